@@ -1,0 +1,139 @@
+"""What a service does wrong, decided by a seed and by nothing else.
+
+Rule: a decision depends on (seed, item, nth time that item was asked for), never on the order in which
+requests happen to arrive.  So two runs with other concurrency, or a run and its resume, meet the same faults.
+
+One draw picks at most one fault:
+
+    0        rate_429      +rate_500      +rate_drop      +rate_html      +rate_truncated       1
+    |--- 429 ---|---- 500 ----|---- drop ----|---- html ----|---- truncated ----|---- sound ----|
+
+A second draw decides whether the answer is slow; two more give the latency and how it falls into a way in
+and a way out, so that the moment of arrival lies anywhere between the request and its answer.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import struct
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+FaultKind = Literal["429", "500", "drop", "html", "truncated"]
+KINDS: tuple[FaultKind, ...] = get_args(FaultKind)
+
+
+def uniforms(*key: object) -> tuple[float, float, float, float]:
+    """Return four numbers in [0, 1) that only ``key`` decides, the same in every process.
+
+    A hash is one step, where seeding a `random.Random` for each request would fill 624 words.
+    """
+    digest = hashlib.blake2b(repr(key).encode(), digest_size=32).digest()
+    a, b, c, d = struct.unpack("<4Q", digest)
+    return (a >> 11) / 2**53, (b >> 11) / 2**53, (c >> 11) / 2**53, (d >> 11) / 2**53
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Faults:
+    """How often, and how, a simulated service misbehaves.  The default is a sound and immediate service.
+
+    Attributes:
+        seed: Same seed, same faults.
+        rate_429: Share of requests refused although they kept the limits, [0, 1].  They do not lead to a ban.
+        rate_500: Share answered with status 500, [0, 1].
+        rate_drop: Share whose line is closed without an answer, [0, 1].
+        rate_html: Share answered with a web page and status 200, [0, 1].
+        rate_truncated: Share whose JSON ends in the middle, with status 200, [0, 1].
+            The five shares add up to at most 1.
+        rate_slow: Share that waits `slow_s` more, [0, 1], drawn apart from the five.
+        slow_s: How much longer a slow answer takes, seconds, >= 0.
+        latency_s: From sending to answer, seconds: a number, or (lowest, highest), each >= 0 and finite.
+        jitter_s: Up to this much is added to the latency, seconds, >= 0.
+        outages: Pairs (from_s, to_s) since the simulator's start, in which every request meets `outage_kind`;
+            0 <= from_s < to_s, and ``math.inf`` is a service that never comes back.
+        outage_kind: One of "429", "500", "drop", "html", "truncated".
+
+    Raises:
+        ValueError: A field is outside its range; the message names the field, the value and the range.
+    """
+
+    seed: int = 0
+    rate_429: float = 0.0
+    rate_500: float = 0.0
+    rate_drop: float = 0.0
+    rate_html: float = 0.0
+    rate_truncated: float = 0.0
+    rate_slow: float = 0.0
+    slow_s: float = 5.0
+    latency_s: float | tuple[float, float] = 0.0
+    jitter_s: float = 0.0
+    outages: tuple[tuple[float, float], ...] = ()
+    outage_kind: FaultKind = "500"
+
+    def __post_init__(self) -> None:
+        for name in (*(f"rate_{kind}" for kind in KINDS), "rate_slow"):
+            _check_share(name, getattr(self, name))
+        _check_share("rate_429 + rate_500 + rate_drop + rate_html + rate_truncated", sum(self._rates()))
+        for name in ("slow_s", "jitter_s"):
+            _check_seconds(name, getattr(self, name))
+        self._check_latency()
+        self._check_outages()
+
+    def kind(self, item: str, nth: int) -> FaultKind | None:
+        """Return what goes wrong when ``item`` is asked for the ``nth`` time (from 1), or None."""
+        draw = uniforms("kind", self.seed, item, nth)[0]
+        for kind, rate in zip(KINDS, self._rates(), strict=True):
+            if draw < rate:
+                return kind
+            draw -= rate
+        return None
+
+    def delay_s(self, item: str, nth: int) -> float:
+        """Return how much longer than its latency this answer takes, seconds."""
+        return self.slow_s if uniforms("slow", self.seed, item, nth)[0] < self.rate_slow else 0.0
+
+    def way_s(self, item: str, nth: int) -> tuple[float, float]:
+        """Return the way in and the way out, seconds: the latency, split where the seed says."""
+        span, jitter, split, _ = uniforms("way", self.seed, item, nth)
+        low_s, high_s = self._latency_range()
+        total_s = low_s + span * (high_s - low_s) + jitter * self.jitter_s
+        return split * total_s, (1 - split) * total_s
+
+    def in_outage(self, now_s: float) -> bool:
+        """Say whether the service is down at ``now_s`` since its start: from_s <= now_s < to_s."""
+        return any(from_s <= now_s < to_s for from_s, to_s in self.outages)
+
+    def _rates(self) -> tuple[float, ...]:
+        return (self.rate_429, self.rate_500, self.rate_drop, self.rate_html, self.rate_truncated)
+
+    def _latency_range(self) -> tuple[float, float]:
+        return self.latency_s if isinstance(self.latency_s, tuple) else (self.latency_s, self.latency_s)
+
+    def _check_latency(self) -> None:
+        span: tuple[float, ...] = self._latency_range()
+        if len(span) != 2 or not 0 <= span[0] <= span[1] < math.inf:
+            msg = f"latency_s must be >= 0 and finite, or (lowest, highest) of such, got {self.latency_s!r}"
+            raise ValueError(msg)
+
+    def _check_outages(self) -> None:
+        object.__setattr__(self, "outages", tuple((from_s, to_s) for from_s, to_s in self.outages))
+        for from_s, to_s in self.outages:
+            if not 0 <= from_s < to_s:
+                msg = f"outages must be pairs with 0 <= from_s < to_s, got {(from_s, to_s)!r}"
+                raise ValueError(msg)
+        if self.outage_kind not in KINDS:
+            msg = f"outage_kind must be one of {', '.join(KINDS)}, got {self.outage_kind!r}"
+            raise ValueError(msg)
+
+
+def _check_share(name: str, value: float) -> None:
+    if not 0 <= value <= 1 + 1e-9:  # five shares of 0.2 may add up to a hair more than 1
+        msg = f"{name} must be in [0, 1], got {value!r}"
+        raise ValueError(msg)
+
+
+def _check_seconds(name: str, value: float) -> None:
+    if not 0 <= value < math.inf:
+        msg = f"{name} must be >= 0 and finite, got {value!r}"
+        raise ValueError(msg)
