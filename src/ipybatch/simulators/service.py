@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 SCRIPT = "/_sim/"
+_encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
 
 
 class RequestLike(Protocol):
@@ -63,12 +64,21 @@ class Request:
         method: The verb, in capitals.
         headers: As sent.
         content: The whole body.
+        path: The path without its trailing slash: the services ignore one.
+        query: The parameters; of a repeated one the last.
     """
 
     url: object
     method: str = "GET"
     headers: Mapping[str, str] = field(default_factory=dict)
     content: bytes = b""
+    path: str = field(init=False)
+    query: Mapping[str, str] = field(init=False)
+
+    def __post_init__(self) -> None:
+        parts = urlsplit(str(self.url))
+        object.__setattr__(self, "path", parts.path.rstrip("/"))
+        object.__setattr__(self, "query", dict(parse_qsl(parts.query, keep_blank_values=True)))
 
     @classmethod
     def of(cls, request: RequestLike) -> Request:
@@ -76,16 +86,6 @@ class Request:
         if isinstance(request, cls):
             return request
         return cls(request.url, request.method, request.headers, request.content)
-
-    @property
-    def path(self) -> str:
-        """The path without its trailing slash: the services ignore one."""
-        return urlsplit(str(self.url)).path.rstrip("/")
-
-    @property
-    def query(self) -> dict[str, str]:
-        """The parameters; of a repeated one the last."""
-        return dict(parse_qsl(urlsplit(str(self.url)).query, keep_blank_values=True))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -281,8 +281,9 @@ class Service:
 
 def as_json(value: object, *, status: int = 200) -> Reply:
     """Return a reply of compact JSON, characters beyond ASCII escaped as the real services do."""
-    body = json.dumps(value, separators=(",", ":"), allow_nan=False).encode()
-    return Reply(status=status, body=body, headers={"Content-Type": "application/json; charset=utf-8"})
+    return Reply(
+        status=status, body=_encode(value).encode(), headers={"Content-Type": "application/json; charset=utf-8"}
+    )
 
 
 def as_page(text: str, *, status: int) -> Reply:
