@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,28 +13,32 @@ from tools.chromium import ensure
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     from playwright.sync_api import Browser, Page
 
+FOLDER = Path(__file__).parent
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what lies in this folder: all of it needs the browser."""
+    """Mark what lies in this folder, and move it to the end.
+
+    Playwright's sync API keeps an event loop running in the main thread until its fixture ends: asyncio.run() in
+    any test after it would fail.
+    """
     for item in items:
-        if "tests/browser" in item.path.as_posix():
+        if FOLDER in item.path.parents:
             item.add_marker(pytest.mark.browser)
+    items.sort(key=lambda item: FOLDER in item.path.parents)
 
 
-# Package scope, not session: Playwright's sync API keeps an event loop running in the main thread, in which the
-# asyncio.run() of any later test would fail.
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="session")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     server = Lab.start(tmp_path_factory.mktemp("lab"))
     yield server
     server.stop()
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
     with sync_playwright() as playwright:
         chromium = playwright.chromium.launch(executable_path=ensure(), args=list(CHROMIUM_ARGS))

@@ -195,7 +195,7 @@ class Notebook:
         """Change JupyterLab's theme and wait until the page wears it."""
         self.call("await app.commands.execute('apputils:change-theme', {theme: argument})", THEMES[theme])
         is_light = str(theme == "light").lower()
-        expect(self.page.locator(f"body[data-jp-theme-light='{is_light}']")).to_be_visible()
+        expect(self.page.locator("body")).to_have_attribute("data-jp-theme-light", is_light)
 
     def screenshot(self, path: Path, index: int | None = None) -> None:
         """Save a picture of the page, or of the cell at `index` alone."""
