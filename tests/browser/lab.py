@@ -160,6 +160,11 @@ class Notebook:
         idle = "() => window.jupyterapp?.shell.currentWidget?.sessionContext?.session?.kernel?.status === 'idle'"
         self.page.wait_for_function(idle, timeout=timeout_s * 1000)
         expect(self.page.locator(".jp-Notebook .jp-Cell").first).to_be_visible()
+        self.wait_splash()
+
+    def wait_splash(self) -> None:
+        """Wait until the moons, which cover the page while it or a theme loads, are gone."""
+        expect(self.page.locator("#jupyterlab-splash")).to_have_count(0, timeout=30_000)
 
     def cell(self, index: int) -> Locator:
         """Find the cell at `index`, from 0."""
@@ -196,6 +201,7 @@ class Notebook:
         self.call("await app.commands.execute('apputils:change-theme', {theme: argument})", THEMES[theme])
         is_light = str(theme == "light").lower()
         expect(self.page.locator("body")).to_have_attribute("data-jp-theme-light", is_light)
+        self.wait_splash()
 
     def screenshot(self, path: Path, index: int | None = None) -> None:
         """Save a picture of the page, or of the cell at `index` alone."""
