@@ -121,7 +121,7 @@ widgets: $(MODULES) ## Bundle the panel into the package
 schema: $(VENV)/.test ## Write widgets/src/schema.ts from the Python types
 	@python -m tools.schema
 
-constraints: ## Pin the newest versions that work together (Python 3.11)
+constraints: ## Pin the newest versions that work together (use the oldest Python 3.11)
 	@eval "$$FIND_PYTHON"
 	fresh=$$(mktemp -d); trap 'rm -r "$$fresh"' EXIT
 	$$python -m venv "$$fresh"
