@@ -1,0 +1,54 @@
+// Dom: nodes are made once and patched; text goes in as text, whatever it contains.
+
+type Child = Node | string;
+
+export function h<K extends keyof HTMLElementTagNameMap>(
+  tag: K,
+  className = "",
+  ...children: Child[]
+): HTMLElementTagNameMap[K] {
+  const node = document.createElement(tag);
+  if (className) node.className = className;
+  node.append(...children);
+  return node;
+}
+
+const SVG = "http://www.w3.org/2000/svg";
+
+export function svg<K extends keyof SVGElementTagNameMap>(
+  tag: K,
+  attributes: Record<string, string>,
+  ...children: SVGElement[]
+): SVGElementTagNameMap[K] {
+  const node = document.createElementNS(SVG, tag);
+  for (const [name, value] of Object.entries(attributes)) node.setAttribute(name, value);
+  node.append(...children);
+  return node;
+}
+
+// The setters compare first: writing what is there already still costs the browser a layout.
+
+export function text(node: Element, value: string): void {
+  if (node.textContent !== value) node.textContent = value;
+}
+
+export function attribute(node: Element, name: string, value: string | null): void {
+  if (node.getAttribute(name) === value) return;
+  if (value === null) node.removeAttribute(name);
+  else node.setAttribute(name, value);
+}
+
+/** Show `value` cut to the space there is, and whole in the tooltip. */
+export function clipped(node: Element, value: string): void {
+  text(node, value);
+  attribute(node, "title", value || null);
+}
+
+export function hidden(node: HTMLElement, yes: boolean): void {
+  if (node.hidden !== yes) node.hidden = yes;
+}
+
+export function width(node: HTMLElement, share: number): void {
+  const value = `${Math.round(Math.max(0, Math.min(1, share)) * 1e4) / 100}%`;
+  if (node.style.width !== value) node.style.width = value;
+}

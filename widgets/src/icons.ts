@@ -1,0 +1,42 @@
+// Icons: one stroked path of 12 by 12 for every state, so a state is told by shape as well as by colour and word.
+import { attribute, svg } from "./dom";
+import type { CommandName, State, Status } from "./schema";
+
+export type IconName = State | Status | CommandName | "note";
+
+const CIRCLE = "M10.7 6A4.7 4.7 0 1 1 1.3 6A4.7 4.7 0 1 1 10.7 6Z";
+const CHECK = "M2 6.4L4.8 9.2L10 3.2";
+const CROSS = "M2.8 2.8L9.2 9.2M9.2 2.8L2.8 9.2";
+const BARS = "M4 2.5V9.5M8 2.5V9.5";
+const BACK = "M4.4 2L2 4.4L4.4 6.8M2.2 4.4H7A2.9 2.9 0 0 1 7 10.2H4.4";
+const TURN = "M10.2 6A4.2 4.2 0 1 1 8.8 2.9M8.9 .9V3.1H6.7";
+
+const PATHS: Record<IconName, string> = {
+  planned: CIRCLE,
+  pending: "M2 6H2.01M6 6H6.01M10 6H10.01",
+  running: "M9.2 6A3.2 3.2 0 1 1 2.8 6A3.2 3.2 0 1 1 9.2 6Z",
+  paused: BARS,
+  completed: CHECK,
+  failed: CROSS,
+  timeout: `${CIRCLE}M6 3.4V6.2L7.8 7.4`,
+  cancelled: `${CIRCLE}M2.8 9.2L9.2 2.8`,
+  skipped: "M2 2.8L5.2 6L2 9.2M6.8 2.8L10 6L6.8 9.2",
+  rolled_back: BACK,
+  pause: BARS,
+  resume: "M3.6 2.2L9.6 6L3.6 9.8Z",
+  cancel: CROSS,
+  retry_failed: TURN,
+  note: `${CIRCLE}M6 5.6V8.6M6 3.4V3.41`,
+};
+
+export function icon(name: IconName = "planned"): SVGSVGElement {
+  const node = svg("svg", { viewBox: "0 0 12 12", "aria-hidden": "true" }, svg("path", {}));
+  node.classList.add("icon");
+  setIcon(node, name);
+  return node;
+}
+
+export function setIcon(node: SVGSVGElement, name: IconName): void {
+  attribute(node, "data-is", name);
+  attribute(node.firstElementChild as SVGPathElement, "d", PATHS[name]);
+}

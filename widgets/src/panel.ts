@@ -1,0 +1,131 @@
+// Panel: the one entry. Messages fold into the store; the view is drawn from the store, at most once a frame.
+//
+//   kernel --Update--> store --frame--> view          view --press--> commands --Command--> kernel
+import type { AnyModel, RenderProps } from "@anywidget/types";
+import { Commands } from "./commands";
+import { h } from "./dom";
+import type { FromBrowser, FromKernel, Update } from "./schema";
+import { Store } from "./store";
+import type { Kernel } from "./subshell";
+import { View } from "./view";
+
+const RESYNC_EVERY_S = 2;
+const TICK_MS = 1000;
+
+interface Traits {
+  initial: string;
+  panel_id: string;
+}
+
+class Panel {
+  private readonly store = new Store();
+  private readonly commands: Commands;
+  private readonly view: View;
+  private readonly root = h("div", "ipybatch");
+  private readonly watcher: IntersectionObserver;
+  private readonly ticker: ReturnType<typeof setInterval>;
+  private visible = true;
+  private frame = 0;
+  private askedAt_s = -Infinity;
+
+  constructor(private readonly model: AnyModel<Traits>, el: HTMLElement) {
+    this.commands = new Commands({
+      panelId: () => model.get("panel_id"),
+      send: (command) => this.send(command),
+      kernel: () => (model.widget_manager as { kernel?: Kernel | null } | undefined)?.kernel ?? null,
+      say: (text) => this.say(text),
+    });
+    const { commands } = this;
+    this.view = new View(
+      this.store,
+      (name) => commands.press(name),
+      (name) => commands.isPending(name),
+      () => Date.now() / 1000,
+    );
+    this.root.append(this.view.node);
+    el.append(this.root);
+    this.watcher = new IntersectionObserver(([entry]) => (this.visible = entry?.isIntersecting ?? true));
+    this.watcher.observe(this.root);
+    this.ticker = setInterval(() => this.tick(), TICK_MS);
+    this.open();
+  }
+
+  close(): void {
+    this.model.off("msg:custom", this.receive);
+    this.watcher.disconnect();
+    clearInterval(this.ticker);
+    cancelAnimationFrame(this.frame);
+    this.commands.close();
+    this.root.remove();
+    this.trySend({ kind: "bye" });
+  }
+
+  private open(): void {
+    this.model.on("msg:custom", this.receive);
+    const initial = this.model.get("initial");
+    if (initial) this.store.fold(JSON.parse(initial) as Update, now_s());
+    this.view.render(now_s());
+    this.ask("hello");
+  }
+
+  private readonly receive = (message: FromKernel): void => {
+    if (message.kind === "ack") this.commands.ack(message);
+    else if (message.kind === "update") this.update(message);
+    this.schedule();
+  };
+
+  private update(update: Update): void {
+    const folded = this.store.fold(update, now_s());
+    if (folded === "stale") return;
+    this.view.sample(now_s());
+    this.commands.offered(update.head.can);
+    if (folded === "gap" && now_s() - this.askedAt_s > RESYNC_EVERY_S) this.ask("resync");
+  }
+
+  /** Hello and Resync are both answered by a whole update; until it comes there is no need to ask again. */
+  private ask(kind: "hello" | "resync"): void {
+    this.askedAt_s = now_s();
+    this.trySend({ kind });
+  }
+
+  private say(text: string): void {
+    this.view.say(text);
+    this.schedule();
+  }
+
+  private tick(): void {
+    const state = this.store.head?.state;
+    if (this.visible && !document.hidden && (state === "running" || state === "paused")) this.schedule();
+  }
+
+  private schedule(): void {
+    this.frame ||= requestAnimationFrame(() => {
+      this.frame = 0;
+      this.view.render(now_s());
+    });
+  }
+
+  private send(message: FromBrowser): void {
+    this.model.send(message);
+  }
+
+  private trySend(message: FromBrowser): void {
+    try {
+      this.send(message);
+    } catch {
+      // The kernel is gone; the panel goes on showing what it knows.
+    }
+  }
+}
+
+/** A clock that never jumps: only differences are used. */
+function now_s(): number {
+  return performance.now() / 1000;
+}
+
+export default {
+  render({ model, el }: RenderProps<Traits>): () => void {
+    const panel = new Panel(model, el);
+    return () => panel.close();
+  },
+};

@@ -1,0 +1,130 @@
+// Progress: the bar in its shares, and one line of truth under it.
+import { attribute, h, hidden, text, width } from "./dom";
+import { clock, count, remaining } from "./format";
+import type { Counts, Head } from "./schema";
+import { done, ended, tried } from "./store";
+
+/** A screen reader hears of progress at most this often. */
+const SPOKEN_EVERY_S = 5;
+
+const SHARES: [string, (counts: Counts) => number][] = [
+  ["ok", (counts) => counts.completed],
+  ["bad", (counts) => counts.failed + counts.timeout],
+  ["skip", (counts) => counts.skipped + counts.cancelled],
+  ["run", (counts) => counts.running],
+];
+
+/** Those that stand in the line only when there are any come last, so the others keep their places. */
+const WORDS: [keyof Omit<Counts, "total" | "pending">, string, boolean][] = [
+  ["completed", "completed", true],
+  ["failed", "failed", true],
+  ["running", "running", true],
+  ["timeout", "timed out", false],
+  ["cancelled", "cancelled", false],
+  ["skipped", "skipped", false],
+];
+
+export class Progress {
+  private readonly shares = SHARES.map(([name]) => h("i", name));
+  private readonly bar = h("div", "bar", ...this.shares);
+  private readonly done = h("b");
+  private readonly total = h("span");
+  private readonly counts = WORDS.map(([name]) => new Figure(name));
+  private readonly elapsed = h("span", "elapsed");
+  private readonly left = h("b");
+  private readonly about = h("span");
+  private readonly guess = h("span", "left", this.about, this.left, " left");
+  private readonly spoken = h("span", "spoken");
+  private spokenAt_s = -Infinity;
+  private spokenState = "";
+  readonly node = h(
+    "div",
+    "progress",
+    this.bar,
+    h(
+      "div",
+      "line",
+      h("span", "done", this.done, this.total),
+      ...this.counts.map((figure) => figure.node),
+      h("span", "time", this.elapsed, this.guess),
+    ),
+    this.spoken,
+  );
+
+  constructor() {
+    this.bar.setAttribute("role", "progressbar");
+    this.bar.setAttribute("aria-valuemin", "0");
+    this.spoken.setAttribute("aria-live", "polite");
+  }
+
+  patch(head: Head, passed_s: number, now_s: number): void {
+    const going_s = ended(head.state) || head.state === "planned" ? 0 : passed_s;
+    this.patchBar(head);
+    this.patchCounts(head.counts);
+    text(this.elapsed, head.elapsed_s || going_s ? clock(head.elapsed_s + going_s) : "");
+    const left = left_words(head, head.state === "running" ? passed_s : 0);
+    text(this.left, left);
+    text(this.about, /^at most/.test(left) ? "" : "about ");
+    hidden(this.guess, left === "");
+    this.speak(head, left, now_s);
+  }
+
+  private patchBar(head: Head): void {
+    const { total } = head.counts;
+    const over = Math.max(total ?? 0, done(head.counts) + head.counts.running);
+    SHARES.forEach(([, share], index) => {
+      const value = share(head.counts);
+      const node = this.shares[index]!;
+      width(node, total !== null && over ? value / over : 0);
+      attribute(node, "data-none", value && total !== null ? null : "");
+    });
+    attribute(this.bar, "data-open", total === null && !ended(head.state) ? "" : null);
+    attribute(this.bar, "aria-label", head.name);
+    attribute(this.bar, "aria-valuemax", total === null ? null : String(total));
+    attribute(this.bar, "aria-valuenow", total === null ? null : String(done(head.counts)));
+    attribute(this.bar, "aria-valuetext", of_total(head.counts));
+  }
+
+  private patchCounts(counts: Counts): void {
+    text(this.done, count(tried(counts)));
+    text(this.total, counts.total === null ? " done, more to come" : ` of ${count(counts.total)}`);
+    WORDS.forEach(([name, word, always], index) => this.counts[index]!.patch(counts[name], word, always));
+  }
+
+  private speak(head: Head, left: string, now_s: number): void {
+    if (head.state === this.spokenState && now_s - this.spokenAt_s < SPOKEN_EVERY_S) return;
+    this.spokenAt_s = now_s;
+    this.spokenState = head.state;
+    const failed = head.counts.failed + head.counts.timeout;
+    const parts = [head.state.replace("_", " "), of_total(head.counts), failed ? `${count(failed)} failed` : ""];
+    text(this.spoken, [...parts, left && `${left} left`].filter(Boolean).join(", "));
+  }
+}
+
+class Figure {
+  private readonly value = h("b");
+  private readonly word = h("span");
+  readonly node: HTMLElement;
+
+  constructor(name: string) {
+    this.node = h("span", `figure ${name}`, this.value, this.word);
+  }
+
+  patch(value: number, word: string, always: boolean): void {
+    text(this.value, count(value));
+    text(this.word, ` ${word}`);
+    attribute(this.node, "data-none", value ? null : "");
+    hidden(this.node, !always && value === 0);
+  }
+}
+
+function of_total(counts: Counts): string {
+  const figure = count(tried(counts));
+  return counts.total === null ? `${figure} done` : `${figure} of ${count(counts.total)} done`;
+}
+
+function left_words(head: Head, passed_s: number): string {
+  if (head.eta_high_s === null || ended(head.state)) return "";
+  const low_s = (head.eta_low_s ?? head.eta_high_s) - passed_s;
+  return remaining(Math.max(0, low_s), Math.max(0, head.eta_high_s - passed_s));
+}

@@ -1,0 +1,88 @@
+// Store: the state that the updates add up to.
+//
+// Rule: a whole update replaces everything; a partial one is folded when it is the next in sequence.
+// One that comes too late changes nothing; one that comes too early shows what it knows, and is a gap.
+import type { Counts, Group, Head, Item, State, Update } from "./schema";
+
+/** As many items as the kernel keeps. */
+const RECENT = 50;
+
+export type Folded = "folded" | "stale" | "gap";
+
+export class Store {
+  head: Head | null = null;
+  groupWord = "";
+  readonly groups = new Map<number, Group>();
+  /** The numbers of the groups, ascending: the order of the table. */
+  readonly order: number[] = [];
+  readonly running = new Set<number>();
+  items: Item[] = [];
+  failures: Item[] = [];
+  private seq = 0;
+  private headAt_s = 0;
+
+  /** Fold one update, received at `now_s`; a gap asks the caller for a resync. */
+  fold(update: Update, now_s: number): Folded {
+    if (!update.whole && update.seq <= this.seq) return "stale";
+    const gap = !update.whole && update.seq !== this.seq + 1;
+    if (update.whole) this.clear();
+    // After a gap the number stays: every later update is a gap too, until a whole one comes.
+    if (!gap) this.seq = update.seq;
+    this.head = update.head;
+    this.headAt_s = now_s;
+    this.groupWord = update.group_word;
+    for (const group of update.groups) this.put(group);
+    this.items = latest(this.items, update.items);
+    this.failures = latest(this.failures, update.failures);
+    return gap ? "gap" : "folded";
+  }
+
+  /** Seconds since the head was received: what the panel's clocks go on by between updates. */
+  passed_s(now_s: number): number {
+    return Math.max(0, now_s - this.headAt_s);
+  }
+
+  private clear(): void {
+    this.groups.clear();
+    this.order.length = 0;
+    this.running.clear();
+    this.items = [];
+    this.failures = [];
+  }
+
+  private put(group: Group): void {
+    if (!this.groups.has(group.number)) insert(this.order, group.number);
+    this.groups.set(group.number, group);
+    if (group.status === "running") this.running.add(group.number);
+    else this.running.delete(group.number);
+  }
+}
+
+/** An item that ended again takes the place of its earlier end. */
+function latest(before: Item[], news: Item[]): Item[] {
+  if (news.length === 0) return before;
+  const again = new Set(news.map((item) => item.key));
+  return [...before.filter((item) => !again.has(item.key)), ...news].slice(-RECENT);
+}
+
+/** Numbers nearly always come in order, so the place is looked for from the end. */
+function insert(order: number[], number: number): void {
+  let at = order.length;
+  while (at > 0 && order[at - 1]! > number) at -= 1;
+  if (at === order.length) order.push(number);
+  else order.splice(at, 0, number);
+}
+
+export function ended(state: State): boolean {
+  return state !== "planned" && state !== "running" && state !== "paused";
+}
+
+/** Items that were tried to the end: what "7 of 13" counts. */
+export function tried(counts: Counts): number {
+  return counts.completed + counts.failed + counts.timeout;
+}
+
+/** Items that have an outcome, those left aside too: how far the bar is filled. */
+export function done(counts: Counts): number {
+  return tried(counts) + counts.cancelled + counts.skipped;
+}

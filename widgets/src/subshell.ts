@@ -1,0 +1,81 @@
+// Subshell: a second way into the kernel that is open while a cell blocks the first.
+//
+// JupyterLab >= 4.4 with ipykernel >= 7 (JEP 91). One for each kernel of the page, made when first needed and
+// deleted with the last view that might need it. It runs one constant line and touches nothing of the user's.
+
+interface Future<T> {
+  done: Promise<T>;
+}
+
+type Slot = (kernel: unknown, status: string) => void;
+
+/** What is used of JupyterLab's `IKernelConnection`. */
+export interface Kernel {
+  readonly supportsSubshells?: boolean;
+  readonly statusChanged?: { connect(slot: Slot): unknown; disconnect(slot: Slot): unknown };
+  requestCreateSubshell(content: object): Future<{ content: { subshell_id?: string } }>;
+  clone(options: { subshellId: string }): Line;
+}
+
+interface Line {
+  requestExecute(content: { code: string; silent: boolean; store_history: boolean }, disposeOnDone: boolean): Future<unknown>;
+  dispose(): void;
+}
+
+interface Shared {
+  views: number;
+  line: Promise<Line> | null;
+  slot: Slot;
+}
+
+const shared = new Map<Kernel, Shared>();
+
+export function join(kernel: Kernel): void {
+  const known = shared.get(kernel);
+  if (known) {
+    known.views += 1;
+    return;
+  }
+  // A restarted kernel has lost its subshells.
+  const slot: Slot = (_, status) => {
+    if (status === "restarting" || status === "autorestarting") drop(made);
+  };
+  const made: Shared = { views: 1, line: null, slot };
+  kernel.statusChanged?.connect(slot);
+  shared.set(kernel, made);
+}
+
+export function leave(kernel: Kernel): void {
+  const known = shared.get(kernel);
+  if (!known || --known.views > 0) return;
+  shared.delete(kernel);
+  kernel.statusChanged?.disconnect(known.slot);
+  drop(known);
+}
+
+export async function execute(kernel: Kernel, code: string): Promise<void> {
+  const known = shared.get(kernel);
+  if (!known) return;
+  known.line ??= open(kernel);
+  try {
+    const line = await known.line;
+    await line.requestExecute({ code, silent: true, store_history: false }, true).done;
+  } catch (error) {
+    drop(known);
+    throw error;
+  }
+}
+
+async function open(kernel: Kernel): Promise<Line> {
+  const reply = await kernel.requestCreateSubshell({}).done;
+  const subshellId = reply.content.subshell_id;
+  if (!subshellId) throw new Error("the kernel made no subshell");
+  // Given at birth: the connection's own greeting must not wait for the busy main shell.
+  return kernel.clone({ subshellId });
+}
+
+/** Disposing of a connection to a subshell deletes the subshell with it. */
+function drop(known: Shared): void {
+  known.line?.then((line) => line.dispose()).catch(() => undefined);
+  known.line = null;
+}

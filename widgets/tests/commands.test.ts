@@ -1,0 +1,172 @@
+import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
+import { BUSY, Commands, GONE, type Road } from "../src/commands";
+import type { Command } from "../src/schema";
+import type { Kernel } from "../src/subshell";
+import { SubshellKernel } from "./samples";
+
+class TestRoad implements Road {
+  readonly sent: Command[] = [];
+  readonly said: string[] = [];
+  dead = false;
+
+  constructor(private readonly at: SubshellKernel | null = null) {}
+
+  panelId(): string {
+    return "panel-1";
+  }
+
+  kernel(): Kernel | null {
+    return this.at;
+  }
+
+  say(text: string): void {
+    this.said.push(text);
+  }
+
+  send(command: Command): void {
+    if (this.dead) throw new Error("the comm is closed");
+    this.sent.push(command);
+  }
+
+  ack(commands: Commands, text = "cancelled", at = 0): void {
+    commands.ack({ kind: "ack", id: this.sent[at]!.id, ok: true, text });
+  }
+}
+
+function open(kernel: SubshellKernel | null = null): [TestRoad, Commands] {
+  const road = new TestRoad(kernel);
+  return [road, new Commands(road)];
+}
+
+const wait = (ms: number): Promise<unknown> => vi.advanceTimersByTimeAsync(ms);
+
+beforeEach(() => void vi.useFakeTimers());
+afterEach(() => void vi.useRealTimers());
+
+describe("a press", () => {
+  it("says at once what it does, under an id that names panel and command", () => {
+    const [road, commands] = open();
+    commands.press("cancel");
+    expect(road.said).toEqual(["cancelling\u2026"]);
+    expect(road.sent[0]).toMatchObject({ kind: "command", name: "cancel" });
+    expect(road.sent[0]!.id).toMatch(/^panel-1\/\d+\/cancel$/);
+    expect(commands.isPending("cancel")).toBe(true);
+  });
+
+  it("answered in time needs no subshell", async () => {
+    const kernel = new SubshellKernel();
+    const [road, commands] = open(kernel);
+    commands.press("pause");
+    await wait(299);
+    road.ack(commands, "paused");
+    await wait(1000);
+    expect(kernel.created).toBe(0);
+    expect(road.said.at(-1)).toBe("paused");
+    expect(commands.isPending("pause")).toBe(false);
+    await wait(4000);
+    expect(road.said.at(-1)).toBe("");
+  });
+
+  it("not answered goes once more, by the same id, through a subshell", async () => {
+    const kernel = new SubshellKernel();
+    const [road, commands] = open(kernel);
+    commands.press("cancel");
+    await wait(5000);
+    const id = road.sent[0]!.id;
+    expect(kernel.code).toEqual([`__import__("ipybatch.jupyter").jupyter.panel.act("${id}")`]);
+    expect(road.sent).toHaveLength(1);
+    road.ack(commands);
+    expect(commands.isPending("cancel")).toBe(false);
+    expect(road.said.at(-1)).toBe("cancelled");
+  });
+
+  it("repeated while it waits keeps its id and opens no second road", async () => {
+    const kernel = new SubshellKernel();
+    const [road, commands] = open(kernel);
+    commands.press("cancel");
+    await wait(1000);
+    commands.press("cancel");
+    await wait(1000);
+    expect(new Set(road.sent.map((command) => command.id)).size).toBe(1);
+    expect(kernel.code).toHaveLength(1);
+  });
+
+  it("on a kernel without subshells is told to wait", async () => {
+    const kernel = Object.assign(new SubshellKernel(), { supportsSubshells: false });
+    const [road, commands] = open(kernel);
+    commands.press("cancel");
+    await wait(300);
+    expect(road.said.at(-1)).toBe(BUSY);
+    expect(kernel.created).toBe(0);
+    road.ack(commands);
+    expect(road.said.at(-1)).toBe("cancelled");
+  });
+
+  it("is told to wait when the subshell cannot be made", async () => {
+    const kernel = Object.assign(new SubshellKernel(), { broken: true });
+    const [road, commands] = open(kernel);
+    commands.press("cancel");
+    await wait(300);
+    expect(road.said.at(-1)).toBe(BUSY);
+  });
+
+  it("without a kernel says so and does not wait", () => {
+    const [road, commands] = open();
+    road.dead = true;
+    commands.press("cancel");
+    expect(road.said.at(-1)).toBe(GONE);
+    expect(commands.isPending("cancel")).toBe(false);
+  });
+
+  it("is answered by an update that no longer offers it", () => {
+    const [road, commands] = open();
+    commands.press("cancel");
+    commands.offered(["cancel"]);
+    expect(commands.isPending("cancel")).toBe(true);
+    commands.offered(["retry_failed"]);
+    expect(commands.isPending("cancel")).toBe(false);
+    expect(road.said.at(-1)).toBe("");
+  });
+});
+
+describe("the subshell", () => {
+  it("is made once for all views and deleted with the last", async () => {
+    const kernel = new SubshellKernel();
+    const [, one] = open(kernel);
+    const [, two] = open(kernel);
+    one.press("pause");
+    await wait(300);
+    two.press("cancel");
+    await wait(300);
+    expect(kernel.created).toBe(1);
+    expect(kernel.code).toHaveLength(2);
+    one.close();
+    await wait(0);
+    expect(kernel.disposed).toBe(0);
+    two.close();
+    await wait(0);
+    expect(kernel.disposed).toBe(1);
+  });
+
+  it("is made anew after a restart of the kernel", async () => {
+    const kernel = new SubshellKernel();
+    const [road, commands] = open(kernel);
+    commands.press("pause");
+    await wait(300);
+    road.ack(commands);
+    kernel.restart();
+    commands.press("cancel");
+    await wait(300);
+    expect(kernel.created).toBe(2);
+    commands.close();
+  });
+
+  it("does nothing for a view that was closed before its patience ended", async () => {
+    const kernel = new SubshellKernel();
+    const [, commands] = open(kernel);
+    commands.press("pause");
+    commands.close();
+    await wait(1000);
+    expect(kernel.created).toBe(0);
+  });
+});

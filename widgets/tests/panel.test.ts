@@ -1,0 +1,193 @@
+import type { RenderProps } from "@anywidget/types";
+import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
+import panel from "../src/panel";
+import type { Update } from "../src/schema";
+import { counts, group, head, item, Model, update } from "./samples";
+
+const EVIL = '<img src=x onerror="alert(1)">';
+
+function mount(first: Update | null = update(1, { whole: true })): { model: Model; el: HTMLElement; close: () => void } {
+  const model = new Model({ panel_id: "p1", initial: first ? JSON.stringify(first) : "" });
+  const el = document.createElement("div");
+  document.body.append(el);
+  const close = panel.render({ model, el } as unknown as RenderProps<{ initial: string; panel_id: string }>);
+  return { model, el, close };
+}
+
+const frame = (): Promise<unknown> => vi.advanceTimersByTimeAsync(20);
+const words = (el: HTMLElement, selector: string): string => el.querySelector(selector)!.textContent;
+
+beforeEach(() => void vi.useFakeTimers());
+afterEach(() => {
+  vi.useRealTimers();
+  document.body.replaceChildren();
+});
+
+describe("opening and closing", () => {
+  it("paints the trait at once and says hello", () => {
+    const { model, el, close } = mount();
+    expect(words(el, ".name")).toBe("wishlist");
+    expect(words(el, ".line .done")).toBe("6 of 10");
+    expect(model.kinds()).toEqual(["hello"]);
+    close();
+  });
+
+  it("leaves nothing behind: no listener, no node, no timer, and a goodbye", () => {
+    const { model, el, close } = mount();
+    close();
+    expect(model.kinds()).toEqual(["hello", "bye"]);
+    expect(model.handlers.size).toBe(0);
+    expect(el.childElementCount).toBe(0);
+    expect(vi.getTimerCount()).toBe(0);
+  });
+
+  it("waits for the kernel when there is no first state", async () => {
+    const { model, el, close } = mount(null);
+    model.receive(update(7, { whole: true, head: head({ name: "late" }) }));
+    await frame();
+    expect(words(el, ".name")).toBe("late");
+    close();
+  });
+});
+
+describe("updates", () => {
+  it("are drawn once a frame, into nodes that stay", async () => {
+    const { model, el, close } = mount(update(1, { whole: true, groups: [group(1)] }));
+    const nodes = [".bar", ".name", ".rows .row", ".fact"].map((selector) => el.querySelector(selector));
+    for (let seq = 2; seq < 30; seq += 1) model.receive(update(seq, { groups: [group(1, { done: seq })] }));
+    expect(words(el, ".figures")).toContain("15\u2009/");
+    await frame();
+    expect(words(el, ".figures")).toContain("29\u2009/");
+    expect([".bar", ".name", ".rows .row", ".fact"].map((selector) => el.querySelector(selector))).toEqual(nodes);
+    close();
+  });
+
+  it("that skip a number are followed by one Resync, not a flood", async () => {
+    const { model, close } = mount();
+    await vi.advanceTimersByTimeAsync(3000);
+    for (let seq = 5; seq < 15; seq += 1) model.receive(update(seq));
+    expect(model.kinds()).toEqual(["hello", "resync"]);
+    await vi.advanceTimersByTimeAsync(3000);
+    model.receive(update(15));
+    expect(model.kinds()).toEqual(["hello", "resync", "resync"]);
+    model.receive(update(16, { whole: true }));
+    await vi.advanceTimersByTimeAsync(3000);
+    model.receive(update(17));
+    expect(model.kinds()).toHaveLength(3);
+    close();
+  });
+
+  it("show text as text, whatever it contains", async () => {
+    const rows = { groups: [group(1, { name: EVIL, error: EVIL, status: "failed" })] };
+    const evil = head({ name: EVIL, waiting: EVIL, notes: [EVIL] });
+    const { model, el, close } = mount(update(1, { whole: true, head: evil, ...rows }));
+    const items = [item(EVIL, { status: "failed", error: EVIL })];
+    model.receive(update(2, { whole: true, head: { ...evil, state: "failed", reason: EVIL }, items }));
+    await frame();
+    expect(el.querySelector("img")).toBeNull();
+    expect(words(el, ".of-items .error")).toBe("Error");
+    expect(words(el, ".of-items .rows .error")).toBe(EVIL);
+    expect(el.querySelector(".of-items .rows .error")!.getAttribute("title")).toBe(EVIL);
+    expect(words(el, ".ending span")).toBe(EVIL);
+    close();
+  });
+
+  it("are bridged by local clocks while the session runs", async () => {
+    const running = head({ waiting: "next batch in 12 s", elapsed_s: 60 });
+    const { el, close } = mount(update(1, { whole: true, head: running }));
+    await vi.advanceTimersByTimeAsync(5100);
+    expect(words(el, ".elapsed")).toBe("1 m 05 s");
+    expect(words(el, ".waiting")).toBe("next batch in 7 s");
+    close();
+  });
+
+  it("stop the clocks when the session has ended", async () => {
+    const { el, close } = mount(update(1, { whole: true, head: head({ state: "completed", eta_high_s: null }) }));
+    await vi.advanceTimersByTimeAsync(5100);
+    expect(words(el, ".elapsed")).toBe("1 m 00 s");
+    expect(el.querySelector<HTMLElement>(".left")!.hidden).toBe(true);
+    close();
+  });
+});
+
+describe("what is shown", () => {
+  it("offers the commands that make sense, and sends the one that is pressed", async () => {
+    const { model, el, close } = mount();
+    const offered = [...el.querySelectorAll<HTMLButtonElement>("button")].filter((button) => !button.hidden);
+    expect(offered.map((button) => button.textContent)).toEqual(["Pause", "Cancel"]);
+    offered[1]!.click();
+    await frame();
+    expect(model.sent.at(-1)).toMatchObject({ kind: "command", name: "cancel" });
+    expect(words(el, "[role=status]")).toBe("cancelling\u2026");
+    expect(offered[1]!.getAttribute("aria-busy")).toBe("true");
+    model.receive({ kind: "ack", id: model.sent.at(-1)!.id, ok: true, text: "cancelled" });
+    await frame();
+    expect(words(el, "[role=status]")).toBe("cancelled");
+    expect(offered[1]!.hasAttribute("aria-busy")).toBe(false);
+    close();
+  });
+
+  it("moves the keyboard's focus from Pause to Resume", async () => {
+    const { model, el, close } = mount();
+    el.querySelector<HTMLButtonElement>("button.pause")!.focus();
+    model.receive(update(2, { head: head({ state: "paused", can: ["resume", "cancel"] }) }));
+    await frame();
+    expect(document.activeElement!.className).toBe("resume");
+    close();
+  });
+
+  it("tells assistive technology how far it is, and that it cannot know without a total", async () => {
+    const { model, el, close } = mount();
+    const bar = el.querySelector("[role=progressbar]")!;
+    expect(bar.getAttribute("aria-valuenow")).toBe("6");
+    expect(bar.getAttribute("aria-valuemax")).toBe("10");
+    model.receive(update(2, { head: head({ counts: counts({ completed: 6, total: null }) }) }));
+    await frame();
+    expect(bar.hasAttribute("aria-valuenow")).toBe(false);
+    expect(words(el, ".line .done")).toBe("6 done, more to come");
+    close();
+  });
+
+  it("speaks of progress every 5 s at most, of a new state at once", async () => {
+    const { model, el, close } = mount();
+    const spoken = words(el, "[aria-live]");
+    model.receive(update(2, { head: head({ counts: counts({ completed: 7, total: 10 }) }) }));
+    await frame();
+    expect(words(el, "[aria-live]")).toBe(spoken);
+    const over = head({ state: "completed", eta_high_s: null, counts: counts({ completed: 9, failed: 1, total: 10 }) });
+    model.receive(update(3, { head: over }));
+    await frame();
+    expect(words(el, "[aria-live]")).toBe("completed, 10 of 10 done, 1 failed");
+    close();
+  });
+
+  it("shows what was spent where work costs, else what the journal holds", async () => {
+    const { model, el, close } = mount();
+    expect(words(el, ".last")).toContain("6recorded");
+    model.receive(update(2, { head: head({ spent_usd: 0.84, budget_usd: 5 }) }));
+    await frame();
+    expect(words(el, ".last")).toContain("$0.84of $5.00");
+    close();
+  });
+
+  it("draws the breaker as word, pips and probe", async () => {
+    const breaker = { state: "open" as const, failures: 3, threshold: 3, openings: 2, give_up_after: 5, probe_in_s: 41 };
+    const { el, close } = mount(update(1, { whole: true, head: head({ breaker }) }));
+    expect(words(el, ".breaker b")).toBe("open");
+    expect(el.querySelectorAll(".pips [data-on]").length).toBe(3);
+    expect(words(el, ".breaker .foot")).toBe("probe in 41 s, opening 2 of 5");
+    close();
+  });
+
+  it("lists the latest items first while it runs, and failures first when all is over", async () => {
+    const failed = item("bad", { status: "failed", error: "HTTP 404" });
+    const rows = { items: [item("a"), item("b")], failures: [failed] };
+    const { model, el, close } = mount(update(1, { whole: true, ...rows }));
+    const keys = (): string[] => [...el.querySelectorAll(".of-items .rows .key")].map((cell) => cell.textContent);
+    expect(keys()).toEqual(["b", "a", "bad"]);
+    model.receive(update(2, { head: head({ state: "completed", can: ["retry_failed"] }) }));
+    await frame();
+    expect(keys()).toEqual(["bad", "b", "a"]);
+    close();
+  });
+});

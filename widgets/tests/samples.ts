@@ -1,0 +1,120 @@
+// Samples: a small valid message, a model that records what is sent, and a kernel with subshells.
+import type { Counts, Group, Head, Item, Update } from "../src/schema";
+
+export function counts(changes: Partial<Counts> = {}): Counts {
+  const none = { pending: 0, running: 0, completed: 0, failed: 0, timeout: 0, cancelled: 0, skipped: 0, total: 0 };
+  return { ...none, ...changes };
+}
+
+export function head(changes: Partial<Head> = {}): Head {
+  return {
+    name: "wishlist",
+    state: "running",
+    reason: "",
+    waiting: "",
+    counts: counts({ pending: 3, running: 1, completed: 6, total: 10 }),
+    elapsed_s: 60,
+    eta_low_s: 40,
+    eta_high_s: 42,
+    rate_per_s: 0.5,
+    allowed_per_s: 1,
+    breaker: { state: "closed", failures: 0, threshold: 3, openings: 0, give_up_after: 5, probe_in_s: 0 },
+    windows: [{ used: 17, limit: 200, per_s: 300, unit: "requests" }],
+    cool_down_s: 0,
+    spent_usd: null,
+    budget_usd: null,
+    recorded: 6,
+    notes: [],
+    can: ["pause", "cancel"],
+    ...changes,
+  };
+}
+
+export function update(seq: number, changes: Partial<Update> = {}): Update {
+  const rows = { groups: [], items: [], failures: [] };
+  return { kind: "update", seq, whole: false, head: head(), group_word: "Batch", ...rows, ...changes };
+}
+
+export function group(number: number, changes: Partial<Group> = {}): Group {
+  const name = `Batch ${number}`;
+  const times = { started_s: 1000, ended_s: 1014.2 };
+  return { number, name, status: "completed", items: 15, done: 15, failed: 0, ...times, error: "", ...changes };
+}
+
+export function item(key: string, changes: Partial<Item> = {}): Item {
+  return { key, group: 0, status: "completed", attempts: 1, seconds: 0.2, error: "", ...changes };
+}
+
+type Handler = (message: unknown, buffers: DataView[]) => void;
+
+/** What anywidget hands to `render`, as far as the panel uses it. */
+export class Model {
+  readonly sent: { kind: string; id?: string }[] = [];
+  readonly handlers = new Set<Handler>();
+
+  constructor(
+    private readonly traits: Record<string, string>,
+    readonly widget_manager: { kernel: unknown } = { kernel: null },
+  ) {}
+
+  get(name: string): string | undefined {
+    return this.traits[name];
+  }
+
+  on(_event: string, handler: Handler): void {
+    this.handlers.add(handler);
+  }
+
+  off(_event: string, handler: Handler): void {
+    this.handlers.delete(handler);
+  }
+
+  send(message: { kind: string }): void {
+    this.sent.push(message);
+  }
+
+  receive(message: unknown): void {
+    for (const handler of this.handlers) handler(message, []);
+  }
+
+  kinds(): string[] {
+    return this.sent.map((message) => message.kind);
+  }
+}
+
+/** JupyterLab's kernel connection, as far as the panel uses it. */
+export class SubshellKernel {
+  readonly supportsSubshells: boolean = true;
+  readonly code: string[] = [];
+  created = 0;
+  disposed = 0;
+  broken = false;
+  private readonly slots = new Set<(kernel: unknown, status: string) => void>();
+  readonly statusChanged = {
+    connect: (slot: (kernel: unknown, status: string) => void) => this.slots.add(slot),
+    disconnect: (slot: (kernel: unknown, status: string) => void) => this.slots.delete(slot),
+  };
+
+  requestCreateSubshell(): { done: Promise<{ content: { subshell_id?: string } }> } {
+    this.created += 1;
+    const content = this.broken ? {} : { subshell_id: `sub-${this.created}` };
+    return { done: Promise.resolve({ content }) };
+  }
+
+  clone(options: { subshellId: string }) {
+    if (!options.subshellId) throw new Error("a line needs its subshell");
+    return {
+      requestExecute: ({ code }: { code: string }) => {
+        this.code.push(code);
+        return { done: Promise.resolve() };
+      },
+      dispose: () => {
+        this.disposed += 1;
+      },
+    };
+  }
+
+  restart(): void {
+    for (const slot of this.slots) slot(this, "restarting");
+  }
+}
