@@ -70,7 +70,7 @@ mypy: $(VENV)/.test
 
 imports: $(VENV)/.test
 	@echo '== import-linter: layers'
-	lint-imports
+	lint-imports --no-logo
 
 schema-current: $(VENV)/.test
 	@echo '== schema.ts is current'
@@ -93,7 +93,7 @@ NBVAL := --nbval --nbval-current-env --nbval-cell-timeout=120
 
 tests: $(VENV)/.test
 	@echo '== pytest: tests, notebooks, browser'
-	$(RUN_PYTEST) $(NBVAL) tests notebooks
+	$(RUN_PYTEST) $(NBVAL) tests $(wildcard notebooks)
 
 unit: $(VENV)/.test ## The Python tests without browser and notebooks
 	@pytest -m 'not browser and not chaos and not bench'
