@@ -1,0 +1,69 @@
+"""ipybatch: run one function over many items, safely, and watch it live in Jupyter."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ipybatch.engine.outcome import Outcome
+from ipybatch.engine.policy import Breaker, Limits, Rate, Retry
+from ipybatch.engine.summary import Summary
+from ipybatch.errors import (
+    BatchError,
+    InputError,
+    JournalError,
+    Permanent,
+    RateLimited,
+    Refused,
+    Transient,
+)
+from ipybatch.session import BatchSession
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "BatchError",
+    "BatchSession",
+    "Breaker",
+    "InputError",
+    "JournalError",
+    "Limits",
+    "Outcome",
+    "Permanent",
+    "Rate",
+    "RateLimited",
+    "Refused",
+    "Retry",
+    "Summary",
+    "Transient",
+    "history",
+    "prune",
+]
+
+
+def history(journal: str | Path | None = None) -> pd.DataFrame:
+    """Return one row per recorded run: name, started, seconds, seconds_per_item, counts, state, reason, usd."""
+    from ipybatch import frames
+    from ipybatch.engine.journal import open_journal
+
+    return frames.history(open_journal(journal))
+
+
+def prune(older_than_s: float, *, journal: str | Path | None = None) -> int:
+    """Delete runs that ended more than ``older_than_s`` seconds ago from the journal; return how many."""
+    import time
+
+    from ipybatch import attached
+    from ipybatch.engine.journal import open_journal
+
+    return attached.prune(open_journal(journal), time.time() - older_than_s)
+
+
+def load_ipython_extension(shell: object) -> None:
+    """Answer ``%load_ext ipybatch``."""
+    from ipybatch.jupyter import magics
+
+    magics.load(shell)

@@ -1,0 +1,55 @@
+"""Attempt: what a work function that takes ``attempt`` is handed."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+from ipybatch.engine.limiter import NO_COST, Cost, Permit
+
+
+class Attempt:
+    """One run of a task, from the work function's side.
+
+    The attempt itself holds one permit: its first request.  Every further one
+    asks for its own with `permit`.
+
+    Attributes:
+        key: The item's key, as JSON.
+        number: 1 for the first try.
+        requests: Permits taken so far.
+    """
+
+    def __init__(
+        self,
+        key: str,
+        number: int,
+        acquire: Callable[[Cost, int], Awaitable[Permit]],
+        release: Callable[[Permit], None],
+    ) -> None:
+        self.key = key
+        self.number = number
+        self.requests = 1
+        self.actual: Cost = NO_COST
+        self._acquire = acquire
+        self._release = release
+
+    @asynccontextmanager
+    async def permit(self, cost: Cost = NO_COST) -> AsyncIterator[None]:
+        """Wait until one more request may start; leave the block when its response is there.
+
+        Ask when the attempt's own first request has been answered, or open one permit for each request.
+
+        Args:
+            cost: What it costs beside one request, by unit: ``{"tokens": 500}``.
+        """
+        self.requests += 1
+        permit = await self._acquire(cost, self.requests)
+        try:
+            yield
+        finally:
+            self._release(permit)
+
+    def settle(self, **actual: float) -> None:
+        """Say what the attempt really cost, by unit: ``attempt.settle(tokens=731)``."""
+        self.actual = actual

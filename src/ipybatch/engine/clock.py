@@ -1,0 +1,36 @@
+"""Clock: where the engine takes its time from.
+
+Time is a parameter with a real default, so that tests and `estimate()` run
+hours in milliseconds (`ipybatch.testing.VirtualClock`).
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Protocol
+
+
+class Clock(Protocol):
+    """What the runner needs of a clock."""
+
+    def now_s(self) -> float:
+        """Return monotonic seconds: what limits and deadlines are measured with."""
+        ...
+
+    def unix_s(self) -> float:
+        """Return Unix seconds: what is recorded."""
+        ...
+
+    def hold(self, change: int) -> None:
+        """Say that ``change`` more (or fewer) answers are awaited from real threads: virtual time stands meanwhile."""
+        ...
+
+
+class SystemClock:
+    """The machine's own clock."""
+
+    now_s = staticmethod(time.monotonic)
+    unix_s = staticmethod(time.time)
+
+    def hold(self, change: int) -> None:
+        """Do nothing: real time passes anyway."""

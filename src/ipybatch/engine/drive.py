@@ -1,0 +1,246 @@
+"""Drive: one start of a session, from taking its run to letting it go.
+
+open (caller's thread: errors reach the caller)
+  -> run (engine loop: enter the work, join the resource, runner)
+    -> close (what is left, the last state, the lease)
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+from ipybatch.engine import events, ledger, opening
+from ipybatch.engine.backend import Backend
+from ipybatch.engine.breaker import Breaker
+from ipybatch.engine.clock import Clock
+from ipybatch.engine.events import Counts, State, Status
+from ipybatch.engine.feed import Feed
+from ipybatch.engine.journal import Journal
+from ipybatch.engine.limiter import Cost
+from ipybatch.engine.opening import Opened, Opening
+from ipybatch.engine.outcome import Outcome
+from ipybatch.engine.plan import Task
+from ipybatch.engine.policy import Breaker as BreakerPolicy
+from ipybatch.engine.policy import Limits, Retry
+from ipybatch.engine.resource import History, read_history, resource_of
+from ipybatch.engine.runner import Job, Runner, describe
+from ipybatch.engine.scheduler import Scheduler
+from ipybatch.engine.work import Work
+from ipybatch.errors import JournalError
+
+OnFailure = Literal["continue", "stop", "rollback"]
+CostFunction = Any  # item -> float, or a mapping of units
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """Everything that says how a session runs."""
+
+    work: Work
+    backend: Backend
+    limits: Limits
+    retry: Retry
+    breaker: BreakerPolicy | None
+    timeout_s: float | None
+    on_failure: OnFailure
+    cost: CostFunction | None
+    opening: Opening
+
+
+@dataclass(slots=True, eq=False)
+class Drive:
+    """Run an order against a journal, once for each start.
+
+    Attributes:
+        tasks: The checked list; None for a generator.
+        runner: The runner of the latest start; None before.
+        on_outcomes: Told of the outcomes of every commit.
+    """
+
+    order: Order
+    journal: Journal
+    feed: Feed
+    clock: Clock
+    tasks: Sequence[Task] | None
+    items: Iterable[Any] = ()
+    runner: Runner | None = None
+    on_outcomes: list[Callable[[list[Outcome]], None]] = field(default_factory=list)
+    _opened: Opened | None = None
+    _ledger: ledger.Ledger | None = None
+    _history: History | None = None
+    _drawing: Iterator[Task] | None = None
+    _wants_stop: list[tuple[State, str, Status]] = field(default_factory=list)
+
+    def open(self, *, again: frozenset[Status] = frozenset()) -> None:
+        """Find or make the run, take its lease and load what is recorded.
+
+        Raises:
+            JournalError: The journal refuses, or another session is running this one.
+        """
+        order, now_s = self.order, self.clock.unix_s()
+        resource = order.opening.resource
+        self._history = read_history(self.journal, resource, order.limits, now_s)
+        self._opened = opened = self._open(again)
+        self._ledger = ledger.take(
+            self.journal, opened.run, resource=resource, concurrency=order.limits.concurrency, now_s=now_s
+        )
+        self._ledger.counts = replace_running(opened.counts)
+        self.order = replace(order, opening=replace(order.opening, fresh=False))
+        self._wants_stop.clear()
+        self.feed.emit(events.Planned(now_s, order.opening.name, opened.counts))
+        for note in opened.notes:
+            self.feed.note(note)
+        self.feed.emit(events.StateChanged(now_s, "running", ""))
+
+    async def run(self) -> None:
+        """Run what `open` found, to its end."""
+        assert self._opened is not None
+        assert self._ledger is not None
+        assert self._history is not None
+        self._join(self._history)
+        runner = self.runner = self._make_runner(self._opened, self._ledger)
+        for stop in self._wants_stop:
+            runner.stop(stop[0], stop[1], left=stop[2], kill=True)
+        try:
+            async with AsyncExitStack() as stack:
+                await self._enter_work(stack)
+                await runner.run()
+        except Exception as error:  # of the work's __aenter__ or __aexit__, or the backend's
+            runner.stop(
+                "failed", f"the work could not be opened or closed: {describe(error)}", left="skipped", kill=True
+            )
+        self._close(runner, self._ledger)
+
+    def stop(self, state: State, reason: str, left: Status) -> None:
+        """Start nothing more, end what runs."""
+        self._wants_stop.append((state, reason, left))
+        if self.runner is not None:
+            self.runner.stop(state, reason, left=left, kill=True)
+
+    def hold(self, *, held: bool) -> bool:
+        """Pause or go on; return False when it is too late for that."""
+        if self.runner is None or self.runner.state is not None:
+            return False
+        self.runner.hold(held)
+        return True
+
+    def _open(self, again: frozenset[Status]) -> Opened:
+        asked = replace(self.order.opening, again=again)
+        if self.tasks is not None:
+            for task in self.tasks:
+                task.attempts = 0
+            return opening.open_list(self.journal, asked, self.tasks, self.clock.unix_s())
+        if self._drawing is None:
+            opened = opening.open_drawn(self.journal, asked, self.items, self.feed.emit, self.clock.unix_s)
+            self._drawing = opened.source
+            return opened
+        return self._reopen_drawn()
+
+    def _reopen_drawn(self) -> Opened:
+        """Go on with a generator where it was left: a generator cannot be drawn twice."""
+        assert self._opened is not None
+        assert self._drawing is not None
+        unfinished = self.runner.unfinished if self.runner is not None else []
+        counts = replace_running(self.feed.snapshot.counts)
+        counts.failed = counts.timeout = counts.cancelled = counts.skipped = 0
+        counts.pending = len(unfinished)
+        for task in unfinished:
+            task.attempts = 0
+        return Opened(self._opened.run, itertools.chain(iter(unfinished), self._drawing), counts)
+
+    def _join(self, history: History) -> None:
+        limiter = resource_of(self.journal, self.order.opening.resource).limiter
+        offset_s = self.clock.now_s() - self.clock.unix_s()
+        limiter.join(
+            self, self.order.limits, now_s=self.clock.now_s(), spent=[(at_s + offset_s, n) for at_s, n in history.spent]
+        )
+        limiter.cool_until_s = max(limiter.cool_until_s, history.cool_until_s + offset_s)
+
+    def _make_runner(self, opened: Opened, book: ledger.Ledger) -> Runner:
+        order = self.order
+        resource = resource_of(self.journal, order.opening.resource)
+        scheduler = Scheduler(
+            opened.source,
+            order.limits,
+            resource.limiter,
+            breaker=None if order.breaker is None else Breaker(order.breaker),
+            cost=None if order.cost is None else self.cost,
+            on_batch=self._tell_batch,
+        )
+        job = Job(
+            work=order.work.call,
+            backend=order.backend,
+            limits=order.limits,
+            retry=order.retry,
+            timeout_s=order.timeout_s,
+            stop_on_failure=order.on_failure != "continue",
+            takes_attempt=order.work.takes_attempt,
+        )
+        runner = Runner(job, scheduler, resource, book, self.clock, self.feed.emit)
+        runner.keep_unfinished = self.tasks is None
+        runner.on_outcomes = self.on_outcomes
+        return runner
+
+    async def _enter_work(self, stack: AsyncExitStack) -> None:
+        work = self.order.work.call
+        if hasattr(work, "__aenter__"):
+            await stack.enter_async_context(work)
+        elif hasattr(work, "__enter__") and hasattr(work, "__exit__"):
+            stack.enter_context(work)
+
+    def cost(self, task: Task) -> Cost:
+        """Return what a task costs, by unit."""
+        return cost_of(self.order.cost, self.order.limits, task.item)
+
+    def _tell_batch(self, number: int, items: int) -> None:
+        name = f"{self.order.opening.group_word} {number}"
+        self.feed.emit(events.GroupStarted(self.clock.unix_s(), number, name, items))
+
+    def _close(self, runner: Runner, book: ledger.Ledger) -> None:
+        state, reason, left = runner.state or "completed", runner.reason, runner.left
+        if state == "failed" and self.order.on_failure == "rollback":
+            state = "rolled_back"
+        at_s, snapshot = self.clock.unix_s(), self.feed.snapshot
+        for group in list(snapshot.groups.values()):
+            if group.status == "running":
+                self.feed.emit(events.GroupEnded(at_s, group.number, left))
+        if snapshot.counts.pending > 0 and state != "completed":
+            self.feed.emit(events.ItemsLeft(at_s, snapshot.counts.pending, left))
+        if runner.lingering:
+            self.feed.note(f"{runner.lingering} threads are still busy with what was given up; they end by themselves")
+        resource = resource_of(self.journal, self.order.opening.resource)
+        resource.limiter.leave(self)
+        resource.changed()
+        try:
+            if state == "rolled_back":
+                book.discard(at_s)
+            book.close(state, reason, snapshot.counts, now_s=at_s, seconds=snapshot.elapsed_s(at_s))
+        except JournalError as error:
+            state, reason = "failed", reason or str(error)
+        self.feed.emit(events.StateChanged(at_s, state, reason))
+
+
+def cost_of(cost: CostFunction, limits: Limits, item: Any) -> Cost:
+    """Return what an item costs, by unit: a plain number is in the units beside requests, or in requests."""
+    amount = cost(item)
+    if isinstance(amount, dict):
+        return amount
+    units = {rate.unit for rate in limits.rates} - {"requests"} or {"requests"}
+    return dict.fromkeys(units, float(amount))
+
+
+def replace_running(counts: Counts) -> Counts:
+    """Return a copy of ``counts`` with nothing running."""
+    return Counts(
+        pending=counts.pending,
+        completed=counts.completed,
+        failed=counts.failed,
+        timeout=counts.timeout,
+        cancelled=counts.cancelled,
+        skipped=counts.skipped,
+        total=counts.total,
+    )

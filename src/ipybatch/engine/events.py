@@ -1,0 +1,176 @@
+"""Event types: everything that happens in a session, as frozen data.
+
+One set of types is the live feed, what listeners get, and what the
+TypeScript types are generated from.  `snapshot.Snapshot` is their fold.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+State = Literal["planned", "running", "paused", "completed", "failed", "cancelled", "rolled_back"]
+Status = Literal["pending", "running", "completed", "failed", "timeout", "cancelled", "skipped"]
+BreakerState = Literal["closed", "open", "half_open"]
+
+ENDED: frozenset[State] = frozenset({"completed", "failed", "cancelled", "rolled_back"})
+
+
+class Counts(msgspec.Struct, kw_only=True):
+    """How many items stand where.
+
+    Attributes:
+        total: Items of the plan; None while a generator is not exhausted.
+    """
+
+    pending: int = 0
+    running: int = 0
+    completed: int = 0
+    failed: int = 0
+    timeout: int = 0
+    cancelled: int = 0
+    skipped: int = 0
+    total: int | None = 0
+
+    @property
+    def ended(self) -> int:
+        """Items that have an outcome."""
+        return self.completed + self.failed + self.timeout + self.cancelled + self.skipped
+
+
+class Event(msgspec.Struct, frozen=True, tag_field="type", gc=False):
+    """Base of all events.
+
+    Attributes:
+        at_s: Unix time, seconds.
+    """
+
+    at_s: float
+
+
+class Planned(Event, tag="planned"):
+    """The plan was made, or made anew by `retry_failed`; ``counts`` is where it starts from."""
+
+    name: str
+    counts: Counts
+
+
+class Drawn(Event, tag="drawn"):
+    """One more item came out of a generator, with ``status`` "pending" or as it is recorded."""
+
+    status: Status
+
+
+class Exhausted(Event, tag="exhausted"):
+    """The generator gave its last item: the total is known."""
+
+    total: int
+
+
+class StateChanged(Event, tag="state_changed"):
+    """The session entered ``state``."""
+
+    state: State
+    reason: str
+
+
+class GroupStarted(Event, tag="group_started"):
+    """A batch, a remote job or a partition began."""
+
+    group: int
+    name: str
+    items: int
+
+
+class GroupEnded(Event, tag="group_ended"):
+    """All items of the group have an outcome."""
+
+    group: int
+    status: Status
+
+
+class AttemptStarted(Event, tag="attempt_started"):
+    """An item is being tried."""
+
+    key: str
+    group: int
+    attempt: int
+
+
+class AttemptFailed(Event, tag="attempt_failed"):
+    """An attempt failed and the item waits for its next one, ``wait_s`` from now at the earliest."""
+
+    key: str
+    group: int
+    attempt: int
+    error: str
+    wait_s: float
+
+
+class ItemEnded(Event, tag="item_ended"):
+    """An item's outcome is on disk."""
+
+    key: str
+    group: int
+    status: Status
+    attempts: int
+    seconds: float
+    error: str
+
+
+class ItemsLeft(Event, tag="items_left"):
+    """The session ended before ``items`` pending items: they are ``status``, and run again on a resume."""
+
+    items: int
+    status: Status
+
+
+class BreakerMoved(Event, tag="breaker_moved"):
+    """The circuit breaker changed its state or its count of failures in a row.
+
+    Attributes:
+        probe_at_s: Unix time of the next probe; 0.0 unless open.
+    """
+
+    state: BreakerState
+    failures: int
+    openings: int
+    probe_at_s: float
+
+
+class CooledDown(Event, tag="cooled_down"):
+    """The service asked us to slow down: nothing starts before ``until_s`` (Unix time)."""
+
+    until_s: float
+    reason: str
+
+
+class Commanded(Event, tag="commanded"):
+    """Somebody pressed a button or called a method."""
+
+    command: str
+
+
+class Noted(Event, tag="noted"):
+    """Something the user should know."""
+
+    text: str
+
+
+AnyEvent = (
+    Planned
+    | Drawn
+    | Exhausted
+    | StateChanged
+    | GroupStarted
+    | GroupEnded
+    | AttemptStarted
+    | AttemptFailed
+    | ItemEnded
+    | ItemsLeft
+    | BreakerMoved
+    | CooledDown
+    | Commanded
+    | Noted
+)

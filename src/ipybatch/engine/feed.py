@@ -1,0 +1,60 @@
+"""Feed: where events go: the snapshot, the log, the listeners.
+
+A listener that raises is dropped and noted once; the run goes on.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+
+from ipybatch.engine import events
+from ipybatch.engine.clock import Clock
+from ipybatch.engine.snapshot import Snapshot
+
+LOGGED_AT_MOST = 20_000  # about 5 MB
+
+Listener = Callable[[events.Event], None]
+
+
+class Feed:
+    """Publish events in order.
+
+    Attributes:
+        snapshot: The fold of all events so far.
+        log: The latest events, oldest first, at most `LOGGED_AT_MOST`.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self.snapshot = Snapshot()
+        self.log: deque[events.Event] = deque(maxlen=LOGGED_AT_MOST)
+        self.clock = clock
+        self._listeners: list[Listener] = []
+
+    def emit(self, event: events.Event) -> None:
+        """Fold an event in and tell everyone."""
+        self.snapshot.apply(event)
+        self.log.append(event)
+        for listener in self._listeners:
+            try:
+                listener(event)
+            except Exception as error:  # a view that raises must not stop the run
+                self._drop(listener, error)
+
+    def on(self, listener: Listener) -> Callable[[], None]:
+        """Call ``listener`` with every event from now on; return a function that ends that."""
+        self._listeners = [*self._listeners, listener]
+        return lambda: self.off(listener)
+
+    def off(self, listener: Listener) -> None:
+        """Stop calling ``listener``."""
+        self._listeners = [known for known in self._listeners if known is not listener]
+
+    def note(self, text: str) -> None:
+        """Tell the user something, once."""
+        if text not in self.snapshot.notes:
+            self.emit(events.Noted(self.clock.unix_s(), text))
+
+    def _drop(self, listener: Listener, error: Exception) -> None:
+        self.off(listener)
+        self.note(f"a listener was dropped: it raised {type(error).__name__}: {error}")

@@ -1,0 +1,74 @@
+"""Host: the engine thread, a daemon with its own event loop.
+
+All sessions of a process run there, so a cell and the kernel stay free.  HTTP
+clients opened in it are born in the loop that uses them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import os
+import threading
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+COMMAND_S = 1.0
+
+
+class Host:
+    """A thread that runs an event loop as long as the process lives."""
+
+    def __init__(self) -> None:
+        self.loop = asyncio.new_event_loop()
+        self.thread = threading.Thread(target=self._run, name="ipybatch-engine", daemon=True)
+        self.thread.start()
+
+    def spawn(self, coroutine: Coroutine[Any, Any, T]) -> concurrent.futures.Future[T]:
+        """Run a coroutine on the engine thread."""
+        return asyncio.run_coroutine_threadsafe(coroutine, self.loop)
+
+    def call(self, function: Callable[[], T]) -> T | None:
+        """Run a quick function on the engine thread; return its result, None if the thread is busy for `COMMAND_S`."""
+        if threading.current_thread() is self.thread:
+            return function()
+        done: concurrent.futures.Future[T] = concurrent.futures.Future()
+
+        def run() -> None:
+            try:
+                done.set_result(function())
+            except BaseException as error:  # handed to the caller, whatever it is
+                done.set_exception(error)
+
+        self.loop.call_soon_threadsafe(run)
+        try:
+            return done.result(timeout=COMMAND_S)
+        except TimeoutError:
+            return None
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self.loop)
+        self.loop.run_forever()
+
+
+_host: Host | None = None
+_starting = threading.Lock()
+
+
+def host() -> Host:
+    """Return the process's one Host, starting it when it is first needed."""
+    global _host
+    with _starting:
+        if _host is None:
+            _host = Host()
+        return _host
+
+
+def _forget() -> None:
+    global _host
+    _host = None
+
+
+os.register_at_fork(after_in_child=_forget)

@@ -1,0 +1,316 @@
+"""Ledger: one run's pages in the journal.
+
+A run is found by its name, taken with a lease, and then written to in batches
+of `Entry`s.  Whatever is not in the ledger has not happened.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from array import array
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import msgspec
+
+from ipybatch.engine import lease
+from ipybatch.engine.events import Counts, State
+from ipybatch.engine.journal import Journal
+from ipybatch.engine.outcome import Outcome
+from ipybatch.engine.plan import PlanRow, Task, from_row, hash_plan, to_row
+from ipybatch.engine.schema import SEQ_BITS
+from ipybatch.errors import JournalError
+
+PART = 1000
+RERUN = frozenset({"timeout", "cancelled"})
+
+_encode = msgspec.json.Encoder().encode
+_decode_plan = msgspec.json.Decoder(list[PlanRow]).decode
+_live: set[tuple[Path, int]] = set()  # the runs that sessions of this process are running
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What is written of one attempt.
+
+    Attributes:
+        final: Whether a resume keeps it; False for what runs again.
+        outcome: None for an attempt that another one follows.
+        responded_s: Unix time.
+        requests: How many it counts for in the windows that outlive a restart; 0 for work without rates.
+    """
+
+    task: Task
+    final: bool
+    outcome: Outcome | None
+    payload: bytes | None
+    responded_s: float
+    seconds: float
+    error: str
+    requests: float
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The latest run of a name, as the journal tells it."""
+
+    run: int
+    state: State
+    reason: str
+    counts: Counts
+    plan_hash: bytes | None
+    code_hash: bytes | None
+    listing: array[int] | None
+    created_s: float
+    started_s: float | None
+    seconds: float
+    group_word: str
+
+
+_RUN_COLUMNS = (
+    "id, state, reason, total, completed, failed, timeout, cancelled, skipped, plan_hash, code_hash, listing,"
+    " created_s, started_s, seconds, group_word"
+)
+
+
+def find(database: sqlite3.Connection, name: str) -> Found | None:
+    """Return the latest run of ``name``; None if there is none."""
+    row = database.execute(
+        f"SELECT {_RUN_COLUMNS} FROM run WHERE name = ? ORDER BY id DESC LIMIT 1",  # noqa: S608  # a constant
+        (name,),
+    ).fetchone()
+    if row is None:
+        return None
+    run, state, reason, total, completed, failed, timeout, cancelled, skipped, plan_hash, code_hash, listing = row[:12]
+    ended = completed + failed + timeout + cancelled + skipped
+    counts = Counts(
+        total=total,
+        completed=completed,
+        failed=failed,
+        timeout=timeout,
+        cancelled=cancelled,
+        skipped=skipped,
+        pending=max(0, (total or 0) - ended),
+    )
+    order = array("q", listing) if listing is not None else None
+    return Found(run, state, reason, counts, plan_hash, code_hash, order, *row[12:])
+
+
+def create(database: sqlite3.Connection, name: str, *, resource: str, group_word: str, now_s: float) -> int:
+    """Make a new run of ``name`` and return its number."""
+    made = database.execute(
+        "INSERT INTO run (name, resource, group_word, state, created_s) VALUES (?, ?, ?, 'planned', ?)",
+        (name, resource, group_word, now_s),
+    )
+    assert made.lastrowid is not None
+    return made.lastrowid
+
+
+def ids(run: int) -> tuple[int, int]:
+    """Return the first id of a run's items, and the first one after them."""
+    return run << SEQ_BITS, (run + 1) << SEQ_BITS
+
+
+def read_plan(database: sqlite3.Connection, found: Found) -> Iterator[Task]:
+    """Yield the recorded tasks in plan order."""
+    at = 0
+    for (part,) in database.execute("SELECT tasks FROM plan WHERE run = ? ORDER BY part", (found.run,)):
+        for row in _decode_plan(part):
+            yield from_row(at if found.listing is None else found.listing[at], row)
+            at += 1
+
+
+def write_plan(database: sqlite3.Connection, run: int, tasks: Sequence[Task]) -> None:
+    """Record the tasks of a list, in place of what was there."""
+    identity = all(task.seq == at for at, task in enumerate(tasks))
+    listing = None if identity else array("q", [task.seq for task in tasks]).tobytes()
+    database.execute("DELETE FROM plan WHERE run = ?", (run,))
+    database.executemany(
+        "INSERT INTO plan VALUES (?, ?, ?)",
+        (
+            (run, part, _encode([to_row(task) for task in tasks[at : at + PART]]))
+            for part, at in enumerate(range(0, len(tasks), PART))
+        ),
+    )
+    database.execute(
+        "UPDATE run SET plan_hash = ?, listing = ?, total = ? WHERE id = ?",
+        (hash_plan(tasks), listing, len(tasks), run),
+    )
+
+
+def skip(database: sqlite3.Connection, run: int, reasons: Sequence[tuple[Task, str]], now_s: float) -> None:
+    """Record tasks that the plan leaves out, each with its reason."""
+    base = run << SEQ_BITS
+    database.executemany(
+        "INSERT OR REPLACE INTO item VALUES (?, ?, ?, ?, 'skipped', 1, 0, 0, 0.0, ?, ?)",
+        ((base + task.seq, run, task.key, task.digest, now_s, reason) for task, reason in reasons),
+    )
+
+
+@dataclass(slots=True)
+class Ledger:
+    """A run that this process holds the lease of."""
+
+    journal: Journal
+    run: int
+    epoch: int
+    resource: str
+    counts: Counts = field(default_factory=Counts)
+
+    def write(self, unit: Callable[[sqlite3.Connection], None], now_s: float) -> None:
+        """Run ``unit`` under the lease and wait for its commit.
+
+        Raises:
+            JournalError: It was not written; `Fenced` if another process took over.
+        """
+        self.journal.write(self._guarded(unit, now_s))
+
+    def submit(self, entries: list[Entry], now_s: float, done: Callable[[JournalError | None], None]) -> None:
+        """Record entries in the next commit; ``done`` is called from the writer after it.
+
+        The counts are those of the moment the commit is written, with these entries in.
+        """
+        for entry in entries:
+            if entry.outcome is not None:
+                status = entry.outcome.status
+                setattr(self.counts, status, getattr(self.counts, status) + 1)
+        counts = msgspec.structs.replace(self.counts)
+
+        def unit(database: sqlite3.Connection) -> None:
+            self._count(database, counts, now_s)
+            self._insert(database, entries)
+
+        self.journal.submit(unit, lambda _, error: done(error))
+
+    def expect(self, requests: int, now_s: float, done: Callable[[JournalError | None], None]) -> None:
+        """Record how many requests may be in flight at once, before they are."""
+
+        def unit(database: sqlite3.Connection) -> None:
+            database.execute("UPDATE run SET concurrency = max(concurrency, ?) WHERE id = ?", (requests, self.run))
+
+        self.journal.submit(self._guarded(unit, now_s), lambda _, error: done(error))
+
+    def beat(self, now_s: float, done: Callable[[JournalError | None], None]) -> None:
+        """Renew the lease when there is nothing else to write."""
+        self.journal.submit(self._guarded(lambda _: None, now_s), lambda _, error: done(error))
+
+    def close(self, state: State, reason: str, counts: Counts, *, now_s: float, seconds: float) -> None:
+        """Record how the run ended and let the lease go."""
+
+        def unit(database: sqlite3.Connection) -> None:
+            self._count(database, counts, now_s)
+            database.execute(
+                "UPDATE run SET state = ?, reason = ?, ended_s = ?, seconds = seconds + ?, total = ? WHERE id = ?",
+                (state, reason, now_s, seconds, counts.total, self.run),
+            )
+            lease.release(database, self.run, self.epoch)
+
+        try:
+            self.journal.write(unit)
+        finally:
+            self.drop()
+
+    def discard(self, now_s: float) -> None:
+        """Forget everything this run recorded: all or nothing."""
+
+        def unit(database: sqlite3.Connection) -> None:
+            erase_items(database, self.run)
+
+        self.write(unit, now_s)
+
+    def drop(self) -> None:
+        """Stop counting this run as one of this process."""
+        _live.discard((self.journal.path, self.run))
+
+    def _guarded(
+        self, unit: Callable[[sqlite3.Connection], None], now_s: float
+    ) -> Callable[[sqlite3.Connection], None]:
+        def guarded(database: sqlite3.Connection) -> None:
+            lease.renew(database, self.run, self.epoch, now_s)
+            unit(database)
+
+        return guarded
+
+    def _count(self, database: sqlite3.Connection, counts: Counts, now_s: float) -> None:
+        renewed = database.execute(
+            "UPDATE run SET beat_s = ?, completed = ?, failed = ?, timeout = ?, cancelled = ?, skipped = ?"
+            " WHERE id = ? AND epoch = ?",
+            (
+                now_s,
+                counts.completed,
+                counts.failed,
+                counts.timeout,
+                counts.cancelled,
+                counts.skipped,
+                self.run,
+                self.epoch,
+            ),
+        )
+        lease.check(renewed)
+
+    def _insert(self, database: sqlite3.Connection, entries: list[Entry]) -> None:
+        base = self.run << SEQ_BITS
+        items, payloads, attempts, windows = [], [], [], []
+        for entry in entries:
+            task, outcome = entry.task, entry.outcome
+            if entry.requests:
+                windows.append((self.resource, entry.responded_s, entry.requests))
+            if outcome is None:
+                attempts.append((base + task.seq, task.attempts, entry.responded_s, entry.seconds, entry.error))
+                continue
+            items.append(
+                (
+                    base + task.seq,
+                    self.run,
+                    task.key,
+                    task.digest,
+                    outcome.status,
+                    entry.final,
+                    task.group,
+                    task.attempts,
+                    entry.seconds,
+                    entry.responded_s,
+                    outcome.error,
+                )
+            )
+            if entry.payload is not None:
+                payloads.append((base + task.seq, entry.payload))
+        database.executemany("INSERT OR REPLACE INTO item VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", items)
+        for sql, rows in (
+            ("INSERT OR REPLACE INTO payload VALUES (?, ?)", payloads),
+            ("INSERT INTO attempt VALUES (?, ?, ?, ?, ?)", attempts),
+            ("INSERT INTO window VALUES (?, ?, ?)", windows),
+        ):
+            if rows:
+                database.executemany(sql, rows)
+
+
+def erase_items(database: sqlite3.Connection, run: int) -> None:
+    """Delete what a run recorded of its items, not the run itself."""
+    first, after = ids(run)
+    database.execute("DELETE FROM item WHERE id >= ? AND id < ?", (first, after))
+    database.execute("DELETE FROM payload WHERE id >= ? AND id < ?", (first, after))
+    database.execute("DELETE FROM attempt WHERE item >= ? AND item < ?", (first, after))
+
+
+def take(journal: Journal, run: int, *, resource: str, concurrency: int, now_s: float) -> Ledger:
+    """Take the lease of a run and mark it as running.
+
+    Raises:
+        JournalLocked: Another live session holds it.
+    """
+
+    def unit(database: sqlite3.Connection) -> int:
+        live_here = (journal.path, run) in _live
+        epoch = lease.take(database, run, now_s, live_here=live_here)
+        database.execute(
+            "UPDATE run SET state = 'running', reason = '', ended_s = NULL, concurrency = ?,"
+            " started_s = coalesce(started_s, ?), resource = ? WHERE id = ?",
+            (concurrency, now_s, resource, run),
+        )
+        return epoch
+
+    epoch: int = journal.write(unit)
+    _live.add((journal.path, run))
+    return Ledger(journal, run, epoch, resource)

@@ -1,0 +1,183 @@
+"""Limiter: exact sliding windows as a pure state machine.
+
+Rule: a permit is taken before a request starts and comes free ``per_s`` after
+its *response*.  The request reaches the server somewhere between the two, so
+whatever the jitter, the server never counts more than ``limit`` in any window:
+
+    start        arrival at the server        response          response + per_s
+      |------------------x----------------------|----------------------|
+      permit taken                                              permit free again
+
+Stamping at the start instead lets a slow request arrive late, beside requests
+of the next window (measured: 105 where 100 were allowed; GCRA and leaky
+buckets reach 199, they bound the average only).
+
+One limiter belongs to one *resource*; sessions that name the same resource
+share it, and the strictest of their limits hold.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from ipybatch.engine.policy import Limits, Rate
+
+# Two clocks slewed by NTP may drift apart by 500 ppm, so a window is held that much longer.
+CLOCK_DRIFT = 1.0005
+
+Cost = Mapping[str, float]
+NO_COST: Cost = {}
+
+
+@dataclass(slots=True)
+class Window:
+    """One sliding window of a resource."""
+
+    rate: Rate
+    in_flight: float = 0.0
+    _spent: deque[tuple[float, float]] = field(default_factory=deque)  # (free again at, cost), sorted
+    _spent_sum: float = 0.0
+
+    def used(self, now_s: float) -> float:
+        """Return how much of the limit is taken at ``now_s``."""
+        spent = self._spent
+        while spent and spent[0][0] <= now_s:
+            self._spent_sum -= spent.popleft()[1]
+        if not spent:
+            self._spent_sum = 0.0
+        return self.in_flight + self._spent_sum
+
+    def wait_s(self, now_s: float, cost: float) -> float:
+        """Return seconds until ``cost`` fits; inf if only a response can make room."""
+        over = self.used(now_s) + cost - self.rate.limit
+        if over <= 1e-9:
+            return 0.0
+        for free_at_s, spent in self._spent:
+            over -= spent
+            if over <= 1e-9:
+                return free_at_s - now_s
+        return math.inf
+
+    def spend(self, responded_s: float, cost: float) -> None:
+        """Hold ``cost`` until ``per_s`` after the response; responses come in order of time."""
+        self._spent.append((responded_s + self.rate.per_s * CLOCK_DRIFT, cost))
+        self._spent_sum += cost
+
+
+@dataclass(frozen=True, slots=True)
+class Permit:
+    """Leave to send one request; give it back with `Limiter.respond`."""
+
+    started_s: float
+    cost: Cost
+
+
+class Limiter:
+    """Every limit of one resource, together."""
+
+    def __init__(self) -> None:
+        self.windows: dict[Rate, Window] = {}
+        self.running = 0
+        self.cool_until_s = -math.inf
+        self.cool_downs = 0
+        self._last_start_s = -math.inf
+        self._cooled_at_s = -math.inf
+        self._joined: dict[object, Limits] = {}
+        self._concurrency: float = math.inf
+        self._spacing_s = 0.0
+        self._active: tuple[Window, ...] = ()
+
+    def join(
+        self, member: object, limits: Limits, *, now_s: float = 0.0, spent: Iterable[tuple[float, float]] = ()
+    ) -> None:
+        """Add a session's limits; the strictest of all that joined hold.
+
+        Args:
+            spent: (response time, requests) of earlier requests, oldest first: what a new window starts with.
+        """
+        history = sorted(spent)
+        in_flight = max([window.in_flight for window in self.windows.values()] + [float(self.running)])
+        for rate in limits.rates:
+            if rate not in self.windows:
+                window = self.windows[rate] = Window(rate, in_flight=in_flight if rate.unit == "requests" else 0.0)
+                for responded_s, cost in history if rate.unit == "requests" else ():
+                    if responded_s + rate.per_s * CLOCK_DRIFT > now_s:
+                        window.spend(responded_s, cost)
+        self._joined[member] = limits
+        self._settle()
+
+    def leave(self, member: object) -> None:
+        """Take a session's limits away; what its requests used stays counted."""
+        self._joined.pop(member, None)
+        self._settle()
+
+    def wait_s(self, now_s: float, cost: Cost = NO_COST, *, slot: bool = True) -> float:
+        """Return seconds until one request of ``cost`` may start; 0.0 means now, inf after a response at the earliest.
+
+        Args:
+            slot: Whether it takes a place among the ``concurrency``; further requests of one attempt do not.
+        """
+        if slot and self.running >= self._concurrency:
+            return math.inf
+        wait_s = max(0.0, self.cool_until_s - now_s, self._last_start_s + self._spacing_s - now_s)
+        for window in self._active:
+            wait_s = max(wait_s, window.wait_s(now_s, _cost_in(window, cost)))
+        return wait_s
+
+    def acquire(self, now_s: float, cost: Cost = NO_COST, *, slot: bool = True) -> Permit:
+        """Take a permit; `wait_s` must have said 0.0."""
+        self._last_start_s = now_s
+        self.running += slot
+        for window in self.windows.values():
+            window.in_flight += _cost_in(window, cost)
+        return Permit(now_s, cost)
+
+    def respond(self, now_s: float, permit: Permit, actual: Cost = NO_COST) -> None:
+        """Count the response to a permit's request: its place in the windows comes free ``per_s`` from now.
+
+        Args:
+            actual: What it really cost, by unit, where that is known only now.
+        """
+        for window in self.windows.values():
+            window.in_flight = max(0.0, window.in_flight - _cost_in(window, permit.cost))
+            window.spend(now_s, _cost_in(window, {**permit.cost, **actual} if actual else permit.cost))
+
+    def free(self) -> None:
+        """Give a place among the ``concurrency`` back."""
+        self.running -= 1
+
+    def too_big(self, cost: Cost) -> Rate | None:
+        """Return the rate that ``cost`` can never fit in; None when it fits all."""
+        return next((w.rate for w in self._active if _cost_in(w, cost) > w.rate.limit), None)
+
+    def cool_down(self, now_s: float, started_s: float, wait_s: float) -> bool:
+        """Let nothing start for ``wait_s``; say whether that is news.
+
+        Requests that were under way when the last cool-down began say nothing new: they only make it longer.
+        """
+        until_s = now_s + wait_s
+        news = until_s > self.cool_until_s
+        self.cool_until_s = max(self.cool_until_s, until_s)
+        if started_s >= self._cooled_at_s:
+            self._cooled_at_s = now_s
+            self.cool_downs += 1
+        return news
+
+    def warm_up(self) -> None:
+        """Forget how often it cooled down in a row: the service answered well."""
+        self.cool_downs = 0
+
+    def _settle(self) -> None:
+        joined = self._joined.values()
+        self._concurrency = min((limits.concurrency for limits in joined), default=math.inf)
+        self._spacing_s = max((limits.spacing_s for limits in joined), default=0.0)
+        wanted = {rate for limits in joined for rate in limits.rates}
+        self._active = tuple(window for rate, window in self.windows.items() if rate in wanted)
+
+
+def _cost_in(window: Window, cost: Cost) -> float:
+    unit = window.rate.unit
+    return cost.get(unit, 1.0 if unit == "requests" else 0.0)

@@ -1,0 +1,285 @@
+"""Opening: a plan meets what the journal has of it.
+
+Rule: the same name continues.  What is final stays as recorded; timeouts,
+transient failures, cancelled, skipped and unrecorded items run again, new
+keys are added, and a key whose input changed runs again.
+
+A list that has not changed is recognised by its hash and needs one walk over
+the recorded items.  A changed list, or a generator, is matched by key.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ipybatch.engine import events, ledger
+from ipybatch.engine.events import Counts, Status
+from ipybatch.engine.journal import Journal
+from ipybatch.engine.plan import Drawn, Keying, Task, hash_plan
+from ipybatch.engine.schema import SEQ_BITS
+from ipybatch.errors import InputError
+
+_SEQ = (1 << SEQ_BITS) - 1
+_STRIDE = 500
+
+Emit = Callable[[events.Event], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Opening:
+    """What a session wants to open.
+
+    Attributes:
+        skip: Why an item need not run ("" if it must); decided once, kept in the plan.
+        rank: What runs first; decided once, kept in the plan.
+        again: Final statuses that run again all the same: what `retry_failed` asks for.
+    """
+
+    name: str
+    resource: str
+    group_word: str
+    keying: Keying
+    code_hash: bytes | None
+    fresh: bool
+    skip: Callable[[Any], str] | None = None
+    rank: Callable[[Any], int] | None = None
+    again: frozenset[Status] = frozenset()
+
+
+@dataclass(slots=True)
+class Opened:
+    """A run, and what of it is still to do.
+
+    Attributes:
+        source: The tasks to run, in the order they should.
+        counts: Where the session starts from.
+    """
+
+    run: int
+    source: Iterator[Task]
+    counts: Counts
+    notes: list[str] = field(default_factory=list)
+
+
+def open_list(journal: Journal, opening: Opening, tasks: Sequence[Task], now_s: float) -> Opened:
+    """Find or make the run of a list whose keys were checked."""
+    found = _find(journal, opening)
+    if found is None:
+        run, notes = _plan_anew(journal, opening, tasks, now_s), []
+    else:
+        run, notes = found.run, _note_changes(found, opening)
+        _match(journal, found, opening, tasks, now_s)
+    recorded = _recorded(journal, run, opening.again)
+    counts = Counts(total=len(tasks))
+    todo = []
+    for task in tasks:
+        status, digest = recorded.get(task.seq, _UNRECORDED)
+        if status == "pending" or digest != task.digest:
+            counts.pending += 1
+            todo.append(task)
+        else:
+            setattr(counts, status, getattr(counts, status) + 1)
+    if any(task.rank for task in todo):
+        todo.sort(key=lambda task: task.rank)
+    return Opened(run, iter(todo), counts, notes)
+
+
+def open_drawn(
+    journal: Journal, opening: Opening, items: Iterable[Any], emit: Emit, clock_s: Callable[[], float]
+) -> Opened:
+    """Find or make the run of a generator, whose items are matched as they are drawn."""
+    found = _find(journal, opening)
+    notes = [] if found is None else _note_changes(found, opening)
+    run = found.run if found is not None else journal.write(lambda db: _create(db, opening, clock_s()))
+
+    def open_walk() -> _Walk | None:
+        return None if found is None else _Walk(journal.connect(), run, opening.again)
+
+    source = _draw(iter(items), opening, open_walk, emit, clock_s)
+    return Opened(run, source, Counts(total=None), notes)
+
+
+_UNRECORDED: tuple[Status, bytes] = ("pending", b"")
+
+
+def _find(journal: Journal, opening: Opening) -> ledger.Found | None:
+    if opening.fresh:
+        return None
+    with journal.reader() as database:
+        return ledger.find(database, opening.name)
+
+
+def _create(database: sqlite3.Connection, opening: Opening, now_s: float) -> int:
+    run = ledger.create(database, opening.name, resource=opening.resource, group_word=opening.group_word, now_s=now_s)
+    database.execute("UPDATE run SET code_hash = ? WHERE id = ?", (opening.code_hash, run))
+    return run
+
+
+def _plan_anew(journal: Journal, opening: Opening, tasks: Sequence[Task], now_s: float) -> int:
+    reasons = _decide(opening, tasks)
+
+    def unit(database: sqlite3.Connection) -> int:
+        run = _create(database, opening, now_s)
+        ledger.write_plan(database, run, tasks)
+        ledger.skip(database, run, reasons, now_s)
+        return run
+
+    run: int = journal.write(unit)
+    return run
+
+
+def _decide(opening: Opening, tasks: Sequence[Task]) -> list[tuple[Task, str]]:
+    if opening.rank is not None:
+        for task in tasks:
+            task.rank = opening.rank(task.item)
+    if opening.skip is None:
+        return []
+    return [(task, reason) for task in tasks if (reason := opening.skip(task.item))]
+
+
+def _note_changes(found: ledger.Found, opening: Opening) -> list[str]:
+    if found.code_hash is None or opening.code_hash is None or found.code_hash == opening.code_hash:
+        return []
+    return ["the work function changed since this session began: what is recorded stays as it is"]
+
+
+def _match(journal: Journal, found: ledger.Found, opening: Opening, tasks: Sequence[Task], now_s: float) -> None:
+    """Give every task the seq it is recorded under, and record the plan if it changed."""
+    if found.plan_hash == hash_plan(tasks):
+        if found.listing is not None:
+            for task, seq in zip(tasks, found.listing, strict=True):
+                task.seq = seq
+        if opening.rank is not None:
+            with journal.reader() as database:
+                for task, planned in zip(tasks, ledger.read_plan(database, found), strict=True):
+                    task.rank = planned.rank
+        return
+    known, first_free = _known(journal, found)
+    new = []
+    for task in tasks:
+        planned = known.get(task.key)
+        if planned is None:
+            task.seq, first_free = first_free, first_free + 1
+            new.append(task)
+        else:
+            task.seq, task.rank = planned.seq, planned.rank
+    reasons = _decide(opening, new)
+
+    def unit(database: sqlite3.Connection) -> None:
+        ledger.write_plan(database, found.run, tasks)
+        ledger.skip(database, found.run, reasons, now_s)
+
+    journal.write(unit)
+
+
+def _known(journal: Journal, found: ledger.Found) -> tuple[dict[str, Task], int]:
+    with journal.reader() as database:
+        first, after = ledger.ids(found.run)
+        known = {
+            key: Task(id_ & _SEQ, key, None)
+            for id_, key in database.execute("SELECT id, key FROM item WHERE id >= ? AND id < ?", (first, after))
+        }
+        known.update((task.key, task) for task in ledger.read_plan(database, found))
+    return known, max((task.seq for task in known.values()), default=-1) + 1
+
+
+def _recorded(journal: Journal, run: int, again: frozenset[Status]) -> dict[int, tuple[Status, bytes]]:
+    first, after = ledger.ids(run)
+    with journal.reader() as database:
+        rows = database.execute(
+            "SELECT id, status, digest FROM item WHERE id >= ? AND id < ? AND final", (first, after)
+        )
+        return {id_ & _SEQ: (status, digest) for id_, status, digest in rows if status not in again}
+
+
+class _Walk:
+    """Look recorded items up as they are drawn: one ordered walk, single look-ups where it does not fit.
+
+    Attributes:
+        first_free: No recorded item has this seq, or a higher one.
+        in_step: Whether every item so far was drawn at the place it is recorded at.
+    """
+
+    def __init__(self, database: sqlite3.Connection, run: int, again: frozenset[Status]) -> None:
+        self._database, self._run, self._again = database, run, again
+        self._rows: list[tuple[int, str, Status, bytes, int]] = []
+        self._at = 0
+        self._next_id, self._after = ledger.ids(run)
+        self._unmatched, last = database.execute(
+            "SELECT count(*), max(id) FROM item WHERE id >= ? AND id < ?", ledger.ids(run)
+        ).fetchone()
+        self.first_free = 0 if last is None else (last & _SEQ) + 1
+        self.in_step = True
+
+    def find(self, place: int, key: str) -> tuple[int, Status, bytes] | None:
+        """Return seq, status and digest of ``key``; None when it is not recorded."""
+        if not self._unmatched:
+            return None
+        if self._at >= len(self._rows):
+            self._read()
+        row = self._rows[self._at] if self._at < len(self._rows) else None
+        if row is not None and row[1] == key:
+            self._at += 1
+        else:
+            row = self._look_up(key)
+            if row is None:
+                return None
+        id_, _, status, digest, final = row
+        self._unmatched -= 1
+        self.in_step = self.in_step and id_ & _SEQ == place
+        return id_ & _SEQ, status if final and status not in self._again else "pending", digest
+
+    def _read(self) -> None:
+        self._rows = self._database.execute(
+            "SELECT id, key, status, digest, final FROM item WHERE id >= ? AND id < ? ORDER BY id LIMIT ?",
+            (self._next_id, self._after, _STRIDE),
+        ).fetchall()
+        self._at = 0
+        if self._rows:
+            self._next_id = self._rows[-1][0] + 1
+
+    def _look_up(self, key: str) -> tuple[int, str, Status, bytes, int] | None:
+        row: tuple[int, str, Status, bytes, int] | None = self._database.execute(
+            "SELECT id, key, status, digest, final FROM item WHERE run = ? AND key = ?", (self._run, key)
+        ).fetchone()
+        return row
+
+
+def _draw(
+    items: Iterator[Any],
+    opening: Opening,
+    open_walk: Callable[[], _Walk | None],
+    emit: Emit,
+    clock_s: Callable[[], float],
+) -> Iterator[Task]:
+    seen = Drawn()
+    walk = open_walk()
+    free = 0
+    drawn = 0
+    for item in items:
+        task = _task_of(opening.keying, drawn, item)
+        if not seen.add(task.key):
+            task.refused = f"duplicate key {task.key}: an earlier item has it too"
+            task.key = f"{task.key} (duplicate, item {drawn})"
+        found = None if walk is None else walk.find(drawn, task.key)
+        status: Status = "pending"
+        if found is not None:
+            task.seq = found[0]
+            status = found[1] if found[2] == task.digest else "pending"
+        elif walk is not None and not walk.in_step:
+            task.seq = free = max(free + 1, walk.first_free, drawn)
+        drawn += 1
+        emit(events.Drawn(clock_s(), status))
+        if status == "pending":
+            yield task
+    emit(events.Exhausted(clock_s(), drawn))
+
+
+def _task_of(keying: Keying, drawn: int, item: Any) -> Task:
+    try:
+        return keying.task(drawn, item)
+    except InputError as error:
+        return Task(drawn, f"item {drawn}", item, refused=str(error))

@@ -1,0 +1,230 @@
+"""Plan: the user's items as tasks with stable keys, checked before anything starts.
+
+A key is canonical JSON, so 1 and "1" differ and a dict's order does not
+matter.  A digest of the input tells whether a recorded result still answers
+the same question.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from array import array
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from ipybatch.engine.outcome import decode
+from ipybatch.errors import InputError
+
+KeyFunction = Callable[[Any], Any]
+
+_canonical = msgspec.json.Encoder(order="deterministic").encode
+_PLAIN = (str, int, float, bool, type(None), list, dict)
+
+
+class Task(msgspec.Struct, gc=False):
+    """An item with its key.
+
+    Attributes:
+        seq: The item's number in its run, from 0; fixed once recorded.
+        key: Canonical JSON.
+        digest: Hash of the item and all that is sent with it; b"" when the key says it all.
+        attempts: How often it was started.
+        group: The batch it is in; 0 for none.
+        rank: What runs first: lower ranks do; decided once, kept in the plan.
+        refused: Why it fails without being tried (a duplicate key in a generator); "" for none.
+    """
+
+    seq: int
+    key: str
+    item: Any
+    digest: bytes = b""
+    attempts: int = 0
+    group: int = 0
+    rank: int = 0
+    refused: str = ""
+
+    @property
+    def label(self) -> str:
+        """The key as people read it."""
+        return self.key[1:-1] if self.key.startswith('"') else self.key
+
+
+def key_value(key: str) -> Any:
+    """Return a scalar key as Python value, any other as its canonical JSON."""
+    try:
+        value = decode(key)
+    except msgspec.DecodeError:
+        return key
+    return key if isinstance(value, dict | list) else value
+
+
+@dataclass(frozen=True, slots=True)
+class Keying:
+    """How keys and digests are made from items.
+
+    Attributes:
+        key: The user's ``key=`` function; None: the item itself, or its "id" or "key" field.
+        settings: What is sent with every item (model, country); a change of it makes every item run again.
+    """
+
+    key: KeyFunction | None = None
+    settings: bytes = b""
+
+    def task(self, seq: int, item: Any) -> Task:
+        """Return the task of ``item``.
+
+        Raises:
+            InputError: The item has no key that JSON can hold; says which item.
+        """
+        value = self._value(item)
+        try:
+            key = _canonical(value)
+        except (TypeError, ValueError, msgspec.MsgspecError) as error:
+            msg = f"item {seq} ({_short(item)}) has no stable key: pass key=, a function of the item ({error})"
+            raise InputError(msg) from None
+        if key == b"null":
+            msg = f"item {seq} ({_short(item)}) has no stable key: its key is {value!r}"
+            raise InputError(msg)
+        return Task(seq, key.decode(), item, self._digest(item, value, key))
+
+    def _value(self, item: Any) -> Any:
+        if self.key is not None:
+            return self.key(item)
+        if type(item) is int or type(item) is str:
+            return item
+        for field in ("id", "key"):
+            value = item.get(field) if isinstance(item, dict) else getattr(item, field, None)
+            if value is not None and not callable(value):
+                return value
+        return item
+
+    def _digest(self, item: Any, value: Any, key: bytes) -> bytes:
+        if value is item:
+            return _hash(self.settings + key) if self.settings else b""
+        try:
+            sent = _canonical(item)
+        except (TypeError, ValueError, msgspec.MsgspecError):
+            sent = key  # an item that JSON cannot hold is known by its key alone
+        return _hash(self.settings + sent)
+
+
+def all_tasks(items: Sequence[Any], keying: Keying) -> list[Task]:
+    """Return the tasks of a list, in order.
+
+    Raises:
+        InputError: Two items share a key; names the first two.
+    """
+    tasks = [keying.task(seq, item) for seq, item in enumerate(items)]
+    if len({task.key for task in tasks}) < len(tasks):
+        seen: dict[str, int] = {}
+        for task in tasks:
+            if task.key in seen:
+                msg = (
+                    f"items {seen[task.key]} and {task.seq} share the key {task.key}:"
+                    " keys must be unique; drop one, or pass key="
+                )
+                raise InputError(msg)
+            seen[task.key] = task.seq
+    return tasks
+
+
+def hash_plan(tasks: Iterable[Task]) -> bytes:
+    """Return the hash that tells whether a plan is the one recorded."""
+    digest = hashlib.blake2b(digest_size=16)
+    for task in tasks:
+        digest.update(task.key.encode())
+        digest.update(task.digest)
+        digest.update(b"\n")
+    return digest.digest()
+
+
+class Recorded(list[Task]):
+    """The tasks of a plan that was read from the journal, keys and all."""
+
+
+class PlanRow(msgspec.Struct, array_like=True):
+    """One task as the journal keeps it.
+
+    Attributes:
+        item: None when the item is its key, or when JSON cannot give it back as it was.
+        kept: Whether ``item`` (or the key) gives the user's item back.
+    """
+
+    key: str
+    item: Any
+    kept: bool
+    digest: bytes
+    rank: int
+
+
+def to_row(task: Task) -> PlanRow:
+    """Return ``task`` as the journal keeps it."""
+    item = task.item
+    if type(item) is int or type(item) is str:
+        is_key = _canonical(item).decode() == task.key
+        return PlanRow(task.key, None if is_key else item, True, task.digest, task.rank)
+    kept = type(item) in _PLAIN and _survives(item)
+    return PlanRow(task.key, item if kept else None, kept, task.digest, task.rank)
+
+
+def from_row(seq: int, row: PlanRow) -> Task:
+    """Return the task that `to_row` was given."""
+    item = row.item if row.item is not None or not row.kept else decode(row.key)
+    refused = "" if row.kept else "the journal does not hold this item: create the session again with its items"
+    return Task(seq, row.key, item, row.digest, rank=row.rank, refused=refused)
+
+
+class Drawn:
+    """Which keys a generator has given already: 8 to 24 bytes a key, where a set of them takes 100.
+
+    Prior art: open addressing with linear probing (Knuth, TAOCP 3, 6.4) over 64-bit hashes.
+    """
+
+    def __init__(self) -> None:
+        self._slots = array("q", bytes(8 * 1024))
+        self._used = 0
+
+    def add(self, key: str) -> bool:
+        """Remember ``key``; return False when it was there before."""
+        if not _insert(self._slots, hash(key) or 1):
+            return False
+        self._used += 1
+        if self._used * 3 > len(self._slots) * 2:
+            self._grow()
+        return True
+
+    def _grow(self) -> None:
+        old, self._slots = self._slots, array("q", bytes(16 * len(self._slots)))
+        for code in old:
+            if code:
+                _insert(self._slots, code)
+
+
+def _insert(slots: array[int], code: int) -> bool:
+    mask = len(slots) - 1
+    at = code & mask
+    while slots[at]:
+        if slots[at] == code:
+            return False
+        at = (at + 1) & mask
+    slots[at] = code
+    return True
+
+
+def _survives(item: Any) -> bool:
+    try:
+        return bool(decode(_canonical(item)) == item)
+    except (TypeError, ValueError, msgspec.MsgspecError):
+        return False
+
+
+def _hash(data: bytes) -> bytes:
+    return hashlib.blake2b(data, digest_size=8).digest()
+
+
+def _short(item: Any) -> str:
+    text = repr(item)
+    return text if len(text) <= 60 else text[:57] + "..."

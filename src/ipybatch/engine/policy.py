@@ -1,0 +1,185 @@
+"""Policies: what a user asks for, checked when it is made.
+
+Frozen data only.  The state machines that follow them live in `limiter`,
+`retry` and `breaker`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from ipybatch.errors import InputError
+
+
+def check(field: str, value: Any, *, low: float, high: float = math.inf, above: bool = False) -> None:
+    """Refuse a number outside its range, naming field, range and value.
+
+    Raises:
+        InputError: ``value`` is no number, or not within ``[low, high]`` (``(low, high]`` if ``above``).
+    """
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if is_number and (value > low if above else value >= low) and value <= high:
+        return
+    sign = ">" if above else ">="
+    end = "" if high == math.inf else f" and <= {high:g}"
+    msg = f"{field} must be {sign} {low:g}{end}, got {value!r}"
+    raise InputError(msg)
+
+
+def check_count(field: str, value: Any, *, low: int) -> None:
+    """Refuse what is not a whole number of at least ``low``.
+
+    Raises:
+        InputError: The message names the field, the range and the value.
+    """
+    if not isinstance(value, int) or isinstance(value, bool) or value < low:
+        msg = f"{field} must be a whole number >= {low}, got {value!r}"
+        raise InputError(msg)
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """At most ``limit`` in every sliding window of ``per_s`` seconds, as the server counts.
+
+    Attributes:
+        limit: Requests (or ``unit``) per window, >= 1.
+        per_s: Length of the window, seconds, > 0.
+        unit: What is counted: "requests", or e.g. "tokens", reserved through ``cost=``.
+    """
+
+    limit: float
+    per_s: float
+    unit: str = "requests"
+
+    def __post_init__(self) -> None:
+        check("limit", self.limit, low=1)
+        check("per_s", self.per_s, low=0, above=True, high=1e9)
+        if not self.unit or not isinstance(self.unit, str):
+            msg = f"unit must be a word such as 'requests' or 'tokens', got {self.unit!r}"
+            raise InputError(msg)
+
+    def __str__(self) -> str:
+        unit = "" if self.unit == "requests" else f" {self.unit}"
+        return f"{self.limit:g}{unit} per {self.per_s:g} s"
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How fast work may start; a start satisfies every limit at once.
+
+    Attributes:
+        concurrency: Attempts at the same time, >= 1.
+        spacing_s: Seconds between two starts on the whole resource, >= 0.
+        batch_size: Items a batch; None for no batches. A batch ends when all its items have settled.
+        batch_pause_s: Seconds between the end of a batch and the next one, >= 0.
+        rates: Sliding windows that all hold.
+        also: Async context managers entered around every attempt, such as ``aiolimiter.AsyncLimiter``.
+        shared: A limiter shared with other machines: anything with pyrate-limiter's
+            ``try_acquire_async(name, weight)``; awaited before every request.
+    """
+
+    concurrency: int = 10
+    spacing_s: float = 0.0
+    batch_size: int | None = None
+    batch_pause_s: float = 0.0
+    rates: Sequence[Rate] = ()
+    also: Sequence[AbstractAsyncContextManager[Any]] = ()
+    shared: Any = None
+
+    def __post_init__(self) -> None:
+        check_count("concurrency", self.concurrency, low=1)
+        check("spacing_s", self.spacing_s, low=0, high=1e9)
+        check("batch_pause_s", self.batch_pause_s, low=0, high=1e9)
+        if self.batch_size is not None:
+            check_count("batch_size", self.batch_size, low=1)
+        elif self.batch_pause_s:
+            msg = f"batch_pause_s needs batch_size, got batch_pause_s={self.batch_pause_s!r} and batch_size=None"
+            raise InputError(msg)
+        object.__setattr__(self, "rates", _all_rates(self.rates))
+        object.__setattr__(self, "also", tuple(self.also))
+        _check_plugs(self.also, self.shared)
+
+
+def _all_rates(rates: Sequence[Rate]) -> tuple[Rate, ...]:
+    if isinstance(rates, Rate):
+        return (rates,)
+    for rate in rates:
+        if not isinstance(rate, Rate):
+            msg = f"rates must hold Rate(limit, per_s=...), got {rate!r}"
+            raise InputError(msg)
+    return tuple(rates)
+
+
+def _check_plugs(also: Sequence[Any], shared: Any) -> None:
+    for limiter in also:
+        if not hasattr(limiter, "__aenter__"):
+            msg = f"also must hold async context managers such as aiolimiter.AsyncLimiter, got {limiter!r}"
+            raise InputError(msg)
+    if shared is not None and not hasattr(shared, "try_acquire_async"):
+        msg = f"shared must have an async try_acquire_async(name, weight), got {shared!r}"
+        raise InputError(msg)
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """How often an item is tried, and how long it waits between.
+
+    Attributes:
+        attempts: Tries in all, >= 1.
+        initial_s: Longest wait before the second try, seconds; doubles with each further one.
+        max_s: Longest wait of all, seconds. A service's own Retry-After is never cut.
+        on: Exception types, or a function of the exception, that are transient as well.
+        strategy: "exponential" waits a random time up to the back-off (full jitter);
+            "next_second" answers a 429 once, 50 ms after the next full second, then gives the item up.
+
+    Source: full jitter, https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/ (2026-11-22).
+    """
+
+    attempts: int = 3
+    initial_s: float = 1.0
+    max_s: float = 60.0
+    on: type[BaseException] | tuple[type[BaseException], ...] | Callable[[BaseException], bool] | None = None
+    strategy: Literal["exponential", "next_second"] = "exponential"
+
+    def __post_init__(self) -> None:
+        check_count("attempts", self.attempts, low=1)
+        check("initial_s", self.initial_s, low=0)
+        check("max_s", self.max_s, low=self.initial_s)
+        if self.strategy not in ("exponential", "next_second"):
+            msg = f"strategy must be 'exponential' or 'next_second', got {self.strategy!r}"
+            raise InputError(msg)
+
+    def also_transient(self, error: BaseException) -> bool:
+        """Say whether the user calls this error transient."""
+        if self.on is None:
+            return False
+        if isinstance(self.on, type | tuple):
+            return isinstance(error, self.on)
+        return bool(self.on(error))
+
+
+@dataclass(frozen=True, slots=True)
+class Breaker:
+    """When to leave a failing service alone, and for how long.
+
+    Attributes:
+        failures: Transient failures in a row that open it, >= 1.
+        break_s: Seconds before the first probe; doubles with each failed probe.
+        max_break_s: Longest break, seconds, >= break_s.
+        give_up_after: Openings in a row, without a success between, that end the session, >= 1.
+    """
+
+    failures: int = 3
+    break_s: float = 60.0
+    max_break_s: float = 600.0
+    give_up_after: int = 5
+
+    def __post_init__(self) -> None:
+        check_count("failures", self.failures, low=1)
+        check("break_s", self.break_s, low=0)
+        check("max_break_s", self.max_break_s, low=self.break_s)
+        check_count("give_up_after", self.give_up_after, low=1)

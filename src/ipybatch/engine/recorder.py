@@ -1,0 +1,71 @@
+"""Recorder: hands entries to the journal and tells when they are on disk.
+
+Rule: an entry's slot stays taken until its commit.  All slots whose entries
+go into one commit wait for one future, and the writer answers with one call
+into the loop, because a future or a call per item costs more than the work.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from ipybatch.engine.clock import Clock
+from ipybatch.engine.ledger import Entry, Ledger
+from ipybatch.errors import JournalError
+
+
+class Recorder:
+    """Collect entries while the writer is busy, and commit them together.
+
+    Attributes:
+        on_recorded: Told of entries after their commit, in order.
+        on_error: Told when the journal refuses; nothing is recorded any more.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        clock: Clock,
+        *,
+        on_recorded: Callable[[list[Entry]], None],
+        on_error: Callable[[JournalError], None],
+    ) -> None:
+        self._ledger = ledger
+        self._clock = clock
+        self._loop = asyncio.get_running_loop()
+        self._on_recorded = on_recorded
+        self._on_error = on_error
+        self._entries: list[Entry] = []
+        self._committed: asyncio.Future[None] = self._loop.create_future()
+        self._busy = False
+
+    def add(self, entry: Entry) -> asyncio.Future[None]:
+        """Record ``entry``; the future is done after its commit."""
+        self._entries.append(entry)
+        if not self._busy:
+            self._busy = True
+            self._loop.call_soon(self._flush)
+        return self._committed
+
+    def _flush(self) -> None:
+        entries, committed = self._entries, self._committed
+        self._entries, self._committed = [], self._loop.create_future()
+        self._clock.hold(+1)
+        self._ledger.submit(
+            entries,
+            self._clock.unix_s(),
+            lambda error: self._loop.call_soon_threadsafe(self._answer, entries, committed, error),
+        )
+
+    def _answer(self, entries: list[Entry], committed: asyncio.Future[None], error: JournalError | None) -> None:
+        self._clock.hold(-1)
+        if error is None:
+            self._on_recorded(entries)
+        else:
+            self._on_error(error)
+        committed.set_result(None)
+        if self._entries:
+            self._flush()
+        else:
+            self._busy = False

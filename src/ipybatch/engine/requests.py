@@ -1,0 +1,132 @@
+"""Requests: the permits of attempts that are under way.
+
+An attempt's first request has the permit it was started with.  Work that
+sends more asks here, and goes before attempts that have not started yet.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from ipybatch.engine.attempt import Attempt
+from ipybatch.engine.clock import Clock
+from ipybatch.engine.ledger import Ledger
+from ipybatch.engine.limiter import Cost, Permit
+from ipybatch.engine.policy import Limits
+from ipybatch.engine.resource import Resource, record_cool_down
+from ipybatch.engine.scheduler import Ticket
+from ipybatch.errors import JournalError, Permanent
+
+if TYPE_CHECKING:
+    from ipybatch.engine.runner import Job
+
+
+@dataclass(slots=True)
+class Requests:
+    """Hand out permits for further requests, and give all of them back."""
+
+    resource: Resource
+    ledger: Ledger
+    clock: Clock
+    limits: Limits
+    _waiting: deque[tuple[Cost, asyncio.Future[Permit]]] = field(default_factory=deque)
+    _attempts: dict[int, Attempt] = field(default_factory=dict)  # by identity of their ticket
+    _most: int = 1  # requests of one attempt: what a restart must assume to be in flight
+
+    async def run(self, job: Job, ticket: Ticket) -> Any:
+        """Run one attempt inside everything that limits it, and return its result."""
+        if ticket.task.refused:
+            raise Permanent(ticket.task.refused)
+        arguments: tuple[Any, ...] = (ticket.task.item,)
+        if job.takes_attempt:
+            arguments += (self._attempt(ticket),)
+        if not self.limits.also and self.limits.shared is None:
+            return await job.backend.run(job.work, arguments)
+        async with AsyncExitStack() as stack:
+            for limiter in self.limits.also:
+                await stack.enter_async_context(limiter)
+            await self._ask_shared()
+            return await job.backend.run(job.work, arguments)
+
+    def serve(self, now_s: float) -> float:
+        """Hand out what fits now; return seconds until the next one may fit, 0.0 when nobody waits."""
+        while self._waiting:
+            cost, granted = self._waiting[0]
+            if not granted.done():
+                wait_s = self.resource.limiter.wait_s(now_s, cost, slot=False)
+                if wait_s > 0:
+                    return wait_s
+                granted.set_result(self.resource.limiter.acquire(now_s, cost, slot=False))
+            self._waiting.popleft()
+        return 0.0
+
+    def end(self, now_s: float, ticket: Ticket) -> None:
+        """Give the attempt's place back, and its first permit unless a further request has done so."""
+        attempt = self._attempts.pop(id(ticket), None)
+        if attempt is None or attempt.requests == 1:
+            self.resource.limiter.respond(now_s, ticket.permit, attempt.actual if attempt else {})
+        self.resource.limiter.free()
+        if self._waiting or len(self.resource.wakers) > 1:
+            self.resource.changed()
+
+    def count(self, ticket: Ticket) -> float:
+        """Return how many requests the attempt counts for in the recorded windows."""
+        return 0.0 if not self.limits.rates else float(ticket.requests)
+
+    def keep_cool(self, until_s: float) -> None:
+        """Let a cool-down outlive the kernel."""
+        record_cool_down(self.ledger.journal, self.resource.name, until_s)
+
+    def _attempt(self, ticket: Ticket) -> Attempt:
+        async def acquire(cost: Cost, requests: int) -> Permit:
+            if requests == 2:  # the first has been answered
+                self.resource.limiter.respond(self.clock.now_s(), ticket.permit)
+            ticket.requests = requests
+            if requests > self._most:
+                await self._expect(requests)
+            granted: asyncio.Future[Permit] = asyncio.get_running_loop().create_future()
+            self._waiting.append((cost, granted))
+            self.resource.changed()
+            try:
+                permit = await granted
+                await self._ask_shared()
+            except asyncio.CancelledError:
+                if granted.done() and not granted.cancelled():
+                    release(granted.result())
+                raise
+            return permit
+
+        def release(permit: Permit) -> None:
+            self.resource.limiter.respond(self.clock.now_s(), permit)
+            self.resource.changed()
+
+        attempt = Attempt(ticket.task.key, ticket.attempt, acquire, release)
+        self._attempts[id(ticket)] = attempt
+        return attempt
+
+    async def _expect(self, requests: int) -> None:
+        """Record, before they are sent, how many requests a crash may leave unrecorded."""
+        loop = asyncio.get_running_loop()
+        written: asyncio.Future[None] = loop.create_future()
+
+        def answer(error: JournalError | None) -> None:
+            self.clock.hold(-1)
+            if not written.done():
+                written.set_exception(error) if error else written.set_result(None)
+
+        self.clock.hold(+1)
+        self.ledger.expect(
+            requests * self.limits.concurrency,
+            self.clock.unix_s(),
+            lambda error: loop.call_soon_threadsafe(answer, error),
+        )
+        await written
+        self._most = max(self._most, requests)
+
+    async def _ask_shared(self) -> None:
+        if self.limits.shared is not None:
+            await self.limits.shared.try_acquire_async(self.resource.name, 1)

@@ -1,0 +1,93 @@
+"""Resource: what is rationed, shared by the sessions that name it.
+
+All of them run on one engine loop, so a limiter needs no lock; whoever frees
+a permit wakes the others.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ipybatch.engine.journal import Journal
+from ipybatch.engine.lease import LEASE_S, me
+from ipybatch.engine.limiter import CLOCK_DRIFT, Limiter
+from ipybatch.engine.policy import Limits
+
+
+@dataclass(slots=True)
+class Resource:
+    """A limiter and who waits for it.
+
+    Attributes:
+        wakers: Called when something of the limiter came free.
+    """
+
+    name: str
+    limiter: Limiter = field(default_factory=Limiter)
+    wakers: list[Callable[[], None]] = field(default_factory=list)
+
+    def changed(self) -> None:
+        """Wake everyone who may start something now."""
+        for wake in tuple(self.wakers):
+            wake()
+
+
+_resources: dict[tuple[Path, str], Resource] = {}
+
+
+def resource_of(journal: Journal, name: str) -> Resource:
+    """Return the process's one Resource of that name in this journal."""
+    return _resources.setdefault((journal.path, name), Resource(name))
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """What the journal knows of a resource's recent use, in Unix time.
+
+    Attributes:
+        spent: (response time, requests), oldest first.
+        cool_until_s: End of the last cool-down; 0.0 for none.
+    """
+
+    spent: list[tuple[float, float]]
+    cool_until_s: float
+
+
+def read_history(journal: Journal, name: str, limits: Limits, now_s: float) -> History:
+    """Return what still counts in the windows, requests in flight at a crash included; forget what does not."""
+    longest_s = max((rate.per_s * CLOCK_DRIFT for rate in limits.rates), default=0.0)
+
+    def unit(database: sqlite3.Connection) -> History:
+        spent = database.execute(
+            "SELECT responded_s, requests FROM window WHERE resource = ? AND responded_s > ? ORDER BY responded_s",
+            (name, now_s - longest_s),
+        ).fetchall()
+        spent += _in_flight_at_a_crash(database, name, now_s)
+        database.execute(
+            "DELETE FROM window WHERE resource = ? AND responded_s < ?", (name, now_s - max(longest_s, 3600.0))
+        )
+        row = database.execute("SELECT cool_until_s FROM resource WHERE name = ?", (name,)).fetchone()
+        return History(sorted((min(at_s, now_s), requests) for at_s, requests in spent), row[0] if row else 0.0)
+
+    history: History = journal.write(unit)
+    return history
+
+
+def record_cool_down(journal: Journal, name: str, until_s: float) -> None:
+    """Let a cool-down outlive the kernel."""
+
+    def unit(database: sqlite3.Connection) -> None:
+        database.execute("INSERT OR REPLACE INTO resource VALUES (?, ?)", (name, until_s))
+
+    journal.submit(unit, lambda result, error: None)
+
+
+def _in_flight_at_a_crash(database: sqlite3.Connection, name: str, now_s: float) -> list[tuple[float, float]]:
+    rows = database.execute(
+        "SELECT beat_s, concurrency FROM run WHERE resource = ? AND owner IS NOT NULL AND owner <> ?", (name, me())
+    )
+    # The owner renewed its lease until LEASE_S before its end at the earliest.
+    return [(min(now_s, beat_s + LEASE_S), float(concurrency)) for beat_s, concurrency in rows]

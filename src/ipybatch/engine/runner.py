@@ -1,0 +1,388 @@
+"""Runner: the one loop, a pool of workers over the scheduler.
+
+Rule: this file starts attempts and reports how they ended.  Whether one may
+start is the scheduler's, what an error means is `retry`'s, what is on disk is
+the recorder's.
+
+One worker per slot, for the whole run: a task per item would cost more than
+the items.  A worker that finds nothing to start parks; whoever makes room
+wakes one, and each that starts something wakes the next.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import random
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from ipybatch.engine import events, retry
+from ipybatch.engine.backend import Backend, StillRunning
+from ipybatch.engine.clock import Clock
+from ipybatch.engine.events import State, Status
+from ipybatch.engine.feedback import Feedback
+from ipybatch.engine.lease import BEAT_S
+from ipybatch.engine.ledger import Entry, Ledger
+from ipybatch.engine.masking import mask
+from ipybatch.engine.outcome import Outcome, encode_result
+from ipybatch.engine.plan import Task, key_value
+from ipybatch.engine.policy import Limits, Retry
+from ipybatch.engine.recorder import Recorder
+from ipybatch.engine.requests import Requests
+from ipybatch.engine.resource import Resource
+from ipybatch.engine.retry import Kind, Verdict
+from ipybatch.engine.scheduler import Scheduler, Ticket
+from ipybatch.errors import JournalError
+
+Emit = Callable[[events.Event], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """What the runner is to do, and with what.
+
+    Attributes:
+        timeout_s: For one attempt, seconds; None for no limit.
+        stop_on_failure: End the session at the first item that fails.
+        takes_attempt: Whether ``work`` wants the `Attempt` beside the item.
+    """
+
+    work: Callable[..., Any]
+    backend: Backend
+    limits: Limits
+    retry: Retry
+    timeout_s: float | None
+    stop_on_failure: bool
+    takes_attempt: bool
+    chance: random.Random = field(default_factory=random.Random)
+
+
+@dataclass(slots=True)
+class Slot:
+    """A worker and what it is doing.
+
+    Attributes:
+        ticket: None between attempts: then it must not be cancelled.
+        stopped_by: Why its attempt was cancelled by us: "", "timeout" or "cancel".
+    """
+
+    worker: asyncio.Task[None]
+    ticket: Ticket | None = None
+    started_s: float = 0.0
+    stopped_by: str = ""
+
+    def stop(self, why: str) -> None:
+        """Cancel the attempt, if one is running."""
+        if self.ticket is not None and not self.stopped_by:
+            self.stopped_by = why
+            self.worker.cancel()
+
+
+class Runner:
+    """Run a scheduler's tasks until they have all ended, or somebody says stop.
+
+    Attributes:
+        state: How it ended; None while it runs.
+        left: What becomes of items that have not been tried when it ends early.
+        lingering: Attempts that were given up but go on by themselves (threads).
+        next_start_s: When something may start at the earliest, as far as is known; inf after a change only.
+        unfinished: Tasks that ended otherwise than completed, when ``keep_unfinished``.
+    """
+
+    def __init__(
+        self, job: Job, scheduler: Scheduler, resource: Resource, ledger: Ledger, clock: Clock, emit: Emit
+    ) -> None:
+        self.job, self.scheduler, self.resource, self.ledger = job, scheduler, resource, ledger
+        self.clock, self.emit = clock, emit
+        self.state: State | None = None
+        self.reason = ""
+        self.left: Status = "skipped"
+        self.lingering = 0
+        self.next_start_s = math.inf
+        self.keep_unfinished = False
+        self.unfinished: list[Task] = []
+        self.on_outcomes: list[Callable[[list[Outcome]], None]] = []
+        self._loop = asyncio.get_running_loop()
+        self._recorder = Recorder(ledger, clock, on_recorded=self._recorded, on_error=self._lost)
+        self._requests = Requests(resource, ledger, clock, job.limits)
+        self._feedback = Feedback(
+            resource, scheduler.breaker, job.retry, clock, emit, on_cool_down=self._requests.keep_cool
+        )
+        self._slots: list[Slot] = []
+        self._parked: list[asyncio.Future[None]] = []
+        self._alarm: asyncio.TimerHandle | None = None
+        self._sweeper: asyncio.TimerHandle | None = None
+        self._heart: asyncio.TimerHandle | None = None
+
+    async def run(self) -> None:
+        """Run until everything has ended; `state` and `reason` say how."""
+        self.resource.wakers.append(self.wake)
+        self._sweep()
+        self._beat()
+        workers = self.job.limits.concurrency
+        try:
+            await self.job.backend.open(workers)
+            pool = [self._loop.create_task(self._work()) for _ in range(workers)]
+            await asyncio.gather(*pool)
+        finally:
+            for timer in (self._alarm, self._sweeper, self._heart):
+                if timer is not None:
+                    timer.cancel()
+            self.resource.wakers.remove(self.wake)
+            await self.job.backend.close()
+        if self.state is None:
+            self.state = "completed"
+
+    def stop(self, state: State, reason: str, *, left: Status, kill: bool) -> None:
+        """Start nothing more and end in ``state``; with ``kill``, end what runs as well."""
+        if self.state is not None:
+            return
+        self.state, self.reason, self.left = state, reason, left
+        self.scheduler.held = True
+        if kill:
+            for slot in self._slots:
+                slot.stop("cancel")
+        self._wake_all()
+
+    def hold(self, held: bool) -> None:
+        """Pause or resume starting attempts."""
+        if self.state is None:
+            self.scheduler.held = held
+            self.wake()
+
+    def wake(self) -> None:
+        """Serve attempts that wait for a further permit, else let one parked worker look for something to start."""
+        wait_s = self._requests.serve(self.clock.now_s())
+        if wait_s > 0.0:
+            self._set_alarm(wait_s)
+            return
+        while self._parked:
+            parked = self._parked.pop()
+            if not parked.done():
+                parked.set_result(None)
+                return
+
+    def _wake_all(self) -> None:
+        for parked in self._parked:
+            if not parked.done():
+                parked.set_result(None)
+        self._parked.clear()
+
+    async def _work(self) -> None:
+        worker = asyncio.current_task()
+        assert worker is not None
+        slot = Slot(worker)
+        self._slots.append(slot)
+        while self.state is None and not self.scheduler.finished:
+            ticket = self._take()
+            if ticket is not None:
+                await self._attempt(slot, ticket)
+            elif self.state is None and not self.scheduler.finished:
+                parked = self._loop.create_future()
+                self._parked.append(parked)
+                await parked
+        self._wake_all()
+
+    def _take(self) -> Ticket | None:
+        now_s = self.clock.now_s()
+        wait_s = self._requests.serve(now_s)  # an attempt that is under way goes before one that is not
+        if wait_s == 0.0:
+            try:
+                ticket = self.scheduler.next(now_s)
+            except Exception as error:  # the user's generator, or cost= function
+                self.stop("failed", f"the items could not be drawn: {describe(error)}", left="skipped", kill=False)
+                return None
+            if ticket is not None:
+                if self._parked:
+                    self.wake()
+                return ticket
+            wait_s = self.scheduler.wait_s
+        self._feedback.tell()
+        self._set_alarm(wait_s)
+        return None
+
+    def _set_alarm(self, wait_s: float) -> None:
+        self.next_start_s = self.clock.now_s() + wait_s
+        if wait_s == math.inf:
+            return
+        when_s = self._loop.time() + wait_s
+        if self._alarm is not None:
+            if not self._alarm.cancelled() and self._loop.time() < self._alarm.when() <= when_s:
+                return
+            self._alarm.cancel()
+        self._alarm = self._loop.call_at(when_s, self.wake)
+
+    async def _attempt(self, slot: Slot, ticket: Ticket) -> None:
+        task = ticket.task
+        slot.started_s = self.clock.now_s()
+        self.emit(events.AttemptStarted(self.clock.unix_s(), task.label, task.group, task.attempts))
+        self._feedback.tell()
+        slot.ticket, slot.stopped_by = ticket, ""
+        lingering: asyncio.Future[Any] | None = None
+        try:
+            result = await self._requests.run(self.job, ticket)
+            slot.ticket = None
+            payload = encode_result(result)
+        except BaseException as error:  # one bad item fails alone, whatever it raises
+            slot.ticket = None
+            if isinstance(error, asyncio.CancelledError) and slot.stopped_by:
+                slot.worker.uncancel()
+            lingering = error.ended if isinstance(error, StillRunning) else None
+            recorded = self._failed(slot, ticket, error, lingering)
+        else:
+            recorded = self._succeeded(slot, ticket, result, payload)
+        await recorded
+        if lingering is not None and self.state is None:
+            await asyncio.wait([lingering])
+
+    def _succeeded(self, slot: Slot, ticket: Ticket, result: Any, payload: bytes | None) -> asyncio.Future[None]:
+        now_s = self.clock.now_s()
+        self._requests.end(now_s, ticket)
+        self._feedback.succeeded(now_s, ticket)
+        task, seconds = ticket.task, now_s - slot.started_s
+        outcome = Outcome(
+            key=key_value(task.key), status="completed", result=result, attempts=task.attempts, seconds=seconds
+        )
+        return self._record(ticket, seconds, final=True, outcome=outcome, payload=payload)
+
+    def _failed(
+        self, slot: Slot, ticket: Ticket, error: BaseException, lingering: asyncio.Future[Any] | None
+    ) -> asyncio.Future[None]:
+        now_s = self.clock.now_s()
+        seconds = now_s - slot.started_s
+        if lingering is None:
+            self._requests.end(now_s, ticket)
+        else:  # its request may still be on its way: the permit stays taken
+            self.lingering += 1
+            lingering.add_done_callback(lambda _: self._linger_no_more(ticket))
+        if slot.stopped_by == "cancel":
+            self._feedback.failed(now_s, ticket, None)
+            return self._end(ticket, seconds, "cancelled", "cancelled", final=False)
+        verdict, text = self._judge(slot, error)
+        self._feedback.failed(now_s, ticket, verdict)
+        if verdict.kind is Kind.REFUSED:
+            self.stop("failed", text, left="skipped", kill=True)
+        elif gave_up := self._feedback.gave_up:
+            self.stop("failed", gave_up, left="skipped", kill=False)
+        if self.state is None and not retry.is_last(self.job.retry, ticket.attempt, verdict):
+            return self._retry(now_s, ticket, seconds, verdict, text)
+        final = verdict.kind is Kind.PERMANENT
+        status: Status = "timeout" if verdict.kind is Kind.TIMEOUT else "failed"
+        if self.job.stop_on_failure and verdict.kind is not Kind.REFUSED:
+            self.stop("failed", f"item {ticket.task.label} failed: {text}", left="skipped", kill=False)
+        return self._end(ticket, seconds, status, text, final=final)
+
+    def _judge(self, slot: Slot, error: BaseException) -> tuple[Verdict, str]:
+        if slot.stopped_by == "timeout":
+            return Verdict(Kind.TIMEOUT), f"Exceeded {self.job.timeout_s:g} s"
+        if isinstance(error, RuntimeError) and _OTHER_LOOP.search(str(error)):
+            return Verdict(Kind.REFUSED), OTHER_LOOP_HINT
+        return retry.classify(error, self.job.retry, self.clock.unix_s()), describe(error)
+
+    def _retry(self, now_s: float, ticket: Ticket, seconds: float, verdict: Verdict, text: str) -> asyncio.Future[None]:
+        task = ticket.task
+        ready_s = now_s
+        if verdict.counts and verdict.retry_after_s is None:
+            ready_s += retry.back_off_s(self.job.retry, ticket.attempt, self.job.chance)
+        self.scheduler.retry(ready_s, task)
+        wait_s = max(ready_s, self.resource.limiter.cool_until_s) - now_s
+        self.emit(
+            events.AttemptFailed(self.clock.unix_s(), task.label, task.group, task.attempts, text, max(0.0, wait_s))
+        )
+        return self._record(ticket, seconds, final=False, outcome=None, error=text)
+
+    def _end(self, ticket: Ticket, seconds: float, status: Status, text: str, *, final: bool) -> asyncio.Future[None]:
+        task = ticket.task
+        outcome = Outcome(key=key_value(task.key), status=status, error=text, attempts=task.attempts, seconds=seconds)
+        return self._record(ticket, seconds, final=final, outcome=outcome, error=text)
+
+    def _record(
+        self,
+        ticket: Ticket,
+        seconds: float,
+        *,
+        final: bool,
+        outcome: Outcome | None,
+        payload: bytes | None = None,
+        error: str = "",
+    ) -> asyncio.Future[None]:
+        requests = self._requests.count(ticket)
+        return self._recorder.add(
+            Entry(ticket.task, final, outcome, payload, self.clock.unix_s(), seconds, error, requests)
+        )
+
+    def _recorded(self, entries: list[Entry]) -> None:
+        now_s, unix_s = self.clock.now_s(), self.clock.unix_s()
+        outcomes = []
+        for entry in entries:
+            outcome = entry.outcome
+            if outcome is not None:
+                self._settle(now_s, unix_s, entry.task, outcome)
+                outcomes.append(outcome)
+        for listener in self.on_outcomes:
+            listener(outcomes)
+        if self.state is None and self._parked:
+            self.wake()
+
+    def _settle(self, now_s: float, unix_s: float, task: Task, outcome: Outcome) -> None:
+        scheduler, batch = self.scheduler, self.scheduler.batch
+        failed = outcome.status != "completed"
+        if failed and self.keep_unfinished and not task.refused:
+            self.unfinished.append(task)
+        scheduler.settle(now_s, task, failed=failed)
+        self.emit(
+            events.ItemEnded(
+                unix_s, task.label, task.group, outcome.status, task.attempts, outcome.seconds, outcome.error
+            )
+        )
+        if task.group and not batch.unsettled and batch.number == task.group:
+            self.emit(events.GroupEnded(unix_s, task.group, "failed" if batch.failed else "completed"))
+
+    def _lost(self, error: JournalError) -> None:
+        self.stop("failed", str(error), left="skipped", kill=True)
+
+    def _linger_no_more(self, ticket: Ticket) -> None:
+        self.lingering -= 1
+        self._requests.end(self.clock.now_s(), ticket)
+
+    def _sweep(self) -> None:
+        """Cancel attempts that overran: one timer for all of them costs less than one each."""
+        timeout_s = self.job.timeout_s
+        if timeout_s is None:
+            return
+        over_s = self.clock.now_s() - timeout_s
+        for slot in self._slots:
+            if slot.ticket is not None and slot.started_s <= over_s:
+                slot.stop("timeout")
+        self._sweeper = self._loop.call_later(min(0.05, max(0.002, timeout_s / 20)), self._sweep)
+
+    def _beat(self) -> None:
+        """Renew the lease while nothing is recorded."""
+
+        def answer(error: JournalError | None) -> None:
+            if error is not None:
+                self._loop.call_soon_threadsafe(self._lost, error)
+
+        self.ledger.beat(self.clock.unix_s(), answer)
+        self._heart = self._loop.call_later(BEAT_S, self._beat)
+
+
+def describe(error: BaseException) -> str:
+    """Return an error as one masked line."""
+    text = " ".join(str(error).split())
+    name = type(error).__name__
+    line = text if name in _PLAIN_NAMES and text else f"{name}: {text}" if text else name
+    return mask(line)[:500]
+
+
+_OTHER_LOOP = re.compile(r"different (event )?loop|[Ee]vent loop is closed")
+OTHER_LOOP_HINT = (
+    "the work uses a client that was opened in another event loop: open it in __aenter__ of the work object, which is"
+    " entered in the loop that uses it"
+)
+_PLAIN_NAMES = frozenset({"Transient", "RateLimited", "Permanent", "Refused", "BadResult"})
+
+__all__ = ["Job", "Runner", "describe"]

@@ -1,0 +1,180 @@
+"""Scheduler: which attempt starts next, and when, as a pure state machine.
+
+Rule: every reason why an item waits lives behind `next`: batches, retries,
+breaker, limiter, pause.  No clock, no I/O: the runner and `estimate()` drive
+the same object.
+
+    source --draw--> batch --next--> attempt --> settle      (has an outcome)
+                       ^                |
+                       +--- waiting <---+ retry              (ready again at)
+
+A batch ends when all its items have settled, retries included; then comes the
+pause, then the next batch.
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from itertools import islice
+
+from ipybatch.engine.breaker import Breaker
+from ipybatch.engine.limiter import NO_COST, Cost, Limiter, Permit
+from ipybatch.engine.plan import Task
+from ipybatch.engine.policy import Limits
+
+
+@dataclass(slots=True)
+class Ticket:
+    """Leave to run one attempt."""
+
+    task: Task
+    permit: Permit
+    epoch: int  # of the breaker
+    attempt: int
+    requests: int = 1
+
+
+@dataclass(slots=True)
+class Batch:
+    """The group of items that is open now."""
+
+    number: int = 0
+    unsettled: int = 0
+    failed: int = 0
+
+
+@dataclass(slots=True)
+class Scheduler:
+    """Decide which attempt starts next.
+
+    Attributes:
+        source: Tasks in the order they should run.
+        cost: What a task costs, by unit.
+        held: True while paused or stopping: nothing starts.
+        on_batch: Told of each new batch: number and items.
+        wait_s: After `next` gave None: seconds until asking again makes sense; inf: after the next change.
+        why: What it waits for, one word: "", "slot", "limit", "breaker", "batch", "pause", "retry", "probe".
+    """
+
+    source: Iterator[Task]
+    limits: Limits
+    limiter: Limiter
+    breaker: Breaker | None = None
+    cost: Callable[[Task], Cost] | None = None
+    on_batch: Callable[[int, int], None] | None = None
+    held: bool = False
+    exhausted: bool = False
+    wait_s: float = math.inf
+    why: str = ""
+    unsettled: int = 0
+    batch: Batch = field(default_factory=Batch)
+    _fresh: deque[Task] = field(default_factory=deque)
+    _waiting: list[tuple[float, int, Task]] = field(default_factory=list)  # heap by time of readiness
+    _retries: int = 0
+    _batch_free_s: float = -math.inf
+
+    @property
+    def finished(self) -> bool:
+        """Whether every task of the source has settled."""
+        return self.exhausted and not self.unsettled and not self._fresh
+
+    def next(self, now_s: float) -> Ticket | None:
+        """Return the attempt to start now; None when nothing may, see `wait_s`."""
+        self.wait_s, self.why = math.inf, ""
+        if self.held:
+            self.why = "pause"
+            return None
+        breaker = self.breaker
+        if breaker is not None and breaker.state != "closed":
+            self.wait_s = breaker.wait_s(now_s)
+            if self.wait_s > 0:
+                self.why = "probe" if breaker.state == "half_open" else "breaker"
+                return None
+            self.wait_s = math.inf
+        queue = self._queue(now_s)
+        if queue is None:
+            return None
+        task: Task = queue[0] if queue is self._fresh else queue[0][2]
+        cost = NO_COST if self.cost is None else self.cost(task)
+        self.wait_s = self.limiter.wait_s(now_s, cost)
+        if self.wait_s > 0:
+            self.why = "slot" if self.wait_s == math.inf else "limit"
+            return None
+        return self._start(now_s, queue, cost)
+
+    def settle(self, now_s: float, task: Task, *, failed: bool = False) -> None:
+        """Count a task that has its outcome."""
+        self.unsettled -= 1
+        if task.group and task.group == self.batch.number:
+            self.batch.unsettled -= 1
+            self.batch.failed += failed
+            if not self.batch.unsettled:
+                self._batch_free_s = now_s + self.limits.batch_pause_s
+
+    def retry(self, ready_s: float, task: Task) -> None:
+        """Let a task be tried again, at ``ready_s`` at the earliest."""
+        self._retries += 1
+        heapq.heappush(self._waiting, (ready_s, self._retries, task))
+
+    def _start(self, now_s: float, queue: deque[Task] | list[tuple[float, int, Task]], cost: Cost) -> Ticket:
+        if queue is self._fresh:
+            task = self._fresh.popleft()
+            self.unsettled += 1
+        else:
+            task = heapq.heappop(self._waiting)[2]
+        task.attempts += 1
+        epoch = 0 if self.breaker is None else self.breaker.start(now_s)
+        return Ticket(task, self.limiter.acquire(now_s, cost), epoch, task.attempts)
+
+    def _queue(self, now_s: float) -> deque[Task] | list[tuple[float, int, Task]] | None:
+        """Return the queue whose head is next: retries that are ready, then fresh tasks.
+
+        While the service fails, fresh ones go first: every probe then costs another item one of its attempts,
+        and an outage exhausts none.
+        """
+        waiting = self._waiting
+        ready = bool(waiting) and waiting[0][0] <= now_s
+        failing = self.breaker is not None and self.breaker.failures > 0
+        if ready and not failing:
+            return waiting
+        if self._fresh or self._refill(now_s):
+            return self._fresh
+        if ready:
+            return waiting
+        if waiting:
+            ready_in_s = waiting[0][0] - now_s
+            if ready_in_s < self.wait_s:
+                self.wait_s, self.why = ready_in_s, "retry"
+        return None
+
+    def _refill(self, now_s: float) -> bool:
+        if self.exhausted:
+            return False
+        size = self.limits.batch_size
+        if size is None:
+            return self._draw(1) > 0
+        if self.batch.unsettled:
+            return False
+        if now_s < self._batch_free_s:
+            self.wait_s, self.why = self._batch_free_s - now_s, "batch"
+            return False
+        items = self._draw(size)
+        if items:
+            self._open_batch(items)
+        return items > 0
+
+    def _draw(self, items: int) -> int:
+        self._fresh.extend(islice(self.source, items))
+        self.exhausted = len(self._fresh) < items
+        return len(self._fresh)
+
+    def _open_batch(self, items: int) -> None:
+        self.batch = Batch(self.batch.number + 1, unsettled=items)
+        for task in self._fresh:
+            task.group = self.batch.number
+        if self.on_batch is not None:
+            self.on_batch(self.batch.number, items)

@@ -1,0 +1,95 @@
+"""Schema of the journal, and how an older one becomes the present one.
+
+Rule: a step, once released, is never edited; a change is a new step at the
+end.  ``PRAGMA user_version`` counts the steps a file has seen.
+
+    run       one run of a session: its lease, its state, its counts
+    plan      the items of a run, in order, 1,000 a row; `run.listing` says which seq they have, NULL: 0, 1, 2, ...
+    item      one row per item that has an outcome; id = run << 40 | seq
+    payload   results, apart, so that walking the items stays fast
+    attempt   attempts that failed and were followed by another
+    window    responses of each rationed resource, while their window lasts
+    resource  cool-downs
+"""
+
+from __future__ import annotations
+
+import sqlite3
+
+SEQ_BITS = 40
+
+STEPS = (
+    """
+    CREATE TABLE run (
+        id INTEGER PRIMARY KEY,
+        name TEXT NOT NULL,
+        resource TEXT NOT NULL,
+        group_word TEXT NOT NULL,
+        state TEXT NOT NULL,
+        reason TEXT NOT NULL DEFAULT '',
+        created_s REAL NOT NULL,
+        started_s REAL,
+        ended_s REAL,
+        seconds REAL NOT NULL DEFAULT 0,
+        plan_hash BLOB,
+        listing BLOB,
+        code_hash BLOB,
+        total INTEGER,
+        completed INTEGER NOT NULL DEFAULT 0,
+        failed INTEGER NOT NULL DEFAULT 0,
+        timeout INTEGER NOT NULL DEFAULT 0,
+        cancelled INTEGER NOT NULL DEFAULT 0,
+        skipped INTEGER NOT NULL DEFAULT 0,
+        usd REAL,
+        concurrency INTEGER NOT NULL DEFAULT 0,
+        epoch INTEGER NOT NULL DEFAULT 0,
+        owner TEXT,
+        beat_s REAL NOT NULL DEFAULT 0
+    );
+    CREATE INDEX run_by_name ON run (name, id);
+    CREATE TABLE plan (run INTEGER NOT NULL, part INTEGER NOT NULL, tasks BLOB NOT NULL, PRIMARY KEY (run, part));
+    CREATE TABLE item (
+        id INTEGER PRIMARY KEY,
+        run INTEGER NOT NULL,
+        key TEXT NOT NULL,
+        digest BLOB NOT NULL,
+        status TEXT NOT NULL,
+        final INTEGER NOT NULL,
+        grp INTEGER NOT NULL,
+        attempts INTEGER NOT NULL,
+        seconds REAL NOT NULL,
+        ended_s REAL NOT NULL,
+        error TEXT NOT NULL,
+        UNIQUE (run, key)
+    );
+    CREATE TABLE payload (id INTEGER PRIMARY KEY, result BLOB NOT NULL);
+    CREATE TABLE attempt (
+        item INTEGER NOT NULL,
+        attempt INTEGER NOT NULL,
+        ended_s REAL NOT NULL,
+        seconds REAL NOT NULL,
+        error TEXT NOT NULL
+    );
+    CREATE INDEX attempt_by_item ON attempt (item);
+    CREATE TABLE window (resource TEXT NOT NULL, responded_s REAL NOT NULL, requests REAL NOT NULL);
+    CREATE INDEX window_by_resource ON window (resource, responded_s);
+    CREATE TABLE resource (name TEXT PRIMARY KEY, cool_until_s REAL NOT NULL);
+    """,
+)
+
+
+def migrate(database: sqlite3.Connection) -> None:
+    """Bring an open journal to the present schema, in one transaction a step."""
+    while version(database) < len(STEPS):
+        database.execute("BEGIN IMMEDIATE")
+        seen = version(database)  # another process may have been quicker
+        for statement in STEPS[seen].split(";") if seen < len(STEPS) else ():
+            database.execute(statement)
+        database.execute(f"PRAGMA user_version = {min(seen + 1, len(STEPS))}")
+        database.execute("COMMIT")
+
+
+def version(database: sqlite3.Connection) -> int:
+    """Return how many steps the journal has seen."""
+    (seen,) = database.execute("PRAGMA user_version").fetchone()
+    return int(seen)

@@ -1,0 +1,207 @@
+"""Snapshot: the state that the events add up to.
+
+Rule: nothing here knows where events come from.  Folding the same events
+gives the same snapshot, live, after a restart and in a test.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from ipybatch.engine import events
+from ipybatch.engine.events import BreakerState, Counts, State, Status
+
+RECENT_ITEMS = 50
+RATE_SPAN_S = 20
+
+
+class Group(msgspec.Struct, kw_only=True):
+    """One row of the table: a batch, a remote job or a partition.
+
+    Attributes:
+        number: Counts from 1.
+        items: Items in it; ``done`` of them have an outcome, ``failed`` of these are not completed.
+        started_s: Unix time; ``ended_s`` is 0.0 while it runs.
+    """
+
+    number: int
+    name: str
+    status: Status
+    items: int
+    done: int = 0
+    failed: int = 0
+    started_s: float = 0.0
+    ended_s: float = 0.0
+    error: str = ""
+
+
+class Item(msgspec.Struct, kw_only=True, frozen=True):
+    """An item that ended, as the panel lists it."""
+
+    key: str
+    group: int
+    status: Status
+    attempts: int
+    seconds: float
+    error: str
+
+
+class Breaker(msgspec.Struct, kw_only=True):
+    """What the views show of the circuit breaker."""
+
+    state: BreakerState = "closed"
+    failures: int = 0
+    openings: int = 0
+    probe_at_s: float = 0.0
+
+
+class Snapshot(msgspec.Struct, kw_only=True):
+    """Everything a view may show of one session.
+
+    Attributes:
+        started_s: Unix time this process started it; 0.0 before.
+        ended_s: Unix time it ended; 0.0 before.
+        cool_until_s: Unix time the resource's cool-down ends; 0.0 for none.
+        recent: The last items that ended, newest last.
+        failures: The last items that ended otherwise than completed, newest last.
+        folded: How many events this state adds up to.
+    """
+
+    name: str = ""
+    state: State = "planned"
+    reason: str = ""
+    counts: Counts = msgspec.field(default_factory=Counts)
+    started_s: float = 0.0
+    ended_s: float = 0.0
+    groups: dict[int, Group] = msgspec.field(default_factory=dict)
+    breaker: Breaker = msgspec.field(default_factory=Breaker)
+    cool_until_s: float = 0.0
+    notes: list[str] = msgspec.field(default_factory=list)
+    recent: deque[Item] = msgspec.field(default_factory=lambda: deque(maxlen=RECENT_ITEMS))
+    failures: deque[Item] = msgspec.field(default_factory=lambda: deque(maxlen=RECENT_ITEMS))
+    ended_here: int = 0
+    folded: int = 0
+    _per_second: deque[list[int]] = msgspec.field(default_factory=lambda: deque(maxlen=RATE_SPAN_S))
+
+    def apply(self, event: events.Event) -> None:
+        """Fold one event in."""
+        self.folded += 1
+        _FOLD[type(event)](self, event)
+
+    def rate_per_s(self, now_s: float) -> float:
+        """Return items ended per second over the last seconds, at most `RATE_SPAN_S` of them."""
+        span_s = min(float(RATE_SPAN_S), max(now_s - self.started_s, 1.0))
+        return sum(n for second, n in self._per_second if second > now_s - span_s - 1) / span_s
+
+    def elapsed_s(self, now_s: float) -> float:
+        """Return seconds since the start, up to the end."""
+        return max(0.0, (self.ended_s or now_s) - self.started_s) if self.started_s else 0.0
+
+    def _planned(self, event: events.Planned) -> None:
+        self.name = event.name
+        self.counts = msgspec.structs.replace(event.counts)
+        self.ended_s = 0.0
+
+    def _drawn(self, event: events.Drawn) -> None:
+        setattr(self.counts, event.status, getattr(self.counts, event.status) + 1)
+
+    def _exhausted(self, event: events.Exhausted) -> None:
+        self.counts.total = event.total
+
+    def _state_changed(self, event: events.StateChanged) -> None:
+        if event.state == "running" and self.state not in ("running", "paused"):
+            self.started_s, self.ended_s, self.ended_here = event.at_s, 0.0, 0
+            self._per_second.clear()
+        if event.state in events.ENDED:
+            self.ended_s = event.at_s
+        self.state, self.reason = event.state, event.reason
+
+    def _group_started(self, event: events.GroupStarted) -> None:
+        self.groups[event.group] = Group(
+            number=event.group, name=event.name, status="running", items=event.items, started_s=event.at_s
+        )
+
+    def _group_ended(self, event: events.GroupEnded) -> None:
+        group = self.groups[event.group]
+        group.status, group.ended_s = event.status, event.at_s
+
+    def _attempt_started(self, event: events.AttemptStarted) -> None:
+        self.counts.running += 1
+        self.counts.pending -= 1
+
+    def _attempt_failed(self, event: events.AttemptFailed) -> None:
+        self.counts.running -= 1
+        self.counts.pending += 1
+
+    def _item_ended(self, event: events.ItemEnded) -> None:
+        counts, status = self.counts, event.status
+        counts.running -= 1
+        if status == "completed":
+            counts.completed += 1
+        else:
+            setattr(counts, status, getattr(counts, status) + 1)
+        self._count_second(int(event.at_s))
+        item = Item(
+            key=event.key,
+            group=event.group,
+            status=status,
+            attempts=event.attempts,
+            seconds=event.seconds,
+            error=event.error,
+        )
+        self.recent.append(item)
+        if status != "completed":
+            self.failures.append(item)
+        group = self.groups.get(event.group)
+        if group is not None:
+            group.done += 1
+            if status != "completed":
+                group.failed += 1
+                group.error = event.error or group.error
+
+    def _count_second(self, second: int) -> None:
+        self.ended_here += 1
+        if self._per_second and self._per_second[-1][0] == second:
+            self._per_second[-1][1] += 1
+        else:
+            self._per_second.append([second, 1])
+
+    def _items_left(self, event: events.ItemsLeft) -> None:
+        self.counts.pending -= event.items
+        setattr(self.counts, event.status, getattr(self.counts, event.status) + event.items)
+
+    def _breaker_moved(self, event: events.BreakerMoved) -> None:
+        self.breaker = Breaker(
+            state=event.state, failures=event.failures, openings=event.openings, probe_at_s=event.probe_at_s
+        )
+
+    def _cooled_down(self, event: events.CooledDown) -> None:
+        self.cool_until_s = max(self.cool_until_s, event.until_s)
+
+    def _commanded(self, event: events.Commanded) -> None:
+        """A command changes nothing by itself; what it causes has events of its own."""
+
+    def _noted(self, event: events.Noted) -> None:
+        self.notes.append(event.text)
+
+
+_FOLD: dict[type, Callable[[Snapshot, Any], None]] = {
+    events.Planned: Snapshot._planned,
+    events.Drawn: Snapshot._drawn,
+    events.Exhausted: Snapshot._exhausted,
+    events.StateChanged: Snapshot._state_changed,
+    events.GroupStarted: Snapshot._group_started,
+    events.GroupEnded: Snapshot._group_ended,
+    events.AttemptStarted: Snapshot._attempt_started,
+    events.AttemptFailed: Snapshot._attempt_failed,
+    events.ItemEnded: Snapshot._item_ended,
+    events.ItemsLeft: Snapshot._items_left,
+    events.BreakerMoved: Snapshot._breaker_moved,
+    events.CooledDown: Snapshot._cooled_down,
+    events.Commanded: Snapshot._commanded,
+    events.Noted: Snapshot._noted,
+}

@@ -1,0 +1,90 @@
+"""Every error of ours, in one tree, branched by what the reader does next.
+
+BatchError
+|-- ItemError                 an attempt went wrong; raise these from your work function
+|   |-- Transient             try again later (`retry_after_s` is the service's own word)
+|   |   `-- RateLimited       slow down: the whole resource cools down
+|   |-- Permanent             fix the item: it is not tried again
+|   `-- Refused               fix the key or the account: the session stops
+|-- InputError                fix the call (also a ValueError)
+|-- JournalError              fix the file or the disk
+|   |-- JournalLocked         another live session owns this name
+|   |-- JournalReadOnly       the file or its folder cannot be written
+|   |-- JournalFull           the disk is full
+|   |-- JournalCorrupt        the file is damaged, or not ours
+|   `-- Fenced                another process took this session over
+`-- MissingExtra              install what is named (also an ImportError)
+"""
+
+from __future__ import annotations
+
+
+class BatchError(Exception):
+    """Base of every error this package raises."""
+
+
+class ItemError(BatchError):
+    """Base of what a work function raises to say how an attempt failed."""
+
+
+class Transient(ItemError):
+    """Say that the same item may succeed later; it counts for the circuit breaker.
+
+    Attributes:
+        retry_after_s: Seconds the service asked us to wait; cools the whole resource down. None: our own back-off.
+    """
+
+    def __init__(self, message: str = "transient failure", *, retry_after_s: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class RateLimited(Transient):
+    """Say that the service answered "too fast"; the breaker does not count it."""
+
+    def __init__(self, message: str = "rate limited", *, retry_after_s: float | None = None) -> None:
+        super().__init__(message, retry_after_s=retry_after_s)
+
+
+class Permanent(ItemError):
+    """Say that this item can never succeed as it is; neutral to the breaker."""
+
+
+class Refused(ItemError):
+    """Say that the service refuses us altogether (wrong key, banned): the session stops at once."""
+
+
+class InputError(BatchError, ValueError):
+    """A call, a field or an item is not what it must be; nothing was started."""
+
+
+class JournalError(BatchError):
+    """Base of what can be wrong with the journal; the file is left as it was."""
+
+
+class JournalLocked(JournalError):
+    """Another live session owns this name."""
+
+
+class JournalReadOnly(JournalError):
+    """The journal cannot be written."""
+
+
+class JournalFull(JournalError):
+    """There is no room left for the journal."""
+
+
+class JournalCorrupt(JournalError):
+    """The journal is damaged, or is some other file."""
+
+
+class Fenced(JournalError):
+    """Another process took this session over; this one writes nothing more."""
+
+
+class MissingExtra(BatchError, ImportError):
+    """An optional part is not installed."""
+
+    def __init__(self, extra: str) -> None:
+        super().__init__(f'Run: pip install "ipybatch[{extra}]"')
+        self.extra = extra

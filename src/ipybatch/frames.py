@@ -1,0 +1,177 @@
+"""Frames: what is recorded, as pandas DataFrames and as files."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pandas as pd
+
+from ipybatch.engine import events, ledger
+from ipybatch.engine.events import State
+from ipybatch.engine.journal import Journal
+from ipybatch.engine.lease import is_live
+from ipybatch.engine.outcome import decode
+from ipybatch.engine.plan import Task, key_value
+from ipybatch.errors import InputError, MissingExtra
+
+OURS = ("key", "status", "attempts", "seconds", "error")
+SUFFIXES = (".csv", ".parquet", ".jsonl")
+
+_LEFT = {"failed": "skipped", "cancelled": "cancelled", "rolled_back": "cancelled"}
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
+
+def results(journal: Journal, name: str, tasks: Sequence[Task] | None, state: State) -> pd.DataFrame:
+    """Return one row per item, in input order: `OURS`, then the columns of the results.
+
+    A dict's fields become columns; one that has a name of ours is prefixed ``result_``.  Any other result stands in
+    the column ``result``.
+    """
+    return pd.DataFrame(_columns(list(_rows(journal, name, tasks, state))))
+
+
+def save(journal: Journal, name: str, tasks: Sequence[Task] | None, state: State, path: Path) -> Path:
+    """Write the results to a file, whole or not at all.
+
+    Raises:
+        InputError: The name does not end in .csv, .parquet or .jsonl.
+    """
+    if path.suffix not in SUFFIXES:
+        msg = f"path must end in {', '.join(SUFFIXES)}, got {str(path)!r}"
+        raise InputError(msg)
+    descriptor, draft = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    os.close(descriptor)
+    try:
+        _WRITERS[path.suffix](_rows(journal, name, tasks, state), Path(draft))
+        os.replace(draft, path)
+    finally:
+        Path(draft).unlink(missing_ok=True)
+    return path
+
+
+def log(happened: Iterable[events.Event]) -> pd.DataFrame:
+    """Return one row per event: at (UTC), event, and the fields of its type."""
+    rows = [msgspec.to_builtins(event) for event in tuple(happened)]
+    frame = pd.DataFrame(rows, columns=None if rows else ["at_s", "type"])
+    frame.insert(0, "at", pd.to_datetime(frame.pop("at_s"), unit="s", utc=True))
+    return frame.rename(columns={"type": "event"})
+
+
+def history(journal: Journal) -> pd.DataFrame:
+    """Return one row per recorded run, oldest first.
+
+    Columns: name, started (UTC), seconds, seconds_per_item, total, completed, failed, timeout, cancelled, skipped,
+    state ("interrupted" when its process ended without letting go), reason, usd.
+    """
+    with journal.reader() as database:
+        rows = database.execute(
+            "SELECT name, coalesce(started_s, created_s) AS started, seconds, total, completed, failed, timeout, cancelled,"
+            " skipped, state, reason, usd, owner, beat_s FROM run ORDER BY id"
+        )
+        frame = pd.DataFrame(rows.fetchall(), columns=[column[0] for column in rows.description])
+    dead = [
+        state == "running" and not is_live(owner, beat_s)
+        for state, owner, beat_s in zip(frame["state"], frame.pop("owner"), frame.pop("beat_s"), strict=True)
+    ]
+    frame.loc[dead, "state"] = "interrupted"
+    frame["started"] = pd.to_datetime(frame["started"].astype(float), unit="s", utc=True)
+    ended = frame[["completed", "failed", "timeout"]].sum(axis=1)
+    frame.insert(3, "seconds_per_item", frame["seconds"] / ended.where(ended > 0))
+    return frame
+
+
+def _rows(journal: Journal, name: str, tasks: Sequence[Task] | None, state: State) -> Iterator[tuple[Any, ...]]:
+    """Yield (key, status, attempts, seconds, error, result) in input order."""
+    with journal.reader() as database:
+        found = ledger.find(database, name)
+        if tasks is None:
+            yield from () if found is None else (_row(*row) for row in _select(database, found))
+            return
+        recorded = {} if found is None else {row[0]: row for row in _select(database, found)}
+    missing = _LEFT.get(state, "pending")
+    for task in tasks:
+        row = recorded.get(task.key)
+        yield (key_value(task.key), missing, 0, 0.0, "", None) if row is None else _row(*row)
+
+
+def _select(database: sqlite3.Connection, found: ledger.Found) -> sqlite3.Cursor:
+    first, after = ledger.ids(found.run)
+    if found.counts.total is not None and found.plan_hash is None:
+        after = min(after, first + found.counts.total)  # a generator: what it no longer gives stays outside
+    return database.execute(
+        "SELECT key, status, attempts, seconds, error, payload.result FROM item LEFT JOIN payload USING (id)"
+        " WHERE item.id >= ? AND item.id < ? ORDER BY item.id",
+        (first, after),
+    )
+
+
+def _row(key: str, status: str, attempts: int, seconds: float, error: str, payload: bytes | None) -> tuple[Any, ...]:
+    kept = payload is not None and status == "completed"
+    return key_value(key), status, attempts, seconds, error, decode(payload) if kept else None
+
+
+def _columns(rows: list[tuple[Any, ...]]) -> dict[str, list[Any]]:
+    columns: dict[str, list[Any]] = {name: [row[at] for row in rows] for at, name in enumerate(OURS)}
+    fields = dict.fromkeys(field for row in rows if isinstance(row[-1], dict) for field in row[-1])
+    for field in fields:
+        columns[_column(field)] = [row[-1].get(field) if isinstance(row[-1], dict) else None for row in rows]
+    if any(row[-1] is not None and not isinstance(row[-1], dict) for row in rows):
+        columns["result"] = [None if isinstance(row[-1], dict) else row[-1] for row in rows]
+    return columns
+
+
+def _column(field: str) -> str:
+    return f"result_{field}" if field in OURS or field == "result" else field
+
+
+def _write_csv(rows: Iterator[tuple[Any, ...]], path: Path) -> None:
+    frame = pd.DataFrame(_columns(list(rows)))
+    for name in frame.columns:
+        frame[name] = frame[name].map(_safe_cell)
+    frame.columns = pd.Index([_safe_cell(name) for name in frame.columns])
+    frame.to_csv(path, index=False)
+
+
+def _safe_cell(value: Any) -> Any:
+    """Keep a spreadsheet from running text as a formula.
+
+    Source: https://owasp.org/www-community/attacks/CSV_Injection (2026-11-22).
+    """
+    if isinstance(value, str) and value.startswith(_FORMULA):
+        return f"'{value}"
+    return value
+
+
+def _write_parquet(rows: Iterator[tuple[Any, ...]], path: Path) -> None:
+    try:
+        import pyarrow  # noqa: F401  # pandas' own message names no extra of ours
+    except ImportError:
+        raise MissingExtra("forecast") from None
+    frame = pd.DataFrame(_columns(list(rows)))
+    for name in frame.columns:
+        kinds = {type(value) for value in frame[name] if value is not None}
+        if len(kinds - {int, float}) > 1 or (kinds - {int, float} and kinds & {int, float}) or kinds & {dict, list}:
+            frame[name] = [None if value is None else msgspec.json.encode(value).decode() for value in frame[name]]
+    frame.to_parquet(path, index=False)
+
+
+def _write_jsonl(rows: Iterator[tuple[Any, ...]], path: Path) -> None:
+    encoder = msgspec.json.Encoder()
+    with path.open("wb") as file:
+        for row in rows:
+            line = dict(zip(OURS, row, strict=False))
+            result = row[-1]
+            if isinstance(result, dict):
+                line.update((_column(field), value) for field, value in result.items())
+            elif result is not None:
+                line["result"] = result
+            file.write(encoder.encode(line) + b"\n")
+
+
+_WRITERS = {".csv": _write_csv, ".parquet": _write_parquet, ".jsonl": _write_jsonl}

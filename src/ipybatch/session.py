@@ -1,0 +1,404 @@
+"""BatchSession: one function, a list of items, a policy.
+
+Rule: this file wires the parts and owns no rules of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import threading
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Generator, Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from ipybatch import attached, checks, waiting
+from ipybatch.backends import choose
+from ipybatch.engine import events, gauges
+from ipybatch.engine.backend import Backend
+from ipybatch.engine.clock import Clock, SystemClock
+from ipybatch.engine.drive import CostFunction, Drive, OnFailure, Order
+from ipybatch.engine.estimate import Estimate, estimate
+from ipybatch.engine.events import Counts, State, Status
+from ipybatch.engine.feed import Feed, Listener
+from ipybatch.engine.gauges import Gauges
+from ipybatch.engine.host import host
+from ipybatch.engine.journal import Journal, open_journal
+from ipybatch.engine.opening import Opening
+from ipybatch.engine.outcome import Outcome
+from ipybatch.engine.plan import KeyFunction, Keying, Recorded, Task, all_tasks
+from ipybatch.engine.policy import Breaker, Limits, Retry
+from ipybatch.engine.snapshot import Snapshot
+from ipybatch.engine.summary import Summary
+from ipybatch.engine.work import inspect_work
+from ipybatch.errors import InputError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+T = TypeVar("T")
+
+_AGAIN: frozenset[Status] = frozenset({"failed", "timeout", "cancelled"})
+
+
+class BatchSession:
+    """Run a function over many items, never faster than allowed, never twice, never lost.
+
+    The same name continues: what is recorded is not run again.
+
+    Args:
+        name: What the journal, the panel and `open` know it by.
+        work: Async or plain function of one item; returns what JSON can hold. One with a parameter ``attempt`` is
+            handed the attempt, to ask for further permits. An async context manager is entered on the engine's loop.
+        items: A list (checked whole before the first call) or a generator (checked as it is drawn).
+        limits: How fast attempts may start.
+        retry: How often a transient failure is tried again.
+        breaker: When to leave a failing service alone; None for never.
+        key: Function of an item that gives a stable key; default: the item, or its "id" or "key" field.
+        backend: "loop" for coroutines, "threads" for plain functions, or a backend object; default: what work needs.
+        timeout_s: Seconds one attempt may take; None for no limit.
+        on_failure: "continue"; "stop" at the first item that fails; "rollback" discards everything then.
+        journal: Path of the journal; default: ``IPYBATCH_JOURNAL``, else the user's data folder.
+        fresh: Begin a new run under the same name.
+        resource: Name of what is rationed: sessions that name the same one share its windows and cool-down.
+        on_progress: Called with (done, total) whenever an item has its outcome.
+        cost: Function of an item that gives what it costs on the rates with another unit than requests.
+        settings: What is sent with every item; an item runs again when it changed.
+        verbose: In a terminal, a line per item instead of a progress line.
+        clock: For tests.
+
+    Raises:
+        InputError: An argument is not what it must be (a ValueError); nothing was started.
+        JournalError: The journal is damaged or cannot be written.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        work: Callable[..., Any],
+        items: Iterable[Any],
+        *,
+        limits: Limits | None = None,
+        retry: Retry | None = None,
+        breaker: Breaker | None = Breaker(),  # noqa: B008  # frozen data
+        key: KeyFunction | None = None,
+        backend: str | Backend | None = None,
+        timeout_s: float | None = None,
+        on_failure: OnFailure = "continue",
+        journal: str | Path | None = None,
+        fresh: bool = False,
+        resource: str | None = None,
+        on_progress: Callable[[int, int | None], None] | None = None,
+        cost: CostFunction | None = None,
+        settings: Any = None,
+        skip: Callable[[Any], str] | None = None,
+        rank: Callable[[Any], int] | None = None,
+        group_word: str = "Batch",
+        verbose: bool = False,
+        clock: Clock | None = None,
+    ) -> None:
+        checks.check_name(name)
+        checks.check_session(timeout_s, on_failure, limits, retry, breaker)
+        found = inspect_work(work)
+        keying = Keying(key, checks.encode_settings(settings))
+        source = checks.check_items(items)
+        tasks = source if isinstance(source, Recorded) else None
+        if tasks is None and isinstance(source, list):
+            tasks = all_tasks(source, keying)
+        order = Order(
+            work=found,
+            backend=choose(backend, is_coroutine=found.is_coroutine),
+            limits=limits or Limits(),
+            retry=retry or Retry(),
+            breaker=breaker,
+            timeout_s=timeout_s,
+            on_failure=on_failure,
+            cost=cost,
+            opening=Opening(
+                name=name,
+                resource=resource or f"session {name}",
+                group_word=group_word,
+                keying=keying,
+                code_hash=found.code_hash,
+                fresh=fresh,
+                skip=skip,
+                rank=rank,
+            ),
+        )
+        self._start_out(order, open_journal(journal), source, tasks, clock or SystemClock())
+        self.verbose = verbose
+        if on_progress is not None:
+            self.on(lambda event: self._tell_progress(event, on_progress))
+
+    def _start_out(
+        self, order: Order, journal: Journal, items: Iterable[Any], tasks: Sequence[Task] | None, clock: Clock
+    ) -> None:
+        self._order, self._journal, self._clock = order, journal, clock
+        self._feed = Feed(clock)
+        self._drive = Drive(order, journal, self._feed, clock, tasks, items)
+        self._running: waiting.Running | None = None
+        self.verbose = False
+        attached.show_recorded(self._feed, journal, order.opening, tasks)
+        if journal.moved_from is not None:
+            self._feed.note(f"the journal lies in {journal.path}: {journal.moved_from} is on a network file system")
+
+    @classmethod
+    def open(
+        cls, name: str, work: Callable[..., Any] | None = None, *, journal: str | Path | None = None, **arguments: Any
+    ) -> BatchSession:
+        """Reattach to a recorded session: read it, or with ``work`` go on where it ended.
+
+        Args:
+            arguments: As for `BatchSession`; needed again to go on, since policies are not recorded.
+
+        Raises:
+            InputError: No session of that name is recorded.
+        """
+        book = open_journal(journal)
+        live = attached.live(book.path, name)
+        if isinstance(live, cls):
+            return live
+        tasks = attached.recorded_items(book, name, to_run=work is not None)
+        return cls(name, work or attached.reading_only, tasks, journal=journal, **arguments)
+
+    @property
+    def name(self) -> str:
+        """What the journal, the panel and `open` know it by."""
+        return self._order.opening.name
+
+    @property
+    def journal(self) -> Path:
+        """Where its journal lies."""
+        return self._journal.path
+
+    @property
+    def state(self) -> State:
+        """planned, running, paused, completed, failed, cancelled or rolled_back."""
+        return self._feed.snapshot.state
+
+    @property
+    def reason(self) -> str:
+        """Why it ended early, in one line; "" otherwise."""
+        return self._feed.snapshot.reason
+
+    @property
+    def counts(self) -> Counts:
+        """How many items stand where."""
+        return self._feed.snapshot.counts
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """Everything a view may show; read it through `ask` while the session runs."""
+        return self._feed.snapshot
+
+    @property
+    def policy(self) -> Order:
+        """Limits, retry and breaker, as they hold."""
+        return self._order
+
+    @property
+    def gauges(self) -> Gauges:
+        """Windows, waiting and ETA; read them through `ask` while the session runs."""
+        clock = self._clock
+        return gauges.read(self._drive.runner, self._order.limits, self.snapshot, clock.now_s(), clock.unix_s())
+
+    @property
+    def summary(self) -> Summary:
+        """What it came to so far."""
+        snapshot = self._feed.snapshot
+        return Summary(self.name, self.state, self.counts, self.reason, snapshot.elapsed_s(self._clock.unix_s()))
+
+    def ask(self, question: Callable[[], T]) -> T | None:
+        """Answer a question on the engine's thread, where nothing moves meanwhile; None when it is too busy."""
+        return host().call(question) if self._is_live() else question()
+
+    def start(self) -> None:
+        """Start it, or go on with what is left, and return at once.
+
+        Raises:
+            JournalError: The journal refuses, or another session is running this one.
+        """
+        if not self._is_live():
+            self._launch()
+
+    def run(self, *, verbose: bool | None = None) -> Summary:
+        """Start it unless it has ended, wait for its end, and return the summary.
+
+        The first Ctrl-C (or the notebook's stop button) cancels it and returns; a second one interrupts.
+
+        Args:
+            verbose: In a terminal, a line per item instead of a progress line.
+        """
+        if self.state == "planned":
+            self.start()
+        if self._running is not None:
+            waiting.block(self, self._running, verbose=self.verbose if verbose is None else verbose)
+            self._running.result()
+        return self.summary
+
+    def __await__(self) -> Generator[Any, None, Summary]:
+        return self._wait().__await__()
+
+    async def _wait(self) -> Summary:
+        if self.state == "planned":
+            self.start()
+        if self._running is not None:
+            await waiting.until(self, self._running)
+            self._running.result()
+        return self.summary
+
+    def pause(self) -> None:
+        """Let what runs finish, start nothing more."""
+        self._command("pause", self._pause)
+
+    def resume(self) -> None:
+        """Go on after `pause`; after a cancel or a failure, run what is left."""
+        if self.state in ("cancelled", "failed", "planned"):
+            self.start()
+        else:
+            self._command("resume", self._resume)
+
+    def cancel(self) -> None:
+        """End what runs and start nothing more; return when it has ended, or after a second."""
+        self._command("cancel", lambda: self._drive.stop("cancelled", "", "cancelled"))
+        if self._is_live() and self._running is not None and threading.current_thread() is not host().thread:
+            concurrent.futures.wait([self._running], timeout=1.0)
+
+    def retry_failed(self) -> None:
+        """Run failed, timed-out and cancelled items again, permanent failures too, and return at once."""
+        if self._is_live():
+            self._feed.note("retry failed: wait until the session has ended")
+            return
+        self._feed.emit(events.Commanded(self._clock.unix_s(), "retry_failed"))
+        self._launch(_AGAIN)
+
+    def on(self, listener: Listener) -> Callable[[], None]:
+        """Call ``listener`` with every event, on the engine's thread; return a function that ends that."""
+        return self._feed.on(listener)
+
+    async def stream(self) -> AsyncIterator[Outcome]:
+        """Yield outcomes as they are recorded, in commit order; starts a planned session."""
+        loop, news, outcomes = asyncio.get_running_loop(), asyncio.Event(), deque[Outcome]()
+
+        def hear(recorded: list[Outcome]) -> None:
+            outcomes.extend(recorded)
+            loop.call_soon_threadsafe(news.set)
+
+        stop = self.on_outcomes(hear)
+        try:
+            if self.state == "planned":
+                self.start()
+            while outcomes or self._is_live():
+                while outcomes:
+                    yield outcomes.popleft()
+                news.clear()
+                if not outcomes and self._is_live():
+                    await waiting.for_news(news)
+        finally:
+            stop()
+
+    def on_outcomes(self, listener: Callable[[list[Outcome]], None]) -> Callable[[], None]:
+        """Call ``listener`` with the outcomes of every commit, results included; return a function that ends that."""
+        self._drive.on_outcomes.append(listener)
+        return lambda: self._drive.on_outcomes.remove(listener)
+
+    def results(self) -> pd.DataFrame:
+        """Return one row per item, in input order: key, status, attempts, seconds, error, and the result's columns."""
+        from ipybatch import frames
+
+        return frames.results(self._journal, self.name, self._drive.tasks, self.state)
+
+    def save(self, path: str | Path) -> Path:
+        """Write the results to a .csv, .parquet or .jsonl file, whole or not at all, and return its path."""
+        from ipybatch import frames
+
+        return frames.save(self._journal, self.name, self._drive.tasks, self.state, Path(path))
+
+    def log(self) -> pd.DataFrame:
+        """Return the latest events of this process, one row each: at, event, and the event's own fields."""
+        from ipybatch import frames
+
+        return frames.log(self._feed.log)
+
+    def estimate(self, n: int | None = None, *, latency_s: float = 0.2) -> Estimate:
+        """Run the scheduler dry in virtual time: seconds (low, high), requests, batches.
+
+        Args:
+            n: Items to assume; default: those still to do. Needed for a generator, which is not drawn from.
+            latency_s: Seconds from a request to its response.
+
+        Raises:
+            InputError: ``n`` is missing for a generator, or out of range.
+        """
+        items = checks.check_estimate(n, latency_s, self._left())
+        tasks = iter(self._drive.tasks) if self._drive.tasks is not None else None
+        cost = None if self._order.cost is None else self._drive.cost
+        return estimate(self._order.limits, items, latency_s, cost, tasks)
+
+    def forget(self) -> None:
+        """Delete everything the journal has under this name.
+
+        Raises:
+            InputError: It is running.
+        """
+        if self._is_live():
+            msg = f"session {self.name!r} is {self.state}: cancel it before you forget it"
+            raise InputError(msg)
+        attached.forget(self._journal, self.name)
+        self._start_out(self._order, self._journal, self._drive.items, self._drive.tasks, self._clock)
+
+    def __repr__(self) -> str:
+        counts = self.counts
+        total = "?" if counts.total is None else counts.total
+        return f"<BatchSession {self.name!r}: {self.state}, {counts.ended} of {total}>"
+
+    def _ipython_display_(self) -> None:
+        from ipybatch.jupyter import show
+
+        show(self)
+
+    def _launch(self, again: frozenset[Status] = frozenset()) -> None:
+        if self._order.work.call is attached.reading_only:
+            msg = f"session {self.name!r} was opened for reading: pass work= to go on"
+            raise InputError(msg)
+        self._drive.open(again=again)
+        attached.enter(self)
+        self._running = host().spawn(self._run())
+
+    async def _run(self) -> None:
+        try:
+            await self._drive.run()
+        finally:
+            attached.leave(self)
+
+    def _tell_progress(self, event: events.Event, told: Callable[[int, int | None], None]) -> None:
+        if isinstance(event, events.ItemEnded):
+            told(self.counts.ended, self.counts.total)
+
+    def _is_live(self) -> bool:
+        return attached.live(self._journal.path, self.name) is self
+
+    def _left(self) -> int | None:
+        counts = self.counts
+        if counts.total is None:
+            return None
+        return counts.total if self.state == "planned" and not counts.ended else counts.pending + counts.running
+
+    def _command(self, name: str, act: Callable[[], None]) -> None:
+        if not self._is_live():
+            return
+
+        def run() -> None:
+            self._feed.emit(events.Commanded(self._clock.unix_s(), name))
+            act()
+
+        host().call(run)
+
+    def _pause(self) -> None:
+        if self.state == "running" and self._drive.hold(held=True):
+            self._feed.emit(events.StateChanged(self._clock.unix_s(), "paused", ""))
+
+    def _resume(self) -> None:
+        if self.state == "paused" and self._drive.hold(held=False):
+            self._feed.emit(events.StateChanged(self._clock.unix_s(), "running", ""))

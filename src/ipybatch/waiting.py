@@ -1,0 +1,78 @@
+"""Waiting: for a session's end, in a cell or a script, without standing in anyone's way.
+
+A heartbeat wakes both waits, because a signal does not wake an idle
+``await``, nor a lock.  Where nest-asyncio or nest-asyncio2 patched the running
+loop, a blocking wait runs through it, so that the kernel's own tasks go on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from ipybatch import terminal
+
+if TYPE_CHECKING:
+    from ipybatch.session import BatchSession
+
+HEARTBEAT_S = 0.2
+
+Running = concurrent.futures.Future[None]
+
+
+def block(session: BatchSession, running: Running, *, verbose: bool) -> None:
+    """Wait for the end; the first KeyboardInterrupt cancels the session, a second one is raised."""
+    with terminal.progress(session, verbose=verbose):
+        try:
+            _block(running)
+        except KeyboardInterrupt:
+            session.cancel()
+            _block(running)
+
+
+async def until(session: BatchSession, running: Running) -> None:
+    """Wait for the end; when a notebook's cell is interrupted meanwhile, cancel the session."""
+    try:
+        await _beat(running)
+    except asyncio.CancelledError:
+        if not _is_cell():
+            raise  # asyncio.timeout and friends: only the waiting ends
+        session.cancel()
+        await _beat(running)
+
+
+async def for_news(news: asyncio.Event) -> None:
+    """Wait for an event that another thread sets, or for one heartbeat."""
+    with suppress(TimeoutError):
+        await asyncio.wait_for(news.wait(), HEARTBEAT_S)
+
+
+def _block(running: Running) -> None:
+    loop = _patched_loop()
+    if loop is not None:
+        loop.run_until_complete(_beat(running))
+        return
+    while not running.done():
+        concurrent.futures.wait([running], timeout=HEARTBEAT_S)
+
+
+async def _beat(running: Running) -> None:
+    ended = asyncio.wrap_future(running)
+    while not ended.done():
+        await asyncio.wait([ended], timeout=HEARTBEAT_S)
+
+
+def _patched_loop() -> asyncio.AbstractEventLoop | None:
+    try:
+        loop = asyncio.get_running_loop()
+    except RuntimeError:
+        return None
+    return loop if hasattr(loop, "_nest_patched") or hasattr(type(loop), "_nest_patched") else None
+
+
+def _is_cell() -> bool:
+    task = asyncio.current_task()
+    name = getattr(task.get_coro(), "__qualname__", "") if task is not None else ""
+    return name.endswith(("run_cell_async", "_run_cell"))
