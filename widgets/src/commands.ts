@@ -4,7 +4,7 @@
 //   press -> custom message -> Ack                         the usual road
 //         -> 0.3 s without an Ack -> private subshell -> Ack   while a cell keeps the kernel busy
 import type { Ack, Command, CommandName } from "./schema";
-import { execute, join, leave, type Kernel } from "./subshell";
+import { execute, join, leave, warm, type Kernel } from "./subshell";
 
 const PATIENCE_MS = 300;
 const SAID_MS = 4000;
@@ -51,6 +51,8 @@ export class Commands {
       return;
     }
     if (this.pending.has(name)) return;
+    const kernel = this.kernel();
+    if (kernel) warm(kernel);
     this.say(DOING[name]);
     this.pending.set(name, { id, timer: setTimeout(() => void this.again(name, id), PATIENCE_MS) });
   }

@@ -2,15 +2,20 @@
 
 type Child = Node | string;
 
+/** Make an element. Its classes get a prefix: pages of notebooks have rules of their own for `progress` or `row`. */
 export function h<K extends keyof HTMLElementTagNameMap>(
   tag: K,
   className = "",
   ...children: Child[]
 ): HTMLElementTagNameMap[K] {
   const node = document.createElement(tag);
-  if (className) node.className = className;
+  if (className) node.className = prefixed(className);
   node.append(...children);
   return node;
+}
+
+export function prefixed(names: string): string {
+  return names.replace(/\S+/g, "ib-$&");
 }
 
 const SVG = "http://www.w3.org/2000/svg";

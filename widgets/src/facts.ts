@@ -9,14 +9,14 @@ import { ended } from "./store";
 const PIPS = 8;
 
 class Fact {
-  private readonly title = h("dt");
+  private readonly title = h("div", "title");
   readonly value = h("b");
   readonly aside = h("small");
   readonly foot = h("small", "foot");
   readonly node: HTMLElement;
 
   constructor(name: string, ...more: Node[]) {
-    this.node = h("div", `fact ${name}`, this.title, h("dd", "", this.value, this.aside, ...more), this.foot);
+    this.node = h("div", `fact ${name}`, this.title, h("div", "value", this.value, this.aside, ...more), this.foot);
   }
 
   patch(title: string, value: string, aside = "", foot = ""): void {
@@ -47,7 +47,7 @@ export class Facts {
   private readonly windowMeter = new Meter();
   private readonly last = new Fact("last");
   private readonly lastMeter = new Meter();
-  readonly node = h("dl", "facts", this.rate.node, this.breaker.node, this.window.node, this.last.node);
+  readonly node = h("div", "facts", this.rate.node, this.breaker.node, this.window.node, this.last.node);
 
   constructor() {
     this.pips.setAttribute("aria-hidden", "true");

@@ -1,5 +1,5 @@
 // Icons: one stroked path of 12 by 12 for every state, so a state is told by shape as well as by colour and word.
-import { attribute, svg } from "./dom";
+import { attribute, prefixed, svg } from "./dom";
 import type { CommandName, State, Status } from "./schema";
 
 export type IconName = State | Status | CommandName | "note";
@@ -31,7 +31,7 @@ const PATHS: Record<IconName, string> = {
 
 export function icon(name: IconName = "planned"): SVGSVGElement {
   const node = svg("svg", { viewBox: "0 0 12 12", "aria-hidden": "true" }, svg("path", {}));
-  node.classList.add("icon");
+  node.classList.add(prefixed("icon"));
   setIcon(node, name);
   return node;
 }

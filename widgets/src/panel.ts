@@ -21,7 +21,7 @@ class Panel {
   private readonly store = new Store();
   private readonly commands: Commands;
   private readonly view: View;
-  private readonly root = h("div", "ipybatch");
+  private readonly root = h("div");
   private readonly watcher: IntersectionObserver;
   private readonly ticker: ReturnType<typeof setInterval>;
   private visible = true;
@@ -42,6 +42,7 @@ class Panel {
       (name) => commands.isPending(name),
       () => Date.now() / 1000,
     );
+    this.root.className = "ipybatch";
     this.root.append(this.view.node);
     el.append(this.root);
     this.watcher = new IntersectionObserver(([entry]) => (this.visible = entry?.isIntersecting ?? true));

@@ -33,7 +33,8 @@ export class Progress {
   private readonly elapsed = h("span", "elapsed");
   private readonly left = h("b");
   private readonly about = h("span");
-  private readonly guess = h("span", "left", this.about, this.left, " left");
+  private readonly of = h("span");
+  private readonly guess = h("span", "left", this.about, this.left, this.of);
   private readonly spoken = h("span", "spoken");
   private spokenAt_s = -Infinity;
   private spokenState = "";
@@ -46,7 +47,7 @@ export class Progress {
       "line",
       h("span", "done", this.done, this.total),
       ...this.counts.map((figure) => figure.node),
-      h("span", "time", this.elapsed, this.guess),
+      h("span", "clocks", this.elapsed, this.guess),
     ),
     this.spoken,
   );
@@ -65,6 +66,7 @@ export class Progress {
     const left = left_words(head, head.state === "running" ? passed_s : 0);
     text(this.left, left);
     text(this.about, /^at most/.test(left) ? "" : "about ");
+    text(this.of, head.state === "planned" ? " in all" : " left");
     hidden(this.guess, left === "");
     this.speak(head, left, now_s);
   }

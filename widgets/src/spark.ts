@@ -1,6 +1,6 @@
 // Spark: the rate of the last minute as a small line, under the dashed line of what is allowed.
 // The history is this page's own: a panel that was closed starts a new one.
-import { attribute, svg } from "./dom";
+import { attribute, prefixed, svg } from "./dom";
 
 const SAMPLES = 60;
 const WIDTH = 120;
@@ -10,12 +10,12 @@ const PAD = 1.5;
 export class Spark {
   private readonly samples: number[] = [];
   private second = -Infinity;
-  private readonly allowed = svg("path", { class: "allowed" });
-  private readonly line = svg("path", { class: "rate" });
-  private readonly area = svg("path", { class: "area" });
+  private readonly allowed = svg("path", { class: prefixed("allowed") });
+  private readonly line = svg("path", { class: prefixed("rate") });
+  private readonly area = svg("path", { class: prefixed("area") });
   readonly node = svg(
     "svg",
-    { class: "spark", viewBox: `0 0 ${WIDTH} ${HEIGHT}`, preserveAspectRatio: "none", "aria-hidden": "true" },
+    { class: prefixed("spark"), viewBox: `0 0 ${WIDTH} ${HEIGHT}`, preserveAspectRatio: "none", "aria-hidden": "true" },
     this.area,
     this.allowed,
     this.line,

@@ -12,6 +12,7 @@ type Slot = (kernel: unknown, status: string) => void;
 /** What is used of JupyterLab's `IKernelConnection`. */
 export interface Kernel {
   readonly supportsSubshells?: boolean;
+  readonly status?: string;
   readonly statusChanged?: { connect(slot: Slot): unknown; disconnect(slot: Slot): unknown };
   requestCreateSubshell(content: object): Future<{ content: { subshell_id?: string } }>;
   clone(options: { subshellId: string }): Line;
@@ -51,6 +52,14 @@ export function leave(kernel: Kernel): void {
   shared.delete(kernel);
   kernel.statusChanged?.disconnect(known.slot);
   drop(known);
+}
+
+/** Open the line ahead of its need where the need is likely: it takes half a second. */
+export function warm(kernel: Kernel): void {
+  const known = shared.get(kernel);
+  if (!known || !kernel.supportsSubshells || kernel.status !== "busy") return;
+  known.line ??= open(kernel);
+  known.line.catch(() => undefined);
 }
 
 export async function execute(kernel: Kernel, code: string): Promise<void> {

@@ -2,7 +2,7 @@
 //
 // Rows have one fixed height, so the row at a scroll position is a division; a pool of row nodes is laid over the
 // place that is looked at, row i in node i modulo the pool. 10,000 rows are 20 nodes.
-import { attribute, h, hidden, text } from "./dom";
+import { attribute, h, hidden, prefixed, text } from "./dom";
 
 export const ROW_PX = 28;
 const HEAD_PX = 27;
@@ -32,7 +32,7 @@ export class Table<T> {
   readonly node = h("div", "table", this.head, this.body, this.empty);
 
   constructor(private readonly columns: Column<T>[], name: string) {
-    this.node.classList.add(name);
+    this.node.classList.add(prefixed(name));
     for (const [key, value] of Object.entries({ role: "table", tabindex: "0" })) this.node.setAttribute(key, value);
     this.head.setAttribute("role", "row");
     this.body.setAttribute("role", "rowgroup");
@@ -40,7 +40,7 @@ export class Table<T> {
     this.node.addEventListener("scroll", () => this.layOut(), { passive: true });
     // Only the user's own hand ends the following; our own scrolling fires "scroll" too.
     for (const hand of ["wheel", "pointerdown", "touchmove", "keydown"]) {
-      this.node.addEventListener(hand, () => (this.following = false), { passive: true });
+      this.node.addEventListener(hand, (event) => this.touched(event), { passive: true });
     }
   }
 
@@ -59,6 +59,10 @@ export class Table<T> {
     hidden(this.empty, rows.length > 0);
     if (this.following && current >= 0) this.bringIntoSight(current);
     this.layOut(true);
+  }
+
+  private touched(event: Event): void {
+    if (!(event instanceof KeyboardEvent && event.key === "Tab")) this.following = false;
   }
 
   private bringIntoSight(index: number): void {

@@ -148,6 +148,19 @@ describe("the subshell", () => {
     expect(kernel.disposed).toBe(1);
   });
 
+  it("is made at the press where the kernel is busy, and used only without an answer", async () => {
+    const kernel = Object.assign(new SubshellKernel(), { status: "busy" });
+    const [road, commands] = open(kernel);
+    commands.press("pause");
+    expect(kernel.created).toBe(1);
+    road.ack(commands);
+    await wait(1000);
+    expect(kernel.code).toEqual([]);
+    commands.close();
+    await wait(0);
+    expect(kernel.disposed).toBe(1);
+  });
+
   it("is made anew after a restart of the kernel", async () => {
     const kernel = new SubshellKernel();
     const [road, commands] = open(kernel);

@@ -26,8 +26,8 @@ afterEach(() => {
 describe("opening and closing", () => {
   it("paints the trait at once and says hello", () => {
     const { model, el, close } = mount();
-    expect(words(el, ".name")).toBe("wishlist");
-    expect(words(el, ".line .done")).toBe("6 of 10");
+    expect(words(el, ".ib-name")).toBe("wishlist");
+    expect(words(el, ".ib-line .ib-done")).toBe("6 of 10");
     expect(model.kinds()).toEqual(["hello"]);
     close();
   });
@@ -45,7 +45,7 @@ describe("opening and closing", () => {
     const { model, el, close } = mount(null);
     model.receive(update(7, { whole: true, head: head({ name: "late" }) }));
     await frame();
-    expect(words(el, ".name")).toBe("late");
+    expect(words(el, ".ib-name")).toBe("late");
     close();
   });
 });
@@ -53,12 +53,12 @@ describe("opening and closing", () => {
 describe("updates", () => {
   it("are drawn once a frame, into nodes that stay", async () => {
     const { model, el, close } = mount(update(1, { whole: true, groups: [group(1)] }));
-    const nodes = [".bar", ".name", ".rows .row", ".fact"].map((selector) => el.querySelector(selector));
+    const nodes = [".ib-bar", ".ib-name", ".ib-rows .ib-row", ".ib-fact"].map((selector) => el.querySelector(selector));
     for (let seq = 2; seq < 30; seq += 1) model.receive(update(seq, { groups: [group(1, { done: seq })] }));
-    expect(words(el, ".figures")).toContain("15\u2009/");
+    expect(words(el, ".ib-figures")).toContain("15\u2009/");
     await frame();
-    expect(words(el, ".figures")).toContain("29\u2009/");
-    expect([".bar", ".name", ".rows .row", ".fact"].map((selector) => el.querySelector(selector))).toEqual(nodes);
+    expect(words(el, ".ib-figures")).toContain("29\u2009/");
+    expect([".ib-bar", ".ib-name", ".ib-rows .ib-row", ".ib-fact"].map((selector) => el.querySelector(selector))).toEqual(nodes);
     close();
   });
 
@@ -85,10 +85,10 @@ describe("updates", () => {
     model.receive(update(2, { whole: true, head: { ...evil, state: "failed", reason: EVIL }, items }));
     await frame();
     expect(el.querySelector("img")).toBeNull();
-    expect(words(el, ".of-items .error")).toBe("Error");
-    expect(words(el, ".of-items .rows .error")).toBe(EVIL);
-    expect(el.querySelector(".of-items .rows .error")!.getAttribute("title")).toBe(EVIL);
-    expect(words(el, ".ending span")).toBe(EVIL);
+    expect(words(el, ".ib-of-items .ib-error")).toBe("Error");
+    expect(words(el, ".ib-of-items .ib-rows .ib-error")).toBe(EVIL);
+    expect(el.querySelector(".ib-of-items .ib-rows .ib-error")!.getAttribute("title")).toBe(EVIL);
+    expect(words(el, ".ib-ending span")).toBe(EVIL);
     close();
   });
 
@@ -96,16 +96,16 @@ describe("updates", () => {
     const running = head({ waiting: "next batch in 12 s", elapsed_s: 60 });
     const { el, close } = mount(update(1, { whole: true, head: running }));
     await vi.advanceTimersByTimeAsync(5100);
-    expect(words(el, ".elapsed")).toBe("1 m 05 s");
-    expect(words(el, ".waiting")).toBe("next batch in 7 s");
+    expect(words(el, ".ib-elapsed")).toBe("1 m 05 s");
+    expect(words(el, ".ib-waiting")).toBe("next batch in 7 s");
     close();
   });
 
   it("stop the clocks when the session has ended", async () => {
     const { el, close } = mount(update(1, { whole: true, head: head({ state: "completed", eta_high_s: null }) }));
     await vi.advanceTimersByTimeAsync(5100);
-    expect(words(el, ".elapsed")).toBe("1 m 00 s");
-    expect(el.querySelector<HTMLElement>(".left")!.hidden).toBe(true);
+    expect(words(el, ".ib-elapsed")).toBe("1 m 00 s");
+    expect(el.querySelector<HTMLElement>(".ib-left")!.hidden).toBe(true);
     close();
   });
 });
@@ -129,10 +129,10 @@ describe("what is shown", () => {
 
   it("moves the keyboard's focus from Pause to Resume", async () => {
     const { model, el, close } = mount();
-    el.querySelector<HTMLButtonElement>("button.pause")!.focus();
+    el.querySelector<HTMLButtonElement>("button.ib-pause")!.focus();
     model.receive(update(2, { head: head({ state: "paused", can: ["resume", "cancel"] }) }));
     await frame();
-    expect(document.activeElement!.className).toBe("resume");
+    expect(document.activeElement!.className).toBe("ib-resume");
     close();
   });
 
@@ -144,7 +144,7 @@ describe("what is shown", () => {
     model.receive(update(2, { head: head({ counts: counts({ completed: 6, total: null }) }) }));
     await frame();
     expect(bar.hasAttribute("aria-valuenow")).toBe(false);
-    expect(words(el, ".line .done")).toBe("6 done, more to come");
+    expect(words(el, ".ib-line .ib-done")).toBe("6 done, more to come");
     close();
   });
 
@@ -163,19 +163,19 @@ describe("what is shown", () => {
 
   it("shows what was spent where work costs, else what the journal holds", async () => {
     const { model, el, close } = mount();
-    expect(words(el, ".last")).toContain("6recorded");
+    expect(words(el, ".ib-last")).toContain("6recorded");
     model.receive(update(2, { head: head({ spent_usd: 0.84, budget_usd: 5 }) }));
     await frame();
-    expect(words(el, ".last")).toContain("$0.84of $5.00");
+    expect(words(el, ".ib-last")).toContain("$0.84of $5.00");
     close();
   });
 
   it("draws the breaker as word, pips and probe", async () => {
     const breaker = { state: "open" as const, failures: 3, threshold: 3, openings: 2, give_up_after: 5, probe_in_s: 41 };
     const { el, close } = mount(update(1, { whole: true, head: head({ breaker }) }));
-    expect(words(el, ".breaker b")).toBe("open");
-    expect(el.querySelectorAll(".pips [data-on]").length).toBe(3);
-    expect(words(el, ".breaker .foot")).toBe("probe in 41 s, opening 2 of 5");
+    expect(words(el, ".ib-breaker b")).toBe("open");
+    expect(el.querySelectorAll(".ib-pips [data-on]").length).toBe(3);
+    expect(words(el, ".ib-breaker .ib-foot")).toBe("probe in 41 s, opening 2 of 5");
     close();
   });
 
@@ -183,7 +183,7 @@ describe("what is shown", () => {
     const failed = item("bad", { status: "failed", error: "HTTP 404" });
     const rows = { items: [item("a"), item("b")], failures: [failed] };
     const { model, el, close } = mount(update(1, { whole: true, ...rows }));
-    const keys = (): string[] => [...el.querySelectorAll(".of-items .rows .key")].map((cell) => cell.textContent);
+    const keys = (): string[] => [...el.querySelectorAll(".ib-of-items .ib-rows .ib-key")].map((cell) => cell.textContent);
     expect(keys()).toEqual(["b", "a", "bad"]);
     model.receive(update(2, { head: head({ state: "completed", can: ["retry_failed"] }) }));
     await frame();

@@ -86,6 +86,7 @@ export class Model {
 export class SubshellKernel {
   readonly supportsSubshells: boolean = true;
   readonly code: string[] = [];
+  status = "idle";
   created = 0;
   disposed = 0;
   broken = false;

@@ -5,7 +5,7 @@ const column: Column<string> = { name: "key", title: "Name", make: (cell) => (ro
 const many = Array.from({ length: 10_000 }, (_, index) => `row ${index}`);
 
 function shown(table: Table<string>): string[] {
-  const cells = [...table.node.querySelectorAll<HTMLElement>(".rows .cell")];
+  const cells = [...table.node.querySelectorAll<HTMLElement>(".ib-rows .ib-cell")];
   return cells.map((cell) => cell.textContent).sort((a, b) => Number(a.slice(4)) - Number(b.slice(4)));
 }
 
@@ -19,7 +19,7 @@ it("keeps a bounded number of nodes for 10,000 rows, wherever one looks", () => 
   table.show(many, 8);
   for (const index of [0, 3, 500, 9_991, 9_992, 20_000]) {
     scroll(table, index);
-    expect(table.node.querySelectorAll(".rows .row").length).toBe(16);
+    expect(table.node.querySelectorAll(".ib-rows .ib-row").length).toBe(16);
   }
   expect(shown(table).at(-1)).toBe("row 9999");
 });
@@ -30,7 +30,7 @@ it("shows the rows at the scroll position, each at its own place", () => {
   scroll(table, 5000);
   const rows = shown(table);
   for (let index = 5000; index < 5008; index += 1) expect(rows).toContain(`row ${index}`);
-  for (const row of table.node.querySelectorAll<HTMLElement>(".rows .row")) {
+  for (const row of table.node.querySelectorAll<HTMLElement>(".ib-rows .ib-row")) {
     const index = Number(row.textContent.slice(4));
     expect(row.style.transform).toBe(`translateY(${index * ROW_PX}px)`);
     expect(row.getAttribute("aria-rowindex")).toBe(String(index + 2));
@@ -40,18 +40,19 @@ it("shows the rows at the scroll position, each at its own place", () => {
 it("keeps the nodes when rows change, and lets go of those it no longer needs", () => {
   const table = new Table([column], "test");
   table.show(["a", "b"], 8);
-  const node = table.node.querySelector(".rows .row");
+  const node = table.node.querySelector(".ib-rows .ib-row");
   table.show(["a", "c", "d"], 8);
-  expect(table.node.querySelector(".rows .row")).toBe(node);
-  expect(table.node.querySelectorAll(".rows .row").length).toBe(3);
+  expect(table.node.querySelector(".ib-rows .ib-row")).toBe(node);
+  expect(table.node.querySelectorAll(".ib-rows .ib-row").length).toBe(3);
   table.show(["z"], 8);
-  expect([...table.node.querySelectorAll(".rows .row")].map((row) => row.textContent)).toEqual(["z"]);
+  expect([...table.node.querySelectorAll(".ib-rows .ib-row")].map((row) => row.textContent)).toEqual(["z"]);
 });
 
 it("follows the current row until the user scrolls by hand", () => {
   const table = new Table([column], "test");
   table.show(many, 8, 100);
   expect(table.node.scrollTop).toBe((100 + 2 - 8) * ROW_PX);
+  table.node.dispatchEvent(new KeyboardEvent("keydown", { key: "Tab" }));
   table.show(many, 8, 101);
   expect(table.node.scrollTop).toBe(94 * ROW_PX);
   table.node.dispatchEvent(new Event("wheel"));
@@ -63,7 +64,7 @@ it("follows the current row until the user scrolls by hand", () => {
 it("says why it is empty", () => {
   const table = new Table([column], "test");
   table.show([], 8, -1, "Nothing has started yet.");
-  expect(table.node.querySelector(".empty")!.textContent).toBe("Nothing has started yet.");
+  expect(table.node.querySelector(".ib-empty")!.textContent).toBe("Nothing has started yet.");
   table.show(["a"], 8);
-  expect(table.node.querySelector<HTMLElement>(".empty")!.hidden).toBe(true);
+  expect(table.node.querySelector<HTMLElement>(".ib-empty")!.hidden).toBe(true);
 });
