@@ -19,6 +19,7 @@ const words = (el: HTMLElement, selector: string): string => el.querySelector(se
 
 beforeEach(() => void vi.useFakeTimers());
 afterEach(() => {
+  vi.restoreAllMocks();
   vi.useRealTimers();
   document.body.replaceChildren();
 });
@@ -54,7 +55,9 @@ describe("updates", () => {
   it("are drawn once a frame, into nodes that stay", async () => {
     const { model, el, close } = mount(update(1, { whole: true, groups: [group(1)] }));
     const nodes = [".ib-bar", ".ib-name", ".ib-rows .ib-row", ".ib-fact"].map((selector) => el.querySelector(selector));
+    const asked = vi.spyOn(globalThis, "requestAnimationFrame");
     for (let seq = 2; seq < 30; seq += 1) model.receive(update(seq, { groups: [group(1, { done: seq })] }));
+    expect(asked).toHaveBeenCalledTimes(1);
     expect(words(el, ".ib-figures")).toContain("15\u2009/");
     await frame();
     expect(words(el, ".ib-figures")).toContain("29\u2009/");
