@@ -49,7 +49,7 @@ def save(journal: Journal, name: str, tasks: Sequence[Task] | None, state: State
     os.close(descriptor)
     try:
         _WRITERS[path.suffix](_rows(journal, name, tasks, state), Path(draft))
-        os.replace(draft, path)
+        Path(draft).replace(path)
     finally:
         Path(draft).unlink(missing_ok=True)
     return path
@@ -71,8 +71,8 @@ def history(journal: Journal) -> pd.DataFrame:
     """
     with journal.reader() as database:
         rows = database.execute(
-            "SELECT name, coalesce(started_s, created_s) AS started, seconds, total, completed, failed, timeout, cancelled,"
-            " skipped, state, reason, usd, owner, beat_s FROM run ORDER BY id"
+            "SELECT name, coalesce(started_s, created_s) AS started, seconds, total, completed, failed, timeout,"
+            " cancelled, skipped, state, reason, usd, owner, beat_s FROM run ORDER BY id"
         )
         frame = pd.DataFrame(rows.fetchall(), columns=[column[0] for column in rows.description])
     dead = [
@@ -111,9 +111,10 @@ def _select(database: sqlite3.Connection, found: ledger.Found) -> sqlite3.Cursor
     )
 
 
-def _row(key: str, status: str, attempts: int, seconds: float, error: str, payload: bytes | None) -> tuple[Any, ...]:
-    kept = payload is not None and status == "completed"
-    return key_value(key), status, attempts, seconds, error, decode(payload) if kept else None
+def _row(key: str, *row: Any) -> tuple[Any, ...]:
+    status, payload = row[0], row[-1]
+    result = decode(payload) if payload is not None and status == "completed" else None
+    return key_value(key), *row[:-1], result
 
 
 def _columns(rows: list[tuple[Any, ...]]) -> dict[str, list[Any]]:
@@ -150,7 +151,7 @@ def _safe_cell(value: Any) -> Any:
 
 def _write_parquet(rows: Iterator[tuple[Any, ...]], path: Path) -> None:
     try:
-        import pyarrow  # noqa: F401  # pandas' own message names no extra of ours
+        import pyarrow as pa  # noqa: F401  # pandas' own message names no extra of ours
     except ImportError:
         raise MissingExtra("forecast") from None
     frame = pd.DataFrame(_columns(list(rows)))

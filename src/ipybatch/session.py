@@ -103,7 +103,7 @@ class BatchSession:
         found = inspect_work(work)
         keying = Keying(key, checks.encode_settings(settings))
         source = checks.check_items(items)
-        tasks = source if isinstance(source, Recorded) else None
+        tasks: Sequence[Task] | None = source if isinstance(source, Recorded) else None
         if tasks is None and isinstance(source, list):
             tasks = all_tasks(source, keying)
         order = Order(
@@ -365,6 +365,11 @@ class BatchSession:
         self._drive.open(again=again)
         attached.enter(self)
         self._running = host().spawn(self._run())
+
+    async def drive(self) -> None:
+        """Run it in the loop of the caller, start to end: what `start` does on the engine's thread."""
+        self._drive.open()
+        await self._run()
 
     async def _run(self) -> None:
         try:

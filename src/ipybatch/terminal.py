@@ -51,7 +51,7 @@ def _bar(session: BatchSession) -> tuple[Any, Any]:
 
 def _words(session: BatchSession) -> str:
     breaker = session.snapshot.breaker
-    words = [] if session.state == "running" else [session.state]
+    words: list[str] = [] if session.state == "running" else [session.state]
     if breaker.state != "closed":
         words.append(f"breaker {breaker.state.replace('_', '-')}")
     if session.counts.failed:
@@ -63,26 +63,30 @@ def _lines(session: BatchSession) -> tuple[Any, Any]:
     def listen(event: events.Event) -> None:
         line = line_of(event)
         if line:
-            print(f"{session.name}: {line}", file=sys.stderr)
+            sys.stderr.write(f"{session.name}: {line}\n")
 
     return session.on(listen), lambda: None
 
 
 def line_of(event: events.Event) -> str:
     """Return an event as one line for people; "" for one they need not see."""
-    if isinstance(event, events.ItemEnded):
-        return f"{event.key} {event.status} in {event.seconds:.2f} s{_because(event.error)}"
-    if isinstance(event, events.AttemptFailed):
-        return f"{event.key} attempt {event.attempt} failed, again in {event.wait_s:.1f} s{_because(event.error)}"
-    if isinstance(event, events.BreakerMoved) and event.state != "closed":
-        return f"breaker {event.state.replace('_', '-')} after {event.failures} failures in a row"
-    if isinstance(event, events.CooledDown):
-        return f"cooling down for {event.until_s - event.at_s:.1f} s: {event.reason}"
-    if isinstance(event, events.Noted):
-        return event.text
-    if isinstance(event, events.StateChanged):
-        return f"{event.state}{_because(event.reason)}"
-    return ""
+    match event:
+        case events.ItemEnded():
+            line = f"{event.key} {event.status} in {event.seconds:.2f} s{_because(event.error)}"
+        case events.AttemptFailed():
+            again = f"again in {event.wait_s:.1f} s"
+            line = f"{event.key} attempt {event.attempt} failed, {again}{_because(event.error)}"
+        case events.BreakerMoved(state="open" | "half_open"):
+            line = f"breaker {event.state.replace('_', '-')} after {event.failures} failures in a row"
+        case events.CooledDown():
+            line = f"cooling down for {event.until_s - event.at_s:.1f} s: {event.reason}"
+        case events.Noted():
+            line = event.text
+        case events.StateChanged():
+            line = f"{event.state}{_because(event.reason)}"
+        case _:
+            line = ""
+    return line
 
 
 def _because(reason: str) -> str:

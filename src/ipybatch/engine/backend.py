@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
 
@@ -14,8 +14,8 @@ class Backend(Protocol):
         """Get ready for ``slots`` attempts at a time."""
         ...
 
-    async def run(self, work: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
-        """Run one attempt and return its result; being cancelled ends it.
+    def run(self, work: Callable[..., Any], arguments: tuple[Any, ...]) -> Awaitable[Any]:
+        """Run one attempt; awaiting it gives its result, cancelling it ends it.
 
         Raises:
             StillRunning: It was cancelled, but cannot be ended.

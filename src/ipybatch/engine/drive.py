@@ -186,7 +186,7 @@ class Drive:
         return runner
 
     async def _enter_work(self, stack: AsyncExitStack) -> None:
-        work = self.order.work.call
+        work: Any = self.order.work.call
         if hasattr(work, "__aenter__"):
             await stack.enter_async_context(work)
         elif hasattr(work, "__enter__") and hasattr(work, "__exit__"):

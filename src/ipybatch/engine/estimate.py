@@ -74,7 +74,7 @@ def estimate(
     return Estimate(seconds, low_s, high_s, requests, batches, extrapolated=simulated < items)
 
 
-def _simulate(
+def _simulate(  # noqa: PLR0917  # one private caller
     limits: Limits,
     items: int,
     latency_s: float,

@@ -38,6 +38,13 @@ class Counts(msgspec.Struct, kw_only=True):
         """Items that have an outcome."""
         return self.completed + self.failed + self.timeout + self.cancelled + self.skipped
 
+    def add(self, status: Status, items: int = 1) -> None:
+        """Count ``items`` more of a status."""
+        if status == "completed":
+            self.completed += items
+        else:
+            setattr(self, status, getattr(self, status) + items)
+
 
 class Event(msgspec.Struct, frozen=True, tag_field="type", gc=False):
     """Base of all events.
@@ -49,33 +56,33 @@ class Event(msgspec.Struct, frozen=True, tag_field="type", gc=False):
     at_s: float
 
 
-class Planned(Event, tag="planned"):
+class Planned(Event, frozen=True, gc=False, tag="planned"):
     """The plan was made, or made anew by `retry_failed`; ``counts`` is where it starts from."""
 
     name: str
     counts: Counts
 
 
-class Drawn(Event, tag="drawn"):
+class Drawn(Event, frozen=True, gc=False, tag="drawn"):
     """One more item came out of a generator, with ``status`` "pending" or as it is recorded."""
 
     status: Status
 
 
-class Exhausted(Event, tag="exhausted"):
+class Exhausted(Event, frozen=True, gc=False, tag="exhausted"):
     """The generator gave its last item: the total is known."""
 
     total: int
 
 
-class StateChanged(Event, tag="state_changed"):
+class StateChanged(Event, frozen=True, gc=False, tag="state_changed"):
     """The session entered ``state``."""
 
     state: State
     reason: str
 
 
-class GroupStarted(Event, tag="group_started"):
+class GroupStarted(Event, frozen=True, gc=False, tag="group_started"):
     """A batch, a remote job or a partition began."""
 
     group: int
@@ -83,14 +90,14 @@ class GroupStarted(Event, tag="group_started"):
     items: int
 
 
-class GroupEnded(Event, tag="group_ended"):
+class GroupEnded(Event, frozen=True, gc=False, tag="group_ended"):
     """All items of the group have an outcome."""
 
     group: int
     status: Status
 
 
-class AttemptStarted(Event, tag="attempt_started"):
+class AttemptStarted(Event, frozen=True, gc=False, tag="attempt_started"):
     """An item is being tried."""
 
     key: str
@@ -98,7 +105,7 @@ class AttemptStarted(Event, tag="attempt_started"):
     attempt: int
 
 
-class AttemptFailed(Event, tag="attempt_failed"):
+class AttemptFailed(Event, frozen=True, gc=False, tag="attempt_failed"):
     """An attempt failed and the item waits for its next one, ``wait_s`` from now at the earliest."""
 
     key: str
@@ -108,7 +115,7 @@ class AttemptFailed(Event, tag="attempt_failed"):
     wait_s: float
 
 
-class ItemEnded(Event, tag="item_ended"):
+class ItemEnded(Event, frozen=True, gc=False, tag="item_ended"):
     """An item's outcome is on disk."""
 
     key: str
@@ -119,14 +126,14 @@ class ItemEnded(Event, tag="item_ended"):
     error: str
 
 
-class ItemsLeft(Event, tag="items_left"):
+class ItemsLeft(Event, frozen=True, gc=False, tag="items_left"):
     """The session ended before ``items`` pending items: they are ``status``, and run again on a resume."""
 
     items: int
     status: Status
 
 
-class BreakerMoved(Event, tag="breaker_moved"):
+class BreakerMoved(Event, frozen=True, gc=False, tag="breaker_moved"):
     """The circuit breaker changed its state or its count of failures in a row.
 
     Attributes:
@@ -139,20 +146,20 @@ class BreakerMoved(Event, tag="breaker_moved"):
     probe_at_s: float
 
 
-class CooledDown(Event, tag="cooled_down"):
+class CooledDown(Event, frozen=True, gc=False, tag="cooled_down"):
     """The service asked us to slow down: nothing starts before ``until_s`` (Unix time)."""
 
     until_s: float
     reason: str
 
 
-class Commanded(Event, tag="commanded"):
+class Commanded(Event, frozen=True, gc=False, tag="commanded"):
     """Somebody pressed a button or called a method."""
 
     command: str
 
 
-class Noted(Event, tag="noted"):
+class Noted(Event, frozen=True, gc=False, tag="noted"):
     """Something the user should know."""
 
     text: str

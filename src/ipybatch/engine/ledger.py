@@ -15,40 +15,18 @@ from pathlib import Path
 import msgspec
 
 from ipybatch.engine import lease
+from ipybatch.engine.entries import Entry, insert, rows_of
 from ipybatch.engine.events import Counts, State
 from ipybatch.engine.journal import Journal
-from ipybatch.engine.outcome import Outcome
 from ipybatch.engine.plan import PlanRow, Task, from_row, hash_plan, to_row
 from ipybatch.engine.schema import SEQ_BITS
 from ipybatch.errors import JournalError
 
 PART = 1000
-RERUN = frozenset({"timeout", "cancelled"})
 
 _encode = msgspec.json.Encoder().encode
 _decode_plan = msgspec.json.Decoder(list[PlanRow]).decode
 _live: set[tuple[Path, int]] = set()  # the runs that sessions of this process are running
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """What is written of one attempt.
-
-    Attributes:
-        final: Whether a resume keeps it; False for what runs again.
-        outcome: None for an attempt that another one follows.
-        responded_s: Unix time.
-        requests: How many it counts for in the windows that outlive a restart; 0 for work without rates.
-    """
-
-    task: Task
-    final: bool
-    outcome: Outcome | None
-    payload: bytes | None
-    responded_s: float
-    seconds: float
-    error: str
-    requests: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,8 +121,8 @@ def skip(database: sqlite3.Connection, run: int, reasons: Sequence[tuple[Task, s
     """Record tasks that the plan leaves out, each with its reason."""
     base = run << SEQ_BITS
     database.executemany(
-        "INSERT OR REPLACE INTO item VALUES (?, ?, ?, ?, 'skipped', 1, 0, 0, 0.0, ?, ?)",
-        ((base + task.seq, run, task.key, task.digest, now_s, reason) for task, reason in reasons),
+        "INSERT OR REPLACE INTO item VALUES (?, ?, ?, 'skipped', 1, 0, 0, 0.0, ?, ?)",
+        ((base + task.seq, task.key, task.digest, now_s, reason) for task, reason in reasons),
     )
 
 
@@ -172,16 +150,17 @@ class Ledger:
         The counts are those of the moment the commit is written, with these entries in.
         """
         for entry in entries:
-            if entry.outcome is not None:
-                status = entry.outcome.status
-                setattr(self.counts, status, getattr(self.counts, status) + 1)
+            if entry.status != "pending":
+                self.counts.add(entry.status)
         counts = msgspec.structs.replace(self.counts)
+        rows = rows_of(entries, self.run, self.resource)
 
         def unit(database: sqlite3.Connection) -> None:
             self._count(database, counts, now_s)
-            self._insert(database, entries)
+            for table, values in rows.items():
+                insert(database, table, values)
 
-        self.journal.submit(unit, lambda _, error: done(error))
+        self.journal.submit(unit, lambda _, error: done(error), size=_size(entries))
 
     def expect(self, requests: int, now_s: float, done: Callable[[JournalError | None], None]) -> None:
         """Record how many requests may be in flight at once, before they are."""
@@ -249,41 +228,9 @@ class Ledger:
         )
         lease.check(renewed)
 
-    def _insert(self, database: sqlite3.Connection, entries: list[Entry]) -> None:
-        base = self.run << SEQ_BITS
-        items, payloads, attempts, windows = [], [], [], []
-        for entry in entries:
-            task, outcome = entry.task, entry.outcome
-            if entry.requests:
-                windows.append((self.resource, entry.responded_s, entry.requests))
-            if outcome is None:
-                attempts.append((base + task.seq, task.attempts, entry.responded_s, entry.seconds, entry.error))
-                continue
-            items.append(
-                (
-                    base + task.seq,
-                    self.run,
-                    task.key,
-                    task.digest,
-                    outcome.status,
-                    entry.final,
-                    task.group,
-                    task.attempts,
-                    entry.seconds,
-                    entry.responded_s,
-                    outcome.error,
-                )
-            )
-            if entry.payload is not None:
-                payloads.append((base + task.seq, entry.payload))
-        database.executemany("INSERT OR REPLACE INTO item VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", items)
-        for sql, rows in (
-            ("INSERT OR REPLACE INTO payload VALUES (?, ?)", payloads),
-            ("INSERT INTO attempt VALUES (?, ?, ?, ?, ?)", attempts),
-            ("INSERT INTO window VALUES (?, ?, ?)", windows),
-        ):
-            if rows:
-                database.executemany(sql, rows)
+
+def _size(entries: Sequence[Entry]) -> int:
+    return sum(len(entry.payload) for entry in entries if entry.payload is not None)
 
 
 def erase_items(database: sqlite3.Connection, run: int) -> None:

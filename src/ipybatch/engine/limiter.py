@@ -23,6 +23,8 @@ from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+import msgspec
+
 from ipybatch.engine.policy import Limits, Rate
 
 # Two clocks slewed by NTP may drift apart by 500 ppm, so a window is held that much longer.
@@ -67,8 +69,7 @@ class Window:
         self._spent_sum += cost
 
 
-@dataclass(frozen=True, slots=True)
-class Permit:
+class Permit(msgspec.Struct, frozen=True, gc=False):
     """Leave to send one request; give it back with `Limiter.respond`."""
 
     started_s: float

@@ -158,14 +158,14 @@ def _match(journal: Journal, found: ledger.Found, opening: Opening, tasks: Seque
                     task.rank = planned.rank
         return
     known, first_free = _known(journal, found)
-    new = []
+    new: list[Task] = []
     for task in tasks:
-        planned = known.get(task.key)
-        if planned is None:
+        before = known.get(task.key)
+        if before is None:
             task.seq, first_free = first_free, first_free + 1
             new.append(task)
         else:
-            task.seq, task.rank = planned.seq, planned.rank
+            task.seq, task.rank = before.seq, before.rank
     reasons = _decide(opening, new)
 
     def unit(database: sqlite3.Connection) -> None:
@@ -213,6 +213,7 @@ class _Walk:
         ).fetchone()
         self.first_free = 0 if last is None else (last & _SEQ) + 1
         self.in_step = True
+        self._indexed = False
 
     def find(self, place: int, key: str) -> tuple[int, Status, bytes] | None:
         """Return seq, status and digest of ``key``; None when it is not recorded."""
@@ -242,10 +243,21 @@ class _Walk:
             self._next_id = self._rows[-1][0] + 1
 
     def _look_up(self, key: str) -> tuple[int, str, Status, bytes, int] | None:
+        if not self._indexed:
+            self._index()
         row: tuple[int, str, Status, bytes, int] | None = self._database.execute(
-            "SELECT id, key, status, digest, final FROM item WHERE run = ? AND key = ?", (self._run, key)
+            "SELECT item.id, item.key, status, digest, final FROM by_key JOIN item USING (id) WHERE by_key.key = ?",
+            (key,),
         ).fetchone()
         return row
+
+    def _index(self) -> None:
+        """Index the run's keys, on disk and for this walk alone: an index for all would cost every item 4 us."""
+        self._database.execute("CREATE TEMP TABLE by_key (key TEXT PRIMARY KEY, id INTEGER) WITHOUT ROWID")
+        self._database.execute(
+            "INSERT INTO by_key SELECT key, id FROM item WHERE id >= ? AND id < ?", ledger.ids(self._run)
+        )
+        self._indexed = True
 
 
 def _draw(

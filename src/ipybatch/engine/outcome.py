@@ -14,7 +14,7 @@ from ipybatch.errors import Permanent
 encoder = msgspec.json.Encoder()
 decode = msgspec.json.Decoder().decode
 
-_PLAIN = frozenset({type(None), bool, str})
+_PLAIN = frozenset({type(None), bool, int, str})
 
 
 class Outcome(msgspec.Struct, kw_only=True, frozen=True):
@@ -45,7 +45,7 @@ def encode_result(result: Any) -> bytes | None:
     """Return ``result`` as JSON, None for None.
 
     Raises:
-        BadResult: Something in it is not None, bool, int, finite float, str, list or dict with str keys; names the field.
+        BadResult: Something in it is not None, bool, int, finite float, str, list or dict with str keys; names it.
     """
     if result is None:
         return None
@@ -62,18 +62,15 @@ def encode_result(result: Any) -> bytes | None:
 
 def _check(value: Any, field: str) -> None:
     kind = type(value)
-    if kind in _PLAIN or kind is int:
+    if kind in _PLAIN:
         return
     if kind is float:
-        if math.isfinite(value):
-            return
-        msg = f"{field} is {value}; results must be finite numbers: return None instead"
-        raise BadResult(msg)
-    if kind is dict:
+        if not math.isfinite(value):
+            msg = f"{field} is {value}; results must be finite numbers: return None instead"
+            raise BadResult(msg)
+    elif kind is dict:
         for name, inner in value.items():
-            if type(name) is not str:
-                msg = f"{field} has the key {name!r} ({type(name).__name__}); keys must be str"
-                raise BadResult(msg)
+            _check_name(name, field)
             if type(inner) not in _PLAIN:
                 _check(inner, f"{field}[{name!r}]")
     elif kind is list:
@@ -82,7 +79,13 @@ def _check(value: Any, field: str) -> None:
                 _check(inner, f"{field}[{index}]")
     else:
         msg = (
-            f"{field} is a {kind.__module__}.{kind.__qualname__}; results are None, bool, int, float, str, list or dict:"
-            " convert it before you return it"
+            f"{field} is a {kind.__module__}.{kind.__qualname__}; results are None, bool, int, float, str, list or"
+            " dict: convert it before you return it"
         )
+        raise BadResult(msg)
+
+
+def _check_name(name: Any, field: str) -> None:
+    if type(name) is not str:
+        msg = f"{field} has the key {name!r} ({type(name).__name__}); keys must be str"
         raise BadResult(msg)

@@ -49,7 +49,7 @@ class Task(msgspec.Struct, gc=False):
     @property
     def label(self) -> str:
         """The key as people read it."""
-        return self.key[1:-1] if self.key.startswith('"') else self.key
+        return self.key[1:-1] if self.key[0] == '"' else self.key
 
 
 def key_value(key: str) -> Any:

@@ -1,17 +1,19 @@
 """Recorder: hands entries to the journal and tells when they are on disk.
 
 Rule: an entry's slot stays taken until its commit.  All slots whose entries
-go into one commit wait for one future, and the writer answers with one call
-into the loop, because a future or a call per item costs more than the work.
+go into one commit wait for one future, because a future or a call per item
+costs more than the work.
 """
 
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable
 
 from ipybatch.engine.clock import Clock
-from ipybatch.engine.ledger import Entry, Ledger
+from ipybatch.engine.entries import Entry
+from ipybatch.engine.ledger import Ledger
 from ipybatch.errors import JournalError
 
 
@@ -39,6 +41,7 @@ class Recorder:
         self._entries: list[Entry] = []
         self._committed: asyncio.Future[None] = self._loop.create_future()
         self._busy = False
+        self._thread = threading.get_ident()
 
     def add(self, entry: Entry) -> asyncio.Future[None]:
         """Record ``entry``; the future is done after its commit."""
@@ -51,12 +54,15 @@ class Recorder:
     def _flush(self) -> None:
         entries, committed = self._entries, self._committed
         self._entries, self._committed = [], self._loop.create_future()
+
+        def tell(error: JournalError | None) -> None:
+            if threading.get_ident() == self._thread:
+                self._answer(entries, committed, error)
+            else:
+                self._loop.call_soon_threadsafe(self._answer, entries, committed, error)
+
         self._clock.hold(+1)
-        self._ledger.submit(
-            entries,
-            self._clock.unix_s(),
-            lambda error: self._loop.call_soon_threadsafe(self._answer, entries, committed, error),
-        )
+        self._ledger.submit(entries, self._clock.unix_s(), tell)
 
     def _answer(self, entries: list[Entry], committed: asyncio.Future[None], error: JournalError | None) -> None:
         self._clock.hold(-1)
@@ -65,7 +71,6 @@ class Recorder:
         else:
             self._on_error(error)
         committed.set_result(None)
-        if self._entries:
-            self._flush()
-        else:
-            self._busy = False
+        self._busy = bool(self._entries)
+        if self._busy:
+            self._loop.call_soon(self._flush)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Awaitable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from ipybatch.engine.attempt import Attempt
 from ipybatch.engine.clock import Clock
 from ipybatch.engine.ledger import Ledger
-from ipybatch.engine.limiter import Cost, Permit
+from ipybatch.engine.limiter import NO_COST, Cost, Permit
 from ipybatch.engine.policy import Limits
 from ipybatch.engine.resource import Resource, record_cool_down
 from ipybatch.engine.scheduler import Ticket
@@ -34,18 +35,19 @@ class Requests:
     clock: Clock
     limits: Limits
     _waiting: deque[tuple[Cost, asyncio.Future[Permit]]] = field(default_factory=deque)
-    _attempts: dict[int, Attempt] = field(default_factory=dict)  # by identity of their ticket
     _most: int = 1  # requests of one attempt: what a restart must assume to be in flight
 
-    async def run(self, job: Job, ticket: Ticket) -> Any:
-        """Run one attempt inside everything that limits it, and return its result."""
-        if ticket.task.refused:
-            raise Permanent(ticket.task.refused)
-        arguments: tuple[Any, ...] = (ticket.task.item,)
-        if job.takes_attempt:
-            arguments += (self._attempt(ticket),)
+    def run(self, job: Job, ticket: Ticket) -> Awaitable[Any]:
+        """Run one attempt inside everything that limits it; await it for its result."""
+        task = ticket.task
+        if task.refused:
+            raise Permanent(task.refused)
+        arguments = (task.item, self._attempt(ticket)) if job.takes_attempt else (task.item,)
         if not self.limits.also and self.limits.shared is None:
-            return await job.backend.run(job.work, arguments)
+            return job.backend.run(job.work, arguments)
+        return self._run_limited(job, arguments)
+
+    async def _run_limited(self, job: Job, arguments: tuple[Any, ...]) -> Any:
         async with AsyncExitStack() as stack:
             for limiter in self.limits.also:
                 await stack.enter_async_context(limiter)
@@ -66,16 +68,12 @@ class Requests:
 
     def end(self, now_s: float, ticket: Ticket) -> None:
         """Give the attempt's place back, and its first permit unless a further request has done so."""
-        attempt = self._attempts.pop(id(ticket), None)
-        if attempt is None or attempt.requests == 1:
-            self.resource.limiter.respond(now_s, ticket.permit, attempt.actual if attempt else {})
-        self.resource.limiter.free()
+        limiter = self.resource.limiter
+        if ticket.requests == 1:
+            limiter.respond(now_s, ticket.permit, NO_COST if ticket.handed is None else ticket.handed.actual)
+        limiter.free()
         if self._waiting or len(self.resource.wakers) > 1:
             self.resource.changed()
-
-    def count(self, ticket: Ticket) -> float:
-        """Return how many requests the attempt counts for in the recorded windows."""
-        return 0.0 if not self.limits.rates else float(ticket.requests)
 
     def keep_cool(self, until_s: float) -> None:
         """Let a cool-down outlive the kernel."""
@@ -104,8 +102,7 @@ class Requests:
             self.resource.limiter.respond(self.clock.now_s(), permit)
             self.resource.changed()
 
-        attempt = Attempt(ticket.task.key, ticket.attempt, acquire, release)
-        self._attempts[id(ticket)] = attempt
+        attempt = ticket.handed = Attempt(ticket.task.key, ticket.task.attempts, acquire, release)
         return attempt
 
     async def _expect(self, requests: int) -> None:
@@ -118,11 +115,14 @@ class Requests:
             if not written.done():
                 written.set_exception(error) if error else written.set_result(None)
 
+        def tell(error: JournalError | None) -> None:
+            loop.call_soon_threadsafe(answer, error)
+
         self.clock.hold(+1)
         self.ledger.expect(
             requests * self.limits.concurrency,
             self.clock.unix_s(),
-            lambda error: loop.call_soon_threadsafe(answer, error),
+            tell,
         )
         await written
         self._most = max(self._most, requests)

@@ -9,6 +9,7 @@ its response, the names of their transport errors), so none is imported.
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -103,16 +104,16 @@ def parse_retry_after(headers: Mapping[str, str] | None, now_unix_s: float) -> f
             wait_s = parsedate_to_datetime(value).timestamp() - now_unix_s
         except ValueError:
             return None
-    return max(0.0, wait_s) if wait_s == wait_s and wait_s < 1e9 else None
+    return max(0.0, wait_s) if math.isfinite(wait_s) else None
 
 
 def back_off_s(retry: Retry, attempt: int, chance: random.Random) -> float:
-    """Return the wait after the ``attempt``-th failure: full jitter, so that many failing items do not march in step."""
+    """Return the wait after the ``attempt``-th failure; full jitter keeps failing items from marching in step."""
     return chance.uniform(0.0, _grown_s(retry, attempt))
 
 
 def cool_down_s(retry: Retry, cool_downs: int, now_unix_s: float) -> float:
-    """Return how long a resource rests after a 429 that named no time, having cooled down ``cool_downs`` times in a row."""
+    """Return how long a resource rests after a 429 that named no time, its ``cool_downs``-th and one in a row."""
     if retry.strategy == "next_second":
         return 1.05 - now_unix_s % 1.0
     return _grown_s(retry, cool_downs + 1)

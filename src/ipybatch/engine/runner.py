@@ -22,13 +22,14 @@ from typing import Any
 from ipybatch.engine import events, retry
 from ipybatch.engine.backend import Backend, StillRunning
 from ipybatch.engine.clock import Clock
+from ipybatch.engine.entries import Entry
 from ipybatch.engine.events import State, Status
 from ipybatch.engine.feedback import Feedback
 from ipybatch.engine.lease import BEAT_S
-from ipybatch.engine.ledger import Entry, Ledger
+from ipybatch.engine.ledger import Ledger
 from ipybatch.engine.masking import mask
 from ipybatch.engine.outcome import Outcome, encode_result
-from ipybatch.engine.plan import Task, key_value
+from ipybatch.engine.plan import Task
 from ipybatch.engine.policy import Limits, Retry
 from ipybatch.engine.recorder import Recorder
 from ipybatch.engine.requests import Requests
@@ -92,7 +93,7 @@ class Runner:
         unfinished: Tasks that ended otherwise than completed, when ``keep_unfinished``.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0917  # its six collaborators, each of another type
         self, job: Job, scheduler: Scheduler, resource: Resource, ledger: Ledger, clock: Clock, emit: Emit
     ) -> None:
         self.job, self.scheduler, self.resource, self.ledger = job, scheduler, resource, ledger
@@ -176,11 +177,13 @@ class Runner:
         assert worker is not None
         slot = Slot(worker)
         self._slots.append(slot)
-        while self.state is None and not self.scheduler.finished:
+        while self.state is None:
             ticket = self._take()
             if ticket is not None:
                 await self._attempt(slot, ticket)
-            elif self.state is None and not self.scheduler.finished:
+            elif self.scheduler.finished:
+                break
+            elif self.state is None:
                 parked = self._loop.create_future()
                 self._parked.append(parked)
                 await parked
@@ -217,15 +220,14 @@ class Runner:
 
     async def _attempt(self, slot: Slot, ticket: Ticket) -> None:
         task = ticket.task
-        slot.started_s = self.clock.now_s()
+        slot.ticket, slot.stopped_by, slot.started_s = ticket, "", self.clock.now_s()
         self.emit(events.AttemptStarted(self.clock.unix_s(), task.label, task.group, task.attempts))
         self._feedback.tell()
-        slot.ticket, slot.stopped_by = ticket, ""
         lingering: asyncio.Future[Any] | None = None
         try:
             result = await self._requests.run(self.job, ticket)
             slot.ticket = None
-            payload = encode_result(result)
+            payload = None if result is None else encode_result(result)
         except BaseException as error:  # one bad item fails alone, whatever it raises
             slot.ticket = None
             if isinstance(error, asyncio.CancelledError) and slot.stopped_by:
@@ -233,20 +235,13 @@ class Runner:
             lingering = error.ended if isinstance(error, StillRunning) else None
             recorded = self._failed(slot, ticket, error, lingering)
         else:
-            recorded = self._succeeded(slot, ticket, result, payload)
+            now_s = self.clock.now_s()
+            self._requests.end(now_s, ticket)
+            self._feedback.succeeded(now_s, ticket)
+            recorded = self._record(ticket, now_s - slot.started_s, "completed", result=result, payload=payload)
         await recorded
         if lingering is not None and self.state is None:
             await asyncio.wait([lingering])
-
-    def _succeeded(self, slot: Slot, ticket: Ticket, result: Any, payload: bytes | None) -> asyncio.Future[None]:
-        now_s = self.clock.now_s()
-        self._requests.end(now_s, ticket)
-        self._feedback.succeeded(now_s, ticket)
-        task, seconds = ticket.task, now_s - slot.started_s
-        outcome = Outcome(
-            key=key_value(task.key), status="completed", result=result, attempts=task.attempts, seconds=seconds
-        )
-        return self._record(ticket, seconds, final=True, outcome=outcome, payload=payload)
 
     def _failed(
         self, slot: Slot, ticket: Ticket, error: BaseException, lingering: asyncio.Future[Any] | None
@@ -260,20 +255,20 @@ class Runner:
             lingering.add_done_callback(lambda _: self._linger_no_more(ticket))
         if slot.stopped_by == "cancel":
             self._feedback.failed(now_s, ticket, None)
-            return self._end(ticket, seconds, "cancelled", "cancelled", final=False)
+            return self._record(ticket, seconds, "cancelled", error="cancelled", final=False)
         verdict, text = self._judge(slot, error)
         self._feedback.failed(now_s, ticket, verdict)
         if verdict.kind is Kind.REFUSED:
             self.stop("failed", text, left="skipped", kill=True)
         elif gave_up := self._feedback.gave_up:
             self.stop("failed", gave_up, left="skipped", kill=False)
-        if self.state is None and not retry.is_last(self.job.retry, ticket.attempt, verdict):
+        if self.state is None and not retry.is_last(self.job.retry, ticket.task.attempts, verdict):
             return self._retry(now_s, ticket, seconds, verdict, text)
         final = verdict.kind is Kind.PERMANENT
         status: Status = "timeout" if verdict.kind is Kind.TIMEOUT else "failed"
         if self.job.stop_on_failure and verdict.kind is not Kind.REFUSED:
             self.stop("failed", f"item {ticket.task.label} failed: {text}", left="skipped", kill=False)
-        return self._end(ticket, seconds, status, text, final=final)
+        return self._record(ticket, seconds, status, error=text, final=final)
 
     def _judge(self, slot: Slot, error: BaseException) -> tuple[Verdict, str]:
         if slot.stopped_by == "timeout":
@@ -286,58 +281,46 @@ class Runner:
         task = ticket.task
         ready_s = now_s
         if verdict.counts and verdict.retry_after_s is None:
-            ready_s += retry.back_off_s(self.job.retry, ticket.attempt, self.job.chance)
+            ready_s += retry.back_off_s(self.job.retry, ticket.task.attempts, self.job.chance)
         self.scheduler.retry(ready_s, task)
         wait_s = max(ready_s, self.resource.limiter.cool_until_s) - now_s
         self.emit(
             events.AttemptFailed(self.clock.unix_s(), task.label, task.group, task.attempts, text, max(0.0, wait_s))
         )
-        return self._record(ticket, seconds, final=False, outcome=None, error=text)
-
-    def _end(self, ticket: Ticket, seconds: float, status: Status, text: str, *, final: bool) -> asyncio.Future[None]:
-        task = ticket.task
-        outcome = Outcome(key=key_value(task.key), status=status, error=text, attempts=task.attempts, seconds=seconds)
-        return self._record(ticket, seconds, final=final, outcome=outcome, error=text)
+        return self._record(ticket, seconds, "pending", error=text, final=False)
 
     def _record(
         self,
         ticket: Ticket,
         seconds: float,
+        status: Status,
         *,
-        final: bool,
-        outcome: Outcome | None,
+        result: Any = None,
         payload: bytes | None = None,
         error: str = "",
+        final: bool = True,
     ) -> asyncio.Future[None]:
-        requests = self._requests.count(ticket)
+        task, requests = ticket.task, ticket.requests if self.job.limits.rates else 0
         return self._recorder.add(
-            Entry(ticket.task, final, outcome, payload, self.clock.unix_s(), seconds, error, requests)
+            Entry(task, task.attempts, status, final, result, payload, self.clock.unix_s(), seconds, error, requests)
         )
 
     def _recorded(self, entries: list[Entry]) -> None:
         now_s, unix_s = self.clock.now_s(), self.clock.unix_s()
-        outcomes = []
-        for entry in entries:
-            outcome = entry.outcome
-            if outcome is not None:
-                self._settle(now_s, unix_s, entry.task, outcome)
-                outcomes.append(outcome)
+        ended = [entry for entry in entries if entry.status != "pending"]
+        for entry in ended:
+            self._settle(now_s, unix_s, entry)
         for listener in self.on_outcomes:
-            listener(outcomes)
-        if self.state is None and self._parked:
+            listener([entry.outcome() for entry in ended])
+        if self._parked and self.state is None:
             self.wake()
 
-    def _settle(self, now_s: float, unix_s: float, task: Task, outcome: Outcome) -> None:
-        scheduler, batch = self.scheduler, self.scheduler.batch
-        failed = outcome.status != "completed"
-        if failed and self.keep_unfinished and not task.refused:
+    def _settle(self, now_s: float, unix_s: float, entry: Entry) -> None:
+        task, status, batch = entry.task, entry.status, self.scheduler.batch
+        if status != "completed" and self.keep_unfinished and not task.refused:
             self.unfinished.append(task)
-        scheduler.settle(now_s, task, failed=failed)
-        self.emit(
-            events.ItemEnded(
-                unix_s, task.label, task.group, outcome.status, task.attempts, outcome.seconds, outcome.error
-            )
-        )
+        self.scheduler.settle(now_s, task, failed=status != "completed")
+        self.emit(events.ItemEnded(unix_s, task.label, task.group, status, entry.attempts, entry.seconds, entry.error))
         if task.group and not batch.unsettled and batch.number == task.group:
             self.emit(events.GroupEnded(unix_s, task.group, "failed" if batch.failed else "completed"))
 

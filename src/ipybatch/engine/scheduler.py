@@ -20,22 +20,32 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
+from typing import Any, Literal
+
+import msgspec
 
 from ipybatch.engine.breaker import Breaker
 from ipybatch.engine.limiter import NO_COST, Cost, Limiter, Permit
 from ipybatch.engine.plan import Task
 from ipybatch.engine.policy import Limits
 
+Source = Literal["fresh", "waiting"]
 
-@dataclass(slots=True)
-class Ticket:
-    """Leave to run one attempt."""
+
+class Ticket(msgspec.Struct):
+    """Leave to run one attempt.
+
+    Attributes:
+        epoch: Of the breaker.
+        requests: How many it has sent, or is about to.
+        handed: The `Attempt` that the work was handed, if it wants one.
+    """
 
     task: Task
     permit: Permit
-    epoch: int  # of the breaker
-    attempt: int
+    epoch: int
     requests: int = 1
+    handed: Any = None
 
 
 @dataclass(slots=True)
@@ -95,16 +105,17 @@ class Scheduler:
                 self.why = "probe" if breaker.state == "half_open" else "breaker"
                 return None
             self.wait_s = math.inf
-        queue = self._queue(now_s)
-        if queue is None:
+        source = self._source(now_s)
+        if source is None:
             return None
-        task: Task = queue[0] if queue is self._fresh else queue[0][2]
-        cost = NO_COST if self.cost is None else self.cost(task)
+        cost = NO_COST
+        if self.cost is not None:
+            cost = self.cost(self._waiting[0][2] if source == "waiting" else self._fresh[0])
         self.wait_s = self.limiter.wait_s(now_s, cost)
         if self.wait_s > 0:
             self.why = "slot" if self.wait_s == math.inf else "limit"
             return None
-        return self._start(now_s, queue, cost)
+        return self._start(now_s, source, cost)
 
     def settle(self, now_s: float, task: Task, *, failed: bool = False) -> None:
         """Count a task that has its outcome."""
@@ -120,31 +131,30 @@ class Scheduler:
         self._retries += 1
         heapq.heappush(self._waiting, (ready_s, self._retries, task))
 
-    def _start(self, now_s: float, queue: deque[Task] | list[tuple[float, int, Task]], cost: Cost) -> Ticket:
-        if queue is self._fresh:
+    def _start(self, now_s: float, source: Source, cost: Cost) -> Ticket:
+        if source == "fresh":
             task = self._fresh.popleft()
             self.unsettled += 1
         else:
             task = heapq.heappop(self._waiting)[2]
         task.attempts += 1
         epoch = 0 if self.breaker is None else self.breaker.start(now_s)
-        return Ticket(task, self.limiter.acquire(now_s, cost), epoch, task.attempts)
+        return Ticket(task, self.limiter.acquire(now_s, cost), epoch)
 
-    def _queue(self, now_s: float) -> deque[Task] | list[tuple[float, int, Task]] | None:
-        """Return the queue whose head is next: retries that are ready, then fresh tasks.
+    def _source(self, now_s: float) -> Source | None:
+        """Say where the next task comes from: retries that are ready, then fresh tasks; None while there is none.
 
         While the service fails, fresh ones go first: every probe then costs another item one of its attempts,
         and an outage exhausts none.
         """
         waiting = self._waiting
         ready = bool(waiting) and waiting[0][0] <= now_s
-        failing = self.breaker is not None and self.breaker.failures > 0
-        if ready and not failing:
-            return waiting
+        if ready and not (self.breaker is not None and self.breaker.failures):
+            return "waiting"
         if self._fresh or self._refill(now_s):
-            return self._fresh
+            return "fresh"
         if ready:
-            return waiting
+            return "waiting"
         if waiting:
             ready_in_s = waiting[0][0] - now_s
             if ready_in_s < self.wait_s:
@@ -156,21 +166,25 @@ class Scheduler:
             return False
         size = self.limits.batch_size
         if size is None:
-            return self._draw(1) > 0
+            return self._draw_one()
         if self.batch.unsettled:
             return False
         if now_s < self._batch_free_s:
             self.wait_s, self.why = self._batch_free_s - now_s, "batch"
             return False
-        items = self._draw(size)
-        if items:
-            self._open_batch(items)
-        return items > 0
+        self._fresh.extend(islice(self.source, size))
+        self.exhausted = len(self._fresh) < size
+        if self._fresh:
+            self._open_batch(len(self._fresh))
+        return bool(self._fresh)
 
-    def _draw(self, items: int) -> int:
-        self._fresh.extend(islice(self.source, items))
-        self.exhausted = len(self._fresh) < items
-        return len(self._fresh)
+    def _draw_one(self) -> bool:
+        task = next(self.source, None)
+        if task is None:
+            self.exhausted = True
+            return False
+        self._fresh.append(task)
+        return True
 
     def _open_batch(self, items: int) -> None:
         self.batch = Batch(self.batch.number + 1, unsettled=items)

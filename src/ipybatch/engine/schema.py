@@ -50,7 +50,6 @@ STEPS = (
     CREATE TABLE plan (run INTEGER NOT NULL, part INTEGER NOT NULL, tasks BLOB NOT NULL, PRIMARY KEY (run, part));
     CREATE TABLE item (
         id INTEGER PRIMARY KEY,
-        run INTEGER NOT NULL,
         key TEXT NOT NULL,
         digest BLOB NOT NULL,
         status TEXT NOT NULL,
@@ -59,8 +58,7 @@ STEPS = (
         attempts INTEGER NOT NULL,
         seconds REAL NOT NULL,
         ended_s REAL NOT NULL,
-        error TEXT NOT NULL,
-        UNIQUE (run, key)
+        error TEXT NOT NULL
     );
     CREATE TABLE payload (id INTEGER PRIMARY KEY, result BLOB NOT NULL);
     CREATE TABLE attempt (

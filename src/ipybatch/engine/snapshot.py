@@ -39,17 +39,6 @@ class Group(msgspec.Struct, kw_only=True):
     error: str = ""
 
 
-class Item(msgspec.Struct, kw_only=True, frozen=True):
-    """An item that ended, as the panel lists it."""
-
-    key: str
-    group: int
-    status: Status
-    attempts: int
-    seconds: float
-    error: str
-
-
 class Breaker(msgspec.Struct, kw_only=True):
     """What the views show of the circuit breaker."""
 
@@ -68,7 +57,7 @@ class Snapshot(msgspec.Struct, kw_only=True):
         cool_until_s: Unix time the resource's cool-down ends; 0.0 for none.
         recent: The last items that ended, newest last.
         failures: The last items that ended otherwise than completed, newest last.
-        folded: How many events this state adds up to.
+        ended_here: Items that ended since the start.
     """
 
     name: str = ""
@@ -81,15 +70,13 @@ class Snapshot(msgspec.Struct, kw_only=True):
     breaker: Breaker = msgspec.field(default_factory=Breaker)
     cool_until_s: float = 0.0
     notes: list[str] = msgspec.field(default_factory=list)
-    recent: deque[Item] = msgspec.field(default_factory=lambda: deque(maxlen=RECENT_ITEMS))
-    failures: deque[Item] = msgspec.field(default_factory=lambda: deque(maxlen=RECENT_ITEMS))
+    recent: deque[events.ItemEnded] = msgspec.field(default_factory=lambda: deque(maxlen=RECENT_ITEMS))
+    failures: deque[events.ItemEnded] = msgspec.field(default_factory=lambda: deque(maxlen=RECENT_ITEMS))
     ended_here: int = 0
-    folded: int = 0
     _per_second: deque[list[int]] = msgspec.field(default_factory=lambda: deque(maxlen=RATE_SPAN_S))
 
     def apply(self, event: events.Event) -> None:
         """Fold one event in."""
-        self.folded += 1
         _FOLD[type(event)](self, event)
 
     def rate_per_s(self, now_s: float) -> float:
@@ -107,7 +94,7 @@ class Snapshot(msgspec.Struct, kw_only=True):
         self.ended_s = 0.0
 
     def _drawn(self, event: events.Drawn) -> None:
-        setattr(self.counts, event.status, getattr(self.counts, event.status) + 1)
+        self.counts.add(event.status)
 
     def _exhausted(self, event: events.Exhausted) -> None:
         self.counts.total = event.total
@@ -140,23 +127,12 @@ class Snapshot(msgspec.Struct, kw_only=True):
     def _item_ended(self, event: events.ItemEnded) -> None:
         counts, status = self.counts, event.status
         counts.running -= 1
-        if status == "completed":
-            counts.completed += 1
-        else:
-            setattr(counts, status, getattr(counts, status) + 1)
+        counts.add(status)
         self._count_second(int(event.at_s))
-        item = Item(
-            key=event.key,
-            group=event.group,
-            status=status,
-            attempts=event.attempts,
-            seconds=event.seconds,
-            error=event.error,
-        )
-        self.recent.append(item)
+        self.recent.append(event)
         if status != "completed":
-            self.failures.append(item)
-        group = self.groups.get(event.group)
+            self.failures.append(event)
+        group = self.groups.get(event.group) if event.group else None
         if group is not None:
             group.done += 1
             if status != "completed":
@@ -172,7 +148,7 @@ class Snapshot(msgspec.Struct, kw_only=True):
 
     def _items_left(self, event: events.ItemsLeft) -> None:
         self.counts.pending -= event.items
-        setattr(self.counts, event.status, getattr(self.counts, event.status) + event.items)
+        self.counts.add(event.status, event.items)
 
     def _breaker_moved(self, event: events.BreakerMoved) -> None:
         self.breaker = Breaker(

@@ -17,10 +17,21 @@ from typing import Literal
 
 import msgspec
 
-from ipybatch.engine.events import BreakerState, Counts, State
-from ipybatch.engine.snapshot import Group, Item
+from ipybatch.engine.events import BreakerState, Counts, State, Status
+from ipybatch.engine.snapshot import Group
 
 CommandName = Literal["pause", "resume", "cancel", "retry_failed"]
+
+
+class Item(msgspec.Struct, kw_only=True, frozen=True):
+    """An item that ended."""
+
+    key: str
+    group: int
+    status: Status
+    attempts: int
+    seconds: float
+    error: str
 
 
 class BreakerFact(msgspec.Struct, kw_only=True):

@@ -1,0 +1,18 @@
+"""A library of games kept up to date: what is missing or old is fetched, politely, and what is fresh is left alone."""
+
+from __future__ import annotations
+
+from ipybatch.library.games import batch_refresh_games, get_cache_config, get_database_stats, smart_refresh_library
+from ipybatch.library.records import Library
+from ipybatch.library.refreshing import refresh
+from ipybatch.library.steam import SteamStore
+
+__all__ = [
+    "Library",
+    "SteamStore",
+    "batch_refresh_games",
+    "get_cache_config",
+    "get_database_stats",
+    "refresh",
+    "smart_refresh_library",
+]

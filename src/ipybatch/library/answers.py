@@ -1,0 +1,124 @@
+"""Answers: what an HTTP answer means, the same for every service.
+
+2xx with JSON                 the answer
+2xx with a page, half a JSON  try again: services in trouble do that
+429                           slow down
+401, 403                      refused: the session stops
+408, 5xx, 302, 303, 307       try again
+any other                     this item cannot succeed
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any, Protocol
+from urllib.parse import urlsplit
+
+import msgspec
+
+from ipybatch.engine.masking import mask, register
+from ipybatch.engine.retry import parse_retry_after
+from ipybatch.errors import InputError, Permanent, RateLimited, Refused, Transient
+
+_PASSING = frozenset({302, 303, 307, 408})
+
+
+class Response(Protocol):
+    """What is read of a response: httpx's has it."""
+
+    @property
+    def status_code(self) -> int:
+        """The HTTP status."""
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """The headers."""
+
+    @property
+    def content(self) -> bytes:
+        """The whole body."""
+
+
+class Client(Protocol):
+    """What is needed of a client: `httpx.AsyncClient` and everything of its API has it."""
+
+    async def get(self, url: str, *, params: Any = None, headers: Any = None, follow_redirects: bool = False) -> Any:
+        """Send one request and return its `Response`."""
+
+
+def read_json(response: Response, service: str, *, refused: str = "check the key") -> Any:
+    """Return what a service answered.
+
+    Args:
+        service: Its name, for the errors.
+        refused: What a 401 or 403 of this service means.
+
+    Raises:
+        ItemError: It is no good answer; the type says what to do.
+    """
+    status = response.status_code
+    answered = f"{service} answered {status}"
+    if status == 429:
+        raise RateLimited(f"{answered}: too many requests", retry_after_s=_retry_after_s(response))
+    if status in (401, 403):
+        raise Refused(f"{answered}: {refused}")
+    if status in _PASSING or status >= 500:
+        raise Transient(answered, retry_after_s=_retry_after_s(response))
+    if not 200 <= status < 300:
+        raise Permanent(f"{answered}{_elsewhere(response)}")
+    try:
+        return msgspec.json.decode(response.content)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise Transient(_not_json(response.content, service)) from None
+
+
+def check_url(field: str, url: Any) -> str:
+    """Return a service's address without its last slash; a password in it is masked from now on.
+
+    Raises:
+        InputError: It is no address.
+    """
+    parts = urlsplit(url) if isinstance(url, str) else None
+    if parts is None or parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+        msg = f"{field} must be an address such as 'https://store.example.org', got {mask(repr(url))}"
+        raise InputError(msg)
+    register(parts.password)
+    return parts.geturl().rstrip("/")
+
+
+def check_client(client: Any) -> Any:
+    """Return a user's client, or None.
+
+    Raises:
+        InputError: It is not of httpx's API.
+    """
+    if client is not None and not hasattr(client, "get"):
+        msg = f"client must be an httpx.AsyncClient or have its API, got {client!r}"
+        raise InputError(msg)
+    return client
+
+
+def make_client(timeout_s: float) -> Any:
+    """Return a client that sends every request exactly once: httpx follows no redirect and resends nothing unasked."""
+    import httpx
+
+    return httpx.AsyncClient(timeout=timeout_s, follow_redirects=False)
+
+
+def _retry_after_s(response: Response) -> float | None:
+    return parse_retry_after(response.headers, time.time())
+
+
+def _elsewhere(response: Response) -> str:
+    where = response.headers.get("location", "")
+    return f": it has moved to {where[:200]}; set base_url accordingly" if where else ""
+
+
+def _not_json(body: bytes, service: str) -> str:
+    start = body[:200].lstrip().lower()
+    if start.startswith(b"<"):
+        return f"{service} answered with a web page instead of JSON"
+    if not start:
+        return f"{service} answered with nothing"
+    return f"{service} answered with JSON that is broken or breaks off after {len(body)} bytes"

@@ -1,0 +1,279 @@
+"""Records: what services told us, in one SQLite file.
+
+    record (kind, key, place) -> fetched_at_s, data
+
+Rule: a record is committed before its item's outcome is recorded, so a kill between the two leaves a record whose item
+runs once more, never an item without its record.
+
+Writes are short and commit at once, from whatever thread; WAL lets readers in other processes go on meanwhile.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import threading
+import time
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import platformdirs
+
+from ipybatch.engine.policy import check
+from ipybatch.errors import InputError, JournalCorrupt, JournalError, JournalFull, JournalLocked, JournalReadOnly
+from ipybatch.library.staleness import STALENESS, Staleness, staleness
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+PATH_VARIABLE = "IPYBATCH_LIBRARY"
+BUSY_S = 2.0
+
+_MAGIC = b"SQLite format 3\0"
+_OURS = 0x69706C62  # "iplb", so that no other program's file is taken for a library
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS record (
+  kind TEXT NOT NULL, key TEXT NOT NULL, place TEXT NOT NULL, fetched_at_s REAL NOT NULL, data TEXT NOT NULL,
+  PRIMARY KEY (kind, key, place)
+)
+"""
+_encode = msgspec.json.Encoder(order="deterministic").encode
+_decode = msgspec.json.Decoder().decode
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """What a service told us about one thing.
+
+    Attributes:
+        key: As the source gave it: a game's id.
+        place: The country or region it holds for; "" where there is none.
+        fetched_at_s: Unix time.
+    """
+
+    kind: str
+    key: Any
+    place: str
+    fetched_at_s: float
+    data: dict[str, Any]
+
+
+def default_path() -> Path:
+    """Return where the library lies: ``IPYBATCH_LIBRARY``, else the user's data folder."""
+    moved = os.environ.get(PATH_VARIABLE)
+    return Path(moved) if moved else platformdirs.user_data_path("ipybatch", appauthor=False) / "library.sqlite3"
+
+
+class Library:
+    """A file of records, safe to use from several threads and processes.
+
+    Args:
+        path: Where it lies; it is created, readable by its owner only. Default: ``IPYBATCH_LIBRARY``, else a file in the
+            user's data folder.
+
+    Attributes:
+        path: Where it lies.
+
+    Raises:
+        JournalError: The file is damaged, is some other file, or cannot be written; it is left as it was.
+    """
+
+    def __init__(self, path: str | Path | None = None) -> None:
+        self.path = Path(path if path is not None else default_path()).expanduser().absolute()
+        self._lock = threading.Lock()
+        with _translated(self.path):
+            _create(self.path)
+            self._database = sqlite3.connect(self.path, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
+            self.close = weakref.finalize(self, self._database.close)
+            """Let the file go; done by itself when the library is no longer used."""
+            _prepare(self._database, self.path)
+
+    def __repr__(self) -> str:
+        return f"Library({str(self.path)!r})"
+
+    def __len__(self) -> int:
+        return int(self._ask("SELECT count(*) FROM record")[0][0])
+
+    def put(self, record: Record) -> None:
+        """Keep a record, in place of an earlier one; it is on disk when this returns.
+
+        Raises:
+            JournalError: It was not written.
+            InputError: JSON cannot hold it.
+        """
+        try:
+            key, data = _encode(record.key).decode(), _encode(record.data).decode()
+        except (TypeError, ValueError, msgspec.MsgspecError) as error:
+            msg = f"data must be what JSON can hold, got a {record.kind} {record.key!r} that it cannot: {error}"
+            raise InputError(msg) from None
+        self._ask(
+            "INSERT OR REPLACE INTO record VALUES (?, ?, ?, ?, ?)",
+            (record.kind, key, record.place, record.fetched_at_s, data),
+        )
+
+    def get(self, kind: str, key: Any, place: str | None = None) -> Record | None:
+        """Return a record, of any place the latest; None if it is missing."""
+        rows = self._ask(
+            "SELECT kind, key, place, fetched_at_s, data FROM record"
+            " WHERE kind = ? AND key = ? AND place = coalesce(?, place) ORDER BY fetched_at_s DESC LIMIT 1",
+            (kind, _encode(key).decode(), place),
+        )
+        return _record(rows[0]) if rows else None
+
+    def fetched_at_s(self, kind: str, key: Any, place: str | None = None) -> float | None:
+        """Return when a record was fetched, Unix time; None if it is missing."""
+        rows = self._ask(
+            "SELECT max(fetched_at_s) FROM record WHERE kind = ? AND key = ? AND place = coalesce(?, place)",
+            (kind, _encode(key).decode(), place),
+        )
+        found: float | None = rows[0][0]
+        return found
+
+    def staleness(self, kind: str, key: Any, place: str | None = None, *, now_s: float | None = None) -> Staleness:
+        """Return how stale a record is: "high" (or missing), "medium", "low" or "fresh"."""
+        return staleness(self.fetched_at_s(kind, key, place), _now(now_s))
+
+    def outdated(
+        self, *, older_than_s: float, kind: str | None = None, place: str | None = None, now_s: float | None = None
+    ) -> list[Any]:
+        """Return the keys of records that are older, the oldest first: items for `refresh`.
+
+        Raises:
+            InputError: ``older_than_s`` is negative.
+        """
+        check("older_than_s", older_than_s, low=0)
+        rows = self._ask(
+            "SELECT key FROM record WHERE kind = coalesce(?, kind) AND place = coalesce(?, place) AND fetched_at_s < ?"
+            " ORDER BY fetched_at_s, key",
+            (kind, place, _now(now_s) - older_than_s),
+        )
+        return [_decode(key) for key in dict.fromkeys(key for (key,) in rows)]
+
+    def keys(self, kind: str) -> list[Any]:
+        """Return the keys of all records of a kind, the oldest first."""
+        rows = self._ask("SELECT key FROM record WHERE kind = ? ORDER BY fetched_at_s, key", (kind,))
+        return [_decode(key) for key in dict.fromkeys(key for (key,) in rows)]
+
+    def to_frame(self, kind: str | None = None, *, now_s: float | None = None) -> pd.DataFrame:
+        """Return one row per record, the oldest first: kind, key, place, name, fetched_at (UTC), staleness, data."""
+        import pandas as pd
+
+        rows = self._ask(
+            "SELECT kind, key, place, fetched_at_s, data FROM record WHERE kind = coalesce(?, kind)"
+            " ORDER BY fetched_at_s, kind, key, place",
+            (kind,),
+        )
+        records, at_s = [_record(row) for row in rows], _now(now_s)
+        columns = {
+            "kind": [record.kind for record in records],
+            "key": [record.key for record in records],
+            "place": [record.place for record in records],
+            "name": [record.data.get("name") for record in records],
+            "fetched_at": pd.to_datetime([record.fetched_at_s for record in records], unit="s", utc=True),
+            "staleness": [staleness(record.fetched_at_s, at_s) for record in records],
+            "data": [record.data for record in records],
+        }
+        return pd.DataFrame(columns)
+
+    def by_staleness(self, *, now_s: float | None = None) -> dict[Staleness, int]:
+        """Return how many records are how stale, the stalest first."""
+        at_s = _now(now_s)
+        counts: dict[Staleness, int] = dict.fromkeys(STALENESS, 0)
+        for (fetched_at_s,) in self._ask("SELECT fetched_at_s FROM record"):
+            counts[staleness(fetched_at_s, at_s)] += 1
+        return counts
+
+    def size_bytes(self) -> int:
+        """Return how much room it takes on disk, what is not yet merged into the file included."""
+        files = (self.path, self.path.with_name(self.path.name + "-wal"))
+        return sum(file.stat().st_size for file in files if file.exists())
+
+    def forget(self, kind: str | None = None, key: Any = None) -> int:
+        """Delete one record, all of a kind, or all there are; return how many.
+
+        Raises:
+            InputError: ``key`` is given without ``kind``.
+        """
+        if key is not None and kind is None:
+            msg = f"kind must be given with key={key!r}: say which kind of record it is, such as 'game'"
+            raise InputError(msg)
+        wanted = None if key is None else _encode(key).decode()
+        return len(
+            self._ask(
+                "DELETE FROM record WHERE kind = coalesce(?, kind) AND key = coalesce(?, key) RETURNING 1",
+                (kind, wanted),
+            )
+        )
+
+    def _ask(self, sql: str, values: tuple[Any, ...] = ()) -> list[Any]:
+        with self._lock, _translated(self.path):
+            return self._database.execute(sql, values).fetchall()
+
+
+def _record(row: tuple[str, str, str, float, str]) -> Record:
+    kind, key, place, fetched_at_s, data = row
+    return Record(kind=kind, key=_decode(key), place=place, fetched_at_s=fetched_at_s, data=_decode(data))
+
+
+def _now(now_s: float | None) -> float:
+    return time.time() if now_s is None else now_s
+
+
+def _create(path: Path) -> None:
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+        return
+    with path.open("rb") as file:
+        start = file.read(len(_MAGIC))
+    if start and start != _MAGIC:
+        raise _not_ours(path)
+    if not os.access(path, os.W_OK):
+        raise PermissionError(13, "permission denied", str(path))
+
+
+def _prepare(database: sqlite3.Connection, path: Path) -> None:
+    (found,) = database.execute("PRAGMA application_id").fetchone()
+    (tables,) = database.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    if found != _OURS and (found or tables):
+        raise _not_ours(path)
+    database.execute("PRAGMA journal_mode = WAL")
+    database.execute("PRAGMA synchronous = NORMAL")
+    if found != _OURS:
+        database.execute(_SCHEMA)
+        database.execute(f"PRAGMA application_id = {_OURS}")
+    database.execute("SELECT count(*) FROM record").fetchone()
+
+
+def _not_ours(path: Path) -> JournalError:
+    return JournalCorrupt(f"library {path} is not a library of ours: move it away, or choose another path")
+
+
+@contextmanager
+def _translated(path: Path) -> Iterator[None]:
+    """Turn SQLite's and the system's errors into ours, which say what to do."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise _explain(error, path) from error
+    except OSError as error:
+        msg = f"library {path} cannot be written: {error.strerror}; set {PATH_VARIABLE} or its path to a writable place"
+        raise JournalReadOnly(msg) from error
+
+
+def _explain(error: sqlite3.Error, path: Path) -> JournalError:
+    name = getattr(error, "sqlite_errorname", "")
+    if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
+        return JournalCorrupt(f"library {path} is damaged ({error}): move it away, or restore it from a copy")
+    if name.startswith(("SQLITE_FULL", "SQLITE_IOERR")):
+        return JournalFull(f"library {path} cannot grow ({error}): free some disk space, then run it again")
+    if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
+        return JournalLocked(f"library {path} is locked by another program: close it, then run it again")
+    if name.startswith(("SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM")):
+        return JournalReadOnly(f"library {path} is read-only: set {PATH_VARIABLE} or its path to a writable place")
+    return JournalError(f"library {path}: {error}")

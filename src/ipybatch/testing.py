@@ -1,0 +1,225 @@
+"""Testing: time that does not pass by itself, and what every backend must do.
+
+For our own tests and for users': a session with hours of pauses runs in
+milliseconds, and a new backend is checked with one call.
+
+Prior art: trio's MockClock with autojump, https://trio.readthedocs.io/en/stable/reference-testing.html (2026-11-22).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import selectors
+import threading
+from collections.abc import Callable, Coroutine, Iterator, Mapping
+from typing import Any, TypeVar
+
+from ipybatch.engine.backend import Backend, StillRunning
+from ipybatch.engine.summary import Summary
+from ipybatch.session import BatchSession
+
+T = TypeVar("T")
+
+START_UNIX_S = 1_700_000_000.0
+
+
+class VirtualClock:
+    """A clock that jumps to the next timer whenever nothing else is to do.
+
+    Hand it to a session, then let it run the session::
+
+        clock = VirtualClock()
+        session = BatchSession("hours", work, items, limits=limits, clock=clock, journal=path)
+        summary = clock.run(session)
+
+    Inside, ``asyncio.sleep`` takes no real time.  While the engine waits for a real thread (the journal), virtual time
+    stands still.
+    """
+
+    def __init__(self) -> None:
+        self._now_s = 0.0
+        self._awaited = 0
+
+    def now_s(self) -> float:
+        """Return virtual seconds since the clock was made."""
+        return self._now_s
+
+    def unix_s(self) -> float:
+        """Return the virtual Unix time."""
+        return START_UNIX_S + self._now_s
+
+    def hold(self, change: int) -> None:
+        """Let time stand while answers from real threads are awaited."""
+        self._awaited += change
+
+    def advance(self, seconds: float) -> None:
+        """Move the time on, between runs."""
+        self._now_s += seconds
+
+    def run(self, session: BatchSession, *beside: Coroutine[Any, Any, Any]) -> Summary:
+        """Run a session to its end in virtual time, on this thread, with coroutines beside it."""
+
+        async def together() -> None:
+            tasks = [asyncio.create_task(coroutine) for coroutine in beside]
+            try:
+                await session.drive()
+            finally:
+                for task in tasks:
+                    task.cancel()
+                await asyncio.gather(*tasks, return_exceptions=True)
+
+        self.run_coroutine(together())
+        return session.summary
+
+    def run_coroutine(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        """Run any coroutine in virtual time."""
+        with asyncio.Runner(loop_factory=lambda: _VirtualLoop(self)) as runner:
+            return runner.run(coroutine)
+
+    def _wait(self, select: Callable[[float | None], Any], timeout_s: float | None) -> Any:
+        ready = select(0.0)
+        if ready or timeout_s == 0.0:
+            return ready
+        if self._awaited or timeout_s is None:
+            return select(1.0)
+        self._now_s += timeout_s
+        return ready
+
+
+class _VirtualSelector(selectors.DefaultSelector):
+    def __init__(self, clock: VirtualClock) -> None:
+        super().__init__()
+        self._clock = clock
+
+    def select(self, timeout: float | None = None) -> Any:
+        return self._clock._wait(super().select, timeout)
+
+
+class _VirtualLoop(asyncio.SelectorEventLoop):
+    def __init__(self, clock: VirtualClock) -> None:
+        super().__init__(_VirtualSelector(clock))
+        self._virtual = clock
+        # A timer is due when it is within the clock's resolution; virtual time needs some to absorb rounding.
+        self._clock_resolution = 1e-9
+
+    def time(self) -> float:
+        return self._virtual.now_s()
+
+
+KILL_VARIABLE = "IPYBATCH_KILL_AT"
+
+
+@contextlib.contextmanager
+def kill_points(where: Mapping[str, int] | None = None) -> Iterator[None]:
+    """End this process by SIGKILL at a commit: ``{"before": 3}`` before the third one, ``{"after": 3}`` after it.
+
+    Without an argument it is read from ``IPYBATCH_KILL_AT``, as in ``before:3``.  For tests of what survives.
+    """
+    from ipybatch.engine import journal
+
+    place, _, number = os.environ.get(KILL_VARIABLE, "").partition(":")
+    wanted = dict(where) if where is not None else ({place: int(number)} if place else {})
+    seen = {"before": 0, "after": 0}
+
+    def hit(place: str) -> None:
+        seen[place] += 1
+        if wanted.get(place) == seen[place]:
+            os.kill(os.getpid(), 9)
+
+    before, journal.on_commit = journal.on_commit, hit
+    try:
+        yield
+    finally:
+        journal.on_commit = before
+
+
+async def check_backend(backend: Backend, *, plain: bool) -> None:
+    """Check that a backend does what the engine relies on; raises AssertionError where it does not.
+
+    Args:
+        plain: Whether it runs plain functions; else it is handed coroutine functions.
+    """
+    await backend.open(2)
+    try:
+        await _check_result(backend, plain=plain)
+        await _check_error(backend, plain=plain)
+        await _check_together(backend, plain=plain)
+        await _check_cancel(backend, plain=plain)
+    finally:
+        await backend.close()
+
+
+async def _check_result(backend: Backend, *, plain: bool) -> None:
+    result = await backend.run(_as(plain, lambda item: {"twice": item * 2}), (21,))
+    assert result == {"twice": 42}, f"a result must come back as it is, got {result!r}"
+
+
+async def _check_error(backend: Backend, *, plain: bool) -> None:
+    def fail(item: Any) -> None:
+        raise KeyError(item)
+
+    try:
+        await backend.run(_as(plain, fail), ("missing",))
+    except KeyError as error:
+        assert error.args == ("missing",)
+    else:
+        raise AssertionError("an error of the work must reach the engine")
+
+
+async def _check_together(backend: Backend, *, plain: bool) -> None:
+    meet = threading.Barrier(2) if plain else None
+    met = asyncio.Event()
+    seen: list[int] = []
+
+    async def wait_for_other(item: int) -> int:
+        seen.append(item)
+        if len(seen) == 2:
+            met.set()
+        await met.wait()
+        return item
+
+    def wait_plain(item: int) -> int:
+        assert meet is not None
+        meet.wait(timeout=10)
+        return item
+
+    work = wait_plain if plain else wait_for_other
+    both = list(await asyncio.wait_for(asyncio.gather(backend.run(work, (1,)), backend.run(work, (2,))), 20))
+    assert both == [1, 2], f"two attempts must run at the same time, got {both!r}"
+
+
+async def _check_cancel(backend: Backend, *, plain: bool) -> None:
+    release = threading.Event()
+
+    async def sleep(item: Any) -> None:
+        await asyncio.sleep(3600)
+
+    attempt = asyncio.ensure_future(backend.run((lambda item: release.wait(10)) if plain else sleep, (0,)))
+    await asyncio.sleep(0.05)
+    attempt.cancel()
+    try:
+        await attempt
+    except StillRunning as still:
+        assert not still.ended.done(), "an attempt that goes on must say when it has ended"
+        release.set()
+        await asyncio.wait_for(asyncio.wait([still.ended]), 10)
+        assert still.ended.done()
+    except asyncio.CancelledError:
+        release.set()
+    else:
+        raise AssertionError("a cancelled attempt must not return")
+
+
+def _as(plain: bool, function: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    if plain:
+        return function
+
+    async def coroutine(item: Any) -> Any:
+        return function(item)
+
+    return coroutine
+
+
+__all__ = ["VirtualClock", "check_backend", "kill_points"]
