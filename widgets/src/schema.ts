@@ -82,7 +82,7 @@ export interface Group {
   error: string;
 }
 
-/** An item that ended, as the panel lists it. */
+/** An item that ended. */
 export interface Item {
   key: string;
   group: number;
