@@ -59,7 +59,7 @@ export class Facts {
   patch(head: Head, passed_s: number): void {
     this.patchRate(head);
     this.patchBreaker(head.breaker, head.state === "running" ? passed_s : 0, ended(head.state));
-    this.patchWindows(head.windows);
+    this.patchWindows(head.windows, head.state === "running");
     if (head.spent_usd === null) this.patchJournal(head);
     else this.patchSpent(head.spent_usd, head.budget_usd);
   }
@@ -85,9 +85,10 @@ export class Facts {
     [...this.pips.children].forEach((pip, index) => attribute(pip, "data-on", index < on ? "" : null));
   }
 
-  private patchWindows(windows: WindowFact[]): void {
+  /** Only a session that runs knows its windows. */
+  private patchWindows(windows: WindowFact[], runs: boolean): void {
     const [fullest, ...others] = [...windows].sort((a, b) => b.used / b.limit - a.used / a.limit);
-    if (!fullest) this.window.patch("Windows", "none", "", "no rate limit");
+    if (!fullest) this.window.patch("Windows", runs ? "none" : NONE, "", runs ? "no rate limit" : "");
     else this.window.patch("Windows", limit(fullest.used), ofLimit(fullest), others.map(windowWords).join(", "));
     attribute(this.window.node, "data-is", fullest ? null : "none");
     this.windowMeter.patch(fullest ? fullest.used / fullest.limit : null);

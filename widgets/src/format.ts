@@ -57,10 +57,10 @@ export function remaining(low: number | null, high: number | null): string {
   return from === 0 ? `at most ${to} ${word}` : `${from} to ${to} ${word}`;
 }
 
-/** Count the seconds of a sentence such as `next batch in 12 s` down by what has passed since it was sent. */
+/** Count the seconds of `next batch in 12 s` or `...: 12 s left` down by what has passed since it was sent. */
 export function countedDown(sentence: string, passed: number): string {
-  return sentence.replace(/\bin (?:(\d+) m )?(\d+) s\b/, (_, minutes: string | undefined, seconds: string) => {
-    return `in ${clock(Math.max(0, Math.ceil(Number(minutes ?? 0) * MINUTE + Number(seconds) - passed)))}`;
+  return sentence.replace(/(\bin |: )(\d+) s\b/, (_, before: string, seconds: string) => {
+    return `${before}${clock(Math.ceil(Number(seconds) - passed))}`;
   });
 }
 

@@ -20,7 +20,8 @@ it.each([
 
 it.each([
   ["next batch in 12 s", 3.2, "next batch in 9 s"],
-  ["the service seems down; next try in 1 m 05 s", 10, "the service seems down; next try in 55 s"],
+  ["next retry in 95 s", 1, "next retry in 1 m 34 s"],
+  ["the service asked us to slow down: 30 s left", 10.5, "the service asked us to slow down: 20 s left"],
   ["next batch in 2 s", 9, "next batch in 0 s"],
   ["all 200 in 5 min are used", 9, "all 200 in 5 min are used"],
 ])("counts %s down by %s s", (sentence, passed, words) => {

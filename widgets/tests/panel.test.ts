@@ -173,6 +173,15 @@ describe("what is shown", () => {
     close();
   });
 
+  it("claims no lack of limits for a session that has ended", async () => {
+    const { model, el, close } = mount(update(1, { whole: true, head: head({ windows: [] }) }));
+    expect(words(el, ".ib-window .ib-value")).toBe("none");
+    model.receive(update(2, { head: head({ state: "completed", windows: [] }) }));
+    await frame();
+    expect(words(el, ".ib-window .ib-value")).toBe("\u2013");
+    close();
+  });
+
   it("draws the breaker as word, pips and probe", async () => {
     const breaker = { state: "open" as const, failures: 3, threshold: 3, openings: 2, give_up_after: 5, probe_in_s: 41 };
     const { el, close } = mount(update(1, { whole: true, head: head({ breaker }) }));
