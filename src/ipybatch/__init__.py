@@ -66,4 +66,4 @@ def load_ipython_extension(shell: object) -> None:
     """Answer ``%load_ext ipybatch``."""
     from ipybatch.jupyter import magics
 
-    magics.load(shell)
+    magics.load(shell, history, BatchSession.open)

@@ -160,12 +160,13 @@ async def _check_error(backend: Backend, *, plain: bool) -> None:
     def fail(item: Any) -> None:
         raise KeyError(item)
 
+    raised: BaseException | None = None
     try:
         await backend.run(_as(plain, fail), ("missing",))
     except KeyError as error:
-        assert error.args == ("missing",)
-    else:
-        raise AssertionError("an error of the work must reach the engine")
+        raised = error
+    assert raised is not None, "an error of the work must reach the engine"
+    assert raised.args == ("missing",), f"it must reach it as it is, got {raised!r}"
 
 
 async def _check_together(backend: Backend, *, plain: bool) -> None:
@@ -199,17 +200,17 @@ async def _check_cancel(backend: Backend, *, plain: bool) -> None:
     attempt = asyncio.ensure_future(backend.run((lambda item: release.wait(10)) if plain else sleep, (0,)))
     await asyncio.sleep(0.05)
     attempt.cancel()
+    cancelled: asyncio.CancelledError | None = None
     try:
         await attempt
-    except StillRunning as still:
-        assert not still.ended.done(), "an attempt that goes on must say when it has ended"
-        release.set()
-        await asyncio.wait_for(asyncio.wait([still.ended]), 10)
-        assert still.ended.done()
-    except asyncio.CancelledError:
-        release.set()
-    else:
-        raise AssertionError("a cancelled attempt must not return")
+    except asyncio.CancelledError as error:
+        cancelled = error
+    goes_on = cancelled.ended if isinstance(cancelled, StillRunning) else None
+    assert cancelled is not None, "a cancelled attempt must not return"
+    assert goes_on is None or not goes_on.done(), "an attempt that goes on must say so while it does"
+    release.set()
+    if goes_on is not None:
+        await asyncio.wait_for(asyncio.wait([goes_on]), 10)
 
 
 def _as(plain: bool, function: Callable[[Any], Any]) -> Callable[[Any], Any]:

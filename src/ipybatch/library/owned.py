@@ -49,19 +49,20 @@ def games(api_url: str, client: Client | None, steam_id: str | int, key: str) ->
 
 async def _ask(api_url: str, client: Client | None, profile: str, key: str) -> Any:
     params = {"key": key, "steamid": profile, "format": "json", "include_played_free_games": "1"}
-    own = None if client is not None else make_client(TIMEOUT_S)
+    used: Any = client or make_client(TIMEOUT_S)
+    trouble = ""
     try:
-        response = await (client or own).get(f"{api_url}{_PATH}/", params=params, follow_redirects=False)
+        response = await used.get(f"{api_url}{_PATH}/", params=params, follow_redirects=False)
         return read_json(response, "Steam", refused=_WRONG_KEY)
     except ItemError:
         raise
-    except Exception as error:
-        # a client's own error carries the request, and with it the key
-        msg = f"Steam did not answer ({type(error).__name__}: {mask(str(error))}): try again"
-        raise Transient(msg) from None
+    except Exception as error:  # raised anew below: a client's own error carries the request, and with it the key
+        trouble = f"{type(error).__name__}: {mask(str(error))}"
     finally:
-        if own is not None:
-            await own.aclose()
+        if client is None:
+            await used.aclose()
+    msg = f"Steam did not answer ({trouble}): try again"
+    raise Transient(msg)
 
 
 def _check(steam_id: Any, key: Any) -> str:

@@ -73,8 +73,8 @@ class Library:
     """A file of records, safe to use from several threads and processes.
 
     Args:
-        path: Where it lies; it is created, readable by its owner only. Default: ``IPYBATCH_LIBRARY``, else a file in the
-            user's data folder.
+        path: Where it lies; it is created, for its owner only. Default: ``IPYBATCH_LIBRARY``, else a file in the user's
+            data folder.
 
     Attributes:
         path: Where it lies.
@@ -89,8 +89,7 @@ class Library:
         with _translated(self.path):
             _create(self.path)
             self._database = sqlite3.connect(self.path, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
-            self.close = weakref.finalize(self, self._database.close)
-            """Let the file go; done by itself when the library is no longer used."""
+            self._finish = weakref.finalize(self, self._database.close)
             _prepare(self._database, self.path)
 
     def __repr__(self) -> str:
@@ -98,6 +97,11 @@ class Library:
 
     def __len__(self) -> int:
         return int(self._ask("SELECT count(*) FROM record")[0][0])
+
+    def close(self) -> None:
+        """Let the file go; a library that is no longer used does so by itself."""
+        with self._lock:
+            self._finish()
 
     def put(self, record: Record) -> None:
         """Keep a record, in place of an earlier one; it is on disk when this returns.

@@ -5,7 +5,7 @@
              +-----> fresh: skipped
 
 Items are judged when the run is planned, and the plan keeps the verdict: a run that was interrupted goes on with what
-it decided, however long that is ago.  An unfinished run of the same name goes on; after a finished one a new run begins.
+it decided, however long that is ago.  An unfinished run of the same name goes on; after a finished one a new one begins.
 """
 
 from __future__ import annotations

@@ -67,16 +67,10 @@ class StoreSettings:
         """Return the defaults, with what the environment overrides.
 
         Raises:
-            InputError: A variable is outside its range, or is none of ours; names it, its range and its value.
+            InputError: A variable is outside its range; names it, its range and its value.
         """
-        names = [field.name for field in fields(cls)]
-        known = {PREFIX + name.upper(): name for name in names}
-        given = {variable: text for variable, text in environment.items() if variable.startswith(PREFIX)}
-        for variable in given:
-            if variable not in known:
-                msg = f"{variable} is no setting: it must be one of {', '.join(known)}; unset it, or correct its name"
-                raise InputError(msg)
-        values = {known[variable]: _number(text) for variable, text in given.items() if text.strip()}
+        given = {field.name: environment.get(PREFIX + field.name.upper(), "") for field in fields(cls)}
+        values = {name: _number(text) for name, text in given.items() if text.strip()}
         try:
             return cls(**values)  # type: ignore[arg-type]  # __post_init__ refuses what is no number
         except InputError as error:
