@@ -1,0 +1,84 @@
+"""What the tests of sessions share: a journal of their own, time that jumps, and an end to whatever hangs."""
+
+import asyncio
+import signal
+
+import pytest
+
+from ipybatch import BatchSession
+from ipybatch.engine import journal as journals
+from ipybatch.testing import VirtualClock
+
+PATIENCE_S = 60  # nothing here takes a tenth of it
+
+
+@pytest.fixture
+def patience():
+    """Fail a test that hangs, where it hangs, instead of hanging with it."""
+
+    def give_up(number, frame):
+        msg = f"the test hung for {PATIENCE_S} s"
+        raise AssertionError(msg)
+
+    before = signal.signal(signal.SIGALRM, give_up)
+    signal.alarm(PATIENCE_S)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
+
+
+@pytest.fixture
+def journal(tmp_path, patience):
+    """The path of a journal that nobody else has."""
+    path = tmp_path / "journal.db"
+    yield path
+    opened = journals._open_journals.pop(path, None)
+    if opened is not None:
+        opened.close()
+
+
+@pytest.fixture
+def clock():
+    return VirtualClock()
+
+
+@pytest.fixture
+def plan(journal, clock):
+    """Make a session that runs in virtual time: ``clock.run(plan(work, items))``."""
+
+    def make(work, items, *, name="wishlist", **arguments):
+        return BatchSession(name, work, items, **{"journal": journal, "clock": clock, **arguments})
+
+    return make
+
+
+@pytest.fixture
+def live(journal):
+    """Make a session that runs on the engine's thread in real time, and is ended with the test."""
+    made = []
+
+    def make(work, items, *, name="wishlist", **arguments):
+        session = BatchSession(name, work, items, **{"journal": journal, **arguments})
+        made.append(session)
+        return session
+
+    yield make
+    for session in made:
+        session.cancel()
+
+
+@pytest.fixture
+def wait_for():
+    """Wait for a session's end in a loop of our own, as a cell does."""
+
+    def wait(session, within_s=20):
+        async def cell():
+            return await asyncio.wait_for(_summary(session), within_s)
+
+        return asyncio.run(cell())
+
+    return wait
+
+
+async def _summary(session):
+    return await session
