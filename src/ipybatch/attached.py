@@ -126,7 +126,7 @@ def _groups(database: sqlite3.Connection, found: Found) -> list[Group]:
         Group(
             number=number,
             name=f"{found.group_word} {number}",
-            status="failed" if failed else "completed",
+            status="failed" if failed == items else "completed",
             items=items,
             done=items,
             failed=failed,

@@ -138,6 +138,7 @@ class BatchSession:
         self._feed = Feed(clock)
         self._drive = Drive(order, journal, self._feed, clock, tasks, items)
         self._running: waiting.Running | None = None
+        self._thread = 0  # the one it runs on
         self.verbose = False
         attached.show_recorded(self._feed, journal, order.opening, tasks)
         if journal.moved_from is not None:
@@ -211,7 +212,7 @@ class BatchSession:
 
     def ask(self, question: Callable[[], T]) -> T | None:
         """Answer a question on the engine's thread, where nothing moves meanwhile; None when it is too busy."""
-        return host().call(question) if self._is_live() else question()
+        return host().call(question) if self._is_elsewhere() else question()
 
     def start(self) -> None:
         """Start it, or go on with what is left, and return at once.
@@ -262,7 +263,7 @@ class BatchSession:
     def cancel(self) -> None:
         """End what runs and start nothing more; return when it has ended, or after a second."""
         self._command("cancel", lambda: self._drive.stop("cancelled", "", "cancelled"))
-        if self._is_live() and self._running is not None and threading.current_thread() is not host().thread:
+        if self._is_elsewhere() and self._running is not None:
             concurrent.futures.wait([self._running], timeout=1.0)
 
     def retry_failed(self) -> None:
@@ -300,8 +301,9 @@ class BatchSession:
 
     def on_outcomes(self, listener: Callable[[list[Outcome]], None]) -> Callable[[], None]:
         """Call ``listener`` with the outcomes of every commit, results included; return a function that ends that."""
-        self._drive.on_outcomes.append(listener)
-        return lambda: self._drive.on_outcomes.remove(listener)
+        listeners = self._drive.on_outcomes
+        listeners.append(listener)
+        return lambda: listeners.remove(listener) if listener in listeners else None
 
     def results(self) -> pd.DataFrame:
         """Return one row per item, in input order: key, status, attempts, seconds, error, and the result's columns."""
@@ -369,13 +371,16 @@ class BatchSession:
     async def drive(self) -> None:
         """Run it in the loop of the caller, start to end: what `start` does on the engine's thread."""
         self._drive.open()
+        attached.enter(self)
         await self._run()
 
     async def _run(self) -> None:
+        self._thread = threading.get_ident()
         try:
             await self._drive.run()
         finally:
             attached.leave(self)
+            self._thread = 0
 
     def _tell_progress(self, event: events.Event, told: Callable[[int, int | None], None]) -> None:
         if isinstance(event, events.ItemEnded):
@@ -383,6 +388,9 @@ class BatchSession:
 
     def _is_live(self) -> bool:
         return attached.live(self._journal.path, self.name) is self
+
+    def _is_elsewhere(self) -> bool:
+        return self._is_live() and self._thread != threading.get_ident()
 
     def _left(self) -> int | None:
         counts = self.counts
@@ -398,7 +406,7 @@ class BatchSession:
             self._feed.emit(events.Commanded(self._clock.unix_s(), name))
             act()
 
-        host().call(run)
+        self.ask(run)
 
     def _pause(self) -> None:
         if self.state == "running" and self._drive.hold(held=True):

@@ -310,10 +310,18 @@ class Runner:
         ended = [entry for entry in entries if entry.status != "pending"]
         for entry in ended:
             self._settle(now_s, unix_s, entry)
-        for listener in self.on_outcomes:
-            listener([entry.outcome() for entry in ended])
+        if self.on_outcomes:
+            self._tell_outcomes([entry.outcome() for entry in ended])
         if self._parked and self.state is None:
             self.wake()
+
+    def _tell_outcomes(self, outcomes: list[Outcome]) -> None:
+        for listener in tuple(self.on_outcomes):
+            try:
+                listener(outcomes)
+            except Exception as error:  # a listener that raises must not stop the run
+                self.on_outcomes.remove(listener)
+                self.emit(events.Noted(self.clock.unix_s(), f"a listener was dropped: it raised {describe(error)}"))
 
     def _settle(self, now_s: float, unix_s: float, entry: Entry) -> None:
         task, status, batch = entry.task, entry.status, self.scheduler.batch
@@ -322,7 +330,7 @@ class Runner:
         self.scheduler.settle(now_s, task, failed=status != "completed")
         self.emit(events.ItemEnded(unix_s, task.label, task.group, status, entry.attempts, entry.seconds, entry.error))
         if task.group and not batch.unsettled and batch.number == task.group:
-            self.emit(events.GroupEnded(unix_s, task.group, "failed" if batch.failed else "completed"))
+            self.emit(events.GroupEnded(unix_s, task.group, "failed" if batch.failed == batch.items else "completed"))
 
     def _lost(self, error: JournalError) -> None:
         self.stop("failed", str(error), left="skipped", kill=True)

@@ -53,6 +53,7 @@ class Batch:
     """The group of items that is open now."""
 
     number: int = 0
+    items: int = 0
     unsettled: int = 0
     failed: int = 0
 
@@ -187,7 +188,7 @@ class Scheduler:
         return True
 
     def _open_batch(self, items: int) -> None:
-        self.batch = Batch(self.batch.number + 1, unsettled=items)
+        self.batch = Batch(self.batch.number + 1, items, unsettled=items)
         for task in self._fresh:
             task.group = self.batch.number
         if self.on_batch is not None:

@@ -58,6 +58,7 @@ class Snapshot(msgspec.Struct, kw_only=True):
         recent: The last items that ended, newest last.
         failures: The last items that ended otherwise than completed, newest last.
         ended_here: Items that ended since the start.
+        left: Items that the session ended before; they are not recorded.
     """
 
     name: str = ""
@@ -73,6 +74,7 @@ class Snapshot(msgspec.Struct, kw_only=True):
     recent: deque[events.ItemEnded] = msgspec.field(default_factory=lambda: deque(maxlen=RECENT_ITEMS))
     failures: deque[events.ItemEnded] = msgspec.field(default_factory=lambda: deque(maxlen=RECENT_ITEMS))
     ended_here: int = 0
+    left: int = 0
     _per_second: deque[list[int]] = msgspec.field(default_factory=lambda: deque(maxlen=RATE_SPAN_S))
 
     def apply(self, event: events.Event) -> None:
@@ -101,7 +103,7 @@ class Snapshot(msgspec.Struct, kw_only=True):
 
     def _state_changed(self, event: events.StateChanged) -> None:
         if event.state == "running" and self.state not in ("running", "paused"):
-            self.started_s, self.ended_s, self.ended_here = event.at_s, 0.0, 0
+            self.started_s, self.ended_s, self.ended_here, self.left = event.at_s, 0.0, 0, 0
             self._per_second.clear()
         if event.state in events.ENDED:
             self.ended_s = event.at_s
@@ -148,6 +150,7 @@ class Snapshot(msgspec.Struct, kw_only=True):
 
     def _items_left(self, event: events.ItemsLeft) -> None:
         self.counts.pending -= event.items
+        self.left += event.items
         self.counts.add(event.status, event.items)
 
     def _breaker_moved(self, event: events.BreakerMoved) -> None:

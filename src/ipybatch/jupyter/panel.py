@@ -49,6 +49,7 @@ class Panel(anywidget.AnyWidget):
         self._answered: deque[str] = deque(maxlen=_ANSWERED_AT_MOST)
         self._acting = threading.Lock()
         self._shown: Any = None
+        self._kept_for = 0.0  # the end whose final state is kept
         super().__init__(panel_id=uuid.uuid4().hex, **layout)
         _panels[self.panel_id] = self
         self.on_msg(self._hear)
@@ -74,9 +75,16 @@ class Panel(anywidget.AnyWidget):
             return True
         self._seq = update.seq
         self.send(msgspec.to_builtins(update))
-        if self._shown is not None and update.head.state in events.ENDED:
-            self._shown.update(self.bundle(), raw=True)
+        if update.head.state in events.ENDED and self._kept_for != self._session.snapshot.ended_s:
+            self._kept_for = self._session.snapshot.ended_s
+            self._keep()
         return False
+
+    def _keep(self) -> None:
+        """Leave the final state where a page that is opened later, or has no kernel, begins."""
+        self.send_state("initial")
+        if self._shown is not None:
+            self._shown.update(self.bundle(), raw=True)
 
     def bundle(self) -> dict[str, Any]:
         """Return the display of the session: the widget, and static forms for where there is none."""

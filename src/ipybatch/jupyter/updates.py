@@ -54,7 +54,7 @@ def head(session: Viewed) -> Head:
         elapsed_s=snapshot.elapsed_s(now_s),
         eta_low_s=low_s,
         eta_high_s=high_s,
-        rate_per_s=snapshot.rate_per_s(now_s) if snapshot.state == "running" else 0.0,
+        rate_per_s=_rate(snapshot, now_s),
         allowed_per_s=gauges.allowed_per_s,
         breaker=_breaker(session, now_s),
         windows=[
@@ -63,10 +63,16 @@ def head(session: Viewed) -> Head:
         cool_down_s=max(0.0, snapshot.cool_until_s - now_s),
         spent_usd=None,
         budget_usd=None,
-        recorded=snapshot.counts.ended,
+        recorded=snapshot.counts.ended - snapshot.left,
         notes=snapshot.notes,
         can=_can(snapshot),
     )
+
+
+def _rate(snapshot: Snapshot, now_s: float) -> float:
+    if snapshot.state in events.ENDED:
+        return snapshot.ended_here / max(snapshot.elapsed_s(now_s), 0.001)
+    return snapshot.rate_per_s(now_s) if snapshot.state == "running" else 0.0
 
 
 def _can(snapshot: Snapshot) -> list[CommandName]:

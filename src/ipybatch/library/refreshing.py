@@ -5,7 +5,8 @@
              +-----> fresh: skipped
 
 Items are judged when the run is planned, and the plan keeps the verdict: a run that was interrupted goes on with what
-it decided, however long that is ago.  An unfinished run of the same name goes on; after a finished one a new one begins.
+it decided, however long that is ago.  An unfinished run of the same name goes on; a finished one is
+followed by a new one.
 """
 
 from __future__ import annotations
