@@ -33,7 +33,7 @@ def results(journal: Journal, name: str, tasks: Sequence[Task] | None, state: St
     A dict's fields become columns; one that has a name of ours is prefixed ``result_``.  Any other result stands in
     the column ``result``.
     """
-    return pd.DataFrame(_columns(list(_rows(journal, name, tasks, state))))
+    return _frame(_rows(journal, name, tasks, state))
 
 
 def save(journal: Journal, name: str, tasks: Sequence[Task] | None, state: State, path: Path) -> Path:
@@ -117,6 +117,20 @@ def _row(key: str, *row: Any) -> tuple[Any, ...]:
     return key_value(key), *row[:-1], result
 
 
+def _frame(rows: Iterable[tuple[Any, ...]]) -> pd.DataFrame:
+    return pd.DataFrame({name: _series(values) for name, values in _columns(list(rows)).items()})
+
+
+def _series(values: list[Any]) -> pd.Series[Any]:
+    """Keep whole numbers whole where some are missing: pandas would make them floats."""
+    kinds = {type(value) for value in values}
+    if kinds == {int, type(None)}:
+        return pd.Series(values, dtype="Int64")
+    if kinds == {bool, type(None)}:
+        return pd.Series(values, dtype="boolean")
+    return pd.Series(values, dtype=None if values else object)
+
+
 def _columns(rows: list[tuple[Any, ...]]) -> dict[str, list[Any]]:
     columns: dict[str, list[Any]] = {name: [row[at] for row in rows] for at, name in enumerate(OURS)}
     fields = dict.fromkeys(field for row in rows if isinstance(row[-1], dict) for field in row[-1])
@@ -132,7 +146,7 @@ def _column(field: str) -> str:
 
 
 def _write_csv(rows: Iterator[tuple[Any, ...]], path: Path) -> None:
-    frame = pd.DataFrame(_columns(list(rows)))
+    frame = _frame(rows)
     for name in frame.columns:
         frame[name] = frame[name].map(_safe_cell)
     frame.columns = pd.Index([_safe_cell(name) for name in frame.columns])
@@ -154,7 +168,7 @@ def _write_parquet(rows: Iterator[tuple[Any, ...]], path: Path) -> None:
         import pyarrow as pa  # noqa: F401  # pandas' own message names no extra of ours
     except ImportError:
         raise MissingExtra("forecast") from None
-    frame = pd.DataFrame(_columns(list(rows)))
+    frame = _frame(rows)
     for name in frame.columns:
         kinds = {type(value) for value in frame[name] if value is not None}
         if len(kinds - {int, float}) > 1 or (kinds - {int, float} and kinds & {int, float}) or kinds & {dict, list}:

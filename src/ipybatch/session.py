@@ -5,10 +5,8 @@ Rule: this file wires the parts and owns no rules of its own.
 
 from __future__ import annotations
 
-import asyncio
 import concurrent.futures
 import threading
-from collections import deque
 from collections.abc import AsyncIterator, Callable, Generator, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -33,6 +31,7 @@ from ipybatch.engine.snapshot import Snapshot
 from ipybatch.engine.summary import Summary
 from ipybatch.engine.work import inspect_work
 from ipybatch.errors import InputError
+from ipybatch.streaming import progress, stream
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -65,6 +64,9 @@ class BatchSession:
         on_progress: Called with (done, total) whenever an item has its outcome.
         cost: Function of an item that gives what it costs on the rates with another unit than requests.
         settings: What is sent with every item; an item runs again when it changed.
+        skip: Function of an item that says why it need not run ("" if it must); asked once, kept in the plan.
+        rank: Function of an item: lower ranks run first; asked once, kept in the plan.
+        group_word: What a batch is called in the panel.
         verbose: In a terminal, a line per item instead of a progress line.
         clock: For tests.
 
@@ -129,7 +131,7 @@ class BatchSession:
         self._start_out(order, open_journal(journal), source, tasks, clock or SystemClock())
         self.verbose = verbose
         if on_progress is not None:
-            self.on(lambda event: self._tell_progress(event, on_progress))
+            self.on(progress(self, on_progress))
 
     def _start_out(
         self, order: Order, journal: Journal, items: Iterable[Any], tasks: Sequence[Task] | None, clock: Clock
@@ -278,26 +280,9 @@ class BatchSession:
         """Call ``listener`` with every event, on the engine's thread; return a function that ends that."""
         return self._feed.on(listener)
 
-    async def stream(self) -> AsyncIterator[Outcome]:
+    def stream(self) -> AsyncIterator[Outcome]:
         """Yield outcomes as they are recorded, in commit order; starts a planned session."""
-        loop, news, outcomes = asyncio.get_running_loop(), asyncio.Event(), deque[Outcome]()
-
-        def hear(recorded: list[Outcome]) -> None:
-            outcomes.extend(recorded)
-            loop.call_soon_threadsafe(news.set)
-
-        stop = self.on_outcomes(hear)
-        try:
-            if self.state == "planned":
-                self.start()
-            while outcomes or self._is_live():
-                while outcomes:
-                    yield outcomes.popleft()
-                news.clear()
-                if not outcomes and self._is_live():
-                    await waiting.for_news(news)
-        finally:
-            stop()
+        return stream(self, self._is_live)
 
     def on_outcomes(self, listener: Callable[[list[Outcome]], None]) -> Callable[[], None]:
         """Call ``listener`` with the outcomes of every commit, results included; return a function that ends that."""
@@ -381,10 +366,6 @@ class BatchSession:
         finally:
             attached.leave(self)
             self._thread = 0
-
-    def _tell_progress(self, event: events.Event, told: Callable[[int, int | None], None]) -> None:
-        if isinstance(event, events.ItemEnded):
-            told(self.counts.ended, self.counts.total)
 
     def _is_live(self) -> bool:
         return attached.live(self._journal.path, self.name) is self

@@ -70,7 +70,7 @@ export class Facts {
     const quiet = head.rate_per_s === 0 && head.state !== "running";
     const allowed = head.allowed_per_s === null ? unit.word : `of ${limit(head.allowed_per_s * unit.per_s)} ${unit.word}`;
     const value = quiet ? NONE : figure(head.rate_per_s * unit.per_s);
-    this.rate.patch(over ? "Rate at the end" : "Rate now", value, quiet && head.allowed_per_s === null ? "" : allowed);
+    this.rate.patch(over ? "Average rate" : "Rate now", value, quiet && head.allowed_per_s === null ? "" : allowed);
     this.spark.draw(head.allowed_per_s);
   }
 

@@ -65,7 +65,8 @@ class Head(msgspec.Struct, kw_only=True):
         waiting: Why nothing starts just now, in words; "" when something may.
         elapsed_s: Seconds since the start, up to the end.
         eta_low_s: Seconds left, at best and (``eta_high_s``) at worst; None when unknown or ended.
-        rate_per_s: Items ended per second lately, on average when it has ended; ``allowed_per_s`` what the limits allow, None for no rate.
+        rate_per_s: Items ended per second lately, on average when it has ended.
+        allowed_per_s: What the limits allow; None for no rate.
         cool_down_s: Seconds of cool-down left.
         spent_usd: None for work that costs nothing.
         recorded: Outcomes in the journal, of earlier runs too.
