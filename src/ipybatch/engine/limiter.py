@@ -65,6 +65,7 @@ class Window:
 
     def spend(self, responded_s: float, cost: float) -> None:
         """Hold ``cost`` until ``per_s`` after the response; responses come in order of time."""
+        self.used(responded_s)  # a window that nobody asks any more must not grow
         self._spent.append((responded_s + self.rate.per_s * CLOCK_DRIFT, cost))
         self._spent_sum += cost
 
@@ -90,6 +91,7 @@ class Limiter:
         self._concurrency: float = math.inf
         self._spacing_s = 0.0
         self._active: tuple[Window, ...] = ()
+        self._in_flight: dict[int, Permit] = {}  # by id
 
     def join(
         self, member: object, limits: Limits, *, now_s: float = 0.0, spent: Iterable[tuple[float, float]] = ()
@@ -100,10 +102,10 @@ class Limiter:
             spent: (response time, requests) of earlier requests, oldest first: what a new window starts with.
         """
         history = sorted(spent)
-        in_flight = max([window.in_flight for window in self.windows.values()] + [float(self.running)])
         for rate in limits.rates:
             if rate not in self.windows:
-                window = self.windows[rate] = Window(rate, in_flight=in_flight if rate.unit == "requests" else 0.0)
+                window = self.windows[rate] = Window(rate)
+                window.in_flight = sum(_cost_in(window, permit.cost) for permit in self._in_flight.values())
                 for responded_s, cost in history if rate.unit == "requests" else ():
                     if responded_s + rate.per_s * CLOCK_DRIFT > now_s:
                         window.spend(responded_s, cost)
@@ -134,7 +136,9 @@ class Limiter:
         self.running += slot
         for window in self.windows.values():
             window.in_flight += _cost_in(window, cost)
-        return Permit(now_s, cost)
+        permit = Permit(now_s, cost)
+        self._in_flight[id(permit)] = permit
+        return permit
 
     def respond(self, now_s: float, permit: Permit, actual: Cost = NO_COST) -> None:
         """Count the response to a permit's request: its place in the windows comes free ``per_s`` from now.
@@ -142,8 +146,10 @@ class Limiter:
         Args:
             actual: What it really cost, by unit, where that is known only now.
         """
+        del self._in_flight[id(permit)]
         for window in self.windows.values():
-            window.in_flight = max(0.0, window.in_flight - _cost_in(window, permit.cost))
+            # With nothing in flight it is 0, not what the rounding of odd costs left.
+            window.in_flight = window.in_flight - _cost_in(window, permit.cost) if self._in_flight else 0.0
             window.spend(now_s, _cost_in(window, {**permit.cost, **actual} if actual else permit.cost))
 
     def free(self) -> None:
