@@ -109,7 +109,7 @@ chaos: $(VENV)/.test ## Kills, full disks, broken files; takes minutes
 	@pytest -m chaos
 
 bench: $(VENV)/.test ## Measure beside the peers; prints a table
-	@pytest -m bench --capture=no
+	@pytest tests/benchmarks -m bench --capture=no
 
 chromium: $(VENV)/.test
 	@python tools/chromium.py >/dev/null

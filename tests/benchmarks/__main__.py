@@ -1,0 +1,26 @@
+"""Print the table: ``python -m tests.benchmarks [--rounds 5] [--scale 1] [--only engine memory]``."""
+
+from __future__ import annotations
+
+import argparse
+import os
+
+from .questions import QUESTIONS, answer, publish
+
+
+def main() -> None:
+    """Ask what was asked for."""
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description="Measure beside the peers.")
+    parser.add_argument("--rounds", type=int, default=5, help="runs of each case (default 5)")
+    parser.add_argument("--scale", type=float, default=1.0, help="share of the items, for a quick look (default 1)")
+    parser.add_argument("--only", nargs="+", choices=QUESTIONS, default=list(QUESTIONS), help="questions (default all)")
+    asked = parser.parse_args()
+    rows, load = [], []
+    for name in asked.only:
+        load.append(os.getloadavg()[0])
+        rows += answer(name, asked.rounds, asked.scale)
+    publish(rows, rounds=asked.rounds, scale=asked.scale, load=load)
+
+
+if __name__ == "__main__":
+    main()

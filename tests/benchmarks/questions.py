@@ -1,0 +1,43 @@
+"""Questions: what is measured, in the order of the table.
+
+A question is a module with ``ask(rounds, scale)``, which runs its cases; ``check(runs, n)``, which asserts that they
+did the whole work and broke no limit; and ``rows(runs, n)``.  Time is reported beside its goal and never asserted.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from types import ModuleType
+
+from . import engine, estimates, imports, memory, rate, resume, view
+from .measure import ROOT
+from .table import Row, table
+
+QUESTIONS: dict[str, ModuleType] = {
+    "engine": engine,
+    "memory": memory,
+    "rate": rate,
+    "imports": imports,
+    "resume": resume,
+    "estimates": estimates,
+    "view": view,
+}
+OUT = ROOT / "out" / "benchmarks.md"
+
+
+def answer(name: str, rounds: int, scale: float) -> list[Row]:
+    """Ask one question, check that the runs were sound, and return its rows."""
+    question = QUESTIONS[name]
+    runs, n = question.ask(rounds, scale)
+    question.check(runs, n)
+    rows: list[Row] = question.rows(runs, n)
+    return rows
+
+
+def publish(rows: Sequence[Row], *, rounds: int, scale: float, load: Sequence[float]) -> None:
+    """Print the table and leave it in ``out/benchmarks.md``."""
+    text = table(rows, rounds=rounds, scale=scale, load=[*load, os.getloadavg()[0]])
+    OUT.parent.mkdir(exist_ok=True)
+    OUT.write_text(text + "\n", encoding="utf-8")
+    print(f"\n{text}\n")
