@@ -61,7 +61,7 @@ def classify(error: BaseException, retry: Retry, now_unix_s: float) -> Verdict:
         return Verdict(Kind.REFUSED)
     verdict = _by_status(error, now_unix_s) or _by_type(error)
     if verdict.kind is not Kind.RATE_LIMITED and retry.also_transient(error):
-        return Verdict(Kind.TRANSIENT, verdict.retry_after_s)
+        return Verdict(Kind.TRANSIENT, _word_of(error, now_unix_s))
     return verdict
 
 
@@ -70,15 +70,19 @@ def _by_status(error: BaseException, now_unix_s: float) -> Verdict | None:
     status = getattr(response, "status_code", None) or getattr(error, "status", None)
     if not isinstance(status, int):
         return None
-    headers = getattr(response, "headers", None) or getattr(error, "headers", None)
-    retry_after_s = parse_retry_after(headers, now_unix_s)
     if status == 429:
-        return Verdict(Kind.RATE_LIMITED, retry_after_s)
+        return Verdict(Kind.RATE_LIMITED, _word_of(error, now_unix_s))
     if status in (401, 403):
         return Verdict(Kind.REFUSED)
     if status == 408 or status >= 500:
-        return Verdict(Kind.TRANSIENT, retry_after_s)
+        return Verdict(Kind.TRANSIENT, _word_of(error, now_unix_s))
     return Verdict(Kind.PERMANENT)
+
+
+def _word_of(error: BaseException, now_unix_s: float) -> float | None:
+    response = getattr(error, "response", None)
+    headers = getattr(response, "headers", None) or getattr(error, "headers", None)
+    return parse_retry_after(headers, now_unix_s)
 
 
 def _by_type(error: BaseException) -> Verdict:
