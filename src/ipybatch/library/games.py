@@ -12,12 +12,14 @@ A call that was interrupted goes on at the next one, under the same name; the co
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Unpack
 
 from ipybatch import terminal
 from ipybatch.engine.events import Counts
 from ipybatch.engine.summary import Summary
+from ipybatch.errors import MissingExtra
 from ipybatch.library.records import Library
 from ipybatch.library.refreshing import SessionArguments, breaker_state, refresh
 from ipybatch.library.settings import StoreSettings
@@ -78,7 +80,7 @@ async def batch_refresh_games(
         library: Where the records go; default: `Library()`.
         source: Default: `SteamStore()`.
         name: Of the session.
-        arguments: As for `refresh`; with ``verbose=True`` a line per game is printed.
+        arguments: As for `refresh`; in a notebook the panel shows, and ``verbose=True`` prints a line per game.
 
     Raises:
         InputError: An id or an argument is not what it must be; nothing was started.
@@ -103,13 +105,13 @@ async def smart_refresh_library(
         library: Where the records are and go; default: `Library()`.
         source: Default: `SteamStore()`.
         name: Of the session.
-        arguments: As for `refresh`; with ``verbose=True`` a line per game is printed.
+        arguments: As for `refresh`; in a notebook the panel shows, and ``verbose=True`` prints a line per game.
 
     Raises:
         InputError: An id or an argument is not what it must be; nothing was started.
         JournalError: Library or journal is damaged, cannot be written, or is in use.
     """
-    library = library or Library()
+    library = Library() if library is None else library
     wanted = library.keys("game") if app_ids is None else app_ids
     session = refresh(wanted, source=source or SteamStore(), library=library, name=name, **arguments)
     return SmartRefresh(await _follow(session))
@@ -138,7 +140,7 @@ async def get_database_stats(*, library: Library | None = None, source: Source |
     Raises:
         JournalError: The library is damaged or cannot be opened.
     """
-    library = library or Library()
+    library = Library() if library is None else library
     by_staleness = library.by_staleness()
     return {
         "total": sum(by_staleness.values()),
@@ -150,5 +152,8 @@ async def get_database_stats(*, library: Library | None = None, source: Source |
 
 
 async def _follow(session: BatchSession) -> Summary:
+    if terminal.in_notebook():
+        with suppress(MissingExtra):
+            session._ipython_display_()  # what a cell that ends in the session does
     with terminal.progress(session, verbose=session.verbose):
         return await session

@@ -78,8 +78,11 @@ def refresh(
 
     Example:
         >>> from ipybatch.library import Library, SteamStore, refresh
-        >>> session = refresh([440, 570], source=SteamStore(), library=Library("games.db"))
-        >>> session.run()                                                               # doctest: +SKIP
+        >>> from ipybatch.simulators import serve
+        >>> with serve("steam") as url:
+        ...     session = refresh([440, 570], source=SteamStore(url), library=Library("games.db"))
+        ...     print(session.run())
+        steam refresh completed: 2/2 successful, 0 failed, 0 skipped
     """
     _check(source, library)
     listed = list(checks.check_items(items))
@@ -91,7 +94,7 @@ def refresh(
     chosen = _choose(defaults, arguments)
     journal = open_journal(chosen["journal"])
     clock = chosen["clock"] or SystemClock()
-    work = Refreshing(source, library or Library(), journal, name, clock)
+    work = Refreshing(source, Library() if library is None else library, journal, name, clock)
     session = BatchSession(
         name,
         work,

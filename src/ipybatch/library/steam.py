@@ -73,9 +73,12 @@ class SteamStore:
 
     async def __aenter__(self) -> SteamStore:
         """Open a client, unless one was given."""
-        self._entered += 1
+        if getattr(self._given, "is_closed", False):
+            msg = "client is closed: give SteamStore one that is open, or none"
+            raise InputError(msg)
         if self._client is None:
             self._client = self._given or make_client(TIMEOUT_S)
+        self._entered += 1
         return self
 
     async def __aexit__(

@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+import httpx
+import pytest
+
+from ipybatch import InputError, Permanent, RateLimited, Refused, Transient
+from ipybatch.library.answers import check_client, check_url, read_json
+
+
+def test_json_is_given_back() -> None:
+    assert read_json(httpx.Response(200, json={"a": [1, None]}), "the store") == {"a": [1, None]}
+
+
+@pytest.mark.parametrize(
+    ("response", "error", "says"),
+    [
+        (httpx.Response(429, json=None), RateLimited, "the store answered 429: too many requests"),
+        (httpx.Response(401), Refused, "the store answered 401: no key"),
+        (httpx.Response(403), Refused, "the store answered 403: no key"),
+        (httpx.Response(408), Transient, "the store answered 408"),
+        (httpx.Response(500), Transient, "the store answered 500"),
+        (httpx.Response(503, text="<html>"), Transient, "the store answered 503"),
+        (httpx.Response(302, headers={"location": "/busy"}), Transient, "the store answered 302"),
+        (
+            httpx.Response(301, headers={"location": "https://new"}),
+            Permanent,
+            "the store answered 301: it has moved to https://new; set base_url accordingly",
+        ),
+        (httpx.Response(404), Permanent, "the store answered 404"),
+        (httpx.Response(400), Permanent, "the store answered 400"),
+        (httpx.Response(200, text=" <!DOCTYPE html>"), Transient, "the store answered with a web page instead of JSON"),
+        (httpx.Response(200, text=""), Transient, "the store answered with nothing"),
+        (
+            httpx.Response(200, text='{"440": {"succ'),
+            Transient,
+            "the store answered with JSON that is broken or breaks off after 14 bytes",
+        ),
+        (httpx.Response(200, content=b'"\xff"'), Transient, "the store answered with JSON that is broken"),
+        (httpx.Response(200, text="[" * 100_000), Transient, "the store answered with JSON that is broken"),
+    ],
+)
+def test_every_answer_says_what_to_do(response: httpx.Response, error: type[Exception], says: str) -> None:
+    with pytest.raises(error) as caught:
+        read_json(response, "the store", refused="no key")
+    assert type(caught.value) is error
+    assert str(caught.value).startswith(says)
+
+
+@pytest.mark.parametrize("status", [429, 503])
+def test_the_services_own_wait_is_kept(status: int) -> None:
+    with pytest.raises(Transient) as caught:
+        read_json(httpx.Response(status, headers={"Retry-After": "17"}), "the store")
+    assert caught.value.retry_after_s == 17.0
+
+
+@pytest.mark.parametrize("url", ["", "store.example", "ftp://store.example", "https://", "https://a?b=c", None, 7])
+def test_what_is_no_address_is_refused(url: object) -> None:
+    with pytest.raises(InputError, match=r"base_url must be an address such as .*, got "):
+        check_url("base_url", url)
+
+
+def test_a_password_in_an_address_is_never_repeated() -> None:
+    with pytest.raises(InputError) as caught:
+        check_url("base_url", "https://me:geheim99@store.example?x=1")
+    assert "geheim99" not in str(caught.value)
+
+
+def test_a_client_must_be_able_to_get() -> None:
+    assert check_client(None) is None
+    with pytest.raises(InputError, match="client must be an httpx"):
+        check_client("https://store.example")

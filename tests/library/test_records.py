@@ -1,0 +1,192 @@
+from __future__ import annotations
+
+import sqlite3
+import stat
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from ipybatch import InputError, JournalError
+from ipybatch.engine.journal import open_journal
+from ipybatch.errors import JournalCorrupt, JournalReadOnly
+from ipybatch.library import Library
+from ipybatch.library.records import Record
+
+DAY_S = 86_400.0
+NOW_S = 1_763_000_000.0
+
+
+def game(key: object, *, days: float = 0.0, kind: str = "game", place: str = "us", name: str = "Portal") -> Record:
+    return Record(kind=kind, key=key, place=place, fetched_at_s=NOW_S - days * DAY_S, data={"name": name, "price": 999})
+
+
+def test_what_was_put_is_there_after_reopening(library: Library) -> None:
+    library.put(game(440))
+    again = Library(library.path)
+    assert again.get("game", 440) == game(440)
+    assert len(again) == 1
+
+
+def test_a_later_record_takes_the_place_of_an_earlier_one(library: Library) -> None:
+    library.put(game(440, days=5))
+    library.put(game(440, days=0))
+    assert len(library) == 1
+    assert library.fetched_at_s("game", 440) == NOW_S
+
+
+def test_keys_of_another_type_are_others(library: Library) -> None:
+    library.put(game(440))
+    assert library.get("game", "440") is None
+    assert library.get("guild", 440) is None
+
+
+def test_places_are_kept_apart(library: Library) -> None:
+    """A German price does not answer what the American one is."""
+    library.put(game(440, days=1, place="de"))
+    library.put(game(440, days=2, place="us"))
+    assert library.get("game", 440, "us") == game(440, days=2, place="us")
+    assert library.get("game", 440) == game(440, days=1, place="de")  # of any place the latest
+    assert library.fetched_at_s("game", 440, "jp") is None
+
+
+def test_staleness_is_that_of_the_record(library: Library) -> None:
+    library.put(game(440, days=5))
+    assert library.staleness("game", 440, now_s=NOW_S) == "medium"
+    assert library.staleness("game", 570, now_s=NOW_S) == "high"
+
+
+def test_outdated_gives_items_oldest_first(library: Library) -> None:
+    for key, days in ((1, 2), (2, 9), (3, 0), (4, 5)):
+        library.put(game(key, days=days))
+    library.put(game("ravencrest/them", days=30, kind="guild", place=""))
+    assert library.outdated(older_than_s=DAY_S, kind="game", now_s=NOW_S) == [2, 4, 1]
+    assert library.outdated(older_than_s=DAY_S, now_s=NOW_S) == ["ravencrest/them", 2, 4, 1]
+    assert library.outdated(older_than_s=DAY_S, kind="game", place="de", now_s=NOW_S) == []
+
+
+def test_outdated_refuses_a_negative_age(library: Library) -> None:
+    with pytest.raises(InputError, match="older_than_s must be >= 0, got -1"):
+        library.outdated(older_than_s=-1)
+
+
+def test_frame_has_a_row_for_each_record(library: Library) -> None:
+    library.put(game(440, days=0))
+    library.put(game(570, days=8, name="=1+1"))
+    frame = library.to_frame("game", now_s=NOW_S)
+    assert list(frame.columns) == ["kind", "key", "place", "name", "fetched_at", "staleness", "data"]
+    assert frame["key"].tolist() == [570, 440]
+    assert frame["name"].tolist() == ["=1+1", "Portal"]
+    assert frame["staleness"].tolist() == ["high", "fresh"]
+    assert str(frame["fetched_at"].dt.tz) == "UTC"
+    assert frame["data"][0] == {"name": "=1+1", "price": 999}
+
+
+def test_an_empty_library_is_an_empty_frame(library: Library) -> None:
+    frame = library.to_frame()
+    assert len(frame) == 0
+    assert "fetched_at" in frame.columns
+
+
+def test_forget_deletes_what_it_is_told_to(library: Library) -> None:
+    for key in (1, 2, 3):
+        library.put(game(key))
+    library.put(game("them", kind="guild"))
+    assert library.forget("game", 2) == 1
+    assert library.keys("game") == [1, 3]
+    assert library.forget("game") == 2
+    assert library.forget() == 1
+    with pytest.raises(InputError, match="kind must be given"):
+        library.forget(key=1)
+
+
+def test_counts_by_staleness(library: Library) -> None:
+    for key, days in ((1, 9), (2, 9), (3, 4), (4, 2), (5, 0)):
+        library.put(game(key, days=days))
+    assert library.by_staleness(now_s=NOW_S) == {"high": 2, "medium": 1, "low": 1, "fresh": 1}
+
+
+def test_data_that_json_cannot_hold_is_refused(library: Library) -> None:
+    with pytest.raises(InputError, match="game 440"):
+        library.put(Record(kind="game", key=440, place="us", fetched_at_s=0.0, data={"when": object()}))
+    assert len(library) == 0
+
+
+def test_the_path_comes_from_the_environment(tmp_path: Path) -> None:
+    assert Library().path == tmp_path / "library.sqlite3"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="modes are those of POSIX")
+def test_only_its_owner_may_read_it(tmp_path: Path) -> None:
+    library = Library(tmp_path / "deep" / "games.db")
+    library.put(game(440))
+    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "deep").iterdir()}
+    assert set(modes.values()) == {0o600}, modes
+
+
+@pytest.mark.parametrize("content", [b"a text, not a database", b"SQLite format 3\0" + b"\xff" * 4096])
+def test_a_damaged_file_is_refused_and_left_as_it_was(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "broken.db"
+    path.write_bytes(content)
+    with pytest.raises(JournalCorrupt, match=r"library .*broken\.db .*move it away"):
+        Library(path)
+    assert path.read_bytes() == content
+    assert [file.name for file in tmp_path.iterdir()] == ["broken.db"]
+
+
+def test_another_programs_database_is_refused_and_left_as_it_was(tmp_path: Path) -> None:
+    path = tmp_path / "other.db"
+    with sqlite3.connect(path) as database:
+        database.execute("CREATE TABLE bookmark (url TEXT)")
+    database.close()
+    content = path.read_bytes()
+    with pytest.raises(JournalCorrupt, match="not a library of ours"):
+        Library(path)
+    assert path.read_bytes() == content
+
+
+def test_a_journal_is_no_library(tmp_path: Path) -> None:
+    journal = open_journal(tmp_path / "runs.db")
+    with pytest.raises(JournalCorrupt, match="not a library of ours"):
+        Library(journal.path)
+
+
+def test_damage_found_later_is_told(library: Library) -> None:
+    for key in range(200):
+        library.put(game(key, name="x" * 500))
+    library.close()
+    content = bytearray(library.path.read_bytes())
+    content[4096:] = b"\xff" * (len(content) - 4096)
+    library.path.write_bytes(content)
+    with pytest.raises(JournalCorrupt, match="is damaged"):
+        Library(library.path).to_frame()
+
+
+def test_a_place_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(JournalReadOnly, match="IPYBATCH_LIBRARY"):
+        Library(tmp_path / "file" / "games.db")
+
+
+def test_a_lock_of_another_program_is_told(library: Library, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ipybatch.library.records.BUSY_S", 0.0)
+    blocked = Library(library.path)
+    other = sqlite3.connect(library.path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    with pytest.raises(JournalError, match="locked by another program"):
+        blocked.put(game(440))
+    other.close()
+
+
+def test_many_threads_write_at_once(library: Library) -> None:
+    def write(first: int) -> None:
+        for key in range(first, first + 50):
+            library.put(game(key))
+
+    threads = [threading.Thread(target=write, args=(first,)) for first in range(0, 400, 50)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(library) == 400

@@ -1,0 +1,279 @@
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ipybatch import BatchSession, Breaker, InputError, Limits, Rate, Retry
+from ipybatch.library import Library, SteamStore, refresh
+from ipybatch.simulators import Faults
+from ipybatch.simulators.serve import Server, build
+
+from .conftest import DAY_S, Shop
+
+FAST = Limits(concurrency=3)
+
+
+def test_the_stalest_come_first_and_the_fresh_not_at_all(shop: Shop) -> None:
+    for app_id, days in ((1, 2), (2, 0.5), (3, 10), (4, 5), (5, 0)):
+        shop.own(app_id, days=days)
+    session = shop.run([1, 2, 3, 4, 5, 6], limits=Limits(concurrency=1))
+    assert shop.asked == ["3", "6", "4", "1"]  # high, missing is high, medium, low
+    assert str(session.summary) == "steam refresh completed: 4/6 successful, 0 failed, 2 skipped"
+    frame = session.results().set_index("key")
+    assert frame.loc[[3, 6, 4, 1], "staleness"].tolist() == ["high", "high", "medium", "low"]
+    assert frame.loc[2, "error"] == "fresh: fetched 12 h ago"
+    assert frame["status"].tolist() == ["completed", "skipped", "completed", "completed", "skipped", "completed"]
+
+
+def test_force_fetches_the_fresh_ones_too(shop: Shop) -> None:
+    shop.own(1, days=0)
+    session = shop.run([1], force=True)
+    assert session.counts.completed == 1
+    assert session.results()["staleness"][0] == "fresh"
+
+
+def test_a_record_of_another_country_is_no_answer(shop: Shop) -> None:
+    shop.own(440, days=0, cc="de")
+    assert shop.run([440], cc="us").counts.completed == 1
+
+
+def test_the_defaults_are_the_stores(shop: Shop) -> None:
+    order = shop.session([440]).policy
+    assert order.limits == Limits(
+        concurrency=3, spacing_s=1.5, batch_size=15, batch_pause_s=15, rates=[Rate(200, per_s=300)]
+    )
+    assert (order.retry, order.breaker, order.timeout_s) == (Retry(attempts=3), Breaker(failures=3), 60.0)
+
+
+def test_the_environment_overrides_the_defaults_and_arguments_both(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("IPYBATCH_STEAM_MAX_CONCURRENT_REQUESTS", "2")
+    monkeypatch.setenv("IPYBATCH_STEAM_MAX_RETRIES", "4")
+    assert shop.session([440]).policy.limits.concurrency == 2
+    order = shop.session([440], limits=FAST, breaker=None).policy
+    assert order.limits == FAST
+    assert order.breaker is None
+    assert order.retry == Retry(attempts=5)
+
+
+def test_no_limits_means_the_stores_not_none(shop: Shop) -> None:
+    """A user who passes limits=None on must not get a session without the store's windows."""
+    assert shop.session([440], limits=None, retry=None).policy.limits.rates == (Rate(200, per_s=300),)
+
+
+def test_the_server_sees_no_window_above_its_limit(shop: Shop) -> None:
+    shop.open(limit=40, per_s=60, faults=Faults(latency_s=(0.05, 0.2)))
+    session = shop.run(range(1, 121), limits=Limits(concurrency=5, rates=[Rate(40, per_s=60)]))
+    assert session.counts.completed == 120
+    assert shop.simulator.stats()["statuses"] == {"200": 120}
+
+
+def test_two_sessions_share_the_stores_windows(shop: Shop) -> None:
+    shop.open(limit=10, per_s=60)
+    limits = Limits(concurrency=10, rates=[Rate(10, per_s=60)])
+    first, second = (shop.session(range(n, n + 10), name=str(n), limits=limits) for n in (1, 50))
+
+    async def both() -> None:
+        await asyncio.gather(first.drive(), second.drive())
+
+    shop.clock.run_coroutine(both())
+    assert first.counts.completed + second.counts.completed == 20
+    assert shop.simulator.worst(60) == 10
+
+
+def test_a_dead_service_is_left_alone(shop: Shop) -> None:
+    shop.open(faults=Faults(outages=((0.0, 1e9),)))
+    session = shop.run(range(1, 31), breaker=Breaker(failures=3, break_s=10, give_up_after=2), limits=FAST)
+    assert session.state == "failed"
+    assert "breaker opened 2 times" in session.reason
+    assert len(shop.asked) <= 3 + 3 + 1
+
+
+def test_an_unfinished_run_goes_on_with_what_it_decided(shop: Shop) -> None:
+    """Fresh ones stay skipped and verdicts stay, though days went by and records were written meanwhile."""
+    shop.own(1, days=0.5)
+    shop.own(2, days=2)
+    shop.open(faults=Faults(outages=((0.0, 1000.0),)))
+    broken = shop.run([1, 2, 3], breaker=Breaker(failures=1, give_up_after=1))
+    assert broken.state == "failed"
+    assert broken.counts.completed == 0
+    shop.clock.advance(4 * DAY_S)  # now 1 would be medium, and 2 medium
+    shop.own(3, days=0)  # as if killed between record and outcome
+    shop.asked.clear()
+    session = shop.run([1, 2, 3], limits=Limits(concurrency=1))
+    assert shop.asked == ["3", "2"]
+    frame = session.results().set_index("key")
+    assert frame.loc[1, "status"] == "skipped"
+    assert frame.loc[[2, 3], "staleness"].tolist() == ["low", "high"]
+
+
+def test_a_finished_run_is_followed_by_a_new_one(shop: Shop) -> None:
+    first = shop.run([1, 2])
+    assert first.counts.completed == 2
+    same_day = shop.run([1, 2])
+    assert (same_day.counts.completed, same_day.counts.skipped, same_day.state) == (0, 2, "completed")
+    shop.clock.advance(2 * DAY_S)
+    later = shop.run([1, 2])
+    assert later.counts.completed == 2
+    assert later.results()["staleness"].tolist() == ["low", "low"]
+    assert shop.asked == ["1", "2", "1", "2"]
+
+
+def test_fresh_gives_an_unfinished_run_up(shop: Shop) -> None:
+    shop.open(faults=Faults(outages=((0.0, 100.0),)))
+    shop.run([1], breaker=Breaker(failures=1, give_up_after=1))
+    shop.clock.advance(200)
+    shop.own(1, days=0)
+    assert shop.run([1], fresh=True).counts.skipped == 1
+
+
+def test_a_rolled_back_run_is_followed_by_a_new_one(shop: Shop) -> None:
+    """Rollback discards the plan's decisions as well: they are made anew, so fresh ones are not fetched."""
+    shop.open(missing={2})
+    shop.own(1, days=0)
+    assert shop.run([1, 2], on_failure="rollback").state == "rolled_back"
+    shop.asked.clear()
+    assert shop.run([1, 2]).counts.skipped == 1
+    assert shop.asked == ["2"]
+
+
+def test_a_cancelled_run_goes_on(library: Library) -> None:
+    """Cancelled in mid-flight and run again: every game recorded once, at most what was in flight asked twice."""
+    server = Server("steam", build("steam", limit=None, latency_s=0.02))
+    store = SteamStore(server.url)
+    session = refresh(range(1, 41), source=store, library=library, limits=FAST)
+    some_are_done = threading.Event()
+    session.on(lambda event: some_are_done.set() if session.counts.completed >= 10 else None)
+    session.start()
+    assert some_are_done.wait(30)
+    session.cancel()
+    assert session.run().state == "cancelled"
+    done = session.counts.completed
+    assert 10 <= done < 40
+    again = refresh(range(1, 41), source=store, library=library, limits=FAST)
+    assert again.run().counts.completed == 40
+    assert len(server.stats()["duplicates"]) <= 3
+    assert len(library) == 40
+    server.close()
+
+
+KILLED = """
+    import sys
+    from ipybatch import Limits
+    from ipybatch.library import Library, SteamStore, refresh
+    from ipybatch.testing import kill_points
+    url, path = sys.argv[1:]
+    with kill_points():
+        refresh(range(1, 31), source=SteamStore(url), library=Library(path), limits=Limits(concurrency=3)).run()
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL")
+@pytest.mark.parametrize("place", ["before:9", "after:12"])
+def test_a_killed_run_goes_on_in_a_new_process(library: Library, place: str) -> None:
+    """Kill -9 around a commit: no game is lost, at most `concurrency` are asked for twice."""
+    server = Server("steam", build("steam", limit=None, latency_s=0.02))
+    ended = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(KILLED), server.url, str(library.path)],
+        env={**os.environ, "IPYBATCH_KILL_AT": place},
+        check=False,
+        capture_output=True,
+    )
+    assert ended.returncode == -signal.SIGKILL, ended.stderr.decode()
+    assert 0 < len(library) < 30
+    session = refresh(range(1, 31), source=SteamStore(server.url), library=library, limits=FAST)
+    assert session.run().counts.completed == 30
+    assert set(session.results()["staleness"]) == {"high"}
+    assert len(server.stats()["ids"]) == 30
+    assert len(server.stats()["duplicates"]) <= 3
+    server.close()
+
+
+def test_a_record_is_written_before_its_outcome(shop: Shop) -> None:
+    seen = []
+    session = shop.session([1, 2, 3])
+    session.on_outcomes(lambda outcomes: seen.extend(shop.library.get("game", one.key) for one in outcomes))
+    shop.clock.run(session)
+    assert len(seen) == 3
+    assert None not in seen
+
+
+def test_a_library_that_cannot_be_written_stops_the_session(shop: Shop) -> None:
+    """Fetching what cannot be kept would spend the store's patience for nothing."""
+    session = shop.session(range(1, 31), limits=Limits(concurrency=1))
+    shop.library._database.execute("PRAGMA query_only = ON")
+    shop.clock.run(session)
+    assert session.state == "failed"
+    assert "is read-only" in session.reason
+    assert shop.asked == ["1"]
+
+
+def test_no_items_is_a_finished_session(shop: Shop) -> None:
+    session = shop.run([])
+    assert (session.state, session.counts.total) == ("completed", 0)
+
+
+def test_items_are_what_a_list_of_numbers_can_be(shop: Shop) -> None:
+    """Generators, arrays, a frame's column: all are looked at whole, since the stalest come first."""
+    import numpy as np
+    import pandas as pd
+
+    for name, items in {
+        "generator": (n for n in (1, 2)),
+        "array": np.array([1, 2]),
+        "column": pd.Series([1, 2]),
+        "numbers": [np.int64(1), np.int64(2)],
+    }.items():
+        session = shop.run(items, name=name, force=True)
+        assert session.counts.completed == 2
+        assert session.results()["key"].tolist() == [1, 2]
+
+
+def test_an_item_named_twice_is_refused(shop: Shop) -> None:
+    with pytest.raises(InputError, match="items 0 and 2 share the key 7"):
+        shop.session([7, 8, 7])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ({"source": "steam"}, "source must be a service such as SteamStore"),
+        ({"source": SteamStore}, "source must be a service such as SteamStore"),
+        ({"source": SteamStore(), "library": "games.db"}, "library must be Library"),
+        ({"source": SteamStore(), "name": ""}, "name must be a text"),
+        ({"source": SteamStore(), "limits": 5}, "limits must be Limits"),
+    ],
+)
+def test_bad_arguments_are_refused_by_name(arguments: dict[str, Any], says: str) -> None:
+    with pytest.raises(InputError, match=says):
+        refresh([440], **arguments)
+
+
+def test_a_text_is_no_list_of_items(shop: Shop) -> None:
+    with pytest.raises(InputError, match="items must be a list or a generator of items, got str"):
+        shop.session("440")
+
+
+def test_another_country_runs_again_what_is_recorded(shop: Shop) -> None:
+    """What is sent with an item is part of it: an unfinished run in another country asks again."""
+    shop.open(limit=3, per_s=60, ban_after=1, ban_s=1)
+    shop.run([1, 2, 3, 4, 5], limits=Limits(concurrency=1))
+    shop.clock.advance(100)
+    session = shop.run([1, 2, 3], cc="de", limits=Limits(concurrency=1))
+    assert session.counts.completed == 3
+    assert shop.library.get("game", 1, "de") is not None
+
+
+def test_it_is_a_batch_session(shop: Shop) -> None:
+    session = shop.session([440], name="wishlist")
+    assert isinstance(session, BatchSession)
+    assert (session.name, session.state) == ("wishlist", "planned")
+    assert not Path(os.environ["IPYBATCH_LIBRARY"]).exists()  # the library given is the one used

@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+import pytest
+
+from ipybatch import Breaker, InputError, Limits, Rate, Retry
+from ipybatch.library import settings
+from ipybatch.library.settings import StoreSettings
+
+
+def test_defaults_are_the_documented_ones() -> None:
+    """3 at once, 1.5 s apart, 15 a batch, 15 s between, 2 retries, breaker after 3, the store's 200 per 300 s."""
+    ours = StoreSettings.from_environment({})
+    assert ours.limits() == Limits(
+        concurrency=3, spacing_s=1.5, batch_size=15, batch_pause_s=15, rates=[Rate(200, per_s=300)]
+    )
+    assert ours.retry() == Retry(attempts=3)
+    assert ours.breaker() == Breaker(failures=3)
+
+
+def test_the_environment_overrides_every_setting() -> None:
+    environment = {
+        "IPYBATCH_STEAM_MAX_CONCURRENT_REQUESTS": "5",
+        "IPYBATCH_STEAM_BATCH_SIZE": "40",
+        "IPYBATCH_STEAM_BATCH_DELAY_SECONDS": "0.5",
+        "IPYBATCH_STEAM_REQUEST_DELAY_MS": "250",
+        "IPYBATCH_STEAM_CIRCUIT_BREAKER_THRESHOLD": "7",
+        "IPYBATCH_STEAM_MAX_RETRIES": "0",
+    }
+    ours = StoreSettings.from_environment(environment)
+    assert ours.limits() == Limits(
+        concurrency=5, spacing_s=0.25, batch_size=40, batch_pause_s=0.5, rates=[Rate(200, per_s=300)]
+    )
+    assert ours.retry() == Retry(attempts=1)
+    assert ours.breaker() == Breaker(failures=7)
+
+
+def test_an_empty_variable_is_none() -> None:
+    assert StoreSettings.from_environment({"IPYBATCH_STEAM_BATCH_SIZE": " "}) == StoreSettings()
+
+
+@pytest.mark.parametrize(
+    ("variable", "text"),
+    [
+        ("MAX_CONCURRENT_REQUESTS", "0"),
+        ("MAX_CONCURRENT_REQUESTS", "three"),
+        ("MAX_CONCURRENT_REQUESTS", "2.5"),
+        ("BATCH_SIZE", "-1"),
+        ("BATCH_DELAY_SECONDS", "nan"),
+        ("REQUEST_DELAY_MS", "-1"),
+        ("REQUEST_DELAY_MS", "inf"),
+        ("CIRCUIT_BREAKER_THRESHOLD", "0"),
+        ("MAX_RETRIES", "-1"),
+    ],
+)
+def test_a_bad_variable_is_named(variable: str, text: str) -> None:
+    """Variable, range, value and what to do."""
+    name = f"IPYBATCH_STEAM_{variable}"
+    with pytest.raises(InputError, match=f"^{name} must be .*>= .*got '?{text}'?: correct it in the environment"):
+        StoreSettings.from_environment({name: text})
+
+
+def test_every_variable_is_documented() -> None:
+    assert settings.__doc__ is not None
+    for name in StoreSettings().as_dict():
+        assert f"`IPYBATCH_STEAM_{name.upper()}`" in settings.__doc__
