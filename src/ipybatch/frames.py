@@ -21,22 +21,23 @@ from ipybatch.engine.plan import Task, key_value
 from ipybatch.errors import InputError, MissingExtra
 
 OURS = ("key", "status", "attempts", "seconds", "error")
+_TAKEN = (*OURS, "result")
 SUFFIXES = (".csv", ".parquet", ".jsonl")
 
 _LEFT = {"failed": "skipped", "cancelled": "cancelled", "rolled_back": "cancelled"}
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
-def results(journal: Journal, name: str, tasks: Sequence[Task] | None, state: State) -> pd.DataFrame:
+def results(journal: Journal, name: str, tasks: Sequence[Task] | None, state: State, *, fresh: bool) -> pd.DataFrame:
     """Return one row per item, in input order: `OURS`, then the columns of the results.
 
     A dict's fields become columns; one that has a name of ours is prefixed ``result_``.  Any other result stands in
     the column ``result``.
     """
-    return _frame(_rows(journal, name, tasks, state))
+    return _frame(_rows(journal, name, tasks, state, fresh))
 
 
-def save(journal: Journal, name: str, tasks: Sequence[Task] | None, state: State, path: Path) -> Path:
+def save(path: Path, journal: Journal, name: str, tasks: Sequence[Task] | None, state: State, *, fresh: bool) -> Path:
     """Write the results to a file, whole or not at all.
 
     Raises:
@@ -48,7 +49,7 @@ def save(journal: Journal, name: str, tasks: Sequence[Task] | None, state: State
     descriptor, draft = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     os.close(descriptor)
     try:
-        _WRITERS[path.suffix](_rows(journal, name, tasks, state), Path(draft))
+        _WRITERS[path.suffix](_rows(journal, name, tasks, state, fresh), Path(draft))
         Path(draft).replace(path)
     finally:
         Path(draft).unlink(missing_ok=True)
@@ -86,32 +87,42 @@ def history(journal: Journal) -> pd.DataFrame:
     return frame
 
 
-def _rows(journal: Journal, name: str, tasks: Sequence[Task] | None, state: State) -> Iterator[tuple[Any, ...]]:
+def _rows(
+    journal: Journal, name: str, tasks: Sequence[Task] | None, state: State, fresh: bool
+) -> Iterator[tuple[Any, ...]]:
     """Yield (key, status, attempts, seconds, error, result) in input order."""
     with journal.reader() as database:
-        found = ledger.find(database, name)
+        found = None if fresh else ledger.find(database, name)
         if tasks is None:
-            yield from () if found is None else (_row(*row) for row in _select(database, found))
+            yield from () if found is None else _drawn(database, found)
             return
-        recorded = {} if found is None else {row[0]: row for row in _select(database, found)}
+        recorded = {} if found is None else {row[1]: row for row in _select(database, found)}
     missing = _LEFT.get(state, "pending")
     for task in tasks:
         row = recorded.get(task.key)
         yield (key_value(task.key), missing, 0, 0.0, "", None) if row is None else _row(*row)
 
 
+def _drawn(database: sqlite3.Connection, found: ledger.Found) -> Iterator[tuple[Any, ...]]:
+    """Yield the rows of a generator's items in the order it gave them; what it no longer gives stays outside."""
+    first, _ = ledger.ids(found.run)
+    if found.listing is not None:
+        recorded = {row[0] - first: row for row in _select(database, found)}
+        yield from (_row(*recorded[seq]) for seq in found.listing if seq in recorded)
+        return
+    total = found.counts.total
+    yield from (_row(*row) for row in _select(database, found) if total is None or row[0] - first < total)
+
+
 def _select(database: sqlite3.Connection, found: ledger.Found) -> sqlite3.Cursor:
-    first, after = ledger.ids(found.run)
-    if found.counts.total is not None and found.plan_hash is None:
-        after = min(after, first + found.counts.total)  # a generator: what it no longer gives stays outside
     return database.execute(
-        "SELECT key, status, attempts, seconds, error, payload.result FROM item LEFT JOIN payload USING (id)"
-        " WHERE item.id >= ? AND item.id < ? ORDER BY item.id",
-        (first, after),
+        "SELECT id, key, status, attempts, seconds, error, CASE WHEN has_result THEN payload.result END"
+        " FROM item LEFT JOIN payload USING (id) WHERE item.id >= ? AND item.id < ? ORDER BY item.id",
+        ledger.ids(found.run),
     )
 
 
-def _row(key: str, *row: Any) -> tuple[Any, ...]:
+def _row(_id: int, key: str, *row: Any) -> tuple[Any, ...]:
     status, payload = row[0], row[-1]
     result = decode(payload) if payload is not None and status == "completed" else None
     return key_value(key), *row[:-1], result
@@ -135,14 +146,18 @@ def _columns(rows: list[tuple[Any, ...]]) -> dict[str, list[Any]]:
     columns: dict[str, list[Any]] = {name: [row[at] for row in rows] for at, name in enumerate(OURS)}
     fields = dict.fromkeys(field for row in rows if isinstance(row[-1], dict) for field in row[-1])
     for field in fields:
-        columns[_column(field)] = [row[-1].get(field) if isinstance(row[-1], dict) else None for row in rows]
+        columns[_column(field, fields)] = [row[-1].get(field) if isinstance(row[-1], dict) else None for row in rows]
     if any(row[-1] is not None and not isinstance(row[-1], dict) for row in rows):
         columns["result"] = [None if isinstance(row[-1], dict) else row[-1] for row in rows]
     return columns
 
 
-def _column(field: str) -> str:
-    return f"result_{field}" if field in OURS or field == "result" else field
+def _column(field: str, fields: Iterable[str]) -> str:
+    """Return a column name that is neither ours nor another field's."""
+    name = field
+    while name in _TAKEN or (name != field and name in fields):
+        name = f"result_{name}"
+    return name
 
 
 def _write_csv(rows: Iterator[tuple[Any, ...]], path: Path) -> None:
@@ -183,7 +198,7 @@ def _write_jsonl(rows: Iterator[tuple[Any, ...]], path: Path) -> None:
             line = dict(zip(OURS, row, strict=False))
             result = row[-1]
             if isinstance(result, dict):
-                line.update((_column(field), value) for field, value in result.items())
+                line.update((_column(field, result), value) for field, value in result.items())
             elif result is not None:
                 line["result"] = result
             file.write(encoder.encode(line) + b"\n")

@@ -294,13 +294,15 @@ class BatchSession:
         """Return one row per item, in input order: key, status, attempts, seconds, error, and the result's columns."""
         from ipybatch import frames
 
-        return frames.results(self._journal, self.name, self._drive.tasks, self.state)
+        fresh = self._drive.order.opening.fresh
+        return frames.results(self._journal, self.name, self._drive.tasks, self.state, fresh=fresh)
 
     def save(self, path: str | Path) -> Path:
         """Write the results to a .csv, .parquet or .jsonl file, whole or not at all, and return its path."""
         from ipybatch import frames
 
-        return frames.save(self._journal, self.name, self._drive.tasks, self.state, Path(path))
+        fresh = self._drive.order.opening.fresh
+        return frames.save(Path(path), self._journal, self.name, self._drive.tasks, self.state, fresh=fresh)
 
     def log(self) -> pd.DataFrame:
         """Return the latest events of this process, one row each: at, event, and the event's own fields."""

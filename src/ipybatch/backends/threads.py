@@ -92,7 +92,7 @@ def _answer(ended: asyncio.Future[Any], result: Any, error: BaseException | None
         return
     if error is None:
         ended.set_result(result)
-    elif isinstance(error, StopIteration):  # a future refuses it
-        ended.set_exception(RuntimeError(f"the work raised StopIteration: {error}"))
+    elif isinstance(error, StopIteration | GeneratorExit):  # these mean something else to a coroutine
+        ended.set_exception(RuntimeError(f"the work raised {type(error).__name__}: {error}"))
     else:
         ended.set_exception(error)

@@ -150,7 +150,8 @@ class Drive:
         counts.pending = len(unfinished)
         for task in unfinished:
             task.attempts = 0
-        return Opened(self._opened.run, itertools.chain(iter(unfinished), self._drawing), counts)
+        source = itertools.chain(iter(unfinished), self._drawing)
+        return Opened(self._opened.run, source, counts, listing=self._opened.listing)
 
     def _join(self, history: History) -> None:
         limiter = resource_of(self.journal, self.order.opening.resource).limiter
@@ -200,6 +201,10 @@ class Drive:
         name = f"{self.order.opening.group_word} {number}"
         self.feed.emit(events.GroupStarted(self.clock.unix_s(), number, name, items))
 
+    def _take_back(self, at_s: float) -> None:
+        """Count what was discarded as cancelled; what failed is still told."""
+        self.feed.emit(events.Planned(at_s, self.order.opening.name, _nothing_done(self.feed.snapshot.counts)))
+
     def _close(self, runner: Runner, book: ledger.Ledger) -> None:
         state, reason, left = runner.state or "completed", runner.reason, runner.left
         if state == "failed" and self.order.on_failure == "rollback":
@@ -218,10 +223,25 @@ class Drive:
         try:
             if state == "rolled_back":
                 book.discard(at_s)
-            book.close(state, reason, snapshot.counts, now_s=at_s, seconds=snapshot.elapsed_s(at_s))
+                self._take_back(at_s)
+            book.close(
+                state,
+                reason,
+                snapshot.counts,
+                now_s=at_s,
+                seconds=snapshot.elapsed_s(at_s),
+                listing=self._opened.listing.order if self._opened and self._opened.listing else None,
+            )
         except JournalError as error:
             state, reason = "failed", reason or str(error)
         self.feed.emit(events.StateChanged(at_s, state, reason))
+
+
+def _nothing_done(counts: Counts) -> Counts:
+    undone = replace_running(counts)
+    undone.cancelled += undone.completed
+    undone.completed = 0
+    return undone
 
 
 def cost_of(cost: CostFunction, limits: Limits, item: Any) -> Cost:

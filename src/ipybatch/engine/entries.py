@@ -21,7 +21,7 @@ from ipybatch.engine.schema import SEQ_BITS
 
 ROWS = 32
 
-_WIDTH = {"item": 10, "payload": 2, "attempt": 5, "window": 3}
+_WIDTH = {"item": 11, "payload": 2, "attempt": 5, "window": 3}
 
 Row = tuple[Any, ...]
 
@@ -87,6 +87,7 @@ def rows_of(entries: Sequence[Entry], run: int, resource: str) -> dict[str, list
                 entry.seconds,
                 entry.responded_s,
                 entry.error,
+                entry.payload is not None,
             )
         )
         if entry.payload is not None:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from ipybatch.engine import events
 from ipybatch.engine.clock import Clock
+from ipybatch.engine.masking import mask
 from ipybatch.engine.snapshot import Snapshot
 
 LOGGED_AT_MOST = 20_000  # about 5 MB
@@ -38,7 +39,7 @@ class Feed:
         for listener in self._listeners:
             try:
                 listener(event)
-            except Exception as error:  # a view that raises must not stop the run
+            except BaseException as error:  # a view that raises, or exits, must not stop the run
                 self._drop(listener, error)
 
     def on(self, listener: Listener) -> Callable[[], None]:
@@ -55,6 +56,6 @@ class Feed:
         if text not in self.snapshot.notes:
             self.emit(events.Noted(self.clock.unix_s(), text))
 
-    def _drop(self, listener: Listener, error: Exception) -> None:
+    def _drop(self, listener: Listener, error: BaseException) -> None:
         self.off(listener)
-        self.note(f"a listener was dropped: it raised {type(error).__name__}: {error}")
+        self.note(mask(f"a listener was dropped: it raised {type(error).__name__}: {error}"))

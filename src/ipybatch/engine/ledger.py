@@ -121,7 +121,7 @@ def skip(database: sqlite3.Connection, run: int, reasons: Sequence[tuple[Task, s
     """Record tasks that the plan leaves out, each with its reason."""
     base = run << SEQ_BITS
     database.executemany(
-        "INSERT OR REPLACE INTO item VALUES (?, ?, ?, 'skipped', 1, 0, 0, 0.0, ?, ?)",
+        "INSERT OR REPLACE INTO item VALUES (?, ?, ?, 'skipped', 1, 0, 0, 0.0, ?, ?, 0)",
         ((base + task.seq, task.key, task.digest, now_s, reason) for task, reason in reasons),
     )
 
@@ -174,8 +174,15 @@ class Ledger:
         """Renew the lease when there is nothing else to write."""
         self.journal.submit(self._guarded(lambda _: None, now_s), lambda _, error: done(error))
 
-    def close(self, state: State, reason: str, counts: Counts, *, now_s: float, seconds: float) -> None:
-        """Record how the run ended and let the lease go."""
+    def close(
+        self, state: State, reason: str, counts: Counts, *, now_s: float, seconds: float, listing: array[int] | None
+    ) -> None:
+        """Record how the run ended and let the lease go.
+
+        Args:
+            seconds: How long it ran this time.
+            listing: The order in which a generator gave its items, by seq; None for that of the seqs, and for lists.
+        """
 
         def unit(database: sqlite3.Connection) -> None:
             self._count(database, counts, now_s)
@@ -183,6 +190,8 @@ class Ledger:
                 "UPDATE run SET state = ?, reason = ?, ended_s = ?, seconds = seconds + ?, total = ? WHERE id = ?",
                 (state, reason, now_s, seconds, counts.total, self.run),
             )
+            if listing is not None:
+                database.execute("UPDATE run SET listing = ? WHERE id = ?", (listing.tobytes(), self.run))
             lease.release(database, self.run, self.epoch)
 
         try:

@@ -32,6 +32,7 @@ CLOCK_DRIFT = 1.0005
 
 Cost = Mapping[str, float]
 NO_COST: Cost = {}
+NOTHING: Cost = {"requests": 0.0}
 
 
 @dataclass(slots=True)
@@ -146,7 +147,8 @@ class Limiter:
         Args:
             actual: What it really cost, by unit, where that is known only now.
         """
-        del self._in_flight[id(permit)]
+        if self._in_flight.pop(id(permit), None) is None:
+            return
         for window in self.windows.values():
             # With nothing in flight it is 0, not what the rounding of odd costs left.
             window.in_flight = window.in_flight - _cost_in(window, permit.cost) if self._in_flight else 0.0
@@ -156,9 +158,13 @@ class Limiter:
         """Give a place among the ``concurrency`` back."""
         self.running -= 1
 
-    def too_big(self, cost: Cost) -> Rate | None:
-        """Return the rate that ``cost`` can never fit in; None when it fits all."""
-        return next((w.rate for w in self._active if _cost_in(w, cost) > w.rate.limit), None)
+    def refuse(self, cost: Cost) -> str:
+        """Say why a request of ``cost`` can never start; "" when it can."""
+        for window in self._active:
+            wanted = _cost_in(window, cost)
+            if not 0 <= wanted <= window.rate.limit:
+                return f"cost must be >= 0 and <= {window.rate.limit:g} {window.rate.unit}, got {wanted:g}"
+        return ""
 
     def cool_down(self, now_s: float, started_s: float, wait_s: float) -> bool:
         """Let nothing start for ``wait_s``; say whether that is news.

@@ -13,7 +13,7 @@ _SHORTEST = 4  # masking "a" would spoil every text
 
 _secrets: set[str] = set()
 _in_address = re.compile(r"(?<=://)([^/\s:@]*):([^/\s@]+)@")
-_in_query = re.compile(r"(?i)\b((?:api_?)?key|token|access_token|client_secret|password)=[^&\s'\"]+")
+_in_query = re.compile(r"(?i)(?<=[?&])((?:api_?)?key|token|access_token|client_secret|password)=[^&\s'\"]+")
 
 
 def register(secret: str | None) -> None:

@@ -15,17 +15,12 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ipybatch.engine import events, ledger
+from ipybatch.engine import ledger
+from ipybatch.engine.drawing import Emit, Listing, Walk, draw
 from ipybatch.engine.events import Counts, Status
 from ipybatch.engine.journal import Journal
-from ipybatch.engine.plan import Drawn, Keying, Task, hash_plan
-from ipybatch.engine.schema import SEQ_BITS
-from ipybatch.errors import InputError
-
-_SEQ = (1 << SEQ_BITS) - 1
-_STRIDE = 500
-
-Emit = Callable[[events.Event], None]
+from ipybatch.engine.plan import Keying, Task, hash_plan
+from ipybatch.engine.schema import SEQ
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,12 +51,14 @@ class Opened:
     Attributes:
         source: The tasks to run, in the order they should.
         counts: Where the session starts from.
+        listing: Of a generator.
     """
 
     run: int
     source: Iterator[Task]
     counts: Counts
     notes: list[str] = field(default_factory=list)
+    listing: Listing | None = None
 
 
 def open_list(journal: Journal, opening: Opening, tasks: Sequence[Task], now_s: float) -> Opened:
@@ -95,11 +92,10 @@ def open_drawn(
     notes = [] if found is None else _note_changes(found, opening)
     run = found.run if found is not None else journal.write(lambda db: _create(db, opening, clock_s()))
 
-    def open_walk() -> _Walk | None:
-        return None if found is None else _Walk(journal.connect(), run, opening.again)
-
-    source = _draw(iter(items), opening, open_walk, emit, clock_s)
-    return Opened(run, source, Counts(total=None), notes)
+    walk = None if found is None else Walk(journal.connect(), run, opening.again)
+    listing = Listing()
+    source = draw(iter(items), opening.keying, walk, listing=listing, emit=emit, clock_s=clock_s)
+    return Opened(run, source, Counts(total=None), notes, listing)
 
 
 _UNRECORDED: tuple[Status, bytes] = ("pending", b"")
@@ -179,7 +175,7 @@ def _known(journal: Journal, found: ledger.Found) -> tuple[dict[str, Task], int]
     with journal.reader() as database:
         first, after = ledger.ids(found.run)
         known = {
-            key: Task(id_ & _SEQ, key, None)
+            key: Task(id_ & SEQ, key, None)
             for id_, key in database.execute("SELECT id, key FROM item WHERE id >= ? AND id < ?", (first, after))
         }
         known.update((task.key, task) for task in ledger.read_plan(database, found))
@@ -192,106 +188,4 @@ def _recorded(journal: Journal, run: int, again: frozenset[Status]) -> dict[int,
         rows = database.execute(
             "SELECT id, status, digest FROM item WHERE id >= ? AND id < ? AND final", (first, after)
         )
-        return {id_ & _SEQ: (status, digest) for id_, status, digest in rows if status not in again}
-
-
-class _Walk:
-    """Look recorded items up as they are drawn: one ordered walk, single look-ups where it does not fit.
-
-    Attributes:
-        first_free: No recorded item has this seq, or a higher one.
-        in_step: Whether every item so far was drawn at the place it is recorded at.
-    """
-
-    def __init__(self, database: sqlite3.Connection, run: int, again: frozenset[Status]) -> None:
-        self._database, self._run, self._again = database, run, again
-        self._rows: list[tuple[int, str, Status, bytes, int]] = []
-        self._at = 0
-        self._next_id, self._after = ledger.ids(run)
-        self._unmatched, last = database.execute(
-            "SELECT count(*), max(id) FROM item WHERE id >= ? AND id < ?", ledger.ids(run)
-        ).fetchone()
-        self.first_free = 0 if last is None else (last & _SEQ) + 1
-        self.in_step = True
-        self._indexed = False
-
-    def find(self, place: int, key: str) -> tuple[int, Status, bytes] | None:
-        """Return seq, status and digest of ``key``; None when it is not recorded."""
-        if not self._unmatched:
-            return None
-        if self._at >= len(self._rows):
-            self._read()
-        row = self._rows[self._at] if self._at < len(self._rows) else None
-        if row is not None and row[1] == key:
-            self._at += 1
-        else:
-            row = self._look_up(key)
-            if row is None:
-                return None
-        id_, _, status, digest, final = row
-        self._unmatched -= 1
-        self.in_step = self.in_step and id_ & _SEQ == place
-        return id_ & _SEQ, status if final and status not in self._again else "pending", digest
-
-    def _read(self) -> None:
-        self._rows = self._database.execute(
-            "SELECT id, key, status, digest, final FROM item WHERE id >= ? AND id < ? ORDER BY id LIMIT ?",
-            (self._next_id, self._after, _STRIDE),
-        ).fetchall()
-        self._at = 0
-        if self._rows:
-            self._next_id = self._rows[-1][0] + 1
-
-    def _look_up(self, key: str) -> tuple[int, str, Status, bytes, int] | None:
-        if not self._indexed:
-            self._index()
-        row: tuple[int, str, Status, bytes, int] | None = self._database.execute(
-            "SELECT item.id, item.key, status, digest, final FROM by_key JOIN item USING (id) WHERE by_key.key = ?",
-            (key,),
-        ).fetchone()
-        return row
-
-    def _index(self) -> None:
-        """Index the run's keys, on disk and for this walk alone: an index for all would cost every item 4 us."""
-        self._database.execute("CREATE TEMP TABLE by_key (key TEXT PRIMARY KEY, id INTEGER) WITHOUT ROWID")
-        self._database.execute(
-            "INSERT INTO by_key SELECT key, id FROM item WHERE id >= ? AND id < ?", ledger.ids(self._run)
-        )
-        self._indexed = True
-
-
-def _draw(
-    items: Iterator[Any],
-    opening: Opening,
-    open_walk: Callable[[], _Walk | None],
-    emit: Emit,
-    clock_s: Callable[[], float],
-) -> Iterator[Task]:
-    seen = Drawn()
-    walk = open_walk()
-    free = 0
-    drawn = 0
-    for item in items:
-        task = _task_of(opening.keying, drawn, item)
-        if not seen.add(task.key):
-            task.refused = f"duplicate key {task.key}: an earlier item has it too"
-            task.key = f"{task.key} (duplicate, item {drawn})"
-        found = None if walk is None else walk.find(drawn, task.key)
-        status: Status = "pending"
-        if found is not None:
-            task.seq = found[0]
-            status = found[1] if found[2] == task.digest else "pending"
-        elif walk is not None and not walk.in_step:
-            task.seq = free = max(free + 1, walk.first_free, drawn)
-        drawn += 1
-        emit(events.Drawn(clock_s(), status))
-        if status == "pending":
-            yield task
-    emit(events.Exhausted(clock_s(), drawn))
-
-
-def _task_of(keying: Keying, drawn: int, item: Any) -> Task:
-    try:
-        return keying.task(drawn, item)
-    except InputError as error:
-        return Task(drawn, f"item {drawn}", item, refused=str(error))
+        return {id_ & SEQ: (status, digest) for id_, status, digest in rows if status not in again}

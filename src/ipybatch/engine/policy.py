@@ -154,12 +154,15 @@ class Retry:
             raise InputError(msg)
 
     def also_transient(self, error: BaseException) -> bool:
-        """Say whether the user calls this error transient."""
+        """Say whether the user calls this error transient; a question that raises is a no."""
         if self.on is None:
             return False
         if isinstance(self.on, type | tuple):
             return isinstance(error, self.on)
-        return bool(self.on(error))
+        try:
+            return bool(self.on(error))
+        except Exception:
+            return False
 
 
 @dataclass(frozen=True, slots=True)

@@ -81,6 +81,9 @@ class Requests:
 
     def _attempt(self, ticket: Ticket) -> Attempt:
         async def acquire(cost: Cost, requests: int) -> Permit:
+            refused = self.resource.limiter.refuse(cost)
+            if refused:
+                raise Permanent(refused)
             if requests == 2:  # the first has been answered
                 self.resource.limiter.respond(self.clock.now_s(), ticket.permit)
             ticket.requests = requests

@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Mapping
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from enum import Enum
+from typing import Any
 
 from ipybatch.engine.policy import Retry
 from ipybatch.errors import Permanent, RateLimited, Refused, Transient
@@ -93,20 +93,25 @@ def _by_type(error: BaseException) -> Verdict:
     return Verdict(Kind.PERMANENT)
 
 
-def parse_retry_after(headers: Mapping[str, str] | None, now_unix_s: float) -> float | None:
+def parse_retry_after(headers: Any, now_unix_s: float) -> float | None:
     """Return the seconds of a Retry-After header, in either of its forms; None without one.
+
+    Args:
+        headers: Whatever the error carries under that name.
 
     Source: RFC 9110, section 10.2.3.
     """
-    value = (headers or {}).get("Retry-After") or (headers or {}).get("retry-after")
+    if not hasattr(headers, "get"):
+        return None
+    value = headers.get("Retry-After") or headers.get("retry-after")
     if value is None:
         return None
     try:
         wait_s = float(value)
-    except ValueError:
+    except (TypeError, ValueError):
         try:
             wait_s = parsedate_to_datetime(value).timestamp() - now_unix_s
-        except ValueError:
+        except (TypeError, ValueError):
             return None
     return max(0.0, wait_s) if math.isfinite(wait_s) else None
 

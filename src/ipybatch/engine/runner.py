@@ -113,6 +113,7 @@ class Runner:
             resource, scheduler.breaker, job.retry, clock, emit, on_cool_down=self._requests.keep_cool
         )
         self._slots: list[Slot] = []
+        self._stopped: asyncio.Future[None] = self._loop.create_future()
         self._parked: list[asyncio.Future[None]] = []
         self._alarm: asyncio.TimerHandle | None = None
         self._sweeper: asyncio.TimerHandle | None = None
@@ -143,6 +144,7 @@ class Runner:
             return
         self.state, self.reason, self.left = state, reason, left
         self.scheduler.held = True
+        self._stopped.set_result(None)
         if kill:
             for slot in self._slots:
                 slot.stop("cancel")
@@ -240,8 +242,8 @@ class Runner:
             self._feedback.succeeded(now_s, ticket)
             recorded = self._record(ticket, now_s - slot.started_s, "completed", result=result, payload=payload)
         await recorded
-        if lingering is not None and self.state is None:
-            await asyncio.wait([lingering])
+        if lingering is not None:
+            await asyncio.wait([lingering, self._stopped], return_when=asyncio.FIRST_COMPLETED)
 
     def _failed(
         self, slot: Slot, ticket: Ticket, error: BaseException, lingering: asyncio.Future[Any] | None
@@ -363,7 +365,10 @@ class Runner:
 
 def describe(error: BaseException) -> str:
     """Return an error as one masked line."""
-    text = " ".join(str(error).split())
+    try:
+        text = " ".join(str(error).split())
+    except Exception:
+        text = "(its text cannot be had)"
     name = type(error).__name__
     line = text if name in _PLAIN_NAMES and text else f"{name}: {text}" if text else name
     return mask(line)[:500]

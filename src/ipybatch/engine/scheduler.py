@@ -25,7 +25,7 @@ from typing import Any, Literal
 import msgspec
 
 from ipybatch.engine.breaker import Breaker
-from ipybatch.engine.limiter import NO_COST, Cost, Limiter, Permit
+from ipybatch.engine.limiter import NO_COST, NOTHING, Cost, Limiter, Permit
 from ipybatch.engine.plan import Task
 from ipybatch.engine.policy import Limits
 
@@ -87,6 +87,7 @@ class Scheduler:
     _waiting: list[tuple[float, int, Task]] = field(default_factory=list)  # heap by time of readiness
     _retries: int = 0
     _batch_free_s: float = -math.inf
+    _priced: tuple[Task, Cost] | None = None
 
     @property
     def finished(self) -> bool:
@@ -109,9 +110,7 @@ class Scheduler:
         source = self._source(now_s)
         if source is None:
             return None
-        cost = NO_COST
-        if self.cost is not None:
-            cost = self.cost(self._waiting[0][2] if source == "waiting" else self._fresh[0])
+        cost = NO_COST if self.cost is None else self._cost(source)
         self.wait_s = self.limiter.wait_s(now_s, cost)
         if self.wait_s > 0:
             self.why = "slot" if self.wait_s == math.inf else "limit"
@@ -131,6 +130,19 @@ class Scheduler:
         """Let a task be tried again, at ``ready_s`` at the earliest."""
         self._retries += 1
         heapq.heappush(self._waiting, (ready_s, self._retries, task))
+
+    def _cost(self, source: Source) -> Cost:
+        """Return what the next task costs; one that never fits is refused, and takes nothing."""
+        assert self.cost is not None
+        task = self._waiting[0][2] if source == "waiting" else self._fresh[0]
+        if self._priced is None or self._priced[0] is not task:
+            try:
+                cost = self.cost(task)
+                task.refused = task.refused or self.limiter.refuse(cost)
+            except Exception as error:  # the user's function; it fails this item alone
+                task.refused = f"cost= raised {type(error).__name__}: {error}"
+            self._priced = task, NOTHING if task.refused else cost
+        return self._priced[1]
 
     def _start(self, now_s: float, source: Source, cost: Cost) -> Ticket:
         if source == "fresh":

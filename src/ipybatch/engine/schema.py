@@ -17,6 +17,7 @@ from __future__ import annotations
 import sqlite3
 
 SEQ_BITS = 40
+SEQ = (1 << SEQ_BITS) - 1
 
 STEPS = (
     """
@@ -58,7 +59,8 @@ STEPS = (
         attempts INTEGER NOT NULL,
         seconds REAL NOT NULL,
         ended_s REAL NOT NULL,
-        error TEXT NOT NULL
+        error TEXT NOT NULL,
+        has_result INTEGER NOT NULL
     );
     CREATE TABLE payload (id INTEGER PRIMARY KEY, result BLOB NOT NULL);
     CREATE TABLE attempt (
