@@ -124,7 +124,7 @@ def judged(arrivals: list[float], fetch: Fetch, done: int) -> Figures:
     """Return what the server's record says."""
     last = WARM_UP + (len(arrivals) - 1 - WARM_UP) // LIMIT * LIMIT
     used_per_s = (last - WARM_UP) / (arrivals[last] - arrivals[WARM_UP])
-    latency_s = statistics.fmean(fetch.latencies_s)
+    latency_s = statistics.fmean(fetch.latencies_s[WARM_UP:])
     windows = [i + 1 - bisect_right(arrivals, at_s - PER_S) for i, at_s in enumerate(arrivals)]
     return {
         "percent": 100 * used_per_s / (LIMIT / (PER_S + latency_s)),
