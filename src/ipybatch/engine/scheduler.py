@@ -84,6 +84,7 @@ class Scheduler:
     unsettled: int = 0
     batch: Batch = field(default_factory=Batch)
     _fresh: deque[Task] = field(default_factory=deque)
+    _ahead: Task | None = None  # the first task of the next batch
     _waiting: list[tuple[float, int, Task]] = field(default_factory=list)  # heap by time of readiness
     _retries: int = 0
     _batch_free_s: float = -math.inf
@@ -182,14 +183,19 @@ class Scheduler:
             return self._draw_one()
         if self.batch.unsettled:
             return False
+        # Whether another batch follows must be known before the pause: the last one ends the run.
+        self._ahead = self._ahead or next(self.source, None)
+        if self._ahead is None:
+            self.exhausted = True
+            return False
         if now_s < self._batch_free_s:
             self.wait_s, self.why = self._batch_free_s - now_s, "batch"
             return False
-        self._fresh.extend(islice(self.source, size))
+        self._fresh.extend([self._ahead, *islice(self.source, size - 1)])
+        self._ahead = None
         self.exhausted = len(self._fresh) < size
-        if self._fresh:
-            self._open_batch(len(self._fresh))
-        return bool(self._fresh)
+        self._open_batch(len(self._fresh))
+        return True
 
     def _draw_one(self) -> bool:
         task = next(self.source, None)
