@@ -145,6 +145,11 @@ class Scheduler:
             self._priced = task, NOTHING if task.refused else cost
         return self._priced[1]
 
+    def left(self) -> list[Task]:
+        """Return the tasks that were drawn and are neither running nor settled: a generator gives them only once."""
+        ahead = [] if self._ahead is None else [self._ahead]
+        return [task for _, _, task in sorted(self._waiting)] + [*self._fresh, *ahead]
+
     def _start(self, now_s: float, source: Source, cost: Cost) -> Ticket:
         if source == "fresh":
             task = self._fresh.popleft()
