@@ -10,6 +10,7 @@ from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 
 from ipybatch.engine.limiter import CLOCK_DRIFT, Limiter
 from ipybatch.engine.policy import Limits, Rate
+from tests.engine.seen import busiest
 
 SPANS_S = [0.3, 1.0, 2.5, 7.0]
 
@@ -23,19 +24,6 @@ def limiter_of(**limits):
 def answer(limiter, at_s, permit):
     limiter.respond(at_s, permit)
     limiter.free()
-
-
-def busiest(arrivals, per_s):
-    """Return the most that any window of ``per_s``, both ends included, held at the server."""
-    arrivals = sorted(arrivals)
-    most = held = first = 0
-    for at_s, cost in arrivals:
-        held += cost
-        while arrivals[first][0] < at_s - per_s:
-            held -= arrivals[first][1]
-            first += 1
-        most = max(most, held)
-    return most
 
 
 rates = st.lists(st.builds(Rate, st.integers(1, 6), st.sampled_from(SPANS_S)), min_size=1, max_size=3)
