@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,8 +12,8 @@ from ipybatch.engine import events, ledger
 from ipybatch.engine.feed import Feed
 from ipybatch.engine.journal import Journal
 from ipybatch.engine.ledger import Found
-from ipybatch.engine.opening import Opening
-from ipybatch.engine.plan import Recorded, Task
+from ipybatch.engine.opening import Opening, preview
+from ipybatch.engine.plan import Plan
 from ipybatch.engine.snapshot import Group
 from ipybatch.errors import InputError
 
@@ -47,8 +47,8 @@ async def reading_only(item: Any) -> None:
     raise InputError(msg)
 
 
-def recorded_items(journal: Journal, name: str, *, to_run: bool) -> Recorded:
-    """Return the recorded plan of a session.
+def recorded_items(journal: Journal, name: str, *, to_run: bool) -> Plan | Iterator[Any]:
+    """Return the recorded plan of a session; nothing to draw for one whose items came from a generator.
 
     Raises:
         InputError: Nothing of that name is recorded, or it cannot go on from the journal alone.
@@ -58,24 +58,29 @@ def recorded_items(journal: Journal, name: str, *, to_run: bool) -> Recorded:
         if found is None:
             msg = f"name must be that of a recorded session, got {name!r}; ipybatch.history() lists them"
             raise InputError(msg)
-        tasks = Recorded(ledger.read_plan(database, found))
-    if to_run and (found.plan_hash is None or any(task.refused for task in tasks)):
+        plan = Plan(ledger.read_plan(database, found))
+    if to_run and (found.plan_hash is None or any(task.refused for task in plan)):
         msg = f"session {name!r} cannot go on from the journal alone: create it again with its items"
         raise InputError(msg)
-    return tasks
+    return iter(()) if found.plan_hash is None else plan
 
 
-def show_recorded(feed: Feed, journal: Journal, opening: Opening, tasks: Sequence[Task] | None) -> None:
-    """Let a new session show what is recorded of it, before it starts."""
+def show_recorded(feed: Feed, journal: Journal, opening: Opening, plan: Plan | None, *, to_read: bool) -> None:
+    """Let a new session show what is recorded of it, before it starts.
+
+    Args:
+        to_read: Show it as it ended, not as it would go on.
+    """
+    total = None if plan is None else len(plan)
+    counts = events.Counts(total=total, pending=total or 0)
     with journal.reader() as database:
         found = None if opening.fresh else ledger.find(database, opening.name)
-        total = None if tasks is None else len(tasks)
-        counts = events.Counts(total=total, pending=total or 0)
-        if found is not None:
-            counts = _going_on(found, total)
-        feed.emit(events.Planned(feed.clock.unix_s(), opening.name, counts))
-        if found is not None and isinstance(tasks, Recorded):
-            _show_as_it_ended(feed, database, found)
+        if found is not None and to_read:
+            _show_as_it_ended(feed, database, found, opening.name)
+            return
+        if found is not None and plan is not None:
+            counts = preview(database, found, plan)
+    feed.emit(events.Planned(feed.clock.unix_s(), opening.name, counts))
 
 
 def forget(journal: Journal, name: str) -> None:
@@ -91,21 +96,9 @@ def prune(journal: Journal, created_before_s: float) -> int:
     return removed
 
 
-def _going_on(found: Found, total: int | None) -> events.Counts:
-    recorded = found.counts
-    known = recorded.completed + recorded.skipped + recorded.failed
-    return events.Counts(
-        completed=recorded.completed,
-        skipped=recorded.skipped,
-        failed=recorded.failed,
-        total=total,
-        pending=max(0, (total or 0) - known),
-    )
-
-
-def _show_as_it_ended(feed: Feed, database: sqlite3.Connection, found: Found) -> None:
+def _show_as_it_ended(feed: Feed, database: sqlite3.Connection, found: Found, name: str) -> None:
     at_s = feed.clock.unix_s()
-    feed.emit(events.Planned(at_s, feed.snapshot.name, found.counts))
+    feed.emit(events.Planned(at_s, name, found.counts))
     for group in _groups(database, found):
         feed.snapshot.groups[group.number] = group
     if found.state in events.ENDED:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import threading
-from collections.abc import AsyncIterator, Callable, Generator, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Generator, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -25,7 +25,7 @@ from ipybatch.engine.host import host
 from ipybatch.engine.journal import Journal, open_journal
 from ipybatch.engine.opening import Opening
 from ipybatch.engine.outcome import Outcome
-from ipybatch.engine.plan import KeyFunction, Keying, Recorded, Task, all_tasks
+from ipybatch.engine.plan import KeyFunction, Keying, Plan, make_plan
 from ipybatch.engine.policy import Breaker, Limits, Retry
 from ipybatch.engine.snapshot import Snapshot
 from ipybatch.engine.summary import Summary
@@ -105,9 +105,9 @@ class BatchSession:
         found = inspect_work(work)
         keying = Keying(key, checks.encode_settings(settings))
         source = checks.check_items(items)
-        tasks: Sequence[Task] | None = source if isinstance(source, Recorded) else None
-        if tasks is None and isinstance(source, list):
-            tasks = all_tasks(source, keying)
+        plan = source if isinstance(source, Plan) else None
+        if plan is None and isinstance(source, list):
+            plan = make_plan(source, keying)
         order = Order(
             work=found,
             backend=choose(backend, is_coroutine=found.is_coroutine),
@@ -128,21 +128,20 @@ class BatchSession:
                 rank=rank,
             ),
         )
-        self._start_out(order, open_journal(journal), source, tasks, clock or SystemClock())
+        self._start_out(order, open_journal(journal), source, plan, clock or SystemClock())
         self.verbose = verbose
         if on_progress is not None:
             self.on(progress(self, on_progress))
 
-    def _start_out(
-        self, order: Order, journal: Journal, items: Iterable[Any], tasks: Sequence[Task] | None, clock: Clock
-    ) -> None:
+    def _start_out(self, order: Order, journal: Journal, items: Iterable[Any], plan: Plan | None, clock: Clock) -> None:
         self._order, self._journal, self._clock = order, journal, clock
         self._feed = Feed(clock)
-        self._drive = Drive(order, journal, self._feed, clock, tasks, items)
+        self._drive = Drive(order, journal, self._feed, clock, plan, items)
         self._running: waiting.Running | None = None
         self._thread = 0  # the one it runs on
         self.verbose = False
-        attached.show_recorded(self._feed, journal, order.opening, tasks)
+        to_read = order.work.call is attached.reading_only
+        attached.show_recorded(self._feed, journal, order.opening, plan, to_read=to_read)
         if journal.moved_from is not None:
             self._feed.note(f"the journal lies in {journal.path}: {journal.moved_from} is on a network file system")
 
@@ -162,8 +161,8 @@ class BatchSession:
         live = attached.live(book.path, name)
         if isinstance(live, cls):
             return live
-        tasks = attached.recorded_items(book, name, to_run=work is not None)
-        return cls(name, work or attached.reading_only, tasks, journal=journal, **arguments)
+        items = attached.recorded_items(book, name, to_run=work is not None)
+        return cls(name, work or attached.reading_only, items, journal=journal, **arguments)
 
     @property
     def name(self) -> str:
@@ -333,6 +332,11 @@ class BatchSession:
         """
         if self._is_live():
             msg = f"session {self.name!r} is {self.state}: cancel it before you forget it"
+            raise InputError(msg)
+        if self._drive.tasks is None and self._drive.drawn:
+            msg = (
+                f"the items of {self.name!r} were drawn from a generator, which cannot start anew: use ipybatch.prune()"
+            )
             raise InputError(msg)
         attached.forget(self._journal, self.name)
         self._start_out(self._order, self._journal, self._drive.items, self._drive.tasks, self._clock)

@@ -8,7 +8,7 @@ open (caller's thread: errors reach the caller)
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
@@ -23,7 +23,7 @@ from ipybatch.engine.journal import Journal
 from ipybatch.engine.limiter import Cost
 from ipybatch.engine.opening import Opened, Opening
 from ipybatch.engine.outcome import Outcome
-from ipybatch.engine.plan import Task
+from ipybatch.engine.plan import Plan, Task
 from ipybatch.engine.policy import Breaker as BreakerPolicy
 from ipybatch.engine.policy import Limits, Retry
 from ipybatch.engine.resource import History, read_history, resource_of
@@ -65,7 +65,7 @@ class Drive:
     journal: Journal
     feed: Feed
     clock: Clock
-    tasks: Sequence[Task] | None
+    tasks: Plan | None
     items: Iterable[Any] = ()
     runner: Runner | None = None
     on_outcomes: list[Callable[[list[Outcome]], None]] = field(default_factory=list)
@@ -114,6 +114,11 @@ class Drive:
                 "failed", f"the work could not be opened or closed: {describe(error)}", left="skipped", kill=True
             )
         self._close(runner, self._ledger)
+
+    @property
+    def drawn(self) -> bool:
+        """Whether a generator was begun."""
+        return self._drawing is not None
 
     def stop(self, state: State, reason: str, left: Status) -> None:
         """Start nothing more, end what runs."""

@@ -18,7 +18,7 @@ from ipybatch.engine import lease
 from ipybatch.engine.entries import Entry, insert, rows_of
 from ipybatch.engine.events import Counts, State
 from ipybatch.engine.journal import Journal
-from ipybatch.engine.plan import PlanRow, Task, from_row, hash_plan, to_row
+from ipybatch.engine.plan import Plan, PlanRow, Task, from_row, to_row
 from ipybatch.engine.schema import SEQ_BITS
 from ipybatch.errors import JournalError
 
@@ -99,7 +99,7 @@ def read_plan(database: sqlite3.Connection, found: Found) -> Iterator[Task]:
             at += 1
 
 
-def write_plan(database: sqlite3.Connection, run: int, tasks: Sequence[Task]) -> None:
+def write_plan(database: sqlite3.Connection, run: int, tasks: Plan) -> None:
     """Record the tasks of a list, in place of what was there."""
     identity = all(task.seq == at for at, task in enumerate(tasks))
     listing = None if identity else array("q", [task.seq for task in tasks]).tobytes()
@@ -113,7 +113,7 @@ def write_plan(database: sqlite3.Connection, run: int, tasks: Sequence[Task]) ->
     )
     database.execute(
         "UPDATE run SET plan_hash = ?, listing = ?, total = ? WHERE id = ?",
-        (hash_plan(tasks), listing, len(tasks), run),
+        (tasks.hash, listing, len(tasks), run),
     )
 
 

@@ -19,7 +19,7 @@ from ipybatch.engine import ledger
 from ipybatch.engine.drawing import Emit, Listing, Walk, draw
 from ipybatch.engine.events import Counts, Status
 from ipybatch.engine.journal import Journal
-from ipybatch.engine.plan import Keying, Task, hash_plan
+from ipybatch.engine.plan import Keying, Plan, Task
 from ipybatch.engine.schema import SEQ
 
 
@@ -61,7 +61,7 @@ class Opened:
     listing: Listing | None = None
 
 
-def open_list(journal: Journal, opening: Opening, tasks: Sequence[Task], now_s: float) -> Opened:
+def open_list(journal: Journal, opening: Opening, tasks: Plan, now_s: float) -> Opened:
     """Find or make the run of a list whose keys were checked."""
     found = _find(journal, opening)
     if found is None:
@@ -78,7 +78,7 @@ def open_list(journal: Journal, opening: Opening, tasks: Sequence[Task], now_s: 
             counts.pending += 1
             todo.append(task)
         else:
-            setattr(counts, status, getattr(counts, status) + 1)
+            counts.add(status)
     if any(task.rank for task in todo):
         todo.sort(key=lambda task: task.rank)
     return Opened(run, iter(todo), counts, notes)
@@ -114,7 +114,7 @@ def _create(database: sqlite3.Connection, opening: Opening, now_s: float) -> int
     return run
 
 
-def _plan_anew(journal: Journal, opening: Opening, tasks: Sequence[Task], now_s: float) -> int:
+def _plan_anew(journal: Journal, opening: Opening, tasks: Plan, now_s: float) -> int:
     reasons = _decide(opening, tasks)
 
     def unit(database: sqlite3.Connection) -> int:
@@ -136,15 +136,33 @@ def _decide(opening: Opening, tasks: Sequence[Task]) -> list[tuple[Task, str]]:
     return [(task, reason) for task in tasks if (reason := opening.skip(task.item))]
 
 
+def preview(database: sqlite3.Connection, found: ledger.Found, tasks: Plan) -> Counts:
+    """Return where a session would start from, before it does; at most one look at the recorded items."""
+    if found.plan_hash == tasks.hash:
+        recorded = found.counts
+        counts = Counts(completed=recorded.completed, failed=recorded.failed, skipped=recorded.skipped)
+    else:
+        counts = Counts()
+        listed = {task.key: task.digest for task in tasks}
+        first, after = ledger.ids(found.run)
+        for key, status, digest in database.execute(
+            "SELECT key, status, digest FROM item WHERE id >= ? AND id < ? AND final", (first, after)
+        ):
+            if listed.get(key) == digest:
+                counts.add(status)
+    counts.total, counts.pending = len(tasks), len(tasks) - counts.ended
+    return counts
+
+
 def _note_changes(found: ledger.Found, opening: Opening) -> list[str]:
     if found.code_hash is None or opening.code_hash is None or found.code_hash == opening.code_hash:
         return []
     return ["the work function changed since this session began: what is recorded stays as it is"]
 
 
-def _match(journal: Journal, found: ledger.Found, opening: Opening, tasks: Sequence[Task], now_s: float) -> None:
+def _match(journal: Journal, found: ledger.Found, opening: Opening, tasks: Plan, now_s: float) -> None:
     """Give every task the seq it is recorded under, and record the plan if it changed."""
-    if found.plan_hash == hash_plan(tasks):
+    if found.plan_hash == tasks.hash:
         if found.listing is not None:
             for task, seq in zip(tasks, found.listing, strict=True):
                 task.seq = seq

@@ -7,9 +7,10 @@ the same question.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from array import array
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -111,13 +112,27 @@ class Keying:
         return _hash(self.settings + sent)
 
 
-def all_tasks(items: Sequence[Any], keying: Keying) -> list[Task]:
+class Plan(list[Task]):
+    """The tasks of a list, in order, each with a key of its own."""
+
+    @functools.cached_property
+    def hash(self) -> bytes:
+        """What tells whether it is the plan that was recorded."""
+        digest = hashlib.blake2b(digest_size=16)
+        for task in self:
+            digest.update(task.key.encode())
+            digest.update(task.digest)
+            digest.update(b"\n")
+        return digest.digest()
+
+
+def make_plan(items: Sequence[Any], keying: Keying) -> Plan:
     """Return the tasks of a list, in order.
 
     Raises:
         InputError: Two items share a key; names the first two.
     """
-    tasks = [keying.task(seq, item) for seq, item in enumerate(items)]
+    tasks = Plan([keying.task(seq, item) for seq, item in enumerate(items)])
     if len({task.key for task in tasks}) < len(tasks):
         seen: dict[str, int] = {}
         for task in tasks:
@@ -129,20 +144,6 @@ def all_tasks(items: Sequence[Any], keying: Keying) -> list[Task]:
                 raise InputError(msg)
             seen[task.key] = task.seq
     return tasks
-
-
-def hash_plan(tasks: Iterable[Task]) -> bytes:
-    """Return the hash that tells whether a plan is the one recorded."""
-    digest = hashlib.blake2b(digest_size=16)
-    for task in tasks:
-        digest.update(task.key.encode())
-        digest.update(task.digest)
-        digest.update(b"\n")
-    return digest.digest()
-
-
-class Recorded(list[Task]):
-    """The tasks of a plan that was read from the journal, keys and all."""
 
 
 class PlanRow(msgspec.Struct, array_like=True):

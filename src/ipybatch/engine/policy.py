@@ -149,6 +149,9 @@ class Retry:
         check_count("attempts", self.attempts, low=1)
         check("initial_s", self.initial_s, low=0)
         check("max_s", self.max_s, low=self.initial_s)
+        if not (self.on is None or callable(self.on) or _are_errors(self.on)):
+            msg = f"on must be exception types or a function of the exception, got {self.on!r}"
+            raise InputError(msg)
         if self.strategy not in ("exponential", "next_second"):
             msg = f"strategy must be 'exponential' or 'next_second', got {self.strategy!r}"
             raise InputError(msg)
@@ -163,6 +166,10 @@ class Retry:
             return bool(self.on(error))
         except Exception:
             return False
+
+
+def _are_errors(on: Any) -> bool:
+    return isinstance(on, tuple) and all(isinstance(kind, type) and issubclass(kind, BaseException) for kind in on)
 
 
 @dataclass(frozen=True, slots=True)

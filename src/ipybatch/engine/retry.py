@@ -110,8 +110,8 @@ def parse_retry_after(headers: Any, now_unix_s: float) -> float | None:
         wait_s = float(value)
     except (TypeError, ValueError):
         try:
-            wait_s = parsedate_to_datetime(value).timestamp() - now_unix_s
-        except (TypeError, ValueError):
+            wait_s = parsedate_to_datetime(str(value)).timestamp() - now_unix_s
+        except (OverflowError, TypeError, ValueError):
             return None
     return max(0.0, wait_s) if math.isfinite(wait_s) else None
 
