@@ -7,32 +7,72 @@ text that leaves the engine passes through `mask`.
 from __future__ import annotations
 
 import re
+import threading
+from typing import Any
+from urllib.parse import quote, quote_plus
+
+import msgspec
 
 MASK = "***"
 _SHORTEST = 4  # masking "a" would spoil every text
 
-_secrets: set[str] = set()
-_in_address = re.compile(r"(?<=://)([^/\s:@]*):([^/\s@]+)@")
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder().decode
+
+# Every spelling, as text and as JSON has it, the longest first: one may be part of another.
+_secrets: tuple[tuple[str, bytes], ...] = ()
+_registering = threading.Lock()
+_in_address = re.compile(r"(?<=://)([^/\s:@]*):([^/\s]+)@")
 _in_query = re.compile(r"(?i)(?<=[?&])((?:api_?)?key|token|access_token|client_secret|password)=[^&\s'\"]+")
 
 
 def register(secret: str | None) -> None:
-    """Mask ``secret`` from now on, wherever it turns up."""
-    if secret and len(secret) >= _SHORTEST:
-        _secrets.add(secret)
+    """Mask ``secret`` from now on, wherever it turns up: as it is, or as an address or JSON spells it."""
+    global _secrets
+    if not secret or len(secret) < _SHORTEST:
+        return
+    spellings = {
+        secret,
+        quote(secret, errors="replace"),
+        quote(secret, "", errors="replace"),
+        quote_plus(secret, errors="replace"),
+    }
+    with _registering:
+        known = {text for text, _ in _secrets} | spellings
+        _secrets = tuple((text, _escape(text)) for text in sorted(known, key=len, reverse=True))
 
 
 def mask(text: str) -> str:
-    """Return ``text`` without registered secrets, passwords in addresses and keys in query strings."""
-    for secret in _secrets:
+    """Return ``text`` without registered secrets, passwords in addresses and keys in query strings.
+
+    What no file could hold (half a surrogate pair) is replaced too.
+    """
+    for secret, _ in _secrets:
         text = text.replace(secret, MASK)
     if "://" in text:
         text = _in_address.sub(rf"\1:{MASK}@", text)
-    return _in_query.sub(rf"\1={MASK}", text) if "=" in text else text
+    if "=" in text:
+        text = _in_query.sub(rf"\1={MASK}", text)
+    return text if text.isascii() else text.encode(errors="replace").decode()
 
 
 def mask_bytes(data: bytes) -> bytes:
-    """Return encoded JSON without registered secrets."""
-    for secret in _secrets:
-        data = data.replace(secret.encode(), MASK.encode())
+    """Return encoded JSON without registered secrets; numbers stay numbers."""
+    if any(escaped in data for _, escaped in _secrets):
+        return _encode(_masked(_decode(data)))
     return data
+
+
+def _masked(value: Any) -> Any:
+    if isinstance(value, str):
+        for secret, _ in _secrets:
+            value = value.replace(secret, MASK)
+    elif isinstance(value, list):
+        return [_masked(inner) for inner in value]
+    elif isinstance(value, dict):
+        return {_masked(name): _masked(inner) for name, inner in value.items()}
+    return value
+
+
+def _escape(text: str) -> bytes:
+    return _encode(text.encode(errors="replace").decode())[1:-1]
