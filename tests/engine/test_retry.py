@@ -37,7 +37,6 @@ def kind_of(error, retry=None):
     ("error", "kind"),
     [
         (TimeoutError(), Kind.TIMEOUT),
-        (asyncio.TimeoutError(), Kind.TIMEOUT),
         (ConnectionResetError(), Kind.TRANSIENT),
         (BrokenPipeError(), Kind.TRANSIENT),
         (httpx.ConnectError("no route"), Kind.TRANSIENT),

@@ -167,7 +167,7 @@ breakers = st.one_of(
     dead=st.sampled_from([(math.inf, math.inf), (0.0, 20.0), (2.0, 60.0)]),
     pauses=st.sampled_from([(), ((0.0, 3.0),), ((1.0, 2.0), (5.0, 50.0))]),
 )
-def test_everything_ends_whatever_happens(count, limits, breaker, seed, bad, dead, pauses):
+def test_everything_ends_whatever_happens(*, count, limits, breaker, seed, bad, dead, pauses):
     """Batches, retries, breaker, rates, cool-downs, pauses and an outage, in any mix: every task settles, once.
 
     Nothing stalls, the server never sees more than a rate allows, and a batch begins only when the one before has
