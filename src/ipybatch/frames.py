@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +13,12 @@ import msgspec
 import pandas as pd
 
 from ipybatch.engine import events, ledger
+from ipybatch.engine.drive import Drive
 from ipybatch.engine.events import State
 from ipybatch.engine.journal import Journal
 from ipybatch.engine.lease import is_live
 from ipybatch.engine.outcome import decode
-from ipybatch.engine.plan import Task, key_value
+from ipybatch.engine.plan import key_value
 from ipybatch.errors import InputError, MissingExtra
 
 OURS = ("key", "status", "attempts", "seconds", "error")
@@ -28,16 +29,16 @@ _LEFT = {"failed": "skipped", "cancelled": "cancelled", "rolled_back": "cancelle
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
-def results(journal: Journal, name: str, tasks: Sequence[Task] | None, state: State, *, fresh: bool) -> pd.DataFrame:
+def results(drive: Drive, state: State) -> pd.DataFrame:
     """Return one row per item, in input order: `OURS`, then the columns of the results.
 
     A dict's fields become columns; one that has a name of ours is prefixed ``result_``.  Any other result stands in
     the column ``result``.
     """
-    return _frame(_rows(journal, name, tasks, state, fresh))
+    return _frame(_rows(drive, state))
 
 
-def save(path: Path, journal: Journal, name: str, tasks: Sequence[Task] | None, state: State, *, fresh: bool) -> Path:
+def save(drive: Drive, state: State, path: Path) -> Path:
     """Write the results to a file, whole or not at all.
 
     Raises:
@@ -49,7 +50,7 @@ def save(path: Path, journal: Journal, name: str, tasks: Sequence[Task] | None, 
     descriptor, draft = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     os.close(descriptor)
     try:
-        _WRITERS[path.suffix](_rows(journal, name, tasks, state, fresh), Path(draft))
+        _WRITERS[path.suffix](_rows(drive, state), Path(draft))
         Path(draft).replace(path)
     finally:
         Path(draft).unlink(missing_ok=True)
@@ -87,18 +88,17 @@ def history(journal: Journal) -> pd.DataFrame:
     return frame
 
 
-def _rows(
-    journal: Journal, name: str, tasks: Sequence[Task] | None, state: State, fresh: bool
-) -> Iterator[tuple[Any, ...]]:
+def _rows(drive: Drive, state: State) -> Iterator[tuple[Any, ...]]:
     """Yield (key, status, attempts, seconds, error, result) in input order."""
-    with journal.reader() as database:
-        found = None if fresh else ledger.find(database, name)
-        if tasks is None:
+    opening = drive.order.opening
+    with drive.journal.reader() as database:
+        found = None if opening.fresh else ledger.find(database, opening.name)
+        if drive.tasks is None:
             yield from () if found is None else _drawn(database, found)
             return
         recorded = {} if found is None else {row[1]: row for row in _select(database, found)}
     missing = _LEFT.get(state, "pending")
-    for task in tasks:
+    for task in drive.tasks:
         row = recorded.get(task.key)
         yield (key_value(task.key), missing, 0, 0.0, "", None) if row is None else _row(*row)
 

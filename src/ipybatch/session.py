@@ -293,15 +293,13 @@ class BatchSession:
         """Return one row per item, in input order: key, status, attempts, seconds, error, and the result's columns."""
         from ipybatch import frames
 
-        fresh = self._drive.order.opening.fresh
-        return frames.results(self._journal, self.name, self._drive.tasks, self.state, fresh=fresh)
+        return frames.results(self._drive, self.state)
 
     def save(self, path: str | Path) -> Path:
         """Write the results to a .csv, .parquet or .jsonl file, whole or not at all, and return its path."""
         from ipybatch import frames
 
-        fresh = self._drive.order.opening.fresh
-        return frames.save(Path(path), self._journal, self.name, self._drive.tasks, self.state, fresh=fresh)
+        return frames.save(self._drive, self.state, Path(path))
 
     def log(self) -> pd.DataFrame:
         """Return the latest events of this process, one row each: at, event, and the event's own fields."""
@@ -381,9 +379,7 @@ class BatchSession:
 
     def _left(self) -> int | None:
         counts = self.counts
-        if counts.total is None:
-            return None
-        return counts.total if self.state == "planned" and not counts.ended else counts.pending + counts.running
+        return None if counts.total is None else counts.pending + counts.running
 
     def _command(self, name: str, act: Callable[[], None]) -> None:
         if not self._is_live():

@@ -73,6 +73,7 @@ class Drive:
     _ledger: ledger.Ledger | None = None
     _history: History | None = None
     _drawing: Iterator[Task] | None = None
+    _held: bool = False
     _wants_stop: list[tuple[State, str, Status]] = field(default_factory=list)
 
     def open(self, *, again: frozenset[Status] = frozenset()) -> None:
@@ -83,6 +84,7 @@ class Drive:
         """
         order, now_s = self.order, self.clock.unix_s()
         resource = order.opening.resource
+        ledger.check_free(self.journal, order.opening.name, now_s)
         self._history = read_history(self.journal, resource, order.limits, now_s)
         self._opened = opened = self._open(again)
         self._ledger = ledger.take(
@@ -91,6 +93,7 @@ class Drive:
         self._ledger.counts = replace_running(opened.counts)
         self.order = replace(order, opening=replace(order.opening, fresh=False))
         self._wants_stop.clear()
+        self.runner, self._held = None, False
         self.feed.emit(events.Planned(now_s, order.opening.name, opened.counts))
         for note in opened.notes:
             self.feed.note(note)
@@ -103,6 +106,7 @@ class Drive:
         assert self._history is not None
         self._join(self._history)
         runner = self.runner = self._make_runner(self._opened, self._ledger)
+        runner.hold(self._held)
         for stop in self._wants_stop:
             runner.stop(stop[0], stop[1], left=stop[2], kill=True)
         try:
@@ -128,9 +132,12 @@ class Drive:
 
     def hold(self, *, held: bool) -> bool:
         """Pause or go on; return False when it is too late for that."""
-        if self.runner is None or self.runner.state is not None:
+        if self.runner is None:
+            self._held = held  # it has not begun yet
+        elif self.runner.state is None:
+            self.runner.hold(held)
+        else:
             return False
-        self.runner.hold(held)
         return True
 
     def _open(self, again: frozenset[Status]) -> Opened:

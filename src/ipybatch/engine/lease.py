@@ -39,16 +39,24 @@ def take(database: sqlite3.Connection, run: int, now_s: float, *, live_here: boo
     Raises:
         JournalLocked: A live owner holds it.
     """
-    name, owner, beat_s, epoch = database.execute(
-        "SELECT name, owner, beat_s, epoch FROM run WHERE id = ?", (run,)
-    ).fetchone()
+    check_free(database, run, now_s, live_here=live_here)
+    database.execute("UPDATE run SET owner = ?, beat_s = ?, epoch = epoch + 1 WHERE id = ?", (me(), now_s, run))
+    (epoch,) = database.execute("SELECT epoch FROM run WHERE id = ?", (run,)).fetchone()
+    return int(epoch)
+
+
+def check_free(database: sqlite3.Connection, run: int, now_s: float, *, live_here: bool) -> None:
+    """Refuse a lease that a live owner holds.
+
+    Raises:
+        JournalLocked: Says who holds it.
+    """
+    name, owner, beat_s = database.execute("SELECT name, owner, beat_s FROM run WHERE id = ?", (run,)).fetchone()
     if owner is not None and _is_alive(owner, beat_s, now_s, live_here):
         host, pid, process = owner.split("/")
         where = "in this kernel" if process == _PROCESS else f"in process {pid} on {host}"
         msg = f"session {name!r} is already running {where}: cancel it there first, or give this one another name"
         raise JournalLocked(msg)
-    database.execute("UPDATE run SET owner = ?, beat_s = ?, epoch = ? WHERE id = ?", (me(), now_s, epoch + 1, run))
-    return int(epoch) + 1
 
 
 def renew(database: sqlite3.Connection, run: int, epoch: int, now_s: float) -> None:

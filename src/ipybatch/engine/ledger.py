@@ -250,6 +250,17 @@ def erase_items(database: sqlite3.Connection, run: int) -> None:
     database.execute("DELETE FROM attempt WHERE item >= ? AND item < ?", (first, after))
 
 
+def check_free(journal: Journal, name: str, now_s: float) -> None:
+    """Refuse to touch what a live session of that name is writing.
+
+    Raises:
+        JournalLocked: Says who holds it.
+    """
+    with journal.reader() as database:
+        for (run,) in database.execute("SELECT id FROM run WHERE name = ? AND owner IS NOT NULL", (name,)).fetchall():
+            lease.check_free(database, run, now_s, live_here=(journal.path, run) in _live)
+
+
 def take(journal: Journal, run: int, *, resource: str, concurrency: int, now_s: float) -> Ledger:
     """Take the lease of a run and mark it as running.
 
