@@ -242,7 +242,6 @@ def test_leaving_a_stream_early_leaves_the_session_running(live):
     assert session.run().counts.completed == 50
 
 
-@pytest.mark.xfail(strict=True, reason="an outcome listener that raises hangs the run")
 def test_an_outcome_listener_that_raises_does_not_stop_the_run(live, wait_for):
     """Promise 3: whoever listens to outcomes is dropped when he raises, and the run goes on."""
     session = live(double, [1, 2, 3], limits=Limits(concurrency=1))

@@ -186,7 +186,6 @@ def test_an_item_without_a_key_in_a_generator_fails_that_item_alone(plan, clock)
     assert "has no stable key" in session.results()["error"][1]
 
 
-@pytest.mark.xfail(strict=True, reason="masking takes key= for a secret")
 def test_advice_about_keys_is_readable(plan, clock):
     session = plan(same, iter([object()]))
     clock.run(session)
@@ -294,9 +293,7 @@ def test_whatever_an_item_raises_fails_that_item_alone(plan, clock, error):
         SystemExit(3),
         KeyboardInterrupt(),
         StopIteration(),
-        pytest.param(
-            GeneratorExit(), marks=pytest.mark.xfail(strict=True, reason="GeneratorExit of a thread ends the session")
-        ),
+        GeneratorExit(),
     ],
     ids=lambda error: type(error).__name__,
 )
@@ -315,7 +312,6 @@ class Unprintable(Exception):
         raise ValueError("no words")
 
 
-@pytest.mark.xfail(strict=True, reason="an exception that cannot be printed ends the session")
 def test_an_error_that_cannot_be_printed_fails_that_item_alone(plan, clock):
     async def work(item):
         if item == 2:

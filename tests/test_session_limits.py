@@ -196,7 +196,6 @@ def test_what_an_attempt_really_cost_is_settled_after(plan, clock):
     assert worst(starts, 60) > 2
 
 
-@pytest.mark.xfail(strict=True, reason="an item that costs more than its rate allows waits for ever", run=False)
 @pytest.mark.parametrize("amount", [2000, float("nan")])
 def test_an_item_that_can_never_fit_fails_alone(plan, clock, amount):
     """The session does not wait for ever for one item: it fails, named with its cost and the rate."""
@@ -206,7 +205,6 @@ def test_an_item_that_can_never_fit_fails_alone(plan, clock, amount):
     assert "tokens" in session.results()["error"][0]
 
 
-@pytest.mark.xfail(strict=True, reason="a cost= that raises ends the session")
 def test_a_cost_that_raises_fails_that_item_alone(plan, clock):
     limits = Limits(rates=[Rate(1000, per_s=60, unit="tokens")])
     session = plan(Starts(), [1, 2], limits=limits, cost=lambda item: {2: 10}[item])

@@ -99,7 +99,6 @@ def test_an_item_whose_input_changed_runs_again(plan, clock):
     assert session.results()["result"].tolist() == ["new answer", "ok"]
 
 
-@pytest.mark.xfail(strict=True, reason="a result of None keeps the one recorded before")
 def test_a_new_result_of_none_replaces_the_old_one(plan, clock):
     clock.run(plan(Recorder({1: {"name": "Portal"}}), [{"id": 1, "q": "old"}]))
     session = plan(lambda item: None, [{"id": 1, "q": "new"}])
@@ -127,7 +126,6 @@ def test_items_no_longer_listed_stay_in_the_journal_outside_results_and_counts(p
     assert again.asked == []
 
 
-@pytest.mark.xfail(strict=True, reason="before the start, counts hold items that are no longer listed")
 def test_items_no_longer_listed_are_not_counted_before_the_start(plan, clock):
     clock.run(plan(Recorder(), [1, 2, 3]))
     counts = plan(Recorder(), [3, 4]).counts
@@ -186,7 +184,6 @@ def test_a_fresh_session_that_is_started_again_goes_on(live):
     assert work.asked == [1, 2, 1, 2]
 
 
-@pytest.mark.xfail(strict=True, reason="before its start a fresh session shows the old rows")
 def test_a_fresh_session_shows_nothing_of_the_old_run(plan, clock):
     clock.run(plan(Recorder(), [1]))
     assert plan(Recorder(), [1], fresh=True).results()["status"].tolist() == ["pending"]
@@ -208,7 +205,6 @@ def test_a_generator_is_matched_as_it_is_drawn(plan, clock):
     assert session.results()["key"].tolist() == [1, 2, 3, 4]
 
 
-@pytest.mark.xfail(strict=True, reason="results of a generator that gives other items are not those drawn")
 @pytest.mark.parametrize("later", [[4, 2], [0, 1, 2, 3, 4]], ids=["fewer", "one before"])
 def test_results_of_a_generator_are_what_it_gave_this_time(plan, clock, later):
     clock.run(plan(Recorder(), iter([1, 2, 3, 4])))
@@ -270,13 +266,11 @@ def test_open_with_work_goes_on_with_the_recorded_items(live, journal):
     assert again.asked == [items[1]]
 
 
-@pytest.mark.xfail(strict=True, reason="run() of a reopened session takes it for ended")
 def test_run_of_a_reopened_session_goes_on(live, journal):
     live(Recorder({2: ConnectionError()}), [1, 2], retry=ONCE).run()
     assert BatchSession.open("wishlist", Recorder(), journal=journal).run().counts.completed == 2
 
 
-@pytest.mark.xfail(strict=True, reason="a generator's session that is reopened has no rows")
 def test_open_reads_the_results_of_a_generator(live, journal):
     live(Recorder(), iter([1, 2])).run()
     assert BatchSession.open("wishlist", journal=journal).results()["key"].tolist() == [1, 2]

@@ -171,7 +171,6 @@ def test_cancel_does_not_wait_for_a_thread_that_hangs(live, threads):
     assert "2 threads are still busy" in session.snapshot.notes[0]
 
 
-@pytest.mark.xfail(strict=True, reason="a slot that waits for its thread does not hear cancel")
 def test_cancel_does_not_wait_for_a_thread_that_overran(live, threads):
     session = live(threads, [1], timeout_s=0.05, retry=Retry(attempts=1))
     timed_out = hear(session, events.ItemEnded)
