@@ -355,9 +355,7 @@ def test_headers_that_make_no_sense_are_no_word_of_the_service(plan, clock, head
         (Breaker, {"failures": 0}, "failures must be a whole number >= 1, got 0"),
         (Breaker, {"break_s": 60, "max_break_s": 10}, "max_break_s must be >= 60, got 10"),
         (Breaker, {"give_up_after": 0}, "give_up_after must be a whole number >= 1, got 0"),
-        Retry,
-        {"on": "nonsense"},
-        "on must be",
+        (Retry, {"on": "nonsense"}, "on must be"),
     ],
     ids=str,
 )
