@@ -8,7 +8,7 @@ from .measure import Runs, run
 from .table import Row
 
 OURS = "ipybatch"
-MODULES = (OURS, "tenacity", "aiometer", "pandas")
+MODULES = (OURS, "asyncio", "tenacity", "aiometer", "pandas")
 HEAVY = ("IPython", "anywidget", "google", "httpx", "ipywidgets", "numpy", "pandas", "plotly", "sklearn", "tornado")
 GOAL_S = 0.15
 PROGRAM = """
