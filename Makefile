@@ -36,7 +36,7 @@ help: ## List the targets
 	@awk 'BEGIN { FS = ":.*## " } /^##@/ { print "\n" substr($$0, 5) } /^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
 
 demo: $(VENV)/.lab ## Refresh a game library on the embedded simulator, no keys needed
-	@$(BIN)/python tools/demo.py
+	@python -m tools.demo
 
 lab: $(VENV)/.lab ## Open JupyterLab in notebooks/
 	@cd notebooks && jupyter lab
@@ -115,12 +115,15 @@ chromium: $(VENV)/.test
 	@python tools/chromium.py >/dev/null
 
 ##@ Build
-.PHONY: widgets schema constraints clean
+.PHONY: widgets schema outputs constraints clean
 widgets: $(MODULES) ## Bundle the panel into the package
 	@$(NPM) run --silent build
 
 schema: $(VENV)/.test ## Write widgets/src/schema.ts from the Python types
 	@python -m tools.schema
+
+outputs: $(VENV)/.test chromium ## Run the notebooks and keep what they show
+	@python -m tools.notebooks
 
 constraints: ## Pin the newest versions that work together (use the oldest Python 3.11)
 	@eval "$$FIND_PYTHON"
@@ -142,7 +145,7 @@ $(BIN)/python:
 
 $(VENV)/.lab: pyproject.toml constraints.txt | $(BIN)/python
 	@echo '== .venv: JupyterLab and the package'
-	python -m pip install --quiet --constraint constraints.txt --editable '.[lab]'
+	python -m pip install --quiet --constraint constraints.txt --editable '.[lab]' aiolimiter # notebook 00 plugs it in
 	touch $@
 
 $(VENV)/.test: pyproject.toml constraints.txt | $(BIN)/python
