@@ -18,8 +18,11 @@ commits.  Readers open connections of their own and never wait.
 
 from __future__ import annotations
 
+import hashlib
+import logging
 import os
 import queue
+import re
 import sqlite3
 import threading
 import time
@@ -43,6 +46,8 @@ _MAGIC = b"SQLite format 3\0"
 # WAL needs shared memory, which these do not give: https://sqlite.org/wal.html (2026-11-22)
 _NETWORK = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "afs", "9p", "ceph", "lustre", "fuse.sshfs", "fuse.s3fs"})
 
+_log = logging.getLogger(__name__)
+
 Unit = Callable[[sqlite3.Connection], Any]
 Done = Callable[[Any, JournalError | None], None]
 
@@ -56,6 +61,9 @@ def default_path() -> Path:
 class _Submitted(msgspec.Struct):
     unit: Unit
     done: Done
+
+
+_Answer = tuple[Done, Any, JournalError | None]
 
 
 class _Busy(Exception):
@@ -76,10 +84,11 @@ class Journal:
         self._writing = threading.Lock()
         self._commits = 0
         self._slow_until_s = 0.0
+        self._closed = False
         with translated(self.path):
             _create(self.path)
-            self._database = _connect(self.path)
-            _prepare(self._database, self.path)
+            self._database = _open(self.path)
+            self._file = _identity(self.path)
         self._thread = threading.Thread(target=self._serve, name="ipybatch-journal", daemon=True)
         self._thread.start()
 
@@ -90,8 +99,11 @@ class Journal:
             size: Bytes to be written, roughly.
         """
         submitted = _Submitted(unit, done)
-        if size > LARGE or not self._commit_here(submitted):
+        answer = self._commit_here(submitted) if size <= LARGE else None
+        if answer is None:
             self._queue.put(submitted)
+        else:  # with nothing locked: whoever is told may write
+            done(*answer[1:])
 
     def write(self, unit: Unit) -> Any:
         """Run ``unit`` in the next transaction and wait for its commit.
@@ -121,23 +133,28 @@ class Journal:
             finally:
                 database.close()
 
+    def is_there(self) -> bool:
+        """Say whether its file is still the one it opened: tests and users delete it, or restore it from a copy."""
+        return not self._closed and self._file == _identity(self.path)
+
     def close(self) -> None:
         """Write what waits, then let the file go."""
+        self._closed = True
         self._queue.put(None)
         self._thread.join()
         self._database.close()
 
-    def _commit_here(self, submitted: _Submitted) -> bool:
-        """Commit on the caller's thread, if that will not keep it waiting."""
+    def _commit_here(self, submitted: _Submitted) -> _Answer | None:
+        """Commit on the caller's thread; None if that would keep it waiting."""
         if not self._writing.acquire(blocking=False):
-            return False
+            return None
         try:
             started_s = time.monotonic()
             if started_s < self._slow_until_s or not self._queue.empty():
-                return False
-            self._commit([submitted], wait=False)
+                return None
+            (answer,) = self._commit([submitted], wait=False)
         except _Busy:
-            return False
+            return None
         finally:
             self._writing.release()
         took_s = time.monotonic() - started_s
@@ -146,42 +163,49 @@ class Journal:
         self._commits += 1
         if self._commits % 64 == 0 and self._wal_is_long():
             self._queue.put(_Submitted(_checkpoint, _ignore))
-        return True
+        return answer
 
     def _serve(self) -> None:
         while (first := self._queue.get()) is not None:
+            group = [first]
             with self._writing:
-                group = [first]
                 with suppress(queue.Empty):
                     while (more := self._queue.get_nowait()) is not None:
                         group.append(more)
                     self._queue.put(None)  # asked to close: write this group first
-                self._commit([submitted for submitted in group if submitted.unit is not _checkpoint], wait=True)
-                if self._wal_is_long():
-                    with suppress(sqlite3.Error):
-                        _checkpoint(self._database)
+                answers = self._commit(
+                    [submitted for submitted in group if submitted.unit is not _checkpoint], wait=True
+                )
+            for done, result, error in answers:
+                try:
+                    done(result, error)
+                except Exception:  # its loop is closed; the others must be told all the same
+                    _log.exception("nobody could be told of a commit")
+            if self._wal_is_long():
+                with self._writing, suppress(sqlite3.Error):
+                    _checkpoint(self._database)
 
-    def _commit(self, group: list[_Submitted], *, wait: bool) -> None:
-        """Run units in one transaction, then acknowledge them; what fails together is tried one by one."""
+    def _commit(self, group: list[_Submitted], *, wait: bool) -> list[_Answer]:
+        """Run units in one transaction and return whom to tell what; what fails together is tried one by one."""
         database = self._database
         try:
             with translated(self.path):
                 _begin(database, wait=wait)
+        except JournalError as error:  # no unit can be written just now
+            return [(submitted.done, None, error) for submitted in group]
+        try:
+            with translated(self.path):
                 results = [submitted.unit(database) for submitted in group]
                 on_commit("before")
                 database.execute("COMMIT")
                 on_commit("after")
-        except JournalError as error:
+        except Exception as error:  # whatever a unit raises: its neighbours are written
             with suppress(sqlite3.Error):
                 database.execute("ROLLBACK")
             if len(group) == 1:
-                group[0].done(None, error)
-            else:
-                for submitted in group:
-                    self._commit([submitted], wait=wait)
-            return
-        for submitted, result in zip(group, results, strict=True):
-            submitted.done(result, None)
+                return [(group[0].done, None, _refusal(error, self.path))]
+            return [answer for submitted in group for answer in self._commit([submitted], wait=wait)]
+        return [(submitted.done, result, None) for submitted, result in zip(group, results, strict=True)]
 
     def _wal_is_long(self) -> bool:
         try:
@@ -235,14 +259,9 @@ def open_journal(path: str | Path | None = None) -> Journal:
     wanted = Path(path).expanduser().absolute() if path is not None else default_path().expanduser().absolute()
     with _opening:
         journal = _open_journals.get(wanted)
-        if journal is None or not wanted_is_there(journal):
+        if journal is None or not journal.is_there():
             journal = _open_journals[wanted] = Journal(wanted)
         return journal
-
-
-def wanted_is_there(journal: Journal) -> bool:
-    """Say whether the journal's file still exists: tests and users delete it."""
-    return journal.path.exists()
 
 
 def forget_open_journals() -> None:
@@ -280,6 +299,22 @@ def _explain(error: sqlite3.Error, path: Path) -> JournalError:
     return JournalError(f"journal {path}: {error}")
 
 
+def _refusal(error: Exception, path: Path) -> JournalError:
+    if isinstance(error, JournalError):
+        return error
+    refusal = JournalError(f"journal {path}: {type(error).__name__}: {error}")
+    refusal.__cause__ = error
+    return refusal
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
 def _create(path: Path) -> None:
     if path.exists():
         with path.open("rb") as file:
@@ -302,21 +337,38 @@ def _connect(path: Path) -> sqlite3.Connection:
     return database
 
 
-def _prepare(database: sqlite3.Connection, path: Path) -> None:
-    if schema.version(database) > len(schema.STEPS):
+def _open(path: Path) -> sqlite3.Connection:
+    database = _connect(path)
+    try:
+        _check(database, path)
+        database.execute("PRAGMA journal_mode = WAL")
+        database.execute("PRAGMA wal_autocheckpoint = 0")
+        schema.migrate(database)
+        database.execute("PRAGMA busy_timeout = 0")  # `_begin` waits, where it may
+    except BaseException:
+        database.close()
+        raise
+    return database
+
+
+def _check(database: sqlite3.Connection, path: Path) -> None:
+    """Refuse a file that is not ours before anything is written to it."""
+    seen = schema.version(database)
+    tables = {name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    if tables and (seen == 0 or not {"run", "item", "payload"} <= tables):
+        msg = f"journal {path} is not a journal of ours: move it away, or choose another journal="
+        raise JournalCorrupt(msg)
+    if seen > len(schema.STEPS):
         msg = f"journal {path} was written by a later ipybatch: upgrade, or choose another journal="
         raise JournalError(msg)
-    database.execute("PRAGMA journal_mode = WAL")
-    database.execute("PRAGMA wal_autocheckpoint = 0")
-    schema.migrate(database)
-    database.execute("SELECT count(*) FROM run").fetchone()
 
 
 def _local(path: Path) -> tuple[Path, Path | None]:
     """Return a path that WAL is safe on, and the one asked for when that is another."""
     if _file_system(path) not in _NETWORK:
         return path, None
-    return platformdirs.user_state_path("ipybatch", appauthor=False) / path.name, path
+    which = hashlib.blake2b(str(path).encode(errors="replace"), digest_size=4).hexdigest()
+    return platformdirs.user_state_path("ipybatch", appauthor=False) / f"{path.stem}-{which}{path.suffix}", path
 
 
 def _file_system(path: Path) -> str:
@@ -324,8 +376,13 @@ def _file_system(path: Path) -> str:
         mounts = Path("/proc/self/mounts").read_text(encoding="utf-8").splitlines()
     except OSError:
         return ""
-    kinds = {Path(fields[1]): fields[2] for line in mounts if len(fields := line.split()) > 2}
+    kinds = {Path(_unescape(fields[1])): fields[2] for line in mounts if len(fields := line.split()) > 2}
     return next((kinds[folder] for folder in (path, *path.parents) if folder in kinds), "")
+
+
+def _unescape(mount: str) -> str:
+    r"""Return a mount point as it is called: the kernel writes a space as ``\040``."""
+    return re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal[1], 8)), mount)
 
 
 __all__ = ["PATH_VARIABLE", "Fenced", "Journal", "default_path", "open_journal"]
