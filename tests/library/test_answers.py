@@ -4,6 +4,7 @@ import httpx
 import pytest
 
 from ipybatch import InputError, Permanent, RateLimited, Refused, Transient
+from ipybatch.engine.masking import mask
 from ipybatch.library.answers import check_client, check_url, read_json
 
 
@@ -69,3 +70,8 @@ def test_a_client_must_be_able_to_get() -> None:
     assert check_client(None) is None
     with pytest.raises(InputError, match="client must be an httpx"):
         check_client("https://store.example")
+
+
+def test_a_password_in_an_address_is_masked_from_then_on() -> None:
+    check_url("base_url", "https://me:geheim88@store.example")
+    assert mask("no answer from geheim88") == "no answer from ***"

@@ -44,10 +44,10 @@ def test_keys_of_another_type_are_others(library: Library) -> None:
 
 def test_places_are_kept_apart(library: Library) -> None:
     """A German price does not answer what the American one is."""
-    library.put(game(440, days=1, place="de"))
-    library.put(game(440, days=2, place="us"))
-    assert library.get("game", 440, "us") == game(440, days=2, place="us")
-    assert library.get("game", 440) == game(440, days=1, place="de")  # of any place the latest
+    library.put(game(440, days=2, place="de"))
+    library.put(game(440, days=1, place="us"))
+    assert library.get("game", 440, "de") == game(440, days=2, place="de")
+    assert library.get("game", 440) == game(440, days=1, place="us")  # of any place the latest
     assert library.fetched_at_s("game", 440, "jp") is None
 
 

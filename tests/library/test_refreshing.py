@@ -264,9 +264,9 @@ def test_a_text_is_no_list_of_items(shop: Shop) -> None:
 
 def test_another_country_runs_again_what_is_recorded(shop: Shop) -> None:
     """What is sent with an item is part of it: an unfinished run in another country asks again."""
-    shop.open(limit=3, per_s=60, ban_after=1, ban_s=1)
-    shop.run([1, 2, 3, 4, 5], limits=Limits(concurrency=1))
-    shop.clock.advance(100)
+    shop.open(limit=3, per_s=60, ban_after=1, ban_s=600)
+    assert shop.run([1, 2, 3, 4, 5], limits=Limits(concurrency=1)).state == "failed"
+    shop.clock.advance(700)
     session = shop.run([1, 2, 3], cc="de", limits=Limits(concurrency=1))
     assert session.counts.completed == 3
     assert shop.library.get("game", 1, "de") is not None
