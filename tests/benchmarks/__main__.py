@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 
-from .questions import QUESTIONS, answer, publish
+from .questions import QUESTIONS, answer, keep
 
 
 def main() -> None:
@@ -15,11 +15,12 @@ def main() -> None:
     parser.add_argument("--scale", type=float, default=1.0, help="share of the items, for a quick look (default 1)")
     parser.add_argument("--only", nargs="+", choices=QUESTIONS, default=list(QUESTIONS), help="questions (default all)")
     asked = parser.parse_args()
-    rows, load = [], []
+    rows, load, text = [], [], ""
     for name in asked.only:
         load.append(os.getloadavg()[0])
         rows += answer(name, asked.rounds, asked.scale)
-    publish(rows, rounds=asked.rounds, scale=asked.scale, load=load)
+        text = keep(rows, rounds=asked.rounds, scale=asked.scale, load=load)
+    print(text)
 
 
 if __name__ == "__main__":

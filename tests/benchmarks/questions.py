@@ -35,9 +35,9 @@ def answer(name: str, rounds: int, scale: float) -> list[Row]:
     return rows
 
 
-def publish(rows: Sequence[Row], *, rounds: int, scale: float, load: Sequence[float]) -> None:
-    """Print the table and leave it in ``out/benchmarks.md``."""
+def keep(rows: Sequence[Row], *, rounds: int, scale: float, load: Sequence[float]) -> str:
+    """Return the table so far, and leave it in ``out/benchmarks.md``: a run that is ended early has what it measured."""
     text = table(rows, rounds=rounds, scale=scale, load=[*load, os.getloadavg()[0]])
     OUT.parent.mkdir(exist_ok=True)
     OUT.write_text(text + "\n", encoding="utf-8")
-    print(f"\n{text}\n")
+    return text
