@@ -5,6 +5,7 @@ Rule: this file wires the parts and owns no rules of its own.
 
 from __future__ import annotations
 
+import asyncio
 import concurrent.futures
 import threading
 from collections.abc import AsyncIterator, Callable, Generator, Iterable
@@ -128,15 +129,15 @@ class BatchSession:
                 rank=rank,
             ),
         )
-        self._start_out(order, open_journal(journal), source, plan, clock or SystemClock())
+        self._feed = Feed(clock or SystemClock())
+        self._start_out(order, open_journal(journal), source, plan)
         self.verbose = verbose
         if on_progress is not None:
             self.on(progress(self, on_progress))
 
-    def _start_out(self, order: Order, journal: Journal, items: Iterable[Any], plan: Plan | None, clock: Clock) -> None:
-        self._order, self._journal, self._clock = order, journal, clock
-        self._feed = Feed(clock)
-        self._drive = Drive(order, journal, self._feed, clock, plan, items)
+    def _start_out(self, order: Order, journal: Journal, items: Iterable[Any], plan: Plan | None) -> None:
+        self._order, self._journal, self._clock = order, journal, self._feed.clock
+        self._drive = Drive(order, journal, self._feed, self._clock, plan, items)
         self._running: waiting.Running | None = None
         self._thread = 0  # the one it runs on
         self.verbose = False
@@ -337,7 +338,8 @@ class BatchSession:
             )
             raise InputError(msg)
         attached.forget(self._journal, self.name)
-        self._start_out(self._order, self._journal, self._drive.items, self._drive.tasks, self._clock)
+        self._feed.clear()
+        self._start_out(self._order, self._journal, self._drive.items, self._drive.tasks)
 
     def __repr__(self) -> str:
         counts = self.counts
@@ -378,7 +380,9 @@ class BatchSession:
         return self._is_live() and self._thread != threading.get_ident()
 
     def _left(self) -> int | None:
-        counts = self.counts
+        counts, skip, plan = self.counts, self._order.opening.skip, self._drive.tasks
+        if skip is not None and plan is not None and self.state == "planned" and not counts.ended:
+            return sum(not skip(task.item) for task in plan)
         return None if counts.total is None else counts.pending + counts.running
 
     def _command(self, name: str, act: Callable[[], None]) -> None:
@@ -389,7 +393,10 @@ class BatchSession:
             self._feed.emit(events.Commanded(self._clock.unix_s(), name))
             act()
 
-        self.ask(run)
+        if self._thread == threading.get_ident():  # a listener's: it must not act in the midst of an event
+            asyncio.get_running_loop().call_soon(run)
+        else:
+            self.ask(run)
 
     def _pause(self) -> None:
         if self.state == "running" and self._drive.hold(held=True):

@@ -51,6 +51,11 @@ class Feed:
         """Stop calling ``listener``."""
         self._listeners = [known for known in self._listeners if known is not listener]
 
+    def clear(self) -> None:
+        """Forget what happened; whoever listens goes on listening."""
+        self.snapshot = Snapshot()
+        self.log.clear()
+
     def note(self, text: str) -> None:
         """Tell the user something, once."""
         if text not in self.snapshot.notes:

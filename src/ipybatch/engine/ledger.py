@@ -200,10 +200,10 @@ class Ledger:
             self.drop()
 
     def discard(self, now_s: float) -> None:
-        """Forget everything this run recorded: all or nothing."""
+        """Forget everything this run recorded, but what its plan leaves out: all or nothing."""
 
         def unit(database: sqlite3.Connection) -> None:
-            erase_items(database, self.run)
+            erase_items(database, self.run, kept="attempts = 0 AND status = 'skipped'")
 
         self.write(unit, now_s)
 
@@ -242,10 +242,15 @@ def _size(entries: Sequence[Entry]) -> int:
     return sum(len(entry.payload) for entry in entries if entry.payload is not None)
 
 
-def erase_items(database: sqlite3.Connection, run: int) -> None:
-    """Delete what a run recorded of its items, not the run itself."""
+def erase_items(database: sqlite3.Connection, run: int, *, kept: str = "false") -> None:
+    """Delete what a run recorded of its items, not the run itself.
+
+    Args:
+        kept: What stays all the same, in SQL.
+    """
     first, after = ids(run)
-    database.execute("DELETE FROM item WHERE id >= ? AND id < ?", (first, after))
+    where = f"id >= ? AND id < ? AND NOT ({kept})"
+    database.execute(f"DELETE FROM item WHERE {where}", (first, after))  # noqa: S608  # constants
     database.execute("DELETE FROM payload WHERE id >= ? AND id < ?", (first, after))
     database.execute("DELETE FROM attempt WHERE item >= ? AND item < ?", (first, after))
 

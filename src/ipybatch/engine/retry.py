@@ -19,7 +19,7 @@ from typing import Any
 from ipybatch.engine.policy import Retry
 from ipybatch.errors import Permanent, RateLimited, Refused, Transient
 
-_TRANSPORT_ERRORS = frozenset({"TransportError", "ClientConnectionError", "ServerDisconnectedError"})
+_TRANSPORT_ERRORS = frozenset({"TransportError", "DecodingError", "ClientConnectionError", "ServerDisconnectedError"})
 
 
 class Kind(Enum):
