@@ -253,14 +253,14 @@ class BatchSession:
 
     def pause(self) -> None:
         """Let what runs finish, start nothing more."""
-        self._command("pause", self._pause)
+        self._command("pause", lambda: self._hold(True))
 
     def resume(self) -> None:
         """Go on after `pause`; after a cancel or a failure, run what is left."""
         if self.state in ("cancelled", "failed", "planned"):
             self.start()
         else:
-            self._command("resume", self._resume)
+            self._command("resume", lambda: self._hold(False))
 
     def cancel(self) -> None:
         """End what runs and start nothing more; return when it has ended, or after a second."""
@@ -318,7 +318,7 @@ class BatchSession:
         Raises:
             InputError: ``n`` is missing for a generator, or out of range.
         """
-        items = checks.check_estimate(n, latency_s, self._left())
+        items = checks.check_estimate(n, latency_s, self._drive.left)
         tasks = iter(self._drive.tasks) if self._drive.tasks is not None else None
         cost = None if self._order.cost is None else self._drive.cost
         return estimate(self._order.limits, items, latency_s, cost, tasks)
@@ -379,12 +379,6 @@ class BatchSession:
     def _is_elsewhere(self) -> bool:
         return self._is_live() and self._thread != threading.get_ident()
 
-    def _left(self) -> int | None:
-        counts, skip, plan = self.counts, self._order.opening.skip, self._drive.tasks
-        if skip is not None and plan is not None and self.state == "planned" and not counts.ended:
-            return sum(not skip(task.item) for task in plan)
-        return None if counts.total is None else counts.pending + counts.running
-
     def _command(self, name: str, act: Callable[[], None]) -> None:
         if not self._is_live():
             return
@@ -398,10 +392,8 @@ class BatchSession:
         else:
             self.ask(run)
 
-    def _pause(self) -> None:
-        if self.state == "running" and self._drive.hold(held=True):
-            self._feed.emit(events.StateChanged(self._clock.unix_s(), "paused", ""))
-
-    def _resume(self) -> None:
-        if self.state == "paused" and self._drive.hold(held=False):
-            self._feed.emit(events.StateChanged(self._clock.unix_s(), "running", ""))
+    def _hold(self, held: bool) -> None:
+        states: tuple[State, State] = ("running", "paused")
+        before, after = states if held else states[::-1]
+        if self.state == before and self._drive.hold(held=held):
+            self._feed.emit(events.StateChanged(self._clock.unix_s(), after, ""))

@@ -120,6 +120,15 @@ class Drive:
         self._close(runner, self._ledger)
 
     @property
+    def left(self) -> int | None:
+        """How many items are still to do, those that a plan will leave out not counted; None while unknown."""
+        snapshot, skip = self.feed.snapshot, self.order.opening.skip
+        if skip is not None and self.tasks is not None and snapshot.state == "planned" and not snapshot.counts.ended:
+            return sum(not skip(task.item) for task in self.tasks)
+        counts = snapshot.counts
+        return None if counts.total is None else counts.pending + counts.running
+
+    @property
     def drawn(self) -> bool:
         """Whether a generator was begun."""
         return self._drawing is not None
