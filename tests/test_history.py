@@ -1,0 +1,85 @@
+"""History: what the journal tells of all sessions, and how it is cleared."""
+
+import asyncio
+import threading
+
+import pandas as pd
+
+import ipybatch
+from ipybatch import Limits
+
+
+async def work(item):
+    await asyncio.sleep(2)
+    if item == 3:
+        raise ValueError("bad")
+    return item
+
+
+def test_history_lists_every_run_oldest_first(plan, clock, journal):
+    clock.run(plan(work, [1, 2, 3], name="first", limits=Limits(concurrency=1)))
+    clock.run(plan(work, [1], name="second"))
+    frame = ipybatch.history(journal)
+    assert frame["name"].tolist() == ["first", "second"]
+    assert frame["state"].tolist() == ["completed", "completed"]
+    first = frame.iloc[0]
+    assert (first["total"], first["completed"], first["failed"]) == (3, 2, 1)
+    assert (first["seconds"], first["seconds_per_item"]) == (6, 2)
+    assert isinstance(frame["started"].dtype, pd.DatetimeTZDtype)
+
+
+def test_history_of_an_empty_journal_has_its_columns(journal):
+    frame = ipybatch.history(journal)
+    assert len(frame) == 0
+    assert {"name", "started", "seconds", "seconds_per_item", "state", "reason", "usd"} <= set(frame.columns)
+
+
+def test_history_says_why_a_session_ended_early(plan, clock, journal):
+    clock.run(plan(work, [3, 1], on_failure="stop", limits=Limits(concurrency=1)))
+    assert ipybatch.history(journal)[["state", "reason"]].to_numpy().tolist() == [
+        ["failed", "item 3 failed: ValueError: bad"]
+    ]
+
+
+def test_a_running_session_is_running_in_history(live, journal):
+    hold = threading.Event()
+    session = live(lambda item: hold.wait(20) and None, [1])
+    session.start()
+    assert ipybatch.history(journal)["state"].tolist() == ["running"]
+    hold.set()
+    session.run()
+    assert ipybatch.history(journal)["state"].tolist() == ["completed"]
+
+
+def test_seconds_add_up_over_resumes(plan, clock, journal):
+    clock.run(plan(work, [1]))
+    clock.run(plan(work, [1, 2]))
+    assert ipybatch.history(journal)["seconds"].tolist() == [4]
+
+
+def test_prune_deletes_what_ended_long_ago_and_says_how_many(plan, clock, journal):
+    """The virtual clock's sessions ended in 2023."""
+    clock.run(plan(work, [1], name="old"))
+    clock.run(plan(work, [1], name="older", fresh=True))
+    assert ipybatch.prune(older_than_s=100 * 365 * 86400, journal=journal) == 0
+    assert ipybatch.prune(older_than_s=60, journal=journal) == 2
+    assert len(ipybatch.history(journal)) == 0
+
+
+def test_prune_keeps_what_is_young_or_running(live, journal):
+    hold = threading.Event()
+    live(lambda item: item, [1], name="young").run()
+    running = live(lambda item: hold.wait(20) and None, [1], name="running")
+    running.start()
+    assert ipybatch.prune(older_than_s=3600, journal=journal) == 0
+    assert ipybatch.prune(older_than_s=0, journal=journal) == 1
+    assert ipybatch.history(journal)["name"].tolist() == ["running"]
+    hold.set()
+    assert running.run().state == "completed"
+
+
+def test_the_journal_lies_where_the_environment_says(tmp_path, monkeypatch, patience):
+    path = tmp_path / "elsewhere" / "journal.db"
+    monkeypatch.setenv("IPYBATCH_JOURNAL", str(path))
+    assert len(ipybatch.history()) == 0
+    assert path.exists()
