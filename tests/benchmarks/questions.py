@@ -36,7 +36,7 @@ def answer(name: str, rounds: int, scale: float) -> list[Row]:
 
 
 def keep(rows: Sequence[Row], *, rounds: int, scale: float, load: Sequence[float]) -> str:
-    """Return the table so far, and leave it in ``out/benchmarks.md``: a run that is ended early has what it measured."""
+    """Return the table so far, and leave it in ``out/benchmarks.md``: a run that is ended early keeps what it has."""
     text = table(rows, rounds=rounds, scale=scale, load=[*load, os.getloadavg()[0]])
     OUT.parent.mkdir(exist_ok=True)
     OUT.write_text(text + "\n", encoding="utf-8")
