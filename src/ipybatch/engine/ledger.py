@@ -117,6 +117,12 @@ def write_plan(database: sqlite3.Connection, run: int, tasks: Plan) -> None:
     )
 
 
+def forget_plan(database: sqlite3.Connection, run: int) -> None:
+    """Let a run have no list: a generator gives its items from now on, and numbers what the list had not begun."""
+    database.execute("DELETE FROM plan WHERE run = ?", (run,))
+    database.execute("UPDATE run SET plan_hash = NULL, listing = NULL, total = NULL WHERE id = ?", (run,))
+
+
 def skip(database: sqlite3.Connection, run: int, reasons: Sequence[tuple[Task, str]], now_s: float) -> None:
     """Record tasks that the plan leaves out, each with its reason."""
     base = run << SEQ_BITS

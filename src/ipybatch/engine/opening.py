@@ -90,8 +90,11 @@ def open_drawn(
     """Find or make the run of a generator, whose items are matched as they are drawn."""
     found = _find(journal, opening)
     notes = [] if found is None else _note_changes(found, opening)
-    run = found.run if found is not None else journal.write(lambda db: _create(db, opening, clock_s()))
-
+    if found is None:
+        run = journal.write(lambda db: _create(db, opening, clock_s()))
+    else:
+        run = found.run
+        journal.write(lambda db: ledger.forget_plan(db, run))
     walk = None if found is None else Walk(journal.connect(), run, opening.again)
     listing = Listing()
     source = draw(iter(items), opening.keying, walk, listing=listing, emit=emit, clock_s=clock_s)
