@@ -145,7 +145,7 @@ $(BIN)/python:
 
 $(VENV)/.lab: pyproject.toml constraints.txt | $(BIN)/python
 	@echo '== .venv: JupyterLab and the package'
-	python -m pip install --quiet --constraint constraints.txt --editable '.[lab]' aiolimiter # notebook 00 plugs it in
+	python -m pip install --quiet --constraint constraints.txt --editable '.[lab]'
 	touch $@
 
 $(VENV)/.test: pyproject.toml constraints.txt | $(BIN)/python

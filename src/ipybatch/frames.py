@@ -165,7 +165,7 @@ def _write_csv(rows: Iterator[tuple[Any, ...]], path: Path) -> None:
     for name in frame.columns:
         frame[name] = frame[name].map(_safe_cell)
     frame.columns = pd.Index([_safe_cell(name) for name in frame.columns])
-    frame.to_csv(path, index=False)
+    frame.to_csv(path, index=False, lineterminator="\r\n")  # RFC 4180; and a cell's own "\r" is quoted
 
 
 def _safe_cell(value: Any) -> Any:

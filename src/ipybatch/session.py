@@ -233,23 +233,23 @@ class BatchSession:
         Args:
             verbose: In a terminal, a line per item instead of a progress line.
         """
-        if self.state == "planned":
-            self.start()
-        if self._running is not None:
-            waiting.block(self, self._running, verbose=self.verbose if verbose is None else verbose)
-            self._running.result()
+        waiting.block(self, self._begin, verbose=self.verbose if verbose is None else verbose)
         return self.summary
 
     def __await__(self) -> Generator[Any, None, Summary]:
         return self._wait().__await__()
 
     async def _wait(self) -> Summary:
+        running = self._begin()
+        if running is not None:
+            await waiting.until(self, running)
+            running.result()
+        return self.summary
+
+    def _begin(self) -> waiting.Running | None:
         if self.state == "planned":
             self.start()
-        if self._running is not None:
-            await waiting.until(self, self._running)
-            self._running.result()
-        return self.summary
+        return self._running
 
     def pause(self) -> None:
         """Let what runs finish, start nothing more."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -22,14 +23,20 @@ HEARTBEAT_S = 0.2
 Running = concurrent.futures.Future[None]
 
 
-def block(session: BatchSession, running: Running, *, verbose: bool) -> None:
-    """Wait for the end; the first KeyboardInterrupt cancels the session, a second one is raised."""
-    with terminal.progress(session, verbose=verbose):
-        try:
+def block(session: BatchSession, begin: Callable[[], Running | None], *, verbose: bool) -> None:
+    """Begin, and wait for the end; the first KeyboardInterrupt cancels the session, a second one is raised."""
+    try:
+        running = begin()
+        if running is not None:
+            with terminal.progress(session, verbose=verbose):
+                _block(running)
+    except KeyboardInterrupt:
+        session.cancel()
+        running = begin()
+        if running is not None:
             _block(running)
-        except KeyboardInterrupt:
-            session.cancel()
-            _block(running)
+    if running is not None:
+        running.result()
 
 
 async def until(session: BatchSession, running: Running) -> None:

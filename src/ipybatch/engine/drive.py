@@ -250,7 +250,7 @@ class Drive:
                 reason,
                 snapshot.counts,
                 now_s=at_s,
-                seconds=snapshot.elapsed_s(at_s),
+                seconds=snapshot.this_start_s(at_s),
                 listing=self._opened.listing.order if self._opened and self._opened.listing else None,
             )
         except JournalError as error:

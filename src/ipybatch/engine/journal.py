@@ -32,7 +32,6 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import platformdirs
 
 from ipybatch.engine import schema
 from ipybatch.errors import Fenced, JournalCorrupt, JournalError, JournalFull, JournalLocked, JournalReadOnly
@@ -54,6 +53,8 @@ Done = Callable[[Any, JournalError | None], None]
 
 def default_path() -> Path:
     """Return where the journal lies: ``IPYBATCH_JOURNAL``, else the user's data folder."""
+    import platformdirs
+
     moved = os.environ.get(PATH_VARIABLE)
     return Path(moved) if moved else platformdirs.user_data_path("ipybatch", appauthor=False) / "journal.sqlite3"
 
@@ -368,6 +369,8 @@ def _local(path: Path) -> tuple[Path, Path | None]:
     if _file_system(path) not in _NETWORK:
         return path, None
     which = hashlib.blake2b(str(path).encode(errors="replace"), digest_size=4).hexdigest()
+    import platformdirs
+
     return platformdirs.user_state_path("ipybatch", appauthor=False) / f"{path.stem}-{which}{path.suffix}", path
 
 

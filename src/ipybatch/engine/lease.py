@@ -14,7 +14,6 @@ import os
 import socket
 import sqlite3
 import time
-import uuid
 
 from ipybatch.errors import Fenced, JournalLocked
 
@@ -22,7 +21,7 @@ LEASE_S = 15.0
 BEAT_S = 3.0
 
 _HOST = socket.gethostname()
-_PROCESS = uuid.uuid4().hex
+_PROCESS = os.urandom(16).hex()
 
 
 def me() -> str:
@@ -53,8 +52,8 @@ def check_free(database: sqlite3.Connection, run: int, now_s: float, *, live_her
     """
     name, owner, beat_s = database.execute("SELECT name, owner, beat_s FROM run WHERE id = ?", (run,)).fetchone()
     if owner is not None and _is_alive(owner, beat_s, now_s, live_here):
-        host, pid, process = owner.split("/")
-        where = "in this kernel" if process == _PROCESS else f"in process {pid} on {host}"
+        host, pid, _ = owner.split("/")
+        where = "in this kernel" if owner == me() else f"in process {pid} on {host}"
         msg = f"session {name!r} is already running {where}: cancel it there first, or give this one another name"
         raise JournalLocked(msg)
 
@@ -90,8 +89,8 @@ def is_live(owner: str | None, beat_s: float) -> bool:
 
 
 def _is_alive(owner: str, beat_s: float, now_s: float, live_here: bool) -> bool:
-    host, pid, process = owner.split("/")
-    if process == _PROCESS:
+    host, pid, _ = owner.split("/")
+    if owner == me():
         return live_here
     if host == _HOST and not _process_exists(int(pid)):
         return False

@@ -12,7 +12,6 @@ from __future__ import annotations
 import math
 import random
 from dataclasses import dataclass
-from email.utils import parsedate_to_datetime
 from enum import Enum
 from typing import Any
 
@@ -109,6 +108,8 @@ def parse_retry_after(headers: Any, now_unix_s: float) -> float | None:
     try:
         wait_s = float(value)
     except (TypeError, ValueError):
+        from email.utils import parsedate_to_datetime
+
         try:
             wait_s = parsedate_to_datetime(str(value)).timestamp() - now_unix_s
         except (OverflowError, TypeError, ValueError):

@@ -52,11 +52,12 @@ class Snapshot(msgspec.Struct, kw_only=True):
     """Everything a view may show of one session.
 
     Attributes:
-        started_s: Unix time this process started it; 0.0 before.
+        started_s: Unix time of its latest start in this process; 0.0 before.
+        before_s: Seconds it ran in earlier starts.
         ended_s: Unix time it ended; 0.0 before.
         cool_until_s: Unix time the resource's cool-down ends; 0.0 for none.
         recent: The last items that ended, newest last.
-        failures: The last items that ended otherwise than completed, newest last.
+        failures: The last items that ended otherwise than completed, by key, newest last.
         ended_here: Items that ended since the start.
         left: Items that the session ended before; they are not recorded.
     """
@@ -72,7 +73,8 @@ class Snapshot(msgspec.Struct, kw_only=True):
     cool_until_s: float = 0.0
     notes: list[str] = msgspec.field(default_factory=list)
     recent: deque[events.ItemEnded] = msgspec.field(default_factory=lambda: deque(maxlen=RECENT_ITEMS))
-    failures: deque[events.ItemEnded] = msgspec.field(default_factory=lambda: deque(maxlen=RECENT_ITEMS))
+    failures: dict[str, events.ItemEnded] = msgspec.field(default_factory=dict)
+    before_s: float = 0.0
     ended_here: int = 0
     left: int = 0
     _per_second: deque[list[int]] = msgspec.field(default_factory=lambda: deque(maxlen=RATE_SPAN_S))
@@ -87,13 +89,16 @@ class Snapshot(msgspec.Struct, kw_only=True):
         return sum(n for second, n in self._per_second if second > now_s - span_s - 1) / span_s
 
     def elapsed_s(self, now_s: float) -> float:
-        """Return seconds since the start, up to the end."""
+        """Return seconds it ran in this process, all its starts together."""
+        return self.before_s + self.this_start_s(now_s)
+
+    def this_start_s(self, now_s: float) -> float:
+        """Return seconds since the latest start, up to the end."""
         return max(0.0, (self.ended_s or now_s) - self.started_s) if self.started_s else 0.0
 
     def _planned(self, event: events.Planned) -> None:
         self.name = event.name
         self.counts = msgspec.structs.replace(event.counts)
-        self.ended_s = 0.0
 
     def _drawn(self, event: events.Drawn) -> None:
         self.counts.add(event.status)
@@ -103,7 +108,8 @@ class Snapshot(msgspec.Struct, kw_only=True):
 
     def _state_changed(self, event: events.StateChanged) -> None:
         if event.state == "running" and self.state not in ("running", "paused"):
-            self.started_s, self.ended_s, self.ended_here, self.left = event.at_s, 0.0, 0, 0
+            self.before_s = self.elapsed_s(event.at_s)
+            self.started_s, self.ended_s, self.left = event.at_s, 0.0, 0
             self._per_second.clear()
         if event.state in events.ENDED:
             self.ended_s = event.at_s
@@ -132,14 +138,22 @@ class Snapshot(msgspec.Struct, kw_only=True):
         counts.add(status)
         self._count_second(int(event.at_s))
         self.recent.append(event)
-        if status != "completed":
-            self.failures.append(event)
+        if status != "completed" or self.failures:
+            self._note_failure(event)
         group = self.groups.get(event.group) if event.group else None
         if group is not None:
             group.done += 1
             if status != "completed":
                 group.failed += 1
                 group.error = event.error or group.error
+
+    def _note_failure(self, event: events.ItemEnded) -> None:
+        """Keep the latest failures; an item that completes after all is none any more."""
+        self.failures.pop(event.key, None)
+        if event.status != "completed":
+            self.failures[event.key] = event
+            if len(self.failures) > RECENT_ITEMS:
+                del self.failures[next(iter(self.failures))]
 
     def _count_second(self, second: int) -> None:
         self.ended_here += 1

@@ -129,7 +129,7 @@ def _groups(groups: Sequence[Group], word: str) -> str:
 def _failures(snapshot: Snapshot) -> str:
     rows = [
         (escape(item.key), _status(item.status), str(item.attempts), f"{item.seconds:.1f} s", escape(item.error))
-        for item in list(snapshot.failures)[-ROWS:]
+        for item in list(snapshot.failures.values())[-ROWS:]
     ]
     return _table(("Item", "Status", "Attempts", "Time", "Error"), rows) if rows else ""
 

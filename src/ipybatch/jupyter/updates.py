@@ -37,7 +37,7 @@ def changed(session: Viewed, seq: int, groups: Iterable[int], *, is_whole: bool 
         group_word=session.policy.opening.group_word,
         groups=[snapshot.groups[number] for number in groups if number in snapshot.groups],
         items=[] if snapshot.groups else _items(snapshot.recent),
-        failures=_items(snapshot.failures),
+        failures=_items(snapshot.failures.values()),
     )
 
 

@@ -103,7 +103,8 @@ def make_client(timeout_s: float) -> Any:
     """Return a client that sends every request exactly once: httpx follows no redirect and resends nothing unasked."""
     import httpx
 
-    return httpx.AsyncClient(timeout=timeout_s, follow_redirects=False)
+    own_machine = dict.fromkeys(("all://127.0.0.1", "all://localhost", "all://[::1]"))  # behind no proxy
+    return httpx.AsyncClient(timeout=timeout_s, follow_redirects=False, mounts=own_machine)
 
 
 def _retry_after_s(response: Response) -> float | None:
