@@ -75,7 +75,7 @@ def test_says_what_its_sessions_came_to_where_nbval_compares_it(path: Path) -> N
 
 @each_notebook
 def test_panels_are_kept_in_a_form_that_needs_no_kernel(path: Path) -> None:
-    """JupyterLab shows an error where a saved widget has no model; the page of GitHub shows nothing."""
+    """A page on GitHub or in a browser knows no widgets, and an export prefers them where there is a choice."""
     notebook = _read(path)
     assert "widgets" not in notebook.metadata
     panels = [
