@@ -14,7 +14,6 @@ from ipybatch.engine.journal import Journal
 from ipybatch.engine.ledger import Found
 from ipybatch.engine.opening import Opening, preview
 from ipybatch.engine.plan import Plan
-from ipybatch.engine.snapshot import Group
 from ipybatch.errors import InputError
 
 if TYPE_CHECKING:
@@ -99,36 +98,13 @@ def prune(journal: Journal, created_before_s: float) -> int:
 def _show_as_it_ended(feed: Feed, database: sqlite3.Connection, found: Found, name: str) -> None:
     at_s = feed.clock.unix_s()
     feed.emit(events.Planned(at_s, name, found.counts))
-    for group in _groups(database, found):
-        feed.snapshot.groups[group.number] = group
+    for group in ledger.read_groups(database, found.run, found.group_word, at_s):
+        feed.emit(group)
     if found.state in events.ENDED:
         feed.snapshot.started_s = at_s - found.seconds
         feed.emit(events.StateChanged(at_s, found.state, found.reason))
     elif found.started_s is not None:
         feed.note("its last process ended without letting go: start() goes on with what is not recorded")
-
-
-def _groups(database: sqlite3.Connection, found: Found) -> list[Group]:
-    first, after = ledger.ids(found.run)
-    rows = database.execute(
-        "SELECT grp, count(*), sum(status <> 'completed'), min(ended_s - seconds), max(ended_s), max(error)"
-        " FROM item WHERE id >= ? AND id < ? AND grp > 0 GROUP BY grp ORDER BY grp",
-        (first, after),
-    )
-    return [
-        Group(
-            number=number,
-            name=f"{found.group_word} {number}",
-            status="failed" if failed == items else "completed",
-            items=items,
-            done=items,
-            failed=failed,
-            started_s=started_s,
-            ended_s=ended_s,
-            error=error,
-        )
-        for number, items, failed, started_s, ended_s, error in rows
-    ]
 
 
 def _erase(database: sqlite3.Connection, where: str, value: Any) -> int:

@@ -28,7 +28,7 @@ from ipybatch.engine.policy import Breaker as BreakerPolicy
 from ipybatch.engine.policy import Limits, Retry
 from ipybatch.engine.resource import History, read_history, resource_of
 from ipybatch.engine.runner import Job, Runner, describe
-from ipybatch.engine.scheduler import Scheduler
+from ipybatch.engine.scheduler import Batch, Scheduler
 from ipybatch.engine.work import Work
 from ipybatch.errors import JournalError
 
@@ -95,6 +95,7 @@ class Drive:
         self._wants_stop.clear()
         self.runner, self._held = None, False
         self.feed.emit(events.Planned(now_s, order.opening.name, opened.counts))
+        self._recall_groups(opened.run, now_s)
         for note in opened.notes:
             self.feed.note(note)
         self.feed.emit(events.StateChanged(now_s, "running", ""))
@@ -149,6 +150,14 @@ class Drive:
             return False
         return True
 
+    def _recall_groups(self, run: int, now_s: float) -> None:
+        """Show what an earlier process did; new groups are counted on from there."""
+        if self.order.limits.batch_size is None or self.feed.snapshot.groups:
+            return
+        with self.journal.reader() as database:
+            for group in ledger.read_groups(database, run, self.order.opening.group_word, now_s):
+                self.feed.emit(group)
+
     def _open(self, again: frozenset[Status]) -> Opened:
         asked = replace(self.order.opening, again=again)
         if self.tasks is not None:
@@ -192,6 +201,7 @@ class Drive:
             breaker=None if order.breaker is None else Breaker(order.breaker),
             cost=None if order.cost is None else self.cost,
             on_batch=self._tell_batch,
+            batch=Batch(max(self.feed.snapshot.groups, default=0)),
         )
         job = Job(
             work=order.work.call,

@@ -97,6 +97,22 @@ class GroupEnded(Event, frozen=True, gc=False, tag="group_ended"):
     status: Status
 
 
+class GroupRecalled(Event, frozen=True, gc=False, tag="group_recalled"):
+    """A group of an earlier process, as the journal tells it.
+
+    Attributes:
+        items: Those that are recorded; ``failed`` of them did not complete.
+    """
+
+    group: int
+    name: str
+    items: int
+    failed: int
+    started_s: float
+    ended_s: float
+    error: str
+
+
 class AttemptStarted(Event, frozen=True, gc=False, tag="attempt_started"):
     """An item is being tried."""
 
@@ -172,6 +188,7 @@ AnyEvent = (
     | StateChanged
     | GroupStarted
     | GroupEnded
+    | GroupRecalled
     | AttemptStarted
     | AttemptFailed
     | ItemEnded

@@ -124,6 +124,19 @@ class Snapshot(msgspec.Struct, kw_only=True):
         group = self.groups[event.group]
         group.status, group.ended_s = event.status, event.at_s
 
+    def _group_recalled(self, event: events.GroupRecalled) -> None:
+        self.groups[event.group] = Group(
+            number=event.group,
+            name=event.name,
+            status="failed" if event.failed == event.items else "completed",
+            items=event.items,
+            done=event.items,
+            failed=event.failed,
+            started_s=event.started_s,
+            ended_s=event.ended_s,
+            error=event.error,
+        )
+
     def _attempt_started(self, event: events.AttemptStarted) -> None:
         self.counts.running += 1
         self.counts.pending -= 1
@@ -189,6 +202,7 @@ _FOLD: dict[type, Callable[[Snapshot, Any], None]] = {
     events.StateChanged: Snapshot._state_changed,
     events.GroupStarted: Snapshot._group_started,
     events.GroupEnded: Snapshot._group_ended,
+    events.GroupRecalled: Snapshot._group_recalled,
     events.AttemptStarted: Snapshot._attempt_started,
     events.AttemptFailed: Snapshot._attempt_failed,
     events.ItemEnded: Snapshot._item_ended,
