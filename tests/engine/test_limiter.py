@@ -128,14 +128,14 @@ def test_a_permit_comes_free_per_s_after_the_response():
     assert limiter.wait_s(8.0 + 10 * CLOCK_DRIFT) == 0.0
 
 
-@pytest.mark.parametrize(
-    ("limit", "per_s", "apart_s"), [(40, 2.0, 0.01), (100, 1.0, 0.0025), (2000, 1.0, 0.0), (1, 9, 0.01)]
-)
-def test_a_burst_is_spread_by_milliseconds(limit, per_s, apart_s):
-    """Requests that queue in our own process hold their permits longer; what a timer cannot do is left."""
-    limiter = limiter_of(rates=[Rate(limit, per_s)], concurrency=limit + 1)
-    limiter.acquire(0.0)
-    assert limiter.wait_s(0.0) == (pytest.approx(apart_s) if limit > 1 else math.inf)
+def test_a_burst_is_spread_by_milliseconds():
+    """Requests that queue in our own process hold their permits longer; what no timer can do is left alone."""
+    spread = []
+    for limit in (2, 40, 100_000):
+        limiter = limiter_of(rates=[Rate(limit, per_s=2)], concurrency=limit)
+        limiter.acquire(0.0)
+        spread.append(limiter.wait_s(0.0))
+    assert 0.02 > spread[0] >= spread[1] > spread[2] == 0.0
 
 
 def test_spacing_separates_starts():
