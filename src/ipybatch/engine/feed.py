@@ -31,16 +31,22 @@ class Feed:
         self.log: deque[events.Event] = deque(maxlen=LOGGED_AT_MOST)
         self.clock = clock
         self._listeners: list[Listener] = []
+        self._untold: deque[events.Event] = deque()
+        self._telling = False
 
     def emit(self, event: events.Event) -> None:
         """Fold an event in and tell everyone."""
         self.snapshot.apply(event)
         self.log.append(event)
-        for listener in self._listeners:
-            try:
-                listener(event)
-            except BaseException as error:  # a view that raises, or exits, must not stop the run
-                self._drop(listener, error)
+        self._untold.append(event)
+        if self._telling:  # a listener caused it: those behind have not heard yet what that one heard
+            return
+        self._telling = True
+        try:
+            while self._untold:
+                self._tell(self._untold.popleft())
+        finally:
+            self._telling = False
 
     def on(self, listener: Listener) -> Callable[[], None]:
         """Call ``listener`` with every event from now on; return a function that ends that."""
@@ -60,6 +66,13 @@ class Feed:
         """Tell the user something, once."""
         if text not in self.snapshot.notes:
             self.emit(events.Noted(self.clock.unix_s(), text))
+
+    def _tell(self, event: events.Event) -> None:
+        for listener in self._listeners:
+            try:
+                listener(event)
+            except BaseException as error:  # a view that raises, or exits, must not stop the run
+                self._drop(listener, error)
 
     def _drop(self, listener: Listener, error: BaseException) -> None:
         self.off(listener)
