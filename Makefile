@@ -39,7 +39,7 @@ demo: $(VENV)/.lab ## Refresh a game library on the embedded simulator, no keys 
 	@python -m tools.demo
 
 lab: $(VENV)/.lab ## Open JupyterLab in notebooks/
-	@cd notebooks && jupyter lab
+	@cd notebooks && jupyter lab $$([ "$$(id -u)" != 0 ] || echo --allow-root) # root's in a container
 
 ##@ Check
 .PHONY: test checks lint unit notebooks browser chaos bench ruff format mypy imports schema-current bundle-current vitest tests chromium
