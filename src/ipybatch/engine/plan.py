@@ -22,6 +22,7 @@ from ipybatch.errors import InputError
 KeyFunction = Callable[[Any], Any]
 
 _canonical = msgspec.json.Encoder(order="deterministic").encode
+_NO_JSON = (TypeError, ValueError, RecursionError, msgspec.MsgspecError)
 _PLAIN = (str, int, float, bool, type(None), list, dict)
 
 
@@ -83,7 +84,7 @@ class Keying:
         value = self._value(item)
         try:
             key = _canonical(value)
-        except (TypeError, ValueError, msgspec.MsgspecError) as error:
+        except _NO_JSON as error:
             msg = f"item {seq} ({_short(item)}) has no stable key: pass key=, a function of the item ({error})"
             raise InputError(msg) from None
         if key == b"null":
@@ -107,7 +108,7 @@ class Keying:
             return _hash(self.settings + key) if self.settings else b""
         try:
             sent = _canonical(item)
-        except (TypeError, ValueError, msgspec.MsgspecError):
+        except _NO_JSON:
             sent = key  # an item that JSON cannot hold is known by its key alone
         return _hash(self.settings + sent)
 
@@ -167,7 +168,7 @@ def to_row(task: Task) -> PlanRow:
     if type(item) is int or type(item) is str:
         is_key = _canonical(item).decode() == task.key
         return PlanRow(task.key, None if is_key else item, True, task.digest, task.rank)
-    kept = type(item) in _PLAIN and _survives(item)
+    kept = item is not None and type(item) in _PLAIN and _survives(item)  # a row's None stands for its key
     return PlanRow(task.key, item if kept else None, kept, task.digest, task.rank)
 
 
@@ -218,7 +219,7 @@ def _insert(slots: array[int], code: int) -> bool:
 def _survives(item: Any) -> bool:
     try:
         return bool(decode(_canonical(item)) == item)
-    except (TypeError, ValueError, msgspec.MsgspecError):
+    except _NO_JSON:
         return False
 
 
