@@ -86,11 +86,19 @@ def interrupt(after):
     threading.Thread(target=press, daemon=True).start()
 
 
+def run_interrupted(session):
+    """Run it, and fail the test, not the whole run of tests, when the interrupt comes out."""
+    interrupt(begun(session))
+    try:
+        return session.run()
+    except KeyboardInterrupt:
+        pytest.fail("run() raised KeyboardInterrupt")
+
+
 def test_the_first_interrupt_of_run_stops_gracefully(live):
     """Ctrl-C or the stop button: the session is cancelled, run() returns its summary, nothing is raised."""
     session = live(hang, [1, 2, 3])
-    interrupt(begun(session))
-    summary = session.run()
+    summary = run_interrupted(session)
     assert (summary.state, summary.counts.cancelled) == ("cancelled", 3)
 
 
@@ -103,8 +111,7 @@ def test_an_interrupted_run_can_go_on(live):
         return item
 
     session = live(work, [1, 2, 3])
-    interrupt(begun(session))
-    session.run()
+    run_interrupted(session)
     hold["hang"] = False
     session.resume()
     assert session.run().counts.completed == 3

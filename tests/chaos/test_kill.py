@@ -9,10 +9,10 @@ from tests.chaos.rounds import Rounds
 
 def test_three_kills_lose_nothing_and_repeat_only_what_was_in_flight(tmp_path):
     """Before a commit, after one, and from outside in the middle; each resume is a new process."""
-    with Rounds(tmp_path / "journal.db", ids=120, concurrency=4) as rounds:
+    with Rounds(tmp_path / "journal.db", ids=80, concurrency=4) as rounds:
         assert rounds.run(kill_at="before:9")[0] == -9
         assert rounds.run(kill_at="after:9")[0] == -9
-        assert rounds.run(after_lines=30)[0] == -9
+        assert rounds.run(after_lines=20)[0] == -9
         rounds.check_complete()
         assert rounds.kills == 3
 
