@@ -14,14 +14,13 @@ States follow Nygard, *Release It!* (2nd ed., ch. 5).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import msgspec
 
 from ipybatch.engine.events import BreakerState
 from ipybatch.engine.policy import Breaker as Policy
 
 
-@dataclass(slots=True)
-class Breaker:
+class Breaker(msgspec.Struct):
     """Decide whether one attempt may start now.
 
     Attributes:

@@ -10,8 +10,9 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field, replace
 from typing import Any, Literal
+
+import msgspec
 
 from ipybatch.engine import events, ledger, opening
 from ipybatch.engine.backend import Backend
@@ -36,8 +37,7 @@ OnFailure = Literal["continue", "stop", "rollback"]
 CostFunction = Any  # item -> float, or a mapping of units
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Order:
+class Order(msgspec.Struct, frozen=True, kw_only=True):
     """Everything that says how a session runs."""
 
     work: Work
@@ -51,8 +51,7 @@ class Order:
     opening: Opening
 
 
-@dataclass(slots=True, eq=False)
-class Drive:
+class Drive(msgspec.Struct, eq=False):
     """Run an order against a journal, once for each start.
 
     Attributes:
@@ -68,13 +67,13 @@ class Drive:
     tasks: Plan | None
     items: Iterable[Any] = ()
     runner: Runner | None = None
-    on_outcomes: list[Callable[[list[Outcome]], None]] = field(default_factory=list)
+    on_outcomes: list[Callable[[list[Outcome]], None]] = msgspec.field(default_factory=list)
     _opened: Opened | None = None
     _ledger: ledger.Ledger | None = None
     _history: History | None = None
     _drawing: Iterator[Task] | None = None
     _held: bool = False
-    _wants_stop: list[tuple[State, str, Status]] = field(default_factory=list)
+    _wants_stop: list[tuple[State, str, Status]] = msgspec.field(default_factory=list)
 
     def open(self, *, again: frozenset[Status] = frozenset()) -> None:
         """Find or make the run, take its lease and load what is recorded.
@@ -91,7 +90,7 @@ class Drive:
             self.journal, opened.run, resource=resource, concurrency=order.limits.concurrency, now_s=now_s
         )
         self._ledger.counts = replace_running(opened.counts)
-        self.order = replace(order, opening=replace(order.opening, fresh=False))
+        self.order = msgspec.structs.replace(order, opening=msgspec.structs.replace(order.opening, fresh=False))
         self._wants_stop.clear()
         self.runner, self._held = None, False
         self.feed.emit(events.Planned(now_s, order.opening.name, opened.counts))
@@ -159,7 +158,7 @@ class Drive:
                 self.feed.emit(group)
 
     def _open(self, again: frozenset[Status]) -> Opened:
-        asked = replace(self.order.opening, again=again)
+        asked = msgspec.structs.replace(self.order.opening, again=again)
         if self.tasks is not None:
             for task in self.tasks:
                 task.attempts = 0

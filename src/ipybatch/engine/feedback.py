@@ -8,7 +8,8 @@ prove nothing.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+
+import msgspec
 
 from ipybatch.engine import events, retry
 from ipybatch.engine.breaker import Breaker
@@ -19,8 +20,7 @@ from ipybatch.engine.retry import Kind, Verdict
 from ipybatch.engine.scheduler import Ticket
 
 
-@dataclass(slots=True)
-class Feedback:
+class Feedback(msgspec.Struct):
     """Pass on how attempts ended, and publish what that changes."""
 
     resource: Resource

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import msgspec
 
 from ipybatch.engine.policy import Limits
 from ipybatch.engine.runner import Runner
@@ -17,8 +17,7 @@ _WAITING = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Gauges:
+class Gauges(msgspec.Struct, frozen=True):
     """Facts of the moment.
 
     Attributes:
@@ -30,7 +29,7 @@ class Gauges:
     """
 
     waiting: str = ""
-    windows: list[tuple[float, float, float, str]] = field(default_factory=list)
+    windows: list[tuple[float, float, float, str]] = msgspec.field(default_factory=list)
     allowed_per_s: float | None = None
     eta_s: tuple[float, float] | None = None
     lingering: int = 0

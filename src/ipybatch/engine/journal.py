@@ -38,7 +38,7 @@ from ipybatch.errors import Fenced, JournalCorrupt, JournalError, JournalFull, J
 
 PATH_VARIABLE = "IPYBATCH_JOURNAL"
 BUSY_S = 5.0  # how long a commit waits for another process
-SLOW_S = 0.02  # a commit that took longer sends the next ones to the writer thread, for a second
+SLOW_S = 0.02  # a commit that took longer sends the next ones to the writer thread, for five times as long
 LARGE = 64 * 1024
 WAL_BYTES = 4 * 1024 * 1024
 _MAGIC = b"SQLite format 3\0"
@@ -160,7 +160,7 @@ class Journal:
             self._writing.release()
         took_s = time.monotonic() - started_s
         if took_s > SLOW_S:
-            self._slow_until_s = started_s + 1.0
+            self._slow_until_s = started_s + 5 * took_s
         self._commits += 1
         if self._commits % 64 == 0 and self._wal_is_long():
             self._queue.put(_Submitted(_checkpoint, _ignore))

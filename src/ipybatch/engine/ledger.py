@@ -9,7 +9,6 @@ from __future__ import annotations
 import sqlite3
 from array import array
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
@@ -29,8 +28,7 @@ _decode_plan = msgspec.json.Decoder(list[PlanRow]).decode
 _live: set[tuple[Path, int]] = set()  # the runs that sessions of this process are running
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
+class Found(msgspec.Struct, frozen=True):
     """The latest run of a name, as the journal tells it."""
 
     run: int
@@ -143,15 +141,14 @@ def skip(database: sqlite3.Connection, run: int, reasons: Sequence[tuple[Task, s
     )
 
 
-@dataclass(slots=True)
-class Ledger:
+class Ledger(msgspec.Struct):
     """A run that this process holds the lease of."""
 
     journal: Journal
     run: int
     epoch: int
     resource: str
-    counts: Counts = field(default_factory=Counts)
+    counts: Counts = msgspec.field(default_factory=Counts)
 
     def write(self, unit: Callable[[sqlite3.Connection], None], now_s: float) -> None:
         """Run ``unit`` under the lease and wait for its commit.

@@ -21,7 +21,6 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 
 import msgspec
 
@@ -38,13 +37,12 @@ NO_COST: Cost = {}
 NOTHING: Cost = {"requests": 0.0}
 
 
-@dataclass(slots=True)
-class Window:
+class Window(msgspec.Struct):
     """One sliding window of a resource."""
 
     rate: Rate
     in_flight: float = 0.0
-    _spent: deque[tuple[float, float]] = field(default_factory=deque)  # (free again at, cost), sorted
+    _spent: deque[tuple[float, float]] = msgspec.field(default_factory=deque)  # (free again at, cost), sorted
     _spent_sum: float = 0.0
 
     def used(self, now_s: float) -> float:

@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
 from typing import Any
+
+import msgspec
 
 from ipybatch.engine import ledger
 from ipybatch.engine.drawing import Emit, Listing, Walk, draw
@@ -23,8 +24,7 @@ from ipybatch.engine.plan import Keying, Plan, Task
 from ipybatch.engine.schema import SEQ
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Opening:
+class Opening(msgspec.Struct, frozen=True, kw_only=True):
     """What a session wants to open.
 
     Attributes:
@@ -44,8 +44,7 @@ class Opening:
     again: frozenset[Status] = frozenset()
 
 
-@dataclass(slots=True)
-class Opened:
+class Opened(msgspec.Struct):
     """A run, and what of it is still to do.
 
     Attributes:
@@ -57,7 +56,7 @@ class Opened:
     run: int
     source: Iterator[Task]
     counts: Counts
-    notes: list[str] = field(default_factory=list)
+    notes: list[str] = msgspec.field(default_factory=list)
     listing: Listing | None = None
 
 

@@ -11,7 +11,6 @@ import functools
 import hashlib
 from array import array
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -63,8 +62,7 @@ def key_value(key: str) -> Any:
     return key if isinstance(value, dict | list) else value
 
 
-@dataclass(frozen=True, slots=True)
-class Keying:
+class Keying(msgspec.Struct, frozen=True):
     """How keys and digests are made from items.
 
     Attributes:
@@ -119,12 +117,9 @@ class Plan(list[Task]):
     @functools.cached_property
     def hash(self) -> bytes:
         """What tells whether it is the plan that was recorded."""
-        digest = hashlib.blake2b(digest_size=16)
-        for task in self:
-            digest.update(task.key.encode())
-            digest.update(task.digest)
-            digest.update(b"\n")
-        return digest.digest()
+        keys = "\n".join([task.key for task in self]).encode()
+        digests = b"\n".join([task.digest for task in self])
+        return hashlib.blake2b(keys + b"\n\n" + digests, digest_size=16).digest()
 
 
 def make_plan(items: Sequence[Any], keying: Keying) -> Plan:

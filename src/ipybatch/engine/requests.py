@@ -10,8 +10,9 @@ import asyncio
 from collections import deque
 from collections.abc import Awaitable
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from ipybatch.engine.attempt import Attempt
 from ipybatch.engine.clock import Clock
@@ -26,15 +27,14 @@ if TYPE_CHECKING:
     from ipybatch.engine.runner import Job
 
 
-@dataclass(slots=True)
-class Requests:
+class Requests(msgspec.Struct):
     """Hand out permits for further requests, and give all of them back."""
 
     resource: Resource
     ledger: Ledger
     clock: Clock
     limits: Limits
-    _waiting: deque[tuple[Cost, asyncio.Future[Permit]]] = field(default_factory=deque)
+    _waiting: deque[tuple[Cost, asyncio.Future[Permit]]] = msgspec.field(default_factory=deque)
     _most: int = 1  # requests of one attempt: what a restart must assume to be in flight
 
     def run(self, job: Job, ticket: Ticket) -> Awaitable[Any]:

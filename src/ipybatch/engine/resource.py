@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
+
+import msgspec
 
 from ipybatch.engine.journal import Journal
 from ipybatch.engine.lease import LEASE_S, me
@@ -17,8 +18,7 @@ from ipybatch.engine.limiter import CLOCK_DRIFT, Limiter
 from ipybatch.engine.policy import Limits
 
 
-@dataclass(slots=True)
-class Resource:
+class Resource(msgspec.Struct):
     """A limiter and who waits for it.
 
     Attributes:
@@ -26,8 +26,8 @@ class Resource:
     """
 
     name: str
-    limiter: Limiter = field(default_factory=Limiter)
-    wakers: list[Callable[[], None]] = field(default_factory=list)
+    limiter: Limiter = msgspec.field(default_factory=Limiter)
+    wakers: list[Callable[[], None]] = msgspec.field(default_factory=list)
 
     def changed(self) -> None:
         """Wake everyone who may start something now."""
@@ -43,8 +43,7 @@ def resource_of(journal: Journal, name: str) -> Resource:
     return _resources.setdefault((journal.path, name), Resource(name))
 
 
-@dataclass(frozen=True, slots=True)
-class History:
+class History(msgspec.Struct, frozen=True):
     """What the journal knows of a resource's recent use, in Unix time.
 
     Attributes:

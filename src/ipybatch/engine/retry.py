@@ -11,9 +11,10 @@ from __future__ import annotations
 
 import math
 import random
-from dataclasses import dataclass
 from enum import Enum
 from typing import Any
+
+import msgspec
 
 from ipybatch.engine.policy import Retry
 from ipybatch.errors import Permanent, RateLimited, Refused, Transient
@@ -31,8 +32,7 @@ class Kind(Enum):
     REFUSED = "refused"
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(msgspec.Struct, frozen=True):
     """What an error means.
 
     Attributes:

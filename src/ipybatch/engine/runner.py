@@ -16,8 +16,9 @@ import math
 import random
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any
+
+import msgspec
 
 from ipybatch.engine import events, retry
 from ipybatch.engine.backend import Backend, StillRunning
@@ -41,8 +42,7 @@ from ipybatch.errors import JournalError
 Emit = Callable[[events.Event], None]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Job:
+class Job(msgspec.Struct, frozen=True, kw_only=True):
     """What the runner is to do, and with what.
 
     Attributes:
@@ -58,11 +58,10 @@ class Job:
     timeout_s: float | None
     stop_on_failure: bool
     takes_attempt: bool
-    chance: random.Random = field(default_factory=random.Random)
+    chance: random.Random = msgspec.field(default_factory=random.Random)
 
 
-@dataclass(slots=True)
-class Slot:
+class Slot(msgspec.Struct):
     """A worker and what it is doing.
 
     Attributes:

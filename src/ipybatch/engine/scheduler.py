@@ -18,7 +18,6 @@ import heapq
 import math
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, Literal
 
@@ -48,8 +47,7 @@ class Ticket(msgspec.Struct):
     handed: Any = None
 
 
-@dataclass(slots=True)
-class Batch:
+class Batch(msgspec.Struct):
     """The group of items that is open now."""
 
     number: int = 0
@@ -58,8 +56,7 @@ class Batch:
     failed: int = 0
 
 
-@dataclass(slots=True)
-class Scheduler:
+class Scheduler(msgspec.Struct):
     """Decide which attempt starts next.
 
     Attributes:
@@ -82,10 +79,10 @@ class Scheduler:
     wait_s: float = math.inf
     why: str = ""
     unsettled: int = 0
-    batch: Batch = field(default_factory=Batch)
-    _fresh: deque[Task] = field(default_factory=deque)
+    batch: Batch = msgspec.field(default_factory=Batch)
+    _fresh: deque[Task] = msgspec.field(default_factory=deque)
     _ahead: Task | None = None  # the first task of the next batch
-    _waiting: list[tuple[float, int, Task]] = field(default_factory=list)  # heap by time of readiness
+    _waiting: list[tuple[float, int, Task]] = msgspec.field(default_factory=list)  # heap by time of readiness
     _retries: int = 0
     _batch_free_s: float = -math.inf
     _priced: tuple[Task, Cost] | None = None

@@ -6,15 +6,15 @@ import functools
 import hashlib
 import inspect
 from collections.abc import Callable
-from dataclasses import dataclass
 from types import CodeType
 from typing import Any
+
+import msgspec
 
 from ipybatch.errors import InputError
 
 
-@dataclass(frozen=True, slots=True)
-class Work:
+class Work(msgspec.Struct, frozen=True):
     """A work function or object.
 
     Attributes:
