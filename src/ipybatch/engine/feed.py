@@ -38,6 +38,8 @@ class Feed:
         """Fold an event in and tell everyone."""
         self.snapshot.apply(event)
         self.log.append(event)
+        if not self._listeners:
+            return
         self._untold.append(event)
         if self._telling:  # a listener caused it: those behind have not heard yet what that one heard
             return
