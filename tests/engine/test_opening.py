@@ -214,6 +214,34 @@ def test_an_answer_to_another_question_is_not_shown(desk):
     assert session.results()["v"].isna().tolist() == [False, True]
 
 
+@pytest.mark.xfail(reason="what was drawn and not started is not run by the next start", strict=True)
+@pytest.mark.parametrize(
+    "limits",
+    [Limits(2, batch_size=5), Limits(1, spacing_s=2, batch_size=2, batch_pause_s=30), Limits(4, spacing_s=0.3)],
+)
+def test_a_generator_that_is_stopped_and_resumed_loses_nothing(journal, clock, limits):
+    """What was drawn ahead, or waits for a retry, runs after the resume in the same process: it is given only once."""
+    asked = set()
+
+    async def work(item):
+        asked.add(item)
+        await asyncio.sleep(LATENCY_S)
+        if item == 1 and len(asked) < 5:
+            raise ConnectionError
+        return item
+
+    session = BatchSession("drawn", work, iter(range(12)), limits=limits, journal=journal, clock=clock)
+
+    async def stop():
+        await asyncio.sleep(0.4)
+        session._drive.stop("cancelled", "", "cancelled")
+
+    clock.run(session, stop())
+    clock.run(session)
+    assert asked == set(range(12))
+    assert (session.counts.completed, session.counts.total) == (12, 12)
+
+
 def opening(**arguments):
     return Opening(
         **{"name": "x", "resource": "r", "group_word": "Batch", "keying": Keying(), "code_hash": None, "fresh": False}

@@ -1,4 +1,4 @@
-import datetime
+import datetime as dt
 import decimal
 import math
 
@@ -47,7 +47,7 @@ class Record(dict):
         ({"price": math.inf}, "result['price'] is inf; results must be finite numbers: return None instead"),
         ([1, [2, -math.inf]], "result[1][1] is -inf; results must be finite numbers: return None instead"),
         (b"raw", "result is a builtins.bytes; results are None, bool,"),
-        ({"at": datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)}, "result['at'] is a datetime.datetime; results"),
+        ({"at": dt.datetime(2026, 1, 1, tzinfo=dt.UTC)}, "result['at'] is a datetime.datetime; results"),
         ({"rows": [(1, 2)]}, "result['rows'][0] is a builtins.tuple; results are"),
         ({1, 2}, "result is a builtins.set; results are"),
         (decimal.Decimal("1.5"), "result is a decimal.Decimal; results are"),
