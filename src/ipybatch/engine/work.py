@@ -71,5 +71,11 @@ def _hash(function: Any) -> bytes | None:
 
 def _facts(code: CodeType) -> tuple[Any, ...]:
     """Return what makes code what it is: not its file, nor its lines."""
-    constants = tuple(_facts(const) if isinstance(const, CodeType) else repr(const) for const in code.co_consts)
-    return code.co_code, code.co_names, constants
+    return code.co_code, code.co_names, tuple(_constant(const) for const in code.co_consts)
+
+
+def _constant(const: Any) -> Any:
+    if isinstance(const, CodeType):
+        return _facts(const)
+    # A set of strings has another order in each process.
+    return sorted(map(repr, const)) if isinstance(const, frozenset) else repr(const)
