@@ -58,6 +58,18 @@ def check_free(database: sqlite3.Connection, run: int, now_s: float, *, live_her
         raise JournalLocked(msg)
 
 
+def keep_in_flight(database: sqlite3.Connection, run: int, now_s: float) -> None:
+    """Keep in the windows what the owner before may have had under way when it was killed.
+
+    `resource.read_history` tells this process so; the lease tells the next one nothing of it.
+    """
+    database.execute(
+        "INSERT INTO window SELECT resource, min(?, beat_s + ?), concurrency FROM run"
+        " WHERE id = ? AND owner <> ? AND concurrency > 0",
+        (now_s, LEASE_S, run, me()),
+    )
+
+
 def renew(database: sqlite3.Connection, run: int, epoch: int, now_s: float) -> None:
     """Renew the lease, as part of a commit.
 

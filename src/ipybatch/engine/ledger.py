@@ -289,6 +289,7 @@ def take(journal: Journal, run: int, *, resource: str, concurrency: int, now_s: 
 
     def unit(database: sqlite3.Connection) -> int:
         live_here = (journal.path, run) in _live
+        lease.keep_in_flight(database, run, now_s)
         epoch = lease.take(database, run, now_s, live_here=live_here)
         database.execute(
             "UPDATE run SET state = 'running', reason = '', ended_s = NULL, concurrency = ?,"
