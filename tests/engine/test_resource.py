@@ -1,0 +1,148 @@
+import asyncio
+
+import pytest
+
+from ipybatch import BatchSession, Limits, Rate
+from ipybatch.engine import journal as journals
+from ipybatch.engine import lease, ledger
+from ipybatch.engine import resource as resources
+from ipybatch.engine.entries import Entry
+from ipybatch.engine.journal import Journal
+from ipybatch.engine.plan import Task
+from ipybatch.engine.resource import History, Resource, read_history, record_cool_down, resource_of
+from ipybatch.testing import START_UNIX_S, VirtualClock
+from tests.engine.seen import busiest
+
+NOW_S = 1_700_000_000.0
+LIMITS = Limits(concurrency=3, rates=[Rate(10, per_s=60)])
+
+
+@pytest.fixture
+def book(tmp_path, patience):
+    journal = Journal(tmp_path / "journal.db")
+    yield journal
+    journal.close()
+
+
+def used(book, *responses, resource="store"):
+    """Record requests that were answered at these times."""
+    run = book.write(lambda db: ledger.create(db, "wishlist", resource=resource, group_word="Batch", now_s=NOW_S))
+    taken = ledger.take(book, run, resource=resource, concurrency=3, now_s=NOW_S)
+    entries = [
+        Entry(Task(seq, str(seq), seq), 1, "completed", True, None, None, at_s, 0.1, "", requests)
+        for seq, (at_s, requests) in enumerate(responses)
+    ]
+    taken.submit(entries, NOW_S, lambda error: None)
+    book.write(lambda db: lease.release(db, run, taken.epoch))
+    taken.drop()
+    return run
+
+
+def test_what_still_counts_is_read(book):
+    """The requests of the last window, oldest first; nothing older, nobody else's."""
+    used(book, (NOW_S - 61, 1), (NOW_S - 5, 2), (NOW_S - 30, 1))
+    used(book, (NOW_S - 1, 9), resource="another store")
+    assert read_history(book, "store", LIMITS, NOW_S) == History([(NOW_S - 30, 1), (NOW_S - 5, 2)], 0.0)
+
+
+def test_a_window_is_as_long_as_the_longest_rate(book):
+    """What a rate per hour needs is kept for it."""
+    used(book, (NOW_S - 3000, 1))
+    assert read_history(book, "store", LIMITS, NOW_S).spent == []
+    assert read_history(book, "store", Limits(rates=[Rate(9, per_s=3600)]), NOW_S).spent == [(NOW_S - 3000, 1)]
+
+
+def test_a_cool_down_outlives_the_kernel(book):
+    """What the service asked for holds for the next process too."""
+    record_cool_down(book, "store", NOW_S + 90)
+    record_cool_down(book, "store", NOW_S + 120)
+    assert read_history(book, "store", LIMITS, NOW_S).cool_until_s == NOW_S + 120
+    assert read_history(book, "another", LIMITS, NOW_S).cool_until_s == 0.0
+
+
+def killed(book, run, beat_s, concurrency=3):
+    """Leave a run as ``kill -9`` leaves it."""
+
+    def unit(database):
+        database.execute(
+            "UPDATE run SET owner = 'elsewhere/1/x', beat_s = ?, concurrency = ? WHERE id = ?",
+            (beat_s, concurrency, run),
+        )
+
+    book.write(unit)
+
+
+def test_requests_in_flight_at_a_kill_are_assumed_answered(book):
+    """As many as could be under way, as late as they could be answered: the server may have seen them."""
+    killed(book, used(book), NOW_S - 40)
+    assert read_history(book, "store", LIMITS, NOW_S).spent == [(NOW_S - 40 + lease.LEASE_S, 3.0)]
+    killed(book, used(book), NOW_S - 1)
+    assert read_history(book, "store", LIMITS, NOW_S).spent[-1] == (NOW_S, 3.0)
+
+
+def test_requests_in_flight_at_a_kill_still_count_at_the_second_restart(book):
+    """The process that took the run over may end within the window; the server has not forgotten."""
+    run = used(book)
+    killed(book, run, NOW_S - 40)
+    taken = ledger.take(book, run, resource="store", concurrency=3, now_s=NOW_S)
+    taken.close("cancelled", "", taken.counts, now_s=NOW_S + 1, seconds=1.0, listing=None)
+    spent = read_history(book, "store", LIMITS, NOW_S + 2).spent
+    assert sum(requests for _, requests in spent) >= 3
+
+
+def test_a_response_of_the_future_counts_as_now(book):
+    """A clock that was set back does not close the window for hours."""
+    used(book, (NOW_S + 7200, 1))
+    assert read_history(book, "store", LIMITS, NOW_S).spent == [(NOW_S, 1)]
+
+
+def test_what_no_window_needs_is_forgotten(book):
+    """The table does not grow for ever."""
+    used(book, (NOW_S - 90_000 * 8, 1), (NOW_S, 1))
+    read_history(book, "store", LIMITS, NOW_S)
+    with book.reader() as database:
+        assert database.execute("SELECT count(*) FROM window").fetchone() == (1,)
+
+
+def test_sessions_that_name_one_resource_share_it(book, tmp_path):
+    """One object for the same name and journal, another for any other."""
+    assert resource_of(book, "store") is resource_of(book, "store")
+    assert resource_of(book, "store") is not resource_of(book, "other")
+
+
+def test_whoever_waits_is_woken():
+    """Each member looks again when something came free, even if one of them leaves meanwhile."""
+    resource, woken = Resource("store"), []
+
+    def leave():
+        woken.append("a")
+        resource.wakers.remove(leave)
+
+    resource.wakers += [leave, lambda: woken.append("b")]
+    resource.changed()
+    resource.changed()
+    assert woken == ["a", "b", "b"]
+
+
+@pytest.mark.parametrize("restarts", [1, 2])
+def test_a_restarted_kernel_keeps_the_window(tmp_path, patience, monkeypatch, restarts):
+    """10 per 60 s over several processes: the server never sees an eleventh."""
+    path, arrivals, clock = tmp_path / "journal.db", [], VirtualClock()
+
+    async def work(item):
+        arrivals.append((clock.now_s(), 1))
+        await asyncio.sleep(0.5)
+
+    async def stop(session):
+        await asyncio.sleep(1.2)
+        session._drive.stop("cancelled", "", "cancelled")
+
+    for start in range(restarts + 1):
+        monkeypatch.setattr(resources, "_resources", {})  # as a new process has it
+
+        session = BatchSession("wishlist", work, list(range(40)), limits=LIMITS, journal=path, clock=clock)
+        clock.run(session, *([stop(session)] if start < restarts else []))
+    journals._open_journals.pop(path).close()
+    assert session.counts.completed == 40
+    assert busiest(arrivals, 60.0) <= 10
+    assert clock.unix_s() - START_UNIX_S < 5 * 60
