@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ipybatch.engine import ledger, schema
-from ipybatch.engine.entries import ROWS, Entry, insert, rows_of
+from ipybatch.engine.entries import ROWS, Entry, insert, values_of
 from ipybatch.engine.plan import Task
 
 
@@ -23,7 +23,7 @@ def database():
 
 
 def write(database, entries, run=1):
-    for table, rows in rows_of(entries, run, "store").items():
+    for table, rows in values_of(entries, run, "store").items():
         insert(database, table, rows)
 
 

@@ -123,7 +123,7 @@ def test_the_events_add_up_to_the_live_state(asked):
 
 def test_every_event_type_is_folded():
     """A new event type cannot be forgotten."""
-    assert set(snapshots._FOLD) == set(AnyEvent.__args__)
+    assert set(snapshots.FOLD) == set(AnyEvent.__args__)
 
 
 def started(count=3, at_s=100.0):

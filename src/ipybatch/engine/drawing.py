@@ -46,7 +46,7 @@ class Walk:
 
     def __init__(self, database: sqlite3.Connection, run: int, again: frozenset[Status]) -> None:
         self._database, self._run, self._again = database, run, again
-        self._rows: list[tuple[int, str, Status, bytes, int]] = []
+        self._rows: list[tuple[int, str, Status, str, int]] = []
         self._at = 0
         self._next_id, self._after = ledger.ids(run)
         self._unmatched, last = database.execute(
@@ -56,7 +56,7 @@ class Walk:
         self.in_step = True
         self._indexed = False
 
-    def find(self, place: int, key: str) -> tuple[int, Status, bytes] | None:
+    def find(self, place: int, key: str) -> tuple[int, Status, str] | None:
         """Return seq, status and digest of ``key``; None when it is not recorded."""
         if not self._unmatched:
             return None
@@ -86,10 +86,10 @@ class Walk:
         if self._rows:
             self._next_id = self._rows[-1][0] + 1
 
-    def _look_up(self, key: str) -> tuple[int, str, Status, bytes, int] | None:
+    def _look_up(self, key: str) -> tuple[int, str, Status, str, int] | None:
         if not self._indexed:
             self._index()
-        row: tuple[int, str, Status, bytes, int] | None = self._database.execute(
+        row: tuple[int, str, Status, str, int] | None = self._database.execute(
             "SELECT item.id, item.key, status, digest, final FROM by_key JOIN item USING (id) WHERE by_key.key = ?",
             (key,),
         ).fetchone()

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from ipybatch.engine import events
 from ipybatch.engine.clock import Clock
 from ipybatch.engine.masking import mask
-from ipybatch.engine.snapshot import Snapshot
+from ipybatch.engine.snapshot import FOLD, Snapshot
 
 LOGGED_AT_MOST = 20_000  # about 5 MB
 
@@ -36,7 +36,7 @@ class Feed:
 
     def emit(self, event: events.Event) -> None:
         """Fold an event in and tell everyone."""
-        self.snapshot.apply(event)
+        FOLD[type(event)](self.snapshot, event)
         self.log.append(event)
         if not self._listeners:
             return

@@ -340,6 +340,7 @@ def _connect(path: Path) -> sqlite3.Connection:
 
 def _open(path: Path) -> sqlite3.Connection:
     database = _connect(path)
+    database.execute("PRAGMA cache_size = -8000")  # KiB; with the default 2,000 an item costs 2 us more
     try:
         _check(database, path)
         database.execute("PRAGMA journal_mode = WAL")

@@ -14,7 +14,7 @@ from pathlib import Path
 import msgspec
 
 from ipybatch.engine import events, lease
-from ipybatch.engine.entries import Entry, insert, rows_of
+from ipybatch.engine.entries import Entry, insert, values_of
 from ipybatch.engine.events import Counts, State
 from ipybatch.engine.journal import Journal
 from ipybatch.engine.plan import Plan, PlanRow, Task, from_row, to_row
@@ -167,12 +167,12 @@ class Ledger(msgspec.Struct):
             if entry.status != "pending":
                 self.counts.add(entry.status)
         counts = msgspec.structs.replace(self.counts)
-        rows = rows_of(entries, self.run, self.resource)
+        values = values_of(entries, self.run, self.resource)
 
         def unit(database: sqlite3.Connection) -> None:
             self._count(database, counts, now_s)
-            for table, values in rows.items():
-                insert(database, table, values)
+            for table, some in values.items():
+                insert(database, table, some)
 
         self.journal.submit(unit, lambda _, error: done(error), size=_size(entries))
 

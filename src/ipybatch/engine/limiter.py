@@ -128,8 +128,7 @@ class Limiter:
         if slot and self.running >= self._concurrency:
             return math.inf
         free_s = self._last_start_s + self._spacing_s
-        if self.cool_until_s > free_s:
-            free_s = self.cool_until_s
+        free_s = max(free_s, self.cool_until_s)
         wait_s = free_s - now_s if free_s > now_s else 0.0
         for window in self._active:
             wait_s = max(wait_s, window.wait_s(now_s, _cost_in(window, cost)))

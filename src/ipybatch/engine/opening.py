@@ -100,7 +100,7 @@ def open_drawn(
     return Opened(run, source, Counts(total=None), notes, listing)
 
 
-_UNRECORDED: tuple[Status, bytes] = ("pending", b"")
+_UNRECORDED: tuple[Status, str] = ("pending", "")
 
 
 def _find(journal: Journal, opening: Opening) -> ledger.Found | None:
@@ -140,16 +140,14 @@ def _decide(opening: Opening, tasks: Sequence[Task]) -> list[tuple[Task, str]]:
 
 def preview(database: sqlite3.Connection, found: ledger.Found, tasks: Plan) -> Counts:
     """Return where a session would start from, before it does; at most one look at the recorded items."""
+    counts = Counts()
+    final = f"FROM item WHERE id >= {ledger.ids(found.run)[0]} AND id < {ledger.ids(found.run)[1]} AND final"
     if found.plan_hash == tasks.hash:
-        recorded = found.counts
-        counts = Counts(completed=recorded.completed, failed=recorded.failed, skipped=recorded.skipped)
+        for status, items in database.execute(f"SELECT status, count(*) {final} GROUP BY status"):  # numbers
+            counts.add(status, items)
     else:
-        counts = Counts()
         listed = {task.key: task.digest for task in tasks}
-        first, after = ledger.ids(found.run)
-        for key, status, digest in database.execute(
-            "SELECT key, status, digest FROM item WHERE id >= ? AND id < ? AND final", (first, after)
-        ):
+        for key, status, digest in database.execute(f"SELECT key, status, digest {final}"):  # numbers
             if listed.get(key) == digest:
                 counts.add(status)
     counts.total, counts.pending = len(tasks), len(tasks) - counts.ended
@@ -202,7 +200,7 @@ def _known(journal: Journal, found: ledger.Found) -> tuple[dict[str, Task], int]
     return known, max((task.seq for task in known.values()), default=-1) + 1
 
 
-def _recorded(journal: Journal, run: int, again: frozenset[Status]) -> dict[int, tuple[Status, bytes]]:
+def _recorded(journal: Journal, run: int, again: frozenset[Status]) -> dict[int, tuple[Status, str]]:
     first, after = ledger.ids(run)
     with journal.reader() as database:
         rows = database.execute(

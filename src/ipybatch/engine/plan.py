@@ -31,7 +31,7 @@ class Task(msgspec.Struct, gc=False):
     Attributes:
         seq: The item's number in its run, from 0; fixed once recorded.
         key: Canonical JSON.
-        digest: Hash of the item and all that is sent with it; b"" when the key says it all.
+        digest: Hash of the item and all that is sent with it; "" when the key says it all.
         attempts: How often it was started.
         group: The batch it is in; 0 for none.
         rank: What runs first: lower ranks do; decided once, kept in the plan.
@@ -41,7 +41,7 @@ class Task(msgspec.Struct, gc=False):
     seq: int
     key: str
     item: Any
-    digest: bytes = b""
+    digest: str = ""
     attempts: int = 0
     group: int = 0
     rank: int = 0
@@ -101,9 +101,9 @@ class Keying(msgspec.Struct, frozen=True):
                 return value
         return item
 
-    def _digest(self, item: Any, value: Any, key: bytes) -> bytes:
+    def _digest(self, item: Any, value: Any, key: bytes) -> str:
         if value is item:
-            return _hash(self.settings + key) if self.settings else b""
+            return _hash(self.settings + key) if self.settings else ""
         try:
             sent = _canonical(item)
         except _NO_JSON:
@@ -118,7 +118,7 @@ class Plan(list[Task]):
     def hash(self) -> bytes:
         """What tells whether it is the plan that was recorded."""
         keys = "\n".join([task.key for task in self]).encode()
-        digests = b"\n".join([task.digest for task in self])
+        digests = "\n".join([task.digest for task in self]).encode()
         return hashlib.blake2b(keys + b"\n\n" + digests, digest_size=16).digest()
 
 
@@ -153,7 +153,7 @@ class PlanRow(msgspec.Struct, array_like=True):
     key: str
     item: Any
     kept: bool
-    digest: bytes
+    digest: str
     rank: int
 
 
@@ -218,8 +218,8 @@ def _survives(item: Any) -> bool:
         return False
 
 
-def _hash(data: bytes) -> bytes:
-    return hashlib.blake2b(data, digest_size=8).digest()
+def _hash(data: bytes) -> str:
+    return hashlib.blake2b(data, digest_size=8).hexdigest()
 
 
 def _short(item: Any) -> str:

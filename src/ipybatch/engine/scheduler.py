@@ -182,7 +182,15 @@ class Scheduler(msgspec.Struct):
             return False
         size = self.limits.batch_size
         if size is None:
-            return self._draw_one()
+            task = next(self.source, None)
+            if task is None:
+                self.exhausted = True
+                return False
+            self._fresh.append(task)
+            return True
+        return self._refill_batch(now_s, size)
+
+    def _refill_batch(self, now_s: float, size: int) -> bool:
         if self.batch.unsettled:
             return False
         # Whether another batch follows must be known before the pause: the last one ends the run.
@@ -197,14 +205,6 @@ class Scheduler(msgspec.Struct):
         self._ahead = None
         self.exhausted = len(self._fresh) < size
         self._open_batch(len(self._fresh))
-        return True
-
-    def _draw_one(self) -> bool:
-        task = next(self.source, None)
-        if task is None:
-            self.exhausted = True
-            return False
-        self._fresh.append(task)
         return True
 
     def _open_batch(self, items: int) -> None:

@@ -52,7 +52,7 @@ STEPS = (
     CREATE TABLE item (
         id INTEGER PRIMARY KEY,
         key TEXT NOT NULL,
-        digest BLOB NOT NULL,
+        digest TEXT NOT NULL,
         status TEXT NOT NULL,
         final INTEGER NOT NULL,
         grp INTEGER NOT NULL,

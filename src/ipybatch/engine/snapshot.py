@@ -77,11 +77,12 @@ class Snapshot(msgspec.Struct, kw_only=True):
     before_s: float = 0.0
     ended_here: int = 0
     left: int = 0
+    _now: list[int] = msgspec.field(default_factory=lambda: [0, 0])
     _per_second: deque[list[int]] = msgspec.field(default_factory=lambda: deque(maxlen=RATE_SPAN_S))
 
     def apply(self, event: events.Event) -> None:
         """Fold one event in."""
-        _FOLD[type(event)](self, event)
+        FOLD[type(event)](self, event)
 
     def rate_per_s(self, now_s: float) -> float:
         """Return items ended per second over the last seconds, at most `RATE_SPAN_S` of them."""
@@ -146,10 +147,14 @@ class Snapshot(msgspec.Struct, kw_only=True):
         self.counts.pending += 1
 
     def _item_ended(self, event: events.ItemEnded) -> None:
-        counts, status = self.counts, event.status
+        counts, status, second = self.counts, event.status, int(event.at_s)
         counts.running -= 1
         counts.add(status)
-        self._count_second(int(event.at_s))
+        self.ended_here += 1
+        if self._now[0] != second:
+            self._now = [second, 0]
+            self._per_second.append(self._now)
+        self._now[1] += 1
         self.recent.append(event)
         if status != "completed" or self.failures:
             self._note_failure(event)
@@ -167,13 +172,6 @@ class Snapshot(msgspec.Struct, kw_only=True):
             self.failures[event.key] = event
             if len(self.failures) > RECENT_ITEMS:
                 del self.failures[next(iter(self.failures))]
-
-    def _count_second(self, second: int) -> None:
-        self.ended_here += 1
-        if self._per_second and self._per_second[-1][0] == second:
-            self._per_second[-1][1] += 1
-        else:
-            self._per_second.append([second, 1])
 
     def _items_left(self, event: events.ItemsLeft) -> None:
         self.counts.pending -= event.items
@@ -195,7 +193,7 @@ class Snapshot(msgspec.Struct, kw_only=True):
         self.notes.append(event.text)
 
 
-_FOLD: dict[type, Callable[[Snapshot, Any], None]] = {
+FOLD: dict[type, Callable[[Snapshot, Any], None]] = {
     events.Planned: Snapshot._planned,
     events.Drawn: Snapshot._drawn,
     events.Exhausted: Snapshot._exhausted,
