@@ -109,8 +109,7 @@ def test_the_events_add_up_to_the_live_state(asked):
                     getattr(session, what)()
                 session.resume()
 
-            # A generator that goes on in the same process: see test_opening.
-            for _ in range(1 if asked["as_generator"] else asked["starts"]):
+            for _ in range(asked["starts"]):
                 clock.run(session, command())
             assert session.snapshot.notes == ["from here on it is checked"], "a listener was dropped: see its message"
             assert fold(session._feed.log) == session.snapshot
