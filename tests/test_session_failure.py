@@ -233,7 +233,6 @@ def test_after_a_rollback_a_rerun_starts_everything(plan, clock):
     assert calls == [1, 2, 3, 4]
 
 
-@pytest.mark.xfail(strict=True, reason="counts of what was rolled back stay")
 def test_what_was_rolled_back_is_not_counted_as_completed(plan, clock, journal):
     session = plan(fail_at_two, [1, 2, 3, 4], on_failure="rollback", limits=Limits(concurrency=2))
     clock.run(session)

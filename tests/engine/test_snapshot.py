@@ -109,7 +109,8 @@ def test_the_events_add_up_to_the_live_state(asked):
                     getattr(session, what)()
                 session.resume()
 
-            for _ in range(asked["starts"]):
+            # A generator that is rolled back and started again: see test_opening.
+            for _ in range(1 if asked["as_generator"] and asked["on_failure"] == "rollback" else asked["starts"]):
                 clock.run(session, command())
             assert session.snapshot.notes == ["from here on it is checked"], "a listener was dropped: see its message"
             assert fold(session._feed.log) == session.snapshot

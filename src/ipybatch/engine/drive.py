@@ -18,6 +18,7 @@ from ipybatch.engine import events, ledger, opening
 from ipybatch.engine.backend import Backend
 from ipybatch.engine.breaker import Breaker
 from ipybatch.engine.clock import Clock
+from ipybatch.engine.entries import Entry
 from ipybatch.engine.events import Counts, State, Status
 from ipybatch.engine.feed import Feed
 from ipybatch.engine.journal import Journal
@@ -73,6 +74,7 @@ class Drive(msgspec.Struct, eq=False):
     _history: History | None = None
     _drawing: Iterator[Task] | None = None
     _held: bool = False
+    _given_up: list[Entry] = msgspec.field(default_factory=list)  # of a generator: what ended badly for good
     _wants_stop: list[tuple[State, str, Status]] = msgspec.field(default_factory=list)
 
     def open(self, *, again: frozenset[Status] = frozenset()) -> None:
@@ -167,19 +169,23 @@ class Drive(msgspec.Struct, eq=False):
             opened = opening.open_drawn(self.journal, asked, self.items, self.feed.emit, self.clock.unix_s)
             self._drawing = opened.source
             return opened
-        return self._reopen_drawn()
+        return self._reopen_drawn(again)
 
-    def _reopen_drawn(self) -> Opened:
+    def _reopen_drawn(self, again: frozenset[Status]) -> Opened:
         """Go on with a generator where it was left: a generator cannot be drawn twice."""
         assert self._opened is not None
         assert self._drawing is not None
-        unfinished = self.runner.unfinished if self.runner is not None else []
-        counts = replace_running(self.feed.snapshot.counts)
-        counts.failed = counts.timeout = counts.cancelled = counts.skipped = 0
-        counts.pending = len(unfinished)
-        for task in unfinished:
+        before = self.runner
+        ended = self._given_up + ([] if before is None else before.unfinished)
+        self._given_up = [entry for entry in ended if entry.final and entry.status not in again]
+        todo = [entry.task for entry in ended if not entry.final or entry.status in again]
+        todo += [] if before is None else before.scheduler.left()
+        for task in todo:
             task.attempts = 0
-        source = itertools.chain(iter(unfinished), self._drawing)
+        counts = replace_running(self.feed.snapshot.counts)
+        counts.failed, counts.timeout, counts.cancelled, counts.skipped = len(self._given_up), 0, 0, 0
+        counts.pending = len(todo)
+        source = itertools.chain(iter(todo), self._drawing)
         return Opened(self._opened.run, source, counts, listing=self._opened.listing)
 
     def _join(self, history: History) -> None:
