@@ -1,4 +1,5 @@
 import functools
+import os
 import subprocess
 import sys
 
@@ -123,7 +124,11 @@ def test_a_code_hash_is_the_same_in_every_process():
     )
     hashes = {
         subprocess.run(
-            [sys.executable, "-c", script], capture_output=True, text=True, check=True, env={"PYTHONHASHSEED": seed}
+            [sys.executable, "-c", script],
+            capture_output=True,
+            text=True,
+            check=True,
+            env={**os.environ, "PYTHONHASHSEED": seed},
         ).stdout
         for seed in ("1", "2", "3")
     }
