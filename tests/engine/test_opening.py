@@ -241,7 +241,6 @@ def test_a_generator_that_is_stopped_and_resumed_loses_nothing(journal, clock, l
     assert (session.counts.completed, session.counts.total) == (12, 12)
 
 
-@pytest.mark.xfail(reason="what a resume was to run again, and had not begun, is not run by the next one", strict=True)
 def test_a_generator_that_is_stopped_twice_loses_nothing(journal, clock):
     """The second stop comes before the first resume has begun what the first stop left."""
     done = []
@@ -262,7 +261,6 @@ def test_a_generator_that_is_stopped_twice_loses_nothing(journal, clock):
     assert sorted(done) == list(range(9))
 
 
-@pytest.mark.xfail(reason="what a rollback discards of a generator is not run by the next start", strict=True)
 def test_a_generator_that_was_rolled_back_starts_with_all_its_items(journal, clock):
     """All or nothing: what the rollback discarded runs again, in the same process too."""
     asked = []

@@ -74,7 +74,7 @@ class Drive(msgspec.Struct, eq=False):
     _history: History | None = None
     _drawing: Iterator[Task] | None = None
     _held: bool = False
-    _given_up: list[Entry] = msgspec.field(default_factory=list)  # of a generator: what ended badly for good
+    _ended: list[Entry] = msgspec.field(default_factory=list)  # of a generator: what need not run again
     _wants_stop: list[tuple[State, str, Status]] = msgspec.field(default_factory=list)
 
     def open(self, *, again: frozenset[Status] = frozenset()) -> None:
@@ -176,17 +176,19 @@ class Drive(msgspec.Struct, eq=False):
         assert self._opened is not None
         assert self._drawing is not None
         before = self.runner
-        ended = self._given_up + ([] if before is None else before.unfinished)
-        self._given_up = [entry for entry in ended if entry.final and entry.status not in again]
-        todo = [entry.task for entry in ended if not entry.final or entry.status in again]
+        ended = self._ended + ([] if before is None else before.kept)
+        is_anew = self.feed.snapshot.state == "rolled_back"
+        self._ended = [entry for entry in ended if entry.final and entry.status not in again and not is_anew]
+        todo = [entry.task for entry in ended if not entry.final or entry.status in again or is_anew]
         todo += [] if before is None else before.scheduler.left()
         for task in todo:
             task.attempts = 0
         counts = replace_running(self.feed.snapshot.counts)
-        counts.failed, counts.timeout, counts.cancelled, counts.skipped = len(self._given_up), 0, 0, 0
+        counts.failed = sum(entry.status == "failed" for entry in self._ended)
+        counts.timeout = counts.cancelled = counts.skipped = 0
         counts.pending = len(todo)
-        source = itertools.chain(iter(todo), self._drawing)
-        return Opened(self._opened.run, source, counts, listing=self._opened.listing)
+        self._drawing = itertools.chain(todo, self._drawing)
+        return Opened(self._opened.run, self._drawing, counts, listing=self._opened.listing)
 
     def _join(self, history: History) -> None:
         limiter = resource_of(self.journal, self.order.opening.resource).limiter
@@ -218,7 +220,8 @@ class Drive(msgspec.Struct, eq=False):
             takes_attempt=order.work.takes_attempt,
         )
         runner = Runner(job, scheduler, resource, book, self.clock, self.feed.emit)
-        runner.keep_unfinished = self.tasks is None
+        if self.tasks is None:  # a generator gives its items once: those that may run again are kept
+            runner.keep = _UNFINISHED | {"completed"} if order.on_failure == "rollback" else _UNFINISHED
         runner.on_outcomes = self.on_outcomes
         return runner
 
@@ -271,6 +274,9 @@ class Drive(msgspec.Struct, eq=False):
         except JournalError as error:
             state, reason = "failed", reason or str(error)
         self.feed.emit(events.StateChanged(at_s, state, reason))
+
+
+_UNFINISHED: frozenset[Status] = frozenset({"failed", "timeout", "cancelled"})
 
 
 def _nothing_done(counts: Counts) -> Counts:

@@ -88,7 +88,7 @@ class Runner:
         left: What becomes of items that have not been tried when it ends early.
         lingering: Attempts that were given up but go on by themselves (threads).
         next_start_s: When something may start at the earliest, as far as is known; inf after a change only.
-        unfinished: What ended otherwise than completed, when ``keep_unfinished``.
+        kept: What ended with a status in ``keep``.
     """
 
     def __init__(  # noqa: PLR0917  # its six collaborators, each of another type
@@ -101,8 +101,8 @@ class Runner:
         self.left: Status = "skipped"
         self.lingering = 0
         self.next_start_s = math.inf
-        self.keep_unfinished = False
-        self.unfinished: list[Entry] = []
+        self.keep: frozenset[Status] = frozenset()
+        self.kept: list[Entry] = []
         self.on_outcomes: list[Callable[[list[Outcome]], None]] = []
         self._loop = asyncio.get_running_loop()
         self._recorder = Recorder(ledger, clock, on_recorded=self._recorded, on_error=self._lost)
@@ -329,8 +329,8 @@ class Runner:
 
     def _settle(self, now_s: float, unix_s: float, entry: Entry) -> None:
         task, status, batch = entry.task, entry.status, self.scheduler.batch
-        if status != "completed" and self.keep_unfinished and not task.refused:
-            self.unfinished.append(entry)
+        if status in self.keep and not task.refused:
+            self.kept.append(entry)
         self.scheduler.settle(now_s, task, failed=status != "completed")
         self.emit(events.ItemEnded(unix_s, task.label, task.group, status, entry.attempts, entry.seconds, entry.error))
         if task.group and not batch.unsettled and batch.number == task.group:
