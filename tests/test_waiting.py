@@ -123,7 +123,26 @@ async def run_cell_async(session):
 
 
 def test_a_cell_that_is_interrupted_while_it_awaits_stops_gracefully(live):
-    """The kernel cancels the cell's task: the session is cancelled, and the cell gets its summary."""
+    """A signal makes the kernel cancel the cell's task: the session is cancelled, and the cell gets its summary."""
+    session = live(hang, [1, 2])
+    heard = begun(session)
+
+    async def kernel():
+        cell = asyncio.ensure_future(run_cell_async(session))
+        signal.signal(signal.SIGINT, lambda number, frame: cell.cancel())  # as ipykernel does
+        await asyncio.get_running_loop().run_in_executor(None, heard.wait, 20)
+        os.kill(os.getpid(), signal.SIGINT)
+        return await cell
+
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        assert asyncio.run(kernel()).state == "cancelled"
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def test_a_cell_that_waits_no_longer_leaves_the_session_running(live):
+    """asyncio.timeout in a cell ends the waiting alone."""
     session = live(hang, [1, 2])
     heard = begun(session)
 
@@ -131,9 +150,11 @@ def test_a_cell_that_is_interrupted_while_it_awaits_stops_gracefully(live):
         cell = asyncio.ensure_future(run_cell_async(session))
         await asyncio.get_running_loop().run_in_executor(None, heard.wait, 20)
         cell.cancel()
-        return await cell
+        with pytest.raises(asyncio.CancelledError):
+            await cell
 
-    assert asyncio.run(kernel()).state == "cancelled"
+    asyncio.run(kernel())
+    assert session.state == "running"
 
 
 def test_a_task_of_the_users_own_that_is_cancelled_leaves_the_session_running(live):

@@ -9,8 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
-from collections.abc import Callable
-from contextlib import suppress
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from types import FrameType
 from typing import TYPE_CHECKING
 
 from ipybatch import terminal
@@ -40,14 +43,15 @@ def block(session: BatchSession, begin: Callable[[], Running | None], *, verbose
 
 
 async def until(session: BatchSession, running: Running) -> None:
-    """Wait for the end; when a notebook's cell is interrupted meanwhile, cancel the session."""
-    try:
-        await _beat(running)
-    except asyncio.CancelledError:
-        if not _is_cell():
-            raise  # asyncio.timeout and friends: only the waiting ends
-        session.cancel()
-        await _beat(running)
+    """Wait for the end; an interrupt meanwhile (the notebook's stop button, Ctrl-C) cancels the session."""
+    with _hear_interrupts() as heard:
+        try:
+            await _beat(running)
+        except asyncio.CancelledError:
+            if not heard:
+                raise  # asyncio.timeout and friends: only the waiting ends
+            session.cancel()
+            await _beat(running)
 
 
 async def for_news(news: asyncio.Event) -> None:
@@ -79,7 +83,23 @@ def _patched_loop() -> asyncio.AbstractEventLoop | None:
     return loop if hasattr(loop, "_nest_patched") or hasattr(type(loop), "_nest_patched") else None
 
 
-def _is_cell() -> bool:
-    task = asyncio.current_task()
-    name = getattr(task.get_coro(), "__qualname__", "") if task is not None else ""
-    return name.endswith(("run_cell_async", "_run_cell"))
+@contextmanager
+def _hear_interrupts() -> Iterator[list[int]]:
+    """Note SIGINTs, and pass them on: they reach an ``await`` as a CancelledError like any other."""
+    heard: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield heard
+        return
+    before = signal.getsignal(signal.SIGINT)
+
+    def hear(number: int, frame: FrameType | None) -> None:
+        heard.append(number)
+        if callable(before):
+            before(number, frame)
+
+    signal.signal(signal.SIGINT, hear)
+    try:
+        yield heard
+    finally:
+        if signal.getsignal(signal.SIGINT) is hear:  # else somebody waits that came after us
+            signal.signal(signal.SIGINT, before)

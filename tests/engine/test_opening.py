@@ -261,7 +261,6 @@ def test_a_generator_that_is_stopped_twice_loses_nothing(journal, clock):
     assert sorted(done) == list(range(9))
 
 
-@pytest.mark.xfail(reason="what a resume was to run again, and had not begun, is not counted by the next", strict=True)
 def test_a_generator_that_is_stopped_twice_counts_what_it_owes(journal, clock):
     """No count is ever below zero, and pending is what is still to run of the items that were drawn."""
     pending = []

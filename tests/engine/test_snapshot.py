@@ -109,8 +109,7 @@ def test_the_events_add_up_to_the_live_state(asked):
                     getattr(session, what)()
                 session.resume()
 
-            # A generator that is started a third time: see test_opening.
-            for _ in range(min(asked["starts"], 2 if asked["as_generator"] else 3)):
+            for _ in range(asked["starts"]):
                 clock.run(session, command())
             assert session.snapshot.notes == ["from here on it is checked"], "a listener was dropped: see its message"
             assert fold(session._feed.log) == session.snapshot

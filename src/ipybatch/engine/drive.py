@@ -7,7 +7,7 @@ open (caller's thread: errors reach the caller)
 
 from __future__ import annotations
 
-import itertools
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AsyncExitStack
 from typing import Any, Literal
@@ -74,6 +74,7 @@ class Drive(msgspec.Struct, eq=False):
     _history: History | None = None
     _drawing: Iterator[Task] | None = None
     _held: bool = False
+    _owed: deque[Task] = msgspec.field(default_factory=deque)  # of a generator: drawn before, to run again
     _ended: list[Entry] = msgspec.field(default_factory=list)  # of a generator: what need not run again
     _wants_stop: list[tuple[State, str, Status]] = msgspec.field(default_factory=list)
 
@@ -180,15 +181,22 @@ class Drive(msgspec.Struct, eq=False):
         is_anew = self.feed.snapshot.state == "rolled_back"
         self._ended = [entry for entry in ended if entry.final and entry.status not in again and not is_anew]
         todo = [entry.task for entry in ended if not entry.final or entry.status in again or is_anew]
-        todo += [] if before is None else before.scheduler.left()
+        todo += [*self._owed, *([] if before is None else before.scheduler.left())]
         for task in todo:
             task.attempts = 0
         counts = replace_running(self.feed.snapshot.counts)
         counts.failed = sum(entry.status == "failed" for entry in self._ended)
         counts.timeout = counts.cancelled = counts.skipped = 0
         counts.pending = len(todo)
-        self._drawing = itertools.chain(todo, self._drawing)
-        return Opened(self._opened.run, self._drawing, counts, listing=self._opened.listing)
+        self._owed = deque(todo)
+        return Opened(self._opened.run, self._draw_on(), counts, listing=self._opened.listing)
+
+    def _draw_on(self) -> Iterator[Task]:
+        """Yield what is owed, then what the generator still gives."""
+        while self._owed:
+            yield self._owed.popleft()
+        assert self._drawing is not None
+        yield from self._drawing
 
     def _join(self, history: History) -> None:
         limiter = resource_of(self.journal, self.order.opening.resource).limiter

@@ -31,7 +31,7 @@ class Recorder:
         clock: Clock,
         *,
         on_recorded: Callable[[list[Entry]], None],
-        on_error: Callable[[JournalError], None],
+        on_error: Callable[[JournalError, list[Entry]], None],
     ) -> None:
         self._ledger = ledger
         self._clock = clock
@@ -69,7 +69,7 @@ class Recorder:
         if error is None:
             self._on_recorded(entries)
         else:
-            self._on_error(error)
+            self._on_error(error, entries)
         committed.set_result(None)
         self._busy = bool(self._entries)
         if self._busy:

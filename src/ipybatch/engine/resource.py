@@ -35,6 +35,8 @@ class Resource(msgspec.Struct):
             wake()
 
 
+KEPT_S = 86_400.0  # responses are kept for a day, or for the longest window of whoever looks
+
 _resources: dict[tuple[Path, str], Resource] = {}
 
 
@@ -66,7 +68,7 @@ def read_history(journal: Journal, name: str, limits: Limits, now_s: float) -> H
         ).fetchall()
         spent += _in_flight_at_a_crash(database, name, now_s)
         database.execute(
-            "DELETE FROM window WHERE resource = ? AND responded_s < ?", (name, now_s - max(longest_s, 3600.0))
+            "DELETE FROM window WHERE resource = ? AND responded_s < ?", (name, now_s - max(longest_s, KEPT_S))
         )
         row = database.execute("SELECT cool_until_s FROM resource WHERE name = ?", (name,)).fetchone()
         return History(sorted((min(at_s, now_s), requests) for at_s, requests in spent), row[0] if row else 0.0)

@@ -15,7 +15,7 @@ import asyncio
 import math
 import random
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -336,8 +336,14 @@ class Runner:
         if task.group and not batch.unsettled and batch.number == task.group:
             self.emit(events.GroupEnded(unix_s, task.group, "failed" if batch.failed == batch.items else "completed"))
 
-    def _lost(self, error: JournalError) -> None:
+    def _lost(self, error: JournalError, entries: Sequence[Entry] = ()) -> None:
+        """End the session; what could not be recorded counts as not done."""
         self.stop("failed", str(error), left="skipped", kill=True)
+        for entry in entries:
+            if entry.status != "pending":
+                task = entry.task
+                at_s = self.clock.unix_s()
+                self.emit(events.AttemptFailed(at_s, task.label, task.group, entry.attempts, "not recorded", 0.0))
 
     def _linger_no_more(self, ticket: Ticket) -> None:
         self.lingering -= 1
