@@ -18,7 +18,6 @@ from ipybatch.engine import events, gauges
 from ipybatch.engine.backend import Backend
 from ipybatch.engine.clock import Clock, SystemClock
 from ipybatch.engine.drive import CostFunction, Drive, OnFailure, Order
-from ipybatch.engine.estimate import Estimate, estimate
 from ipybatch.engine.events import Counts, State, Status
 from ipybatch.engine.feed import Feed, Listener
 from ipybatch.engine.gauges import Gauges
@@ -36,6 +35,8 @@ from ipybatch.streaming import progress, stream
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from ipybatch.engine.estimate import Estimate
 
 T = TypeVar("T")
 
@@ -229,9 +230,6 @@ class BatchSession:
         """Start it unless it has ended, wait for its end, and return the summary.
 
         The first Ctrl-C (or the notebook's stop button) cancels it and returns; a second one interrupts.
-
-        Args:
-            verbose: In a terminal, a line per item instead of a progress line.
         """
         waiting.block(self, self._begin, verbose=self.verbose if verbose is None else verbose)
         return self.summary
@@ -318,6 +316,8 @@ class BatchSession:
         Raises:
             InputError: ``n`` is missing for a generator, or out of range.
         """
+        from ipybatch.engine.estimate import estimate
+
         items = checks.check_estimate(n, latency_s, self._drive.left)
         tasks = iter(self._drive.tasks) if self._drive.tasks is not None else None
         cost = None if self._order.cost is None else self._drive.cost

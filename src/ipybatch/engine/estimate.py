@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Any
+
+import msgspec
 
 from ipybatch.engine.limiter import Cost, Limiter
 from ipybatch.engine.plan import Task
@@ -16,8 +17,7 @@ SIMULATED_AT_MOST = 100_000
 _RETRIED = 20  # in the high estimate one request in so many is sent twice
 
 
-@dataclass(frozen=True, slots=True)
-class Estimate:
+class Estimate(msgspec.Struct, frozen=True):
     """What a run would take.
 
     Attributes:
