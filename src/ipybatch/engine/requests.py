@@ -28,13 +28,17 @@ if TYPE_CHECKING:
 
 
 class Requests(msgspec.Struct):
-    """Hand out permits for further requests, and give all of them back."""
+    """Hand out permits for further requests, and give all of them back.
+
+    Attributes:
+        waiting: Costs of the requests that wait for a permit, and who waits.
+    """
 
     resource: Resource
     ledger: Ledger
     clock: Clock
     limits: Limits
-    _waiting: deque[tuple[Cost, asyncio.Future[Permit]]] = msgspec.field(default_factory=deque)
+    waiting: deque[tuple[Cost, asyncio.Future[Permit]]] = msgspec.field(default_factory=deque)
     _most: int = 1  # requests of one attempt: what a restart must assume to be in flight
 
     def run(self, job: Job, ticket: Ticket) -> Awaitable[Any]:
@@ -56,14 +60,14 @@ class Requests(msgspec.Struct):
 
     def serve(self, now_s: float) -> float:
         """Hand out what fits now; return seconds until the next one may fit, 0.0 when nobody waits."""
-        while self._waiting:
-            cost, granted = self._waiting[0]
+        while self.waiting:
+            cost, granted = self.waiting[0]
             if not granted.done():
                 wait_s = self.resource.limiter.wait_s(now_s, cost, slot=False)
                 if wait_s > 0:
                     return wait_s
                 granted.set_result(self.resource.limiter.acquire(now_s, cost, slot=False))
-            self._waiting.popleft()
+            self.waiting.popleft()
         return 0.0
 
     def end(self, now_s: float, ticket: Ticket) -> None:
@@ -72,7 +76,7 @@ class Requests(msgspec.Struct):
         if ticket.requests == 1:
             limiter.respond(now_s, ticket.permit, NO_COST if ticket.handed is None else ticket.handed.actual)
         limiter.free()
-        if self._waiting or len(self.resource.wakers) > 1:
+        if self.waiting or len(self.resource.wakers) > 1:
             self.resource.changed()
 
     def keep_cool(self, until_s: float) -> None:
@@ -90,7 +94,7 @@ class Requests(msgspec.Struct):
             if requests > self._most:
                 await self._expect(requests)
             granted: asyncio.Future[Permit] = asyncio.get_running_loop().create_future()
-            self._waiting.append((cost, granted))
+            self.waiting.append((cost, granted))
             self.resource.changed()
             try:
                 permit = await granted

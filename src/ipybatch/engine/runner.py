@@ -191,7 +191,8 @@ class Runner:
 
     def _take(self) -> Ticket | None:
         now_s = self.clock.now_s()
-        wait_s = self._requests.serve(now_s)  # an attempt that is under way goes before one that is not
+        # An attempt that is under way goes before one that is not.
+        wait_s = self._requests.serve(now_s) if self._requests.waiting else 0.0
         if wait_s == 0.0:
             try:
                 ticket = self.scheduler.next(now_s)
@@ -226,7 +227,8 @@ class Runner:
         task = ticket.task
         slot.ticket, slot.stopped_by, slot.started_s = ticket, "", self.clock.now_s()
         self.emit(events.AttemptStarted(self.clock.unix_s(), task.label, task.group, task.attempts))
-        self._feedback.tell()
+        if self.scheduler.breaker is not None and self.scheduler.breaker.state != "closed":
+            self._feedback.tell()  # this attempt is the probe
         lingering: asyncio.Future[Any] | None = None
         try:
             result = await self._requests.run(self.job, ticket)
