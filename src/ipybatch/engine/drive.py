@@ -305,12 +305,4 @@ def cost_of(cost: CostFunction, limits: Limits, item: Any) -> Cost:
 
 def replace_running(counts: Counts) -> Counts:
     """Return a copy of ``counts`` with nothing running."""
-    return Counts(
-        pending=counts.pending,
-        completed=counts.completed,
-        failed=counts.failed,
-        timeout=counts.timeout,
-        cancelled=counts.cancelled,
-        skipped=counts.skipped,
-        total=counts.total,
-    )
+    return msgspec.structs.replace(counts, running=0)

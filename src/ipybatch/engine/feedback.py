@@ -41,7 +41,8 @@ class Feedback(msgspec.Struct):
 
     def succeeded(self, now_s: float, ticket: Ticket) -> None:
         """Count an attempt that the service answered well."""
-        self.resource.limiter.cool_downs = 0
+        if self.resource.limiter.cool_downs:
+            self.resource.limiter.warm_up()
         if self.breaker is not None and not self.breaker.is_clean:
             self.breaker.succeed(now_s, ticket.epoch)
             self.tell()
