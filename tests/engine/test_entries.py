@@ -9,9 +9,9 @@ from ipybatch.engine.entries import ROWS, Entry, insert, values_of
 from ipybatch.engine.plan import Task
 
 
-def entry(seq, status="completed", *, payload=b"1", requests=1, attempts=1, key=None):
+def entry(seq, status="completed", *, payload=b"1", spent=None, attempts=1, key=None):
     task = Task(seq, key or str(seq), seq, group=2)
-    return Entry(task, attempts, status, status == "completed", 1, payload, 5.0, 0.5, "", requests)
+    return Entry(task, attempts, status, status == "completed", 1, payload, 5.0, 0.5, "", spent or {})
 
 
 @pytest.fixture
@@ -43,8 +43,9 @@ def test_every_entry_becomes_its_rows(statuses):
 
 def test_work_without_rates_leaves_no_trace_in_the_windows(database):
     """Nobody will ask for them."""
-    write(database, [entry(0, requests=0), entry(1, requests=3)])
-    assert database.execute("SELECT * FROM window").fetchall() == [("store", 5.0, 3.0)]
+    write(database, [entry(0), entry(1, spent={"requests": 3, "tokens": 70})])
+    rows = [("store", 5.0, "requests", 3.0), ("store", 5.0, "tokens", 70.0)]
+    assert database.execute("SELECT * FROM window").fetchall() == rows
 
 
 def test_a_later_outcome_takes_the_place_of_the_earlier(database):

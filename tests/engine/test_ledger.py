@@ -30,8 +30,8 @@ def taken(book, run):
     made.drop()
 
 
-def entry(task, status="completed", *, payload=b"1", error="", requests=1, final=True):
-    return Entry(task, 1, status, final, 1, payload, NOW_S + 5, 0.5, error, requests)
+def entry(task, status="completed", *, payload=b"1", error="", final=True):
+    return Entry(task, 1, status, final, 1, payload, NOW_S + 5, 0.5, error, {"requests": 1})
 
 
 def submit(book, entries, now_s=NOW_S):
@@ -103,7 +103,7 @@ def test_an_entry_is_written_with_its_counts_and_its_lease(book, taken):
     submit(taken, [entry(Task(0, '"a"', "a")), entry(Task(1, '"b"', "b"), "failed", payload=None)], NOW_S + 7)
     assert rows(book, "SELECT key, status FROM item ORDER BY id") == [('"a"', "completed"), ('"b"', "failed")]
     assert rows(book, "SELECT result FROM payload") == [(b"1",)]
-    assert rows(book, "SELECT resource, responded_s, requests FROM window") == [("store", NOW_S + 5, 1.0)] * 2
+    assert rows(book, "SELECT * FROM window") == [("store", NOW_S + 5, "requests", 1.0)] * 2
     assert rows(book, "SELECT completed, failed, beat_s FROM run") == [(1, 1, NOW_S + 7)]
 
 

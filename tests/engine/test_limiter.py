@@ -97,7 +97,7 @@ def test_windows_survive_a_restart(before, after, rates, down_s, data):
     sent = [request for request in sent if request[0] <= killed_s]
     begun_s = killed_s + down_s
     limiter = Limiter()
-    spent = [(min(end, begun_s), 1.0) for _, _, end, _ in sent]
+    spent = [(min(end, begun_s), "requests", 1.0) for _, _, end, _ in sent]
     limiter.join("resumed", Limits(rates=rates), now_s=begun_s, spent=spent)
     arrivals = [(min(arrived_s, begun_s), 1) for _, arrived_s, _, _ in sent]
     arrivals += [(arrived_s, 1) for _, arrived_s, _, _ in send(limiter, after, now_s=begun_s)]
@@ -327,7 +327,8 @@ class SharedMachine(RuleBasedStateMachine):
     )
     def a_session_joins(self, name, rates, tokens, concurrency):
         limits = Limits(rates=[*rates, *tokens], concurrency=concurrency)
-        spent = sorted((responded_s, 1.0) for _, _, responded_s, _, _ in self.sent if responded_s is not None)
+        answered = [(responded_s, tokens) for _, _, responded_s, tokens, _ in self.sent if responded_s is not None]
+        spent = [(at_s, unit, cost) for at_s, n in answered for unit, cost in (("requests", 1.0), ("tokens", n))]
         self.limiter.join(name, limits, now_s=self.now_s, spent=spent)
         self.members[name] = limits
 

@@ -14,6 +14,7 @@ from ipybatch.testing import START_UNIX_S, VirtualClock
 from tests.engine.seen import busiest
 
 NOW_S = 1_700_000_000.0
+ONE = {"requests": 1}
 LIMITS = Limits(concurrency=3, rates=[Rate(10, per_s=60)])
 
 
@@ -29,8 +30,8 @@ def used(book, *responses, resource="store"):
     run = book.write(lambda db: ledger.create(db, "wishlist", resource=resource, group_word="Batch", now_s=NOW_S))
     taken = ledger.take(book, run, resource=resource, concurrency=3, now_s=NOW_S)
     entries = [
-        Entry(Task(seq, str(seq), seq), 1, "completed", True, None, None, at_s, 0.1, "", requests)
-        for seq, (at_s, requests) in enumerate(responses)
+        Entry(Task(seq, str(seq), seq), 1, "completed", True, None, None, at_s, 0.1, "", spent)
+        for seq, (at_s, spent) in enumerate(responses)
     ]
     taken.submit(entries, NOW_S, lambda error: None)
     book.write(lambda db: lease.release(db, run, taken.epoch))
@@ -39,17 +40,19 @@ def used(book, *responses, resource="store"):
 
 
 def test_what_still_counts_is_read(book):
-    """The requests of the last window, oldest first; nothing older, nobody else's."""
-    used(book, (NOW_S - 61, 1), (NOW_S - 5, 2), (NOW_S - 30, 1))
-    used(book, (NOW_S - 1, 9), resource="another store")
-    assert read_history(book, "store", LIMITS, NOW_S) == History([(NOW_S - 30, 1), (NOW_S - 5, 2)], 0.0)
+    """What the requests of the last window cost, oldest first; nothing older, nobody else's."""
+    used(book, (NOW_S - 61, ONE), (NOW_S - 5, {"requests": 2, "tokens": 70}), (NOW_S - 30, ONE))
+    used(book, (NOW_S - 1, ONE), resource="another store")
+    spent = [(NOW_S - 30, "requests", 1.0), (NOW_S - 5, "requests", 2.0), (NOW_S - 5, "tokens", 70.0)]
+    assert read_history(book, "store", LIMITS, NOW_S) == History(spent, 0.0)
 
 
 def test_a_window_is_as_long_as_the_longest_rate(book):
     """What a rate per hour needs is kept for it."""
-    used(book, (NOW_S - 3000, 1))
+    used(book, (NOW_S - 3000, ONE))
     assert read_history(book, "store", LIMITS, NOW_S).spent == []
-    assert read_history(book, "store", Limits(rates=[Rate(9, per_s=3600)]), NOW_S).spent == [(NOW_S - 3000, 1)]
+    hourly = Limits(rates=[Rate(9, per_s=3600)])
+    assert read_history(book, "store", hourly, NOW_S).spent == [(NOW_S - 3000, "requests", 1.0)]
 
 
 def test_a_cool_down_outlives_the_kernel(book):
@@ -75,9 +78,9 @@ def killed(book, run, beat_s, concurrency=3):
 def test_requests_in_flight_at_a_kill_are_assumed_answered(book):
     """As many as could be under way, as late as they could be answered: the server may have seen them."""
     killed(book, used(book), NOW_S - 40)
-    assert read_history(book, "store", LIMITS, NOW_S).spent == [(NOW_S - 40 + lease.LEASE_S, 3.0)]
+    assert read_history(book, "store", LIMITS, NOW_S).spent == [(NOW_S - 40 + lease.LEASE_S, "requests", 3.0)]
     killed(book, used(book), NOW_S - 1)
-    assert read_history(book, "store", LIMITS, NOW_S).spent[-1] == (NOW_S, 3.0)
+    assert read_history(book, "store", LIMITS, NOW_S).spent[-1] == (NOW_S, "requests", 3.0)
 
 
 def test_requests_in_flight_at_a_kill_still_count_at_the_second_restart(book):
@@ -87,18 +90,18 @@ def test_requests_in_flight_at_a_kill_still_count_at_the_second_restart(book):
     taken = ledger.take(book, run, resource="store", concurrency=3, now_s=NOW_S)
     taken.close("cancelled", "", taken.counts, now_s=NOW_S + 1, seconds=1.0, listing=None)
     spent = read_history(book, "store", LIMITS, NOW_S + 2).spent
-    assert sum(requests for _, requests in spent) >= 3
+    assert sum(cost for _, _, cost in spent) >= 3
 
 
 def test_a_response_of_the_future_counts_as_now(book):
     """A clock that was set back does not close the window for hours."""
-    used(book, (NOW_S + 7200, 1))
-    assert read_history(book, "store", LIMITS, NOW_S).spent == [(NOW_S, 1)]
+    used(book, (NOW_S + 7200, ONE))
+    assert read_history(book, "store", LIMITS, NOW_S).spent == [(NOW_S, "requests", 1.0)]
 
 
 def test_what_no_window_needs_is_forgotten(book):
     """The table does not grow for ever."""
-    used(book, (NOW_S - 90_000 * 8, 1), (NOW_S, 1))
+    used(book, (NOW_S - 90_000 * 8, ONE), (NOW_S, ONE))
     read_history(book, "store", LIMITS, NOW_S)
     with book.reader() as database:
         assert database.execute("SELECT count(*) FROM window").fetchone() == (1,)
@@ -125,8 +128,10 @@ def test_whoever_waits_is_woken():
 
 
 @pytest.mark.parametrize("restarts", [1, 2])
-def test_a_restarted_kernel_keeps_the_window(tmp_path, patience, monkeypatch, restarts):
-    """10 per 60 s over several processes: the server never sees an eleventh."""
+@pytest.mark.parametrize("rate", [Rate(10, per_s=60), Rate(1000, per_s=60, unit="tokens")])
+def test_a_restarted_kernel_keeps_the_window(tmp_path, patience, monkeypatch, restarts, rate):
+    """10 items per 60 s over several processes, whatever the rate counts: the server never sees an eleventh."""
+    limits, cost = Limits(concurrency=3, rates=[rate]), {rate.unit: rate.limit / 10}
     path, arrivals, clock = tmp_path / "journal.db", [], VirtualClock()
 
     async def work(item):
@@ -140,7 +145,9 @@ def test_a_restarted_kernel_keeps_the_window(tmp_path, patience, monkeypatch, re
     for start in range(restarts + 1):
         monkeypatch.setattr(resources, "_resources", {})  # as a new process has it
 
-        session = BatchSession("wishlist", work, list(range(40)), limits=LIMITS, journal=path, clock=clock)
+        session = BatchSession(
+            "wishlist", work, list(range(40)), limits=limits, cost=lambda item: cost, journal=path, clock=clock
+        )
         clock.run(session, *([stop(session)] if start < restarts else []))
     journals._open_journals.pop(path).close()
     assert session.counts.completed == 40

@@ -39,11 +39,6 @@ class Breaker(msgspec.Struct):
     _epoch: int = 0  # +1 per transition; an attempt that outlives its epoch proves nothing
 
     @property
-    def is_clean(self) -> bool:
-        """Whether a success changes nothing."""
-        return not self.failures and not self.openings
-
-    @property
     def gave_up(self) -> bool:
         """Whether the service has failed so often that the session must stop."""
         return self.openings >= self.policy.give_up_after

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from array import array
+from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -16,6 +17,7 @@ from ipybatch.errors import InputError
 _STRIDE = 500
 
 Emit = Callable[[events.Event], None]
+Recorded = tuple[int, str, Status, str]  # seq, key, status ("pending" for what runs again), digest
 
 
 class Listing:
@@ -45,9 +47,13 @@ class Walk:
     """
 
     def __init__(self, database: sqlite3.Connection, run: int, again: frozenset[Status]) -> None:
-        self._database, self._run, self._again = database, run, again
-        self._rows: list[tuple[int, str, Status, str, int]] = []
-        self._at = 0
+        self._database, self._run = database, run
+        rerun = ", ".join(f"'{status}'" for status in sorted(again))
+        self._columns = (
+            f"id & {SEQ}, item.key, CASE WHEN final AND status NOT IN ({rerun}) THEN status ELSE 'pending' END, digest"
+        )
+        self._rows: Iterator[Recorded] = iter(())
+        self._row: Recorded | None = None  # the next one of the walk
         self._next_id, self._after = ledger.ids(run)
         self._unmatched, last = database.execute(
             "SELECT count(*), max(id) FROM item WHERE id >= ? AND id < ?", ledger.ids(run)
@@ -56,41 +62,40 @@ class Walk:
         self.in_step = True
         self._indexed = False
 
-    def find(self, place: int, key: str) -> tuple[int, Status, str] | None:
-        """Return seq, status and digest of ``key``; None when it is not recorded."""
+    def find(self, place: int, key: str) -> Recorded | None:
+        """Return what is recorded of ``key``; None when nothing is."""
         if not self._unmatched:
             return None
-        if self._at >= len(self._rows):
-            self._read()
-        row = self._rows[self._at] if self._at < len(self._rows) else None
+        row = self._row or self._read()
         if row is not None and row[1] == key:
-            self._at += 1
-        elif row is not None and row[0] & SEQ <= place:
-            self.in_step = False  # another item is recorded in this place
-            row = self._look_up(key)
+            self._row = next(self._rows, None)
         else:
+            if row is not None and row[0] <= place:
+                self.in_step = False  # another item is recorded in this place
             row = self._look_up(key)
-        if row is None:
-            return None
-        id_, _, status, digest, final = row
+            if row is None:
+                return None
         self._unmatched -= 1
-        self.in_step = self.in_step and id_ & SEQ == place
-        return id_ & SEQ, status if final and status not in self._again else "pending", digest
+        if row[0] != place:
+            self.in_step = False
+        return row
 
-    def _read(self) -> None:
-        self._rows = self._database.execute(
-            "SELECT id, key, status, digest, final FROM item WHERE id >= ? AND id < ? ORDER BY id LIMIT ?",
+    def _read(self) -> Recorded | None:
+        rows = self._database.execute(
+            f"SELECT {self._columns} FROM item WHERE id >= ? AND id < ? ORDER BY id LIMIT ?",  # noqa: S608  # constants
             (self._next_id, self._after, _STRIDE),
         ).fetchall()
-        self._at = 0
-        if self._rows:
-            self._next_id = self._rows[-1][0] + 1
+        if rows:
+            self._next_id = ledger.ids(self._run)[0] + rows[-1][0] + 1
+        self._rows = iter(rows)
+        self._row = next(self._rows, None)
+        return self._row
 
-    def _look_up(self, key: str) -> tuple[int, str, Status, str, int] | None:
+    def _look_up(self, key: str) -> Recorded | None:
         if not self._indexed:
             self._index()
-        row: tuple[int, str, Status, str, int] | None = self._database.execute(
-            "SELECT item.id, item.key, status, digest, final FROM by_key JOIN item USING (id) WHERE by_key.key = ?",
+        row: Recorded | None = self._database.execute(
+            f"SELECT {self._columns} FROM by_key JOIN item USING (id) WHERE by_key.key = ?",  # noqa: S608  # constants
             (key,),
         ).fetchone()
         return row
@@ -115,6 +120,7 @@ def draw(
 ) -> Iterator[Task]:
     """Yield the tasks of a generator that are still to do, as they are asked for; tell of all."""
     seen = Drawn()
+    passed: Counter[Status] = Counter()  # drawn, recorded and not told of yet
     free = 0 if walk is None else walk.first_free
     drawn = 0
     for item in items:
@@ -126,15 +132,30 @@ def draw(
         status: Status = "pending"
         if found is not None:
             task.seq = found[0]
-            status = found[1] if found[2] == task.digest else "pending"
+            if found[3] == task.digest:
+                status = found[2]
         elif walk is not None and not walk.in_step:
             task.seq, free = max(free, drawn), max(free, drawn) + 1
-        listing.add(drawn, task.seq)
+        if task.seq != drawn or listing.order is not None:
+            listing.add(drawn, task.seq)
         drawn += 1
-        emit(events.Drawn(clock_s(), status))
         if status == "pending":
+            if passed:
+                _tell(passed, emit, clock_s)
+            emit(events.Drawn(clock_s(), "pending"))
             yield task
+        else:
+            passed[status] += 1
+            if drawn % _STRIDE == 0:
+                _tell(passed, emit, clock_s)
+    _tell(passed, emit, clock_s)
     emit(events.Exhausted(clock_s(), drawn))
+
+
+def _tell(passed: Counter[Status], emit: Emit, clock_s: Callable[[], float]) -> None:
+    for status, items in passed.items():
+        emit(events.Drawn(clock_s(), status, items))
+    passed.clear()
 
 
 def _task_of(keying: Keying, drawn: int, item: Any) -> Task:

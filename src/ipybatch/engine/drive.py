@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from typing import Any, Literal
 
 import msgspec
@@ -199,10 +199,15 @@ class Drive(msgspec.Struct, eq=False):
         yield from self._drawing
 
     def _join(self, history: History) -> None:
-        limiter = resource_of(self.journal, self.order.opening.resource).limiter
-        offset_s = self.clock.now_s() - self.clock.unix_s()
+        resource, limits = resource_of(self.journal, self.order.opening.resource), self.order.limits
+        if resource.wakers:  # others are live: what they sent since `open` counts as well
+            with suppress(JournalError):
+                history = read_history(self.journal, resource.name, limits, self.clock.unix_s())
+        now_s = self.clock.now_s()
+        offset_s = now_s - self.clock.unix_s()
+        limiter = resource.limiter
         limiter.join(
-            self, self.order.limits, now_s=self.clock.now_s(), spent=[(at_s + offset_s, n) for at_s, n in history.spent]
+            self, limits, now_s=now_s, spent=[(at_s + offset_s, unit, cost) for at_s, unit, cost in history.spent]
         )
         limiter.cool_until_s = max(limiter.cool_until_s, history.cool_until_s + offset_s)
 
@@ -213,6 +218,7 @@ class Drive(msgspec.Struct, eq=False):
             opened.source,
             order.limits,
             resource.limiter,
+            ahead=1 if self.tasks is None else _AHEAD,
             breaker=None if order.breaker is None else Breaker(order.breaker),
             cost=None if order.cost is None else self.cost,
             on_batch=self._tell_batch,
@@ -284,6 +290,7 @@ class Drive(msgspec.Struct, eq=False):
         self.feed.emit(events.StateChanged(at_s, state, reason))
 
 
+_AHEAD = 100  # tasks of a list that the scheduler takes at once
 _UNFINISHED: frozenset[Status] = frozenset({"failed", "timeout", "cancelled"})
 
 

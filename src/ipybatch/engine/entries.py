@@ -16,13 +16,14 @@ from typing import Any
 import msgspec
 
 from ipybatch.engine.events import Status
+from ipybatch.engine.limiter import Cost
 from ipybatch.engine.outcome import Outcome
 from ipybatch.engine.plan import Task, key_value
 from ipybatch.engine.schema import SEQ_BITS
 
 ROWS = 32
 
-_WIDTH = {"item": 11, "payload": 2, "attempt": 5, "window": 3}
+_WIDTH = {"item": 11, "payload": 2, "attempt": 5, "window": 4}
 
 Values = list[Any]
 
@@ -36,7 +37,7 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
         final: Whether a resume keeps it; False for what runs again.
         payload: The result as JSON; None for None.
         responded_s: Unix time.
-        requests: How many it counts for in the windows that outlive a restart; 0 for work without rates.
+        spent: What it cost in the windows that outlive a restart, by unit; empty without rates.
     """
 
     task: Task
@@ -48,7 +49,7 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
     responded_s: float
     seconds: float
     error: str
-    requests: int
+    spent: Cost
 
     def outcome(self) -> Outcome:
         """Return what the user gets to see of it."""
@@ -70,8 +71,8 @@ def values_of(entries: Sequence[Entry], run: int, resource: str) -> dict[str, Va
     for entry in entries:
         task = entry.task
         at = base + task.seq
-        if entry.requests:
-            values.setdefault("window", []).extend((resource, entry.responded_s, entry.requests))
+        for unit, cost in entry.spent.items() if entry.spent else ():
+            values.setdefault("window", []).extend((resource, entry.responded_s, unit, cost))
         if entry.status == "pending":
             attempt = (at, entry.attempts, entry.responded_s, entry.seconds, entry.error)
             values.setdefault("attempt", []).extend(attempt)
@@ -81,13 +82,13 @@ def values_of(entries: Sequence[Entry], run: int, resource: str) -> dict[str, Va
             task.key,
             task.digest,
             entry.status,
-            int(entry.final),
+            1 if entry.final else 0,
             task.group,
             entry.attempts,
             entry.seconds,
             entry.responded_s,
             entry.error,
-            int(entry.payload is not None),
+            0 if entry.payload is None else 1,
         )
         if entry.payload is not None:
             values.setdefault("payload", []).extend((at, entry.payload))

@@ -40,10 +40,7 @@ class Counts(msgspec.Struct, kw_only=True):
 
     def add(self, status: Status, items: int = 1) -> None:
         """Count ``items`` more of a status."""
-        if status == "completed":
-            self.completed += items
-        else:
-            setattr(self, status, getattr(self, status) + items)
+        setattr(self, status, getattr(self, status) + items)
 
 
 class Event(msgspec.Struct, frozen=True, tag_field="type", gc=False):
@@ -64,9 +61,10 @@ class Planned(Event, frozen=True, gc=False, tag="planned"):
 
 
 class Drawn(Event, frozen=True, gc=False, tag="drawn"):
-    """One more item came out of a generator, with ``status`` "pending" or as it is recorded."""
+    """More items came out of a generator, with ``status`` "pending" or as they are recorded."""
 
     status: Status
+    items: int = 1
 
 
 class Exhausted(Event, frozen=True, gc=False, tag="exhausted"):

@@ -43,8 +43,9 @@ class Feedback(msgspec.Struct):
         """Count an attempt that the service answered well."""
         if self.resource.limiter.cool_downs:
             self.resource.limiter.warm_up()
-        if self.breaker is not None and not self.breaker.is_clean:
-            self.breaker.succeed(now_s, ticket.epoch)
+        breaker = self.breaker
+        if breaker is not None and (breaker.failures or breaker.openings):
+            breaker.succeed(now_s, ticket.epoch)
             self.tell()
 
     def failed(self, now_s: float, ticket: Ticket, verdict: Verdict | None) -> None:

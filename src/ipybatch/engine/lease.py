@@ -64,7 +64,7 @@ def keep_in_flight(database: sqlite3.Connection, run: int, now_s: float) -> None
     `resource.read_history` tells this process so; the lease tells the next one nothing of it.
     """
     database.execute(
-        "INSERT INTO window SELECT resource, min(?, beat_s + ?), concurrency FROM run"
+        "INSERT INTO window SELECT resource, min(?, beat_s + ?), 'requests', concurrency FROM run"
         " WHERE id = ? AND owner <> ? AND concurrency > 0",
         (now_s, LEASE_S, run, me()),
     )

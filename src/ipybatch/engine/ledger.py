@@ -163,9 +163,9 @@ class Ledger(msgspec.Struct):
 
         The counts are those of the moment the commit is written, with these entries in.
         """
-        for entry in entries:
-            if entry.status != "pending":
-                self.counts.add(entry.status)
+        statuses = [entry.status for entry in entries]
+        for status in set(statuses) - {"pending"}:
+            self.counts.add(status, statuses.count(status))
         counts = msgspec.structs.replace(self.counts)
         values = values_of(entries, self.run, self.resource)
 

@@ -35,6 +35,7 @@ TIMER_S = 0.002  # what an event loop can time well enough
 Cost = Mapping[str, float]
 NO_COST: Cost = {}
 NOTHING: Cost = {"requests": 0.0}
+Spent = tuple[float, str, float]  # time of the response, unit, cost
 
 
 class Window(msgspec.Struct):
@@ -80,7 +81,12 @@ class Permit(msgspec.Struct, frozen=True, gc=False):
 
 
 class Limiter:
-    """Every limit of one resource, together."""
+    """Every limit of one resource, together.
+
+    Attributes:
+        windows: Of every rate that a session has had here.
+        units: What they count.
+    """
 
     def __init__(self) -> None:
         self.windows: dict[Rate, Window] = {}
@@ -93,23 +99,22 @@ class Limiter:
         self._concurrency: float = math.inf
         self._spacing_s = 0.0
         self._active: tuple[Window, ...] = ()
+        self.units: tuple[str, ...] = ()
         self._in_flight: dict[int, Permit] = {}  # by id
 
-    def join(
-        self, member: object, limits: Limits, *, now_s: float = 0.0, spent: Iterable[tuple[float, float]] = ()
-    ) -> None:
+    def join(self, member: object, limits: Limits, *, now_s: float = 0.0, spent: Iterable[Spent] = ()) -> None:
         """Add a session's limits; the strictest of all that joined hold.
 
         Args:
-            spent: (response time, requests) of earlier requests, oldest first: what a new window starts with.
+            spent: What earlier requests cost: a new window starts with it.
         """
         history = sorted(spent)
         for rate in limits.rates:
             if rate not in self.windows:
                 window = self.windows[rate] = Window(rate)
-                window.in_flight = sum(_cost_in(window, permit.cost) for permit in self._in_flight.values())
-                for responded_s, cost in history if rate.unit == "requests" else ():
-                    if responded_s + rate.per_s * CLOCK_DRIFT > now_s:
+                window.in_flight = sum(cost_in(window.rate.unit, permit.cost) for permit in self._in_flight.values())
+                for responded_s, unit, cost in history:
+                    if unit == rate.unit and responded_s + rate.per_s * CLOCK_DRIFT > now_s:
                         window.spend(responded_s, cost)
         self._joined[member] = limits
         self._settle()
@@ -128,10 +133,11 @@ class Limiter:
         if slot and self.running >= self._concurrency:
             return math.inf
         free_s = self._last_start_s + self._spacing_s
-        free_s = max(free_s, self.cool_until_s)
+        if self.cool_until_s > free_s:  # noqa: PLR1730  # max() costs a call for every item
+            free_s = self.cool_until_s
         wait_s = free_s - now_s if free_s > now_s else 0.0
         for window in self._active:
-            wait_s = max(wait_s, window.wait_s(now_s, _cost_in(window, cost)))
+            wait_s = max(wait_s, window.wait_s(now_s, cost_in(window.rate.unit, cost)))
         return wait_s
 
     def acquire(self, now_s: float, cost: Cost = NO_COST, *, slot: bool = True) -> Permit:
@@ -139,7 +145,7 @@ class Limiter:
         self._last_start_s = now_s
         self.running += slot
         for window in self.windows.values():
-            window.in_flight += _cost_in(window, cost)
+            window.in_flight += cost_in(window.rate.unit, cost)
         permit = Permit(now_s, cost)
         self._in_flight[id(permit)] = permit
         return permit
@@ -154,8 +160,8 @@ class Limiter:
             return
         for window in self.windows.values():
             # With nothing in flight it is 0, not what the rounding of odd costs left.
-            window.in_flight = window.in_flight - _cost_in(window, permit.cost) if self._in_flight else 0.0
-            window.spend(now_s, _cost_in(window, {**permit.cost, **actual} if actual else permit.cost))
+            window.in_flight = window.in_flight - cost_in(window.rate.unit, permit.cost) if self._in_flight else 0.0
+            window.spend(now_s, cost_in(window.rate.unit, {**permit.cost, **actual} if actual else permit.cost))
 
     def free(self) -> None:
         """Give a place among the ``concurrency`` back."""
@@ -164,7 +170,7 @@ class Limiter:
     def refuse(self, cost: Cost) -> str:
         """Say why a request of ``cost`` can never start; "" when it can."""
         for window in self._active:
-            wanted = _cost_in(window, cost)
+            wanted = cost_in(window.rate.unit, cost)
             if not 0 <= wanted <= window.rate.limit:
                 return f"cost must be >= 0 and <= {window.rate.limit:g} {window.rate.unit}, got {wanted:g}"
         return ""
@@ -193,6 +199,7 @@ class Limiter:
         wanted = {rate for limits in joined for rate in limits.rates}
         self._spacing_s = max([self._spacing_s, *map(_spread_s, wanted)])
         self._active = tuple(window for rate, window in self.windows.items() if rate in wanted)
+        self.units = tuple({rate.unit: None for rate in self.windows})
 
 
 def _spread_s(rate: Rate) -> float:
@@ -206,6 +213,6 @@ def _spread_s(rate: Rate) -> float:
     return 0.0 if rate.unit != "requests" or share_s < TIMER_S else min(share_s, SPREAD_S)
 
 
-def _cost_in(window: Window, cost: Cost) -> float:
-    unit = window.rate.unit
+def cost_in(unit: str, cost: Cost) -> float:
+    """Return what a cost is in a unit: one request, and nothing else, unless it says so."""
     return cost.get(unit, 1.0 if unit == "requests" else 0.0)

@@ -11,6 +11,7 @@ the recorded items.  A changed list, or a generator, is matched by key.
 from __future__ import annotations
 
 import sqlite3
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
@@ -69,15 +70,15 @@ def open_list(journal: Journal, opening: Opening, tasks: Plan, now_s: float) -> 
         run, notes = found.run, _note_changes(found, opening)
         _match(journal, found, opening, tasks, now_s)
     recorded = _recorded(journal, run, opening.again)
-    counts = Counts(total=len(tasks))
+    kept: Counter[str] = Counter()
     todo = []
     for task in tasks:
         status, digest = recorded.get(task.seq, _UNRECORDED)
         if status == "pending" or digest != task.digest:
-            counts.pending += 1
             todo.append(task)
         else:
-            counts.add(status)
+            kept[status] += 1
+    counts = Counts(total=len(tasks), pending=len(todo), **kept)
     if any(task.rank for task in todo):
         todo.sort(key=lambda task: task.rank)
     return Opened(run, iter(todo), counts, notes)

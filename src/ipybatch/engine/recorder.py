@@ -1,8 +1,7 @@
 """Recorder: hands entries to the journal and tells when they are on disk.
 
-Rule: an entry's slot stays taken until its commit.  All slots whose entries
-go into one commit wait for one future, because a future or a call per item
-costs more than the work.
+Rule: entries that come while a commit is under way go into the next one
+together, and share one future: one for every item costs more than the work.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ import msgspec
 from ipybatch.engine.attempt import Attempt
 from ipybatch.engine.clock import Clock
 from ipybatch.engine.ledger import Ledger
-from ipybatch.engine.limiter import NO_COST, Cost, Permit
+from ipybatch.engine.limiter import NO_COST, Cost, Permit, cost_in
 from ipybatch.engine.policy import Limits
 from ipybatch.engine.resource import Resource, record_cool_down
 from ipybatch.engine.scheduler import Ticket
@@ -47,9 +47,9 @@ class Requests(msgspec.Struct):
         if task.refused:
             raise Permanent(task.refused)
         arguments = (task.item, self._attempt(ticket)) if job.takes_attempt else (task.item,)
-        if not self.limits.also and self.limits.shared is None:
-            return job.backend.run(job.work, arguments)
-        return self._run_limited(job, arguments)
+        if self.limits.also or self.limits.shared is not None:
+            return self._run_limited(job, arguments)
+        return job.backend.run(job.work, arguments)
 
     async def _run_limited(self, job: Job, arguments: tuple[Any, ...]) -> Any:
         async with AsyncExitStack() as stack:
@@ -72,12 +72,21 @@ class Requests(msgspec.Struct):
 
     def end(self, now_s: float, ticket: Ticket) -> None:
         """Give the attempt's place back, and its first permit unless a further request has done so."""
-        limiter = self.resource.limiter
-        if ticket.requests == 1:
-            limiter.respond(now_s, ticket.permit, NO_COST if ticket.handed is None else ticket.handed.actual)
-        limiter.free()
-        if self.waiting or len(self.resource.wakers) > 1:
-            self.resource.changed()
+        resource = self.resource
+        if not ticket.further:
+            resource.limiter.respond(now_s, ticket.permit, NO_COST if ticket.handed is None else ticket.handed.actual)
+        resource.limiter.free()
+        if self.waiting or len(resource.wakers) > 1:
+            resource.changed()
+
+    def spent(self, ticket: Ticket) -> Cost:
+        """Return what an attempt cost in all, by each unit that the resource has a rate for."""
+        first = ticket.permit.cost
+        if ticket.handed is not None and not ticket.further:
+            first = {**first, **ticket.handed.actual}
+        return {
+            unit: sum(cost_in(unit, cost) for cost in (first, *ticket.further)) for unit in self.resource.limiter.units
+        }
 
     def keep_cool(self, until_s: float) -> None:
         """Let a cool-down outlive the kernel."""
@@ -88,9 +97,9 @@ class Requests(msgspec.Struct):
             refused = self.resource.limiter.refuse(cost)
             if refused:
                 raise Permanent(refused)
-            if requests == 2:  # the first has been answered
+            if not ticket.further:  # the first has been answered
                 self.resource.limiter.respond(self.clock.now_s(), ticket.permit)
-            ticket.requests = requests
+            ticket.further += (cost,)
             if requests > self._most:
                 await self._expect(requests)
             granted: asyncio.Future[Permit] = asyncio.get_running_loop().create_future()

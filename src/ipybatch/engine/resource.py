@@ -14,7 +14,7 @@ import msgspec
 
 from ipybatch.engine.journal import Journal
 from ipybatch.engine.lease import LEASE_S, me
-from ipybatch.engine.limiter import CLOCK_DRIFT, Limiter
+from ipybatch.engine.limiter import CLOCK_DRIFT, Limiter, Spent
 from ipybatch.engine.policy import Limits
 
 
@@ -49,11 +49,11 @@ class History(msgspec.Struct, frozen=True):
     """What the journal knows of a resource's recent use, in Unix time.
 
     Attributes:
-        spent: (response time, requests), oldest first.
+        spent: What responses cost, oldest first.
         cool_until_s: End of the last cool-down; 0.0 for none.
     """
 
-    spent: list[tuple[float, float]]
+    spent: list[Spent]
     cool_until_s: float
 
 
@@ -63,7 +63,7 @@ def read_history(journal: Journal, name: str, limits: Limits, now_s: float) -> H
 
     def unit(database: sqlite3.Connection) -> History:
         spent = database.execute(
-            "SELECT responded_s, requests FROM window WHERE resource = ? AND responded_s > ? ORDER BY responded_s",
+            "SELECT responded_s, unit, cost FROM window WHERE resource = ? AND responded_s > ? ORDER BY responded_s",
             (name, now_s - longest_s),
         ).fetchall()
         spent += _in_flight_at_a_crash(database, name, now_s)
@@ -71,7 +71,7 @@ def read_history(journal: Journal, name: str, limits: Limits, now_s: float) -> H
             "DELETE FROM window WHERE resource = ? AND responded_s < ?", (name, now_s - max(longest_s, KEPT_S))
         )
         row = database.execute("SELECT cool_until_s FROM resource WHERE name = ?", (name,)).fetchone()
-        return History(sorted((min(at_s, now_s), requests) for at_s, requests in spent), row[0] if row else 0.0)
+        return History(sorted((min(at_s, now_s), unit, cost) for at_s, unit, cost in spent), row[0] if row else 0.0)
 
     history: History = journal.write(unit)
     return history
@@ -86,9 +86,9 @@ def record_cool_down(journal: Journal, name: str, until_s: float) -> None:
     journal.submit(unit, lambda result, error: None)
 
 
-def _in_flight_at_a_crash(database: sqlite3.Connection, name: str, now_s: float) -> list[tuple[float, float]]:
+def _in_flight_at_a_crash(database: sqlite3.Connection, name: str, now_s: float) -> list[Spent]:
     rows = database.execute(
         "SELECT beat_s, concurrency FROM run WHERE resource = ? AND owner IS NOT NULL AND owner <> ?", (name, me())
     )
     # The owner renewed its lease until LEASE_S before its end at the earliest.
-    return [(min(now_s, beat_s + LEASE_S), float(concurrency)) for beat_s, concurrency in rows]
+    return [(min(now_s, beat_s + LEASE_S), "requests", float(concurrency)) for beat_s, concurrency in rows]

@@ -6,7 +6,8 @@ the recorder's.
 
 One worker per slot, for the whole run: a task per item would cost more than
 the items.  A worker that finds nothing to start parks; whoever makes room
-wakes one, and each that starts something wakes the next.
+wakes one, and each that starts something wakes the next.  A slot is taken from
+the start of an attempt to the commit of its entry.
 """
 
 from __future__ import annotations
@@ -28,8 +29,10 @@ from ipybatch.engine.events import State, Status
 from ipybatch.engine.feedback import Feedback
 from ipybatch.engine.lease import BEAT_S
 from ipybatch.engine.ledger import Ledger
+from ipybatch.engine.limiter import NO_COST
 from ipybatch.engine.masking import mask
 from ipybatch.engine.outcome import Outcome, encode_result
+from ipybatch.engine.parking import Parking
 from ipybatch.engine.policy import Limits, Retry
 from ipybatch.engine.recorder import Recorder
 from ipybatch.engine.requests import Requests
@@ -60,7 +63,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     chance: random.Random = msgspec.field(default_factory=random.Random)
 
 
-class Slot(msgspec.Struct):
+class Slot:
     """A worker and what it is doing.
 
     Attributes:
@@ -68,10 +71,10 @@ class Slot(msgspec.Struct):
         stopped_by: Why its attempt was cancelled by us: "", "timeout" or "cancel".
     """
 
-    worker: asyncio.Task[None]
-    ticket: Ticket | None = None
-    started_s: float = 0.0
-    stopped_by: str = ""
+    def __init__(self, worker: asyncio.Task[None]) -> None:
+        self.worker = worker
+        self.ticket: Ticket | None = None
+        self.stopped_by = ""
 
     def stop(self, why: str) -> None:
         """Cancel the attempt, if one is running."""
@@ -112,7 +115,9 @@ class Runner:
         )
         self._slots: list[Slot] = []
         self._stopped: asyncio.Future[None] = self._loop.create_future()
-        self._parked: list[asyncio.Future[None]] = []
+        self._parking = Parking()
+        self._taken = 0  # slots
+        self._latest: Ticket | None = None
         self._alarm: asyncio.TimerHandle | None = None
         self._sweeper: asyncio.TimerHandle | None = None
         self._heart: asyncio.TimerHandle | None = None
@@ -127,6 +132,8 @@ class Runner:
             await self.job.backend.open(workers)
             pool = [self._loop.create_task(self._work()) for _ in range(workers)]
             await asyncio.gather(*pool)
+            while self._taken:
+                await self._parking.wait()
         finally:
             for timer in (self._alarm, self._sweeper, self._heart):
                 if timer is not None:
@@ -146,7 +153,7 @@ class Runner:
         if kill:
             for slot in self._slots:
                 slot.stop("cancel")
-        self._wake_all()
+        self._parking.wake_all()
 
     def hold(self, held: bool) -> None:
         """Pause or resume starting attempts."""
@@ -159,18 +166,8 @@ class Runner:
         wait_s = self._requests.serve(self.clock.now_s())
         if wait_s > 0.0:
             self._set_alarm(wait_s)
-            return
-        while self._parked:
-            parked = self._parked.pop()
-            if not parked.done():
-                parked.set_result(None)
-                return
-
-    def _wake_all(self) -> None:
-        for parked in self._parked:
-            if not parked.done():
-                parked.set_result(None)
-        self._parked.clear()
+        else:
+            self._parking.wake_one()
 
     async def _work(self) -> None:
         worker = asyncio.current_task()
@@ -184,12 +181,12 @@ class Runner:
             elif self.scheduler.finished:
                 break
             elif self.state is None:
-                parked = self._loop.create_future()
-                self._parked.append(parked)
-                await parked
-        self._wake_all()
+                await self._parking.wait()
+        self._parking.wake_all()
 
     def _take(self) -> Ticket | None:
+        if self._taken >= self.job.limits.concurrency:
+            return None  # the next commit wakes somebody
         now_s = self.clock.now_s()
         # An attempt that is under way goes before one that is not.
         wait_s = self._requests.serve(now_s) if self._requests.waiting else 0.0
@@ -200,7 +197,8 @@ class Runner:
                 self.stop("failed", f"the items could not be drawn: {describe(error)}", left="skipped", kill=False)
                 return None
             if ticket is not None:
-                if self._parked:
+                self._taken += 1
+                if self._parking.wants_waking:
                     self.wake()
                 return ticket
             wait_s = self.scheduler.wait_s
@@ -225,9 +223,11 @@ class Runner:
 
     async def _attempt(self, slot: Slot, ticket: Ticket) -> None:
         task = ticket.task
-        slot.ticket, slot.stopped_by, slot.started_s = ticket, "", self.clock.now_s()
+        self._latest = slot.ticket = ticket
+        slot.stopped_by = ""
         self.emit(events.AttemptStarted(self.clock.unix_s(), task.label, task.group, task.attempts))
-        if self.scheduler.breaker is not None and self.scheduler.breaker.state != "closed":
+        breaker = self.scheduler.breaker
+        if breaker is not None and breaker.state != "closed":
             self._feedback.tell()  # this attempt is the probe
         lingering: asyncio.Future[Any] | None = None
         try:
@@ -244,8 +244,9 @@ class Runner:
             now_s = self.clock.now_s()
             self._requests.end(now_s, ticket)
             self._feedback.succeeded(now_s, ticket)
-            recorded = self._record(ticket, now_s - slot.started_s, "completed", result=result, payload=payload)
-        await recorded
+            recorded = self._record(ticket, now_s, "completed", "", True, result, payload)
+        if self._latest is not ticket:
+            await recorded  # attempts that ran side by side share a commit, and go on together
         if lingering is not None:
             await asyncio.wait([lingering, self._stopped], return_when=asyncio.FIRST_COMPLETED)
 
@@ -253,7 +254,6 @@ class Runner:
         self, slot: Slot, ticket: Ticket, error: BaseException, lingering: asyncio.Future[Any] | None
     ) -> asyncio.Future[None]:
         now_s = self.clock.now_s()
-        seconds = now_s - slot.started_s
         if lingering is None:
             self._requests.end(now_s, ticket)
         else:  # its request may still be on its way: the permit stays taken
@@ -261,7 +261,7 @@ class Runner:
             lingering.add_done_callback(lambda _: self._linger_no_more(ticket))
         if slot.stopped_by == "cancel":
             self._feedback.failed(now_s, ticket, None)
-            return self._record(ticket, seconds, "cancelled", error="cancelled", final=False)
+            return self._record(ticket, now_s, "cancelled", "cancelled", False)
         verdict, text = self._judge(slot, error)
         self._feedback.failed(now_s, ticket, verdict)
         if verdict.kind is Kind.REFUSED:
@@ -269,12 +269,12 @@ class Runner:
         elif gave_up := self._feedback.gave_up:
             self.stop("failed", gave_up, left="skipped", kill=False)
         if self.state is None and not retry.is_last(self.job.retry, ticket.task.attempts, verdict):
-            return self._retry(now_s, ticket, seconds, verdict, text)
+            return self._retry(now_s, ticket, verdict, text)
         final = verdict.kind is Kind.PERMANENT
         status: Status = "timeout" if verdict.kind is Kind.TIMEOUT else "failed"
         if self.job.stop_on_failure and verdict.kind is not Kind.REFUSED:
             self.stop("failed", f"item {ticket.task.label} failed: {text}", left="skipped", kill=False)
-        return self._record(ticket, seconds, status, error=text, final=final)
+        return self._record(ticket, now_s, status, text, final)
 
     def _judge(self, slot: Slot, error: BaseException) -> tuple[Verdict, str]:
         if slot.stopped_by == "timeout":
@@ -283,7 +283,7 @@ class Runner:
             return Verdict(Kind.REFUSED), OTHER_LOOP_HINT
         return retry.classify(error, self.job.retry, self.clock.unix_s()), describe(error)
 
-    def _retry(self, now_s: float, ticket: Ticket, seconds: float, verdict: Verdict, text: str) -> asyncio.Future[None]:
+    def _retry(self, now_s: float, ticket: Ticket, verdict: Verdict, text: str) -> asyncio.Future[None]:
         task = ticket.task
         ready_s = now_s
         if verdict.counts and verdict.retry_after_s is None:
@@ -293,22 +293,22 @@ class Runner:
         self.emit(
             events.AttemptFailed(self.clock.unix_s(), task.label, task.group, task.attempts, text, max(0.0, wait_s))
         )
-        return self._record(ticket, seconds, "pending", error=text, final=False)
+        return self._record(ticket, now_s, "pending", text, False)
 
-    def _record(
+    def _record(  # noqa: PLR0917  # once an item: keywords cost more
         self,
         ticket: Ticket,
-        seconds: float,
+        now_s: float,
         status: Status,
-        *,
+        error: str,
+        final: bool,
         result: Any = None,
         payload: bytes | None = None,
-        error: str = "",
-        final: bool = True,
     ) -> asyncio.Future[None]:
-        task, requests = ticket.task, ticket.requests if self.job.limits.rates else 0
+        task, seconds = ticket.task, now_s - ticket.permit.started_s
+        spent = self._requests.spent(ticket) if self.resource.limiter.units else NO_COST
         return self._recorder.add(
-            Entry(task, task.attempts, status, final, result, payload, self.clock.unix_s(), seconds, error, requests)
+            Entry(task, task.attempts, status, final, result, payload, self.clock.unix_s(), seconds, error, spent)
         )
 
     def _recorded(self, entries: list[Entry]) -> None:
@@ -318,8 +318,8 @@ class Runner:
             self._settle(now_s, unix_s, entry)
         if self.on_outcomes:
             self._tell_outcomes([entry.outcome() for entry in ended])
-        if self._parked and self.state is None:
-            self.wake()
+        self._taken -= len(entries)
+        self.wake()
 
     def _tell_outcomes(self, outcomes: list[Outcome]) -> None:
         for listener in tuple(self.on_outcomes):
@@ -331,7 +331,7 @@ class Runner:
 
     def _settle(self, now_s: float, unix_s: float, entry: Entry) -> None:
         task, status, batch = entry.task, entry.status, self.scheduler.batch
-        if status in self.keep and not task.refused:
+        if self.keep and status in self.keep and not task.refused:
             self.kept.append(entry)
         self.scheduler.settle(now_s, task, failed=status != "completed")
         self.emit(events.ItemEnded(unix_s, task.label, task.group, status, entry.attempts, entry.seconds, entry.error))
@@ -346,6 +346,8 @@ class Runner:
                 task = entry.task
                 at_s = self.clock.unix_s()
                 self.emit(events.AttemptFailed(at_s, task.label, task.group, entry.attempts, "not recorded", 0.0))
+        self._taken -= len(entries)
+        self.wake()
 
     def _linger_no_more(self, ticket: Ticket) -> None:
         self.lingering -= 1
@@ -358,7 +360,7 @@ class Runner:
             return
         over_s = self.clock.now_s() - timeout_s
         for slot in self._slots:
-            if slot.ticket is not None and slot.started_s <= over_s:
+            if slot.ticket is not None and slot.ticket.permit.started_s <= over_s:
                 slot.stop("timeout")
         self._sweeper = self._loop.call_later(min(0.05, max(0.002, timeout_s / 20)), self._sweep)
 

@@ -36,14 +36,14 @@ class Ticket(msgspec.Struct):
 
     Attributes:
         epoch: Of the breaker.
-        requests: How many it has sent, or is about to.
+        further: Costs of the requests it sent, or is about to, after its first.
         handed: The `Attempt` that the work was handed, if it wants one.
     """
 
     task: Task
     permit: Permit
     epoch: int
-    requests: int = 1
+    further: tuple[Cost, ...] = ()
     handed: Any = None
 
 
@@ -61,6 +61,7 @@ class Scheduler(msgspec.Struct):
 
     Attributes:
         source: Tasks in the order they should run.
+        ahead: How many of them are taken at once; 1 for a generator, whose items may take long to come.
         cost: What a task costs, by unit.
         held: True while paused or stopping: nothing starts.
         on_batch: Told of each new batch: number and items.
@@ -74,6 +75,7 @@ class Scheduler(msgspec.Struct):
     breaker: Breaker | None = None
     cost: Callable[[Task], Cost] | None = None
     on_batch: Callable[[int, int], None] | None = None
+    ahead: int = 1
     held: bool = False
     exhausted: bool = False
     wait_s: float = math.inf
@@ -81,7 +83,7 @@ class Scheduler(msgspec.Struct):
     unsettled: int = 0
     batch: Batch = msgspec.field(default_factory=Batch)
     _fresh: deque[Task] = msgspec.field(default_factory=deque)
-    _ahead: Task | None = None  # the first task of the next batch
+    _next_batch: Task | None = None  # its first task
     _waiting: list[tuple[float, int, Task]] = msgspec.field(default_factory=list)  # heap by time of readiness
     _retries: int = 0
     _batch_free_s: float = -math.inf
@@ -94,26 +96,30 @@ class Scheduler(msgspec.Struct):
 
     def next(self, now_s: float) -> Ticket | None:
         """Return the attempt to start now; None when nothing may, see `wait_s`."""
-        self.wait_s, self.why = math.inf, ""
         if self.held:
-            self.why = "pause"
+            self._wait(math.inf, "pause")
             return None
         breaker = self.breaker
         if breaker is not None and breaker.state != "closed":
-            self.wait_s = breaker.wait_s(now_s)
-            if self.wait_s > 0:
-                self.why = "probe" if breaker.state == "half_open" else "breaker"
+            wait_s = breaker.wait_s(now_s)
+            if wait_s > 0:
+                self._wait(wait_s, "probe" if breaker.state == "half_open" else "breaker")
                 return None
-            self.wait_s = math.inf
         source = self._source(now_s)
         if source is None:
             return None
         cost = NO_COST if self.cost is None else self._cost(source)
-        self.wait_s = self.limiter.wait_s(now_s, cost)
-        if self.wait_s > 0:
-            self.why = "slot" if self.wait_s == math.inf else "limit"
+        wait_s = self.limiter.wait_s(now_s, cost)
+        if wait_s > 0:
+            self._wait(wait_s, "slot" if wait_s == math.inf else "limit")
             return None
-        return self._start(now_s, source, cost)
+        if source == "fresh":
+            task = self._fresh.popleft()
+            self.unsettled += 1
+        else:
+            task = heapq.heappop(self._waiting)[2]
+        task.attempts += 1
+        return Ticket(task, self.limiter.acquire(now_s, cost), 0 if breaker is None else breaker.start(now_s))
 
     def settle(self, now_s: float, task: Task, *, failed: bool = False) -> None:
         """Count a task that has its outcome."""
@@ -144,18 +150,8 @@ class Scheduler(msgspec.Struct):
 
     def left(self) -> list[Task]:
         """Return the tasks that were drawn and are neither running nor settled: a generator gives them only once."""
-        ahead = [] if self._ahead is None else [self._ahead]
+        ahead = [] if self._next_batch is None else [self._next_batch]
         return [task for _, _, task in sorted(self._waiting)] + [*self._fresh, *ahead]
-
-    def _start(self, now_s: float, source: Source, cost: Cost) -> Ticket:
-        if source == "fresh":
-            task = self._fresh.popleft()
-            self.unsettled += 1
-        else:
-            task = heapq.heappop(self._waiting)[2]
-        task.attempts += 1
-        epoch = 0 if self.breaker is None else self.breaker.start(now_s)
-        return Ticket(task, self.limiter.acquire(now_s, cost), epoch)
 
     def _source(self, now_s: float) -> Source | None:
         """Say where the next task comes from: retries that are ready, then fresh tasks; None while there is none.
@@ -167,45 +163,47 @@ class Scheduler(msgspec.Struct):
         ready = bool(waiting) and waiting[0][0] <= now_s
         if ready and not (self.breaker is not None and self.breaker.failures):
             return "waiting"
-        if self._fresh or self._refill(now_s):
+        if self._fresh:
+            return "fresh"
+        pause_s = math.inf if self.exhausted else self._refill(now_s)
+        if self._fresh:
             return "fresh"
         if ready:
             return "waiting"
-        if waiting:
-            ready_in_s = waiting[0][0] - now_s
-            if ready_in_s < self.wait_s:
-                self.wait_s, self.why = ready_in_s, "retry"
+        ready_in_s = waiting[0][0] - now_s if waiting else math.inf
+        if ready_in_s < pause_s:
+            self._wait(ready_in_s, "retry")
+        else:
+            self._wait(pause_s, "" if pause_s == math.inf else "batch")
         return None
 
-    def _refill(self, now_s: float) -> bool:
-        if self.exhausted:
-            return False
-        size = self.limits.batch_size
-        if size is None:
-            task = next(self.source, None)
-            if task is None:
-                self.exhausted = True
-                return False
-            self._fresh.append(task)
-            return True
-        return self._refill_batch(now_s, size)
+    def _wait(self, wait_s: float, why: str) -> None:
+        self.wait_s, self.why = wait_s, why
 
-    def _refill_batch(self, now_s: float, size: int) -> bool:
+    def _refill(self, now_s: float) -> float:
+        """Draw fresh tasks; return seconds until the next batch, inf when that takes more than time."""
+        size = self.limits.batch_size
+        if size is not None:
+            return self._refill_batch(now_s, size)
+        self._fresh.extend(islice(self.source, self.ahead))
+        self.exhausted = not self._fresh
+        return math.inf
+
+    def _refill_batch(self, now_s: float, size: int) -> float:
         if self.batch.unsettled:
-            return False
+            return math.inf
         # Whether another batch follows must be known before the pause: the last one ends the run.
-        self._ahead = self._ahead or next(self.source, None)
-        if self._ahead is None:
+        self._next_batch = self._next_batch or next(self.source, None)
+        if self._next_batch is None:
             self.exhausted = True
-            return False
+            return math.inf
         if now_s < self._batch_free_s:
-            self.wait_s, self.why = self._batch_free_s - now_s, "batch"
-            return False
-        self._fresh.extend([self._ahead, *islice(self.source, size - 1)])
-        self._ahead = None
+            return self._batch_free_s - now_s
+        self._fresh.extend([self._next_batch, *islice(self.source, size - 1)])
+        self._next_batch = None
         self.exhausted = len(self._fresh) < size
         self._open_batch(len(self._fresh))
-        return True
+        return 0.0
 
     def _open_batch(self, items: int) -> None:
         self.batch = Batch(self.batch.number + 1, items, unsettled=items)

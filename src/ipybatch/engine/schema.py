@@ -8,7 +8,7 @@ end.  ``PRAGMA user_version`` counts the steps a file has seen.
     item      one row per item that has an outcome; id = run << 40 | seq
     payload   results, apart, so that walking the items stays fast
     attempt   attempts that failed and were followed by another
-    window    responses of each rationed resource, while their window lasts
+    window    what the responses of each rationed resource cost, while their window lasts
     resource  cool-downs
 """
 
@@ -71,7 +71,7 @@ STEPS = (
         error TEXT NOT NULL
     );
     CREATE INDEX attempt_by_item ON attempt (item);
-    CREATE TABLE window (resource TEXT NOT NULL, responded_s REAL NOT NULL, requests REAL NOT NULL);
+    CREATE TABLE window (resource TEXT NOT NULL, responded_s REAL NOT NULL, unit TEXT NOT NULL, cost REAL NOT NULL);
     CREATE INDEX window_by_resource ON window (resource, responded_s);
     CREATE TABLE resource (name TEXT PRIMARY KEY, cool_until_s REAL NOT NULL);
     """,

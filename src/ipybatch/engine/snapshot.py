@@ -77,8 +77,8 @@ class Snapshot(msgspec.Struct, kw_only=True):
     before_s: float = 0.0
     ended_here: int = 0
     left: int = 0
-    _now: list[int] = msgspec.field(default_factory=lambda: [0, 0])
-    _per_second: deque[list[int]] = msgspec.field(default_factory=lambda: deque(maxlen=RATE_SPAN_S))
+    _marks: deque[tuple[float, int]] = msgspec.field(default_factory=lambda: deque(maxlen=RATE_SPAN_S))
+    _next_mark_s: float = 0.0
 
     def apply(self, event: events.Event) -> None:
         """Fold one event in."""
@@ -87,7 +87,8 @@ class Snapshot(msgspec.Struct, kw_only=True):
     def rate_per_s(self, now_s: float) -> float:
         """Return items ended per second over the last seconds, at most `RATE_SPAN_S` of them."""
         span_s = min(float(RATE_SPAN_S), max(now_s - self.started_s, 1.0))
-        return sum(n for second, n in self._per_second if second > now_s - span_s - 1) / span_s
+        lately = [before for at_s, before in self._marks if at_s > now_s - span_s]
+        return (self.ended_here - lately[0]) / span_s if lately else 0.0
 
     def elapsed_s(self, now_s: float) -> float:
         """Return seconds it ran in this process, all its starts together."""
@@ -102,7 +103,7 @@ class Snapshot(msgspec.Struct, kw_only=True):
         self.counts = msgspec.structs.replace(event.counts)
 
     def _drawn(self, event: events.Drawn) -> None:
-        self.counts.add(event.status)
+        self.counts.add(event.status, event.items)
 
     def _exhausted(self, event: events.Exhausted) -> None:
         self.counts.total = event.total
@@ -111,7 +112,8 @@ class Snapshot(msgspec.Struct, kw_only=True):
         if event.state == "running" and self.state not in ("running", "paused"):
             self.before_s = self.elapsed_s(event.at_s)
             self.started_s, self.ended_s, self.left = event.at_s, 0.0, 0
-            self._per_second.clear()
+            self._marks.clear()
+            self._next_mark_s = 0.0
         if event.state in events.ENDED:
             self.ended_s = event.at_s
         self.state, self.reason = event.state, event.reason
@@ -147,23 +149,30 @@ class Snapshot(msgspec.Struct, kw_only=True):
         self.counts.pending += 1
 
     def _item_ended(self, event: events.ItemEnded) -> None:
-        counts, status, second = self.counts, event.status, int(event.at_s)
-        counts.running -= 1
-        counts.add(status)
+        if event.at_s >= self._next_mark_s:
+            self._next_mark_s = int(event.at_s) + 1
+            self._marks.append((event.at_s, self.ended_here))
         self.ended_here += 1
-        if self._now[0] != second:
-            self._now = [second, 0]
-            self._per_second.append(self._now)
-        self._now[1] += 1
+        counts = self.counts
+        counts.running -= 1
+        if event.status == "completed":
+            counts.completed += 1
+        else:
+            counts.add(event.status)
         self.recent.append(event)
-        if status != "completed" or self.failures:
+        if self.failures or event.status != "completed":
             self._note_failure(event)
-        group = self.groups.get(event.group) if event.group else None
-        if group is not None:
-            group.done += 1
-            if status != "completed":
-                group.failed += 1
-                group.error = event.error or group.error
+        if event.group:
+            self._count_in_group(event)
+
+    def _count_in_group(self, event: events.ItemEnded) -> None:
+        group = self.groups.get(event.group)
+        if group is None:
+            return
+        group.done += 1
+        if event.status != "completed":
+            group.failed += 1
+            group.error = event.error or group.error
 
     def _note_failure(self, event: events.ItemEnded) -> None:
         """Keep the latest failures; an item that completes after all is none any more."""
