@@ -102,6 +102,23 @@ def test_sessions_that_name_the_same_resource_share_its_windows(plan, clock):
     assert worst(sorted(work.at), 10) <= 10
 
 
+def test_a_session_counts_what_others_sent_while_it_was_opened(plan, clock):
+    """Between the start of a session and its first turn on the engine's loop, a window may fill."""
+    work, rate = Starts(), [Rate(8, per_s=60)]
+
+    async def run():
+        waiting = plan(work, list(range(10)), name="second", resource="store", limits=Limits(rates=rate))
+        waiting._drive.open()
+        await plan(
+            work, list(range(6)), name="first", resource="store", limits=Limits(rates=[Rate(7, per_s=60)])
+        ).drive()
+        await waiting._drive.run()
+
+    clock.run_coroutine(run())
+    assert len(work.at) == 16
+    assert worst(work.at, 60) <= 8
+
+
 def test_the_strictest_limits_of_those_who_share_hold(plan, clock):
     work = Starts(1.0)
     one = plan(work, list(range(10)), name="one", limits=Limits(concurrency=8, spacing_s=0.5), resource="store")

@@ -66,6 +66,26 @@ def test_a_slot_waits_for_its_commit(plan, clock, journal, concurrency):
     assert max(ahead) <= concurrency
 
 
+@pytest.mark.parametrize("at_once", [1, 3, 20])
+def test_every_slot_is_used_as_soon_as_work_waits(plan, clock, at_once):
+    """Items that are answered at once need one worker; the first that waits finds all the others."""
+    most, running = 0, 0
+
+    async def work(item):
+        nonlocal most, running
+        if item % 50 < 25:
+            return
+        running += 1
+        most = max(most, running)
+        await asyncio.sleep(1)
+        running -= 1
+
+    started_s = clock.now_s()
+    clock.run(plan(work, list(range(200)), limits=Limits(concurrency=at_once)))
+    assert most == at_once
+    assert clock.now_s() - started_s == pytest.approx(100 / at_once, rel=0.25)
+
+
 def test_the_lease_is_renewed_while_nothing_is_recorded(plan, clock, journal):
     beats = set()
 

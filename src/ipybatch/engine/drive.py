@@ -200,9 +200,8 @@ class Drive(msgspec.Struct, eq=False):
 
     def _join(self, history: History) -> None:
         resource, limits = resource_of(self.journal, self.order.opening.resource), self.order.limits
-        if resource.wakers:  # others are live: what they sent since `open` counts as well
-            with suppress(JournalError):
-                history = read_history(self.journal, resource.name, limits, self.clock.unix_s())
+        with suppress(JournalError):  # what others sent since `open` counts as well
+            history = read_history(self.journal, resource.name, limits, self.clock.unix_s())
         now_s = self.clock.now_s()
         offset_s = now_s - self.clock.unix_s()
         limiter = resource.limiter
