@@ -52,8 +52,10 @@ def expression(kind: inspect.Type) -> str:
         case inspect.ListType(item_type=item):
             inner = expression(item)
             return f"({inner})[]" if " " in inner else f"{inner}[]"
+        case inspect.DictType(value_type=value):
+            return f"Record<string, {expression(value)}>"
         case inspect.UnionType(types=types):
-            return " | ".join(map(expression, types))
+            return " | ".join(dict.fromkeys(map(expression, types)))
     if type(kind) not in PLAIN:
         raise TypeError(f"the wire must be made of structs, literals, lists and plain values, got {kind!r}")
     return PLAIN[type(kind)]

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import math
 import sqlite3
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ipybatch.engine import events, ledger
+from ipybatch.engine import events, ledger, recorded
 from ipybatch.engine.feed import Feed
 from ipybatch.engine.journal import Journal
 from ipybatch.engine.ledger import Found
 from ipybatch.engine.opening import Opening, preview
+from ipybatch.engine.pace import Mark
 from ipybatch.engine.plan import Plan
+from ipybatch.engine.snapshot import Snapshot
 from ipybatch.errors import InputError
 
 if TYPE_CHECKING:
@@ -82,6 +85,16 @@ def show_recorded(feed: Feed, journal: Journal, opening: Opening, plan: Plan | N
     feed.emit(events.Planned(feed.clock.unix_s(), opening.name, counts))
 
 
+def earlier_pace(journal: Journal, name: str, snapshot: Snapshot) -> list[Mark]:
+    """Return how a session's items ended before this process ran it; nothing when that is known already."""
+    if snapshot.pace.is_whole:
+        return []
+    own = snapshot.pace.marks
+    with journal.reader() as database:
+        found = ledger.find(database, name)
+        return [] if found is None else recorded.read_pace(database, found.run, own[0].at_s if own else math.inf)
+
+
 def forget(journal: Journal, name: str) -> None:
     """Delete every run of ``name``."""
     journal.write(lambda database: _erase(database, "name = ?", name))
@@ -98,7 +111,7 @@ def prune(journal: Journal, created_before_s: float) -> int:
 def _show_as_it_ended(feed: Feed, database: sqlite3.Connection, found: Found, name: str) -> None:
     at_s = feed.clock.unix_s()
     feed.emit(events.Planned(at_s, name, found.counts))
-    for group in ledger.read_groups(database, found.run, found.group_word, at_s):
+    for group in recorded.read_groups(database, found.run, found.group_word, at_s):
         feed.emit(group)
     if found.state in events.ENDED:
         feed.snapshot.started_s = at_s - found.seconds

@@ -31,6 +31,7 @@ from ipybatch.engine.snapshot import Snapshot
 from ipybatch.engine.summary import Summary
 from ipybatch.engine.work import inspect_work
 from ipybatch.errors import InputError
+from ipybatch.shown import Shown
 from ipybatch.streaming import progress, stream
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ T = TypeVar("T")
 _AGAIN: frozenset[Status] = frozenset({"failed", "timeout", "cancelled"})
 
 
-class BatchSession:
+class BatchSession(Shown):
     """Run a function over many items, never faster than allowed, never twice, never lost.
 
     The same name continues: what is recorded is not run again.
@@ -137,7 +138,8 @@ class BatchSession:
             self.on(progress(self, on_progress))
 
     def _start_out(self, order: Order, journal: Journal, items: Iterable[Any], plan: Plan | None) -> None:
-        self._order, self._journal, self._clock = order, journal, self._feed.clock
+        self._order, self._declared = order, order.limits
+        self._journal, self._clock = journal, self._feed.clock
         self._drive = Drive(order, journal, self._feed, self._clock, plan, items)
         self._running: waiting.Running | None = None
         self._thread = 0  # the one it runs on
@@ -195,11 +197,6 @@ class BatchSession:
     def snapshot(self) -> Snapshot:
         """Everything a view may show; read it through `ask` while the session runs."""
         return self._feed.snapshot
-
-    @property
-    def policy(self) -> Order:
-        """Limits, retry and breaker, as they hold."""
-        return self._order
 
     @property
     def gauges(self) -> Gauges:
@@ -345,11 +342,6 @@ class BatchSession:
         counts = self.counts
         total = "?" if counts.total is None else counts.total
         return f"<BatchSession {self.name!r}: {self.state}, {counts.ended} of {total}>"
-
-    def _ipython_display_(self) -> None:
-        from ipybatch.jupyter import show
-
-        show(self)
 
     def _launch(self, again: frozenset[Status] = frozenset()) -> None:
         if self._order.work.call is attached.reading_only:

@@ -1,9 +1,10 @@
-// Commands: a press of a button on its way to the kernel and back.
+// Commands: a press of a button, or a question, on its way to the kernel and back.
 //
 // Rule: a command has one id and is sent by every road under that id; Python acts on an id once.
-//   press -> custom message -> Ack                         the usual road
-//         -> 0.3 s without an Ack -> private subshell -> Ack   while a cell keeps the kernel busy
-import type { Ack, Command, CommandName } from "./schema";
+//   press -> custom message -> Ack or Rows                         the usual road
+//         -> 0.3 s without an answer -> private subshell -> answer   while a cell keeps the kernel busy
+//         -> no subshells: interrupt, where the busy cell is ours    ipykernel 6
+import type { Ack, Command, CommandName, Rows } from "./schema";
 import { execute, join, leave, warm, type Kernel } from "./subshell";
 
 const PATIENCE_MS = 300;
@@ -14,6 +15,8 @@ const DOING: Record<CommandName, string> = {
   resume: "resuming\u2026",
   cancel: "cancelling\u2026",
   retry_failed: "starting the failed ones again\u2026",
+  adjust: "changing the limits\u2026",
+  items: "",
 };
 export const BUSY = "the kernel is busy; it will act as soon as it listens";
 export const GONE = "no kernel listens to this panel; run its cell again";
@@ -29,11 +32,13 @@ export interface Road {
 
 interface Pending {
   id: string;
+  name: CommandName;
   timer: ReturnType<typeof setTimeout>;
 }
 
 export class Commands {
-  private readonly pending = new Map<CommandName, Pending>();
+  /** By what was asked: name and arguments. */
+  private readonly pending = new Map<string, Pending>();
   private forget: ReturnType<typeof setTimeout> | undefined;
   private joined: Kernel | null = null;
 
@@ -41,38 +46,41 @@ export class Commands {
     this.kernel();
   }
 
-  /** Send a command; pressed again before its Ack, the same id goes once more, in case the first was lost. */
-  press(name: CommandName): void {
-    const id = this.pending.get(name)?.id ?? this.newId(name);
+  /** Send a command; pressed again before its answer, the same id goes once more, in case the first was lost. */
+  press(name: CommandName, ...values: (string | number)[]): void {
+    const asked = [name, ...values].join("/");
+    const known = this.pending.get(asked);
+    const id = known?.id ?? this.newId(asked);
     try {
       this.road.send({ kind: "command", id, name });
     } catch {
-      this.settle(name, GONE);
+      this.settle(asked, GONE);
       return;
     }
-    if (this.pending.has(name)) return;
+    if (known) return;
     const kernel = this.kernel();
     if (kernel) warm(kernel);
     this.say(DOING[name]);
-    this.pending.set(name, { id, timer: setTimeout(() => void this.again(name, id), PATIENCE_MS) });
+    this.pending.set(asked, { id, name, timer: setTimeout(() => void this.again(asked, id), PATIENCE_MS) });
   }
 
-  /** Python's answer, for every view of the panel. */
-  ack(ack: Ack): void {
-    const name = [...this.pending].find(([, pending]) => pending.id === ack.id)?.[0];
-    if (name) this.settle(name, ack.text);
-    else this.say(ack.text);
+  /** Python's answer, for every view of the panel; "" says nothing. */
+  answered(answer: Ack | Rows): void {
+    const asked = [...this.pending].find(([, pending]) => pending.id === answer.id)?.[0];
+    const words = answer.kind === "ack" ? answer.text : "";
+    if (asked) this.settle(asked, words);
+    else if (words) this.say(words);
   }
 
   /** An update that no longer offers a command answers it too: its Ack may have been lost. */
   offered(can: readonly CommandName[]): void {
-    for (const name of this.pending.keys()) {
-      if (!can.includes(name)) this.settle(name, "");
+    for (const [asked, { name }] of this.pending) {
+      if (name !== "items" && !can.includes(name)) this.settle(asked, "");
     }
   }
 
   isPending(name: CommandName): boolean {
-    return this.pending.has(name);
+    return [...this.pending.values()].some((pending) => pending.name === name);
   }
 
   close(): void {
@@ -83,8 +91,8 @@ export class Commands {
     this.joined = null;
   }
 
-  private newId(name: CommandName): string {
-    return `${this.road.panelId()}/${crypto.getRandomValues(new Uint32Array(2)).join("")}/${name}`;
+  private newId(asked: string): string {
+    return `${this.road.panelId()}/${crypto.getRandomValues(new Uint32Array(2)).join("")}/${asked}`;
   }
 
   /** Look the kernel up anew: a page may show its widgets before it is connected. */
@@ -97,19 +105,19 @@ export class Commands {
     return kernel;
   }
 
-  private async again(name: CommandName, id: string): Promise<void> {
+  private async again(asked: string, id: string): Promise<void> {
     const kernel = this.kernel();
     if (!kernel?.supportsSubshells) return this.say(BUSY);
     // An import statement would leave a name among the user's.
-    const code = `__import__("ipybatch.jupyter").jupyter.panel.act(${JSON.stringify(id)})`;
+    const code = `__import__("ipybatch.jupyter.view").jupyter.view.act(${JSON.stringify(id)})`;
     await execute(kernel, code).catch(() => {
-      if (this.pending.get(name)?.id === id) this.say(BUSY);
+      if (this.pending.get(asked)?.id === id) this.say(BUSY);
     });
   }
 
-  private settle(name: CommandName, text: string): void {
-    clearTimeout(this.pending.get(name)?.timer);
-    this.pending.delete(name);
+  private settle(asked: string, text: string): void {
+    clearTimeout(this.pending.get(asked)?.timer);
+    this.pending.delete(asked);
     this.say(text);
   }
 

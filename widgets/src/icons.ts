@@ -26,6 +26,8 @@ const PATHS: Record<IconName, string> = {
   resume: "M3.6 2.2L9.6 6L3.6 9.8Z",
   cancel: CROSS,
   retry_failed: TURN,
+  adjust: "M1.5 3.5H5M8.6 3.5H10.5M5 3.5A1.8 1.8 0 1 1 8.6 3.5A1.8 1.8 0 1 1 5 3.5M1.5 8.7H2.4M6 8.7H10.5M2.4 8.7A1.8 1.8 0 1 1 6 8.7A1.8 1.8 0 1 1 2.4 8.7",
+  items: "M4.2 2.2L8 6L4.2 9.8",
   note: `${CIRCLE}M6 5.6V8.6M6 3.4V3.41`,
 };
 

@@ -1,10 +1,12 @@
 // Panel: the one entry. Messages fold into the store; the view is drawn from the store, at most once a frame.
 //
 //   kernel --Update--> store --frame--> view          view --press--> commands --Command--> kernel
+//
+// A page that is out of sight says Bye, and Hello when it is seen again: the kernel sends nothing meanwhile.
 import type { AnyModel, RenderProps } from "@anywidget/types";
 import { Commands } from "./commands";
 import { h } from "./dom";
-import type { FromBrowser, FromKernel, Update } from "./schema";
+import type { FromBrowser, FromKernel, Update, ViewName } from "./schema";
 import { Store } from "./store";
 import type { Kernel } from "./subshell";
 import { View } from "./view";
@@ -15,6 +17,7 @@ const TICK_MS = 1000;
 interface Traits {
   initial: string;
   panel_id: string;
+  view: string;
 }
 
 class Panel {
@@ -24,24 +27,26 @@ class Panel {
   private readonly root = h("div");
   private readonly watcher: IntersectionObserver;
   private readonly ticker: ReturnType<typeof setInterval>;
+  private readonly page = crypto.getRandomValues(new Uint32Array(2)).join("");
   private visible = true;
   private frame = 0;
   private askedAt_s = -Infinity;
 
   constructor(private readonly model: AnyModel<Traits>, el: HTMLElement) {
-    this.commands = new Commands({
+    const commands = (this.commands = new Commands({
       panelId: () => model.get("panel_id"),
       send: (command) => this.send(command),
       kernel: () => (model.widget_manager as { kernel?: Kernel | null } | undefined)?.kernel ?? null,
       say: (text) => this.say(text),
+    }));
+    this.view = new View((model.get("view") || "panel") as ViewName, {
+      store: this.store,
+      press: (name, ...values) => commands.press(name, ...values),
+      isPending: (name) => commands.isPending(name),
+      say: (words) => this.say(words),
+      redraw: () => this.schedule(),
+      unix_s: () => Date.now() / 1000,
     });
-    const { commands } = this;
-    this.view = new View(
-      this.store,
-      (name) => commands.press(name),
-      (name) => commands.isPending(name),
-      () => Date.now() / 1000,
-    );
     this.root.className = "ipybatch";
     this.root.append(this.view.node);
     el.append(this.root);
@@ -53,25 +58,39 @@ class Panel {
 
   close(): void {
     this.model.off("msg:custom", this.receive);
+    document.removeEventListener("visibilitychange", this.turn);
+    removeEventListener("pagehide", this.leave);
     this.watcher.disconnect();
     clearInterval(this.ticker);
     cancelAnimationFrame(this.frame);
     this.commands.close();
     this.root.remove();
-    this.trySend({ kind: "bye" });
+    this.leave();
   }
 
   private open(): void {
     this.model.on("msg:custom", this.receive);
+    document.addEventListener("visibilitychange", this.turn);
+    addEventListener("pagehide", this.leave);
     const initial = this.model.get("initial");
     if (initial) this.store.fold(JSON.parse(initial) as Update, now_s());
     this.view.render(now_s());
-    this.ask("hello");
+    this.turn();
   }
 
+  private readonly turn = (): void => {
+    if (document.hidden) this.leave();
+    else this.ask("hello");
+  };
+
+  private readonly leave = (): void => {
+    this.trySend({ kind: "bye", view: this.page });
+  };
+
   private readonly receive = (message: FromKernel): void => {
-    if (message.kind === "ack") this.commands.ack(message);
-    else if (message.kind === "update") this.update(message);
+    if (message.kind === "update") this.update(message);
+    else if (message.kind === "rows") this.store.answer(message);
+    if (message.kind !== "update") this.commands.answered(message);
     this.schedule();
   };
 
@@ -86,7 +105,7 @@ class Panel {
   /** Hello and Resync are both answered by a whole update; until it comes there is no need to ask again. */
   private ask(kind: "hello" | "resync"): void {
     this.askedAt_s = now_s();
-    this.trySend({ kind });
+    this.trySend({ kind, view: this.page });
   }
 
   private say(text: string): void {

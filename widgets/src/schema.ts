@@ -3,27 +3,36 @@
 export type State = "planned" | "running" | "paused" | "completed" | "failed" | "cancelled" | "rolled_back";
 export type Status = "pending" | "running" | "completed" | "failed" | "timeout" | "cancelled" | "skipped";
 export type BreakerState = "closed" | "open" | "half_open";
-export type CommandName = "pause" | "resume" | "cancel" | "retry_failed";
+export type CommandName = "pause" | "resume" | "cancel" | "retry_failed" | "adjust" | "items";
+export type ViewName = "panel" | "progress" | "table" | "breaker" | "timeline" | "log";
+export type Level = "info" | "good" | "warn" | "bad";
 
-/** The head, and the rows that changed since the last update (all of them when `whole`). */
+/** The head, and what changed since the last update (everything when `whole`). */
 export interface Update {
   kind: "update";
   seq: number;
   whole: boolean;
   head: Head;
   group_word: string;
+  columns: string[];
   groups: Group[];
   items: Item[];
   failures: Item[];
+  pace_at: number;
+  pace: Mark[];
+  moves: BreakerMove[];
+  log: LogLine[];
 }
 
 /** Everything above the table. */
 export interface Head {
+  at_s: number;
   name: string;
   state: State;
   reason: string;
   waiting: string;
   counts: Counts;
+  started_s: number;
   elapsed_s: number;
   eta_low_s: number | null;
   eta_high_s: number | null;
@@ -31,6 +40,8 @@ export interface Head {
   allowed_per_s: number | null;
   breaker: BreakerFact;
   windows: WindowFact[];
+  concurrency: number;
+  most_concurrency: number;
   cool_down_s: number;
   spent_usd: number | null;
   budget_usd: number | null;
@@ -65,6 +76,7 @@ export interface BreakerFact {
 export interface WindowFact {
   used: number;
   limit: number;
+  most: number;
   per_s: number;
   unit: string;
 }
@@ -80,6 +92,7 @@ export interface Group {
   started_s: number;
   ended_s: number;
   error: string;
+  extra: Record<string, string | number>;
 }
 
 /** An item that ended. */
@@ -92,6 +105,31 @@ export interface Item {
   error: string;
 }
 
+/** What had happened by a moment, counted from the beginning. */
+export interface Mark {
+  at_s: number;
+  started: number;
+  ended: number;
+  failed: number;
+}
+
+/** A time that the breaker changed its state. */
+export interface BreakerMove {
+  at_s: number;
+  state: BreakerState;
+  failures: number;
+  openings: number;
+}
+
+/** Something that happened, in words. */
+export interface LogLine {
+  number: number;
+  at_s: number;
+  level: Level;
+  text: string;
+  group: number;
+}
+
 /** A command was acted on; `text` says how, in words for the panel. */
 export interface Ack {
   kind: "ack";
@@ -100,27 +138,57 @@ export interface Ack {
   text: string;
 }
 
-/** A view was opened. */
-export interface Hello {
-  kind: "hello";
+/** The answer to the command "items": some of a group's items, those that did not complete first. */
+export interface Rows {
+  kind: "rows";
+  id: string;
+  group: number;
+  offset: number;
+  total: number;
+  items: RecordedItem[];
 }
 
-/** A view was closed. */
+/** An item's outcome, and the attempts before it. */
+export interface RecordedItem {
+  key: string;
+  status: Status;
+  attempts: number;
+  seconds: number;
+  error: string;
+  tries: Try[];
+}
+
+/** An attempt that failed and was followed by another. */
+export interface Try {
+  attempt: number;
+  seconds: number;
+  error: string;
+}
+
+/** A view was opened, or is in sight again. */
+export interface Hello {
+  kind: "hello";
+  view: string;
+}
+
+/** A view was closed, or its page is out of sight. */
 export interface Bye {
   kind: "bye";
+  view: string;
 }
 
 /** A view missed an update and wants the whole state. */
 export interface Resync {
   kind: "resync";
+  view: string;
 }
 
-/** A button was pressed. */
+/** A button was pressed, or a question asked. */
 export interface Command {
   kind: "command";
   id: string;
   name: CommandName;
 }
 
-export type FromKernel = Update | Ack;
+export type FromKernel = Update | Ack | Rows;
 export type FromBrowser = Hello | Bye | Resync | Command;

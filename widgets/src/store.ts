@@ -2,22 +2,40 @@
 //
 // Rule: a whole update replaces everything; a partial one is folded when it is the next in sequence.
 // One that comes too late changes nothing; one that comes too early shows what it knows, and is a gap.
-import type { Counts, Group, Head, Item, State, Update } from "./schema";
+import type { BreakerMove, Counts, Group, Head, Item, LogLine, Mark, RecordedItem, Rows, State, Update } from "./schema";
 
 /** As many items as the kernel keeps. */
 const RECENT = 50;
+const MOVES = 100;
+const LINES = 500;
 
 export type Folded = "folded" | "stale" | "gap";
+
+/** Some of the items of a group, as they were when the kernel was asked. */
+export interface Detail {
+  total: number;
+  items: RecordedItem[];
+}
 
 export class Store {
   head: Head | null = null;
   groupWord = "";
+  /** Titles of the workload's own columns. */
+  columns: string[] = [];
   readonly groups = new Map<number, Group>();
   /** The numbers of the groups, ascending: the order of the table. */
   readonly order: number[] = [];
   readonly running = new Set<number>();
   items: Item[] = [];
   failures: Item[] = [];
+  /** How the counts grew, oldest first. */
+  readonly pace: Mark[] = [];
+  /** The breaker's moves, oldest first. */
+  moves: BreakerMove[] = [];
+  /** Lines of the log, oldest first. */
+  log: LogLine[] = [];
+  /** Items of the groups that were asked for. */
+  readonly details = new Map<number, Detail>();
   private seq = 0;
   private headAt_s = 0;
 
@@ -31,15 +49,29 @@ export class Store {
     this.head = update.head;
     this.headAt_s = now_s;
     this.groupWord = update.group_word;
+    if (update.columns.length) this.columns = update.columns;
     for (const group of update.groups) this.put(group);
     this.items = latest(this.items, update.items);
     this.failures = latest(this.failures, update.failures);
+    if (!gap) this.foldHistory(update);
     return gap ? "gap" : "folded";
+  }
+
+  /** Take in the answer to "items". */
+  answer(rows: Rows): void {
+    const before = rows.offset ? (this.details.get(rows.group)?.items ?? []) : [];
+    this.details.set(rows.group, { total: rows.total, items: [...before.slice(0, rows.offset), ...rows.items] });
   }
 
   /** Seconds since the head was received: what the panel's clocks go on by between updates. */
   passed_s(now_s: number): number {
     return Math.max(0, now_s - this.headAt_s);
+  }
+
+  private foldHistory(update: Update): void {
+    if (update.pace.length) this.pace.splice(update.pace_at, Infinity, ...update.pace);
+    if (update.moves.length) this.moves = [...this.moves, ...update.moves].slice(-MOVES);
+    if (update.log.length) this.log = [...this.log, ...update.log].slice(-LINES);
   }
 
   private clear(): void {
@@ -48,6 +80,9 @@ export class Store {
     this.running.clear();
     this.items = [];
     this.failures = [];
+    this.pace.length = 0;
+    this.moves = [];
+    this.log = [];
   }
 
   private put(group: Group): void {

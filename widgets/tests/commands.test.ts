@@ -29,7 +29,7 @@ class TestRoad implements Road {
   }
 
   ack(commands: Commands, text = "cancelled", at = 0): void {
-    commands.ack({ kind: "ack", id: this.sent[at]!.id, ok: true, text });
+    commands.answered({ kind: "ack", id: this.sent[at]!.id, ok: true, text });
   }
 }
 
@@ -73,7 +73,7 @@ describe("a press", () => {
     commands.press("cancel");
     await wait(5000);
     const id = road.sent[0]!.id;
-    expect(kernel.code).toEqual([`__import__("ipybatch.jupyter").jupyter.panel.act("${id}")`]);
+    expect(kernel.code).toEqual([`__import__("ipybatch.jupyter.view").jupyter.view.act("${id}")`]);
     expect(road.sent).toHaveLength(1);
     road.ack(commands);
     expect(commands.isPending("cancel")).toBe(false);

@@ -10,7 +10,7 @@ function mount(first: Update | null = update(1, { whole: true })): { model: Mode
   const model = new Model({ panel_id: "p1", initial: first ? JSON.stringify(first) : "" });
   const el = document.createElement("div");
   document.body.append(el);
-  const close = panel.render({ model, el } as unknown as RenderProps<{ initial: string; panel_id: string }>);
+  const close = panel.render({ model, el } as unknown as RenderProps<{ initial: string; panel_id: string; view: string }>);
   return { model, el, close };
 }
 
@@ -116,7 +116,7 @@ describe("updates", () => {
 describe("what is shown", () => {
   it("offers the commands that make sense, and sends the one that is pressed", async () => {
     const { model, el, close } = mount();
-    const offered = [...el.querySelectorAll<HTMLButtonElement>("button")].filter((button) => !button.hidden);
+    const offered = [...el.querySelectorAll<HTMLButtonElement>(".ib-buttons button")].filter((button) => !button.hidden);
     expect(offered.map((button) => button.textContent)).toEqual(["Pause", "Cancel"]);
     offered[1]!.click();
     await frame();

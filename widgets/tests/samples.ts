@@ -8,37 +8,42 @@ export function counts(changes: Partial<Counts> = {}): Counts {
 
 export function head(changes: Partial<Head> = {}): Head {
   return {
+    at_s: 1060,
     name: "wishlist",
     state: "running",
     reason: "",
     waiting: "",
     counts: counts({ pending: 3, running: 1, completed: 6, total: 10 }),
+    started_s: 1000,
     elapsed_s: 60,
     eta_low_s: 40,
     eta_high_s: 42,
     rate_per_s: 0.5,
     allowed_per_s: 1,
     breaker: { state: "closed", failures: 0, threshold: 3, openings: 0, give_up_after: 5, probe_in_s: 0 },
-    windows: [{ used: 17, limit: 200, per_s: 300, unit: "requests" }],
+    windows: [{ used: 17, limit: 200, most: 200, per_s: 300, unit: "requests" }],
+    concurrency: 3,
+    most_concurrency: 3,
     cool_down_s: 0,
     spent_usd: null,
     budget_usd: null,
     recorded: 6,
     notes: [],
-    can: ["pause", "cancel"],
+    can: ["pause", "cancel", "adjust"],
     ...changes,
   };
 }
 
 export function update(seq: number, changes: Partial<Update> = {}): Update {
-  const rows = { groups: [], items: [], failures: [] };
-  return { kind: "update", seq, whole: false, head: head(), group_word: "Batch", ...rows, ...changes };
+  const rows = { columns: [], groups: [], items: [], failures: [] };
+  const history = { pace_at: 0, pace: [], moves: [], log: [] };
+  return { kind: "update", seq, whole: false, head: head(), group_word: "Batch", ...rows, ...history, ...changes };
 }
 
 export function group(number: number, changes: Partial<Group> = {}): Group {
   const name = `Batch ${number}`;
   const times = { started_s: 1000, ended_s: 1014.2 };
-  return { number, name, status: "completed", items: 15, done: 15, failed: 0, ...times, error: "", ...changes };
+  return { number, name, status: "completed", items: 15, done: 15, failed: 0, ...times, error: "", extra: {}, ...changes };
 }
 
 export function item(key: string, changes: Partial<Item> = {}): Item {

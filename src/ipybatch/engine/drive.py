@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from ipybatch.engine import events, ledger, opening
+from ipybatch.engine import events, ledger, opening, recorded
 from ipybatch.engine.backend import Backend
 from ipybatch.engine.breaker import Breaker
 from ipybatch.engine.clock import Clock
@@ -142,6 +142,14 @@ class Drive(msgspec.Struct, eq=False):
         if self.runner is not None:
             self.runner.stop(state, reason, left=left, kill=True)
 
+    def change(self, limits: Limits) -> None:
+        """Let other limits hold from now on, and for what is left after a cancel."""
+        self.order = msgspec.structs.replace(self.order, limits=limits)
+        if self.runner is not None and self.runner.state is None:
+            resource = resource_of(self.journal, self.order.opening.resource)
+            resource.limiter.change(self, limits)
+            resource.changed()
+
     def hold(self, *, held: bool) -> bool:
         """Pause or go on; return False when it is too late for that."""
         if self.runner is None:
@@ -157,7 +165,7 @@ class Drive(msgspec.Struct, eq=False):
         if self.order.limits.batch_size is None or self.feed.snapshot.groups:
             return
         with self.journal.reader() as database:
-            for group in ledger.read_groups(database, run, self.order.opening.group_word, now_s):
+            for group in recorded.read_groups(database, run, self.order.opening.group_word, now_s):
                 self.feed.emit(group)
 
     def _open(self, again: frozenset[Status]) -> Opened:

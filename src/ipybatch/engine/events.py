@@ -10,9 +10,13 @@ from typing import Literal
 
 import msgspec
 
+from ipybatch.engine.pace import Mark
+
 State = Literal["planned", "running", "paused", "completed", "failed", "cancelled", "rolled_back"]
 Status = Literal["pending", "running", "completed", "failed", "timeout", "cancelled", "skipped"]
 BreakerState = Literal["closed", "open", "half_open"]
+
+Extra = dict[str, str | int | float]  # a workload's own columns of a group, by their titles
 
 ENDED: frozenset[State] = frozenset({"completed", "failed", "cancelled", "rolled_back"})
 
@@ -81,11 +85,16 @@ class StateChanged(Event, frozen=True, gc=False, tag="state_changed"):
 
 
 class GroupStarted(Event, frozen=True, gc=False, tag="group_started"):
-    """A batch, a remote job or a partition began."""
+    """A batch, a remote job or a partition began.
+
+    Attributes:
+        extra: What the workload says of it.
+    """
 
     group: int
     name: str
     items: int
+    extra: Extra = msgspec.field(default_factory=dict)
 
 
 class GroupEnded(Event, frozen=True, gc=False, tag="group_ended"):
@@ -109,6 +118,12 @@ class GroupRecalled(Event, frozen=True, gc=False, tag="group_recalled"):
     started_s: float
     ended_s: float
     error: str
+
+
+class PaceRecalled(Event, frozen=True, gc=False, tag="pace_recalled"):
+    """How items ended in earlier processes, as the journal tells it; nothing when there were none."""
+
+    marks: list[Mark]
 
 
 class AttemptStarted(Event, frozen=True, gc=False, tag="attempt_started"):
@@ -187,6 +202,7 @@ AnyEvent = (
     | GroupStarted
     | GroupEnded
     | GroupRecalled
+    | PaceRecalled
     | AttemptStarted
     | AttemptFailed
     | ItemEnded

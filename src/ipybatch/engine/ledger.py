@@ -13,7 +13,7 @@ from pathlib import Path
 
 import msgspec
 
-from ipybatch.engine import events, lease
+from ipybatch.engine import lease
 from ipybatch.engine.entries import Entry, insert, values_of
 from ipybatch.engine.events import Counts, State
 from ipybatch.engine.journal import Journal
@@ -95,17 +95,6 @@ def read_plan(database: sqlite3.Connection, found: Found) -> Iterator[Task]:
         for row in _decode_plan(part):
             yield from_row(at if found.listing is None else found.listing[at], row)
             at += 1
-
-
-def read_groups(database: sqlite3.Connection, run: int, group_word: str, at_s: float) -> Iterator[events.GroupRecalled]:
-    """Yield the recorded groups, in order: an item belongs to its latest one."""
-    rows = database.execute(
-        "SELECT grp, count(*), sum(status <> 'completed'), min(ended_s - seconds), max(ended_s), max(error)"
-        " FROM item WHERE id >= ? AND id < ? AND grp > 0 GROUP BY grp ORDER BY grp",
-        ids(run),
-    )
-    for number, items, failed, started_s, ended_s, error in rows:
-        yield events.GroupRecalled(at_s, number, f"{group_word} {number}", items, failed, started_s, ended_s, error)
 
 
 def write_plan(database: sqlite3.Connection, run: int, tasks: Plan) -> None:

@@ -46,6 +46,10 @@ class Window(msgspec.Struct):
     _spent: deque[tuple[float, float]] = msgspec.field(default_factory=deque)  # (free again at, cost), sorted
     _spent_sum: float = 0.0
 
+    def under(self, rate: Rate) -> Window:
+        """Return the same use under another limit."""
+        return Window(rate, self.in_flight, deque(self._spent), self._spent_sum)
+
     def used(self, now_s: float) -> float:
         """Return how much of the limit is taken at ``now_s``."""
         spent = self._spent
@@ -118,6 +122,14 @@ class Limiter:
                         window.spend(responded_s, cost)
         self._joined[member] = limits
         self._settle()
+
+    def change(self, member: object, limits: Limits) -> None:
+        """Put other limits in the place of a session's; a window goes on with what its requests used."""
+        for rate in limits.rates:
+            like = [window for known, window in self.windows.items() if _same_span(known, rate)]
+            if like and rate not in self.windows:
+                self.windows[rate] = like[-1].under(rate)
+        self.join(member, limits)
 
     def leave(self, member: object) -> None:
         """Take a session's limits away; what its requests used stays counted."""
@@ -200,6 +212,10 @@ class Limiter:
         self._spacing_s = max([self._spacing_s, *map(_spread_s, wanted)])
         self._active = tuple(window for rate, window in self.windows.items() if rate in wanted)
         self.units = tuple({rate.unit: None for rate in self.windows})
+
+
+def _same_span(one: Rate, other: Rate) -> bool:
+    return (one.unit, one.per_s) == (other.unit, other.per_s)
 
 
 def _spread_s(rate: Rate) -> float:

@@ -50,7 +50,12 @@ class Task(msgspec.Struct, gc=False):
     @property
     def label(self) -> str:
         """The key as people read it."""
-        return self.key[1:-1] if self.key[0] == '"' else self.key
+        return label_of(self.key)
+
+
+def label_of(key: str) -> str:
+    """Return a key as people read it: a string without its quotes."""
+    return key[1:-1] if key[0] == '"' else key
 
 
 def key_value(key: str) -> Any:

@@ -13,10 +13,13 @@ from typing import Any
 import msgspec
 
 from ipybatch.engine import events
-from ipybatch.engine.events import BreakerState, Counts, State, Status
+from ipybatch.engine.events import BreakerState, Counts, Extra, State, Status
+from ipybatch.engine.pace import Mark, Pace
 
 RECENT_ITEMS = 50
 RATE_SPAN_S = 20
+BREAKER_MOVES = 100
+STORY = 500
 
 
 class Group(msgspec.Struct, kw_only=True):
@@ -26,6 +29,7 @@ class Group(msgspec.Struct, kw_only=True):
         number: Counts from 1.
         items: Items in it; ``done`` of them have an outcome, ``failed`` of these are not completed.
         started_s: Unix time; ``ended_s`` is 0.0 while it runs.
+        extra: The workload's own columns, by title.
     """
 
     number: int
@@ -37,6 +41,7 @@ class Group(msgspec.Struct, kw_only=True):
     started_s: float = 0.0
     ended_s: float = 0.0
     error: str = ""
+    extra: Extra = msgspec.field(default_factory=dict)
 
 
 class Breaker(msgspec.Struct, kw_only=True):
@@ -58,7 +63,11 @@ class Snapshot(msgspec.Struct, kw_only=True):
         cool_until_s: Unix time the resource's cool-down ends; 0.0 for none.
         recent: The last items that ended, newest last.
         failures: The last items that ended otherwise than completed, by key, newest last.
-        ended_here: Items that ended since the start.
+        pace: How the counts grew.
+        story: The latest events that tell something, each with its number; all but starts and completed items.
+        breaker_moves: The latest times that the breaker changed its state, newest last.
+        breaker_moved: How often it did; ``told``: how many events the story has had.
+        started_here: Attempts since it was made; of its items ``ended_here``, ``failed_here`` did not complete.
         left: Items that the session ended before; they are not recorded.
     """
 
@@ -75,10 +84,18 @@ class Snapshot(msgspec.Struct, kw_only=True):
     recent: deque[events.ItemEnded] = msgspec.field(default_factory=lambda: deque(maxlen=RECENT_ITEMS))
     failures: dict[str, events.ItemEnded] = msgspec.field(default_factory=dict)
     before_s: float = 0.0
+    pace: Pace = msgspec.field(default_factory=Pace)
+    breaker_moves: deque[events.BreakerMoved] = msgspec.field(default_factory=lambda: deque(maxlen=BREAKER_MOVES))
+    breaker_moved: int = 0
+    story: deque[tuple[int, events.Event]] = msgspec.field(default_factory=lambda: deque(maxlen=STORY))
+    told: int = 0
+    started_here: int = 0
     ended_here: int = 0
+    failed_here: int = 0
     left: int = 0
     _marks: deque[tuple[float, int]] = msgspec.field(default_factory=lambda: deque(maxlen=RATE_SPAN_S))
     _next_mark_s: float = 0.0
+    _before: Mark = Mark(0.0, 0, 0, 0)  # of earlier processes
 
     def apply(self, event: events.Event) -> None:
         """Fold one event in."""
@@ -98,7 +115,12 @@ class Snapshot(msgspec.Struct, kw_only=True):
         """Return seconds since the latest start, up to the end."""
         return max(0.0, (self.ended_s or now_s) - self.started_s) if self.started_s else 0.0
 
+    def _tell(self, event: events.Event) -> None:
+        self.told += 1
+        self.story.append((self.told, event))
+
     def _planned(self, event: events.Planned) -> None:
+        self._tell(event)
         self.name = event.name
         self.counts = msgspec.structs.replace(event.counts)
 
@@ -109,21 +131,30 @@ class Snapshot(msgspec.Struct, kw_only=True):
         self.counts.total = event.total
 
     def _state_changed(self, event: events.StateChanged) -> None:
+        self._tell(event)
         if event.state == "running" and self.state not in ("running", "paused"):
             self.before_s = self.elapsed_s(event.at_s)
             self.started_s, self.ended_s, self.left = event.at_s, 0.0, 0
             self._marks.clear()
-            self._next_mark_s = 0.0
+            self._mark(event.at_s)
         if event.state in events.ENDED:
             self.ended_s = event.at_s
+            self._mark(event.at_s)
         self.state, self.reason = event.state, event.reason
 
     def _group_started(self, event: events.GroupStarted) -> None:
+        self._tell(event)
         self.groups[event.group] = Group(
-            number=event.group, name=event.name, status="running", items=event.items, started_s=event.at_s
+            number=event.group,
+            name=event.name,
+            status="running",
+            items=event.items,
+            started_s=event.at_s,
+            extra=event.extra,
         )
 
     def _group_ended(self, event: events.GroupEnded) -> None:
+        self._tell(event)
         group = self.groups[event.group]
         group.status, group.ended_s = event.status, event.at_s
 
@@ -140,18 +171,24 @@ class Snapshot(msgspec.Struct, kw_only=True):
             error=event.error,
         )
 
+    def _pace_recalled(self, event: events.PaceRecalled) -> None:
+        self._before = self.pace.put_before(event.marks)
+
     def _attempt_started(self, event: events.AttemptStarted) -> None:
+        self.started_here += 1
         self.counts.running += 1
         self.counts.pending -= 1
 
     def _attempt_failed(self, event: events.AttemptFailed) -> None:
+        self._tell(event)
+        if event.at_s >= self._next_mark_s:
+            self._mark(event.at_s)
         self.counts.running -= 1
         self.counts.pending += 1
 
     def _item_ended(self, event: events.ItemEnded) -> None:
         if event.at_s >= self._next_mark_s:
-            self._next_mark_s = int(event.at_s) + 1
-            self._marks.append((event.at_s, self.ended_here))
+            self._mark(event.at_s)
         self.ended_here += 1
         counts = self.counts
         counts.running -= 1
@@ -164,6 +201,20 @@ class Snapshot(msgspec.Struct, kw_only=True):
             self._note_failure(event)
         if event.group:
             self._count_in_group(event)
+
+    def _mark(self, at_s: float) -> None:
+        """Once a second: where the counts stand."""
+        self._next_mark_s = int(at_s) + 1
+        self._marks.append((at_s, self.ended_here))
+        before = self._before
+        self.pace.add(
+            Mark(
+                at_s,
+                before.started + self.started_here,
+                before.ended + self.ended_here,
+                before.failed + self.failed_here,
+            )
+        )
 
     def _count_in_group(self, event: events.ItemEnded) -> None:
         group = self.groups.get(event.group)
@@ -178,27 +229,37 @@ class Snapshot(msgspec.Struct, kw_only=True):
         """Keep the latest failures; an item that completes after all is none any more."""
         self.failures.pop(event.key, None)
         if event.status != "completed":
+            self.failed_here += 1
+            self._tell(event)
             self.failures[event.key] = event
             if len(self.failures) > RECENT_ITEMS:
                 del self.failures[next(iter(self.failures))]
 
     def _items_left(self, event: events.ItemsLeft) -> None:
+        self._tell(event)
         self.counts.pending -= event.items
         self.left += event.items
         self.counts.add(event.status, event.items)
 
     def _breaker_moved(self, event: events.BreakerMoved) -> None:
+        if event.state != self.breaker.state:
+            self.breaker_moved += 1
+            self.breaker_moves.append(event)
+            self._tell(event)
         self.breaker = Breaker(
             state=event.state, failures=event.failures, openings=event.openings, probe_at_s=event.probe_at_s
         )
 
     def _cooled_down(self, event: events.CooledDown) -> None:
+        self._tell(event)
         self.cool_until_s = max(self.cool_until_s, event.until_s)
 
     def _commanded(self, event: events.Commanded) -> None:
         """A command changes nothing by itself; what it causes has events of its own."""
+        self._tell(event)
 
     def _noted(self, event: events.Noted) -> None:
+        self._tell(event)
         self.notes.append(event.text)
 
 
@@ -210,6 +271,7 @@ FOLD: dict[type, Callable[[Snapshot, Any], None]] = {
     events.GroupStarted: Snapshot._group_started,
     events.GroupEnded: Snapshot._group_ended,
     events.GroupRecalled: Snapshot._group_recalled,
+    events.PaceRecalled: Snapshot._pace_recalled,
     events.AttemptStarted: Snapshot._attempt_started,
     events.AttemptFailed: Snapshot._attempt_failed,
     events.ItemEnded: Snapshot._item_ended,

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ipybatch.errors import MissingExtra
 
 if TYPE_CHECKING:
     from ipybatch.jupyter.viewed import Viewed
+    from ipybatch.jupyter.views import BreakerStatus, Log, Panel, PartitionTable, Progress, Timeline
+
+__all__ = ["BreakerStatus", "Log", "Panel", "PartitionTable", "Progress", "Timeline", "show"]
 
 
 def show(session: Viewed) -> None:
@@ -16,11 +19,15 @@ def show(session: Viewed) -> None:
     Raises:
         MissingExtra: The widgets are not installed.
     """
+    __getattr__("Panel")(session).show()
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        msg = f"module {__name__!r} has no attribute {name!r}"
+        raise AttributeError(msg)
     try:
-        from ipybatch.jupyter import panel
+        from ipybatch.jupyter import views
     except ImportError as error:
         raise MissingExtra("jupyter") from error
-    panel.show(session)
-
-
-__all__ = ["show"]
+    return getattr(views, name)

@@ -1,20 +1,31 @@
-"""Updates: a session's state as the panel's messages."""
+"""Updates: a session's state as messages to a view."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterable
+from itertools import islice
+from typing import Literal
+
+import msgspec
 
 from ipybatch.engine import events
 from ipybatch.engine.masking import mask
-from ipybatch.engine.snapshot import Snapshot
+from ipybatch.engine.pace import Mark
+from ipybatch.engine.snapshot import Group, Snapshot
+from ipybatch.jupyter import logged
 from ipybatch.jupyter.viewed import Viewed
-from ipybatch.jupyter.wire import BreakerFact, CommandName, Head, Item, Update, WindowFact
+from ipybatch.jupyter.wire import BreakerFact, BreakerMove, CommandName, Head, Item, LogLine, Update, WindowFact
+
+Part = Literal["rows", "pace", "moves", "log"]
+Parts = frozenset[Part]
+
+LINES_AT_ONCE = 100
 
 _CAN: dict[events.State, list[CommandName]] = {
     "planned": ["resume"],
-    "running": ["pause", "cancel"],
-    "paused": ["resume", "cancel"],
+    "running": ["pause", "cancel", "adjust"],
+    "paused": ["resume", "cancel", "adjust"],
     "completed": [],
     "failed": ["resume"],
     "cancelled": ["resume"],
@@ -22,44 +33,79 @@ _CAN: dict[events.State, list[CommandName]] = {
 }
 
 
-def whole(session: Viewed, seq: int) -> Update:
+class Sent(msgspec.Struct):
+    """What a view has been sent so far.
+
+    Attributes:
+        seq: Of the latest update.
+        marks: How many of the pace's, after it was thinned ``thinned`` times.
+        moves: How many of the breaker's; ``lines``: the number of the latest one of the log.
+        is_whole_wanted: The next update is to tell everything.
+    """
+
+    seq: int = 0
+    marks: int = 0
+    thinned: int = 0
+    moves: int = 0
+    lines: int = 0
+    is_whole_wanted: bool = True
+
+
+def whole(session: Viewed, sent: Sent, parts: Parts) -> Update:
     """Return the whole state; on the engine's thread while the session runs."""
-    return changed(session, seq, session.snapshot.groups, is_whole=True)
+    sent.marks = sent.moves = sent.lines = 0
+    sent.is_whole_wanted = False
+    return _update(session, sent, parts, session.snapshot.groups, is_whole=True)
 
 
-def changed(session: Viewed, seq: int, groups: Iterable[int], *, is_whole: bool = False) -> Update:
-    """Return the head and some groups; on the engine's thread while the session runs."""
+def changed(session: Viewed, sent: Sent, parts: Parts, groups: Iterable[int]) -> Update:
+    """Return the head and what is new; on the engine's thread while the session runs."""
+    sent.seq += 1
+    return whole(session, sent, parts) if sent.is_whole_wanted else _update(session, sent, parts, groups)
+
+
+def _update(session: Viewed, sent: Sent, parts: Parts, groups: Iterable[int], *, is_whole: bool = False) -> Update:
     snapshot = session.snapshot
+    has_rows = "rows" in parts
+    pace_at, pace = _pace(snapshot, sent) if "pace" in parts else (0, [])
+    shown = [snapshot.groups[number] for number in groups if number in snapshot.groups] if has_rows else []
     return Update(
-        seq=seq,
+        seq=sent.seq,
         whole=is_whole,
         head=head(session),
         group_word=session.policy.opening.group_word,
-        groups=[snapshot.groups[number] for number in groups if number in snapshot.groups],
-        items=[] if snapshot.groups else _items(snapshot.recent),
-        failures=_items(snapshot.failures.values()),
+        columns=_columns(snapshot.groups) if has_rows else [],
+        groups=shown,
+        items=_items(snapshot.recent) if has_rows and not snapshot.groups else [],
+        failures=_items(snapshot.failures.values()) if has_rows else [],
+        pace_at=pace_at,
+        pace=pace,
+        moves=_moves(snapshot, sent) if "moves" in parts else [],
+        log=_lines(snapshot, sent) if "log" in parts else [],
     )
 
 
 def head(session: Viewed) -> Head:
     """Return everything above the table."""
-    snapshot, gauges, now_s = session.snapshot, session.gauges, time.time()
+    snapshot, gauges, now_s, limits = session.snapshot, session.gauges, time.time(), session.policy.limits
     low_s, high_s = gauges.eta_s or (None, None)
     return Head(
+        at_s=now_s,
         name=mask(snapshot.name),
         state=snapshot.state,
         reason=snapshot.reason,
         waiting=gauges.waiting,
         counts=snapshot.counts,
+        started_s=snapshot.started_s,
         elapsed_s=snapshot.elapsed_s(now_s),
         eta_low_s=low_s,
         eta_high_s=high_s,
         rate_per_s=_rate(snapshot, now_s),
         allowed_per_s=gauges.allowed_per_s,
         breaker=_breaker(session, now_s),
-        windows=[
-            WindowFact(used=used, limit=limit, per_s=per_s, unit=unit) for used, limit, per_s, unit in gauges.windows
-        ],
+        windows=_windows(session),
+        concurrency=limits.concurrency,
+        most_concurrency=session.declared.concurrency,
         cool_down_s=max(0.0, snapshot.cool_until_s - now_s),
         spent_usd=None,
         budget_usd=None,
@@ -67,6 +113,48 @@ def head(session: Viewed) -> Head:
         notes=snapshot.notes,
         can=_can(snapshot),
     )
+
+
+def _windows(session: Viewed) -> list[WindowFact]:
+    used = {(per_s, unit): used for used, _, per_s, unit in session.gauges.windows}
+    pairs = zip(session.policy.limits.rates, session.declared.rates, strict=True)
+    return [
+        WindowFact(
+            used=used.get((rate.per_s, rate.unit), 0.0),
+            limit=rate.limit,
+            most=most.limit,
+            per_s=rate.per_s,
+            unit=rate.unit,
+        )
+        for rate, most in pairs
+    ]
+
+
+def _pace(snapshot: Snapshot, sent: Sent) -> tuple[int, list[Mark]]:
+    """Return how many marks stand, and those after them; the latest mark may still change."""
+    pace = snapshot.pace
+    at = 0 if sent.thinned != pace.thinned else max(0, sent.marks - 2)
+    sent.marks, sent.thinned = len(pace.marks), pace.thinned
+    return at, pace.marks[at:]
+
+
+def _moves(snapshot: Snapshot, sent: Sent) -> list[BreakerMove]:
+    new = min(snapshot.breaker_moved - sent.moves, len(snapshot.breaker_moves))
+    sent.moves = snapshot.breaker_moved
+    return [
+        BreakerMove(at_s=move.at_s, state=move.state, failures=move.failures, openings=move.openings)
+        for move in list(snapshot.breaker_moves)[len(snapshot.breaker_moves) - new :]
+    ]
+
+
+def _lines(snapshot: Snapshot, sent: Sent) -> list[LogLine]:
+    new = min(snapshot.told - sent.lines, LINES_AT_ONCE, len(snapshot.story))
+    sent.lines = snapshot.told
+    return logged.lines(reversed(list(islice(reversed(snapshot.story), new))))
+
+
+def _columns(groups: dict[int, Group]) -> list[str]:
+    return list(next(iter(groups.values())).extra) if groups else []
 
 
 def _rate(snapshot: Snapshot, now_s: float) -> float:

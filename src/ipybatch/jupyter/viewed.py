@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol, TypeVar
 
 from ipybatch.engine import events
 from ipybatch.engine.drive import Order
 from ipybatch.engine.gauges import Gauges
+from ipybatch.engine.policy import Limits
+from ipybatch.engine.recorded import RecordedItem
 from ipybatch.engine.snapshot import Snapshot
 from ipybatch.engine.summary import Summary
 
@@ -43,6 +45,23 @@ class Viewed(Protocol):
 
     def on(self, listener: Callable[[events.Event], None]) -> Callable[[], None]:
         """Call ``listener`` with every event; return a function that ends that."""
+        ...
+
+    @property
+    def declared(self) -> Limits:
+        """The limits that `adjust` does not exceed."""
+        ...
+
+    def recall(self) -> None:
+        """Let the snapshot know how items ended in earlier processes."""
+        ...
+
+    def items_of(self, group: int, *, offset: int, limit: int) -> tuple[int, list[RecordedItem]]:
+        """Return how many items of a group are recorded, and some of them."""
+        ...
+
+    def adjust(self, *, concurrency: int | None, rates: Sequence[float] | None) -> None:
+        """Change concurrency, and the limit of each rate."""
         ...
 
     def pause(self) -> Any:

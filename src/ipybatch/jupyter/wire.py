@@ -1,14 +1,14 @@
-"""Wire: what the panel's two halves say to each other.
+"""Wire: what the two halves of a view say to each other.
 
 Rule: `widgets/src/schema.ts` is generated from these types (``make schema``);
 names are the same on both sides, snake_case, with no mapping layer.
 
-    kernel  -> browser   Update (the whole state, or what changed), Ack
+    kernel  -> browser   Update (the whole state, or what changed), Ack, Rows
     browser -> kernel    Hello, Bye, Resync, Command
 
 Updates carry a sequence number; a browser that misses one asks for a Resync
-and gets an update with ``whole`` set.  A command carries an id that contains
-its name, and is acted on once however often and by whatever road it arrives.
+and gets an update with ``whole`` set.  A command carries an id that says all
+of it, and is acted on once however often and by whatever road it arrives.
 """
 
 from __future__ import annotations
@@ -18,9 +18,13 @@ from typing import Literal
 import msgspec
 
 from ipybatch.engine.events import BreakerState, Counts, State, Status
+from ipybatch.engine.pace import Mark
+from ipybatch.engine.recorded import RecordedItem
 from ipybatch.engine.snapshot import Group
 
-CommandName = Literal["pause", "resume", "cancel", "retry_failed"]
+CommandName = Literal["pause", "resume", "cancel", "retry_failed", "adjust", "items"]
+ViewName = Literal["panel", "progress", "table", "breaker", "timeline", "log"]
+Level = Literal["info", "good", "warn", "bad"]
 
 
 class Item(msgspec.Struct, kw_only=True, frozen=True):
@@ -32,6 +36,15 @@ class Item(msgspec.Struct, kw_only=True, frozen=True):
     attempts: int
     seconds: float
     error: str
+
+
+class BreakerMove(msgspec.Struct, kw_only=True, frozen=True):
+    """A time that the breaker changed its state."""
+
+    at_s: float
+    state: BreakerState
+    failures: int
+    openings: int
 
 
 class BreakerFact(msgspec.Struct, kw_only=True):
@@ -50,10 +63,15 @@ class BreakerFact(msgspec.Struct, kw_only=True):
 
 
 class WindowFact(msgspec.Struct, kw_only=True):
-    """One sliding window: ``used`` of ``limit`` in the last ``per_s`` seconds."""
+    """One sliding window: ``used`` of ``limit`` in the last ``per_s`` seconds.
+
+    Attributes:
+        most: What the session was made with: the form goes no further.
+    """
 
     used: float
     limit: float
+    most: float
     per_s: float
     unit: str
 
@@ -62,22 +80,28 @@ class Head(msgspec.Struct, kw_only=True):
     """Everything above the table.
 
     Attributes:
+        at_s: Unix time of the kernel.
         waiting: Why nothing starts just now, in words; "" when something may.
+        started_s: Unix time of the latest start; 0.0 before.
         elapsed_s: Seconds since the start, up to the end.
         eta_low_s: Seconds left, at best and (``eta_high_s``) at worst; None when unknown or ended.
         rate_per_s: Items ended per second lately, on average when it has ended.
         allowed_per_s: What the limits allow; None for no rate.
+        windows: Of each rate, also while nothing runs.
+        concurrency: Attempts at the same time; ``most_concurrency`` is what the session was made with.
         cool_down_s: Seconds of cool-down left.
         spent_usd: None for work that costs nothing.
         recorded: Outcomes in the journal, of earlier runs too.
         can: The commands that make sense now.
     """
 
+    at_s: float
     name: str
     state: State
     reason: str
     waiting: str
     counts: Counts
+    started_s: float
     elapsed_s: float
     eta_low_s: float | None
     eta_high_s: float | None
@@ -85,6 +109,8 @@ class Head(msgspec.Struct, kw_only=True):
     allowed_per_s: float | None
     breaker: BreakerFact
     windows: list[WindowFact]
+    concurrency: int
+    most_concurrency: int
     cool_down_s: float
     spent_usd: float | None
     budget_usd: float | None
@@ -93,24 +119,51 @@ class Head(msgspec.Struct, kw_only=True):
     can: list[CommandName]
 
 
-class Update(msgspec.Struct, kw_only=True, tag_field="kind", tag="update"):
-    """The head, and the rows that changed since the last update (all of them when ``whole``).
+class LogLine(msgspec.Struct, kw_only=True, frozen=True):
+    """Something that happened, in words.
 
     Attributes:
-        seq: Counts updates from 1, for each panel.
+        number: Of the event in its session, from 1: newer lines have higher ones.
+        at_s: Unix time.
+        group: What group it is about; 0 for none.
+    """
+
+    number: int
+    at_s: float
+    level: Level
+    text: str
+    group: int
+
+
+class Update(msgspec.Struct, kw_only=True, tag_field="kind", tag="update"):
+    """The head, and what changed since the last update (everything when ``whole``).
+
+    A view is sent the parts that it shows; the others are empty.
+
+    Attributes:
+        seq: Counts updates from 1, for each view.
         group_word: What a row is called: "Batch", "Job", "Partition".
+        columns: Titles of the workload's own columns, in order.
         groups: Changed rows, by number.
         items: The latest items that ended, newest last: shown when there are no groups.
         failures: The latest items that did not complete, newest last.
+        pace_at: How many of the marks of `Mark` stand; ``pace`` comes after them.
+        moves: New moves of the breaker, newest last.
+        log: New lines, newest last.
     """
 
     seq: int
     whole: bool
     head: Head
     group_word: str
+    columns: list[str]
     groups: list[Group]
     items: list[Item]
     failures: list[Item]
+    pace_at: int
+    pace: list[Mark]
+    moves: list[BreakerMove]
+    log: list[LogLine]
 
 
 class Ack(msgspec.Struct, kw_only=True, tag_field="kind", tag="ack"):
@@ -121,23 +174,48 @@ class Ack(msgspec.Struct, kw_only=True, tag_field="kind", tag="ack"):
     text: str
 
 
+class Rows(msgspec.Struct, kw_only=True, tag_field="kind", tag="rows"):
+    """The answer to the command "items": some of a group's items, those that did not complete first.
+
+    Attributes:
+        total: How many of the group are recorded.
+    """
+
+    id: str
+    group: int
+    offset: int
+    total: int
+    items: list[RecordedItem]
+
+
 class Hello(msgspec.Struct, kw_only=True, tag_field="kind", tag="hello"):
-    """A view was opened."""
+    """A view was opened, or is in sight again.
+
+    Attributes:
+        view: A random name of the view: a widget may be displayed many times.
+    """
+
+    view: str
 
 
 class Bye(msgspec.Struct, kw_only=True, tag_field="kind", tag="bye"):
-    """A view was closed."""
+    """A view was closed, or its page is out of sight."""
+
+    view: str
 
 
 class Resync(msgspec.Struct, kw_only=True, tag_field="kind", tag="resync"):
     """A view missed an update and wants the whole state."""
 
+    view: str
+
 
 class Command(msgspec.Struct, kw_only=True, tag_field="kind", tag="command"):
-    """A button was pressed.
+    """A button was pressed, or a question asked.
 
     Attributes:
-        id: ``<model id>/<random>/<name>``: unique, and enough to act on.
+        id: ``<panel id>/<random>/<name>``, and the arguments, each after a slash: ``items/<group>/<offset>``,
+            ``adjust/<concurrency>/<limit of the first rate>/...``.
     """
 
     id: str
@@ -145,4 +223,4 @@ class Command(msgspec.Struct, kw_only=True, tag_field="kind", tag="command"):
 
 
 FromBrowser = Hello | Bye | Resync | Command
-FromKernel = Update | Ack
+FromKernel = Update | Ack | Rows

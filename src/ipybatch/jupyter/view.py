@@ -1,9 +1,13 @@
-"""Panel: one anywidget that shows a session and takes its commands.
+"""View: an anywidget that shows a session, or a part of it, and takes its commands.
 
 The browser half is `static/panel.js`, built from `widgets/src`; what the two
 say to each other is in `wire`.  A command comes as a message of the widget,
 or, while another cell keeps the kernel from reading those, through a private
 subshell that calls `act`; by whatever road, it is acted on once.
+
+Nothing is sent while no page shows the view.  A page says Hello and Bye; until
+the first of these is heard it is taken to be there, because the cell that
+displays a view may keep the kernel from hearing anything.
 """
 
 from __future__ import annotations
@@ -13,78 +17,90 @@ import threading
 import uuid
 import weakref
 from collections import deque
-from typing import Any, get_args
+from typing import Any, ClassVar
 
 import anywidget
 import msgspec
 import traitlets
+from IPython.core.getipython import get_ipython
 from IPython.display import display
 
 from ipybatch.engine import events
-from ipybatch.jupyter import still, updates
+from ipybatch.jupyter import commands, still, updates
 from ipybatch.jupyter.publisher import publisher
+from ipybatch.jupyter.updates import Part, Sent
 from ipybatch.jupyter.viewed import Viewed
-from ipybatch.jupyter.wire import Ack, Bye, Command, CommandName, FromBrowser, Hello, Resync, Update
+from ipybatch.jupyter.wire import Ack, Bye, Command, FromBrowser, Hello, Resync, ViewName
 
 _STATIC = pathlib.Path(__file__).parent / "static"
 _VIEW = "application/vnd.jupyter.widget-view+json"
 _ANSWERED_AT_MOST = 1000
+_HELLO_S = 5.0  # how long after its cell a view that is displayed takes to say Hello, at most
 
-_panels: weakref.WeakValueDictionary[str, Panel] = weakref.WeakValueDictionary()
+_views: weakref.WeakValueDictionary[str, View] = weakref.WeakValueDictionary()
 
 
-class Panel(anywidget.AnyWidget):
-    """The live view of one session; lays out in VBox, HBox and Tab like any widget."""
+class View(anywidget.AnyWidget):
+    """A live view of one session; lays out in VBox, HBox and Tab like any widget.
+
+    Attributes:
+        shows: Which view the browser draws.
+        parts: What it is sent beside the head.
+    """
 
     _esm = _STATIC / "panel.js"
     _css = _STATIC / "panel.css"
+    shows: ClassVar[ViewName] = "panel"
+    parts: ClassVar[frozenset[Part]] = frozenset({"rows", "pace", "moves", "log"})
+    view = traitlets.Unicode("").tag(sync=True)
     initial = traitlets.Unicode("").tag(sync=True)
     panel_id = traitlets.Unicode("").tag(sync=True)
 
     def __init__(self, session: Viewed, **layout: Any) -> None:
         self._session = session
-        self._seq = 0
+        self._sent = Sent()
         self._dirty: set[int] = set()
-        self._wants_whole = False
+        self._pages: set[str] = set()
+        self._is_expected = True
         self._answered: deque[str] = deque(maxlen=_ANSWERED_AT_MOST)
         self._acting = threading.Lock()
         self._shown: Any = None
         self._kept_for = 0.0  # the end whose final state is kept
-        super().__init__(panel_id=uuid.uuid4().hex, **layout)
-        _panels[self.panel_id] = self
+        super().__init__(view=self.shows, panel_id=uuid.uuid4().hex, **layout)
+        _views[self.panel_id] = self
         self.on_msg(self._hear)
         session.on(self._notice)
+        _after_cell(self._expect_no_more)
 
     def get_state(self, key: Any = None, drop_defaults: bool = False) -> dict[str, Any]:
         """Return the widget's state, with the session's present one: what a page that was reloaded begins with."""
         state: dict[str, Any] = super().get_state(key=key, drop_defaults=drop_defaults)
         if key is None or "initial" in state:
-            update = self._session.ask(lambda: updates.whole(self._session, self._seq))
+            update = self._session.ask(lambda: updates.whole(self._session, Sent(seq=self._sent.seq), self.parts))
             if update is not None:
                 state["initial"] = msgspec.json.encode(update).decode()
         return state
 
+    @property
+    def is_open(self) -> bool:
+        """Whether some page shows it, as far as is known."""
+        return bool(self._pages) or self._is_expected
+
     def publish(self) -> bool:
-        """Send what is new to the views; called by the publisher."""
+        """Send what is new to the pages; called by the publisher."""
+        self._keep_at_end()
+        if not self.is_open:
+            self._sent.is_whole_wanted = True
+            return False
+        if "pace" in self.parts:
+            self._session.recall()
         dirty, self._dirty = self._dirty, set()
-        is_whole, self._wants_whole = self._wants_whole, False
-        update = self._session.ask(lambda: self._update(dirty, is_whole=is_whole))
+        update = self._session.ask(lambda: updates.changed(self._session, self._sent, self.parts, dirty))
         if update is None:
             self._dirty |= dirty
-            self._wants_whole |= is_whole
             return True
-        self._seq = update.seq
         self.send(msgspec.to_builtins(update))
-        if update.head.state in events.ENDED and self._kept_for != self._session.snapshot.ended_s:
-            self._kept_for = self._session.snapshot.ended_s
-            self._keep()
         return False
-
-    def _keep(self) -> None:
-        """Leave the final state where a page that is opened later, or has no kernel, begins."""
-        self.send_state("initial")
-        if self._shown is not None:
-            self._shown.update(self.bundle(), raw=True)
 
     def bundle(self) -> dict[str, Any]:
         """Return the display of the session: the widget, and static forms for where there is none."""
@@ -105,24 +121,11 @@ class Panel(anywidget.AnyWidget):
             if command in self._answered:
                 return
             self._answered.append(command)
-        name = command.rpartition("/")[2]
         try:
-            ok, text = True, self._obey(name)
+            answer = commands.obey(self._session, command)
         except Exception as error:  # whatever it is belongs into the panel, not into a cell
-            ok, text = False, f"{type(error).__name__}: {error}"
-        self.send(msgspec.to_builtins(Ack(id=command, ok=ok, text=text)))
-
-    def _obey(self, name: str) -> str:
-        if name not in get_args(CommandName):
-            msg = f"unknown command {name!r}"
-            raise ValueError(msg)
-        session, running = self._session, self._session.snapshot.counts.running
-        getattr(session, name)()
-        if name == "cancel":
-            return f"cancelled, {running} in flight ended" if session.snapshot.state == "cancelled" else "cancelling"
-        if name == "pause":
-            return f"paused, {running} in flight finish" if running else "paused"
-        return "running"
+            answer = Ack(id=command, ok=False, text=commands.describe(error))
+        self.send(msgspec.to_builtins(answer))
 
     def _hear(self, widget: Any, content: Any, buffers: Any) -> None:
         try:
@@ -133,36 +136,57 @@ class Panel(anywidget.AnyWidget):
             case Command():
                 self.act(message.id)
             case Hello() | Resync():
-                self._wants_whole = True
+                self._is_expected = False
+                self._pages.add(message.view)
+                self._sent.is_whole_wanted = True
                 publisher().call(self)
             case Bye():
-                pass
+                self._is_expected = False
+                self._pages.discard(message.view)
 
     def _notice(self, event: events.Event) -> None:
         group = getattr(event, "group", 0)
         if group:
             self._dirty.add(group)
         elif isinstance(event, events.Planned):
-            self._wants_whole = True
+            self._sent.is_whole_wanted = True
         publisher().call(self)
 
-    def _update(self, dirty: set[int], *, is_whole: bool) -> Update:
-        if is_whole:
-            return updates.whole(self._session, self._seq + 1)
-        return updates.changed(self._session, self._seq + 1, dirty)
+    def _expect_no_more(self) -> None:
+        self._is_expected = False
+
+    def _keep_at_end(self) -> None:
+        """Leave the final state where a page that is opened later, or has no kernel, begins."""
+        snapshot = self._session.snapshot
+        if snapshot.state not in events.ENDED or self._kept_for == snapshot.ended_s:
+            return
+        self._kept_for = snapshot.ended_s
+        self.send_state("initial")
+        if self._shown is not None:
+            self._shown.update(self.bundle(), raw=True)
 
 
 def act(command: str) -> None:
-    """Act on a command that a view could not send by the widget's own message.
+    """Act on a command that a page could not send by the widget's own message.
 
     Args:
-        command: ``<panel id>/<random>/<name>``.
+        command: See `wire.Command`.
     """
-    panel = _panels.get(command.partition("/")[0])
-    if panel is not None:
-        panel.act(command)
+    view = _views.get(command.partition("/")[0])
+    if view is not None:
+        view.act(command)
 
 
-def show(session: Viewed) -> None:
-    """Display the live panel of a session."""
-    Panel(session).show()
+def _after_cell(act: Any) -> None:
+    """Call ``act`` some seconds after the present cell has ended: by then a page that shows its output is heard."""
+    shell = get_ipython()
+    if shell is None:
+        return
+
+    def ended(*_: Any) -> None:
+        shell.events.unregister("post_run_cell", ended)
+        timer = threading.Timer(_HELLO_S, act)
+        timer.daemon = True
+        timer.start()
+
+    shell.events.register("post_run_cell", ended)

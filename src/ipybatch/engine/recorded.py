@@ -1,0 +1,101 @@
+"""Recorded: what the journal tells of a run's items, for those who look at it.
+
+Rule: numbers and short texts only; results are read by `frames`.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections import defaultdict
+from collections.abc import Iterator
+
+import msgspec
+
+from ipybatch.engine import events
+from ipybatch.engine.events import Status
+from ipybatch.engine.ledger import ids
+from ipybatch.engine.pace import MARKS, Mark
+from ipybatch.engine.plan import label_of
+
+
+class Try(msgspec.Struct, kw_only=True, frozen=True):
+    """An attempt that failed and was followed by another."""
+
+    attempt: int
+    seconds: float
+    error: str
+
+
+class RecordedItem(msgspec.Struct, kw_only=True, frozen=True):
+    """An item's outcome, and the attempts before it."""
+
+    key: str
+    status: Status
+    attempts: int
+    seconds: float
+    error: str
+    tries: list[Try]
+
+
+def read_groups(database: sqlite3.Connection, run: int, group_word: str, at_s: float) -> Iterator[events.GroupRecalled]:
+    """Yield the recorded groups, in order: an item belongs to its latest one."""
+    rows = database.execute(
+        "SELECT grp, count(*), sum(status <> 'completed'), min(ended_s - seconds), max(ended_s), max(error)"
+        " FROM item WHERE id >= ? AND id < ? AND grp > 0 GROUP BY grp ORDER BY grp",
+        ids(run),
+    )
+    for number, items, failed, started_s, ended_s, error in rows:
+        yield events.GroupRecalled(at_s, number, f"{group_word} {number}", items, failed, started_s, ended_s, error)
+
+
+def read_items(
+    database: sqlite3.Connection, run: int, group: int, *, offset: int, limit: int
+) -> tuple[int, list[RecordedItem]]:
+    """Return how many items of a group are recorded, and some of them, those that did not complete first."""
+    where, values = "id >= ? AND id < ? AND grp = ?", (*ids(run), group)
+    (total,) = database.execute(f"SELECT count(*) FROM item WHERE {where}", values).fetchone()  # noqa: S608  # a constant
+    rows = database.execute(
+        f"SELECT id, key, status, attempts, seconds, error FROM item WHERE {where}"  # noqa: S608  # a constant
+        " ORDER BY status = 'completed', id LIMIT ? OFFSET ?",
+        (*values, limit, offset),
+    ).fetchall()
+    tries = _tries(database, [row[0] for row in rows])
+    return total, [
+        RecordedItem(
+            key=label_of(key), status=status, attempts=attempts, seconds=seconds, error=error, tries=tries[id_]
+        )
+        for id_, key, status, attempts, seconds, error in rows
+    ]
+
+
+def read_pace(database: sqlite3.Connection, run: int, before_s: float) -> list[Mark]:
+    """Return how the items of a run that ended before a time did so; attempts count when their item ends."""
+    where, values = "id >= ? AND id < ? AND attempts > 0 AND ended_s < ?", (*ids(run), before_s)
+    first_s, last_s = database.execute(
+        f"SELECT min(ended_s - seconds), max(ended_s) FROM item WHERE {where}",  # noqa: S608  # a constant
+        values,
+    ).fetchone()
+    if first_s is None:
+        return []
+    step_s = max(1.0, (last_s - first_s) * 1.01 / (MARKS // 2))
+    rows = database.execute(
+        "SELECT cast((ended_s - ?) / ? AS INTEGER) AS step, sum(attempts), count(*), sum(status <> 'completed')"
+        f" FROM item WHERE {where} GROUP BY step ORDER BY step",  # a constant
+        (first_s, step_s, *values),
+    )
+    marks = [Mark(first_s, 0, 0, 0)]
+    for step, started, ended, failed in rows:
+        begun_s, before = first_s + step * step_s, marks[-1]
+        if begun_s > before.at_s:  # nothing ended for a while
+            marks.append(Mark(begun_s, before.started, before.ended, before.failed))
+        until_s = min(begun_s + step_s, last_s)
+        marks.append(Mark(until_s, before.started + started, before.ended + ended, before.failed + failed))
+    return marks
+
+
+def _tries(database: sqlite3.Connection, items: list[int]) -> defaultdict[int, list[Try]]:
+    tries: defaultdict[int, list[Try]] = defaultdict(list)
+    for item in items:
+        rows = database.execute("SELECT attempt, seconds, error FROM attempt WHERE item = ? ORDER BY attempt", (item,))
+        tries[item] = [Try(attempt=attempt, seconds=seconds, error=error) for attempt, seconds, error in rows]
+    return tries

@@ -1,0 +1,90 @@
+"""Logged: events in words, for the log."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from ipybatch.engine import events
+from ipybatch.engine.masking import mask
+from ipybatch.jupyter.wire import Level, LogLine
+
+Words = tuple[Level, str]
+
+
+def lines(told: Iterable[tuple[int, events.Event]]) -> list[LogLine]:
+    """Return numbered events as lines, in their order."""
+    made = []
+    for number, event in told:
+        level, text = _WORDS[type(event)](event)
+        group = getattr(event, "group", 0)
+        made.append(LogLine(number=number, at_s=event.at_s, level=level, text=mask(text), group=group))
+    return made
+
+
+def _planned(event: events.Planned) -> Words:
+    total, ended = event.counts.total, event.counts.ended
+    items = "items from a generator" if total is None else f"{total:,} items"
+    return "info", f"Planned: {items}" + (f", {ended:,} recorded before" if ended else "")
+
+
+def _state_changed(event: events.StateChanged) -> Words:
+    levels: dict[str, Level] = {"completed": "good", "failed": "bad", "cancelled": "warn", "rolled_back": "bad"}
+    word = event.state.replace("_", " ").capitalize()
+    return levels.get(event.state, "info"), f"{word}: {event.reason}" if event.reason else word
+
+
+def _group_started(event: events.GroupStarted) -> Words:
+    return "info", f"{event.name} began: {event.items:,} items"
+
+
+def _group_ended(event: events.GroupEnded) -> Words:
+    return "good" if event.status == "completed" else "warn", f"Group {event.group} {event.status}"
+
+
+def _attempt_failed(event: events.AttemptFailed) -> Words:
+    again = f"; again in {event.wait_s:.1f} s" if event.wait_s else ""
+    return "warn", f"{event.key}: attempt {event.attempt} failed{again}: {event.error}"
+
+
+def _item_ended(event: events.ItemEnded) -> Words:
+    times = "" if event.attempts == 1 else f" after {event.attempts} attempts"
+    level: Level = "bad" if event.status in ("failed", "timeout") else "info"
+    return level, f"{event.key} {event.status}{times}" + (f": {event.error}" if event.error else "")
+
+
+def _items_left(event: events.ItemsLeft) -> Words:
+    return "info", f"{event.items:,} items {event.status}; a later run does them"
+
+
+def _breaker_moved(event: events.BreakerMoved) -> Words:
+    if event.state == "open":
+        return "bad", f"Breaker open after {event.failures} failures in a row; opening {event.openings}"
+    return ("warn", "Breaker half open: one probe is out") if event.state == "half_open" else ("good", "Breaker closed")
+
+
+def _cooled_down(event: events.CooledDown) -> Words:
+    return "warn", f"Cooling down for {max(0.0, event.until_s - event.at_s):.1f} s: {event.reason}"
+
+
+def _commanded(event: events.Commanded) -> Words:
+    return "info", f"Command: {event.command.replace('_', ' ')}"
+
+
+def _noted(event: events.Noted) -> Words:
+    return "info", event.text
+
+
+_WORDS: dict[type, Callable[[Any], Words]] = {
+    events.Planned: _planned,
+    events.StateChanged: _state_changed,
+    events.GroupStarted: _group_started,
+    events.GroupEnded: _group_ended,
+    events.AttemptFailed: _attempt_failed,
+    events.ItemEnded: _item_ended,
+    events.ItemsLeft: _items_left,
+    events.BreakerMoved: _breaker_moved,
+    events.CooledDown: _cooled_down,
+    events.Commanded: _commanded,
+    events.Noted: _noted,
+}

@@ -1,0 +1,26 @@
+// Piece: a part of a view. Its nodes are made once and patched from the store, at most once a frame.
+import type { CommandName } from "./schema";
+import type { Store } from "./store";
+
+export interface Piece {
+  readonly node: HTMLElement;
+  /** Patch the nodes; `now_s` is a clock that never jumps. */
+  render(now_s: number): void;
+  /** Take in an update that has just been folded, whether it is drawn or not. */
+  sample?(now_s: number): void;
+}
+
+/** What a piece may use. */
+export interface Context {
+  readonly store: Store;
+  /** Send a command, with its arguments. */
+  press(name: CommandName, ...values: (string | number)[]): void;
+  /** Whether a command of that name waits for its answer. */
+  isPending(name: CommandName): boolean;
+  /** Tell the user something for a few seconds; "" takes it back. */
+  say(words: string): void;
+  /** Draw soon: something of the piece's own has changed. */
+  redraw(): void;
+  /** Unix time of this machine, seconds. */
+  unix_s(): number;
+}

@@ -1,0 +1,78 @@
+// Sheet: what stands above the tables of a panel, as pieces.
+import { attribute, h, hidden, text } from "./dom";
+import { Facts } from "./facts";
+import { Header } from "./header";
+import { icon } from "./icons";
+import type { Context, Piece } from "./piece";
+import { Progress } from "./progress";
+import { ended } from "./store";
+
+export class HeaderPiece implements Piece {
+  private readonly header: Header;
+  readonly node: HTMLElement;
+
+  constructor(private readonly context: Context) {
+    this.header = new Header((name) => context.press(name));
+    this.node = this.header.node;
+  }
+
+  say(words: string): void {
+    this.header.say(words);
+  }
+
+  render(now_s: number): void {
+    const { store } = this.context;
+    this.header.patch(store.head!, store.passed_s(now_s), (name) => this.context.isPending(name));
+  }
+}
+
+export class ProgressPiece implements Piece {
+  private readonly progress = new Progress();
+  private readonly reason = h("span");
+  private readonly ending = h("p", "ending", icon("note"), this.reason);
+  readonly node = h("div", "", this.progress.node, this.ending);
+
+  constructor(private readonly context: Context) {}
+
+  render(now_s: number): void {
+    const { store } = this.context;
+    const head = store.head!;
+    this.progress.patch(head, store.passed_s(now_s), now_s);
+    text(this.reason, head.reason);
+    hidden(this.ending, !ended(head.state) || head.reason === "");
+  }
+}
+
+export class FactsPiece implements Piece {
+  private readonly facts = new Facts();
+  readonly node = this.facts.node;
+
+  constructor(private readonly context: Context) {}
+
+  sample(now_s: number): void {
+    const { head } = this.context.store;
+    if (head?.state === "running") this.facts.spark.add(head.rate_per_s, now_s);
+  }
+
+  render(now_s: number): void {
+    const { store } = this.context;
+    this.facts.patch(store.head!, store.passed_s(now_s));
+  }
+}
+
+export class NotesPiece implements Piece {
+  readonly node = h("ul", "notes");
+
+  constructor(private readonly context: Context) {}
+
+  render(): void {
+    const { notes } = this.context.store.head!;
+    hidden(this.node, notes.length === 0);
+    attribute(this.node, "tabindex", notes.length > 3 ? "0" : null);
+    while (this.node.childElementCount > notes.length) this.node.lastElementChild!.remove();
+    notes.forEach((note, index) => {
+      if (!this.node.children[index]) this.node.append(h("li", "", icon("note"), h("span")));
+      text(this.node.children[index]!.lastElementChild!, note);
+    });
+  }
+}

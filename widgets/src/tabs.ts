@@ -1,0 +1,75 @@
+// Tabs: one of several pieces at a time, under a row of their names. Only the one that is seen is drawn.
+import { attribute, h, hidden, text } from "./dom";
+import type { Context, Piece } from "./piece";
+
+export interface Tab {
+  /** What it is called just now. */
+  title(): string;
+  piece: Piece;
+}
+
+let made = 0;
+
+export class Tabs implements Piece {
+  private readonly row = h("div", "tabs");
+  private readonly buttons: HTMLButtonElement[];
+  private current = 0;
+  readonly node: HTMLElement;
+
+  constructor(private readonly context: Context, private readonly tabs: Tab[]) {
+    this.row.setAttribute("role", "tablist");
+    this.buttons = tabs.map((tab, index) => this.makeButton(tab, index));
+    this.row.append(...this.buttons);
+    this.row.addEventListener("keydown", (event) => this.move(event));
+    this.node = h("div", "book", this.row, ...tabs.map((tab) => tab.piece.node));
+    this.show(0);
+  }
+
+  render(now_s: number): void {
+    this.tabs.forEach((tab, index) => text(this.buttons[index]!, tab.title()));
+    this.tabs[this.current]!.piece.render(now_s);
+  }
+
+  sample(now_s: number): void {
+    for (const { piece } of this.tabs) piece.sample?.(now_s);
+  }
+
+  private makeButton(tab: Tab, index: number): HTMLButtonElement {
+    made += 1;
+    const button = h("button", "", tab.title());
+    const { node } = tab.piece;
+    button.type = "button";
+    button.id = `ib-tab-${made}`;
+    node.id = `ib-body-${made}`;
+    node.classList.add("ib-tab");
+    for (const [name, value] of [["role", "tab"], ["aria-controls", node.id]] as const) button.setAttribute(name, value);
+    node.setAttribute("role", "tabpanel");
+    node.setAttribute("aria-labelledby", button.id);
+    button.addEventListener("click", () => this.select(index));
+    return button;
+  }
+
+  private select(index: number): void {
+    this.show(index);
+    this.context.redraw();
+  }
+
+  private show(index: number): void {
+    this.current = index;
+    this.buttons.forEach((button, at) => {
+      attribute(button, "aria-selected", String(at === index));
+      button.tabIndex = at === index ? 0 : -1;
+      hidden(this.tabs[at]!.piece.node, at !== index);
+    });
+  }
+
+  /** Arrows walk along the row, as in every tab list. */
+  private move(event: KeyboardEvent): void {
+    const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
+    if (!step) return;
+    event.preventDefault();
+    const index = (this.current + step + this.tabs.length) % this.tabs.length;
+    this.select(index);
+    this.buttons[index]!.focus();
+  }
+}
