@@ -78,9 +78,9 @@ def read_pace(database: sqlite3.Connection, run: int, before_s: float) -> list[M
     if first_s is None:
         return []
     step_s = max(1.0, (last_s - first_s) * 1.01 / (MARKS // 2))
+    sums = "sum(attempts), count(*), sum(status <> 'completed')"
     rows = database.execute(
-        "SELECT cast((ended_s - ?) / ? AS INTEGER) AS step, sum(attempts), count(*), sum(status <> 'completed')"
-        f" FROM item WHERE {where} GROUP BY step ORDER BY step",  # a constant
+        f"SELECT cast((ended_s - ?) / ? AS INTEGER) AS step, {sums} FROM item WHERE {where} GROUP BY step ORDER BY step",  # noqa: S608
         (first_s, step_s, *values),
     )
     marks = [Mark(first_s, 0, 0, 0)]
