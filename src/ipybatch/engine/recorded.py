@@ -80,7 +80,7 @@ def read_pace(database: sqlite3.Connection, run: int, before_s: float) -> list[M
     step_s = max(1.0, (last_s - first_s) * 1.01 / (MARKS // 2))
     sums = "sum(attempts), count(*), sum(status <> 'completed')"
     rows = database.execute(
-        f"SELECT cast((ended_s - ?) / ? AS INTEGER) AS step, {sums} FROM item WHERE {where} GROUP BY step ORDER BY step",  # noqa: S608
+        f"SELECT cast((ended_s - ?) / ? AS INTEGER) step, {sums} FROM item WHERE {where} GROUP BY step ORDER BY step",  # noqa: S608
         (first_s, step_s, *values),
     )
     marks = [Mark(first_s, 0, 0, 0)]
