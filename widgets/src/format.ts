@@ -97,3 +97,10 @@ export function usd(value: number): string {
   const digits = value !== 0 && Math.abs(value) < 0.1 ? 4 : 2;
   return value.toLocaleString("en-US", { style: "currency", currency: "USD", minimumFractionDigits: digits });
 }
+
+const TIME = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit", second: "2-digit" });
+
+/** Unix time as the clock on this machine's wall: `14:03:27`. */
+export function time(unix_s: number): string {
+  return TIME.format(unix_s * 1000);
+}

@@ -2,7 +2,7 @@
 import { attribute, prefixed, svg } from "./dom";
 import type { CommandName, State, Status } from "./schema";
 
-export type IconName = State | Status | CommandName | "note";
+export type IconName = State | Status | CommandName | "note" | "warn";
 
 const CIRCLE = "M10.7 6A4.7 4.7 0 1 1 1.3 6A4.7 4.7 0 1 1 10.7 6Z";
 const CHECK = "M2 6.4L4.8 9.2L10 3.2";
@@ -28,6 +28,7 @@ const PATHS: Record<IconName, string> = {
   retry_failed: TURN,
   adjust: "M1.5 3.5H5M8.6 3.5H10.5M5 3.5A1.8 1.8 0 1 1 8.6 3.5A1.8 1.8 0 1 1 5 3.5M1.5 8.7H2.4M6 8.7H10.5M2.4 8.7A1.8 1.8 0 1 1 6 8.7A1.8 1.8 0 1 1 2.4 8.7",
   items: "M4.2 2.2L8 6L4.2 9.8",
+  warn: "M6 1.8L11 10.4H1ZM6 5V7.4M6 8.8V8.81",
   note: `${CIRCLE}M6 5.6V8.6M6 3.4V3.41`,
 };
 
