@@ -1,22 +1,33 @@
-"""Still: the panel as static HTML and as text, for saved notebooks and for front ends without widgets.
+"""Still: a session as static HTML and as text, for saved notebooks and for front ends without widgets.
 
-No script, no outside address, no class names that a page could style by
-accident; every text from outside is escaped.
+Rule: it reads well where every style is taken away, as GitHub does, and stays whole where JupyterLab cleans the
+output of a notebook that is not trusted.  So: words and marks beside every colour, real tables, a bar that is
+text underneath its colours, and only tags, attributes and values that both let through.  No script, no outside
+address, no class.  Every text from outside is escaped, and masked.
+
+Source: https://github.com/gjtorikian/html-pipeline (sanitization_filter.rb), GitHub's list of tags, no ``style``;
+https://github.com/jupyterlab/jupyterlab (apputils/src/sanitizer.ts), JupyterLab's; both 2026-11-22.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from html import escape
+from time import gmtime, strftime
 
+import msgspec
+
+from ipybatch.engine import events
 from ipybatch.engine.events import Counts
 from ipybatch.engine.masking import mask
-from ipybatch.engine.snapshot import Group, Snapshot
+from ipybatch.engine.snapshot import Breaker, Group, Snapshot
 from ipybatch.engine.summary import Summary
 
 ROWS = 40
+LATEST = 10
+LONGEST = 300  # characters of an error
 
-_MARKS = {
+MARKS = {
     "pending": "…",
     "planned": "…",
     "running": "●",
@@ -28,25 +39,57 @@ _MARKS = {
     "skipped": "→",
     "rolled_back": "↺",
 }
-_COLOURS = {
-    "completed": "#1a7f37",
-    "failed": "#cf222e",
-    "timeout": "#9a6700",
-    "running": "#0969da",
-    "cancelled": "#6e7781",
-    "skipped": "#8c959f",
+_GOOD, _BAD, _LATE, _BUSY, _ASIDE = (
+    "#2da44e",
+    "#e5484d",
+    "#bf8700",
+    "#3b82f6",
+    "rgba(127,127,127,0.6)",
+)  # to be seen on white and on black
+COLOURS = {
+    "completed": _GOOD,
+    "failed": _BAD,
+    "rolled_back": _BAD,
+    "timeout": _LATE,
+    "running": _BUSY,
+    "paused": _LATE,
+    "cancelled": _ASIDE,
+    "skipped": _ASIDE,
 }
-_CELL = "padding:4px 12px;border:0;border-top:1px solid rgba(127,127,127,.25);text-align:left"
+_WORST = ("failed", "timeout", "running", "cancelled", "pending", "skipped", "completed")
+_CELLS = 40  # characters of the bar, where it is text
+_BLOCKS = {"completed": "█", "failed": "▚", "timeout": "▞", "running": "▓", "cancelled": "▒", "skipped": "▒"}
+_LINE = "1px solid rgba(127,127,127,0.25)"
+
+
+class Sheet(msgspec.Struct, frozen=True):
+    """What stands in a table, as HTML.
+
+    Attributes:
+        columns: Titles, each with whether its column holds numbers.
+    """
+
+    columns: list[tuple[str, bool]]
+    rows: list[list[str]]
+
+    def filled(self) -> Sheet:
+        """Return it without the columns in which nothing stands."""
+        kept = [at for at in range(len(self.columns)) if any(row[at] for row in self.rows)]
+        return Sheet([self.columns[at] for at in kept], [[row[at] for at in kept] for row in self.rows])
 
 
 def html(snapshot: Snapshot, summary: Summary, group_word: str) -> str:
     """Return the state as HTML that needs nothing else."""
-    parts = [_title(summary), _bar(snapshot.counts), _line(snapshot, summary)]
-    parts += [f'<div style="padding:2px 0 8px">{escape(note)}</div>' for note in snapshot.notes]
-    parts.append(_groups(list(snapshot.groups.values()), group_word) if snapshot.groups else _failures(snapshot))
+    groups = worst(snapshot.groups.values(), ROWS)
+    parts = [overview(snapshot, summary)]
+    if groups:
+        parts += [_table(group_sheet(groups, group_word)), _more(len(snapshot.groups) - len(groups))]
+    items = _items(snapshot)
+    if items:
+        parts.append(_failed(items) if groups else _table(item_sheet(items)))
     return (
-        '<div style="max-width:920px;border:1px solid rgba(127,127,127,.35);border-radius:8px;padding:12px 16px;'
-        f'font:13px/1.45 system-ui,sans-serif;font-variant-numeric:tabular-nums">{"".join(parts)}</div>'
+        '<div style="max-width:920px;border:1px solid rgba(127,127,127,0.35);border-radius:8px;padding:12px 16px;'
+        f'font-family:system-ui,sans-serif;font-size:13px;line-height:1.45">{"".join(parts)}</div>'
     )
 
 
@@ -55,103 +98,198 @@ def text(summary: Summary) -> str:
     return mask(str(summary))
 
 
-def _title(summary: Summary) -> str:
-    colour = _COLOURS.get(summary.state, "inherit")
-    return (
-        f'<div style="font-size:14px"><b>{escape(mask(summary.name))}</b>'
-        f' <span style="color:{colour};padding-left:8px">{_MARKS[summary.state]} {_word(summary.state)}</span></div>'
+def overview(snapshot: Snapshot, summary: Summary) -> str:
+    """Return name, bar, counts, facts and notes."""
+    notes = [f'<div style="padding-top:8px">Note: {said(note)}</div>' for note in snapshot.notes]
+    reason = f'<div style="padding-top:2px">{said(summary.reason)}</div>' if summary.reason else ""
+    title = (
+        f'<div style="font-size:15px"><b>{said(summary.name)}</b>'
+        f'<span style="padding-left:10px"> {marked(summary.state)}</span></div>'
     )
+    return f"{title}{reason}{_bar(snapshot.counts)}{_line(snapshot.counts)}{_facts(snapshot, summary)}{''.join(notes)}"
+
+
+def said(words: str, longest: int = LONGEST) -> str:
+    """Return a text from outside as HTML that shows just this text.
+
+    A dollar sign and a backslash stand in an element each: else notebooks take what is between for a formula.
+    """
+    masked = mask(words)
+    short = masked if len(masked) <= longest else masked[: longest - 1] + "…"
+    apart = {"$": "<span>$</span>", "\\": "<span>\\</span>"}
+    return "".join(apart.get(letter) or escape(letter) for letter in short)
+
+
+def marked(state: str) -> str:
+    """Return a state as a mark in its colour, and a word."""
+    return f'<span style="color:{COLOURS.get(state, _ASIDE)}">{MARKS.get(state, "")}</span> {state.replace("_", " ")}'
+
+
+def span(seconds: float) -> str:
+    """Return a duration as people say it."""
+    if seconds < 99.95:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours:,} h {minutes:02} m" if hours else f"{minutes} m {rest:02} s"
+
+
+def moment(at_s: float) -> str:
+    """Return a Unix time as date and time."""
+    return strftime("%Y-%m-%d %H:%M:%S UTC", gmtime(at_s))
+
+
+def worst(groups: Iterable[Group], most: int) -> list[Group]:
+    """Return at most so many groups, those that went worst first."""
+    return sorted(groups, key=_badness)[:most]
+
+
+def group_sheet(groups: Sequence[Group], word: str, longest: int = LONGEST) -> Sheet:
+    """Return groups as rows, with the workload's own columns between ours."""
+    extra = list(dict.fromkeys(title for group in groups for title in group.extra))
+    titles = [
+        (said(title), any(isinstance(group.extra.get(title), int | float) for group in groups)) for title in extra
+    ]
+    columns = [(said(word), False), ("Status", False), *titles, ("Items", True), ("Failed", True), ("Time", True)]
+    rows = [
+        [
+            said(group.name.removeprefix(f"{word} ") or str(group.number)),
+            marked(group.status),
+            *[said(_value(group.extra.get(title, ""))) for title in extra],
+            f"{group.items:,}" if group.done == group.items else f"{group.done:,} of {group.items:,}",
+            f"{group.failed:,}" if group.failed else "",
+            span(group.ended_s - group.started_s) if group.ended_s else "",
+            said(group.error, longest),
+        ]
+        for group in groups
+    ]
+    return Sheet([*columns, ("Error", False)], rows).filled()
+
+
+def item_sheet(items: Sequence[events.ItemEnded]) -> Sheet:
+    """Return items as rows."""
+    rows = [
+        [said(item.key), marked(item.status), f"{item.attempts:,}", f"{item.seconds:.1f} s", said(item.error)]
+        for item in items
+    ]
+    columns = [("Item", False), ("Status", False), ("Attempts", True), ("Time", True), ("Error", False)]
+    return Sheet(columns, rows).filled()
+
+
+def _items(snapshot: Snapshot) -> list[events.ItemEnded]:
+    """Return the items that went worst, and without groups the latest ones below."""
+    newest = list(snapshot.failures.values())[::-1]
+    failed = sorted(newest, key=lambda item: _WORST.index(item.status))[:ROWS]
+    if snapshot.groups:
+        return failed
+    latest = [item for item in reversed(snapshot.recent) if item.key not in snapshot.failures]
+    return failed + latest[: max(0, LATEST - len(failed))]
 
 
 def _bar(counts: Counts) -> str:
-    total = counts.total or counts.ended or 1
-    shares = (
-        ("completed", counts.completed),
-        ("failed", counts.failed),
-        ("timeout", counts.timeout),
-        ("running", counts.running),
-        ("cancelled", counts.cancelled),
-        ("skipped", counts.skipped),
-    )
-    pieces = "".join(
-        f'<span style="display:inline-block;height:8px;width:{100 * items / total:.2f}%;background:{_COLOURS[status]}">'
-        "</span>"
-        for status, items in shares
-        if items
-    )
+    """Return the bar: pieces in colour, with characters of no size in them for where colours are taken away."""
+    total = max(counts.total or counts.ended + counts.running, 1)
+    pieces, ended, drawn = [], 0, 0
+    for status, block in _BLOCKS.items():
+        items = getattr(counts, status)
+        if items:
+            ended += items
+            cells = min(_CELLS - drawn, max(1, round(_CELLS * ended / total) - drawn))
+            drawn += cells
+            style = f"display:inline-block;height:8px;width:{100 * items / total:.3f}%;background:{COLOURS[status]}"
+            pieces.append(f'<span style="{style}">{block * cells}</span>')
+    percent = 100 * _tried(counts) // total
     return (
-        '<div style="height:8px;margin:8px 0;border-radius:4px;overflow:hidden;background:rgba(127,127,127,.18);'
-        f'font-size:0">{pieces}</div>'
+        '<div style="height:8px;margin:10px 0 8px 0;border-radius:4px;overflow:hidden;white-space:nowrap;'
+        f'background:rgba(127,127,127,0.2);font-size:0">{"".join(pieces)}{"░" * (_CELLS - drawn)} {percent} %</div>'
     )
 
 
-def _line(snapshot: Snapshot, summary: Summary) -> str:
-    counts = snapshot.counts
-    total = "?" if counts.total is None else f"{counts.total:,}"
-    facts = [f"<b>{counts.ended:,}</b> of {total}", f"<b>{counts.completed:,}</b> completed"]
+def _tried(counts: Counts) -> int:
+    return counts.completed + counts.failed + counts.timeout
+
+
+def _line(counts: Counts) -> str:
+    total = "" if counts.total is None else f" of {counts.total:,}"
+    facts = [f"<b>{_tried(counts):,}</b>{total}"]
     facts += [
-        f"<b>{items:,}</b> {word}"
-        for word, items in (
-            ("failed", counts.failed),
-            ("timed out", counts.timeout),
-            ("running", counts.running),
-            ("cancelled", counts.cancelled),
-            ("skipped", counts.skipped),
+        f'<span style="color:{COLOURS[status]}">{MARKS[status]}</span> <b>{items:,}</b> {word}'
+        for status, word, items in (
+            ("completed", "completed", counts.completed),
+            ("failed", "failed", counts.failed),
+            ("timeout", "timed out", counts.timeout),
+            ("running", "running", counts.running),
+            ("cancelled", "cancelled", counts.cancelled),
+            ("skipped", "skipped", counts.skipped),
         )
         if items
     ]
+    return f"<div>{' &nbsp; '.join(facts)}</div>"
+
+
+def _facts(snapshot: Snapshot, summary: Summary) -> str:
+    facts = [("Breaker", *_breaker(snapshot.breaker))]
     if summary.seconds:
-        facts.append(f"{summary.seconds:,.1f} s")
-    if summary.reason:
-        facts.append(escape(summary.reason))
-    return f'<div style="padding-bottom:8px">{" · ".join(facts)}</div>'
+        at = f"ended {moment(snapshot.ended_s)}" if snapshot.ended_s else f"since {moment(snapshot.started_s)}"
+        facts.insert(0, ("Elapsed", span(summary.seconds), at))
+        if snapshot.ended_here:
+            per_s = snapshot.ended_here / summary.seconds
+            rate = f"{per_s:,.1f} per s" if per_s >= 0.1 else f"{60 * per_s:,.1f} per min"
+            facts.insert(0, ("Rate", rate, "items, on average"))
+    cells = "".join(
+        f'<td align="left" style="border:0;padding:8px 28px 8px 0;text-align:left;vertical-align:top">'
+        f'<span style="opacity:0.7">{name}</span><br><b>{value}</b><br><small style="opacity:0.7">{more}</small></td>'
+        for name, value, more in facts
+    )
+    style = "border-collapse:collapse;border:0;margin:6px 0 4px 0;font-size:13px"
+    return f'<table style="{style}"><tbody><tr style="background:transparent">{cells}</tr></tbody></table>'
 
 
-def _groups(groups: Sequence[Group], word: str) -> str:
-    shown = groups if len(groups) <= ROWS else sorted(groups, key=_worst_first)[:ROWS]
-    rows = [
-        (
-            str(group.number),
-            _status(group.status),
-            f"{group.done:,} of {group.items:,}",
-            f"{group.failed:,}" if group.failed else "",
-            f"{group.ended_s - group.started_s:,.1f} s" if group.ended_s else "",
-            escape(group.error),
-        )
-        for group in sorted(shown, key=lambda group: group.number)
-    ]
-    more = len(groups) - len(shown)
-    return _table((escape(word), "Status", "Items", "Failed", "Time", "Error"), rows) + (
-        f'<div style="padding-top:6px">and {more:,} more</div>' if more else ""
+def _breaker(breaker: Breaker) -> tuple[str, str]:
+    if breaker.openings:
+        more = f"opened {breaker.openings:,} time{'' if breaker.openings == 1 else 's'}"
+    else:
+        more = "never opened"
+    if breaker.failures:
+        more += f", {breaker.failures:,} failure{'' if breaker.failures == 1 else 's'} in a row"
+    return breaker.state.replace("_", " "), more
+
+
+def _failed(items: Sequence[events.ItemEnded]) -> str:
+    """Return the items below groups, folded away: a group's row says its last error."""
+    head = '<summary style="padding:8px 0 4px 0">The latest items that did not complete</summary>'
+    return f"<details>{head}{_table(item_sheet(items))}</details>"
+
+
+def _more(groups: int) -> str:
+    return f'<div style="padding-top:6px">and {groups:,} more that went better</div>' if groups else ""
+
+
+def _badness(group: Group) -> tuple[int, int, int]:
+    worse = "failed" if group.failed else group.status
+    return _WORST.index(worse), -group.failed, group.number
+
+
+def _value(value: object) -> str:
+    return f"{value:,}" if isinstance(value, int | float) else str(value)
+
+
+def _table(sheet: Sheet) -> str:
+    head = "".join(_cell("th", title, is_number) for title, is_number in sheet.columns)
+    kinds = [is_number for _, is_number in sheet.columns]
+    rows = "".join(
+        f'<tr style="background:transparent">{"".join(map(_cell, ["td"] * len(row), row, kinds))}</tr>'
+        for row in sheet.rows
+    )
+    style = "border-collapse:collapse;border:0;width:100%;margin:4px 0 0 0;font-size:13px"
+    return (
+        f'<table style="{style}"><thead><tr style="background:transparent">{head}</tr></thead>'
+        f"<tbody>{rows}</tbody></table>"
     )
 
 
-def _failures(snapshot: Snapshot) -> str:
-    rows = [
-        (escape(item.key), _status(item.status), str(item.attempts), f"{item.seconds:.1f} s", escape(item.error))
-        for item in list(snapshot.failures.values())[-ROWS:]
-    ]
-    return _table(("Item", "Status", "Attempts", "Time", "Error"), rows) if rows else ""
-
-
-def _word(state: str) -> str:
-    return state.replace("_", " ")
-
-
-def _worst_first(group: Group) -> tuple[bool, int]:
-    return group.status == "completed", group.number
-
-
-def _status(status: str) -> str:
-    colour = _COLOURS.get(status, "inherit")
-    return f'<span style="color:{colour}">{_MARKS.get(status, "")} {status}</span>'
-
-
-def _table(names: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    head = "".join(f'<th style="{_CELL};font-weight:500">{name}</th>' for name in names)
-    body = "".join(f"<tr>{''.join(map(_cell, row))}</tr>" for row in rows)
-    return f'<table style="border-collapse:collapse;width:100%"><tr>{head}</tr>{body}</table>'
-
-
-def _cell(content: str) -> str:
-    return f'<td style="{_CELL}">{content}</td>'
+def _cell(tag: str, content: str, is_number: bool) -> str:
+    side = "right" if is_number else "left"
+    weight = ";font-weight:normal;opacity:0.7" if tag == "th" else ""
+    style = f"border:0;border-top:{_LINE};padding:4px 20px 4px 0;text-align:{side};vertical-align:top{weight}"
+    return f'<{tag} align="{side}" style="{style}">{content}</{tag}>'
