@@ -24,7 +24,7 @@ def lines(told: Iterable[tuple[int, events.Event]]) -> list[LogLine]:
 
 def _planned(event: events.Planned) -> Words:
     total, ended = event.counts.total, event.counts.ended
-    items = "items from a generator" if total is None else f"{total:,} items"
+    items = "items from a generator" if total is None else _items(total)
     return "info", f"Planned: {items}" + (f", {ended:,} recorded before" if ended else "")
 
 
@@ -35,7 +35,7 @@ def _state_changed(event: events.StateChanged) -> Words:
 
 
 def _group_started(event: events.GroupStarted) -> Words:
-    return "info", f"{event.name} began: {event.items:,} items"
+    return "info", f"{event.name} began: {_items(event.items)}"
 
 
 def _group_ended(event: events.GroupEnded) -> Words:
@@ -50,16 +50,18 @@ def _attempt_failed(event: events.AttemptFailed) -> Words:
 def _item_ended(event: events.ItemEnded) -> Words:
     times = "" if event.attempts == 1 else f" after {event.attempts} attempts"
     level: Level = "bad" if event.status in ("failed", "timeout") else "info"
-    return level, f"{event.key} {event.status}{times}" + (f": {event.error}" if event.error else "")
+    error = "" if event.error in ("", event.status) else f": {event.error}"
+    return level, f"{event.key} {_SAID.get(event.status, event.status)}{times}{error}"
 
 
 def _items_left(event: events.ItemsLeft) -> Words:
-    return "info", f"{event.items:,} items {event.status}; a later run does them"
+    return "info", f"{_items(event.items)} {event.status}; a later run does {'it' if event.items == 1 else 'them'}"
 
 
 def _breaker_moved(event: events.BreakerMoved) -> Words:
     if event.state == "open":
-        return "bad", f"Breaker open after {event.failures} failures in a row; opening {event.openings}"
+        failures = "1 failure" if event.failures == 1 else f"{event.failures:,} failures"
+        return "bad", f"Breaker open after {failures} in a row; opening {event.openings:,}"
     return ("warn", "Breaker half open: one probe is out") if event.state == "half_open" else ("good", "Breaker closed")
 
 
@@ -73,6 +75,13 @@ def _commanded(event: events.Commanded) -> Words:
 
 def _noted(event: events.Noted) -> Words:
     return "info", event.text
+
+
+def _items(items: int) -> str:
+    return "1 item" if items == 1 else f"{items:,} items"
+
+
+_SAID = {"timeout": "timed out"}
 
 
 _WORDS: dict[type, Callable[[Any], Words]] = {

@@ -20,10 +20,12 @@ import msgspec
 from ipybatch.engine import events
 from ipybatch.engine.events import Counts
 from ipybatch.engine.masking import mask
+from ipybatch.engine.recorded import RecordedItem
 from ipybatch.engine.snapshot import Breaker, Group, Snapshot
 from ipybatch.engine.summary import Summary
 
 ROWS = 40
+ITEM_COLUMNS = [("Item", False), ("Status", False), ("Attempts", True), ("Time", True), ("Error", False)]
 LATEST = 10
 LONGEST = 300  # characters of an error
 
@@ -86,7 +88,7 @@ def html(snapshot: Snapshot, summary: Summary, group_word: str) -> str:
         parts += [_table(group_sheet(groups, group_word)), _more(len(snapshot.groups) - len(groups))]
     items = _items(snapshot)
     if items:
-        parts.append(_failed(items) if groups else _table(item_sheet(items)))
+        parts.append(_failed(items) if groups else _table(Sheet(ITEM_COLUMNS, list(map(item_row, items))).filled()))
     return (
         '<div style="max-width:920px;border:1px solid rgba(127,127,127,0.35);border-radius:8px;padding:12px 16px;'
         f'font-family:system-ui,sans-serif;font-size:13px;line-height:1.45">{"".join(parts)}</div>'
@@ -166,14 +168,14 @@ def group_sheet(groups: Sequence[Group], word: str, longest: int = LONGEST) -> S
     return Sheet([*columns, ("Error", False)], rows).filled()
 
 
-def item_sheet(items: Sequence[events.ItemEnded]) -> Sheet:
-    """Return items as rows."""
-    rows = [
-        [said(item.key), marked(item.status), f"{item.attempts:,}", f"{item.seconds:.1f} s", said(item.error)]
-        for item in items
-    ]
-    columns = [("Item", False), ("Status", False), ("Attempts", True), ("Time", True), ("Error", False)]
-    return Sheet(columns, rows).filled()
+def item_row(item: events.ItemEnded) -> list[str]:
+    """Return an item as a row of `ITEM_COLUMNS`."""
+    return [said(item.key), marked(item.status), f"{item.attempts:,}", f"{item.seconds:.1f} s", error_of(item)]
+
+
+def error_of(item: events.ItemEnded | RecordedItem, longest: int = LONGEST) -> str:
+    """Return an item's error where that says more than its status."""
+    return "" if item.error == item.status else said(item.error, longest)
 
 
 def _items(snapshot: Snapshot) -> list[events.ItemEnded]:
@@ -258,7 +260,7 @@ def _breaker(breaker: Breaker) -> tuple[str, str]:
 def _failed(items: Sequence[events.ItemEnded]) -> str:
     """Return the items below groups, folded away: a group's row says its last error."""
     head = '<summary style="padding:8px 0 4px 0">The latest items that did not complete</summary>'
-    return f"<details>{head}{_table(item_sheet(items))}</details>"
+    return f"<details>{head}{_table(Sheet(ITEM_COLUMNS, list(map(item_row, items))).filled())}</details>"
 
 
 def _more(groups: int) -> str:
