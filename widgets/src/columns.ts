@@ -3,30 +3,40 @@ import { attribute, clipped, h, text, width } from "./dom";
 import { clock, count, duration, NONE } from "./format";
 import { icon, setIcon } from "./icons";
 import type { Group, Item, Status } from "./schema";
+import { STATUSES } from "./selection";
+import type { Extra } from "./survey";
 import type { Column } from "./table";
 
-function words<T>(name: string, title: string, say: (row: T) => string): Column<T> {
-  return { name, title, make: (cell) => (row) => text(cell, say(row)) };
+type Value<T> = (row: T) => string | number;
+
+function words<T>(name: string, title: string, value: Value<T>, say: (row: T) => string): Column<T> {
+  return { name, title, value, make: (cell) => (row) => text(cell, say(row)) };
 }
 
 /** Text of any length: cut to the column, whole in the tooltip. */
 function long<T>(name: string, title: string, say: (row: T) => string): Column<T> {
-  return { name, title, make: (cell) => (row) => clipped(cell, say(row)) };
+  return { name, title, value: say, make: (cell) => (row) => clipped(cell, say(row)) };
 }
 
 function status<T extends { status: Status }>(): Column<T> {
   const make = (cell: HTMLElement) => {
-    const sign = icon();
-    const word = h("span", "word");
-    cell.append(sign, word);
-    return (row: T): void => {
-      setIcon(sign, row.status);
-      attribute(cell, "data-is", row.status);
-      attribute(cell, "title", row.status);
-      text(word, row.status);
-    };
+    const patch = statusSign(cell);
+    return (row: T): void => patch(row.status);
   };
-  return { name: "status", title: "Status", make };
+  return { name: "status", title: "Status", value: (row) => STATUSES.indexOf(row.status), make };
+}
+
+/** Fill `node` with a status as icon and word; return what changes it. */
+export function statusSign(node: HTMLElement): (status: Status) => void {
+  const sign = icon();
+  const word = h("span", "word");
+  node.append(sign, word);
+  return (status) => {
+    setIcon(sign, status);
+    attribute(node, "data-is", status);
+    attribute(node, "title", status);
+    text(word, status);
+  };
 }
 
 function items(): Column<Group> {
@@ -40,34 +50,57 @@ function items(): Column<Group> {
       width(bad, row.items ? row.failed / row.items : 0);
     };
   };
-  return { name: "items", title: "Items", make };
+  return { name: "items", title: "Items", value: (group) => group.done, make };
+}
+
+function extra({ title, numeric }: Extra, index: number): Column<Group> {
+  const value = (group: Group): string | number => group.extra[title] ?? "";
+  const name = `extra no-${index} ${numeric ? "amount" : "text"}`;
+  return { name, title, value, make: (cell) => (group) => clipped(cell, said(value(group))) };
+}
+
+/** A value of the workload's, as it is shown. */
+export function said(value: string | number): string {
+  return typeof value === "number" ? count(value) : value;
 }
 
 /** The columns of groups; `now_s` is Unix time, for the rows that run. */
-export function groupColumns(now_s: () => number): Column<Group>[] {
+export function groupColumns(extras: Extra[], now_s: () => number): Column<Group>[] {
   return [
-    words("number", "#", (group) => count(group.number)),
+    words("number", "#", (group) => group.number, (group) => count(group.number)),
     status(),
-    long("key", "Name", (group) => group.name),
+    long("subject", "Name", (group) => group.name),
     items(),
-    words("failures", "Failed", (group) => (group.failed ? count(group.failed) : "")),
-    words("time", "Time", (group) => time(group, now_s())),
+    ...extras.map(extra),
+    words("failures", "Failed", (group) => group.failed, (group) => (group.failed ? count(group.failed) : "")),
+    words("time", "Time", (group) => seconds(group, now_s()), (group) => time(group, now_s())),
     long("error", "Error", (group) => group.error),
   ];
 }
 
+/** How long a group took, or has taken so far; NaN when it has not begun. */
+export function seconds(group: Group, now_s: number): number {
+  if (group.started_s === 0) return NaN;
+  if (group.ended_s > 0) return group.ended_s - group.started_s;
+  return group.status === "running" ? now_s - group.started_s : NaN;
+}
+
 function time(group: Group, now_s: number): string {
-  if (group.started_s === 0) return NONE;
-  if (group.ended_s > 0) return duration(group.ended_s - group.started_s);
-  return group.status === "running" ? clock(now_s - group.started_s) : NONE;
+  const took_s = seconds(group, now_s);
+  if (Number.isNaN(took_s)) return NONE;
+  return group.ended_s > 0 ? duration(took_s) : clock(took_s);
 }
 
 export function itemColumns(): Column<Item>[] {
   return [
     status(),
-    long("key", "Item", (item) => item.key),
-    words("attempts", "Attempts", (item) => count(item.attempts)),
-    words("time", "Time", (item) => (item.attempts ? duration(item.seconds) : NONE)),
+    long("subject", "Item", (item) => item.key),
+    words("attempts", "Attempts", (item) => item.attempts, (item) => count(item.attempts)),
+    words("time", "Time", (item) => (item.attempts ? item.seconds : NaN), (item) => took(item)),
     long("error", "Error", (item) => item.error),
   ];
+}
+
+export function took(item: { attempts: number; seconds: number }): string {
+  return item.attempts ? duration(item.seconds) : NONE;
 }

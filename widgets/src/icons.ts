@@ -2,7 +2,7 @@
 import { attribute, prefixed, svg } from "./dom";
 import type { CommandName, State, Status } from "./schema";
 
-export type IconName = State | Status | CommandName | "note" | "warn";
+export type IconName = State | Status | CommandName | "note" | "warn" | "ascending" | "descending" | "copy" | "download" | "close";
 
 const CIRCLE = "M10.7 6A4.7 4.7 0 1 1 1.3 6A4.7 4.7 0 1 1 10.7 6Z";
 const CHECK = "M2 6.4L4.8 9.2L10 3.2";
@@ -29,6 +29,11 @@ const PATHS: Record<IconName, string> = {
   adjust: "M1.5 3.5H5M8.6 3.5H10.5M5 3.5A1.8 1.8 0 1 1 8.6 3.5A1.8 1.8 0 1 1 5 3.5M1.5 8.7H2.4M6 8.7H10.5M2.4 8.7A1.8 1.8 0 1 1 6 8.7A1.8 1.8 0 1 1 2.4 8.7",
   items: "M4.2 2.2L8 6L4.2 9.8",
   warn: "M6 1.8L11 10.4H1ZM6 5V7.4M6 8.8V8.81",
+  ascending: "M3 7.5L6 4.5L9 7.5",
+  descending: "M3 4.5L6 7.5L9 4.5",
+  copy: "M4.2 4.2H10.4V10.4H4.2ZM1.6 7.4V1.6H7.4",
+  download: "M6 1.4V7.6M3.2 5L6 7.8L8.8 5M1.6 10.4H10.4",
+  close: CROSS,
   note: `${CIRCLE}M6 5.6V8.6M6 3.4V3.41`,
 };
 

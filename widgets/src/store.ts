@@ -26,6 +26,10 @@ export class Store {
   /** The numbers of the groups, ascending: the order of the table. */
   readonly order: number[] = [];
   readonly running = new Set<number>();
+  /** Grows with every change of a group: what is derived from all of them is derived anew. */
+  version = 0;
+  /** Grows with every whole update: groups may be gone. */
+  wholes = 0;
   items: Item[] = [];
   failures: Item[] = [];
   /** How the counts grew, oldest first. */
@@ -75,6 +79,7 @@ export class Store {
   }
 
   private clear(): void {
+    this.wholes += 1;
     this.groups.clear();
     this.order.length = 0;
     this.running.clear();
@@ -86,6 +91,7 @@ export class Store {
   }
 
   private put(group: Group): void {
+    this.version += 1;
     if (!this.groups.has(group.number)) insert(this.order, group.number);
     this.groups.set(group.number, group);
     if (group.status === "running") this.running.add(group.number);

@@ -195,7 +195,7 @@ describe("what is shown", () => {
     const failed = item("bad", { status: "failed", error: "HTTP 404" });
     const rows = { items: [item("a"), item("b")], failures: [failed] };
     const { model, el, close } = mount(update(1, { whole: true, ...rows }));
-    const keys = (): string[] => [...el.querySelectorAll(".ib-of-items .ib-rows .ib-key")].map((cell) => cell.textContent);
+    const keys = (): string[] => [...el.querySelectorAll(".ib-of-items .ib-rows .ib-subject")].map((cell) => cell.textContent);
     expect(keys()).toEqual(["b", "a", "bad"]);
     model.receive(update(2, { head: head({ state: "completed", can: ["retry_failed"] }) }));
     await frame();

@@ -1,0 +1,49 @@
+// Selection: which rows are shown, and in what order.
+import type { Status } from "./schema";
+import type { Sort } from "./sorthead";
+
+/** What a filter may look at. */
+export interface Filterable {
+  status: Status;
+  error: string;
+}
+
+export interface Filter {
+  /** Small letters; "" lets everything through. */
+  text: string;
+  /** None of them lets every status through. */
+  statuses: ReadonlySet<Status>;
+}
+
+/** What needs attention comes first. */
+export const STATUSES: Status[] = ["failed", "timeout", "running", "completed", "cancelled", "skipped", "pending"];
+
+/** `Batch 9` comes before `Batch 10`. */
+const COLLATOR = new Intl.Collator("en", { numeric: true });
+
+export function filters(filter: Filter): boolean {
+  return filter.text !== "" || filter.statuses.size > 0;
+}
+
+export function matches(row: Filterable, name: string, { text, statuses }: Filter): boolean {
+  if (statuses.size && !statuses.has(row.status)) return false;
+  return text === "" || name.toLowerCase().includes(text) || row.error.toLowerCase().includes(text);
+}
+
+/** Return `rows` sorted; equal ones stay as they are, and those with nothing to sort by come last either way. */
+export function sorted<T>(rows: T[], { column, descending }: Sort<T>): T[] {
+  const value = column.value!;
+  const keyed = rows.map((row) => ({ row, key: value(row) }));
+  const direction = descending ? -1 : 1;
+  keyed.sort((a, b) => Number(isBlank(a.key)) - Number(isBlank(b.key)) || direction * compare(a.key, b.key));
+  return keyed.map(({ row }) => row);
+}
+
+function isBlank(key: string | number): boolean {
+  return key === "" || Number.isNaN(key);
+}
+
+function compare(a: string | number, b: string | number): number {
+  if (typeof a === "number" && typeof b === "number") return a - b || 0;
+  return a === b ? 0 : COLLATOR.compare(String(a), String(b));
+}

@@ -1,0 +1,50 @@
+// Survey: what has to be known of all groups together, to lay out the few that are shown.
+import { count } from "./format";
+import type { Group, Status } from "./schema";
+
+/** A column of the workload's own. */
+export interface Extra {
+  title: string;
+  numeric: boolean;
+  /** Characters of the longest value. */
+  chars: number;
+}
+
+export interface Survey {
+  counts: Map<Status, number>;
+  extras: Extra[];
+}
+
+export function survey(groups: Iterable<Group>, titles: string[]): Survey {
+  const counts = new Map<Status, number>();
+  const ranges = titles.map(() => new Range());
+  for (const group of groups) {
+    counts.set(group.status, (counts.get(group.status) ?? 0) + 1);
+    for (let at = 0; at < titles.length; at += 1) ranges[at]!.take(group.extra[titles[at]!]);
+  }
+  return { counts, extras: titles.map((title, at) => ranges[at]!.extra(title)) };
+}
+
+/** The values of a column: only the outermost numbers are written out, since that is what costs time. */
+class Range {
+  private low = 0;
+  private high = 0;
+  private chars = 0;
+  private numeric = true;
+
+  take(value: string | number | undefined): void {
+    if (typeof value === "number") {
+      this.low = Math.min(this.low, value);
+      this.high = Math.max(this.high, value);
+      if (!Number.isInteger(value)) this.chars = Math.max(this.chars, count(value).length);
+    } else if (value) {
+      this.numeric = false;
+      this.chars = Math.max(this.chars, value.length);
+    }
+  }
+
+  extra(title: string): Extra {
+    const chars = Math.max(this.chars, count(this.low).length, count(this.high).length);
+    return { title, numeric: this.numeric, chars };
+  }
+}

@@ -1,0 +1,177 @@
+import { beforeEach, expect, it, vi } from "vitest";
+import { csv, fileName, tsv } from "../src/csv";
+import type { Context } from "../src/piece";
+import { RowsPiece } from "../src/rows";
+import type { Group, Update } from "../src/schema";
+import { Store } from "../src/store";
+import { group, head, item, update } from "./samples";
+
+const GROUPS = [
+  group(1, { name: "Kendari", failed: 2, extra: { Parts: 310 } }),
+  group(2, { name: "Sofifi", status: "failed", failed: 15, error: "Out of memory", extra: { Parts: 1455 } }),
+  group(3, { name: "Tembaga", extra: { Parts: 20 } }),
+];
+
+let now_s = 100;
+
+function mount(first: Partial<Update>) {
+  const store = new Store();
+  const press = vi.fn();
+  const context: Context = { store, press, isPending: () => true, say: vi.fn(), redraw: vi.fn(), unix_s: () => 2000 };
+  const piece = new RowsPiece(context);
+  document.body.replaceChildren(piece.node);
+  let seq = 0;
+  const receive = (changes: Partial<Update>, at_s = now_s): void => {
+    seq += 1;
+    store.fold(update(seq, changes), at_s);
+    piece.render(at_s);
+  };
+  receive({ whole: true, ...first });
+  const find = <T extends HTMLElement>(selector: string): T => piece.node.querySelector<T>(selector)!;
+  return { store, press, piece, receive, find };
+}
+
+const grouped = (groups: Group[] = GROUPS) => mount({ groups, columns: ["Parts"] });
+const isShown = (node: HTMLElement): boolean => !node.closest("[hidden]");
+
+/** The names of the rows, from above. */
+function names(piece: RowsPiece): string[] {
+  const rows = [...piece.node.querySelectorAll<HTMLElement>(".ib-rows .ib-row")].filter(isShown);
+  rows.sort((a, b) => Number(a.getAttribute("aria-rowindex")) - Number(b.getAttribute("aria-rowindex")));
+  return rows.map((row) => row.querySelector(".ib-subject")!.textContent);
+}
+
+function key(node: Element, name: string): void {
+  node.dispatchEvent(new KeyboardEvent("keydown", { key: name, bubbles: true, cancelable: true }));
+}
+
+beforeEach(() => {
+  vi.spyOn(performance, "now").mockImplementation(() => now_s * 1000);
+  now_s = 100;
+});
+
+it("sorts by any column, the other way round, and back to the natural order", () => {
+  const { piece, find } = grouped();
+  const head = find<HTMLButtonElement>(".ib-head .ib-extra button");
+  expect(head.textContent).toBe("Parts");
+  head.click();
+  expect(names(piece)).toEqual(["Tembaga", "Kendari", "Sofifi"]);
+  expect(head.parentElement!.getAttribute("aria-sort")).toBe("ascending");
+  head.click();
+  expect(names(piece)).toEqual(["Sofifi", "Kendari", "Tembaga"]);
+  head.click();
+  expect(names(piece)).toEqual(["Kendari", "Sofifi", "Tembaga"]);
+  expect(head.parentElement!.getAttribute("aria-sort")).toBe("none");
+});
+
+it("keeps rows without a value last, whichever way it sorts", () => {
+  const { piece, find } = grouped();
+  const head = find<HTMLButtonElement>(".ib-head .ib-error button");
+  for (const _ of [1, 2]) {
+    head.click();
+    expect(names(piece)[0]).toBe("Sofifi");
+    expect(names(piece).slice(1)).toEqual(["Kendari", "Tembaga"]);
+  }
+});
+
+it("sorts anew at most once a second while it runs, though the rows themselves are always fresh", () => {
+  const { piece, find, receive } = grouped();
+  find<HTMLButtonElement>(".ib-head .ib-failures button").click();
+  expect(names(piece)).toEqual(["Tembaga", "Kendari", "Sofifi"]);
+  receive({ groups: [group(3, { name: "Tembaga", failed: 9 })] }, now_s + 0.5);
+  expect(names(piece)[0]).toBe("Tembaga");
+  expect(find(".ib-rows .ib-failures").textContent).toBe("9");
+  receive({}, now_s + 1.1);
+  expect(names(piece)).toEqual(["Kendari", "Tembaga", "Sofifi"]);
+});
+
+it("filters by status and by text, and says how many are left", () => {
+  const { piece, find } = grouped();
+  const chips = [...piece.node.querySelectorAll<HTMLElement>(".ib-chip")].filter(isShown);
+  expect(chips.map((chip) => chip.textContent)).toEqual(["failed1", "completed2"]);
+  chips[1]!.click();
+  expect(chips[1]!.getAttribute("aria-pressed")).toBe("true");
+  expect(names(piece)).toEqual(["Kendari", "Tembaga"]);
+  const input = find<HTMLInputElement>("input");
+  input.value = "TEM";
+  input.dispatchEvent(new Event("input"));
+  expect(names(piece)).toEqual(["Tembaga"]);
+  expect(find(".ib-shown").textContent).toBe("1 of 3");
+  chips[1]!.click();
+  input.value = "memory";
+  input.dispatchEvent(new Event("input"));
+  expect(names(piece)).toEqual(["Sofifi"]);
+  input.value = "nothing like it";
+  input.dispatchEvent(new Event("input"));
+  expect(find(".ib-empty").textContent).toBe("No batch matches the filter.");
+});
+
+it("survives a whole update in which filtered groups are gone", () => {
+  const { piece, find, receive } = grouped();
+  find(".ib-chip[data-is='completed']").click();
+  receive({ whole: true, groups: [group(1)] });
+  expect(names(piece)).toEqual(["Batch 1"]);
+});
+
+it("asks for the items of a row that is opened, and shows them with their attempts", () => {
+  const { press, store, piece, find } = grouped();
+  find(".ib-rows .ib-row").click();
+  expect(press).toHaveBeenCalledWith("items", 1, 0);
+  expect(find(".ib-note").textContent).toContain("Reading");
+  const tries = [{ attempt: 1, seconds: 0.5, error: "TimeoutError: Exceeded 5 s" }];
+  const failed = { key: "440", status: "failed" as const, attempts: 2, seconds: 1, error: "<b>reset</b>", tries };
+  store.answer({ kind: "rows", id: "", group: 1, offset: 0, total: 250, items: Array<typeof failed>(100).fill(failed) });
+  piece.render(now_s);
+  expect(find(".ib-why").textContent).toBe("<b>reset</b>");
+  expect(find(".ib-tries li").textContent).toBe("attempt 1: TimeoutError: Exceeded 5 s (0.5 s)");
+  find(".ib-more").click();
+  expect(press).toHaveBeenLastCalledWith("items", 1, 100);
+});
+
+it("asks again when more of the open group is done, at most once a second", () => {
+  const { press, find, receive } = grouped([group(1, { status: "running", done: 1, ended_s: 0 })]);
+  find(".ib-rows .ib-row").click();
+  for (let done = 2; done < 9; done += 1) {
+    receive({ groups: [group(1, { status: "running", done, ended_s: 0 })] }, now_s + done / 10);
+  }
+  expect(press).toHaveBeenCalledTimes(1);
+  receive({}, now_s + 1.1);
+  receive({}, now_s + 2.5);
+  expect(press).toHaveBeenCalledTimes(2);
+});
+
+it("is worked by the keyboard: arrows walk, Enter opens, Escape closes and gives the focus back", () => {
+  const { piece, find } = grouped();
+  const focused = (): string => document.activeElement!.querySelector(".ib-subject")!.textContent;
+  find(".ib-rows .ib-row").focus();
+  key(document.activeElement!, "ArrowDown");
+  expect(focused()).toBe("Sofifi");
+  expect(piece.node.querySelectorAll(".ib-rows .ib-row[tabindex='0']").length).toBe(1);
+  key(document.activeElement!, "Enter");
+  expect(find(".ib-details .ib-title").textContent).toBe("Sofifi");
+  expect(document.activeElement!.getAttribute("aria-selected")).toBe("true");
+  find(".ib-close").focus();
+  key(find(".ib-close"), "Escape");
+  expect(find(".ib-details").hidden).toBe(true);
+  expect(focused()).toBe("Sofifi");
+});
+
+it("opens the whole error of an item where there are no groups", () => {
+  const { piece, find } = mount({ head: head(), items: [item("a"), item("b", { status: "failed", error: "line 1\nline 2" })] });
+  expect(names(piece)).toEqual(["b", "a"]);
+  [...piece.node.querySelectorAll<HTMLElement>(".ib-of-items .ib-rows .ib-row")][0]!.click();
+  expect(find(".ib-whole").textContent).toBe("line 1\nline 2");
+});
+
+it("writes what a spreadsheet reads as text, never as a formula", () => {
+  expect(csv([["=1+1", "+2", "-3", "@x", -4, "a,b", 'say "hi"', "two\nlines", NaN]])).toBe(
+    `'=1+1,'+2,'-3,'@x,-4,"a,b","say ""hi""","two\nlines",\r\n`,
+  );
+  expect(tsv([["a\tb", "=x"], [1, ""]])).toBe("a b\t'=x\n1\t");
+});
+
+it("names the file after the session, safely", () => {
+  expect(fileName("wishlist refresh")).toBe("wishlist-refresh.csv");
+  expect(fileName("../../etc/passwd")).toBe("etc-passwd.csv");
+  expect(fileName("///")).toBe("session.csv");
+});
