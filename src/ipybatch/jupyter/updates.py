@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
-from itertools import islice
+from itertools import islice, takewhile
 from typing import Literal
 
 import msgspec
@@ -40,10 +40,13 @@ class Sent(msgspec.Struct):
         seq: Of the latest update.
         marks: How many of the pace's, after it was thinned ``thinned`` times.
         moves: How many of the breaker's; ``lines``: the number of the latest one of the log.
+        groups: Number of the latest group; ``running``: those that were not at their end.
         is_whole_wanted: The next update is to tell everything.
     """
 
     seq: int = 0
+    groups: int = 0
+    running: set[int] = msgspec.field(default_factory=set)
     marks: int = 0
     thinned: int = 0
     moves: int = 0
@@ -53,29 +56,28 @@ class Sent(msgspec.Struct):
 
 def whole(session: Viewed, sent: Sent, parts: Parts) -> Update:
     """Return the whole state; on the engine's thread while the session runs."""
-    sent.marks = sent.moves = sent.lines = 0
+    sent.marks = sent.moves = sent.lines = sent.groups = 0
     sent.is_whole_wanted = False
-    return _update(session, sent, parts, session.snapshot.groups, is_whole=True)
+    return _update(session, sent, parts, is_whole=True)
 
 
-def changed(session: Viewed, sent: Sent, parts: Parts, groups: Iterable[int]) -> Update:
+def changed(session: Viewed, sent: Sent, parts: Parts) -> Update:
     """Return the head and what is new; on the engine's thread while the session runs."""
     sent.seq += 1
-    return whole(session, sent, parts) if sent.is_whole_wanted else _update(session, sent, parts, groups)
+    return whole(session, sent, parts) if sent.is_whole_wanted else _update(session, sent, parts)
 
 
-def _update(session: Viewed, sent: Sent, parts: Parts, groups: Iterable[int], *, is_whole: bool = False) -> Update:
+def _update(session: Viewed, sent: Sent, parts: Parts, *, is_whole: bool = False) -> Update:
     snapshot = session.snapshot
     has_rows = "rows" in parts
     pace_at, pace = _pace(snapshot, sent) if "pace" in parts else (0, [])
-    shown = [snapshot.groups[number] for number in groups if number in snapshot.groups] if has_rows else []
     return Update(
         seq=sent.seq,
         whole=is_whole,
         head=head(session),
         group_word=session.policy.opening.group_word,
         columns=_columns(snapshot.groups) if has_rows else [],
-        groups=shown,
+        groups=_groups(snapshot, sent) if has_rows else [],
         items=_items(snapshot.recent) if has_rows and not snapshot.groups else [],
         failures=_items(snapshot.failures.values()) if has_rows else [],
         pace_at=pace_at,
@@ -128,6 +130,17 @@ def _windows(session: Viewed) -> list[WindowFact]:
         )
         for rate, most in pairs
     ]
+
+
+def _groups(snapshot: Snapshot, sent: Sent) -> list[Group]:
+    """Return the groups that ran when the view was last told, and those that came since: no others change."""
+    groups = snapshot.groups
+    new = list(takewhile(lambda group: group.number > sent.groups, reversed(groups.values())))
+    before = [groups[number] for number in sorted(sent.running) if number in groups and number <= sent.groups]
+    shown = [*before, *reversed(new)]
+    sent.running = {group.number for group in shown if group.status == "running"}
+    sent.groups = max((group.number for group in shown), default=sent.groups)
+    return shown
 
 
 def _pace(snapshot: Snapshot, sent: Sent) -> tuple[int, list[Mark]]:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import pathlib
 import threading
+import time
 import uuid
 import weakref
 from collections import deque
@@ -26,6 +27,7 @@ from IPython.core.getipython import get_ipython
 from IPython.display import display
 
 from ipybatch.engine import events
+from ipybatch.engine.snapshot import Snapshot
 from ipybatch.jupyter import commands, still, updates
 from ipybatch.jupyter.publisher import publisher
 from ipybatch.jupyter.updates import Part, Sent
@@ -35,6 +37,8 @@ from ipybatch.jupyter.wire import Ack, Bye, Command, FromBrowser, Hello, Resync,
 _STATIC = pathlib.Path(__file__).parent / "static"
 _VIEW = "application/vnd.jupyter.widget-view+json"
 _ANSWERED_AT_MOST = 1000
+TICK_S = 1.0
+_LIVE = frozenset({"running", "paused"})
 _HELLO_S = 5.0  # how long after its cell a view that is displayed takes to say Hello, at most
 
 _views: weakref.WeakValueDictionary[str, View] = weakref.WeakValueDictionary()
@@ -59,7 +63,9 @@ class View(anywidget.AnyWidget):
     def __init__(self, session: Viewed, **layout: Any) -> None:
         self._session = session
         self._sent = Sent()
-        self._dirty: set[int] = set()
+        self._looked_at: Snapshot | None = None
+        self._figures: tuple[Any, ...] = ()  # what was seen of it
+        self._looked_s = 0.0
         self._pages: set[str] = set()
         self._is_expected = True
         self._answered: deque[str] = deque(maxlen=_ANSWERED_AT_MOST)
@@ -69,7 +75,7 @@ class View(anywidget.AnyWidget):
         super().__init__(view=self.shows, panel_id=uuid.uuid4().hex, **layout)
         _views[self.panel_id] = self
         self.on_msg(self._hear)
-        session.on(self._notice)
+        publisher().add(self)
         _after_cell(self._expect_no_more)
 
     def get_state(self, key: Any = None, drop_defaults: bool = False) -> dict[str, Any]:
@@ -87,20 +93,33 @@ class View(anywidget.AnyWidget):
         return bool(self._pages) or self._is_expected
 
     def publish(self) -> bool:
-        """Send what is new to the pages; called by the publisher."""
+        """Send what is new to the pages; called by the publisher.  Return whether the session runs."""
         self._keep_at_end()
+        is_live = self._session.snapshot.state in _LIVE
         if not self.is_open:
             self._sent.is_whole_wanted = True
+        elif self._has_changed(is_live=is_live):
+            if "pace" in self.parts:
+                self._session.recall()
+            update = self._session.ask(lambda: updates.changed(self._session, self._sent, self.parts))
+            if update is None:
+                self._figures = ()
+            else:
+                self.send(msgspec.to_builtins(update))
+        return is_live
+
+    def _has_changed(self, *, is_live: bool) -> bool:
+        """Look whether there is anything to tell; what ticks while the session waits is told once a second."""
+        snapshot, now_s = self._session.snapshot, time.monotonic()
+        ended = snapshot.counts.ended
+        figures = (snapshot.state, snapshot.told, snapshot.started_here, snapshot.ended_here, ended)
+        if snapshot is not self._looked_at:  # it was forgotten, and begins anew
+            self._sent.is_whole_wanted = True
+        is_due = is_live and now_s - self._looked_s >= TICK_S
+        if figures == self._figures and not is_due and not self._sent.is_whole_wanted:
             return False
-        if "pace" in self.parts:
-            self._session.recall()
-        dirty, self._dirty = self._dirty, set()
-        update = self._session.ask(lambda: updates.changed(self._session, self._sent, self.parts, dirty))
-        if update is None:
-            self._dirty |= dirty
-            return True
-        self.send(msgspec.to_builtins(update))
-        return False
+        self._looked_at, self._figures, self._looked_s = snapshot, figures, now_s
+        return True
 
     def bundle(self) -> dict[str, Any]:
         """Return the display of the session: the widget, and static forms for where there is none."""
@@ -126,6 +145,7 @@ class View(anywidget.AnyWidget):
         except Exception as error:  # whatever it is belongs into the panel, not into a cell
             answer = Ack(id=command, ok=False, text=commands.describe(error))
         self.send(msgspec.to_builtins(answer))
+        publisher().hurry()
 
     def _hear(self, widget: Any, content: Any, buffers: Any) -> None:
         try:
@@ -139,18 +159,10 @@ class View(anywidget.AnyWidget):
                 self._is_expected = False
                 self._pages.add(message.view)
                 self._sent.is_whole_wanted = True
-                publisher().call(self)
+                publisher().hurry()
             case Bye():
                 self._is_expected = False
                 self._pages.discard(message.view)
-
-    def _notice(self, event: events.Event) -> None:
-        group = getattr(event, "group", 0)
-        if group:
-            self._dirty.add(group)
-        elif isinstance(event, events.Planned):
-            self._sent.is_whole_wanted = True
-        publisher().call(self)
 
     def _expect_no_more(self) -> None:
         self._is_expected = False
