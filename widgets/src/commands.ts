@@ -3,11 +3,13 @@
 // Rule: a command has one id and is sent by every road under that id; Python acts on an id once.
 //   press -> custom message -> Ack or Rows                         the usual road
 //         -> 0.3 s without an answer -> private subshell -> answer   while a cell keeps the kernel busy
-//         -> no subshells: interrupt, where the busy cell is ours    ipykernel 6
+//         -> no subshells -> control channel -> answer               ipykernel 6
+// No cell is ever interrupted.
 import type { Ack, Command, CommandName, Rows } from "./schema";
 import { execute, join, leave, warm, type Kernel } from "./subshell";
 
 const PATIENCE_MS = 300;
+const BUSY_MS = 2000;
 const SAID_MS = 4000;
 
 const DOING: Record<CommandName, string> = {
@@ -61,7 +63,8 @@ export class Commands {
     const kernel = this.kernel();
     if (kernel) warm(kernel);
     this.say(DOING[name]);
-    this.pending.set(asked, { id, name, timer: setTimeout(() => void this.again(asked, id), PATIENCE_MS) });
+    const pending: Pending = { id, name, timer: setTimeout(() => void this.again(asked, pending), PATIENCE_MS) };
+    this.pending.set(asked, pending);
   }
 
   /** Python's answer, for every view of the panel; "" says nothing. */
@@ -105,14 +108,16 @@ export class Commands {
     return kernel;
   }
 
-  private async again(asked: string, id: string): Promise<void> {
+  private async again(asked: string, pending: Pending): Promise<void> {
+    const busy = (): void => {
+      if (this.pending.get(asked) === pending) this.say(BUSY);
+    };
     const kernel = this.kernel();
-    if (!kernel?.supportsSubshells) return this.say(BUSY);
+    if (!kernel) return busy();
+    pending.timer = setTimeout(busy, BUSY_MS);
     // An import statement would leave a name among the user's.
-    const code = `__import__("ipybatch.jupyter.view").jupyter.view.act(${JSON.stringify(id)})`;
-    await execute(kernel, code).catch(() => {
-      if (this.pending.get(asked)?.id === id) this.say(BUSY);
-    });
+    const code = `__import__("ipybatch.jupyter.view").jupyter.view.act(${JSON.stringify(pending.id)})`;
+    await execute(kernel, code).catch(busy);
   }
 
   private settle(asked: string, text: string): void {

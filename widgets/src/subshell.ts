@@ -2,6 +2,8 @@
 //
 // JupyterLab >= 4.4 with ipykernel >= 7 (JEP 91). One for each kernel of the page, made when first needed and
 // deleted with the last view that might need it. It runs one constant line and touches nothing of the user's.
+// ipykernel 6 has none: there the control channel takes that line.
+import { executeByControl, takesControl, type Controlled } from "./control";
 
 interface Future<T> {
   done: Promise<T>;
@@ -10,7 +12,7 @@ interface Future<T> {
 type Slot = (kernel: unknown, status: string) => void;
 
 /** What is used of JupyterLab's `IKernelConnection`. */
-export interface Kernel {
+export interface Kernel extends Controlled {
   readonly supportsSubshells?: boolean;
   readonly status?: string;
   readonly statusChanged?: { connect(slot: Slot): unknown; disconnect(slot: Slot): unknown };
@@ -62,7 +64,14 @@ export function warm(kernel: Kernel): void {
   known.line.catch(() => undefined);
 }
 
+/** Run code while a cell may block the kernel's main shell; fails where the kernel has no second way in. */
 export async function execute(kernel: Kernel, code: string): Promise<void> {
+  if (kernel.supportsSubshells) return executeInSubshell(kernel, code);
+  if (await takesControl(kernel)) return executeByControl(kernel, code);
+  throw new Error("the kernel has one way in");
+}
+
+async function executeInSubshell(kernel: Kernel, code: string): Promise<void> {
   const known = shared.get(kernel);
   if (!known) return;
   known.line ??= open(kernel);

@@ -91,15 +91,41 @@ describe("a press", () => {
     expect(kernel.code).toHaveLength(1);
   });
 
-  it("on a kernel without subshells is told to wait", async () => {
+  it("goes by the control channel where there are no subshells", async () => {
     const kernel = Object.assign(new SubshellKernel(), { supportsSubshells: false });
+    const [road, commands] = open(kernel);
+    commands.press("pause");
+    await wait(300);
+    const id = road.sent[0]!.id;
+    const [message] = kernel.controlled;
+    expect(kernel.created).toBe(0);
+    expect(message).toMatchObject({ channel: "control", header: { msg_type: "execute_request", session: "page-1" } });
+    expect(message!.content.code).toBe(`__import__("ipybatch.jupyter.view").jupyter.view.act("${id}")`);
+    expect(message!.content).toMatchObject({ silent: true, store_history: false, allow_stdin: true });
+    road.ack(commands, "paused");
+    await wait(3000);
+    expect(kernel.controlled).toHaveLength(1);
+    expect(road.said).not.toContain(BUSY);
+  });
+
+  it("is told to wait where the control channel is not read either", async () => {
+    const kernel = Object.assign(new SubshellKernel(), { supportsSubshells: false, broken: true });
+    const [road, commands] = open(kernel);
+    commands.press("cancel");
+    await wait(300 + 2000);
+    expect(road.said.at(-1)).toBe(BUSY);
+    road.ack(commands);
+    expect(road.said.at(-1)).toBe("cancelled");
+  });
+
+  it("is told to wait on a kernel of another kind without subshells", async () => {
+    const info = Promise.resolve({ implementation: "xeus-python" });
+    const kernel = Object.assign(new SubshellKernel(), { supportsSubshells: false, info });
     const [road, commands] = open(kernel);
     commands.press("cancel");
     await wait(300);
     expect(road.said.at(-1)).toBe(BUSY);
-    expect(kernel.created).toBe(0);
-    road.ack(commands);
-    expect(road.said.at(-1)).toBe("cancelled");
+    expect(kernel.controlled).toEqual([]);
   });
 
   it("is told to wait when the subshell cannot be made", async () => {

@@ -87,10 +87,20 @@ export class Model {
   }
 }
 
+export interface ControlMessage {
+  channel: string;
+  header: { msg_type: string; session: string };
+  content: { code: string; silent: boolean; store_history: boolean; allow_stdin: boolean };
+}
+
 /** JupyterLab's kernel connection, as far as the panel uses it. */
 export class SubshellKernel {
   readonly supportsSubshells: boolean = true;
+  readonly clientId = "page-1";
+  readonly username = "";
+  readonly info: Promise<{ implementation?: string }> = Promise.resolve({ implementation: "ipython" });
   readonly code: string[] = [];
+  readonly controlled: ControlMessage[] = [];
   status = "idle";
   created = 0;
   disposed = 0;
@@ -118,6 +128,11 @@ export class SubshellKernel {
         this.disposed += 1;
       },
     };
+  }
+
+  sendControlMessage(message: object): { done: Promise<unknown> } {
+    this.controlled.push(message as ControlMessage);
+    return { done: this.broken ? new Promise(() => undefined) : Promise.resolve() };
   }
 
   restart(): void {
