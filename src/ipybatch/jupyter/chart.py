@@ -20,6 +20,7 @@ WIDTH, HEIGHT = 900, 180
 _LEFT, _TOP, _FOOT = 44, 8, 20
 _LANES, _LANE = 24, 9
 _STEPS_S = (1, 2, 5, 10, 20, 60, 120, 300, 600, 1200, 1800, 3600, 7200, 14400, 21600, 43200, 86400)
+_MOST = 300  # steps of the line
 _FINEST = 0.5  # of a pixel: what is narrower is drawn as wide
 
 
@@ -39,6 +40,7 @@ def svg(
     marks: Sequence[Mark], groups: Iterable[Group], moves: Iterable[BreakerMoved], allowed_per_s: float | None
 ) -> str:
     """Return the drawing; "" when there is nothing to draw yet."""
+    marks = _apart(marks)
     if len(marks) < 2:
         return ""
     shown = [group for group in groups if group.started_s]
@@ -53,6 +55,20 @@ def svg(
     parts += [_allowed(allowed_per_s, top), _openings(moves, scale), bars]
     box = f'viewBox="0 0 {WIDTH} {height}" role="img" aria-label="Attempts a second over time"'
     return f"<svg {box}>{''.join(parts)}</svg>"
+
+
+def _apart(marks: Sequence[Mark]) -> list[Mark]:
+    """Return marks that are far enough apart for a rate: a few starts in a millisecond are no thousands a second."""
+    if not marks:
+        return []
+    least_s = max(1.0, (marks[-1].at_s - marks[0].at_s) / _MOST)
+    kept = [marks[0]]
+    for mark in marks[1:]:
+        if mark.at_s >= kept[-1].at_s + least_s:
+            kept.append(mark)
+    if kept[-1] is not marks[-1]:
+        kept[1 if len(kept) == 1 else -1 :] = [marks[-1]]
+    return kept
 
 
 def _per_s(before: int, after: int, since: Mark, until: Mark) -> float:
