@@ -78,6 +78,7 @@ export class Details {
   }
 
   private open(): void {
+    attribute(this.node, "data-is", this.item ? "item" : null);
     hidden(this.node, false);
     this.body.scrollTop = 0;
   }

@@ -21,6 +21,7 @@ interface Chip {
 export class Toolbar {
   private readonly chips = new Map<Status, Chip>();
   private readonly chosen = new Set<Status>();
+  private readonly row = h("div", "chips");
   private readonly input = h("input", "filter");
   private readonly aside = h("span", "aside");
   private readonly shown = h("span", "shown");
@@ -29,18 +30,20 @@ export class Toolbar {
   readonly node: HTMLElement;
 
   constructor(private readonly hooks: ToolbarHooks) {
-    const chips = h("div", "chips", ...STATUSES.map((status) => this.makeChip(status)));
+    this.row.append(...STATUSES.map((status) => this.makeChip(status)));
     Object.assign(this.input, { type: "search", placeholder: "Filter", spellcheck: false, autocomplete: "off" });
     this.input.setAttribute("aria-label", "Filter by name or error");
     this.input.addEventListener("input", () => this.typed());
     this.spoken.setAttribute("role", "status");
     const takes = h("div", "takes", this.makeCopy(), this.makeDownload());
-    this.node = h("div", "toolbar", chips, this.aside, this.shown, this.input, takes, this.spoken);
+    this.node = h("div", "toolbar", this.row, this.aside, this.shown, this.input, takes, this.spoken);
   }
 
   /** Offer the statuses that there are; `aside` stands where they do when there are none to choose from. */
   offer(counts: ReadonlyMap<Status, number>, over: boolean, aside = ""): void {
     text(this.aside, aside);
+    hidden(this.aside, aside === "");
+    hidden(this.row, aside !== "");
     const digits = count(Math.max(0, ...counts.values())).length;
     for (const [status, { button, figure }] of this.chips) {
       const number = counts.get(status) ?? 0;
@@ -93,7 +96,7 @@ export class Toolbar {
     button.addEventListener("click", async () => {
       const copied = await this.hooks.copy();
       text(this.spoken, copied ? "copied" : "the browser does not let us copy");
-      text(word, copied ? "Copied" : "No access");
+      text(word, copied ? "Copied" : "Failed");
       setIcon(sign, copied ? "completed" : "failed");
       clearTimeout(forget);
       forget = setTimeout(() => {
