@@ -1,0 +1,105 @@
+"""Everyone can use the panel: axe-core finds nothing to complain of, in any state, tab or theme."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from playwright.sync_api import expect
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from playwright.sync_api import Locator
+
+    from tests.browser.lab import Notebook
+
+AXE = Path(__file__).parents[2] / "widgets" / "node_modules" / "axe-core" / "axe.min.js"
+EVIL = "<img src=x onerror=alert(1)>"
+SESSION = f"""
+import asyncio, os
+from ipywidgets import HBox, Tab, VBox
+from ipybatch import BatchSession, Breaker, Limits, Rate
+from ipybatch.jupyter import BreakerStatus, Log, PartitionTable, Progress, Timeline
+
+async def fetch(item):
+    await asyncio.sleep(0.01)
+    if item % 7 == 3:
+        raise ValueError("{EVIL} no such game")
+    if item > 60 and PACE:
+        await asyncio.sleep(PACE)
+
+def session(name, items, pace):
+    global PACE
+    PACE = pace
+    limits = Limits(concurrency=4, batch_size=10, rates=[Rate(1000, per_s=2)])
+    return BatchSession(f"{{name}} {{os.getpid()}}", fetch, range(items), limits=limits, fresh=True)
+"""
+CASES = {
+    "running": "s = session('running', 100, 60); s.start(); s",
+    "failed and done": "s = session('done', 50, 0); s.run(); display(s)",
+    "empty": "s = session('empty', 0, 0); s.run(); display(s)",
+    "not started": "session('planned', 10, 0)",
+}
+VIEWS = """
+s = session("views", 40, 0)
+s.run()
+display(VBox([Progress(s), HBox([BreakerStatus(s), Timeline(s)]), Tab([PartitionTable(s), Log(s)])]))
+"""
+
+
+def violations(shown: Locator) -> list[dict[str, Any]]:
+    """Return what axe-core finds within the view, with the places."""
+    page = shown.page
+    if not page.evaluate("() => 'axe' in window"):
+        # JupyterLab has an AMD loader, which would take the script for a module of its own.
+        page.evaluate("source => { const define = undefined; eval(source); }", AXE.read_text(encoding="utf-8"))
+    found: list[dict[str, Any]] = shown.evaluate(
+        "async node => (await axe.run(node)).violations.map(({id, help, nodes}) =>"
+        " ({id, help, at: nodes.map(({html}) => html.slice(0, 160))}))"
+    )
+    return found
+
+
+def through_tabs(shown: Locator) -> list[dict[str, Any]]:
+    """Return what axe-core finds, one tab after the other."""
+    found = []
+    for tab in shown.get_by_role("tab").all():
+        tab.click()
+        expect(tab).to_have_attribute("aria-selected", "true")
+        found += violations(shown)
+    return found
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_axe_finds_nothing(open_notebook: Callable[..., Notebook], theme: str) -> None:
+    """Every state and every tab, in JupyterLab's own colours; text from a service stays text."""
+    notebook = open_notebook([SESSION, *CASES.values()])
+    notebook.set_theme(theme)
+    notebook.run(0)
+    found = {}
+    for index, name in enumerate(CASES, start=1):
+        notebook.run(index)
+        shown = notebook.output(index).locator(".ipybatch")
+        expect(shown).to_be_visible(timeout=60_000)
+        found[name] = through_tabs(shown)
+        assert shown.locator("img").count() == 0
+    assert not any(found.values()), found
+
+
+def test_views_stand_alone_and_together(open_notebook: Callable[..., Notebook]) -> None:
+    """All lay out in VBox, HBox and Tab, show the session, and satisfy axe-core."""
+    notebook = open_notebook([SESSION, VIEWS])
+    notebook.run(0)
+    notebook.run(1)
+    shown = notebook.output(1)
+    for name in ("progress", "breaker", "timeline", "table"):
+        view = shown.locator(f".ib-view-{name}")
+        expect(view).to_be_visible(timeout=60_000)
+        assert violations(view) == []
+    expect(shown.locator(".ib-view-progress")).to_contain_text("40 of 40")
+    expect(shown.locator(".ib-view-table")).to_contain_text(EVIL)
+    shown.locator(".lm-TabBar-tab").nth(1).click()
+    expect(shown.locator(".ib-view-log")).to_contain_text("Completed")
+    assert violations(shown.locator(".ib-view-log")) == []
