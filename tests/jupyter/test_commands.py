@@ -1,0 +1,159 @@
+"""Commands: what a press in the browser does, and how it is answered."""
+
+import asyncio
+import threading
+
+import pytest
+
+from ipybatch import Limits, Permanent, Rate, Retry
+from ipybatch.engine import masking
+from ipybatch.jupyter import commands
+from ipybatch.jupyter.wire import Ack, Rows
+
+LIMITS = Limits(concurrency=4, batch_size=10, rates=[Rate(20, per_s=2), Rate(500, per_s=60)])
+
+
+async def work(item):
+    await asyncio.sleep(1.0)
+    if item % 5 == 3:
+        raise ConnectionError(f"HTTP 503 of {item}")
+    return item
+
+
+@pytest.fixture
+def session(plan):
+    return plan(work, list(range(40)), limits=LIMITS, retry=Retry(attempts=2), breaker=None)
+
+
+def obey(session, words):
+    return commands.obey(session, f"panel/random/{words}")
+
+
+def test_pause_resume_and_cancel(session, clock):
+    """Each is acted on, and the answer says what it did."""
+    answers, states = [], []
+
+    async def press():
+        for words in ("pause", "resume", "cancel"):
+            await asyncio.sleep(0.4)
+            answers.append(obey(session, words))
+            await asyncio.sleep(0)
+            states.append(session.state)
+
+    clock.run(session, press())
+    assert answers == [
+        Ack(id="panel/random/pause", ok=True, text="paused, 4 in flight finish"),
+        Ack(id="panel/random/resume", ok=True, text="running"),
+        Ack(id="panel/random/cancel", ok=True, text="cancelling"),
+    ]
+    assert states[:2] == ["paused", "running"]
+    assert session.state == "cancelled"
+
+
+def test_a_pause_of_nothing_says_so(session):
+    """Before the start nothing is in flight."""
+    assert obey(session, "pause").text == "paused"
+
+
+def test_cancel_and_retry_failed_of_a_live_session(live, wait_for):
+    """On the engine's thread: the answer comes when it has ended; what failed runs again."""
+    tried = []
+
+    async def fail_once(item):
+        tried.append(item)
+        if tried.count(item) == 1:
+            raise Permanent("gone")
+        return item
+
+    session = live(fail_once, [1, 2, 3])
+    session.run()
+    assert obey(session, "retry_failed").text == "running what failed again"
+    assert wait_for(session).counts.completed == 3
+
+    begun = threading.Event()
+
+    async def hang(item):
+        if item == 2:
+            begun.set()
+        await asyncio.sleep(3600)
+
+    other = live(hang, [1, 2], name="other")
+    other.start()
+    assert begun.wait(20)
+    assert obey(other, "cancel").text == "cancelled, 2 in flight ended"
+
+
+def test_adjust_changes_the_limits(session):
+    """Concurrency, then the limit of each rate."""
+    answer = obey(session, "adjust/2/5/100")
+    assert answer.text == "limits changed: 2 at a time, 5 per 2 s, 100 per 60 s"
+    assert session.policy.limits.concurrency == 2
+    assert [rate.limit for rate in session.policy.limits.rates] == [5, 100]
+
+
+def test_items_are_rows_of_a_group(session, clock):
+    """Those that did not complete first, with their attempts, from an offset on."""
+    clock.run(session)
+    rows = obey(session, "items/1/0")
+    assert isinstance(rows, Rows)
+    assert (rows.id, rows.group, rows.offset, rows.total) == ("panel/random/items/1/0", 1, 0, 10)
+    assert [item.key for item in rows.items] == ["3", "8", "0", "1", "2", "4", "5", "6", "7", "9"]
+    assert [each.error for each in rows.items[0].tries] == ["ConnectionError: HTTP 503 of 3"]
+    assert [item.key for item in obey(session, "items/1/8").items] == ["7", "9"]
+    assert obey(session, "items/99/0").items == []
+
+
+def test_a_hundred_rows_come_at_once(plan, clock):
+    """A batch of ten thousand is asked for in parts."""
+
+    async def nothing(item):
+        return item
+
+    session = plan(nothing, list(range(250)))
+    clock.run(session)
+    assert [len(obey(session, f"items/0/{offset}").items) for offset in (0, 100, 200, 300)] == [100, 100, 50, 0]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("explode", "unknown command 'explode'"),
+        ("__class__", "unknown command '__class__'"),
+        ("", "unknown command ''"),
+        ("adjust/5/20/500", "concurrency must be <= 4, which the session was made with, got 5"),
+        ("adjust/4/21/500", "limit must be <= 20, which the session was made with, got 21"),
+        ("adjust/4/20/0", "limit must be >= 1, got 0.0"),
+        ("adjust/0/20/500", "concurrency must be a whole number >= 1, got 0"),
+        ("adjust/4/20", "rates must be 2 limits, one for each rate, got 1"),
+        ("adjust/4/nan/500", "limit must be >= 1, got nan"),
+        ("adjust/four/20/500", "invalid literal for int"),
+        ("adjust/4/x/500", "could not convert string to float"),
+        ("adjust", "expected at least 1, got 0"),
+        ("items/1", "expected 2, got 1"),
+        ("items/1/2/3", "expected 2"),
+        ("items/one/0", "invalid literal for int"),
+    ],
+)
+def test_what_is_no_command_is_refused(session, words, message):
+    """With a line for the panel that says why; nothing was changed."""
+    before = session.policy
+    with pytest.raises(ValueError, match=r".") as caught:
+        obey(session, words)
+    assert message in commands.describe(caught.value)
+    assert session.policy == before
+    assert session.state == "planned"
+
+
+@pytest.mark.parametrize("command", ["", "panel", "panel/random"])
+def test_an_id_that_says_nothing_is_refused(session, command):
+    with pytest.raises(ValueError, match="not enough values"):
+        commands.obey(session, command)
+
+
+def test_the_reason_of_a_refusal_is_masked(monkeypatch):
+    """An error is described like any other text that leaves the engine; one without words has its name."""
+    monkeypatch.setattr(masking, "_secrets", ())
+    masking.register("hunter2secret")
+    assert commands.describe(ValueError("got hunter2secret")) == "got ***"
+    assert commands.describe(OSError("hunter2secret")) == "OSError: ***"
+    assert commands.describe(ValueError()) == "ValueError: "

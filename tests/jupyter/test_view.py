@@ -1,0 +1,257 @@
+"""View: when it sends, what, and that a command is acted on once."""
+
+import asyncio
+import threading
+import warnings
+
+import msgspec
+import pytest
+
+from ipybatch import Limits
+from ipybatch.jupyter import view as views_module
+from ipybatch.jupyter.wire import Bye, Command, Hello, Resync
+from tests.jupyter.folding import Page
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    from ipybatch.jupyter import views
+
+
+async def work(item):
+    await asyncio.sleep(1.0)
+    if item % 5 == 3:
+        raise ConnectionError("HTTP 503")
+    return item
+
+
+class Turns:
+    """A publisher that gives no turns by itself: the tests do."""
+
+    def add(self, view):
+        pass
+
+    def hurry(self):
+        pass
+
+
+@pytest.fixture
+def make(monkeypatch):
+    """Make a view of a session, and the list of what it sends."""
+    monkeypatch.setattr(views_module, "publisher", Turns)
+
+    def made(session, kind=views.Panel):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of ipywidgets, about the kernel that is not there
+            view, sent = kind(session), []
+        view.send = sent.append
+        return view, sent
+
+    return made
+
+
+@pytest.fixture
+def session(plan):
+    return plan(work, list(range(20)), limits=Limits(concurrency=4, batch_size=10), breaker=None)
+
+
+def say(view, message):
+    view._hear(None, msgspec.to_builtins(message), None)
+
+
+def kinds(sent):
+    return [(message["kind"], message.get("whole")) for message in sent]
+
+
+def test_until_a_page_is_heard_it_is_taken_to_be_there(session, make):
+    """The cell that displays a view may keep the kernel from hearing anything."""
+    view, sent = make(session)
+    view.publish()
+    assert kinds(sent) == [("update", True)]
+    view._expect_no_more()
+    view.publish()
+    assert len(sent) == 1
+
+
+def test_nothing_is_sent_while_no_page_is_open(session, make, clock):
+    """A notebook that is closed costs nothing, however long the run takes."""
+    view, sent = make(session)
+    say(view, Hello(view="one"))
+    say(view, Bye(view="one"))
+
+    async def watch():
+        for _ in range(5):
+            await asyncio.sleep(0.5)
+            view.publish()
+
+    clock.run(session, watch())
+    view.publish()
+    assert sent == []
+
+
+def test_a_page_is_sent_the_whole_state_first(session, make, clock):
+    """After Hello and after Resync; then what changed, and what it has adds up."""
+    view, sent = make(session)
+    page, marks = Page(), []
+
+    async def watch():
+        say(view, Hello(view="one"))
+        for second in range(1, 7):
+            await asyncio.sleep(1.1)
+            if second == 3:
+                say(view, Resync(view="one"))
+            view.publish()
+            marks.append(len(sent))
+
+    clock.run(session, watch())
+    view.publish()
+    assert [whole for _, whole in kinds(sent)][:4] == [True, False, True, False]
+    for message in sent:
+        page.fold(message)
+    assert page.head["counts"]["completed"] + page.head["counts"]["failed"] == 20
+    assert [group["status"] for group in page.groups.values()] == ["completed", "completed"]
+
+
+def test_a_second_page_keeps_it_open(session, make):
+    """One widget may be displayed many times; the last Bye ends it."""
+    view, sent = make(session)
+    for name in ("one", "two"):
+        say(view, Hello(view=name))
+    say(view, Bye(view="one"))
+    view.publish()
+    assert len(sent) == 1
+    say(view, Bye(view="two"))
+    say(view, Bye(view="never seen"))
+    assert not view.is_open
+
+
+def test_a_page_that_comes_back_is_told_everything(session, make, clock):
+    """What happened while it was out of sight is not lost."""
+    view, sent = make(session)
+    say(view, Hello(view="one"))
+    view.publish()
+    say(view, Bye(view="one"))
+    clock.run(session)
+    view.publish()
+    say(view, Hello(view="one"))
+    view.publish()
+    assert kinds(sent) == [("update", True), ("update", True)]
+    assert len(sent[-1]["groups"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("kind", "shows", "empty"),
+    [
+        (views.Panel, "panel", []),
+        (views.Progress, "progress", ["groups", "pace", "log"]),
+        (views.PartitionTable, "table", ["pace", "log"]),
+        (views.BreakerStatus, "breaker", ["groups", "pace", "log"]),
+        (views.Timeline, "timeline", ["log"]),
+        (views.Log, "log", ["groups", "pace"]),
+    ],
+)
+def test_each_view_is_sent_what_it_shows(session, make, kind, shows, empty):
+    session._clock.run(session)
+    view, sent = make(session, kind)
+    view.publish()
+    (update,) = sent
+    assert view.view == shows
+    assert [name for name in ("groups", "pace", "log") if not update[name]] == empty
+
+
+def test_a_busy_engine_is_asked_again(session, make):
+    """What could not be read is sent at the next turn."""
+    view, sent = make(session)
+    ask, session.ask = session.ask, lambda question: None
+    view.publish()
+    assert sent == []
+    session.ask = ask
+    view.publish()
+    assert kinds(sent) == [("update", True)]
+
+
+def test_a_command_is_answered_and_acted_on_once(session, make):
+    """By whatever road it comes, and however often: the widget's message, and the subshell."""
+    view, sent = make(session)
+    heard = []
+    session.on(heard.append)
+    command = f"{view.panel_id}/random/adjust/2"
+    say(view, Command(id=command, name="adjust"))
+    say(view, Command(id=command, name="adjust"))
+    views_module.act(command)
+    assert sent == [{"kind": "ack", "id": command, "ok": True, "text": "limits changed: 2 at a time"}]
+    assert len(heard) == 1
+
+
+def test_a_command_is_acted_on_once_under_concurrent_deliveries(session, make):
+    """Both roads may deliver it in the same moment."""
+    view, sent = make(session)
+    ready = threading.Barrier(8)
+    commands = [f"{view.panel_id}/{number}/adjust/{1 + number % 4}" for number in range(40)]
+
+    def deliver():
+        ready.wait(10)
+        for command in commands:
+            views_module.act(command)
+
+    threads = [threading.Thread(target=deliver) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+    assert sorted(message["id"] for message in sent) == sorted(commands)
+
+
+def test_a_refused_command_says_why(session, make):
+    """In the panel, not in a cell: nothing is raised."""
+    view, sent = make(session)
+    for words in ("adjust/99", "explode", "items/1"):
+        say(view, Command(id=f"{view.panel_id}/random/{words}", name="adjust"))
+    assert [message["ok"] for message in sent] == [False, False, False]
+    assert sent[0]["text"] == "concurrency must be <= 4, which the session was made with, got 99"
+
+
+def test_commands_of_another_panel_are_left_alone(session, make):
+    """A kernel may have many; and one that is gone is no error."""
+    _view, sent = make(session)
+    views_module.act("no such panel/random/pause")
+    assert sent == []
+
+
+@pytest.mark.parametrize("content", [{}, {"kind": "later"}, {"kind": "hello"}, [], None, "hello"])
+def test_what_is_not_understood_is_left_alone(session, make, content):
+    """A page of a later version may say more."""
+    view, sent = make(session)
+    view._hear(None, content, None)
+    assert sent == []
+    assert view.is_open
+
+
+def test_the_final_state_is_kept_for_a_page_without_a_kernel(session, make, clock):
+    """The widget's saved state, and the static forms, hold how it ended."""
+    view, _ = make(session)
+    clock.run(session)
+    page = Page()
+    page.fold(msgspec.json.decode(view.get_state()["initial"]))
+    assert page.head["state"] == "completed"
+    assert len(page.groups) == 2
+    bundle = view.bundle()
+    assert "completed" in bundle["text/html"]
+    assert bundle["text/plain"].startswith("wishlist completed: 16/20 successful, 4 failed")
+
+
+def test_static_forms_are_renewed_at_the_end(session, make, clock):
+    """Once for each end, whether a page is open or not."""
+    view, _ = make(session)
+    renewed = []
+
+    class Shown:
+        def update(self, bundle, raw):
+            renewed.append(bundle["text/plain"])
+
+    view._shown = Shown()
+    view._expect_no_more()
+    view.publish()
+    clock.run(session)
+    view.publish()
+    view.publish()
+    assert renewed == [str(session.summary)]
