@@ -91,7 +91,7 @@ export class Gantt {
   private drawNames(): void {
     if (this.thick >= NAMED_PX) {
       for (const { group, lane, x, width } of this.drawn) {
-        const words = fitted(group.name, width - (group.status === "completed" ? 10 : 22));
+        const words = fitted(group.name, width - (group.status === "completed" ? 8 : 20));
         if (words) this.names.put(x + 5, this.top + lane * this.pitch + this.thick / 2 + 3.5, words);
       }
     }

@@ -11,6 +11,8 @@ import { CUT_PX, timeOfDay, Timescale, worked, type Span } from "./timescale";
 import { widthOf, Words } from "./words";
 
 const HEIGHT = 195;
+/** What the keys of the groups leave to the chart where there are no groups. */
+const KEYS = 24;
 const TOP = 4;
 const AXIS = 20;
 const GAP = 10;
@@ -41,6 +43,7 @@ export class TimelinePiece implements Piece {
   private scale: Timescale | null = null;
   private shown: Rates = { bins: [], allowed_per_s: null, unit: rateUnit(1) };
   private spans: Span[] = [];
+  private high = HEIGHT;
   private drawnAs = "";
   private drawnAt_s = -Infinity;
 
@@ -52,7 +55,7 @@ export class TimelinePiece implements Piece {
     const defs = svg("defs", {}, stripes(failures, 4, "failures"), stripes(hatch, 7, "open"));
     const parts = [this.open, this.chart.node, this.gantt.node, this.ticks, this.cuts, this.times.node, this.idle.node];
     const all = svg("g", { "aria-hidden": "true" }, ...parts, this.pointer);
-    this.drawing = svg("svg", { class: prefixed("drawing"), role: "img", height: String(HEIGHT) }, defs, all);
+    this.drawing = svg("svg", { class: prefixed("drawing"), role: "img" }, defs, all);
     this.body = h("div", "", h("div", "keys", this.rateKeys.node, this.said), this.drawing, this.groupKeys.node);
     this.node = h("div", "timeline", this.body, this.empty);
     this.drawing.addEventListener("pointermove", (event) => this.point(event.offsetX, event.offsetY));
@@ -83,19 +86,22 @@ export class TimelinePiece implements Piece {
     this.shown = { bins, allowed_per_s, unit };
     this.spans = openings(store.moves, to_s);
     const scale = (this.scale = new Timescale(spans, Math.ceil(gutter(this.shown)), width - 1));
-    attribute(this.drawing, "viewBox", `0 0 ${width} ${HEIGHT}`);
+    this.high = store.groups.size ? HEIGHT : HEIGHT + KEYS;
+    attribute(this.drawing, "viewBox", `0 0 ${width} ${this.high}`);
+    attribute(this.drawing, "style", `height: ${this.high}px`);
     attribute(this.drawing, "aria-label", essence(store, average(store.pace, spans)));
     this.gantt.layout(store.groups, to_s);
-    const bottom = HEIGHT - AXIS - (this.gantt.height ? this.gantt.height + GAP : 0);
+    const bottom = this.high - AXIS - (this.gantt.height ? this.gantt.height + GAP : 0);
     this.chart.draw(this.shown, scale, TOP, bottom);
     this.gantt.draw(store.groups, to_s, scale, bottom + GAP);
     this.drawTime(scale);
     this.rateKeys.patch(this.shown, this.spans.length > 0);
     this.groupKeys.patch(store);
+    hidden(this.groupKeys.node, store.groups.size === 0);
   }
 
   private drawTime(scale: Timescale): void {
-    const low = HEIGHT - AXIS;
+    const low = this.high - AXIS;
     const open = this.spans.map(({ from_s, to_s }) => {
       const x = scale.x(from_s);
       return [x.toFixed(1), Math.max(1.5, scale.x(to_s) - x).toFixed(1)];
@@ -111,14 +117,14 @@ export class TimelinePiece implements Piece {
       // Words that would run into those before them are left out; their line stays.
       if (middle - half < free) continue;
       free = middle + half + 6;
-      this.times.put(middle, HEIGHT - 4, words, "middle");
+      this.times.put(middle, this.high - 4, words, "middle");
     }
     this.times.done();
     this.drawCuts(scale);
   }
 
   private drawCuts(scale: Timescale): void {
-    const low = HEIGHT - AXIS;
+    const low = this.high - AXIS;
     const cuts = scale.cuts();
     attribute(this.cuts, "d", cuts.map(({ x }) => `M${x} ${TOP}h${CUT_PX}V${low + 1}h-${CUT_PX}z`).join(""));
     for (const { x, seconds } of cuts) {
@@ -131,7 +137,7 @@ export class TimelinePiece implements Piece {
   private point(x: number, y: number): void {
     const { scale } = this;
     const on = scale !== null && x >= scale.left && x <= scale.right;
-    attribute(this.pointer, "d", on ? `M${crisp(x)} ${TOP}V${HEIGHT - AXIS}` : "");
+    attribute(this.pointer, "d", on ? `M${crisp(x)} ${TOP}V${this.high - AXIS}` : "");
     attribute(this.node, "data-pointed", on ? "" : null);
     text(this.said, on ? this.told(scale, x, y) : "");
   }

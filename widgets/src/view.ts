@@ -7,6 +7,7 @@ import { RowsPiece } from "./rows";
 import type { ViewName } from "./schema";
 import { SettingsPiece } from "./settings";
 import { FactsPiece, HeaderPiece, NotesPiece, ProgressPiece } from "./sheet";
+import { Stack } from "./stack";
 import { Tabs } from "./tabs";
 import { TimelinePiece } from "./timeline";
 
@@ -15,18 +16,17 @@ const LAYOUTS: Record<ViewName, (context: Context) => Piece[]> = {
     new HeaderPiece(context),
     new ProgressPiece(context),
     new FactsPiece(context),
-    new SettingsPiece(context),
     new Tabs(context, [
       { title: () => rowsTitle(context), piece: new RowsPiece(context) },
       { title: () => "Timeline", piece: new TimelinePiece(context) },
-      { title: () => "Limits and breaker", piece: new BreakerPiece(context) },
+      { title: () => "Limits and breaker", piece: new Stack([new BreakerPiece(context), new SettingsPiece(context)]) },
       { title: () => "Log", piece: new LogPiece(context) },
     ]),
     new NotesPiece(context),
   ],
   progress: (context) => [new HeaderPiece(context), new ProgressPiece(context)],
   table: (context) => [new RowsPiece(context)],
-  breaker: (context) => [new BreakerPiece(context)],
+  breaker: (context) => [new BreakerPiece(context), new SettingsPiece(context)],
   timeline: (context) => [new TimelinePiece(context)],
   log: (context) => [new LogPiece(context)],
 };

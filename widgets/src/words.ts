@@ -33,9 +33,11 @@ export function widthOf(value: string, px = 5.9): number {
   return [...value].reduce((sum, character) => sum + (character > "\u2e80" ? 2 * px : px), 0);
 }
 
-/** The words as far as there is room; nothing when that says too little. */
-export function fitted(value: string, room: number): string {
-  if (widthOf(value) <= room) return value;
-  const kept = [...value].slice(0, Math.floor(room / 5.9) - 1);
-  return kept.length < 4 || widthOf(kept.join("")) > room ? "" : `${kept.join("").trimEnd()}\u2026`;
+/** A name as far as there is room: of `Batch 12` the number, else its beginning; nothing when that says too little. */
+export function fitted(name: string, room: number): string {
+  if (widthOf(name) <= room) return name;
+  const number = /(?<=\s)\d+$/.exec(name)?.[0];
+  if (number) return widthOf(number) <= room ? number : "";
+  const kept = [...name].slice(0, Math.floor(room / 5.9) - 1).join("");
+  return kept.length < 4 || widthOf(kept) > room ? "" : `${kept.trimEnd()}\u2026`;
 }

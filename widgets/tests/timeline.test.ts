@@ -119,7 +119,8 @@ describe("the lanes", () => {
 });
 
 it("cuts a name to the room there is, and leaves it out when too little would be left", () => {
-  expect([fitted("Batch 1", 60), fitted("Batch 1234", 45), fitted("Batch 1", 20)]).toEqual(["Batch 1", "Batch\u2026", ""]);
+  expect(["Batch 1", "Batch 123", "Weda Bay", "Sofifi"].map((name) => fitted(name, 42))).toEqual(["Batch 1", "123", "Weda B\u2026", "Sofifi"]);
+  expect([fitted("Batch 123", 12), fitted("Weda Bay", 20)]).toEqual(["", ""]);
 });
 
 describe("the piece", () => {

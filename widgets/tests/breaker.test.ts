@@ -1,0 +1,71 @@
+import { expect, it, vi } from "vitest";
+import { BreakerPiece } from "../src/breaker";
+import type { BreakerFact, BreakerMove, BreakerState, Head, WindowFact } from "../src/schema";
+import { Store } from "../src/store";
+import { counts, head, update } from "./samples";
+
+const breaker = (changes: Partial<BreakerFact> = {}): BreakerFact => ({ ...head().breaker, ...changes });
+const move = (at_s: number, state: BreakerState, failures = 3): BreakerMove => ({ at_s, state, failures, openings: 1 });
+const window = (changes: Partial<WindowFact> = {}): WindowFact => ({ ...head().windows[0]!, ...changes });
+
+function draw(changes: Partial<Head> = {}, moves: BreakerMove[] = [], now_s = 100): HTMLElement {
+  const store = new Store();
+  const context = { store, press: vi.fn(), isPending: () => false, say: vi.fn(), redraw: vi.fn(), unix_s: () => 0 };
+  store.fold(update(1, { whole: true, head: head(changes), moves }), 100);
+  const piece = new BreakerPiece(context);
+  piece.render(now_s);
+  return piece.node;
+}
+
+const rows = (node: HTMLElement): string[] => [...node.querySelectorAll("dd")].map((row) => row.textContent);
+const meters = (node: HTMLElement): (string | null)[] => [...node.querySelectorAll("[role=meter]")].map((one) => one.getAttribute("aria-valuetext"));
+
+it("tells the state by word and shape, and how far it is from opening", () => {
+  const node = draw({ breaker: breaker({ failures: 2, openings: 1 }) });
+  expect(node.querySelector(".ib-value")!.textContent).toBe("closed");
+  expect(rows(node)).toEqual(["2 of 3", "1 of 5", "\u2013"]);
+  expect(node.querySelectorAll(".ib-pips i[data-on]")).toHaveLength(2);
+  const shapes = (["closed", "half_open", "open"] as const).map((state) => draw({ breaker: breaker({ state }) }).querySelector(".ib-lever path")!.getAttribute("d"));
+  expect(new Set(shapes).size).toBe(3);
+});
+
+it("counts down to the next probe, and says when it is due", () => {
+  const open = { breaker: breaker({ state: "open", failures: 5, openings: 2, probe_in_s: 12 }) };
+  expect(rows(draw(open))).toEqual(["5, opens at 3", "2 of 5", "in 12 s"]);
+  expect(rows(draw(open, [], 104.5))[2]).toBe("in 8 s");
+  expect(rows(draw(open, [], 130))[2]).toBe("due");
+  expect(rows(draw({ ...open, state: "failed" }, [], 104.5))[2]).toBe("\u2013");
+});
+
+it("lists its history, the latest first, or says that there is none", () => {
+  const node = draw({}, [move(1000, "open"), move(1010, "half_open"), move(1011, "closed", 0)]);
+  expect([...node.querySelectorAll(".ib-moves b")].map((word) => word.textContent)).toEqual(["closed", "half open", "open"]);
+  expect(node.querySelector(".ib-moves li:last-child small")!.textContent).toBe("after 3 failures");
+  expect(draw().querySelector(".ib-means:not([hidden]) + .ib-moves[hidden]")!.previousElementSibling!.textContent).toBe("It has not opened.");
+});
+
+it("says that failures stop nothing where there is no breaker", () => {
+  const node = draw({ breaker: breaker({ threshold: 0 }) });
+  expect(node.querySelector(".ib-value")!.textContent).toBe("none");
+  expect(node.querySelector<HTMLElement>("dl")!.hidden).toBe(true);
+});
+
+it("has a meter for every window and for what runs", () => {
+  const windows = [window({ used: 17, limit: 40, per_s: 2 }), window({ used: 240_000, limit: 240_000, per_s: 60, unit: "tokens" })];
+  const node = draw({ windows, concurrency: 3, counts: counts({ running: 3 }) });
+  expect(meters(node)).toEqual(["17 of 40 requests per 2 s", "240K of 240K tokens per min", "3 of 3 at a time"]);
+  expect([...node.querySelectorAll(".ib-full")].map((one) => one.textContent)).toEqual(["42 %", "full", "full"]);
+  expect(node.querySelectorAll("[data-full]")).toHaveLength(1);
+});
+
+it("says when there is no rate limit", () => {
+  const node = draw({ windows: [] });
+  expect(meters(node)).toEqual(["1 of 3 at a time"]);
+  expect([...node.querySelectorAll<HTMLElement>(".ib-means")].some((one) => !one.hidden && one.textContent === "No rate limit.")).toBe(true);
+});
+
+it("counts a cool-down down", () => {
+  const cool = (now_s: number): HTMLElement => draw({ cool_down_s: 20 }, [], now_s).querySelector<HTMLElement>(".ib-cool")!;
+  expect(cool(105).textContent).toBe("The service asked to slow down: 15 s left");
+  expect(cool(121).hidden).toBe(true);
+});
