@@ -302,6 +302,77 @@ def test_a_window_nobody_wants_any_more_does_not_grow():
     assert len(limiter.windows[Rate(2, per_s=1)]._spent) < 10
 
 
+def test_a_change_counts_what_was_sent_before():
+    """A window goes on with its use, in flight and answered, under its new limit."""
+    limiter = limiter_of(rates=[Rate(5, per_s=10)])
+    for _ in range(2):
+        answer(limiter, 0.0, limiter.acquire(0.0))
+    limiter.acquire(1.0)
+    limiter.change("session", Limits(rates=[Rate(3, per_s=10)]))
+    assert limiter.wait_s(1.0) == pytest.approx(10 * CLOCK_DRIFT - 1)
+    limiter.change("session", Limits(rates=[Rate(5, per_s=10)]))
+    assert limiter.wait_s(2.0) == 0.0
+
+
+def test_a_change_of_concurrency_holds_at_once():
+    """Places that are taken stay taken; none is given before enough have come back."""
+    limiter = limiter_of(concurrency=3)
+    permits = [limiter.acquire(0.0) for _ in range(3)]
+    limiter.change("session", Limits(concurrency=2))
+    answer(limiter, 1.0, permits.pop())
+    assert limiter.wait_s(1.0) == math.inf
+    answer(limiter, 1.0, permits.pop())
+    assert limiter.wait_s(1.0) == 0.0
+
+
+def test_a_change_of_one_leaves_the_limits_of_others():
+    """The strictest of all that joined hold, whoever changes."""
+    limiter = limiter_of(rates=[Rate(5, per_s=10)])
+    limiter.join("other", Limits(rates=[Rate(2, per_s=10)]))
+    limiter.change("session", Limits(rates=[Rate(4, per_s=10)]))
+    for _ in range(2):
+        limiter.acquire(0.0)
+    assert limiter.wait_s(1.0) == math.inf
+    limiter.leave("other")
+    assert limiter.wait_s(1.0) == 0.0
+
+
+def test_what_costs_more_than_a_lowered_limit_waits_for_an_empty_window():
+    """It was allowed before; what was never allowed is refused as before, and by who comes next."""
+    limiter = limiter_of(rates=[Rate(1000, per_s=60, unit="tokens")])
+    answer(limiter, 0.0, limiter.acquire(0.0, {"tokens": 50}))
+    limiter.change("session", Limits(rates=[Rate(100, per_s=60, unit="tokens")]))
+    assert limiter.refuse({"tokens": 400}) == ""
+    assert limiter.wait_s(1.0, {"tokens": 400}) == pytest.approx(60 * CLOCK_DRIFT - 1)
+    assert limiter.wait_s(61.0, {"tokens": 400}) == 0.0
+    assert limiter.refuse({"tokens": 1001}) == "cost must be >= 0 and <= 1000 tokens, got 1001"
+    limiter.leave("session")
+    limiter.join("next", Limits(rates=[Rate(100, per_s=60, unit="tokens")]))
+    assert limiter.refuse({"tokens": 400}) == "cost must be >= 0 and <= 100 tokens, got 400"
+
+
+@given(
+    parts=st.lists(st.tuples(requests, st.lists(st.integers(1, 6), min_size=2, max_size=2)), min_size=1, max_size=4),
+    concurrency=st.integers(1, 9),
+)
+def test_no_window_is_exceeded_when_limits_change(parts, concurrency):
+    """Whatever was changed in between: under each limit, what is sent then is never beside more than it allows."""
+    limiter = limiter_of(rates=[Rate(6, 1.0), Rate(6, 7.0)], concurrency=concurrency)
+    arrivals, now_s = [], 0.0
+    for wanted, (short, long) in parts:
+        limiter.change("session", Limits(rates=[Rate(short, 1.0), Rate(long, 7.0)], concurrency=concurrency))
+        sent = send(limiter, wanted, now_s=now_s)
+        now_s = max(end for *_, end, _ in sent)
+        for permit in list(limiter._in_flight.values()):
+            answer(limiter, now_s, permit)
+        here = [(arrived_s, 1) for _, arrived_s, _, _ in sent]
+        assert busiest(here, 1.0) <= short
+        assert busiest(here, 7.0) <= long
+        arrivals += here
+        assert busiest(arrivals, 1.0) <= 6
+        assert busiest(arrivals, 7.0) <= 6
+
+
 class SharedMachine(RuleBasedStateMachine):
     """Sessions come to a resource and leave it while requests are under way; the server keeps count.
 

@@ -73,6 +73,7 @@ class Drive(msgspec.Struct, eq=False):
     _ledger: ledger.Ledger | None = None
     _history: History | None = None
     _drawing: Iterator[Task] | None = None
+    _declared: Limits | None = None  # what it was made with, once that was changed
     _held: bool = False
     _owed: deque[Task] = msgspec.field(default_factory=deque)  # of a generator: drawn before, to run again
     _ended: list[Entry] = msgspec.field(default_factory=list)  # of a generator: what need not run again
@@ -144,6 +145,7 @@ class Drive(msgspec.Struct, eq=False):
 
     def change(self, limits: Limits) -> None:
         """Let other limits hold from now on, and for what is left after a cancel."""
+        self._declared = self._declared or self.order.limits
         self.order = msgspec.structs.replace(self.order, limits=limits)
         if self.runner is not None and self.runner.state is None:
             resource = resource_of(self.journal, self.order.opening.resource)
@@ -213,9 +215,10 @@ class Drive(msgspec.Struct, eq=False):
         now_s = self.clock.now_s()
         offset_s = now_s - self.clock.unix_s()
         limiter = resource.limiter
-        limiter.join(
-            self, limits, now_s=now_s, spent=[(at_s + offset_s, unit, cost) for at_s, unit, cost in history.spent]
-        )
+        spent = [(at_s + offset_s, unit, cost) for at_s, unit, cost in history.spent]
+        limiter.join(self, self._declared or limits, now_s=now_s, spent=spent)
+        if self._declared is not None:
+            limiter.change(self, limits)
         limiter.cool_until_s = max(limiter.cool_until_s, history.cool_until_s + offset_s)
 
     def _make_runner(self, opened: Opened, book: ledger.Ledger) -> Runner:

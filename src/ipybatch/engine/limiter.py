@@ -60,8 +60,13 @@ class Window(msgspec.Struct):
         return self.in_flight + self._spent_sum
 
     def wait_s(self, now_s: float, cost: float) -> float:
-        """Return seconds until ``cost`` fits; inf if only a response can make room."""
+        """Return seconds until ``cost`` fits; inf if only a response can make room.
+
+        What costs more than a limit that was lowered meanwhile starts when nothing else is in the window.
+        """
         over = self.used(now_s) + cost - self.rate.limit
+        if cost > self.rate.limit:
+            over -= cost - self.rate.limit
         if over <= 1e-9:
             return 0.0
         for free_at_s, spent in self._spent:
@@ -100,6 +105,8 @@ class Limiter:
         self._last_start_s = -math.inf
         self._cooled_at_s = -math.inf
         self._joined: dict[object, Limits] = {}
+        self._declared: dict[object, Limits] = {}  # what they joined with
+        self._most: dict[tuple[str, float], float] = {}  # of a unit, in such a window: the strictest that was declared
         self._concurrency: float = math.inf
         self._spacing_s = 0.0
         self._active: tuple[Window, ...] = ()
@@ -120,20 +127,24 @@ class Limiter:
                 for responded_s, unit, cost in history:
                     if unit == rate.unit and responded_s + rate.per_s * CLOCK_DRIFT > now_s:
                         window.spend(responded_s, cost)
-        self._joined[member] = limits
+        self._joined[member] = self._declared[member] = limits
         self._settle()
 
     def change(self, member: object, limits: Limits) -> None:
         """Put other limits in the place of a session's; a window goes on with what its requests used."""
         for rate in limits.rates:
-            like = [window for known, window in self.windows.items() if _same_span(known, rate)]
+            like = [window for known, window in self.windows.items() if _span(known) == _span(rate)]
             if like and rate not in self.windows:
                 self.windows[rate] = like[-1].under(rate)
+        declared = self._declared.get(member, limits)
         self.join(member, limits)
+        self._declared[member] = declared
+        self._settle()
 
     def leave(self, member: object) -> None:
         """Take a session's limits away; what its requests used stays counted."""
         self._joined.pop(member, None)
+        self._declared.pop(member, None)
         self._settle()
 
     def wait_s(self, now_s: float, cost: Cost = NO_COST, *, slot: bool = True) -> float:
@@ -183,8 +194,9 @@ class Limiter:
         """Say why a request of ``cost`` can never start; "" when it can."""
         for window in self._active:
             wanted = cost_in(window.rate.unit, cost)
-            if not 0 <= wanted <= window.rate.limit:
-                return f"cost must be >= 0 and <= {window.rate.limit:g} {window.rate.unit}, got {wanted:g}"
+            most = self._most.get(_span(window.rate), window.rate.limit)
+            if not 0 <= wanted <= most:
+                return f"cost must be >= 0 and <= {most:g} {window.rate.unit}, got {wanted:g}"
         return ""
 
     def cool_down(self, now_s: float, started_s: float, wait_s: float) -> bool:
@@ -212,10 +224,13 @@ class Limiter:
         self._spacing_s = max([self._spacing_s, *map(_spread_s, wanted)])
         self._active = tuple(window for rate, window in self.windows.items() if rate in wanted)
         self.units = tuple({rate.unit: None for rate in self.windows})
+        self._most = {}
+        for rate in (rate for limits in self._declared.values() for rate in limits.rates):
+            self._most[_span(rate)] = min(rate.limit, self._most.get(_span(rate), math.inf))
 
 
-def _same_span(one: Rate, other: Rate) -> bool:
-    return (one.unit, one.per_s) == (other.unit, other.per_s)
+def _span(rate: Rate) -> tuple[str, float]:
+    return rate.unit, rate.per_s
 
 
 def _spread_s(rate: Rate) -> float:
