@@ -70,6 +70,8 @@ class Shown(ABC):
 
     def items_of(self, group: int, *, offset: int = 0, limit: int = 100) -> tuple[int, list[RecordedItem]]:
         """Return how many items of a group are recorded, and some of them with their attempts, failed ones first."""
+        if self._is_fresh:
+            return 0, []
         with self._journal.reader() as database:
             found = ledger.find(database, self._order.opening.name)
             if found is None:
@@ -80,8 +82,19 @@ class Shown(ABC):
         """Let the snapshot know how items ended in earlier processes."""
         if self._feed.snapshot.pace.is_whole:
             return
-        marks = attached.earlier_pace(self._journal, self._order.opening.name, self._feed.snapshot)
-        self.ask(lambda: self._feed.emit(events.PaceRecalled(self._feed.clock.unix_s(), marks)))
+        opening = self._order.opening
+        marks = [] if self._is_fresh else attached.earlier_pace(self._journal, opening.name, self._feed.snapshot)
+
+        def tell() -> None:
+            if not self._feed.snapshot.pace.is_whole:  # another view may have been quicker
+                self._feed.emit(events.PaceRecalled(self._feed.clock.unix_s(), marks))
+
+        self.ask(tell)
+
+    @property
+    def _is_fresh(self) -> bool:
+        """Whether what is recorded under its name is another run: it has not made its own yet."""
+        return self._drive.order.opening.fresh
 
     def export_html(self, path: str | Path) -> Path:
         """Write the panel as it stands as one HTML page that needs nothing else, and return its path."""
