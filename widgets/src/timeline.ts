@@ -43,6 +43,8 @@ export class TimelinePiece implements Piece {
   private scale: Timescale | null = null;
   private shown: Rates = { bins: [], allowed_per_s: null, unit: rateUnit(1) };
   private spans: Span[] = [];
+  /** As it was told: asking for it at every drawing would cost a layout. */
+  private width = 0;
   private high = HEIGHT;
   private drawnAs = "";
   private drawnAt_s = -Infinity;
@@ -60,13 +62,13 @@ export class TimelinePiece implements Piece {
     this.node = h("div", "timeline", this.body, this.empty);
     this.drawing.addEventListener("pointermove", (event) => this.point(event.offsetX, event.offsetY));
     this.drawing.addEventListener("pointerleave", () => this.point(NaN, NaN));
-    new ResizeObserver(() => this.context.redraw()).observe(this.node);
+    new ResizeObserver(([entry]) => this.resize(entry?.contentRect.width ?? 0)).observe(this.body);
   }
 
   render(now_s: number): void {
     const { store } = this.context;
     const { state } = store.head!;
-    const width = this.drawing.clientWidth || USUAL_WIDTH;
+    const width = (this.width ||= this.body.clientWidth) || USUAL_WIDTH;
     const as = `${state} ${width}`;
     // What has ended is drawn at every update: nothing would come later to make up for one that was left out.
     if (as === this.drawnAs && !ended(state) && now_s - this.drawnAt_s < DRAW_EVERY_S) return;
@@ -76,6 +78,13 @@ export class TimelinePiece implements Piece {
     hidden(this.empty, !words);
     attribute(this.body, "style", words ? "visibility: hidden" : null);
     if (!words) this.draw(store, width, extent(store, now_s));
+  }
+
+  /** Of a tab that is not shown the width is 0: the one it had is more likely. */
+  private resize(width: number): void {
+    if (width === 0 || width === this.width) return;
+    this.width = width;
+    this.context.redraw();
   }
 
   private draw(store: Store, width: number, { from_s, to_s }: Span): void {

@@ -68,7 +68,10 @@ export class Timescale {
   }
 
   x(at_s: number): number {
-    const piece = this.pieces.findLast((piece) => piece.from_s <= at_s) ?? this.pieces[0]!;
+    // A plain loop: it is asked for every group of thousands.
+    let index = this.pieces.length - 1;
+    while (index > 0 && this.pieces[index]!.from_s > at_s) index -= 1;
+    const piece = this.pieces[index]!;
     const inside_s = Math.min(Math.max(at_s, piece.from_s), piece.to_s) - piece.from_s;
     return piece.x + inside_s * this.px_per_s;
   }
