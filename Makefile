@@ -42,7 +42,7 @@ lab: $(VENV)/.lab ## Open JupyterLab in notebooks/
 	@cd notebooks && jupyter lab $$([ "$$(id -u)" != 0 ] || echo --allow-root) # root's in a container
 
 ##@ Check
-.PHONY: test checks lint unit notebooks browser chaos bench ruff format mypy imports schema-current bundle-current vitest tests chromium
+.PHONY: test checks lint unit notebooks browser chaos bench matrix ruff format mypy imports schema-current bundle-current vitest tests chromium
 test: $(VENV)/.test $(MODULES) chromium ## Everything a change must pass
 	@checks=0 tests=0
 	@$(MAKE) --keep-going --jobs=2 --output-sync=target checks || checks=1
@@ -97,7 +97,7 @@ tests: $(VENV)/.test
 	$(RUN_PYTEST) $(NBVAL) tests $(wildcard notebooks)
 
 unit: $(VENV)/.test ## The Python tests without browser and notebooks
-	@pytest -m 'not browser and not chaos and not bench'
+	@pytest -m 'not browser and not chaos and not bench and not matrix'
 
 notebooks: $(VENV)/.test ## Run the notebooks and compare their outputs
 	@$(RUN_PYTEST) $(NBVAL) notebooks
@@ -110,6 +110,15 @@ chaos: $(VENV)/.test ## Kills, full disks, broken files; takes minutes
 
 bench: $(VENV)/.test ## Measure beside the peers; prints a table
 	@pytest tests/benchmarks -m bench --capture=no
+
+# Kernels and a front end beside the environment's own: only their own files, on the environment's packages.
+MATRIX := ipykernel==6.31.* ipykernel==7.3.* notebook==7.6.*
+matrix: $(VENV)/.test chromium ## Buttons on other kernels and Notebook 7; writes out/matrix.md
+	@for wanted in $(MATRIX); do
+	  folder=out/matrix/$${wanted%.\*}
+	  [ -d "$$folder" ] || python -m pip install --quiet --no-deps --target "$$folder" "$$wanted"
+	done
+	pytest tests/matrix -m matrix
 
 chromium: $(VENV)/.test
 	@python tools/chromium.py >/dev/null

@@ -6,6 +6,7 @@ through real clicks where the click is what is tested. Nothing sleeps: each wait
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import secrets
@@ -48,6 +49,13 @@ DISABLED = (
     "@jupyterlab/extensionmanager-extension",
     "@jupyterlab/lsp-extension",
 )
+# The module that serves the pages, and its options.
+JUPYTERLAB = (
+    "jupyterlab",
+    "--LabApp.expose_app_in_browser=True",
+    "--LabApp.extension_manager=readonly",
+    "--LabApp.news_url=",
+)
 
 
 def free_port() -> int:
@@ -67,7 +75,9 @@ class Lab:
     process: subprocess.Popen[bytes]
 
     @classmethod
-    def start(cls, folder: Path, environment: dict[str, str] | None = None) -> Lab:
+    def start(
+        cls, folder: Path, environment: dict[str, str] | None = None, application: Sequence[str] = JUPYTERLAB
+    ) -> Lab:
         """Start the server in `folder` and return once it answers; `environment` is added to its kernels'."""
         root = folder / "notebooks"
         config = folder / "config"
@@ -77,10 +87,9 @@ class Lab:
         (config / "labconfig" / "page_config.json").write_text(json.dumps(page_config))
         port, token = free_port(), secrets.token_hex(16)
         command = [
-            *(sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ip=127.0.0.1"),
+            *(sys.executable, "-m", *application, "--no-browser", "--allow-root", "--ip=127.0.0.1"),
             *(f"--port={port}", "--ServerApp.port_retries=0", f"--IdentityProvider.token={token}"),
-            *(f"--ServerApp.root_dir={root}", "--LabApp.expose_app_in_browser=True"),
-            *("--LabApp.extension_manager=readonly", "--LabApp.news_url="),
+            f"--ServerApp.root_dir={root}",
         ]
         own = {
             "JUPYTER_CONFIG_DIR": config,
@@ -107,6 +116,11 @@ class Lab:
     def url(self) -> str:
         """The server's address."""
         return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def folder(self) -> Path:
+        """Where its notebooks, settings, kernels and log lie."""
+        return self.root.parent
 
     def wait_until_up(self, log: Path) -> None:
         """Return when the server answers; raise with its log when it ended or takes too long."""
@@ -137,6 +151,7 @@ class Notebook:
     Attributes:
         page: Playwright's page, for what is not wrapped here.
         path: The notebook's file, on disk.
+        lab: The server.
     """
 
     def __init__(self, page: Page, lab: Lab, name: str, sources: Sequence[str], kernel: str = "python3") -> None:
@@ -146,9 +161,35 @@ class Notebook:
         cells = [nbformat.v4.new_code_cell(source) for source in sources]
         metadata = {"kernelspec": {"name": kernel, "display_name": kernel, "language": "python"}}
         nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=metadata), self.path)
-        page.goto(f"{lab.url}/lab/workspaces/{name}/tree/{self.path.name}?token={lab.token}")
+        self.lab = lab
+        self.go(name)
+
+    def go(self, workspace: str) -> None:
+        """Bring the page to the notebook."""
+        self.page.goto(f"{self.lab.url}/{self.route(workspace)}?token={self.lab.token}")
         self.wait_kernel()
         self.call("if (!app.shell.leftCollapsed) app.shell.collapseLeft()")
+
+    def reload(self) -> None:
+        """Save, and load the page anew."""
+        self.save()
+        self.go(self.path.stem)
+
+    def show_in(self, page: Page) -> Notebook:
+        """Save, and open the same notebook, with the same kernel, in another page too."""
+        self.save()
+        second = copy.copy(self)
+        second.page = page
+        second.go(f"{self.path.stem}-second")
+        return second
+
+    def save(self) -> None:
+        """Save the notebook with its outputs."""
+        self.call("await panel.context.save(); return null")
+
+    def route(self, name: str) -> str:
+        """Return the part of the address that shows the notebook alone."""
+        return f"lab/workspaces/{name}/tree/{self.path.name}"
 
     def call(self, script: str, argument: Any = None) -> Any:
         """Run JavaScript with `app`, JupyterLab's application, `panel`, the notebook's panel, and `argument`."""
