@@ -52,9 +52,9 @@ export class Commands {
   press(name: CommandName, ...values: (string | number)[]): void {
     const asked = [name, ...values].join("/");
     const known = this.pending.get(asked);
-    const id = known?.id ?? this.newId(asked);
+    const pending = known ?? this.expect(asked, name);
     try {
-      this.road.send({ kind: "command", id, name });
+      this.road.send({ kind: "command", id: pending.id, name });
     } catch {
       this.settle(asked, GONE);
       return;
@@ -62,9 +62,7 @@ export class Commands {
     if (known) return;
     const kernel = this.kernel();
     if (kernel) warm(kernel);
-    this.say(DOING[name]);
-    const pending: Pending = { id, name, timer: setTimeout(() => void this.again(asked, pending), PATIENCE_MS) };
-    this.pending.set(asked, pending);
+    if (DOING[name] && this.pending.has(asked)) this.say(DOING[name]);
   }
 
   /** Python's answer, for every view of the panel; "" says nothing. */
@@ -94,6 +92,13 @@ export class Commands {
     this.joined = null;
   }
 
+  private expect(asked: string, name: CommandName): Pending {
+    const timer = setTimeout(() => void this.again(asked, pending), PATIENCE_MS);
+    const pending: Pending = { id: this.newId(asked), name, timer };
+    this.pending.set(asked, pending);
+    return pending;
+  }
+
   private newId(asked: string): string {
     return `${this.road.panelId()}/${crypto.getRandomValues(new Uint32Array(2)).join("")}/${asked}`;
   }
@@ -110,7 +115,7 @@ export class Commands {
 
   private async again(asked: string, pending: Pending): Promise<void> {
     const busy = (): void => {
-      if (this.pending.get(asked) === pending) this.say(BUSY);
+      if (this.pending.get(asked) === pending && DOING[pending.name]) this.say(BUSY);
     };
     const kernel = this.kernel();
     if (!kernel) return busy();
@@ -121,9 +126,11 @@ export class Commands {
   }
 
   private settle(asked: string, text: string): void {
-    clearTimeout(this.pending.get(asked)?.timer);
+    const pending = this.pending.get(asked);
+    clearTimeout(pending?.timer);
     this.pending.delete(asked);
-    this.say(text);
+    // A question is asked and answered without a word.
+    if (text || !pending || DOING[pending.name]) this.say(text);
   }
 
   private say(text: string): void {

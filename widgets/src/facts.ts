@@ -1,6 +1,6 @@
 // Facts: what is allowed, what guards, what is used up, what it costs. Each is a title, a figure and a foot.
 import { attribute, clipped, h, hidden, text, width } from "./dom";
-import { clock, count, figure, limit, NONE, rateUnit, span, usd } from "./format";
+import { clock, count, figure, limit, NONE, rateUnit, span, usd, type RateUnit } from "./format";
 import type { BreakerFact, Head, WindowFact } from "./schema";
 import { Spark } from "./spark";
 import { ended } from "./store";
@@ -68,7 +68,7 @@ export class Facts {
     const over = ended(head.state);
     const unit = rateUnit(Math.max(head.rate_per_s, head.allowed_per_s ?? 0));
     const quiet = head.rate_per_s === 0 && head.state !== "running";
-    const allowed = head.allowed_per_s === null ? unit.word : `of ${limit(head.allowed_per_s * unit.per_s)} ${unit.word}`;
+    const allowed = head.allowed_per_s === null ? unit.word : allowedWords(head, unit);
     const value = quiet ? NONE : figure(head.rate_per_s * unit.per_s);
     this.rate.patch(over ? "Average rate" : "Rate now", value, quiet && head.allowed_per_s === null ? "" : allowed);
     this.spark.draw(head.allowed_per_s);
@@ -103,6 +103,12 @@ export class Facts {
     this.last.patch("Journal", count(head.recorded), "recorded", "kept for a resume");
     this.lastMeter.patch(null);
   }
+}
+
+/** A long window that is not full yet lets more through than it does in the long run. */
+function allowedWords(head: Head, unit: RateUnit): string {
+  const words = `${limit(head.allowed_per_s! * unit.per_s)} ${unit.word}`;
+  return head.rate_per_s > head.allowed_per_s! * 1.1 ? `${unit.word}, ${words} in the long run` : `of ${words}`;
 }
 
 function ofLimit(window: WindowFact): string {
