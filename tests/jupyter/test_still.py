@@ -177,7 +177,8 @@ def test_states_are_words_and_marks():
 def test_facts_are_told():
     """Rate, elapsed time and the breaker's last state stand above the table."""
     snapshot, summary = made(ended_here=300, started_s=1_700_000_000.0, ended_s=1_700_000_107.0)
-    snapshot.apply(events.BreakerMoved(1.0, "open", 3, 2, 61.0))
+    for state, failures, openings in [("open", 3, 1), ("half_open", 3, 1), ("closed", 0, 0), ("open", 3, 1)]:
+        snapshot.apply(events.BreakerMoved(1.0, state, failures, openings, 61.0))
     text = Seen(still.html(snapshot, summary, "Batch")).text
     for fact in (
         "2.8 per s",

@@ -76,9 +76,9 @@ def _per_s(before: int, after: int, since: Mark, until: Mark) -> float:
 
 
 def _round_up(value: float) -> float:
-    """Return the next of 1, 2, 5, 10, 20, ..."""
+    """Return the next number that halves well."""
     ten = 10.0 ** math.floor(math.log10(max(value, 0.01)))
-    return next(step * ten for step in (1, 2, 5, 10) if step * ten >= value * 0.9999)
+    return next(step * ten for step in (1, 2, 3, 4, 5, 6, 8, 10) if step * ten >= value * 0.9999)
 
 
 def _y(per_s: float, top: float) -> float:

@@ -21,7 +21,7 @@ from ipybatch.engine import events
 from ipybatch.engine.events import Counts
 from ipybatch.engine.masking import mask
 from ipybatch.engine.recorded import RecordedItem
-from ipybatch.engine.snapshot import Breaker, Group, Snapshot
+from ipybatch.engine.snapshot import Group, Snapshot
 from ipybatch.engine.summary import Summary
 
 ROWS = 40
@@ -230,7 +230,7 @@ def _line(counts: Counts) -> str:
 
 
 def _facts(snapshot: Snapshot, summary: Summary) -> str:
-    facts = [("Breaker", *_breaker(snapshot.breaker))]
+    facts = [("Breaker", *_breaker(snapshot))]
     if summary.seconds:
         at = f"ended {moment(snapshot.ended_s)}" if snapshot.ended_s else f"since {moment(snapshot.started_s)}"
         facts.insert(0, ("Elapsed", span(summary.seconds), at))
@@ -247,14 +247,15 @@ def _facts(snapshot: Snapshot, summary: Summary) -> str:
     return f'<table style="{style}"><tbody><tr style="background:transparent">{cells}</tr></tbody></table>'
 
 
-def _breaker(breaker: Breaker) -> tuple[str, str]:
-    if breaker.openings:
-        more = f"opened {breaker.openings:,} time{'' if breaker.openings == 1 else 's'}"
-    else:
-        more = "never opened"
-    if breaker.failures:
-        more += f", {breaker.failures:,} failure{'' if breaker.failures == 1 else 's'} in a row"
-    return breaker.state.replace("_", " "), more
+def _breaker(snapshot: Snapshot) -> tuple[str, str]:
+    """Return its last state, and how often it opened in this process."""
+    openings = sum(move.state == "open" for move in snapshot.breaker_moves)
+    failures = snapshot.breaker.failures
+    facts = [f"opened {openings:,} time{'' if openings == 1 else 's'}"] if openings else []
+    facts += [f"{failures:,} failure{'' if failures == 1 else 's'} in a row"] if failures else []
+    if not facts and snapshot.ended_here:
+        facts = ["never opened"]
+    return snapshot.breaker.state.replace("_", " "), ", ".join(facts)
 
 
 def _failed(items: Sequence[events.ItemEnded]) -> str:
