@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from ipybatch.engine import events, masking
 from ipybatch.engine.events import Counts
-from ipybatch.engine.snapshot import FOLD, Snapshot
+from ipybatch.engine.snapshot import FOLD, Group, Snapshot
 from ipybatch.jupyter import logged
 
 AT_S = 1000.0
@@ -48,7 +48,7 @@ TOLD = [
 
 @pytest.mark.parametrize(("event", "level", "text"), TOLD)
 def test_an_event_is_a_line(event, level, text):
-    (line,) = logged.lines([(17, event)])
+    (line,) = logged.lines([(17, event)], {})
     assert (line.number, line.at_s, line.level, line.text) == (17, AT_S, level, text)
     assert line.group == getattr(event, "group", 0)
 
@@ -75,11 +75,18 @@ def test_secrets_are_masked(monkeypatch):
         events.Noted(AT_S, "hunter2secret"),
         events.ItemEnded(AT_S, "hunter2secret", 0, "failed", 1, 1.0, "hunter2secret"),
     ]
-    assert all("hunter" not in line.text for line in logged.lines(enumerate(told)))
+    assert all("hunter" not in line.text for line in logged.lines(enumerate(told), {}))
 
 
 @given(numbers=st.lists(st.integers(1, 1000)))
 def test_lines_keep_their_order_and_numbers(numbers):
     """A page sorts by number: it is the event's own."""
-    lines = logged.lines((number, events.Noted(AT_S, str(number))) for number in numbers)
+    lines = logged.lines([(number, events.Noted(AT_S, str(number))) for number in numbers], {})
     assert [line.number for line in lines] == numbers
+
+
+def test_a_group_is_called_by_its_name():
+    """A partition is no batch."""
+    group = Group(number=3, name="Sofifi", status="completed", items=2)
+    (line,) = logged.lines([(1, events.GroupEnded(AT_S, 3, "completed"))], {3: group})
+    assert line.text == "Sofifi completed"

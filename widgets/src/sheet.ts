@@ -1,5 +1,5 @@
 // Sheet: what stands above the tables of a panel, as pieces.
-import { attribute, h, hidden, text } from "./dom";
+import { attribute, clipped, h, hidden, text } from "./dom";
 import { Facts } from "./facts";
 import { Header } from "./header";
 import { icon } from "./icons";
@@ -75,4 +75,19 @@ export class NotesPiece implements Piece {
       text(this.node.children[index]!.lastElementChild!, note);
     });
   }
+}
+
+/** What became of a press, in a view that has no header to say it. */
+export class SaidPiece implements Piece {
+  readonly node = h("p", "answer");
+
+  constructor() {
+    this.node.setAttribute("role", "status");
+  }
+
+  say(words: string): void {
+    clipped(this.node, words);
+  }
+
+  render(): void {}
 }

@@ -4,8 +4,6 @@
 // One that comes too late changes nothing; one that comes too early shows what it knows, and is a gap.
 import type { BreakerMove, Counts, Group, Head, Item, LogLine, Mark, RecordedItem, Rows, State, Update } from "./schema";
 
-/** As many items as the kernel keeps. */
-const RECENT = 50;
 const MOVES = 100;
 const LINES = 500;
 
@@ -30,6 +28,7 @@ export class Store {
   version = 0;
   /** Grows with every whole update: groups may be gone. */
   wholes = 0;
+  /** The latest items, and the latest that failed, oldest first; every update has them all. */
   items: Item[] = [];
   failures: Item[] = [];
   /** How the counts grew, oldest first. */
@@ -55,8 +54,8 @@ export class Store {
     this.groupWord = update.group_word;
     if (update.columns.length) this.columns = update.columns;
     for (const group of update.groups) this.put(group);
-    this.items = latest(this.items, update.items);
-    this.failures = latest(this.failures, update.failures);
+    this.items = update.items;
+    this.failures = update.failures;
     if (!gap) this.foldHistory(update);
     return gap ? "gap" : "folded";
   }
@@ -97,13 +96,6 @@ export class Store {
     if (group.status === "running") this.running.add(group.number);
     else this.running.delete(group.number);
   }
-}
-
-/** An item that ended again takes the place of its earlier end. */
-function latest(before: Item[], news: Item[]): Item[] {
-  if (news.length === 0) return before;
-  const again = new Set(news.map((item) => item.key));
-  return [...before.filter((item) => !again.has(item.key)), ...news].slice(-RECENT);
 }
 
 /** Numbers nearly always come in order, so the place is looked for from the end. */

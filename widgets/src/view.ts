@@ -6,7 +6,7 @@ import type { Context, Piece } from "./piece";
 import { RowsPiece } from "./rows";
 import type { ViewName } from "./schema";
 import { SettingsPiece } from "./settings";
-import { FactsPiece, HeaderPiece, NotesPiece, ProgressPiece } from "./sheet";
+import { FactsPiece, HeaderPiece, NotesPiece, ProgressPiece, SaidPiece } from "./sheet";
 import { Stack } from "./stack";
 import { Tabs } from "./tabs";
 import { TimelinePiece } from "./timeline";
@@ -26,7 +26,7 @@ const LAYOUTS: Record<ViewName, (context: Context) => Piece[]> = {
   ],
   progress: (context) => [new HeaderPiece(context), new ProgressPiece(context)],
   table: (context) => [new RowsPiece(context)],
-  breaker: (context) => [new BreakerPiece(context), new SettingsPiece(context)],
+  breaker: (context) => [new BreakerPiece(context), new SettingsPiece(context), new SaidPiece()],
   timeline: (context) => [new TimelinePiece(context)],
   log: (context) => [new LogPiece(context)],
 };
@@ -42,7 +42,7 @@ export class View {
   }
 
   say(words: string): void {
-    for (const piece of this.pieces) if (piece instanceof HeaderPiece) piece.say(words);
+    for (const piece of this.pieces) if (piece instanceof HeaderPiece || piece instanceof SaidPiece) piece.say(words);
   }
 
   sample(now_s: number): void {

@@ -197,7 +197,7 @@ describe("what is shown", () => {
     const { model, el, close } = mount(update(1, { whole: true, ...rows }));
     const keys = (): string[] => [...el.querySelectorAll(".ib-of-items .ib-rows .ib-subject")].map((cell) => cell.textContent);
     expect(keys()).toEqual(["b", "a", "bad"]);
-    model.receive(update(2, { head: head({ state: "completed", can: ["retry_failed"] }) }));
+    model.receive(update(2, { head: head({ state: "completed", can: ["retry_failed"] }), ...rows }));
     await frame();
     expect(keys()).toEqual(["bad", "b", "a"]);
     close();

@@ -52,14 +52,11 @@ describe("Store", () => {
     expect(store.head!.elapsed_s).toBe(50);
   });
 
-  it("lists an item that ended again once, at its new place, and no more than the kernel keeps", () => {
+  it("lists what failed no longer once it has completed after all", () => {
     const store = new Store();
-    store.fold(update(1, { whole: true, items: [item("a", { status: "failed" }), item("b")] }), 0);
-    store.fold(update(2, { items: [item("a")] }), 0);
-    expect(store.items.map((one) => [one.key, one.status])).toEqual([["b", "completed"], ["a", "completed"]]);
-    store.fold(update(3, { items: Array.from({ length: 70 }, (_, n) => item(`n${n}`)) }), 0);
-    expect(store.items).toHaveLength(50);
-    expect(store.items.at(-1)!.key).toBe("n69");
+    store.fold(update(1, { whole: true, failures: [item("a", { status: "failed" }), item("b", { status: "failed" })] }), 0);
+    store.fold(update(2, { items: [item("a")], failures: [item("b", { status: "failed" })] }), 0);
+    expect(store.failures.map((one) => one.key)).toEqual(["b"]);
   });
 
   it("counts the seconds since the head came", () => {

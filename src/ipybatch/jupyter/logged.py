@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from ipybatch.engine import events
 from ipybatch.engine.masking import mask
+from ipybatch.engine.snapshot import Group
 from ipybatch.jupyter.wire import Level, LogLine
 
 Words = tuple[Level, str]
 
 
-def lines(told: Iterable[tuple[int, events.Event]]) -> list[LogLine]:
-    """Return numbered events as lines, in their order."""
+def lines(told: Iterable[tuple[int, events.Event]], groups: Mapping[int, Group]) -> list[LogLine]:
+    """Return numbered events as lines, in their order; groups are called by their names."""
     made = []
     for number, event in told:
         level, text = _WORDS[type(event)](event)
+        if isinstance(event, events.GroupEnded) and event.group in groups:
+            text = f"{groups[event.group].name} {event.status}"
         group = getattr(event, "group", 0)
         made.append(LogLine(number=number, at_s=event.at_s, level=level, text=mask(text), group=group))
     return made

@@ -92,7 +92,7 @@ def html(facts: Facts, failures: list[RecordedItem]) -> str:
         _timeline(facts),
         _groups(snapshot, facts.group_word),
         _failed(failures, snapshot),
-        _log(logged.lines(snapshot.story), snapshot.told),
+        _log(logged.lines(snapshot.story, snapshot.groups), snapshot.told),
     ]
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'

@@ -163,7 +163,7 @@ def _moves(snapshot: Snapshot, sent: Sent) -> list[BreakerMove]:
 def _lines(snapshot: Snapshot, sent: Sent) -> list[LogLine]:
     new = min(snapshot.told - sent.lines, LINES_AT_ONCE, len(snapshot.story))
     sent.lines = snapshot.told
-    return logged.lines(reversed(list(islice(reversed(snapshot.story), new))))
+    return logged.lines(reversed(list(islice(reversed(snapshot.story), new))), snapshot.groups)
 
 
 def _columns(groups: dict[int, Group]) -> list[str]:
