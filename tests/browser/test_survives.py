@@ -1,0 +1,140 @@
+"""A session and its panel outlive pages and kernels; nobody is sent what nobody sees."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from playwright.sync_api import expect
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from playwright.sync_api import Locator
+
+    from tests.browser.lab import Notebook
+
+# Work that would take minutes: it still runs when the page is back.
+SESSION = """
+import asyncio
+from ipybatch import BatchSession, Limits
+
+async def fetch(item):
+    await asyncio.sleep(0.1)
+    return item
+
+session = BatchSession("NAME", fetch, list(range(8000)), limits=Limits(concurrency=4))
+session.start()
+session
+"""
+COUNTED = """
+import asyncio, collections
+import ipybatch.jupyter.view
+from ipybatch import BatchSession
+from ipybatch.jupyter import Panel
+
+ipybatch.jupyter.view._HELLO_S = 0.2  # seconds after this cell: who has not shown it by then, does not
+sent = collections.Counter()
+
+async def fetch(item):
+    await asyncio.sleep(0.001)
+
+session = BatchSession("NAME", fetch, list(range(2000)))
+panel = Panel(session)
+send = panel.comm.send
+
+def count(data=None, **rest):
+    sent[data["method"]] += 1
+    send(data, **rest)
+
+panel.comm.send = count
+"""
+# The publisher's turn after the end is not awaited.
+RUN = "sent.clear(); summary = await session; await asyncio.sleep(1); print(summary, dict(sent))"
+LOAD_S = 90
+
+
+def panel_in(notebook: Notebook, index: int, state: str) -> Locator:
+    panel = notebook.output(index).locator(".ipybatch")
+    expect(panel.locator(".ib-state").first).to_contain_text(state, timeout=LOAD_S * 1000)
+    return panel
+
+
+def wait_news(panel: Locator) -> None:
+    """Wait until the panel shows something else than now."""
+    before = panel.inner_text()
+    expect(panel).not_to_have_text(before, use_inner_text=True, timeout=10_000)
+
+
+def test_a_reloaded_page_shows_the_present_and_goes_on(open_notebook: Callable[..., Notebook]) -> None:
+    notebook = open_notebook([SESSION.replace("NAME", "reloaded"), "print(session.counts.completed > 0)"])
+    notebook.run(0)
+    panel_in(notebook, 0, "running")
+    notebook.reload()
+    panel = panel_in(notebook, 0, "running")
+    wait_news(panel)
+    panel.locator(".ib-cancel").click()
+    expect(panel.locator(".ib-state").first).to_contain_text("cancelled")
+    notebook.run(1)
+    notebook.wait_output(1, "True")
+
+
+def test_two_tabs_show_the_same_and_one_may_close(open_notebook: Callable[..., Notebook]) -> None:
+    """Cancel in one shows in the other; the session is still there when the first is closed."""
+    notebook = open_notebook([SESSION.replace("NAME", "two tabs"), "print(session.state)"])
+    notebook.run(0)
+    first = panel_in(notebook, 0, "running")
+    other = notebook.show_in(notebook.page.context.new_page())
+    second = panel_in(other, 0, "running")
+    wait_news(second)
+    first.locator(".ib-cancel").click()
+    expect(second.locator(".ib-state").first).to_contain_text("cancelled")
+    notebook.page.close()
+    other.run(1)
+    other.wait_output(1, "cancelled")
+
+
+def test_after_a_kernel_restart_open_shows_what_is_recorded(open_notebook: Callable[..., Notebook]) -> None:
+    opened = "from ipybatch import BatchSession; session = BatchSession.open('restarted'); session"
+    notebook = open_notebook(
+        [
+            SESSION.replace("NAME", "restarted"),
+            "print(done := session.counts.completed, 'recorded')",
+            opened,
+            "print('recorded', session.counts.completed)",
+        ]
+    )
+    notebook.run(0)
+    wait_news(panel_in(notebook, 0, "running"))
+    notebook.run(1)
+    known = int(notebook.wait_output(1, "recorded").inner_text().split()[0])
+    notebook.restart_kernel()
+    notebook.run(2)
+    panel = notebook.output(2).locator(".ipybatch")
+    expect(panel).to_contain_text("restarted", timeout=LOAD_S * 1000)
+    notebook.run(3)
+    recorded = int(notebook.wait_output(3, "recorded").inner_text().split()[1])
+    assert recorded >= known > 0
+    expect(panel).to_contain_text(f"{recorded:,}")
+
+
+def test_a_panel_that_was_never_shown_is_sent_nothing(open_notebook: Callable[..., Notebook]) -> None:
+    """The final state is left for a page that opens later: one message."""
+    notebook = open_notebook([COUNTED.replace("NAME", "unseen"), "await asyncio.sleep(0.5)", RUN, "panel"])
+    for cell in range(3):
+        notebook.run(cell)
+        notebook.wait_done(cell, LOAD_S)
+    notebook.wait_output(2, "2000/2000 successful, 0 failed, 0 skipped {'update': 1}")
+    notebook.run(3)
+    panel_in(notebook, 3, "completed")
+
+
+def test_a_panel_whose_output_was_cleared_is_sent_nothing_more(open_notebook: Callable[..., Notebook]) -> None:
+    notebook = open_notebook([COUNTED.replace("NAME", "cleared") + "panel", "print(dict(sent))", RUN])
+    notebook.run(0)
+    panel_in(notebook, 0, "planned")
+    notebook.run(1)
+    notebook.wait_output(1, "custom")
+    notebook.call("panel.content.activeCellIndex = 0; await app.commands.execute('notebook:clear-cell-output')")
+    expect(notebook.output(0).locator(".ipybatch")).to_have_count(0)
+    notebook.run(2)
+    notebook.wait_output(2, "2000/2000 successful, 0 failed, 0 skipped {'update': 1}")
