@@ -11,7 +11,6 @@ import { timeOfDay } from "./timescale";
 const PIPS = 10;
 /** More than these do not fit without scrolling. */
 const MOVES_SHOWN = 5;
-const LIMITS_SHOWN = 3;
 const AT_ONCE = "at a time";
 
 type Is = BreakerState | "none";
@@ -116,14 +115,18 @@ class Limiter {
   private readonly cool = h("p", "cool", icon("timeout"), this.coolWords);
   readonly node = h("section", "guard", h("div", "title", "Limits"), this.gauges, this.none, this.cool);
 
+  constructor() {
+    // It scrolls where there are many rates, or little room.
+    for (const [name, value] of Object.entries({ tabindex: "0", role: "group", "aria-label": "Limits" })) {
+      this.gauges.setAttribute(name, value);
+    }
+  }
+
   patch(head: Head, passed_s: number): void {
     const wanted = head.windows.length + 1;
     while (this.gauges.childElementCount < wanted - 1) this.gauges.append(gauge());
     this.gauges.append(...(this.gauges.lastElementChild === this.atOnce ? [] : [this.atOnce]));
     while (this.gauges.childElementCount > wanted) this.gauges.firstElementChild!.remove();
-    attribute(this.gauges, "tabindex", wanted > LIMITS_SHOWN ? "0" : null);
-    attribute(this.gauges, "aria-label", wanted > LIMITS_SHOWN ? "Limits" : null);
-    attribute(this.gauges, "role", wanted > LIMITS_SHOWN ? "group" : null);
     head.windows.forEach((window, index) => patchGauge(this.gauges.children[index]!, window.used, window.limit, unitOf(window)));
     patchGauge(this.atOnce, head.counts.running, head.concurrency, AT_ONCE);
     hidden(this.none, head.windows.length > 0);

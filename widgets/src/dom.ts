@@ -31,6 +31,11 @@ export function svg<K extends keyof SVGElementTagNameMap>(
   return node;
 }
 
+/** An id that no other view of the page has: each widget runs a copy of this file of its own. */
+export function ownId(name: string): string {
+  return `${prefixed(name)}-${crypto.getRandomValues(new Uint32Array(2)).join("")}`;
+}
+
 // The setters compare first: writing what is there already still costs the browser a layout.
 
 export function text(node: Element, value: string): void {

@@ -47,7 +47,7 @@ function key(name: string, words = name): HTMLElement {
 }
 
 function statusKey(status: Status): HTMLElement {
-  const node = h("span", "key state", icon(status), h("span"));
+  const node = h("span", "key tally", icon(status), h("span"));
   attribute(node, "data-is", status);
   return node;
 }

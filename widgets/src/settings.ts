@@ -2,7 +2,7 @@
 //
 // Rule: untouched, the fields show what holds; once edited they are the user's, until they are sent or given up.
 import { unitOf } from "./breaker";
-import { attribute, h, hidden, text } from "./dom";
+import { attribute, h, hidden, ownId, text } from "./dom";
 import { limit } from "./format";
 import type { Context, Piece } from "./piece";
 import type { Head } from "./schema";
@@ -14,8 +14,6 @@ interface Wanted {
   most: number;
   whole: boolean;
 }
-
-let made = 0;
 
 export class SettingsPiece implements Piece {
   private readonly fields: Field[] = [];
@@ -114,11 +112,10 @@ class Field {
   most = 0;
 
   constructor() {
-    made += 1;
     this.input.type = "number";
     this.input.min = "1";
-    this.input.id = this.label.htmlFor = `ib-limit-${made}`;
-    this.hint.id = `ib-hint-${made}`;
+    this.input.id = this.label.htmlFor = ownId("limit");
+    this.hint.id = ownId("hint");
     this.input.setAttribute("aria-describedby", this.hint.id);
     this.hint.setAttribute("aria-live", "polite");
   }

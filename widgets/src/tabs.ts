@@ -1,5 +1,5 @@
 // Tabs: one of several pieces at a time, under a row of their names. Only the one that is seen is drawn.
-import { attribute, h, hidden, text } from "./dom";
+import { attribute, h, hidden, ownId, text } from "./dom";
 import type { Context, Piece } from "./piece";
 
 export interface Tab {
@@ -7,8 +7,6 @@ export interface Tab {
   title(): string;
   piece: Piece;
 }
-
-let made = 0;
 
 export class Tabs implements Piece {
   private readonly row = h("div", "tabs");
@@ -35,12 +33,11 @@ export class Tabs implements Piece {
   }
 
   private makeButton(tab: Tab, index: number): HTMLButtonElement {
-    made += 1;
     const button = h("button", "", tab.title());
     const { node } = tab.piece;
     button.type = "button";
-    button.id = `ib-tab-${made}`;
-    node.id = `ib-body-${made}`;
+    button.id = ownId("tab");
+    node.id = ownId("body");
     node.classList.add("ib-tab");
     for (const [name, value] of [["role", "tab"], ["aria-controls", node.id]] as const) button.setAttribute(name, value);
     node.setAttribute("role", "tabpanel");

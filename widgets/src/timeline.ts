@@ -1,6 +1,6 @@
 // Timeline: attempts a second against what is allowed, the breaker's openings, and the groups, on one time axis.
 import { Chart, crisp, gutter, path, type Rates } from "./chart";
-import { attribute, h, hidden, prefixed, svg, text } from "./dom";
+import { attribute, h, hidden, ownId, prefixed, svg, text } from "./dom";
 import { clock, count, figure, limit, rateUnit } from "./format";
 import { Gantt } from "./gantt";
 import { GroupKeys, RateKeys } from "./keys";
@@ -21,8 +21,6 @@ const USUAL_WIDTH = 880;
 const DRAW_EVERY_S = 0.5;
 const MOST_BINS = 120;
 const TICKS = 6;
-
-let made = 0;
 
 export class TimelinePiece implements Piece {
   private readonly rateKeys = new RateKeys();
@@ -50,8 +48,7 @@ export class TimelinePiece implements Piece {
   private drawnAt_s = -Infinity;
 
   constructor(private readonly context: Context) {
-    made += 1;
-    const [failures, hatch] = [`ib-failures-${made}`, `ib-hatch-${made}`];
+    const [failures, hatch] = [ownId("failures"), ownId("hatch")];
     this.chart = new Chart(failures);
     this.open.style.fill = `url(#${hatch})`;
     const defs = svg("defs", {}, stripes(failures, 4, "failures"), stripes(hatch, 7, "open"));
