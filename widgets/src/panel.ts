@@ -2,7 +2,8 @@
 //
 //   kernel --Update--> store --frame--> view          view --press--> commands --Command--> kernel
 //
-// A page that is out of sight says Bye, and Hello when it is seen again: the kernel sends nothing meanwhile.
+// A view that is out of sight says Bye, and Hello when it is seen again: the kernel sends nothing meanwhile. A Hello
+// is answered by a whole update; one that is not is said again, since a page may speak before its kernel listens.
 import type { AnyModel, RenderProps } from "@anywidget/types";
 import { Commands } from "./commands";
 import { h } from "./dom";
@@ -11,7 +12,8 @@ import { Store } from "./store";
 import type { Kernel } from "./subshell";
 import { View } from "./view";
 
-const RESYNC_EVERY_S = 2;
+const ANSWER_S = 2;
+const PATIENCE_S = 60;
 const TICK_MS = 1000;
 
 interface Traits {
@@ -30,7 +32,10 @@ class Panel {
   private readonly page = crypto.getRandomValues(new Uint32Array(2)).join("");
   private visible = true;
   private frame = 0;
+  private seen = false;
   private askedAt_s = -Infinity;
+  /** How long to wait for the answer of what was asked last; 0: it has come. */
+  private wait_s = 0;
 
   constructor(private readonly model: AnyModel<Traits>, el: HTMLElement) {
     const commands = (this.commands = new Commands({
@@ -75,13 +80,17 @@ class Panel {
     const initial = this.model.get("initial");
     if (initial) this.store.fold(JSON.parse(initial) as Update, now_s());
     this.view.render(now_s());
-    this.turn();
+    this.look(!document.hidden);
   }
 
-  private readonly turn = (): void => {
-    if (document.hidden) this.leave();
-    else this.ask("hello");
-  };
+  private readonly turn = (): void => this.look(!document.hidden && this.root.isConnected);
+
+  private look(seen: boolean): void {
+    const turned = seen !== this.seen;
+    this.seen = seen;
+    if (turned && !seen) this.leave();
+    else if (seen && (turned || (this.wait_s && now_s() - this.askedAt_s > this.wait_s))) this.ask("hello", turned);
+  }
 
   private readonly leave = (): void => {
     this.trySend({ kind: "bye", view: this.page });
@@ -99,12 +108,14 @@ class Panel {
     if (folded === "stale") return;
     this.view.sample(now_s());
     this.commands.offered(update.head.can);
-    if (folded === "gap" && now_s() - this.askedAt_s > RESYNC_EVERY_S) this.ask("resync");
+    if (update.whole) this.wait_s = 0;
+    if (folded === "gap" && now_s() - this.askedAt_s > ANSWER_S) this.ask("resync", true);
   }
 
-  /** Hello and Resync are both answered by a whole update; until it comes there is no need to ask again. */
-  private ask(kind: "hello" | "resync"): void {
+  /** Hello and Resync are both answered by a whole update; a kernel that is busy is asked less and less often. */
+  private ask(kind: "hello" | "resync", anew: boolean): void {
     this.askedAt_s = now_s();
+    this.wait_s = anew ? ANSWER_S : Math.min(PATIENCE_S, 2 * this.wait_s);
     this.trySend({ kind, view: this.page });
   }
 
@@ -114,6 +125,7 @@ class Panel {
   }
 
   private tick(): void {
+    this.turn();
     const state = this.store.head?.state;
     if (this.visible && !document.hidden && (state === "running" || state === "paused")) this.schedule();
   }

@@ -42,6 +42,28 @@ describe("opening and closing", () => {
     expect(vi.getTimerCount()).toBe(0);
   });
 
+  it("says hello again until it is answered, less and less often", async () => {
+    const { model, close } = mount();
+    await vi.advanceTimersByTimeAsync(8_000);
+    expect(model.kinds()).toEqual(["hello", "hello", "hello"]);
+    model.receive(update(9, { whole: true }));
+    await vi.advanceTimersByTimeAsync(60_000);
+    expect(model.kinds()).toHaveLength(3);
+    close();
+  });
+
+  it("says goodbye while it is taken out of the page, and hello when it is put back", async () => {
+    const { model, el, close } = mount();
+    model.receive(update(2, { whole: true }));
+    el.remove();
+    await vi.advanceTimersByTimeAsync(1_000);
+    expect(model.kinds()).toEqual(["hello", "bye"]);
+    document.body.append(el);
+    await vi.advanceTimersByTimeAsync(1_000);
+    expect(model.kinds()).toEqual(["hello", "bye", "hello"]);
+    close();
+  });
+
   it("waits for the kernel when there is no first state", async () => {
     const { model, el, close } = mount(null);
     model.receive(update(7, { whole: true, head: head({ name: "late" }) }));
@@ -67,12 +89,14 @@ describe("updates", () => {
 
   it("that skip a number are followed by one Resync, not a flood", async () => {
     const { model, close } = mount();
+    model.receive(update(1, { whole: true }));
     await vi.advanceTimersByTimeAsync(3000);
     for (let seq = 5; seq < 15; seq += 1) model.receive(update(seq));
     expect(model.kinds()).toEqual(["hello", "resync"]);
-    await vi.advanceTimersByTimeAsync(3000);
+    await vi.advanceTimersByTimeAsync(2500);
     model.receive(update(15));
-    expect(model.kinds()).toEqual(["hello", "resync", "resync"]);
+    expect(model.kinds().slice(0, 2)).toEqual(["hello", "resync"]);
+    expect(model.kinds()).toHaveLength(3);
     model.receive(update(16, { whole: true }));
     await vi.advanceTimersByTimeAsync(3000);
     model.receive(update(17));
