@@ -89,6 +89,10 @@ def test_two_tabs_show_the_same_and_one_may_close(open_notebook: Callable[..., N
     first.locator(".ib-cancel").click()
     expect(second.locator(".ib-state").first).to_contain_text("cancelled")
     notebook.page.close()
+    second.locator(".ib-resume").click()
+    expect(second.locator(".ib-state").first).to_contain_text("running")
+    second.locator(".ib-cancel").click()
+    expect(second.locator(".ib-state").first).to_contain_text("cancelled")
     other.run(1)
     other.wait_output(1, "cancelled")
 

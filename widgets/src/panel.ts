@@ -108,7 +108,7 @@ class Panel {
     if (folded === "stale") return;
     this.view.sample(now_s());
     this.commands.offered(update.head.can);
-    if (update.whole) this.wait_s = 0;
+    if (update.pages.includes(this.page)) this.wait_s = 0;
     if (folded === "gap" && now_s() - this.askedAt_s > ANSWER_S) this.ask("resync", true);
   }
 

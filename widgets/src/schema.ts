@@ -12,6 +12,7 @@ export interface Update {
   kind: "update";
   seq: number;
   whole: boolean;
+  pages: string[];
   head: Head;
   group_word: string;
   columns: string[];

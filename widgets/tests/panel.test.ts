@@ -46,15 +46,18 @@ describe("opening and closing", () => {
     const { model, close } = mount();
     await vi.advanceTimersByTimeAsync(8_000);
     expect(model.kinds()).toEqual(["hello", "hello", "hello"]);
-    model.receive(update(9, { whole: true }));
+    model.receive(update(9, { whole: true, pages: ["another"] }));
+    await vi.advanceTimersByTimeAsync(10_000);
+    expect(model.kinds()).toHaveLength(4);
+    model.receive(update(10, { whole: true, pages: ["another", model.page()] }));
     await vi.advanceTimersByTimeAsync(60_000);
-    expect(model.kinds()).toHaveLength(3);
+    expect(model.kinds()).toHaveLength(4);
     close();
   });
 
   it("says goodbye while it is taken out of the page, and hello when it is put back", async () => {
     const { model, el, close } = mount();
-    model.receive(update(2, { whole: true }));
+    model.receive(update(2, { whole: true, pages: [model.page()] }));
     el.remove();
     await vi.advanceTimersByTimeAsync(1_000);
     expect(model.kinds()).toEqual(["hello", "bye"]);
@@ -89,7 +92,7 @@ describe("updates", () => {
 
   it("that skip a number are followed by one Resync, not a flood", async () => {
     const { model, close } = mount();
-    model.receive(update(1, { whole: true }));
+    model.receive(update(1, { whole: true, pages: [model.page()] }));
     await vi.advanceTimersByTimeAsync(3000);
     for (let seq = 5; seq < 15; seq += 1) model.receive(update(seq));
     expect(model.kinds()).toEqual(["hello", "resync"]);
@@ -97,7 +100,7 @@ describe("updates", () => {
     model.receive(update(15));
     expect(model.kinds().slice(0, 2)).toEqual(["hello", "resync"]);
     expect(model.kinds()).toHaveLength(3);
-    model.receive(update(16, { whole: true }));
+    model.receive(update(16, { whole: true, pages: [model.page()] }));
     await vi.advanceTimersByTimeAsync(3000);
     model.receive(update(17));
     expect(model.kinds()).toHaveLength(3);

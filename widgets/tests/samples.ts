@@ -37,7 +37,7 @@ export function head(changes: Partial<Head> = {}): Head {
 export function update(seq: number, changes: Partial<Update> = {}): Update {
   const rows = { columns: [], groups: [], items: [], failures: [] };
   const history = { pace_at: 0, pace: [], moves: [], log: [] };
-  return { kind: "update", seq, whole: false, head: head(), group_word: "Batch", ...rows, ...history, ...changes };
+  return { kind: "update", seq, whole: false, pages: [], head: head(), group_word: "Batch", ...rows, ...history, ...changes };
 }
 
 export function group(number: number, changes: Partial<Group> = {}): Group {
@@ -54,7 +54,7 @@ type Handler = (message: unknown, buffers: DataView[]) => void;
 
 /** What anywidget hands to `render`, as far as the panel uses it. */
 export class Model {
-  readonly sent: { kind: string; id?: string }[] = [];
+  readonly sent: { kind: string; id?: string; view?: string }[] = [];
   readonly handlers = new Set<Handler>();
 
   constructor(
@@ -80,6 +80,11 @@ export class Model {
 
   receive(message: unknown): void {
     for (const handler of this.handlers) handler(message, []);
+  }
+
+  /** The view that has said hello. */
+  page(): string {
+    return this.sent.find((message) => message.kind === "hello")!.view!;
   }
 
   kinds(): string[] {

@@ -74,6 +74,7 @@ def _update(session: Viewed, sent: Sent, parts: Parts, *, is_whole: bool = False
     return Update(
         seq=sent.seq,
         whole=is_whole,
+        pages=[],
         head=head(session),
         group_word=session.policy.opening.group_word,
         columns=_columns(snapshot.groups) if has_rows else [],

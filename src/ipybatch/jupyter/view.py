@@ -105,6 +105,7 @@ class View(anywidget.AnyWidget):
             if update is None:
                 self._figures = ()
             else:
+                update.pages = sorted(self._pages) if update.whole else []
                 self.send(msgspec.to_builtins(update))
         return is_live
 

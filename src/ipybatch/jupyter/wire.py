@@ -142,6 +142,7 @@ class Update(msgspec.Struct, kw_only=True, tag_field="kind", tag="update"):
 
     Attributes:
         seq: Counts updates from 1, for each view.
+        pages: Of a whole update, the views that are known to be open: whose Hello it answers.
         group_word: What a row is called: "Batch", "Job", "Partition".
         columns: Titles of the workload's own columns, in order.
         groups: Changed rows, by number.
@@ -154,6 +155,7 @@ class Update(msgspec.Struct, kw_only=True, tag_field="kind", tag="update"):
 
     seq: int
     whole: bool
+    pages: list[str]
     head: Head
     group_word: str
     columns: list[str]
