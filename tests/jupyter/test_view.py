@@ -43,7 +43,7 @@ def make(monkeypatch):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of ipywidgets, about the kernel that is not there
             view, sent = kind(session), []
-        view.send = sent.append
+        view.tell = lambda message: sent.append(msgspec.to_builtins(message))
         return view, sent
 
     return made

@@ -16,6 +16,10 @@ const ANSWER_S = 2;
 const PATIENCE_S = 60;
 const TICK_MS = 1000;
 
+const decoder = new TextDecoder();
+/** A widget that is displayed again begins with what its views know. */
+const stores = new WeakMap<object, Store>();
+
 interface Traits {
   initial: string;
   panel_id: string;
@@ -23,7 +27,7 @@ interface Traits {
 }
 
 class Panel {
-  private readonly store = new Store();
+  private readonly store: Store;
   private readonly commands: Commands;
   private readonly view: View;
   private readonly root = h("div");
@@ -38,6 +42,9 @@ class Panel {
   private wait_s = 0;
 
   constructor(private readonly model: AnyModel<Traits>, el: HTMLElement) {
+    const known = stores.get(model);
+    this.store = known ?? new Store();
+    stores.set(model, this.store);
     const commands = (this.commands = new Commands({
       panelId: () => model.get("panel_id"),
       send: (command) => this.send(command),
@@ -58,7 +65,7 @@ class Panel {
     this.watcher = new IntersectionObserver(([entry]) => (this.visible = entry?.isIntersecting ?? true));
     this.watcher.observe(this.root);
     this.ticker = setInterval(() => this.tick(), TICK_MS);
-    this.open();
+    this.open(known === undefined);
   }
 
   close(): void {
@@ -73,12 +80,12 @@ class Panel {
     this.leave();
   }
 
-  private open(): void {
+  private open(first: boolean): void {
     this.model.on("msg:custom", this.receive);
     document.addEventListener("visibilitychange", this.turn);
     addEventListener("pagehide", this.leave);
     const initial = this.model.get("initial");
-    if (initial) this.store.fold(JSON.parse(initial) as Update, now_s());
+    if (initial && first) this.store.fold(JSON.parse(initial) as Update, now_s());
     this.view.render(now_s());
     this.look(!document.hidden);
   }
@@ -96,7 +103,8 @@ class Panel {
     this.trySend({ kind: "bye", view: this.page });
   };
 
-  private readonly receive = (message: FromKernel): void => {
+  private readonly receive = (_: unknown, buffers: DataView[]): void => {
+    const message = JSON.parse(decoder.decode(buffers[0])) as FromKernel;
     if (message.kind === "update") this.update(message);
     else if (message.kind === "rows") this.store.answer(message);
     if (message.kind !== "update") this.commands.answered(message);
@@ -104,8 +112,7 @@ class Panel {
   };
 
   private update(update: Update): void {
-    const folded = this.store.fold(update, now_s());
-    if (folded === "stale") return;
+    const folded = this.store.fold(update, now_s()); // stale: another view of this widget has folded it
     this.view.sample(now_s());
     this.commands.offered(update.head.can);
     if (update.pages.includes(this.page)) this.wait_s = 0;

@@ -79,7 +79,8 @@ export class Model {
   }
 
   receive(message: unknown): void {
-    for (const handler of this.handlers) handler(message, []);
+    const bytes = new TextEncoder().encode(JSON.stringify(message));
+    for (const handler of this.handlers) handler({}, [new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength)]);
   }
 
   /** The view that has said hello. */

@@ -20,7 +20,7 @@ from ipybatch.jupyter.wire import BreakerFact, BreakerMove, CommandName, Head, I
 Part = Literal["rows", "pace", "moves", "log"]
 Parts = frozenset[Part]
 
-LINES_AT_ONCE = 100
+LINES_AT_ONCE = 25
 
 _CAN: dict[events.State, list[CommandName]] = {
     "planned": ["resume"],

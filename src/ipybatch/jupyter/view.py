@@ -32,7 +32,7 @@ from ipybatch.jupyter import commands, still, updates
 from ipybatch.jupyter.publisher import publisher
 from ipybatch.jupyter.updates import Part, Sent
 from ipybatch.jupyter.viewed import Viewed
-from ipybatch.jupyter.wire import Ack, Bye, Command, FromBrowser, Hello, Resync, ViewName
+from ipybatch.jupyter.wire import Ack, Bye, Command, FromBrowser, FromKernel, Hello, Resync, ViewName
 
 _STATIC = pathlib.Path(__file__).parent / "static"
 _VIEW = "application/vnd.jupyter.widget-view+json"
@@ -106,7 +106,8 @@ class View(anywidget.AnyWidget):
                 self._figures = ()
             else:
                 update.pages = sorted(self._pages) if update.whole else []
-                self.send(msgspec.to_builtins(update))
+                update.head.at_s = time.time()
+                self.tell(update)
         return is_live
 
     def _has_changed(self, *, is_live: bool) -> bool:
@@ -145,8 +146,12 @@ class View(anywidget.AnyWidget):
             answer = commands.obey(self._session, command)
         except Exception as error:  # whatever it is belongs into the panel, not into a cell
             answer = Ack(id=command, ok=False, text=commands.describe(error))
-        self.send(msgspec.to_builtins(answer))
+        self.tell(answer)
         publisher().hurry()
+
+    def tell(self, message: FromKernel) -> None:
+        """Send a message to the pages, as bytes: ipykernel walks through everything else in Python, 5 ms an update."""
+        self.send({}, buffers=[msgspec.json.encode(message)])
 
     def _hear(self, widget: Any, content: Any, buffers: Any) -> None:
         try:

@@ -6,6 +6,7 @@ names are the same on both sides, snake_case, with no mapping layer.
     kernel  -> browser   Update (the whole state, or what changed), Ack, Rows
     browser -> kernel    Hello, Bye, Resync, Command
 
+What goes to the browser is JSON in the one buffer of a custom message.
 Updates carry a sequence number; a browser that misses one asks for a Resync
 and gets an update with ``whole`` set.  A command carries an id that says all
 of it, and is acted on once however often and by whatever road it arrives.
@@ -80,7 +81,7 @@ class Head(msgspec.Struct, kw_only=True):
     """Everything above the table.
 
     Attributes:
-        at_s: Unix time of the kernel.
+        at_s: Unix time of the kernel, when it was sent.
         waiting: Why nothing starts just now, in words; "" when something may.
         started_s: Unix time of the latest start; 0.0 before.
         elapsed_s: Seconds since the start, up to the end.
