@@ -145,7 +145,8 @@ def shown(view: str, n: int) -> Figures:
             notebook.run(2)
             notebook.wait_done(2, LIMIT_S)
             seen: dict[str, Any] = page.evaluate("() => seen")
-            kernel = json.loads(notebook.wait_output(2, "engine_s").inner_text())
+            said = notebook.wait_output(2, "engine_s").inner_text().splitlines()  # warnings of other libraries too
+            kernel = json.loads(next(line for line in said if "engine_s" in line))
         finally:
             chromium.close()
             lab.stop()
