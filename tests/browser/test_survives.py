@@ -142,3 +142,18 @@ def test_a_panel_whose_output_was_cleared_is_sent_nothing_more(open_notebook: Ca
     expect(notebook.output(0).locator(".ipybatch")).to_have_count(0)
     notebook.run(2)
     notebook.wait_output(2, "2000/2000 successful, 0 failed, 0 skipped {'update': 1}")
+
+
+def test_the_panel_keeps_its_tab_at_the_end(open_notebook: Callable[..., Notebook]) -> None:
+    """The kernel has the output drawn anew then, for the saved notebook; who looks at the panel notices nothing."""
+    notebook = open_notebook([SESSION.replace("NAME", "tabs")])
+    notebook.run(0)
+    panel = panel_in(notebook, 0, "running")
+    panel.get_by_role("tab", name="Log").click()
+    panel.locator(".ib-cancel").click()
+    expect(panel.locator(".ib-log")).to_contain_text("Cancelled")
+    expect(panel.locator(".ib-resume")).to_be_visible()
+    wait_drawn_anew = "() => document.querySelectorAll('.jp-OutputArea-output .ipybatch').length === 1"
+    notebook.page.wait_for_function(wait_drawn_anew)
+    expect(panel.get_by_role("tab", name="Log")).to_have_attribute("aria-selected", "true")
+    expect(panel).to_have_count(1)

@@ -15,10 +15,10 @@ import { View } from "./view";
 const ANSWER_S = 2;
 const PATIENCE_S = 60;
 const TICK_MS = 1000;
+const MOMENT_S = 2.5;
+const REPLACED_MS = 50;
 
 const decoder = new TextDecoder();
-/** A widget that is displayed again begins with what its views know. */
-const stores = new WeakMap<object, Store>();
 
 interface Traits {
   initial: string;
@@ -31,20 +31,19 @@ class Panel {
   private readonly commands: Commands;
   private readonly view: View;
   private readonly root = h("div");
-  private readonly watcher: IntersectionObserver;
-  private readonly ticker: ReturnType<typeof setInterval>;
+  private watcher: IntersectionObserver | null = null;
+  private ticker: ReturnType<typeof setInterval> | undefined;
   private readonly page = crypto.getRandomValues(new Uint32Array(2)).join("");
   private visible = true;
   private frame = 0;
   private seen = false;
+  private shownAt_s = -Infinity;
   private askedAt_s = -Infinity;
   /** How long to wait for the answer of what was asked last; 0: it has come. */
   private wait_s = 0;
 
-  constructor(private readonly model: AnyModel<Traits>, el: HTMLElement) {
-    const known = stores.get(model);
-    this.store = known ?? new Store();
-    stores.set(model, this.store);
+  constructor(private readonly model: AnyModel<Traits>, known: Panel | undefined) {
+    this.store = known?.store ?? new Store();
     const commands = (this.commands = new Commands({
       panelId: () => model.get("panel_id"),
       send: (command) => this.send(command),
@@ -61,33 +60,45 @@ class Panel {
     });
     this.root.className = "ipybatch";
     this.root.append(this.view.node);
+    const initial = model.get("initial");
+    if (initial && !known) this.store.fold(JSON.parse(initial) as Update, now_s());
+  }
+
+  /** Whether its place was taken away: it is closed, or was in the page a moment ago (a cell scrolled away comes back). */
+  get isFree(): boolean {
+    return !this.watcher || (!this.root.isConnected && now_s() - this.shownAt_s < MOMENT_S);
+  }
+
+  /** Move into `el`, and begin to live there. */
+  show(el: HTMLElement): void {
     el.append(this.root);
-    this.watcher = new IntersectionObserver(([entry]) => (this.visible = entry?.isIntersecting ?? true));
-    this.watcher.observe(this.root);
-    this.ticker = setInterval(() => this.tick(), TICK_MS);
-    this.open(known === undefined);
-  }
-
-  close(): void {
-    this.model.off("msg:custom", this.receive);
-    document.removeEventListener("visibilitychange", this.turn);
-    removeEventListener("pagehide", this.leave);
-    this.watcher.disconnect();
-    clearInterval(this.ticker);
-    cancelAnimationFrame(this.frame);
-    this.commands.close();
-    this.root.remove();
-    this.leave();
-  }
-
-  private open(first: boolean): void {
+    this.shownAt_s = now_s();
+    if (this.watcher) return;
     this.model.on("msg:custom", this.receive);
     document.addEventListener("visibilitychange", this.turn);
     addEventListener("pagehide", this.leave);
-    const initial = this.model.get("initial");
-    if (initial && first) this.store.fold(JSON.parse(initial) as Update, now_s());
+    this.watcher = new IntersectionObserver(([entry]) => (this.visible = entry?.isIntersecting ?? true));
+    this.watcher.observe(this.root);
+    this.ticker = setInterval(() => this.tick(), TICK_MS);
     this.view.render(now_s());
     this.look(!document.hidden);
+  }
+
+  /** Leave `el`, unless it has moved elsewhere by now. */
+  hide(el: HTMLElement): void {
+    if (this.root.parentElement !== el) return;
+    this.model.off("msg:custom", this.receive);
+    document.removeEventListener("visibilitychange", this.turn);
+    removeEventListener("pagehide", this.leave);
+    this.watcher?.disconnect();
+    this.watcher = null;
+    clearInterval(this.ticker);
+    cancelAnimationFrame(this.frame);
+    this.frame = 0;
+    this.commands.close();
+    this.root.remove();
+    this.seen = false;
+    this.leave();
   }
 
   private readonly turn = (): void => this.look(!document.hidden && this.root.isConnected);
@@ -132,6 +143,7 @@ class Panel {
   }
 
   private tick(): void {
+    if (this.root.isConnected) this.shownAt_s = now_s();
     this.turn();
     const state = this.store.head?.state;
     if (this.visible && !document.hidden && (state === "running" || state === "paused")) this.schedule();
@@ -162,9 +174,30 @@ function now_s(): number {
   return performance.now() / 1000;
 }
 
+/** Of each widget on this page, by its id (every display is handed a model object of its own), what shows it, or did. */
+const panels = new Map<string, Set<Panel>>();
+
 export default {
   render({ model, el }: RenderProps<Traits>): () => void {
-    const panel = new Panel(model, el);
-    return () => panel.close();
+    const id = model.get("panel_id");
+    const known = panels.get(id) ?? new Set<Panel>();
+    panels.set(id, known);
+    let panel = [...known].find((one) => one.isFree) ?? new Panel(model, [...known][0]);
+    known.add(panel);
+    panel.show(el);
+    // An output that is drawn anew, as the kernel has it done at the end, takes the place of the old one a moment
+    // later: it goes on with that one's tab, filter and place.
+    const timer = setTimeout(() => {
+      const old = [...known].find((one) => one !== panel && one.isFree);
+      if (!old) return;
+      panel.hide(el);
+      known.delete(panel);
+      panel = old;
+      panel.show(el);
+    }, REPLACED_MS);
+    return () => {
+      clearTimeout(timer);
+      panel.hide(el);
+    };
   },
 };

@@ -4,13 +4,18 @@ import panel from "../src/panel";
 import type { Update } from "../src/schema";
 import { counts, group, head, item, Model, update } from "./samples";
 
+type Props = RenderProps<{ initial: string; panel_id: string; view: string }>;
+
 const EVIL = '<img src=x onerror="alert(1)">';
 
+let mounted = 0;
+
 function mount(first: Update | null = update(1, { whole: true })): { model: Model; el: HTMLElement; close: () => void } {
-  const model = new Model({ panel_id: "p1", initial: first ? JSON.stringify(first) : "" });
+  mounted += 1;
+  const model = new Model({ panel_id: `p${mounted}`, initial: first ? JSON.stringify(first) : "" });
   const el = document.createElement("div");
   document.body.append(el);
-  const close = panel.render({ model, el } as unknown as RenderProps<{ initial: string; panel_id: string; view: string }>);
+  const close = panel.render({ model, el } as unknown as Props);
   return { model, el, close };
 }
 
@@ -65,6 +70,34 @@ describe("opening and closing", () => {
     await vi.advanceTimersByTimeAsync(1_000);
     expect(model.kinds()).toEqual(["hello", "bye", "hello"]);
     close();
+  });
+
+  it("drawn anew goes on where it was: its tab, and what its store has folded", () => {
+    const { model, el } = mount();
+    el.querySelectorAll<HTMLButtonElement>("[role=tab]")[1]!.click();
+    model.receive(update(2, { head: head({ name: "renamed" }) }));
+    const root = el.firstElementChild;
+    el.remove();
+    const again = document.createElement("div");
+    document.body.append(again);
+    const close = panel.render({ model, el: again } as unknown as Props);
+    expect(again.firstElementChild).toBe(root);
+    expect(again.querySelectorAll("[role=tab]")[1]!.getAttribute("aria-selected")).toBe("true");
+    expect(model.handlers.size).toBe(1);
+    close();
+    expect(model.handlers.size).toBe(0);
+  });
+
+  it("displayed twice shows the same in both", async () => {
+    const { model, close } = mount();
+    const second = document.createElement("div");
+    document.body.append(second);
+    const closeSecond = panel.render({ model, el: second } as unknown as Props);
+    model.receive(update(2, { head: head({ name: "both" }) }));
+    await frame();
+    expect([...document.querySelectorAll(".ib-name")].map((node) => node.textContent)).toEqual(["both", "both"]);
+    close();
+    closeSecond();
   });
 
   it("waits for the kernel when there is no first state", async () => {
