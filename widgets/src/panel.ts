@@ -186,7 +186,7 @@ export default {
     known.add(panel);
     panel.show(el);
     // An output that is drawn anew, as the kernel has it done at the end, takes the place of the old one a moment
-    // later: it goes on with that one's tab, filter and place.
+    // later: it goes on with that one's tab, filter and details.
     const timer = setTimeout(() => {
       const old = [...known].find((one) => one !== panel && one.isFree);
       if (!old) return;

@@ -1,4 +1,4 @@
-"""Publisher: one thread that feeds all views of a process, ten times a second at most.
+"""Publisher: one thread that feeds all views of a process, five times a second at most.
 
 Views look at their session instead of hearing its events: an engine at full
 speed has 60,000 of them a second, and a page shows ten states of it.
@@ -12,7 +12,7 @@ import time
 import weakref
 from typing import Protocol
 
-INTERVAL_S = 0.1
+INTERVAL_S = 0.2
 RESTING_S = 0.5  # while no session runs
 
 
