@@ -13,7 +13,8 @@ import time
 import weakref
 from typing import Protocol
 
-INTERVAL_S = 0.2
+LEAST_S = 0.05  # even for who presses buttons all the time
+INTERVAL_S = 0.15
 RESTING_S = 0.5  # while no session runs
 
 
@@ -47,10 +48,10 @@ class Publisher:
             is_live = False
             for view in tuple(self._views):
                 is_live |= view.publish()
-            time.sleep(INTERVAL_S)
-            if not is_live:
-                self._news.wait(RESTING_S if self._views else None)
-                self._news.clear()
+            time.sleep(LEAST_S)
+            rest_s = INTERVAL_S if is_live else RESTING_S if self._views else None
+            self._news.wait(rest_s)
+            self._news.clear()
 
 
 _publisher: Publisher | None = None
