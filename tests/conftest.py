@@ -8,6 +8,7 @@ import pytest
 from ipybatch import BatchSession
 from ipybatch.engine import journal as journals
 from ipybatch.testing import VirtualClock
+from tests.works import Gate, ThreadGate
 
 PATIENCE_S = 30  # nothing here takes a third of it
 
@@ -66,6 +67,20 @@ def live(journal):
     yield make
     for session in made:
         session.cancel()
+
+
+@pytest.fixture
+def gate():
+    gate = Gate()
+    yield gate
+    gate.open()
+
+
+@pytest.fixture
+def threads():
+    gate = ThreadGate()
+    yield gate
+    gate.open()
 
 
 @pytest.fixture

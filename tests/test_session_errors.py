@@ -10,24 +10,9 @@ import pytest
 from ipybatch import Breaker, Limits, Permanent, RateLimited, Refused, Retry, Transient
 from ipybatch.engine import events, masking
 from ipybatch.testing import START_UNIX_S
+from tests.works import Failing
 
 ONE = Limits(concurrency=1)
-
-
-class Failing:
-    """Work that raises what it is told, in order, and then succeeds; it notes when it was called."""
-
-    def __init__(self, clock, *errors):
-        self.clock, self.errors, self.calls = clock, list(errors), []
-
-    async def __call__(self, item):
-        self.calls.append((item, self.clock.now_s()))
-        await asyncio.sleep(0.1)
-        if self.errors:
-            error = self.errors.pop(0)
-            if error is not None:
-                raise error
-        return item
 
 
 def http_error(status, **headers):

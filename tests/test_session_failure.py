@@ -8,78 +8,7 @@ import pytest
 import ipybatch
 from ipybatch import Limits, Retry
 from ipybatch.engine import events
-
-
-class Gate:
-    """Coroutine work that waits until it is let go, and notes what started, ended and was cancelled."""
-
-    def __init__(self):
-        self.started, self.ended, self.cancelled = [], [], []
-        self.begun = threading.Semaphore(0)
-        self.is_open = False
-        self._waiters = []
-
-    async def __call__(self, item):
-        self.started.append(item)
-        waiter = asyncio.get_running_loop().create_future()
-        self._waiters.append(waiter)
-        self.begun.release()
-        try:
-            if not self.is_open:
-                await waiter
-        except asyncio.CancelledError:
-            self.cancelled.append(item)
-            raise
-        self.ended.append(item)
-        return item
-
-    def wait_begun(self, items):
-        for _ in range(items):
-            assert self.begun.acquire(timeout=20)
-
-    def open(self):
-        self.is_open = True
-        for waiter in self._waiters:
-            waiter.get_loop().call_soon_threadsafe(lambda waiter=waiter: waiter.done() or waiter.set_result(None))
-
-
-class ThreadGate(Gate):
-    """The same in threads, which nobody can cancel."""
-
-    def __init__(self):
-        super().__init__()
-        self._released = threading.Event()
-
-    def __call__(self, item):
-        self.started.append(item)
-        self.begun.release()
-        self._released.wait(20)
-        self.ended.append(item)
-        return item
-
-    def open(self):
-        self._released.set()
-
-
-@pytest.fixture
-def gate():
-    gate = Gate()
-    yield gate
-    gate.open()
-
-
-@pytest.fixture
-def threads():
-    gate = ThreadGate()
-    yield gate
-    gate.open()
-
-
-def hear(session, kind):
-    """Return an event that is set when the session publishes one of that kind."""
-    heard = threading.Event()
-    session.on(lambda event: heard.set() if isinstance(event, kind) else None)
-    return heard
+from tests.works import hear
 
 
 def test_a_coroutine_that_overruns_is_a_timeout_and_is_tried_again(plan, clock):

@@ -1,63 +1,22 @@
 """Limits as the server sees them: windows, spacing, batches, costs and further requests."""
 
 import asyncio
-from itertools import pairwise
 
-import httpx
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ipybatch import Limits, Rate, Retry
 from ipybatch.engine import resource as resources
-from ipybatch.simulators import Faults, SimTransport, SteamSimulator
+from ipybatch.simulators import Faults
 from ipybatch.testing import VirtualClock
-
-
-class Starts:
-    """Work that notes when it starts and ends, by the loop's time, and takes as long as it is told."""
-
-    def __init__(self, seconds=0.0):
-        self.seconds = seconds
-        self.at, self.ends, self.most, self._now = [], [], 0, 0
-
-    async def __call__(self, item):
-        clock = asyncio.get_running_loop().time
-        self.at.append(clock())
-        self._now += 1
-        self.most = max(self.most, self._now)
-        await asyncio.sleep(self.seconds(item) if callable(self.seconds) else self.seconds)
-        self._now -= 1
-        self.ends.append(clock())
-        return item
-
-
-def gaps(times):
-    return [later - earlier for earlier, later in pairwise(times)]
-
-
-def worst(times, per_s):
-    """Return the most that fall into any half-open window of that length."""
-    return max(sum(0 <= later - at < per_s - 1e-9 for later in times) for at in times)
+from tests.works import Starts, gaps, store, worst
 
 
 def share_used(arrivals, limit, per_s, latency_s):
     """Return how much of limit / (per_s + latency) was used: the last arrival can come after so many windows."""
     windows = (len(arrivals) - 1) // limit
     return windows * (per_s + latency_s) / (arrivals[-1] - arrivals[0])
-
-
-def store(**options):
-    """Return a simulated store and work that asks it, over httpx, in that clock's time."""
-    simulator = SteamSimulator(**options)
-    client = httpx.AsyncClient(transport=SimTransport(simulator), base_url="http://steam.invalid")
-
-    async def ask(app_id):
-        answer = await client.get("/api/appdetails", params={"appids": app_id})
-        answer.raise_for_status()
-        return answer.json()[str(app_id)]["data"]["name"]
-
-    return simulator, ask
 
 
 def test_concurrency_is_never_exceeded_and_always_used(plan, clock):

@@ -10,24 +10,9 @@ from ipybatch import Breaker, Limits, Retry
 from ipybatch.engine import events
 from ipybatch.simulators import Faults, SimTransport, SteamSimulator
 from ipybatch.testing import START_UNIX_S
+from tests.works import Failing
 
 ONE = Limits(concurrency=1)
-
-
-class Failing:
-    """Work that raises what it is told, in order, and then succeeds; it notes when it was called."""
-
-    def __init__(self, clock, *errors):
-        self.clock, self.errors, self.calls = clock, list(errors), []
-
-    async def __call__(self, item):
-        self.calls.append((item, self.clock.now_s()))
-        await asyncio.sleep(0.1)
-        if self.errors:
-            error = self.errors.pop(0)
-            if error is not None:
-                raise error
-        return item
 
 
 OUTAGE = Breaker(failures=3, break_s=1, max_break_s=60)

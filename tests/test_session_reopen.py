@@ -6,22 +6,7 @@ import pytest
 
 import ipybatch
 from ipybatch import BatchSession, InputError, Retry
-
-
-class Recorder:
-    """Work that notes what it was asked, and answers as it is told."""
-
-    def __init__(self, answers=None):
-        self.asked = []
-        self.answers = answers or {}
-
-    async def __call__(self, item):
-        self.asked.append(item)
-        answer = self.answers.get(item if isinstance(item, int | str) else item["id"], "ok")
-        if isinstance(answer, BaseException):
-            raise answer
-        return answer
-
+from tests.works import Recorder
 
 ONCE = Retry(attempts=1)
 

@@ -1,54 +1,12 @@
 """A resource that sessions share, limiters of the user's own, and what an estimate says of it all."""
 
 import asyncio
-from itertools import pairwise
 
 import aiolimiter
-import httpx
 import pytest
 
 from ipybatch import Breaker, Limits, Rate, RateLimited
-from ipybatch.simulators import SimTransport, SteamSimulator
-
-
-class Starts:
-    """Work that notes when it starts and ends, by the loop's time, and takes as long as it is told."""
-
-    def __init__(self, seconds=0.0):
-        self.seconds = seconds
-        self.at, self.ends, self.most, self._now = [], [], 0, 0
-
-    async def __call__(self, item):
-        clock = asyncio.get_running_loop().time
-        self.at.append(clock())
-        self._now += 1
-        self.most = max(self.most, self._now)
-        await asyncio.sleep(self.seconds(item) if callable(self.seconds) else self.seconds)
-        self._now -= 1
-        self.ends.append(clock())
-        return item
-
-
-def gaps(times):
-    return [later - earlier for earlier, later in pairwise(times)]
-
-
-def worst(times, per_s):
-    """Return the most that fall into any half-open window of that length."""
-    return max(sum(0 <= later - at < per_s - 1e-9 for later in times) for at in times)
-
-
-def store(**options):
-    """Return a simulated store and work that asks it, over httpx, in that clock's time."""
-    simulator = SteamSimulator(**options)
-    client = httpx.AsyncClient(transport=SimTransport(simulator), base_url="http://steam.invalid")
-
-    async def ask(app_id):
-        answer = await client.get("/api/appdetails", params={"appids": app_id})
-        answer.raise_for_status()
-        return answer.json()[str(app_id)]["data"]["name"]
-
-    return simulator, ask
+from tests.works import Starts, gaps, worst
 
 
 def test_a_limiter_of_the_users_own_is_entered_around_every_attempt(plan, clock):
