@@ -28,10 +28,6 @@ export class Tabs implements Piece {
     this.tabs[this.current]!.piece.render(now_s);
   }
 
-  sample(now_s: number): void {
-    for (const { piece } of this.tabs) piece.sample?.(now_s);
-  }
-
   private makeButton(tab: Tab, index: number): HTMLButtonElement {
     const button = h("button", "", tab.title());
     const { node } = tab.piece;
