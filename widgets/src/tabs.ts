@@ -2,6 +2,9 @@
 import { attribute, h, hidden, ownId, text } from "./dom";
 import type { Context, Piece } from "./piece";
 
+/** Room is kept for so many rows from the start, so that nothing jumps as they come; for fewer if there will be fewer. */
+const ROWS = 6;
+
 export interface Tab {
   /** What it is called just now. */
   title(): string;
@@ -24,6 +27,8 @@ export class Tabs implements Piece {
   }
 
   render(now_s: number): void {
+    const { total } = this.context.store.head!.counts;
+    this.node.style.setProperty("--rows", String(Math.min(total ?? ROWS, ROWS)));
     this.tabs.forEach((tab, index) => text(this.buttons[index]!, tab.title()));
     this.tabs[this.current]!.piece.render(now_s);
   }
