@@ -10,6 +10,9 @@ end.  ``PRAGMA user_version`` counts the steps a file has seen.
     attempt   attempts that failed and were followed by another
     window    what the responses of each rationed resource cost, while their window lasts
     resource  cool-downs
+    usage     every billed call: its tokens and what they cost
+    job       remote batch jobs, from the intent to submit one to its results
+    credit    movements of credit accounts; amounts are decimal text
 """
 
 from __future__ import annotations
@@ -74,6 +77,55 @@ STEPS = (
     CREATE TABLE window (resource TEXT NOT NULL, responded_s REAL NOT NULL, unit TEXT NOT NULL, cost REAL NOT NULL);
     CREATE INDEX window_by_resource ON window (resource, responded_s);
     CREATE TABLE resource (name TEXT PRIMARY KEY, cool_until_s REAL NOT NULL);
+    """,
+    """
+    CREATE TABLE usage (
+        id INTEGER PRIMARY KEY,
+        at_s REAL NOT NULL,
+        session TEXT NOT NULL,
+        lane TEXT NOT NULL,
+        model TEXT NOT NULL,
+        operation TEXT NOT NULL,
+        project TEXT NOT NULL,
+        status TEXT NOT NULL,
+        tokens_in INTEGER NOT NULL DEFAULT 0,
+        tokens_out INTEGER NOT NULL DEFAULT 0,
+        tokens_thoughts INTEGER NOT NULL DEFAULT 0,
+        tokens_cached INTEGER NOT NULL DEFAULT 0,
+        usd REAL,
+        credits TEXT,
+        ms REAL NOT NULL DEFAULT 0
+    );
+    CREATE INDEX usage_by_session ON usage (session, at_s);
+    CREATE TABLE job (
+        display_name TEXT PRIMARY KEY,
+        session TEXT NOT NULL,
+        number INTEGER NOT NULL,
+        model TEXT NOT NULL,
+        remote TEXT NOT NULL DEFAULT '',
+        state TEXT NOT NULL,
+        file TEXT NOT NULL DEFAULT '',
+        created_s REAL NOT NULL,
+        updated_s REAL NOT NULL,
+        ended_s REAL,
+        requests INTEGER NOT NULL,
+        reason TEXT NOT NULL DEFAULT '',
+        keys BLOB NOT NULL,
+        collected INTEGER NOT NULL DEFAULT 0
+    );
+    CREATE INDEX job_by_session ON job (session, number);
+    CREATE TABLE credit (
+        id INTEGER PRIMARY KEY,
+        at_s REAL NOT NULL,
+        account TEXT NOT NULL,
+        kind TEXT NOT NULL,
+        credits TEXT NOT NULL,
+        reservation INTEGER,
+        operation TEXT NOT NULL DEFAULT '',
+        reference TEXT NOT NULL DEFAULT '',
+        note TEXT NOT NULL DEFAULT ''
+    );
+    CREATE INDEX credit_by_account ON credit (account, id);
     """,
 )
 
