@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from ipybatch import Limits, Retry
+from ipybatch import Limits, Retry, Withheld
 from ipybatch.engine import events
 from tests.works import hear
 
@@ -204,3 +204,50 @@ def test_two_sessions_run_beside_each_other(live, gate):
     one.cancel()
     gate.open()
     assert (one.state, two.run().state) == ("cancelled", "completed")
+
+
+def test_what_is_paid_for_finishes_when_the_session_is_cancelled(live, gate):
+    """Cancel lets billed calls finish, so that what was paid is recorded."""
+
+    async def work(item, attempt):
+        attempt.is_billed = True
+        return await gate(item)
+
+    session = live(work, list(range(5)), limits=Limits(concurrency=2))
+    session.start()
+    gate.wait_begun(2)
+    opener = threading.Timer(0.2, gate.open)
+    opener.start()
+    session.cancel()
+    summary = session.run()
+    assert (summary.state, summary.counts.completed, summary.counts.cancelled) == ("cancelled", 2, 3)
+
+
+def test_what_is_paid_for_ends_at_its_timeout_after_a_cancel(live, gate):
+    async def work(item, attempt):
+        attempt.is_billed = True
+        return await gate(item)
+
+    session = live(work, [1], timeout_s=0.3)
+    session.start()
+    gate.wait_begun(1)
+    session.cancel()
+    assert session.run().counts.timeout == 1
+
+
+def test_withheld_ends_the_session_when_what_runs_has_finished(plan, clock):
+    """An item that is not sent counts as skipped, as does what is left; a resume goes on with both."""
+    withholds = True
+
+    async def work(item):
+        await asyncio.sleep(1 if item < 2 else 0.5)
+        if item == 2 and withholds:
+            raise Withheld("the budget of $1.00 is spent")
+        return item
+
+    session = plan(work, list(range(6)), limits=Limits(concurrency=3))
+    summary = clock.run(session)
+    assert (summary.state, summary.reason) == ("failed", "the budget of $1.00 is spent")
+    assert (summary.counts.completed, summary.counts.skipped, summary.counts.failed) == (2, 4, 0)
+    withholds = False
+    assert clock.run(session).counts.completed == 6

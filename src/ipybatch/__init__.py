@@ -16,6 +16,7 @@ from ipybatch.errors import (
     RateLimited,
     Refused,
     Transient,
+    Withheld,
 )
 from ipybatch.session import BatchSession
 
@@ -39,6 +40,7 @@ __all__ = [
     "Retry",
     "Summary",
     "Transient",
+    "Withheld",
     "history",
     "prune",
 ]

@@ -5,7 +5,8 @@ BatchError
 |   |-- Transient             try again later (`retry_after_s` is the service's own word)
 |   |   `-- RateLimited       slow down: the whole resource cools down
 |   |-- Permanent             fix the item: it is not tried again
-|   `-- Refused               fix the key or the account: the session stops
+|   |-- Refused               fix the key or the account: the session stops
+|   `-- Withheld              raise the budget, or come back later: what runs finishes, nothing more starts
 |-- InputError                fix the call (also a ValueError)
 |-- JournalError              fix the file or the disk
 |   |-- JournalLocked         another live session owns this name
@@ -52,6 +53,13 @@ class Permanent(ItemError):
 
 class Refused(ItemError):
     """Say that the service refuses us altogether (wrong key, banned): the session stops at once."""
+
+
+class Withheld(ItemError):
+    """Say that this item was not sent, nor may any other be: the session ends once what runs has finished.
+
+    The item counts as skipped, and runs when the session goes on.
+    """
 
 
 class InputError(BatchError, ValueError):

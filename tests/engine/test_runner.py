@@ -8,7 +8,7 @@ import pytest
 
 from ipybatch import Limits, Retry
 from ipybatch.engine import events
-from ipybatch.engine.runner import describe
+from ipybatch.engine.reason import describe
 
 
 def on_disk(journal, question="SELECT key, status FROM item"):

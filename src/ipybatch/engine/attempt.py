@@ -18,6 +18,7 @@ class Attempt:
         key: The item's key, as JSON.
         number: 1 for the first try.
         requests: Permits taken so far.
+        is_billed: Whether what runs now is paid for, whatever becomes of us: a cancel lets it finish. The work says so.
     """
 
     def __init__(
@@ -30,6 +31,7 @@ class Attempt:
         self.key = key
         self.number = number
         self.requests = 1
+        self.is_billed = False
         self.actual: Cost = NO_COST
         self._acquire = acquire
         self._release = release

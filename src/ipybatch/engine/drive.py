@@ -28,8 +28,9 @@ from ipybatch.engine.outcome import Outcome
 from ipybatch.engine.plan import Plan, Task
 from ipybatch.engine.policy import Breaker as BreakerPolicy
 from ipybatch.engine.policy import Limits, Retry
+from ipybatch.engine.reason import describe
 from ipybatch.engine.resource import History, read_history, resource_of
-from ipybatch.engine.runner import Job, Runner, describe
+from ipybatch.engine.runner import Job, Runner
 from ipybatch.engine.scheduler import Batch, Scheduler
 from ipybatch.engine.work import Work
 from ipybatch.errors import JournalError

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -83,6 +84,8 @@ def _simulate(  # noqa: PLR0917  # one private caller
     tasks: list[Task] | None,
 ) -> tuple[float, int, int]:
     limiter = Limiter()
+    if limits.pacer is not None:
+        limits = replace(limits, pacer=limits.pacer.anew())
     limiter.join(limits, limits)
     scheduler = Scheduler(_some(iter(tasks) if tasks else None, items), limits, limiter, cost=cost if tasks else None)
     running: list[tuple[float, int, Ticket]] = []

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import msgspec
 
-from ipybatch.engine.policy import Limits
+from ipybatch.engine.policy import Limits, Paced
 from ipybatch.engine.runner import Runner
 from ipybatch.engine.snapshot import Snapshot
 
@@ -40,7 +42,8 @@ def read(runner: Runner | None, limits: Limits, snapshot: Snapshot, now_s: float
     if runner is None or runner.state is not None:
         return Gauges(allowed_per_s=allowed_per_s(limits), lingering=runner.lingering if runner else 0)
     active = runner.resource.limiter.windows
-    windows = [(active[rate].used(now_s), rate.limit, rate.per_s, rate.unit) for rate in limits.rates if rate in active]
+    shown = [active[rate] for rate in limits.rates if rate in active]
+    windows = [(w.used(now_s), w.rate.limit, w.rate.per_s, w.rate.unit) for w in [*shown, *_paced(limits)]]
     return Gauges(
         _why(runner, snapshot, now_s, unix_s),
         windows,
@@ -52,10 +55,14 @@ def read(runner: Runner | None, limits: Limits, snapshot: Snapshot, now_s: float
 
 def allowed_per_s(limits: Limits) -> float | None:
     """Return how many starts per second the limits allow in the long run; None without rates and spacing."""
-    bounds = [rate.limit / rate.per_s for rate in limits.rates if rate.unit == "requests"]
+    bounds = [rate.limit / rate.per_s for rate in limits.all_rates if rate.unit == "requests"]
     if limits.spacing_s:
         bounds.append(1.0 / limits.spacing_s)
     return min(bounds) if bounds else None
+
+
+def _paced(limits: Limits) -> Sequence[Paced]:
+    return () if limits.pacer is None else limits.pacer.windows
 
 
 def _why(runner: Runner, snapshot: Snapshot, now_s: float, unix_s: float) -> str:

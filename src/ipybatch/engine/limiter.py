@@ -24,7 +24,7 @@ from collections.abc import Iterable, Mapping
 
 import msgspec
 
-from ipybatch.engine.policy import Limits, Rate
+from ipybatch.engine.policy import Limits, Paced, Pacer, Rate
 
 # Two clocks slewed by NTP may drift apart by 500 ppm, so a window is held that much longer.
 CLOCK_DRIFT = 1.0005
@@ -110,6 +110,7 @@ class Limiter:
         self._concurrency: float = math.inf
         self._spacing_s = 0.0
         self._active: tuple[Window, ...] = ()
+        self._pacers: tuple[Pacer, ...] = ()
         self.units: tuple[str, ...] = ()
         self._in_flight: dict[int, Permit] = {}  # by id
 
@@ -124,9 +125,10 @@ class Limiter:
             if rate not in self.windows:
                 window = self.windows[rate] = Window(rate)
                 window.in_flight = sum(cost_in(window.rate.unit, permit.cost) for permit in self._in_flight.values())
-                for responded_s, unit, cost in history:
-                    if unit == rate.unit and responded_s + rate.per_s * CLOCK_DRIFT > now_s:
-                        window.spend(responded_s, cost)
+                _fill(window, history, now_s)
+        if limits.pacer is not None and member not in self._joined:
+            for paced in limits.pacer.windows:
+                _fill(paced, history, now_s)
         self._joined[member] = self._declared[member] = limits
         self._settle()
 
@@ -161,6 +163,8 @@ class Limiter:
         wait_s = free_s - now_s if free_s > now_s else 0.0
         for window in self._active:
             wait_s = max(wait_s, window.wait_s(now_s, cost_in(window.rate.unit, cost)))
+        for pacer in self._pacers:
+            wait_s = max(wait_s, pacer.wait_s(now_s, cost))
         return wait_s
 
     def acquire(self, now_s: float, cost: Cost = NO_COST, *, slot: bool = True) -> Permit:
@@ -169,6 +173,8 @@ class Limiter:
         self.running += slot
         for window in self.windows.values():
             window.in_flight += cost_in(window.rate.unit, cost)
+        for pacer in self._pacers:
+            pacer.start(now_s, cost)
         permit = Permit(now_s, cost)
         self._in_flight[id(permit)] = permit
         return permit
@@ -185,6 +191,8 @@ class Limiter:
             # With nothing in flight it is 0, not what the rounding of odd costs left.
             window.in_flight = window.in_flight - cost_in(window.rate.unit, permit.cost) if self._in_flight else 0.0
             window.spend(now_s, cost_in(window.rate.unit, {**permit.cost, **actual} if actual else permit.cost))
+        for pacer in self._pacers:
+            pacer.end(now_s, permit.cost, actual)
 
     def free(self) -> None:
         """Give a place among the ``concurrency`` back."""
@@ -223,10 +231,19 @@ class Limiter:
         wanted = {rate for limits in joined for rate in limits.rates}
         self._spacing_s = max([self._spacing_s, *map(_spread_s, wanted)])
         self._active = tuple(window for rate, window in self.windows.items() if rate in wanted)
-        self.units = tuple({rate.unit: None for rate in self.windows})
+        self._pacers = tuple(limits.pacer for limits in joined if limits.pacer is not None)
+        paced = [window.rate for pacer in self._pacers for window in pacer.windows]
+        self.units = tuple({rate.unit: None for rate in (*self.windows, *paced)})
         self._most = {}
         for rate in (rate for limits in self._declared.values() for rate in limits.rates):
             self._most[_span(rate)] = min(rate.limit, self._most.get(_span(rate), math.inf))
+
+
+def _fill(window: Window | Paced, history: Iterable[Spent], now_s: float) -> None:
+    """Let a window start with what was spent before."""
+    for responded_s, unit, cost in history:
+        if unit == window.rate.unit and responded_s + window.rate.per_s * CLOCK_DRIFT > now_s:
+            window.spend(responded_s, cost)
 
 
 def _span(rate: Rate) -> tuple[str, float]:

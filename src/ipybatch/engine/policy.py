@@ -7,10 +7,10 @@ Frozen data only.  The state machines that follow them live in `limiter`,
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from ipybatch.errors import InputError
 
@@ -67,6 +67,46 @@ class Rate:
         return f"{self.limit:g}{unit} per {self.per_s:g} s"
 
 
+class Paced(Protocol):
+    """A window of a pacer, as views and restarts know it."""
+
+    rate: Rate
+
+    def used(self, now_s: float) -> float:
+        """Return how much of it is taken."""
+        ...
+
+    def spend(self, responded_s: float, cost: float) -> None:
+        """Count what was used before."""
+        ...
+
+
+class Pacer(Protocol):
+    """Says when a request may start, beside the limits: a pure state machine, asked on the engine's thread.
+
+    Attributes:
+        windows: What it holds to just now.
+    """
+
+    windows: Sequence[Paced]
+
+    def wait_s(self, now_s: float, cost: Mapping[str, float]) -> float:
+        """Return seconds until a request of ``cost`` may start; inf: after a response at the earliest."""
+        ...
+
+    def start(self, now_s: float, cost: Mapping[str, float]) -> None:
+        """Count a request that starts."""
+        ...
+
+    def end(self, now_s: float, cost: Mapping[str, float], actual: Mapping[str, float]) -> None:
+        """Count its response, and what it really cost where that differs."""
+        ...
+
+    def anew(self) -> Pacer:
+        """Return one that holds to the same and has seen nothing: `estimate` runs on a clock of its own."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Limits:
     """How fast work may start; a start satisfies every limit at once.
@@ -80,6 +120,7 @@ class Limits:
         also: Async context managers entered around every attempt, such as ``aiolimiter.AsyncLimiter``.
         shared: A limiter shared with other machines: anything with pyrate-limiter's
             ``try_acquire_async(name, weight)``; awaited before every request.
+        pacer: Another voice in when a request may start, for services that tell their limits as they go.
     """
 
     concurrency: int = 10
@@ -89,6 +130,7 @@ class Limits:
     rates: Sequence[Rate] = ()
     also: Sequence[AbstractAsyncContextManager[Any]] = ()
     shared: Any = None
+    pacer: Pacer | None = None
 
     def __post_init__(self) -> None:
         check_count("concurrency", self.concurrency, low=1)
@@ -102,6 +144,12 @@ class Limits:
         object.__setattr__(self, "rates", _all_rates(self.rates))
         object.__setattr__(self, "also", tuple(self.also))
         _check_plugs(self.also, self.shared)
+
+    @property
+    def all_rates(self) -> tuple[Rate, ...]:
+        """The rates that hold just now, the pacer's too."""
+        own = () if self.pacer is None else tuple(window.rate for window in self.pacer.windows)
+        return (*self.rates, *own)
 
 
 def _all_rates(rates: Sequence[Rate]) -> tuple[Rate, ...]:

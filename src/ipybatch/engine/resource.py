@@ -59,7 +59,7 @@ class History(msgspec.Struct, frozen=True):
 
 def read_history(journal: Journal, name: str, limits: Limits, now_s: float) -> History:
     """Return what still counts in the windows, requests in flight at a crash included; forget what does not."""
-    longest_s = max((rate.per_s * CLOCK_DRIFT for rate in limits.rates), default=0.0)
+    longest_s = max((rate.per_s * CLOCK_DRIFT for rate in limits.all_rates), default=0.0)
 
     def unit(database: sqlite3.Connection) -> History:
         spent = database.execute(

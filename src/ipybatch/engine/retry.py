@@ -17,7 +17,7 @@ from typing import Any
 import msgspec
 
 from ipybatch.engine.policy import Retry
-from ipybatch.errors import Permanent, RateLimited, Refused, Transient
+from ipybatch.errors import Permanent, RateLimited, Refused, Transient, Withheld
 
 _TRANSPORT_ERRORS = frozenset({"TransportError", "DecodingError", "ClientConnectionError", "ServerDisconnectedError"})
 
@@ -30,6 +30,7 @@ class Kind(Enum):
     RATE_LIMITED = "rate_limited"
     PERMANENT = "permanent"
     REFUSED = "refused"
+    WITHHELD = "withheld"
 
 
 class Verdict(msgspec.Struct, frozen=True):
@@ -48,16 +49,20 @@ class Verdict(msgspec.Struct, frozen=True):
         return self.kind in (Kind.TRANSIENT, Kind.TIMEOUT)
 
 
+_SAID = (  # the first that fits
+    (RateLimited, Kind.RATE_LIMITED),
+    (Transient, Kind.TRANSIENT),
+    (Permanent, Kind.PERMANENT),
+    (Refused, Kind.REFUSED),
+    (Withheld, Kind.WITHHELD),
+)
+
+
 def classify(error: BaseException, retry: Retry, now_unix_s: float) -> Verdict:
     """Return what ``error`` means under this policy."""
-    if isinstance(error, RateLimited):
-        return Verdict(Kind.RATE_LIMITED, error.retry_after_s)
-    if isinstance(error, Transient):
-        return Verdict(Kind.TRANSIENT, error.retry_after_s)
-    if isinstance(error, Permanent):
-        return Verdict(Kind.PERMANENT)
-    if isinstance(error, Refused):
-        return Verdict(Kind.REFUSED)
+    for said, kind in _SAID:
+        if isinstance(error, said):
+            return Verdict(kind, getattr(error, "retry_after_s", None))
     verdict = _by_status(error, now_unix_s) or _by_type(error)
     if verdict.kind is not Kind.RATE_LIMITED and retry.also_transient(error):
         return Verdict(Kind.TRANSIENT, _word_of(error, now_unix_s))
@@ -131,7 +136,7 @@ def cool_down_s(retry: Retry, cool_downs: int, now_unix_s: float) -> float:
 
 def is_last(retry: Retry, attempt: int, verdict: Verdict) -> bool:
     """Say whether the item is given up after this failure."""
-    if verdict.kind in (Kind.PERMANENT, Kind.REFUSED):
+    if verdict.kind in (Kind.PERMANENT, Kind.REFUSED, Kind.WITHHELD):
         return True
     if verdict.kind is Kind.RATE_LIMITED and retry.strategy == "next_second":
         return attempt >= min(2, retry.attempts)

@@ -15,7 +15,6 @@ from __future__ import annotations
 import asyncio
 import math
 import random
-import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -30,10 +29,10 @@ from ipybatch.engine.feedback import Feedback
 from ipybatch.engine.lease import BEAT_S
 from ipybatch.engine.ledger import Ledger
 from ipybatch.engine.limiter import NO_COST
-from ipybatch.engine.masking import mask
 from ipybatch.engine.outcome import Outcome, encode_result
 from ipybatch.engine.parking import Parking
 from ipybatch.engine.policy import Limits, Retry
+from ipybatch.engine.reason import OTHER_LOOP, OTHER_LOOP_HINT, describe
 from ipybatch.engine.recorder import Recorder
 from ipybatch.engine.requests import Requests
 from ipybatch.engine.resource import Resource
@@ -77,8 +76,11 @@ class Slot:
         self.stopped_by = ""
 
     def stop(self, why: str) -> None:
-        """Cancel the attempt, if one is running."""
-        if self.ticket is not None and not self.stopped_by:
+        """Cancel the attempt, if one is running; what is paid for may go on until its timeout."""
+        ticket = self.ticket
+        if ticket is None or self.stopped_by:
+            return
+        if why == "timeout" or ticket.handed is None or not ticket.handed.is_billed:
             self.stopped_by = why
             self.worker.cancel()
 
@@ -264,12 +266,14 @@ class Runner:
             return self._record(ticket, now_s, "cancelled", "cancelled", False)
         verdict, text = self._judge(slot, error)
         self._feedback.failed(now_s, ticket, verdict)
-        if verdict.kind is Kind.REFUSED:
-            self.stop("failed", text, left="skipped", kill=True)
+        if verdict.kind is Kind.REFUSED or verdict.kind is Kind.WITHHELD:
+            self.stop("failed", text, left="skipped", kill=verdict.kind is Kind.REFUSED)
         elif gave_up := self._feedback.gave_up:
             self.stop("failed", gave_up, left="skipped", kill=False)
         if self.state is None and not retry.is_last(self.job.retry, ticket.task.attempts, verdict):
             return self._retry(now_s, ticket, verdict, text)
+        if verdict.kind is Kind.WITHHELD:
+            return self._record(ticket, now_s, "skipped", text, False)
         final = verdict.kind is Kind.PERMANENT
         status: Status = "timeout" if verdict.kind is Kind.TIMEOUT else "failed"
         if self.job.stop_on_failure and verdict.kind is not Kind.REFUSED:
@@ -279,7 +283,7 @@ class Runner:
     def _judge(self, slot: Slot, error: BaseException) -> tuple[Verdict, str]:
         if slot.stopped_by == "timeout":
             return Verdict(Kind.TIMEOUT), f"Exceeded {self.job.timeout_s:g} s"
-        if isinstance(error, RuntimeError) and _OTHER_LOOP.search(str(error)):
+        if isinstance(error, RuntimeError) and OTHER_LOOP.search(str(error)):
             return Verdict(Kind.REFUSED), OTHER_LOOP_HINT
         return retry.classify(error, self.job.retry, self.clock.unix_s()), describe(error)
 
@@ -373,24 +377,3 @@ class Runner:
 
         self.ledger.beat(self.clock.unix_s(), answer)
         self._heart = self._loop.call_later(BEAT_S, self._beat)
-
-
-def describe(error: BaseException) -> str:
-    """Return an error as one masked line."""
-    try:
-        text = " ".join(str(error).split())
-    except Exception:
-        text = "(its text cannot be had)"
-    name = type(error).__name__
-    line = text if name in _PLAIN_NAMES and text else f"{name}: {text}" if text else name
-    return mask(line)[:500]
-
-
-_OTHER_LOOP = re.compile(r"different (event )?loop|[Ee]vent loop is closed")
-OTHER_LOOP_HINT = (
-    "the work uses a client that was opened in another event loop: open it in __aenter__ of the work object, which is"
-    " entered in the loop that uses it"
-)
-_PLAIN_NAMES = frozenset({"Transient", "RateLimited", "Permanent", "Refused", "BadResult"})
-
-__all__ = ["Job", "Runner", "describe"]
