@@ -1,5 +1,6 @@
 import dataclasses
 import math
+import statistics
 import subprocess
 import sys
 
@@ -7,7 +8,7 @@ import pytest
 
 from ipybatch.simulators.faults import KINDS, Faults, uniforms
 
-MIXED = Faults(seed=7, rate_429=0.1, rate_500=0.1, rate_drop=0.1, rate_html=0.1, rate_truncated=0.1, rate_slow=0.2)
+MIXED = Faults(seed=7, rate_slow=0.2, **{f"rate_{kind}": 0.1 for kind in KINDS})
 
 
 def kinds(faults, n=2000):
@@ -78,6 +79,14 @@ def test_a_number_as_latency_is_exact():
     assert sum(Faults(latency_s=0.3).way_s("440", 1)) == pytest.approx(0.3)
 
 
+def test_a_lognormal_latency_has_the_median_and_the_spread_it_is_given():
+    """Half the answers are faster than the median, and the logarithms spread by sigma."""
+    faults = Faults(latency_s=0.2, latency_sigma=0.5)
+    totals = [sum(faults.way_s(str(number), 1)) for number in range(4000)]
+    assert statistics.median(totals) == pytest.approx(0.2, rel=0.05)
+    assert statistics.stdev(math.log(total) for total in totals) == pytest.approx(0.5, rel=0.05)
+
+
 def test_an_outage_holds_from_its_start_to_before_its_end():
     faults = Faults(outages=[(10, 20), (50, math.inf)])
     down = [now_s for now_s in (0, 9.999, 10, 19.999, 20, 49, 50, 1e9) if faults.in_outage(now_s)]
@@ -98,11 +107,12 @@ def test_faults_cannot_be_changed_while_they_are_in_use():
         ({"rate_429": 0.6, "rate_500": 0.6}, r"rate_429 \+ rate_500 .* must be in \[0, 1\], got 1.2"),
         ({"slow_s": -1}, r"slow_s must be >= 0 and finite, got -1"),
         ({"jitter_s": math.inf}, r"jitter_s must be >= 0 and finite, got inf"),
+        ({"latency_sigma": -1}, r"latency_sigma must be >= 0 and finite, got -1"),
         ({"latency_s": -0.1}, r"latency_s must be >= 0 and finite, .* got -0.1"),
         ({"latency_s": (0.3, 0.1)}, r"latency_s must be .* got \(0.3, 0.1\)"),
         ({"latency_s": (0.1, 0.2, 0.3)}, r"latency_s must be .* got \(0.1, 0.2, 0.3\)"),
         ({"outages": [(5, 5)]}, r"outages must be pairs with 0 <= from_s < to_s, got \(5, 5\)"),
-        ({"outage_kind": "smoke"}, r"outage_kind must be one of 429, 500, drop, html, truncated, got 'smoke'"),
+        ({"outage_kind": "smoke"}, r"outage_kind must be one of 429, 500, drop, .*, hang, got 'smoke'"),
     ],
 )
 def test_bad_faults_name_field_value_and_range(fields, message):

@@ -105,6 +105,29 @@ def test_faults_follow_the_item_not_the_order_of_arrival():
     assert set(there.values()) == {200, 500}
 
 
+def test_a_line_dropped_after_the_work_gives_no_answer():
+    """What the service did is done; only the client does not know."""
+    done = []
+
+    class Counting(Echo):
+        def answer(self, request):
+            done.append(self.items(request))
+            return super().answer(request)
+
+    service = Counting(faults=Faults(rate_drop_after=1.0))
+    assert [ask(service, "1").drop for _ in range(2)] == ["close", "reset"]
+    assert done == [["1"], ["1"]]
+
+
+def test_a_hanging_request_outlasts_every_patience():
+    assert ask(Echo(faults=Faults(rate_hang=1.0)), "1").delay_s == 3600.0
+
+
+@pytest.mark.parametrize("kind", ["503", "504"])
+def test_a_gateway_in_trouble_says_its_own_status(kind):
+    assert ask(Echo(faults=Faults(**{f"rate_{kind}": 1.0})), "1").status == int(kind)
+
+
 def test_a_slow_answer_is_told_its_delay():
     assert ask(Echo(faults=Faults(rate_slow=1.0, slow_s=3.0)), "1").delay_s == 3.0
 
@@ -135,7 +158,7 @@ def test_an_outage_of_no_seconds_ends_the_one_that_lasts():
     [
         ("outage", 400, "seconds must be >= 0, got nan"),
         ("outage?seconds=-1", 400, "seconds must be >= 0, got -1.0"),
-        ("outage?seconds=1&kind=smoke", 400, "outage_kind must be one of 429, 500, drop, html, truncated, got 'smoke'"),
+        ("outage?seconds=1&kind=smoke", 400, f"outage_kind must be one of {', '.join(KINDS)}, got 'smoke'"),
         ("coffee", 404, "/_sim/ has stats and outage, got 'coffee'"),
     ],
 )

@@ -5,8 +5,8 @@ requests happen to arrive.  So two runs with other concurrency, or a run and its
 
 One draw picks at most one fault:
 
-    0        rate_429      +rate_500      +rate_drop      +rate_html      +rate_truncated       1
-    |--- 429 ---|---- 500 ----|---- drop ----|---- html ----|---- truncated ----|---- sound ----|
+    0        rate_429      +rate_500      +rate_drop      +rate_html      +rate_truncated      ...      1
+    |--- 429 ---|---- 500 ----|---- drop ----|---- html ----|---- truncated ----|--- ... ---|--- sound ---|
 
 A second draw decides whether the answer is slow; two more give the latency and how it falls into a way in
 and a way out, so that the moment of arrival lies anywhere between the request and its answer.
@@ -18,10 +18,13 @@ import hashlib
 import math
 import struct
 from dataclasses import dataclass
+from statistics import NormalDist
 from typing import Literal, get_args
 
-FaultKind = Literal["429", "500", "drop", "html", "truncated"]
+FaultKind = Literal["429", "500", "drop", "html", "truncated", "503", "504", "drop_after", "hang"]
 KINDS: tuple[FaultKind, ...] = get_args(FaultKind)
+HANG_S = 3600.0
+_RATES = tuple(f"rate_{kind}" for kind in KINDS)
 
 
 def uniforms(*key: object) -> tuple[float, float, float, float]:
@@ -45,14 +48,19 @@ class Faults:
         rate_drop: Share whose line is closed without an answer, [0, 1].
         rate_html: Share answered with a web page and status 200, [0, 1].
         rate_truncated: Share whose JSON ends in the middle, with status 200, [0, 1].
-            The five shares add up to at most 1.
-        rate_slow: Share that waits `slow_s` more, [0, 1], drawn apart from the five.
+        rate_503: Share answered with status 503, [0, 1].
+        rate_504: Share answered with status 504, [0, 1].
+        rate_drop_after: Share whose line is closed after the service has done, and billed, what was asked, [0, 1].
+        rate_hang: Share that gets no answer for an hour, [0, 1]; nothing is done for it.
+            The nine shares add up to at most 1.
+        rate_slow: Share that waits `slow_s` more, [0, 1], drawn apart from the nine.
         slow_s: How much longer a slow answer takes, seconds, >= 0.
         latency_s: From sending to answer, seconds: a number, or (lowest, highest), each >= 0 and finite.
+        latency_sigma: Above 0 the latency is lognormal with this sigma, and `latency_s` is its median, >= 0.
         jitter_s: Up to this much is added to the latency, seconds, >= 0.
         outages: Pairs (from_s, to_s) since the simulator's start, in which every request meets `outage_kind`;
             0 <= from_s < to_s, and ``math.inf`` is a service that never comes back.
-        outage_kind: One of "429", "500", "drop", "html", "truncated".
+        outage_kind: Any of the nine, such as "500" or "drop".
 
     Raises:
         ValueError: A field is outside its range; the message names the field, the value and the range.
@@ -64,18 +72,23 @@ class Faults:
     rate_drop: float = 0.0
     rate_html: float = 0.0
     rate_truncated: float = 0.0
+    rate_503: float = 0.0
+    rate_504: float = 0.0
+    rate_drop_after: float = 0.0
+    rate_hang: float = 0.0
     rate_slow: float = 0.0
     slow_s: float = 5.0
     latency_s: float | tuple[float, float] = 0.0
+    latency_sigma: float = 0.0
     jitter_s: float = 0.0
     outages: tuple[tuple[float, float], ...] = ()
     outage_kind: FaultKind = "500"
 
     def __post_init__(self) -> None:
-        for name in (*(f"rate_{kind}" for kind in KINDS), "rate_slow"):
+        for name in (*_RATES, "rate_slow"):
             _check_share(name, getattr(self, name))
-        _check_share("rate_429 + rate_500 + rate_drop + rate_html + rate_truncated", sum(self._rates()))
-        for name in ("slow_s", "jitter_s"):
+        _check_share(" + ".join(_RATES), sum(self._rates()))
+        for name in ("slow_s", "latency_sigma", "jitter_s"):
             _check_seconds(name, getattr(self, name))
         self._check_latency()
         self._check_outages()
@@ -95,9 +108,12 @@ class Faults:
 
     def way_s(self, item: str, nth: int) -> tuple[float, float]:
         """Return the way in and the way out, seconds: the latency, split where the seed says."""
-        span, jitter, split, _ = uniforms("way", self.seed, item, nth)
+        span, jitter, split, spread = uniforms("way", self.seed, item, nth)
         low_s, high_s = self._latency_range()
-        total_s = low_s + span * (high_s - low_s) + jitter * self.jitter_s
+        middle_s = low_s + span * (high_s - low_s)
+        # a draw of exactly 0 has no place on the normal curve
+        factor = math.exp(self.latency_sigma * NormalDist().inv_cdf(spread or 0.5)) if self.latency_sigma else 1.0
+        total_s = middle_s * factor + jitter * self.jitter_s
         return split * total_s, (1 - split) * total_s
 
     def in_outage(self, now_s: float) -> bool:
@@ -105,7 +121,7 @@ class Faults:
         return any(from_s <= now_s < to_s for from_s, to_s in self.outages)
 
     def _rates(self) -> tuple[float, ...]:
-        return (self.rate_429, self.rate_500, self.rate_drop, self.rate_html, self.rate_truncated)
+        return tuple(getattr(self, name) for name in _RATES)
 
     def _latency_range(self) -> tuple[float, float]:
         return self.latency_s if isinstance(self.latency_s, tuple) else (self.latency_s, self.latency_s)

@@ -25,7 +25,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal, Protocol, TypedDict, cast
 from urllib.parse import parse_qsl, urlsplit
 
-from .faults import FaultKind, Faults
+from .faults import HANG_S, FaultKind, Faults
 from .traffic import Traffic
 
 if TYPE_CHECKING:
@@ -174,6 +174,11 @@ class Service:
         """Return what a client that is too fast gets: 429, or 403 when banned."""
         return Reply(status=status)
 
+    def refused(self, request: Request, now_s: float) -> Reply | None:
+        """Return the refusal of a request that keeps no limit, or None; no fault of the service's comes first."""
+        verdict = self._traffic.judge(now_s) if self.rationed(request) else 200
+        return None if verdict == 200 else self.refusal(verdict)
+
     def handle(self, request: RequestLike, now_s: float) -> Reply:
         """Decide one request that arrives ``now_s`` seconds after the start."""
         asked = Request.of(request)
@@ -240,12 +245,12 @@ class Service:
         name, nth = self._record(request, now_s)
         if self.faults.in_outage(now_s):
             return self._break(self.faults.outage_kind, request, nth)
-        verdict = self._traffic.judge(now_s) if self.rationed(request) else 200
-        if verdict != 200:
-            return self.refusal(verdict)
+        refusal = self.refused(request, now_s)
+        if refusal is not None:
+            return refusal
         kind = self.faults.kind(name, nth)
         reply = self._break(kind, request, nth) if kind else self.answer(request)
-        return replace(reply, delay_s=self.faults.delay_s(name, nth))
+        return replace(reply, delay_s=reply.delay_s + self.faults.delay_s(name, nth))
 
     def _record(self, request: Request, now_s: float) -> tuple[str, int]:
         name = self._name(request)
@@ -261,10 +266,14 @@ class Service:
             return self.refusal(429)
         if kind == "drop":
             return Reply(drop="close" if nth % 2 else "reset")
+        if kind == "drop_after":
+            return replace(self.answer(request), drop="close" if nth % 2 else "reset")
         if kind == "truncated":
             whole = self.answer(request)
             return replace(whole, body=whole.body[: len(whole.body) // 2])
-        return as_page("Service temporarily unavailable", status=500 if kind == "500" else 200)
+        if kind == "hang":
+            return Reply(drop="close", delay_s=HANG_S)
+        return as_page("Service temporarily unavailable", status=200 if kind == "html" else int(kind))
 
     def _script(self, request: Request, now_s: float) -> Reply:
         what = request.path.removeprefix(SCRIPT)
