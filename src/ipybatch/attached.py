@@ -113,6 +113,8 @@ def _show_as_it_ended(feed: Feed, database: sqlite3.Connection, found: Found, na
     feed.emit(events.Planned(at_s, name, found.counts))
     for group in recorded.read_groups(database, found.run, found.group_word, at_s):
         feed.emit(group)
+    if found.usd is not None:
+        feed.emit(events.Spent(at_s, found.usd))
     if found.state in events.ENDED:
         feed.snapshot.started_s = at_s - found.seconds
         feed.emit(events.StateChanged(at_s, found.state, found.reason))

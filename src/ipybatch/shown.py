@@ -68,6 +68,10 @@ class Shown(ABC):
 
         self.ask(change)
 
+    def tell(self, event: events.Event) -> None:
+        """Publish something that only the work knows; on the engine's thread while it runs."""
+        self._feed.emit(event)
+
     def items_of(self, group: int, *, offset: int = 0, limit: int = 100) -> tuple[int, list[RecordedItem]]:
         """Return how many items of a group are recorded, and some of them with their attempts, failed ones first."""
         if self._is_fresh:

@@ -224,3 +224,22 @@ def test_breaker_cool_down_and_notes_are_shown():
     snapshot = fold(log)
     assert (snapshot.breaker.state, snapshot.breaker.probe_at_s, snapshot.cool_until_s) == ("open", 61.0, 90.0)
     assert snapshot.notes == ["the journal moved"]
+
+
+def test_a_group_of_the_workloads_own_tells_how_it_stands():
+    """A remote job goes through states, and keeps what was said of it before."""
+    snapshot = Snapshot()
+    snapshot.apply(events.GroupStarted(1.0, 1, "Job 1", 20, {"Job": "batches/1", "State": "pending"}, lasts=True))
+    snapshot.apply(events.GroupChanged(2.0, 1, "running", {"State": "running"}))
+    snapshot.apply(events.GroupChanged(3.0, 1, "failed", {"State": "expired"}, "not done within 48 hours"))
+    group = snapshot.groups[1]
+    assert (group.status, group.error) == ("failed", "not done within 48 hours")
+    assert group.extra == {"Job": "batches/1", "State": "expired"}
+
+
+def test_what_was_spent_is_the_latest_that_was_said():
+    snapshot = Snapshot()
+    assert snapshot.spent_usd is None
+    snapshot.apply(events.Spent(1.0, 0.25, 5.0))
+    snapshot.apply(events.Spent(2.0, 0.5, 5.0))
+    assert (snapshot.spent_usd, snapshot.budget_usd) == (0.5, 5.0)

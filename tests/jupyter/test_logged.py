@@ -24,6 +24,8 @@ TOLD = [
     (events.GroupStarted(AT_S, 3, "Batch 3", 15), "info", "Batch 3 began: 15 items"),
     (events.GroupEnded(AT_S, 3, "completed"), "good", "Group 3 completed"),
     (events.GroupEnded(AT_S, 3, "failed"), "warn", "Group 3 failed"),
+    (events.GroupChanged(AT_S, 3, "completed", {}), "info", "Group 3 completed"),
+    (events.GroupChanged(AT_S, 3, "failed", {}, "expired after 48 h"), "bad", "Group 3 failed: expired after 48 h"),
     (
         events.AttemptFailed(AT_S, "440", 3, 1, "HTTP 500", 1.26),
         "warn",
@@ -63,7 +65,14 @@ def test_whatever_the_story_keeps_has_words():
         snapshot.apply(event)
         told |= {type(event)} if snapshot.told > before else set()
     assert told == set(logged._WORDS)
-    silent = {events.Drawn, events.Exhausted, events.GroupRecalled, events.PaceRecalled, events.AttemptStarted}
+    silent = {
+        events.Drawn,
+        events.Exhausted,
+        events.GroupRecalled,
+        events.PaceRecalled,
+        events.AttemptStarted,
+        events.Spent,
+    }
     assert set(FOLD) - told == silent
 
 

@@ -94,6 +94,7 @@ export interface Group {
   ended_s: number;
   error: string;
   extra: Record<string, string | number>;
+  lasts: boolean;
 }
 
 /** An item that ended. */

@@ -27,6 +27,7 @@ class Attempt:
         number: int,
         acquire: Callable[[Cost, int], Awaitable[Permit]],
         release: Callable[[Permit], None],
+        join: Callable[[int], None],
     ) -> None:
         self.key = key
         self.number = number
@@ -35,6 +36,7 @@ class Attempt:
         self.actual: Cost = NO_COST
         self._acquire = acquire
         self._release = release
+        self._join = join
 
     @asynccontextmanager
     async def permit(self, cost: Cost = NO_COST) -> AsyncIterator[None]:
@@ -51,6 +53,10 @@ class Attempt:
             yield
         finally:
             self._release(permit)
+
+    def join(self, group: int) -> None:
+        """Belong to a group of the workload's own from now on: a remote job, a partition."""
+        self._join(group)
 
     def settle(self, **actual: float) -> None:
         """Say what the attempt really cost, by unit: ``attempt.settle(tokens=731)``."""

@@ -275,7 +275,7 @@ class Drive(msgspec.Struct, eq=False):
             state = "rolled_back"
         at_s, snapshot = self.clock.unix_s(), self.feed.snapshot
         for group in list(snapshot.groups.values()):
-            if group.status == "running":
+            if group.status == "running" and not group.lasts:
                 self.feed.emit(events.GroupEnded(at_s, group.number, left))
         if snapshot.counts.pending > 0 and state != "completed":
             self.feed.emit(events.ItemsLeft(at_s, snapshot.counts.pending, left))
@@ -295,6 +295,7 @@ class Drive(msgspec.Struct, eq=False):
                 now_s=at_s,
                 seconds=snapshot.this_start_s(at_s),
                 listing=self._opened.listing.order if self._opened and self._opened.listing else None,
+                usd=snapshot.spent_usd,
             )
         except JournalError as error:
             state, reason = "failed", reason or str(error)

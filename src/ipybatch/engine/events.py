@@ -89,12 +89,27 @@ class GroupStarted(Event, frozen=True, gc=False, tag="group_started"):
 
     Attributes:
         extra: What the workload says of it.
+        lasts: Whether it goes on when the session ends, as a remote job does.
     """
 
     group: int
     name: str
     items: int
     extra: Extra = msgspec.field(default_factory=dict)
+    lasts: bool = False
+
+
+class GroupChanged(Event, frozen=True, gc=False, tag="group_changed"):
+    """Something became known of a group that goes on.
+
+    Attributes:
+        extra: What changed of what the workload says of it.
+    """
+
+    group: int
+    status: Status
+    extra: Extra
+    error: str = ""
 
 
 class GroupEnded(Event, frozen=True, gc=False, tag="group_ended"):
@@ -182,6 +197,18 @@ class CooledDown(Event, frozen=True, gc=False, tag="cooled_down"):
     reason: str
 
 
+class Spent(Event, frozen=True, gc=False, tag="spent"):
+    """Something was paid.
+
+    Attributes:
+        usd: All of it so far, in this run.
+        budget_usd: None for no budget.
+    """
+
+    usd: float
+    budget_usd: float | None = None
+
+
 class Commanded(Event, frozen=True, gc=False, tag="commanded"):
     """Somebody pressed a button or called a method."""
 
@@ -200,6 +227,7 @@ AnyEvent = (
     | Exhausted
     | StateChanged
     | GroupStarted
+    | GroupChanged
     | GroupEnded
     | GroupRecalled
     | PaceRecalled
@@ -209,6 +237,7 @@ AnyEvent = (
     | ItemsLeft
     | BreakerMoved
     | CooledDown
+    | Spent
     | Commanded
     | Noted
 )

@@ -42,11 +42,12 @@ class Found(msgspec.Struct, frozen=True):
     started_s: float | None
     seconds: float
     group_word: str
+    usd: float | None
 
 
 _RUN_COLUMNS = (
     "id, state, reason, total, completed, failed, timeout, cancelled, skipped, plan_hash, code_hash, listing,"
-    " created_s, started_s, seconds, group_word"
+    " created_s, started_s, seconds, group_word, usd"
 )
 
 
@@ -178,20 +179,30 @@ class Ledger(msgspec.Struct):
         self.journal.submit(self._guarded(lambda _: None, now_s), lambda _, error: done(error))
 
     def close(
-        self, state: State, reason: str, counts: Counts, *, now_s: float, seconds: float, listing: array[int] | None
+        self,
+        state: State,
+        reason: str,
+        counts: Counts,
+        *,
+        now_s: float,
+        seconds: float,
+        listing: array[int] | None,
+        usd: float | None = None,
     ) -> None:
         """Record how the run ended and let the lease go.
 
         Args:
             seconds: How long it ran this time.
             listing: The order in which a generator gave its items, by seq; None for that of the seqs, and for lists.
+            usd: What the run has cost so far; None for nothing new.
         """
 
         def unit(database: sqlite3.Connection) -> None:
             self._count(database, counts, now_s)
             database.execute(
-                "UPDATE run SET state = ?, reason = ?, ended_s = ?, seconds = seconds + ?, total = ? WHERE id = ?",
-                (state, reason, now_s, seconds, counts.total, self.run),
+                "UPDATE run SET state = ?, reason = ?, ended_s = ?, seconds = seconds + ?, total = ?,"
+                " usd = coalesce(?, usd) WHERE id = ?",
+                (state, reason, now_s, seconds, counts.total, usd, self.run),
             )
             if listing is not None:
                 database.execute("UPDATE run SET listing = ? WHERE id = ?", (listing.tobytes(), self.run))

@@ -118,7 +118,10 @@ class Requests(msgspec.Struct):
             self.resource.limiter.respond(self.clock.now_s(), permit)
             self.resource.changed()
 
-        attempt = ticket.handed = Attempt(ticket.task.key, ticket.task.attempts, acquire, release)
+        def join(group: int) -> None:
+            ticket.task.group = group
+
+        attempt = ticket.handed = Attempt(ticket.task.key, ticket.task.attempts, acquire, release, join)
         return attempt
 
     async def _expect(self, requests: int) -> None:

@@ -30,6 +30,7 @@ class Group(msgspec.Struct, kw_only=True):
         items: Items in it; ``done`` of them have an outcome, ``failed`` of these are not completed.
         started_s: Unix time; ``ended_s`` is 0.0 while it runs.
         extra: The workload's own columns, by title.
+        lasts: Whether it goes on when the session ends.
     """
 
     number: int
@@ -42,6 +43,7 @@ class Group(msgspec.Struct, kw_only=True):
     ended_s: float = 0.0
     error: str = ""
     extra: Extra = msgspec.field(default_factory=dict)
+    lasts: bool = False
 
 
 class Breaker(msgspec.Struct, kw_only=True):
@@ -69,6 +71,7 @@ class Snapshot(msgspec.Struct, kw_only=True):
         breaker_moved: How often it did; ``told``: how many events the story has had.
         started_here: Attempts since it was made; of its items ``ended_here``, ``failed_here`` did not complete.
         left: Items that the session ended before; they are not recorded.
+        spent_usd: In this run so far; None for work that costs nothing.
     """
 
     name: str = ""
@@ -93,6 +96,8 @@ class Snapshot(msgspec.Struct, kw_only=True):
     ended_here: int = 0
     failed_here: int = 0
     left: int = 0
+    spent_usd: float | None = None
+    budget_usd: float | None = None
     _marks: deque[tuple[float, int]] = msgspec.field(default_factory=lambda: deque(maxlen=RATE_SPAN_S))
     _next_mark_s: float = 0.0
     _before: Mark = Mark(0.0, 0, 0, 0)  # of earlier processes
@@ -151,7 +156,15 @@ class Snapshot(msgspec.Struct, kw_only=True):
             items=event.items,
             started_s=event.at_s,
             extra=event.extra,
+            lasts=event.lasts,
         )
+
+    def _group_changed(self, event: events.GroupChanged) -> None:
+        group = self.groups[event.group]
+        if event.status != group.status or event.error:
+            self._tell(event)
+        group.status, group.error = event.status, event.error or group.error
+        group.extra = group.extra | event.extra
 
     def _group_ended(self, event: events.GroupEnded) -> None:
         self._tell(event)
@@ -254,6 +267,9 @@ class Snapshot(msgspec.Struct, kw_only=True):
         self._tell(event)
         self.cool_until_s = max(self.cool_until_s, event.until_s)
 
+    def _spent(self, event: events.Spent) -> None:
+        self.spent_usd, self.budget_usd = event.usd, event.budget_usd
+
     def _commanded(self, event: events.Commanded) -> None:
         """A command changes nothing by itself; what it causes has events of its own."""
         self._tell(event)
@@ -269,6 +285,7 @@ FOLD: dict[type, Callable[[Snapshot, Any], None]] = {
     events.Exhausted: Snapshot._exhausted,
     events.StateChanged: Snapshot._state_changed,
     events.GroupStarted: Snapshot._group_started,
+    events.GroupChanged: Snapshot._group_changed,
     events.GroupEnded: Snapshot._group_ended,
     events.GroupRecalled: Snapshot._group_recalled,
     events.PaceRecalled: Snapshot._pace_recalled,
@@ -278,6 +295,7 @@ FOLD: dict[type, Callable[[Snapshot, Any], None]] = {
     events.ItemsLeft: Snapshot._items_left,
     events.BreakerMoved: Snapshot._breaker_moved,
     events.CooledDown: Snapshot._cooled_down,
+    events.Spent: Snapshot._spent,
     events.Commanded: Snapshot._commanded,
     events.Noted: Snapshot._noted,
 }

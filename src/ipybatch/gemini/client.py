@@ -7,7 +7,7 @@ dropped line, and one call is billed twice.
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ipybatch.engine.masking import register
 from ipybatch.errors import InputError, MissingExtra
@@ -19,7 +19,11 @@ TIMEOUT_S = 600.0
 
 
 def connect(
-    api_key: str | None = None, base_url: str | None = None, client: Any = None, *, timeout_s: float = TIMEOUT_S
+    api_key: str | None = None,
+    base_url: str | None = None,
+    client: Client | None = None,
+    *,
+    timeout_s: float = TIMEOUT_S,
 ) -> Client:
     """Return a client that sends each request once.
 
@@ -46,7 +50,8 @@ def connect(
         timeout=int(timeout_s * 1000),
         retry_options=types.HttpRetryOptions(attempts=1),
     )
-    return genai.Client(api_key=key, http_options=options)
+    made: Client = genai.Client(api_key=key, http_options=options)
+    return made
 
 
 def find_key(api_key: str | None) -> str:

@@ -18,8 +18,8 @@ def lines(told: Iterable[tuple[int, events.Event]], groups: Mapping[int, Group])
     made = []
     for number, event in told:
         level, text = _WORDS[type(event)](event)
-        if isinstance(event, events.GroupEnded) and event.group in groups:
-            text = f"{groups[event.group].name} {event.status}"
+        if isinstance(event, events.GroupEnded | events.GroupChanged) and event.group in groups:
+            text = text.replace(f"Group {event.group}", groups[event.group].name, 1)
         group = getattr(event, "group", 0)
         made.append(LogLine(number=number, at_s=event.at_s, level=level, text=mask(text), group=group))
     return made
@@ -43,6 +43,11 @@ def _group_started(event: events.GroupStarted) -> Words:
 
 def _group_ended(event: events.GroupEnded) -> Words:
     return "good" if event.status == "completed" else "warn", f"Group {event.group} {event.status}"
+
+
+def _group_changed(event: events.GroupChanged) -> Words:
+    said = f"Group {event.group} {event.status}"
+    return ("bad", f"{said}: {event.error}") if event.error else ("info", said)
 
 
 def _attempt_failed(event: events.AttemptFailed) -> Words:
@@ -91,6 +96,7 @@ _WORDS: dict[type, Callable[[Any], Words]] = {
     events.Planned: _planned,
     events.StateChanged: _state_changed,
     events.GroupStarted: _group_started,
+    events.GroupChanged: _group_changed,
     events.GroupEnded: _group_ended,
     events.AttemptFailed: _attempt_failed,
     events.ItemEnded: _item_ended,

@@ -110,8 +110,8 @@ def head(session: Viewed) -> Head:
         concurrency=limits.concurrency,
         most_concurrency=session.declared.concurrency,
         cool_down_s=max(0.0, snapshot.cool_until_s - now_s),
-        spent_usd=None,
-        budget_usd=None,
+        spent_usd=snapshot.spent_usd,
+        budget_usd=snapshot.budget_usd,
         recorded=snapshot.counts.ended - snapshot.left,
         notes=snapshot.notes,
         can=_can(snapshot),
@@ -119,8 +119,10 @@ def head(session: Viewed) -> Head:
 
 
 def _windows(session: Viewed) -> list[WindowFact]:
+    limits, declared = session.policy.limits, session.declared
     used = {(per_s, unit): used for used, _, per_s, unit in session.gauges.windows}
-    pairs = zip(session.policy.limits.rates, session.declared.rates, strict=True)
+    paced = limits.all_rates[len(limits.rates) :]
+    pairs = zip((*limits.rates, *paced), (*declared.rates, *paced), strict=True)
     return [
         WindowFact(
             used=used.get((rate.per_s, rate.unit), 0.0),
@@ -139,7 +141,7 @@ def _groups(snapshot: Snapshot, sent: Sent) -> list[Group]:
     new = list(takewhile(lambda group: group.number > sent.groups, reversed(groups.values())))
     before = [groups[number] for number in sorted(sent.running) if number in groups and number <= sent.groups]
     shown = [*before, *reversed(new)]
-    sent.running = {group.number for group in shown if group.status == "running"}
+    sent.running = {group.number for group in shown if group.status in ("pending", "running")}
     sent.groups = max((group.number for group in shown), default=sent.groups)
     return shown
 
