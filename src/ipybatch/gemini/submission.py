@@ -1,0 +1,157 @@
+"""Submission: a job reaches the service once, whatever breaks when.
+
+Rule: only an intent is sent, and it stops being one before it is sent.  Any
+doubt after that is settled by the service's own list, never by sending again.
+
+    intend --> upload --> mark as sent --> create --> accepted: pending, running ...
+                                             |------> refused: failed, the error is raised
+                                             `------> doubt: list until found --> adopted
+                                                        `--> not in time: unknown, told
+
+The service has no idempotency key; a unique display name is the only handle.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+
+from ipybatch.engine.clock import Clock, SystemClock
+from ipybatch.errors import BatchError, Permanent, RateLimited, Refused, Transient
+from ipybatch.gemini.chunks import Chunk
+from ipybatch.gemini.jobs import Job, Store, digest_of, display_name
+from ipybatch.gemini.remote import Missing, NotSent, Operation, Remote
+
+GRACE_S = 120.0
+FIRST_PAUSE_S = 0.5
+LONGEST_POLL_S = 300.0
+
+
+class Submission:
+    """Submit jobs and follow them.
+
+    Args:
+        remote: The service.
+        store: Where jobs are recorded.
+        grace_s: How long a job in doubt is looked for before it is called unknown.
+        clock: Where time comes from.
+    """
+
+    def __init__(self, remote: Remote, store: Store, *, grace_s: float = GRACE_S, clock: Clock | None = None) -> None:
+        self._remote = remote
+        self._store = store
+        self._grace_s = grace_s
+        self._clock = clock or SystemClock()
+
+    async def submit(self, session: str, number: int, model: str, chunk: Chunk, *, once: bool = False) -> Job:
+        """Submit a chunk as a job; it comes back in a remote state, or as ``unknown`` with the reason.
+
+        Args:
+            once: Refuse when one of this session and number was submitted before.
+
+        Raises:
+            Permanent: It was refused as it is.
+            Refused: The key or the account was refused.
+            RateLimited: It was refused for now; nothing is left behind.
+            Transient: It was not sent; nothing is left behind.
+            Fenced: Another process submits it.
+        """
+        name = display_name(session, number, digest_of(model, [request.body for request in chunk.requests]))
+        job = Job(display_name=name, session=session, number=number, model=model, keys=chunk.keys)
+        job = await self._store.intend(job, once=once)
+        if not chunk.inline:
+            try:
+                job = msgspec.structs.replace(job, file=await self._upload(name, chunk))
+            except Exception:
+                await self._store.withdraw(job)
+                raise
+        return await self._create(await self._store.send(job), chunk)
+
+    async def adopt(self, job: Job) -> Job:
+        """Look for a job in doubt in the service's list, again and again within the grace time."""
+        deadline_s = self._clock.now_s() + self._grace_s
+        pause_s = FIRST_PAUSE_S
+        while not isinstance(found := await self._look(job), Operation):
+            left_s = deadline_s - self._clock.now_s()
+            if left_s <= 0:
+                return await self._store.put(msgspec.structs.replace(job, state="unknown", reason=_unknown(job, found)))
+            await asyncio.sleep(min(pause_s, left_s))
+            pause_s *= 2
+        return await self._store.put(heard(job, found))
+
+    async def refresh(self, job: Job) -> Job:
+        """Ask once how a job stands, and record it; one in doubt is looked for once.
+
+        Raises:
+            Transient: The service gave no answer; the job is as it was.
+        """
+        if job.ended or job.state == "intent":
+            return job
+        if not job.remote:
+            found = await self._look(job)
+            return job if isinstance(found, str) else await self._store.put(heard(job, found))
+        try:
+            return await self._store.put(heard(job, await self._remote.get(job.remote)))
+        except Missing:
+            gone = msgspec.structs.replace(job, state="failed", reason="failed: the service has no such job any more")
+            return await self._store.put(gone)
+
+    async def _create(self, job: Job, chunk: Chunk) -> Job:
+        requests = chunk.inlined() if chunk.inline else []
+        try:
+            accepted = await self._remote.create(job.model, job.display_name, requests=requests, file=job.file)
+        except (NotSent, RateLimited):
+            await self._store.withdraw(job)
+            raise
+        except (Permanent, Refused) as error:
+            await self._store.put(msgspec.structs.replace(job, state="failed", reason=f"not accepted: {error}"))
+            raise
+        except Transient:
+            return await self.adopt(job)
+        return await self._store.put(heard(job, accepted))
+
+    async def _look(self, job: Job) -> Operation | str:
+        """Return the job as the service lists it, else why there is none."""
+        try:
+            return await self._remote.find(job.display_name) or "the service does not list it"
+        except BatchError as error:
+            return f"the service could not be asked: {error}"
+
+    async def _upload(self, name: str, chunk: Chunk) -> str:
+        with tempfile.TemporaryDirectory(prefix="ipybatch-") as folder:
+            path = Path(folder) / "requests.jsonl"
+            await asyncio.to_thread(_write, path, chunk)
+            return await self._remote.upload(path, name)
+
+
+def heard(job: Job, operation: Operation) -> Job:
+    """Return a job as the service tells it."""
+    return msgspec.structs.replace(
+        job, remote=operation.name, state=operation.state, counts=operation.counts, reason=operation.reason
+    )
+
+
+def polls(poll_s: float, chance: random.Random | None = None) -> Iterator[float]:
+    """Give the seconds to wait before each look at a job: growing by half, at most 300, a tenth more or less."""
+    chance = chance or random.Random()
+    wait_s = poll_s
+    while True:
+        yield wait_s * chance.uniform(0.9, 1.1)
+        wait_s = min(wait_s * 1.5, max(LONGEST_POLL_S, poll_s))
+
+
+def _unknown(job: Job, why: str) -> str:
+    return (
+        f"unknown: {job.display_name} was sent and no answer came; {why}. It is not sent again by itself: look for it"
+        " later, or forget it and submit it anew"
+    )
+
+
+def _write(path: Path, chunk: Chunk) -> None:
+    with path.open("wb") as file:
+        file.writelines(chunk.lines())
