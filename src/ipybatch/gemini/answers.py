@@ -25,8 +25,20 @@ Verdict = Literal["ok", "blocked", "cut", "empty"]
 
 # Source: https://ai.google.dev/api/generate-content#FinishReason and google-genai 3.4.0 (2026-11-22).
 _BLOCKED = frozenset(
-    "SAFETY RECITATION LANGUAGE BLOCKLIST PROHIBITED_CONTENT SPII IMAGE_SAFETY IMAGE_PROHIBITED_CONTENT"
-    " IMAGE_RECITATION ESCALATION MODEL_ARMOR PUP_LIMITED_DISABLED".split()
+    {
+        "BLOCKLIST",
+        "ESCALATION",
+        "IMAGE_PROHIBITED_CONTENT",
+        "IMAGE_RECITATION",
+        "IMAGE_SAFETY",
+        "LANGUAGE",
+        "MODEL_ARMOR",
+        "PROHIBITED_CONTENT",
+        "PUP_LIMITED_DISABLED",
+        "RECITATION",
+        "SAFETY",
+        "SPII",
+    }
 )
 _WHOLE = frozenset({"", "STOP", "FINISH_REASON_UNSPECIFIED"})
 _LINE = 200  # characters of a service's own words in an error
@@ -229,7 +241,8 @@ def _convert(body: Any) -> _Reply:
 
 def _judge(candidate: _Candidate, feedback: _Feedback, seen: _Seen) -> tuple[Verdict, str]:
     finish = candidate.finish_reason or ""
-    if feedback.block_reason and not seen.text and not seen.image:
+    came = seen.text or seen.image
+    if feedback.block_reason and not came:
         told = _told(feedback.block_reason, feedback.block_reason_message, feedback.safety_ratings)
         return "blocked", f"prompt blocked: {told}"
     told = _told(finish or "no finish reason", candidate.finish_message, candidate.safety_ratings)
@@ -237,13 +250,9 @@ def _judge(candidate: _Candidate, feedback: _Feedback, seen: _Seen) -> tuple[Ver
         return "blocked", f"answer blocked: {told}"
     if finish == "MAX_TOKENS":
         return "cut", f"answer cut off after {seen.tokens.out + seen.tokens.thoughts} tokens{_advice(seen)}"
-    if finish == "NO_IMAGE" or (seen.image_asked and not seen.image):
-        return "empty", f"no image came: {told}"
-    if not seen.text and not seen.image:
-        return "empty", f"nothing came: {told}{_calls(candidate)}"
-    if finish not in _WHOLE:
-        return "cut", f"answer stopped early: {told}"
-    return "ok", ""
+    if not came or finish == "NO_IMAGE" or (seen.image_asked and not seen.image):
+        return "empty", f"{'nothing' if not came else 'no image'} came: {told}{_calls(candidate)}"
+    return ("ok", "") if finish in _WHOLE else ("cut", f"answer stopped early: {told}")
 
 
 def _advice(seen: _Seen) -> str:
