@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _COLUMNS = "id at kind credits reserved balance available reservation operation reference note"
-    ["id", "at", "kind", "credits", "reserved", "balance", "available", "reservation", "operation", "reference", "note"]
-)
 
 
 class Reservation(msgspec.Struct, frozen=True):
