@@ -1,0 +1,247 @@
+"""Pacer: when the next request to a model may start, from what its answers tell.
+
+Rule: no clock and no I/O here.  No table of quotas ships, since Google publishes
+none; what is not given is learnt:
+
+    nothing known   as many at once as answers come back, a few more with each one
+    429 with a value   that many a minute, evenly, or as a window where the service turns out to have one
+    429 without        half as many at once, then slowly more again
+    day's quota gone   the next model, until midnight in California
+
+Requests count from their start: an answer may take a minute, and holding its
+place for another one would halve the pace.  They reach the service a moment
+later, hence `MARGIN_S`.
+
+Prior art: slow start and additive increase, multiplicative decrease (RFC 5681); the generic cell rate algorithm
+(ITU-T I.371) for the even pace; Little's law for how many run at once.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Sequence
+
+import msgspec
+
+from ipybatch.engine.limiter import CLOCK_DRIFT, Cost, Window, cost_in
+from ipybatch.engine.policy import Rate
+from ipybatch.gemini.models import Model
+from ipybatch.gemini.quotas import Refusal
+
+MINUTE_S = 60.0
+MARGIN_S = 0.1  # how much later than its start a request may be counted
+BURST_S = 0.5  # so much of an even pace may start at once
+TENTH_FROM_RPM = 100  # above this, a tenth of the minute holds a tenth of its requests
+LEARNT = 0.97  # of a quota that was met once: what uses all of it meets it again and again
+SLOWER = 0.98
+FIRST_AT_ONCE = 10
+LEAST, MOST = 3, 10  # at once, unless the user says otherwise
+
+
+def automatic_concurrency(rpm: float, latency_s: float, most: int = MOST) -> int:
+    """Return how many requests at once use 60 % of a quota: Little's law, within 3 and ``most``."""
+    return max(LEAST, min(most, math.ceil(0.6 * rpm / MINUTE_S * latency_s)))
+
+
+class StartWindow(Window):
+    """A sliding window that counts requests from their start."""
+
+    def spend(self, responded_s: float, cost: float) -> None:
+        """Hold ``cost`` until the window has passed since a start."""
+        self._spent.append((responded_s + self.rate.per_s * CLOCK_DRIFT + MARGIN_S, cost))
+        self._spent_sum += cost
+
+
+class ModelPacer(msgspec.Struct):
+    """The pace of one model.
+
+    Attributes:
+        at_once: How many requests at once, as the user says; None: as many as it takes.
+        windows: What it holds to.
+        latency_s: How long answers take, lately; 0.0 before the first.
+        used_up_until_s: Unix time at which its day's quota is given anew; 0.0 when there is some.
+    """
+
+    model: Model
+    at_once: int | None = None
+    windows: list[Window] = msgspec.field(default_factory=list)
+    latency_s: float = 0.0
+    used_up_until_s: float = 0.0
+    _rpm: float | None = None
+    _interval_s: float = 0.0
+    _burst_s: float = 0.0
+    _due_s: float = -math.inf  # when the next request is due at an even pace
+    _share: float = LEARNT
+    _ramp: float = FIRST_AT_ONCE
+    _is_ramping: bool = True
+    _slowed_s: float = -math.inf  # when a 429 last changed the pace
+    _starts: deque[float] = msgspec.field(default_factory=deque)  # of the last minute
+
+    def __post_init__(self) -> None:
+        if self.model.rpm is not None:
+            self._rpm = rpm = self.model.rpm
+            self._interval_s, self._burst_s = MINUTE_S / rpm, BURST_S
+            self.windows.append(StartWindow(Rate(rpm, per_s=MINUTE_S)))
+            if rpm >= TENTH_FROM_RPM:
+                self.windows.append(StartWindow(Rate(rpm // 10, per_s=MINUTE_S / 10)))
+        if self.model.tpm is not None:
+            self.windows.append(StartWindow(Rate(self.model.tpm, per_s=MINUTE_S, unit="tokens")))
+
+    @property
+    def concurrency(self) -> int:
+        """How many requests may run at once just now."""
+        most = self.at_once or MOST
+        if self._rpm is None:
+            return max(1, min(most, int(self._ramp)))
+        if self.at_once is None and self.latency_s:
+            return automatic_concurrency(self._rpm, self.latency_s, most)
+        return most
+
+    def wait_s(self, now_s: float, cost: Cost) -> float:
+        """Return seconds until a request may start, were there none in flight."""
+        wait_s = max(0.0, self._due_s - self._burst_s - now_s)
+        for window in self.windows:
+            wait_s = max(wait_s, window.wait_s(now_s, cost_in(window.rate.unit, cost)))
+        return wait_s
+
+    def start(self, now_s: float, cost: Cost) -> None:
+        """Count a request that starts."""
+        self._due_s = max(self._due_s, now_s) + self._interval_s
+        for window in self.windows:
+            window.spend(now_s, cost_in(window.rate.unit, cost))
+        self._starts.append(now_s)
+        while self._starts[0] <= now_s - MINUTE_S:
+            self._starts.popleft()
+
+    def settle(self, now_s: float, cost: Cost, actual: Cost) -> None:
+        """Count what a request cost beyond what was thought."""
+        for window in self.windows:
+            over = actual.get(window.rate.unit, 0.0) - cost_in(window.rate.unit, cost)
+            if over > 0 and window.rate.unit in actual:
+                window.spend(now_s, over)
+
+    def answered(self, seconds: float) -> None:
+        """Learn from an answer that came after ``seconds``."""
+        self.latency_s = seconds if not self.latency_s else 0.8 * self.latency_s + 0.2 * seconds
+        if self._rpm is None:
+            self._ramp = min(self.at_once or MOST, self._ramp + (1.0 if self._is_ramping else 1.0 / self._ramp))
+
+    def refused(self, now_s: float, started_s: float, refusal: Refusal) -> None:
+        """Learn from the 429 that a request got which had started at ``started_s``."""
+        if self._starts:
+            self._starts.pop()  # it was not let in
+        if refusal.tpm is not None:
+            self._hold_to(now_s, Rate(refusal.tpm, per_s=MINUTE_S, unit="tokens"))
+        if started_s < self._slowed_s:
+            return  # it was under way when the one before it was answered: nothing new
+        self._slowed_s = now_s
+        if refusal.rpm is not None:
+            self._learn(now_s, refusal.rpm, refusal.retry_s or 0.0)
+        elif refusal.tpm is None and self._rpm is None:
+            self._is_ramping = False
+            self._ramp = max(1.0, min(self._ramp, self.concurrency) / 2)
+
+    def _learn(self, now_s: float, rpm: float, retry_s: float) -> None:
+        if rpm == self._rpm:
+            self._share *= SLOWER
+            if self._interval_s:
+                self._pace_evenly(now_s, rpm)
+            return
+        is_first = self._rpm is None
+        self._rpm = rpm
+        self.windows = [window for window in self.windows if window.rate.unit != "requests"]
+        self._hold_to(now_s, Rate(rpm, per_s=MINUTE_S))
+        span_s = self._span_s(now_s + retry_s, rpm) if is_first else None
+        if span_s is None:
+            self._pace_evenly(now_s, rpm)
+        elif span_s < MINUTE_S * 0.95:
+            self._hold_to(now_s, Rate(max(1.0, rpm * span_s // MINUTE_S), per_s=span_s))
+
+    def _span_s(self, free_s: float, rpm: float) -> float | None:
+        """Return how long the service's window is, if it is one.
+
+        It says when the next request fits: when the first one leaves the window.  If as many came in over that time as
+        the quota allows for it, that is the window; a bucket lets in more at first.
+        """
+        span_s = free_s - self._starts[0] if self._starts else 0.0
+        allowed = rpm * span_s / MINUTE_S
+        return span_s if allowed >= 1 and 0.9 <= len(self._starts) / allowed <= 1.1 else None
+
+    def _pace_evenly(self, now_s: float, rpm: float) -> None:
+        self._interval_s, self._burst_s = MINUTE_S / (rpm * self._share), 0.0
+        self._due_s = max(self._due_s, now_s + 3 * self._interval_s)
+
+    def _hold_to(self, now_s: float, rate: Rate) -> None:
+        """Hold to a rate from now on; the requests of its last window count, what their tokens were is not known."""
+        if any(window.rate == rate for window in self.windows):
+            return
+        self.windows = [window for window in self.windows if (window.rate.unit, window.rate.per_s) != _span(rate)]
+        window = StartWindow(rate)
+        for started_s in self._starts if rate.unit == "requests" else ():
+            if started_s > now_s - rate.per_s:
+                window.spend(started_s, 1.0)
+        self.windows.append(window)
+
+
+class Pacer:
+    """The pace of a session, which uses one model at a time."""
+
+    def __init__(self, models: Sequence[Model], *, at_once: int | None = None) -> None:
+        self._models = tuple(models)
+        self._at_once = at_once
+        self._pacers = [ModelPacer(model, at_once) for model in models]
+        self._in_flight = 0
+
+    @property
+    def windows(self) -> list[Window]:
+        """What it holds to just now."""
+        return self.current.windows
+
+    @property
+    def current(self) -> ModelPacer:
+        """The model that is used now: the first with some of its day's quota left, else the first to get it anew."""
+        left = [pacer for pacer in self._pacers if not pacer.used_up_until_s]
+        return left[0] if left else min(self._pacers, key=lambda pacer: pacer.used_up_until_s)
+
+    def of(self, name: str) -> ModelPacer:
+        """Return the pacer of a model."""
+        return next(pacer for pacer in self._pacers if pacer.model.name == name)
+
+    def use_up(self, name: str, until_s: float) -> bool:
+        """Leave a model alone until a Unix time; say whether another one is left."""
+        self.of(name).used_up_until_s = until_s
+        return not self.current.used_up_until_s
+
+    def refresh(self, unix_s: float) -> None:
+        """Take models back whose day is over."""
+        for pacer in self._pacers:
+            if pacer.used_up_until_s <= unix_s:
+                pacer.used_up_until_s = 0.0
+
+    def wait_s(self, now_s: float, cost: Cost) -> float:
+        """Return seconds until a request of ``cost`` may start; inf: after a response at the earliest."""
+        if not cost_in("requests", cost):
+            return 0.0
+        current = self.current
+        return math.inf if self._in_flight >= current.concurrency else current.wait_s(now_s, cost)
+
+    def start(self, now_s: float, cost: Cost) -> None:
+        """Count a request that starts."""
+        if cost_in("requests", cost):
+            self._in_flight += 1
+            self.current.start(now_s, cost)
+
+    def end(self, now_s: float, cost: Cost, actual: Cost) -> None:
+        """Count its response."""
+        if cost_in("requests", cost):
+            self._in_flight = max(0, self._in_flight - 1)
+            self.current.settle(now_s, cost, actual)
+
+    def anew(self) -> Pacer:
+        """Return one that has seen nothing."""
+        return Pacer(self._models, at_once=self._at_once)
+
+
+def _span(rate: Rate) -> tuple[str, float]:
+    return rate.unit, rate.per_s
