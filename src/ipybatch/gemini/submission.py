@@ -16,7 +16,7 @@ from __future__ import annotations
 import asyncio
 import random
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import msgspec
@@ -100,6 +100,27 @@ class Submission:
         except Missing:
             gone = msgspec.structs.replace(job, state="failed", reason="failed: the service has no such job any more")
             return await self._store.put(gone)
+
+    async def wait(self, jobs: Sequence[Job], *, poll_s: float, wait_s: float) -> list[Job]:
+        """Ask again and again until all jobs have ended, or ``wait_s`` is over; a look that fails is tried again.
+
+        Raises:
+            Refused: The key or the account was refused.
+        """
+        deadline_s = self._clock.now_s() + wait_s
+        for pause_s in polls(poll_s):
+            jobs = [await self._try(job) for job in jobs]
+            left_s = deadline_s - self._clock.now_s()
+            if left_s <= 0 or all(job.ended or not job.sent for job in jobs):
+                break
+            await asyncio.sleep(min(pause_s, left_s))
+        return list(jobs)
+
+    async def _try(self, job: Job) -> Job:
+        try:
+            return await self.refresh(job)
+        except Transient:
+            return job
 
     async def _create(self, job: Job, chunk: Chunk) -> Job:
         requests = chunk.inlined() if chunk.inline else []
