@@ -28,6 +28,26 @@ _SHOWN = 60
 _LONGEST_PATH = 4096
 
 
+# ISO/IEC 23008-12, the brands of still images.
+_HEIF = {
+    **dict.fromkeys((b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx"), "image/heic"),
+    **dict.fromkeys((b"mif1", b"msf1"), "image/heif"),
+}
+
+
+def sniff(head: bytes) -> str | None:
+    """Return what kind of image begins with ``head``, at least 12 bytes; None for none that is sent."""
+    if head.startswith(b"\x89PNG\r\n\x1a\n"):
+        return "image/png"
+    if head.startswith(b"\xff\xd8\xff"):
+        return "image/jpeg"
+    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
+        return "image/webp"
+    if head[:6] in (b"GIF87a", b"GIF89a"):
+        return "image/gif"
+    return _HEIF.get(head[8:12]) if head[4:8] == b"ftyp" else None
+
+
 class Image(msgspec.Struct, frozen=True, dict=True):
     """An image to be sent; made with `Image.of`.
 
@@ -63,7 +83,7 @@ class Image(msgspec.Struct, frozen=True, dict=True):
         except (OSError, ValueError, ImportError) as error:
             msg = f"{field} must be an image that can be read, got {_short(value)}: {mask(str(error))}"
             raise InputError(msg) from None
-        image = cls(_sniff(head, field, value), sha256, size)
+        image = cls(_check_kind(head, field, value), sha256, size)
         if size > MAX_BYTES:
             msg = f"{field} must be at most {MAX_BYTES:,} bytes, got {_short(value)} of {size:,}: make it smaller"
             raise InputError(msg)
@@ -146,27 +166,13 @@ def _digest(file: IO[bytes]) -> tuple[bytes, str, int]:
     return head, digest.hexdigest(), size
 
 
-def _sniff(head: bytes, field: str, value: Any) -> str:
-    if head.startswith(b"\x89PNG\r\n\x1a\n"):
-        return "image/png"
-    if head.startswith(b"\xff\xd8\xff"):
-        return "image/jpeg"
-    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
-        return "image/webp"
-    if head[:6] in (b"GIF87a", b"GIF89a"):
-        return "image/gif"
-    if head[4:8] == b"ftyp" and head[8:12] in _HEIF:
-        return _HEIF[head[8:12]]
-    begins = f"it begins with {head[:8]!r}" if head else "it is empty"
-    msg = f"{field} must be a PNG, JPEG, WebP, GIF or HEIC image, got {_short(value)}: {begins}"
-    raise InputError(msg)
-
-
-# ISO/IEC 23008-12, the brands of still images.
-_HEIF = {
-    **dict.fromkeys((b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx"), "image/heic"),
-    **dict.fromkeys((b"mif1", b"msf1"), "image/heif"),
-}
+def _check_kind(head: bytes, field: str, value: Any) -> str:
+    kind = sniff(head)
+    if kind is None:
+        begins = f"it begins with {head[:8]!r}" if head else "it is empty"
+        msg = f"{field} must be a PNG, JPEG, WebP, GIF or HEIC image, got {_short(value)}: {begins}"
+        raise InputError(msg)
+    return kind
 
 
 def _short(value: Any) -> str:
