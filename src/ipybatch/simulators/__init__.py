@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from .faults import Faults
+from .gemini import GeminiSimulator
 from .serve import Server, serve
 from .service import Reply, Request, Stats
 from .steam import SteamSimulator
@@ -16,7 +17,17 @@ from .steam import SteamSimulator
 if TYPE_CHECKING:
     from .transport import SimTransport
 
-__all__ = ["Faults", "Reply", "Request", "Server", "SimTransport", "Stats", "SteamSimulator", "serve"]
+__all__ = [
+    "Faults",
+    "GeminiSimulator",
+    "Reply",
+    "Request",
+    "Server",
+    "SimTransport",
+    "Stats",
+    "SteamSimulator",
+    "serve",
+]
 
 
 def __getattr__(name: str) -> Any:

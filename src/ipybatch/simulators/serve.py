@@ -21,6 +21,7 @@ from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 from .faults import FaultKind, Faults
+from .gemini import GeminiSimulator
 from .service import Reply, Request, Service, Stats
 from .steam import SteamSimulator
 
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
     from tornado.web import Application, RequestHandler
 
-SERVICES: dict[str, Callable[..., Service]] = {"steam": SteamSimulator}
+SERVICES: dict[str, Callable[..., Service]] = {"gemini": GeminiSimulator, "steam": SteamSimulator}
 _FAULTS = {field.name for field in fields(Faults)}
 
 
@@ -37,10 +38,10 @@ def serve(service: str, *, port: int = 0, **options: Any) -> Server:
     """Start a simulated service on 127.0.0.1.
 
     Args:
-        service: "steam".
+        service: "steam" or "gemini".
         port: 0 for any that is free.
-        options: The arguments of the simulator (see `SteamSimulator`) and the fields of `Faults`, side by side:
-            ``limit=40, per_s=2, rate_500=0.1``; or a whole ``faults=Faults(...)``.
+        options: The arguments of the simulator (see `SteamSimulator`, `GeminiSimulator`) and the fields of
+            `Faults`, side by side: ``limit=40, per_s=2, rate_500=0.1``; or a whole ``faults=Faults(...)``.
 
     Raises:
         ValueError: No such service, or an option outside its range.

@@ -1,0 +1,393 @@
+"""The Gemini Developer API, as clients of the real one see it: online, flex and batch.
+
+    POST /v1/models/M:generateContent         an answer; serviceTier "flex" may be shed with 503
+    POST /v1/models/M:streamGenerateContent   the same in one event
+    POST /v1/models/M:countTokens             {"totalTokens": n}
+    GET  /v1/models[/M]
+    POST /v1/models/M:batchGenerateContent    see `gemini_batches`
+    GET, DELETE /v1/batches[/ID], POST /v1/batches/ID:cancel
+    POST /upload/v1/files, GET, DELETE /v1/files[/ID][:download]     see `gemini_files`
+
+Any version that starts with v1 is taken.  A request for content is decided in this order, and only what is accepted
+is billed:
+
+    key --> model --> outage --> flex shed --> quota: 429 --> a fault --> accepted, billed --> answer
+
+Source: https://ai.google.dev/api, read 2026-11-22.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, cast
+from zoneinfo import ZoneInfo
+
+from .faults import FaultKind, Faults, uniforms
+from .gemini_answers import Answers
+from .gemini_batches import Batches
+from .gemini_errors import as_error, as_trouble, key_refusal, not_found
+from .gemini_files import FileDesk, Files
+from .gemini_jobs import Item, Jobs
+from .gemini_ledger import Lane, Ledger, Truth
+from .gemini_quotas import Meter, Quota, Shape, Violation, as_exhausted
+from .gemini_requests import Asked, camel, read
+from .service import SCRIPT, Reply, Request, RequestLike, Service, Stats, as_json
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+MODELS = (
+    "gemini-2.5-flash",
+    "gemini-2.5-flash-lite",
+    "gemini-2.5-pro",
+    "gemini-2.5-flash-image",
+    "gemini-2.0-flash",
+    "gemini-2.0-flash-lite",
+    "gemini-3-flash-preview",
+    "gemini-3-pro-preview",
+    "gemini-3-pro-image-preview",
+)
+_CONTENT = re.compile(r"/v1\w*/models/([^/:]+):(generateContent|streamGenerateContent)")
+_ITEM_ERRORS = ((13, "Internal error encountered."), (14, "The service is unavailable."), (8, "Quota exceeded."))
+_INPUT_LIMIT = 1_048_576
+
+
+class GeminiStats(Stats):
+    """What every service has seen, and the truth of this one."""
+
+    truth: Truth
+
+
+class GeminiSimulator(Service):
+    """Generate, for the requests of a client that shall be neither too fast nor billed twice."""
+
+    def __init__(
+        self,
+        *,
+        faults: Faults | None = None,
+        key: str = "SIMULATED",
+        models: Iterable[str] | Mapping[str, Mapping[str, Any]] = MODELS,
+        rpm: int | None = None,
+        burst: int | None = None,
+        windows: Sequence[tuple[int, float]] = (),
+        tpm: int | None = None,
+        rpd: int | None = None,
+        reset_s: float | None = None,
+        shape: Shape = "a",
+        network_s: float = 0.0,
+        flex_shed_rate: float = 0.0,
+        flex_outages: Sequence[tuple[float, float]] = (),
+        output_tokens: int = 60,
+        thought_tokens: int = 0,
+        cached_share: float = 0.0,
+        answer_faults: Mapping[str, float] | None = None,
+        batch_delay_s: float | tuple[float, float] | None = 1.0,
+        item_failure_rate: float = 0.0,
+        job_faults: Mapping[str, float | str] | Sequence[str | None] = (),
+        create_faults: Sequence[str | None] = (),
+        cancel_s: float = 0.2,
+        max_active_jobs: int = 100,
+        echo_keys: bool = True,
+        inline_answers: bool = False,
+        epoch_s: float | None = None,
+    ) -> None:
+        """Open the service.
+
+        Args:
+            faults: What goes wrong; default nothing.  Its latency is that of generating; other calls take none.
+            key: The API key that is accepted.
+            models: The models there are, or quotas of their own by model: ``{"gemini-2.5-pro": {"rpm": 5}}``.
+            rpm: Requests a minute of each model, >= 1; None for no limit.  The next four as in `Quota`.
+            burst: Makes ``rpm`` a strict token bucket of this size.
+            windows: Sliding windows (limit, per_s).
+            tpm: Input tokens a minute of each model.
+            rpd: Requests a day of each model.
+            reset_s: When the day ends, seconds since the start; default midnight Pacific.
+            shape: Which of the three 429 replies: "a" tells quota and delay, "b" a link, "c" nothing.
+            network_s: Time on the line, there and back, of every call; arrival lies anywhere in it.
+            flex_shed_rate: Share of flex requests shed with 503 before anything is billed, [0, 1].
+            flex_outages: Pairs (from_s, to_s) in which every flex request is shed.
+            output_tokens: As in `Answers`, with the next two.
+            thought_tokens: Thoughts of an answer.
+            cached_share: Share of each prompt that is cached.
+            answer_faults: Share of answers that go wrong, by flaw: ``{"safety": 0.01}``; see `gemini_answers`.
+            batch_delay_s: As ``delay_s`` in `Jobs`.
+            item_failure_rate: Share of a job's items that fail, [0, 1]; drawn anew each time one is submitted.
+            job_faults: As ``faults`` in `Jobs`.
+            create_faults: What becomes of the first creates of jobs, in order; see `Batches`.
+            cancel_s: How long a cancelled job goes on, seconds.
+            max_active_jobs: Jobs alive at once; one more gets a 429.
+            echo_keys: Whether inline results carry their keys.
+            inline_answers: Whether jobs from files answer inline.
+            epoch_s: The start as a Unix time, seconds; default now.
+
+        Raises:
+            ValueError: A value is outside its range.
+        """
+        super().__init__(faults=faults)
+        _check(shape, network_s, {"flex_shed_rate": flex_shed_rate, "item_failure_rate": item_failure_rate})
+        epoch_s = time.time() if epoch_s is None else epoch_s
+        seed = self.faults.seed
+        own = models if hasattr(models, "items") else {model: {} for model in models}
+        common = Quota(rpm=rpm, burst=burst, windows=tuple(windows), tpm=tpm, rpd=rpd)
+        ends_s = _midnight(epoch_s) if reset_s is None else reset_s
+        self._meters = {model: Meter(replace(common, **quota), ends_s) for model, quota in own.items()}
+        self._key = key
+        self._shape: Shape = shape
+        self._line = Faults(seed=seed, latency_s=network_s)
+        self._flex_shed_rate = flex_shed_rate
+        self._flex = Faults(outages=tuple(flex_outages))
+        self._item_failure_rate = item_failure_rate
+        self.answers = Answers(
+            seed=seed,
+            output_tokens=output_tokens,
+            thought_tokens=thought_tokens,
+            cached_share=cached_share,
+            flaws=dict(answer_faults or {}),
+        )
+        self._ledger = Ledger()
+        self._item_tries: dict[str, int] = {}
+        self._now_s = 0.0  # of the request in hand: one lock, one request
+        self._jobs = Jobs(
+            seed=seed,
+            delay_s=batch_delay_s,
+            faults=job_faults,
+            cancel_s=cancel_s,
+            most=max_active_jobs,
+            work=self._do_item,
+        )
+        files = Files(seed)
+        self._batches = Batches(
+            self._jobs,
+            files,
+            epoch_s=epoch_s,
+            create_faults=create_faults,
+            echo_keys=echo_keys,
+            inline_answers=inline_answers,
+        )
+        self._files = FileDesk(files, self._batches.time)
+
+    def items(self, request: Request) -> Sequence[str]:
+        """Return the prompt that is asked."""
+        asked = self._asked_content(request)
+        return (asked.prompt,) if asked else ()
+
+    def rationed(self, request: Request) -> bool:
+        """Say whether content is asked for."""
+        return _CONTENT.fullmatch(request.path) is not None
+
+    def way_s(self, request: RequestLike) -> tuple[float, float]:
+        """Return the way in and the way out: the network alone, since generating takes place at the server."""
+        sent = Request.of(request)
+        if sent.path.startswith(SCRIPT):
+            return 0.0, 0.0
+        with self._lock:
+            name = self._name(sent)
+            self._sent[name] += 1
+            return self._line.way_s(name, self._sent[name])
+
+    def truth(self, now_s: float | None = None) -> Truth:
+        """Return what really happened, as of ``now_s`` or of the latest request."""
+        with self._lock:
+            self._now_s = max(self._now_s, now_s or 0.0)
+            self._jobs.settle(self._now_s)
+            states = self._jobs.states(self._now_s)
+            return self._ledger.truth(states, self._jobs.submitted_twice, self._now_s)
+
+    def stats(self) -> GeminiStats:
+        """Return what the service has seen so far, and the truth."""
+        with self._lock:
+            return GeminiStats(**super().stats(), truth=self.truth())
+
+    def worst_of(self, model: str, per_s: float) -> int:
+        """Return the largest number of requests for content to one model in any window of ``per_s`` seconds."""
+        with self._lock:
+            traffic = self._ledger.arrivals.get(model)
+            return traffic.worst(per_s) if traffic else 0
+
+    def handle(self, request: RequestLike, now_s: float) -> Reply:
+        """Decide one request, after the jobs that have ended by now."""
+        with self._lock:
+            self._now_s = max(self._now_s, now_s)
+            self._jobs.settle(self._now_s)
+            return super().handle(request, now_s)
+
+    def refused(self, request: Request, now_s: float) -> Reply | None:
+        """Return the refusal for a wrong key, an unknown model, a flex request shed, or a quota; or None."""
+        headers = {name.lower(): value for name, value in request.headers.items()}
+        key = headers.get("x-goog-api-key") or request.query.get("key")
+        if key != self._key and "upload_id" not in request.query:
+            return key_refusal(key)
+        content = _CONTENT.fullmatch(request.path)
+        asked = self._asked_content(request)
+        if content is None or asked is None:
+            return None
+        model = content[1]
+        if model not in self._meters:
+            return None
+        self._ledger.arrive(asked, model, now_s)
+        if asked.tier == "flex" and self._sheds(asked, now_s):
+            return as_trouble(503)
+        violations = self._meters[model].take(now_s, asked.tokens)
+        return self._exhausted(violations, model) if violations else None
+
+    def answer(self, request: Request) -> Reply:
+        """Answer as a service without trouble does."""
+        for method, pattern, act in self._routes():
+            match = pattern.fullmatch(request.path)
+            if match and method == request.method:
+                return cast("Reply", act(request, *match.groups()))
+        return as_error(404, f"{request.method} {request.path} is not found.")
+
+    def refusal(self, status: int) -> Reply:
+        """Return a 429 out of turn."""
+        return self._exhausted([], "")
+
+    def _routes(self) -> list[tuple[str, re.Pattern[str], Any]]:
+        now_s, batches, files = self._now_s, self._batches, self._files
+        return [
+            (method, re.compile(pattern), act)
+            for method, pattern, act in (
+                ("POST", r"/v1\w*/models/([^/:]+):(\w+)", self._model_call),
+                ("GET", r"/v1\w*/models", self._list_models),
+                ("GET", r"/v1\w*/models/([^/:]+)", self._get_model),
+                ("GET", r"/v1\w*/batches", lambda request: batches.list(request, now_s)),
+                ("GET", r"/v1\w*/(batches/[^/:]+)", lambda _, name: batches.get(name, now_s)),
+                ("DELETE", r"/v1\w*/(batches/[^/:]+)", lambda _, name: batches.delete(name)),
+                ("POST", r"/v1\w*/(batches/[^/:]+):cancel", lambda _, name: batches.cancel(name, now_s)),
+                ("POST", r"/upload/v1\w*/files", lambda request: files.upload(request, now_s)),
+                ("GET", r"/v1\w*/files", lambda request: files.list(request, now_s)),
+                ("GET", r"/v1\w*/(files/[^/:]+)", lambda request, name: files.get(request, name, now_s)),
+                ("GET", r"/(?:download/)?v1\w*/(files/[^/:]+):download", lambda _, name: files.download(name, now_s)),
+                ("DELETE", r"/v1\w*/(files/[^/:]+)", lambda _, name: files.delete(name, now_s)),
+            )
+        ]
+
+    def _model_call(self, request: Request, model: str, verb: str) -> Reply:
+        if model not in self._meters:
+            return not_found(f"models/{model}")
+        if verb == "batchGenerateContent":
+            return self._batches.create(request, model, self._now_s)
+        if verb == "countTokens":
+            return _count(_json(request.content))
+        if self.rationed(request):
+            return self._content(request, model)
+        return as_error(404, f"models/{model} does not support {verb}.")
+
+    def _content(self, request: Request, model: str) -> Reply:
+        asked = self._asked_content(request)
+        if asked is None:
+            return as_error(400, "GenerateContentRequest.contents: contents is not specified")
+        if "[[invalid]]" in asked.prompt:
+            return as_error(400, "Request contains an invalid argument.")
+        return self._generate(asked, model, as_event=":stream" in request.path)
+
+    def _generate(self, asked: Asked, model: str, *, as_event: bool) -> Reply:
+        nth = self._asked[asked.prompt]
+        body, billed = self.answers.reply(asked, model, nth)
+        lane: Lane = "flex" if asked.tier == "flex" else "online"
+        delay_s = sum(self.faults.way_s(asked.prompt, nth))
+        waits_s = delay_s + self.faults.delay_s(asked.prompt, nth)
+        self._ledger.accept(asked, self._now_s, self._now_s + waits_s)
+        self._ledger.bill(lane, asked, billed)
+        reply = as_json(body)
+        if as_event:
+            event = b"data: " + reply.body + b"\r\n\r\n"
+            reply = replace(reply, body=event, headers={"Content-Type": "text/event-stream"})
+        return replace(reply, delay_s=delay_s)
+
+    def _do_item(self, item: Item, model: str) -> tuple[bytes, bool]:
+        """Do one item of a batch job: the line of its result, and whether it is an answer."""
+        asked = read(json.loads(item.request))
+        assert asked is not None, "a job took a request that is none"
+        nth = self._item_tries[asked.fingerprint] = self._item_tries.get(asked.fingerprint, 0) + 1
+        fails, which, *_ = uniforms("item", self.faults.seed, asked.fingerprint, nth)
+        line: dict[str, Any] = {} if item.key is None else {"key": item.key}
+        if "[[invalid]]" in asked.prompt:
+            line["error"] = {"code": 3, "message": "Request contains an invalid argument."}
+        elif fails < self._item_failure_rate:
+            code, message = _ITEM_ERRORS[int(which * len(_ITEM_ERRORS))]
+            line["error"] = {"code": code, "message": message}
+        else:
+            line["response"], billed = self.answers.reply(asked, model, nth)
+            self._ledger.bill("batch", asked, billed)
+        return json.dumps(line, separators=(",", ":")).encode(), "response" in line
+
+    def _break(self, kind: FaultKind, request: Request, nth: int) -> Reply:
+        if kind in ("500", "503", "504"):
+            self._broken[kind] += 1
+            return as_trouble(int(kind))
+        return super()._break(kind, request, nth)
+
+    def _exhausted(self, violations: Sequence[Violation], model: str) -> Reply:
+        self._ledger.refused += 1
+        return as_exhausted(self._shape, violations, model)
+
+    def _sheds(self, asked: Asked, now_s: float) -> bool:
+        draw = uniforms("flex", self.faults.seed, asked.prompt, self._asked[asked.prompt])[0]
+        return draw < self._flex_shed_rate or self._flex.in_outage(now_s)
+
+    def _asked_content(self, request: Request) -> Asked | None:
+        return read(_json(request.content)) if self.rationed(request) else None
+
+    def _list_models(self, request: Request) -> Reply:
+        size, start = int(request.query.get("pageSize", 50)), int(request.query.get("pageToken") or 0)
+        names = list(self._meters)
+        more = {"nextPageToken": str(start + size)} if start + size < len(names) else {}
+        return as_json({"models": [_model(name) for name in names[start : start + size]], **more})
+
+    def _get_model(self, _: Request, name: str) -> Reply:
+        return as_json(_model(name)) if name in self._meters else not_found(f"models/{name}")
+
+
+def _json(content: bytes) -> Any:
+    try:
+        return json.loads(content)
+    except ValueError:
+        return None
+
+
+def _count(body: object) -> Reply:
+    whole = camel(body)
+    asked = read(whole.get("generateContentRequest", whole)) if isinstance(whole, dict) else None
+    if asked is None:
+        return as_error(400, "CountTokensRequest.contents: contents is not specified")
+    details = [{"modality": "TEXT", "tokenCount": asked.tokens}]
+    return as_json({"totalTokens": asked.tokens, "promptTokensDetails": details})
+
+
+def _model(name: str) -> dict[str, Any]:
+    methods = ["generateContent", "countTokens", "batchGenerateContent"]
+    return {
+        "name": f"models/{name}",
+        "version": "001",
+        "displayName": name.replace("-", " ").title(),
+        "inputTokenLimit": _INPUT_LIMIT,
+        "outputTokenLimit": 65_536,
+        "supportedGenerationMethods": methods,
+    }
+
+
+def _midnight(epoch_s: float) -> float:
+    """Return the time until midnight Pacific, when daily quotas start anew, seconds."""
+    zone = ZoneInfo("America/Los_Angeles")
+    now = datetime.fromtimestamp(epoch_s, zone)
+    midnight = datetime.combine(now.date() + timedelta(days=1), datetime.min.time(), zone)
+    return midnight.timestamp() - epoch_s
+
+
+def _check(shape: str, network_s: float, shares: Mapping[str, float]) -> None:
+    if shape not in ("a", "b", "c"):
+        msg = f"shape must be a, b or c, got {shape!r}"
+        raise ValueError(msg)
+    if not network_s >= 0:
+        msg = f"network_s must be >= 0, got {network_s!r}"
+        raise ValueError(msg)
+    for name, share in shares.items():
+        if not 0 <= share <= 1:
+            msg = f"{name} must be in [0, 1], got {share!r}"
+            raise ValueError(msg)

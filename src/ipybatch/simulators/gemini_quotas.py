@@ -1,0 +1,220 @@
+"""What a model lets through: requests and tokens a minute, requests a day, and the 429 that says so.
+
+Rule: what is refused takes nothing, and the delay told is the time after which one more request fits.
+
+Requests a minute come in one of two disciplines:
+
+    rpm and burst   a bucket of ``burst`` tokens that gains rpm / 60 a second: strict in every second
+    windows         at most N in any half-open window (t - per_s, t]; ``rpm`` alone is the window of a minute
+
+Source: https://ai.google.dev/gemini-api/docs/rate-limits, and replies quoted in public issues, read 2026-11-22.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
+
+from .gemini_errors import as_error, detail
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from .service import Reply
+
+Shape = Literal["a", "b", "c"]
+DAY_S = 86400.0
+_ROUNDING_S = 1e-6  # a client that waits for exactly what it was told is not too early
+_DOCS = "https://ai.google.dev/gemini-api/docs/rate-limits"
+_PREFIX = "generativelanguage.googleapis.com/generate_content_free_tier_"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quota:
+    """How much one model may be asked.  The default is: as much as you like.
+
+    Attributes:
+        rpm: Requests a minute, >= 1.
+        burst: Makes ``rpm`` a bucket that holds so many, >= 1.
+        windows: Pairs (limit, per_s), each held in every sliding window; limit >= 1, per_s > 0 seconds.
+        tpm: Input tokens in any minute, >= 1.
+        rpd: Requests a day, >= 1.
+
+    Raises:
+        ValueError: A field is outside its range.
+    """
+
+    rpm: int | None = None
+    burst: int | None = None
+    windows: tuple[tuple[int, float], ...] = ()
+    tpm: int | None = None
+    rpd: int | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "windows", tuple((limit, per_s) for limit, per_s in self.windows))
+        for name in ("rpm", "burst", "tpm", "rpd"):
+            value = getattr(self, name)
+            if value is not None and not value >= 1:
+                msg = f"{name} must be >= 1 or None, got {value!r}"
+                raise ValueError(msg)
+        if self.burst is not None and self.rpm is None:
+            msg = f"burst must come with rpm, got burst={self.burst!r} alone; give rpm="
+            raise ValueError(msg)
+        for limit, per_s in self.windows:
+            if not (limit >= 1 and per_s > 0):
+                msg = f"windows must be pairs (limit >= 1, per_s > 0), got {(limit, per_s)!r}"
+                raise ValueError(msg)
+
+
+class Violation(NamedTuple):
+    """One limit that a request does not keep, and for how long."""
+
+    metric: str
+    quota_id: str
+    value: int
+    wait_s: float
+
+
+class Gate(Protocol):
+    """One limit."""
+
+    def wait_s(self, now_s: float, tokens: int) -> float:
+        """Return the time until a request of so many tokens fits, seconds."""
+
+    def take(self, now_s: float, tokens: int) -> None:
+        """Count a request that is let through."""
+
+
+class Bucket:
+    """A token bucket: full at first, ``rate`` more each second, never above its size."""
+
+    def __init__(self, size: int, rate: float) -> None:
+        self._size = size
+        self._rate = rate
+        self._level = float(size)
+        self._at_s = 0.0
+
+    def wait_s(self, now_s: float, tokens: int) -> float:
+        """Return the time until the bucket holds one more, seconds."""
+        self._level = min(self._size, self._level + max(0.0, now_s - self._at_s) * self._rate)
+        self._at_s = max(now_s, self._at_s)
+        return max(0.0, (1 - self._level) / self._rate)
+
+    def take(self, now_s: float, tokens: int) -> None:
+        """Take one."""
+        self._level -= 1
+
+
+class Sliding:
+    """At most ``limit`` in any window of ``per_s`` seconds: requests, or their tokens."""
+
+    def __init__(self, limit: int, per_s: float, *, of_tokens: bool = False) -> None:
+        self._limit = limit
+        self._per_s = per_s
+        self._of_tokens = of_tokens
+        self._taken: deque[tuple[float, int]] = deque()
+        self._sum = 0
+
+    def wait_s(self, now_s: float, tokens: int) -> float:
+        """Return the time until enough has left the window, seconds; what never fits waits for an empty one."""
+        while self._taken and self._taken[0][0] <= now_s - self._per_s:
+            self._sum -= self._taken.popleft()[1]
+        over = self._sum + (tokens if self._of_tokens else 1) - self._limit
+        leaves_s = now_s + (self._per_s if over > 0 else 0.0)
+        for at_s, weight in self._taken if over > 0 else ():
+            leaves_s = at_s + self._per_s
+            over -= weight
+            if over <= 0:
+                break
+        return leaves_s - now_s
+
+    def take(self, now_s: float, tokens: int) -> None:
+        """Count one request."""
+        weight = tokens if self._of_tokens else 1
+        self._taken.append((now_s, weight))
+        self._sum += weight
+
+
+class Daily:
+    """At most ``limit`` until ``reset_s``, and then in each day."""
+
+    def __init__(self, limit: int, reset_s: float) -> None:
+        self._limit = limit
+        self._reset_s = reset_s
+        self._count = 0
+
+    def wait_s(self, now_s: float, tokens: int) -> float:
+        """Return the time until the count starts anew, seconds."""
+        while now_s >= self._reset_s:
+            self._reset_s += DAY_S
+            self._count = 0
+        return self._reset_s - now_s if self._count >= self._limit else 0.0
+
+    def take(self, now_s: float, tokens: int) -> None:
+        """Count one request."""
+        self._count += 1
+
+
+class Meter:
+    """Hold one model to its quota."""
+
+    def __init__(self, quota: Quota, reset_s: float) -> None:
+        """Take the quota, and when its day ends, seconds since the start."""
+        self._gates: list[tuple[Gate, tuple[str, str, int]]] = []
+        if quota.rpm is not None:
+            bucket: Gate = Bucket(quota.burst, quota.rpm / 60) if quota.burst else Sliding(quota.rpm, 60.0)
+            self._requests(bucket, "PerMinute", quota.rpm)
+        for limit, per_s in quota.windows:
+            self._requests(Sliding(limit, per_s), "PerMinute", int(limit * 60 / per_s))
+        if quota.tpm is not None:
+            tokens = Sliding(quota.tpm, 60.0, of_tokens=True)
+            kind = "GenerateContentInputTokensPerModelPerMinute-FreeTier"
+            self._gates.append((tokens, (f"{_PREFIX}input_token_count", kind, quota.tpm)))
+        if quota.rpd is not None:
+            self._requests(Daily(quota.rpd, reset_s), "PerDay", quota.rpd)
+
+    def take(self, now_s: float, tokens: int) -> list[Violation]:
+        """Count a request that fits and return nothing, or say what it violates and count nothing."""
+        told = [Violation(*about, gate.wait_s(now_s, tokens)) for gate, about in self._gates]
+        broken = [violation for violation in told if violation.wait_s > _ROUNDING_S]
+        if not broken:
+            for gate, _ in self._gates:
+                gate.take(now_s, tokens)
+        return broken
+
+    def _requests(self, gate: Gate, per: str, value: int) -> None:
+        about = f"{_PREFIX}requests", f"GenerateRequests{per}PerProjectPerModel-FreeTier", value
+        self._gates.append((gate, about))
+
+
+def as_exhausted(shape: Shape, violations: Sequence[Violation] = (), model: str = "") -> Reply:
+    """Return a 429 in one of the three shapes of the real ones.
+
+    Args:
+        shape: "a" tells quota, limit and delay; "b" only where to read on; "c" nothing.
+        violations: What the request does not keep; without any, shape "a" tells a delay of one second.
+        model: What was asked.
+    """
+    if shape == "c":
+        return as_error(429, "Resource has been exhausted (e.g. check quota).")
+    message = "You exceeded your current quota, please check your plan and billing details."
+    message += f" For more information on this error, head to: {_DOCS}."
+    help_ = detail("Help", links=[{"description": "Learn more about Gemini API quotas", "url": _DOCS}])
+    if shape == "b":
+        return as_error(429, message, [help_])
+    wait_s = max((violation.wait_s for violation in violations), default=1.0)
+    failure = detail("QuotaFailure", violations=[_violation(violation, model) for violation in violations])
+    retry = detail("RetryInfo", retryDelay=f"{wait_s:.9f}s")
+    return as_error(
+        429, f"{message} Please retry in {wait_s:.9f}s.", [failure, help_, retry] if violations else [retry]
+    )
+
+
+def _violation(violation: Violation, model: str) -> dict[str, object]:
+    return {
+        "quotaMetric": violation.metric,
+        "quotaId": violation.quota_id,
+        "quotaDimensions": {"location": "global", "model": model},
+        "quotaValue": str(violation.value),
+    }
