@@ -146,9 +146,13 @@ def _part(item: Any, field: str) -> Part:
 
 
 def _blob_data(data: Any, field: str) -> bytes:
-    try:
-        return data if isinstance(data, bytes) else base64.b64decode(data, validate=True)
-    except (binascii.Error, ValueError, TypeError):
+    try:  # the client's own base64 is the one for addresses
+        return (
+            data
+            if isinstance(data, bytes)
+            else base64.b64decode(data.replace("-", "+").replace("_", "/"), validate=True)
+        )
+    except (binascii.Error, ValueError, AttributeError):
         msg = f"{field} must have base64 or bytes as the data of its inlineData, got {_short(data)}"
         raise InputError(msg) from None
 
@@ -172,11 +176,7 @@ def _checked(item: Mapping[str, Any], field: str) -> dict[str, Any]:
 def _plain(value: Any) -> Any:
     """Return one of the client's types (`types.Content`, `types.Part`) as its JSON."""
     if hasattr(value, "model_dump"):
-        plain = value.model_dump(mode="json", by_alias=True, exclude_none=True)
-        blob = plain.get("inlineData")
-        if blob and "data" in blob:  # the client's base64 is the one for addresses
-            blob["data"] = blob["data"].replace("-", "+").replace("_", "/")
-        return plain
+        return value.model_dump(mode="json", by_alias=True, exclude_none=True)
     return value
 
 

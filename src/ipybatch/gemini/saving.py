@@ -1,7 +1,7 @@
 """Saving: images that came back, as files under names that are safe anywhere.
 
-    key 7            7.png             key "A cat"    a-cat-4e63483041f7.png
-    its 2nd image    7.2.png           key "7"        7-36bb4db16c0e.png
+    key 7            7.png             key "A cat"    a-cat-34b75bd7c9bb.png
+    its 2nd image    7.2.png           key "7"        7-863787d1cd64.png
 
 Rule: a name follows from its key alone, and two keys never share one.  So a key
 whose name had to be changed, or could be another's, carries a hash of itself;
