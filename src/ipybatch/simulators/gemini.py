@@ -33,8 +33,8 @@ from .gemini_errors import as_error, as_trouble, key_refusal, not_found
 from .gemini_files import FileDesk, Files
 from .gemini_jobs import Item, Jobs
 from .gemini_ledger import Lane, Ledger, Truth
-from .gemini_quotas import Meter, Quota, Shape, Violation, as_exhausted
-from .gemini_requests import Asked, camel, read
+from .gemini_quotas import Meter, Quota, Shape, as_exhausted
+from .gemini_requests import Asked, camel, read, read_bytes
 from .service import SCRIPT, Reply, Request, RequestLike, Service, Stats, as_json
 
 if TYPE_CHECKING:
@@ -196,7 +196,7 @@ class GeminiSimulator(Service):
             self._now_s = max(self._now_s, now_s or 0.0)
             self._jobs.settle(self._now_s)
             states = self._jobs.states(self._now_s)
-            return self._ledger.truth(states, self._jobs.submitted_twice, self._now_s)
+            return self._ledger.truth(states, self._jobs.submitted_twice, self._statuses["429"], self._now_s)
 
     def stats(self) -> GeminiStats:
         """Return what the service has seen so far, and the truth."""
@@ -233,7 +233,7 @@ class GeminiSimulator(Service):
         if asked.tier == "flex" and self._sheds(asked, now_s):
             return as_trouble(503)
         violations = self._meters[model].take(now_s, asked.tokens)
-        return self._exhausted(violations, model) if violations else None
+        return as_exhausted(self._shape, violations, model) if violations else None
 
     def answer(self, request: Request) -> Reply:
         """Answer as a service without trouble does."""
@@ -245,7 +245,7 @@ class GeminiSimulator(Service):
 
     def refusal(self, status: int) -> Reply:
         """Return a 429 out of turn."""
-        return self._exhausted([], "")
+        return as_exhausted(self._shape)
 
     def _routes(self) -> list[tuple[str, re.Pattern[str], Any]]:
         now_s, batches, files = self._now_s, self._batches, self._files
@@ -302,7 +302,7 @@ class GeminiSimulator(Service):
 
     def _do_item(self, item: Item, model: str) -> tuple[bytes, bool]:
         """Do one item of a batch job: the line of its result, and whether it is an answer."""
-        asked = read(json.loads(item.request))
+        asked = read_bytes(item.request)
         assert asked is not None, "a job took a request that is none"
         nth = self._item_tries[asked.fingerprint] = self._item_tries.get(asked.fingerprint, 0) + 1
         fails, which, *_ = uniforms("item", self.faults.seed, asked.fingerprint, nth)
@@ -323,16 +323,12 @@ class GeminiSimulator(Service):
             return as_trouble(int(kind))
         return super()._break(kind, request, nth)
 
-    def _exhausted(self, violations: Sequence[Violation], model: str) -> Reply:
-        self._ledger.refused += 1
-        return as_exhausted(self._shape, violations, model)
-
     def _sheds(self, asked: Asked, now_s: float) -> bool:
         draw = uniforms("flex", self.faults.seed, asked.prompt, self._asked[asked.prompt])[0]
         return draw < self._flex_shed_rate or self._flex.in_outage(now_s)
 
     def _asked_content(self, request: Request) -> Asked | None:
-        return read(_json(request.content)) if self.rationed(request) else None
+        return read_bytes(request.content) if self.rationed(request) else None
 
     def _list_models(self, request: Request) -> Reply:
         size, start = int(request.query.get("pageSize", 50)), int(request.query.get("pageToken") or 0)

@@ -112,7 +112,9 @@ class Answers:
             return [image], IMAGE_TOKENS, "STOP"
         if flaw == "bad_json":
             return _cut(misfit(asked.schema), asked)
-        if asked.wants_json:
+        if asked.form == "text/x.enum":
+            return _cut(str(fitting(asked.schema, rng, asked.prompt)), asked)
+        if asked.form == "application/json":
             value = fitting(asked.schema, rng, asked.prompt)
             return _cut(json.dumps(value, ensure_ascii=False), asked)
         return _cut(self.text(asked.prompt), asked)

@@ -181,16 +181,13 @@ class Batches:
     def _result_file(self, job: Job) -> File:
         name = f"files/batch-{job.name.removeprefix('batches/')}"
         known = self._files.find(name, job.ended_s())
-        return known or self._files.add(
-            File(
-                name=name,
-                display_name="",
-                mime_type="application/jsonl",
-                content=b"".join(result + b"\n" for result in job.results),
-                created_s=job.ended_s(),
-                source="GENERATED",
-            )
-        )
+        if known:
+            return known
+        content = b"".join(result + b"\n" for result in job.results)
+        job.results = []  # held once: there may be many
+        file = File(name=name, mime_type="application/jsonl", content=content, created_s=job.ended_s())
+        file.source = "GENERATED"
+        return self._files.add(file)
 
     def time(self, at_s: float) -> str:
         """Return a moment as the service words it."""
@@ -216,7 +213,7 @@ def _inline(source: dict[str, Any]) -> list[Item] | None:
     entries = requests.get("requests", []) if isinstance(requests, dict) else []
     if not all(isinstance(entry, dict) and read(entry.get("request")) for entry in entries):
         return None
-    return [Item(entry.get("metadata", {}).get("key"), _compact(entry["request"])) for entry in entries]
+    return [Item((entry.get("metadata") or {}).get("key"), _compact(entry["request"])) for entry in entries]
 
 
 def _lines(content: bytes) -> list[Item] | None:
@@ -244,7 +241,7 @@ def _keyed(result: dict[str, Any], echo: bool) -> dict[str, Any]:
 
 
 def _stats(job: Job, state: str) -> dict[str, str]:
-    succeeded = len(job.results) - job.failed if state == "SUCCEEDED" else 0
+    succeeded = job.count - job.failed if state == "SUCCEEDED" else 0
     counts = {
         "requestCount": job.count,
         "successfulRequestCount": succeeded,

@@ -13,31 +13,8 @@ if TYPE_CHECKING:
     from random import Random
 
 _WORDS = (
-    "amber",
-    "balance",
-    "careful",
-    "early",
-    "fresh",
-    "gentle",
-    "honest",
-    "island",
-    "journey",
-    "kitchen",
-    "lantern",
-)
-_WORDS += (
-    "morning",
-    "north",
-    "open",
-    "paper",
-    "quiet",
-    "river",
-    "simple",
-    "table",
-    "under",
-    "valley",
-    "winter",
-    "yellow",
+    *("amber", "balance", "careful", "early", "fresh", "gentle", "honest", "island", "journey", "kitchen", "lantern"),
+    *("morning", "north", "open", "paper", "quiet", "river", "simple", "table", "under", "valley", "winter", "yellow"),
 )
 _DEEPEST = 8  # a schema that refers to itself ends here
 _PIXELS = 8

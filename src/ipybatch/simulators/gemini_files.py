@@ -33,10 +33,10 @@ class File:
     """One file; ``source`` is UPLOADED or GENERATED, and only the latter can be downloaded."""
 
     name: str
-    display_name: str
     mime_type: str
     content: bytes
     created_s: float
+    display_name: str = ""
     source: str = "UPLOADED"
 
     def as_dict(self, base: str, time_of: Callable[[float], str]) -> dict[str, Any]:

@@ -66,7 +66,6 @@ class Ledger:
     """Write down what was asked and what was billed."""
 
     def __init__(self) -> None:
-        self.refused = 0
         self.arrivals: dict[str, Traffic] = {}
         self._requests: Counter[str] = Counter()
         self._accepted: Counter[str] = Counter()
@@ -103,7 +102,7 @@ class Ledger:
         tokens["thoughts"] += billed.thoughts
         tokens["cached"] += billed.cached
 
-    def truth(self, jobs: dict[str, list[str]], submitted_twice: Sequence[str], now_s: float) -> Truth:
+    def truth(self, jobs: dict[str, list[str]], submitted_twice: Sequence[str], refused: int, now_s: float) -> Truth:
         """Return the whole book as of ``now_s``."""
         names = dict.fromkeys([*self._requests, *self._billed["batch"]])
         return Truth(
@@ -112,7 +111,7 @@ class Ledger:
             billed_twice=list(self._twice),
             jobs=jobs,
             submitted_twice=list(submitted_twice),
-            refused=self.refused,
+            refused=refused,
             in_flight=sum(a <= now_s < b for a, b in zip(self._from_s, self._to_s, strict=True)),
             most_in_flight=self._most(),
             arrivals={model: traffic.arrivals.tolist() for model, traffic in self.arrivals.items()},

@@ -5,11 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 _NAMED_BY_USERS = ("properties", "$defs")
 _NOT_CONTENT = ("serviceTier", "labels", "store", "model")
 _IMAGE_IN_TOKENS = 258
+_SMALL_BYTES = 65_536
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,7 +24,7 @@ class Asked:
         tokens: Of everything sent: about four characters each, 258 an image.
         tier: "flex", or "standard".
         schema: What the answer must fit, or None.
-        wants_json: Whether the answer is JSON.
+        form: The MIME type asked for: "application/json", "text/x.enum" or plain text.
         wants_image: Whether the answer is a picture.
         max_tokens: The longest answer, tokens, or None.
         may_think: Whether thoughts are allowed.
@@ -33,10 +35,25 @@ class Asked:
     tokens: int
     tier: str
     schema: dict[str, Any] | None
-    wants_json: bool
+    form: str
     wants_image: bool
     max_tokens: int | None
     may_think: bool
+
+
+def read_bytes(content: bytes) -> Asked | None:
+    """Read a request for content from a body; small ones are remembered, for each is read several times."""
+    return _read_small(content) if len(content) < _SMALL_BYTES else _read(content)
+
+
+def _read(content: bytes) -> Asked | None:
+    try:
+        return read(json.loads(content))
+    except ValueError:
+        return None
+
+
+_read_small = lru_cache(maxsize=256)(_read)
 
 
 def read(body: object) -> Asked | None:
@@ -53,7 +70,7 @@ def read(body: object) -> Asked | None:
         tokens=max(1, _tokens(whole["contents"]) + _tokens(whole.get("systemInstruction"))),
         tier=str(whole.get("serviceTier", "standard")).lower(),
         schema=settings.get("responseSchema") or settings.get("responseJsonSchema"),
-        wants_json=settings.get("responseMimeType") == "application/json",
+        form=settings.get("responseMimeType") or "text/plain",
         wants_image="IMAGE" in settings.get("responseModalities", ()),
         max_tokens=settings.get("maxOutputTokens"),
         may_think=settings.get("thinkingConfig", {}).get("thinkingBudget") != 0,
