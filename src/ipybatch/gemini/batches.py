@@ -18,6 +18,7 @@ import msgspec
 
 from ipybatch.engine.host import host
 from ipybatch.engine.journal import open_journal
+from ipybatch.engine.masking import mask
 from ipybatch.engine.plan import key_value
 from ipybatch.engine.policy import check, check_count
 from ipybatch.errors import InputError, ItemError, Permanent
@@ -339,7 +340,7 @@ async def _each(what: Any, jobs: Iterable[Job]) -> list[Job]:
 
 
 def _key(prompt: Prompt) -> str:
-    return _canonical(prompt.id).decode()
+    return mask(_canonical(prompt.id).decode())  # a text may be its own key, and the journal keeps keys
 
 
 def _check_keys(prompts: Sequence[Prompt]) -> None:

@@ -31,7 +31,7 @@ def table(jobs: Sequence[Job]) -> pd.DataFrame:
     """
     import pandas as pd
 
-    columns: dict[str, list[Any]] = {
+    columns: dict[str, Any] = {
         "name": [job.session for job in jobs],
         "display_name": [job.display_name for job in jobs],
         "remote": [job.remote for job in jobs],
@@ -70,7 +70,7 @@ def _foreign(operation: Operation) -> Job:
     )
 
 
-def _times(unix_s: Sequence[float | None]) -> pd.Series[Any]:
+def _times(unix_s: list[Any]) -> pd.Series[Any]:
     import pandas as pd
 
     return pd.to_datetime(pd.Series(unix_s, dtype="float64"), unit="s", utc=True)

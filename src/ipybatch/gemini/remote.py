@@ -79,10 +79,12 @@ class Remote:
     Args:
         client: A `google.genai.Client`.
         clock: Stands still while an answer is awaited.
+        timeout_s: For one answer, seconds; files have an hour.
     """
 
-    def __init__(self, client: Client, clock: Clock | None = None) -> None:
+    def __init__(self, client: Client, clock: Clock | None = None, *, timeout_s: float = TIMEOUT_S) -> None:
         self._client = client
+        self._timeout_s = timeout_s
         self._clock = clock or SystemClock()
 
     async def create(
@@ -152,7 +154,7 @@ class Remote:
     async def _ask(self, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
         with self._asking():
             # The one way to a raw body that keeps the client's own address, key and headers.
-            answer = await self._client.aio._api_client.async_request(method, path, body or {}, _once(TIMEOUT_S))
+            answer = await self._client.aio._api_client.async_request(method, path, body or {}, _once(self._timeout_s))
             read = msgspec.json.decode(answer.body or "{}")
         if not isinstance(read, dict):
             msg = f"Gemini answered with a {type(read).__name__} instead of an object"

@@ -126,7 +126,13 @@ class Submission:
         requests = chunk.inlined() if chunk.inline else []
         try:
             accepted = await self._remote.create(job.model, job.display_name, requests=requests, file=job.file)
-        except (NotSent, RateLimited):
+        except NotSent:
+            await self._store.withdraw(job)
+            raise
+        except RateLimited:
+            # Said before anything is accepted, as far as we know; looking costs nothing, a second job does.
+            if isinstance(found := await self._look(job), Operation):
+                return await self._store.put(heard(job, found))
             await self._store.withdraw(job)
             raise
         except (Permanent, Refused) as error:
