@@ -151,23 +151,15 @@ def _checker(schema: dict[str, Any]) -> Callable[[str], Any]:
     try:
         import jsonschema  # type: ignore[import-untyped]  # published without types
         from referencing import Registry
-        from referencing.exceptions import Unresolvable
-        from referencing.jsonschema import DRAFT202012
     except ImportError:
         raise MissingExtra("gemini") from None
     kind = jsonschema.validators.validator_for(schema, default=jsonschema.Draft202012Validator)
     try:
         kind.check_schema(schema)
-        # Every reference must be found within the schema: nothing is fetched from elsewhere.
-        resolver = Registry().resolver_with_root(DRAFT202012.create_resource(schema))
-        for reference in _references(schema):
-            resolver.lookup(reference)
     except jsonschema.SchemaError as error:
         msg = f"schema{_path(error.absolute_path)} must be JSON Schema: {error.message}"
         raise InputError(msg) from None
-    except Unresolvable as error:
-        msg = f"schema must hold all that it refers to, got the reference {error.ref!r}: put it under $defs"
-        raise InputError(msg) from None
+    _check_references(schema)
     validator = kind(schema, registry=Registry())
 
     def check(text: str) -> Any:
@@ -181,6 +173,21 @@ def _checker(schema: dict[str, Any]) -> Callable[[str], Any]:
         return data
 
     return check
+
+
+def _check_references(schema: dict[str, Any]) -> None:
+    """Refuse references that are not found within the schema: nothing is fetched from elsewhere."""
+    from referencing import Registry
+    from referencing.exceptions import Unresolvable
+    from referencing.jsonschema import DRAFT202012
+
+    resolver = Registry().resolver_with_root(DRAFT202012.create_resource(schema))
+    for reference in _references(schema):
+        try:
+            resolver.lookup(reference)
+        except Unresolvable:
+            msg = f"schema must hold all that it refers to, got the reference {reference!r}: put it under $defs"
+            raise InputError(msg) from None
 
 
 def _references(schema: Any) -> Iterator[str]:
