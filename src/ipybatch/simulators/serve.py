@@ -26,11 +26,12 @@ from .service import Reply, Request, Service, Stats
 from .steam import SteamSimulator
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from tornado.web import Application, RequestHandler
 
 SERVICES: dict[str, Callable[..., Service]] = {"gemini": GeminiSimulator, "steam": SteamSimulator}
+_SPELLING = {"X-Goog-Upload-Url": "X-Goog-Upload-URL"}
 _FAULTS = {field.name for field in fields(Faults)}
 
 
@@ -136,10 +137,18 @@ class Server:
 
 def _application(simulator: Service, now_s: Callable[[], float]) -> Application:
     try:
+        from tornado.httputil import HTTPHeaders
         from tornado.web import Application, RequestHandler
     except ImportError as error:
         msg = 'a simulator on loopback needs tornado. Run: pip install "ipybatch[lab]"'
         raise ImportError(msg) from error
+
+    class Spelled(HTTPHeaders):
+        """Send names as the service spells them: tornado writes -Url, and there are clients that look for -URL."""
+
+        def get_all(self) -> Iterator[tuple[str, str]]:
+            for name, value in super().get_all():
+                yield _SPELLING.get(name, name), value
 
     class Handler(RequestHandler):
         """Wait as long as the reply says, and answer it."""
@@ -152,6 +161,11 @@ def _application(simulator: Service, now_s: Callable[[], float]) -> Application:
             reply = simulator.handle(request, now_s())
             await _wait(reply.delay_s + out_s)
             _drop(self, reply) if reply.drop else _send(self, reply)
+
+        def clear(self) -> None:
+            """Start with headers that keep their spelling."""
+            super().clear()
+            self._headers = Spelled(self._headers)
 
         def compute_etag(self) -> None:
             """Have no etag: the real services send none."""
