@@ -1,0 +1,173 @@
+import base64
+import json
+import zlib
+
+import jsonschema
+import pytest
+
+from ipybatch.simulators.gemini_answers import FLAWS, Answers
+from ipybatch.simulators.gemini_requests import read
+
+CITY = {
+    "type": "OBJECT",
+    "properties": {
+        "full_name": {"type": "STRING", "minLength": 30, "maxLength": 40},
+        "population": {"type": "INTEGER", "minimum": 5, "maximum": 9},
+        "kind": {"type": "STRING", "enum": ["town", "city"]},
+        "tags": {"type": "ARRAY", "items": {"type": "STRING"}, "minItems": 2, "maxItems": 4},
+        "capital": {"type": "BOOLEAN"},
+        "height": {"type": "NUMBER"},
+    },
+    "required": ["full_name", "population"],
+}
+TREE = {
+    "type": "object",
+    "properties": {
+        "name": {"type": "string"},
+        "left": {"anyOf": [{"$ref": "#/$defs/leaf"}, {"type": "null"}]},
+        "when": {"type": "string", "format": "date"},
+    },
+    "required": ["name", "left"],
+    "additionalProperties": False,
+    "$defs": {"leaf": {"type": "object", "properties": {"size": {"type": "integer"}}, "required": ["size"]}},
+}
+
+
+def asked(text="What is a fish?", **config):
+    return read({"contents": [{"role": "user", "parts": [{"text": text}]}], "generationConfig": config})
+
+
+def answer(question, **options):
+    return Answers(**options).reply(question, "gemini-2.5-flash", 1)
+
+
+def text_of(body):
+    return body["candidates"][0]["content"]["parts"][0]["text"]
+
+
+def lowered(schema):
+    """Return an OpenAPI schema in JSON Schema's words."""
+    if isinstance(schema, dict):
+        return {k: v.lower() if k == "type" and isinstance(v, str) else lowered(v) for k, v in schema.items()}
+    return schema
+
+
+def test_the_same_prompt_has_the_same_answer():
+    assert answer(asked()) == answer(asked())
+    assert text_of(answer(asked())[0]) != text_of(answer(asked("Why?"))[0])
+    assert text_of(answer(asked())[0]) != text_of(answer(asked(), seed=1)[0])
+
+
+def test_an_answer_says_what_it_answers():
+    """A result given to the wrong prompt is seen at once."""
+    assert text_of(answer(asked("Name\n a   tree"))[0]).startswith("On Name a tree:")
+
+
+def test_a_text_is_about_as_long_as_it_shall_be():
+    lengths = [answer(asked(f"{number}"), output_tokens=100)[1].out for number in range(300)]
+    assert 45 <= min(lengths) < 65
+    assert 135 < max(lengths) <= 160
+
+
+@pytest.mark.parametrize("field", ["responseSchema", "response_json_schema"])
+@pytest.mark.parametrize("schema", [CITY, TREE], ids=["city", "tree"])
+def test_json_fits_the_schema_that_was_sent(schema, field):
+    for number in range(50):
+        question = asked(f"{number}", response_mime_type="application/json", **{field: schema})
+        jsonschema.validate(json.loads(text_of(answer(question)[0])), lowered(schema))
+
+
+@pytest.mark.parametrize("schema", [CITY, TREE, {"type": "array"}, {"type": "STRING"}, {"type": "integer"}])
+def test_bad_json_is_json_that_does_not_fit(schema):
+    question = asked("[[bad_json]]", responseMimeType="application/json", responseSchema=schema)
+    value = json.loads(text_of(answer(question)[0]))
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(value, lowered(schema))
+
+
+def test_without_a_schema_json_is_an_object():
+    assert isinstance(json.loads(text_of(answer(asked(responseMimeType="application/json"))[0])), dict)
+
+
+def test_an_enum_is_answered_in_plain_text():
+    schema = {"type": "STRING", "enum": ["yes", "no"]}
+    assert text_of(answer(asked(responseMimeType="text/x.enum", responseSchema=schema))[0]) in ("yes", "no")
+
+
+def test_a_picture_is_a_valid_png():
+    body, billed = answer(asked(responseModalities=["TEXT", "IMAGE"]))
+    image = body["candidates"][0]["content"]["parts"][0]["inlineData"]
+    data = base64.b64decode(image["data"])
+    kind, size = data[12:16], int.from_bytes(data[33:37])
+    assert (image["mimeType"], data[:8], kind) == ("image/png", b"\x89PNG\r\n\x1a\n", b"IHDR")
+    assert len(zlib.decompress(data[41 : 41 + size])) == 8 * (1 + 8 * 3)
+    assert zlib.crc32(data[37 : 41 + size]) == int.from_bytes(data[41 + size : 45 + size])
+    assert billed.out == 1290
+    assert body["usageMetadata"]["candidatesTokensDetails"] == [{"modality": "IMAGE", "tokenCount": 1290}]
+
+
+def test_thoughts_are_told_apart_and_a_budget_of_zero_has_none():
+    body, billed = answer(asked(), thought_tokens=50)
+    usage = body["usageMetadata"]
+    assert (billed.thoughts, usage["thoughtsTokenCount"]) == (50, 50)
+    assert usage["totalTokenCount"] == usage["promptTokenCount"] + usage["candidatesTokenCount"] + 50
+    assert "thoughtsTokenCount" not in answer(asked(thinkingConfig={"thinking_budget": 0}), thought_tokens=50)[0]
+
+
+def test_cached_tokens_are_part_of_the_prompts():
+    body, billed = answer(asked("x" * 400), cached_share=0.75)
+    assert (billed.prompt, billed.cached) == (100, 75)
+    assert body["usageMetadata"]["promptTokenCount"] == 100
+    assert body["usageMetadata"]["cachedContentTokenCount"] == 75
+
+
+def test_an_answer_is_cut_at_the_longest_allowed():
+    body, billed = answer(asked(maxOutputTokens=5))
+    assert (len(text_of(body)), billed.out) == (20, 5)
+    assert body["candidates"][0]["finishReason"] == "MAX_TOKENS"
+
+
+def test_a_blocked_prompt_has_no_candidates_and_costs_its_input():
+    body, billed = answer(asked("[[blocked]]"), thought_tokens=9)
+    assert body["promptFeedback"] == {"blockReason": "PROHIBITED_CONTENT"}
+    assert "candidates" not in body
+    assert (billed.prompt > 0, billed.out, billed.thoughts) == (True, 0, 0)
+
+
+@pytest.mark.parametrize("flaw", ["safety", "max_tokens", "recitation"])
+def test_a_stopped_answer_has_a_candidate_without_parts(flaw):
+    body, billed = answer(asked(f"[[{flaw}]]"))
+    assert body["candidates"] == [{"content": {"role": "model"}, "finishReason": flaw.upper(), "index": 0}]
+    assert (billed.prompt > 0, billed.out) == (True, 0)
+
+
+def test_an_empty_answer_ends_like_any_other():
+    candidate = answer(asked("[[empty]]"))[0]["candidates"][0]
+    assert (candidate["content"]["parts"], candidate["finishReason"]) == ([{"text": ""}], "STOP")
+
+
+def test_flaws_come_as_often_as_their_shares_say():
+    answers = Answers(flaws=dict.fromkeys(FLAWS, 0.1))
+    met = [answers.flaw(asked(f"{number}"), 1) for number in range(2000)]
+    assert all(met.count(flaw) == pytest.approx(200, abs=54) for flaw in FLAWS)
+
+
+def test_asking_again_may_go_well():
+    answers = Answers(flaws={"safety": 0.5})
+    assert {answers.flaw(asked(), nth) for nth in range(30)} == {"safety", None}
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"output_tokens": 0}, "output_tokens must be >= 1, got 0"),
+        ({"thought_tokens": -1}, "thought_tokens must be >= 0, got -1"),
+        ({"cached_share": 2}, r"cached_share must be in \[0, 1\], got 2"),
+        ({"flaws": {"smoke": 0.1}}, "answer_faults must be keyed by blocked, safety, .*, got {'smoke': 0.1}"),
+        ({"flaws": {"safety": 0.6, "empty": 0.6}}, r"the sum of answer_faults must be in \[0, 1\]"),
+        ({"flaws": {"safety": -0.1}}, r"the sum of answer_faults must be in \[0, 1\]"),
+    ],
+)
+def test_bad_options_name_field_value_and_range(fields, message):
+    with pytest.raises(ValueError, match=message):
+        Answers(**fields)
