@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from ipybatch import InputError
 from ipybatch.engine import journal as journals
 from ipybatch.engine.masking import register
-from ipybatch.errors import BatchError
+from ipybatch.errors import BatchError, JournalError
 from ipybatch.gemini.credits import (
     CreditAccount,
     InsufficientCredits,
@@ -252,8 +252,27 @@ def test_two_processes_cannot_overspend_it(account, journal):
     assert account.balance == account.available == 0
 
 
+def test_what_was_not_committed_was_not_folded(account, journal, monkeypatch):
+    """A write that fails on the disk leaves what is known as it was, and the next one goes through."""
+    held = account.reserve(10)
+    assert account.available == 90
+    CreditAccount(journal=journal).settle(held, 4)
+
+    def fail(place):
+        msg = "disk I/O error"
+        raise OSError(28, msg)
+
+    with monkeypatch.context() as broken:
+        broken.setattr(journals, "on_commit", fail)
+        with pytest.raises(JournalError, match="disk I/O error"):
+            account.reserve(50)
+    account.reserve(96)
+    assert (account.balance, account.available) == (96, 0)
+
+
 def test_a_journal_put_in_its_place_is_another_account(account, journal, tmp_path):
     """What was known of the file before is forgotten."""
+    assert account.balance == 100
     for file in tmp_path.iterdir():
         file.unlink()
     assert account.balance == 0

@@ -93,6 +93,12 @@ def test_a_price_follows_its_date():
     assert after.usd == 2 * before.usd
 
 
+def test_a_long_prompt_has_the_price_of_its_length():
+    """gemini-2.5-pro asks 1.25 up to 200,000 tokens, and 2.50 for each of 200,001."""
+    paid = [price_of("gemini-2.5-pro", Tokens(in_=each), "online", at=AT).usd for each in (200_000, 200_001)]
+    assert paid == [Decimal("0.25"), Decimal("0.5000025")]
+
+
 def test_image_tokens_have_their_price():
     """1290 tokens at $30 a million: $0.0387, not $0.0032."""
     image = Tokens(out=1290, image=1290)

@@ -36,7 +36,7 @@ def html(quote: Quote) -> str:
 
 def text(quote: Quote) -> str:
     """Return the quote as a few lines, the same every time."""
-    lanes = [f"  {lane}: {', '.join(_facts(offer))}" for lane, offer in quote.offers.items()]
+    lanes = [f"  {lane}: {', '.join(_facts(offer, ' credits'))}" for lane, offer in quote.offers.items()]
     head = f"{work(quote)} to {quote.model}: use {quote.recommended}, because {quote.why}"
     return mask("\n".join([head, *lanes]))
 
@@ -71,9 +71,9 @@ def money(offer: Offer) -> str:
     return f"${offer.usd:,.{digits}f}"
 
 
-def _facts(offer: Offer) -> list[str]:
+def _facts(offer: Offer, word: str = "") -> list[str]:
     assumed = " (assumed)" if offer.assumed else ""
-    credits_ = [] if offer.credits is None else [f"{plain(offer.credits)} credits"]
+    credits_ = [] if offer.credits is None else [f"{plain(offer.credits)}{word}"]
     return [f"{money(offer)}{assumed}", *credits_, _range(offer.low_s, offer.high_s)]
 
 
