@@ -117,9 +117,9 @@ class Remote:
             for raw in page.get("operations") or ():
                 with contextlib.suppress(Transient):  # one that we cannot read is not ours
                     yield read_operation(raw)
-            token = page.get("nextPageToken") or ""
-            if not token:
+            if page.get("nextPageToken") in (None, "", token):  # the same again would never end
                 return
+            token = page["nextPageToken"]
 
     async def find(self, display_name: str) -> Operation | None:
         """Return the job of this display name, the oldest if there are several; None when none is listed."""
