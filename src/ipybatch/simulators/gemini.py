@@ -19,6 +19,7 @@ Source: https://ai.google.dev/api, read 2026-11-22.
 from __future__ import annotations
 
 import json
+import math
 import re
 import time
 from dataclasses import replace
@@ -380,8 +381,8 @@ def _check(shape: str, network_s: float, shares: Mapping[str, float]) -> None:
     if shape not in ("a", "b", "c"):
         msg = f"shape must be a, b or c, got {shape!r}"
         raise ValueError(msg)
-    if not network_s >= 0:
-        msg = f"network_s must be >= 0, got {network_s!r}"
+    if not 0 <= network_s < math.inf:
+        msg = f"network_s must be >= 0 and finite, got {network_s!r}"
         raise ValueError(msg)
     for name, share in shares.items():
         if not 0 <= share <= 1:

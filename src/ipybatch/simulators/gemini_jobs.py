@@ -107,9 +107,13 @@ class Jobs:
             ValueError: A value is outside its range.
         """
         pending_s, running_s = delay_s if isinstance(delay_s, tuple) else ((delay_s or 0.0) / 2,) * 2
-        for name, value in (("batch_delay_s", pending_s), ("batch_delay_s", running_s), ("cancel_s", cancel_s)):
-            if not value >= 0:
-                msg = f"{name} must be >= 0, got {value!r}"
+        for name, ok, allowed, value in (
+            ("batch_delay_s", min(pending_s, running_s) >= 0, ">= 0, a pair of such, or None", delay_s),
+            ("cancel_s", cancel_s >= 0, ">= 0 seconds", cancel_s),
+            ("max_active_jobs", most >= 1, ">= 1", most),
+        ):
+            if not ok:
+                msg = f"{name} must be {allowed}, got {value!r}"
                 raise ValueError(msg)
         _check_faults(faults)
         self._seed = seed
