@@ -33,11 +33,15 @@ class Transient(ItemError):
 
     Attributes:
         retry_after_s: Seconds the service asked us to wait; cools the whole resource down. None: our own back-off.
+        counts: Whether the breaker counts it: not where the service as a whole is well. Then there is no back-off.
     """
 
-    def __init__(self, message: str = "transient failure", *, retry_after_s: float | None = None) -> None:
+    def __init__(
+        self, message: str = "transient failure", *, retry_after_s: float | None = None, counts: bool = True
+    ) -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s
+        self.counts = counts
 
 
 class RateLimited(Transient):

@@ -82,13 +82,12 @@ class Paced(Protocol):
 
 
 class Pacer(Protocol):
-    """Says when a request may start, beside the limits: a pure state machine, asked on the engine's thread.
+    """Says when a request may start, beside the limits: a pure state machine, asked on the engine's thread."""
 
-    Attributes:
-        windows: What it holds to just now.
-    """
-
-    windows: Sequence[Paced]
+    @property
+    def windows(self) -> Sequence[Paced]:
+        """What it holds to just now."""
+        ...
 
     def wait_s(self, now_s: float, cost: Mapping[str, float]) -> float:
         """Return seconds until a request of ``cost`` may start; inf: after a response at the earliest."""

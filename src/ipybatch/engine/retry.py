@@ -38,15 +38,17 @@ class Verdict(msgspec.Struct, frozen=True):
 
     Attributes:
         retry_after_s: The service's own word, seconds; None if it said nothing.
+        is_neutral: Whether it proves nothing about the service.
     """
 
     kind: Kind
     retry_after_s: float | None = None
+    is_neutral: bool = False
 
     @property
     def counts(self) -> bool:
         """Whether the breaker counts it as a failure of the service."""
-        return self.kind in (Kind.TRANSIENT, Kind.TIMEOUT)
+        return self.kind in (Kind.TRANSIENT, Kind.TIMEOUT) and not self.is_neutral
 
 
 _SAID = (  # the first that fits
@@ -62,7 +64,7 @@ def classify(error: BaseException, retry: Retry, now_unix_s: float) -> Verdict:
     """Return what ``error`` means under this policy."""
     for said, kind in _SAID:
         if isinstance(error, said):
-            return Verdict(kind, getattr(error, "retry_after_s", None))
+            return Verdict(kind, getattr(error, "retry_after_s", None), not getattr(error, "counts", True))
     verdict = _by_status(error, now_unix_s) or _by_type(error)
     if verdict.kind is not Kind.RATE_LIMITED and retry.also_transient(error):
         return Verdict(Kind.TRANSIENT, _word_of(error, now_unix_s))

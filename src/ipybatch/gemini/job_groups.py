@@ -1,0 +1,79 @@
+"""Job groups: remote jobs as rows of the panel's table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from ipybatch.engine import events
+from ipybatch.engine.clock import Clock
+from ipybatch.engine.events import Event, Status
+from ipybatch.gemini.jobs import Job, State
+
+_STATUS: dict[State, Status] = {
+    "intent": "pending",
+    "unknown": "pending",
+    "pending": "pending",
+    "running": "running",
+    "succeeded": "completed",
+    "failed": "failed",
+    "cancelled": "cancelled",
+    "expired": "timeout",
+}
+
+
+class JobGroups:
+    """Tell how the jobs of a session stand, whenever that changes."""
+
+    def __init__(self, tell: Callable[[Event], None], clock: Clock) -> None:
+        self._tell, self._clock = tell, clock
+        self._shown: dict[int, tuple[Status, events.Extra, str]] = {}
+
+    def queue(self, number: int, items: int) -> None:
+        """Show a job that is not submitted yet."""
+        self._start(number, items, {"Job": "", "State": "queued"})
+        self._change(number, "pending", {}, "")
+
+    def show(self, job: Job) -> None:
+        """Show a job as the service tells it."""
+        total, pending = job.counts.get("requests", 0), job.counts.get("pending", 0)
+        state = f"{job.state}, {total - pending} of {total}" if job.state == "running" and total else job.state
+        extra: events.Extra = {"Job": job.remote, "State": state}
+        if job.number not in self._shown:
+            self._start(job.number, job.requests, extra)
+        status = "running" if job.state == "succeeded" else _STATUS[job.state]  # until its results are on disk
+        self._change(job.number, status, extra, job.reason)
+        if job.ended and job.state != "succeeded":
+            self.end(job.number, status)
+
+    def refuse(self, number: int, why: str) -> None:
+        """Show that a job was not accepted, or not sent at all."""
+        self._change(number, "failed", {"State": "not submitted"}, why)
+        self.end(number, "failed")
+
+    def end(self, number: int, status: Status) -> None:
+        """Show that all items of a job have their outcomes."""
+        self._tell(events.GroupEnded(self._clock.unix_s(), number, status))
+
+    def recall(self, job: Job) -> None:
+        """Show a job of an earlier process whose results were taken over."""
+        failed = 0 if job.state == "succeeded" else job.requests
+        ended_s = job.ended_s or job.updated_s
+        self._tell(
+            events.GroupRecalled(
+                self._clock.unix_s(), job.number, _name(job.number), job.requests, failed, job.created_s, ended_s, ""
+            )
+        )
+        self._change(job.number, _STATUS[job.state], {"Job": job.remote, "State": job.state}, job.reason)
+
+    def _start(self, number: int, items: int, extra: events.Extra) -> None:
+        self._tell(events.GroupStarted(self._clock.unix_s(), number, _name(number), items, extra, lasts=True))
+
+    def _change(self, number: int, status: Status, extra: events.Extra, error: str) -> None:
+        now = (status, extra, error)
+        if self._shown.get(number) != now:
+            self._shown[number] = now
+            self._tell(events.GroupChanged(self._clock.unix_s(), number, status, extra, error))
+
+
+def _name(number: int) -> str:
+    return f"Job {number}"

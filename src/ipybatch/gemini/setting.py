@@ -1,0 +1,167 @@
+"""Setting: everything a Gemini session is made of, and its parts put together on the loop that uses them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any, Literal
+
+import msgspec
+
+from ipybatch.engine import ledger
+from ipybatch.engine.clock import Clock
+from ipybatch.engine.events import Event, State
+from ipybatch.engine.journal import Journal
+from ipybatch.gemini import calls, routes
+from ipybatch.gemini.answers import Tokens
+from ipybatch.gemini.batching import Batching, Policy
+from ipybatch.gemini.budget import Budget
+from ipybatch.gemini.calling import OUTPUT_TOKENS, Caller, Money, input_tokens
+from ipybatch.gemini.client import connect
+from ipybatch.gemini.credits import CreditAccount
+from ipybatch.gemini.job_groups import JobGroups
+from ipybatch.gemini.jobs import Store
+from ipybatch.gemini.lanes import Lane, Lanes
+from ipybatch.gemini.models import Model
+from ipybatch.gemini.pacer import Pacer
+from ipybatch.gemini.prices import Prices
+from ipybatch.gemini.prompts import Prompt, Sending
+from ipybatch.gemini.remote import Remote
+from ipybatch.gemini.saving import ImageStore
+
+if TYPE_CHECKING:
+    from google.genai import Client
+
+FEW = 2  # prompts for which a batch is not worth its wait
+MEASURED_S = 86_400.0  # how far back answers tell how long answers take
+
+
+class Connection(msgspec.Struct, frozen=True):
+    """How the service is reached; a client of the user's own is not closed."""
+
+    api_key: str | None = None
+    base_url: str | None = None
+    client: Any = None
+    timeout_s: float | None = None
+
+    def open(self) -> Client:
+        """Return a client."""
+        if self.timeout_s is None:
+            return connect(self.api_key, self.base_url, self.client)
+        return connect(self.api_key, self.base_url, self.client, timeout_s=self.timeout_s)
+
+    async def close(self, client: Client) -> None:
+        """Close a client that `open` made."""
+        if self.client is None:
+            await client.aio.aclose()
+
+
+class Setting(msgspec.Struct, frozen=True, kw_only=True):
+    """What a session is made of.
+
+    Attributes:
+        sending: What goes with every prompt, by lane.
+        budget_usd: None for no limit.
+        deadline_s: From the start; None for whenever.
+        output_tokens: How long an answer is expected to be.
+    """
+
+    name: str
+    lane: Lane
+    prompts: list[Prompt]
+    models: list[Model]
+    sending: dict[str, Sending]
+    policy: Policy
+    connection: Connection
+    pacer: Pacer
+    at_once: int
+    journal: Journal
+    clock: Clock
+    prices: Prices | None = None
+    budget_usd: float | None = None
+    account: CreditAccount | None = None
+    deadline_s: float | None = None
+    output_tokens: float = OUTPUT_TOKENS
+    flex_tries: int = 3
+    flex_fallback: Literal["online", "batch"] | None = "online"
+    store: ImageStore | None = None
+
+    @property
+    def has_batch(self) -> bool:
+        """Whether prompts may go by batch."""
+        if self.lane == "auto":
+            return len(self.prompts) > FEW
+        return self.lane == "batch" or (self.lane == "flex" and self.flex_fallback == "batch")
+
+    def expected_usd(self, lane: str) -> Decimal | None:
+        """Return what all prompts are likely to cost; None where nobody knows a price."""
+        money = Money(Budget(None), self.prices)
+        size = Tokens(in_=sum(map(input_tokens, self.prompts)), out=int(self.output_tokens * len(self.prompts)))
+        return money.usd(self.models[0].name, size, lane)
+
+    async def open(self, stack: AsyncExitStack, tell: Callable[[Event], None], state: Callable[[], State]) -> Lanes:
+        """Return the lanes; what they need is closed with ``stack``.
+
+        Args:
+            state: Of the session: while it is paused, no job is submitted.
+        """
+        client = self.connection.open()
+        stack.push_async_callback(self.connection.close, client)
+        money = Money(await self._budget(), self.prices, self.account)
+        caller = Caller(
+            session=self.name,
+            client=client,
+            sending=self.sending,
+            pacer=self.pacer,
+            money=money,
+            journal=self.journal,
+            clock=self.clock,
+            tell=tell,
+            store=self.store,
+            output_tokens=self.output_tokens,
+        )
+        caller.tell_spent()
+        self.pacer.refresh(self.clock.unix_s())
+        return Lanes(
+            lane=self.lane,
+            caller=caller,
+            batching=self._batching(client, tell, state) if self.has_batch else None,
+            flex_tries=self.flex_tries,
+            flex_fallback=self.flex_fallback,
+            deadline=self._deadline(),
+        )
+
+    def _batching(self, client: Client, tell: Callable[[Event], None], state: Callable[[], State]) -> Batching:
+        return Batching(
+            self.name,
+            self.models[0].name,
+            self.sending["batch"],
+            self.policy,
+            Remote(client, self.clock),
+            Store(self.journal, self.clock),
+            JobGroups(tell, self.clock),
+            self.clock,
+            lambda: state() == "paused",
+        )
+
+    async def _budget(self) -> Budget:
+        budget = Budget(self.budget_usd)
+        with self.journal.reader() as database:
+            found = ledger.find(database, self.name)
+        if found is not None:
+            budget.spend(calls.spent_usd(self.journal, self.name, found.created_s))
+        return budget
+
+    def _deadline(self) -> routes.Deadline | None:
+        if self.deadline_s is None:
+            return None
+        measured_s = calls.latency_s(self.journal, self.models[0].name, self.clock.unix_s() - MEASURED_S)
+        return routes.plan(
+            self.clock.now_s(),
+            self.deadline_s,
+            len(self.prompts),
+            measured_s or routes.assumed_latency_s(self.output_tokens),
+            is_measured=measured_s is not None,
+            at_once=self.at_once,
+        )
