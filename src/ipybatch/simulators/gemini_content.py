@@ -16,19 +16,16 @@ _WORDS = (
     *("amber", "balance", "careful", "early", "fresh", "gentle", "honest", "island", "journey", "kitchen", "lantern"),
     *("morning", "north", "open", "paper", "quiet", "river", "simple", "table", "under", "valley", "winter", "yellow"),
 )
+_SHORTEST = 5  # letters and a space
 _DEEPEST = 8  # a schema that refers to itself ends here
 _PIXELS = 8
 
 
 def words(rng: Random, prompt: str, length: int) -> str:
-    """Return about ``length`` characters that start with the first words of the prompt."""
-    text = " ".join(prompt.split())[:60]
-    made = [f"On {text}:"]
-    size = len(made[0])
-    while size < length:
-        made.append(rng.choice(_WORDS))
-        size += len(made[-1]) + 1
-    return f"{' '.join(made)}."
+    """Return ``length`` characters that start with the first words of the prompt, or these alone if they are more."""
+    about = f"On {' '.join(prompt.split())[:60]}:"
+    more = rng.choices(_WORDS, k=length // _SHORTEST)
+    return f"{' '.join([about, *more])[: max(length - 1, len(about))]}."
 
 
 def fitting(schema: Mapping[str, Any] | None, rng: Random, prompt: str) -> Any:
