@@ -17,18 +17,17 @@ from ipybatch.engine.attempt import Attempt
 from ipybatch.engine.clock import Clock
 from ipybatch.engine.events import Event, Spent
 from ipybatch.engine.journal import Journal
-from ipybatch.errors import BatchError, ItemError, Permanent, RateLimited, Withheld
-from ipybatch.gemini import calls, prices, remote
-from ipybatch.gemini.answers import Answer, Tokens, of_response, read_answer, result_of
+from ipybatch.errors import ItemError, Permanent, RateLimited, Withheld
+from ipybatch.gemini import calls, prices
+from ipybatch.gemini.answers import Answer, Tokens, read_answer, result_of
 from ipybatch.gemini.budget import Budget
 from ipybatch.gemini.credits import CreditAccount, InsufficientCredits, find_credits
 from ipybatch.gemini.pacer import Pacer
 from ipybatch.gemini.prompts import Prompt, Sending
 from ipybatch.gemini.quotas import midnight_pacific_s, read_refusal
+from ipybatch.gemini.remote import Remote
 
 if TYPE_CHECKING:
-    from google.genai import Client
-
     from ipybatch.gemini.saving import ImageStore
 
 CHARACTERS_A_TOKEN = 4
@@ -90,7 +89,7 @@ class Caller(msgspec.Struct):
     """
 
     session: str
-    client: Client
+    remote: Remote
     sending: dict[str, Sending]  # by lane
     pacer: Pacer
     money: Money
@@ -145,11 +144,8 @@ class Caller(msgspec.Struct):
             self.output_tokens += 0.1 * (answer.tokens.out + answer.tokens.thoughts - self.output_tokens)
         files = []
         if answer.images and self.store is not None:
-            self.clock.hold(+1)
-            try:
+            with self._time_stands():
                 files = await asyncio.to_thread(self.store.save, prompt.id, answer.images)
-            finally:
-                self.clock.hold(-1)
         result = result_of(answer, usd=usd, data=data, files=files)
         return {**result, "model": result["model"] or model}
 
@@ -185,33 +181,47 @@ class Caller(msgspec.Struct):
         started_s = self.clock.now_s()
         sending = self.sending[lane]
         try:
-            response = await self.client.aio.models.generate_content(model=model, **prompt.arguments(sending))
-            answer = read_answer(of_response(response), image=sending.wants_image(prompt.config))
+            answer = read_answer(
+                await self.remote.generate(model, await self._wire(prompt, sending)),
+                image=sending.wants_image(prompt.config),
+            )
+        except RateLimited as error:
+            told = self._refused(error, model, started_s)
+            self._record_failure(prompt, model, lane, error, started_s)
+            raise told from error
         except ItemError as error:
             self._record_failure(prompt, model, lane, error, started_s)
             raise
-        except Exception as error:  # whatever client and transport raise
-            told = self._explain(error, model, started_s)
-            told.__cause__ = error
-            self._record_failure(prompt, model, lane, told, started_s)
-            raise told from error
         seconds = self.clock.now_s() - started_s
         self.pacer.of(model).answered(seconds)
         attempt.settle(tokens=float(answer.tokens.in_))
         return answer, seconds * 1000
 
-    def _record_failure(self, prompt: Prompt, model: str, lane: str, error: BatchError, started_s: float) -> None:
+    def _record_failure(self, prompt: Prompt, model: str, lane: str, error: ItemError, started_s: float) -> None:
         status = str(getattr(error.__cause__, "code", "") or type(error).__name__).lower()
         self.record(prompt, model, lane, status, (self.clock.now_s() - started_s) * 1000)
 
-    def _explain(self, error: Exception, model: str, started_s: float) -> BatchError:
-        told = remote.explain(error)
-        if not isinstance(told, RateLimited):
-            return told
-        now_s, refusal = self.clock.now_s(), read_refusal(getattr(error, "details", None))
+    async def _wire(self, prompt: Prompt, sending: Sending) -> dict[str, Any]:
+        if not prompt.images:
+            return prompt.wire(sending)
+        with self._time_stands():
+            return await asyncio.to_thread(prompt.wire, sending)  # it reads files
+
+    @contextmanager
+    def _time_stands(self) -> Iterator[None]:
+        """Let virtual time stand while a thread is awaited."""
+        self.clock.hold(+1)
+        try:
+            yield
+        finally:
+            self.clock.hold(-1)
+
+    def _refused(self, error: RateLimited, model: str, started_s: float) -> ItemError:
+        """Learn from a 429, and return what it means for the prompt."""
+        now_s, refusal = self.clock.now_s(), read_refusal(getattr(error.__cause__, "details", None))
         self.pacer.of(model).refused(now_s, started_s, refusal)
         if not refusal.is_daily:
-            return RateLimited(str(told), retry_after_s=refusal.retry_s)
+            return RateLimited(str(error), retry_after_s=refusal.retry_s)
         until_s = midnight_pacific_s(self.clock.unix_s())
         if self.pacer.use_up(model, until_s):
             return UsedUp(f"the quota of {model} for today is used up", retry_after_s=0.0)

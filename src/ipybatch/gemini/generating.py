@@ -28,7 +28,7 @@ from ipybatch.gemini.batching import Policy
 from ipybatch.gemini.budget import Budget
 from ipybatch.gemini.calling import OUTPUT_TOKENS, input_tokens
 from ipybatch.gemini.chunks import MAX_REQUESTS
-from ipybatch.gemini.client import find_key
+from ipybatch.gemini.client import TIMEOUT_S, find_key
 from ipybatch.gemini.credits import CreditAccount
 from ipybatch.gemini.lanes import Lane, Lanes, start_cost
 from ipybatch.gemini.models import Model, choose
@@ -347,9 +347,9 @@ def _at_once(concurrency: Any, limits: Limits | None, *, sequential: bool) -> in
 def _connection(api_key: str | None, base_url: str | None, client: Any, timeout_s: float | None) -> Connection:
     """Return how to connect; a key that is missing is told now."""
     key = find_key(api_key) if client is None else None
-    import google.genai  # noqa: F401  # takes a second: here, not on the engine's thread
-
-    return Connection(key, base_url, client, timeout_s)
+    connection = Connection(key, base_url, client, timeout_s or TIMEOUT_S)
+    connection.prepare()
+    return connection
 
 
 def _resource(connection: Connection) -> str:

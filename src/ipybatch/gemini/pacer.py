@@ -30,11 +30,13 @@ from ipybatch.gemini.models import Model
 from ipybatch.gemini.quotas import Refusal
 
 MINUTE_S = 60.0
-MARGIN_S = 0.1  # how much later than its start a request may be counted
+MARGIN_S = 0.2  # how much later than its start a request may be counted
 BURST_S = 0.5  # so much of an even pace may start at once
 TENTH_FROM_RPM = 100  # above this, a tenth of the minute holds a tenth of its requests
 LEARNT = 0.97  # of a quota that was met once: what uses all of it meets it again and again
 SLOWER = 0.98
+APART_S = 0.006  # while nothing is known: a loop that is busy sending hears of the first 429 too late
+LATE = 2  # requests that a late timer may make up for at a learnt pace
 FIRST_AT_ONCE = 10
 LEAST, MOST = 3, 10  # at once, unless the user says otherwise
 
@@ -69,12 +71,13 @@ class ModelPacer(msgspec.Struct):
     latency_s: float = 0.0
     used_up_until_s: float = 0.0
     _rpm: float | None = None
-    _interval_s: float = 0.0
+    _interval_s: float = APART_S
     _burst_s: float = 0.0
     _due_s: float = -math.inf  # when the next request is due at an even pace
     _share: float = LEARNT
     _ramp: float = FIRST_AT_ONCE
     _is_ramping: bool = True
+    _is_even: bool = False
     _slowed_s: float = -math.inf  # when a 429 last changed the pace
     _starts: deque[float] = msgspec.field(default_factory=deque)  # of the last minute
 
@@ -145,14 +148,15 @@ class ModelPacer(msgspec.Struct):
     def _learn(self, now_s: float, rpm: float, retry_s: float) -> None:
         if rpm == self._rpm:
             self._share *= SLOWER
-            if self._interval_s:
+            if self._is_even:
                 self._pace_evenly(now_s, rpm)
             return
         is_first = self._rpm is None
-        self._rpm = rpm
+        self._rpm, self._interval_s = rpm, 0.0
         self.windows = [window for window in self.windows if window.rate.unit != "requests"]
         self._hold_to(now_s, Rate(rpm, per_s=MINUTE_S))
         span_s = self._span_s(now_s + retry_s, rpm) if is_first else None
+        self._is_even = span_s is None
         if span_s is None:
             self._pace_evenly(now_s, rpm)
         elif span_s < MINUTE_S * 0.95:
@@ -169,8 +173,9 @@ class ModelPacer(msgspec.Struct):
         return span_s if allowed >= 1 and 0.9 <= len(self._starts) / allowed <= 1.1 else None
 
     def _pace_evenly(self, now_s: float, rpm: float) -> None:
-        self._interval_s, self._burst_s = MINUTE_S / (rpm * self._share), 0.0
-        self._due_s = max(self._due_s, now_s + 3 * self._interval_s)
+        self._interval_s = MINUTE_S / (rpm * self._share)
+        self._burst_s = LATE * self._interval_s
+        self._due_s = max(self._due_s, now_s + 2 * LATE * self._interval_s)
 
     def _hold_to(self, now_s: float, rate: Rate) -> None:
         """Hold to a rate from now on; the requests of its last window count, what their tokens were is not known."""

@@ -18,7 +18,7 @@ from ipybatch.gemini.answers import Tokens
 from ipybatch.gemini.batching import Batching, Policy
 from ipybatch.gemini.budget import Budget
 from ipybatch.gemini.calling import OUTPUT_TOKENS, Caller, Money, input_tokens
-from ipybatch.gemini.client import connect
+from ipybatch.gemini.client import TIMEOUT_S, connect
 from ipybatch.gemini.credits import CreditAccount
 from ipybatch.gemini.job_groups import JobGroups
 from ipybatch.gemini.jobs import Store
@@ -37,19 +37,26 @@ FEW = 2  # prompts for which a batch is not worth its wait
 MEASURED_S = 86_400.0  # how far back answers tell how long answers take
 
 
-class Connection(msgspec.Struct, frozen=True):
+class Connection(msgspec.Struct):
     """How the service is reached; a client of the user's own is not closed."""
 
     api_key: str | None = None
     base_url: str | None = None
     client: Any = None
-    timeout_s: float | None = None
+    timeout_s: float = TIMEOUT_S
+    _prepared: Client | None = None
+
+    def prepare(self) -> None:
+        """Make the client: the first one takes a second, which the engine's thread has not."""
+        self._prepared = connect(self.api_key, self.base_url, self.client, timeout_s=self.timeout_s)
 
     def open(self) -> Client:
-        """Return a client."""
-        if self.timeout_s is None:
-            return connect(self.api_key, self.base_url, self.client)
-        return connect(self.api_key, self.base_url, self.client, timeout_s=self.timeout_s)
+        """Return a client, once the one that was prepared."""
+        if self._prepared is None:
+            self.prepare()
+        client, self._prepared = self._prepared, None
+        assert client is not None
+        return client
 
     async def close(self, client: Client) -> None:
         """Close a client that `open` made."""
@@ -108,10 +115,11 @@ class Setting(msgspec.Struct, frozen=True, kw_only=True):
         """
         client = self.connection.open()
         stack.push_async_callback(self.connection.close, client)
+        remote = Remote(client, self.clock, timeout_s=self.connection.timeout_s)
         money = Money(await self._budget(), self.prices, self.account)
         caller = Caller(
             session=self.name,
-            client=client,
+            remote=remote,
             sending=self.sending,
             pacer=self.pacer,
             money=money,
@@ -126,19 +134,19 @@ class Setting(msgspec.Struct, frozen=True, kw_only=True):
         return Lanes(
             lane=self.lane,
             caller=caller,
-            batching=self._batching(client, tell, state) if self.has_batch else None,
+            batching=self._batching(remote, tell, state) if self.has_batch else None,
             flex_tries=self.flex_tries,
             flex_fallback=self.flex_fallback,
             deadline=self._deadline(),
         )
 
-    def _batching(self, client: Client, tell: Callable[[Event], None], state: Callable[[], State]) -> Batching:
+    def _batching(self, remote: Remote, tell: Callable[[Event], None], state: Callable[[], State]) -> Batching:
         return Batching(
             self.name,
             self.models[0].name,
             self.sending["batch"],
             self.policy,
-            Remote(client, self.clock),
+            remote,
             Store(self.journal, self.clock),
             JobGroups(tell, self.clock),
             self.clock,
