@@ -165,7 +165,7 @@ def test_tokens_beyond_what_was_thought_count_too():
     pacer.start(0.0, {"requests": 1.0, "tokens": 400.0})
     pacer.end(1.0, {"requests": 1.0, "tokens": 400.0}, {"tokens": 700.0})
     assert pacer.wait_s(1.0, {"requests": 1.0, "tokens": 300.0}) == 0.0
-    assert pacer.wait_s(1.0, {"requests": 1.0, "tokens": 301.0}) == pytest.approx(59.0, abs=0.2)
+    assert pacer.wait_s(1.0, {"requests": 1.0, "tokens": 301.0}) == pytest.approx(59.0, abs=0.3)
 
 
 def test_tokens_a_minute_are_learnt():
@@ -173,7 +173,7 @@ def test_tokens_a_minute_are_learnt():
     pacer.start(0.0, ONE)
     pacer.current.refused(0.1, 0.0, Refusal(5.0, tpm=1000.0))
     pacer.start(5.0, {"requests": 1.0, "tokens": 900.0})
-    assert pacer.wait_s(6.0, {"requests": 1.0, "tokens": 200.0}) == pytest.approx(59.0, abs=0.2)
+    assert pacer.wait_s(6.0, {"requests": 1.0, "tokens": 200.0}) == pytest.approx(59.0, abs=0.3)
 
 
 def test_what_is_no_request_waits_for_nothing():

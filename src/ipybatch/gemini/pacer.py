@@ -38,6 +38,7 @@ SLOWER = 0.98
 APART_S = 0.006  # while nothing is known: a loop that is busy sending hears of the first 429 too late
 LATE = 2  # requests that a late timer may make up for at a learnt pace
 FIRST_AT_ONCE = 10
+EVIDENCE = 5  # requests, before what they show is taken for a window
 LEAST, MOST = 3, 10  # at once, unless the user says otherwise
 
 
@@ -84,7 +85,7 @@ class ModelPacer(msgspec.Struct):
     def __post_init__(self) -> None:
         if self.model.rpm is not None:
             self._rpm = rpm = self.model.rpm
-            self._interval_s, self._burst_s = MINUTE_S / rpm, BURST_S
+            self._interval_s, self._burst_s, self._is_even = MINUTE_S / rpm, BURST_S, True
             self.windows.append(StartWindow(Rate(rpm, per_s=MINUTE_S)))
             if rpm >= TENTH_FROM_RPM:
                 self.windows.append(StartWindow(Rate(rpm // 10, per_s=MINUTE_S / 10)))
@@ -170,7 +171,7 @@ class ModelPacer(msgspec.Struct):
         """
         span_s = free_s - self._starts[0] if self._starts else 0.0
         allowed = rpm * span_s / MINUTE_S
-        return span_s if allowed >= 1 and 0.9 <= len(self._starts) / allowed <= 1.1 else None
+        return span_s if allowed >= EVIDENCE and 0.9 <= len(self._starts) / allowed <= 1.1 else None
 
     def _pace_evenly(self, now_s: float, rpm: float) -> None:
         self._interval_s = MINUTE_S / (rpm * self._share)
