@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from ipybatch import Limits, Retry, Withheld
+from ipybatch import Limits, Rate, Retry, Withheld
 from ipybatch.engine import events
 from tests.works import hear
 
@@ -251,3 +251,44 @@ def test_withheld_ends_the_session_when_what_runs_has_finished(plan, clock):
     assert (summary.counts.completed, summary.counts.skipped, summary.counts.failed) == (2, 4, 0)
     withholds = False
     assert clock.run(session).counts.completed == 6
+
+
+async def starts_later(item, attempt):
+    async with attempt.permit():
+        await asyncio.sleep(1)
+    return item
+
+
+def test_an_attempt_that_has_sent_nothing_sends_nothing_while_paused(plan, clock):
+    """It started without a request (its cost was none): its first one is a start, and waits."""
+    session = plan(
+        starts_later,
+        [1, 2, 3],
+        cost=lambda item: {"requests": 0.0},
+        limits=Limits(concurrency=3, rates=[Rate(1, per_s=2)]),
+    )
+    ended = []
+
+    async def pause():
+        await asyncio.sleep(0.5)
+        session.pause()
+        await asyncio.sleep(20)
+        ended.append(session.counts.completed)
+        session.resume()
+
+    assert clock.run(session, pause()).counts.completed == 3
+    assert ended == [1]
+
+
+def test_an_attempt_that_has_sent_nothing_is_turned_away_when_the_session_ends(plan, clock):
+    async def work(item, attempt):
+        if item == 0:
+            await asyncio.sleep(1)
+            raise Withheld("the budget is spent")
+        return await starts_later(item, attempt)
+
+    limits = Limits(concurrency=3, rates=[Rate(1, per_s=60)])
+    session = plan(work, [0, 1, 2], cost=lambda item: {"requests": 0.0}, limits=limits)
+    summary = clock.run(session)
+    assert (summary.state, summary.counts.completed, summary.counts.skipped) == ("failed", 1, 2)
+    assert clock.now_s() < 10

@@ -7,6 +7,7 @@ sends more asks here, and goes before attempts that have not started yet.
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import deque
 from collections.abc import Awaitable
 from contextlib import AsyncExitStack
@@ -21,24 +22,40 @@ from ipybatch.engine.limiter import NO_COST, Cost, Permit, cost_in
 from ipybatch.engine.policy import Limits
 from ipybatch.engine.resource import Resource, record_cool_down
 from ipybatch.engine.scheduler import Ticket
-from ipybatch.errors import JournalError, Permanent
+from ipybatch.errors import JournalError, Permanent, Withheld
 
 if TYPE_CHECKING:
     from ipybatch.engine.runner import Job
+
+
+class Asking(msgspec.Struct, frozen=True):
+    """A request that waits for its permit.
+
+    Attributes:
+        is_first: Whether its attempt, which started without one, has sent nothing so far.
+    """
+
+    cost: Cost
+    granted: asyncio.Future[Permit]
+    is_first: bool
 
 
 class Requests(msgspec.Struct):
     """Hand out permits for further requests, and give all of them back.
 
     Attributes:
-        waiting: Costs of the requests that wait for a permit, and who waits.
+        waiting: The requests that wait for a permit.
+        is_held: Whether first requests wait on: nothing is to start.
+        closed: Why there are no first requests any more; None while there are.
     """
 
     resource: Resource
     ledger: Ledger
     clock: Clock
     limits: Limits
-    waiting: deque[tuple[Cost, asyncio.Future[Permit]]] = msgspec.field(default_factory=deque)
+    waiting: deque[Asking] = msgspec.field(default_factory=deque)
+    is_held: bool = False
+    closed: str | None = None
     _most: int = 1  # requests of one attempt: what a restart must assume to be in flight
 
     def run(self, job: Job, ticket: Ticket) -> Awaitable[Any]:
@@ -61,14 +78,23 @@ class Requests(msgspec.Struct):
     def serve(self, now_s: float) -> float:
         """Hand out what fits now; return seconds until the next one may fit, 0.0 when nobody waits."""
         while self.waiting:
-            cost, granted = self.waiting[0]
-            if not granted.done():
-                wait_s = self.resource.limiter.wait_s(now_s, cost, slot=False)
+            asking = self.waiting[0]
+            if not asking.granted.done():
+                if asking.is_first and self.is_held:
+                    return math.inf
+                wait_s = self.resource.limiter.wait_s(now_s, asking.cost, slot=False)
                 if wait_s > 0:
                     return wait_s
-                granted.set_result(self.resource.limiter.acquire(now_s, cost, slot=False))
+                asking.granted.set_result(self.resource.limiter.acquire(now_s, asking.cost, slot=False))
             self.waiting.popleft()
         return 0.0
+
+    def close(self, reason: str) -> None:
+        """Turn away attempts that have sent nothing so far, and will not any more."""
+        self.closed = reason or "the session ended"
+        for asking in self.waiting:
+            if asking.is_first and not asking.granted.done():
+                asking.granted.set_exception(Withheld(self.closed))
 
     def end(self, now_s: float, ticket: Ticket) -> None:
         """Give the attempt's place back, and its first permit unless a further request has done so."""
@@ -97,19 +123,22 @@ class Requests(msgspec.Struct):
             refused = self.resource.limiter.refuse(cost)
             if refused:
                 raise Permanent(refused)
+            is_first = not ticket.further and not cost_in("requests", ticket.permit.cost)
+            if is_first and self.closed is not None:
+                raise Withheld(self.closed)
             if not ticket.further:  # the first has been answered
                 self.resource.limiter.respond(self.clock.now_s(), ticket.permit)
             ticket.further += (cost,)
             if requests > self._most:
                 await self._expect(requests)
             granted: asyncio.Future[Permit] = asyncio.get_running_loop().create_future()
-            self.waiting.append((cost, granted))
+            self.waiting.append(Asking(cost, granted, is_first))
             self.resource.changed()
             try:
                 permit = await granted
                 await self._ask_shared()
             except asyncio.CancelledError:
-                if granted.done() and not granted.cancelled():
+                if granted.done() and not granted.cancelled() and granted.exception() is None:
                     release(granted.result())
                 raise
             return permit

@@ -152,6 +152,7 @@ class Runner:
         self.state, self.reason, self.left = state, reason, left
         self.scheduler.held = True
         self._stopped.set_result(None)
+        self._requests.close(reason)
         if kill:
             for slot in self._slots:
                 slot.stop("cancel")
@@ -160,7 +161,7 @@ class Runner:
     def hold(self, held: bool) -> None:
         """Pause or resume starting attempts."""
         if self.state is None:
-            self.scheduler.held = held
+            self.scheduler.held = self._requests.is_held = held
             self.wake()
 
     def wake(self) -> None:

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from ipybatch.checks import check_name
+from ipybatch.engine.durable import to_disk
 from ipybatch.engine.journal import Journal, open_journal
 from ipybatch.engine.masking import mask
 from ipybatch.engine.policy import check_count
@@ -149,7 +150,9 @@ class CreditAccount:
                 return InsufficientCredits(self.name, fold.balance, fold.available, wanted)
             return self._add(database, "reserve", wanted, operation=work, reference=what_for)
 
-        return self._write(unit)
+        reservation = self._write(unit)
+        to_disk(self._journal().path)  # before anything is bought with it
+        return reservation
 
     def settle(self, reservation: int, amount: Amount) -> bool:
         """Take what the work really took, at most what was reserved; the rest is available again.

@@ -17,19 +17,17 @@ service's own list leads out of ``unknown``.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import hashlib
-import os
 import re
 import secrets
 import sqlite3
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
 
 from ipybatch.engine.clock import Clock, SystemClock
+from ipybatch.engine.durable import to_disk
 from ipybatch.engine.journal import Journal, Unit
 from ipybatch.engine.masking import mask
 from ipybatch.errors import Fenced, InputError, JournalError
@@ -217,7 +215,7 @@ class Store:
             self._journal.submit(unit, tell)
             result = await written
             if durable:
-                await asyncio.to_thread(_to_disk, self._journal.path)
+                await asyncio.to_thread(to_disk, self._journal.path)
         finally:
             self._clock.hold(-1)
         return result
@@ -272,16 +270,3 @@ def _settle(written: asyncio.Future[Any], result: Any, error: JournalError | Non
         written.set_result(result)
     else:
         written.set_exception(error)
-
-
-def _to_disk(path: Path) -> None:
-    """Wait until what was committed would survive a power cut: the journal itself waits for no disk.
-
-    SQLite's locks are on the other two files, so opening and closing this one drops none.
-    """
-    with contextlib.suppress(FileNotFoundError):  # a checkpoint has just moved it all, and waited for the disk
-        descriptor = os.open(path.with_name(f"{path.name}-wal"), os.O_RDWR)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
