@@ -261,7 +261,7 @@ class Generation:
         session = self.session
         assert session is not None
         self._stack = AsyncExitStack()
-        lanes = await self._setting.open(self._stack, session.tell, lambda: session.state)
+        lanes = self._setting.open(self._stack, session.tell, lambda: session.state)
         self._lanes = await self._stack.enter_async_context(lanes)
         if self._has_groups and lanes.batching is None:
             left, before = session.counts.pending, max(session.snapshot.groups, default=0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from decimal import Decimal
@@ -14,10 +15,9 @@ from ipybatch.engine.clock import Clock
 from ipybatch.engine.events import Event, State
 from ipybatch.engine.journal import Journal
 from ipybatch.gemini import calls, routes
-from ipybatch.gemini.answers import Tokens
 from ipybatch.gemini.batching import Batching, Policy
 from ipybatch.gemini.budget import Budget
-from ipybatch.gemini.calling import OUTPUT_TOKENS, Caller, Money, input_tokens
+from ipybatch.gemini.calling import OUTPUT_TOKENS, Caller, Money, expected_tokens
 from ipybatch.gemini.client import TIMEOUT_S, connect
 from ipybatch.gemini.credits import CreditAccount
 from ipybatch.gemini.job_groups import JobGroups
@@ -104,10 +104,16 @@ class Setting(msgspec.Struct, frozen=True, kw_only=True):
     def expected_usd(self, lane: str) -> Decimal | None:
         """Return what all prompts are likely to cost; None where nobody knows a price."""
         money = Money(Budget(None), self.prices)
-        size = Tokens(in_=sum(map(input_tokens, self.prompts)), out=int(self.output_tokens * len(self.prompts)))
-        return money.usd(self.models[0].name, size, lane)
+        total = Decimal(0)
+        sizes = Counter(expected_tokens(prompt, self.sending[lane], self.output_tokens) for prompt in self.prompts)
+        for size, count in sizes.items():
+            usd = money.usd(self.models[0].name, size, lane)
+            if usd is None:
+                return None
+            total += count * usd
+        return total
 
-    async def open(self, stack: AsyncExitStack, tell: Callable[[Event], None], state: Callable[[], State]) -> Lanes:
+    def open(self, stack: AsyncExitStack, tell: Callable[[Event], None], state: Callable[[], State]) -> Lanes:
         """Return the lanes; what they need is closed with ``stack``.
 
         Args:
@@ -116,7 +122,7 @@ class Setting(msgspec.Struct, frozen=True, kw_only=True):
         client = self.connection.open()
         stack.push_async_callback(self.connection.close, client)
         remote = Remote(client, self.clock, timeout_s=self.connection.timeout_s)
-        money = Money(await self._budget(), self.prices, self.account)
+        money = Money(self._budget(), self.prices, self.account)
         caller = Caller(
             session=self.name,
             remote=remote,
@@ -129,6 +135,7 @@ class Setting(msgspec.Struct, frozen=True, kw_only=True):
             store=self.store,
             output_tokens=self.output_tokens,
         )
+        self._release_credits()
         caller.tell_spent()
         self.pacer.refresh(self.clock.unix_s())
         return Lanes(
@@ -153,7 +160,15 @@ class Setting(msgspec.Struct, frozen=True, kw_only=True):
             lambda: state() == "paused",
         )
 
-    async def _budget(self) -> Budget:
+    def _release_credits(self) -> None:
+        """Give back what calls held that a crash cut off; whether they were answered, nobody knows."""
+        if self.account is None:
+            return
+        for held in self.account.open_reservations():
+            if held.reference.startswith(f"{self.name}: "):
+                self.account.refund(held.id)
+
+    def _budget(self) -> Budget:
         budget = Budget(self.budget_usd)
         with self.journal.reader() as database:
             found = ledger.find(database, self.name)
