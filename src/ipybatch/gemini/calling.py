@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 CHARACTERS_A_TOKEN = 4
 TOKENS_AN_IMAGE = 258
+TOKENS_AN_ANSWERED_IMAGE = 1290
 OUTPUT_TOKENS = 1000  # of an answer, until one has come
 
 
@@ -121,9 +122,8 @@ class Caller(msgspec.Struct):
 
     def expected_usd(self, prompt: Prompt, model: str, lane: str) -> Decimal:
         """Return what a call may take; nothing where nobody knows a price."""
-        limit = prompt.config.get("maxOutputTokens") or self.sending[lane].config.get("maxOutputTokens")
-        out = int(min(self.output_tokens, limit) if limit else self.output_tokens)
-        return self.money.usd(model, Tokens(in_=input_tokens(prompt), out=out), lane) or Decimal(0)
+        expected = expected_tokens(prompt, self.sending[lane], self.output_tokens)
+        return self.money.usd(model, expected, lane) or Decimal(0)
 
     async def finish(self, prompt: Prompt, answer: Answer, model: str, lane: str, ms: float) -> dict[str, Any]:
         """Record what an answer used, and return the item's result; its images are saved.
@@ -229,6 +229,14 @@ class Caller(msgspec.Struct):
         return Withheld(
             f"the quota of every model for today is used up: run again after midnight Pacific, in {hours:.1f} h"
         )
+
+
+def expected_tokens(prompt: Prompt, sending: Sending, output_tokens: float) -> Tokens:
+    """Return about what a call uses; an image is priced apart from text."""
+    limit = prompt.config.get("maxOutputTokens") or sending.config.get("maxOutputTokens")
+    out = int(min(output_tokens, limit) if limit else output_tokens)
+    image = TOKENS_AN_ANSWERED_IMAGE if sending.wants_image(prompt.config) else 0
+    return Tokens(in_=input_tokens(prompt), out=max(out, image), image=image)
 
 
 def input_tokens(prompt: Prompt) -> int:
