@@ -94,20 +94,21 @@ class Lanes(msgspec.Struct):
 
     async def _flex(self, permits: Permits, tries: int) -> dict[str, Any]:
         pause_s = SHED_PAUSE_S
-        for left in reversed(range(tries)):
+        while tries:
             try:
                 async with permits.next():
                     return await self.caller.call(permits.prompt, "flex", permits.attempt)
             except UsedUp:
-                continue
+                continue  # with the next model
             except Transient as error:
                 if not is_shed(error):
                     raise
-                if not left and self.flex_fallback is None:
+                tries -= 1
+                if not tries and self.flex_fallback is None:
                     raise Transient(str(error), counts=False) from error
-            if left and pause_s >= self._flex_left_s():
+            if tries and pause_s >= self._flex_left_s():
                 break
-            if left:
+            if tries:
                 await asyncio.sleep(self.chance.uniform(0.5, 1.0) * pause_s)
                 pause_s *= 2
         if self.flex_fallback == "batch" and self.batching is not None and self.lane == "flex":
