@@ -10,7 +10,7 @@ import os
 from collections.abc import Sequence
 from types import ModuleType
 
-from . import browser, engine, estimates, imports, memory, rate, resume, view
+from . import browser, engine, estimates, gemini, imports, memory, rate, resume, view
 from .measure import ROOT
 from .table import Row, table
 
@@ -22,6 +22,7 @@ QUESTIONS: dict[str, ModuleType] = {
     "resume": resume,
     "estimates": estimates,
     "view": view,
+    "gemini": gemini,
     "browser": browser,
 }
 OUT = ROOT / "out" / "benchmarks.md"
