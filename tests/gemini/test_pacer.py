@@ -160,6 +160,26 @@ def test_the_number_at_once_follows_the_latency_within_3_and_10():
         assert pacer.current.concurrency == at_once
 
 
+def test_who_uses_little_of_a_quota_is_told_once_how_to_use_it():
+    pacer = Pacer([Model("m", rpm=3000)])
+    said = []
+    for _ in range(40):
+        pacer.current.answered(2.0)
+        said.append(pacer.current.advice())
+    assert [text for text in said if text] == [
+        "10 at once use 10% of 3000 requests a minute, as an answer takes 2.0 s: concurrency=100 would use all of it"
+    ]
+
+
+@pytest.mark.parametrize(
+    "pacer", [Pacer([Model("m")]), Pacer([Model("m", rpm=3000)], at_once=10), Pacer([Model("m", rpm=60)])]
+)
+def test_nobody_is_told_who_chose_it_or_uses_most_of_it(pacer):
+    for _ in range(40):
+        pacer.current.answered(2.0)
+        assert pacer.current.advice() == ""
+
+
 def test_tokens_beyond_what_was_thought_count_too():
     pacer = Pacer([Model("m", tpm=1000)])
     pacer.start(0.0, {"requests": 1.0, "tokens": 400.0})

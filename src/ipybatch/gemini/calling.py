@@ -15,7 +15,7 @@ import msgspec
 
 from ipybatch.engine.attempt import Attempt
 from ipybatch.engine.clock import Clock
-from ipybatch.engine.events import Event, Spent
+from ipybatch.engine.events import Event, Noted, Spent
 from ipybatch.engine.journal import Journal
 from ipybatch.errors import ItemError, Permanent, RateLimited, Withheld
 from ipybatch.gemini import calls, prices
@@ -193,7 +193,10 @@ class Caller(msgspec.Struct):
             self._record_failure(prompt, model, lane, error, started_s)
             raise
         seconds = self.clock.now_s() - started_s
-        self.pacer.of(model).answered(seconds)
+        pace = self.pacer.of(model)
+        pace.answered(seconds)
+        if advice := pace.advice():
+            self.tell(Noted(self.clock.unix_s(), advice))
         attempt.settle(tokens=float(answer.tokens.in_))
         return answer, seconds * 1000
 

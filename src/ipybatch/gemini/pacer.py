@@ -39,6 +39,8 @@ APART_S = 0.006  # while nothing is known: a loop that is busy sending hears of 
 LATE = 2  # requests that a late timer may make up for at a learnt pace
 FIRST_AT_ONCE = 10
 EVIDENCE = 5  # requests, before what they show is taken for a window
+ADVISED_AFTER = 20  # answers
+LITTLE = 0.5
 LEAST, MOST = 3, 10  # at once, unless the user says otherwise
 
 
@@ -79,6 +81,7 @@ class ModelPacer(msgspec.Struct):
     _ramp: float = FIRST_AT_ONCE
     _is_ramping: bool = True
     _is_even: bool = False
+    _answers: int = 0
     _slowed_s: float = -math.inf  # when a 429 last changed the pace
     _starts: deque[float] = msgspec.field(default_factory=deque)  # of the last minute
 
@@ -118,6 +121,18 @@ class ModelPacer(msgspec.Struct):
         while self._starts[0] <= now_s - MINUTE_S:
             self._starts.popleft()
 
+    def advice(self) -> str:
+        """Say how much of a known quota so many at once can use, where that is little; "" otherwise."""
+        if self._rpm is None or self.at_once is not None or self._answers != ADVISED_AFTER:
+            return ""
+        share = self.concurrency / self.latency_s * MINUTE_S / self._rpm
+        if share > LITTLE:
+            return ""
+        return (
+            f"{self.concurrency} at once use {share:.0%} of {self._rpm:g} requests a minute, as an answer takes"
+            f" {self.latency_s:.1f} s: concurrency={math.ceil(self.concurrency / share)} would use all of it"
+        )
+
     def settle(self, now_s: float, cost: Cost, actual: Cost) -> None:
         """Count what a request cost beyond what was thought."""
         for window in self.windows:
@@ -127,6 +142,7 @@ class ModelPacer(msgspec.Struct):
 
     def answered(self, seconds: float) -> None:
         """Learn from an answer that came after ``seconds``."""
+        self._answers += 1
         self.latency_s = seconds if not self.latency_s else 0.8 * self.latency_s + 0.2 * seconds
         if self._rpm is None:
             self._ramp = min(self.at_once or MOST, self._ramp + (1.0 if self._is_ramping else 1.0 / self._ramp))
