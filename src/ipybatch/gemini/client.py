@@ -30,7 +30,7 @@ def connect(
     Args:
         api_key: Default: ``GEMINI_API_KEY``, else ``GOOGLE_API_KEY``.
         base_url: Of another server, such as a simulator.
-        client: One of the user's own, taken as it is.
+        client: One of the user's own, taken as it is; its key is masked everywhere too.
         timeout_s: For one request, seconds.
 
     Raises:
@@ -38,6 +38,7 @@ def connect(
         MissingExtra: google-genai is not installed.
     """
     if client is not None:
+        _register_key(client)
         return client
     key = find_key(api_key)
     try:
@@ -66,3 +67,9 @@ def find_key(api_key: str | None) -> str:
         raise InputError(msg)
     register(key)
     return key
+
+
+def _register_key(client: Client) -> None:
+    key = getattr(getattr(client, "_api_client", None), "api_key", None)
+    if isinstance(key, str):
+        register(key)
