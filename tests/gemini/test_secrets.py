@@ -78,7 +78,7 @@ def found(stem, tmp_path, *told):
 
 
 @pytest.mark.parametrize("status", ECHOES)
-def test_a_session_tells_the_key_nowhere(desk, secret, way_in, tmp_path, status, said):
+def test_a_session_tells_the_key_nowhere(desk, secret, way_in, *, tmp_path, status, said):
     stem, key = secret
     echo(desk, key, status)
     heard = []
