@@ -12,7 +12,7 @@ from typing import Any
 from ipybatch.engine import events
 from ipybatch.engine.attempt import Attempt
 from ipybatch.engine.clock import Clock
-from ipybatch.engine.events import Event
+from ipybatch.engine.events import Event, Status
 from ipybatch.engine.outcome import Outcome
 from ipybatch.engine.plan import key_value
 
@@ -31,7 +31,7 @@ class PromptGroups:
         self._items, self._before, self._tell, self._clock = items, before, tell, clock
         self._group: dict[Any, int] = {}  # by key
         self._left: Counter[int] = Counter()
-        self._failed: Counter[int] = Counter()
+        self._completed: Counter[int] = Counter()
 
     def join(self, attempt: Attempt) -> None:
         """Put an item into its group, unless it is in one."""
@@ -51,11 +51,11 @@ class PromptGroups:
             if not number:
                 continue
             self._left[number] -= 1
-            self._failed[number] += outcome.status != "completed"
+            self._completed[number] += outcome.status == "completed"
             if not self._left[number]:
                 del self._left[number]
-                is_failed = self._failed[number] >= GROUP
-                self._tell(events.GroupEnded(self._clock.unix_s(), number, "failed" if is_failed else "completed"))
+                status: Status = "completed" if self._completed[number] else "failed"
+                self._tell(events.GroupEnded(self._clock.unix_s(), number, status))
 
     def _begin(self, number: int, items: int) -> None:
         self._left[number] = items
