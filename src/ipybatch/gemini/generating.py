@@ -19,6 +19,7 @@ from ipybatch.engine.attempt import Attempt
 from ipybatch.engine.clock import Clock, SystemClock
 from ipybatch.engine.drive import OnFailure
 from ipybatch.engine.estimate import Estimate
+from ipybatch.engine.events import State
 from ipybatch.engine.journal import open_journal
 from ipybatch.engine.outcome import Outcome
 from ipybatch.engine.policy import Breaker, Limits, Retry, check, check_count
@@ -70,6 +71,12 @@ class GeminiSession(BatchSession):
     """A `BatchSession` that knows what it used."""
 
     setting: Setting
+
+    @property
+    def ending(self) -> State:
+        """How it stands, or, when it has been told to end, how it will."""
+        runner = self._drive.runner
+        return self.state if runner is None or runner.state is None else runner.state
 
     def usage(self, last_s: float | None = None) -> pd.DataFrame:
         """Return what this session used, one row per (operation, model, lane); see `ipybatch.gemini.usage`."""
@@ -182,6 +189,10 @@ def generate(
     """
     _check_lane(lane, arguments, deadline_s, sequential=sequential)
     checks.check_name(name := f"gemini {lane}" if name is None else name)
+    said = arguments.get
+    checks.check_session(
+        said("timeout_s"), said("on_failure") or "continue", said("limits"), said("retry"), said("breaker")
+    )
     chosen = choose(model, models)
     listed = to_prompts(prompts, template=template, key=key, operation=operation, project=project)
     _check_sizes(listed)
@@ -261,7 +272,7 @@ class Generation:
         session = self.session
         assert session is not None
         self._stack = AsyncExitStack()
-        lanes = self._setting.open(self._stack, session.tell, lambda: session.state)
+        lanes = self._setting.open(self._stack, session.tell, lambda: session.ending)
         self._lanes = await self._stack.enter_async_context(lanes)
         if self._has_groups and lanes.batching is None:
             left, before = session.counts.pending, max(session.snapshot.groups, default=0)
@@ -312,11 +323,11 @@ def _check_sizes(prompts: list[Prompt]) -> None:
 
 
 def _check_budget(setting: Setting) -> None:
+    lane = {"auto": "batch" if setting.has_batch else "online"}.get(setting.lane, setting.lane)
+    usd = setting.expected_usd(lane)  # in any case: reading the prices takes half a second, which the engine has not
     if setting.budget_usd is None:
         return
     check("budget_usd", setting.budget_usd, low=0, above=True)
-    lane = {"auto": "batch" if setting.has_batch else "online"}.get(setting.lane, setting.lane)
-    usd = setting.expected_usd(lane)
     if usd is None:
         msg = (
             f"budget_usd needs a price for {setting.models[0].name}, and nobody knows one:"
