@@ -13,7 +13,6 @@ Rule: what may have been sent is never sent again by itself.
 from __future__ import annotations
 
 import asyncio
-import hashlib
 from collections.abc import Callable, Coroutine, Iterable
 from contextlib import suppress
 from typing import Any
@@ -22,28 +21,27 @@ import msgspec
 
 from ipybatch.engine.attempt import Attempt
 from ipybatch.engine.clock import Clock
+from ipybatch.engine.events import State
 from ipybatch.engine.outcome import Outcome
-from ipybatch.engine.plan import key_value
-from ipybatch.errors import BatchError, ItemError, Permanent, Transient, Withheld
+from ipybatch.engine.reason import describe
+from ipybatch.errors import BatchError, ItemError, Permanent, RateLimited, Transient, Withheld
 from ipybatch.gemini import collecting
-from ipybatch.gemini.chunks import Chunk, Request, chunks
+from ipybatch.gemini.chunks import Chunk, chunks
 from ipybatch.gemini.job_groups import JobGroups
-from ipybatch.gemini.jobs import Job, Store
+from ipybatch.gemini.jobs import CANCELLING, Job, Store
 from ipybatch.gemini.prompts import Prompt, Sending
 from ipybatch.gemini.remote import Remote
 from ipybatch.gemini.submission import Submission, polls
+from ipybatch.gemini.waiting import Body, TooLate, Waiting, key_of
+from ipybatch.gemini.whereabouts import Whereabouts
 
 LINGER_S = 0.2  # how long the next item may take to come before jobs are made of those that came
 TRIES = 5  # of a submission that the service did not take, and of results that could not be fetched
 PAUSE_S = 2.0  # before the second; doubles
+LONGEST_PAUSE_S = 300.0
 CONFIRM_S = 30.0  # how long a cancelled job may take to say so
+CANCEL_S = 5.0  # how long the service may take to hear that jobs are to be cancelled
 HELD_S = 0.2
-
-Body = dict[str, Any]
-
-
-class TooLate(ItemError):
-    """Say that the batch did not come back in time: the item goes another way."""
 
 
 class Policy(msgspec.Struct, frozen=True, kw_only=True):
@@ -62,26 +60,13 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     wait_s: float
 
 
-class Waiting(msgspec.Struct, frozen=True):
-    """An item, and who waits for its answer."""
-
-    key: str
-    prompt: Prompt
-    attempt: Attempt
-    answer: asyncio.Future[Body]
-
-    def fail(self, error: BatchError) -> None:
-        """Answer with an error, unless there is an answer."""
-        if not self.answer.done():
-            self.answer.set_exception(error)
-
-
 class Batching:
     """The jobs of one session; of one event loop.
 
     Args:
         model: What answers.
-        is_held: Whether nothing may be submitted just now.
+        state: Of the session: while it is paused, nothing is submitted; when it was cancelled, its jobs are as well.
+        since_s: When its run began, Unix time: what ended before belongs to another run.
     """
 
     def __init__(  # noqa: PLR0917  # its collaborators, each of another type
@@ -94,37 +79,41 @@ class Batching:
         store: Store,
         groups: JobGroups,
         clock: Clock,
-        is_held: Callable[[], bool],
+        state: Callable[[], State],
+        since_s: float = 0.0,
     ) -> None:
         self._session, self.model, self._sending, self._policy = session, model, sending, policy
         self._remote, self._store, self._groups, self._clock = remote, store, groups, clock
-        self._is_held = is_held
+        self._state, self._since_s = state, since_s
         self._submission = Submission(remote, store, clock=clock)
         self._room = asyncio.Semaphore(policy.max_active)
         self._gathered: list[Waiting] = []
         self._gathering: asyncio.TimerHandle | None = None
         self._jobs: dict[int, Job] = {}  # at the service, by number
-        self._where: dict[str, int] = {}  # the job that an item is in, by its key
+        self._whereabouts = Whereabouts()
         self._waiting: dict[str, Waiting] = {}  # by key
-        self._unrecorded: dict[int, set[Any]] = {}  # keys of items of finished jobs, by number
+        self._wanted: set[int] = set()  # kept jobs that somebody waits for
+        self._cancelling: set[int] = set()  # jobs that we asked to be cancelled
         self._tasks: set[asyncio.Task[None]] = set()
-        self._writes: set[asyncio.Task[None]] = set()
+        self._writes: set[asyncio.Task[Any]] = set()
         self._number = 0
-        self._closed: BatchError | None = None  # what an item gets that comes too late
-        self._was_cancelled = False
+        self._closed: ItemError | None = None  # what an item gets that comes too late
+        self._hurried = asyncio.Event()
 
     async def __aenter__(self) -> Batching:
-        """Pick up what an earlier process left running."""
+        """Pick up what an earlier process left running, or did not record."""
         for job in self._store.of_session(self._session):
             self._number = max(self._number, job.number)
             if job.state == "intent":
                 await self._store.withdraw(job)
-            elif job.collected or job.state in ("failed", "cancelled", "expired"):
-                self._groups.recall(job)
-            else:
+            elif not job.ended:
                 self._groups.show(job)
                 self._take(job)
-                self._start(self._await(job))
+                self._start(self._pick_up(job))
+            elif job.created_s >= self._since_s:
+                self._groups.recall(job)
+                if job.state == "succeeded" and not job.collected:
+                    self._whereabouts.keep(job)
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -133,7 +122,7 @@ class Batching:
         for task in tuple(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, *self._writes, return_exceptions=True)
-        if self._was_cancelled:
+        if self._state() == "cancelled":
             await self._ask_to_cancel(jobs)
 
     async def answer(self, prompt: Prompt, attempt: Attempt) -> Body:
@@ -149,45 +138,33 @@ class Batching:
         key = key_of(self.model, self._sending, prompt, attempt.key)
         answer: asyncio.Future[Body] = asyncio.get_running_loop().create_future()
         waiting = self._waiting[key] = Waiting(key, prompt, attempt, answer)
-        if key in self._where:
-            attempt.join(self._where[key])
-        else:
+        number = self._whereabouts.of(key)
+        if number is None:
             self._gathered.append(waiting)
-            self._gather_soon()
+        else:
+            attempt.join(number)
+            self._want(number)
+        self._gather_soon()
         try:
             return await answer
-        except asyncio.CancelledError:
-            self._was_cancelled = True
-            raise
         finally:
             if self._waiting.get(key) is waiting:
                 del self._waiting[key]
 
     def recorded(self, outcomes: Iterable[Outcome]) -> None:
         """Let go of finished jobs whose results are all on disk."""
-        keys = {outcome.key for outcome in outcomes}
-        for number, left in list(self._unrecorded.items()):
-            left.difference_update(keys)
-            if not left:
-                del self._unrecorded[number]
-                self._groups.end(number, "completed")
-                task = asyncio.get_running_loop().create_task(self._collected(number))
-                self._writes.add(task)
-                task.add_done_callback(self._writes.discard)
+        self._whereabouts.recorded(outcomes)
+        self._settle()
 
     async def give_up(self, why: str) -> None:
         """Cancel what is not back, and let its items go another way; what comes back meanwhile counts."""
-        self._closed = TooLate(why)
+        self._closed = self._closed or TooLate(why)
         self._fail(self._gathered)
         self._gathered = []
-        jobs = list(self._jobs.values())
-        await self._ask_to_cancel(jobs)
-        deadline_s = self._clock.now_s() + CONFIRM_S
-        while self._jobs and self._clock.now_s() < deadline_s:
-            for job in list(self._jobs.values()):
-                with suppress(BatchError):
-                    self._heard(await self._submission.refresh(job))
-            await asyncio.sleep(min(1.0, self._policy.poll_s))
+        self._hurried.set()
+        await self._ask_to_cancel(self._jobs.values())
+        if self._tasks:
+            await asyncio.wait(tuple(self._tasks), timeout=CONFIRM_S)
         self._fail(self._waiting.values())
 
     def _gather_soon(self) -> None:
@@ -196,167 +173,218 @@ class Batching:
         self._gathering = asyncio.get_running_loop().call_later(LINGER_S, self._gather)
 
     def _gather(self) -> None:
+        wanted, self._wanted = self._wanted, set()
+        for number in wanted & self._whereabouts.kept.keys():
+            self._start(self._hand_out(self._whereabouts.kept[number]))
         gathered, self._gathered = [w for w in self._gathered if not w.answer.done()], []
-        requests = [request for waiting in gathered if (request := self._request(waiting)) is not None]
-        try:
-            cut = list(chunks(requests, max_requests=self._policy.max_requests))
-        except BatchError as error:
-            for waiting in gathered:
-                waiting.fail(error)
-            return
-        for chunk in cut:
+        requests = [request for waiting in gathered if (request := waiting.request(self._sending)) is not None]
+        for chunk in chunks(requests, max_requests=self._policy.max_requests):
             self._number += 1
             for key in chunk.keys:
                 self._waiting[key].attempt.join(self._number)
             self._groups.queue(self._number, len(chunk.keys))
             self._start(self._run(self._number, chunk))
 
-    def _request(self, waiting: Waiting) -> Request | None:
-        prompt = waiting.prompt
-        try:
-            images = bool(prompt.images) or self._sending.wants_image(prompt.config)
-            return Request.of(waiting.key, prompt.wire(self._sending), images=images)
-        except BatchError as error:  # an image that is not what it was
-            waiting.fail(error)
-            return None
-
     async def _run(self, number: int, chunk: Chunk) -> None:
-        keys = chunk.keys
         async with self._room:
-            while self._is_held():  # noqa: ASYNC110  # the engine has no event for it, and jobs are long
+            while self._state() == "paused":  # noqa: ASYNC110  # the engine has no event for it, and jobs are long
                 await asyncio.sleep(HELD_S)
-            items = [self._waiting[key] for key in keys if key in self._waiting]
+            items = [self._waiting[key] for key in chunk.keys if key in self._waiting]
             if self._closed is not None or not items:
-                self._groups.refuse(number, str(self._closed or "cancelled"))
+                self._groups.refuse(number, str(self._closed or "cancelled"), "skipped")
                 self._fail(items)
                 return
             try:
                 job = await self._submit(number, chunk)
-            except BatchError as error:
-                self._groups.refuse(number, str(error))
-                for waiting in items:
-                    waiting.fail(_uncounted(error))
+            except ItemError as error:
+                self._groups.refuse(
+                    number, str(error), "skipped" if isinstance(error, Withheld | TooLate) else "failed"
+                )
+                self._turn_away(items, error)
                 return
             del chunk
             self._take(job)
             await self._await(job)
 
     async def _submit(self, number: int, chunk: Chunk) -> Job:
-        pause_s = PAUSE_S
-        for _ in range(TRIES - 1):
+        deadline_s = self._clock.now_s() + self._policy.wait_s
+        tried = 0
+        while True:
+            tried += 1
             try:
                 return await self._submission.submit(self._session, number, self.model, chunk)
             except Transient as error:
-                await asyncio.sleep(error.retry_after_s or pause_s)
-                pause_s *= 2
-        return await self._submission.submit(self._session, number, self.model, chunk)
+                if tried == TRIES and not isinstance(error, RateLimited):
+                    raise
+                pause_s = error.retry_after_s or min(PAUSE_S * 2.0 ** (tried - 1), LONGEST_PAUSE_S)
+                if self._clock.now_s() + pause_s > deadline_s:
+                    msg = f"Gemini takes no more jobs for now ({error}): run it again for the rest"
+                    raise Withheld(msg) from error
+                self._groups.hold(number, str(error))
+            await self._pause(pause_s)
+            if self._closed is not None:
+                raise self._closed
 
     def _take(self, job: Job) -> None:
         self._jobs[job.number] = job
-        self._where.update(dict.fromkeys(job.keys, job.number))
+        self._whereabouts.take(job)
+        if job.reason == CANCELLING:
+            self._cancelling.add(job.number)
 
-    async def _await(self, job: Job) -> None:
+    async def _pick_up(self, job: Job) -> None:
+        async with self._room:
+            await self._await(job, is_picked_up=True)
+
+    async def _await(self, job: Job, *, is_picked_up: bool = False) -> None:
         """Look at a job until it has ended, and hand out what it brought."""
         try:
-            job = await self._look_until_ended(job)
-            if job.state == "succeeded":
-                await self._hand_out(job)
-                return
-            why = f"job {job.number} {job.reason or job.state}"
-            error: ItemError = Permanent(why) if job.state == "cancelled" else Transient(why, counts=False)
-        except ItemError as raised:
-            error = raised
-            if isinstance(raised, Withheld):
-                self._closed = self._closed or raised
+            if is_picked_up:
+                await self._look(job)
+            job = await self._look_until_ended(job.number)
+        except ItemError as error:
+            self._turn_away(self._waiting_for(job), error)
+            return
         finally:
             self._jobs.pop(job.number, None)
-            self._forget(job.keys)
-        for key in job.keys:
-            if key in self._waiting:
-                self._waiting[key].fail(self._closed or error)
+        if job.state == "succeeded":
+            await self._hand_out(job)
+            return
+        why = f"job {job.number} {job.reason or job.state}"
+        is_final = job.state == "cancelled" and job.number not in self._cancelling
+        self._send_back(job, self._closed or (Permanent(why) if is_final else Transient(why)))
 
-    async def _look_until_ended(self, job: Job) -> Job:
+    async def _look_until_ended(self, number: int) -> Job:
         deadline_s = self._clock.now_s() + self._policy.wait_s
         for pause_s in polls(self._policy.poll_s):
-            job = self._jobs[job.number]
-            if job.state == "unknown":
-                job = self._heard(await self._submission.adopt(job))
-                if job.state == "unknown":
-                    raise Withheld(job.reason)
+            job = self._jobs[number]
             self._groups.show(job)
             if job.ended:
                 break
+            if job.state == "unknown":
+                raise Withheld(job.reason)
             left_s = deadline_s - self._clock.now_s()
             if left_s <= 0:
                 raise Withheld(_left_running(len(self._jobs), self._policy.wait_s))
-            await asyncio.sleep(min(pause_s, left_s))
-            with suppress(Transient):
-                self._heard(await self._submission.refresh(self._jobs[job.number]))
+            await self._pause(min(pause_s, left_s))
+            await self._look(job)
         return job
 
-    def _heard(self, job: Job) -> Job:
-        if job.number in self._jobs:
-            self._jobs[job.number] = job
-        return job
+    async def _look(self, job: Job) -> None:
+        with suppress(Transient):
+            look = self._submission.adopt if job.state == "unknown" else self._submission.refresh
+            self._jobs[job.number] = await look(job)
+
+    async def _pause(self, seconds: float) -> None:
+        """Sleep; in a hurry only for a moment."""
+        if self._hurried.is_set():
+            await asyncio.sleep(min(seconds, self._policy.poll_s, 1.0))
+            return
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._hurried.wait(), seconds)
 
     async def _hand_out(self, job: Job) -> None:
-        items = [self._waiting[key] for key in job.keys if key in self._waiting]
-        self._unrecorded[job.number] = {key_value(waiting.attempt.key) for waiting in items}
+        """Answer those who wait for a job's results; what nobody waits for is kept."""
+        self._groups.show(job)
+        try:
+            if self._waiting_for(job):
+                await self._fetch(job)
+        except Permanent as error:  # they are gone: what was paid is lost, and sent again only when asked for
+            await self._store.put(msgspec.structs.replace(job, state="failed", reason=str(error)))
+            self._send_back(job, error)
+            return
+        except ItemError as error:
+            self._whereabouts.keep(job)
+            self._turn_away(self._waiting_for(job), error)
+            return
+        self._whereabouts.handed_out(job)
+        self._settle()
+        if self._waiting_for(job):  # came while the others were answered
+            self._want(job.number)
+            self._gather_soon()
+
+    async def _fetch(self, job: Job) -> None:
         for left in reversed(range(TRIES)):
             try:
                 async for key, body in collecting.results(self._remote, job):
-                    self._answer(key, body)
+                    self._answer(job.number, key, body)
             except Transient:
                 if not left:
                     raise
-                await asyncio.sleep(self._policy.poll_s)
             else:
                 return
+            await self._pause(self._policy.poll_s)
 
-    def _answer(self, key: str, body: Body | ItemError) -> None:
+    def _answer(self, number: int, key: str, body: Body | ItemError) -> None:
         waiting = self._waiting.get(key)
-        if waiting is None:
-            return
-        self._where.pop(key, None)  # when it comes again, it goes into another job
         if isinstance(body, ItemError):
-            waiting.fail(_uncounted(body))
-        elif not waiting.answer.done():
-            waiting.answer.set_result(body)
+            if waiting is not None and self._whereabouts.of(key) == number:
+                waiting.fail(body)
+            self._whereabouts.release(number, key)  # when it comes again, it goes into another job
+        elif waiting is not None and self._whereabouts.of(key) == number:
+            self._whereabouts.owe(number, key, waiting.attempt.key)
+            waiting.succeed(body)
 
-    async def _collected(self, number: int) -> None:
-        for job in self._store.of_session(self._session):
-            if job.number == number and job.state == "succeeded":
-                await self._store.put(msgspec.structs.replace(job, collected=True))
+    def _settle(self) -> None:
+        for job, is_whole in self._whereabouts.settled():
+            self._groups.end(job.number, "completed")
+            if is_whole:
+                task = asyncio.get_running_loop().create_task(self._store.collect(job))
+                self._writes.add(task)
+                task.add_done_callback(self._writes.discard)
+
+    def _want(self, number: int) -> None:
+        if number not in self._jobs:
+            self._wanted.add(number)
+
+    def _waiting_for(self, job: Job) -> list[Waiting]:
+        """Return who has no answer of those in a job."""
+        at = self._whereabouts.of
+        found = [self._waiting[key] for key in job.keys if key in self._waiting and at(key) == job.number]
+        return [waiting for waiting in found if not waiting.answer.done()]
+
+    def _send_back(self, job: Job, error: ItemError) -> None:
+        """Turn away the items of a job that brings nothing; when they come again, they go into another."""
+        items = self._waiting_for(job)
+        self._whereabouts.drop(job)
+        self._turn_away(items, error)
+
+    def _turn_away(self, items: Iterable[Waiting], error: ItemError) -> None:
+        items = list(items)
+        if isinstance(error, Withheld) and items:
+            self._closed = self._closed or error
+        for waiting in items:
+            waiting.fail(error)
 
     async def _ask_to_cancel(self, jobs: Iterable[Job]) -> None:
-        for job in jobs:
-            if job.remote and not job.ended:
-                with suppress(BatchError):
-                    await self._remote.cancel(job.remote)
+        """Ask the service to end jobs; the journal knows before that we wanted it."""
+
+        async def ask(job: Job) -> None:
+            self._cancelling.add(job.number)
+            with suppress(BatchError):
+                asked = await self._store.put(msgspec.structs.replace(job, reason=CANCELLING))
+                if job.number in self._jobs:
+                    self._jobs[job.number] = asked
+                self._groups.show(asked)
+                await self._remote.cancel(job.remote)
+
+        running = [job for job in jobs if job.remote and not job.ended]
+        with suppress(TimeoutError):
+            await asyncio.wait_for(asyncio.gather(*map(ask, running)), CANCEL_S)
 
     def _fail(self, items: Iterable[Waiting]) -> None:
         for waiting in list(items):
             waiting.fail(self._closed or Permanent("its job was not submitted"))
 
-    def _forget(self, keys: Iterable[str]) -> None:
-        for key in keys:
-            self._where.pop(key, None)
-
     def _start(self, coroutine: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(coroutine)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._ended)
 
-
-def key_of(model: str, sending: Sending, prompt: Prompt, key: str) -> str:
-    """Return what an item is known by in a job: a hash of its key and all that is sent."""
-    sent = msgspec.json.encode((model, key, sending.settings(), prompt), order="deterministic")
-    return hashlib.blake2b(sent, digest_size=12).hexdigest()
-
-
-def _uncounted(error: BatchError) -> BatchError:
-    """Return the error of one item as one that says nothing of the service as a whole."""
-    return Transient(str(error), counts=False) if isinstance(error, Transient) else error
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:  # the journal's, or a bug: nobody hangs
+            self._closed = Withheld(f"a batch job could not be followed: {describe(error)}")
+            self._fail(self._waiting.values())
 
 
 def _left_running(jobs: int, wait_s: float) -> str:

@@ -45,10 +45,14 @@ class JobGroups:
         if job.ended and job.state != "succeeded":
             self.end(job.number, status)
 
-    def refuse(self, number: int, why: str) -> None:
+    def hold(self, number: int, why: str) -> None:
+        """Show why a job is not submitted yet."""
+        self._change(number, "pending", {"State": "queued"}, why)
+
+    def refuse(self, number: int, why: str, status: Status = "failed") -> None:
         """Show that a job was not accepted, or not sent at all."""
-        self._change(number, "failed", {"State": "not submitted"}, why)
-        self.end(number, "failed")
+        self._change(number, status, {"State": "not submitted"}, why)
+        self.end(number, status)
 
     def end(self, number: int, status: Status) -> None:
         """Show that all items of a job have their outcomes."""

@@ -34,6 +34,7 @@ from ipybatch.errors import Fenced, InputError, JournalError
 
 State = Literal["intent", "unknown", "pending", "running", "succeeded", "failed", "cancelled", "expired"]
 ENDED: frozenset[State] = frozenset({"succeeded", "failed", "cancelled", "expired"})
+CANCELLING = "we asked for it to be cancelled"  # the reason of a job that goes on for a while
 
 _encode = msgspec.json.Encoder().encode
 _decode_keys = msgspec.json.Decoder(tuple[str, ...]).decode

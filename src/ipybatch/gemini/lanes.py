@@ -19,10 +19,11 @@ from ipybatch.engine.attempt import Attempt
 from ipybatch.engine.limiter import NOTHING, Cost
 from ipybatch.errors import Transient
 from ipybatch.gemini.answers import read_answer
-from ipybatch.gemini.batching import Batching, TooLate
+from ipybatch.gemini.batching import Batching
 from ipybatch.gemini.calling import Caller, UsedUp, input_tokens
 from ipybatch.gemini.prompts import Prompt
 from ipybatch.gemini.routes import Deadline
+from ipybatch.gemini.waiting import TooLate
 
 Lane = Literal["online", "flex", "batch", "auto"]
 

@@ -14,6 +14,8 @@ from ipybatch.engine import ledger
 from ipybatch.engine.clock import Clock
 from ipybatch.engine.events import Event, State
 from ipybatch.engine.journal import Journal
+from ipybatch.engine.policy import check, check_count
+from ipybatch.errors import InputError
 from ipybatch.gemini import calls, routes
 from ipybatch.gemini.batching import Batching, Policy
 from ipybatch.gemini.budget import Budget
@@ -33,6 +35,7 @@ from ipybatch.gemini.saving import ImageStore
 if TYPE_CHECKING:
     from google.genai import Client
 
+FALLBACKS = ("online", "batch", None)
 FEW = 2  # prompts for which a batch is not worth its wait
 MEASURED_S = 86_400.0  # how far back answers tell how long answers take
 
@@ -71,7 +74,11 @@ class Setting(msgspec.Struct, frozen=True, kw_only=True):
         sending: What goes with every prompt, by lane.
         budget_usd: None for no limit.
         deadline_s: From the start; None for whenever.
-        output_tokens: How long an answer is expected to be.
+        output_tokens: How long an answer is expected to be, > 0.
+        flex_tries: >= 1.
+
+    Raises:
+        InputError: A field is not what it must be; names it.
     """
 
     name: str
@@ -93,6 +100,16 @@ class Setting(msgspec.Struct, frozen=True, kw_only=True):
     flex_tries: int = 3
     flex_fallback: Literal["online", "batch"] | None = "online"
     store: ImageStore | None = None
+
+    def __post_init__(self) -> None:
+        check_count("flex_tries", self.flex_tries, low=1)
+        check("output_tokens", self.output_tokens, low=0, above=True)
+        if self.flex_fallback not in FALLBACKS:
+            msg = f"flex_fallback must be one of {', '.join(map(repr, FALLBACKS))}, got {self.flex_fallback!r}"
+            raise InputError(msg)
+        if self.account is not None and not isinstance(self.account, CreditAccount):
+            msg = f"account must be a CreditAccount or None, got {self.account!r}"
+            raise InputError(msg)
 
     @property
     def has_batch(self) -> bool:
@@ -117,7 +134,7 @@ class Setting(msgspec.Struct, frozen=True, kw_only=True):
         """Return the lanes; what they need is closed with ``stack``.
 
         Args:
-            state: Of the session: while it is paused, no job is submitted.
+            state: Of the session: while it is paused, no job is submitted; once it was cancelled, its jobs are as well.
         """
         client = self.connection.open()
         stack.push_async_callback(self.connection.close, client)
@@ -157,7 +174,8 @@ class Setting(msgspec.Struct, frozen=True, kw_only=True):
             Store(self.journal, self.clock),
             JobGroups(tell, self.clock),
             self.clock,
-            lambda: state() == "paused",
+            state,
+            self._since_s(),
         )
 
     def _release_credits(self) -> None:
@@ -170,11 +188,15 @@ class Setting(msgspec.Struct, frozen=True, kw_only=True):
 
     def _budget(self) -> Budget:
         budget = Budget(self.budget_usd)
+        budget.spend(calls.spent_usd(self.journal, self.name, self._since_s()))
+        return budget
+
+    def _since_s(self) -> float:
+        """Return when the run began; it has begun by now."""
         with self.journal.reader() as database:
             found = ledger.find(database, self.name)
-        if found is not None:
-            budget.spend(calls.spent_usd(self.journal, self.name, found.created_s))
-        return budget
+        assert found is not None
+        return found.created_s
 
     def _deadline(self) -> routes.Deadline | None:
         if self.deadline_s is None:

@@ -24,7 +24,7 @@ import msgspec
 from ipybatch.engine.clock import Clock, SystemClock
 from ipybatch.errors import BatchError, Permanent, RateLimited, Refused, Transient
 from ipybatch.gemini.chunks import Chunk
-from ipybatch.gemini.jobs import Job, Store, digest_of, display_name
+from ipybatch.gemini.jobs import CANCELLING, Job, Store, digest_of, display_name
 from ipybatch.gemini.remote import Missing, NotSent, Operation, Remote
 
 GRACE_S = 120.0
@@ -159,7 +159,11 @@ class Submission:
 def heard(job: Job, operation: Operation) -> Job:
     """Return a job as the service tells it."""
     return msgspec.structs.replace(
-        job, remote=operation.name, state=operation.state, counts=operation.counts, reason=operation.reason
+        job,
+        remote=operation.name,
+        state=operation.state,
+        counts=operation.counts,
+        reason=operation.reason or (CANCELLING if job.reason == CANCELLING else ""),
     )
 
 
