@@ -189,9 +189,12 @@ def generate(
     """
     _check_lane(lane, arguments, deadline_s, sequential=sequential)
     checks.check_name(name := f"gemini {lane}" if name is None else name)
-    said = arguments.get
     checks.check_session(
-        said("timeout_s"), said("on_failure") or "continue", said("limits"), said("retry"), said("breaker")
+        arguments.get("timeout_s"),
+        arguments.get("on_failure") or "continue",
+        arguments.get("limits"),
+        arguments.get("retry"),
+        arguments.get("breaker"),
     )
     chosen = choose(model, models)
     listed = to_prompts(prompts, template=template, key=key, operation=operation, project=project)
