@@ -10,14 +10,14 @@ from collections.abc import Callable, Iterable
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack, get_args
+from typing import TYPE_CHECKING, Any, Literal, Unpack, get_args
 
 import msgspec
 
 from ipybatch import checks
+from ipybatch.arguments import SessionArguments
 from ipybatch.engine.attempt import Attempt
-from ipybatch.engine.clock import Clock, SystemClock
-from ipybatch.engine.drive import OnFailure
+from ipybatch.engine.clock import SystemClock
 from ipybatch.engine.estimate import Estimate
 from ipybatch.engine.events import State
 from ipybatch.engine.journal import open_journal
@@ -49,22 +49,6 @@ if TYPE_CHECKING:
 MOST_INPUT_TOKENS = 1_048_576
 SLOTS = 20_000  # prompts that wait for jobs at the same time
 SEQUENTIAL = 5
-
-
-class SessionArguments(TypedDict, total=False):
-    """What is handed on to `BatchSession`."""
-
-    limits: Limits | None
-    retry: Retry | None
-    breaker: Breaker | None
-    journal: str | Path | None
-    fresh: bool
-    timeout_s: float | None
-    on_failure: OnFailure
-    resource: str | None
-    on_progress: Callable[[int, int | None], None] | None
-    verbose: bool
-    clock: Clock | None
 
 
 class GeminiSession(BatchSession):

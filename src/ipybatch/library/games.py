@@ -17,11 +17,12 @@ from dataclasses import dataclass
 from typing import Any, Unpack
 
 from ipybatch import terminal
+from ipybatch.arguments import SessionArguments
 from ipybatch.engine.events import Counts
 from ipybatch.engine.summary import Summary
 from ipybatch.errors import MissingExtra
 from ipybatch.library.records import Library
-from ipybatch.library.refreshing import SessionArguments, breaker_state, refresh
+from ipybatch.library.refreshing import breaker_state, refresh
 from ipybatch.library.settings import StoreSettings
 from ipybatch.library.source import Source
 from ipybatch.library.steam import SteamStore

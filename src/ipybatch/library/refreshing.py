@@ -11,18 +11,16 @@ followed by a new one.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from pathlib import Path
+from collections.abc import Iterable
 from types import TracebackType
-from typing import Any, TypedDict, Unpack
+from typing import Any, Unpack
 
 from ipybatch import checks
+from ipybatch.arguments import SessionArguments
 from ipybatch.engine import events, ledger
 from ipybatch.engine.attempt import Attempt
 from ipybatch.engine.clock import Clock, SystemClock
-from ipybatch.engine.drive import OnFailure
 from ipybatch.engine.journal import Journal, open_journal
-from ipybatch.engine.policy import Breaker, Limits, Retry
 from ipybatch.errors import InputError, JournalError, Refused
 from ipybatch.library.records import Library, Record
 from ipybatch.library.source import Defaults, Source
@@ -32,22 +30,6 @@ from ipybatch.session import BatchSession
 _FINISHED = frozenset({"completed", "rolled_back"})
 
 _breakers: dict[str, events.BreakerState] = {}
-
-
-class SessionArguments(TypedDict, total=False):
-    """What is handed on to `BatchSession`; what is left out, or None, is the source's default."""
-
-    limits: Limits | None
-    retry: Retry | None
-    breaker: Breaker | None  # None for none, as everywhere
-    journal: str | Path | None
-    fresh: bool
-    timeout_s: float | None
-    on_failure: OnFailure
-    resource: str | None
-    on_progress: Callable[[int, int | None], None] | None
-    verbose: bool
-    clock: Clock | None
 
 
 def refresh(
