@@ -212,7 +212,7 @@ def test_an_answer_that_does_not_fit_the_schema_is_billed(desk):
 
 def test_a_models_rpm_is_kept(desk):
     """With its quota given, a model never answers 429."""
-    desk.open(rpm=600, burst=10, network_s=0.01)
-    session = desk.run(names(40), model=Model(MODEL, rpm=600))
+    desk.open(rpm=1200, burst=20, network_s=0.01)
+    session = desk.run(names(40), model=Model(MODEL, rpm=1200))
     assert session.counts.completed == 40
     assert desk.refused == 0
