@@ -30,18 +30,16 @@ class JobGroups:
 
     def queue(self, number: int, items: int) -> None:
         """Show a job that is not submitted yet."""
-        self._start(number, items, {"Job": "", "State": "queued"})
+        self._start(number, items, {"Remote": "", "State": "queued"})
         self._change(number, "pending", {}, "")
 
     def show(self, job: Job) -> None:
         """Show a job as the service tells it."""
-        total, pending = job.counts.get("requests", 0), job.counts.get("pending", 0)
-        state = f"{job.state}, {total - pending} of {total}" if job.state == "running" and total else job.state
-        extra: events.Extra = {"Job": job.remote, "State": state}
+        extra: events.Extra = {"Remote": job.remote, "State": _state(job)}
         if job.number not in self._shown:
             self._start(job.number, job.requests, extra)
         status = "running" if job.state == "succeeded" else _STATUS[job.state]  # until its results are on disk
-        self._change(job.number, status, extra, job.reason)
+        self._change(job.number, status, extra, _reason(job))
         if job.ended and job.state != "succeeded":
             self.end(job.number, status)
 
@@ -67,7 +65,7 @@ class JobGroups:
                 self._clock.unix_s(), job.number, _name(job.number), job.requests, failed, job.created_s, ended_s, ""
             )
         )
-        self._change(job.number, _STATUS[job.state], {"Job": job.remote, "State": job.state}, job.reason)
+        self._change(job.number, _STATUS[job.state], {"Remote": job.remote, "State": job.state}, job.reason)
 
     def _start(self, number: int, items: int, extra: events.Extra) -> None:
         self._tell(events.GroupStarted(self._clock.unix_s(), number, _name(number), items, extra, lasts=True))
@@ -77,6 +75,17 @@ class JobGroups:
         if self._shown.get(number) != now:
             self._shown[number] = now
             self._tell(events.GroupChanged(self._clock.unix_s(), number, status, extra, error))
+
+
+def _state(job: Job) -> str:
+    total, pending = job.counts.get("requests", 0), job.counts.get("pending", 0)
+    return f"running, {total - pending} of {total}" if job.state == "running" and total else job.state
+
+
+def _reason(job: Job) -> str:
+    failed = job.counts.get("failed", 0)
+    # They go into another job, and are not among this row's items any more.
+    return f"{failed} failed, to be sent again" if job.state == "succeeded" and failed else job.reason
 
 
 def _name(number: int) -> str:
