@@ -13,7 +13,8 @@ from ipybatch.jupyter.still import span
 if TYPE_CHECKING:
     from ipybatch.gemini.quote import Quote
 
-_GOOD, _ASIDE = "#2da44e", "#8c959f"  # to be seen on white and on black
+_GOOD, _ASIDE, _INK = "#1a7f37", "#6e7781", "#7d8590"  # to be seen on white and on black
+_CLEAR = "rgba(0,0,0,0)"
 _TICKS_S = {1: "1 s", 10: "10 s", 60: "1 min", 600: "10 min", 3600: "1 h", 21_600: "6 h", 86_400: "24 h"}
 _SHORTEST_S = 0.1  # a logarithm has no nought
 
@@ -39,6 +40,7 @@ def figure(quote: Quote) -> Any:
         "marker_color": [_GOOD if lane == quote.recommended else _ASIDE for lane in lanes],
         "hovertemplate": "%{y}: %{text}<extra></extra>",
         "textposition": "auto",
+        "insidetextfont_color": "white",
     }
     made = make_subplots(rows=1, cols=2, shared_yaxes=True, subplot_titles=("USD", "Time, from and to"))
     prices = [card.money(offer) + (" (assumed)" if offer.assumed else "") for offer in offers]
@@ -49,6 +51,10 @@ def figure(quote: Quote) -> Any:
     made.update_layout(
         title={"text": f"{card.work(quote)} to {escape(quote.model)}: {quote.recommended} is recommended"},
         showlegend=False,
+        template="none",
+        font_color=_INK,
+        paper_bgcolor=_CLEAR,
+        plot_bgcolor=_CLEAR,
         height=280,
         margin={"l": 60, "r": 20, "t": 80, "b": 40},
     )
