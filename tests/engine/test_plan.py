@@ -164,3 +164,19 @@ def test_a_generators_keys_take_little_room():
     assert not any(drawn.add(str(number)) for number in range(500_000))
     chains = drawn._chains
     assert sys.getsizeof(chains) + sum(map(sys.getsizeof, chains.values())) < 500_000 * 30
+
+
+def test_labels_that_are_not_sent_make_no_item_run_again():
+    class Labelled(msgspec.Struct, frozen=True):
+        id: int
+        text: str
+        project: str
+
+        @property
+        def _ipybatch_sent_(self) -> str:
+            return self.text
+
+    keying = Keying()
+    digest = keying.task(0, Labelled(1, "a", "x")).digest
+    assert keying.task(0, Labelled(1, "a", "y")).digest == digest
+    assert keying.task(0, Labelled(1, "b", "x")).digest != digest

@@ -216,3 +216,11 @@ def test_a_models_rpm_is_kept(desk):
     session = desk.run(names(40), model=Model(MODEL, rpm=1200))
     assert session.counts.completed == 40
     assert desk.refused == 0
+
+
+def test_other_labels_and_other_fallbacks_send_nothing_again(desk):
+    """What is not sent is no reason to pay again."""
+    desk.open()
+    desk.run(names(3), project="spring", operation="text")
+    desk.run(names(3), project="autumn", operation="titles", models=[MODEL, "gemini-2.5-pro"])
+    assert desk.sent == 3

@@ -70,6 +70,8 @@ def key_value(key: str) -> Any:
 class Keying(msgspec.Struct, frozen=True):
     """How keys and digests are made from items.
 
+    An item that carries more than is sent, labels for instance, says in ``_ipybatch_sent_`` what is.
+
     Attributes:
         key: The user's ``key=`` function; None: the item itself, or its "id" or "key" field.
         settings: What is sent with every item (model, country); a change of it makes every item run again.
@@ -111,7 +113,7 @@ class Keying(msgspec.Struct, frozen=True):
         if value is item:
             return _hash(self.settings + key)
         try:
-            sent = _canonical(item)
+            sent = _canonical(getattr(item, "_ipybatch_sent_", item))
         except _NO_JSON:
             sent = key  # an item that JSON cannot hold is known by its key alone
         return _hash(self.settings + sent)

@@ -49,6 +49,7 @@ if TYPE_CHECKING:
 MOST_INPUT_TOKENS = 1_048_576
 SLOTS = 20_000  # prompts that wait for jobs at the same time
 SEQUENTIAL = 5
+LONGEST_S = 1e6  # that the client can be told
 
 
 class GeminiSession(BatchSession):
@@ -227,7 +228,7 @@ def _session(setting: Setting, limits: Limits, arguments: SessionArguments) -> G
     defaults = {"retry": Retry(attempts=5), "breaker": arguments.get("breaker", Breaker(failures=5, break_s=30.0))}
     if setting.has_batch:
         handed.pop("timeout_s", None)
-    settings = {"models": [one.name for one in setting.models], **setting.sending["online"].settings()}
+    settings = {"model": setting.models[0].name, **setting.sending["online"].settings()}
     session = GeminiSession(
         setting.name,
         generation,
@@ -345,7 +346,7 @@ def _at_once(concurrency: Any, limits: Limits | None, *, sequential: bool) -> in
 def _connection(api_key: str | None, base_url: str | None, client: Any, timeout_s: float | None) -> Connection:
     """Return how to connect; a key that is missing is told now."""
     key = find_key(api_key) if client is None else None
-    connection = Connection(key, base_url, client, timeout_s or TIMEOUT_S)
+    connection = Connection(key, base_url, client, min(timeout_s or TIMEOUT_S, LONGEST_S))
     connection.prepare()
     return connection
 

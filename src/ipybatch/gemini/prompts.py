@@ -49,6 +49,11 @@ class Prompt(msgspec.Struct, frozen=True, kw_only=True):
     project: str = ""
 
     @property
+    def _ipybatch_sent_(self) -> dict[str, Any]:
+        """What a change of makes it run again: all of it but the labels."""
+        return {"parts": self.parts, "turns": self.turns, "system": self.system, "config": self.config}
+
+    @property
     def text(self) -> str:
         """All its text, that of earlier turns first."""
         return "\n".join([part for part in self._all_parts() if isinstance(part, str)])

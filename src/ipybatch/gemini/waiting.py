@@ -56,5 +56,5 @@ class Waiting(msgspec.Struct, frozen=True):
 
 def key_of(model: str, sending: Sending, prompt: Prompt, key: str) -> str:
     """Return what an item is known by in a job: a hash of its key and all that is sent."""
-    sent = msgspec.json.encode((model, key, sending.settings(), prompt), order="deterministic")
+    sent = msgspec.json.encode((model, key, sending.settings(), prompt._ipybatch_sent_), order="deterministic")
     return hashlib.blake2b(sent, digest_size=12).hexdigest()
