@@ -41,6 +41,7 @@ PAUSE_S = 2.0  # before the second; doubles
 LONGEST_PAUSE_S = 300.0
 CONFIRM_S = 30.0  # how long a cancelled job may take to say so
 CANCEL_S = 5.0  # how long the service may take to hear that jobs are to be cancelled
+HURRY_S = 0.5  # between looks, once it was given up
 HELD_S = 0.2
 
 
@@ -156,15 +157,19 @@ class Batching:
         self._whereabouts.recorded(outcomes)
         self._settle()
 
-    async def give_up(self, why: str) -> None:
-        """Cancel what is not back, and let its items go another way; what comes back meanwhile counts."""
+    async def give_up(self, why: str, within_s: float = CONFIRM_S) -> None:
+        """Cancel what is not back, and let its items go another way; what comes back meanwhile counts.
+
+        Args:
+            within_s: How long jobs may take to say that they are cancelled.
+        """
         self._closed = self._closed or TooLate(why)
         self._fail(self._gathered)
         self._gathered = []
         self._hurried.set()
         await self._ask_to_cancel(self._jobs.values())
         if self._tasks:
-            await asyncio.wait(tuple(self._tasks), timeout=CONFIRM_S)
+            await asyncio.wait(tuple(self._tasks), timeout=within_s)
         self._fail(self._waiting.values())
 
     def _gather_soon(self) -> None:
@@ -277,7 +282,7 @@ class Batching:
     async def _pause(self, seconds: float) -> None:
         """Sleep; in a hurry only for a moment."""
         if self._hurried.is_set():
-            await asyncio.sleep(min(seconds, self._policy.poll_s, 1.0))
+            await asyncio.sleep(min(seconds, self._policy.poll_s, HURRY_S))
             return
         with suppress(TimeoutError):
             await asyncio.wait_for(self._hurried.wait(), seconds)

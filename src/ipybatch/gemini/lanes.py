@@ -19,7 +19,7 @@ from ipybatch.engine.attempt import Attempt
 from ipybatch.engine.limiter import NOTHING, Cost
 from ipybatch.errors import Transient
 from ipybatch.gemini.answers import read_answer
-from ipybatch.gemini.batching import Batching
+from ipybatch.gemini.batching import CONFIRM_S, Batching
 from ipybatch.gemini.calling import Caller, UsedUp, input_tokens
 from ipybatch.gemini.prompts import Prompt
 from ipybatch.gemini.routes import Deadline
@@ -27,6 +27,7 @@ from ipybatch.gemini.waiting import TooLate
 
 Lane = Literal["online", "flex", "batch", "auto"]
 
+CONFIRM_SHARE = 0.25  # of what is left until the deadline: a job that says it is cancelled bills nothing
 SHED_PAUSE_S = 2.0  # before flex is tried again; doubles
 
 
@@ -134,7 +135,8 @@ class Lanes(msgspec.Struct):
     async def _leave(self, deadline: Deadline, batching: Batching) -> None:
         left_s = deadline.batch_until_s - self.caller.clock.now_s()
         await asyncio.sleep(max(0.0, left_s))
-        await batching.give_up("it was not back in time")
+        left_s = deadline.at_s - self.caller.clock.now_s()
+        await batching.give_up("it was not back in time", min(CONFIRM_S, CONFIRM_SHARE * left_s))
 
     def _flex_left_s(self) -> float:
         return math.inf if self.deadline is None else self.deadline.flex_until_s - self.caller.clock.now_s()
