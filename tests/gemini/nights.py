@@ -1,7 +1,15 @@
 """Nights: sessions that send their prompts in batch jobs to a simulated service."""
 
+import asyncio
+import time
+from contextlib import contextmanager
+
+import httpx
+
 from ipybatch.gemini import generate
-from tests.gemini.stories import KEY
+from ipybatch.gemini.chunks import Request, chunks
+from ipybatch.simulators import serve
+from tests.gemini.stories import KEY, MODEL, Service
 
 SOON = 0.005  # in real time: virtual looks are 2 ms apart
 
@@ -35,3 +43,49 @@ def check_billed_once(service):
 def groups(session):
     """Return how the jobs stand in the table: (status, state)."""
     return [(group.status, group.extra["State"]) for group in session.snapshot.groups.values()]
+
+
+class NightService(Service):
+    """A simulated service whose jobs somebody else has a hand in."""
+
+    @property
+    def looks(self):
+        """How often a job was asked for, or all of them listed."""
+        return self._server.stats()["statuses"]["200"] - self.jobs
+
+    def cancel_all(self):
+        """Cancel every job, as the user may do in another tool."""
+        line = {"base_url": f"{self.url}/v1beta/", "headers": {"x-goog-api-key": KEY}}
+        with httpx.Client(**line) as client:
+            for job in client.get("batches?pageSize=100").json()["operations"]:
+                client.post(f"{job['name']}:cancel").raise_for_status()
+
+    def states(self):
+        return sorted(state for states in self.truth()["jobs"].values() for state in states)
+
+    def take(self, session, prompts):
+        """Let the one job in doubt turn up, as if its request had been on its way all the time."""
+        (job,) = session.store.of_session("night")
+        wires = [{"contents": [{"role": "user", "parts": [{"text": prompt}]}]} for prompt in prompts]
+        (chunk,) = chunks([Request.of(key, wire) for key, wire in zip(job.keys, wires, strict=True)])
+        session.tell(lambda at: at.remote.create(MODEL, job.display_name, requests=chunk.inlined()))
+
+
+@contextmanager
+def night_service(**options):
+    server = serve("gemini", **options)
+    with server:
+        yield NightService(server)
+
+
+async def reached(condition):
+    """Wait in virtual time."""
+    while not condition():  # noqa: ASYNC110  # time is virtual
+        await asyncio.sleep(0.05)
+
+
+def waited(condition, within_s=20):
+    """Wait for another thread."""
+    until_s = time.monotonic() + within_s
+    while not condition():
+        assert time.monotonic() < until_s
