@@ -174,3 +174,25 @@ def test_a_rollback_without_a_failure_keeps_every_result(plan, clock):
     session = plan(fine, [1, 2], on_failure="rollback")
     assert clock.run(session).state == "completed"
     assert session.results()["result"].tolist() == [1, 2]
+
+
+def test_a_failure_ends_what_runs_when_all_is_discarded(plan, clock):
+    """With rollback nobody waits for results that nobody gets."""
+
+    async def work(item):
+        await asyncio.sleep(1 if item == 2 else 3600)
+        raise ValueError("bad")
+
+    session = plan(work, [1, 2, 3], on_failure="rollback", limits=Limits(concurrency=3))
+    assert clock.run(session).state == "rolled_back"
+    assert clock.now_s() < 5
+
+
+def test_the_reason_calls_a_partition_by_its_name(plan, clock):
+    async def work(item, attempt):
+        session.tell(events.GroupStarted(0.0, item, f"Partition {item} (Sofifi)", 1))
+        attempt.join(item)
+        raise ValueError("out of rows")
+
+    session = plan(work, [3], on_failure="stop")
+    assert clock.run(session).reason == "Partition 3 (Sofifi) failed: ValueError: out of rows"

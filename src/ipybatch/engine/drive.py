@@ -243,6 +243,8 @@ class Drive(msgspec.Struct, eq=False):
             timeout_s=order.timeout_s,
             stop_on_failure=order.on_failure != "continue",
             takes_attempt=order.work.takes_attempt,
+            discards=order.on_failure == "rollback",
+            called=self._called,
         )
         runner = Runner(job, scheduler, resource, book, self.clock, self.feed.emit)
         if self.tasks is None:  # a generator gives its items once: those that may run again are kept
@@ -264,6 +266,11 @@ class Drive(msgspec.Struct, eq=False):
     def _tell_batch(self, number: int, items: int) -> None:
         name = f"{self.order.opening.group_word} {number}"
         self.feed.emit(events.GroupStarted(self.clock.unix_s(), number, name, items))
+
+    def _called(self, task: Task) -> str:
+        """Return what a task is called: a partition has a name of its own."""
+        group = self.feed.snapshot.groups.get(task.group)
+        return group.name if group is not None and group.items == 1 else f"item {task.label}"
 
     def _take_back(self, at_s: float) -> None:
         """Count what was discarded as cancelled; what failed is still told."""

@@ -31,6 +31,7 @@ from ipybatch.engine.ledger import Ledger
 from ipybatch.engine.limiter import NO_COST
 from ipybatch.engine.outcome import Outcome, encode_result
 from ipybatch.engine.parking import Parking
+from ipybatch.engine.plan import Task
 from ipybatch.engine.policy import Limits, Retry
 from ipybatch.engine.reason import OTHER_LOOP, OTHER_LOOP_HINT, describe
 from ipybatch.engine.recorder import Recorder
@@ -49,6 +50,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         timeout_s: For one attempt, seconds; None for no limit.
         stop_on_failure: End the session at the first item that fails.
+        discards: Then all results are discarded, so what runs is ended too.
+        called: What an item is called in the reason.
         takes_attempt: Whether ``work`` wants the `Attempt` beside the item.
     """
 
@@ -59,6 +62,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     timeout_s: float | None
     stop_on_failure: bool
     takes_attempt: bool
+    discards: bool = False
+    called: Callable[[Task], str] = lambda task: f"item {task.label}"
     chance: random.Random = msgspec.field(default_factory=random.Random)
 
 
@@ -278,7 +283,8 @@ class Runner:
         final = verdict.kind is Kind.PERMANENT
         status: Status = "timeout" if verdict.kind is Kind.TIMEOUT else "failed"
         if self.job.stop_on_failure and verdict.kind is not Kind.REFUSED:
-            self.stop("failed", f"item {ticket.task.label} failed: {text}", left="skipped", kill=False)
+            reason = f"{self.job.called(ticket.task)} {status}: {text}"
+            self.stop("failed", reason, left="skipped", kill=self.job.discards)
         return self._record(ticket, now_s, status, text, final)
 
     def _judge(self, slot: Slot, error: BaseException) -> tuple[Verdict, str]:
