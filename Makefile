@@ -153,8 +153,8 @@ $(BIN)/python:
 	$$python -m venv --clear $(VENV)
 
 $(VENV)/.lab: pyproject.toml constraints.txt | $(BIN)/python
-	@echo '== .venv: JupyterLab and the package'
-	python -m pip install --quiet --constraint constraints.txt --editable '.[lab]'
+	@echo '== .venv: JupyterLab, and the package with what its notebooks need'
+	python -m pip install --quiet --constraint constraints.txt --editable '.[lab,gemini]'
 	touch $@
 
 $(VENV)/.test: pyproject.toml constraints.txt | $(BIN)/python

@@ -139,6 +139,20 @@ def test_only_the_last_cell_asks_the_real_store_and_only_when_told_to() -> None:
         assert not re.search(r"await|\.run\(|\.start\(", cell.source)
 
 
+def test_only_the_last_cell_asks_the_real_gemini_and_only_when_told_to() -> None:
+    """Whatever is not guarded is given the simulator's address; nothing else may be billed."""
+    cells = _code(ROOT / "notebooks" / "02_gemini_bulk_generation.ipynb")
+    (guard,) = _parse(cells[-1].source).body
+    assert isinstance(guard, ast.If)
+    assert "IPYBATCH_REAL_GEMINI" in ast.unparse(guard.test)
+    before = "\n".join(cell.source for cell in cells[:-1])
+    calls = re.findall(r"\b(?:generate|compare)\([^#\n]*\*\*(\w+)\)", before)
+    assert len(calls) == len(re.findall(r"^[^#\n]*\b(?:generate|compare)\((?!\))", before, re.MULTILINE))
+    for name in set(calls) - {"settings"}:
+        assert re.search(rf"^{name} \|?= \{{.*\*\*(?:service|picture)\b", before, re.MULTILINE)
+    assert 'service = {"base_url": gemini.url, "api_key": "SIMULATED"}' in before
+
+
 def test_binder_starts_on_a_notebook() -> None:
     starts = re.findall(r"urlpath=lab/tree/(\S+)", (ROOT / "binder" / "environment.yml").read_text(encoding="utf-8"))
     assert starts
