@@ -196,3 +196,24 @@ def test_the_reason_calls_a_partition_by_its_name(plan, clock):
 
     session = plan(work, [3], on_failure="stop")
     assert clock.run(session).reason == "Partition 3 (Sofifi) failed: ValueError: out of rows"
+
+
+def test_a_work_object_that_cannot_be_closed_fails_its_session(plan, clock):
+    """What it does at the end (combining results, for instance) is part of the work."""
+
+    class Combining:
+        async def __aenter__(self):
+            return self
+
+        async def __aexit__(self, *error):
+            raise OSError("no space left")
+
+        async def __call__(self, item):
+            return item
+
+    session = plan(Combining(), [1, 2])
+    summary = clock.run(session)
+    assert (summary.state, summary.counts.completed) == ("failed", 2)
+    assert summary.reason == "the work could not be opened or closed: OSError: no space left"
+    rolled = plan(Combining(), [1, 2], name="rolled", on_failure="rollback")
+    assert clock.run(rolled).state == "rolled_back"

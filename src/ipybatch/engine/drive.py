@@ -119,9 +119,7 @@ class Drive(msgspec.Struct, eq=False):
                 await self._enter_work(stack)
                 await runner.run()
         except Exception as error:  # of the work's __aenter__ or __aexit__, or the backend's
-            runner.stop(
-                "failed", f"the work could not be opened or closed: {describe(error)}", left="skipped", kill=True
-            )
+            runner.fail(f"the work could not be opened or closed: {describe(error)}")
         self._close(runner, self._ledger)
 
     @property

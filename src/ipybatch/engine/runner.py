@@ -163,6 +163,12 @@ class Runner:
                 slot.stop("cancel")
         self._parking.wake_all()
 
+    def fail(self, reason: str) -> None:
+        """End as failed, also what has run to its end: what comes after the last item belongs to it."""
+        if self.state == "completed":
+            self.state, self.reason = "failed", reason
+        self.stop("failed", reason, left="skipped", kill=True)
+
     def hold(self, held: bool) -> None:
         """Pause or resume starting attempts."""
         if self.state is None:
