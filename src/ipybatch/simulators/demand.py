@@ -1,0 +1,148 @@
+"""Demand for spare parts: a table as the forecasting workload meets it, seeded and scalable.
+
+The default is the table that the project was asked for: 11,919 rows of 13 sites and 2,070 parts in July and August,
+heavy-tailed as such tables are.  A few parts move every other day; the median series has a single row.
+
+A row is a day on which a part was wanted at a site: (site, part, date) is unique, and a day without demand has no row.
+
+Only uniform numbers are drawn, and everything else is computed from them: numpy promises no more between its versions
+(https://numpy.org/doc/stable/reference/random/compatibility.html, 2026-11-22).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+
+SITES = (
+    "Makassar", "Manado", "Sofifi", "Ambon", "Kendari", "Palu", "Ternate",
+    "Gorontalo", "Bitung", "Luwuk", "Baubau", "Tual", "Tobelo",
+)  # fmt: skip
+SITE_ROWS = (3336, 2291, 1295, 1163, 842, 701, 588, 476, 391, 318, 245, 168, 105)
+ROWS, PARTS, DAYS = sum(SITE_ROWS), 2070, 62
+_WEEK = (1.0, 1.1, 1.0, 1.0, 0.9, 0.5, 0.25)  # Monday to Sunday
+_FULLEST = 0.5  # of all cells part x day: above, hardly a draw is new
+
+
+def demand(
+    rows: int = ROWS,
+    sites: int = len(SITES),
+    *,
+    parts: int | None = None,
+    days: int = DAYS,
+    start: str = "2025-07-01",
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Return the table: site, part, date, quantity, one row per day of demand, sorted.
+
+    Args:
+        rows: How many rows, >= sites.
+        sites: How many sites, >= 1; the first has most rows.
+        parts: How many parts, 1 to rows; default as many to a row as in the default table.
+        days: How many days from ``start`` on, >= 1.
+        start: The first day.
+        seed: Same seed, same table.
+
+    Raises:
+        ValueError: A value is outside its range, or there are more rows than days of all parts allow.
+    """
+    import numpy as np
+    import pandas as pd
+
+    parts = max(1, round(rows * PARTS / ROWS)) if parts is None else parts
+    _check(rows, sites, parts, days)
+    rng = np.random.default_rng(seed)
+    counts = _site_rows(rows, sites)
+    if max(counts) > _FULLEST * parts * days:
+        msg = f"rows must be <= {int(_FULLEST * parts * days * rows / max(counts))} for {parts} parts, got {rows!r}"
+        raise ValueError(msg)
+    dates = pd.date_range(start, periods=days, freq="D")
+    cells = _cells(rng, counts, parts, np.array([_WEEK[date.weekday()] for date in dates]))
+    site, cell = np.repeat(np.arange(sites), counts), np.concatenate(cells)
+    part = cell // days
+    names = np.array([site_name(number) for number in range(sites)], dtype=object)
+    table = {
+        "site": names[site],
+        "part": np.array([f"P{number:05d}" for number in range(1, parts + 1)], dtype=object)[part],
+        "date": dates[cell % days],
+        "quantity": _quantities(rng, part, parts),
+    }
+    return pd.DataFrame(table)
+
+
+def site_name(number: int) -> str:
+    """Return the name of a site, by its number from 0."""
+    again, at = divmod(number, len(SITES))
+    return f"{SITES[at]} {again + 1}" if again else SITES[at]
+
+
+def _check(rows: int, sites: int, parts: int, days: int) -> None:
+    for name, ok, allowed, value in (
+        ("sites", sites >= 1, ">= 1", sites),
+        ("rows", rows >= sites, f">= sites ({sites})", rows),
+        ("parts", 1 <= parts <= rows, f"in [1, rows ({rows})]", parts),
+        ("days", days >= 1, ">= 1", days),
+    ):
+        if not ok:
+            msg = f"{name} must be {allowed}, got {value!r}"
+            raise ValueError(msg)
+
+
+def _site_rows(rows: int, sites: int) -> list[int]:
+    """Share the rows out as the default table does; every site has one at least."""
+    weights = [SITE_ROWS[at] if at < len(SITE_ROWS) else SITE_ROWS[-1] * 13 / at for at in range(sites)]
+    spare = rows - sites
+    shares = [spare * weight / sum(weights) for weight in weights]
+    if rows == ROWS and sites == len(SITES):
+        return list(SITE_ROWS)
+    counts = [1 + int(share) for share in shares]
+    for at in sorted(range(sites), key=lambda at: int(shares[at]) - shares[at])[: rows - sum(counts)]:
+        counts[at] += 1
+    return counts
+
+
+def _cells(rng: np.random.Generator, counts: list[int], parts: int, week: Any) -> list[Any]:
+    """Return for each site the cells (part x day) in which there is demand, sorted; every part is wanted somewhere."""
+    import numpy as np
+
+    days = np.cumsum(week) / week.sum()
+    popular = np.cumsum(1 / (np.arange(parts) + 8.0))  # Zipf's law, with a head that is not one part alone
+    popular /= popular[-1]
+    shuffled = np.argsort(rng.random(parts))
+    home = _once(rng, counts, parts)
+    found = []
+    for site, count in enumerate(counts):
+        own = np.flatnonzero(home == site)
+        cells = own * len(week) + _draw(rng, days, len(own))
+        while len(cells) < count:
+            more = shuffled[_draw(rng, popular, 2 * count)] * len(week) + _draw(rng, days, 2 * count)
+            fresh = more[np.sort(np.unique(more, return_index=True)[1])]  # in the order drawn: else low numbers win
+            cells = np.concatenate([cells, fresh[~np.isin(fresh, cells)][: count - len(cells)]])
+        found.append(np.sort(cells))
+    return found
+
+
+def _once(rng: np.random.Generator, counts: list[int], parts: int) -> Any:
+    """Return for each part one site that wants it, no more to a site than it has rows."""
+    import numpy as np
+
+    slots = np.repeat(np.arange(len(counts)), counts)
+    return slots[np.argsort(rng.random(len(slots)))[:parts]]
+
+
+def _quantities(rng: np.random.Generator, part: Any, parts: int) -> Any:
+    """Return mostly ones and twos, now and then hundreds: Pareto's law, steeper or flatter by part."""
+    import numpy as np
+
+    steep = 1.1 + 1.6 * rng.random(parts)
+    drawn: Any = np.minimum((1 - rng.random(len(part))) ** (-1 / steep[part]), 5000)
+    return drawn.astype(np.int64)
+
+
+def _draw(rng: np.random.Generator, cumulated: Any, size: int) -> Any:
+    import numpy as np
+
+    return np.minimum(np.searchsorted(cumulated, rng.random(size), side="right"), len(cumulated) - 1)
