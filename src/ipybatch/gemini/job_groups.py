@@ -79,7 +79,7 @@ class JobGroups:
 
 def _state(job: Job) -> str:
     total, pending = job.counts.get("requests", 0), job.counts.get("pending", 0)
-    return f"running, {total - pending} of {total}" if job.state == "running" and total else job.state
+    return f"running {total - pending}/{total}" if job.state == "running" and total else job.state
 
 
 def _reason(job: Job) -> str:
