@@ -1,0 +1,71 @@
+"""Settings: what a forecast is to be, the same for every partition."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, get_args
+
+import msgspec
+
+from ipybatch.engine.policy import check, check_count
+from ipybatch.errors import InputError
+
+Freq = Literal["D", "W", "M"]
+AUTO = ("naive", "seasonal_naive", "moving_average", "ses", "tsb", "sba", "imapa", "gradient_boosting")
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True, eq=False):
+    """What every partition is forecast with; goes to its process beside its rows.
+
+    Attributes:
+        horizon: Periods ahead, >= 1.
+        freq: The length of a period: "D", "W" (seven days up to and with its date) or "M" (a calendar month).
+        start: The first date of the whole table, ISO; zeros are filled from there. None: of the rows at hand.
+        end: The last date of the whole table, ISO; forecasts begin after it. None: of the rows at hand.
+        models: Names out of `AUTO`, scikit-learn regressors, or models of statsforecast or mlforecast.
+        level: Share of actual values that the interval should hold, > 0 and < 1.
+        integer: Whole pieces only; the rounding keeps each series' total.
+        known: A frame of what is known ahead (prices, holidays): date, site or part where it differs by them, and a
+            column of numbers for each.
+        select: What decides between models: "squared" error or the "pinball" loss at the median.
+        origins: How many times the models are tried on the past before one is chosen, >= 1.
+        seed: Of the gradient boosting.
+    """
+
+    horizon: int
+    freq: Freq = "D"
+    start: str | None = None
+    end: str | None = None
+    models: tuple[Any, ...] = AUTO
+    level: float = 0.8
+    integer: bool = False
+    known: Any = None
+    select: Literal["squared", "pinball"] = "squared"
+    origins: int = 2
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_count("horizon", self.horizon, low=1)
+        check_count("origins", self.origins, low=1)
+        check("level", self.level, low=0.01, high=0.999)
+        _check_choice("freq", self.freq, get_args(Freq))
+        _check_choice("select", self.select, ("squared", "pinball"))
+        if not self.models:
+            msg = f"models must name at least one, got none: choose from {', '.join(AUTO)}"
+            raise InputError(msg)
+        for model in self.models:
+            if isinstance(model, str):
+                _check_choice("models", model, AUTO)
+            elif not hasattr(model, "fit"):
+                msg = f"models must be names or have fit and predict, got {model!r}"
+                raise InputError(msg)
+
+    @property
+    def season(self) -> int:
+        """How many periods make the cycle: a week of days, a year of weeks or months."""
+        return {"D": 7, "W": 52, "M": 12}[self.freq]
+
+
+def _check_choice(field: str, value: Any, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        msg = f"{field} must be one of {', '.join(map(repr, allowed))}, got {value!r}"
+        raise InputError(msg)
