@@ -1,6 +1,8 @@
 """Backends: where attempts run."""
 
+from ipybatch.backends.endings import Killed, OutOfMemory, Overrun
 from ipybatch.backends.loop import Loop
+from ipybatch.backends.processes import Processes
 from ipybatch.backends.threads import Threads
 from ipybatch.engine.backend import Backend
 from ipybatch.errors import InputError
@@ -28,4 +30,4 @@ def choose(backend: str | Backend | None, *, is_coroutine: bool) -> Backend:
     raise InputError(msg)
 
 
-__all__ = ["Loop", "Threads", "choose"]
+__all__ = ["Killed", "Loop", "OutOfMemory", "Overrun", "Processes", "Threads", "choose"]

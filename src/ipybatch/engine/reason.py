@@ -11,7 +11,9 @@ OTHER_LOOP_HINT = (
     "the work uses a client that was opened in another event loop: open it in __aenter__ of the work object, which is"
     " entered in the loop that uses it"
 )
-_PLAIN_NAMES = frozenset({"Transient", "RateLimited", "Permanent", "Refused", "Withheld", "BadResult"})
+_PLAIN_NAMES = frozenset(
+    {"Transient", "RateLimited", "Permanent", "Refused", "Withheld", "BadResult", "Killed", "OutOfMemory", "Overrun"}
+)
 
 
 def describe(error: BaseException) -> str:

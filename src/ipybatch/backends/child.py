@@ -1,0 +1,130 @@
+"""Child: what the process of one attempt does.
+
+It reads (function, arguments), says READY, calls, says DONE, writes the answer
+and exits.  Whatever is wrong with the work becomes an answer too; only a
+process that is killed, or that exits behind our back, gives none.
+
+The soft RLIMIT_DATA makes an allocation fail where it is asked for, in numpy,
+in C++ and in Python alike, so that it can be told; RLIMIT_AS would hang native
+code.  The limit is lifted before the error is handled: telling needs memory too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import inspect
+import sys
+import traceback
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from ipybatch.backends import wire
+from ipybatch.backends.endings import OutOfMemory
+from ipybatch.errors import Permanent, Transient
+
+_HEADROOM_MB = 300  # below that the packages themselves fail to load, and say strange things
+
+
+def answer(data: wire.Stream, tell: Callable[[bytes], object], memory_mb: float | None) -> None:
+    """Run the attempt that comes over ``data``; ``tell`` says how far it is."""
+    try:
+        _limit(memory_mb)
+        parts = _run(wire.receive(data), tell)
+    except BaseException as error:  # whatever it is, the kernel is told
+        _lift()
+        parts = _encode_error(error)
+    tell(wire.DONE)
+    wire.send(data, parts)
+
+
+def _run(received: list[bytearray], tell: Callable[[bytes], object]) -> wire.Parts:
+    try:
+        work, arguments = wire.decode(received)
+    except Exception as error:
+        if _is_memory(error):
+            raise
+        msg = f"the work cannot be read in a process of its own: {type(error).__name__}: {error}"
+        raise Permanent(msg) from error
+    del received
+    _seed()
+    tell(wire.READY)
+    result = work(*arguments)
+    if inspect.isawaitable(result):
+        result = asyncio.run(_finish(result))
+    return _encode_result(result)
+
+
+async def _finish(awaitable: Awaitable[Any]) -> Any:
+    return await awaitable
+
+
+def _encode_result(result: Any) -> wire.Parts:
+    try:
+        return wire.encode((result, None))
+    except Exception as error:
+        if _is_memory(error):
+            raise
+        msg = f"its result cannot be sent back: {type(error).__name__}: {error}"
+        raise Permanent(msg) from error
+
+
+def _encode_error(error: BaseException) -> wire.Parts:
+    told = OutOfMemory() if _is_memory(error) else _plain(error)
+    if told is not error:
+        told.add_note("".join(traceback.format_exception_only(error)).strip())
+    told.add_note("In the process of the attempt:\n" + "".join(traceback.format_tb(error.__traceback__)).rstrip())
+    try:
+        parts = wire.encode((None, told))
+        wire.decode([bytes(part) for part in parts[1:]])
+    except Exception:  # its class cannot be pickled, or made again from what it keeps
+        return wire.encode((None, _likeness(told)))
+    return parts
+
+
+def _plain(error: BaseException) -> Exception:
+    """Return an error that a coroutine can raise: some mean something else there, or would end the kernel."""
+    if isinstance(error, Exception) and not isinstance(error, StopIteration | StopAsyncIteration):
+        return error
+    return RuntimeError(f"the work raised {type(error).__name__}: {error}")
+
+
+def _likeness(error: Exception) -> Exception:
+    text = f"{type(error).__name__}: {error}"
+    if isinstance(error, TimeoutError):
+        return TimeoutError(text)
+    return Transient(text) if isinstance(error, ConnectionError | Transient) else Permanent(text)
+
+
+def _is_memory(error: BaseException) -> bool:
+    if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM):
+        return True
+    return isinstance(error, Exception) and "std::bad_alloc" in str(error)
+
+
+def _limit(memory_mb: float | None) -> None:
+    if memory_mb is None or sys.platform != "linux":
+        return
+    import os
+    import resource
+
+    from ipybatch.backends import tree
+
+    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    soft = int((tree.data_mb(os.getpid()) + max(memory_mb, _HEADROOM_MB)) * 2**20)
+    resource.setrlimit(resource.RLIMIT_DATA, (soft if hard < 0 else min(soft, hard), hard))
+
+
+def _lift() -> None:
+    if sys.platform == "linux":
+        import resource
+
+        _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+        resource.setrlimit(resource.RLIMIT_DATA, (hard, hard))
+
+
+def _seed() -> None:
+    """Give numpy's global generator a state of its own: forked children would all draw the same numbers."""
+    random = sys.modules.get("numpy.random")
+    if random is not None:
+        random.seed()

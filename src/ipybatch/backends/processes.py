@@ -1,0 +1,130 @@
+"""Processes: each attempt in a process of its own, which can be ended at any time.
+
+On Linux a supervisor process forks one process an attempt (about 20 ms with
+pandas and scikit-learn loaded), and whatever an attempt started is gone with it,
+with the session, and with the kernel, however that ends.
+
+On macOS and Windows, where this is untested, each attempt is a new interpreter
+(a second or so to load what it imports), its memory is watched but not limited,
+and processes that detach themselves may outlive a kernel that is killed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+from ipybatch.backends import tree, wire
+from ipybatch.backends.endings import error_of
+from ipybatch.backends.supervised import Supervised
+from ipybatch.backends.threads import Threads
+from ipybatch.engine.policy import check, check_count
+from ipybatch.errors import InputError, MissingExtra, Permanent
+
+
+class Processes:
+    """Run each attempt in a process of its own, with a limit on its time and memory.
+
+    The work and its item go there by value, so that functions of a notebook's cells work; a result comes back the same
+    way, and an error with its traceback as a note.  What the work prints is dropped.
+
+    Args:
+        workers: Attempts at a time, beside the session's own limit; default: as many as there are processors.
+        memory_mb: For one attempt and all that it starts, beyond what is preloaded; None for no limit.
+        timeout_s: For one attempt, from when it has read its item; None for no limit.
+        preload: Modules that are imported once, and shared by all attempts.
+        method: "fork" (Linux) or "spawn"; default: what the system can do.
+
+    Raises:
+        InputError: A number is out of its range, or the system cannot do what ``method`` says.
+    """
+
+    def __init__(
+        self,
+        workers: int | None = None,
+        memory_mb: float | None = None,
+        timeout_s: float | None = None,
+        *,
+        preload: Sequence[str] = (),
+        method: Literal["fork", "spawn"] | None = None,
+    ) -> None:
+        self.workers = processors() if workers is None else workers
+        check_count("workers", self.workers, low=1)
+        for field, value in (("memory_mb", memory_mb), ("timeout_s", timeout_s)):
+            if value is not None:
+                check(field, value, low=0, above=True)
+        self.memory_mb, self.timeout_s, self.preload = memory_mb, timeout_s, tuple(preload)
+        self.method = method or ("fork" if tree.is_here() else "spawn")
+        if self.method not in ("fork", "spawn") or (self.method == "fork" and not tree.is_here()):
+            msg = f'method must be "spawn", or "fork" on Linux, got {method!r}'
+            raise InputError(msg)
+        self._users = 0
+        self._threads = Threads()
+
+    async def open(self, slots: int) -> None:
+        """Start the supervisor; its packages load while the first attempts are sent."""
+        self._users += 1
+        if self._users == 1:
+            self._free = asyncio.Semaphore(self.workers)
+            self._place = self._start()
+
+    async def run(self, work: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
+        """Call ``work`` in a process of its own; what it returns is awaited there when it is awaitable.
+
+        When it is cancelled, the process and all that it started are gone before this returns.
+
+        Raises:
+            Overrun: It took longer than ``timeout_s``.
+            OutOfMemory: It needed more than ``memory_mb``, or than there is.
+            Killed: Its process ended without an answer.
+            Permanent: The work, or its result, cannot be sent from one process to another.
+        """
+        parts = await self._threads.run(_encode, (work, arguments))
+        async with self._free:
+            if self._place.is_lost:
+                await self._place.close()
+                self._place = self._start()
+            answer, ended = await self._place.run(parts, timeout_s=self.timeout_s, memory_mb=self.memory_mb)
+        if answer is None:
+            raise error_of(ended, self.timeout_s)
+        result, error = await self._threads.run(_decode, (answer,))
+        if error is not None:
+            raise error
+        return result
+
+    async def close(self) -> None:
+        """End the supervisor, and whatever it still runs."""
+        self._users -= 1
+        if self._users == 0:
+            await self._place.close()
+            await self._threads.close()
+
+    def _start(self) -> Supervised:
+        return Supervised(self.preload)
+
+
+def processors() -> int:
+    """Return how many processors this process may use."""
+    count = getattr(os, "sched_getaffinity", None)
+    return len(count(0)) if count is not None else os.cpu_count() or 1
+
+
+def _encode(work: Callable[..., Any], arguments: tuple[Any, ...]) -> wire.Parts:
+    try:
+        return wire.encode((work, arguments))
+    except MissingExtra:
+        raise
+    except Exception as error:
+        msg = f"the work cannot be sent to a process of its own: {type(error).__name__}: {error}"
+        raise Permanent(msg) from error
+
+
+def _decode(answer: list[bytearray]) -> tuple[Any, Exception | None]:
+    try:
+        result, error = wire.decode(answer)
+    except Exception as raised:
+        msg = f"its result cannot be read here: {type(raised).__name__}: {raised}"
+        raise Permanent(msg) from raised
+    return result, error

@@ -1,0 +1,278 @@
+"""Supervisor: the process that starts every attempt, watches it, and ends with the kernel.
+
+Rule: whoever is a direct child of ours is an attempt, or is killed.  Each
+attempt adopts the orphans below it (a child subreaper), and we adopt those of
+attempts that have ended::
+
+    kernel --- supervisor --+-- attempt 1 --- its processes, in whatever session
+                            +-- attempt 2
+                            `-- (an orphan of an attempt that ended: killed)
+
+So nothing that an attempt started outlives it, and nothing outlives the kernel:
+at the end of the control line, or of the kernel's process, all is killed.
+The packages are loaded once, here, with one thread each; an attempt is a fork.
+The kernel itself is never forked: it has threads.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import functools
+import gc
+import importlib
+import os
+import selectors
+import signal
+import socket
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from ipybatch.backends import child, tree, wire
+
+_TICK_S = 0.05
+_START_S = 60.0  # for reading what it is to do, beside timeout_s
+_KEEP = 2_000  # bytes of what an attempt printed
+
+
+class Attempt:
+    """One process.
+
+    Attributes:
+        deadline_s: When it is killed, on the monotonic clock; None for never.
+        base_mb: What it had in memory when it began.
+        why: What it was killed for.
+    """
+
+    def __init__(self, start: wire.Start, pid: int, status: int, output: int) -> None:
+        self.start, self.pid, self.status, self.output = start, pid, status, output
+        self.deadline_s = None if start.timeout_s is None else time.monotonic() + start.timeout_s + _START_S
+        self.base_mb = tree.resident_mb(os.getpid())
+        self.system_kills = tree.system_kills()
+        self.why = ""
+        self.said = b""
+
+    def hear(self) -> bool:
+        """Take what it says of its progress; return False at the end.  The clock runs from READY to DONE."""
+        words = _read(self.status)
+        if wire.READY in words and self.start.timeout_s is not None:
+            self.deadline_s = time.monotonic() + self.start.timeout_s
+        if wire.DONE in words:
+            self.deadline_s = None
+        return bool(words)
+
+    def listen(self) -> bool:
+        """Take what it prints; return False at the end."""
+        piece = _read(self.output)
+        self.said = (self.said + piece)[-_KEEP:]
+        return bool(piece)
+
+    def kill(self, why: str) -> None:
+        """End it and all that it started; the first reason counts."""
+        self.why = self.why or why
+        tree.kill(self.pid)
+
+    def watch(self, now_s: float) -> None:
+        """Kill it when it has taken too long, or too much."""
+        if self.deadline_s is not None and now_s >= self.deadline_s:
+            self.kill("timeout")
+        elif self.start.memory_mb is not None and self._taken_mb() > self.start.memory_mb:
+            self.kill("memory")
+
+    def end(self, code: int) -> wire.Ended:
+        """Return how it ended."""
+        self.listen()
+        os.close(self.status)
+        os.close(self.output)
+        if not self.why and code == -signal.SIGKILL and tree.system_kills() > self.system_kills:
+            self.why = "memory"
+        return wire.Ended(self.start.number, code, self.why, self.said.decode("utf-8", "replace").strip())
+
+    def _taken_mb(self) -> float:
+        own_mb = tree.resident_mb(self.pid) - self.base_mb
+        return own_mb + sum(map(tree.resident_mb, tree.descendants(self.pid)))
+
+
+class Supervisor:
+    """Serve one kernel over its control line, until the line or the kernel ends."""
+
+    def __init__(self, control: socket.socket) -> None:
+        self._control = control
+        self._lines = wire.Lines()
+        self._data: list[int] = []  # lines whose Start is not whole yet
+        self._attempts: dict[int, Attempt] = {}  # by pid
+        self._gone: list[wire.Ended] = []  # told when nothing is left of them
+        self._selector = selectors.DefaultSelector()
+        self._is_over = False
+
+    def run(self) -> None:
+        """Serve until the kernel is gone; then leave nothing of it."""
+        tree.adopt_orphans()
+        self._await(self._control.fileno(), self._obey)
+        # A process forked from the kernel keeps the control line open; that the kernel ends shows all the same.
+        self._await(os.pidfd_open(os.getppid()), self._give_up)
+        wakes = _wake_at_a_childs_end()
+        self._await(wakes, lambda: _read(wakes))
+        while not self._is_over:
+            self._turn()
+        for attempt in self._attempts.values():
+            attempt.kill("cancel")
+        while self._attempts or tree.children(os.getpid()):
+            self._selector.select(_TICK_S)
+            self._reap()
+
+    def _await(self, descriptor: int, act: Callable[[], object]) -> None:
+        self._selector.register(descriptor, selectors.EVENT_READ, act)
+
+    def _forget(self, descriptor: int) -> None:
+        with contextlib.suppress(KeyError):
+            self._selector.unregister(descriptor)
+
+    def _turn(self) -> None:
+        is_busy = self._attempts or self._gone
+        for key, _ in self._selector.select(_TICK_S if is_busy else None):
+            key.data()
+        now_s = time.monotonic()
+        for attempt in self._attempts.values():
+            attempt.watch(now_s)
+        self._reap()
+
+    def _obey(self) -> None:
+        piece, descriptors, _, _ = socket.recv_fds(self._control, 65536, 64)
+        self._data += descriptors
+        if not piece:
+            self._give_up()
+        for message in self._lines.feed(piece):
+            if isinstance(message, wire.Start):
+                self._start(message, self._data.pop(0))
+            elif isinstance(message, wire.Kill):
+                self._kill(message.number)
+
+    def _give_up(self) -> None:
+        self._is_over = True
+
+    def _kill(self, number: int) -> None:
+        for attempt in self._attempts.values():
+            if attempt.start.number == number:
+                attempt.kill("cancel")
+
+    def _start(self, start: wire.Start, data: int) -> None:
+        status, status_end = os.pipe()
+        output, output_end = os.pipe()
+        try:
+            pid = os.fork()
+        except OSError as error:
+            self._gone.append(wire.Ended(start.number, 1, said=f"no process could be started: {error}"))
+            pid = -1
+        if pid == 0:
+            _become_child(start, (data, status_end, output_end))
+        for end in (data, status_end, output_end):
+            os.close(end)
+        os.set_blocking(status, False)
+        os.set_blocking(output, False)
+        attempt = Attempt(start, pid, status, output)
+        if pid > 0:
+            self._attempts[pid] = attempt
+            self._await(status, functools.partial(self._take, status, attempt.hear))
+            self._await(output, functools.partial(self._take, output, attempt.listen))
+
+    def _take(self, descriptor: int, take: Callable[[], bool]) -> None:
+        if not take():
+            self._forget(descriptor)
+
+    def _reap(self) -> None:
+        """Take leave of who has ended; an attempt is gone when its orphans are."""
+        for pid, status in _ended_children():
+            attempt = self._attempts.pop(pid, None)
+            if attempt is not None:
+                self._forget(attempt.status)
+                self._forget(attempt.output)
+                self._gone.append(attempt.end(os.waitstatus_to_exitcode(status)))
+        if not self._gone and not self._is_over:
+            return
+        orphans = [pid for pid in tree.children(os.getpid()) if pid not in self._attempts]
+        for pid in orphans:
+            tree.kill(pid)
+        if not orphans and self._gone:
+            with contextlib.suppress(OSError):  # the kernel is gone: nobody listens
+                self._control.sendall(b"".join(map(wire.line, self._gone)))
+            self._gone.clear()
+
+
+def _read(descriptor: int) -> bytes:
+    try:
+        return os.read(descriptor, 65536)
+    except BlockingIOError:
+        return b""
+
+
+def _ended_children() -> list[tuple[int, int]]:
+    ended = []
+    with contextlib.suppress(ChildProcessError):
+        while (one := os.waitpid(-1, os.WNOHANG))[0]:
+            ended.append(one)
+    return ended
+
+
+def _wake_at_a_childs_end() -> int:
+    """Return a descriptor that can be read whenever a child has ended."""
+    wakes, wake = os.pipe()
+    os.set_blocking(wakes, False)
+    os.set_blocking(wake, False)
+    signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    return wakes
+
+
+def _become_child(start: wire.Start, lines: tuple[int, int, int]) -> NoReturn:
+    code = wire.OUT_OF_MEMORY_CODE
+    try:
+        _settle(lines)
+        with open(3, "r+b", buffering=0, closefd=False) as data:
+            child.answer(data, functools.partial(os.write, 4), start.memory_mb)
+        code = 0
+    except MemoryError:
+        pass
+    except BaseException:
+        code = 1
+        import traceback
+
+        traceback.print_exc()
+    finally:
+        os._exit(code)
+
+
+def _settle(lines: tuple[int, int, int]) -> None:
+    """Make a session of our own, with nothing open but input, output, data (3) and status (4)."""
+    os.setsid()
+    tree.end_with_parent()
+    tree.adopt_orphans()
+    signal.set_wakeup_fd(-1)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    data, status, output = lines
+    wanted = (os.open(os.devnull, os.O_RDONLY), output, output, data, status)
+    aside = [fcntl.fcntl(one, fcntl.F_DUPFD_CLOEXEC, 16) for one in wanted]
+    for place, one in enumerate(aside):
+        os.dup2(one, place, inheritable=place < 3)
+    os.closerange(5, os.sysconf("SC_OPEN_MAX"))
+    # Whoever runs short of memory is one of these, neither the kernel nor the supervisor.
+    with contextlib.suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text("800")
+
+
+def main(control: int, preload: Sequence[str]) -> None:
+    """Serve the kernel at the other end of ``control``."""
+    with socket.socket(fileno=control) as line:
+        try:
+            for name in preload:
+                with contextlib.suppress(ImportError):  # an attempt that needs it says so itself
+                    importlib.import_module(name)
+            gc.collect()
+            gc.freeze()  # what is loaded stays shared with the attempts
+            Supervisor(line).run()
+        except BaseException as error:  # told to the kernel: there is nobody else to tell
+            with contextlib.suppress(OSError):
+                line.sendall(wire.line(wire.Failed(f"{type(error).__name__}: {error}")))
+            raise

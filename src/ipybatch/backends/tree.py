@@ -1,0 +1,90 @@
+"""Tree: the processes below a process, as Linux's /proc tells them.
+
+A process that left its session is still found here: it keeps its parent, and
+one whose parent has ended comes to the nearest ancestor that adopts (a child
+subreaper, prctl(2)).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import signal
+from pathlib import Path
+
+_PROC = Path("/proc")
+_PAGE_MB = os.sysconf("SC_PAGE_SIZE") / 2**20 if hasattr(os, "sysconf") else 0.0
+_SET_DEATH_SIGNAL, _SET_SUBREAPER = 1, 36
+
+
+def is_here() -> bool:
+    """Say whether this system tells a process's children: Linux, with CONFIG_PROC_CHILDREN as all of them have."""
+    return (_PROC / f"self/task/{os.getpid()}/children").exists()
+
+
+def adopt_orphans() -> None:
+    """Become the parent of descendants whose own parents have ended."""
+    _prctl(_SET_SUBREAPER, 1)
+
+
+def end_with_parent() -> None:
+    """Be killed when the thread that forked us ends."""
+    _prctl(_SET_DEATH_SIGNAL, signal.SIGKILL)
+
+
+def children(pid: int) -> list[int]:
+    """Return the pids of a process's children; none when it is gone."""
+    found: list[int] = []
+    # A process may end at any point here, and each thread has children of its own.
+    with contextlib.suppress(OSError):
+        for thread in (_PROC / f"{pid}/task").iterdir():
+            with contextlib.suppress(OSError):
+                found += map(int, (thread / "children").read_text().split())
+    return found
+
+
+def descendants(pid: int) -> list[int]:
+    """Return the pids below a process, parents first."""
+    found = children(pid)
+    for child in found:
+        found += children(child)
+    return found
+
+
+def kill(pid: int) -> None:
+    """SIGKILL a process and all below it.
+
+    What they start meanwhile comes to us as an orphan, see `adopt_orphans`.
+    """
+    for one in (pid, *descendants(pid)):
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.kill(one, signal.SIGKILL)
+
+
+def resident_mb(pid: int) -> float:
+    """Return how much of a process is in memory; 0 when it is gone."""
+    try:
+        return int((_PROC / f"{pid}/statm").read_text().split()[1]) * _PAGE_MB
+    except (OSError, IndexError):
+        return 0.0
+
+
+def data_mb(pid: int) -> float:
+    """Return how much private memory a process has asked for, as RLIMIT_DATA counts it."""
+    return int((_PROC / f"{pid}/statm").read_text().split()[5]) * _PAGE_MB
+
+
+def system_kills() -> int:
+    """Return how many processes the system has killed for want of memory since it started."""
+    with contextlib.suppress(OSError):
+        for line in (_PROC / "vmstat").read_text().splitlines():
+            name, _, number = line.partition(" ")
+            if name == "oom_kill":
+                return int(number)
+    return 0
+
+
+def _prctl(option: int, value: int) -> None:
+    if ctypes.CDLL(None, use_errno=True).prctl(option, value, 0, 0, 0):
+        raise OSError(ctypes.get_errno(), f"prctl({option}) failed")
