@@ -1,4 +1,4 @@
-"""Dates: what a column of dates says, one way of reading for the whole column, and how far apart they lie.
+"""Dates: what a column of dates says, in one way of reading for the whole column.
 
 Rule: nothing is guessed.  The way of reading that fits most values is that of the column, and what does not fit it is
 told, row by row.  Where day first and month first fit alike, the user is asked.
@@ -6,15 +6,14 @@ told, row by row.  Where day first and month first fit alike, the user is asked.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from ipybatch.errors import InputError
 
-Frequency = Literal["D", "W", "M"]
-FREQUENCIES = {"D": "daily", "W": "weekly", "M": "monthly"}
+PERIODS = {"D": "daily", "W": "weekly", "M": "monthly"}
 _FIRST, _LAST = pd.Timestamp("1900-01-01"), pd.Timestamp("2200-01-01")
 _TIME = r"(?<=\d)[ T]+\d{1,2}:\d{2}.*$"
 _FORMATS = (
@@ -47,23 +46,14 @@ def read_dates(values: pd.Series[Any], name: str) -> pd.Series[Any]:
     return values.where((values >= _FIRST) & (values < _LAST))
 
 
-def infer_frequency(dates: pd.Series[Any]) -> Frequency:
-    """Return "M" where all dates start or end a month, "W" where all fall on one day of the week, else "D"."""
-    days = pd.DatetimeIndex(dates.unique())
-    months = days.to_period("M").nunique()
-    if months > 1 and (days.is_month_start.all() or days.is_month_end.all()):
-        return "M"
-    return "W" if len(days) > 1 and days.dayofweek.nunique() == 1 else "D"
-
-
-def check_frequency(freq: Any) -> None:
+def check_freq(freq: Any) -> None:
     """Refuse a frequency that is none of ours.
 
     Raises:
         InputError: Names them.
     """
-    if freq is not None and freq not in FREQUENCIES:
-        known = ", ".join(f"{key!r} ({word})" for key, word in FREQUENCIES.items())
+    if freq is not None and freq not in PERIODS:
+        known = ", ".join(f"{key!r} ({word})" for key, word in PERIODS.items())
         msg = f"freq must be one of {known} or None to infer it, got {freq!r}"
         raise InputError(msg)
 

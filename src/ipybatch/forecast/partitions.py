@@ -203,9 +203,9 @@ def _by_size(frame: pd.DataFrame, max_rows: int, most: int, split_series: bool) 
         within = np.arange(len(series)) - np.flatnonzero(np.r_[True, series[1:] != series[:-1]])[series]
         series = pd.factorize(series * len(series) + within // max_rows)[0]
     lengths = np.bincount(series)
-    site = frame["site"].iloc[np.cumsum(lengths) - lengths]
-    size = site.map(frame["site"].value_counts()).to_numpy()
-    order = np.lexsort((np.arange(len(lengths)), pd.factorize(site)[0], -size))
+    site = pd.factorize(frame["site"])[0]
+    of_series = site[np.cumsum(lengths) - lengths]
+    order = np.lexsort((of_series, -np.bincount(site)[of_series]))
     middles = np.empty(len(lengths))
     middles[order] = np.cumsum(lengths[order]) - lengths[order] / 2
     for bins in range(min(-(-len(frame) // max_rows), most), most + 1):  # whole series: one more may be needed
@@ -269,7 +269,7 @@ def _digest(rows: pd.DataFrame) -> str:
         hashed.update(f"{name} {len(values)}\n".encode())
         if values.dtype.kind not in "biufM":  # numbers and dates are their own bytes; names are numbered first
             codes, names = pd.factorize(values if values.dtype != object else values.astype(str))
-            hashed.update("\n".join(map(str, names)).encode())
+            hashed.update("\n".join(map(str, np.asarray(names, dtype=object))).encode())
             values = pd.Series(codes)
         hashed.update(np.ascontiguousarray(values.to_numpy()).tobytes())
     return hashed.hexdigest()

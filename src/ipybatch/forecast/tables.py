@@ -23,7 +23,9 @@ import pandas as pd
 
 from ipybatch.errors import InputError, MissingExtra
 from ipybatch.forecast.columns import OURS, find_columns
-from ipybatch.forecast.dates import Frequency, check_frequency, infer_frequency, read_dates
+from ipybatch.forecast.dates import check_freq, read_dates
+from ipybatch.forecast.matrix import infer_freq, span
+from ipybatch.forecast.settings import Freq
 
 _TOLD = 5  # problems in one message
 
@@ -62,27 +64,21 @@ class Table:
         freq: "D", "W" or "M": how far apart the dates lie.
         columns: For each of site, part, date and quantity what the user calls it.
         rows: How many rows the user's table has.
+        start: The first day that the dates stand for: zeros are filled in from here for every series.
+        end: The last day that they stand for: the forecast of every series begins after it.
     """
 
     frame: pd.DataFrame
     problems: tuple[Problem, ...]
     notes: tuple[str, ...]
-    freq: Frequency
+    freq: Freq
     columns: dict[str, Any]
     rows: int
-
-    @property
-    def start(self) -> pd.Timestamp:
-        """The first date: zeros are filled in from here for every series."""
-        return pd.Timestamp(self.frame["date"].min())
-
-    @property
-    def end(self) -> pd.Timestamp:
-        """The last date: the forecast of every series begins after it."""
-        return pd.Timestamp(self.frame["date"].max())
+    start: pd.Timestamp
+    end: pd.Timestamp
 
 
-def read_table(demand: Any, *, columns: Mapping[str, Any] | None = None, freq: Frequency | None = None) -> Table:
+def read_table(demand: Any, *, columns: Mapping[str, Any] | None = None, freq: Freq | None = None) -> Table:
     """Return a user's demand as a clean table.
 
     Args:
@@ -93,7 +89,7 @@ def read_table(demand: Any, *, columns: Mapping[str, Any] | None = None, freq: F
     Raises:
         InputError: It cannot be read, a column is missing, or no row can be used.
     """
-    check_frequency(freq)
+    check_freq(freq)
     if isinstance(demand, Table):
         return demand
     raw, first = _raw(demand)
@@ -103,13 +99,17 @@ def read_table(demand: Any, *, columns: Mapping[str, Any] | None = None, freq: F
     _check_used(used, problems, len(raw))
     used, starts = _sorted(cells, used)
     frame = _frame(cells, used, starts)
+    freq = freq or infer_freq(frame["date"])
+    start, end = span(frame["date"], freq)
     return Table(
         frame=frame,
         problems=tuple(problems),
         notes=(*_notes(cells, len(used) - len(starts)), *_lonely(cells, used[starts])),
-        freq=freq or infer_frequency(frame["date"]),
+        freq=freq,
         columns=cells.names,
         rows=len(raw),
+        start=start,
+        end=end,
     )
 
 
@@ -187,7 +187,8 @@ def _cells(raw: pd.DataFrame, names: dict[str, Any], first: int) -> _Cells:
 
 def _keys(values: pd.Series[Any]) -> _Keys:
     """Number the names of a column, without the blanks around them; whole numbers stay numbers."""
-    codes, distinct = pd.factorize(values)
+    codes, found = pd.factorize(values)
+    distinct = np.asarray(found, dtype=object)  # Arrow's texts are slow to go through one by one
     plain = [_plain(value) for value in distinct]
     kinds = {type(name) for name in plain if name != ""}
     names = plain if kinds == {int} else [str(name) for name in plain]
