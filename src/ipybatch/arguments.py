@@ -11,7 +11,7 @@ from ipybatch.engine.drive import OnFailure
 from ipybatch.engine.policy import Breaker, Limits, Retry
 
 
-class SessionArguments(TypedDict, total=False):
+class Arguments(TypedDict, total=False):
     """Arguments of `BatchSession`; what is left out, or None, is the workload's default."""
 
     limits: Limits | None
@@ -19,9 +19,14 @@ class SessionArguments(TypedDict, total=False):
     breaker: Breaker | None  # None for none, as everywhere
     journal: str | Path | None
     fresh: bool
-    timeout_s: float | None
     on_failure: OnFailure
     resource: str | None
     on_progress: Callable[[int, int | None], None] | None
     verbose: bool
     clock: Clock | None
+
+
+class SessionArguments(Arguments, total=False):
+    """Those, and the time that one attempt may take."""
+
+    timeout_s: float | None

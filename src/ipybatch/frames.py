@@ -163,12 +163,12 @@ def _column(field: str, fields: Iterable[str]) -> str:
 def _write_csv(rows: Iterator[tuple[Any, ...]], path: Path) -> None:
     frame = _frame(rows)
     for name in frame.columns:
-        frame[name] = frame[name].map(_safe_cell)
-    frame.columns = pd.Index([_safe_cell(name) for name in frame.columns])
+        frame[name] = frame[name].map(safe_cell)
+    frame.columns = pd.Index([safe_cell(name) for name in frame.columns])
     frame.to_csv(path, index=False, lineterminator="\r\n")  # RFC 4180; and a cell's own "\r" is quoted
 
 
-def _safe_cell(value: Any) -> Any:
+def safe_cell(value: Any) -> Any:
     """Keep a spreadsheet from running text as a formula.
 
     Source: https://owasp.org/www-community/attacks/CSV_Injection (2026-11-22).

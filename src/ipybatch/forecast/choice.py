@@ -97,6 +97,8 @@ def choose(series: Series, trials: Sequence[Trial], names: Sequence[str], select
     scores = np.empty_like(errors)
     for number in range(len(CLASSES)):
         rows = np.flatnonzero(classes == number)
+        if not len(rows):
+            continue
         own = errors[:, rows]
         typical = own.mean(axis=1, keepdims=True)
         count = sum(trial.actual.shape[1] for trial in trials)
