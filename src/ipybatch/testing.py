@@ -10,10 +10,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import os
 import selectors
-import threading
+import tempfile
+import time
 from collections.abc import Callable, Coroutine, Iterator, Mapping
+from pathlib import Path
 from typing import Any, TypeVar
 
 from ipybatch.engine.backend import Backend, StillRunning
@@ -170,7 +173,6 @@ async def _check_error(backend: Backend, *, plain: bool) -> None:
 
 
 async def _check_together(backend: Backend, *, plain: bool) -> None:
-    meet = threading.Barrier(2) if plain else None
     met = asyncio.Event()
     seen: list[int] = []
 
@@ -181,36 +183,41 @@ async def _check_together(backend: Backend, *, plain: bool) -> None:
         await met.wait()
         return item
 
-    def wait_plain(item: int) -> int:
-        assert meet is not None
-        meet.wait(timeout=10)
-        return item
-
-    work = wait_plain if plain else wait_for_other
-    both = list(await asyncio.wait_for(asyncio.gather(backend.run(work, (1,)), backend.run(work, (2,))), 20))
+    with tempfile.TemporaryDirectory() as folder:  # the one place where attempts meet wherever they run
+        work = functools.partial(_meet, folder, wanted=2) if plain else wait_for_other
+        both = list(await asyncio.wait_for(asyncio.gather(backend.run(work, (1,)), backend.run(work, (2,))), 20))
     assert both == [1, 2], f"two attempts must run at the same time, got {both!r}"
 
 
-async def _check_cancel(backend: Backend, *, plain: bool) -> None:
-    release = threading.Event()
+def _meet(folder: str, item: int, *, wanted: int) -> int:
+    Path(folder, str(item)).touch()
+    ends_s = time.monotonic() + 10
+    while len(list(Path(folder).iterdir())) < wanted and time.monotonic() < ends_s:
+        time.sleep(0.01)
+    assert time.monotonic() < ends_s, "nobody came"
+    return item
 
+
+async def _check_cancel(backend: Backend, *, plain: bool) -> None:
     async def sleep(item: Any) -> None:
         await asyncio.sleep(3600)
 
-    attempt = asyncio.ensure_future(backend.run((lambda item: release.wait(10)) if plain else sleep, (0,)))
-    await asyncio.sleep(0.05)
-    attempt.cancel()
-    cancelled: asyncio.CancelledError | None = None
-    try:
-        await attempt
-    except asyncio.CancelledError as error:
-        cancelled = error
-    goes_on = cancelled.ended if isinstance(cancelled, StillRunning) else None
-    assert cancelled is not None, "a cancelled attempt must not return"
-    assert goes_on is None or not goes_on.done(), "an attempt that goes on must say so while it does"
-    release.set()
-    if goes_on is not None:
-        await asyncio.wait_for(asyncio.wait([goes_on]), 10)
+    with tempfile.TemporaryDirectory() as folder:
+        work = functools.partial(_meet, folder, wanted=3) if plain else sleep
+        attempt = asyncio.ensure_future(backend.run(work, (1,)))
+        await (asyncio.to_thread(_meet, folder, 2, wanted=2) if plain else asyncio.sleep(0.05))
+        attempt.cancel()
+        cancelled: asyncio.CancelledError | None = None
+        try:
+            await attempt
+        except asyncio.CancelledError as error:
+            cancelled = error
+        goes_on = cancelled.ended if isinstance(cancelled, StillRunning) else None
+        assert cancelled is not None, "a cancelled attempt must not return"
+        assert goes_on is None or not goes_on.done(), "an attempt that goes on must say so while it does"
+        if goes_on is not None:
+            await asyncio.to_thread(_meet, folder, 3, wanted=3)
+            await asyncio.wait_for(asyncio.wait([goes_on]), 10)
 
 
 def _as(plain: bool, function: Callable[[Any], Any]) -> Callable[[Any], Any]:

@@ -12,11 +12,17 @@ code.  The limit is lifted before the error is handled: telling needs memory too
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
+import importlib
 import inspect
+import io
+import os
+import signal
 import sys
+import threading
 import traceback
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from ipybatch.backends import wire
@@ -105,7 +111,6 @@ def _is_memory(error: BaseException) -> bool:
 def _limit(memory_mb: float | None) -> None:
     if memory_mb is None or sys.platform != "linux":
         return
-    import os
     import resource
 
     from ipybatch.backends import tree
@@ -128,3 +133,39 @@ def _seed() -> None:
     random = sys.modules.get("numpy.random")
     if random is not None:
         random.seed()
+
+
+class _Lines:
+    """Standard input and output as one stream; what the work prints goes elsewhere."""
+
+    def __init__(self) -> None:
+        self._reads = io.FileIO(os.dup(0), "rb")
+        self._writes = io.FileIO(os.dup(1), "wb")
+        self.readinto, self.write = self._reads.readinto, self._writes.write
+        nothing = os.open(os.devnull, os.O_RDWR)
+        os.dup2(nothing, 0)
+        os.dup2(nothing, 1)
+
+    def tell(self, word: bytes) -> None:
+        """Say how far the attempt is; from READY on, the end of the line is our own end."""
+        self.write(word)
+        if word == wire.READY:
+            threading.Thread(target=self.end_with_line, daemon=True).start()
+
+    def end_with_line(self) -> None:
+        """End when the kernel has, and take with us whom we started."""
+        self._reads.read(1)
+        if sys.platform != "win32":
+            os.killpg(0, signal.SIGKILL)
+        os._exit(1)
+
+
+def main(preload: Sequence[str]) -> None:
+    """Answer over standard input and output, where there is no supervisor, and wait to be ended."""
+    lines = _Lines()
+    for name in preload:
+        with contextlib.suppress(ImportError):  # the work that needs it says so itself
+            importlib.import_module(name)
+    answer(lines, lines.tell, None)
+    # Whom the work started is found by looking below us: so we are the last to go.
+    lines.end_with_line()

@@ -18,6 +18,7 @@ from typing import Any, Literal
 
 from ipybatch.backends import tree, wire
 from ipybatch.backends.endings import error_of
+from ipybatch.backends.spawned import Spawned
 from ipybatch.backends.supervised import Supervised
 from ipybatch.backends.threads import Threads
 from ipybatch.engine.policy import check, check_count
@@ -101,8 +102,8 @@ class Processes:
             await self._place.close()
             await self._threads.close()
 
-    def _start(self) -> Supervised:
-        return Supervised(self.preload)
+    def _start(self) -> Supervised | Spawned:
+        return Supervised(self.preload) if self.method == "fork" else Spawned(self.preload)
 
 
 def processors() -> int:

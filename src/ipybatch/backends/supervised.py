@@ -24,7 +24,7 @@ _PROGRAM = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[2]);"
     " from ipybatch.backends.supervisor import main; main(int(sys.argv[1]), sys.argv[3:])"
 )
-_THREADS = (
+THREADS = (
     "OMP_NUM_THREADS",
     "OPENBLAS_NUM_THREADS",
     "MKL_NUM_THREADS",
@@ -51,7 +51,7 @@ class Supervised:
         with theirs:
             self._process = subprocess.Popen(  # noqa: S603  # our own program
                 [sys.executable, "-u", "-c", _PROGRAM, str(theirs.fileno()), json.dumps(sys.path), *preload],
-                env={**os.environ, **dict.fromkeys(_THREADS, "1")},
+                env={**os.environ, **dict.fromkeys(THREADS, "1")},
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,

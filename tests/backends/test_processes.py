@@ -1,0 +1,441 @@
+"""Processes: an attempt that can be ended at any time, harms nobody, and leaves nothing behind."""
+
+import asyncio
+import gc
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ipybatch import InputError, Limits, Permanent, Retry
+from ipybatch.backends import Killed, OutOfMemory, Overrun, Processes
+from ipybatch.engine import events
+from ipybatch.testing import check_backend
+from tests.works import hear
+
+pytestmark = pytest.mark.usefixtures("patience")
+needs_fork = pytest.mark.skipif(sys.platform != "linux", reason="the supervisor is Linux's")
+methods = pytest.mark.parametrize("method", [pytest.param("fork", marks=needs_fork), "spawn"])
+
+
+def attempt(work, *items, within_s=25, **options):
+    """Run one attempt per item side by side; return what came of each, errors as they are."""
+
+    async def run():
+        backend = Processes(len(items), **options)
+        await backend.open(len(items))
+        try:
+            runs = [backend.run(work, (item,)) for item in items]
+            return await asyncio.wait_for(asyncio.gather(*runs, return_exceptions=True), within_s)
+        finally:
+            await backend.close()
+
+    return asyncio.run(run())
+
+
+def is_there(pid):
+    """Say whether a process still runs: a zombie that waits for init does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return False
+
+
+def marked(mark):
+    """Return the processes that carry a mark in their command line."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            if mark.encode() in (folder / "cmdline").read_bytes():
+                found.append(int(folder.name))
+        except OSError:
+            continue
+    return found
+
+
+@methods
+def test_it_does_what_the_engine_relies_on(method):
+    asyncio.run(check_backend(Processes(2, method=method), plain=True))
+
+
+@methods
+def test_each_attempt_has_a_process_of_its_own(method):
+    pids = attempt(lambda item: os.getpid(), 1, 2, method=method)
+    assert len({*pids, os.getpid()}) == 3
+
+
+def test_functions_and_classes_of_a_notebook_cell_go_there_and_back(tmp_path):
+    """What __main__ defines cannot be imported elsewhere, so it goes by value."""
+    script = tmp_path / "cell.py"
+    script.write_text(
+        "import asyncio\n"
+        "from ipybatch.backends import Processes\n"
+        "FACTOR = 3\n"
+        "class Box:\n"
+        "    def __init__(self, size):\n"
+        "        self.size = size\n"
+        "def work(item):\n"
+        "    return Box(item.size * FACTOR)\n"
+        "async def cell():\n"
+        "    backend = Processes(1)\n"
+        "    await backend.open(1)\n"
+        "    print((await backend.run(work, (Box(14),))).size)\n"
+        "    await backend.close()\n"
+        "asyncio.run(cell())\n"
+    )
+    said = subprocess.run([sys.executable, script], capture_output=True, text=True, check=False, timeout=25)
+    assert (said.stdout, said.stderr) == ("42\n", "")
+
+
+def test_a_coroutine_function_runs_there_too():
+    async def work(item):
+        await asyncio.sleep(0)
+        return item + 1
+
+    assert attempt(work, 1) == [2]
+
+
+@methods
+def test_a_hundred_megabytes_come_back_whole(method):
+    (array,) = attempt(np.arange, 12_500_000, method=method)
+    assert array.nbytes == 100_000_000
+    assert array[-1] == 12_499_999
+    array[0] = 7  # ours to change
+
+
+@methods
+def test_what_the_work_prints_neither_blocks_it_nor_disturbs_the_answer(method):
+    def work(item):
+        print("x" * 2_000_000)
+        sys.stderr.write("y" * 2_000_000)
+        os.write(1, b"z" * 2_000_000)
+        return item
+
+    assert attempt(work, 5, method=method) == [5]
+
+
+@methods
+def test_one_thread_for_each_library_is_set_before_they_load(method):
+    """Two attempts with a thread per processor each take many times as long as with one."""
+    names = ["OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS"]
+    assert attempt(lambda item: [os.environ[name] for name in names], 1, method=method) == [["1"] * 4]
+
+
+def test_preloaded_modules_are_there_and_one_that_is_missing_harms_nobody():
+    (loaded,) = attempt(lambda item: item in sys.modules, "colorsys", preload=("no_such_module", "colorsys"))
+    assert loaded
+
+
+def test_attempts_do_not_draw_the_same_random_numbers():
+    """Forked from one process they would have one state."""
+    one, other = attempt(lambda item: np.random.random(), 1, 2, preload=("numpy.random",))
+    assert one != other
+
+
+# How it may end
+
+
+def loop_deaf_to_sigterm(item):
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    while True:
+        pass
+
+
+def decompose(item):
+    np.linalg.svd(np.random.default_rng(0).random((4000, 4000)))
+
+
+def match_without_end(item):
+    re.match(r"(a+)+$", "a" * 60 + "b")  # holds the interpreter's lock for years
+
+
+def wait_for_a_grandchild(item):
+    subprocess.run(["sleep", item], check=False)
+
+
+def leave_a_grandchild_in_a_session_of_its_own(item):
+    subprocess.Popen(["sleep", item], start_new_session=True)
+    time.sleep(3600)
+
+
+def leave_a_daemon(item):
+    """A process whose parent has ended, in a session of its own: nothing but adoption ties it to us."""
+    subprocess.run(["sh", "-c", f"setsid sleep {item} & exit 0"], check=False)
+    time.sleep(3600)
+
+
+ENDLESS = [
+    loop_deaf_to_sigterm,
+    decompose,
+    match_without_end,
+    wait_for_a_grandchild,
+    leave_a_grandchild_in_a_session_of_its_own,
+]
+
+
+@pytest.mark.parametrize(
+    ("work", "method"),
+    [(work, "fork") for work in (*ENDLESS, leave_a_daemon)] + [(work, "spawn") for work in ENDLESS],
+)
+def test_an_attempt_that_overruns_is_gone_with_all_it_started(work, method):
+    mark = f"{3_000_000 + os.getpid()}.{ENDLESS.index(work) if work in ENDLESS else 9}"
+    (error,) = attempt(work, mark, timeout_s=0.3, method=method)
+    assert isinstance(error, Overrun)
+    assert isinstance(error, TimeoutError)
+    assert str(error) == "Exceeded 0.3s"
+    assert not marked(mark)
+
+
+@needs_fork
+@pytest.mark.parametrize("work", [leave_a_grandchild_in_a_session_of_its_own, leave_a_daemon])
+def test_what_an_attempt_leaves_running_ends_with_it(work):
+    """Also when the attempt itself ends well, or by its own hand."""
+    mark = f"{4_000_000 + os.getpid()}"
+
+    def end(item):
+        time.sleep = lambda seconds: None
+        work(item)
+        return len(marked(item))
+
+    assert attempt(end, mark) == [1]
+    assert not marked(mark)
+
+
+def fill_lists(item):
+    kept = []
+    while True:
+        kept.append([0] * 100_000)
+
+
+def ask_numpy(item):
+    np.ones(10**10)
+
+
+def ask_sklearn(item):
+    from sklearn.metrics import pairwise_distances
+
+    pairwise_distances(np.zeros((60_000, 2)))
+
+
+def print_bad_alloc(item):
+    """What C++ does when nobody catches it."""
+    os.write(2, b"terminate called after throwing an instance of 'std::bad_alloc'\n")
+    os.abort()
+
+
+def touch_in_a_grandchild(item):
+    subprocess.run([sys.executable, "-c", "import time; kept = b'x' * 150_000_000; time.sleep(3600)"], check=False)
+
+
+@needs_fork
+@pytest.mark.parametrize("work", [fill_lists, ask_numpy, ask_sklearn, print_bad_alloc, touch_in_a_grandchild])
+def test_out_of_memory_is_told_as_such(work):
+    (error,) = attempt(work, 1, memory_mb=100)
+    assert isinstance(error, OutOfMemory)
+    assert str(error) == "Out of memory"
+
+
+def test_memory_is_watched_where_it_cannot_be_limited():
+    (error,) = attempt(fill_lists, 1, memory_mb=100, method="spawn")
+    assert isinstance(error, OutOfMemory)
+
+
+def test_an_allocation_refused_is_out_of_memory_without_a_limit_too():
+    (error,) = attempt(lambda item: np.ones(10**15), 1)
+    assert isinstance(error, OutOfMemory)
+    assert "Unable to allocate" in error.__notes__[0]
+
+
+@methods
+@pytest.mark.parametrize(
+    ("end", "reason"),
+    [
+        (lambda item: os.kill(os.getpid(), signal.SIGKILL), "Killed by SIGKILL"),
+        (lambda item: os.kill(os.getpid(), signal.SIGSEGV), "Killed by SIGSEGV"),
+        (lambda item: os._exit(3), "Ended without an answer, exit code 3"),
+    ],
+)
+def test_an_attempt_that_ends_without_an_answer_says_how_and_harms_no_neighbour(end, reason, method):
+    def work(item):
+        return end(item) if item == 2 else item
+
+    one, error, three = attempt(work, 1, 2, 3, method=method)
+    assert (one, three) == (1, 3)
+    assert isinstance(error, Killed)
+    assert str(error) == reason
+
+
+def test_the_last_words_of_an_attempt_are_kept_with_its_end():
+    def work(item):
+        print("on the edge")
+        os._exit(3)
+
+    (error,) = attempt(work, 1)
+    assert error.__notes__ == ["It printed at last:\non the edge"]
+
+
+@methods
+def test_an_error_comes_with_where_it_was_raised(method):
+    (error,) = attempt(lambda item: {}[item], "missing", method=method)
+    assert isinstance(error, KeyError)
+    assert "test_processes.py" in error.__notes__[-1]
+
+
+class Unlike(Exception):
+    """An error that cannot be made again from what it keeps, as many cannot."""
+
+    def __init__(self, code, text):
+        super().__init__(f"{code} {text}")
+
+
+def test_an_error_that_cannot_travel_is_told_by_name_and_text():
+    def work(item):
+        raise Unlike(418, "teapot")
+
+    (error,) = attempt(work, 1)
+    assert isinstance(error, Permanent)
+    assert str(error) == "Unlike: 418 teapot"
+
+
+@pytest.mark.parametrize("raised", [SystemExit(2), KeyboardInterrupt(), StopIteration(4), asyncio.CancelledError()])
+def test_what_would_end_the_kernel_is_an_error_of_the_item(raised):
+    def work(item):
+        raise raised
+
+    (error,) = attempt(work, 1)
+    assert isinstance(error, RuntimeError)
+    assert type(raised).__name__ in str(error)
+
+
+@pytest.mark.parametrize(
+    ("work", "item", "reason"),
+    [
+        (lambda item: item, (one for one in "ab"), "the work cannot be sent to a process of its own"),
+        (lambda item: (one for one in "ab"), 1, "its result cannot be sent back"),
+    ],
+)
+def test_what_cannot_be_sent_is_told(work, item, reason):
+    (error,) = attempt(work, item)
+    assert isinstance(error, Permanent)
+    assert reason in str(error)
+    assert "generator" in str(error)
+
+
+# Cancelling, and the end of others
+
+
+@methods
+def test_a_cancelled_attempt_is_gone_when_the_cancel_returns(tmp_path, method):
+    mark = tmp_path / "begun"
+    os.mkfifo(mark)
+
+    def work(item):
+        with Path(item).open("w") as line:
+            line.write(str(os.getpid()))
+        loop_deaf_to_sigterm(item)
+
+    async def run():
+        backend = Processes(1, method=method)
+        await backend.open(1)
+        running = asyncio.ensure_future(backend.run(work, (mark,)))
+        pid = int(await asyncio.to_thread(mark.read_text))
+        assert is_there(pid)
+        running.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await running
+        assert not is_there(pid)
+        assert await backend.run(abs, (-1,)) == 1
+        await backend.close()
+
+    asyncio.run(run())
+
+
+@methods
+def test_a_hundred_attempts_leave_no_descriptor_and_no_process(method):
+    attempts = 100 if method == "fork" else 5
+
+    async def run():
+        backend = Processes(2, method=method)
+        await backend.open(2)
+        await asyncio.gather(*[backend.run(abs, (-item,)) for item in range(2)])
+        before = descriptors()
+        both = await asyncio.gather(*[backend.run(abs, (-item,)) for item in range(attempts)])
+        assert both == list(range(attempts))
+        assert descriptors() == before
+        await backend.close()
+
+    def descriptors():
+        gc.collect()
+        children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
+        return {pid: len(list(Path(f"/proc/{pid}/fd").iterdir())) for pid in [str(os.getpid()), *children]}
+
+    asyncio.run(run())
+
+
+@needs_fork
+def test_a_supervisor_that_is_killed_fails_what_runs_and_is_replaced():
+    async def run():
+        backend = Processes(1)
+        await backend.open(1)
+        supervisor = await backend.run(os.getppid, ())
+        with pytest.raises(Killed, match="The supervisor of the processes has ended"):
+            await backend.run(lambda: os.kill(os.getppid(), signal.SIGKILL) or time.sleep(3600), ())
+        assert await backend.run(os.getppid, ()) != supervisor
+        await backend.close()
+
+    asyncio.run(run())
+
+
+def test_two_sessions_may_share_one(live, wait_for):
+    backend = Processes(2)
+    one, other = (live(abs, [-1, -2], name=name, backend=backend) for name in ("one", "other"))
+    one.start()
+    other.start()
+    assert wait_for(one).counts.completed == wait_for(other).counts.completed == 2
+
+
+def test_a_session_tells_each_end_in_one_line(live, wait_for):
+    ends = {"late": loop_deaf_to_sigterm, "large": ask_numpy, "gone": lambda item: os.kill(os.getpid(), 9), "well": len}
+
+    def work(item):
+        return ends[item](item)
+
+    backend = Processes(2, timeout_s=0.3, memory_mb=200)
+    session = live(work, list(ends), backend=backend, retry=Retry(attempts=1), limits=Limits(concurrency=4))
+    session.start()
+    wait_for(session)
+    told = session.results().set_index("key")[["status", "error"]]
+    assert told.loc["late"].tolist() == ["timeout", "Exceeded 0.3s"]
+    assert told.loc["large"].tolist() == ["failed", "Out of memory"]
+    assert told.loc["gone"].tolist() == ["failed", "Killed by SIGKILL"]
+    assert told.loc["well", "status"] == "completed"
+
+
+def test_a_cancelled_session_leaves_no_process(live, wait_for):
+    session = live(loop_deaf_to_sigterm, [1, 2], backend=Processes(2))
+    begun = hear(session, events.AttemptStarted)
+    session.start()
+    assert begun.wait(20)
+    session.cancel()
+    assert wait_for(session).counts.cancelled == 2
+    assert not Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        ({"workers": 0}, "workers must be a whole number >= 1, got 0"),
+        ({"memory_mb": 0}, "memory_mb must be > 0, got 0"),
+        ({"timeout_s": -1}, "timeout_s must be > 0, got -1"),
+        ({"method": "thread"}, 'method must be "spawn", or "fork" on Linux, got \'thread\''),
+    ],
+)
+def test_bad_input_is_refused_before_anything_starts(options, complaint):
+    with pytest.raises(InputError, match=re.escape(complaint)):
+        Processes(**options)
