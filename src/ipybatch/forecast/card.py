@@ -95,10 +95,8 @@ def _estimated(analysis: Analysis) -> list[str]:
     if analysis.by is None:
         return [f"estimated {span(analysis.seconds)} (measured here with {timing.samples[-1][0]:,} series)"]
     isolation = "" if speed_up >= 1 else ": what batch mode gives here is that one that fails harms no other"
-    return [
-        f"estimated {span(analysis.seconds)}, as one job {span(analysis.normal_s)}, so {speed_up:.1f} times as fast"
-        f" (measured here with {timing.samples[-1][0]:,} series){isolation}"
-    ]
+    times = f"estimated {span(analysis.seconds)}, as one job {span(analysis.normal_s)}, so {speed_up:.1f} times as fast"
+    return [f"{times} (measured here with {timing.samples[-1][0]:,} series){isolation}"]
 
 
 def _partitions(analysis: Analysis) -> str:

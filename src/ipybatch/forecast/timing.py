@@ -71,7 +71,8 @@ def sample(frame: pd.DataFrame, series: int) -> pd.DataFrame:
     """Return about so many whole series from all over a table that is sorted by them; all, where it has no more."""
     numbers = frame.groupby(["site", "part"], sort=False).ngroup().to_numpy()
     step = max(1, (int(numbers[-1]) + 1) // series)
-    return frame.loc[numbers % step == 0].reset_index(drop=True)
+    made: pd.DataFrame = frame.loc[numbers % step == 0].reset_index(drop=True)
+    return made
 
 
 def line(samples: Iterable[tuple[int, float]], start_s: float) -> Timing:
