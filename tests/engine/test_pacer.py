@@ -22,7 +22,7 @@ class Every:
     def start(self, now_s, cost):
         self.next_s = now_s + self.gap_s
 
-    def end(self, now_s, cost, actual):
+    def end(self, now_s, started_s, cost, actual):
         self.ended.append({**cost, **actual})
 
     def anew(self) -> Pacer:

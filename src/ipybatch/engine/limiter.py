@@ -192,7 +192,7 @@ class Limiter:
             window.in_flight = window.in_flight - cost_in(window.rate.unit, permit.cost) if self._in_flight else 0.0
             window.spend(now_s, cost_in(window.rate.unit, {**permit.cost, **actual} if actual else permit.cost))
         for pacer in self._pacers:
-            pacer.end(now_s, permit.cost, actual)
+            pacer.end(now_s, permit.started_s, permit.cost, actual)
 
     def free(self) -> None:
         """Give a place among the ``concurrency`` back."""

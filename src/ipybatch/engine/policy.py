@@ -97,8 +97,8 @@ class Pacer(Protocol):
         """Count a request that starts."""
         ...
 
-    def end(self, now_s: float, cost: Mapping[str, float], actual: Mapping[str, float]) -> None:
-        """Count its response, and what it really cost where that differs."""
+    def end(self, now_s: float, started_s: float, cost: Mapping[str, float], actual: Mapping[str, float]) -> None:
+        """Count the response to what started at ``started_s``, and what it really cost where that differs."""
         ...
 
     def anew(self) -> Pacer:

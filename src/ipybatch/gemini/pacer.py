@@ -30,7 +30,8 @@ from ipybatch.gemini.models import Model
 from ipybatch.gemini.quotas import Refusal
 
 MINUTE_S = 60.0
-MARGIN_S = 0.2  # how much later than its start a request may be counted
+MARGIN_S = 0.2  # how much later than its start a request may be counted, in a minute
+LATEST_S = 1.0  # the same, where it matters
 BURST_S = 0.5  # so much of an even pace may start at once
 TENTH_FROM_RPM = 100  # above this, a tenth of the minute holds a tenth of its requests
 LEARNT = 0.97  # of a quota that was met once: what uses all of it meets it again and again
@@ -52,10 +53,54 @@ def automatic_concurrency(rpm: float, latency_s: float, most: int = MOST) -> int
 class StartWindow(Window):
     """A sliding window that counts requests from their start."""
 
+    def answer(self, started_s: float, now_s: float) -> None:
+        """Do nothing: the start counts."""
+
     def spend(self, responded_s: float, cost: float) -> None:
         """Hold ``cost`` until the window has passed since a start."""
         self._spent.append((responded_s + self.rate.per_s * CLOCK_DRIFT + MARGIN_S, cost))
         self._spent_sum += cost
+
+
+class ArrivalWindow(msgspec.Struct):
+    """A short sliding window, which a late arrival would overrun.
+
+    A request arrives somewhere between its start and its answer, so its place comes free ``per_s`` after the answer;
+    or after ``LATEST_S``, since answers may take long and arrivals do not.
+    """
+
+    rate: Rate
+    _held: deque[list[float]] = msgspec.field(default_factory=deque)  # start and when it is free, by start
+
+    def used(self, now_s: float) -> float:
+        """Return how much of it is taken."""
+        while self._held and self._held[0][1] <= now_s:
+            self._held.popleft()
+        return float(sum(free_s > now_s for _, free_s in self._held))
+
+    def wait_s(self, now_s: float, cost: float) -> float:
+        """Return seconds until ``cost`` fits."""
+        over = math.ceil(self.used(now_s) + cost - self.rate.limit)
+        if over <= 0:
+            return 0.0
+        frees = sorted(free_s for _, free_s in self._held if free_s > now_s)
+        return frees[over - 1] - now_s if over <= len(frees) else math.inf
+
+    def spend(self, started_s: float, cost: float) -> None:
+        """Take a place for a request that starts."""
+        if cost:
+            self._held.append([started_s, started_s + LATEST_S + self._span_s])
+
+    def answer(self, started_s: float, now_s: float) -> None:
+        """Count the answer to a request."""
+        for held in reversed(self._held):
+            if held[0] == started_s and held[1] > now_s + self._span_s:
+                held[1] = now_s + self._span_s
+                return
+
+    @property
+    def _span_s(self) -> float:
+        return self.rate.per_s * CLOCK_DRIFT
 
 
 class ModelPacer(msgspec.Struct):
@@ -70,7 +115,7 @@ class ModelPacer(msgspec.Struct):
 
     model: Model
     at_once: int | None = None
-    windows: list[Window] = msgspec.field(default_factory=list)
+    windows: list[StartWindow | ArrivalWindow] = msgspec.field(default_factory=list)
     latency_s: float = 0.0
     used_up_until_s: float = 0.0
     _rpm: float | None = None
@@ -91,7 +136,7 @@ class ModelPacer(msgspec.Struct):
             self._interval_s, self._burst_s, self._is_even = MINUTE_S / rpm, BURST_S, True
             self.windows.append(StartWindow(Rate(rpm, per_s=MINUTE_S)))
             if rpm >= TENTH_FROM_RPM:
-                self.windows.append(StartWindow(Rate(rpm // 10, per_s=MINUTE_S / 10)))
+                self.windows.append(ArrivalWindow(Rate(rpm // 10, per_s=MINUTE_S / 10)))
         if self.model.tpm is not None:
             self.windows.append(StartWindow(Rate(self.model.tpm, per_s=MINUTE_S, unit="tokens")))
 
@@ -133,9 +178,10 @@ class ModelPacer(msgspec.Struct):
             f" {self.latency_s:.1f} s: concurrency={math.ceil(self.concurrency / share)} would use all of it"
         )
 
-    def settle(self, now_s: float, cost: Cost, actual: Cost) -> None:
-        """Count what a request cost beyond what was thought."""
+    def settle(self, now_s: float, started_s: float, cost: Cost, actual: Cost) -> None:
+        """Count the answer to a request, and what it cost beyond what was thought."""
         for window in self.windows:
+            window.answer(started_s, now_s)
             over = actual.get(window.rate.unit, 0.0) - cost_in(window.rate.unit, cost)
             if over > 0 and window.rate.unit in actual:
                 window.spend(now_s, over)
@@ -199,10 +245,11 @@ class ModelPacer(msgspec.Struct):
         if any(window.rate == rate for window in self.windows):
             return
         self.windows = [window for window in self.windows if (window.rate.unit, window.rate.per_s) != _span(rate)]
-        window = StartWindow(rate)
+        window = StartWindow(rate) if rate.per_s >= MINUTE_S else ArrivalWindow(rate)
         for started_s in self._starts if rate.unit == "requests" else ():
             if started_s > now_s - rate.per_s:
                 window.spend(started_s, 1.0)
+                window.answer(started_s, started_s + MARGIN_S)
         self.windows.append(window)
 
 
@@ -216,7 +263,7 @@ class Pacer:
         self._in_flight = 0
 
     @property
-    def windows(self) -> list[Window]:
+    def windows(self) -> list[StartWindow | ArrivalWindow]:
         """What it holds to just now."""
         return self.current.windows
 
@@ -254,11 +301,11 @@ class Pacer:
             self._in_flight += 1
             self.current.start(now_s, cost)
 
-    def end(self, now_s: float, cost: Cost, actual: Cost) -> None:
+    def end(self, now_s: float, started_s: float, cost: Cost, actual: Cost) -> None:
         """Count its response."""
         if cost_in("requests", cost):
             self._in_flight = max(0, self._in_flight - 1)
-            self.current.settle(now_s, cost, actual)
+            self.current.settle(now_s, started_s, cost, actual)
 
     def anew(self) -> Pacer:
         """Return one that has seen nothing."""
