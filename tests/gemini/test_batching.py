@@ -8,13 +8,13 @@ from ipybatch.engine.attempt import Attempt
 from ipybatch.engine.clock import SystemClock
 from ipybatch.engine.journal import open_journal
 from ipybatch.errors import Withheld
-from ipybatch.gemini.batching import Batching, Policy
+from ipybatch.gemini.batching import Batching
 from ipybatch.gemini.client import connect
 from ipybatch.gemini.job_groups import JobGroups
 from ipybatch.gemini.jobs import Store
 from ipybatch.gemini.prompts import Sending, to_prompts
 from ipybatch.gemini.remote import Remote
-from ipybatch.gemini.waiting import TooLate
+from ipybatch.gemini.waiting import Policy, TooLate
 from tests.gemini.nights import night_service, reached, stars
 from tests.gemini.stories import KEY, MODEL
 
@@ -129,6 +129,20 @@ def test_whoever_comes_after_it_was_given_up_goes_another_way(tell):
         told = tell(service, story)
         assert [(type(error), str(error)) for error in told] == [(TooLate, "no time is left")] * 2
         assert service.states() == ["CANCELLED"]
+
+
+def test_what_comes_back_while_it_is_cancelled_counts(tell):
+    """A job may end before it hears that it is to be cancelled: its answer is taken, and not paid for again."""
+
+    async def story(at):
+        asked = ask(at, "Name star 1")
+        await reached(lambda: service.jobs == 1)
+        await at.give_up("no time is left", 20)
+        return await ended(asked)
+
+    with night_service(batch_delay_s=0.5, cancel_s=60.0) as service:
+        (body,) = tell(service, story)
+        assert text_of(body).startswith("On Name star 1: ")
 
 
 def test_a_job_that_is_taken_out_of_the_journal_leaves_nobody_waiting(tell, journal):

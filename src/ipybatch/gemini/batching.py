@@ -32,7 +32,7 @@ from ipybatch.gemini.jobs import CANCELLING, Job, Store
 from ipybatch.gemini.prompts import Prompt, Sending
 from ipybatch.gemini.remote import Remote
 from ipybatch.gemini.submission import Submission, polls
-from ipybatch.gemini.waiting import Body, TooLate, Waiting, key_of
+from ipybatch.gemini.waiting import Body, Policy, TooLate, Waiting, key_of
 from ipybatch.gemini.whereabouts import Whereabouts
 
 LINGER_S = 0.2  # how long the next item may take to come before jobs are made of those that came
@@ -43,22 +43,6 @@ CONFIRM_S = 30.0  # how long a cancelled job may take to say so
 CANCEL_S = 5.0  # how long the service may take to hear that jobs are to be cancelled
 HURRY_S = 0.5  # between looks, once it was given up
 HELD_S = 0.2
-
-
-class Policy(msgspec.Struct, frozen=True, kw_only=True):
-    """How jobs are made and awaited.
-
-    Attributes:
-        max_requests: In one job.
-        max_active: Jobs at the same time.
-        poll_s: Before the first look at a job; grows.
-        wait_s: How long results are awaited; then jobs are left running.
-    """
-
-    max_requests: int
-    max_active: int
-    poll_s: float
-    wait_s: float
 
 
 class Batching:
@@ -97,6 +81,7 @@ class Batching:
         self._cancelling: set[int] = set()  # jobs that we asked to be cancelled
         self._tasks: set[asyncio.Task[None]] = set()
         self._writes: set[asyncio.Task[Any]] = set()
+        self._submitting: set[asyncio.Future[Job]] = set()
         self._number = 0
         self._closed: ItemError | None = None  # what an item gets that comes too late
         self._hurried = asyncio.Event()
@@ -124,7 +109,10 @@ class Batching:
             task.cancel()
         await asyncio.gather(*self._tasks, *self._writes, return_exceptions=True)
         if self._state() == "cancelled":
-            await self._ask_to_cancel(jobs)
+            await self._ask_to_cancel([*jobs, *await self._just_submitted()])
+        for submitting in self._submitting:
+            submitting.cancel()
+        await asyncio.gather(*self._submitting, return_exceptions=True)
 
     async def answer(self, prompt: Prompt, attempt: Attempt) -> Body:
         """Return the reply to a prompt, when its job is done.
@@ -217,7 +205,7 @@ class Batching:
         while True:
             tried += 1
             try:
-                return await self._submission.submit(self._session, number, self.model, chunk)
+                return await self._send(number, chunk)
             except Transient as error:
                 if tried == TRIES and not isinstance(error, RateLimited):
                     raise
@@ -229,6 +217,22 @@ class Batching:
             await self._pause(pause_s)
             if self._closed is not None:
                 raise self._closed
+
+    async def _send(self, number: int, chunk: Chunk) -> Job:
+        submitting = asyncio.ensure_future(self._submission.submit(self._session, number, self.model, chunk))
+        self._submitting.add(submitting)
+        try:
+            return await asyncio.shield(submitting)  # a cancel waits for it, to cancel the job as well
+        finally:
+            if submitting.done():
+                self._submitting.discard(submitting)
+
+    async def _just_submitted(self) -> list[Job]:
+        """Return the jobs that were being submitted when the session was cancelled."""
+        if not self._submitting:
+            return []
+        done, _ = await asyncio.wait(self._submitting, timeout=CANCEL_S)
+        return [one.result() for one in done if not one.cancelled() and one.exception() is None]
 
     def _take(self, job: Job) -> None:
         self._jobs[job.number] = job
@@ -245,6 +249,8 @@ class Batching:
         try:
             if is_picked_up:
                 await self._look(job)
+            if self._hurried.is_set():  # it was given up while it was being submitted
+                await self._ask_to_cancel([self._jobs[job.number]])
             job = await self._look_until_ended(job.number)
         except ItemError as error:
             self._turn_away(self._waiting_for(job), error)
@@ -269,7 +275,7 @@ class Batching:
                 raise Withheld(job.reason)
             left_s = deadline_s - self._clock.now_s()
             if left_s <= 0:
-                raise Withheld(_left_running(len(self._jobs), self._policy.wait_s))
+                raise Withheld(self._policy.left_running(len(self._jobs)))
             await self._pause(min(pause_s, left_s))
             await self._look(job)
         return job
@@ -390,8 +396,3 @@ class Batching:
         if not task.cancelled() and (error := task.exception()) is not None:  # the journal's, or a bug: nobody hangs
             self._closed = Withheld(f"a batch job could not be followed: {describe(error)}")
             self._fail(self._waiting.values())
-
-
-def _left_running(jobs: int, wait_s: float) -> str:
-    which = "1 job is" if jobs == 1 else f"{jobs} jobs are"
-    return f"{which} still running at Gemini after {wait_s:g} s: run it again to pick up the results"

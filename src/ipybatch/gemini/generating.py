@@ -25,7 +25,6 @@ from ipybatch.engine.outcome import Outcome
 from ipybatch.engine.policy import Breaker, Limits, Retry, check, check_count
 from ipybatch.errors import InputError
 from ipybatch.gemini import calls, durations, routes
-from ipybatch.gemini.batching import Policy
 from ipybatch.gemini.budget import Budget
 from ipybatch.gemini.calling import OUTPUT_TOKENS, input_tokens
 from ipybatch.gemini.chunks import MAX_REQUESTS
@@ -38,6 +37,7 @@ from ipybatch.gemini.prices import LANES, Prices, check_prices
 from ipybatch.gemini.prompt_groups import PromptGroups
 from ipybatch.gemini.prompts import Prompt, Sending, to_prompts
 from ipybatch.gemini.setting import Connection, Setting
+from ipybatch.gemini.waiting import Policy
 from ipybatch.session import BatchSession
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from ipybatch.engine.journal import Journal
 from ipybatch.engine.policy import check, check_count
 from ipybatch.errors import InputError
 from ipybatch.gemini import calls, routes
-from ipybatch.gemini.batching import Batching, Policy
+from ipybatch.gemini.batching import Batching
 from ipybatch.gemini.budget import Budget
 from ipybatch.gemini.calling import OUTPUT_TOKENS, Caller, Money, expected_tokens
 from ipybatch.gemini.client import TIMEOUT_S, connect
@@ -31,6 +31,7 @@ from ipybatch.gemini.prices import Prices
 from ipybatch.gemini.prompts import Prompt, Sending
 from ipybatch.gemini.remote import Remote
 from ipybatch.gemini.saving import ImageStore
+from ipybatch.gemini.waiting import Policy
 
 if TYPE_CHECKING:
     from google.genai import Client

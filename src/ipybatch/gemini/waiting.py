@@ -16,6 +16,27 @@ from ipybatch.gemini.prompts import Prompt, Sending
 Body = dict[str, Any]
 
 
+class Policy(msgspec.Struct, frozen=True, kw_only=True):
+    """How jobs are made and awaited.
+
+    Attributes:
+        max_requests: In one job.
+        max_active: Jobs at the same time.
+        poll_s: Before the first look at a job; grows.
+        wait_s: How long results are awaited; then jobs are left running.
+    """
+
+    max_requests: int
+    max_active: int
+    poll_s: float
+    wait_s: float
+
+    def left_running(self, jobs: int) -> str:
+        """Return why a session ends when jobs took too long."""
+        which = "1 job is" if jobs == 1 else f"{jobs} jobs are"
+        return f"{which} still running at Gemini after {self.wait_s:g} s: run it again to pick up the results"
+
+
 class TooLate(ItemError):
     """Say that the batch did not come back in time: the item goes another way."""
 
