@@ -89,3 +89,4 @@ def waited(condition, within_s=20):
     until_s = time.monotonic() + within_s
     while not condition():
         assert time.monotonic() < until_s
+        time.sleep(0.005)  # the other thread needs the core
