@@ -235,7 +235,8 @@ def _merged(labels: pd.Series[Any], most: int) -> tuple[list[tuple[str, Any]], i
     """Return name and rows of each partition, the largest first, and how many were put together."""
     codes, names = pd.factorize(labels, sort=True)
     counts = np.bincount(codes)
-    bins: dict[tuple[str, ...], int] = {(name,): int(count) for name, count in zip(names, counts, strict=True)}
+    own = dict(zip(names, counts.tolist(), strict=True))
+    bins: dict[tuple[str, ...], int] = {(name,): count for name, count in own.items()}
     while len(bins) > most:  # the two smallest: so that no partition grows much
         one, other = sorted(bins, key=lambda bin_: (bins[bin_], bin_))[:2]
         bins[(*other, *one)] = bins.pop(one) + bins.pop(other)
@@ -245,7 +246,9 @@ def _merged(labels: pd.Series[Any], most: int) -> tuple[list[tuple[str, Any]], i
     order = np.argsort(of_row, kind="stable")
     rows = np.split(order, np.flatnonzero(np.diff(of_row[order])) + 1)
     merged = sum(len(bin_) for bin_ in bins if len(bin_) > 1)
-    return [(_joined(bin_), at) for bin_, at in zip(number, rows, strict=True)], merged
+    return [
+        (_joined(sorted(bin_, key=lambda name: (-own[name], name))), at) for bin_, at in zip(number, rows, strict=True)
+    ], merged
 
 
 def _partition(frame: pd.DataFrame, at: Any, name: str, number: int) -> Partition:
