@@ -19,8 +19,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     Attributes:
         horizon: Periods ahead, >= 1.
         freq: The length of a period: "D", "W" (seven days up to and with its date) or "M" (a calendar month).
-        start: The first date of the whole table, ISO; zeros are filled from there. None: of the rows at hand.
-        end: The last date of the whole table, ISO; forecasts begin after it. None: of the rows at hand.
+        start: The first day of the whole table, ISO, as `matrix.span` says it; zeros are filled from there. None: of
+            the rows at hand.
+        end: Its last day, ISO; forecasts begin after it. None: of the rows at hand.
         models: Names out of `AUTO`, scikit-learn regressors, or models of statsforecast or mlforecast.
         level: Share of actual values that the interval should hold, > 0 and < 1.
         integer: Whole pieces only; the rounding keeps each series' total.

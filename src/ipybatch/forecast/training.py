@@ -58,7 +58,8 @@ def _forecast(series: Series, models: dict[str, Model], choice: Choice, horizon:
     for number, name in enumerate(choice.names):
         rows = np.flatnonzero(choice.best == number)
         if len(rows):
-            made[rows] = models[name](series, horizon)[rows]
+            models[name].fit(series, horizon)
+            made[rows] = models[name].predict(series, horizon)[rows]
     return np.maximum(made, 0.0)
 
 
@@ -68,7 +69,5 @@ def _frame(series: Series, choice: Choice, forecast: Matrix, lo: Matrix, hi: Mat
     made["date"] = np.tile(series.ahead(horizon).to_numpy(), count)
     made |= {"forecast": forecast.ravel(), "lo": lo.ravel(), "hi": hi.ravel()}
     made["model_used"] = pd.Categorical.from_codes(np.repeat(choice.best, horizon), pd.Index(choice.names))
-    reasons = list(dict.fromkeys(choice.reasons))
-    numbers = np.array([reasons.index(reason) for reason in choice.reasons])
-    made["reason"] = pd.Categorical.from_codes(np.repeat(numbers[choice.classes], horizon), pd.Index(reasons))
+    made["reason"] = pd.Categorical.from_codes(np.repeat(choice.why, horizon), pd.Index(choice.reasons))
     return pd.DataFrame(made)

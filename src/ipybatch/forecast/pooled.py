@@ -1,0 +1,95 @@
+"""Pooled: one model for all series of a partition, which learns how a series goes on from how all others did.
+
+What it learns is the mean of the next periods, in units of the series (`features`): one row per series and origin,
+so that a year of twenty thousand series trains in seconds.  Its loss is the pinball at 0.6: the root of squared errors
+over a horizon is least between median and mean of what may come, and a few large orders draw a mean far up.
+
+    forecast = level (gradient boosting) x shape (days of the week, and the columns that are known ahead)
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ipybatch.forecast.features import features
+from ipybatch.forecast.matrix import Matrix, Series
+from ipybatch.forecast.shape import Shape
+
+_QUANTILE = 0.6
+_MOST_ROWS = 60_000  # a sample above that: accuracy on 300,000 rows was the same
+_SHORTEST = 6  # periods before the first origin
+_LARGEST = 8.0  # steps; one enormous order is no lesson
+
+
+class Pooled:
+    """A regressor over all series.
+
+    Args:
+        regressor: Any of scikit-learn; default: histogram gradient boosting.
+        known: What is known ahead, see `Settings.known`.
+        seed: Of the sample and the boosting.
+    """
+
+    def __init__(self, regressor: Any = None, *, known: Any = None, seed: int = 0) -> None:
+        self._regressor = regressor
+        self._shape = Shape(known)
+        self._seed = seed
+        self._fitted: Any = None
+
+    def fit(self, past: Series, horizon: int) -> None:
+        """Learn from every origin of the past after which a horizon is known."""
+        length = past.values.shape[1]
+        span = max(1, min(horizon, length // 3))
+        cuts = self._cuts(past, span)
+        self._fitted = None
+        self._shape.fit(past)
+        if not cuts:
+            return
+        seen, scale = features(past, cuts)
+        total = np.pad(np.cumsum(past.values, axis=1), ((0, 0), (1, 0)))
+        came = np.stack([(total[:, cut + span] - total[:, cut]) / span for cut in cuts]) / scale
+        sold = np.stack([past.values[:, :cut].any(axis=1) for cut in cuts])
+        rows, target = seen[sold], np.minimum(came[sold], _LARGEST)
+        if len(rows) > _MOST_ROWS:
+            chosen = np.random.default_rng(self._seed).choice(len(rows), _MOST_ROWS, replace=False)
+            rows, target = rows[chosen], target[chosen]
+        if len(rows) > 1:
+            self._fitted = self._make().fit(rows, target)
+
+    def predict(self, past: Series, horizon: int) -> Matrix:
+        """Return level times shape; the mean of the past where there was too little to learn from."""
+        level = past.values.mean(axis=1)
+        if self._fitted is not None:
+            seen, scale = features(past, [past.values.shape[1]])
+            # a tree cannot say more than it saw, but a user's linear model can
+            learnt = np.clip(self._fitted.predict(seen[0]), 0.0, _LARGEST) * scale[0]
+            level = np.where(level > 0, np.minimum(learnt, past.values.max(axis=1)), 0.0)
+        made: Matrix = level[:, None] * self._shape.ahead(past, horizon)
+        return made
+
+    def _cuts(self, past: Series, span: int) -> list[int]:
+        count, length = past.values.shape
+        first, last = max(_SHORTEST, length // 4), length - span
+        wanted = int(np.clip(2 * _MOST_ROWS // max(count, 1), 4, 24))
+        return sorted(set(np.linspace(first, last, wanted).astype(int).tolist())) if last >= first else []
+
+    def _make(self) -> Any:
+        if self._regressor is not None:
+            from sklearn.base import clone
+
+            return clone(self._regressor)
+        from sklearn.ensemble import HistGradientBoostingRegressor
+
+        return HistGradientBoostingRegressor(
+            loss="quantile",
+            quantile=_QUANTILE,
+            max_iter=60,
+            learning_rate=0.08,
+            max_leaf_nodes=15,
+            min_samples_leaf=100,
+            l2_regularization=1.0,
+            early_stopping=False,
+            random_state=self._seed,
+        )
