@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from ipybatch.backends import Killed, OutOfMemory, Processes
+from ipybatch.backends import Killed, OutOfMemory, Processes, tree
 
 pytestmark = [
     pytest.mark.usefixtures("patience"),
@@ -116,9 +116,9 @@ def test_killed_at_random_only_who_is_hit_fails(seed):
     async def kill(supervisor):
         while True:
             await asyncio.sleep(chance.random() * 0.1)
-            attempts = Path(f"/proc/{supervisor}/task/{supervisor}/children").read_text().split()
+            attempts = tree.children(supervisor)
             if attempts:
-                hit.add(pid := int(chance.choice(attempts)))
+                hit.add(pid := chance.choice(attempts))
                 os.kill(pid, signal.SIGKILL)
 
     async def run():
