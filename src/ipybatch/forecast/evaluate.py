@@ -117,7 +117,7 @@ def _at_origin(series: Series, cut: int, settings: Settings) -> pd.DataFrame:
     for names in (tuple(chosen), *((name,) for name in models)):
         choice = choose(past, trials, names, settings.select)
         forecast = choice.pick(said)
-        ends = widths_of(trials, choice, settings.level).around(forecast, past.values, choice.classes)
+        ends = widths_of(trials, choice, settings.level).around(forecast, past.values)
         label = names[0] if CHOSEN in scores else CHOSEN
         scores[label] = _score(past.values[rows], actual[rows], forecast[rows], ends[0][rows], ends[1][rows])
     return pd.DataFrame.from_dict(scores, orient="index")

@@ -3,8 +3,10 @@
 Split conformal prediction: the score of a past value is its distance from the forecast, in units of its series' own
 spread; the quantile of all scores of a demand class, at the level asked for and with the finite-sample correction, is
 the half width.  Pooled, because one series has too few values for a quantile, and by class, because the scores of lumpy
-demand are not those of smooth demand.  The coverage it reports is measured at the latest origin with widths that
-know the earlier ones only; with a single origin there is nothing to measure it by, and it is NaN.
+demand are not those of smooth demand.  What sold less than twice is a class of its own: its zeros would narrow others.
+
+The coverage it reports is measured at the latest origin with widths that know the earlier ones only; with a single
+origin there is nothing to measure it by, and it is NaN.
 
 Source: Lei et al., "Distribution-free predictive inference for regression", JASA 113 (2018).
 """
@@ -20,7 +22,7 @@ import numpy as np
 
 from ipybatch.forecast.choice import Choice, Trial
 from ipybatch.forecast.matrix import Matrix
-from ipybatch.forecast.metrics import CLASSES, coverage
+from ipybatch.forecast.metrics import CLASSES, coverage, demand_classes
 
 _FEWEST = 20  # scores of a class below which it takes those of all classes
 
@@ -37,9 +39,9 @@ class Widths:
     by_class: Any
     coverage: float
 
-    def around(self, forecast: Matrix, history: Matrix, classes: Any) -> tuple[Matrix, Matrix]:
+    def around(self, forecast: Matrix, history: Matrix) -> tuple[Matrix, Matrix]:
         """Return the lower and upper ends; the lower is never below zero."""
-        half = (self.by_class[classes] * spread(history))[:, None]
+        half = (self.by_class[_groups(history)] * spread(history))[:, None]
         return np.maximum(forecast - half, 0.0), forecast + half
 
 
@@ -50,7 +52,7 @@ def widths_of(trials: Sequence[Trial], choice: Choice, level: float) -> Widths:
     if len(trials) > 1:
         latest = trials[0]
         earlier = Widths(_quantiles(trials[1:], choice, level), math.nan)
-        lo, hi = earlier.around(choice.pick(latest.forecasts), latest.history, choice.classes)
+        lo, hi = earlier.around(choice.pick(latest.forecasts), latest.history)
         held = coverage(latest.actual, lo, hi)
     return Widths(by_class, held)
 
@@ -66,9 +68,16 @@ def spread(history: Matrix) -> Any:
 def _quantiles(trials: Sequence[Trial], choice: Choice, level: float) -> Any:
     scores = [np.abs(choice.pick(trial.forecasts) - trial.actual) / spread(trial.history)[:, None] for trial in trials]
     everything = _quantile(scores, level)
-    found = [_quantile([score[choice.classes == number] for score in scores], level) for number in range(len(CLASSES))]
-    counts = [sum(score[choice.classes == number].size for score in scores) for number in range(len(CLASSES))]
-    return np.array([one if count >= _FEWEST else everything for one, count in zip(found, counts, strict=True)])
+    groups = [_groups(trial.history) for trial in trials]
+    found = []
+    for number in range(len(CLASSES) + 1):
+        own = [score[group == number] for score, group in zip(scores, groups, strict=True)]
+        found.append(_quantile(own, level) if sum(score.size for score in own) >= _FEWEST else everything)
+    return np.array(found)
+
+
+def _groups(history: Matrix) -> Any:
+    return np.where((history > 0).sum(axis=1) < 2, len(CLASSES), demand_classes(history))
 
 
 def _quantile(scores: Sequence[Any], level: float) -> float:

@@ -22,6 +22,7 @@ import numpy as np
 from ipybatch.forecast.matrix import Matrix
 
 _ALPHAS = np.linspace(0.1, 0.3, 5)  # the range that statsforecast searches
+_BLOCK = 4_000  # series at a time: what a sweep touches stays in the processor's cache
 _TSB_ALPHA = 0.1
 _SBA_ALPHA = 0.1
 
@@ -82,12 +83,15 @@ def imapa(values: Matrix, horizon: int, season: int) -> Matrix:
     """Return the mean of SES over all aggregations up to the mean interval between demands."""
     length = values.shape[1]
     deepest = np.clip(np.rint(mean_interval(values)), 1, length).astype(int)
-    total = np.zeros(len(values))
+    order = np.argsort(-deepest, kind="stable")  # so that the series of each aggregation are the first few
+    totals = np.pad(np.cumsum(values[order].T, axis=0), ((1, 0), (0, 0)))
+    level = np.zeros(len(values))
     for periods in range(1, deepest.max(initial=1) + 1):
-        rows = np.flatnonzero(deepest >= periods)
-        whole = values[rows, length % periods :].reshape(len(rows), -1, periods).sum(axis=2)
-        total[rows] += _smoothed(whole.T) / periods
-    return _flat(total / deepest, horizon)
+        count = int((deepest >= periods).sum())
+        level[:count] += _smoothed(np.diff(totals[length % periods :: periods, :count], axis=0)) / periods
+    made = np.empty(len(values))
+    made[order] = level / deepest[order]
+    return _flat(np.maximum(made, 0.0), horizon)
 
 
 MODELS: dict[str, Callable[[Matrix, int, int], Matrix]] = {
@@ -105,14 +109,22 @@ def mean_interval(values: Matrix) -> Any:
 
 def _smoothed(columns: Any) -> Any:
     """Return the last level of SES per series; ``columns`` has a row per period, so that a sweep is contiguous."""
-    columns = np.ascontiguousarray(columns)
+    found = np.empty(columns.shape[1])
+    for begin in range(0, len(found), _BLOCK):
+        found[begin : begin + _BLOCK] = _sweep(np.ascontiguousarray(columns[:, begin : begin + _BLOCK]))
+    return found
+
+
+def _sweep(columns: Any) -> Any:
     level = np.repeat(columns[:1], len(_ALPHAS), axis=0)
-    squares = np.zeros_like(level)
-    speed = _ALPHAS[:, None]
+    squares, error = np.zeros_like(level), np.empty_like(level)
+    speed, scratch = _ALPHAS[:, None], np.empty_like(level)
     for now in columns[1:]:
-        error = now - level
-        squares += error * error
-        level += speed * error
+        np.subtract(now, level, out=error)
+        np.multiply(error, error, out=scratch)
+        squares += scratch
+        error *= speed
+        level += error
     best = squares.argmin(axis=0)
     return level[best, np.arange(level.shape[1])]
 

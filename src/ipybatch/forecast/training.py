@@ -37,7 +37,7 @@ def run_partition(frame: pd.DataFrame, settings: Settings) -> pd.DataFrame:
     choice = choose(series, trials, tuple(models), settings.select)
     forecast = _forecast(series, models, choice, settings.horizon)
     widths = widths_of(trials, choice, settings.level)
-    lo, hi = widths.around(forecast, series.values, choice.classes)
+    lo, hi = widths.around(forecast, series.values)
     if settings.integer:
         forecast, lo, hi = whole(forecast), np.floor(lo), np.ceil(hi)
         lo, hi = np.minimum(lo, forecast), np.maximum(hi, forecast)
