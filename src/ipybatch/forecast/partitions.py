@@ -11,6 +11,7 @@ The largest come first: they take longest.
 from __future__ import annotations
 
 import hashlib
+import heapq
 from collections.abc import Callable, Collection, Sequence
 from typing import Any, NamedTuple
 
@@ -236,19 +237,18 @@ def _merged(labels: pd.Series[Any], most: int) -> tuple[list[tuple[str, Any]], i
     codes, names = pd.factorize(labels, sort=True)
     counts = np.bincount(codes)
     own = dict(zip(names, counts.tolist(), strict=True))
-    bins: dict[tuple[str, ...], int] = {(name,): count for name, count in own.items()}
-    while len(bins) > most:  # the two smallest: so that no partition grows much
-        one, other = sorted(bins, key=lambda bin_: (bins[bin_], bin_))[:2]
-        bins[(*other, *one)] = bins.pop(one) + bins.pop(other)
-    of = {name: bin_ for bin_ in bins for name in bin_}
-    number = {bin_: at for at, bin_ in enumerate(sorted(bins, key=lambda bin_: (-bins[bin_], bin_)))}
-    of_row = np.array([number[of[name]] for name in names])[codes]
+    heap: list[tuple[int, tuple[str, ...]]] = [(count, (name,)) for name, count in own.items()]
+    heapq.heapify(heap)
+    while len(heap) > most:  # the two smallest: so that no partition grows much
+        few, one = heapq.heappop(heap)
+        heapq.heapreplace(heap, (few + heap[0][0], (*one, *heap[0][1])))
+    bins = [bin_ for _, bin_ in sorted(heap, key=lambda pair: (-pair[0], pair[1]))]
+    number = {name: at for at, bin_ in enumerate(bins) for name in bin_}
+    of_row = np.array([number[name] for name in names])[codes]
     order = np.argsort(of_row, kind="stable")
     rows = np.split(order, np.flatnonzero(np.diff(of_row[order])) + 1)
-    merged = sum(len(bin_) for bin_ in bins if len(bin_) > 1)
-    return [
-        (_joined(sorted(bin_, key=lambda name: (-own[name], name))), at) for bin_, at in zip(number, rows, strict=True)
-    ], merged
+    titles = [_joined(sorted(bin_, key=lambda name: (-own[name], name))) for bin_ in bins]
+    return list(zip(titles, rows, strict=True)), sum(len(bin_) for bin_ in bins if len(bin_) > 1)
 
 
 def _partition(frame: pd.DataFrame, at: Any, name: str, number: int) -> Partition:
