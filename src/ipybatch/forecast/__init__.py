@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from ipybatch.forecast.analysis import Analysis, analyze
+from ipybatch.forecast.evaluate import Evaluation, evaluate
 from ipybatch.forecast.forecasting import ForecastSession, forecast
 from ipybatch.forecast.settings import Settings
 
-__all__ = ["ForecastSession", "Settings", "forecast"]
+__all__ = ["Analysis", "Evaluation", "ForecastSession", "Settings", "analyze", "evaluate", "forecast"]

@@ -101,7 +101,7 @@ def forecast(
     freq: Any = None,
     known: Any = None,
     integer: bool = False,
-    level: float = 0.9,
+    level: float = 0.8,
     select: Any = "squared",
     columns: Mapping[str, Any] | None = None,
     output: str | Path | None = None,
