@@ -327,6 +327,21 @@ def test_what_cannot_be_sent_is_told(work, item, reason):
     assert "generator" in str(error)
 
 
+def test_work_that_wants_its_attempt_is_told_that_it_stays_in_the_kernel(live, wait_for):
+    def work(item, attempt):
+        return attempt.number
+
+    session = live(work, [1], backend=Processes(1))
+    session.start()
+    wait_for(session)
+    assert "must take the item alone" in session.results().error[0]
+
+
+def test_a_backend_that_could_not_open_can_be_closed():
+    """The engine closes what it tried to open."""
+    asyncio.run(Processes(1).close())
+
+
 # Cancelling, and the end of others
 
 

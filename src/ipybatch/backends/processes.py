@@ -14,15 +14,18 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from ipybatch.backends import tree, wire
 from ipybatch.backends.endings import error_of
-from ipybatch.backends.spawned import Spawned
-from ipybatch.backends.supervised import Supervised
 from ipybatch.backends.threads import Threads
+from ipybatch.engine.attempt import Attempt
 from ipybatch.engine.policy import check, check_count
 from ipybatch.errors import InputError, MissingExtra, Permanent
+
+if TYPE_CHECKING:
+    from ipybatch.backends.spawned import Spawned
+    from ipybatch.backends.supervised import Supervised
 
 
 class Processes:
@@ -34,7 +37,8 @@ class Processes:
     Args:
         workers: Attempts at a time, beside the session's own limit; default: as many as there are processors.
         memory_mb: For one attempt and all that it starts, beyond what is preloaded; None for no limit.
-        timeout_s: For one attempt, from when it has read its item; None for no limit.
+        timeout_s: For one attempt, from when it has read its item; None for no limit. The session's own ``timeout_s``
+            counts from when the attempt was handed over, the wait for a worker included.
         preload: Modules that are imported once, and shared by all attempts.
         method: "fork" (Linux) or "spawn"; default: what the system can do.
 
@@ -62,14 +66,15 @@ class Processes:
             msg = f'method must be "spawn", or "fork" on Linux, got {method!r}'
             raise InputError(msg)
         self._users = 0
+        self._place: Supervised | Spawned | None = None
         self._threads = Threads()
 
     async def open(self, slots: int) -> None:
         """Start the supervisor; its packages load while the first attempts are sent."""
-        self._users += 1
-        if self._users == 1:
+        if self._place is None:
             self._free = asyncio.Semaphore(self.workers)
             self._place = self._start()
+        self._users += 1
 
     async def run(self, work: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
         """Call ``work`` in a process of its own; what it returns is awaited there when it is awaitable.
@@ -84,10 +89,8 @@ class Processes:
         """
         parts = await self._threads.run(_encode, (work, arguments))
         async with self._free:
-            if self._place.is_lost:
-                await self._place.close()
-                self._place = self._start()
-            answer, ended = await self._place.run(parts, timeout_s=self.timeout_s, memory_mb=self.memory_mb)
+            place = await self._present()
+            answer, ended = await place.run(parts, timeout_s=self.timeout_s, memory_mb=self.memory_mb)
         if answer is None:
             raise error_of(ended, self.timeout_s)
         result, error = await self._threads.run(_decode, (answer,))
@@ -98,12 +101,27 @@ class Processes:
     async def close(self) -> None:
         """End the supervisor, and whatever it still runs."""
         self._users -= 1
-        if self._users == 0:
-            await self._place.close()
+        if self._users <= 0 and self._place is not None:
+            place, self._place, self._users = self._place, None, 0
+            await place.close()
             await self._threads.close()
 
+    async def _present(self) -> Supervised | Spawned:
+        assert self._place is not None, "open() comes first"
+        lost = self._place
+        if lost.is_lost:
+            self._place = self._start()
+            await lost.close()
+        return self._place
+
     def _start(self) -> Supervised | Spawned:
-        return Supervised(self.preload) if self.method == "fork" else Spawned(self.preload)
+        if self.method == "fork":
+            from ipybatch.backends.supervised import Supervised
+
+            return Supervised(self.preload)
+        from ipybatch.backends.spawned import Spawned
+
+        return Spawned(self.preload)
 
 
 def processors() -> int:
@@ -113,6 +131,9 @@ def processors() -> int:
 
 
 def _encode(work: Callable[..., Any], arguments: tuple[Any, ...]) -> wire.Parts:
+    if any(isinstance(argument, Attempt) for argument in arguments):
+        msg = "work in a process of its own must take the item alone: attempt, with its permits, stays in the kernel"
+        raise Permanent(msg)
     try:
         return wire.encode((work, arguments))
     except MissingExtra:

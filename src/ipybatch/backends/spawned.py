@@ -116,6 +116,7 @@ class _Attempt:
     def kill(self, why: str) -> None:
         """End it and all that it started; the first reason counts."""
         self._why = self._why or why
+        # The attempt first: one whose helper is killed must not live to take that for an answer.
         for process in _tree(self._process.pid):
             with contextlib.suppress(Exception):  # it ended by itself meanwhile
                 process.kill()
@@ -135,7 +136,7 @@ def _tree(pid: int) -> list[Any]:
     psutil: Any = importlib.import_module("psutil")  # its types are not among ours
     with contextlib.suppress(psutil.Error):
         root = psutil.Process(pid)
-        return [*root.children(recursive=True), root]
+        return [root, *root.children(recursive=True)]
     return []
 
 

@@ -26,6 +26,7 @@ import selectors
 import signal
 import socket
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
@@ -264,6 +265,8 @@ def _settle(lines: tuple[int, int, int]) -> None:
 
 def main(control: int, preload: Sequence[str]) -> None:
     """Serve the kernel at the other end of ``control``."""
+    # A library's idle thread of its own (jemalloc's, in pyarrow) survives a fork: its allocator sees to that.
+    warnings.filterwarnings("ignore", message=".*fork", category=DeprecationWarning)
     with socket.socket(fileno=control) as line:
         try:
             for name in preload:

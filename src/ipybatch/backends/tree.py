@@ -8,7 +8,6 @@ subreaper, prctl(2)).
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import signal
 from pathlib import Path
@@ -55,7 +54,8 @@ def descendants(pid: int) -> list[int]:
 def kill(pid: int) -> None:
     """SIGKILL a process and all below it.
 
-    What they start meanwhile comes to us as an orphan, see `adopt_orphans`.
+    The process goes first: one whose helper is killed must not live to take that for an answer.  What they start
+    meanwhile comes to us as an orphan, see `adopt_orphans`.
     """
     for one in (pid, *descendants(pid)):
         with contextlib.suppress(ProcessLookupError, PermissionError):
@@ -86,5 +86,7 @@ def system_kills() -> int:
 
 
 def _prctl(option: int, value: int) -> None:
+    import ctypes  # the kernel has no need of it
+
     if ctypes.CDLL(None, use_errno=True).prctl(option, value, 0, 0, 0):
         raise OSError(ctypes.get_errno(), f"prctl({option}) failed")
