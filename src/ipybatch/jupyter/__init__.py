@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 from ipybatch.errors import MissingExtra
 
 if TYPE_CHECKING:
+    from ipybatch.jupyter.form import ForecastForm
     from ipybatch.jupyter.viewed import Viewed
     from ipybatch.jupyter.views import BreakerStatus, Log, Panel, PartitionTable, Progress, Timeline
 
-__all__ = ["BreakerStatus", "Log", "Panel", "PartitionTable", "Progress", "Timeline", "show"]
+__all__ = ["BreakerStatus", "ForecastForm", "Log", "Panel", "PartitionTable", "Progress", "Timeline", "show"]
 
 
 def show(session: Viewed) -> None:
@@ -27,6 +28,10 @@ def __getattr__(name: str) -> Any:
         msg = f"module {__name__!r} has no attribute {name!r}"
         raise AttributeError(msg)
     try:
+        if name == "ForecastForm":
+            from ipybatch.jupyter import form
+
+            return form.ForecastForm
         from ipybatch.jupyter import views
     except ImportError as error:
         raise MissingExtra("jupyter") from error
