@@ -60,7 +60,7 @@ class Shape:
         return made
 
     def _by_weekday(self, past: Series, dates: Dates) -> Matrix:
-        factors: Matrix = np.tile(self._weekdays[dates.dayofweek], (len(past.keys), 1))
+        factors: Matrix = np.tile(self._weekdays[dates.day_of_week], (len(past.keys), 1))
         return factors
 
     def _rows(self, past: Series, dates: Dates) -> Any:
@@ -70,7 +70,7 @@ class Shape:
 def weekday_factors(past: Series) -> Any:
     """Return how much of an average day each weekday sells, Monday first, as the parts that sold see it."""
     sold = (past.values > 0).mean(axis=0)
-    days = past.dates.dayofweek.to_numpy()
+    days = past.dates.day_of_week.to_numpy()
     count = np.bincount(days, minlength=7)
     total = sold.mean()
     if not total:
