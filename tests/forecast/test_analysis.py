@@ -4,7 +4,8 @@ import pandas as pd
 import pytest
 
 from ipybatch import InputError
-from ipybatch.forecast.analysis import SIZES, analyze
+from ipybatch.forecast.analysis import analyze
+from ipybatch.forecast.partitions import SIZES
 from ipybatch.forecast.timing import Timing
 from ipybatch.simulators.demand import demand
 

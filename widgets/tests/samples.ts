@@ -43,7 +43,7 @@ export function update(seq: number, changes: Partial<Update> = {}): Update {
 export function group(number: number, changes: Partial<Group> = {}): Group {
   const name = `Batch ${number}`;
   const times = { started_s: 1000, ended_s: 1014.2 };
-  return { number, name, status: "completed", items: 15, done: 15, failed: 0, ...times, error: "", extra: {}, ...changes };
+  return { number, name, status: "completed", items: 15, done: 15, failed: 0, ...times, error: "", extra: {}, lasts: false, ...changes };
 }
 
 export function item(key: string, changes: Partial<Item> = {}): Item {

@@ -16,7 +16,6 @@ from ipybatch.forecast.tables import Problem, Table, read_table
 from ipybatch.forecast.timing import Timing, time_it
 
 PAYS_ABOVE_ROWS, PAYS_FROM_SITES, PAYS_FROM_PARTS = 5000, 5, 500
-SIZES = ((5_000, "about 3"), (20_000, "10 to 15"), (50_000, "20"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 from ipybatch.engine.masking import mask
 from ipybatch.forecast.dates import PERIODS
+from ipybatch.forecast.partitions import SIZES
+from ipybatch.forecast.partitions import MAX_ROWS, SIZES
 from ipybatch.forecast.remedies import REMEDIES
 from ipybatch.jupyter.still import said, span
 
@@ -117,13 +119,11 @@ def _more(count: int) -> str:
 
 def _advice() -> str:
     """Return how many partitions a size makes, and what helps when one fails; folded away."""
-    from ipybatch.forecast.analysis import SIZES
-
     sizes = "; ".join(f"{rows:,} rows: {partitions}" for rows, partitions in SIZES)
     helps = "".join(f"<div>{failure}: {said(REMEDIES[kind])}</div>" for failure, kind in _FAILURES)
     return (
         '<details><summary style="padding-top:6px">How many partitions, and what helps when one fails</summary>'
-        f'<div>with by="size" and 2,000 rows to a partition, {sizes} partitions</div>{helps}</details>'
+        f'<div>with by="size" and {MAX_ROWS:,} rows to a partition, {sizes} partitions</div>{helps}</details>'
     )
 
 
