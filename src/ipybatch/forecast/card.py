@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 from ipybatch.engine.masking import mask
 from ipybatch.forecast.dates import PERIODS
-from ipybatch.forecast.partitions import SIZES
 from ipybatch.forecast.partitions import MAX_ROWS, SIZES
 from ipybatch.forecast.remedies import REMEDIES
 from ipybatch.jupyter.still import said, span

@@ -27,7 +27,6 @@ By = str | Callable[[pd.DataFrame], Any] | None
 MAX_ROWS = 2000
 MAX_PARTITIONS = 20
 SIZES = ((5_000, "about 3"), (20_000, "10 to 15"), (50_000, "20"))  # rows, and how many partitions by="size" makes
-SIZES = ((5_000, "about 3"), (20_000, "10 to 15"), (50_000, "20"))  # rows of a table, and what "size" makes of them
 
 
 class Partition(msgspec.Struct, frozen=True, dict=True):
