@@ -22,23 +22,25 @@ _WINDOWS = (1, 4, 8)
 _TINY = 1e-9
 
 
-def features(series: Series, cuts: Sequence[int]) -> tuple[Any, Any]:
+def features(series: Series, cuts: Sequence[int], rows: Any = slice(None)) -> tuple[Any, Any]:
     """Return features and scale at each origin.
 
     Args:
         series: What is known.
         cuts: After how many periods each origin is, ascending, >= 1.
+        rows: The numbers of the series that are asked about; default: all.
 
     Returns:
         Features, (origins, series, features); scales, (origins, series), > 0.
     """
-    values = series.values
+    values = series.values[rows]
     at = np.asarray(cuts)
     scale = scales(values, at)
     levels = [level / scale for level in _levels(values, at)]
     columns = levels + _occurrence(values, at)
     for key in ("site", "part"):
-        columns += _group(values > 0, series.keys[key].factorize()[0], at)
+        group = series.keys[key].factorize()[0]
+        columns += [ratio[:, group[rows]] for ratio in _group(series.values > 0, group, at)]
     return np.stack(columns, axis=-1), scale
 
 
@@ -74,10 +76,12 @@ def _occurrence(values: Matrix, at: Any) -> list[Any]:
 
 
 def _group(happened: Any, group: Any, at: Any) -> list[Any]:
-    counts = np.zeros((group.max(initial=0) + 1, happened.shape[1]))
-    np.add.at(counts, group, happened.astype(float))
+    """Return per origin and group how much it sells now, as a ratio to its mean."""
+    order = np.argsort(group, kind="stable")
+    starts = np.searchsorted(group[order], np.arange(group.max(initial=0) + 1))
+    counts = np.add.reduceat(happened[order], starts, axis=0, dtype=float)
     mean = (np.cumsum(counts, axis=1)[:, at - 1] / at).T + _TINY
-    return [(_smoothed(counts, speed, at) / mean)[:, group] for speed in (0.1, 0.3)]
+    return [_smoothed(counts, speed, at) / mean for speed in (0.1, 0.3)]
 
 
 def _smoothed(values: Matrix, speed: float, at: Any) -> Any:

@@ -47,13 +47,17 @@ class Pooled:
         self._shape.fit(past)
         if not cuts:
             return
-        seen, scale = features(past, cuts)
-        total = np.pad(np.cumsum(past.values, axis=1), ((0, 0), (1, 0)))
+        rng = np.random.default_rng(self._seed)
+        count, most = len(past.values), 2 * _MOST_ROWS // len(cuts)
+        asked = rng.choice(count, most, replace=False) if count > most else np.arange(count)
+        seen, scale = features(past, cuts, asked)
+        values = past.values[asked]
+        total = np.pad(np.cumsum(values, axis=1), ((0, 0), (1, 0)))
         came = np.stack([(total[:, cut + span] - total[:, cut]) / span for cut in cuts]) / scale
-        sold = np.stack([past.values[:, :cut].any(axis=1) for cut in cuts])
+        sold = np.stack([values[:, :cut].any(axis=1) for cut in cuts])
         rows, target = seen[sold], np.minimum(came[sold], _LARGEST)
         if len(rows) > _MOST_ROWS:
-            chosen = np.random.default_rng(self._seed).choice(len(rows), _MOST_ROWS, replace=False)
+            chosen = rng.choice(len(rows), _MOST_ROWS, replace=False)
             rows, target = rows[chosen], target[chosen]
         if len(rows) > 1:
             self._fitted = self._make().fit(rows, target)
