@@ -28,14 +28,11 @@ from ipybatch.forecast.partitions import Partition, partition
 from ipybatch.forecast.settings import AUTO, Settings
 from ipybatch.forecast.shelf import Shelf, check_output, write
 from ipybatch.forecast.tables import read_table
-from ipybatch.forecast.training import run_partition
+from ipybatch.forecast.training import PRELOAD, run_partition
 from ipybatch.session import BatchSession
 
 if TYPE_CHECKING:
     import pandas as pd
-
-
-_PRELOAD = ("ipybatch.forecast.training", "sklearn.ensemble")
 
 
 class ForecastSession(BatchSession):
@@ -155,7 +152,7 @@ def forecast(
     )
     if workers is not None:
         check_count("workers", workers, low=1)
-    runner = backend or Processes(workers, memory_mb, timeout_s, preload=_PRELOAD)
+    runner = backend or Processes(workers, memory_mb, timeout_s, preload=PRELOAD)
     work = Forecasting(cut.partitions, settings, runner, check_output(output))
     given = {field: value for field, value in arguments.items() if value is not None}
     defaults: dict[str, Any] = {"limits": Limits(concurrency=workers or _cores()), "retry": Retry(attempts=1)}

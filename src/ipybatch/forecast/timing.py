@@ -22,9 +22,8 @@ import pandas as pd
 
 from ipybatch.backends.processes import Processes
 from ipybatch.forecast.settings import Settings
-from ipybatch.forecast.training import run_partition
+from ipybatch.forecast.training import PRELOAD, run_partition
 
-PRELOAD = ("ipybatch.forecast.training", "sklearn.ensemble")
 _SAMPLES = (50, 1000)  # series
 _TIMEOUT_S = 30.0
 

@@ -13,6 +13,7 @@ from ipybatch.forecast.intervals import widths_of
 from ipybatch.forecast.matrix import Matrix, Series, series_of
 from ipybatch.forecast.settings import Settings
 
+PRELOAD = ("ipybatch.forecast.training", "sklearn.ensemble")  # by the supervisor of its processes, once
 _NOTE = "periods without a row count as zero, from the table's first date on"
 
 
