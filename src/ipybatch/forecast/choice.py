@@ -1,7 +1,7 @@
 """Choice: which model each series gets, by what the models did on its past.
 
 The models forecast the past from a few origins, none knowing what came after it.  A series alone has too few periods
-to tell luck from skill: choosing for each by its own errors was worse, on real demand, than most models alone.  So one
+to tell luck from skill: choosing freely by shrunken errors had RMSSE 1.012 on weekly retail, IMAPA alone 0.967.  So one
 model holds for all (`default_of`), and another comes in where it was better at every origin for a whole demand class;
 within the class a series' own errors are drawn towards the class's.  A model that is far off in sum over the class
 stays out, however small its errors: where zeros prevail, "nothing" errs least.
