@@ -1,5 +1,6 @@
 """Backends: where attempts run."""
 
+from ipybatch.backends.dask import Dask
 from ipybatch.backends.endings import Killed, OutOfMemory, Overrun
 from ipybatch.backends.loop import Loop
 from ipybatch.backends.processes import Processes
@@ -30,4 +31,4 @@ def choose(backend: str | Backend | None, *, is_coroutine: bool) -> Backend:
     raise InputError(msg)
 
 
-__all__ = ["Killed", "Loop", "OutOfMemory", "Overrun", "Processes", "Threads", "choose"]
+__all__ = ["Dask", "Killed", "Loop", "OutOfMemory", "Overrun", "Processes", "Threads", "choose"]

@@ -87,16 +87,20 @@ class Processes:
             Killed: Its process ended without an answer.
             Permanent: The work, or its result, cannot be sent from one process to another.
         """
-        parts = await self._threads.run(_encode, (work, arguments))
-        async with self._free:
-            place = await self._present()
-            answer, ended = await place.run(parts, timeout_s=self.timeout_s, memory_mb=self.memory_mb)
+        parts = await self._threads.run(encode, (work, arguments))
+        answer, ended = await self.exchange(parts)
         if answer is None:
             raise error_of(ended, self.timeout_s)
-        result, error = await self._threads.run(_decode, (answer,))
+        result, error = await self._threads.run(decode, (answer,))
         if error is not None:
             raise error
         return result
+
+    async def exchange(self, parts: wire.Parts) -> tuple[list[bytearray] | None, wire.Ended]:
+        """Hand one attempt what `encode` made; return its answer as it came, None without one, and how it ended."""
+        async with self._free:
+            place = await self._present()
+            return await place.run(parts, timeout_s=self.timeout_s, memory_mb=self.memory_mb)
 
     async def close(self) -> None:
         """End the supervisor, and whatever it still runs."""
@@ -130,7 +134,13 @@ def processors() -> int:
     return len(count(0)) if count is not None else os.cpu_count() or 1
 
 
-def _encode(work: Callable[..., Any], arguments: tuple[Any, ...]) -> wire.Parts:
+def encode(work: Callable[..., Any], arguments: tuple[Any, ...]) -> wire.Parts:
+    """Return a call as a process of its own reads it.
+
+    Raises:
+        Permanent: It cannot be sent from one process to another.
+        MissingExtra: cloudpickle is not installed.
+    """
     if any(isinstance(argument, Attempt) for argument in arguments):
         msg = "work in a process of its own must take the item alone: attempt, with its permits, stays in the kernel"
         raise Permanent(msg)
@@ -143,7 +153,12 @@ def _encode(work: Callable[..., Any], arguments: tuple[Any, ...]) -> wire.Parts:
         raise Permanent(msg) from error
 
 
-def _decode(answer: list[bytearray]) -> tuple[Any, Exception | None]:
+def decode(answer: list[bytearray]) -> tuple[Any, Exception | None]:
+    """Return the result, or the error, that such a process has answered.
+
+    Raises:
+        Permanent: It cannot be read here.
+    """
     try:
         result, error = wire.decode(answer)
     except Exception as raised:
