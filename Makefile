@@ -35,7 +35,7 @@ NODE_SERVES := const [a, b] = process.versions.node.split(".").map(Number); \
 help: ## List the targets
 	@awk 'BEGIN { FS = ":.*## " } /^##@/ { print "\n" substr($$0, 5) } /^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
 
-demo: $(VENV)/.lab ## Refresh a game library on the embedded simulator, no keys needed
+demo: $(VENV)/.demo ## Refresh a game library on the embedded simulator, no keys needed
 	@python -m tools.demo
 
 lab: $(VENV)/.lab ## Open JupyterLab in notebooks/
@@ -152,15 +152,20 @@ $(BIN)/python:
 	echo "== .venv from $$($$python --version)"
 	$$python -m venv --clear $(VENV)
 
+$(VENV)/.demo: pyproject.toml constraints.txt | $(BIN)/python
+	@echo '== .venv: JupyterLab, and the package with what its notebooks need'
+	python -m pip install --quiet --constraint constraints.txt --editable '.[lab]'
+	touch $@
+
 $(VENV)/.lab: pyproject.toml constraints.txt | $(BIN)/python
 	@echo '== .venv: JupyterLab, and the package with what its notebooks need'
-	python -m pip install --quiet --constraint constraints.txt --editable '.[lab,gemini]'
-	touch $@
+	python -m pip install --quiet --constraint constraints.txt --editable '.[lab,all]'
+	touch $(VENV)/.demo $@
 
 $(VENV)/.test: pyproject.toml constraints.txt | $(BIN)/python
 	@echo '== .venv: the package and everything its tests need'
 	python -m pip install --quiet --constraint constraints.txt --editable '.[test]'
-	touch $(VENV)/.lab $@
+	touch $(VENV)/.demo $(VENV)/.lab $@
 
 $(VENV)/.node: constraints.txt | $(BIN)/python
 	@if command -v npm >/dev/null && node -e '$(NODE_SERVES)' 2>/dev/null; then
