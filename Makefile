@@ -153,7 +153,7 @@ $(BIN)/python:
 	$$python -m venv --clear $(VENV)
 
 $(VENV)/.demo: pyproject.toml constraints.txt | $(BIN)/python
-	@echo '== .venv: JupyterLab, and the package with what its notebooks need'
+	@echo '== .venv: JupyterLab, and the package'
 	python -m pip install --quiet --constraint constraints.txt --editable '.[lab]'
 	touch $@
 
