@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parents[1]
 PATHS = sorted((ROOT / "notebooks").glob("*.ipynb"))
-LARGEST_KB = 150
+LARGEST_KB = 200
 # Loopback, the store itself, and documentation a reader may follow.
 HOSTS = {"127.0.0.1", "localhost", "store.steampowered.com", "steamcommunity.com", "aiolimiter.readthedocs.io"}
 MAY_DIFFER = "# NBVAL_IGNORE_OUTPUT"
@@ -85,7 +85,7 @@ def test_panels_are_kept_in_a_form_that_needs_no_kernel(path: Path) -> None:
     for cell in panels:
         (forms,) = (output.data for output in cell.outputs if "data" in output)
         assert "application/vnd.jupyter.widget-view+json" not in forms
-        assert "completed" in forms["text/html"]
+        assert re.search("completed|rolled back", forms["text/html"])
         assert "successful" in forms["text/plain"]
 
 
