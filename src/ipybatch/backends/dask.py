@@ -164,10 +164,13 @@ class Dask:
         self.client.subscribe_topic(self._order.kernel, self._hear)
 
     async def _exchange(self, key: str, parts: list[bytes]) -> hosted.Answered:
+        import dask
         from distributed import KilledWorker
         from distributed.comm.core import CommClosedError
 
-        future = self.client.submit(hosted.attempt, self._order, key, parts, key=key, pure=False)
+        # Dask warns of large items; there is nothing better to do with one that a single attempt needs.
+        with dask.config.set({"distributed.admin.large-graph-warning-threshold": "1 TiB"}):
+            future = self.client.submit(hosted.attempt, self._order, key, parts, key=key, pure=False)
         run = self._runs[key] = _Run(future)
         try:
             answered: hosted.Answered = await future
@@ -176,10 +179,15 @@ class Dask:
         except (CancelledError, CommClosedError) as error:
             if run.is_cancelled:
                 return None, Ended(0, 0, "cancel")
-            raise Killed(_LOST if run.starts > _STARTS else f"The cluster gave it up: {error}") from None
+            raise Killed(_LOST if run.starts > _STARTS else self._why(error)) from error
         finally:
             del self._runs[key]
         return answered
+
+    def _why(self, error: Exception) -> str:
+        if self.client.status != "running":
+            return "The Dask client was closed"
+        return f"The cluster gave it up: {getattr(error, 'reason', error)}".replace("-", " ")
 
     async def _hear(self, event: tuple[float, str]) -> None:
         """Hear that an attempt starts, and give it up when that is once too often."""

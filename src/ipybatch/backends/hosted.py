@@ -60,13 +60,11 @@ class Host:
                 await asyncio.wait({attempt}, timeout=_TICK_S)
                 if not _is_wanted(worker, key):
                     attempt.cancel()
-            return attempt.result()
-        except asyncio.CancelledError:
-            return None, wire.Ended(0, 0, "cancel")
-        finally:
+        finally:  # also when the worker is closed: then it is lost, and Dask runs the attempt elsewhere
             await self.end(key)
             del self._attempts[key]
             self._linger()
+        return (None, wire.Ended(0, 0, "cancel")) if attempt.cancelled() else attempt.result()
 
     async def end(self, key: str) -> None:
         """End an attempt, if it is here; return when nothing of it is left."""
