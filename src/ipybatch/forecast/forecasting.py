@@ -118,8 +118,8 @@ def forecast(
         max_partitions: Above it, the small ones are merged.
         sites: With ``by=None``: only these.
         parts: With ``by=None``: only these.
-        timeout_s: Seconds one partition may train; None for no limit.
-        memory_mb: What one partition may take; None for no limit.
+        timeout_s: Seconds one partition may train; None for no limit. A ``backend`` of your own has its own.
+        memory_mb: What one partition may take; None for no limit. A ``backend`` of your own has its own.
         models: Names, scikit-learn regressors, or models of statsforecast or mlforecast; default: the best of ours.
         freq: "D", "W" or "M"; default: inferred.
         known: A frame of what is known ahead; see `Settings`.
