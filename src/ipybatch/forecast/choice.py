@@ -115,11 +115,15 @@ def try_models(series: Series, models: Mapping[str, Model], horizon: int, origin
 def choose(series: Series, trials: Sequence[Trial], names: Sequence[str], select: str) -> Choice:
     """Return the model of each series: `default_of` them where the past does not tell."""
     classes = demand_classes(series.values)
-    default = default_of(names)
+    default = default_of(names, names)
     best = np.full(len(classes), default)
     if not trials or len(names) == 1:
         why = "the only model" if len(names) == 1 else f"{series.values.shape[1]} periods are too few to choose by"
         return Choice(tuple(names), best, classes, np.zeros_like(best), (why,))
+    actual, off = _off(trials, names, slice(None))
+    fair = off <= max(_WORST_BIAS * actual, off.min())
+    default = default_of([name for name, is_fair in zip(names, fair, strict=True) if is_fair], names)
+    best = np.full(len(classes), default)
     errors = _errors(trials, names, select)
     for number in range(len(CLASSES)):
         rows = np.flatnonzero(classes == number)
@@ -133,9 +137,9 @@ def choose(series: Series, trials: Sequence[Trial], names: Sequence[str], select
     return Choice(tuple(names), best, classes, classes + len(CLASSES) * (best != default), tuple(reasons))
 
 
-def default_of(names: Sequence[str]) -> int:
-    """Return the number of the model that holds where the past does not clearly speak for another."""
-    return next((list(names).index(name) for name in _DEFAULTS if name in names), 0)
+def default_of(fair: Sequence[str], names: Sequence[str]) -> int:
+    """Return the number among ``names`` of the fair model that holds where the past does not speak for another."""
+    return list(names).index(next((name for name in _DEFAULTS if name in fair), fair[0]))
 
 
 def _errors(trials: Sequence[Trial], names: Sequence[str], select: str) -> Any:
@@ -152,12 +156,18 @@ def _errors(trials: Sequence[Trial], names: Sequence[str], select: str) -> Any:
 def _allowed(trials: Sequence[Trial], names: Sequence[str], errors: Any, rows: Any, default: int) -> Any:
     """Return the default's number, first, and those of the models that beat it at every origin and are not far off."""
     typical = errors.mean(axis=2)
-    better = (typical < _MARGIN * typical[default]).all(axis=1)
-    actual = sum(trial.actual[rows].sum() for trial in trials)
-    off = np.array([abs(sum(trial.forecasts[name][rows].sum() for trial in trials) - actual) for name in names])
+    actual, off = _off(trials, names, rows)
     fair = off <= max(_WORST_BIAS * actual, off[default])
+    better = (typical < _MARGIN * typical[default]).all(axis=1)
     found = np.flatnonzero(better & fair)
     return np.concatenate([[default], found[found != default]])
+
+
+def _off(trials: Sequence[Trial], names: Sequence[str], rows: Any) -> tuple[float, Any]:
+    """Return what these series sold after the origins, and how far each model was from that in sum."""
+    actual = sum(float(trial.actual[rows].sum()) for trial in trials)
+    said = [sum(float(trial.forecasts[name][rows].sum()) for trial in trials) for name in names]
+    return actual, np.abs(np.array(said) - actual)
 
 
 def _shrunk(errors: Any, trials: Sequence[Trial]) -> Any:
