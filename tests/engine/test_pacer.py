@@ -77,6 +77,9 @@ def test_the_estimate_takes_it_along_and_leaves_it_as_it_was(plan):
 
 
 def test_a_session_keeps_its_pace(plan, clock):
-    session = plan(lambda item: None, list(range(5)), limits=Limits(pacer=Every(2.0)))
+    async def work(item):
+        return item
+
+    session = plan(work, list(range(5)), limits=Limits(pacer=Every(2.0)))
     clock.run(session)
     assert 8.0 <= clock.now_s() < 8.5
