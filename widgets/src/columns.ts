@@ -64,12 +64,18 @@ export function said(value: string | number): string {
   return typeof value === "number" ? count(value) : value;
 }
 
+/** A group's name: of `Partition 3 (Sofifi)` what it is of, since its number has a column; whole in the tooltip. */
+function named(cell: HTMLElement, name: string): void {
+  attribute(cell, "title", name);
+  text(cell, /^\S+ \d+ \((.+)\)$/.exec(name)?.[1] ?? name);
+}
+
 /** The columns of groups; `now_s` is Unix time, for the rows that run. */
 export function groupColumns(extras: Extra[], now_s: () => number): Column<Group>[] {
   return [
     words("number", "#", (group) => group.number, (group) => count(group.number)),
     status(),
-    long("subject", "Name", (group) => group.name),
+    { ...long<Group>("subject", "Name", (group) => group.name), make: (cell) => (group) => named(cell, group.name) },
     items(),
     ...extras.map(extra),
     words("failures", "Failed", (group) => group.failed, (group) => (group.failed ? count(group.failed) : "")),

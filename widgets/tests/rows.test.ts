@@ -175,3 +175,10 @@ it("names the file after the session, safely", () => {
   expect(fileName("../../etc/passwd")).toBe("etc-passwd.csv");
   expect(fileName("///")).toBe("session.csv");
 });
+
+it("calls a partition by what it is of, since its number has a column, and whole in the tooltip", () => {
+  const { piece } = mount({ groups: [group(3, { name: "Partition 3 (Sofifi)" }), group(4, { name: "Batch 4" })] });
+  expect(names(piece)).toEqual(["Sofifi", "Batch 4"]);
+  const subjects = [...piece.node.querySelectorAll<HTMLElement>(".ib-rows .ib-subject")].filter(isShown);
+  expect(subjects.map((node) => node.title)).toContain("Partition 3 (Sofifi)");
+});
