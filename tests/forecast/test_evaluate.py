@@ -1,6 +1,8 @@
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.linear_model import LinearRegression
+from threadpoolctl import threadpool_info
 
 from ipybatch.errors import InputError
 from ipybatch.forecast import metrics
@@ -71,3 +73,16 @@ def test_a_series_that_is_not_there_is_refused():
     with pytest.raises(InputError, match="series must be 1 to 12"):
         forecasts(results, series=[])
     assert isinstance(results, pd.DataFrame)
+
+
+def test_models_train_with_one_thread():
+    """Several on busy cores take ten times as long."""
+    seen = []
+
+    class Watched(LinearRegression):
+        def fit(self, rows, target):
+            seen.extend(pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "openmp")
+            return super().fit(rows, target)
+
+    evaluate(table(matrix(20)), horizon=5, origins=1, models=[Watched()])
+    assert set(seen) == {1}
