@@ -86,7 +86,7 @@ def test_a_given_up_thread_keeps_its_permit_until_it_returns(live, journal):
             release.wait(20)
         return item
 
-    session = live(work, [1], timeout_s=0.05, retry=Retry(attempts=2, initial_s=0), limits=Limits(concurrency=1))
+    session = live(work, [1], timeout_s=0.5, retry=Retry(attempts=2, initial_s=0), limits=Limits(concurrency=1))
     failed = hear(session, events.AttemptFailed)
     session.start()
     assert failed.wait(20)
