@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import sqlite3
-import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +17,7 @@ from ipybatch.engine.journal import Journal
 from ipybatch.engine.lease import is_live
 from ipybatch.engine.outcome import decode
 from ipybatch.engine.plan import key_value
+from ipybatch.engine.whole import draft_of
 from ipybatch.errors import InputError, MissingExtra
 
 OURS = ("key", "status", "attempts", "seconds", "error")
@@ -47,13 +46,8 @@ def save(drive: Drive, state: State, path: Path) -> Path:
     if path.suffix not in SUFFIXES:
         msg = f"path must end in {', '.join(SUFFIXES)}, got {str(path)!r}"
         raise InputError(msg)
-    descriptor, draft = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    os.close(descriptor)
-    try:
-        _WRITERS[path.suffix](_rows(drive, state), Path(draft))
-        Path(draft).replace(path)
-    finally:
-        Path(draft).unlink(missing_ok=True)
+    with draft_of(path) as draft:
+        _WRITERS[path.suffix](_rows(drive, state), draft)
     return path
 
 

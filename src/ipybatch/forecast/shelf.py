@@ -8,17 +8,15 @@ more is cleared away.
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 import shutil
-import tempfile
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 
 import pandas as pd
 
+from ipybatch.engine.whole import draft_of
 from ipybatch.errors import InputError, MissingExtra
 from ipybatch.frames import SUFFIXES, safe_cell
 
@@ -40,7 +38,7 @@ class Shelf:
         """Keep a partition's forecasts and return the name of their file."""
         self._folder.mkdir(parents=True, exist_ok=True)
         name = f"{_slug(partition)}-{digest[:12]}.arrow"
-        with _whole(self._folder / name) as draft:
+        with draft_of(self._folder / name) as draft:
             _arrow(lambda: frame.to_feather(draft))
         return name
 
@@ -73,7 +71,7 @@ class Shelf:
 
 def write(frame: pd.DataFrame, path: Path) -> None:
     """Write a frame to a .csv, .parquet or .jsonl file, whole or not at all."""
-    with _whole(path) as draft:
+    with draft_of(path) as draft:
         if path.suffix == ".csv":
             names = frame.select_dtypes(exclude=["number", "datetime"]).columns
             safe = frame.assign(**{str(name): frame[name].map(safe_cell) for name in names})
@@ -100,19 +98,6 @@ def check_output(path: str | Path | None) -> Path | None:
         msg = f"output must lie in a folder that is there, got {str(path)!r}: make {str(found.parent)!r} first"
         raise InputError(msg)
     return found
-
-
-@contextmanager
-def _whole(path: Path) -> Iterator[Path]:
-    """Give a draft that takes the path's place when all went well, and is gone otherwise."""
-    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    os.close(descriptor)
-    draft = Path(name)
-    try:
-        yield draft
-        draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)
 
 
 def _plain(frame: pd.DataFrame) -> pd.DataFrame:

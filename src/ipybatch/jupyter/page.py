@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Iterator
 from html import escape
 from pathlib import Path
@@ -15,6 +13,7 @@ from ipybatch.engine.masking import mask
 from ipybatch.engine.recorded import RecordedItem
 from ipybatch.engine.snapshot import Snapshot
 from ipybatch.engine.summary import Summary
+from ipybatch.engine.whole import draft_of
 from ipybatch.errors import BatchError, InputError
 from ipybatch.jupyter import chart, logged, still
 from ipybatch.jupyter.still import Sheet, marked, said
@@ -73,14 +72,9 @@ def write(session: Viewed, path: Path) -> Path:
         raise InputError(msg)
     session.recall()
     content = html(_read(session), list(_failures(session)))
-    descriptor, draft = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(content)
-        Path(draft).chmod(0o644)
-        Path(draft).replace(path)
-    finally:
-        Path(draft).unlink(missing_ok=True)
+    with draft_of(path) as draft:
+        draft.write_text(content, encoding="utf-8")
+        draft.chmod(0o644)
     return path
 
 
