@@ -6,19 +6,17 @@ escaped, and masked.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ipybatch.engine.masking import mask
 from ipybatch.forecast.dates import PERIODS
 from ipybatch.forecast.partitions import MAX_ROWS, SIZES
 from ipybatch.forecast.remedies import REMEDIES
-from ipybatch.jupyter.still import said, span
+from ipybatch.jupyter.still import Sheet, said, span, table
 
 if TYPE_CHECKING:
     from ipybatch.forecast.analysis import Analysis
 
-_LINE = "1px solid rgba(127,127,127,0.25)"
 _GOOD, _BAD = "#2da44e", "#e5484d"
 _SOFT = 'style="padding-top:4px;opacity:0.7"'
 _SHOWN = 20  # partitions
@@ -109,7 +107,8 @@ def _partitions(analysis: Analysis) -> str:
         problems = f'<span style="color:{_BAD}">✕</span> {said(one.problems[0])}' if one.problems else ""
         name = said(f"{one.number} ({one.name})")
         rows.append([name, f"{len(one.sites):,}", f"{one.parts:,}", f"{one.rows:,}", *seconds, problems])
-    return _table(titles, rows) + _more(len(analysis.partitions) - _SHOWN)
+    columns = [(title, 0 < at < len(titles) - 1) for at, title in enumerate(titles)]
+    return table(Sheet(columns, rows), margin="8px 0 4px 0") + _more(len(analysis.partitions) - _SHOWN)
 
 
 def _more(count: int) -> str:
@@ -124,23 +123,3 @@ def _advice() -> str:
         '<details><summary style="padding-top:6px">How many partitions, and what helps when one fails</summary>'
         f'<div>with by="size" and {MAX_ROWS:,} rows to a partition, {sizes} partitions</div>{helps}</details>'
     )
-
-
-def _table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    kinds = [0 < at < len(titles) - 1 for at in range(len(titles))]
-    head = "".join(map(_cell, ["th"] * len(titles), titles, kinds))
-    body = "".join(
-        f'<tr style="background:transparent">{"".join(map(_cell, ["td"] * len(row), row, kinds))}</tr>' for row in rows
-    )
-    style = "border-collapse:collapse;border:0;width:100%;margin:8px 0 4px 0;font-size:13px"
-    return (
-        f'<table style="{style}"><thead><tr style="background:transparent">{head}</tr></thead>'
-        f"<tbody>{body}</tbody></table>"
-    )
-
-
-def _cell(tag: str, content: str, is_number: bool) -> str:
-    side = "right" if is_number else "left"
-    weight = ";font-weight:normal;opacity:0.7" if tag == "th" else ""
-    style = f"border:0;border-top:{_LINE};padding:4px 20px 4px 0;text-align:{side};vertical-align:top{weight}"
-    return f'<{tag} align="{side}" style="{style}">{content}</{tag}>'

@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING
 
 from ipybatch.engine.masking import mask
 from ipybatch.gemini.movements import plain
-from ipybatch.jupyter.still import said, span
+from ipybatch.jupyter.still import Sheet, said, span, table
 
 if TYPE_CHECKING:
     from ipybatch.gemini.quote import Offer, Quote
 
-_LINE = "1px solid rgba(127,127,127,0.25)"
 _GOOD = "#2da44e"
 _SOFT = 'style="padding-top:4px;opacity:0.7"'
 
@@ -84,22 +83,9 @@ def _range(low_s: float, high_s: float) -> str:
 def _table(quote: Quote) -> str:
     has_credits = any(offer.credits is not None for offer in quote.offers.values())
     titles = ["Lane", "USD", *(["Credits"] if has_credits else []), "Time"]
-    head = "".join(_cell("th", title, at) for at, title in enumerate(titles))
     rows = []
     for lane, offer in quote.offers.items():
         mark = f' <span style="color:{_GOOD}">✓</span> recommended' if lane == quote.recommended else ""
-        facts = map(said, _facts(offer))
-        cells = "".join(_cell("td", content, at) for at, content in enumerate([f"<b>{lane}</b>{mark}", *facts]))
-        rows.append(f'<tr style="background:transparent">{cells}</tr>')
-    style = "border-collapse:collapse;border:0;width:100%;margin:8px 0 4px 0;font-size:13px"
-    return (
-        f'<table style="{style}"><thead><tr style="background:transparent">{head}</tr></thead>'
-        f"<tbody>{''.join(rows)}</tbody></table>"
-    )
-
-
-def _cell(tag: str, content: str, at: int) -> str:
-    side = "right" if at else "left"
-    weight = ";font-weight:normal;opacity:0.7" if tag == "th" else ""
-    style = f"border:0;border-top:{_LINE};padding:4px 20px 4px 0;text-align:{side};vertical-align:top{weight}"
-    return f'<{tag} align="{side}" style="{style}">{content}</{tag}>'
+        rows.append([f"<b>{lane}</b>{mark}", *map(said, _facts(offer))])
+    columns = [(title, at > 0) for at, title in enumerate(titles)]
+    return table(Sheet(columns, rows), margin="8px 0 4px 0")

@@ -85,10 +85,10 @@ def html(snapshot: Snapshot, summary: Summary, group_word: str) -> str:
     groups = worst(snapshot.groups.values(), ROWS)
     parts = [overview(snapshot, summary)]
     if groups:
-        parts += [_table(group_sheet(groups, group_word)), _more(len(snapshot.groups) - len(groups))]
+        parts += [table(group_sheet(groups, group_word)), _more(len(snapshot.groups) - len(groups))]
     items = _items(snapshot)
     if items:
-        parts.append(_failed(items) if groups else _table(Sheet(ITEM_COLUMNS, list(map(item_row, items))).filled()))
+        parts.append(_failed(items) if groups else table(Sheet(ITEM_COLUMNS, list(map(item_row, items))).filled()))
     return (
         '<div style="max-width:920px;border:1px solid rgba(127,127,127,0.35);border-radius:8px;padding:12px 16px;'
         f'font-family:system-ui,sans-serif;font-size:13px;line-height:1.45">{"".join(parts)}</div>'
@@ -261,7 +261,7 @@ def _breaker(snapshot: Snapshot) -> tuple[str, str]:
 def _failed(items: Sequence[events.ItemEnded]) -> str:
     """Return the items below groups, folded away: a group's row says its last error."""
     head = '<summary style="padding:8px 0 4px 0">The latest items that did not complete</summary>'
-    return f"<details>{head}{_table(Sheet(ITEM_COLUMNS, list(map(item_row, items))).filled())}</details>"
+    return f"<details>{head}{table(Sheet(ITEM_COLUMNS, list(map(item_row, items))).filled())}</details>"
 
 
 def _more(groups: int) -> str:
@@ -277,14 +277,15 @@ def _value(value: object) -> str:
     return f"{value:,}" if isinstance(value, int | float) else str(value)
 
 
-def _table(sheet: Sheet) -> str:
+def table(sheet: Sheet, *, margin: str = "4px 0 0 0") -> str:
+    """Return a sheet as a table; its texts are HTML already."""
     head = "".join(_cell("th", title, is_number) for title, is_number in sheet.columns)
     kinds = [is_number for _, is_number in sheet.columns]
     rows = "".join(
         f'<tr style="background:transparent">{"".join(map(_cell, ["td"] * len(row), row, kinds))}</tr>'
         for row in sheet.rows
     )
-    style = "border-collapse:collapse;border:0;width:100%;margin:4px 0 0 0;font-size:13px"
+    style = f"border-collapse:collapse;border:0;width:100%;margin:{margin};font-size:13px"
     return (
         f'<table style="{style}"><thead><tr style="background:transparent">{head}</tr></thead>'
         f"<tbody>{rows}</tbody></table>"
