@@ -18,8 +18,13 @@ def test_a_draft_takes_the_paths_place(tmp_path):
 def test_a_draft_that_fails_leaves_all_as_it_was(tmp_path):
     path = tmp_path / "out.csv"
     path.write_text("old")
-    with pytest.raises(OSError, match="full"), draft_of(path) as draft:
-        draft.write_text("ne")
-        raise OSError("full")
+
+    def fail():
+        with draft_of(path) as draft:
+            draft.write_text("ne")
+            raise OSError("full")
+
+    with pytest.raises(OSError, match="full"):
+        fail()
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]

@@ -138,16 +138,14 @@ def test_it_is_written_whole_or_not_at_all(wishlist, tmp_path, monkeypatch):
     path = wishlist.export_html(tmp_path / "wishlist.html")
     before = path.read_bytes()
     wishlist._feed.emit(events.Noted(0.0, "later"))
-    real, wrote = page.os.fdopen, []
+    wrote = []
 
-    def full(*arguments, **options):
-        file = real(*arguments, **options)
-        wrote.append(file)
-        file.write("half")
-        file.close()
+    def full(draft, *arguments, **options):
+        draft.write_bytes(b"half")
+        wrote.append(draft)
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(page.os, "fdopen", full)
+    monkeypatch.setattr(page.Path, "write_text", full)
     with pytest.raises(OSError, match="No space left"):
         wishlist.export_html(path)
     assert wrote
