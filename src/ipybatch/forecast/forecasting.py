@@ -10,13 +10,12 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import os
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
 from ipybatch.arguments import Arguments
-from ipybatch.backends.processes import Processes
+from ipybatch.backends.processes import Processes, processors
 from ipybatch.engine import events
 from ipybatch.engine.attempt import Attempt
 from ipybatch.engine.backend import Backend
@@ -155,7 +154,7 @@ def forecast(
     runner = backend or Processes(workers, memory_mb, timeout_s, preload=PRELOAD)
     work = Forecasting(cut.partitions, settings, runner, check_output(output))
     given = {field: value for field, value in arguments.items() if value is not None}
-    defaults: dict[str, Any] = {"limits": Limits(concurrency=workers or _cores()), "retry": Retry(attempts=1)}
+    defaults: dict[str, Any] = {"limits": Limits(concurrency=workers or processors()), "retry": Retry(attempts=1)}
     session = ForecastSession(
         name,
         work,
@@ -243,10 +242,6 @@ class Forecasting:
         """Leave nothing behind of what was discarded, and no file that nothing refers to."""
         if isinstance(event, events.StateChanged) and event.state == "rolled_back":
             self._attended().shelf.clear()
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _settings(settings: Settings) -> dict[str, Any]:
