@@ -23,7 +23,7 @@ import msgspec
 Kind = Literal["requests", "tokens"]
 
 _PACIFIC = "America/Los_Angeles"
-_DURATION = re.compile(r"^(\d+(?:\.\d+)?)s$")
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)s")
 _IN_WORDS = re.compile(r"retry in (\d+(?:\.\d+)?)\s*(ms|s)\b")
 
 
@@ -45,16 +45,24 @@ class Refusal(msgspec.Struct, frozen=True):
 
 def read_refusal(body: Any) -> Refusal:
     """Return what the body of a 429 tells; an empty `Refusal` for anything that is no such body."""
-    error = body.get("error", body) if isinstance(body, dict) else {}
-    error = error if isinstance(error, dict) else {}
-    details = [detail for detail in _list(error.get("details")) if isinstance(detail, dict)]
-    violations = list(_violations(details))
+    error = _error(body)
+    violations = list(_violations(_details(error)))
+    delay_s = retry_delay_s(body)
     return Refusal(
-        retry_s=_retry_s(details, str(error.get("message", ""))),
+        retry_s=_delay_in_words_s(str(error.get("message", ""))) if delay_s is None else delay_s,
         is_daily=any("PerDay" in violation.get("quotaId", "") for violation in violations),
         rpm=_quota(violations, "requests"),
         tpm=_quota(violations, "tokens"),
     )
+
+
+def retry_delay_s(body: Any) -> float | None:
+    """Return the RetryInfo of an error's body, seconds; None without one."""
+    for detail in _details(_error(body)):
+        match = _DURATION.fullmatch(str(detail.get("retryDelay", "")))
+        if match:
+            return float(match[1])
+    return None
 
 
 def midnight_pacific_s(now_s: float) -> float:
@@ -62,6 +70,15 @@ def midnight_pacific_s(now_s: float) -> float:
     zone = ZoneInfo(_PACIFIC)
     day = datetime.fromtimestamp(now_s, UTC).astimezone(zone).date() + timedelta(days=1)
     return datetime(day.year, day.month, day.day, tzinfo=zone).timestamp()
+
+
+def _error(body: Any) -> dict[str, Any]:
+    error = body.get("error", body) if isinstance(body, dict) else {}
+    return error if isinstance(error, dict) else {}
+
+
+def _details(error: dict[str, Any]) -> list[dict[str, Any]]:
+    return [detail for detail in _list(error.get("details")) if isinstance(detail, dict)]
 
 
 def _violations(details: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
@@ -83,11 +100,7 @@ def _kind(quota_id: str) -> Kind | None:
     return "tokens" if "Token" in quota_id else "requests"
 
 
-def _retry_s(details: list[dict[str, Any]], message: str) -> float | None:
-    for detail in details:
-        match = _DURATION.match(str(detail.get("retryDelay", "")))
-        if match:
-            return float(match[1])
+def _delay_in_words_s(message: str) -> float | None:
     said = _IN_WORDS.search(message)
     if said is None:
         return None

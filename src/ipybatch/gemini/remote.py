@@ -20,6 +20,7 @@ from ipybatch.engine.clock import Clock, SystemClock
 from ipybatch.engine.masking import mask
 from ipybatch.errors import BatchError, Permanent, RateLimited, Refused, Transient
 from ipybatch.gemini.jobs import State
+from ipybatch.gemini.quotas import retry_delay_s
 
 if TYPE_CHECKING:
     from google.genai import Client
@@ -244,15 +245,6 @@ def _explain_status(error: Any) -> BatchError:
     if code == 404:
         return Missing(said)
     return Permanent(said) if code in _REFUSALS else Transient(said, retry_after_s=retry_delay_s(error.details))
-
-
-def retry_delay_s(body: Any) -> float | None:
-    """Return the RetryInfo of an error's body, seconds; None without one."""
-    for detail in _dict(_dict(body).get("error")).get("details") or ():
-        delay = _dict(detail).get("retryDelay")
-        if isinstance(delay, str) and re.fullmatch(r"\d+(\.\d+)?s", delay):
-            return float(delay[:-1])
-    return None
 
 
 def _state(word: str, *, done: bool, error: Mapping[str, Any]) -> State:
