@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from ipybatch import Transient
 from ipybatch.engine.outcome import encode_result
-from ipybatch.gemini.answers import Answer, Tokens, of_response, read_answer, result_of
+from ipybatch.gemini.answers import Answer, Tokens, read_answer, result_of
 from ipybatch.gemini.client import connect
 from ipybatch.gemini.prompts import Sending, to_prompts
 from ipybatch.simulators import serve
@@ -24,6 +24,12 @@ pytestmark = pytest.mark.filterwarnings("ignore:Inheritance class AiohttpClientS
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(range(256))
 USAGE = {"promptTokenCount": 4, "candidatesTokenCount": 8, "thoughtsTokenCount": 7}
+
+
+def of_response(response):
+    """Return a reply of the client as the JSON that it came as."""
+    unsent = {"sdk_http_response", "automatic_function_calling_history", "parsed"}
+    return response.model_dump(mode="json", by_alias=True, exclude_none=True, exclude=unsent)
 
 
 def reply(*parts, finish="STOP", **more):

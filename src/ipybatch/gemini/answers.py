@@ -121,13 +121,6 @@ def read_answer(body: Any, *, image: bool = False) -> Answer:
     )
 
 
-def of_response(response: Any) -> dict[str, Any]:
-    """Return a reply of the client (`GenerateContentResponse`) as the JSON that it came as."""
-    unsent = {"sdk_http_response", "automatic_function_calling_history", "parsed"}
-    body: dict[str, Any] = response.model_dump(mode="json", by_alias=True, exclude_none=True, exclude=unsent)
-    return body
-
-
 def result_of(
     answer: Answer, *, usd: Decimal | float | None = None, data: Any = msgspec.UNSET, files: Sequence[str] = ()
 ) -> dict[str, Any]:
