@@ -14,6 +14,7 @@ from ipybatch.gemini.job_groups import JobGroups
 from ipybatch.gemini.jobs import Store
 from ipybatch.gemini.prompts import Sending, to_prompts
 from ipybatch.gemini.remote import Remote
+from ipybatch.gemini.submission import Submission
 from ipybatch.gemini.waiting import Policy, TooLate
 from tests.gemini.nights import night_service, reached, stars
 from tests.gemini.stories import KEY, MODEL
@@ -78,6 +79,30 @@ def test_only_a_cancel_ends_jobs_at_the_service(tell, state):
         tell(service, story, state=state)
         assert service.states() == ["RUNNING"]
         tell(service, lambda at: asyncio.sleep(0), state="cancelled")
+        assert service.states() == ["CANCELLED"]
+
+
+@pytest.mark.parametrize("turns", range(4))
+def test_a_job_that_is_accepted_at_the_moment_of_a_cancel_is_cancelled(tell, monkeypatch, turns):
+    """The end may come at any turn of the loop between the acceptance and whoever waits for it."""
+    accepted = asyncio.Event()
+    submit = Submission.submit
+
+    async def submit_and_tell(self, *args):
+        job = await submit(self, *args)
+        accepted.set()
+        return job
+
+    async def story(at):
+        asked = ask(at, "Name star 1")
+        await accepted.wait()
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        asked.cancel()
+
+    monkeypatch.setattr(Submission, "submit", submit_and_tell)
+    with night_service(batch_delay_s=None, cancel_s=0.0) as service:
+        tell(service, story, state="cancelled")
         assert service.states() == ["CANCELLED"]
 
 

@@ -81,7 +81,7 @@ class Batching:
         self._cancelling: set[int] = set()  # jobs that we asked to be cancelled
         self._tasks: set[asyncio.Task[None]] = set()
         self._writes: set[asyncio.Task[Any]] = set()
-        self._submitting: set[asyncio.Future[Job]] = set()
+        self._cut_short: set[asyncio.Future[Job]] = set()  # submissions that nobody waits for any more
         self._number = 0
         self._closed: ItemError | None = None  # what an item gets that comes too late
         self._hurried = asyncio.Event()
@@ -110,9 +110,9 @@ class Batching:
         await asyncio.gather(*self._tasks, *self._writes, return_exceptions=True)
         if self._state() == "cancelled":
             await self._ask_to_cancel([*jobs, *await self._just_submitted()])
-        for submitting in self._submitting:
+        for submitting in self._cut_short:
             submitting.cancel()
-        await asyncio.gather(*self._submitting, return_exceptions=True)
+        await asyncio.gather(*self._cut_short, return_exceptions=True)
 
     async def answer(self, prompt: Prompt, attempt: Attempt) -> Body:
         """Return the reply to a prompt, when its job is done.
@@ -220,18 +220,17 @@ class Batching:
 
     async def _send(self, number: int, chunk: Chunk) -> Job:
         submitting = asyncio.ensure_future(self._submission.submit(self._session, number, self.model, chunk))
-        self._submitting.add(submitting)
         try:
-            return await asyncio.shield(submitting)  # a cancel waits for it, to cancel the job as well
-        finally:
-            if submitting.done():
-                self._submitting.discard(submitting)
+            return await asyncio.shield(submitting)
+        except asyncio.CancelledError:
+            self._cut_short.add(submitting)  # what it submits, also at this very moment, is cancelled as well
+            raise
 
     async def _just_submitted(self) -> list[Job]:
         """Return the jobs that were being submitted when the session was cancelled."""
-        if not self._submitting:
+        if not self._cut_short:
             return []
-        done, _ = await asyncio.wait(self._submitting, timeout=CANCEL_S)
+        done, _ = await asyncio.wait(self._cut_short, timeout=CANCEL_S)
         return [one.result() for one in done if not one.cancelled() and one.exception() is None]
 
     def _take(self, job: Job) -> None:
