@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ipybatch import BatchSession, Breaker, Limits, Permanent, Rate, RateLimited, Retry
+from ipybatch.engine import events
 from ipybatch.engine import journal as journals
 from ipybatch.jupyter import updates
 from ipybatch.jupyter.updates import Sent
@@ -109,6 +110,73 @@ def test_updates_add_up_to_the_whole(asked):
             for _ in range(asked["starts"]):
                 clock.run(session, watch())
                 look()
+        finally:
+            opened = journals._open_journals.pop(path, None)
+            if opened is not None:
+                opened.close()
+
+
+class Partitions:
+    """Work that shows all its groups when it is entered, as a forecast does, and is told which items fail."""
+
+    def __init__(self, numbers):
+        self.numbers, self.session, self.bad = numbers, None, set()
+
+    async def __aenter__(self):
+        for number in sorted(self.numbers):
+            self.session.tell(events.GroupStarted(self.session._clock.unix_s(), number, f"Partition {number}", 1))
+            self.session.tell(events.GroupChanged(self.session._clock.unix_s(), number, "pending", {}))
+        return self
+
+    async def __aexit__(self, *_):
+        pass
+
+    async def __call__(self, number, attempt):
+        attempt.join(number)
+        self.session.tell(events.GroupStarted(self.session._clock.unix_s(), number, f"Partition {number}", 1))
+        await asyncio.sleep(number % 4)
+        status = "failed" if number in self.bad else "completed"
+        self.session.tell(events.GroupEnded(self.session._clock.unix_s(), number, status))
+        if number in self.bad:
+            raise Permanent("gone")
+
+
+@settings(max_examples=30)
+@given(
+    order=st.permutations(range(1, 14)),
+    bad=st.sets(st.integers(1, 13)),
+    looks=st.lists(st.sampled_from([0.5, 1.0, 4.0]), max_size=8),
+    after=st.sampled_from(["again", "taken back"]),
+)
+def test_groups_that_begin_in_any_order_and_begin_again_add_up(order, bad, looks, after):
+    """Partitions are shown all at once, run in any order and run again; after a rollback ended ones change too."""
+    clock, sent, page, work = VirtualClock(), Sent(), Page(), Partitions(order)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "journal.db"
+        try:
+            work.session = session = BatchSession(
+                "parts", work, order, limits=Limits(concurrency=3), journal=path, clock=clock, breaker=None
+            )
+            work.bad = bad
+
+            def look():
+                page.fold(updates.changed(session, sent, ALL))
+                check_same(page, session)
+
+            async def watch():
+                for after_s in looks:
+                    await asyncio.sleep(after_s)
+                    look()
+
+            clock.run(session, watch())
+            look()
+            assert {number for number, group in page.groups.items() if group["status"] == "failed"} == bad
+            for number in bad:
+                if after == "again":
+                    session.tell(events.GroupStarted(0.0, number, f"Partition {number}", 1))
+                else:
+                    session.tell(events.GroupChanged(0.0, number, "cancelled", {}))
+            look()
         finally:
             opened = journals._open_journals.pop(path, None)
             if opened is not None:

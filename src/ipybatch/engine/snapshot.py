@@ -65,6 +65,8 @@ class Snapshot(msgspec.Struct, kw_only=True):
         cool_until_s: Unix time the resource's cool-down ends; 0.0 for none.
         recent: The last items that ended, newest last.
         failures: The last items that ended otherwise than completed, by key, newest last.
+        moved: Of each group, by number, which move of all groups was its latest; in the order of these moves.
+        moves: How often a group began, changed its status, ended or was recalled.
         pace: How the counts grew.
         story: The latest events that tell something, each with its number; all but starts and completed items.
         breaker_moves: The latest times that the breaker changed its state, newest last.
@@ -81,6 +83,8 @@ class Snapshot(msgspec.Struct, kw_only=True):
     started_s: float = 0.0
     ended_s: float = 0.0
     groups: dict[int, Group] = msgspec.field(default_factory=dict)
+    moved: dict[int, int] = msgspec.field(default_factory=dict)
+    moves: int = 0
     breaker: Breaker = msgspec.field(default_factory=Breaker)
     cool_until_s: float = 0.0
     notes: list[str] = msgspec.field(default_factory=list)
@@ -158,6 +162,7 @@ class Snapshot(msgspec.Struct, kw_only=True):
             extra=event.extra,
             lasts=event.lasts,
         )
+        self._move(event.group)
 
     def _group_changed(self, event: events.GroupChanged) -> None:
         group = self.groups[event.group]
@@ -165,11 +170,13 @@ class Snapshot(msgspec.Struct, kw_only=True):
             self._tell(event)
         group.status, group.error = event.status, event.error or group.error
         group.extra = group.extra | event.extra
+        self._move(event.group)
 
     def _group_ended(self, event: events.GroupEnded) -> None:
         self._tell(event)
         group = self.groups[event.group]
         group.status, group.ended_s = event.status, event.at_s
+        self._move(event.group)
 
     def _group_recalled(self, event: events.GroupRecalled) -> None:
         self.groups[event.group] = Group(
@@ -183,6 +190,12 @@ class Snapshot(msgspec.Struct, kw_only=True):
             ended_s=event.ended_s,
             error=event.error,
         )
+        self._move(event.group)
+
+    def _move(self, group: int) -> None:
+        self.moves += 1
+        self.moved.pop(group, None)  # else it would keep its place in the order
+        self.moved[group] = self.moves
 
     def _pace_recalled(self, event: events.PaceRecalled) -> None:
         self._before = self.pace.put_before(event.marks)
@@ -237,6 +250,8 @@ class Snapshot(msgspec.Struct, kw_only=True):
         if event.status != "completed":
             group.failed += 1
             group.error = event.error or group.error
+        if group.ended_s:  # its end was told first
+            self._move(event.group)
 
     def _note_failure(self, event: events.ItemEnded) -> None:
         """Keep the latest failures; an item that completes after all is none any more."""

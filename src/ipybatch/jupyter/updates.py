@@ -40,7 +40,7 @@ class Sent(msgspec.Struct):
         seq: Of the latest update.
         marks: How many of the pace's, after it was thinned ``thinned`` times.
         moves: How many of the breaker's; ``lines``: the number of the latest one of the log.
-        groups: Number of the latest group; ``running``: those that were not at their end.
+        groups: How many moves of groups; ``running``: the groups that were not at their end.
         is_whole_wanted: The next update is to tell everything.
     """
 
@@ -112,7 +112,7 @@ def head(session: Viewed) -> Head:
         cool_down_s=max(0.0, snapshot.cool_until_s - now_s),
         spent_usd=snapshot.spent_usd,
         budget_usd=snapshot.budget_usd,
-        recorded=snapshot.counts.ended - snapshot.left,
+        recorded=0 if snapshot.state == "rolled_back" else snapshot.counts.ended - snapshot.left,
         notes=snapshot.notes,
         can=_can(snapshot),
     )
@@ -136,13 +136,12 @@ def _windows(session: Viewed) -> list[WindowFact]:
 
 
 def _groups(snapshot: Snapshot, sent: Sent) -> list[Group]:
-    """Return the groups that ran when the view was last told, and those that came since: no others change."""
-    groups = snapshot.groups
-    new = list(takewhile(lambda group: group.number > sent.groups, reversed(groups.values())))
-    before = [groups[number] for number in sorted(sent.running) if number in groups and number <= sent.groups]
-    shown = [*before, *reversed(new)]
+    """Return the groups that ran when the view was last told, and those that moved since: no others change."""
+    groups, moved = snapshot.groups, snapshot.moved
+    numbers = {*sent.running, *takewhile(lambda number: moved[number] > sent.groups, reversed(moved))}
+    shown = [groups[number] for number in sorted(numbers) if number in groups]
     sent.running = {group.number for group in shown if group.status in ("pending", "running")}
-    sent.groups = max((group.number for group in shown), default=sent.groups)
+    sent.groups = snapshot.moves
     return shown
 
 
