@@ -190,6 +190,21 @@ def test_facts_are_told():
         assert fact in text
 
 
+def test_a_session_without_a_breaker_tells_of_none():
+    """To call one closed would promise what is not there; with nothing else to tell, there is no table either."""
+    assert "Breaker" in still.html(*made(), "Batch")
+    assert "Breaker" not in still.html(*made(), "Batch", has_breaker=False)
+    assert "<td" not in still.html(Snapshot(), Summary("a", "planned", Counts(), "", 0.0), "Batch", has_breaker=False)
+
+
+def test_a_rollback_says_that_nothing_is_kept():
+    """As the panel does; no other end says so."""
+    assert "0 recorded rolled back: nothing kept" in " ".join(
+        Seen(still.html(*made(state="rolled_back"), "Batch").replace("<br>", " ")).text.split()
+    )
+    assert "nothing kept" not in still.html(*made(state="cancelled"), "Batch")
+
+
 @pytest.mark.parametrize(
     ("seconds", "words"),
     [(0.04, "0.0 s"), (99.94, "99.9 s"), (99.96, "1 m 40 s"), (3599.6, "1 h 00 m"), (90000.0, "25 h 00 m")],

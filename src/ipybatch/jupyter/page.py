@@ -58,6 +58,7 @@ class Facts(msgspec.Struct, frozen=True):
     summary: Summary
     group_word: str
     allowed_per_s: float | None
+    has_breaker: bool = True
 
 
 def write(session: Viewed, path: Path) -> Path:
@@ -82,7 +83,7 @@ def html(facts: Facts, failures: list[RecordedItem]) -> str:
     """Return the page."""
     snapshot = facts.snapshot
     parts = [
-        still.overview(snapshot, facts.summary),
+        still.overview(snapshot, facts.summary, has_breaker=facts.has_breaker),
         _timeline(facts),
         _groups(snapshot, facts.group_word),
         _failed(failures, snapshot),
@@ -113,7 +114,8 @@ def _read(session: Viewed) -> Facts:
             story=snapshot.story.copy(),
         )
         summary = msgspec.structs.replace(session.summary, counts=still_now.counts)
-        return Facts(still_now, summary, session.policy.opening.group_word, session.gauges.allowed_per_s)
+        policy, allowed_per_s = session.policy, session.gauges.allowed_per_s
+        return Facts(still_now, summary, policy.opening.group_word, allowed_per_s, policy.breaker is not None)
 
     for _ in range(_ASKED_AT_MOST):
         facts = session.ask(copy)

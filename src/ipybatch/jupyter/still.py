@@ -80,10 +80,10 @@ class Sheet(msgspec.Struct, frozen=True):
         return Sheet([self.columns[at] for at in kept], [[row[at] for at in kept] for row in self.rows])
 
 
-def html(snapshot: Snapshot, summary: Summary, group_word: str) -> str:
+def html(snapshot: Snapshot, summary: Summary, group_word: str, *, has_breaker: bool = True) -> str:
     """Return the state as HTML that needs nothing else."""
     groups = worst(snapshot.groups.values(), ROWS)
-    parts = [overview(snapshot, summary)]
+    parts = [overview(snapshot, summary, has_breaker=has_breaker)]
     if groups:
         parts += [table(group_sheet(groups, group_word)), _more(len(snapshot.groups) - len(groups))]
     items = _items(snapshot)
@@ -100,7 +100,7 @@ def text(summary: Summary) -> str:
     return mask(str(summary))
 
 
-def overview(snapshot: Snapshot, summary: Summary) -> str:
+def overview(snapshot: Snapshot, summary: Summary, *, has_breaker: bool = True) -> str:
     """Return name, bar, counts, facts and notes."""
     notes = [f'<div style="padding-top:8px">Note: {said(note)}</div>' for note in snapshot.notes]
     reason = f'<div style="padding-top:2px">{said(summary.reason)}</div>' if summary.reason else ""
@@ -108,7 +108,8 @@ def overview(snapshot: Snapshot, summary: Summary) -> str:
         f'<div style="font-size:15px"><b>{said(summary.name)}</b>'
         f'<span style="padding-left:10px"> {marked(summary.state)}</span></div>'
     )
-    return f"{title}{reason}{_bar(snapshot.counts)}{_line(snapshot.counts)}{_facts(snapshot, summary)}{''.join(notes)}"
+    facts = _facts(snapshot, summary, has_breaker=has_breaker)
+    return f"{title}{reason}{_bar(snapshot.counts)}{_line(snapshot.counts)}{facts}{''.join(notes)}"
 
 
 def said(words: str, longest: int = LONGEST) -> str:
@@ -229,8 +230,10 @@ def _line(counts: Counts) -> str:
     return f"<div>{' &nbsp; '.join(facts)}</div>"
 
 
-def _facts(snapshot: Snapshot, summary: Summary) -> str:
-    facts = [("Breaker", *_breaker(snapshot))]
+def _facts(snapshot: Snapshot, summary: Summary, *, has_breaker: bool) -> str:
+    facts = [("Breaker", *_breaker(snapshot))] if has_breaker else []
+    if snapshot.state == "rolled_back":
+        facts.append(("Journal", "0 recorded", "rolled back: nothing kept"))
     if summary.seconds:
         at = f"ended {moment(snapshot.ended_s)}" if snapshot.ended_s else f"since {moment(snapshot.started_s)}"
         facts.insert(0, ("Elapsed", span(summary.seconds), at))
@@ -243,6 +246,8 @@ def _facts(snapshot: Snapshot, summary: Summary) -> str:
         f'<span style="opacity:0.7">{name}</span><br><b>{value}</b><br><small style="opacity:0.7">{more}</small></td>'
         for name, value, more in facts
     )
+    if not cells:
+        return ""
     style = "border-collapse:collapse;border:0;margin:6px 0 4px 0;font-size:13px"
     return f'<table style="{style}"><tbody><tr style="background:transparent">{cells}</tr></tbody></table>'
 

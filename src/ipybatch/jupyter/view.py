@@ -5,6 +5,9 @@ say to each other is in `wire`.  A command comes as a message of the widget,
 or, while another cell keeps the kernel from reading those, through a private
 subshell that calls `act`; by whatever road, it is acted on once.
 
+A saved notebook holds what a view was when its cells had run, so a session's
+end is kept by then, at the latest when the cell that waited for it ends.
+
 Nothing is sent while no page shows the view.  A page says Hello and Bye; until
 the first of these is heard it is taken to be there, because the cell that
 displays a view may keep the kernel from hearing anything.
@@ -71,12 +74,14 @@ class View(anywidget.AnyWidget):
         self._answered: deque[str] = deque(maxlen=_ANSWERED_AT_MOST)
         self._acting = threading.Lock()
         self._shown: Any = None
-        self._kept_for = 0.0  # the end whose final state is kept
+        self._keeping = threading.Lock()
+        self._kept: tuple[float, int] | None = None  # the end that is kept, and how much had been told by then
         super().__init__(view=self.shows, panel_id=uuid.uuid4().hex, **layout)
         _views[self.panel_id] = self
         self.on_msg(self._hear)
         publisher().add(self)
         _after_cell(self._expect_no_more)
+        _keep_with_cells()
 
     def get_state(self, key: Any = None, drop_defaults: bool = False) -> dict[str, Any]:
         """Return the widget's state, with the session's present one: what a page that was reloaded begins with."""
@@ -94,7 +99,7 @@ class View(anywidget.AnyWidget):
 
     def publish(self) -> bool:
         """Send what is new to the pages; called by the publisher.  Return whether the session runs."""
-        self._keep_at_end()
+        self.keep_end()
         is_live = self._session.snapshot.state in _LIVE
         if not self.is_open:
             self._sent.is_whole_wanted = True
@@ -128,13 +133,30 @@ class View(anywidget.AnyWidget):
         session = self._session
         return {
             _VIEW: {"version_major": 2, "version_minor": 0, "model_id": self.model_id},
-            "text/html": still.html(session.snapshot, session.summary, session.policy.opening.group_word),
+            "text/html": still.html(
+                session.snapshot,
+                session.summary,
+                session.policy.opening.group_word,
+                has_breaker=session.policy.breaker is not None,
+            ),
             "text/plain": still.text(session.summary),
         }
 
     def show(self) -> None:
         """Display it, and keep the static forms of that display up to date at its end."""
         self._shown = display(self.bundle(), raw=True, display_id=True)  # type: ignore[no-untyped-call]  # IPython's
+
+    def keep_end(self) -> None:
+        """Leave the final state where a page that is opened later, or has no kernel, begins; once for each end."""
+        with self._keeping:  # who comes second, returns when it is done
+            snapshot = self._session.snapshot
+            end = (snapshot.ended_s, snapshot.told)
+            if snapshot.state not in events.ENDED or self._kept == end:
+                return
+            self._kept = end
+            self.send_state("initial")
+            if self._shown is not None:
+                self._shown.update(self.bundle(), raw=True)
 
     def act(self, command: str) -> None:
         """Act on a command's id once, and answer it."""
@@ -173,16 +195,6 @@ class View(anywidget.AnyWidget):
     def _expect_no_more(self) -> None:
         self._is_expected = False
 
-    def _keep_at_end(self) -> None:
-        """Leave the final state where a page that is opened later, or has no kernel, begins."""
-        snapshot = self._session.snapshot
-        if snapshot.state not in events.ENDED or self._kept_for == snapshot.ended_s:
-            return
-        self._kept_for = snapshot.ended_s
-        self.send_state("initial")
-        if self._shown is not None:
-            self._shown.update(self.bundle(), raw=True)
-
 
 def act(command: str) -> None:
     """Act on a command that a page could not send by the widget's own message.
@@ -208,3 +220,15 @@ def _after_cell(act: Any) -> None:
         timer.start()
 
     shell.events.register("post_run_cell", ended)
+
+
+def _keep_with_cells() -> None:
+    """Have every cell keep the ends that it waited for before it ends itself: what comes later may not be saved."""
+    shell = get_ipython()
+    if shell is not None:
+        shell.events.register("post_run_cell", _keep_ends)
+
+
+def _keep_ends(*_: Any) -> None:
+    for view in tuple(_views.values()):
+        view.keep_end()
