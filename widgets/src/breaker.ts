@@ -23,7 +23,7 @@ const MEANS: Record<Is, string> = {
   closed: "Work goes through.",
   half_open: "One probe is out; the rest waits.",
   open: "Waits until a probe gets through.",
-  none: "Failures stop nothing.",
+  none: "",
 };
 
 export class BreakerPiece implements Piece {

@@ -100,7 +100,8 @@ export class Facts {
   }
 
   private patchJournal(head: Head): void {
-    this.last.patch("Journal", count(head.recorded), "recorded", "kept for a resume");
+    const foot = head.state === "rolled_back" ? "rolled back: nothing kept" : "kept for a resume";
+    this.last.patch("Journal", count(head.recorded), "recorded", foot);
     this.lastMeter.patch(null);
   }
 }
@@ -121,7 +122,7 @@ function windowWords(window: WindowFact): string {
 }
 
 function breakerFoot(breaker: BreakerFact, passed_s: number, over: boolean): string {
-  if (breaker.threshold === 0) return "failures stop nothing";
+  if (breaker.threshold === 0) return "";
   const opened = breaker.openings ? `opening ${breaker.openings} of ${breaker.give_up_after}` : "";
   if (breaker.state === "half_open") return ["one probe is out", opened].filter(Boolean).join(", ");
   if (breaker.state === "open") {

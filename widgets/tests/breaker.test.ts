@@ -44,8 +44,9 @@ it("lists its history, the latest first, or says that there is none", () => {
   expect(draw().querySelector(".ib-means:not([hidden]) + .ib-moves[hidden]")!.previousElementSibling!.textContent).toBe("It has not opened.");
 });
 
-it("says that failures stop nothing where there is no breaker", () => {
+it("says that there is no breaker, and not what failures do then: that is for the session to say", () => {
   const node = draw({ breaker: breaker({ threshold: 0 }) });
+  expect(node.querySelector(".ib-means")!.textContent).toBe("");
   expect(node.querySelector(".ib-value")!.textContent).toBe("none");
   expect(node.querySelector<HTMLElement>("dl")!.hidden).toBe(true);
 });

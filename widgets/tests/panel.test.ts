@@ -226,10 +226,13 @@ describe("what is shown", () => {
 
   it("shows what was spent where work costs, else what the journal holds", async () => {
     const { model, el, close } = mount();
-    expect(words(el, ".ib-last")).toContain("6recorded");
+    expect(words(el, ".ib-last")).toContain("6recordedkept for a resume");
     model.receive(update(2, { head: head({ spent_usd: 0.84, budget_usd: 5 }) }));
     await frame();
     expect(words(el, ".ib-last")).toContain("$0.84of $5.00");
+    model.receive(update(3, { head: head({ state: "rolled_back", recorded: 0 }) }));
+    await frame();
+    expect(words(el, ".ib-last")).toContain("0recordedrolled back: nothing kept");
     close();
   });
 
