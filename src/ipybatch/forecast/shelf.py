@@ -13,6 +13,7 @@ import shutil
 from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
+from typing import Any, TypeVar
 
 import pandas as pd
 
@@ -20,7 +21,10 @@ from ipybatch.engine.whole import draft_of
 from ipybatch.errors import InputError, MissingExtra
 from ipybatch.frames import SUFFIXES, safe_cell
 
-COLUMNS = ("site", "part", "date", "forecast", "lo", "hi", "model_used", "reason")
+KEYS = ("site", "part")
+COLUMNS = (*KEYS, "date", "forecast", "lo", "hi", "model_used", "reason")
+
+T = TypeVar("T")
 
 
 class Shelf:
@@ -47,11 +51,11 @@ class Shelf:
         return (self._folder / name).is_file()
 
     def read(self, names: Iterable[str]) -> pd.DataFrame:
-        """Return the forecasts in these files, one below the other."""
-        frames = [_arrow(partial(pd.read_feather, self._folder / name)) for name in names]
-        if not frames:
+        """Return the forecasts in these files, one below the other; model_used and reason are categories."""
+        paths = [self._folder / name for name in names]
+        if not paths:
             return pd.DataFrame(columns=list(COLUMNS))
-        return pd.concat([_plain(frame) for frame in frames], ignore_index=True)
+        return pd.DataFrame({name: _arrow(partial(_column, paths, name)) for name in COLUMNS}, copy=False)
 
     def keep(self, names: Iterable[str]) -> None:
         """Clear away all files but these, and the folder when it is empty."""
@@ -74,7 +78,7 @@ def write(frame: pd.DataFrame, path: Path) -> None:
     with draft_of(path) as draft:
         if path.suffix == ".csv":
             names = frame.select_dtypes(exclude=["number", "datetime"]).columns
-            safe = frame.assign(**{str(name): frame[name].map(safe_cell) for name in names})
+            safe = frame.assign(**{str(name): frame[name].astype("category").map(safe_cell) for name in names})
             safe.to_csv(draft, index=False, lineterminator="\r\n")
         elif path.suffix == ".parquet":
             _arrow(lambda: frame.to_parquet(draft, index=False))
@@ -100,15 +104,24 @@ def check_output(path: str | Path | None) -> Path | None:
     return found
 
 
-def _plain(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return categories as what they stand for: those of two partitions differ."""
-    categories = frame.select_dtypes(include="category").columns
-    return frame.astype({name: frame[name].cat.categories.dtype for name in categories})
+def _column(paths: list[Path], name: str) -> pd.Series[Any]:
+    """Read one column of all files: with all columns at once, a large forecast would be held twice."""
+    import pyarrow as pa
+    from pyarrow import feather
+
+    columns = [feather.read_table(path, columns=[name]).column(0) for path in paths]
+    if pa.types.is_dictionary(columns[0].type):  # of another size in each file
+        values = columns[0].type.value_type
+        kind = values if name in KEYS else pa.dictionary(pa.int32(), values)
+        columns = [column.cast(kind) for column in columns]
+    chunks = [chunk for column in columns for chunk in column.chunks]
+    whole: pd.Series[Any] = pa.chunked_array(chunks, columns[0].type).unify_dictionaries().to_pandas()
+    return whole
 
 
-def _arrow(act: Callable[[], pd.DataFrame | None]) -> pd.DataFrame:
+def _arrow(act: Callable[[], T]) -> T:
     try:
-        return act()  # type: ignore[return-value]  # of writers nobody takes it
+        return act()
     except ImportError:
         raise MissingExtra("forecast") from None
 
