@@ -263,17 +263,23 @@ def _settle(lines: tuple[int, int, int]) -> None:
         Path("/proc/self/oom_score_adj").write_text("800")
 
 
+def _load(names: Sequence[str]) -> None:
+    """Import what the attempts share."""
+    gc.disable()  # nothing of it is garbage: looking for some takes a seventh of the time
+    for name in names:
+        with contextlib.suppress(ImportError):  # an attempt that needs it says so itself
+            importlib.import_module(name)
+    gc.freeze()  # so that it stays shared
+    gc.enable()
+
+
 def main(control: int, preload: Sequence[str]) -> None:
     """Serve the kernel at the other end of ``control``."""
     # A library's idle thread of its own (jemalloc's, in pyarrow) survives a fork: its allocator sees to that.
     warnings.filterwarnings("ignore", message=".*fork", category=DeprecationWarning)
     with socket.socket(fileno=control) as line:
         try:
-            for name in preload:
-                with contextlib.suppress(ImportError):  # an attempt that needs it says so itself
-                    importlib.import_module(name)
-            gc.collect()
-            gc.freeze()  # what is loaded stays shared with the attempts
+            _load(preload)
             Supervisor(line).run()
         except BaseException as error:  # told to the kernel: there is nobody else to tell
             with contextlib.suppress(OSError):
