@@ -3,7 +3,7 @@
 import pytest
 
 from ipybatch import InputError
-from ipybatch.forecast.columns import OURS, find_columns
+from ipybatch.forecast.columns import OURS, UnknownColumns, find_columns
 
 
 @pytest.mark.parametrize(
@@ -61,3 +61,11 @@ def test_what_is_missing_is_told(names, given, message):
 def test_a_wide_table_is_not_listed_whole():
     with pytest.raises(InputError, match="and 188 more"):
         find_columns([f"c{number}" for number in range(200)])
+
+
+def test_what_was_not_found_can_be_asked_for():
+    """The error has what a form needs: all columns, and those that were found."""
+    with pytest.raises(UnknownColumns) as told:
+        find_columns(["wo", "sku", "date", "n"])
+    assert told.value.names == ["wo", "sku", "date", "n"]
+    assert told.value.found == {"site": None, "part": "sku", "date": "date", "quantity": None}

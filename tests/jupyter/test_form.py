@@ -1,20 +1,28 @@
 """The form: a forecast without code does what the functions do, and tells what goes wrong where it is seen."""
 
-import base64
 import io
-import re
 import subprocess
 import sys
+import threading
 import warnings
 
 import pandas as pd
 import pytest
+from sklearn.linear_model import Ridge
 
 from ipybatch.simulators.demand import demand
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     from ipybatch.jupyter import ForecastForm
+
+
+class Held(Ridge):
+    """A model that never comes back."""
+
+    def fit(self, *_):
+        while True:
+            pass
 
 
 @pytest.fixture
@@ -43,11 +51,19 @@ def typed(form, tmp_path, text):
     return path
 
 
+def press(button, form):
+    """Press a button and wait for what it does."""
+    button.click()
+    form.wait(60)
+
+
 def downloaded(form):
-    form.download_button.click()
-    address = re.search(r'href="data:text/csv;base64,([^"]*)"', form.link.value)
-    assert address is not None, form.status.value
-    return pd.read_csv(io.BytesIO(base64.b64decode(address[1])))
+    """What the browser is handed: name and table."""
+    handed = []
+    form.download.offer = lambda name, data: handed.append((name, pd.read_csv(io.BytesIO(data))))
+    press(form.download_button, form)
+    ((name, table),) = handed
+    return name, table
 
 
 def shown(field):
@@ -57,19 +73,20 @@ def shown(field):
 def test_a_forecast_is_run_and_downloaded(form):
     """Run shows the panel and starts; Download hands out the combined forecast of all partitions."""
     made = form()
-    made.run_button.click()
+    press(made.run_button, made)
     assert made.status.value == ""
     assert [type(child).__name__ for child in made.panel.children] == ["Panel"]
     assert str(made.session.run()) == "forecast completed: 3/3 successful, 0 failed, 0 skipped"
-    table = downloaded(made)
+    name, table = downloaded(made)
+    assert name == "forecast.csv"
     assert table["site"].nunique() == 3
     assert len(table) == len(made.session.results())
-    assert 'download="forecast.csv"' in made.link.value
+    assert made.status.value == "forecast.csv, 0.1 MB"
 
 
 def test_analyze_shows_the_card(form):
     made = form()
-    made.analyze_button.click()
+    press(made.analyze_button, made)
     assert made.status.value == ""
     assert made.analysis.rows == 300
     assert made.card.value == made.analysis._repr_html_()
@@ -80,7 +97,7 @@ def test_the_strategy_is_that_of_the_form(form):
     made = form()
     made.strategy.value = "size"
     made.max_rows.value = 100
-    made.analyze_button.click()
+    press(made.analyze_button, made)
     assert len(made.analysis.partitions) >= 3
     assert made.analysis.by == "size"
 
@@ -89,7 +106,7 @@ def test_without_batch_mode_one_job_trains_what_is_named(form):
     made = form()
     made.batch.value = False
     made.sites.value = "Manado, Sofifi"
-    made.run_button.click()
+    press(made.run_button, made)
     assert made.session.run().counts.total == 1
     assert set(made.session.results()["site"]) == {"Manado", "Sofifi"}
 
@@ -102,17 +119,14 @@ def test_the_fields_of_the_mode_are_shown(form):
     assert shown(made.max_rows)
     made.batch.value = False
     assert [shown(field) for field in (made.strategy, made.max_rows, made.sites, made.parts)] == [0, 0, 1, 1]
-    assert any(
-        "Batch mode trains each partition by itself" in getattr(row, "value", "")
-        for row in made.children[:3]
-        if isinstance(getattr(row, "value", ""), str)
-    )
+    texts = [row.value for row in made.children if isinstance(getattr(row, "value", None), str)]
+    assert any("Batch mode trains each partition by itself" in text for text in texts)
 
 
 def test_a_table_comes_by_its_path(form, tmp_path):
     made = form()
     typed(made, tmp_path, demand(120, 2, parts=20).to_csv(index=False))
-    made.analyze_button.click()
+    press(made.analyze_button, made)
     assert (made.status.value, made.analysis.rows) == ("", 120)
 
 
@@ -130,36 +144,119 @@ def test_a_table_is_uploaded(form):
             "last_modified": pd.Timestamp(0, tz="UTC").to_pydatetime(),
         },
     )
-    made.analyze_button.click()
+    press(made.analyze_button, made)
     assert (made.status.value, made.analysis.rows) == ("", 120)
     assert made._table().read() == content
 
 
-def test_what_goes_wrong_is_told_in_the_form(form, tmp_path):
-    """As text: the file's own words cannot become markup. The form stays ready."""
+def test_what_goes_wrong_is_told_beside_its_field(form, tmp_path):
+    """As text: the file's own words cannot become markup. The form stays ready, and a next try clears it."""
     made = form()
     typed(made, tmp_path, "site,part,<b>when</b>,qty\na,1,2025-07-01,1\n")
-    made.run_button.click()
-    assert "must have a &#x27;date&#x27; column" in made.status.value
-    assert "<b>when" not in made.status.value
-    assert not made.run_button.disabled
-    assert made.session is None
+    press(made.run_button, made)
+    assert "must have a &#x27;date&#x27; column" in made.errors["table"].value
+    assert "<b>when" not in made.errors["table"].value
+    assert (made.run_button.disabled, made.session, made.status.value) == (False, None, "")
     made.path.value = ""
+    press(made.analyze_button, made)
+    assert "demand must be a file, got none" in made.errors["table"].value
+    made._demand, made.batch.value, made.sites.value = demand(120, 2, parts=20), False, "Atlantis"
+    press(made.analyze_button, made)
+    assert "sites must be sites that have demand" in made.errors["filter"].value
+    assert made.errors["table"].value == ""
+
+
+def test_columns_that_are_not_recognised_are_asked_for(form, tmp_path):
+    """Those that are found are chosen already; another table is asked about anew."""
+    made = form()
+    table = demand(120, 2, parts=20).rename(columns={"part": "was", "date": "wann"})
+    typed(made, tmp_path, table.to_csv(index=False))
+    assert not shown(made.columns_row)
+    press(made.analyze_button, made)
+    assert shown(made.columns_row)
+    assert {ours: choice.value for ours, choice in made.columns.items()} == {
+        "site": "site",
+        "part": None,
+        "date": None,
+        "quantity": "quantity",
+    }
+    made.columns["part"].value = made.columns["date"].value = "was"
+    press(made.analyze_button, made)
+    assert "columns must name a column once" in made.errors["columns"].value
+    made.columns["date"].value = "wann"
+    press(made.analyze_button, made)
+    assert [made.analysis.rows, *(error.value for error in made.errors.values())] == [120, "", "", "", "", ""]
+    typed(made, tmp_path, "a\n")
+    made.path.value = "elsewhere.csv"
+    assert not shown(made.columns_row)
+
+
+def test_the_kernel_is_free_while_it_analyzes(form, monkeypatch):
+    """A press returns at once; meanwhile the form says what it does, and no button does anything."""
+    made, go_on, begun = form(), threading.Event(), []
+
+    def analyze(**given):
+        begun.append(made.status.value)
+        go_on.wait(20)
+        msg = "horizon must be a number"
+        raise ValueError(msg)
+
+    monkeypatch.setattr("ipybatch.forecast.analyze", analyze)
     made.analyze_button.click()
-    assert "Table must be a file, got none" in made.status.value
+    made.analyze_button.click()
+    made.run_button.click()
+    assert (made.analyze_button.disabled, made.run_button.disabled) == (True, True)
+    assert made.status.value == "analyzing…"
+    go_on.set()
+    made.wait(20)
+    assert begun == ["analyzing…"]
+    assert (made.analyze_button.disabled, made.run_button.disabled, made.status.value) == (False, False, "")
+    assert "horizon must be a number" in made.errors["horizon"].value
 
 
 def test_a_forecast_that_failed_is_not_downloaded(form):
-    """The reason is told in its line, and what helps."""
+    """The reason is told in its line, beside the button that stays grey; the next run clears it."""
     table = demand(300, 3, parts=60).astype({"date": str})
-    table.loc[5, "date"] = "31/13/2025"
+    good, table.loc[5, "date"] = table.loc[5, "date"], "31/13/2025"
     made = form(table)
-    made.run_button.click()
+    press(made.run_button, made)
     assert made.session.run().state == "rolled_back"
-    made.download_button.click()
-    assert "There is no whole forecast" in made.status.value
-    assert "What helps: correct the row or drop it" in made.status.value
-    assert made.link.value == ""
+    assert made.download_button.disabled
+    assert "No forecast to download: Partition" in made.status.value
+    table.loc[5, "date"] = good
+    press(made.run_button, made)
+    assert made.session.run().state == "completed"
+    assert (made.status.value, made.download_button.disabled) == ("", False)
+
+
+def test_it_is_run_again_and_cancelled(form):
+    """While one runs there is no second; a cancelled one is run on, its panel takes the place of the one before."""
+    made = form()
+    press(made.run_button, made)
+    made.session.run()
+    first = made.panel.children[0]
+    made.horizon.value = 6
+    made._arguments["models"] = [Held()]
+    press(made.run_button, made)
+    assert made.run_button.disabled
+    made.session.cancel()
+    assert made.session.run().state == "cancelled"
+    assert (made.run_button.disabled, made.download_button.disabled) == (False, True)
+    assert "No forecast to download: cancelled" in made.status.value
+    assert first.comm is None
+    assert len(made.panel.children) == 1
+
+
+def test_what_is_too_large_for_a_browser_is_a_file(form, tmp_path, monkeypatch):
+    """Its path is told."""
+    monkeypatch.setattr("ipybatch.jupyter.form._LARGEST_MB", 0.001)
+    monkeypatch.chdir(tmp_path)
+    made = form()
+    press(made.run_button, made)
+    made.session.run()
+    press(made.download_button, made)
+    assert len(pd.read_csv(tmp_path / "forecast.csv")) == len(made.session.results())
+    assert made.status.value == f"0.1 MB, saved as {tmp_path / 'forecast.csv'}"
 
 
 def test_nothing_is_downloaded_before_a_run(form):

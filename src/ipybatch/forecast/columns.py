@@ -34,6 +34,19 @@ _NAMES = {
 }  # fmt: skip
 
 
+class UnknownColumns(InputError):
+    """Say that columns were not found: the user is to name them.
+
+    Attributes:
+        names: All columns of the table.
+        found: For each of `OURS` its column, None for those that were not found.
+    """
+
+    def __init__(self, message: str, names: Sequence[Any], found: Mapping[str, Any]) -> None:
+        super().__init__(message)
+        self.names, self.found = list(names), dict(found)
+
+
 def find_columns(names: Sequence[Any], given: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """Return for each of `OURS` the column of the table that it is.
 
@@ -42,7 +55,8 @@ def find_columns(names: Sequence[Any], given: Mapping[str, Any] | None = None) -
         given: What the user says, e.g. ``{"site": "Lokasi"}``; the others are found by name.
 
     Raises:
-        InputError: A column is missing, or two of ours are one, or a name is there twice.
+        UnknownColumns: A column is missing.
+        InputError: Two of ours are one, or a name is there twice.
     """
     given = dict(given or {})
     _check_given(given, names)
@@ -53,7 +67,7 @@ def find_columns(names: Sequence[Any], given: Mapping[str, Any] | None = None) -
         lost = " and ".join(f"a {ours!r} column" for ours in missing)
         hint = ", ".join(f'"{ours}": ...' for ours in missing)
         msg = f"demand must have {lost}, got {_listed(names)}: name the column with columns={{{hint}}}"
-        raise InputError(msg)
+        raise UnknownColumns(msg, names, found)
     for name in found.values():
         if list(names).count(name) > 1:
             msg = f"demand must have one column {name!r}, got {list(names).count(name)}: rename or drop the others"

@@ -1,22 +1,24 @@
 """Form: a forecast without code: which table, how it is cut, how far ahead; then the card, the panel and the CSV.
 
-What it does is what `ipybatch.forecast.analyze` and `ipybatch.forecast.forecast` do, with the same words.
+What it does is what `ipybatch.forecast.analyze` and `ipybatch.forecast.forecast` do, with the same words.  What takes
+its time is done in a thread, so that cells run meanwhile; what goes wrong is told beside the field it is about.
 """
 
 from __future__ import annotations
 
-import base64
 import importlib
 import io
+import re
 import tempfile
+import threading
 from collections.abc import Callable
-from html import escape
 from pathlib import Path
 from typing import Any
 
 import ipywidgets
 
 from ipybatch.engine import events
+from ipybatch.jupyter.download import Download
 from ipybatch.jupyter.still import said
 from ipybatch.jupyter.views import Panel
 
@@ -26,8 +28,9 @@ _EXPLAINED = (
     " above 5,000 rows, or from 5 sites or 500 parts on. Without it one job trains the sites and parts you name."
 )
 _STRATEGIES = (("a partition for each site", "site"), ("partitions of a size", "size"))
-_WIDE = {"description_width": "120px"}
-_LARGEST_MB = 30  # as a link in the page; what is larger goes to a file
+_ANALYZED = ("columns", "freq", "models", "workers", "max_partitions")  # arguments that `analyze` takes too
+_LARGEST_MB = 200  # through the browser's memory; what is larger goes to a file
+_LONGEST = 1000
 
 
 class ForecastForm(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets has no types
@@ -48,39 +51,65 @@ class ForecastForm(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets has no 
         self.session: Any = None
         self.analysis: Any = None
         self._demand, self._arguments = demand, arguments
-        self.upload = ipywidgets.FileUpload(accept=".csv", multiple=False, description="Upload CSV")
-        self.path = ipywidgets.Text(placeholder="or its path: demand.csv", description="Table", style=_WIDE)
-        self.batch = ipywidgets.Checkbox(value=True, description="Batch mode", indent=False)
-        self.strategy = ipywidgets.Dropdown(options=_STRATEGIES, description="Strategy", style=_WIDE)
-        self.max_rows = ipywidgets.BoundedIntText(2000, min=1, max=10**9, description="Rows at most", style=_WIDE)
-        self.sites = ipywidgets.Text(placeholder="all; or A, B", description="Sites", style=_WIDE)
-        self.parts = ipywidgets.Text(placeholder="all; or P1, P2", description="Parts", style=_WIDE)
-        self.horizon = ipywidgets.BoundedIntText(30, min=1, max=10_000, description="Periods ahead", style=_WIDE)
-        self.analyze_button = _button("Analyze", self._analyze)
-        self.run_button = _button("Run", self._run, "success")
-        self.download_button = _button("Download CSV", self._download)
-        self.download_button.disabled = True
-        self.status, self.card, self.link = (ipywidgets.HTML() for _ in range(3))
-        self.panel = ipywidgets.VBox()
+        self._thread: threading.Thread | None = None
+        self._is_busy = False
+        self._make_fields()
+        self._make_buttons()
+        self.errors = {name: ipywidgets.HTML() for name in ("table", "columns", "cut", "filter", "horizon")}
+        self.status, self.card, self.panel = ipywidgets.HTML(), ipywidgets.HTML(), ipywidgets.VBox()
+        self.download = Download(layout={"display": "none"})
         super().__init__(self._rows())
         for switch in (self.batch, self.strategy):
             switch.observe(self._fit, "value")
+        for source in (self.path, self.upload):
+            source.observe(self._forget_columns, "value")
         self._fit()
 
+    def wait(self, timeout_s: float | None = None) -> None:
+        """Wait for what a button has begun, a run itself not included."""
+        if self._thread is not None:
+            self._thread.join(timeout_s)
+
+    def _make_fields(self) -> None:
+        self.upload = ipywidgets.FileUpload(accept=".csv", multiple=False, description="Upload CSV")
+        self.path = _field(ipywidgets.Text, "Table", placeholder="path of a .csv or .parquet file", width="420px")
+        self.columns = {
+            ours: ipywidgets.Dropdown(options=[], description=ours.capitalize(), layout={"width": "210px"})
+            for ours in ("site", "part", "date", "quantity")
+        }
+        for choice in self.columns.values():
+            choice.style.description_width = "60px"
+        self.columns_row = _row(*self.columns.values())
+        self.batch = ipywidgets.Checkbox(value=True, description="Batch mode", indent=False)
+        self.strategy = _field(ipywidgets.Dropdown, "Strategy", options=_STRATEGIES)
+        self.max_rows = _field(ipywidgets.BoundedIntText, "Rows at most", value=2000, min=1, max=10**9, width="220px")
+        self.sites = _field(ipywidgets.Text, "Sites", placeholder="all; or A, B")
+        self.parts = _field(ipywidgets.Text, "Parts", placeholder="all; or P1, P2")
+        self.horizon = _field(ipywidgets.BoundedIntText, "Periods ahead", value=30, min=1, max=10_000, width="220px")
+
+    def _make_buttons(self) -> None:
+        self.analyze_button = _button("Analyze", lambda: self._begin("analyzing…", self._analyze))
+        self.run_button = _button("Run", lambda: self._begin("reading the table…", self._run), "primary")
+        self.download_button = _button("Download CSV", lambda: self._begin("writing…", self._hand_out))
+        self.download_button.disabled = True
+
     def _rows(self) -> list[Any]:
-        table = [] if self._demand is not None else [ipywidgets.HBox([self.upload, self.path])]
-        buttons = [self.analyze_button, self.run_button, self.download_button]
+        errors = self.errors
+        table = [] if self._demand is not None else [_row(self.path, self.upload, errors["table"])]
+        explained = f'<div style="max-width:720px;line-height:1.5;opacity:0.75">{said(_EXPLAINED, _LONGEST)}</div>'
         return [
-            *table,
+            *(table or [errors["table"]]),
+            self.columns_row,
+            errors["columns"],
             self.batch,
-            ipywidgets.HTML(f'<div style="max-width:720px;opacity:0.7">{said(_EXPLAINED, 1000)}</div>'),
-            ipywidgets.HBox([self.strategy, self.max_rows]),
-            ipywidgets.HBox([self.sites, self.parts]),
-            self.horizon,
-            ipywidgets.HBox([*buttons, self.link]),
-            self.status,
+            ipywidgets.HTML(explained),
+            _row(self.strategy, self.max_rows, errors["cut"]),
+            _row(self.sites, self.parts, errors["filter"]),
+            _row(self.horizon, errors["horizon"]),
+            _row(self.analyze_button, self.run_button, self.download_button, self.status),
             self.card,
             self.panel,
+            self.download,
         ]
 
     def _fit(self, *_: Any) -> None:
@@ -89,10 +118,26 @@ class ForecastForm(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets has no 
         _show(self.max_rows, self.batch.value and self.strategy.value == "size")
         for field in (self.sites, self.parts):
             _show(field, not self.batch.value)
+        _show(self.columns_row, any(choice.options for choice in self.columns.values()))
+
+    def _forget_columns(self, *_: Any) -> None:
+        """Another table has other columns."""
+        for choice in self.columns.values():
+            choice.options = []
+        self._fit()
+
+    def _ask_columns(self, names: list[Any], found: dict[str, Any]) -> None:
+        """Let the user say which column is which; what was found is chosen already."""
+        for ours, choice in self.columns.items():
+            choice.options = [("choose …", None), *((str(name), name) for name in names)]
+            choice.value = found.get(ours)
+        self._fit()
 
     def _asked(self) -> dict[str, Any]:
         """Return what the fields say, as arguments of `analyze` and `forecast`."""
         asked: dict[str, Any] = {"demand": self._table(), "horizon": self.horizon.value}
+        chosen = {ours: choice.value for ours, choice in self.columns.items() if choice.value is not None}
+        asked["columns"] = {**(self._arguments.get("columns") or {}), **chosen}
         if self.batch.value:
             return {**asked, "by": self.strategy.value, "max_rows": self.max_rows.value}
         return {**asked, "by": None, "sites": _words(self.sites.value), "parts": _words(self.parts.value)}
@@ -100,66 +145,103 @@ class ForecastForm(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets has no 
     def _table(self) -> Any:
         if self._demand is not None:
             return self._demand
-        if self.upload.value:
-            (uploaded,) = self.upload.value
-            file = io.BytesIO(bytes(uploaded["content"]))
-            file.name = uploaded["name"]  # messages name the file
-            return file
-        if not self.path.value.strip():
-            msg = "Table must be a file, got none: upload one, or type its path"
+        if self.path.value.strip():
+            return self.path.value.strip()
+        if not self.upload.value:
+            msg = "demand must be a file, got none: upload one, or type its path"
             raise ValueError(msg)
-        return self.path.value.strip()
+        (uploaded,) = self.upload.value
+        file = io.BytesIO(bytes(uploaded["content"]))
+        file.name = uploaded["name"]  # messages name the file
+        return file
 
     def _analyze(self) -> None:
-        known = ("columns", "freq", "models", "workers", "max_partitions")
-        given = {name: value for name, value in self._arguments.items() if name in known}
+        given = {name: value for name, value in self._arguments.items() if name in _ANALYZED}
         self.card.value = ""
         self.analysis = _forecast_package().analyze(**{**given, **self._asked()})
         self.card.value = self.analysis._repr_html_()
 
     def _run(self) -> None:
-        asked = self._asked()
-        self.link.value = ""
-        self.session = _forecast_package().forecast(**{**self._arguments, **asked})
-        self.panel.children = (Panel(self.session),)
-        self.download_button.disabled = False
-        self.session.start()
+        session = _forecast_package().forecast(**{**self._arguments, **self._asked()})
+        session.on(self._heard)
+        session.start()
+        self.session = session
+        before, self.panel.children = self.panel.children, (Panel(session),)
+        for panel in before:
+            panel.close()
 
-    def _download(self) -> None:
-        """Offer the forecast as a link; what is too large for one lies beside the notebook."""
-        if self.session.state not in events.ENDED:
-            self.status.value = said(f"The forecast is not finished: {self.session.summary}")
+    def _heard(self, event: events.Event) -> None:
+        if not isinstance(event, events.StateChanged):
             return
-        if self.session.state != "completed":
-            remedy = importlib.import_module("ipybatch.forecast.remedies").remedy(self.session.reason)
-            told = f"There is no whole forecast: {self.session.summary}"
-            self.status.value = said(f"{told}. What helps: {remedy}" if remedy else told, 1000)
-            return
-        name = f"{Path(self.session.summary.name).name}.csv"
+        self._settle()
+        if event.state in ("failed", "rolled_back", "cancelled"):
+            self.status.value = _bad(f"No forecast to download: {event.reason or event.state}")
+        elif not self._is_busy:
+            self._say("")
+
+    def _hand_out(self) -> None:
+        """Hand the forecast to the browser; what is too large for it lies beside the notebook."""
+        name = f"{Path(self.session.name).name}.csv"
         with tempfile.TemporaryDirectory() as folder:
             data = self.session.save(Path(folder) / "forecast.csv").read_bytes()
+        size = f"{len(data) / 1e6:,.1f} MB"
         if len(data) > _LARGEST_MB * 1e6:
-            path = self.session.save(Path.cwd() / name)
-            self.link.value = said(f"saved as {path}")
-            return
-        address = f"data:text/csv;base64,{base64.b64encode(data).decode()}"
-        self.link.value = f'<a download="{escape(name)}" href="{address}">{said(name)}</a> ({len(data) / 1e6:.1f} MB)'
+            self._say(f"{size}, saved as {self.session.save(Path.cwd() / name)}")
+        else:
+            self.download.offer(name, data)
+            self._say(f"{name}, {size}")
 
-    def _act(self, action: Callable[[], None]) -> None:
-        """Do what a button says, and show what goes wrong in the form, not in a log nobody sees."""
-        self.status.value = "…"
-        buttons = (self.analyze_button, self.run_button)
-        for button in buttons:
-            button.disabled = True
+    def _begin(self, words: str, action: Callable[[], None]) -> None:
+        """Do what a button says in a thread, and show what goes wrong in the form, not in a log nobody sees."""
+        if self._is_busy:
+            return
+        self._is_busy = True
+        for error in self.errors.values():
+            error.value = ""
+        self._say(words)
+        self._settle()
+        self._thread = threading.Thread(target=self._act, args=(words, action), name="ipybatch-form", daemon=True)
+        self._thread.start()
+
+    def _act(self, words: str, action: Callable[[], None]) -> None:
         try:
             action()
-        except Exception as error:
-            self.status.value = f'<span style="color:#e5484d">✕</span> {said(str(error) or type(error).__name__)}'
+        except Exception as error:  # whatever it is belongs beside its field
+            self._say("")
+            self._tell(error)
         finally:
-            for button in buttons:
-                button.disabled = False
-            if self.status.value == "…":
-                self.status.value = ""
+            self._is_busy = False
+            if self.status.value == said(words):
+                self._say("")
+            self._settle()
+
+    def _tell(self, error: Exception) -> None:
+        words = str(error) or type(error).__name__
+        field = _FIELDS.get(re.split(r"\W", words, maxsplit=1)[0])
+        (self.status if field is None else self.errors[field]).value = _bad(words)
+        names = getattr(error, "names", None)  # of a table whose columns are not all known
+        if names is not None:
+            self._ask_columns(names, getattr(error, "found", {}))
+
+    def _settle(self) -> None:
+        """Let the buttons that make sense now be pressed."""
+        state = None if self.session is None else self.session.state
+        self.analyze_button.disabled = self._is_busy
+        self.run_button.disabled = self._is_busy or state in ("running", "paused")
+        self.download_button.disabled = self._is_busy or state != "completed"
+
+    def _say(self, words: str) -> None:
+        self.status.value = said(words, _LONGEST)
+
+
+_FIELDS = {
+    "demand": "table",
+    "columns": "columns",
+    "max_rows": "cut",
+    "sites": "filter",
+    "parts": "filter",
+    "horizon": "horizon",
+}  # what a message about an argument begins with, and where the argument's field is
 
 
 def _forecast_package() -> Any:
@@ -167,11 +249,24 @@ def _forecast_package() -> Any:
     return importlib.import_module("ipybatch.forecast")
 
 
-def _button(words: str, action: Callable[[], None], style: str = "") -> Any:
-    form: Any = action.__self__  # type: ignore[attr-defined]  # a method of the form
+def _field(kind: Any, description: str, *, width: str = "330px", **given: Any) -> Any:
+    layout = {"width": width, "max_width": "100%"}
+    return kind(description=description, style={"description_width": "100px"}, layout=layout, **given)
+
+
+def _row(*fields: Any) -> Any:
+    return ipywidgets.HBox(fields, layout={"flex_flow": "row wrap", "align_items": "center"})
+
+
+def _button(words: str, press: Callable[[], None], style: str = "") -> Any:
     button = ipywidgets.Button(description=words, button_style=style)
-    button.on_click(lambda _: form._act(action))
+    button.on_click(lambda _: press())
     return button
+
+
+def _bad(words: str) -> str:
+    mark = '<span style="color:var(--jp-error-color1,#e5484d)">✕</span>'
+    return f'<div style="max-width:720px;line-height:1.5">{mark} {said(words, _LONGEST)}</div>'
 
 
 def _show(field: Any, is_shown: bool) -> None:
