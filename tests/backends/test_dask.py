@@ -349,6 +349,13 @@ def test_a_forecast_that_rolls_back_leaves_nothing(client, tmp_path):
     assert session.results().empty
 
 
+def test_a_forecast_brings_its_limits_to_a_cluster(client):
+    """What forecast() is told holds on the workers too; what the backend was told holds first."""
+    backend = Dask(client, memory_mb=500).within(memory_mb=1000, timeout_s=60, preload=["json"])
+    assert (backend.memory_mb, backend.timeout_s, backend.preload) == (500, 60, ("json",))
+    assert backend.workers == sum(client.nthreads().values())
+
+
 # Set-up
 
 

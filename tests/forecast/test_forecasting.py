@@ -3,8 +3,10 @@
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.base import BaseEstimator, RegressorMixin
 
 from ipybatch import InputError, Limits
+from ipybatch.backends import Processes
 from ipybatch.forecast import forecast
 from ipybatch.forecast.shelf import COLUMNS
 
@@ -18,6 +20,17 @@ def demand(sites=("Ambon", "Palu", "Sofifi"), days=40, parts=4):
         for day in pd.date_range("2025-07-01", periods=days)
     ]
     return pd.DataFrame(rows, columns=["site", "part", "date", "quantity"])
+
+
+class Endless(RegressorMixin, BaseEstimator):
+    """A model that is never done."""
+
+    def fit(self, features, target):
+        while True:
+            pass
+
+    def predict(self, features):
+        raise AssertionError
 
 
 class Inline:
@@ -67,11 +80,19 @@ def test_every_series_gets_its_forecast(session):
 
 def test_partitions_run_in_processes_of_their_own(session, monkeypatch):
     """The real backend: nothing of it stays when the session has ended."""
-    from ipybatch.backends.processes import Processes
-
     made = session(backend=Processes(2, preload=("ipybatch.forecast.training",)))
     assert made.run().counts.completed == 3
     assert len(made.results()) == 60
+
+
+@pytest.mark.parametrize(
+    ("own_s", "said"), [(None, "Exceeded 0.5s"), (0.25, "Exceeded 0.25s")], ids=["the forecast's", "the backend's"]
+)
+def test_limits_hold_in_a_backend_that_has_none_of_its_own(session, own_s, said):
+    backend = Processes(1, timeout_s=own_s)
+    made = session(demand(["Ambon"]), models=[Endless()], backend=backend, timeout_s=0.5)
+    made.run()
+    assert made.reason == f"Partition 1 (Ambon) timeout: {said}"
 
 
 def test_partitions_are_rows_of_the_table(session):
@@ -96,6 +117,41 @@ def test_rollback_leaves_nothing(session, journal, tmp_path):
     assert len(made.results()) == 0
     assert tuple(made.results().columns) == COLUMNS
     assert left_behind(journal) == []
+
+
+def statuses(made):
+    return [group.status for group in made.snapshot.groups.values()]
+
+
+@pytest.mark.parametrize(
+    ("on_failure", "left"),
+    [
+        ("rollback", ["cancelled", "failed", "cancelled"]),
+        ("stop", ["completed", "failed", "skipped"]),
+        ("continue", ["completed", "failed", "completed"]),
+    ],
+)
+def test_the_table_says_what_became_of_each_partition(session, on_failure, left):
+    """What was discarded is not called completed, and nothing waits any more."""
+    made = session(backend=Inline(["Palu"]), on_failure=on_failure, limits=Limits(concurrency=1))
+    made.run()
+    assert statuses(made) == left
+
+
+def test_a_partition_has_no_time_before_it_runs(session):
+    made = session(backend=Inline(["Ambon"]), limits=Limits(concurrency=1))
+    made.run()
+    assert [group.started_s > 0 for group in made.snapshot.groups.values()] == [True, False, False]
+
+
+def test_what_helps_is_said_beside_the_error(session):
+    table = demand().astype({"date": str})
+    table.loc[5, "date"] = "31/13/2025"
+    made = session(table)
+    made.run()
+    assert "Invalid date format '31/13/2025': correct the row or drop it, and run the same call again" in (
+        made.snapshot.notes
+    )
 
 
 def test_the_same_call_runs_again_after_a_rollback(session):

@@ -76,11 +76,28 @@ class Dask:
             if value is not None:
                 check(field, value, low=0, above=True)
         self.client: Any = client  # half of its methods have no types
-        self.timeout_s = timeout_s
-        self._order = hosted.Order(f"ipybatch-{uuid.uuid4().hex[:12]}", memory_mb, timeout_s, tuple(preload))
+        self.memory_mb, self.timeout_s, self.preload = memory_mb, timeout_s, tuple(preload)
+        self._order = hosted.Order(f"ipybatch-{uuid.uuid4().hex[:12]}", memory_mb, timeout_s, self.preload)
         self._users = 0
         self._runs: dict[str, _Run] = {}
         self._threads = Threads()
+
+    @property
+    def workers(self) -> int:
+        """Attempts at a time: the threads of the cluster, as far as the client knows them."""
+        if self.client.status != "running":
+            return 1
+        told = self.client.scheduler_info()
+        return told.get("total_threads") or sum(one["nthreads"] for one in told["workers"].values()) or 1
+
+    def within(self, *, memory_mb: float | None, timeout_s: float | None, preload: Sequence[str]) -> Dask:
+        """Return a backend with these limits and modules, where this one has none of its own."""
+        return Dask(
+            self.client,
+            memory_mb=memory_mb if self.memory_mb is None else self.memory_mb,
+            timeout_s=timeout_s if self.timeout_s is None else self.timeout_s,
+            preload=self.preload or preload,
+        )
 
     async def open(self, slots: int) -> None:
         """See that the cluster answers, and that its workers have this package.

@@ -69,6 +69,16 @@ class Processes:
         self._place: Supervised | Spawned | None = None
         self._threads = Threads()
 
+    def within(self, *, memory_mb: float | None, timeout_s: float | None, preload: Sequence[str]) -> Processes:
+        """Return a backend with these limits and modules, where this one has none of its own."""
+        return Processes(
+            self.workers,
+            memory_mb if self.memory_mb is None else self.memory_mb,
+            timeout_s if self.timeout_s is None else self.timeout_s,
+            preload=self.preload or preload,
+            method=self.method,
+        )
+
     async def open(self, slots: int) -> None:
         """Start the supervisor; its packages load while the first attempts are sent."""
         if self._place is None:

@@ -272,6 +272,9 @@ class Drive(msgspec.Struct, eq=False):
 
     def _take_back(self, at_s: float) -> None:
         """Count what was discarded as cancelled; what failed is still told."""
+        for group in list(self.feed.snapshot.groups.values()):
+            if group.status in ("completed", "skipped"):
+                self.feed.emit(events.GroupChanged(at_s, group.number, "cancelled", {}))
         self.feed.emit(events.Planned(at_s, self.order.opening.name, _nothing_done(self.feed.snapshot.counts)))
 
     def _close(self, runner: Runner, book: ledger.Ledger) -> None:
@@ -279,9 +282,11 @@ class Drive(msgspec.Struct, eq=False):
         if state == "failed" and self.order.on_failure == "rollback":
             state = "rolled_back"
         at_s, snapshot = self.clock.unix_s(), self.feed.snapshot
-        for group in list(snapshot.groups.values()):
-            if group.status == "running" and not group.lasts:
+        for group in [group for group in snapshot.groups.values() if not group.lasts]:
+            if group.status == "running":
                 self.feed.emit(events.GroupEnded(at_s, group.number, left))
+            elif group.status == "pending":
+                self.feed.emit(events.GroupChanged(at_s, group.number, left, {}))
         if snapshot.counts.pending > 0 and state != "completed":
             self.feed.emit(events.ItemsLeft(at_s, snapshot.counts.pending, left))
         if runner.lingering:

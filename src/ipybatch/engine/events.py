@@ -85,11 +85,12 @@ class StateChanged(Event, frozen=True, gc=False, tag="state_changed"):
 
 
 class GroupStarted(Event, frozen=True, gc=False, tag="group_started"):
-    """A batch, a remote job or a partition began.
+    """A batch, a remote job or a partition began; or it is there, and has yet to begin.
 
     Attributes:
         extra: What the workload says of it.
         lasts: Whether it goes on when the session ends, as a remote job does.
+        status: Another than "running" for one that does not run now.
     """
 
     group: int
@@ -97,6 +98,7 @@ class GroupStarted(Event, frozen=True, gc=False, tag="group_started"):
     items: int
     extra: Extra = msgspec.field(default_factory=dict)
     lasts: bool = False
+    status: Status = "running"
 
 
 class GroupChanged(Event, frozen=True, gc=False, tag="group_changed"):

@@ -28,7 +28,7 @@ class Group(msgspec.Struct, kw_only=True):
     Attributes:
         number: Counts from 1.
         items: Items in it; ``done`` of them have an outcome, ``failed`` of these are not completed.
-        started_s: Unix time; ``ended_s`` is 0.0 while it runs.
+        started_s: Unix time, 0.0 while it has yet to begin; ``ended_s`` is 0.0 while it runs.
         extra: The workload's own columns, by title.
         lasts: Whether it goes on when the session ends.
     """
@@ -152,13 +152,14 @@ class Snapshot(msgspec.Struct, kw_only=True):
         self.state, self.reason = event.state, event.reason
 
     def _group_started(self, event: events.GroupStarted) -> None:
-        self._tell(event)
+        if event.status == "running":
+            self._tell(event)
         self.groups[event.group] = Group(
             number=event.group,
             name=event.name,
-            status="running",
+            status=event.status,
             items=event.items,
-            started_s=event.at_s,
+            started_s=event.at_s if event.status == "running" else 0.0,
             extra=event.extra,
             lasts=event.lasts,
         )

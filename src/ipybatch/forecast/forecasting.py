@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
 from ipybatch.arguments import Arguments
+from ipybatch.backends.dask import Dask
 from ipybatch.backends.processes import Processes, processors
 from ipybatch.engine import events
 from ipybatch.engine.attempt import Attempt
@@ -24,6 +25,7 @@ from ipybatch.engine.outcome import Outcome
 from ipybatch.engine.policy import Limits, Retry, check_count
 from ipybatch.errors import Permanent
 from ipybatch.forecast.partitions import Partition, partition
+from ipybatch.forecast.remedies import remedy
 from ipybatch.forecast.settings import AUTO, Settings
 from ipybatch.forecast.shelf import Shelf, check_output, write
 from ipybatch.forecast.tables import read_table
@@ -117,8 +119,8 @@ def forecast(
         max_partitions: Above it, the small ones are merged.
         sites: With ``by=None``: only these.
         parts: With ``by=None``: only these.
-        timeout_s: Seconds one partition may train; None for no limit. A ``backend`` of your own has its own.
-        memory_mb: What one partition may take; None for no limit. A ``backend`` of your own has its own.
+        timeout_s: Seconds one partition may train; None for no limit.
+        memory_mb: What one partition may take; None for no limit.
         models: Names, scikit-learn regressors, or models of statsforecast or mlforecast; default: the best of ours.
         freq: "D", "W" or "M"; default: inferred.
         known: A frame of what is known ahead; see `Settings`.
@@ -127,8 +129,9 @@ def forecast(
         select: What decides between models, "squared" error or "pinball" loss.
         columns: Which column is which, e.g. ``{"site": "Lokasi"}``; the others are found by name.
         output: A .csv, .parquet or .jsonl file for the whole forecast, written when it is whole.
-        workers: Partitions at the same time; default: one a processor core.
-        backend: Where partitions run; default: `Processes`. ``Dask(client)`` for more than one machine.
+        workers: Partitions at the same time; default: one a processor core, or a thread of the cluster.
+        backend: Where partitions run; default: `Processes`. ``Dask(client)`` for more than one machine. Limits that it
+            has of its own are kept.
         name: Of the session; the same name continues.
         arguments: As for `BatchSession`; ``on_failure`` is "rollback" unless you say "stop" (what is finished stays,
             and the same call does the rest) or "continue" (what worked is delivered).
@@ -151,7 +154,10 @@ def forecast(
     )
     if workers is not None:
         check_count("workers", workers, low=1)
-    runner = backend or Processes(workers, memory_mb, timeout_s, preload=PRELOAD)
+    runner = backend or Processes(workers)
+    if isinstance(runner, Processes | Dask):
+        runner = runner.within(memory_mb=memory_mb, timeout_s=timeout_s, preload=PRELOAD)
+        workers = workers or runner.workers
     work = Forecasting(cut.partitions, settings, runner, check_output(output))
     given = {field: value for field, value in arguments.items() if value is not None}
     defaults: dict[str, Any] = {"limits": Limits(concurrency=workers or processors()), "retry": Retry(attempts=1)}
@@ -211,12 +217,12 @@ class Forecasting:
             raise Permanent(part.problems[0])
         made = await self._backend.run(run_partition, (part.frame, self._settings))
         file = await asyncio.to_thread(self._attended().shelf.put, part.name, part.digest, made)
-        used = made["model_used"].astype(str).value_counts()
+        used = made["model_used"].value_counts()
         return {
             "rows": len(made),
             "series": len(made) // self._settings.horizon,
             "coverage": made.attrs.get("coverage"),
-            "models": {model: int(rows) // self._settings.horizon for model, rows in used.items() if rows},
+            "models": {str(model): int(rows) // self._settings.horizon for model, rows in used.items() if rows},
             "file": file,
         }
 
@@ -227,16 +233,15 @@ class Forecasting:
     def _tell(self, part: Partition, status: Status) -> None:
         session = self._attended()
         extra: events.Extra = {"Sites": len(part.sites), "Parts": part.parts, "Rows": part.rows}
-        at_s = session.now_s
-        session.tell(events.GroupStarted(at_s, part.number, part.title, 1, extra))
-        if status != "running":
-            session.tell(events.GroupChanged(at_s, part.number, status, {}))
+        session.tell(events.GroupStarted(session.now_s, part.number, part.title, 1, extra, status=status))
 
     def _recorded(self, outcomes: Iterable[Outcome]) -> None:
         numbers = {part.name: part.number for part in self._partitions}
         session = self._attended()
         for outcome in outcomes:
             session.tell(events.GroupEnded(session.now_s, numbers[str(outcome.key)], outcome.status))
+            if advice := remedy(outcome.error):
+                session.note(f"{outcome.error.split(' in row', 1)[0]}: {advice}")
 
     def _clear_up(self, event: events.Event) -> None:
         """Leave nothing behind of what was discarded, and no file that nothing refers to."""
