@@ -52,7 +52,7 @@ def test_from_a_path_to_a_download(open_notebook: Callable[..., Notebook], tmp_p
     form.get_by_label("Periods ahead").press("Tab")
     analyze = form.get_by_role("button", name="Analyze")
     analyze.click()
-    expect(form).to_contain_text("demand must have a 'date' column", timeout=LOAD_S * 1000)
+    expect(form).to_contain_text("choose which column is the date", timeout=LOAD_S * 1000)
     form.get_by_label("Date").select_option("wann")
     analyze.click()
     expect(form).to_contain_text("analyzing…")

@@ -131,9 +131,9 @@ def test_a_table_comes_by_its_path(form, tmp_path):
 
 
 def test_a_table_is_uploaded(form):
-    """Again and again: it can be analyzed, and then run."""
+    """Again and again: it can be analyzed, and then run. It takes the place of a path."""
     made = form()
-    made._demand = None
+    made._demand, made.path.value = None, "no such file.csv"
     content = demand(120, 2, parts=20).to_csv(index=False).encode()
     made.upload.value = (
         {
@@ -154,8 +154,10 @@ def test_what_goes_wrong_is_told_beside_its_field(form, tmp_path):
     made = form()
     typed(made, tmp_path, "site,part,<b>when</b>,qty\na,1,2025-07-01,1\n")
     press(made.run_button, made)
-    assert "must have a &#x27;date&#x27; column" in made.errors["table"].value
-    assert "<b>when" not in made.errors["table"].value
+    assert "choose which column is the date" in made.errors["columns"].value
+    typed(made, tmp_path, "site,part,date,qty\na,1,<b>when</b>,1\n")
+    press(made.run_button, made)
+    assert "Invalid date format &#x27;&lt;b&gt;when" in made.errors["table"].value
     assert (made.run_button.disabled, made.session, made.status.value) == (False, None, "")
     made.path.value = ""
     press(made.analyze_button, made)
@@ -174,10 +176,11 @@ def test_columns_that_are_not_recognised_are_asked_for(form, tmp_path):
     assert not shown(made.columns_row)
     press(made.analyze_button, made)
     assert shown(made.columns_row)
+    assert "choose which column is the part and the date" in made.errors["columns"].value
     assert {ours: choice.value for ours, choice in made.columns.items()} == {
         "site": "site",
-        "part": None,
-        "date": None,
+        "part": "",
+        "date": "",
         "quantity": "quantity",
     }
     made.columns["part"].value = made.columns["date"].value = "was"

@@ -58,11 +58,11 @@ class ForecastForm(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets has no 
         self.errors = {name: ipywidgets.HTML() for name in ("table", "columns", "cut", "filter", "horizon")}
         self.status, self.card, self.panel = ipywidgets.HTML(), ipywidgets.HTML(), ipywidgets.VBox()
         self.download = Download(layout={"display": "none"})
-        super().__init__(self._rows())
+        super().__init__(self._rows(), layout={"grid_gap": "6px"})
         for switch in (self.batch, self.strategy):
             switch.observe(self._fit, "value")
-        for source in (self.path, self.upload):
-            source.observe(self._forget_columns, "value")
+        self.path.observe(self._forget_columns, "value")
+        self.upload.observe(self._take_upload, "value")
         self._fit()
 
     def wait(self, timeout_s: float | None = None) -> None:
@@ -74,11 +74,14 @@ class ForecastForm(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets has no 
         self.upload = ipywidgets.FileUpload(accept=".csv", multiple=False, description="Upload CSV")
         self.path = _field(ipywidgets.Text, "Table", placeholder="path of a .csv or .parquet file", width="420px")
         self.columns = {
-            ours: ipywidgets.Dropdown(options=[], description=ours.capitalize(), layout={"width": "210px"})
-            for ours in ("site", "part", "date", "quantity")
+            ours: _field(ipywidgets.Dropdown, ours.capitalize(), options=[], width=width, label=label)
+            for ours, label, width in (
+                ("site", "100px", "250px"),
+                ("part", "40px", "190px"),
+                ("date", "40px", "190px"),
+                ("quantity", "64px", "214px"),
+            )
         }
-        for choice in self.columns.values():
-            choice.style.description_width = "60px"
         self.columns_row = _row(*self.columns.values())
         self.batch = ipywidgets.Checkbox(value=True, description="Batch mode", indent=False)
         self.strategy = _field(ipywidgets.Dropdown, "Strategy", options=_STRATEGIES)
@@ -120,6 +123,10 @@ class ForecastForm(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets has no 
             _show(field, not self.batch.value)
         _show(self.columns_row, any(choice.options for choice in self.columns.values()))
 
+    def _take_upload(self, *_: Any) -> None:
+        self.path.value = ""  # what came last is meant
+        self._forget_columns()
+
     def _forget_columns(self, *_: Any) -> None:
         """Another table has other columns."""
         for choice in self.columns.values():
@@ -129,14 +136,14 @@ class ForecastForm(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets has no 
     def _ask_columns(self, names: list[Any], found: dict[str, Any]) -> None:
         """Let the user say which column is which; what was found is chosen already."""
         for ours, choice in self.columns.items():
-            choice.options = [("choose …", None), *((str(name), name) for name in names)]
-            choice.value = found.get(ours)
+            choice.options = [("choose …", ""), *((str(name), name) for name in names)]
+            choice.value = "" if found.get(ours) is None else found[ours]
         self._fit()
 
     def _asked(self) -> dict[str, Any]:
         """Return what the fields say, as arguments of `analyze` and `forecast`."""
         asked: dict[str, Any] = {"demand": self._table(), "horizon": self.horizon.value}
-        chosen = {ours: choice.value for ours, choice in self.columns.items() if choice.value is not None}
+        chosen = {ours: choice.value for ours, choice in self.columns.items() if choice.value not in (None, "")}
         asked["columns"] = {**(self._arguments.get("columns") or {}), **chosen}
         if self.batch.value:
             return {**asked, "by": self.strategy.value, "max_rows": self.max_rows.value}
@@ -216,12 +223,15 @@ class ForecastForm(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets has no 
             self._settle()
 
     def _tell(self, error: Exception) -> None:
+        names, found = getattr(error, "names", None), getattr(error, "found", {})
+        if names is not None:  # of a table whose columns are not all known
+            self._ask_columns(names, found)
+            lost = " and the ".join(ours for ours in self.columns if found.get(ours) is None)
+            self.errors["columns"].value = _bad(f"Not found by its name: choose which column is the {lost}")
+            return
         words = str(error) or type(error).__name__
         field = _FIELDS.get(re.split(r"\W", words, maxsplit=1)[0])
         (self.status if field is None else self.errors[field]).value = _bad(words)
-        names = getattr(error, "names", None)  # of a table whose columns are not all known
-        if names is not None:
-            self._ask_columns(names, getattr(error, "found", {}))
 
     def _settle(self) -> None:
         """Let the buttons that make sense now be pressed."""
@@ -249,9 +259,9 @@ def _forecast_package() -> Any:
     return importlib.import_module("ipybatch.forecast")
 
 
-def _field(kind: Any, description: str, *, width: str = "330px", **given: Any) -> Any:
+def _field(kind: Any, description: str, *, width: str = "330px", label: str = "100px", **given: Any) -> Any:
     layout = {"width": width, "max_width": "100%"}
-    return kind(description=description, style={"description_width": "100px"}, layout=layout, **given)
+    return kind(description=description, style={"description_width": label}, layout=layout, **given)
 
 
 def _row(*fields: Any) -> Any:
