@@ -42,7 +42,7 @@ lab: $(VENV)/.lab ## Open JupyterLab in notebooks/
 	@cd notebooks && jupyter lab $$([ "$$(id -u)" != 0 ] || echo --allow-root) # root's in a container
 
 ##@ Check
-.PHONY: test checks lint unit notebooks browser chaos bench matrix ruff format mypy imports schema-current bundle-current vitest tests chromium
+.PHONY: test checks lint unit beside notebooks browser chaos bench matrix ruff format mypy imports schema-current bundle-current vitest tests chromium
 test: $(VENV)/.test $(MODULES) chromium ## Everything a change must pass
 	@checks=0 tests=0
 	@$(MAKE) --keep-going --jobs=2 --output-sync=target checks || checks=1
@@ -92,12 +92,19 @@ vitest: $(MODULES)
 RUN_PYTEST = journal=$$(mktemp -d); trap 'rm -r "$$journal"' EXIT; IPYBATCH_JOURNAL=$$journal/journal.db pytest
 NBVAL := --nbval --nbval-current-env --nbval-cell-timeout=120
 
-tests: $(VENV)/.test
-	@echo '== pytest: tests, notebooks, browser'
-	$(RUN_PYTEST) $(NBVAL) tests $(wildcard notebooks)
+# Two at a time: a browser mostly waits.
+tests: $(VENV)/.test chromium
+	@$(MAKE) --keep-going --jobs=2 unit beside
+
+beside:
+	@echo '== pytest: notebooks and browser, beside the tests'
+	mkdir -p out; told=out/beside.txt
+	($(RUN_PYTEST) $(NBVAL) notebooks tests/browser) >$$told 2>&1 || { cat $$told; exit 1; }
+	tail -1 $$told
 
 unit: $(VENV)/.test ## The Python tests without browser and notebooks
-	@pytest -m 'not browser and not chaos and not bench and not matrix'
+	@echo '== pytest: tests'
+	pytest tests -m 'not browser and not chaos and not bench and not matrix'
 
 notebooks: $(VENV)/.test ## Run the notebooks and compare their outputs
 	@$(RUN_PYTEST) $(NBVAL) notebooks
