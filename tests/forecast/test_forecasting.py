@@ -123,6 +123,12 @@ def statuses(made):
     return [group.status for group in made.snapshot.groups.values()]
 
 
+@pytest.mark.parametrize(("split_series", "count"), [(False, 3), (True, 6)])
+def test_a_series_is_cut_only_when_asked(session, split_series, count):
+    made = session(demand(parts=1), by="size", max_rows=20, split_series=split_series)
+    assert made.run().counts.completed == count
+
+
 @pytest.mark.parametrize(
     ("on_failure", "left"),
     [

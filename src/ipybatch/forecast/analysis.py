@@ -11,10 +11,11 @@ import pandas as pd
 from ipybatch.backends.processes import processors
 from ipybatch.engine.policy import check_count
 from ipybatch.forecast.partitions import MAX_PARTITIONS, MAX_ROWS, By, Cut, Partition, cut
-from ipybatch.forecast.settings import AUTO, Freq, Settings
-from ipybatch.forecast.tables import Problem, Table, read_table
+from ipybatch.forecast.settings import Freq, Settings
+from ipybatch.forecast.tables import Problem, Table, read_table, settings_of
 from ipybatch.forecast.timing import Timing, time_it
 
+_PERIODS = {"D": "days", "W": "weeks", "M": "months"}
 PAYS_ABOVE_ROWS, PAYS_FROM_SITES, PAYS_FROM_PARTS = 5000, 5, 500
 
 
@@ -154,13 +155,7 @@ def analyze(
     if workers is not None:
         check_count("workers", workers, low=1)
     table = read_table(demand, columns=columns, freq=freq)
-    settings = Settings(
-        horizon=horizon,
-        freq=table.freq,
-        start=table.start.date().isoformat(),
-        end=table.end.date().isoformat(),
-        models=AUTO if models is None else tuple(models),
-    )
+    settings = settings_of(table, horizon, models=models)
     made = cut(table, by, max_rows, max_partitions, sites=sites, parts=parts)
     timing, untimed = _timed(made, settings) if timed else (None, [])
     series_of = tuple(_series(one.frame) for one in made.partitions)
@@ -195,4 +190,5 @@ def _series(frame: pd.DataFrame) -> int:
 
 
 def _zeros(table: Table) -> list[str]:
-    return [f"days without a row count as zero from {table.start:%Y-%m-%d} on, the table's start, for every series"]
+    since = f"{table.start:%Y-%m-%d} on, the table's start, for every series"
+    return [f"{_PERIODS[table.freq]} without a row count as zero from {since}"]

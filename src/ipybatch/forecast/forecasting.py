@@ -26,9 +26,9 @@ from ipybatch.engine.policy import Limits, Retry, check_count
 from ipybatch.errors import Permanent
 from ipybatch.forecast.partitions import Partition, partition
 from ipybatch.forecast.remedies import remedy
-from ipybatch.forecast.settings import AUTO, Settings
+from ipybatch.forecast.settings import Settings
 from ipybatch.forecast.shelf import Shelf, check_output, write
-from ipybatch.forecast.tables import read_table
+from ipybatch.forecast.tables import read_table, settings_of
 from ipybatch.forecast.training import PRELOAD, run_partition
 from ipybatch.session import BatchSession
 
@@ -91,6 +91,7 @@ def forecast(
     by: Any = "site",
     max_rows: int = 2000,
     max_partitions: int = 20,
+    split_series: bool = False,
     sites: Collection[Any] | None = None,
     parts: Collection[Any] | None = None,
     timeout_s: float | None = 300.0,
@@ -117,6 +118,7 @@ def forecast(
             one job.
         max_rows: Of a partition with ``by="size"``.
         max_partitions: Above it, the small ones are merged.
+        split_series: With ``by="size"``, whether a series longer than ``max_rows`` may be cut too.
         sites: With ``by=None``: only these.
         parts: With ``by=None``: only these.
         timeout_s: Seconds one partition may train; None for no limit.
@@ -140,18 +142,16 @@ def forecast(
         InputError: The table or an argument is not what it must be; nothing was started.
     """
     table = read_table(demand, columns=columns, freq=freq)
-    cut = partition(table, by=by, max_rows=max_rows, max_partitions=max_partitions, sites=sites, parts=parts)
-    settings = Settings(
-        horizon=horizon,
-        freq=table.freq,
-        start=table.start.date().isoformat(),
-        end=table.end.date().isoformat(),
-        models=AUTO if models is None else tuple(models),
-        level=level,
-        integer=integer,
-        known=known,
-        select=select,
+    cut = partition(
+        table,
+        by=by,
+        max_rows=max_rows,
+        max_partitions=max_partitions,
+        sites=sites,
+        parts=parts,
+        split_series=split_series,
     )
+    settings = settings_of(table, horizon, models=models, level=level, integer=integer, known=known, select=select)
     if workers is not None:
         check_count("workers", workers, low=1)
     runner = backend or Processes(workers)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from ipybatch.errors import InputError, MissingExtra
 from ipybatch.forecast.columns import OURS, find_columns
 from ipybatch.forecast.dates import check_freq, read_dates
 from ipybatch.forecast.matrix import infer_freq, span
-from ipybatch.forecast.settings import Freq
+from ipybatch.forecast.settings import AUTO, Freq, Settings
 
 _TOLD = 5  # problems in one message
 
@@ -110,6 +110,22 @@ def read_table(demand: Any, *, columns: Mapping[str, Any] | None = None, freq: F
         rows=len(raw),
         start=start,
         end=end,
+    )
+
+
+def settings_of(table: Table, horizon: int, *, models: Iterable[Any] | None = None, **others: Any) -> Settings:
+    """Return what to forecast a whole table with; ``others`` are fields of `Settings`.
+
+    Raises:
+        InputError: One of them is not what it must be.
+    """
+    return Settings(
+        horizon=horizon,
+        freq=table.freq,
+        start=table.start.date().isoformat(),
+        end=table.end.date().isoformat(),
+        models=AUTO if models is None else tuple(models),
+        **others,
     )
 
 
