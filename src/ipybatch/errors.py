@@ -3,8 +3,11 @@
 BatchError
 |-- ItemError                 an attempt went wrong; raise these from your work function
 |   |-- Transient             try again later (`retry_after_s` is the service's own word)
-|   |   `-- RateLimited       slow down: the whole resource cools down
+|   |   |-- RateLimited       slow down: the whole resource cools down
+|   |   `-- Killed            its process ended without an answer (`ipybatch.backends`)
 |   |-- Permanent             fix the item: it is not tried again
+|   |   `-- OutOfMemory       give it more memory, or make it smaller (`ipybatch.backends`)
+|   |-- Overrun               give it more time, or less to do (`ipybatch.backends`; also a TimeoutError)
 |   |-- Refused               fix the key or the account: the session stops
 |   `-- Withheld              raise the budget, or come back later: what runs finishes, nothing more starts
 |-- InputError                fix the call (also a ValueError)
@@ -14,6 +17,7 @@ BatchError
 |   |-- JournalFull           the disk is full
 |   |-- JournalCorrupt        the file is damaged, or not ours
 |   `-- Fenced                another process took this session over
+|-- InsufficientCredits       top the account up, or ask for less (`ipybatch.gemini`)
 `-- MissingExtra              install what is named (also an ImportError)
 """
 
