@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
-from ipybatch.forecast.adapters import Long, OneByOne
+from ipybatch.forecast.adapters import adapted, one_thread
 from ipybatch.forecast.choice import Model
 from ipybatch.forecast.matrix import Matrix, Series
 from ipybatch.forecast.models import MODELS
@@ -19,10 +19,9 @@ def candidates(settings: Settings) -> dict[str, Model]:
     """Return the models that ``settings`` asks for, in its order; two of a kind are numbered."""
     made: dict[str, Model] = {}
     for model in settings.models:
-        name = model if isinstance(model, str) else _name(model)
-        if not isinstance(model, str) and name in made:
-            name = f"{name}_{len(made) + 1}"
-        made[name] = _candidate(model, settings)
+        for name, one in _called(model, settings).items():
+            is_taken = not isinstance(model, str) and name in made
+            made[f"{name}_{len(made) + 1}" if is_taken else name] = one
     return made
 
 
@@ -41,17 +40,10 @@ class Swept:
         return np.maximum(self._sweep(past.values, horizon, self._season), 0.0)
 
 
-def _candidate(model: Any, settings: Settings) -> Model:
-    if isinstance(model, str):
-        if model in MODELS:
-            return Swept(MODELS[model], settings.season)
-        return Pooled(known=settings.known, seed=settings.seed)
-    if hasattr(model, "forecast"):
-        return OneByOne(model)
-    if hasattr(model, "preprocess"):
-        return Long(model)
-    return Pooled(model, known=settings.known, seed=settings.seed)
-
-
-def _name(model: Any) -> str:
-    return str(getattr(model, "alias", None) or type(model).__name__)
+def _called(model: Any, settings: Settings) -> Mapping[str, Model]:
+    if not isinstance(model, str):
+        regressor = {type(model).__name__: Pooled(one_thread(model), known=settings.known, seed=settings.seed)}
+        return adapted(model, settings.freq) or regressor
+    if model in MODELS:
+        return {model: Swept(MODELS[model], settings.season)}
+    return {model: Pooled(known=settings.known, seed=settings.seed)}

@@ -24,6 +24,7 @@ from ipybatch.engine.events import Status
 from ipybatch.engine.outcome import Outcome
 from ipybatch.engine.policy import Limits, Retry, check_count
 from ipybatch.errors import Permanent
+from ipybatch.forecast.adapters import described, packages
 from ipybatch.forecast.partitions import Partition, partition
 from ipybatch.forecast.remedies import remedy
 from ipybatch.forecast.settings import Settings
@@ -156,7 +157,7 @@ def forecast(
         check_count("workers", workers, low=1)
     runner = backend or Processes(workers)
     if isinstance(runner, Processes | Dask):
-        runner = runner.within(memory_mb=memory_mb, timeout_s=timeout_s, preload=PRELOAD)
+        runner = runner.within(memory_mb=memory_mb, timeout_s=timeout_s, preload=(*PRELOAD, *packages(settings.models)))
         workers = workers or runner.workers
     work = Forecasting(cut.partitions, settings, runner, check_output(output))
     given = {field: value for field, value in arguments.items() if value is not None}
@@ -257,7 +258,7 @@ def _settings(settings: Settings) -> dict[str, Any]:
     }
     return {
         **given,
-        "models": [model if isinstance(model, str) else repr(model) for model in settings.models],
+        "models": described(settings.models),
         "known": "" if known is None else _hash(known),
     }
 

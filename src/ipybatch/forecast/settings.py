@@ -8,6 +8,7 @@ import msgspec
 
 from ipybatch.engine.policy import check, check_count
 from ipybatch.errors import InputError
+from ipybatch.forecast.adapters import check_model
 
 Freq = Literal["D", "W", "M"]
 AUTO = ("naive", "seasonal_naive", "moving_average", "ses", "tsb", "sba", "imapa", "gradient_boosting")
@@ -56,9 +57,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, eq=False):
         for model in self.models:
             if isinstance(model, str):
                 _check_choice("models", model, AUTO)
-            elif not hasattr(model, "fit"):
-                msg = f"models must be names or have fit and predict, got {model!r}"
-                raise InputError(msg)
+            else:
+                check_model(model, self.freq)
 
     @property
     def season(self) -> int:
