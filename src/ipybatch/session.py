@@ -251,8 +251,8 @@ class BatchSession(Shown):
         self._command("pause", lambda: self._hold(True))
 
     def resume(self) -> None:
-        """Go on after `pause`; after a cancel or a failure, run what is left."""
-        if self.state in ("cancelled", "failed", "planned"):
+        """Go on after `pause`; after a cancel or a failure, run what is left; after a rollback, everything."""
+        if self.state in ("cancelled", "failed", "rolled_back", "planned"):
             self.start()
         else:
             self._command("resume", lambda: self._hold(False))

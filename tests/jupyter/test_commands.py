@@ -7,7 +7,7 @@ import pytest
 
 from ipybatch import Limits, Permanent, Rate, Retry
 from ipybatch.engine import masking
-from ipybatch.jupyter import commands
+from ipybatch.jupyter import commands, updates
 from ipybatch.jupyter.wire import Ack, Rows
 
 LIMITS = Limits(concurrency=4, batch_size=10, rates=[Rate(20, per_s=2), Rate(500, per_s=60)])
@@ -53,6 +53,23 @@ def test_pause_resume_and_cancel(session, clock):
 def test_a_pause_of_nothing_says_so(session):
     """Before the start nothing is in flight."""
     assert obey(session, "pause").text == "paused"
+
+
+def test_resume_after_a_rollback_runs_everything(live, wait_for):
+    """The button that is offered then does what the same call does."""
+    tried = []
+
+    async def once_bad(item):
+        tried.append(item)
+        if tried == [1]:
+            raise Permanent("bad")
+
+    session = live(once_bad, [1, 2], limits=Limits(concurrency=1), on_failure="rollback")
+    assert wait_for(session).state == "rolled_back"
+    assert updates.head(session).can == ["resume"]
+    assert obey(session, "resume").text == "running"
+    assert str(wait_for(session)) == "wishlist completed: 2/2 successful, 0 failed, 0 skipped"
+    assert tried == [1, 1, 2]
 
 
 def test_cancel_and_retry_failed_of_a_live_session(live, wait_for):

@@ -180,7 +180,8 @@ def _rate(snapshot: Snapshot, now_s: float) -> float:
 
 def _can(snapshot: Snapshot) -> list[CommandName]:
     can = list(_CAN[snapshot.state])
-    if snapshot.state in events.ENDED and snapshot.counts.failed + snapshot.counts.timeout:
+    is_over = snapshot.state in events.ENDED and snapshot.state != "rolled_back"  # there is nothing but all to run
+    if is_over and snapshot.counts.failed + snapshot.counts.timeout:
         can.append("retry_failed")
     return can
 
