@@ -230,6 +230,19 @@ def test_the_worst_groups_come_first():
     assert "and 960 more that went better" in source
 
 
+def test_what_was_only_cancelled_did_not_fail():
+    """The partition that failed comes first, not one that was ended because of it."""
+    ends = [("cancelled", "cancelled"), ("failed", "Out of memory")]
+    groups = {
+        number: Group(number=number, name=f"Partition {number}", status=status, items=1, done=1, failed=1, error=error)
+        for number, (status, error) in enumerate(ends, start=1)
+    }
+    assert rows_of(still.html(*made(groups=groups), "Partition"))[1:] == [
+        ["2", "✕ failed", "1", "1", "Out of memory"],
+        ["1", "⊘ cancelled", "1", "", ""],
+    ]
+
+
 def test_columns_of_the_workload_are_shown():
     """Their titles and values, numbers with their thousands; a group with a name of its own has it."""
     group = Group(number=1, name="Kendari", status="completed", items=3, done=2, extra={"Rows": 1295, "Site": "KDI"})

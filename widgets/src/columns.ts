@@ -46,11 +46,21 @@ function items(): Column<Group> {
     cell.append(figures, h("span", "mini", ok, bad));
     return (row: Group): void => {
       text(figures, `${count(row.done)}\u2009/\u2009${count(row.items)}`);
-      width(ok, row.items ? (row.done - row.failed) / row.items : 0);
-      width(bad, row.items ? row.failed / row.items : 0);
+      const shown = row.items && !setAside(row);
+      width(ok, shown ? (row.done - row.failed) / row.items : 0);
+      width(bad, shown ? row.failed / row.items : 0);
     };
   };
   return { name: "items", title: "Items", value: (group) => group.done, make };
+}
+
+/** Whether all there is in a group was cancelled: it has not failed, and what it had is not kept. */
+function setAside(group: Group): boolean {
+  return group.items === 1 && group.status === "cancelled";
+}
+
+function failures(group: Group): number {
+  return setAside(group) ? 0 : group.failed;
 }
 
 function extra({ title, numeric }: Extra, index: number): Column<Group> {
@@ -78,9 +88,9 @@ export function groupColumns(extras: Extra[], now_s: () => number): Column<Group
     { ...long<Group>("subject", "Name", (group) => group.name), make: (cell) => (group) => named(cell, group.name) },
     items(),
     ...extras.map(extra),
-    words("failures", "Failed", (group) => group.failed, (group) => (group.failed ? count(group.failed) : "")),
+    words("failures", "Failed", failures, (group) => (failures(group) ? count(failures(group)) : "")),
     words("time", "Time", (group) => seconds(group, now_s()), (group) => time(group, now_s())),
-    long("error", "Error", (group) => group.error),
+    long("error", "Error", (group) => (group.error === group.status ? "" : group.error)),
   ];
 }
 

@@ -160,9 +160,9 @@ def group_sheet(groups: Sequence[Group], word: str, longest: int = LONGEST) -> S
             marked(group.status),
             *[said(_value(group.extra.get(title, ""))) for title in extra],
             f"{group.items:,}" if group.done == group.items else f"{group.done:,} of {group.items:,}",
-            f"{group.failed:,}" if group.failed else "",
+            f"{_failed_in(group):,}" if _failed_in(group) else "",
             span(group.ended_s - group.started_s) if group.ended_s else "",
-            said(group.error, longest),
+            "" if group.error == group.status else said(group.error, longest),
         ]
         for group in groups
     ]
@@ -274,8 +274,14 @@ def _more(groups: int) -> str:
 
 
 def _badness(group: Group) -> tuple[int, int, int]:
-    worse = "failed" if group.failed else group.status
-    return _WORST.index(worse), -group.failed, group.number
+    failed = _failed_in(group)
+    worse = "failed" if failed else group.status
+    return _WORST.index(worse), -failed, group.number
+
+
+def _failed_in(group: Group) -> int:
+    """Return how many failed; one that is a group by itself may have been cancelled only."""
+    return 0 if group.items == 1 and group.status == "cancelled" else group.failed
 
 
 def _value(value: object) -> str:
