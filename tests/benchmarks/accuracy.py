@@ -11,9 +11,9 @@ The figures known of the peers (statsforecast's IMAPA 0.963, its TSB 0.993, naiv
 not measured here: this one was inferred, as one where naive (1.084) and our IMAPA (0.967) come close to them.
 
 What the pooled model learns, and that half of it is SES, was chosen on earlier weeks: 8 weeks ahead after 15, 18 and
-21 weeks, all before the first origin measured here, and on daily values after 120 and 160 days; among the variants whose
-bias was below 0.1, and 0.2 for parts that sell in less than a quarter of the periods, the one with the least RMSSE.
-``--earlier`` measures there.  Its features and the rule of the choice are older and saw these origins.
+21 weeks, all before the first origin measured here, and on daily values after 120 and 160 days; among the variants
+whose bias was below 0.1, and 0.2 for parts that sell in less than a quarter of the periods, the one with the least
+RMSSE.  ``--earlier`` measures there.  Its features and the rule of the choice are older and saw these origins.
 """
 
 from __future__ import annotations

@@ -1,14 +1,22 @@
-"""Intervals: how far off the chosen models were on the past, as the width of what is said of the future.
+"""Intervals: what came after forecasts like these on the past, as the ends of what is said of the future.
 
-Split conformal prediction: the score of a past value is its distance from the forecast, in units of its series' own
-spread; the quantile of all scores of a demand class, at the level asked for and with the finite-sample correction, is
-the half width.  Pooled, because one series has too few values for a quantile, and by class, because the scores of lumpy
-demand are not those of smooth demand.  What sold less than twice is a class of its own: its zeros would narrow others.
+Conformal prediction over nested sets, of classes (Mondrian).  A value of the past, in units of its series' own spread,
+stands beside those that came after forecasts of about the same size, for the same class of demand.  The interval is
+what is left of these when the outermost go, so many that a share ``level`` stays, with the finite-sample correction:
 
-The coverage it reports is measured at the latest origin with widths that know the earlier ones only; with a single
+    values   0 0 0 0 0 0 1 2 3 9      outermost: the least of the share at or below and the share at or above
+    level 0.8 keeps 0 to 3            nothing lies below zero, so all that may be left out is at the top
+
+So the two ends are not equally far from the forecast, and a part that mostly sells nothing has zero as its lower end.
+More than ``level`` is held where more than that is zero.  Pooled, because one series has too few values; by class and
+by size, because half a piece a week and fifty are not off by the same.  What sold less than twice is a class of its
+own: its zeros would narrow others.
+
+The coverage it reports is measured at the latest origin with intervals that know the earlier ones only; with a single
 origin there is nothing to measure it by, and it is NaN.
 
-Source: Lei et al., "Distribution-free predictive inference for regression", JASA 113 (2018).
+Source: Gupta, Kuchibhotla, Ramdas, "Nested conformal prediction", Pattern Recognition 127 (2022); Vovk, "Conditional
+validity of inductive conformal predictors", ACML (2012).
 """
 
 from __future__ import annotations
@@ -24,37 +32,60 @@ from ipybatch.forecast.choice import Choice, Trial
 from ipybatch.forecast.matrix import Matrix
 from ipybatch.forecast.metrics import CLASSES, coverage, demand_classes
 
-_FEWEST = 20  # scores of a class below which it takes those of all classes
+_FEWEST = 60  # values that came after forecasts of one size
+_SIZES = 8  # of forecasts, at most, in a class
+_MOST = 50_000  # values of a class; a sample above that, for speed
+
+
+@dataclass(frozen=True, slots=True)
+class Band:
+    """What came after forecasts of each size, all in units of a series' own spread.
+
+    Attributes:
+        sizes: The largest forecast of each size but the last.
+        lo: Per size, the lower end.
+        hi: Per size, the upper end.
+    """
+
+    sizes: Any
+    lo: Any
+    hi: Any
 
 
 @dataclass(frozen=True, slots=True)
 class Widths:
-    """Half widths in units of a series' own spread.
+    """Where the ends lie.
 
     Attributes:
-        by_class: Per demand class; NaN where nothing is known.
+        bands: Per class; ends are NaN where nothing is known.
         coverage: Share of actual values held at the latest origin; NaN where it could not be measured.
     """
 
-    by_class: Any
+    bands: tuple[Band, ...]
     coverage: float
 
     def around(self, forecast: Matrix, history: Matrix) -> tuple[Matrix, Matrix]:
-        """Return the lower and upper ends; the lower is never below zero."""
-        half = (self.by_class[_groups(history)] * spread(history))[:, None]
-        return np.maximum(forecast - half, 0.0), forecast + half
+        """Return the lower and upper ends; the forecast is between them and the lower is never below zero."""
+        unit = spread(history)[:, None]
+        group = _groups(history)
+        lo, hi = np.empty_like(forecast), np.empty_like(forecast)
+        for number, band in enumerate(self.bands):
+            rows = np.flatnonzero(group == number)
+            if len(rows):
+                size = np.searchsorted(band.sizes, forecast[rows] / unit[rows])
+                lo[rows], hi[rows] = band.lo[size] * unit[rows], band.hi[size] * unit[rows]
+        return np.minimum(lo, forecast), np.maximum(hi, forecast)
 
 
 def widths_of(trials: Sequence[Trial], choice: Choice, level: float) -> Widths:
-    """Return the widths that hold a share ``level`` of what came after the trials' origins."""
-    by_class = _quantiles(trials, choice, level)
-    held = math.nan
+    """Return the intervals that hold a share ``level`` of what came after the trials' origins."""
+    share = math.nan
     if len(trials) > 1:
         latest = trials[0]
-        earlier = Widths(_quantiles(trials[1:], choice, level), math.nan)
+        earlier = Widths(_bands(trials[1:], choice, level), math.nan)
         lo, hi = earlier.around(choice.pick(latest.forecasts), latest.history)
-        held = coverage(latest.actual, lo, hi)
-    return Widths(by_class, held)
+        share = coverage(latest.actual, lo, hi)
+    return Widths(_bands(trials, choice, level), share)
 
 
 def spread(history: Matrix) -> Any:
@@ -65,24 +96,51 @@ def spread(history: Matrix) -> Any:
     return np.where(deviation > 0, deviation, least if least < np.inf else 1.0)
 
 
-def _quantiles(trials: Sequence[Trial], choice: Choice, level: float) -> Any:
-    scores = [np.abs(choice.pick(trial.forecasts) - trial.actual) / spread(trial.history)[:, None] for trial in trials]
-    everything = _quantile(scores, level)
-    groups = [_groups(trial.history) for trial in trials]
+def held(values: Any, level: float) -> tuple[float, float]:
+    """Return the least and the largest value that stay when the outermost go; NaN of no values."""
+    count = len(values)
+    if not count:
+        return math.nan, math.nan
+    ordered = np.sort(values)
+    below = np.searchsorted(ordered, ordered, side="right")
+    above = count - np.searchsorted(ordered, ordered, side="left")
+    depth = np.minimum(below, above)
+    gone = max(math.floor((count + 1) * (1 - level) + 1e-9) - 1, 0)
+    inside = ordered[depth >= np.partition(depth, gone)[gone]]
+    return float(inside[0]), float(inside[-1])
+
+
+def _bands(trials: Sequence[Trial], choice: Choice, level: float) -> tuple[Band, ...]:
+    said, came, groups = [], [], []
+    for trial in trials:
+        unit = spread(trial.history)[:, None]
+        said.append(choice.pick(trial.forecasts) / unit)
+        came.append(trial.actual / unit)
+        groups.append(_groups(trial.history))
     found = []
     for number in range(len(CLASSES) + 1):
-        own = [score[group == number] for score, group in zip(scores, groups, strict=True)]
-        found.append(_quantile(own, level) if sum(score.size for score in own) >= _FEWEST else everything)
-    return np.array(found)
+        rows = [group == number for group in groups]
+        known = sum(int(own.sum()) * one.shape[1] for own, one in zip(rows, came, strict=True))
+        if known < _FEWEST:
+            rows = [np.ones_like(own) for own in rows]
+        found.append(_band(_sampled(said, rows), _sampled(came, rows), level))
+    return tuple(found)
+
+
+def _sampled(values: Sequence[Any], rows: Sequence[Any]) -> Any:
+    own = np.concatenate([np.zeros(0), *(one[chosen].ravel() for one, chosen in zip(values, rows, strict=True))])
+    return own[:: max(1, math.ceil(len(own) / _MOST))]
+
+
+def _band(said: Any, came: Any, level: float) -> Band:
+    count = min(max(len(said) // _FEWEST, 1), _SIZES)
+    sizes = np.unique(np.quantile(said, np.arange(1, count) / count, method="lower")) if count > 1 else np.array([])
+    sizes = sizes[sizes < said.max(initial=0.0)]  # so that no size is empty
+    size = np.searchsorted(sizes, said)
+    ends = [held(came[size == number], level) for number in range(len(sizes) + 1)]
+    lo, hi = np.array(ends).T
+    return Band(sizes, lo, hi)
 
 
 def _groups(history: Matrix) -> Any:
     return np.where((history > 0).sum(axis=1) < 2, len(CLASSES), demand_classes(history))
-
-
-def _quantile(scores: Sequence[Any], level: float) -> float:
-    pooled = np.concatenate([score.ravel() for score in scores]) if scores else np.array([])
-    if not pooled.size:
-        return math.nan
-    rank = min(math.ceil((pooled.size + 1) * level), pooled.size)
-    return float(np.partition(pooled, rank - 1)[rank - 1])
