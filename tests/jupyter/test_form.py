@@ -114,11 +114,11 @@ def test_without_batch_mode_one_job_trains_what_is_named(form):
 def test_the_fields_of_the_mode_are_shown(form):
     """Sites and parts filter one job only; a size belongs to its strategy. The switch explains itself."""
     made = form()
-    assert [shown(field) for field in (made.strategy, made.max_rows, made.sites, made.parts)] == [1, 0, 0, 0]
+    assert [shown(field) for field in (made.cut_row, made.max_rows, made.filter_row)] == [1, 0, 0]
     made.strategy.value = "size"
     assert shown(made.max_rows)
     made.batch.value = False
-    assert [shown(field) for field in (made.strategy, made.max_rows, made.sites, made.parts)] == [0, 0, 1, 1]
+    assert [shown(field) for field in (made.cut_row, made.filter_row)] == [0, 1]
     texts = [row.value for row in made.children if isinstance(getattr(row, "value", None), str)]
     assert any("Batch mode trains each partition by itself" in text for text in texts)
 

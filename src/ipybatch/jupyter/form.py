@@ -82,7 +82,6 @@ class ForecastForm(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets has no 
                 ("quantity", "64px", "214px"),
             )
         }
-        self.columns_row = _row(*self.columns.values())
         self.batch = ipywidgets.Checkbox(value=True, description="Batch mode", indent=False)
         self.strategy = _field(ipywidgets.Dropdown, "Strategy", options=_STRATEGIES)
         self.max_rows = _field(ipywidgets.BoundedIntText, "Rows at most", value=2000, min=1, max=10**9, width="220px")
@@ -99,15 +98,17 @@ class ForecastForm(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets has no 
     def _rows(self) -> list[Any]:
         errors = self.errors
         table = [] if self._demand is not None else [_row(self.path, self.upload, errors["table"])]
+        self.columns_row = _row(*self.columns.values(), errors["columns"])
+        self.cut_row = _row(self.strategy, self.max_rows, errors["cut"])
+        self.filter_row = _row(self.sites, self.parts, errors["filter"])
         explained = f'<div style="max-width:720px;line-height:1.5;opacity:0.75">{said(_EXPLAINED, _LONGEST)}</div>'
         return [
             *(table or [errors["table"]]),
             self.columns_row,
-            errors["columns"],
             self.batch,
             ipywidgets.HTML(explained),
-            _row(self.strategy, self.max_rows, errors["cut"]),
-            _row(self.sites, self.parts, errors["filter"]),
+            self.cut_row,
+            self.filter_row,
             _row(self.horizon, errors["horizon"]),
             _row(self.analyze_button, self.run_button, self.download_button, self.status),
             self.card,
@@ -117,10 +118,9 @@ class ForecastForm(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets has no 
 
     def _fit(self, *_: Any) -> None:
         """Show the fields that matter in this mode."""
-        _show(self.strategy, self.batch.value)
-        _show(self.max_rows, self.batch.value and self.strategy.value == "size")
-        for field in (self.sites, self.parts):
-            _show(field, not self.batch.value)
+        _show(self.cut_row, self.batch.value)
+        _show(self.max_rows, self.strategy.value == "size")
+        _show(self.filter_row, not self.batch.value)
         _show(self.columns_row, any(choice.options for choice in self.columns.values()))
 
     def _take_upload(self, *_: Any) -> None:
