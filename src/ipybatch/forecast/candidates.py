@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import numpy as np
-
 from ipybatch.forecast.adapters import adapted, one_thread
 from ipybatch.forecast.choice import Model
 from ipybatch.forecast.matrix import Matrix, Series
@@ -37,7 +35,7 @@ class Swept:
 
     def predict(self, past: Series, horizon: int) -> Matrix:
         """Return its forecasts."""
-        return np.maximum(self._sweep(past.values, horizon, self._season), 0.0)
+        return self._sweep(past.values, horizon, self._season)
 
 
 def _called(model: Any, settings: Settings) -> Mapping[str, Model]:

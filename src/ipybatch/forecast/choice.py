@@ -72,8 +72,10 @@ class Choice:
 
     def pick(self, forecasts: Mapping[str, Matrix]) -> Matrix:
         """Return each series' forecast of the model that it got."""
-        stacked = np.stack([forecasts[name] for name in self.names])
-        picked: Matrix = stacked[self.best, np.arange(len(self.best))]
+        picked = np.empty(forecasts[self.names[0]].shape)
+        for number in np.unique(self.best):
+            rows = self.best == number
+            picked[rows] = forecasts[self.names[number]][rows]
         return picked
 
 

@@ -46,51 +46,28 @@ def moving_average(values: Matrix, horizon: int, season: int) -> Matrix:
 
 def ses(values: Matrix, horizon: int, season: int) -> Matrix:
     """Return the level of simple exponential smoothing, of the speed with the least squared error."""
-    return _flat(_smoothed(values.T), horizon)
+    return _flat(_by_block(_smoothed, values), horizon)
 
 
 def tsb(values: Matrix, horizon: int, season: int) -> Matrix:
     """Return size times probability of demand, both smoothed; no demand lowers the probability."""
-    happened = values > 0
-    chance = happened[:, 0].astype(float)
-    size = np.where(happened[:, 0], values[:, 0], 0.0)
-    seen = happened[:, 0].copy()
-    for now, is_demand in zip(values.T[1:], happened.T[1:], strict=True):
-        chance += _TSB_ALPHA * (is_demand - chance)
-        size = np.where(is_demand, np.where(seen, size + _TSB_ALPHA * (now - size), now), size)
-        seen |= is_demand
-    return _flat(chance * size, horizon)
+    return _flat(_by_block(_faded, values), horizon)
 
 
 def sba(values: Matrix, horizon: int, season: int) -> Matrix:
     """Return smoothed size over smoothed interval, times 1 - alpha / 2."""
-    size = np.zeros(len(values))
-    interval = np.ones(len(values))
-    since = np.zeros(len(values))
-    seen = np.zeros(len(values), dtype=bool)
-    for now in values.T:
-        since += 1
-        is_demand = now > 0
-        size = np.where(is_demand, np.where(seen, size + _SBA_ALPHA * (now - size), now), size)
-        interval = np.where(is_demand, np.where(seen, interval + _SBA_ALPHA * (since - interval), since), interval)
-        since = np.where(is_demand, 0.0, since)
-        seen |= is_demand
-    return _flat((1 - _SBA_ALPHA / 2) * size / interval, horizon)
+    return _flat(_by_block(_spaced, values), horizon)
 
 
 def imapa(values: Matrix, horizon: int, season: int) -> Matrix:
     """Return the mean of SES over all aggregations up to the mean interval between demands."""
-    length = values.shape[1]
-    deepest = np.clip(np.rint(mean_interval(values)), 1, length).astype(int)
-    order = np.argsort(-deepest, kind="stable")  # so that the series of each aggregation are the first few
-    totals = np.pad(np.cumsum(values[order].T, axis=0), ((1, 0), (0, 0)))
-    level = np.zeros(len(values))
-    for periods in range(1, deepest.max(initial=1) + 1):
-        count = int((deepest >= periods).sum())
-        level[:count] += _smoothed(np.diff(totals[length % periods :: periods, :count], axis=0)) / periods
+    deepest = _deepest(values)
+    order = np.argsort(-deepest, kind="stable")  # so that the series of a block have about as many
     made = np.empty(len(values))
-    made[order] = level / deepest[order]
-    return _flat(np.maximum(made, 0.0), horizon)
+    for begin in range(0, len(order), _BLOCK):
+        rows = order[begin : begin + _BLOCK]
+        made[rows] = _aggregated(np.ascontiguousarray(values[rows].T), deepest[rows])
+    return _flat(made, horizon)
 
 
 MODELS: dict[str, Callable[[Matrix, int, int], Matrix]] = {
@@ -106,27 +83,67 @@ def mean_interval(values: Matrix) -> Any:
     return np.where(count > 0, last / np.maximum(count, 1), 1.0)
 
 
-def _smoothed(columns: Any) -> Any:
-    """Return the last level of SES per series; ``columns`` has a row per period, so that a sweep is contiguous."""
-    found = np.empty(columns.shape[1])
-    for begin in range(0, len(found), _BLOCK):
-        found[begin : begin + _BLOCK] = _sweep(np.ascontiguousarray(columns[:, begin : begin + _BLOCK]))
+def _by_block(level_of: Callable[[Any], Any], values: Matrix) -> Any:
+    """Return a level per series; ``level_of`` is given a row per period, so that a sweep is contiguous."""
+    found = np.empty(len(values))
+    for begin in range(0, len(values), _BLOCK):
+        found[begin : begin + _BLOCK] = level_of(np.ascontiguousarray(values[begin : begin + _BLOCK].T))
     return found
 
 
-def _sweep(columns: Any) -> Any:
-    level = np.repeat(columns[:1], len(_ALPHAS), axis=0)
-    squares, error = np.zeros_like(level), np.empty_like(level)
-    speed, scratch = _ALPHAS[:, None], np.empty_like(level)
-    for now in columns[1:]:
-        np.subtract(now, level, out=error)
+def _smoothed(columns: Any) -> Any:
+    """Return the last level of SES: each error is what is left of the one before, and the step since."""
+    left = (1 - _ALPHAS)[:, None]
+    error = np.zeros((len(_ALPHAS), columns.shape[1]))
+    squares, scratch = np.zeros_like(error), np.empty_like(error)
+    for step in np.diff(columns, axis=0):
+        error *= left
+        error += step
         np.multiply(error, error, out=scratch)
         squares += scratch
-        error *= speed
-        level += error
-    best = squares.argmin(axis=0)
-    return level[best, np.arange(level.shape[1])]
+    best, each = squares.argmin(axis=0), np.arange(columns.shape[1])
+    return np.maximum(columns[-1] - (1 - _ALPHAS)[best] * error[best, each], 0.0)
+
+
+def _faded(columns: Any) -> Any:
+    size, chance = columns[0].copy(), (columns[0] > 0).astype(float)
+    seen = columns[0] > 0
+    for now in columns[1:]:
+        is_demand = now > 0
+        chance += _TSB_ALPHA * (is_demand - chance)
+        size = np.where(is_demand, np.where(seen, size + _TSB_ALPHA * (now - size), now), size)
+        seen |= is_demand
+    return chance * size
+
+
+def _spaced(columns: Any) -> Any:
+    count = columns.shape[1]
+    size, interval, since = np.zeros(count), np.ones(count), np.zeros(count)
+    seen = np.zeros(count, dtype=bool)
+    for now in columns:
+        since += 1
+        is_demand = now > 0
+        size = np.where(is_demand, np.where(seen, size + _SBA_ALPHA * (now - size), now), size)
+        interval = np.where(is_demand, np.where(seen, interval + _SBA_ALPHA * (since - interval), since), interval)
+        since[is_demand] = 0.0
+        seen |= is_demand
+    return (1 - _SBA_ALPHA / 2) * size / interval
+
+
+def _deepest(values: Matrix) -> Any:
+    return np.clip(np.rint(mean_interval(values)), 1, values.shape[1]).astype(int)
+
+
+def _aggregated(columns: Any, deepest: Any) -> Any:
+    """Return the mean of SES over 1, 2, ... periods put together; the series that go deepest stand first."""
+    totals = np.pad(np.cumsum(columns, axis=0), ((1, 0), (0, 0)))
+    level = np.zeros(len(deepest))
+    for periods in range(1, deepest.max(initial=1) + 1):
+        count = int((deepest >= periods).sum())
+        level[:count] += _smoothed(np.diff(totals[len(columns) % periods :: periods, :count], axis=0)) / periods
+    return level / deepest
 
 
 def _flat(level: Any, horizon: int) -> Matrix:
-    return np.repeat(level[:, None], horizon, axis=1)
+    """Return the level for every period ahead, as a view: no memory is taken, and nothing can be written."""
+    return np.broadcast_to(level[:, None], (len(level), horizon))
