@@ -150,9 +150,14 @@ def _errors(trials: Sequence[Trial], names: Sequence[str], select: str) -> Any:
     for at, trial in enumerate(trials):
         step = scales(trial.history, np.array([trial.history.shape[1]]))[0]
         for number, name in enumerate(names):
-            off = np.abs(trial.forecasts[name] - trial.actual)
-            found[number, at] = (np.sqrt((off**2).mean(axis=1)) if select == "squared" else off.mean(axis=1) / 2) / step
+            found[number, at] = _typical(trial.forecasts[name] - trial.actual, select) / step
     return found
+
+
+def _typical(off: Matrix, select: str) -> Any:
+    if select == "squared":
+        return np.sqrt(np.einsum("ij,ij->i", off, off) / off.shape[1])
+    return np.abs(off).mean(axis=1) / 2
 
 
 def _allowed(trials: Sequence[Trial], names: Sequence[str], errors: Any, rows: Any, default: int) -> Any:

@@ -29,7 +29,7 @@ from typing import Any
 import numpy as np
 
 from ipybatch.forecast.choice import Choice, Trial
-from ipybatch.forecast.matrix import Matrix
+from ipybatch.forecast.matrix import Matrix, by_block
 from ipybatch.forecast.metrics import CLASSES, coverage, demand_classes
 
 _FEWEST = 60  # values that came after forecasts of one size
@@ -67,30 +67,35 @@ class Widths:
     def around(self, forecast: Matrix, history: Matrix) -> tuple[Matrix, Matrix]:
         """Return the lower and upper ends; the forecast is between them and the lower is never below zero."""
         unit = spread(history)[:, None]
-        group = _groups(history)
-        lo, hi = np.empty_like(forecast), np.empty_like(forecast)
-        for number, band in enumerate(self.bands):
-            rows = np.flatnonzero(group == number)
-            if len(rows):
-                size = np.searchsorted(band.sizes, forecast[rows] / unit[rows])
-                lo[rows], hi[rows] = band.lo[size] * unit[rows], band.hi[size] * unit[rows]
-        return np.minimum(lo, forecast), np.maximum(hi, forecast)
+        lo, hi = _ends(self.bands, forecast / unit, _groups(history))
+        lo *= unit
+        hi *= unit
+        return np.minimum(lo, forecast, out=lo), np.maximum(hi, forecast, out=hi)
+
+
+@dataclass(frozen=True, slots=True)
+class _Past:
+    """One trial: what was said and what came, in units of each series' own spread, and each series' class."""
+
+    said: Matrix
+    came: Matrix
+    group: Any
 
 
 def widths_of(trials: Sequence[Trial], choice: Choice, level: float) -> Widths:
     """Return the intervals that hold a share ``level`` of what came after the trials' origins."""
+    pasts = [_past(trial, choice) for trial in trials]
     share = math.nan
-    if len(trials) > 1:
-        latest = trials[0]
-        earlier = Widths(_bands(trials[1:], choice, level), math.nan)
-        lo, hi = earlier.around(choice.pick(latest.forecasts), latest.history)
-        share = coverage(latest.actual, lo, hi)
-    return Widths(_bands(trials, choice, level), share)
+    if len(pasts) > 1:
+        latest = pasts[0]
+        lo, hi = _ends(_bands(pasts[1:], level), latest.said, latest.group)
+        share = coverage(latest.came, np.minimum(lo, latest.said), np.maximum(hi, latest.said))
+    return Widths(_bands(pasts, level), share)
 
 
 def spread(history: Matrix) -> Any:
     """Return the standard deviation of each series; where it never varied, its mean, or the smallest there is."""
-    deviation = history.std(axis=1)
+    deviation = by_block(lambda some: some.std(axis=1), history)
     deviation = np.where(deviation > 0, deviation, history.mean(axis=1))
     least = deviation[deviation > 0].min(initial=np.inf)
     return np.where(deviation > 0, deviation, least if least < np.inf else 1.0)
@@ -110,21 +115,31 @@ def held(values: Any, level: float) -> tuple[float, float]:
     return float(inside[0]), float(inside[-1])
 
 
-def _bands(trials: Sequence[Trial], choice: Choice, level: float) -> tuple[Band, ...]:
-    said, came, groups = [], [], []
-    for trial in trials:
-        unit = spread(trial.history)[:, None]
-        said.append(choice.pick(trial.forecasts) / unit)
-        came.append(trial.actual / unit)
-        groups.append(_groups(trial.history))
+def _past(trial: Trial, choice: Choice) -> _Past:
+    unit = spread(trial.history)[:, None]
+    return _Past(choice.pick(trial.forecasts) / unit, trial.actual / unit, _groups(trial.history))
+
+
+def _bands(pasts: Sequence[_Past], level: float) -> tuple[Band, ...]:
     found = []
     for number in range(len(CLASSES) + 1):
-        rows = [group == number for group in groups]
-        known = sum(int(own.sum()) * one.shape[1] for own, one in zip(rows, came, strict=True))
+        rows = [past.group == number for past in pasts]
+        known = sum(int(own.sum()) * past.came.shape[1] for own, past in zip(rows, pasts, strict=True))
         if known < _FEWEST:
             rows = [np.ones_like(own) for own in rows]
-        found.append(_band(_sampled(said, rows), _sampled(came, rows), level))
+        said, came = (_sampled([getattr(past, name) for past in pasts], rows) for name in ("said", "came"))
+        found.append(_band(said, came, level))
     return tuple(found)
+
+
+def _ends(bands: Sequence[Band], said: Matrix, group: Any) -> tuple[Matrix, Matrix]:
+    lo, hi = np.empty_like(said), np.empty_like(said)
+    for number, band in enumerate(bands):
+        rows = np.flatnonzero(group == number)
+        if len(rows):
+            size = np.searchsorted(band.sizes, said[rows])
+            lo[rows], hi[rows] = band.lo[size], band.hi[size]
+    return lo, hi
 
 
 def _sampled(values: Sequence[Any], rows: Sequence[Any]) -> Any:

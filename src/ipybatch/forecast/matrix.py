@@ -10,6 +10,7 @@ August did sell nothing in July, and a forecast that forgets it is far too high.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 Matrix = np.ndarray[tuple[int, int], np.dtype[np.float64]]
 Dates = pd.DatetimeIndex
+BLOCK = 4_000  # series that are looked at together: what a sweep touches stays in the processor's cache
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +113,11 @@ def step(last: pd.Timestamp, freq: Freq, count: int) -> Dates:
         return pd.DatetimeIndex(pd.date_range(last + pd.offsets.MonthBegin(1), periods=count, freq="MS"))
     days = 7 if freq == "W" else 1
     return pd.DatetimeIndex(pd.date_range(last, periods=count + 1, freq=f"{days}D")[1:])
+
+
+def by_block(found: Callable[[Matrix], Any], values: Matrix) -> Any:
+    """Return what ``found`` says of each series, a block of them at a time: faster in cache, and little memory."""
+    return np.concatenate([found(values[begin : begin + BLOCK]) for begin in range(0, max(len(values), 1), BLOCK)])
 
 
 def _periods(first: pd.Timestamp, last: pd.Timestamp, freq: Freq) -> Dates:

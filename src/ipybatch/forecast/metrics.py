@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from ipybatch.forecast.matrix import Matrix
+from ipybatch.forecast.matrix import Matrix, by_block
 from ipybatch.forecast.models import mean_interval
 
 CLASSES = ("smooth", "intermittent", "erratic", "lumpy")
@@ -30,12 +30,7 @@ _INTERVAL, _VARIATION = 1.32, 0.49  # Syntetos, Boylan, Croston, "On the categor
 
 def demand_classes(values: Matrix) -> Any:
     """Return the number within `CLASSES` of each series: how often it sells, and how much its sales vary."""
-    happened = values > 0
-    count = np.maximum(happened.sum(axis=1), 1)
-    mean = values.sum(axis=1) / count
-    squares = np.where(happened, (values - mean[:, None]) ** 2, 0.0).sum(axis=1) / count
-    varies = squares / np.maximum(mean, 1e-12) ** 2 >= _VARIATION
-    return (mean_interval(values) >= _INTERVAL) + 2 * varies
+    return by_block(_classes, values)
 
 
 def squared_step(values: Matrix) -> Any:
@@ -82,6 +77,15 @@ def pooled_rmse(actual: Matrix, forecast: Matrix) -> float:
 def coverage(actual: Matrix, lo: Matrix, hi: Matrix) -> float:
     """Return the share of actual values within their interval."""
     return _mean((actual >= lo) & (actual <= hi))
+
+
+def _classes(values: Matrix) -> Any:
+    happened = values > 0
+    count = np.maximum(happened.sum(axis=1), 1)
+    mean = values.sum(axis=1) / count
+    squares = np.where(happened, (values - mean[:, None]) ** 2, 0.0).sum(axis=1) / count
+    varies = squares / np.maximum(mean, 1e-12) ** 2 >= _VARIATION
+    return (mean_interval(values) >= _INTERVAL) + 2 * varies
 
 
 def _mean(values: Any) -> float:

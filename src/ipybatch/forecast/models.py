@@ -18,10 +18,9 @@ from typing import Any
 
 import numpy as np
 
-from ipybatch.forecast.matrix import Matrix
+from ipybatch.forecast.matrix import BLOCK, Matrix, by_block
 
 _ALPHAS = np.linspace(0.1, 0.3, 5)
-_BLOCK = 4_000  # series at a time: what a sweep touches stays in the processor's cache
 _TSB_ALPHA = 0.1
 _SBA_ALPHA = 0.1
 
@@ -46,17 +45,17 @@ def moving_average(values: Matrix, horizon: int, season: int) -> Matrix:
 
 def ses(values: Matrix, horizon: int, season: int) -> Matrix:
     """Return the level of simple exponential smoothing, of the speed with the least squared error."""
-    return _flat(_by_block(_smoothed, values), horizon)
+    return _flat(_level(_smoothed, values), horizon)
 
 
 def tsb(values: Matrix, horizon: int, season: int) -> Matrix:
     """Return size times probability of demand, both smoothed; no demand lowers the probability."""
-    return _flat(_by_block(_faded, values), horizon)
+    return _flat(_level(_faded, values), horizon)
 
 
 def sba(values: Matrix, horizon: int, season: int) -> Matrix:
     """Return smoothed size over smoothed interval, times 1 - alpha / 2."""
-    return _flat(_by_block(_spaced, values), horizon)
+    return _flat(_level(_spaced, values), horizon)
 
 
 def imapa(values: Matrix, horizon: int, season: int) -> Matrix:
@@ -64,8 +63,8 @@ def imapa(values: Matrix, horizon: int, season: int) -> Matrix:
     deepest = _deepest(values)
     order = np.argsort(-deepest, kind="stable")  # so that the series of a block have about as many
     made = np.empty(len(values))
-    for begin in range(0, len(order), _BLOCK):
-        rows = order[begin : begin + _BLOCK]
+    for begin in range(0, len(order), BLOCK):
+        rows = order[begin : begin + BLOCK]
         made[rows] = _aggregated(np.ascontiguousarray(values[rows].T), deepest[rows])
     return _flat(made, horizon)
 
@@ -83,12 +82,9 @@ def mean_interval(values: Matrix) -> Any:
     return np.where(count > 0, last / np.maximum(count, 1), 1.0)
 
 
-def _by_block(level_of: Callable[[Any], Any], values: Matrix) -> Any:
+def _level(level_of: Callable[[Any], Any], values: Matrix) -> Any:
     """Return a level per series; ``level_of`` is given a row per period, so that a sweep is contiguous."""
-    found = np.empty(len(values))
-    for begin in range(0, len(values), _BLOCK):
-        found[begin : begin + _BLOCK] = level_of(np.ascontiguousarray(values[begin : begin + _BLOCK].T))
-    return found
+    return by_block(lambda some: level_of(np.ascontiguousarray(some.T)), values)
 
 
 def _smoothed(columns: Any) -> Any:

@@ -70,14 +70,19 @@ class Pooled:
     def predict(self, past: Series, horizon: int) -> Matrix:
         """Return level times shape; the mean of the past where there was too little to learn from."""
         level = past.values.mean(axis=1)
-        if self._fitted is not None:
-            seen, scale = features(past, [past.values.shape[1]])
-            # a tree cannot say more than it saw, but a user's linear model can
-            learnt = np.clip(self._fitted.predict(seen[0]), 0.0, _LARGEST) * scale[0]
-            learnt = np.where(level > 0, np.minimum(learnt, past.values.max(axis=1)), 0.0)
-            level = learnt if self._regressor is not None else (learnt + ses(past.values, 1, 1)[:, 0]) / 2
+        sold = np.flatnonzero(level)
+        if self._fitted is not None and len(sold):
+            level[sold] = self._learnt(past, sold)
         made: Matrix = level[:, None] * self._shape.ahead(past, horizon)
         return made
+
+    def _learnt(self, past: Series, sold: Any) -> Any:
+        """Return the level of the series that ever sold; no series is said to sell more than it ever did."""
+        seen, scale = features(past, [past.values.shape[1]], sold)
+        values = past.values[sold]
+        # a tree cannot say more than it saw, but a user's linear model can
+        learnt = np.minimum(np.clip(self._fitted.predict(seen[0]), 0.0, _LARGEST) * scale[0], values.max(axis=1))
+        return learnt if self._regressor is not None else (learnt + ses(values, 1, 1)[:, 0]) / 2
 
     def _cuts(self, past: Series, span: int) -> list[int]:
         count, length = past.values.shape

@@ -71,4 +71,4 @@ def _frame(series: Series, choice: Choice, forecast: Matrix, lo: Matrix, hi: Mat
     made |= {"forecast": forecast.ravel(), "lo": lo.ravel(), "hi": hi.ravel()}
     made["model_used"] = pd.Categorical.from_codes(np.repeat(choice.best, horizon), pd.Index(choice.names))
     made["reason"] = pd.Categorical.from_codes(np.repeat(choice.why, horizon), pd.Index(choice.reasons))
-    return pd.DataFrame(made)
+    return pd.DataFrame(made, copy=False)  # a copy would hold a million rows twice
