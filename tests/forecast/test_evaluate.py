@@ -6,7 +6,7 @@ from threadpoolctl import threadpool_info
 
 from ipybatch.errors import InputError
 from ipybatch.forecast import metrics
-from ipybatch.forecast.chart import forecasts
+from ipybatch.forecast.chart import forecasts, scores
 from ipybatch.forecast.evaluate import CHOSEN, evaluate
 from ipybatch.forecast.models import naive
 from ipybatch.forecast.settings import Settings
@@ -86,3 +86,13 @@ def test_models_train_with_one_thread():
 
     evaluate(table(matrix(20)), horizon=5, origins=1, models=[Watched()])
     assert set(seen) == {1}
+
+
+def test_a_label_has_room_beyond_the_bar_on_its_side():
+    """Of a bar to the left it was cut off."""
+    figure = scores(pd.DataFrame({key: [0.9, np.nan] for key in ("rmsse", "mase", "wape")} | {"bias": [-0.2, 0.1]}))
+    for bar, axis in zip(figure.data, figure.select_xaxes(), strict=True):
+        low, high = min(0, *np.nan_to_num(bar.x)), np.nanmax(bar.x)
+        assert (axis.range[0] < low) == (low < 0)
+        assert axis.range[1] > high
+    assert figure.data[3].textposition == "outside"

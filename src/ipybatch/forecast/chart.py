@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from html import escape
+from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 from ipybatch.errors import InputError, MissingExtra
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 _GOOD, _ASIDE, _INK, _BAND = "#1a7f37", "#6e7781", "#7d8590", "rgba(26,127,55,0.2)"  # seen on white and on black
 _CLEAR = "rgba(0,0,0,0)"
 _MOST = 12
+_LABEL = 0.5  # a label's width, as a share of what the bars take
 _SHOWN = {"rmsse": "RMSSE", "mase": "MASE", "wape": "WAPE", "bias": "Bias"}
 
 
@@ -58,8 +60,17 @@ def scores(evaluation: pd.DataFrame) -> Any:
         values = evaluation[column].tolist()[::-1]
         text = [f"{value:.3f}" for value in values]
         bar = objects.Bar(x=values, y=names, text=text, orientation="h", marker_color=colours, hoverinfo="x+y")
+        bar.textposition = "outside"
         made.add_trace(bar, 1, number)
+        made.update_xaxes(range=_with_room(values), col=number)
     return _styled(made, height=60 + 34 * max(len(names), 4))
+
+
+def _with_room(values: list[float]) -> list[float]:
+    """Return an axis from zero with room for a label beyond the longest bar of each side that has one."""
+    low, high = (end((0.0, *filter(isfinite, values))) for end in (min, max))
+    room = _LABEL * (high - low or 1.0)
+    return [low - room if low < 0 else low, high + room if high > 0 or not low else high]
 
 
 def _chosen(results: pd.DataFrame, series: Iterable[tuple[Any, Any]] | None) -> list[tuple[Any, Any]]:
