@@ -100,9 +100,9 @@ class Pooled:
         return HistGradientBoostingRegressor(
             loss="quantile",
             quantile=quantile,
-            max_iter=40,
-            learning_rate=0.12,
-            max_leaf_nodes=8,
+            max_iter=30,
+            learning_rate=0.15,
+            max_leaf_nodes=10,
             min_samples_leaf=100,
             l2_regularization=1.0,
             early_stopping=False,
