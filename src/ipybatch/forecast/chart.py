@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 _GOOD, _ASIDE, _INK, _BAND = "#1a7f37", "#6e7781", "#7d8590", "rgba(26,127,55,0.2)"  # seen on white and on black
 _CLEAR = "rgba(0,0,0,0)"
 _MOST = 12
-_LABEL = 0.5  # a label's width, as a share of what the bars take
+_LABEL = 0.6  # a label's width, as a share of what the bars take
 _SHOWN = {"rmsse": "RMSSE", "mase": "MASE", "wape": "WAPE", "bias": "Bias"}
 
 
@@ -60,7 +60,7 @@ def scores(evaluation: pd.DataFrame) -> Any:
         values = evaluation[column].tolist()[::-1]
         text = [f"{value:.3f}" for value in values]
         bar = objects.Bar(x=values, y=names, text=text, orientation="h", marker_color=colours, hoverinfo="x+y")
-        bar.textposition = "outside"
+        bar.update(textposition="outside", cliponaxis=False)
         made.add_trace(bar, 1, number)
         made.update_xaxes(range=_with_room(values), col=number)
     return _styled(made, height=60 + 34 * max(len(names), 4))
