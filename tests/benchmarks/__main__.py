@@ -14,7 +14,10 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5, help="runs of each case (default 5)")
     parser.add_argument("--scale", type=float, default=1.0, help="share of the items, for a quick look (default 1)")
     parser.add_argument("--only", nargs="+", choices=QUESTIONS, default=list(QUESTIONS), help="questions (default all)")
+    parser.add_argument("--data", help="the daily Online Retail table, for the accuracy of forecasts (default none)")
     asked = parser.parse_args()
+    if asked.data:
+        os.environ["BENCH_DATA"] = asked.data
     rows, load, text = [], [], ""
     for name in asked.only:
         load.append(os.getloadavg()[0])

@@ -10,7 +10,7 @@ import os
 from collections.abc import Sequence
 from types import ModuleType
 
-from . import browser, engine, estimates, gemini, imports, memory, rate, resume, view
+from . import browser, engine, estimates, forecasting, gemini, imports, memory, rate, resume, view
 from .measure import ROOT
 from .table import Row, table
 
@@ -23,6 +23,7 @@ QUESTIONS: dict[str, ModuleType] = {
     "estimates": estimates,
     "view": view,
     "gemini": gemini,
+    "forecasting": forecasting,
     "browser": browser,
 }
 OUT = ROOT / "out" / "benchmarks.md"

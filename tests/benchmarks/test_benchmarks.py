@@ -1,6 +1,7 @@
 """The benchmarks, as tests of what they must get right; how fast is in the table, and no test asserts it.
 
-``BENCH_ROUNDS`` (5) and ``BENCH_SCALE`` (1, the share of the items) make a quick run.
+``BENCH_ROUNDS`` (5) and ``BENCH_SCALE`` (1, the share of the items) make a quick run; ``BENCH_DATA``, ``BENCH_PEERS``
+and ``BENCH_LARGE=0`` are what ``python -m tests.benchmarks.forecasting`` takes.
 """
 
 import os
