@@ -32,6 +32,7 @@ from ipybatch.engine.reason import describe
 from ipybatch.engine.resource import History, read_history, resource_of
 from ipybatch.engine.runner import Job, Runner
 from ipybatch.engine.scheduler import Batch, Scheduler
+from ipybatch.engine.snapshot import Snapshot
 from ipybatch.engine.work import Work
 from ipybatch.errors import JournalError
 
@@ -275,7 +276,7 @@ class Drive(msgspec.Struct, eq=False):
         for group in list(self.feed.snapshot.groups.values()):
             if group.status in ("completed", "skipped"):
                 self.feed.emit(events.GroupChanged(at_s, group.number, "cancelled", {}))
-        self.feed.emit(events.Planned(at_s, self.order.opening.name, _nothing_done(self.feed.snapshot.counts)))
+        self.feed.emit(events.Planned(at_s, self.order.opening.name, _nothing_done(self.feed.snapshot)))
 
     def _close(self, runner: Runner, book: ledger.Ledger) -> None:
         state, reason, left = runner.state or "completed", runner.reason, runner.left
@@ -316,9 +317,10 @@ _AHEAD = 100  # tasks of a list that the scheduler takes at once
 _UNFINISHED: frozenset[Status] = frozenset({"failed", "timeout", "cancelled"})
 
 
-def _nothing_done(counts: Counts) -> Counts:
-    undone = replace_running(counts)
-    undone.cancelled += undone.completed
+def _nothing_done(snapshot: Snapshot) -> Counts:
+    undone = replace_running(snapshot.counts)
+    undone.cancelled += undone.completed + snapshot.left
+    undone.skipped -= snapshot.left
     undone.completed = 0
     return undone
 
