@@ -7,8 +7,9 @@ quantities summed per week that ends on a Sunday, the last, incomplete one inclu
 origins 8 weeks apart, forecasts of 8 weeks; per origin the series with at least two weeks of demand before it; RMSSE of
 each over the mean squared step of its history, meaned over series, then over origins.
 
-The figures known of the peers (statsforecast's IMAPA 0.963, its TSB 0.993, naive 1.085) came without a protocol and are
-not measured here: this one was inferred, as one where naive (1.084) and our IMAPA (0.967) come close to them.
+The figures first known of the peers (statsforecast's IMAPA 0.963, its TSB 0.993, naive 1.085) came without a protocol:
+this one was inferred, as one where naive (1.084) and our IMAPA (0.967) come close to them.  `forecasting` measures the
+peers by it.
 
 How low a quantile the pooled model learns, how much of it is SES, and its trees were chosen on earlier values: 8 weeks
 ahead after 15, 18 and 21 weeks, all before the first origin measured here, and 30 days ahead after 120 and 160 days;
