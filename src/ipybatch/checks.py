@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import AsyncIterable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterable, Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
 
+from ipybatch.engine.plan import PRIORITIES
 from ipybatch.engine.policy import Breaker, Limits, Retry, check, check_count
 from ipybatch.errors import InputError
 
@@ -42,6 +43,39 @@ def check_session(
         if value is not None and not isinstance(value, kind):
             msg = f"{field} must be {kind.__name__}(...) or None, got {value!r}"
             raise InputError(msg)
+
+
+def check_per(per: Any, limits: Limits | None) -> None:
+    """Refuse lanes without limits of their own, and such limits without lanes.
+
+    Raises:
+        InputError: Says what is missing.
+    """
+    has_each = limits is not None and limits.each is not None
+    if per is not None and not callable(per):
+        msg = f"per must be a function of an item, such as lambda item: item['region'], got {per!r}"
+        raise InputError(msg)
+    if (per is not None) != has_each:
+        missing = "limits=Limits(each=Limits(...))" if per is not None else "per=, a function of an item"
+        msg = f"per and Limits(each=) must be given together, got one of them: add {missing}"
+        raise InputError(msg)
+
+
+def as_place(priority: Callable[[Any], Any]) -> Callable[[Any], int]:
+    """Return a function that gives the place of an item's priority among all."""
+    return lambda item: place_of(priority(item))
+
+
+def place_of(priority: Any) -> int:
+    """Return the place of a priority among all: the lowest goes first.
+
+    Raises:
+        InputError: There is none of that name.
+    """
+    if priority not in PRIORITIES:
+        msg = f"priority must be one of {', '.join(map(repr, PRIORITIES))}, got {priority!r}"
+        raise InputError(msg)
+    return PRIORITIES.index(priority)
 
 
 def check_items(items: Any) -> Iterable[Any]:

@@ -25,7 +25,7 @@ from ipybatch.engine.host import host
 from ipybatch.engine.journal import Journal, open_journal
 from ipybatch.engine.opening import Opening
 from ipybatch.engine.outcome import Outcome
-from ipybatch.engine.plan import KeyFunction, Keying, Plan, make_plan
+from ipybatch.engine.plan import KeyFunction, Keying, Plan, Priority, make_plan
 from ipybatch.engine.policy import Breaker, Limits, Retry
 from ipybatch.engine.snapshot import Snapshot
 from ipybatch.engine.summary import Summary
@@ -69,6 +69,9 @@ class BatchSession(Shown):
         settings: What is sent with every item; an item runs again when it changed.
         skip: Function of an item that says why it need not run ("" if it must); asked once, kept in the plan.
         rank: Function of an item: lower ranks run first; asked once, kept in the plan.
+        priority: Function of an item: "high", "medium" or "low"; those run before all ranks. `prioritize` changes it.
+        per: Function of an item that names the lane whose own limits hold for it, a region for instance:
+            ``Limits(each=Limits(...))`` says which. A lane that must wait holds up no other.
         group_word: What a batch is called in the panel.
         verbose: In a terminal, a line per item instead of a progress line.
         clock: For tests.
@@ -99,12 +102,15 @@ class BatchSession(Shown):
         settings: Any = None,
         skip: Callable[[Any], str] | None = None,
         rank: Callable[[Any], int] | None = None,
+        priority: Callable[[Any], Priority] | None = None,
+        per: Callable[[Any], Any] | None = None,
         group_word: str = "Batch",
         verbose: bool = False,
         clock: Clock | None = None,
     ) -> None:
         checks.check_name(name)
         checks.check_session(timeout_s, on_failure, limits, retry, breaker)
+        checks.check_per(per, limits)
         found = inspect_work(work)
         keying = Keying(key, checks.encode_settings(settings))
         source = checks.check_items(items)
@@ -129,7 +135,9 @@ class BatchSession(Shown):
                 fresh=fresh,
                 skip=skip,
                 rank=rank,
+                priority=None if priority is None else checks.as_place(priority),
             ),
+            per=per,
         )
         self._feed = Feed(clock or SystemClock())
         self._start_out(order, open_journal(journal), source, plan)
@@ -318,7 +326,7 @@ class BatchSession(Shown):
         items = checks.check_estimate(n, latency_s, self._drive.left)
         tasks = iter(self._drive.tasks) if self._drive.tasks is not None else None
         cost = None if self._order.cost is None else self._drive.cost
-        return estimate(self._order.limits, items, latency_s, cost, tasks)
+        return estimate(self._order.limits, items, latency_s, cost, tasks, self._order.per)
 
     def forget(self) -> None:
         """Delete everything the journal has under this name.

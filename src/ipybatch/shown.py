@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import msgspec
 
-from ipybatch import attached
+from ipybatch import attached, checks
 from ipybatch.engine import events, ledger, recorded
+from ipybatch.engine.changing import wanting
 from ipybatch.engine.drive import Drive, Order
 from ipybatch.engine.feed import Feed
 from ipybatch.engine.journal import Journal
+from ipybatch.engine.plan import Priority
 from ipybatch.engine.policy import Limits
 from ipybatch.engine.recorded import RecordedItem
 from ipybatch.errors import InputError
@@ -67,6 +69,19 @@ class Shown(ABC):
             self._drive.change(limits)
 
         self.ask(change)
+
+    def prioritize(self, wanted: Callable[[Any], bool] | Iterable[Any], priority: Priority) -> int:
+        """Let items that wait go before the others, or after them, also while it runs; return how many were meant.
+
+        Args:
+            wanted: A function of an item, or the keys of some.
+            priority: "high", "medium" or "low".
+
+        Raises:
+            InputError: There is no such priority, or the items come from a generator.
+        """
+        place, is_wanted = checks.place_of(priority), wanting(wanted)
+        return self.ask(lambda: self._drive.prioritize(is_wanted, place)) or 0
 
     def tell(self, event: events.Event) -> None:
         """Publish something that only the work knows; on the engine's thread while it runs."""

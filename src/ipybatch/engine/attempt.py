@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
+from typing import Any
 
 from ipybatch.engine.limiter import NO_COST, Cost, Permit
 
@@ -21,13 +22,14 @@ class Attempt:
         is_billed: Whether what runs now is paid for, whatever becomes of us: a cancel lets it finish. The work says so.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0917  # what it may ask of the engine
         self,
         key: str,
         number: int,
         acquire: Callable[[Cost, int], Awaitable[Permit]],
         release: Callable[[Permit], None],
         join: Callable[[int], None],
+        add: Callable[[Iterable[Any]], int] = lambda items: 0,
     ) -> None:
         self.key = key
         self.number = number
@@ -37,6 +39,7 @@ class Attempt:
         self._acquire = acquire
         self._release = release
         self._join = join
+        self._add = add
 
     @asynccontextmanager
     async def permit(self, cost: Cost = NO_COST) -> AsyncIterator[None]:
@@ -57,6 +60,17 @@ class Attempt:
     def join(self, group: int) -> None:
         """Belong to a group of the workload's own from now on: a remote job, a partition."""
         self._join(group)
+
+    def add(self, items: Iterable[Any]) -> int:
+        """Bring further items into the session, as the members of a guild; return how many of them are to run.
+
+        They are in the plan when this returns: a resume knows them. Those whose keys are there already are left out.
+
+        Raises:
+            InputError: An item has no key that JSON can hold; none is added.
+            Permanent: The session's items come from a generator.
+        """
+        return self._add(items)
 
     def settle(self, **actual: float) -> None:
         """Say what the attempt really cost, by unit: ``attempt.settle(tokens=731)``."""

@@ -7,21 +7,24 @@ open (caller's thread: errors reach the caller)
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack
 from typing import Any, Literal
 
 import msgspec
 
-from ipybatch.engine import events, ledger, opening, recorded
+from ipybatch.engine import changing, events, ledger, opening, recorded
 from ipybatch.engine.backend import Backend
 from ipybatch.engine.breaker import Breaker
 from ipybatch.engine.clock import Clock
 from ipybatch.engine.entries import Entry
 from ipybatch.engine.events import Counts, State, Status
 from ipybatch.engine.feed import Feed
+from ipybatch.engine.joined import Joined
 from ipybatch.engine.journal import Journal
+from ipybatch.engine.lanes import Lanes
 from ipybatch.engine.limiter import Cost
 from ipybatch.engine.opening import Opened, Opening
 from ipybatch.engine.outcome import Outcome
@@ -29,12 +32,12 @@ from ipybatch.engine.plan import Plan, Task
 from ipybatch.engine.policy import Breaker as BreakerPolicy
 from ipybatch.engine.policy import Limits, Retry
 from ipybatch.engine.reason import describe
-from ipybatch.engine.resource import History, read_history, resource_of
+from ipybatch.engine.resource import History, read_history
 from ipybatch.engine.runner import Job, Runner
 from ipybatch.engine.scheduler import Batch, Scheduler
 from ipybatch.engine.snapshot import Snapshot
 from ipybatch.engine.work import Work
-from ipybatch.errors import JournalError
+from ipybatch.errors import InputError, JournalError, Permanent
 
 OnFailure = Literal["continue", "stop", "rollback"]
 CostFunction = Any  # item -> float, or a mapping of units
@@ -52,6 +55,7 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     on_failure: OnFailure
     cost: CostFunction | None
     opening: Opening
+    per: Callable[[Any], str] | None = None
 
 
 class Drive(msgspec.Struct, eq=False):
@@ -74,9 +78,11 @@ class Drive(msgspec.Struct, eq=False):
     _opened: Opened | None = None
     _ledger: ledger.Ledger | None = None
     _history: History | None = None
+    _joined: Joined | None = None
     _drawing: Iterator[Task] | None = None
     _declared: Limits | None = None  # what it was made with, once that was changed
     _held: bool = False
+    _wishes: list[tuple[Callable[[Task], bool], int]] = msgspec.field(default_factory=list)  # from before a start
     _owed: deque[Task] = msgspec.field(default_factory=deque)  # of a generator: drawn before, to run again
     _ended: list[Entry] = msgspec.field(default_factory=list)  # of a generator: what need not run again
     _wants_stop: list[tuple[State, str, Status]] = msgspec.field(default_factory=list)
@@ -96,6 +102,7 @@ class Drive(msgspec.Struct, eq=False):
             self.journal, opened.run, resource=resource, concurrency=order.limits.concurrency, now_s=now_s
         )
         self._ledger.counts = replace_running(opened.counts)
+        self._grant_wishes(opened, self._ledger, now_s)
         self.order = msgspec.structs.replace(order, opening=msgspec.structs.replace(order.opening, fresh=False))
         self._wants_stop.clear()
         self.runner, self._held = None, False
@@ -110,8 +117,10 @@ class Drive(msgspec.Struct, eq=False):
         assert self._opened is not None
         assert self._ledger is not None
         assert self._history is not None
-        self._join(self._history)
-        runner = self.runner = self._make_runner(self._opened, self._ledger)
+        resource = self.order.opening.resource
+        self._joined = Joined(self.journal, resource, self.clock)
+        self._joined.join(self.order.limits, self._declared, self._history)
+        runner = self.runner = self._make_runner(self._opened, self._ledger, self._joined)
         runner.hold(self._held)
         for stop in self._wants_stop:
             runner.stop(stop[0], stop[1], left=stop[2], kill=True)
@@ -147,10 +156,38 @@ class Drive(msgspec.Struct, eq=False):
         """Let other limits hold from now on, and for what is left after a cancel."""
         self._declared = self._declared or self.order.limits
         self.order = msgspec.structs.replace(self.order, limits=limits)
-        if self.runner is not None and self.runner.state is None:
-            resource = resource_of(self.journal, self.order.opening.resource)
-            resource.limiter.change(self, limits)
-            resource.changed()
+        if self._joined is not None and self.runner is not None and self.runner.state is None:
+            self._joined.change(limits)
+
+    def prioritize(self, wanted: Callable[[Task], bool], priority: int) -> int:
+        """Give tasks another priority, on record and among those that wait; return how many.
+
+        Raises:
+            InputError: The items come from a generator.
+        """
+        if self.tasks is None:
+            msg = "prioritize() needs a session whose items are a list: a generator's come in its own order"
+            raise InputError(msg)
+        if self._ledger is None or self.runner is None or self.runner.state is not None:
+            self._wishes.append((wanted, priority))
+            return sum(map(wanted, self.tasks))
+        changed = changing.prioritize(self.tasks, self._ledger, wanted, priority, self.clock.unix_s())
+        self.runner.reorder()
+        return changed
+
+    def add(self, items: Iterable[Any]) -> int:
+        """Take further items into the run; return how many of them are to run."""
+        if self.tasks is None:
+            msg = "attempt.add() needs a session whose items are a list: a generator has no plan to add to"
+            raise Permanent(msg)
+        assert self._ledger is not None
+        assert self.runner is not None
+        at_s = self.clock.unix_s()
+        tasks, skipped = changing.add(self.tasks, self._ledger, self.order.opening, items, at_s)
+        if tasks or skipped:
+            self.feed.emit(events.ItemsAdded(at_s, len(tasks), skipped))
+            self.runner.reorder(tasks)
+        return len(tasks)
 
     def hold(self, *, held: bool) -> bool:
         """Pause or go on; return False when it is too late for that."""
@@ -161,6 +198,14 @@ class Drive(msgspec.Struct, eq=False):
         else:
             return False
         return True
+
+    def _grant_wishes(self, opened: Opened, book: ledger.Ledger, now_s: float) -> None:
+        wishes, self._wishes = self._wishes, []
+        for wanted, priority in wishes:
+            assert self.tasks is not None
+            changing.prioritize(self.tasks, book, wanted, priority, now_s)
+        if wishes:
+            opened.source = iter(sorted(opened.source, key=lambda task: task.order))
 
     def _recall_groups(self, run: int, now_s: float) -> None:
         """Show what an earlier process did; new groups are counted on from there."""
@@ -208,27 +253,21 @@ class Drive(msgspec.Struct, eq=False):
         assert self._drawing is not None
         yield from self._drawing
 
-    def _join(self, history: History) -> None:
-        resource, limits = resource_of(self.journal, self.order.opening.resource), self.order.limits
-        with suppress(JournalError):  # what others sent since `open` counts as well
-            history = read_history(self.journal, resource.name, limits, self.clock.unix_s())
-        now_s = self.clock.now_s()
-        offset_s = now_s - self.clock.unix_s()
-        limiter = resource.limiter
-        spent = [(at_s + offset_s, unit, cost) for at_s, unit, cost in history.spent]
-        limiter.join(self, self._declared or limits, now_s=now_s, spent=spent)
-        if self._declared is not None:
-            limiter.change(self, limits)
-        limiter.cool_until_s = max(limiter.cool_until_s, history.cool_until_s + offset_s)
+    def _lanes(self, joined: Joined) -> Lanes | None:
+        per, each = self.order.per, self.order.limits.each
+        if per is None or each is None:
+            return None
+        return Lanes(per=lambda task: str(per(task.item)), open=lambda name: joined.open_lane(name, each))
 
-    def _make_runner(self, opened: Opened, book: ledger.Ledger) -> Runner:
-        order = self.order
-        resource = resource_of(self.journal, order.opening.resource)
+    def _make_runner(self, opened: Opened, book: ledger.Ledger, joined: Joined) -> Runner:
+        order, is_list = self.order, self.tasks is not None
         scheduler = Scheduler(
             opened.source,
             order.limits,
-            resource.limiter,
-            ahead=1 if self.tasks is None else _AHEAD,
+            joined.resource.limiter,
+            lanes=self._lanes(joined),
+            ahead=_AHEAD if is_list else 1,
+            look_ahead=math.inf if is_list else _LOOK_AHEAD,
             breaker=None if order.breaker is None else Breaker(order.breaker),
             cost=None if order.cost is None else self.cost,
             on_batch=self._tell_batch,
@@ -244,8 +283,9 @@ class Drive(msgspec.Struct, eq=False):
             takes_attempt=order.work.takes_attempt,
             discards=order.on_failure == "rollback",
             called=self._called,
+            add=self.add,
         )
-        runner = Runner(job, scheduler, resource, book, self.clock, self.feed.emit)
+        runner = Runner(job, scheduler, joined.resource, book, self.clock, self.feed.emit)
         if self.tasks is None:  # a generator gives its items once: those that may run again are kept
             runner.keep = _UNFINISHED | {"completed"} if order.on_failure == "rollback" else _UNFINISHED
         runner.on_outcomes = self.on_outcomes
@@ -292,9 +332,8 @@ class Drive(msgspec.Struct, eq=False):
             self.feed.emit(events.ItemsLeft(at_s, snapshot.counts.pending, left))
         if runner.lingering:
             self.feed.note(f"{runner.lingering} threads are still busy with what was given up; they end by themselves")
-        resource = resource_of(self.journal, self.order.opening.resource)
-        resource.limiter.leave(self)
-        resource.changed()
+        assert self._joined is not None
+        self._joined.leave()
         try:
             if state == "rolled_back":
                 book.discard(at_s)
@@ -314,6 +353,7 @@ class Drive(msgspec.Struct, eq=False):
 
 
 _AHEAD = 100  # tasks of a list that the scheduler takes at once
+_LOOK_AHEAD = 1000  # items of a generator that may wait in lanes
 _UNFINISHED: frozenset[Status] = frozenset({"failed", "timeout", "cancelled"})
 
 

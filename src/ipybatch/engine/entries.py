@@ -19,7 +19,7 @@ from ipybatch.engine.events import Status
 from ipybatch.engine.limiter import Cost
 from ipybatch.engine.outcome import Outcome
 from ipybatch.engine.plan import Task, key_value
-from ipybatch.engine.schema import SEQ_BITS
+from ipybatch.engine.schema import SEQ_BITS, lane_of
 
 ROWS = 32
 
@@ -38,6 +38,7 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
         payload: The result as JSON; None for None.
         responded_s: Unix time.
         spent: What it cost in the windows that outlive a restart, by unit; empty without rates.
+        lane: Whose windows these are too; "" without lanes.
     """
 
     task: Task
@@ -50,6 +51,7 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
     seconds: float
     error: str
     spent: Cost
+    lane: str = ""
 
     def outcome(self) -> Outcome:
         """Return what the user gets to see of it."""
@@ -73,6 +75,8 @@ def values_of(entries: Sequence[Entry], run: int, resource: str) -> dict[str, Va
         at = base + task.seq
         for unit, cost in entry.spent.items() if entry.spent else ():
             values.setdefault("window", []).extend((resource, entry.responded_s, unit, cost))
+            if entry.lane:
+                values["window"].extend((lane_of(resource, entry.lane), entry.responded_s, unit, cost))
         if entry.status == "pending":
             attempt = (at, entry.attempts, entry.responded_s, entry.seconds, entry.error)
             values.setdefault("attempt", []).extend(attempt)

@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from ipybatch.engine.lanes import Both, Lane, Lanes
 from ipybatch.engine.limiter import Cost, Limiter
 from ipybatch.engine.plan import Task
 from ipybatch.engine.policy import Limits
@@ -51,22 +52,25 @@ class Estimate(msgspec.Struct, frozen=True):
         return text
 
 
-def estimate(
+def estimate(  # noqa: PLR0917  # one caller
     limits: Limits,
     items: int,
     latency_s: float,
     cost: Callable[[Task], Cost] | None,
     tasks: Iterator[Task] | None = None,
+    per: Callable[[Any], Any] | None = None,
 ) -> Estimate:
     """Return what ``items`` items take under ``limits``.
 
     Args:
-        tasks: The tasks themselves, for ``cost``; without them, numbered ones.
+        tasks: The tasks themselves, for ``cost`` and ``per``; without them, numbered ones of one lane.
+        per: Which lane an item is in.
     """
     simulated = min(items, SIMULATED_AT_MOST)
-    costing = list(_some(tasks, simulated)) if cost is not None and tasks is not None else None
+    is_known = tasks is not None and (cost is not None or per is not None)
+    known = list(_some(tasks, simulated)) if is_known else None
     runs = [
-        _simulate(limits, simulated, latency_s * factor, retried, cost, costing)
+        _simulate(limits, simulated, latency_s * factor, retried, cost, known, per)
         for factor, retried in ((1.0, 0), (0.5, 0), (2.0, _RETRIED))
     ]
     scale = items / simulated if simulated else 1.0
@@ -82,12 +86,15 @@ def _simulate(  # noqa: PLR0917  # one private caller
     retried: int,
     cost: Callable[[Task], Cost] | None,
     tasks: list[Task] | None,
+    per: Callable[[Any], Any] | None,
 ) -> tuple[float, int, int]:
     limiter = Limiter()
     if limits.pacer is not None:
         limits = replace(limits, pacer=limits.pacer.anew())
     limiter.join(limits, limits)
-    scheduler = Scheduler(_some(iter(tasks) if tasks else None, items), limits, limiter, cost=cost if tasks else None)
+    source = _some(iter(tasks) if tasks else None, items)
+    lanes = None if limits.each is None else _lanes(limits.each, limiter, per if tasks else None)
+    scheduler = Scheduler(source, limits, limiter, cost=cost if tasks else None, lanes=lanes)
     running: list[tuple[float, int, Ticket]] = []
     now_s, requests = 0.0, 0
     while not scheduler.finished:
@@ -102,13 +109,22 @@ def _simulate(  # noqa: PLR0917  # one private caller
         now_s = min(now_s + scheduler.wait_s, ends_s)
         while running and running[0][0] <= now_s:
             _, number, ticket = heapq.heappop(running)
-            _end(scheduler, limiter, now_s, ticket, again=bool(retried) and number % retried == 0)
+            _end(scheduler, now_s, ticket, again=bool(retried) and number % retried == 0)
     return now_s, requests, scheduler.batch.number
 
 
-def _end(scheduler: Scheduler, limiter: Limiter, now_s: float, ticket: Ticket, *, again: bool) -> None:
-    limiter.respond(now_s, ticket.permit)
-    limiter.free()
+def _lanes(each: Limits, common: Limiter, per: Callable[[Any], Any] | None) -> Lanes:
+    def open_lane(name: str) -> Lane:
+        own = Limiter()
+        own.join(each, each)
+        return Lane(name, Both(common, own))
+
+    return Lanes(per=lambda task: "" if per is None else str(per(task.item)), open=open_lane)
+
+
+def _end(scheduler: Scheduler, now_s: float, ticket: Ticket, *, again: bool) -> None:
+    ticket.limiter.respond(now_s, ticket.permit)
+    ticket.limiter.free()
     if again:
         scheduler.retry(now_s, ticket.task)
     else:

@@ -179,6 +179,18 @@ class ItemsLeft(Event, frozen=True, gc=False, tag="items_left"):
     status: Status
 
 
+class ItemsAdded(Event, frozen=True, gc=False, tag="items_added"):
+    """The work brought further items.
+
+    Attributes:
+        items: How many are to run.
+        skipped: How many need not.
+    """
+
+    items: int
+    skipped: int = 0
+
+
 class BreakerMoved(Event, frozen=True, gc=False, tag="breaker_moved"):
     """The circuit breaker changed its state or its count of failures in a row.
 
@@ -193,10 +205,15 @@ class BreakerMoved(Event, frozen=True, gc=False, tag="breaker_moved"):
 
 
 class CooledDown(Event, frozen=True, gc=False, tag="cooled_down"):
-    """The service asked us to slow down: nothing starts before ``until_s`` (Unix time)."""
+    """The service asked us to slow down: nothing starts before ``until_s`` (Unix time).
+
+    Attributes:
+        lane: What alone cools down; "" for all.
+    """
 
     until_s: float
     reason: str
+    lane: str = ""
 
 
 class Spent(Event, frozen=True, gc=False, tag="spent"):
@@ -239,6 +256,7 @@ AnyEvent = (
     | ItemsLeft
     | BreakerMoved
     | CooledDown
+    | ItemsAdded
     | Spent
     | Commanded
     | Noted

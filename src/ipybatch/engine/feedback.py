@@ -28,7 +28,7 @@ class Feedback(msgspec.Struct):
     policy: Retry
     clock: Clock
     emit: Callable[[events.Event], None]
-    on_cool_down: Callable[[float], None]
+    on_cool_down: Callable[[float, str], None]
     _told: int = 0
 
     @property
@@ -41,8 +41,8 @@ class Feedback(msgspec.Struct):
 
     def succeeded(self, now_s: float, ticket: Ticket) -> None:
         """Count an attempt that the service answered well."""
-        if self.resource.limiter.cool_downs:
-            self.resource.limiter.warm_up()
+        if ticket.limiter.cool_downs:
+            ticket.limiter.warm_up()
         breaker = self.breaker
         if breaker is not None and (breaker.failures or breaker.openings):
             breaker.succeed(now_s, ticket.epoch)
@@ -74,8 +74,9 @@ class Feedback(msgspec.Struct):
         if wait_s is None:
             if verdict.kind is not Kind.RATE_LIMITED:
                 return
-            wait_s = retry.cool_down_s(self.policy, self.resource.limiter.cool_downs, self.clock.unix_s())
-        if self.resource.limiter.cool_down(now_s, ticket.permit.started_s, wait_s):
+            wait_s = retry.cool_down_s(self.policy, ticket.limiter.cool_downs, self.clock.unix_s())
+        if ticket.limiter.cool_down(now_s, ticket.permit.started_s, wait_s):
             until_s = self.clock.unix_s() + wait_s
-            self.on_cool_down(until_s)
-            self.emit(events.CooledDown(self.clock.unix_s(), until_s, "the service asked us to slow down"))
+            self.on_cool_down(until_s, ticket.lane)
+            reason = "the service asked us to slow down"
+            self.emit(events.CooledDown(self.clock.unix_s(), until_s, reason, ticket.lane))

@@ -15,6 +15,7 @@ import socket
 import sqlite3
 import time
 
+from ipybatch.engine.schema import LANE
 from ipybatch.errors import Fenced, JournalLocked
 
 LEASE_S = 15.0
@@ -63,10 +64,14 @@ def keep_in_flight(database: sqlite3.Connection, run: int, now_s: float) -> None
 
     `resource.read_history` tells this process so; the lease tells the next one nothing of it.
     """
-    database.execute(
-        "INSERT INTO window SELECT resource, min(?, beat_s + ?), 'requests', concurrency FROM run"
-        " WHERE id = ? AND owner <> ? AND concurrency > 0",
-        (now_s, LEASE_S, run, me()),
+    in_flight = "min(?, beat_s + ?), 'requests', concurrency FROM run"
+    killed = "WHERE run.id = ? AND owner <> ? AND concurrency > 0"
+    values = (now_s, LEASE_S, run, me())
+    database.execute(f"INSERT INTO window SELECT run.resource, {in_flight} {killed}", values)  # constants
+    of_run = "substr(lane.name, 1, length(run.resource) + ?) = run.resource || ?"
+    database.execute(  # of which lane they were is not known
+        f"INSERT INTO window SELECT lane.name, {in_flight}, resource lane {killed} AND {of_run}",
+        (*values, len(LANE), LANE),
     )
 
 

@@ -43,11 +43,12 @@ class Found(msgspec.Struct, frozen=True):
     seconds: float
     group_word: str
     usd: float | None
+    is_ordered: int
 
 
 _RUN_COLUMNS = (
     "id, state, reason, total, completed, failed, timeout, cancelled, skipped, plan_hash, code_hash, listing,"
-    " created_s, started_s, seconds, group_word, usd"
+    " created_s, started_s, seconds, group_word, usd, is_ordered"
 )
 
 
@@ -111,8 +112,8 @@ def write_plan(database: sqlite3.Connection, run: int, tasks: Plan) -> None:
         ),
     )
     database.execute(
-        "UPDATE run SET plan_hash = ?, listing = ?, total = ? WHERE id = ?",
-        (tasks.hash, listing, len(tasks), run),
+        "UPDATE run SET plan_hash = ?, listing = ?, total = ?, is_ordered = ? WHERE id = ?",
+        (tasks.hash, listing, len(tasks), any(task.is_ordered for task in tasks), run),
     )
 
 

@@ -21,7 +21,7 @@ from ipybatch.engine import ledger
 from ipybatch.engine.drawing import Emit, Listing, Walk, draw
 from ipybatch.engine.events import Counts, Status
 from ipybatch.engine.journal import Journal
-from ipybatch.engine.plan import Keying, Plan, Task
+from ipybatch.engine.plan import MEDIUM, Keying, Plan, Task
 from ipybatch.engine.schema import SEQ
 
 
@@ -31,6 +31,7 @@ class Opening(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         skip: Why an item need not run ("" if it must); decided once, kept in the plan.
         rank: What runs first; decided once, kept in the plan.
+        priority: What runs before all ranks: a place in `plan.PRIORITIES`; decided once, kept in the plan.
         again: Final statuses that run again all the same: what `retry_failed` asks for.
     """
 
@@ -42,6 +43,7 @@ class Opening(msgspec.Struct, frozen=True, kw_only=True):
     fresh: bool
     skip: Callable[[Any], str] | None = None
     rank: Callable[[Any], int] | None = None
+    priority: Callable[[Any], int] | None = None
     again: frozenset[Status] = frozenset()
 
 
@@ -79,8 +81,8 @@ def open_list(journal: Journal, opening: Opening, tasks: Plan, now_s: float) -> 
         else:
             kept[status] += 1
     counts = Counts(total=len(tasks), pending=len(todo), **kept)
-    if any(task.rank for task in todo):
-        todo.sort(key=lambda task: task.rank)
+    if any(task.is_ordered for task in todo):
+        todo.sort(key=lambda task: (task.priority, task.rank))
     return Opened(run, iter(todo), counts, notes)
 
 
@@ -118,7 +120,7 @@ def _create(database: sqlite3.Connection, opening: Opening, now_s: float) -> int
 
 
 def _plan_anew(journal: Journal, opening: Opening, tasks: Plan, now_s: float) -> int:
-    reasons = _decide(opening, tasks)
+    reasons = decide(opening, tasks)
 
     def unit(database: sqlite3.Connection) -> int:
         run = _create(database, opening, now_s)
@@ -130,10 +132,11 @@ def _plan_anew(journal: Journal, opening: Opening, tasks: Plan, now_s: float) ->
     return run
 
 
-def _decide(opening: Opening, tasks: Sequence[Task]) -> list[tuple[Task, str]]:
-    if opening.rank is not None:
-        for task in tasks:
-            task.rank = opening.rank(task.item)
+def decide(opening: Opening, tasks: Sequence[Task]) -> list[tuple[Task, str]]:
+    """Give new tasks their rank and priority, and return those that need not run, each with the reason."""
+    for task in tasks if opening.rank is not None or opening.priority is not None else ():
+        task.rank = opening.rank(task.item) if opening.rank is not None else 0
+        task.priority = opening.priority(task.item) if opening.priority is not None else MEDIUM
     if opening.skip is None:
         return []
     return [(task, reason) for task in tasks if (reason := opening.skip(task.item))]
@@ -167,12 +170,13 @@ def _match(journal: Journal, found: ledger.Found, opening: Opening, tasks: Plan,
         if found.listing is not None:
             for task, seq in zip(tasks, found.listing, strict=True):
                 task.seq = seq
-        if opening.rank is not None:
+        if found.is_ordered:
             with journal.reader() as database:
                 for task, planned in zip(tasks, ledger.read_plan(database, found), strict=True):
-                    task.rank = planned.rank
+                    task.rank, task.priority, task.added = planned.rank, planned.priority, planned.added
         return
     known, first_free = _known(journal, found)
+    listed = {task.key for task in tasks}
     new: list[Task] = []
     for task in tasks:
         before = known.get(task.key)
@@ -180,8 +184,10 @@ def _match(journal: Journal, found: ledger.Found, opening: Opening, tasks: Plan,
             task.seq, first_free = first_free, first_free + 1
             new.append(task)
         else:
-            task.seq, task.rank = before.seq, before.rank
-    reasons = _decide(opening, new)
+            task.seq, task.rank, task.priority, task.added = before.seq, before.rank, before.priority, before.added
+    tasks.extend(task for task in known.values() if task.added and task.item is not None and task.key not in listed)
+    tasks.forget_hash()
+    reasons = decide(opening, new)
 
     def unit(database: sqlite3.Connection) -> None:
         ledger.write_plan(database, found.run, tasks)

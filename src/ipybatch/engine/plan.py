@@ -11,7 +11,7 @@ import functools
 import hashlib
 from array import array
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -19,6 +19,9 @@ from ipybatch.engine.outcome import decode
 from ipybatch.errors import InputError
 
 KeyFunction = Callable[[Any], Any]
+Priority = Literal["high", "medium", "low"]
+PRIORITIES: tuple[Priority, ...] = ("high", "medium", "low")
+MEDIUM = PRIORITIES.index("medium")
 
 _canonical = msgspec.json.Encoder(order="deterministic").encode
 _NO_JSON = (TypeError, ValueError, RecursionError, msgspec.MsgspecError)
@@ -35,6 +38,8 @@ class Task(msgspec.Struct, gc=False):
         attempts: How often it was started.
         group: The batch it is in; 0 for none.
         rank: What runs first: lower ranks do; decided once, kept in the plan.
+        priority: What runs before all ranks: its place in `PRIORITIES`.
+        added: Whether the work brought it, while it ran; it is in no list of the user's.
         refused: Why it fails without being tried (a duplicate key in a generator); "" for none.
     """
 
@@ -46,6 +51,18 @@ class Task(msgspec.Struct, gc=False):
     group: int = 0
     rank: int = 0
     refused: str = ""
+    priority: int = MEDIUM
+    added: bool = False
+
+    @property
+    def is_ordered(self) -> bool:
+        """Whether its place is another than the user's list gives it."""
+        return self.rank != 0 or self.priority != MEDIUM or self.added
+
+    @property
+    def order(self) -> tuple[int, int, int]:
+        """Where it stands among those that wait: the lowest goes first."""
+        return self.priority, self.rank, self.seq
 
     @property
     def label(self) -> str:
@@ -56,6 +73,11 @@ class Task(msgspec.Struct, gc=False):
 def label_of(key: str) -> str:
     """Return a key as people read it: a string without its quotes."""
     return key[1:-1] if key[0] == '"' else key
+
+
+def canonical(key: Any) -> str:
+    """Return a key as plan and journal have it."""
+    return _canonical(key).decode()
 
 
 def key_value(key: str) -> Any:
@@ -129,6 +151,10 @@ class Plan(list[Task]):
         digests = "\n".join([task.digest for task in self]).encode()
         return hashlib.blake2b(keys + b"\n\n" + digests, digest_size=16).digest()
 
+    def forget_hash(self) -> None:
+        """Let the hash be that of the tasks as they are now."""
+        self.__dict__.pop("hash", None)
+
 
 def make_plan(items: Sequence[Any], keying: Keying) -> Plan:
     """Return the tasks of a list, in order.
@@ -163,6 +189,8 @@ class PlanRow(msgspec.Struct, array_like=True):
     kept: bool
     digest: str
     rank: int
+    priority: int = MEDIUM
+    added: bool = False
 
 
 def to_row(task: Task) -> PlanRow:
@@ -170,16 +198,16 @@ def to_row(task: Task) -> PlanRow:
     item = task.item
     if type(item) is int or type(item) is str:
         is_key = _canonical(item).decode() == task.key
-        return PlanRow(task.key, None if is_key else item, True, task.digest, task.rank)
+        return PlanRow(task.key, None if is_key else item, True, task.digest, task.rank, task.priority, task.added)
     kept = item is not None and type(item) in _PLAIN and _survives(item)  # a row's None stands for its key
-    return PlanRow(task.key, item if kept else None, kept, task.digest, task.rank)
+    return PlanRow(task.key, item if kept else None, kept, task.digest, task.rank, task.priority, task.added)
 
 
 def from_row(seq: int, row: PlanRow) -> Task:
     """Return the task that `to_row` was given."""
     item = row.item if row.item is not None or not row.kept else decode(row.key)
     refused = "" if row.kept else "the journal does not hold this item: create the session again with its items"
-    return Task(seq, row.key, item, row.digest, rank=row.rank, refused=refused)
+    return Task(seq, row.key, item, row.digest, rank=row.rank, refused=refused, priority=row.priority, added=row.added)
 
 
 class Drawn:

@@ -120,6 +120,8 @@ class Limits:
         shared: A limiter shared with other machines: anything with pyrate-limiter's
             ``try_acquire_async(name, weight)``; awaited before every request.
         pacer: Another voice in when a request may start, for services that tell their limits as they go.
+        each: What holds beside all this for the items of each lane, such as a region: ``per=`` of the session says
+            which lane an item is in. Only concurrency, spacing_s and rates.
     """
 
     concurrency: int = 10
@@ -130,6 +132,7 @@ class Limits:
     also: Sequence[AbstractAsyncContextManager[Any]] = ()
     shared: Any = None
     pacer: Pacer | None = None
+    each: Limits | None = None
 
     def __post_init__(self) -> None:
         check_count("concurrency", self.concurrency, low=1)
@@ -143,6 +146,7 @@ class Limits:
         object.__setattr__(self, "rates", _all_rates(self.rates))
         object.__setattr__(self, "also", tuple(self.also))
         _check_plugs(self.also, self.shared)
+        _check_each(self.each)
 
     @property
     def all_rates(self) -> tuple[Rate, ...]:
@@ -159,6 +163,18 @@ def _all_rates(rates: Sequence[Rate]) -> tuple[Rate, ...]:
             msg = f"rates must hold Rate(limit, per_s=...), got {rate!r}"
             raise InputError(msg)
     return tuple(rates)
+
+
+def _check_each(each: Any) -> None:
+    if each is None:
+        return
+    if not isinstance(each, Limits):
+        msg = f"each must be Limits(...) or None, got {each!r}"
+        raise InputError(msg)
+    for field in ("batch_size", "also", "shared", "pacer", "each"):
+        if getattr(each, field):
+            msg = f"each must have only concurrency, spacing_s and rates, got {field}={getattr(each, field)!r}"
+            raise InputError(msg)
 
 
 def _check_plugs(also: Sequence[Any], shared: Any) -> None:

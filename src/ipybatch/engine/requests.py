@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections import deque
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any
 
@@ -17,11 +17,13 @@ import msgspec
 
 from ipybatch.engine.attempt import Attempt
 from ipybatch.engine.clock import Clock
+from ipybatch.engine.lanes import Both
 from ipybatch.engine.ledger import Ledger
-from ipybatch.engine.limiter import NO_COST, Cost, Permit, cost_in
+from ipybatch.engine.limiter import NO_COST, Cost, Limiter, Permit, cost_in
 from ipybatch.engine.policy import Limits
 from ipybatch.engine.resource import Resource, record_cool_down
 from ipybatch.engine.scheduler import Ticket
+from ipybatch.engine.schema import lane_of
 from ipybatch.errors import JournalError, Permanent, Withheld
 
 if TYPE_CHECKING:
@@ -38,6 +40,8 @@ class Asking(msgspec.Struct, frozen=True):
     cost: Cost
     granted: asyncio.Future[Permit]
     is_first: bool
+    limiter: Limiter | Both
+    lane: str
 
 
 class Requests(msgspec.Struct):
@@ -53,6 +57,7 @@ class Requests(msgspec.Struct):
     ledger: Ledger
     clock: Clock
     limits: Limits
+    add: Callable[[Iterable[Any]], int]
     waiting: deque[Asking] = msgspec.field(default_factory=deque)
     is_held: bool = False
     closed: str | None = None
@@ -76,18 +81,24 @@ class Requests(msgspec.Struct):
             return await job.backend.run(job.work, arguments)
 
     def serve(self, now_s: float) -> float:
-        """Hand out what fits now; return seconds until the next one may fit, 0.0 when nobody waits."""
-        while self.waiting:
-            asking = self.waiting[0]
+        """Hand out what fits now, in turn; return seconds until the next one may fit, 0.0 when nobody waits."""
+        soonest_s = 0.0
+        for asking in tuple(self.waiting):
             if not asking.granted.done():
-                if asking.is_first and self.is_held:
-                    return math.inf
-                wait_s = self.resource.limiter.wait_s(now_s, asking.cost, slot=False)
+                wait_s = self._wait_s(now_s, asking)
                 if wait_s > 0:
-                    return wait_s
-                asking.granted.set_result(self.resource.limiter.acquire(now_s, asking.cost, slot=False))
-            self.waiting.popleft()
-        return 0.0
+                    soonest_s = min(soonest_s or wait_s, wait_s)
+                    if not asking.lane:  # who comes after it must wait as well
+                        break
+                    continue
+                asking.granted.set_result(asking.limiter.acquire(now_s, asking.cost, slot=False))
+            self.waiting.remove(asking)
+        return soonest_s
+
+    def _wait_s(self, now_s: float, asking: Asking) -> float:
+        if asking.is_first and self.is_held:
+            return math.inf
+        return asking.limiter.wait_s(now_s, asking.cost, slot=False)
 
     def close(self, reason: str) -> None:
         """Turn away attempts that have sent nothing so far, and will not any more."""
@@ -98,10 +109,10 @@ class Requests(msgspec.Struct):
 
     def end(self, now_s: float, ticket: Ticket) -> None:
         """Give the attempt's place back, and its first permit unless a further request has done so."""
-        resource = self.resource
+        resource, limiter = self.resource, ticket.limiter
         if not ticket.further:
-            resource.limiter.respond(now_s, ticket.permit, NO_COST if ticket.handed is None else ticket.handed.actual)
-        resource.limiter.free()
+            limiter.respond(now_s, ticket.permit, NO_COST if ticket.handed is None else ticket.handed.actual)
+        limiter.free()
         if self.waiting or len(resource.wakers) > 1:
             resource.changed()
 
@@ -110,29 +121,28 @@ class Requests(msgspec.Struct):
         first = ticket.permit.cost
         if ticket.handed is not None and not ticket.further:
             first = {**first, **ticket.handed.actual}
-        return {
-            unit: sum(cost_in(unit, cost) for cost in (first, *ticket.further)) for unit in self.resource.limiter.units
-        }
+        return {unit: sum(cost_in(unit, cost) for cost in (first, *ticket.further)) for unit in ticket.limiter.units}
 
-    def keep_cool(self, until_s: float) -> None:
+    def keep_cool(self, until_s: float, lane: str) -> None:
         """Let a cool-down outlive the kernel."""
-        record_cool_down(self.ledger.journal, self.resource.name, until_s)
+        record_cool_down(self.ledger.journal, lane_of(self.resource.name, lane), until_s)
 
     def _attempt(self, ticket: Ticket) -> Attempt:
         async def acquire(cost: Cost, requests: int) -> Permit:
-            refused = self.resource.limiter.refuse(cost)
+            limiter = ticket.limiter
+            refused = limiter.refuse(cost)
             if refused:
                 raise Permanent(refused)
             is_first = not ticket.further and not cost_in("requests", ticket.permit.cost)
             if is_first and self.closed is not None:
                 raise Withheld(self.closed)
             if not ticket.further:  # the first has been answered
-                self.resource.limiter.respond(self.clock.now_s(), ticket.permit)
+                limiter.respond(self.clock.now_s(), ticket.permit)
             ticket.further += (cost,)
             if requests > self._most:
                 await self._expect(requests)
             granted: asyncio.Future[Permit] = asyncio.get_running_loop().create_future()
-            self.waiting.append(Asking(cost, granted, is_first))
+            self.waiting.append(Asking(cost, granted, is_first, limiter, ticket.lane))
             self.resource.changed()
             try:
                 permit = await granted
@@ -144,13 +154,13 @@ class Requests(msgspec.Struct):
             return permit
 
         def release(permit: Permit) -> None:
-            self.resource.limiter.respond(self.clock.now_s(), permit)
+            ticket.limiter.respond(self.clock.now_s(), permit)
             self.resource.changed()
 
         def join(group: int) -> None:
             ticket.task.group = group
 
-        attempt = ticket.handed = Attempt(ticket.task.key, ticket.task.attempts, acquire, release, join)
+        attempt = ticket.handed = Attempt(ticket.task.key, ticket.task.attempts, acquire, release, join, self.add)
         return attempt
 
     async def _expect(self, requests: int) -> None:

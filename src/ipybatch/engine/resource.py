@@ -16,6 +16,7 @@ from ipybatch.engine.journal import Journal
 from ipybatch.engine.lease import LEASE_S, me
 from ipybatch.engine.limiter import CLOCK_DRIFT, Limiter, Spent
 from ipybatch.engine.policy import Limits
+from ipybatch.engine.schema import lane_of
 
 
 class Resource(msgspec.Struct):
@@ -57,8 +58,13 @@ class History(msgspec.Struct, frozen=True):
     cool_until_s: float
 
 
-def read_history(journal: Journal, name: str, limits: Limits, now_s: float) -> History:
-    """Return what still counts in the windows, requests in flight at a crash included; forget what does not."""
+def read_history(journal: Journal, name: str, limits: Limits, now_s: float, *, lane: str = "") -> History:
+    """Return what still counts in the windows, requests in flight at a crash included; forget what does not.
+
+    Args:
+        lane: Whose windows are asked for; "" for those that all lanes share.
+    """
+    name, base = lane_of(name, lane), name
     longest_s = max((rate.per_s * CLOCK_DRIFT for rate in limits.all_rates), default=0.0)
 
     def unit(database: sqlite3.Connection) -> History:
@@ -66,10 +72,12 @@ def read_history(journal: Journal, name: str, limits: Limits, now_s: float) -> H
             "SELECT responded_s, unit, cost FROM window WHERE resource = ? AND responded_s > ? ORDER BY responded_s",
             (name, now_s - longest_s),
         ).fetchall()
-        spent += _in_flight_at_a_crash(database, name, now_s)
+        spent += _in_flight_at_a_crash(database, base, now_s)
         database.execute(
             "DELETE FROM window WHERE resource = ? AND responded_s < ?", (name, now_s - max(longest_s, KEPT_S))
         )
+        if lane:  # so that what is in flight at a crash is counted in it too
+            database.execute("INSERT OR IGNORE INTO resource VALUES (?, 0.0)", (name,))
         row = database.execute("SELECT cool_until_s FROM resource WHERE name = ?", (name,)).fetchone()
         return History(sorted((min(at_s, now_s), unit, cost) for at_s, unit, cost in spent), row[0] if row else 0.0)
 

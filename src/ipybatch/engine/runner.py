@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import math
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import msgspec
@@ -52,6 +52,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
         stop_on_failure: End the session at the first item that fails.
         discards: Then all results are discarded, so what runs is ended too.
         called: What an item is called in the reason.
+        add: Takes further items into the run.
         takes_attempt: Whether ``work`` wants the `Attempt` beside the item.
     """
 
@@ -64,6 +65,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     takes_attempt: bool
     discards: bool = False
     called: Callable[[Task], str] = lambda task: f"item {task.label}"
+    add: Callable[[Iterable[Any]], int] = lambda items: 0
     chance: random.Random = msgspec.field(default_factory=random.Random)
 
 
@@ -116,7 +118,7 @@ class Runner:
         self.on_outcomes: list[Callable[[list[Outcome]], None]] = []
         self._loop = asyncio.get_running_loop()
         self._recorder = Recorder(ledger, clock, on_recorded=self._recorded, on_error=self._lost)
-        self._requests = Requests(resource, ledger, clock, job.limits)
+        self._requests = Requests(resource, ledger, clock, job.limits, job.add)
         self._feedback = Feedback(
             resource, scheduler.breaker, job.retry, clock, emit, on_cool_down=self._requests.keep_cool
         )
@@ -174,6 +176,11 @@ class Runner:
         if self.state is None:
             self.scheduler.held = self._requests.is_held = held
             self.wake()
+
+    def reorder(self, more: Iterable[Task] = ()) -> None:
+        """Let what waits stand in the order that its tasks have now, with ``more`` among it."""
+        self.scheduler.reorder(more)
+        self.wake()
 
     def wake(self) -> None:
         """Serve attempts that wait for a further permit, else let one parked worker look for something to start."""
@@ -306,7 +313,7 @@ class Runner:
         if verdict.counts and verdict.retry_after_s is None:
             ready_s += retry.back_off_s(self.job.retry, ticket.task.attempts, self.job.chance)
         self.scheduler.retry(ready_s, task)
-        wait_s = max(ready_s, self.resource.limiter.cool_until_s) - now_s
+        wait_s = max(ready_s, ticket.limiter.cool_until_s) - now_s
         self.emit(
             events.AttemptFailed(self.clock.unix_s(), task.label, task.group, task.attempts, text, max(0.0, wait_s))
         )
@@ -323,9 +330,10 @@ class Runner:
         payload: bytes | None = None,
     ) -> asyncio.Future[None]:
         task, seconds = ticket.task, now_s - ticket.permit.started_s
-        spent = self._requests.spent(ticket) if self.resource.limiter.units else NO_COST
+        spent = self._requests.spent(ticket) if ticket.limiter.units else NO_COST
+        at_s = self.clock.unix_s()
         return self._recorder.add(
-            Entry(task, task.attempts, status, final, result, payload, self.clock.unix_s(), seconds, error, spent)
+            Entry(task, task.attempts, status, final, result, payload, at_s, seconds, error, spent, ticket.lane)
         )
 
     def _recorded(self, entries: list[Entry]) -> None:

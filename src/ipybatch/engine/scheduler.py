@@ -17,13 +17,14 @@ from __future__ import annotations
 import heapq
 import math
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from typing import Any, Literal
 
 import msgspec
 
 from ipybatch.engine.breaker import Breaker
+from ipybatch.engine.lanes import Both, Lanes
 from ipybatch.engine.limiter import NO_COST, NOTHING, Cost, Limiter, Permit
 from ipybatch.engine.plan import Task
 from ipybatch.engine.policy import Limits
@@ -37,12 +38,16 @@ class Ticket(msgspec.Struct):
     Attributes:
         epoch: Of the breaker.
         further: Costs of the requests it sent, or is about to, after its first.
+        limiter: Whose permits its requests take.
+        lane: The lane that it is in; "" without lanes.
         handed: The `Attempt` that the work was handed, if it wants one.
     """
 
     task: Task
     permit: Permit
     epoch: int
+    limiter: Limiter | Both
+    lane: str = ""
     further: tuple[Cost, ...] = ()
     handed: Any = None
 
@@ -62,9 +67,11 @@ class Scheduler(msgspec.Struct):
     Attributes:
         source: Tasks in the order they should run.
         ahead: How many of them are taken at once; 1 for a generator, whose items may take long to come.
+        look_ahead: How many may wait in lanes before no more are drawn for lanes that are free.
         cost: What a task costs, by unit.
         held: True while paused or stopping: nothing starts.
         on_batch: Told of each new batch: number and items.
+        lanes: Where drawn tasks wait, if they have limits of their own.
         wait_s: After `next` gave None: seconds until asking again makes sense; inf: after the next change.
         why: What it waits for, one word: "", "slot", "limit", "breaker", "batch", "pause", "retry", "probe".
     """
@@ -75,7 +82,9 @@ class Scheduler(msgspec.Struct):
     breaker: Breaker | None = None
     cost: Callable[[Task], Cost] | None = None
     on_batch: Callable[[int, int], None] | None = None
+    lanes: Lanes | None = None
     ahead: int = 1
+    look_ahead: float = math.inf
     held: bool = False
     exhausted: bool = False
     wait_s: float = math.inf
@@ -92,7 +101,7 @@ class Scheduler(msgspec.Struct):
     @property
     def finished(self) -> bool:
         """Whether every task of the source has settled."""
-        return self.exhausted and not self.unsettled and not self._fresh
+        return self.exhausted and not self.unsettled and not self._fresh and not (self.lanes and self.lanes.count)
 
     def next(self, now_s: float) -> Ticket | None:
         """Return the attempt to start now; None when nothing may, see `wait_s`."""
@@ -105,6 +114,8 @@ class Scheduler(msgspec.Struct):
             if wait_s > 0:
                 self._wait(wait_s, "probe" if breaker.state == "half_open" else "breaker")
                 return None
+        if self.lanes is not None:
+            return self._next_of(self.lanes, now_s)
         source = self._source(now_s)
         if source is None:
             return None
@@ -119,7 +130,51 @@ class Scheduler(msgspec.Struct):
         else:
             task = heapq.heappop(self._waiting)[2]
         task.attempts += 1
-        return Ticket(task, self.limiter.acquire(now_s, cost), 0 if breaker is None else breaker.start(now_s))
+        epoch = 0 if breaker is None else breaker.start(now_s)
+        return Ticket(task, self.limiter.acquire(now_s, cost), epoch, self.limiter)
+
+    def _next_of(self, lanes: Lanes, now_s: float) -> Ticket | None:
+        """Return the next attempt of any lane that need not wait."""
+        self._fill(lanes, now_s)
+        lane, wait_s = lanes.choose(now_s, self._price)
+        draws_in_s = 0.0
+        while lane is None and not self.exhausted and lanes.count < self.look_ahead and draws_in_s == 0.0:
+            draws_in_s = self._draw(lanes, now_s)
+            lane, wait_s = lanes.choose(now_s, self._price)
+        if lane is None:
+            self._wait_for_lanes(now_s, wait_s, draws_in_s)
+            return None
+        cost = self._price(lane.tasks[0])
+        wait_s = lane.limiter.wait_s(now_s, cost)
+        if wait_s > 0:
+            self._wait(wait_s, "slot" if wait_s == math.inf else "limit")
+            return None
+        task = lanes.take(lane)
+        self.unsettled += not task.attempts
+        task.attempts += 1
+        epoch = 0 if self.breaker is None else self.breaker.start(now_s)
+        return Ticket(task, lane.limiter.acquire(now_s, cost), epoch, lane.limiter, lane.name)
+
+    def _fill(self, lanes: Lanes, now_s: float) -> None:
+        """Let retries that are ready wait in their lanes: first, but last while the service fails."""
+        is_failing = self.breaker is not None and self.breaker.failures > 0
+        while self._waiting and self._waiting[0][0] <= now_s:
+            lanes.put(heapq.heappop(self._waiting)[2], first=not is_failing)
+
+    def _draw(self, lanes: Lanes, now_s: float) -> float:
+        """Draw tasks into their lanes; return seconds until there may be more, 0.0 when some came."""
+        pause_s = self._refill(now_s)
+        if not self._fresh:
+            return pause_s
+        while self._fresh:
+            lanes.put(self._fresh.popleft())
+        return 0.0
+
+    def _wait_for_lanes(self, now_s: float, wait_s: float, draws_in_s: float) -> None:
+        ready_in_s = self._waiting[0][0] - now_s if self._waiting else math.inf
+        soonest_s = min(ready_in_s, wait_s, draws_in_s or math.inf)
+        why = "retry" if soonest_s == ready_in_s else "limit" if soonest_s == wait_s else "batch"
+        self._wait(soonest_s, why if soonest_s < math.inf else "slot" if self.lanes and self.lanes.count else "")
 
     def settle(self, now_s: float, task: Task, *, failed: bool = False) -> None:
         """Count a task that has its outcome."""
@@ -136,13 +191,18 @@ class Scheduler(msgspec.Struct):
         heapq.heappush(self._waiting, (ready_s, self._retries, task))
 
     def _cost(self, source: Source) -> Cost:
-        """Return what the next task costs; one that never fits is refused, and takes nothing."""
-        assert self.cost is not None
-        task = self._waiting[0][2] if source == "waiting" else self._fresh[0]
+        """Return what the next task costs."""
+        return self._price(self._waiting[0][2] if source == "waiting" else self._fresh[0])
+
+    def _price(self, task: Task) -> Cost:
+        """Return what a task costs; one that never fits is refused, and takes nothing."""
+        if self.cost is None:
+            return NO_COST
         if self._priced is None or self._priced[0] is not task:
+            limiter = self.limiter if self.lanes is None else self.lanes.of(task).limiter
             try:
                 cost = self.cost(task)
-                task.refused = task.refused or self.limiter.refuse(cost)
+                task.refused = task.refused or limiter.refuse(cost)
             except Exception as error:  # the user's function; it fails this item alone
                 task.refused = f"cost= raised {type(error).__name__}: {error}"
             self._priced = task, NOTHING if task.refused else cost
@@ -151,7 +211,23 @@ class Scheduler(msgspec.Struct):
     def left(self) -> list[Task]:
         """Return the tasks that were drawn and are neither running nor settled: a generator gives them only once."""
         ahead = [] if self._next_batch is None else [self._next_batch]
-        return [task for _, _, task in sorted(self._waiting)] + [*self._fresh, *ahead]
+        in_lanes = [] if self.lanes is None else self.lanes.left()
+        return [task for _, _, task in sorted(self._waiting)] + [*in_lanes, *self._fresh, *ahead]
+
+    def reorder(self, more: Iterable[Task] = ()) -> None:
+        """Put what has not been tried into order again, with ``more`` among it; an open batch keeps its items."""
+        if self.lanes is not None:
+            for task in self.lanes.clear():
+                self.lanes.put(task)
+        if self.batch.unsettled or self.limits.batch_size is not None:
+            self._fresh = deque(sorted(self._fresh, key=_order))
+            drawn = [] if self._next_batch is None else [self._next_batch]
+        else:
+            drawn = [*self._fresh]
+            self._fresh.clear()
+        self._next_batch = None
+        tasks = sorted([*drawn, *self.source, *more], key=_order)
+        self.source, self.exhausted = iter(tasks), not tasks and self.exhausted
 
     def _source(self, now_s: float) -> Source | None:
         """Say where the next task comes from: retries that are ready, then fresh tasks; None while there is none.
@@ -211,3 +287,7 @@ class Scheduler(msgspec.Struct):
             task.group = self.batch.number
         if self.on_batch is not None:
             self.on_batch(self.batch.number, items)
+
+
+def _order(task: Task) -> tuple[int, int, int]:
+    return task.order

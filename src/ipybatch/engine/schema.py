@@ -4,12 +4,13 @@ Rule: a step, once released, is never edited; a change is a new step at the
 end.  ``PRAGMA user_version`` counts the steps a file has seen.
 
     run       one run of a session: its lease, its state, its counts
-    plan      the items of a run, in order, 1,000 a row; `run.listing` says which seq they have, NULL: 0, 1, 2, ...
+    plan      the items of a run, in order, 1,000 a row; `run.listing` says which seq they have, NULL: 0, 1, 2, ...;
+              `run.is_ordered` whether some go before others
     item      one row per item that has an outcome; id = run << 40 | seq
     payload   results, apart, so that walking the items stays fast
     attempt   attempts that failed and were followed by another
-    window    what the responses of each rationed resource cost, while their window lasts
-    resource  cool-downs
+    window    what the responses of each rationed resource cost, while their window lasts; of a lane: "resource / lane"
+    resource  cool-downs, and which lanes there are
     usage     every billed call: its tokens and what they cost
     job       remote batch jobs, from the intent to submit one to its results
     credit    movements of credit accounts; amounts are decimal text
@@ -21,6 +22,7 @@ import sqlite3
 
 SEQ_BITS = 40
 SEQ = (1 << SEQ_BITS) - 1
+LANE = " / "
 
 STEPS = (
     """
@@ -127,7 +129,15 @@ STEPS = (
     );
     CREATE INDEX credit_by_account ON credit (account, id);
     """,
+    """
+    ALTER TABLE run ADD COLUMN is_ordered INTEGER NOT NULL DEFAULT 0;
+    """,
 )
+
+
+def lane_of(resource: str, lane: str) -> str:
+    """Return what the limits of a resource's lane are recorded under; the resource itself for no lane."""
+    return f"{resource}{LANE}{lane}" if lane else resource
 
 
 def migrate(database: sqlite3.Connection) -> None:

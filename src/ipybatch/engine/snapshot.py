@@ -139,6 +139,13 @@ class Snapshot(msgspec.Struct, kw_only=True):
     def _exhausted(self, event: events.Exhausted) -> None:
         self.counts.total = event.total
 
+    def _items_added(self, event: events.ItemsAdded) -> None:
+        self._tell(event)
+        if self.counts.total is not None:
+            self.counts.total += event.items + event.skipped
+        self.counts.pending += event.items
+        self.counts.skipped += event.skipped
+
     def _state_changed(self, event: events.StateChanged) -> None:
         self._tell(event)
         if event.state == "running" and self.state not in ("running", "paused"):
@@ -281,7 +288,8 @@ class Snapshot(msgspec.Struct, kw_only=True):
 
     def _cooled_down(self, event: events.CooledDown) -> None:
         self._tell(event)
-        self.cool_until_s = max(self.cool_until_s, event.until_s)
+        if not event.lane:
+            self.cool_until_s = max(self.cool_until_s, event.until_s)
 
     def _spent(self, event: events.Spent) -> None:
         self.spent_usd, self.budget_usd = event.usd, event.budget_usd
@@ -299,6 +307,7 @@ FOLD: dict[type, Callable[[Snapshot, Any], None]] = {
     events.Planned: Snapshot._planned,
     events.Drawn: Snapshot._drawn,
     events.Exhausted: Snapshot._exhausted,
+    events.ItemsAdded: Snapshot._items_added,
     events.StateChanged: Snapshot._state_changed,
     events.GroupStarted: Snapshot._group_started,
     events.GroupChanged: Snapshot._group_changed,
