@@ -5,6 +5,7 @@ import asyncio
 import pytest
 
 from ipybatch import BatchSession, InputError, Limits, Rate, Retry
+from ipybatch.engine import events
 from ipybatch.engine.journal import open_journal
 from tests.works import Gate
 
@@ -74,9 +75,10 @@ def test_another_order_survives_a_restart(plan, clock, journal):
 
 
 async def cancelled_after_one(session):
+    first = asyncio.Event()
+    session.on(lambda event: first.set() if isinstance(event, events.ItemEnded) else None)
     running = asyncio.create_task(session.drive())
-    while not session.counts.completed:
-        await asyncio.sleep(0.001)
+    await first.wait()
     session.cancel()
     await running
 
