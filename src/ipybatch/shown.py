@@ -81,7 +81,14 @@ class Shown(ABC):
             InputError: There is no such priority, or the items come from a generator.
         """
         place, is_wanted = checks.place_of(priority), wanting(wanted)
-        return self.ask(lambda: self._drive.prioritize(is_wanted, place)) or 0
+
+        def change() -> int:
+            meant = self._drive.prioritize(is_wanted, place)
+            items = "1 item" if meant == 1 else f"{meant:,} items"
+            self._feed.emit(events.Commanded(self._feed.clock.unix_s(), f"priority {priority}: {items}"))
+            return meant
+
+        return self.ask(change) or 0
 
     def tell(self, event: events.Event) -> None:
         """Publish something that only the work knows; on the engine's thread while it runs."""

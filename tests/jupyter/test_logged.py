@@ -21,6 +21,8 @@ TOLD = [
     (events.StateChanged(AT_S, "completed", ""), "good", "Completed"),
     (events.StateChanged(AT_S, "rolled_back", "one failed"), "bad", "Rolled back: one failed"),
     (events.StateChanged(AT_S, "paused", ""), "info", "Paused"),
+    (events.CooledDown(AT_S, AT_S + 3, "too many", "eu"), "warn", "Cooling down eu for 3.0 s: too many"),
+    (events.ItemsAdded(AT_S, 2, 1), "info", "2 items added, and 1 that need not run"),
     (events.GroupStarted(AT_S, 3, "Batch 3", 15), "info", "Batch 3 began: 15 items"),
     (events.GroupEnded(AT_S, 3, "completed"), "good", "Group 3 completed"),
     (events.GroupEnded(AT_S, 3, "failed"), "warn", "Group 3 failed"),

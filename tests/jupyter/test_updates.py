@@ -264,3 +264,28 @@ def test_windows_are_told_with_what_they_were_made_with(plan, clock):
         (5, 20, 2, "requests"),
         (90, 90, 60, "tokens"),
     ]
+
+
+def test_lanes_and_what_waits_by_priority_are_told(plan, clock):
+    """The limits of each lane, the busiest eight, and how many items of each priority have yet to start."""
+    heads = []
+
+    async def work(item):
+        await asyncio.sleep(0.1)
+        if item == "r0-0":
+            heads.append(updates.changed(session, Sent(), ALL).head)
+
+    items = [f"r{lane}-{number}" for lane in range(10) for number in range(3)]
+    session = plan(
+        work,
+        items,
+        limits=Limits(concurrency=1, each=Limits(rates=[Rate(5, per_s=2.0)])),
+        per=lambda item: item.split("-")[0],
+        priority=lambda item: "high" if item.startswith("r0") else "low",
+    )
+    clock.run(session)
+    (head,) = heads
+    assert head.queued == [2, 0, 27]
+    assert [(lane.name, lane.waiting) for lane in head.lanes] == [(f"r{lane}", 3) for lane in range(1, 9)]
+    assert [(one.used, one.limit, one.per_s) for one in head.lanes[0].windows] == [(0.0, 5.0, 2.0)]
+    assert head.more_lanes == 2

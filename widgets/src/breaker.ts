@@ -3,7 +3,7 @@ import { attribute, h, hidden, prefixed, svg, text, width } from "./dom";
 import { clock, count, limit, span } from "./format";
 import { icon } from "./icons";
 import type { Context, Piece } from "./piece";
-import type { BreakerFact, BreakerMove, BreakerState, Head, WindowFact } from "./schema";
+import type { BreakerFact, BreakerMove, BreakerState, Head, LaneFact, WindowFact } from "./schema";
 import { ended } from "./store";
 import { timeOfDay } from "./timescale";
 
@@ -12,6 +12,7 @@ const PIPS = 10;
 /** More than these do not fit without scrolling. */
 const MOVES_SHOWN = 5;
 const AT_ONCE = "at a time";
+const PRIORITIES = ["high", "medium", "low"];
 
 type Is = BreakerState | "none";
 
@@ -106,14 +107,15 @@ class History {
   }
 }
 
-/** How full each limit is. */
+/** How full each limit is, that of each lane too, and what waits. */
 class Limiter {
   private readonly gauges = h("div", "gauges");
   private readonly none = h("p", "means", "No rate limit.");
   private readonly atOnce = gauge();
   private readonly coolWords = h("span");
   private readonly cool = h("p", "cool", icon("timeout"), this.coolWords);
-  readonly node = h("section", "guard", h("div", "title", "Limits"), this.gauges, this.none, this.cool);
+  private readonly queued = h("p", "means");
+  readonly node = h("section", "guard", h("div", "title", "Limits"), this.gauges, this.none, this.queued, this.cool);
 
   constructor() {
     // It scrolls where there are many rates, or little room.
@@ -123,17 +125,34 @@ class Limiter {
   }
 
   patch(head: Head, passed_s: number): void {
-    const wanted = head.windows.length + 1;
+    const shown = [...head.windows.map((window) => ({ window, name: unitOf(window) })), ...head.lanes.flatMap(laneGauges)];
+    const wanted = shown.length + 1;
     while (this.gauges.childElementCount < wanted - 1) this.gauges.append(gauge());
     this.gauges.append(...(this.gauges.lastElementChild === this.atOnce ? [] : [this.atOnce]));
     while (this.gauges.childElementCount > wanted) this.gauges.firstElementChild!.remove();
-    head.windows.forEach((window, index) => patchGauge(this.gauges.children[index]!, window.used, window.limit, unitOf(window)));
+    shown.forEach(({ window, name }, index) => patchGauge(this.gauges.children[index]!, window.used, window.limit, name));
     patchGauge(this.atOnce, head.counts.running, head.concurrency, AT_ONCE);
-    hidden(this.none, head.windows.length > 0);
+    hidden(this.none, shown.length > 0);
+    text(this.queued, queuedWords(head));
+    hidden(this.queued, !this.queued.textContent);
     const cool_s = Math.ceil(head.cool_down_s - passed_s);
     hidden(this.cool, cool_s <= 0);
     text(this.coolWords, `The service asked to slow down: ${clock(cool_s)} left`);
   }
+}
+
+/** A gauge for each window of a lane; a lane that cools down says so. */
+function laneGauges(lane: LaneFact): { window: WindowFact; name: string }[] {
+  const cools = lane.cool_s > 0 ? `, slowed down for ${clock(Math.ceil(lane.cool_s))}` : "";
+  return lane.windows.map((window) => ({ window, name: `${lane.name}: ${unitOf(window)}${cools}` }));
+}
+
+/** `Waiting: 3 high, 20 medium, 5 low; 12 more lanes`. */
+function queuedWords({ queued, more_lanes }: Head): string {
+  const named = queued.map((items, place) => [items, PRIORITIES[place]] as const).filter(([items]) => items > 0);
+  const waiting = named.length ? `Waiting: ${named.map(([items, name]) => `${count(items)} ${name}`).join(", ")}` : "";
+  const more = more_lanes ? `${count(more_lanes)} more lane${more_lanes === 1 ? "" : "s"}` : "";
+  return [waiting, more].filter(Boolean).join("; ");
 }
 
 /** `requests per 2 s`. */

@@ -41,6 +41,9 @@ export interface Head {
   allowed_per_s: number | null;
   breaker: BreakerFact;
   windows: WindowFact[];
+  lanes: LaneFact[];
+  more_lanes: number;
+  queued: number[];
   concurrency: number;
   most_concurrency: number;
   cool_down_s: number;
@@ -80,6 +83,14 @@ export interface WindowFact {
   most: number;
   per_s: number;
   unit: string;
+}
+
+/** Items that have limits of their own, such as those of one region. */
+export interface LaneFact {
+  name: string;
+  waiting: number;
+  windows: WindowFact[];
+  cool_s: number;
 }
 
 /** One row of the table: a batch, a remote job or a partition. */

@@ -28,7 +28,7 @@ from ipybatch.engine.lanes import Lanes
 from ipybatch.engine.limiter import Cost
 from ipybatch.engine.opening import Opened, Opening
 from ipybatch.engine.outcome import Outcome
-from ipybatch.engine.plan import Plan, Task
+from ipybatch.engine.plan import Plan, Task, queued_by_priority
 from ipybatch.engine.policy import Breaker as BreakerPolicy
 from ipybatch.engine.policy import Limits, Retry
 from ipybatch.engine.reason import describe
@@ -205,7 +205,8 @@ class Drive(msgspec.Struct, eq=False):
             assert self.tasks is not None
             changing.prioritize(self.tasks, book, wanted, priority, now_s)
         if wishes:
-            opened.source = iter(sorted(opened.source, key=lambda task: task.order))
+            todo = sorted(opened.source, key=lambda task: task.order)
+            opened.source, opened.queued = iter(todo), queued_by_priority(todo)
 
     def _recall_groups(self, run: int, now_s: float) -> None:
         """Show what an earlier process did; new groups are counted on from there."""
@@ -266,6 +267,7 @@ class Drive(msgspec.Struct, eq=False):
             order.limits,
             joined.resource.limiter,
             lanes=self._lanes(joined),
+            queued=opened.queued,
             ahead=_AHEAD if is_list else 1,
             look_ahead=math.inf if is_list else _LOOK_AHEAD,
             breaker=None if order.breaker is None else Breaker(order.breaker),

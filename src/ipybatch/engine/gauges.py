@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import msgspec
 
@@ -19,6 +19,21 @@ _WAITING = {
 }
 
 
+class LaneGauge(msgspec.Struct, frozen=True):
+    """One lane.
+
+    Attributes:
+        waiting: Items that wait in it.
+        windows: (used, limit, per_s, unit) of each of its rates.
+        cool_s: Seconds of its cool-down that are left.
+    """
+
+    name: str
+    waiting: int
+    windows: list[tuple[float, float, float, str]]
+    cool_s: float
+
+
 class Gauges(msgspec.Struct, frozen=True):
     """Facts of the moment.
 
@@ -27,6 +42,8 @@ class Gauges(msgspec.Struct, frozen=True):
         windows: (used, limit, per_s, unit) of each rate.
         allowed_per_s: Starts per second that the limits allow in the long run; None without rates and spacing.
         eta_s: Seconds left, at best and at worst; None when unknown.
+        lanes: Limits of each lane, in the order in which they came.
+        queued: How many items of high, medium and low priority have yet to start; None where all have the same.
         lingering: Given-up attempts that go on by themselves.
     """
 
@@ -35,6 +52,8 @@ class Gauges(msgspec.Struct, frozen=True):
     allowed_per_s: float | None = None
     eta_s: tuple[float, float] | None = None
     lingering: int = 0
+    lanes: list[LaneGauge] = msgspec.field(default_factory=list)
+    queued: tuple[int, ...] | None = None
 
 
 def read(runner: Runner | None, limits: Limits, snapshot: Snapshot, now_s: float, unix_s: float) -> Gauges:
@@ -43,13 +62,14 @@ def read(runner: Runner | None, limits: Limits, snapshot: Snapshot, now_s: float
         return Gauges(allowed_per_s=allowed_per_s(limits), lingering=runner.lingering if runner else 0)
     active = runner.resource.limiter.windows
     shown = [active[rate] for rate in limits.rates if rate in active]
-    windows = [(w.used(now_s), w.rate.limit, w.rate.per_s, w.rate.unit) for w in [*shown, *_paced(limits)]]
     return Gauges(
         _why(runner, snapshot, now_s, unix_s),
-        windows,
+        _windows([*shown, *_paced(limits)], now_s),
         allowed_per_s(limits),
         _eta_s(snapshot, limits, unix_s),
         runner.lingering,
+        _lanes(runner, now_s),
+        None if runner.scheduler.queued is None else tuple(runner.scheduler.queued),
     )
 
 
@@ -59,6 +79,23 @@ def allowed_per_s(limits: Limits) -> float | None:
     if limits.spacing_s:
         bounds.append(1.0 / limits.spacing_s)
     return min(bounds) if bounds else None
+
+
+def _windows(windows: Iterable[Paced], now_s: float) -> list[tuple[float, float, float, str]]:
+    return [(w.used(now_s), w.rate.limit, w.rate.per_s, w.rate.unit) for w in windows]
+
+
+def _lanes(runner: Runner, now_s: float) -> list[LaneGauge]:
+    lanes = runner.scheduler.lanes
+    return [
+        LaneGauge(
+            lane.name,
+            len(lane.tasks),
+            _windows(lane.limiter.own.windows.values(), now_s),
+            max(0.0, lane.limiter.own.cool_until_s - now_s),
+        )
+        for lane in (() if lanes is None else lanes.by_name.values())
+    ]
 
 
 def _paced(limits: Limits) -> Sequence[Paced]:

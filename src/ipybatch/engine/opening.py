@@ -21,7 +21,7 @@ from ipybatch.engine import ledger
 from ipybatch.engine.drawing import Emit, Listing, Walk, draw
 from ipybatch.engine.events import Counts, Status
 from ipybatch.engine.journal import Journal
-from ipybatch.engine.plan import MEDIUM, Keying, Plan, Task
+from ipybatch.engine.plan import MEDIUM, Keying, Plan, Task, queued_by_priority
 from ipybatch.engine.schema import SEQ
 
 
@@ -54,6 +54,7 @@ class Opened(msgspec.Struct):
         source: The tasks to run, in the order they should.
         counts: Where the session starts from.
         listing: Of a generator.
+        queued: How many tasks of each priority there are; None where all have the same.
     """
 
     run: int
@@ -61,6 +62,7 @@ class Opened(msgspec.Struct):
     counts: Counts
     notes: list[str] = msgspec.field(default_factory=list)
     listing: Listing | None = None
+    queued: list[int] | None = None
 
 
 def open_list(journal: Journal, opening: Opening, tasks: Plan, now_s: float) -> Opened:
@@ -83,7 +85,7 @@ def open_list(journal: Journal, opening: Opening, tasks: Plan, now_s: float) -> 
     counts = Counts(total=len(tasks), pending=len(todo), **kept)
     if any(task.is_ordered for task in todo):
         todo.sort(key=lambda task: (task.priority, task.rank))
-    return Opened(run, iter(todo), counts, notes)
+    return Opened(run, iter(todo), counts, notes, queued=queued_by_priority(todo))
 
 
 def open_drawn(

@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import hashlib
 from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Literal
 
 import msgspec
@@ -174,6 +174,14 @@ def make_plan(items: Sequence[Any], keying: Keying) -> Plan:
                 raise InputError(msg)
             seen[task.key] = task.seq
     return tasks
+
+
+def queued_by_priority(tasks: Iterable[Task]) -> list[int] | None:
+    """Return how many tasks of each priority have not been tried; None where all have the same."""
+    counts = [0] * len(PRIORITIES)
+    for task in tasks:
+        counts[task.priority] += not task.attempts
+    return counts if sum(map(bool, counts)) > 1 else None
 
 
 class PlanRow(msgspec.Struct, array_like=True):

@@ -26,7 +26,7 @@ import msgspec
 from ipybatch.engine.breaker import Breaker
 from ipybatch.engine.lanes import Both, Lanes
 from ipybatch.engine.limiter import NO_COST, NOTHING, Cost, Limiter, Permit
-from ipybatch.engine.plan import Task
+from ipybatch.engine.plan import Task, queued_by_priority
 from ipybatch.engine.policy import Limits
 
 Source = Literal["fresh", "waiting"]
@@ -67,6 +67,7 @@ class Scheduler(msgspec.Struct):
     Attributes:
         source: Tasks in the order they should run.
         ahead: How many of them are taken at once; 1 for a generator, whose items may take long to come.
+        queued: How many tasks of each priority have yet to start; None where all have the same.
         look_ahead: How many may wait in lanes before no more are drawn for lanes that are free.
         cost: What a task costs, by unit.
         held: True while paused or stopping: nothing starts.
@@ -84,6 +85,7 @@ class Scheduler(msgspec.Struct):
     on_batch: Callable[[int, int], None] | None = None
     lanes: Lanes | None = None
     ahead: int = 1
+    queued: list[int] | None = None
     look_ahead: float = math.inf
     held: bool = False
     exhausted: bool = False
@@ -126,7 +128,7 @@ class Scheduler(msgspec.Struct):
             return None
         if source == "fresh":
             task = self._fresh.popleft()
-            self.unsettled += 1
+            self._begin(task)
         else:
             task = heapq.heappop(self._waiting)[2]
         task.attempts += 1
@@ -150,10 +152,16 @@ class Scheduler(msgspec.Struct):
             self._wait(wait_s, "slot" if wait_s == math.inf else "limit")
             return None
         task = lanes.take(lane)
-        self.unsettled += not task.attempts
+        if not task.attempts:
+            self._begin(task)
         task.attempts += 1
         epoch = 0 if self.breaker is None else self.breaker.start(now_s)
         return Ticket(task, lane.limiter.acquire(now_s, cost), epoch, lane.limiter, lane.name)
+
+    def _begin(self, task: Task) -> None:
+        self.unsettled += 1
+        if self.queued is not None:
+            self.queued[task.priority] -= 1
 
     def _fill(self, lanes: Lanes, now_s: float) -> None:
         """Let retries that are ready wait in their lanes: first, but last while the service fails."""
@@ -216,18 +224,15 @@ class Scheduler(msgspec.Struct):
 
     def reorder(self, more: Iterable[Task] = ()) -> None:
         """Put what has not been tried into order again, with ``more`` among it; an open batch keeps its items."""
-        if self.lanes is not None:
-            for task in self.lanes.clear():
-                self.lanes.put(task)
-        if self.batch.unsettled or self.limits.batch_size is not None:
-            self._fresh = deque(sorted(self._fresh, key=_order))
-            drawn = [] if self._next_batch is None else [self._next_batch]
-        else:
-            drawn = [*self._fresh]
-            self._fresh.clear()
-        self._next_batch = None
+        in_lanes = [] if self.lanes is None else self.lanes.clear()
+        drawn = [] if self._next_batch is None else [self._next_batch]
+        fresh = sorted([*in_lanes, *self._fresh], key=_order)
         tasks = sorted([*drawn, *self.source, *more], key=_order)
+        if self.limits.batch_size is None:
+            fresh, tasks = [], sorted([*fresh, *tasks], key=_order)
+        self._fresh, self._next_batch = deque(fresh), None
         self.source, self.exhausted = iter(tasks), not tasks and self.exhausted
+        self.queued = queued_by_priority([*fresh, *tasks])
 
     def _source(self, now_s: float) -> Source | None:
         """Say where the next task comes from: retries that are ready, then fresh tasks; None while there is none.

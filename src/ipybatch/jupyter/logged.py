@@ -74,7 +74,13 @@ def _breaker_moved(event: events.BreakerMoved) -> Words:
 
 
 def _cooled_down(event: events.CooledDown) -> Words:
-    return "warn", f"Cooling down for {max(0.0, event.until_s - event.at_s):.1f} s: {event.reason}"
+    what = f"Cooling down {event.lane}" if event.lane else "Cooling down"
+    return "warn", f"{what} for {max(0.0, event.until_s - event.at_s):.1f} s: {event.reason}"
+
+
+def _items_added(event: events.ItemsAdded) -> Words:
+    skipped = f", and {event.skipped:,} that need not run" if event.skipped else ""
+    return "info", f"{_items(event.items)} added{skipped}"
 
 
 def _commanded(event: events.Commanded) -> Words:
@@ -103,6 +109,7 @@ _WORDS: dict[type, Callable[[Any], Words]] = {
     events.ItemsLeft: _items_left,
     events.BreakerMoved: _breaker_moved,
     events.CooledDown: _cooled_down,
+    events.ItemsAdded: _items_added,
     events.Commanded: _commanded,
     events.Noted: _noted,
 }

@@ -10,17 +10,29 @@ from typing import Literal
 import msgspec
 
 from ipybatch.engine import events
+from ipybatch.engine.gauges import Gauges
 from ipybatch.engine.masking import mask
 from ipybatch.engine.pace import Mark
 from ipybatch.engine.snapshot import Group, Snapshot
 from ipybatch.jupyter import logged
 from ipybatch.jupyter.viewed import Viewed
-from ipybatch.jupyter.wire import BreakerFact, BreakerMove, CommandName, Head, Item, LogLine, Update, WindowFact
+from ipybatch.jupyter.wire import (
+    BreakerFact,
+    BreakerMove,
+    CommandName,
+    Head,
+    Item,
+    LaneFact,
+    LogLine,
+    Update,
+    WindowFact,
+)
 
 Part = Literal["rows", "pace", "moves", "log"]
 Parts = frozenset[Part]
 
 LINES_AT_ONCE = 25
+LANES_SHOWN = 8
 
 _CAN: dict[events.State, list[CommandName]] = {
     "planned": ["resume"],
@@ -107,6 +119,9 @@ def head(session: Viewed) -> Head:
         allowed_per_s=gauges.allowed_per_s,
         breaker=_breaker(session, now_s),
         windows=_windows(session),
+        lanes=_lanes(gauges),
+        more_lanes=max(0, len(gauges.lanes) - LANES_SHOWN),
+        queued=list(gauges.queued or ()),
         concurrency=limits.concurrency,
         most_concurrency=session.declared.concurrency,
         cool_down_s=max(0.0, snapshot.cool_until_s - now_s),
@@ -116,6 +131,22 @@ def head(session: Viewed) -> Head:
         notes=snapshot.notes,
         can=_can(snapshot),
     )
+
+
+def _lanes(gauges: Gauges) -> list[LaneFact]:
+    busiest = sorted(gauges.lanes, key=lambda lane: (-lane.waiting, lane.name))[:LANES_SHOWN]
+    return [
+        LaneFact(
+            name=mask(lane.name),
+            waiting=lane.waiting,
+            windows=[
+                WindowFact(used=used, limit=limit, most=limit, per_s=per_s, unit=unit)
+                for used, limit, per_s, unit in lane.windows
+            ],
+            cool_s=lane.cool_s,
+        )
+        for lane in sorted(busiest, key=lambda lane: lane.name)
+    ]
 
 
 def _windows(session: Viewed) -> list[WindowFact]:

@@ -77,6 +77,21 @@ class WindowFact(msgspec.Struct, kw_only=True):
     unit: str
 
 
+class LaneFact(msgspec.Struct, kw_only=True):
+    """Items that have limits of their own, such as those of one region.
+
+    Attributes:
+        waiting: Items that wait in it.
+        windows: Of each of its rates.
+        cool_s: Seconds of its cool-down that are left.
+    """
+
+    name: str
+    waiting: int
+    windows: list[WindowFact]
+    cool_s: float
+
+
 class Head(msgspec.Struct, kw_only=True):
     """Everything above the table.
 
@@ -89,6 +104,8 @@ class Head(msgspec.Struct, kw_only=True):
         rate_per_s: Items ended per second lately, on average when it has ended.
         allowed_per_s: What the limits allow; None for no rate.
         windows: Of each rate, also while nothing runs.
+        lanes: The busiest of those that have limits of their own; ``more_lanes`` is how many there are besides.
+        queued: How many items of high, medium and low priority have yet to start; empty where all have the same.
         concurrency: Attempts at the same time; ``most_concurrency`` is what the session was made with.
         cool_down_s: Seconds of cool-down left.
         spent_usd: None for work that costs nothing.
@@ -110,6 +127,9 @@ class Head(msgspec.Struct, kw_only=True):
     allowed_per_s: float | None
     breaker: BreakerFact
     windows: list[WindowFact]
+    lanes: list[LaneFact]
+    more_lanes: int
+    queued: list[int]
     concurrency: int
     most_concurrency: int
     cool_down_s: float
