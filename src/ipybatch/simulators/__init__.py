@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from .battlenet import BattleNetSimulator
 from .faults import Faults
 from .gemini import GeminiSimulator
 from .serve import Server, serve
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from .transport import SimTransport
 
 __all__ = [
+    "BattleNetSimulator",
     "Faults",
     "GeminiSimulator",
     "Reply",

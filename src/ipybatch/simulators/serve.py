@@ -20,6 +20,7 @@ import time
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
+from .battlenet import BattleNetSimulator
 from .faults import FaultKind, Faults
 from .gemini import GeminiSimulator
 from .service import Reply, Request, Service, Stats
@@ -30,7 +31,11 @@ if TYPE_CHECKING:
 
     from tornado.web import Application, RequestHandler
 
-SERVICES: dict[str, Callable[..., Service]] = {"gemini": GeminiSimulator, "steam": SteamSimulator}
+SERVICES: dict[str, Callable[..., Service]] = {
+    "battlenet": BattleNetSimulator,
+    "gemini": GeminiSimulator,
+    "steam": SteamSimulator,
+}
 _SPELLING = {"X-Goog-Upload-Url": "X-Goog-Upload-URL"}
 _FAULTS = {field.name for field in fields(Faults)}
 
@@ -39,10 +44,10 @@ def serve(service: str, *, port: int = 0, **options: Any) -> Server:
     """Start a simulated service on 127.0.0.1.
 
     Args:
-        service: "steam" or "gemini".
+        service: "battlenet", "gemini" or "steam".
         port: 0 for any that is free.
-        options: The arguments of the simulator (see `SteamSimulator`, `GeminiSimulator`) and the fields of
-            `Faults`, side by side: ``limit=40, per_s=2, rate_500=0.1``; or a whole ``faults=Faults(...)``.
+        options: The arguments of the simulator (see `BattleNetSimulator`, `GeminiSimulator`, `SteamSimulator`) and the
+            fields of `Faults`, side by side: ``limit=40, per_s=2, rate_500=0.1``; or a whole ``faults=Faults(...)``.
 
     Raises:
         ValueError: No such service, or an option outside its range.
@@ -183,7 +188,7 @@ def _send(handler: RequestHandler, reply: Reply) -> None:
     handler.clear_header("Content-Type")
     for name, value in reply.headers.items():
         handler.set_header(name, value)
-    handler.finish(reply.body)
+    handler.finish(reply.body or None)  # tornado takes even an empty one for a body, which a 304 must not have
 
 
 def _drop(handler: RequestHandler, reply: Reply) -> None:

@@ -1,0 +1,239 @@
+"""Azeroth as the simulated Battle.net knows it: everything about a thing follows from its region, realm and name.
+
+So any well-formed name exists: a slug in lower case, without apostrophes, its words joined by hyphens, accents and
+Cyrillic kept.  A name that was never made a slug of (`Kel'Thuzad`, `Aerie Peak`, `LEEROY`) is not found, as in
+the real world.  Digits are taken too, unlike there, so that tests may number their characters.
+
+    realm   --home--> itself, or the realm it is connected to
+    guild   --its mark, two letters--> the endings of its members' names --> roster
+    character --the ending of the name--> guild (one of `GUILDS`, at the realm's home) or none
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from itertools import product
+from random import Random
+from typing import Any
+
+REGIONS = ("us", "eu", "kr", "tw", "cn")
+REALMS = (
+    "Aerie Peak",
+    "Kel'Thuzad",
+    "Area 52",
+    "Mal'Ganis",
+    "Argent Dawn",
+    "Quel'Thalas",
+    "Azjol-Nerub",
+    "C'Thun",
+    "Confrérie du Thorium",
+    "Chants éternels",
+    "Pozzo dell'Eternità",
+    "Aggra (Português)",
+    "Ревущий фьорд",
+    "Гордунни",
+    "Die Nachtwache",
+    "Stormrage",
+)
+GUILDS = (
+    "Méchants Loups",
+    "Strangers With Candy",
+    "Стражи Севера",
+    "Les Clairvoyants",
+    "Nachtwächter",
+    "Knights of the Ebon Blade",
+    "Última Esperança",
+    "Ravenfall",
+)
+_SYLLABLES = ("ka", "ra", "el", "thi", "mor", "zu", "lé", "an", "dri", "øs", "va", "grü", "ny", "sha", "bel", "é")
+_CYRILLIC = ("ка", "ра", "ел", "ти", "мор", "зу", "лё", "ан", "дри", "ос", "ва", "гру", "ны", "ша", "бел", "й")
+_ENDINGS = ("dor", "ril", "мир", "wen", "gar", "nna", "lys", "zul")
+_LONELY = "eth"
+_CLASSES = ("Warrior", "Paladin", "Hunter", "Rogue", "Priest", "Death Knight", "Shaman", "Mage", "Warlock", "Monk")
+_RACES = ("Human", "Orc", "Dwarf", "Night Elf", "Undead", "Tauren", "Gnome", "Troll")
+_SLOTS = ("Head", "Neck", "Shoulder", "Chest", "Waist", "Legs", "Feet", "Wrist", "Hands", "Back", "Main Hand")
+_QUALITIES = ("Uncommon", "Rare", "Epic", "Legendary")
+_SLUG = re.compile(r"[^\W_]+(-[^\W_]+)*")
+
+
+def slug(name: str) -> str:
+    """Return the slug of a realm's or a guild's name: "Kel'Thuzad" is kelthuzad."""
+    kept = "".join(letter for letter in name.lower() if letter not in "'\u2019()")
+    return unicodedata.normalize("NFC", "-".join(kept.split()))
+
+
+def well_formed(text: str) -> bool:
+    """Say whether this is a slug, at most 48 characters of letters, digits and single hyphens."""
+    plain = text == text.lower() == unicodedata.normalize("NFC", text)
+    return plain and len(text) <= 48 and _SLUG.fullmatch(text) is not None
+
+
+def guild(region: str, realm: str, name: str, changes: int = 0) -> dict[str, Any]:
+    """Return a guild by its two slugs, after so many ``changes``."""
+    rng = Random(f"guild {region} {realm} {name}")
+    return {
+        "id": rng.randrange(10**7, 10**8),
+        "name": _NAMES.get(name) or name.replace("-", " ").title(),
+        "faction": _faction(rng),
+        "achievement_points": rng.randrange(200, 4000) + 10 * changes,
+        "member_count": len(_roster(region, realm, name)),
+        "realm": _realm(region, realm, named=True),
+        "created_timestamp": rng.randrange(1_230_000_000, 1_700_000_000) * 1000,
+    }
+
+
+def roster(region: str, realm: str, name: str, changes: int = 0) -> dict[str, Any]:
+    """Return a guild and its members."""
+    whole = guild(region, realm, name, changes)
+    about = {key: whole[key] for key in ("name", "id", "realm", "faction")}
+    members = [
+        {
+            "character": _member(region, realm_of, member, whole["faction"], changes),
+            "rank": 0 if not nth else 1 + nth % 9,
+        }
+        for nth, (realm_of, member) in enumerate(_roster(region, realm, name))
+    ]
+    return {"guild": about, "members": members}
+
+
+def character(region: str, realm: str, name: str, changes: int = 0) -> dict[str, Any]:
+    """Return a character's profile by the realm's slug and the name in lower case."""
+    rng = Random(f"profile {region} {realm} {name}")
+    number = rng.randrange(len(_RACES))
+    played = _played(region, realm, name)
+    item_level = rng.randrange(400, 640) + changes
+    at_home = _guild_of(region, realm, name)
+    return {
+        **_character(region, realm, name, named=True),
+        "gender": _typed(rng.choice(("Female", "Male"))),
+        "faction": at_home["faction"] if at_home else _faction(rng),
+        "race": {"name": _RACES[number], "id": number + 1},
+        "character_class": {"name": _CLASSES[played["class"] - 1], "id": played["class"]},
+        **({"guild": {key: at_home[key] for key in ("name", "id", "realm", "faction")}} if at_home else {}),
+        "level": min(80, played["level"] + changes),
+        "experience": rng.randrange(200_000),
+        "achievement_points": rng.randrange(0, 40_000, 5) + 10 * changes,
+        "average_item_level": item_level,
+        "equipped_item_level": item_level - rng.randrange(6),
+    }
+
+
+def equipment(region: str, realm: str, name: str, changes: int = 0) -> dict[str, Any]:
+    """Return what a character wears."""
+    rng = Random(f"equipment {region} {realm} {name}")
+    worn = rng.sample(_SLOTS, rng.randrange(4, len(_SLOTS) + 1))
+    items = [
+        {
+            "item": {"id": rng.randrange(10_000, 230_000)},
+            "slot": _typed(part),
+            "quantity": 1,
+            "quality": _typed(rng.choice(_QUALITIES)),
+            "name": f"{part} of the {rng.choice(REALMS)}",
+            "level": {"value": (level := rng.randrange(400, 640) + changes), "display_string": f"Item Level {level}"},
+        }
+        for part in worn
+    ]
+    return {"character": _character(region, realm, name), "equipped_items": items}
+
+
+def keystones(region: str, realm: str, name: str, changes: int = 0) -> dict[str, Any]:
+    """Return a character's keystones; one in four never ran any and has neither rating nor seasons."""
+    rng = Random(f"keystones {region} {realm} {name}")
+    about = {"current_period": {"period": {"id": 980 + changes}}, "character": _character(region, realm, name)}
+    if rng.random() < 0.25:
+        return about
+    rating = round(rng.uniform(0, 3600) + changes, 2)
+    colour = {"r": 255, "g": rng.randrange(256), "b": 0, "a": 1.0}
+    return {**about, "seasons": [{"id": 13}], "current_mythic_rating": {"color": colour, "rating": rating}}
+
+
+def collections(region: str, realm: str, name: str, changes: int = 0) -> dict[str, Any]:
+    """Return the index of a character's collections."""
+    here = f"https://{region}.api.blizzard.com/profile/wow/character/{realm}/{name}/collections"
+    about = {what: {"href": f"{here}/{what}?namespace=profile-{region}"} for what in ("pets", "mounts", "toys")}
+    return {**about, "character": _character(region, realm, name)}
+
+
+def mounts(region: str, realm: str, name: str, changes: int = 0) -> dict[str, Any]:
+    """Return a character's mounts."""
+    rng = Random(f"mounts {region} {realm} {name}")
+    ids = rng.sample(range(6, 2200), rng.randrange(5, 60) + changes)
+    return {"mounts": [{"mount": {"name": f"Reins {number}", "id": number}, "is_useable": True} for number in ids]}
+
+
+def pets(region: str, realm: str, name: str, changes: int = 0) -> dict[str, Any]:
+    """Return a character's pets."""
+    rng = Random(f"pets {region} {realm} {name}")
+    ids = rng.sample(range(39, 4500), rng.randrange(5, 60) + changes)
+    owned = [
+        {"species": {"name": f"Pet {n}", "id": n}, "level": 1 + n % 25, "quality": _typed("Rare"), "id": n} for n in ids
+    ]
+    return {"pets": owned, "unlocked_battle_pet_slots": 3}
+
+
+def _realm(region: str, realm: str, *, named: bool = False) -> dict[str, Any]:
+    number = Random(f"realm {region} {realm}").randrange(1, 4000)
+    name = {"name": _NAMES.get(realm) or realm.replace("-", " ").title()} if named else {}
+    return {**name, "id": number, "slug": realm}
+
+
+def _home(realm: str) -> str:
+    """Return the realm where the guilds of this one are: the named realms are connected two by two."""
+    if realm not in _PLACES:
+        return realm
+    return slug(REALMS[_PLACES[realm] // 2 * 2])
+
+
+def _away(realm: str) -> str:
+    """Return the realm that is connected to this one, or itself."""
+    return slug(REALMS[_PLACES[realm] ^ 1]) if realm in _PLACES else realm
+
+
+def _roster(region: str, realm: str, name: str) -> list[tuple[str, str]]:
+    """Return the members as pairs (realm, name in lower case); one in eight is of the connected realm."""
+    rng = Random(f"roster {region} {realm} {name}")
+    ending = _ENDINGS[_MARKS[name]] if name in _MARKS and _home(realm) == realm else _LONELY
+    stems = list(product(_SYLLABLES if ending.isascii() else _CYRILLIC, repeat=2))
+    names = ["".join((*stem, ending)) for stem in rng.sample(stems, rng.randrange(5, 60))]
+    return [(_away(realm) if rng.random() < 1 / 8 else realm, member) for member in names]
+
+
+def _guild_of(region: str, realm: str, name: str) -> dict[str, Any] | None:
+    if name[-3:] not in _ENDINGS:
+        return None
+    return guild(region, _home(realm), slug(GUILDS[_ENDINGS.index(name[-3:])]))
+
+
+def _played(region: str, realm: str, name: str) -> dict[str, int]:
+    rng = Random(f"played {region} {realm} {name}")
+    level = rng.choice((80, 80, 80, 70, rng.randrange(10, 80)))
+    return {"level": level, "class": rng.randrange(1, len(_CLASSES) + 1)}
+
+
+def _character(region: str, realm: str, name: str, *, named: bool = False) -> dict[str, Any]:
+    number = Random(f"character {region} {realm} {name}").randrange(10**7, 3 * 10**8)
+    return {"id": number, "name": name.capitalize(), "realm": _realm(region, realm, named=named)}
+
+
+def _member(region: str, realm: str, name: str, faction: dict[str, str], changes: int) -> dict[str, Any]:
+    played = _played(region, realm, name)
+    return {
+        **_character(region, realm, name),
+        "level": min(80, played["level"] + changes),
+        "playable_class": {"id": played["class"]},
+        "faction": {"type": faction["type"]},
+    }
+
+
+def _faction(rng: Random) -> dict[str, str]:
+    return _typed(rng.choice(("Alliance", "Horde")))
+
+
+def _typed(name: str) -> dict[str, str]:
+    return {"type": name.upper().replace(" ", "_"), "name": name}
+
+
+_NAMES = {slug(name): name for name in (*REALMS, *GUILDS)}
+_PLACES = {slug(name): nth for nth, name in enumerate(REALMS)}
+_MARKS = {slug(name): nth for nth, name in enumerate(GUILDS)}
