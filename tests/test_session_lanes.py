@@ -110,7 +110,7 @@ def test_a_restart_keeps_the_windows_of_lanes(plan, clock, journal):
     clock.run(plan(Regions(clock), items(eu=5), limits=limits, per=region_of))
     resources._resources.clear()  # what a new process knows: nothing
     work = Regions(clock)
-    clock.run(plan(work, items(eu=5, us=1) + ["eu-again"], limits=limits, per=region_of, resource="session wishlist"))
+    clock.run(plan(work, [*items(eu=5, us=1), "eu-again"], limits=limits, per=region_of, resource="session wishlist"))
     assert work.at["us"][0] < 10
     assert work.at["eu"][0] >= 3600
 
@@ -131,7 +131,7 @@ def test_what_was_in_flight_at_a_crash_counts_in_every_lane(plan, clock, journal
     resources._resources.clear()
     clock.run_coroutine(asyncio.sleep(100.0))
     work = Regions(clock)
-    clock.run(plan(work, items(eu=1, us=1) + ["eu-new", "us-new"], limits=limits, per=region_of))
+    clock.run(plan(work, [*items(eu=1, us=1), "eu-new", "us-new"], limits=limits, per=region_of))
     assert min(all_at(work)) >= 3600
 
 

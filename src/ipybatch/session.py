@@ -19,7 +19,7 @@ from ipybatch.engine.backend import Backend
 from ipybatch.engine.clock import Clock, SystemClock
 from ipybatch.engine.drive import CostFunction, Drive, OnFailure, Order
 from ipybatch.engine.events import Counts, State, Status
-from ipybatch.engine.feed import Feed, Listener
+from ipybatch.engine.feed import Feed
 from ipybatch.engine.gauges import Gauges
 from ipybatch.engine.host import host
 from ipybatch.engine.journal import Journal, open_journal
@@ -278,10 +278,6 @@ class BatchSession(Shown):
             return
         self._feed.emit(events.Commanded(self._clock.unix_s(), "retry_failed"))
         self._launch(_AGAIN)
-
-    def on(self, listener: Listener) -> Callable[[], None]:
-        """Call ``listener`` with every event, on the engine's thread; return a function that ends that."""
-        return self._feed.on(listener)
 
     def stream(self) -> AsyncIterator[Outcome]:
         """Yield outcomes as they are recorded, in commit order; starts a planned session."""

@@ -12,9 +12,10 @@ import msgspec
 
 from ipybatch import attached, checks
 from ipybatch.engine import events, ledger, recorded
+from ipybatch.engine.bottleneck import Name, named
 from ipybatch.engine.changing import wanting
 from ipybatch.engine.drive import Drive, Order
-from ipybatch.engine.feed import Feed
+from ipybatch.engine.feed import Feed, Listener
 from ipybatch.engine.journal import Journal
 from ipybatch.engine.plan import Priority
 from ipybatch.engine.policy import Limits
@@ -39,6 +40,26 @@ class Shown(ABC):
     @abstractmethod
     def ask(self, question: Callable[[], T]) -> T | None:
         """Answer a question where nothing moves meanwhile."""
+
+    def on(self, name: Name | Listener, listener: Listener | None = None) -> Callable[[], None]:
+        """Call a listener with every event, or with those of one name, on the engine's thread.
+
+        Args:
+            name: Such as "done" or "retry": `ipybatch.engine.bottleneck.NAMES`. The listener, for every event.
+            listener: Called with the event.
+
+        Returns:
+            A function that ends it.
+
+        Raises:
+            InputError: There is no event of that name.
+        """
+        if listener is None and callable(name):
+            return self._feed.on(name)
+        if not callable(listener):
+            msg = f"listener must be a function of an event, got {listener!r}"
+            raise InputError(msg)
+        return self._feed.on(named(name, listener, lambda: self._feed.snapshot))
 
     @property
     def policy(self) -> Order:

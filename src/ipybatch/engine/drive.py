@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from ipybatch.engine import changing, events, ledger, opening, recorded
+from ipybatch.engine import bottleneck, changing, events, ledger, opening, recorded
 from ipybatch.engine.backend import Backend
 from ipybatch.engine.breaker import Breaker
 from ipybatch.engine.clock import Clock
@@ -351,6 +351,7 @@ class Drive(msgspec.Struct, eq=False):
             )
         except JournalError as error:
             state, reason = "failed", reason or str(error)
+        self.feed.emit(events.Tallied(at_s, bottleneck.tally(snapshot)))
         self.feed.emit(events.StateChanged(at_s, state, reason))
 
 

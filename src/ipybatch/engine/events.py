@@ -179,6 +179,16 @@ class ItemsLeft(Event, frozen=True, gc=False, tag="items_left"):
     status: Status
 
 
+class Depleted(Event, frozen=True, gc=False, tag="depleted"):
+    """The limits are used up: the next attempt waits for them."""
+
+
+class Tallied(Event, frozen=True, gc=False, tag="tallied"):
+    """How often what happened, by the names of `bottleneck.NAMES`."""
+
+    times: dict[str, int]
+
+
 class ItemsAdded(Event, frozen=True, gc=False, tag="items_added"):
     """The work brought further items.
 
@@ -257,6 +267,8 @@ AnyEvent = (
     | BreakerMoved
     | CooledDown
     | ItemsAdded
+    | Depleted
+    | Tallied
     | Spent
     | Commanded
     | Noted

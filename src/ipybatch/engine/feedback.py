@@ -7,6 +7,7 @@ prove nothing.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import msgspec
@@ -30,6 +31,7 @@ class Feedback(msgspec.Struct):
     emit: Callable[[events.Event], None]
     on_cool_down: Callable[[float, str], None]
     _told: int = 0
+    _depleted_s: float = -math.inf
 
     @property
     def gave_up(self) -> str:
@@ -58,6 +60,15 @@ class Feedback(msgspec.Struct):
             self.tell()
         if verdict is not None:
             self._cool_down(now_s, ticket, verdict)
+
+    def wait(self, now_s: float, why: str) -> None:
+        """Publish that nothing may start, and why, where that is news."""
+        if why == "limit":
+            shortest_s = min((rate.per_s for rate in self.resource.limiter.windows), default=1.0)
+            if now_s >= self._depleted_s + shortest_s:
+                self._depleted_s = now_s
+                self.emit(events.Depleted(self.clock.unix_s()))
+        self.tell()
 
     def tell(self) -> None:
         """Publish the breaker, if it moved."""

@@ -223,7 +223,7 @@ class Runner:
                     self.wake()
                 return ticket
             wait_s = self.scheduler.wait_s
-        self._feedback.tell()
+        self._feedback.wait(now_s, self.scheduler.why)
         self._set_alarm(wait_s)
         return None
 

@@ -73,6 +73,8 @@ class Snapshot(msgspec.Struct, kw_only=True):
         breaker_moved: How often it did; ``told``: how many events the story has had.
         started_here: Attempts since it was made; of its items ``ended_here``, ``failed_here`` did not complete.
         left: Items that the session ended before; they are not recorded.
+        depleted: How often the limits were used up, once a window at most; ``emptied``: how often nothing waited any
+            more; ``idled``: how often nothing ran either.
         spent_usd: In this run so far; None for work that costs nothing.
     """
 
@@ -100,6 +102,9 @@ class Snapshot(msgspec.Struct, kw_only=True):
     ended_here: int = 0
     failed_here: int = 0
     left: int = 0
+    depleted: int = 0
+    emptied: int = 0
+    idled: int = 0
     spent_usd: float | None = None
     budget_usd: float | None = None
     _marks: deque[tuple[float, int]] = msgspec.field(default_factory=lambda: deque(maxlen=RATE_SPAN_S))
@@ -138,6 +143,9 @@ class Snapshot(msgspec.Struct, kw_only=True):
 
     def _exhausted(self, event: events.Exhausted) -> None:
         self.counts.total = event.total
+
+    def _depleted(self, event: events.Depleted) -> None:
+        self.depleted += 1
 
     def _items_added(self, event: events.ItemsAdded) -> None:
         self._tell(event)
@@ -210,8 +218,11 @@ class Snapshot(msgspec.Struct, kw_only=True):
 
     def _attempt_started(self, event: events.AttemptStarted) -> None:
         self.started_here += 1
-        self.counts.running += 1
-        self.counts.pending -= 1
+        counts = self.counts
+        counts.running += 1
+        counts.pending -= 1
+        if not counts.pending and counts.total is not None:
+            self.emptied += 1
 
     def _attempt_failed(self, event: events.AttemptFailed) -> None:
         self._tell(event)
@@ -230,6 +241,8 @@ class Snapshot(msgspec.Struct, kw_only=True):
             counts.completed += 1
         else:
             counts.add(event.status)
+        if not counts.running and not counts.pending and counts.total is not None:
+            self.idled += 1
         self.recent.append(event)
         if self.failures or event.status != "completed":
             self._note_failure(event)
@@ -308,6 +321,8 @@ FOLD: dict[type, Callable[[Snapshot, Any], None]] = {
     events.Drawn: Snapshot._drawn,
     events.Exhausted: Snapshot._exhausted,
     events.ItemsAdded: Snapshot._items_added,
+    events.Depleted: Snapshot._depleted,
+    events.Tallied: Snapshot._tell,
     events.StateChanged: Snapshot._state_changed,
     events.GroupStarted: Snapshot._group_started,
     events.GroupChanged: Snapshot._group_changed,

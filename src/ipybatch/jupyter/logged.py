@@ -78,6 +78,10 @@ def _cooled_down(event: events.CooledDown) -> Words:
     return "warn", f"{what} for {max(0.0, event.until_s - event.at_s):.1f} s: {event.reason}"
 
 
+def _tallied(event: events.Tallied) -> Words:
+    return "info", ", ".join(f"{name} {times:,}" for name, times in event.times.items() if times)
+
+
 def _items_added(event: events.ItemsAdded) -> Words:
     skipped = f", and {event.skipped:,} that need not run" if event.skipped else ""
     return "info", f"{_items(event.items)} added{skipped}"
@@ -110,6 +114,7 @@ _WORDS: dict[type, Callable[[Any], Words]] = {
     events.BreakerMoved: _breaker_moved,
     events.CooledDown: _cooled_down,
     events.ItemsAdded: _items_added,
+    events.Tallied: _tallied,
     events.Commanded: _commanded,
     events.Noted: _noted,
 }
