@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from ipybatch.library.battlenet import BattleNet
 from ipybatch.library.games import batch_refresh_games, get_cache_config, get_database_stats, smart_refresh_library
 from ipybatch.library.records import Library
 from ipybatch.library.refreshing import refresh
+from ipybatch.library.slugs import Character, Guild
 from ipybatch.library.steam import SteamStore
 
 __all__ = [
+    "BattleNet",
+    "Character",
+    "Guild",
     "Library",
     "SteamStore",
     "batch_refresh_games",

@@ -26,7 +26,7 @@ import platformdirs
 
 from ipybatch.engine.policy import check
 from ipybatch.errors import InputError, JournalCorrupt, JournalError, JournalFull, JournalLocked, JournalReadOnly
-from ipybatch.library.staleness import STALENESS, Staleness, staleness
+from ipybatch.library.staleness import LOW_S, STALENESS, Staleness, staleness
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -143,9 +143,17 @@ class Library:
         return staleness(self.fetched_at_s(kind, key, place), _now(now_s))
 
     def outdated(
-        self, *, older_than_s: float, kind: str | None = None, place: str | None = None, now_s: float | None = None
+        self,
+        *,
+        older_than_s: float = LOW_S,
+        kind: str | None = None,
+        place: str | None = None,
+        now_s: float | None = None,
     ) -> list[Any]:
         """Return the keys of records that are older, the oldest first: items for `refresh`.
+
+        Args:
+            older_than_s: Seconds, >= 0; default: a day, from when on a record is no longer fresh.
 
         Raises:
             InputError: ``older_than_s`` is negative.

@@ -1,8 +1,9 @@
 """Refreshing: a session that brings a library up to date.
 
     items --judge--> stale: the stalest first --> fetch --> library.put --> outcome
-             |
-             +-----> fresh: skipped
+      ^      |                                          |
+      |      +-----> fresh: skipped                     |
+      +---- members of a guild, where expand= says so --+
 
 Items are judged when the run is planned, and the plan keeps the verdict: a run that was interrupted goes on with what
 it decided, however long that is ago.  An unfinished run of the same name goes on; a finished one is
@@ -11,9 +12,9 @@ followed by a new one.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
-from typing import Any, Unpack
+from typing import Any, TypeVar, Unpack, cast
 
 from ipybatch import checks
 from ipybatch.arguments import SessionArguments
@@ -21,11 +22,15 @@ from ipybatch.engine import events, ledger
 from ipybatch.engine.attempt import Attempt
 from ipybatch.engine.clock import Clock, SystemClock
 from ipybatch.engine.journal import Journal, open_journal
-from ipybatch.errors import InputError, JournalError, Refused
+from ipybatch.engine.plan import canonical
+from ipybatch.errors import InputError, ItemError, JournalError, Refused
 from ipybatch.library.records import Library, Record
-from ipybatch.library.source import Defaults, Source
+from ipybatch.library.refreshed import RefreshSession
+from ipybatch.library.source import Defaults, Expanding, Identity, Source
 from ipybatch.library.staleness import STALENESS, Staleness, age_in_words, staleness
 from ipybatch.session import BatchSession
+
+T = TypeVar("T")
 
 _FINISHED = frozenset({"completed", "rolled_back"})
 
@@ -39,18 +44,22 @@ def refresh(
     library: Library | None = None,
     name: str | None = None,
     force: bool = False,
+    expand: str | None = None,
     **arguments: Unpack[SessionArguments],
-) -> BatchSession:
+) -> RefreshSession:
     """Return a session, not yet started, that fetches what is missing or stale, the stalest first, and skips the rest.
 
     A result is a small dict: kind, name, fetched_at_s, and the staleness before; the record itself is in the library.
+    ``session.summary.by("kind")`` tells how many of which kind ended how.
 
     Args:
-        items: What the source takes: app ids for `SteamStore`. All are checked before the first request.
+        items: What the source takes: app ids for `SteamStore`, guilds and characters for `BattleNet`, which fetches
+            guilds first. All are checked before the first request.
         source: Where the records come from.
         library: Where they go; default: `Library()`.
         name: Of the session; default: the source's, such as "steam refresh".
         force: Fetch the fresh ones too.
+        expand: "roster" makes the members of guilds items of the session as well.
         arguments: As for `BatchSession`: limits, retry, breaker, journal, fresh, timeout_s, on_failure, resource,
             on_progress, verbose, clock. Each replaces the source's default; ``fresh=True`` gives an unfinished run up.
 
@@ -67,20 +76,19 @@ def refresh(
         steam refresh completed: 2/2 successful, 0 failed, 0 skipped
     """
     _check(source, library)
-    listed = list(checks.check_items(items))
-    for item in listed:
-        source.identify(item)
+    listed = [source.identify(item).key for item in checks.check_items(items)]
     defaults = source.defaults()
+    _check_expand(expand, defaults)
     name = name if name is not None else defaults.name
     checks.check_name(name)
     chosen = _choose(defaults, arguments)
     journal = open_journal(chosen["journal"])
     clock = chosen["clock"] or SystemClock()
-    work = Refreshing(source, Library() if library is None else library, journal, name, clock)
-    session = BatchSession(
+    work = Refreshing(source, Library() if library is None else library, journal, name, clock, expand or "")
+    session = RefreshSession(
         name,
         work,
-        listed,
+        listed if force else work.with_members(listed),
         key=work.key,
         rank=work.rank,
         skip=None if force else work.skip,
@@ -99,32 +107,51 @@ def breaker_state(source: Source) -> events.BreakerState:
 class Refreshing:
     """The work: fetch an item's record and keep it."""
 
-    def __init__(self, source: Source, library: Library, journal: Journal, name: str, clock: Clock) -> None:
+    def __init__(  # noqa: PLR0917  # its collaborators, each of another type
+        self, source: Source, library: Library, journal: Journal, name: str, clock: Clock, expand: str
+    ) -> None:
         self._source, self._library, self._clock = source, library, clock
         self._journal, self._name = journal, name
+        self._expand = expand
         self._judged: dict[str, Staleness] = {}
 
     def key(self, item: Any) -> Any:
         """Return what the journal knows the item by."""
         return self._source.identify(item).key
 
+    def kind(self, key: Any) -> str:
+        """Return which kind of thing the item of that key is."""
+        return self._source.identify(key).kind
+
     def rank(self, item: Any) -> int:
-        """Return 0 for the stalest, to be the first."""
-        return STALENESS.index(staleness(self._fetched_at_s(item), self._clock.unix_s()))
+        """Return what runs first: kinds before one another, within each the stalest."""
+        who = self._source.identify(item)
+        verdict = staleness(self._fetched_at_s(who), self._clock.unix_s())
+        self._judged[canonical(who.key)] = verdict  # what is added to the run later is in no plan yet
+        return who.turn * len(STALENESS) + STALENESS.index(verdict)
 
     def skip(self, item: Any) -> str:
         """Return why the item need not be fetched, "" if it must."""
-        fetched_at_s, now_s = self._fetched_at_s(item), self._clock.unix_s()
-        if fetched_at_s is None or staleness(fetched_at_s, now_s) != "fresh":
+        who = self._source.identify(item)
+        fetched_at_s, now_s = self._fetched_at_s(who), self._clock.unix_s()
+        if fetched_at_s is None or staleness(fetched_at_s, now_s) != "fresh" or self._lacks_members(who):
             return ""
         return f"fresh: fetched {age_in_words(now_s - fetched_at_s)} ago"
+
+    def with_members(self, listed: list[Any]) -> list[Any]:
+        """Return the items, and the members of those that are fresh and so name none while they run."""
+        if not self._expand:
+            return listed
+        known = {canonical(key) for key in listed}
+        found = [one for key in listed if self.skip(key) for one in self._members(self._source.identify(key)) or ()]
+        return listed + [one for one in dict.fromkeys(found) if canonical(one) not in known]
 
     async def __aenter__(self) -> Refreshing:
         """Enter the source and read what the plan decided: the library has moved on when a run is resumed."""
         with self._journal.reader() as database:
             found = ledger.find(database, self._name)
             tasks = () if found is None else ledger.read_plan(database, found)
-            self._judged = {task.key: STALENESS[task.rank] for task in tasks}
+            self._judged.update((task.key, STALENESS[task.rank % len(STALENESS)]) for task in tasks)
         await self._source.__aenter__()
         return self
 
@@ -137,12 +164,13 @@ class Refreshing:
     async def __call__(self, item: Any, attempt: Attempt) -> dict[str, Any]:
         """Fetch one record, keep it, and say so."""
         who = self._source.identify(item)
-        data = await self._source.fetch(item, attempt)
+        kept = self._keeping(lambda: self._library.get(who.kind, who.key, who.place))
+        data = await self._source.fetch(item, attempt, None if kept is None else kept.data, self._expand)
+        members = self._named_in(who, data)
         record = Record(kind=who.kind, key=who.key, place=who.place, fetched_at_s=self._clock.unix_s(), data=data)
-        try:
-            self._library.put(record)
-        except JournalError as error:  # no item can be kept any more: stop, instead of fetching for nothing
-            raise Refused(str(error)) from error
+        self._keeping(lambda: self._library.put(record))
+        if members:
+            attempt.add(members)
         return {
             "kind": who.kind,
             "name": data.get("name", ""),
@@ -150,9 +178,34 @@ class Refreshing:
             "staleness": self._judged[attempt.key],
         }
 
-    def _fetched_at_s(self, item: Any) -> float | None:
-        who = self._source.identify(item)
+    def _keeping(self, touch: Callable[[], T]) -> T:
+        """Touch the library; when it cannot be, stop, instead of fetching for nothing."""
+        try:
+            return touch()
+        except JournalError as error:
+            raise Refused(str(error)) from error
+
+    def _fetched_at_s(self, who: Identity) -> float | None:
         return self._library.fetched_at_s(who.kind, who.key, who.place)
+
+    def _lacks_members(self, who: Identity) -> bool:
+        return self._expands(who) and self._members(who) is None
+
+    def _members(self, who: Identity) -> list[Any] | None:
+        """Return the members that the library knows of; None when it knows none."""
+        kept = self._library.get(who.kind, who.key, who.place) if self._expands(who) else None
+        try:
+            return None if kept is None else self._named_in(who, kept.data)
+        except ItemError:  # then it is fetched again
+            return None
+
+    def _named_in(self, who: Identity, data: Mapping[str, Any]) -> list[Any] | None:
+        if not self._expands(who):
+            return None
+        return cast("Expanding", self._source).expand(self._expand, data)
+
+    def _expands(self, who: Identity) -> bool:
+        return bool(self._expand) and cast("Expanding", self._source).can_expand(self._expand, who.kind)
 
 
 def _check(source: Any, library: Any) -> None:
@@ -161,6 +214,13 @@ def _check(source: Any, library: Any) -> None:
         raise InputError(msg)
     if library is not None and not isinstance(library, Library):
         msg = f"library must be Library(path) or None, got {library!r}"
+        raise InputError(msg)
+
+
+def _check_expand(expand: Any, defaults: Defaults) -> None:
+    if expand is not None and expand not in defaults.expands:
+        allowed = ", ".join([*map(repr, defaults.expands), "None"])
+        msg = f"expand must be {'one of ' if defaults.expands else ''}{allowed} for this source, got {expand!r}"
         raise InputError(msg)
 
 

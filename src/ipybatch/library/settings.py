@@ -1,4 +1,4 @@
-"""Settings: how fast the Steam store is asked, and the environment that overrides it.
+"""Settings: how fast services are asked, and the environment that overrides it.
 
 | variable                                 | default | what it sets                                             |
 |------------------------------------------|---------|----------------------------------------------------------|
@@ -8,9 +8,12 @@
 | `IPYBATCH_STEAM_REQUEST_DELAY_MS`        | 1500    | pause between two starts, milliseconds, >= 0             |
 | `IPYBATCH_STEAM_CIRCUIT_BREAKER_THRESHOLD` | 3     | failures in a row that open the breaker, >= 1            |
 | `IPYBATCH_STEAM_MAX_RETRIES`             | 2       | tries after the first one, a whole number >= 0           |
+| `BNET_MAX_CONCURRENT`                    | 20      | guilds and characters at the same time, a whole number >= 1 |
+| `BNET_MIN_TIME_MS`                       | 10      | pause between two starts, milliseconds, >= 0             |
 
 They are read whenever a session is made.  Arguments override them: ``limits=``, ``retry=`` and ``breaker=`` each
-replace all of theirs.  The store's own 200 requests per 5 minutes always hold, unless ``limits=`` says otherwise.
+replace all of theirs.  The store's own 200 requests per 5 minutes always hold, and Battle.net's 100 a second and
+36,000 an hour, unless ``limits=`` says otherwise.
 
 `IPYBATCH_LIBRARY` moves the records, see `records`.
 """
@@ -19,7 +22,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any, TypeVar
 
 from ipybatch.engine.policy import Breaker, Limits, Rate, Retry, check, check_count
 from ipybatch.errors import InputError
@@ -29,6 +33,14 @@ PREFIX = "IPYBATCH_STEAM_"
 # Valve publishes no limit; this is what people observe.
 # Source: https://steamdb.info/blog/store-prices-api/ (2026-11-22).
 STORE_RATE = Rate(200, per_s=300)
+
+BATTLENET_PREFIX = "BNET_"
+
+# For a client id, wherever it asks.
+# Source: https://rate-limits.apis.io/rate-limits/battle-net/battle-net-rate-limits/ (2026-11-22).
+BATTLENET_RATES = (Rate(100, per_s=1), Rate(36_000, per_s=3600))
+
+_Settings = TypeVar("_Settings", "StoreSettings", "BattleNetSettings")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,14 +81,7 @@ class StoreSettings:
         Raises:
             InputError: A variable is outside its range; names it, its range and its value.
         """
-        given = {field.name: environment.get(PREFIX + field.name.upper(), "") for field in fields(cls)}
-        values = {name: _number(text) for name, text in given.items() if text.strip()}
-        try:
-            return cls(**values)  # type: ignore[arg-type]  # __post_init__ refuses what is no number
-        except InputError as error:
-            name, _, rest = str(error).partition(" ")
-            msg = f"{PREFIX}{name.upper()} {rest}: correct it in the environment, or unset it"
-            raise InputError(msg) from None
+        return _read(cls, PREFIX, environment, {})
 
     def limits(self) -> Limits:
         """Return them as limits, the store's own included."""
@@ -99,6 +104,62 @@ class StoreSettings:
     def as_dict(self) -> dict[str, float]:
         """Return the six settings by name."""
         return asdict(self)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BattleNetSettings:
+    """How fast Battle.net is asked, its own windows aside.
+
+    Attributes:
+        max_concurrent: Items at the same time, >= 1.
+        min_time_ms: Between two starts, milliseconds, >= 0.
+
+    Raises:
+        InputError: A field is outside its range; names field, range and value.
+    """
+
+    max_concurrent: int = 20
+    min_time_ms: float = 10
+
+    def __post_init__(self) -> None:
+        check_count("max_concurrent", self.max_concurrent, low=1)
+        check("min_time_ms", self.min_time_ms, low=0, high=1e9)
+
+    @classmethod
+    def from_environment(
+        cls,
+        environment: Mapping[str, str] = os.environ,
+        *,
+        max_concurrent: int | None = None,
+        min_time_ms: float | None = None,
+    ) -> BattleNetSettings:
+        """Return the defaults, with what the environment overrides; what is given here overrides both.
+
+        Raises:
+            InputError: A variable or an argument is outside its range; names it, its range and its value.
+        """
+        given = {"max_concurrent": max_concurrent, "min_time_ms": min_time_ms}
+        return _read(cls, BATTLENET_PREFIX, environment, {name: at for name, at in given.items() if at is not None})
+
+    def limits(self) -> Limits:
+        """Return them as limits, Battle.net's own included."""
+        return Limits(concurrency=self.max_concurrent, spacing_s=self.min_time_ms / 1000, rates=BATTLENET_RATES)
+
+
+def _read(
+    settings: type[_Settings], prefix: str, environment: Mapping[str, str], given: Mapping[str, Any]
+) -> _Settings:
+    """Return settings from the environment, under what is given."""
+    names = [field.name for field in fields(settings) if field.name not in given]
+    texts = {name: environment.get(prefix + name.upper(), "") for name in names}
+    try:
+        values: dict[str, Any] = {name: _number(text) for name, text in texts.items() if text.strip()}
+        read = settings(**values)  # __post_init__ refuses what is no number
+    except InputError as error:
+        name, _, rest = str(error).partition(" ")
+        msg = f"{prefix}{name.upper()} {rest}: correct it in the environment, or unset it"
+        raise InputError(msg) from None
+    return replace(read, **given)
 
 
 def _number(text: str) -> float | str:

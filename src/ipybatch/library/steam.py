@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import operator
 import re
-from types import TracebackType
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -21,18 +20,18 @@ from ipybatch.engine.attempt import Attempt
 from ipybatch.engine.masking import mask
 from ipybatch.errors import InputError, Permanent, Transient
 from ipybatch.library import owned
-from ipybatch.library.answers import Client, check_client, check_url, make_client, read_json
+from ipybatch.library.answers import Client, check_url, read_json
+from ipybatch.library.clients import TIMEOUT_S, HttpSource
 from ipybatch.library.settings import StoreSettings
 from ipybatch.library.source import Defaults, Identity
 
 STORE_URL = "https://store.steampowered.com"
 API_URL = "https://api.steampowered.com"
-TIMEOUT_S = 30.0
 LARGEST_ID = 2**32 - 1
 _BANNED = "it does not answer this address for now, as it does after too many requests; run it again in some minutes"
 
 
-class SteamStore:
+class SteamStore(HttpSource):
     """The Steam store as a source of games.
 
     Args:
@@ -58,38 +57,16 @@ class SteamStore:
         *,
         api_url: str = API_URL,
     ) -> None:
+        super().__init__(client)
         if not isinstance(cc, str) or not re.fullmatch("[A-Za-z]{2}", cc):
             msg = f"cc must be a country's two letters such as 'us' or 'de', got {cc!r}"
             raise InputError(msg)
         self.base_url = check_url("base_url", base_url)
         self.api_url = check_url("api_url", api_url)
         self.cc = cc.lower()
-        self._given: Client | None = check_client(client)
-        self._client: Any = None
-        self._entered = 0  # sessions that run side by side share one client
 
     def __repr__(self) -> str:
         return f"SteamStore({mask(self.base_url)!r}, cc={self.cc!r})"
-
-    async def __aenter__(self) -> SteamStore:
-        """Open a client, unless one was given."""
-        if getattr(self._given, "is_closed", False):
-            msg = "client is closed: give SteamStore one that is open, or none"
-            raise InputError(msg)
-        if self._client is None:
-            self._client = self._given or make_client(TIMEOUT_S)
-        self._entered += 1
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Close the client with the last session, unless it was given."""
-        self._entered -= 1
-        if self._entered == 0:
-            client, self._client = self._client, None
-            if self._given is None:
-                await client.aclose()
 
     def defaults(self) -> Defaults:
         """Return the store's limits and ours, with what the environment overrides; see `settings`."""
@@ -116,7 +93,9 @@ class SteamStore:
         """
         return Identity(kind="game", key=_app_id(item), place=self.cc)
 
-    async def fetch(self, item: Any, attempt: Attempt) -> dict[str, Any]:
+    async def fetch(
+        self, item: Any, attempt: Attempt, kept: dict[str, Any] | None = None, expand: str = ""
+    ) -> dict[str, Any]:
         """Return the store's details of a game, as they are.
 
         Raises:

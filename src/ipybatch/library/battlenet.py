@@ -1,0 +1,265 @@
+"""Battle.net: guilds, their rosters, and characters of World of Warcraft.
+
+    GET {region}.api.blizzard.com/data/wow/guild/REALM/GUILD             a guild; with /roster its members
+    GET {region}.api.blizzard.com/profile/wow/character/REALM/NAME       a character; with /equipment and so on more
+
+A record is the answer as it is, and beside it:
+
+    extras          further answers by name: "roster" of a guild, those of `EXTRAS` of an enhanced character
+    last_modified   of each answer, to ask next time for what was modified since; the rest is kept
+    locale          the language it is in
+
+The service's own words: https://develop.battle.net/documentation/world-of-warcraft/profile-apis.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+from ipybatch.engine.attempt import Attempt
+from ipybatch.engine.masking import mask
+from ipybatch.engine.policy import Breaker, Retry
+from ipybatch.errors import InputError, Permanent, Transient
+from ipybatch.library.answers import check_url, read_json
+from ipybatch.library.calls import Calls
+from ipybatch.library.clients import HttpSource
+from ipybatch.library.settings import BattleNetSettings
+from ipybatch.library.slugs import KINDS, Character, Guild, item_of, kind_of, path_of
+from ipybatch.library.source import Defaults, Identity
+from ipybatch.library.tokens import Poster, Tokens, check_credential
+
+REGIONS = {region: f"https://{region}.api.blizzard.com" for region in ("us", "eu", "kr", "tw")} | {
+    "cn": "https://gateway.battlenet.com.cn"
+}
+OAUTH_URL = "https://oauth.battle.net"
+OAUTH_URLS = {"cn": "https://oauth.battlenet.com.cn"}  # elsewhere than `OAUTH_URL`
+EXTRAS = {
+    "equipment": "/equipment",
+    "mythic_keystone_profile": "/mythic-keystone-profile",
+    "collections": "/collections",
+    "mounts": "/collections/mounts",
+    "pets": "/collections/pets",
+}
+ROSTER = "roster"
+
+_OURS = frozenset({"extras", "last_modified", "locale"})
+_REFUSED = "it does not accept a token it has just given; https://develop.battle.net/access/clients shows the client"
+
+
+class BattleNet(HttpSource):
+    """Battle.net as a source of guilds and characters: items are `Guild(realm, name)` and `Character(realm, name)`.
+
+    Args:
+        client_id: https://develop.battle.net/access/clients gives one, with its secret; both are masked everywhere.
+        client_secret: As above.
+        region: "us", "eu", "kr", "tw" or "cn".
+        base_url: Where the API is; default: the region's.
+        oauth_url: Where tokens are; default: Battle.net's, of a ``base_url`` of your own its ``/oauth``.
+        client: Any client of `httpx.AsyncClient`'s API; it is not closed. Default: one of our own, for each session.
+        enhanced: Fetch what `EXTRAS` lists of a character too, five more requests.
+        locale: The language of what is told.
+        max_concurrent: Items at the same time; default: ``BNET_MAX_CONCURRENT``, else 20.
+        min_time_ms: Between two starts, milliseconds; default: ``BNET_MIN_TIME_MS``, else 10.
+
+    Raises:
+        InputError: An argument is not what it must be; names it, its value (of a secret nothing) and what it may be.
+
+    Example:
+        >>> from ipybatch.library import BattleNet, Guild
+        >>> BattleNet("my client's id", "its secret", region="eu")
+        BattleNet('https://eu.api.blizzard.com', region='eu')
+        >>> Guild("Aerie Peak", "Méchants Loups").key
+        'guild/aerie-peak/méchants-loups'
+    """
+
+    def __init__(  # noqa: PLR0917  # id, secret and region are what people write
+        self,
+        client_id: str,
+        client_secret: str,
+        region: str = "us",
+        base_url: str | None = None,
+        oauth_url: str | None = None,
+        client: Poster | None = None,
+        *,
+        enhanced: bool = False,
+        locale: str = "en_US",
+        max_concurrent: int | None = None,
+        min_time_ms: float | None = None,
+    ) -> None:
+        super().__init__(client)
+        client_id, secret = check_credential("client_id", client_id), check_credential("client_secret", client_secret)
+        _check(region, locale, enhanced, client)
+        self.region, self.locale, self.enhanced = region, locale, enhanced
+        self.base_url = check_url("base_url", base_url or REGIONS[region])
+        token_url = oauth_url or (f"{self.base_url}/oauth" if base_url else OAUTH_URLS.get(region, OAUTH_URL))
+        self.tokens = Tokens(check_url("oauth_url", token_url), client_id, secret)
+        self._calls = Calls(self.tokens, {"namespace": f"profile-{region}", "locale": locale})
+        self._budget = hashlib.blake2b(client_id.encode(), digest_size=4).hexdigest()
+        self._pace = max_concurrent, min_time_ms
+        self._settings()
+
+    def __repr__(self) -> str:
+        more = ", enhanced=True" if self.enhanced else ""
+        return f"BattleNet({mask(self.base_url)!r}, region={self.region!r}{more})"
+
+    async def __aenter__(self) -> BattleNet:
+        """Open a client, unless one was given."""
+        await super().__aenter__()
+        if self._entered == 1:
+            self.tokens.enter()
+        return self
+
+    def defaults(self) -> Defaults:
+        """Return Battle.net's limits and ours, with what the environment overrides; see `settings`.
+
+        What is rationed is the client id, wherever it asks.
+        """
+        settings = self._settings()
+        host = urlsplit(self.base_url).netloc.rpartition("@")[2]
+        where = "" if self.base_url == REGIONS[self.region] else f" at {host}"
+        return Defaults(
+            name=f"battlenet {self.region} refresh",
+            resource=f"battlenet client {self._budget}{where}",
+            settings={
+                "source": "battlenet",
+                "region": self.region,
+                "locale": self.locale,
+                "enhanced": self.enhanced,
+            },
+            limits=settings.limits(),
+            retry=Retry(attempts=3, strategy="next_second"),
+            breaker=Breaker(),
+            timeout_s=None,  # each request has one; a permit may take an hour to come
+            expands=(ROSTER,),
+        )
+
+    def identify(self, item: Any) -> Identity:
+        """Return what the record of a guild or a character is known by; guilds are fetched first.
+
+        Raises:
+            InputError: It is neither.
+        """
+        what = item_of(item)
+        kind = kind_of(what)
+        return Identity(kind=kind, key=what.key, place=self.region, turn=list(KINDS).index(kind))
+
+    async def fetch(
+        self, item: Any, attempt: Attempt, kept: dict[str, Any] | None = None, expand: str = ""
+    ) -> dict[str, Any]:
+        """Return the record of a guild or a character.
+
+        Raises:
+            ItemError: It could not be fetched; the type says what to do.
+        """
+        what = item_of(item)
+        pages = _Pages(self, what, attempt, kept if kept and kept.get("locale") == self.locale else {})
+        data = await pages.main()
+        extras = {name: await pages.further(name, path) for name, path in self._extras(what, expand).items()}
+        more = {"extras": extras} if extras else {}
+        return {**data, **more, "last_modified": pages.modified, "locale": self.locale}
+
+    def expand(self, what: str, data: Mapping[str, Any]) -> list[Any] | None:
+        """Return the characters in a guild's roster; None when the record holds none."""
+        roster = (data.get("extras") or {}).get(what)
+        return None if roster is None else _members(roster)
+
+    def can_expand(self, what: str, kind: str) -> bool:
+        """Say whether records of this kind have members."""
+        return (what, kind) == (ROSTER, "guild")
+
+    def _settings(self) -> BattleNetSettings:
+        max_concurrent, min_time_ms = self._pace
+        return BattleNetSettings.from_environment(max_concurrent=max_concurrent, min_time_ms=min_time_ms)
+
+    def _extras(self, what: Guild | Character, expand: str) -> dict[str, str]:
+        if isinstance(what, Guild):
+            return {ROSTER: "/roster"} if expand == ROSTER else {}
+        return EXTRAS if self.enhanced else {}
+
+
+class _Pages:
+    """The answers that make up one record.
+
+    Attributes:
+        modified: When each was modified last, as it said.
+    """
+
+    def __init__(self, source: BattleNet, what: Guild | Character, attempt: Attempt, kept: Mapping[str, Any]) -> None:
+        self._source, self._attempt = source, attempt
+        self._kind = kind_of(what)
+        self._kept = kept
+        self._url = source.base_url + _path(what)
+        self.modified: dict[str, str] = {}
+
+    async def main(self) -> dict[str, Any]:
+        """Return the guild or the character itself."""
+        kept = {name: value for name, value in self._kept.items() if name not in _OURS}
+        response, data = await self._ask(self._kind, "", kept)
+        if response.status_code == 404:
+            msg = f"Battle.net answered 404: no such {self._kind} in {self._source.region}, or none it shows any more"
+            raise Permanent(msg)
+        if not isinstance(data, dict) or not isinstance(data.get("name"), str):
+            msg = f"Battle.net answered without the name of the {self._kind}"
+            raise Transient(msg)
+        return data
+
+    async def further(self, name: str, path: str) -> Any:
+        """Return one of its extras, by a request of its own; None if there is none."""
+        response, data = await self._ask(name, path, (self._kept.get("extras") or {}).get(name))
+        if response.status_code != 404 and not isinstance(data, dict):
+            msg = f"Battle.net answered without the {name} of the {self._kind}"
+            raise Transient(msg)
+        if name == ROSTER:
+            _members(data)
+        return data
+
+    async def _ask(self, name: str, path: str, kept: Any) -> tuple[Any, Any]:
+        since = (self._kept.get("last_modified") or {}).get(name, "") if kept else ""
+        calls, is_first = self._source._calls, not path
+        response = await calls.get(
+            self._source._client, self._url + path, self._attempt, since=since, is_first=is_first
+        )
+        if response.status_code == 404:
+            return response, None
+        if response.status_code == 304 and since:
+            self.modified[name] = since
+            return response, kept
+        data = read_json(response, "Battle.net", refused=_REFUSED)
+        modified = response.headers.get("last-modified")
+        if modified:
+            self.modified[name] = modified
+        return response, data
+
+
+def _path(what: Guild | Character) -> str:
+    _, realm, name = what.key.split("/", 2)
+    base = "/data/wow/guild" if isinstance(what, Guild) else "/profile/wow/character"
+    return f"{base}/{path_of(realm)}/{path_of(name)}"
+
+
+def _members(roster: Any) -> list[Any]:
+    try:
+        found = [member["character"] for member in roster["members"]]
+        return [Character(one["realm"]["slug"], one["name"]).key for one in found]
+    except (KeyError, TypeError, InputError):
+        msg = "Battle.net answered without the members of the guild"
+        raise Transient(msg) from None
+
+
+def _check(region: Any, locale: Any, enhanced: Any, client: Any) -> None:
+    if region not in REGIONS:
+        msg = f"region must be one of {', '.join(map(repr, REGIONS))}, got {region!r}"
+        raise InputError(msg)
+    if not isinstance(locale, str) or not re.fullmatch("[a-z]{2}_[A-Z]{2}", locale):
+        msg = f"locale must be a language and a country such as 'en_US', got {locale!r}"
+        raise InputError(msg)
+    if not isinstance(enhanced, bool):
+        msg = f"enhanced must be True or False, got {enhanced!r}"
+        raise InputError(msg)
+    if client is not None and not hasattr(client, "post"):
+        msg = f"client must be an httpx.AsyncClient or have its API, got {client!r}"
+        raise InputError(msg)

@@ -1,0 +1,152 @@
+"""Slugs: names as Battle.net has them in its addresses.
+
+    Kel'Thuzad      kelthuzad         apostrophes are dropped
+    Aerie Peak      aerie-peak        spaces become hyphens
+    Azjol-Nerub     azjolnerub        hyphens of a realm's name are dropped; those of a slug stay
+    Méchants Loups  méchants-loups    accents and other scripts stay, percent-encoded only in the address
+
+Rule: the slug of a slug is itself, so a name and its slug are one item.
+
+Source: realms and their slugs as https://github.com/wboyz/wow-io lists them, data/realms.ts (2026-11-22).
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import quote
+
+from ipybatch.errors import InputError
+
+LONGEST = 64
+_APOSTROPHES = re.compile("['`\u00b4\u2018\u2019\u02bc]")  # typed, pasted and typeset
+_SPACES = re.compile(r"\s+")
+_BRACKETS = re.compile("[()]")  # Aggra (Português)
+_FORBIDDEN = re.compile(r"[/\\?#%&\x00-\x1f\x7f]")
+
+
+@dataclass(frozen=True, slots=True)
+class Guild:
+    """A guild, as an item of `refresh`.
+
+    Attributes:
+        realm: Its realm, by name or slug: "Aerie Peak". Of a Russian realm, the slug: "gordunni".
+        name: As the game shows it: "Méchants Loups".
+        key: What the library knows it by, and what is as good an item: "guild/aerie-peak/méchants-loups".
+
+    Raises:
+        InputError: There can be no such guild; names the field, its value and what it may be.
+    """
+
+    realm: str
+    name: str
+    key: str = field(init=False, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "key", f"guild/{realm_slug(self.realm)}/{guild_slug(self.name)}")
+
+
+@dataclass(frozen=True, slots=True)
+class Character:
+    """A character, as an item of `refresh`.
+
+    Attributes:
+        realm: Its realm, by name or slug: "Kel'Thuzad".
+        name: As the game shows it, without the realm: "Ârthâs".
+        key: What the library knows it by, and what is as good an item: "character/kelthuzad/ârthâs".
+
+    Raises:
+        InputError: There can be no such character; names the field, its value and what it may be.
+    """
+
+    realm: str
+    name: str
+    key: str = field(init=False, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "key", f"character/{realm_slug(self.realm)}/{character_slug(self.name)}")
+
+
+KINDS: dict[str, type[Guild | Character]] = {"guild": Guild, "character": Character}  # in the order they are fetched
+
+
+def item_of(value: Any) -> Guild | Character:
+    """Return a guild or character from itself or its key.
+
+    Raises:
+        InputError: It is neither.
+    """
+    if isinstance(value, Guild | Character):
+        return value
+    kind, realm, name = ([*value.split("/", 2), "", ""] if isinstance(value, str) else ["", "", ""])[:3]
+    if kind not in KINDS:
+        msg = (
+            "an item must be Guild(realm, name), Character(realm, name) or a key such as 'guild/aerie-peak/wolves',"
+            f" got {value!r}"
+        )
+        raise InputError(msg)
+    return KINDS[kind](realm, name)
+
+
+def kind_of(item: Guild | Character) -> str:
+    """Return "guild" or "character"."""
+    return "guild" if isinstance(item, Guild) else "character"
+
+
+def realm_slug(name: Any) -> str:
+    """Return a realm's slug.
+
+    Raises:
+        InputError: It is no name.
+    """
+    text = _check("realm", name, "the realm's name or slug, such as 'Aerie Peak'")
+    if text != text.lower() or _SPACES.search(text):  # a name: what is a slug already keeps its hyphens
+        text = text.replace("-", "")
+    return _slug(text)
+
+
+def guild_slug(name: Any) -> str:
+    """Return a guild's slug.
+
+    Raises:
+        InputError: It is no name.
+    """
+    return _slug(_check("guild name", name, "as the game shows it, such as 'Méchants Loups'"))
+
+
+def character_slug(name: Any) -> str:
+    """Return a character's name as addresses have it.
+
+    Raises:
+        InputError: It is no name.
+    """
+    text = _check("character name", name, "as the game shows it, one word without the realm, such as 'Thrall'")
+    if _SPACES.search(text):
+        msg = f"character name must be one word without the realm, such as 'Thrall', got {name!r}"
+        raise InputError(msg)
+    return _slug(text)
+
+
+def path_of(slug: str) -> str:
+    """Return a slug as one step of an address."""
+    return quote(slug, safe="")
+
+
+def _slug(text: str) -> str:
+    bare = _BRACKETS.sub("", _APOSTROPHES.sub("", text))
+    lowered = unicodedata.normalize("NFC", bare.lower())
+    return _SPACES.sub("-", lowered.strip())
+
+
+def _check(field_: str, value: Any, shape: str) -> str:
+    text = unicodedata.normalize("NFC", value).strip() if isinstance(value, str) else ""
+    if not any(map(str.isalnum, text)) or len(text.lower()) > LONGEST or _FORBIDDEN.search(text) or not _is_text(text):
+        msg = f"{field_} must be {shape}, at most {LONGEST} characters and none of /\\?#%&, got {value!r}"
+        raise InputError(msg)
+    return text
+
+
+def _is_text(text: str) -> bool:
+    return not any("\ud800" <= letter <= "\udfff" for letter in text)  # half a pair cannot be encoded
