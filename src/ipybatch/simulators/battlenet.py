@@ -26,6 +26,7 @@ from collections import Counter
 from dataclasses import replace
 from datetime import UTC
 from email.utils import formatdate, parsedate_to_datetime
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import unquote
 
@@ -174,7 +175,7 @@ class BattleNetSimulator(Service):
 
     def items(self, request: Request) -> Sequence[str]:
         """Return the id of what is asked for, if it is a guild's or a character's."""
-        asked = _asked(request)
+        asked = _asked(request.path)
         return () if asked is None else (f"{_region(request)}/{asked.item}",)
 
     def rationed(self, request: Request) -> bool:
@@ -204,7 +205,7 @@ class BattleNetSimulator(Service):
         """Answer as a service without trouble does."""
         if request.path == TOKEN:
             return self._tokens.answer(request, self._now_s)
-        asked, region = _asked(request), _region(request)
+        asked, region = _asked(request.path), _region(request)
         if request.method != "GET":
             return _error(405)
         if region not in world.REGIONS:
@@ -261,9 +262,10 @@ class BattleNetSimulator(Service):
         return any(uniforms("stray", self.faults.seed, name, draw)[0] < self._stray_429_rate for draw in draws)
 
 
-def _asked(request: Request) -> _Asked | None:
+@lru_cache(maxsize=1024)  # a path is read several times while its request is decided
+def _asked(path: str) -> _Asked | None:
     """Read a path; None for one the service does not have."""
-    path = unquote(request.path)
+    path = unquote(path)
     match = _GUILD.fullmatch(path) or _CHARACTER.fullmatch(path)
     if match is None:
         return None
@@ -278,7 +280,7 @@ def _asked(request: Request) -> _Asked | None:
 def _kind(request: Request) -> str:
     if request.path == TOKEN:
         return "token"
-    asked = _asked(request)
+    asked = _asked(request.path)
     return asked.kind if asked else "other"
 
 

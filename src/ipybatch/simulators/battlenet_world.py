@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from functools import lru_cache
 from itertools import product
 from random import Random
 from typing import Any
@@ -47,7 +48,7 @@ GUILDS = (
     "Ravenfall",
 )
 _SYLLABLES = ("ka", "ra", "el", "thi", "mor", "zu", "lé", "an", "dri", "øs", "va", "grü", "ny", "sha", "bel", "é")
-_CYRILLIC = ("ка", "ра", "ел", "ти", "мор", "зу", "лё", "ан", "дри", "ос", "ва", "гру", "ны", "ша", "бел", "й")
+_CYRILLIC = ("ка", "жа", "ел", "ти", "мор", "зу", "лё", "ан", "дри", "юш", "ва", "гил", "ны", "ша", "бел", "й")
 _ENDINGS = ("dor", "ril", "мир", "wen", "gar", "nna", "lys", "zul")
 _LONELY = "eth"
 _CLASSES = ("Warrior", "Paladin", "Hunter", "Rogue", "Priest", "Death Knight", "Shaman", "Mage", "Warlock", "Monk")
@@ -77,7 +78,7 @@ def guild(region: str, realm: str, name: str, changes: int = 0) -> dict[str, Any
         "name": _NAMES.get(name) or name.replace("-", " ").title(),
         "faction": _faction(rng),
         "achievement_points": rng.randrange(200, 4000) + 10 * changes,
-        "member_count": len(_roster(region, realm, name)),
+        "member_count": len(members(region, realm, name)),
         "realm": _realm(region, realm, named=True),
         "created_timestamp": rng.randrange(1_230_000_000, 1_700_000_000) * 1000,
     }
@@ -87,14 +88,24 @@ def roster(region: str, realm: str, name: str, changes: int = 0) -> dict[str, An
     """Return a guild and its members."""
     whole = guild(region, realm, name, changes)
     about = {key: whole[key] for key in ("name", "id", "realm", "faction")}
-    members = [
+    listed = [
         {
             "character": _member(region, realm_of, member, whole["faction"], changes),
             "rank": 0 if not nth else 1 + nth % 9,
         }
-        for nth, (realm_of, member) in enumerate(_roster(region, realm, name))
+        for nth, (realm_of, member) in enumerate(members(region, realm, name))
     ]
-    return {"guild": about, "members": members}
+    return {"guild": about, "members": listed}
+
+
+@lru_cache(maxsize=1024)
+def members(region: str, realm: str, name: str) -> tuple[tuple[str, str], ...]:
+    """Return the members as pairs (realm, name in lower case); one in eight is of the connected realm."""
+    rng = Random(f"roster {region} {realm} {name}")
+    ending = _ENDINGS[_MARKS[name]] if name in _MARKS and _home(realm) == realm else _LONELY
+    stems = list(product(_SYLLABLES if ending.isascii() else _CYRILLIC, repeat=2))
+    names = ["".join((*stem, ending)) for stem in rng.sample(stems, rng.randrange(5, 60))]
+    return tuple((_away(realm) if rng.random() < 1 / 8 else realm, member) for member in names)
 
 
 def character(region: str, realm: str, name: str, changes: int = 0) -> dict[str, Any]:
@@ -188,15 +199,6 @@ def _home(realm: str) -> str:
 def _away(realm: str) -> str:
     """Return the realm that is connected to this one, or itself."""
     return slug(REALMS[_PLACES[realm] ^ 1]) if realm in _PLACES else realm
-
-
-def _roster(region: str, realm: str, name: str) -> list[tuple[str, str]]:
-    """Return the members as pairs (realm, name in lower case); one in eight is of the connected realm."""
-    rng = Random(f"roster {region} {realm} {name}")
-    ending = _ENDINGS[_MARKS[name]] if name in _MARKS and _home(realm) == realm else _LONELY
-    stems = list(product(_SYLLABLES if ending.isascii() else _CYRILLIC, repeat=2))
-    names = ["".join((*stem, ending)) for stem in rng.sample(stems, rng.randrange(5, 60))]
-    return [(_away(realm) if rng.random() < 1 / 8 else realm, member) for member in names]
 
 
 def _guild_of(region: str, realm: str, name: str) -> dict[str, Any] | None:
