@@ -22,6 +22,7 @@ TOLD = [
     (events.StateChanged(AT_S, "rolled_back", "one failed"), "bad", "Rolled back: one failed"),
     (events.StateChanged(AT_S, "paused", ""), "info", "Paused"),
     (events.CooledDown(AT_S, AT_S + 3, "too many", "eu"), "warn", "Cooling down eu for 3.0 s: too many"),
+    (events.Tallied(AT_S, {"received": 1200, "done": 3, "retry": 0}), "info", "received 1,200, done 3"),
     (events.ItemsAdded(AT_S, 2, 1), "info", "2 items added, and 1 that need not run"),
     (events.GroupStarted(AT_S, 3, "Batch 3", 15), "info", "Batch 3 began: 15 items"),
     (events.GroupEnded(AT_S, 3, "completed"), "good", "Group 3 completed"),
@@ -68,6 +69,7 @@ def test_whatever_the_story_keeps_has_words():
         told |= {type(event)} if snapshot.told > before else set()
     assert told == set(logged._WORDS)
     silent = {
+        events.Depleted,
         events.Drawn,
         events.Exhausted,
         events.GroupRecalled,

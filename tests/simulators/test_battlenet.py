@@ -54,10 +54,11 @@ def test_every_path_answers_with_its_thing(path, build):
     assert reply.headers["Content-Type"].startswith("application/json")
 
 
-@pytest.mark.parametrize("name", [*world.REALMS, *world.GUILDS])
-def test_every_named_realm_and_guild_is_found_by_its_slug(name):
-    service = BattleNetSimulator()
-    assert send(service, f"/data/wow/guild/{world.slug(name)}/{world.slug(name)}").status == 200
+@pytest.mark.parametrize("guild", world.GUILDS)
+@pytest.mark.parametrize("realm", world.REALMS)
+def test_every_named_guild_is_found_on_every_named_realm(realm, guild):
+    answer = json.loads(send(BattleNetSimulator(), f"/data/wow/guild/{realm}/{world.slug(guild)}").body)
+    assert (answer["name"], answer["realm"]["name"]) == (guild, world.REALMS[realm])
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,8 @@
 """Azeroth as the simulated Battle.net knows it: everything about a thing follows from its region, realm and name.
 
 So any well-formed name exists: a slug in lower case, without apostrophes, its words joined by hyphens, accents and
-Cyrillic kept.  A name that was never made a slug of (`Kel'Thuzad`, `Aerie Peak`, `LEEROY`) is not found, as in
+Cyrillic kept.  The realms that are named here have the slugs of the real ones; of the others the slug is the name.
+  A name that was never made a slug of (`Kel'Thuzad`, `Aerie Peak`, `LEEROY`) is not found, as in
 the real world.  Digits are taken too, unlike there, so that tests may number their characters.
 
     realm   --home--> itself, or the realm it is connected to
@@ -19,24 +20,24 @@ from random import Random
 from typing import Any
 
 REGIONS = ("us", "eu", "kr", "tw", "cn")
-REALMS = (
-    "Aerie Peak",
-    "Kel'Thuzad",
-    "Area 52",
-    "Mal'Ganis",
-    "Argent Dawn",
-    "Quel'Thalas",
-    "Azjol-Nerub",
-    "C'Thun",
-    "Confrérie du Thorium",
-    "Chants éternels",
-    "Pozzo dell'Eternità",
-    "Aggra (Português)",
-    "Ревущий фьорд",
-    "Гордунни",
-    "Die Nachtwache",
-    "Stormrage",
-)
+REALMS = {
+    "aerie-peak": "Aerie Peak",
+    "kelthuzad": "Kel'Thuzad",
+    "area-52": "Area 52",
+    "malganis": "Mal'Ganis",
+    "argent-dawn": "Argent Dawn",
+    "quelthalas": "Quel'Thalas",
+    "azjolnerub": "Azjol-Nerub",
+    "cthun": "C'Thun",
+    "confrérie-du-thorium": "Confrérie du Thorium",
+    "chants-éternels": "Chants éternels",
+    "pozzo-delleternità": "Pozzo dell'Eternità",
+    "aggra-português": "Aggra (Português)",
+    "howling-fjord": "Ревущий фьорд",
+    "gordunni": "Гордунни",
+    "die-nachtwache": "Die Nachtwache",
+    "stormrage": "Stormrage",
+}
 GUILDS = (
     "Méchants Loups",
     "Strangers With Candy",
@@ -59,7 +60,7 @@ _SLUG = re.compile(r"[^\W_]+(-[^\W_]+)*")
 
 
 def slug(name: str) -> str:
-    """Return the slug of a realm's or a guild's name: "Kel'Thuzad" is kelthuzad."""
+    """Return the slug of a guild's name: "Méchants Loups" is méchants-loups."""
     kept = "".join(letter for letter in name.lower() if letter not in "'\u2019()")
     return unicodedata.normalize("NFC", "-".join(kept.split()))
 
@@ -140,7 +141,7 @@ def equipment(region: str, realm: str, name: str, changes: int = 0) -> dict[str,
             "slot": _typed(part),
             "quantity": 1,
             "quality": _typed(rng.choice(_QUALITIES)),
-            "name": f"{part} of the {rng.choice(REALMS)}",
+            "name": f"{part} of the {rng.choice(_RACES)}",
             "level": {"value": (level := rng.randrange(400, 640) + changes), "display_string": f"Item Level {level}"},
         }
         for part in worn
@@ -193,12 +194,12 @@ def _home(realm: str) -> str:
     """Return the realm where the guilds of this one are: the named realms are connected two by two."""
     if realm not in _PLACES:
         return realm
-    return slug(REALMS[_PLACES[realm] // 2 * 2])
+    return _SLUGS[_PLACES[realm] // 2 * 2]
 
 
 def _away(realm: str) -> str:
     """Return the realm that is connected to this one, or itself."""
-    return slug(REALMS[_PLACES[realm] ^ 1]) if realm in _PLACES else realm
+    return _SLUGS[_PLACES[realm] ^ 1] if realm in _PLACES else realm
 
 
 def _guild_of(region: str, realm: str, name: str) -> dict[str, Any] | None:
@@ -236,6 +237,7 @@ def _typed(name: str) -> dict[str, str]:
     return {"type": name.upper().replace(" ", "_"), "name": name}
 
 
-_NAMES = {slug(name): name for name in (*REALMS, *GUILDS)}
-_PLACES = {slug(name): nth for nth, name in enumerate(REALMS)}
+_NAMES = REALMS | {slug(name): name for name in GUILDS}
+_SLUGS = tuple(REALMS)
+_PLACES = {realm: nth for nth, realm in enumerate(_SLUGS)}
 _MARKS = {slug(name): nth for nth, name in enumerate(GUILDS)}
