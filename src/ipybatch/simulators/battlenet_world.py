@@ -1,13 +1,14 @@
 """Azeroth as the simulated Battle.net knows it: everything about a thing follows from its region, realm and name.
 
 So any well-formed name exists: a slug in lower case, without apostrophes, its words joined by hyphens, accents and
-Cyrillic kept.  The realms that are named here have the slugs of the real ones; of the others the slug is the name.
-  A name that was never made a slug of (`Kel'Thuzad`, `Aerie Peak`, `LEEROY`) is not found, as in
-the real world.  Digits are taken too, unlike there, so that tests may number their characters.
+Cyrillic kept.  A name that was never made a slug of (Kel'Thuzad, Aerie Peak, LEEROY) is not found, as in the real
+world.  Digits are taken too, unlike there, so that tests may number their characters.
 
-    realm   --home--> itself, or the realm it is connected to
-    guild   --its mark, two letters--> the endings of its members' names --> roster
-    character --the ending of the name--> guild (one of `GUILDS`, at the realm's home) or none
+    realm      --two by two--> its connected realm; the guilds of `GUILDS` are at the first of the two
+    guild      --how its members' names end--> roster, one in eight of it from the connected realm
+    character  --how the name ends--> its guild, one of `GUILDS`, or none
+
+Source: the realms and their slugs as https://github.com/wboyz/wow-io lists them, data/realms.ts, read 2026-11-22.
 """
 
 from __future__ import annotations
