@@ -9,9 +9,10 @@ import httpx
 import pytest
 
 from ipybatch import BatchSession
-from ipybatch.library import Library, SteamStore, refresh
+from ipybatch.library import BattleNet, Character, Guild, Library, SteamStore, refresh
 from ipybatch.library.records import Record
-from ipybatch.simulators import Faults, SimTransport, SteamSimulator
+from ipybatch.library.refreshed import RefreshSession
+from ipybatch.simulators import BattleNetSimulator, Faults, SimTransport, SteamSimulator
 from ipybatch.testing import VirtualClock
 
 DAY_S = 86_400
@@ -26,6 +27,8 @@ def _own_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(f"IPYBATCH_STEAM_{name}", raising=False)
     for name in ("CIRCUIT_BREAKER_THRESHOLD", "MAX_RETRIES"):
         monkeypatch.delenv(f"IPYBATCH_STEAM_{name}", raising=False)
+    for name in ("MAX_CONCURRENT", "MIN_TIME_MS"):
+        monkeypatch.delenv(f"BNET_{name}", raising=False)
 
 
 class Shop:
@@ -66,6 +69,79 @@ class Shop:
         self.library.put(
             Record(kind="game", key=app_id, place=cc, fetched_at_s=fetched_at_s, data={"name": f"old {app_id}"})
         )
+
+
+class Azeroth:
+    """A simulated Battle.net, a library and a clock, all in process and in virtual time.
+
+    Attributes:
+        asked: The paths asked for, tokens left out.
+        sent: All requests.
+        script: Statuses that a path is answered with first, whatever the service says.
+    """
+
+    ID, SECRET = "bnet-client-4711", "bnet-secret-0815"
+
+    def __init__(self, library: Library) -> None:
+        self.library = library
+        self.clock = VirtualClock()
+        self.asked: list[str] = []
+        self.sent: list[httpx.Request] = []
+        self.script: dict[str, list[int]] = {}
+        self.open()
+
+    def open(self, *, latency_s: float | tuple[float, float] = 0.01, **options: Any) -> None:
+        """Take another service, in the same virtual time."""
+        options = {"faults": Faults(latency_s=latency_s), **options}
+        self.simulator = BattleNetSimulator(
+            client_id=self.ID, client_secret=self.SECRET, epoch_s=self.clock.unix_s(), **options
+        )
+        self.simulator.start_s = self.clock.now_s()
+
+    def client(self, **options: Any) -> httpx.AsyncClient:
+        return httpx.AsyncClient(transport=_Scripted(self), **options)
+
+    def source(self, client_id: str = ID, client_secret: str = SECRET, **options: Any) -> BattleNet:
+        options.setdefault("client", self.client())
+        return BattleNet(client_id, client_secret, base_url="https://battlenet.invalid", **options)
+
+    def session(self, items: Any, **arguments: Any) -> RefreshSession:
+        arguments.setdefault("source", self.source())
+        return refresh(items, library=self.library, clock=self.clock, **arguments)
+
+    def run(self, items: Any, **arguments: Any) -> RefreshSession:
+        session = self.session(items, **arguments)
+        self.clock.run(session)
+        return session
+
+    def own(self, item: Guild | Character, *, days: float, data: dict[str, Any] | None = None) -> None:
+        """Put a record of that age into the library."""
+        fetched_at_s = self.clock.unix_s() - days * DAY_S
+        kind = item.key.partition("/")[0]
+        data = {"name": item.name, **(data or {})}
+        self.library.put(Record(kind=kind, key=item.key, place="us", fetched_at_s=fetched_at_s, data=data))
+
+
+class _Scripted(httpx.AsyncBaseTransport):
+    def __init__(self, azeroth: Azeroth) -> None:
+        self._azeroth = azeroth
+        self._inner = SimTransport(azeroth.simulator, now=azeroth.clock.now_s)
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        path = request.url.path
+        self._azeroth.sent.append(request)
+        if not path.startswith("/oauth"):
+            self._azeroth.asked.append(path)
+        response = await self._inner.handle_async_request(request)
+        statuses = self._azeroth.script.get(path)
+        if not statuses:
+            return response
+        return httpx.Response(statuses.pop(0), headers={"Date": response.headers["Date"]}, request=request)
+
+
+@pytest.fixture
+def azeroth(library: Library) -> Azeroth:
+    return Azeroth(library)
 
 
 @pytest.fixture

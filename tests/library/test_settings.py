@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+from dataclasses import fields
+
 import pytest
 
 from ipybatch import Breaker, InputError, Limits, Rate, Retry
 from ipybatch.library import settings
-from ipybatch.library.settings import StoreSettings
+from ipybatch.library.settings import BattleNetSettings, StoreSettings
 
 
 def test_defaults_are_the_documented_ones() -> None:
@@ -59,7 +61,32 @@ def test_a_bad_variable_is_named(variable: str, text: str) -> None:
         StoreSettings.from_environment({name: text})
 
 
+def test_battlenets_settings_come_from_the_environment_and_arguments() -> None:
+    """20 at once and 10 ms apart; an argument wins over the environment."""
+    assert BattleNetSettings.from_environment({}) == BattleNetSettings(max_concurrent=20, min_time_ms=10)
+    environment = {"BNET_MAX_CONCURRENT": "5", "BNET_MIN_TIME_MS": "12.5"}
+    assert BattleNetSettings.from_environment(environment) == BattleNetSettings(max_concurrent=5, min_time_ms=12.5)
+    given = BattleNetSettings.from_environment(environment, max_concurrent=3)
+    assert given == BattleNetSettings(max_concurrent=3, min_time_ms=12.5)
+    assert given.limits() == Limits(
+        concurrency=3, spacing_s=0.0125, rates=[Rate(100, per_s=1), Rate(36_000, per_s=3600)]
+    )
+
+
+@pytest.mark.parametrize(("name", "text"), [("MAX_CONCURRENT", "0"), ("MAX_CONCURRENT", "2.5"), ("MIN_TIME_MS", "-1")])
+def test_a_bad_variable_of_battlenet_is_named(name: str, text: str) -> None:
+    with pytest.raises(InputError, match=f"^BNET_{name} must be .*>= .*got {text}: correct it in the environment"):
+        BattleNetSettings.from_environment({f"BNET_{name}": text})
+
+
+def test_a_bad_argument_is_named_as_it_was_given() -> None:
+    with pytest.raises(InputError, match=r"^max_concurrent must be a whole number >= 1, got 0$"):
+        BattleNetSettings.from_environment({}, max_concurrent=0)
+
+
 def test_every_variable_is_documented() -> None:
     assert settings.__doc__ is not None
     for name in StoreSettings().as_dict():
         assert f"`IPYBATCH_STEAM_{name.upper()}`" in settings.__doc__
+    for field in fields(BattleNetSettings):
+        assert f"`BNET_{field.name.upper()}`" in settings.__doc__

@@ -8,6 +8,7 @@ permit --> token --> GET --401--> another permit --> a newer token --> GET --401
 from __future__ import annotations
 
 import asyncio
+import time
 from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Any
 
@@ -15,7 +16,7 @@ from ipybatch.engine.attempt import Attempt
 from ipybatch.engine.retry import parse_retry_after
 from ipybatch.errors import RateLimited, Transient
 from ipybatch.library.clients import TIMEOUT_S
-from ipybatch.library.seconds import Seconds
+from ipybatch.library.seconds import Seconds, read_date
 from ipybatch.library.tokens import Poster, Tokens
 
 
@@ -67,7 +68,9 @@ class Calls:
             headers = {"Authorization": f"Bearer {token}", **({"If-Modified-Since": since} if since else {})}
             sent_s = now_s()
             response = await client.get(url, params=self._params, headers=headers, follow_redirects=False)
-            self._seconds.learn(response.headers.get("date"), sent_s, now_s())
+            stamped_s = read_date(response.headers.get("date"))
+            if stamped_s is not None:
+                self._seconds.learn(stamped_s, sent_s, now_s())
             return response, token
 
     def _slow_down(self, response: Any, attempt: Attempt) -> Transient:
@@ -84,9 +87,9 @@ class Calls:
         return Transient(said, retry_after_s=wait_s, counts=False)
 
     def _wait_s(self, response: Any) -> float | None:
-        now_s = asyncio.get_running_loop().time()
-        stamped_s = self._seconds.learn(response.headers.get("date"), now_s, now_s)
-        if stamped_s is None:
-            return parse_retry_after(response.headers, 0.0)
+        stamped_s = read_date(response.headers.get("date"))
+        if stamped_s is None:  # then the engine waits by our clock
+            return parse_retry_after(response.headers, time.time())
         asked_s = parse_retry_after(response.headers, stamped_s)
+        now_s = asyncio.get_running_loop().time()
         return self._seconds.until_next_s(stamped_s, now_s) if asked_s is None else asked_s

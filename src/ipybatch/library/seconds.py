@@ -23,21 +23,17 @@ class Seconds:
     def __init__(self) -> None:
         self._low_s, self._high_s = -math.inf, math.inf  # of server - ours
 
-    def learn(self, date: str | None, sent_s: float, received_s: float) -> float | None:
-        """Take an answer's Date; return it as Unix time, None if it is no date.
+    def learn(self, stamped_s: float, sent_s: float, received_s: float) -> None:
+        """Take an answer's Date.
 
         Args:
+            stamped_s: As Unix time.
             sent_s: When the request was sent, by our clock; ``received_s`` likewise.
         """
-        try:
-            stamped_s = parsedate_to_datetime(date or "").timestamp()
-        except (OverflowError, TypeError, ValueError):
-            return None
         low_s, high_s = stamped_s - received_s, stamped_s + 1.0 - sent_s
         together = max(self._low_s, low_s), min(self._high_s, high_s)
         # Bounds that contradict each other: a clock was set, we slept, or another machine answered.
         self._low_s, self._high_s = together if together[0] < together[1] else (low_s, high_s)
-        return stamped_s
 
     def until_next_s(self, stamped_s: float, now_s: float) -> float:
         """Return seconds from ``now_s`` to 50 ms after the end of the second ``stamped_s``.
@@ -45,3 +41,11 @@ class Seconds:
         The server's clock may be ahead of the lower bound, never behind it: what waits is late rather than early.
         """
         return max(0.0, stamped_s + 1.0 + GRACE_S - (now_s + self._low_s))
+
+
+def read_date(text: str | None) -> float | None:
+    """Return what a Date header says as Unix time; None if it is none."""
+    try:
+        return parsedate_to_datetime(text or "").timestamp()
+    except (OverflowError, TypeError, ValueError):
+        return None

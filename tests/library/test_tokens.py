@@ -1,0 +1,120 @@
+from __future__ import annotations
+
+import asyncio
+import logging
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from ipybatch import Limits, Rate
+from ipybatch.engine.masking import mask
+from ipybatch.library import Character
+from ipybatch.simulators import Faults
+
+from .conftest import Azeroth
+
+LIMITS = Limits(concurrency=5)
+
+
+def many(count: int, start: int = 0) -> list[Character]:
+    return [Character("Kel'Thuzad", f"Orc{n}") for n in range(start, start + count)]
+
+
+def test_one_token_serves_all_requests_and_sessions(azeroth: Azeroth) -> None:
+    source = azeroth.source()
+    first, second = (azeroth.session(many(20, at), source=source, name=str(at)) for at in (0, 50))
+
+    async def both() -> None:
+        await asyncio.gather(first.drive(), second.drive())
+
+    azeroth.clock.run_coroutine(both())
+    third = azeroth.run(many(20, 100), source=source, name="third")
+    assert first.counts.completed + second.counts.completed + third.counts.completed == 60
+    assert azeroth.simulator.stats()["tokens"] == 1
+
+
+def test_a_token_is_renewed_before_it_ends(azeroth: Azeroth) -> None:
+    """No request meets an ended token, and none is renewed much too early."""
+    azeroth.open(token_lifetime_s=10)
+    session = azeroth.run(many(300), limits=Limits(concurrency=5, spacing_s=0.2))
+    stats = azeroth.simulator.stats()
+    assert session.counts.completed == 300
+    assert stats["statuses"] == {"200": 300 + stats["tokens"]}
+    assert stats["tokens"] == 7  # 60 s, renewed every 9.5 s
+
+
+def test_a_token_request_costs_no_permit(azeroth: Azeroth) -> None:
+    """Two requests in 10 s, though a token goes before each of them."""
+    azeroth.open(token_lifetime_s=5)
+    azeroth.run(many(2), limits=Limits(rates=[Rate(1, per_s=10)]))
+    first_s, second_s = azeroth.simulator.stats()["arrivals"]
+    assert azeroth.simulator.stats()["tokens"] == 2
+    assert second_s - first_s < 10.1
+
+
+def test_a_wrong_secret_is_asked_about_once(azeroth: Azeroth) -> None:
+    """Twenty attempts wait for a token; the first answer stops them all."""
+    session = azeroth.run(many(100), source=azeroth.source(client_secret="wrong-secret-1"))
+    assert session.state == "failed"
+    assert session.reason.startswith("Battle.net's token service answered 401: it does not accept client_id and")
+    assert len(azeroth.sent) == 1
+    assert session.counts.failed == 1
+
+
+def test_trouble_of_the_token_service_passes(azeroth: Azeroth) -> None:
+    azeroth.script["/oauth/token"] = [503, 429]
+    session = azeroth.run(many(10), limits=LIMITS)
+    assert session.counts.completed == 10
+    assert azeroth.asked != []
+
+
+def test_a_dead_token_service_is_left_alone(azeroth: Azeroth) -> None:
+    azeroth.open(faults=Faults(outages=((0.0, 1e9),), outage_kind="503"))
+    session = azeroth.run(many(100), limits=LIMITS)
+    assert session.state == "failed"
+    assert "breaker opened" in session.reason
+    assert len(azeroth.sent) <= 3 + 5 + 4  # failures, those in flight, a probe for each further opening
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {},
+        [],
+        {"access_token": "abcdefgh"},
+        {"access_token": "", "expires_in": 5},
+        {"access_token": "abcdefgh", "expires_in": 0},
+        {"access_token": "ab\ncdefgh", "expires_in": 5},
+        {"access_token": 7, "expires_in": 5},
+        {"access_token": "abcdefgh", "expires_in": "soon"},
+    ],
+)
+def test_an_answer_without_a_token_is_tried_again(azeroth: Azeroth, answer: Any) -> None:
+    client = httpx.AsyncClient(transport=httpx.MockTransport(lambda _: httpx.Response(200, json=answer)))
+    session = azeroth.run(many(1), source=azeroth.source(client=client), breaker=None)
+    row = session.results().iloc[0]
+    assert (row["attempts"], row["error"]) == (3, "Battle.net's token service answered without a token")
+
+
+def test_no_secret_is_written_anywhere(azeroth: Azeroth, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Id, secret and token: in no file, no event, no log line, no text of an error."""
+    caplog.set_level(logging.DEBUG)
+    faults = Faults(seed=1, rate_500=0.3, rate_429=0.1)
+    azeroth.open(faults=faults)
+    session = azeroth.run(many(20), breaker=None)
+    tokens = {request.headers["authorization"].split()[1] for request in azeroth.sent}
+    assert len(tokens) == 2  # the token, and id with secret
+    told = [
+        session.log().to_string(),
+        session.results().to_string(),
+        repr(session),
+        caplog.text,
+        mask(" ".join(tokens)),
+    ]
+    files = [path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()]
+    assert len(files) >= 2
+    for secret in (azeroth.ID, azeroth.SECRET, *tokens):
+        assert not any(secret in text for text in told)
+        assert not any(secret.encode() in file for file in files)
