@@ -157,6 +157,7 @@ def test_the_request_over_the_hours_limit_gets_429_until_the_hour_has_passed():
     service = BattleNetSimulator(per_hour=3)
     assert statuses(service, CHARACTER, (0, 10, 20, 30, 3599.9, 3630.1)) == [200, 200, 200, 429, 429, 200]
     assert [window["worst"] for window in service.stats()["worst"]] == [1, 5]
+    assert (service.stats()["worst_second"], service.stats()["worst_hour"]) == (1, 5)
 
 
 def test_without_limits_nobody_is_refused_and_the_worst_is_still_told():

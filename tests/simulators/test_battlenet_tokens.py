@@ -51,7 +51,7 @@ def test_wrong_credentials_get_401_and_no_token(headers):
     assert (status, answer["error"], tokens.issued) == (401, "invalid_client", 0)
 
 
-@pytest.mark.parametrize(("method", "content"), [("GET", b""), ("POST", b""), ("POST", b"grant_type=password")])
+@pytest.mark.parametrize(("method", "content"), [("GET", GRANT), ("POST", b""), ("POST", b"grant_type=password")])
 def test_another_grant_gets_400(method, content):
     tokens = desk()
     assert ask(tokens, method=method, content=content)[0] == 400

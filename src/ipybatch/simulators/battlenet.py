@@ -11,10 +11,12 @@ counts in the windows, whatever becomes of it:
 
     outage --> too many: 429 --> token: 401 --> a stray 429 --> a fault --> namespace: 403 --> 404, 304 or 200
 
-Every answer carries Date, and data Last-Modified; requests for tokens count in no window.
+Every answer carries Date, and data Last-Modified; requests for tokens count in no window.  The real service counts by
+its own seconds and is said to slow down over the hour's limit; here both windows slide and end in a 429, so that who
+passes here passes there.
 
-Source: https://develop.battle.net/documentation/guides/getting-started (limits) and
-https://develop.battle.net/documentation/world-of-warcraft/profile-apis, read 2026-11-22.
+Source: https://develop.battle.net/documentation/guides/getting-started as https://github.com/anovik/HearthstoneSdk
+quotes it (limits); statuses and bodies as public clients of the real service record them; read 2026-11-22.
 """
 
 from __future__ import annotations

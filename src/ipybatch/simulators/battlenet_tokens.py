@@ -6,7 +6,7 @@
 
 Every grant gives a new token and leaves the older ones as they are, so the number issued is the number asked for.
 
-Source: https://develop.battle.net/documentation/guides/using-oauth/client-credentials-flow, read 2026-11-22.
+Source: RFC 6749, sections 2.3.1, 4.4 and 5.2.
 """
 
 from __future__ import annotations
