@@ -66,6 +66,15 @@ def test_outdated_gives_items_oldest_first(library: Library) -> None:
     assert library.outdated(older_than_s=DAY_S, kind="game", place="de", now_s=NOW_S) == []
 
 
+def test_outdated_is_what_a_refresh_would_fetch(library: Library) -> None:
+    """Without an age, the one from which on a record is no longer fresh."""
+    for key, days in ((1, 1.001), (2, 0.999), (3, 8)):
+        library.put(game(key, days=days))
+    outdated = library.outdated(kind="game", now_s=NOW_S)
+    assert outdated == [3, 1]
+    assert outdated == [key for key in (3, 1, 2) if library.staleness("game", key, now_s=NOW_S) != "fresh"]
+
+
 def test_outdated_refuses_a_negative_age(library: Library) -> None:
     with pytest.raises(InputError, match="older_than_s must be >= 0, got -1"):
         library.outdated(older_than_s=-1)
