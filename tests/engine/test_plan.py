@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ipybatch import InputError
-from ipybatch.engine.plan import Drawn, Keying, from_row, key_value, make_plan, to_row
+from ipybatch.engine.plan import Drawn, Keying, OrderedRow, from_row, key_value, make_plan, to_row
 
 texts = st.text(st.characters(exclude_categories=["Cs"]))
 scalars = st.integers() | texts | st.booleans()
@@ -133,16 +133,18 @@ def test_a_plans_hash_tells_order_input_and_keys():
     assert make_plan([1], Keying(settings=b"{}")).hash != make_plan([1], Keying()).hash
 
 
-@given(item=items, by_key=st.booleans())
-def test_an_item_comes_back_from_the_journal_as_it_was_or_says_so(item, by_key):
+@given(item=items, by_key=st.booleans(), order=st.tuples(st.integers(0, 2), st.booleans()))
+def test_an_item_comes_back_from_the_journal_as_it_was_or_says_so(item, by_key, order):
     """Never as something else: what JSON would change is refused, and has to be given again."""
     try:
         task = task_of(item, key=(lambda item: "k") if by_key else None)
     except InputError:
         return
+    task.priority, task.added = order
     encoded = msgspec.json.encode([to_row(task)])
-    back = from_row(0, msgspec.json.decode(encoded, type=list[type(to_row(task))])[0])
+    back = from_row(0, msgspec.json.decode(encoded, type=list[OrderedRow])[0])
     assert (back.key, back.digest, back.rank) == (task.key, task.digest, task.rank)
+    assert (back.priority, back.added) == order
     if not back.refused:
         assert back.item == task.item
         assert type(back.item) is type(task.item)

@@ -65,6 +65,8 @@ def _new(tasks: Plan, asked: Opening, items: Iterable[object]) -> list[Task]:
 
 
 def _write(tasks: Plan, book: ledger.Ledger, reasons: Sequence[tuple[Task, str]], now_s: float) -> None:
+    tasks.is_ordered = True
+
     def unit(database: sqlite3.Connection) -> None:
         ledger.write_plan(database, book.run, tasks)
         ledger.skip(database, book.run, reasons, now_s)

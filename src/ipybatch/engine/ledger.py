@@ -17,14 +17,14 @@ from ipybatch.engine import lease
 from ipybatch.engine.entries import Entry, insert, values_of
 from ipybatch.engine.events import Counts, State
 from ipybatch.engine.journal import Journal
-from ipybatch.engine.plan import Plan, PlanRow, Task, from_row, to_row
+from ipybatch.engine.plan import OrderedRow, Plan, Task, from_row, to_row
 from ipybatch.engine.schema import SEQ_BITS
 from ipybatch.errors import JournalError
 
 PART = 1000
 
 _encode = msgspec.json.Encoder().encode
-_decode_plan = msgspec.json.Decoder(list[PlanRow]).decode
+_decode_plan = msgspec.json.Decoder(list[OrderedRow]).decode
 _live: set[tuple[Path, int]] = set()  # the runs that sessions of this process are running
 
 
@@ -113,7 +113,7 @@ def write_plan(database: sqlite3.Connection, run: int, tasks: Plan) -> None:
     )
     database.execute(
         "UPDATE run SET plan_hash = ?, listing = ?, total = ?, is_ordered = ? WHERE id = ?",
-        (tasks.hash, listing, len(tasks), any(task.is_ordered for task in tasks), run),
+        (tasks.hash, listing, len(tasks), int(tasks.is_ordered), run),
     )
 
 

@@ -68,6 +68,8 @@ class Opened(msgspec.Struct):
 def open_list(journal: Journal, opening: Opening, tasks: Plan, now_s: float) -> Opened:
     """Find or make the run of a list whose keys were checked."""
     found = _find(journal, opening)
+    has_order = opening.rank is not None or opening.priority is not None
+    tasks.is_ordered = has_order or (found is not None and bool(found.is_ordered))
     if found is None:
         run, notes = _plan_anew(journal, opening, tasks, now_s), []
     else:
@@ -83,9 +85,9 @@ def open_list(journal: Journal, opening: Opening, tasks: Plan, now_s: float) -> 
         else:
             kept[status] += 1
     counts = Counts(total=len(tasks), pending=len(todo), **kept)
-    if any(task.is_ordered for task in todo):
+    if tasks.is_ordered:
         todo.sort(key=lambda task: (task.priority, task.rank))
-    return Opened(run, iter(todo), counts, notes, queued=queued_by_priority(todo))
+    return Opened(run, iter(todo), counts, notes, queued=queued_by_priority(todo) if tasks.is_ordered else None)
 
 
 def open_drawn(

@@ -55,11 +55,6 @@ class Task(msgspec.Struct, gc=False):
     added: bool = False
 
     @property
-    def is_ordered(self) -> bool:
-        """Whether its place is another than the user's list gives it."""
-        return self.rank != 0 or self.priority != MEDIUM or self.added
-
-    @property
     def order(self) -> tuple[int, int, int]:
         """Where it stands among those that wait: the lowest goes first."""
         return self.priority, self.rank, self.seq
@@ -142,7 +137,13 @@ class Keying(msgspec.Struct, frozen=True):
 
 
 class Plan(list[Task]):
-    """The tasks of a list, in order, each with a key of its own."""
+    """The tasks of a list, in order, each with a key of its own.
+
+    Attributes:
+        is_ordered: Whether they run in another order, or some were added to the user's list.
+    """
+
+    is_ordered = False
 
     @functools.cached_property
     def hash(self) -> bytes:
@@ -197,6 +198,11 @@ class PlanRow(msgspec.Struct, array_like=True):
     kept: bool
     digest: str
     rank: int
+
+
+class OrderedRow(PlanRow, array_like=True):
+    """One that has an order of its own; a `PlanRow` can be read as one."""
+
     priority: int = MEDIUM
     added: bool = False
 
@@ -205,13 +211,17 @@ def to_row(task: Task) -> PlanRow:
     """Return ``task`` as the journal keeps it."""
     item = task.item
     if type(item) is int or type(item) is str:
-        is_key = _canonical(item).decode() == task.key
-        return PlanRow(task.key, None if is_key else item, True, task.digest, task.rank, task.priority, task.added)
-    kept = item is not None and type(item) in _PLAIN and _survives(item)  # a row's None stands for its key
-    return PlanRow(task.key, item if kept else None, kept, task.digest, task.rank, task.priority, task.added)
+        kept, is_key = True, _canonical(item).decode() == task.key
+        item = None if is_key else item
+    else:
+        kept = item is not None and type(item) in _PLAIN and _survives(item)  # a row's None stands for its key
+        item = item if kept else None
+    if task.priority == MEDIUM and not task.added:
+        return PlanRow(task.key, item, kept, task.digest, task.rank)
+    return OrderedRow(task.key, item, kept, task.digest, task.rank, task.priority, task.added)
 
 
-def from_row(seq: int, row: PlanRow) -> Task:
+def from_row(seq: int, row: OrderedRow) -> Task:
     """Return the task that `to_row` was given."""
     item = row.item if row.item is not None or not row.kept else decode(row.key)
     refused = "" if row.kept else "the journal does not hold this item: create the session again with its items"

@@ -128,7 +128,9 @@ class Scheduler(msgspec.Struct):
             return None
         if source == "fresh":
             task = self._fresh.popleft()
-            self._begin(task)
+            self.unsettled += 1
+            if self.queued is not None:
+                self.queued[task.priority] -= 1
         else:
             task = heapq.heappop(self._waiting)[2]
         task.attempts += 1
@@ -153,15 +155,12 @@ class Scheduler(msgspec.Struct):
             return None
         task = lanes.take(lane)
         if not task.attempts:
-            self._begin(task)
+            self.unsettled += 1
+            if self.queued is not None:
+                self.queued[task.priority] -= 1
         task.attempts += 1
         epoch = 0 if self.breaker is None else self.breaker.start(now_s)
         return Ticket(task, lane.limiter.acquire(now_s, cost), epoch, lane.limiter, lane.name)
-
-    def _begin(self, task: Task) -> None:
-        self.unsettled += 1
-        if self.queued is not None:
-            self.queued[task.priority] -= 1
 
     def _fill(self, lanes: Lanes, now_s: float) -> None:
         """Let retries that are ready wait in their lanes: first, but last while the service fails."""
