@@ -89,7 +89,7 @@ def test_a_listener_that_raises_is_an_error(plan, clock):
 def test_a_listener_may_leave(plan, clock):
     session = plan(shaky, ["fine"])
     names = []
-    leave = session.on("done", lambda event: names.append(event))
+    leave = session.on("done", names.append)
     leave()
     clock.run(session)
     assert names == []

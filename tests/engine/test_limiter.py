@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 
-from ipybatch.engine.limiter import CLOCK_DRIFT, Limiter
+from ipybatch.engine.limiter import CLOCK_DRIFT, LATE_S, Limiter
 from ipybatch.engine.policy import Limits, Rate
 from tests.engine.seen import busiest
 
@@ -67,7 +67,8 @@ def test_no_window_is_exceeded_as_the_server_sees_it(wanted, rates, concurrency,
     for rate in rates:
         assert busiest([(arrived_s, 1) for _, arrived_s, _, _ in sent], rate.per_s) <= rate.limit
     for before, after in itertools.pairwise(sent):
-        assert after[0] - before[0] >= spacing_s - 1e-9
+        assert after[0] - before[0] >= spacing_s - LATE_S - 1e-9
+    assert sent[-1][0] - sent[0][0] >= (len(sent) - 1) * spacing_s - LATE_S - 1e-9
     for started_s, *_ in sent:
         assert sum(start <= started_s < end for start, _, end, _ in sent) <= concurrency
 
@@ -144,6 +145,23 @@ def test_spacing_separates_starts():
     limiter.acquire(10.0)
     assert limiter.wait_s(10.5) == 1.0
     assert limiter.wait_s(11.5) == 0.0
+
+
+def test_lateness_does_not_add_up():
+    """A timer that is late by some milliseconds costs them once: a hundred a second stay a hundred."""
+    limiter = limiter_of(spacing_s=0.01, concurrency=100)
+    now_s = 0.0
+    for _ in range(100):
+        now_s += limiter.wait_s(now_s) + 0.004
+        limiter.acquire(now_s)
+    assert now_s <= 1.01
+
+
+def test_who_comes_later_than_a_timer_may_be_has_no_claim_to_what_was_missed():
+    limiter = limiter_of(spacing_s=1.0)
+    for now_s in (0.0, 5.0):
+        limiter.acquire(now_s)
+    assert limiter.wait_s(5.0) == pytest.approx(1.0)
 
 
 def test_concurrency_counts_attempts_not_their_further_requests():
