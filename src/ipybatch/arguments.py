@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypedDict
+from typing import Any, TypedDict
 
 from ipybatch.engine.clock import Clock
 from ipybatch.engine.drive import OnFailure
+from ipybatch.engine.plan import Priority
 from ipybatch.engine.policy import Breaker, Limits, Retry
 
 
@@ -27,6 +28,8 @@ class Arguments(TypedDict, total=False):
 
 
 class SessionArguments(Arguments, total=False):
-    """Those, and the time that one attempt may take."""
+    """Those, the time that one attempt may take, and what goes first."""
 
     timeout_s: float | None
+    priority: Callable[[Any], Priority] | None
+    per: Callable[[Any], Any] | None

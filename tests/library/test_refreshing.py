@@ -41,6 +41,15 @@ def test_force_fetches_the_fresh_ones_too(shop: Shop) -> None:
     assert session.results()["staleness"][0] == "fresh"
 
 
+def test_what_is_wanted_first_comes_before_what_is_staler(shop: Shop) -> None:
+    """A library's items are known by their keys; ``session.prioritize`` takes them too."""
+    shop.own(1, days=10)
+    session = shop.session([1, 2, 3], limits=Limits(concurrency=1), priority=lambda key: "high" if key == 1 else "low")
+    session.prioritize([3], "medium")
+    shop.clock.run(session)
+    assert shop.asked == ["1", "3", "2"]
+
+
 def test_a_record_of_another_country_is_no_answer(shop: Shop) -> None:
     shop.own(440, days=0, cc="de")
     assert shop.run([440], cc="us").counts.completed == 1
