@@ -61,7 +61,8 @@ def refresh(
         force: Fetch the fresh ones too.
         expand: "roster" makes the members of guilds items of the session as well.
         arguments: As for `BatchSession`: limits, retry, breaker, journal, fresh, timeout_s, on_failure, resource,
-            on_progress, verbose, clock, priority, per. Each replaces the source's default; ``fresh=True`` gives an unfinished run up.
+            on_progress, verbose, clock, priority, per. Each replaces the source's default; ``fresh=True`` gives an
+            unfinished run up.
 
     Raises:
         InputError: An item or an argument is not what it must be; nothing was started.
