@@ -40,6 +40,14 @@ def test_rank_decides_within_a_priority(plan, clock):
     assert seen == ["a2", "a1", "b2", "b1"]
 
 
+def test_a_key_alone_is_no_list_of_letters(plan, clock):
+    seen = []
+    session = plan(noting(seen), ["b0", "b1"], limits=ONE)
+    assert session.prioritize("b1", "high") == 1
+    clock.run(session)
+    assert seen == ["b1", "b0"]
+
+
 @pytest.mark.parametrize("wanted", [["b3", "b4"], lambda item: item in ("b3", "b4")], ids=["keys", "function"])
 def test_what_waits_is_put_in_another_order_while_it_runs(plan, clock, wanted):
     seen = []

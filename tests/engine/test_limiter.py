@@ -147,6 +147,13 @@ def test_spacing_separates_starts():
     assert limiter.wait_s(11.5) == 0.0
 
 
+def test_a_long_window_holds_no_start_of_a_short_one_back():
+    """36,000 an hour beside 300 a second: the hour's burst is not spread, or 200 a second were the most."""
+    limiter = limiter_of(rates=[Rate(36_000, per_s=3600), Rate(300, per_s=1)], concurrency=100)
+    limiter.acquire(0.0)
+    assert limiter.wait_s(0.0) == 0.0
+
+
 def test_lateness_does_not_add_up():
     """A timer that is late by some milliseconds costs them once: a hundred a second stay a hundred."""
     limiter = limiter_of(spacing_s=0.01, concurrency=100)

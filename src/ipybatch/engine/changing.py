@@ -18,7 +18,7 @@ def wanting(wanted: Callable[[Any], bool] | Iterable[Any]) -> Callable[[Task], b
     """Return whether a task is wanted, by a function of its item or by the keys of some."""
     if callable(wanted):
         return lambda task: bool(wanted(task.item))
-    keys = {canonical(key) for key in wanted}
+    keys = {canonical(key) for key in ([wanted] if isinstance(wanted, str) else wanted)}
     return lambda task: task.key in keys
 
 

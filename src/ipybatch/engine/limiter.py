@@ -30,6 +30,7 @@ from ipybatch.engine.policy import Limits, Paced, Pacer, Rate
 CLOCK_DRIFT = 1.0005
 
 SPREAD_S = 0.005
+BURST = 200  # requests that are sent apart
 LATE_S = 0.01  # what an event loop that has something to do may be late
 TIMER_S = 0.002  # what an event loop can time well enough
 
@@ -264,8 +265,11 @@ def _spread_s(rate: Rate) -> float:
 
     Forty requests at once only queue in our own process, and what queues counts as latency: it holds every permit of
     the window longer.  A few milliseconds between starts, a tenth of the window in all, let the first be answered
-    while the last are sent (measured at 40 per 2 s: mean latency 56 ms, where the burst had 204).
+    while the last are sent (measured at 40 per 2 s: mean latency 56 ms, where the burst had 204).  What is allowed by
+    the thousand an hour comes in no burst that matters, and must not slow what is allowed a second.
     """
+    if rate.limit > BURST:
+        return 0.0
     share_s = rate.per_s / rate.limit / 10
     return 0.0 if rate.unit != "requests" or share_s < TIMER_S else min(share_s, SPREAD_S)
 
