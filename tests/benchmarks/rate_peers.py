@@ -10,6 +10,7 @@ import asyncio
 import json
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Awaitable, Callable
 from functools import partial
@@ -89,7 +90,7 @@ def found() -> dict[str, Case]:
     """Return the peers that are here; get Bottleneck where it can be had, and say where it cannot."""
     missing = fetch_bottleneck()
     if missing:
-        print(f"  rate: Bottleneck is left out: {missing}", flush=True)
+        print(f"  rate: Bottleneck is left out: {missing}", file=sys.stderr, flush=True)
     return {name: case for name, case in CASES.items() if not missing or not name.startswith("Bottleneck")}
 
 
