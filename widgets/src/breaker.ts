@@ -114,8 +114,8 @@ class Limiter {
   private readonly atOnce = gauge();
   private readonly coolWords = h("span");
   private readonly cool = h("p", "cool", icon("timeout"), this.coolWords);
-  private readonly queued = h("p", "means");
-  readonly node = h("section", "guard", h("div", "title", "Limits"), this.gauges, this.none, this.queued, this.cool);
+  private readonly queued = h("span", "queued");
+  readonly node = h("section", "guard", h("div", "title", "Limits", this.queued), this.gauges, this.none, this.cool);
 
   constructor() {
     // It scrolls where there are many rates, or little room.
@@ -134,7 +134,6 @@ class Limiter {
     patchGauge(this.atOnce, head.counts.running, head.concurrency, AT_ONCE);
     hidden(this.none, shown.length > 0);
     text(this.queued, queuedWords(head));
-    hidden(this.queued, !this.queued.textContent);
     const cool_s = Math.ceil(head.cool_down_s - passed_s);
     hidden(this.cool, cool_s <= 0);
     text(this.coolWords, `The service asked to slow down: ${clock(cool_s)} left`);
@@ -143,14 +142,14 @@ class Limiter {
 
 /** A gauge for each window of a lane; a lane that cools down says so. */
 function laneGauges(lane: LaneFact): { window: WindowFact; name: string }[] {
-  const cools = lane.cool_s > 0 ? `, slowed down for ${clock(Math.ceil(lane.cool_s))}` : "";
-  return lane.windows.map((window) => ({ window, name: `${lane.name}: ${unitOf(window)}${cools}` }));
+  const cools = lane.cool_s > 0 ? `slowed down for ${clock(Math.ceil(lane.cool_s))}` : "";
+  return lane.windows.map((window) => ({ window, name: `${lane.name}, ${cools || unitOf(window).replace(/^requests /, "")}` }));
 }
 
-/** `Waiting: 3 high, 20 medium, 5 low; 12 more lanes`. */
+/** `waiting: 3 high, 20 medium, 5 low; 12 more lanes`. */
 function queuedWords({ queued, more_lanes }: Head): string {
   const named = queued.map((items, place) => [items, PRIORITIES[place]] as const).filter(([items]) => items > 0);
-  const waiting = named.length ? `Waiting: ${named.map(([items, name]) => `${count(items)} ${name}`).join(", ")}` : "";
+  const waiting = named.length ? `waiting: ${named.map(([items, name]) => `${count(items)} ${name}`).join(", ")}` : "";
   const more = more_lanes ? `${count(more_lanes)} more lane${more_lanes === 1 ? "" : "s"}` : "";
   return [waiting, more].filter(Boolean).join("; ");
 }

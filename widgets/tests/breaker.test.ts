@@ -74,11 +74,11 @@ it("counts a cool-down down", () => {
 it("has a meter for the windows of each lane, and says which of them cools down", () => {
   const lane = (name: string, used: number, cool_s = 0) => ({ name, waiting: 5, cool_s, windows: [window({ used, limit: 10, per_s: 1 })] });
   const node = draw({ windows: [], lanes: [lane("eu", 7), lane("us", 10, 20)], more_lanes: 2 });
-  expect(meters(node).slice(0, 2)).toEqual(["7 of 10 eu: requests per second", "10 of 10 us: requests per second, slowed down for 20 s"]);
+  expect(meters(node).slice(0, 2)).toEqual(["7 of 10 eu, per second", "10 of 10 us, slowed down for 20 s"]);
   expect(node.textContent).toContain("2 more lanes");
 });
 
 it("says what waits by its priority, where there is more than one", () => {
-  expect(draw({ queued: [3, 0, 1200] }).textContent).toContain("Waiting: 3 high, 1,200 low");
-  expect(draw({ queued: [] }).textContent).not.toContain("Waiting");
+  expect(draw({ queued: [3, 0, 1200] }).textContent).toContain("waiting: 3 high, 1,200 low");
+  expect(draw({ queued: [] }).textContent).not.toContain("waiting");
 });
