@@ -18,8 +18,8 @@ from concurrent.futures import CancelledError
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ipybatch.backends import hosted
-from ipybatch.backends.endings import Killed, error_of
-from ipybatch.backends.processes import decode, encode
+from ipybatch.backends.endings import Killed
+from ipybatch.backends.processes import encode, result_of
 from ipybatch.backends.threads import Threads
 from ipybatch.backends.wire import Ended
 from ipybatch.engine.policy import check
@@ -129,12 +129,7 @@ class Dask:
         """
         parts = await self._threads.run(_encode, (work, arguments))
         answer, ended = await self._see_through(f"{self._order.kernel}-{uuid.uuid4().hex}", parts)
-        if answer is None:
-            raise error_of(ended, self.timeout_s)
-        result, error = await self._threads.run(decode, (answer,))
-        if error is not None:
-            raise error
-        return result
+        return await result_of(answer, ended, self.timeout_s, self._threads)
 
     async def close(self) -> None:
         """End what the workers still run for us; the client stays as it is."""

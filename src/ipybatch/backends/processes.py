@@ -99,12 +99,7 @@ class Processes:
         """
         parts = await self._threads.run(encode, (work, arguments))
         answer, ended = await self.exchange(parts)
-        if answer is None:
-            raise error_of(ended, self.timeout_s)
-        result, error = await self._threads.run(decode, (answer,))
-        if error is not None:
-            raise error
-        return result
+        return await result_of(answer, ended, self.timeout_s, self._threads)
 
     async def exchange(self, parts: wire.Parts) -> tuple[list[bytearray] | None, wire.Ended]:
         """Hand one attempt what `encode` made; return its answer as it came, None without one, and how it ended."""
@@ -161,6 +156,18 @@ def encode(work: Callable[..., Any], arguments: tuple[Any, ...]) -> wire.Parts:
     except Exception as error:
         msg = f"the work cannot be sent to a process of its own: {type(error).__name__}: {error}"
         raise Permanent(msg) from error
+
+
+async def result_of(
+    answer: list[bytearray] | None, ended: wire.Ended, timeout_s: float | None, threads: Threads
+) -> Any:
+    """Return the result in an answer, read in a thread; raise the error in it, or why there is none."""
+    if answer is None:
+        raise error_of(ended, timeout_s)
+    result, error = await threads.run(decode, (answer,))
+    if error is not None:
+        raise error
+    return result
 
 
 def decode(answer: list[bytearray]) -> tuple[Any, Exception | None]:
