@@ -126,16 +126,8 @@ class Scheduler(msgspec.Struct):
         if wait_s > 0:
             self._wait(wait_s, "slot" if wait_s == math.inf else "limit")
             return None
-        if source == "fresh":
-            task = self._fresh.popleft()
-            self.unsettled += 1
-            if self.queued is not None:
-                self.queued[task.priority] -= 1
-        else:
-            task = heapq.heappop(self._waiting)[2]
-        task.attempts += 1
-        epoch = 0 if breaker is None else breaker.start(now_s)
-        return Ticket(task, self.limiter.acquire(now_s, cost), epoch, self.limiter)
+        task = self._fresh.popleft() if source == "fresh" else heapq.heappop(self._waiting)[2]
+        return self._start(now_s, task, cost, self.limiter)
 
     def _next_of(self, lanes: Lanes, now_s: float) -> Ticket | None:
         """Return the next attempt of any lane that need not wait."""
@@ -153,14 +145,16 @@ class Scheduler(msgspec.Struct):
         if wait_s > 0:
             self._wait(wait_s, "slot" if wait_s == math.inf else "limit")
             return None
-        task = lanes.take(lane)
+        return self._start(now_s, lanes.take(lane), cost, lane.limiter, lane.name)
+
+    def _start(self, now_s: float, task: Task, cost: Cost, limiter: Limiter | Both, lane: str = "") -> Ticket:
         if not task.attempts:
             self.unsettled += 1
             if self.queued is not None:
                 self.queued[task.priority] -= 1
         task.attempts += 1
         epoch = 0 if self.breaker is None else self.breaker.start(now_s)
-        return Ticket(task, lane.limiter.acquire(now_s, cost), epoch, lane.limiter, lane.name)
+        return Ticket(task, limiter.acquire(now_s, cost), epoch, limiter, lane)
 
     def _fill(self, lanes: Lanes, now_s: float) -> None:
         """Let retries that are ready wait in their lanes: first, but last while the service fails."""
