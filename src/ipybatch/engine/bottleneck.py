@@ -21,7 +21,7 @@ from collections.abc import Callable
 from typing import Any, Literal, get_args
 
 from ipybatch.engine import events
-from ipybatch.engine.feed import Listener
+from ipybatch.engine.feed import DROPPED, Listener
 from ipybatch.engine.snapshot import Snapshot
 from ipybatch.errors import InputError
 
@@ -65,7 +65,7 @@ def tally(snapshot: Snapshot) -> dict[str, int]:
         "done": done,
         "failed": ended_attempts - done,
         "retry": ended_attempts - snapshot.ended_here,
-        "error": sum(note.startswith("a listener was dropped") for note in snapshot.notes),
+        "error": sum(note.startswith(DROPPED) for note in snapshot.notes),
         "depleted": snapshot.depleted,
         "empty": snapshot.emptied,
         "idle": snapshot.idled,
@@ -97,7 +97,7 @@ def _is_failed(event: events.ItemEnded, snapshot: Snapshot) -> bool:
 
 
 def _is_of_listener(event: events.Noted, snapshot: Snapshot) -> bool:
-    return event.text.startswith("a listener was dropped")
+    return event.text.startswith(DROPPED)
 
 
 _TESTS: dict[Name, dict[type, Test]] = {

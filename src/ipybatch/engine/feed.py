@@ -13,6 +13,7 @@ from ipybatch.engine.clock import Clock
 from ipybatch.engine.masking import mask
 from ipybatch.engine.snapshot import FOLD, Snapshot
 
+DROPPED = "a listener was dropped"
 LOGGED_AT_MOST = 20_000  # about 5 MB
 
 Listener = Callable[[events.Event], None]
@@ -78,4 +79,4 @@ class Feed:
 
     def _drop(self, listener: Listener, error: BaseException) -> None:
         self.off(listener)
-        self.note(mask(f"a listener was dropped: it raised {type(error).__name__}: {error}"))
+        self.note(mask(f"{DROPPED}: it raised {type(error).__name__}: {error}"))
