@@ -161,6 +161,20 @@ def test_what_was_brought_is_still_there_after_a_restart(plan, clock, journal):
     assert again.results()["key"].tolist() == ["g1", "m1", "m2"]
 
 
+def test_a_session_that_is_only_opened_knows_what_was_brought(plan, clock, journal):
+    """Also what was brought in several turns, to a list whose numbers are not those of its places any more."""
+    clock.run(plan(guild({}, []), ["g2", "g1"], limits=ONE))
+    members = {"g1": ["m1", "m2"], "g3": ["m3"]}
+    first = plan(guild(members, []), ["g3", "g1"], limits=ONE)
+    clock.run_coroutine(cancelled_after_one(first))
+    opened = BatchSession.open("wishlist", journal=journal)
+    assert opened.counts.total == 3
+    seen = []
+    clock.run(BatchSession.open("wishlist", guild(members, seen), journal=journal, clock=clock, limits=ONE))
+    assert seen == ["m3"]
+    assert sorted(opened.results()["key"]) == ["g1", "g3", "m3"]
+
+
 def test_what_need_not_run_is_skipped_when_it_is_brought(plan, clock):
     seen = []
     skip = {"m1": "fresh"}

@@ -6,7 +6,7 @@ Rule: a change is in the plan before it takes effect.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from ipybatch.engine import ledger, opening
@@ -28,7 +28,8 @@ def prioritize(tasks: Plan, book: ledger.Ledger, wanted: Callable[[Task], bool],
     for task in changed:
         task.priority = priority
     if changed:
-        _write(tasks, book, (), now_s)
+        tasks.is_ordered = True
+        book.write(lambda database: ledger.write_plan(database, book.run, tasks), now_s)
     return len(changed)
 
 
@@ -45,7 +46,13 @@ def add(
     if new:
         tasks.extend(new)
         tasks.forget_hash()
-        _write(tasks, book, reasons, now_s)
+        tasks.is_ordered = True
+
+        def unit(database: sqlite3.Connection) -> None:
+            ledger.extend_plan(database, book.run, tasks, new)
+            ledger.skip(database, book.run, reasons, now_s)
+
+        book.write(unit, now_s)
     skipped = {task.seq for task, _ in reasons}
     book.counts.skipped += len(skipped)
     return [task for task in new if task.seq not in skipped], len(skipped)
@@ -62,13 +69,3 @@ def _new(tasks: Plan, asked: Opening, items: Iterable[object]) -> list[Task]:
             task.added, seq = True, seq + 1
             new.append(task)
     return new
-
-
-def _write(tasks: Plan, book: ledger.Ledger, reasons: Sequence[tuple[Task, str]], now_s: float) -> None:
-    tasks.is_ordered = True
-
-    def unit(database: sqlite3.Connection) -> None:
-        ledger.write_plan(database, book.run, tasks)
-        ledger.skip(database, book.run, reasons, now_s)
-
-    book.write(unit, now_s)

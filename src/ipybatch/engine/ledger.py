@@ -117,6 +117,22 @@ def write_plan(database: sqlite3.Connection, run: int, tasks: Plan) -> None:
     )
 
 
+def extend_plan(database: sqlite3.Connection, run: int, tasks: Plan, new: Sequence[Task]) -> None:
+    """Record tasks that were added to the end of a list; what is there of the others stays.
+
+    The hash is left empty: the user's own list has another one, and is matched by its keys from now on.
+    """
+    (part,) = database.execute("SELECT coalesce(max(part), -1) + 1 FROM plan WHERE run = ?", (run,)).fetchone()
+    database.execute("INSERT INTO plan VALUES (?, ?, ?)", (run, part, _encode([to_row(task) for task in new])))
+    (listing,) = database.execute("SELECT listing FROM run WHERE id = ?", (run,)).fetchone()
+    if listing is not None:
+        listing += array("q", [task.seq for task in new]).tobytes()
+    database.execute(
+        "UPDATE run SET plan_hash = x'', listing = ?, total = ?, is_ordered = 1 WHERE id = ?",
+        (listing, len(tasks), run),
+    )
+
+
 def forget_plan(database: sqlite3.Connection, run: int) -> None:
     """Let a run have no list: a generator gives its items from now on, and numbers what the list had not begun."""
     database.execute("DELETE FROM plan WHERE run = ?", (run,))
