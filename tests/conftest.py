@@ -6,7 +6,7 @@ import signal
 import pytest
 
 from ipybatch import BatchSession
-from ipybatch.engine import journal as journals
+from ipybatch.engine.store import journal as journals
 from ipybatch.testing import VirtualClock
 from tests.works import Gate, ThreadGate
 

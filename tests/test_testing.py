@@ -8,7 +8,7 @@ import pytest
 
 from ipybatch import BatchSession, Limits
 from ipybatch.backends import Loop, Threads
-from ipybatch.engine import journal as journals
+from ipybatch.engine.store import journal as journals
 from ipybatch.testing import START_UNIX_S, VirtualClock, check_backend, kill_points
 
 
@@ -81,7 +81,7 @@ def test_a_kill_point_ends_the_process_at_that_commit(tmp_path, patience, place,
     code = (
         "import sys\n"
         "from pathlib import Path\n"
-        "from ipybatch.engine.journal import Journal\n"
+        "from ipybatch.engine.store.journal import Journal\n"
         "from ipybatch.testing import kill_points\n"
         "journal = Journal(Path(sys.argv[1]))\n"
         "insert = \"INSERT INTO resource VALUES ('a', 1)\"\n"

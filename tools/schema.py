@@ -13,7 +13,8 @@ from pathlib import Path
 import msgspec
 from msgspec import inspect
 
-from ipybatch.engine import events
+from ipybatch.engine.data import events
+from ipybatch.engine.feed import event_text
 from ipybatch.jupyter import wire
 
 TARGET = Path(__file__).parents[1] / "widgets" / "src" / "schema.ts"
@@ -30,7 +31,7 @@ PLAIN: dict[type[inspect.Type], str] = {
 }
 LITERALS = {
     name: typing.get_args(value)
-    for module in (events, wire)
+    for module in (event_text, events, wire)
     for name, value in vars(module).items()
     if typing.get_origin(value) is typing.Literal
 }

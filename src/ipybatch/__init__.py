@@ -5,9 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ipybatch.engine.outcome import Outcome
-from ipybatch.engine.policy import Breaker, Limits, Rate, Retry
-from ipybatch.engine.summary import Summary
+from ipybatch.engine.data.outcome import Outcome, Summary
+from ipybatch.engine.data.policy import Breaker, Limits, Rate, Retry
 from ipybatch.errors import (
     BatchError,
     InputError,
@@ -18,7 +17,7 @@ from ipybatch.errors import (
     Transient,
     Withheld,
 )
-from ipybatch.session import BatchSession
+from ipybatch.session.session import BatchSession
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -49,7 +48,7 @@ __all__ = [
 def history(journal: str | Path | None = None) -> pd.DataFrame:
     """Return one row per recorded run: name, started, seconds, seconds_per_item, counts, state, reason, usd."""
     from ipybatch import frames
-    from ipybatch.engine.journal import open_journal
+    from ipybatch.engine.store.journal import open_journal
 
     return frames.history(open_journal(journal))
 
@@ -58,10 +57,10 @@ def prune(older_than_s: float, *, journal: str | Path | None = None) -> int:
     """Delete runs that ended more than ``older_than_s`` seconds ago from the journal; return how many."""
     import time
 
-    from ipybatch import attached
-    from ipybatch.engine.journal import open_journal
+    from ipybatch.engine.store.journal import open_journal
+    from ipybatch.session import live_sessions
 
-    return attached.prune(open_journal(journal), time.time() - older_than_s)
+    return live_sessions.prune(open_journal(journal), time.time() - older_than_s)
 
 
 def load_ipython_extension(shell: object) -> None:

@@ -10,14 +10,16 @@ from typing import Any
 import msgspec
 import pandas as pd
 
-from ipybatch.engine import events, ledger
-from ipybatch.engine.drive import Drive
-from ipybatch.engine.events import State
-from ipybatch.engine.journal import Journal
-from ipybatch.engine.lease import is_live
-from ipybatch.engine.outcome import decode
-from ipybatch.engine.plan import key_value
-from ipybatch.engine.whole import draft_of
+from ipybatch.engine.data import events
+from ipybatch.engine.data.events import State
+from ipybatch.engine.data.outcome import decode
+from ipybatch.engine.data.plan import key_value
+from ipybatch.engine.run.run import Drive
+from ipybatch.engine.store import run_store
+from ipybatch.engine.store.atomic_write import draft_of
+from ipybatch.engine.store.journal import Journal
+from ipybatch.engine.store.run_store import is_live
+from ipybatch.engine.store.schema import ids
 from ipybatch.errors import InputError, MissingExtra
 
 OURS = ("key", "status", "attempts", "seconds", "error")
@@ -86,7 +88,7 @@ def _rows(drive: Drive, state: State) -> Iterator[tuple[Any, ...]]:
     """Yield (key, status, attempts, seconds, error, result) in input order."""
     opening = drive.order.opening
     with drive.journal.reader() as database:
-        found = None if opening.fresh else ledger.find(database, opening.name)
+        found = None if opening.fresh else run_store.find(database, opening.name)
         if drive.tasks is None:
             yield from () if found is None else _drawn(database, found)
             return
@@ -97,9 +99,9 @@ def _rows(drive: Drive, state: State) -> Iterator[tuple[Any, ...]]:
         yield (key_value(task.key), missing, 0, 0.0, "", None) if row is None else _row(*row)
 
 
-def _drawn(database: sqlite3.Connection, found: ledger.Found) -> Iterator[tuple[Any, ...]]:
+def _drawn(database: sqlite3.Connection, found: run_store.Found) -> Iterator[tuple[Any, ...]]:
     """Yield the rows of a generator's items in the order it gave them; what it no longer gives stays outside."""
-    first, _ = ledger.ids(found.run)
+    first, _ = ids(found.run)
     if found.listing is not None:
         recorded = {row[0] - first: row for row in _select(database, found)}
         yield from (_row(*recorded[seq]) for seq in found.listing if seq in recorded)
@@ -108,11 +110,11 @@ def _drawn(database: sqlite3.Connection, found: ledger.Found) -> Iterator[tuple[
     yield from (_row(*row) for row in _select(database, found) if total is None or row[0] - first < total)
 
 
-def _select(database: sqlite3.Connection, found: ledger.Found) -> sqlite3.Cursor:
+def _select(database: sqlite3.Connection, found: run_store.Found) -> sqlite3.Cursor:
     return database.execute(
         "SELECT id, key, status, attempts, seconds, error, CASE WHEN has_result THEN payload.result END"
         " FROM item LEFT JOIN payload USING (id) WHERE item.id >= ? AND item.id < ? ORDER BY item.id",
-        ledger.ids(found.run),
+        ids(found.run),
     )
 
 

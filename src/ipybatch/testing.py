@@ -19,9 +19,9 @@ from collections.abc import Callable, Coroutine, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ipybatch.engine.backend import Backend, StillRunning
-from ipybatch.engine.summary import Summary
-from ipybatch.session import BatchSession
+from ipybatch.engine.data.backend import Backend, StillRunning
+from ipybatch.engine.data.outcome import Summary
+from ipybatch.session.session import BatchSession
 
 T = TypeVar("T")
 
@@ -120,7 +120,7 @@ def kill_points(where: Mapping[str, int] | None = None) -> Iterator[None]:
 
     Without an argument it is read from ``IPYBATCH_KILL_AT``, as in ``before:3``.  For tests of what survives.
     """
-    from ipybatch.engine import journal
+    from ipybatch.engine.store import journal
 
     place, _, number = os.environ.get(KILL_VARIABLE, "").partition(":")
     wanted = dict(where) if where is not None else ({place: int(number)} if place else {})

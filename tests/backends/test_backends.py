@@ -8,7 +8,7 @@ import pytest
 
 from ipybatch import InputError, Limits
 from ipybatch.backends import Loop, Threads, choose
-from ipybatch.engine.backend import StillRunning
+from ipybatch.engine.data.backend import StillRunning
 from ipybatch.testing import check_backend
 
 

@@ -15,7 +15,7 @@ import pytest
 
 from ipybatch import InputError, Limits, Permanent, Retry
 from ipybatch.backends import Killed, OutOfMemory, Overrun, Processes
-from ipybatch.engine import events
+from ipybatch.engine.data import events
 from ipybatch.testing import check_backend
 from tests.works import hear
 

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from ipybatch.backends import Killed, OutOfMemory, Overrun, wire
 from ipybatch.backends.endings import error_of
-from ipybatch.engine.policy import Retry
-from ipybatch.engine.reason import describe
-from ipybatch.engine.retry import Kind, classify
+from ipybatch.engine.data.error_text import describe
+from ipybatch.engine.data.policy import Retry
+from ipybatch.engine.rules.retry import Kind, classify
 
 messages = st.one_of(
     st.builds(wire.Kill, st.integers(0, 2**40)),

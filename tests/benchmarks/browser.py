@@ -33,7 +33,7 @@ LIMIT_S = 300
 SETUP = """
 import json, os, threading, time, warnings
 from ipybatch import BatchSession, Limits
-from ipybatch.engine import events
+from ipybatch.engine.data import events
 
 async def work(item):
     return None

@@ -10,7 +10,7 @@ import sys
 import httpx
 
 from ipybatch import BatchSession, Limits, Retry
-from ipybatch.engine import events
+from ipybatch.engine.data import events
 from ipybatch.testing import kill_points
 
 

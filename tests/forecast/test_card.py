@@ -5,7 +5,7 @@ from html.parser import HTMLParser
 
 import pytest
 
-from ipybatch.engine import masking
+from ipybatch.engine.data import masking
 from ipybatch.forecast import card
 from ipybatch.forecast.analysis import analyze
 from ipybatch.forecast.remedies import REMEDIES

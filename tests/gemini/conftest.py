@@ -73,7 +73,7 @@ class Desk:
 
     def calls(self):
         """Every call in the journal, in order: (lane, model, status, operation, project)."""
-        from ipybatch.engine.journal import open_journal
+        from ipybatch.engine.store.journal import open_journal
 
         with open_journal(self.journal).reader() as database:
             return database.execute("SELECT lane, model, status, operation, project FROM usage").fetchall()

@@ -3,7 +3,7 @@
 import asyncio
 from contextlib import contextmanager
 
-from ipybatch.engine.journal import open_journal
+from ipybatch.engine.store.journal import open_journal
 from ipybatch.gemini.chunks import Request, chunks
 from ipybatch.gemini.client import connect
 from ipybatch.gemini.jobs import Store

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ipybatch import Transient
-from ipybatch.engine.outcome import encode_result
+from ipybatch.engine.data.outcome import encode_result
 from ipybatch.gemini.answers import Answer, Tokens, read_answer, result_of
 from ipybatch.gemini.client import connect
 from ipybatch.gemini.prompts import Sending, to_prompts

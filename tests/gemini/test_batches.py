@@ -2,7 +2,7 @@ import asyncio
 
 import pytest
 
-from ipybatch.engine.journal import open_journal
+from ipybatch.engine.store.journal import open_journal
 from ipybatch.errors import InputError, Refused
 from ipybatch.gemini.batches import GeminiBatches
 from ipybatch.gemini.jobs import Store

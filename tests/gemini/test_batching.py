@@ -4,9 +4,9 @@ import asyncio
 
 import pytest
 
-from ipybatch.engine.attempt import Attempt
-from ipybatch.engine.clock import SystemClock
-from ipybatch.engine.journal import open_journal
+from ipybatch.engine.data.clock import SystemClock
+from ipybatch.engine.run.permits import Attempt
+from ipybatch.engine.store.journal import open_journal
 from ipybatch.errors import Withheld
 from ipybatch.gemini.batching import Batching
 from ipybatch.gemini.client import connect

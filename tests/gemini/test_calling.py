@@ -11,7 +11,7 @@ from google import genai
 from google.genai import types
 
 from ipybatch import Breaker, Retry
-from ipybatch.engine.host import host
+from ipybatch.engine.run.engine_thread import host
 from ipybatch.gemini import Model
 
 from .conftest import KEY, MODEL, names

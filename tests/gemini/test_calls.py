@@ -4,7 +4,7 @@ import pytest
 
 pytest.importorskip("google.genai")
 
-from ipybatch.engine.journal import open_journal
+from ipybatch.engine.store.journal import open_journal
 from ipybatch.gemini import Tokens, calls
 from ipybatch.gemini.calls import Call, latency_s, spent_usd, usage
 

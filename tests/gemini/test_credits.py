@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ipybatch import InputError
-from ipybatch.engine import journal as journals
-from ipybatch.engine.masking import register
+from ipybatch.engine.data.masking import register
+from ipybatch.engine.store import journal as journals
 from ipybatch.errors import BatchError, JournalError
 from ipybatch.gemini.credits import (
     CreditAccount,

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from ipybatch.engine.estimate import estimate
-from ipybatch.engine.policy import Limits
+from ipybatch.engine.data.policy import Limits
+from ipybatch.engine.rules.estimate import estimate
 from ipybatch.gemini.durations import Pace, batch_s, flex_s, online_s, parallel_from, sequential_s
 
 paces = st.builds(

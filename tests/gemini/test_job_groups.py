@@ -1,6 +1,6 @@
 """Remote jobs as rows of the panel's table."""
 
-from ipybatch.engine.clock import SystemClock
+from ipybatch.engine.data.clock import SystemClock
 from ipybatch.gemini.job_groups import JobGroups
 from ipybatch.gemini.jobs import Job
 

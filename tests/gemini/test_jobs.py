@@ -3,8 +3,8 @@ import asyncio
 import msgspec
 import pytest
 
-from ipybatch.engine.journal import open_journal
-from ipybatch.engine.masking import register
+from ipybatch.engine.data.masking import register
+from ipybatch.engine.store.journal import open_journal
 from ipybatch.errors import Fenced, InputError
 from ipybatch.gemini.jobs import Job, Store, digest_of, display_name
 

@@ -2,9 +2,9 @@ import pytest
 
 pytest.importorskip("google.genai")
 
-from ipybatch.engine.attempt import Attempt
-from ipybatch.engine.events import GroupEnded, GroupStarted
-from ipybatch.engine.outcome import Outcome
+from ipybatch.engine.data.events import GroupEnded, GroupStarted
+from ipybatch.engine.data.outcome import Outcome
+from ipybatch.engine.run.permits import Attempt
 from ipybatch.gemini.prompt_groups import GROUP, PromptGroups
 
 from .conftest import names

@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ipybatch import BatchSession, InputError
-from ipybatch.engine.plan import Keying, make_plan
+from ipybatch.engine.data.plan import Keying, make_plan
 from ipybatch.gemini.client import connect
 from ipybatch.gemini.prompts import Prompt, Sending, to_prompts
 

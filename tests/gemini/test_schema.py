@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ipybatch import InputError, Permanent
-from ipybatch.engine.outcome import encode_result
+from ipybatch.engine.data.outcome import encode_result
 from ipybatch.gemini.schema import Schema
 
 

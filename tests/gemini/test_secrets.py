@@ -11,8 +11,8 @@ from google import genai
 from google.genai import types
 
 from ipybatch import Retry
-from ipybatch.engine.host import host
-from ipybatch.engine.masking import mask
+from ipybatch.engine.data.masking import mask
+from ipybatch.engine.run.engine_thread import host
 from ipybatch.errors import BatchError
 from ipybatch.gemini import GeminiBatches
 from ipybatch.jupyter.views import Panel

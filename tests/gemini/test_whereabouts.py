@@ -1,4 +1,4 @@
-from ipybatch.engine.outcome import Outcome
+from ipybatch.engine.data.outcome import Outcome
 from ipybatch.gemini.jobs import Job
 from ipybatch.gemini.whereabouts import Whereabouts
 

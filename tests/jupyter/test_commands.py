@@ -6,7 +6,7 @@ import threading
 import pytest
 
 from ipybatch import Limits, Permanent, Rate, Retry
-from ipybatch.engine import masking
+from ipybatch.engine.data import masking
 from ipybatch.jupyter import commands, updates
 from ipybatch.jupyter.wire import Ack, Rows
 

@@ -11,11 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ipybatch import BatchError, BatchSession, Breaker, InputError, Limits, Permanent, Rate, Retry
-from ipybatch.engine import events, masking
-from ipybatch.engine.pace import Mark
-from ipybatch.engine.recorded import RecordedItem, Try
-from ipybatch.engine.snapshot import Group, Snapshot
-from ipybatch.engine.summary import Summary
+from ipybatch.engine.data import events, masking
+from ipybatch.engine.data.outcome import Summary
+from ipybatch.engine.data.progress_curve import Mark
+from ipybatch.engine.feed.snapshot import Group, Snapshot
+from ipybatch.engine.store.rows import RecordedItem, Try
 from ipybatch.jupyter import chart, page
 from ipybatch.jupyter.page import Facts
 

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from nbconvert import HTMLExporter
 
 from ipybatch import Breaker, Limits, Permanent, Retry
-from ipybatch.engine import events, masking
-from ipybatch.engine.events import Counts
-from ipybatch.engine.snapshot import Group, Snapshot
-from ipybatch.engine.summary import Summary
+from ipybatch.engine.data import events, masking
+from ipybatch.engine.data.events import Counts
+from ipybatch.engine.data.outcome import Summary
+from ipybatch.engine.feed.snapshot import Group, Snapshot
 from ipybatch.jupyter import still
 
 ATTACKS = [

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ipybatch import BatchSession, Breaker, Limits, Permanent, Rate, RateLimited, Retry
-from ipybatch.engine import events
-from ipybatch.engine import journal as journals
+from ipybatch.engine.data import events
+from ipybatch.engine.store import journal as journals
 from ipybatch.jupyter import updates
 from ipybatch.jupyter.updates import Sent
 from ipybatch.testing import VirtualClock

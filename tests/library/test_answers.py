@@ -4,7 +4,7 @@ import httpx
 import pytest
 
 from ipybatch import InputError, Permanent, RateLimited, Refused, Transient
-from ipybatch.engine.masking import mask
+from ipybatch.engine.data.masking import mask
 from ipybatch.library.answers import check_client, check_url, read_json
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from ipybatch import InputError, JournalError
-from ipybatch.engine.journal import open_journal
+from ipybatch.engine.store.journal import open_journal
 from ipybatch.errors import JournalCorrupt, JournalReadOnly
 from ipybatch.library import Library
 from ipybatch.library.records import Record

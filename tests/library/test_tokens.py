@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from ipybatch import Limits, Rate
-from ipybatch.engine.masking import mask
+from ipybatch.engine.data.masking import mask
 from ipybatch.library import Character
 from ipybatch.simulators import Faults
 

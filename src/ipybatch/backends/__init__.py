@@ -5,7 +5,7 @@ from ipybatch.backends.endings import Killed, OutOfMemory, Overrun
 from ipybatch.backends.loop import Loop
 from ipybatch.backends.processes import Processes
 from ipybatch.backends.threads import Threads
-from ipybatch.engine.backend import Backend
+from ipybatch.engine.data.backend import Backend
 from ipybatch.errors import InputError
 
 

@@ -22,7 +22,7 @@ from ipybatch.backends.endings import Killed
 from ipybatch.backends.processes import encode, result_of
 from ipybatch.backends.threads import Threads
 from ipybatch.backends.wire import Ended
-from ipybatch.engine.policy import check
+from ipybatch.engine.data.policy import check
 from ipybatch.errors import InputError, MissingExtra
 
 if TYPE_CHECKING:

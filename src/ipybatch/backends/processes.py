@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from ipybatch.backends import tree, wire
 from ipybatch.backends.endings import error_of
 from ipybatch.backends.threads import Threads
-from ipybatch.engine.attempt import Attempt
-from ipybatch.engine.policy import check, check_count
+from ipybatch.engine.data.policy import check, check_count
+from ipybatch.engine.run.permits import Attempt
 from ipybatch.errors import InputError, MissingExtra, Permanent
 
 if TYPE_CHECKING:

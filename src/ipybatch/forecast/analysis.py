@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from ipybatch.backends.processes import processors
-from ipybatch.engine.policy import check_count
+from ipybatch.engine.data.policy import check_count
 from ipybatch.forecast.partitions import MAX_PARTITIONS, MAX_ROWS, By, Cut, Partition, cut
 from ipybatch.forecast.settings import Freq, Settings
 from ipybatch.forecast.tables import Problem, Table, read_table, settings_of

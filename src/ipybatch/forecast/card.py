@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ipybatch.engine.masking import mask
+from ipybatch.engine.data.masking import mask
 from ipybatch.forecast.dates import PERIODS
 from ipybatch.forecast.partitions import MAX_ROWS, SIZES
 from ipybatch.forecast.remedies import REMEDIES

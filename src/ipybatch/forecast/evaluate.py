@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 import pandas as pd
 
-from ipybatch.engine.policy import check_count
+from ipybatch.engine.data.policy import check_count
 from ipybatch.errors import InputError
 from ipybatch.forecast import metrics
 from ipybatch.forecast.candidates import candidates

@@ -14,15 +14,14 @@ from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
-from ipybatch.arguments import Arguments
 from ipybatch.backends.dask import Dask
 from ipybatch.backends.processes import Processes, processors
-from ipybatch.engine import events
-from ipybatch.engine.attempt import Attempt
-from ipybatch.engine.backend import Backend
-from ipybatch.engine.events import Status
-from ipybatch.engine.outcome import Outcome
-from ipybatch.engine.policy import Limits, Retry, check_count
+from ipybatch.engine.data import events
+from ipybatch.engine.data.backend import Backend
+from ipybatch.engine.data.events import Status
+from ipybatch.engine.data.outcome import Outcome
+from ipybatch.engine.data.policy import Limits, Retry, check_count
+from ipybatch.engine.run.permits import Attempt
 from ipybatch.errors import Permanent
 from ipybatch.forecast.adapters import described, packages
 from ipybatch.forecast.partitions import Partition, partition
@@ -31,7 +30,8 @@ from ipybatch.forecast.settings import Settings
 from ipybatch.forecast.shelf import Shelf, check_output, write
 from ipybatch.forecast.tables import read_table, settings_of
 from ipybatch.forecast.training import PRELOAD, run_partition
-from ipybatch.session import BatchSession
+from ipybatch.session.arguments import Arguments
+from ipybatch.session.session import BatchSession
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -19,7 +19,7 @@ import msgspec
 import numpy as np
 import pandas as pd
 
-from ipybatch.engine.policy import check_count
+from ipybatch.engine.data.policy import check_count
 from ipybatch.errors import InputError
 from ipybatch.forecast.tables import Problem, Table, refuse
 

@@ -6,7 +6,7 @@ from typing import Any, Literal, get_args
 
 import msgspec
 
-from ipybatch.engine.policy import check, check_count
+from ipybatch.engine.data.policy import check, check_count
 from ipybatch.errors import InputError
 from ipybatch.forecast.adapters import check_model
 

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 import pandas as pd
 
-from ipybatch.engine.whole import draft_of
+from ipybatch.engine.store.atomic_write import draft_of
 from ipybatch.errors import InputError, MissingExtra
 from ipybatch.frames import SUFFIXES, safe_cell
 

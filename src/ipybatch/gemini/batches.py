@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
-from ipybatch.engine.host import host
-from ipybatch.engine.journal import open_journal
-from ipybatch.engine.masking import mask
-from ipybatch.engine.plan import key_value
-from ipybatch.engine.policy import check, check_count
+from ipybatch.engine.data.masking import mask
+from ipybatch.engine.data.plan import key_value
+from ipybatch.engine.data.policy import check, check_count
+from ipybatch.engine.run.engine_thread import host
+from ipybatch.engine.store.journal import open_journal
 from ipybatch.errors import InputError, ItemError, Permanent
 from ipybatch.gemini import collecting
 from ipybatch.gemini.answers import read_answer, result_of

@@ -19,11 +19,11 @@ from typing import Any
 
 import msgspec
 
-from ipybatch.engine.attempt import Attempt
-from ipybatch.engine.clock import Clock
-from ipybatch.engine.events import State
-from ipybatch.engine.outcome import Outcome
-from ipybatch.engine.reason import describe
+from ipybatch.engine.data.clock import Clock
+from ipybatch.engine.data.error_text import describe
+from ipybatch.engine.data.events import State
+from ipybatch.engine.data.outcome import Outcome
+from ipybatch.engine.run.permits import Attempt
 from ipybatch.errors import BatchError, ItemError, Permanent, RateLimited, Transient, Withheld
 from ipybatch.gemini import collecting
 from ipybatch.gemini.chunks import Chunk, chunks

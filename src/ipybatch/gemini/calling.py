@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from ipybatch.engine.attempt import Attempt
-from ipybatch.engine.clock import Clock
-from ipybatch.engine.events import Event, Noted, Spent
-from ipybatch.engine.journal import Journal
+from ipybatch.engine.data.clock import Clock
+from ipybatch.engine.data.events import Event, Noted, Spent
+from ipybatch.engine.run.permits import Attempt
+from ipybatch.engine.store.journal import Journal
 from ipybatch.errors import ItemError, Permanent, RateLimited, Withheld
 from ipybatch.gemini import calls, prices
 from ipybatch.gemini.answers import Answer, Tokens, read_answer, result_of

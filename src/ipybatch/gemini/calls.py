@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from ipybatch.engine.journal import Journal, open_journal
+from ipybatch.engine.store.journal import Journal, open_journal
 from ipybatch.gemini.answers import Tokens
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from typing import Any
 
 import msgspec
 
-from ipybatch.engine.policy import check_count
+from ipybatch.engine.data.policy import check_count
 from ipybatch.errors import InputError
 
 INLINE_BYTES = 19_000_000  # of 20 MB: the rest is for what stands around the requests

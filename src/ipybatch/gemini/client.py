@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from ipybatch.engine.masking import mask, register
+from ipybatch.engine.data.masking import mask, register
 from ipybatch.errors import InputError, MissingExtra
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from typing import Any
 
 import msgspec
 
-from ipybatch.engine.masking import mask
+from ipybatch.engine.data.masking import mask
 from ipybatch.errors import ItemError, Permanent, RateLimited, Transient
 from ipybatch.gemini.chunks import wire_key
 from ipybatch.gemini.jobs import Job

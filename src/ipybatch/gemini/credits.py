@@ -18,14 +18,13 @@ from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from ipybatch.checks import check_name
-from ipybatch.engine.durable import to_disk
-from ipybatch.engine.journal import Journal, open_journal
-from ipybatch.engine.masking import mask
-from ipybatch.engine.policy import check_count
+from ipybatch.engine.data.masking import mask
+from ipybatch.engine.data.policy import check_count
+from ipybatch.engine.store.journal import Journal, open_journal, to_disk
 from ipybatch.errors import BatchError, InputError
 from ipybatch.gemini.movements import Fold, Reservation, advanced, plain, statement, was_made
 from ipybatch.gemini.prices import HALF, check_lane
+from ipybatch.session.arguments import check_name
 
 if TYPE_CHECKING:
     import pandas as pd

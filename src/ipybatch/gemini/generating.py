@@ -14,15 +14,13 @@ from typing import TYPE_CHECKING, Any, Literal, Unpack, get_args
 
 import msgspec
 
-from ipybatch import checks
-from ipybatch.arguments import SessionArguments
-from ipybatch.engine.attempt import Attempt
-from ipybatch.engine.clock import SystemClock
-from ipybatch.engine.estimate import Estimate
-from ipybatch.engine.events import State
-from ipybatch.engine.journal import open_journal
-from ipybatch.engine.outcome import Outcome
-from ipybatch.engine.policy import Breaker, Limits, Retry, check, check_count
+from ipybatch.engine.data.clock import SystemClock
+from ipybatch.engine.data.events import State
+from ipybatch.engine.data.outcome import Outcome
+from ipybatch.engine.data.policy import Breaker, Limits, Retry, check, check_count
+from ipybatch.engine.rules.estimate import Estimate
+from ipybatch.engine.run.permits import Attempt
+from ipybatch.engine.store.journal import open_journal
 from ipybatch.errors import InputError
 from ipybatch.gemini import calls, durations, routes
 from ipybatch.gemini.budget import Budget
@@ -38,7 +36,8 @@ from ipybatch.gemini.prompt_groups import PromptGroups
 from ipybatch.gemini.prompts import Prompt, Sending, to_prompts
 from ipybatch.gemini.setting import Connection, Setting
 from ipybatch.gemini.waiting import Policy
-from ipybatch.session import BatchSession
+from ipybatch.session.arguments import SessionArguments, check_name, check_session
+from ipybatch.session.session import BatchSession
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -173,8 +172,8 @@ def generate(
         gemini online completed: 1/1 successful, 0 failed, 0 skipped
     """
     _check_lane(lane, arguments, deadline_s, sequential=sequential)
-    checks.check_name(name := f"gemini {lane}" if name is None else name)
-    checks.check_session(
+    check_name(name := f"gemini {lane}" if name is None else name)
+    check_session(
         arguments.get("timeout_s"),
         arguments.get("on_failure") or "continue",
         arguments.get("limits"),

@@ -15,7 +15,7 @@ from typing import IO, Any
 
 import msgspec
 
-from ipybatch.engine.masking import mask
+from ipybatch.engine.data.masking import mask
 from ipybatch.errors import InputError, MissingExtra, Permanent
 
 # A request holds 20 MB, and base64 needs four bytes for three.

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from ipybatch.engine import events
-from ipybatch.engine.clock import Clock
-from ipybatch.engine.events import Event, Status
+from ipybatch.engine.data import events
+from ipybatch.engine.data.clock import Clock
+from ipybatch.engine.data.events import Event, Status
 from ipybatch.gemini.jobs import Job, State
 
 _STATUS: dict[State, Status] = {

@@ -26,10 +26,9 @@ from typing import Any, Literal
 
 import msgspec
 
-from ipybatch.engine.clock import Clock, SystemClock
-from ipybatch.engine.durable import to_disk
-from ipybatch.engine.journal import Journal, Unit
-from ipybatch.engine.masking import mask
+from ipybatch.engine.data.clock import Clock, SystemClock
+from ipybatch.engine.data.masking import mask
+from ipybatch.engine.store.journal import Journal, Unit, to_disk
 from ipybatch.errors import Fenced, InputError, JournalError
 
 State = Literal["intent", "unknown", "pending", "running", "succeeded", "failed", "cancelled", "expired"]

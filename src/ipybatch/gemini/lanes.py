@@ -15,8 +15,8 @@ from typing import Any, Literal
 
 import msgspec
 
-from ipybatch.engine.attempt import Attempt
-from ipybatch.engine.limiter import NOTHING, Cost
+from ipybatch.engine.rules.limiter import NOTHING, Cost
+from ipybatch.engine.run.permits import Attempt
 from ipybatch.errors import Transient
 from ipybatch.gemini.answers import read_answer
 from ipybatch.gemini.batching import CONFIRM_S, Batching

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from ipybatch.engine.policy import check
+from ipybatch.engine.data.policy import check
 from ipybatch.errors import InputError
 
 DEFAULT = "gemini-2.5-flash"

@@ -24,8 +24,8 @@ from collections.abc import Sequence
 
 import msgspec
 
-from ipybatch.engine.limiter import CLOCK_DRIFT, Cost, Window, cost_in
-from ipybatch.engine.policy import Rate
+from ipybatch.engine.data.policy import Rate
+from ipybatch.engine.rules.limiter import CLOCK_DRIFT, Cost, Window, cost_in
 from ipybatch.gemini.models import Model
 from ipybatch.gemini.quotas import Refusal
 

@@ -9,12 +9,12 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from ipybatch.engine import events
-from ipybatch.engine.attempt import Attempt
-from ipybatch.engine.clock import Clock
-from ipybatch.engine.events import Event, Status
-from ipybatch.engine.outcome import Outcome
-from ipybatch.engine.plan import key_value
+from ipybatch.engine.data import events
+from ipybatch.engine.data.clock import Clock
+from ipybatch.engine.data.events import Event, Status
+from ipybatch.engine.data.outcome import Outcome
+from ipybatch.engine.data.plan import key_value
+from ipybatch.engine.run.permits import Attempt
 
 GROUP = 50
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from ipybatch.engine.policy import check, check_count
+from ipybatch.engine.data.policy import check, check_count
 from ipybatch.gemini.answers import Tokens
 from ipybatch.gemini.client import connect
 from ipybatch.gemini.credits import CREDITS, batch_size_of, find_credits

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from ipybatch.engine.clock import Clock, SystemClock
-from ipybatch.engine.masking import mask
+from ipybatch.engine.data.clock import Clock, SystemClock
+from ipybatch.engine.data.masking import mask
 from ipybatch.errors import BatchError, Permanent, RateLimited, Refused, Transient
 from ipybatch.gemini.jobs import State
 from ipybatch.gemini.quotas import retry_delay_s

@@ -22,7 +22,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from ipybatch.engine.masking import mask, register
+from ipybatch.engine.data.masking import mask, register
 from ipybatch.errors import InputError, MissingExtra, Permanent
 from ipybatch.gemini.images import sniff
 

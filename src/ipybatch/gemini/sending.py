@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from ipybatch.engine.policy import check, check_count
+from ipybatch.engine.data.policy import check, check_count
 from ipybatch.errors import InputError, MissingExtra
 from ipybatch.gemini.schema import Schema
 

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
-from ipybatch.engine import ledger
-from ipybatch.engine.clock import Clock
-from ipybatch.engine.events import Event, State
-from ipybatch.engine.journal import Journal
-from ipybatch.engine.policy import check, check_count
+from ipybatch.engine.data.clock import Clock
+from ipybatch.engine.data.events import Event, State
+from ipybatch.engine.data.policy import check, check_count
+from ipybatch.engine.store import run_store
+from ipybatch.engine.store.journal import Journal
 from ipybatch.errors import InputError
 from ipybatch.gemini import calls, routes
 from ipybatch.gemini.batching import Batching
@@ -195,7 +195,7 @@ class Setting(msgspec.Struct, frozen=True, kw_only=True):
     def _since_s(self) -> float:
         """Return when the run began; it has begun by now."""
         with self.journal.reader() as database:
-            found = ledger.find(database, self.name)
+            found = run_store.find(database, self.name)
         assert found is not None
         return found.created_s
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from ipybatch.engine.masking import mask
+from ipybatch.engine.data.masking import mask
 from ipybatch.errors import InputError
 from ipybatch.gemini.prompts import Prompt, Sending
 

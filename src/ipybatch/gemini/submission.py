@@ -21,7 +21,7 @@ from pathlib import Path
 
 import msgspec
 
-from ipybatch.engine.clock import Clock, SystemClock
+from ipybatch.engine.data.clock import Clock, SystemClock
 from ipybatch.errors import BatchError, Permanent, RateLimited, Refused, Transient
 from ipybatch.gemini.chunks import Chunk
 from ipybatch.gemini.jobs import CANCELLING, Job, Store, digest_of, display_name

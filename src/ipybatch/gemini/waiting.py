@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from ipybatch.engine.attempt import Attempt
+from ipybatch.engine.run.permits import Attempt
 from ipybatch.errors import BatchError, ItemError, Permanent, Transient
 from ipybatch.gemini.chunks import Request, chunks
 from ipybatch.gemini.prompts import Prompt, Sending

@@ -13,8 +13,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from ipybatch.engine.outcome import Outcome
-from ipybatch.engine.plan import key_value
+from ipybatch.engine.data.outcome import Outcome
+from ipybatch.engine.data.plan import key_value
 from ipybatch.gemini.jobs import Job
 
 

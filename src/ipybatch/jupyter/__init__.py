@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 from ipybatch.errors import MissingExtra
 
 if TYPE_CHECKING:
+    from ipybatch.engine.feed.session_view import Viewed
     from ipybatch.jupyter.form import ForecastForm
-    from ipybatch.jupyter.viewed import Viewed
     from ipybatch.jupyter.views import BreakerStatus, Log, Panel, PartitionTable, Progress, Timeline
 
 __all__ = ["BreakerStatus", "ForecastForm", "Log", "Panel", "PartitionTable", "Progress", "Timeline", "show"]

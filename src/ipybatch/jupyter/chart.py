@@ -12,9 +12,9 @@ from itertools import pairwise
 
 import msgspec
 
-from ipybatch.engine.events import BreakerMoved
-from ipybatch.engine.pace import Mark
-from ipybatch.engine.snapshot import Group
+from ipybatch.engine.data.events import BreakerMoved
+from ipybatch.engine.data.progress_curve import Mark
+from ipybatch.engine.feed.snapshot import Group
 
 WIDTH, HEIGHT = 900, 180
 _LEFT, _TOP, _FOOT = 44, 8, 20

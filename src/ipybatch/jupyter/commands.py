@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from ipybatch.engine.masking import mask
-from ipybatch.jupyter.viewed import Viewed
+from ipybatch.engine.data.masking import mask
+from ipybatch.engine.feed.session_view import Viewed
 from ipybatch.jupyter.wire import Ack, Rows
 
 ROWS_AT_ONCE = 100

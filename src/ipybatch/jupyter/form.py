@@ -17,7 +17,7 @@ from typing import Any
 
 import ipywidgets
 
-from ipybatch.engine import events
+from ipybatch.engine.data import events
 from ipybatch.jupyter.download import Download
 from ipybatch.jupyter.still import said
 from ipybatch.jupyter.views import Panel

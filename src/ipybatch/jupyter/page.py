@@ -9,16 +9,17 @@ from time import gmtime, strftime
 
 import msgspec
 
-from ipybatch.engine.masking import mask
-from ipybatch.engine.recorded import RecordedItem
-from ipybatch.engine.snapshot import Snapshot
-from ipybatch.engine.summary import Summary
-from ipybatch.engine.whole import draft_of
+from ipybatch.engine.data.masking import mask
+from ipybatch.engine.data.outcome import Summary
+from ipybatch.engine.feed import event_text
+from ipybatch.engine.feed.event_text import LogLine
+from ipybatch.engine.feed.session_view import Viewed
+from ipybatch.engine.feed.snapshot import Snapshot
+from ipybatch.engine.store.atomic_write import draft_of
+from ipybatch.engine.store.rows import RecordedItem
 from ipybatch.errors import BatchError, InputError
-from ipybatch.jupyter import chart, logged, still
+from ipybatch.jupyter import chart, still
 from ipybatch.jupyter.still import Sheet, marked, said
-from ipybatch.jupyter.viewed import Viewed
-from ipybatch.jupyter.wire import LogLine
 
 GROUPS = 2000
 FAILURES = 500
@@ -87,7 +88,7 @@ def html(facts: Facts, failures: list[RecordedItem]) -> str:
         _timeline(facts),
         _groups(snapshot, facts.group_word),
         _failed(failures, snapshot),
-        _log(logged.lines(snapshot.story, snapshot.groups), snapshot.told),
+        _log(event_text.lines(snapshot.story, snapshot.groups), snapshot.told),
     ]
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'

@@ -17,12 +17,12 @@ from time import gmtime, strftime
 
 import msgspec
 
-from ipybatch.engine import events
-from ipybatch.engine.events import Counts
-from ipybatch.engine.masking import mask
-from ipybatch.engine.recorded import RecordedItem
-from ipybatch.engine.snapshot import Group, Snapshot
-from ipybatch.engine.summary import Summary
+from ipybatch.engine.data import events
+from ipybatch.engine.data.events import Counts
+from ipybatch.engine.data.masking import mask
+from ipybatch.engine.data.outcome import Summary
+from ipybatch.engine.feed.snapshot import Group, Snapshot
+from ipybatch.engine.store.rows import RecordedItem
 
 ROWS = 40
 ITEM_COLUMNS = [("Item", False), ("Status", False), ("Attempts", True), ("Time", True), ("Error", False)]

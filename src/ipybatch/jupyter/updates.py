@@ -9,13 +9,14 @@ from typing import Literal
 
 import msgspec
 
-from ipybatch.engine import events
-from ipybatch.engine.gauges import Gauges
-from ipybatch.engine.masking import mask
-from ipybatch.engine.pace import Mark
-from ipybatch.engine.snapshot import Group, Snapshot
-from ipybatch.jupyter import logged
-from ipybatch.jupyter.viewed import Viewed
+from ipybatch.engine.data import events
+from ipybatch.engine.data.masking import mask
+from ipybatch.engine.data.progress_curve import Mark
+from ipybatch.engine.feed import event_text
+from ipybatch.engine.feed.event_text import LogLine
+from ipybatch.engine.feed.session_view import Viewed
+from ipybatch.engine.feed.snapshot import Group, Snapshot
+from ipybatch.engine.run.live_status import Gauges
 from ipybatch.jupyter.wire import (
     BreakerFact,
     BreakerMove,
@@ -23,7 +24,6 @@ from ipybatch.jupyter.wire import (
     Head,
     Item,
     LaneFact,
-    LogLine,
     Update,
     WindowFact,
 )
@@ -196,7 +196,7 @@ def _moves(snapshot: Snapshot, sent: Sent) -> list[BreakerMove]:
 def _lines(snapshot: Snapshot, sent: Sent) -> list[LogLine]:
     new = min(snapshot.told - sent.lines, LINES_AT_ONCE, len(snapshot.story))
     sent.lines = snapshot.told
-    return logged.lines(reversed(list(islice(reversed(snapshot.story), new))), snapshot.groups)
+    return event_text.lines(reversed(list(islice(reversed(snapshot.story), new))), snapshot.groups)
 
 
 def _columns(groups: dict[int, Group]) -> list[str]:

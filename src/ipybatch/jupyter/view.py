@@ -29,12 +29,12 @@ import traitlets
 from IPython.core.getipython import get_ipython
 from IPython.display import display
 
-from ipybatch.engine import events
-from ipybatch.engine.snapshot import Snapshot
+from ipybatch.engine.data import events
+from ipybatch.engine.feed.session_view import Viewed
+from ipybatch.engine.feed.snapshot import Snapshot
 from ipybatch.jupyter import commands, still, updates
 from ipybatch.jupyter.publisher import publisher
 from ipybatch.jupyter.updates import Part, Sent
-from ipybatch.jupyter.viewed import Viewed
 from ipybatch.jupyter.wire import Ack, Bye, Command, FromBrowser, FromKernel, Hello, Resync, ViewName
 
 _STATIC = pathlib.Path(__file__).parent / "static"

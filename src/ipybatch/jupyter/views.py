@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from ipybatch.engine.feed.session_view import Viewed
 from ipybatch.jupyter.updates import Part
 from ipybatch.jupyter.view import View
-from ipybatch.jupyter.viewed import Viewed
 from ipybatch.jupyter.wire import ViewName
 
 

@@ -18,14 +18,14 @@ from typing import Literal
 
 import msgspec
 
-from ipybatch.engine.events import BreakerState, Counts, State, Status
-from ipybatch.engine.pace import Mark
-from ipybatch.engine.recorded import RecordedItem
-from ipybatch.engine.snapshot import Group
+from ipybatch.engine.data.events import BreakerState, Counts, State, Status
+from ipybatch.engine.data.progress_curve import Mark
+from ipybatch.engine.feed.event_text import LogLine
+from ipybatch.engine.feed.snapshot import Group
+from ipybatch.engine.store.rows import RecordedItem
 
 CommandName = Literal["pause", "resume", "cancel", "retry_failed", "adjust", "items"]
 ViewName = Literal["panel", "progress", "table", "breaker", "timeline", "log"]
-Level = Literal["info", "good", "warn", "bad"]
 
 
 class Item(msgspec.Struct, kw_only=True, frozen=True):
@@ -138,22 +138,6 @@ class Head(msgspec.Struct, kw_only=True):
     recorded: int
     notes: list[str]
     can: list[CommandName]
-
-
-class LogLine(msgspec.Struct, kw_only=True, frozen=True):
-    """Something that happened, in words.
-
-    Attributes:
-        number: Of the event in its session, from 1: newer lines have higher ones.
-        at_s: Unix time.
-        group: What group it is about; 0 for none.
-    """
-
-    number: int
-    at_s: float
-    level: Level
-    text: str
-    group: int
 
 
 class Update(msgspec.Struct, kw_only=True, tag_field="kind", tag="update"):

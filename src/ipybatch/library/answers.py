@@ -17,8 +17,8 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from ipybatch.engine.masking import mask, register
-from ipybatch.engine.retry import parse_retry_after
+from ipybatch.engine.data.masking import mask, register
+from ipybatch.engine.rules.retry import parse_retry_after
 from ipybatch.errors import InputError, Permanent, RateLimited, Refused, Transient
 
 _PASSING = frozenset({302, 303, 307, 408})

@@ -20,9 +20,9 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
-from ipybatch.engine.attempt import Attempt
-from ipybatch.engine.masking import mask
-from ipybatch.engine.policy import Breaker, Retry
+from ipybatch.engine.data.masking import mask
+from ipybatch.engine.data.policy import Breaker, Retry
+from ipybatch.engine.run.permits import Attempt
 from ipybatch.errors import InputError, Permanent, Transient
 from ipybatch.library.answers import check_url, read_json
 from ipybatch.library.calls import Calls

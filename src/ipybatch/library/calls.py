@@ -12,8 +12,8 @@ import time
 from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Any
 
-from ipybatch.engine.attempt import Attempt
-from ipybatch.engine.retry import parse_retry_after
+from ipybatch.engine.rules.retry import parse_retry_after
+from ipybatch.engine.run.permits import Attempt
 from ipybatch.errors import RateLimited, Transient
 from ipybatch.library.clients import TIMEOUT_S
 from ipybatch.library.seconds import Seconds, read_date

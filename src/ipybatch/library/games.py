@@ -16,17 +16,17 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Unpack
 
-from ipybatch import terminal
-from ipybatch.arguments import SessionArguments
-from ipybatch.engine.events import Counts
-from ipybatch.engine.summary import Summary
+from ipybatch.engine.data.events import Counts
+from ipybatch.engine.data.outcome import Summary
 from ipybatch.errors import MissingExtra
 from ipybatch.library.records import Library
 from ipybatch.library.refreshing import breaker_state, refresh
 from ipybatch.library.settings import StoreSettings
 from ipybatch.library.source import Source
 from ipybatch.library.steam import SteamStore
-from ipybatch.session import BatchSession
+from ipybatch.session import terminal
+from ipybatch.session.arguments import SessionArguments
+from ipybatch.session.session import BatchSession
 
 
 @dataclass(frozen=True, slots=True)

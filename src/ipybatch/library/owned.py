@@ -12,8 +12,8 @@ import logging
 import re
 from typing import Any
 
-from ipybatch.engine.host import host
-from ipybatch.engine.masking import mask, register
+from ipybatch.engine.data.masking import mask, register
+from ipybatch.engine.run.engine_thread import host
 from ipybatch.errors import InputError, ItemError, Transient
 from ipybatch.library.answers import Client, make_client, read_json
 

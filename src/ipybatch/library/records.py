@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import platformdirs
 
-from ipybatch.engine.policy import check
+from ipybatch.engine.data.policy import check
 from ipybatch.errors import InputError, JournalCorrupt, JournalError, JournalFull, JournalLocked, JournalReadOnly
 from ipybatch.library.staleness import LOW_S, STALENESS, Staleness, staleness
 

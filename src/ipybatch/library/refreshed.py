@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, cast
 
-from ipybatch.engine.summary import Summary
+from ipybatch.engine.data.outcome import Summary
 from ipybatch.errors import InputError
-from ipybatch.session import BatchSession
+from ipybatch.session.session import BatchSession
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -16,19 +16,19 @@ from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
 from typing import Any, TypeVar, Unpack, cast
 
-from ipybatch import checks
-from ipybatch.arguments import SessionArguments
-from ipybatch.engine import events, ledger
-from ipybatch.engine.attempt import Attempt
-from ipybatch.engine.clock import Clock, SystemClock
-from ipybatch.engine.journal import Journal, open_journal
-from ipybatch.engine.plan import canonical
+from ipybatch.engine.data import events
+from ipybatch.engine.data.clock import Clock, SystemClock
+from ipybatch.engine.data.plan import canonical
+from ipybatch.engine.run.permits import Attempt
+from ipybatch.engine.store import run_store
+from ipybatch.engine.store.journal import Journal, open_journal
 from ipybatch.errors import InputError, ItemError, JournalError, Refused
 from ipybatch.library.records import Library, Record
 from ipybatch.library.refreshed import RefreshSession
 from ipybatch.library.source import Defaults, Expanding, Identity, Source
 from ipybatch.library.staleness import STALENESS, Staleness, age_in_words, staleness
-from ipybatch.session import BatchSession
+from ipybatch.session.arguments import SessionArguments, check_items, check_name
+from ipybatch.session.session import BatchSession
 
 T = TypeVar("T")
 
@@ -77,11 +77,11 @@ def refresh(
         steam refresh completed: 2/2 successful, 0 failed, 0 skipped
     """
     _check(source, library)
-    listed = [source.identify(item).key for item in checks.check_items(items)]
+    listed = [source.identify(item).key for item in check_items(items)]
     defaults = source.defaults()
     _check_expand(expand, defaults)
     name = name if name is not None else defaults.name
-    checks.check_name(name)
+    check_name(name)
     chosen = _choose(defaults, arguments)
     journal = open_journal(chosen["journal"])
     clock = chosen["clock"] or SystemClock()
@@ -150,8 +150,8 @@ class Refreshing:
     async def __aenter__(self) -> Refreshing:
         """Enter the source and read what the plan decided: the library has moved on when a run is resumed."""
         with self._journal.reader() as database:
-            found = ledger.find(database, self._name)
-            tasks = () if found is None else ledger.read_plan(database, found)
+            found = run_store.find(database, self._name)
+            tasks = () if found is None else run_store.read_plan(database, found)
             self._judged.update((task.key, STALENESS[task.rank % len(STALENESS)]) for task in tasks)
         await self._source.__aenter__()
         return self
@@ -242,7 +242,7 @@ def _choose(defaults: Defaults, arguments: SessionArguments) -> dict[str, Any]:
 
 def _has_finished(journal: Journal, name: str) -> bool:
     with journal.reader() as database:
-        found = ledger.find(database, name)
+        found = run_store.find(database, name)
     return found is not None and found.state in _FINISHED
 
 

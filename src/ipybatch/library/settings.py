@@ -25,7 +25,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, TypeVar
 
-from ipybatch.engine.policy import Breaker, Limits, Rate, Retry, check, check_count
+from ipybatch.engine.data.policy import Breaker, Limits, Rate, Retry, check, check_count
 from ipybatch.errors import InputError
 
 PREFIX = "IPYBATCH_STEAM_"

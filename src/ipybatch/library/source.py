@@ -10,8 +10,8 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from ipybatch.engine.attempt import Attempt
-from ipybatch.engine.policy import Breaker, Limits, Retry
+from ipybatch.engine.data.policy import Breaker, Limits, Retry
+from ipybatch.engine.run.permits import Attempt
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

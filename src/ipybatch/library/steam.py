@@ -16,8 +16,8 @@ import re
 from typing import Any
 from urllib.parse import urlsplit
 
-from ipybatch.engine.attempt import Attempt
-from ipybatch.engine.masking import mask
+from ipybatch.engine.data.masking import mask
+from ipybatch.engine.run.permits import Attempt
 from ipybatch.errors import InputError, Permanent, Transient
 from ipybatch.library import owned
 from ipybatch.library.answers import Client, check_url, read_json

@@ -15,7 +15,7 @@ import base64
 import math
 from typing import Any, Protocol
 
-from ipybatch.engine.masking import mask, register
+from ipybatch.engine.data.masking import mask, register
 from ipybatch.errors import InputError, Transient
 from ipybatch.library.answers import Client, read_json
 

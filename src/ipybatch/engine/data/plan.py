@@ -1,0 +1,269 @@
+"""Plan: the user's items as tasks with stable keys, checked before anything starts.
+
+A key is canonical JSON, so 1 and "1" differ and a dict's order does not
+matter.  A digest of the input tells whether a recorded result still answers
+the same question.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from array import array
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Literal
+
+import msgspec
+
+from ipybatch.engine.data.outcome import decode
+from ipybatch.errors import InputError
+
+KeyFunction = Callable[[Any], Any]
+Priority = Literal["high", "medium", "low"]
+PRIORITIES: tuple[Priority, ...] = ("high", "medium", "low")
+MEDIUM = PRIORITIES.index("medium")
+
+_canonical = msgspec.json.Encoder(order="deterministic").encode
+_NO_JSON = (TypeError, ValueError, RecursionError, msgspec.MsgspecError)
+_PLAIN = (str, int, float, bool, type(None), list, dict)
+
+
+class Task(msgspec.Struct, gc=False):
+    """An item with its key.
+
+    Attributes:
+        seq: The item's number in its run, from 0; fixed once recorded.
+        key: Canonical JSON.
+        digest: Hash of the item and all that is sent with it; "" when the key says it all.
+        attempts: How often it was started.
+        group: The batch it is in; 0 for none.
+        rank: What runs first: lower ranks do; decided once, kept in the plan.
+        priority: What runs before all ranks: its place in `PRIORITIES`.
+        added: Whether the work brought it, while it ran; it is in no list of the user's.
+        refused: Why it fails without being tried (a duplicate key in a generator); "" for none.
+    """
+
+    seq: int
+    key: str
+    item: Any
+    digest: str = ""
+    attempts: int = 0
+    group: int = 0
+    rank: int = 0
+    refused: str = ""
+    priority: int = MEDIUM
+    added: bool = False
+
+    @property
+    def order(self) -> tuple[int, int, int]:
+        """Where it stands among those that wait: the lowest goes first."""
+        return self.priority, self.rank, self.seq
+
+    @property
+    def label(self) -> str:
+        """The key as people read it."""
+        return label_of(self.key)
+
+
+def label_of(key: str) -> str:
+    """Return a key as people read it: a string without its quotes."""
+    return key[1:-1] if key[0] == '"' else key
+
+
+def canonical(key: Any) -> str:
+    """Return a key as plan and journal have it."""
+    return _canonical(key).decode()
+
+
+def key_value(key: str) -> Any:
+    """Return a scalar key as Python value, any other as its canonical JSON."""
+    try:
+        value = decode(key)
+    except msgspec.DecodeError:
+        return key
+    return key if isinstance(value, dict | list) else value
+
+
+class Keying(msgspec.Struct, frozen=True):
+    """How keys and digests are made from items.
+
+    An item that carries more than is sent, labels for instance, says in ``_ipybatch_sent_`` what is.
+
+    Attributes:
+        key: The user's ``key=`` function; None: the item itself, or its "id" or "key" field.
+        settings: What is sent with every item (model, country); a change of it makes every item run again.
+    """
+
+    key: KeyFunction | None = None
+    settings: bytes = b""
+
+    def task(self, seq: int, item: Any) -> Task:
+        """Return the task of ``item``.
+
+        Raises:
+            InputError: The item has no key that JSON can hold; says which item.
+        """
+        value = self._value(item)
+        try:
+            key = _canonical(value)
+        except _NO_JSON as error:
+            msg = f"item {seq} ({_short(item)}) has no stable key: pass key=, a function of the item ({error})"
+            raise InputError(msg) from None
+        if key == b"null":
+            msg = f"item {seq} ({_short(item)}) has no stable key: its key is {value!r}"
+            raise InputError(msg)
+        digest = "" if value is item and not self.settings else self._digest(item, value, key)
+        return Task(seq, key.decode(), item, digest)
+
+    def _value(self, item: Any) -> Any:
+        if self.key is not None:
+            return self.key(item)
+        if type(item) is int or type(item) is str:
+            return item
+        for field in ("id", "key"):
+            value = item.get(field) if isinstance(item, dict) else getattr(item, field, None)
+            if value is not None and not callable(value):
+                return value
+        return item
+
+    def _digest(self, item: Any, value: Any, key: bytes) -> str:
+        if value is item:
+            return _hash(self.settings + key)
+        try:
+            sent = _canonical(getattr(item, "_ipybatch_sent_", item))
+        except _NO_JSON:
+            sent = key  # an item that JSON cannot hold is known by its key alone
+        return _hash(self.settings + sent)
+
+
+class Plan(list[Task]):
+    """The tasks of a list, in order, each with a key of its own.
+
+    Attributes:
+        is_ordered: Whether they run in another order, or some were added to the user's list.
+    """
+
+    is_ordered = False
+
+    @functools.cached_property
+    def hash(self) -> bytes:
+        """What tells whether it is the plan that was recorded."""
+        keys = "\n".join([task.key for task in self]).encode()
+        digests = "\n".join([task.digest for task in self]).encode()
+        return hashlib.blake2b(keys + b"\n\n" + digests, digest_size=16).digest()
+
+    def forget_hash(self) -> None:
+        """Let the hash be that of the tasks as they are now."""
+        self.__dict__.pop("hash", None)
+
+
+def make_plan(items: Sequence[Any], keying: Keying) -> Plan:
+    """Return the tasks of a list, in order.
+
+    Raises:
+        InputError: Two items share a key; names the first two.
+    """
+    tasks = Plan([keying.task(seq, item) for seq, item in enumerate(items)])
+    if len({task.key for task in tasks}) < len(tasks):
+        seen: dict[str, int] = {}
+        for task in tasks:
+            if task.key in seen:
+                msg = (
+                    f"items {seen[task.key]} and {task.seq} share the key {task.key}:"
+                    " keys must be unique; drop one, or pass key="
+                )
+                raise InputError(msg)
+            seen[task.key] = task.seq
+    return tasks
+
+
+def queued_by_priority(tasks: Iterable[Task]) -> list[int] | None:
+    """Return how many tasks of each priority have not been tried; None where all have the same."""
+    counts = [0] * len(PRIORITIES)
+    for task in tasks:
+        counts[task.priority] += not task.attempts
+    return counts if sum(map(bool, counts)) > 1 else None
+
+
+class PlanRow(msgspec.Struct, array_like=True):
+    """One task as the journal keeps it.
+
+    Attributes:
+        item: None when the item is its key, or when JSON cannot give it back as it was.
+        kept: Whether ``item`` (or the key) gives the user's item back.
+    """
+
+    key: str
+    item: Any
+    kept: bool
+    digest: str
+    rank: int
+
+
+class OrderedRow(PlanRow, array_like=True):
+    """One that has an order of its own; a `PlanRow` can be read as one."""
+
+    priority: int = MEDIUM
+    added: bool = False
+
+
+def to_row(task: Task) -> PlanRow:
+    """Return ``task`` as the journal keeps it."""
+    item = task.item
+    if type(item) is int or type(item) is str:
+        kept, is_key = True, _canonical(item).decode() == task.key
+        item = None if is_key else item
+    else:
+        kept = item is not None and type(item) in _PLAIN and _survives(item)  # a row's None stands for its key
+        item = item if kept else None
+    if task.priority == MEDIUM and not task.added:
+        return PlanRow(task.key, item, kept, task.digest, task.rank)
+    return OrderedRow(task.key, item, kept, task.digest, task.rank, task.priority, task.added)
+
+
+def from_row(seq: int, row: OrderedRow) -> Task:
+    """Return the task that `to_row` was given."""
+    item = row.item if row.item is not None or not row.kept else decode(row.key)
+    refused = "" if row.kept else "the journal does not hold this item: create the session again with its items"
+    return Task(seq, row.key, item, row.digest, rank=row.rank, refused=refused, priority=row.priority, added=row.added)
+
+
+class Drawn:
+    """Which keys a generator has given already: some 20 bytes a key, where a set of them takes 100.
+
+    Prior art: hashing with separate chaining (Knuth, TAOCP 3, 6.4), of 64-bit hashes.
+    """
+
+    def __init__(self) -> None:
+        self._chains: dict[int, array[int]] = {}
+
+    def add(self, key: str) -> bool:
+        """Remember ``key``; return False when it was there before."""
+        code = hash(key)
+        chain = self._chains.get(code & _CHAINS)
+        if chain is None:
+            self._chains[code & _CHAINS] = array("q", (code,))
+        elif code in chain:
+            return False
+        else:
+            chain.append(code)
+        return True
+
+
+_CHAINS = (1 << 16) - 1
+
+
+def _survives(item: Any) -> bool:
+    try:
+        return bool(decode(_canonical(item)) == item)
+    except _NO_JSON:
+        return False
+
+
+def _hash(data: bytes) -> str:
+    return hashlib.blake2b(data, digest_size=8).hexdigest()
+
+
+def _short(item: Any) -> str:
+    text = repr(item)
+    return text if len(text) <= 60 else text[:57] + "..."

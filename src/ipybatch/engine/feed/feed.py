@@ -1,0 +1,82 @@
+"""Feed: where events go: the snapshot, the log, the listeners.
+
+A listener that raises is dropped and noted once; the run goes on.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+
+from ipybatch.engine.data import events
+from ipybatch.engine.data.clock import Clock
+from ipybatch.engine.data.masking import mask
+from ipybatch.engine.feed.snapshot import FOLD, Snapshot
+
+DROPPED = "a listener was dropped"
+LOGGED_AT_MOST = 20_000  # about 5 MB
+
+Listener = Callable[[events.Event], None]
+
+
+class Feed:
+    """Publish events in order.
+
+    Attributes:
+        snapshot: The fold of all events so far.
+        log: The latest events, oldest first, at most `LOGGED_AT_MOST`.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self.snapshot = Snapshot()
+        self.log: deque[events.Event] = deque(maxlen=LOGGED_AT_MOST)
+        self.clock = clock
+        self._listeners: list[Listener] = []
+        self._untold: deque[events.Event] = deque()
+        self._telling = False
+
+    def emit(self, event: events.Event) -> None:
+        """Fold an event in and tell everyone."""
+        FOLD[type(event)](self.snapshot, event)
+        self.log.append(event)
+        if not self._listeners:
+            return
+        self._untold.append(event)
+        if self._telling:  # a listener caused it: those behind have not heard yet what that one heard
+            return
+        self._telling = True
+        try:
+            while self._untold:
+                self._tell(self._untold.popleft())
+        finally:
+            self._telling = False
+
+    def on(self, listener: Listener) -> Callable[[], None]:
+        """Call ``listener`` with every event from now on; return a function that ends that."""
+        self._listeners = [*self._listeners, listener]
+        return lambda: self.off(listener)
+
+    def off(self, listener: Listener) -> None:
+        """Stop calling ``listener``."""
+        self._listeners = [known for known in self._listeners if known is not listener]
+
+    def clear(self) -> None:
+        """Forget what happened; whoever listens goes on listening."""
+        self.snapshot = Snapshot()
+        self.log.clear()
+
+    def note(self, text: str) -> None:
+        """Tell the user something, once."""
+        if text not in self.snapshot.notes:
+            self.emit(events.Noted(self.clock.unix_s(), text))
+
+    def _tell(self, event: events.Event) -> None:
+        for listener in self._listeners:
+            try:
+                listener(event)
+            except BaseException as error:  # a view that raises, or exits, must not stop the run
+                self._drop(listener, error)
+
+    def _drop(self, listener: Listener, error: BaseException) -> None:
+        self.off(listener)
+        self.note(mask(f"{DROPPED}: it raised {type(error).__name__}: {error}"))

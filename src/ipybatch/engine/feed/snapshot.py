@@ -1,0 +1,341 @@
+"""Snapshot: the state that the events add up to.
+
+Rule: nothing here knows where events come from.  Folding the same events
+gives the same snapshot, live, after a restart and in a test.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from ipybatch.engine.data import events
+from ipybatch.engine.data.events import BreakerState, Counts, Extra, State, Status
+from ipybatch.engine.data.progress_curve import Mark, Pace
+
+RECENT_ITEMS = 50
+RATE_SPAN_S = 20
+BREAKER_MOVES = 100
+STORY = 500
+
+
+class Group(msgspec.Struct, kw_only=True):
+    """One row of the table: a batch, a remote job or a partition.
+
+    Attributes:
+        number: Counts from 1.
+        items: Items in it; ``done`` of them have an outcome, ``failed`` of these are not completed.
+        started_s: Unix time, 0.0 while it has yet to begin; ``ended_s`` is 0.0 while it runs.
+        extra: The workload's own columns, by title.
+        lasts: Whether it goes on when the session ends.
+    """
+
+    number: int
+    name: str
+    status: Status
+    items: int
+    done: int = 0
+    failed: int = 0
+    started_s: float = 0.0
+    ended_s: float = 0.0
+    error: str = ""
+    extra: Extra = msgspec.field(default_factory=dict)
+    lasts: bool = False
+
+
+class Breaker(msgspec.Struct, kw_only=True):
+    """What the views show of the circuit breaker."""
+
+    state: BreakerState = "closed"
+    failures: int = 0
+    openings: int = 0
+    probe_at_s: float = 0.0
+
+
+class Snapshot(msgspec.Struct, kw_only=True):
+    """Everything a view may show of one session.
+
+    Attributes:
+        started_s: Unix time of its latest start in this process; 0.0 before.
+        before_s: Seconds it ran in earlier starts.
+        ended_s: Unix time it ended; 0.0 before.
+        cool_until_s: Unix time the resource's cool-down ends; 0.0 for none.
+        recent: The last items that ended, newest last.
+        failures: The last items that ended otherwise than completed, by key, newest last.
+        moved: Of each group, by number, which move of all groups was its latest; in the order of these moves.
+        moves: How often a group began, changed its status, ended or was recalled.
+        pace: How the counts grew.
+        story: The latest events that tell something, each with its number; all but starts and completed items.
+        breaker_moves: The latest times that the breaker changed its state, newest last.
+        breaker_moved: How often it did; ``told``: how many events the story has had.
+        started_here: Attempts since it was made; of its items ``ended_here``, ``failed_here`` did not complete.
+        left: Items that the session ended before; they are not recorded.
+        depleted: How often the limits were used up, once a window at most; ``emptied``: how often nothing waited any
+            more; ``idled``: how often nothing ran either.
+        spent_usd: In this run so far; None for work that costs nothing.
+    """
+
+    name: str = ""
+    state: State = "planned"
+    reason: str = ""
+    counts: Counts = msgspec.field(default_factory=Counts)
+    started_s: float = 0.0
+    ended_s: float = 0.0
+    groups: dict[int, Group] = msgspec.field(default_factory=dict)
+    moved: dict[int, int] = msgspec.field(default_factory=dict)
+    moves: int = 0
+    breaker: Breaker = msgspec.field(default_factory=Breaker)
+    cool_until_s: float = 0.0
+    notes: list[str] = msgspec.field(default_factory=list)
+    recent: deque[events.ItemEnded] = msgspec.field(default_factory=lambda: deque(maxlen=RECENT_ITEMS))
+    failures: dict[str, events.ItemEnded] = msgspec.field(default_factory=dict)
+    before_s: float = 0.0
+    pace: Pace = msgspec.field(default_factory=Pace)
+    breaker_moves: deque[events.BreakerMoved] = msgspec.field(default_factory=lambda: deque(maxlen=BREAKER_MOVES))
+    breaker_moved: int = 0
+    story: deque[tuple[int, events.Event]] = msgspec.field(default_factory=lambda: deque(maxlen=STORY))
+    told: int = 0
+    started_here: int = 0
+    ended_here: int = 0
+    failed_here: int = 0
+    left: int = 0
+    depleted: int = 0
+    emptied: int = 0
+    idled: int = 0
+    spent_usd: float | None = None
+    budget_usd: float | None = None
+    _marks: deque[tuple[float, int]] = msgspec.field(default_factory=lambda: deque(maxlen=RATE_SPAN_S))
+    _next_mark_s: float = 0.0
+    _before: Mark = Mark(0.0, 0, 0, 0)  # of earlier processes
+
+    def apply(self, event: events.Event) -> None:
+        """Fold one event in."""
+        FOLD[type(event)](self, event)
+
+    def rate_per_s(self, now_s: float) -> float:
+        """Return items ended per second over the last seconds, at most `RATE_SPAN_S` of them."""
+        span_s = min(float(RATE_SPAN_S), max(now_s - self.started_s, 1.0))
+        lately = [before for at_s, before in self._marks if at_s > now_s - span_s]
+        return (self.ended_here - lately[0]) / span_s if lately else 0.0
+
+    def elapsed_s(self, now_s: float) -> float:
+        """Return seconds it ran in this process, all its starts together."""
+        return self.before_s + self.this_start_s(now_s)
+
+    def this_start_s(self, now_s: float) -> float:
+        """Return seconds since the latest start, up to the end."""
+        return max(0.0, (self.ended_s or now_s) - self.started_s) if self.started_s else 0.0
+
+    def _tell(self, event: events.Event) -> None:
+        self.told += 1
+        self.story.append((self.told, event))
+
+    def _planned(self, event: events.Planned) -> None:
+        self._tell(event)
+        self.name = event.name
+        self.counts = msgspec.structs.replace(event.counts)
+
+    def _drawn(self, event: events.Drawn) -> None:
+        self.counts.add(event.status, event.items)
+
+    def _exhausted(self, event: events.Exhausted) -> None:
+        self.counts.total = event.total
+
+    def _depleted(self, event: events.Depleted) -> None:
+        self.depleted += 1
+
+    def _items_added(self, event: events.ItemsAdded) -> None:
+        self._tell(event)
+        if self.counts.total is not None:
+            self.counts.total += event.items + event.skipped
+        self.counts.pending += event.items
+        self.counts.skipped += event.skipped
+
+    def _state_changed(self, event: events.StateChanged) -> None:
+        self._tell(event)
+        if event.state == "running" and self.state not in ("running", "paused"):
+            self.before_s = self.elapsed_s(event.at_s)
+            self.started_s, self.ended_s, self.left = event.at_s, 0.0, 0
+            self._marks.clear()
+            self._mark(event.at_s)
+        if event.state in events.ENDED:
+            self.ended_s = event.at_s
+            self._mark(event.at_s)
+        self.state, self.reason = event.state, event.reason
+
+    def _group_started(self, event: events.GroupStarted) -> None:
+        if event.status == "running":
+            self._tell(event)
+        self.groups[event.group] = Group(
+            number=event.group,
+            name=event.name,
+            status=event.status,
+            items=event.items,
+            started_s=event.at_s if event.status == "running" else 0.0,
+            extra=event.extra,
+            lasts=event.lasts,
+        )
+        self._move(event.group)
+
+    def _group_changed(self, event: events.GroupChanged) -> None:
+        group = self.groups[event.group]
+        if event.status != group.status or event.error:
+            self._tell(event)
+        group.status, group.error = event.status, event.error or group.error
+        group.extra = group.extra | event.extra
+        self._move(event.group)
+
+    def _group_ended(self, event: events.GroupEnded) -> None:
+        self._tell(event)
+        group = self.groups[event.group]
+        group.status, group.ended_s = event.status, event.at_s
+        self._move(event.group)
+
+    def _group_recalled(self, event: events.GroupRecalled) -> None:
+        self.groups[event.group] = Group(
+            number=event.group,
+            name=event.name,
+            status="failed" if event.failed == event.items else "completed",
+            items=event.items,
+            done=event.items,
+            failed=event.failed,
+            started_s=event.started_s,
+            ended_s=event.ended_s,
+            error=event.error,
+        )
+        self._move(event.group)
+
+    def _move(self, group: int) -> None:
+        self.moves += 1
+        self.moved.pop(group, None)  # else it would keep its place in the order
+        self.moved[group] = self.moves
+
+    def _pace_recalled(self, event: events.PaceRecalled) -> None:
+        self._before = self.pace.put_before(event.marks)
+
+    def _attempt_started(self, event: events.AttemptStarted) -> None:
+        self.started_here += 1
+        counts = self.counts
+        counts.running += 1
+        counts.pending -= 1
+        if not counts.pending and counts.total is not None:
+            self.emptied += 1
+
+    def _attempt_failed(self, event: events.AttemptFailed) -> None:
+        self._tell(event)
+        if event.at_s >= self._next_mark_s:
+            self._mark(event.at_s)
+        self.counts.running -= 1
+        self.counts.pending += 1
+
+    def _item_ended(self, event: events.ItemEnded) -> None:
+        if event.at_s >= self._next_mark_s:
+            self._mark(event.at_s)
+        self.ended_here += 1
+        counts = self.counts
+        counts.running -= 1
+        if event.status == "completed":
+            counts.completed += 1
+        else:
+            counts.add(event.status)
+        if not counts.running and not counts.pending and counts.total is not None:
+            self.idled += 1
+        self.recent.append(event)
+        if self.failures or event.status != "completed":
+            self._note_failure(event)
+        if event.group:
+            self._count_in_group(event)
+
+    def _mark(self, at_s: float) -> None:
+        """Once a second: where the counts stand."""
+        self._next_mark_s = int(at_s) + 1
+        self._marks.append((at_s, self.ended_here))
+        before = self._before
+        self.pace.add(
+            Mark(
+                at_s,
+                before.started + self.started_here,
+                before.ended + self.ended_here,
+                before.failed + self.failed_here,
+            )
+        )
+
+    def _count_in_group(self, event: events.ItemEnded) -> None:
+        group = self.groups.get(event.group)
+        if group is None:
+            return
+        group.done += 1
+        if event.status != "completed":
+            group.failed += 1
+            group.error = event.error or group.error
+        if group.ended_s:  # its end was told first
+            self._move(event.group)
+
+    def _note_failure(self, event: events.ItemEnded) -> None:
+        """Keep the latest failures; an item that completes after all is none any more."""
+        self.failures.pop(event.key, None)
+        if event.status != "completed":
+            self.failed_here += 1
+            self._tell(event)
+            self.failures[event.key] = event
+            if len(self.failures) > RECENT_ITEMS:
+                del self.failures[next(iter(self.failures))]
+
+    def _items_left(self, event: events.ItemsLeft) -> None:
+        self._tell(event)
+        self.counts.pending -= event.items
+        self.left += event.items
+        self.counts.add(event.status, event.items)
+
+    def _breaker_moved(self, event: events.BreakerMoved) -> None:
+        if event.state != self.breaker.state:
+            self.breaker_moved += 1
+            self.breaker_moves.append(event)
+            self._tell(event)
+        self.breaker = Breaker(
+            state=event.state, failures=event.failures, openings=event.openings, probe_at_s=event.probe_at_s
+        )
+
+    def _cooled_down(self, event: events.CooledDown) -> None:
+        self._tell(event)
+        if not event.lane:
+            self.cool_until_s = max(self.cool_until_s, event.until_s)
+
+    def _spent(self, event: events.Spent) -> None:
+        self.spent_usd, self.budget_usd = event.usd, event.budget_usd
+
+    def _commanded(self, event: events.Commanded) -> None:
+        """A command changes nothing by itself; what it causes has events of its own."""
+        self._tell(event)
+
+    def _noted(self, event: events.Noted) -> None:
+        self._tell(event)
+        self.notes.append(event.text)
+
+
+FOLD: dict[type, Callable[[Snapshot, Any], None]] = {
+    events.Planned: Snapshot._planned,
+    events.Drawn: Snapshot._drawn,
+    events.Exhausted: Snapshot._exhausted,
+    events.ItemsAdded: Snapshot._items_added,
+    events.Depleted: Snapshot._depleted,
+    events.Tallied: Snapshot._tell,
+    events.StateChanged: Snapshot._state_changed,
+    events.GroupStarted: Snapshot._group_started,
+    events.GroupChanged: Snapshot._group_changed,
+    events.GroupEnded: Snapshot._group_ended,
+    events.GroupRecalled: Snapshot._group_recalled,
+    events.PaceRecalled: Snapshot._pace_recalled,
+    events.AttemptStarted: Snapshot._attempt_started,
+    events.AttemptFailed: Snapshot._attempt_failed,
+    events.ItemEnded: Snapshot._item_ended,
+    events.ItemsLeft: Snapshot._items_left,
+    events.BreakerMoved: Snapshot._breaker_moved,
+    events.CooledDown: Snapshot._cooled_down,
+    events.Spent: Snapshot._spent,
+    events.Commanded: Snapshot._commanded,
+    events.Noted: Snapshot._noted,
+}

@@ -1,0 +1,146 @@
+"""Estimate: the engine's own scheduler, run dry in virtual time."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
+
+import msgspec
+
+from ipybatch.engine.data.plan import Task
+from ipybatch.engine.data.policy import Limits
+from ipybatch.engine.rules.limit_groups import Both, Lane, Lanes
+from ipybatch.engine.rules.limiter import Cost, Limiter
+from ipybatch.engine.rules.scheduler import Scheduler, Ticket
+
+SIMULATED_AT_MOST = 100_000
+_RETRIED = 20  # in the high estimate one request in so many is sent twice
+
+
+class Estimate(msgspec.Struct, frozen=True):
+    """What a run would take.
+
+    Attributes:
+        seconds: Expected, with every request answered in ``latency_s`` and none failing.
+        low_s: With half the latency.
+        high_s: With twice the latency, and 5 % of the requests sent twice.
+        requests: Requests of the expected case.
+        batches: Batches; 0 without ``batch_size``.
+        usd: None for work that costs nothing.
+        extrapolated: Whether only the first 100,000 items were simulated.
+    """
+
+    seconds: float
+    low_s: float
+    high_s: float
+    requests: int
+    batches: int
+    usd: float | None = None
+    extrapolated: bool = False
+
+    def __str__(self) -> str:
+        text = f"about {_words(self.seconds)} ({_words(self.low_s)} to {_words(self.high_s)})"
+        text += f", {self.requests:,} requests"
+        if self.batches:
+            text += f" in {self.batches:,} batches"
+        if self.usd is not None:
+            text += f", ${self.usd:.2f}"
+        if self.extrapolated:
+            text += f" (first {SIMULATED_AT_MOST:,} items simulated, the rest extrapolated)"
+        return text
+
+
+def estimate(  # noqa: PLR0917  # one caller
+    limits: Limits,
+    items: int,
+    latency_s: float,
+    cost: Callable[[Task], Cost] | None,
+    tasks: Iterator[Task] | None = None,
+    per: Callable[[Any], Any] | None = None,
+) -> Estimate:
+    """Return what ``items`` items take under ``limits``.
+
+    Args:
+        tasks: The tasks themselves, for ``cost`` and ``per``; without them, numbered ones of one lane.
+        per: Which lane an item is in.
+    """
+    simulated = min(items, SIMULATED_AT_MOST)
+    is_known = tasks is not None and (cost is not None or per is not None)
+    known = list(_some(tasks, simulated)) if is_known else None
+    runs = [
+        _simulate(limits, simulated, latency_s * factor, retried, cost, known, per)
+        for factor, retried in ((1.0, 0), (0.5, 0), (2.0, _RETRIED))
+    ]
+    scale = items / simulated if simulated else 1.0
+    seconds, low_s, high_s = (run[0] * scale for run in runs)
+    requests, batches = (round(figure * scale) for figure in runs[0][1:])
+    return Estimate(seconds, low_s, high_s, requests, batches, extrapolated=simulated < items)
+
+
+def _simulate(  # noqa: PLR0917  # one private caller
+    limits: Limits,
+    items: int,
+    latency_s: float,
+    retried: int,
+    cost: Callable[[Task], Cost] | None,
+    tasks: list[Task] | None,
+    per: Callable[[Any], Any] | None,
+) -> tuple[float, int, int]:
+    limiter = Limiter()
+    if limits.pacer is not None:
+        limits = replace(limits, pacer=limits.pacer.anew())
+    limiter.join(limits, limits)
+    source = _some(iter(tasks) if tasks else None, items)
+    lanes = None if limits.each is None else _lanes(limits.each, limiter, per if tasks else None)
+    scheduler = Scheduler(source, limits, limiter, cost=cost if tasks else None, lanes=lanes)
+    running: list[tuple[float, int, Ticket]] = []
+    now_s, requests = 0.0, 0
+    while not scheduler.finished:
+        ticket = scheduler.next(now_s)
+        if ticket is not None:
+            requests += 1
+            heapq.heappush(running, (now_s + latency_s, requests, ticket))
+            continue
+        if scheduler.finished:
+            break
+        ends_s = running[0][0] if running else float("inf")
+        now_s = min(now_s + scheduler.wait_s, ends_s)
+        while running and running[0][0] <= now_s:
+            _, number, ticket = heapq.heappop(running)
+            _end(scheduler, now_s, ticket, again=bool(retried) and number % retried == 0)
+    return now_s, requests, scheduler.batch.number
+
+
+def _lanes(each: Limits, common: Limiter, per: Callable[[Any], Any] | None) -> Lanes:
+    def open_lane(name: str) -> Lane:
+        own = Limiter()
+        own.join(each, each)
+        return Lane(name, Both(common, own))
+
+    return Lanes(per=lambda task: "" if per is None else str(per(task.item)), open=open_lane)
+
+
+def _end(scheduler: Scheduler, now_s: float, ticket: Ticket, *, again: bool) -> None:
+    ticket.limiter.respond(now_s, ticket.permit)
+    ticket.limiter.free()
+    if again:
+        scheduler.retry(now_s, ticket.task)
+    else:
+        scheduler.settle(now_s, ticket.task)
+
+
+def _some(tasks: Iterator[Task] | None, items: int) -> Iterator[Task]:
+    for seq in range(items):
+        known = None if tasks is None else next(tasks, None)
+        item: Any = None if known is None else known.item
+        yield Task(seq, str(seq), item)
+
+
+def _words(seconds: float) -> str:
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    if seconds < 3600:
+        return f"{seconds / 60:.1f} min"
+    return f"{seconds / 3600:.1f} h"

@@ -1,0 +1,291 @@
+"""Scheduler: which attempt starts next, and when, as a pure state machine.
+
+Rule: every reason why an item waits lives behind `next`: batches, retries,
+breaker, limiter, pause.  No clock, no I/O: the runner and `estimate()` drive
+the same object.
+
+    source --draw--> batch --next--> attempt --> settle      (has an outcome)
+                       ^                |
+                       +--- waiting <---+ retry              (ready again at)
+
+A batch ends when all its items have settled, retries included; then comes the
+pause, then the next batch.
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
+from typing import Any, Literal
+
+import msgspec
+
+from ipybatch.engine.data.plan import Task, queued_by_priority
+from ipybatch.engine.data.policy import Limits
+from ipybatch.engine.rules.breaker import Breaker
+from ipybatch.engine.rules.limit_groups import Both, Lanes
+from ipybatch.engine.rules.limiter import NO_COST, NOTHING, Cost, Limiter, Permit
+
+Source = Literal["fresh", "waiting"]
+
+
+class Ticket(msgspec.Struct):
+    """Leave to run one attempt.
+
+    Attributes:
+        epoch: Of the breaker.
+        further: Costs of the requests it sent, or is about to, after its first.
+        limiter: Whose permits its requests take.
+        lane: The lane that it is in; "" without lanes.
+        handed: The `Attempt` that the work was handed, if it wants one.
+    """
+
+    task: Task
+    permit: Permit
+    epoch: int
+    limiter: Limiter | Both
+    lane: str = ""
+    further: tuple[Cost, ...] = ()
+    handed: Any = None
+
+
+class Batch(msgspec.Struct):
+    """The group of items that is open now."""
+
+    number: int = 0
+    items: int = 0
+    unsettled: int = 0
+    failed: int = 0
+
+
+class Scheduler(msgspec.Struct):
+    """Decide which attempt starts next.
+
+    Attributes:
+        source: Tasks in the order they should run.
+        ahead: How many of them are taken at once; 1 for a generator, whose items may take long to come.
+        queued: How many tasks of each priority have yet to start; None where all have the same.
+        look_ahead: How many may wait in lanes before no more are drawn for lanes that are free.
+        cost: What a task costs, by unit.
+        held: True while paused or stopping: nothing starts.
+        on_batch: Told of each new batch: number and items.
+        lanes: Where drawn tasks wait, if they have limits of their own.
+        wait_s: After `next` gave None: seconds until asking again makes sense; inf: after the next change.
+        why: What it waits for, one word: "", "slot", "limit", "breaker", "batch", "pause", "retry", "probe".
+    """
+
+    source: Iterator[Task]
+    limits: Limits
+    limiter: Limiter
+    breaker: Breaker | None = None
+    cost: Callable[[Task], Cost] | None = None
+    on_batch: Callable[[int, int], None] | None = None
+    lanes: Lanes | None = None
+    ahead: int = 1
+    queued: list[int] | None = None
+    look_ahead: float = math.inf
+    held: bool = False
+    exhausted: bool = False
+    wait_s: float = math.inf
+    why: str = ""
+    unsettled: int = 0
+    batch: Batch = msgspec.field(default_factory=Batch)
+    _fresh: deque[Task] = msgspec.field(default_factory=deque)
+    _next_batch: Task | None = None  # its first task
+    _waiting: list[tuple[float, int, Task]] = msgspec.field(default_factory=list)  # heap by time of readiness
+    _retries: int = 0
+    _batch_free_s: float = -math.inf
+    _priced: tuple[Task, Cost] | None = None
+
+    @property
+    def finished(self) -> bool:
+        """Whether every task of the source has settled."""
+        return self.exhausted and not self.unsettled and not self._fresh and not (self.lanes and self.lanes.count)
+
+    def next(self, now_s: float) -> Ticket | None:
+        """Return the attempt to start now; None when nothing may, see `wait_s`."""
+        if self.held:
+            self._wait(math.inf, "pause")
+            return None
+        breaker = self.breaker
+        if breaker is not None and breaker.state != "closed":
+            wait_s = breaker.wait_s(now_s)
+            if wait_s > 0:
+                self._wait(wait_s, "probe" if breaker.state == "half_open" else "breaker")
+                return None
+        if self.lanes is not None:
+            return self._next_of(self.lanes, now_s)
+        source = self._source(now_s)
+        if source is None:
+            return None
+        cost = NO_COST if self.cost is None else self._cost(source)
+        wait_s = self.limiter.wait_s(now_s, cost)
+        if wait_s > 0:
+            self._wait(wait_s, "slot" if wait_s == math.inf else "limit")
+            return None
+        task = self._fresh.popleft() if source == "fresh" else heapq.heappop(self._waiting)[2]
+        return self._start(now_s, task, cost, self.limiter)
+
+    def _next_of(self, lanes: Lanes, now_s: float) -> Ticket | None:
+        """Return the next attempt of any lane that need not wait."""
+        self._fill(lanes, now_s)
+        lane, wait_s = lanes.choose(now_s, self._price)
+        draws_in_s = 0.0
+        while lane is None and not self.exhausted and lanes.count < self.look_ahead and draws_in_s == 0.0:
+            draws_in_s = self._draw(lanes, now_s)
+            lane, wait_s = lanes.choose(now_s, self._price)
+        if lane is None:
+            self._wait_for_lanes(now_s, wait_s, draws_in_s)
+            return None
+        cost = self._price(lane.tasks[0])
+        wait_s = lane.limiter.wait_s(now_s, cost)
+        if wait_s > 0:
+            self._wait(wait_s, "slot" if wait_s == math.inf else "limit")
+            return None
+        return self._start(now_s, lanes.take(lane), cost, lane.limiter, lane.name)
+
+    def _start(self, now_s: float, task: Task, cost: Cost, limiter: Limiter | Both, lane: str = "") -> Ticket:
+        if not task.attempts:
+            self.unsettled += 1
+            if self.queued is not None:
+                self.queued[task.priority] -= 1
+        task.attempts += 1
+        epoch = 0 if self.breaker is None else self.breaker.start(now_s)
+        return Ticket(task, limiter.acquire(now_s, cost), epoch, limiter, lane)
+
+    def _fill(self, lanes: Lanes, now_s: float) -> None:
+        """Let retries that are ready wait in their lanes: first, but last while the service fails."""
+        is_failing = self.breaker is not None and self.breaker.failures > 0
+        while self._waiting and self._waiting[0][0] <= now_s:
+            lanes.put(heapq.heappop(self._waiting)[2], first=not is_failing)
+
+    def _draw(self, lanes: Lanes, now_s: float) -> float:
+        """Draw tasks into their lanes; return seconds until there may be more, 0.0 when some came."""
+        pause_s = self._refill(now_s)
+        if not self._fresh:
+            return pause_s
+        while self._fresh:
+            lanes.put(self._fresh.popleft())
+        return 0.0
+
+    def _wait_for_lanes(self, now_s: float, wait_s: float, draws_in_s: float) -> None:
+        ready_in_s = self._waiting[0][0] - now_s if self._waiting else math.inf
+        soonest_s = min(ready_in_s, wait_s, draws_in_s or math.inf)
+        why = "retry" if soonest_s == ready_in_s else "limit" if soonest_s == wait_s else "batch"
+        self._wait(soonest_s, why if soonest_s < math.inf else "slot" if self.lanes and self.lanes.count else "")
+
+    def settle(self, now_s: float, task: Task, *, failed: bool = False) -> None:
+        """Count a task that has its outcome."""
+        self.unsettled -= 1
+        if task.group and task.group == self.batch.number:
+            self.batch.unsettled -= 1
+            self.batch.failed += failed
+            if not self.batch.unsettled:
+                self._batch_free_s = now_s + self.limits.batch_pause_s
+
+    def retry(self, ready_s: float, task: Task) -> None:
+        """Let a task be tried again, at ``ready_s`` at the earliest."""
+        self._retries += 1
+        heapq.heappush(self._waiting, (ready_s, self._retries, task))
+
+    def _cost(self, source: Source) -> Cost:
+        """Return what the next task costs."""
+        return self._price(self._waiting[0][2] if source == "waiting" else self._fresh[0])
+
+    def _price(self, task: Task) -> Cost:
+        """Return what a task costs; one that never fits is refused, and takes nothing."""
+        if self.cost is None:
+            return NO_COST
+        if self._priced is None or self._priced[0] is not task:
+            limiter = self.limiter if self.lanes is None else self.lanes.of(task).limiter
+            try:
+                cost = self.cost(task)
+                task.refused = task.refused or limiter.refuse(cost)
+            except Exception as error:  # the user's function; it fails this item alone
+                task.refused = f"cost= raised {type(error).__name__}: {error}"
+            self._priced = task, NOTHING if task.refused else cost
+        return self._priced[1]
+
+    def left(self) -> list[Task]:
+        """Return the tasks that were drawn and are neither running nor settled: a generator gives them only once."""
+        ahead = [] if self._next_batch is None else [self._next_batch]
+        in_lanes = [] if self.lanes is None else self.lanes.left()
+        return [task for _, _, task in sorted(self._waiting)] + [*in_lanes, *self._fresh, *ahead]
+
+    def reorder(self, more: Iterable[Task] = ()) -> None:
+        """Put what has not been tried into order again, with ``more`` among it; an open batch keeps its items."""
+        in_lanes = [] if self.lanes is None else self.lanes.clear()
+        drawn = [] if self._next_batch is None else [self._next_batch]
+        fresh = sorted([*in_lanes, *self._fresh], key=_order)
+        tasks = sorted([*drawn, *self.source, *more], key=_order)
+        if self.limits.batch_size is None:
+            fresh, tasks = [], sorted([*fresh, *tasks], key=_order)
+        self._fresh, self._next_batch = deque(fresh), None
+        self.source, self.exhausted = iter(tasks), not tasks and self.exhausted
+        self.queued = queued_by_priority([*fresh, *tasks])
+
+    def _source(self, now_s: float) -> Source | None:
+        """Say where the next task comes from: retries that are ready, then fresh tasks; None while there is none.
+
+        While the service fails, fresh ones go first: every probe then costs another item one of its attempts,
+        and an outage exhausts none.
+        """
+        waiting = self._waiting
+        ready = bool(waiting) and waiting[0][0] <= now_s
+        if ready and not (self.breaker is not None and self.breaker.failures):
+            return "waiting"
+        if self._fresh:
+            return "fresh"
+        pause_s = math.inf if self.exhausted else self._refill(now_s)
+        if self._fresh:
+            return "fresh"
+        if ready:
+            return "waiting"
+        ready_in_s = waiting[0][0] - now_s if waiting else math.inf
+        if ready_in_s < pause_s:
+            self._wait(ready_in_s, "retry")
+        else:
+            self._wait(pause_s, "" if pause_s == math.inf else "batch")
+        return None
+
+    def _wait(self, wait_s: float, why: str) -> None:
+        self.wait_s, self.why = wait_s, why
+
+    def _refill(self, now_s: float) -> float:
+        """Draw fresh tasks; return seconds until the next batch, inf when that takes more than time."""
+        size = self.limits.batch_size
+        if size is not None:
+            return self._refill_batch(now_s, size)
+        self._fresh.extend(islice(self.source, self.ahead))
+        self.exhausted = not self._fresh
+        return math.inf
+
+    def _refill_batch(self, now_s: float, size: int) -> float:
+        if self.batch.unsettled:
+            return math.inf
+        # Whether another batch follows must be known before the pause: the last one ends the run.
+        self._next_batch = self._next_batch or next(self.source, None)
+        if self._next_batch is None:
+            self.exhausted = True
+            return math.inf
+        if now_s < self._batch_free_s:
+            return self._batch_free_s - now_s
+        self._fresh.extend([self._next_batch, *islice(self.source, size - 1)])
+        self._next_batch = None
+        self.exhausted = len(self._fresh) < size
+        self._open_batch(len(self._fresh))
+        return 0.0
+
+    def _open_batch(self, items: int) -> None:
+        self.batch = Batch(self.batch.number + 1, items, unsettled=items)
+        for task in self._fresh:
+            task.group = self.batch.number
+        if self.on_batch is not None:
+            self.on_batch(self.batch.number, items)
+
+
+def _order(task: Task) -> tuple[int, int, int]:
+    return task.order

@@ -1,0 +1,203 @@
+"""Entries: what is written of each attempt, and how it becomes rows.
+
+Rows of one table go in with one statement for up to `ROWS` of them: SQLite
+then steps once, and Python lets its lock go once, instead of once a row.
+Values are int, float and str wherever they can be: sqlite3 looks for an
+adapter of everything else (bool and bytes too), at half a microsecond each.
+
+@@ Recorded: what the journal tells of a run's items, for those who look at it.
+
+Rule: numbers and short texts only; results are read by `frames`.
+"""
+
+from __future__ import annotations
+
+import functools
+import sqlite3
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import msgspec
+
+from ipybatch.engine.data import events
+from ipybatch.engine.data.events import Status
+from ipybatch.engine.data.outcome import Outcome
+from ipybatch.engine.data.plan import Task, key_value, label_of
+from ipybatch.engine.data.progress_curve import MARKS, Mark
+from ipybatch.engine.rules.limiter import Cost
+from ipybatch.engine.store.schema import SEQ_BITS, ids, lane_of
+
+ROWS = 32
+
+_WIDTH = {"item": 11, "payload": 2, "attempt": 5, "window": 4}
+
+Values = list[Any]
+
+
+class Entry(msgspec.Struct, frozen=True, gc=False):
+    """What is written of one attempt.
+
+    Attributes:
+        attempts: How often the task had been started by then.
+        status: "pending" for an attempt that another one follows.
+        final: Whether a resume keeps it; False for what runs again.
+        payload: The result as JSON; None for None.
+        responded_s: Unix time.
+        spent: What it cost in the windows that outlive a restart, by unit; empty without rates.
+        lane: Whose windows these are too; "" without lanes.
+    """
+
+    task: Task
+    attempts: int
+    status: Status
+    final: bool
+    result: Any
+    payload: bytes | None
+    responded_s: float
+    seconds: float
+    error: str
+    spent: Cost
+    lane: str = ""
+
+    def outcome(self) -> Outcome:
+        """Return what the user gets to see of it."""
+        return Outcome(
+            key=key_value(self.task.key),
+            status=self.status,
+            result=self.result,
+            error=self.error,
+            attempts=self.attempts,
+            seconds=self.seconds,
+        )
+
+
+def values_of(entries: Sequence[Entry], run: int, resource: str) -> dict[str, Values]:
+    """Return the values of the rows that record ``entries``, one row after the other, by table."""
+    base = run << SEQ_BITS
+    items: Values = []
+    values: dict[str, Values] = {"item": items}
+    for entry in entries:
+        task = entry.task
+        at = base + task.seq
+        for unit, cost in entry.spent.items() if entry.spent else ():
+            values.setdefault("window", []).extend((resource, entry.responded_s, unit, cost))
+            if entry.lane:
+                values["window"].extend((lane_of(resource, entry.lane), entry.responded_s, unit, cost))
+        if entry.status == "pending":
+            attempt = (at, entry.attempts, entry.responded_s, entry.seconds, entry.error)
+            values.setdefault("attempt", []).extend(attempt)
+            continue
+        items += (
+            at,
+            task.key,
+            task.digest,
+            entry.status,
+            1 if entry.final else 0,
+            task.group,
+            entry.attempts,
+            entry.seconds,
+            entry.responded_s,
+            entry.error,
+            0 if entry.payload is None else 1,
+        )
+        if entry.payload is not None:
+            values.setdefault("payload", []).extend((at, entry.payload))
+    return values
+
+
+def insert(database: sqlite3.Connection, table: str, values: Values) -> None:
+    """Write rows of one table, in place of those they share an id with."""
+    width = _WIDTH[table]
+    for at in range(0, len(values), ROWS * width):
+        some = values[at : at + ROWS * width]
+        database.execute(_statement(table, len(some) // width), some)
+
+
+@functools.cache
+def _statement(table: str, rows: int) -> str:
+    row = f"({', '.join('?' * _WIDTH[table])})"
+    return f"INSERT OR REPLACE INTO {table} VALUES {', '.join([row] * rows)}"  # noqa: S608  # constants
+
+
+class Try(msgspec.Struct, kw_only=True, frozen=True):
+    """An attempt that failed and was followed by another."""
+
+    attempt: int
+    seconds: float
+    error: str
+
+
+class RecordedItem(msgspec.Struct, kw_only=True, frozen=True):
+    """An item's outcome, and the attempts before it."""
+
+    key: str
+    status: Status
+    attempts: int
+    seconds: float
+    error: str
+    tries: list[Try]
+
+
+def read_groups(database: sqlite3.Connection, run: int, group_word: str, at_s: float) -> Iterator[events.GroupRecalled]:
+    """Yield the recorded groups, in order: an item belongs to its latest one."""
+    rows = database.execute(
+        "SELECT grp, count(*), sum(status <> 'completed'), min(ended_s - seconds), max(ended_s), max(error)"
+        " FROM item WHERE id >= ? AND id < ? AND grp > 0 GROUP BY grp ORDER BY grp",
+        ids(run),
+    )
+    for number, items, failed, started_s, ended_s, error in rows:
+        yield events.GroupRecalled(at_s, number, f"{group_word} {number}", items, failed, started_s, ended_s, error)
+
+
+def read_items(
+    database: sqlite3.Connection, run: int, group: int, *, offset: int, limit: int
+) -> tuple[int, list[RecordedItem]]:
+    """Return how many items of a group are recorded, and some of them, those that did not complete first."""
+    where, values = "id >= ? AND id < ? AND grp = ?", (*ids(run), group)
+    (total,) = database.execute(f"SELECT count(*) FROM item WHERE {where}", values).fetchone()  # noqa: S608  # a constant
+    rows = database.execute(
+        f"SELECT id, key, status, attempts, seconds, error FROM item WHERE {where}"  # noqa: S608  # a constant
+        " ORDER BY status = 'completed', id LIMIT ? OFFSET ?",
+        (*values, limit, offset),
+    ).fetchall()
+    tries = _tries(database, [row[0] for row in rows])
+    return total, [
+        RecordedItem(
+            key=label_of(key), status=status, attempts=attempts, seconds=seconds, error=error, tries=tries[id_]
+        )
+        for id_, key, status, attempts, seconds, error in rows
+    ]
+
+
+def read_pace(database: sqlite3.Connection, run: int, before_s: float) -> list[Mark]:
+    """Return how the items of a run that ended before a time did so; attempts count when their item ends."""
+    where, values = "id >= ? AND id < ? AND attempts > 0 AND ended_s < ?", (*ids(run), before_s)
+    first_s, last_s = database.execute(
+        f"SELECT min(ended_s - seconds), max(ended_s) FROM item WHERE {where}",  # noqa: S608  # a constant
+        values,
+    ).fetchone()
+    if first_s is None:
+        return []
+    step_s = max(1.0, (last_s - first_s) * 1.01 / (MARKS // 2))
+    sums = "sum(attempts), count(*), sum(status <> 'completed')"
+    rows = database.execute(
+        f"SELECT cast((ended_s - ?) / ? AS INTEGER) step, {sums} FROM item WHERE {where} GROUP BY step ORDER BY step",  # noqa: S608
+        (first_s, step_s, *values),
+    )
+    marks = [Mark(first_s, 0, 0, 0)]
+    for step, started, ended, failed in rows:
+        begun_s, before = first_s + step * step_s, marks[-1]
+        if begun_s > before.at_s:  # nothing ended for a while
+            marks.append(Mark(begun_s, before.started, before.ended, before.failed))
+        until_s = min(begun_s + step_s, last_s)
+        marks.append(Mark(until_s, before.started + started, before.ended + ended, before.failed + failed))
+    return marks
+
+
+def _tries(database: sqlite3.Connection, items: list[int]) -> defaultdict[int, list[Try]]:
+    tries: defaultdict[int, list[Try]] = defaultdict(list)
+    for item in items:
+        rows = database.execute("SELECT attempt, seconds, error FROM attempt WHERE item = ? ORDER BY attempt", (item,))
+        tries[item] = [Try(attempt=attempt, seconds=seconds, error=error) for attempt, seconds, error in rows]
+    return tries

@@ -1,0 +1,162 @@
+"""Schema of the journal, and how an older one becomes the present one.
+
+Rule: a step, once released, is never edited; a change is a new step at the
+end.  ``PRAGMA user_version`` counts the steps a file has seen.
+
+    run       one run of a session: its lease, its state, its counts
+    plan      the items of a run, in order, 1,000 a row; `run.listing` says which seq they have, NULL: 0, 1, 2, ...;
+              `run.is_ordered` whether some go before others
+    item      one row per item that has an outcome; id = run << 40 | seq
+    payload   results, apart, so that walking the items stays fast
+    attempt   attempts that failed and were followed by another
+    window    what the responses of each rationed resource cost, while their window lasts; of a lane: "resource / lane"
+    resource  cool-downs, and which lanes there are
+    usage     every billed call: its tokens and what they cost
+    job       remote batch jobs, from the intent to submit one to its results
+    credit    movements of credit accounts; amounts are decimal text
+"""
+
+from __future__ import annotations
+
+import sqlite3
+
+SEQ_BITS = 40
+SEQ = (1 << SEQ_BITS) - 1
+LANE = " / "
+
+STEPS = (
+    """
+    CREATE TABLE run (
+        id INTEGER PRIMARY KEY,
+        name TEXT NOT NULL,
+        resource TEXT NOT NULL,
+        group_word TEXT NOT NULL,
+        state TEXT NOT NULL,
+        reason TEXT NOT NULL DEFAULT '',
+        created_s REAL NOT NULL,
+        started_s REAL,
+        ended_s REAL,
+        seconds REAL NOT NULL DEFAULT 0,
+        plan_hash BLOB,
+        listing BLOB,
+        code_hash BLOB,
+        total INTEGER,
+        completed INTEGER NOT NULL DEFAULT 0,
+        failed INTEGER NOT NULL DEFAULT 0,
+        timeout INTEGER NOT NULL DEFAULT 0,
+        cancelled INTEGER NOT NULL DEFAULT 0,
+        skipped INTEGER NOT NULL DEFAULT 0,
+        usd REAL,
+        concurrency INTEGER NOT NULL DEFAULT 0,
+        epoch INTEGER NOT NULL DEFAULT 0,
+        owner TEXT,
+        beat_s REAL NOT NULL DEFAULT 0
+    );
+    CREATE INDEX run_by_name ON run (name, id);
+    CREATE TABLE plan (run INTEGER NOT NULL, part INTEGER NOT NULL, tasks BLOB NOT NULL, PRIMARY KEY (run, part));
+    CREATE TABLE item (
+        id INTEGER PRIMARY KEY,
+        key TEXT NOT NULL,
+        digest TEXT NOT NULL,
+        status TEXT NOT NULL,
+        final INTEGER NOT NULL,
+        grp INTEGER NOT NULL,
+        attempts INTEGER NOT NULL,
+        seconds REAL NOT NULL,
+        ended_s REAL NOT NULL,
+        error TEXT NOT NULL,
+        has_result INTEGER NOT NULL
+    );
+    CREATE TABLE payload (id INTEGER PRIMARY KEY, result BLOB NOT NULL);
+    CREATE TABLE attempt (
+        item INTEGER NOT NULL,
+        attempt INTEGER NOT NULL,
+        ended_s REAL NOT NULL,
+        seconds REAL NOT NULL,
+        error TEXT NOT NULL
+    );
+    CREATE INDEX attempt_by_item ON attempt (item);
+    CREATE TABLE window (resource TEXT NOT NULL, responded_s REAL NOT NULL, unit TEXT NOT NULL, cost REAL NOT NULL);
+    CREATE INDEX window_by_resource ON window (resource, responded_s);
+    CREATE TABLE resource (name TEXT PRIMARY KEY, cool_until_s REAL NOT NULL);
+    """,
+    """
+    CREATE TABLE usage (
+        id INTEGER PRIMARY KEY,
+        at_s REAL NOT NULL,
+        session TEXT NOT NULL,
+        lane TEXT NOT NULL,
+        model TEXT NOT NULL,
+        operation TEXT NOT NULL,
+        project TEXT NOT NULL,
+        status TEXT NOT NULL,
+        tokens_in INTEGER NOT NULL DEFAULT 0,
+        tokens_out INTEGER NOT NULL DEFAULT 0,
+        tokens_thoughts INTEGER NOT NULL DEFAULT 0,
+        tokens_cached INTEGER NOT NULL DEFAULT 0,
+        usd REAL,
+        credits TEXT,
+        ms REAL NOT NULL DEFAULT 0
+    );
+    CREATE INDEX usage_by_session ON usage (session, at_s);
+    CREATE TABLE job (
+        display_name TEXT PRIMARY KEY,
+        session TEXT NOT NULL,
+        number INTEGER NOT NULL,
+        model TEXT NOT NULL,
+        remote TEXT NOT NULL DEFAULT '',
+        state TEXT NOT NULL,
+        file TEXT NOT NULL DEFAULT '',
+        created_s REAL NOT NULL,
+        updated_s REAL NOT NULL,
+        ended_s REAL,
+        requests INTEGER NOT NULL,
+        reason TEXT NOT NULL DEFAULT '',
+        keys BLOB NOT NULL,
+        collected INTEGER NOT NULL DEFAULT 0
+    );
+    CREATE INDEX job_by_session ON job (session, number);
+    CREATE TABLE credit (
+        id INTEGER PRIMARY KEY,
+        at_s REAL NOT NULL,
+        account TEXT NOT NULL,
+        kind TEXT NOT NULL,
+        credits TEXT NOT NULL,
+        reservation INTEGER,
+        operation TEXT NOT NULL DEFAULT '',
+        reference TEXT NOT NULL DEFAULT '',
+        note TEXT NOT NULL DEFAULT ''
+    );
+    CREATE INDEX credit_by_account ON credit (account, id);
+    """,
+    """
+    ALTER TABLE run ADD COLUMN is_ordered INTEGER NOT NULL DEFAULT 0;
+    """,
+)
+
+
+def lane_of(resource: str, lane: str) -> str:
+    """Return what the limits of a resource's lane are recorded under; the resource itself for no lane."""
+    return f"{resource}{LANE}{lane}" if lane else resource
+
+
+def ids(run: int) -> tuple[int, int]:
+    """Return the first id of a run's items, and the first one after them."""
+    return run << SEQ_BITS, (run + 1) << SEQ_BITS
+
+
+def migrate(database: sqlite3.Connection) -> None:
+    """Bring an open journal to the present schema, in one transaction a step."""
+    while version(database) < len(STEPS):
+        database.execute("BEGIN IMMEDIATE")
+        seen = version(database)  # another process may have been quicker
+        for statement in STEPS[seen].split(";") if seen < len(STEPS) else ():
+            database.execute(statement)
+        database.execute(f"PRAGMA user_version = {min(seen + 1, len(STEPS))}")
+        database.execute("COMMIT")
+
+
+def version(database: sqlite3.Connection) -> int:
+    """Return how many steps the journal has seen."""
+    (seen,) = database.execute("PRAGMA user_version").fetchone()
+    return int(seen)

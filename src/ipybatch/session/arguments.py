@@ -1,0 +1,163 @@
+"""Arguments: what a workload takes for its session and hands on.
+
+@@ Checks: what a user hands to a session, refused early and by name.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import AsyncIterable, Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypedDict
+
+import msgspec
+
+from ipybatch.engine.data.clock import Clock
+from ipybatch.engine.data.plan import PRIORITIES, Priority
+from ipybatch.engine.data.policy import Breaker, Limits, Retry, check, check_count
+from ipybatch.engine.run.run import OnFailure
+from ipybatch.errors import InputError
+
+
+class Arguments(TypedDict, total=False):
+    """Arguments of `BatchSession`; what is left out, or None, is the workload's default."""
+
+    limits: Limits | None
+    retry: Retry | None
+    breaker: Breaker | None  # None for none, as everywhere
+    journal: str | Path | None
+    fresh: bool
+    on_failure: OnFailure
+    resource: str | None
+    on_progress: Callable[[int, int | None], None] | None
+    verbose: bool
+    clock: Clock | None
+
+
+class SessionArguments(Arguments, total=False):
+    """Those, the time that one attempt may take, and what goes first."""
+
+    timeout_s: float | None
+    priority: Callable[[Any], Priority] | None
+    per: Callable[[Any], Any] | None
+
+
+_ON_FAILURE = ("continue", "stop", "rollback")
+
+
+def check_name(name: Any) -> None:
+    """Refuse a name that is no text.
+
+    Raises:
+        InputError: Says what it must be.
+    """
+    if not isinstance(name, str) or not name.strip() or len(name) > 200:
+        msg = f"name must be a text of 1 to 200 characters, got {name!r}"
+        raise InputError(msg)
+
+
+def check_session(
+    timeout_s: Any, on_failure: Any, limits: Limits | None, retry: Retry | None, breaker: Breaker | None
+) -> None:
+    """Refuse arguments of `BatchSession` that are out of range or of another type.
+
+    Raises:
+        InputError: Names field, range and value.
+    """
+    if timeout_s is not None:
+        check("timeout_s", timeout_s, low=0, above=True)
+    if on_failure not in _ON_FAILURE:
+        msg = f"on_failure must be one of {', '.join(map(repr, _ON_FAILURE))}, got {on_failure!r}"
+        raise InputError(msg)
+    for field, value, kind in (("limits", limits, Limits), ("retry", retry, Retry), ("breaker", breaker, Breaker)):
+        if value is not None and not isinstance(value, kind):
+            msg = f"{field} must be {kind.__name__}(...) or None, got {value!r}"
+            raise InputError(msg)
+
+
+def check_per(per: Any, limits: Limits | None) -> None:
+    """Refuse lanes without limits of their own, and such limits without lanes.
+
+    Raises:
+        InputError: Says what is missing.
+    """
+    has_each = limits is not None and limits.each is not None
+    if per is not None and not callable(per):
+        msg = f"per must be a function of an item, such as lambda item: item['region'], got {per!r}"
+        raise InputError(msg)
+    if (per is not None) != has_each:
+        missing = "limits=Limits(each=Limits(...))" if per is not None else "per=, a function of an item"
+        msg = f"per and Limits(each=) must be given together, got one of them: add {missing}"
+        raise InputError(msg)
+
+
+def as_place(priority: Callable[[Any], Any]) -> Callable[[Any], int]:
+    """Return a function that gives the place of an item's priority among all."""
+    return lambda item: place_of(priority(item))
+
+
+def place_of(priority: Any) -> int:
+    """Return the place of a priority among all: the lowest goes first.
+
+    Raises:
+        InputError: There is none of that name.
+    """
+    if priority not in PRIORITIES:
+        msg = f"priority must be one of {', '.join(map(repr, PRIORITIES))}, got {priority!r}"
+        raise InputError(msg)
+    return PRIORITIES.index(priority)
+
+
+def check_items(items: Any) -> Iterable[Any]:
+    """Return a list for what can be looked at whole, else what is drawn from.
+
+    Raises:
+        InputError: They cannot be drawn one by one.
+    """
+    if isinstance(items, str | bytes | Mapping):
+        msg = (
+            f"items must be a list or a generator of items, got {type(items).__name__}: pass list(...) of what you mean"
+        )
+        raise InputError(msg)
+    if isinstance(items, AsyncIterable) or inspect.iscoroutine(items):
+        msg = f"items must be a list or a plain generator, got {type(items).__name__}: collect them first"
+        raise InputError(msg)
+    if isinstance(items, list):
+        return items
+    if isinstance(items, Sequence | set | frozenset) or hasattr(items, "tolist"):
+        return list(items.tolist() if hasattr(items, "tolist") else items)
+    if not isinstance(items, Iterable):
+        msg = f"items must be a list or a generator, got {items!r}"
+        raise InputError(msg)
+    return items
+
+
+def encode_settings(settings: Any) -> bytes:
+    """Return what is sent with every item as canonical JSON, b"" for nothing.
+
+    Raises:
+        InputError: JSON cannot hold it.
+    """
+    if settings is None:
+        return b""
+    try:
+        return msgspec.json.Encoder(order="deterministic").encode(settings)
+    except (TypeError, ValueError, msgspec.MsgspecError) as error:
+        msg = f"settings must be what JSON can hold, got {settings!r}: {error}"
+        raise InputError(msg) from None
+
+
+def check_estimate(n: Any, latency_s: Any, left: int | None) -> int:
+    """Return how many items an estimate is for.
+
+    Raises:
+        InputError: ``n`` or ``latency_s`` is out of range, or ``n`` is needed.
+    """
+    check("latency_s", latency_s, low=0)
+    if n is None:
+        if left is None:
+            msg = "n must be given: the items come from a generator, which an estimate does not draw from"
+            raise InputError(msg)
+        return left
+    check_count("n", n, low=0)
+    return int(n)

@@ -1,0 +1,132 @@
+"""Attached: which sessions live in this process, and what the journal knows of the others."""
+
+from __future__ import annotations
+
+import math
+import sqlite3
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ipybatch.engine.data import events
+from ipybatch.engine.data.plan import Plan
+from ipybatch.engine.data.progress_curve import Mark
+from ipybatch.engine.feed.feed import Feed
+from ipybatch.engine.feed.snapshot import Snapshot
+from ipybatch.engine.store import rows, run_store
+from ipybatch.engine.store.journal import Journal
+from ipybatch.engine.store.resume import Opening, preview
+from ipybatch.engine.store.run_store import Found
+from ipybatch.errors import InputError
+
+if TYPE_CHECKING:
+    from ipybatch.session.session import BatchSession
+
+_live: dict[tuple[Path, str], BatchSession] = {}
+_lock = threading.Lock()
+
+
+def enter(session: BatchSession) -> None:
+    """Count a session as running in this process."""
+    with _lock:
+        _live[session.journal, session.name] = session
+
+
+def leave(session: BatchSession) -> None:
+    """Count it no more."""
+    with _lock:
+        _live.pop((session.journal, session.name), None)
+
+
+def live(journal: Path, name: str) -> BatchSession | None:
+    """Return the session of that name that runs in this process; None if none does."""
+    return _live.get((journal, name))
+
+
+async def reading_only(item: Any) -> None:
+    """Stand in for the work of a session that was opened to be read."""
+    msg = f"this session was opened for reading: pass work= to run {item!r}"
+    raise InputError(msg)
+
+
+def recorded_items(journal: Journal, name: str, *, to_run: bool) -> Plan | Iterator[Any]:
+    """Return the recorded plan of a session; nothing to draw for one whose items came from a generator.
+
+    Raises:
+        InputError: Nothing of that name is recorded, or it cannot go on from the journal alone.
+    """
+    with journal.reader() as database:
+        found = run_store.find(database, name)
+        if found is None:
+            msg = f"name must be that of a recorded session, got {name!r}; ipybatch.history() lists them"
+            raise InputError(msg)
+        plan = Plan(run_store.read_plan(database, found))
+    if to_run and (found.plan_hash is None or any(task.refused for task in plan)):
+        msg = f"session {name!r} cannot go on from the journal alone: create it again with its items"
+        raise InputError(msg)
+    return iter(()) if found.plan_hash is None else plan
+
+
+def show_recorded(feed: Feed, journal: Journal, opening: Opening, plan: Plan | None, *, to_read: bool) -> None:
+    """Let a new session show what is recorded of it, before it starts.
+
+    Args:
+        to_read: Show it as it ended, not as it would go on.
+    """
+    total = None if plan is None else len(plan)
+    counts = events.Counts(total=total, pending=total or 0)
+    with journal.reader() as database:
+        found = None if opening.fresh else run_store.find(database, opening.name)
+        if found is not None and to_read:
+            _show_as_it_ended(feed, database, found, opening.name)
+            return
+        if found is not None and plan is not None:
+            counts = preview(database, found, plan)
+    feed.emit(events.Planned(feed.clock.unix_s(), opening.name, counts))
+
+
+def earlier_pace(journal: Journal, name: str, snapshot: Snapshot) -> list[Mark]:
+    """Return how a session's items ended before this process ran it; nothing when that is known already."""
+    if snapshot.pace.is_whole:
+        return []
+    own = snapshot.pace.marks
+    with journal.reader() as database:
+        found = run_store.find(database, name)
+        return [] if found is None else rows.read_pace(database, found.run, own[0].at_s if own else math.inf)
+
+
+def forget(journal: Journal, name: str) -> None:
+    """Delete every run of ``name``."""
+    journal.write(lambda database: _erase(database, "name = ?", name))
+
+
+def prune(journal: Journal, created_before_s: float) -> int:
+    """Delete runs that were made before a time and are not running; return how many."""
+    removed: int = journal.write(
+        lambda database: _erase(database, "owner IS NULL AND coalesce(ended_s, created_s) < ?", created_before_s)
+    )
+    return removed
+
+
+def _show_as_it_ended(feed: Feed, database: sqlite3.Connection, found: Found, name: str) -> None:
+    at_s = feed.clock.unix_s()
+    feed.emit(events.Planned(at_s, name, found.counts))
+    for group in rows.read_groups(database, found.run, found.group_word, at_s):
+        feed.emit(group)
+    if found.usd is not None:
+        feed.emit(events.Spent(at_s, found.usd))
+    if found.state in events.ENDED:
+        feed.snapshot.started_s = at_s - found.seconds
+        feed.emit(events.StateChanged(at_s, found.state, found.reason))
+    elif found.started_s is not None:
+        feed.note("its last process ended without letting go: start() goes on with what is not recorded")
+
+
+def _erase(database: sqlite3.Connection, where: str, value: Any) -> int:
+    runs = [run for (run,) in database.execute(f"SELECT id FROM run WHERE {where}", (value,))]  # noqa: S608  # constants
+    for run in runs:
+        run_store.erase_items(database, run)
+        database.execute("DELETE FROM plan WHERE run = ?", (run,))
+        database.execute("DELETE FROM run WHERE id = ?", (run,))
+    return len(runs)

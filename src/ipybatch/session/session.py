@@ -1,0 +1,551 @@
+"""Shown: what of a session is for those who look at it, and the limits that they may change.
+
+@@ BatchSession: one function, a list of items, a policy.
+
+Rule: this file wires the parts and owns no rules of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Callable, Generator, Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+import msgspec
+
+from ipybatch.backends import choose
+from ipybatch.engine.data import events
+from ipybatch.engine.data.backend import Backend
+from ipybatch.engine.data.clock import Clock, SystemClock
+from ipybatch.engine.data.events import Counts, State, Status
+from ipybatch.engine.data.outcome import Outcome, Summary
+from ipybatch.engine.data.plan import KeyFunction, Keying, Plan, Priority, make_plan
+from ipybatch.engine.data.policy import Breaker, Limits, Retry
+from ipybatch.engine.data.spec import inspect_work
+from ipybatch.engine.feed.event_names import Name, named
+from ipybatch.engine.feed.feed import Feed, Listener
+from ipybatch.engine.feed.snapshot import Snapshot
+from ipybatch.engine.run import live_status
+from ipybatch.engine.run.engine_thread import host
+from ipybatch.engine.run.live_status import Gauges
+from ipybatch.engine.run.run import CostFunction, Drive, OnFailure, Order
+from ipybatch.engine.store import rows, run_store
+from ipybatch.engine.store.journal import Journal, open_journal
+from ipybatch.engine.store.plan_edits import wanting
+from ipybatch.engine.store.resume import Opening
+from ipybatch.engine.store.rows import RecordedItem
+from ipybatch.errors import InputError
+from ipybatch.session import arguments, live_sessions, waiting
+from ipybatch.session.waiting import progress, stream
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from ipybatch.engine.feed.session_view import Viewed
+    from ipybatch.engine.rules.estimate import Estimate
+
+
+class Shown(ABC):
+    """The part of a session that views use."""
+
+    _order: Order
+    _declared: Limits
+    _drive: Drive
+    _feed: Feed
+    _journal: Journal
+
+    @abstractmethod
+    def ask(self, question: Callable[[], T]) -> T | None:
+        """Answer a question where nothing moves meanwhile."""
+
+    def on(self, name: Name | Listener, listener: Listener | None = None) -> Callable[[], None]:
+        """Call a listener with every event, or with those of one name, on the engine's thread.
+
+        Args:
+            name: Such as "done" or "retry": `ipybatch.engine.feed.event_names.NAMES`. The listener, for every event.
+            listener: Called with the event.
+
+        Returns:
+            A function that ends it.
+
+        Raises:
+            InputError: There is no event of that name.
+        """
+        if listener is None and callable(name):
+            return self._feed.on(name)
+        if not callable(listener):
+            msg = f"listener must be a function of an event, got {listener!r}"
+            raise InputError(msg)
+        return self._feed.on(named(name, listener, lambda: self._feed.snapshot))
+
+    @property
+    def policy(self) -> Order:
+        """Limits, retry and breaker, as they hold."""
+        return self._order
+
+    @property
+    def declared(self) -> Limits:
+        """The limits it was made with, which `adjust` does not exceed."""
+        return self._declared
+
+    def adjust(self, *, concurrency: int | None = None, rates: Sequence[float] | None = None) -> None:
+        """Change the limits while it runs: slower at once, faster up to those it was made with.
+
+        Args:
+            concurrency: Attempts at the same time.
+            rates: The limit of each rate, in the order of ``limits.rates``.
+
+        Raises:
+            InputError: More than it was made with, or nothing at all.
+        """
+        limits = _adjusted(self._declared, self._order.limits, concurrency, rates)
+        self._order = msgspec.structs.replace(self._order, limits=limits)
+
+        def change() -> None:
+            words = ", ".join([f"{limits.concurrency} at a time", *map(str, limits.rates)])
+            self._feed.emit(events.Commanded(self._feed.clock.unix_s(), f"limits: {words}"))
+            self._drive.change(limits)
+
+        self.ask(change)
+
+    def prioritize(self, wanted: Callable[[Any], bool] | Iterable[Any], priority: Priority) -> int:
+        """Let items that wait go before the others, or after them, also while it runs; return how many were meant.
+
+        Args:
+            wanted: A function of an item, or the keys of some.
+            priority: "high", "medium" or "low".
+
+        Raises:
+            InputError: There is no such priority, or the items come from a generator.
+        """
+        place, is_wanted = arguments.place_of(priority), wanting(wanted)
+
+        def change() -> int:
+            meant = self._drive.prioritize(is_wanted, place)
+            items = "1 item" if meant == 1 else f"{meant:,} items"
+            self._feed.emit(events.Commanded(self._feed.clock.unix_s(), f"priority {priority}: {items}"))
+            return meant
+
+        return self.ask(change) or 0
+
+    def tell(self, event: events.Event) -> None:
+        """Publish something that only the work knows; on the engine's thread while it runs."""
+        self._feed.emit(event)
+
+    def items_of(self, group: int, *, offset: int = 0, limit: int = 100) -> tuple[int, list[RecordedItem]]:
+        """Return how many items of a group are recorded, and some of them with their attempts, failed ones first."""
+        if self._is_fresh:
+            return 0, []
+        with self._journal.reader() as database:
+            found = run_store.find(database, self._order.opening.name)
+            if found is None:
+                return 0, []
+            return rows.read_items(database, found.run, group, offset=offset, limit=limit)
+
+    def recall(self) -> None:
+        """Let the snapshot know how items ended in earlier processes."""
+        if self._feed.snapshot.pace.is_whole:
+            return
+        opening = self._order.opening
+        marks = [] if self._is_fresh else live_sessions.earlier_pace(self._journal, opening.name, self._feed.snapshot)
+
+        def tell() -> None:
+            if not self._feed.snapshot.pace.is_whole:  # another view may have been quicker
+                self._feed.emit(events.PaceRecalled(self._feed.clock.unix_s(), marks))
+
+        self.ask(tell)
+
+    @property
+    def _is_fresh(self) -> bool:
+        """Whether what is recorded under its name is another run: it has not made its own yet."""
+        return self._drive.order.opening.fresh
+
+    def export_html(self, path: str | Path) -> Path:
+        """Write the panel as it stands as one HTML page that needs nothing else, and return its path."""
+        from ipybatch.jupyter import page
+
+        return page.write(cast("Viewed", self), Path(path))
+
+    def _ipython_display_(self) -> None:
+        from ipybatch.jupyter import show
+
+        show(cast("Viewed", self))
+
+
+def _adjusted(declared: Limits, before: Limits, concurrency: int | None, rates: Sequence[float] | None) -> Limits:
+    at_once = before.concurrency if concurrency is None else concurrency
+    wanted = [rate.limit for rate in before.rates] if rates is None else list(rates)
+    if len(wanted) != len(declared.rates):
+        msg = f"rates must be {len(declared.rates)} limits, one for each rate, got {len(wanted)}"
+        raise InputError(msg)
+    changed = tuple(replace(rate, limit=limit) for rate, limit in zip(declared.rates, wanted, strict=True))
+    after = replace(before, concurrency=at_once, rates=changed)
+    if at_once > declared.concurrency:
+        msg = f"concurrency must be <= {declared.concurrency}, which the session was made with, got {at_once}"
+        raise InputError(msg)
+    for rate, most in zip(changed, declared.rates, strict=True):
+        if rate.limit > most.limit:
+            msg = f"limit must be <= {most.limit:g}, which the session was made with, got {rate.limit:g}"
+            raise InputError(msg)
+    return after
+
+
+T = TypeVar("T")
+
+_AGAIN: frozenset[Status] = frozenset({"failed", "timeout", "cancelled"})
+
+
+class BatchSession(Shown):
+    """Run a function over many items, never faster than allowed, never twice, never lost.
+
+    The same name continues: what is recorded is not run again.
+
+    Args:
+        name: What the journal, the panel and `open` know it by.
+        work: Async or plain function of one item; returns what JSON can hold. One with a parameter ``attempt`` is
+            handed the attempt, to ask for further permits. An async context manager is entered on the engine's loop.
+        items: A list (checked whole before the first call) or a generator (checked as it is drawn).
+        limits: How fast attempts may start.
+        retry: How often a transient failure is tried again.
+        breaker: When to leave a failing service alone; None for never.
+        key: Function of an item that gives a stable key; default: the item, or its "id" or "key" field.
+        backend: "loop" for coroutines, "threads" for plain functions, or a backend object; default: what work needs.
+        timeout_s: Seconds one attempt may take; None for no limit.
+        on_failure: "continue"; "stop" at the first item that fails; "rollback" discards everything then.
+        journal: Path of the journal; default: ``IPYBATCH_JOURNAL``, else the user's data folder.
+        fresh: Begin a new run under the same name.
+        resource: Name of what is rationed: sessions that name the same one share its windows and cool-down.
+        on_progress: Called with (done, total) whenever an item has its outcome.
+        cost: Function of an item that gives what it costs on the rates with another unit than requests.
+        settings: What is sent with every item; an item runs again when it changed.
+        skip: Function of an item that says why it need not run ("" if it must); asked once, kept in the plan.
+        rank: Function of an item: lower ranks run first; asked once, kept in the plan.
+        priority: Function of an item: "high", "medium" or "low"; those run before all ranks. `prioritize` changes it.
+        per: Function of an item that names the lane whose own limits hold for it, a region for instance:
+            ``Limits(each=Limits(...))`` says which. A lane that must wait holds up no other.
+        group_word: What a batch is called in the panel.
+        verbose: In a terminal, a line per item instead of a progress line.
+        clock: For tests.
+
+    Raises:
+        InputError: An argument is not what it must be (a ValueError); nothing was started.
+        JournalError: The journal is damaged or cannot be written.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        work: Callable[..., Any],
+        items: Iterable[Any],
+        *,
+        limits: Limits | None = None,
+        retry: Retry | None = None,
+        breaker: Breaker | None = Breaker(),  # noqa: B008  # frozen data
+        key: KeyFunction | None = None,
+        backend: str | Backend | None = None,
+        timeout_s: float | None = None,
+        on_failure: OnFailure = "continue",
+        journal: str | Path | None = None,
+        fresh: bool = False,
+        resource: str | None = None,
+        on_progress: Callable[[int, int | None], None] | None = None,
+        cost: CostFunction | None = None,
+        settings: Any = None,
+        skip: Callable[[Any], str] | None = None,
+        rank: Callable[[Any], int] | None = None,
+        priority: Callable[[Any], Priority] | None = None,
+        per: Callable[[Any], Any] | None = None,
+        group_word: str = "Batch",
+        verbose: bool = False,
+        clock: Clock | None = None,
+    ) -> None:
+        arguments.check_name(name)
+        arguments.check_session(timeout_s, on_failure, limits, retry, breaker)
+        arguments.check_per(per, limits)
+        found = inspect_work(work)
+        keying = Keying(key, arguments.encode_settings(settings))
+        source = arguments.check_items(items)
+        plan = source if isinstance(source, Plan) else None
+        if plan is None and isinstance(source, list):
+            plan = make_plan(source, keying)
+        order = Order(
+            work=found,
+            backend=choose(backend, is_coroutine=found.is_coroutine),
+            limits=limits or Limits(),
+            retry=retry or Retry(),
+            breaker=breaker,
+            timeout_s=timeout_s,
+            on_failure=on_failure,
+            cost=cost,
+            opening=Opening(
+                name=name,
+                resource=resource or f"session {name}",
+                group_word=group_word,
+                keying=keying,
+                code_hash=found.code_hash,
+                fresh=fresh,
+                skip=skip,
+                rank=rank,
+                priority=None if priority is None else arguments.as_place(priority),
+            ),
+            per=per,
+        )
+        self._feed = Feed(clock or SystemClock())
+        self._start_out(order, open_journal(journal), source, plan)
+        self.verbose = verbose
+        if on_progress is not None:
+            self.on(progress(self, on_progress))
+
+    def _start_out(self, order: Order, journal: Journal, items: Iterable[Any], plan: Plan | None) -> None:
+        self._order, self._declared = order, order.limits
+        self._journal, self._clock = journal, self._feed.clock
+        self._drive = Drive(order, journal, self._feed, self._clock, plan, items)
+        self._running: waiting.Running | None = None
+        self._thread = 0  # the one it runs on
+        self.verbose = False
+        to_read = order.work.call is live_sessions.reading_only
+        live_sessions.show_recorded(self._feed, journal, order.opening, plan, to_read=to_read)
+        if journal.moved_from is not None:
+            self._feed.note(f"the journal lies in {journal.path}: {journal.moved_from} is on a network file system")
+
+    @classmethod
+    def open(
+        cls, name: str, work: Callable[..., Any] | None = None, *, journal: str | Path | None = None, **arguments: Any
+    ) -> BatchSession:
+        """Reattach to a recorded session: read it, or with ``work`` go on where it ended.
+
+        Args:
+            arguments: As for `BatchSession`; needed again to go on, since policies are not recorded.
+
+        Raises:
+            InputError: No session of that name is recorded.
+        """
+        book = open_journal(journal)
+        live = live_sessions.live(book.path, name)
+        if isinstance(live, cls):
+            return live
+        items = live_sessions.recorded_items(book, name, to_run=work is not None)
+        return cls(name, work or live_sessions.reading_only, items, journal=journal, **arguments)
+
+    @property
+    def name(self) -> str:
+        """What the journal, the panel and `open` know it by."""
+        return self._order.opening.name
+
+    @property
+    def journal(self) -> Path:
+        """Where its journal lies."""
+        return self._journal.path
+
+    @property
+    def state(self) -> State:
+        """planned, running, paused, completed, failed, cancelled or rolled_back."""
+        return self._feed.snapshot.state
+
+    @property
+    def reason(self) -> str:
+        """Why it ended early, in one line; "" otherwise."""
+        return self._feed.snapshot.reason
+
+    @property
+    def counts(self) -> Counts:
+        """How many items stand where."""
+        return self._feed.snapshot.counts
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """Everything a view may show; read it through `ask` while the session runs."""
+        return self._feed.snapshot
+
+    @property
+    def gauges(self) -> Gauges:
+        """Windows, waiting and ETA; read them through `ask` while the session runs."""
+        clock = self._clock
+        return live_status.read(self._drive.runner, self._order.limits, self.snapshot, clock.now_s(), clock.unix_s())
+
+    @property
+    def summary(self) -> Summary:
+        """What it came to so far."""
+        snapshot = self._feed.snapshot
+        return Summary(self.name, self.state, self.counts, self.reason, snapshot.elapsed_s(self._clock.unix_s()))
+
+    def ask(self, question: Callable[[], T]) -> T | None:
+        """Answer a question on the engine's thread, where nothing moves meanwhile; None when it is too busy."""
+        return host().call(question) if self._is_elsewhere() else question()
+
+    def start(self) -> None:
+        """Start it, or go on with what is left, and return at once.
+
+        Raises:
+            JournalError: The journal refuses, or another session is running this one.
+        """
+        if not self._is_live():
+            self._launch()
+
+    def run(self, *, verbose: bool | None = None) -> Summary:
+        """Start it unless it has ended, wait for its end, and return the summary.
+
+        The first Ctrl-C (or the notebook's stop button) cancels it and returns; a second one interrupts.
+        """
+        waiting.block(self, self._begin, verbose=self.verbose if verbose is None else verbose)
+        return self.summary
+
+    def __await__(self) -> Generator[Any, None, Summary]:
+        return self._wait().__await__()
+
+    async def _wait(self) -> Summary:
+        running = self._begin()
+        if running is not None:
+            await waiting.until(self, running)
+            running.result()
+        return self.summary
+
+    def _begin(self) -> waiting.Running | None:
+        if self.state == "planned":
+            self.start()
+        return self._running
+
+    def pause(self) -> None:
+        """Let what runs finish, start nothing more."""
+        self._command("pause", lambda: self._hold(True))
+
+    def resume(self) -> None:
+        """Go on after `pause`; after a cancel or a failure, run what is left; after a rollback, everything."""
+        if self.state in ("cancelled", "failed", "rolled_back", "planned"):
+            self.start()
+        else:
+            self._command("resume", lambda: self._hold(False))
+
+    def cancel(self) -> None:
+        """End what runs and start nothing more; return when it has ended, or after a second."""
+        self._command("cancel", lambda: self._drive.stop("cancelled", "", "cancelled"))
+        if self._is_elsewhere() and self._running is not None:
+            concurrent.futures.wait([self._running], timeout=1.0)
+
+    def retry_failed(self) -> None:
+        """Run failed, timed-out and cancelled items again, permanent failures too, and return at once."""
+        if self._is_live():
+            self._feed.note("retry failed: wait until the session has ended")
+            return
+        self._feed.emit(events.Commanded(self._clock.unix_s(), "retry_failed"))
+        self._launch(_AGAIN)
+
+    def stream(self) -> AsyncIterator[Outcome]:
+        """Yield outcomes as they are recorded, in commit order; starts a planned session."""
+        return stream(self, self._is_live)
+
+    def on_outcomes(self, listener: Callable[[list[Outcome]], None]) -> Callable[[], None]:
+        """Call ``listener`` with the outcomes of every commit, results included; return a function that ends that."""
+        listeners = self._drive.on_outcomes
+        listeners.append(listener)
+        return lambda: listeners.remove(listener) if listener in listeners else None
+
+    def results(self) -> pd.DataFrame:
+        """Return one row per item, in input order: key, status, attempts, seconds, error, and the result's columns."""
+        from ipybatch import frames
+
+        return frames.results(self._drive, self.state)
+
+    def save(self, path: str | Path) -> Path:
+        """Write the results to a .csv, .parquet or .jsonl file, whole or not at all, and return its path."""
+        from ipybatch import frames
+
+        return frames.save(self._drive, self.state, Path(path))
+
+    def log(self) -> pd.DataFrame:
+        """Return the latest events of this process, one row each: at, event, and the event's own fields."""
+        from ipybatch import frames
+
+        return frames.log(self._feed.log)
+
+    def estimate(self, n: int | None = None, *, latency_s: float = 0.2) -> Estimate:
+        """Run the scheduler dry in virtual time: seconds (low, high), requests, batches.
+
+        Args:
+            n: Items to assume; default: those still to do. Needed for a generator, which is not drawn from.
+            latency_s: Seconds from a request to its response.
+
+        Raises:
+            InputError: ``n`` is missing for a generator, or out of range.
+        """
+        from ipybatch.engine.rules.estimate import estimate
+
+        items = arguments.check_estimate(n, latency_s, self._drive.left)
+        tasks = iter(self._drive.tasks) if self._drive.tasks is not None else None
+        cost = None if self._order.cost is None else self._drive.cost
+        return estimate(self._order.limits, items, latency_s, cost, tasks, self._order.per)
+
+    def forget(self) -> None:
+        """Delete everything the journal has under this name.
+
+        Raises:
+            InputError: It is running.
+        """
+        if self._is_live():
+            msg = f"session {self.name!r} is {self.state}: cancel it before you forget it"
+            raise InputError(msg)
+        if self._drive.tasks is None and self._drive.drawn:
+            msg = (
+                f"the items of {self.name!r} were drawn from a generator, which cannot start anew: use ipybatch.prune()"
+            )
+            raise InputError(msg)
+        live_sessions.forget(self._journal, self.name)
+        self._feed.clear()
+        self._start_out(self._order, self._journal, self._drive.items, self._drive.tasks)
+
+    def __repr__(self) -> str:
+        counts = self.counts
+        total = "?" if counts.total is None else counts.total
+        return f"<BatchSession {self.name!r}: {self.state}, {counts.ended} of {total}>"
+
+    def _launch(self, again: frozenset[Status] = frozenset()) -> None:
+        if self._order.work.call is live_sessions.reading_only:
+            msg = f"session {self.name!r} was opened for reading: pass work= to go on"
+            raise InputError(msg)
+        self._drive.open(again=again)
+        live_sessions.enter(self)
+        self._running = host().spawn(self._run())
+
+    async def drive(self) -> None:
+        """Run it in the loop of the caller, start to end: what `start` does on the engine's thread."""
+        self._drive.open()
+        live_sessions.enter(self)
+        await self._run()
+
+    async def _run(self) -> None:
+        self._thread = threading.get_ident()
+        try:
+            await self._drive.run()
+        finally:
+            live_sessions.leave(self)
+            self._thread = 0
+
+    def _is_live(self) -> bool:
+        return live_sessions.live(self._journal.path, self.name) is self
+
+    def _is_elsewhere(self) -> bool:
+        return self._is_live() and self._thread != threading.get_ident()
+
+    def _command(self, name: str, act: Callable[[], None]) -> None:
+        if not self._is_live():
+            return
+
+        def run() -> None:
+            self._feed.emit(events.Commanded(self._clock.unix_s(), name))
+            act()
+
+        if self._thread == threading.get_ident():  # a listener's: it must not act in the midst of an event
+            asyncio.get_running_loop().call_soon(run)
+        else:
+            self.ask(run)
+
+    def _hold(self, held: bool) -> None:
+        states: tuple[State, State] = ("running", "paused")
+        before, after = states if held else states[::-1]
+        if self.state == before and self._drive.hold(held=held):
+            self._feed.emit(events.StateChanged(self._clock.unix_s(), after, ""))

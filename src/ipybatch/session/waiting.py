@@ -1,0 +1,143 @@
+"""Waiting: for a session's end, in a cell or a script, without standing in anyone's way.
+
+A heartbeat wakes both waits, because a signal does not wake an idle
+``await``, nor a lock.  Where nest-asyncio or nest-asyncio2 patched the running
+loop, a blocking wait runs through it, so that the kernel's own tasks go on.
+
+@@ Streaming: progress and outcomes, handed from the engine's thread to the loop that iterates.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import signal
+import threading
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager, suppress
+from types import FrameType
+from typing import TYPE_CHECKING
+
+from ipybatch.engine.data import events
+from ipybatch.engine.data.outcome import Outcome
+from ipybatch.engine.feed.feed import Listener
+from ipybatch.session import terminal
+
+if TYPE_CHECKING:
+    from ipybatch.session.session import BatchSession
+
+HEARTBEAT_S = 0.2
+
+Running = concurrent.futures.Future[None]
+
+
+def block(session: BatchSession, begin: Callable[[], Running | None], *, verbose: bool) -> None:
+    """Begin, and wait for the end; the first KeyboardInterrupt cancels the session, a second one is raised."""
+    try:
+        running = begin()
+        if running is not None:
+            with terminal.progress(session, verbose=verbose):
+                _block(running)
+    except KeyboardInterrupt:
+        session.cancel()
+        running = begin()
+        if running is not None:
+            _block(running)
+    if running is not None:
+        running.result()
+
+
+async def until(session: BatchSession, running: Running) -> None:
+    """Wait for the end; an interrupt meanwhile (the notebook's stop button, Ctrl-C) cancels the session."""
+    with _hear_interrupts() as heard:
+        try:
+            await _beat(running)
+        except asyncio.CancelledError:
+            if not heard:
+                raise  # asyncio.timeout and friends: only the waiting ends
+            session.cancel()
+            await _beat(running)
+
+
+async def for_news(news: asyncio.Event) -> None:
+    """Wait for an event that another thread sets, or for one heartbeat."""
+    with suppress(TimeoutError):
+        await asyncio.wait_for(news.wait(), HEARTBEAT_S)
+
+
+def _block(running: Running) -> None:
+    loop = _patched_loop()
+    if loop is not None:
+        loop.run_until_complete(_beat(running))
+        return
+    while not running.done():
+        concurrent.futures.wait([running], timeout=HEARTBEAT_S)
+
+
+async def _beat(running: Running) -> None:
+    ended = asyncio.wrap_future(running)
+    while not ended.done():
+        await asyncio.wait([ended], timeout=HEARTBEAT_S)
+
+
+def _patched_loop() -> asyncio.AbstractEventLoop | None:
+    try:
+        loop = asyncio.get_running_loop()
+    except RuntimeError:
+        return None
+    return loop if hasattr(loop, "_nest_patched") or hasattr(type(loop), "_nest_patched") else None
+
+
+@contextmanager
+def _hear_interrupts() -> Iterator[list[int]]:
+    """Note SIGINTs, and pass them on: they reach an ``await`` as a CancelledError like any other."""
+    heard: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield heard
+        return
+    before = signal.getsignal(signal.SIGINT)
+
+    def hear(number: int, frame: FrameType | None) -> None:
+        heard.append(number)
+        if callable(before):
+            before(number, frame)
+
+    signal.signal(signal.SIGINT, hear)
+    try:
+        yield heard
+    finally:
+        if signal.getsignal(signal.SIGINT) is hear:  # else somebody waits that came after us
+            signal.signal(signal.SIGINT, before)
+
+
+def progress(session: BatchSession, told: Callable[[int, int | None], None]) -> Listener:
+    """Return a listener that calls ``told(done, total)`` whenever an item has its outcome."""
+
+    def listen(event: events.Event) -> None:
+        if isinstance(event, events.ItemEnded):
+            told(session.counts.ended, session.counts.total)
+
+    return listen
+
+
+async def stream(session: BatchSession, is_live: Callable[[], bool]) -> AsyncIterator[Outcome]:
+    """Yield outcomes as they are recorded, in commit order, until the session has ended."""
+    loop, news, outcomes = asyncio.get_running_loop(), asyncio.Event(), deque[Outcome]()
+
+    def hear(recorded: list[Outcome]) -> None:
+        outcomes.extend(recorded)
+        loop.call_soon_threadsafe(news.set)
+
+    stop = session.on_outcomes(hear)
+    try:
+        if session.state == "planned":
+            session.start()
+        while outcomes or is_live():
+            while outcomes:
+                yield outcomes.popleft()
+            news.clear()
+            if not outcomes and is_live():
+                await for_news(news)
+    finally:
+        stop()

@@ -1,0 +1,151 @@
+import asyncio
+import tempfile
+from pathlib import Path
+
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from ipybatch import BatchSession, InputError, Limits, Rate
+from ipybatch.engine.rules import estimate as estimates
+from ipybatch.engine.rules.estimate import Estimate, estimate
+from ipybatch.engine.store import journal as journals
+from ipybatch.testing import VirtualClock
+
+limits = st.builds(
+    lambda batch, pause_s, **others: Limits(batch_size=batch, batch_pause_s=pause_s if batch else 0, **others),
+    batch=st.one_of(st.none(), st.integers(1, 20)),
+    pause_s=st.sampled_from([0.0, 3.0, 15.0]),
+    concurrency=st.integers(1, 12),
+    spacing_s=st.sampled_from([0.0, 0.15, 1.5]),
+    rates=st.lists(st.builds(Rate, st.integers(1, 30), st.sampled_from([1.0, 7.0, 60.0])), max_size=2),
+)
+
+
+def simulate(limits, items, latency_s, **arguments):
+    return estimate(limits, items, latency_s, None, **arguments)
+
+
+@given(limits=limits, count=st.integers(0, 60), latency_s=st.sampled_from([0.0, 0.05, 0.2, 2.0]))
+def test_the_estimate_is_the_engine(limits, count, latency_s):
+    """A run in virtual time with that latency takes exactly what was estimated, in as many requests and batches."""
+    clock, asked = VirtualClock(), []
+
+    async def work(item):
+        asked.append(item)
+        await asyncio.sleep(latency_s)
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "journal.db"
+        try:
+            session = BatchSession("estimated", work, list(range(count)), limits=limits, journal=path, clock=clock)
+            told = session.estimate(latency_s=latency_s)
+            summary = clock.run(session)
+        finally:
+            opened = journals._open_journals.pop(path, None)
+            if opened is not None:
+                opened.close()
+    assert summary.seconds == pytest.approx(told.seconds, rel=1e-6, abs=1e-3)
+    assert (told.requests, told.batches) == (len(asked), len(session.snapshot.groups))
+
+
+@given(limits=limits, count=st.integers(1, 80), latency_s=st.floats(0.01, 3))
+def test_low_and_high_lie_around_the_estimate(limits, count, latency_s):
+    """Half the latency takes no longer; twice the latency and some retries no less."""
+    assume(limits.batch_size is None)  # a retry may move an item over the end of a batch
+    told = simulate(limits, count, latency_s)
+    assert told.low_s <= told.seconds + 1e-9
+    assert told.high_s >= told.seconds - 1e-9
+
+
+def test_the_store_with_its_defaults_takes_what_can_be_reckoned():
+    """500 items, 1.5 s apart, 15 a batch, 15 s between: 33 pauses, 466 gaps, 34 last answers."""
+    limits = Limits(concurrency=3, spacing_s=1.5, batch_size=15, batch_pause_s=15)
+    told = simulate(limits, 500, 0.2)
+    assert told.seconds == pytest.approx(33 * 15 + 466 * 1.5 + 34 * 0.2)
+    assert (told.requests, told.batches) == (500, 34)
+
+
+def test_retries_are_in_the_high_estimate():
+    """5 % of the requests are sent twice there."""
+    told = simulate(Limits(concurrency=1), 100, 1.0)
+    assert told.seconds == pytest.approx(100.0)
+    assert told.low_s == pytest.approx(50.0)
+    assert told.high_s == pytest.approx(2 * 105.0)
+
+
+def test_a_million_items_are_extrapolated_and_it_says_so():
+    """Up to 100,000 are simulated."""
+    told = simulate(Limits(concurrency=100), 1_000_000, 0.1)
+    assert told.extrapolated
+    assert told.requests == 1_000_000
+    assert told.seconds == pytest.approx(1000.0)
+    assert str(told).endswith("(first 100,000 items simulated, the rest extrapolated)")
+
+
+def test_nothing_to_do_takes_no_time():
+    """Zero items: zero seconds, zero requests."""
+    assert simulate(Limits(batch_size=5, batch_pause_s=15), 0, 0.2) == Estimate(0.0, 0.0, 0.0, 0, 0)
+
+
+def test_costs_are_counted(plan):
+    """Tokens limit the estimate as they limit the run."""
+    limits = Limits(concurrency=10, rates=[Rate(100, per_s=60, unit="tokens")])
+
+    async def work(item):
+        await asyncio.sleep(1)
+
+    session = plan(work, [{"id": n, "tokens": 50} for n in range(6)], limits=limits, cost=lambda item: item["tokens"])
+    told = session.estimate(latency_s=1.0)
+    assert told.seconds == pytest.approx(2 * (60.03 + 1) + 1, rel=1e-3)
+
+
+@pytest.mark.parametrize("bad", [5000, -1])
+def test_an_item_that_never_fits_does_not_hang_the_estimate(plan, patience, bad):
+    """It fails in the run; the estimate goes on without it."""
+    limits = Limits(rates=[Rate(100, per_s=60, unit="tokens")])
+    session = plan(lambda item: None, [10, bad, 20], limits=limits, cost=lambda item: item)
+    assert session.estimate(latency_s=1.0).seconds < 60
+
+
+def test_estimating_changes_nothing(plan, clock):
+    """It can be asked before, between and after; items are not touched, and what is left is estimated."""
+
+    async def work(item):
+        await asyncio.sleep(1)
+        if item == 3:
+            msg = "gone"
+            raise ConnectionError(msg)
+
+    session = plan(work, [1, 2, 3], limits=Limits(concurrency=1), retry=None)
+    before = session.estimate(latency_s=1.0)
+    assert session.estimate(latency_s=1.0) == before
+    assert (session.state, session.counts.pending, before.requests) == ("planned", 3, 3)
+    clock.run(session)
+    assert session.counts.completed == 2
+
+
+def test_a_generator_is_not_drawn_from(plan):
+    """It needs ``n``, and consumes nothing."""
+    drawn = []
+    items = (drawn.append(n) or n for n in range(10))
+    session = plan(lambda item: None, items)
+    with pytest.raises(InputError, match="n must be given: the items come from a generator"):
+        session.estimate()
+    assert session.estimate(n=50).requests == 50
+    assert drawn == []
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"), [(0.04, "0.0 s"), (59.0, "59.0 s"), (90.0, "1.5 min"), (5400.0, "1.5 h")]
+)
+def test_it_reads_as_people_say_it(seconds, words):
+    """Seconds, minutes or hours; requests with separators; batches and cost where there are any."""
+    told = Estimate(seconds, seconds, seconds, 1200, 34, usd=1.5)
+    assert str(told) == f"about {words} ({words} to {words}), 1,200 requests in 34 batches, $1.50"
+    assert "batches" not in str(Estimate(1, 1, 1, 5, 0))
+
+
+def test_the_bound_of_the_simulation_is_the_documented_one():
+    """The docstring and the text name it."""
+    assert estimates.SIMULATED_AT_MOST == 100_000

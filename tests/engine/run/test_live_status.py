@@ -1,0 +1,147 @@
+import asyncio
+import re
+
+import pytest
+
+from ipybatch import Breaker, Limits, Permanent, Rate, RateLimited, Retry
+from ipybatch.engine.run.live_status import Gauges, allowed_per_s
+
+LATENCY_S = 0.5
+
+
+async def work(item):
+    await asyncio.sleep(LATENCY_S)
+    return item
+
+
+def at(clock, session, *times_s, to_its_end=True):
+    """Run a session; return its gauges at these times."""
+    seen = []
+
+    async def look():
+        for at_s in times_s:
+            await asyncio.sleep(at_s - clock.now_s())
+            seen.append(session.gauges)
+        if not to_its_end:
+            session._drive.stop("cancelled", "", "cancelled")
+
+    clock.run(session, look())
+    return seen
+
+
+def test_before_and_after_there_is_nothing_to_wait_for(plan, clock):
+    """Only what the limits allow is known then."""
+    session = plan(work, [1, 2], limits=Limits(spacing_s=2))
+    assert session.gauges == Gauges(allowed_per_s=0.5)
+    clock.run(session)
+    assert session.gauges == Gauges(allowed_per_s=0.5)
+
+
+@pytest.mark.parametrize(
+    ("limits", "per_s"),
+    [
+        (Limits(), None),
+        (Limits(spacing_s=2), 0.5),
+        (Limits(rates=[Rate(200, per_s=300)]), 200 / 300),
+        (Limits(spacing_s=2, rates=[Rate(200, per_s=300), Rate(1, per_s=1)]), 0.5),
+        (Limits(rates=[Rate(1000, per_s=60, unit="tokens")]), None),
+    ],
+)
+def test_what_the_limits_allow_is_the_strictest(limits, per_s):
+    """Starts per second in the long run."""
+    assert allowed_per_s(limits) == per_s
+
+
+def test_windows_show_what_is_used(plan, clock):
+    """Each rate: used, limit, length and unit, as the limiter counts."""
+    session = plan(work, list(range(9)), limits=Limits(concurrency=2, rates=[Rate(4, per_s=10)]))
+    (seen,) = at(clock, session, 0.3)
+    assert seen.windows == [(2.0, 4, 10, "requests")]
+
+
+def test_a_wait_for_the_limits_is_told(plan, clock):
+    """The panel says why nothing starts, and for how long."""
+    session = plan(work, list(range(9)), limits=Limits(rates=[Rate(4, per_s=10)]))
+    (seen,) = at(clock, session, 2.0)
+    assert seen.waiting == "the limits allow the next request in 9 s"
+
+
+def test_a_pause_between_batches_is_told(plan, clock):
+    """Not the limits, but the batch."""
+    session = plan(work, list(range(4)), limits=Limits(batch_size=2, batch_pause_s=15))
+    (seen,) = at(clock, session, 1.5)
+    assert seen.waiting == "next batch in 14 s"
+
+
+def test_a_break_and_its_probe_are_told(plan, clock):
+    """First the time to the probe, then that one is asking."""
+
+    async def failing(item):
+        await asyncio.sleep(LATENCY_S)
+        if clock.now_s() < 50:
+            raise ConnectionError
+
+    session = plan(failing, [1, 2, 3], limits=Limits(concurrency=2), breaker=Breaker(failures=1, break_s=60))
+    seen = at(clock, session, 1.5, 60.7)
+    assert [gauges.waiting for gauges in seen] == [
+        "the service fails: next probe in 59 s",
+        "one probe is asking whether the service is back",
+    ]
+
+
+def test_a_cool_down_is_told(plan, clock):
+    """It is the service that asked."""
+    asked = []
+
+    async def busy(item):
+        asked.append(item)
+        await asyncio.sleep(LATENCY_S)
+        if len(asked) == 1:
+            raise RateLimited(retry_after_s=30)
+
+    session = plan(busy, [1, 2], limits=Limits(concurrency=1))
+    (seen,) = at(clock, session, 10.5)
+    assert seen.waiting == "the service asked us to slow down: 20 s left"
+
+
+def test_a_retry_is_told(plan, clock):
+    """When nothing else is left to do."""
+    asked = []
+
+    async def once(item):
+        asked.append(item)
+        if len(asked) == 1:
+            raise ConnectionError
+
+    session = plan(once, [1], retry=Retry(initial_s=1e6, max_s=1e6), breaker=None)
+    (seen,) = at(clock, session, 0.01, to_its_end=False)
+    assert re.fullmatch(r"next retry in \d+ s", seen.waiting)
+
+
+def test_an_eta_needs_something_to_go_by(plan, clock):
+    """Unknown until three items have ended; then it holds the true end between its bounds."""
+    session = plan(work, list(range(40)), limits=Limits(concurrency=1, spacing_s=1))
+    early, later = at(clock, session, 0.6, 20.2)
+    assert early.eta_s is None
+    best_s, worst_s = later.eta_s
+    assert best_s <= 39.5 - 20.2 + 1 <= worst_s + 1
+
+
+def test_an_eta_of_a_generator_is_unknown(plan, clock):
+    """Nobody knows how many are to come."""
+    session = plan(work, iter(range(40)), limits=Limits(concurrency=1, spacing_s=1))
+    (seen,) = at(clock, session, 20.2)
+    assert seen.eta_s is None
+
+
+def test_a_failed_item_needs_no_eta_of_its_own(plan, clock):
+    """Items that failed have ended too."""
+
+    async def gone(item):
+        await asyncio.sleep(LATENCY_S)
+        msg = "gone"
+        raise Permanent(msg)
+
+    session = plan(gone, list(range(20)), limits=Limits(concurrency=1))
+    (seen,) = at(clock, session, 5.2)
+    assert seen.eta_s[0] == pytest.approx(5.0, rel=0.2)

@@ -1,0 +1,535 @@
+import os
+import sqlite3
+import stat
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import platformdirs
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ipybatch import JournalError
+from ipybatch.engine.store import journal as journals
+from ipybatch.engine.store import schema
+from ipybatch.engine.store.journal import Journal, default_path, open_journal, to_disk
+from ipybatch.errors import JournalCorrupt, JournalLocked, JournalReadOnly
+
+AS_NOBODY = """
+import os, sys
+from pathlib import Path
+from ipybatch import JournalError
+from ipybatch.engine.store.journal import Journal
+if os.geteuid() == 0:
+    os.setgroups([])
+    os.setresgid(65534, 65534, 65534)
+    os.setresuid(65534, 65534, 65534)
+try:
+    Journal(Path(sys.argv[1]))
+except JournalError as error:
+    print(type(error).__name__, error)
+"""
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "folder" / "journal.sqlite3"
+
+
+@pytest.fixture
+def book(path, patience):
+    journal = Journal(path)
+    journal.write(lambda database: database.execute("CREATE TABLE note (text TEXT UNIQUE)"))
+    yield journal
+    journal.close()
+
+
+@pytest.fixture
+def other(book):
+    """Another connection, as another process has one: it holds the file's lock until it is rolled back."""
+    connection = sqlite3.connect(book.path, isolation_level=None, check_same_thread=False)
+    connection.execute("BEGIN IMMEDIATE")
+    yield connection
+    connection.close()
+
+
+def put(text):
+    return lambda database: database.execute("INSERT INTO note VALUES (?)", (text,)).rowcount
+
+
+def notes(book):
+    with book.reader() as database:
+        return [text for (text,) in database.execute("SELECT text FROM note ORDER BY rowid")]
+
+
+def raising(error):
+    def unit(database):
+        put("half done")(database)
+        raise error
+
+    return unit
+
+
+class Acknowledged:
+    """Keep what `done` is told, with what a reader saw at that moment."""
+
+    def __init__(self, book):
+        self.book = book
+        self.told = []
+        self.seen = []
+        self.came = threading.Event()
+
+    def __call__(self, result, error):
+        self.told.append((result, error))
+        self.seen.append(notes(self.book))
+        self.came.set()
+
+    def wait(self):
+        assert self.came.wait(20), "nobody was told"
+        return self.told[-1]
+
+
+def test_what_is_acknowledged_is_on_disk(book):
+    """A reader sees it at the moment of the acknowledgement, on either thread's way."""
+    for size in (0, journals.LARGE + 1):
+        done = Acknowledged(book)
+        book.submit(put(f"size {size}"), done, size=size)
+        assert done.wait() == (1, None)
+        assert f"size {size}" in done.seen[0]
+
+
+def test_nothing_is_acknowledged_before_its_commit(book, monkeypatch):
+    """At the last moment before COMMIT nobody has been told."""
+    told = []
+    at_commit = []
+    monkeypatch.setattr(journals, "on_commit", lambda place: at_commit.append((place, list(told))))
+    book.submit(put("a"), lambda result, error: told.append(result))
+    assert at_commit == [("before", []), ("after", [])]
+    assert told == [1]
+
+
+def test_what_may_take_long_does_not_keep_the_caller(book):
+    """Large results are written by the writer thread."""
+    threads = []
+    done = threading.Event()
+
+    def unit(database):
+        threads.append(threading.current_thread().name)
+
+    book.submit(unit, lambda *_: None)
+    book.submit(unit, lambda *_: done.set(), size=journals.LARGE + 1)
+    assert done.wait(20)
+    assert threads == [threading.current_thread().name, "ipybatch-journal"]
+
+
+def test_a_file_locked_elsewhere_does_not_block_the_caller(book, other):
+    """The writer thread waits for the other process; the engine goes on, and is told in the end."""
+    done = Acknowledged(book)
+    started_s = time.monotonic()
+    book.submit(put("patient"), done)
+    assert time.monotonic() - started_s < 1.0
+    assert not done.came.is_set()
+    other.execute("ROLLBACK")
+    assert done.wait() == (1, None)
+
+
+def test_a_file_locked_for_too_long_says_so(book, other, monkeypatch):
+    """After `BUSY_S` each waiting unit is refused, all of them at once, and told what to do."""
+    monkeypatch.setattr(journals, "BUSY_S", 0.3)
+    waiting = [Acknowledged(book) for _ in range(5)]
+    started_s = time.monotonic()
+    for number, done in enumerate(waiting):
+        book.submit(put(f"{number}"), done)
+    errors = [done.wait()[1] for done in waiting]
+    assert time.monotonic() - started_s < 5 * 0.3 + 1.0
+    assert {type(error) for error in errors} == {JournalLocked}
+    assert "is locked by another program: close it, then run the session again" in str(errors[0])
+    other.execute("ROLLBACK")
+    assert book.write(put("after")) == 1
+
+
+@pytest.mark.parametrize(
+    "error", [sqlite3.IntegrityError("no"), ValueError("a bug"), UnicodeEncodeError("utf-8", "\ud800", 0, 1, "no")]
+)
+@pytest.mark.parametrize("large", [False, True])
+def test_one_failing_unit_does_not_spoil_its_neighbours(book, other, error, large):
+    """Units that share a transaction are written one by one when one of them fails, whatever it raises."""
+    size = journals.LARGE + 1 if large else 0
+    tellings = [Acknowledged(book) for _ in range(3)]
+    units = [put("first"), raising(error), put("third")]
+    for unit, done in zip(units, tellings, strict=True):
+        book.submit(unit, done, size=size)
+    other.execute("ROLLBACK")  # all three were waiting: now they are one group
+    first, second, third = (done.wait() for done in tellings)
+    assert (first, third) == ((1, None), (1, None))
+    assert isinstance(second[1], JournalError)
+    assert notes(book) == ["first", "third"]
+
+
+@pytest.mark.parametrize("error", [sqlite3.IntegrityError("no"), ValueError("a bug"), OverflowError("2**70")])
+def test_a_failing_unit_leaves_no_transaction_open(book, error):
+    """What it wrote is rolled back, and the next unit is written as if nothing had been."""
+    with pytest.raises(JournalError):
+        book.write(raising(error))
+    assert book.write(put("next")) == 1
+    assert notes(book) == ["next"]
+
+
+def test_who_is_told_may_write_at_once(book):
+    """A listener that starts another session from within an acknowledgement must not stop everything."""
+    wrote = []
+    book.submit(put("first"), lambda result, error: wrote.append(book.write(put("from within"))))
+    assert wrote == [1]
+    assert notes(book) == ["first", "from within"]
+
+
+def test_the_writer_outlives_whom_it_tells(book, caplog):
+    """An acknowledgement that raises (its loop is closed) costs nobody else theirs."""
+
+    def closed(result, error):
+        msg = "Event loop is closed"
+        raise RuntimeError(msg)
+
+    book.submit(put("first"), closed, size=journals.LARGE + 1)
+    done = Acknowledged(book)
+    book.submit(put("second"), done, size=journals.LARGE + 1)
+    assert done.wait() == (1, None)
+    assert "Event loop is closed" in caplog.text
+
+
+@given(sizes=st.lists(st.sampled_from([0, 0, 0, journals.LARGE + 1]), max_size=60))
+def test_units_of_one_thread_are_all_written(tmp_path_factory, sizes):
+    """Whichever way each takes: nothing is lost, nothing is written twice, and close() waits for all."""
+    book = Journal(tmp_path_factory.mktemp("journal") / "j")
+    book.write(lambda database: database.execute("CREATE TABLE note (text TEXT UNIQUE)"))
+    told = []
+    for number, size in enumerate(sizes):
+        book.submit(put(str(number)), lambda result, error: told.append(error), size=size)
+    book.close()
+    assert told == [None] * len(sizes)
+    with sqlite3.connect(book.path) as database:
+        texts = [text for (text,) in database.execute("SELECT text FROM note")]
+    database.close()
+    assert sorted(texts, key=int) == [str(number) for number in range(len(sizes))]
+
+
+def test_threads_may_submit_together(book):
+    """Several sessions write to one journal: each unit once, each told once."""
+    told = []
+
+    def submit(first):
+        for number in range(first, first + 200):
+            book.submit(put(str(number)), lambda result, error: told.append(error), size=number % 3 * journals.LARGE)
+
+    threads = [threading.Thread(target=submit, args=(first,)) for first in (0, 1000, 2000)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    book.write(put("last"))
+    book.write(put("really last"))
+    assert told == [None] * 600
+    assert len(notes(book)) == 602
+
+
+def test_the_log_file_does_not_grow_forever(book):
+    """Checkpoints keep the write-ahead log at a few megabytes."""
+    text = "x" * 3000
+    for number in range(3000):
+        book.submit(put(f"{number} {text}"), lambda *_: None)
+    for number in range(2):  # the second one comes after the checkpoint that the first one called for
+        done = Acknowledged(book)
+        book.submit(put(f"large {number}"), done, size=journals.LARGE + 1)
+        done.wait()
+    wal = book.path.with_name(book.path.name + "-wal")
+    assert wal.stat().st_size < journals.WAL_BYTES
+
+
+def test_readers_see_what_was_committed_while_a_writer_writes(book, other):
+    """Looking at the results never waits."""
+    assert notes(book) == []
+
+
+def test_the_file_is_for_its_owner_alone(book):
+    """0600, and its companions too: results may be private."""
+    book.write(put("x"))
+    files = sorted(book.path.parent.iterdir())
+    assert [file.name for file in files] == ["journal.sqlite3", "journal.sqlite3-shm", "journal.sqlite3-wal"]
+    assert {stat.S_IMODE(file.stat().st_mode) for file in files} == {0o600}
+
+
+def test_it_lies_where_the_environment_says(monkeypatch, tmp_path):
+    """``IPYBATCH_JOURNAL`` moves it; without it, the user's data folder; an empty one counts as none."""
+    monkeypatch.setenv("IPYBATCH_JOURNAL", str(tmp_path / "here.db"))
+    assert default_path() == tmp_path / "here.db"
+    monkeypatch.setenv("IPYBATCH_JOURNAL", "")
+    assert default_path() == platformdirs.user_data_path("ipybatch", appauthor=False) / "journal.sqlite3"
+
+
+def test_a_home_in_its_path_is_understood(monkeypatch, tmp_path):
+    """``~`` means the user's home, as in a shell."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    book = Journal(Path("~/mine.db"))
+    book.close()
+    assert book.path == tmp_path / "mine.db"
+
+
+def contents(folder):
+    return {file.name: file.read_bytes() for file in folder.iterdir()}
+
+
+def foreign_database(path, *, version=0):
+    with sqlite3.connect(path) as database:
+        database.execute("CREATE TABLE games (id INTEGER)")
+        database.execute(f"PRAGMA user_version = {version}")
+    database.close()
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda path: path.write_bytes(b"name,price\nPortal,9.99\n"),
+        lambda path: path.write_bytes(b"SQLite format 3\0" + b"\x07" * 5000),
+        lambda path: path.write_bytes(b"SQLite format 3\0"),
+        foreign_database,
+        lambda path: foreign_database(path, version=1),
+    ],
+    ids=["text", "damaged", "cut short", "another program's", "another program's with a version"],
+)
+def test_what_is_no_journal_is_left_byte_for_byte(tmp_path, make):
+    """A wrong path never costs the user a file: it is refused and untouched, and nothing is put beside it."""
+    make(tmp_path / "file.db")
+    before = contents(tmp_path)
+    with pytest.raises(JournalCorrupt, match=r"file\.db") as refused:
+        Journal(tmp_path / "file.db")
+    assert "move it away" in str(refused.value)
+    assert contents(tmp_path) == before
+
+
+def test_an_empty_file_becomes_a_journal(tmp_path):
+    """What ``touch`` or mkstemp made holds nothing that could be lost."""
+    (tmp_path / "j").touch()
+    book = Journal(tmp_path / "j")
+    with book.reader() as database:
+        assert schema.version(database) == len(schema.STEPS)
+    book.close()
+
+
+def test_a_folder_is_no_journal(tmp_path):
+    """Said in one line that names the variable."""
+    with pytest.raises(JournalError, match="IPYBATCH_JOURNAL"):
+        Journal(tmp_path)
+
+
+def test_a_journal_of_version_0_is_migrated(path):
+    """Whatever version a file has, it ends at the present one, its rows kept."""
+    path.parent.mkdir()
+    sqlite3.connect(path).close()
+    Journal(path).close()
+    again = Journal(path)
+    with again.reader() as database:
+        assert schema.version(database) == len(schema.STEPS)
+        tables = {name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    again.close()
+    assert tables >= {"run", "plan", "item", "payload", "attempt", "window", "resource"}
+
+
+def test_migrations_are_steps_that_keep_what_is_there(path, monkeypatch):
+    """A journal of today opens in a later version: each missing step runs once, in order."""
+    book = Journal(path)
+    book.write(lambda db: db.execute("INSERT INTO resource VALUES ('store', 5.0)").rowcount)
+    book.close()
+    later = (*schema.STEPS, "ALTER TABLE resource ADD COLUMN note TEXT DEFAULT 'kept'; CREATE TABLE more (a)")
+    monkeypatch.setattr(schema, "STEPS", later)
+    book = Journal(path)
+    with book.reader() as database:
+        assert database.execute("SELECT * FROM resource").fetchall() == [("store", 5.0, "kept")]
+        assert schema.version(database) == len(later)
+    book.close()
+
+
+def test_a_migration_that_fails_changes_nothing(path, monkeypatch):
+    """A step is one transaction: half of it is never there."""
+    Journal(path).close()
+    monkeypatch.setattr(schema, "STEPS", (*schema.STEPS, "CREATE TABLE more (a); CREATE TABLE more (a)"))
+    with pytest.raises(JournalError, match="already exists"):
+        Journal(path)
+    with sqlite3.connect(path) as database:
+        assert database.execute("SELECT name FROM sqlite_master WHERE name = 'more'").fetchall() == []
+        assert schema.version(database) == len(schema.STEPS) - 1
+    database.close()
+
+
+def test_a_journal_of_a_later_version_is_refused(path):
+    """An older program must not write what it does not understand; the file stays as it was."""
+    Journal(path).close()
+    with sqlite3.connect(path) as database:
+        database.execute(f"PRAGMA user_version = {len(schema.STEPS) + 1}")
+    database.close()
+    before = path.read_bytes()
+    with pytest.raises(JournalError, match="was written by a later ipybatch: upgrade, or choose another journal="):
+        Journal(path)
+    assert path.read_bytes() == before
+
+
+def as_nobody(path):
+    """Open a journal as a user who may write nothing here; return how it was refused."""
+    return subprocess.run(
+        [sys.executable, "-c", AS_NOBODY, str(path)], capture_output=True, text=True, check=True
+    ).stdout.strip()
+
+
+@pytest.fixture
+def open_folder(tmp_path):
+    """A folder that others may enter and read."""
+    for folder in (tmp_path, tmp_path.parent, tmp_path.parent.parent):
+        folder.chmod(0o755)
+    return tmp_path
+
+
+def test_a_read_only_file_is_refused_in_words(open_folder):
+    """The message says which file, and how to choose another place."""
+    path = open_folder / "journal.db"
+    Journal(path).close()
+    path.chmod(0o444)
+    open_folder.chmod(0o555)
+    before = path.read_bytes()
+    said = as_nobody(path)
+    open_folder.chmod(0o755)
+    assert said.startswith("JournalReadOnly ")
+    assert str(path) in said
+    assert "set IPYBATCH_JOURNAL or journal= to a" in said
+    assert path.read_bytes() == before
+
+
+def test_a_read_only_folder_is_refused_in_words(open_folder):
+    """A new journal cannot be made there, and nothing is left behind."""
+    open_folder.chmod(0o555)
+    said = as_nobody(open_folder / "journal.db")
+    open_folder.chmod(0o755)
+    assert said.startswith("JournalReadOnly ")
+    assert list(open_folder.iterdir()) == []
+
+
+def test_a_path_that_cannot_be_is_refused_in_words(tmp_path):
+    """Its folder is a file: the user learns which path, and what to set."""
+    (tmp_path / "file").touch()
+    with pytest.raises(JournalReadOnly, match=r"file/journal.db cannot be written: .*; set IPYBATCH_JOURNAL"):
+        Journal(tmp_path / "file" / "journal.db")
+
+
+@pytest.fixture
+def mounts(monkeypatch, tmp_path):
+    """Say what is mounted where."""
+    read_text = Path.read_text
+
+    def set_mounts(*lines):
+        monkeypatch.setattr(
+            Path,
+            "read_text",
+            lambda self, *a, **k: "\n".join(lines) if str(self) == "/proc/self/mounts" else read_text(self, *a, **k),
+        )
+
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    return set_mounts
+
+
+@pytest.mark.parametrize("kind", ["nfs4", "cifs", "fuse.sshfs", "9p", "lustre"])
+def test_a_journal_on_a_network_file_system_moves_to_local_disk(mounts, tmp_path, kind):
+    """WAL is unsafe there: it lies on this machine, and says where it was asked to be."""
+    home = tmp_path / "home"
+    mounts("/dev/sda1 / ext4 rw 0 0", f"server:/home {home} {kind} rw 0 0")
+    book = Journal(home / "me" / "journal.db")
+    book.close()
+    assert book.moved_from == home / "me" / "journal.db"
+    assert book.path.is_relative_to(tmp_path / "state")
+    assert not home.exists()
+
+
+def test_two_journals_of_a_network_file_system_stay_two(mounts, tmp_path):
+    """Two projects call theirs journal.db: each keeps its own."""
+    mounts(f"server:/home {tmp_path / 'home'} nfs rw 0 0")
+    one, two = Journal(tmp_path / "home/a/journal.db"), Journal(tmp_path / "home/b/journal.db")
+    one.close()
+    two.close()
+    assert one.path != two.path
+
+
+def test_a_mount_with_a_space_in_its_name_is_found(mounts, tmp_path):
+    r"""The kernel writes a space as \040."""
+    mounts(rf"server:/x {tmp_path}/my\040files nfs rw 0 0")
+    book = Journal(tmp_path / "my files" / "journal.db")
+    book.close()
+    assert book.moved_from is not None
+
+
+def test_a_local_disk_inside_a_network_file_system_is_local(mounts, tmp_path):
+    """The nearest mount decides."""
+    mounts(f"server:/home {tmp_path} nfs rw 0 0", f"/dev/sdb1 {tmp_path}/scratch ext4 rw 0 0")
+    book = Journal(tmp_path / "scratch" / "journal.db")
+    book.close()
+    assert (book.path, book.moved_from) == (tmp_path / "scratch" / "journal.db", None)
+
+
+def test_a_process_has_one_journal_a_file(path):
+    """Sessions of one process share it, however its path is spelt."""
+    book = open_journal(path)
+    assert open_journal(str(path)) is book
+    assert open_journal(path.parent / "." / path.name) is book
+    journals._open_journals.pop(path).close()
+
+
+@pytest.mark.parametrize("how", ["deleted", "replaced", "closed"])
+def test_a_journal_that_is_gone_is_opened_anew(path, tmp_path, how):
+    """A file the user deleted or restored from a copy is not written to behind its back."""
+    first = open_journal(path)
+    assert first.is_there()
+    for end in ("-wal", "-shm") if how != "closed" else ():
+        path.with_name(path.name + end).unlink()
+    if how == "deleted":
+        path.unlink()
+    elif how == "replaced":
+        Journal(tmp_path / "copy").close()
+        (tmp_path / "copy").replace(path)
+    assert first.is_there() is (how == "closed")
+    first.close()
+    second = open_journal(path)
+    second.write(lambda database: database.execute("INSERT INTO resource VALUES ('x', 1.0)").rowcount)
+    with sqlite3.connect(path) as database:
+        assert database.execute("SELECT name FROM resource").fetchall() == [("x",)]
+    database.close()
+    journals._open_journals.pop(path).close()
+
+
+def test_a_kill_between_commits_loses_nothing_acknowledged(tmp_path):
+    """``kill -9`` right after an acknowledgement: the row is there in the next process."""
+    script = (
+        "import os, sys; from pathlib import Path; from ipybatch.engine.store.journal import Journal\n"
+        "book = Journal(Path(sys.argv[1]))\n"
+        "for n in range(50): book.write(lambda db: db.execute('INSERT INTO resource VALUES (?, 0)', (str(n),)))\n"
+        "print(n, flush=True); os.kill(os.getpid(), 9)"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path / "j")], capture_output=True, text=True, check=False
+    )
+    assert (ran.returncode, ran.stdout.strip()) == (-9, "49")
+    book = Journal(tmp_path / "j")
+    with book.reader() as database:
+        assert database.execute("SELECT count(*) FROM resource").fetchone() == (50,)
+    book.close()
+
+
+def test_the_write_ahead_log_is_on_disk_when_it_returns(journal, monkeypatch):
+    book = open_journal(journal)
+    book.write(lambda database: database.execute("INSERT INTO resource VALUES ('a', 1.0)"))
+    synced = []
+    monkeypatch.setattr(os, "fsync", lambda descriptor: synced.append(os.fstat(descriptor).st_ino))
+    to_disk(journal)
+    assert synced == [journal.with_name(f"{journal.name}-wal").stat().st_ino]
+
+
+def test_a_journal_without_one_is_on_disk_already(tmp_path):
+    to_disk(tmp_path / "journal.db")

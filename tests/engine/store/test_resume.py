@@ -1,0 +1,405 @@
+import asyncio
+import shutil
+import tempfile
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ipybatch import BatchSession, Limits, Retry
+from ipybatch.engine.data.plan import Keying, make_plan
+from ipybatch.engine.store import journal as journals
+from ipybatch.engine.store.resume import Opening, open_drawn, open_list
+from ipybatch.testing import VirtualClock
+
+LATENCY_S = 0.5
+
+
+class Desk:
+    """One name, session after session, each in a process of its own as far as the journal can tell.
+
+    Items 3 and 8 always fail for good, 4 and 9 always fail for now, all others succeed.
+
+    Attributes:
+        final: What must never run again: the input each key is recorded with.
+    """
+
+    def __init__(self, folder):
+        self.folder = folder
+        self.path = folder / "journal-0.db"
+        self.copies = 0
+        self.final = {}
+        self.results = {}
+
+    def close(self):
+        for path in [path for path in journals._open_journals if path.is_relative_to(self.folder)]:
+            journals._open_journals.pop(path).close()
+
+    async def work(self, item):
+        key, version = item["id"], item["v"]
+        assert self.final.get(key) != version, f"{item} is recorded and runs again"
+        await asyncio.sleep(LATENCY_S)
+        if key % 5 == 3:
+            msg = f"no game {key}"
+            raise KeyError(msg)
+        if key % 5 == 4:
+            raise ConnectionError
+        return {"v": version}
+
+    def record(self, outcomes, items):
+        for outcome in outcomes:
+            version = next(item["v"] for item in items if item["id"] == outcome.key)
+            if outcome.status == "completed" or (outcome.status == "failed" and outcome.key % 5 == 3):
+                self.final[outcome.key] = version
+            else:
+                self.final.pop(outcome.key, None)
+
+    def run(self, items, *, as_generator=False, end="done", after_s=0.0, limits=None):
+        """Run a session to its end, to a cancel, or to a kill: what is on disk then is all that goes on."""
+        clock = VirtualClock()
+        session = BatchSession(
+            "wishlist",
+            self.work,
+            (item for item in items) if as_generator else items,
+            limits=limits or Limits(concurrency=2),
+            retry=Retry(attempts=1),
+            breaker=None,
+            journal=self.path,
+            clock=clock,
+        )
+        killed = False
+
+        def listen(outcomes):
+            if not killed:
+                self.record(outcomes, items)
+
+        session.on_outcomes(listen)
+
+        async def stop():
+            nonlocal killed
+            await asyncio.sleep(after_s)
+            if end == "kill":
+                killed = True
+                self.take_what_is_on_disk()
+            session._drive.stop("cancelled", "", "cancelled")
+
+        clock.run(session, *([] if end == "done" else [stop()]))
+        return session
+
+    def take_what_is_on_disk(self):
+        self.copies += 1
+        copy = self.folder / f"journal-{self.copies}.db"
+        for end in ("", "-wal"):
+            shutil.copy(self.path.with_name(self.path.name + end), copy.with_name(copy.name + end))
+        self.path = copy
+
+
+@pytest.fixture
+def desk(tmp_path, patience):
+    desk = Desk(tmp_path)
+    yield desk
+    desk.close()
+
+
+items = st.lists(
+    st.builds(lambda key, version: {"id": key, "v": version}, st.integers(0, 9), st.integers(0, 1)),
+    unique_by=lambda item: item["id"],
+    max_size=8,
+)
+steps = st.lists(
+    st.fixed_dictionaries(
+        {
+            "items": items,
+            "as_generator": st.booleans(),
+            "end": st.sampled_from(["done", "cancel", "kill"]),
+            "after_s": st.sampled_from([0.0, 0.2, 0.5, 0.7, 1.2, 2.0]),
+            "limits": st.sampled_from([Limits(concurrency=1), Limits(concurrency=3), Limits(2, batch_size=2)]),
+        }
+    ),
+    min_size=1,
+    max_size=5,
+)
+
+
+@given(steps=steps, last=items, as_generator=st.booleans())
+def test_nothing_recorded_is_run_again_or_lost(steps, last, as_generator):
+    """Stopped or killed anywhere, resumed with items added, removed, moved or changed, from a list or a generator.
+
+    What is final stays, all else runs, and the results are those of the present items, in their order.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        desk = Desk(Path(folder))
+        try:
+            for step in steps:
+                desk.run(**step)
+            session = desk.run(last, as_generator=as_generator)
+            assert session.state == "completed"
+            frame = session.results()
+            assert frame["key"].tolist() == [item["id"] for item in last]
+            for item, row in zip(last, frame.to_dict("records"), strict=True):
+                assert row["status"] == ("failed" if item["id"] % 5 in (3, 4) else "completed")
+                if row["status"] == "completed":
+                    assert row["v"] == item["v"]
+            counts = session.counts
+            assert (counts.ended, counts.total) == (len(last), len(last))
+            assert counts.completed == sum(item["id"] % 5 not in (3, 4) for item in last)
+        finally:
+            desk.close()
+
+
+def numbered(*keys, v=0):
+    return [{"id": key, "v": v} for key in keys]
+
+
+def ran(desk, items, **arguments):
+    """Run a session and return which keys it asked for."""
+    asked = []
+    work = desk.work
+
+    async def note(item):
+        asked.append(item["id"])
+        return await work(item)
+
+    desk.work = note
+    session = desk.run(items, **arguments)
+    desk.work = work
+    return asked, session
+
+
+@pytest.mark.parametrize("first", [False, True])
+@pytest.mark.parametrize("second", [False, True])
+def test_a_new_first_item_takes_nobodys_place(desk, first, second):
+    """An item put before the others is recorded beside them, not over them."""
+    desk.run(numbered(1, 2), as_generator=first)
+    assert ran(desk, numbered(0, 1, 2), as_generator=second)[0] == [0]
+    asked, session = ran(desk, numbered(2, 0, 1), as_generator=second)
+    assert asked == []
+    assert session.results()["key"].tolist() == [2, 0, 1]
+
+
+def test_a_list_after_a_generator_after_a_list(desk):
+    """Items of a list that never ran are not taken for what a generator put in their place."""
+    desk.run(numbered(0, 1, 2, 5), end="cancel", after_s=0.7, limits=Limits(concurrency=1))
+    desk.run(numbered(0, 6, 7), as_generator=True)
+    asked, session = ran(desk, numbered(0, 1, 2, 5))
+    assert asked == [1, 2, 5]
+    assert session.results()["status"].tolist() == ["completed"] * 4
+
+
+def test_what_is_no_longer_listed_stays_outside(desk):
+    """Not in the results, not in the counts; and still recorded when it comes back."""
+    desk.run(numbered(0, 1, 2))
+    _, session = ran(desk, numbered(1))
+    assert (session.counts.total, session.results()["key"].tolist()) == (1, [1])
+    assert ran(desk, numbered(0, 1, 2))[0] == []
+
+
+@pytest.mark.parametrize("as_generator", [False, True])
+def test_a_changed_input_runs_again(desk, as_generator):
+    """The key is the same, the question is not."""
+    desk.run(numbered(0, 1, 2))
+    changed = [*numbered(0, 1), *numbered(2, v=1)]
+    asked, session = ran(desk, changed, as_generator=as_generator)
+    assert asked == [2]
+    assert session.results()["v"].tolist() == [0, 0, 1]
+
+
+def test_an_answer_to_another_question_is_not_shown(desk):
+    """A changed item that was not reached before a cancel has no result yet."""
+    desk.run(numbered(0, 1))
+    session = desk.run(numbered(0, 1, v=1), end="cancel", after_s=0.7, limits=Limits(concurrency=1))
+    assert session.results()["status"].tolist() == ["completed", "cancelled"]
+    assert session.results()["v"].tolist()[0] == 1
+    assert session.results()["v"].isna().tolist() == [False, True]
+
+
+@pytest.mark.parametrize(
+    "limits",
+    [Limits(2, batch_size=5), Limits(1, spacing_s=2, batch_size=2, batch_pause_s=30), Limits(4, spacing_s=0.3)],
+)
+def test_a_generator_that_is_stopped_and_resumed_loses_nothing(journal, clock, limits):
+    """What was drawn ahead, or waits for a retry, runs after the resume in the same process: it is given only once."""
+    asked = []
+
+    async def work(item):
+        asked.append(item)
+        await asyncio.sleep(LATENCY_S)
+        if item == 1 and asked.count(1) == 1:
+            raise ConnectionError
+        return item
+
+    session = BatchSession("drawn", work, iter(range(12)), limits=limits, journal=journal, clock=clock)
+
+    async def stop():
+        await asyncio.sleep(0.4)
+        session._drive.stop("cancelled", "", "cancelled")
+
+    clock.run(session, stop())
+    clock.run(session)
+    assert set(asked) == set(range(12))
+    assert (session.counts.completed, session.counts.total) == (12, 12)
+
+
+def test_a_generator_that_is_stopped_twice_loses_nothing(journal, clock):
+    """The second stop comes before the first resume has begun what the first stop left."""
+    done = []
+
+    async def work(item):
+        await asyncio.sleep(2)
+        done.append(item)
+
+    async def stop(after_s):
+        await asyncio.sleep(after_s)
+        session._drive.stop("cancelled", "", "cancelled")
+
+    limits = Limits(concurrency=4, spacing_s=0.3)
+    session = BatchSession("drawn", work, iter(range(9)), limits=limits, journal=journal, clock=clock)
+    clock.run(session, stop(1.0))
+    clock.run(session, stop(0.25))
+    clock.run(session)
+    assert sorted(done) == list(range(9))
+
+
+def test_a_generator_that_is_stopped_twice_counts_what_it_owes(journal, clock):
+    """No count is ever below zero, and pending is what is still to run of the items that were drawn."""
+    pending = []
+
+    async def work(item):
+        await asyncio.sleep(2)
+
+    async def stop(after_s):
+        await asyncio.sleep(after_s)
+        session._drive.stop("cancelled", "", "cancelled")
+
+    limits = Limits(concurrency=4, spacing_s=0.3)
+    session = BatchSession("drawn", work, iter(range(9)), limits=limits, journal=journal, clock=clock)
+    session.on(lambda event: pending.append(session.counts.pending))
+    clock.run(session, stop(1.0))
+    drawn = session.counts.ended
+    clock.run(session, stop(0.25))
+    assert session.counts.ended == drawn
+    clock.run(session)
+    assert min(pending) == 0
+    assert session.counts.ended == session.counts.total == 9
+
+
+def test_a_generator_that_was_rolled_back_starts_with_all_its_items(journal, clock):
+    """All or nothing: what the rollback discarded runs again, in the same process too."""
+    asked = []
+
+    async def work(item):
+        asked.append(item)
+        if item == 2 and asked.count(2) == 1:
+            msg = "out of memory"
+            raise ValueError(msg)
+        return item
+
+    limits = Limits(concurrency=1)
+    session = BatchSession(
+        "drawn", work, iter(range(4)), limits=limits, on_failure="rollback", journal=journal, clock=clock
+    )
+    clock.run(session)
+    assert (session.state, asked) == ("rolled_back", [0, 1, 2])
+    clock.run(session)
+    assert sorted(asked[3:]) == [0, 1, 2, 3]
+    assert (session.state, session.counts.completed, session.counts.total) == ("completed", 4, 4)
+
+
+def test_an_earlier_result_does_not_outlive_its_question(journal, clock):
+    """A changed item that returns nothing now has no result, whatever it returned before."""
+
+    def run(version, result):
+        async def work(item):
+            return result
+
+        session = BatchSession("changing", work, [{"id": 1, "v": version}], journal=journal, clock=clock)
+        clock.run(session)
+        return session.results()
+
+    assert run(1, {"price": 5})["price"].tolist() == [5]
+    assert run(2, None).columns.tolist() == ["key", "status", "attempts", "seconds", "error"]
+
+
+def opening(**arguments):
+    return Opening(
+        **{"name": "x", "resource": "r", "group_word": "Batch", "keying": Keying(), "code_hash": None, "fresh": False}
+        | arguments
+    )
+
+
+@pytest.fixture
+def book(tmp_path, patience):
+    journal = journals.Journal(tmp_path / "journal.db")
+    yield journal
+    journal.close()
+
+
+def open_items(book, items, **arguments):
+    asked = opening(**arguments)
+    return open_list(book, asked, make_plan(items, asked.keying), 0.0)
+
+
+def test_what_is_skipped_is_decided_once(book):
+    """A resume does not ask again; only items that are new are looked at."""
+    asked = []
+
+    def skip(item):
+        asked.append(item)
+        return "fresh" if item % 2 else ""
+
+    first = open_items(book, [0, 1, 2, 3], skip=skip)
+    assert ([task.item for task in first.source], first.counts.skipped, first.counts.pending) == ([0, 2], 2, 2)
+    again = open_items(book, [0, 1, 2, 3], skip=skip)
+    assert [task.item for task in again.source] == [0, 2]
+    more = open_items(book, [0, 1, 2, 3, 4, 5], skip=skip)
+    assert [task.item for task in more.source] == [0, 2, 4]
+    assert asked == [0, 1, 2, 3, 4, 5]
+
+
+def test_what_runs_first_is_decided_once(book):
+    """Lower ranks first, in the list's order within a rank; a resume keeps the order even if the ranks have changed."""
+    first = open_items(book, [5, 2, 7, 4], rank=lambda item: item % 2)
+    assert [task.item for task in first.source] == [2, 4, 5, 7]
+    again = open_items(book, [5, 2, 7, 4], rank=lambda item: -item)
+    assert [task.item for task in again.source] == [2, 4, 5, 7]
+
+
+def test_a_fresh_run_starts_from_nothing(book):
+    """The earlier run stays in the journal under its own number."""
+    first = open_items(book, [1, 2], skip=lambda item: "done")
+    fresh = open_items(book, [1, 2], fresh=True)
+    assert fresh.run != first.run
+    assert (first.counts.skipped, fresh.counts.pending) == (2, 2)
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "noted"), [(b"a", b"a", 0), (b"a", b"b", 1), (b"a", None, 0), (None, b"b", 0)]
+)
+def test_changed_code_is_told(book, before, now, noted):
+    """What is recorded stays as it is, and the panel says so; code that cannot be seen says nothing."""
+    open_items(book, [1], code_hash=before)
+    notes = open_items(book, [1], code_hash=now).notes
+    assert len(notes) == noted
+    assert not notes or "the work function changed since this session began" in notes[0]
+
+
+def test_a_generator_is_told_item_by_item(book):
+    """Each is counted as it is drawn, the total when the last one was."""
+    told = []
+    opened = open_drawn(book, opening(), iter(["a", "b", "a"]), told.append, lambda: 5.0)
+    assert (opened.counts.total, told) == (None, [])
+    first = next(opened.source)
+    assert (first.item, [type(event).__name__ for event in told]) == ("a", ["Drawn"])
+    rest = list(opened.source)
+    assert [task.refused for task in rest] == ["", 'duplicate key "a": an earlier item has it too']
+    assert len({task.key for task in [first, *rest]}) == 3
+    assert [type(event).__name__ for event in told] == ["Drawn", "Drawn", "Drawn", "Exhausted"]
+    assert told[-1].total == 3
+
+
+def test_an_item_without_a_key_fails_alone_in_a_generator(book):
+    """The others are drawn; it is told why."""
+    opened = open_drawn(book, opening(), iter(["a", None, object(), "b"]), lambda event: None, lambda: 5.0)
+    refused = [bool(task.refused) for task in opened.source]
+    assert refused == [False, True, True, False]

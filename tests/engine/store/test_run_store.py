@@ -1,0 +1,207 @@
+import msgspec
+import pytest
+
+from ipybatch.engine.data.events import Counts
+from ipybatch.engine.data.plan import Keying, Task, make_plan
+from ipybatch.engine.store import run_store
+from ipybatch.engine.store.journal import Journal
+from ipybatch.engine.store.rows import Entry
+from ipybatch.engine.store.schema import ids
+from ipybatch.errors import Fenced, JournalLocked
+
+NOW_S = 1_700_000_000.0
+
+
+@pytest.fixture
+def book(tmp_path, patience):
+    journal = Journal(tmp_path / "journal.db")
+    yield journal
+    journal.close()
+
+
+@pytest.fixture
+def run(book):
+    return book.write(lambda db: run_store.create(db, "wishlist", resource="store", group_word="Batch", now_s=NOW_S))
+
+
+@pytest.fixture
+def taken(book, run):
+    made = run_store.take(book, run, resource="store", concurrency=3, now_s=NOW_S)
+    yield made
+    made.drop()
+
+
+def entry(task, status="completed", *, payload=b"1", error="", final=True):
+    return Entry(task, 1, status, final, 1, payload, NOW_S + 5, 0.5, error, {"requests": 1})
+
+
+def submit(book, entries, now_s=NOW_S):
+    told = []
+    book.submit(entries, now_s, told.append)
+    book.journal.write(lambda _: None)  # whatever was queued before has been told
+    return told
+
+
+def rows(book, select):
+    with book.reader() as database:
+        return database.execute(select).fetchall()
+
+
+def find(book, name="wishlist"):
+    with book.reader() as database:
+        return run_store.find(database, name)
+
+
+def test_nothing_is_found_of_a_name_nobody_used(book):
+    """A new session starts from nothing."""
+    assert find(book) is None
+
+
+def test_the_latest_run_of_a_name_is_found(book):
+    """``fresh`` makes another run; the name means that one from then on."""
+    first = book.write(lambda db: run_store.create(db, "x", resource="r", group_word="Batch", now_s=1.0))
+    book.write(lambda db: run_store.create(db, "y", resource="r", group_word="Batch", now_s=2.0))
+    assert find(book, "x").run == first
+    second = book.write(lambda db: run_store.create(db, "x", resource="r", group_word="Batch", now_s=3.0))
+    assert find(book, "x").run == second > first
+
+
+def test_a_plan_comes_back_as_it_was_recorded(book, run):
+    """2,500 items in rows of 1,000: every key, item, digest and rank, in order."""
+    items = [{"id": n, "x": [n, None, "ü"]} for n in range(2500)]
+    tasks = make_plan(items, Keying(settings=b"{}"))
+    for task in tasks:
+        task.rank = task.seq % 3
+    book.write(lambda db: run_store.write_plan(db, run, tasks))
+    with book.reader() as database:
+        assert list(run_store.read_plan(database, run_store.find(database, "wishlist"))) == tasks
+    assert rows(book, "SELECT count(*) FROM plan") == [(3,)]
+
+
+def test_a_plan_whose_items_moved_keeps_their_numbers(book, run):
+    """An item keeps the seq it is recorded under, wherever it is listed now."""
+    tasks = make_plan(["c", "a", "d"], Keying())
+    for task, seq in zip(tasks, (2, 0, 9), strict=True):
+        task.seq = seq
+    book.write(lambda db: run_store.write_plan(db, run, tasks))
+    with book.reader() as database:
+        read = list(run_store.read_plan(database, run_store.find(database, "wishlist")))
+    assert [(task.seq, task.item) for task in read] == [(2, "c"), (0, "a"), (9, "d")]
+
+
+def test_a_plan_is_replaced_whole(book, run):
+    """A shorter list leaves nothing of the longer one."""
+    for count in (2500, 10):
+        tasks = make_plan(list(range(count)), Keying())
+        book.write(lambda db, tasks=tasks: run_store.write_plan(db, run, tasks))
+    with book.reader() as database:
+        assert len(list(run_store.read_plan(database, run_store.find(database, "wishlist")))) == 10
+    assert find(book).counts.total == 10
+
+
+def test_an_entry_is_written_with_its_counts_and_its_lease(book, taken):
+    """One commit: the item, its result, its place in the windows, the counts, and the beat."""
+    submit(taken, [entry(Task(0, '"a"', "a")), entry(Task(1, '"b"', "b"), "failed", payload=None)], NOW_S + 7)
+    assert rows(book, "SELECT key, status FROM item ORDER BY id") == [('"a"', "completed"), ('"b"', "failed")]
+    assert rows(book, "SELECT result FROM payload") == [(b"1",)]
+    assert rows(book, "SELECT * FROM window") == [("store", NOW_S + 5, "requests", 1.0)] * 2
+    assert rows(book, "SELECT completed, failed, beat_s FROM run") == [(1, 1, NOW_S + 7)]
+
+
+def test_an_attempt_that_another_follows_is_no_outcome(book, taken):
+    """It is written down, and counted in the windows; the item has no outcome yet."""
+    assert submit(taken, [entry(Task(0, '"a"', "a"), "pending", payload=None, error="HTTP 500")]) == [None]
+    assert rows(book, "SELECT * FROM item") == []
+    assert rows(book, "SELECT attempt, error FROM attempt") == [(1, "HTTP 500")]
+    assert find(book).counts == Counts(total=None)
+
+
+def test_counts_grow_from_where_the_run_was(book, taken):
+    """A resume adds to what was recorded before."""
+    taken.counts = Counts(completed=10, failed=2, total=20)
+    submit(taken, [entry(Task(n, str(n), n)) for n in range(3)])
+    assert rows(book, "SELECT completed, failed FROM run") == [(13, 2)]
+
+
+def test_many_entries_go_in_one_commit(book, taken):
+    """More than one statement's worth of rows, every one of them."""
+    submit(taken, [entry(Task(n, str(n), n)) for n in range(101)])
+    assert rows(book, "SELECT count(*), count(DISTINCT key) FROM item") == [(101, 101)]
+
+
+def test_a_fenced_owner_writes_nothing(book, run, taken):
+    """A kernel that wakes from sleep after another took over: its whole commit is refused, and it is told so."""
+    taken.drop()
+    newer = run_store.take(book, run, resource="store", concurrency=1, now_s=NOW_S)
+    told = submit(taken, [entry(Task(0, '"late"', "late"))])
+    assert [type(error) for error in told] == [Fenced]
+    for write in (
+        lambda: taken.discard(NOW_S),
+        lambda: taken.write(lambda db: db.execute("DELETE FROM run"), NOW_S),
+        lambda: taken.close("completed", "", Counts(), now_s=NOW_S, seconds=1.0, listing=None),
+    ):
+        with pytest.raises(Fenced):
+            write()
+    told = []
+    taken.beat(NOW_S + 99, told.append)
+    taken.expect(99, NOW_S, told.append)
+    assert [type(error) for error in told] == [Fenced, Fenced]
+    assert rows(book, "SELECT count(*) FROM item") == [(0,)]
+    assert rows(book, "SELECT state, beat_s, concurrency FROM run") == [("running", NOW_S, 1)]
+    newer.drop()
+
+
+def test_a_session_cannot_run_twice_in_one_process(book, run, taken):
+    """The second start of the same name is told, and changes nothing."""
+    with pytest.raises(JournalLocked, match="is already running in this kernel"):
+        run_store.take(book, run, resource="other", concurrency=9, now_s=NOW_S)
+    assert rows(book, "SELECT resource, concurrency FROM run") == [("store", 3)]
+
+
+def test_closing_records_how_it_ended_and_lets_go(book, run, taken):
+    """State, reason, seconds and counts; the next session takes it at once."""
+    counts = Counts(completed=2, failed=1, total=3)
+    taken.close("failed", "budget", counts, now_s=NOW_S + 60, seconds=12.5, listing=None)
+    found = find(book)
+    assert (found.state, found.reason, found.seconds, found.counts) == ("failed", "budget", 12.5, counts)
+    again = run_store.take(book, run, resource="store", concurrency=1, now_s=NOW_S + 61)
+    assert find(book).state == "running"
+    again.close("completed", "", counts, now_s=NOW_S + 70, seconds=2.5, listing=None)
+    assert find(book).seconds == 15.0
+    assert rows(book, "SELECT started_s, owner FROM run") == [(NOW_S, None)]
+
+
+def test_discarding_leaves_nothing_of_the_items(book, taken):
+    """All or nothing: items, results and attempts go; other runs and the windows stay."""
+    other = book.write(lambda db: run_store.create(db, "other", resource="store", group_word="Batch", now_s=NOW_S))
+    beside = run_store.take(book, other, resource="store", concurrency=1, now_s=NOW_S)
+    for owner in (taken, beside):
+        submit(owner, [entry(Task(0, '"a"', "a")), entry(Task(1, '"b"', "b"), "pending", payload=None)])
+    taken.discard(NOW_S)
+    first, after = ids(other)
+    assert rows(book, "SELECT id FROM item") == rows(book, "SELECT id FROM payload") == [(first,)]
+    assert rows(book, "SELECT item FROM attempt") == [(first + 1,)]
+    assert first + 1 < after
+    assert rows(book, "SELECT count(*) FROM window") == [(4,)]
+    beside.drop()
+
+
+def test_what_may_be_in_flight_is_recorded_before_it_is(book, taken):
+    """The most that was ever announced counts after a crash."""
+    told = []
+    taken.expect(12, NOW_S, told.append)
+    taken.expect(6, NOW_S, told.append)
+    assert told == [None, None]
+    assert rows(book, "SELECT concurrency FROM run") == [(12,)]
+
+
+def test_skipped_items_are_final_with_their_reason(book, run):
+    """Decided once: a resume does not ask again."""
+    task = Task(4, '"fresh"', "fresh")
+    book.write(lambda db: run_store.skip(db, run, [(task, "younger than a day")], NOW_S))
+    assert rows(book, "SELECT key, status, final, error FROM item") == [('"fresh"', "skipped", 1, "younger than a day")]
+
+
+def test_an_open_plan_has_no_total(book, run, taken):
+    """A generator's total is not known until it is exhausted."""
+    assert find(book).counts == msgspec.structs.replace(Counts(), total=None)

@@ -1,0 +1,85 @@
+"""Terminal: a progress line where there is a terminal, a line per item where it is asked for, nothing elsewhere."""
+
+import threading
+
+import pytest
+
+from ipybatch import Limits
+from ipybatch.engine.data import events
+from ipybatch.session.terminal import in_notebook, line_of
+
+
+def fetch(item):
+    if item == 2:
+        raise ValueError("no such game")
+    return item
+
+
+def test_no_terminal_no_progress(live, capsys):
+    """Output that goes to a file or a pipe holds the script's own lines only."""
+    live(fetch, [1]).run()
+    assert capsys.readouterr() == ("", "")
+
+
+def test_verbose_writes_a_line_per_item(live, capsys):
+    live(fetch, [1, 2], limits=Limits(concurrency=1), verbose=True).run()
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0].startswith("wishlist: 1 completed in 0.0")
+    assert lines[1].startswith("wishlist: 2 failed in ")
+    assert lines[1].endswith(": ValueError: no such game")
+    assert lines[-1] == "wishlist: completed"
+
+
+def test_verbose_of_run_wins_over_that_of_the_session(live, capsys):
+    live(fetch, [1], verbose=True).run(verbose=False)
+    assert capsys.readouterr().err == ""
+    live(fetch, [1], name="other").run(verbose=True)
+    assert "1 completed" in capsys.readouterr().err
+
+
+def test_a_terminal_gets_one_progress_line(live, capsys, monkeypatch):
+    """A bar on standard error, with name, counts and what failed; standard output stays the script's."""
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
+
+    def fetch_when_shown(item):
+        while not session._feed._listeners:
+            threading.Event().wait(0.01)
+        return fetch(item)
+
+    session = live(fetch_when_shown, [1, 2, 3], limits=Limits(concurrency=1))
+    session.run()
+    out, err = capsys.readouterr()
+    last = err.rstrip().rsplit("\r", 1)[-1]
+    assert out == ""
+    assert "wishlist: 100%" in last
+    assert "3/3" in last
+    assert "1 failed" in last
+
+
+def test_a_bar_that_goes_on_starts_where_it_was(live, capsys, monkeypatch):
+    live(fetch, [1, 3]).run()
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
+    live(fetch, [1, 3, 4]).run()
+    assert "3/3" in capsys.readouterr().err
+
+
+def test_a_script_is_no_notebook():
+    assert not in_notebook()
+
+
+@pytest.mark.parametrize(
+    ("event", "line"),
+    [
+        (events.AttemptFailed(0, "7", 0, 1, "503", 2.5), "7 attempt 1 failed, again in 2.5 s: 503"),
+        (events.BreakerMoved(0, "open", 3, 1, 60), "breaker open after 3 failures in a row"),
+        (events.BreakerMoved(0, "half_open", 3, 1, 0), "breaker half-open after 3 failures in a row"),
+        (events.BreakerMoved(0, "closed", 0, 0, 0), ""),
+        (events.CooledDown(10, 40, "slow down"), "cooling down for 30.0 s: slow down"),
+        (events.Noted(0, "something"), "something"),
+        (events.StateChanged(0, "failed", "budget"), "failed: budget"),
+        (events.Drawn(0, "pending"), ""),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_an_event_is_one_line_or_none(event, line):
+    assert line_of(event) == line
