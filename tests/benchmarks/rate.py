@@ -76,7 +76,7 @@ def plugged() -> Limits:
 def hours(n: int) -> Figures:
     """Run what takes more than an hour, in virtual time; a simulator's own record counts it."""
     from ipybatch import BatchSession
-    from ipybatch.simulators.traffic import Traffic
+    from ipybatch.simulators.service import Traffic
     from ipybatch.testing import VirtualClock
 
     clock, chance = VirtualClock(), random.Random(7)

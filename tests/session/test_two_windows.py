@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from ipybatch import BatchSession, Limits, Rate
 from ipybatch.engine.store import resources
-from ipybatch.simulators.traffic import Traffic
+from ipybatch.simulators.service import Traffic
 from ipybatch.testing import VirtualClock
 
 SHORT, LONG = (20, 1.0), (300, 30.0)

@@ -33,7 +33,7 @@ def test_flags_are_the_options_of_serve():
     [
         (["steam", "--limit", "0"], "limit must be >= 1, got 0"),
         (["steam", "--limt", "3"], "limt"),
-        (["steam", "--limit"], "options come as --name value, got --limit"),
+        (["steam", "--limit"], "options must be pairs --name value, got --limit"),
         (["stream"], "invalid choice: 'stream'"),
     ],
 )

@@ -1,7 +1,17 @@
-"""The services of this package's workloads, simulated: on loopback, or in process under any clock.
+"""Simulated services for tests, notebooks and dry runs: on loopback, or in process under any clock.
 
-They stand alone: nothing else of the package is imported here, so what they report about a client cannot be
-what the client believes about itself.
+In reading order:
+
+- `faults`: `Faults`, fault injection by a seed.
+- `service`: `Service`, the base of every simulator: requests, replies, rate limits, statistics.
+- `steam`, `battlenet` with `battlenet_world`, and `gemini`: the services.
+- `serve`: a service as a real HTTP server on loopback.
+- `transport`: a service in process, behind httpx.
+- `__main__`: the command line.
+- `demand`: a demand table for the forecasting workload.
+
+Rule: nothing else of the package is imported here, so that what a simulator reports about a client is independent of
+the client's own counters.
 """
 
 from __future__ import annotations
@@ -10,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from .battlenet import BattleNetSimulator
 from .faults import Faults
-from .gemini import GeminiSimulator
+from .gemini.server import GeminiSimulator
 from .serve import Server, serve
 from .service import Reply, Request, Stats
 from .steam import SteamSimulator

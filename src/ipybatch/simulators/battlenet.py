@@ -1,26 +1,33 @@
 """Battle.net's World of Warcraft data, as clients of the real service see it: tokens, guilds, characters.
 
-    POST /oauth/token                                                     see `battlenet_tokens`
+    POST /oauth/token   Basic client_id:client_secret, grant_type=client_credentials
+        200 {"access_token": "..", "token_type": "bearer", "expires_in": 86399, "sub": ".."}
+        401 wrong or no credentials        400 not POST, or another grant
     GET  /data/wow/guild/{realm-slug}/{guild-slug}[/roster]
     GET  /profile/wow/character/{realm-slug}/{name}[/equipment | /mythic-keystone-profile
                                                     | /collections[/mounts | /pets]]
 
 One server is both services: ``base_url=url`` and ``oauth_url=f"{url}/oauth"``.  The region is read from the
-namespace, and all regions share one client's limits.  A request for data is decided in this order, and every one
-counts in the windows, whatever becomes of it:
+namespace, and all regions share one client's limits.  Every grant issues a new token and leaves older ones valid, so
+the number of tokens issued is the number of requests for one.  A request for data is decided in this order, and
+every one counts in the windows, whatever its answer:
 
     outage --> too many: 429 --> token: 401 --> a stray 429 --> a fault --> namespace: 403 --> 404, 304 or 200
 
 Every answer carries Date, and data Last-Modified; requests for tokens count in no window.  The real service counts by
-its own seconds and is said to slow down over the hour's limit; here both windows slide and end in a 429, so that who
-passes here passes there.
+its own seconds and is reported to slow down above the hourly limit; here both windows slide and end in a 429, so a
+client that keeps these limits keeps the real ones.
 
 Source: https://develop.battle.net/documentation/guides/getting-started as https://github.com/anovik/HearthstoneSdk
 quotes it (limits); statuses and bodies as public clients of the real service record them; read 2026-11-22.
+RFC 6749, sections 2.3.1, 4.4 and 5.2 (tokens).
 """
 
 from __future__ import annotations
 
+import base64
+import binascii
+import hashlib
 import math
 import re
 import time
@@ -30,16 +37,14 @@ from datetime import UTC
 from email.utils import formatdate, parsedate_to_datetime
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
-from urllib.parse import unquote
+from urllib.parse import parse_qs, unquote
 
 from . import battlenet_world as world
-from .battlenet_tokens import Tokens, header
-from .faults import Faults, uniforms
-from .service import SCRIPT, Reply, Request, RequestLike, Service, Stats, as_json
-from .traffic import Traffic
+from .faults import Faults, check, uniforms
+from .service import SCRIPT, Reply, Request, RequestLike, Service, Stats, Traffic, as_json
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
 TOKEN = "/oauth/token"  # noqa: S105 - a path
 _GUILD = re.compile(r"/data/wow/guild/([^/]+)/([^/]+)(/roster)?")
@@ -66,11 +71,11 @@ _YEAR_S = 365 * 86_400.0
 
 
 class BattleNetStats(Stats):
-    """What every service has seen, and what this one counts besides.
+    """The statistics of every service, and those of this one.
 
-    `kinds` counts answers by what was asked for and status, ``{"guild": {"200": 20}}``; kinds are token, guild, roster,
-    character, equipment, keystones, collections, mounts, pets and other.  `tokens` were issued.  `worst_second` and
-    `worst_hour` are the largest numbers of requests for data in any second and any hour.  `ids` are
+    `kinds` counts replies by kind of resource and status, ``{"guild": {"200": 20}}``; kinds are token, guild, roster,
+    character, equipment, keystones, collections, mounts, pets and other.  `tokens` is the number issued.
+    `worst_second` and `worst_hour` are the largest numbers of requests for data in any second and any hour.  `ids` are
     ``region/guild/realm-slug/guild-slug`` and so on, as in the path.
     """
 
@@ -80,8 +85,8 @@ class BattleNetStats(Stats):
     worst_hour: int
 
 
-class _Asked(NamedTuple):
-    """What a path means."""
+class _Resource(NamedTuple):
+    """The resource that a path names."""
 
     kind: str
     realm: str
@@ -91,7 +96,7 @@ class _Asked(NamedTuple):
 
 
 class BattleNetSimulator(Service):
-    """Battle.net, deterministic: a thing follows from its names, a fault from the seed of `faults`."""
+    """Battle.net: resources are computed from their names, and faults from the seed of `faults`."""
 
     def __init__(
         self,
@@ -112,23 +117,24 @@ class BattleNetSimulator(Service):
         date_offset_s: float = 0.0,
         epoch_s: float | None = None,
     ) -> None:
-        """Open the service.
+        """Set up the service.
 
         Args:
-            faults: What goes wrong; default nothing.  Tokens meet faults too.
-            client_id: The credentials that get a token.
-            client_secret: Their second half.
+            faults: Injected faults, for tokens too; default none.
+            client_id: The client id of the accepted credentials.
+            client_secret: Their secret.
             token_lifetime_s: How long a token is valid, seconds, > 0.
-            token_told_s: What its answer says of that; default the truth.  More makes tokens end too early.
+            token_told_s: The ``expires_in`` of the reply; default the true lifetime.  A larger value makes
+                tokens expire early.
             per_second: Requests for data in any second, >= 1; None for no limit.
             per_hour: Requests for data in any hour, >= 1; None for no limit.
             stray_429_rate: Share of requests refused although they kept the limits, [0, 1].
-            stray_429_in_a_row: How often in a row each of them refuses the same path, >= 1.
-            retry_after_s: Sent as Retry-After with every 429, >= 0; None sends none, as the real service.
-            ghosts: Names, of guilds or characters, that are not found; so are all that begin with "Ghost".
-            ghost_rate: Share of all other names that are not found, [0, 1]; the seed of ``faults`` decides which.
-            change_every_s: How often each thing changes, seconds, > 0; None for never.
-            date_offset_s: How much the service's clock is ahead, seconds.
+            stray_429_in_a_row: Consecutive refusals of the same path for each of them, >= 1.
+            retry_after_s: Sent as Retry-After with every 429, >= 0; None sends none, like the real service.
+            ghosts: Names of guilds or characters that are not found; names that begin with "Ghost" never are.
+            ghost_rate: Share of all other names that are not found, [0, 1], chosen by the seed of ``faults``.
+            change_every_s: How often each resource changes, seconds, > 0; None for never.
+            date_offset_s: How far the service's clock is ahead, seconds.
             epoch_s: The start as a Unix time, seconds; default now.
 
         Raises:
@@ -146,13 +152,11 @@ class BattleNetSimulator(Service):
             ("change_every_s", change_every_s is None or change_every_s > 0, "> 0 or None", change_every_s),
             ("date_offset_s", math.isfinite(date_offset_s), "finite", date_offset_s),
         ):
-            if not ok:
-                msg = f"{name} must be {allowed}, got {value!r}"
-                raise ValueError(msg)
+            check(name, ok, allowed, value)
         windows = [(limit, per_s) for limit, per_s in ((per_second, 1.0), (per_hour, 3600.0)) if limit is not None]
         super().__init__(faults=faults, traffic=Traffic(windows))
         told_s = token_lifetime_s if token_told_s is None else token_told_s
-        self._tokens = Tokens(client_id, client_secret, lifetime_s=token_lifetime_s, told_s=told_s)
+        self._tokens = TokenIssuer(client_id, client_secret, lifetime_s=token_lifetime_s, told_s=told_s)
         self._stray_429_rate = stray_429_rate
         self._stray_429_in_a_row = stray_429_in_a_row
         self._retry_after = {} if retry_after_s is None else {"Retry-After": str(retry_after_s)}
@@ -164,7 +168,7 @@ class BattleNetSimulator(Service):
         self._kinds: dict[str, Counter[str]] = {}
 
     def handle(self, request: RequestLike, now_s: float) -> Reply:
-        """Decide one request, count it by kind and date its answer."""
+        """Return the reply to one request with its Date, and count it by kind."""
         asked = Request.of(request)
         with self._lock:
             self._now_s = now_s
@@ -176,16 +180,16 @@ class BattleNetSimulator(Service):
         return replace(reply, headers={"Date": _http_date(self._epoch_s + now_s), **reply.headers})
 
     def items(self, request: Request) -> Sequence[str]:
-        """Return the id of what is asked for, if it is a guild's or a character's."""
+        """Return the id of the guild or character that the request asks for, if any."""
         asked = _asked(request.path)
         return () if asked is None else (f"{_region(request)}/{asked.item}",)
 
     def rationed(self, request: Request) -> bool:
-        """Say whether data, not a token, is asked for."""
+        """Return whether the request is for data, not for a token."""
         return request.path != TOKEN
 
     def refused(self, request: Request, now_s: float) -> Reply | None:
-        """Return 429 for what is too fast, 401 without a token that lives, and the stray 429s."""
+        """Return 429 above the limits, 401 without a valid token, a stray 429, or None."""
         if not self.rationed(request):
             return None
         refusal = super().refused(request, now_s)
@@ -199,12 +203,12 @@ class BattleNetSimulator(Service):
         return None
 
     def refusal(self, status: int) -> Reply:
-        """Return 429, with Retry-After only when that was asked for."""
+        """Return 429, with Retry-After only when ``retry_after_s`` was given."""
         reply = _error(status)
         return replace(reply, headers={**reply.headers, **self._retry_after})
 
     def answer(self, request: Request) -> Reply:
-        """Answer as a service without trouble does."""
+        """Return the answer without faults."""
         if request.path == TOKEN:
             return self._tokens.answer(request, self._now_s)
         asked, region = _asked(request.path), _region(request)
@@ -217,7 +221,7 @@ class BattleNetSimulator(Service):
         return self._found(request, asked, region)
 
     def has(self, realm: str, name: str) -> bool:
-        """Say whether a guild or character is found by its slugs; tests use it as the truth."""
+        """Return whether a guild or character exists, by its slugs: the expected result in tests."""
         if not world.well_formed(realm) or not world.well_formed(name):
             return False
         if name.startswith("ghost") or name in self._ghosts:
@@ -225,12 +229,12 @@ class BattleNetSimulator(Service):
         return uniforms("ghost", self.faults.seed, realm, name)[0] >= self._ghost_rate
 
     def revoke(self) -> None:
-        """End every token now, as a service that was restarted does."""
+        """Expire every token now, as a restarted service does."""
         with self._lock:
             self._tokens.revoke(self._now_s)
 
     def stats(self) -> BattleNetStats:
-        """Return what the service has seen so far; any thread may ask."""
+        """Return the statistics so far; callable from any thread."""
         with self._lock:
             return BattleNetStats(
                 **super().stats(),
@@ -240,7 +244,7 @@ class BattleNetSimulator(Service):
                 worst_hour=self.worst(3600.0),
             )
 
-    def _found(self, request: Request, asked: _Asked, region: str) -> Reply:
+    def _found(self, request: Request, asked: _Resource, region: str) -> Reply:
         modified_s, changes = self._modified(f"{region}/{asked.item}")
         dated = {"Last-Modified": _http_date(modified_s)}
         known_s = _unix_s(header(request.headers, "if-modified-since"))
@@ -250,7 +254,7 @@ class BattleNetSimulator(Service):
         return replace(reply, headers={**reply.headers, **dated})
 
     def _modified(self, item: str) -> tuple[float, int]:
-        """Return when a thing was last modified, whole Unix seconds, and how often since the start of the simulator."""
+        """Return when a resource last changed, whole Unix seconds, and how often it has changed since the start."""
         share = uniforms("modified", item)[0]
         if self._change_every_s is None:
             return math.floor(_FIRST_CHANGE_S + share * _YEAR_S), 0
@@ -264,8 +268,8 @@ class BattleNetSimulator(Service):
         return any(uniforms("stray", self.faults.seed, name, draw)[0] < self._stray_429_rate for draw in draws)
 
 
-@lru_cache(maxsize=1024)  # a path is read several times while its request is decided
-def _asked(path: str) -> _Asked | None:
+@lru_cache(maxsize=1024)  # a path is parsed several times for each request
+def _asked(path: str) -> _Resource | None:
     """Read a path; None for one the service does not have."""
     path = unquote(path)
     match = _GUILD.fullmatch(path) or _CHARACTER.fullmatch(path)
@@ -276,7 +280,7 @@ def _asked(path: str) -> _Asked | None:
     if what + rest not in _KINDS:
         return None
     kind, build = _KINDS[what + rest]
-    return _Asked(kind, realm, name, f"{what}/{realm}/{name}{rest}", build)
+    return _Resource(kind, realm, name, f"{what}/{realm}/{name}{rest}", build)
 
 
 def _kind(request: Request) -> str:
@@ -301,8 +305,72 @@ def _http_date(unix_s: float) -> str:
 
 
 def _unix_s(text: str | None) -> float | None:
-    """Return what an HTTP date says; None for none, or for what is no date, which HTTP ignores."""
+    """Return an HTTP date as Unix time; None for none or an invalid one, which HTTP ignores."""
     try:
         return parsedate_to_datetime(text or "").replace(tzinfo=UTC).timestamp()
     except ValueError:
+        return None
+
+
+class TokenIssuer:
+    """OAuth access tokens: issued for credentials, and expired by time or by `revoke`."""
+
+    def __init__(self, client_id: str, client_secret: str, *, lifetime_s: float, told_s: float) -> None:
+        """Set the credentials, a token's true lifetime, and the lifetime that the reply tells."""
+        self._credentials = f"{client_id}:{client_secret}"
+        self._sub = client_id
+        self._lifetime_s = lifetime_s
+        self._told_s = told_s
+        self._ends_s: dict[str, float] = {}
+
+    @property
+    def issued(self) -> int:
+        """The number of tokens issued so far."""
+        return len(self._ends_s)
+
+    def answer(self, request: Request, now_s: float) -> Reply:
+        """Return the reply to a request for a token."""
+        if _credentials(request) != self._credentials:
+            return as_json({"error": "invalid_client", "error_description": "Bad credentials"}, status=401)
+        grant = parse_qs(request.content.decode("utf-8", "replace")).get("grant_type")
+        if request.method != "POST" or grant != ["client_credentials"]:
+            return as_json({"error": "invalid_request", "error_description": "Unsupported grant type"}, status=400)
+        return as_json(
+            {
+                "access_token": self._issue(now_s),
+                "token_type": "bearer",
+                "expires_in": int(self._told_s),
+                "sub": self._sub,
+            }
+        )
+
+    def valid(self, request: Request, now_s: float) -> bool:
+        """Return whether the request carries a token that was issued and has not expired."""
+        scheme, _, token = (header(request.headers, "authorization") or "").partition(" ")
+        return scheme.lower() == "bearer" and now_s < self._ends_s.get(token, now_s)
+
+    def revoke(self, now_s: float) -> None:
+        """Expire every token now."""
+        self._ends_s = {token: min(ends_s, now_s) for token, ends_s in self._ends_s.items()}
+
+    def _issue(self, now_s: float) -> str:
+        digest = hashlib.blake2b(f"{self._credentials} {self.issued}".encode(), digest_size=16).hexdigest()
+        token = f"SIM{digest}"
+        self._ends_s[token] = now_s + self._lifetime_s
+        return token
+
+
+def header(headers: Mapping[str, str], name: str) -> str | None:
+    """Return a header's value, whatever its capitals; ``name`` in lower case."""
+    return next((value for key, value in headers.items() if key.lower() == name), None)
+
+
+def _credentials(request: Request) -> str | None:
+    """Return the decoded credentials of the Basic header."""
+    scheme, _, encoded = (header(request.headers, "authorization") or "").partition(" ")
+    if scheme.lower() != "basic":
+        return None
+    try:
+        return base64.b64decode(encoded, validate=True).decode()
+    except (binascii.Error, UnicodeDecodeError):
         return None

@@ -1,12 +1,12 @@
-"""Azeroth as the simulated Battle.net knows it: everything about a thing follows from its region, realm and name.
+"""Test data of the simulated Battle.net: guilds and characters, computed from region, realm and name.
 
 So any well-formed name exists: a slug in lower case, without apostrophes, its words joined by hyphens, accents and
-Cyrillic kept.  A name that was never made a slug of (Kel'Thuzad, Aerie Peak, LEEROY) is not found, as in the real
-world.  Digits are taken too, unlike there, so that tests may number their characters.
+Cyrillic kept.  A name that is not a slug (Kel'Thuzad, Aerie Peak, LEEROY) is not found, as by the real service.
+Digits are accepted, unlike there, so that tests may number their characters.
 
-    realm      --two by two--> its connected realm; the guilds of `GUILDS` are at the first of the two
-    guild      --how its members' names end--> roster, one in eight of it from the connected realm
-    character  --how the name ends--> its guild, one of `GUILDS`, or none
+    realm      --in pairs--> its connected realm; the guilds of `GUILDS` are at the first of the pair
+    guild      --ending of its members' names--> roster, one in eight of it from the connected realm
+    character  --ending of its name--> its guild, one of `GUILDS`, or none
 
 Source: the realms and their slugs as https://github.com/wboyz/wow-io lists them, data/realms.ts, read 2026-11-22.
 """
@@ -67,7 +67,7 @@ def slug(name: str) -> str:
 
 
 def well_formed(text: str) -> bool:
-    """Say whether this is a slug, at most 48 characters of letters, digits and single hyphens."""
+    """Return whether this is a slug of at most 48 characters of letters, digits and single hyphens."""
     plain = text == text.lower() == unicodedata.normalize("NFC", text)
     return plain and len(text) <= 48 and _SLUG.fullmatch(text) is not None
 

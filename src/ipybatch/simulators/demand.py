@@ -1,17 +1,19 @@
-"""Demand for spare parts: a table as the forecasting workload meets it, seeded and scalable.
+"""Demand for spare parts: a seeded table of any size for the forecasting workload.
 
-The default is the table that the project was asked for: 11,919 rows of 13 sites and 2,070 parts in July and August,
-heavy-tailed as such tables are.  A few parts move every other day; the median series has a single row.
+The default has 11,919 rows for 13 sites and 2,070 parts in July and August, and is heavy-tailed like real ones: a few
+parts have demand every other day, and the median series has a single row.
 
-A row is a day on which a part was wanted at a site: (site, part, date) is unique, and a day without demand has no row.
+A row is a day with demand for a part at a site: (site, part, date) is unique, and a day without demand has no row.
 
-Only uniform numbers are drawn, and everything else is computed from them: numpy promises no more between its versions
+Only uniform numbers are drawn, and all others are computed from them: numpy guarantees only those across versions
 (https://numpy.org/doc/stable/reference/random/compatibility.html, 2026-11-22).
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
+
+from .faults import check
 
 if TYPE_CHECKING:
     import numpy as np
@@ -36,29 +38,34 @@ def demand(
     start: str = "2025-07-01",
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Return the table: site, part, date, quantity, one row per day of demand, sorted.
+    """Return the demand table: site, part, date, quantity; one row per (site, part, date), sorted.
 
     Args:
         rows: How many rows, >= sites.
         sites: How many sites, >= 1; the first has most rows.
-        parts: How many parts, 1 to rows; default as many to a row as in the default table.
-        days: How many days from ``start`` on, >= 1.
+        parts: How many parts, 1 to rows; by default in proportion to the default table.
+        days: Length in days, from ``start``, >= 1.
         start: The first day.
         seed: Same seed, same table.
 
     Raises:
-        ValueError: A value is outside its range, or there are more rows than days of all parts allow.
+        ValueError: A value is outside its range, or there are more rows than the parts and days allow.
     """
     import numpy as np
     import pandas as pd
 
     parts = max(1, round(rows * PARTS / ROWS)) if parts is None else parts
-    _check(rows, sites, parts, days)
+    for name, ok, allowed, value in (
+        ("sites", sites >= 1, ">= 1", sites),
+        ("rows", rows >= sites, f">= sites ({sites})", rows),
+        ("parts", 1 <= parts <= rows, f"in [1, rows ({rows})]", parts),
+        ("days", days >= 1, ">= 1", days),
+    ):
+        check(name, ok, allowed, value)
     rng = np.random.default_rng(seed)
     counts = _site_rows(rows, sites)
-    if max(counts) > _FULLEST * parts * days:
-        msg = f"rows must be <= {int(_FULLEST * parts * days * rows / max(counts))} for {parts} parts, got {rows!r}"
-        raise ValueError(msg)
+    most = int(_FULLEST * parts * days * rows / max(counts))
+    check("rows", max(counts) <= _FULLEST * parts * days, f"<= {most} for {parts} parts", rows)
     dates = pd.date_range(start, periods=days, freq="D")
     cells = _cells(rng, counts, parts, np.array([_WEEK[date.weekday()] for date in dates]))
     site, cell = np.repeat(np.arange(sites), counts), np.concatenate(cells)
@@ -77,18 +84,6 @@ def site_name(number: int) -> str:
     """Return the name of a site, by its number from 0."""
     again, at = divmod(number, len(SITES))
     return f"{SITES[at]} {again + 1}" if again else SITES[at]
-
-
-def _check(rows: int, sites: int, parts: int, days: int) -> None:
-    for name, ok, allowed, value in (
-        ("sites", sites >= 1, ">= 1", sites),
-        ("rows", rows >= sites, f">= sites ({sites})", rows),
-        ("parts", 1 <= parts <= rows, f"in [1, rows ({rows})]", parts),
-        ("days", days >= 1, ">= 1", days),
-    ):
-        if not ok:
-            msg = f"{name} must be {allowed}, got {value!r}"
-            raise ValueError(msg)
 
 
 def _site_rows(rows: int, sites: int) -> list[int]:

@@ -1,15 +1,15 @@
-"""What a service does wrong, decided by a seed and by nothing else.
+"""Fault injection: which requests fail, how they fail, and how long replies take.
 
-Rule: a decision depends on (seed, item, nth time that item was asked for), never on the order in which
-requests happen to arrive.  So two runs with other concurrency, or a run and its resume, meet the same faults.
+Rule: a decision depends on (seed, item, nth time that item was asked for), never on the order in which requests
+arrive.  So two runs with different concurrency, or a run and its resume, meet the same faults.
 
 One draw picks at most one fault:
 
     0        rate_429      +rate_500      +rate_drop      +rate_html      +rate_truncated      ...      1
-    |--- 429 ---|---- 500 ----|---- drop ----|---- html ----|---- truncated ----|--- ... ---|--- sound ---|
+    |--- 429 ---|---- 500 ----|---- drop ----|---- html ----|---- truncated ----|--- ... ---|--- none ---|
 
-A second draw decides whether the answer is slow; two more give the latency and how it falls into a way in
-and a way out, so that the moment of arrival lies anywhere between the request and its answer.
+A second draw decides whether the reply is slow; two more give the latency and split it into the way to the server
+and the way back, so that the arrival lies anywhere between sending and reply.
 """
 
 from __future__ import annotations
@@ -28,38 +28,45 @@ _RATES = tuple(f"rate_{kind}" for kind in KINDS)
 
 
 def uniforms(*key: object) -> tuple[float, float, float, float]:
-    """Return four numbers in [0, 1) that only ``key`` decides, the same in every process.
+    """Return four numbers in [0, 1) that depend on ``key`` alone and are the same in every process.
 
-    A hash is one step, where seeding a `random.Random` for each request would fill 624 words.
+    One hash is enough, where seeding a `random.Random` for each request would fill 624 words.
     """
     digest = hashlib.blake2b(repr(key).encode(), digest_size=32).digest()
     a, b, c, d = struct.unpack("<4Q", digest)
     return (a >> 11) / 2**53, (b >> 11) / 2**53, (c >> 11) / 2**53, (d >> 11) / 2**53
 
 
+def check(name: str, ok: bool, allowed: str, value: object) -> None:
+    """Raise ValueError with the argument's name, its allowed range and its value, unless it is ``ok``."""
+    if not ok:
+        msg = f"{name} must be {allowed}, got {value!r}"
+        raise ValueError(msg)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Faults:
-    """How often, and how, a simulated service misbehaves.  The default is a sound and immediate service.
+    """Rates and kinds of the faults that a simulated service injects.  The default: no faults and no latency.
 
     Attributes:
         seed: Same seed, same faults.
         rate_429: Share of requests refused although they kept the limits, [0, 1].  They do not lead to a ban.
         rate_500: Share answered with status 500, [0, 1].
-        rate_drop: Share whose line is closed without an answer, [0, 1].
+        rate_drop: Share whose connection is closed without a reply, [0, 1].
         rate_html: Share answered with a web page and status 200, [0, 1].
         rate_truncated: Share whose JSON ends in the middle, with status 200, [0, 1].
         rate_503: Share answered with status 503, [0, 1].
         rate_504: Share answered with status 504, [0, 1].
-        rate_drop_after: Share whose line is closed after the service has done, and billed, what was asked, [0, 1].
-        rate_hang: Share that gets no answer for an hour, [0, 1]; nothing is done for it.
+        rate_drop_after: Share whose connection is closed after the request was processed and billed, [0, 1].
+        rate_hang: Share that gets no reply for an hour and is not processed, [0, 1].
             The nine shares add up to at most 1.
         rate_slow: Share that waits `slow_s` more, [0, 1], drawn apart from the nine.
-        slow_s: How much longer a slow answer takes, seconds, >= 0.
-        latency_s: From sending to answer, seconds: a number, or (lowest, highest), each >= 0 and finite.
+        slow_s: How much longer a slow reply takes, seconds, >= 0.
+        latency_s: From sending to reply, seconds: a number, or (lowest, highest), each >= 0 and finite.
         latency_sigma: Above 0 the latency is lognormal with this sigma, and `latency_s` is its median, >= 0.
         jitter_s: Up to this much is added to the latency, seconds, >= 0.
-        outages: Pairs (from_s, to_s) since the simulator's start, in which every request meets `outage_kind`;
-            0 <= from_s < to_s, and ``math.inf`` is a service that never comes back.
+        outages: Pairs (from_s, to_s) since the simulator's start, in which every request gets `outage_kind`;
+            0 <= from_s < to_s; ``math.inf`` means that the outage does not end.
         outage_kind: Any of the nine, such as "500" or "drop".
 
     Raises:
@@ -85,16 +92,18 @@ class Faults:
     outage_kind: FaultKind = "500"
 
     def __post_init__(self) -> None:
-        for name in (*_RATES, "rate_slow"):
-            _check_share(name, getattr(self, name))
-        _check_share(" + ".join(_RATES), sum(self._rates()))
+        shares = {name: getattr(self, name) for name in (*_RATES, "rate_slow")}
+        shares[" + ".join(_RATES)] = sum(self._rates())
+        for name, value in shares.items():  # five shares of 0.2 add up to slightly more than 1
+            check(name, 0 <= value <= 1 + 1e-9, "in [0, 1]", value)
         for name in ("slow_s", "latency_sigma", "jitter_s"):
-            _check_seconds(name, getattr(self, name))
+            value = getattr(self, name)
+            check(name, 0 <= value < math.inf, ">= 0 and finite", value)
         self._check_latency()
         self._check_outages()
 
     def kind(self, item: str, nth: int) -> FaultKind | None:
-        """Return what goes wrong when ``item`` is asked for the ``nth`` time (from 1), or None."""
+        """Return the fault of the ``nth`` request (from 1) for ``item``, or None."""
         draw = uniforms("kind", self.seed, item, nth)[0]
         for kind, rate in zip(KINDS, self._rates(), strict=True):
             if draw < rate:
@@ -103,11 +112,11 @@ class Faults:
         return None
 
     def delay_s(self, item: str, nth: int) -> float:
-        """Return how much longer than its latency this answer takes, seconds."""
+        """Return how much longer than its latency this reply takes, seconds."""
         return self.slow_s if uniforms("slow", self.seed, item, nth)[0] < self.rate_slow else 0.0
 
     def way_s(self, item: str, nth: int) -> tuple[float, float]:
-        """Return the way in and the way out, seconds: the latency, split where the seed says."""
+        """Return the latency to the server and back, seconds: one latency, split by the seed."""
         span, jitter, split, spread = uniforms("way", self.seed, item, nth)
         low_s, high_s = self._latency_range()
         middle_s = low_s + span * (high_s - low_s)
@@ -128,28 +137,11 @@ class Faults:
 
     def _check_latency(self) -> None:
         span: tuple[float, ...] = self._latency_range()
-        if len(span) != 2 or not 0 <= span[0] <= span[1] < math.inf:
-            msg = f"latency_s must be >= 0 and finite, or (lowest, highest) of such, got {self.latency_s!r}"
-            raise ValueError(msg)
+        ok = len(span) == 2 and 0 <= span[0] <= span[1] < math.inf
+        check("latency_s", ok, ">= 0 and finite, or a pair (lowest, highest) of such values", self.latency_s)
 
     def _check_outages(self) -> None:
         object.__setattr__(self, "outages", tuple((from_s, to_s) for from_s, to_s in self.outages))
         for from_s, to_s in self.outages:
-            if not 0 <= from_s < to_s:
-                msg = f"outages must be pairs with 0 <= from_s < to_s, got {(from_s, to_s)!r}"
-                raise ValueError(msg)
-        if self.outage_kind not in KINDS:
-            msg = f"outage_kind must be one of {', '.join(KINDS)}, got {self.outage_kind!r}"
-            raise ValueError(msg)
-
-
-def _check_share(name: str, value: float) -> None:
-    if not 0 <= value <= 1 + 1e-9:  # five shares of 0.2 may add up to a hair more than 1
-        msg = f"{name} must be in [0, 1], got {value!r}"
-        raise ValueError(msg)
-
-
-def _check_seconds(name: str, value: float) -> None:
-    if not 0 <= value < math.inf:
-        msg = f"{name} must be >= 0 and finite, got {value!r}"
-        raise ValueError(msg)
+            check("outages", 0 <= from_s < to_s, "pairs with 0 <= from_s < to_s", (from_s, to_s))
+        check("outage_kind", self.outage_kind in KINDS, f"one of {', '.join(KINDS)}", self.outage_kind)

@@ -1,13 +1,13 @@
 """Simulated services on loopback: a real HTTP server in a thread of its own.
 
-The thread has its own event loop, so a notebook's loop, a script without one and other processes all use the
-service alike.  tornado serves, because every Jupyter has it; it loads when the first server starts.
+The thread has its own event loop, so that a notebook, a script and other processes use the service in the same way.
+The server is tornado's, which every Jupyter has; it is imported when the first server starts.
 
     with serve("steam", limit=40, per_s=2) as url:      httpx.get(f"{url}/api/appdetails?appids=440")
     server = serve("steam", rate_500=0.1); ...; server.close()
 
 Any process may read ``{url}/_sim/stats`` and start an outage with ``{url}/_sim/outage?seconds=10[&kind=drop]``
-(``seconds=0`` ends it); neither is counted.
+(``seconds=0`` ends it); these requests are not counted.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from .battlenet import BattleNetSimulator
 from .faults import FaultKind, Faults
-from .gemini import GeminiSimulator
+from .gemini.server import GeminiSimulator
 from .service import Reply, Request, Service, Stats
 from .steam import SteamSimulator
 
@@ -45,7 +45,7 @@ def serve(service: str, *, port: int = 0, **options: Any) -> Server:
 
     Args:
         service: "battlenet", "gemini" or "steam".
-        port: 0 for any that is free.
+        port: The port to listen on; 0 for any free one.
         options: The arguments of the simulator (see `BattleNetSimulator`, `GeminiSimulator`, `SteamSimulator`) and the
             fields of `Faults`, side by side: ``limit=40, per_s=2, rate_500=0.1``; or a whole ``faults=Faults(...)``.
 
@@ -73,16 +73,16 @@ def build(service: str, **options: Any) -> Service:
 
 
 class Server:
-    """A simulator that listens; a context manager whose value is its address.
+    """A simulator that listens on a port; as a context manager, its value is its address.
 
     Attributes:
         url: ``http://127.0.0.1:port``, without a slash at the end.
         port: The port it listens on.
-        simulator: The service itself.
+        simulator: The service.
     """
 
     def __init__(self, name: str, simulator: Service, *, port: int = 0) -> None:
-        """Bind, start the thread, and return when it listens."""
+        """Bind the port, start the thread, and return when the server listens."""
         self._name = name
         self.simulator = simulator
         self._started_s = time.monotonic()
@@ -108,19 +108,19 @@ class Server:
         self.close()
 
     def now_s(self) -> float:
-        """Return seconds since the start, the time of `stats`."""
+        """Return the seconds since the start: the clock of `stats`."""
         return time.monotonic() - self._started_s
 
     def stats(self) -> Stats:
-        """Return what the service has seen so far."""
+        """Return the statistics so far."""
         return self.simulator.stats()
 
     def outage(self, seconds: float, kind: FaultKind | None = None) -> None:
-        """Be down from now on for ``seconds``; 0 ends the outage that lasts."""
+        """Start an outage of ``seconds`` now; 0 ends the present one."""
         self.simulator.outage(seconds, self.now_s(), kind)
 
     def close(self) -> None:
-        """Stop listening, end every line, and wait for the thread; twice is once."""
+        """Stop listening, close every connection, and wait for the thread; a second call does nothing."""
         if self._thread.is_alive():
             self._loop.call_soon_threadsafe(self._stop.set)
             self._thread.join()

@@ -1,4 +1,4 @@
-"""The Steam store and the list of owned games, as clients of the real ones see them.
+"""The Steam store and the list of owned games, as clients of the real services see them.
 
     GET /api/appdetails?appids=ID[&cc=DE]                     {"ID": {"success": true, "data": {...}}}
                                                               {"ID": {"success": false}}: no such game, or not sold
@@ -9,7 +9,12 @@
     GET /IPlayerService/GetOwnedGames/v1?key=..&steamid=..    {"response": {"game_count": 2, "games": [...]}}
                                                               {"response": {}}: a private profile; 401: a wrong key
 
-The store's endpoint is undocumented: this is what people observe, and Valve may change it any day.
+A game's data is computed from its id.  One name in sixteen is hostile input (markup, a formula, emoji, right-to-left
+text, an apostrophe), as the real store could return it, and as a table, a CSV file or a page must survive it.  The
+real store's oddities are kept: prices are in hundredths also for yen, `required_age` is the number 0 or a string such
+as "17", and free or unreleased games have no `price_overview`.
+
+The store's endpoint is undocumented: this is what people observe, and Valve may change it at any time.
 
 Source: https://wiki.teamfortress.com/wiki/User:RJackson/StorefrontAPI (shape, several ids),
 https://steamdb.info/blog/store-prices-api/ (200 requests per 5 minutes) and
@@ -22,10 +27,8 @@ from __future__ import annotations
 from random import Random
 from typing import TYPE_CHECKING, Any
 
-from .catalogue import game, game_name, price_overview
-from .faults import Faults, uniforms
-from .service import Reply, Request, Service, as_json, as_page
-from .traffic import Traffic
+from .faults import Faults, check, uniforms
+from .service import Reply, Request, Service, Traffic, as_json, as_page
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -35,7 +38,7 @@ OWNED = "/IPlayerService/GetOwnedGames"
 
 
 class SteamSimulator(Service):
-    """The store, deterministic: a game follows from its id, a fault from the seed of `faults`."""
+    """The Steam store: games are computed from their ids, and faults from the seed of `faults`."""
 
     def __init__(
         self,
@@ -53,18 +56,18 @@ class SteamSimulator(Service):
         library_size: int = 500,
         private: Collection[str] = (),
     ) -> None:
-        """Open the store.
+        """Set up the store.
 
         Args:
-            faults: What goes wrong; default nothing.
-            limit: Requests to the store in any ``per_s`` seconds, >= 1; None for no limit.  GetOwnedGames is another
-                service and does not count.
+            faults: Injected faults; default none.
+            limit: Requests to the store in any ``per_s`` seconds, >= 1; None for no limit.  GetOwnedGames does not
+                count.
             per_s: Length of the sliding window, seconds, > 0.
-            ban_after: 429s within ``per_s`` that end in a ban, >= 1; None for no bans.  Injected 429s do not count.
+            ban_after: 429s within ``per_s`` that lead to a ban, >= 1; None for no bans.  Injected 429s do not count.
             ban_s: How long a ban lasts, seconds, > 0.
             missing: Ids without a game.
-            missing_rate: Share of all other ids without a game, [0, 1]; the seed of ``faults`` decides which.
-            not_sold_in: Ids not sold in a country, by its two capitals: ``{"DE": {440}}``.
+            missing_rate: Share of all other ids without a game, [0, 1], chosen by the seed of ``faults``.
+            not_sold_in: Ids not sold in a country, by country code: ``{"DE": {440}}``.
             key: The Web API key that GetOwnedGames accepts.
             libraries: Ids owned, by steamid; a steamid that is not listed owns ``library_size`` ids of its own.
             library_size: Games of a steamid that is not listed, >= 0.
@@ -77,9 +80,7 @@ class SteamSimulator(Service):
             ("missing_rate", 0 <= missing_rate <= 1, "in [0, 1]", missing_rate),
             ("library_size", library_size >= 0, ">= 0", library_size),
         ):
-            if not ok:
-                msg = f"{name} must be {allowed}, got {value!r}"
-                raise ValueError(msg)
+            check(name, ok, allowed, value)
         windows = [] if limit is None else [(limit, per_s)]
         super().__init__(faults=faults, traffic=Traffic(windows, ban_after=ban_after, ban_s=ban_s))
         self._missing = frozenset(missing)
@@ -91,15 +92,15 @@ class SteamSimulator(Service):
         self._private = frozenset(private)
 
     def items(self, request: Request) -> Sequence[str]:
-        """Return the ids asked for."""
+        """Return the ids that the request asks for."""
         return [text for text in request.query.get("appids", "").split(",") if text] if self.rationed(request) else ()
 
     def rationed(self, request: Request) -> bool:
-        """Say whether the store, not the list of owned games, is asked."""
+        """Return whether the request is for the store, not for the list of owned games."""
         return not request.path.startswith(OWNED)
 
     def answer(self, request: Request) -> Reply:
-        """Answer as a store without trouble does."""
+        """Return the answer without faults."""
         if request.path == DETAILS:
             return self._details(request)
         if request.path in (f"{OWNED}/v1", f"{OWNED}/v0001"):
@@ -113,7 +114,7 @@ class SteamSimulator(Service):
         return as_page("Access Denied", status=status)
 
     def has(self, app_id: int, country: str = "US") -> bool:
-        """Say whether the store shows this game in ``country``; tests use it as the truth."""
+        """Return whether the store has this game in ``country``: the expected result in tests."""
         if app_id in self._missing or app_id in self._not_sold_in.get(country.upper(), ()):
             return False
         return uniforms("missing", self.faults.seed, app_id)[0] >= self._missing_rate
@@ -161,3 +162,108 @@ def _owned_game(app_id: int, *, named: bool) -> dict[str, Any]:
     about = {"name": game_name(app_id), "img_icon_url": f"{rng.getrandbits(160):040x}"} if named else {}
     minutes = 0 if rng.random() < 0.4 else int(rng.expovariate(1 / 900))
     return {"appid": app_id, **about, "playtime_forever": minutes}
+
+
+NASTY_NAMES = (
+    '<script>alert("owned")</script>',
+    '<img src=x onerror="document.title=1">',
+    '=HYPERLINK("http://example.invalid";"Free game")',
+    "+1 Up & Away",
+    "-2+3 Lives",
+    "@Sum of All Fears",
+    "🐉 Dragon 竜の物語 🐉",
+    "لعبة الظلال",
+    "Robert'); DROP TABLE games;--",
+    'Quote "Unquote", Comma',
+    "{{7*7}} $PATH `id` %s",
+    "Zero\u200bWidth\u202eSpaces",
+)
+_ADJECTIVES = ("Silent", "Crimson", "Lost", "Endless", "Broken", "Hidden", "Iron", "Frozen", "Little", "Last")
+_NOUNS = ("Harbor", "Empire", "Orchard", "Signal", "Dungeon", "Voyage", "Garden", "Circuit", "Kingdom", "Tide")
+_SUFFIXES = ("", "", "", " II", " Tactics", ": Reforged", " Simulator", "™", " - Definitive Edition", " VR")
+_STUDIOS = ("Northlight Works", "Bitfold", "Café Röntgen", "Two Owls, Inc.", "Kappa & Sons", "Studio 墨")
+_GENRES = (("1", "Action"), ("2", "Strategy"), ("3", "RPG"), ("4", "Casual"), ("23", "Indie"), ("25", "Adventure"))
+_CATEGORIES = ((2, "Single-player"), (1, "Multi-player"), (9, "Co-op"), (22, "Steam Achievements"), (23, "Steam Cloud"))
+_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+_CURRENCIES = {"US": ("USD", 1.0), "GB": ("GBP", 0.85), "JP": ("JPY", 140.0)} | dict.fromkeys(
+    ("AT", "BE", "DE", "ES", "FI", "FR", "IE", "IT", "NL", "PT"), ("EUR", 0.98)
+)
+
+
+def game(app_id: int, country: str = "US") -> dict[str, Any]:
+    """Return the `data` of one game as appdetails returns it for ``country`` (a code such as "DE")."""
+    rng = Random(f"game {app_id}")
+    name = game_name(app_id)
+    is_free = rng.random() < 0.15
+    coming_soon = rng.random() < 0.04
+    about = {
+        "type": rng.choices(("game", "dlc", "demo", "mod"), (80, 14, 5, 1))[0],
+        "name": name,
+        "steam_appid": app_id,
+        "required_age": rng.choices((0, "17", "18"), (88, 8, 4))[0],
+        "is_free": is_free,
+        "short_description": f"{name} is a game about a {rng.choice(_NOUNS).lower()} &amp; what was lost there.",
+        "supported_languages": "English<strong>*</strong>, German<br><strong>*</strong>languages with full audio",
+        "header_image": f"https://cdn.example.invalid/steam/apps/{app_id}/header.jpg?t={rng.randrange(10**9)}",
+        "website": rng.choice((None, f"https://games.example.invalid/{app_id}")),
+        "developers": rng.sample(_STUDIOS, rng.choice((1, 1, 1, 2))),
+        "publishers": [rng.choice(_STUDIOS)],
+    }
+    price = {} if is_free or coming_soon else {"price_overview": price_overview(app_id, country)}
+    return about | price | _rest(rng, coming_soon)
+
+
+def game_name(app_id: int) -> str:
+    """Return the name of one game."""
+    rng = Random(f"name {app_id}")
+    if rng.random() < 1 / 16:
+        return rng.choice(NASTY_NAMES)
+    return f"{rng.choice(_ADJECTIVES)} {rng.choice(_NOUNS)}{rng.choice(_SUFFIXES)}"
+
+
+def price_overview(app_id: int, country: str) -> dict[str, Any]:
+    """Return the price of a paid game in ``country``; countries without a currency here pay in USD."""
+    rng = Random(f"price {app_id}")
+    currency, rate = _CURRENCIES.get(country, _CURRENCIES["US"])
+    units = rng.choice((1, 3, 5, 8, 10, 15, 20, 25, 30, 40, 60)) * rate
+    initial = round(units) * 100 if currency == "JPY" else max(1, round(units)) * 100 - 1
+    discount = rng.choices((0, 10, 20, 25, 33, 50, 75, 90), (60, 6, 6, 6, 6, 8, 6, 2))[0]
+    final = initial * (100 - discount) // 100
+    return {
+        "currency": currency,
+        "initial": initial,
+        "final": final,
+        "discount_percent": discount,
+        "initial_formatted": _money(initial, currency) if discount else "",
+        "final_formatted": _money(final, currency),
+    }
+
+
+def _rest(rng: Random, coming_soon: bool) -> dict[str, Any]:
+    score, votes = rng.randrange(35, 98), int(rng.paretovariate(0.6) * 60)
+    genres = rng.sample(_GENRES, rng.randrange(1, 4))
+    categories = rng.sample(_CATEGORIES, rng.randrange(1, 5))
+    page = f"https://www.metacritic.example.invalid/game/{score}"
+    return {
+        "platforms": {"windows": True, "mac": rng.random() < 0.3, "linux": rng.random() < 0.2},
+        **({"metacritic": {"score": score, "url": page}} if rng.random() < 0.3 else {}),
+        "categories": [{"id": number, "description": text} for number, text in categories],
+        "genres": [{"id": number, "description": text} for number, text in genres],
+        **({"recommendations": {"total": votes}} if votes > 100 and not coming_soon else {}),
+        "release_date": {"coming_soon": coming_soon, "date": _date(rng, coming_soon)},
+    }
+
+
+def _date(rng: Random, coming_soon: bool) -> str:
+    if coming_soon:
+        return rng.choice(("Coming soon", "To be announced", "Q1 2027", "2027", ""))
+    return f"{rng.choice(_MONTHS)} {rng.randrange(1, 29)}, {rng.randrange(2004, 2027)}"
+
+
+def _money(hundredths: int, currency: str) -> str:
+    whole, cents = divmod(hundredths, 100)
+    if currency == "JPY":
+        return f"¥ {whole:,}"
+    if currency == "EUR":
+        return f"{whole},{cents:02}€"
+    return f"{'£' if currency == 'GBP' else '$'}{whole}.{cents:02}"

@@ -1,35 +1,23 @@
 """A simulated service in process, behind httpx: for tests and dry runs under any clock.
 
-    request --way in--> arrival (counted, judged) --delay, way out--> answer
+    request --latency in--> arrival (recorded, decided) --delay, latency out--> reply
 
-The way in and the way out are a seeded split of the latency, so the service sees a request anywhere between its
-sending and its answer: what a rate limit must survive.  A request whose caller gives up on the way in arrives all
-the same, because a line does not take back what was sent.
+The latencies in and out are a seeded split of one latency, so a request arrives anywhere between sending and reply,
+which a client's rate limiter must allow for.  A request that its caller abandons before it arrives still arrives, as
+on a real connection.
 """
 
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import httpx
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from .service import Reply, RequestLike
-
-
-class Simulator(Protocol):
-    """What a transport needs of a service."""
-
-    start_s: float | None
-
-    def handle(self, request: RequestLike, now_s: float) -> Reply:
-        """Decide one request."""
-
-    def way_s(self, request: RequestLike) -> tuple[float, float]:
-        """Return the way in and the way out, seconds."""
+    from .service import Reply, Service
 
 
 class SimTransport(httpx.AsyncBaseTransport):
@@ -42,18 +30,18 @@ class SimTransport(httpx.AsyncBaseTransport):
 
     def __init__(
         self,
-        simulator: Simulator,
+        simulator: Service,
         *,
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
         now: Callable[[], float] | None = None,
     ) -> None:
-        """Take the service and the clock.
+        """Connect a client to the service.
 
         Args:
             simulator: The service; several transports may share it if they share a clock.
-            sleep: Waits for so many seconds.  Give it with ``now``, from the same virtual clock.
-            now: Reads that clock, seconds; its 0 is the service's start.  Default: the running loop's time, and the
-                first request to the service is its start.
+            sleep: Waits for a number of seconds.  Give it with ``now``, from the same virtual clock.
+            now: Reads that clock, seconds; the service starts at 0.  Default: the running loop's time, and the
+                service starts at its first request.
         """
         self._simulator = simulator
         self._sleep = sleep
@@ -63,9 +51,9 @@ class SimTransport(httpx.AsyncBaseTransport):
         """Send one request through the simulator.
 
         Raises:
-            httpx.ReadTimeout: The answer takes longer than the request's read timeout.
-            httpx.RemoteProtocolError: The line was closed without an answer.
-            httpx.ReadError: The line was reset.
+            httpx.ReadTimeout: The reply takes longer than the request's read timeout.
+            httpx.RemoteProtocolError: The connection was closed without a reply.
+            httpx.ReadError: The connection was reset.
         """
         await request.aread()
         in_s, out_s = self._simulator.way_s(request)

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ipybatch.simulators.gemini_quotas import DAY_S, Bucket, Meter, Quota, Sliding, as_exhausted
+from ipybatch.simulators.gemini.quotas import DAY_S, Bucket, Meter, Quota, Sliding, as_exhausted
 
 GAPS = st.lists(st.integers(0, 40).map(lambda tick: tick / 8), max_size=60)  # eighths are exact in binary
 

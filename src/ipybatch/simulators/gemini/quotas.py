@@ -1,27 +1,30 @@
-"""What a model lets through: requests and tokens a minute, requests a day, and the 429 that says so.
+"""Quotas of the simulated Gemini (requests and tokens a minute, requests a day), and errors as Google words them.
 
-Rule: what is refused takes nothing, and the delay told is the time after which one more request fits.
+Rule: a refused request takes nothing from its quotas, and the delay told is the time after which one more fits.
 
 Requests a minute come in one of two disciplines:
 
     rpm and burst   a bucket of ``burst`` tokens that gains rpm / 60 a second: strict in every second
     windows         at most N in any half-open window (t - per_s, t]; ``rpm`` alone is the window of a minute
 
-Source: https://ai.google.dev/gemini-api/docs/rate-limits, and replies quoted in public issues, read 2026-11-22.
+All errors have one JSON shape:
+
+    {"error": {"code": 429, "status": "RESOURCE_EXHAUSTED", "message": "...", "details": [{"@type": ...}, ...]}}
+
+Source: https://ai.google.dev/gemini-api/docs/rate-limits, https://ai.google.dev/gemini-api/docs/troubleshooting,
+https://google.aip.dev/193, and replies quoted in public issues, read 2026-11-22.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
-from .gemini_errors import as_error, detail
+from ipybatch.simulators.service import Reply, as_json
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    from .service import Reply
 
 Shape = Literal["a", "b", "c"]
 DAY_S = 86400.0
@@ -32,11 +35,11 @@ _PREFIX = "generativelanguage.googleapis.com/generate_content_free_tier_"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Quota:
-    """How much one model may be asked.  The default is: as much as you like.
+    """The quotas of one model.  The default is no limit.
 
     Attributes:
         rpm: Requests a minute, >= 1.
-        burst: Makes ``rpm`` a bucket that holds so many, >= 1.
+        burst: Makes ``rpm`` a token bucket of this size, >= 1.
         windows: Pairs (limit, per_s), each held in every sliding window; limit >= 1, per_s > 0 seconds.
         tpm: Input tokens in any minute, >= 1.
         rpd: Requests a day, >= 1.
@@ -68,7 +71,7 @@ class Quota:
 
 
 class Violation(NamedTuple):
-    """One limit that a request does not keep, and for how long."""
+    """One limit that a request exceeds, and the time until it no longer does."""
 
     metric: str
     quota_id: str
@@ -77,13 +80,13 @@ class Violation(NamedTuple):
 
 
 class Gate(Protocol):
-    """One limit."""
+    """One limit of a quota."""
 
     def wait_s(self, now_s: float, tokens: int) -> float:
-        """Return the time until a request of so many tokens fits, seconds."""
+        """Return the time until a request of ``tokens`` fits, seconds."""
 
     def take(self, now_s: float, tokens: int) -> None:
-        """Count a request that is let through."""
+        """Count an accepted request."""
 
 
 class Bucket:
@@ -117,7 +120,7 @@ class Sliding:
         self._sum = 0
 
     def wait_s(self, now_s: float, tokens: int) -> float:
-        """Return the time until enough has left the window, seconds; what never fits waits for an empty one."""
+        """Return the time until enough has left the window, seconds; if it never fits, until the window is empty."""
         while self._taken and self._taken[0][0] <= now_s - self._per_s:
             self._sum -= self._taken.popleft()[1]
         over = self._sum + (tokens if self._of_tokens else 1) - self._limit
@@ -137,7 +140,7 @@ class Sliding:
 
 
 class Daily:
-    """At most ``limit`` until ``reset_s``, and then in each day."""
+    """At most ``limit`` until ``reset_s``, and in each day after it."""
 
     def __init__(self, limit: int, reset_s: float) -> None:
         self._limit = limit
@@ -145,7 +148,7 @@ class Daily:
         self._count = 0
 
     def wait_s(self, now_s: float, tokens: int) -> float:
-        """Return the time until the count starts anew, seconds."""
+        """Return the time until the count is reset, seconds."""
         while now_s >= self._reset_s:
             self._reset_s += DAY_S
             self._count = 0
@@ -157,10 +160,10 @@ class Daily:
 
 
 class Meter:
-    """Hold one model to its quota."""
+    """All limits of one model."""
 
     def __init__(self, quota: Quota, reset_s: float) -> None:
-        """Take the quota, and when its day ends, seconds since the start."""
+        """Set the quota, and the end of its day, seconds since the start."""
         self._gates: list[tuple[Gate, tuple[str, str, int]]] = []
         if quota.rpm is not None:
             bucket: Gate = Bucket(quota.burst, quota.rpm / 60) if quota.burst else Sliding(quota.rpm, 60.0)
@@ -175,7 +178,7 @@ class Meter:
             self._requests(Daily(quota.rpd, reset_s), "PerDay", quota.rpd)
 
     def take(self, now_s: float, tokens: int) -> list[Violation]:
-        """Count a request that fits and return nothing, or say what it violates and count nothing."""
+        """Count a request that fits and return []; or return the limits that it exceeds and count nothing."""
         told = [Violation(*about, gate.wait_s(now_s, tokens)) for gate, about in self._gates]
         broken = [violation for violation in told if violation.wait_s > _ROUNDING_S]
         if not broken:
@@ -189,12 +192,12 @@ class Meter:
 
 
 def as_exhausted(shape: Shape, violations: Sequence[Violation] = (), model: str = "") -> Reply:
-    """Return a 429 in one of the three shapes of the real ones.
+    """Return a 429 in one of the three shapes of the real service.
 
     Args:
-        shape: "a" tells quota, limit and delay; "b" only where to read on; "c" nothing.
-        violations: What the request does not keep; without any, shape "a" tells a delay of one second.
-        model: What was asked.
+        shape: "a" tells quota, limit and delay; "b" only a link to the documentation; "c" nothing.
+        violations: The limits that the request exceeds; without any, shape "a" tells a delay of one second.
+        model: The model of the request.
     """
     if shape == "c":
         return as_error(429, "Resource has been exhausted (e.g. check quota).")
@@ -218,3 +221,60 @@ def _violation(violation: Violation, model: str) -> dict[str, object]:
         "quotaDimensions": {"location": "global", "model": model},
         "quotaValue": str(violation.value),
     }
+
+
+STATUSES = {
+    400: "INVALID_ARGUMENT",
+    403: "PERMISSION_DENIED",
+    404: "NOT_FOUND",
+    429: "RESOURCE_EXHAUSTED",
+    500: "INTERNAL",
+    503: "UNAVAILABLE",
+    504: "DEADLINE_EXCEEDED",
+}
+_IN_TROUBLE = {
+    500: "An internal error has occurred. Please retry or report in "
+    "https://developers.generativeai.google/guide/troubleshooting",
+    503: "The model is overloaded. Please try again later.",
+    504: "Deadline expired before operation could complete.",
+}
+
+
+def as_error(code: int, message: str, details: Sequence[dict[str, Any]] = ()) -> Reply:
+    """Return an error reply; ``details`` are absent when there are none."""
+    error: dict[str, Any] = {"code": code, "message": message, "status": STATUSES[code]}
+    if details:
+        error["details"] = list(details)
+    return as_json({"error": error}, status=code)
+
+
+def as_trouble(code: int) -> Reply:
+    """Return a server error: 500, 503 or 504."""
+    return as_error(code, _IN_TROUBLE[code])
+
+
+def detail(kind: str, **fields: object) -> dict[str, Any]:
+    """Return one entry of an error's details; ``kind`` is its type in google.rpc."""
+    return {"@type": f"type.googleapis.com/google.rpc.{kind}", **fields}
+
+
+def not_found(what: str) -> Reply:
+    """Return 404 for an unknown name."""
+    return as_error(404, f"{what} is not found, or you have no permission to see it.")
+
+
+def key_refusal(given: str | None) -> Reply:
+    """Return 403 for a missing key and 400 for a wrong one."""
+    if not given:
+        return as_error(
+            403,
+            "Method doesn't allow unregistered callers (callers without established identity). "
+            "Please use API Key or other form of API consumer identity to call this API.",
+        )
+    reason = detail(
+        "ErrorInfo",
+        reason="API_KEY_INVALID",
+        domain="googleapis.com",
+        metadata={"service": "generativelanguage.googleapis.com"},
+    )
+    return as_error(400, "API key not valid. Please pass a valid API key.", [reason])

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ipybatch.simulators import Faults, GeminiSimulator, Request
-from ipybatch.simulators.gemini_batches import CREATE_FAULTS, INLINE_BYTES
+from ipybatch.simulators.gemini.batches import CREATE_FAULTS, INLINE_BYTES
 
 FLASH = "gemini-2.5-flash"
 KEY = {"X-Goog-Api-Key": "SIMULATED"}

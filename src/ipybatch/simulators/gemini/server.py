@@ -4,12 +4,12 @@
     POST /v1/models/M:streamGenerateContent   the same in one event
     POST /v1/models/M:countTokens             {"totalTokens": n}
     GET  /v1/models[/M]
-    POST /v1/models/M:batchGenerateContent    see `gemini_batches`
+    POST /v1/models/M:batchGenerateContent    see `batches`
     GET, DELETE /v1/batches[/ID], POST /v1/batches/ID:cancel
-    POST /upload/v1/files, GET, DELETE /v1/files[/ID][:download]     see `gemini_files`
+    POST /upload/v1/files, GET, DELETE /v1/files[/ID][:download]     see `files`
 
-Any version that starts with v1 is taken.  A request for content is decided in this order, and only what is accepted
-is billed:
+Any version that starts with v1 is accepted.  A request for content is decided in this order, and only accepted ones
+are billed:
 
     key --> model --> outage --> flex shed --> quota: 429 --> a fault --> accepted, billed --> answer
 
@@ -27,16 +27,13 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, cast
 from zoneinfo import ZoneInfo
 
-from .faults import FaultKind, Faults, uniforms
-from .gemini_answers import Answers
-from .gemini_batches import Batches
-from .gemini_errors import as_error, as_trouble, key_refusal, not_found
-from .gemini_files import FileDesk, Files
-from .gemini_jobs import Item, Jobs
-from .gemini_ledger import Lane, Ledger, Truth
-from .gemini_quotas import Meter, Quota, Shape, as_exhausted
-from .gemini_requests import Asked, camel, read, read_bytes
-from .service import SCRIPT, Reply, Request, RequestLike, Service, Stats, as_json
+from ipybatch.simulators.faults import FaultKind, Faults, check, uniforms
+from ipybatch.simulators.service import SCRIPT, Reply, Request, RequestLike, Service, Stats, as_json
+
+from .batches import BatchEndpoints, BatchItem, BatchJobs
+from .files import FileEndpoints, Files
+from .generation import Answers, BillingLedger, ContentRequest, Lane, Truth, camel, read, read_bytes
+from .quotas import Meter, Quota, Shape, as_error, as_exhausted, as_trouble, key_refusal, not_found
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -58,13 +55,13 @@ _INPUT_LIMIT = 1_048_576
 
 
 class GeminiStats(Stats):
-    """What every service has seen, and the truth of this one."""
+    """The statistics of every service, and the `Truth` of this one."""
 
     truth: Truth
 
 
 class GeminiSimulator(Service):
-    """Generate, for the requests of a client that shall be neither too fast nor billed twice."""
+    """The Gemini Developer API, with a ledger that proves whether a client kept its quotas and was billed once."""
 
     def __init__(
         self,
@@ -96,12 +93,12 @@ class GeminiSimulator(Service):
         inline_answers: bool = False,
         epoch_s: float | None = None,
     ) -> None:
-        """Open the service.
+        """Set up the service.
 
         Args:
-            faults: What goes wrong; default nothing.  Its latency is that of generating; other calls take none.
-            key: The API key that is accepted.
-            models: The models there are, or quotas of their own by model: ``{"gemini-2.5-pro": {"rpm": 5}}``.
+            faults: Injected faults; default none.  Their latency applies to generation only.
+            key: The accepted API key.
+            models: The available models, or the quotas of each model: ``{"gemini-2.5-pro": {"rpm": 5}}``.
             rpm: Requests a minute of each model, >= 1; None for no limit.  The next four as in `Quota`.
             burst: Makes ``rpm`` a strict token bucket of this size.
             windows: Sliding windows (limit, per_s).
@@ -109,18 +106,18 @@ class GeminiSimulator(Service):
             rpd: Requests a day of each model.
             reset_s: When the day ends, seconds since the start; default midnight Pacific.
             shape: Which of the three 429 replies: "a" tells quota and delay, "b" a link, "c" nothing.
-            network_s: Time on the line, there and back, of every call; arrival lies anywhere in it.
+            network_s: Network latency of every call, both ways, seconds.
             flex_shed_rate: Share of flex requests shed with 503 before anything is billed, [0, 1].
             flex_outages: Pairs (from_s, to_s) in which every flex request is shed.
             output_tokens: As in `Answers`, with the next two.
             thought_tokens: Thoughts of an answer.
             cached_share: Share of each prompt that is cached.
-            answer_faults: Share of answers that go wrong, by flaw: ``{"safety": 0.01}``; see `gemini_answers`.
-            batch_delay_s: As ``delay_s`` in `Jobs`.
-            item_failure_rate: Share of a job's items that fail, [0, 1]; drawn anew each time one is submitted.
-            job_faults: As ``faults`` in `Jobs`.
-            create_faults: What becomes of the first creates of jobs, in order; see `Batches`.
-            cancel_s: How long a cancelled job goes on, seconds.
+            answer_faults: Share of flawed answers, by flaw: ``{"safety": 0.01}``; see `generation`.
+            batch_delay_s: As ``delay_s`` in `BatchJobs`.
+            item_failure_rate: Share of a job's items that fail, [0, 1]; drawn again at each submission.
+            job_faults: As ``faults`` in `BatchJobs`.
+            create_faults: Faults of the first requests that create jobs, in order; see `BatchEndpoints`.
+            cancel_s: Time from a cancellation until the job has ended, seconds.
             max_active_jobs: Jobs alive at once; one more gets a 429.
             echo_keys: Whether inline results carry their keys.
             inline_answers: Whether jobs from files answer inline.
@@ -150,10 +147,10 @@ class GeminiSimulator(Service):
             cached_share=cached_share,
             flaws=dict(answer_faults or {}),
         )
-        self._ledger = Ledger()
+        self._ledger = BillingLedger()
         self._item_tries: dict[str, int] = {}
-        self._now_s = 0.0  # of the request in hand: one lock, one request
-        self._jobs = Jobs(
+        self._now_s = 0.0  # of the present request: the lock admits one at a time
+        self._jobs = BatchJobs(
             seed=seed,
             delay_s=batch_delay_s,
             faults=job_faults,
@@ -162,7 +159,7 @@ class GeminiSimulator(Service):
             work=self._do_item,
         )
         files = Files(seed)
-        self._batches = Batches(
+        self._batches = BatchEndpoints(
             self._jobs,
             files,
             epoch_s=epoch_s,
@@ -170,19 +167,19 @@ class GeminiSimulator(Service):
             echo_keys=echo_keys,
             inline_answers=inline_answers,
         )
-        self._files = FileDesk(files, self._batches.time)
+        self._files = FileEndpoints(files, self._batches.time)
 
     def items(self, request: Request) -> Sequence[str]:
-        """Return the prompt that is asked."""
+        """Return the prompt of the request."""
         asked = self._asked_content(request)
         return (asked.prompt,) if asked else ()
 
     def rationed(self, request: Request) -> bool:
-        """Say whether content is asked for."""
+        """Return whether the request is for content."""
         return _CONTENT.fullmatch(request.path) is not None
 
     def way_s(self, request: RequestLike) -> tuple[float, float]:
-        """Return the way in and the way out: the network alone, since generating takes place at the server."""
+        """Return the network latency to the server and back, seconds; generation is a delay at the server."""
         sent = Request.of(request)
         if sent.path.startswith(SCRIPT):
             return 0.0, 0.0
@@ -192,7 +189,7 @@ class GeminiSimulator(Service):
             return self._line.way_s(name, self._sent[name])
 
     def truth(self, now_s: float | None = None) -> Truth:
-        """Return what really happened, as of ``now_s`` or of the latest request."""
+        """Return the ledger as of ``now_s``, or of the latest request."""
         with self._lock:
             self._now_s = max(self._now_s, now_s or 0.0)
             self._jobs.settle(self._now_s)
@@ -200,18 +197,12 @@ class GeminiSimulator(Service):
             return self._ledger.truth(states, self._jobs.submitted_twice, self._statuses["429"], self._now_s)
 
     def stats(self) -> GeminiStats:
-        """Return what the service has seen so far, and the truth."""
+        """Return the statistics so far, and the ledger; callable from any thread."""
         with self._lock:
             return GeminiStats(**super().stats(), truth=self.truth())
 
-    def worst_of(self, model: str, per_s: float) -> int:
-        """Return the largest number of requests for content to one model in any window of ``per_s`` seconds."""
-        with self._lock:
-            traffic = self._ledger.arrivals.get(model)
-            return traffic.worst(per_s) if traffic else 0
-
     def handle(self, request: RequestLike, now_s: float) -> Reply:
-        """Decide one request, after the jobs that have ended by now."""
+        """Return the reply to one request, after settling the jobs that have ended."""
         with self._lock:
             self._now_s = max(self._now_s, now_s)
             self._jobs.settle(self._now_s)
@@ -237,7 +228,7 @@ class GeminiSimulator(Service):
         return as_exhausted(self._shape, violations, model) if violations else None
 
     def answer(self, request: Request) -> Reply:
-        """Answer as a service without trouble does."""
+        """Return the answer without faults."""
         for method, pattern, act in self._routes():
             match = pattern.fullmatch(request.path)
             if match and method == request.method:
@@ -245,7 +236,7 @@ class GeminiSimulator(Service):
         return as_error(404, f"{request.method} {request.path} is not found.")
 
     def refusal(self, status: int) -> Reply:
-        """Return a 429 out of turn."""
+        """Return the reply 429 of an injected fault."""
         return as_exhausted(self._shape)
 
     def _routes(self) -> list[tuple[str, re.Pattern[str], Any]]:
@@ -287,7 +278,7 @@ class GeminiSimulator(Service):
             return as_error(400, "Request contains an invalid argument.")
         return self._generate(asked, model, as_event=":stream" in request.path)
 
-    def _generate(self, asked: Asked, model: str, *, as_event: bool) -> Reply:
+    def _generate(self, asked: ContentRequest, model: str, *, as_event: bool) -> Reply:
         nth = self._asked[asked.prompt]
         body, billed = self.answers.reply(asked, model, nth)
         lane: Lane = "flex" if asked.tier == "flex" else "online"
@@ -301,10 +292,10 @@ class GeminiSimulator(Service):
             reply = replace(reply, body=event, headers={"Content-Type": "text/event-stream"})
         return replace(reply, delay_s=delay_s)
 
-    def _do_item(self, item: Item, model: str) -> tuple[bytes, bool]:
-        """Do one item of a batch job: the line of its result, and whether it is an answer."""
+    def _do_item(self, item: BatchItem, model: str) -> tuple[bytes, bool]:
+        """Process one item of a batch job: return its result line, and whether it succeeded."""
         asked = read_bytes(item.request)
-        assert asked is not None, "a job took a request that is none"
+        assert asked is not None, "a job accepted an invalid request"
         nth = self._item_tries[asked.fingerprint] = self._item_tries.get(asked.fingerprint, 0) + 1
         fails, which, *_ = uniforms("item", self.faults.seed, asked.fingerprint, nth)
         line: dict[str, Any] = {} if item.key is None else {"key": item.key}
@@ -324,11 +315,11 @@ class GeminiSimulator(Service):
             return as_trouble(int(kind))
         return super()._break(kind, request, nth)
 
-    def _sheds(self, asked: Asked, now_s: float) -> bool:
+    def _sheds(self, asked: ContentRequest, now_s: float) -> bool:
         draw = uniforms("flex", self.faults.seed, asked.prompt, self._asked[asked.prompt])[0]
         return draw < self._flex_shed_rate or self._flex.in_outage(now_s)
 
-    def _asked_content(self, request: Request) -> Asked | None:
+    def _asked_content(self, request: Request) -> ContentRequest | None:
         return read_bytes(request.content) if self.rationed(request) else None
 
     def _list_models(self, request: Request) -> Reply:
@@ -378,13 +369,7 @@ def _midnight(epoch_s: float) -> float:
 
 
 def _check(shape: str, network_s: float, shares: Mapping[str, float]) -> None:
-    if shape not in ("a", "b", "c"):
-        msg = f"shape must be a, b or c, got {shape!r}"
-        raise ValueError(msg)
-    if not 0 <= network_s < math.inf:
-        msg = f"network_s must be >= 0 and finite, got {network_s!r}"
-        raise ValueError(msg)
+    check("shape", shape in ("a", "b", "c"), "a, b or c", shape)
+    check("network_s", 0 <= network_s < math.inf, ">= 0 and finite", network_s)
     for name, share in shares.items():
-        if not 0 <= share <= 1:
-            msg = f"{name} must be in [0, 1], got {share!r}"
-            raise ValueError(msg)
+        check(name, 0 <= share <= 1, "in [0, 1]", share)

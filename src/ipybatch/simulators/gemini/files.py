@@ -1,8 +1,8 @@
-"""Files as the Gemini File API has them: uploaded in pieces, listed, deleted, and downloaded when generated.
+"""Files of the simulated Gemini: uploads in pieces, generated files, and their endpoints.
 
-    POST /upload/v1/files            start    --> the address of the upload
-    POST that address, offset 0      upload   --> active
-    POST that address, offset n      upload, finalize  --> final, and the file
+    POST /upload/v1/files            start    --> the URL of the upload
+    POST that URL, offset 0          upload   --> active
+    POST that URL, offset n          upload, finalize  --> final, and the file
 
 Source: https://ai.google.dev/api/files, read 2026-11-22.
 """
@@ -15,14 +15,15 @@ import json
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from .gemini_errors import as_error, not_found
-from .gemini_requests import camel
-from .service import Reply, as_json
+from ipybatch.simulators.service import Reply, as_json
+
+from .generation import camel
+from .quotas import as_error, not_found
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from .service import Request
+    from ipybatch.simulators.service import Request
 
 LIVES_S = 48 * 3600.0
 _NOWHERE = "gemini.invalid"
@@ -30,7 +31,7 @@ _NOWHERE = "gemini.invalid"
 
 @dataclass(slots=True, kw_only=True)
 class File:
-    """One file; ``source`` is UPLOADED or GENERATED, and only the latter can be downloaded."""
+    """One file; ``source`` is UPLOADED or GENERATED, and only generated files can be downloaded."""
 
     name: str
     mime_type: str
@@ -40,7 +41,7 @@ class File:
     source: str = "UPLOADED"
 
     def as_dict(self, base: str, time_of: Callable[[float], str]) -> dict[str, Any]:
-        """Return it as the service shows it; ``time_of`` words a moment."""
+        """Return the file's metadata as the service formats it; ``time_of`` formats a time."""
         shown = {
             "name": self.name,
             "displayName": self.display_name,
@@ -60,7 +61,7 @@ class File:
 
 
 class Files:
-    """All files, and the uploads under way."""
+    """All files, and the unfinished uploads."""
 
     def __init__(self, seed: int) -> None:
         self._seed = seed
@@ -68,7 +69,7 @@ class Files:
         self._uploads: dict[str, tuple[dict[str, Any], bytearray]] = {}
 
     def start(self, about: dict[str, Any]) -> str:
-        """Begin an upload and return its id."""
+        """Start an upload and return its id."""
         number = len(self._uploads) + 1
         name = hashlib.blake2b(f"file {self._seed} {number}".encode(), digest_size=6).hexdigest()
         self._uploads[name] = (about, bytearray())
@@ -82,7 +83,7 @@ class Files:
         return len(self._uploads[upload_id][1])
 
     def finalize(self, upload_id: str, now_s: float) -> File:
-        """Make the file of an upload."""
+        """Create the file of an upload."""
         about, content = self._uploads[upload_id]
         self._uploads[upload_id] = ({}, bytearray())
         file = File(
@@ -95,36 +96,36 @@ class Files:
         return self.add(file)
 
     def add(self, file: File) -> File:
-        """Keep a file."""
+        """Store a file."""
         self._files[file.name] = file
         return file
 
     def find(self, name: str, now_s: float) -> File | None:
-        """Return the file of that name while it lives."""
+        """Return the file of that name unless it has expired."""
         file = self._files.get(name)
         return file if file and now_s < file.created_s + LIVES_S else None
 
     def delete(self, name: str) -> None:
-        """Forget a file."""
+        """Remove a file."""
         del self._files[name]
 
     def page(self, size: int, token: str, now_s: float) -> tuple[list[File], str]:
-        """Return up to ``size`` files from place ``token`` on, and the token of the next page or an empty one."""
+        """Return up to ``size`` files, starting at ``token``, and the token of the next page or an empty one."""
         start = int(token or 0)
         living = [file for file in self._files.values() if now_s < file.created_s + LIVES_S]
         return living[start : start + size], str(start + size) if start + size < len(living) else ""
 
 
-class FileDesk:
-    """Answer what is asked about files."""
+class FileEndpoints:
+    """The endpoints for files."""
 
     def __init__(self, files: Files, time_of: Callable[[float], str]) -> None:
-        """Take the files, and how to word a moment."""
+        """Set the files, and the function that formats times."""
         self._files = files
         self._time_of = time_of
 
     def upload(self, request: Request, now_s: float) -> Reply:
-        """Begin an upload, or take its next piece."""
+        """Start an upload, or append its next piece."""
         headers = _headers(request)
         command = headers.get("x-goog-upload-command", "")
         if command == "start":
@@ -140,7 +141,7 @@ class FileDesk:
         return replace(reply, headers={**reply.headers, "X-Goog-Upload-Status": "final"})
 
     def get(self, request: Request, name: str, now_s: float) -> Reply:
-        """Return what is known of a file."""
+        """Return a file's metadata."""
         file = self._files.find(name, now_s)
         return as_json(self._shown(file, request)) if file else not_found(name)
 
@@ -180,7 +181,7 @@ class FileDesk:
 
 
 def _own(request: Request) -> str:
-    """Return the address the client knows this simulator by: no reply may send it to the real service."""
+    """Return the simulator's address as the client knows it: no reply may point to the real service."""
     return f"http://{_headers(request).get('host', _NOWHERE)}"
 
 

@@ -1,0 +1,482 @@
+"""One generation by the simulated Gemini: what a request asks, the made-up answer, and the ledger of what is billed.
+
+An answer follows from the request, the seed and the number of times it was asked.  A prompt may ask for a flawed
+answer by a mark, ``[[safety]]``; a share of all prompts gets one by the seed:
+
+    blocked                           no candidates, promptFeedback says why
+    safety, max_tokens, recitation    a candidate without parts
+    empty                             a candidate with the text ""
+    bad_json                          JSON of another type than the schema's
+    invalid                           the request itself is refused with 400 (by its mark only)
+
+All but ``invalid`` are billed, as by the real service.  The ledger is the server's own record: a client's cost report
+is right when it agrees with this one.
+
+Source: https://ai.google.dev/api/generate-content, read 2026-11-22.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import math
+import struct
+import zlib
+from array import array
+from bisect import insort
+from collections import Counter, defaultdict
+from dataclasses import dataclass, field
+from functools import lru_cache
+from random import Random
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypedDict
+
+from ipybatch.simulators.faults import check, uniforms
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+_NAMED_BY_USERS = ("properties", "$defs")
+_NOT_CONTENT = ("serviceTier", "labels", "store", "model")
+_IMAGE_IN_TOKENS = 258
+_SMALL_BYTES = 65_536
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ContentRequest:
+    """One request for content.
+
+    Attributes:
+        prompt: The text of the last turn; identifies the request in tests.
+        fingerprint: Hash of contents and settings; the same for every model, tier and lane.
+        tokens: Input tokens: one per four characters, 258 per image.
+        tier: "flex", or "standard".
+        schema: The schema of the answer, or None.
+        form: The MIME type of the answer: "application/json", "text/x.enum" or plain text.
+        wants_image: Whether the answer is a picture.
+        max_tokens: Maximum length of the answer, tokens, or None.
+        may_think: Whether thinking is allowed.
+    """
+
+    prompt: str
+    fingerprint: str
+    tokens: int
+    tier: str
+    schema: dict[str, Any] | None
+    form: str
+    wants_image: bool
+    max_tokens: int | None
+    may_think: bool
+
+
+def read_bytes(content: bytes) -> ContentRequest | None:
+    """Parse a request for content from a body; cached for small bodies, which are parsed several times."""
+    return _read_small(content) if len(content) < _SMALL_BYTES else _read(content)
+
+
+def _read(content: bytes) -> ContentRequest | None:
+    try:
+        return read(json.loads(content))
+    except ValueError:
+        return None
+
+
+_read_small = lru_cache(maxsize=256)(_read)
+
+
+def read(body: object) -> ContentRequest | None:
+    """Parse a request for content; None for anything else."""
+    whole = camel(body)
+    if not isinstance(whole, dict) or not isinstance(whole.get("contents"), list) or not whole["contents"]:
+        return None
+    settings = whole.get("generationConfig") or {}
+    kept = {name: value for name, value in whole.items() if name not in _NOT_CONTENT}
+    canonical = json.dumps(kept, sort_keys=True, separators=(",", ":"))
+    return ContentRequest(
+        prompt=_text(whole["contents"][-1]),
+        fingerprint=hashlib.blake2b(canonical.encode(), digest_size=16).hexdigest(),
+        tokens=max(1, _tokens(whole["contents"]) + _tokens(whole.get("systemInstruction"))),
+        tier=str(whole.get("serviceTier", "standard")).lower(),
+        schema=settings.get("responseSchema") or settings.get("responseJsonSchema"),
+        form=settings.get("responseMimeType") or "text/plain",
+        wants_image="IMAGE" in settings.get("responseModalities", ()),
+        max_tokens=settings.get("maxOutputTokens"),
+        may_think=settings.get("thinkingConfig", {}).get("thinkingBudget") != 0,
+    )
+
+
+def camel(value: object, *, are_names: bool = False) -> Any:
+    """Return JSON with every field in camelCase; names of properties, which users chose, are unchanged."""
+    if isinstance(value, list):
+        return [camel(one) for one in value]
+    if not isinstance(value, dict):
+        return value
+    named = {name if are_names else _camel(name): inner for name, inner in value.items()}
+    return {name: camel(inner, are_names=not are_names and name in _NAMED_BY_USERS) for name, inner in named.items()}
+
+
+def _camel(name: str) -> str:
+    first, *rest = name.split("_")
+    return first + "".join(word.capitalize() for word in rest)
+
+
+def _parts(content: object) -> list[dict[str, Any]]:
+    parts = content.get("parts") if isinstance(content, dict) else None
+    return [part for part in parts if isinstance(part, dict)] if isinstance(parts, list) else []
+
+
+def _text(content: object) -> str:
+    return "\n".join(str(part["text"]) for part in _parts(content) if "text" in part)
+
+
+def _tokens(contents: object) -> int:
+    total = 0
+    for content in contents if isinstance(contents, list) else [contents]:
+        for part in _parts(content):
+            total += -(-len(str(part["text"])) // 4) if "text" in part else _IMAGE_IN_TOKENS
+    return total
+
+
+FLAWS = ("blocked", "safety", "max_tokens", "recitation", "empty", "bad_json")
+IMAGE_TOKENS = 1290
+
+
+class BilledTokens(NamedTuple):
+    """The tokens of one generation: ``prompt`` includes cached ones, ``out`` excludes thoughts."""
+
+    prompt: int = 0
+    out: int = 0
+    thoughts: int = 0
+    cached: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answers:
+    """The made-up answers of the service.
+
+    Attributes:
+        seed: Same seed, same answers.
+        output_tokens: Mean length of a text, tokens, >= 1; each is between 0.5 and 1.5 times as long.
+        thought_tokens: Thinking tokens of an answer, >= 0; none with a thinking budget of 0.
+        cached_share: Share of each prompt that is reported and billed as cached, [0, 1].
+        flaws: Share of prompts for each flaw, ``{"safety": 0.01}``; together at most 1.
+
+    Raises:
+        ValueError: A field is outside its range.
+    """
+
+    seed: int = 0
+    output_tokens: int = 60
+    thought_tokens: int = 0
+    cached_share: float = 0.0
+    flaws: Mapping[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name, ok, allowed, value in (
+            ("output_tokens", self.output_tokens >= 1, ">= 1", self.output_tokens),
+            ("thought_tokens", self.thought_tokens >= 0, ">= 0", self.thought_tokens),
+            ("cached_share", 0 <= self.cached_share <= 1, "in [0, 1]", self.cached_share),
+            ("answer_faults", self.flaws.keys() <= set(FLAWS), f"keyed by {', '.join(FLAWS)}", dict(self.flaws)),
+            ("the sum of answer_faults", 0 <= sum(self.flaws.values()) <= 1 + 1e-9, "in [0, 1]", dict(self.flaws)),
+        ):
+            check(name, ok, allowed, value)
+
+    def flaw(self, asked: ContentRequest, nth: int) -> str | None:
+        """Return the flaw of the ``nth`` answer to this request, or None."""
+        for name in FLAWS:
+            if f"[[{name}]]" in asked.prompt:
+                return name
+        draw = uniforms("flaw", self.seed, asked.prompt, nth)[0]
+        for name, share in self.flaws.items():
+            if draw < share:
+                return name
+            draw -= share
+        return None
+
+    def reply(self, asked: ContentRequest, model: str, nth: int) -> tuple[dict[str, Any], BilledTokens]:
+        """Return the body of the ``nth`` answer to this request, and its billed tokens."""
+        flaw = self.flaw(asked, nth)
+        if flaw == "blocked":
+            body: dict[str, Any] = {"promptFeedback": {"blockReason": "PROHIBITED_CONTENT"}}
+            out = 0
+        elif flaw in ("safety", "max_tokens", "recitation"):
+            body = {"candidates": [{"content": {"role": "model"}, "finishReason": flaw.upper(), "index": 0}]}
+            out = 0
+        else:
+            parts, out, reason = self._parts(asked, flaw)
+            body = {"candidates": [{"content": {"role": "model", "parts": parts}, "finishReason": reason, "index": 0}]}
+        billed = self._billed(asked, out, thinks=flaw != "blocked")
+        digest = f"{asked.fingerprint[:16]}{nth:04x}"
+        return body | {"usageMetadata": _usage(billed, asked), "modelVersion": model, "responseId": digest}, billed
+
+    def _parts(self, asked: ContentRequest, flaw: str | None) -> tuple[list[dict[str, Any]], int, str]:
+        if flaw == "empty":
+            return [{"text": ""}], 0, "STOP"
+        rng = Random(f"answer {self.seed} {asked.prompt}")
+        if asked.wants_image:
+            image = {"inlineData": {"mimeType": "image/png", "data": picture(rng)}}
+            return [image], IMAGE_TOKENS, "STOP"
+        if flaw == "bad_json":
+            return _cut(misfit(asked.schema), asked)
+        if asked.form == "text/x.enum":
+            return _cut(str(fitting(asked.schema, rng, asked.prompt)), asked)
+        if asked.form == "application/json":
+            value = fitting(asked.schema, rng, asked.prompt)
+            return _cut(json.dumps(value, ensure_ascii=False), asked)
+        return _cut(self.text(asked.prompt), asked)
+
+    def text(self, prompt: str) -> str:
+        """Return the text for a prompt: it starts with the prompt's first words."""
+        rng = Random(f"answer {self.seed} {prompt}")
+        length = max(1, round(self.output_tokens * rng.uniform(0.5, 1.5)))
+        return words(rng, prompt, length * 4)
+
+    def _billed(self, asked: ContentRequest, out: int, *, thinks: bool) -> BilledTokens:
+        thoughts = self.thought_tokens if thinks and asked.may_think else 0
+        return BilledTokens(asked.tokens, out, thoughts, int(asked.tokens * self.cached_share))
+
+
+def tokens_of(text: str) -> int:
+    """Return the tokens of a text: one per four characters."""
+    return math.ceil(len(text) / 4)
+
+
+def _cut(text: str, asked: ContentRequest) -> tuple[list[dict[str, Any]], int, str]:
+    limit = asked.max_tokens
+    if limit is not None and tokens_of(text) > limit:
+        return [{"text": text[: limit * 4]}], limit, "MAX_TOKENS"
+    return [{"text": text}], tokens_of(text), "STOP"
+
+
+def _usage(billed: BilledTokens, asked: ContentRequest) -> dict[str, Any]:
+    total = billed.prompt + billed.out + billed.thoughts
+    usage: dict[str, Any] = {
+        "promptTokenCount": billed.prompt,
+        "candidatesTokenCount": billed.out,
+        "thoughtsTokenCount": billed.thoughts,
+        "cachedContentTokenCount": billed.cached,
+    }
+    usage = {name: count for name, count in usage.items() if count}  # zero is absent, as protobuf has it
+    usage["totalTokenCount"] = total
+    usage["promptTokensDetails"] = [{"modality": "TEXT", "tokenCount": billed.prompt}]
+    if asked.wants_image and billed.out:
+        usage["candidatesTokensDetails"] = [{"modality": "IMAGE", "tokenCount": billed.out}]
+    return usage
+
+
+_WORDS = (
+    *("amber", "balance", "careful", "early", "fresh", "gentle", "honest", "island", "journey", "kitchen", "lantern"),
+    *("morning", "north", "open", "paper", "quiet", "river", "simple", "table", "under", "valley", "winter", "yellow"),
+)
+_SHORTEST = 5  # letters and a space
+_DEEPEST = 8  # a schema that refers to itself ends here
+_PIXELS = 8
+
+
+def words(rng: Random, prompt: str, length: int) -> str:
+    """Return ``length`` characters, or more, that start with the first words of the prompt."""
+    about = f"On {' '.join(prompt.split())[:60]}:"
+    more = rng.choices(_WORDS, k=length // _SHORTEST)
+    return f"{' '.join([about, *more])[: max(length - 1, len(about))]}."
+
+
+def fitting(schema: Mapping[str, Any] | None, rng: Random, prompt: str) -> Any:
+    """Return a value that fits an OpenAPI or JSON schema; an object when there is none."""
+    if not schema:
+        return {"answer": words(rng, prompt, 40)}
+    return _value(schema, rng, prompt, schema, 0)
+
+
+def misfit(schema: Mapping[str, Any] | None) -> str:
+    """Return JSON of another type than the schema's."""
+    return '["not", "what", "was", "asked"]' if _type(schema or {}) == "object" else json.dumps({"not": "asked"})
+
+
+def picture(rng: Random) -> str:
+    """Return a valid PNG of one colour, in base64."""
+    row = b"\0" + bytes(rng.randrange(256) for _ in range(3)) * _PIXELS
+    header = struct.pack(">2I5B", _PIXELS, _PIXELS, 8, 2, 0, 0, 0)
+    chunks = (_chunk(b"IHDR", header), _chunk(b"IDAT", zlib.compress(row * _PIXELS)), _chunk(b"IEND", b""))
+    return base64.b64encode(b"\x89PNG\r\n\x1a\n" + b"".join(chunks)).decode()
+
+
+def _chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def _type(schema: Mapping[str, Any]) -> str:
+    kind = schema.get("type", "object" if "properties" in schema else "string")
+    if isinstance(kind, list):
+        kind = next((name for name in kind if name != "null"), "null")
+    return str(kind).lower()
+
+
+def _value(schema: Mapping[str, Any], rng: Random, prompt: str, whole: Mapping[str, Any], depth: int) -> Any:
+    schema = _resolved(schema, whole)
+    if "const" in schema:
+        return schema["const"]
+    if schema.get("enum"):
+        return rng.choice(schema["enum"])
+    kind = _type(schema)
+    if kind == "object":
+        return {
+            name: _value(inner, rng, prompt, whole, depth + 1)
+            for name, inner in schema.get("properties", {}).items()
+            if depth < _DEEPEST or name in schema.get("required", ())
+        }
+    if kind == "array":
+        low, high = int(schema.get("minItems", 1)), int(schema.get("maxItems", 3))
+        count = rng.randint(low, max(low, min(high, low + 2))) if depth < _DEEPEST else low
+        return [_value(schema.get("items", {}), rng, prompt, whole, depth + 1) for _ in range(count)]
+    return _scalar(kind, schema, rng, prompt)
+
+
+def _resolved(schema: Mapping[str, Any], whole: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Follow references and take the first of several choices that is not null."""
+    while True:
+        choices = schema.get("anyOf") or schema.get("oneOf") or schema.get("allOf")
+        if "$ref" in schema:
+            schema = whole.get("$defs", {})[str(schema["$ref"]).rpartition("/")[2]]
+        elif choices:
+            schema = next((one for one in choices if str(one.get("type")).lower() != "null"), choices[0])
+        else:
+            return schema
+
+
+def _scalar(kind: str, schema: Mapping[str, Any], rng: Random, prompt: str) -> Any:
+    if kind in ("integer", "number"):
+        low = schema.get("minimum", schema.get("exclusiveMinimum", -1) + 1)
+        high = schema.get("maximum", schema.get("exclusiveMaximum", low + 101) - 1)
+        value = rng.randint(int(low), max(int(low), int(high)))
+        return value if kind == "integer" else float(min(max(value, low), high))
+    if kind == "boolean":
+        return rng.random() < 0.5
+    if kind == "null":
+        return None
+    return _string(schema, rng, prompt)
+
+
+def _string(schema: Mapping[str, Any], rng: Random, prompt: str) -> str:
+    formats = {"date-time": "2026-01-02T03:04:05Z", "date": "2026-01-02", "time": "03:04:05", "uuid": f"{0:032x}"}
+    if schema.get("format") in formats:
+        return formats[schema["format"]]
+    text = words(rng, prompt, max(24, int(schema.get("minLength", 0))))
+    return text[: int(schema.get("maxLength", len(text)))]
+
+
+Lane = Literal["online", "flex", "batch"]
+LANES: tuple[Lane, ...] = ("online", "flex", "batch")
+
+
+class PromptCounts(TypedDict):
+    """One prompt: requests sent online or flex, those accepted, and generations billed by lane."""
+
+    requests: int
+    accepted: int
+    online: int
+    flex: int
+    batch: int
+
+
+class LaneTokens(TypedDict):
+    """Tokens billed in one lane: `prompt` includes cached tokens, `out` excludes thoughts."""
+
+    generations: int
+    prompt: int
+    out: int
+    thoughts: int
+    cached: int
+
+
+class Truth(TypedDict):
+    """The server's ledger, ready for JSON.
+
+    `prompts` by the text of the last turn; `billed_twice` the prompts that were billed more than once with the same
+    contents and settings, in any lane and model; `jobs` the states of all jobs by display name; `submitted_twice` the
+    display names of jobs created while another with the same requests was active or had succeeded; `refused` the
+    number of replies 429; `in_flight` and `most_in_flight` the numbers of concurrent generations, now and at most;
+    `arrivals` the times of online and flex requests by model, seconds since the start, sorted.
+    """
+
+    prompts: dict[str, PromptCounts]
+    billed: dict[str, LaneTokens]
+    billed_twice: list[str]
+    jobs: dict[str, list[str]]
+    submitted_twice: list[str]
+    refused: int
+    in_flight: int
+    most_in_flight: int
+    arrivals: dict[str, list[float]]
+
+
+class BillingLedger:
+    """The record of requests, accepted requests and billed generations."""
+
+    def __init__(self) -> None:
+        self._arrivals: defaultdict[str, array[float]] = defaultdict(lambda: array("d"))
+        self._requests: Counter[str] = Counter()
+        self._accepted: Counter[str] = Counter()
+        self._billed: dict[Lane, Counter[str]] = {lane: Counter() for lane in LANES}
+        self._tokens: dict[Lane, LaneTokens] = {
+            lane: LaneTokens(generations=0, prompt=0, out=0, thoughts=0, cached=0) for lane in LANES
+        }
+        self._same: Counter[str] = Counter()
+        self._twice: dict[str, None] = {}
+        self._from_s = array("d")
+        self._to_s = array("d")
+
+    def arrive(self, asked: ContentRequest, model: str, now_s: float) -> None:
+        """Record the arrival of a request."""
+        self._requests[asked.prompt] += 1
+        insort(self._arrivals[model], now_s)
+
+    def accept(self, asked: ContentRequest, from_s: float, to_s: float) -> None:
+        """Record an accepted request and the time span of its generation."""
+        self._accepted[asked.prompt] += 1
+        self._from_s.append(from_s)
+        self._to_s.append(to_s)
+
+    def bill(self, lane: Lane, asked: ContentRequest, billed: BilledTokens) -> None:
+        """Record a billed generation."""
+        self._billed[lane][asked.prompt] += 1
+        self._same[asked.fingerprint] += 1
+        if self._same[asked.fingerprint] > 1:
+            self._twice[asked.prompt] = None
+        tokens = self._tokens[lane]
+        tokens["generations"] += 1
+        tokens["prompt"] += billed.prompt
+        tokens["out"] += billed.out
+        tokens["thoughts"] += billed.thoughts
+        tokens["cached"] += billed.cached
+
+    def truth(self, jobs: dict[str, list[str]], submitted_twice: Sequence[str], refused: int, now_s: float) -> Truth:
+        """Return the whole ledger as of ``now_s``."""
+        names = dict.fromkeys([*self._requests, *self._billed["batch"]])
+        return Truth(
+            prompts={name: self._prompt(name) for name in names},
+            billed={lane: self._tokens[lane].copy() for lane in LANES},
+            billed_twice=list(self._twice),
+            jobs=jobs,
+            submitted_twice=list(submitted_twice),
+            refused=refused,
+            in_flight=sum(a <= now_s < b for a, b in zip(self._from_s, self._to_s, strict=True)),
+            most_in_flight=self._most(),
+            arrivals={model: times.tolist() for model, times in self._arrivals.items()},
+        )
+
+    def _prompt(self, name: str) -> PromptCounts:
+        return PromptCounts(
+            requests=self._requests[name],
+            accepted=self._accepted[name],
+            online=self._billed["online"][name],
+            flex=self._billed["flex"][name],
+            batch=self._billed["batch"][name],
+        )
+
+    def _most(self) -> int:
+        steps = [(at_s, 1) for at_s in self._from_s] + [(at_s, -1) for at_s in self._to_s]
+        running = most = 0
+        for _, step in sorted(steps):  # an end before a start at the same moment
+            running += step
+            most = max(most, running)
+        return most
