@@ -42,7 +42,7 @@ lab: $(VENV)/.lab ## Open JupyterLab in notebooks/
 	@cd notebooks && jupyter lab $$([ "$$(id -u)" != 0 ] || echo --allow-root) # root's in a container
 
 ##@ Check
-.PHONY: test checks lint unit beside notebooks browser chaos bench matrix ruff format mypy imports schema-current bundle-current vitest tests chromium
+.PHONY: test checks lint unit beside notebooks browser chaos bench matrix ruff format mypy imports schema-current api-current bundle-current vitest tests chromium
 test: $(VENV)/.test $(MODULES) chromium ## Everything a change must pass
 	@checks=0 tests=0
 	@$(MAKE) --keep-going --jobs=2 --output-sync=target checks || checks=1
@@ -53,7 +53,7 @@ test: $(VENV)/.test $(MODULES) chromium ## Everything a change must pass
 # A recipe is one script, so that what it sets lasts to its end.
 .ONESHELL:
 
-checks: ruff format mypy imports schema-current bundle-current vitest
+checks: ruff format mypy imports schema-current api-current bundle-current vitest
 
 lint: ruff format mypy imports ## ruff, mypy and the layers
 
@@ -76,6 +76,10 @@ imports: $(VENV)/.test
 schema-current: $(VENV)/.test
 	@echo '== schema.ts is current'
 	python -m tools.schema --check
+
+api-current: $(VENV)/.test
+	@echo '== docs/api.md is current'
+	python -m tools.api --check
 
 bundle-current: $(MODULES)
 	@echo '== panel bundle is current'
@@ -131,12 +135,15 @@ chromium: $(VENV)/.test
 	@python tools/chromium.py >/dev/null
 
 ##@ Build
-.PHONY: widgets schema outputs constraints clean
+.PHONY: widgets schema api outputs constraints clean
 widgets: $(MODULES) ## Bundle the panel into the package
 	@$(NPM) run --silent build
 
 schema: $(VENV)/.test ## Write widgets/src/schema.ts from the Python types
 	@python -m tools.schema
+
+api: $(VENV)/.test ## Write docs/api.md from the docstrings
+	@python -m tools.api
 
 outputs: $(VENV)/.test chromium ## Run the notebooks and keep what they show
 	@python -m tools.notebooks

@@ -5,6 +5,7 @@ import pkgutil
 import pytest
 
 import ipybatch
+from ipybatch import errors
 
 OPTIONAL = ("ipybatch.jupyter", "ipybatch.simulators.__main__")
 
@@ -27,6 +28,13 @@ def test_the_contract_is_exported():
     """The names that users write."""
     contract = {"BatchSession", "Breaker", "Limits", "Outcome", "Permanent", "Rate", "Retry", "Transient", "history"}
     assert contract <= set(ipybatch.__all__)
+
+
+def test_every_error_can_be_caught_by_name():
+    """A user catches any error of ours without knowing where it is made."""
+    defined = {name for name, member in vars(errors).items() if inspect.isclass(member)}
+    assert len(defined) > 10
+    assert defined <= set(ipybatch.__all__)
 
 
 def is_ours(member, module):

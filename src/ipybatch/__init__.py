@@ -5,12 +5,22 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ipybatch.engine.data.events import Counts
 from ipybatch.engine.data.outcome import Outcome, Summary
 from ipybatch.engine.data.policy import Breaker, Limits, Rate, Retry
+from ipybatch.engine.rules.estimate import Estimate
+from ipybatch.engine.run.permits import Attempt
 from ipybatch.errors import (
     BatchError,
+    Fenced,
     InputError,
+    ItemError,
+    JournalCorrupt,
     JournalError,
+    JournalFull,
+    JournalLocked,
+    JournalReadOnly,
+    MissingExtra,
     Permanent,
     RateLimited,
     Refused,
@@ -25,12 +35,22 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "Attempt",
     "BatchError",
     "BatchSession",
     "Breaker",
+    "Counts",
+    "Estimate",
+    "Fenced",
     "InputError",
+    "ItemError",
+    "JournalCorrupt",
     "JournalError",
+    "JournalFull",
+    "JournalLocked",
+    "JournalReadOnly",
     "Limits",
+    "MissingExtra",
     "Outcome",
     "Permanent",
     "Rate",

@@ -22,6 +22,8 @@ from ipybatch.engine.store.run_store import is_live
 from ipybatch.engine.store.schema import ids
 from ipybatch.errors import InputError, MissingExtra
 
+__all__ = ["OURS", "SUFFIXES", "history", "log", "results", "save"]
+
 OURS = ("key", "status", "attempts", "seconds", "error")
 _TAKEN = (*OURS, "result")
 SUFFIXES = (".csv", ".parquet", ".jsonl")

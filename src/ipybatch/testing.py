@@ -23,6 +23,8 @@ from ipybatch.engine.data.backend import Backend, StillRunning
 from ipybatch.engine.data.outcome import Summary
 from ipybatch.session.session import BatchSession
 
+__all__ = ["VirtualClock", "check_backend", "kill_points"]
+
 T = TypeVar("T")
 
 START_UNIX_S = 1_700_000_000.0
@@ -228,6 +230,3 @@ def _as(plain: bool, function: Callable[[Any], Any]) -> Callable[[Any], Any]:
         return function(item)
 
     return coroutine
-
-
-__all__ = ["VirtualClock", "check_backend", "kill_points"]

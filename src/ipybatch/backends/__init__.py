@@ -5,8 +5,21 @@ from ipybatch.backends.endings import Killed, OutOfMemory, Overrun
 from ipybatch.backends.loop import Loop
 from ipybatch.backends.processes import Processes
 from ipybatch.backends.threads import Threads
-from ipybatch.engine.data.backend import Backend
+from ipybatch.engine.data.backend import Backend, StillRunning
 from ipybatch.errors import InputError
+
+__all__ = [
+    "Backend",
+    "Dask",
+    "Killed",
+    "Loop",
+    "OutOfMemory",
+    "Overrun",
+    "Processes",
+    "StillRunning",
+    "Threads",
+    "choose",
+]
 
 
 def choose(backend: str | Backend | None, *, is_coroutine: bool) -> Backend:
@@ -29,6 +42,3 @@ def choose(backend: str | Backend | None, *, is_coroutine: bool) -> Backend:
         raise InputError(msg)
     msg = f'backend must be "loop", "threads" or a backend object, got {backend!r}'
     raise InputError(msg)
-
-
-__all__ = ["Dask", "Killed", "Loop", "OutOfMemory", "Overrun", "Processes", "Threads", "choose"]

@@ -67,7 +67,7 @@ class Shown(ABC):
         """Call a listener with every event, or with those of one name, on the engine's thread.
 
         Args:
-            name: Such as "done" or "retry": `ipybatch.engine.feed.event_names.NAMES`. The listener, for every event.
+            name: Such as "done" or "retry": `ipybatch.events.NAMES`. The listener, for every event.
             listener: Called with the event.
 
         Returns:

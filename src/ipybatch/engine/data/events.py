@@ -184,7 +184,7 @@ class Depleted(Event, frozen=True, gc=False, tag="depleted"):
 
 
 class Tallied(Event, frozen=True, gc=False, tag="tallied"):
-    """How often what happened, by the names of `bottleneck.NAMES`."""
+    """How often what happened, by the names of `ipybatch.events.NAMES`."""
 
     times: dict[str, int]
 
