@@ -11,6 +11,7 @@ BatchError
 |   |-- Refused               fix the key or the account: the session stops
 |   `-- Withheld              raise the budget, or come back later: what runs finishes, nothing more starts
 |-- InputError                fix the call (also a ValueError)
+|-- EngineBusy                ask again: the engine did not answer within a second
 |-- JournalError              fix the file or the disk
 |   |-- JournalLocked         another live session owns this name
 |   |-- JournalReadOnly       the file or its folder cannot be written
@@ -29,7 +30,15 @@ class BatchError(Exception):
 
 
 class ItemError(BatchError):
-    """Base of what a work function raises to say how an attempt failed."""
+    """Base of what a work function raises to say how an attempt failed.
+
+    Attributes:
+        kind: One word for the kind of failure, recorded with the outcome; subclasses may name their own.
+        advice: What the user can do about it; "" where nothing is known.
+    """
+
+    kind = "failed"
+    advice = ""
 
 
 class Transient(ItemError):
@@ -39,6 +48,8 @@ class Transient(ItemError):
         retry_after_s: Seconds the service asked us to wait; cools the whole resource down. None: our own back-off.
         counts: Whether the breaker counts it: not where the service as a whole is well. Then there is no back-off.
     """
+
+    kind = "transient"
 
     def __init__(
         self, message: str = "transient failure", *, retry_after_s: float | None = None, counts: bool = True
@@ -51,6 +62,8 @@ class Transient(ItemError):
 class RateLimited(Transient):
     """Say that the service answered "too fast"; the breaker does not count it."""
 
+    kind = "rate_limited"
+
     def __init__(self, message: str = "rate limited", *, retry_after_s: float | None = None) -> None:
         super().__init__(message, retry_after_s=retry_after_s)
 
@@ -58,9 +71,13 @@ class RateLimited(Transient):
 class Permanent(ItemError):
     """Say that this item can never succeed as it is; neutral to the breaker."""
 
+    kind = "permanent"
+
 
 class Refused(ItemError):
     """Say that the service refuses us altogether (wrong key, banned): the session stops at once."""
+
+    kind = "refused"
 
 
 class Withheld(ItemError):
@@ -69,9 +86,15 @@ class Withheld(ItemError):
     The item counts as skipped, and runs when the session goes on.
     """
 
+    kind = "withheld"
+
 
 class InputError(BatchError, ValueError):
     """A call, a field or an item is not what it must be; nothing was started."""
+
+
+class EngineBusy(BatchError):
+    """The engine did not answer a question within a second: work keeps its loop from turning. Ask again."""
 
 
 class JournalError(BatchError):

@@ -8,6 +8,7 @@ import msgspec
 import pytest
 
 from ipybatch import Limits
+from ipybatch.errors import EngineBusy
 from ipybatch.jupyter import view as views_module
 from ipybatch.jupyter.wire import Bye, Command, Hello, Resync
 from tests.jupyter.folding import Page
@@ -158,10 +159,14 @@ def test_each_view_is_sent_what_it_shows(session, make, kind, shows, empty):
     assert [name for name in ("groups", "pace", "log") if not update[name]] == empty
 
 
+def too_busy(question):
+    raise EngineBusy("busy")
+
+
 def test_a_busy_engine_is_asked_again(session, make):
     """What could not be read is sent at the next turn."""
     view, sent = make(session)
-    ask, session.ask = session.ask, lambda question: None
+    ask, session.ask = session.ask, too_busy
     view.publish()
     assert sent == []
     session.ask = ask

@@ -270,3 +270,33 @@ def test_headers_that_make_no_sense_are_no_word_of_the_service(plan, clock, head
 def test_a_policy_out_of_range_is_refused_by_field(policy, arguments, complaint):
     with pytest.raises(ValueError, match=complaint):
         policy(**arguments)
+
+
+class BadRow(Permanent):
+    kind = "bad_row"
+    advice = "correct the row"
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "advice"),
+    [
+        (BadRow("row 7"), "bad_row", "correct the row"),
+        (Permanent("gone"), "permanent", ""),
+        (ValueError("Invalid alpha"), "permanent", ""),
+        (TimeoutError(), "timeout", ""),
+        (ConnectionError(), "transient", ""),
+    ],
+)
+def test_an_outcome_says_how_it_failed_in_one_word(plan, clock, error, kind, advice):
+    """So that nobody searches the text of an error."""
+
+    async def work(item):
+        raise error
+
+    outcomes, seen = [], []
+    session = plan(work, [1], retry=Retry(attempts=1))
+    session.on_outcomes(outcomes.extend)
+    session.on("failed", seen.append)
+    clock.run(session)
+    assert [(outcome.kind, outcome.advice) for outcome in outcomes] == [(kind, advice)]
+    assert [event.kind for event in seen] == [kind]

@@ -2,11 +2,13 @@
 
 import asyncio
 import threading
+import time
 
 import pytest
 
 from ipybatch import Limits, Rate, Retry, Withheld
 from ipybatch.engine.data import events
+from ipybatch.errors import EngineBusy
 from tests.works import hear
 
 
@@ -292,3 +294,63 @@ def test_an_attempt_that_has_sent_nothing_is_turned_away_when_the_session_ends(p
     summary = clock.run(session)
     assert (summary.state, summary.counts.completed, summary.counts.skipped) == ("failed", 1, 2)
     assert clock.now_s() < 10
+
+
+def blocking(started, seconds):
+    """Return async work that keeps the engine's loop from turning, as user code does that sleeps or computes."""
+
+    async def work(item):
+        started.set()
+        time.sleep(seconds)  # noqa: ASYNC251  # that is the point
+        return item
+
+    return work
+
+
+@pytest.mark.parametrize("command", ["pause", "cancel"])
+def test_a_command_to_a_busy_engine_is_asked_for_and_then_done(live, wait_for, command):
+    """Never "paused" before it is; the command takes effect when the loop turns again."""
+    started = threading.Event()
+    session = live(blocking(started, 1.6), range(3), limits=Limits(concurrency=1))
+    session.start()
+    assert started.wait(10)
+    assert getattr(session, command)() == "asked"
+    deadline_s = time.monotonic() + 10
+    while session.state == "running" and time.monotonic() < deadline_s:
+        time.sleep(0.02)
+    assert session.state == {"pause": "paused", "cancel": "cancelled"}[command]
+
+
+def test_a_command_that_was_carried_out_says_done(live, gate):
+    session = live(gate, range(3), limits=Limits(concurrency=1))
+    session.start()
+    gate.wait_begun(1)
+    assert (session.pause(), session.state) == ("done", "paused")
+    assert (session.resume(), session.state) == ("done", "running")
+    assert session.adjust(concurrency=1) == "done"
+    assert (session.cancel(), session.state) == ("done", "cancelled")
+
+
+def test_a_question_is_refused_rather_than_answered_wrongly(live):
+    """None and 0 are answers; a question's own TimeoutError is its own."""
+    started = threading.Event()
+    session = live(blocking(started, 2.6), range(3), limits=Limits(concurrency=1), name="busy")
+    session.start()
+    assert started.wait(10)
+    with pytest.raises(EngineBusy, match="within 1 s"):
+        session.ask(lambda: None)
+    with pytest.raises(EngineBusy):
+        session.prioritize([2], "high")
+
+
+def test_a_question_may_answer_none_or_raise(live, gate):
+    session = live(gate, range(3))
+    session.start()
+    gate.wait_begun(1)
+    assert session.ask(lambda: None) is None
+
+    def fail():
+        raise TimeoutError("mine")
+
+    with pytest.raises(TimeoutError, match="mine"):
+        session.ask(fail)

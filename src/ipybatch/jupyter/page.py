@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from html import escape
 from pathlib import Path
 from time import gmtime, strftime
@@ -17,7 +18,7 @@ from ipybatch.engine.feed.session_view import Viewed
 from ipybatch.engine.feed.snapshot import Snapshot
 from ipybatch.engine.store.atomic_write import draft_of
 from ipybatch.engine.store.rows import RecordedItem
-from ipybatch.errors import BatchError, InputError
+from ipybatch.errors import EngineBusy, InputError
 from ipybatch.jupyter import chart, still
 from ipybatch.jupyter.still import Sheet, marked, said
 
@@ -67,7 +68,7 @@ def write(session: Viewed, path: Path) -> Path:
 
     Raises:
         InputError: The name does not end in .html or .htm.
-        BatchError: The engine was too busy to be read.
+        EngineBusy: The engine was too busy to be read.
     """
     if path.suffix.lower() not in SUFFIXES:
         msg = f"path must end in {' or '.join(SUFFIXES)}, got {str(path)!r}"
@@ -118,19 +119,17 @@ def _read(session: Viewed) -> Facts:
         policy, allowed_per_s = session.policy, session.gauges.allowed_per_s
         return Facts(still_now, summary, policy.opening.group_word, allowed_per_s, policy.breaker is not None)
 
-    for _ in range(_ASKED_AT_MOST):
-        facts = session.ask(copy)
-        if facts is not None:
-            return facts
-    msg = "the engine is too busy to be read just now: write the page again later"
-    raise BatchError(msg)
+    for _ in range(_ASKED_AT_MOST - 1):
+        with suppress(EngineBusy):
+            return session.ask(copy)
+    return session.ask(copy)
 
 
 def _failures(session: Viewed) -> Iterator[RecordedItem]:
     """Yield recorded items that did not complete, at most `FAILURES`, those of the worst groups first."""
     snapshot, left = session.snapshot, FAILURES
     bad = session.ask(lambda: [group.number for group in still.worst(snapshot.groups.values(), GROUPS) if group.failed])
-    for number in [*(bad or []), 0]:
+    for number in [*bad, 0]:
         offset = 0
         while left > 0:
             _, items = session.items_of(number, offset=offset, limit=min(left, _AT_ONCE))

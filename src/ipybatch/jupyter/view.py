@@ -21,6 +21,7 @@ import time
 import uuid
 import weakref
 from collections import deque
+from contextlib import suppress
 from typing import Any, ClassVar
 
 import anywidget
@@ -32,6 +33,7 @@ from IPython.display import display
 from ipybatch.engine.data import events
 from ipybatch.engine.feed.session_view import Viewed
 from ipybatch.engine.feed.snapshot import Snapshot
+from ipybatch.errors import EngineBusy
 from ipybatch.jupyter import commands, still, updates
 from ipybatch.jupyter.publisher import publisher
 from ipybatch.jupyter.updates import Part, Sent
@@ -87,8 +89,8 @@ class View(anywidget.AnyWidget):
         """Return the widget's state, with the session's present one: what a page that was reloaded begins with."""
         state: dict[str, Any] = super().get_state(key=key, drop_defaults=drop_defaults)
         if key is None or "initial" in state:
-            update = self._session.ask(lambda: updates.whole(self._session, Sent(seq=self._sent.seq), self.parts))
-            if update is not None:
+            with suppress(EngineBusy):
+                update = self._session.ask(lambda: updates.whole(self._session, Sent(seq=self._sent.seq), self.parts))
                 state["initial"] = msgspec.json.encode(update).decode()
         return state
 
@@ -104,10 +106,11 @@ class View(anywidget.AnyWidget):
         if not self.is_open:
             self._sent.is_whole_wanted = True
         elif self._has_changed(is_live=is_live):
-            if "pace" in self.parts:
-                self._session.recall()
-            update = self._session.ask(lambda: updates.changed(self._session, self._sent, self.parts))
-            if update is None:
+            try:
+                if "pace" in self.parts:
+                    self._session.recall()
+                update = self._session.ask(lambda: updates.changed(self._session, self._sent, self.parts))
+            except EngineBusy:
                 self._figures = ()
             else:
                 update.pages = sorted(self._pages) if update.whole else []

@@ -1,6 +1,4 @@
-"""Shown: what of a session is for those who look at it, and the limits that they may change.
-
-@@ BatchSession: one function, a list of items, a policy.
+"""BatchSession: one function, a list of items, a policy.
 
 Rule: this file wires the parts and owns no rules of its own.
 """
@@ -10,11 +8,10 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import threading
-from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Generator, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
 import msgspec
 
@@ -31,7 +28,7 @@ from ipybatch.engine.feed.event_names import Name, named
 from ipybatch.engine.feed.feed import Feed, Listener
 from ipybatch.engine.feed.snapshot import Snapshot
 from ipybatch.engine.run import live_status
-from ipybatch.engine.run.engine_thread import host
+from ipybatch.engine.run.engine_thread import COMMAND_S, host
 from ipybatch.engine.run.live_status import Gauges
 from ipybatch.engine.run.run import CostFunction, Drive, OnFailure, Order
 from ipybatch.engine.store import rows, run_store
@@ -39,7 +36,7 @@ from ipybatch.engine.store.journal import Journal, open_journal
 from ipybatch.engine.store.plan_edits import wanting
 from ipybatch.engine.store.resume import Opening
 from ipybatch.engine.store.rows import RecordedItem
-from ipybatch.errors import InputError
+from ipybatch.errors import EngineBusy, InputError
 from ipybatch.session import arguments, live_sessions, waiting
 from ipybatch.session.waiting import progress, stream
 
@@ -50,157 +47,10 @@ if TYPE_CHECKING:
     from ipybatch.engine.rules.estimate import Estimate
 
 
-class Shown(ABC):
-    """The part of a session that views use."""
-
-    _order: Order
-    _declared: Limits
-    _drive: Drive
-    _feed: Feed
-    _journal: Journal
-
-    @abstractmethod
-    def ask(self, question: Callable[[], T]) -> T | None:
-        """Answer a question where nothing moves meanwhile."""
-
-    def on(self, name: Name | Listener, listener: Listener | None = None) -> Callable[[], None]:
-        """Call a listener with every event, or with those of one name, on the engine's thread.
-
-        Args:
-            name: Such as "done" or "retry": `ipybatch.events.NAMES`. The listener, for every event.
-            listener: Called with the event.
-
-        Returns:
-            A function that ends it.
-
-        Raises:
-            InputError: There is no event of that name.
-        """
-        if listener is None and callable(name):
-            return self._feed.on(name)
-        if not callable(listener):
-            msg = f"listener must be a function of an event, got {listener!r}"
-            raise InputError(msg)
-        return self._feed.on(named(name, listener, lambda: self._feed.snapshot))
-
-    @property
-    def policy(self) -> Order:
-        """Limits, retry and breaker, as they hold."""
-        return self._order
-
-    @property
-    def declared(self) -> Limits:
-        """The limits it was made with, which `adjust` does not exceed."""
-        return self._declared
-
-    def adjust(self, *, concurrency: int | None = None, rates: Sequence[float] | None = None) -> None:
-        """Change the limits while it runs: slower at once, faster up to those it was made with.
-
-        Args:
-            concurrency: Attempts at the same time.
-            rates: The limit of each rate, in the order of ``limits.rates``.
-
-        Raises:
-            InputError: More than it was made with, or nothing at all.
-        """
-        limits = _adjusted(self._declared, self._order.limits, concurrency, rates)
-        self._order = msgspec.structs.replace(self._order, limits=limits)
-
-        def change() -> None:
-            words = ", ".join([f"{limits.concurrency} at a time", *map(str, limits.rates)])
-            self._feed.emit(events.Commanded(self._feed.clock.unix_s(), f"limits: {words}"))
-            self._drive.change(limits)
-
-        self.ask(change)
-
-    def prioritize(self, wanted: Callable[[Any], bool] | Iterable[Any], priority: Priority) -> int:
-        """Let items that wait go before the others, or after them, also while it runs; return how many were meant.
-
-        Args:
-            wanted: A function of an item, or the keys of some.
-            priority: "high", "medium" or "low".
-
-        Raises:
-            InputError: There is no such priority, or the items come from a generator.
-        """
-        place, is_wanted = arguments.place_of(priority), wanting(wanted)
-
-        def change() -> int:
-            meant = self._drive.prioritize(is_wanted, place)
-            items = "1 item" if meant == 1 else f"{meant:,} items"
-            self._feed.emit(events.Commanded(self._feed.clock.unix_s(), f"priority {priority}: {items}"))
-            return meant
-
-        return self.ask(change) or 0
-
-    def tell(self, event: events.Event) -> None:
-        """Publish something that only the work knows; on the engine's thread while it runs."""
-        self._feed.emit(event)
-
-    def items_of(self, group: int, *, offset: int = 0, limit: int = 100) -> tuple[int, list[RecordedItem]]:
-        """Return how many items of a group are recorded, and some of them with their attempts, failed ones first."""
-        if self._is_fresh:
-            return 0, []
-        with self._journal.reader() as database:
-            found = run_store.find(database, self._order.opening.name)
-            if found is None:
-                return 0, []
-            return rows.read_items(database, found.run, group, offset=offset, limit=limit)
-
-    def recall(self) -> None:
-        """Let the snapshot know how items ended in earlier processes."""
-        if self._feed.snapshot.pace.is_whole:
-            return
-        opening = self._order.opening
-        marks = [] if self._is_fresh else live_sessions.earlier_pace(self._journal, opening.name, self._feed.snapshot)
-
-        def tell() -> None:
-            if not self._feed.snapshot.pace.is_whole:  # another view may have been quicker
-                self._feed.emit(events.PaceRecalled(self._feed.clock.unix_s(), marks))
-
-        self.ask(tell)
-
-    @property
-    def _is_fresh(self) -> bool:
-        """Whether what is recorded under its name is another run: it has not made its own yet."""
-        return self._drive.order.opening.fresh
-
-    def export_html(self, path: str | Path) -> Path:
-        """Write the panel as it stands as one HTML page that needs nothing else, and return its path."""
-        from ipybatch.jupyter import page
-
-        return page.write(cast("Viewed", self), Path(path))
-
-    def _ipython_display_(self) -> None:
-        from ipybatch.jupyter import show
-
-        show(cast("Viewed", self))
-
-
-def _adjusted(declared: Limits, before: Limits, concurrency: int | None, rates: Sequence[float] | None) -> Limits:
-    at_once = before.concurrency if concurrency is None else concurrency
-    wanted = [rate.limit for rate in before.rates] if rates is None else list(rates)
-    if len(wanted) != len(declared.rates):
-        msg = f"rates must be {len(declared.rates)} limits, one for each rate, got {len(wanted)}"
-        raise InputError(msg)
-    changed = tuple(replace(rate, limit=limit) for rate, limit in zip(declared.rates, wanted, strict=True))
-    after = replace(before, concurrency=at_once, rates=changed)
-    if at_once > declared.concurrency:
-        msg = f"concurrency must be <= {declared.concurrency}, which the session was made with, got {at_once}"
-        raise InputError(msg)
-    for rate, most in zip(changed, declared.rates, strict=True):
-        if rate.limit > most.limit:
-            msg = f"limit must be <= {most.limit:g}, which the session was made with, got {rate.limit:g}"
-            raise InputError(msg)
-    return after
-
-
-T = TypeVar("T")
-
 _AGAIN: frozenset[Status] = frozenset({"failed", "timeout", "cancelled"})
 
 
-class BatchSession(Shown):
+class BatchSession:
     """Run a function over many items, never faster than allowed, never twice, never lost.
 
     The same name continues: what is recorded is not run again.
@@ -374,8 +224,12 @@ class BatchSession(Shown):
         snapshot = self._feed.snapshot
         return Summary(self.name, self.state, self.counts, self.reason, snapshot.elapsed_s(self._clock.unix_s()))
 
-    def ask(self, question: Callable[[], T]) -> T | None:
-        """Answer a question on the engine's thread, where nothing moves meanwhile; None when it is too busy."""
+    def ask(self, question: Callable[[], T]) -> T:
+        """Answer a question on the engine's thread, where nothing moves meanwhile.
+
+        Raises:
+            EngineBusy: The engine did not answer within a second.
+        """
         return host().call(question) if self._is_elsewhere() else question()
 
     def start(self) -> None:
@@ -410,30 +264,48 @@ class BatchSession(Shown):
             self.start()
         return self._running
 
-    def pause(self) -> None:
-        """Let what runs finish, start nothing more."""
-        self._command("pause", lambda: self._hold(True))
+    def pause(self) -> Reply:
+        """Let what runs finish, start nothing more.
 
-    def resume(self) -> None:
-        """Go on after `pause`; after a cancel or a failure, run what is left; after a rollback, everything."""
+        Returns:
+            "done", or "asked" when the engine is busy: it pauses as soon as it is free. So for all commands.
+        """
+        return self._command("pause", lambda: self._hold(True))
+
+    def resume(self) -> Reply:
+        """Go on after `pause`; after a cancel or a failure, run what is left; after a rollback, everything.
+
+        Raises:
+            JournalError: The journal refuses, or another session is running this one.
+        """
         if self.state in ("cancelled", "failed", "rolled_back", "planned"):
             self.start()
-        else:
-            self._command("resume", lambda: self._hold(False))
+            return "done"
+        return self._command("resume", lambda: self._hold(False))
 
-    def cancel(self) -> None:
-        """End what runs and start nothing more; return when it has ended, or after a second."""
-        self._command("cancel", lambda: self._drive.stop("cancelled", "", "cancelled"))
-        if self._is_elsewhere() and self._running is not None:
-            concurrent.futures.wait([self._running], timeout=1.0)
+    def cancel(self) -> Reply:
+        """End what runs and start nothing more.
 
-    def retry_failed(self) -> None:
-        """Run failed, timed-out and cancelled items again, permanent failures too, and return at once."""
+        Returns:
+            "done" when it has ended, "asked" when it has not within a second: it ends as soon as it can.
+        """
+        reply = self._command("cancel", lambda: self._drive.stop("cancelled", "", "cancelled"))
+        if reply == "done" and self._is_elsewhere() and self._running is not None:
+            concurrent.futures.wait([self._running], timeout=COMMAND_S)
+        return "asked" if self._is_live() else reply
+
+    def retry_failed(self) -> Reply:
+        """Run failed, timed-out and cancelled items again, permanent failures too, and return at once.
+
+        Raises:
+            JournalError: The journal refuses, or another session is running this one.
+        """
         if self._is_live():
             self._feed.note("retry failed: wait until the session has ended")
-            return
+            return "done"
         self._feed.emit(events.Commanded(self._clock.unix_s(), "retry_failed"))
         self._launch(_AGAIN)
+        return "done"
 
     def stream(self) -> AsyncIterator[Outcome]:
         """Yield outcomes as they are recorded, in commit order; starts a planned session."""
@@ -498,6 +370,123 @@ class BatchSession(Shown):
         self._feed.clear()
         self._start_out(self._order, self._journal, self._drive.items, self._drive.tasks)
 
+    def on(self, name: Name | Listener, listener: Listener | None = None) -> Callable[[], None]:
+        """Call a listener with every event, or with those of one name, on the engine's thread.
+
+        Args:
+            name: Such as "done" or "retry": `ipybatch.events.NAMES`. The listener, for every event.
+            listener: Called with the event.
+
+        Returns:
+            A function that ends it.
+
+        Raises:
+            InputError: There is no event of that name.
+        """
+        if listener is None and callable(name):
+            return self._feed.on(name)
+        if not callable(listener):
+            msg = f"listener must be a function of an event, got {listener!r}"
+            raise InputError(msg)
+        return self._feed.on(named(name, listener, lambda: self._feed.snapshot))
+
+    @property
+    def policy(self) -> Order:
+        """Limits, retry and breaker, as they hold."""
+        return self._order
+
+    @property
+    def declared(self) -> Limits:
+        """The limits it was made with, which `adjust` does not exceed."""
+        return self._declared
+
+    def adjust(self, *, concurrency: int | None = None, rates: Sequence[float] | None = None) -> Reply:
+        """Change the limits while it runs: slower at once, faster up to those it was made with.
+
+        Returns:
+            "done", or "asked" when the engine is busy: then it takes effect as soon as the engine is free.
+
+        Args:
+            concurrency: Attempts at the same time.
+            rates: The limit of each rate, in the order of ``limits.rates``.
+
+        Raises:
+            InputError: More than it was made with, or nothing at all.
+        """
+        limits = _adjusted(self._declared, self._order.limits, concurrency, rates)
+        self._order = msgspec.structs.replace(self._order, limits=limits)
+
+        def change() -> None:
+            words = ", ".join([f"{limits.concurrency} at a time", *map(str, limits.rates)])
+            self._feed.emit(events.Commanded(self._feed.clock.unix_s(), f"limits: {words}"))
+            self._drive.change(limits)
+
+        return self._asked(change)
+
+    def prioritize(self, wanted: Callable[[Any], bool] | Iterable[Any], priority: Priority) -> int:
+        """Let items that wait go before the others, or after them, also while it runs; return how many were meant.
+
+        Args:
+            wanted: A function of an item, or the keys of some.
+            priority: "high", "medium" or "low".
+
+        Raises:
+            InputError: There is no such priority, or the items come from a generator.
+            EngineBusy: The engine did not answer within a second; it changes the priorities as soon as it is free.
+        """
+        place, is_wanted = arguments.place_of(priority), wanting(wanted)
+
+        def change() -> int:
+            meant = self._drive.prioritize(is_wanted, place)
+            items = "1 item" if meant == 1 else f"{meant:,} items"
+            self._feed.emit(events.Commanded(self._feed.clock.unix_s(), f"priority {priority}: {items}"))
+            return meant
+
+        return self.ask(change)
+
+    def tell(self, event: events.Event) -> None:
+        """Publish something that only the work knows; on the engine's thread while it runs."""
+        self._feed.emit(event)
+
+    def items_of(self, group: int, *, offset: int = 0, limit: int = 100) -> tuple[int, list[RecordedItem]]:
+        """Return how many items of a group are recorded, and some of them with their attempts, failed ones first."""
+        if self._is_fresh:
+            return 0, []
+        with self._journal.reader() as database:
+            found = run_store.find(database, self._order.opening.name)
+            if found is None:
+                return 0, []
+            return rows.read_items(database, found.run, group, offset=offset, limit=limit)
+
+    def recall(self) -> None:
+        """Let the snapshot know how items ended in earlier processes."""
+        if self._feed.snapshot.pace.is_whole:
+            return
+        opening = self._order.opening
+        marks = [] if self._is_fresh else live_sessions.earlier_pace(self._journal, opening.name, self._feed.snapshot)
+
+        def tell() -> None:
+            if not self._feed.snapshot.pace.is_whole:  # another view may have been quicker
+                self._feed.emit(events.PaceRecalled(self._feed.clock.unix_s(), marks))
+
+        self.ask(tell)
+
+    @property
+    def _is_fresh(self) -> bool:
+        """Whether what is recorded under its name is another run: it has not made its own yet."""
+        return self._drive.order.opening.fresh
+
+    def export_html(self, path: str | Path) -> Path:
+        """Write the panel as it stands as one HTML page that needs nothing else, and return its path."""
+        from ipybatch.jupyter import page
+
+        return page.write(cast("Viewed", self), Path(path))
+
+    def _ipython_display_(self) -> None:
+        from ipybatch.jupyter import show
+
+        show(cast("Viewed", self))
+
     def __repr__(self) -> str:
         counts = self.counts
         total = "?" if counts.total is None else counts.total
@@ -531,9 +520,9 @@ class BatchSession(Shown):
     def _is_elsewhere(self) -> bool:
         return self._is_live() and self._thread != threading.get_ident()
 
-    def _command(self, name: str, act: Callable[[], None]) -> None:
+    def _command(self, name: str, act: Callable[[], None]) -> Reply:
         if not self._is_live():
-            return
+            return "done"
 
         def run() -> None:
             self._feed.emit(events.Commanded(self._clock.unix_s(), name))
@@ -541,11 +530,40 @@ class BatchSession(Shown):
 
         if self._thread == threading.get_ident():  # a listener's: it must not act in the midst of an event
             asyncio.get_running_loop().call_soon(run)
-        else:
-            self.ask(run)
+            return "asked"
+        return self._asked(run)
+
+    def _asked(self, change: Callable[[], None]) -> Reply:
+        try:
+            self.ask(change)
+        except EngineBusy:
+            return "asked"
+        return "done"
 
     def _hold(self, held: bool) -> None:
         states: tuple[State, State] = ("running", "paused")
         before, after = states if held else states[::-1]
         if self.state == before and self._drive.hold(held=held):
             self._feed.emit(events.StateChanged(self._clock.unix_s(), after, ""))
+
+
+def _adjusted(declared: Limits, before: Limits, concurrency: int | None, rates: Sequence[float] | None) -> Limits:
+    at_once = before.concurrency if concurrency is None else concurrency
+    wanted = [rate.limit for rate in before.rates] if rates is None else list(rates)
+    if len(wanted) != len(declared.rates):
+        msg = f"rates must be {len(declared.rates)} limits, one for each rate, got {len(wanted)}"
+        raise InputError(msg)
+    changed = tuple(replace(rate, limit=limit) for rate, limit in zip(declared.rates, wanted, strict=True))
+    after = replace(before, concurrency=at_once, rates=changed)
+    if at_once > declared.concurrency:
+        msg = f"concurrency must be <= {declared.concurrency}, which the session was made with, got {at_once}"
+        raise InputError(msg)
+    for rate, most in zip(changed, declared.rates, strict=True):
+        if rate.limit > most.limit:
+            msg = f"limit must be <= {most.limit:g}, which the session was made with, got {rate.limit:g}"
+            raise InputError(msg)
+    return after
+
+
+T = TypeVar("T")
+Reply = Literal["asked", "done"]

@@ -162,7 +162,11 @@ class AttemptFailed(Event, frozen=True, gc=False, tag="attempt_failed"):
 
 
 class ItemEnded(Event, frozen=True, gc=False, tag="item_ended"):
-    """An item's outcome is on disk."""
+    """An item's outcome is on disk.
+
+    Attributes:
+        kind: One word for how it failed, such as "permanent" or "timeout"; "" when it did not.
+    """
 
     key: str
     group: int
@@ -170,6 +174,7 @@ class ItemEnded(Event, frozen=True, gc=False, tag="item_ended"):
     attempts: int
     seconds: float
     error: str
+    kind: str = ""
 
 
 class ItemsLeft(Event, frozen=True, gc=False, tag="items_left"):

@@ -30,6 +30,8 @@ class Outcome(msgspec.Struct, kw_only=True, frozen=True):
         error: One line; "" when completed.
         attempts: How often it was tried in this run.
         seconds: Of its last attempt.
+        kind: One word for how it failed, such as "permanent" or "timeout"; "" when completed.
+        advice: What the user can do about it, where the error said so in this process; "" otherwise.
     """
 
     key: str
@@ -38,6 +40,8 @@ class Outcome(msgspec.Struct, kw_only=True, frozen=True):
     error: str = ""
     attempts: int = 0
     seconds: float = 0.0
+    kind: str = ""
+    advice: str = ""
 
 
 class BadResult(Permanent):

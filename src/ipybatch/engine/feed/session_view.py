@@ -41,8 +41,8 @@ class Viewed(Protocol):
         """What it came to so far."""
         ...
 
-    def ask(self, question: Callable[[], T]) -> T | None:
-        """Answer a question where nothing moves meanwhile; None when the engine is too busy."""
+    def ask(self, question: Callable[[], T]) -> T:
+        """Answer a question where nothing moves meanwhile; raises EngineBusy when the engine does not answer."""
         ...
 
     def on(self, listener: Callable[[events.Event], None]) -> Callable[[], None]:

@@ -13,6 +13,8 @@ import threading
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
+from ipybatch.errors import EngineBusy
+
 T = TypeVar("T")
 
 COMMAND_S = 1.0
@@ -30,8 +32,12 @@ class Host:
         """Run a coroutine on the engine thread."""
         return asyncio.run_coroutine_threadsafe(coroutine, self.loop)
 
-    def call(self, function: Callable[[], T]) -> T | None:
-        """Run a quick function on the engine thread; return its result, None if the thread is busy for `COMMAND_S`."""
+    def call(self, function: Callable[[], T]) -> T:
+        """Run a quick function on the engine thread and return its result.
+
+        Raises:
+            EngineBusy: It did not run within `COMMAND_S`; it runs as soon as the loop turns again.
+        """
         if threading.current_thread() is self.thread:
             return function()
         done: concurrent.futures.Future[T] = concurrent.futures.Future()
@@ -43,10 +49,11 @@ class Host:
                 done.set_exception(error)
 
         self.loop.call_soon_threadsafe(run)
-        try:
-            return done.result(timeout=COMMAND_S)
-        except TimeoutError:
-            return None
+        concurrent.futures.wait([done], timeout=COMMAND_S)
+        if not done.done():
+            msg = f"the engine did not answer within {COMMAND_S:g} s: work keeps its loop from turning"
+            raise EngineBusy(msg)
+        return done.result()
 
     def _run(self) -> None:
         asyncio.set_event_loop(self.loop)

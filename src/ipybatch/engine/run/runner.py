@@ -50,7 +50,7 @@ from ipybatch.engine.store.commit_queue import Recorder
 from ipybatch.engine.store.resources import Resource
 from ipybatch.engine.store.rows import Entry
 from ipybatch.engine.store.run_store import BEAT_S, Ledger
-from ipybatch.errors import JournalError
+from ipybatch.errors import ItemError, JournalError
 
 
 class Parking:
@@ -406,6 +406,7 @@ class Runner:
             self._feedback.failed(now_s, ticket, None)
             return self._record(ticket, now_s, "cancelled", "cancelled", False)
         verdict, text = self._judge(slot, error)
+        kind, advice = (error.kind, error.advice) if isinstance(error, ItemError) else (verdict.kind.value, "")
         self._feedback.failed(now_s, ticket, verdict)
         if verdict.kind is Kind.REFUSED or verdict.kind is Kind.WITHHELD:
             self.stop("failed", text, left="skipped", kill=verdict.kind is Kind.REFUSED)
@@ -414,13 +415,13 @@ class Runner:
         if self.state is None and not retry.is_last(self.job.retry, ticket.task.attempts, verdict):
             return self._retry(now_s, ticket, verdict, text)
         if verdict.kind is Kind.WITHHELD:
-            return self._record(ticket, now_s, "skipped", text, False)
+            return self._record(ticket, now_s, "skipped", text, False, kind=kind, advice=advice)
         final = verdict.kind is Kind.PERMANENT
         status: Status = "timeout" if verdict.kind is Kind.TIMEOUT else "failed"
         if self.job.stop_on_failure and verdict.kind is not Kind.REFUSED:
             reason = f"{self.job.called(ticket.task)} {status}: {text}"
             self.stop("failed", reason, left="skipped", kill=self.job.discards)
-        return self._record(ticket, now_s, status, text, final)
+        return self._record(ticket, now_s, status, text, final, kind=kind, advice=advice)
 
     def _judge(self, slot: Slot, error: BaseException) -> tuple[Verdict, str]:
         if slot.stopped_by == "timeout":
@@ -450,12 +451,28 @@ class Runner:
         final: bool,
         result: Any = None,
         payload: bytes | None = None,
+        kind: str = "",
+        advice: str = "",
     ) -> asyncio.Future[None]:
         task, seconds = ticket.task, now_s - ticket.permit.started_s
         spent = self._requests.spent(ticket) if ticket.limiter.units else NO_COST
         at_s = self.clock.unix_s()
         return self._recorder.add(
-            Entry(task, task.attempts, status, final, result, payload, at_s, seconds, error, spent, ticket.lane)
+            Entry(
+                task,
+                task.attempts,
+                status,
+                final,
+                result,
+                payload,
+                at_s,
+                seconds,
+                error,
+                spent,
+                ticket.lane,
+                kind,
+                advice,
+            )
         )
 
     def _recorded(self, entries: list[Entry]) -> None:
@@ -481,7 +498,11 @@ class Runner:
         if self.keep and status in self.keep and not task.refused:
             self.kept.append(entry)
         self.scheduler.settle(now_s, task, failed=status != "completed")
-        self.emit(events.ItemEnded(unix_s, task.label, task.group, status, entry.attempts, entry.seconds, entry.error))
+        self.emit(
+            events.ItemEnded(
+                unix_s, task.label, task.group, status, entry.attempts, entry.seconds, entry.error, entry.kind
+            )
+        )
         if task.group and not batch.unsettled and batch.number == task.group:
             self.emit(events.GroupEnded(unix_s, task.group, "failed" if batch.failed == batch.items else "completed"))
 

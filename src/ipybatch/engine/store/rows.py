@@ -30,7 +30,7 @@ from ipybatch.engine.store.schema import SEQ_BITS, ids, lane_of
 
 ROWS = 32
 
-_WIDTH = {"item": 11, "payload": 2, "attempt": 5, "window": 4}
+_WIDTH = {"item": 12, "payload": 2, "attempt": 5, "window": 4}
 
 Values = list[Any]
 
@@ -46,6 +46,7 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
         responded_s: Unix time.
         spent: What it cost in the windows that outlive a restart, by unit; empty without rates.
         lane: Whose windows these are too; "" without lanes.
+        kind: One word for how it failed; "" for none. ``advice``: what the user can do about it.
     """
 
     task: Task
@@ -59,6 +60,8 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
     error: str
     spent: Cost
     lane: str = ""
+    kind: str = ""
+    advice: str = ""
 
     def outcome(self) -> Outcome:
         """Return what the user gets to see of it."""
@@ -69,6 +72,8 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
             error=self.error,
             attempts=self.attempts,
             seconds=self.seconds,
+            kind=self.kind,
+            advice=self.advice,
         )
 
 
@@ -100,6 +105,7 @@ def values_of(entries: Sequence[Entry], run: int, resource: str) -> dict[str, Va
             entry.responded_s,
             entry.error,
             0 if entry.payload is None else 1,
+            entry.kind,
         )
         if entry.payload is not None:
             values.setdefault("payload", []).extend((at, entry.payload))

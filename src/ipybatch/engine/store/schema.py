@@ -132,6 +132,11 @@ STEPS = (
     """
     ALTER TABLE run ADD COLUMN is_ordered INTEGER NOT NULL DEFAULT 0;
     """,
+    """
+    ALTER TABLE item ADD COLUMN kind TEXT NOT NULL DEFAULT '';
+    ALTER TABLE run ADD COLUMN workload TEXT NOT NULL DEFAULT '';
+    ALTER TABLE run ADD COLUMN about TEXT NOT NULL DEFAULT '';
+    """,
 )
 
 
