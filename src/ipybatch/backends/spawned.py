@@ -35,7 +35,11 @@ _TICK_S = 0.05
 
 
 class Spawned:
-    """Run attempts as children of the kernel."""
+    """Run attempts as children of the kernel.
+
+    Raises:
+        MissingExtra: psutil is not installed.
+    """
 
     is_lost = False
 

@@ -31,6 +31,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, eq=False):
         select: What decides between models: "squared" error or the "pinball" loss at the median.
         origins: How many times the models are tried on the past before one is chosen, >= 1.
         seed: Of the gradient boosting.
+
+    Raises:
+        InputError: A value is outside its range, or there is no such model; the message names the field.
     """
 
     horizon: int

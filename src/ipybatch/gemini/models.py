@@ -23,6 +23,9 @@ class Model:
         rpm: Requests a minute, >= 1; None: learnt from the service's answers.
         tpm: Input tokens a minute, >= 1; None: likewise.
         priority: Lower ones are used first; the next one when the day's quota of one is used up.
+
+    Raises:
+        InputError: The name is none, or a quota is below 1; the message names the field.
     """
 
     name: str

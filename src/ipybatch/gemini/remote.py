@@ -147,7 +147,11 @@ class Remote:
             await self._ask("delete", name)
 
     async def upload(self, path: Path, display_name: str) -> str:
-        """Upload a job's requests and return the file's name, ``files/ID``."""
+        """Upload a job's requests and return the file's name, ``files/ID``.
+
+        Raises:
+            ItemError: The upload failed, or the answer holds no name; the type says what to do.
+        """
         config: Any = {"display_name": display_name, "mime_type": JSONL}
         with self._asking():
             uploaded = await self._client.aio.files.upload(file=path, config=config)

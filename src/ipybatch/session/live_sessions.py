@@ -45,7 +45,11 @@ def live(journal: Path, name: str) -> BatchSession | None:
 
 
 async def reading_only(item: Any) -> None:
-    """Stand in for the work of a session that was opened to be read."""
+    """Stand in for the work of a session that was opened to be read.
+
+    Raises:
+        InputError: Always.
+    """
     msg = f"this session was opened for reading: pass work= to run {item!r}"
     raise InputError(msg)
 

@@ -49,6 +49,9 @@ class Rate:
         limit: Requests (or ``unit``) per window, >= 1.
         per_s: Length of the window, seconds, > 0.
         unit: What is counted: "requests", or e.g. "tokens", reserved through ``cost=``.
+
+    Raises:
+        InputError: A value is outside its range; the message names the field.
     """
 
     limit: float
@@ -122,6 +125,9 @@ class Limits:
         pacer: Another voice in when a request may start, for services that tell their limits as they go.
         each: What holds beside all this for the items of each lane, such as a region: ``per=`` of the session says
             which lane an item is in. Only concurrency, spacing_s and rates.
+
+    Raises:
+        InputError: A value is outside its range, or of another type; the message names the field.
     """
 
     concurrency: int = 10
@@ -199,6 +205,9 @@ class Retry:
         strategy: "exponential" waits a random time up to the back-off (full jitter);
             "next_second" answers a 429 once, 50 ms after the next full second, then gives the item up.
 
+    Raises:
+        InputError: A value is outside its range, or of another type; the message names the field.
+
     Source: full jitter, https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/ (2026-11-22).
     """
 
@@ -244,6 +253,9 @@ class Breaker:
         break_s: Seconds before the first probe; doubles with each failed probe.
         max_break_s: Longest break, seconds, >= break_s.
         give_up_after: Openings in a row, without a success between, that end the session, >= 1.
+
+    Raises:
+        InputError: A value is outside its range; the message names the field.
     """
 
     failures: int = 3

@@ -133,7 +133,11 @@ class Requests(msgspec.Struct):
     _most: int = 1  # requests of one attempt: what a restart must assume to be in flight
 
     def run(self, job: Job, ticket: Ticket) -> Awaitable[Any]:
-        """Run one attempt inside everything that limits it; await it for its result."""
+        """Run one attempt inside everything that limits it; await it for its result.
+
+        Raises:
+            Permanent: The item was refused when the plan was made.
+        """
         task = ticket.task
         if task.refused:
             raise Permanent(task.refused)

@@ -177,7 +177,11 @@ class Drive(msgspec.Struct, eq=False):
         return changed
 
     def add(self, items: Iterable[Any]) -> int:
-        """Take further items into the run; return how many of them are to run."""
+        """Take further items into the run; return how many of them are to run.
+
+        Raises:
+            Permanent: The session's items come from a generator.
+        """
         if self.tasks is None:
             msg = "attempt.add() needs a session whose items are a list: a generator has no plan to add to"
             raise Permanent(msg)

@@ -280,7 +280,11 @@ os.register_at_fork(after_in_child=forget_open_journals)
 
 @contextmanager
 def translated(path: Path) -> Iterator[None]:
-    """Turn SQLite's and the system's errors into ours, which say what to do."""
+    """Turn SQLite's and the system's errors into ours, which say what to do.
+
+    Raises:
+        JournalError: SQLite or the system raised; the type says what to do.
+    """
     try:
         yield
     except JournalError:
