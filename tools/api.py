@@ -159,7 +159,7 @@ def generate() -> str:
     out = [HEAD]
     homes: dict[int, str] = {}  # where an object was told first
     for path, module in modules.items():
-        out += [f"## `{path}`", _docstring(module)]
+        out += [f"## `{path}`", text_of((module.__doc__ or "").partition("\n\n")[0])]
         for name in module.__all__:
             member = getattr(module, name)
             home = homes.setdefault(id(member), f"{path}.{name}")

@@ -12,6 +12,7 @@ from ipybatch.engine.rules.estimate import Estimate
 from ipybatch.engine.run.permits import Attempt
 from ipybatch.errors import (
     BatchError,
+    EngineBusy,
     Fenced,
     InputError,
     ItemError,
@@ -40,6 +41,7 @@ __all__ = [
     "BatchSession",
     "Breaker",
     "Counts",
+    "EngineBusy",
     "Estimate",
     "Fenced",
     "InputError",
