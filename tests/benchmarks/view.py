@@ -55,7 +55,7 @@ def listener(session: Any) -> Callable[[], int]:
 def panel(session: Any) -> Callable[[], int]:
     """Show the panel, and count its messages."""
     warnings.simplefilter("ignore")  # of ipywidgets, about the kernel that is not there
-    from ipybatch.jupyter.views import Panel
+    from ipybatch.jupyter.panel import Panel
 
     sent = 0
 

@@ -28,11 +28,11 @@ session
 """
 COUNTED = """
 import asyncio, collections
-import ipybatch.jupyter.view
+import ipybatch.jupyter.panel
 from ipybatch import BatchSession
 from ipybatch.jupyter import Panel
 
-ipybatch.jupyter.view._HELLO_S = 0.2  # seconds after this cell: who has not shown it by then, does not
+ipybatch.jupyter.panel._HELLO_S = 0.2  # seconds after this cell: who has not shown it by then, does not
 sent = collections.Counter()
 
 async def fetch(item):

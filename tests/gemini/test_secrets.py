@@ -15,7 +15,7 @@ from ipybatch.engine.data.masking import mask
 from ipybatch.engine.run.engine_thread import host
 from ipybatch.errors import BatchError
 from ipybatch.gemini import GeminiBatches
-from ipybatch.jupyter.views import Panel
+from ipybatch.jupyter.panel import Panel
 from ipybatch.simulators.service import as_json, as_page
 
 from .conftest import MODEL, names

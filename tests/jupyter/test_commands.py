@@ -7,8 +7,8 @@ import pytest
 
 from ipybatch import Limits, Permanent, Rate, Retry
 from ipybatch.engine.data import masking
-from ipybatch.jupyter import commands, updates
-from ipybatch.jupyter.wire import Ack, Rows
+from ipybatch.jupyter import commands, messages
+from ipybatch.jupyter.messages import Ack, Rows
 
 LIMITS = Limits(concurrency=4, batch_size=10, rates=[Rate(20, per_s=2), Rate(500, per_s=60)])
 
@@ -66,7 +66,7 @@ def test_resume_after_a_rollback_runs_everything(live, wait_for):
 
     session = live(once_bad, [1, 2], limits=Limits(concurrency=1), on_failure="rollback")
     assert wait_for(session).state == "rolled_back"
-    assert updates.head(session).can == ["resume"]
+    assert messages.head(session).can == ["resume"]
     assert obey(session, "resume").text == "running"
     assert str(wait_for(session)) == "wishlist completed: 2/2 successful, 0 failed, 0 skipped"
     assert tried == [1, 1, 2]

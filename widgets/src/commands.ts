@@ -121,7 +121,7 @@ export class Commands {
     if (!kernel) return busy();
     pending.timer = setTimeout(busy, BUSY_MS);
     // An import statement would leave a name among the user's.
-    const code = `__import__("ipybatch.jupyter.view").jupyter.view.act(${JSON.stringify(pending.id)})`;
+    const code = `__import__("ipybatch.jupyter.panel").jupyter.panel.act(${JSON.stringify(pending.id)})`;
     await execute(kernel, code).catch(busy);
   }
 

@@ -73,7 +73,7 @@ describe("a press", () => {
     commands.press("cancel");
     await wait(5000);
     const id = road.sent[0]!.id;
-    expect(kernel.code).toEqual([`__import__("ipybatch.jupyter.view").jupyter.view.act("${id}")`]);
+    expect(kernel.code).toEqual([`__import__("ipybatch.jupyter.panel").jupyter.panel.act("${id}")`]);
     expect(road.sent).toHaveLength(1);
     road.ack(commands);
     expect(commands.isPending("cancel")).toBe(false);
@@ -100,7 +100,7 @@ describe("a press", () => {
     const [message] = kernel.controlled;
     expect(kernel.created).toBe(0);
     expect(message).toMatchObject({ channel: "control", header: { msg_type: "execute_request", session: "page-1" } });
-    expect(message!.content.code).toBe(`__import__("ipybatch.jupyter.view").jupyter.view.act("${id}")`);
+    expect(message!.content.code).toBe(`__import__("ipybatch.jupyter.panel").jupyter.panel.act("${id}")`);
     expect(message!.content).toMatchObject({ silent: true, store_history: false, allow_stdin: true });
     road.ack(commands, "paused");
     await wait(3000);

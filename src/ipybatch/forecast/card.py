@@ -1,6 +1,6 @@
 """Card: an analysis as static HTML and as text.
 
-Rule: as for sessions (`ipybatch.jupyter.still`): it reads well without its styles, and every text from outside is
+Rule: as for sessions (`ipybatch.jupyter.static_html`): it reads well without its styles, and every text from outside is
 escaped, and masked.
 """
 
@@ -12,7 +12,7 @@ from ipybatch.engine.data.masking import mask
 from ipybatch.forecast.dates import PERIODS
 from ipybatch.forecast.partitions import MAX_ROWS, SIZES
 from ipybatch.forecast.remedies import REMEDIES
-from ipybatch.jupyter.still import Sheet, said, span, table
+from ipybatch.jupyter.static_html import Sheet, said, span, table
 
 if TYPE_CHECKING:
     from ipybatch.forecast.analysis import Analysis

@@ -1,6 +1,6 @@
 """Card: a quote as a static table and as text.
 
-Rule: as for sessions (`ipybatch.jupyter.still`): it reads well without its styles, and every text from outside is
+Rule: as for sessions (`ipybatch.jupyter.static_html`): it reads well without its styles, and every text from outside is
 escaped, and masked.
 """
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from ipybatch.engine.data.masking import mask
 from ipybatch.gemini.movements import plain
-from ipybatch.jupyter.still import Sheet, said, span, table
+from ipybatch.jupyter.static_html import Sheet, said, span, table
 
 if TYPE_CHECKING:
     from ipybatch.gemini.quote import Offer, Quote

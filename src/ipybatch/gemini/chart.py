@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ipybatch.errors import MissingExtra
 from ipybatch.gemini import card
-from ipybatch.jupyter.still import span
+from ipybatch.jupyter.static_html import span
 
 if TYPE_CHECKING:
     from ipybatch.gemini.quote import Quote

@@ -1,4 +1,15 @@
-"""Views of a session in Jupyter: the only place that knows widgets and IPython."""
+"""Views of a session in Jupyter: the only package that imports widgets and IPython.
+
+In reading order:
+
+- `panel`: the widgets: the panel, and its parts.
+- `messages`: the messages between kernel and browser, and how they are made from a session.
+- `commands`: what a button does to the session.
+- `publisher`: the thread that sends updates.
+- `static_html`: a session as HTML without scripts: in saved notebooks, and as a page.
+- `timeline`: the chart of that page.
+- `magics`: ``%ipybatch``.
+"""
 
 from __future__ import annotations
 
@@ -7,18 +18,18 @@ from typing import TYPE_CHECKING, Any
 from ipybatch.errors import MissingExtra
 
 if TYPE_CHECKING:
-    from ipybatch.engine.feed.session_view import Viewed
+    from ipybatch.engine.feed.session_view import SessionView
     from ipybatch.jupyter.form import ForecastForm
-    from ipybatch.jupyter.views import BreakerStatus, Log, Panel, PartitionTable, Progress, Timeline
+    from ipybatch.jupyter.panel import BreakerStatus, Log, Panel, PartitionTable, Progress, Timeline
 
 __all__ = ["BreakerStatus", "ForecastForm", "Log", "Panel", "PartitionTable", "Progress", "Timeline", "show"]
 
 
-def show(session: Viewed) -> None:
+def show(session: SessionView) -> None:
     """Display the live panel of a session in the cell's output.
 
     Raises:
-        MissingExtra: The widgets are not installed.
+        MissingExtra: anywidget or IPython is not installed.
     """
     __getattr__("Panel")(session).show()
 
@@ -32,7 +43,7 @@ def __getattr__(name: str) -> Any:
             from ipybatch.jupyter import form
 
             return form.ForecastForm
-        from ipybatch.jupyter import views
+        from ipybatch.jupyter import panel
     except ImportError as error:
         raise MissingExtra("jupyter") from error
-    return getattr(views, name)
+    return getattr(panel, name)

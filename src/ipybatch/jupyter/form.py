@@ -19,8 +19,8 @@ import ipywidgets
 
 from ipybatch.engine.data import events
 from ipybatch.jupyter.download import Download
-from ipybatch.jupyter.still import said
-from ipybatch.jupyter.views import Panel
+from ipybatch.jupyter.panel import Panel
+from ipybatch.jupyter.static_html import said
 
 _EXPLAINED = (
     "Batch mode trains each partition by itself, in a process of its own: one that hangs or runs out of memory is ended"

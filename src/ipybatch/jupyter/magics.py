@@ -1,4 +1,4 @@
-"""Magics: ``%ipybatch`` lists the recorded sessions, ``%ipybatch NAME`` shows one."""
+"""The IPython magic: ``%ipybatch`` lists the recorded sessions, ``%ipybatch NAME`` shows one."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ def load(shell: Any, history: Callable[[], Any], open_session: Callable[[str], A
     """Register the magic with an IPython shell.
 
     Args:
-        history: Gives the table of all sessions.
-        open_session: Gives a session by its name.
+        history: Returns the table of all sessions.
+        open_session: Returns a session by its name.
     """
 
     def ipybatch(line: str) -> Any:

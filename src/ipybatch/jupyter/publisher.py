@@ -1,8 +1,7 @@
-"""Publisher: one thread that feeds all views of a process, five times a second at most.
+"""One thread that updates all views of a process, at most five times a second.
 
-Views look at their session instead of hearing its events: an engine at full
-speed has 60,000 of them a second.  Ten updates a second cost twice as much as
-five, in the kernel and on the page, and nobody reads faster.
+Views poll their session instead of listening to its events, of which an engine at full speed has 60,000 a second.
+Ten updates a second cost twice as much as five, in the kernel and on the page, and are not easier to read.
 """
 
 from __future__ import annotations
@@ -13,34 +12,34 @@ import time
 import weakref
 from typing import Protocol
 
-LEAST_S = 0.05  # even for who presses buttons all the time
+LEAST_S = 0.05  # between two rounds, however many buttons are pressed
 INTERVAL_S = 0.15
 RESTING_S = 0.5  # while no session runs
 
 
-class View(Protocol):
-    """Something that shows a session."""
+class Publishable(Protocol):
+    """A view that can send its changes."""
 
     def publish(self) -> bool:
-        """Send what is new; return whether more is to be expected soon."""
+        """Send the changes; return whether more are expected soon."""
         ...
 
 
 class Publisher:
-    """Give each view its turn."""
+    """Call `publish` of each view in turn."""
 
     def __init__(self) -> None:
-        self._views: weakref.WeakSet[View] = weakref.WeakSet()
+        self._views: weakref.WeakSet[Publishable] = weakref.WeakSet()
         self._news = threading.Event()
         threading.Thread(target=self._run, name="ipybatch-views", daemon=True).start()
 
-    def add(self, view: View) -> None:
-        """Look after a view for as long as it lives."""
+    def add(self, view: Publishable) -> None:
+        """Update a view until it is garbage-collected."""
         self._views.add(view)
         self.hurry()
 
     def hurry(self) -> None:
-        """Do not wait for the next turn: somebody did something."""
+        """Start the next round now, because a user did something."""
         self._news.set()
 
     def _run(self) -> None:
@@ -59,7 +58,7 @@ _starting = threading.Lock()
 
 
 def publisher() -> Publisher:
-    """Return the process's one Publisher, starting it when it is first needed."""
+    """Return the process's Publisher; the first call starts it."""
     global _publisher
     with _starting:
         if _publisher is None:

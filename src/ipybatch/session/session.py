@@ -43,7 +43,7 @@ from ipybatch.session.waiting import progress, stream
 if TYPE_CHECKING:
     import pandas as pd
 
-    from ipybatch.engine.feed.session_view import Viewed
+    from ipybatch.engine.feed.session_view import SessionView
     from ipybatch.engine.rules.estimate import Estimate
 
 
@@ -478,14 +478,14 @@ class BatchSession:
 
     def export_html(self, path: str | Path) -> Path:
         """Write the panel as it stands as one HTML page that needs nothing else, and return its path."""
-        from ipybatch.jupyter import page
+        from ipybatch.jupyter import static_html
 
-        return page.write(cast("Viewed", self), Path(path))
+        return static_html.write_page(cast("SessionView", self), Path(path))
 
     def _ipython_display_(self) -> None:
         from ipybatch.jupyter import show
 
-        show(cast("Viewed", self))
+        show(cast("SessionView", self))
 
     def __repr__(self) -> str:
         counts = self.counts

@@ -1,4 +1,4 @@
-"""Viewed: what a view needs of a session."""
+"""What a view needs of a session."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-class Viewed(Protocol):
+class SessionView(Protocol):
     """A session, as views see it: facts to read, events to hear, four commands."""
 
     @property

@@ -1,4 +1,4 @@
-"""View: when it sends, what, and that a command is acted on once."""
+"""The panel: when it sends, what, and that a command is acted on once."""
 
 import asyncio
 import threading
@@ -9,13 +9,9 @@ import pytest
 
 from ipybatch import Limits
 from ipybatch.errors import EngineBusy
-from ipybatch.jupyter import view as views_module
-from ipybatch.jupyter.wire import Bye, Command, Hello, Resync
+from ipybatch.jupyter import panel as panels
+from ipybatch.jupyter.messages import Bye, Command, Hello, Resync
 from tests.jupyter.folding import Page
-
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")
-    from ipybatch.jupyter import views
 
 
 async def work(item):
@@ -38,9 +34,9 @@ class Turns:
 @pytest.fixture
 def make(monkeypatch):
     """Make a view of a session, and the list of what it sends."""
-    monkeypatch.setattr(views_module, "publisher", Turns)
+    monkeypatch.setattr(panels, "publisher", Turns)
 
-    def made(session, kind=views.Panel):
+    def made(session, kind=panels.Panel):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of ipywidgets, about the kernel that is not there
             view, sent = kind(session), []
@@ -142,12 +138,12 @@ def test_a_page_that_comes_back_is_told_everything(session, make, clock):
 @pytest.mark.parametrize(
     ("kind", "shows", "empty"),
     [
-        (views.Panel, "panel", []),
-        (views.Progress, "progress", ["groups", "pace", "log"]),
-        (views.PartitionTable, "table", ["pace", "log"]),
-        (views.BreakerStatus, "breaker", ["groups", "pace", "log"]),
-        (views.Timeline, "timeline", ["log"]),
-        (views.Log, "log", ["groups", "pace"]),
+        (panels.Panel, "panel", []),
+        (panels.Progress, "progress", ["groups", "pace", "log"]),
+        (panels.PartitionTable, "table", ["pace", "log"]),
+        (panels.BreakerStatus, "breaker", ["groups", "pace", "log"]),
+        (panels.Timeline, "timeline", ["log"]),
+        (panels.Log, "log", ["groups", "pace"]),
     ],
 )
 def test_each_view_is_sent_what_it_shows(session, make, kind, shows, empty):
@@ -182,7 +178,7 @@ def test_a_command_is_answered_and_acted_on_once(session, make):
     command = f"{view.panel_id}/random/adjust/2"
     say(view, Command(id=command, name="adjust"))
     say(view, Command(id=command, name="adjust"))
-    views_module.act(command)
+    panels.act(command)
     assert sent == [{"kind": "ack", "id": command, "ok": True, "text": "limits changed: 2 at a time"}]
     assert len(heard) == 1
 
@@ -196,7 +192,7 @@ def test_a_command_is_acted_on_once_under_concurrent_deliveries(session, make):
     def deliver():
         ready.wait(10)
         for command in commands:
-            views_module.act(command)
+            panels.act(command)
 
     threads = [threading.Thread(target=deliver) for _ in range(8)]
     for thread in threads:
@@ -218,7 +214,7 @@ def test_a_refused_command_says_why(session, make):
 def test_commands_of_another_panel_are_left_alone(session, make):
     """A kernel may have many; and one that is gone is no error."""
     _view, sent = make(session)
-    views_module.act("no such panel/random/pause")
+    panels.act("no such panel/random/pause")
     assert sent == []
 
 

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from ipybatch import BatchSession, Breaker, Limits, Permanent, Rate, RateLimited, Retry
 from ipybatch.engine.data import events
 from ipybatch.engine.store import journal as journals
-from ipybatch.jupyter import updates
-from ipybatch.jupyter.updates import Sent
+from ipybatch.jupyter import messages
+from ipybatch.jupyter.messages import Cursor
 from ipybatch.testing import VirtualClock
 from tests.jupyter.folding import Page
 
@@ -61,7 +61,7 @@ runs = st.fixed_dictionaries(
 def check_same(page, session):
     """What the page made of many updates is what one whole update says."""
     anew = Page()
-    anew.fold(updates.whole(session, Sent(), ALL))
+    anew.fold(messages.whole_update(session, Cursor(), ALL))
     assert page.groups == anew.groups
     assert page.pace == anew.pace
     assert page.moves == anew.moves
@@ -78,7 +78,7 @@ def check_same(page, session):
 @given(asked=runs)
 def test_updates_add_up_to_the_whole(asked):
     """Any session, looked at whenever, paused, cancelled, gone on with: the page knows what a new page would."""
-    clock, sent, page = VirtualClock(), Sent(), Page()
+    clock, sent, page = VirtualClock(), Cursor(), Page()
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "journal.db"
         try:
@@ -94,7 +94,7 @@ def test_updates_add_up_to_the_whole(asked):
             )
 
             def look():
-                page.fold(updates.changed(session, sent, ALL))
+                page.fold(messages.next_update(session, sent, ALL))
                 check_same(page, session)
 
             async def watch():
@@ -150,7 +150,7 @@ class Partitions:
 )
 def test_groups_that_begin_in_any_order_and_begin_again_add_up(order, bad, looks, after):
     """Partitions are shown all at once, run in any order and run again; after a rollback ended ones change too."""
-    clock, sent, page, work = VirtualClock(), Sent(), Page(), Partitions(order)
+    clock, sent, page, work = VirtualClock(), Cursor(), Page(), Partitions(order)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "journal.db"
         try:
@@ -160,7 +160,7 @@ def test_groups_that_begin_in_any_order_and_begin_again_add_up(order, bad, looks
             work.bad = bad
 
             def look():
-                page.fold(updates.changed(session, sent, ALL))
+                page.fold(messages.next_update(session, sent, ALL))
                 check_same(page, session)
 
             async def watch():
@@ -203,19 +203,19 @@ def ran(plan, clock):
 )
 def test_a_view_is_sent_its_parts(ran, part, fields):
     """And nothing of the others: a progress bar costs no table."""
-    update = updates.whole(ran, Sent(), frozenset({part}))
+    update = messages.whole_update(ran, Cursor(), frozenset({part}))
     filled = {name for name in ("groups", "failures", "items", "pace", "moves", "log") if getattr(update, name)}
     assert filled == fields
-    bare = updates.whole(ran, Sent(), frozenset())
+    bare = messages.whole_update(ran, Cursor(), frozenset())
     assert not any(getattr(bare, name) for name in ("groups", "failures", "items", "pace", "moves", "log", "columns"))
     assert bare.head.counts == ran.counts
 
 
 def test_an_update_without_news_is_small(ran):
     """After the whole state only the head, what is at most two marks, and the latest failures."""
-    sent = Sent()
-    assert updates.changed(ran, sent, ALL).whole
-    update = updates.changed(ran, sent, ALL)
+    sent = Cursor()
+    assert messages.next_update(ran, sent, ALL).whole
+    update = messages.next_update(ran, sent, ALL)
     assert (update.whole, update.seq) == (False, 2)
     assert (update.groups, update.moves, update.log) == ([], [], [])
     assert len(update.pace) <= 2
@@ -225,30 +225,30 @@ def test_a_story_is_sent_in_its_latest_lines(ran):
     """A view that was away gets the latest lines, not all of them."""
     for number in range(300):
         ran._feed.note(f"note {number}")
-    sent = Sent()
-    update = updates.changed(ran, sent, ALL)
+    sent = Cursor()
+    update = messages.next_update(ran, sent, ALL)
     assert [line.text for line in update.log] == [
-        f"note {number}" for number in range(300 - updates.LINES_AT_ONCE, 300)
+        f"note {number}" for number in range(300 - messages.LINES_AT_ONCE, 300)
     ]
     ran._feed.note("one more")
-    assert [line.text for line in updates.changed(ran, sent, ALL).log] == ["one more"]
+    assert [line.text for line in messages.next_update(ran, sent, ALL).log] == ["one more"]
 
 
 def test_the_head_says_what_may_be_done(plan, clock):
     """Commands that make sense now: a button that would do nothing is not shown."""
     session = plan(Shaky(bad=1.0), [1, 2, 3], retry=Retry(attempts=1), breaker=None)
-    seen = [updates.head(session).can]
+    seen = [messages.head(session).can]
 
     async def watch():
         await asyncio.sleep(0.01)
-        seen.append(updates.head(session).can)
+        seen.append(messages.head(session).can)
         session.pause()
         await asyncio.sleep(0.01)
-        seen.append(updates.head(session).can)
+        seen.append(messages.head(session).can)
         session.resume()
 
     clock.run(session, watch())
-    seen.append(updates.head(session).can)
+    seen.append(messages.head(session).can)
     assert seen == [["resume"], ["pause", "cancel", "adjust"], ["resume", "cancel", "adjust"], ["retry_failed"]]
 
 
@@ -258,7 +258,7 @@ def test_windows_are_told_with_what_they_were_made_with(plan, clock):
         Shaky(bad=0.0), [1, 2, 3], limits=Limits(concurrency=4, rates=[Rate(20, per_s=2), Rate(90, 60, "tokens")])
     )
     session.adjust(concurrency=2, rates=[5, 90])
-    head = updates.head(session)
+    head = messages.head(session)
     assert (head.concurrency, head.most_concurrency) == (2, 4)
     assert [(window.limit, window.most, window.per_s, window.unit) for window in head.windows] == [
         (5, 20, 2, "requests"),
@@ -273,7 +273,7 @@ def test_lanes_and_what_waits_by_priority_are_told(plan, clock):
     async def work(item):
         await asyncio.sleep(0.1)
         if item == "r0-0":
-            heads.append(updates.changed(session, Sent(), ALL).head)
+            heads.append(messages.next_update(session, Cursor(), ALL).head)
 
     items = [f"r{lane}-{number}" for lane in range(10) for number in range(3)]
     session = plan(

@@ -1,7 +1,6 @@
-"""Chart: the timeline of a session as a static drawing: attempts a second, and the groups as bars.
+"""The timeline of a session as SVG: attempts a second, and the groups as bars.
 
-Rule: numbers only, so that nothing from outside gets into the drawing.  Colours are names that the page's style
-gives meaning to.
+Rule: numbers only, so that no text from outside can get into the drawing.  Colours are classes of the page's style.
 """
 
 from __future__ import annotations
@@ -21,17 +20,17 @@ _LEFT, _TOP, _FOOT = 44, 8, 20
 _LANES, _LANE = 24, 9
 _STEPS_S = (1, 2, 5, 10, 20, 60, 120, 300, 600, 1200, 1800, 3600, 7200, 14400, 21600, 43200, 86400)
 _MOST = 300  # steps of the line
-_FINEST = 0.5  # of a pixel: what is narrower is drawn as wide
+_FINEST = 0.5  # pixels, the least width of a bar
 
 
 class Scale(msgspec.Struct, frozen=True):
-    """Where a time lies: ``first_s`` at the left, ``last_s`` at the right."""
+    """The time axis: ``first_s`` at the left, ``last_s`` at the right."""
 
     first_s: float
     last_s: float
 
     def x(self, at_s: float) -> float:
-        """Return the place of a time, in pixels."""
+        """Return the x coordinate of a time, in pixels."""
         share = (at_s - self.first_s) / max(self.last_s - self.first_s, 0.001)
         return _LEFT + (WIDTH - _LEFT) * min(1.0, max(0.0, share))
 
@@ -39,7 +38,7 @@ class Scale(msgspec.Struct, frozen=True):
 def svg(
     marks: Sequence[Mark], groups: Iterable[Group], moves: Iterable[BreakerMoved], allowed_per_s: float | None
 ) -> str:
-    """Return the drawing; "" when there is nothing to draw yet."""
+    """Return the drawing; "" when there are fewer than two marks."""
     marks = _apart(marks)
     if len(marks) < 2:
         return ""
@@ -58,7 +57,7 @@ def svg(
 
 
 def _apart(marks: Sequence[Mark]) -> list[Mark]:
-    """Return marks that are far enough apart for a rate: a few starts in a millisecond are no thousands a second."""
+    """Return marks that are far enough apart for a rate: a few starts in a millisecond are not thousands a second."""
     if not marks:
         return []
     least_s = max(1.0, (marks[-1].at_s - marks[0].at_s) / _MOST)
@@ -76,7 +75,7 @@ def _per_s(before: int, after: int, since: Mark, until: Mark) -> float:
 
 
 def _round_up(value: float) -> float:
-    """Return the next number that halves well."""
+    """Return the next round number for the axis."""
     ten = 10.0 ** math.floor(math.log10(max(value, 0.01)))
     return next(step * ten for step in (1, 2, 3, 4, 5, 6, 8, 10) if step * ten >= value * 0.9999)
 

@@ -1,16 +1,18 @@
-"""View: an anywidget that shows a session, or a part of it, and takes its commands.
+"""The panel and its parts: anywidgets that show a session and execute its commands.
 
-The browser half is `static/panel.js`, built from `widgets/src`; what the two
-say to each other is in `wire`.  A command comes as a message of the widget,
-or, while another cell keeps the kernel from reading those, through a private
-subshell that calls `act`; by whatever road, it is acted on once.
+Parts can be laid out by hand:
 
-A saved notebook holds what a view was when its cells had run, so a session's
-end is kept by then, at the latest when the cell that waited for it ends.
+    VBox([Progress(session), HBox([BreakerStatus(session), Timeline(session)]), Log(session)])
 
-Nothing is sent while no page shows the view.  A page says Hello and Bye; until
-the first of these is heard it is taken to be there, because the cell that
-displays a view may keep the kernel from hearing anything.
+The browser half is `static/panel.js`, built from `widgets/src`; the messages between the halves are in `messages`.  A
+command comes as a message of the widget, or, while another cell keeps the kernel from reading those, through a
+private subshell that calls `act`; whichever arrives first is executed, the other one is ignored.
+
+A saved notebook holds the state of a view when its cells had run.  So the final state of a session is stored in the
+widget and in its static forms no later than the end of the cell that waited for it.
+
+Nothing is sent while no page shows the view.  A page says Hello and Bye; until the first of these arrives, a page is
+assumed, because the cell that displays a view may keep the kernel from reading messages.
 """
 
 from __future__ import annotations
@@ -31,45 +33,56 @@ from IPython.core.getipython import get_ipython
 from IPython.display import display
 
 from ipybatch.engine.data import events
-from ipybatch.engine.feed.session_view import Viewed
+from ipybatch.engine.data.masking import mask
+from ipybatch.engine.feed.session_view import SessionView
 from ipybatch.engine.feed.snapshot import Snapshot
 from ipybatch.errors import EngineBusy
-from ipybatch.jupyter import commands, still, updates
+from ipybatch.jupyter import commands, messages, static_html
+from ipybatch.jupyter.messages import (
+    Ack,
+    Bye,
+    Command,
+    Cursor,
+    FromBrowser,
+    FromKernel,
+    Hello,
+    Parts,
+    Resync,
+    ViewName,
+)
 from ipybatch.jupyter.publisher import publisher
-from ipybatch.jupyter.updates import Part, Sent
-from ipybatch.jupyter.wire import Ack, Bye, Command, FromBrowser, FromKernel, Hello, Resync, ViewName
 
 _STATIC = pathlib.Path(__file__).parent / "static"
 _VIEW = "application/vnd.jupyter.widget-view+json"
 _ANSWERED_AT_MOST = 1000
 TICK_S = 1.0
 _LIVE = frozenset({"running", "paused"})
-_HELLO_S = 5.0  # how long after its cell a view that is displayed takes to say Hello, at most
+_HELLO_S = 5.0  # the longest time from the end of a cell to the Hello of a view that it displayed
 
 _views: weakref.WeakValueDictionary[str, View] = weakref.WeakValueDictionary()
 
 
 class View(anywidget.AnyWidget):
-    """A live view of one session; lays out in VBox, HBox and Tab like any widget.
+    """A live view of one session; can be laid out in VBox, HBox and Tab like any widget.
 
     Attributes:
-        shows: Which view the browser draws.
-        parts: What it is sent beside the head.
+        shows: The view that the browser draws.
+        parts: The parts of the state that it is sent, besides the head.
     """
 
     _esm = _STATIC / "panel.js"
     _css = _STATIC / "panel.css"
     shows: ClassVar[ViewName] = "panel"
-    parts: ClassVar[frozenset[Part]] = frozenset({"rows", "pace", "moves", "log"})
+    parts: ClassVar[Parts] = frozenset({"rows", "pace", "moves", "log"})
     view = traitlets.Unicode("").tag(sync=True)
     initial = traitlets.Unicode("").tag(sync=True)
     panel_id = traitlets.Unicode("").tag(sync=True)
 
-    def __init__(self, session: Viewed, **layout: Any) -> None:
+    def __init__(self, session: SessionView, **layout: Any) -> None:
         self._session = session
-        self._sent = Sent()
+        self._sent = Cursor()
         self._looked_at: Snapshot | None = None
-        self._figures: tuple[Any, ...] = ()  # what was seen of it
+        self._figures: tuple[Any, ...] = ()  # of the latest update
         self._looked_s = 0.0
         self._pages: set[str] = set()
         self._is_expected = True
@@ -77,7 +90,7 @@ class View(anywidget.AnyWidget):
         self._acting = threading.Lock()
         self._shown: Any = None
         self._keeping = threading.Lock()
-        self._kept: tuple[float, int] | None = None  # the end that is kept, and how much had been told by then
+        self._kept: tuple[float, int] | None = None  # time and event count of the stored end
         super().__init__(view=self.shows, panel_id=uuid.uuid4().hex, **layout)
         _views[self.panel_id] = self
         self.on_msg(self._hear)
@@ -86,21 +99,22 @@ class View(anywidget.AnyWidget):
         _keep_with_cells()
 
     def get_state(self, key: Any = None, drop_defaults: bool = False) -> dict[str, Any]:
-        """Return the widget's state, with the session's present one: what a page that was reloaded begins with."""
+        """Return the widget's state, with the session's present state for a page that is reloaded."""
         state: dict[str, Any] = super().get_state(key=key, drop_defaults=drop_defaults)
         if key is None or "initial" in state:
+            session, sent = self._session, Cursor(seq=self._sent.seq)
             with suppress(EngineBusy):
-                update = self._session.ask(lambda: updates.whole(self._session, Sent(seq=self._sent.seq), self.parts))
+                update = session.ask(lambda: messages.whole_update(session, sent, self.parts))
                 state["initial"] = msgspec.json.encode(update).decode()
         return state
 
     @property
     def is_open(self) -> bool:
-        """Whether some page shows it, as far as is known."""
+        """Whether a page shows the view, as far as is known."""
         return bool(self._pages) or self._is_expected
 
     def publish(self) -> bool:
-        """Send what is new to the pages; called by the publisher.  Return whether the session runs."""
+        """Send the changes to the pages, and return whether the session runs; called by the publisher."""
         self.keep_end()
         is_live = self._session.snapshot.state in _LIVE
         if not self.is_open:
@@ -109,7 +123,7 @@ class View(anywidget.AnyWidget):
             try:
                 if "pace" in self.parts:
                     self._session.recall()
-                update = self._session.ask(lambda: updates.changed(self._session, self._sent, self.parts))
+                update = self._session.ask(lambda: messages.next_update(self._session, self._sent, self.parts))
             except EngineBusy:
                 self._figures = ()
             else:
@@ -119,11 +133,11 @@ class View(anywidget.AnyWidget):
         return is_live
 
     def _has_changed(self, *, is_live: bool) -> bool:
-        """Look whether there is anything to tell; what ticks while the session waits is told once a second."""
+        """Return whether there is news; countdowns of a session that waits count once a second."""
         snapshot, now_s = self._session.snapshot, time.monotonic()
         ended = snapshot.counts.ended
         figures = (snapshot.state, snapshot.told, snapshot.started_here, snapshot.ended_here, ended)
-        if snapshot is not self._looked_at:  # it was forgotten, and begins anew
+        if snapshot is not self._looked_at:  # `forget` has replaced it
             self._sent.is_whole_wanted = True
         is_due = is_live and now_s - self._looked_s >= TICK_S
         if figures == self._figures and not is_due and not self._sent.is_whole_wanted:
@@ -132,26 +146,26 @@ class View(anywidget.AnyWidget):
         return True
 
     def bundle(self) -> dict[str, Any]:
-        """Return the display of the session: the widget, and static forms for where there is none."""
+        """Return the display of the session: the widget, and static forms for front ends without widgets."""
         session = self._session
         return {
             _VIEW: {"version_major": 2, "version_minor": 0, "model_id": self.model_id},
-            "text/html": still.html(
+            "text/html": static_html.output(
                 session.snapshot,
                 session.summary,
                 session.policy.opening.group_word,
                 has_breaker=session.policy.breaker is not None,
             ),
-            "text/plain": still.text(session.summary),
+            "text/plain": mask(str(session.summary)),
         }
 
     def show(self) -> None:
-        """Display it, and keep the static forms of that display up to date at its end."""
+        """Display the view; its static forms are updated when the session ends."""
         self._shown = display(self.bundle(), raw=True, display_id=True)  # type: ignore[no-untyped-call]  # IPython's
 
     def keep_end(self) -> None:
-        """Leave the final state where a page that is opened later, or has no kernel, begins; once for each end."""
-        with self._keeping:  # who comes second, returns when it is done
+        """Store the final state in the widget and its static forms, once for each end of the session."""
+        with self._keeping:  # a second caller returns when it is done
             snapshot = self._session.snapshot
             end = (snapshot.ended_s, snapshot.told)
             if snapshot.state not in events.ENDED or self._kept == end:
@@ -162,27 +176,27 @@ class View(anywidget.AnyWidget):
                 self._shown.update(self.bundle(), raw=True)
 
     def act(self, command: str) -> None:
-        """Act on a command's id once, and answer it."""
+        """Execute a command once, by its id, and answer it."""
         with self._acting:
             if command in self._answered:
                 return
             self._answered.append(command)
         try:
             answer = commands.obey(self._session, command)
-        except Exception as error:  # whatever it is belongs into the panel, not into a cell
+        except Exception as error:  # shown in the panel, not in a cell
             answer = Ack(id=command, ok=False, text=commands.describe(error))
         self.tell(answer)
         publisher().hurry()
 
     def tell(self, message: FromKernel) -> None:
-        """Send a message to the pages, as bytes: ipykernel walks through everything else in Python, 5 ms an update."""
+        """Send a message to the pages, as bytes: ipykernel needs 5 ms an update for anything else."""
         self.send({}, buffers=[msgspec.json.encode(message)])
 
     def _hear(self, widget: Any, content: Any, buffers: Any) -> None:
         try:
             message = msgspec.convert(content, FromBrowser)
         except msgspec.ValidationError:
-            return  # of a later version's browser half
+            return  # from the browser half of a later version
         match message:
             case Command():
                 self.act(message.id)
@@ -200,10 +214,10 @@ class View(anywidget.AnyWidget):
 
 
 def act(command: str) -> None:
-    """Act on a command that a page could not send by the widget's own message.
+    """Execute a command that did not come as a message of the widget.
 
     Args:
-        command: See `wire.Command`.
+        command: See `messages.Command`.
     """
     view = _views.get(command.partition("/")[0])
     if view is not None:
@@ -211,7 +225,7 @@ def act(command: str) -> None:
 
 
 def _after_cell(act: Any) -> None:
-    """Call ``act`` some seconds after the present cell has ended: by then a page that shows its output is heard."""
+    """Call ``act`` some seconds after the present cell has ended, when a page that shows its output has said Hello."""
     shell = get_ipython()
     if shell is None:
         return
@@ -226,7 +240,7 @@ def _after_cell(act: Any) -> None:
 
 
 def _keep_with_cells() -> None:
-    """Have every cell keep the ends that it waited for before it ends itself: what comes later may not be saved."""
+    """Store the ends of sessions at the end of every cell: a notebook may be saved without later changes."""
     shell = get_ipython()
     if shell is not None:
         shell.events.register("post_run_cell", _keep_ends)
@@ -235,3 +249,42 @@ def _keep_with_cells() -> None:
 def _keep_ends(*_: Any) -> None:
     for view in tuple(_views.values()):
         view.keep_end()
+
+
+class Panel(View):
+    """Everything about a session, with its controls."""
+
+
+class Progress(View):
+    """Progress: done, failed, running, rate, elapsed, time left, cost; with the controls."""
+
+    shows: ClassVar[ViewName] = "progress"
+    parts: ClassVar[Parts] = frozenset()
+
+
+class PartitionTable(View):
+    """The groups (batches, jobs, partitions), each with its items; the latest items where there are no groups."""
+
+    shows: ClassVar[ViewName] = "table"
+    parts: ClassVar[Parts] = frozenset({"rows"})
+
+
+class BreakerStatus(View):
+    """The circuit breaker with its history, and the windows of the limiter."""
+
+    shows: ClassVar[ViewName] = "breaker"
+    parts: ClassVar[Parts] = frozenset({"moves"})
+
+
+class Timeline(View):
+    """Attempts a second against the limits, and the groups as bars."""
+
+    shows: ClassVar[ViewName] = "timeline"
+    parts: ClassVar[Parts] = frozenset({"rows", "pace", "moves"})
+
+
+class Log(View):
+    """The log, newest line first."""
+
+    shows: ClassVar[ViewName] = "log"
+    parts: ClassVar[Parts] = frozenset({"log"})

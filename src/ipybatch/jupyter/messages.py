@@ -1,0 +1,454 @@
+"""Messages between the two halves of a view, and how the kernel makes them from a session.
+
+Rule: `widgets/src/schema.ts` is generated from these types (``make schema``); names are the same on both sides,
+snake_case, with no mapping layer.
+
+    kernel  -> browser   Update (the whole state, or the changes), Ack, Rows
+    browser -> kernel    Hello, Bye, Resync, Command
+
+A message to the browser is JSON in the one buffer of a custom message.  Updates carry a sequence number; a browser
+that misses one sends Resync and gets an update with ``whole`` set.  A command's id holds all of the command, and it
+is executed once, however often and on whichever channel it arrives.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from itertools import islice, takewhile
+from typing import Literal
+
+import msgspec
+
+from ipybatch.engine.data import events
+from ipybatch.engine.data.events import BreakerState, Counts, State, Status
+from ipybatch.engine.data.masking import mask
+from ipybatch.engine.data.progress_curve import Mark
+from ipybatch.engine.feed import event_text
+from ipybatch.engine.feed.event_text import LogLine
+from ipybatch.engine.feed.session_view import SessionView
+from ipybatch.engine.feed.snapshot import Group, Snapshot
+from ipybatch.engine.run.live_status import Gauges
+from ipybatch.engine.store.rows import RecordedItem
+
+CommandName = Literal["pause", "resume", "cancel", "retry_failed", "adjust", "items"]
+ViewName = Literal["panel", "progress", "table", "breaker", "timeline", "log"]
+
+
+class Item(msgspec.Struct, kw_only=True, frozen=True):
+    """An ended item."""
+
+    key: str
+    group: int
+    status: Status
+    attempts: int
+    seconds: float
+    error: str
+
+
+class BreakerMove(msgspec.Struct, kw_only=True, frozen=True):
+    """A change of the breaker's state."""
+
+    at_s: float
+    state: BreakerState
+    failures: int
+    openings: int
+
+
+class BreakerFact(msgspec.Struct, kw_only=True):
+    """The breaker, with its policy beside it; ``threshold`` 0 means there is none.
+
+    Attributes:
+        probe_in_s: Seconds to the next probe; 0.0 unless open.
+    """
+
+    state: BreakerState
+    failures: int
+    threshold: int
+    openings: int
+    give_up_after: int
+    probe_in_s: float
+
+
+class WindowFact(msgspec.Struct, kw_only=True):
+    """One sliding window: ``used`` of ``limit`` in the last ``per_s`` seconds.
+
+    Attributes:
+        most: The limit that the session was made with, which the form does not exceed.
+    """
+
+    used: float
+    limit: float
+    most: float
+    per_s: float
+    unit: str
+
+
+class LaneFact(msgspec.Struct, kw_only=True):
+    """Items with limits of their own, such as those of one region.
+
+    Attributes:
+        waiting: Number of waiting items.
+        windows: One for each of its rates.
+        cool_s: Seconds left of its cool-down.
+    """
+
+    name: str
+    waiting: int
+    windows: list[WindowFact]
+    cool_s: float
+
+
+class Head(msgspec.Struct, kw_only=True):
+    """Everything above the table.
+
+    Attributes:
+        at_s: Unix time of the kernel when the update was sent.
+        waiting: Why nothing can start now, in words; "" when something can.
+        started_s: Unix time of the latest start; 0.0 before.
+        elapsed_s: Seconds since the start, up to the end.
+        eta_low_s: Seconds left, at best and (``eta_high_s``) at worst; None when unknown or ended.
+        rate_per_s: Items ended per second, in the last seconds; the average when the session has ended.
+        allowed_per_s: The rate that the limits allow; None for no rate.
+        windows: One for each rate, also while nothing runs.
+        lanes: The busiest limit groups; ``more_lanes`` is the number of others.
+        queued: Numbers of items of high, medium and low priority that have not started; empty where all have the same.
+        concurrency: Maximum of concurrent attempts; ``most_concurrency`` is that which the session was made with.
+        cool_down_s: Seconds of cool-down left.
+        spent_usd: None for work that costs nothing.
+        recorded: Outcomes in the journal, including those of earlier runs.
+        can: The commands that are possible now.
+    """
+
+    at_s: float
+    name: str
+    state: State
+    reason: str
+    waiting: str
+    counts: Counts
+    started_s: float
+    elapsed_s: float
+    eta_low_s: float | None
+    eta_high_s: float | None
+    rate_per_s: float
+    allowed_per_s: float | None
+    breaker: BreakerFact
+    windows: list[WindowFact]
+    lanes: list[LaneFact]
+    more_lanes: int
+    queued: list[int]
+    concurrency: int
+    most_concurrency: int
+    cool_down_s: float
+    spent_usd: float | None
+    budget_usd: float | None
+    recorded: int
+    notes: list[str]
+    can: list[CommandName]
+
+
+class Update(msgspec.Struct, kw_only=True, tag_field="kind", tag="update"):
+    """The head, and the changes since the last update (everything when ``whole``).
+
+    A view is sent the parts that it shows; the others are empty.
+
+    Attributes:
+        seq: Counts updates from 1, for each view.
+        pages: In a whole update, the open views, whose Hello it answers.
+        group_word: The name of a row: "Batch", "Job", "Partition".
+        columns: Titles of the workload's own columns, in order.
+        groups: Changed rows, by number.
+        items: The latest items that ended, newest last: shown when there are no groups.
+        failures: The latest items that did not complete, newest last.
+        pace_at: How many of the marks of `Mark` stand; ``pace`` comes after them.
+        moves: New moves of the breaker, newest last.
+        log: New lines, newest last.
+    """
+
+    seq: int
+    whole: bool
+    pages: list[str]
+    head: Head
+    group_word: str
+    columns: list[str]
+    groups: list[Group]
+    items: list[Item]
+    failures: list[Item]
+    pace_at: int
+    pace: list[Mark]
+    moves: list[BreakerMove]
+    log: list[LogLine]
+
+
+class Ack(msgspec.Struct, kw_only=True, tag_field="kind", tag="ack"):
+    """The answer to a command; ``text`` is its result, in words for the panel."""
+
+    id: str
+    ok: bool
+    text: str
+
+
+class Rows(msgspec.Struct, kw_only=True, tag_field="kind", tag="rows"):
+    """The answer to the command "items": some of a group's items, failed ones first.
+
+    Attributes:
+        total: Number of recorded items of the group.
+    """
+
+    id: str
+    group: int
+    offset: int
+    total: int
+    items: list[RecordedItem]
+
+
+class Hello(msgspec.Struct, kw_only=True, tag_field="kind", tag="hello"):
+    """A view was opened, or is visible again.
+
+    Attributes:
+        view: A random name of the view: a widget may be displayed many times.
+    """
+
+    view: str
+
+
+class Bye(msgspec.Struct, kw_only=True, tag_field="kind", tag="bye"):
+    """A view was closed, or its page is hidden."""
+
+    view: str
+
+
+class Resync(msgspec.Struct, kw_only=True, tag_field="kind", tag="resync"):
+    """A view missed an update and needs the whole state."""
+
+    view: str
+
+
+class Command(msgspec.Struct, kw_only=True, tag_field="kind", tag="command"):
+    """A button was pressed, or items were requested.
+
+    Attributes:
+        id: ``<panel id>/<random>/<name>``, and the arguments, each after a slash: ``items/<group>/<offset>``,
+            ``adjust/<concurrency>/<limit of the first rate>/...``.
+    """
+
+    id: str
+    name: CommandName
+
+
+FromBrowser = Hello | Bye | Resync | Command
+FromKernel = Update | Ack | Rows
+
+
+Parts = frozenset[Literal["rows", "pace", "moves", "log"]]
+
+LINES_AT_ONCE = 25
+LANES_SHOWN = 8
+
+_CAN: dict[events.State, list[CommandName]] = {
+    "planned": ["resume"],
+    "running": ["pause", "cancel", "adjust"],
+    "paused": ["resume", "cancel", "adjust"],
+    "completed": [],
+    "failed": ["resume"],
+    "cancelled": ["resume"],
+    "rolled_back": ["resume"],
+}
+
+
+class Cursor(msgspec.Struct):
+    """How much of a session's state a view has been sent.
+
+    Attributes:
+        seq: Number of the latest update.
+        groups: Number of changes of groups; ``running``: the groups that had not ended.
+        marks: Number of marks of the progress curve, after it was thinned ``thinned`` times.
+        moves: Number of changes of the breaker; ``lines``: number of the latest line of the log.
+        is_whole_wanted: The next update must contain everything.
+    """
+
+    seq: int = 0
+    groups: int = 0
+    running: set[int] = msgspec.field(default_factory=set)
+    marks: int = 0
+    thinned: int = 0
+    moves: int = 0
+    lines: int = 0
+    is_whole_wanted: bool = True
+
+
+def whole_update(session: SessionView, sent: Cursor, parts: Parts) -> Update:
+    """Return an update with the whole state; on the engine's thread while the session runs."""
+    sent.marks = sent.moves = sent.lines = sent.groups = 0
+    sent.is_whole_wanted = False
+    return _update(session, sent, parts, is_whole=True)
+
+
+def next_update(session: SessionView, sent: Cursor, parts: Parts) -> Update:
+    """Return an update with the changes; on the engine's thread while the session runs."""
+    sent.seq += 1
+    return whole_update(session, sent, parts) if sent.is_whole_wanted else _update(session, sent, parts)
+
+
+def _update(session: SessionView, sent: Cursor, parts: Parts, *, is_whole: bool = False) -> Update:
+    snapshot = session.snapshot
+    has_rows = "rows" in parts
+    pace_at, pace = _pace(snapshot, sent) if "pace" in parts else (0, [])
+    return Update(
+        seq=sent.seq,
+        whole=is_whole,
+        pages=[],
+        head=head(session),
+        group_word=session.policy.opening.group_word,
+        columns=_columns(snapshot.groups) if has_rows else [],
+        groups=_groups(snapshot, sent) if has_rows else [],
+        items=_items(snapshot.recent) if has_rows and not snapshot.groups else [],
+        failures=_items(snapshot.failures.values()) if has_rows else [],
+        pace_at=pace_at,
+        pace=pace,
+        moves=_moves(snapshot, sent) if "moves" in parts else [],
+        log=_lines(snapshot, sent) if "log" in parts else [],
+    )
+
+
+def head(session: SessionView) -> Head:
+    """Return everything above the table."""
+    snapshot, gauges, now_s, limits = session.snapshot, session.gauges, time.time(), session.policy.limits
+    low_s, high_s = gauges.eta_s or (None, None)
+    return Head(
+        at_s=now_s,
+        name=mask(snapshot.name),
+        state=snapshot.state,
+        reason=snapshot.reason,
+        waiting=gauges.waiting,
+        counts=snapshot.counts,
+        started_s=snapshot.started_s,
+        elapsed_s=snapshot.elapsed_s(now_s),
+        eta_low_s=low_s,
+        eta_high_s=high_s,
+        rate_per_s=_rate(snapshot, now_s),
+        allowed_per_s=gauges.allowed_per_s,
+        breaker=_breaker(session, now_s),
+        windows=_windows(session),
+        lanes=_lanes(gauges),
+        more_lanes=max(0, len(gauges.lanes) - LANES_SHOWN),
+        queued=list(gauges.queued or ()),
+        concurrency=limits.concurrency,
+        most_concurrency=session.declared.concurrency,
+        cool_down_s=max(0.0, snapshot.cool_until_s - now_s),
+        spent_usd=snapshot.spent_usd,
+        budget_usd=snapshot.budget_usd,
+        recorded=0 if snapshot.state == "rolled_back" else snapshot.counts.ended - snapshot.left,
+        notes=snapshot.notes,
+        can=_can(snapshot),
+    )
+
+
+def _lanes(gauges: Gauges) -> list[LaneFact]:
+    busiest = sorted(gauges.lanes, key=lambda lane: (-lane.waiting, lane.name))[:LANES_SHOWN]
+    return [
+        LaneFact(
+            name=mask(lane.name),
+            waiting=lane.waiting,
+            windows=[
+                WindowFact(used=used, limit=limit, most=limit, per_s=per_s, unit=unit)
+                for used, limit, per_s, unit in lane.windows
+            ],
+            cool_s=lane.cool_s,
+        )
+        for lane in sorted(busiest, key=lambda lane: lane.name)
+    ]
+
+
+def _windows(session: SessionView) -> list[WindowFact]:
+    limits, declared = session.policy.limits, session.declared
+    used = {(per_s, unit): used for used, _, per_s, unit in session.gauges.windows}
+    paced = limits.all_rates[len(limits.rates) :]
+    pairs = zip((*limits.rates, *paced), (*declared.rates, *paced), strict=True)
+    return [
+        WindowFact(
+            used=used.get((rate.per_s, rate.unit), 0.0),
+            limit=rate.limit,
+            most=most.limit,
+            per_s=rate.per_s,
+            unit=rate.unit,
+        )
+        for rate, most in pairs
+    ]
+
+
+def _groups(snapshot: Snapshot, sent: Cursor) -> list[Group]:
+    """Return the groups that ran at the last update, and those that changed since: no others can."""
+    groups, moved = snapshot.groups, snapshot.moved
+    numbers = {*sent.running, *takewhile(lambda number: moved[number] > sent.groups, reversed(moved))}
+    shown = [groups[number] for number in sorted(numbers) if number in groups]
+    sent.running = {group.number for group in shown if group.status in ("pending", "running")}
+    sent.groups = snapshot.moves
+    return shown
+
+
+def _pace(snapshot: Snapshot, sent: Cursor) -> tuple[int, list[Mark]]:
+    """Return the number of unchanged marks, and the marks after them; the latest mark may still change."""
+    pace = snapshot.pace
+    at = 0 if sent.thinned != pace.thinned else max(0, sent.marks - 2)
+    sent.marks, sent.thinned = len(pace.marks), pace.thinned
+    return at, pace.marks[at:]
+
+
+def _moves(snapshot: Snapshot, sent: Cursor) -> list[BreakerMove]:
+    new = min(snapshot.breaker_moved - sent.moves, len(snapshot.breaker_moves))
+    sent.moves = snapshot.breaker_moved
+    return [
+        BreakerMove(at_s=move.at_s, state=move.state, failures=move.failures, openings=move.openings)
+        for move in list(snapshot.breaker_moves)[len(snapshot.breaker_moves) - new :]
+    ]
+
+
+def _lines(snapshot: Snapshot, sent: Cursor) -> list[LogLine]:
+    new = min(snapshot.told - sent.lines, LINES_AT_ONCE, len(snapshot.story))
+    sent.lines = snapshot.told
+    return event_text.lines(reversed(list(islice(reversed(snapshot.story), new))), snapshot.groups)
+
+
+def _columns(groups: dict[int, Group]) -> list[str]:
+    return list(next(iter(groups.values())).extra) if groups else []
+
+
+def _rate(snapshot: Snapshot, now_s: float) -> float:
+    if snapshot.state in events.ENDED:
+        return snapshot.ended_here / max(snapshot.elapsed_s(now_s), 0.001)
+    return snapshot.rate_per_s(now_s) if snapshot.state == "running" else 0.0
+
+
+def _can(snapshot: Snapshot) -> list[CommandName]:
+    can = list(_CAN[snapshot.state])
+    is_over = snapshot.state in events.ENDED and snapshot.state != "rolled_back"  # there is nothing but all to run
+    if is_over and snapshot.counts.failed + snapshot.counts.timeout:
+        can.append("retry_failed")
+    return can
+
+
+def _breaker(session: SessionView, now_s: float) -> BreakerFact:
+    breaker, policy = session.snapshot.breaker, session.policy.breaker
+    return BreakerFact(
+        state=breaker.state,
+        failures=breaker.failures,
+        threshold=0 if policy is None else policy.failures,
+        openings=breaker.openings,
+        give_up_after=0 if policy is None else policy.give_up_after,
+        probe_in_s=max(0.0, breaker.probe_at_s - now_s) if breaker.state == "open" else 0.0,
+    )
+
+
+def _items(ended: Iterable[events.ItemEnded]) -> list[Item]:
+    return [
+        Item(
+            key=event.key,
+            group=event.group,
+            status=event.status,
+            attempts=event.attempts,
+            seconds=event.seconds,
+            error=event.error,
+        )
+        for event in ended
+    ]
