@@ -69,7 +69,7 @@ def section_of(name: str, inline: str, body: str) -> str:
         told = text_of("\n".join(filter(None, [inline, body])))
         return f"**{name}**:" + ("\n\n" if told.startswith("```") else " ") + told
     entries = []
-    for entry in re.split(r"\n(?=\S)", body):
+    for entry in re.split(r"\n(?=[\w.*, ]+:\s)", body):
         told = ENTRY.sub(r"`\1`:", entry, count=1)
         entries.append(f"- {text_of(' '.join(told.split()))}")
     return f"**{name}**:\n\n" + "\n".join(entries)
