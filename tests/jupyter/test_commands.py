@@ -25,34 +25,56 @@ def session(plan):
     return plan(work, list(range(40)), limits=LIMITS, retry=Retry(attempts=2), breaker=None)
 
 
-def obey(session, words):
-    return commands.obey(session, f"panel/random/{words}")
+def execute(session, words):
+    return commands.execute(session, f"panel/random/{words}")
 
 
-def test_pause_resume_and_cancel(session, clock):
-    """Each is acted on, and the answer says what it did."""
-    answers, states = [], []
+def settle(session, words):
+    return commands.settle(session, f"panel/random/{words}")
+
+
+def test_a_command_that_waits_for_the_engine_is_answered_twice(session, clock):
+    """First that it was asked, and when it has happened what was done: never before."""
+    first, second, states = [], [], []
 
     async def press():
-        for words in ("pause", "resume", "cancel"):
+        for words in ("pause", "resume", "adjust/2/5/100", "cancel"):
             await asyncio.sleep(0.4)
-            answers.append(obey(session, words))
+            first.append(execute(session, words))  # on the engine's own thread: it acts at its next turn
             await asyncio.sleep(0)
+            second.append(settle(session, words))
             states.append(session.state)
 
     clock.run(session, press())
-    assert answers == [
-        Ack(id="panel/random/pause", ok=True, text="paused, 4 in flight finish"),
-        Ack(id="panel/random/resume", ok=True, text="running"),
-        Ack(id="panel/random/cancel", ok=True, text="cancelling"),
+    assert first == [
+        Ack(id="panel/random/pause", ok=True, done=False, text="asked to pause: the engine is busy"),
+        Ack(id="panel/random/resume", ok=True, done=False, text="asked to resume: the engine is busy"),
+        Ack(id="panel/random/adjust/2/5/100", ok=True, done=True, text=second[2].text),
+        Ack(id="panel/random/cancel", ok=True, done=False, text="asked to cancel: not ended yet"),
+    ]
+    assert second == [
+        Ack(id="panel/random/pause", ok=True, done=True, text="paused, 4 in flight finish"),
+        Ack(id="panel/random/resume", ok=True, done=True, text="running"),
+        Ack(
+            id="panel/random/adjust/2/5/100",
+            ok=True,
+            done=True,
+            text="limits changed: 2 at a time, 5 per 2 s, 100 per 60 s",
+        ),
+        None,
     ]
     assert states[:2] == ["paused", "running"]
     assert session.state == "cancelled"
+    assert settle(session, "cancel").text == "cancelled, 37 items left"
+    assert settle(session, "pause").text == "the session is cancelled already"
 
 
-def test_a_pause_of_nothing_says_so(session):
-    """Before the start nothing is in flight."""
-    assert obey(session, "pause").text == "paused"
+def test_what_is_not_done_is_not_said_to_be(session, clock):
+    """Before the start nothing can be paused or cancelled, and what has completed cannot be cancelled."""
+    assert execute(session, "pause").text == "not paused: the session is planned"
+    assert execute(session, "cancel").text == "not cancelled: the session is planned"
+    clock.run(session)
+    assert execute(session, "cancel").text == "not cancelled: the session is completed"
 
 
 def test_resume_after_a_rollback_runs_everything(live, wait_for):
@@ -67,7 +89,7 @@ def test_resume_after_a_rollback_runs_everything(live, wait_for):
     session = live(once_bad, [1, 2], limits=Limits(concurrency=1), on_failure="rollback")
     assert wait_for(session).state == "rolled_back"
     assert messages.head(session).can == ["resume"]
-    assert obey(session, "resume").text == "running"
+    assert execute(session, "resume").text == "running"
     assert str(wait_for(session)) == "wishlist completed: 2/2 successful, 0 failed, 0 skipped"
     assert tried == [1, 1, 2]
 
@@ -84,7 +106,7 @@ def test_cancel_and_retry_failed_of_a_live_session(live, wait_for):
 
     session = live(fail_once, [1, 2, 3])
     session.run()
-    assert obey(session, "retry_failed").text == "running what failed again"
+    assert execute(session, "retry_failed").text == "running what failed again"
     assert wait_for(session).counts.completed == 3
 
     begun = threading.Event()
@@ -97,12 +119,12 @@ def test_cancel_and_retry_failed_of_a_live_session(live, wait_for):
     other = live(hang, [1, 2], name="other")
     other.start()
     assert begun.wait(20)
-    assert obey(other, "cancel").text == "cancelled, 2 in flight ended"
+    assert execute(other, "cancel").text == "cancelled, 2 items left"
 
 
 def test_adjust_changes_the_limits(session):
     """Concurrency, then the limit of each rate."""
-    answer = obey(session, "adjust/2/5/100")
+    answer = execute(session, "adjust/2/5/100")
     assert answer.text == "limits changed: 2 at a time, 5 per 2 s, 100 per 60 s"
     assert session.policy.limits.concurrency == 2
     assert [rate.limit for rate in session.policy.limits.rates] == [5, 100]
@@ -111,13 +133,13 @@ def test_adjust_changes_the_limits(session):
 def test_items_are_rows_of_a_group(session, clock):
     """Those that did not complete first, with their attempts, from an offset on."""
     clock.run(session)
-    rows = obey(session, "items/1/0")
+    rows = execute(session, "items/1/0")
     assert isinstance(rows, Rows)
     assert (rows.id, rows.group, rows.offset, rows.total) == ("panel/random/items/1/0", 1, 0, 10)
     assert [item.key for item in rows.items] == ["3", "8", "0", "1", "2", "4", "5", "6", "7", "9"]
     assert [each.error for each in rows.items[0].tries] == ["ConnectionError: HTTP 503 of 3"]
-    assert [item.key for item in obey(session, "items/1/8").items] == ["7", "9"]
-    assert obey(session, "items/99/0").items == []
+    assert [item.key for item in execute(session, "items/1/8").items] == ["7", "9"]
+    assert execute(session, "items/99/0").items == []
 
 
 def test_a_hundred_rows_come_at_once(plan, clock):
@@ -128,7 +150,7 @@ def test_a_hundred_rows_come_at_once(plan, clock):
 
     session = plan(nothing, list(range(250)))
     clock.run(session)
-    assert [len(obey(session, f"items/0/{offset}").items) for offset in (0, 100, 200, 300)] == [100, 100, 50, 0]
+    assert [len(execute(session, f"items/0/{offset}").items) for offset in (0, 100, 200, 300)] == [100, 100, 50, 0]
 
 
 @pytest.mark.parametrize(
@@ -155,7 +177,7 @@ def test_what_is_no_command_is_refused(session, words, message):
     """With a line for the panel that says why; nothing was changed."""
     before = session.policy
     with pytest.raises(ValueError, match=r".") as caught:
-        obey(session, words)
+        execute(session, words)
     assert message in commands.describe(caught.value)
     assert session.policy == before
     assert session.state == "planned"
@@ -164,7 +186,7 @@ def test_what_is_no_command_is_refused(session, words, message):
 @pytest.mark.parametrize("command", ["", "panel", "panel/random"])
 def test_an_id_that_says_nothing_is_refused(session, command):
     with pytest.raises(ValueError, match="not enough values"):
-        commands.obey(session, command)
+        commands.execute(session, command)
 
 
 def test_the_reason_of_a_refusal_is_masked(monkeypatch):

@@ -2,12 +2,15 @@
 
 import asyncio
 import threading
+import time
 import warnings
+from types import SimpleNamespace
 
 import msgspec
 import pytest
 
 from ipybatch import Limits
+from ipybatch.engine.run import engine_thread
 from ipybatch.errors import EngineBusy
 from ipybatch.jupyter import panel as panels
 from ipybatch.jupyter.messages import Bye, Command, Hello, Resync
@@ -156,18 +159,78 @@ def test_each_view_is_sent_what_it_shows(session, make, kind, shows, empty):
 
 
 def too_busy(question):
+    question()  # it is answered all the same, when nobody waits any more
     raise EngineBusy("busy")
 
 
 def test_a_busy_engine_is_asked_again(session, make):
-    """What could not be read is sent at the next turn."""
+    """What could not be read is sent at the next turn, and a late answer loses nothing."""
     view, sent = make(session)
+    ask, page = session.ask, Page()
+    for whole in (True, False):
+        session._feed.note(f"whole: {whole}")
+        session.ask = too_busy
+        view.publish()
+        assert len(sent) == page.wholes
+        session.ask = ask
+        view.publish()
+        assert kinds(sent)[-1] == ("update", whole)
+        page.fold(sent[-1])
+        assert page.log[-1]["text"] == f"whole: {whole}"
+
+
+def test_a_press_while_the_engine_is_busy_is_answered_twice(live, make, wait_for, monkeypatch):
+    """First that it was asked, and once it has happened what was done; meanwhile the page keeps what it has."""
+    monkeypatch.setattr(engine_thread, "COMMAND_S", 0.3)
+    begun = threading.Event()
+
+    async def block(item):
+        if item == 0:
+            begun.set()
+            time.sleep(2.0)  # noqa: ASYNC251  # what users do, and the engine's loop does not turn
+        await asyncio.sleep(0.01)
+
+    session = live(block, list(range(10_000)), limits=Limits(concurrency=2))
+    view, sent = make(session)
+    view.publish()
+    session.start()
+    assert begun.wait(20)
+    command = f"{view.panel_id}/random/pause"
+    say(view, Command(id=command, name="pause"))
+    say(view, Command(id=command, name="pause"))
+    asked = {"kind": "ack", "id": command, "ok": True, "done": False, "text": "asked to pause: the engine is busy"}
+    assert sent[1:] == [asked]
+    assert session.state == "running"
+    view.publish()
+    assert sent[1:] == [asked], "the engine could not be asked"
+    deadline_s = time.monotonic() + 20
+    while len(sent) < 4 and time.monotonic() < deadline_s:
+        view.publish()
+        time.sleep(0.01)
+    _, first, second, *updates = sent
+    assert (first["done"], second["done"], second["id"]) == (False, True, command)
+    assert second["text"] == "paused, 2 in flight finish"
+    page = Page()
+    for message in (sent[0], *updates):
+        page.fold(message)
+    assert page.head["state"] == "paused"
+    session.cancel()
+    assert wait_for(session).state == "cancelled"
+
+
+def test_an_end_that_could_not_be_read_is_kept_later(session, make, clock):
+    """Another session's work may keep the engine busy at that moment."""
+    view, _ = make(session)
+    renewed = []
+    view._shown = SimpleNamespace(update=lambda bundle, raw: renewed.append(bundle["text/plain"]))
+    clock.run(session)
     ask, session.ask = session.ask, too_busy
-    view.publish()
-    assert sent == []
+    view.keep_end()
+    assert renewed == []
     session.ask = ask
-    view.publish()
-    assert kinds(sent) == [("update", True)]
+    view.keep_end()
+    view.keep_end()
+    assert renewed == [str(session.summary)]
 
 
 def test_a_command_is_answered_and_acted_on_once(session, make):
@@ -179,7 +242,7 @@ def test_a_command_is_answered_and_acted_on_once(session, make):
     say(view, Command(id=command, name="adjust"))
     say(view, Command(id=command, name="adjust"))
     panels.act(command)
-    assert sent == [{"kind": "ack", "id": command, "ok": True, "text": "limits changed: 2 at a time"}]
+    assert sent == [{"kind": "ack", "id": command, "ok": True, "done": True, "text": "limits changed: 2 at a time"}]
     assert len(heard) == 1
 
 

@@ -4,7 +4,7 @@
 //   press -> custom message -> Ack or Rows                         the usual road
 //         -> 0.3 s without an answer -> private subshell -> answer   while a cell keeps the kernel busy
 //         -> no subshells -> control channel -> answer               ipykernel 6
-// No cell is ever interrupted.
+// No cell is ever interrupted. An engine that is busy is asked, and says so: a second answer tells when it has acted.
 import type { Ack, Command, CommandName, Rows } from "./schema";
 import { execute, join, leave, warm, type Kernel } from "./subshell";
 
@@ -67,9 +67,12 @@ export class Commands {
 
   /** Python's answer, for every view of the panel; "" says nothing. */
   answered(answer: Ack | Rows): void {
-    const asked = [...this.pending].find(([, pending]) => pending.id === answer.id)?.[0];
+    const [asked, pending] = [...this.pending].find(([, pending]) => pending.id === answer.id) ?? [];
     const words = answer.kind === "ack" ? answer.text : "";
-    if (asked) this.settle(asked, words);
+    if (pending && answer.kind === "ack" && !answer.done) {
+      clearTimeout(pending.timer); // it has arrived, and the second answer is to come
+      this.say(words);
+    } else if (asked) this.settle(asked, words);
     else if (words) this.say(words);
   }
 

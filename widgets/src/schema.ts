@@ -148,6 +148,7 @@ export interface Ack {
   kind: "ack";
   id: string;
   ok: boolean;
+  done: boolean;
   text: string;
 }
 

@@ -28,8 +28,8 @@ class TestRoad implements Road {
     this.sent.push(command);
   }
 
-  ack(commands: Commands, text = "cancelled", at = 0): void {
-    commands.answered({ kind: "ack", id: this.sent[at]!.id, ok: true, text });
+  ack(commands: Commands, text = "cancelled", done = true): void {
+    commands.answered({ kind: "ack", id: this.sent[0]!.id, ok: true, done, text });
   }
 }
 
@@ -142,6 +142,32 @@ describe("a press", () => {
     commands.press("cancel");
     expect(road.said.at(-1)).toBe(GONE);
     expect(commands.isPending("cancel")).toBe(false);
+  });
+
+  it("that the engine is too busy for waits for the second answer, and goes no other way meanwhile", async () => {
+    const kernel = new SubshellKernel();
+    const [road, commands] = open(kernel);
+    commands.press("pause");
+    road.ack(commands, "asked to pause: the engine is busy", false);
+    await wait(60_000);
+    expect(kernel.code).toEqual([]);
+    expect(road.said).toEqual(["pausing\u2026", "asked to pause: the engine is busy"]);
+    expect(commands.isPending("pause")).toBe(true);
+    road.ack(commands, "paused, 4 in flight finish");
+    expect(commands.isPending("pause")).toBe(false);
+    expect(road.said.at(-1)).toBe("paused, 4 in flight finish");
+    await wait(4000);
+    expect(road.said.at(-1)).toBe("");
+  });
+
+  it("of another view is told of here for a while", async () => {
+    const [road, commands] = open();
+    const ack = { kind: "ack", id: "panel-1/1/pause", ok: true } as const;
+    commands.answered({ ...ack, done: false, text: "asked to pause: the engine is busy" });
+    await wait(4000);
+    commands.answered({ ...ack, done: true, text: "paused" });
+    await wait(4000);
+    expect(road.said).toEqual(["asked to pause: the engine is busy", "", "paused", ""]);
   });
 
   it("is answered by an update that no longer offers it", () => {

@@ -183,7 +183,7 @@ describe("what is shown", () => {
     expect(model.sent.at(-1)).toMatchObject({ kind: "command", name: "cancel" });
     expect(words(el, "[role=status]")).toBe("cancelling\u2026");
     expect(offered[1]!.getAttribute("aria-busy")).toBe("true");
-    model.receive({ kind: "ack", id: model.sent.at(-1)!.id, ok: true, text: "cancelled" });
+    model.receive({ kind: "ack", id: model.sent.at(-1)!.id, ok: true, done: true, text: "cancelled" });
     await frame();
     expect(words(el, "[role=status]")).toBe("cancelled");
     expect(offered[1]!.hasAttribute("aria-busy")).toBe(false);

@@ -1,11 +1,17 @@
-"""Commands of the panel: what a button does to the session, and the answer."""
+"""Commands of the panel: what a button does to the session, and the answers.
+
+A command is answered once when the engine has executed it, and twice when the engine was too busy to answer within a
+second: "asked to pause: the engine is busy", and later, under the same id, "paused, 4 in flight finish".
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
+from ipybatch.engine.data.events import ENDED
 from ipybatch.engine.data.masking import mask
-from ipybatch.engine.feed.session_view import SessionView
+from ipybatch.engine.feed.session_view import Reply, SessionView
 from ipybatch.jupyter.messages import Ack, Rows
 
 ROWS_AT_ONCE = 100
@@ -13,8 +19,16 @@ ROWS_AT_ONCE = 100
 Arguments = Sequence[str]
 
 
-def obey(session: SessionView, command: str) -> Ack | Rows:
-    """Execute a command, given by its id, and return the answer.
+class _Action(NamedTuple):
+    """What a command does, the answer when it is only asked, and the answer when it is done (None: not yet)."""
+
+    act: Callable[[SessionView, Arguments], Reply]
+    asked: str
+    done: Callable[[SessionView], str | None]
+
+
+def execute(session: SessionView, command: str) -> Ack | Rows:
+    """Execute a command, given by its id, and return the first answer.
 
     Raises:
         ValueError: The command is unknown, or its arguments are invalid or not allowed.
@@ -22,11 +36,24 @@ def obey(session: SessionView, command: str) -> Ack | Rows:
     _, _, name, *arguments = command.split("/")
     if name == "items":
         return _items(session, command, arguments)
-    act = _ACTS.get(name)
-    if act is None:
+    action = _ACTIONS.get(name)
+    if action is None:
         msg = f"unknown command {name!r}"
         raise ValueError(msg)
-    return Ack(id=command, ok=True, text=act(session, arguments))
+    text = action.done(session) if action.act(session, arguments) == "done" else None
+    return Ack(id=command, ok=True, done=text is not None, text=action.asked if text is None else text)
+
+
+def settle(session: SessionView, command: str) -> Ack | None:
+    """Return the second answer to a command that was only asked; None when it is not done yet.
+
+    On the engine's thread: it is reached after the command itself.
+    """
+    name = command.split("/")[2]
+    state = session.snapshot.state
+    has_ended = state in ENDED and name != "cancel"
+    text = f"the session is {state} already" if has_ended else _ACTIONS[name].done(session)
+    return None if text is None else Ack(id=command, ok=True, done=True, text=text)
 
 
 def describe(error: Exception) -> str:
@@ -34,32 +61,30 @@ def describe(error: Exception) -> str:
     return mask(str(error) if isinstance(error, ValueError) and str(error) else f"{type(error).__name__}: {error}")
 
 
-def _pause(session: SessionView, _: Arguments) -> str:
-    running = session.snapshot.counts.running
-    session.pause()
+def _paused(session: SessionView) -> str:
+    state, running = session.snapshot.state, session.snapshot.counts.running
+    if state != "paused":
+        return f"not paused: the session is {state}"
     return f"paused, {running} in flight finish" if running else "paused"
 
 
-def _resume(session: SessionView, _: Arguments) -> str:
-    session.resume()
-    return "running"
+def _cancelled(session: SessionView) -> str | None:
+    state, cancelled = session.snapshot.state, session.snapshot.counts.cancelled
+    if state in ("running", "paused"):
+        return None
+    if state != "cancelled":
+        return f"not cancelled: the session is {state}"
+    return f"cancelled, {cancelled:,} item{'' if cancelled == 1 else 's'} left" if cancelled else "cancelled"
 
 
-def _cancel(session: SessionView, _: Arguments) -> str:
-    running = session.snapshot.counts.running
-    session.cancel()
-    return f"cancelled, {running} in flight ended" if session.snapshot.state == "cancelled" else "cancelling"
-
-
-def _retry_failed(session: SessionView, _: Arguments) -> str:
-    session.retry_failed()
-    return "running what failed again"
-
-
-def _adjust(session: SessionView, arguments: Arguments) -> str:
+def _adjust(session: SessionView, arguments: Arguments) -> Reply:
     concurrency, *limits = arguments
-    session.adjust(concurrency=int(concurrency), rates=[float(limit) for limit in limits])
-    return f"limits changed: {', '.join([f'{concurrency} at a time', *map(str, session.policy.limits.rates)])}"
+    return session.adjust(concurrency=int(concurrency), rates=[float(limit) for limit in limits])
+
+
+def _adjusted(session: SessionView) -> str:
+    limits = session.policy.limits
+    return f"limits changed: {', '.join([f'{limits.concurrency} at a time', *map(str, limits.rates)])}"
 
 
 def _items(session: SessionView, command: str, arguments: Arguments) -> Rows:
@@ -68,10 +93,14 @@ def _items(session: SessionView, command: str, arguments: Arguments) -> Rows:
     return Rows(id=command, group=group, offset=offset, total=total, items=items)
 
 
-_ACTS: dict[str, Callable[[SessionView, Arguments], str]] = {
-    "pause": _pause,
-    "resume": _resume,
-    "cancel": _cancel,
-    "retry_failed": _retry_failed,
-    "adjust": _adjust,
+_ACTIONS = {
+    "pause": _Action(lambda session, _: session.pause(), "asked to pause: the engine is busy", _paused),
+    "resume": _Action(lambda session, _: session.resume(), "asked to resume: the engine is busy", lambda _: "running"),
+    "cancel": _Action(lambda session, _: session.cancel(), "asked to cancel: not ended yet", _cancelled),
+    "retry_failed": _Action(
+        lambda session, _: session.retry_failed(),
+        "asked to run again what failed",
+        lambda _: "running what failed again",
+    ),
+    "adjust": _Action(_adjust, "asked to change the limits: the engine is busy", _adjusted),
 }

@@ -181,10 +181,15 @@ class Update(msgspec.Struct, kw_only=True, tag_field="kind", tag="update"):
 
 
 class Ack(msgspec.Struct, kw_only=True, tag_field="kind", tag="ack"):
-    """The answer to a command; ``text`` is its result, in words for the panel."""
+    """The answer to a command; ``text`` is its result, in words for the panel.
+
+    Attributes:
+        done: False when the engine was only asked; a second answer with the same id follows.
+    """
 
     id: str
     ok: bool
+    done: bool
     text: str
 
 

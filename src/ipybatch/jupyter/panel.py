@@ -23,7 +23,6 @@ import time
 import uuid
 import weakref
 from collections import deque
-from contextlib import suppress
 from typing import Any, ClassVar
 
 import anywidget
@@ -81,6 +80,7 @@ class View(anywidget.AnyWidget):
     def __init__(self, session: SessionView, **layout: Any) -> None:
         self._session = session
         self._sent = Cursor()
+        self._wholes_wanted, self._wholes_sent = 1, 0  # counted, because several threads want them
         self._looked_at: Snapshot | None = None
         self._figures: tuple[Any, ...] = ()  # of the latest update
         self._looked_s = 0.0
@@ -88,6 +88,7 @@ class View(anywidget.AnyWidget):
         self._is_expected = True
         self._answered: deque[str] = deque(maxlen=_ANSWERED_AT_MOST)
         self._acting = threading.Lock()
+        self._asked: list[str] = []  # commands whose second answer is due
         self._shown: Any = None
         self._keeping = threading.Lock()
         self._kept: tuple[float, int] | None = None  # time and event count of the stored end
@@ -99,13 +100,20 @@ class View(anywidget.AnyWidget):
         _keep_with_cells()
 
     def get_state(self, key: Any = None, drop_defaults: bool = False) -> dict[str, Any]:
-        """Return the widget's state, with the session's present state for a page that is reloaded."""
+        """Return the widget's state, with the session's present state for a page that is reloaded.
+
+        Raises:
+            EngineBusy: Only "initial" was requested, and the engine did not answer.
+        """
         state: dict[str, Any] = super().get_state(key=key, drop_defaults=drop_defaults)
         if key is None or "initial" in state:
             session, sent = self._session, Cursor(seq=self._sent.seq)
-            with suppress(EngineBusy):
+            try:
                 update = session.ask(lambda: messages.whole_update(session, sent, self.parts))
                 state["initial"] = msgspec.json.encode(update).decode()
+            except EngineBusy:
+                if key is not None:  # `keep_end` tries again
+                    raise
         return state
 
     @property
@@ -117,20 +125,40 @@ class View(anywidget.AnyWidget):
         """Send the changes to the pages, and return whether the session runs; called by the publisher."""
         self.keep_end()
         is_live = self._session.snapshot.state in _LIVE
-        if not self.is_open:
-            self._sent.is_whole_wanted = True
-        elif self._has_changed(is_live=is_live):
-            try:
-                if "pace" in self.parts:
-                    self._session.recall()
-                update = self._session.ask(lambda: messages.next_update(self._session, self._sent, self.parts))
-            except EngineBusy:
-                self._figures = ()
-            else:
-                update.pages = sorted(self._pages) if update.whole else []
-                update.head.at_s = time.time()
-                self.tell(update)
+        try:
+            self._settle()
+            if not self.is_open:
+                self._wholes_wanted += 1
+            elif self._has_changed(is_live=is_live):
+                self._update()
+        except EngineBusy:
+            self._figures = ()  # the pages keep their figures; the next round tries again
         return is_live
+
+    def _settle(self) -> None:
+        """Send the second answers to commands that the engine had only been asked, and has executed by now."""
+        asked = tuple(self._asked)
+        if not asked:
+            return
+        answers = self._session.ask(lambda: [commands.settle(self._session, command) for command in asked])
+        for answer in filter(None, answers):
+            self._asked.remove(answer.id)
+            self.tell(answer)
+
+    def _update(self) -> None:
+        """Send the changes since the last update that was sent.
+
+        The engine may answer a question late, when nobody waits for it, so each gets a copy of the cursor.
+        """
+        if "pace" in self.parts:
+            self._session.recall()
+        wanted = self._wholes_wanted
+        sent = msgspec.structs.replace(self._sent, is_whole_wanted=wanted != self._wholes_sent)
+        update = self._session.ask(lambda: messages.next_update(self._session, sent, self.parts))
+        self._sent, self._wholes_sent = sent, wanted
+        update.pages = sorted(self._pages) if update.whole else []
+        update.head.at_s = time.time()
+        self.tell(update)
 
     def _has_changed(self, *, is_live: bool) -> bool:
         """Return whether there is news; countdowns of a session that waits count once a second."""
@@ -138,9 +166,9 @@ class View(anywidget.AnyWidget):
         ended = snapshot.counts.ended
         figures = (snapshot.state, snapshot.told, snapshot.started_here, snapshot.ended_here, ended)
         if snapshot is not self._looked_at:  # `forget` has replaced it
-            self._sent.is_whole_wanted = True
+            self._wholes_wanted += 1
         is_due = is_live and now_s - self._looked_s >= TICK_S
-        if figures == self._figures and not is_due and not self._sent.is_whole_wanted:
+        if figures == self._figures and not is_due and self._wholes_wanted == self._wholes_sent:
             return False
         self._looked_at, self._figures, self._looked_s = snapshot, figures, now_s
         return True
@@ -170,22 +198,27 @@ class View(anywidget.AnyWidget):
             end = (snapshot.ended_s, snapshot.told)
             if snapshot.state not in events.ENDED or self._kept == end:
                 return
+            try:
+                self.send_state("initial")
+            except EngineBusy:
+                return  # it is called again
             self._kept = end
-            self.send_state("initial")
             if self._shown is not None:
                 self._shown.update(self.bundle(), raw=True)
 
     def act(self, command: str) -> None:
-        """Execute a command once, by its id, and answer it."""
+        """Execute a command once, by its id, and answer it; `publish` sends the second answer of a busy engine."""
         with self._acting:
             if command in self._answered:
                 return
             self._answered.append(command)
         try:
-            answer = commands.obey(self._session, command)
+            answer = commands.execute(self._session, command)
         except Exception as error:  # shown in the panel, not in a cell
-            answer = Ack(id=command, ok=False, text=commands.describe(error))
+            answer = Ack(id=command, ok=False, done=True, text=commands.describe(error))
         self.tell(answer)
+        if isinstance(answer, Ack) and not answer.done:
+            self._asked.append(command)
         publisher().hurry()
 
     def tell(self, message: FromKernel) -> None:
@@ -203,7 +236,7 @@ class View(anywidget.AnyWidget):
             case Hello() | Resync():
                 self._is_expected = False
                 self._pages.add(message.view)
-                self._sent.is_whole_wanted = True
+                self._wholes_wanted += 1
                 publisher().hurry()
             case Bye():
                 self._is_expected = False

@@ -17,11 +17,12 @@ https://github.com/jupyterlab/jupyterlab (apputils/src/sanitizer.ts), JupyterLab
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from html import escape
 from pathlib import Path
 from time import gmtime, strftime
+from typing import TypeVar
 
 import msgspec
 
@@ -37,6 +38,8 @@ from ipybatch.engine.store.atomic_write import draft_of
 from ipybatch.engine.store.rows import RecordedItem
 from ipybatch.errors import EngineBusy, InputError
 from ipybatch.jupyter import timeline
+
+T = TypeVar("T")
 
 ROWS = 40
 ITEM_COLUMNS = [("Item", False), ("Status", False), ("Attempts", True), ("Time", True), ("Error", False)]
@@ -370,7 +373,7 @@ def write_page(session: SessionView, path: Path) -> Path:
     if path.suffix.lower() not in SUFFIXES:
         msg = f"path must end in {' or '.join(SUFFIXES)}, got {str(path)!r}"
         raise InputError(msg)
-    session.recall()
+    _patiently(session.recall)
     content = page(_read(session), list(_failures(session)))
     with draft_of(path) as draft:
         draft.write_text(content, encoding="utf-8")
@@ -416,17 +419,21 @@ def _read(session: SessionView) -> Facts:
         policy, allowed_per_s = session.policy, session.gauges.allowed_per_s
         return Facts(frozen, summary, policy.opening.group_word, allowed_per_s, policy.breaker is not None)
 
+    return _patiently(lambda: session.ask(copy))
+
+
+def _patiently(ask: Callable[[], T]) -> T:
     for _ in range(_ASKED_AT_MOST - 1):
         with suppress(EngineBusy):
-            return session.ask(copy)
-    return session.ask(copy)
+            return ask()
+    return ask()
 
 
 def _failures(session: SessionView) -> Iterator[RecordedItem]:
     """Yield recorded failed items, at most `FAILURES`, those of the groups with most failures first."""
     snapshot, left = session.snapshot, FAILURES
-    bad = session.ask(lambda: [group.number for group in worst(snapshot.groups.values(), GROUPS) if group.failed])
-    for number in [*bad, 0]:
+    groups = _patiently(lambda: session.ask(lambda: worst(snapshot.groups.values(), GROUPS)))
+    for number in [*[group.number for group in groups if group.failed], 0]:
         offset = 0
         while left > 0:
             _, items = session.items_of(number, offset=offset, limit=min(left, _AT_ONCE))

@@ -11,7 +11,7 @@ import threading
 from collections.abc import AsyncIterator, Callable, Generator, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import msgspec
 
@@ -26,6 +26,7 @@ from ipybatch.engine.data.policy import Breaker, Limits, Retry
 from ipybatch.engine.data.spec import inspect_work
 from ipybatch.engine.feed.event_names import Name, named
 from ipybatch.engine.feed.feed import Feed, Listener
+from ipybatch.engine.feed.session_view import Reply, SessionView
 from ipybatch.engine.feed.snapshot import Snapshot
 from ipybatch.engine.run import live_status
 from ipybatch.engine.run.engine_thread import COMMAND_S, host
@@ -43,7 +44,6 @@ from ipybatch.session.waiting import progress, stream
 if TYPE_CHECKING:
     import pandas as pd
 
-    from ipybatch.engine.feed.session_view import SessionView
     from ipybatch.engine.rules.estimate import Estimate
 
 
@@ -566,4 +566,3 @@ def _adjusted(declared: Limits, before: Limits, concurrency: int | None, rates: 
 
 
 T = TypeVar("T")
-Reply = Literal["asked", "done"]

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Literal, Protocol, TypeVar
 
-from ipybatch.engine.data import events
 from ipybatch.engine.data.outcome import Summary
 from ipybatch.engine.data.policy import Limits
 from ipybatch.engine.feed.snapshot import Snapshot
@@ -17,67 +16,73 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+Reply = Literal["asked", "done"]  # "asked": the engine was too busy to answer and executes the command later
+
 
 class SessionView(Protocol):
-    """A session, as views see it: facts to read, events to hear, four commands."""
+    """A session as the views see it: properties to read, questions to ask, commands to give."""
 
     @property
     def snapshot(self) -> Snapshot:
-        """The state that the events add up to."""
+        """The state, as the sum of all events."""
         ...
 
     @property
     def gauges(self) -> Gauges:
-        """Facts of the moment."""
+        """The live status: facts of the moment."""
         ...
 
     @property
     def policy(self) -> Order:
-        """Limits, retry and breaker."""
-        ...
-
-    @property
-    def summary(self) -> Summary:
-        """What it came to so far."""
-        ...
-
-    def ask(self, question: Callable[[], T]) -> T:
-        """Answer a question where nothing moves meanwhile; raises EngineBusy when the engine does not answer."""
-        ...
-
-    def on(self, listener: Callable[[events.Event], None]) -> Callable[[], None]:
-        """Call ``listener`` with every event; return a function that ends that."""
+        """Limits, retry and breaker, as they hold now."""
         ...
 
     @property
     def declared(self) -> Limits:
-        """The limits that `adjust` does not exceed."""
+        """The limits that the session was made with, which `adjust` does not exceed."""
+        ...
+
+    @property
+    def summary(self) -> Summary:
+        """State and counts so far."""
+        ...
+
+    def ask(self, question: Callable[[], T]) -> T:
+        """Call ``question`` on the engine's thread and return its result.
+
+        Raises:
+            EngineBusy: The engine did not answer within a second; the question is called later all the same.
+        """
         ...
 
     def recall(self) -> None:
-        """Let the snapshot know how items ended in earlier processes."""
+        """Add how items ended in earlier processes to the snapshot.
+
+        Raises:
+            EngineBusy: The engine did not answer within a second.
+        """
         ...
 
     def items_of(self, group: int, *, offset: int, limit: int) -> tuple[int, list[RecordedItem]]:
-        """Return how many items of a group are recorded, and some of them."""
+        """Return the number of recorded items of a group, and some of them."""
         ...
 
-    def adjust(self, *, concurrency: int | None, rates: Sequence[float] | None) -> None:
+    def adjust(self, *, concurrency: int | None, rates: Sequence[float] | None) -> Reply:
         """Change concurrency, and the limit of each rate."""
         ...
 
-    def pause(self) -> Any:
-        """Start nothing more."""
+    def pause(self) -> Reply:
+        """Start no further attempts."""
         ...
 
-    def resume(self) -> Any:
-        """Go on."""
+    def resume(self) -> Reply:
+        """Continue after a pause or an end."""
         ...
 
-    def cancel(self) -> Any:
-        """End it."""
+    def cancel(self) -> Reply:
+        """End the running attempts, and the session."""
         ...
 
-    def retry_failed(self) -> Any:
-        """Run again what failed."""
+    def retry_failed(self) -> Reply:
+        """Run failed items again."""
         ...
