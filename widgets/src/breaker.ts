@@ -21,9 +21,9 @@ const ENDS = "M.8 7H2.2M9.8 7H11.2M4.4 7A1.1 1.1 0 1 1 2.2 7A1.1 1.1 0 1 1 4.4 7
 const LEVERS: Record<Is, string> = { closed: "M4.4 7H7.6", half_open: "M4.3 6.4L8.2 4.2", open: "M4.1 6.1L7.2 1.8", none: "" };
 
 const MEANS: Record<Is, string> = {
-  closed: "Work goes through.",
-  half_open: "One probe is out; the rest waits.",
-  open: "Waits until a probe gets through.",
+  closed: "Attempts start normally.",
+  half_open: "One probe attempt runs; all others wait.",
+  open: "No attempts until a probe succeeds.",
   none: "",
 };
 
@@ -160,7 +160,7 @@ export function unitOf(window: WindowFact): string {
 }
 
 function probeWords({ state, probe_in_s }: BreakerFact, passed_s: number, over: boolean): string {
-  if (state === "half_open") return over ? "\u2013" : "out now";
+  if (state === "half_open") return over ? "\u2013" : "running";
   if (state !== "open" || over) return "\u2013";
   const left_s = Math.ceil(probe_in_s - passed_s);
   return left_s > 0 ? `in ${clock(left_s)}` : "due";
@@ -185,7 +185,7 @@ function patchMove(row: Element, { at_s, state, failures }: BreakerMove): void {
   setLever(sign!, state);
   text(word!, state.replace("_", " "));
   const opened = `after ${count(failures)} failure${failures === 1 ? "" : "s"}`;
-  text(more!, { open: opened, half_open: "a probe went out", closed: "work goes on" }[state]);
+  text(more!, { open: opened, half_open: "a probe started", closed: "attempts start again" }[state]);
 }
 
 function gauge(): HTMLElement {

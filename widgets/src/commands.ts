@@ -16,12 +16,12 @@ const DOING: Record<CommandName, string> = {
   pause: "pausing\u2026",
   resume: "resuming\u2026",
   cancel: "cancelling\u2026",
-  retry_failed: "starting the failed ones again\u2026",
+  retry_failed: "retrying failed items\u2026",
   adjust: "changing the limits\u2026",
   items: "",
 };
-export const BUSY = "the kernel is busy; it will act as soon as it listens";
-export const GONE = "no kernel listens to this panel; run its cell again";
+export const BUSY = "the kernel is busy; the command runs as soon as it is free";
+export const GONE = "no kernel is connected to this panel; run its cell again";
 
 export interface Road {
   /** The first part of every id: Python finds the session by it. */

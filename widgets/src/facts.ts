@@ -124,7 +124,7 @@ function windowWords(window: WindowFact): string {
 function breakerFoot(breaker: BreakerFact, passed_s: number, over: boolean): string {
   if (breaker.threshold === 0) return "";
   const opened = breaker.openings ? `opening ${breaker.openings} of ${breaker.give_up_after}` : "";
-  if (breaker.state === "half_open") return ["one probe is out", opened].filter(Boolean).join(", ");
+  if (breaker.state === "half_open") return ["one probe running", opened].filter(Boolean).join(", ");
   if (breaker.state === "open") {
     const left = breaker.probe_in_s - passed_s;
     const probe = over ? "" : left > 0 ? `probe in ${clock(Math.ceil(left))}` : "probe is due";

@@ -84,7 +84,7 @@ export class RowsPiece implements Piece {
     const visible = Math.min(ROWS, Math.max(all.length, head.counts.total ?? ROWS, 1));
     attribute(this.items.node, "aria-label", `Latest items of ${head.name}`);
     this.items.show(this.listed, visible, -1, all.length ? "No item matches the filter." : emptyWords(head));
-    this.tools.offer(NO_COUNTS, ended(head.state), "The latest, and what failed");
+    this.tools.offer(NO_COUNTS, ended(head.state), "Latest and failed items");
     this.tools.tell(rows.length, all.length);
   }
 

@@ -19,7 +19,7 @@ export class SettingsPiece implements Piece {
   private readonly fields: Field[] = [];
   private readonly row = h("div", "fields");
   private readonly apply = h("button", "apply", "Apply");
-  private readonly reset = h("button", "", "Reset to declared");
+  private readonly reset = h("button", "", "Reset to the session's own");
   private readonly reason = h("p", "means");
   private readonly set = h("fieldset");
   readonly node = h("form", "settings");
@@ -55,7 +55,7 @@ export class SettingsPiece implements Piece {
     attribute(this.node, "aria-busy", busy ? "true" : null);
     attribute(this.apply, "aria-busy", busy ? "true" : null);
     hidden(this.reason, can);
-    text(this.reason, can ? "" : ended(head.state) ? "It has ended: its limits no longer matter." : "The limits can be changed as soon as it runs.");
+    text(this.reason, can ? "" : ended(head.state) ? "The session has ended: its limits no longer apply." : "The limits can be changed once the session runs.");
   }
 
   private settle(head: Head, busy: boolean): void {

@@ -134,7 +134,7 @@ export class TimelinePiece implements Piece {
     const cuts = scale.cuts();
     attribute(this.cuts, "d", cuts.map(({ x }) => `M${x} ${TOP}h${CUT_PX}V${low + 1}h-${CUT_PX}z`).join(""));
     for (const { x, seconds } of cuts) {
-      this.idle.put(x + CUT_PX / 2 + 3.5, low / 2, `${clock(seconds)} at rest`, "middle", true);
+      this.idle.put(x + CUT_PX / 2 + 3.5, low / 2, `${clock(seconds)} not running`, "middle", true);
     }
     this.idle.done();
   }

@@ -95,7 +95,7 @@ export class Toolbar {
     let forget: ReturnType<typeof setTimeout> | undefined;
     button.addEventListener("click", async () => {
       const copied = await this.hooks.copy();
-      text(this.spoken, copied ? "copied" : "the browser does not let us copy");
+      text(this.spoken, copied ? "copied" : "the browser refused to copy");
       text(word, copied ? "Copied" : "Failed");
       setIcon(sign, copied ? "completed" : "failed");
       clearTimeout(forget);

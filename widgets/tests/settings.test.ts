@@ -104,10 +104,10 @@ it("is disabled, with the reason, when nothing can be changed", () => {
   type(0, "1");
   receive({ state: "completed", can: [] });
   expect(node.querySelector("fieldset")!.disabled).toBe(true);
-  expect(node.querySelector<HTMLElement>(".ib-means")!.textContent).toBe("It has ended: its limits no longer matter.");
+  expect(node.querySelector<HTMLElement>(".ib-means")!.textContent).toBe("The session has ended: its limits no longer apply.");
   expect(values()).toEqual(["3", "20"]);
   receive({ state: "planned", can: ["resume"] });
-  expect(node.querySelector<HTMLElement>(".ib-means")!.textContent).toBe("The limits can be changed as soon as it runs.");
+  expect(node.querySelector<HTMLElement>(".ib-means")!.textContent).toBe("The limits can be changed once the session runs.");
   receive();
   expect(node.querySelector<HTMLElement>(".ib-means")!.hidden).toBe(true);
 });
