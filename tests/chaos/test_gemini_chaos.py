@@ -13,7 +13,7 @@ from tests.gemini.stories import KEY, gemini
 
 VICTIM = """
 import sys
-from ipybatch.gemini.batches import GeminiBatches
+from ipybatch.gemini.batch.manual import GeminiBatches
 from ipybatch.testing import kill_points
 
 url, journal, grace_s, *gives_up = sys.argv[1:]

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 import httpx
 
 from ipybatch.gemini import generate
-from ipybatch.gemini.chunks import Request, chunks
+from ipybatch.gemini.batch.submission import BatchRequest, chunks
 from ipybatch.simulators import serve
 from tests.gemini.stories import KEY, MODEL, Service
 
@@ -67,7 +67,7 @@ class NightService(Service):
         """Let the one job in doubt turn up, as if its request had been on its way all the time."""
         (job,) = session.store.of_session("night")
         wires = [{"contents": [{"role": "user", "parts": [{"text": prompt}]}]} for prompt in prompts]
-        (chunk,) = chunks([Request.of(key, wire) for key, wire in zip(job.keys, wires, strict=True)])
+        (chunk,) = chunks([BatchRequest.of(key, wire) for key, wire in zip(job.keys, wires, strict=True)])
         session.tell(lambda at: at.remote.create(MODEL, job.display_name, requests=chunk.inlined()))
 
 

@@ -4,11 +4,9 @@ import asyncio
 from contextlib import contextmanager
 
 from ipybatch.engine.store.journal import open_journal
-from ipybatch.gemini.chunks import Request, chunks
-from ipybatch.gemini.client import connect
-from ipybatch.gemini.jobs import Store
-from ipybatch.gemini.remote import Remote
-from ipybatch.gemini.submission import Submission
+from ipybatch.gemini.batch.jobs import JobStore
+from ipybatch.gemini.batch.submission import BatchRequest, Submission, chunks
+from ipybatch.gemini.service.api import Api, connect
 from ipybatch.simulators import serve
 
 KEY = "SIMULATED"
@@ -17,7 +15,7 @@ MODEL = "gemini-2.5-flash"
 
 def chunk_of(count=3, *, images=False, start=0):
     requests = [
-        Request.of(
+        BatchRequest.of(
             f'"p{number}"',
             {"contents": [{"role": "user", "parts": [{"text": f"prompt {number}"}]}]},
             images=images,
@@ -62,7 +60,7 @@ class Session:
     def __init__(self, url, journal, *, clock=None, grace_s=4.0, key=KEY, client=None, timeout_s=30.0):
         self._arguments = (key, url, client)
         self._clock, self._grace_s, self._timeout_s = clock, grace_s, timeout_s
-        self.store = Store(open_journal(journal), clock)
+        self.store = JobStore(open_journal(journal), clock)
 
     def tell(self, story):
         """Run ``await story(self)``."""
@@ -86,7 +84,7 @@ class Session:
     async def _run(self, story):
         client = connect(*self._arguments)
         try:
-            self.remote = Remote(client, self._clock, timeout_s=self._timeout_s)
+            self.remote = Api(client, self._clock, timeout_s=self._timeout_s)
             self.submission = Submission(self.remote, self.store, grace_s=self._grace_s, clock=self._clock)
             return await story(self)
         finally:

@@ -18,8 +18,9 @@ from hypothesis import strategies as st
 
 from ipybatch import BatchSession, InputError
 from ipybatch.engine.data.plan import Keying, make_plan
-from ipybatch.gemini.client import connect
-from ipybatch.gemini.prompts import Prompt, Sending, to_prompts
+from ipybatch.gemini.prompts import Prompt, to_prompts
+from ipybatch.gemini.service.api import connect
+from ipybatch.gemini.service.request_config import RequestConfig
 
 # The client's own, with aiohttp.
 pytestmark = pytest.mark.filterwarnings("ignore:Inheritance class AiohttpClientSession:DeprecationWarning")
@@ -111,7 +112,7 @@ def camel(value):
 def test_a_batch_carries_what_the_client_sends(server, item, sending):
     """The request in a batch is, field by field, what the real client sends online."""
     url, bodies = server
-    prompt, settings = to_prompts([item])[0], Sending(**sending)
+    prompt, settings = to_prompts([item])[0], RequestConfig(**sending)
     asyncio.run(ask(url, prompt, settings))
     sent, batched = camel(bodies[-1]), camel(json.loads(msgspec.json.encode(prompt.wire(settings))))
     assert _plain_base64(sent) == _plain_base64({"generationConfig": {}, **batched})
@@ -129,7 +130,7 @@ def _plain_base64(request):
 
 def test_a_request_is_one_request(server):
     """Neither functions are called nor answers continued behind our back."""
-    config = to_prompts(["a"])[0].arguments(Sending())["config"]
+    config = to_prompts(["a"])[0].arguments(RequestConfig())["config"]
     assert config.automatic_continuation is False
     assert config.automatic_function_calling.disable is True
 
@@ -319,7 +320,7 @@ def test_a_digest_holds_no_image():
 def test_every_text_comes_through(text):
     prompt = to_prompts([text])[0]
     assert prompt.id == text
-    assert prompt.wire(Sending())["contents"] == [{"role": "user", "parts": [{"text": text}]}]
+    assert prompt.wire(RequestConfig())["contents"] == [{"role": "user", "parts": [{"text": text}]}]
 
 
 @pytest.mark.parametrize(
@@ -343,12 +344,12 @@ def test_every_text_comes_through(text):
 )
 def test_what_cannot_be_sent_is_refused(sending, says):
     with pytest.raises(InputError, match=says):
-        Sending(**sending)
+        RequestConfig(**sending)
 
 
 def test_the_lane_runs_nothing_again():
     """What was answered in one lane is answered; a change of what is said is a change."""
-    online = Sending(system="a", config={"temperature": 1}, schema=GEMINI_SCHEMA)
+    online = RequestConfig(system="a", config={"temperature": 1}, schema=GEMINI_SCHEMA)
     assert msgspec.structs.replace(online, lane="batch").settings() == online.settings()
     assert msgspec.structs.replace(online, schema=None).settings() != online.settings()
     assert msgspec.structs.replace(online, modalities=("IMAGE",)).settings() != online.settings()
@@ -356,7 +357,7 @@ def test_the_lane_runs_nothing_again():
 
 
 def test_an_image_is_asked_for_by_all_or_by_one():
-    assert Sending(modalities=("IMAGE",)).wants_image({})
-    assert not Sending().wants_image({})
+    assert RequestConfig(modalities=("IMAGE",)).wants_image({})
+    assert not RequestConfig().wants_image({})
     prompt = to_prompts([{"prompt": "a", "config": {"response_modalities": ["IMAGE"]}}])[0]
-    assert Sending().wants_image(prompt.config)
+    assert RequestConfig().wants_image(prompt.config)

@@ -1,22 +1,32 @@
-"""Gemini: bulk generation through three lanes, with the cost of each.
+"""Gemini: bulk generation in three lanes, with the cost of each.
 
 online  at once, full price
-flex    at once when there is room, half price
+flex    at once if there is room, half price
 batch   within a day, half price
+
+session       `generate` and the session that it returns
+spec          all settings of a session, and its parts
+lanes         the lanes that a prompt goes through, and the deadlines of these
+online_call   one request and its cost
+prompts       items, as users write them and as they are sent
+images        images of prompts and of answers
+money/        prices, tokens, budgets, credits, quotes
+batch/        batch jobs: of a session, and by hand
+service/      requests, replies and pacing
 """
 
 from __future__ import annotations
 
-from ipybatch.gemini.answers import Tokens
-from ipybatch.gemini.batches import GeminiBatches
-from ipybatch.gemini.calls import usage
-from ipybatch.gemini.credits import CreditAccount, InsufficientCredits, credits_of
-from ipybatch.gemini.generating import GeminiSession, generate
+from ipybatch.gemini.batch.manual import GeminiBatches
 from ipybatch.gemini.images import Image
-from ipybatch.gemini.models import Model
-from ipybatch.gemini.prices import price_of
+from ipybatch.gemini.money.credits import CreditAccount, InsufficientCredits, credits_of
+from ipybatch.gemini.money.prices import price_of
+from ipybatch.gemini.money.quote import Quote, compare
+from ipybatch.gemini.money.usage import usage
 from ipybatch.gemini.prompts import Prompt, to_prompts
-from ipybatch.gemini.quote import Quote, compare
+from ipybatch.gemini.service.pacer import Model
+from ipybatch.gemini.service.reply import Tokens
+from ipybatch.gemini.session import GeminiSession, generate
 
 __all__ = [
     "CreditAccount",

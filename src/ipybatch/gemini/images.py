@@ -1,7 +1,13 @@
-"""Images that are sent: named by what is in them, read when they are sent.
+"""Images: those of prompts, identified by a hash of their content, and those of answers, saved as files.
 
-A path stays a path: its content is hashed once, block by block, and read again
-only for the request.  So ten thousand images cost ten thousand short lines.
+An image of a prompt is hashed once, block by block, and read again only for its request, so that ten thousand images
+take little memory.  An image of an answer gets a file name that is safe on every system:
+
+    key 7            7.png             key "A cat"    a-cat-34b75bd7c9bb.png
+    its 2nd image    7.2.png           key "7"        7-863787d1cd64.png
+
+Rule: a file name follows from the key alone, and two keys never share one.  So a key whose name had to be changed, or
+could be another key's, gets a hash of itself; and a key that runs again overwrites its own file.
 """
 
 from __future__ import annotations
@@ -10,12 +16,18 @@ import base64
 import binascii
 import hashlib
 import io
+import re
+import secrets
+import unicodedata
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
+from urllib.parse import urlsplit
 
 import msgspec
 
-from ipybatch.engine.data.masking import mask
+from ipybatch.engine.data.masking import mask, register
 from ipybatch.errors import InputError, MissingExtra, Permanent
 
 # A request holds 20 MB, and base64 needs four bytes for three.
@@ -36,7 +48,7 @@ _HEIF = {
 
 
 def sniff(head: bytes) -> str | None:
-    """Return what kind of image begins with ``head``, at least 12 bytes; None for none that is sent."""
+    """Return the MIME type of an image by its first bytes, 12 or more; None if the service does not accept it."""
     if head.startswith(b"\x89PNG\r\n\x1a\n"):
         return "image/png"
     if head.startswith(b"\xff\xd8\xff"):
@@ -49,14 +61,14 @@ def sniff(head: bytes) -> str | None:
 
 
 class Image(msgspec.Struct, frozen=True, dict=True):
-    """An image to be sent; made with `Image.of`.
+    """An image of a prompt; made with `Image.of`.
 
-    As JSON it is its type, hash and size: the same image under another name is the same input.
+    Its JSON is its type, hash and size: the same image under another name is the same input.
 
     Attributes:
-        mime_type: Told from its first bytes.
-        sha256: Of its content.
-        size: In bytes.
+        mime_type: MIME type, from its first bytes.
+        sha256: Hash of its content.
+        size: Size, bytes.
     """
 
     mime_type: str
@@ -68,11 +80,11 @@ class Image(msgspec.Struct, frozen=True, dict=True):
         """Return ``value`` as an image.
 
         Args:
-            value: Bytes, a path, an address that fsspec opens, a data address or base64.
-            field: What it is called in errors.
+            value: Bytes, a path, an address that fsspec opens, a data URL or base64.
+            field: Name of the value in error messages.
 
         Raises:
-            InputError: It is no image, cannot be read, or is too large.
+            InputError: ``value`` is no image, cannot be read, or is too large.
         """
         if isinstance(value, Image):
             return value
@@ -92,7 +104,7 @@ class Image(msgspec.Struct, frozen=True, dict=True):
 
     @property
     def label(self) -> str:
-        """What people know it by: its path, else its type and the start of its hash."""
+        """A name for people: its path, else its type and the start of its hash."""
         source = vars(self).get("_source")
         return mask(source) if isinstance(source, str) else f"{self.mime_type} {self.sha256[:12]}"
 
@@ -100,7 +112,7 @@ class Image(msgspec.Struct, frozen=True, dict=True):
         """Return its content.
 
         Raises:
-            Permanent: It is no longer what it was when it was named.
+            Permanent: The image is gone or was changed since `Image.of`.
         """
         try:
             with _open(vars(self)["_source"]) as file:
@@ -180,3 +192,118 @@ def _short(value: Any) -> str:
         return f"{len(value):,} bytes"
     text = mask(repr(str(value)) if isinstance(value, Path) else repr(value))
     return text if len(text) <= _SHOWN else text[: _SHOWN - 3] + "..."
+
+
+_EXTENSIONS = {
+    "image/png": "png",
+    "image/jpeg": "jpg",
+    "image/webp": "webp",
+    "image/gif": "gif",
+    "image/heic": "heic",
+    "image/heif": "heif",
+}
+_LONGEST_NAME = 80
+_UNSAFE = re.compile(r"[^a-z0-9_]+")
+_HASHED = re.compile(r".*-[0-9a-f]{12}")
+_DEVICES = re.compile(r"con|prn|aux|nul|com[0-9]|lpt[0-9]")  # Windows opens these in every folder
+
+
+class ImageStore:
+    """A folder for images: local, in memory, or any file system of fsspec.
+
+    Args:
+        folder: A path, or an address such as "memory://pictures" or "s3://bucket/pictures".
+
+    Raises:
+        InputError: The folder cannot be written.
+        MissingExtra: fsspec is not installed.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        if not isinstance(folder, str | Path) or not str(folder).strip():
+            msg = f"folder must be a path or an address such as 's3://bucket/pictures', got {folder!r}"
+            raise InputError(msg)
+        try:
+            from fsspec.core import url_to_fs  # type: ignore[import-untyped]  # published without types
+        except ImportError:
+            raise MissingExtra("gemini") from None
+        if "://" in str(folder):
+            register(_password(str(folder)))
+        try:
+            self._files, self._root = url_to_fs(str(folder))
+            self._files.makedirs(self._root, exist_ok=True)
+            self._write(f"{self._root}/.{secrets.token_hex(4)}.part", b"", move_to=None)
+        except Exception as error:
+            msg = f"folder must be one that can be written, got {mask(repr(str(folder)))}: {mask(str(error))}"
+            raise InputError(msg) from None
+
+    def save(self, key: str | int, images: Sequence[tuple[str, bytes]]) -> list[str]:
+        """Write the images of an item, each atomically, and return their paths.
+
+        Args:
+            key: The item's key, from which the file names follow.
+            images: MIME type and content of each, as in `Answer.images`.
+
+        Raises:
+            Permanent: An image cannot be written. The answer was billed, so the item is not sent again by itself.
+        """
+        return [self._save(key, number, *image) for number, image in enumerate(images, 1)]
+
+    def _save(self, key: str | int, number: int, mime_type: str, content: bytes) -> str:
+        path = f"{self._root}/{file_name(key, number, _extension(mime_type, content))}"
+        try:
+            self._write(f"{self._root}/.{secrets.token_hex(4)}.part", content, move_to=path)
+        except Exception as error:
+            msg = f"image of {key!r} came but could not be saved as {mask(path)}: {mask(str(error))}"
+            raise Permanent(msg) from None
+        return path if _is_local(self._files) else str(self._files.unstrip_protocol(path))
+
+    def _write(self, unfinished: str, content: bytes, *, move_to: str | None) -> None:
+        moved = False
+        try:
+            self._files.pipe_file(unfinished, content)
+            if move_to is not None:
+                self._files.mv(unfinished, move_to)
+                moved = True
+        finally:
+            if not moved:
+                with suppress(FileNotFoundError):
+                    self._files.rm_file(unfinished)
+
+
+def file_name(key: str | int, number: int, extension: str) -> str:
+    """Return the file name of an item's ``number``-th image, from 1."""
+    stem = _stem(key)
+    return f"{stem}.{extension}" if number == 1 else f"{stem}.{number}.{extension}"
+
+
+def _stem(key: str | int) -> str:
+    text = str(key)
+    plain = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode().lower()
+    slug = _UNSAFE.sub("-", plain).strip("-")[:_LONGEST_NAME].rstrip("-")
+    if isinstance(key, int):
+        return text if key >= 0 else f"{slug}-{_hash(key)}"
+    own = slug == text and slug and not slug.isdigit() and not _HASHED.fullmatch(slug) and not _DEVICES.fullmatch(slug)
+    return slug if own else f"{slug or 'image'}-{_hash(key)}"
+
+
+def _hash(key: str | int) -> str:
+    canonical = msgspec.json.encode(key if isinstance(key, int) else key.encode(errors="replace").decode())
+    return hashlib.blake2b(canonical, digest_size=6).hexdigest()
+
+
+def _extension(mime_type: str, content: bytes) -> str:
+    found = sniff(content[:32]) or mime_type
+    return _EXTENSIONS.get(found) or _UNSAFE.sub("-", found.partition("/")[2].lower()).strip("-")[:16] or "bin"
+
+
+def _is_local(files: Any) -> bool:
+    protocols = files.protocol if isinstance(files.protocol, tuple | list) else (files.protocol,)
+    return "file" in protocols
+
+
+def _password(address: str) -> str | None:
+    try:
+        return urlsplit(address).password
+    except ValueError:
+        return None

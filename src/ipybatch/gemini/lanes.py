@@ -9,26 +9,51 @@ from __future__ import annotations
 import asyncio
 import math
 import random
-from collections.abc import AsyncIterator, Callable
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from typing import Any, Literal
 
 import msgspec
 
+from ipybatch.engine.data import events
+from ipybatch.engine.data.clock import Clock
+from ipybatch.engine.data.events import Event, Status
+from ipybatch.engine.data.outcome import Outcome
+from ipybatch.engine.data.plan import key_value
 from ipybatch.engine.rules.limiter import NOTHING, Cost
 from ipybatch.engine.run.permits import Attempt
 from ipybatch.errors import Transient
-from ipybatch.gemini.answers import read_answer
-from ipybatch.gemini.batching import CONFIRM_S, Batching
-from ipybatch.gemini.calling import Caller, UsedUp, input_tokens
+from ipybatch.gemini.batch.gatherer import CONFIRM_S, Gatherer
+from ipybatch.gemini.batch.results import TooLate
+from ipybatch.gemini.online_call import Caller, UsedUp, input_tokens
 from ipybatch.gemini.prompts import Prompt
-from ipybatch.gemini.routes import Deadline
-from ipybatch.gemini.waiting import TooLate
+from ipybatch.gemini.service.reply import read_answer
 
 Lane = Literal["online", "flex", "batch", "auto"]
-
 CONFIRM_SHARE = 0.25  # of what is left until the deadline: a job that says it is cancelled bills nothing
 SHED_PAUSE_S = 2.0  # before flex is tried again; doubles
+ASSUMED_LATENCY_S = 0.5  # before the first token, until one has been measured
+ASSUMED_TOKENS_PER_S = 200.0
+IN_A_HURRY = 50  # requests at once, when a deadline is near
+SAFETY = 1.5
+FLEX_LEAD = 2.5  # how much earlier than to online one leaves the batch, to try flex before
+BATCH_SHARE = 0.4  # of the deadline goes to the batch at least, while the latency is a guess
+GROUP = 50
+
+
+class Deadline(msgspec.Struct, frozen=True):
+    """When a session has to be done, and what it may wait for until then.
+
+    Attributes:
+        at_s: By the clock.
+        batch_until_s: When what is not back by batch goes another way; -inf when there is no time for a batch.
+        flex_until_s: When flex is tried no more.
+    """
+
+    at_s: float
+    batch_until_s: float
+    flex_until_s: float
 
 
 class Lanes(msgspec.Struct):
@@ -43,7 +68,7 @@ class Lanes(msgspec.Struct):
 
     lane: Lane
     caller: Caller
-    batching: Batching | None = None
+    batching: Gatherer | None = None
     flex_tries: int = 3
     flex_fallback: Literal["online", "batch"] | None = "online"
     deadline: Deadline | None = None
@@ -132,7 +157,7 @@ class Lanes(msgspec.Struct):
             money.budget.free(reserved)
             caller.tell_spent()
 
-    async def _leave(self, deadline: Deadline, batching: Batching) -> None:
+    async def _leave(self, deadline: Deadline, batching: Gatherer) -> None:
         left_s = deadline.batch_until_s - self.caller.clock.now_s()
         await asyncio.sleep(max(0.0, left_s))
         left_s = deadline.at_s - self.caller.clock.now_s()
@@ -177,3 +202,69 @@ def start_cost(lane: Lane) -> Callable[[Prompt], Cost]:
 def is_shed(error: Transient) -> bool:
     """Say whether flex had no room for a request."""
     return getattr(error.__cause__, "code", None) == 503
+
+
+def plan(now_s: float, deadline_s: float, items: int, latency_s: float, *, is_measured: bool, at_once: int) -> Deadline:
+    """Return when to leave the cheaper lanes.
+
+    Args:
+        deadline_s: From now.
+        latency_s: Of a request online.
+        is_measured: Whether that is known; a guess never costs the batch its chance.
+        at_once: How many run at the same time.
+    """
+    online_s = SAFETY * (math.ceil(items / at_once) + 2) * latency_s
+    at_s = now_s + deadline_s
+    flex_until_s = max(at_s - online_s, now_s if is_measured else now_s + BATCH_SHARE * deadline_s)
+    batch_until_s = flex_until_s - (FLEX_LEAD - 1) * online_s
+    if not is_measured:
+        batch_until_s = max(batch_until_s, now_s + BATCH_SHARE * deadline_s)
+    return Deadline(at_s, min(batch_until_s, flex_until_s), flex_until_s)
+
+
+def assumed_latency_s(output_tokens: float) -> float:
+    """Return how long an answer of so many tokens is likely to take."""
+    return ASSUMED_LATENCY_S + output_tokens / ASSUMED_TOKENS_PER_S
+
+
+class PromptGroups:
+    """Count prompts into groups as they start.
+
+    Args:
+        items: How many are to come.
+        before: Groups that there were before.
+    """
+
+    def __init__(self, items: int, before: int, tell: Callable[[Event], None], clock: Clock) -> None:
+        self._items, self._before, self._tell, self._clock = items, before, tell, clock
+        self._group: dict[Any, int] = {}  # by key
+        self._left: Counter[int] = Counter()
+        self._completed: Counter[int] = Counter()
+
+    def join(self, attempt: Attempt) -> None:
+        """Put an item into its group, unless it is in one."""
+        key = key_value(attempt.key)
+        if key not in self._group:
+            at = len(self._group)
+            number = self._before + at // GROUP + 1
+            self._group[key] = number
+            if at % GROUP == 0:
+                self._begin(number, max(1, min(GROUP, self._items - at)))
+        attempt.join(self._group[key])
+
+    def recorded(self, outcomes: Iterable[Outcome]) -> None:
+        """End groups whose items have all ended."""
+        for outcome in outcomes:
+            number = self._group.get(outcome.key, 0)
+            if not number:
+                continue
+            self._left[number] -= 1
+            self._completed[number] += outcome.status == "completed"
+            if not self._left[number]:
+                del self._left[number]
+                status: Status = "completed" if self._completed[number] else "failed"
+                self._tell(events.GroupEnded(self._clock.unix_s(), number, status))
+
+    def _begin(self, number: int, items: int) -> None:
+        self._left[number] = items
+        self._tell(events.GroupStarted(self._clock.unix_s(), number, f"Group {number}", items))

@@ -1,43 +1,60 @@
-"""Prompts: what a user writes, as what is sent for each item.
+"""Prompts: the items of a session, read from the forms that users write, and their requests.
 
-"Name a star"                                   its own key
+"Name a star"                                   a text; also the item's key
 {"id": 7, "prompt": "...", "image": "a.png"}    one request, field by field
-a frame or dicts with template="About {name}"   one request a row
+a frame or dicts with template="About {name}"   one request per row
+
+One subject, whence more than 500 lines: a prompt, its contents, and the template that fills it.
 """
 
 from __future__ import annotations
 
+import base64
+import binascii
+import string
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from numbers import Real
+from typing import Any, TypeAlias
 
 import msgspec
 
-from ipybatch.errors import InputError
-from ipybatch.gemini.contents import Part, Turn, check_parts, read_contents, read_images, to_client, to_wire
-from ipybatch.gemini.images import Image
-from ipybatch.gemini.sending import Sending, check_config, check_system
-from ipybatch.gemini.template import Template, is_missing
+from ipybatch.errors import InputError, MissingExtra
+from ipybatch.gemini.images import MAX_BYTES, Image
+from ipybatch.gemini.service.request_config import RequestConfig, check_config, check_system
 
-__all__ = ["Prompt", "Sending", "to_prompts"]
-
+_ROLES = ("user", "model")
 _TEXTS = ("prompt", "text", "contents")
 _FIELDS = ("id", "key", *_TEXTS, "image", "images", "system", "config", "operation", "project")
 
+Part: TypeAlias = str | Image | dict[str, Any]
+
+
+class Turn(msgspec.Struct, frozen=True):
+    """A turn of a conversation.
+
+    Attributes:
+        role: "user" or "model".
+        parts: Texts, images, and other parts as the service's JSON.
+    """
+
+    role: str
+    parts: tuple[Part, ...]
+
 
 class Prompt(msgspec.Struct, frozen=True, kw_only=True):
-    """What is sent for one item.
+    """The request of one item.
 
-    As JSON it holds all that is sent for it, images by their hash: when that changes, the item runs again.
+    Its JSON holds everything that is sent for it, images as their hash: when that changes, the item runs again.
 
     Attributes:
         id: The item's key.
         parts: Texts, images, and other parts as the service's JSON, in order.
-        turns: What was said before.
-        system: Its own system instruction; None for that of all.
-        config: Its own generation config, over that of all; the service's JSON.
-        operation: What it is for, in the usage table.
-        project: Whom it is for, in the usage table.
+        turns: Earlier turns of the conversation.
+        system: The item's own system instruction; None: the common one.
+        config: The item's own generation config, as the service's JSON; overrides fields of the common one.
+        operation: Label in the usage table: the kind of work.
+        project: Label in the usage table: the project.
     """
 
     id: str | int
@@ -50,28 +67,28 @@ class Prompt(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def _ipybatch_sent_(self) -> dict[str, Any]:
-        """What a change of makes it run again: all of it but the labels."""
+        """The fields of which a change makes the item run again: all but the labels."""
         return {"parts": self.parts, "turns": self.turns, "system": self.system, "config": self.config}
 
     @property
     def text(self) -> str:
-        """All its text, that of earlier turns first."""
+        """All text of the prompt, earlier turns first."""
         return "\n".join([part for part in self._all_parts() if isinstance(part, str)])
 
     @property
     def images(self) -> tuple[Image, ...]:
-        """All its images, those of earlier turns first."""
+        """All images of the prompt, earlier turns first."""
         return tuple(part for part in self._all_parts() if isinstance(part, Image))
 
-    def wire(self, settings: Sending) -> dict[str, Any]:
-        """Return the request as the service's JSON: a line of a batch.  Reads its images.
+    def wire(self, settings: RequestConfig) -> dict[str, Any]:
+        """Return the request as the service's JSON, with the content of the images.
 
         Raises:
-            Permanent: An image is no longer what it was.
+            Permanent: An image is gone or was changed.
         """
         return settings.wire([to_wire(turn) for turn in self._all_turns()], self.system, self.config)
 
-    def arguments(self, settings: Sending) -> dict[str, Any]:
+    def arguments(self, settings: RequestConfig) -> dict[str, Any]:
         """Return ``contents`` and ``config`` for the client's generate_content.  Reads its images.
 
         Raises:
@@ -96,20 +113,20 @@ def to_prompts(
     operation: str = "text",
     project: str = "",
 ) -> list[Prompt]:
-    """Return what is sent for each item.
+    """Return a `Prompt` for each item.
 
     Args:
         prompts: Texts, dicts, or both; or a frame.  Fields of a dict, and columns of a frame: ``prompt`` (or ``text``,
-            or ``contents`` as the client takes them), ``image`` or ``images``, ``system``, ``config``, ``id`` (or
-            ``key``), ``operation`` and ``project``.
-        template: A text with columns in braces, in place of ``prompt``; all other columns are left alone.
+            or ``contents`` in a form that Google's client accepts), ``image`` or ``images``, ``system``, ``config``,
+            ``id`` (or ``key``), ``operation`` and ``project``.
+        template: A text with columns in braces, which replaces ``prompt``; other columns are ignored.
         key: The field that holds the key, or a function of the item.  Default: its ``id`` or ``key``, else the index
-            of a frame where it is unique, else the text (and the names of the images).
-        operation: For items that name none.
-        project: For items that name none.
+            of a frame if it is unique, else the text (and the names of the images).
+        operation: Default for items without this field.
+        project: Default for items without this field.
 
     Raises:
-        InputError: An item is no prompt; names its number, the field and the value.
+        InputError: An item is no valid prompt; the message names its number, the field and the value.
     """
     reader = _Reader(None if template is None else Template.of(template), key, operation, project)
     for field in ("operation", "project"):
@@ -124,7 +141,7 @@ def to_prompts(
 
 @dataclass(frozen=True, slots=True)
 class _Reader:
-    """Read items, one way for all."""
+    """Read items, all with the same options."""
 
     template: Template | None
     key: str | Callable[[Any], Any] | None
@@ -132,7 +149,7 @@ class _Reader:
     project: str
 
     def read(self, item: Any, where: str, *, index: Any = None, is_row: bool = False) -> Prompt:
-        """Return one item as a prompt; a row of a frame may have more columns, and empty cells."""
+        """Return one item as a prompt; a row of a frame may have further columns, and empty cells."""
         if isinstance(item, Prompt):
             return item
         fields = self._fields(item, where)
@@ -158,7 +175,7 @@ class _Reader:
         )
 
     def _fields(self, item: Any, where: str) -> Mapping[str, Any]:
-        """Return an item as fields; what the template takes as a column is no field."""
+        """Return an item's fields, without the columns that the template uses."""
         if isinstance(item, str):
             return {} if self.template else {"prompt": item}
         if not isinstance(item, Mapping):
@@ -252,3 +269,236 @@ def _check_label(value: Any, field: str) -> None:
 def _short(value: Any) -> str:
     text = repr(value)
     return text if len(text) <= 60 else text[:57] + "..."
+
+
+def read_contents(value: Any, field: str) -> tuple[Turn, ...]:
+    """Read contents in a form that Google's client accepts: a text, a part, a list of parts or of turns.
+
+    Raises:
+        InputError: A value in ``value`` is none of these; the message says where.
+    """
+    value = _plain(value)
+    listed = list(value) if isinstance(value, list | tuple) else [value]
+    items = [_plain(item) for item in listed]
+    if not any(isinstance(item, Mapping) and "parts" in item for item in items):
+        return (Turn("user", _parts(items, field)),)
+    turns = tuple(_turn(item, f"{field}[{number}]") for number, item in enumerate(items))
+    if turns[-1].role != "user":
+        msg = f"{field} must end with a turn of 'user', got {turns[-1].role!r}: the model answers the last turn"
+        raise InputError(msg)
+    return turns
+
+
+def read_images(value: Any, field: str) -> tuple[Image, ...]:
+    """Read one image or a list of images.
+
+    Raises:
+        InputError: A value is no image; the message says which one, and why.
+    """
+    if not isinstance(value, list | tuple):
+        return (Image.of(value, field),)
+    return tuple(Image.of(each, f"{field}[{number}]") for number, each in enumerate(value))
+
+
+def check_parts(parts: tuple[Part, ...], where: str) -> None:
+    """Check that parts are not empty, and that their images fit into a request.
+
+    Raises:
+        InputError: They are empty or too large; the message names the item.
+    """
+    if not any(part.strip() if isinstance(part, str) else part for part in parts):
+        msg = f"{where} must have a text that is not empty, or an image, got {parts!r}"
+        raise InputError(msg)
+    for part in parts:
+        if isinstance(part, str) and not part.isascii():
+            _check_text(part, where)
+    size = sum(part.size for part in parts if isinstance(part, Image))
+    if size > MAX_BYTES:
+        msg = f"{where} must have at most {MAX_BYTES:,} bytes of images, got {size:,}: make them smaller or fewer"
+        raise InputError(msg)
+
+
+def to_wire(turn: Turn) -> dict[str, Any]:
+    """Return a turn as the service's JSON, with the content of its images."""
+    return {"role": turn.role, "parts": [_part_to_wire(part) for part in turn.parts]}
+
+
+def _part_to_wire(part: Part) -> dict[str, Any]:
+    if isinstance(part, str):
+        return {"text": part}
+    if isinstance(part, Image):
+        return {"inlineData": {"mimeType": part.mime_type, "data": base64.b64encode(part.read()).decode()}}
+    return part
+
+
+def to_client(turn: Turn) -> Any:
+    """Return a turn in the client's types; reads its images."""
+    from google.genai import types
+
+    return types.Content(role=turn.role, parts=[_part_to_client(part) for part in turn.parts])
+
+
+def _part_to_client(part: Part) -> Any:
+    from google.genai import types
+
+    if isinstance(part, str):
+        return types.Part(text=part)
+    if isinstance(part, Image):
+        return types.Part.from_bytes(data=part.read(), mime_type=part.mime_type)
+    return types.Part.model_validate_json(msgspec.json.encode(part))  # as JSON: there its bytes are base64
+
+
+def _turn(item: Any, field: str) -> Turn:
+    if isinstance(item, str):
+        return Turn("user", (item,))
+    if not isinstance(item, Mapping) or not isinstance(item.get("parts"), list | tuple | str):
+        msg = f"{field} must be a turn such as {{'role': 'user', 'parts': ['Hello']}}, got {_short(item)}"
+        raise InputError(msg)
+    role = item.get("role") or "user"
+    if role not in _ROLES or not set(item) <= {"role", "parts"}:
+        msg = f"{field} must have 'parts' and a 'role' of 'user' or 'model', got {_short(item)}"
+        raise InputError(msg)
+    parts = item["parts"]
+    return Turn(role, _parts([parts] if isinstance(parts, str) else parts, f"{field}['parts']"))
+
+
+def _parts(items: Any, field: str) -> tuple[Part, ...]:
+    if not items:
+        msg = f"{field} must have at least one part, got none"
+        raise InputError(msg)
+    return tuple(_part(_plain(item), f"{field}[{number}]") for number, item in enumerate(items))
+
+
+def _part(item: Any, field: str) -> Part:
+    if isinstance(item, str | Image):
+        return item
+    if not isinstance(item, Mapping):
+        msg = f"{field} must be a text, an Image or a part such as {{'text': ...}}, got {_short(item)}"
+        raise InputError(msg)
+    if set(item) == {"text"} and isinstance(item["text"], str):
+        return str(item["text"])
+    blob = item.get("inlineData", item.get("inline_data"))
+    if len(item) == 1 and isinstance(blob, Mapping):
+        data = _blob_data(blob.get("data"), field)
+        mime_type = blob.get("mimeType", blob.get("mime_type"))
+        if isinstance(mime_type, str) and mime_type.startswith("image/"):
+            return Image.of(data, field)
+        item = {"inlineData": {"mimeType": mime_type, "data": base64.b64encode(data).decode()}}
+    return _checked(item, field)
+
+
+def _blob_data(data: Any, field: str) -> bytes:
+    try:  # the client writes the URL-safe alphabet of base64
+        return (
+            data
+            if isinstance(data, bytes)
+            else base64.b64decode(data.replace("-", "+").replace("_", "/"), validate=True)
+        )
+    except (binascii.Error, ValueError, AttributeError):
+        msg = f"{field} must have base64 or bytes as the data of its inlineData, got {_short(data)}"
+        raise InputError(msg) from None
+
+
+def _checked(item: Mapping[str, Any], field: str) -> dict[str, Any]:
+    try:
+        import pydantic
+        from google.genai import types
+    except ImportError:
+        raise MissingExtra("gemini") from None
+    try:
+        read = types.Part.model_validate_json(msgspec.json.encode(dict(item)))
+    except (pydantic.ValidationError, TypeError) as error:
+        first = error.errors(include_url=False)[0]["msg"] if isinstance(error, pydantic.ValidationError) else error
+        msg = f"{field} must be a part of Gemini's Content, got {_short(item)}: {first}"
+        raise InputError(msg) from None
+    sent: dict[str, Any] = read.model_dump(mode="json", by_alias=True, exclude_none=True)
+    return sent
+
+
+def _plain(value: Any) -> Any:
+    """Return a value of the client's types (`types.Content`, `types.Part`) as JSON."""
+    if hasattr(value, "model_dump"):
+        return value.model_dump(mode="json", by_alias=True, exclude_none=True)
+    return value
+
+
+def _check_text(text: str, where: str) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        msg = f"{where} must be valid Unicode, got half a character at position {error.start}: read it again as UTF-8"
+        raise InputError(msg) from None
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """A text with columns in braces; made with `Template.of`.
+
+    Only plain names are allowed in the braces, with an optional format (``{price:.2f}``), and neither attributes nor
+    indexes: a template reads nothing but the row.
+
+    Attributes:
+        text: The text as the user wrote it.
+        columns: Names of the columns, by first use.
+    """
+
+    text: str
+    columns: tuple[str, ...]
+
+    @classmethod
+    def of(cls, text: Any) -> Template:
+        """Return ``text`` as a template.
+
+        Raises:
+            InputError: ``text`` is no text, or its braces hold no names.
+        """
+        if not isinstance(text, str) or not text.strip():
+            msg = f"template must be a text such as 'Describe {{name}}', got {text!r}"
+            raise InputError(msg)
+        try:
+            names = [name for _, name, _, _ in string.Formatter().parse(text) if name is not None]
+        except ValueError as error:
+            msg = f"template has braces that do not match ({error}): write {{{{ and }}}} for braces in the text"
+            raise InputError(msg) from None
+        for name in names:
+            if not name or any(sign in name for sign in ".[]") or name.isdigit():
+                msg = (
+                    f"template must have names of columns in its braces, got {{{name}}}: write {{{{ and }}}} for braces"
+                )
+                raise InputError(msg)
+        if not names:
+            msg = f"template must name a column in braces, got {text!r}: without one all prompts are the same"
+            raise InputError(msg)
+        return cls(text, tuple(dict.fromkeys(names)))
+
+    def fill(self, row: Mapping[str, Any], where: str) -> str:
+        """Return the text for one row.
+
+        Raises:
+            InputError: A column is missing, is empty, or does not fit its format; the message names it.
+        """
+        for column in self.columns:
+            if column not in row:
+                msg = f"{where} has no {column!r}, which the template needs: it has {_names(row)}"
+                raise InputError(msg)
+            value = row[column]
+            if is_missing(value) or (isinstance(value, str) and not value.strip()):
+                msg = f"{where}[{column!r}] must be a value for the template, got {value!r}: fill it or drop the row"
+                raise InputError(msg)
+        try:
+            return string.Formatter().vformat(self.text, (), row)
+        except (ValueError, TypeError, KeyError) as error:
+            msg = f"{where} does not fit the template {self.text!r}: {error}"
+            raise InputError(msg) from None
+
+
+def is_missing(value: Any) -> bool:
+    """Say whether a cell is empty: None, NaN, NaT or NA."""
+    if value is None or type(value).__name__ in ("NAType", "NaTType"):
+        return True
+    return isinstance(value, Real) and bool(value != value)  # noqa: PLR0124 - NaN alone is unlike itself
+
+
+def _names(row: Mapping[str, Any]) -> str:
+    names = list(map(repr, row))
+    return ", ".join(names[:10]) + (" ..." if len(names) > 10 else "") if names else "no columns"

@@ -1,0 +1,395 @@
+"""Gatherer: items that wait for a remote job, gathered into jobs and answered together.
+
+Each item is an attempt of the session that waits here:
+
+    items --gather--> chunk --submit--> job --poll--> results --> each item its own
+      ^                                  |
+      |                                  +--> failed items come again, alone
+      +-- jobs of an earlier process are picked up: their items wait for them, and are not sent again
+
+Rule: what may have been sent is never sent again by itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Iterable
+from contextlib import suppress
+from typing import Any
+
+import msgspec
+
+from ipybatch.engine.data.clock import Clock
+from ipybatch.engine.data.error_text import describe
+from ipybatch.engine.data.events import State
+from ipybatch.engine.data.outcome import Outcome
+from ipybatch.engine.run.permits import Attempt
+from ipybatch.errors import BatchError, ItemError, Permanent, RateLimited, Transient, Withheld
+from ipybatch.gemini.batch import results
+from ipybatch.gemini.batch.jobs import CANCELLING, Job, JobGroups, JobIndex, JobStore
+from ipybatch.gemini.batch.results import BatchPolicy, Body, PendingItem, TooLate, key_of
+from ipybatch.gemini.batch.submission import Chunk, Submission, chunks, polls
+from ipybatch.gemini.prompts import Prompt
+from ipybatch.gemini.service.api import Api
+from ipybatch.gemini.service.request_config import RequestConfig
+
+LINGER_S = 0.2  # how long the next item may take to come before jobs are made of those that came
+TRIES = 5  # of a submission that the service did not take, and of results that could not be fetched
+PAUSE_S = 2.0  # before the second; doubles
+LONGEST_PAUSE_S = 300.0
+CONFIRM_S = 30.0  # how long a cancelled job may take to say so
+CANCEL_S = 5.0  # how long the service may take to hear that jobs are to be cancelled
+HURRY_S = 0.5  # between looks, once it was given up
+HELD_S = 0.2
+
+
+class Gatherer:
+    """The jobs of one session; of one event loop.
+
+    Args:
+        model: What answers.
+        state: Of the session: while it is paused, nothing is submitted; when it was cancelled, its jobs are as well.
+        since_s: When its run began, Unix time: what ended before belongs to another run.
+    """
+
+    def __init__(  # noqa: PLR0917  # its collaborators, each of another type
+        self,
+        session: str,
+        model: str,
+        sending: RequestConfig,
+        policy: BatchPolicy,
+        remote: Api,
+        store: JobStore,
+        groups: JobGroups,
+        clock: Clock,
+        state: Callable[[], State],
+        since_s: float = 0.0,
+    ) -> None:
+        self._session, self.model, self._sending, self._policy = session, model, sending, policy
+        self._remote, self._store, self._groups, self._clock = remote, store, groups, clock
+        self._state, self._since_s = state, since_s
+        self._submission = Submission(remote, store, clock=clock)
+        self._room = asyncio.Semaphore(policy.max_active)
+        self._gathered: list[PendingItem] = []
+        self._gathering: asyncio.TimerHandle | None = None
+        self._jobs: dict[int, Job] = {}  # at the service, by number
+        self._whereabouts = JobIndex()
+        self._waiting: dict[str, PendingItem] = {}  # by key
+        self._wanted: set[int] = set()  # kept jobs that somebody waits for
+        self._cancelling: set[int] = set()  # jobs that we asked to be cancelled
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._writes: set[asyncio.Task[Any]] = set()
+        self._cut_short: set[asyncio.Future[Job]] = set()  # submissions that nobody waits for any more
+        self._number = 0
+        self._closed: ItemError | None = None  # what an item gets that comes too late
+        self._hurried = asyncio.Event()
+
+    async def __aenter__(self) -> Gatherer:
+        """Pick up what an earlier process left running, or did not record."""
+        for job in self._store.of_session(self._session):
+            self._number = max(self._number, job.number)
+            if job.state == "intent":
+                await self._store.withdraw(job)
+            elif not job.ended:
+                self._groups.show(job)
+                self._take(job)
+                self._start(self._pick_up(job))
+            elif job.created_s >= self._since_s:
+                self._groups.recall(job)
+                if job.state == "succeeded" and not job.collected:
+                    self._whereabouts.keep(job)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Cancel the jobs of a session that was cancelled; leave all others running."""
+        jobs = list(self._jobs.values())
+        for task in tuple(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, *self._writes, return_exceptions=True)
+        if self._state() == "cancelled":
+            await self._ask_to_cancel([*jobs, *await self._just_submitted()])
+        for submitting in self._cut_short:
+            submitting.cancel()
+        await asyncio.gather(*self._cut_short, return_exceptions=True)
+
+    async def answer(self, prompt: Prompt, attempt: Attempt) -> Body:
+        """Return the reply to a prompt, when its job is done.
+
+        Raises:
+            TooLate: `give_up` was called.
+            Withheld: Its job is left running, or nobody knows whether it runs.
+            ItemError: There is no reply; the type says what to do.
+        """
+        if self._closed is not None:
+            raise self._closed
+        key = key_of(self.model, self._sending, prompt, attempt.key)
+        answer: asyncio.Future[Body] = asyncio.get_running_loop().create_future()
+        waiting = self._waiting[key] = PendingItem(key, prompt, attempt, answer)
+        number = self._whereabouts.of(key)
+        if number is None:
+            self._gathered.append(waiting)
+        else:
+            attempt.join(number)
+            self._want(number)
+        self._gather_soon()
+        try:
+            return await answer
+        finally:
+            if self._waiting.get(key) is waiting:
+                del self._waiting[key]
+
+    def recorded(self, outcomes: Iterable[Outcome]) -> None:
+        """Let go of finished jobs whose results are all on disk."""
+        self._whereabouts.recorded(outcomes)
+        self._settle()
+
+    async def give_up(self, why: str, within_s: float = CONFIRM_S) -> None:
+        """Cancel what is not back, and let its items go another way; what comes back meanwhile counts.
+
+        Args:
+            within_s: How long jobs may take to say that they are cancelled.
+        """
+        self._closed = self._closed or TooLate(why)
+        self._fail(self._gathered)
+        self._gathered = []
+        self._hurried.set()
+        await self._ask_to_cancel(self._jobs.values())
+        if self._tasks:
+            await asyncio.wait(tuple(self._tasks), timeout=within_s)
+        self._fail(self._waiting.values())
+
+    def _gather_soon(self) -> None:
+        if self._gathering is not None:
+            self._gathering.cancel()
+        self._gathering = asyncio.get_running_loop().call_later(LINGER_S, self._gather)
+
+    def _gather(self) -> None:
+        wanted, self._wanted = self._wanted, set()
+        for number in wanted & self._whereabouts.kept.keys():
+            self._start(self._hand_out(self._whereabouts.kept[number]))
+        gathered, self._gathered = [w for w in self._gathered if not w.answer.done()], []
+        requests = [request for waiting in gathered if (request := waiting.request(self._sending)) is not None]
+        for chunk in chunks(requests, max_requests=self._policy.max_requests):
+            self._number += 1
+            for key in chunk.keys:
+                self._waiting[key].attempt.join(self._number)
+            self._groups.queue(self._number, len(chunk.keys))
+            self._start(self._run(self._number, chunk))
+
+    async def _run(self, number: int, chunk: Chunk) -> None:
+        async with self._room:
+            while self._state() == "paused":  # noqa: ASYNC110  # the engine has no event for it, and jobs are long
+                await asyncio.sleep(HELD_S)
+            items = [self._waiting[key] for key in chunk.keys if key in self._waiting]
+            if self._closed is not None or not items:
+                self._groups.refuse(number, str(self._closed or "cancelled"), "skipped")
+                self._fail(items)
+                return
+            try:
+                job = await self._submit(number, chunk)
+            except ItemError as error:
+                self._groups.refuse(
+                    number, str(error), "skipped" if isinstance(error, Withheld | TooLate) else "failed"
+                )
+                self._turn_away(items, error)
+                return
+            del chunk
+            self._take(job)
+            await self._await(job)
+
+    async def _submit(self, number: int, chunk: Chunk) -> Job:
+        deadline_s = self._clock.now_s() + self._policy.wait_s
+        tried = 0
+        while True:
+            tried += 1
+            try:
+                return await self._send(number, chunk)
+            except Transient as error:
+                if tried == TRIES and not isinstance(error, RateLimited):
+                    raise
+                pause_s = error.retry_after_s or min(PAUSE_S * 2.0 ** (tried - 1), LONGEST_PAUSE_S)
+                if self._clock.now_s() + pause_s > deadline_s:
+                    msg = f"Gemini takes no more jobs for now ({error}): run it again for the rest"
+                    raise Withheld(msg) from error
+                self._groups.hold(number, str(error))
+            await self._pause(pause_s)
+            if self._closed is not None:
+                raise self._closed
+
+    async def _send(self, number: int, chunk: Chunk) -> Job:
+        submitting = asyncio.ensure_future(self._submission.submit(self._session, number, self.model, chunk))
+        try:
+            return await asyncio.shield(submitting)
+        except asyncio.CancelledError:
+            self._cut_short.add(submitting)  # what it submits, also at this very moment, is cancelled as well
+            raise
+
+    async def _just_submitted(self) -> list[Job]:
+        """Return the jobs that were being submitted when the session was cancelled."""
+        if not self._cut_short:
+            return []
+        done, _ = await asyncio.wait(self._cut_short, timeout=CANCEL_S)
+        return [one.result() for one in done if not one.cancelled() and one.exception() is None]
+
+    def _take(self, job: Job) -> None:
+        self._jobs[job.number] = job
+        self._whereabouts.take(job)
+        if job.reason == CANCELLING:
+            self._cancelling.add(job.number)
+
+    async def _pick_up(self, job: Job) -> None:
+        async with self._room:
+            await self._await(job, is_picked_up=True)
+
+    async def _await(self, job: Job, *, is_picked_up: bool = False) -> None:
+        """Look at a job until it has ended, and hand out what it brought."""
+        try:
+            if is_picked_up:
+                await self._look(job)
+            if self._hurried.is_set():  # it was given up while it was being submitted
+                await self._ask_to_cancel([self._jobs[job.number]])
+            job = await self._look_until_ended(job.number)
+        except ItemError as error:
+            self._turn_away(self._waiting_for(job), error)
+            return
+        finally:
+            self._jobs.pop(job.number, None)
+        if job.state == "succeeded":
+            await self._hand_out(job)
+            return
+        why = f"job {job.number} {job.reason or job.state}"
+        is_final = job.state == "cancelled" and job.number not in self._cancelling
+        self._send_back(job, self._closed or (Permanent(why) if is_final else Transient(why)))
+
+    async def _look_until_ended(self, number: int) -> Job:
+        deadline_s = self._clock.now_s() + self._policy.wait_s
+        for pause_s in polls(self._policy.poll_s):
+            job = self._jobs[number]
+            self._groups.show(job)
+            if job.ended:
+                break
+            if job.state == "unknown":
+                raise Withheld(job.reason)
+            left_s = deadline_s - self._clock.now_s()
+            if left_s <= 0:
+                raise Withheld(self._policy.left_running(len(self._jobs)))
+            await self._pause(min(pause_s, left_s))
+            await self._look(job)
+        return job
+
+    async def _look(self, job: Job) -> None:
+        with suppress(Transient):
+            look = self._submission.adopt if job.state == "unknown" else self._submission.refresh
+            self._jobs[job.number] = await look(job)
+
+    async def _pause(self, seconds: float) -> None:
+        """Sleep; in a hurry only for a moment."""
+        if self._hurried.is_set():
+            await asyncio.sleep(min(seconds, self._policy.poll_s, HURRY_S))
+            return
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._hurried.wait(), seconds)
+
+    async def _hand_out(self, job: Job) -> None:
+        """Answer those who wait for a job's results; what nobody waits for is kept."""
+        self._groups.show(job)
+        try:
+            if self._waiting_for(job):
+                await self._fetch(job)
+        except Permanent as error:  # they are gone: what was paid is lost, and sent again only when asked for
+            await self._store.put(msgspec.structs.replace(job, state="failed", reason=str(error)))
+            self._send_back(job, error)
+            return
+        except ItemError as error:
+            self._whereabouts.keep(job)
+            self._turn_away(self._waiting_for(job), error)
+            return
+        self._whereabouts.handed_out(job)
+        self._settle()
+        if self._waiting_for(job):  # came while the others were answered
+            self._want(job.number)
+            self._gather_soon()
+
+    async def _fetch(self, job: Job) -> None:
+        for left in reversed(range(TRIES)):
+            try:
+                async for key, body in results.results(self._remote, job):
+                    self._answer(job.number, key, body)
+            except Transient:
+                if not left:
+                    raise
+            else:
+                return
+            await self._pause(self._policy.poll_s)
+
+    def _answer(self, number: int, key: str, body: Body | ItemError) -> None:
+        waiting = self._waiting.get(key)
+        if isinstance(body, ItemError):
+            if waiting is not None and self._whereabouts.of(key) == number:
+                waiting.fail(body)
+            self._whereabouts.release(number, key)  # when it comes again, it goes into another job
+        elif waiting is not None and self._whereabouts.of(key) == number:
+            self._whereabouts.owe(number, key, waiting.attempt.key)
+            waiting.succeed(body)
+
+    def _settle(self) -> None:
+        for job, is_whole in self._whereabouts.settled():
+            self._groups.end(job.number, "completed")
+            if is_whole:
+                task = asyncio.get_running_loop().create_task(self._store.collect(job))
+                self._writes.add(task)
+                task.add_done_callback(self._writes.discard)
+
+    def _want(self, number: int) -> None:
+        if number not in self._jobs:
+            self._wanted.add(number)
+
+    def _waiting_for(self, job: Job) -> list[PendingItem]:
+        """Return who has no answer of those in a job."""
+        at = self._whereabouts.of
+        found = [self._waiting[key] for key in job.keys if key in self._waiting and at(key) == job.number]
+        return [waiting for waiting in found if not waiting.answer.done()]
+
+    def _send_back(self, job: Job, error: ItemError) -> None:
+        """Turn away the items of a job that brings nothing; when they come again, they go into another."""
+        items = self._waiting_for(job)
+        self._whereabouts.drop(job)
+        self._turn_away(items, error)
+
+    def _turn_away(self, items: Iterable[PendingItem], error: ItemError) -> None:
+        items = list(items)
+        if isinstance(error, Withheld) and items:
+            self._closed = self._closed or error
+        for waiting in items:
+            waiting.fail(error)
+
+    async def _ask_to_cancel(self, jobs: Iterable[Job]) -> None:
+        """Ask the service to end jobs; the journal knows before that we wanted it."""
+
+        async def ask(job: Job) -> None:
+            self._cancelling.add(job.number)
+            with suppress(BatchError):
+                asked = await self._store.put(msgspec.structs.replace(job, reason=CANCELLING))
+                if job.number in self._jobs:
+                    self._jobs[job.number] = asked
+                self._groups.show(asked)
+                await self._remote.cancel(job.remote)
+
+        running = [job for job in jobs if job.remote and not job.ended]
+        with suppress(TimeoutError):
+            await asyncio.wait_for(asyncio.gather(*map(ask, running)), CANCEL_S)
+
+    def _fail(self, items: Iterable[PendingItem]) -> None:
+        for waiting in list(items):
+            waiting.fail(self._closed or Permanent("its job was not submitted"))
+
+    def _start(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(coroutine)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:  # the journal's, or a bug: nobody hangs
+            self._closed = Withheld(f"a batch job could not be followed: {describe(error)}")
+            self._fail(self._waiting.values())

@@ -1,0 +1,421 @@
+"""GeminiBatches: batch jobs by hand, from a cell or a script.
+
+The same call again is the same batch: it is found in the journal, and only
+what was never sent is sent.  So a cell may be run again, also after a crash.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import builtins
+import concurrent.futures
+import hashlib
+from collections.abc import AsyncIterator, Coroutine, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import msgspec
+
+from ipybatch.engine.data.masking import mask
+from ipybatch.engine.data.plan import key_value
+from ipybatch.engine.data.policy import check, check_count
+from ipybatch.engine.run.engine_thread import host
+from ipybatch.engine.store.journal import open_journal
+from ipybatch.errors import InputError, ItemError, Permanent
+from ipybatch.gemini.batch import results
+from ipybatch.gemini.batch.jobs import Job, JobStore, digest_of
+from ipybatch.gemini.batch.submission import GRACE_S, MAX_REQUESTS, BatchRequest, Chunk, Submission, chunks
+from ipybatch.gemini.prompts import Prompt, to_prompts
+from ipybatch.gemini.service.api import Api, Operation, connect
+from ipybatch.gemini.service.reply import read_answer, result_of
+from ipybatch.gemini.service.request_config import RequestConfig, Schema
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+T = TypeVar("T")
+
+HEARTBEAT_S = 0.2
+
+_canonical = msgspec.json.Encoder(order="deterministic").encode
+
+
+class Reading(msgspec.Struct, frozen=True):
+    """How answers become rows.
+
+    Attributes:
+        images: Where images are saved; None for nowhere.
+        schema: What answers must fit; None for any text.
+    """
+
+    images: Any = None
+    schema: Schema | None = None
+
+    @classmethod
+    def of(cls, folder: str | Path | None, schema: Any) -> Reading:
+        """Take what a user gives."""
+        store = None
+        if folder is not None:
+            from ipybatch.gemini.images import ImageStore
+
+            store = ImageStore(folder)
+        return cls(store, None if schema is None else Schema.of(schema))
+
+    def row(self, key: str, body: Mapping[str, Any] | ItemError) -> dict[str, Any]:
+        """Return an item's row: key, status, error, and its result's columns when it has one."""
+        row = {"key": key_value(key), "status": "completed", "error": ""}
+        try:
+            return {**row, **self._result(key, body)}
+        except ItemError as error:
+            return {**row, "status": "failed", "error": str(error)}
+
+    def _result(self, key: str, body: Mapping[str, Any] | ItemError) -> dict[str, Any]:
+        if isinstance(body, ItemError):
+            raise body
+        answer = read_answer(body)
+        if answer.verdict != "ok":
+            raise Permanent(answer.reason)
+        data = msgspec.UNSET if self.schema is None else self.schema.parse(answer.text)
+        files = self.images.save(key, answer.images) if self.images is not None and answer.images else ()
+        return result_of(answer, data=data, files=files)
+
+
+class GeminiBatches:
+    """Submit, follow, collect and clear away batch jobs.
+
+    A batch has a name and is one job, or several where its prompts do not fit into one.  Wherever a name is asked
+    for, a job's display name or ``batches/ID`` does too.
+
+    Args:
+        api_key: Default: ``GEMINI_API_KEY``, else ``GOOGLE_API_KEY``.
+        base_url: Of another server, such as a simulator.
+        client: A `google.genai.Client` of the user's own.
+        journal: Where jobs are recorded; default: the journal of all sessions.
+        grace_s: How long a job is looked for when its submission was not answered, seconds.
+    """
+
+    def __init__(
+        self,
+        api_key: str | None = None,
+        base_url: str | None = None,
+        client: Any = None,
+        journal: str | Path | None = None,
+        *,
+        grace_s: float = GRACE_S,
+    ) -> None:
+        check("grace_s", grace_s, low=0)
+        self._own_client = client is None
+        self._client = connect(api_key, base_url, client)
+        self._store = JobStore(open_journal(journal))
+        self._remote = Api(self._client)
+        self._submission = Submission(self._remote, self._store, grace_s=grace_s)
+
+    def __repr__(self) -> str:
+        return "GeminiBatches()"
+
+    def __enter__(self) -> GeminiBatches:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close our own client; one that was handed in is the user's to close."""
+        if self._own_client:
+            _wait_for(self._client.aio.aclose())
+            self._client.close()
+
+    def create_text(
+        self,
+        prompts: Iterable[Any],
+        *,
+        model: str,
+        name: str | None = None,
+        system: str | None = None,
+        template: str | None = None,
+        schema: Any = None,
+        max_requests_per_job: int = MAX_REQUESTS,
+        **config: Any,
+    ) -> str:
+        """Submit prompts for text, and return the batch's name.
+
+        Args:
+            prompts: What `generate` takes: texts, dicts, or a DataFrame with ``template``.
+            model: What answers.
+            name: Default: one made of what is sent, so that the same call again finds it.
+            system: The system instruction.
+            template: Text with the names of columns in braces.
+            schema: What answers must fit.
+            max_requests_per_job: Prompts in one job.
+            config: Generation settings, in the words of `GenerateContentConfig`.
+
+        Raises:
+            InputError: A prompt or a setting is not what it must be, or ``name`` holds other prompts.
+            ItemError: The service refused it.
+        """
+        sending = RequestConfig(system=system, config=config, schema=schema, lane="batch")
+        return self._create(to_prompts(prompts, template=template), sending, model, name, max_requests_per_job)
+
+    def create_image(
+        self,
+        prompts: Iterable[Any],
+        *,
+        model: str,
+        name: str | None = None,
+        system: str | None = None,
+        template: str | None = None,
+        max_requests_per_job: int = MAX_REQUESTS,
+        **config: Any,
+    ) -> str:
+        """Submit prompts for images, and return the batch's name; else as `create_text`."""
+        sending = RequestConfig(system=system, config=config, modalities=("TEXT", "IMAGE"), lane="batch")
+        made = to_prompts(prompts, template=template, operation="image")
+        return self._create(made, sending, model, name, max_requests_per_job)
+
+    def status(self, name: str) -> pd.DataFrame:
+        """Ask how the jobs of a batch stand: one row per job, as `history` has them, and their counts."""
+        jobs = self._jobs(name)
+        return table(_wait_for(_each(self._submission.refresh, jobs)))
+
+    def wait(self, name: str, poll_s: float = 30.0, wait_s: float = 7200.0) -> pd.DataFrame:
+        """Wait until every job of a batch has ended, or ``wait_s`` is over; then they are left running.
+
+        Args:
+            poll_s: Between two looks at first, seconds; it grows to 300.
+            wait_s: At most, seconds.
+        """
+        check("poll_s", poll_s, low=0, above=True)
+        check("wait_s", wait_s, low=0)
+        return table(_wait_for(self._submission.wait(self._jobs(name), poll_s=poll_s, wait_s=wait_s)))
+
+    def results(self, name: str, folder: str | Path | None = None, schema: Any = None) -> pd.DataFrame:
+        """Return one row per prompt, in the order sent: key, status, error, and the columns of the result.
+
+        Status is "completed", "failed", or "pending" while its job runs.
+
+        Args:
+            folder: Where images are saved; without it they are left with the service.
+            schema: What answers must fit; their data then stands in place of their text.
+        """
+        import pandas as pd
+
+        rows = _wait_for(self._results(self._jobs(name), Reading.of(folder, schema)))
+        return pd.DataFrame(rows, columns=None if rows else ["key", "status", "error"])
+
+    def cancel(self, name: str) -> pd.DataFrame:
+        """Ask for the running jobs of a batch to be cancelled; they may run on for a while, and have no results."""
+        return table(_wait_for(_each(self._cancel, self._jobs(name))))
+
+    def delete(self, name: str, *, force: bool = False) -> None:
+        """Delete the jobs of a batch, their files, and what the journal knows of them.
+
+        Deleting does not cancel: a running job would run on and be billed, out of sight.  So one is refused.
+
+        Args:
+            force: Cancel running jobs first, and forget those in doubt.
+
+        Raises:
+            InputError: One still runs, or may.
+        """
+        jobs = _wait_for(_each(self._submission.refresh, self._jobs(name)))
+        busy = [job for job in jobs if not job.ended and job.sent]
+        if busy and not force:
+            msg = (
+                f"{busy[0].display_name} is {busy[0].state}, and deleting does not cancel it: it would run on and be"
+                " billed; cancel() it first, or delete(..., force=True) to do both"
+            )
+            raise InputError(msg)
+        _wait_for(_each(self._delete, jobs))
+
+    def forget(self, name: str) -> None:
+        """Give up the jobs of a batch that are ``unknown``: the same call then sends their prompts again.
+
+        They are looked for once more before; one that turns up is kept.
+        """
+        for job in _wait_for(_each(self._submission.refresh, self._jobs(name))):
+            if job.state == "unknown":
+                _wait_for(self._store.withdraw(job))
+
+    def list(self) -> pd.DataFrame:
+        """Return every job that the service or the journal knows, one row each; ``ours``: the journal has it."""
+        return joined(self._store.find(), _wait_for(self._listed()))
+
+    def history(self) -> pd.DataFrame:
+        """Return one row per job in the journal, oldest first; nothing is asked of the service.
+
+        Columns: name, display_name, remote, number, model, state, requests, created (UTC), ended, reason, collected.
+        """
+        return table(self._store.find()).drop(columns=["successful", "failed", "pending"])
+
+    def _create(
+        self, prompts: Sequence[Prompt], sending: RequestConfig, model: str, name: str | None, most: int
+    ) -> str:
+        if not prompts:
+            msg = "prompts must hold at least one prompt, got none"
+            raise InputError(msg)
+        check_count("max_requests_per_job", most, low=1)
+        _check_keys(prompts)
+        requests = [
+            BatchRequest.of(
+                _key(prompt), prompt.wire(sending), images=sending.wants_image(prompt.config) or bool(prompt.images)
+            )
+            for prompt in prompts
+        ]
+        called = name or _name_of(prompts[0].operation, model, requests)
+        _wait_for(self._submit(called, model, list(chunks(requests, max_requests=most))))
+        return called
+
+    async def _submit(self, name: str, model: str, cut: Sequence[Chunk]) -> None:
+        known = {job.number: job for job in self._store.of_session(name) if job.sent}
+        sent = [digest_of(model, [request.body for request in chunk.requests]) for chunk in cut]
+        if any(number >= len(cut) or job.digest != sent[number] for number, job in known.items()):
+            msg = f"name must be new for other prompts, got {name!r}, which has jobs already: choose another name="
+            raise InputError(msg)
+        for number, chunk in enumerate(cut):
+            if number not in known:
+                await self._submission.submit(name, number, model, chunk, once=True)
+            elif known[number].state == "unknown":
+                await self._submission.adopt(known[number])
+
+    async def _results(self, jobs: Sequence[Job], reading: Reading) -> builtins.list[dict[str, Any]]:
+        rows: builtins.list[dict[str, Any]] = []
+        for job in await _each(self._submission.refresh, jobs):
+            found = {key: row async for key, row in self._answers(job, reading)}
+            rows += [found[key] for key in job.keys]
+        return rows
+
+    async def _answers(self, job: Job, reading: Reading) -> AsyncIterator[tuple[str, dict[str, Any]]]:
+        if job.state != "succeeded":
+            status = "failed" if job.ended else "pending"
+            for key in job.keys:
+                yield key, {"key": key_value(key), "status": status, "error": job.reason}
+            return
+        async for key, body in results.results(self._remote, job):
+            yield key, await asyncio.to_thread(reading.row, key, body)
+        await self._store.collect(job)
+
+    async def _cancel(self, job: Job) -> Job:
+        if job.remote and not job.ended:
+            await self._remote.cancel(job.remote)
+        return await self._submission.refresh(job)
+
+    async def _delete(self, job: Job) -> Job:
+        if job.remote and not job.ended:
+            await self._remote.cancel(job.remote)
+        for name in (job.remote, job.file):
+            if name:
+                await self._remote.delete(name)
+        await self._store.withdraw(job)
+        return job
+
+    async def _listed(self) -> builtins.list[Operation]:
+        return [operation async for operation in self._remote.list()]
+
+    def _jobs(self, name: str) -> builtins.list[Job]:
+        found = self._store.of_session(name)
+        one = self._store.named(name) if not found else None
+        if one is not None:
+            return [one]
+        if not found:
+            msg = f"name must be that of a batch or a job, got {name!r}: see history() for those in the journal"
+            raise InputError(msg)
+        return found
+
+
+def _wait_for(coroutine: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine on the engine's thread and wait here, whatever loop the notebook runs."""
+    running = host().spawn(coroutine)
+    try:
+        while not running.done():  # an interrupt is heard between two beats
+            concurrent.futures.wait([running], timeout=HEARTBEAT_S)
+    except KeyboardInterrupt:
+        running.cancel()
+        raise
+    return running.result()
+
+
+async def _each(what: Any, jobs: Iterable[Job]) -> list[Job]:
+    return [await what(job) for job in jobs]
+
+
+def _key(prompt: Prompt) -> str:
+    return mask(_canonical(prompt.id).decode())  # a text may be its own key, and the journal keeps keys
+
+
+def _check_keys(prompts: Sequence[Prompt]) -> None:
+    seen: dict[str, int] = {}
+    for number, prompt in enumerate(prompts):
+        first = seen.setdefault(_key(prompt), number)
+        if first != number:
+            msg = f"prompts {first} and {number} have the same key {prompt.id!r}: give each an id of its own"
+            raise InputError(msg)
+
+
+def _name_of(operation: str, model: str, requests: Sequence[BatchRequest]) -> str:
+    found = hashlib.blake2b(model.encode(), digest_size=5)
+    for request in requests:
+        found.update(_canonical([request.key, request.body.decode()]))
+    return f"{operation}-{found.hexdigest()}"
+
+
+def joined(jobs: Sequence[Job], listed: Iterable[Operation]) -> pd.DataFrame:
+    """Return our jobs beside all that the service lists, as `table`; ``ours`` tells which are in the journal."""
+    by_name = {operation.name: operation for operation in listed}
+    known = {job.remote for job in jobs}
+    mine = [_with_counts(job, by_name.get(job.remote)) for job in jobs]
+    others = [_foreign(operation) for name, operation in by_name.items() if name not in known]
+    return table([*mine, *others]).assign(ours=[True] * len(mine) + [False] * len(others))
+
+
+def table(jobs: Sequence[Job]) -> pd.DataFrame:
+    """Return one row per job.
+
+    Columns: name, display_name, remote, number, model, state, requests, successful, failed, pending (as the
+    service last said), created and ended (UTC), reason, collected.
+    """
+    import pandas as pd
+
+    columns: dict[str, Any] = {
+        "name": [job.session for job in jobs],
+        "display_name": [job.display_name for job in jobs],
+        "remote": [job.remote for job in jobs],
+        "number": [job.number for job in jobs],
+        "model": [job.model for job in jobs],
+        "state": [job.state for job in jobs],
+        "requests": [job.requests or job.counts.get("requests", 0) for job in jobs],
+        "successful": [job.counts.get("successful") for job in jobs],
+        "failed": [job.counts.get("failed") for job in jobs],
+        "pending": [job.counts.get("pending") for job in jobs],
+        "created": _times([job.created_s or None for job in jobs]),
+        "ended": _times([job.ended_s for job in jobs]),
+        "reason": [job.reason for job in jobs],
+        "collected": [job.collected for job in jobs],
+    }
+    return pd.DataFrame(columns)
+
+
+def _with_counts(job: Job, operation: Operation | None) -> Job:
+    if operation is None:
+        return job
+    return msgspec.structs.replace(job, state=operation.state, counts=operation.counts)
+
+
+def _foreign(operation: Operation) -> Job:
+    return Job(
+        display_name=operation.display_name,
+        session="",
+        number=0,
+        model=operation.model,
+        keys=(),
+        state=operation.state,
+        remote=operation.name,
+        reason=operation.reason,
+        counts=operation.counts,
+    )
+
+
+def _times(unix_s: list[Any]) -> pd.Series[Any]:
+    import pandas as pd
+
+    return pd.to_datetime(pd.Series(unix_s, dtype="float64"), unit="s", utc=True)

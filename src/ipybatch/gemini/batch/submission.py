@@ -1,0 +1,297 @@
+"""Submission: a job reaches the service once, whatever breaks when.
+
+Rule: only an intent is sent, and it stops being one before it is sent.  Any
+doubt after that is settled by the service's own list, never by sending again.
+
+    intend --> upload --> mark as sent --> create --> accepted: pending, running ...
+                                             |------> refused: failed, the error is raised
+                                             `------> doubt: list until found --> adopted
+                                                        `--> not in time: unknown, told
+
+The service has no idempotency key; a unique display name is the only handle.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import tempfile
+import zlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from ipybatch.engine.data.clock import Clock, SystemClock
+from ipybatch.engine.data.policy import check_count
+from ipybatch.errors import BatchError, InputError, Permanent, RateLimited, Refused, Transient
+from ipybatch.gemini.batch.jobs import CANCELLING, Job, JobStore, digest_of, display_name
+from ipybatch.gemini.service.api import Api, Missing, NotSent, Operation
+
+INLINE_BYTES = 19_000_000  # of 20 MB: the rest is for what stands around the requests
+FILE_BYTES = 2_000_000_000
+CHUNK_BYTES = 100_000_000  # held in memory while it is sent
+MAX_REQUESTS = 10_000
+GRACE_S = 120.0
+FIRST_PAUSE_S = 0.5
+LONGEST_POLL_S = 300.0
+_AROUND = len('{"request": , "metadata": {"key": "9999999999-00000000"}}, ')
+_encode_wire = json.JSONEncoder(separators=(", ", ": "), allow_nan=False).encode
+
+
+class BatchRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """One request, encoded.
+
+    Attributes:
+        key: The item's.
+        body: The request as JSON, as the client will write it.
+        images: Whether images go in or come out.
+    """
+
+    key: str
+    body: bytes
+    images: bool = False
+
+    @classmethod
+    def of(cls, key: str, wire: Mapping[str, Any], *, images: bool = False) -> BatchRequest:
+        """Encode the service's JSON of a request, as `Prompt.wire` gives it."""
+        return cls(key=key, body=_encode_wire(wire).encode(), images=images)
+
+
+class Chunk(msgspec.Struct, frozen=True, kw_only=True):
+    """What goes into one job.
+
+    Attributes:
+        requests: In order.
+        inline: Whether it fits into the body; else it goes as a file.
+        size: Bytes of what is sent.
+    """
+
+    requests: tuple[BatchRequest, ...]
+    inline: bool
+    size: int
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The items' keys, in order."""
+        return tuple(request.key for request in self.requests)
+
+    def inlined(self) -> list[dict[str, Any]]:
+        """Return its requests as they stand in the body of a submission."""
+        return [
+            {"request": msgspec.json.decode(request.body), "metadata": {"key": wire_key(place, request.key)}}
+            for place, request in enumerate(self.requests)
+        ]
+
+    def lines(self) -> Iterator[bytes]:
+        """Give its requests as the lines of a file."""
+        for place, request in enumerate(self.requests):
+            yield b'{"key": "%b", "request": %b}\n' % (wire_key(place, request.key).encode(), request.body)
+
+
+def wire_key(place: int, key: str) -> str:
+    """Return the key that is sent: short, the same in every encoding, and not that of another item by chance."""
+    return f"{place}-{zlib.crc32(key.encode()):08x}"
+
+
+def chunks(
+    requests: Iterable[BatchRequest],
+    *,
+    max_requests: int = MAX_REQUESTS,
+    max_bytes: int = CHUNK_BYTES,
+    inline_bytes: int = INLINE_BYTES,
+) -> Iterator[Chunk]:
+    """Cut requests into chunks.
+
+    Args:
+        max_requests: In one chunk.
+        max_bytes: In one chunk, up to 2 GB.
+        inline_bytes: Above it, and with images, a chunk goes as a file.
+
+    Raises:
+        InputError: A limit is out of range, or one request alone is too large.
+    """
+    check_count("max_requests", max_requests, low=1)
+    check_count("max_bytes", max_bytes, low=1)
+    limit = min(max_bytes, FILE_BYTES)
+    held: list[BatchRequest] = []
+    size = 0
+    for request in requests:
+        more = _bytes_of(request)
+        if more > limit:
+            msg = f"the request of {request.key} must be <= {limit} bytes, got {more}: send smaller images or less text"
+            raise InputError(msg)
+        if held and (len(held) == max_requests or size + more > limit):
+            yield _chunk(held, size, inline_bytes)
+            held, size = [], 0
+        held.append(request)
+        size += more
+    if held:
+        yield _chunk(held, size, inline_bytes)
+
+
+def _bytes_of(request: BatchRequest) -> int:
+    return len(request.body) + _AROUND
+
+
+def _chunk(held: list[BatchRequest], size: int, inline_bytes: int) -> Chunk:
+    inline = size <= inline_bytes and not any(request.images for request in held)
+    return Chunk(requests=tuple(held), inline=inline, size=size)
+
+
+class Submission:
+    """Submit jobs and follow them.
+
+    Args:
+        remote: The service.
+        store: Where jobs are recorded.
+        grace_s: How long a job in doubt is looked for before it is called unknown.
+        clock: Where time comes from.
+    """
+
+    def __init__(self, remote: Api, store: JobStore, *, grace_s: float = GRACE_S, clock: Clock | None = None) -> None:
+        self._remote = remote
+        self._store = store
+        self._grace_s = grace_s
+        self._clock = clock or SystemClock()
+
+    async def submit(self, session: str, number: int, model: str, chunk: Chunk, *, once: bool = False) -> Job:
+        """Submit a chunk as a job; it comes back in a remote state, or as ``unknown`` with the reason.
+
+        Args:
+            once: Refuse when one of this session and number was submitted before.
+
+        Raises:
+            Permanent: It was refused as it is.
+            Refused: The key or the account was refused.
+            RateLimited: It was refused for now; nothing is left behind.
+            Transient: It was not sent; nothing is left behind.
+            Fenced: Another process submits it.
+        """
+        name = display_name(session, number, digest_of(model, [request.body for request in chunk.requests]))
+        job = Job(display_name=name, session=session, number=number, model=model, keys=chunk.keys)
+        job = await self._store.intend(job, once=once)
+        if not chunk.inline:
+            try:
+                job = msgspec.structs.replace(job, file=await self._upload(name, chunk))
+            except Exception:
+                await self._store.withdraw(job)
+                raise
+        return await self._create(await self._store.send(job), chunk)
+
+    async def adopt(self, job: Job) -> Job:
+        """Look for a job in doubt in the service's list, again and again within the grace time."""
+        deadline_s = self._clock.now_s() + self._grace_s
+        pause_s = FIRST_PAUSE_S
+        while not isinstance(found := await self._look(job), Operation):
+            left_s = deadline_s - self._clock.now_s()
+            if left_s <= 0:
+                return await self._store.put(msgspec.structs.replace(job, state="unknown", reason=_unknown(job, found)))
+            await asyncio.sleep(min(pause_s, left_s))
+            pause_s *= 2
+        return await self._store.put(heard(job, found))
+
+    async def refresh(self, job: Job) -> Job:
+        """Ask once how a job stands, and record it; one in doubt is looked for once.
+
+        Raises:
+            Transient: The service gave no answer; the job is as it was.
+        """
+        if job.ended or job.state == "intent":
+            return job
+        if not job.remote:
+            found = await self._look(job)
+            return job if isinstance(found, str) else await self._store.put(heard(job, found))
+        try:
+            return await self._store.put(heard(job, await self._remote.get(job.remote)))
+        except Missing:
+            gone = msgspec.structs.replace(job, state="failed", reason="failed: the service has no such job any more")
+            return await self._store.put(gone)
+
+    async def wait(self, jobs: Sequence[Job], *, poll_s: float, wait_s: float) -> list[Job]:
+        """Ask again and again until all jobs have ended, or ``wait_s`` is over; a look that fails is tried again.
+
+        Raises:
+            Refused: The key or the account was refused.
+        """
+        deadline_s = self._clock.now_s() + wait_s
+        for pause_s in polls(poll_s):
+            jobs = [await self._try(job) for job in jobs]
+            left_s = deadline_s - self._clock.now_s()
+            if left_s <= 0 or all(job.ended or not job.sent for job in jobs):
+                break
+            await asyncio.sleep(min(pause_s, left_s))
+        return list(jobs)
+
+    async def _try(self, job: Job) -> Job:
+        try:
+            return await self.refresh(job)
+        except Transient:
+            return job
+
+    async def _create(self, job: Job, chunk: Chunk) -> Job:
+        requests = chunk.inlined() if chunk.inline else []
+        try:
+            accepted = await self._remote.create(job.model, job.display_name, requests=requests, file=job.file)
+        except NotSent:
+            await self._store.withdraw(job)
+            raise
+        except RateLimited:
+            # Said before anything is accepted, as far as we know; looking costs nothing, a second job does.
+            if isinstance(found := await self._look(job), Operation):
+                return await self._store.put(heard(job, found))
+            await self._store.withdraw(job)
+            raise
+        except (Permanent, Refused) as error:
+            await self._store.put(msgspec.structs.replace(job, state="failed", reason=f"not accepted: {error}"))
+            raise
+        except Transient:
+            return await self.adopt(job)
+        return await self._store.put(heard(job, accepted))
+
+    async def _look(self, job: Job) -> Operation | str:
+        """Return the job as the service lists it, else why there is none."""
+        try:
+            return await self._remote.find(job.display_name) or "the service does not list it"
+        except BatchError as error:
+            return f"the service could not be asked: {error}"
+
+    async def _upload(self, name: str, chunk: Chunk) -> str:
+        with tempfile.TemporaryDirectory(prefix="ipybatch-") as folder:
+            path = Path(folder) / "requests.jsonl"
+            await asyncio.to_thread(_write, path, chunk)
+            return await self._remote.upload(path, name)
+
+
+def heard(job: Job, operation: Operation) -> Job:
+    """Return a job as the service tells it."""
+    return msgspec.structs.replace(
+        job,
+        remote=operation.name,
+        state=operation.state,
+        counts=operation.counts,
+        reason=operation.reason or (CANCELLING if job.reason == CANCELLING else ""),
+    )
+
+
+def polls(poll_s: float, chance: random.Random | None = None) -> Iterator[float]:
+    """Give the seconds to wait before each look at a job: growing by half, at most 300, a tenth more or less."""
+    chance = chance or random.Random()
+    wait_s = poll_s
+    while True:
+        yield wait_s * chance.uniform(0.9, 1.1)
+        wait_s = min(wait_s * 1.5, max(LONGEST_POLL_S, poll_s))
+
+
+def _unknown(job: Job, why: str) -> str:
+    return (
+        f"unknown: {job.display_name} was sent and no answer came; {why}. It is not sent again by itself: look for it"
+        " later, or forget it and submit it anew"
+    )
+
+
+def _write(path: Path, chunk: Chunk) -> None:
+    with path.open("wb") as file:
+        file.writelines(chunk.lines())

@@ -1,0 +1,409 @@
+"""Credits: what an operation takes, and accounts that cannot be overspent.
+
+    grant    balance +                     available = balance - held
+    reserve             held +             refused when more than is available
+    settle   balance -  held -             what was really taken leaves the balance, the rest of the hold is free
+    refund              held -             the whole hold is free
+
+Rule: movements are only ever added.  An account is the fold of its movements, folded inside the transaction that
+adds the next one, so that several processes see one account.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Callable, Iterator, Mapping
+from decimal import Decimal, InvalidOperation
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+import msgspec
+
+from ipybatch.engine.data.masking import mask
+from ipybatch.engine.data.policy import check_count
+from ipybatch.engine.store.journal import Journal, open_journal, to_disk
+from ipybatch.errors import BatchError, InputError
+from ipybatch.gemini.money.prices import HALF, check_lane
+from ipybatch.session.arguments import check_name
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+CREDITS: Mapping[str, tuple[str, Decimal]] = {
+    "character": ("pose", Decimal(4)),
+    "food": ("style", Decimal(4)),
+    "product": ("pose", Decimal(5)),
+    "text-to-image": ("image", Decimal(4)),
+}
+BATCH_SIZES: Mapping[str, tuple[int, int]] = {"character": (5, 10), "food": (5, 20), "product": (5, 10)}
+GENERAL_BATCH = (10, 20)
+_STATEMENT_COLUMNS = "id at kind credits reserved balance available reservation operation reference note"
+_FINEST = Decimal("0.000001")
+_MOST = Decimal(10) ** 12  # so that sums stay exact in the 28 digits of a Decimal
+T = TypeVar("T")
+Amount = Decimal | int | float | str
+
+
+class InsufficientCredits(BatchError):
+    """A reservation is more than what is available; nothing was reserved.
+
+    Attributes:
+        balance: Credits in the account.
+        available: Of these, what no reservation holds.
+        need: Credits asked for.
+        shortfall: Credits to grant before it can be reserved.
+    """
+
+    def __init__(self, account: str, balance: Decimal, available: Decimal, need: Decimal) -> None:
+        self.balance, self.available, self.need, self.shortfall = balance, available, need, need - available
+        held = f", of which {plain(balance - available)} are reserved" if balance != available else ""
+        super().__init__(
+            f"account {account!r} has a balance of {plain(balance)} credits{held}; {plain(need)} are needed:"
+            f" {plain(self.shortfall)} short. Grant them, or ask for less"
+        )
+
+
+def credits_of(operation: str, units: int = 1, lane: str = "online") -> Decimal:
+    """Return what an operation takes: exact, so 2.5 for a product's pose by batch.
+
+    Args:
+        operation: "character", "food", "product" or "text-to-image".
+        units: Poses, styles or images, >= 0.
+        lane: Batch takes half; flex takes what online takes.
+
+    Raises:
+        InputError: The operation takes no credits that we know of, or another argument is out of range.
+    """
+    found = find_credits(operation, units, lane)
+    if found is None:
+        msg = f"operation must be one of {', '.join(map(repr, CREDITS))}, got {operation!r}"
+        raise InputError(msg)
+    return found
+
+
+def find_credits(operation: str, units: int = 1, lane: str = "online") -> Decimal | None:
+    """Return what an operation takes as `credits_of` does; None for one that takes no credits.
+
+    Raises:
+        InputError: ``units`` or ``lane`` is out of range.
+    """
+    check_lane(lane)
+    check_count("units", units, low=0)
+    if operation not in CREDITS:
+        return None
+    _, each = CREDITS[operation]
+    return units * each * (HALF if lane == "batch" else 1)
+
+
+def batch_size_of(operation: str) -> tuple[int, int]:
+    """Return from how many to how many items a batch of this operation should have."""
+    return BATCH_SIZES.get(operation, GENERAL_BATCH)
+
+
+def plain(amount: Decimal) -> str:
+    """Return an amount without an exponent and without noughts at its end."""
+    text = f"{amount:f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+class Reservation(msgspec.Struct, frozen=True):
+    """Credits held for work that is not settled yet.
+
+    Attributes:
+        id: For `CreditAccount.settle` and `CreditAccount.refund`.
+        at_s: When it was made, Unix time.
+        credits: How many it holds.
+        operation: The work, in the words of whoever reserved.
+        reference: What it is for: an item's key, a job's name.
+    """
+
+    id: int
+    at_s: float
+    credits: Decimal
+    operation: str
+    reference: str
+
+
+class Movement(msgspec.Struct, frozen=True):
+    """A row of the journal; ``credits`` is what is granted, held, taken or let go."""
+
+    id: int
+    at_s: float
+    kind: str
+    credits: Decimal
+    reservation: int | None
+    operation: str
+    reference: str
+    note: str
+
+
+class Fold(msgspec.Struct):
+    """An account after the movement ``last``."""
+
+    last: int = 0
+    balance: Decimal = Decimal(0)
+    held: Decimal = Decimal(0)
+    open: dict[int, Reservation] = {}
+
+    @property
+    def available(self) -> Decimal:
+        """What no reservation holds."""
+        return self.balance - self.held
+
+    def add(self, movement: Movement) -> Reservation | None:
+        """Take one movement in, and return the reservation that it makes or closes."""
+        self.last = movement.id
+        if movement.kind == "grant":
+            self.balance += movement.credits
+            return None
+        if movement.kind == "reserve":
+            about = Reservation(movement.id, movement.at_s, movement.credits, movement.operation, movement.reference)
+            self.held += about.credits
+            self.open[about.id] = about
+            return about
+        about = self.open.pop(movement.reservation or 0)
+        self.held -= about.credits
+        if movement.kind == "settle":
+            self.balance -= movement.credits
+        return about
+
+
+def advanced(database: sqlite3.Connection, account: str, fold: Fold) -> Fold:
+    """Return an account with what was written since; ``fold`` stays as it is."""
+    later = Fold(fold.last, fold.balance, fold.held, dict(fold.open))
+    for movement in _movements(database, account, fold.last):
+        later.add(movement)
+    return later
+
+
+def statement(database: sqlite3.Connection, account: str) -> pd.DataFrame:
+    """Return one row per movement, in order, with the columns that `CreditAccount.statement` tells."""
+    import pandas as pd
+
+    lines, fold = [], Fold()
+    for movement in _movements(database, account, 0):
+        balance, held = fold.balance, fold.held
+        about = fold.add(movement)
+        lines.append(
+            (
+                movement.id,
+                movement.at_s,
+                movement.kind,
+                *(Decimal(plain(each)) for each in (fold.balance - balance, fold.held - held)),
+                fold.balance,
+                fold.available,
+                about and about.id,
+                about.operation if about else "",
+                about.reference if about else "",
+                movement.note,
+            )
+        )
+    frame = pd.DataFrame(lines, columns=_STATEMENT_COLUMNS.split())
+    frame["at"] = pd.to_datetime(frame["at"].astype(float), unit="s", utc=True)
+    return frame.astype({"id": "int64", "reservation": "Int64"})
+
+
+def was_made(database: sqlite3.Connection, account: str, reservation: int) -> bool:
+    """Say whether there ever was such a reservation."""
+    found = database.execute(
+        "SELECT 1 FROM credit WHERE id = ? AND account = ? AND kind = 'reserve'", (reservation, account)
+    )
+    return found.fetchone() is not None
+
+
+def _movements(database: sqlite3.Connection, account: str, after: int) -> Iterator[Movement]:
+    rows = database.execute(
+        "SELECT id, at_s, kind, credits, reservation, operation, reference, note FROM credit"
+        " WHERE account = ? AND id > ? ORDER BY id",
+        (account, after),
+    )
+    return (Movement(row[0], row[1], row[2], Decimal(row[3]), *row[4:]) for row in rows)
+
+
+class CreditAccount:
+    """An account of credits in a journal; the same name is the same account, in every process.
+
+    Args:
+        name: Of the account.
+        journal: Path of the journal; the default one without it.
+        unix_s: The clock.
+    """
+
+    def __init__(
+        self, name: str = "default", journal: str | Path | None = None, *, unix_s: Callable[[], float] = time.time
+    ) -> None:
+        check_name(name)
+        self.name = name
+        self._path = journal
+        self._unix_s = unix_s
+        self._known: tuple[Journal, Fold] | None = None
+        self._journal()  # what is wrong with the file is told here
+
+    def grant(self, amount: Amount, note: str = "") -> Decimal:
+        """Add credits and return the balance.
+
+        Args:
+            amount: More than 0, with at most 6 decimals; a Decimal or text where a float is not exact.
+            note: For the statement.
+        """
+        granted, said = _amount(amount, above=True), _text("note", note)
+
+        def unit(database: sqlite3.Connection, fold: Fold) -> Decimal:
+            self._add(database, "grant", granted, note=said)
+            return fold.balance + granted
+
+        return self._write(unit)
+
+    def reserve(self, amount: Amount, operation: str = "", reference: str = "") -> int:
+        """Hold credits for work that is about to start, and return the id of the reservation.
+
+        Raises:
+            InsufficientCredits: That many are not available; nothing is held.
+        """
+        wanted = _amount(amount)
+        work, what_for = _text("operation", operation), _text("reference", reference)
+
+        def unit(database: sqlite3.Connection, fold: Fold) -> int | BatchError:
+            if wanted > fold.available:
+                return InsufficientCredits(self.name, fold.balance, fold.available, wanted)
+            return self._add(database, "reserve", wanted, operation=work, reference=what_for)
+
+        reservation = self._write(unit)
+        to_disk(self._journal().path)  # before anything is bought with it
+        return reservation
+
+    def settle(self, reservation: int, amount: Amount) -> bool:
+        """Take what the work really took, at most what was reserved; the rest is available again.
+
+        Returns:
+            Whether this call closed it: what closes a reservation first holds, and a second call changes nothing.
+        """
+        return self._close(reservation, "settle", _amount(amount))
+
+    def refund(self, reservation: int) -> bool:
+        """Make the whole of a reservation available again.
+
+        Returns:
+            Whether this call closed it, as with `settle`.
+        """
+        return self._close(reservation, "refund", None)
+
+    @property
+    def balance(self) -> Decimal:
+        """Credits granted and not taken, reserved ones included."""
+        return self._read().balance
+
+    @property
+    def available(self) -> Decimal:
+        """Credits that no reservation holds."""
+        return self._read().available
+
+    def open_reservations(self) -> list[Reservation]:
+        """Return what is neither settled nor refunded, oldest first: work in progress, or what a crash left."""
+        return list(self._read().open.values())
+
+    def statement(self) -> pd.DataFrame:
+        """Return one row per movement, in order.
+
+        Columns: id, at (UTC), kind ("grant" "reserve" "settle" "refund"), credits (what the balance changes by),
+        reserved (what the hold changes by), balance, available, reservation, operation, reference, note.  Amounts are
+        Decimal; the sum of ``credits`` is the balance.
+        """
+        with self._journal().reader() as database:
+            return statement(database, self.name)
+
+    def __repr__(self) -> str:
+        fold = self._read()
+        return f"CreditAccount({mask(self.name)!r}: balance {plain(fold.balance)}, available {plain(fold.available)})"
+
+    def _close(self, reservation: int, kind: str, taken: Decimal | None) -> bool:
+        check_count("reservation", reservation, low=1)
+
+        def unit(database: sqlite3.Connection, fold: Fold) -> bool | BatchError:
+            held = fold.open.get(reservation)
+            if held is None:
+                return False if was_made(database, self.name, reservation) else _unknown(self.name, reservation)
+            if taken is not None and taken > held.credits:
+                return InputError(f"credits must be <= {plain(held.credits)}, which are reserved, got {plain(taken)}")
+            self._add(database, kind, held.credits if taken is None else taken, reservation=reservation)
+            return True
+
+        return self._write(unit)
+
+    def _add(
+        self,
+        database: sqlite3.Connection,
+        kind: str,
+        amount: Decimal,
+        *,
+        reservation: int | None = None,
+        operation: str = "",
+        reference: str = "",
+        note: str = "",
+    ) -> int:
+        added = database.execute(
+            "INSERT INTO credit (at_s, account, kind, credits, reservation, operation, reference, note)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            (self._unix_s(), self.name, kind, plain(amount), reservation, operation, reference, note),
+        )
+        return int(added.lastrowid or 0)
+
+    def _write(self, unit: Callable[[sqlite3.Connection, Fold], T | BatchError]) -> T:
+        journal = self._journal()
+        known = self._fold_in(journal)
+
+        def write(database: sqlite3.Connection) -> tuple[T | BatchError, Fold]:
+            fold = advanced(database, self.name, known)
+            return unit(database, fold), fold
+
+        result, fold = journal.write(write)
+        self._known = journal, fold  # only now: a transaction that is rolled back is no movement
+        if isinstance(result, BatchError):
+            raise result
+        return cast("T", result)
+
+    def _read(self) -> Fold:
+        journal = self._journal()
+        with journal.reader() as database:
+            fold = advanced(database, self.name, self._fold_in(journal))
+        self._known = journal, fold
+        return fold
+
+    def _fold_in(self, journal: Journal) -> Fold:
+        """Return what was folded so far; nothing when the file is another by now."""
+        return self._known[1] if self._known is not None and self._known[0] is journal else Fold()
+
+    def _journal(self) -> Journal:
+        return open_journal(self._path)
+
+
+def _unknown(account: str, reservation: int) -> InputError:
+    return InputError(
+        f"reservation must be one of account {account!r}, got {reservation}: open_reservations() lists the open ones"
+    )
+
+
+def _amount(value: Any, *, above: bool = False) -> Decimal:
+    """Return an amount, exact.
+
+    Raises:
+        InputError: It is no number, out of range, or finer than what is kept.
+    """
+    try:
+        amount = Decimal("NaN") if isinstance(value, bool) else Decimal(str(value))
+    except InvalidOperation:
+        amount = Decimal("NaN")
+    in_range = amount.is_finite() and (amount > 0 if above else amount >= 0) and amount < _MOST
+    if in_range and amount == amount.quantize(_FINEST):
+        return amount
+    sign = ">" if above else ">="
+    msg = f"credits must be {sign} 0 and < {_MOST:,}, with at most 6 decimals, got {value!r}"
+    raise InputError(msg)
+
+
+def _text(field: str, value: Any) -> str:
+    if not isinstance(value, str):
+        msg = f"{field} must be text, got {value!r}"
+        raise InputError(msg)
+    return mask(value)

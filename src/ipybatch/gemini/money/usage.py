@@ -1,0 +1,206 @@
+"""Calls: every call that went out, in the journal, with its tokens and what they cost.
+
+A row goes to the journal's writer before the item's outcome does, so what is
+recorded as done is recorded as paid.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from decimal import Decimal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from ipybatch.engine.store.journal import Journal, open_journal
+from ipybatch.errors import InputError, Withheld
+from ipybatch.gemini.service.reply import Tokens
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_COLUMNS = (
+    "at_s, session, lane, model, operation, project, status,"
+    " tokens_in, tokens_out, tokens_thoughts, tokens_cached, usd, credits, ms"
+)
+_INSERT = f"INSERT INTO usage ({_COLUMNS}) VALUES ({', '.join('?' * 14)})"  # noqa: S608  # constants
+USAGE_COLUMNS = (
+    "operation",
+    "model",
+    "lane",
+    "requests",
+    "failed",
+    "tokens_in",
+    "tokens_out",
+    "tokens_thoughts",
+    "tokens_cached",
+    "usd",
+    "credits",
+    "ms",
+)
+
+
+class Call(msgspec.Struct, frozen=True, kw_only=True):
+    """One call, or one request of a batch job.
+
+    Attributes:
+        at_s: Unix time of its end.
+        status: "ok"; "blocked", "cut", "empty" or "invalid" (billed); else what it failed with, such as "429".
+        usd: None where nobody knows a price.
+        credits: None for an operation that takes none.
+        ms: From request to answer; 0.0 in a batch job.
+    """
+
+    at_s: float
+    session: str
+    lane: str
+    model: str
+    operation: str
+    project: str
+    status: str
+    tokens: Tokens = Tokens()
+    usd: Decimal | None = None
+    credits: Decimal | None = None
+    ms: float = 0.0
+
+
+def record_calls(journal: Journal, *calls: Call) -> None:
+    """Hand calls to the journal's writer; outcomes that are recorded later are on disk later."""
+    rows = [_row(call) for call in calls]
+    journal.submit(lambda database: database.executemany(_INSERT, rows), lambda result, error: None)
+
+
+def spent_usd(journal: Journal, session: str, since_s: float) -> Decimal:
+    """Return what a session's calls have cost since a Unix time."""
+    with journal.reader() as database:
+        (usd,) = database.execute(
+            "SELECT coalesce(sum(usd), 0) FROM usage WHERE session = ? AND at_s >= ?", (session, since_s)
+        ).fetchone()
+    return Decimal(str(usd))
+
+
+def latency_s(journal: Journal, model: str, since_s: float) -> float | None:
+    """Return how long a model's answers took online since a Unix time, on average; None where there were none."""
+    with journal.reader() as database:
+        (ms,) = database.execute(
+            "SELECT avg(ms) FROM usage WHERE model = ? AND lane = 'online' AND status = 'ok' AND at_s >= ?",
+            (model, since_s),
+        ).fetchone()
+    return None if ms is None else float(ms) / 1000
+
+
+def usage(
+    last_s: float | None = None,
+    *,
+    session: str | None = None,
+    journal: str | Path | None = None,
+    now_s: float | None = None,
+) -> pd.DataFrame:
+    """Return what was used, one row per (operation, model, lane), sorted.
+
+    Args:
+        last_s: Only the last so many seconds; None for all.
+        session: Only the calls of this session; None for all sessions.
+        journal: Path of the journal; the default one without it.
+        now_s: Unix time; the present by default.
+
+    Returns:
+        operation, model, lane, requests, failed (not "ok"), tokens_in, tokens_out, tokens_thoughts, tokens_cached, usd
+        (None where nobody knows a price), credits (Decimal), ms (mean of the requests that were answered one by one).
+    """
+    import pandas as pd
+
+    since_s = 0.0 if last_s is None else (time.time() if now_s is None else now_s) - last_s
+    where, values = "at_s >= ?", [since_s]
+    if session is not None:
+        where, values = where + " AND session = ?", [*values, session]  # type: ignore[list-item]  # a name
+    with open_journal(journal).reader() as database:
+        rows = database.execute(
+            "SELECT operation, model, lane, count(*), sum(status <> 'ok'), sum(tokens_in), sum(tokens_out),"  # noqa: S608  # constants
+            " sum(tokens_thoughts), sum(tokens_cached), sum(usd), group_concat(credits, ' '),"
+            f" avg(nullif(ms, 0)) FROM usage WHERE {where} GROUP BY operation, model, lane ORDER BY 1, 2, 3",
+            values,
+        ).fetchall()
+    return pd.DataFrame([_summed(row) for row in rows], columns=list(USAGE_COLUMNS))
+
+
+def _row(call: Call) -> tuple[Any, ...]:
+    tokens = call.tokens
+    return (
+        call.at_s,
+        call.session,
+        call.lane,
+        call.model,
+        call.operation,
+        call.project,
+        call.status,
+        tokens.in_,
+        tokens.out,
+        tokens.thoughts,
+        tokens.cached,
+        None if call.usd is None else float(call.usd),
+        None if call.credits is None else str(call.credits),
+        call.ms,
+    )
+
+
+def _summed(row: tuple[Any, ...]) -> list[Any]:
+    *before, credits_, ms = row
+    return [*before, sum(map(Decimal, (credits_ or "").split()), Decimal(0)), ms]
+
+
+class Budget:
+    """What a session may spend, in USD; of one event loop.
+
+    Attributes:
+        limit_usd: None for no limit.
+        spent_usd: So far, in this run.
+    """
+
+    def __init__(self, limit_usd: float | Decimal | None) -> None:
+        self.limit_usd = None if limit_usd is None else Decimal(str(limit_usd))
+        self.spent_usd = Decimal(0)
+        self._reserved = Decimal(0)
+        self._waiting: list[asyncio.Future[None]] = []
+
+    def check(self, least: Decimal) -> None:
+        """Refuse a budget below one call.
+
+        Raises:
+            InputError: Says how much one takes.
+        """
+        if self.limit_usd is not None and self.limit_usd < least:
+            msg = f"budget_usd must be >= {least:.6f}, which one call may take, got {self.limit_usd}"
+            raise InputError(msg)
+
+    async def reserve(self, usd: Decimal) -> None:
+        """Set aside what a call may take.
+
+        Raises:
+            Withheld: It does not fit, and nothing is in flight that may make room.
+        """
+        while self.limit_usd is not None and self.spent_usd + self._reserved + usd > self.limit_usd:
+            if not self._reserved:
+                msg = (
+                    f"budget_usd is {self.limit_usd:f}: {self.spent_usd:.4f} is spent, and the next call may take"
+                    f" {usd:.4f}. Raise it, and run again for the rest"
+                )
+                raise Withheld(msg)
+            freed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._waiting.append(freed)
+            await freed
+        self._reserved += usd
+
+    def spend(self, usd: Decimal) -> None:
+        """Count what a call really took."""
+        self.spent_usd += usd
+
+    def free(self, usd: Decimal) -> None:
+        """Give a reservation back."""
+        self._reserved -= usd
+        waiting, self._waiting = self._waiting, []
+        for freed in waiting:
+            if not freed.done():
+                freed.set_result(None)

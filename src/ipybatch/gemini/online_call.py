@@ -1,0 +1,248 @@
+"""Calling: one request of generate_content, and everything that has to be told of it.
+
+reserve money --> send once --> read the answer --> record usage --> settle money --> result or error
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from ipybatch.engine.data.clock import Clock
+from ipybatch.engine.data.events import Event, Noted, Spent
+from ipybatch.engine.run.permits import Attempt
+from ipybatch.engine.store.journal import Journal
+from ipybatch.errors import ItemError, Permanent, RateLimited, Withheld
+from ipybatch.gemini.money import prices, usage
+from ipybatch.gemini.money.credits import CreditAccount, InsufficientCredits, find_credits
+from ipybatch.gemini.money.usage import Budget
+from ipybatch.gemini.prompts import Prompt
+from ipybatch.gemini.service.api import Api
+from ipybatch.gemini.service.pacer import GeminiPacer
+from ipybatch.gemini.service.reply import Answer, Tokens, midnight_pacific_s, read_answer, read_refusal, result_of
+from ipybatch.gemini.service.request_config import RequestConfig
+
+if TYPE_CHECKING:
+    from ipybatch.gemini.images import ImageStore
+
+
+CHARACTERS_A_TOKEN = 4
+TOKENS_AN_IMAGE = 258
+TOKENS_AN_ANSWERED_IMAGE = 1290
+OUTPUT_TOKENS = 1000  # of an answer, until one has come
+
+
+class UsedUp(RateLimited):
+    """Say that a model's quota for the day is used up, and that another model is there."""
+
+
+class Money(msgspec.Struct):
+    """What a session may spend.
+
+    Attributes:
+        prices: The user's own.
+        account: Of credits; None for none.
+    """
+
+    budget: Budget
+    prices: prices.Prices | None = None
+    account: CreditAccount | None = None
+
+    def usd(self, model: str, tokens: Tokens, lane: str) -> Decimal | None:
+        """Return what tokens cost; None where nobody knows a price."""
+        found = prices.find_price(model, tokens, lane, prices=self.prices)
+        return None if found is None else found.usd
+
+    @contextmanager
+    def credits_for(self, prompt: Prompt, lane: str, session: str) -> Iterator[None]:
+        """Hold what the call takes in credits; it is given back when the call fails.
+
+        Raises:
+            Withheld: The account does not have them.
+        """
+        amount = find_credits(prompt.operation, 1, lane)
+        if self.account is None or amount is None:
+            yield
+            return
+        try:
+            reservation = self.account.reserve(amount, prompt.operation, f"{session}: {prompt.id}")
+        except InsufficientCredits as error:
+            raise Withheld(str(error)) from error
+        try:
+            yield
+        except BaseException:
+            self.account.refund(reservation)
+            raise
+        self.account.settle(reservation, amount)
+
+
+class Caller(msgspec.Struct):
+    """Send prompts one by one.
+
+    Attributes:
+        session: The session's name.
+        tell: Where events go.
+        output_tokens: How long an answer is expected to be, for the reservation; follows those that came.
+    """
+
+    session: str
+    remote: Api
+    sending: dict[str, RequestConfig]  # by lane
+    pacer: GeminiPacer
+    money: Money
+    journal: Journal
+    clock: Clock
+    tell: Callable[[Event], None]
+    store: ImageStore | None = None
+    output_tokens: float = OUTPUT_TOKENS
+
+    async def call(self, prompt: Prompt, lane: str, attempt: Attempt) -> dict[str, Any]:
+        """Return the result of one request.
+
+        Raises:
+            ItemError: There is none; the type says what to do.
+            Withheld: Budget or account do not allow it.
+        """
+        model = self.pacer.current.model.name
+        reserved = self.expected_usd(prompt, model, lane)
+        await self.money.budget.reserve(reserved)
+        attempt.is_billed = True
+        try:
+            with self.money.credits_for(prompt, lane, self.session):
+                answer, ms = await self._send(prompt, model, lane, attempt)
+                return await self.finish(prompt, answer, model, lane, ms)
+        finally:
+            attempt.is_billed = False
+            self.money.budget.free(reserved)
+            self.tell_spent()
+
+    def expected_usd(self, prompt: Prompt, model: str, lane: str) -> Decimal:
+        """Return what a call may take; nothing where nobody knows a price."""
+        expected = expected_tokens(prompt, self.sending[lane], self.output_tokens)
+        return self.money.usd(model, expected, lane) or Decimal(0)
+
+    async def finish(self, prompt: Prompt, answer: Answer, model: str, lane: str, ms: float) -> dict[str, Any]:
+        """Record what an answer used, and return the item's result; its images are saved.
+
+        Raises:
+            Permanent: The answer is none, or does not fit the schema; it is billed all the same.
+        """
+        usd = self.money.usd(model, answer.tokens, lane)
+        status: str = answer.verdict
+        try:
+            data = self._read(answer, lane)
+        except Permanent:
+            status = "invalid" if status == "ok" else status
+            raise
+        finally:
+            self.record(prompt, model, lane, status, ms, tokens=answer.tokens, usd=usd)
+            self.money.budget.spend(usd or Decimal(0))
+            self.output_tokens += 0.1 * (answer.tokens.out + answer.tokens.thoughts - self.output_tokens)
+        files = []
+        if answer.images and self.store is not None:
+            with self._time_stands():
+                files = await asyncio.to_thread(self.store.save, prompt.id, answer.images)
+        result = result_of(answer, usd=usd, data=data, files=files)
+        return {**result, "model": result["model"] or model}
+
+    def _read(self, answer: Answer, lane: str) -> Any:
+        if answer.verdict != "ok":
+            raise Permanent(answer.reason)
+        schema = self.sending[lane].schema
+        return msgspec.UNSET if schema is None else schema.parse(answer.text)
+
+    def record(self, prompt: Prompt, model: str, lane: str, status: str, ms: float, **used: Any) -> None:
+        """Record one call."""
+        call = usage.Call(
+            at_s=self.clock.unix_s(),
+            session=self.session,
+            lane=lane,
+            model=model,
+            operation=prompt.operation,
+            project=prompt.project,
+            status=status,
+            ms=ms,
+            credits=find_credits(prompt.operation, 1, lane) if status == "ok" else None,
+            **used,
+        )
+        usage.record_calls(self.journal, call)
+
+    def tell_spent(self) -> None:
+        """Let views show what was spent so far."""
+        budget = self.money.budget
+        limit = None if budget.limit_usd is None else float(budget.limit_usd)
+        self.tell(Spent(self.clock.unix_s(), float(budget.spent_usd), limit))
+
+    async def _send(self, prompt: Prompt, model: str, lane: str, attempt: Attempt) -> tuple[Answer, float]:
+        started_s = self.clock.now_s()
+        sending = self.sending[lane]
+        try:
+            answer = read_answer(
+                await self.remote.generate(model, await self._wire(prompt, sending)),
+                image=sending.wants_image(prompt.config),
+            )
+        except RateLimited as error:
+            told = self._refused(error, model, started_s)
+            self._record_failure(prompt, model, lane, error, started_s)
+            raise told from error
+        except ItemError as error:
+            self._record_failure(prompt, model, lane, error, started_s)
+            raise
+        seconds = self.clock.now_s() - started_s
+        pace = self.pacer.of(model)
+        pace.answered(seconds)
+        if advice := pace.advice():
+            self.tell(Noted(self.clock.unix_s(), advice))
+        attempt.settle(tokens=float(answer.tokens.in_))
+        return answer, seconds * 1000
+
+    def _record_failure(self, prompt: Prompt, model: str, lane: str, error: ItemError, started_s: float) -> None:
+        status = str(getattr(error.__cause__, "code", "") or type(error).__name__).lower()
+        self.record(prompt, model, lane, status, (self.clock.now_s() - started_s) * 1000)
+
+    async def _wire(self, prompt: Prompt, sending: RequestConfig) -> dict[str, Any]:
+        if not prompt.images:
+            return prompt.wire(sending)
+        with self._time_stands():
+            return await asyncio.to_thread(prompt.wire, sending)  # it reads files
+
+    @contextmanager
+    def _time_stands(self) -> Iterator[None]:
+        """Let virtual time stand while a thread is awaited."""
+        self.clock.hold(+1)
+        try:
+            yield
+        finally:
+            self.clock.hold(-1)
+
+    def _refused(self, error: RateLimited, model: str, started_s: float) -> ItemError:
+        """Learn from a 429, and return what it means for the prompt."""
+        now_s, refusal = self.clock.now_s(), read_refusal(getattr(error.__cause__, "details", None))
+        self.pacer.of(model).refused(now_s, started_s, refusal)
+        if not refusal.is_daily:
+            return RateLimited(str(error), retry_after_s=refusal.retry_s)
+        until_s = midnight_pacific_s(self.clock.unix_s())
+        if self.pacer.use_up(model, until_s):
+            return UsedUp(f"the quota of {model} for today is used up", retry_after_s=0.0)
+        hours = (until_s - self.clock.unix_s()) / 3600
+        return Withheld(
+            f"the quota of every model for today is used up: run again after midnight Pacific, in {hours:.1f} h"
+        )
+
+
+def expected_tokens(prompt: Prompt, sending: RequestConfig, output_tokens: float) -> Tokens:
+    """Return about what a call uses; an image is priced apart from text."""
+    limit = prompt.config.get("maxOutputTokens") or sending.config.get("maxOutputTokens")
+    out = int(min(output_tokens, limit) if limit else output_tokens)
+    image = TOKENS_AN_ANSWERED_IMAGE if sending.wants_image(prompt.config) else 0
+    return Tokens(in_=input_tokens(prompt), out=max(out, image), image=image)
+
+
+def input_tokens(prompt: Prompt) -> int:
+    """Return about how many tokens a prompt has; the answer tells exactly."""
+    return max(1, len(prompt.text) // CHARACTERS_A_TOKEN) + TOKENS_AN_IMAGE * len(prompt.images)

@@ -1,0 +1,390 @@
+"""The Gemini API: requests, batch jobs and files, as raw JSON through Google's client.
+
+Rule: retries are ours alone.  With its default settings Google's client repeats a request after a dropped connection,
+and one call is billed twice.  So each request is sent once, also by a client of the user's own.
+
+Raw bodies are read because the client's types omit why a job failed and how many of its requests are done.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import re
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import msgspec
+
+from ipybatch.engine.data.clock import Clock, SystemClock
+from ipybatch.engine.data.masking import mask, register
+from ipybatch.errors import BatchError, InputError, MissingExtra, Permanent, RateLimited, Refused, Transient
+from ipybatch.gemini.service.reply import retry_delay_s
+
+if TYPE_CHECKING:
+    from google.genai import Client
+
+RemoteState = Literal["pending", "running", "succeeded", "failed", "cancelled", "expired"]
+
+TIMEOUT_S = 600.0  # for one request of generate_content
+ANSWER_TIMEOUT_S = 300.0  # for one request about jobs
+FILE_TIMEOUT_S = 3600.0
+PAGE = 100
+JSONL = "application/jsonl"
+
+# BATCH_STATE_* and JOB_STATE_*; Source: https://ai.google.dev/api/batch-api (2026-11-22)
+_STATES: dict[str, RemoteState] = {
+    "PENDING": "pending",
+    "QUEUED": "pending",
+    "RUNNING": "running",
+    "SUCCEEDED": "succeeded",
+    "PARTIALLY_SUCCEEDED": "succeeded",
+    "FAILED": "failed",
+    "CANCELLED": "cancelled",
+    "EXPIRED": "expired",
+}
+_ERROR_STATES: dict[int, RemoteState] = {1: "cancelled", 4: "expired"}
+_REFUSALS = frozenset({400, 404, 413})
+_EXPIRED = "expired: the service did not finish it within 48 hours"
+
+
+class NotSent(Transient):
+    """No connection to the service could be opened: nothing was sent."""
+
+
+class Missing(Permanent):
+    """The service has no job or file of this name."""
+
+
+class Operation(msgspec.Struct, frozen=True, kw_only=True):
+    """A batch job as the service reports it.
+
+    Attributes:
+        name: ``batches/ID``.
+        display_name: The name that we gave it; "" if the service omits it.
+        model: Model name without ``models/``.
+        state: One of the six remote states.
+        counts: Number of requests by "requests", "successful", "failed" and "pending".
+        created: Time of creation, as the service writes it.
+        reason: Why the job failed, was cancelled or expired; "" otherwise.
+        output: Results: "inlinedResponses" or "responsesFile"; empty until the job has succeeded.
+    """
+
+    name: str
+    display_name: str
+    model: str
+    state: RemoteState
+    counts: Mapping[str, int]
+    created: str
+    reason: str
+    output: Mapping[str, Any]
+
+
+class Api:
+    """Requests to the service.
+
+    Args:
+        client: A `google.genai.Client`.
+        clock: A virtual clock stands still while a response is awaited.
+        timeout_s: Time limit of one request, seconds; a file transfer has an hour.
+    """
+
+    def __init__(self, client: Client, clock: Clock | None = None, *, timeout_s: float = ANSWER_TIMEOUT_S) -> None:
+        self._client = client
+        self._timeout_s = timeout_s
+        self._clock = clock or SystemClock()
+
+    async def create(
+        self, model: str, display_name: str, *, requests: Sequence[Mapping[str, Any]] = (), file: str = ""
+    ) -> Operation:
+        """Submit a job once, with inline requests or with an uploaded file.
+
+        Raises:
+            Permanent: The service rejects the job.
+            Refused: The service rejects the key or the account.
+            RateLimited: The service rejects the job for now.
+            NotSent: The service could not be reached.
+            Transient: It is unknown whether the job was accepted.
+        """
+        given = {"fileName": file} if file else {"requests": {"requests": list(requests)}}
+        body = {"batch": {"displayName": display_name, "inputConfig": given}}
+        return read_operation(await self._ask("post", f"{_path(model)}:batchGenerateContent", body))
+
+    async def generate(self, model: str, request: Mapping[str, Any]) -> dict[str, Any]:
+        """Send one request of generate_content and return the reply as JSON.
+
+        The client's own generate_content sends the same, but takes three times the CPU, and repeats the request after
+        a dropped connection if the client is the user's own.
+
+        Raises:
+            ItemError: There is no reply; the client's error is the cause.
+        """
+        return await self._ask("post", f"{_path(model)}:generateContent", dict(request))
+
+    async def get(self, name: str) -> Operation:
+        """Return a job's present state, with its results if they are inline.
+
+        Raises:
+            Missing: The service has no such job.
+            ItemError: There is no answer.
+        """
+        return read_operation(await self._ask("get", name))
+
+    async def list(self) -> AsyncIterator[Operation]:
+        """Yield all jobs that the service lists, page by page.
+
+        Raises:
+            ItemError: There is no answer.
+        """
+        token = ""
+        while True:
+            # Without a page size the service has answered with nothing: googleapis/python-genai#1250
+            page = await self._ask("get", f"batches?pageSize={PAGE}" + (f"&pageToken={token}" if token else ""))
+            for raw in page.get("operations") or ():
+                with contextlib.suppress(Transient):  # a job that we cannot read is not ours
+                    yield read_operation(raw)
+            if page.get("nextPageToken") in (None, "", token):  # a repeated token would never end
+                return
+            token = page["nextPageToken"]
+
+    async def find(self, display_name: str) -> Operation | None:
+        """Return the job with this display name, the oldest of several; None if none is listed.
+
+        Raises:
+            ItemError: There is no answer.
+        """
+        found = [operation async for operation in self.list() if operation.display_name == display_name]
+        return min(found, key=lambda operation: operation.created, default=None)
+
+    async def cancel(self, name: str) -> None:
+        """Request the cancellation of a job; the job may run on for a while.
+
+        Raises:
+            ItemError: The request failed.
+        """
+        await self._ask("post", f"{name}:cancel", {})
+
+    async def delete(self, name: str) -> None:
+        """Delete a job or a file, if it still exists; this does not cancel a running job.
+
+        Raises:
+            ItemError: The request failed.
+        """
+        with contextlib.suppress(Missing):
+            await self._ask("delete", name)
+
+    async def upload(self, path: Path, display_name: str) -> str:
+        """Upload a job's requests and return the file's name, ``files/ID``.
+
+        Raises:
+            ItemError: The upload failed, or the answer holds no name.
+        """
+        config: Any = {"display_name": display_name, "mime_type": JSONL}
+        with self._asking():
+            uploaded = await self._client.aio.files.upload(file=path, config=config)
+        if not uploaded.name:
+            msg = "Gemini took an upload and gave it no name"
+            raise Transient(msg)
+        return uploaded.name
+
+    async def download(self, name: str, path: Path) -> None:
+        """Write a result file to disk, block by block.
+
+        Raises:
+            ItemError: The download failed.
+        """
+        config: Any = {"http_options": _once(FILE_TIMEOUT_S)}
+        with self._asking():
+            await self._client.aio.files.download(file=name, destination=path, config=config)
+
+    async def _ask(self, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
+        with self._asking():
+            # No public method returns a raw body and keeps the client's address, key and headers.
+            answer = await self._client.aio._api_client.async_request(method, path, body or {}, _once(self._timeout_s))
+            read = msgspec.json.decode(answer.body or "{}")
+        if not isinstance(read, dict):
+            msg = f"Gemini answered with a {type(read).__name__} instead of an object"
+            raise Transient(msg)
+        return read
+
+    @contextlib.contextmanager
+    def _asking(self) -> Iterator[None]:
+        self._clock.hold(+1)
+        try:
+            yield
+        except (BatchError, asyncio.CancelledError):
+            raise
+        except Exception as error:  # of any transport
+            raise explain(error) from error
+        finally:
+            self._clock.hold(-1)
+
+
+def _path(model: str) -> str:
+    return model if "/" in model else f"models/{model}"
+
+
+def _once(timeout_s: float) -> Any:
+    """Return options for one attempt, which also hold for a client of the user's own."""
+    return {"retry_options": {"attempts": 1}, "timeout": int(timeout_s * 1000)}
+
+
+def read_operation(raw: Any) -> Operation:
+    """Read a job's JSON.
+
+    Raises:
+        Transient: ``raw`` is no job.
+    """
+    if not isinstance(raw, dict) or not str(raw.get("name", "")).startswith("batches/"):
+        msg = "Gemini answered with something that is no batch job"
+        raise Transient(msg)
+    told = _dict(raw.get("metadata"))
+    error = _dict(raw.get("error"))
+    state = _state(str(told.get("state", "")), done=bool(raw.get("done")), error=error)
+    return Operation(
+        name=raw["name"],
+        display_name=str(told.get("displayName", "")),
+        model=str(told.get("model", "")).removeprefix("models/"),
+        state=state,
+        counts=_counts(_dict(told.get("batchStats"))),
+        created=str(told.get("createTime", "")),
+        reason=_reason(state, error),
+        output=_dict(raw.get("response")) or _dict(told.get("output")),
+    )
+
+
+def explain(error: Exception) -> BatchError:
+    """Translate an error of the client or its transport into ours."""
+    from google.genai.errors import APIError
+
+    if isinstance(error, APIError):
+        return _explain_status(error)
+    kinds = {kind.__name__ for kind in type(error).__mro__}
+    said = mask(str(error)) or "no answer in time"
+    if kinds & {"ClientConnectorError", "ConnectError", "ConnectTimeout"}:  # of aiohttp, httpx and httpx2
+        return NotSent(f"no line to Gemini: {said}")
+    return Transient(f"{type(error).__name__}: {said}")
+
+
+def _explain_status(error: Any) -> BatchError:
+    code = error.code if isinstance(error.code, int) else 0
+    said = mask(f"{code} {error.status or ''}: {error.message or 'no message'}")
+    if code in (401, 403) or (code == 400 and "API_KEY_INVALID" in str(error.details)):
+        return Refused(f"Gemini refuses the key ({said}): check api_key")
+    if code == 429:
+        return RateLimited(said, retry_after_s=retry_delay_s(error.details))
+    if code == 404:
+        return Missing(said)
+    return Permanent(said) if code in _REFUSALS else Transient(said, retry_after_s=retry_delay_s(error.details))
+
+
+def _state(word: str, *, done: bool, error: Mapping[str, Any]) -> RemoteState:
+    known = _STATES.get(re.sub(r"^(BATCH|JOB)_STATE_", "", word))
+    if known in ("succeeded", "failed", "cancelled", "expired"):
+        return known
+    if done:
+        return _ERROR_STATES.get(_number(error.get("code")), "failed") if error else "succeeded"
+    return known or "running"
+
+
+def _counts(stats: Mapping[str, Any]) -> dict[str, int]:
+    names = {
+        "requests": "requestCount",
+        "successful": "successfulRequestCount",
+        "failed": "failedRequestCount",
+        "pending": "pendingRequestCount",
+    }
+    return {ours: _number(stats.get(theirs)) for ours, theirs in names.items()}
+
+
+def _reason(state: RemoteState, error: Mapping[str, Any]) -> str:
+    said = mask(str(error.get("message", ""))).strip()
+    code = f" (code {_number(error.get('code'))})" if error else ""
+    if state == "expired":
+        return f"{_EXPIRED}{': ' + said if said else ''}"
+    if state in ("failed", "cancelled"):
+        return f"{state}: {said or 'the service does not say why'}{code}"
+    return ""
+
+
+def _dict(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _number(value: Any) -> int:
+    try:
+        return int(value)
+    except (TypeError, ValueError, OverflowError):
+        return 0
+
+
+def connect(
+    api_key: str | None = None,
+    base_url: str | None = None,
+    client: Client | None = None,
+    *,
+    timeout_s: float = TIMEOUT_S,
+) -> Client:
+    """Return a client that sends each request once.
+
+    Args:
+        api_key: Default: ``GEMINI_API_KEY``, else ``GOOGLE_API_KEY``.
+        base_url: Address of another server, such as a simulator.
+        client: A client of the user's own, returned unchanged; its key is masked in all output too.
+        timeout_s: Time limit of one request, seconds.
+
+    Raises:
+        InputError: There is no key, or an argument is invalid.
+        MissingExtra: google-genai is not installed.
+    """
+    if client is not None:
+        return _check_client(client)
+    key = find_key(api_key)
+    _check_address(base_url)
+    try:
+        from google import genai
+        from google.genai import types
+    except ImportError:
+        raise MissingExtra("gemini") from None
+    options = types.HttpOptions(
+        base_url=base_url,
+        timeout=int(timeout_s * 1000),
+        retry_options=types.HttpRetryOptions(attempts=1),
+    )
+    made: Client = genai.Client(api_key=key, http_options=options)
+    return made
+
+
+def find_key(api_key: str | None) -> str:
+    """Return the key to use, after registering it to be masked in all output.
+
+    Raises:
+        InputError: There is no key, or it is malformed.
+    """
+    key = api_key or os.environ.get("GEMINI_API_KEY") or os.environ.get("GOOGLE_API_KEY")
+    if not key or not isinstance(key, str) or not key.strip():
+        msg = "api_key must be a Gemini API key: pass it, or set GEMINI_API_KEY (https://aistudio.google.com/apikey)"
+        raise InputError(msg)
+    register(key := key.strip())
+    if not (key.isascii() and key.isprintable()):  # no header could carry it; the message omits the key
+        msg = "api_key must be one line of ASCII letters, got others among them: copy it again"
+        raise InputError(msg)
+    return key
+
+
+def _check_client(client: Client) -> Client:
+    if not hasattr(client, "aio"):
+        msg = f"client must be a google.genai.Client, got {client!r}"
+        raise InputError(msg)
+    key = getattr(getattr(client, "_api_client", None), "api_key", None)
+    if isinstance(key, str):
+        register(key)
+    return client
+
+
+def _check_address(base_url: str | None) -> None:
+    if base_url is not None and not str(base_url).startswith(("http://", "https://")):
+        msg = f"base_url must be an address such as 'https://gateway.example', got {mask(repr(base_url))}"
+        raise InputError(msg)

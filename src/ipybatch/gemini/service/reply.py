@@ -1,0 +1,408 @@
+"""Replies of the service: answers of generateContent, and the quota in a reply 429.
+
+An answer has a verdict:
+
+    promptFeedback.blockReason, finishReason SAFETY ...   blocked
+    finishReason MAX_TOKENS ...                           cut
+    no content, or no image where one was requested       empty
+    text or an image                                      ok
+
+All four are billed, so their tokens are always read.  A reply of another form (half a JSON, say) is a transient error.
+
+A 429 may name the quota that was exceeded:
+
+    QuotaFailure + RetryInfo     a quota per minute: its size, and when to send again
+    Help only                    a daily or billing quota, too many batch jobs
+    no details at all            any of these
+
+There is no Retry-After header: the delay is in the body, as a text like "45.837906927s".
+
+Source: replies quoted in public issues of google-genai, and
+https://ai.google.dev/gemini-api/docs/rate-limits (2026-11-22).
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Annotated, Any, Literal
+from zoneinfo import ZoneInfo
+
+import msgspec
+
+from ipybatch.errors import Transient
+
+Verdict = Literal["ok", "blocked", "cut", "empty"]
+
+# Source: https://ai.google.dev/api/generate-content#FinishReason and google-genai 3.4.0 (2026-11-22).
+_BLOCKED = frozenset(
+    {
+        "BLOCKLIST",
+        "ESCALATION",
+        "IMAGE_PROHIBITED_CONTENT",
+        "IMAGE_RECITATION",
+        "IMAGE_SAFETY",
+        "LANGUAGE",
+        "MODEL_ARMOR",
+        "PROHIBITED_CONTENT",
+        "PUP_LIMITED_DISABLED",
+        "RECITATION",
+        "SAFETY",
+        "SPII",
+    }
+)
+_WHOLE = frozenset({"", "STOP", "FINISH_REASON_UNSPECIFIED"})
+_LINE = 200  # characters of a service's own words in an error
+
+Count = Annotated[int, msgspec.Meta(ge=0, lt=2**53)]
+
+
+class Tokens(msgspec.Struct, frozen=True):
+    """The billed tokens of one call.
+
+    Attributes:
+        in_: Input: prompt and tool use, including cached tokens.
+        out: Output: the answer without thoughts.
+        thoughts: Thoughts; billed as output.
+        cached: The part of ``in_`` that was read from a cache.
+        image: The part of ``out`` that belongs to images.
+    """
+
+    in_: int = 0
+    out: int = 0
+    thoughts: int = 0
+    cached: int = 0
+    image: int = 0
+
+
+class Answer(msgspec.Struct, frozen=True, kw_only=True):
+    """The answer to one prompt.
+
+    Attributes:
+        verdict: "ok", "blocked", "cut" or "empty".
+        reason: Why the verdict is not "ok", in one line; "" otherwise.
+        text: All text without thoughts; of a cut answer, the part that was received.
+        images: MIME type and content of each image.
+        finish_reason: The service's finish reason; "" if it gave none.
+        block_reason: Why the prompt was blocked; "" if it was not.
+        tokens: The billed tokens.
+        model_version: The model that answered; "" if the service omits it.
+    """
+
+    verdict: Verdict
+    reason: str = ""
+    text: str = ""
+    images: tuple[tuple[str, bytes], ...] = ()
+    finish_reason: str = ""
+    block_reason: str = ""
+    tokens: Tokens = Tokens()
+    model_version: str = ""
+
+
+def read_answer(body: Any, *, image: bool = False) -> Answer:
+    """Read a reply of generateContent, as JSON.
+
+    Args:
+        image: Whether an image was requested: an answer without one is then empty.
+
+    Raises:
+        Transient: ``body`` is no reply of generateContent.
+    """
+    reply = _convert(body)
+    if not reply.candidates and reply.prompt_feedback is None and reply.usage_metadata is None:
+        msg = "Gemini answered without an answer: no candidates, no block reason, no usage"
+        raise Transient(msg)
+    candidate = reply.candidates[0] if reply.candidates else _Candidate()
+    parts = (candidate.content and candidate.content.parts) or []
+    text = "".join([part.text for part in parts if part.text and not part.thought])
+    blobs = [part.inline_data for part in parts if part.inline_data is not None and not part.thought]
+    images = tuple((blob.mime_type or "", _bytes(blob.data)) for blob in blobs if blob.is_image)
+    feedback = reply.prompt_feedback or _Feedback()
+    tokens = _tokens(reply.usage_metadata or _Usage())
+    verdict, reason = _judge(candidate, feedback, _Seen(bool(text.strip()), bool(images), image, tokens))
+    return Answer(
+        verdict=verdict,
+        reason=reason,
+        text=_storable(text),
+        images=images,
+        finish_reason=_storable(candidate.finish_reason or ""),
+        block_reason=_storable(feedback.block_reason or ""),
+        tokens=tokens,
+        model_version=_storable(reply.model_version or ""),
+    )
+
+
+def result_of(
+    answer: Answer, *, usd: Decimal | float | None = None, data: Any = msgspec.UNSET, files: Sequence[str] = ()
+) -> dict[str, Any]:
+    """Return the result columns of an item.
+
+    Args:
+        usd: Cost of the call; None if the model has no known price.
+        data: The answer's data under a schema, in place of its text.
+        files: Paths of its images.
+
+    Returns:
+        text or data, file (files, if there are several), tokens_in, tokens_out, tokens_thoughts, usd, model and
+        finish_reason.
+    """
+    said = {"text": answer.text} if data is msgspec.UNSET else {"data": data}
+    saved = {"file": files[0]} if len(files) == 1 else {"files": list(files)} if files else {}
+    return {
+        **said,
+        **saved,
+        "tokens_in": answer.tokens.in_,
+        "tokens_out": answer.tokens.out,
+        "tokens_thoughts": answer.tokens.thoughts,
+        "usd": None if usd is None else float(usd),
+        "model": answer.model_version,
+        "finish_reason": answer.finish_reason,
+    }
+
+
+class _Wire(msgspec.Struct, rename="camel"):
+    """Part of a reply, of which every field may be absent or null."""
+
+
+class _Blob(_Wire):
+    mime_type: str | None = None
+    data: str | None = None
+
+    @property
+    def is_image(self) -> bool:
+        return bool(self.data) and (self.mime_type or "").startswith("image/")
+
+
+class _Part(_Wire):
+    text: str | None = None
+    thought: bool | None = None
+    inline_data: _Blob | None = None
+    function_call: Any = None
+
+
+class _Content(_Wire):
+    parts: list[_Part] | None = None
+
+
+class _Rating(_Wire):
+    category: str | None = None
+    blocked: bool | None = None
+
+
+class _Candidate(_Wire):
+    content: _Content | None = None
+    finish_reason: str | None = None
+    finish_message: str | None = None
+    safety_ratings: list[_Rating] | None = None
+
+
+class _Feedback(_Wire):
+    block_reason: str | None = None
+    block_reason_message: str | None = None
+    safety_ratings: list[_Rating] | None = None
+
+
+class _Modality(_Wire):
+    modality: str | None = None
+    token_count: Count | None = None
+
+
+class _Usage(_Wire):
+    prompt_token_count: Count | None = None
+    candidates_token_count: Count | None = None
+    thoughts_token_count: Count | None = None
+    cached_content_token_count: Count | None = None
+    tool_use_prompt_token_count: Count | None = None
+    candidates_tokens_details: list[_Modality] | None = None
+
+
+class _Reply(_Wire):
+    candidates: list[_Candidate] | None = None
+    prompt_feedback: _Feedback | None = None
+    usage_metadata: _Usage | None = None
+    model_version: str | None = None
+
+
+class _Seen(msgspec.Struct, frozen=True):
+    """Facts that decide the verdict."""
+
+    text: bool
+    image: bool
+    image_asked: bool
+    tokens: Tokens
+
+
+def _convert(body: Any) -> _Reply:
+    if isinstance(body, dict):
+        try:
+            return msgspec.convert(body, _Reply, strict=False)
+        except (msgspec.ValidationError, RecursionError) as error:
+            msg = f"Gemini answered with a reply that is not one of generateContent: {_line(str(error))}"
+            raise Transient(msg) from None
+    msg = f"Gemini answered with a {type(body).__name__} instead of a reply of generateContent"
+    raise Transient(msg)
+
+
+def _judge(candidate: _Candidate, feedback: _Feedback, seen: _Seen) -> tuple[Verdict, str]:
+    finish = candidate.finish_reason or ""
+    came = seen.text or seen.image
+    if feedback.block_reason and not came:
+        told = _told(feedback.block_reason, feedback.block_reason_message, feedback.safety_ratings)
+        return "blocked", f"prompt blocked: {told}"
+    told = _told(finish or "no finish reason", candidate.finish_message, candidate.safety_ratings)
+    if finish in _BLOCKED:
+        return "blocked", f"answer blocked: {told}"
+    if finish == "MAX_TOKENS":
+        return "cut", f"answer cut off after {seen.tokens.out + seen.tokens.thoughts} tokens{_advice(seen)}"
+    if not came or finish == "NO_IMAGE" or (seen.image_asked and not seen.image):
+        return "empty", f"{'nothing' if not came else 'no image'} came: {told}{_calls(candidate)}"
+    return ("ok", "") if finish in _WHOLE else ("cut", f"answer stopped early: {told}")
+
+
+def _advice(seen: _Seen) -> str:
+    if seen.tokens.thoughts and not seen.text:
+        return ", all of them thoughts: raise max_output_tokens, or lower thinking_config"
+    return ": raise max_output_tokens"
+
+
+def _calls(candidate: _Candidate) -> str:
+    parts = (candidate.content and candidate.content.parts) or []
+    called = any(part.function_call is not None for part in parts)
+    return "; it asks for a function call, and functions are not called here" if called else ""
+
+
+def _told(word: str, message: str | None, ratings: list[_Rating] | None) -> str:
+    harms = [rating.category for rating in ratings or () if rating.blocked and rating.category]
+    return _line(": ".join([word, *([", ".join(harms)] if harms else []), *([message] if message else [])]))
+
+
+def _tokens(usage: _Usage) -> Tokens:
+    details = usage.candidates_tokens_details or ()
+    return Tokens(
+        in_=(usage.prompt_token_count or 0) + (usage.tool_use_prompt_token_count or 0),
+        out=usage.candidates_token_count or 0,
+        thoughts=usage.thoughts_token_count or 0,
+        cached=usage.cached_content_token_count or 0,
+        image=sum(each.token_count or 0 for each in details if each.modality == "IMAGE"),
+    )
+
+
+def _bytes(data: str | None) -> bytes:
+    try:  # the client writes the URL-safe alphabet, the service the plain one
+        return base64.b64decode((data or "").replace("-", "+").replace("_", "/"), validate=True)
+    except (binascii.Error, ValueError):
+        msg = "Gemini answered with an image that is no base64, or breaks off"
+        raise Transient(msg) from None
+
+
+def _line(text: str) -> str:
+    line = " ".join(_storable(text).split())
+    return line if len(line) <= _LINE else line[: _LINE - 3] + "..."
+
+
+def _storable(text: str) -> str:
+    """Return text without unpaired surrogates, which no journal could store."""
+    return text if text.isascii() else text.encode(errors="replace").decode()
+
+
+Kind = Literal["requests", "tokens"]
+
+_PACIFIC = "America/Los_Angeles"
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)s")
+_IN_WORDS = re.compile(r"retry in (\d+(?:\.\d+)?)\s*(ms|s)\b")
+
+
+class Refusal(msgspec.Struct, frozen=True):
+    """The facts in a reply 429.
+
+    Attributes:
+        retry_s: Delay before the next request, seconds; None if the reply names none.
+        is_daily: Whether the daily quota is used up.
+        rpm: Allowed requests per minute; None if the reply names none.
+        tpm: Allowed input tokens per minute; None if the reply names none.
+    """
+
+    retry_s: float | None = None
+    is_daily: bool = False
+    rpm: float | None = None
+    tpm: float | None = None
+
+
+def read_refusal(body: Any) -> Refusal:
+    """Read the body of a reply 429; return an empty `Refusal` for any other value."""
+    error = _error(body)
+    violations = list(_violations(_details(error)))
+    delay_s = retry_delay_s(body)
+    return Refusal(
+        retry_s=_delay_in_words_s(str(error.get("message", ""))) if delay_s is None else delay_s,
+        is_daily=any("PerDay" in violation.get("quotaId", "") for violation in violations),
+        rpm=_quota(violations, "requests"),
+        tpm=_quota(violations, "tokens"),
+    )
+
+
+def retry_delay_s(body: Any) -> float | None:
+    """Return the delay of an error's RetryInfo, seconds; None if there is none."""
+    for detail in _details(_error(body)):
+        match = _DURATION.fullmatch(str(detail.get("retryDelay", "")))
+        if match:
+            return float(match[1])
+    return None
+
+
+def midnight_pacific_s(now_s: float) -> float:
+    """Return the Unix time of the next midnight in California, when daily quotas are renewed."""
+    zone = ZoneInfo(_PACIFIC)
+    day = datetime.fromtimestamp(now_s, UTC).astimezone(zone).date() + timedelta(days=1)
+    return datetime(day.year, day.month, day.day, tzinfo=zone).timestamp()
+
+
+def _error(body: Any) -> dict[str, Any]:
+    error = body.get("error", body) if isinstance(body, dict) else {}
+    return error if isinstance(error, dict) else {}
+
+
+def _details(error: dict[str, Any]) -> list[dict[str, Any]]:
+    return [detail for detail in _list(error.get("details")) if isinstance(detail, dict)]
+
+
+def _violations(details: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    for detail in details:
+        for violation in _list(detail.get("violations")):
+            if isinstance(violation, dict) and isinstance(violation.get("quotaId"), str):
+                yield violation
+
+
+def _quota(violations: list[dict[str, Any]], kind: Kind) -> float | None:
+    found = [_number(violation.get("quotaValue")) for violation in violations if _kind(violation["quotaId"]) == kind]
+    known = [value for value in found if value]
+    return min(known) if known else None
+
+
+def _kind(quota_id: str) -> Kind | None:
+    if "PerMinute" not in quota_id:
+        return None
+    return "tokens" if "Token" in quota_id else "requests"
+
+
+def _delay_in_words_s(message: str) -> float | None:
+    said = _IN_WORDS.search(message)
+    if said is None:
+        return None
+    return float(said[1]) / (1000 if said[2] == "ms" else 1)
+
+
+def _number(value: Any) -> float | None:
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        return None
+    return number if 0 < number < 1e12 else None
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []

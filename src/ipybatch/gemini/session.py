@@ -1,0 +1,365 @@
+"""Generating: a session that sends prompts to Gemini.
+
+prompts --check--> session --lanes--> answers, with what each one cost
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable
+from contextlib import AsyncExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Unpack, get_args
+
+import msgspec
+
+from ipybatch.engine.data.clock import SystemClock
+from ipybatch.engine.data.events import State
+from ipybatch.engine.data.outcome import Outcome
+from ipybatch.engine.data.policy import Breaker, Limits, Retry, check, check_count
+from ipybatch.engine.rules.estimate import Estimate
+from ipybatch.engine.run.permits import Attempt
+from ipybatch.engine.store.journal import open_journal
+from ipybatch.errors import InputError
+from ipybatch.gemini.batch.results import BatchPolicy
+from ipybatch.gemini.batch.submission import MAX_REQUESTS
+from ipybatch.gemini.lanes import IN_A_HURRY, Lane, Lanes, PromptGroups, start_cost
+from ipybatch.gemini.money import usage
+from ipybatch.gemini.money.credits import CreditAccount
+from ipybatch.gemini.money.prices import LANES, Prices, check_prices
+from ipybatch.gemini.money.quote import BATCH_S
+from ipybatch.gemini.money.usage import Budget
+from ipybatch.gemini.online_call import OUTPUT_TOKENS, input_tokens
+from ipybatch.gemini.prompts import Prompt, to_prompts
+from ipybatch.gemini.service.api import TIMEOUT_S, find_key
+from ipybatch.gemini.service.pacer import MOST, SEQUENTIAL, GeminiPacer, Model, choose_models
+from ipybatch.gemini.service.request_config import RequestConfig
+from ipybatch.gemini.spec import Connection, GeminiSpec
+from ipybatch.session.arguments import SessionArguments, check_name, check_session
+from ipybatch.session.session import BatchSession
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from ipybatch.gemini.images import ImageStore
+
+
+# Source: https://ai.google.dev/gemini-api/docs/models (2026-11-22), the same for all of them.
+MOST_INPUT_TOKENS = 1_048_576
+SLOTS = 20_000  # prompts that wait for jobs at the same time
+LONGEST_S = 1e6  # that the client can be told
+
+
+class GeminiSession(BatchSession):
+    """A `BatchSession` that knows what it used."""
+
+    setting: GeminiSpec
+
+    @property
+    def ending(self) -> State:
+        """How it stands, or, when it has been told to end, how it will."""
+        runner = self._drive.runner
+        return self.state if runner is None or runner.state is None else runner.state
+
+    def usage(self, last_s: float | None = None) -> pd.DataFrame:
+        """Return what this session used, one row per (operation, model, lane); see `ipybatch.gemini.usage`."""
+        return usage.usage(last_s, session=self.name, journal=self.journal, now_s=self._clock.unix_s())
+
+    def estimate(self, n: int | None = None, *, latency_s: float = 5.0) -> Estimate:
+        """Return what it takes, by the lane it begins with: for a batch from 5 minutes to 24 hours.
+
+        Raises:
+            InputError: ``n`` or ``latency_s`` is out of range.
+        """
+        found = super().estimate(n, latency_s=latency_s)
+        lane = "batch" if self.setting.lane == "auto" and self.setting.has_batch else self.setting.lane
+        lane = "online" if lane == "auto" else lane
+        share = found.requests / max(1, len(self.setting.prompts))
+        usd = self.setting.expected_usd(lane)
+        found = msgspec.structs.replace(found, usd=None if usd is None else float(usd) * min(1.0, share))
+        if lane != "batch" or not found.requests:
+            return found
+        low_s, high_s = BATCH_S
+        return msgspec.structs.replace(found, seconds=high_s, low_s=low_s, high_s=high_s)
+
+
+def generate(
+    prompts: Iterable[Any],
+    *,
+    model: str | Model | None = None,
+    models: Iterable[str | Model] | None = None,
+    lane: Lane = "online",
+    system: str | None = None,
+    config: dict[str, Any] | None = None,
+    schema: Any = None,
+    modalities: Iterable[str] = (),
+    template: str | None = None,
+    key: str | Callable[[Any], Any] | None = None,
+    images_to: str | Path | None = None,
+    operation: str = "text",
+    project: str = "",
+    concurrency: int | None = None,
+    sequential: bool = False,
+    output_tokens: float = OUTPUT_TOKENS,
+    flex_tries: int = 3,
+    flex_fallback: Literal["online", "batch"] | None = "online",
+    max_requests_per_job: int = MAX_REQUESTS,
+    max_active_jobs: int = 10,
+    poll_s: float = 30.0,
+    wait_s: float = 7200.0,
+    deadline_s: float | None = None,
+    budget_usd: float | None = None,
+    account: CreditAccount | None = None,
+    prices: Prices | None = None,
+    api_key: str | None = None,
+    base_url: str | None = None,
+    client: Any = None,
+    name: str | None = None,
+    **arguments: Unpack[SessionArguments],
+) -> GeminiSession:
+    """Return a session, not yet started, that sends prompts to Gemini and keeps what comes back.
+
+    A result has text (or data, with a schema), file or files where images came, tokens_in, tokens_out,
+    tokens_thoughts, usd, model and finish_reason.  Answers that were blocked, cut off, empty or that do not fit the
+    schema are errors of their items; they are billed, and not sent again by themselves.
+
+    Args:
+        prompts: Texts, dicts or a frame; see `ipybatch.gemini.to_prompts`.
+        model: A name or `Model`; default "gemini-2.5-flash".
+        models: Several, used by priority: the next one when the day's quota of one is used up.
+        lane: "online"; "flex", half price, when there is room; "batch", half price, within a day; "auto", the cheapest
+            that is back by ``deadline_s``.
+        system: The system instruction.
+        config: The generation config, in the words of google-genai's `GenerateContentConfig`.
+        schema: What answers must fit: a pydantic class, or a dict.
+        modalities: What answers may hold, "TEXT" and "IMAGE".
+        template: A text with columns in braces, for a frame or dicts.
+        key: The field that holds an item's key, or a function of the item.
+        images_to: Folder or fsspec address for images that come back.
+        operation: What it is for: a label in `usage`, and what credits are counted by.
+        project: Another label.
+        concurrency: Requests at once; default: from quota and latency, 3 to 10.
+        sequential: Five at a time, the next five when they are all answered.
+        output_tokens: How long an answer is expected to be, for the estimate and the budget's reservations.
+        flex_tries: How often flex is tried while it has no room.
+        flex_fallback: Where a prompt goes then; None: it fails, and runs again with the session.
+        max_requests_per_job: Prompts in one batch job, >= 1.
+        max_active_jobs: Jobs at the same time, >= 1.
+        poll_s: Before the first look at a job, seconds; grows by half each time, up to 300.
+        wait_s: How long jobs are awaited; then they are left running, and the same call picks them up.
+        deadline_s: When all has to be done, seconds from the start (lane "auto").
+        budget_usd: What may be spent; what would overspend is not sent.
+        account: A `CreditAccount` that operations take credits from.
+        prices: Your own, USD per million tokens; see `ipybatch.gemini.price_of`.
+        api_key: Default: ``GEMINI_API_KEY``, else ``GOOGLE_API_KEY``.
+        base_url: Of another server, such as a simulator.
+        client: A `google.genai.Client` of your own.
+        name: Of the session; default "gemini" and the lane.
+        arguments: As for `BatchSession`: limits, retry, breaker, journal, fresh, timeout_s of a request, on_failure,
+            resource, on_progress, verbose, clock.
+
+    Raises:
+        InputError: A prompt or an argument is not what it must be; nothing was sent.
+        MissingExtra: google-genai is not installed.
+
+    Example:
+        >>> from ipybatch.gemini import generate
+        >>> from ipybatch.simulators import serve
+        >>> with serve("gemini") as url:
+        ...     session = generate(["Name a star"], base_url=url, api_key="SIMULATED")
+        ...     print(session.run())
+        gemini online completed: 1/1 successful, 0 failed, 0 skipped
+    """
+    _check_lane(lane, arguments, deadline_s, sequential=sequential)
+    check_name(name := f"gemini {lane}" if name is None else name)
+    check_session(
+        arguments.get("timeout_s"),
+        arguments.get("on_failure") or "continue",
+        arguments.get("limits"),
+        arguments.get("retry"),
+        arguments.get("breaker"),
+    )
+    chosen = choose_models(model, models)
+    listed = to_prompts(prompts, template=template, key=key, operation=operation, project=project)
+    _check_sizes(listed)
+    policy = _policy(max_requests_per_job, max_active_jobs, poll_s, wait_s)
+    common = {"system": system, "config": config or {}, "schema": schema, "modalities": tuple(modalities)}
+    given = arguments.get("limits") or Limits()
+    at_once = _at_once(concurrency, arguments.get("limits"), sequential=sequential)
+    hurried = IN_A_HURRY if deadline_s is not None else MOST
+    pacer = GeminiPacer(chosen, at_once=at_once or (hurried if lane == "auto" else None))
+    setting = GeminiSpec(
+        name=name,
+        lane=lane,
+        prompts=listed,
+        models=chosen,
+        sending={way: RequestConfig(lane=way, **common) for way in LANES},
+        policy=policy,
+        connection=_connection(api_key, base_url, client, arguments.get("timeout_s")),
+        pacer=pacer,
+        at_once=at_once or hurried,
+        journal=open_journal(arguments.get("journal")),
+        clock=arguments.get("clock") or SystemClock(),
+        prices=check_prices(prices) or None,
+        budget_usd=budget_usd,
+        account=account,
+        deadline_s=deadline_s,
+        output_tokens=output_tokens,
+        flex_tries=flex_tries,
+        flex_fallback=flex_fallback,
+        store=_store(images_to),
+    )
+    _check_budget(setting)
+    slots = min(len(listed), SLOTS) or 1
+    limits = replace(
+        given,
+        concurrency=slots if setting.has_batch else at_once or MOST,
+        batch_size=SEQUENTIAL if sequential else given.batch_size,
+        pacer=pacer,
+    )
+    return _session(setting, limits, arguments)
+
+
+def _session(setting: GeminiSpec, limits: Limits, arguments: SessionArguments) -> GeminiSession:
+    generation = Generation(setting, has_groups=limits.batch_size is None)
+    handed: dict[str, Any] = {field: value for field, value in arguments.items() if value is not None}
+    defaults = {"retry": Retry(attempts=5), "breaker": arguments.get("breaker", Breaker(failures=5, break_s=30.0))}
+    if setting.has_batch:
+        handed.pop("timeout_s", None)
+    settings = {"model": setting.models[0].name, **setting.sending["online"].settings()}
+    session = GeminiSession(
+        setting.name,
+        generation,
+        setting.prompts,
+        cost=start_cost(setting.lane),
+        settings=settings,
+        group_word="Job" if setting.lane in ("batch", "auto") else "Group",
+        **{"resource": _resource(setting.connection), **defaults, **handed, "limits": limits},
+    )
+    session.setting = setting
+    generation.session = session
+    session.on_outcomes(generation.recorded)
+    return session
+
+
+class Generation:
+    """The session's work: lanes that are opened on the loop that uses them."""
+
+    def __init__(self, setting: GeminiSpec, *, has_groups: bool) -> None:
+        self.session: GeminiSession | None = None
+        self._setting = setting
+        self._has_groups = has_groups
+        self._stack = AsyncExitStack()
+        self._lanes: Lanes | None = None
+        self._groups: PromptGroups | None = None
+
+    async def __aenter__(self) -> Generation:
+        """Open the lanes."""
+        session = self.session
+        assert session is not None
+        self._stack = AsyncExitStack()
+        lanes = self._setting.open(self._stack, session.tell, lambda: session.ending)
+        self._lanes = await self._stack.enter_async_context(lanes)
+        if self._has_groups and lanes.batching is None:
+            left, before = session.counts.pending, max(session.snapshot.groups, default=0)
+            self._groups = PromptGroups(left, before, session.tell, self._setting.clock)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Close them."""
+        await self._stack.aclose()
+
+    async def __call__(self, prompt: Prompt, attempt: Attempt) -> dict[str, Any]:
+        """Return the answer to a prompt as the item's result."""
+        assert self._lanes is not None
+        if self._groups is not None:
+            self._groups.join(attempt)
+        return await self._lanes.send(prompt, attempt)
+
+    def recorded(self, outcomes: list[Outcome]) -> None:
+        """Hear what is on disk."""
+        if self._groups is not None:
+            self._groups.recorded(outcomes)
+        if self._lanes is not None and self._lanes.batching is not None:
+            self._lanes.batching.recorded(outcomes)
+
+
+def _check_lane(lane: Any, arguments: SessionArguments, deadline_s: Any, *, sequential: bool) -> None:
+    if lane not in get_args(Lane):
+        msg = f"lane must be one of {', '.join(map(repr, get_args(Lane)))}, got {lane!r}"
+        raise InputError(msg)
+    if deadline_s is not None:
+        check("deadline_s", deadline_s, low=0, above=True)
+        if lane != "auto":
+            msg = f'deadline_s needs lane="auto", which leaves what is too slow, got lane={lane!r}'
+            raise InputError(msg)
+    if lane == "batch" and arguments.get("timeout_s") is not None:
+        msg = "timeout_s is for one request: a batch job has wait_s, after which it is left running"
+        raise InputError(msg)
+    if sequential and lane not in ("online", "flex"):
+        msg = f'sequential=True is for lane "online" or "flex", got {lane!r}'
+        raise InputError(msg)
+
+
+def _check_sizes(prompts: list[Prompt]) -> None:
+    for number, prompt in enumerate(prompts):
+        if (tokens := input_tokens(prompt)) > MOST_INPUT_TOKENS:
+            msg = f"prompt {number} must have <= {MOST_INPUT_TOKENS:,} tokens, got about {tokens:,}: cut it"
+            raise InputError(msg)
+
+
+def _check_budget(setting: GeminiSpec) -> None:
+    lane = {"auto": "batch" if setting.has_batch else "online"}.get(setting.lane, setting.lane)
+    usd = setting.expected_usd(lane)  # in any case: reading the prices takes half a second, which the engine has not
+    if setting.budget_usd is None:
+        return
+    check("budget_usd", setting.budget_usd, low=0, above=True)
+    if usd is None:
+        msg = (
+            f"budget_usd needs a price for {setting.models[0].name}, and nobody knows one:"
+            f' give it as prices={{"{setting.models[0].name}": {{"in": ..., "out": ...}}}}'
+        )
+        raise InputError(msg)
+    if setting.prompts:
+        Budget(setting.budget_usd).check(usd / len(setting.prompts))
+
+
+def _policy(max_requests: Any, max_active: Any, poll_s: Any, wait_s: Any) -> BatchPolicy:
+    check_count("max_requests_per_job", max_requests, low=1)
+    check_count("max_active_jobs", max_active, low=1)
+    check("poll_s", poll_s, low=0, above=True)
+    check("wait_s", wait_s, low=0, above=True)
+    return BatchPolicy(max_requests=max_requests, max_active=max_active, poll_s=poll_s, wait_s=wait_s)
+
+
+def _at_once(concurrency: Any, limits: Limits | None, *, sequential: bool) -> int | None:
+    if concurrency is not None:
+        check_count("concurrency", concurrency, low=1)
+        return int(concurrency)
+    if sequential:
+        return SEQUENTIAL
+    return None if limits is None else limits.concurrency
+
+
+def _connection(api_key: str | None, base_url: str | None, client: Any, timeout_s: float | None) -> Connection:
+    """Return how to connect; a key that is missing is told now."""
+    key = find_key(api_key) if client is None else None
+    connection = Connection(key, base_url, client, min(timeout_s or TIMEOUT_S, LONGEST_S))
+    connection.prepare()
+    return connection
+
+
+def _resource(connection: Connection) -> str:
+    """Return what is rationed: the key's quotas, by a hash that does not tell the key."""
+    if connection.api_key is None:
+        return "gemini"
+    return f"gemini {hashlib.blake2b(connection.api_key.encode(), digest_size=4).hexdigest()}"
+
+
+def _store(folder: str | Path | None) -> ImageStore | None:
+    if folder is None:
+        return None
+    from ipybatch.gemini.images import ImageStore
+
+    return ImageStore(folder)

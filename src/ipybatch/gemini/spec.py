@@ -1,0 +1,212 @@
+"""GeminiSpec: everything a Gemini session is made of, and its parts put together on the loop that uses them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any, Literal
+
+import msgspec
+
+from ipybatch.engine.data.clock import Clock
+from ipybatch.engine.data.events import Event, State
+from ipybatch.engine.data.policy import check, check_count
+from ipybatch.engine.store import run_store
+from ipybatch.engine.store.journal import Journal
+from ipybatch.errors import InputError
+from ipybatch.gemini.batch.gatherer import Gatherer
+from ipybatch.gemini.batch.jobs import JobGroups, JobStore
+from ipybatch.gemini.batch.results import BatchPolicy
+from ipybatch.gemini.images import ImageStore
+from ipybatch.gemini.lanes import Deadline, Lane, Lanes, assumed_latency_s, plan
+from ipybatch.gemini.money import usage
+from ipybatch.gemini.money.credits import CreditAccount
+from ipybatch.gemini.money.prices import Prices
+from ipybatch.gemini.money.usage import Budget
+from ipybatch.gemini.online_call import OUTPUT_TOKENS, Caller, Money, expected_tokens
+from ipybatch.gemini.prompts import Prompt
+from ipybatch.gemini.service.api import TIMEOUT_S, Api, connect
+from ipybatch.gemini.service.pacer import GeminiPacer, Model
+from ipybatch.gemini.service.request_config import RequestConfig
+
+if TYPE_CHECKING:
+    from google.genai import Client
+
+
+FALLBACKS = ("online", "batch", None)
+FEW = 2  # prompts for which a batch is not worth its wait
+MEASURED_S = 86_400.0  # how far back answers tell how long answers take
+
+
+class Connection(msgspec.Struct):
+    """How the service is reached; a client of the user's own is not closed."""
+
+    api_key: str | None = None
+    base_url: str | None = None
+    client: Any = None
+    timeout_s: float = TIMEOUT_S
+    _prepared: Client | None = None
+
+    def prepare(self) -> None:
+        """Make the client: the first one takes a second, which the engine's thread has not."""
+        self._prepared = connect(self.api_key, self.base_url, self.client, timeout_s=self.timeout_s)
+
+    def open(self) -> Client:
+        """Return a client, once the one that was prepared."""
+        if self._prepared is None:
+            self.prepare()
+        client, self._prepared = self._prepared, None
+        assert client is not None
+        return client
+
+    async def close(self, client: Client) -> None:
+        """Close a client that `open` made."""
+        if self.client is None:
+            await client.aio.aclose()
+
+
+class GeminiSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """What a session is made of.
+
+    Attributes:
+        sending: What goes with every prompt, by lane.
+        budget_usd: None for no limit.
+        deadline_s: From the start; None for whenever.
+        output_tokens: How long an answer is expected to be, > 0.
+        flex_tries: >= 1.
+
+    Raises:
+        InputError: A field is not what it must be; names it.
+    """
+
+    name: str
+    lane: Lane
+    prompts: list[Prompt]
+    models: list[Model]
+    sending: dict[str, RequestConfig]
+    policy: BatchPolicy
+    connection: Connection
+    pacer: GeminiPacer
+    at_once: int
+    journal: Journal
+    clock: Clock
+    prices: Prices | None = None
+    budget_usd: float | None = None
+    account: CreditAccount | None = None
+    deadline_s: float | None = None
+    output_tokens: float = OUTPUT_TOKENS
+    flex_tries: int = 3
+    flex_fallback: Literal["online", "batch"] | None = "online"
+    store: ImageStore | None = None
+
+    def __post_init__(self) -> None:
+        check_count("flex_tries", self.flex_tries, low=1)
+        check("output_tokens", self.output_tokens, low=0, above=True)
+        if self.flex_fallback not in FALLBACKS:
+            msg = f"flex_fallback must be one of {', '.join(map(repr, FALLBACKS))}, got {self.flex_fallback!r}"
+            raise InputError(msg)
+        if self.account is not None and not isinstance(self.account, CreditAccount):
+            msg = f"account must be a CreditAccount or None, got {self.account!r}"
+            raise InputError(msg)
+
+    @property
+    def has_batch(self) -> bool:
+        """Whether prompts may go by batch."""
+        if self.lane == "auto":
+            return len(self.prompts) > FEW
+        return self.lane == "batch" or (self.lane == "flex" and self.flex_fallback == "batch")
+
+    def expected_usd(self, lane: str) -> Decimal | None:
+        """Return what all prompts are likely to cost; None where nobody knows a price."""
+        money = Money(Budget(None), self.prices)
+        total = Decimal(0)
+        sizes = Counter(expected_tokens(prompt, self.sending[lane], self.output_tokens) for prompt in self.prompts)
+        for size, count in sizes.items():
+            usd = money.usd(self.models[0].name, size, lane)
+            if usd is None:
+                return None
+            total += count * usd
+        return total
+
+    def open(self, stack: AsyncExitStack, tell: Callable[[Event], None], state: Callable[[], State]) -> Lanes:
+        """Return the lanes; what they need is closed with ``stack``.
+
+        Args:
+            state: Of the session: while it is paused, no job is submitted; once it was cancelled, its jobs are as well.
+        """
+        client = self.connection.open()
+        stack.push_async_callback(self.connection.close, client)
+        remote = Api(client, self.clock, timeout_s=self.connection.timeout_s)
+        money = Money(self._budget(), self.prices, self.account)
+        caller = Caller(
+            session=self.name,
+            remote=remote,
+            sending=self.sending,
+            pacer=self.pacer,
+            money=money,
+            journal=self.journal,
+            clock=self.clock,
+            tell=tell,
+            store=self.store,
+            output_tokens=self.output_tokens,
+        )
+        self._release_credits()
+        caller.tell_spent()
+        self.pacer.refresh(self.clock.unix_s())
+        return Lanes(
+            lane=self.lane,
+            caller=caller,
+            batching=self._batching(remote, tell, state) if self.has_batch else None,
+            flex_tries=self.flex_tries,
+            flex_fallback=self.flex_fallback,
+            deadline=self._deadline(),
+        )
+
+    def _batching(self, remote: Api, tell: Callable[[Event], None], state: Callable[[], State]) -> Gatherer:
+        return Gatherer(
+            self.name,
+            self.models[0].name,
+            self.sending["batch"],
+            self.policy,
+            remote,
+            JobStore(self.journal, self.clock),
+            JobGroups(tell, self.clock),
+            self.clock,
+            state,
+            self._since_s(),
+        )
+
+    def _release_credits(self) -> None:
+        """Give back what calls held that a crash cut off; whether they were answered, nobody knows."""
+        if self.account is None:
+            return
+        for held in self.account.open_reservations():
+            if held.reference.startswith(f"{self.name}: "):
+                self.account.refund(held.id)
+
+    def _budget(self) -> Budget:
+        budget = Budget(self.budget_usd)
+        budget.spend(usage.spent_usd(self.journal, self.name, self._since_s()))
+        return budget
+
+    def _since_s(self) -> float:
+        """Return when the run began; it has begun by now."""
+        with self.journal.reader() as database:
+            found = run_store.find(database, self.name)
+        assert found is not None
+        return found.created_s
+
+    def _deadline(self) -> Deadline | None:
+        if self.deadline_s is None:
+            return None
+        measured_s = usage.latency_s(self.journal, self.models[0].name, self.clock.unix_s() - MEASURED_S)
+        return plan(
+            self.clock.now_s(),
+            self.deadline_s,
+            len(self.prompts),
+            measured_s or assumed_latency_s(self.output_tokens),
+            is_measured=measured_s is not None,
+            at_once=self.at_once,
+        )

@@ -1,0 +1,185 @@
+"""The jobs of one session, from inside its loop."""
+
+import asyncio
+
+import pytest
+
+from ipybatch.engine.data.clock import SystemClock
+from ipybatch.engine.run.permits import Attempt
+from ipybatch.engine.store.journal import open_journal
+from ipybatch.errors import Withheld
+from ipybatch.gemini.batch.gatherer import Gatherer
+from ipybatch.gemini.batch.jobs import JobGroups, JobStore
+from ipybatch.gemini.batch.results import BatchPolicy, TooLate
+from ipybatch.gemini.batch.submission import Submission
+from ipybatch.gemini.prompts import to_prompts
+from ipybatch.gemini.service.api import Api, connect
+from ipybatch.gemini.service.request_config import RequestConfig
+from tests.gemini.nights import night_service, reached, stars
+from tests.gemini.stories import KEY, MODEL
+
+# google-genai 3.4.0 has a session class of its own, which aiohttp discourages.
+pytestmark = pytest.mark.filterwarnings("ignore:Inheritance class AiohttpClientSession:DeprecationWarning")
+
+
+@pytest.fixture
+def tell(journal):
+    """Run ``await story(batching)`` between the opening and the closing of a session's jobs."""
+
+    def run(service, story, *, state="running"):
+        async def whole():
+            client = connect(KEY, service.url)
+            try:
+                policy = BatchPolicy(max_requests=10, max_active=5, poll_s=0.05, wait_s=60)
+                parts = Api(client), JobStore(open_journal(journal)), JobGroups(lambda event: None, SystemClock())
+                at = Gatherer(
+                    "night", MODEL, RequestConfig(lane="batch"), policy, *parts, SystemClock(), lambda: states["now"]
+                )
+                states = {"now": "running"}
+                async with at:
+                    told = await story(at)
+                    states["now"] = state
+                return told
+            finally:
+                await client.aio.aclose()
+                await asyncio.sleep(0)
+
+        return asyncio.run(whole())
+
+    return run
+
+
+def ask(at, text):
+    (prompt,) = to_prompts([text])
+    attempt = Attempt(f'"{text}"', 1, None, None, lambda group: None)
+    return asyncio.ensure_future(at.answer(prompt, attempt))
+
+
+async def ended(*asked):
+    return await asyncio.wait_for(asyncio.gather(*asked, return_exceptions=True), 20)
+
+
+def text_of(body):
+    return body["candidates"][0]["content"]["parts"][0]["text"]
+
+
+@pytest.mark.parametrize("state", ["failed", "running", "completed"])
+def test_only_a_cancel_ends_jobs_at_the_service(tell, state):
+    """A session that lost its journal to another process must leave that one's jobs alone."""
+
+    async def story(at):
+        asked = [ask(at, text) for text in stars(3)]
+        await reached(lambda: service.jobs == 1)
+        for one in asked:
+            one.cancel()
+        await ended(*asked)
+
+    with night_service(batch_delay_s=None, cancel_s=0.0) as service:
+        tell(service, story, state=state)
+        assert service.states() == ["RUNNING"]
+        tell(service, lambda at: asyncio.sleep(0), state="cancelled")
+        assert service.states() == ["CANCELLED"]
+
+
+@pytest.mark.parametrize("turns", range(4))
+def test_a_job_that_is_accepted_at_the_moment_of_a_cancel_is_cancelled(tell, monkeypatch, turns):
+    """The end may come at any turn of the loop between the acceptance and whoever waits for it."""
+    accepted = asyncio.Event()
+    submit = Submission.submit
+
+    async def submit_and_tell(self, *args):
+        job = await submit(self, *args)
+        accepted.set()
+        return job
+
+    async def story(at):
+        asked = ask(at, "Name star 1")
+        await accepted.wait()
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        asked.cancel()
+
+    monkeypatch.setattr(Submission, "submit", submit_and_tell)
+    with night_service(batch_delay_s=None, cancel_s=0.0) as service:
+        tell(service, story, state="cancelled")
+        assert service.states() == ["CANCELLED"]
+
+
+def test_items_that_come_one_after_another_share_a_job(tell):
+    async def story(at):
+        asked = []
+        for text in stars(4):
+            asked.append(ask(at, text))
+            await asyncio.sleep(0)
+        return await ended(*asked)
+
+    with night_service(batch_delay_s=0.1) as service:
+        bodies = tell(service, story)
+        assert [text_of(body).startswith(f"On {text}: ") for text, body in zip(stars(4), bodies, strict=True)] == [
+            True
+        ] * 4
+        assert service.jobs == 1
+
+
+def test_an_item_that_comes_after_its_results_still_gets_them(tell):
+    """A killed process had sent both; the new one asks for the second when the first has its answer already."""
+
+    async def first(at):
+        asked = [ask(at, text) for text in stars(2)]
+        await reached(lambda: service.jobs == 1)
+        for one in asked:
+            one.cancel()
+
+    async def second(at):
+        one, other = stars(2)
+        bodies = await ended(ask(at, one))
+        return [*bodies, *await ended(ask(at, other))]
+
+    with night_service(batch_delay_s=0.2) as service:
+        tell(service, first)
+        bodies = tell(service, second)
+        assert [text_of(body)[:14] for body in bodies] == ["On Name star 0", "On Name star 1"]
+        assert service.jobs == 1
+
+
+def test_whoever_comes_after_it_was_given_up_goes_another_way(tell):
+    async def story(at):
+        before = ask(at, "Name star 1")
+        await reached(lambda: service.jobs == 1)
+        await at.give_up("no time is left")
+        return await ended(before, ask(at, "Name star 2"))
+
+    with night_service(batch_delay_s=None, cancel_s=0.0) as service:
+        told = tell(service, story)
+        assert [(type(error), str(error)) for error in told] == [(TooLate, "no time is left")] * 2
+        assert service.states() == ["CANCELLED"]
+
+
+def test_what_comes_back_while_it_is_cancelled_counts(tell):
+    """A job may end before it hears that it is to be cancelled: its answer is taken, and not paid for again."""
+
+    async def story(at):
+        asked = ask(at, "Name star 1")
+        await reached(lambda: service.jobs == 1)
+        await at.give_up("no time is left", 20)
+        return await ended(asked)
+
+    with night_service(batch_delay_s=0.5, cancel_s=60.0) as service:
+        (body,) = tell(service, story)
+        assert text_of(body).startswith("On Name star 1: ")
+
+
+def test_a_job_that_is_taken_out_of_the_journal_leaves_nobody_waiting(tell, journal):
+    """Nothing is recorded of it any more, so nothing can be trusted: the session ends and says why."""
+
+    async def story(at):
+        store = JobStore(open_journal(journal))
+        asked = ask(at, "Name star 1")
+        await reached(lambda: service.jobs == 1 and store.of_session("night")[0].remote)
+        await store.withdraw(store.of_session("night")[0])
+        return await ended(asked)
+
+    with night_service(batch_delay_s=None) as service:
+        (error,) = tell(service, story)
+        assert isinstance(error, Withheld)
+        assert str(error).startswith("a batch job could not be followed: Fenced: job night-1-")

@@ -1,0 +1,319 @@
+"""Whole, blocked, cut and empty answers are told apart, and all are counted; a 429 names its quota."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+from datetime import UTC, datetime
+from decimal import Decimal
+
+import pytest
+from google.genai import types
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ipybatch import Transient
+from ipybatch.engine.data.outcome import encode_result
+from ipybatch.gemini.prompts import to_prompts
+from ipybatch.gemini.service.api import connect
+from ipybatch.gemini.service.reply import (
+    Answer,
+    Refusal,
+    Tokens,
+    midnight_pacific_s,
+    read_answer,
+    read_refusal,
+    result_of,
+)
+from ipybatch.gemini.service.request_config import RequestConfig
+from ipybatch.simulators import serve
+
+# The client's own, with aiohttp.
+pytestmark = pytest.mark.filterwarnings("ignore:Inheritance class AiohttpClientSession:DeprecationWarning")
+
+PNG = b"\x89PNG\r\n\x1a\n" + bytes(range(256))
+USAGE = {"promptTokenCount": 4, "candidatesTokenCount": 8, "thoughtsTokenCount": 7}
+
+
+def of_response(response):
+    """Return a reply of the client as the JSON that it came as."""
+    unsent = {"sdk_http_response", "automatic_function_calling_history", "parsed"}
+    return response.model_dump(mode="json", by_alias=True, exclude_none=True, exclude=unsent)
+
+
+def reply(*parts, finish="STOP", **more):
+    candidate = {"content": {"role": "model", "parts": list(parts)}, "finishReason": finish}
+    return {"candidates": [candidate], "usageMetadata": USAGE, "modelVersion": "gemini-2.5-flash", **more}
+
+
+def image(data=PNG):
+    return {"inlineData": {"mimeType": "image/png", "data": base64.b64encode(data).decode()}}
+
+
+def test_an_answer_is_its_text_without_thoughts():
+    body = reply({"text": "I wonder", "thought": True}, {"text": "Ve"}, {"text": "ga"})
+    assert read_answer(body) == Answer(
+        verdict="ok",
+        text="Vega",
+        finish_reason="STOP",
+        tokens=Tokens(4, 8, 7),
+        model_version="gemini-2.5-flash",
+    )
+
+
+def test_images_come_as_bytes():
+    answer = read_answer(reply({"text": "Here"}, image()), image=True)
+    assert (answer.verdict, answer.images) == ("ok", (("image/png", PNG),))
+
+
+def test_every_kind_of_token_is_counted():
+    """Tool use is input; what came from a cache is part of it; images are part of the output."""
+    usage = {
+        **USAGE,
+        "toolUsePromptTokenCount": 3,
+        "cachedContentTokenCount": 2,
+        "candidatesTokensDetails": [{"modality": "TEXT", "tokenCount": 1}, {"modality": "IMAGE", "tokenCount": 7}],
+    }
+    assert read_answer(reply({"text": "a"}, usageMetadata=usage)).tokens == Tokens(7, 8, 7, 2, 7)
+
+
+@pytest.mark.parametrize(
+    ("body", "verdict", "reason"),
+    [
+        ({"promptFeedback": {"blockReason": "SAFETY"}}, "blocked", "prompt blocked: SAFETY"),
+        (
+            {
+                "promptFeedback": {
+                    "blockReason": "OTHER",
+                    "blockReasonMessage": "no\nreason",
+                    "safetyRatings": [{"category": "HARM", "blocked": True}, {"category": "FINE"}],
+                }
+            },
+            "blocked",
+            "prompt blocked: OTHER: HARM: no reason",
+        ),
+        (reply(finish="SAFETY"), "blocked", "answer blocked: SAFETY"),
+        (reply({"text": "half"}, finish="RECITATION"), "blocked", "answer blocked: RECITATION"),
+        (reply(finish="IMAGE_SAFETY"), "blocked", "answer blocked: IMAGE_SAFETY"),
+        (
+            reply({"text": "half"}, finish="MAX_TOKENS"),
+            "cut",
+            "answer cut off after 15 tokens: raise max_output_tokens",
+        ),
+        (
+            reply(finish="MAX_TOKENS"),
+            "cut",
+            "answer cut off after 15 tokens, all of them thoughts: raise max_output_tokens, or lower thinking_config",
+        ),
+        (reply({"text": "half"}, finish="SOMETHING_NEW"), "cut", "answer stopped early: SOMETHING_NEW"),
+        (reply(), "empty", "nothing came: STOP"),
+        (reply({"text": " \n"}), "empty", "nothing came: STOP"),
+        ({"usageMetadata": USAGE}, "empty", "nothing came: no finish reason"),
+        ({"candidates": [{}]}, "empty", "nothing came: no finish reason"),
+        ({"candidates": [{"content": None, "finishReason": "OTHER"}]}, "empty", "nothing came: OTHER"),
+        (reply({"text": "sorry"}, finish="NO_IMAGE"), "empty", "no image came: NO_IMAGE"),
+        (
+            reply({"functionCall": {"name": "f"}}),
+            "empty",
+            "nothing came: STOP; it asks for a function call, and functions are not called here",
+        ),
+        (reply({"text": "fine"}, promptFeedback={}), "ok", ""),
+        (reply({"text": "fine"}, finish=None), "ok", ""),
+    ],
+)
+def test_answers_that_went_wrong_are_told_apart(body, verdict, reason):
+    answer = read_answer(body)
+    assert (answer.verdict, answer.reason) == (verdict, reason)
+
+
+def test_a_text_is_no_image():
+    answer = read_answer(reply({"text": "I cannot draw"}), image=True)
+    assert (answer.verdict, answer.reason, answer.text) == ("empty", "no image came: STOP", "I cannot draw")
+
+
+@pytest.mark.parametrize("finish", ["SAFETY", "MAX_TOKENS", "NO_IMAGE", "STOP"])
+def test_what_went_wrong_is_billed_too(finish):
+    assert read_answer(reply(finish=finish)).tokens == Tokens(4, 8, 7)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        None,
+        [],
+        "half",
+        {},
+        {"candidates": []},
+        {"candidates": "x"},
+        {"candidates": [{"content": {"parts": "x"}}]},
+        {"candidates": [7], "usageMetadata": USAGE},
+        {"usageMetadata": {"promptTokenCount": -1}},
+        {"usageMetadata": {"promptTokenCount": 10**30}},
+        reply({"inlineData": {"mimeType": "image/png", "data": "iVBOR"}}),
+        reply({"inlineData": {"mimeType": "image/png", "data": "\ud800"}}),
+    ],
+)
+def test_what_is_no_reply_is_tried_again(body):
+    with pytest.raises(Transient, match=r"^Gemini answered with"):
+        read_answer(body)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=10,
+)
+
+
+def fields(*names):
+    """Dicts that have the service's names, with anything in them."""
+    return st.dictionaries(st.sampled_from(names), JSON, max_size=len(names))
+
+
+PARTS = fields("text", "thought", "inlineData", "functionCall") | st.fixed_dictionaries(
+    {"inlineData": fields("mimeType", "data") | st.fixed_dictionaries({"mimeType": st.just("image/png"), "data": JSON})}
+)
+CANDIDATES = st.fixed_dictionaries(
+    {"content": st.fixed_dictionaries({"parts": st.lists(PARTS | JSON, max_size=2)}) | JSON},
+    optional={"finishReason": st.text() | JSON, "finishMessage": JSON, "safetyRatings": JSON},
+)
+BODIES = JSON | st.fixed_dictionaries(
+    {},
+    optional={
+        "candidates": st.lists(CANDIDATES | JSON, max_size=2) | JSON,
+        "promptFeedback": fields("blockReason", "blockReasonMessage", "safetyRatings") | JSON,
+        "usageMetadata": fields("promptTokenCount", "candidatesTokenCount", "candidatesTokensDetails") | JSON,
+        "modelVersion": JSON,
+    },
+)
+
+
+@given(BODIES, st.booleans())
+def test_any_json_is_an_answer_or_tried_again(body, asked):
+    """Whatever a service sends, the item fails alone, and what is read can be recorded."""
+    try:
+        answer = read_answer(body, image=asked)
+    except Transient:
+        return
+    assert (answer.verdict == "ok") == (answer.reason == "")
+    assert "\n" not in answer.reason
+    assert encode_result(result_of(answer))
+
+
+def test_half_characters_can_be_recorded():
+    """JSON may hold half a surrogate pair; the journal may not."""
+    assert read_answer(reply({"text": "a\ud800"})).text == "a?"
+
+
+def test_the_result_has_text_tokens_and_cost():
+    answer = read_answer(reply({"text": "Vega"}))
+    assert result_of(answer, usd=Decimal("0.0125")) == {
+        "text": "Vega",
+        "tokens_in": 4,
+        "tokens_out": 8,
+        "tokens_thoughts": 7,
+        "usd": 0.0125,
+        "model": "gemini-2.5-flash",
+        "finish_reason": "STOP",
+    }
+
+
+def test_the_result_has_data_in_place_of_text_and_files_in_place_of_images():
+    answer = read_answer(reply({"text": "null"}, image()))
+    parsed = result_of(answer, data=None, files=["a.png"])
+    assert (parsed["data"], parsed["file"], parsed["usd"]) == (None, "a.png", None)
+    assert "text" not in parsed
+    assert result_of(answer, files=["a.png", "a.2.png"])["files"] == ["a.png", "a.2.png"]
+
+
+def test_the_clients_reply_is_read_like_the_services():
+    body = reply({"text": "Vega"}, image(bytes([251, 239, 190, 255])), finish="MAX_TOKENS")
+    response = types.GenerateContentResponse.model_validate_json(json.dumps(body))
+    assert read_answer(of_response(response)) == read_answer(body)
+
+
+@pytest.mark.parametrize("modalities", [(), ("IMAGE",)])
+def test_the_real_clients_answer_is_read(modalities):
+    """From the prompt through the client and the service to the answer."""
+
+    async def ask(url):
+        client = connect("SIMULATED", url)
+        prompt, sending = to_prompts(["Name a star"])[0], RequestConfig(modalities=modalities)
+        try:
+            return await client.aio.models.generate_content(model="gemini-2.5-flash", **prompt.arguments(sending))
+        finally:
+            await client.aio.aclose()
+            client.close()
+
+    with serve("gemini") as url:
+        answer = read_answer(of_response(asyncio.run(ask(url))), image=bool(modalities))
+    assert answer.verdict == "ok"
+    assert answer.tokens.in_ > 0
+    assert bool(answer.images) == bool(modalities)
+    assert bool(answer.text) != bool(modalities)
+
+
+MINUTE = "GenerateRequestsPerMinutePerProjectPerModel-FreeTier"
+DAY = "GenerateRequestsPerDayPerProjectPerModel-FreeTier"
+TOKENS = "GenerateContentInputTokensPerModelPerMinute-FreeTier"
+HELP = {"@type": "type.googleapis.com/google.rpc.Help", "links": []}
+
+
+def body(*violations, retry="45.837906927s", message="You exceeded your current quota."):
+    details = [HELP]
+    if violations:
+        listed = [{"quotaId": quota, **({} if value is None else {"quotaValue": value})} for quota, value in violations]
+        details.append({"@type": "type.googleapis.com/google.rpc.QuotaFailure", "violations": listed})
+    if retry:
+        details.append({"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": retry})
+    return {"error": {"code": 429, "status": "RESOURCE_EXHAUSTED", "message": message, "details": details}}
+
+
+@pytest.mark.parametrize(
+    ("reply", "refusal"),
+    [
+        (body((MINUTE, "10")), Refusal(45.837906927, rpm=10.0)),
+        (body((TOKENS, "250000")), Refusal(45.837906927, tpm=250_000.0)),
+        (body((DAY, "250"), (MINUTE, "10"), retry="7s"), Refusal(7.0, is_daily=True, rpm=10.0)),
+        (body((MINUTE, None)), Refusal(45.837906927)),
+        (body(retry=None), Refusal()),
+        (body((MINUTE, "10"), retry=None, message="Please retry in 47.3s."), Refusal(47.3, rpm=10.0)),
+        (body(retry=None, message="Please retry in 812.5ms."), Refusal(0.8125)),
+        ({"error": {"code": 429, "message": "Resource has been exhausted (e.g. check quota)."}}, Refusal()),
+        ([], Refusal()),
+        (None, Refusal()),
+    ],
+)
+def test_the_three_shapes_are_read(reply, refusal):
+    assert read_refusal(reply) == refusal
+
+
+bodies = st.recursive(
+    st.none() | st.booleans() | st.floats() | st.text(max_size=8),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(["error", "details", "violations", "quotaId", "quotaValue", "retryDelay", "message"]), inner
+        )
+    ),
+    max_leaves=20,
+)
+
+
+@given(bodies)
+def test_no_body_is_too_strange(value):
+    assert isinstance(read_refusal(value), Refusal)
+
+
+@pytest.mark.parametrize(
+    ("now", "midnight"),
+    [
+        (datetime(2026, 11, 22, 10, tzinfo=UTC), datetime(2026, 11, 23, 8, tzinfo=UTC)),
+        (datetime(2026, 11, 22, 7, 59, tzinfo=UTC), datetime(2026, 11, 22, 8, tzinfo=UTC)),
+        (datetime(2026, 7, 1, 12, tzinfo=UTC), datetime(2026, 7, 2, 7, tzinfo=UTC)),
+        (datetime(2026, 3, 8, 9, tzinfo=UTC), datetime(2026, 3, 9, 7, tzinfo=UTC)),  # the night the clocks change
+    ],
+)
+def test_a_day_ends_at_midnight_in_california(now, midnight):
+    assert midnight_pacific_s(now.timestamp()) == midnight.timestamp()

@@ -1,0 +1,186 @@
+"""What a session makes of a service in trouble: quotas, faults, refused keys, clients of the user's own."""
+
+import threading
+from collections import Counter
+
+import pytest
+
+pytest.importorskip("google.genai")
+import httpx2
+from google import genai
+from google.genai import types
+
+from ipybatch import Breaker, Retry
+from ipybatch.engine.run.engine_thread import host
+from ipybatch.gemini import Model
+from tests.gemini.conftest import KEY, MODEL, names
+
+# google-genai derives a class from aiohttp's session, which aiohttp discourages
+pytestmark = pytest.mark.filterwarnings("ignore:Inheritance class AiohttpClientSession:DeprecationWarning")
+LITE = "gemini-2.5-flash-lite"
+QUICK = Retry(attempts=6, initial_s=0.02, max_s=0.1)
+SHAPES = ["a", "b", "c"]
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_quota_that_nobody_told_is_learnt(desk, shape):
+    """Whatever a 429 tells or leaves out: all are answered, few are refused, nobody is asked twice for an answer."""
+    desk.open(windows=[(20, 1.0)], shape=shape, latency_s=0.02)
+    session = desk.run(names(40), retry=Retry(initial_s=0.5))
+    assert session.counts.completed == 40
+    assert 1 <= desk.refused <= 12
+    assert desk.truth["billed_twice"] == []
+    assert [status for _, _, status, *_ in desk.calls()].count("429") == desk.refused
+
+
+def test_a_429_is_no_failure_of_the_service(desk):
+    desk.open(rate_429=0.3, shape="c", seed=4)
+    session = desk.run(names(12), retry=Retry(attempts=20, initial_s=0.01), breaker=Breaker(failures=1))
+    assert desk.refused > 1
+    assert session.counts.completed == 12
+    assert "breaker_moved" not in set(session.log()["event"])
+
+
+def test_a_used_up_day_moves_on_to_the_next_model(desk):
+    desk.open(models={MODEL: {"rpd": 5}, LITE: {}})
+    session = desk.run(names(20), models=[MODEL, LITE])
+    assert session.counts.completed == 20
+    assert Counter(session.results()["model"]) == {MODEL: 5, LITE: 15}
+    assert desk.refused <= 10  # those that were under way
+    assert session.results()["attempts"].max() == 1
+
+
+def test_models_are_used_by_their_priority(desk):
+    desk.open(models={MODEL: {"rpd": 5}, LITE: {"rpd": 5}})
+    session = desk.run(names(10), models=[Model(MODEL, priority=2), LITE], concurrency=1)
+    assert session.results()["model"].tolist() == [LITE] * 5 + [MODEL] * 5
+
+
+def test_when_no_model_has_a_day_left_the_rest_waits(desk):
+    """It ends with the reason, those not sent are skipped, and the next day does the rest."""
+    desk.open(models={MODEL: {"rpd": 4}, LITE: {"rpd": 4}})
+    session = desk.run(names(30), models=[MODEL, LITE])
+    assert session.state == "failed"
+    assert "the quota of every model for today is used up: run again after midnight Pacific" in session.reason
+    assert (session.counts.completed, session.counts.skipped, session.counts.failed) == (8, 22, 0)
+    desk.open()
+    again = desk.run(names(30), models=[MODEL, LITE])
+    assert again.counts.completed == 30
+    assert desk.sent == 22
+
+
+@pytest.mark.parametrize("fault", ["500", "503", "504", "drop", "html", "truncated"])
+def test_trouble_of_the_service_is_tried_again(desk, fault):
+    desk.open(**{f"rate_{fault}": 0.3, "seed": 3})
+    session = desk.run(names(20), retry=QUICK, breaker=None)
+    assert desk.stats["faults"][fault] >= 3
+    assert session.counts.completed == 20
+    accepted = {prompt: seen["accepted"] for prompt, seen in desk.truth["prompts"].items()}
+    assert sum(accepted.values()) == 20 + (desk.stats["faults"][fault] if fault == "truncated" else 0)
+
+
+def test_a_dead_service_is_left_alone(desk):
+    desk.open(outages=[(0, 1e9)], outage_kind="503")
+    breaker = Breaker(failures=3, break_s=0.05, give_up_after=2)
+    session = desk.run(names(50), retry=QUICK, breaker=breaker)
+    assert session.state == "failed"
+    assert "breaker opened 2 times" in session.reason
+    assert desk.stats["requests"] <= 3 + 10 + 1
+    assert session.counts.completed == 0
+
+
+def test_a_wrong_key_ends_the_session_at_once(desk):
+    desk.open(latency_s=0.2)
+    session = desk.run(names(50), api_key="WRONG-k3y", concurrency=1)
+    assert session.state == "failed"
+    assert "Gemini refuses the key" in session.reason
+    assert "check api_key" in session.reason
+    assert (session.counts.failed, session.counts.skipped) == (1, 49)
+    assert desk.stats["statuses"] == {"400": 1}
+
+
+def test_after_a_wrong_key_the_right_one_does_all(desk):
+    desk.run(names(5), api_key="WRONG-k3y")
+    assert desk.run(names(5)).counts.completed == 5
+
+
+class Halfway:
+    """Call a function once, when some prompts are done."""
+
+    def __init__(self, done, call):
+        self._done, self._call = done, call
+        self.called = threading.Event()
+
+    def __call__(self, done, total):
+        if done >= self._done and not self.called.is_set():
+            self.called.set()
+            self._call()
+
+
+@pytest.mark.parametrize("stop", ["pause", "cancel"])
+def test_what_is_in_flight_when_it_stops_is_paid_for_and_recorded(desk, wait_for, stop):
+    """Nothing new starts; what the service has taken comes back, so that nothing is bought twice."""
+    desk.open(latency_s=0.2)
+    session = desk.session(names(40))
+    halfway = Halfway(5, getattr(session, stop))
+    session.on(lambda event: halfway(session.counts.completed, 40))
+    session.start()
+    assert halfway.called.wait(10)
+    sent = _settled(session, desk)
+    assert 5 < sent < 40
+    assert session.counts.completed == sent
+    session.resume()
+    assert wait_for(session).counts.completed == 40
+    assert set(desk.asked.values()) == {1}
+
+
+def _settled(session, desk):
+    """Return how many were sent, once nothing runs any more."""
+    while session.ask(lambda: session.counts.running) or session.state == "running":
+        pass
+    return desk.sent
+
+
+@pytest.fixture(params=["aiohttp", "httpx"])
+def client(request, desk):
+    """A client of the user's own with default options: left alone, one of them posts again after a dropped line."""
+    made = []
+
+    def make(**options):
+        desk.open(**options)
+        arguments = {"transport": httpx2.AsyncHTTPTransport()} if request.param == "httpx" else None
+        options = types.HttpOptions(base_url=desk.server.url, async_client_args=arguments)
+        made.append(genai.Client(api_key=KEY, http_options=options))
+        return made[-1]
+
+    yield make
+    for one in made:
+        host().spawn(one.aio.aclose()).result()  # where it was used
+        one.close()
+
+
+def test_a_client_of_the_users_own_is_used(desk, client):
+    assert desk.run(names(10), client=client()).counts.completed == 10
+
+
+def test_a_client_of_the_users_own_meets_the_same_trouble(desk, client):
+    mine = client(rate_500=0.1, rate_drop=0.15, rate_html=0.1, rate_truncated=0.1, seed=2)
+    session = desk.run(names(20), client=mine, retry=QUICK, breaker=None)
+    assert desk.stats["faults"].keys() == {"500", "drop", "html", "truncated"}
+    assert session.counts.completed == 20
+
+
+def test_a_line_that_drops_after_the_service_took_it_is_posted_once_an_attempt(desk, client):
+    """One attempt, one request, whatever the client is made of: retry is ours alone."""
+    mine = client(rate_drop_after=1.0)
+    session = desk.run(names(4), client=mine, retry=Retry(attempts=1), breaker=None)
+    assert session.counts.failed == 4
+    assert set(desk.asked.values()) == {1}
+
+
+def test_a_client_of_the_users_own_stays_open(desk, client):
+    """It is theirs: it answers after our session as before, by its synchronous side too."""
+    mine = client()
+    desk.run(names(2), client=mine)
+    desk.run(names(3), client=mine)
+    assert mine.models.generate_content(model=MODEL, contents="Still there?").text

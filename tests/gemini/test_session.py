@@ -1,0 +1,225 @@
+"""Sessions online, told through the real client and a simulated service on loopback."""
+
+import pandas as pd
+import pytest
+
+pytest.importorskip("google.genai")
+from pydantic import BaseModel
+
+from ipybatch import Limits
+from ipybatch.gemini import Model, usage
+from tests.gemini.conftest import MODEL, names
+
+COLUMNS = ["text", "tokens_in", "tokens_out", "tokens_thoughts", "usd", "model", "finish_reason"]
+
+
+class Star(BaseModel):
+    name: str
+    distance: float
+
+
+def test_every_prompt_is_answered_once_in_order(desk):
+    session = desk.run(names(120))
+    assert str(session.summary) == "stars completed: 120/120 successful, 0 failed, 0 skipped"
+    assert set(desk.asked.values()) == {1}
+    frame = session.results()
+    assert frame["key"].tolist() == names(120)
+    answers = desk.server.simulator.answers
+    assert frame["text"].tolist() == [answers.text(prompt) for prompt in names(120)]
+    assert frame.columns.tolist() == ["key", "status", "attempts", "seconds", "error", *COLUMNS]
+    assert set(frame["model"]) == {MODEL}
+    assert set(frame["finish_reason"]) == {"STOP"}
+
+
+def test_the_bill_is_the_services_own(desk):
+    """Tokens as the service counted them, thoughts billed as output, cached ones in the input."""
+    desk.open(thought_tokens=20, cached_share=0.5)
+    session = desk.run(names(30))
+    billed = desk.truth["billed"]["online"]
+    (row,) = session.usage().to_dict("records")
+    told = {"prompt": "tokens_in", "out": "tokens_out", "thoughts": "tokens_thoughts", "cached": "tokens_cached"}
+    assert {name: row[column] for name, column in told.items()} == {name: billed[name] for name in told}
+    assert (row["requests"], row["failed"]) == (billed["generations"], 0)
+    assert session.results()["usd"].sum() == pytest.approx(row["usd"])
+    assert session.snapshot.spent_usd == pytest.approx(row["usd"])
+
+
+def test_the_same_again_costs_nothing(desk):
+    first = desk.run(names(20))
+    again = desk.run(names(20))
+    assert again.counts.completed == 20
+    assert desk.sent == 20
+    columns = ["key", *COLUMNS]
+    pd.testing.assert_frame_equal(first.results()[columns], again.results()[columns])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"system": "Be brief."},
+        {"config": {"temperature": 0.5}},
+        {"model": "gemini-2.5-pro"},
+        {"modalities": ["TEXT"]},
+        {"schema": {"type": "object", "properties": {"name": {"type": "string"}}, "required": ["name"]}},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_what_is_sent_otherwise_is_sent_again(desk, change):
+    desk.run(names(4))
+    changed = desk.run(names(4), **change)
+    assert changed.counts.completed == 4
+    assert desk.sent == 8
+
+
+def test_a_changed_prompt_runs_again_alone(desk):
+    desk.run([{"id": number, "prompt": prompt} for number, prompt in enumerate(names(5))])
+    session = desk.run([{"id": number, "prompt": prompt} for number, prompt in enumerate([*names(4), "Other"])])
+    assert session.results()["key"].tolist() == [0, 1, 2, 3, 4]
+    assert desk.sent == 6
+    assert desk.asked["Other"] == 1
+
+
+def test_another_lane_asks_nothing_anew(desk):
+    """What was answered online is not bought again by flex."""
+    desk.run(names(3))
+    assert desk.run(names(3), lane="flex").counts.completed == 3
+    assert desk.sent == 3
+
+
+def test_usage_tells_operations_and_models_apart(desk):
+    prompts = [{"prompt": prompt, "operation": "food" if n % 2 else "product"} for n, prompt in enumerate(names(6))]
+    frame = desk.run(prompts, project="menu").usage()
+    assert frame["operation"].tolist() == ["food", "product"]
+    assert frame["requests"].tolist() == [3, 3]
+    assert frame["credits"].map(str).tolist() == ["12", "15"]
+    assert {project for *_, project in desk.calls()} == {"menu"}
+
+
+def test_usage_of_the_last_hour_is_that_of_all_sessions(desk):
+    first = desk.run(names(3), name="one")
+    desk.run(names(5), name="two")
+    assert first.usage()["requests"].sum() == 3
+    assert usage(last_s=3600, journal=desk.journal)["requests"].sum() == 8
+    assert usage(last_s=3600, journal=desk.journal, now_s=4e9)["requests"].sum() == 0
+
+
+def test_progress_is_told_of_every_prompt(desk):
+    told = []
+    desk.run(names(12), on_progress=lambda done, total: told.append((done, total)))
+    assert told[-1] == (12, 12)
+    assert [done for done, _ in told] == sorted(done for done, _ in told)
+
+
+def test_groups_hold_fifty_at_most(desk):
+    groups = desk.run(names(120)).snapshot.groups
+    assert [(group.name, group.items, group.status) for group in groups.values()] == [
+        ("Group 1", 50, "completed"),
+        ("Group 2", 50, "completed"),
+        ("Group 3", 20, "completed"),
+    ]
+
+
+def test_by_default_three_to_ten_run_at_once(desk):
+    desk.open(latency_s=0.05)
+    desk.run(names(60))
+    assert 3 <= desk.truth["most_in_flight"] <= 10
+
+
+def test_a_session_may_have_more_at_once(desk):
+    desk.open(latency_s=0.3)
+    desk.run(names(50), concurrency=25)
+    assert 10 < desk.truth["most_in_flight"] <= 25
+
+
+def test_limits_are_the_users(desk):
+    desk.open(latency_s=0.03)
+    desk.run(names(12), limits=Limits(concurrency=2))
+    assert desk.truth["most_in_flight"] == 2
+
+
+def test_sequential_is_five_at_a_time(desk):
+    """The next five start when the five before are all answered."""
+    desk.open(latency_s=(0.01, 0.05))
+    session = desk.run(names(23), sequential=True)
+    assert session.counts.completed == 23
+    assert desk.truth["most_in_flight"] <= 5
+    assert [group.items for group in session.snapshot.groups.values()] == [5, 5, 5, 5, 3]
+
+
+def test_a_frame_and_a_template_make_prompts(desk):
+    frame = pd.DataFrame({"city": ["Oslo", "Lima"], "people": [700_000, 10_000_000]}, index=["a", "b"])
+    session = desk.run(frame, template="Describe {city}")
+    assert session.results()["key"].tolist() == ["a", "b"]
+    assert set(desk.asked) == {"Describe Oslo", "Describe Lima"}
+
+
+def test_a_schema_makes_data_of_answers(desk):
+    session = desk.run([*names(3), "[[bad_json]]"], schema=Star)
+    frame = session.results()
+    assert "text" not in frame.columns
+    assert all(Star.model_validate(data) for data in frame["data"][:3])
+    assert frame["status"].tolist() == ["completed"] * 3 + ["failed"]
+
+
+@pytest.mark.parametrize("is_local", [True, False], ids=["local", "memory"])
+def test_images_are_saved_as_files(desk, tmp_path, is_local):
+    folder = str(tmp_path / "pictures") if is_local else "memory://test_images_are_saved/pictures"
+    prompts = [{"id": "A cat", "prompt": "Draw a cat"}, {"id": 7, "prompt": "Draw a star"}]
+    session = desk.run(prompts, model="gemini-2.5-flash-image", modalities=["IMAGE"], images_to=folder)
+    import fsspec
+
+    files, paths = fsspec.core.url_to_fs(folder)[0], session.results()["file"].tolist()
+    assert paths[0].endswith(".png")
+    assert paths[1].endswith("/7.png")
+    assert all(files.cat_file(files._strip_protocol(path)).startswith(b"\x89PNG") for path in paths)
+    assert session.usage()["usd"][0] > 0
+
+
+@pytest.mark.parametrize(
+    ("prompt", "said", "status"),
+    [
+        ("[[blocked]] p", "prompt blocked: PROHIBITED_CONTENT", "blocked"),
+        ("[[safety]] p", "answer blocked: SAFETY", "blocked"),
+        ("[[recitation]] p", "answer blocked: RECITATION", "blocked"),
+        ("[[max_tokens]] p", "answer cut off", "cut"),
+        ("[[empty]] p", "nothing came", "empty"),
+        ("[[invalid]] p", "INVALID_ARGUMENT", "400"),
+    ],
+    ids=lambda value: value.split("]")[0].strip("[") if isinstance(value, str) else value,
+)
+def test_answers_that_are_none_are_errors_of_their_items(desk, prompt, said, status):
+    """Told apart, billed where the service bills, final: neither now nor on a resume sent again."""
+    session = desk.run([prompt, *names(2)])
+    frame = session.results()
+    assert frame["status"].tolist() == ["failed", "completed", "completed"]
+    assert said in frame["error"][0]
+    assert [call[2] for call in desk.calls()].count(status) == 1
+    row = session.usage().iloc[0]
+    assert (row["requests"], row["failed"], row["tokens_in"]) == (3, 1, desk.truth["billed"]["online"]["prompt"])
+    assert desk.run([prompt, *names(2)]).counts.failed == 1
+    assert desk.asked[prompt] == 1
+
+
+def test_an_answer_that_does_not_fit_the_schema_is_billed(desk):
+    session = desk.run(["[[bad_json]] p"], schema=Star)
+    assert session.counts.failed == 1
+    assert desk.calls()[0][2] == "invalid"
+    assert session.usage()["usd"][0] > 0
+    desk.run(["[[bad_json]] p"], schema=Star)
+    assert desk.sent == 1
+
+
+def test_a_models_rpm_is_kept(desk):
+    """With its quota given, a model never answers 429."""
+    desk.open(rpm=1200, burst=20, network_s=0.01)
+    session = desk.run(names(40), model=Model(MODEL, rpm=1200))
+    assert session.counts.completed == 40
+    assert desk.refused == 0
+
+
+def test_other_labels_and_other_fallbacks_send_nothing_again(desk):
+    """What is not sent is no reason to pay again."""
+    desk.open()
+    desk.run(names(3), project="spring", operation="text")
+    desk.run(names(3), project="autumn", operation="titles", models=[MODEL, "gemini-2.5-pro"])
+    assert desk.sent == 3

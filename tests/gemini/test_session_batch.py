@@ -1,0 +1,347 @@
+"""Batch sessions against a simulated service: in virtual time the looks at a job take none."""
+
+import asyncio
+
+import httpx
+import pytest
+from google import genai
+from google.genai.types import HttpOptions
+
+from ipybatch import Retry
+from ipybatch.gemini import price_of
+from ipybatch.gemini.service.reply import Tokens
+from tests.gemini.nights import (
+    SOON,
+    check_billed_once,
+    check_matched,
+    groups,
+    night,
+    reached,
+    stars,
+    waited,
+)
+from tests.gemini.nights import night_service as gemini
+from tests.gemini.stories import KEY, Session
+
+# google-genai 3.4.0 has a session class of its own, which aiohttp discourages.
+pytestmark = pytest.mark.filterwarnings("ignore:Inheritance class AiohttpClientSession:DeprecationWarning")
+
+
+def test_every_answer_reaches_its_own_prompt(journal, clock):
+    with gemini(batch_delay_s=SOON) as service:
+        session = night(service, journal, 25, clock=clock, max_requests_per_job=10)
+        assert str(clock.run(session)) == "night completed: 25/25 successful, 0 failed, 0 skipped"
+        check_matched(session, 25)
+        assert [group.items for group in session.snapshot.groups.values()] == [10, 10, 5]
+        assert groups(session) == [("completed", "succeeded")] * 3
+        assert check_billed_once(service)["billed"]["batch"]["generations"] == 25
+
+
+def test_failed_items_are_sent_again_alone(journal, clock):
+    """A job with failed items succeeds all the same: only those are submitted again, in jobs of their own."""
+    with gemini(batch_delay_s=SOON, item_failure_rate=0.2, seed=3) as service:
+        session = night(service, journal, 50, clock=clock, max_requests_per_job=25)
+        clock.run(session)
+        check_matched(session, 50)
+        first, second, *more = session.snapshot.groups.values()
+        assert (first.items, second.items) == (25, 25)
+        assert 0 < sum(group.items for group in more) < 25
+        assert groups(session) == [("completed", "succeeded")] * (2 + len(more))
+        assert check_billed_once(service)["billed"]["batch"]["generations"] == 50
+
+
+@pytest.mark.parametrize("options", [{"echo_keys": False}, {"inline_answers": True}], ids=["keyless", "inline"])
+@pytest.mark.parametrize("images", [False, True], ids=["text", "images"])
+def test_answers_are_matched_however_they_come_back(journal, clock, tmp_path, options, images):
+    prompts = stars(12)
+    if images:
+        picture = tmp_path / "star.png"
+        picture.write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(range(100)))
+        prompts = [{"prompt": prompt, "image": picture, "id": prompt} for prompt in prompts]
+    with gemini(batch_delay_s=SOON, **options) as service:
+        session = night(service, journal, prompts, clock=clock, max_requests_per_job=5)
+        clock.run(session)
+        check_matched(session, 12)
+        check_billed_once(service)
+
+
+def test_an_item_that_the_service_refuses_fails_alone_and_once(journal, clock):
+    with gemini(batch_delay_s=SOON) as service:
+        session = night(service, journal, [*stars(4), "Name no star [[invalid]]"], clock=clock)
+        assert str(clock.run(session)) == "night completed: 4/5 successful, 1 failed, 0 skipped"
+        assert session.results().error[4] == "Request contains an invalid argument. (code 3)"
+        assert service.jobs == 1
+
+
+def test_an_image_that_is_gone_fails_its_own_item(journal, clock, tmp_path):
+    pictures = [tmp_path / f"{number}.png" for number in range(3)]
+    for picture in pictures:
+        picture.write_bytes(b"\x89PNG\r\n\x1a\n" + picture.name.encode())
+    with gemini(batch_delay_s=SOON) as service:
+        prompts = [{"prompt": "Name it", "image": picture, "id": picture.name} for picture in pictures]
+        session = night(service, journal, prompts, clock=clock)
+        pictures[1].unlink()
+        clock.run(session)
+        assert list(session.results().status) == ["completed", "failed", "completed"]
+        assert "1.png" in session.results().error[1]
+
+
+def test_no_more_jobs_are_alive_than_allowed(journal, clock):
+    """The service refuses a third: it is never asked for one, and what another process left counts."""
+    with gemini(batch_delay_s=0.1, max_active_jobs=2) as service:
+        options = {"max_requests_per_job": 2, "max_active_jobs": 2, "clock": clock}
+        assert clock.run(night(service, journal, 12, **options, poll_s=1, wait_s=1)).state == "failed"
+        assert service.jobs == 2
+        session = night(service, journal, 12, **options, wait_s=1e6)
+        clock.run(session)
+        check_matched(session, 12)
+        truth = check_billed_once(service)
+        assert (len(truth["jobs"]), truth["refused"]) == (6, 0)
+
+
+def test_why_jobs_failed_is_shown_and_their_items_go_into_others(journal, clock):
+    with gemini(batch_delay_s=SOON, job_faults=["fail", "expire"]) as service:
+        session = night(service, journal, 6, clock=clock, max_requests_per_job=3, max_active_jobs=1)
+        clock.run(session)
+        check_matched(session, 6)
+        failed, expired, *others = session.snapshot.groups.values()
+        assert (failed.status, failed.extra["State"]) == ("failed", "failed")
+        assert failed.error == "failed: The batch failed: internal error while reading the requests. (code 13)"
+        assert (expired.status, expired.extra["State"]) == ("timeout", "expired")
+        assert expired.error.startswith("expired: the service did not finish it within 48 hours")
+        assert [group.status for group in others] == ["completed"] * len(others)
+        assert check_billed_once(service)["billed"]["batch"]["generations"] == 6
+
+
+def test_items_of_a_job_that_was_cancelled_elsewhere_are_not_sent_again(journal, clock):
+    """Somebody stopped it for a reason: its items say so, and go again only when they are told to."""
+    with gemini(batch_delay_s=None, cancel_s=0.0) as service:
+        session = night(service, journal, 3, clock=clock)
+
+        async def elsewhere():
+            await reached(lambda: service.jobs == 1)
+            service.cancel_all()
+
+        summary = clock.run(session, elsewhere())
+        assert (summary.state, summary.counts.failed) == ("completed", 3)
+        assert session.results().error[0].startswith("job 1 cancelled")
+        assert groups(session) == [("cancelled", "cancelled")]
+        again = night(service, journal, 3, clock=clock)
+        assert clock.run(again).counts.failed == 3
+        assert service.jobs == 1
+
+
+@pytest.mark.parametrize("fault", ["drop", "503", "500", "html", "truncated", "429"])
+def test_an_answer_that_is_lost_after_the_job_was_taken_makes_no_second_job(journal, clock, fault):
+    with gemini(batch_delay_s=SOON, create_faults=[f"{fault}_after"]) as service:
+        session = night(service, journal, 5, clock=clock)
+        clock.run(session)
+        check_matched(session, 5)
+        check_billed_once(service)
+        assert service.jobs == 1
+
+
+def test_a_job_that_nobody_can_find_is_shown_and_awaits_its_listing(journal, clock):
+    """Whether it was taken nobody knows: it is not sent again, and adopted as soon as the service lists it."""
+    with gemini(batch_delay_s=SOON, create_faults=["drop_before"]) as service:
+        for _ in range(2):
+            session = night(service, journal, 3, clock=clock)
+            summary = clock.run(session)
+            assert (summary.state, summary.counts.skipped) == ("failed", 3)
+            assert "is not sent again by itself" in session.reason
+            assert groups(session) == [("pending", "unknown")]
+            assert service.jobs == 0
+        service.take(Session(service.url, journal, clock=clock), stars(3))
+        session = night(service, journal, 3, clock=clock)
+        clock.run(session)
+        check_matched(session, 3)
+        assert groups(session) == [("completed", "succeeded")]
+        assert check_billed_once(service)["billed"]["batch"]["generations"] == 3
+
+
+def test_a_job_in_doubt_keeps_no_other_from_its_results(journal, clock):
+    with gemini(batch_delay_s=SOON, create_faults=["drop_before"]) as service:
+        session = night(service, journal, 6, clock=clock, max_requests_per_job=3)
+        summary = clock.run(session)
+        assert (summary.state, summary.counts.completed, summary.counts.skipped) == ("failed", 3, 3)
+
+
+def test_jobs_are_left_running_when_the_wait_is_over_and_picked_up_by_the_same_call(journal, clock):
+    with gemini(batch_delay_s=0.3) as service:
+        session = night(service, journal, 4, clock=clock, poll_s=30, wait_s=60)
+        summary = clock.run(session)
+        assert (summary.state, summary.counts.skipped) == ("failed", 4)
+        assert session.reason == ("1 job is still running at Gemini after 60 s: run it again to pick up the results")
+        assert 60 <= clock.now_s() < 61
+        session = night(service, journal, 4, clock=clock, wait_s=1e6)
+        clock.run(session)
+        check_matched(session, 4)
+        check_billed_once(service)
+        assert service.jobs == 1
+
+
+def test_looks_grow_apart(journal, clock):
+    """Hours of waiting are a few dozen looks: from 30 s on, each half as long again, at most five minutes."""
+    with gemini(batch_delay_s=None) as service:
+        clock.run(night(service, journal, 2, clock=clock, wait_s=7200))
+        assert 7200 <= clock.now_s() < 7201
+        assert 25 < service.looks < 40
+
+
+def test_nothing_is_submitted_while_paused(journal, clock):
+    with gemini(batch_delay_s=SOON) as service:
+        session = night(service, journal, 6, clock=clock)
+
+        async def hold():
+            await asyncio.sleep(0.1)
+            session.pause()
+            await asyncio.sleep(600)
+            assert service.jobs == 0
+            session.resume()
+
+        clock.run(session, hold())
+        check_matched(session, 6)
+        assert clock.now_s() > 600
+
+
+def test_a_cancel_ends_the_jobs_and_a_resume_sends_what_has_no_result(journal):
+    """The service hears of it; what was being submitted at that moment is cancelled as well."""
+    with gemini(batch_delay_s=2.0, cancel_s=0.0) as service:
+        assert night(service, journal, 3, poll_s=0.05).run().state == "completed"
+        session = night(service, journal, 8, poll_s=0.05, max_requests_per_job=3)
+        session.start()
+        waited(lambda: service.jobs == 3)
+        session.cancel()
+        waited(lambda: session.state == "cancelled")
+        assert session.counts.cancelled == 5
+        assert service.states() == ["CANCELLED", "CANCELLED", "SUCCEEDED"]
+        session.resume()
+        assert session.run().state == "completed"
+        check_matched(session, 8)
+        assert check_billed_once(service)["billed"]["batch"]["generations"] == 8
+
+
+def test_only_what_the_budget_allows_is_submitted(journal, clock):
+    prices = {"gemini-2.5-flash": {"in": 0.0, "out": 1000.0}}  # by batch half: 0.5 USD a thousand tokens
+    with gemini(batch_delay_s=SOON, output_tokens=100) as service:
+        options = {"clock": clock, "prices": prices, "output_tokens": 200}
+        session = night(service, journal, 20, **options, budget_usd=1.0)
+        summary = clock.run(session)
+        assert summary.state == "failed"
+        assert session.reason.startswith("budget_usd is 1")
+        assert 0 < summary.counts.completed < 20
+        assert session.usage().usd.sum() <= 1.0
+        assert service.truth()["billed"]["batch"]["generations"] == summary.counts.completed
+        session = night(service, journal, 20, **options, budget_usd=10.0)
+        clock.run(session)
+        check_matched(session, 20)
+        check_billed_once(service)
+
+
+def test_usage_tells_the_batch_and_its_half_price(journal, clock):
+    with gemini(batch_delay_s=SOON) as service:
+        session = night(service, journal, 6, clock=clock)
+        clock.run(session)
+        (row,) = session.usage().to_dict("records")
+        billed = service.truth()["billed"]["batch"]
+        assert (row["lane"], row["requests"], row["failed"]) == ("batch", 6, 0)
+        assert (row["tokens_in"], row["tokens_out"]) == (billed["prompt"], billed["out"])
+        tokens = Tokens(in_=billed["prompt"], out=billed["out"])
+        online = price_of("gemini-2.5-flash", tokens, "online")
+        assert row["usd"] == pytest.approx(float(online.usd) / 2, rel=1e-3)
+        assert session.snapshot.spent_usd == pytest.approx(row["usd"])
+
+
+def test_a_session_that_is_opened_again_shows_its_jobs(journal, clock):
+    with gemini(batch_delay_s=SOON, job_faults=["fail"]) as service:
+        clock.run(night(service, journal, 6, clock=clock, max_requests_per_job=3))
+        session = night(service, journal, 6, clock=clock)
+        assert clock.run(session).state == "completed"
+        assert sorted(groups(session)) == [("completed", "succeeded"), ("completed", "succeeded"), ("failed", "failed")]
+        assert service.jobs == 3
+
+
+def test_prompts_that_are_not_asked_any_more_keep_their_answers(journal, clock):
+    """They were paid for: when they are asked again, nothing is sent."""
+    with gemini(batch_delay_s=0.1) as service:
+        assert clock.run(night(service, journal, 10, clock=clock, wait_s=1)).state == "failed"
+        few = night(service, journal, 4, clock=clock, wait_s=1e6)
+        clock.run(few)
+        check_matched(few, 4)
+        assert groups(few) == [("completed", "succeeded")]
+        session = night(service, journal, 10, clock=clock)
+        clock.run(session)
+        check_matched(session, 10)
+        assert service.jobs == 1
+        check_billed_once(service)
+
+
+def test_a_fresh_run_takes_over_what_still_runs_and_nothing_that_has_ended(journal, clock):
+    with gemini(batch_delay_s=0.1) as service:
+        assert clock.run(night(service, journal, 4, clock=clock, wait_s=1)).state == "failed"
+        session = night(service, journal, 4, clock=clock, wait_s=1e6, fresh=True)
+        clock.run(session)
+        check_matched(session, 4)
+        check_billed_once(service)
+        clock.advance(60)
+        again = night(service, journal, 4, clock=clock, wait_s=1e6, fresh=True)
+        clock.run(again)
+        check_matched(again, 4)
+        assert len(again.snapshot.groups) == 1
+        assert service.truth()["billed"]["batch"]["generations"] == 8
+
+
+def test_two_sessions_of_one_journal_keep_their_jobs_apart(journal, clock):
+    with gemini(batch_delay_s=0.1) as service:
+        assert clock.run(night(service, journal, 4, clock=clock, wait_s=1)).state == "failed"
+        other = night(service, journal, 4, clock=clock, wait_s=1e6, name="day")
+        clock.run(other)
+        assert len(other.snapshot.groups) == 1
+        assert service.jobs == 2
+
+
+def test_a_service_that_takes_no_more_jobs_is_waited_for_and_then_left(journal, clock):
+    with gemini(batch_delay_s=None, max_active_jobs=1) as service:
+        clock.run(night(service, journal, 2, clock=clock, wait_s=1, name="other"))
+        session = night(service, journal, 2, clock=clock, wait_s=3600)
+        summary = clock.run(session)
+        assert (summary.state, summary.counts.skipped) == ("failed", 2)
+        assert session.reason.startswith("Gemini takes no more jobs for now (429")
+        assert 3000 < clock.now_s() < 3700
+        assert groups(session) == [("skipped", "not submitted")]
+
+
+def test_results_that_cannot_be_fetched_are_asked_for_again_and_never_sent_again(journal, clock):
+    """The job was paid for: it is its results that are tried again, in this session and in the next."""
+    with gemini(batch_delay_s=SOON) as service:
+        line = Flaky(troubles=12)
+        client = genai.Client(
+            api_key=KEY, http_options=HttpOptions(base_url=service.url, async_client_args={"transport": line})
+        )
+        session = night(service, journal, 4, clock=clock, client=client, retry=Retry(attempts=2))
+        assert clock.run(session).counts.failed == 4
+        assert "503" in session.results().error[0]
+        session = night(service, journal, 4, clock=clock, client=client, retry=Retry(attempts=2))
+        clock.run(session)
+        check_matched(session, 4)
+        check_billed_once(service)
+        assert service.jobs == 1
+
+
+class Flaky(httpx.AsyncHTTPTransport):
+    """A line that tells that a job is done, and then its results do not come through, so many times."""
+
+    def __init__(self, troubles):
+        super().__init__(limits=httpx.Limits(max_keepalive_connections=0))
+        self.troubles = troubles
+        self.told = False
+
+    async def handle_async_request(self, request):
+        response = await super().handle_async_request(request)
+        is_result = request.method == "GET" and b"inlinedResponses" in await response.aread()
+        if is_result and self.told and self.troubles:
+            self.troubles -= 1
+            body = {"error": {"code": 503, "status": "UNAVAILABLE", "message": "Deadline."}}
+            return httpx.Response(503, json=body, request=request)
+        self.told = self.told or is_result
+        return response
