@@ -7,7 +7,7 @@ import random
 from collections import deque
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from ipybatch import InputError
@@ -131,6 +131,7 @@ def test_a_429_that_says_nothing_halves_what_runs_at_once(seed):
 
 
 @settings(max_examples=60, deadline=None)
+@example(rpm=63, burst=60, slots=37, known=False, seed=1)
 @given(
     rpm=st.integers(30, 3000),
     burst=st.integers(1, 60),
@@ -139,12 +140,15 @@ def test_a_429_that_says_nothing_halves_what_runs_at_once(seed):
     seed=st.integers(),
 )
 def test_every_request_gets_through_and_few_are_refused(rpm, burst, slots, known, seed):
-    """Whatever the quota: nothing is lost, and a learnt pace is left alone by the service most of the time."""
+    """Whatever the quota: nothing is lost, and few requests at a learned pace are refused.
+
+    A large bucket looks like a window until its second 429; taken for one, it takes up to twice the time.
+    """
     pacer = GeminiPacer([Model("m", rpm=rpm if known else None)], at_once=slots)
     seconds, refused = run(pacer, Bucket(rpm, burst), 120, slots=slots, seed=seed)
     at_best = max((120 if known else 120 - burst) * 60 / rpm, 120 * 0.2 / slots)
     assert refused <= 30
-    assert seconds <= 1.6 * at_best + 3 * 60 / rpm + 2.0
+    assert seconds <= (1.6 if known else 2.0) * at_best + 3 * 60 / rpm + 2.0
 
 
 @pytest.mark.parametrize(("rpm", "table"), [(2, 3), (10, 5), (30, 10)])
