@@ -13,8 +13,8 @@ import pandas as pd
 from ipybatch.engine.data import events
 from ipybatch.engine.data.events import State
 from ipybatch.engine.data.outcome import decode
-from ipybatch.engine.data.plan import key_value
-from ipybatch.engine.run.run import Drive
+from ipybatch.engine.data.plan import Plan, key_value
+from ipybatch.engine.data.spec import Spec
 from ipybatch.engine.store import run_store
 from ipybatch.engine.store.atomic_write import draft_of
 from ipybatch.engine.store.journal import Journal
@@ -32,16 +32,16 @@ _LEFT = {"failed": "skipped", "cancelled": "cancelled", "rolled_back": "cancelle
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
-def results(drive: Drive, state: State) -> pd.DataFrame:
+def results(journal: Journal, spec: Spec, plan: Plan | None, state: State) -> pd.DataFrame:
     """Return one row per item, in input order: `OURS`, then the columns of the results.
 
     A dict's fields become columns; one that has a name of ours is prefixed ``result_``.  Any other result stands in
     the column ``result``.
     """
-    return _frame(_rows(drive, state))
+    return _frame(_rows(journal, spec, plan, state))
 
 
-def save(drive: Drive, state: State, path: Path) -> Path:
+def save(journal: Journal, spec: Spec, plan: Plan | None, state: State, path: Path) -> Path:
     """Write the results to a file, whole or not at all.
 
     Raises:
@@ -51,7 +51,7 @@ def save(drive: Drive, state: State, path: Path) -> Path:
         msg = f"path must end in {', '.join(SUFFIXES)}, got {str(path)!r}"
         raise InputError(msg)
     with draft_of(path) as draft:
-        _WRITERS[path.suffix](_rows(drive, state), draft)
+        _WRITERS[path.suffix](_rows(journal, spec, plan, state), draft)
     return path
 
 
@@ -86,17 +86,16 @@ def history(journal: Journal) -> pd.DataFrame:
     return frame
 
 
-def _rows(drive: Drive, state: State) -> Iterator[tuple[Any, ...]]:
+def _rows(journal: Journal, spec: Spec, plan: Plan | None, state: State) -> Iterator[tuple[Any, ...]]:
     """Yield (key, status, attempts, seconds, error, result) in input order."""
-    opening = drive.order.opening
-    with drive.journal.reader() as database:
-        found = None if opening.fresh else run_store.find(database, opening.name)
-        if drive.tasks is None:
+    with journal.reader() as database:
+        found = None if spec.fresh else run_store.find(database, spec.name)
+        if plan is None:
             yield from () if found is None else _drawn(database, found)
             return
         recorded = {} if found is None else {row[1]: row for row in _select(database, found)}
     missing = _LEFT.get(state, "pending")
-    for task in drive.tasks:
+    for task in plan:
         row = recorded.get(task.key)
         yield (key_value(task.key), missing, 0, 0.0, "", None) if row is None else _row(*row)
 

@@ -16,10 +16,9 @@ from nbconvert import HTMLExporter
 from ipybatch import BatchSession, Breaker, InputError, Limits, Permanent, Rate, Retry
 from ipybatch.engine.data import events, masking
 from ipybatch.engine.data.events import Counts
-from ipybatch.engine.data.outcome import Summary
+from ipybatch.engine.data.outcome import RecordedItem, Summary, Try
 from ipybatch.engine.data.progress_curve import Mark
 from ipybatch.engine.feed.snapshot import Group, Snapshot
-from ipybatch.engine.store.rows import RecordedItem, Try
 from ipybatch.errors import EngineBusy
 from ipybatch.jupyter import static_html
 from ipybatch.jupyter.static_html import Facts

@@ -66,11 +66,11 @@ def test_a_session_counts_what_others_sent_while_it_was_opened(plan, clock):
 
     async def run():
         waiting = plan(work, list(range(10)), name="second", resource="store", limits=Limits(rates=rate))
-        waiting._drive.open()
+        waiting._open_run()
         await plan(
             work, list(range(6)), name="first", resource="store", limits=Limits(rates=[Rate(7, per_s=60)])
         ).drive()
-        await waiting._drive.run()
+        await waiting._drive()
 
     clock.run_coroutine(run())
     assert len(work.at) == 16

@@ -77,7 +77,7 @@ def test_a_script_is_no_notebook():
         (events.CooledDown(10, 40, "slow down"), "cooling down for 30.0 s: slow down"),
         (events.Noted(0, "something"), "something"),
         (events.StateChanged(0, "failed", "budget"), "failed: budget"),
-        (events.Drawn(0, "pending"), ""),
+        (events.Drawn(0), ""),
     ],
     ids=lambda value: type(value).__name__,
 )

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any, Literal, Unpack, get_args
 import msgspec
 
 from ipybatch.engine.data.clock import SystemClock
-from ipybatch.engine.data.events import State
 from ipybatch.engine.data.outcome import Outcome
 from ipybatch.engine.data.policy import Breaker, Limits, Retry, check, check_count
 from ipybatch.engine.rules.estimate import Estimate
@@ -55,12 +54,6 @@ class GeminiSession(BatchSession):
     """A `BatchSession` that knows what it used."""
 
     setting: GeminiSpec
-
-    @property
-    def ending(self) -> State:
-        """How it stands, or, when it has been told to end, how it will."""
-        runner = self._drive.runner
-        return self.state if runner is None or runner.state is None else runner.state
 
     def usage(self, last_s: float | None = None) -> pd.DataFrame:
         """Return what this session used, one row per (operation, model, lane); see `ipybatch.gemini.usage`."""

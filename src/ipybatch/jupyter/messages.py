@@ -23,13 +23,12 @@ import msgspec
 from ipybatch.engine.data import events
 from ipybatch.engine.data.events import BreakerState, Counts, State, Status
 from ipybatch.engine.data.masking import mask
+from ipybatch.engine.data.outcome import RecordedItem
 from ipybatch.engine.data.progress_curve import Mark
 from ipybatch.engine.feed import event_text
 from ipybatch.engine.feed.event_text import LogLine
-from ipybatch.engine.feed.session_view import SessionView
+from ipybatch.engine.feed.session_view import LiveStatus, SessionView
 from ipybatch.engine.feed.snapshot import Group, Snapshot
-from ipybatch.engine.run.live_status import Gauges
-from ipybatch.engine.store.rows import RecordedItem
 
 CommandName = Literal["pause", "resume", "cancel", "retry_failed", "adjust", "items"]
 ViewName = Literal["panel", "progress", "table", "breaker", "timeline", "log"]
@@ -304,7 +303,7 @@ def _update(session: SessionView, sent: Cursor, parts: Parts, *, is_whole: bool 
         whole=is_whole,
         pages=[],
         head=head(session),
-        group_word=session.policy.opening.group_word,
+        group_word=session.policy.group_word,
         columns=_columns(snapshot.groups) if has_rows else [],
         groups=_groups(snapshot, sent) if has_rows else [],
         items=_items(snapshot.recent) if has_rows and not snapshot.groups else [],
@@ -318,7 +317,7 @@ def _update(session: SessionView, sent: Cursor, parts: Parts, *, is_whole: bool 
 
 def head(session: SessionView) -> Head:
     """Return everything above the table."""
-    snapshot, gauges, now_s, limits = session.snapshot, session.gauges, time.time(), session.policy.limits
+    snapshot, gauges, now_s, limits = session.snapshot, session.live_status, time.time(), session.policy.limits
     low_s, high_s = gauges.eta_s or (None, None)
     return Head(
         at_s=now_s,
@@ -336,7 +335,7 @@ def head(session: SessionView) -> Head:
         breaker=_breaker(session, now_s),
         windows=_windows(session),
         lanes=_lanes(gauges),
-        more_lanes=max(0, len(gauges.lanes) - LANES_SHOWN),
+        more_lanes=max(0, len(gauges.limit_groups) - LANES_SHOWN),
         queued=list(gauges.queued or ()),
         concurrency=limits.concurrency,
         most_concurrency=session.declared.concurrency,
@@ -349,8 +348,8 @@ def head(session: SessionView) -> Head:
     )
 
 
-def _lanes(gauges: Gauges) -> list[LaneFact]:
-    busiest = sorted(gauges.lanes, key=lambda lane: (-lane.waiting, lane.name))[:LANES_SHOWN]
+def _lanes(gauges: LiveStatus) -> list[LaneFact]:
+    busiest = sorted(gauges.limit_groups, key=lambda lane: (-lane.waiting, lane.name))[:LANES_SHOWN]
     return [
         LaneFact(
             name=mask(lane.name),
@@ -367,7 +366,7 @@ def _lanes(gauges: Gauges) -> list[LaneFact]:
 
 def _windows(session: SessionView) -> list[WindowFact]:
     limits, declared = session.policy.limits, session.declared
-    used = {(per_s, unit): used for used, _, per_s, unit in session.gauges.windows}
+    used = {(per_s, unit): used for used, _, per_s, unit in session.live_status.windows}
     paced = limits.all_rates[len(limits.rates) :]
     pairs = zip((*limits.rates, *paced), (*declared.rates, *paced), strict=True)
     return [

@@ -181,7 +181,7 @@ class View(anywidget.AnyWidget):
             "text/html": static_html.output(
                 session.snapshot,
                 session.summary,
-                session.policy.opening.group_word,
+                session.policy.group_word,
                 has_breaker=session.policy.breaker is not None,
             ),
             "text/plain": mask(str(session.summary)),

@@ -29,13 +29,12 @@ import msgspec
 from ipybatch.engine.data import events
 from ipybatch.engine.data.events import Counts
 from ipybatch.engine.data.masking import mask
-from ipybatch.engine.data.outcome import Summary
+from ipybatch.engine.data.outcome import RecordedItem, Summary
 from ipybatch.engine.feed import event_text
 from ipybatch.engine.feed.event_text import LogLine
 from ipybatch.engine.feed.session_view import SessionView
 from ipybatch.engine.feed.snapshot import Group, Snapshot
 from ipybatch.engine.store.atomic_write import draft_of
-from ipybatch.engine.store.rows import RecordedItem
 from ipybatch.errors import EngineBusy, InputError
 from ipybatch.jupyter import timeline
 
@@ -416,8 +415,8 @@ def _read(session: SessionView) -> Facts:
             story=snapshot.story.copy(),
         )
         summary = msgspec.structs.replace(session.summary, counts=frozen.counts)
-        policy, allowed_per_s = session.policy, session.gauges.allowed_per_s
-        return Facts(frozen, summary, policy.opening.group_word, allowed_per_s, policy.breaker is not None)
+        policy, allowed_per_s = session.policy, session.live_status.allowed_per_s
+        return Facts(frozen, summary, policy.group_word, allowed_per_s, policy.breaker is not None)
 
     return _patiently(lambda: session.ask(copy))
 

@@ -57,7 +57,7 @@ class RefreshSession(BatchSession):
     def _by_kind(self) -> pd.DataFrame:
         import pandas as pd
 
-        work = cast("Refreshing", self._order.work.call)
+        work = cast("Refreshing", self._spec.work.call)
         rows: dict[str, dict[str, Any]] = {}
         results = self.results()
         for key, status in zip(results["key"], results["status"], strict=True):

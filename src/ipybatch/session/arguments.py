@@ -1,12 +1,10 @@
-"""Arguments: what a workload takes for its session and hands on.
-
-@@ Checks: what a user hands to a session, refused early and by name.
-"""
+"""Arguments: what a session and its workloads take, and the checks that refuse bad input early and by name."""
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import AsyncIterable, Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -15,7 +13,7 @@ import msgspec
 from ipybatch.engine.data.clock import Clock
 from ipybatch.engine.data.plan import PRIORITIES, Priority
 from ipybatch.engine.data.policy import Breaker, Limits, Retry, check, check_count
-from ipybatch.engine.run.run import OnFailure
+from ipybatch.engine.data.spec import OnFailure
 from ipybatch.errors import InputError
 
 
@@ -161,3 +159,26 @@ def check_estimate(n: Any, latency_s: Any, left: int | None) -> int:
         return left
     check_count("n", n, low=0)
     return int(n)
+
+
+def adjusted(declared: Limits, before: Limits, concurrency: int | None, rates: Sequence[float] | None) -> Limits:
+    """Return limits with another concurrency and other rates, no faster than those the session was made with.
+
+    Raises:
+        InputError: They are faster, or there are more or fewer rates.
+    """
+    at_once = before.concurrency if concurrency is None else concurrency
+    wanted = [rate.limit for rate in before.rates] if rates is None else list(rates)
+    if len(wanted) != len(declared.rates):
+        msg = f"rates must be {len(declared.rates)} limits, one for each rate, got {len(wanted)}"
+        raise InputError(msg)
+    changed = tuple(replace(rate, limit=limit) for rate, limit in zip(declared.rates, wanted, strict=True))
+    after = replace(before, concurrency=at_once, rates=changed)
+    if at_once > declared.concurrency:
+        msg = f"concurrency must be <= {declared.concurrency}, which the session was made with, got {at_once}"
+        raise InputError(msg)
+    for rate, most in zip(changed, declared.rates, strict=True):
+        if rate.limit > most.limit:
+            msg = f"limit must be <= {most.limit:g}, which the session was made with, got {rate.limit:g}"
+            raise InputError(msg)
+    return after

@@ -1,4 +1,4 @@
-"""Attached: which sessions live in this process, and what the journal knows of the others."""
+"""Live sessions: which ones run in this process, and what the journal knows of the others."""
 
 from __future__ import annotations
 
@@ -7,64 +7,78 @@ import sqlite3
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from ipybatch.engine.data import events
+from ipybatch.engine.data.outcome import RecordedItem
 from ipybatch.engine.data.plan import Plan
 from ipybatch.engine.data.progress_curve import Mark
+from ipybatch.engine.data.spec import Spec
 from ipybatch.engine.feed.feed import Feed
 from ipybatch.engine.feed.snapshot import Snapshot
 from ipybatch.engine.store import rows, run_store
 from ipybatch.engine.store.journal import Journal
-from ipybatch.engine.store.resume import Opening, preview
+from ipybatch.engine.store.resume import preview
 from ipybatch.engine.store.run_store import Found
 from ipybatch.errors import InputError
 
-if TYPE_CHECKING:
-    from ipybatch.session.session import BatchSession
 
-_live: dict[tuple[Path, str], BatchSession] = {}
+class Session(Protocol):
+    """What is registered: a session by its journal and name."""
+
+    @property
+    def name(self) -> str:
+        """What the journal knows it by."""
+        ...
+
+    @property
+    def journal(self) -> Path:
+        """Where its journal lies."""
+        ...
+
+
+_live: dict[tuple[Path, str], Session] = {}
 _lock = threading.Lock()
 
 
-def enter(session: BatchSession) -> None:
+def enter(session: Session) -> None:
     """Count a session as running in this process."""
     with _lock:
         _live[session.journal, session.name] = session
 
 
-def leave(session: BatchSession) -> None:
+def leave(session: Session) -> None:
     """Count it no more."""
     with _lock:
         _live.pop((session.journal, session.name), None)
 
 
-def live(journal: Path, name: str) -> BatchSession | None:
+def live(journal: Path, name: str) -> Session | None:
     """Return the session of that name that runs in this process; None if none does."""
     return _live.get((journal, name))
 
 
-async def reading_only(item: Any) -> None:
-    """Stand in for the work of a session that was opened to be read.
+def recorded(journal: Journal, name: str) -> Found:
+    """Return the latest run of a session.
 
     Raises:
-        InputError: Always.
-    """
-    msg = f"this session was opened for reading: pass work= to run {item!r}"
-    raise InputError(msg)
-
-
-def recorded_items(journal: Journal, name: str, *, to_run: bool) -> Plan | Iterator[Any]:
-    """Return the recorded plan of a session; nothing to draw for one whose items came from a generator.
-
-    Raises:
-        InputError: Nothing of that name is recorded, or it cannot go on from the journal alone.
+        InputError: Nothing of that name is recorded.
     """
     with journal.reader() as database:
         found = run_store.find(database, name)
-        if found is None:
-            msg = f"name must be that of a recorded session, got {name!r}; ipybatch.history() lists them"
-            raise InputError(msg)
+    if found is None:
+        msg = f"name must be that of a recorded session, got {name!r}; ipybatch.history() lists them"
+        raise InputError(msg)
+    return found
+
+
+def recorded_items(journal: Journal, found: Found, name: str, *, to_run: bool) -> Plan | Iterator[Any]:
+    """Return the recorded plan of a session; nothing to draw for one whose items came from a generator.
+
+    Raises:
+        InputError: It cannot go on from the journal alone.
+    """
+    with journal.reader() as database:
         plan = Plan(run_store.read_plan(database, found))
     if to_run and (found.plan_hash is None or any(task.refused for task in plan)):
         msg = f"session {name!r} cannot go on from the journal alone: create it again with its items"
@@ -72,7 +86,7 @@ def recorded_items(journal: Journal, name: str, *, to_run: bool) -> Plan | Itera
     return iter(()) if found.plan_hash is None else plan
 
 
-def show_recorded(feed: Feed, journal: Journal, opening: Opening, plan: Plan | None, *, to_read: bool) -> None:
+def show_recorded(feed: Feed, journal: Journal, spec: Spec, plan: Plan | None, *, to_read: bool) -> None:
     """Let a new session show what is recorded of it, before it starts.
 
     Args:
@@ -81,13 +95,22 @@ def show_recorded(feed: Feed, journal: Journal, opening: Opening, plan: Plan | N
     total = None if plan is None else len(plan)
     counts = events.Counts(total=total, pending=total or 0)
     with journal.reader() as database:
-        found = None if opening.fresh else run_store.find(database, opening.name)
+        found = None if spec.fresh else run_store.find(database, spec.name)
         if found is not None and to_read:
-            _show_as_it_ended(feed, database, found, opening.name)
-            return
-        if found is not None and plan is not None:
-            counts = preview(database, found, plan)
-    feed.emit(events.Planned(feed.clock.unix_s(), opening.name, counts))
+            _show_as_it_ended(feed, database, found, spec.name)
+        else:
+            if found is not None and plan is not None:
+                counts = preview(database, found, plan)
+            feed.emit(events.Planned(feed.clock.unix_s(), spec.name, counts))
+    if journal.moved_from is not None:
+        feed.note(f"the journal lies in {journal.path}: {journal.moved_from} is on a network file system")
+
+
+def items_of(journal: Journal, name: str, group: int, *, offset: int, limit: int) -> tuple[int, list[RecordedItem]]:
+    """Return how many items of a group are recorded, and some of them with their attempts, failed ones first."""
+    with journal.reader() as database:
+        found = run_store.find(database, name)
+        return (0, []) if found is None else rows.read_items(database, found.run, group, offset=offset, limit=limit)
 
 
 def earlier_pace(journal: Journal, name: str, snapshot: Snapshot) -> list[Mark]:

@@ -1,6 +1,7 @@
 """BatchSession: one function, a list of items, a policy.
 
-Rule: this file wires the parts and owns no rules of its own.
+Rule: this file wires the parts and owns no rules of its own.  It is one class,
+all that a user can do with a session, hence its length.
 """
 
 from __future__ import annotations
@@ -9,7 +10,6 @@ import asyncio
 import concurrent.futures
 import threading
 from collections.abc import AsyncIterator, Callable, Generator, Iterable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -20,33 +20,32 @@ from ipybatch.engine.data import events
 from ipybatch.engine.data.backend import Backend
 from ipybatch.engine.data.clock import Clock, SystemClock
 from ipybatch.engine.data.events import Counts, State, Status
-from ipybatch.engine.data.outcome import Outcome, Summary
+from ipybatch.engine.data.outcome import Outcome, RecordedItem, Summary
 from ipybatch.engine.data.plan import KeyFunction, Keying, Plan, Priority, make_plan
 from ipybatch.engine.data.policy import Breaker, Limits, Retry
-from ipybatch.engine.data.spec import inspect_work
+from ipybatch.engine.data.spec import OnFailure, Spec, inspect_work
 from ipybatch.engine.feed.event_names import Name, named
 from ipybatch.engine.feed.feed import Feed, Listener
-from ipybatch.engine.feed.session_view import Reply, SessionView
+from ipybatch.engine.feed.session_view import LiveStatus, Reply, SessionView
 from ipybatch.engine.feed.snapshot import Snapshot
+from ipybatch.engine.rules.estimate import Estimate, estimate
 from ipybatch.engine.run import live_status
 from ipybatch.engine.run.engine_thread import COMMAND_S, host
-from ipybatch.engine.run.live_status import Gauges
-from ipybatch.engine.run.run import CostFunction, Drive, OnFailure, Order
-from ipybatch.engine.store import rows, run_store
-from ipybatch.engine.store.journal import Journal, open_journal
+from ipybatch.engine.run.run import Change, Run
+from ipybatch.engine.store.journal import open_journal
 from ipybatch.engine.store.plan_edits import wanting
-from ipybatch.engine.store.resume import Opening
-from ipybatch.engine.store.rows import RecordedItem
+from ipybatch.engine.store.resume import Items
 from ipybatch.errors import EngineBusy, InputError
 from ipybatch.session import arguments, live_sessions, waiting
-from ipybatch.session.waiting import progress, stream
+from ipybatch.session.workload import ReadOnly, Workload, encode_about, find_workload
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from ipybatch.engine.rules.estimate import Estimate
 
+T = TypeVar("T")
 
+_HELD: tuple[State, State] = ("running", "paused")
 _AGAIN: frozenset[Status] = frozenset({"failed", "timeout", "cancelled"})
 
 
@@ -76,8 +75,8 @@ class BatchSession:
         skip: Function of an item that says why it need not run ("" if it must); asked once, kept in the plan.
         rank: Function of an item: lower ranks run first; asked once, kept in the plan.
         priority: Function of an item: "high", "medium" or "low"; those run before all ranks. `prioritize` changes it.
-        per: Function of an item that names the lane whose own limits hold for it, a region for instance:
-            ``Limits(each=Limits(...))`` says which. A lane that must wait holds up no other.
+        per: Function of an item that names its limit group, such as a region: ``Limits(each=Limits(...))`` holds for
+            each group. A group that must wait delays no other.
         group_word: What a batch is called in the panel.
         verbose: In a terminal, a line per item instead of a progress line.
         clock: For tests.
@@ -104,7 +103,7 @@ class BatchSession:
         fresh: bool = False,
         resource: str | None = None,
         on_progress: Callable[[int, int | None], None] | None = None,
-        cost: CostFunction | None = None,
+        cost: Callable[[Any], Any] | None = None,
         settings: Any = None,
         skip: Callable[[Any], str] | None = None,
         rank: Callable[[Any], int] | None = None,
@@ -123,7 +122,9 @@ class BatchSession:
         plan = source if isinstance(source, Plan) else None
         if plan is None and isinstance(source, list):
             plan = make_plan(source, keying)
-        order = Order(
+        self._workload = work if isinstance(work, Workload) else None
+        self._made = self._spec = Spec(
+            name=name,
             work=found,
             backend=choose(backend, is_coroutine=found.is_coroutine),
             limits=limits or Limits(),
@@ -131,61 +132,70 @@ class BatchSession:
             breaker=breaker,
             timeout_s=timeout_s,
             on_failure=on_failure,
+            resource=resource or f"session {name}",
+            keying=keying,
+            group_word=group_word,
+            fresh=fresh,
             cost=cost,
-            opening=Opening(
-                name=name,
-                resource=resource or f"session {name}",
-                group_word=group_word,
-                keying=keying,
-                code_hash=found.code_hash,
-                fresh=fresh,
-                skip=skip,
-                rank=rank,
-                priority=None if priority is None else arguments.as_place(priority),
-            ),
+            skip=skip,
+            rank=rank,
+            priority=None if priority is None else arguments.as_place(priority),
             per=per,
+            workload="" if self._workload is None else self._workload.name,
+            about=encode_about(self._workload),
         )
+        self._journal = open_journal(journal)
         self._feed = Feed(clock or SystemClock())
-        self._start_out(order, open_journal(journal), source, plan)
-        self.verbose = verbose
-        if on_progress is not None:
-            self.on(progress(self, on_progress))
-
-    def _start_out(self, order: Order, journal: Journal, items: Iterable[Any], plan: Plan | None) -> None:
-        self._order, self._declared = order, order.limits
-        self._journal, self._clock = journal, self._feed.clock
-        self._drive = Drive(order, journal, self._feed, self._clock, plan, items)
+        self._clock = self._feed.clock
+        self._items = Items(source, plan)
+        self._on_outcomes: list[Callable[[list[Outcome]], None]] = []
+        self._priorities: list[Change] = []  # asked for before a start
+        self._run: Run | None = None
         self._running: waiting.Running | None = None
         self._thread = 0  # the one it runs on
-        self.verbose = False
-        to_read = order.work.call is live_sessions.reading_only
-        live_sessions.show_recorded(self._feed, journal, order.opening, plan, to_read=to_read)
-        if journal.moved_from is not None:
-            self._feed.note(f"the journal lies in {journal.path}: {journal.moved_from} is on a network file system")
+        self.verbose = verbose
+        self._show_recorded()
+        if on_progress is not None:
+            self.on(waiting.progress(self, on_progress))
+        if self._workload is not None:
+            self._workload.bind(self)
 
     @classmethod
     def open(
         cls, name: str, work: Callable[..., Any] | None = None, *, journal: str | Path | None = None, **arguments: Any
     ) -> BatchSession:
-        """Reattach to a recorded session: read it, or with ``work`` go on where it ended.
+        """Reattach to a recorded session: read it, or go on where it ended.
+
+        The session of a workload comes back as that workload's, such as `ForecastSession`.
 
         Args:
-            arguments: As for `BatchSession`; needed again to go on, since policies are not recorded.
+            work: Go on with this function; without it, a session of no workload can only be read.
+            arguments: As for `BatchSession`, or for the workload's function: policies are not recorded. With what
+                the workload needs to go on among them (``demand=`` for a forecast), the session can run.
 
         Raises:
-            InputError: No session of that name is recorded.
+            InputError: No session of that name is recorded, or it is another workload's.
         """
         book = open_journal(journal)
         live = live_sessions.live(book.path, name)
         if isinstance(live, cls):
             return live
-        items = live_sessions.recorded_items(book, name, to_run=work is not None)
-        return cls(name, work or live_sessions.reading_only, items, journal=journal, **arguments)
+        found = live_sessions.recorded(book, name)
+        kind = find_workload(found.workload) if work is None else None
+        made = BatchSession if kind is None else kind.session_class
+        if not issubclass(made, cls):
+            msg = f"session {name!r} is a {made.__name__}, not a {cls.__name__}: open it with BatchSession.open()"
+            raise InputError(msg)
+        items = live_sessions.recorded_items(book, found, name, to_run=work is not None)
+        if kind is None:
+            return cls(name, work or ReadOnly(), items, journal=journal, **arguments)
+        session: BatchSession = kind.open(name, book.path, found, items, arguments)
+        return session
 
     @property
     def name(self) -> str:
         """What the journal, the panel and `open` know it by."""
-        return self._order.opening.name
+        return self._spec.name
 
     @property
     def journal(self) -> Path:
@@ -196,6 +206,12 @@ class BatchSession:
     def state(self) -> State:
         """planned, running, paused, completed, failed, cancelled or rolled_back."""
         return self._feed.snapshot.state
+
+    @property
+    def ending(self) -> State:
+        """How it stands, or, when it has been told to end, how it will."""
+        runner = None if self._run is None else self._run.runner
+        return self.state if runner is None or runner.state is None else runner.state
 
     @property
     def reason(self) -> str:
@@ -213,10 +229,16 @@ class BatchSession:
         return self._feed.snapshot
 
     @property
-    def gauges(self) -> Gauges:
+    def live_status(self) -> LiveStatus:
         """Windows, waiting and ETA; read them through `ask` while the session runs."""
         clock = self._clock
-        return live_status.read(self._drive.runner, self._order.limits, self.snapshot, clock.now_s(), clock.unix_s())
+        return live_status.read(
+            None if self._run is None else self._run.runner,
+            self._spec.limits,
+            self.snapshot,
+            clock.now_s(),
+            clock.unix_s(),
+        )
 
     @property
     def summary(self) -> Summary:
@@ -289,7 +311,7 @@ class BatchSession:
         Returns:
             "done" when it has ended, "asked" when it has not within a second: it ends as soon as it can.
         """
-        reply = self._command("cancel", lambda: self._drive.stop("cancelled", "", "cancelled"))
+        reply = self._command("cancel", self._cancel)
         if reply == "done" and self._is_elsewhere() and self._running is not None:
             concurrent.futures.wait([self._running], timeout=COMMAND_S)
         return "asked" if self._is_live() else reply
@@ -309,11 +331,11 @@ class BatchSession:
 
     def stream(self) -> AsyncIterator[Outcome]:
         """Yield outcomes as they are recorded, in commit order; starts a planned session."""
-        return stream(self, self._is_live)
+        return waiting.stream(self.on_outcomes, self._begin, self._is_live)
 
     def on_outcomes(self, listener: Callable[[list[Outcome]], None]) -> Callable[[], None]:
         """Call ``listener`` with the outcomes of every commit, results included; return a function that ends that."""
-        listeners = self._drive.on_outcomes
+        listeners = self._on_outcomes
         listeners.append(listener)
         return lambda: listeners.remove(listener) if listener in listeners else None
 
@@ -321,13 +343,13 @@ class BatchSession:
         """Return one row per item, in input order: key, status, attempts, seconds, error, and the result's columns."""
         from ipybatch import frames
 
-        return frames.results(self._drive, self.state)
+        return frames.results(self._journal, self._spec, self._items.plan, self.state)
 
     def save(self, path: str | Path) -> Path:
         """Write the results to a .csv, .parquet or .jsonl file, whole or not at all, and return its path."""
         from ipybatch import frames
 
-        return frames.save(self._drive, self.state, Path(path))
+        return frames.save(self._journal, self._spec, self._items.plan, self.state, Path(path))
 
     def log(self) -> pd.DataFrame:
         """Return the latest events of this process, one row each: at, event, and the event's own fields."""
@@ -345,12 +367,10 @@ class BatchSession:
         Raises:
             InputError: ``n`` is missing for a generator, or out of range.
         """
-        from ipybatch.engine.rules.estimate import estimate
-
-        items = arguments.check_estimate(n, latency_s, self._drive.left)
-        tasks = iter(self._drive.tasks) if self._drive.tasks is not None else None
-        cost = None if self._order.cost is None else self._drive.cost
-        return estimate(self._order.limits, items, latency_s, cost, tasks, self._order.per)
+        plan, spec = self._items.plan, self._spec
+        items = arguments.check_estimate(n, latency_s, self._left())
+        cost = None if spec.cost is None else lambda task: spec.cost_of(task.item)
+        return estimate(spec.limits, items, latency_s, cost, None if plan is None else iter(plan), spec.per)
 
     def forget(self) -> None:
         """Delete everything the journal has under this name.
@@ -361,14 +381,16 @@ class BatchSession:
         if self._is_live():
             msg = f"session {self.name!r} is {self.state}: cancel it before you forget it"
             raise InputError(msg)
-        if self._drive.tasks is None and self._drive.drawn:
+        if self._items.plan is None and self._items.is_drawn:
             msg = (
                 f"the items of {self.name!r} were drawn from a generator, which cannot start anew: use ipybatch.prune()"
             )
             raise InputError(msg)
         live_sessions.forget(self._journal, self.name)
         self._feed.clear()
-        self._start_out(self._order, self._journal, self._drive.items, self._drive.tasks)
+        self._spec, self._run, self._running = self._made, None, None
+        self._items = Items(self._items.given, self._items.plan)
+        self._show_recorded()
 
     def on(self, name: Name | Listener, listener: Listener | None = None) -> Callable[[], None]:
         """Call a listener with every event, or with those of one name, on the engine's thread.
@@ -381,24 +403,21 @@ class BatchSession:
             A function that ends it.
 
         Raises:
-            InputError: There is no event of that name.
+            InputError: There is no event of that name, or the listener is not a function.
         """
         if listener is None and callable(name):
             return self._feed.on(name)
-        if not callable(listener):
-            msg = f"listener must be a function of an event, got {listener!r}"
-            raise InputError(msg)
         return self._feed.on(named(name, listener, lambda: self._feed.snapshot))
 
     @property
-    def policy(self) -> Order:
+    def policy(self) -> Spec:
         """Limits, retry and breaker, as they hold."""
-        return self._order
+        return self._spec
 
     @property
     def declared(self) -> Limits:
         """The limits it was made with, which `adjust` does not exceed."""
-        return self._declared
+        return self._made.limits
 
     def adjust(self, *, concurrency: int | None = None, rates: Sequence[float] | None = None) -> Reply:
         """Change the limits while it runs: slower at once, faster up to those it was made with.
@@ -413,13 +432,14 @@ class BatchSession:
         Raises:
             InputError: More than it was made with, or nothing at all.
         """
-        limits = _adjusted(self._declared, self._order.limits, concurrency, rates)
-        self._order = msgspec.structs.replace(self._order, limits=limits)
+        limits = arguments.adjusted(self._made.limits, self._spec.limits, concurrency, rates)
+        self._spec = msgspec.structs.replace(self._spec, limits=limits)
 
         def change() -> None:
             words = ", ".join([f"{limits.concurrency} at a time", *map(str, limits.rates)])
             self._feed.emit(events.Commanded(self._feed.clock.unix_s(), f"limits: {words}"))
-            self._drive.change(limits)
+            if self._run is not None:
+                self._run.change(limits)
 
         return self._asked(change)
 
@@ -436,13 +456,31 @@ class BatchSession:
         """
         place, is_wanted = arguments.place_of(priority), wanting(wanted)
 
+        if self._items.plan is None:
+            msg = "prioritize() needs a session whose items are a list: a generator's come in its own order"
+            raise InputError(msg)
+        plan = self._items.plan
+
         def change() -> int:
-            meant = self._drive.prioritize(is_wanted, place)
+            if self._run is None or self._run.runner is None or self._run.is_over:
+                self._priorities.append((is_wanted, place))
+                meant = sum(map(is_wanted, plan))
+            else:
+                meant = self._run.prioritize(is_wanted, place)
             items = "1 item" if meant == 1 else f"{meant:,} items"
             self._feed.emit(events.Commanded(self._feed.clock.unix_s(), f"priority {priority}: {items}"))
             return meant
 
         return self.ask(change)
+
+    @property
+    def workload(self) -> Workload[Any] | None:
+        """The workload that made it; None for a session of one function."""
+        return self._workload
+
+    def note(self, text: str) -> None:
+        """Tell the user something, once."""
+        self._feed.note(text)
 
     def tell(self, event: events.Event) -> None:
         """Publish something that only the work knows; on the engine's thread while it runs."""
@@ -450,31 +488,21 @@ class BatchSession:
 
     def items_of(self, group: int, *, offset: int = 0, limit: int = 100) -> tuple[int, list[RecordedItem]]:
         """Return how many items of a group are recorded, and some of them with their attempts, failed ones first."""
-        if self._is_fresh:
+        if self._spec.fresh:
             return 0, []
-        with self._journal.reader() as database:
-            found = run_store.find(database, self._order.opening.name)
-            if found is None:
-                return 0, []
-            return rows.read_items(database, found.run, group, offset=offset, limit=limit)
+        return live_sessions.items_of(self._journal, self.name, group, offset=offset, limit=limit)
 
     def recall(self) -> None:
         """Let the snapshot know how items ended in earlier processes."""
         if self._feed.snapshot.pace.is_whole:
             return
-        opening = self._order.opening
-        marks = [] if self._is_fresh else live_sessions.earlier_pace(self._journal, opening.name, self._feed.snapshot)
+        marks = [] if self._spec.fresh else live_sessions.earlier_pace(self._journal, self.name, self._feed.snapshot)
 
         def tell() -> None:
             if not self._feed.snapshot.pace.is_whole:  # another view may have been quicker
                 self._feed.emit(events.PaceRecalled(self._feed.clock.unix_s(), marks))
 
         self.ask(tell)
-
-    @property
-    def _is_fresh(self) -> bool:
-        """Whether what is recorded under its name is another run: it has not made its own yet."""
-        return self._drive.order.opening.fresh
 
     def export_html(self, path: str | Path) -> Path:
         """Write the panel as it stands as one HTML page that needs nothing else, and return its path."""
@@ -488,31 +516,53 @@ class BatchSession:
         show(cast("SessionView", self))
 
     def __repr__(self) -> str:
-        counts = self.counts
-        total = "?" if counts.total is None else counts.total
-        return f"<BatchSession {self.name!r}: {self.state}, {counts.ended} of {total}>"
+        total = "?" if self.counts.total is None else self.counts.total
+        return f"<BatchSession {self.name!r}: {self.state}, {self.counts.ended} of {total}>"
 
     def _launch(self, again: frozenset[Status] = frozenset()) -> None:
-        if self._order.work.call is live_sessions.reading_only:
-            msg = f"session {self.name!r} was opened for reading: pass work= to go on"
-            raise InputError(msg)
-        self._drive.open(again=again)
-        live_sessions.enter(self)
-        self._running = host().spawn(self._run())
+        self._open_run(again)
+        self._running = host().spawn(self._drive())
 
     async def drive(self) -> None:
-        """Run it in the loop of the caller, start to end: what `start` does on the engine's thread."""
-        self._drive.open()
-        live_sessions.enter(self)
-        await self._run()
+        """Run it in the loop of the caller, start to end: what `start` does on the engine's thread.
 
-    async def _run(self) -> None:
+        Raises:
+            JournalError: The journal refuses, or another session is running this one.
+        """
+        self._open_run()
+        await self._drive()
+
+    def _open_run(self, again: frozenset[Status] = frozenset()) -> None:
+        if self._workload is not None and self._workload.lacks:
+            msg = f"session {self.name!r} was opened for reading: {self._workload.lacks}"
+            raise InputError(msg)
+        run = Run(self._spec, self.declared, self._items, self._journal, self._feed, self._on_outcomes)
+        run.open(again=again, priorities=self._priorities)
+        self._priorities = []
+        self._spec = msgspec.structs.replace(self._spec, fresh=False)
+        self._run = run
+        live_sessions.enter(self)
+
+    async def _drive(self) -> None:
+        assert self._run is not None
         self._thread = threading.get_ident()
         try:
-            await self._drive.run()
+            await self._run.run()
         finally:
             live_sessions.leave(self)
             self._thread = 0
+
+    def _show_recorded(self) -> None:
+        """Show what is recorded of it, before it starts: as it ended, where it can only be read."""
+        to_read = self._workload is not None and bool(self._workload.lacks)
+        live_sessions.show_recorded(self._feed, self._journal, self._spec, self._items.plan, to_read=to_read)
+
+    def _left(self) -> int | None:
+        """Return how many items are still to do, those that the plan will leave out not counted; None for unknown."""
+        counts, plan, skip = self.counts, self._items.plan, self._spec.skip
+        if skip is not None and plan is not None and self.state == "planned" and not counts.ended:
+            return sum(not skip(task.item) for task in plan)
+        return None if counts.total is None else counts.pending + counts.running
 
     def _is_live(self) -> bool:
         return live_sessions.live(self._journal.path, self.name) is self
@@ -540,29 +590,11 @@ class BatchSession:
             return "asked"
         return "done"
 
+    def _cancel(self) -> None:
+        if self._run is not None:
+            self._run.stop("cancelled", "", "cancelled")
+
     def _hold(self, held: bool) -> None:
-        states: tuple[State, State] = ("running", "paused")
-        before, after = states if held else states[::-1]
-        if self.state == before and self._drive.hold(held=held):
+        before, after = _HELD if held else _HELD[::-1]
+        if self.state == before and self._run is not None and self._run.hold(held=held):
             self._feed.emit(events.StateChanged(self._clock.unix_s(), after, ""))
-
-
-def _adjusted(declared: Limits, before: Limits, concurrency: int | None, rates: Sequence[float] | None) -> Limits:
-    at_once = before.concurrency if concurrency is None else concurrency
-    wanted = [rate.limit for rate in before.rates] if rates is None else list(rates)
-    if len(wanted) != len(declared.rates):
-        msg = f"rates must be {len(declared.rates)} limits, one for each rate, got {len(wanted)}"
-        raise InputError(msg)
-    changed = tuple(replace(rate, limit=limit) for rate, limit in zip(declared.rates, wanted, strict=True))
-    after = replace(before, concurrency=at_once, rates=changed)
-    if at_once > declared.concurrency:
-        msg = f"concurrency must be <= {declared.concurrency}, which the session was made with, got {at_once}"
-        raise InputError(msg)
-    for rate, most in zip(changed, declared.rates, strict=True):
-        if rate.limit > most.limit:
-            msg = f"limit must be <= {most.limit:g}, which the session was made with, got {rate.limit:g}"
-            raise InputError(msg)
-    return after
-
-
-T = TypeVar("T")

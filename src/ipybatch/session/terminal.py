@@ -5,16 +5,14 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ipybatch.engine.data import events
-
-if TYPE_CHECKING:
-    from ipybatch.session.session import BatchSession
+from ipybatch.engine.feed.session_view import SessionView
 
 
 @contextmanager
-def progress(session: BatchSession, *, verbose: bool) -> Iterator[None]:
+def progress(session: SessionView, *, verbose: bool) -> Iterator[None]:
     """Show a session's progress on standard error while it runs: a line in a terminal, a line per item if verbose."""
     if not verbose and (in_notebook() or not sys.stderr.isatty()):
         yield
@@ -34,36 +32,41 @@ def in_notebook() -> bool:
     return type(shell).__name__ == "ZMQInteractiveShell"
 
 
-def _bar(session: BatchSession) -> tuple[Any, Any]:
+def _bar(session: SessionView) -> tuple[Any, Any]:
     from tqdm import tqdm
 
-    bar = tqdm(total=session.counts.total, initial=session.counts.ended, desc=session.name, unit="item")
+    bar = tqdm(
+        total=session.snapshot.counts.total,
+        initial=session.snapshot.counts.ended,
+        desc=session.snapshot.name,
+        unit="item",
+    )
 
     def listen(event: events.Event) -> None:
         if isinstance(event, events.ItemEnded):
             bar.update()
         elif isinstance(event, events.StateChanged | events.BreakerMoved | events.Exhausted):
-            bar.total = session.counts.total
+            bar.total = session.snapshot.counts.total
             bar.set_postfix_str(_words(session), refresh=True)
 
     return session.on(listen), bar.close
 
 
-def _words(session: BatchSession) -> str:
+def _words(session: SessionView) -> str:
     breaker = session.snapshot.breaker
-    words: list[str] = [] if session.state == "running" else [session.state]
+    words: list[str] = [] if session.snapshot.state == "running" else [session.snapshot.state]
     if breaker.state != "closed":
         words.append(f"breaker {breaker.state.replace('_', '-')}")
-    if session.counts.failed:
-        words.append(f"{session.counts.failed} failed")
+    if session.snapshot.counts.failed:
+        words.append(f"{session.snapshot.counts.failed} failed")
     return ", ".join(words)
 
 
-def _lines(session: BatchSession) -> tuple[Any, Any]:
+def _lines(session: SessionView) -> tuple[Any, Any]:
     def listen(event: events.Event) -> None:
         line = line_of(event)
         if line:
-            sys.stderr.write(f"{session.name}: {line}\n")
+            sys.stderr.write(f"{session.snapshot.name}: {line}\n")
 
     return session.on(listen), lambda: None
 
@@ -82,7 +85,7 @@ def line_of(event: events.Event) -> str:
             line = f"cooling down for {event.until_s - event.at_s:.1f} s: {event.reason}"
         case events.Noted():
             line = event.text
-        case events.StateChanged():
+        case events.StateChanged() if event.state != "running":
             line = f"{event.state}{_because(event.reason)}"
         case _:
             line = ""

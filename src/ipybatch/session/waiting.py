@@ -1,10 +1,8 @@
-"""Waiting: for a session's end, in a cell or a script, without standing in anyone's way.
+"""Waiting: for a session's end or its outcomes, in a cell or a script, while everything else goes on.
 
-A heartbeat wakes both waits, because a signal does not wake an idle
-``await``, nor a lock.  Where nest-asyncio or nest-asyncio2 patched the running
-loop, a blocking wait runs through it, so that the kernel's own tasks go on.
-
-@@ Streaming: progress and outcomes, handed from the engine's thread to the loop that iterates.
+A heartbeat wakes all waits, because a signal does not wake an idle ``await``,
+nor a lock.  Where nest-asyncio or nest-asyncio2 patched the running loop, a
+blocking wait runs through it, so that the kernel's own tasks go on.
 """
 
 from __future__ import annotations
@@ -15,29 +13,27 @@ import signal
 import threading
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from types import FrameType
-from typing import TYPE_CHECKING
 
 from ipybatch.engine.data import events
 from ipybatch.engine.data.outcome import Outcome
 from ipybatch.engine.feed.feed import Listener
+from ipybatch.engine.feed.session_view import SessionView
 from ipybatch.session import terminal
-
-if TYPE_CHECKING:
-    from ipybatch.session.session import BatchSession
 
 HEARTBEAT_S = 0.2
 
 Running = concurrent.futures.Future[None]
 
 
-def block(session: BatchSession, begin: Callable[[], Running | None], *, verbose: bool) -> None:
+def block(session: SessionView, begin: Callable[[], Running | None], *, verbose: bool) -> None:
     """Begin, and wait for the end; the first KeyboardInterrupt cancels the session, a second one is raised."""
     try:
-        running = begin()
-        if running is not None:
-            with terminal.progress(session, verbose=verbose):
+        is_over = session.snapshot.state in events.ENDED
+        with nullcontext() if is_over else terminal.progress(session, verbose=verbose):
+            running = begin()
+            if running is not None:
                 _block(running)
     except KeyboardInterrupt:
         session.cancel()
@@ -48,7 +44,7 @@ def block(session: BatchSession, begin: Callable[[], Running | None], *, verbose
         running.result()
 
 
-async def until(session: BatchSession, running: Running) -> None:
+async def until(session: SessionView, running: Running) -> None:
     """Wait for the end; an interrupt meanwhile (the notebook's stop button, Ctrl-C) cancels the session."""
     with _hear_interrupts() as heard:
         try:
@@ -111,28 +107,35 @@ def _hear_interrupts() -> Iterator[list[int]]:
             signal.signal(signal.SIGINT, before)
 
 
-def progress(session: BatchSession, told: Callable[[int, int | None], None]) -> Listener:
+def progress(session: SessionView, told: Callable[[int, int | None], None]) -> Listener:
     """Return a listener that calls ``told(done, total)`` whenever an item has its outcome."""
 
     def listen(event: events.Event) -> None:
         if isinstance(event, events.ItemEnded):
-            told(session.counts.ended, session.counts.total)
+            told(session.snapshot.counts.ended, session.snapshot.counts.total)
 
     return listen
 
 
-async def stream(session: BatchSession, is_live: Callable[[], bool]) -> AsyncIterator[Outcome]:
-    """Yield outcomes as they are recorded, in commit order, until the session has ended."""
+async def stream(
+    on_outcomes: Callable[[Callable[[list[Outcome]], None]], Callable[[], None]],
+    start: Callable[[], object],
+    is_live: Callable[[], bool],
+) -> AsyncIterator[Outcome]:
+    """Yield outcomes as they are recorded, in commit order, until the session has ended.
+
+    Args:
+        start: Called once the outcomes are listened to.
+    """
     loop, news, outcomes = asyncio.get_running_loop(), asyncio.Event(), deque[Outcome]()
 
     def hear(recorded: list[Outcome]) -> None:
         outcomes.extend(recorded)
         loop.call_soon_threadsafe(news.set)
 
-    stop = session.on_outcomes(hear)
+    stop = on_outcomes(hear)
     try:
-        if session.state == "planned":
-            session.start()
+        start()
         while outcomes or is_live():
             while outcomes:
                 yield outcomes.popleft()

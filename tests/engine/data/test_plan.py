@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ipybatch import InputError
-from ipybatch.engine.data.plan import Drawn, Keying, OrderedRow, from_row, key_value, make_plan, to_row
+from ipybatch.engine.data.plan import Keying, OrderedRow, SeenKeys, from_row, key_value, make_plan, to_row
 
 texts = st.text(st.characters(exclude_categories=["Cs"]))
 scalars = st.integers() | texts | st.booleans()
@@ -152,8 +152,8 @@ def test_an_item_comes_back_from_the_journal_as_it_was_or_says_so(item, by_key, 
 
 @given(keys=st.lists(st.text(max_size=3)))
 def test_a_generators_keys_are_each_new_once(keys):
-    """`Drawn` answers as a set would."""
-    drawn, known = Drawn(), set()
+    """`SeenKeys` answers as a set would."""
+    drawn, known = SeenKeys(), set()
     for key in keys:
         assert drawn.add(key) is (key not in known)
         known.add(key)
@@ -161,7 +161,7 @@ def test_a_generators_keys_are_each_new_once(keys):
 
 def test_a_generators_keys_take_little_room():
     """500,000 keys: all remembered, at less than 30 bytes each."""
-    drawn = Drawn()
+    drawn = SeenKeys()
     assert all(drawn.add(str(number)) for number in range(500_000))
     assert not any(drawn.add(str(number)) for number in range(500_000))
     chains = drawn._chains

@@ -13,7 +13,7 @@ def feed():
 
 
 def drawn(at_s=0.0):
-    return events.Drawn(at_s, "pending")
+    return events.Drawn(at_s)
 
 
 def test_everyone_hears_every_event_in_order(feed):

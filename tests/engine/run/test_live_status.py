@@ -4,7 +4,8 @@ import re
 import pytest
 
 from ipybatch import Breaker, Limits, Permanent, Rate, RateLimited, Retry
-from ipybatch.engine.run.live_status import Gauges, allowed_per_s
+from ipybatch.engine.feed.session_view import LiveStatus
+from ipybatch.engine.run.live_status import allowed_per_s
 
 LATENCY_S = 0.5
 
@@ -21,9 +22,9 @@ def at(clock, session, *times_s, to_its_end=True):
     async def look():
         for at_s in times_s:
             await asyncio.sleep(at_s - clock.now_s())
-            seen.append(session.gauges)
+            seen.append(session.live_status)
         if not to_its_end:
-            session._drive.stop("cancelled", "", "cancelled")
+            session._run.stop("cancelled", "", "cancelled")
 
     clock.run(session, look())
     return seen
@@ -32,9 +33,9 @@ def at(clock, session, *times_s, to_its_end=True):
 def test_before_and_after_there_is_nothing_to_wait_for(plan, clock):
     """Only what the limits allow is known then."""
     session = plan(work, [1, 2], limits=Limits(spacing_s=2))
-    assert session.gauges == Gauges(allowed_per_s=0.5)
+    assert session.live_status == LiveStatus(allowed_per_s=0.5)
     clock.run(session)
-    assert session.gauges == Gauges(allowed_per_s=0.5)
+    assert session.live_status == LiveStatus(allowed_per_s=0.5)
 
 
 @pytest.mark.parametrize(

@@ -3,11 +3,12 @@ import asyncio
 import pytest
 
 from ipybatch import BatchSession, Limits, Rate
+from ipybatch.engine.data.events import Counts
 from ipybatch.engine.data.plan import Task
 from ipybatch.engine.store import journal as journals
 from ipybatch.engine.store import resources, run_store
 from ipybatch.engine.store.journal import Journal
-from ipybatch.engine.store.resources import History, Resource, read_history, record_cool_down, resource_of
+from ipybatch.engine.store.resources import History, Resource, kept_since_s, read_history, record_cool_down, resource_of
 from ipybatch.engine.store.rows import Entry
 from ipybatch.testing import START_UNIX_S, VirtualClock
 from tests.engine.seen import busiest
@@ -87,7 +88,7 @@ def test_requests_in_flight_at_a_kill_still_count_at_the_second_restart(book):
     run = used(book)
     killed(book, run, NOW_S - 40)
     taken = run_store.take(book, run, resource="store", concurrency=3, now_s=NOW_S)
-    taken.close("cancelled", "", taken.counts, now_s=NOW_S + 1, seconds=1.0, listing=None)
+    taken.close("cancelled", "", Counts(), now_s=NOW_S + 1, seconds=1.0, listing=None)
     spent = read_history(book, "store", LIMITS, NOW_S + 2).spent
     assert sum(cost for _, _, cost in spent) >= 3
 
@@ -100,8 +101,9 @@ def test_a_response_of_the_future_counts_as_now(book):
 
 def test_what_no_window_needs_is_forgotten(book):
     """The table does not grow for ever."""
-    used(book, (NOW_S - 90_000 * 8, ONE), (NOW_S, ONE))
-    read_history(book, "store", LIMITS, NOW_S)
+    run = used(book, (NOW_S - 90_000 * 8, ONE), (NOW_S, ONE))
+    since_s = kept_since_s(LIMITS, NOW_S)
+    run_store.take(book, run, resource="store", concurrency=3, now_s=NOW_S, windows_since_s=since_s).drop()
     with book.reader() as database:
         assert database.execute("SELECT count(*) FROM window").fetchone() == (1,)
 
@@ -139,7 +141,7 @@ def test_a_restarted_kernel_keeps_the_window(tmp_path, patience, monkeypatch, re
 
     async def stop(session):
         await asyncio.sleep(1.2)
-        session._drive.stop("cancelled", "", "cancelled")
+        session._run.stop("cancelled", "", "cancelled")
 
     for start in range(restarts + 1):
         monkeypatch.setattr(resources, "_resources", {})  # as a new process has it

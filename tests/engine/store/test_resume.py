@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from ipybatch import BatchSession, Limits, Retry
 from ipybatch.engine.data.plan import Keying, make_plan
+from ipybatch.engine.data.spec import Spec, Work
 from ipybatch.engine.store import journal as journals
-from ipybatch.engine.store.resume import Opening, open_drawn, open_list
+from ipybatch.engine.store.resume import Listing, open_generator, open_list
 from ipybatch.testing import VirtualClock
 
 LATENCY_S = 0.5
@@ -82,7 +83,7 @@ class Desk:
             if end == "kill":
                 killed = True
                 self.take_what_is_on_disk()
-            session._drive.stop("cancelled", "", "cancelled")
+            session._run.stop("cancelled", "", "cancelled")
 
         clock.run(session, *([] if end == "done" else [stop()]))
         return session
@@ -233,7 +234,7 @@ def test_a_generator_that_is_stopped_and_resumed_loses_nothing(journal, clock, l
 
     async def stop():
         await asyncio.sleep(0.4)
-        session._drive.stop("cancelled", "", "cancelled")
+        session._run.stop("cancelled", "", "cancelled")
 
     clock.run(session, stop())
     clock.run(session)
@@ -251,7 +252,7 @@ def test_a_generator_that_is_stopped_twice_loses_nothing(journal, clock):
 
     async def stop(after_s):
         await asyncio.sleep(after_s)
-        session._drive.stop("cancelled", "", "cancelled")
+        session._run.stop("cancelled", "", "cancelled")
 
     limits = Limits(concurrency=4, spacing_s=0.3)
     session = BatchSession("drawn", work, iter(range(9)), limits=limits, journal=journal, clock=clock)
@@ -270,7 +271,7 @@ def test_a_generator_that_is_stopped_twice_counts_what_it_owes(journal, clock):
 
     async def stop(after_s):
         await asyncio.sleep(after_s)
-        session._drive.stop("cancelled", "", "cancelled")
+        session._run.stop("cancelled", "", "cancelled")
 
     limits = Limits(concurrency=4, spacing_s=0.3)
     session = BatchSession("drawn", work, iter(range(9)), limits=limits, journal=journal, clock=clock)
@@ -321,9 +322,20 @@ def test_an_earlier_result_does_not_outlive_its_question(journal, clock):
     assert run(2, None).columns.tolist() == ["key", "status", "attempts", "seconds", "error"]
 
 
-def opening(**arguments):
-    return Opening(
-        **{"name": "x", "resource": "r", "group_word": "Batch", "keying": Keying(), "code_hash": None, "fresh": False}
+def spec(*, code_hash=None, **arguments):
+    return Spec(
+        **{
+            "name": "x",
+            "work": Work(None, True, False, code_hash),
+            "backend": None,
+            "limits": Limits(),
+            "retry": Retry(),
+            "breaker": None,
+            "timeout_s": None,
+            "on_failure": "continue",
+            "resource": "r",
+            "keying": Keying(),
+        }
         | arguments
     )
 
@@ -336,8 +348,8 @@ def book(tmp_path, patience):
 
 
 def open_items(book, items, **arguments):
-    asked = opening(**arguments)
-    return open_list(book, asked, make_plan(items, asked.keying), 0.0)
+    wanted = spec(**arguments)
+    return open_list(book, wanted, make_plan(items, wanted.keying), frozenset(), 0.0)
 
 
 def test_what_is_skipped_is_decided_once(book):
@@ -384,10 +396,14 @@ def test_changed_code_is_told(book, before, now, noted):
     assert not notes or "the work function changed since this session began" in notes[0]
 
 
+def open_items_of(book, generator, emit):
+    return open_generator(book, spec(), generator, Listing(), frozenset(), emit=emit, clock_s=lambda: 5.0)
+
+
 def test_a_generator_is_told_item_by_item(book):
     """Each is counted as it is drawn, the total when the last one was."""
     told = []
-    opened = open_drawn(book, opening(), iter(["a", "b", "a"]), told.append, lambda: 5.0)
+    opened = open_items_of(book, iter(["a", "b", "a"]), told.append)
     assert (opened.counts.total, told) == (None, [])
     first = next(opened.source)
     assert (first.item, [type(event).__name__ for event in told]) == ("a", ["Drawn"])
@@ -400,6 +416,6 @@ def test_a_generator_is_told_item_by_item(book):
 
 def test_an_item_without_a_key_fails_alone_in_a_generator(book):
     """The others are drawn; it is told why."""
-    opened = open_drawn(book, opening(), iter(["a", None, object(), "b"]), lambda event: None, lambda: 5.0)
+    opened = open_items_of(book, iter(["a", None, object(), "b"]), lambda event: None)
     refused = [bool(task.refused) for task in opened.source]
     assert refused == [False, True, True, False]

@@ -116,11 +116,16 @@ def test_an_attempt_that_another_follows_is_no_outcome(book, taken):
     assert find(book).counts == Counts(total=None)
 
 
-def test_counts_grow_from_where_the_run_was(book, taken):
-    """A resume adds to what was recorded before."""
-    taken.counts = Counts(completed=10, failed=2, total=20)
+def test_the_run_holds_the_counts_of_the_snapshot(book, taken):
+    """What the session counts, with the entries of this commit, and what is recorded of earlier starts."""
+    taken.live = lambda: Counts(completed=10, failed=2, pending=8, total=20)
+    taken.stale.update(timeout=2, failed=1)
+    again = Task(3, "3", 3)
+    again.recorded = "timeout"
     submit(taken, [entry(Task(n, str(n), n)) for n in range(3)])
-    assert rows(book, "SELECT completed, failed FROM run") == [(13, 2)]
+    assert rows(book, "SELECT completed, failed, timeout FROM run") == [(13, 3, 2)]
+    submit(taken, [entry(again)])
+    assert rows(book, "SELECT completed, failed, timeout FROM run") == [(11, 3, 1)]
 
 
 def test_many_entries_go_in_one_commit(book, taken):

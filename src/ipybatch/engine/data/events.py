@@ -65,16 +65,24 @@ class Planned(Event, frozen=True, gc=False, tag="planned"):
 
 
 class Drawn(Event, frozen=True, gc=False, tag="drawn"):
-    """More items came out of a generator, with ``status`` "pending" or as they are recorded."""
+    """An item that is to run came out of a generator.
 
-    status: Status
-    items: int = 1
+    Attributes:
+        was: The status it was recorded and counted with so far; "" for a new item.
+    """
+
+    was: Status | Literal[""] = ""
 
 
 class Exhausted(Event, frozen=True, gc=False, tag="exhausted"):
-    """The generator gave its last item: the total is known."""
+    """The generator gave its last item: the total is known.
+
+    Attributes:
+        unlisted: Recorded items that it no longer gave, by status; they are counted no more.
+    """
 
     total: int
+    unlisted: dict[Status, int] = msgspec.field(default_factory=dict)
 
 
 class StateChanged(Event, frozen=True, gc=False, tag="state_changed"):
@@ -223,12 +231,12 @@ class CooledDown(Event, frozen=True, gc=False, tag="cooled_down"):
     """The service asked us to slow down: nothing starts before ``until_s`` (Unix time).
 
     Attributes:
-        lane: What alone cools down; "" for all.
+        limit group: What alone cools down; "" for all.
     """
 
     until_s: float
     reason: str
-    lane: str = ""
+    limit_group: str = ""
 
 
 class Spent(Event, frozen=True, gc=False, tag="spent"):

@@ -1,7 +1,4 @@
-"""Outcome: how an item ended, and which results can be kept.
-
-@@ Summary: what a session came to, in one line and as data.
-"""
+"""Outcome: how an item ended and which results can be kept; how a session ended."""
 
 from __future__ import annotations
 
@@ -42,6 +39,25 @@ class Outcome(msgspec.Struct, kw_only=True, frozen=True):
     seconds: float = 0.0
     kind: str = ""
     advice: str = ""
+
+
+class Try(msgspec.Struct, kw_only=True, frozen=True):
+    """An attempt that failed and was followed by another."""
+
+    attempt: int
+    seconds: float
+    error: str
+
+
+class RecordedItem(msgspec.Struct, kw_only=True, frozen=True):
+    """An item's outcome, and the attempts before it."""
+
+    key: str
+    status: Status
+    attempts: int
+    seconds: float
+    error: str
+    tries: list[Try]
 
 
 class BadResult(Permanent):

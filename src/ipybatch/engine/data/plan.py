@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from ipybatch.engine.data.events import Status
 from ipybatch.engine.data.outcome import decode
 from ipybatch.errors import InputError
 
@@ -40,6 +41,7 @@ class Task(msgspec.Struct, gc=False):
         rank: What runs first: lower ranks do; decided once, kept in the plan.
         priority: What runs before all ranks: its place in `PRIORITIES`.
         added: Whether the work brought it, while it ran; it is in no list of the user's.
+        recorded: The status of its row in the journal, while the item is to run again; "" for none.
         refused: Why it fails without being tried (a duplicate key in a generator); "" for none.
     """
 
@@ -53,6 +55,7 @@ class Task(msgspec.Struct, gc=False):
     refused: str = ""
     priority: int = MEDIUM
     added: bool = False
+    recorded: Status | Literal[""] = ""
 
     @property
     def order(self) -> tuple[int, int, int]:
@@ -228,7 +231,7 @@ def from_row(seq: int, row: OrderedRow) -> Task:
     return Task(seq, row.key, item, row.digest, rank=row.rank, refused=refused, priority=row.priority, added=row.added)
 
 
-class Drawn:
+class SeenKeys:
     """Which keys a generator has given already: some 20 bytes a key, where a set of them takes 100.
 
     Prior art: hashing with separate chaining (Knuth, TAOCP 3, 6.4), of 64-bit hashes.

@@ -123,8 +123,8 @@ class Limits:
         shared: A limiter shared with other machines: anything with pyrate-limiter's
             ``try_acquire_async(name, weight)``; awaited before every request.
         pacer: Another voice in when a request may start, for services that tell their limits as they go.
-        each: What holds beside all this for the items of each lane, such as a region: ``per=`` of the session says
-            which lane an item is in. Only concurrency, spacing_s and rates.
+        each: What holds beside all this for the items of each limit group, such as a region: ``per=`` of the session
+            says which group an item is in. Only concurrency, spacing_s and rates.
 
     Raises:
         InputError: A value is outside its range, or of another type; the message names the field.

@@ -1,17 +1,22 @@
-"""Work: what a user's function is, found by looking at it once."""
+"""Spec: what a session runs and how, as one frozen record; and what its work function is, found by inspection."""
 
 from __future__ import annotations
 
 import functools
 import hashlib
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import CodeType
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
+from ipybatch.engine.data.backend import Backend
+from ipybatch.engine.data.plan import Keying
+from ipybatch.engine.data.policy import Breaker, Limits, Retry
 from ipybatch.errors import InputError
+
+OnFailure = Literal["continue", "stop", "rollback"]
 
 
 class Work(msgspec.Struct, frozen=True):
@@ -27,6 +32,54 @@ class Work(msgspec.Struct, frozen=True):
     is_coroutine: bool
     takes_attempt: bool
     code_hash: bytes | None
+
+
+class Spec(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything that says how a session runs. It is replaced as a whole, never changed.
+
+    Attributes:
+        cost: Function of an item: a number, or a mapping of units.
+        timeout_s: For one attempt, seconds; None for no limit.
+        resource: Name of what is rationed.
+        group_word: What a group is called in the panel.
+        keying: How keys and digests are made from items.
+        fresh: Begin a new run under the same name.
+        skip: Function of an item: why it need not run ("" if it must); asked once, kept in the plan.
+        rank: Function of an item: lower ranks run first; asked once, kept in the plan.
+        priority: Function of an item: its place in `plan.PRIORITIES`, before all ranks; asked once, kept in the plan.
+        per: Function of an item: the limit group it is in.
+        workload: Name of the workload that made it, recorded with the run; "" for none.
+        about: What that workload records to open it again, as JSON; "" for nothing.
+    """
+
+    name: str
+    work: Work
+    backend: Backend
+    limits: Limits
+    retry: Retry
+    breaker: Breaker | None
+    timeout_s: float | None
+    on_failure: OnFailure
+    resource: str
+    keying: Keying
+    group_word: str = "Batch"
+    fresh: bool = False
+    cost: Callable[[Any], Any] | None = None
+    skip: Callable[[Any], str] | None = None
+    rank: Callable[[Any], int] | None = None
+    priority: Callable[[Any], int] | None = None
+    per: Callable[[Any], Any] | None = None
+    workload: str = ""
+    about: str = ""
+
+    def cost_of(self, item: Any) -> Mapping[str, float]:
+        """Return what an item costs, by unit: a plain number is in the units beside requests, or in requests."""
+        assert self.cost is not None
+        amount = self.cost(item)
+        if isinstance(amount, dict):
+            return amount
+        units = {rate.unit for rate in self.limits.rates} - {"requests"} or {"requests"}
+        return dict.fromkeys(units, float(amount))
 
 
 def inspect_work(work: Any) -> Work:

@@ -33,12 +33,15 @@ NAMES: tuple[Name, ...] = get_args(Name)
 Test = Callable[[Any, Snapshot], bool]
 
 
-def named(name: Any, listener: Listener, snapshot: Callable[[], Snapshot]) -> Listener:
+def named(name: Any, listener: Any, snapshot: Callable[[], Snapshot]) -> Listener:
     """Return a listener that hears only the events of that name.
 
     Raises:
-        InputError: There is none of that name.
+        InputError: There is none of that name, or the listener is not a function.
     """
+    if not callable(listener):
+        msg = f"listener must be a function of an event, got {listener!r}"
+        raise InputError(msg)
     if name not in NAMES:
         msg = f"the event must be one of {', '.join(map(repr, NAMES))}, got {name!r}"
         raise InputError(msg)
@@ -84,10 +87,6 @@ def _is_idle(event: events.Event, snapshot: Snapshot) -> bool:
     return _is_empty(event, snapshot) and not snapshot.counts.running
 
 
-def _is_new(event: Any, snapshot: Snapshot) -> bool:
-    return event.status in ("pending", "running")
-
-
 def _is_completed(event: events.ItemEnded, snapshot: Snapshot) -> bool:
     return event.status == "completed"
 
@@ -101,10 +100,10 @@ def _is_of_listener(event: events.Noted, snapshot: Snapshot) -> bool:
 
 
 _TESTS: dict[Name, dict[type, Test]] = {
-    "received": {events.Planned: _always, events.Drawn: _is_new, events.ItemsAdded: _always},
+    "received": {events.Planned: _always, events.Drawn: _always, events.ItemsAdded: _always},
     "queued": {
         events.Planned: _always,
-        events.Drawn: _is_new,
+        events.Drawn: _always,
         events.ItemsAdded: _always,
         events.AttemptFailed: _always,
     },

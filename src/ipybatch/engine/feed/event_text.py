@@ -94,7 +94,7 @@ def _breaker_moved(event: events.BreakerMoved) -> Words:
 
 
 def _cooled_down(event: events.CooledDown) -> Words:
-    what = f"Cooling down {event.lane}" if event.lane else "Cooling down"
+    what = f"Cooling down {event.limit_group}" if event.limit_group else "Cooling down"
     return "warn", f"{what} for {max(0.0, event.until_s - event.at_s):.1f} s: {event.reason}"
 
 

@@ -3,20 +3,56 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Literal, Protocol, TypeVar
+from typing import Literal, Protocol, TypeVar
 
-from ipybatch.engine.data.outcome import Summary
+import msgspec
+
+from ipybatch.engine.data.outcome import RecordedItem, Summary
 from ipybatch.engine.data.policy import Limits
+from ipybatch.engine.data.spec import Spec
+from ipybatch.engine.feed.feed import Listener
 from ipybatch.engine.feed.snapshot import Snapshot
-
-if TYPE_CHECKING:
-    from ipybatch.engine.run.live_status import Gauges
-    from ipybatch.engine.run.run import Order
-    from ipybatch.engine.store.rows import RecordedItem
 
 T = TypeVar("T")
 
 Reply = Literal["asked", "done"]  # "asked": the engine was too busy to answer and executes the command later
+
+
+class LimitGroupStatus(msgspec.Struct, frozen=True):
+    """One limit group.
+
+    Attributes:
+        waiting: Items that wait in it.
+        windows: (used, limit, per_s, unit) of each of its rates.
+        cool_s: Seconds of its cool-down that are left.
+    """
+
+    name: str
+    waiting: int
+    windows: list[tuple[float, float, float, str]]
+    cool_s: float
+
+
+class LiveStatus(msgspec.Struct, frozen=True):
+    """Facts of the moment.
+
+    Attributes:
+        waiting: Why nothing starts just now, in words; "" when something may, or when it is clear.
+        windows: (used, limit, per_s, unit) of each rate.
+        allowed_per_s: Starts per second that the limits allow in the long run; None without rates and spacing.
+        eta_s: Seconds left, at best and at worst; None when unknown.
+        limit_groups: Limits of each limit group, in the order in which they came.
+        queued: How many items of high, medium and low priority have yet to start; None where all have the same.
+        lingering: Given-up attempts that go on by themselves.
+    """
+
+    waiting: str = ""
+    windows: list[tuple[float, float, float, str]] = msgspec.field(default_factory=list)
+    allowed_per_s: float | None = None
+    eta_s: tuple[float, float] | None = None
+    lingering: int = 0
+    limit_groups: list[LimitGroupStatus] = msgspec.field(default_factory=list)
+    queued: tuple[int, ...] | None = None
 
 
 class SessionView(Protocol):
@@ -28,12 +64,12 @@ class SessionView(Protocol):
         ...
 
     @property
-    def gauges(self) -> Gauges:
+    def live_status(self) -> LiveStatus:
         """The live status: facts of the moment."""
         ...
 
     @property
-    def policy(self) -> Order:
+    def policy(self) -> Spec:
         """Limits, retry and breaker, as they hold now."""
         ...
 
@@ -45,6 +81,10 @@ class SessionView(Protocol):
     @property
     def summary(self) -> Summary:
         """State and counts so far."""
+        ...
+
+    def on(self, name: Listener) -> Callable[[], None]:
+        """Call a listener with every event; return a function that ends that."""
         ...
 
     def ask(self, question: Callable[[], T]) -> T:

@@ -139,10 +139,14 @@ class Snapshot(msgspec.Struct, kw_only=True):
         self.counts = msgspec.structs.replace(event.counts)
 
     def _drawn(self, event: events.Drawn) -> None:
-        self.counts.add(event.status, event.items)
+        self.counts.pending += 1
+        if event.was:
+            self.counts.add(event.was, -1)
 
     def _exhausted(self, event: events.Exhausted) -> None:
         self.counts.total = event.total
+        for status, items in event.unlisted.items():
+            self.counts.add(status, -items)
 
     def _depleted(self, event: events.Depleted) -> None:
         self.depleted += 1
@@ -301,7 +305,7 @@ class Snapshot(msgspec.Struct, kw_only=True):
 
     def _cooled_down(self, event: events.CooledDown) -> None:
         self._tell(event)
-        if not event.lane:
+        if not event.limit_group:
             self.cool_until_s = max(self.cool_until_s, event.until_s)
 
     def _spent(self, event: events.Spent) -> None:

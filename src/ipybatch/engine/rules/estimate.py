@@ -11,7 +11,7 @@ import msgspec
 
 from ipybatch.engine.data.plan import Task
 from ipybatch.engine.data.policy import Limits
-from ipybatch.engine.rules.limit_groups import Both, Lane, Lanes
+from ipybatch.engine.rules.limit_groups import GroupLimiter, LimitGroup, LimitGroups
 from ipybatch.engine.rules.limiter import Cost, Limiter
 from ipybatch.engine.rules.scheduler import Scheduler, Ticket
 
@@ -63,8 +63,8 @@ def estimate(  # noqa: PLR0917  # one caller
     """Return what ``items`` items take under ``limits``.
 
     Args:
-        tasks: The tasks themselves, for ``cost`` and ``per``; without them, numbered ones of one lane.
-        per: Which lane an item is in.
+        tasks: The tasks themselves, for ``cost`` and ``per``; without them, numbered ones of one limit group.
+        per: Which limit group an item is in.
     """
     simulated = min(items, SIMULATED_AT_MOST)
     is_known = tasks is not None and (cost is not None or per is not None)
@@ -93,8 +93,8 @@ def _simulate(  # noqa: PLR0917  # one private caller
         limits = replace(limits, pacer=limits.pacer.anew())
     limiter.join(limits, limits)
     source = _some(iter(tasks) if tasks else None, items)
-    lanes = None if limits.each is None else _lanes(limits.each, limiter, per if tasks else None)
-    scheduler = Scheduler(source, limits, limiter, cost=cost if tasks else None, lanes=lanes)
+    limit_groups = None if limits.each is None else _limit_groups(limits.each, limiter, per if tasks else None)
+    scheduler = Scheduler(source, limits, limiter, cost=cost if tasks else None, limit_groups=limit_groups)
     running: list[tuple[float, int, Ticket]] = []
     now_s, requests = 0.0, 0
     while not scheduler.finished:
@@ -113,13 +113,13 @@ def _simulate(  # noqa: PLR0917  # one private caller
     return now_s, requests, scheduler.batch.number
 
 
-def _lanes(each: Limits, common: Limiter, per: Callable[[Any], Any] | None) -> Lanes:
-    def open_lane(name: str) -> Lane:
+def _limit_groups(each: Limits, common: Limiter, per: Callable[[Any], Any] | None) -> LimitGroups:
+    def open_group(name: str) -> LimitGroup:
         own = Limiter()
         own.join(each, each)
-        return Lane(name, Both(common, own))
+        return LimitGroup(name, GroupLimiter(common, own))
 
-    return Lanes(per=lambda task: "" if per is None else str(per(task.item)), open=open_lane)
+    return LimitGroups(per=lambda task: "" if per is None else str(per(task.item)), open=open_group)
 
 
 def _end(scheduler: Scheduler, now_s: float, ticket: Ticket, *, again: bool) -> None:

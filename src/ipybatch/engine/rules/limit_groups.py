@@ -1,9 +1,10 @@
-"""Lanes: items that have limits of their own, beside those that all items share.
+"""LimitGroups: items that have limits of their own, beside those that all items share.
 
-    item --per--> lane "eu" -- its own limits --+
-                  lane "us" -- its own limits --+-- the common limits --> start
+    item --per--> group "eu" -- its own limits --+
+                  group "us" -- its own limits --+-- the common limits --> start
 
-Rule: a lane that must wait holds up no other; of those that need not, the task that comes first in the order goes.
+Rule: a group that must wait delays no other; among those that need not wait,
+the task that is first in the order starts.
 """
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ from ipybatch.engine.data.plan import Task
 from ipybatch.engine.rules.limiter import NO_COST, Cost, Limiter, Permit
 
 
-class Both:
-    """A lane's limiter and the common one, asked as one."""
+class GroupLimiter:
+    """A limit group's limiter and the common one, asked as one."""
 
     def __init__(self, common: Limiter, own: Limiter) -> None:
         self.common, self.own = common, own
@@ -37,7 +38,7 @@ class Both:
 
     @property
     def cool_downs(self) -> int:
-        """How often the lane cooled down in a row."""
+        """How often the limit group cooled down in a row."""
         return self.own.cool_downs
 
     def wait_s(self, now_s: float, cost: Cost = NO_COST, *, slot: bool = True) -> float:
@@ -67,76 +68,78 @@ class Both:
         return self.common.refuse(cost) or self.own.refuse(cost)
 
     def cool_down(self, now_s: float, started_s: float, wait_s: float) -> bool:
-        """Cool the lane down, and no other: the service rations each by itself."""
+        """Cool the limit group down, and no other: the service rations each by itself."""
         return self.own.cool_down(now_s, started_s, wait_s)
 
     def warm_up(self) -> None:
-        """Forget how often the lane cooled down in a row."""
+        """Forget how often the limit group cooled down in a row."""
         self.own.warm_up()
 
 
-class Lane(msgspec.Struct, eq=False):
-    """The tasks of one lane that wait, in order."""
+class LimitGroup(msgspec.Struct, eq=False):
+    """The tasks of one limit group that wait, in order."""
 
     name: str
-    limiter: Both
+    limiter: GroupLimiter
     tasks: deque[Task] = msgspec.field(default_factory=deque)
 
 
-class Lanes(msgspec.Struct):
-    """Every lane that a task has been in so far.
+class LimitGroups(msgspec.Struct):
+    """Every limit group that a task has been in so far.
 
     Attributes:
-        per: Which lane a task is in.
-        open: Make a lane of that name.
+        per: Which limit group a task is in.
+        open: Make a limit group of that name.
     """
 
     per: Callable[[Task], str]
-    open: Callable[[str], Lane]
-    by_name: dict[str, Lane] = msgspec.field(default_factory=dict)
+    open: Callable[[str], LimitGroup]
+    by_name: dict[str, LimitGroup] = msgspec.field(default_factory=dict)
     count: int = 0
 
     def put(self, task: Task, *, first: bool = False) -> None:
-        """Let a task wait in its lane, behind the others or before them."""
-        lane = self.of(task)
-        lane.tasks.appendleft(task) if first else lane.tasks.append(task)
+        """Let a task wait in its limit group, behind the others or before them."""
+        limit_group = self.of(task)
+        limit_group.tasks.appendleft(task) if first else limit_group.tasks.append(task)
         self.count += 1
 
-    def of(self, task: Task) -> Lane:
-        """Return a task's lane."""
+    def of(self, task: Task) -> LimitGroup:
+        """Return a task's limit group."""
         name = self.per(task)
-        lane = self.by_name.get(name)
-        if lane is None:
-            lane = self.by_name[name] = self.open(name)
-        return lane
+        limit_group = self.by_name.get(name)
+        if limit_group is None:
+            limit_group = self.by_name[name] = self.open(name)
+        return limit_group
 
-    def choose(self, now_s: float, cost: Callable[[Task], Cost]) -> tuple[Lane | None, float]:
-        """Return the lane whose first task is to start now; None, and the seconds until there may be one."""
-        best: Lane | None = None
+    def choose(self, now_s: float, cost: Callable[[Task], Cost]) -> tuple[LimitGroup | None, float]:
+        """Return the limit group whose first task is to start now; None, and the seconds until there may be one."""
+        best: LimitGroup | None = None
         soonest_s = math.inf
-        for lane in self.by_name.values():
-            if not lane.tasks:
+        for limit_group in self.by_name.values():
+            if not limit_group.tasks:
                 continue
-            wait_s = lane.limiter.own.wait_s(now_s, cost(lane.tasks[0]))
+            wait_s = limit_group.limiter.own.wait_s(now_s, cost(limit_group.tasks[0]))
             if wait_s > 0:
                 soonest_s = min(soonest_s, wait_s)
-            elif best is None or lane.tasks[0].order < best.tasks[0].order:
-                best = lane
+            elif best is None or limit_group.tasks[0].order < best.tasks[0].order:
+                best = limit_group
         return best, soonest_s
 
-    def take(self, lane: Lane) -> Task:
-        """Return the lane's first task, which starts."""
+    def take(self, limit_group: LimitGroup) -> Task:
+        """Return the limit group's first task, which starts."""
         self.count -= 1
-        return lane.tasks.popleft()
+        return limit_group.tasks.popleft()
 
     def left(self) -> list[Task]:
         """Return all tasks that wait, in order."""
-        return sorted((task for lane in self.by_name.values() for task in lane.tasks), key=lambda task: task.order)
+        return sorted(
+            (task for limit_group in self.by_name.values() for task in limit_group.tasks), key=lambda task: task.order
+        )
 
     def clear(self) -> list[Task]:
         """Take all tasks out, in order."""
         left = self.left()
-        for lane in self.by_name.values():
-            lane.tasks.clear()
+        for limit_group in self.by_name.values():
+            limit_group.tasks.clear()
         self.count = 0
         return left

@@ -26,10 +26,11 @@ import msgspec
 from ipybatch.engine.data.plan import Task, queued_by_priority
 from ipybatch.engine.data.policy import Limits
 from ipybatch.engine.rules.breaker import Breaker
-from ipybatch.engine.rules.limit_groups import Both, Lanes
+from ipybatch.engine.rules.limit_groups import GroupLimiter, LimitGroups
 from ipybatch.engine.rules.limiter import NO_COST, NOTHING, Cost, Limiter, Permit
 
 Source = Literal["fresh", "waiting"]
+AnyLimiter = Limiter | GroupLimiter
 
 
 class Ticket(msgspec.Struct):
@@ -39,15 +40,15 @@ class Ticket(msgspec.Struct):
         epoch: Of the breaker.
         further: Costs of the requests it sent, or is about to, after its first.
         limiter: Whose permits its requests take.
-        lane: The lane that it is in; "" without lanes.
+        limit group: The limit group that it is in; "" without limit groups.
         handed: The `Attempt` that the work was handed, if it wants one.
     """
 
     task: Task
     permit: Permit
     epoch: int
-    limiter: Limiter | Both
-    lane: str = ""
+    limiter: AnyLimiter
+    limit_group: str = ""
     further: tuple[Cost, ...] = ()
     handed: Any = None
 
@@ -68,11 +69,11 @@ class Scheduler(msgspec.Struct):
         source: Tasks in the order they should run.
         ahead: How many of them are taken at once; 1 for a generator, whose items may take long to come.
         queued: How many tasks of each priority have yet to start; None where all have the same.
-        look_ahead: How many may wait in lanes before no more are drawn for lanes that are free.
+        look_ahead: How many may wait in limit groups before no more are drawn for limit groups that are free.
         cost: What a task costs, by unit.
         held: True while paused or stopping: nothing starts.
         on_batch: Told of each new batch: number and items.
-        lanes: Where drawn tasks wait, if they have limits of their own.
+        limit groups: Where drawn tasks wait, if they have limits of their own.
         wait_s: After `next` gave None: seconds until asking again makes sense; inf: after the next change.
         why: What it waits for, one word: "", "slot", "limit", "breaker", "batch", "pause", "retry", "probe".
     """
@@ -83,7 +84,7 @@ class Scheduler(msgspec.Struct):
     breaker: Breaker | None = None
     cost: Callable[[Task], Cost] | None = None
     on_batch: Callable[[int, int], None] | None = None
-    lanes: Lanes | None = None
+    limit_groups: LimitGroups | None = None
     ahead: int = 1
     queued: list[int] | None = None
     look_ahead: float = math.inf
@@ -103,7 +104,12 @@ class Scheduler(msgspec.Struct):
     @property
     def finished(self) -> bool:
         """Whether every task of the source has settled."""
-        return self.exhausted and not self.unsettled and not self._fresh and not (self.lanes and self.lanes.count)
+        return (
+            self.exhausted
+            and not self.unsettled
+            and not self._fresh
+            and not (self.limit_groups and self.limit_groups.count)
+        )
 
     def next(self, now_s: float) -> Ticket | None:
         """Return the attempt to start now; None when nothing may, see `wait_s`."""
@@ -116,8 +122,8 @@ class Scheduler(msgspec.Struct):
             if wait_s > 0:
                 self._wait(wait_s, "probe" if breaker.state == "half_open" else "breaker")
                 return None
-        if self.lanes is not None:
-            return self._next_of(self.lanes, now_s)
+        if self.limit_groups is not None:
+            return self._next_of(self.limit_groups, now_s)
         source = self._source(now_s)
         if source is None:
             return None
@@ -129,53 +135,55 @@ class Scheduler(msgspec.Struct):
         task = self._fresh.popleft() if source == "fresh" else heapq.heappop(self._waiting)[2]
         return self._start(now_s, task, cost, self.limiter)
 
-    def _next_of(self, lanes: Lanes, now_s: float) -> Ticket | None:
-        """Return the next attempt of any lane that need not wait."""
-        self._fill(lanes, now_s)
-        lane, wait_s = lanes.choose(now_s, self._price)
+    def _next_of(self, limit_groups: LimitGroups, now_s: float) -> Ticket | None:
+        """Return the next attempt of any limit group that need not wait."""
+        self._fill(limit_groups, now_s)
+        limit_group, wait_s = limit_groups.choose(now_s, self._price)
         draws_in_s = 0.0
-        while lane is None and not self.exhausted and lanes.count < self.look_ahead and draws_in_s == 0.0:
-            draws_in_s = self._draw(lanes, now_s)
-            lane, wait_s = lanes.choose(now_s, self._price)
-        if lane is None:
-            self._wait_for_lanes(now_s, wait_s, draws_in_s)
+        while limit_group is None and not self.exhausted and limit_groups.count < self.look_ahead and draws_in_s == 0.0:
+            draws_in_s = self._draw(limit_groups, now_s)
+            limit_group, wait_s = limit_groups.choose(now_s, self._price)
+        if limit_group is None:
+            self._wait_for_groups(now_s, wait_s, draws_in_s)
             return None
-        cost = self._price(lane.tasks[0])
-        wait_s = lane.limiter.wait_s(now_s, cost)
+        cost = self._price(limit_group.tasks[0])
+        wait_s = limit_group.limiter.wait_s(now_s, cost)
         if wait_s > 0:
             self._wait(wait_s, "slot" if wait_s == math.inf else "limit")
             return None
-        return self._start(now_s, lanes.take(lane), cost, lane.limiter, lane.name)
+        return self._start(now_s, limit_groups.take(limit_group), cost, limit_group.limiter, limit_group.name)
 
-    def _start(self, now_s: float, task: Task, cost: Cost, limiter: Limiter | Both, lane: str = "") -> Ticket:
+    def _start(self, now_s: float, task: Task, cost: Cost, limiter: AnyLimiter, limit_group: str = "") -> Ticket:
         if not task.attempts:
             self.unsettled += 1
             if self.queued is not None:
                 self.queued[task.priority] -= 1
         task.attempts += 1
         epoch = 0 if self.breaker is None else self.breaker.start(now_s)
-        return Ticket(task, limiter.acquire(now_s, cost), epoch, limiter, lane)
+        return Ticket(task, limiter.acquire(now_s, cost), epoch, limiter, limit_group)
 
-    def _fill(self, lanes: Lanes, now_s: float) -> None:
-        """Let retries that are ready wait in their lanes: first, but last while the service fails."""
+    def _fill(self, limit_groups: LimitGroups, now_s: float) -> None:
+        """Let retries that are ready wait in their limit groups: first, but last while the service fails."""
         is_failing = self.breaker is not None and self.breaker.failures > 0
         while self._waiting and self._waiting[0][0] <= now_s:
-            lanes.put(heapq.heappop(self._waiting)[2], first=not is_failing)
+            limit_groups.put(heapq.heappop(self._waiting)[2], first=not is_failing)
 
-    def _draw(self, lanes: Lanes, now_s: float) -> float:
-        """Draw tasks into their lanes; return seconds until there may be more, 0.0 when some came."""
+    def _draw(self, limit_groups: LimitGroups, now_s: float) -> float:
+        """Draw tasks into their limit groups; return seconds until there may be more, 0.0 when some came."""
         pause_s = self._refill(now_s)
         if not self._fresh:
             return pause_s
         while self._fresh:
-            lanes.put(self._fresh.popleft())
+            limit_groups.put(self._fresh.popleft())
         return 0.0
 
-    def _wait_for_lanes(self, now_s: float, wait_s: float, draws_in_s: float) -> None:
+    def _wait_for_groups(self, now_s: float, wait_s: float, draws_in_s: float) -> None:
         ready_in_s = self._waiting[0][0] - now_s if self._waiting else math.inf
         soonest_s = min(ready_in_s, wait_s, draws_in_s or math.inf)
         why = "retry" if soonest_s == ready_in_s else "limit" if soonest_s == wait_s else "batch"
-        self._wait(soonest_s, why if soonest_s < math.inf else "slot" if self.lanes and self.lanes.count else "")
+        self._wait(
+            soonest_s, why if soonest_s < math.inf else "slot" if self.limit_groups and self.limit_groups.count else ""
+        )
 
     def settle(self, now_s: float, task: Task, *, failed: bool = False) -> None:
         """Count a task that has its outcome."""
@@ -200,7 +208,7 @@ class Scheduler(msgspec.Struct):
         if self.cost is None:
             return NO_COST
         if self._priced is None or self._priced[0] is not task:
-            limiter = self.limiter if self.lanes is None else self.lanes.of(task).limiter
+            limiter = self.limiter if self.limit_groups is None else self.limit_groups.of(task).limiter
             try:
                 cost = self.cost(task)
                 task.refused = task.refused or limiter.refuse(cost)
@@ -212,14 +220,14 @@ class Scheduler(msgspec.Struct):
     def left(self) -> list[Task]:
         """Return the tasks that were drawn and are neither running nor settled: a generator gives them only once."""
         ahead = [] if self._next_batch is None else [self._next_batch]
-        in_lanes = [] if self.lanes is None else self.lanes.left()
-        return [task for _, _, task in sorted(self._waiting)] + [*in_lanes, *self._fresh, *ahead]
+        in_groups = [] if self.limit_groups is None else self.limit_groups.left()
+        return [task for _, _, task in sorted(self._waiting)] + [*in_groups, *self._fresh, *ahead]
 
     def reorder(self, more: Iterable[Task] = ()) -> None:
         """Put what has not been tried into order again, with ``more`` among it; an open batch keeps its items."""
-        in_lanes = [] if self.lanes is None else self.lanes.clear()
+        in_groups = [] if self.limit_groups is None else self.limit_groups.clear()
         drawn = [] if self._next_batch is None else [self._next_batch]
-        fresh = sorted([*in_lanes, *self._fresh], key=_order)
+        fresh = sorted([*in_groups, *self._fresh], key=_order)
         tasks = sorted([*drawn, *self.source, *more], key=_order)
         if self.limits.batch_size is None:
             fresh, tasks = [], sorted([*fresh, *tasks], key=_order)

@@ -1,12 +1,11 @@
-"""Gauges: what the views show beside the snapshot, read off the running parts."""
+"""Live status: what the views show beside the snapshot, read off the running parts."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-import msgspec
-
 from ipybatch.engine.data.policy import Limits, Paced
+from ipybatch.engine.feed.session_view import LimitGroupStatus, LiveStatus
 from ipybatch.engine.feed.snapshot import Snapshot
 from ipybatch.engine.run.runner import Runner
 
@@ -19,56 +18,19 @@ _WAITING = {
 }
 
 
-class LaneGauge(msgspec.Struct, frozen=True):
-    """One lane.
-
-    Attributes:
-        waiting: Items that wait in it.
-        windows: (used, limit, per_s, unit) of each of its rates.
-        cool_s: Seconds of its cool-down that are left.
-    """
-
-    name: str
-    waiting: int
-    windows: list[tuple[float, float, float, str]]
-    cool_s: float
-
-
-class Gauges(msgspec.Struct, frozen=True):
-    """Facts of the moment.
-
-    Attributes:
-        waiting: Why nothing starts just now, in words; "" when something may, or when it is clear.
-        windows: (used, limit, per_s, unit) of each rate.
-        allowed_per_s: Starts per second that the limits allow in the long run; None without rates and spacing.
-        eta_s: Seconds left, at best and at worst; None when unknown.
-        lanes: Limits of each lane, in the order in which they came.
-        queued: How many items of high, medium and low priority have yet to start; None where all have the same.
-        lingering: Given-up attempts that go on by themselves.
-    """
-
-    waiting: str = ""
-    windows: list[tuple[float, float, float, str]] = msgspec.field(default_factory=list)
-    allowed_per_s: float | None = None
-    eta_s: tuple[float, float] | None = None
-    lingering: int = 0
-    lanes: list[LaneGauge] = msgspec.field(default_factory=list)
-    queued: tuple[int, ...] | None = None
-
-
-def read(runner: Runner | None, limits: Limits, snapshot: Snapshot, now_s: float, unix_s: float) -> Gauges:
-    """Return the gauges; on the engine's thread while it runs."""
+def read(runner: Runner | None, limits: Limits, snapshot: Snapshot, now_s: float, unix_s: float) -> LiveStatus:
+    """Return the live status; on the engine's thread while it runs."""
     if runner is None or runner.state is not None:
-        return Gauges(allowed_per_s=allowed_per_s(limits), lingering=runner.lingering if runner else 0)
+        return LiveStatus(allowed_per_s=allowed_per_s(limits), lingering=runner.lingering if runner else 0)
     active = runner.resource.limiter.windows
     shown = [active[rate] for rate in limits.rates if rate in active]
-    return Gauges(
+    return LiveStatus(
         _why(runner, snapshot, now_s, unix_s),
         _windows([*shown, *_paced(limits)], now_s),
         allowed_per_s(limits),
         _eta_s(snapshot, limits, unix_s),
         runner.lingering,
-        _lanes(runner, now_s),
+        _limit_groups(runner, now_s),
         None if runner.scheduler.queued is None else tuple(runner.scheduler.queued),
     )
 
@@ -85,16 +47,16 @@ def _windows(windows: Iterable[Paced], now_s: float) -> list[tuple[float, float,
     return [(w.used(now_s), w.rate.limit, w.rate.per_s, w.rate.unit) for w in windows]
 
 
-def _lanes(runner: Runner, now_s: float) -> list[LaneGauge]:
-    lanes = runner.scheduler.lanes
+def _limit_groups(runner: Runner, now_s: float) -> list[LimitGroupStatus]:
+    limit_groups = runner.scheduler.limit_groups
     return [
-        LaneGauge(
-            lane.name,
-            len(lane.tasks),
-            _windows(lane.limiter.own.windows.values(), now_s),
-            max(0.0, lane.limiter.own.cool_until_s - now_s),
+        LimitGroupStatus(
+            limit_group.name,
+            len(limit_group.tasks),
+            _windows(limit_group.limiter.own.windows.values(), now_s),
+            max(0.0, limit_group.limiter.own.cool_until_s - now_s),
         )
-        for lane in (() if lanes is None else lanes.by_name.values())
+        for limit_group in (() if limit_groups is None else limit_groups.by_name.values())
     ]
 
 

@@ -1,9 +1,8 @@
-"""Attempt: what a work function that takes ``attempt`` is handed.
-
-@@ Requests: the permits of attempts that are under way.
+"""Permits: what a work function asks of the engine, and the permits of attempts that are under way.
 
 An attempt's first request has the permit it was started with.  Work that
-sends more asks here, and goes before attempts that have not started yet.
+sends more asks for further permits here, and goes before attempts that have
+not started yet.
 """
 
 from __future__ import annotations
@@ -13,22 +12,19 @@ import math
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 
 from ipybatch.engine.data.clock import Clock
-from ipybatch.engine.data.policy import Limits
-from ipybatch.engine.rules.limit_groups import Both
+from ipybatch.engine.data.spec import Spec
+from ipybatch.engine.rules.limit_groups import GroupLimiter
 from ipybatch.engine.rules.limiter import NO_COST, Cost, Limiter, Permit, cost_in
 from ipybatch.engine.rules.scheduler import Ticket
 from ipybatch.engine.store.resources import Resource, record_cool_down
-from ipybatch.engine.store.run_store import Ledger
-from ipybatch.engine.store.schema import lane_of
+from ipybatch.engine.store.run_store import RunStore
+from ipybatch.engine.store.schema import group_resource
 from ipybatch.errors import JournalError, Permanent, Withheld
-
-if TYPE_CHECKING:
-    from ipybatch.engine.run.runner import Job
 
 
 class Attempt:
@@ -109,11 +105,11 @@ class Asking(msgspec.Struct, frozen=True):
     cost: Cost
     granted: asyncio.Future[Permit]
     is_first: bool
-    limiter: Limiter | Both
-    lane: str
+    limiter: Limiter | GroupLimiter
+    limit_group: str
 
 
-class Requests(msgspec.Struct):
+class Permits(msgspec.Struct):
     """Hand out permits for further requests, and give all of them back.
 
     Attributes:
@@ -123,16 +119,16 @@ class Requests(msgspec.Struct):
     """
 
     resource: Resource
-    ledger: Ledger
+    store: RunStore
     clock: Clock
-    limits: Limits
+    spec: Spec
     add: Callable[[Iterable[Any]], int]
     waiting: deque[Asking] = msgspec.field(default_factory=deque)
     is_held: bool = False
     closed: str | None = None
     _most: int = 1  # requests of one attempt: what a restart must assume to be in flight
 
-    def run(self, job: Job, ticket: Ticket) -> Awaitable[Any]:
+    def run(self, ticket: Ticket) -> Awaitable[Any]:
         """Run one attempt inside everything that limits it; await it for its result.
 
         Raises:
@@ -141,17 +137,18 @@ class Requests(msgspec.Struct):
         task = ticket.task
         if task.refused:
             raise Permanent(task.refused)
-        arguments = (task.item, self._attempt(ticket)) if job.takes_attempt else (task.item,)
-        if self.limits.also or self.limits.shared is not None:
-            return self._run_limited(job, arguments)
-        return job.backend.run(job.work, arguments)
+        arguments = (task.item, self._attempt(ticket)) if self.spec.work.takes_attempt else (task.item,)
+        limits = self.spec.limits
+        if limits.also or limits.shared is not None:
+            return self._run_limited(arguments)
+        return self.spec.backend.run(self.spec.work.call, arguments)
 
-    async def _run_limited(self, job: Job, arguments: tuple[Any, ...]) -> Any:
+    async def _run_limited(self, arguments: tuple[Any, ...]) -> Any:
         async with AsyncExitStack() as stack:
-            for limiter in self.limits.also:
+            for limiter in self.spec.limits.also:
                 await stack.enter_async_context(limiter)
             await self._ask_shared()
-            return await job.backend.run(job.work, arguments)
+            return await self.spec.backend.run(self.spec.work.call, arguments)
 
     def serve(self, now_s: float) -> float:
         """Hand out what fits now, in turn; return seconds until the next one may fit, 0.0 when nobody waits."""
@@ -161,7 +158,7 @@ class Requests(msgspec.Struct):
                 wait_s = self._wait_s(now_s, asking)
                 if wait_s > 0:
                     soonest_s = min(soonest_s or wait_s, wait_s)
-                    if not asking.lane:  # who comes after it must wait as well
+                    if not asking.limit_group:  # who comes after it must wait as well
                         break
                     continue
                 asking.granted.set_result(asking.limiter.acquire(now_s, asking.cost, slot=False))
@@ -196,9 +193,9 @@ class Requests(msgspec.Struct):
             first = {**first, **ticket.handed.actual}
         return {unit: sum(cost_in(unit, cost) for cost in (first, *ticket.further)) for unit in ticket.limiter.units}
 
-    def keep_cool(self, until_s: float, lane: str) -> None:
+    def keep_cool(self, until_s: float, limit_group: str) -> None:
         """Let a cool-down outlive the kernel."""
-        record_cool_down(self.ledger.journal, lane_of(self.resource.name, lane), until_s)
+        record_cool_down(self.store.journal, group_resource(self.resource.name, limit_group), until_s)
 
     def _attempt(self, ticket: Ticket) -> Attempt:
         async def acquire(cost: Cost, requests: int) -> Permit:
@@ -215,7 +212,7 @@ class Requests(msgspec.Struct):
             if requests > self._most:
                 await self._expect(requests)
             granted: asyncio.Future[Permit] = asyncio.get_running_loop().create_future()
-            self.waiting.append(Asking(cost, granted, is_first, limiter, ticket.lane))
+            self.waiting.append(Asking(cost, granted, is_first, limiter, ticket.limit_group))
             self.resource.changed()
             try:
                 permit = await granted
@@ -250,8 +247,8 @@ class Requests(msgspec.Struct):
             loop.call_soon_threadsafe(answer, error)
 
         self.clock.hold(+1)
-        self.ledger.expect(
-            requests * self.limits.concurrency,
+        self.store.expect(
+            requests * self.spec.limits.concurrency,
             self.clock.unix_s(),
             tell,
         )
@@ -259,5 +256,5 @@ class Requests(msgspec.Struct):
         self._most = max(self._most, requests)
 
     async def _ask_shared(self) -> None:
-        if self.limits.shared is not None:
-            await self.limits.shared.try_acquire_async(self.resource.name, 1)
+        if self.spec.limits.shared is not None:
+            await self.spec.limits.shared.try_acquire_async(self.resource.name, 1)

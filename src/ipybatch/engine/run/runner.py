@@ -1,25 +1,16 @@
-"""Parking: the workers that found nothing to start, and who of them is woken.
-
-Rule: one is woken at a time.  All of them look for the same thing: where one
-finds nothing, the next would not either, and one that starts something asks
-for the next.
-
-@@ Feedback: what the end of an attempt tells breaker and limiter.
-
-Rule: 429 cools the resource down and is no failure; timeouts, lost lines and
-5xx are the service's failures; cancellations and errors of the item itself
-prove nothing.
-
-@@ Runner: the one loop, a pool of workers over the scheduler.
+"""Runner: the one loop, a pool of workers over the scheduler.
 
 Rule: this file starts attempts and reports how they ended.  Whether one may
 start is the scheduler's, what an error means is `retry`'s, what is on disk is
-the recorder's.
+the commit queue's.
 
 One worker per slot, for the whole run: a task per item would cost more than
-the items.  A worker that finds nothing to start parks; whoever makes room
-wakes one, and each that starts something wakes the next.  A slot is taken from
-the start of an attempt to the commit of its entry.
+the items.  A worker that finds nothing to start waits in the worker queue;
+whoever makes room wakes one, and each that starts something wakes the next.
+A slot is taken from the start of an attempt to the commit of its entry.
+
+One subject, hence its length: an attempt from its start to its commit, with
+what its end tells the breaker and the limiter (`Feedback`).
 """
 
 from __future__ import annotations
@@ -33,28 +24,33 @@ from typing import Any
 import msgspec
 
 from ipybatch.engine.data import events
-from ipybatch.engine.data.backend import Backend, StillRunning
+from ipybatch.engine.data.backend import StillRunning
 from ipybatch.engine.data.clock import Clock
 from ipybatch.engine.data.error_text import OTHER_LOOP, OTHER_LOOP_HINT, describe
 from ipybatch.engine.data.events import State, Status
 from ipybatch.engine.data.outcome import Outcome, encode_result
 from ipybatch.engine.data.plan import Task
-from ipybatch.engine.data.policy import Limits, Retry
+from ipybatch.engine.data.policy import Retry
+from ipybatch.engine.data.spec import Spec
 from ipybatch.engine.rules import retry
 from ipybatch.engine.rules.breaker import Breaker
 from ipybatch.engine.rules.limiter import NO_COST
 from ipybatch.engine.rules.retry import Kind, Verdict
 from ipybatch.engine.rules.scheduler import Scheduler, Ticket
-from ipybatch.engine.run.permits import Requests
-from ipybatch.engine.store.commit_queue import Recorder
+from ipybatch.engine.run.permits import Permits
+from ipybatch.engine.store.commit_queue import CommitQueue
 from ipybatch.engine.store.resources import Resource
 from ipybatch.engine.store.rows import Entry
-from ipybatch.engine.store.run_store import BEAT_S, Ledger
+from ipybatch.engine.store.run_store import BEAT_S, RunStore
 from ipybatch.errors import ItemError, JournalError
 
 
-class Parking:
-    """Let workers wait until somebody made room."""
+class WorkerQueue:
+    """Workers that found nothing to start.
+
+    One is woken at a time: all of them look for the same thing, so where one finds nothing, the next would not either,
+    and one that starts something wakes the next.
+    """
 
     def __init__(self) -> None:
         self._parked: list[asyncio.Future[None]] = []
@@ -92,7 +88,11 @@ def _wake(parked: asyncio.Future[None]) -> bool:
 
 
 class Feedback(msgspec.Struct):
-    """Pass on how attempts ended, and publish what that changes."""
+    """What the end of an attempt tells the breaker and the limiter.
+
+    A 429 cools the resource down and is no failure; timeouts, lost connections and 5xx are failures of the service;
+    cancellations and errors of the item itself prove nothing.
+    """
 
     resource: Resource
     breaker: Breaker | None
@@ -158,37 +158,12 @@ class Feedback(msgspec.Struct):
             wait_s = retry.cool_down_s(self.policy, ticket.limiter.cool_downs, self.clock.unix_s())
         if ticket.limiter.cool_down(now_s, ticket.permit.started_s, wait_s):
             until_s = self.clock.unix_s() + wait_s
-            self.on_cool_down(until_s, ticket.lane)
+            self.on_cool_down(until_s, ticket.limit_group)
             reason = "the service asked us to slow down"
-            self.emit(events.CooledDown(self.clock.unix_s(), until_s, reason, ticket.lane))
+            self.emit(events.CooledDown(self.clock.unix_s(), until_s, reason, ticket.limit_group))
 
 
 Emit = Callable[[events.Event], None]
-
-
-class Job(msgspec.Struct, frozen=True, kw_only=True):
-    """What the runner is to do, and with what.
-
-    Attributes:
-        timeout_s: For one attempt, seconds; None for no limit.
-        stop_on_failure: End the session at the first item that fails.
-        discards: Then all results are discarded, so what runs is ended too.
-        called: What an item is called in the reason.
-        add: Takes further items into the run.
-        takes_attempt: Whether ``work`` wants the `Attempt` beside the item.
-    """
-
-    work: Callable[..., Any]
-    backend: Backend
-    limits: Limits
-    retry: Retry
-    timeout_s: float | None
-    stop_on_failure: bool
-    takes_attempt: bool
-    discards: bool = False
-    called: Callable[[Task], str] = lambda task: f"item {task.label}"
-    add: Callable[[Iterable[Any]], int] = lambda items: 0
-    chance: random.Random = msgspec.field(default_factory=random.Random)
 
 
 class Slot:
@@ -226,9 +201,18 @@ class Runner:
     """
 
     def __init__(  # noqa: PLR0917  # its six collaborators, each of another type
-        self, job: Job, scheduler: Scheduler, resource: Resource, ledger: Ledger, clock: Clock, emit: Emit
+        self,
+        spec: Spec,
+        scheduler: Scheduler,
+        resource: Resource,
+        store: RunStore,
+        clock: Clock,
+        emit: Emit,
+        *,
+        called: Callable[[Task], str],
+        add: Callable[[Iterable[Any]], int],
     ) -> None:
-        self.job, self.scheduler, self.resource, self.ledger = job, scheduler, resource, ledger
+        self.spec, self.scheduler, self.resource, self.store = spec, scheduler, resource, store
         self.clock, self.emit = clock, emit
         self.state: State | None = None
         self.reason = ""
@@ -239,14 +223,15 @@ class Runner:
         self.kept: list[Entry] = []
         self.on_outcomes: list[Callable[[list[Outcome]], None]] = []
         self._loop = asyncio.get_running_loop()
-        self._recorder = Recorder(ledger, clock, on_recorded=self._recorded, on_error=self._lost)
-        self._requests = Requests(resource, ledger, clock, job.limits, job.add)
+        self._commit_queue = CommitQueue(store, clock, on_recorded=self._recorded, on_error=self._lose)
+        self._called, self._random = called, random.Random()
+        self._permits = Permits(resource, store, clock, spec, add)
         self._feedback = Feedback(
-            resource, scheduler.breaker, job.retry, clock, emit, on_cool_down=self._requests.keep_cool
+            resource, scheduler.breaker, spec.retry, clock, emit, on_cool_down=self._permits.keep_cool
         )
         self._slots: list[Slot] = []
         self._stopped: asyncio.Future[None] = self._loop.create_future()
-        self._parking = Parking()
+        self._worker_queue = WorkerQueue()
         self._taken = 0  # slots
         self._latest: Ticket | None = None
         self._alarm: asyncio.TimerHandle | None = None
@@ -258,19 +243,19 @@ class Runner:
         self.resource.wakers.append(self.wake)
         self._sweep()
         self._beat()
-        workers = self.job.limits.concurrency
+        workers = self.spec.limits.concurrency
         try:
-            await self.job.backend.open(workers)
+            await self.spec.backend.open(workers)
             pool = [self._loop.create_task(self._work()) for _ in range(workers)]
             await asyncio.gather(*pool)
             while self._taken:
-                await self._parking.wait()
+                await self._worker_queue.wait()
         finally:
             for timer in (self._alarm, self._sweeper, self._heart):
                 if timer is not None:
                     timer.cancel()
             self.resource.wakers.remove(self.wake)
-            await self.job.backend.close()
+            await self.spec.backend.close()
         if self.state is None:
             self.state = "completed"
 
@@ -281,11 +266,11 @@ class Runner:
         self.state, self.reason, self.left = state, reason, left
         self.scheduler.held = True
         self._stopped.set_result(None)
-        self._requests.close(reason)
+        self._permits.close(reason)
         if kill:
             for slot in self._slots:
                 slot.stop("cancel")
-        self._parking.wake_all()
+        self._worker_queue.wake_all()
 
     def fail(self, reason: str) -> None:
         """End as failed, also what has run to its end: what comes after the last item belongs to it."""
@@ -296,7 +281,7 @@ class Runner:
     def hold(self, held: bool) -> None:
         """Pause or resume starting attempts."""
         if self.state is None:
-            self.scheduler.held = self._requests.is_held = held
+            self.scheduler.held = self._permits.is_held = held
             self.wake()
 
     def reorder(self, more: Iterable[Task] = ()) -> None:
@@ -306,11 +291,11 @@ class Runner:
 
     def wake(self) -> None:
         """Serve attempts that wait for a further permit, else let one parked worker look for something to start."""
-        wait_s = self._requests.serve(self.clock.now_s())
+        wait_s = self._permits.serve(self.clock.now_s())
         if wait_s > 0.0:
             self._set_alarm(wait_s)
         else:
-            self._parking.wake_one()
+            self._worker_queue.wake_one()
 
     async def _work(self) -> None:
         worker = asyncio.current_task()
@@ -324,15 +309,15 @@ class Runner:
             elif self.scheduler.finished:
                 break
             elif self.state is None:
-                await self._parking.wait()
-        self._parking.wake_all()
+                await self._worker_queue.wait()
+        self._worker_queue.wake_all()
 
     def _take(self) -> Ticket | None:
-        if self._taken >= self.job.limits.concurrency:
+        if self._taken >= self.spec.limits.concurrency:
             return None  # the next commit wakes somebody
         now_s = self.clock.now_s()
         # An attempt that is under way goes before one that is not.
-        wait_s = self._requests.serve(now_s) if self._requests.waiting else 0.0
+        wait_s = self._permits.serve(now_s) if self._permits.waiting else 0.0
         if wait_s == 0.0:
             try:
                 ticket = self.scheduler.next(now_s)
@@ -341,7 +326,7 @@ class Runner:
                 return None
             if ticket is not None:
                 self._taken += 1
-                if self._parking.wants_waking:
+                if self._worker_queue.wants_waking:
                     self.wake()
                 return ticket
             wait_s = self.scheduler.wait_s
@@ -374,7 +359,7 @@ class Runner:
             self._feedback.tell()  # this attempt is the probe
         lingering: asyncio.Future[Any] | None = None
         try:
-            result = await self._requests.run(self.job, ticket)
+            result = await self._permits.run(ticket)
             slot.ticket = None
             payload = None if result is None else encode_result(result)
         except BaseException as error:  # one bad item fails alone, whatever it raises
@@ -385,7 +370,7 @@ class Runner:
             recorded = self._failed(slot, ticket, error, lingering)
         else:
             now_s = self.clock.now_s()
-            self._requests.end(now_s, ticket)
+            self._permits.end(now_s, ticket)
             self._feedback.succeeded(now_s, ticket)
             recorded = self._record(ticket, now_s, "completed", "", True, result, payload)
         if self._latest is not ticket:
@@ -398,7 +383,7 @@ class Runner:
     ) -> asyncio.Future[None]:
         now_s = self.clock.now_s()
         if lingering is None:
-            self._requests.end(now_s, ticket)
+            self._permits.end(now_s, ticket)
         else:  # its request may still be on its way: the permit stays taken
             self.lingering += 1
             lingering.add_done_callback(lambda _: self._linger_no_more(ticket))
@@ -412,29 +397,29 @@ class Runner:
             self.stop("failed", text, left="skipped", kill=verdict.kind is Kind.REFUSED)
         elif gave_up := self._feedback.gave_up:
             self.stop("failed", gave_up, left="skipped", kill=False)
-        if self.state is None and not retry.is_last(self.job.retry, ticket.task.attempts, verdict):
+        if self.state is None and not retry.is_last(self.spec.retry, ticket.task.attempts, verdict):
             return self._retry(now_s, ticket, verdict, text)
         if verdict.kind is Kind.WITHHELD:
             return self._record(ticket, now_s, "skipped", text, False, kind=kind, advice=advice)
         final = verdict.kind is Kind.PERMANENT
         status: Status = "timeout" if verdict.kind is Kind.TIMEOUT else "failed"
-        if self.job.stop_on_failure and verdict.kind is not Kind.REFUSED:
-            reason = f"{self.job.called(ticket.task)} {status}: {text}"
-            self.stop("failed", reason, left="skipped", kill=self.job.discards)
+        if self.spec.on_failure != "continue" and verdict.kind is not Kind.REFUSED:
+            reason = f"{self._called(ticket.task)} {status}: {text}"
+            self.stop("failed", reason, left="skipped", kill=self.spec.on_failure == "rollback")
         return self._record(ticket, now_s, status, text, final, kind=kind, advice=advice)
 
     def _judge(self, slot: Slot, error: BaseException) -> tuple[Verdict, str]:
         if slot.stopped_by == "timeout":
-            return Verdict(Kind.TIMEOUT), f"Exceeded {self.job.timeout_s:g} s"
+            return Verdict(Kind.TIMEOUT), f"Exceeded {self.spec.timeout_s:g} s"
         if isinstance(error, RuntimeError) and OTHER_LOOP.search(str(error)):
             return Verdict(Kind.REFUSED), OTHER_LOOP_HINT
-        return retry.classify(error, self.job.retry, self.clock.unix_s()), describe(error)
+        return retry.classify(error, self.spec.retry, self.clock.unix_s()), describe(error)
 
     def _retry(self, now_s: float, ticket: Ticket, verdict: Verdict, text: str) -> asyncio.Future[None]:
         task = ticket.task
         ready_s = now_s
         if verdict.counts and verdict.retry_after_s is None:
-            ready_s += retry.back_off_s(self.job.retry, ticket.task.attempts, self.job.chance)
+            ready_s += retry.back_off_s(self.spec.retry, ticket.task.attempts, self._random)
         self.scheduler.retry(ready_s, task)
         wait_s = max(ready_s, ticket.limiter.cool_until_s) - now_s
         self.emit(
@@ -455,9 +440,9 @@ class Runner:
         advice: str = "",
     ) -> asyncio.Future[None]:
         task, seconds = ticket.task, now_s - ticket.permit.started_s
-        spent = self._requests.spent(ticket) if ticket.limiter.units else NO_COST
+        spent = self._permits.spent(ticket) if ticket.limiter.units else NO_COST
         at_s = self.clock.unix_s()
-        return self._recorder.add(
+        return self._commit_queue.add(
             Entry(
                 task,
                 task.attempts,
@@ -469,7 +454,7 @@ class Runner:
                 seconds,
                 error,
                 spent,
-                ticket.lane,
+                ticket.limit_group,
                 kind,
                 advice,
             )
@@ -506,7 +491,7 @@ class Runner:
         if task.group and not batch.unsettled and batch.number == task.group:
             self.emit(events.GroupEnded(unix_s, task.group, "failed" if batch.failed == batch.items else "completed"))
 
-    def _lost(self, error: JournalError, entries: Sequence[Entry] = ()) -> None:
+    def _lose(self, error: JournalError, entries: Sequence[Entry] = ()) -> None:
         """End the session; what could not be recorded counts as not done."""
         self.stop("failed", str(error), left="skipped", kill=True)
         for entry in entries:
@@ -519,11 +504,11 @@ class Runner:
 
     def _linger_no_more(self, ticket: Ticket) -> None:
         self.lingering -= 1
-        self._requests.end(self.clock.now_s(), ticket)
+        self._permits.end(self.clock.now_s(), ticket)
 
     def _sweep(self) -> None:
         """Cancel attempts that overran: one timer for all of them costs less than one each."""
-        timeout_s = self.job.timeout_s
+        timeout_s = self.spec.timeout_s
         if timeout_s is None:
             return
         over_s = self.clock.now_s() - timeout_s
@@ -537,7 +522,7 @@ class Runner:
 
         def answer(error: JournalError | None) -> None:
             if error is not None:
-                self._loop.call_soon_threadsafe(self._lost, error)
+                self._loop.call_soon_threadsafe(self._lose, error)
 
-        self.ledger.beat(self.clock.unix_s(), answer)
+        self.store.beat(self.clock.unix_s(), answer)
         self._heart = self._loop.call_later(BEAT_S, self._beat)

@@ -1,4 +1,4 @@
-"""Recorder: hands entries to the journal and tells when they are on disk.
+"""CommitQueue: hands entries to the journal and tells when they are on disk.
 
 Rule: entries that come while a commit is under way go into the next one
 together, and share one future: one for every item costs more than the work.
@@ -12,11 +12,11 @@ from collections.abc import Callable
 
 from ipybatch.engine.data.clock import Clock
 from ipybatch.engine.store.rows import Entry
-from ipybatch.engine.store.run_store import Ledger
+from ipybatch.engine.store.run_store import RunStore
 from ipybatch.errors import JournalError
 
 
-class Recorder:
+class CommitQueue:
     """Collect entries while the writer is busy, and commit them together.
 
     Attributes:
@@ -26,13 +26,13 @@ class Recorder:
 
     def __init__(
         self,
-        ledger: Ledger,
+        store: RunStore,
         clock: Clock,
         *,
         on_recorded: Callable[[list[Entry]], None],
         on_error: Callable[[JournalError, list[Entry]], None],
     ) -> None:
-        self._ledger = ledger
+        self._store = store
         self._clock = clock
         self._loop = asyncio.get_running_loop()
         self._on_recorded = on_recorded
@@ -61,7 +61,7 @@ class Recorder:
                 self._loop.call_soon_threadsafe(self._answer, entries, committed, error)
 
         self._clock.hold(+1)
-        self._ledger.submit(entries, self._clock.unix_s(), tell)
+        self._store.submit(entries, self._clock.unix_s(), tell)
 
     def _answer(self, entries: list[Entry], committed: asyncio.Future[None], error: JournalError | None) -> None:
         self._clock.hold(-1)

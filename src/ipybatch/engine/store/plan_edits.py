@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from ipybatch.engine.data.plan import Plan, Task, canonical
+from ipybatch.engine.data.spec import Spec
 from ipybatch.engine.store import resume, run_store
-from ipybatch.engine.store.resume import Opening
 
 
 def wanting(wanted: Callable[[Any], bool] | Iterable[Any]) -> Callable[[Task], bool]:
@@ -22,7 +22,9 @@ def wanting(wanted: Callable[[Any], bool] | Iterable[Any]) -> Callable[[Task], b
     return lambda task: task.key in keys
 
 
-def prioritize(tasks: Plan, book: run_store.Ledger, wanted: Callable[[Task], bool], priority: int, now_s: float) -> int:
+def prioritize(
+    tasks: Plan, book: run_store.RunStore, wanted: Callable[[Task], bool], priority: int, now_s: float
+) -> int:
     """Give tasks another priority; return how many."""
     changed = [task for task in tasks if task.priority != priority and wanted(task)]
     for task in changed:
@@ -34,15 +36,15 @@ def prioritize(tasks: Plan, book: run_store.Ledger, wanted: Callable[[Task], boo
 
 
 def add(
-    tasks: Plan, book: run_store.Ledger, asked: Opening, items: Iterable[object], now_s: float
+    tasks: Plan, book: run_store.RunStore, spec: Spec, items: Iterable[object], now_s: float
 ) -> tuple[list[Task], int]:
     """Add the items whose keys are new; return the tasks that are to run, and how many need not.
 
     Raises:
         InputError: An item has no key that JSON can hold; nothing is added.
     """
-    new = _new(tasks, asked, items)
-    reasons = resume.decide(asked, new)
+    new = _new(tasks, spec, items)
+    reasons = resume.decide(spec, new)
     if new:
         tasks.extend(new)
         tasks.forget_hash()
@@ -54,16 +56,15 @@ def add(
 
         book.write(unit, now_s)
     skipped = {task.seq for task, _ in reasons}
-    book.counts.skipped += len(skipped)
     return [task for task in new if task.seq not in skipped], len(skipped)
 
 
-def _new(tasks: Plan, asked: Opening, items: Iterable[object]) -> list[Task]:
+def _new(tasks: Plan, spec: Spec, items: Iterable[object]) -> list[Task]:
     keys = {task.key for task in tasks}
     seq = max((task.seq for task in tasks), default=-1) + 1
     new: list[Task] = []
     for item in items:
-        task = asked.keying.task(seq, item)
+        task = spec.keying.task(seq, item)
         if task.key not in keys:
             keys.add(task.key)
             task.added, seq = True, seq + 1

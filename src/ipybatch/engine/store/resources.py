@@ -1,28 +1,24 @@
-"""Resource: what is rationed, shared by the sessions that name it.
+"""Resources: what is rationed, shared by the sessions that name it, and what the journal knows of its use.
 
-All of them run on one engine loop, so a limiter needs no lock; whoever frees
+All sessions run on one engine loop, so a limiter needs no lock; whoever frees
 a permit wakes the others.
-
-@@ Joined: the limiters that a session has joined: that of its resource, and those of its lanes.
 """
 
 from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 
 import msgspec
 
 from ipybatch.engine.data.clock import Clock
 from ipybatch.engine.data.policy import Limits
-from ipybatch.engine.rules.limit_groups import Both, Lane
+from ipybatch.engine.rules.limit_groups import GroupLimiter, LimitGroup
 from ipybatch.engine.rules.limiter import CLOCK_DRIFT, Limiter, Spent
 from ipybatch.engine.store.journal import Journal
 from ipybatch.engine.store.run_store import LEASE_S, me
-from ipybatch.engine.store.schema import lane_of
-from ipybatch.errors import JournalError
+from ipybatch.engine.store.schema import group_resource
 
 
 class Resource(msgspec.Struct):
@@ -48,8 +44,11 @@ _resources: dict[tuple[Path, str], Resource] = {}
 
 
 def resource_of(journal: Journal, name: str) -> Resource:
-    """Return the process's one Resource of that name in this journal."""
-    return _resources.setdefault((journal.path, name), Resource(name))
+    """Return the process's one Resource of that name in this journal; on the engine's thread."""
+    known = _resources.get((journal.path, name))
+    if known is None:
+        known = _resources[journal.path, name] = Resource(name)
+    return known
 
 
 class History(msgspec.Struct, frozen=True):
@@ -64,31 +63,29 @@ class History(msgspec.Struct, frozen=True):
     cool_until_s: float
 
 
-def read_history(journal: Journal, name: str, limits: Limits, now_s: float, *, lane: str = "") -> History:
-    """Return what still counts in the windows, requests in flight at a crash included; forget what does not.
+def read_history(journal: Journal, name: str, limits: Limits, now_s: float, *, group: str = "") -> History:
+    """Return what still counts in the windows, requests in flight at a crash included.
 
     Args:
-        lane: Whose windows are asked for; "" for those that all lanes share.
-    """
-    name, base = lane_of(name, lane), name
-    longest_s = max((rate.per_s * CLOCK_DRIFT for rate in limits.all_rates), default=0.0)
+        group: The limit group whose windows are asked for; "" for those that all groups share.
 
-    def unit(database: sqlite3.Connection) -> History:
+    Raises:
+        JournalError: The journal cannot be read.
+    """
+    of_group = group_resource(name, group)
+    with journal.reader() as database:
         spent = database.execute(
             "SELECT responded_s, unit, cost FROM window WHERE resource = ? AND responded_s > ? ORDER BY responded_s",
-            (name, now_s - longest_s),
+            (of_group, now_s - _longest_s(limits)),
         ).fetchall()
-        spent += _in_flight_at_a_crash(database, base, now_s)
-        database.execute(
-            "DELETE FROM window WHERE resource = ? AND responded_s < ?", (name, now_s - max(longest_s, KEPT_S))
-        )
-        if lane:  # so that what is in flight at a crash is counted in it too
-            database.execute("INSERT OR IGNORE INTO resource VALUES (?, 0.0)", (name,))
-        row = database.execute("SELECT cool_until_s FROM resource WHERE name = ?", (name,)).fetchone()
-        return History(sorted((min(at_s, now_s), unit, cost) for at_s, unit, cost in spent), row[0] if row else 0.0)
+        spent += _in_flight_at_a_crash(database, name, now_s)
+        row = database.execute("SELECT cool_until_s FROM resource WHERE name = ?", (of_group,)).fetchone()
+    return History(sorted((min(at_s, now_s), unit, cost) for at_s, unit, cost in spent), row[0] if row else 0.0)
 
-    history: History = journal.write(unit)
-    return history
+
+def kept_since_s(limits: Limits, now_s: float) -> float:
+    """Return since when responses are kept, Unix time: for a day, or for the longest window."""
+    return now_s - max(_longest_s(limits), KEPT_S)
 
 
 def record_cool_down(journal: Journal, name: str, until_s: float) -> None:
@@ -100,6 +97,19 @@ def record_cool_down(journal: Journal, name: str, until_s: float) -> None:
     journal.submit(unit, lambda result, error: None)
 
 
+def _record_group(journal: Journal, name: str) -> None:
+    """Let a limit group be known by its name, so that what is in flight at a crash counts in its windows too."""
+
+    def unit(database: sqlite3.Connection) -> None:
+        database.execute("INSERT OR IGNORE INTO resource VALUES (?, 0.0)", (name,))
+
+    journal.submit(unit, lambda result, error: None)
+
+
+def _longest_s(limits: Limits) -> float:
+    return max((rate.per_s * CLOCK_DRIFT for rate in limits.all_rates), default=0.0)
+
+
 def _in_flight_at_a_crash(database: sqlite3.Connection, name: str, now_s: float) -> list[Spent]:
     rows = database.execute(
         "SELECT beat_s, concurrency FROM run WHERE resource = ? AND owner IS NOT NULL AND owner <> ?", (name, me())
@@ -108,37 +118,46 @@ def _in_flight_at_a_crash(database: sqlite3.Connection, name: str, now_s: float)
     return [(min(now_s, beat_s + LEASE_S), "requests", float(concurrency)) for beat_s, concurrency in rows]
 
 
-class Joined(msgspec.Struct, eq=False):
-    """What one start of a session holds to, in its windows what was used before.
+class Membership:
+    """The limits that one start of a session holds to: those of its resource, and those of its limit groups.
+
+    Each window begins with what was used before, as the journal tells.
 
     Attributes:
-        name: Of the resource.
+        resource: What all limit groups share.
     """
 
-    journal: Journal
-    name: str
-    clock: Clock
-    _limiters: list[Limiter] = msgspec.field(default_factory=list)
+    def __init__(self, journal: Journal, name: str, clock: Clock) -> None:
+        self.resource = resource_of(journal, name)
+        self._journal, self._clock = journal, clock
+        self._limiters: list[Limiter] = []
 
-    @property
-    def resource(self) -> Resource:
-        """What all lanes share."""
-        return resource_of(self.journal, self.name)
+    def join(self, limits: Limits, declared: Limits) -> None:
+        """Hold to limits.
 
-    def join(self, limits: Limits, declared: Limits | None, history: History) -> None:
-        """Hold to limits; ``declared`` are those that it was made with, if they were changed since."""
-        with suppress(JournalError):  # what others sent since `history` was read counts as well
-            history = read_history(self.journal, self.name, limits, self.clock.unix_s())
-        self._join(self.resource.limiter, declared or limits, history)
-        if declared is not None:
+        Args:
+            declared: Those that the session was made with.
+
+        Raises:
+            JournalError: The journal cannot be read.
+        """
+        history = read_history(self._journal, self.resource.name, limits, self._clock.unix_s())
+        self._join(self.resource.limiter, declared, history)
+        if declared is not limits:
             self.resource.limiter.change(self, limits)
 
-    def open_lane(self, name: str, each: Limits) -> Lane:
-        """Hold to the limits of one lane as well."""
-        limiter = resource_of(self.journal, lane_of(self.name, name)).limiter
-        history = read_history(self.journal, self.name, each, self.clock.unix_s(), lane=name)
+    def open_group(self, name: str, each: Limits) -> LimitGroup:
+        """Hold to the limits of one group as well.
+
+        Raises:
+            JournalError: The journal cannot be read.
+        """
+        of_group = group_resource(self.resource.name, name)
+        limiter = resource_of(self._journal, of_group).limiter
+        history = read_history(self._journal, self.resource.name, each, self._clock.unix_s(), group=name)
+        _record_group(self._journal, of_group)
         self._join(limiter, each, history)
-        return Lane(name, Both(self.resource.limiter, limiter))
+        return LimitGroup(name, GroupLimiter(self.resource.limiter, limiter))
 
     def change(self, limits: Limits) -> None:
         """Hold to others from now on."""
@@ -153,8 +172,8 @@ class Joined(msgspec.Struct, eq=False):
         self.resource.changed()
 
     def _join(self, limiter: Limiter, limits: Limits, history: History) -> None:
-        now_s = self.clock.now_s()
-        offset_s = now_s - self.clock.unix_s()
+        now_s = self._clock.now_s()
+        offset_s = now_s - self._clock.unix_s()
         spent = [(at_s + offset_s, unit, cost) for at_s, unit, cost in history.spent]
         limiter.join(self, limits, now_s=now_s, spent=spent)
         limiter.cool_until_s = max(limiter.cool_until_s, history.cool_until_s + offset_s)

@@ -1,10 +1,11 @@
-"""Drawing: the items of a generator, matched with what is recorded as they come.
-
-@@ Opening: a plan meets what the journal has of it.
+"""Resume: the items of a session meet what the journal has of them.
 
 Rule: the same name continues.  What is final stays as recorded; timeouts,
 transient failures, cancelled, skipped and unrecorded items run again, new
 keys are added, and a key whose input changed runs again.
+
+    list       --> plan --> matched at once, by its hash or by key --> tasks to run
+    generator  --> drawn one by one, each matched in a walk        --> tasks to run
 
 A list that has not changed is recognised by its hash and needs one walk over
 the recorded items.  A changed list, or a generator, is matched by key.
@@ -14,24 +15,26 @@ from __future__ import annotations
 
 import sqlite3
 from array import array
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
 from ipybatch.engine.data import events
 from ipybatch.engine.data.events import Counts, Status
-from ipybatch.engine.data.plan import MEDIUM, Drawn, Keying, Plan, Task, queued_by_priority
+from ipybatch.engine.data.plan import MEDIUM, Keying, Plan, SeenKeys, Task, queued_by_priority
+from ipybatch.engine.data.spec import Spec
 from ipybatch.engine.store import run_store
 from ipybatch.engine.store.journal import Journal
+from ipybatch.engine.store.rows import Entry
 from ipybatch.engine.store.schema import SEQ, ids
 from ipybatch.errors import InputError
 
 _STRIDE = 500
 
 Emit = Callable[[events.Event], None]
-Recorded = tuple[int, str, Status, str]  # seq, key, status ("pending" for what runs again), digest
+Recorded = tuple[int, str, Status, bool, str]  # seq, key, status, whether it stays as it is, digest
 
 
 class Listing:
@@ -63,9 +66,7 @@ class Walk:
     def __init__(self, database: sqlite3.Connection, run: int, again: frozenset[Status]) -> None:
         self._database, self._run = database, run
         rerun = ", ".join(f"'{status}'" for status in sorted(again))
-        self._columns = (
-            f"id & {SEQ}, item.key, CASE WHEN final AND status NOT IN ({rerun}) THEN status ELSE 'pending' END, digest"
-        )
+        self._columns = f"id & {SEQ}, item.key, status, final AND status NOT IN ({rerun}), digest"
         self._rows: Iterator[Recorded] = iter(())
         self._row: Recorded | None = None  # the next one of the walk
         self._next_id, self._after = ids(run)
@@ -127,12 +128,18 @@ def draw(
     walk: Walk | None,
     *,
     listing: Listing,
+    recorded: dict[Status, int],
+    stale: Counter[Status],
     emit: Emit,
     clock_s: Callable[[], float],
 ) -> Iterator[Task]:
-    """Yield the tasks of a generator that are still to do, as they are asked for; tell of all."""
-    seen = Drawn()
-    passed: Counter[Status] = Counter()  # drawn, recorded and not told of yet
+    """Yield the tasks of a generator that are still to do, as they are asked for.
+
+    Args:
+        recorded: How many items are recorded with which status; those that are drawn are taken out.
+        stale: How many of those drawn are to run again, by the status they are recorded with.
+    """
+    seen = SeenKeys()
     free = 0 if walk is None else walk.first_free
     drawn = 0
     for item in items:
@@ -141,33 +148,23 @@ def draw(
             task.refused = f"duplicate key {task.key}: an earlier item has it too"
             task.key = f"{task.key} (duplicate, item {drawn})"
         found = None if walk is None else walk.find(drawn, task.key)
-        status: Status = "pending"
+        stays = False
         if found is not None:
-            task.seq = found[0]
-            if found[3] == task.digest:
-                status = found[2]
+            task.seq, _, status, is_final, digest = found
+            recorded[status] -= 1
+            stays = bool(is_final) and digest == task.digest
+            task.recorded = "" if stays else status
         elif walk is not None and not walk.in_step:
             task.seq, free = max(free, drawn), max(free, drawn) + 1
         if task.seq != drawn or listing.order is not None:
             listing.add(drawn, task.seq)
         drawn += 1
-        if status == "pending":
-            if passed:
-                _tell(passed, emit, clock_s)
-            emit(events.Drawn(clock_s(), "pending"))
+        if not stays:
+            if task.recorded:
+                stale[task.recorded] += 1
+            emit(events.Drawn(clock_s(), task.recorded))
             yield task
-        else:
-            passed[status] += 1
-            if drawn % _STRIDE == 0:
-                _tell(passed, emit, clock_s)
-    _tell(passed, emit, clock_s)
-    emit(events.Exhausted(clock_s(), drawn))
-
-
-def _tell(passed: Counter[Status], emit: Emit, clock_s: Callable[[], float]) -> None:
-    for status, items in passed.items():
-        emit(events.Drawn(clock_s(), status, items))
-    passed.clear()
+    emit(events.Exhausted(clock_s(), drawn, {status: items for status, items in recorded.items() if items}))
 
 
 def _task_of(keying: Keying, drawn: int, item: Any) -> Task:
@@ -177,111 +174,208 @@ def _task_of(keying: Keying, drawn: int, item: Any) -> Task:
         return Task(drawn, f"item {drawn}", item, refused=str(error))
 
 
-class Opening(msgspec.Struct, frozen=True, kw_only=True):
-    """What a session wants to open.
-
-    Attributes:
-        skip: Why an item need not run ("" if it must); decided once, kept in the plan.
-        rank: What runs first; decided once, kept in the plan.
-        priority: What runs before all ranks: a place in `plan.PRIORITIES`; decided once, kept in the plan.
-        again: Final statuses that run again all the same: what `retry_failed` asks for.
-    """
-
-    name: str
-    resource: str
-    group_word: str
-    keying: Keying
-    code_hash: bytes | None
-    fresh: bool
-    skip: Callable[[Any], str] | None = None
-    rank: Callable[[Any], int] | None = None
-    priority: Callable[[Any], int] | None = None
-    again: frozenset[Status] = frozenset()
-
-
 class Opened(msgspec.Struct):
     """A run, and what of it is still to do.
 
     Attributes:
         source: The tasks to run, in the order they should.
         counts: Where the session starts from.
-        listing: Of a generator.
         queued: How many tasks of each priority there are; None where all have the same.
+        stale: How many of the tasks drawn so far are recorded with which status, until they are recorded anew.
     """
 
     run: int
     source: Iterator[Task]
     counts: Counts
+    stale: Counter[Status]
     notes: list[str] = msgspec.field(default_factory=list)
-    listing: Listing | None = None
     queued: list[int] | None = None
 
 
-def open_list(journal: Journal, opening: Opening, tasks: Plan, now_s: float) -> Opened:
+class Items:
+    """The items of a session over all its starts.
+
+    A list is a plan that each start matches with the journal.  A generator is drawn only once: what an earlier start
+    drew and did not finish is kept for the next one.
+
+    Attributes:
+        plan: The checked list; None for a generator.
+        is_drawn: Whether a generator was begun.
+    """
+
+    def __init__(self, given: Iterable[Any], plan: Plan | None) -> None:
+        self.given, self.plan = given, plan
+        self._listing = Listing()
+        self._drawing: Iterator[Task] | None = None
+        self._owed: deque[Task] = deque()  # drawn before, to run again
+        self._ended: list[Entry] = []  # drawn before, need not run again
+        self._run = 0
+        self._stale: Counter[Status] = Counter()
+
+    @property
+    def is_drawn(self) -> bool:
+        """Whether a generator was begun."""
+        return self._drawing is not None
+
+    @property
+    def listing(self) -> array[int] | None:
+        """The order in which a generator gave its items, by seq; None for that of the seqs, and for lists."""
+        return self._listing.order
+
+    def open(
+        self,
+        journal: Journal,
+        spec: Spec,
+        snapshot_counts: Counts,
+        *,
+        again: frozenset[Status],
+        emit: Emit,
+        clock_s: Callable[[], float],
+    ) -> Opened:
+        """Find or make the run, and return what of it is to do.
+
+        Args:
+            snapshot_counts: Where the session stands: a generator that was drawn before goes on from there.
+            again: Final statuses that run again all the same: what `retry_failed` asks for.
+        """
+        if self.plan is not None:
+            for task in self.plan:
+                task.attempts = 0
+            return open_list(journal, spec, self.plan, again, clock_s())
+        if self._drawing is not None:
+            return self._go_on(snapshot_counts, again)
+        opened = open_generator(journal, spec, self.given, self._listing, again, emit=emit, clock_s=clock_s)
+        self._run, self._drawing, self._stale = opened.run, opened.source, opened.stale
+        return opened
+
+    def put_back(self, ended: Iterable[Entry], left: Iterable[Task], *, is_anew: bool) -> None:
+        """Take back what a start of a generator's session leaves: what ended and may run again, and what waits.
+
+        Args:
+            is_anew: All that ended was discarded.
+        """
+        if self.plan is not None:
+            return
+        self._ended += ended
+        if is_anew:
+            self._owed = deque([entry.task for entry in self._ended])
+            self._ended = []
+        self._owed += left
+
+    def _go_on(self, counts: Counts, again: frozenset[Status]) -> Opened:
+        assert self._drawing is not None
+        ended, self._ended = self._ended, []
+        todo = []
+        for entry in ended:
+            if entry.final and entry.status not in again:
+                self._ended.append(entry)
+            else:
+                entry.task.recorded = entry.status
+                todo.append(entry.task)
+        todo += self._owed
+        for task in todo:
+            task.attempts = 0
+        counts = msgspec.structs.replace(counts, running=0)
+        counts.failed = sum(entry.status == "failed" for entry in self._ended)
+        counts.timeout = counts.cancelled = counts.skipped = 0
+        counts.pending = len(todo)
+        self._owed = deque(todo)
+        self._stale.clear()
+        self._stale.update(_stale(todo))
+        return Opened(self._run, self._draw_on(self._drawing), counts, self._stale)
+
+    def _draw_on(self, drawing: Iterator[Task]) -> Iterator[Task]:
+        """Yield what is owed, then what the generator still gives."""
+        while self._owed:
+            yield self._owed.popleft()
+        yield from drawing
+
+
+def open_list(journal: Journal, spec: Spec, tasks: Plan, again: frozenset[Status], now_s: float) -> Opened:
     """Find or make the run of a list whose keys were checked."""
-    found = _find(journal, opening)
-    has_order = opening.rank is not None or opening.priority is not None
+    found = _find(journal, spec)
+    has_order = spec.rank is not None or spec.priority is not None
     tasks.is_ordered = has_order or (found is not None and bool(found.is_ordered))
     if found is None:
-        run, notes = _plan_anew(journal, opening, tasks, now_s), []
+        run, notes = _plan_anew(journal, spec, tasks, now_s), []
     else:
-        run, notes = found.run, _note_changes(found, opening)
-        _match(journal, found, opening, tasks, now_s)
-    recorded = _recorded(journal, run, opening.again)
+        run, notes = found.run, _note_changes(found, spec)
+        _match(journal, found, spec, tasks, now_s)
+    recorded = _recorded(journal, run)
     kept: Counter[str] = Counter()
     todo = []
     for task in tasks:
-        status, digest = recorded.get(task.seq, _UNRECORDED)
-        if status == "pending" or digest != task.digest:
-            todo.append(task)
-        else:
+        status, is_final, digest = recorded.get(task.seq, _UNRECORDED)
+        if is_final and status not in again and digest == task.digest:
             kept[status] += 1
+            task.recorded = ""
+        else:
+            task.recorded = status
+            todo.append(task)
     counts = Counts(total=len(tasks), pending=len(todo), **kept)
     if tasks.is_ordered:
         todo.sort(key=lambda task: (task.priority, task.rank))
-    return Opened(run, iter(todo), counts, notes, queued=queued_by_priority(todo) if tasks.is_ordered else None)
+    queued = queued_by_priority(todo) if tasks.is_ordered else None
+    return Opened(run, iter(todo), counts, _stale(todo), notes, queued)
 
 
-def open_drawn(
-    journal: Journal, opening: Opening, items: Iterable[Any], emit: Emit, clock_s: Callable[[], float]
+def _stale(todo: Iterable[Task]) -> Counter[Status]:
+    return Counter(task.recorded for task in todo if task.recorded)
+
+
+def open_generator(  # one caller
+    journal: Journal,
+    spec: Spec,
+    items: Iterable[Any],
+    listing: Listing,
+    again: frozenset[Status],
+    *,
+    emit: Emit,
+    clock_s: Callable[[], float],
 ) -> Opened:
-    """Find or make the run of a generator, whose items are matched as they are drawn."""
-    found = _find(journal, opening)
-    notes = [] if found is None else _note_changes(found, opening)
+    """Find or make the run of a generator, whose items are matched as they are drawn; till then all recorded count."""
+    found = _find(journal, spec)
+    notes = [] if found is None else _note_changes(found, spec)
+    recorded: dict[Status, int] = {}
+    stale: Counter[Status] = Counter()
+    walk = None
     if found is None:
-        run = journal.write(lambda db: _create(db, opening, clock_s()))
+        run = journal.write(lambda db: _create(db, spec, clock_s()))
     else:
         run = found.run
         journal.write(lambda db: run_store.forget_plan(db, run))
-    walk = None if found is None else Walk(journal.connect(), run, opening.again)
-    listing = Listing()
-    source = draw(iter(items), opening.keying, walk, listing=listing, emit=emit, clock_s=clock_s)
-    return Opened(run, source, Counts(total=None), notes, listing)
+        database = journal.connect()
+        walk = Walk(database, run, again)
+        recorded = run_store.count_items(database, run)
+    source = draw(
+        iter(items), spec.keying, walk, listing=listing, recorded=recorded, stale=stale, emit=emit, clock_s=clock_s
+    )
+    return Opened(
+        run, source, Counts(total=None, **{str(status): items for status, items in recorded.items()}), stale, notes
+    )
 
 
-_UNRECORDED: tuple[Status, str] = ("pending", "")
+_UNRECORDED: tuple[Status | Literal[""], bool, str] = ("", False, "")
 
 
-def _find(journal: Journal, opening: Opening) -> run_store.Found | None:
-    if opening.fresh:
+def _find(journal: Journal, spec: Spec) -> run_store.Found | None:
+    if spec.fresh:
         return None
     with journal.reader() as database:
-        return run_store.find(database, opening.name)
+        return run_store.find(database, spec.name)
 
 
-def _create(database: sqlite3.Connection, opening: Opening, now_s: float) -> int:
-    run = run_store.create(
-        database, opening.name, resource=opening.resource, group_word=opening.group_word, now_s=now_s
-    )
-    database.execute("UPDATE run SET code_hash = ? WHERE id = ?", (opening.code_hash, run))
+def _create(database: sqlite3.Connection, spec: Spec, now_s: float) -> int:
+    run = run_store.create(database, spec.name, resource=spec.resource, group_word=spec.group_word, now_s=now_s)
+    database.execute("UPDATE run SET code_hash = ? WHERE id = ?", (spec.work.code_hash, run))
     return run
 
 
-def _plan_anew(journal: Journal, opening: Opening, tasks: Plan, now_s: float) -> int:
-    reasons = decide(opening, tasks)
+def _plan_anew(journal: Journal, spec: Spec, tasks: Plan, now_s: float) -> int:
+    reasons = decide(spec, tasks)
 
     def unit(database: sqlite3.Connection) -> int:
-        run = _create(database, opening, now_s)
+        run = _create(database, spec, now_s)
         run_store.write_plan(database, run, tasks)
         run_store.skip(database, run, reasons, now_s)
         return run
@@ -290,14 +384,14 @@ def _plan_anew(journal: Journal, opening: Opening, tasks: Plan, now_s: float) ->
     return run
 
 
-def decide(opening: Opening, tasks: Sequence[Task]) -> list[tuple[Task, str]]:
+def decide(spec: Spec, tasks: Sequence[Task]) -> list[tuple[Task, str]]:
     """Give new tasks their rank and priority, and return those that need not run, each with the reason."""
-    for task in tasks if opening.rank is not None or opening.priority is not None else ():
-        task.rank = opening.rank(task.item) if opening.rank is not None else 0
-        task.priority = opening.priority(task.item) if opening.priority is not None else MEDIUM
-    if opening.skip is None:
+    for task in tasks if spec.rank is not None or spec.priority is not None else ():
+        task.rank = spec.rank(task.item) if spec.rank is not None else 0
+        task.priority = spec.priority(task.item) if spec.priority is not None else MEDIUM
+    if spec.skip is None:
         return []
-    return [(task, reason) for task in tasks if (reason := opening.skip(task.item))]
+    return [(task, reason) for task in tasks if (reason := spec.skip(task.item))]
 
 
 def preview(database: sqlite3.Connection, found: run_store.Found, tasks: Plan) -> Counts:
@@ -316,13 +410,13 @@ def preview(database: sqlite3.Connection, found: run_store.Found, tasks: Plan) -
     return counts
 
 
-def _note_changes(found: run_store.Found, opening: Opening) -> list[str]:
-    if found.code_hash is None or opening.code_hash is None or found.code_hash == opening.code_hash:
+def _note_changes(found: run_store.Found, spec: Spec) -> list[str]:
+    if None in (found.code_hash, spec.work.code_hash) or found.code_hash == spec.work.code_hash:
         return []
     return ["the work function changed since this session began: what is recorded stays as it is"]
 
 
-def _match(journal: Journal, found: run_store.Found, opening: Opening, tasks: Plan, now_s: float) -> None:
+def _match(journal: Journal, found: run_store.Found, spec: Spec, tasks: Plan, now_s: float) -> None:
     """Give every task the seq it is recorded under, and record the plan if it changed."""
     if found.plan_hash == tasks.hash:
         if found.listing is not None:
@@ -345,7 +439,7 @@ def _match(journal: Journal, found: run_store.Found, opening: Opening, tasks: Pl
             task.seq, task.rank, task.priority, task.added = before.seq, before.rank, before.priority, before.added
     tasks.extend(task for task in known.values() if task.added and task.item is not None and task.key not in listed)
     tasks.forget_hash()
-    reasons = decide(opening, new)
+    reasons = decide(spec, new)
 
     def unit(database: sqlite3.Connection) -> None:
         run_store.write_plan(database, found.run, tasks)
@@ -365,10 +459,7 @@ def _known(journal: Journal, found: run_store.Found) -> tuple[dict[str, Task], i
     return known, max((task.seq for task in known.values()), default=-1) + 1
 
 
-def _recorded(journal: Journal, run: int, again: frozenset[Status]) -> dict[int, tuple[Status, str]]:
-    first, after = ids(run)
+def _recorded(journal: Journal, run: int) -> dict[int, tuple[Status, bool, str]]:
     with journal.reader() as database:
-        rows = database.execute(
-            "SELECT id, status, digest FROM item WHERE id >= ? AND id < ? AND final", (first, after)
-        )
-        return {id_ & SEQ: (status, digest) for id_, status, digest in rows if status not in again}
+        rows = database.execute("SELECT id, status, final, digest FROM item WHERE id >= ? AND id < ?", ids(run))
+        return {id_ & SEQ: (status, final, digest) for id_, status, final, digest in rows}

@@ -1,13 +1,11 @@
-"""Entries: what is written of each attempt, and how it becomes rows.
+"""Rows: what is written of each attempt, and what the journal tells of a run's items to those who look at it.
 
 Rows of one table go in with one statement for up to `ROWS` of them: SQLite
 then steps once, and Python lets its lock go once, instead of once a row.
 Values are int, float and str wherever they can be: sqlite3 looks for an
 adapter of everything else (bool and bytes too), at half a microsecond each.
 
-@@ Recorded: what the journal tells of a run's items, for those who look at it.
-
-Rule: numbers and short texts only; results are read by `frames`.
+What is read back here are numbers and short texts; results are read by `frames`.
 """
 
 from __future__ import annotations
@@ -22,11 +20,11 @@ import msgspec
 
 from ipybatch.engine.data import events
 from ipybatch.engine.data.events import Status
-from ipybatch.engine.data.outcome import Outcome
+from ipybatch.engine.data.outcome import Outcome, RecordedItem, Try
 from ipybatch.engine.data.plan import Task, key_value, label_of
 from ipybatch.engine.data.progress_curve import MARKS, Mark
 from ipybatch.engine.rules.limiter import Cost
-from ipybatch.engine.store.schema import SEQ_BITS, ids, lane_of
+from ipybatch.engine.store.schema import SEQ_BITS, group_resource, ids
 
 ROWS = 32
 
@@ -45,7 +43,7 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
         payload: The result as JSON; None for None.
         responded_s: Unix time.
         spent: What it cost in the windows that outlive a restart, by unit; empty without rates.
-        lane: Whose windows these are too; "" without lanes.
+        limit group: Whose windows these are too; "" without limit groups.
         kind: One word for how it failed; "" for none. ``advice``: what the user can do about it.
     """
 
@@ -59,7 +57,7 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
     seconds: float
     error: str
     spent: Cost
-    lane: str = ""
+    limit_group: str = ""
     kind: str = ""
     advice: str = ""
 
@@ -87,8 +85,8 @@ def values_of(entries: Sequence[Entry], run: int, resource: str) -> dict[str, Va
         at = base + task.seq
         for unit, cost in entry.spent.items() if entry.spent else ():
             values.setdefault("window", []).extend((resource, entry.responded_s, unit, cost))
-            if entry.lane:
-                values["window"].extend((lane_of(resource, entry.lane), entry.responded_s, unit, cost))
+            if entry.limit_group:
+                values["window"].extend((group_resource(resource, entry.limit_group), entry.responded_s, unit, cost))
         if entry.status == "pending":
             attempt = (at, entry.attempts, entry.responded_s, entry.seconds, entry.error)
             values.setdefault("attempt", []).extend(attempt)
@@ -124,25 +122,6 @@ def insert(database: sqlite3.Connection, table: str, values: Values) -> None:
 def _statement(table: str, rows: int) -> str:
     row = f"({', '.join('?' * _WIDTH[table])})"
     return f"INSERT OR REPLACE INTO {table} VALUES {', '.join([row] * rows)}"  # noqa: S608  # constants
-
-
-class Try(msgspec.Struct, kw_only=True, frozen=True):
-    """An attempt that failed and was followed by another."""
-
-    attempt: int
-    seconds: float
-    error: str
-
-
-class RecordedItem(msgspec.Struct, kw_only=True, frozen=True):
-    """An item's outcome, and the attempts before it."""
-
-    key: str
-    status: Status
-    attempts: int
-    seconds: float
-    error: str
-    tries: list[Try]
 
 
 def read_groups(database: sqlite3.Connection, run: int, group_word: str, at_s: float) -> Iterator[events.GroupRecalled]:

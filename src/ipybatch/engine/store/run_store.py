@@ -15,21 +15,23 @@ of `Entry`s.  Whatever is not in the ledger has not happened.
 
 from __future__ import annotations
 
+import math
 import os
 import socket
 import sqlite3
 import time
 from array import array
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import msgspec
 
-from ipybatch.engine.data.events import Counts, State
+from ipybatch.engine.data.events import Counts, State, Status
 from ipybatch.engine.data.plan import OrderedRow, Plan, Task, from_row, to_row
 from ipybatch.engine.store.journal import Journal
 from ipybatch.engine.store.rows import Entry, insert, values_of
-from ipybatch.engine.store.schema import LANE, SEQ_BITS, ids
+from ipybatch.engine.store.schema import GROUP, SEQ_BITS, ids
 from ipybatch.errors import Fenced, JournalError, JournalLocked
 
 LEASE_S = 15.0
@@ -83,9 +85,9 @@ def keep_in_flight(database: sqlite3.Connection, run: int, now_s: float) -> None
     values = (now_s, LEASE_S, run, me())
     database.execute(f"INSERT INTO window SELECT run.resource, {in_flight} {killed}", values)  # constants
     of_run = "substr(lane.name, 1, length(run.resource) + ?) = run.resource || ?"
-    database.execute(  # of which lane they were is not known
+    database.execute(  # of which limit group they were is not known
         f"INSERT INTO window SELECT lane.name, {in_flight}, resource lane {killed} AND {of_run}",
-        (*values, len(LANE), LANE),
+        (*values, len(GROUP), GROUP),
     )
 
 
@@ -163,11 +165,13 @@ class Found(msgspec.Struct, frozen=True):
     group_word: str
     usd: float | None
     is_ordered: int
+    workload: str
+    about: str
 
 
 _RUN_COLUMNS = (
     "id, state, reason, total, completed, failed, timeout, cancelled, skipped, plan_hash, code_hash, listing,"
-    " created_s, started_s, seconds, group_word, usd, is_ordered"
+    " created_s, started_s, seconds, group_word, usd, is_ordered, workload, about"
 )
 
 
@@ -202,6 +206,12 @@ def create(database: sqlite3.Connection, name: str, *, resource: str, group_word
     )
     assert made.lastrowid is not None
     return made.lastrowid
+
+
+def count_items(database: sqlite3.Connection, run: int) -> dict[Status, int]:
+    """Return how many items of a run are recorded with which status."""
+    rows = database.execute("SELECT status, count(*) FROM item WHERE id >= ? AND id < ? GROUP BY status", ids(run))
+    return dict(rows.fetchall())
 
 
 def read_plan(database: sqlite3.Connection, found: Found) -> Iterator[Task]:
@@ -262,14 +272,20 @@ def skip(database: sqlite3.Connection, run: int, reasons: Sequence[tuple[Task, s
     )
 
 
-class Ledger(msgspec.Struct):
-    """A run that this process holds the lease of."""
+class RunStore(msgspec.Struct):
+    """A run that this process holds the lease of.
+
+    Attributes:
+        live: The session's counts as its snapshot has them: the run's row keeps no count of its own.
+        stale: Items that the snapshot counts as pending and that are recorded from an earlier start, by status.
+    """
 
     journal: Journal
     run: int
     epoch: int
     resource: str
-    counts: Counts = msgspec.field(default_factory=Counts)
+    live: Callable[[], Counts] = Counts
+    stale: Counter[Status] = msgspec.field(default_factory=Counter)
 
     def write(self, unit: Callable[[sqlite3.Connection], None], now_s: float) -> None:
         """Run ``unit`` under the lease and wait for its commit.
@@ -284,10 +300,7 @@ class Ledger(msgspec.Struct):
 
         The counts are those of the moment the commit is written, with these entries in.
         """
-        statuses = [entry.status for entry in entries]
-        for status in set(statuses) - {"pending"}:
-            self.counts.add(status, statuses.count(status))
-        counts = msgspec.structs.replace(self.counts)
+        counts = self._counts(entries)
         values = values_of(entries, self.run, self.resource)
 
         def unit(database: sqlite3.Connection) -> None:
@@ -296,6 +309,21 @@ class Ledger(msgspec.Struct):
                 insert(database, table, some)
 
         self.journal.submit(unit, lambda _, error: done(error), size=_size(entries))
+
+    def _counts(self, entries: Sequence[Entry]) -> Counts:
+        """Return what the items table holds once these entries are written."""
+        counts, stale = msgspec.structs.replace(self.live()), self.stale
+        for entry in entries:
+            if entry.status == "completed":
+                counts.completed += 1
+            elif entry.status != "pending":
+                counts.add(entry.status)
+            if stale and entry.task.recorded and entry.status != "pending":
+                stale[entry.task.recorded] -= 1
+                entry.task.recorded = ""
+        for status, items in stale.items() if stale else ():
+            counts.add(status, items)
+        return counts
 
     def expect(self, requests: int, now_s: float, done: Callable[[JournalError | None], None]) -> None:
         """Record how many requests may be in flight at once, before they are."""
@@ -411,8 +439,22 @@ def check_free(journal: Journal, name: str, now_s: float) -> None:
             check_lease(database, run, now_s, live_here=(journal.path, run) in _live)
 
 
-def take(journal: Journal, run: int, *, resource: str, concurrency: int, now_s: float) -> Ledger:
+def take(
+    journal: Journal,
+    run: int,
+    *,
+    resource: str,
+    concurrency: int,
+    now_s: float,
+    workload: str = "",
+    about: str = "",
+    windows_since_s: float = -math.inf,
+) -> RunStore:
     """Take the lease of a run and mark it as running.
+
+    Args:
+        workload: Name of the workload that made the session; ``about``: what it records to open it again.
+        windows_since_s: Responses before this time, Unix, are dropped from the resource's windows.
 
     Raises:
         JournalLocked: Another live session holds it.
@@ -422,13 +464,14 @@ def take(journal: Journal, run: int, *, resource: str, concurrency: int, now_s: 
         live_here = (journal.path, run) in _live
         keep_in_flight(database, run, now_s)
         epoch = take_lease(database, run, now_s, live_here=live_here)
+        database.execute("DELETE FROM window WHERE resource = ? AND responded_s < ?", (resource, windows_since_s))
         database.execute(
             "UPDATE run SET state = 'running', reason = '', ended_s = NULL, concurrency = ?,"
-            " started_s = coalesce(started_s, ?), resource = ? WHERE id = ?",
-            (concurrency, now_s, resource, run),
+            " started_s = coalesce(started_s, ?), resource = ?, workload = ?, about = ? WHERE id = ?",
+            (concurrency, now_s, resource, workload, about, run),
         )
         return epoch
 
     epoch: int = journal.write(unit)
     _live.add((journal.path, run))
-    return Ledger(journal, run, epoch, resource)
+    return RunStore(journal, run, epoch, resource)

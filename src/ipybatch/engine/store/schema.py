@@ -9,8 +9,9 @@ end.  ``PRAGMA user_version`` counts the steps a file has seen.
     item      one row per item that has an outcome; id = run << 40 | seq
     payload   results, apart, so that walking the items stays fast
     attempt   attempts that failed and were followed by another
-    window    what the responses of each rationed resource cost, while their window lasts; of a lane: "resource / lane"
-    resource  cool-downs, and which lanes there are
+    window    what the responses of each rationed resource cost, while their window lasts; of a limit
+              group: "resource / group"
+    resource  cool-downs, and which limit groups there are
     usage     every billed call: its tokens and what they cost
     job       remote batch jobs, from the intent to submit one to its results
     credit    movements of credit accounts; amounts are decimal text
@@ -22,7 +23,7 @@ import sqlite3
 
 SEQ_BITS = 40
 SEQ = (1 << SEQ_BITS) - 1
-LANE = " / "
+GROUP = " / "
 
 STEPS = (
     """
@@ -140,9 +141,9 @@ STEPS = (
 )
 
 
-def lane_of(resource: str, lane: str) -> str:
-    """Return what the limits of a resource's lane are recorded under; the resource itself for no lane."""
-    return f"{resource}{LANE}{lane}" if lane else resource
+def group_resource(resource: str, group: str) -> str:
+    """Return what the limits of a resource's limit group are recorded under; the resource itself for no group."""
+    return f"{resource}{GROUP}{group}" if group else resource
 
 
 def ids(run: int) -> tuple[int, int]:

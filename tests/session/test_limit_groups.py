@@ -1,4 +1,4 @@
-"""Lanes: limits of their own for the items of a region, under those that all share."""
+"""LimitGroups: limits of their own for the items of a region, under those that all share."""
 
 import asyncio
 import math
@@ -70,7 +70,7 @@ def test_a_lane_has_a_concurrency_and_a_spacing_of_its_own(plan, clock):
     assert min(later - sooner for sooner, later in zip(work.at["eu"], work.at["eu"][1:], strict=False)) >= 3.0
 
 
-def test_a_429_cools_down_its_own_lane_only(plan, clock):
+def test_a_429_cools_down_its_own_group_only(plan, clock):
     refused = []
 
     async def work(item):
@@ -86,11 +86,11 @@ def test_a_429_cools_down_its_own_lane_only(plan, clock):
     assert clock.run(session).counts.completed == 6
     assert max(at["us"]) < 10
     assert sorted(at["eu"])[1] >= 600
-    assert [entry.lane for entry in session._feed.log if hasattr(entry, "lane")] == ["eu"]
+    assert [entry.limit_group for entry in session._feed.log if hasattr(entry, "limit_group")] == ["eu"]
 
 
 def test_further_requests_take_permits_of_their_lane(plan, clock):
-    """And one that waits for its lane does not hold up those of another."""
+    """And one that waits for its limit group does not hold up those of another."""
     asked = {}
 
     async def work(item, attempt):
@@ -116,7 +116,7 @@ def test_a_restart_keeps_the_windows_of_lanes(plan, clock, journal):
 
 
 def test_what_was_in_flight_at_a_crash_counts_in_every_lane(plan, clock, journal):
-    """Which lane it was in is not known: it may have been any."""
+    """Which limit group it was in is not known: it may have been any."""
     from ipybatch.engine.store.journal import open_journal
 
     limits = Limits(concurrency=5, each=Limits(rates=[Rate(5, per_s=3600.0)]))
@@ -160,7 +160,7 @@ def test_lanes_and_batches_go_together(plan, clock):
 
 
 def test_a_generator_is_drawn_ahead_for_lanes_that_are_free_but_not_without_end(plan, clock):
-    """A thousand items of a lane that waits are enough: the rest stays where it is."""
+    """A thousand items of a limit group that waits are enough: the rest stays where it is."""
     drawn = []
 
     def endless():
@@ -197,7 +197,7 @@ regions = st.lists(st.sampled_from(["eu", "us", "kr"]), min_size=1, max_size=40)
 @given(regions, st.integers(1, 6), st.integers(1, 6), st.floats(0.0, 2.0))
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_no_window_is_ever_exceeded(tmp_path_factory, wanted, common, own, latency_s):
-    """Whatever the mix of lanes: the server of each, and the one that all share, count as they should."""
+    """Whatever the mix of limit groups: the server of each, and the one that all share, count as they should."""
     from ipybatch import BatchSession
 
     clock = VirtualClock()
@@ -205,9 +205,9 @@ def test_no_window_is_ever_exceeded(tmp_path_factory, wanted, common, own, laten
     limits = Limits(
         concurrency=8, rates=[Rate(common, per_s=1.0)], each=Limits(concurrency=8, rates=[Rate(own, per_s=1.0)])
     )
-    journal = tmp_path_factory.mktemp("lanes") / "journal.db"
+    journal = tmp_path_factory.mktemp("limit groups") / "journal.db"
     listed = [f"{region}-{number}" for number, region in enumerate(wanted)]
-    session = BatchSession("lanes", work, listed, limits=limits, per=region_of, journal=journal, clock=clock)
+    session = BatchSession("limit groups", work, listed, limits=limits, per=region_of, journal=journal, clock=clock)
     assert clock.run(session).counts.completed == len(listed)
     assert worst(all_at(work), 1.0) <= common
     assert max(worst(at, 1.0) for at in work.at.values()) <= own

@@ -1,0 +1,113 @@
+"""Workload: work that is more than one function, bound to its session by the constructor and by `open()` alike.
+
+    refresh(), generate(), forecast() --> Workload --bind--> session --its name--> journal
+    BatchSession.open(name) <-- Workload.open <-- entry point <-----------------------+
+
+A workload is a folder with one subclass, which is registered in the
+entry-point group ``ipybatch.workloads`` under its name; ours are registered
+the same way, so the session imports none of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar, Generic, TypeVar
+
+import msgspec
+
+from ipybatch.engine.store.run_store import Found
+from ipybatch.errors import InputError
+
+Session = TypeVar("Session")
+
+GROUP = "ipybatch.workloads"
+
+
+class Workload(Generic[Session]):
+    """The work of a session, with all that its session class needs of it. Subclasses are callable with an item.
+
+    Attributes:
+        name: What the journal records; the name of the entry point.
+        needs: The argument of `open` without which a recorded session can only be read, such as "demand".
+        session_class: What `open` gives back.
+        lacks: Why this one can only be read; "" when it can run.
+    """
+
+    name: ClassVar[str] = ""
+    needs: ClassVar[str] = "work"
+    session_class: ClassVar[type[Any]]
+    lacks: str = ""
+
+    def bind(self, session: Session) -> None:
+        """Belong to a session: called once, at the end of its constructor."""
+
+    def about(self) -> Mapping[str, Any]:
+        """Return what is recorded beside the name, as JSON holds it, for `reading` and `going_on`."""
+        return {}
+
+    @classmethod
+    def open(cls, name: str, journal: Path, found: Found, items: Any, arguments: dict[str, Any]) -> Session:
+        """Return a recorded session: one that can run where `needs` is among the arguments, else one to read.
+
+        Args:
+            items: As they are recorded.
+            arguments: What `BatchSession.open` was given.
+
+        Raises:
+            InputError: An argument is not what it must be.
+        """
+        about = msgspec.json.decode(found.about) if found.about else {}
+        if arguments.get(cls.needs) is not None:
+            return cls.going_on(name, journal, about, arguments)
+        work = cls.reading(name, journal, about)
+        work.lacks = f"pass {cls.needs}= to go on"
+        session: Session = cls.session_class(
+            name, work, items, journal=journal, group_word=found.group_word, **arguments
+        )
+        return session
+
+    @classmethod
+    def reading(cls, name: str, journal: Path, about: Mapping[str, Any]) -> Workload[Session]:
+        """Return the workload of a recorded session that is only read."""
+        return cls()
+
+    @classmethod
+    def going_on(cls, name: str, journal: Path, about: Mapping[str, Any], arguments: dict[str, Any]) -> Session:
+        """Return the session made anew from what is recorded and what `open` was given.
+
+        Args:
+            arguments: With ``needs`` among them.
+
+        Raises:
+            InputError: An argument is not what it must be.
+        """
+        raise NotImplementedError
+
+    async def __call__(self, item: Any, *attempt: Any) -> Any:
+        """Refuse to run: the session is only read."""
+        msg = f"this session was opened for reading: {self.lacks}"
+        raise InputError(msg)
+
+
+class ReadOnly(Workload[Any]):
+    """Stands in for the function of a session that is only read."""
+
+    lacks = "pass work= to go on"
+
+
+def encode_about(workload: Workload[Any] | None) -> str:
+    """Return what a workload records beside its name, as JSON; "" for no workload."""
+    return "" if workload is None else msgspec.json.encode(workload.about()).decode()
+
+
+def find_workload(name: str) -> type[Workload[Any]] | None:
+    """Return the workload that is registered under a name; None for no name, or when its package is not installed."""
+    if not name:
+        return None
+    from importlib.metadata import entry_points
+
+    for entry in entry_points(group=GROUP, name=name):
+        found: type[Workload[Any]] = entry.load()
+        return found
+    return None
