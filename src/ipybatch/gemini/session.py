@@ -1,4 +1,4 @@
-"""Generating: a session that sends prompts to Gemini.
+"""Session: one that sends prompts to Gemini.
 
 prompts --check--> session --lanes--> answers, with what each one cost
 """
@@ -6,11 +6,11 @@ prompts --check--> session --lanes--> answers, with what each one cost
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Unpack, get_args
+from typing import TYPE_CHECKING, Any, Literal, Unpack, cast, get_args
 
 import msgspec
 
@@ -37,6 +37,7 @@ from ipybatch.gemini.service.request_config import RequestConfig
 from ipybatch.gemini.spec import Connection, GeminiSpec
 from ipybatch.session.arguments import SessionArguments, check_name, check_session
 from ipybatch.session.session import BatchSession
+from ipybatch.session.workload import Workload, recordable
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -53,7 +54,17 @@ LONGEST_S = 1e6  # that the client can be told
 class GeminiSession(BatchSession):
     """A `BatchSession` that knows what it used."""
 
-    setting: GeminiSpec
+    @property
+    def spec(self) -> GeminiSpec:
+        """What it was made of.
+
+        Raises:
+            InputError: It was opened for reading.
+        """
+        generation = cast("Generation", self.workload)
+        generation.check_complete(self.name)
+        assert generation.spec is not None
+        return generation.spec
 
     def usage(self, last_s: float | None = None) -> pd.DataFrame:
         """Return what this session used, one row per (operation, model, lane); see `ipybatch.gemini.usage`."""
@@ -63,13 +74,14 @@ class GeminiSession(BatchSession):
         """Return what it takes, by the lane it begins with: for a batch from 5 minutes to 24 hours.
 
         Raises:
-            InputError: ``n`` or ``latency_s`` is out of range.
+            InputError: ``n`` or ``latency_s`` is out of range, or it was opened for reading.
         """
+        spec = self.spec
         found = super().estimate(n, latency_s=latency_s)
-        lane = "batch" if self.setting.lane == "auto" and self.setting.has_batch else self.setting.lane
+        lane = "batch" if spec.lane == "auto" and spec.has_batch else spec.lane
         lane = "online" if lane == "auto" else lane
-        share = found.requests / max(1, len(self.setting.prompts))
-        usd = self.setting.expected_usd(lane)
+        share = found.requests / max(1, len(spec.prompts))
+        usd = spec.expected_usd(lane)
         found = msgspec.structs.replace(found, usd=None if usd is None else float(usd) * min(1.0, share))
         if lane != "batch" or not found.requests:
             return found
@@ -164,6 +176,7 @@ def generate(
         ...     print(session.run())
         gemini online completed: 1/1 successful, 0 failed, 0 skipped
     """
+    about = {name: value for name, value in locals().items() if name in _RECORDED}
     _check_lane(lane, arguments, deadline_s, sequential=sequential)
     check_name(name := f"gemini {lane}" if name is None else name)
     check_session(
@@ -211,52 +224,106 @@ def generate(
         batch_size=SEQUENTIAL if sequential else given.batch_size,
         pacer=pacer,
     )
-    return _session(setting, limits, arguments)
+    about |= {"models": [one.name for one in chosen], "images_to": None if images_to is None else str(images_to)}
+    return _session(setting, limits, arguments, recordable(about))
 
 
-def _session(setting: GeminiSpec, limits: Limits, arguments: SessionArguments) -> GeminiSession:
-    generation = Generation(setting, has_groups=limits.batch_size is None)
+def _session(spec: GeminiSpec, limits: Limits, arguments: SessionArguments, about: dict[str, Any]) -> GeminiSession:
     handed: dict[str, Any] = {field: value for field, value in arguments.items() if value is not None}
     defaults = {"retry": Retry(attempts=5), "breaker": arguments.get("breaker", Breaker(failures=5, break_s=30.0))}
-    if setting.has_batch:
+    if spec.has_batch:
         handed.pop("timeout_s", None)
-    settings = {"model": setting.models[0].name, **setting.sending["online"].settings()}
-    session = GeminiSession(
-        setting.name,
-        generation,
-        setting.prompts,
-        cost=start_cost(setting.lane),
-        settings=settings,
-        group_word="Job" if setting.lane in ("batch", "auto") else "Group",
-        **{"resource": _resource(setting.connection), **defaults, **handed, "limits": limits},
+    return GeminiSession(
+        spec.name,
+        Generation(spec, about, has_groups=limits.batch_size is None),
+        spec.prompts,
+        cost=start_cost(spec.lane),
+        settings={"model": spec.models[0].name, **spec.sending["online"].settings()},
+        group_word="Job" if spec.lane in ("batch", "auto") else "Group",
+        **{"resource": _resource(spec.connection), **defaults, **handed, "limits": limits},
     )
-    session.setting = setting
-    generation.session = session
-    session.on_outcomes(generation.recorded)
-    return session
 
 
-class Generation:
-    """The session's work: lanes that are opened on the loop that uses them."""
+# Arguments of `generate` that are recorded, so that the session can go on with its prompts alone; never a key.
+_RECORDED = (
+    "lane",
+    "system",
+    "config",
+    "schema",
+    "modalities",
+    "template",
+    "key",
+    "operation",
+    "project",
+    "concurrency",
+    "sequential",
+    "output_tokens",
+    "flex_tries",
+    "flex_fallback",
+    "max_requests_per_job",
+    "max_active_jobs",
+    "poll_s",
+    "wait_s",
+    "deadline_s",
+    "budget_usd",
+    "prices",
+    "base_url",
+)
 
-    def __init__(self, setting: GeminiSpec, *, has_groups: bool) -> None:
-        self.session: GeminiSession | None = None
-        self._setting = setting
+
+class Generation(Workload[GeminiSession]):
+    """The work of a Gemini session: lanes that are opened on the loop that uses them.
+
+    Attributes:
+        spec: None for a session that is only read.
+    """
+
+    name = "gemini"
+    needs = "prompts"
+    session_class = GeminiSession
+
+    def __init__(self, spec: GeminiSpec | None, about: Mapping[str, Any], *, has_groups: bool = False) -> None:
+        self.spec, self._about = spec, about
         self._has_groups = has_groups
         self._stack = AsyncExitStack()
         self._lanes: Lanes | None = None
         self._groups: PromptGroups | None = None
 
+    def bind(self, session: GeminiSession) -> None:
+        """Belong to a session: hear which answers are on disk."""
+        super().bind(session)
+        session.on_outcomes(self.recorded)
+
+    def about(self) -> Mapping[str, Any]:
+        """Return the arguments that are recorded."""
+        return self._about
+
+    @classmethod
+    def reading(cls, name: str, journal: Path, about: Mapping[str, Any]) -> Generation:
+        """Return what a recorded session can do without its prompts: its results, and what it used."""
+        return cls(None, about)
+
+    @classmethod
+    def going_on(
+        cls, name: str, journal: Path, about: Mapping[str, Any], items: Any, arguments: dict[str, Any]
+    ) -> GeminiSession:
+        """Return the session made anew with ``prompts=``.
+
+        Raises:
+            InputError: A prompt or an argument is not what it must be.
+        """
+        return generate(**{**about, "name": name, "journal": journal, **arguments})
+
     async def __aenter__(self) -> Generation:
         """Open the lanes."""
-        session = self.session
-        assert session is not None
+        session, spec = self.session, self.spec
+        assert spec is not None
         self._stack = AsyncExitStack()
-        lanes = self._setting.open(self._stack, session.tell, lambda: session.ending)
+        lanes = spec.open(self._stack, session.tell, lambda: session.ending)
         self._lanes = await self._stack.enter_async_context(lanes)
         if self._has_groups and lanes.batching is None:
             left, before = session.counts.pending, max(session.snapshot.groups, default=0)
-            self._groups = PromptGroups(left, before, session.tell, self._setting.clock)
+            self._groups = PromptGroups(left, before, session.tell, spec.clock)
         return self
 
     async def __aexit__(self, *_: object) -> None:

@@ -533,9 +533,8 @@ class BatchSession:
         await self._drive()
 
     def _open_run(self, again: frozenset[Status] = frozenset()) -> None:
-        if self._workload is not None and self._workload.lacks:
-            msg = f"session {self.name!r} was opened for reading: {self._workload.lacks}"
-            raise InputError(msg)
+        if self._workload is not None:
+            self._workload.check_complete(self.name)
         run = Run(self._spec, self.declared, self._items, self._journal, self._feed, self._on_outcomes)
         run.open(again=again, priorities=self._priorities)
         self._priorities = []

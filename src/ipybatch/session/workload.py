@@ -39,11 +39,14 @@ class Workload(Generic[Session]):
     session_class: ClassVar[type[Any]]
     lacks: str = ""
 
+    session: Session
+
     def bind(self, session: Session) -> None:
         """Belong to a session: called once, at the end of its constructor."""
+        self.session = session
 
     def about(self) -> Mapping[str, Any]:
-        """Return what is recorded beside the name, as JSON holds it, for `reading` and `going_on`."""
+        """Return what is recorded beside the name, as JSON holds it, for `reading` and `going_on`; no secrets."""
         return {}
 
     @classmethod
@@ -59,7 +62,7 @@ class Workload(Generic[Session]):
         """
         about = msgspec.json.decode(found.about) if found.about else {}
         if arguments.get(cls.needs) is not None:
-            return cls.going_on(name, journal, about, arguments)
+            return cls.going_on(name, journal, about, items, arguments)
         work = cls.reading(name, journal, about)
         work.lacks = f"pass {cls.needs}= to go on"
         session: Session = cls.session_class(
@@ -73,10 +76,13 @@ class Workload(Generic[Session]):
         return cls()
 
     @classmethod
-    def going_on(cls, name: str, journal: Path, about: Mapping[str, Any], arguments: dict[str, Any]) -> Session:
+    def going_on(
+        cls, name: str, journal: Path, about: Mapping[str, Any], items: Any, arguments: dict[str, Any]
+    ) -> Session:
         """Return the session made anew from what is recorded and what `open` was given.
 
         Args:
+            items: As they are recorded.
             arguments: With ``needs`` among them.
 
         Raises:
@@ -84,16 +90,37 @@ class Workload(Generic[Session]):
         """
         raise NotImplementedError
 
-    async def __call__(self, item: Any, *attempt: Any) -> Any:
-        """Refuse to run: the session is only read."""
-        msg = f"this session was opened for reading: {self.lacks}"
-        raise InputError(msg)
+    def check_complete(self, name: str) -> None:
+        """Refuse what a session that is only read cannot do.
+
+        Raises:
+            InputError: Says what to pass to `open`.
+        """
+        if self.lacks:
+            msg = f"session {name!r} was opened for reading: {self.lacks}"
+            raise InputError(msg)
 
 
 class ReadOnly(Workload[Any]):
     """Stands in for the function of a session that is only read."""
 
     lacks = "pass work= to go on"
+
+    async def __call__(self, item: Any) -> Any:
+        """Do nothing: such a session does not start."""
+
+
+def recordable(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments that the journal can hold, without those left out (None)."""
+    kept = {}
+    for name, value in given.items():
+        try:
+            msgspec.json.encode(value)
+        except (TypeError, ValueError, msgspec.MsgspecError):
+            continue
+        if value is not None:
+            kept[name] = value
+    return kept
 
 
 def encode_about(workload: Workload[Any] | None) -> str:
