@@ -1,11 +1,13 @@
 """What the tests of Gemini sessions share: a simulated service on loopback, and sessions that use it."""
 
+import json
 from pathlib import Path
 
 import pytest
 
 pytest.importorskip("google.genai")
 import certifi
+from google.genai import types
 
 from ipybatch.gemini import generate
 from ipybatch.simulators import serve
@@ -100,3 +102,15 @@ def desk(journal, authority, monkeypatch):
 def names(count):
     """Prompts that differ."""
     return [f"Name star {number}" for number in range(count)]
+
+
+def client_arguments(prompt, request_config):
+    """What the client's own generate_content is given to send the same."""
+    contents = [types.Content.model_validate_json(json.dumps(turn)) for turn in prompt.wire(request_config)["contents"]]
+    config = {
+        **request_config.generation(prompt.config),
+        "systemInstruction": prompt.system or request_config.system,
+        "serviceTier": "flex" if request_config.lane == "flex" else None,
+        "automaticFunctionCalling": {"disable": True},
+    }
+    return {"contents": contents, "config": types.GenerateContentConfig.model_validate(config)}

@@ -21,6 +21,7 @@ from ipybatch.engine.data.plan import Keying, make_plan
 from ipybatch.gemini.prompts import Prompt, to_prompts
 from ipybatch.gemini.service.api import connect
 from ipybatch.gemini.service.request_config import RequestConfig
+from tests.gemini.conftest import client_arguments
 
 # The client's own, with aiohttp.
 pytestmark = pytest.mark.filterwarnings("ignore:Inheritance class AiohttpClientSession:DeprecationWarning")
@@ -57,10 +58,10 @@ def server():
     httpd.server_close()
 
 
-async def ask(url, prompt, sending):
+async def ask(url, prompt, request_config):
     client = connect("SIMULATED", url)
     try:
-        await client.aio.models.generate_content(model="gemini-2.5-flash", **prompt.arguments(sending))
+        await client.aio.models.generate_content(model="gemini-2.5-flash", **client_arguments(prompt, request_config))
     finally:
         await client.aio.aclose()
         client.close()
@@ -126,13 +127,6 @@ def _plain_base64(request):
                 data = part["inlineData"]["data"].replace("-", "+").replace("_", "/")
                 part["inlineData"]["data"] = base64.b64decode(data)
     return request
-
-
-def test_a_request_is_one_request(server):
-    """Neither functions are called nor answers continued behind our back."""
-    config = to_prompts(["a"])[0].arguments(RequestConfig())["config"]
-    assert config.automatic_continuation is False
-    assert config.automatic_function_calling.disable is True
 
 
 def test_a_text_is_its_own_key():

@@ -26,9 +26,11 @@ from ipybatch.engine.run.permits import Attempt
 from ipybatch.errors import Transient
 from ipybatch.gemini.batch.gatherer import CONFIRM_S, Gatherer
 from ipybatch.gemini.batch.results import TooLate
-from ipybatch.gemini.online_call import Caller, UsedUp, input_tokens
+from ipybatch.gemini.money.tokens import estimate_input
+from ipybatch.gemini.online_call import Caller, UsedUp
 from ipybatch.gemini.prompts import Prompt
 from ipybatch.gemini.service.reply import read_answer
+from ipybatch.gemini.service.request_config import RequestConfig
 
 Lane = Literal["online", "flex", "batch", "auto"]
 CONFIRM_SHARE = 0.25  # of what is left until the deadline: a job that says it is cancelled bills nothing
@@ -60,7 +62,7 @@ class Lanes(msgspec.Struct):
     """Send prompts.
 
     Attributes:
-        batching: None for sessions without a batch.
+        gatherer: None for sessions without a batch.
         flex_tries: How often flex is tried before a prompt goes another way.
         flex_fallback: Which way.
         deadline: When all has to be done; None for whenever.
@@ -68,7 +70,7 @@ class Lanes(msgspec.Struct):
 
     lane: Lane
     caller: Caller
-    batching: Gatherer | None = None
+    gatherer: Gatherer | None = None
     flex_tries: int = 3
     flex_fallback: Literal["online", "batch"] | None = "online"
     deadline: Deadline | None = None
@@ -77,7 +79,8 @@ class Lanes(msgspec.Struct):
 
     async def send(self, prompt: Prompt, attempt: Attempt) -> dict[str, Any]:
         """Return the item's result."""
-        permits = Permits(prompt, attempt, is_free=self.lane in ("batch", "auto"))
+        cost = cost_of(prompt, self.caller.request_configs["online"])
+        permits = Permits(prompt, attempt, cost, is_free=self.lane in ("batch", "auto"))
         if self.lane == "batch":
             return await self._batch(prompt, attempt)
         if self.lane == "flex":
@@ -88,10 +91,10 @@ class Lanes(msgspec.Struct):
 
     async def __aenter__(self) -> Lanes:
         """Watch the deadline."""
-        if self.batching is not None:
-            await self.batching.__aenter__()
+        if self.gatherer is not None:
+            await self.gatherer.__aenter__()
             if self.deadline is not None:
-                self._leaving = asyncio.get_running_loop().create_task(self._leave(self.deadline, self.batching))
+                self._leaving = asyncio.get_running_loop().create_task(self._leave(self.deadline, self.gatherer))
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -99,11 +102,11 @@ class Lanes(msgspec.Struct):
         if self._leaving is not None:
             self._leaving.cancel()
             await asyncio.gather(self._leaving, return_exceptions=True)
-        if self.batching is not None:
-            await self.batching.__aexit__()
+        if self.gatherer is not None:
+            await self.gatherer.__aexit__()
 
     async def _auto(self, permits: Permits) -> dict[str, Any]:
-        if self.batching is not None:
+        if self.gatherer is not None:
             try:
                 return await self._batch(permits.prompt, permits.attempt)
             except TooLate:
@@ -138,30 +141,30 @@ class Lanes(msgspec.Struct):
             if tries:
                 await asyncio.sleep(self.chance.uniform(0.5, 1.0) * pause_s)
                 pause_s *= 2
-        if self.flex_fallback == "batch" and self.batching is not None and self.lane == "flex":
+        if self.flex_fallback == "batch" and self.gatherer is not None and self.lane == "flex":
             return await self._batch(permits.prompt, permits.attempt)
         return await self._online(permits)
 
     async def _batch(self, prompt: Prompt, attempt: Attempt) -> dict[str, Any]:
-        assert self.batching is not None
-        caller, model = self.caller, self.batching.model
-        money, sending = caller.money, caller.sending["batch"]
+        assert self.gatherer is not None
+        caller, model = self.caller, self.gatherer.model
+        money, request_config = caller.money, caller.request_configs["batch"]
         reserved = caller.expected_usd(prompt, model, "batch")
         await money.budget.reserve(reserved)
         try:
             with money.credits_for(prompt, "batch", caller.session):
-                body = await self.batching.answer(prompt, attempt)
-                answer = read_answer(body, image=sending.wants_image(prompt.config))
+                body = await self.gatherer.answer(prompt, attempt)
+                answer = read_answer(body, image=request_config.wants_image(prompt.config))
                 return await caller.finish(prompt, answer, model, "batch", 0.0)
         finally:
             money.budget.free(reserved)
             caller.tell_spent()
 
-    async def _leave(self, deadline: Deadline, batching: Gatherer) -> None:
+    async def _leave(self, deadline: Deadline, gatherer: Gatherer) -> None:
         left_s = deadline.batch_until_s - self.caller.clock.now_s()
         await asyncio.sleep(max(0.0, left_s))
         left_s = deadline.at_s - self.caller.clock.now_s()
-        await batching.give_up("it was not back in time", min(CONFIRM_S, CONFIRM_SHARE * left_s))
+        await gatherer.give_up("it was not back in time", min(CONFIRM_S, CONFIRM_SHARE * left_s))
 
     def _flex_left_s(self) -> float:
         return math.inf if self.deadline is None else self.deadline.flex_until_s - self.caller.clock.now_s()
@@ -174,8 +177,8 @@ class Permits:
         is_free: Whether the attempt started without a request of its own.
     """
 
-    def __init__(self, prompt: Prompt, attempt: Attempt, *, is_free: bool) -> None:
-        self.prompt, self.attempt = prompt, attempt
+    def __init__(self, prompt: Prompt, attempt: Attempt, cost: Cost, *, is_free: bool) -> None:
+        self.prompt, self.attempt, self._cost = prompt, attempt, cost
         self._has_own = not is_free
 
     @asynccontextmanager
@@ -185,18 +188,18 @@ class Permits:
             self._has_own = False
             yield
             return
-        async with self.attempt.permit(cost_of(self.prompt)):
+        async with self.attempt.permit(self._cost):
             yield
 
 
-def cost_of(prompt: Prompt) -> Cost:
-    """Return what a request costs in the windows."""
-    return {"requests": 1.0, "tokens": float(input_tokens(prompt))}
+def cost_of(prompt: Prompt, request_config: RequestConfig) -> Cost:
+    """Return the cost of a request in the pacer's windows."""
+    return {"requests": 1.0, "tokens": float(estimate_input(prompt, request_config))}
 
 
-def start_cost(lane: Lane) -> Callable[[Prompt], Cost]:
-    """Return what the start of an attempt costs: a batch and auto send nothing by then."""
-    return (lambda prompt: NOTHING) if lane in ("batch", "auto") else cost_of
+def start_cost(lane: Lane, request_config: RequestConfig) -> Callable[[Prompt], Cost]:
+    """Return a function for the cost of an attempt's start, which sends a request in lanes online and flex only."""
+    return lambda prompt: NOTHING if lane in ("batch", "auto") else cost_of(prompt, request_config)
 
 
 def is_shed(error: Transient) -> bool:

@@ -18,67 +18,22 @@ from ipybatch.engine.data.events import Event, Noted, Spent
 from ipybatch.engine.run.permits import Attempt
 from ipybatch.engine.store.journal import Journal
 from ipybatch.errors import ItemError, Permanent, RateLimited, Withheld
-from ipybatch.gemini.money import prices, usage
-from ipybatch.gemini.money.credits import CreditAccount, InsufficientCredits, find_credits
-from ipybatch.gemini.money.usage import Budget
+from ipybatch.gemini.money import usage
+from ipybatch.gemini.money.credits import find_credits
+from ipybatch.gemini.money.tokens import OUTPUT_TOKENS, estimate_call
+from ipybatch.gemini.money.usage import Money
 from ipybatch.gemini.prompts import Prompt
 from ipybatch.gemini.service.api import Api
 from ipybatch.gemini.service.pacer import GeminiPacer
-from ipybatch.gemini.service.reply import Answer, Tokens, midnight_pacific_s, read_answer, read_refusal, result_of
+from ipybatch.gemini.service.reply import Answer, midnight_pacific_s, read_answer, read_refusal, result_of
 from ipybatch.gemini.service.request_config import RequestConfig
 
 if TYPE_CHECKING:
     from ipybatch.gemini.images import ImageStore
 
 
-CHARACTERS_A_TOKEN = 4
-TOKENS_AN_IMAGE = 258
-TOKENS_AN_ANSWERED_IMAGE = 1290
-OUTPUT_TOKENS = 1000  # of an answer, until one has come
-
-
 class UsedUp(RateLimited):
     """Say that a model's quota for the day is used up, and that another model is there."""
-
-
-class Money(msgspec.Struct):
-    """What a session may spend.
-
-    Attributes:
-        prices: The user's own.
-        account: Of credits; None for none.
-    """
-
-    budget: Budget
-    prices: prices.Prices | None = None
-    account: CreditAccount | None = None
-
-    def usd(self, model: str, tokens: Tokens, lane: str) -> Decimal | None:
-        """Return what tokens cost; None where nobody knows a price."""
-        found = prices.find_price(model, tokens, lane, prices=self.prices)
-        return None if found is None else found.usd
-
-    @contextmanager
-    def credits_for(self, prompt: Prompt, lane: str, session: str) -> Iterator[None]:
-        """Hold what the call takes in credits; it is given back when the call fails.
-
-        Raises:
-            Withheld: The account does not have them.
-        """
-        amount = find_credits(prompt.operation, 1, lane)
-        if self.account is None or amount is None:
-            yield
-            return
-        try:
-            reservation = self.account.reserve(amount, prompt.operation, f"{session}: {prompt.id}")
-        except InsufficientCredits as error:
-            raise Withheld(str(error)) from error
-        try:
-            yield
-        except BaseException:
-            self.account.refund(reservation)
-            raise
-        self.account.settle(reservation, amount)
 
 
 class Caller(msgspec.Struct):
@@ -91,8 +46,8 @@ class Caller(msgspec.Struct):
     """
 
     session: str
-    remote: Api
-    sending: dict[str, RequestConfig]  # by lane
+    api: Api
+    request_configs: dict[str, RequestConfig]  # by lane
     pacer: GeminiPacer
     money: Money
     journal: Journal
@@ -123,7 +78,7 @@ class Caller(msgspec.Struct):
 
     def expected_usd(self, prompt: Prompt, model: str, lane: str) -> Decimal:
         """Return what a call may take; nothing where nobody knows a price."""
-        expected = expected_tokens(prompt, self.sending[lane], self.output_tokens)
+        expected = estimate_call(prompt, self.request_configs[lane], self.output_tokens)
         return self.money.usd(model, expected, lane) or Decimal(0)
 
     async def finish(self, prompt: Prompt, answer: Answer, model: str, lane: str, ms: float) -> dict[str, Any]:
@@ -153,7 +108,7 @@ class Caller(msgspec.Struct):
     def _read(self, answer: Answer, lane: str) -> Any:
         if answer.verdict != "ok":
             raise Permanent(answer.reason)
-        schema = self.sending[lane].schema
+        schema = self.request_configs[lane].schema
         return msgspec.UNSET if schema is None else schema.parse(answer.text)
 
     def record(self, prompt: Prompt, model: str, lane: str, status: str, ms: float, **used: Any) -> None:
@@ -180,11 +135,11 @@ class Caller(msgspec.Struct):
 
     async def _send(self, prompt: Prompt, model: str, lane: str, attempt: Attempt) -> tuple[Answer, float]:
         started_s = self.clock.now_s()
-        sending = self.sending[lane]
+        request_config = self.request_configs[lane]
         try:
             answer = read_answer(
-                await self.remote.generate(model, await self._wire(prompt, sending)),
-                image=sending.wants_image(prompt.config),
+                await self.api.generate(model, await self._wire(prompt, request_config)),
+                image=request_config.wants_image(prompt.config),
             )
         except RateLimited as error:
             told = self._refused(error, model, started_s)
@@ -205,11 +160,11 @@ class Caller(msgspec.Struct):
         status = str(getattr(error.__cause__, "code", "") or type(error).__name__).lower()
         self.record(prompt, model, lane, status, (self.clock.now_s() - started_s) * 1000)
 
-    async def _wire(self, prompt: Prompt, sending: RequestConfig) -> dict[str, Any]:
+    async def _wire(self, prompt: Prompt, request_config: RequestConfig) -> dict[str, Any]:
         if not prompt.images:
-            return prompt.wire(sending)
+            return prompt.wire(request_config)
         with self._time_stands():
-            return await asyncio.to_thread(prompt.wire, sending)  # it reads files
+            return await asyncio.to_thread(prompt.wire, request_config)  # it reads files
 
     @contextmanager
     def _time_stands(self) -> Iterator[None]:
@@ -233,16 +188,3 @@ class Caller(msgspec.Struct):
         return Withheld(
             f"the quota of every model for today is used up: run again after midnight Pacific, in {hours:.1f} h"
         )
-
-
-def expected_tokens(prompt: Prompt, sending: RequestConfig, output_tokens: float) -> Tokens:
-    """Return about what a call uses; an image is priced apart from text."""
-    limit = prompt.config.get("maxOutputTokens") or sending.config.get("maxOutputTokens")
-    out = int(min(output_tokens, limit) if limit else output_tokens)
-    image = TOKENS_AN_ANSWERED_IMAGE if sending.wants_image(prompt.config) else 0
-    return Tokens(in_=input_tokens(prompt), out=max(out, image), image=image)
-
-
-def input_tokens(prompt: Prompt) -> int:
-    """Return about how many tokens a prompt has; the answer tells exactly."""
-    return max(1, len(prompt.text) // CHARACTERS_A_TOKEN) + TOKENS_AN_IMAGE * len(prompt.images)

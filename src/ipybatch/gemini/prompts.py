@@ -86,22 +86,14 @@ class Prompt(msgspec.Struct, frozen=True, kw_only=True):
         Raises:
             Permanent: An image is gone or was changed.
         """
-        return settings.wire([to_wire(turn) for turn in self._all_turns()], self.system, self.config)
+        return settings.wire([to_wire(turn) for turn in self.all_turns()], self.system, self.config)
 
-    def arguments(self, settings: RequestConfig) -> dict[str, Any]:
-        """Return ``contents`` and ``config`` for the client's generate_content.  Reads its images.
-
-        Raises:
-            Permanent: An image is no longer what it was.
-        """
-        contents = [to_client(turn) for turn in self._all_turns()]
-        return {"contents": contents, "config": settings.arguments(self.system, self.config)}
-
-    def _all_turns(self) -> tuple[Turn, ...]:
+    def all_turns(self) -> tuple[Turn, ...]:
+        """Return the earlier turns and the prompt itself."""
         return (*self.turns, Turn("user", self.parts))
 
     def _all_parts(self) -> Iterator[Part]:
-        for turn in self._all_turns():
+        for turn in self.all_turns():
             yield from turn.parts
 
 
@@ -329,23 +321,6 @@ def _part_to_wire(part: Part) -> dict[str, Any]:
     if isinstance(part, Image):
         return {"inlineData": {"mimeType": part.mime_type, "data": base64.b64encode(part.read()).decode()}}
     return part
-
-
-def to_client(turn: Turn) -> Any:
-    """Return a turn in the client's types; reads its images."""
-    from google.genai import types
-
-    return types.Content(role=turn.role, parts=[_part_to_client(part) for part in turn.parts])
-
-
-def _part_to_client(part: Part) -> Any:
-    from google.genai import types
-
-    if isinstance(part, str):
-        return types.Part(text=part)
-    if isinstance(part, Image):
-        return types.Part.from_bytes(data=part.read(), mime_type=part.mime_type)
-    return types.Part.model_validate_json(msgspec.json.encode(part))  # as JSON: there its bytes are base64
 
 
 def _turn(item: Any, field: str) -> Turn:

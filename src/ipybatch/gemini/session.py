@@ -28,8 +28,8 @@ from ipybatch.gemini.money import usage
 from ipybatch.gemini.money.credits import CreditAccount
 from ipybatch.gemini.money.prices import LANES, Prices, check_prices
 from ipybatch.gemini.money.quote import BATCH_S
+from ipybatch.gemini.money.tokens import OUTPUT_TOKENS, estimate_input
 from ipybatch.gemini.money.usage import Budget
-from ipybatch.gemini.online_call import OUTPUT_TOKENS, input_tokens
 from ipybatch.gemini.prompts import Prompt, to_prompts
 from ipybatch.gemini.service.api import TIMEOUT_S, find_key
 from ipybatch.gemini.service.pacer import MOST, SEQUENTIAL, GeminiPacer, Model, choose_models
@@ -188,19 +188,20 @@ def generate(
     )
     chosen = choose_models(model, models)
     listed = to_prompts(prompts, template=template, key=key, operation=operation, project=project)
-    _check_sizes(listed)
     policy = _policy(max_requests_per_job, max_active_jobs, poll_s, wait_s)
     common = {"system": system, "config": config or {}, "schema": schema, "modalities": tuple(modalities)}
+    configs = {way: RequestConfig(lane=way, **common) for way in LANES}
+    _check_sizes(listed, configs["online"])
     given = arguments.get("limits") or Limits()
     at_once = _at_once(concurrency, arguments.get("limits"), sequential=sequential)
     hurried = IN_A_HURRY if deadline_s is not None else MOST
     pacer = GeminiPacer(chosen, at_once=at_once or (hurried if lane == "auto" else None))
-    setting = GeminiSpec(
+    spec = GeminiSpec(
         name=name,
         lane=lane,
         prompts=listed,
         models=chosen,
-        sending={way: RequestConfig(lane=way, **common) for way in LANES},
+        request_configs=configs,
         policy=policy,
         connection=_connection(api_key, base_url, client, arguments.get("timeout_s")),
         pacer=pacer,
@@ -216,16 +217,16 @@ def generate(
         flex_fallback=flex_fallback,
         store=_store(images_to),
     )
-    _check_budget(setting)
+    _check_budget(spec)
     slots = min(len(listed), SLOTS) or 1
     limits = replace(
         given,
-        concurrency=slots if setting.has_batch else at_once or MOST,
+        concurrency=slots if spec.has_batch else at_once or MOST,
         batch_size=SEQUENTIAL if sequential else given.batch_size,
         pacer=pacer,
     )
     about |= {"models": [one.name for one in chosen], "images_to": None if images_to is None else str(images_to)}
-    return _session(setting, limits, arguments, recordable(about))
+    return _session(spec, limits, arguments, recordable(about))
 
 
 def _session(spec: GeminiSpec, limits: Limits, arguments: SessionArguments, about: dict[str, Any]) -> GeminiSession:
@@ -237,8 +238,8 @@ def _session(spec: GeminiSpec, limits: Limits, arguments: SessionArguments, abou
         spec.name,
         Generation(spec, about, has_groups=limits.batch_size is None),
         spec.prompts,
-        cost=start_cost(spec.lane),
-        settings={"model": spec.models[0].name, **spec.sending["online"].settings()},
+        cost=start_cost(spec.lane, spec.request_configs["online"]),
+        settings={"model": spec.models[0].name, **spec.request_configs["online"].settings()},
         group_word="Job" if spec.lane in ("batch", "auto") else "Group",
         **{"resource": _resource(spec.connection), **defaults, **handed, "limits": limits},
     )
@@ -321,7 +322,7 @@ class Generation(Workload[GeminiSession]):
         self._stack = AsyncExitStack()
         lanes = spec.open(self._stack, session.tell, lambda: session.ending)
         self._lanes = await self._stack.enter_async_context(lanes)
-        if self._has_groups and lanes.batching is None:
+        if self._has_groups and lanes.gatherer is None:
             left, before = session.counts.pending, max(session.snapshot.groups, default=0)
             self._groups = PromptGroups(left, before, session.tell, spec.clock)
         return self
@@ -341,8 +342,8 @@ class Generation(Workload[GeminiSession]):
         """Hear what is on disk."""
         if self._groups is not None:
             self._groups.recorded(outcomes)
-        if self._lanes is not None and self._lanes.batching is not None:
-            self._lanes.batching.recorded(outcomes)
+        if self._lanes is not None and self._lanes.gatherer is not None:
+            self._lanes.gatherer.recorded(outcomes)
 
 
 def _check_lane(lane: Any, arguments: SessionArguments, deadline_s: Any, *, sequential: bool) -> None:
@@ -362,27 +363,27 @@ def _check_lane(lane: Any, arguments: SessionArguments, deadline_s: Any, *, sequ
         raise InputError(msg)
 
 
-def _check_sizes(prompts: list[Prompt]) -> None:
+def _check_sizes(prompts: list[Prompt], request_config: RequestConfig) -> None:
     for number, prompt in enumerate(prompts):
-        if (tokens := input_tokens(prompt)) > MOST_INPUT_TOKENS:
+        if (tokens := estimate_input(prompt, request_config)) > MOST_INPUT_TOKENS:
             msg = f"prompt {number} must have <= {MOST_INPUT_TOKENS:,} tokens, got about {tokens:,}: cut it"
             raise InputError(msg)
 
 
-def _check_budget(setting: GeminiSpec) -> None:
-    lane = {"auto": "batch" if setting.has_batch else "online"}.get(setting.lane, setting.lane)
-    usd = setting.expected_usd(lane)  # in any case: reading the prices takes half a second, which the engine has not
-    if setting.budget_usd is None:
+def _check_budget(spec: GeminiSpec) -> None:
+    lane = {"auto": "batch" if spec.has_batch else "online"}.get(spec.lane, spec.lane)
+    usd = spec.expected_usd(lane)  # in any case: reading the prices takes half a second, which the engine has not
+    if spec.budget_usd is None:
         return
-    check("budget_usd", setting.budget_usd, low=0, above=True)
+    check("budget_usd", spec.budget_usd, low=0, above=True)
     if usd is None:
         msg = (
-            f"budget_usd needs a price for {setting.models[0].name}, and nobody knows one:"
-            f' give it as prices={{"{setting.models[0].name}": {{"in": ..., "out": ...}}}}'
+            f"budget_usd needs a price for {spec.models[0].name}, and nobody knows one:"
+            f' give it as prices={{"{spec.models[0].name}": {{"in": ..., "out": ...}}}}'
         )
         raise InputError(msg)
-    if setting.prompts:
-        Budget(setting.budget_usd).check(usd / len(setting.prompts))
+    if spec.prompts:
+        Budget(spec.budget_usd).check(usd / len(spec.prompts))
 
 
 def _policy(max_requests: Any, max_active: Any, poll_s: Any, wait_s: Any) -> BatchPolicy:

@@ -24,8 +24,9 @@ from ipybatch.gemini.lanes import Deadline, Lane, Lanes, assumed_latency_s, plan
 from ipybatch.gemini.money import usage
 from ipybatch.gemini.money.credits import CreditAccount
 from ipybatch.gemini.money.prices import Prices
-from ipybatch.gemini.money.usage import Budget
-from ipybatch.gemini.online_call import OUTPUT_TOKENS, Caller, Money, expected_tokens
+from ipybatch.gemini.money.tokens import OUTPUT_TOKENS, estimate_call
+from ipybatch.gemini.money.usage import Budget, Money
+from ipybatch.gemini.online_call import Caller
 from ipybatch.gemini.prompts import Prompt
 from ipybatch.gemini.service.api import TIMEOUT_S, Api, connect
 from ipybatch.gemini.service.pacer import GeminiPacer, Model
@@ -71,7 +72,7 @@ class GeminiSpec(msgspec.Struct, frozen=True, kw_only=True):
     """What a session is made of.
 
     Attributes:
-        sending: What goes with every prompt, by lane.
+        request_configs: What goes with every prompt, by lane.
         budget_usd: None for no limit.
         deadline_s: From the start; None for whenever.
         output_tokens: How long an answer is expected to be, > 0.
@@ -85,7 +86,7 @@ class GeminiSpec(msgspec.Struct, frozen=True, kw_only=True):
     lane: Lane
     prompts: list[Prompt]
     models: list[Model]
-    sending: dict[str, RequestConfig]
+    request_configs: dict[str, RequestConfig]
     policy: BatchPolicy
     connection: Connection
     pacer: GeminiPacer
@@ -122,9 +123,10 @@ class GeminiSpec(msgspec.Struct, frozen=True, kw_only=True):
         """Return what all prompts are likely to cost; None where nobody knows a price."""
         money = Money(Budget(None), self.prices)
         total = Decimal(0)
-        sizes = Counter(expected_tokens(prompt, self.sending[lane], self.output_tokens) for prompt in self.prompts)
-        for size, count in sizes.items():
-            usd = money.usd(self.models[0].name, size, lane)
+        config = self.request_configs[lane]
+        calls = Counter(estimate_call(prompt, config, self.output_tokens) for prompt in self.prompts)
+        for tokens, count in calls.items():
+            usd = money.usd(self.models[0].name, tokens, lane)
             if usd is None:
                 return None
             total += count * usd
@@ -138,12 +140,12 @@ class GeminiSpec(msgspec.Struct, frozen=True, kw_only=True):
         """
         client = self.connection.open()
         stack.push_async_callback(self.connection.close, client)
-        remote = Api(client, self.clock, timeout_s=self.connection.timeout_s)
+        api = Api(client, self.clock, timeout_s=self.connection.timeout_s)
         money = Money(self._budget(), self.prices, self.account)
         caller = Caller(
             session=self.name,
-            remote=remote,
-            sending=self.sending,
+            api=api,
+            request_configs=self.request_configs,
             pacer=self.pacer,
             money=money,
             journal=self.journal,
@@ -158,19 +160,19 @@ class GeminiSpec(msgspec.Struct, frozen=True, kw_only=True):
         return Lanes(
             lane=self.lane,
             caller=caller,
-            batching=self._batching(remote, tell, state) if self.has_batch else None,
+            gatherer=self._gatherer(api, tell, state) if self.has_batch else None,
             flex_tries=self.flex_tries,
             flex_fallback=self.flex_fallback,
             deadline=self._deadline(),
         )
 
-    def _batching(self, remote: Api, tell: Callable[[Event], None], state: Callable[[], State]) -> Gatherer:
+    def _gatherer(self, api: Api, tell: Callable[[Event], None], state: Callable[[], State]) -> Gatherer:
         return Gatherer(
             self.name,
             self.models[0].name,
-            self.sending["batch"],
+            self.request_configs["batch"],
             self.policy,
-            remote,
+            api,
             JobStore(self.journal, self.clock),
             JobGroups(tell, self.clock),
             self.clock,

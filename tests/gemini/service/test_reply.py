@@ -28,6 +28,7 @@ from ipybatch.gemini.service.reply import (
 )
 from ipybatch.gemini.service.request_config import RequestConfig
 from ipybatch.simulators import serve
+from tests.gemini.conftest import client_arguments
 
 # The client's own, with aiohttp.
 pytestmark = pytest.mark.filterwarnings("ignore:Inheritance class AiohttpClientSession:DeprecationWarning")
@@ -239,9 +240,11 @@ def test_the_real_clients_answer_is_read(modalities):
 
     async def ask(url):
         client = connect("SIMULATED", url)
-        prompt, sending = to_prompts(["Name a star"])[0], RequestConfig(modalities=modalities)
+        prompt, request_config = to_prompts(["Name a star"])[0], RequestConfig(modalities=modalities)
         try:
-            return await client.aio.models.generate_content(model="gemini-2.5-flash", **prompt.arguments(sending))
+            return await client.aio.models.generate_content(
+                model="gemini-2.5-flash", **client_arguments(prompt, request_config)
+            )
         finally:
             await client.aio.aclose()
             client.close()

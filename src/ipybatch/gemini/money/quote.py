@@ -17,18 +17,17 @@ from ipybatch.engine.data.policy import check, check_count
 from ipybatch.errors import MissingExtra
 from ipybatch.gemini.money.credits import CREDITS, batch_size_of, find_credits, plain
 from ipybatch.gemini.money.prices import LANES, Price, Prices, price_of
-from ipybatch.gemini.money.tokens import Size, count_size, size_of
+from ipybatch.gemini.money.tokens import Size, count_size, estimate_answer, mean, size_of
 from ipybatch.gemini.prompts import Prompt, to_prompts
 from ipybatch.gemini.service.api import connect
 from ipybatch.gemini.service.pacer import DEFAULT_MODEL, MOST, SEQUENTIAL, Model, automatic_concurrency
 from ipybatch.gemini.service.reply import Tokens
+from ipybatch.gemini.service.request_config import RequestConfig
 from ipybatch.jupyter.static_html import Sheet, said, span, table
 
 if TYPE_CHECKING:
     import pandas as pd
 
-# Source: https://ai.google.dev/gemini-api/docs/pricing (2026-11-22), an image of 1024 x 1024 by gemini-2.5-flash-image.
-IMAGE_TOKENS = 1290
 LATENCY_S = 5.0
 SAMPLE = 20
 FLEX_S = (60.0, 900.0)
@@ -164,6 +163,8 @@ def compare(
     *,
     model: str = DEFAULT_MODEL,
     output_tokens: int = 400,
+    system: str | None = None,
+    schema: Any = None,
     input_tokens: int | None = None,
     images: int | None = None,
     operation: str = "text",
@@ -222,9 +223,17 @@ def compare(
     listed = to_prompts(prompts, template=template, operation=operation)
     count = len(listed) if n is None else n
     access = None if client is base_url is api_key is None else (api_key, base_url, client)
-    size = Size(input_tokens, "as given") if input_tokens is not None else _size(listed, count, name, sample, access)
-    made = IMAGE_TOKENS * (images if images is not None else units if operation in CREDITS else 0)
-    tokens = Tokens(in_=size.tokens, out=output_tokens + made, image=made)
+    request_config = RequestConfig(system=system, schema=schema)
+    if input_tokens is not None:
+        size = Size(input_tokens, "as given")
+    else:
+        size = _size(listed, request_config, count, name, sample, access)
+    made = units if images is None and operation in CREDITS else images
+    configs = [prompt.config for prompt in listed] or [{}]
+    answers = [estimate_answer(request_config, config, output_tokens, made) for config in configs]
+    tokens = Tokens(
+        in_=size.tokens, out=mean([each.out for each in answers]), image=mean([each.image for each in answers])
+    )
     priced = {lane: price_of(name, tokens, lane, at=at, prices=prices) for lane in LANES}
     offers = _offers(priced, pace, count, operation, units)
     recommended, why = _recommend(count, offers, urgent=urgent, interactive=interactive, preview=preview)
@@ -246,12 +255,19 @@ def compare(
     )
 
 
-def _size(prompts: Sequence[Prompt], count: int, model: str, sample: int, access: tuple[Any, Any, Any] | None) -> Size:
+def _size(  # noqa: PLR0917  # one private caller
+    prompts: Sequence[Prompt],
+    request_config: RequestConfig,
+    count: int,
+    model: str,
+    sample: int,
+    access: tuple[Any, Any, Any] | None,
+) -> Size:
     if access is None or not prompts:
-        return size_of(prompts, count)
+        return size_of(prompts, request_config, count)
     client = connect(*access)
     try:
-        return count_size(client, model, prompts, count, sample=sample)
+        return count_size(client, model, prompts, request_config, count, sample=sample)
     finally:
         if client is not access[2]:
             client.close()

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +18,9 @@ import msgspec
 
 from ipybatch.engine.store.journal import Journal, open_journal
 from ipybatch.errors import InputError, Withheld
+from ipybatch.gemini.money.credits import CreditAccount, InsufficientCredits, find_credits
+from ipybatch.gemini.money.prices import Prices, find_price
+from ipybatch.gemini.prompts import Prompt
 from ipybatch.gemini.service.reply import Tokens
 
 if TYPE_CHECKING:
@@ -204,3 +209,43 @@ class Budget:
         for freed in waiting:
             if not freed.done():
                 freed.set_result(None)
+
+
+class Money(msgspec.Struct):
+    """What a session may spend.
+
+    Attributes:
+        prices: The user's own.
+        account: Of credits; None for none.
+    """
+
+    budget: Budget
+    prices: Prices | None = None
+    account: CreditAccount | None = None
+
+    def usd(self, model: str, tokens: Tokens, lane: str) -> Decimal | None:
+        """Return what tokens cost; None where nobody knows a price."""
+        found = find_price(model, tokens, lane, prices=self.prices)
+        return None if found is None else found.usd
+
+    @contextmanager
+    def credits_for(self, prompt: Prompt, lane: str, session: str) -> Iterator[None]:
+        """Hold what the call takes in credits; it is given back when the call fails.
+
+        Raises:
+            Withheld: The account does not have them.
+        """
+        amount = find_credits(prompt.operation, 1, lane)
+        if self.account is None or amount is None:
+            yield
+            return
+        try:
+            reservation = self.account.reserve(amount, prompt.operation, f"{session}: {prompt.id}")
+        except InsufficientCredits as error:
+            raise Withheld(str(error)) from error
+        try:
+            yield
+        except BaseException:
+            self.account.refund(reservation)
+            raise
+        self.account.settle(reservation, amount)

@@ -357,6 +357,17 @@ def connect(
     return made
 
 
+def count_tokens(client: Client, model: str, request: Mapping[str, Any]) -> int:
+    """Return the service's count of a request's input tokens, its system instruction included.
+
+    The client's own count_tokens takes no system instruction for the Gemini API.
+    Source: https://ai.google.dev/api/tokens (2026-11-29).
+    """
+    body: dict[str, object] = {"generateContentRequest": {"model": _path(model), **request}}
+    answer = client._api_client.request("post", f"{_path(model)}:countTokens", body, _once(ANSWER_TIMEOUT_S))
+    return int(msgspec.json.decode(answer.body or "{}")["totalTokens"])
+
+
 def find_key(api_key: str | None) -> str:
     """Return the key to use, after registering it to be masked in all output.
 

@@ -30,6 +30,8 @@ _MODALITIES = ("TEXT", "IMAGE")
 # Fields of GenerateContentConfig that a request holds beside the generation config.
 _BESIDE = ("safetySettings", "tools", "toolConfig", "cachedContent", "labels", "store", "serviceTier")
 
+_DESCRIBED = ("responseSchema", "responseJsonSchema", "tools")  # the model reads these
+
 _ELSEWHERE = {
     "system_instruction": "pass system=",
     "response_schema": "pass schema=",
@@ -83,11 +85,11 @@ class RequestConfig(msgspec.Struct, frozen=True, kw_only=True):
 
     def settings(self) -> dict[str, Any]:
         """Return the settings of which a change makes every item run again, as JSON values; the lane is not one."""
-        return {"system": self.system, "config": self._config({})}
+        return {"system": self.system, "config": self.generation({})}
 
     def wants_image(self, config: Mapping[str, Any]) -> bool:
         """Say whether a prompt with this config of its own requests an image."""
-        return "IMAGE" in self._config(config).get("responseModalities", ())
+        return "IMAGE" in self.generation(config).get("responseModalities", ())
 
     def wire(self, contents: list[dict[str, Any]], system: str | None, config: Mapping[str, Any]) -> dict[str, Any]:
         """Return a prompt's request as the service's JSON.
@@ -97,7 +99,7 @@ class RequestConfig(msgspec.Struct, frozen=True, kw_only=True):
             system: The prompt's own system instruction; replaces the common one.
             config: The prompt's own generation config; overrides fields of the common one.
         """
-        sent = self._config(config)
+        sent = self.generation(config)
         system = self.system if system is None else system
         told = {"systemInstruction": {"parts": [{"text": system}], "role": "user"}} if system else {}
         beside = {name: sent.pop(name) for name in _BESIDE if name in sent}
@@ -105,20 +107,20 @@ class RequestConfig(msgspec.Struct, frozen=True, kw_only=True):
         generation = {"generationConfig": sent} if sent else {}
         return {"contents": contents, **told, **beside, **tier, **generation}
 
-    def arguments(self, system: str | None, config: Mapping[str, Any]) -> GenerateContentConfig:
-        """Return the ``config`` of the client's generate_content that sends what `wire` does, in one request."""
-        from google.genai import types
+    def texts(self, system: str | None, config: Mapping[str, Any]) -> list[str]:
+        """Return the texts that are sent beside the contents: system instruction, and JSON of schema and tools.
 
-        told = {
-            **self._config(config),
-            "systemInstruction": (self.system if system is None else system) or None,
-            "serviceTier": "flex" if self.lane == "flex" else None,
-            "automaticContinuation": False,
-            "automaticFunctionCalling": {"disable": True},
-        }
-        return types.GenerateContentConfig.model_validate(told)
+        Args:
+            system: The prompt's own system instruction; replaces the common one.
+            config: The prompt's own generation config; overrides fields of the common one.
+        """
+        sent = self.generation(config)
+        system = self.system if system is None else system
+        described = [msgspec.json.encode(sent[name]).decode() for name in _DESCRIBED if name in sent]
+        return [system, *described] if system else described
 
-    def _config(self, own: Mapping[str, Any]) -> dict[str, Any]:
+    def generation(self, own: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the generation config of a prompt with this config of its own."""
         modalities = {"responseModalities": list(self.modalities)} if self.modalities else {}
         return {**modalities, **self.config, **(self.schema.sent if self.schema else {}), **own}
 
