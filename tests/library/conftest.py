@@ -11,7 +11,7 @@ import pytest
 from ipybatch import BatchSession
 from ipybatch.library import BattleNet, Character, Guild, Library, SteamStore, refresh
 from ipybatch.library.records import Record
-from ipybatch.library.refreshed import RefreshSession
+from ipybatch.library.session import RefreshSession
 from ipybatch.simulators import BattleNetSimulator, Faults, SimTransport, SteamSimulator
 from ipybatch.testing import VirtualClock
 

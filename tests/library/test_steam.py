@@ -1,19 +1,23 @@
 from __future__ import annotations
 
 import gc
+import logging
 from collections.abc import Callable
 from typing import Any
 
 import httpx
 import pytest
 
-from ipybatch import InputError, Limits, Rate, Retry
-from ipybatch.library import SteamStore
-from ipybatch.simulators import Faults
+from ipybatch import Breaker, InputError, Limits, Rate, Refused, Retry, Transient
+from ipybatch.library import SteamStore, steam
+from ipybatch.library.steam import StoreSettings
+from ipybatch.simulators import Faults, serve
 
 from .conftest import Shop
 
 PATIENT = Retry(attempts=12)
+ALICE, BOB = "76561197960435530", "76561197960287930"
+KEY = "ABCDEF0123456789ABCDEF0123456789"
 
 
 def only(session: Any) -> Any:
@@ -182,3 +186,133 @@ def test_names_are_text_and_stay_as_they_are(
     assert "<script>" not in shop.library.to_frame()._repr_html_()
     if name.startswith("="):
         assert f",{name}" not in session.save(tmp_path / "out.csv").read_text(encoding="utf-8")
+
+
+# The games of a profile
+
+
+def test_owned_games_are_a_library_to_refresh() -> None:
+    with serve("steam", key=KEY, libraries={ALICE: [570, 440]}) as url:
+        assert SteamStore(url, api_url=url).owned_games(ALICE, KEY) == [570, 440]
+        assert SteamStore(url, api_url=url).owned_games(int(ALICE), KEY) == [570, 440]
+
+
+def test_a_private_profile_is_told() -> None:
+    with serve("steam", key=KEY, private={BOB}) as url, pytest.raises(InputError, match=f"public, got {BOB}: open"):
+        SteamStore(url, api_url=url).owned_games(BOB, KEY)
+
+
+def test_a_profile_without_games_owns_none() -> None:
+    with serve("steam", key=KEY, libraries={ALICE: []}) as url:
+        assert SteamStore(url, api_url=url).owned_games(ALICE, KEY) == []
+
+
+def test_a_wrong_key_is_told_and_never_shown(caplog: pytest.LogCaptureFixture) -> None:
+    """Neither the error nor httpx's log, which holds whole addresses, has the key."""
+    wrong = "0123WRONG0123WRONG0123WRONG01234"
+    caplog.set_level(logging.DEBUG)
+    refused = pytest.raises(Refused, match="Steam answered 401: it does not accept the key")
+    with serve("steam", key=KEY) as url, refused as caught:
+        SteamStore(url, api_url=url).owned_games(ALICE, wrong)
+    assert wrong not in str(caught.value)
+    assert "GetOwnedGames" in caplog.text
+    assert wrong not in caplog.text
+
+
+def test_nobody_there_is_told_without_the_key() -> None:
+    store = SteamStore(api_url="http://127.0.0.1:9")
+    with pytest.raises(Transient, match="Steam did not answer") as caught:
+        store.owned_games(ALICE, KEY)
+    assert KEY not in str(caught.value)
+    assert caught.value.__cause__ is None
+    assert caught.value.__context__ is None  # httpx's own error carries the request, and with it the key
+
+
+@pytest.mark.parametrize("steam_id", ["", "alice", "123", ALICE + "0", True, None])
+def test_what_is_no_profile_is_refused(steam_id: str) -> None:
+    with pytest.raises(InputError, match="steam_id must be the 17 digits"):
+        SteamStore().owned_games(steam_id, KEY)
+
+
+@pytest.mark.parametrize("key", ["", "  ", None])
+def test_an_absent_key_is_refused(key: str) -> None:
+    with pytest.raises(InputError, match="key must be a Steam Web API key"):
+        SteamStore().owned_games(ALICE, key)
+
+
+@pytest.mark.parametrize(
+    "body", ["null", "[]", "{}", '{"response": {"games": [{"appid": "440"}]}}', '{"response": []}']
+)
+def test_a_wrong_shape_is_told(answering: Callable[..., SteamStore], body: str) -> None:
+    with pytest.raises(Transient, match="without a list of games"):
+        answering(200, text=body).owned_games(ALICE, KEY)
+
+
+def test_the_users_client_is_used_and_not_closed() -> None:
+    def answer(request: httpx.Request) -> httpx.Response:
+        return httpx.Response(200, json={"response": {"game_count": 1, "games": [{"appid": 440}]}})
+
+    client = httpx.AsyncClient(transport=httpx.MockTransport(answer))
+    assert SteamStore(client=client).owned_games(ALICE, KEY) == [440]
+    assert not client.is_closed
+
+
+# Settings
+
+
+def test_defaults_are_the_documented_ones() -> None:
+    """3 at once, 1.5 s apart, 15 a batch, 15 s between, 2 retries, breaker after 3, the store's 200 per 300 s."""
+    ours = StoreSettings.from_environment({})
+    assert ours.limits() == Limits(
+        concurrency=3, spacing_s=1.5, batch_size=15, batch_pause_s=15, rates=[Rate(200, per_s=300)]
+    )
+    assert ours.retry() == Retry(attempts=3)
+    assert ours.breaker() == Breaker(failures=3)
+
+
+def test_the_environment_overrides_every_setting() -> None:
+    environment = {
+        "IPYBATCH_STEAM_MAX_CONCURRENT_REQUESTS": "5",
+        "IPYBATCH_STEAM_BATCH_SIZE": "40",
+        "IPYBATCH_STEAM_BATCH_DELAY_SECONDS": "0.5",
+        "IPYBATCH_STEAM_REQUEST_DELAY_MS": "250",
+        "IPYBATCH_STEAM_CIRCUIT_BREAKER_THRESHOLD": "7",
+        "IPYBATCH_STEAM_MAX_RETRIES": "0",
+    }
+    ours = StoreSettings.from_environment(environment)
+    assert ours.limits() == Limits(
+        concurrency=5, spacing_s=0.25, batch_size=40, batch_pause_s=0.5, rates=[Rate(200, per_s=300)]
+    )
+    assert ours.retry() == Retry(attempts=1)
+    assert ours.breaker() == Breaker(failures=7)
+
+
+def test_an_empty_variable_is_none() -> None:
+    assert StoreSettings.from_environment({"IPYBATCH_STEAM_BATCH_SIZE": " "}) == StoreSettings()
+
+
+@pytest.mark.parametrize(
+    ("variable", "text"),
+    [
+        ("MAX_CONCURRENT_REQUESTS", "0"),
+        ("MAX_CONCURRENT_REQUESTS", "three"),
+        ("MAX_CONCURRENT_REQUESTS", "2.5"),
+        ("BATCH_SIZE", "-1"),
+        ("BATCH_DELAY_SECONDS", "nan"),
+        ("REQUEST_DELAY_MS", "-1"),
+        ("REQUEST_DELAY_MS", "inf"),
+        ("CIRCUIT_BREAKER_THRESHOLD", "0"),
+        ("MAX_RETRIES", "-1"),
+    ],
+)
+def test_a_bad_variable_is_named(variable: str, text: str) -> None:
+    """Variable, range, value and what to do."""
+    name = f"IPYBATCH_STEAM_{variable}"
+    with pytest.raises(InputError, match=f"^{name} must be .*>= .*got '?{text}'?: correct it in the environment"):
+        StoreSettings.from_environment({name: text})
+
+
+def test_every_variable_is_documented() -> None:
+    assert steam.__doc__ is not None
+    for name in StoreSettings().as_dict():
+        assert f"`IPYBATCH_STEAM_{name.upper()}`" in steam.__doc__

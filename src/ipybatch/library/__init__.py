@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from ipybatch.library.battlenet import BattleNet
+from ipybatch.library.battlenet.names import Character, Guild
+from ipybatch.library.battlenet.source import BattleNet
 from ipybatch.library.games import batch_refresh_games, get_cache_config, get_database_stats, smart_refresh_library
 from ipybatch.library.records import Library
-from ipybatch.library.refreshing import refresh
-from ipybatch.library.slugs import Character, Guild
+from ipybatch.library.session import refresh
 from ipybatch.library.steam import SteamStore
 
 __all__ = [

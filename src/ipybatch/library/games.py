@@ -20,10 +20,9 @@ from ipybatch.engine.data.events import Counts
 from ipybatch.engine.data.outcome import Summary
 from ipybatch.errors import MissingExtra
 from ipybatch.library.records import Library
-from ipybatch.library.refreshing import breaker_state, refresh
-from ipybatch.library.settings import StoreSettings
+from ipybatch.library.session import breaker_state, refresh
 from ipybatch.library.source import Source
-from ipybatch.library.steam import SteamStore
+from ipybatch.library.steam import SteamStore, StoreSettings
 from ipybatch.session import terminal
 from ipybatch.session.arguments import SessionArguments
 from ipybatch.session.session import BatchSession
@@ -119,7 +118,7 @@ async def smart_refresh_library(
 
 
 async def get_cache_config() -> dict[str, float]:
-    """Return how fast the store is asked, as the environment has it now; see `settings`.
+    """Return how fast the store is asked, as the environment has it now; `ipybatch.library.steam` lists its variables.
 
     Returns:
         Exactly max_concurrent_requests, batch_size, batch_delay_seconds, request_delay_ms, circuit_breaker_threshold

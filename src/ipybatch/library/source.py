@@ -7,11 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
-from typing import Any, Protocol
+from dataclasses import dataclass, fields, replace
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from ipybatch.engine.data.policy import Breaker, Limits, Retry
 from ipybatch.engine.run.permits import Attempt
+from ipybatch.errors import InputError
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+SettingsT = TypeVar("SettingsT", bound="DataclassInstance")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,3 +103,41 @@ class Expanding(Source, Protocol):
             ItemError: They cannot be read.
         """
         ...
+
+
+def read_environment(
+    kind: type[SettingsT], prefix: str, environment: Mapping[str, str], given: Mapping[str, Any]
+) -> SettingsT:
+    """Return settings: what is given, else the environment, else the defaults.
+
+    Args:
+        kind: A frozen dataclass whose fields have defaults and are checked when it is made.
+        prefix: What the names of its variables begin with; the rest is the field's name in capitals.
+        given: Values by field.
+
+    Raises:
+        InputError: A variable or an argument is outside its range; names it, its range and its value.
+    """
+    settings = kind()
+    for name in [field.name for field in fields(kind) if field.name not in given]:
+        variable = prefix + name.upper()
+        text = environment.get(variable, "")
+        if not text.strip():
+            continue
+        try:
+            settings = replace(settings, **{name: _number(text)})
+        except InputError as error:
+            complaint = str(error).removeprefix(name).lstrip()
+            msg = f"{variable} {complaint}: correct it in the environment, or unset it"
+            raise InputError(msg) from None
+    return replace(settings, **given)
+
+
+def _number(text: str) -> float | str:
+    """Return a number where the text is one; anything else is refused by the field it is for."""
+    for read in (int, float):
+        try:
+            return read(text)
+        except ValueError:
+            continue
+    return text

@@ -1,34 +1,122 @@
 """Steam: the store's details of a game, and the list of games that a profile owns.
 
     GET store.steampowered.com/api/appdetails?appids=ID&cc=us     {"ID": {"success": true, "data": {...}}}
+    GET api.steampowered.com/IPlayerService/GetOwnedGames/v1      {"response": {"game_count": 2, "games": [...]}}
+                                                                  {"response": {}} is a private profile
 
 Valve does not document the store's endpoint: shape and limits are what people observe, and may change any day.
 
-Source: https://wiki.teamfortress.com/wiki/User:RJackson/StorefrontAPI (shape) and
-https://github.com/daniel-tran/steam-points-shop-search/wiki/Rate-Limiting-by-the-Steam-API (429, then 403),
-read 2026-11-22.
+| variable                                   | default | what it sets                                   |
+|--------------------------------------------|---------|------------------------------------------------|
+| `IPYBATCH_STEAM_MAX_CONCURRENT_REQUESTS`   | 3       | requests at the same time, a whole number >= 1 |
+| `IPYBATCH_STEAM_BATCH_SIZE`                | 15      | games a batch, a whole number >= 1             |
+| `IPYBATCH_STEAM_BATCH_DELAY_SECONDS`       | 15      | pause between two batches, seconds, >= 0       |
+| `IPYBATCH_STEAM_REQUEST_DELAY_MS`          | 1500    | pause between two starts, milliseconds, >= 0   |
+| `IPYBATCH_STEAM_CIRCUIT_BREAKER_THRESHOLD` | 3       | failures in a row that open the breaker, >= 1  |
+| `IPYBATCH_STEAM_MAX_RETRIES`               | 2       | tries after the first one, a whole number >= 0 |
+
+They are read whenever a session is made.  Arguments override them: ``limits=``, ``retry=`` and ``breaker=`` each
+replace all of theirs.  The store's own 200 requests per 5 minutes always hold, unless ``limits=`` says otherwise.
+
+Source: https://wiki.teamfortress.com/wiki/User:RJackson/StorefrontAPI (shape),
+https://github.com/daniel-tran/steam-points-shop-search/wiki/Rate-Limiting-by-the-Steam-API (429, then 403) and
+https://partner.steamgames.com/doc/webapi/IPlayerService#GetOwnedGames, read 2026-11-22.
 """
 
 from __future__ import annotations
 
+import logging
 import operator
+import os
 import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-from ipybatch.engine.data.masking import mask
+from ipybatch.engine.data.masking import mask, register
+from ipybatch.engine.data.policy import Breaker, Limits, Rate, Retry, check, check_count
+from ipybatch.engine.run.engine_thread import host
 from ipybatch.engine.run.permits import Attempt
-from ipybatch.errors import InputError, Permanent, Transient
-from ipybatch.library import owned
-from ipybatch.library.answers import Client, check_url, read_json
-from ipybatch.library.clients import TIMEOUT_S, HttpSource
-from ipybatch.library.settings import StoreSettings
-from ipybatch.library.source import Defaults, Identity
+from ipybatch.errors import InputError, ItemError, Permanent, Transient
+from ipybatch.library.http import TIMEOUT_S, Client, HttpSource, check_url, make_client, read_json
+from ipybatch.library.source import Defaults, Identity, read_environment
 
 STORE_URL = "https://store.steampowered.com"
 API_URL = "https://api.steampowered.com"
+PREFIX = "IPYBATCH_STEAM_"
 LARGEST_ID = 2**32 - 1
+
+# Valve publishes no limit; this is what people observe.
+# Source: https://steamdb.info/blog/store-prices-api/ (2026-11-22).
+STORE_RATE = Rate(200, per_s=300)
+
+_OWNED_PATH = "/IPlayerService/GetOwnedGames/v1"
 _BANNED = "it does not answer this address for now, as it does after too many requests; run it again in some minutes"
+_WRONG_KEY = "it does not accept the key; https://steamcommunity.com/dev/apikey gives one"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoreSettings:
+    """How fast the store is asked.
+
+    Attributes:
+        max_concurrent_requests: Requests at the same time, >= 1.
+        batch_size: Games a batch, >= 1.
+        batch_delay_seconds: Between two batches, >= 0.
+        request_delay_ms: Between two starts, milliseconds, >= 0.
+        circuit_breaker_threshold: Failures in a row that open the breaker, >= 1.
+        max_retries: Tries after the first one, >= 0.
+
+    Raises:
+        InputError: A field is outside its range; names field, range and value.
+    """
+
+    max_concurrent_requests: int = 3
+    batch_size: int = 15
+    batch_delay_seconds: float = 15
+    request_delay_ms: float = 1500
+    circuit_breaker_threshold: int = 3
+    max_retries: int = 2
+
+    def __post_init__(self) -> None:
+        check_count("max_concurrent_requests", self.max_concurrent_requests, low=1)
+        check_count("batch_size", self.batch_size, low=1)
+        check("batch_delay_seconds", self.batch_delay_seconds, low=0, high=1e9)
+        check("request_delay_ms", self.request_delay_ms, low=0, high=1e9)
+        check_count("circuit_breaker_threshold", self.circuit_breaker_threshold, low=1)
+        check_count("max_retries", self.max_retries, low=0)
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] = os.environ) -> StoreSettings:
+        """Return the defaults, with what the environment overrides.
+
+        Raises:
+            InputError: A variable is outside its range; names it, its range and its value.
+        """
+        return read_environment(cls, PREFIX, environment, {})
+
+    def limits(self) -> Limits:
+        """Return them as limits, the store's own included."""
+        return Limits(
+            concurrency=self.max_concurrent_requests,
+            spacing_s=self.request_delay_ms / 1000,
+            batch_size=self.batch_size,
+            batch_pause_s=self.batch_delay_seconds,
+            rates=[STORE_RATE],
+        )
+
+    def retry(self) -> Retry:
+        """Return how often a game is tried."""
+        return Retry(attempts=1 + self.max_retries)
+
+    def breaker(self) -> Breaker:
+        """Return when the store is left alone."""
+        return Breaker(failures=self.circuit_breaker_threshold)
+
+    def as_dict(self) -> dict[str, float]:
+        """Return the six settings by name."""
+        return asdict(self)
 
 
 class SteamStore(HttpSource):
@@ -69,7 +157,7 @@ class SteamStore(HttpSource):
         return f"SteamStore({mask(self.base_url)!r}, cc={self.cc!r})"
 
     def defaults(self) -> Defaults:
-        """Return the store's limits and ours, with what the environment overrides; see `settings`."""
+        """Return the store's limits and ours, with what the environment overrides."""
         settings = StoreSettings.from_environment()
         host = urlsplit(self.base_url).netloc.rpartition("@")[2]
         return Defaults(
@@ -117,7 +205,7 @@ class SteamStore(HttpSource):
             Refused: Steam does not accept the key.
             ItemError: Steam did not answer as it should; try again.
         """
-        return owned.games(self.api_url, self._given, steam_id, key)
+        return _owned_games(self.api_url, self._given, steam_id, key)
 
     def _details(self, app_id: int, answer: Any) -> dict[str, Any]:
         entry = answer.get(str(app_id)) if isinstance(answer, dict) else None
@@ -144,3 +232,80 @@ def _app_id(item: Any) -> int:
         )
         raise InputError(msg)
     return app_id
+
+
+def _owned_games(api_url: str, client: Client | None, steam_id: str | int, key: str) -> list[int]:
+    """Return the ids of the games that ``steam_id`` owns; asks on the engine's loop, where clients live.
+
+    Raises:
+        InputError: An argument is not what it must be, or the profile is private.
+        ItemError: Steam refused, or did not answer as it should.
+    """
+    profile = _check_profile(steam_id, key)
+    register(key)
+    _mask_log()
+    answer = host().spawn(_ask_owned(api_url, client, profile, key)).result()
+    response = answer.get("response") if isinstance(answer, dict) else None
+    if response == {}:
+        msg = (
+            f"steam_id must be of a profile whose game details are public, got {profile}: open its privacy settings,"
+            " or use the key of its owner"
+        )
+        raise InputError(msg)
+    found = response.get("games", []) if isinstance(response, dict) else None
+    if not isinstance(found, list) or not all(isinstance(game, dict) and _is_id(game.get("appid")) for game in found):
+        msg = "Steam answered without a list of games: try again"
+        raise Transient(msg)
+    return list(dict.fromkeys(game["appid"] for game in found))
+
+
+async def _ask_owned(api_url: str, client: Client | None, profile: str, key: str) -> Any:
+    params = {"key": key, "steamid": profile, "format": "json", "include_played_free_games": "1"}
+    used: Any = client or make_client(TIMEOUT_S)
+    trouble = ""
+    try:
+        response = await used.get(f"{api_url}{_OWNED_PATH}/", params=params, follow_redirects=False)
+        return read_json(response, "Steam", refused=_WRONG_KEY)
+    except ItemError:
+        raise
+    except Exception as error:  # raised anew below: a client's own error carries the request, and with it the key
+        trouble = f"{type(error).__name__}: {mask(str(error))}"
+    finally:
+        if client is None:
+            await used.aclose()
+    msg = f"Steam did not answer ({trouble}): try again"
+    raise Transient(msg)
+
+
+def _check_profile(steam_id: Any, key: Any) -> str:
+    profile = str(steam_id)
+    if isinstance(steam_id, bool) or not re.fullmatch("7656[0-9]{13}", profile):
+        msg = (
+            f"steam_id must be the 17 digits of a SteamID64, which begin with 7656, got {steam_id!r}:"
+            " Steam shows it on the profile's account page"
+        )
+        raise InputError(msg)
+    if not isinstance(key, str) or not key.strip():
+        msg = "key must be a Steam Web API key, got none: https://steamcommunity.com/dev/apikey gives one"
+        raise InputError(msg)
+    return profile
+
+
+def _is_id(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+
+
+class _Masking(logging.Filter):
+    """Mask what is logged: httpx logs whole addresses, and this endpoint takes its key in the address."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Rewrite the message."""
+        record.msg, record.args = mask(record.getMessage()), ()
+        return True
+
+
+_masking = _Masking()
+
+
+def _mask_log() -> None:
+    logging.getLogger("httpx").addFilter(_masking)  # adding it twice is adding it once

@@ -5,7 +5,7 @@ import pytest
 
 from ipybatch import InputError, Permanent, RateLimited, Refused, Transient
 from ipybatch.engine.data.masking import mask
-from ipybatch.library.answers import check_client, check_url, read_json
+from ipybatch.library.http import check_client, check_url, read_json
 
 
 def test_json_is_given_back() -> None:

@@ -1,4 +1,4 @@
-"""Battle.net: guilds, their rosters, and characters of World of Warcraft.
+"""Battle.net as a source: guilds, their rosters, and characters of World of Warcraft.
 
     GET {region}.api.blizzard.com/data/wow/guild/REALM/GUILD             a guild; with /roster its members
     GET {region}.api.blizzard.com/profile/wow/character/REALM/NAME       a character; with /equipment and so on more
@@ -9,28 +9,46 @@ A record is the answer as it is, and beside it:
     last_modified   of each answer, to ask next time for what was modified since; the rest is kept
     locale          the language it is in
 
+One request:
+
+    permit --> token --> GET --401--> another permit --> a newer token --> GET --401--> refused
+                          |
+                          +--429--> wait for the server's next second, then once more; then the item fails
+
+| variable              | default | what it sets                                                |
+|-----------------------|---------|-------------------------------------------------------------|
+| `BNET_MAX_CONCURRENT` | 20      | guilds and characters at the same time, a whole number >= 1 |
+| `BNET_MIN_TIME_MS`    | 10      | pause between two starts, milliseconds, >= 0                |
+
+They are read whenever a session is made; ``max_concurrent=`` and ``min_time_ms=`` override them, and ``limits=``
+replaces both and the service's own windows.
+
 The service's own words: https://develop.battle.net/documentation/world-of-warcraft/profile-apis.
 """
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
+import os
 import re
+import time
 from collections.abc import Mapping
+from contextlib import AbstractAsyncContextManager, nullcontext
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
 from ipybatch.engine.data.masking import mask
-from ipybatch.engine.data.policy import Breaker, Retry
+from ipybatch.engine.data.policy import Breaker, Limits, Rate, Retry, check, check_count
+from ipybatch.engine.rules.retry import parse_retry_after
 from ipybatch.engine.run.permits import Attempt
-from ipybatch.errors import InputError, Permanent, Transient
-from ipybatch.library.answers import check_url, read_json
-from ipybatch.library.calls import Calls
-from ipybatch.library.clients import HttpSource
-from ipybatch.library.settings import BattleNetSettings
-from ipybatch.library.slugs import KINDS, Character, Guild, item_of, kind_of, path_of
-from ipybatch.library.source import Defaults, Identity
-from ipybatch.library.tokens import Poster, Tokens, check_credential
+from ipybatch.errors import InputError, Permanent, RateLimited, Transient
+from ipybatch.library.battlenet.names import KINDS, Character, Guild, item_of, kind_of, path_of
+from ipybatch.library.battlenet.server_clock import ServerClock, read_date
+from ipybatch.library.battlenet.tokens import AccessTokens, OAuthClient, check_credential
+from ipybatch.library.http import TIMEOUT_S, HttpSource, check_url, read_json
+from ipybatch.library.source import Defaults, Identity, read_environment
 
 REGIONS = {region: f"https://{region}.api.blizzard.com" for region in ("us", "eu", "kr", "tw")} | {
     "cn": "https://gateway.battlenet.com.cn"
@@ -45,9 +63,54 @@ EXTRAS = {
     "pets": "/collections/pets",
 }
 ROSTER = "roster"
+PREFIX = "BNET_"
+
+# For a client id, wherever it asks.
+# Source: https://rate-limits.apis.io/rate-limits/battle-net/battle-net-rate-limits/ (2026-11-22).
+RATES = (Rate(100, per_s=1), Rate(36_000, per_s=3600))
 
 _OURS = frozenset({"extras", "last_modified", "locale"})
 _REFUSED = "it does not accept a token it has just given; https://develop.battle.net/access/clients shows the client"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BattleNetSettings:
+    """How fast Battle.net is asked, its own windows aside.
+
+    Attributes:
+        max_concurrent: Items at the same time, >= 1.
+        min_time_ms: Between two starts, milliseconds, >= 0.
+
+    Raises:
+        InputError: A field is outside its range; names field, range and value.
+    """
+
+    max_concurrent: int = 20
+    min_time_ms: float = 10
+
+    def __post_init__(self) -> None:
+        check_count("max_concurrent", self.max_concurrent, low=1)
+        check("min_time_ms", self.min_time_ms, low=0, high=1e9)
+
+    @classmethod
+    def from_environment(
+        cls,
+        environment: Mapping[str, str] = os.environ,
+        *,
+        max_concurrent: int | None = None,
+        min_time_ms: float | None = None,
+    ) -> BattleNetSettings:
+        """Return the defaults, with what the environment overrides; what is given here overrides both.
+
+        Raises:
+            InputError: A variable or an argument is outside its range; names it, its range and its value.
+        """
+        given = {"max_concurrent": max_concurrent, "min_time_ms": min_time_ms}
+        return read_environment(cls, PREFIX, environment, {name: at for name, at in given.items() if at is not None})
+
+    def limits(self) -> Limits:
+        """Return them as limits, Battle.net's own included."""
+        return Limits(concurrency=self.max_concurrent, spacing_s=self.min_time_ms / 1000, rates=RATES)
 
 
 class BattleNet(HttpSource):
@@ -83,7 +146,7 @@ class BattleNet(HttpSource):
         region: str = "us",
         base_url: str | None = None,
         oauth_url: str | None = None,
-        client: Poster | None = None,
+        client: OAuthClient | None = None,
         *,
         enhanced: bool = False,
         locale: str = "en_US",
@@ -96,8 +159,8 @@ class BattleNet(HttpSource):
         self.region, self.locale, self.enhanced = region, locale, enhanced
         self.base_url = check_url("base_url", base_url or REGIONS[region])
         token_url = oauth_url or (f"{self.base_url}/oauth" if base_url else OAUTH_URLS.get(region, OAUTH_URL))
-        self.tokens = Tokens(check_url("oauth_url", token_url), client_id, secret)
-        self._calls = Calls(self.tokens, {"namespace": f"profile-{region}", "locale": locale})
+        self.tokens = AccessTokens(check_url("oauth_url", token_url), client_id, secret)
+        self._api = ApiClient(self.tokens, {"namespace": f"profile-{region}", "locale": locale})
         self._budget = hashlib.blake2b(client_id.encode(), digest_size=4).hexdigest()
         self._pace = max_concurrent, min_time_ms
         self._settings()
@@ -114,7 +177,7 @@ class BattleNet(HttpSource):
         return self
 
     def defaults(self) -> Defaults:
-        """Return Battle.net's limits and ours, with what the environment overrides; see `settings`.
+        """Return Battle.net's limits and ours, with what the environment overrides.
 
         What is rationed is the client id, wherever it asks.
         """
@@ -219,9 +282,8 @@ class _Pages:
 
     async def _ask(self, name: str, path: str, kept: Any) -> tuple[Any, Any]:
         since = (self._kept.get("last_modified") or {}).get(name, "") if kept else ""
-        calls, is_first = self._source._calls, not path
-        response = await calls.get(
-            self._source._client, self._url + path, self._attempt, since=since, is_first=is_first
+        response = await self._source._api.get(
+            self._source._client, self._url + path, self._attempt, since=since, is_first=not path
         )
         if response.status_code == 404:
             return response, None
@@ -233,6 +295,83 @@ class _Pages:
         if modified:
             self.modified[name] = modified
         return response, data
+
+
+class ApiClient:
+    """Send requests on behalf of one client id.
+
+    Args:
+        params: What every address ends in: namespace and locale.
+    """
+
+    def __init__(self, tokens: AccessTokens, params: dict[str, str]) -> None:
+        self._tokens, self._params = tokens, params
+        self._server_clock = ServerClock()
+        self._slowed: set[str] = set()  # keys of items that were told to slow down in this round of attempts
+
+    async def get(
+        self, client: OAuthClient, url: str, attempt: Attempt, *, since: str = "", is_first: bool = False
+    ) -> Any:
+        """Return the response to one request; any status but 429.
+
+        Args:
+            since: Ask for what was modified since then only, as Last-Modified said it.
+            is_first: Whether it is the attempt's first request, which has a permit already.
+
+        Raises:
+            Transient: It came too fast (`RateLimited`, mostly).
+            Refused: There is no token to be had for id and secret.
+        """
+        if is_first and attempt.number == 1:
+            self._slowed.discard(attempt.key)
+        permit = nullcontext() if is_first else attempt.permit()
+        response, token = await self._send(client, url, permit, since)
+        if response.status_code == 401:
+            response, _ = await self._send(client, url, attempt.permit(), since, instead_of=token)
+        if response.status_code == 429:
+            raise self._slow_down(response, attempt)
+        return response
+
+    async def _send(
+        self,
+        client: OAuthClient,
+        url: str,
+        permit: AbstractAsyncContextManager[None],
+        since: str,
+        *,
+        instead_of: str = "",
+    ) -> tuple[Any, str]:
+        now_s = asyncio.get_running_loop().time
+        async with permit, asyncio.timeout(2 * TIMEOUT_S):  # the permit first: it may take an hour to come
+            token = await self._tokens.get(client, instead_of=instead_of)
+            headers = {"Authorization": f"Bearer {token}", **({"If-Modified-Since": since} if since else {})}
+            sent_s = now_s()
+            response = await client.get(url, params=self._params, headers=headers, follow_redirects=False)
+            stamped_s = read_date(response.headers.get("date"))
+            if stamped_s is not None:
+                self._server_clock.learn(stamped_s, sent_s, now_s())
+            return response, token
+
+    def _slow_down(self, response: Any, attempt: Attempt) -> Transient:
+        """Return what makes the engine try once more after the server's next second, and no more than once.
+
+        The engine gives an item up at a 429 of any attempt but the first.  One that comes after another failure is
+        still the first 429 of its item.
+        """
+        is_first, said = attempt.key not in self._slowed, "Battle.net answered 429: too many requests"
+        self._slowed.add(attempt.key)
+        wait_s = self._wait_s(response)
+        if attempt.number == 1 or not is_first or wait_s is None:
+            return RateLimited(said, retry_after_s=wait_s)
+        return Transient(said, retry_after_s=wait_s, counts=False)
+
+    def _wait_s(self, response: Any) -> float | None:
+        stamped_s = read_date(response.headers.get("date"))
+        if stamped_s is None:  # then the engine waits by our clock
+            return parse_retry_after(response.headers, time.time())
+        asked_s = parse_retry_after(response.headers, stamped_s)
+        now_s = asyncio.get_running_loop().time()
+        return self._server_clock.until_next_s(stamped_s, now_s) if asked_s is None else asked_s
 
 
 def _path(what: Guild | Character) -> str:

@@ -17,7 +17,7 @@ from typing import Any, Protocol
 
 from ipybatch.engine.data.masking import mask, register
 from ipybatch.errors import InputError, Transient
-from ipybatch.library.answers import Client, read_json
+from ipybatch.library.http import Client, read_json
 
 MARGIN_S = 60.0  # renewed that long before it ends
 MARGIN = 0.05  # or, of one that holds shortly, that share of its time
@@ -26,14 +26,14 @@ _WRONG = (
 )
 
 
-class Poster(Client, Protocol):
+class OAuthClient(Client, Protocol):
     """What is needed of a client that asks for tokens too; `httpx.AsyncClient` has it."""
 
     async def post(self, url: str, *, data: Any = None, headers: Any = None, follow_redirects: bool = False) -> Any:
         """Send one form and return its `Response`."""
 
 
-class Tokens:
+class AccessTokens:
     """One client's token, shared by all requests; it lives on the engine's loop.
 
     Args:
@@ -54,13 +54,13 @@ class Tokens:
         self._asking = asyncio.Lock()
 
     def __repr__(self) -> str:
-        return f"Tokens({mask(self.url)!r})"
+        return f"AccessTokens({mask(self.url)!r})"
 
     def enter(self) -> None:
         """Belong to the loop that runs now."""
         self._asking = asyncio.Lock()
 
-    async def get(self, client: Poster, *, instead_of: str = "") -> str:
+    async def get(self, client: OAuthClient, *, instead_of: str = "") -> str:
         """Return a token that holds.
 
         Args:
@@ -80,7 +80,7 @@ class Tokens:
     def _holds(self, instead_of: str) -> bool:
         return self._token != instead_of and asyncio.get_running_loop().time() < self._renew_at_s
 
-    async def _ask(self, client: Poster) -> None:
+    async def _ask(self, client: OAuthClient) -> None:
         sent_s = asyncio.get_running_loop().time()  # it may have begun to run by then
         self.asked += 1
         response = await client.post(

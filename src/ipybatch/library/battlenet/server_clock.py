@@ -17,7 +17,7 @@ from email.utils import parsedate_to_datetime
 GRACE_S = 0.05
 
 
-class Seconds:
+class ServerClock:
     """A server's clock, seen from ours."""
 
     def __init__(self) -> None:

@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from typing import Any, Protocol
+from types import TracebackType
+from typing import Any, Protocol, Self
 from urllib.parse import urlsplit
 
 import msgspec
@@ -20,6 +21,8 @@ import msgspec
 from ipybatch.engine.data.masking import mask, register
 from ipybatch.engine.rules.retry import parse_retry_after
 from ipybatch.errors import InputError, Permanent, RateLimited, Refused, Transient
+
+TIMEOUT_S = 30.0
 
 _PASSING = frozenset({302, 303, 307, 408})
 
@@ -123,3 +126,39 @@ def _not_json(body: bytes, service: str) -> str:
     if not start:
         return f"{service} answered with nothing"
     return f"{service} answered with JSON that is broken or breaks off after {len(body)} bytes"
+
+
+class HttpSource:
+    """What the sources have in common: each is entered on the engine's loop, so that its client is born there.
+
+    Args:
+        client: The user's, which is not closed; None for one of our own.
+
+    Raises:
+        InputError: It is no client.
+    """
+
+    def __init__(self, client: Any) -> None:
+        self._given: Any = check_client(client)
+        self._client: Any = None
+        self._entered = 0  # sessions that run side by side share one client
+
+    async def __aenter__(self) -> Self:
+        """Open a client, unless one was given."""
+        if getattr(self._given, "is_closed", False):
+            msg = f"client is closed: give {type(self).__name__} one that is open, or none"
+            raise InputError(msg)
+        if self._client is None:
+            self._client = self._given or make_client(TIMEOUT_S)
+        self._entered += 1
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close the client with the last session, unless it was given."""
+        self._entered -= 1
+        if self._entered == 0:
+            client, self._client = self._client, None
+            if self._given is None:
+                await client.aclose()

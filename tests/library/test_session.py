@@ -13,13 +13,16 @@ from typing import Any
 import pytest
 
 from ipybatch import BatchSession, Breaker, InputError, Limits, Rate, Retry
-from ipybatch.library import Library, SteamStore, refresh
+from ipybatch.library import Character, Guild, Library, SteamStore, refresh
+from ipybatch.library.session import COLUMNS
 from ipybatch.simulators import Faults
 from ipybatch.simulators.serve import Server, build
 
-from .conftest import DAY_S, Shop
+from .conftest import DAY_S, Azeroth, Shop
 
 FAST = Limits(concurrency=3)
+GUILDS = [Guild("Aerie Peak", name) for name in ("Wolves", "Bears")]
+CHARACTERS = [Character("Kel'Thuzad", name) for name in ("Thrall", "Jaina", "Ghosta")]
 
 
 def test_the_stalest_come_first_and_the_fresh_not_at_all(shop: Shop) -> None:
@@ -286,3 +289,44 @@ def test_it_is_a_batch_session(shop: Shop) -> None:
     assert isinstance(session, BatchSession)
     assert (session.name, session.state) == ("wishlist", "planned")
     assert not Path(os.environ["IPYBATCH_LIBRARY"]).exists()  # the library given is the one used
+
+
+# The summary by kind
+
+
+def test_a_summary_tells_kinds_apart(azeroth: Azeroth) -> None:
+    azeroth.own(CHARACTERS[0], days=0)
+    summary = azeroth.run(GUILDS + CHARACTERS).summary
+    table = summary.by("kind")
+    assert list(table.columns) == list(COLUMNS)
+    assert table.index.tolist() == ["guild", "character"]
+    assert table.loc["guild", ["total", "completed", "failed", "skipped"]].tolist() == [2, 2, 0, 0]
+    assert table.loc["character", ["total", "completed", "failed", "skipped"]].tolist() == [3, 1, 1, 1]
+    assert table.to_numpy().dtype.kind == "i"
+
+
+def test_members_that_joined_are_counted(azeroth: Azeroth) -> None:
+    session = azeroth.run(GUILDS, expand="roster")
+    table = session.summary.by("kind")
+    assert table.loc["guild", "completed"] == 2
+    assert table.loc["character", "completed"] == session.counts.completed - 2 > 0
+
+
+def test_before_it_runs_everything_is_pending(azeroth: Azeroth) -> None:
+    table = azeroth.session(GUILDS).summary.by("kind")
+    assert table.loc["guild", ["total", "pending"]].tolist() == [2, 2]
+
+
+def test_nothing_is_an_empty_table(azeroth: Azeroth) -> None:
+    assert azeroth.run([]).summary.by("kind").shape == (0, len(COLUMNS))
+
+
+def test_other_sources_have_it_too(shop: Shop) -> None:
+    summary = shop.run([1, 2], limits=Limits(concurrency=1)).summary
+    assert summary.by("kind").loc["game", "completed"] == 2
+    assert str(summary) == "steam refresh completed: 2/2 successful, 0 failed, 0 skipped"
+
+
+def test_another_column_is_refused(azeroth: Azeroth) -> None:
+    with pytest.raises(InputError, match="column must be 'kind', got 'realm'"):
+        azeroth.session(GUILDS).summary.by("realm")

@@ -1,4 +1,4 @@
-"""Refreshing: a session that brings a library up to date.
+"""Refresh: a session that brings a library up to date.
 
     items --judge--> stale: the stalest first --> fetch --> library.put --> outcome
       ^      |                                          |
@@ -14,23 +14,27 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
-from typing import Any, TypeVar, Unpack, cast
+from typing import TYPE_CHECKING, Any, TypeVar, Unpack, cast
 
 from ipybatch.engine.data import events
 from ipybatch.engine.data.clock import Clock, SystemClock
+from ipybatch.engine.data.outcome import Summary
 from ipybatch.engine.data.plan import canonical
 from ipybatch.engine.run.permits import Attempt
 from ipybatch.engine.store import run_store
 from ipybatch.engine.store.journal import Journal, open_journal
 from ipybatch.errors import InputError, ItemError, JournalError, Refused
-from ipybatch.library.records import Library, Record
-from ipybatch.library.refreshed import RefreshSession
+from ipybatch.library.records import STALENESS, Library, Record, Staleness, age_in_words, staleness
 from ipybatch.library.source import Defaults, Expanding, Identity, Source
-from ipybatch.library.staleness import STALENESS, Staleness, age_in_words, staleness
 from ipybatch.session.arguments import SessionArguments, check_items, check_name
 from ipybatch.session.session import BatchSession
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 T = TypeVar("T")
+
+COLUMNS = ("total", "completed", "failed", "timeout", "cancelled", "skipped", "pending")
 
 _FINISHED = frozenset({"completed", "rolled_back"})
 
@@ -207,6 +211,53 @@ class Refreshing:
 
     def _expands(self, who: Identity) -> bool:
         return bool(self._expand) and cast("Expanding", self._source).can_expand(self._expand, who.kind)
+
+
+class RefreshSummary(Summary, frozen=True, eq=False):
+    """How a refresh ended.
+
+    Attributes:
+        session: Whose items `by` counts, as they stand when it is asked.
+    """
+
+    session: RefreshSession
+
+    def by(self, column: str) -> pd.DataFrame:
+        """Return one row per kind, the kind of the first item first: how many items of it ended how.
+
+        Args:
+            column: "kind".
+
+        Raises:
+            InputError: It is another.
+        """
+        if column != "kind":
+            msg = f"column must be 'kind', got {column!r}"
+            raise InputError(msg)
+        return self.session._by_kind()
+
+
+class RefreshSession(BatchSession):
+    """A session that `refresh` made."""
+
+    @property
+    def summary(self) -> RefreshSummary:
+        """What it came to so far."""
+        so_far = super().summary
+        return RefreshSummary(so_far.name, so_far.state, so_far.counts, so_far.reason, so_far.seconds, self)
+
+    def _by_kind(self) -> pd.DataFrame:
+        import pandas as pd
+
+        work = cast("Refreshing", self._spec.work.call)
+        rows: dict[str, dict[str, Any]] = {}
+        results = self.results()
+        for key, status in zip(results["key"], results["status"], strict=True):
+            row = rows.setdefault(work.kind(key), dict.fromkeys(COLUMNS, 0))
+            row["total"] += 1
+            row[status] = row.get(status, 0) + 1
+        frame = pd.DataFrame.from_dict(rows, orient="index", columns=COLUMNS)
+        return frame.rename_axis("kind").astype(int)
 
 
 def _check(source: Any, library: Any) -> None:

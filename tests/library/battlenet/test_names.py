@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from ipybatch import InputError
 from ipybatch.library import Character, Guild
-from ipybatch.library.slugs import character_slug, guild_slug, item_of, path_of, realm_slug
+from ipybatch.library.battlenet.names import character_slug, guild_slug, item_of, path_of, realm_slug
 
 NAMES = st.text(st.characters(exclude_categories=["Cs", "Cc"], exclude_characters="/\\?#%&"), min_size=1, max_size=30)
 

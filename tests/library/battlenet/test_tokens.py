@@ -12,8 +12,7 @@ from ipybatch import Limits, Rate
 from ipybatch.engine.data.masking import mask
 from ipybatch.library import Character
 from ipybatch.simulators import Faults
-
-from .conftest import Azeroth
+from tests.library.conftest import Azeroth
 
 LIMITS = Limits(concurrency=5)
 

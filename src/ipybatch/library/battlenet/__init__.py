@@ -1,0 +1,9 @@
+"""Battle.net: a source of guilds and characters.
+
+Read in this order:
+
+source        `BattleNet`: requests, records and limits
+names         guilds and characters as items, and their names in addresses
+tokens        OAuth access tokens
+server_clock  when the server's next second begins
+"""
