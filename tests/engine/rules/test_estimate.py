@@ -100,6 +100,36 @@ def test_costs_are_counted(plan):
     assert told.seconds == pytest.approx(2 * (60.03 + 1) + 1, rel=1e-3)
 
 
+class AtMost:
+    """A pacer that lets so many requests run at once."""
+
+    windows = ()
+
+    def __init__(self, most):
+        self.most, self.running, self.started = most, 0, 0
+
+    def wait_s(self, now_s, cost):
+        return 0.0 if self.running < self.most else 10.0
+
+    def start(self, now_s, cost):
+        self.running += 1
+        self.started += 1
+
+    def end(self, now_s, started_s, cost, actual):
+        self.running -= 1
+
+    def anew(self):
+        return AtMost(self.most)
+
+
+def test_an_estimate_asks_a_pacer_of_its_own():
+    """It keeps to what the session's pacer holds to, on a clock of its own: nothing it simulates counts as sent."""
+    pacer = AtMost(2)
+    told = simulate(Limits(concurrency=10, pacer=pacer), 6, 1.0)
+    assert told.seconds == pytest.approx(3.0)
+    assert pacer.started == 0
+
+
 @pytest.mark.parametrize("bad", [5000, -1])
 def test_an_item_that_never_fits_does_not_hang_the_estimate(plan, patience, bad):
     """It fails in the run; the estimate goes on without it."""

@@ -101,8 +101,8 @@ class Drive:
         )
         assert until_s < math.inf, f"it stalls: {why!r}"
         assert wait_s > 0
-        assert why == ("pause" if self.scheduler.held else why)
-        assert self.scheduler.held or why in WORDS or wait_s == math.inf
+        assert (why == "pause") == self.scheduler.held
+        assert why in WORDS | {"pause"} or (wait_s == math.inf and self._running), "it waits for what runs, or says why"
         self.waits += 1
         assert self.waits < 50 * (len(self.sent) + 20), f"it turns round and round: {why!r}, {wait_s}"
         self.now_s = until_s

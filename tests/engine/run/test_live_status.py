@@ -128,6 +128,38 @@ def test_an_eta_needs_something_to_go_by(plan, clock):
     assert best_s <= 39.5 - 20.2 + 1 <= worst_s + 1
 
 
+@pytest.mark.parametrize(("slow", "fast"), [(2.0, 0.5), (0.5, 2.0)])
+def test_an_eta_lies_between_the_present_pace_and_that_of_all(plan, clock, slow, fast):
+    """Whichever is faster is the best case, and the slower one, with a tenth on top, the worst."""
+
+    async def changing(item):
+        await asyncio.sleep(slow if item < 20 else fast)
+
+    session = plan(changing, list(range(200)), limits=Limits(concurrency=1))
+    now_s = 20 * slow + 80 * fast + fast / 2
+    (seen,) = at(clock, session, now_s)
+    overall_s, lately_s = 100 * now_s / 100, 100 * fast
+    best_s, worst_s = seen.eta_s
+    assert best_s == pytest.approx(min(overall_s, lately_s), rel=0.1)
+    assert worst_s == pytest.approx(1.1 * max(overall_s, lately_s), rel=0.1)
+
+
+def test_an_eta_is_no_better_than_the_limits_allow(plan, clock):
+    """A burst that emptied a window says nothing of what is left."""
+    session = plan(work, list(range(100)), limits=Limits(concurrency=10, rates=[Rate(20, per_s=20)]))
+    (seen,) = at(clock, session, 3.0)
+    best_s, worst_s = seen.eta_s
+    assert best_s == pytest.approx(80.0)
+    assert worst_s == pytest.approx(80.0 * 1.1)
+
+
+def test_limits_that_allow_more_do_not_shorten_an_eta(plan, clock):
+    """The service's own pace is what holds it up."""
+    session = plan(work, list(range(100)), limits=Limits(concurrency=1, rates=[Rate(1000, per_s=1)]))
+    (seen,) = at(clock, session, 10.25)
+    assert seen.eta_s[0] == pytest.approx(80 * LATENCY_S, rel=0.1)
+
+
 def test_an_eta_of_a_generator_is_unknown(plan, clock):
     """Nobody knows how many are to come."""
     session = plan(work, iter(range(40)), limits=Limits(concurrency=1, spacing_s=1))
