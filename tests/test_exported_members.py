@@ -7,7 +7,7 @@ import pytest
 import ipybatch
 from ipybatch import errors
 
-OPTIONAL = ("ipybatch.jupyter", "ipybatch.simulators.__main__")
+OPTIONAL = ("ipybatch.jupyter", "ipybatch.forecast.form", "ipybatch.simulators.__main__")
 
 
 def modules():

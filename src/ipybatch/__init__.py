@@ -28,6 +28,7 @@ from ipybatch.errors import (
     Transient,
     Withheld,
 )
+from ipybatch.jupyter import aliases
 from ipybatch.session.session import BatchSession
 
 if TYPE_CHECKING:
@@ -83,6 +84,15 @@ def prune(older_than_s: float, *, journal: str | Path | None = None) -> int:
     from ipybatch.session import live_sessions
 
     return live_sessions.prune(open_journal(journal), time.time() - older_than_s)
+
+
+def _forecast_form() -> type:
+    from ipybatch.forecast import ForecastForm
+
+    return ForecastForm
+
+
+aliases["ForecastForm"] = _forecast_form
 
 
 def load_ipython_extension(shell: object) -> None:

@@ -27,7 +27,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from ipybatch.forecast.evaluate import CHOSEN, evaluate
+from ipybatch.forecast.evaluation import CHOSEN, evaluate
 
 HORIZON, ORIGINS = 8, 3
 GOAL, STRETCH = 0.966, 0.944

@@ -91,7 +91,7 @@ def forest(n: int) -> Figures:
 
 def accuracy(models: list[str] | None, n: int) -> Figures:
     """Measure ours as `accuracy` does."""
-    from ipybatch.forecast.evaluate import CHOSEN, evaluate
+    from ipybatch.forecast.evaluation import CHOSEN, evaluate
     from ipybatch.forecast.settings import AUTO
 
     demand = pd.read_parquet(os.environ[TABLE])
@@ -147,8 +147,8 @@ def _on_table(runs: Runs, size: str, rows: int, folder: Path, with_forest: bool)
 
 def _on_retail(runs: Runs, data: Path, folder: Path) -> None:
     """Ours evaluate themselves; peers forecast a matrix, which is scored here as `evaluate` does."""
-    from ipybatch.forecast.matrix import series_of
-    from ipybatch.forecast.models import imapa
+    from ipybatch.forecast.models.matrix import series_of
+    from ipybatch.forecast.models.series_models import imapa
 
     path, given = folder / "retail.parquet", folder / "retail.npz"
     demand = weekly(data)
@@ -174,13 +174,13 @@ PROOF = "retail: our imapa, scored as the peers are"
 
 def _scored(values: Any, cuts: Iterable[int], said: Iterable[Any]) -> Figures:
     """Return what `evaluate` would, for forecasts from each origin: means over the origins."""
-    from ipybatch.forecast import metrics
+    from ipybatch.forecast.models import matrix
 
     found = []
     for cut, forecasts in zip(cuts, said, strict=True):
         rows = (values[:, :cut] > 0).sum(axis=1) >= 2
         past, actual, made = values[rows, :cut], values[rows, cut : cut + HORIZON], forecasts[rows]
-        scores = (metrics.rmsse(past, actual, made), metrics.bias(actual, made), metrics.pooled_rmse(actual, made))
+        scores = (matrix.rmsse(past, actual, made), matrix.bias(actual, made), matrix.pooled_rmse(actual, made))
         found.append(scores)
     return dict(zip(SCORES, np.mean(found, axis=0).tolist(), strict=True))
 

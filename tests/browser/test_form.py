@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from tests.browser.lab import Notebook
 
 FORM = """
-from ipybatch.jupyter import ForecastForm
+from ipybatch.forecast import ForecastForm
 
 form = ForecastForm(models=["naive", "ses"], name="NAME")
 form

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from ipybatch.forecast.matrix import Series
+from ipybatch.forecast.models.matrix import Series
 
 START = pd.Timestamp("2025-06-02")  # a Monday
 

@@ -1,22 +1,76 @@
-"""Analysis: what a demand table is made of, how it would be cut, how long that takes here, and whether it pays."""
+"""Analysis of a demand table: its contents, its partitions, their time on this machine, and whether batch mode pays.
+
+Time. Two samples of the series, a small and a larger one, are trained in the processes that a run uses; the line
+through both estimates every partition:
+
+    seconds of a partition = fixed_s + per_series_s * its series
+
+Partitions go to the workers in order, each to the first that is free; before the first of them the packages load.
+
+An analysis shows itself as static HTML and as text. As for sessions (`ipybatch.jupyter.static_html`), it reads well
+without its styles, and every text from outside is escaped and masked.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import heapq
 from collections.abc import Collection, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from time import perf_counter
 from typing import Any
 
+import msgspec
+import numpy as np
 import pandas as pd
 
-from ipybatch.backends.processes import processors
+from ipybatch.backends.processes import Processes, processors
+from ipybatch.engine.data.masking import mask
 from ipybatch.engine.data.policy import check_count
-from ipybatch.forecast.partitions import MAX_PARTITIONS, MAX_ROWS, By, Cut, Partition, cut
+from ipybatch.forecast.data.columns import PERIODS
+from ipybatch.forecast.data.partitions import ADVICE, MAX_PARTITIONS, MAX_ROWS, SIZES, By, Cut, Partition, cut
+from ipybatch.forecast.data.table import Problem, Table, read_table, settings_of
+from ipybatch.forecast.models.model_selection import PRELOAD, run_partition
 from ipybatch.forecast.settings import Freq, Settings
-from ipybatch.forecast.tables import Problem, Table, read_table, settings_of
-from ipybatch.forecast.timing import Timing, time_it
+from ipybatch.jupyter import static_html
 
-_PERIODS = {"D": "days", "W": "weeks", "M": "months"}
+_NOUNS = {"D": "days", "W": "weeks", "M": "months"}
 PAYS_ABOVE_ROWS, PAYS_FROM_SITES, PAYS_FROM_PARTS = 5000, 5, 500
+_SAMPLES = (50, 1000)  # series
+_TIMEOUT_S = 30.0
+_GOOD, _BAD = "#2da44e", "#e5484d"
+_SOFT = 'style="padding-top:4px;opacity:0.7"'
+_SHOWN = 20  # partitions
+_TOLD = 8  # problems
+_FAILURES = (("a timeout", "timeout"), ("out of memory", "out_of_memory"), ("a row that cannot be used", "bad_row"))
+
+
+class Timing(msgspec.Struct, frozen=True, kw_only=True):
+    """What was measured on this machine.
+
+    Attributes:
+        start_s: Seconds until the first process has its packages.
+        fixed_s: Seconds of any partition, however small.
+        per_series_s: Seconds of each of its series.
+        samples: Series and seconds of each sample that was tried.
+    """
+
+    start_s: float
+    fixed_s: float
+    per_series_s: float
+    samples: tuple[tuple[int, float], ...]
+
+    def alone_s(self, series: int) -> float:
+        """Return how long one partition takes."""
+        return self.fixed_s + self.per_series_s * series
+
+    def all_s(self, series: Iterable[int], workers: int) -> float:
+        """Return how long all partitions take, given the series of each in order."""
+        free_s = [self.start_s] * workers
+        for count in series:
+            heapq.heappush(free_s, heapq.heappop(free_s) + self.alone_s(count))
+        return max(free_s)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -108,14 +162,12 @@ class Analysis:
         return pd.DataFrame(rows, columns=columns)
 
     def __repr__(self) -> str:
-        from ipybatch.forecast import card
-
-        return card.text(self)
+        lines = [f"{_work(self)}: {_verdict(self)[0].lower()}{_verdict(self)[1:]}, {self.why}"]
+        lines += [f"  {line}" for line in (*_facts(self), *_problems(self), *self.notes)]
+        return mask("\n".join(lines))
 
     def _repr_html_(self) -> str:
-        from ipybatch.forecast import card
-
-        return card.html(self)
+        return _html(self)
 
 
 def analyze(
@@ -177,6 +229,49 @@ def analyze(
     )
 
 
+def time_it(frame: pd.DataFrame, settings: Settings) -> Timing:
+    """Return what training takes here; it takes a few seconds itself.
+
+    Raises:
+        Exception: What training raises, or that it took longer than half a minute.
+    """
+    samples = [sample(frame, series) for series in _SAMPLES]
+    with ThreadPoolExecutor(1) as pool:  # a cell has a loop of its own already
+        return pool.submit(lambda: asyncio.run(_tried(samples, settings))).result()
+
+
+def sample(frame: pd.DataFrame, series: int) -> pd.DataFrame:
+    """Return about so many whole series from all over a table that is sorted by them; all, where it has no more."""
+    numbers = frame.groupby(["site", "part"], sort=False).ngroup().to_numpy()
+    step = max(1, (int(numbers[-1]) + 1) // series)
+    made: pd.DataFrame = frame.loc[numbers % step == 0].reset_index(drop=True)
+    return made
+
+
+def line(samples: Iterable[tuple[int, float]], start_s: float) -> Timing:
+    """Return the line through the samples; a noisy machine makes no partition quicker for having more series."""
+    tried = tuple(samples)
+    (few, short_s), (many, long_s) = tried[0], tried[-1]
+    per_series_s = max(0.0, (long_s - short_s) / (many - few)) if many > few else 0.0
+    fixed_s = max(0.0, short_s - per_series_s * few)
+    return Timing(start_s=max(0.0, start_s), fixed_s=fixed_s, per_series_s=per_series_s, samples=tried)
+
+
+async def _tried(samples: list[pd.DataFrame], settings: Settings) -> Timing:
+    backend = Processes(1, timeout_s=_TIMEOUT_S, preload=PRELOAD)
+    await backend.open(1)
+    try:
+        seconds = []
+        for frame in (samples[0], *samples):  # the first time the packages load
+            began_s = perf_counter()
+            await backend.run(run_partition, (frame, settings))
+            seconds.append(perf_counter() - began_s)
+    finally:
+        await backend.close()
+    counts = [len(np.unique(frame.groupby(["site", "part"], sort=False).ngroup())) for frame in samples]
+    return line(zip(counts, seconds[1:], strict=True), seconds[0] - seconds[1])
+
+
 def _timed(made: Cut, settings: Settings) -> tuple[Timing | None, list[str]]:
     frame = pd.concat([one.frame for one in made.partitions]).sort_values(["site", "part", "date"], ignore_index=True)
     try:
@@ -191,4 +286,99 @@ def _series(frame: pd.DataFrame) -> int:
 
 def _zeros(table: Table) -> list[str]:
     since = f"{table.start:%Y-%m-%d} on, the table's start, for every series"
-    return [f"{_PERIODS[table.freq]} without a row count as zero from {since}"]
+    return [f"{_NOUNS[table.freq]} without a row count as zero from {since}"]
+
+
+def _html(analysis: Analysis) -> str:
+    """Return the analysis as HTML that needs nothing else."""
+    mark = f'<span style="color:{_GOOD}">✓</span>' if analysis.pays else "→"
+    title = (
+        f'<div style="font-size:15px"><b>{_work(analysis)}</b></div>'
+        f'<div style="padding-top:2px">{mark} <b>{_verdict(analysis)}</b>: {static_html.said(analysis.why)}</div>'
+    )
+    problems = "".join(f"<div>{static_html.said(problem)}</div>" for problem in _problems(analysis))
+    if problems:
+        count = f"{len(analysis.problems):,} problem{'' if len(analysis.problems) == 1 else 's'}"
+        problems = f'<div style="padding-top:6px"><span style="color:{_BAD}">✕</span> <b>{count}</b>{problems}</div>'
+    facts = "".join(f"<div>{static_html.said(fact)}</div>" for fact in _facts(analysis))
+    notes = "".join(f"<div {_SOFT}>Note: {static_html.said(note)}</div>" for note in analysis.notes)
+    return (
+        '<div style="max-width:920px;border:1px solid rgba(127,127,127,0.35);border-radius:8px;padding:12px 16px;'
+        f'font-family:system-ui,sans-serif;font-size:13px;line-height:1.45">{title}{problems}'
+        f'<div style="padding-top:6px">{facts}</div>{_partitions(analysis)}{notes}{_help()}</div>'
+    )
+
+
+def _work(analysis: Analysis) -> str:
+    """Return what the table is made of."""
+    counts = ((analysis.rows, "row"), (analysis.sites, "site"), (analysis.parts, "part"))
+    return ", ".join(_counted(*count) for count in counts)
+
+
+def _verdict(analysis: Analysis) -> str:
+    """Return whether batch mode pays."""
+    return "Batch mode pays" if analysis.pays else "One job will do (by=None)"
+
+
+def _facts(analysis: Analysis) -> list[str]:
+    """Return what is known of the forecast, a line each."""
+    table = analysis.table
+    many = _counted(len(analysis.partitions), "partition")
+    facts = [
+        f"{PERIODS[table.freq]}, {table.start:%Y-%m-%d} to {table.end:%Y-%m-%d}; {_counted(analysis.series, 'series')}",
+        f"{many}, the largest of {analysis.partitions[0].rows:,} rows; {analysis.workers:,} at a time",
+    ]
+    return [*facts, *_estimated(analysis)]
+
+
+def _problems(analysis: Analysis) -> list[str]:
+    """Return the first problems, with where they are."""
+    told = [
+        f"{problem}, column {problem.column}{'' if problem.site is None else f', site {problem.site}'}"
+        for problem in analysis.problems[:_TOLD]
+    ]
+    more = len(analysis.problems) - _TOLD
+    return [*told, f"and {more:,} more"] if more > 0 else told
+
+
+def _counted(count: int, word: str) -> str:
+    return f"{count:,} {word}{'' if count == 1 or word == 'series' else 's'}"
+
+
+def _estimated(analysis: Analysis) -> list[str]:
+    timing, speed_up = analysis.timing, analysis.speed_up
+    if timing is None or speed_up is None or analysis.seconds is None or analysis.normal_s is None:
+        return []
+    if analysis.by is None:
+        return [f"estimated {static_html.span(analysis.seconds)} (measured here with {timing.samples[-1][0]:,} series)"]
+    times = f"estimated {static_html.span(analysis.seconds)}, as one job {static_html.span(analysis.normal_s)}"
+    quicker = f"{speed_up:.1f} times as fast" if speed_up >= 1 else "no quicker here, but one that fails harms no other"
+    return [f"{times}: {quicker} (measured here with {timing.samples[-1][0]:,} series)"]
+
+
+def _partitions(analysis: Analysis) -> str:
+    timing = analysis.timing
+    titles = ["Partition", "Sites", "Parts", "Rows", *(["Estimated"] if timing else []), ""]
+    rows = []
+    for one, series in list(zip(analysis.partitions, analysis.series_of, strict=True))[:_SHOWN]:
+        seconds = [static_html.span(timing.alone_s(series))] if timing else []
+        problems = f'<span style="color:{_BAD}">✕</span> {static_html.said(one.problems[0])}' if one.problems else ""
+        name = static_html.said(f"{one.number} ({one.name})")
+        rows.append([name, f"{len(one.sites):,}", f"{one.parts:,}", f"{one.rows:,}", *seconds, problems])
+    columns = [(title, 0 < at < len(titles) - 1) for at, title in enumerate(titles)]
+    sheet = static_html.table(static_html.Sheet(columns, rows).filled(), margin="8px 0 4px 0")
+    return sheet + _more(len(analysis.partitions) - _SHOWN)
+
+
+def _more(count: int) -> str:
+    return f"<div>and {count:,} smaller ones</div>" if count > 0 else ""
+
+
+def _help() -> str:
+    """Return how many partitions a size makes, and what helps when one fails; folded away."""
+    sizes = "; ".join(f"{rows:,} rows: {partitions}" for rows, partitions in SIZES)
+    helps = "".join(f"<div>{failure}: {static_html.said(ADVICE[kind])}</div>" for failure, kind in _FAILURES)
+    return (
+        '<details><summary style="padding-top:6px">How many partitions, and what helps when one fails</summary>'
+        f'<div>with by="size" and {MAX_ROWS:,} rows to a partition, {sizes} partitions</div>{helps}</details>'
+    )

@@ -1,16 +1,17 @@
-"""Settings: what a forecast is to be, the same for every partition."""
+"""Settings of a forecast, the same for every partition."""
 
 from __future__ import annotations
 
 from typing import Any, Literal, get_args
 
 import msgspec
+import pandas as pd
 
 from ipybatch.engine.data.policy import check, check_count
 from ipybatch.errors import InputError
-from ipybatch.forecast.adapters import check_model
 
 Freq = Literal["D", "W", "M"]
+OFFSETS = {"D": "D", "W": "7D", "M": "MS"}  # of pandas; a week ends where the table does
 AUTO = ("naive", "seasonal_naive", "moving_average", "ses", "tsb", "sba", "imapa", "gradient_boosting")
 
 
@@ -61,7 +62,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, eq=False):
             if isinstance(model, str):
                 _check_choice("models", model, AUTO)
             else:
-                check_model(model, self.freq)
+                _check_model(model, self.freq)
 
     @property
     def season(self) -> int:
@@ -73,3 +74,30 @@ def _check_choice(field: str, value: Any, allowed: tuple[str, ...]) -> None:
     if value not in allowed:
         msg = f"{field} must be one of {', '.join(map(repr, allowed))}, got {value!r}"
         raise InputError(msg)
+
+
+def _check_model(model: Any, freq: Freq) -> None:
+    """Refuse an object that is no model, and a model whose period is not the table's."""
+    if isinstance(model, type):
+        msg = f"models must be objects, got the class {model.__name__}: write {model.__name__}(...)"
+        raise InputError(msg)
+    if not hasattr(model, "fit"):
+        msg = f"models must be names or have fit and predict, got {model!r}"
+        raise InputError(msg)
+    said = getattr(model, "freq", None)
+    if isinstance(said, str | pd.offsets.BaseOffset) and _period(said) != freq:
+        msg = (
+            f"models must have the table's periods, {freq!r}, got {type(model).__name__} of freq {said!r}:"
+            f" say freq={OFFSETS[freq]!r} there, or another freq= here"
+        )
+        raise InputError(msg)
+
+
+def _period(said: Any) -> str:
+    try:
+        offset = pd.tseries.frequencies.to_offset(said)
+    except ValueError:
+        return str(said)
+    if offset.name == "D" and offset.n == 7:
+        return "W"
+    return str(offset.name[0] if offset.n == 1 else offset.freqstr)

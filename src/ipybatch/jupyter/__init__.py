@@ -1,4 +1,4 @@
-"""Views of a session in Jupyter: the only package that imports widgets and IPython.
+"""Views of a session in Jupyter: as widgets, and as static HTML.
 
 In reading order:
 
@@ -13,13 +13,13 @@ In reading order:
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from ipybatch.errors import MissingExtra
 
 if TYPE_CHECKING:
     from ipybatch.engine.feed.session_view import SessionView
-    from ipybatch.jupyter.form import ForecastForm
     from ipybatch.jupyter.panel import BreakerStatus, Log, Panel, PartitionTable, Progress, Timeline
 
 __all__ = ["BreakerStatus", "ForecastForm", "Log", "Panel", "PartitionTable", "Progress", "Timeline", "show"]
@@ -34,15 +34,17 @@ def show(session: SessionView) -> None:
     __getattr__("Panel")(session).show()
 
 
+# Other names of widgets that lie above the views: the package fills it in, as the views know no workload.
+aliases: dict[str, Callable[[], Any]] = {}
+
+
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         msg = f"module {__name__!r} has no attribute {name!r}"
         raise AttributeError(msg)
+    if name in aliases:
+        return aliases[name]()
     try:
-        if name == "ForecastForm":
-            from ipybatch.jupyter import form
-
-            return form.ForecastForm
         from ipybatch.jupyter import panel
     except ImportError as error:
         raise MissingExtra("jupyter") from error

@@ -1,0 +1,374 @@
+"""Partitions: a demand table cut into sets of rows, each trained by itself.
+
+    by="site"       one a site; above max_partitions the smallest share one
+    by="size"       as many whole series as max_rows allow, site after site; a large site is cut, and that is told
+    by="region"     one for each value of a column; or for each label that a function of the frame returns
+    by=None         normal mode: one for all, of the sites and parts that are asked for
+
+The largest come first: they take longest.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import heapq
+from collections.abc import Callable, Collection, Sequence
+from typing import Any, NamedTuple
+
+import msgspec
+import numpy as np
+import pandas as pd
+
+from ipybatch.engine.data.policy import check_count
+from ipybatch.errors import InputError
+from ipybatch.forecast.data.table import Problem, Table, refuse
+
+By = str | Callable[[pd.DataFrame], Any] | None
+MAX_ROWS = 2000
+MAX_PARTITIONS = 20
+ADVICE = {
+    "timeout": 'fewer rows to a partition (by="size", a smaller max_rows), or more time (a larger timeout_s)',
+    "out_of_memory": (
+        'smaller partitions (by="size", a smaller max_rows), fewer at a time (workers=1), or a larger memory_mb'
+    ),
+    "bad_row": "correct the row or drop it, and run the same call again",
+    "killed": "something else ended it, most often for want of memory: smaller partitions, or fewer at a time",
+}
+_SIGNS = (
+    ("timeout", ("Exceeded ", "timeout")),
+    ("out_of_memory", ("Out of memory",)),
+    ("bad_row", ("Invalid ", "Negative ", "Missing ")),
+    ("killed", ("Killed by", "Ended without")),
+)
+SIZES = ((5_000, "about 3"), (20_000, "10 to 15"), (50_000, "20"))  # rows, and how many partitions by="size" makes
+
+
+class Partition(msgspec.Struct, frozen=True, dict=True):
+    """A set of rows that is trained by itself.
+
+    Its rows themselves, `frame`, are no part of what is recorded: `digest` stands for them.
+
+    Attributes:
+        number: From 1 on, the largest first.
+        name: Of its site, or what else it was cut by; no two are alike.
+        sites: The sites in it.
+        parts: How many parts.
+        rows: How many rows.
+        digest: A hash of its rows: another one, and it is trained again.
+        problems: What is wrong with rows that belong in it, a line each: it fails with the first.
+    """
+
+    number: int
+    name: str
+    sites: tuple[str | int, ...]
+    parts: int
+    rows: int
+    digest: str
+    problems: tuple[str, ...] = ()
+
+    @property
+    def frame(self) -> pd.DataFrame:
+        """Its rows: site, part, date, quantity, then the user's other columns; sorted."""
+        frame: pd.DataFrame = self.__dict__["frame"]
+        return frame
+
+    @property
+    def title(self) -> str:
+        """How it is called in the table: ``Partition 3 (Sofifi)``."""
+        return f"Partition {self.number} ({self.name})"
+
+    @property
+    def _ipybatch_sent_(self) -> dict[str, Any]:
+        """What a change of makes it run again: not its number, which another site's growth may move."""
+        return {"digest": self.digest, "problems": self.problems}
+
+
+class Cut(NamedTuple):
+    """A table cut into partitions.
+
+    Attributes:
+        partitions: The largest first.
+        notes: What the user should know of the cut.
+        unplaced: Problems of rows that belong in no partition: `partition` refuses them.
+    """
+
+    partitions: list[Partition]
+    notes: list[str]
+    unplaced: list[Problem]
+
+
+def partition(
+    table: Table,
+    *,
+    by: By = "site",
+    max_rows: int = MAX_ROWS,
+    max_partitions: int = MAX_PARTITIONS,
+    sites: Collection[Any] | None = None,
+    parts: Collection[Any] | None = None,
+    split_series: bool = False,
+) -> Cut:
+    """Cut a table into partitions.
+
+    Args:
+        table: What `read_table` returned.
+        by: "site", "size", a column, a function that returns a label for each row of a frame, or None for one job.
+        max_rows: With "size", rows to a partition, >= 1.
+        max_partitions: At most so many, >= 1; the smallest are put together.
+        sites: With ``by=None``, only these sites.
+        parts: With ``by=None``, only these parts.
+        split_series: With "size", whether a series longer than ``max_rows`` may be cut too; each piece is then
+            forecast by itself.
+
+    Raises:
+        InputError: An argument is out of range, there is no such column, nothing is left after sites= and parts=, or
+            a row that cannot be used belongs in no partition.
+    """
+    made = cut(table, by, max_rows, max_partitions, sites=sites, parts=parts, split_series=split_series)
+    refuse(made.unplaced)
+    return made
+
+
+def cut(
+    table: Table,
+    by: By,
+    max_rows: int,
+    max_partitions: int,
+    *,
+    sites: Collection[Any] | None = None,
+    parts: Collection[Any] | None = None,
+    split_series: bool = False,
+) -> Cut:
+    """Cut a table as `partition` does, and refuse no row."""
+    check_count("max_rows", max_rows, low=1)
+    check_count("max_partitions", max_partitions, low=1)
+    frame, notes = table.frame, []
+    if by is None:
+        frame = _filtered(frame, sites, parts)
+        labels = pd.Series("all", index=frame.index)
+    else:
+        notes += _ignored(sites, parts)
+        labels = _by_size(frame, max_rows, max_partitions, split_series) if by == "size" else _labels(frame, by)
+    groups, merged = _merged(labels, max_partitions)
+    made = [_partition(frame, at, name, number) for number, (name, at) in enumerate(groups, start=1)]
+    if merged:
+        notes.append(f"{merged:,} small partitions were put together: max_partitions={max_partitions:,} allows no more")
+    if by not in (None, "site"):
+        notes += _told_cut(made)
+    if by == "size":
+        notes += _too_large(made, max_rows, max_partitions)
+    made, unplaced = _with_problems(made, table.problems if by is not None else _of(table.problems, sites, parts))
+    return Cut(made, notes, unplaced)
+
+
+def remedy(error: str) -> str:
+    """Return what helps against an error of a partition, "" where nothing is known.
+
+    Args:
+        error: Its one line, e.g. ``Exceeded 300s`` or ``Partition 3 (Sofifi) failed: Out of memory``.
+    """
+    said = error.rsplit("failed: ", 1)[-1]
+    return next((ADVICE[kind] for kind, signs in _SIGNS if any(sign in said for sign in signs)), "")
+
+
+def _filtered(frame: pd.DataFrame, sites: Any, parts: Any) -> pd.DataFrame:
+    is_wanted = np.ones(len(frame), dtype=bool)
+    for column, wanted in (("site", sites), ("part", parts)):
+        if wanted is not None:
+            names = _names(wanted)
+            _check_known(column, names, frame[column].unique())
+            is_wanted &= frame[column].astype(str).isin(names).to_numpy()
+    if not is_wanted.any():
+        msg = f"sites and parts must leave some rows, got none for sites={sites!r} and parts={parts!r}: ask for more"
+        raise InputError(msg)
+    return frame[is_wanted].reset_index(drop=True)
+
+
+def _names(wanted: Any) -> list[str]:
+    return [str(name) for name in ([wanted] if isinstance(wanted, str | int) else wanted)]
+
+
+def _check_known(column: str, names: Sequence[str], known: Any) -> None:
+    unknown = sorted(set(names) - set(map(str, known)))
+    if unknown:
+        some = ", ".join(map(str, known[:8])) + (", ..." if len(known) > 8 else "")
+        msg = f"{column}s must be {column}s that have demand ({some}), got {', '.join(unknown[:5])}"
+        raise InputError(msg)
+
+
+def _ignored(sites: Any, parts: Any) -> list[str]:
+    given = [name for name, value in (("sites", sites), ("parts", parts)) if value is not None]
+    if not given:
+        return []
+    return [f"{' and '.join(f'{name}=' for name in given)} ignored: batch mode takes all; use by=None to filter"]
+
+
+def _labels(frame: pd.DataFrame, by: Any) -> pd.Series[Any]:
+    """Return for each row the name of its partition."""
+    if callable(by):
+        labels = pd.Series(np.asarray(by(frame.copy())))
+        if len(labels) != len(frame):
+            msg = f"by must return a label for each of {len(frame):,} rows, got {len(labels):,}"
+            raise InputError(msg)
+    elif by in frame.columns:
+        labels = frame[by]
+    else:
+        known = ", ".join(repr(str(name)) for name in frame.columns)
+        msg = f"by must be 'site', 'size', None, a function or a column ({known}), got {by!r}"
+        raise InputError(msg)
+    if labels.isna().any():
+        at = int(np.flatnonzero(labels.isna())[0])
+        msg = f"by must give every row a label, got none for site {frame['site'][at]!r}, part {frame['part'][at]!r}"
+        raise InputError(msg)
+    return labels.astype(str)
+
+
+def _by_size(frame: pd.DataFrame, max_rows: int, most: int, split_series: bool) -> pd.Series[Any]:
+    """Share whole series out evenly, those of a site together, large sites first."""
+    series = frame.groupby(["site", "part"], sort=False).ngroup().to_numpy()  # sorted: each is one run of rows
+    if split_series:
+        within = np.arange(len(series)) - np.flatnonzero(np.r_[True, series[1:] != series[:-1]])[series]
+        series = pd.factorize(series * len(series) + within // max_rows)[0]
+    lengths = np.bincount(series)
+    site = pd.factorize(frame["site"])[0]
+    of_series = site[np.cumsum(lengths) - lengths]
+    order = np.lexsort((of_series, -np.bincount(site)[of_series]))
+    middles = np.empty(len(lengths))
+    middles[order] = np.cumsum(lengths[order]) - lengths[order] / 2
+    for bins in range(min(-(-len(frame) // max_rows), most), most + 1):  # whole series: one more may be needed
+        of_row = (middles * bins / len(frame)).astype(np.int64)[series]
+        if np.bincount(of_row).max() <= max(max_rows, lengths.max()):
+            break
+    of_row = pd.factorize(of_row, sort=True)[0]
+    return pd.Series(_bin_names(frame["site"], of_row)[of_row])
+
+
+def _bin_names(sites: pd.Series[Any], of_row: Any) -> Any:
+    """Name each bin after its sites; those of one site are numbered."""
+    named = [_joined(list(map(str, sites[of_row == at].value_counts().index))) for at in range(of_row.max() + 1)]
+    seen: dict[str, int] = {}
+    names = []
+    for name in named:
+        seen[name] = seen.get(name, 0) + 1
+        names.append(f"{name} {seen[name]}" if named.count(name) > 1 else name)
+    return np.array(names, dtype=object)
+
+
+def _joined(names: Sequence[str]) -> str:
+    return " and ".join(names) if len(names) <= 2 else f"{names[0]} and {len(names) - 1} more"
+
+
+def _merged(labels: pd.Series[Any], most: int) -> tuple[list[tuple[str, Any]], int]:
+    """Return name and rows of each partition, the largest first, and how many were put together."""
+    codes, names = pd.factorize(labels, sort=True)
+    counts = np.bincount(codes)
+    own = dict(zip(names, counts.tolist(), strict=True))
+    heap: list[tuple[int, tuple[str, ...]]] = [(count, (name,)) for name, count in own.items()]
+    heapq.heapify(heap)
+    while len(heap) > most:  # the two smallest: so that no partition grows much
+        few, one = heapq.heappop(heap)
+        heapq.heapreplace(heap, (few + heap[0][0], (*one, *heap[0][1])))
+    bins = [bin_ for _, bin_ in sorted(heap, key=lambda pair: (-pair[0], pair[1]))]
+    number = {name: at for at, bin_ in enumerate(bins) for name in bin_}
+    of_row = np.array([number[name] for name in names])[codes]
+    order = np.argsort(of_row, kind="stable")
+    rows = np.split(order, np.flatnonzero(np.diff(of_row[order])) + 1)
+    titles = [_joined(sorted(bin_, key=lambda name: (-own[name], name))) for bin_ in bins]
+    return list(zip(titles, rows, strict=True)), sum(len(bin_) for bin_ in bins if len(bin_) > 1)
+
+
+def _partition(frame: pd.DataFrame, at: Any, name: str, number: int) -> Partition:
+    rows = frame.take(at).reset_index(drop=True)
+    made = Partition(
+        number=number,
+        name=name,
+        sites=tuple(rows["site"].unique().tolist()),
+        parts=int(rows["part"].nunique()),
+        rows=len(rows),
+        digest=_digest(rows),
+    )
+    made.__dict__["frame"] = rows
+    return made
+
+
+def _digest(rows: pd.DataFrame) -> str:
+    hashed = hashlib.blake2b(digest_size=16)
+    for name in rows.columns:
+        values = rows[name]
+        hashed.update(f"{name} {len(values)}\n".encode())
+        if values.dtype.kind not in "biufM":  # numbers and dates are their own bytes; names are numbered first
+            codes, names = pd.factorize(values if values.dtype != object else values.astype(str))
+            hashed.update("\n".join(map(str, np.asarray(names, dtype=object))).encode())
+            values = pd.Series(codes)
+        hashed.update(np.ascontiguousarray(values.to_numpy()).tobytes())
+    return hashed.hexdigest()
+
+
+def _told_cut(made: Sequence[Partition]) -> list[str]:
+    """Tell which sites and series lie in several partitions."""
+    counts: dict[str | int, int] = {}
+    for one in made:
+        for site in one.sites:
+            counts[site] = counts.get(site, 0) + 1
+    cut = [f"{site} ({count})" for site, count in counts.items() if count > 1]
+    if not cut:
+        return []
+    more = f" and {len(cut) - 5:,} more" if len(cut) > 5 else ""
+    sites = "1 site lies" if len(cut) == 1 else f"{len(cut):,} sites lie"
+    told = [f"{sites} in several partitions, which learn nothing of each other: {', '.join(cut[:5])}{more}"]
+    keys = pd.concat([one.frame[["site", "part"]].drop_duplicates() for one in made])
+    series = int(keys.duplicated().sum())
+    if series:
+        told.append(f"{series:,} series are cut too: each piece is forecast by itself, so that dates come twice")
+    return told
+
+
+def _too_large(made: Sequence[Partition], max_rows: int, most: int) -> list[str]:
+    """Tell why partitions are larger than they should be."""
+    if made[0].rows <= max_rows:
+        return []
+    largest = f"partitions have up to {made[0].rows:,} rows, more than max_rows={max_rows:,}"
+    if len(made) == most:
+        return [f"{largest}: max_partitions={most:,} allows no more of them"]
+    return [f"{largest}: a series is not cut"]
+
+
+def _of(problems: Sequence[Problem], sites: Any, parts: Any) -> list[Problem]:
+    """Return the problems of the sites and parts that are asked for."""
+    wanted = [None if names is None else set(_names(names)) for names in (sites, parts)]
+    return [
+        problem
+        for problem in problems
+        if all(
+            names is None or str(key) in names for names, key in zip(wanted, (problem.site, problem.part), strict=True)
+        )
+    ]
+
+
+def _with_problems(made: Sequence[Partition], problems: Sequence[Problem]) -> tuple[list[Partition], list[Problem]]:
+    """Give each partition the problems of its series, or of its site, and return those of none."""
+    if not problems:
+        return list(made), []
+    of_series: dict[Any, int] = {}
+    of_site: dict[Any, int] = {}
+    troubled = {problem.site for problem in problems}
+    for at, one in enumerate(made):
+        of_site.update({site: of_site.get(site, at) for site in one.sites})
+        keys = one.frame.loc[one.frame["site"].isin(troubled), ["site", "part"]].drop_duplicates()
+        of_series.update(dict.fromkeys(zip(keys["site"], keys["part"], strict=True), at))
+    told: dict[int, list[str]] = {}
+    unplaced = []
+    for problem in problems:
+        home = of_series.get((problem.site, problem.part), of_site.get(problem.site, 0 if len(made) == 1 else None))
+        if home is None:
+            unplaced.append(problem)
+        else:
+            told.setdefault(home, []).append(str(problem))
+    return [_replaced(one, told.get(at)) for at, one in enumerate(made)], unplaced
+
+
+def _replaced(partition: Partition, problems: list[str] | None) -> Partition:
+    if not problems:
+        return partition
+    replaced = msgspec.structs.replace(partition, problems=tuple(problems))
+    replaced.__dict__["frame"] = partition.frame
+    return replaced

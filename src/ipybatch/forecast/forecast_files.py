@@ -1,0 +1,132 @@
+"""Files of the forecasts of finished partitions, and the whole forecast read from them.
+
+One folder a session beside the journal, one file a partition.  A file appears
+whole or not at all, under its name only when it is; what nobody refers to any
+more is cleared away.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import shutil
+from collections.abc import Callable, Iterable
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pandas as pd
+
+from ipybatch.engine.store.atomic_write import draft_of
+from ipybatch.errors import InputError, MissingExtra
+from ipybatch.frames import SUFFIXES, safe_cell
+
+KEYS = ("site", "part")
+COLUMNS = (*KEYS, "date", "forecast", "lo", "hi", "model_used", "reason")
+
+T = TypeVar("T")
+
+
+class ForecastFiles:
+    """The files of one session.
+
+    Args:
+        journal: Of the session.
+        session: Its name.
+    """
+
+    def __init__(self, journal: Path, session: str) -> None:
+        self._folder = journal.parent / f"{journal.stem}-forecasts" / _slug(session)
+
+    def put(self, partition: str, digest: str, frame: pd.DataFrame) -> str:
+        """Keep a partition's forecasts and return the name of their file."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        name = f"{_slug(partition)}-{digest[:12]}.arrow"
+        with draft_of(self._folder / name) as draft:
+            _arrow(lambda: frame.to_feather(draft))
+        return name
+
+    def has(self, name: str) -> bool:
+        """Say whether a file is still there: a user may have cleared the folder."""
+        return (self._folder / name).is_file()
+
+    def read(self, names: Iterable[str]) -> pd.DataFrame:
+        """Return the forecasts in these files, one below the other; model_used and reason are categories."""
+        paths = [self._folder / name for name in names]
+        if not paths:
+            return pd.DataFrame(columns=list(COLUMNS))
+        return pd.DataFrame({name: _arrow(partial(_column, paths, name)) for name in COLUMNS}, copy=False)
+
+    def keep(self, names: Iterable[str]) -> None:
+        """Clear away all files but these, and the folder when it is empty."""
+        kept = set(names)
+        for path in self._folder.glob("*") if self._folder.is_dir() else ():
+            if path.name not in kept:
+                path.unlink()
+        if not kept:
+            self.clear()
+
+    def clear(self) -> None:
+        """Clear everything away."""
+        shutil.rmtree(self._folder, ignore_errors=True)
+        if self._folder.parent.is_dir() and not any(self._folder.parent.iterdir()):
+            self._folder.parent.rmdir()
+
+
+def write(frame: pd.DataFrame, path: Path) -> None:
+    """Write a frame to a .csv, .parquet or .jsonl file, whole or not at all."""
+    with draft_of(path) as draft:
+        if path.suffix == ".csv":
+            names = frame.select_dtypes(exclude=["number", "datetime"]).columns
+            safe = frame.assign(**{str(name): frame[name].astype("category").map(safe_cell) for name in names})
+            safe.to_csv(draft, index=False, lineterminator="\r\n")
+        elif path.suffix == ".parquet":
+            _arrow(lambda: frame.to_parquet(draft, index=False))
+        else:
+            frame.to_json(draft, orient="records", lines=True, date_format="iso")
+
+
+def check_output(path: str | Path | None) -> Path | None:
+    """Return where the combined forecast goes.
+
+    Raises:
+        InputError: No such folder, or a file of another kind.
+    """
+    if path is None:
+        return None
+    found = Path(path)
+    if found.suffix not in SUFFIXES:
+        msg = f"output must end in {', '.join(SUFFIXES)}, got {str(path)!r}"
+        raise InputError(msg)
+    if not found.parent.is_dir():
+        msg = f"output must lie in a folder that is there, got {str(path)!r}: make {str(found.parent)!r} first"
+        raise InputError(msg)
+    return found
+
+
+def _column(paths: list[Path], name: str) -> pd.Series[Any]:
+    """Read one column of all files: with all columns at once, a large forecast would be held twice."""
+    import pyarrow as pa
+    from pyarrow import feather
+
+    columns = [feather.read_table(path, columns=[name]).column(0) for path in paths]
+    if pa.types.is_dictionary(columns[0].type):  # of another size in each file
+        values = columns[0].type.value_type
+        kind = values if name in KEYS else pa.dictionary(pa.int32(), values)
+        columns = [column.cast(kind) for column in columns]
+    chunks = [chunk for column in columns for chunk in column.chunks]
+    whole: pd.Series[Any] = pa.chunked_array(chunks, columns[0].type).unify_dictionaries().to_pandas()
+    return whole
+
+
+def _arrow(act: Callable[[], T]) -> T:
+    try:
+        return act()
+    except ImportError:
+        raise MissingExtra("forecast") from None
+
+
+def _slug(name: str) -> str:
+    """Return a name as a file's: what two names share, a hash tells apart."""
+    slug = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:40]
+    return f"{slug or 'x'}-{hashlib.blake2b(name.encode(), digest_size=3).hexdigest()}"

@@ -1,0 +1,322 @@
+"""Form for a forecast without code: choose a table, its partitions and a horizon; then analyze, run, download.
+
+It calls `analyze` and `forecast` with the values of its fields. Slow calls run in a thread, so that cells can run
+meanwhile; an error is shown beside the field that it is about.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import tempfile
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import anywidget
+import ipywidgets
+import traitlets
+
+from ipybatch.engine.data import events
+from ipybatch.forecast.analysis import analyze
+from ipybatch.forecast.session import forecast
+from ipybatch.jupyter.panel import Panel
+from ipybatch.jupyter.static_html import said
+
+_EXPLAINED = (
+    "Batch mode trains each partition by itself, in a process of its own: one that hangs or runs out of memory is ended"
+    " and harms no other, and several train at once. All or nothing: when one fails, no forecast is delivered. It pays"
+    " above 5,000 rows, or from 5 sites or 500 parts on. Without it one job trains the sites and parts you name."
+)
+_STRATEGIES = (("a partition for each site", "site"), ("partitions of a size", "size"))
+_ANALYZED = ("columns", "freq", "models", "workers", "max_partitions")  # arguments that `analyze` takes too
+_LARGEST_MB = 200  # through the browser's memory; what is larger goes to a file
+_LONGEST = 1000
+# Of several pages that show the kernel, the visible one saves the file.
+_ESM = """
+export default {
+  initialize({ model }) {
+    const save = (_, buffers) => {
+      if (document.hidden) return;
+      const url = URL.createObjectURL(new Blob(buffers, { type: "text/csv" }));
+      const link = document.createElement("a");
+      Object.assign(link, { href: url, download: model.get("name") });
+      link.click();
+      setTimeout(() => URL.revokeObjectURL(url), 60000);
+    };
+    model.on("msg:custom", save);
+    return () => model.off("msg:custom", save);
+  },
+  render() {},
+};
+"""
+
+
+class Download(anywidget.AnyWidget):
+    """An invisible widget that saves files among the browser's downloads, in one step and of any size.
+
+    A link that holds its data would need a second click, and would stay in the saved notebook with the whole file.
+    Widget messages have no limit of size.
+
+    Attributes:
+        name: Name of the file.
+    """
+
+    _esm = _ESM
+    name = traitlets.Unicode("").tag(sync=True)
+
+    def offer(self, name: str, data: bytes) -> None:
+        """Save a file among the browser's downloads."""
+        self.name = name
+        self.send({}, buffers=[data])
+
+
+class ForecastForm(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets has no types
+    """Choose a demand table, see its analysis, run its forecast and download the result.
+
+    Attributes:
+        session: The last session that was run; None before.
+        analysis: The last analysis; None before.
+    """
+
+    def __init__(self, demand: Any = None, **arguments: Any) -> None:
+        """Make the form.
+
+        Args:
+            demand: A DataFrame or a path; None to upload a file, or to type its path.
+            arguments: As for `ipybatch.forecast.forecast`: ``name=``, ``columns=``, ``timeout_s=``, ...
+        """
+        self.session: Any = None
+        self.analysis: Any = None
+        self._demand, self._arguments = demand, arguments
+        self._thread: threading.Thread | None = None
+        self._is_busy = False
+        self._make_fields()
+        self._make_buttons()
+        self.errors = {name: ipywidgets.HTML() for name in ("table", "columns", "cut", "filter", "horizon")}
+        self.status, self.card, self.panel = ipywidgets.HTML(), ipywidgets.HTML(), ipywidgets.VBox()
+        self.download = Download(layout={"display": "none"})
+        super().__init__(self._rows(), layout={"grid_gap": "6px"})
+        for switch in (self.batch, self.strategy):
+            switch.observe(self._fit, "value")
+        self.path.observe(self._forget_columns, "value")
+        self.upload.observe(self._take_upload, "value")
+        self._fit()
+
+    def wait(self, timeout_s: float | None = None) -> None:
+        """Wait for the thread that a button started; a run itself goes on."""
+        if self._thread is not None:
+            self._thread.join(timeout_s)
+
+    def _make_fields(self) -> None:
+        self.upload = ipywidgets.FileUpload(accept=".csv", multiple=False, description="Upload CSV")
+        self.path = _field(ipywidgets.Text, "Table", placeholder="path of a .csv or .parquet file", width="420px")
+        self.columns = {
+            ours: _field(ipywidgets.Dropdown, ours.capitalize(), options=[], width=width, label=label)
+            for ours, label, width in (
+                ("site", "100px", "250px"),
+                ("part", "40px", "190px"),
+                ("date", "40px", "190px"),
+                ("quantity", "64px", "214px"),
+            )
+        }
+        self.batch = ipywidgets.Checkbox(value=True, description="Batch mode", indent=False)
+        self.strategy = _field(ipywidgets.Dropdown, "Strategy", options=_STRATEGIES)
+        self.max_rows = _field(ipywidgets.BoundedIntText, "Rows at most", value=2000, min=1, max=10**9, width="220px")
+        self.sites = _field(ipywidgets.Text, "Sites", placeholder="all; or A, B")
+        self.parts = _field(ipywidgets.Text, "Parts", placeholder="all; or P1, P2")
+        self.horizon = _field(ipywidgets.BoundedIntText, "Periods ahead", value=30, min=1, max=10_000, width="220px")
+
+    def _make_buttons(self) -> None:
+        self.analyze_button = _button("Analyze", lambda: self._begin("analyzing…", self._analyze))
+        self.run_button = _button("Run", lambda: self._begin("reading the table…", self._run), "primary")
+        self.download_button = _button("Download CSV", lambda: self._begin("writing…", self._hand_out))
+        self.download_button.disabled = True
+
+    def _rows(self) -> list[Any]:
+        errors = self.errors
+        table = [] if self._demand is not None else [_row(self.path, self.upload, errors["table"])]
+        self.columns_row = _row(*self.columns.values(), errors["columns"])
+        self.cut_row = _row(self.strategy, self.max_rows, errors["cut"])
+        self.filter_row = _row(self.sites, self.parts, errors["filter"])
+        explained = f'<div style="max-width:720px;line-height:1.5;opacity:0.75">{said(_EXPLAINED, _LONGEST)}</div>'
+        return [
+            *(table or [errors["table"]]),
+            self.columns_row,
+            self.batch,
+            ipywidgets.HTML(explained),
+            self.cut_row,
+            self.filter_row,
+            _row(self.horizon, errors["horizon"]),
+            _row(self.analyze_button, self.run_button, self.download_button, self.status),
+            self.card,
+            self.panel,
+            self.download,
+        ]
+
+    def _fit(self, *_: Any) -> None:
+        """Show the fields that matter in this mode."""
+        _show(self.cut_row, self.batch.value)
+        _show(self.max_rows, self.strategy.value == "size")
+        _show(self.filter_row, not self.batch.value)
+        _show(self.columns_row, any(choice.options for choice in self.columns.values()))
+
+    def _take_upload(self, *_: Any) -> None:
+        self.path.value = ""  # what came last is meant
+        self._forget_columns()
+
+    def _forget_columns(self, *_: Any) -> None:
+        """Another table has other columns."""
+        for choice in self.columns.values():
+            choice.options = []
+        self._fit()
+
+    def _ask_columns(self, names: list[Any], found: dict[str, Any]) -> None:
+        """Let the user say which column is which; what was found is chosen already."""
+        for ours, choice in self.columns.items():
+            choice.options = [("choose …", ""), *((str(name), name) for name in names)]
+            choice.value = "" if found.get(ours) is None else found[ours]
+        self._fit()
+
+    def _asked(self) -> dict[str, Any]:
+        """Return what the fields say, as arguments of `analyze` and `forecast`."""
+        asked: dict[str, Any] = {"demand": self._table(), "horizon": self.horizon.value}
+        chosen = {ours: choice.value for ours, choice in self.columns.items() if choice.value not in (None, "")}
+        asked["columns"] = {**(self._arguments.get("columns") or {}), **chosen}
+        if self.batch.value:
+            return {**asked, "by": self.strategy.value, "max_rows": self.max_rows.value}
+        return {**asked, "by": None, "sites": _words(self.sites.value), "parts": _words(self.parts.value)}
+
+    def _table(self) -> Any:
+        if self._demand is not None:
+            return self._demand
+        if self.path.value.strip():
+            return self.path.value.strip()
+        if not self.upload.value:
+            msg = "demand must be a file, got none: upload one, or type its path"
+            raise ValueError(msg)
+        (uploaded,) = self.upload.value
+        file = io.BytesIO(bytes(uploaded["content"]))
+        file.name = uploaded["name"]  # messages name the file
+        return file
+
+    def _analyze(self) -> None:
+        given = {name: value for name, value in self._arguments.items() if name in _ANALYZED}
+        self.card.value = ""
+        self.analysis = analyze(**{**given, **self._asked()})
+        self.card.value = self.analysis._repr_html_()
+
+    def _run(self) -> None:
+        session = forecast(**{**self._arguments, **self._asked()})
+        session.on(self._heard)
+        session.start()
+        self.session = session
+        before, self.panel.children = self.panel.children, (Panel(self.session),)
+        for panel in before:
+            panel.close()
+
+    def _heard(self, event: events.Event) -> None:
+        if not isinstance(event, events.StateChanged):
+            return
+        self._settle()
+        if event.state in ("failed", "rolled_back", "cancelled"):
+            self.status.value = _bad(f"No forecast to download: {event.reason or event.state}")
+        elif not self._is_busy:
+            self._say("")
+
+    def _hand_out(self) -> None:
+        """Hand the forecast to the browser; what is too large for it lies beside the notebook."""
+        name = f"{Path(self.session.name).name}.csv"
+        with tempfile.TemporaryDirectory() as folder:
+            data = self.session.save(Path(folder) / "forecast.csv").read_bytes()
+        size = f"{len(data) / 1e6:,.1f} MB"
+        if len(data) > _LARGEST_MB * 1e6:
+            self._say(f"{size}, saved as {self.session.save(Path.cwd() / name)}")
+        else:
+            self.download.offer(name, data)
+            self._say(f"{name}, {size}")
+
+    def _begin(self, words: str, action: Callable[[], None]) -> None:
+        """Do what a button says in a thread, and show what goes wrong in the form, not in a log nobody sees."""
+        if self._is_busy:
+            return
+        self._is_busy = True
+        for error in self.errors.values():
+            error.value = ""
+        self._say(words)
+        self._settle()
+        self._thread = threading.Thread(target=self._act, args=(words, action), name="ipybatch-form", daemon=True)
+        self._thread.start()
+
+    def _act(self, words: str, action: Callable[[], None]) -> None:
+        try:
+            action()
+        except Exception as error:  # whatever it is belongs beside its field
+            self._say("")
+            self._tell(error)
+        finally:
+            self._is_busy = False
+            if self.status.value == said(words):
+                self._say("")
+            self._settle()
+
+    def _tell(self, error: Exception) -> None:
+        names, found = getattr(error, "names", None), getattr(error, "found", {})
+        if names is not None:  # of a table whose columns are not all known
+            self._ask_columns(names, found)
+            lost = " and the ".join(ours for ours in self.columns if found.get(ours) is None)
+            self.errors["columns"].value = _bad(f"Not found by its name: choose which column is the {lost}")
+            return
+        words = str(error) or type(error).__name__
+        field = _FIELDS.get(re.split(r"\W", words, maxsplit=1)[0])
+        (self.status if field is None else self.errors[field]).value = _bad(words)
+
+    def _settle(self) -> None:
+        """Let the buttons that make sense now be pressed."""
+        state = None if self.session is None else self.session.state
+        self.analyze_button.disabled = self._is_busy
+        self.run_button.disabled = self._is_busy or state in ("running", "paused")
+        self.download_button.disabled = self._is_busy or state != "completed"
+
+    def _say(self, words: str) -> None:
+        self.status.value = said(words, _LONGEST)
+
+
+_FIELDS = {
+    "demand": "table",
+    "columns": "columns",
+    "max_rows": "cut",
+    "sites": "filter",
+    "parts": "filter",
+    "horizon": "horizon",
+}  # what a message about an argument begins with, and where the argument's field is
+
+
+def _field(kind: Any, description: str, *, width: str = "330px", label: str = "100px", **given: Any) -> Any:
+    layout = {"width": width, "max_width": "100%"}
+    return kind(description=description, style={"description_width": label}, layout=layout, **given)
+
+
+def _row(*fields: Any) -> Any:
+    return ipywidgets.HBox(fields, layout={"flex_flow": "row wrap", "align_items": "center"})
+
+
+def _button(words: str, press: Callable[[], None], style: str = "") -> Any:
+    button = ipywidgets.Button(description=words, button_style=style)
+    button.on_click(lambda _: press())
+    return button
+
+
+def _bad(words: str) -> str:
+    mark = '<span style="color:var(--jp-error-color1,#e5484d)">✕</span>'
+    return f'<div style="max-width:720px;line-height:1.5">{mark} {said(words, _LONGEST)}</div>'
+
+
+def _show(field: Any, is_shown: bool) -> None:
+    field.layout.display = None if is_shown else "none"
+
+
+def _words(text: str) -> list[str] | None:
+    """Return names separated by commas; None, for all, where there are none."""
+    return [word.strip() for word in text.split(",") if word.strip()] or None

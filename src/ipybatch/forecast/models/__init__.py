@@ -1,0 +1,8 @@
+"""Models: from a partition's rows to its forecasts and intervals.
+
+matrix            rows as a matrix, and the error measures
+series_models     models of single series, and seasonality
+global_model      one regression over all series
+model_registry    every model by name, those of other packages included
+model_selection   the model of each series, its interval, its forecast
+"""

@@ -1,0 +1,219 @@
+"""Global model: one regression over all series of a partition, which learns how each goes on from how all others did.
+
+The target is the mean of the next periods in units of the series' scale: one row per series and origin, so that a year
+of twenty thousand series trains in seconds. The loss is the pinball loss, at a quantile below the one that keeps the
+total (`balance`): the least scaled error lies well below the mean, which a few large orders raise far. Half of the
+level is SES, which errs the other way where demand is rare: together they about keep the total, and the few parts that
+sell most, where SES is hard to beat, do not pay for the many that sell seldom.
+
+    forecast = level (the mean of gradient boosting and SES) x seasonality (days of the week, columns known ahead)
+
+A user's own regressor stands alone, without SES.
+
+Features have no scale: all levels are in units of the series' own root mean squared step, so that one model learns from
+the part that sells ten a year and the part that sells ten thousand. No feature looks beyond its origin.
+
+    own        levels at four smoothing factors, means of the latest periods, largest value, deviation; how often and
+               how lately it sold
+    site, part how often its site and its part sell now, relative to before: target encoding as a ratio
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from ipybatch.forecast.models.matrix import BLOCK, Matrix, Series, by_block
+from ipybatch.forecast.models.series_models import Seasonality, ses
+
+_UNDER = 0.8  # of the quantile that keeps the total; see tests/benchmarks/accuracy.py for how it was chosen
+_MOST_ROWS = 60_000  # a sample above that, for speed
+_SHORTEST = 6  # periods before the first origin
+_LARGEST = 8.0  # steps; one enormous order must not weigh more
+_SPEEDS = np.array([0.05, 0.1, 0.2, 0.4])
+_GROUP_SPEEDS = np.array([0.1, 0.3])
+_WINDOWS = (1, 4, 8)
+_TINY = 1e-9
+
+
+class GlobalModel:
+    """A regressor over all series.
+
+    Args:
+        regressor: Any of scikit-learn; default: histogram gradient boosting.
+        known: The columns that are known ahead, see `Settings.known`.
+        seed: Of the sample and the boosting.
+    """
+
+    def __init__(self, regressor: Any = None, *, known: Any = None, seed: int = 0) -> None:
+        self._regressor = regressor
+        self._seasonality = Seasonality(known)
+        self._seed = seed
+        self._fitted: Any = None
+
+    def fit(self, past: Series, horizon: int) -> None:
+        """Learn from every origin of the past after which a horizon is known."""
+        length = past.values.shape[1]
+        span = max(1, min(horizon, length // 3))
+        cuts = self._cuts(past, span)
+        self._fitted = None
+        self._seasonality.fit(past)
+        if not cuts:
+            return
+        rng = np.random.default_rng(self._seed)
+        count, most = len(past.values), 2 * _MOST_ROWS // len(cuts)
+        asked = rng.choice(count, most, replace=False) if count > most else np.arange(count)
+        seen, scale = features(past, cuts, asked)
+        values = past.values[asked]
+        total = np.pad(np.cumsum(values, axis=1), ((0, 0), (1, 0)))
+        came = np.stack([(total[:, cut + span] - total[:, cut]) / span for cut in cuts]) / scale
+        sold = np.stack([values[:, :cut].any(axis=1) for cut in cuts])
+        rows, target = seen[sold], np.minimum(came[sold], _LARGEST)
+        if len(rows) > _MOST_ROWS:
+            chosen = rng.choice(len(rows), _MOST_ROWS, replace=False)
+            rows, target = rows[chosen], target[chosen]
+        if len(rows) > 1:
+            self._fitted = self._make(balance(target)).fit(rows, target)
+
+    def predict(self, past: Series, horizon: int) -> Matrix:
+        """Return level times seasonality; the mean of the past where there was too little to learn from."""
+        level = past.values.mean(axis=1)
+        sold = np.flatnonzero(level)
+        if self._fitted is not None and len(sold):
+            level[sold] = self._learnt(past, sold)
+        made: Matrix = level[:, None] * self._seasonality.ahead(past, horizon)
+        return made
+
+    def _learnt(self, past: Series, sold: Any) -> Any:
+        """Return the level of the series that ever sold; no series is said to sell more than it ever did."""
+        seen, scale = features(past, [past.values.shape[1]], sold)
+        values = past.values[sold]
+        # a tree cannot say more than it saw, but a user's linear model can
+        learnt = np.minimum(np.clip(self._fitted.predict(seen[0]), 0.0, _LARGEST) * scale[0], values.max(axis=1))
+        return learnt if self._regressor is not None else (learnt + ses(values, 1, 1)[:, 0]) / 2
+
+    def _cuts(self, past: Series, span: int) -> list[int]:
+        count, length = past.values.shape
+        first, last = max(_SHORTEST, length // 4), length - span
+        wanted = int(np.clip(2 * _MOST_ROWS // max(count, 1), 4, 24))
+        return sorted(set(np.linspace(first, last, wanted).astype(int).tolist())) if last >= first else []
+
+    def _make(self, quantile: float) -> Any:
+        if self._regressor is not None:
+            from sklearn.base import clone
+
+            return clone(self._regressor)
+        from sklearn.ensemble import HistGradientBoostingRegressor
+
+        return HistGradientBoostingRegressor(
+            loss="quantile",
+            quantile=quantile,
+            max_iter=30,
+            learning_rate=0.15,
+            max_leaf_nodes=10,
+            min_samples_leaf=100,
+            l2_regularization=1.0,
+            early_stopping=False,
+            random_state=self._seed,
+        )
+
+
+def balance(target: Any) -> float:
+    """Return the quantile to learn: under the share of what came that is at most its mean."""
+    return float(np.clip(_UNDER * (target <= target.mean()).mean(), 0.5, 0.95))
+
+
+def features(series: Series, cuts: Sequence[int], rows: Any = slice(None)) -> tuple[Any, Any]:
+    """Return features and scale at each origin.
+
+    Args:
+        series: What is known.
+        cuts: After how many periods each origin is, ascending, >= 1.
+        rows: The numbers of the series that are asked about; default: all.
+
+    Returns:
+        Features, (origins, series, features); scales, (origins, series), > 0.
+    """
+    at = np.asarray(cuts)
+    asked = np.arange(len(series.values))[rows]
+    happened = series.values > 0
+    groups = [series.keys[key].factorize()[0] for key in ("site", "part")]
+    ratios = [_ratios(group, happened, at) for group in groups]
+    seen, scale = [], []
+    for begin in range(0, len(asked), BLOCK):
+        some = asked[begin : begin + BLOCK]
+        columns = np.ascontiguousarray(series.values[some].T)
+        unit = _scales(columns, at)
+        found = [*(level / unit for level in _levels(columns, at)), *_occurrence(columns, at)]
+        found += [ratio for group, each in zip(groups, ratios, strict=True) for ratio in each[:, :, group[some]]]
+        seen.append(np.stack(found, axis=-1))
+        scale.append(unit)
+    return np.concatenate(seen, axis=1), np.concatenate(scale, axis=1)
+
+
+def scales(values: Matrix, at: Any) -> Any:
+    """Return the root mean squared step up to each origin; where nothing moved, the mean, and 1 where nothing sold."""
+    return by_block(lambda some: _scales(np.ascontiguousarray(some.T), at).T, values).T
+
+
+def _scales(columns: Any, at: Any) -> Any:
+    steps = np.diff(columns, axis=0, prepend=columns[:1]) ** 2
+    step = np.sqrt(_total(steps, at) / np.maximum(at - 1, 1)[:, None])
+    mean = _total(columns, at) / at[:, None]
+    return np.where(step > 0, step, np.where(mean > 0, mean, 1.0))
+
+
+def _levels(columns: Any, at: Any) -> list[Any]:
+    mean = _total(columns, at) / at[:, None]
+    squares = _total(columns**2, at) / at[:, None]
+    latest = [np.stack([columns[max(cut - last, 0) : cut].mean(axis=0) for cut in at]) for last in _WINDOWS]
+    deviation = np.sqrt(np.maximum(squares - mean**2, 0.0))
+    return [mean, _largest(columns, at), deviation, *latest, *_smoothed(columns, _SPEEDS, at)]
+
+
+def _occurrence(columns: Any, at: Any) -> list[Any]:
+    happened, ends = columns > 0, at[:, None]
+    count = _total(happened, at)
+    latest = _largest(happened * np.arange(1.0, len(columns) + 1)[:, None], at)
+    first = np.where(happened.any(axis=0), happened.argmax(axis=0), len(columns))
+    age = np.maximum(ends - first, 0)
+    return [count, count / ends, ends - latest, age, count / np.maximum(age, 1)]
+
+
+def _ratios(group: Any, happened: Any, at: Any) -> Any:
+    """Return per speed, origin and group how much it sells now, as a ratio to its mean."""
+    length, count = happened.shape[1], int(group.max(initial=-1)) + 1
+    rows, periods = np.divmod(np.flatnonzero(happened), length)
+    counts = np.bincount(periods * count + group[rows], minlength=length * count).reshape(length, count)
+    mean = _total(counts, at) / at[:, None] + _TINY
+    return _smoothed(counts, _GROUP_SPEEDS, at) / mean
+
+
+def _total(columns: Any, at: Any) -> Any:
+    """Return the sums up to each origin."""
+    return np.cumsum([part.sum(axis=0, dtype=float) for part in _between(columns, at)], axis=0)
+
+
+def _largest(columns: Any, at: Any) -> Any:
+    """Return the largest up to each origin."""
+    return np.maximum.accumulate([part.max(axis=0) for part in _between(columns, at)], axis=0)
+
+
+def _between(columns: Any, at: Any) -> list[Any]:
+    """Return the periods from each origin to the next: to run through them once is faster than to accumulate."""
+    return [columns[begin:end] for begin, end in pairwise([0, *at])]
+
+
+def _smoothed(columns: Any, speeds: Any, at: Any) -> Any:
+    """Return the levels of exponential smoothing, (speeds, origins, series)."""
+    wanted = {int(cut): number for number, cut in enumerate(at)}
+    made = np.empty((len(speeds), len(at), columns.shape[1]))
+    level, speed = np.repeat(columns[:1].astype(float), len(speeds), axis=0), speeds[:, None]
+    for number, now in enumerate(columns, start=1):
+        level += speed * (now - level)
+        if number in wanted:
+            made[:, wanted[number]] = level
+    return made

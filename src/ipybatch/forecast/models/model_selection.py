@@ -1,0 +1,379 @@
+"""Model selection: which model each series gets by its errors on the past, its prediction interval, and its forecast.
+
+Selection. The models forecast the past from a few origins, each knowing only what came before. A series alone has too
+few periods to tell luck from skill: choosing freely by shrunken errors had RMSSE 1.012 on weekly retail, IMAPA alone
+0.967. So one model is the default of all series (`default_of`), and another replaces it for a demand class where it was
+better at every origin; within the class, a series' own errors are shrunk towards those of the class. A model whose sum
+over the class is far off stays out, however small its errors: where zeros prevail, forecasting nothing errs least.
+
+Conformal prediction intervals from backtest errors, over nested sets, per demand class (Mondrian). Each past value, in
+units of its series' own spread, is grouped with those that followed forecasts of about the same size in the same class.
+The interval keeps the share ``level`` of a group, the outermost values removed, with the finite-sample correction:
+
+    values   0 0 0 0 0 0 1 2 3 9      outermost: the least of the share at or below and the share at or above
+    level 0.8 keeps 0 to 3            nothing lies below zero, so all that may be removed is at the top
+
+So the two ends are not equally far from the forecast, and a part that mostly sells nothing has zero as its lower end;
+where more than ``level`` of the values are zero, the interval holds more than ``level``. Values are pooled because one
+series has too few, by class and by size because half a piece a week and fifty have different errors. Series that sold
+less than twice are a class of their own: their zeros would narrow the others.
+
+The reported coverage is measured at the latest origin with intervals made from the earlier ones; NaN with one origin.
+
+Source: Gupta, Kuchibhotla, Ramdas, "Nested conformal prediction", Pattern Recognition 127 (2022); Vovk, "Conditional
+validity of inductive conformal predictors", ACML (2012).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from ipybatch.forecast.models.global_model import scales
+from ipybatch.forecast.models.matrix import CLASSES, Matrix, Series, by_block, coverage, demand_classes, series_of
+from ipybatch.forecast.models.model_registry import Model, candidates
+from ipybatch.forecast.settings import Settings
+
+PRELOAD = ("ipybatch.forecast.models.model_selection", "sklearn.ensemble")  # imported once by the process supervisor
+_PRIOR = 100.0  # how many values of its own a series needs to count as much as its class
+_WORST_BIAS = 0.3
+_MARGIN = 0.98  # of the default's error: what is as good as equal does not replace it
+_DEFAULTS = ("gradient_boosting", "imapa")
+_SHORTEST = 4  # periods of history below which no model is tried
+_FEWEST = 60  # values that came after forecasts of one size
+_SIZES = 8  # of forecasts, at most, in a class
+_MOST = 50_000  # values of a class; a sample above that, for speed
+_NOTE = "periods without a row count as zero, from the table's first date on"
+
+
+def run_partition(frame: pd.DataFrame, settings: Settings) -> pd.DataFrame:
+    """Return the forecasts of a partition's series.
+
+    Args:
+        frame: The partition's clean rows: site, part, date and quantity.
+        settings: Of the forecast.
+
+    Returns:
+        One row per (site, part, date), sorted: forecast, lo, hi, model_used and reason; site, part, model_used and
+        reason are categories. ``attrs`` has ``note``, and ``coverage``: the share of past values that the intervals
+        held, or None.
+
+    Raises:
+        InputError: The rows do not span one whole period.
+    """
+    series = series_of(frame, settings.freq, start=settings.start, end=settings.end)
+    models = candidates(settings)
+    trials = try_models(series, models, settings.horizon, settings.origins)
+    choice = choose(series, trials, tuple(models), settings.select)
+    forecast = _forecast(series, models, choice, settings.horizon)
+    widths = widths_of(trials, choice, settings.level)
+    lo, hi = widths.around(forecast, series.values)
+    if settings.integer:
+        forecast, lo, hi = whole(forecast), np.floor(lo), np.ceil(hi)
+        lo, hi = np.minimum(lo, forecast), np.maximum(hi, forecast)
+    made = _frame(series, choice, forecast, lo, hi)
+    made.attrs = {"note": _NOTE, "coverage": None if np.isnan(widths.coverage) else widths.coverage}
+    return made
+
+
+def whole(forecast: Matrix) -> Matrix:
+    """Round a forecast to whole pieces so that each series keeps its running total: 0.3 a day is one in three days."""
+    totals = np.floor(np.cumsum(forecast, axis=1) + 0.5)
+    return np.diff(totals, axis=1, prepend=0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """The forecasts of every model at one origin, and the actual values.
+
+    Attributes:
+        history: The values known at the origin.
+        actual: The values after it.
+        forecasts: By model, as ``actual``.
+    """
+
+    history: Matrix
+    actual: Matrix
+    forecasts: dict[str, Matrix]
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Which model each series gets.
+
+    Attributes:
+        names: The models.
+        best: Per series, the number of its model.
+        classes: Per series, the number of its demand class.
+        why: Per series, the number of its reason.
+        reasons: The reasons, as text.
+    """
+
+    names: tuple[str, ...]
+    best: Any
+    classes: Any
+    why: Any
+    reasons: tuple[str, ...]
+
+    def pick(self, forecasts: Mapping[str, Matrix]) -> Matrix:
+        """Return each series' forecast by its model."""
+        picked = np.empty(forecasts[self.names[0]].shape)
+        for number in np.unique(self.best):
+            rows = self.best == number
+            picked[rows] = forecasts[self.names[number]][rows]
+        return picked
+
+
+def origins_of(length: int, horizon: int, count: int) -> list[int]:
+    """Return the origins of the trials as numbers of periods, latest first; none where the history is too short.
+
+    Trials overlap neither one another nor, where it can be, more than half of the history.
+    """
+    span = trial_horizon(length, horizon)
+    cuts = [length - span * number for number in range(1, count + 1)]
+    return [cut for cut in cuts if cut >= max(_SHORTEST, length // 3)]
+
+
+def trial_horizon(length: int, horizon: int) -> int:
+    """Return the periods that a trial forecasts: the horizon, or a quarter of a short history."""
+    return max(1, min(horizon, length // 4))
+
+
+def try_models(series: Series, models: Mapping[str, Model], horizon: int, origins: int) -> list[Trial]:
+    """Return the models' forecasts of the past, one trial per origin, latest first.
+
+    They are fitted once, on what was known at the earliest origin: no trial knows what came after it.
+    """
+    length = series.values.shape[1]
+    span = trial_horizon(length, horizon)
+    trials: list[Trial] = []
+    cuts = origins_of(length, horizon, origins)
+    if not cuts or len(models) == 0:
+        return trials
+    for model in models.values():
+        model.fit(series.until(cuts[-1]), span)
+    for cut in cuts:
+        past = series.until(cut)
+        said = {name: model.predict(past, span) for name, model in models.items()}
+        trials.append(Trial(past.values, series.values[:, cut : cut + span], said))
+    return trials
+
+
+def choose(series: Series, trials: Sequence[Trial], names: Sequence[str], select: str) -> Choice:
+    """Return the model of each series: the default where the past does not favour another."""
+    classes = demand_classes(series.values)
+    default = default_of(names, names)
+    best = np.full(len(classes), default)
+    if not trials or len(names) == 1:
+        why = "the only model" if len(names) == 1 else f"{series.values.shape[1]} periods are too few to choose by"
+        return Choice(tuple(names), best, classes, np.zeros_like(best), (why,))
+    actual, off = _off(trials, names, slice(None))
+    fair = off <= max(_WORST_BIAS * actual, off.min())
+    default = default_of([name for name, is_fair in zip(names, fair, strict=True) if is_fair], names)
+    best = np.full(len(classes), default)
+    errors = _errors(trials, names, select)
+    for number in range(len(CLASSES)):
+        rows = np.flatnonzero(classes == number)
+        if len(rows):
+            allowed = _allowed(trials, names, errors[:, :, rows], rows, default)
+            best[rows] = allowed[_shrunk(errors[allowed][:, :, rows], trials).argmin(axis=0)]
+    kind = "squared error" if select == "squared" else "pinball loss"
+    tries = f"{len(trials)} origin" + "s" * (len(trials) > 1)
+    reasons = [f"no other was clearly better at {tries}, {name} demand" for name in CLASSES]
+    reasons += [f"least {kind} at {tries}, {name} demand" for name in CLASSES]
+    return Choice(tuple(names), best, classes, classes + len(CLASSES) * (best != default), tuple(reasons))
+
+
+def default_of(fair: Sequence[str], names: Sequence[str]) -> int:
+    """Return the default's number among ``names``: the first of `_DEFAULTS` that is fair, or the first fair model."""
+    return list(names).index(next((name for name in _DEFAULTS if name in fair), fair[0]))
+
+
+@dataclass(frozen=True, slots=True)
+class Band:
+    """Interval ends by size of forecast, in units of a series' own spread.
+
+    Attributes:
+        sizes: The largest forecast of each size but the last.
+        lo: Per size, the lower end.
+        hi: Per size, the upper end.
+    """
+
+    sizes: Any
+    lo: Any
+    hi: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Widths:
+    """Prediction intervals of all demand classes.
+
+    Attributes:
+        bands: One per class; ends are NaN where no past value is known.
+        coverage: Share of actual values held at the latest origin; NaN where it could not be measured.
+    """
+
+    bands: tuple[Band, ...]
+    coverage: float
+
+    def around(self, forecast: Matrix, history: Matrix) -> tuple[Matrix, Matrix]:
+        """Return the lower and upper ends; the forecast is between them and the lower is never below zero."""
+        unit = spread(history)[:, None]
+        lo, hi = _ends(self.bands, forecast / unit, _groups(history))
+        lo *= unit
+        hi *= unit
+        return np.minimum(lo, forecast, out=lo), np.maximum(hi, forecast, out=hi)
+
+
+@dataclass(frozen=True, slots=True)
+class _Past:
+    """One trial: what was said and what came, in units of each series' own spread, and each series' class."""
+
+    said: Matrix
+    came: Matrix
+    group: Any
+
+
+def widths_of(trials: Sequence[Trial], choice: Choice, level: float) -> Widths:
+    """Return the intervals that hold a share ``level`` of the values after the trials' origins."""
+    pasts = [_past(trial, choice) for trial in trials]
+    share = math.nan
+    if len(pasts) > 1:
+        latest = pasts[0]
+        lo, hi = _ends(_bands(pasts[1:], level), latest.said, latest.group)
+        share = coverage(latest.came, np.minimum(lo, latest.said), np.maximum(hi, latest.said))
+    return Widths(_bands(pasts, level), share)
+
+
+def spread(history: Matrix) -> Any:
+    """Return each series' standard deviation; its mean where it never varied, the smallest of all where that is 0."""
+    deviation = by_block(lambda some: some.std(axis=1), history)
+    deviation = np.where(deviation > 0, deviation, history.mean(axis=1))
+    least = deviation[deviation > 0].min(initial=np.inf)
+    return np.where(deviation > 0, deviation, least if least < np.inf else 1.0)
+
+
+def held(values: Any, level: float) -> tuple[float, float]:
+    """Return the least and the largest value that stay when the outermost are removed; NaN of no values."""
+    count = len(values)
+    if not count:
+        return math.nan, math.nan
+    ordered = np.sort(values)
+    below = np.searchsorted(ordered, ordered, side="right")
+    above = count - np.searchsorted(ordered, ordered, side="left")
+    depth = np.minimum(below, above)
+    gone = max(math.floor((count + 1) * (1 - level) + 1e-9) - 1, 0)
+    inside = ordered[depth >= np.partition(depth, gone)[gone]]
+    return float(inside[0]), float(inside[-1])
+
+
+def _forecast(series: Series, models: dict[str, Model], choice: Choice, horizon: int) -> Matrix:
+    """Run only the models that a series got; none may say less than nothing."""
+    made = np.zeros((len(series.keys), horizon))
+    for number, name in enumerate(choice.names):
+        rows = np.flatnonzero(choice.best == number)
+        if len(rows):
+            models[name].fit(series, horizon)
+            made[rows] = models[name].predict(series, horizon)[rows]
+    return np.maximum(made, 0.0)
+
+
+def _frame(series: Series, choice: Choice, forecast: Matrix, lo: Matrix, hi: Matrix) -> pd.DataFrame:
+    count, horizon = forecast.shape
+    made: dict[str, Any] = {name: pd.Categorical(series.keys[name]).repeat(horizon) for name in ("site", "part")}
+    made["date"] = np.tile(series.ahead(horizon).to_numpy(), count)
+    made |= {"forecast": forecast.ravel(), "lo": lo.ravel(), "hi": hi.ravel()}
+    made["model_used"] = pd.Categorical.from_codes(np.repeat(choice.best, horizon), pd.Index(choice.names))
+    made["reason"] = pd.Categorical.from_codes(np.repeat(choice.why, horizon), pd.Index(choice.reasons))
+    return pd.DataFrame(made, copy=False)  # a copy would hold a million rows twice
+
+
+def _errors(trials: Sequence[Trial], names: Sequence[str], select: str) -> Any:
+    """Return (models, trials, series): errors in steps of a series' history, so that large parts count like small."""
+    found = np.empty((len(names), len(trials), len(trials[0].actual)))
+    for at, trial in enumerate(trials):
+        step = scales(trial.history, np.array([trial.history.shape[1]]))[0]
+        for number, name in enumerate(names):
+            found[number, at] = _typical(trial.forecasts[name] - trial.actual, select) / step
+    return found
+
+
+def _typical(off: Matrix, select: str) -> Any:
+    if select == "squared":
+        return np.sqrt(np.einsum("ij,ij->i", off, off) / off.shape[1])
+    return np.abs(off).mean(axis=1) / 2
+
+
+def _allowed(trials: Sequence[Trial], names: Sequence[str], errors: Any, rows: Any, default: int) -> Any:
+    """Return the default's number, first, and those of the models that beat it at every origin and are not far off."""
+    typical = errors.mean(axis=2)
+    actual, off = _off(trials, names, rows)
+    fair = off <= max(_WORST_BIAS * actual, off[default])
+    better = (typical < _MARGIN * typical[default]).all(axis=1)
+    found = np.flatnonzero(better & fair)
+    return np.concatenate([[default], found[found != default]])
+
+
+def _off(trials: Sequence[Trial], names: Sequence[str], rows: Any) -> tuple[float, Any]:
+    """Return what these series sold after the origins, and how far each model was from that in sum."""
+    actual = sum(float(trial.actual[rows].sum()) for trial in trials)
+    said = [sum(float(trial.forecasts[name][rows].sum()) for trial in trials) for name in names]
+    return actual, np.abs(np.array(said) - actual)
+
+
+def _shrunk(errors: Any, trials: Sequence[Trial]) -> Any:
+    """Return (models, series): each series' mean error, drawn towards that of its class."""
+    own = errors.mean(axis=1)
+    count = sum(trial.actual.shape[1] for trial in trials)
+    return (count * own + _PRIOR * own.mean(axis=1, keepdims=True)) / (count + _PRIOR)
+
+
+def _past(trial: Trial, choice: Choice) -> _Past:
+    unit = spread(trial.history)[:, None]
+    return _Past(choice.pick(trial.forecasts) / unit, trial.actual / unit, _groups(trial.history))
+
+
+def _bands(pasts: Sequence[_Past], level: float) -> tuple[Band, ...]:
+    found = []
+    for number in range(len(CLASSES) + 1):
+        rows = [past.group == number for past in pasts]
+        known = sum(int(own.sum()) * past.came.shape[1] for own, past in zip(rows, pasts, strict=True))
+        if known < _FEWEST:
+            rows = [np.ones_like(own) for own in rows]
+        said, came = (_sampled([getattr(past, name) for past in pasts], rows) for name in ("said", "came"))
+        found.append(_band(said, came, level))
+    return tuple(found)
+
+
+def _ends(bands: Sequence[Band], said: Matrix, group: Any) -> tuple[Matrix, Matrix]:
+    lo, hi = np.empty_like(said), np.empty_like(said)
+    for number, band in enumerate(bands):
+        rows = np.flatnonzero(group == number)
+        if len(rows):
+            size = np.searchsorted(band.sizes, said[rows])
+            lo[rows], hi[rows] = band.lo[size], band.hi[size]
+    return lo, hi
+
+
+def _sampled(values: Sequence[Any], rows: Sequence[Any]) -> Any:
+    own = np.concatenate([np.zeros(0), *(one[chosen].ravel() for one, chosen in zip(values, rows, strict=True))])
+    return own[:: max(1, math.ceil(len(own) / _MOST))]
+
+
+def _band(said: Any, came: Any, level: float) -> Band:
+    count = min(max(len(said) // _FEWEST, 1), _SIZES)
+    sizes = np.unique(np.quantile(said, np.arange(1, count) / count, method="lower")) if count > 1 else np.array([])
+    sizes = sizes[sizes < said.max(initial=0.0)]  # so that no size is empty
+    size = np.searchsorted(sizes, said)
+    ends = [held(came[size == number], level) for number in range(len(sizes) + 1)]
+    lo, hi = np.array(ends).T
+    return Band(sizes, lo, hi)
+
+
+def _groups(history: Matrix) -> Any:
+    return np.where((history > 0).sum(axis=1) < 2, len(CLASSES), demand_classes(history))

@@ -1,0 +1,268 @@
+"""Forecasting: a session that forecasts a demand table, a partition at a time, each in a process of its own.
+
+    demand --clean--> table --cut--> partitions --train, isolated--> files --> one forecast
+
+All or nothing, unless the user says otherwise: with ``on_failure="rollback"``
+one partition that fails ends all of them, and nothing is left behind.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Collection, Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Unpack
+
+from ipybatch.backends.dask import Dask
+from ipybatch.backends.processes import Processes, processors
+from ipybatch.engine.data import events
+from ipybatch.engine.data.backend import Backend
+from ipybatch.engine.data.events import Status
+from ipybatch.engine.data.outcome import Outcome
+from ipybatch.engine.data.policy import Limits, Retry, check_count
+from ipybatch.engine.run.permits import Attempt
+from ipybatch.errors import Permanent
+from ipybatch.forecast.data.partitions import Partition, partition, remedy
+from ipybatch.forecast.data.table import read_table, settings_of
+from ipybatch.forecast.forecast_files import ForecastFiles, check_output, write
+from ipybatch.forecast.models.model_registry import described, packages
+from ipybatch.forecast.models.model_selection import PRELOAD, run_partition
+from ipybatch.forecast.settings import Settings
+from ipybatch.session.arguments import Arguments
+from ipybatch.session.session import BatchSession
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+class ForecastSession(BatchSession):
+    """A `BatchSession` whose results are one forecast."""
+
+    files: ForecastFiles
+    notes: tuple[str, ...] = ()
+
+    def partitions(self) -> pd.DataFrame:
+        """Return one row per partition: key, status, attempts, seconds, error, rows, series, coverage, file."""
+        return super().results()
+
+    def results(self) -> pd.DataFrame:
+        """Return the forecast: one row per (site, part, date), with forecast, lo, hi, model_used and reason.
+
+        It is whole or empty with ``on_failure="rollback"``; otherwise it holds the partitions that are finished.
+        """
+        rows = self.partitions()
+        done = rows[rows["status"] == "completed"]
+        if self.policy.on_failure == "rollback" and (self.state == "rolled_back" or len(done) < len(rows)):
+            return self.files.read(())
+        return self.files.read(done["file"] if len(done) else ())
+
+    def save(self, path: str | Path) -> Path:
+        """Write the forecast to a .csv, .parquet or .jsonl file, whole or not at all, and return its path."""
+        found = check_output(path)
+        assert found is not None
+        write(self.results(), found)
+        return found
+
+    def finished(self) -> set[str]:
+        """Return the names of the partitions that are finished."""
+        rows = self.partitions()
+        return set(rows["key"][rows["status"] == "completed"].astype(str))
+
+    @property
+    def now_s(self) -> float:
+        """Unix time, by the session's clock."""
+        return self._clock.unix_s()
+
+    def note(self, text: str) -> None:
+        """Tell the user something, once."""
+        self._feed.note(text)
+
+    def forget(self) -> None:
+        """Delete everything that is recorded under this name, forecasts included."""
+        super().forget()
+        self.files.clear()
+
+
+def forecast(
+    demand: Any,
+    *,
+    horizon: int = 30,
+    by: Any = "site",
+    max_rows: int = 2000,
+    max_partitions: int = 20,
+    split_series: bool = False,
+    sites: Collection[Any] | None = None,
+    parts: Collection[Any] | None = None,
+    timeout_s: float | None = 300.0,
+    memory_mb: float | None = 2048.0,
+    models: Iterable[Any] | None = None,
+    freq: Any = None,
+    known: Any = None,
+    integer: bool = False,
+    level: float = 0.8,
+    select: Any = "squared",
+    columns: Mapping[str, Any] | None = None,
+    output: str | Path | None = None,
+    workers: int | None = None,
+    backend: Backend | None = None,
+    name: str = "forecast",
+    **arguments: Unpack[Arguments],
+) -> ForecastSession:
+    """Return a session, not yet started, that forecasts every series of a demand table.
+
+    Args:
+        demand: A DataFrame, or the path of a .csv or .parquet file: site, part, date, quantity.
+        horizon: Periods ahead, >= 1.
+        by: How it is cut: "site", "size" (``max_rows`` a partition), a column, a function of the frame, or None for
+            one job.
+        max_rows: Of a partition with ``by="size"``.
+        max_partitions: Above it, the small ones are merged.
+        split_series: With ``by="size"``, whether a series longer than ``max_rows`` may be cut too.
+        sites: With ``by=None``: only these.
+        parts: With ``by=None``: only these.
+        timeout_s: Seconds one partition may train; None for no limit.
+        memory_mb: What one partition may take; None for no limit.
+        models: Names, scikit-learn regressors, or models of statsforecast or mlforecast; default: the best of ours.
+        freq: "D", "W" or "M"; default: inferred.
+        known: A frame of what is known ahead; see `Settings`.
+        integer: Forecast whole pieces.
+        level: Share of actual values that the intervals should hold.
+        select: What decides between models, "squared" error or "pinball" loss.
+        columns: Which column is which, e.g. ``{"site": "Lokasi"}``; the others are found by name.
+        output: A .csv, .parquet or .jsonl file for the whole forecast, written when it is whole.
+        workers: Partitions at the same time; default: one a processor core, or a thread of the cluster.
+        backend: Where partitions run; default: `Processes`. ``Dask(client)`` for more than one machine. Limits that it
+            has of its own are kept.
+        name: Of the session; the same name continues.
+        arguments: As for `BatchSession`; ``on_failure`` is "rollback" unless you say "stop" (what is finished stays,
+            and the same call does the rest) or "continue" (what worked is delivered).
+
+    Raises:
+        InputError: The table or an argument is not what it must be; nothing was started.
+    """
+    table = read_table(demand, columns=columns, freq=freq)
+    cut = partition(
+        table,
+        by=by,
+        max_rows=max_rows,
+        max_partitions=max_partitions,
+        sites=sites,
+        parts=parts,
+        split_series=split_series,
+    )
+    settings = settings_of(table, horizon, models=models, level=level, integer=integer, known=known, select=select)
+    if workers is not None:
+        check_count("workers", workers, low=1)
+    runner = backend or Processes(workers)
+    if isinstance(runner, Processes | Dask):
+        runner = runner.within(memory_mb=memory_mb, timeout_s=timeout_s, preload=(*PRELOAD, *packages(settings.models)))
+        workers = workers or runner.workers
+    work = Forecasting(cut.partitions, settings, runner, check_output(output))
+    given = {field: value for field, value in arguments.items() if value is not None}
+    defaults: dict[str, Any] = {"limits": Limits(concurrency=workers or processors()), "retry": Retry(attempts=1)}
+    session = ForecastSession(
+        name,
+        work,
+        cut.partitions,
+        **{"on_failure": "rollback", "breaker": None, **defaults, **given},
+        key=lambda part: part.name,
+        settings=_settings(settings),
+        group_word="Partition",
+    )
+    session.files = ForecastFiles(session.journal, name)
+    work.attend(session)
+    for note in (*table.notes, *cut.notes):
+        session.note(note)
+    return session
+
+
+class Forecasting:
+    """The session's work: train one partition elsewhere, and keep its forecasts in a file."""
+
+    def __init__(self, partitions: list[Partition], settings: Settings, backend: Backend, output: Path | None) -> None:
+        self._partitions, self._settings, self._backend, self._output = partitions, settings, backend, output
+        self._session: ForecastSession | None = None
+
+    def attend(self, session: ForecastSession) -> None:
+        """Belong to a session: tell it of partitions, and clear up after it."""
+        self._session = session
+        session.on_outcomes(self._recorded)
+        session.on(self._clear_up)
+
+    async def __aenter__(self) -> Forecasting:
+        """Open the backend, and show all partitions."""
+        session = self._attended()
+        await self._backend.open(session.policy.limits.concurrency)
+        done = session.finished()
+        for part in self._partitions:
+            self._tell(part, "completed" if part.name in done else "pending")
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Close it; combine the forecast when it is whole."""
+        await self._backend.close()
+        session = self._attended()
+        counts = session.counts
+        is_whole = counts.completed == counts.total
+        is_wanted = is_whole or (session.policy.on_failure == "continue" and not counts.pending)
+        if self._output is not None and is_wanted:
+            await asyncio.to_thread(session.save, self._output)
+
+    async def __call__(self, part: Partition, attempt: Attempt) -> dict[str, Any]:
+        """Return what is to be known of a partition's forecast; the forecast itself is in a file."""
+        attempt.join(part.number)
+        self._tell(part, "running")
+        if part.problems:
+            raise Permanent(part.problems[0])
+        made = await self._backend.run(run_partition, (part.frame, self._settings))
+        file = await asyncio.to_thread(self._attended().files.put, part.name, part.digest, made)
+        used = made["model_used"].value_counts()
+        return {
+            "rows": len(made),
+            "series": len(made) // self._settings.horizon,
+            "coverage": made.attrs.get("coverage"),
+            "models": {str(model): int(rows) // self._settings.horizon for model, rows in used.items() if rows},
+            "file": file,
+        }
+
+    def _attended(self) -> ForecastSession:
+        assert self._session is not None
+        return self._session
+
+    def _tell(self, part: Partition, status: Status) -> None:
+        session = self._attended()
+        extra: events.Extra = {"Sites": len(part.sites), "Parts": part.parts, "Rows": part.rows}
+        session.tell(events.GroupStarted(session.now_s, part.number, part.title, 1, extra, status=status))
+
+    def _recorded(self, outcomes: Iterable[Outcome]) -> None:
+        numbers = {part.name: part.number for part in self._partitions}
+        session = self._attended()
+        for outcome in outcomes:
+            session.tell(events.GroupEnded(session.now_s, numbers[str(outcome.key)], outcome.status))
+            if advice := remedy(outcome.error):
+                session.note(f"{outcome.error.split(' in row', 1)[0]}: {advice}")
+
+    def _clear_up(self, event: events.Event) -> None:
+        """Leave nothing behind of what was discarded, and no file that nothing refers to."""
+        if isinstance(event, events.StateChanged) and event.state == "rolled_back":
+            self._attended().files.clear()
+
+
+def _settings(settings: Settings) -> dict[str, Any]:
+    """Return what a change of makes every partition run again, as JSON holds it."""
+    known = settings.known
+    given = {
+        field: getattr(settings, field) for field in settings.__struct_fields__ if field not in ("models", "known")
+    }
+    return {
+        **given,
+        "models": described(settings.models),
+        "known": "" if known is None else _hash(known),
+    }
+
+
+def _hash(frame: pd.DataFrame) -> str:
+    from pandas.util import hash_pandas_object
+
+    return hashlib.blake2b(hash_pandas_object(frame, index=False).to_numpy().tobytes(), digest_size=8).hexdigest()

@@ -1,0 +1,214 @@
+"""A table is cut into partitions, none of its rows lost, and what the cut costs is said."""
+
+import msgspec
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ipybatch import InputError
+from ipybatch.forecast.data.partitions import ADVICE, Partition, cut, partition, remedy
+from ipybatch.forecast.data.table import read_table
+from ipybatch.simulators.demand import SITE_ROWS, demand
+
+TABLE = read_table(demand())
+
+
+def series_of(frame):
+    return set(zip(frame["site"], frame["part"], strict=True))
+
+
+def test_a_site_is_a_partition():
+    """The default: one a site, the largest first, called as in the panel."""
+    made = partition(TABLE)
+    assert tuple(one.rows for one in made.partitions) == SITE_ROWS
+    assert made.partitions[2].title == "Partition 3 (Sofifi)"
+    assert made.partitions[2].sites == ("Sofifi",)
+    assert (made.notes, made.unplaced) == ([], [])
+
+
+def test_what_is_recorded_of_a_partition_holds_no_rows():
+    """Its frame is beside it; a hash stands for it."""
+    one = partition(TABLE).partitions[2]
+    assert len(one.frame) == one.rows == 1295
+    recorded = msgspec.json.decode(msgspec.json.encode(one), type=Partition)
+    assert recorded == one
+    assert "frame" not in recorded.__dict__
+
+
+def test_a_partition_is_known_by_its_rows():
+    """Its hash is that of its rows alone: one more elsewhere, and it need not be trained again."""
+    before = {one.name: one._ipybatch_sent_ for one in partition(TABLE).partitions}
+    frame = demand()
+    frame.loc[frame["site"] == "Ambon", "quantity"] += 1
+    grown = pd.concat(
+        [frame, pd.DataFrame({"site": "New", "part": "P1", "date": frame["date"].unique(), "quantity": 1})]
+    )
+    after = {
+        one.name: one._ipybatch_sent_ for one in partition(read_table(grown.sample(frac=1, random_state=1))).partitions
+    }
+    assert {name for name in before if before[name] != after[name]} == {"Ambon"}
+
+
+@pytest.mark.parametrize(("rows", "low", "high"), [(5_000, 3, 3), (11_919, 6, 7), (20_000, 10, 15), (50_000, 20, 20)])
+def test_a_size_makes_so_many_partitions(rows, low, high):
+    """The table of sizes: 5,000 rows about 3 partitions, 20,000 10 to 15, 50,000 20."""
+    made = partition(read_table(demand(rows)), by="size")
+    assert low <= len(made.partitions) <= high
+    assert sum(one.rows for one in made.partitions) == rows
+    sizes = [one.rows for one in made.partitions]
+    assert max(sizes) < 1.1 * min(sizes)
+
+
+@given(
+    rows=st.integers(20, 600),
+    sites=st.integers(1, 20),
+    max_rows=st.integers(1, 300),
+    most=st.integers(1, 25),
+    by=st.sampled_from(["site", "size", "part", lambda frame: frame["part"].str[-1]]),
+)
+@settings(max_examples=60, deadline=None)
+def test_every_row_is_in_one_partition(rows, sites, max_rows, most, by):
+    """However it is cut: no row is lost or doubled, names differ, there are not too many, and series stay whole."""
+    table = read_table(demand(rows, sites, parts=max(1, rows // 3)))
+    made = partition(table, by=by, max_rows=max_rows, max_partitions=most).partitions
+    together = pd.concat([one.frame for one in made]).sort_values(["site", "part", "date"], ignore_index=True)
+    assert together.equals(table.frame)
+    assert len({one.name for one in made}) == len(made) <= most
+    assert [one.number for one in made] == list(range(1, len(made) + 1))
+    assert [one.rows for one in made] == sorted((one.rows for one in made), reverse=True)
+    assert sum(len(series_of(one.frame)) for one in made) == len(series_of(table.frame))
+    if by == "size" and len(made) < most:
+        longest = int(table.frame.groupby(["site", "part"]).size().max())
+        assert made[0].rows <= max(max_rows, longest)
+
+
+def test_sites_that_are_cut_are_told():
+    notes = partition(TABLE, by="size").notes
+    assert notes[0].startswith("5 sites lie in several partitions, which learn nothing of each other: Makassar (2)")
+
+
+def test_a_long_series_is_not_cut_unless_asked():
+    long = pd.DataFrame({"site": "a", "part": "p", "date": pd.date_range("2025-01-01", periods=90), "quantity": 1})
+    table = read_table(long)
+    whole = partition(table, by="size", max_rows=30)
+    assert [one.rows for one in whole.partitions] == [90]
+    assert whole.notes == ["partitions have up to 90 rows, more than max_rows=30: a series is not cut"]
+    pieces = partition(table, by="size", max_rows=30, split_series=True)
+    assert [one.rows for one in pieces.partitions] == [30, 30, 30]
+    assert "2 series are cut too" in pieces.notes[1]
+
+
+def test_too_many_partitions_put_the_smallest_together():
+    made = partition(TABLE, max_partitions=11)
+    assert [one.rows for one in made.partitions] == [*SITE_ROWS[:7], 518, 476, 391, 318]
+    assert made.partitions[7].name == "Baubau and 2 more"
+    assert made.partitions[7].sites == ("Baubau", "Tobelo", "Tual")
+    assert made.notes == ["3 small partitions were put together: max_partitions=11 allows no more"]
+
+
+def test_partitions_too_large_for_their_number_are_told():
+    assert "max_partitions=2 allows no more of them" in partition(TABLE, by="size", max_partitions=2).notes[-1]
+
+
+def test_any_column_cuts():
+    frame = demand().assign(region=lambda rows: rows["site"].str[0])
+    made = partition(read_table(frame), by="region")
+    assert {one.name for one in made.partitions} == set(frame["region"])
+    assert made.notes == []
+
+
+def test_a_column_that_cuts_sites_is_told():
+    assert "13 sites lie in several partitions" in partition(TABLE, by=lambda rows: rows["part"].str[-1]).notes[0]
+
+
+def test_normal_mode_is_one_job_of_what_is_asked_for():
+    made = partition(TABLE, by=None, sites=["Sofifi", "Ambon"], parts=["P00004"])
+    (one,) = made.partitions
+    assert (one.name, one.sites, one.parts, made.notes) == ("all", ("Ambon", "Sofifi"), 1, [])
+    assert partition(TABLE, by=None, sites="Sofifi").partitions[0].rows == 1295
+    assert partition(TABLE, by=None).partitions[0].rows == 11_919
+
+
+def test_batch_mode_ignores_filters_and_says_so():
+    made = partition(TABLE, sites=["Sofifi"], parts=["P00004"])
+    assert sum(one.rows for one in made.partitions) == 11_919
+    assert made.notes == ["sites= and parts= ignored: batch mode takes all; use by=None to filter"]
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"by": "nowhere"}, r"by must be 'site', 'size', None, a function or a column \('site', .*got 'nowhere'"),
+        ({"by": 5}, "got 5"),
+        ({"by": lambda rows: [1, 2]}, "by must return a label for each of 11,919 rows, got 2"),
+        (
+            {"by": lambda rows: rows["part"].where(rows["site"] != "Tual")},
+            "every row a label, got none for site 'Tual'",
+        ),
+        ({"max_rows": 0}, "max_rows must be a whole number >= 1, got 0"),
+        ({"max_partitions": 2.5}, "max_partitions must be a whole number >= 1, got 2.5"),
+        ({"by": None, "sites": ["Sofifi", "Nowhere"]}, r"sites must be sites that have demand \(.*\), got Nowhere"),
+        ({"by": None, "sites": ["Tobelo"], "parts": ["P00002"]}, "sites and parts must leave some rows, got none"),
+        ({"by": None, "sites": []}, "sites and parts must leave some rows"),
+    ],
+)
+def test_what_cannot_be_cut_is_refused(given, message):
+    with pytest.raises(InputError, match=message):
+        partition(TABLE, **given)
+
+
+def spoilt(**cells):
+    """The table as text, with a wrong cell in one row of Sofifi."""
+    frame = demand().astype({"date": str, "quantity": object})
+    for column, value in cells.items():
+        frame.loc[6000, column] = value
+    return read_table(frame)
+
+
+@pytest.mark.parametrize("by", ["site", "size", None])
+def test_a_row_that_cannot_be_used_fails_its_own_partition(by):
+    """Not its neighbours: it is told there, by its row."""
+    table = spoilt(date="31/13/2025")
+    troubled = [one for one in partition(table, by=by).partitions if one.problems]
+    assert [one.problems for one in troubled] == [("Invalid date format '31/13/2025' in row 6000",)]
+    assert "Sofifi" in troubled[0].sites
+    assert len(troubled[0].frame) == troubled[0].rows
+
+
+def test_normal_mode_is_spared_the_problems_of_others():
+    assert partition(spoilt(date="soon"), by=None, sites=["Ambon"]).partitions[0].problems == ()
+
+
+def test_correcting_a_row_makes_another_partition():
+    """So that what failed for it runs again."""
+    wrong, right = (partition(read_table(t)).partitions[2] for t in (spoilt(date="soon"), demand()))
+    assert wrong._ipybatch_sent_ != right._ipybatch_sent_
+
+
+def test_a_row_that_belongs_nowhere_is_refused_before_anything_starts():
+    table = spoilt(site=None)
+    with pytest.raises(InputError, match="got Missing site in row 6000: correct or drop these rows"):
+        partition(table)
+    assert [problem.row for problem in cut(table, "site", 2000, 20).unplaced] == [6000]
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        ("Exceeded 300s", "timeout"),
+        ("Partition 5 (Kendari) timeout: Exceeded 300s", "timeout"),
+        ("Partition 3 (Sofifi) failed: Out of memory", "out_of_memory"),
+        ("Partition 7 (Sofifi) failed: Invalid date format '31/13/2025' in row 4102", "bad_row"),
+        ("Negative quantity -3 in row 7", "bad_row"),
+        ("Missing site in row 7", "bad_row"),
+        ("Partition 1 (timeout) failed: Killed by SIGKILL", "killed"),
+    ],
+)
+def test_an_error_has_its_remedy(error, kind):
+    """Timeout: fewer rows or more time; memory: smaller partitions; a row: correct it."""
+    assert remedy(error) == ADVICE[kind]
+
+
+def test_an_error_of_the_users_own_has_none():
+    assert remedy("ValueError: boom") == ""

@@ -1,0 +1,255 @@
+"""Sessions that forecast: isolated partitions, all or nothing."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.base import BaseEstimator, RegressorMixin
+
+from ipybatch import InputError, Limits
+from ipybatch.backends import Processes
+from ipybatch.forecast import forecast
+from ipybatch.forecast.forecast_files import COLUMNS
+
+
+def demand(sites=("Ambon", "Palu", "Sofifi"), days=40, parts=4):
+    chance = np.random.default_rng(7)
+    rows = [
+        (site, f"P{part}", day, int(chance.poisson(2)))
+        for site in sites
+        for part in range(parts)
+        for day in pd.date_range("2025-07-01", periods=days)
+    ]
+    return pd.DataFrame(rows, columns=["site", "part", "date", "quantity"])
+
+
+class Endless(RegressorMixin, BaseEstimator):
+    """A model that is never done."""
+
+    def fit(self, features, target):
+        while True:
+            pass
+
+    def predict(self, features):
+        raise AssertionError
+
+
+class Inline:
+    """A backend that calls at once: what is told of partitions is the same wherever they run."""
+
+    def __init__(self, fails=()):
+        self.fails, self.ran = set(fails), []
+
+    async def open(self, slots):
+        pass
+
+    async def run(self, work, arguments):
+        (site,) = set(arguments[0]["site"])
+        self.ran.append(site)
+        if site in self.fails:
+            raise MemoryError(f"{site} is too large")
+        return work(*arguments)
+
+    async def close(self):
+        pass
+
+
+@pytest.fixture
+def session(journal, tmp_path):
+    def make(table=None, *, backend=None, **arguments):
+        arguments = {"horizon": 5, "models": ["naive", "ses"], "journal": journal, **arguments}
+        return forecast(demand() if table is None else table, backend=backend or Inline(), **arguments)
+
+    return make
+
+
+def left_behind(journal):
+    return [path.name for path in journal.parent.rglob("*") if not path.name.startswith(journal.name)]
+
+
+def test_every_series_gets_its_forecast(session):
+    made = session()
+    assert str(made.run()) == "forecast completed: 3/3 successful, 0 failed, 0 skipped"
+    frame = made.results()
+    assert tuple(frame.columns) == COLUMNS
+    assert len(frame) == 3 * 4 * 5
+    assert frame.groupby(["site", "part"]).size().eq(5).all()
+    assert frame["date"].min() == pd.Timestamp("2025-08-10")
+    assert (frame["lo"] <= frame["forecast"]).all()
+    assert (frame["forecast"] <= frame["hi"]).all()
+
+
+def test_partitions_run_in_processes_of_their_own(session, monkeypatch):
+    """The real backend: nothing of it stays when the session has ended."""
+    made = session(backend=Processes(2, preload=("ipybatch.forecast.models.model_selection",)))
+    assert made.run().counts.completed == 3
+    assert len(made.results()) == 60
+
+
+@pytest.mark.parametrize(
+    ("own_s", "said"), [(None, "Exceeded 0.5s"), (0.25, "Exceeded 0.25s")], ids=["the forecast's", "the backend's"]
+)
+def test_limits_hold_in_a_backend_that_has_none_of_its_own(session, own_s, said):
+    backend = Processes(1, timeout_s=own_s)
+    made = session(demand(["Ambon"]), models=[Endless()], backend=backend, timeout_s=0.5)
+    made.run()
+    assert made.reason == f"Partition 1 (Ambon) timeout: {said}"
+
+
+def test_partitions_are_rows_of_the_table(session):
+    made = session()
+    made.run()
+    groups = made.snapshot.groups
+    assert [group.name for group in groups.values()] == [
+        f"Partition {n} ({s})" for n, s in zip((1, 2, 3), ("Ambon", "Palu", "Sofifi"), strict=True)
+    ]
+    assert {group.status for group in groups.values()} == {"completed"}
+    assert groups[1].extra == {"Sites": 1, "Parts": 4, "Rows": 160}
+
+
+def test_rollback_leaves_nothing(session, journal, tmp_path):
+    """One partition fails: no forecast, no file, one line that says why."""
+    made = session(backend=Inline(["Sofifi"]), output=tmp_path / "out.csv", limits=Limits(concurrency=1))
+    summary = made.run()
+    assert (summary.state, summary.reason) == (
+        "rolled_back",
+        "Partition 3 (Sofifi) failed: MemoryError: Sofifi is too large",
+    )
+    assert len(made.results()) == 0
+    assert tuple(made.results().columns) == COLUMNS
+    assert left_behind(journal) == []
+
+
+def statuses(made):
+    return [group.status for group in made.snapshot.groups.values()]
+
+
+@pytest.mark.parametrize(("split_series", "count"), [(False, 3), (True, 6)])
+def test_a_series_is_cut_only_when_asked(session, split_series, count):
+    made = session(demand(parts=1), by="size", max_rows=20, split_series=split_series)
+    assert made.run().counts.completed == count
+
+
+@pytest.mark.parametrize(
+    ("on_failure", "left"),
+    [
+        ("rollback", ["cancelled", "failed", "cancelled"]),
+        ("stop", ["completed", "failed", "skipped"]),
+        ("continue", ["completed", "failed", "completed"]),
+    ],
+)
+def test_the_table_says_what_became_of_each_partition(session, on_failure, left):
+    """What was discarded is not called completed, and nothing waits any more."""
+    made = session(backend=Inline(["Palu"]), on_failure=on_failure, limits=Limits(concurrency=1))
+    made.run()
+    assert statuses(made) == left
+
+
+def test_a_partition_has_no_time_before_it_runs(session):
+    made = session(backend=Inline(["Ambon"]), limits=Limits(concurrency=1))
+    made.run()
+    assert [group.started_s > 0 for group in made.snapshot.groups.values()] == [True, False, False]
+
+
+def test_what_helps_is_said_beside_the_error(session):
+    table = demand().astype({"date": str})
+    table.loc[5, "date"] = "31/13/2025"
+    made = session(table)
+    made.run()
+    assert "Invalid date format '31/13/2025': correct the row or drop it, and run the same call again" in (
+        made.snapshot.notes
+    )
+
+
+def test_the_same_call_runs_again_after_a_rollback(session):
+    session(backend=Inline(["Sofifi"])).run()
+    backend = Inline()
+    made = session(backend=backend)
+    assert made.run().counts.completed == 3
+    assert sorted(backend.ran) == ["Ambon", "Palu", "Sofifi"]
+    assert len(made.results()) == 60
+
+
+def test_stop_keeps_what_is_finished_and_the_same_call_does_the_rest(session):
+    stopped = session(backend=Inline(["Palu"]), on_failure="stop", limits=Limits(concurrency=1))
+    summary = stopped.run()
+    assert (summary.state, summary.reason) == ("failed", "Partition 2 (Palu) failed: MemoryError: Palu is too large")
+    assert set(stopped.results()["site"]) == {"Ambon"}
+    backend = Inline()
+    again = session(backend=backend, on_failure="stop")
+    again.retry_failed()
+    assert again.run().counts.completed == 3
+    assert sorted(backend.ran) == ["Palu", "Sofifi"]
+    assert set(again.results()["site"]) == {"Ambon", "Palu", "Sofifi"}
+
+
+def test_continue_delivers_what_worked_and_names_what_did_not(session, tmp_path):
+    made = session(backend=Inline(["Palu"]), on_failure="continue", output=tmp_path / "out.csv")
+    assert made.run().counts.failed == 1
+    assert set(pd.read_csv(tmp_path / "out.csv")["site"]) == {"Ambon", "Sofifi"}
+    assert made.partitions().set_index("key")["error"]["Palu"] == "MemoryError: Palu is too large"
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet", ".jsonl"])
+def test_the_whole_forecast_is_written_when_it_is_whole(session, tmp_path, suffix):
+    made = session(output=tmp_path / f"out{suffix}")
+    made.run()
+    read = {".csv": pd.read_csv, ".parquet": pd.read_parquet, ".jsonl": lambda path: pd.read_json(path, lines=True)}[
+        suffix
+    ]
+    assert len(read(tmp_path / f"out{suffix}")) == 60
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".out")] == []
+
+
+def test_a_bad_row_fails_its_partition_by_name(session):
+    table = demand().astype({"date": str})
+    table.loc[130, "date"] = "31/13/2025"
+    summary = session(table).run()
+    assert summary.state == "rolled_back"
+    assert summary.reason == "Partition 3 (Ambon) failed: Invalid date format '31/13/2025' in row 130"
+
+
+def test_what_is_finished_is_trained_again_only_when_it_changed(session):
+    session().run()
+    table = demand()
+    table.loc[table["site"] == "Palu", "quantity"] += 1
+    backend = Inline()
+    assert session(table, backend=backend).run().counts.completed == 3
+    assert backend.ran == ["Palu"]
+    backend = Inline()
+    session(table, backend=backend, horizon=6).run()
+    assert sorted(backend.ran) == ["Ambon", "Palu", "Sofifi"]
+
+
+def test_an_output_that_cannot_be_written_fails_the_session(session, tmp_path):
+    """All that was asked for is there, or the session says that it is not."""
+    folder = tmp_path / "gone"
+    folder.mkdir()
+    made = session(output=folder / "out.csv")
+    folder.rmdir()
+    summary = made.run()
+    assert summary.state == "rolled_back"
+    assert "could not be opened or closed" in summary.reason
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"horizon": 0}, "horizon must be"),
+        ({"workers": 0}, "workers must be"),
+        ({"output": "x.xlsx"}, "output must end in"),
+        ({"output": "/nowhere/x.csv"}, "output must lie in a folder that is there"),
+        ({"models": ["best"]}, "models must be one of"),
+        ({"by": "region"}, "region"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(session, arguments, words):
+    with pytest.raises(InputError, match=words):
+        session(**arguments)
+
+
+def test_forget_clears_the_forecasts_away(session, journal):
+    made = session()
+    made.run()
+    made.forget()
+    assert left_behind(journal) == []
+    assert len(made.results()) == 0
