@@ -14,7 +14,7 @@ import pytest
 from sklearn.base import BaseEstimator, RegressorMixin
 
 from ipybatch import InputError
-from ipybatch.backends import Dask, Killed, OutOfMemory, Overrun, Processes, hosted
+from ipybatch.backends import Dask, Killed, OutOfMemory, Overrun, Processes, dask
 from ipybatch.errors import MissingExtra
 from ipybatch.forecast import forecast
 from ipybatch.testing import check_backend
@@ -181,7 +181,7 @@ def test_an_attempt_that_waits_for_a_worker_can_be_cancelled(client, tmp_path):
         first = [asyncio.ensure_future(backend.run(begin_and_hang, (tmp_path,))) for _ in range(2)]
         await asyncio.to_thread(wait_until, lambda: len(begun(tmp_path)) == 2)
         waiting = asyncio.ensure_future(backend.run(begin_and_hang, (tmp_path,)))
-        await asyncio.to_thread(wait_until, lambda: len(backend._runs) == 3)
+        await asyncio.to_thread(wait_until, lambda: len(backend._submissions) == 3)
         waiting.cancel()
         with pytest.raises(asyncio.CancelledError):
             await waiting
@@ -206,7 +206,7 @@ def test_what_runs_ends_with_a_kernel_that_says_nothing(client, cluster, tmp_pat
     """The scheduler sees the connection end, the worker sees that nobody waits; the supervisor lingers, then goes."""
 
     def linger_shortly():
-        hosted._LINGER_S = 0.1
+        dask._IDLE_S = 0.1
 
     client.run(linger_shortly)
 

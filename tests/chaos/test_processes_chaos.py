@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from ipybatch.backends import Killed, OutOfMemory, Processes, tree
+from ipybatch.backends import Killed, OutOfMemory, Processes
+from ipybatch.backends.process import process_tree
 
 pytestmark = [
     pytest.mark.usefixtures("patience"),
@@ -116,7 +117,7 @@ def test_killed_at_random_only_who_is_hit_fails(seed):
     async def kill(supervisor):
         while True:
             await asyncio.sleep(chance.random() * 0.1)
-            attempts = tree.children(supervisor)
+            attempts = process_tree.children(supervisor)
             if attempts:
                 hit.add(pid := chance.choice(attempts))
                 os.kill(pid, signal.SIGKILL)

@@ -1,10 +1,19 @@
-"""Backends: where attempts run."""
+"""Backends: where attempts run.
+
+Read in this order:
+
+threads  `Loop` and `Threads`: in this process
+process  `Processes`: each attempt in a process of its own
+dask     `Dask`: such processes on the workers of a cluster
+
+Those three and any object with ``open``, ``run`` and ``close`` can be given as
+``backend=``; `choose` returns the one for a name or a function.
+"""
 
 from ipybatch.backends.dask import Dask
-from ipybatch.backends.endings import Killed, OutOfMemory, Overrun
-from ipybatch.backends.loop import Loop
-from ipybatch.backends.processes import Processes
-from ipybatch.backends.threads import Threads
+from ipybatch.backends.process.backend import Processes
+from ipybatch.backends.process.protocol import Killed, OutOfMemory, Overrun
+from ipybatch.backends.threads import Loop, Threads
 from ipybatch.engine.data.backend import Backend, StillRunning
 from ipybatch.errors import InputError
 
@@ -23,10 +32,10 @@ __all__ = [
 
 
 def choose(backend: str | Backend | None, *, is_coroutine: bool) -> Backend:
-    """Return the backend that was named, or the one that the work needs.
+    """Return the backend that was named, or the one that fits the work function.
 
     Raises:
-        InputError: There is none of that name, or the work cannot run there.
+        InputError: No backend has this name, or the work function cannot run on it.
     """
     if backend is None:
         return Loop() if is_coroutine else Threads()

@@ -1,7 +1,7 @@
-"""Threads: plain functions, each slot with a thread of its own.
+"""`Loop` runs coroutine functions on the engine's event loop, `Threads` plain functions in threads.
 
-A thread cannot be ended from outside.  One that is cancelled goes on, holds
-its slot until it returns, and a new one takes its place for the next attempt.
+A thread cannot be ended from outside.  One that is cancelled runs on, keeps
+its slot until it returns, and a new thread takes its place for the next attempt.
 The threads are daemons, unlike those of `concurrent.futures`: a function that
 never returns must not keep the process from ending.
 """
@@ -13,12 +13,26 @@ import contextvars
 import inspect
 import queue
 import threading
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from ipybatch.engine.data.backend import StillRunning
 
 _Call = tuple[Callable[[], Any], asyncio.Future[Any]]
+
+
+class Loop:
+    """Run coroutine functions; cancelling an attempt cancels its coroutine."""
+
+    async def open(self, slots: int) -> None:
+        """Do nothing: the loop runs already."""
+
+    def run(self, work: Callable[..., Awaitable[Any]], arguments: tuple[Any, ...]) -> Awaitable[Any]:
+        """Return the coroutine of one attempt."""
+        return work(*arguments)
+
+    async def close(self) -> None:
+        """Do nothing: the loop runs on."""
 
 
 class Threads:
@@ -28,13 +42,13 @@ class Threads:
         self._idle: list[queue.SimpleQueue[_Call | None]] = []
 
     async def open(self, slots: int) -> None:
-        """Do nothing yet: threads start when they are needed."""
+        """Do nothing: threads start when they are needed."""
 
     async def run(self, work: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
-        """Call ``work`` in a thread; what it returns is awaited when it is awaitable.
+        """Call ``work`` in a thread and return its result; a coroutine is awaited on the loop.
 
         Raises:
-            StillRunning: It was cancelled; the thread goes on.
+            StillRunning: The attempt was cancelled; its thread runs on.
         """
         calls = self._idle.pop() if self._idle else self._start()
         ended: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
@@ -55,7 +69,7 @@ class Threads:
         return await result if inspect.isawaitable(result) else result
 
     async def close(self) -> None:
-        """Let the idle threads end."""
+        """End the idle threads."""
         for calls in self._idle:
             calls.put(None)
         self._idle.clear()
@@ -69,7 +83,7 @@ class Threads:
     def _end(calls: queue.SimpleQueue[_Call | None], ended: asyncio.Future[Any]) -> None:
         calls.put(None)
         if not ended.cancelled():
-            ended.exception()  # seen, so that asyncio does not warn: the attempt was given up already
+            ended.exception()  # read, so that asyncio does not warn: the attempt has ended already
 
 
 def _serve(calls: queue.SimpleQueue[_Call | None]) -> None:
@@ -78,13 +92,13 @@ def _serve(calls: queue.SimpleQueue[_Call | None]) -> None:
         result, error = None, None
         try:
             result = function()
-        except BaseException as raised:  # handed to the attempt, whatever it is
+        except BaseException as raised:  # the attempt's error, whatever it is
             error = raised
         del function, call
         try:
             ended.get_loop().call_soon_threadsafe(_answer, ended, result, error)
         except RuntimeError:
-            return  # the loop is closed: nobody waits any more
+            return  # the loop is closed, and no attempt waits
 
 
 def _answer(ended: asyncio.Future[Any], result: Any, error: BaseException | None) -> None:

@@ -25,7 +25,7 @@ import msgspec
 import numpy as np
 import pandas as pd
 
-from ipybatch.backends.processes import Processes, processors
+from ipybatch.backends.process.backend import Processes, processors
 from ipybatch.engine.data.masking import mask
 from ipybatch.engine.data.policy import check_count
 from ipybatch.forecast.data.columns import PERIODS

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
 from ipybatch.backends.dask import Dask
-from ipybatch.backends.processes import Processes, processors
+from ipybatch.backends.process.backend import Processes, processors
 from ipybatch.engine.data import events
 from ipybatch.engine.data.backend import Backend
 from ipybatch.engine.data.events import Status

@@ -8,17 +8,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ipybatch.backends import Killed, OutOfMemory, Overrun, wire
-from ipybatch.backends.endings import error_of
+from ipybatch.backends import Killed, OutOfMemory, Overrun
+from ipybatch.backends.process import protocol
+from ipybatch.backends.process.protocol import Ended, error_of
 from ipybatch.engine.data.error_text import describe
 from ipybatch.engine.data.policy import Retry
 from ipybatch.engine.rules.retry import Kind, classify
 
 messages = st.one_of(
-    st.builds(wire.Kill, st.integers(0, 2**40)),
-    st.builds(wire.Start, st.integers(0, 2**40), st.none() | st.floats(0, 1e6), st.none() | st.floats(0, 1e6)),
-    st.builds(wire.Ended, st.integers(0, 2**40), st.integers(-64, 255), st.just("memory"), st.text()),
-    st.builds(wire.Failed, st.text()),
+    st.builds(protocol.Kill, st.integers(0, 2**40)),
+    st.builds(protocol.Start, st.integers(0, 2**40), st.none() | st.floats(0, 1e6), st.none() | st.floats(0, 1e6)),
+    st.builds(Ended, st.integers(0, 2**40), st.integers(-64, 255), st.just("memory"), st.text()),
+    st.builds(protocol.Failed, st.text()),
 )
 things = st.recursive(
     st.none() | st.integers() | st.text() | st.binary(), lambda inner: st.lists(inner) | st.tuples(inner, inner)
@@ -28,8 +29,8 @@ things = st.recursive(
 @given(st.lists(messages), st.lists(st.integers(1, 9), min_size=1))
 def test_messages_arrive_whole_and_in_order_whatever_the_pieces(sent, sizes):
     """A line may be cut anywhere, and its text may hold line ends."""
-    data = b"".join(map(wire.line, sent))
-    lines, got, at = wire.Lines(), [], 0
+    data = b"".join(map(protocol.encode_message, sent))
+    lines, got, at = protocol.MessageReader(), [], 0
     while at < len(data):
         size = sizes[at % len(sizes)]
         got += lines.feed(data[at : at + size])
@@ -58,17 +59,17 @@ class Slow(io.RawIOBase):
 @given(things, st.integers(1, 64))
 def test_what_is_sent_is_what_is_received(thing, most):
     line = Slow(most)
-    wire.send(line, wire.encode(thing))
-    assert wire.decode(wire.receive(line)) == thing
+    protocol.send(line, protocol.encode(thing))
+    assert protocol.decode(protocol.receive(line)) == thing
     assert not line.held
 
 
 def test_arrays_travel_beside_the_pickle_and_can_be_changed():
     """Otherwise each would be copied twice."""
     arrays = [np.arange(1000.0), np.zeros(0), np.arange(12).reshape(3, 4).T]
-    parts = wire.encode(arrays)
+    parts = protocol.encode(arrays)
     assert sum(part.nbytes == 8000 for part in parts[1:]) == 1
-    got = wire.decode([bytearray(part) for part in parts[1:]])
+    got = protocol.decode([bytearray(part) for part in parts[1:]])
     for one, other in zip(arrays, got, strict=True):
         np.testing.assert_array_equal(one, other)
     got[0][0] = 7
@@ -77,24 +78,29 @@ def test_arrays_travel_beside_the_pickle_and_can_be_changed():
 @given(st.integers(0, 200))
 def test_a_line_that_ends_too_soon_is_no_answer(kept):
     line = Slow(1000)
-    wire.send(line, wire.encode(np.arange(100)))
+    protocol.send(line, protocol.encode(np.arange(100)))
     del line.held[kept:]
     with pytest.raises(EOFError):
-        wire.receive(line)
+        protocol.receive(line)
 
 
 @pytest.mark.parametrize(
     ("ended", "kind", "told", "verdict"),
     [
-        (wire.Ended(1, -9, "timeout"), Overrun, "Exceeded 300s", Kind.TIMEOUT),
-        (wire.Ended(1, -9, "memory"), OutOfMemory, "Out of memory", Kind.PERMANENT),
-        (wire.Ended(1, wire.OUT_OF_MEMORY_CODE), OutOfMemory, "Out of memory", Kind.PERMANENT),
-        (wire.Ended(1, 1, said="OpenBLAS error: Memory allocation still failed"), OutOfMemory, "Out of memory", None),
-        (wire.Ended(1, -6, said="what():  std::bad_alloc"), OutOfMemory, "Out of memory", None),
-        (wire.Ended(1, -int(signal.SIGBUS)), Killed, "Killed by SIGBUS", Kind.TRANSIENT),
-        (wire.Ended(1, -63), Killed, "Killed by signal 63", None),
-        (wire.Ended(1, 7), Killed, "Ended without an answer, exit code 7", None),
-        (wire.Ended(1, 1, "lost", "gone"), Killed, "The supervisor of the processes has ended: gone", None),
+        (Ended(1, -9, "timeout"), Overrun, "Exceeded 300s", Kind.TIMEOUT),
+        (Ended(1, -9, "memory"), OutOfMemory, "Out of memory", Kind.PERMANENT),
+        (Ended(1, protocol.OUT_OF_MEMORY_CODE), OutOfMemory, "Out of memory", Kind.PERMANENT),
+        (
+            Ended(1, 1, printed="OpenBLAS error: Memory allocation still failed"),
+            OutOfMemory,
+            "Out of memory",
+            None,
+        ),
+        (Ended(1, -6, printed="what():  std::bad_alloc"), OutOfMemory, "Out of memory", None),
+        (Ended(1, -int(signal.SIGBUS)), Killed, "Killed by SIGBUS", Kind.TRANSIENT),
+        (Ended(1, -63), Killed, "Killed by signal 63", None),
+        (Ended(1, 7), Killed, "Ended without an answer, exit code 7", None),
+        (Ended(1, 1, "lost", "gone"), Killed, "The supervisor of the processes has ended: gone", None),
     ],
 )
 def test_an_end_without_an_answer_is_told_in_one_line(ended, kind, told, verdict):

@@ -1,8 +1,8 @@
-"""Supervisor: the process that starts every attempt, watches it, and ends with the kernel.
+"""Supervisor: the process that forks every attempt, watches it, and ends with the kernel.
 
-Rule: whoever is a direct child of ours is an attempt, or is killed.  Each
-attempt adopts the orphans below it (a child subreaper), and we adopt those of
-attempts that have ended::
+Rule: every direct child of the supervisor is an attempt, or is killed.  Each
+attempt adopts the orphans below it (a child subreaper), and the supervisor those
+of attempts that have ended::
 
     kernel --- supervisor --+-- attempt 1 --- its processes, in whatever session
                             +-- attempt 2
@@ -31,69 +31,69 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from ipybatch.backends import child, tree, wire
+from ipybatch.backends.process import process_tree, protocol, worker_main
 
 _TICK_S = 0.05
-_START_S = 60.0  # for reading what it is to do, beside timeout_s
+_START_S = 60.0  # for reading its call, beside timeout_s
 _KEEP = 2_000  # bytes of what an attempt printed
 
 
-class Attempt:
-    """One process.
+class AttemptProcess:
+    """The process of one attempt.
 
     Attributes:
         deadline_s: When it is killed, on the monotonic clock; None for never.
         base_mb: What it had in memory when it began.
-        why: What it was killed for.
+        cause: What it was killed for.
     """
 
-    def __init__(self, start: wire.Start, pid: int, status: int, output: int) -> None:
+    def __init__(self, start: protocol.Start, pid: int, status: int, output: int) -> None:
         self.start, self.pid, self.status, self.output = start, pid, status, output
         self.deadline_s = None if start.timeout_s is None else time.monotonic() + start.timeout_s + _START_S
-        self.base_mb = tree.resident_mb(os.getpid())
-        self.system_kills = tree.system_kills()
-        self.why = ""
-        self.said = b""
+        self.base_mb = process_tree.resident_mb(os.getpid())
+        self.system_kills = process_tree.system_kills()
+        self.cause = ""
+        self.printed = b""
 
-    def hear(self) -> bool:
-        """Take what it says of its progress; return False at the end.  The clock runs from READY to DONE."""
+    def read_status(self) -> bool:
+        """Read READY and DONE, between which its time counts; return False at the end of the line."""
         words = _read(self.status)
-        if wire.READY in words and self.start.timeout_s is not None:
+        if protocol.READY in words and self.start.timeout_s is not None:
             self.deadline_s = time.monotonic() + self.start.timeout_s
-        if wire.DONE in words:
+        if protocol.DONE in words:
             self.deadline_s = None
         return bool(words)
 
-    def listen(self) -> bool:
-        """Take what it prints; return False at the end."""
+    def read_output(self) -> bool:
+        """Keep the end of what it prints; return False at the end of the line."""
         piece = _read(self.output)
-        self.said = (self.said + piece)[-_KEEP:]
+        self.printed = (self.printed + piece)[-_KEEP:]
         return bool(piece)
 
-    def kill(self, why: str) -> None:
-        """End it and all that it started; the first reason counts."""
-        self.why = self.why or why
-        tree.kill(self.pid)
+    def kill(self, cause: str) -> None:
+        """Kill the process and all that it started; the first cause counts."""
+        self.cause = self.cause or cause
+        process_tree.kill(self.pid)
 
     def watch(self, now_s: float) -> None:
-        """Kill it when it has taken too long, or too much."""
+        """Kill the process once it exceeds its time or its memory."""
         if self.deadline_s is not None and now_s >= self.deadline_s:
             self.kill("timeout")
         elif self.start.memory_mb is not None and self._taken_mb() > self.start.memory_mb:
             self.kill("memory")
 
-    def end(self, code: int) -> wire.Ended:
-        """Return how it ended."""
-        self.listen()
+    def end(self, code: int) -> protocol.Ended:
+        """Close its lines and return how it ended."""
+        self.read_output()
         os.close(self.status)
         os.close(self.output)
-        if not self.why and code == -signal.SIGKILL and tree.system_kills() > self.system_kills:
-            self.why = "memory"
-        return wire.Ended(self.start.number, code, self.why, self.said.decode("utf-8", "replace").strip())
+        if not self.cause and code == -signal.SIGKILL and process_tree.system_kills() > self.system_kills:
+            self.cause = "memory"
+        return protocol.Ended(self.start.number, code, self.cause, self.printed.decode("utf-8", "replace").strip())
 
     def _taken_mb(self) -> float:
-        own_mb = tree.resident_mb(self.pid) - self.base_mb
-        return own_mb + sum(map(tree.resident_mb, tree.descendants(self.pid)))
+        own_mb = process_tree.resident_mb(self.pid) - self.base_mb
+        return own_mb + sum(map(process_tree.resident_mb, process_tree.descendants(self.pid)))
 
 
 class Supervisor:
@@ -101,30 +101,30 @@ class Supervisor:
 
     def __init__(self, control: socket.socket) -> None:
         self._control = control
-        self._lines = wire.Lines()
-        self._data: list[int] = []  # lines whose Start is not whole yet
-        self._attempts: dict[int, Attempt] = {}  # by pid
-        self._gone: list[wire.Ended] = []  # told when nothing is left of them
+        self._messages = protocol.MessageReader()
+        self._data: list[int] = []  # descriptors whose Start message is still incomplete
+        self._attempts: dict[int, AttemptProcess] = {}  # by pid
+        self._ended: list[protocol.Ended] = []  # reported once their descendants are dead
         self._selector = selectors.DefaultSelector()
         self._is_over = False
 
     def run(self) -> None:
-        """Serve until the kernel is gone; then leave nothing of it."""
-        tree.adopt_orphans()
-        self._await(self._control.fileno(), self._obey)
-        # A process forked from the kernel keeps the control line open; that the kernel ends shows all the same.
-        self._await(os.pidfd_open(os.getppid()), self._give_up)
-        wakes = _wake_at_a_childs_end()
-        self._await(wakes, lambda: _read(wakes))
+        """Serve until the kernel has ended; then kill all attempts."""
+        process_tree.adopt_orphans()
+        self._watch(self._control.fileno(), self._receive)
+        # A process forked from the kernel keeps the control line open, so the kernel's own end is watched too.
+        self._watch(os.pidfd_open(os.getppid()), self._give_up)
+        wakes = _descriptor_for_child_exits()
+        self._watch(wakes, lambda: _read(wakes))
         while not self._is_over:
             self._turn()
         for attempt in self._attempts.values():
             attempt.kill("cancel")
-        while self._attempts or tree.children(os.getpid()):
+        while self._attempts or process_tree.children(os.getpid()):
             self._selector.select(_TICK_S)
             self._reap()
 
-    def _await(self, descriptor: int, act: Callable[[], object]) -> None:
+    def _watch(self, descriptor: int, act: Callable[[], object]) -> None:
         self._selector.register(descriptor, selectors.EVENT_READ, act)
 
     def _forget(self, descriptor: int) -> None:
@@ -132,7 +132,7 @@ class Supervisor:
             self._selector.unregister(descriptor)
 
     def _turn(self) -> None:
-        is_busy = self._attempts or self._gone
+        is_busy = self._attempts or self._ended
         for key, _ in self._selector.select(_TICK_S if is_busy else None):
             key.data()
         now_s = time.monotonic()
@@ -140,15 +140,15 @@ class Supervisor:
             attempt.watch(now_s)
         self._reap()
 
-    def _obey(self) -> None:
+    def _receive(self) -> None:
         piece, descriptors, _, _ = socket.recv_fds(self._control, 65536, 64)
         self._data += descriptors
         if not piece:
             self._give_up()
-        for message in self._lines.feed(piece):
-            if isinstance(message, wire.Start):
+        for message in self._messages.feed(piece):
+            if isinstance(message, protocol.Start):
                 self._start(message, self._data.pop(0))
-            elif isinstance(message, wire.Kill):
+            elif isinstance(message, protocol.Kill):
                 self._kill(message.number)
 
     def _give_up(self) -> None:
@@ -159,13 +159,13 @@ class Supervisor:
             if attempt.start.number == number:
                 attempt.kill("cancel")
 
-    def _start(self, start: wire.Start, data: int) -> None:
+    def _start(self, start: protocol.Start, data: int) -> None:
         status, status_end = os.pipe()
         output, output_end = os.pipe()
         try:
             pid = os.fork()
         except OSError as error:
-            self._gone.append(wire.Ended(start.number, 1, said=f"no process could be started: {error}"))
+            self._ended.append(protocol.Ended(start.number, 1, printed=f"no process could be started: {error}"))
             pid = -1
         if pid == 0:
             _become_child(start, (data, status_end, output_end))
@@ -173,33 +173,33 @@ class Supervisor:
             os.close(end)
         os.set_blocking(status, False)
         os.set_blocking(output, False)
-        attempt = Attempt(start, pid, status, output)
+        attempt = AttemptProcess(start, pid, status, output)
         if pid > 0:
             self._attempts[pid] = attempt
-            self._await(status, functools.partial(self._take, status, attempt.hear))
-            self._await(output, functools.partial(self._take, output, attempt.listen))
+            self._watch(status, functools.partial(self._take, status, attempt.read_status))
+            self._watch(output, functools.partial(self._take, output, attempt.read_output))
 
     def _take(self, descriptor: int, take: Callable[[], bool]) -> None:
         if not take():
             self._forget(descriptor)
 
     def _reap(self) -> None:
-        """Take leave of who has ended; an attempt is gone when its orphans are."""
+        """Reap exited children; report an attempt only after its orphaned descendants are dead."""
         for pid, status in _ended_children():
             attempt = self._attempts.pop(pid, None)
             if attempt is not None:
                 self._forget(attempt.status)
                 self._forget(attempt.output)
-                self._gone.append(attempt.end(os.waitstatus_to_exitcode(status)))
-        if not self._gone and not self._is_over:
+                self._ended.append(attempt.end(os.waitstatus_to_exitcode(status)))
+        if not self._ended and not self._is_over:
             return
-        orphans = [pid for pid in tree.children(os.getpid()) if pid not in self._attempts]
+        orphans = [pid for pid in process_tree.children(os.getpid()) if pid not in self._attempts]
         for pid in orphans:
-            tree.kill(pid)
-        if not orphans and self._gone:
-            with contextlib.suppress(OSError):  # the kernel is gone: nobody listens
-                self._control.sendall(b"".join(map(wire.line, self._gone)))
-            self._gone.clear()
+            process_tree.kill(pid)
+        if not orphans and self._ended:
+            with contextlib.suppress(OSError):  # the kernel has ended
+                self._control.sendall(b"".join(map(protocol.encode_message, self._ended)))
+            self._ended.clear()
 
 
 def _read(descriptor: int) -> bytes:
@@ -217,8 +217,8 @@ def _ended_children() -> list[tuple[int, int]]:
     return ended
 
 
-def _wake_at_a_childs_end() -> int:
-    """Return a descriptor that can be read whenever a child has ended."""
+def _descriptor_for_child_exits() -> int:
+    """Return a descriptor that becomes readable when a child exits."""
     wakes, wake = os.pipe()
     os.set_blocking(wakes, False)
     os.set_blocking(wake, False)
@@ -227,12 +227,12 @@ def _wake_at_a_childs_end() -> int:
     return wakes
 
 
-def _become_child(start: wire.Start, lines: tuple[int, int, int]) -> NoReturn:
-    code = wire.OUT_OF_MEMORY_CODE
+def _become_child(start: protocol.Start, lines: tuple[int, int, int]) -> NoReturn:
+    code = protocol.OUT_OF_MEMORY_CODE
     try:
-        _settle(lines)
+        _enter_new_session(lines)
         with open(3, "r+b", buffering=0, closefd=False) as data:
-            child.answer(data, functools.partial(os.write, 4), start.memory_mb)
+            worker_main.answer(data, functools.partial(os.write, 4), start.memory_mb)
         code = 0
     except MemoryError:
         pass
@@ -245,11 +245,11 @@ def _become_child(start: wire.Start, lines: tuple[int, int, int]) -> NoReturn:
         os._exit(code)
 
 
-def _settle(lines: tuple[int, int, int]) -> None:
-    """Make a session of our own, with nothing open but input, output, data (3) and status (4)."""
+def _enter_new_session(lines: tuple[int, int, int]) -> None:
+    """Start a process session with nothing open but standard input and output, data (3) and status (4)."""
     os.setsid()
-    tree.end_with_parent()
-    tree.adopt_orphans()
+    process_tree.end_with_parent()
+    process_tree.adopt_orphans()
     signal.set_wakeup_fd(-1)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     data, status, output = lines
@@ -258,30 +258,30 @@ def _settle(lines: tuple[int, int, int]) -> None:
     for place, one in enumerate(aside):
         os.dup2(one, place, inheritable=place < 3)
     os.closerange(5, os.sysconf("SC_OPEN_MAX"))
-    # Whoever runs short of memory is one of these, neither the kernel nor the supervisor.
+    # When the system runs out of memory, it kills an attempt, neither the kernel nor the supervisor.
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("800")
 
 
 def _load(names: Sequence[str]) -> None:
-    """Import what the attempts share."""
-    gc.disable()  # nothing of it is garbage: looking for some takes a seventh of the time
+    """Import the modules that all attempts share."""
+    gc.disable()  # nothing here is garbage, and collecting takes a seventh of the time
     for name in names:
-        with contextlib.suppress(ImportError):  # an attempt that needs it says so itself
+        with contextlib.suppress(ImportError):  # an attempt that needs it raises the error itself
             importlib.import_module(name)
     gc.freeze()  # so that it stays shared
     gc.enable()
 
 
 def main(control: int, preload: Sequence[str]) -> None:
-    """Serve the kernel at the other end of ``control``."""
+    """Serve the kernel at the other end of the socket ``control``."""
     # A library's idle thread of its own (jemalloc's, in pyarrow) survives a fork: its allocator sees to that.
     warnings.filterwarnings("ignore", message=".*fork", category=DeprecationWarning)
     with socket.socket(fileno=control) as line:
         try:
             _load(preload)
             Supervisor(line).run()
-        except BaseException as error:  # told to the kernel: there is nobody else to tell
+        except BaseException as error:  # sent to the kernel, the only one to read it
             with contextlib.suppress(OSError):
-                line.sendall(wire.line(wire.Failed(f"{type(error).__name__}: {error}")))
+                line.sendall(protocol.encode_message(protocol.Failed(f"{type(error).__name__}: {error}")))
             raise

@@ -1,4 +1,4 @@
-"""Backends: one conformance check for all, and how the right one is chosen."""
+"""Loop and threads do what the engine relies on."""
 
 import asyncio
 import contextvars
@@ -6,8 +6,7 @@ import threading
 
 import pytest
 
-from ipybatch import InputError, Limits
-from ipybatch.backends import Loop, Threads, choose
+from ipybatch.backends import Loop, Threads
 from ipybatch.engine.data.backend import StillRunning
 from ipybatch.testing import check_backend
 
@@ -15,39 +14,6 @@ from ipybatch.testing import check_backend
 @pytest.mark.parametrize(("backend", "plain"), [(Loop, False), (Threads, True)])
 def test_every_backend_does_what_the_engine_relies_on(patience, backend, plain):
     asyncio.run(check_backend(backend(), plain=plain))
-
-
-@pytest.mark.parametrize(
-    ("named", "is_coroutine", "kind"),
-    [(None, True, Loop), (None, False, Threads), ("loop", True, Loop), ("threads", False, Threads)],
-)
-def test_the_backend_is_the_one_named_or_the_one_the_work_needs(named, is_coroutine, kind):
-    assert isinstance(choose(named, is_coroutine=is_coroutine), kind)
-
-
-@pytest.mark.parametrize(("named", "is_coroutine", "other"), [("loop", False, "threads"), ("threads", True, "loop")])
-def test_work_on_the_wrong_backend_is_told_the_right_one(named, is_coroutine, other):
-    with pytest.raises(InputError, match=f'backend must be "{other}"'):
-        choose(named, is_coroutine=is_coroutine)
-
-
-def test_a_backend_of_the_users_own_runs_the_session(plan, clock):
-    """Any object with open, run and close."""
-    steps = []
-
-    class Counting(Loop):
-        async def open(self, slots):
-            steps.append(("open", slots))
-
-        async def close(self):
-            steps.append("close")
-
-    async def work(item):
-        return item
-
-    session = plan(work, [1, 2], backend=Counting(), limits=Limits(concurrency=3))
-    assert clock.run(session).counts.completed == 2
-    assert steps == [("open", 3), "close"]
 
 
 def test_threads_keep_the_context_of_who_started_them(patience):

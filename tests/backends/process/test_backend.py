@@ -287,7 +287,7 @@ def test_the_last_words_of_an_attempt_are_kept_with_its_end():
 def test_an_error_comes_with_where_it_was_raised(method):
     (error,) = attempt(lambda item: {}[item], "missing", method=method)
     assert isinstance(error, KeyError)
-    assert "test_processes.py" in error.__notes__[-1]
+    assert "test_backend.py" in error.__notes__[-1]
 
 
 class Unlike(Exception):

@@ -1,12 +1,12 @@
-"""Child: what the process of one attempt does.
+"""The process of one attempt.
 
-It reads (function, arguments), says READY, calls, says DONE, writes the answer
-and exits.  Whatever is wrong with the work becomes an answer too; only a
-process that is killed, or that exits behind our back, gives none.
+It reads (function, arguments), sends READY, calls the function, sends DONE,
+writes the answer and exits.  An error of the work is an answer too; only a
+process that is killed, or that the work itself ends, gives none.
 
 The soft RLIMIT_DATA makes an allocation fail where it is asked for, in numpy,
-in C++ and in Python alike, so that it can be told; RLIMIT_AS would hang native
-code.  The limit is lifted before the error is handled: telling needs memory too.
+in C++ and in Python alike, so that the error can be sent; RLIMIT_AS would hang
+native code.  The limit is lifted before the error is handled, which needs memory too.
 """
 
 from __future__ import annotations
@@ -25,28 +25,28 @@ import traceback
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
-from ipybatch.backends import wire
-from ipybatch.backends.endings import OutOfMemory
+from ipybatch.backends.process import protocol
+from ipybatch.backends.process.protocol import OutOfMemory
 from ipybatch.errors import Permanent, Transient
 
-_HEADROOM_MB = 300  # below that the packages themselves fail to load, and say strange things
+_HEADROOM_MB = 300  # below that the packages themselves fail to load, with misleading errors
 
 
-def answer(data: wire.Stream, tell: Callable[[bytes], object], memory_mb: float | None) -> None:
-    """Run the attempt that comes over ``data``; ``tell`` says how far it is."""
+def answer(data: protocol.Stream, report: Callable[[bytes], object], memory_mb: float | None) -> None:
+    """Read a call from ``data``, run it and write its answer there; ``report`` takes READY and DONE."""
     try:
         _limit(memory_mb)
-        parts = _run(wire.receive(data), tell)
-    except BaseException as error:  # whatever it is, the kernel is told
+        parts = _run(protocol.receive(data), report)
+    except BaseException as error:  # the answer to the kernel, whatever it is
         _lift()
         parts = _encode_error(error)
-    tell(wire.DONE)
-    wire.send(data, parts)
+    report(protocol.DONE)
+    protocol.send(data, parts)
 
 
-def _run(received: list[bytearray], tell: Callable[[bytes], object]) -> wire.Parts:
+def _run(received: list[bytearray], report: Callable[[bytes], object]) -> protocol.Parts:
     try:
-        work, arguments = wire.decode(received)
+        work, arguments = protocol.decode(received)
     except Exception as error:
         if _is_memory(error):
             raise
@@ -54,7 +54,7 @@ def _run(received: list[bytearray], tell: Callable[[bytes], object]) -> wire.Par
         raise Permanent(msg) from error
     del received
     _seed()
-    tell(wire.READY)
+    report(protocol.READY)
     result = work(*arguments)
     if inspect.isawaitable(result):
         result = asyncio.run(_finish(result))
@@ -65,9 +65,9 @@ async def _finish(awaitable: Awaitable[Any]) -> Any:
     return await awaitable
 
 
-def _encode_result(result: Any) -> wire.Parts:
+def _encode_result(result: Any) -> protocol.Parts:
     try:
-        return wire.encode((result, None))
+        return protocol.encode((result, None))
     except Exception as error:
         if _is_memory(error):
             raise
@@ -75,16 +75,16 @@ def _encode_result(result: Any) -> wire.Parts:
         raise Permanent(msg) from error
 
 
-def _encode_error(error: BaseException) -> wire.Parts:
-    told = OutOfMemory() if _is_memory(error) else _plain(error)
-    if told is not error:
-        told.add_note("".join(traceback.format_exception_only(error)).strip())
-    told.add_note("In the process of the attempt:\n" + "".join(traceback.format_tb(error.__traceback__)).rstrip())
+def _encode_error(error: BaseException) -> protocol.Parts:
+    sent = OutOfMemory() if _is_memory(error) else _plain(error)
+    if sent is not error:
+        sent.add_note("".join(traceback.format_exception_only(error)).strip())
+    sent.add_note("In the process of the attempt:\n" + "".join(traceback.format_tb(error.__traceback__)).rstrip())
     try:
-        parts = wire.encode((None, told))
-        wire.decode([bytes(part) for part in parts[1:]])
+        parts = protocol.encode((None, sent))
+        protocol.decode([bytes(part) for part in parts[1:]])
     except Exception:  # its class cannot be pickled, or made again from what it keeps
-        return wire.encode((None, _likeness(told)))
+        return protocol.encode((None, _likeness(sent)))
     return parts
 
 
@@ -113,10 +113,10 @@ def _limit(memory_mb: float | None) -> None:
         return
     import resource
 
-    from ipybatch.backends import tree
+    from ipybatch.backends.process import process_tree
 
     _, hard = resource.getrlimit(resource.RLIMIT_DATA)
-    soft = int((tree.data_mb(os.getpid()) + max(memory_mb, _HEADROOM_MB)) * 2**20)
+    soft = int((process_tree.data_mb(os.getpid()) + max(memory_mb, _HEADROOM_MB)) * 2**20)
     resource.setrlimit(resource.RLIMIT_DATA, (soft if hard < 0 else min(soft, hard), hard))
 
 
@@ -135,8 +135,8 @@ def _seed() -> None:
         random.seed()
 
 
-class _Lines:
-    """Standard input and output as one stream; what the work prints goes elsewhere."""
+class _StandardStreams:
+    """Standard input and output as one stream; what the work prints is dropped."""
 
     def __init__(self) -> None:
         self._reads = io.FileIO(os.dup(0), "rb")
@@ -146,14 +146,14 @@ class _Lines:
         os.dup2(nothing, 0)
         os.dup2(nothing, 1)
 
-    def tell(self, word: bytes) -> None:
-        """Say how far the attempt is; from READY on, the end of the line is our own end."""
+    def report(self, word: bytes) -> None:
+        """Send READY or DONE; from READY on, this process ends when the kernel closes the line."""
         self.write(word)
-        if word == wire.READY:
+        if word == protocol.READY:
             threading.Thread(target=self.end_with_line, daemon=True).start()
 
     def end_with_line(self) -> None:
-        """End when the kernel has, and take with us whom we started."""
+        """End once the kernel has, with all processes that this one started."""
         self._reads.read(1)
         if sys.platform != "win32":
             os.killpg(0, signal.SIGKILL)
@@ -161,11 +161,11 @@ class _Lines:
 
 
 def main(preload: Sequence[str]) -> None:
-    """Answer over standard input and output, where there is no supervisor, and wait to be ended."""
-    lines = _Lines()
+    """Answer over standard input and output, where there is no supervisor, then wait to be killed."""
+    streams = _StandardStreams()
     for name in preload:
-        with contextlib.suppress(ImportError):  # the work that needs it says so itself
+        with contextlib.suppress(ImportError):  # an attempt that needs it raises the error itself
             importlib.import_module(name)
-    answer(lines, lines.tell, None)
-    # Whom the work started is found by looking below us: so we are the last to go.
-    lines.end_with_line()
+    answer(streams, streams.report, None)
+    # The processes that the work started are found below this one: it has to end last.
+    streams.end_with_line()

@@ -1,4 +1,4 @@
-"""Tree: the processes below a process, as Linux's /proc tells them.
+"""The processes below a process, read from Linux's /proc.
 
 A process that left its session is still found here: it keeps its parent, and
 one whose parent has ended comes to the nearest ancestor that adopts (a child
@@ -18,7 +18,7 @@ _SET_DEATH_SIGNAL, _SET_SUBREAPER = 1, 36
 
 
 def is_here() -> bool:
-    """Say whether this system tells a process's children: Linux, with CONFIG_PROC_CHILDREN as all of them have."""
+    """Return whether /proc lists the children of a process: Linux, with CONFIG_PROC_CHILDREN."""
     return (_PROC / f"self/task/{os.getpid()}/children").exists()
 
 
@@ -28,12 +28,12 @@ def adopt_orphans() -> None:
 
 
 def end_with_parent() -> None:
-    """Be killed when the thread that forked us ends."""
+    """Have this process killed when the thread that forked it ends."""
     _prctl(_SET_DEATH_SIGNAL, signal.SIGKILL)
 
 
 def children(pid: int) -> list[int]:
-    """Return the pids of a process's children; none when it is gone."""
+    """Return the pids of a process's children; none once it has ended."""
     found: list[int] = []
     # A process may end at any point here, and each thread has children of its own.
     with contextlib.suppress(OSError):
@@ -54,8 +54,8 @@ def descendants(pid: int) -> list[int]:
 def kill(pid: int) -> None:
     """SIGKILL a process and all below it.
 
-    The process goes first: one whose helper is killed must not live to take that for an answer.  What they start
-    meanwhile comes to us as an orphan, see `adopt_orphans`.
+    The process is killed first: otherwise it could go on with what a killed child had left undone.  Processes started
+    meanwhile become orphans of the caller, see `adopt_orphans`.
     """
     for one in (pid, *descendants(pid)):
         with contextlib.suppress(ProcessLookupError, PermissionError):
@@ -63,7 +63,7 @@ def kill(pid: int) -> None:
 
 
 def resident_mb(pid: int) -> float:
-    """Return how much of a process is in memory; 0 when it is gone."""
+    """Return the resident memory of a process, megabytes; 0 once it has ended."""
     try:
         return int((_PROC / f"{pid}/statm").read_text().split()[1]) * _PAGE_MB
     except (OSError, IndexError):
@@ -71,12 +71,12 @@ def resident_mb(pid: int) -> float:
 
 
 def data_mb(pid: int) -> float:
-    """Return how much private memory a process has asked for, as RLIMIT_DATA counts it."""
+    """Return the private memory that a process has allocated, megabytes, as RLIMIT_DATA counts it."""
     return int((_PROC / f"{pid}/statm").read_text().split()[5]) * _PAGE_MB
 
 
 def system_kills() -> int:
-    """Return how many processes the system has killed for want of memory since it started."""
+    """Return how many processes the system has killed for lack of memory since it started."""
     with contextlib.suppress(OSError):
         for line in (_PROC / "vmstat").read_text().splitlines():
             name, _, number = line.partition(" ")
@@ -86,7 +86,7 @@ def system_kills() -> int:
 
 
 def _prctl(option: int, value: int) -> None:
-    import ctypes  # the kernel has no need of it
+    import ctypes  # the process of the session never needs it
 
     if ctypes.CDLL(None, use_errno=True).prctl(option, value, 0, 0, 0):
         raise OSError(ctypes.get_errno(), f"prctl({option}) failed")

@@ -1,0 +1,11 @@
+"""Attempts in processes of their own.
+
+Read in this order:
+
+backend            `Processes`: the backend, and attempts in new interpreters (macOS, Windows)
+supervisor_client  the session's end of the supervisor (Linux)
+supervisor         the process that forks, watches and kills attempts (Linux)
+worker_main        the process of one attempt
+protocol           messages between these processes, and the errors of an attempt without an answer
+process_tree       the processes below a process, read from /proc
+"""

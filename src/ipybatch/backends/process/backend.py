@@ -1,0 +1,323 @@
+"""`Processes`: each attempt in a process of its own, which can be ended at any time.
+
+On Linux a supervisor process forks one process an attempt (about 20 ms with
+pandas and scikit-learn loaded), and whatever an attempt started is gone with it,
+with the session, and with the kernel, however that ends.
+
+On macOS and Windows, where this is untested, each attempt is a new interpreter
+(a second or so to load what it imports), its memory is watched but not limited,
+what it printed is not known, and processes that detach themselves may outlive a
+kernel that is killed.  psutil finds the processes and their memory there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import importlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+from ipybatch.backends.process import process_tree, protocol
+from ipybatch.backends.process.protocol import Answer, Ended, Parts, error_of
+from ipybatch.backends.threads import Threads
+from ipybatch.engine.data.policy import check, check_count
+from ipybatch.engine.run.permits import Attempt
+from ipybatch.errors import InputError, MissingExtra, Permanent
+
+if TYPE_CHECKING:
+    from ipybatch.backends.process.supervisor_client import SupervisorClient
+
+_PROGRAM = (
+    "import json, sys; sys.path[:] = json.loads(sys.argv[1]);"
+    " from ipybatch.backends.process.worker_main import main; main(sys.argv[2:])"
+)
+_TICK_S = 0.05
+
+
+class Processes:
+    """Run each attempt in a process of its own, with a limit on its time and memory.
+
+    The work function and its item are sent to the process by value, so functions of a notebook's cells work. The result
+    comes back the same way, an error with its traceback as a note. What the work prints is dropped.
+
+    Args:
+        workers: Attempts at a time, beside the session's own limit; default: as many as there are processors.
+        memory_mb: Memory of one attempt and of the processes it starts, beyond the preloaded modules; None for no
+            limit.
+        timeout_s: Time of one attempt, from when it has read its item; None for no limit. The session's own
+            ``timeout_s`` also counts the time that the attempt waits for a free worker.
+        preload: Modules to import once, shared by all attempts.
+        method: "fork" (Linux only) or "spawn"; default: "fork" where the system has it.
+
+    Raises:
+        InputError: A number is out of its range, or the system does not have ``method``.
+    """
+
+    def __init__(
+        self,
+        workers: int | None = None,
+        memory_mb: float | None = None,
+        timeout_s: float | None = None,
+        *,
+        preload: Sequence[str] = (),
+        method: Literal["fork", "spawn"] | None = None,
+    ) -> None:
+        self.workers = processors() if workers is None else workers
+        check_count("workers", self.workers, low=1)
+        for field, value in (("memory_mb", memory_mb), ("timeout_s", timeout_s)):
+            if value is not None:
+                check(field, value, low=0, above=True)
+        self.memory_mb, self.timeout_s, self.preload = memory_mb, timeout_s, tuple(preload)
+        self.method = method or ("fork" if process_tree.is_here() else "spawn")
+        if self.method not in ("fork", "spawn") or (self.method == "fork" and not process_tree.is_here()):
+            msg = f'method must be "spawn", or "fork" on Linux, got {method!r}'
+            raise InputError(msg)
+        self._users = 0
+        self._place: SupervisorClient | Interpreters | None = None
+        self._threads = Threads()
+
+    def within(self, *, memory_mb: float | None, timeout_s: float | None, preload: Sequence[str]) -> Processes:
+        """Return a copy of this backend that takes these limits and modules where it has none of its own."""
+        return Processes(
+            self.workers,
+            memory_mb if self.memory_mb is None else self.memory_mb,
+            timeout_s if self.timeout_s is None else self.timeout_s,
+            preload=self.preload or preload,
+            method=self.method,
+        )
+
+    async def open(self, slots: int) -> None:
+        """Start the supervisor; it imports the preloaded modules while the first attempts are sent.
+
+        Raises:
+            MissingExtra: psutil is not installed, where attempts are new interpreters.
+        """
+        if self._place is None:
+            self._free = asyncio.Semaphore(self.workers)
+            self._place = self._start()
+        self._users += 1
+
+    async def run(self, work: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
+        """Call ``work`` in a process of its own, and return its result; a coroutine is awaited in that process.
+
+        After a cancel, the process and all that it started have ended before this returns.
+
+        Raises:
+            Overrun: The attempt took longer than ``timeout_s``.
+            OutOfMemory: The attempt needed more than ``memory_mb``, or more than the machine has.
+            Killed: The process ended without an answer.
+            Permanent: The work or its result cannot be sent from one process to another.
+            MissingExtra: cloudpickle is not installed.
+        """
+        parts = await self._threads.run(encode_call, (work, arguments))
+        answer, ended = await self.exchange(parts)
+        return await result_of(answer, ended, self.timeout_s, self._threads)
+
+    async def exchange(self, parts: Parts) -> tuple[Answer, Ended]:
+        """Run one encoded call in a process; return its encoded answer, and how the process ended."""
+        async with self._free:
+            place = await self._present()
+            return await place.run(parts, timeout_s=self.timeout_s, memory_mb=self.memory_mb)
+
+    async def close(self) -> None:
+        """End the supervisor and the attempts that still run."""
+        self._users -= 1
+        if self._users <= 0 and self._place is not None:
+            place, self._place, self._users = self._place, None, 0
+            await place.close()
+            await self._threads.close()
+
+    async def _present(self) -> SupervisorClient | Interpreters:
+        assert self._place is not None, "open() comes first"
+        lost = self._place
+        if lost.is_lost:
+            self._place = self._start()
+            await lost.close()
+        return self._place
+
+    def _start(self) -> SupervisorClient | Interpreters:
+        if self.method == "fork":
+            from ipybatch.backends.process.supervisor_client import SupervisorClient
+
+            return SupervisorClient(self.preload)
+        return Interpreters(self.preload)
+
+
+def processors() -> int:
+    """Return how many processors this process may use."""
+    count = getattr(os, "sched_getaffinity", None)
+    return len(count(0)) if count is not None else os.cpu_count() or 1
+
+
+def encode_call(work: Callable[..., Any], arguments: tuple[Any, ...]) -> Parts:
+    """Pickle a call for another process.
+
+    Raises:
+        Permanent: The call cannot be sent from one process to another.
+        MissingExtra: cloudpickle is not installed.
+    """
+    if any(isinstance(argument, Attempt) for argument in arguments):
+        msg = "work in a process of its own must take the item alone: attempt, with its permits, stays in the kernel"
+        raise Permanent(msg)
+    try:
+        return protocol.encode((work, arguments))
+    except MissingExtra:
+        raise
+    except Exception as error:
+        msg = f"the work cannot be sent to a process of its own: {type(error).__name__}: {error}"
+        raise Permanent(msg) from error
+
+
+async def result_of(answer: Answer, ended: Ended, timeout_s: float | None, threads: Threads) -> Any:
+    """Return the result in an answer, decoded in a thread.
+
+    Raises:
+        Exception: The error in the answer; without an answer, `Overrun`, `OutOfMemory` or `Killed`.
+    """
+    if answer is None:
+        raise error_of(ended, timeout_s)
+    result, error = await threads.run(decode_answer, (answer,))
+    if error is not None:
+        raise error
+    return result
+
+
+def decode_answer(answer: list[bytearray]) -> tuple[Any, Exception | None]:
+    """Return the result and the error in an answer, one of them None.
+
+    Raises:
+        Permanent: The result cannot be read in this process.
+    """
+    try:
+        result, error = protocol.decode(answer)
+    except Exception as raised:
+        msg = f"its result cannot be read here: {type(raised).__name__}: {raised}"
+        raise Permanent(msg) from raised
+    return result, error
+
+
+class Interpreters:
+    """Run each attempt in a new interpreter, a child of the kernel (macOS, Windows).
+
+    An attempt ends itself when the kernel's line ends, unless C code of its own holds the interpreter.
+
+    Raises:
+        MissingExtra: psutil is not installed.
+    """
+
+    is_lost = False
+
+    def __init__(self, preload: Sequence[str]) -> None:
+        try:
+            importlib.import_module("psutil")
+        except ImportError:
+            raise MissingExtra("forecast") from None
+        self._preload = preload
+        self._threads = Threads()
+
+    async def run(self, parts: Parts, *, timeout_s: float | None, memory_mb: float | None) -> tuple[Answer, Ended]:
+        """Run one attempt; return once its process has ended, also after a cancel."""
+        attempt = _InterpreterProcess(self._preload, timeout_s, memory_mb)
+        talk = asyncio.ensure_future(self._threads.run(attempt.talk, (parts,)))
+        cancelled: asyncio.CancelledError | None = None
+        while not talk.done():
+            try:
+                await asyncio.wait({talk}, timeout=_TICK_S)
+            except asyncio.CancelledError as error:
+                cancelled = error
+                attempt.kill("cancel")
+            attempt.watch(time.monotonic())
+        ended = attempt.end()
+        if cancelled is not None:
+            raise cancelled
+        return talk.result(), ended
+
+    async def close(self) -> None:
+        """End the idle threads."""
+        await self._threads.close()
+
+
+class _InterpreterProcess:
+    def __init__(self, preload: Sequence[str], timeout_s: float | None, memory_mb: float | None) -> None:
+        self._process = subprocess.Popen(  # noqa: S603  # our own program
+            [sys.executable, "-u", "-c", _PROGRAM, json.dumps(sys.path), *preload],
+            env={**os.environ, **protocol.ONE_THREAD},
+            bufsize=0,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        self._timeout_s, self._memory_mb = timeout_s, memory_mb
+        self._deadline_s: float | None = None
+        self._base_mb: float | None = None
+        self._cause = ""
+
+    def talk(self, parts: Parts) -> Answer:
+        """Send the call and return the answer."""
+        line, answers = self._process.stdin, self._process.stdout
+        assert line is not None
+        assert answers is not None
+        try:
+            protocol.send(line, parts)  # type: ignore[arg-type]  # raw files both: bufsize is 0
+            if answers.read(1) == protocol.READY:
+                self._base_mb = _taken_mb(self._process.pid)
+                if self._timeout_s is not None:
+                    self._deadline_s = time.monotonic() + self._timeout_s
+                answers.read(1)
+            self._deadline_s = None
+            return protocol.receive(answers)  # type: ignore[arg-type]
+        except (OSError, EOFError):
+            return None
+
+    def watch(self, now_s: float) -> None:
+        """Kill the process once it exceeds its time or its memory."""
+        deadline_s = self._deadline_s
+        if deadline_s is not None and now_s >= deadline_s:
+            self.kill("timeout")
+        elif self._memory_mb is not None and self._own_mb() > self._memory_mb:
+            self.kill("memory")
+
+    def _own_mb(self) -> float:
+        return 0.0 if self._base_mb is None else _taken_mb(self._process.pid) - self._base_mb
+
+    def kill(self, cause: str) -> None:
+        """Kill the process and all that it started; the first cause counts."""
+        self._cause = self._cause or cause
+        # The attempt first: one whose helper is killed must not live to take that for an answer.
+        for process in _with_descendants(self._process.pid):
+            with contextlib.suppress(Exception):  # it ended by itself meanwhile
+                process.kill()
+        if sys.platform != "win32":
+            with contextlib.suppress(OSError):  # those whose parents have ended
+                os.killpg(self._process.pid, signal.SIGKILL)
+
+    def end(self) -> Ended:
+        """End the process and all that it started; return how it ended."""
+        self.kill("")
+        with self._process:  # waits, and closes its lines
+            pass
+        return Ended(0, self._process.returncode, self._cause)
+
+
+def _with_descendants(pid: int) -> list[Any]:
+    psutil: Any = importlib.import_module("psutil")  # its types are not among ours
+    with contextlib.suppress(psutil.Error):
+        root = psutil.Process(pid)
+        return [root, *root.children(recursive=True)]
+    return []
+
+
+def _taken_mb(pid: int) -> float:
+    taken = 0.0
+    for process in _with_descendants(pid):
+        with contextlib.suppress(Exception):  # it ended meanwhile
+            taken += process.memory_info().rss / 2**20
+    return taken

@@ -1,0 +1,213 @@
+"""Protocol: messages between the session, the supervisor and the process of an attempt, and errors without an answer.
+
+Three lines, each of them private to one process and its children::
+
+    session <-- control: Start, Kill / Ended, Failed --> supervisor
+    session <-- data: one pickle each way -------------> process of the attempt
+    supervisor <-- status: READY, then DONE ------------ process of the attempt
+
+Large arrays travel beside the pickle (protocol 5), so a frame of 100 MB is not
+copied to be sent.  What is unpickled comes from a child of ours, never from disk.
+
+How an attempt ends without an answer::
+
+    Overrun         it took longer than it may (also a TimeoutError)
+    OutOfMemory     it needs more memory than there is, or than it may have
+    Killed          its process is gone: a signal, or an exit without an answer
+"""
+
+from __future__ import annotations
+
+import pickle
+import re
+import signal
+import struct
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import msgspec
+
+from ipybatch.errors import ItemError, MissingExtra, Permanent, Transient
+
+READY, DONE = b"R", b"D"
+OUT_OF_MEMORY_CODE = 86  # exit code of a process that is too short of memory to send its error
+
+# Environment of every attempt: one thread for each numeric library, since attempts run side by side.
+ONE_THREAD = dict.fromkeys(
+    ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"), "1"
+)
+
+# What C++, OpenBLAS, Cython and the loader print before they give up.
+_SHORT_OF_MEMORY = re.compile(r"bad_alloc|MemoryError|[Mm]emory allocation|[Cc]annot allocate memory|out of memory")
+
+
+class Start(msgspec.Struct, tag="start", frozen=True):
+    """Start an attempt; its data socket comes with the message.
+
+    Attributes:
+        timeout_s: Time from READY; None for no limit.
+        memory_mb: Memory beyond the preloaded modules; None for no limit.
+    """
+
+    number: int
+    timeout_s: float | None
+    memory_mb: float | None
+
+
+class Kill(msgspec.Struct, tag="kill", frozen=True):
+    """End an attempt at once."""
+
+    number: int
+
+
+class Ended(msgspec.Struct, tag="ended", frozen=True):
+    """An attempt has ended, and all processes that it had started.
+
+    Attributes:
+        code: Its exit code; a signal's number with a minus.
+        cause: "timeout", "memory", "cancel", "lost" (the supervisor has ended), or "" where it is not known.
+        printed: The end of what it printed.
+    """
+
+    number: int
+    code: int
+    cause: str = ""
+    printed: str = ""
+
+
+class Failed(msgspec.Struct, tag="failed", frozen=True):
+    """The supervisor has to end."""
+
+    reason: str
+
+
+Message = Start | Kill | Ended | Failed
+_decoder: msgspec.json.Decoder[Message] = msgspec.json.Decoder(Message)
+
+
+class MessageReader:
+    """Decode messages from the pieces in which they arrive."""
+
+    def __init__(self) -> None:
+        self._rest = b""
+
+    def feed(self, piece: bytes) -> list[Message]:
+        """Return the messages that ``piece`` completes."""
+        *lines, self._rest = (self._rest + piece).split(b"\n")
+        return [_decoder.decode(line) for line in lines]
+
+
+def encode_message(message: Message) -> bytes:
+    """Return a message as one line of JSON."""
+    return msgspec.json.encode(message) + b"\n"
+
+
+class Stream(Protocol):
+    """A raw binary file or socket."""
+
+    def write(self, data: Any, /) -> int | None:
+        """Write part of ``data``; return how many bytes."""
+        ...
+
+    def readinto(self, room: Any, /) -> int | None:
+        """Read into ``room``; return how many bytes, 0 at the end."""
+        ...
+
+
+Parts = Sequence[bytes | memoryview]
+Answer = list[bytearray] | None  # the parts that `encode` made; None when the process ended without an answer
+
+
+def encode(value: Any) -> Parts:
+    """Pickle an object, definitions of a notebook by value; large arrays become parts of their own.
+
+    Raises:
+        MissingExtra: cloudpickle is not installed.
+    """
+    try:
+        import cloudpickle
+    except ImportError:
+        raise MissingExtra("forecast") from None
+    buffers: list[pickle.PickleBuffer] = []
+    body: bytes = cloudpickle.dumps(value, protocol=5, buffer_callback=buffers.append)
+    parts = [memoryview(body), *(buffer.raw() for buffer in buffers)]
+    sizes = [part.nbytes for part in parts]
+    return [struct.pack(f"!{len(sizes) + 1}Q", len(sizes), *sizes), *parts]
+
+
+def decode(parts: Sequence[Any]) -> Any:
+    """Unpickle what `encode` returned, without its first part, the sizes."""
+    return pickle.loads(parts[0], buffers=parts[1:])  # noqa: S301  # from our own child, or from our own kernel
+
+
+def send(stream: Stream, parts: Parts) -> None:
+    """Write all parts."""
+    for part in parts:
+        rest = memoryview(part)
+        while rest.nbytes:
+            rest = rest[stream.write(rest) or 0 :]
+
+
+def receive(stream: Stream) -> list[bytearray]:
+    """Read the parts of one object, the sizes left out.
+
+    Raises:
+        EOFError: The other side closed the stream too early.
+    """
+    (count,) = struct.unpack("!Q", _read(stream, 8))
+    sizes = struct.unpack(f"!{count}Q", _read(stream, 8 * count))
+    return [_read(stream, size) for size in sizes]
+
+
+def _read(stream: Stream, size: int) -> bytearray:
+    data = bytearray(size)
+    rest = memoryview(data)
+    while rest.nbytes:
+        got = stream.readinto(rest)
+        if not got:
+            raise EOFError
+        rest = rest[got:]
+    return data
+
+
+class Overrun(ItemError, TimeoutError):
+    """The attempt took longer than ``timeout_s``: give it more time, or a smaller item."""
+
+
+class OutOfMemory(Permanent):
+    """The attempt needs more than ``memory_mb``, or than the machine has: give it more memory, or a smaller item."""
+
+    def __init__(self, message: str = "Out of memory") -> None:
+        super().__init__(message)
+
+
+class Killed(Transient):
+    """The process of the attempt ended without an answer; the circuit breaker does not count it."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, counts=False)
+
+
+def error_of(ended: Ended, timeout_s: float | None) -> Exception:
+    """Return the error of an attempt that ended without an answer."""
+    if ended.cause == "timeout":
+        return Overrun(f"Exceeded {timeout_s:g}s")
+    error: Exception
+    if ended.cause == "lost":
+        return Killed(f"The supervisor of the processes has ended: {ended.printed}")
+    if ended.cause == "memory" or ended.code == OUT_OF_MEMORY_CODE or _SHORT_OF_MEMORY.search(ended.printed):
+        error = OutOfMemory()
+    elif ended.code < 0:
+        error = Killed(f"Killed by {_name(-ended.code)}")
+    else:
+        error = Killed(f"Ended without an answer, exit code {ended.code}")
+    if ended.printed:
+        error.add_note(f"It printed at last:\n{ended.printed}")
+    return error
+
+
+def _name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
