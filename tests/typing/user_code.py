@@ -34,7 +34,7 @@ from ipybatch.backends import Dask, Killed, Processes
 from ipybatch.events import AttemptFailed, Event, ItemEnded, State, StateChanged, Status
 from ipybatch.forecast import ForecastSession, analyze, evaluate, forecast
 from ipybatch.gemini import CreditAccount, GeminiSession, InsufficientCredits, Model, compare, generate, usage
-from ipybatch.library import BattleNet, Guild, Library, SteamStore, refresh
+from ipybatch.library import BattleNet, Guild, Library, RefreshSession, SteamStore, refresh
 from ipybatch.simulators import Faults, serve
 from ipybatch.testing import VirtualClock
 
@@ -137,7 +137,7 @@ def refreshed() -> None:
     library = Library("games.db")
     with serve("steam", faults=Faults()) as url:
         session = refresh([440, 570], source=SteamStore(url), library=library, timeout_s=10, priority=lambda _: "low")
-    assert_type(session.run(), Summary)
+    assert_type(session, RefreshSession)
     assert_type(library.outdated(older_than_s=3600), list[Any])
     assert_type(library.to_frame(), pd.DataFrame)
     guilds = [Guild("Aerie Peak", "Méchants Loups")]

@@ -10,6 +10,8 @@ Those three and any object with ``open``, ``run`` and ``close`` can be given as
 ``backend=``; `choose` returns the one for a name or a function.
 """
 
+from __future__ import annotations
+
 from ipybatch.backends.dask import Dask
 from ipybatch.backends.process.backend import Processes
 from ipybatch.backends.process.protocol import Killed, OutOfMemory, Overrun

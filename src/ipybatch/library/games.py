@@ -118,7 +118,7 @@ async def smart_refresh_library(
 
 
 async def get_cache_config() -> dict[str, float]:
-    """Return how fast the store is asked, as the environment has it now; `ipybatch.library.steam` lists its variables.
+    """Return how fast the store is asked, as the environment has it now; the README lists the variables.
 
     Returns:
         Exactly max_concurrent_requests, batch_size, batch_delay_seconds, request_delay_ms, circuit_breaker_threshold

@@ -104,7 +104,7 @@ class Quote(msgspec.Struct, frozen=True, kw_only=True):
         tokens_said: Where the tokens of a prompt come from.
         operation: What it is for.
         batch_size: From how many to how many items a batch should have.
-        pace: What the seconds were reckoned with; see `ipybatch.gemini.money.quote` for the formulas.
+        pace: What the seconds were computed from.
         sequential_s: Seconds, from and to, online with five at a time.
         parallel_from: From how many prompts on the parallel mode is quicker than five at a time; None: never.
         source: Whose prices these are.
@@ -205,7 +205,7 @@ def compare(
         urgent: The answers are needed soon.
         interactive: Somebody waits for each answer.
         preview: It is a first look.
-        prices: Your own; see `ipybatch.gemini.money.prices.price_of`.
+        prices: Your own; see `ipybatch.gemini.price_of`.
         at: The moment whose prices hold; now by default.
         sample: How many prompts are counted at most.
         api_key: For counting.
