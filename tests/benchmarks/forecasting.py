@@ -130,7 +130,7 @@ def ask(rounds: int, scale: float) -> tuple[Runs, int]:
 
 
 def _on_table(runs: Runs, size: str, rows: int, folder: Path, with_forest: bool) -> None:
-    from ipybatch.simulators.demand import demand
+    from ipybatch.simulators import demand
 
     path = folder / f"{size}.parquet"
     if not path.exists():

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 from playwright.sync_api import expect
 
-from ipybatch.simulators.demand import demand
+from ipybatch.simulators import demand
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -14,7 +14,7 @@ from ipybatch.forecast.analysis import Timing, analyze, line, sample, time_it
 from ipybatch.forecast.data.partitions import ADVICE, SIZES
 from ipybatch.forecast.data.table import read_table
 from ipybatch.forecast.settings import Settings
-from ipybatch.simulators.demand import demand
+from ipybatch.simulators import demand
 
 
 def looked(table=None, **given):

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from sklearn.linear_model import Ridge
 
-from ipybatch.simulators.demand import demand
+from ipybatch.simulators import demand
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")

@@ -19,6 +19,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from .battlenet import BattleNetSimulator
+from .demand import demand
 from .faults import Faults
 from .gemini.server import GeminiSimulator
 from .serve import Server, serve
@@ -38,6 +39,7 @@ __all__ = [
     "SimTransport",
     "Stats",
     "SteamSimulator",
+    "demand",
     "serve",
 ]
 

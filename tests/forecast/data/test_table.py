@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from ipybatch import InputError
 from ipybatch.forecast.data.table import Problem, read_table, refuse, tell
-from ipybatch.simulators.demand import demand
+from ipybatch.simulators import demand
 
 
 def rows(*cells, columns=("site", "part", "date", "quantity")):

@@ -21,7 +21,7 @@ from ipybatch.forecast.models.model_selection import (
     widths_of,
 )
 from ipybatch.forecast.settings import AUTO, Settings
-from ipybatch.simulators.demand import demand
+from ipybatch.simulators import demand
 from tests.forecast.retail import START, matrix, series, table
 
 
