@@ -252,7 +252,9 @@ def test_a_write_that_breaks_off_leaves_nothing(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(store._files, "pipe_file", full)
-    with pytest.raises(Permanent, match=r"image of 'cat' came but could not be saved as .*: .*No space left on device"):
+    with pytest.raises(
+        Permanent, match=r"image of 'cat' was received but could not be saved as .*: .*No space left on device"
+    ):
         store.save("cat", [("image/png", PNG + b"new")])
     assert [path.name for path in tmp_path.iterdir()] == ["cat.png"]
     assert (tmp_path / "cat.png").read_bytes() == PNG

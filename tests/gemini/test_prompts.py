@@ -325,7 +325,7 @@ def test_every_text_comes_through(text):
         ({"modalities": ("SOUND",)}, "modalities must be some of 'TEXT' and 'IMAGE'"),
         ({"config": {"response_modalities": ["AUDIO"]}}, "modalities must be some of"),
         ({"config": {"temperature": 3}}, r"config\['temperature'\] must be >= 0 and <= 2, got 3"),
-        ({"config": {"temperature": "hot"}}, r"config\['temperature'\] is not what it must be, got 'hot'"),
+        ({"config": {"temperature": "hot"}}, r"config\['temperature'\] is invalid, got 'hot'"),
         ({"config": {"max_output_tokens": 0}}, r"config\['max_output_tokens'\] must be a whole number >= 1, got 0"),
         ({"config": {"candidate_count": 2}}, r"config\['candidate_count'\] must be 1, got 2"),
         ({"config": {"thinking_config": {"x": 1}}}, r"config\['thinking_config'\] must not hold 'x'"),

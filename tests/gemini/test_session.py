@@ -182,7 +182,7 @@ def test_images_are_saved_as_files(desk, tmp_path, is_local):
         ("[[safety]] p", "answer blocked: SAFETY", "blocked"),
         ("[[recitation]] p", "answer blocked: RECITATION", "blocked"),
         ("[[max_tokens]] p", "answer cut off", "cut"),
-        ("[[empty]] p", "nothing came", "empty"),
+        ("[[empty]] p", "no content received", "empty"),
         ("[[invalid]] p", "INVALID_ARGUMENT", "400"),
     ],
     ids=lambda value: value.split("]")[0].strip("[") if isinstance(value, str) else value,

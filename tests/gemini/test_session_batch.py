@@ -306,7 +306,7 @@ def test_a_service_that_takes_no_more_jobs_is_waited_for_and_then_left(journal, 
         session = night(service, journal, 2, clock=clock, wait_s=3600)
         summary = clock.run(session)
         assert (summary.state, summary.counts.skipped) == ("failed", 2)
-        assert session.reason.startswith("Gemini takes no more jobs for now (429")
+        assert session.reason.startswith("Gemini accepts no more jobs for now (429")
         assert 3000 < clock.now_s() < 3700
         assert groups(session) == [("skipped", "not submitted")]
 

@@ -254,7 +254,7 @@ class ImageStore:
         try:
             self._write(f"{self._root}/.{secrets.token_hex(4)}.part", content, move_to=path)
         except Exception as error:
-            msg = f"image of {key!r} came but could not be saved as {mask(path)}: {mask(str(error))}"
+            msg = f"image of {key!r} was received but could not be saved as {mask(path)}: {mask(str(error))}"
             raise Permanent(msg) from None
         return path if _is_local(self._files) else str(self._files.unstrip_protocol(path))
 

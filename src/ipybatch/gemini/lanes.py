@@ -1,7 +1,12 @@
-"""Lanes: the work of a Gemini session, one prompt at a time through the lanes it may take.
+"""Lanes: the way of one prompt through the lanes of its session.
 
-An attempt's own permit is its first request online or by flex; every further
-one asks for its own.  A batch takes none: its jobs are paced by themselves.
+    online   online
+    flex     flex, a few times --> online or batch
+    batch    batch
+    auto     batch --> flex --> online, each left early enough to meet the deadline
+
+An attempt's own permit is for its first request online or by flex; each further request takes a permit of its own.  A
+batch takes none: its jobs are paced separately.
 """
 
 from __future__ import annotations
@@ -33,24 +38,24 @@ from ipybatch.gemini.service.reply import read_answer
 from ipybatch.gemini.service.request_config import RequestConfig
 
 Lane = Literal["online", "flex", "batch", "auto"]
-CONFIRM_SHARE = 0.25  # of what is left until the deadline: a job that says it is cancelled bills nothing
-SHED_PAUSE_S = 2.0  # before flex is tried again; doubles
-ASSUMED_LATENCY_S = 0.5  # before the first token, until one has been measured
+CONFIRM_SHARE = 0.25  # of the time to the deadline, for jobs to confirm their cancellation, which bills nothing
+SHED_PAUSE_S = 2.0  # before the next try by flex; doubles
+ASSUMED_LATENCY_S = 0.5  # to the first token, until a latency has been measured
 ASSUMED_TOKENS_PER_S = 200.0
-IN_A_HURRY = 50  # requests at once, when a deadline is near
+IN_A_HURRY = 50  # requests in flight for a session with a deadline
 SAFETY = 1.5
-FLEX_LEAD = 2.5  # how much earlier than to online one leaves the batch, to try flex before
-BATCH_SHARE = 0.4  # of the deadline goes to the batch at least, while the latency is a guess
+FLEX_LEAD = 2.5  # online durations between the end of the batch and the deadline, for flex and online
+BATCH_SHARE = 0.4  # of the time to the deadline, at least for the batch while the latency is an assumption
 GROUP = 50
 
 
 class Deadline(msgspec.Struct, frozen=True):
-    """When a session has to be done, and what it may wait for until then.
+    """The deadline of a session, and the times at which it leaves the slower lanes; all by the session's clock.
 
     Attributes:
-        at_s: By the clock.
-        batch_until_s: When what is not back by batch goes another way; -inf when there is no time for a batch.
-        flex_until_s: When flex is tried no more.
+        at_s: The deadline.
+        batch_until_s: When prompts without an answer leave the batch; in the past if there is no time for a batch.
+        flex_until_s: When flex is tried for the last time.
     """
 
     at_s: float
@@ -59,13 +64,16 @@ class Deadline(msgspec.Struct, frozen=True):
 
 
 class Lanes(msgspec.Struct):
-    """Send prompts.
+    """The lanes of a session.
 
     Attributes:
-        gatherer: None for sessions without a batch.
-        flex_tries: How often flex is tried before a prompt goes another way.
-        flex_fallback: Which way.
-        deadline: When all has to be done; None for whenever.
+        lane: The session's lane.
+        caller: Sends requests online and by flex.
+        gatherer: Sends batch jobs; None for a session without a batch.
+        flex_tries: Tries by flex before a prompt takes ``flex_fallback``.
+        flex_fallback: The next lane; None: the prompt fails.
+        deadline: The deadline; None: there is none.
+        chance: Source of random numbers for pauses.
     """
 
     lane: Lane
@@ -78,7 +86,11 @@ class Lanes(msgspec.Struct):
     _leaving: asyncio.Task[None] | None = None
 
     async def send(self, prompt: Prompt, attempt: Attempt) -> dict[str, Any]:
-        """Return the item's result."""
+        """Send a prompt and return the item's result.
+
+        Raises:
+            ItemError: There is no result; the type says what to do.
+        """
         cost = cost_of(prompt, self.caller.request_configs["online"])
         permits = Permits(prompt, attempt, cost, is_free=self.lane in ("batch", "auto"))
         if self.lane == "batch":
@@ -90,7 +102,7 @@ class Lanes(msgspec.Struct):
         return await self._online(permits)
 
     async def __aenter__(self) -> Lanes:
-        """Watch the deadline."""
+        """Open the batch, and watch the deadline."""
         if self.gatherer is not None:
             await self.gatherer.__aenter__()
             if self.deadline is not None:
@@ -98,7 +110,7 @@ class Lanes(msgspec.Struct):
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        """Leave jobs as they are to be left."""
+        """Close the batch."""
         if self._leaving is not None:
             self._leaving.cancel()
             await asyncio.gather(self._leaving, return_exceptions=True)
@@ -153,7 +165,7 @@ class Lanes(msgspec.Struct):
         await money.budget.reserve(reserved)
         try:
             with money.credits_for(prompt, "batch", caller.session):
-                body = await self.gatherer.answer(prompt, attempt)
+                body = await self.gatherer.reply(prompt, attempt)
                 answer = read_answer(body, image=request_config.wants_image(prompt.config))
                 return await caller.finish(prompt, answer, model, "batch", 0.0)
         finally:
@@ -171,10 +183,11 @@ class Lanes(msgspec.Struct):
 
 
 class Permits:
-    """The permits of one attempt, one for each request it sends.
+    """The permits of one attempt, one for each of its requests.
 
     Args:
-        is_free: Whether the attempt started without a request of its own.
+        cost: Cost of each request.
+        is_free: Whether the attempt started without a permit.
     """
 
     def __init__(self, prompt: Prompt, attempt: Attempt, cost: Cost, *, is_free: bool) -> None:
@@ -183,7 +196,7 @@ class Permits:
 
     @asynccontextmanager
     async def next(self) -> AsyncIterator[None]:
-        """Wait for the next request's permit."""
+        """Wait for the permit of the next request."""
         if self._has_own:
             self._has_own = False
             yield
@@ -203,7 +216,7 @@ def start_cost(lane: Lane, request_config: RequestConfig) -> Callable[[Prompt], 
 
 
 def is_shed(error: Transient) -> bool:
-    """Say whether flex had no room for a request."""
+    """Say whether a request was rejected because flex had no room."""
     return getattr(error.__cause__, "code", None) == 503
 
 
@@ -211,10 +224,12 @@ def plan(now_s: float, deadline_s: float, items: int, latency_s: float, *, is_me
     """Return when to leave the cheaper lanes.
 
     Args:
-        deadline_s: From now.
-        latency_s: Of a request online.
-        is_measured: Whether that is known; a guess never costs the batch its chance.
-        at_once: How many run at the same time.
+        now_s: Time by the session's clock.
+        deadline_s: Time to the deadline, seconds.
+        items: Number of prompts.
+        latency_s: Time to an online answer, seconds.
+        is_measured: Whether ``latency_s`` was measured; otherwise the batch has at least 40 % of the time.
+        at_once: Requests in flight.
     """
     online_s = SAFETY * (math.ceil(items / at_once) + 2) * latency_s
     at_s = now_s + deadline_s
@@ -226,16 +241,20 @@ def plan(now_s: float, deadline_s: float, items: int, latency_s: float, *, is_me
 
 
 def assumed_latency_s(output_tokens: float) -> float:
-    """Return how long an answer of so many tokens is likely to take."""
+    """Return the assumed time to an answer of so many tokens, seconds."""
     return ASSUMED_LATENCY_S + output_tokens / ASSUMED_TOKENS_PER_S
 
 
 class PromptGroups:
-    """Count prompts into groups as they start.
+    """Groups of 50 prompts, by their start: rows of the panel's table, for display only.
+
+    A group may start before the previous one has ended.
 
     Args:
-        items: How many are to come.
-        before: Groups that there were before.
+        items: Number of prompts still to start.
+        before: Number of the last group of an earlier start.
+        tell: Function that publishes an event.
+        clock: The session's clock.
     """
 
     def __init__(self, items: int, before: int, tell: Callable[[Event], None], clock: Clock) -> None:
@@ -245,7 +264,7 @@ class PromptGroups:
         self._completed: Counter[int] = Counter()
 
     def join(self, attempt: Attempt) -> None:
-        """Put an item into its group, unless it is in one."""
+        """Assign an item to a group when it first starts."""
         key = key_value(attempt.key)
         if key not in self._group:
             at = len(self._group)
@@ -256,7 +275,7 @@ class PromptGroups:
         attempt.join(self._group[key])
 
     def recorded(self, outcomes: Iterable[Outcome]) -> None:
-        """End groups whose items have all ended."""
+        """End the groups whose items are all recorded."""
         for outcome in outcomes:
             number = self._group.get(outcome.key, 0)
             if not number:

@@ -1,4 +1,4 @@
-"""Calling: one request of generate_content, and everything that has to be told of it.
+"""One request of generate_content, with its cost.
 
 reserve money --> send once --> read the answer --> record usage --> settle money --> result or error
 """
@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 
@@ -18,6 +18,7 @@ from ipybatch.engine.data.events import Event, Noted, Spent
 from ipybatch.engine.run.permits import Attempt
 from ipybatch.engine.store.journal import Journal
 from ipybatch.errors import ItemError, Permanent, RateLimited, Withheld
+from ipybatch.gemini.images import ImageStore
 from ipybatch.gemini.money import usage
 from ipybatch.gemini.money.credits import find_credits
 from ipybatch.gemini.money.tokens import OUTPUT_TOKENS, estimate_call
@@ -28,26 +29,25 @@ from ipybatch.gemini.service.pacer import GeminiPacer
 from ipybatch.gemini.service.reply import Answer, midnight_pacific_s, read_answer, read_refusal, result_of
 from ipybatch.gemini.service.request_config import RequestConfig
 
-if TYPE_CHECKING:
-    from ipybatch.gemini.images import ImageStore
-
 
 class UsedUp(RateLimited):
-    """Say that a model's quota for the day is used up, and that another model is there."""
+    """The daily quota of a model is used up, and another model is available."""
 
 
 class Caller(msgspec.Struct):
-    """Send prompts one by one.
+    """Sends prompts one by one.
 
     Attributes:
-        session: The session's name.
-        tell: Where events go.
-        output_tokens: How long an answer is expected to be, for the reservation; follows those that came.
+        session: Name of the session.
+        request_configs: Settings of requests, by lane.
+        tell: Function that publishes an event.
+        store: Where images of answers are saved; None: nowhere.
+        output_tokens: Expected tokens of an answer, for the reservation; a moving average of those received.
     """
 
     session: str
     api: Api
-    request_configs: dict[str, RequestConfig]  # by lane
+    request_configs: dict[str, RequestConfig]
     pacer: GeminiPacer
     money: Money
     journal: Journal
@@ -57,11 +57,11 @@ class Caller(msgspec.Struct):
     output_tokens: float = OUTPUT_TOKENS
 
     async def call(self, prompt: Prompt, lane: str, attempt: Attempt) -> dict[str, Any]:
-        """Return the result of one request.
+        """Send one request and return the item's result.
 
         Raises:
-            ItemError: There is none; the type says what to do.
-            Withheld: Budget or account do not allow it.
+            Withheld: The budget or the account does not allow it.
+            ItemError: There is no result; the type says what to do.
         """
         model = self.pacer.current.model.name
         reserved = self.expected_usd(prompt, model, lane)
@@ -77,15 +77,18 @@ class Caller(msgspec.Struct):
             self.tell_spent()
 
     def expected_usd(self, prompt: Prompt, model: str, lane: str) -> Decimal:
-        """Return what a call may take; nothing where nobody knows a price."""
+        """Return the expected cost of a call, for the reservation; 0 if no price is known."""
         expected = estimate_call(prompt, self.request_configs[lane], self.output_tokens)
         return self.money.usd(model, expected, lane) or Decimal(0)
 
     async def finish(self, prompt: Prompt, answer: Answer, model: str, lane: str, ms: float) -> dict[str, Any]:
-        """Record what an answer used, and return the item's result; its images are saved.
+        """Record an answer's usage, save its images, and return the item's result.
+
+        Args:
+            ms: Time to the answer, milliseconds; 0.0 in a batch job.
 
         Raises:
-            Permanent: The answer is none, or does not fit the schema; it is billed all the same.
+            Permanent: The answer's verdict is not "ok", or it does not match the schema; it is billed all the same.
         """
         usd = self.money.usd(model, answer.tokens, lane)
         status: str = answer.verdict
@@ -112,7 +115,11 @@ class Caller(msgspec.Struct):
         return msgspec.UNSET if schema is None else schema.parse(answer.text)
 
     def record(self, prompt: Prompt, model: str, lane: str, status: str, ms: float, **used: Any) -> None:
-        """Record one call."""
+        """Record one call.
+
+        Args:
+            used: Fields of `Call`: tokens, usd.
+        """
         call = usage.Call(
             at_s=self.clock.unix_s(),
             session=self.session,
@@ -128,7 +135,7 @@ class Caller(msgspec.Struct):
         usage.record_calls(self.journal, call)
 
     def tell_spent(self) -> None:
-        """Let views show what was spent so far."""
+        """Publish the amount spent so far."""
         budget = self.money.budget
         limit = None if budget.limit_usd is None else float(budget.limit_usd)
         self.tell(Spent(self.clock.unix_s(), float(budget.spent_usd), limit))
@@ -168,7 +175,7 @@ class Caller(msgspec.Struct):
 
     @contextmanager
     def _time_stands(self) -> Iterator[None]:
-        """Let virtual time stand while a thread is awaited."""
+        """Hold virtual time while a thread is awaited."""
         self.clock.hold(+1)
         try:
             yield
@@ -176,7 +183,7 @@ class Caller(msgspec.Struct):
             self.clock.hold(-1)
 
     def _refused(self, error: RateLimited, model: str, started_s: float) -> ItemError:
-        """Learn from a 429, and return what it means for the prompt."""
+        """Learn from a 429, and return the error for the prompt."""
         now_s, refusal = self.clock.now_s(), read_refusal(getattr(error.__cause__, "details", None))
         self.pacer.of(model).refused(now_s, started_s, refusal)
         if not refusal.is_daily:

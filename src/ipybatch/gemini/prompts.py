@@ -3,8 +3,6 @@
 "Name a star"                                   a text; also the item's key
 {"id": 7, "prompt": "...", "image": "a.png"}    one request, field by field
 a frame or dicts with template="About {name}"   one request per row
-
-One subject, whence more than 500 lines: a prompt, its contents, and the template that fills it.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Session: one that sends prompts to Gemini.
+"""`generate` and the session that it returns.
 
-prompts --check--> session --lanes--> answers, with what each one cost
+prompts --check--> session --lanes--> answers, with the cost of each
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from ipybatch.engine.store.journal import open_journal
 from ipybatch.errors import InputError
 from ipybatch.gemini.batch.results import BatchPolicy
 from ipybatch.gemini.batch.submission import MAX_REQUESTS
+from ipybatch.gemini.images import ImageStore
 from ipybatch.gemini.lanes import IN_A_HURRY, Lane, Lanes, PromptGroups, start_cost
 from ipybatch.gemini.money import usage
 from ipybatch.gemini.money.credits import CreditAccount
@@ -42,24 +43,22 @@ from ipybatch.session.workload import Workload, recordable
 if TYPE_CHECKING:
     import pandas as pd
 
-    from ipybatch.gemini.images import ImageStore
 
-
-# Source: https://ai.google.dev/gemini-api/docs/models (2026-11-22), the same for all of them.
+# Of every model. Source: https://ai.google.dev/gemini-api/docs/models (2026-11-22).
 MOST_INPUT_TOKENS = 1_048_576
-SLOTS = 20_000  # prompts that wait for jobs at the same time
-LONGEST_S = 1e6  # that the client can be told
+SLOTS = 20_000  # most prompts that wait for jobs at the same time
+LONGEST_S = 1e6  # longest time limit that the client accepts
 
 
 class GeminiSession(BatchSession):
-    """A `BatchSession` that knows what it used."""
+    """A `BatchSession` of prompts, with its usage; made by `generate`."""
 
     @property
     def spec(self) -> GeminiSpec:
-        """What it was made of.
+        """The settings of the session.
 
         Raises:
-            InputError: It was opened for reading.
+            InputError: The session was opened for reading.
         """
         generation = cast("Generation", self.workload)
         generation.check_complete(self.name)
@@ -67,14 +66,22 @@ class GeminiSession(BatchSession):
         return generation.spec
 
     def usage(self, last_s: float | None = None) -> pd.DataFrame:
-        """Return what this session used, one row per (operation, model, lane); see `ipybatch.gemini.usage`."""
+        """Return this session's usage, one row per (operation, model, lane); see `ipybatch.gemini.usage`.
+
+        Args:
+            last_s: Length of the time up to now, seconds; None: all time.
+        """
         return usage.usage(last_s, session=self.name, journal=self.journal, now_s=self._clock.unix_s())
 
     def estimate(self, n: int | None = None, *, latency_s: float = 5.0) -> Estimate:
-        """Return what it takes, by the lane it begins with: for a batch from 5 minutes to 24 hours.
+        """Return the expected duration and cost in the session's first lane; of a batch, 5 minutes to 24 hours.
+
+        Args:
+            n: Number of prompts; default: all.
+            latency_s: Time to an online answer, seconds.
 
         Raises:
-            InputError: ``n`` or ``latency_s`` is out of range, or it was opened for reading.
+            InputError: ``n`` or ``latency_s`` is out of range, or the session was opened for reading.
         """
         spec = self.spec
         found = super().estimate(n, latency_s=latency_s)
@@ -123,49 +130,49 @@ def generate(
     name: str | None = None,
     **arguments: Unpack[SessionArguments],
 ) -> GeminiSession:
-    """Return a session, not yet started, that sends prompts to Gemini and keeps what comes back.
+    """Return a session that sends prompts to Gemini and records the answers; it is not started yet.
 
-    A result has text (or data, with a schema), file or files where images came, tokens_in, tokens_out,
-    tokens_thoughts, usd, model and finish_reason.  Answers that were blocked, cut off, empty or that do not fit the
-    schema are errors of their items; they are billed, and not sent again by themselves.
+    A result has text (or data, with a schema), file or files (of images), tokens_in, tokens_out, tokens_thoughts, usd,
+    model and finish_reason.  A blocked, cut or empty answer, or one that does not match the schema, is an error of its
+    item; it is billed, and the item is not sent again by itself.
 
     Args:
         prompts: Texts, dicts or a frame; see `ipybatch.gemini.to_prompts`.
         model: A name or `Model`; default "gemini-2.5-flash".
-        models: Several, used by priority: the next one when the day's quota of one is used up.
-        lane: "online"; "flex", half price, when there is room; "batch", half price, within a day; "auto", the cheapest
-            that is back by ``deadline_s``.
+        models: Several models, used by priority: the next one when a daily quota is used up.
+        lane: "online"; "flex", half price, if there is room; "batch", half price, within a day; "auto", the cheapest
+            lane that meets ``deadline_s``.
         system: The system instruction.
-        config: The generation config, in the words of google-genai's `GenerateContentConfig`.
-        schema: What answers must fit: a pydantic class, or a dict.
-        modalities: What answers may hold, "TEXT" and "IMAGE".
+        config: The generation config, with the field names of google-genai's `GenerateContentConfig`.
+        schema: The schema of answers: a pydantic class, or a dict.
+        modalities: Modalities of answers, "TEXT" and "IMAGE".
         template: A text with columns in braces, for a frame or dicts.
         key: The field that holds an item's key, or a function of the item.
-        images_to: Folder or fsspec address for images that come back.
-        operation: What it is for: a label in `usage`, and what credits are counted by.
-        project: Another label.
-        concurrency: Requests at once; default: from quota and latency, 3 to 10.
-        sequential: Five at a time, the next five when they are all answered.
-        output_tokens: How long an answer is expected to be, for the estimate and the budget's reservations.
-        flex_tries: How often flex is tried while it has no room.
-        flex_fallback: Where a prompt goes then; None: it fails, and runs again with the session.
+        images_to: Folder or fsspec address for images of answers.
+        operation: Kind of work: a label in `usage`, from which the credits follow.
+        project: Another label in `usage`.
+        concurrency: Requests in flight; default: from quota and latency, 3 to 10.
+        sequential: Whether to send five at a time, the next five when all are answered.
+        output_tokens: Expected tokens of an answer, for the estimate and the budget's reservations.
+        flex_tries: Tries by flex while it has no room, >= 1.
+        flex_fallback: The lane after these tries; None: the prompt fails, and runs again with the session.
         max_requests_per_job: Prompts in one batch job, >= 1.
-        max_active_jobs: Jobs at the same time, >= 1.
-        poll_s: Before the first look at a job, seconds; grows by half each time, up to 300.
-        wait_s: How long jobs are awaited; then they are left running, and the same call picks them up.
-        deadline_s: When all has to be done, seconds from the start (lane "auto").
-        budget_usd: What may be spent; what would overspend is not sent.
-        account: A `CreditAccount` that operations take credits from.
-        prices: Your own, USD per million tokens; see `ipybatch.gemini.price_of`.
+        max_active_jobs: Batch jobs at the same time, >= 1.
+        poll_s: Time to the first poll of a job, seconds; grows by half each time, up to 300.
+        wait_s: Longest wait for jobs, seconds; then they are left running, and the same call picks them up.
+        deadline_s: Time from the start to the deadline, seconds (lane "auto").
+        budget_usd: The budget, USD; a call that would exceed it is not sent.
+        account: The `CreditAccount` that pays the operations.
+        prices: Your own prices, USD per million tokens; see `ipybatch.gemini.price_of`.
         api_key: Default: ``GEMINI_API_KEY``, else ``GOOGLE_API_KEY``.
-        base_url: Of another server, such as a simulator.
+        base_url: Address of another server, such as a simulator.
         client: A `google.genai.Client` of your own.
-        name: Of the session; default "gemini" and the lane.
+        name: Name of the session; default: "gemini" and the lane.
         arguments: As for `BatchSession`: limits, retry, breaker, journal, fresh, timeout_s of a request, on_failure,
             resource, on_progress, verbose, clock.
 
     Raises:
-        InputError: A prompt or an argument is not what it must be; nothing was sent.
+        InputError: A prompt or an argument is invalid; nothing was sent.
         MissingExtra: google-genai is not installed.
 
     Example:
@@ -176,7 +183,7 @@ def generate(
         ...     print(session.run())
         gemini online completed: 1/1 successful, 0 failed, 0 skipped
     """
-    about = {name: value for name, value in locals().items() if name in _RECORDED}
+    about = {name: value for name, value in locals().items() if name in _RECORDED.split()}
     _check_lane(lane, arguments, deadline_s, sequential=sequential)
     check_name(name := f"gemini {lane}" if name is None else name)
     check_session(
@@ -215,7 +222,7 @@ def generate(
         output_tokens=output_tokens,
         flex_tries=flex_tries,
         flex_fallback=flex_fallback,
-        store=_store(images_to),
+        store=None if images_to is None else ImageStore(images_to),
     )
     _check_budget(spec)
     slots = min(len(listed), SLOTS) or 1
@@ -247,36 +254,17 @@ def _session(spec: GeminiSpec, limits: Limits, arguments: SessionArguments, abou
 
 # Arguments of `generate` that are recorded, so that the session can go on with its prompts alone; never a key.
 _RECORDED = (
-    "lane",
-    "system",
-    "config",
-    "schema",
-    "modalities",
-    "template",
-    "key",
-    "operation",
-    "project",
-    "concurrency",
-    "sequential",
-    "output_tokens",
-    "flex_tries",
-    "flex_fallback",
-    "max_requests_per_job",
-    "max_active_jobs",
-    "poll_s",
-    "wait_s",
-    "deadline_s",
-    "budget_usd",
-    "prices",
-    "base_url",
+    "lane system config schema modalities template key operation project concurrency sequential output_tokens "
+    "flex_tries flex_fallback max_requests_per_job max_active_jobs poll_s wait_s deadline_s budget_usd prices "
+    "base_url"
 )
 
 
 class Generation(Workload[GeminiSession]):
-    """The work of a Gemini session: lanes that are opened on the loop that uses them.
+    """The work of a Gemini session: its lanes, opened on the event loop that uses them.
 
     Attributes:
-        spec: None for a session that is only read.
+        spec: The settings; None for a session that was opened for reading.
     """
 
     name = "gemini"
@@ -291,7 +279,7 @@ class Generation(Workload[GeminiSession]):
         self._groups: PromptGroups | None = None
 
     def bind(self, session: GeminiSession) -> None:
-        """Belong to a session: hear which answers are on disk."""
+        """Bind to a session, and observe its recorded outcomes."""
         super().bind(session)
         session.on_outcomes(self.recorded)
 
@@ -328,18 +316,18 @@ class Generation(Workload[GeminiSession]):
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        """Close them."""
+        """Close the lanes."""
         await self._stack.aclose()
 
     async def __call__(self, prompt: Prompt, attempt: Attempt) -> dict[str, Any]:
-        """Return the answer to a prompt as the item's result."""
+        """Send a prompt and return the item's result."""
         assert self._lanes is not None
         if self._groups is not None:
             self._groups.join(attempt)
         return await self._lanes.send(prompt, attempt)
 
     def recorded(self, outcomes: list[Outcome]) -> None:
-        """Hear what is on disk."""
+        """Handle outcomes that are on disk."""
         if self._groups is not None:
             self._groups.recorded(outcomes)
         if self._lanes is not None and self._lanes.gatherer is not None:
@@ -353,7 +341,7 @@ def _check_lane(lane: Any, arguments: SessionArguments, deadline_s: Any, *, sequ
     if deadline_s is not None:
         check("deadline_s", deadline_s, low=0, above=True)
         if lane != "auto":
-            msg = f'deadline_s needs lane="auto", which leaves what is too slow, got lane={lane!r}'
+            msg = f'deadline_s needs lane="auto", got lane={lane!r}'
             raise InputError(msg)
     if lane == "batch" and arguments.get("timeout_s") is not None:
         msg = "timeout_s is for one request: a batch job has wait_s, after which it is left running"
@@ -372,13 +360,13 @@ def _check_sizes(prompts: list[Prompt], request_config: RequestConfig) -> None:
 
 def _check_budget(spec: GeminiSpec) -> None:
     lane = {"auto": "batch" if spec.has_batch else "online"}.get(spec.lane, spec.lane)
-    usd = spec.expected_usd(lane)  # in any case: reading the prices takes half a second, which the engine has not
+    usd = spec.expected_usd(lane)  # always: the prices take half a second to load, too long on the engine's thread
     if spec.budget_usd is None:
         return
     check("budget_usd", spec.budget_usd, low=0, above=True)
     if usd is None:
         msg = (
-            f"budget_usd needs a price for {spec.models[0].name}, and nobody knows one:"
+            f"budget_usd needs a price for {spec.models[0].name}, and none is known:"
             f' give it as prices={{"{spec.models[0].name}": {{"in": ..., "out": ...}}}}'
         )
         raise InputError(msg)
@@ -404,7 +392,7 @@ def _at_once(concurrency: Any, limits: Limits | None, *, sequential: bool) -> in
 
 
 def _connection(api_key: str | None, base_url: str | None, client: Any, timeout_s: float | None) -> Connection:
-    """Return how to connect; a key that is missing is told now."""
+    """Return how to connect; a missing key raises here."""
     key = find_key(api_key) if client is None else None
     connection = Connection(key, base_url, client, min(timeout_s or TIMEOUT_S, LONGEST_S))
     connection.prepare()
@@ -412,15 +400,7 @@ def _connection(api_key: str | None, base_url: str | None, client: Any, timeout_
 
 
 def _resource(connection: Connection) -> str:
-    """Return what is rationed: the key's quotas, by a hash that does not tell the key."""
+    """Return the name of the resource, which is the key's quotas: a hash of the key."""
     if connection.api_key is None:
         return "gemini"
     return f"gemini {hashlib.blake2b(connection.api_key.encode(), digest_size=4).hexdigest()}"
-
-
-def _store(folder: str | Path | None) -> ImageStore | None:
-    if folder is None:
-        return None
-    from ipybatch.gemini.images import ImageStore
-
-    return ImageStore(folder)

@@ -1,4 +1,4 @@
-"""GeminiSpec: everything a Gemini session is made of, and its parts put together on the loop that uses them."""
+"""The settings of a Gemini session, and its parts, which are made on the event loop that uses them."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ if TYPE_CHECKING:
 
 
 FALLBACKS = ("online", "batch", None)
-FEW = 2  # prompts for which a batch is not worth its wait
-MEASURED_S = 86_400.0  # how far back answers tell how long answers take
+FEW = 2  # most prompts for which a batch is not worth the wait
+MEASURED_S = 86_400.0  # age of the oldest answers of which the latency is measured
 
 
 class Connection(msgspec.Struct):
-    """How the service is reached; a client of the user's own is not closed."""
+    """How to connect to the service, by a new client or one of the user's own, which is not closed."""
 
     api_key: str | None = None
     base_url: str | None = None
@@ -51,11 +51,16 @@ class Connection(msgspec.Struct):
     _prepared: Client | None = None
 
     def prepare(self) -> None:
-        """Make the client: the first one takes a second, which the engine's thread has not."""
+        """Make the client ahead of time: the first one takes a second, too long on the engine's thread.
+
+        Raises:
+            InputError: There is no key, or an argument is invalid.
+            MissingExtra: google-genai is not installed.
+        """
         self._prepared = connect(self.api_key, self.base_url, self.client, timeout_s=self.timeout_s)
 
     def open(self) -> Client:
-        """Return a client, once the one that was prepared."""
+        """Return a client: the prepared one, on the first call."""
         if self._prepared is None:
             self.prepare()
         client, self._prepared = self._prepared, None
@@ -69,17 +74,19 @@ class Connection(msgspec.Struct):
 
 
 class GeminiSpec(msgspec.Struct, frozen=True, kw_only=True):
-    """What a session is made of.
+    """The settings of a session; see `generate` for those that a user gives.
 
     Attributes:
-        request_configs: What goes with every prompt, by lane.
-        budget_usd: None for no limit.
-        deadline_s: From the start; None for whenever.
-        output_tokens: How long an answer is expected to be, > 0.
-        flex_tries: >= 1.
+        models: Models by priority.
+        request_configs: Settings of requests, by lane.
+        at_once: Requests in flight.
+        deadline_s: Time from the start to the deadline, seconds; None: there is no deadline.
+        output_tokens: Expected tokens of an answer, > 0.
+        flex_tries: Tries by flex, >= 1.
+        store: Where images of answers are saved; None: nowhere.
 
     Raises:
-        InputError: A field is not what it must be; names it.
+        InputError: A field is invalid; the message names it.
     """
 
     name: str
@@ -120,7 +127,7 @@ class GeminiSpec(msgspec.Struct, frozen=True, kw_only=True):
         return self.lane == "batch" or (self.lane == "flex" and self.flex_fallback == "batch")
 
     def expected_usd(self, lane: str) -> Decimal | None:
-        """Return what all prompts are likely to cost; None where nobody knows a price."""
+        """Return the expected cost of all prompts, or None if no price is known."""
         money = Money(Budget(None), self.prices)
         total = Decimal(0)
         config = self.request_configs[lane]
@@ -133,10 +140,13 @@ class GeminiSpec(msgspec.Struct, frozen=True, kw_only=True):
         return total
 
     def open(self, stack: AsyncExitStack, tell: Callable[[Event], None], state: Callable[[], State]) -> Lanes:
-        """Return the lanes; what they need is closed with ``stack``.
+        """Return the lanes.
 
         Args:
-            state: Of the session: while it is paused, no job is submitted; once it was cancelled, its jobs are as well.
+            stack: Closes the client in the end.
+            tell: Function that publishes an event.
+            state: Function that returns the session's state: a paused session submits no job, a cancelled one
+                cancels its jobs.
         """
         client = self.connection.open()
         stack.push_async_callback(self.connection.close, client)
@@ -181,7 +191,7 @@ class GeminiSpec(msgspec.Struct, frozen=True, kw_only=True):
         )
 
     def _release_credits(self) -> None:
-        """Give back what calls held that a crash cut off; whether they were answered, nobody knows."""
+        """Refund the credits reserved by calls that a crash interrupted."""
         if self.account is None:
             return
         for held in self.account.open_reservations():
@@ -194,7 +204,7 @@ class GeminiSpec(msgspec.Struct, frozen=True, kw_only=True):
         return budget
 
     def _since_s(self) -> float:
-        """Return when the run began; it has begun by now."""
+        """Return the Unix time at which the run began."""
         with self.journal.reader() as database:
             found = run_store.find(database, self.name)
         assert found is not None

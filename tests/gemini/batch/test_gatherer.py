@@ -52,7 +52,7 @@ def tell(journal):
 def ask(at, text):
     (prompt,) = to_prompts([text])
     attempt = Attempt(f'"{text}"', 1, None, None, lambda group: None)
-    return asyncio.ensure_future(at.answer(prompt, attempt))
+    return asyncio.ensure_future(at.reply(prompt, attempt))
 
 
 async def ended(*asked):

@@ -100,13 +100,14 @@ def test_the_end_is_noted_once(store):
     assert run(store.collect(ended)).ended_s == ended.ended_s
 
 
-def test_open_jobs_are_those_that_wait_for_something(store):
+def test_a_sessions_jobs_are_its_own_and_a_collected_one_says_so(store):
     for number, state in enumerate(["pending", "succeeded", "failed", "expired", "unknown"]):
         run(store.put(msgspec.structs.replace(run(store.intend(job_of(number))), state=state)))
     run(store.intend(job_of(9, session="other")))
-    assert [job.state for job in store.open_jobs("night")] == ["pending", "succeeded", "unknown"]
-    run(store.collect(store.open_jobs("night")[1]))
-    assert [job.state for job in store.open_jobs("night")] == ["pending", "unknown"]
+    jobs = store.of_session("night")
+    assert [job.state for job in jobs] == ["pending", "succeeded", "failed", "expired", "unknown"]
+    run(store.collect(jobs[1]))
+    assert [job.number for job in store.of_session("night") if job.collected] == [1]
 
 
 def test_a_job_is_found_by_either_name(store):
@@ -181,7 +182,7 @@ def test_an_item_that_was_sent_again_is_no_longer_in_the_first_job():
     """After a crash both are there; only the later one may answer, or it would be sent a third time."""
     at = JobIndex()
     at.keep(job(1, "a", "b"))
-    at.take(job(2, "b"))
+    at.add(job(2, "b"))
     at.release(1, "b")
     assert (at.of("a"), at.of("b")) == (1, 2)
 
@@ -189,7 +190,7 @@ def test_an_item_that_was_sent_again_is_no_longer_in_the_first_job():
 def test_a_job_that_brought_nothing_lets_its_items_go():
     at = JobIndex()
     at.keep(job(1, "a", "b"))
-    at.take(job(2, "b"))
+    at.add(job(2, "b"))
     at.drop(job(1, "a", "b"))
     assert (at.of("a"), at.of("b"), at.kept) == (None, 2, {})
 

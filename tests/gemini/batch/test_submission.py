@@ -147,7 +147,7 @@ def test_without_a_line_nothing_is_in_doubt(journal, clock):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
     at = Session(f"http://127.0.0.1:{port}", journal, clock=clock)
-    with pytest.raises(NotSent, match="no line to Gemini"):
+    with pytest.raises(NotSent, match="no connection to Gemini"):
         at.submit()
     assert at.store.of_session("night") == []
 

@@ -271,7 +271,7 @@ def test_nothing_to_do_costs_nothing():
         ({"model": "<b>"}, "model must be a name such as"),
         ({"prompts": "one text"}, "prompts must be a list"),
         ({"prompts": [""]}, r"prompts\[0\] must be a text that is not empty"),
-        ({"prompts": [], "n": 5}, "input_tokens must be given for 5 prompts of which none is there"),
+        ({"prompts": [], "n": 5}, "input_tokens must be given for 5 prompts of which none is passed"),
         ({"prices": {"mine": {}}}, "it has no 'in'"),
     ],
 )

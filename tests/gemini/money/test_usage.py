@@ -86,7 +86,7 @@ def test_without_calls_the_columns_are_there(book, journal):
     book()
     frame = usage(journal=journal)
     assert frame.empty
-    assert frame.columns.tolist() == list(USAGE_COLUMNS)
+    assert frame.columns.tolist() == USAGE_COLUMNS.split()
 
 
 def test_a_price_that_nobody_knows_is_none_and_no_zero(book, journal):

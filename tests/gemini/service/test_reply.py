@@ -108,16 +108,16 @@ def test_every_kind_of_token_is_counted():
             "answer cut off after 15 tokens, all of them thoughts: raise max_output_tokens, or lower thinking_config",
         ),
         (reply({"text": "half"}, finish="SOMETHING_NEW"), "cut", "answer stopped early: SOMETHING_NEW"),
-        (reply(), "empty", "nothing came: STOP"),
-        (reply({"text": " \n"}), "empty", "nothing came: STOP"),
-        ({"usageMetadata": USAGE}, "empty", "nothing came: no finish reason"),
-        ({"candidates": [{}]}, "empty", "nothing came: no finish reason"),
-        ({"candidates": [{"content": None, "finishReason": "OTHER"}]}, "empty", "nothing came: OTHER"),
-        (reply({"text": "sorry"}, finish="NO_IMAGE"), "empty", "no image came: NO_IMAGE"),
+        (reply(), "empty", "no content received: STOP"),
+        (reply({"text": " \n"}), "empty", "no content received: STOP"),
+        ({"usageMetadata": USAGE}, "empty", "no content received: no finish reason"),
+        ({"candidates": [{}]}, "empty", "no content received: no finish reason"),
+        ({"candidates": [{"content": None, "finishReason": "OTHER"}]}, "empty", "no content received: OTHER"),
+        (reply({"text": "sorry"}, finish="NO_IMAGE"), "empty", "no image received: NO_IMAGE"),
         (
             reply({"functionCall": {"name": "f"}}),
             "empty",
-            "nothing came: STOP; it asks for a function call, and functions are not called here",
+            "no content received: STOP; it asks for a function call, and functions are not called here",
         ),
         (reply({"text": "fine"}, promptFeedback={}), "ok", ""),
         (reply({"text": "fine"}, finish=None), "ok", ""),
@@ -130,7 +130,7 @@ def test_answers_that_went_wrong_are_told_apart(body, verdict, reason):
 
 def test_a_text_is_no_image():
     answer = read_answer(reply({"text": "I cannot draw"}), image=True)
-    assert (answer.verdict, answer.reason, answer.text) == ("empty", "no image came: STOP", "I cannot draw")
+    assert (answer.verdict, answer.reason, answer.text) == ("empty", "no image received: STOP", "I cannot draw")
 
 
 @pytest.mark.parametrize("finish", ["SAFETY", "MAX_TOKENS", "NO_IMAGE", "STOP"])
@@ -156,7 +156,7 @@ def test_what_went_wrong_is_billed_too(finish):
     ],
 )
 def test_what_is_no_reply_is_tried_again(body):
-    with pytest.raises(Transient, match=r"^Gemini answered with"):
+    with pytest.raises(Transient, match=r"^Gemini replied with"):
         read_answer(body)
 
 

@@ -147,9 +147,9 @@ SOME_TYPE, SOME_DICT = Schema.of(Star), Schema.of(GEMINI)
         ({"type": "OBJECT", "propertees": {}}, "schema.propertees must be of Gemini's Schema"),
         (
             {"$ref": "#/$defs/none"},
-            "schema must hold all that it refers to, got the reference '#/.defs/none': put it under .defs",
+            "schema must define what it references, got the reference '#/.defs/none': put it under .defs",
         ),
-        ({"$ref": "http://127.0.0.1:9/x"}, "schema must hold all that it refers to, got the reference 'http"),
+        ({"$ref": "http://127.0.0.1:9/x"}, "schema must define what it references, got the reference 'http"),
         ({"properties": {"a": {"pattern": "["}}}, "schema.properties.a.pattern must be JSON Schema"),
     ],
 )

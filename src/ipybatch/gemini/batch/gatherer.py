@@ -1,13 +1,13 @@
-"""Gatherer: items that wait for a remote job, gathered into jobs and answered together.
+"""Gathers the items of a session into batch jobs, and follows these.
 
 Each item is an attempt of the session that waits here:
 
     items --gather--> chunk --submit--> job --poll--> results --> each item its own
       ^                                  |
-      |                                  +--> failed items come again, alone
+      |                                  +--> failed items are gathered again, without the others
       +-- jobs of an earlier process are picked up: their items wait for them, and are not sent again
 
-Rule: what may have been sent is never sent again by itself.
+Rule: a request that may have been sent is never sent again by itself.
 """
 
 from __future__ import annotations
@@ -33,75 +33,77 @@ from ipybatch.gemini.prompts import Prompt
 from ipybatch.gemini.service.api import Api
 from ipybatch.gemini.service.request_config import RequestConfig
 
-LINGER_S = 0.2  # how long the next item may take to come before jobs are made of those that came
-TRIES = 5  # of a submission that the service did not take, and of results that could not be fetched
-PAUSE_S = 2.0  # before the second; doubles
+LINGER_S = 0.2  # longest time between two items that are gathered together
+TRIES = 5  # of a submission that was not accepted, and of fetching results
+PAUSE_S = 2.0  # before the second try; doubles
 LONGEST_PAUSE_S = 300.0
-CONFIRM_S = 30.0  # how long a cancelled job may take to say so
-CANCEL_S = 5.0  # how long the service may take to hear that jobs are to be cancelled
-HURRY_S = 0.5  # between looks, once it was given up
-HELD_S = 0.2
+CONFIRM_S = 30.0  # longest wait for jobs to confirm their cancellation
+CANCEL_S = 5.0  # longest wait for the service to accept cancellations
+HURRY_S = 0.5  # between polls after `Gatherer.give_up`
+HELD_S = 0.2  # between checks whether a paused session goes on
 
 
 class Gatherer:
-    """The jobs of one session; of one event loop.
+    """The batch jobs of one session; to be used on one event loop.
 
     Args:
-        model: What answers.
-        state: Of the session: while it is paused, nothing is submitted; when it was cancelled, its jobs are as well.
-        since_s: When its run began, Unix time: what ended before belongs to another run.
+        session: Name of the session.
+        model: Name of the model.
+        state: Function that returns the session's state: a paused session submits no job, a cancelled one cancels its
+            jobs.
+        since_s: Start of the session's run, Unix time: jobs that ended before belong to another run.
     """
 
     def __init__(  # noqa: PLR0917  # its collaborators, each of another type
         self,
         session: str,
         model: str,
-        sending: RequestConfig,
+        request_config: RequestConfig,
         policy: BatchPolicy,
-        remote: Api,
+        api: Api,
         store: JobStore,
         groups: JobGroups,
         clock: Clock,
         state: Callable[[], State],
         since_s: float = 0.0,
     ) -> None:
-        self._session, self.model, self._sending, self._policy = session, model, sending, policy
-        self._remote, self._store, self._groups, self._clock = remote, store, groups, clock
+        self._session, self.model, self._request_config, self._policy = session, model, request_config, policy
+        self._api, self._store, self._groups, self._clock = api, store, groups, clock
         self._state, self._since_s = state, since_s
-        self._submission = Submission(remote, store, clock=clock)
+        self._submission = Submission(api, store, clock=clock)
         self._room = asyncio.Semaphore(policy.max_active)
         self._gathered: list[PendingItem] = []
         self._gathering: asyncio.TimerHandle | None = None
         self._jobs: dict[int, Job] = {}  # at the service, by number
-        self._whereabouts = JobIndex()
-        self._waiting: dict[str, PendingItem] = {}  # by key
-        self._wanted: set[int] = set()  # kept jobs that somebody waits for
-        self._cancelling: set[int] = set()  # jobs that we asked to be cancelled
+        self._index = JobIndex()
+        self._pending: dict[str, PendingItem] = {}  # by key
+        self._wanted: set[int] = set()  # kept jobs with pending items
+        self._cancelling: set[int] = set()  # jobs that we cancelled
         self._tasks: set[asyncio.Task[None]] = set()
         self._writes: set[asyncio.Task[Any]] = set()
-        self._cut_short: set[asyncio.Future[Job]] = set()  # submissions that nobody waits for any more
+        self._cut_short: set[asyncio.Future[Job]] = set()  # submissions whose task was cancelled
         self._number = 0
-        self._closed: ItemError | None = None  # what an item gets that comes too late
+        self._closed: ItemError | None = None  # error of items that come too late
         self._hurried = asyncio.Event()
 
     async def __aenter__(self) -> Gatherer:
-        """Pick up what an earlier process left running, or did not record."""
+        """Pick up jobs that an earlier process left running or did not record."""
         for job in self._store.of_session(self._session):
             self._number = max(self._number, job.number)
             if job.state == "intent":
                 await self._store.withdraw(job)
             elif not job.ended:
                 self._groups.show(job)
-                self._take(job)
+                self._track(job)
                 self._start(self._pick_up(job))
             elif job.created_s >= self._since_s:
                 self._groups.recall(job)
                 if job.state == "succeeded" and not job.collected:
-                    self._whereabouts.keep(job)
+                    self._index.keep(job)
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        """Cancel the jobs of a session that was cancelled; leave all others running."""
+        """Cancel the jobs if the session was cancelled; otherwise leave them running."""
         jobs = list(self._jobs.values())
         for task in tuple(self._tasks):
             task.cancel()
@@ -112,22 +114,22 @@ class Gatherer:
             submitting.cancel()
         await asyncio.gather(*self._cut_short, return_exceptions=True)
 
-    async def answer(self, prompt: Prompt, attempt: Attempt) -> Body:
-        """Return the reply to a prompt, when its job is done.
+    async def reply(self, prompt: Prompt, attempt: Attempt) -> Body:
+        """Wait for a prompt's job, and return the reply.
 
         Raises:
             TooLate: `give_up` was called.
-            Withheld: Its job is left running, or nobody knows whether it runs.
+            Withheld: Its job is left running, or its state is unknown.
             ItemError: There is no reply; the type says what to do.
         """
         if self._closed is not None:
             raise self._closed
-        key = key_of(self.model, self._sending, prompt, attempt.key)
+        key = key_of(self.model, self._request_config, prompt, attempt.key)
         answer: asyncio.Future[Body] = asyncio.get_running_loop().create_future()
-        waiting = self._waiting[key] = PendingItem(key, prompt, attempt, answer)
-        number = self._whereabouts.of(key)
+        item = self._pending[key] = PendingItem(key, prompt, attempt, answer)
+        number = self._index.of(key)
         if number is None:
-            self._gathered.append(waiting)
+            self._gathered.append(item)
         else:
             attempt.join(number)
             self._want(number)
@@ -135,19 +137,20 @@ class Gatherer:
         try:
             return await answer
         finally:
-            if self._waiting.get(key) is waiting:
-                del self._waiting[key]
+            if self._pending.get(key) is item:
+                del self._pending[key]
 
     def recorded(self, outcomes: Iterable[Outcome]) -> None:
-        """Let go of finished jobs whose results are all on disk."""
-        self._whereabouts.recorded(outcomes)
-        self._settle()
+        """Handle outcomes that are on disk: end the jobs whose results are all recorded."""
+        self._index.recorded(outcomes)
+        self._end_settled()
 
     async def give_up(self, why: str, within_s: float = CONFIRM_S) -> None:
-        """Cancel what is not back, and let its items go another way; what comes back meanwhile counts.
+        """Cancel all jobs, and release their items; results that arrive meanwhile count.
 
         Args:
-            within_s: How long jobs may take to say that they are cancelled.
+            why: Reason, for the items' errors.
+            within_s: Longest wait for jobs to confirm their cancellation, seconds.
         """
         self._closed = self._closed or TooLate(why)
         self._fail(self._gathered)
@@ -156,7 +159,7 @@ class Gatherer:
         await self._ask_to_cancel(self._jobs.values())
         if self._tasks:
             await asyncio.wait(tuple(self._tasks), timeout=within_s)
-        self._fail(self._waiting.values())
+        self._fail(self._pending.values())
 
     def _gather_soon(self) -> None:
         if self._gathering is not None:
@@ -165,14 +168,14 @@ class Gatherer:
 
     def _gather(self) -> None:
         wanted, self._wanted = self._wanted, set()
-        for number in wanted & self._whereabouts.kept.keys():
-            self._start(self._hand_out(self._whereabouts.kept[number]))
-        gathered, self._gathered = [w for w in self._gathered if not w.answer.done()], []
-        requests = [request for waiting in gathered if (request := waiting.request(self._sending)) is not None]
+        for number in wanted & self._index.kept.keys():
+            self._start(self._hand_out(self._index.kept[number]))
+        gathered, self._gathered = [item for item in self._gathered if not item.answer.done()], []
+        requests = [request for item in gathered if (request := item.request(self._request_config)) is not None]
         for chunk in chunks(requests, max_requests=self._policy.max_requests):
             self._number += 1
             for key in chunk.keys:
-                self._waiting[key].attempt.join(self._number)
+                self._pending[key].attempt.join(self._number)
             self._groups.queue(self._number, len(chunk.keys))
             self._start(self._run(self._number, chunk))
 
@@ -180,7 +183,7 @@ class Gatherer:
         async with self._room:
             while self._state() == "paused":  # noqa: ASYNC110  # the engine has no event for it, and jobs are long
                 await asyncio.sleep(HELD_S)
-            items = [self._waiting[key] for key in chunk.keys if key in self._waiting]
+            items = [self._pending[key] for key in chunk.keys if key in self._pending]
             if self._closed is not None or not items:
                 self._groups.refuse(number, str(self._closed or "cancelled"), "skipped")
                 self._fail(items)
@@ -194,7 +197,7 @@ class Gatherer:
                 self._turn_away(items, error)
                 return
             del chunk
-            self._take(job)
+            self._track(job)
             await self._await(job)
 
     async def _submit(self, number: int, chunk: Chunk) -> Job:
@@ -209,7 +212,7 @@ class Gatherer:
                     raise
                 pause_s = error.retry_after_s or min(PAUSE_S * 2.0 ** (tried - 1), LONGEST_PAUSE_S)
                 if self._clock.now_s() + pause_s > deadline_s:
-                    msg = f"Gemini takes no more jobs for now ({error}): run it again for the rest"
+                    msg = f"Gemini accepts no more jobs for now ({error}): run it again for the rest"
                     raise Withheld(msg) from error
                 self._groups.hold(number, str(error))
             await self._pause(pause_s)
@@ -221,7 +224,7 @@ class Gatherer:
         try:
             return await asyncio.shield(submitting)
         except asyncio.CancelledError:
-            self._cut_short.add(submitting)  # what it submits, also at this very moment, is cancelled as well
+            self._cut_short.add(submitting)  # its job is cancelled as well, should it be submitted
             raise
 
     async def _just_submitted(self) -> list[Job]:
@@ -231,9 +234,9 @@ class Gatherer:
         done, _ = await asyncio.wait(self._cut_short, timeout=CANCEL_S)
         return [one.result() for one in done if not one.cancelled() and one.exception() is None]
 
-    def _take(self, job: Job) -> None:
+    def _track(self, job: Job) -> None:
         self._jobs[job.number] = job
-        self._whereabouts.take(job)
+        self._index.add(job)
         if job.reason == CANCELLING:
             self._cancelling.add(job.number)
 
@@ -242,15 +245,15 @@ class Gatherer:
             await self._await(job, is_picked_up=True)
 
     async def _await(self, job: Job, *, is_picked_up: bool = False) -> None:
-        """Look at a job until it has ended, and hand out what it brought."""
+        """Poll a job until it has ended, and hand out its results."""
         try:
             if is_picked_up:
                 await self._look(job)
-            if self._hurried.is_set():  # it was given up while it was being submitted
+            if self._hurried.is_set():  # `give_up` was called during the submission
                 await self._ask_to_cancel([self._jobs[job.number]])
             job = await self._look_until_ended(job.number)
         except ItemError as error:
-            self._turn_away(self._waiting_for(job), error)
+            self._turn_away(self._pending_in(job), error)
             return
         finally:
             self._jobs.pop(job.number, None)
@@ -283,7 +286,7 @@ class Gatherer:
             self._jobs[job.number] = await look(job)
 
     async def _pause(self, seconds: float) -> None:
-        """Sleep; in a hurry only for a moment."""
+        """Sleep; after `give_up` only for a moment."""
         if self._hurried.is_set():
             await asyncio.sleep(min(seconds, self._policy.poll_s, HURRY_S))
             return
@@ -291,30 +294,30 @@ class Gatherer:
             await asyncio.wait_for(self._hurried.wait(), seconds)
 
     async def _hand_out(self, job: Job) -> None:
-        """Answer those who wait for a job's results; what nobody waits for is kept."""
+        """Resolve the pending items of a job with its results; keep the other results."""
         self._groups.show(job)
         try:
-            if self._waiting_for(job):
+            if self._pending_in(job):
                 await self._fetch(job)
-        except Permanent as error:  # they are gone: what was paid is lost, and sent again only when asked for
+        except Permanent as error:  # the results are gone; their items are sent again only on request
             await self._store.put(msgspec.structs.replace(job, state="failed", reason=str(error)))
             self._send_back(job, error)
             return
         except ItemError as error:
-            self._whereabouts.keep(job)
-            self._turn_away(self._waiting_for(job), error)
+            self._index.keep(job)
+            self._turn_away(self._pending_in(job), error)
             return
-        self._whereabouts.handed_out(job)
-        self._settle()
-        if self._waiting_for(job):  # came while the others were answered
+        self._index.handed_out(job)
+        self._end_settled()
+        if self._pending_in(job):  # new ones since the fetch
             self._want(job.number)
             self._gather_soon()
 
     async def _fetch(self, job: Job) -> None:
         for left in reversed(range(TRIES)):
             try:
-                async for key, body in results.results(self._remote, job):
-                    self._answer(job.number, key, body)
+                async for key, body in results.results(self._api, job):
+                    self._deliver(job.number, key, body)
             except Transient:
                 if not left:
                     raise
@@ -322,18 +325,18 @@ class Gatherer:
                 return
             await self._pause(self._policy.poll_s)
 
-    def _answer(self, number: int, key: str, body: Body | ItemError) -> None:
-        waiting = self._waiting.get(key)
+    def _deliver(self, number: int, key: str, body: Body | ItemError) -> None:
+        item = self._pending.get(key)
         if isinstance(body, ItemError):
-            if waiting is not None and self._whereabouts.of(key) == number:
-                waiting.fail(body)
-            self._whereabouts.release(number, key)  # when it comes again, it goes into another job
-        elif waiting is not None and self._whereabouts.of(key) == number:
-            self._whereabouts.owe(number, key, waiting.attempt.key)
-            waiting.succeed(body)
+            if item is not None and self._index.of(key) == number:
+                item.fail(body)
+            self._index.release(number, key)  # its next attempt goes into another job
+        elif item is not None and self._index.of(key) == number:
+            self._index.owe(number, key, item.attempt.key)
+            item.succeed(body)
 
-    def _settle(self) -> None:
-        for job, is_whole in self._whereabouts.settled():
+    def _end_settled(self) -> None:
+        for job, is_whole in self._index.settled():
             self._groups.end(job.number, "completed")
             if is_whole:
                 task = asyncio.get_running_loop().create_task(self._store.collect(job))
@@ -344,27 +347,27 @@ class Gatherer:
         if number not in self._jobs:
             self._wanted.add(number)
 
-    def _waiting_for(self, job: Job) -> list[PendingItem]:
-        """Return who has no answer of those in a job."""
-        at = self._whereabouts.of
-        found = [self._waiting[key] for key in job.keys if key in self._waiting and at(key) == job.number]
-        return [waiting for waiting in found if not waiting.answer.done()]
+    def _pending_in(self, job: Job) -> list[PendingItem]:
+        """Return the pending items of a job."""
+        at = self._index.of
+        found = [self._pending[key] for key in job.keys if key in self._pending and at(key) == job.number]
+        return [item for item in found if not item.answer.done()]
 
     def _send_back(self, job: Job, error: ItemError) -> None:
-        """Turn away the items of a job that brings nothing; when they come again, they go into another."""
-        items = self._waiting_for(job)
-        self._whereabouts.drop(job)
+        """Fail the items of a job without results; their next attempts go into another job."""
+        items = self._pending_in(job)
+        self._index.drop(job)
         self._turn_away(items, error)
 
     def _turn_away(self, items: Iterable[PendingItem], error: ItemError) -> None:
         items = list(items)
         if isinstance(error, Withheld) and items:
             self._closed = self._closed or error
-        for waiting in items:
-            waiting.fail(error)
+        for item in items:
+            item.fail(error)
 
     async def _ask_to_cancel(self, jobs: Iterable[Job]) -> None:
-        """Ask the service to end jobs; the journal knows before that we wanted it."""
+        """Request the cancellation of jobs, after recording it in the journal."""
 
         async def ask(job: Job) -> None:
             self._cancelling.add(job.number)
@@ -373,15 +376,15 @@ class Gatherer:
                 if job.number in self._jobs:
                     self._jobs[job.number] = asked
                 self._groups.show(asked)
-                await self._remote.cancel(job.remote)
+                await self._api.cancel(job.remote)
 
         running = [job for job in jobs if job.remote and not job.ended]
         with suppress(TimeoutError):
             await asyncio.wait_for(asyncio.gather(*map(ask, running)), CANCEL_S)
 
     def _fail(self, items: Iterable[PendingItem]) -> None:
-        for waiting in list(items):
-            waiting.fail(self._closed or Permanent("its job was not submitted"))
+        for item in list(items):
+            item.fail(self._closed or Permanent("its job was not submitted"))
 
     def _start(self, coroutine: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(coroutine)
@@ -390,6 +393,6 @@ class Gatherer:
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:  # the journal's, or a bug: nobody hangs
+        if not task.cancelled() and (error := task.exception()) is not None:  # of the journal, or a bug
             self._closed = Withheld(f"a batch job could not be followed: {describe(error)}")
-            self._fail(self._waiting.values())
+            self._fail(self._pending.values())

@@ -1,7 +1,7 @@
-"""Jobs: remote batch jobs as the journal has them.
+"""Batch jobs in the journal, the items in them, and their rows in the panel's table.
 
-Rule: what may have been sent is on disk before it is sent.  A job's state
-tells what is known of it, so a restart knows what may be sent again::
+Rule: a job is on disk before it is sent.  Its state says what is known of it, so that a restart knows what may be sent
+again::
 
     intent ----> unknown ----> pending ----> running ----> succeeded
        |            |             ^                        failed
@@ -9,9 +9,8 @@ tells what is known of it, so a restart knows what may be sent again::
        |            `-------------'                        expired
        `-- withdrawn: nothing was sent
 
-``unknown`` is written before the request leaves, by whoever finds ``intent``
-still there: two processes that hold the same intent send it once.  Only the
-service's own list leads out of ``unknown``.
+``unknown`` is written before the request is sent, and only over ``intent``: of two processes with the same intent one
+sends it.  Only the service's own list leads out of ``unknown``.
 """
 
 from __future__ import annotations
@@ -38,7 +37,7 @@ from ipybatch.gemini.service.api import RemoteState
 
 JobState = Literal["intent", "unknown"] | RemoteState
 ENDED: frozenset[JobState] = frozenset({"succeeded", "failed", "cancelled", "expired"})
-CANCELLING = "we asked for it to be cancelled"  # the reason of a job that goes on for a while
+CANCELLING = "we asked for it to be cancelled"  # reason of a job that runs on for a while
 _COLUMNS = (
     "display_name, session, number, model, remote, state, file, created_s, updated_s, ended_s, requests, reason, keys,"
     " collected"
@@ -59,23 +58,23 @@ _decode_keys = msgspec.json.Decoder(tuple[str, ...]).decode
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True):
-    """One remote batch job.
+    """A batch job at the service.
 
     Attributes:
-        display_name: The only handle that we choose: unique.
-        session: Whom it belongs to.
-        number: Its group's number there.
-        model: What answers.
-        keys: The items' keys, in the order sent.
-        state: What is known of it.
+        display_name: Unique name that we give it; our only handle.
+        session: Name of its session.
+        number: Number of its group in the session.
+        model: Name of the model.
+        keys: Keys of the items, in the order sent.
+        state: What is known of the job.
         remote: The service's name for it, ``batches/ID``; "" until it is known.
-        file: The uploaded input, ``files/ID``; "" when it was sent inline.
-        created_s: When it was intended, Unix time.
-        updated_s: When something about it was last written.
-        ended_s: When it was first seen ended; None before.
-        reason: Why it stands as it does, in one line.
-        collected: Whether its results have been taken over.
-        counts: Requests by state as the service last said; not kept in the journal.
+        file: The uploaded requests, ``files/ID``; "" if they were sent inline.
+        created_s: Time of the intent, Unix time.
+        updated_s: Time of the last change in the journal, Unix time.
+        ended_s: Time at which the end was first seen, Unix time; None before.
+        reason: Reason for the state, in one line.
+        collected: Whether all of its results are recorded.
+        counts: Number of requests by state, as last reported by the service; not in the journal.
     """
 
     display_name: str
@@ -95,33 +94,33 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def requests(self) -> int:
-        """How many items it holds."""
+        """Number of items."""
         return len(self.keys)
 
     @property
     def ended(self) -> bool:
-        """Whether the service is done with it."""
+        """Whether the job has ended at the service."""
         return self.state in ENDED
 
     @property
     def sent(self) -> bool:
-        """Whether it may have reached the service: then it is never sent again."""
+        """Whether the job may have reached the service: then it is never sent again."""
         return bool(self.remote) or self.state not in ("intent", "failed")
 
     @property
     def digest(self) -> str:
-        """A short hash of what was sent in it."""
+        """A short hash of its requests."""
         return self.display_name.rsplit("-", 2)[-2]
 
 
 def display_name(session: str, number: int, digest: str) -> str:
-    """Return a name that nobody else has: a slug of the session, the number, a hash of what is sent, a random part."""
+    """Return a unique name: a slug of the session, the number, a hash of the requests, a random part."""
     slug = re.sub(r"[^a-z0-9]+", "-", mask(session).lower()).strip("-")[:40] or "batch"
     return f"{slug}-{number}-{digest[:8]}-{secrets.token_hex(6)}"
 
 
 def digest_of(model: str, lines: Sequence[bytes]) -> str:
-    """Return the hash of what a job sends."""
+    """Return the hash of a job's requests."""
     found = hashlib.blake2b(model.encode(), digest_size=4)
     for line in lines:
         found.update(len(line).to_bytes(8, "big"))
@@ -130,11 +129,11 @@ def digest_of(model: str, lines: Sequence[bytes]) -> str:
 
 
 class JobStore:
-    """The jobs of a journal.
+    """The batch jobs of a journal.
 
     Args:
-        journal: Where they are kept.
-        clock: Stands still while a commit is awaited.
+        journal: The journal.
+        clock: A virtual clock stands still while a commit is awaited.
     """
 
     def __init__(self, journal: Journal, clock: Clock | None = None) -> None:
@@ -142,13 +141,13 @@ class JobStore:
         self._clock = clock or SystemClock()
 
     async def intend(self, job: Job, *, once: bool = False) -> Job:
-        """Record that a job is about to be submitted; it is on disk, power cut or not, when this returns.
+        """Record that a job is about to be submitted; the record survives a power cut.
 
         Args:
-            once: Refuse when one of this session and number was, or is being, submitted.
+            once: Reject the job if one of this session and number was, or is being, submitted.
 
         Raises:
-            InputError: There is one.
+            InputError: There is such a job.
         """
         now_s = self._clock.unix_s()
         new = msgspec.structs.replace(job, state="intent", created_s=now_s, updated_s=now_s, reason=mask(job.reason))
@@ -167,47 +166,44 @@ class JobStore:
         return new
 
     async def send(self, job: Job) -> Job:
-        """Record that a job's request leaves now: from here on it may have been accepted.
+        """Record that a job's request is sent now: from here on it may have been accepted.
 
         Raises:
-            Fenced: Its intent is gone: another process took it over.
+            Fenced: Another process took the intent over.
         """
         return await self._change(job, state="unknown", reason="sent, not confirmed", only="intent", durable=True)
 
     async def put(self, job: Job) -> Job:
-        """Record what is known of a job now.
+        """Record the present state of a job.
 
         Raises:
-            Fenced: It is no longer in the journal.
+            Fenced: The job is no longer in the journal.
         """
         return await self._change(job)
 
     async def withdraw(self, job: Job) -> None:
-        """Forget an intent of which nothing was sent, or a job that the user gave up."""
+        """Delete an intent of which nothing was sent, or a job that the user gave up."""
         await self._commit(lambda database: _delete(database, job.display_name))
 
     async def collect(self, job: Job) -> Job:
-        """Record that its results were taken over: they are not asked for again."""
-        return await self._change(job, collected=True)
+        """Record that all results of a job are recorded.
 
-    def open_jobs(self, session: str) -> list[Job]:
-        """Return a session's jobs that wait for something: to be sent, found, finished or collected."""
-        return self.find(
-            "WHERE session = ? AND collected = 0 AND state IN ('intent', 'unknown', 'pending', 'running', 'succeeded')",
-            (session,),
-        )
+        Raises:
+            Fenced: The job is no longer in the journal.
+        """
+        return await self._change(job, collected=True)
 
     def of_session(self, session: str) -> list[Job]:
         """Return all jobs of a session, by number."""
         return self.find("WHERE session = ?", (session,))
 
     def named(self, name: str) -> Job | None:
-        """Return the job of this display name or remote name."""
+        """Return the job with this display name or remote name, or None."""
         found = self.find("WHERE display_name = ? OR (remote = ? AND remote != '')", (name, name))
         return found[0] if found else None
 
     def find(self, where: str = "", values: Sequence[Any] = ()) -> list[Job]:
-        """Return jobs by an SQL condition of ours, oldest first."""
+        """Return the jobs that meet an SQL condition, oldest first."""
         with self._journal.reader() as database:
             return _jobs(database, where, values)
 
@@ -227,7 +223,7 @@ class JobStore:
         written: asyncio.Future[Any] = loop.create_future()
 
         def tell(result: Any, error: JournalError | None) -> None:
-            loop.call_soon_threadsafe(_settle, written, result, error)
+            loop.call_soon_threadsafe(_resolve, written, result, error)
 
         self._clock.hold(+1)
         try:
@@ -275,8 +271,8 @@ def _delete(database: sqlite3.Connection, name: str) -> None:
     database.execute("DELETE FROM job WHERE display_name = ?", (name,))
 
 
-def _settle(written: asyncio.Future[Any], result: Any, error: JournalError | None) -> None:
-    if written.done():  # whoever waited was cancelled
+def _resolve(written: asyncio.Future[Any], result: Any, error: JournalError | None) -> None:
+    if written.done():  # the waiting task was cancelled
         return
     if error is None:
         written.set_result(result)
@@ -285,59 +281,65 @@ def _settle(written: asyncio.Future[Any], result: Any, error: JournalError | Non
 
 
 class JobIndex:
-    """The jobs of a session by their items; of one event loop.
+    """Index of a session's items by job, and of results that are not recorded yet; to be used on one event loop.
+
+        added --handed out--> owed --recorded--> collected
+                  |
+                  `--> kept: some of its items have not been asked for yet, or will be again
+
+    Rule: a billed answer can be fetched again until its item is on disk.
 
     Attributes:
-        kept: Jobs that succeeded and still have answers, by number.
+        kept: Jobs that succeeded and still have results, by number.
     """
 
     def __init__(self) -> None:
         self.kept: dict[int, Job] = {}
-        self._where: dict[str, int] = {}  # the job that an item is in, by its key there
-        self._owed: dict[int, dict[Any, str]] = {}  # answers that are not on disk: the item's key, and the one there
+        self._where: dict[str, int] = {}  # job number by the item's key in the job
+        self._owed: dict[int, dict[Any, str]] = {}  # results not on disk: by item, the key in the job
         self._handed: dict[int, Job] = {}
 
     def of(self, key: str) -> int | None:
-        """Return the number of the job that an item is in; None for one that has to be sent."""
+        """Return the number of the job that holds an item; None if the item is still to be sent."""
         return self._where.get(key)
 
-    def take(self, job: Job) -> None:
-        """Count a job's items as being in it; those of a later job are not in an earlier one any more."""
+    def add(self, job: Job) -> None:
+        """Add a job's items; they no longer count as items of an earlier job."""
         self._where.update(dict.fromkeys(job.keys, job.number))
 
     def keep(self, job: Job) -> None:
-        """Take a job whose results are there."""
-        self.take(job)
+        """Add a job whose results can be fetched."""
+        self.add(job)
         self.kept[job.number] = job
 
     def drop(self, job: Job) -> None:
-        """Let go of a job that brings nothing: its items have to be sent again."""
+        """Remove a job without results: its items have to be sent again."""
         self.kept.pop(job.number, None)
         for key in job.keys:
             self.release(job.number, key)
 
     def release(self, number: int, key: str) -> None:
-        """Let an item that was not answered go into another job."""
+        """Remove an item without an answer from a job, so that it may go into another one."""
         if self._where.get(key) == number:
             del self._where[key]
 
     def owe(self, number: int, key: str, item: str) -> None:
-        """Note that an item's answer was handed out."""
+        """Record that an item's answer was handed out."""
         self._owed.setdefault(number, {})[key_value(item)] = key
 
     def handed_out(self, job: Job) -> None:
-        """Note that all who waited for a job were answered."""
+        """Record that all pending items of a job have their answers."""
         self.kept[job.number] = self._handed[job.number] = job
 
     def recorded(self, outcomes: Iterable[Outcome]) -> None:
-        """Hear what is on disk; what was cancelled may ask for its answer again."""
+        """Handle outcomes that are on disk; a cancelled item may ask for its answer again."""
         done = {outcome.key for outcome in outcomes if outcome.status in ("completed", "failed")}
         for number, owed in self._owed.items():
             for item in done & owed.keys():
                 self.release(number, owed.pop(item))
 
     def settled(self) -> list[tuple[Job, bool]]:
-        """Return, once, the jobs whose answers are all on disk, and whether all of their items were answered."""
+        """Return, once, the jobs whose answers are all on disk, and whether all of their items are answered."""
         found = []
         for number in [number for number in self._handed if not self._owed.get(number)]:
             job = self._handed.pop(number)
@@ -350,7 +352,7 @@ class JobIndex:
 
 
 class JobGroups:
-    """Tell how the jobs of a session stand, whenever that changes."""
+    """Publishes the state of a session's jobs, as rows of the panel's table, whenever it changes."""
 
     def __init__(self, tell: Callable[[Event], None], clock: Clock) -> None:
         self._tell, self._clock = tell, clock
@@ -362,7 +364,7 @@ class JobGroups:
         self._change(number, "pending", {}, "")
 
     def show(self, job: Job) -> None:
-        """Show a job as the service tells it."""
+        """Show a job as the service reports it."""
         extra: events.Extra = {"Remote": job.remote, "State": _state_text(job)}
         if job.number not in self._shown:
             self._start(job.number, job.requests, extra)
@@ -376,7 +378,7 @@ class JobGroups:
         self._change(number, "pending", {"State": "queued"}, why)
 
     def refuse(self, number: int, why: str, status: Status = "failed") -> None:
-        """Show that a job was not accepted, or not sent at all."""
+        """Show that a job was rejected, or not sent at all."""
         self._change(number, status, {"State": "not submitted"}, why)
         self.end(number, status)
 
@@ -385,7 +387,7 @@ class JobGroups:
         self._tell(events.GroupEnded(self._clock.unix_s(), number, status))
 
     def recall(self, job: Job) -> None:
-        """Show a job of an earlier process whose results were taken over."""
+        """Show a job of an earlier process that has ended."""
         failed = 0 if job.state == "succeeded" else job.requests
         ended_s = job.ended_s or job.updated_s
         self._tell(
@@ -419,7 +421,7 @@ def _state_text(job: Job) -> str:
 
 def _reason_text(job: Job) -> str:
     failed = job.counts.get("failed", 0)
-    # They go into another job, and are not among this row's items any more.
+    # The failed items go into another job and no longer count in this row.
     return f"{failed} failed, to be sent again" if job.state == "succeeded" and failed else job.reason
 
 

@@ -1,7 +1,7 @@
-"""GeminiBatches: batch jobs by hand, from a cell or a script.
+"""Batch jobs by hand, from a cell or a script.
 
-The same call again is the same batch: it is found in the journal, and only
-what was never sent is sent.  So a cell may be run again, also after a crash.
+The same call again is the same batch: it is found in the journal, and only requests that were never sent are sent.  So
+a cell may be run again, also after a crash.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from ipybatch.errors import InputError, ItemError, Permanent
 from ipybatch.gemini.batch import results
 from ipybatch.gemini.batch.jobs import Job, JobStore, digest_of
 from ipybatch.gemini.batch.submission import GRACE_S, MAX_REQUESTS, BatchRequest, Chunk, Submission, chunks
+from ipybatch.gemini.images import ImageStore
 from ipybatch.gemini.prompts import Prompt, to_prompts
 from ipybatch.gemini.service.api import Api, Operation, connect
 from ipybatch.gemini.service.reply import read_answer, result_of
@@ -41,29 +42,30 @@ HEARTBEAT_S = 0.2
 _canonical = msgspec.json.Encoder(order="deterministic").encode
 
 
-class Reading(msgspec.Struct, frozen=True):
-    """How answers become rows.
+class RowReader(msgspec.Struct, frozen=True):
+    """Reads answers as rows.
 
     Attributes:
-        images: Where images are saved; None for nowhere.
-        schema: What answers must fit; None for any text.
+        images: Where images are saved; None: nowhere.
+        schema: The schema of answers; None: any text.
     """
 
-    images: Any = None
+    images: ImageStore | None = None
     schema: Schema | None = None
 
     @classmethod
-    def of(cls, folder: str | Path | None, schema: Any) -> Reading:
-        """Take what a user gives."""
-        store = None
-        if folder is not None:
-            from ipybatch.gemini.images import ImageStore
+    def of(cls, folder: str | Path | None, schema: Any) -> RowReader:
+        """Return a reader for a user's arguments.
 
-            store = ImageStore(folder)
-        return cls(store, None if schema is None else Schema.of(schema))
+        Raises:
+            InputError: An argument is invalid.
+            MissingExtra: A package is not installed.
+        """
+        images = None if folder is None else ImageStore(folder)
+        return cls(images, None if schema is None else Schema.of(schema))
 
     def row(self, key: str, body: Mapping[str, Any] | ItemError) -> dict[str, Any]:
-        """Return an item's row: key, status, error, and its result's columns when it has one."""
+        """Return an item's row: key, status, error, and the columns of its result if it has one."""
         row = {"key": key_value(key), "status": "completed", "error": ""}
         try:
             return {**row, **self._result(key, body)}
@@ -82,17 +84,21 @@ class Reading(msgspec.Struct, frozen=True):
 
 
 class GeminiBatches:
-    """Submit, follow, collect and clear away batch jobs.
+    """Submits, follows, collects and deletes batch jobs.
 
-    A batch has a name and is one job, or several where its prompts do not fit into one.  Wherever a name is asked
-    for, a job's display name or ``batches/ID`` does too.
+    A batch has a name and is one job, or several if its prompts do not fit into one.  Every argument ``name`` may also
+    be a job's display name or ``batches/ID``.
 
     Args:
         api_key: Default: ``GEMINI_API_KEY``, else ``GOOGLE_API_KEY``.
-        base_url: Of another server, such as a simulator.
+        base_url: Address of another server, such as a simulator.
         client: A `google.genai.Client` of the user's own.
-        journal: Where jobs are recorded; default: the journal of all sessions.
-        grace_s: How long a job is looked for when its submission was not answered, seconds.
+        journal: Path of the journal of jobs; default: the common one.
+        grace_s: Time for which a job is looked up whose submission was not answered, seconds, >= 0.
+
+    Raises:
+        InputError: An argument is invalid, or there is no key.
+        MissingExtra: google-genai is not installed.
     """
 
     def __init__(
@@ -108,8 +114,8 @@ class GeminiBatches:
         self._own_client = client is None
         self._client = connect(api_key, base_url, client)
         self._store = JobStore(open_journal(journal))
-        self._remote = Api(self._client)
-        self._submission = Submission(self._remote, self._store, grace_s=grace_s)
+        self._api = Api(self._client)
+        self._submission = Submission(self._api, self._store, grace_s=grace_s)
 
     def __repr__(self) -> str:
         return "GeminiBatches()"
@@ -121,7 +127,7 @@ class GeminiBatches:
         self.close()
 
     def close(self) -> None:
-        """Close our own client; one that was handed in is the user's to close."""
+        """Close the client, unless it is the user's own."""
         if self._own_client:
             _wait_for(self._client.aio.aclose())
             self._client.close()
@@ -141,21 +147,21 @@ class GeminiBatches:
         """Submit prompts for text, and return the batch's name.
 
         Args:
-            prompts: What `generate` takes: texts, dicts, or a DataFrame with ``template``.
-            model: What answers.
-            name: Default: one made of what is sent, so that the same call again finds it.
+            prompts: Prompts in a form that `generate` accepts: texts, dicts, or a DataFrame with ``template``.
+            model: Name of the model.
+            name: Name of the batch; default: a hash of the requests, so that the same call again finds the batch.
             system: The system instruction.
-            template: Text with the names of columns in braces.
-            schema: What answers must fit.
-            max_requests_per_job: Prompts in one job.
-            config: Generation settings, in the words of `GenerateContentConfig`.
+            template: A text with columns in braces.
+            schema: The schema of answers.
+            max_requests_per_job: Most prompts in one job, >= 1.
+            config: Generation config, with the field names of `GenerateContentConfig`.
 
         Raises:
-            InputError: A prompt or a setting is not what it must be, or ``name`` holds other prompts.
-            ItemError: The service refused it.
+            InputError: A prompt or a setting is invalid, or ``name`` has other prompts.
+            ItemError: The service rejected a job.
         """
-        sending = RequestConfig(system=system, config=config, schema=schema, lane="batch")
-        return self._create(to_prompts(prompts, template=template), sending, model, name, max_requests_per_job)
+        request_config = RequestConfig(system=system, config=config, schema=schema, lane="batch")
+        return self._create(to_prompts(prompts, template=template), request_config, model, name, max_requests_per_job)
 
     def create_image(
         self,
@@ -168,22 +174,37 @@ class GeminiBatches:
         max_requests_per_job: int = MAX_REQUESTS,
         **config: Any,
     ) -> str:
-        """Submit prompts for images, and return the batch's name; else as `create_text`."""
-        sending = RequestConfig(system=system, config=config, modalities=("TEXT", "IMAGE"), lane="batch")
+        """Submit prompts for images, and return the batch's name; arguments as for `create_text`.
+
+        Raises:
+            InputError: A prompt or a setting is invalid, or ``name`` has other prompts.
+            ItemError: The service rejected a job.
+        """
+        request_config = RequestConfig(system=system, config=config, modalities=("TEXT", "IMAGE"), lane="batch")
         made = to_prompts(prompts, template=template, operation="image")
-        return self._create(made, sending, model, name, max_requests_per_job)
+        return self._create(made, request_config, model, name, max_requests_per_job)
 
     def status(self, name: str) -> pd.DataFrame:
-        """Ask how the jobs of a batch stand: one row per job, as `history` has them, and their counts."""
+        """Request the present state of a batch: one row per job, with the columns of `history` and counts.
+
+        Raises:
+            InputError: There is no such batch.
+            ItemError: There is no answer.
+        """
         jobs = self._jobs(name)
         return table(_wait_for(_each(self._submission.refresh, jobs)))
 
     def wait(self, name: str, poll_s: float = 30.0, wait_s: float = 7200.0) -> pd.DataFrame:
-        """Wait until every job of a batch has ended, or ``wait_s`` is over; then they are left running.
+        """Wait until every job of a batch has ended, or ``wait_s`` is over; then jobs are left running.
 
         Args:
-            poll_s: Between two looks at first, seconds; it grows to 300.
-            wait_s: At most, seconds.
+            name: Name of the batch.
+            poll_s: Time between the first two polls, seconds, > 0; grows to 300.
+            wait_s: Longest wait, seconds, >= 0.
+
+        Raises:
+            InputError: An argument is invalid.
+            ItemError: The service rejects the key.
         """
         check("poll_s", poll_s, low=0, above=True)
         check("wait_s", wait_s, low=0)
@@ -195,28 +216,40 @@ class GeminiBatches:
         Status is "completed", "failed", or "pending" while its job runs.
 
         Args:
-            folder: Where images are saved; without it they are left with the service.
-            schema: What answers must fit; their data then stands in place of their text.
+            name: Name of the batch.
+            folder: Where images are saved; without it they are not saved.
+            schema: The schema of answers, whose data then replaces their text.
+
+        Raises:
+            InputError: An argument is invalid.
+            ItemError: The results could not be fetched.
         """
         import pandas as pd
 
-        rows = _wait_for(self._results(self._jobs(name), Reading.of(folder, schema)))
+        rows = _wait_for(self._results(self._jobs(name), RowReader.of(folder, schema)))
         return pd.DataFrame(rows, columns=None if rows else ["key", "status", "error"])
 
     def cancel(self, name: str) -> pd.DataFrame:
-        """Ask for the running jobs of a batch to be cancelled; they may run on for a while, and have no results."""
+        """Cancel the running jobs of a batch; they may run on for a while, and have no results.
+
+        Raises:
+            InputError: There is no such batch.
+            ItemError: The request failed.
+        """
         return table(_wait_for(_each(self._cancel, self._jobs(name))))
 
     def delete(self, name: str, *, force: bool = False) -> None:
-        """Delete the jobs of a batch, their files, and what the journal knows of them.
+        """Delete the jobs of a batch, their files, and their records in the journal.
 
-        Deleting does not cancel: a running job would run on and be billed, out of sight.  So one is refused.
+        Deleting does not cancel: a running job would run on unseen, and be billed.  So it is not deleted.
 
         Args:
+            name: Name of the batch.
             force: Cancel running jobs first, and forget those in doubt.
 
         Raises:
-            InputError: One still runs, or may.
+            InputError: There is no such batch, or a job of it runs, or may.
+            ItemError: A request failed.
         """
         jobs = _wait_for(_each(self._submission.refresh, self._jobs(name)))
         busy = [job for job in jobs if not job.ended and job.sent]
@@ -229,27 +262,35 @@ class GeminiBatches:
         _wait_for(_each(self._delete, jobs))
 
     def forget(self, name: str) -> None:
-        """Give up the jobs of a batch that are ``unknown``: the same call then sends their prompts again.
+        """Forget the ``unknown`` jobs of a batch: the same call then sends their prompts again.
 
-        They are looked for once more before; one that turns up is kept.
+        They are looked up once more before; a job that is found is kept.
+
+        Raises:
+            InputError: There is no such batch.
+            ItemError: There is no answer.
         """
         for job in _wait_for(_each(self._submission.refresh, self._jobs(name))):
             if job.state == "unknown":
                 _wait_for(self._store.withdraw(job))
 
     def list(self) -> pd.DataFrame:
-        """Return every job that the service or the journal knows, one row each; ``ours``: the journal has it."""
+        """Return one row per job at the service or in the journal; ``ours`` says whether it is in the journal.
+
+        Raises:
+            ItemError: There is no answer.
+        """
         return joined(self._store.find(), _wait_for(self._listed()))
 
     def history(self) -> pd.DataFrame:
-        """Return one row per job in the journal, oldest first; nothing is asked of the service.
+        """Return one row per job in the journal, oldest first; no request is sent.
 
         Columns: name, display_name, remote, number, model, state, requests, created (UTC), ended, reason, collected.
         """
         return table(self._store.find()).drop(columns=["successful", "failed", "pending"])
 
     def _create(
-        self, prompts: Sequence[Prompt], sending: RequestConfig, model: str, name: str | None, most: int
+        self, prompts: Sequence[Prompt], request_config: RequestConfig, model: str, name: str | None, most: int
     ) -> str:
         if not prompts:
             msg = "prompts must hold at least one prompt, got none"
@@ -258,7 +299,9 @@ class GeminiBatches:
         _check_keys(prompts)
         requests = [
             BatchRequest.of(
-                _key(prompt), prompt.wire(sending), images=sending.wants_image(prompt.config) or bool(prompt.images)
+                _key(prompt),
+                prompt.wire(request_config),
+                images=request_config.wants_image(prompt.config) or bool(prompt.images),
             )
             for prompt in prompts
         ]
@@ -278,39 +321,39 @@ class GeminiBatches:
             elif known[number].state == "unknown":
                 await self._submission.adopt(known[number])
 
-    async def _results(self, jobs: Sequence[Job], reading: Reading) -> builtins.list[dict[str, Any]]:
+    async def _results(self, jobs: Sequence[Job], reader: RowReader) -> builtins.list[dict[str, Any]]:
         rows: builtins.list[dict[str, Any]] = []
         for job in await _each(self._submission.refresh, jobs):
-            found = {key: row async for key, row in self._answers(job, reading)}
+            found = {key: row async for key, row in self._answers(job, reader)}
             rows += [found[key] for key in job.keys]
         return rows
 
-    async def _answers(self, job: Job, reading: Reading) -> AsyncIterator[tuple[str, dict[str, Any]]]:
+    async def _answers(self, job: Job, reader: RowReader) -> AsyncIterator[tuple[str, dict[str, Any]]]:
         if job.state != "succeeded":
             status = "failed" if job.ended else "pending"
             for key in job.keys:
                 yield key, {"key": key_value(key), "status": status, "error": job.reason}
             return
-        async for key, body in results.results(self._remote, job):
-            yield key, await asyncio.to_thread(reading.row, key, body)
+        async for key, body in results.results(self._api, job):
+            yield key, await asyncio.to_thread(reader.row, key, body)
         await self._store.collect(job)
 
     async def _cancel(self, job: Job) -> Job:
         if job.remote and not job.ended:
-            await self._remote.cancel(job.remote)
+            await self._api.cancel(job.remote)
         return await self._submission.refresh(job)
 
     async def _delete(self, job: Job) -> Job:
         if job.remote and not job.ended:
-            await self._remote.cancel(job.remote)
+            await self._api.cancel(job.remote)
         for name in (job.remote, job.file):
             if name:
-                await self._remote.delete(name)
+                await self._api.delete(name)
         await self._store.withdraw(job)
         return job
 
     async def _listed(self) -> builtins.list[Operation]:
-        return [operation async for operation in self._remote.list()]
+        return [operation async for operation in self._api.list()]
 
     def _jobs(self, name: str) -> builtins.list[Job]:
         found = self._store.of_session(name)
@@ -324,10 +367,10 @@ class GeminiBatches:
 
 
 def _wait_for(coroutine: Coroutine[Any, Any, T]) -> T:
-    """Run a coroutine on the engine's thread and wait here, whatever loop the notebook runs."""
+    """Run a coroutine on the engine's thread and wait for it; the notebook's own loop does not matter."""
     running = host().spawn(coroutine)
     try:
-        while not running.done():  # an interrupt is heard between two beats
+        while not running.done():  # an interrupt is handled between two waits
             concurrent.futures.wait([running], timeout=HEARTBEAT_S)
     except KeyboardInterrupt:
         running.cancel()
@@ -340,7 +383,7 @@ async def _each(what: Any, jobs: Iterable[Job]) -> list[Job]:
 
 
 def _key(prompt: Prompt) -> str:
-    return mask(_canonical(prompt.id).decode())  # a text may be its own key, and the journal keeps keys
+    return mask(_canonical(prompt.id).decode())  # a text may be its own key, and keys are recorded
 
 
 def _check_keys(prompts: Sequence[Prompt]) -> None:
@@ -360,7 +403,7 @@ def _name_of(operation: str, model: str, requests: Sequence[BatchRequest]) -> st
 
 
 def joined(jobs: Sequence[Job], listed: Iterable[Operation]) -> pd.DataFrame:
-    """Return our jobs beside all that the service lists, as `table`; ``ours`` tells which are in the journal."""
+    """Return a `table` of the jobs in the journal and all others that the service lists, with a column ``ours``."""
     by_name = {operation.name: operation for operation in listed}
     known = {job.remote for job in jobs}
     mine = [_with_counts(job, by_name.get(job.remote)) for job in jobs]
@@ -371,8 +414,8 @@ def joined(jobs: Sequence[Job], listed: Iterable[Operation]) -> pd.DataFrame:
 def table(jobs: Sequence[Job]) -> pd.DataFrame:
     """Return one row per job.
 
-    Columns: name, display_name, remote, number, model, state, requests, successful, failed, pending (as the
-    service last said), created and ended (UTC), reason, collected.
+    Columns: name, display_name, remote, number, model, state, requests, successful, failed, pending (as last reported
+    by the service), created and ended (UTC), reason, collected.
     """
     import pandas as pd
 

@@ -1,10 +1,9 @@
-"""Collecting: a finished job's results, each to the item that asked.
+"""Results of a finished job, each for the item that waits for it.
 
-Rule: by key, then by order, and never by guess.  The order is trusted only
-where the count is right and every key that did come back stands in its place.
+Rule: a result is matched by key, then by order, and never by a guess.  The order is trusted only if the count is right
+and every key received is in its place.
 
-Results are read twice, first for their keys only, so that nothing but one
-result is held beside what the service sent.
+Results are read twice, at first for their keys only, so that one result at a time is in memory.
 """
 
 from __future__ import annotations
@@ -36,13 +35,13 @@ _TRANSIENT = frozenset({1, 2, 4, 10, 13, 14})
 
 
 class BatchPolicy(msgspec.Struct, frozen=True, kw_only=True):
-    """How jobs are made and awaited.
+    """Limits of a session's jobs.
 
     Attributes:
-        max_requests: In one job.
-        max_active: Jobs at the same time.
-        poll_s: Before the first look at a job; grows.
-        wait_s: How long results are awaited; then jobs are left running.
+        max_requests: Most requests in a job.
+        max_active: Most jobs at the same time.
+        poll_s: Time to the first poll of a job, seconds; grows.
+        wait_s: Longest wait for results, seconds; then jobs are left running.
     """
 
     max_requests: int
@@ -51,20 +50,23 @@ class BatchPolicy(msgspec.Struct, frozen=True, kw_only=True):
     wait_s: float
 
     def left_running(self, jobs: int) -> str:
-        """Return why a session ends when jobs took too long."""
+        """Return the reason why a session ends while jobs are running."""
         which = "1 job is" if jobs == 1 else f"{jobs} jobs are"
         return f"{which} still running at Gemini after {self.wait_s:g} s: run it again to pick up the results"
 
 
 class TooLate(ItemError):
-    """Say that the batch did not come back in time: the item goes another way."""
+    """The batch is not back in time: the item takes another lane."""
 
 
 class PendingItem(msgspec.Struct, frozen=True):
-    """An item, and who waits for its answer.
+    """An item that waits for its answer.
 
     Attributes:
-        key: What it is known by in a job.
+        key: Its key in a job.
+        prompt: The item.
+        attempt: The session's attempt.
+        answer: Resolved with the reply or an error.
     """
 
     key: str
@@ -72,11 +74,11 @@ class PendingItem(msgspec.Struct, frozen=True):
     attempt: Attempt
     answer: asyncio.Future[Body]
 
-    def request(self, sending: RequestConfig) -> BatchRequest | None:
-        """Return what is sent for it; None when it fails, alone: a file is not what it was, or too large."""
+    def request(self, request_config: RequestConfig) -> BatchRequest | None:
+        """Return its request; None if it fails alone, since an image was changed or is too large."""
         try:
-            images = bool(self.prompt.images) or sending.wants_image(self.prompt.config)
-            request = BatchRequest.of(self.key, self.prompt.wire(sending), images=images)
+            images = bool(self.prompt.images) or request_config.wants_image(self.prompt.config)
+            request = BatchRequest.of(self.key, self.prompt.wire(request_config), images=images)
             next(chunks([request]))
         except BatchError as error:
             self.fail(error if isinstance(error, ItemError) else Permanent(str(error)))
@@ -84,19 +86,19 @@ class PendingItem(msgspec.Struct, frozen=True):
         return request
 
     def succeed(self, body: Body) -> None:
-        """Hand it its answer, unless it has one."""
+        """Resolve it with its reply, unless it is resolved."""
         if not self.answer.done():
             self.answer.set_result(body)
 
     def fail(self, error: ItemError) -> None:
-        """Answer with an error, unless there is an answer; it says nothing of the service as a whole."""
+        """Resolve it with an error, which the breaker does not count, unless it is resolved."""
         if not self.answer.done():
             self.answer.set_exception(Transient(str(error), counts=False) if isinstance(error, Transient) else error)
 
 
-def key_of(model: str, sending: RequestConfig, prompt: Prompt, key: str) -> str:
-    """Return what an item is known by in a job: a hash of its key and all that is sent."""
-    sent = msgspec.json.encode((model, key, sending.settings(), prompt._ipybatch_sent_), order="deterministic")
+def key_of(model: str, request_config: RequestConfig, prompt: Prompt, key: str) -> str:
+    """Return an item's key in a job: a hash of its key and of all that is sent."""
+    sent = msgspec.json.encode((model, key, request_config.settings(), prompt._ipybatch_sent_), order="deterministic")
     return hashlib.blake2b(sent, digest_size=12).hexdigest()
 
 
@@ -110,16 +112,17 @@ class _Line(msgspec.Struct):
 _read_line = msgspec.json.Decoder(_Line).decode
 
 
-async def results(remote: Api, job: Job) -> AsyncIterator[Result]:
-    """Give each item of a succeeded job once, with the body that answers it or its error.
+async def results(api: Api, job: Job) -> AsyncIterator[Result]:
+    """Yield each item of a succeeded job once, with its reply or its error.
 
-    Items come as the service has them; those it did not answer come last.
+    The items are in the service's order; those without an answer come last.
 
     Raises:
         Transient: The results could not be fetched.
-        Permanent: The job has none: it failed, or they are gone.
+        Permanent: The job failed, or its results are gone.
+        Refused: The service rejects the key or the account.
     """
-    operation = await remote.get(job.remote)
+    operation = await api.get(job.remote)
     if operation.state != "succeeded":
         msg = f"{job.display_name} has no results: {operation.reason or operation.state}"
         raise Permanent(msg)
@@ -130,22 +133,22 @@ async def results(remote: Api, job: Job) -> AsyncIterator[Result]:
         return
     with tempfile.TemporaryDirectory(prefix="ipybatch-") as folder:
         path = Path(folder) / "results.jsonl"
-        await remote.download(file, path)
+        await api.download(file, path)
         echoes = await asyncio.to_thread(_echoes_of, path)
         for result in _matched(echoes, _lines(path), job.keys):
             yield result
 
 
 def matched(entries: Sequence[Any], keys: Sequence[str]) -> Iterator[Result]:
-    """Give each key once, with the entry that answers it."""
+    """Yield each key once, with the entry that answers it."""
     return _matched([_echo(entry) for entry in entries], entries, keys)
 
 
 def places(echoes: Sequence[str | None], keys: Sequence[str]) -> list[int | None]:
-    """Return which item each entry answers, None for one that cannot be said.
+    """Return the index of the item that each entry answers, or None if that is uncertain.
 
     Args:
-        echoes: The key that each entry came back with; None for none.
+        echoes: The key in each entry; None without one.
         keys: The items' keys, in the order sent.
     """
     sent = {wire_key(place, key): place for place, key in enumerate(keys)}
@@ -158,7 +161,7 @@ def places(echoes: Sequence[str | None], keys: Sequence[str]) -> list[int | None
 
 
 def rpc_error(status: Mapping[str, Any]) -> ItemError:
-    """Return our error for the google.rpc.Status of one item."""
+    """Translate the google.rpc.Status of one item into our error."""
     code = status.get("code")
     said = mask(f"{status.get('message') or 'no message'} (code {code})")
     if code == _QUOTA:
@@ -175,7 +178,7 @@ def _matched(echoes: Sequence[str | None], entries: Iterable[Any], keys: Sequenc
     for place in missing:
         yield (
             keys[place],
-            Transient(f"no answer can be told to be its own: {len(echoes)} answers to {len(keys)} requests"),
+            Transient(f"its answer cannot be identified: {len(echoes)} answers to {len(keys)} requests"),
         )
 
 

@@ -1,14 +1,20 @@
-"""Submission: a job reaches the service once, whatever breaks when.
+"""Submission of batch jobs: requests cut into jobs, and each job submitted once, whatever fails.
 
-Rule: only an intent is sent, and it stops being one before it is sent.  Any
-doubt after that is settled by the service's own list, never by sending again.
+Rule: only an intent is sent, and it is marked as sent before.  Whether a job was accepted in doubt is looked up in the
+service's list, and never found out by sending it again.
 
     intend --> upload --> mark as sent --> create --> accepted: pending, running ...
-                                             |------> refused: failed, the error is raised
-                                             `------> doubt: list until found --> adopted
-                                                        `--> not in time: unknown, told
+                                             |------> rejected: failed, the error is raised
+                                             `------> in doubt: list until found --> adopted
+                                                        `--> not found in time: unknown
 
 The service has no idempotency key; a unique display name is the only handle.
+
+Rule: requests are cut into chunks in order and without loss, and every chunk is under every limit.  A chunk ends when
+the next request would not fit, so only one is in memory.
+
+Source: https://ai.google.dev/gemini-api/docs/batch-api (2026-11-22): inline below 20 MB for the whole body, a file up
+to 2 GB.
 """
 
 from __future__ import annotations
@@ -30,7 +36,7 @@ from ipybatch.errors import BatchError, InputError, Permanent, RateLimited, Refu
 from ipybatch.gemini.batch.jobs import CANCELLING, Job, JobStore, digest_of, display_name
 from ipybatch.gemini.service.api import Api, Missing, NotSent, Operation
 
-INLINE_BYTES = 19_000_000  # of 20 MB: the rest is for what stands around the requests
+INLINE_BYTES = 19_000_000  # of 20 MB: the rest of the body takes some
 FILE_BYTES = 2_000_000_000
 CHUNK_BYTES = 100_000_000  # held in memory while it is sent
 MAX_REQUESTS = 10_000
@@ -42,12 +48,12 @@ _encode_wire = json.JSONEncoder(separators=(", ", ": "), allow_nan=False).encode
 
 
 class BatchRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """One request, encoded.
+    """One encoded request of a batch job.
 
     Attributes:
-        key: The item's.
-        body: The request as JSON, as the client will write it.
-        images: Whether images go in or come out.
+        key: Key of the item.
+        body: The request as JSON, as Google's client writes it.
+        images: Whether the prompt or the answer has images.
     """
 
     key: str
@@ -56,17 +62,17 @@ class BatchRequest(msgspec.Struct, frozen=True, kw_only=True):
 
     @classmethod
     def of(cls, key: str, wire: Mapping[str, Any], *, images: bool = False) -> BatchRequest:
-        """Encode the service's JSON of a request, as `Prompt.wire` gives it."""
+        """Encode the service's JSON of a request, as returned by `Prompt.wire`."""
         return cls(key=key, body=_encode_wire(wire).encode(), images=images)
 
 
 class Chunk(msgspec.Struct, frozen=True, kw_only=True):
-    """What goes into one job.
+    """The requests of one job.
 
     Attributes:
-        requests: In order.
-        inline: Whether it fits into the body; else it goes as a file.
-        size: Bytes of what is sent.
+        requests: The requests, in order.
+        inline: Whether they are sent in the body; otherwise as a file.
+        size: Size of the encoded requests, bytes.
     """
 
     requests: tuple[BatchRequest, ...]
@@ -79,20 +85,20 @@ class Chunk(msgspec.Struct, frozen=True, kw_only=True):
         return tuple(request.key for request in self.requests)
 
     def inlined(self) -> list[dict[str, Any]]:
-        """Return its requests as they stand in the body of a submission."""
+        """Return the requests as JSON of the body."""
         return [
             {"request": msgspec.json.decode(request.body), "metadata": {"key": wire_key(place, request.key)}}
             for place, request in enumerate(self.requests)
         ]
 
     def lines(self) -> Iterator[bytes]:
-        """Give its requests as the lines of a file."""
+        """Yield the requests as lines of a file."""
         for place, request in enumerate(self.requests):
             yield b'{"key": "%b", "request": %b}\n' % (wire_key(place, request.key).encode(), request.body)
 
 
 def wire_key(place: int, key: str) -> str:
-    """Return the key that is sent: short, the same in every encoding, and not that of another item by chance."""
+    """Return the key that is sent: short, ASCII, and with a checksum against mix-ups."""
     return f"{place}-{zlib.crc32(key.encode()):08x}"
 
 
@@ -106,9 +112,10 @@ def chunks(
     """Cut requests into chunks.
 
     Args:
-        max_requests: In one chunk.
-        max_bytes: In one chunk, up to 2 GB.
-        inline_bytes: Above it, and with images, a chunk goes as a file.
+        requests: The requests, in order.
+        max_requests: Most requests in a chunk.
+        max_bytes: Largest size of a chunk, bytes, up to 2 GB.
+        inline_bytes: A larger chunk is sent as a file, and any chunk with images.
 
     Raises:
         InputError: A limit is out of range, or one request alone is too large.
@@ -142,33 +149,38 @@ def _chunk(held: list[BatchRequest], size: int, inline_bytes: int) -> Chunk:
 
 
 class Submission:
-    """Submit jobs and follow them.
+    """Submits jobs and follows them.
 
     Args:
-        remote: The service.
+        api: The service.
         store: Where jobs are recorded.
-        grace_s: How long a job in doubt is looked for before it is called unknown.
-        clock: Where time comes from.
+        grace_s: Time for which a job in doubt is looked up before it is unknown, seconds.
+        clock: The clock.
     """
 
-    def __init__(self, remote: Api, store: JobStore, *, grace_s: float = GRACE_S, clock: Clock | None = None) -> None:
-        self._remote = remote
+    def __init__(self, api: Api, store: JobStore, *, grace_s: float = GRACE_S, clock: Clock | None = None) -> None:
+        self._api = api
         self._store = store
         self._grace_s = grace_s
         self._clock = clock or SystemClock()
 
     async def submit(self, session: str, number: int, model: str, chunk: Chunk, *, once: bool = False) -> Job:
-        """Submit a chunk as a job; it comes back in a remote state, or as ``unknown`` with the reason.
+        """Submit a chunk as a job, and return it in a remote state, or ``unknown`` with the reason.
 
         Args:
-            once: Refuse when one of this session and number was submitted before.
+            session: Name of the session.
+            number: Number of the job in the session.
+            model: Name of the model.
+            chunk: The requests.
+            once: Reject the job if one of this session and number was submitted before.
 
         Raises:
-            Permanent: It was refused as it is.
-            Refused: The key or the account was refused.
-            RateLimited: It was refused for now; nothing is left behind.
-            Transient: It was not sent; nothing is left behind.
+            Permanent: The service rejects the job.
+            Refused: The service rejects the key or the account.
+            RateLimited: The service rejects the job for now; the journal keeps no trace of it.
+            Transient: The job was not sent; the journal keeps no trace of it.
             Fenced: Another process submits it.
+            InputError: With ``once``, such a job was submitted before.
         """
         name = display_name(session, number, digest_of(model, [request.body for request in chunk.requests]))
         job = Job(display_name=name, session=session, number=number, model=model, keys=chunk.keys)
@@ -182,7 +194,11 @@ class Submission:
         return await self._create(await self._store.send(job), chunk)
 
     async def adopt(self, job: Job) -> Job:
-        """Look for a job in doubt in the service's list, again and again within the grace time."""
+        """Look a job in doubt up in the service's list, repeatedly within the grace time.
+
+        Raises:
+            Fenced: The job is no longer in the journal.
+        """
         deadline_s = self._clock.now_s() + self._grace_s
         pause_s = FIRST_PAUSE_S
         while not isinstance(found := await self._look(job), Operation):
@@ -191,30 +207,38 @@ class Submission:
                 return await self._store.put(msgspec.structs.replace(job, state="unknown", reason=_unknown(job, found)))
             await asyncio.sleep(min(pause_s, left_s))
             pause_s *= 2
-        return await self._store.put(heard(job, found))
+        return await self._store.put(reported(job, found))
 
     async def refresh(self, job: Job) -> Job:
-        """Ask once how a job stands, and record it; one in doubt is looked for once.
+        """Request and record a job's present state, once; a job in doubt is looked up once.
 
         Raises:
-            Transient: The service gave no answer; the job is as it was.
+            Transient: There is no answer; the job is unchanged.
+            Refused: The service rejects the key or the account.
+            Fenced: The job is no longer in the journal.
         """
         if job.ended or job.state == "intent":
             return job
         if not job.remote:
             found = await self._look(job)
-            return job if isinstance(found, str) else await self._store.put(heard(job, found))
+            return job if isinstance(found, str) else await self._store.put(reported(job, found))
         try:
-            return await self._store.put(heard(job, await self._remote.get(job.remote)))
+            return await self._store.put(reported(job, await self._api.get(job.remote)))
         except Missing:
             gone = msgspec.structs.replace(job, state="failed", reason="failed: the service has no such job any more")
             return await self._store.put(gone)
 
     async def wait(self, jobs: Sequence[Job], *, poll_s: float, wait_s: float) -> list[Job]:
-        """Ask again and again until all jobs have ended, or ``wait_s`` is over; a look that fails is tried again.
+        """Poll until all jobs have ended, or ``wait_s`` is over; a poll without an answer is repeated.
+
+        Args:
+            jobs: The jobs.
+            poll_s: Time between the first two polls, seconds; grows to 300.
+            wait_s: Longest wait, seconds.
 
         Raises:
-            Refused: The key or the account was refused.
+            Refused: The service rejects the key or the account.
+            Fenced: A job is no longer in the journal.
         """
         deadline_s = self._clock.now_s() + wait_s
         for pause_s in polls(poll_s):
@@ -234,14 +258,14 @@ class Submission:
     async def _create(self, job: Job, chunk: Chunk) -> Job:
         requests = chunk.inlined() if chunk.inline else []
         try:
-            accepted = await self._remote.create(job.model, job.display_name, requests=requests, file=job.file)
+            accepted = await self._api.create(job.model, job.display_name, requests=requests, file=job.file)
         except NotSent:
             await self._store.withdraw(job)
             raise
         except RateLimited:
-            # Said before anything is accepted, as far as we know; looking costs nothing, a second job does.
+            # As far as we know it then accepts nothing; a look-up is free, and a second job is not.
             if isinstance(found := await self._look(job), Operation):
-                return await self._store.put(heard(job, found))
+                return await self._store.put(reported(job, found))
             await self._store.withdraw(job)
             raise
         except (Permanent, Refused) as error:
@@ -249,12 +273,12 @@ class Submission:
             raise
         except Transient:
             return await self.adopt(job)
-        return await self._store.put(heard(job, accepted))
+        return await self._store.put(reported(job, accepted))
 
     async def _look(self, job: Job) -> Operation | str:
-        """Return the job as the service lists it, else why there is none."""
+        """Return the job as the service lists it, or the reason why it is not found."""
         try:
-            return await self._remote.find(job.display_name) or "the service does not list it"
+            return await self._api.find(job.display_name) or "the service does not list it"
         except BatchError as error:
             return f"the service could not be asked: {error}"
 
@@ -262,11 +286,11 @@ class Submission:
         with tempfile.TemporaryDirectory(prefix="ipybatch-") as folder:
             path = Path(folder) / "requests.jsonl"
             await asyncio.to_thread(_write, path, chunk)
-            return await self._remote.upload(path, name)
+            return await self._api.upload(path, name)
 
 
-def heard(job: Job, operation: Operation) -> Job:
-    """Return a job as the service tells it."""
+def reported(job: Job, operation: Operation) -> Job:
+    """Return a job updated by the service's report."""
     return msgspec.structs.replace(
         job,
         remote=operation.name,
@@ -277,7 +301,7 @@ def heard(job: Job, operation: Operation) -> Job:
 
 
 def polls(poll_s: float, chance: random.Random | None = None) -> Iterator[float]:
-    """Give the seconds to wait before each look at a job: growing by half, at most 300, a tenth more or less."""
+    """Yield the pauses between polls, seconds: growing by half up to 300, with a jitter of a tenth."""
     chance = chance or random.Random()
     wait_s = poll_s
     while True:

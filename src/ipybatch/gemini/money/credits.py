@@ -1,12 +1,14 @@
-"""Credits: what an operation takes, and accounts that cannot be overspent.
+"""Credits: the credits per operation, and accounts that cannot be overdrawn.
 
-    grant    balance +                     available = balance - held
-    reserve             held +             refused when more than is available
-    settle   balance -  held -             what was really taken leaves the balance, the rest of the hold is free
-    refund              held -             the whole hold is free
+An account is a ledger of movements:
 
-Rule: movements are only ever added.  An account is the fold of its movements, folded inside the transaction that
-adds the next one, so that several processes see one account.
+    grant    balance +                     available = balance - reserved
+    reserve             reserved +         refused if it exceeds what is available
+    settle   balance -  reserved -         the credits really used leave the balance, the rest is available again
+    refund              reserved -         the whole reservation is available again
+
+Rule: movements are only ever added.  The state of an account is the fold of its movements, computed inside the
+transaction that adds the next one, so that several processes see one account.
 """
 
 from __future__ import annotations
@@ -46,13 +48,13 @@ Amount = Decimal | int | float | str
 
 
 class InsufficientCredits(BatchError):
-    """A reservation is more than what is available; nothing was reserved.
+    """A reservation exceeds the available credits; nothing was reserved.
 
     Attributes:
         balance: Credits in the account.
-        available: Of these, what no reservation holds.
-        need: Credits asked for.
-        shortfall: Credits to grant before it can be reserved.
+        available: Credits in the account that are not reserved.
+        need: Credits requested.
+        shortfall: Credits to grant before the reservation is possible.
     """
 
     def __init__(self, account: str, balance: Decimal, available: Decimal, need: Decimal) -> None:
@@ -65,15 +67,15 @@ class InsufficientCredits(BatchError):
 
 
 def credits_of(operation: str, units: int = 1, lane: str = "online") -> Decimal:
-    """Return what an operation takes: exact, so 2.5 for a product's pose by batch.
+    """Return the credits of an operation, exact: 2.5 for a product's pose by batch.
 
     Args:
         operation: "character", "food", "product" or "text-to-image".
-        units: Poses, styles or images, >= 0.
-        lane: Batch takes half; flex takes what online takes.
+        units: Number of poses, styles or images, >= 0.
+        lane: "online", "flex" (as online) or "batch" (half).
 
     Raises:
-        InputError: The operation takes no credits that we know of, or another argument is out of range.
+        InputError: The operation is unknown, or another argument is out of range.
     """
     found = find_credits(operation, units, lane)
     if found is None:
@@ -83,7 +85,7 @@ def credits_of(operation: str, units: int = 1, lane: str = "online") -> Decimal:
 
 
 def find_credits(operation: str, units: int = 1, lane: str = "online") -> Decimal | None:
-    """Return what an operation takes as `credits_of` does; None for one that takes no credits.
+    """Return the credits of an operation as `credits_of` does, or None for an operation without credits.
 
     Raises:
         InputError: ``units`` or ``lane`` is out of range.
@@ -97,25 +99,25 @@ def find_credits(operation: str, units: int = 1, lane: str = "online") -> Decima
 
 
 def batch_size_of(operation: str) -> tuple[int, int]:
-    """Return from how many to how many items a batch of this operation should have."""
+    """Return the recommended size of a batch of this operation: fewest and most items."""
     return BATCH_SIZES.get(operation, GENERAL_BATCH)
 
 
 def plain(amount: Decimal) -> str:
-    """Return an amount without an exponent and without noughts at its end."""
+    """Return an amount as text, without an exponent and without trailing zeros."""
     text = f"{amount:f}"
     return text.rstrip("0").rstrip(".") if "." in text else text
 
 
 class Reservation(msgspec.Struct, frozen=True):
-    """Credits held for work that is not settled yet.
+    """Credits reserved for work in progress.
 
     Attributes:
-        id: For `CreditAccount.settle` and `CreditAccount.refund`.
-        at_s: When it was made, Unix time.
-        credits: How many it holds.
-        operation: The work, in the words of whoever reserved.
-        reference: What it is for: an item's key, a job's name.
+        id: Argument of `CreditAccount.settle` and `CreditAccount.refund`.
+        at_s: Time of the reservation, Unix time.
+        credits: Reserved credits.
+        operation: Kind of work, as given to `CreditAccount.reserve`.
+        reference: An item's key or a job's name, as given to `CreditAccount.reserve`.
     """
 
     id: int
@@ -126,7 +128,7 @@ class Reservation(msgspec.Struct, frozen=True):
 
 
 class Movement(msgspec.Struct, frozen=True):
-    """A row of the journal; ``credits`` is what is granted, held, taken or let go."""
+    """A movement in the journal; ``credits`` are those granted, reserved, used or refunded."""
 
     id: int
     at_s: float
@@ -139,7 +141,7 @@ class Movement(msgspec.Struct, frozen=True):
 
 
 class Fold(msgspec.Struct):
-    """An account after the movement ``last``."""
+    """State of an account after the movement ``last``."""
 
     last: int = 0
     balance: Decimal = Decimal(0)
@@ -148,11 +150,11 @@ class Fold(msgspec.Struct):
 
     @property
     def available(self) -> Decimal:
-        """What no reservation holds."""
+        """Credits that are not reserved."""
         return self.balance - self.held
 
     def add(self, movement: Movement) -> Reservation | None:
-        """Take one movement in, and return the reservation that it makes or closes."""
+        """Apply a movement, and return the reservation that it makes or closes."""
         self.last = movement.id
         if movement.kind == "grant":
             self.balance += movement.credits
@@ -170,7 +172,7 @@ class Fold(msgspec.Struct):
 
 
 def advanced(database: sqlite3.Connection, account: str, fold: Fold) -> Fold:
-    """Return an account with what was written since; ``fold`` stays as it is."""
+    """Return ``fold`` advanced by the movements since; ``fold`` itself is not changed."""
     later = Fold(fold.last, fold.balance, fold.held, dict(fold.open))
     for movement in _movements(database, account, fold.last):
         later.add(movement)
@@ -178,7 +180,7 @@ def advanced(database: sqlite3.Connection, account: str, fold: Fold) -> Fold:
 
 
 def statement(database: sqlite3.Connection, account: str) -> pd.DataFrame:
-    """Return one row per movement, in order, with the columns that `CreditAccount.statement` tells."""
+    """Return one row per movement, in order; columns as in `CreditAccount.statement`."""
     import pandas as pd
 
     lines, fold = [], Fold()
@@ -205,7 +207,7 @@ def statement(database: sqlite3.Connection, account: str) -> pd.DataFrame:
 
 
 def was_made(database: sqlite3.Connection, account: str, reservation: int) -> bool:
-    """Say whether there ever was such a reservation."""
+    """Say whether a reservation was ever made."""
     found = database.execute(
         "SELECT 1 FROM credit WHERE id = ? AND account = ? AND kind = 'reserve'", (reservation, account)
     )
@@ -225,9 +227,13 @@ class CreditAccount:
     """An account of credits in a journal; the same name is the same account, in every process.
 
     Args:
-        name: Of the account.
-        journal: Path of the journal; the default one without it.
-        unix_s: The clock.
+        name: Name of the account.
+        journal: Path of the journal; default: the common one.
+        unix_s: Function that returns the Unix time.
+
+    Raises:
+        InputError: The name is invalid.
+        JournalError: The journal cannot be used.
     """
 
     def __init__(
@@ -238,14 +244,17 @@ class CreditAccount:
         self._path = journal
         self._unix_s = unix_s
         self._known: tuple[Journal, Fold] | None = None
-        self._journal()  # what is wrong with the file is told here
+        self._journal()  # a faulty file raises here
 
     def grant(self, amount: Amount, note: str = "") -> Decimal:
         """Add credits and return the balance.
 
         Args:
-            amount: More than 0, with at most 6 decimals; a Decimal or text where a float is not exact.
-            note: For the statement.
+            amount: Credits, > 0, with at most 6 decimals; a Decimal or a text where a float is not exact.
+            note: Remark in the statement.
+
+        Raises:
+            InputError: An argument is invalid.
         """
         granted, said = _amount(amount, above=True), _text("note", note)
 
@@ -256,10 +265,11 @@ class CreditAccount:
         return self._write(unit)
 
     def reserve(self, amount: Amount, operation: str = "", reference: str = "") -> int:
-        """Hold credits for work that is about to start, and return the id of the reservation.
+        """Reserve credits for work that is about to start, and return the id of the reservation.
 
         Raises:
-            InsufficientCredits: That many are not available; nothing is held.
+            InsufficientCredits: The available credits are fewer; nothing is reserved.
+            InputError: An argument is invalid.
         """
         wanted = _amount(amount)
         work, what_for = _text("operation", operation), _text("reference", reference)
@@ -274,41 +284,47 @@ class CreditAccount:
         return reservation
 
     def settle(self, reservation: int, amount: Amount) -> bool:
-        """Take what the work really took, at most what was reserved; the rest is available again.
+        """Take the credits really used, at most those reserved; the rest is available again.
 
         Returns:
-            Whether this call closed it: what closes a reservation first holds, and a second call changes nothing.
+            Whether this call closed the reservation; a closed one is not changed.
+
+        Raises:
+            InputError: There is no such reservation, or ``amount`` exceeds it.
         """
         return self._close(reservation, "settle", _amount(amount))
 
     def refund(self, reservation: int) -> bool:
-        """Make the whole of a reservation available again.
+        """Make the whole reservation available again.
 
         Returns:
-            Whether this call closed it, as with `settle`.
+            Whether this call closed the reservation; a closed one is not changed.
+
+        Raises:
+            InputError: There is no such reservation.
         """
         return self._close(reservation, "refund", None)
 
     @property
     def balance(self) -> Decimal:
-        """Credits granted and not taken, reserved ones included."""
+        """Credits granted and not used, including reserved ones."""
         return self._read().balance
 
     @property
     def available(self) -> Decimal:
-        """Credits that no reservation holds."""
+        """Credits that are not reserved."""
         return self._read().available
 
     def open_reservations(self) -> list[Reservation]:
-        """Return what is neither settled nor refunded, oldest first: work in progress, or what a crash left."""
+        """Return the open reservations, oldest first: of work in progress, or left by a crash."""
         return list(self._read().open.values())
 
     def statement(self) -> pd.DataFrame:
         """Return one row per movement, in order.
 
-        Columns: id, at (UTC), kind ("grant" "reserve" "settle" "refund"), credits (what the balance changes by),
-        reserved (what the hold changes by), balance, available, reservation, operation, reference, note.  Amounts are
-        Decimal; the sum of ``credits`` is the balance.
+        Columns: id, at (UTC), kind ("grant", "reserve", "settle", "refund"), credits (change of the balance),
+        reserved (change of the reserved credits), balance, available, reservation, operation, reference, note.
+        Amounts are Decimal; the sum of ``credits`` is the balance.
         """
         with self._journal().reader() as database:
             return statement(database, self.name)
@@ -358,7 +374,7 @@ class CreditAccount:
             return unit(database, fold), fold
 
         result, fold = journal.write(write)
-        self._known = journal, fold  # only now: a transaction that is rolled back is no movement
+        self._known = journal, fold  # only now: a transaction that is rolled back adds no movement
         if isinstance(result, BatchError):
             raise result
         return cast("T", result)
@@ -371,7 +387,7 @@ class CreditAccount:
         return fold
 
     def _fold_in(self, journal: Journal) -> Fold:
-        """Return what was folded so far; nothing when the file is another by now."""
+        """Return the known state of the account; an empty one if the journal was replaced."""
         return self._known[1] if self._known is not None and self._known[0] is journal else Fold()
 
     def _journal(self) -> Journal:
@@ -385,10 +401,10 @@ def _unknown(account: str, reservation: int) -> InputError:
 
 
 def _amount(value: Any, *, above: bool = False) -> Decimal:
-    """Return an amount, exact.
+    """Return an exact amount.
 
     Raises:
-        InputError: It is no number, out of range, or finer than what is kept.
+        InputError: It is no number, is out of range, or has too many decimals.
     """
     try:
         amount = Decimal("NaN") if isinstance(value, bool) else Decimal(str(value))

@@ -1,10 +1,10 @@
-"""Prices: what a call costs in USD, by model, lane and day.
+"""Prices: the cost of a call in USD, by model, lane and day.
 
     the user's own   prices={"gemini-2.5-flash": {"in": 0.30, "out": 2.50, "batch": 0.5}}     USD per million tokens
-    genai-prices     has its own rows for batch and flex?   yes: those rows    no: half of online, and it says "assumed"
+    genai-prices     with rows for batch and flex: those rows; without: half of the online price, marked "assumed"
 
-Rule: a price we do not know is never a price of nought.  genai-prices gives the full price, silently, for a lane it
-has no row for (batch for 23 of its 43 Gemini models, flex for 41), so the row is looked for first.
+Rule: an unknown price is never a price of zero.  For a lane without a row (batch for 23 of its 43 Gemini models, flex
+for 41) genai-prices returns the full price without a warning, so the row is looked up first.
 
 Source: https://ai.google.dev/gemini-api/docs/optimization, "Flex: 50% discount, Batch: 50% discount" (2026-11-22).
 """
@@ -39,13 +39,13 @@ Prices = Mapping[str, Mapping[str, Any]]
 
 
 class Price(msgspec.Struct, frozen=True):
-    """What tokens cost.
+    """The cost of tokens.
 
     Attributes:
-        usd: Exact.
-        assumed: Whether the lane's discount is a guess (half of online), because no price of its own is known.
-        source: Whose price it is.
-        dated: The day whose price it is: prices change.
+        usd: Cost, exact.
+        assumed: Whether the lane's price is an assumption (half of online), because no price of the lane is known.
+        source: Source of the price.
+        dated: Day of the price.
     """
 
     usd: Decimal
@@ -57,18 +57,20 @@ class Price(msgspec.Struct, frozen=True):
 def price_of(
     model: str, tokens: Tokens, lane: str, *, at: datetime | None = None, prices: Prices | None = None
 ) -> Price:
-    """Return what tokens cost.
+    """Return the cost of tokens.
 
     Args:
-        model: With or without "models/".
+        model: Name of the model, with or without "models/".
+        tokens: Tokens of one call: prices may depend on the length of its prompt.
         lane: "online", "flex" or "batch".
-        at: The moment of the call, for prices that change; now by default.
-        prices: The user's own, before any other: by model, USD per million tokens ``in`` and ``out``; where they
-            differ also ``cached`` (of the prompt, else as ``in``) and ``image`` (of the answer, else as ``out``).
-            ``batch`` and ``flex`` are shares of those in (0, 1]; without them 0.5 is assumed.
+        at: Time of the call; default: now.
+        prices: The user's own prices, which take precedence: by model, USD per million tokens ``in`` and ``out``;
+            also ``cached`` (for cached input; default: as ``in``) and ``image`` (for images of answers; default: as
+            ``out``). ``batch`` and ``flex`` are shares of these prices in (0, 1]; without them 0.5 is assumed.
 
     Raises:
-        InputError: The lane is unknown, ``prices`` are malformed, or nobody knows a price; says how to give one.
+        InputError: The lane is unknown, ``prices`` are malformed, or no price is known; the message says how to
+            give one.
         MissingExtra: genai-prices is not installed, and ``prices`` has no such model.
     """
     found = find_price(model, tokens, lane, at=at, prices=prices)
@@ -84,7 +86,7 @@ def price_of(
 def find_price(
     model: str, tokens: Tokens, lane: str, *, at: datetime | None = None, prices: Prices | None = None
 ) -> Price | None:
-    """Return what tokens cost as `price_of` does; None where nobody knows a price.
+    """Return the cost of tokens as `price_of` does, or None if no price is known.
 
     Raises:
         InputError: The lane is unknown, or ``prices`` are malformed.
@@ -101,10 +103,10 @@ def find_price(
 
 
 def check_lane(lane: Any) -> None:
-    """Refuse what is no lane.
+    """Check the name of a lane.
 
     Raises:
-        InputError: Names the lanes.
+        InputError: It is unknown; the message names the lanes.
     """
     if lane not in LANES:
         msg = f"lane must be one of {', '.join(map(repr, LANES))}, got {lane!r}"
@@ -115,7 +117,7 @@ def check_prices(prices: Any) -> dict[str, dict[str, Decimal]]:
     """Return the user's own prices as exact numbers, by model without "models/".
 
     Raises:
-        InputError: Names the model and the field that is missing, unknown or out of range.
+        InputError: A field is missing, unknown or out of range; the message names model and field.
     """
     if prices is None:
         return {}
@@ -126,7 +128,7 @@ def check_prices(prices: Any) -> dict[str, dict[str, Decimal]]:
 
 
 class _Rates(msgspec.Struct, frozen=True):
-    """USD per million tokens, of which ``share`` is paid."""
+    """USD per million tokens, to be multiplied by ``share``."""
 
     in_: Decimal
     out: Decimal
@@ -138,7 +140,7 @@ class _Rates(msgspec.Struct, frozen=True):
 
 
 def _usd(tokens: Tokens, rates: _Rates) -> Decimal:
-    cached = min(tokens.cached, tokens.in_)  # a service that contradicts itself gives nobody money back
+    cached = min(tokens.cached, tokens.in_)  # an inconsistent reply must not lead to a negative cost
     image = min(tokens.image, tokens.out)
     asked = (tokens.in_ - cached) * rates.in_ + cached * rates.cached
     answered = (tokens.out - image + tokens.thoughts) * rates.out + image * rates.image
@@ -160,7 +162,7 @@ def _own_rates(own: Mapping[str, Decimal], lane: str) -> _Rates:
 def _known_rates(name: str, lane: str, moment: datetime, prompt: int) -> _Rates | None:
     """Return the rates for a prompt of so many tokens.
 
-    They are read here because the package's own `calc_price` takes 0.5 ms a call; a test holds the two together.
+    The rows are read here because the package's own `calc_price` takes 0.5 ms a call; a test compares the two.
     """
     model = _find_model(name)
     if model is None:
@@ -189,7 +191,7 @@ def _first(*rates: Decimal | None) -> Decimal:
 
 
 def _tier(price: Decimal | TieredPrices | None, prompt: int) -> Decimal | None:
-    """Return the rate that a prompt's length asks for: past a tier's start it holds for every token."""
+    """Return the rate for a prompt's length: beyond the start of a tier it applies to every token."""
     if price is None or isinstance(price, Decimal):
         return price
     return next((tier.price for tier in reversed(price.tiers) if prompt > tier.start), price.base)

@@ -1,4 +1,22 @@
-"""Quote: what work would cost and how long it would take, lane beside lane, before any of it is sent."""
+"""Quotes: cost and duration of work by each lane, before any of it is sent.
+
+Durations follow from formulas:
+
+    gap         60 / rpm; 0 if no rpm is known
+    online      the longer of   gap * (n - 1) + latency   and   latency * ceil(n / concurrency)
+    sequential  five requests start, a gap apart; the next five start when all five are answered
+    flex        as online, with 1 to 15 minutes for an answer
+    batch       5 minutes to 24 hours, whatever n is
+
+Online and sequential are given as a range, from half the latency to twice the latency with 5 % of the requests sent
+again, as in `BatchSession.estimate`.
+
+Source: https://ai.google.dev/gemini-api/docs/optimization, "Flex: Minutes (1-15 min target); Batch: Up to 24 hours"
+(2026-11-22).  The 5 minutes are ours.
+
+One subject, whence more than 500 lines: the quote, the durations in it, and its table, text and chart.  Every text from
+outside is escaped and masked in them.
+"""
 
 from __future__ import annotations
 
@@ -34,22 +52,22 @@ FLEX_S = (60.0, 900.0)
 BATCH_S = (300.0, 86_400.0)
 _FEW = 2
 _AGAIN = 1.05
-_SEARCHED = 1000  # prompts; where the parallel mode has not won by then, it does not
+_SEARCHED = 1000  # prompts; if the parallel mode is not quicker by then, it never is
 _GOOD = "#2da44e"
 _SOFT = 'style="padding-top:4px;opacity:0.7"'
 _BEST, _ASIDE, _INK = "#1a7f37", "#6e7781", "#7d8590"  # readable on white and on black
 _CLEAR = "rgba(0,0,0,0)"
 _TICKS_S = {1: "1 s", 10: "10 s", 60: "1 min", 600: "10 min", 3600: "1 h", 21_600: "6 h", 86_400: "24 h"}
-_SHORTEST_S = 0.1  # a logarithm has no nought
+_SHORTEST_S = 0.1  # the axis is logarithmic
 
 
 class RequestPace(msgspec.Struct, frozen=True):
-    """How requests follow each other.
+    """Latency and limits of requests.
 
     Attributes:
-        latency_s: Seconds an answer takes.
-        rpm: Requests a minute; None: not known, so that only the concurrency holds them back.
-        concurrency: Requests at the same time; None: 60 % of the quota by Little's law, or 10 where no rpm is known.
+        latency_s: Time to an answer, seconds.
+        rpm: Requests per minute; None: unknown, so that only the concurrency limits them.
+        concurrency: Requests in flight; None: 60 % of the quota by Little's law, or 10 if no rpm is known.
     """
 
     latency_s: float
@@ -58,30 +76,30 @@ class RequestPace(msgspec.Struct, frozen=True):
 
     @property
     def at_once(self) -> int:
-        """Requests at the same time."""
+        """Requests in flight."""
         if self.concurrency is not None:
             return self.concurrency
         return MOST if self.rpm is None else automatic_concurrency(self.rpm, self.latency_s)
 
     @property
     def gap_s(self) -> float:
-        """Seconds between two starts."""
+        """Time between two starts, seconds."""
         return 0.0 if self.rpm is None else 60.0 / self.rpm
 
     def with_latency(self, latency_s: float) -> RequestPace:
-        """Return the same pace, as many at once, with another latency."""
+        """Return a pace with another latency and the same limits."""
         return RequestPace(latency_s, self.rpm, self.at_once)
 
 
 class Offer(msgspec.Struct, frozen=True):
-    """What one lane asks for the whole work.
+    """Cost and duration of the whole work in one lane.
 
     Attributes:
-        usd: Exact for the tokens that are assumed.
-        assumed: Whether the lane's price is a guess, half of online.
-        credits: None for an operation that takes none.
-        low_s: Seconds at best.
-        high_s: Seconds at worst.
+        usd: Cost, exact for the estimated tokens.
+        assumed: Whether the lane's price is an assumption, half of online.
+        credits: Credits; None for an operation without credits.
+        low_s: Shortest duration, seconds.
+        high_s: Longest duration, seconds.
     """
 
     usd: Decimal
@@ -92,23 +110,23 @@ class Offer(msgspec.Struct, frozen=True):
 
 
 class Quote(msgspec.Struct, frozen=True, kw_only=True):
-    """What work would cost by each lane; a cell that ends in it shows a table and a chart.
+    """Cost and duration of work by each lane; displayed as a table and a chart.
 
     Attributes:
-        model: Its name.
-        n: Prompts.
-        offers: By lane: "online", "flex", "batch".
-        recommended: The lane to use.
-        why: In one sentence.
-        tokens: Of one prompt and its answer.
-        tokens_said: Where the tokens of a prompt come from.
-        operation: What it is for.
-        batch_size: From how many to how many items a batch should have.
-        pace: What the seconds were computed from.
-        sequential_s: Seconds, from and to, online with five at a time.
-        parallel_from: From how many prompts on the parallel mode is quicker than five at a time; None: never.
-        source: Whose prices these are.
-        dated: The day whose prices these are.
+        model: Name of the model.
+        n: Number of prompts.
+        offers: Cost and duration by lane: "online", "flex", "batch".
+        recommended: The recommended lane.
+        why: Reason for the recommendation.
+        tokens: Mean tokens of one call.
+        tokens_said: Source of the input tokens, in words.
+        operation: Kind of work.
+        batch_size: Recommended size of a batch: fewest and most items.
+        pace: Latency and limits that the durations rest on.
+        sequential_s: Shortest and longest duration online with five requests at a time, seconds.
+        parallel_from: Number of prompts from which the parallel mode is quicker than five at a time; None: never.
+        source: Source of the prices.
+        dated: Day of the prices.
     """
 
     model: str
@@ -129,8 +147,8 @@ class Quote(msgspec.Struct, frozen=True, kw_only=True):
     def to_frame(self) -> pd.DataFrame:
         """Return one row per lane: online, flex, batch.
 
-        Columns: lane, usd (float), assumed (whether the price is a guess), credits (Decimal, or None), low_s, high_s,
-        recommended.
+        Columns: lane, usd (float), assumed (whether the price is an assumption), credits (Decimal, or None), low_s,
+        high_s, recommended.
         """
         import pandas as pd
 
@@ -141,7 +159,7 @@ class Quote(msgspec.Struct, frozen=True, kw_only=True):
         return pd.DataFrame(rows, columns=["lane", "usd", "assumed", "credits", "low_s", "high_s", "recommended"])
 
     def chart(self) -> Any:
-        """Return a plotly figure: what each lane costs, and how long it takes.
+        """Return a plotly figure of cost and duration by lane.
 
         Raises:
             MissingExtra: plotly is not installed.
@@ -184,36 +202,42 @@ def compare(
     base_url: str | None = None,
     client: Any = None,
 ) -> Quote:
-    """Return what the lanes would ask for these prompts; sends nothing but, with a client, counts of tokens.
+    """Return cost and duration of these prompts by each lane; no prompt is sent for an answer.
 
-    The recommended lane is online for one or two prompts, and for what is urgent, interactive or a preview; for three
-    or more that can wait it is batch, where that is cheaper.
+    With ``api_key``, ``base_url`` or ``client`` the service counts the tokens of a sample of the prompts, at no cost.
+
+    The recommended lane is online for one or two prompts, and for urgent, interactive or preview work; for three or
+    more prompts that can wait it is batch, if that is cheaper.
 
     Args:
-        prompts: As `generate` takes them.
-        output_tokens: Of one answer, its thoughts included.
-        input_tokens: Of one prompt. Default: counted by the service on a sample where ``api_key``, ``base_url`` or
-            ``client`` is given, else estimated at 4 characters a token.
-        images: How many an answer has, at 1,290 tokens each. Default: ``units`` for an operation that takes credits.
+        prompts: Prompts in a form that `generate` accepts.
+        model: Name of the model.
+        output_tokens: Tokens of one answer, including thoughts and images; at least those of its images are counted.
+        system: The system instruction, as for `generate`; it is sent, and counted, with every prompt.
+        schema: The schema of answers, as for `generate`; it is sent, and counted, with every prompt.
+        input_tokens: Input tokens of one call, system instruction and schema included. Default: counted by the
+            service on a sample, or estimated at 4 characters per token.
+        images: Images of one answer, at 1,290 tokens each. Default: ``units`` for an operation with credits, else
+            one if the prompt's own config asks for images.
         operation: "character", "food", "product" and "text-to-image" take credits; others do not.
         units: Poses, styles or images of one item.
-        n: How many prompts there will be, when these are only some of them.
-        template: As `generate` takes it.
-        latency_s: Seconds an online answer takes.
-        rpm: Requests a minute, if you know your quota.
-        concurrency: Requests at the same time. Default: as the online lane chooses it.
-        urgent: The answers are needed soon.
-        interactive: Somebody waits for each answer.
-        preview: It is a first look.
-        prices: Your own; see `ipybatch.gemini.price_of`.
-        at: The moment whose prices hold; now by default.
-        sample: How many prompts are counted at most.
-        api_key: For counting.
-        base_url: For counting.
-        client: For counting.
+        n: Number of prompts, if ``prompts`` are only some of them.
+        template: Template, as for `generate`.
+        latency_s: Time to an online answer, seconds.
+        rpm: Requests per minute, if the quota is known.
+        concurrency: Requests in flight. Default: as in lane "online".
+        urgent: Whether the answers are needed soon.
+        interactive: Whether somebody waits for each answer.
+        preview: Whether this is a preview of later work.
+        prices: Your own prices; see `ipybatch.gemini.price_of`.
+        at: Time whose prices apply; default: now.
+        sample: Most prompts of which the service counts the tokens.
+        api_key: Key for counting.
+        base_url: Address of another server, for counting.
+        client: A `google.genai.Client` of your own, for counting.
 
     Raises:
-        InputError: An argument is out of range, a prompt is none, or nobody knows the model's price.
+        InputError: An argument is out of range, a prompt is invalid, or the model's price is unknown.
         MissingExtra: google-genai or genai-prices is needed and not installed.
     """
     name = Model(model).name
@@ -321,7 +345,7 @@ def _check_rest(pace: RequestPace, units: Any, sample: Any) -> None:
 
 
 def online_s(pace: RequestPace, requests: int) -> tuple[float, float]:
-    """Return seconds, from and to, for requests that run in parallel."""
+    """Return the shortest and the longest duration in lane online, seconds."""
     return (
         _parallel_s(pace.with_latency(pace.latency_s / 2), requests),
         _parallel_s(pace.with_latency(pace.latency_s * 2), math.ceil(requests * _AGAIN)),
@@ -329,7 +353,7 @@ def online_s(pace: RequestPace, requests: int) -> tuple[float, float]:
 
 
 def sequential_s(pace: RequestPace, requests: int) -> tuple[float, float]:
-    """Return seconds, from and to, for requests of which five run at a time."""
+    """Return the shortest and the longest duration with five requests at a time, seconds."""
     return (
         _by_fives_s(pace.with_latency(pace.latency_s / 2), requests),
         _by_fives_s(pace.with_latency(pace.latency_s * 2), math.ceil(requests * _AGAIN)),
@@ -337,18 +361,18 @@ def sequential_s(pace: RequestPace, requests: int) -> tuple[float, float]:
 
 
 def flex_s(pace: RequestPace, requests: int) -> tuple[float, float]:
-    """Return seconds, from and to, in the flex lane."""
+    """Return the shortest and the longest duration in lane flex, seconds."""
     low_s, high_s = FLEX_S
     return _parallel_s(pace.with_latency(low_s), requests), _parallel_s(pace.with_latency(high_s), requests)
 
 
 def batch_s(requests: int) -> tuple[float, float]:
-    """Return seconds, from and to, in the batch lane."""
+    """Return the shortest and the longest duration in lane batch, seconds."""
     return BATCH_S if requests else (0.0, 0.0)
 
 
 def parallel_from(pace: RequestPace) -> int | None:
-    """Return from how many requests on the parallel mode is quicker than the sequential one; None: it never is."""
+    """Return the number of requests from which the parallel mode is quicker than the sequential one; None: never."""
     return next(
         (n for n in range(2, _SEARCHED + 1) if _by_fives_s(pace, n) - _parallel_s(pace, n) > 1e-6 * pace.latency_s),
         None,
@@ -370,7 +394,7 @@ def _by_fives_s(pace: RequestPace, requests: int) -> float:
 
 
 def quote_html(quote: Quote) -> str:
-    """Return the quote as HTML that needs nothing else."""
+    """Return the quote as static HTML."""
     title = (
         f'<div style="font-size:15px"><b>{work_text(quote)}</b> {said(f"to {quote.model}")}</div>'
         f'<div style="padding-top:2px"><span style="color:{_GOOD}">✓</span> <b>{quote.recommended}</b>:'
@@ -384,14 +408,14 @@ def quote_html(quote: Quote) -> str:
 
 
 def quote_text(quote: Quote) -> str:
-    """Return the quote as a few lines, the same every time."""
+    """Return the quote as a few lines of text."""
     lanes = [f"  {lane}: {', '.join(_facts(offer, ' credits'))}" for lane, offer in quote.offers.items()]
     head = f"{work_text(quote)} to {quote.model}: use {quote.recommended}, because {quote.why}"
     return mask("\n".join([head, *lanes]))
 
 
 def notes_of(quote: Quote) -> list[str]:
-    """Return what the figures rest on, a line each."""
+    """Return the assumptions behind the figures, one line each."""
     pace, tokens = quote.pace, quote.tokens
     images = f", {tokens.image:,} of them images" if tokens.image else ""
     low, high = quote.batch_size
@@ -410,12 +434,12 @@ def notes_of(quote: Quote) -> list[str]:
 
 
 def work_text(quote: Quote) -> str:
-    """Return how many prompts it is about."""
+    """Return the number of prompts as text."""
     return f"{quote.n:,} prompt{'' if quote.n == 1 else 's'}"
 
 
 def price_text(offer: Offer) -> str:
-    """Return what a lane costs, as people write it: cents, or as many digits as it takes."""
+    """Return a lane's cost as text: with cents, or with more digits for a small amount."""
     digits = 2 if offer.usd == 0 or offer.usd >= 1 else 4 if offer.usd >= 0.001 else 7
     return f"${offer.usd:,.{digits}f}"
 
@@ -442,7 +466,7 @@ def _table(quote: Quote) -> str:
 
 
 def quote_figure(quote: Quote) -> Any:
-    """Return the figure: USD as bars at the left, seconds as ranges at the right.
+    """Return the figure: USD as bars at the left, durations as ranges at the right.
 
     Raises:
         MissingExtra: plotly is not installed.
@@ -484,7 +508,7 @@ def quote_figure(quote: Quote) -> Any:
 
 
 def show_quote(quote: Quote) -> None:
-    """Display the table, and below it the figure where plotly is installed."""
+    """Display the table, and below it the figure if plotly is installed."""
     from IPython.display import display
 
     table = {"text/html": quote_html(quote), "text/plain": quote_text(quote)}

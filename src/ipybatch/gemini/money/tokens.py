@@ -87,7 +87,7 @@ def size_of(prompts: Sequence[Prompt], request_config: RequestConfig, count: int
     """
     if not prompts:
         if count:
-            msg = f"input_tokens must be given for {count:,} prompts of which none is there: pass some, or a number"
+            msg = f"input_tokens must be given for {count:,} prompts of which none is passed: pass some, or a number"
             raise InputError(msg)
         return Size(0, "nothing to count")
     images = f", {INPUT_IMAGE_TOKENS} an image" if any(prompt.images for prompt in prompts) else ""

@@ -1,7 +1,15 @@
-"""Calls: every call that went out, in the journal, with its tokens and what they cost.
+"""Usage: the recorded calls with their tokens and cost, and the budget of a session.
 
-A row goes to the journal's writer before the item's outcome does, so what is
-recorded as done is recorded as paid.
+A call is handed to the journal's writer before its item's outcome, so a completed item is never without its cost.
+
+Money is reserved before a call and released after it, so that a budget cannot be overspent:
+
+    free --reserve--> reserved --free--> free
+                          |
+                          +---spend----> spent
+
+A call that does not fit waits for the calls in flight, which may turn out cheaper.  If none is in flight, the call is
+withheld, and the session ends.
 """
 
 from __future__ import annotations
@@ -31,31 +39,18 @@ _COLUMNS = (
     " tokens_in, tokens_out, tokens_thoughts, tokens_cached, usd, credits, ms"
 )
 _INSERT = f"INSERT INTO usage ({_COLUMNS}) VALUES ({', '.join('?' * 14)})"  # noqa: S608  # constants
-USAGE_COLUMNS = (
-    "operation",
-    "model",
-    "lane",
-    "requests",
-    "failed",
-    "tokens_in",
-    "tokens_out",
-    "tokens_thoughts",
-    "tokens_cached",
-    "usd",
-    "credits",
-    "ms",
-)
+USAGE_COLUMNS = "operation model lane requests failed tokens_in tokens_out tokens_thoughts tokens_cached usd credits ms"
 
 
 class Call(msgspec.Struct, frozen=True, kw_only=True):
     """One call, or one request of a batch job.
 
     Attributes:
-        at_s: Unix time of its end.
-        status: "ok"; "blocked", "cut", "empty" or "invalid" (billed); else what it failed with, such as "429".
-        usd: None where nobody knows a price.
-        credits: None for an operation that takes none.
-        ms: From request to answer; 0.0 in a batch job.
+        at_s: End of the call, Unix time.
+        status: "ok"; "blocked", "cut", "empty" or "invalid" (all billed); else the error, such as "429".
+        usd: Cost; None if no price is known.
+        credits: Credits taken; None for an operation without credits.
+        ms: Time from request to answer, milliseconds; 0.0 in a batch job.
     """
 
     at_s: float
@@ -72,13 +67,13 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def record_calls(journal: Journal, *calls: Call) -> None:
-    """Hand calls to the journal's writer; outcomes that are recorded later are on disk later."""
+    """Hand calls to the journal's writer, which keeps their order among all records."""
     rows = [_row(call) for call in calls]
     journal.submit(lambda database: database.executemany(_INSERT, rows), lambda result, error: None)
 
 
 def spent_usd(journal: Journal, session: str, since_s: float) -> Decimal:
-    """Return what a session's calls have cost since a Unix time."""
+    """Return the cost of a session's calls since a Unix time."""
     with journal.reader() as database:
         (usd,) = database.execute(
             "SELECT coalesce(sum(usd), 0) FROM usage WHERE session = ? AND at_s >= ?", (session, since_s)
@@ -87,7 +82,7 @@ def spent_usd(journal: Journal, session: str, since_s: float) -> Decimal:
 
 
 def latency_s(journal: Journal, model: str, since_s: float) -> float | None:
-    """Return how long a model's answers took online since a Unix time, on average; None where there were none."""
+    """Return the mean time to a model's online answers since a Unix time, seconds; None if there were none."""
     with journal.reader() as database:
         (ms,) = database.execute(
             "SELECT avg(ms) FROM usage WHERE model = ? AND lane = 'online' AND status = 'ok' AND at_s >= ?",
@@ -103,17 +98,17 @@ def usage(
     journal: str | Path | None = None,
     now_s: float | None = None,
 ) -> pd.DataFrame:
-    """Return what was used, one row per (operation, model, lane), sorted.
+    """Return requests, tokens and cost, one row per (operation, model, lane), sorted.
 
     Args:
-        last_s: Only the last so many seconds; None for all.
-        session: Only the calls of this session; None for all sessions.
-        journal: Path of the journal; the default one without it.
-        now_s: Unix time; the present by default.
+        last_s: Length of the time up to now, seconds; None: all time.
+        session: Name of a session; None: all sessions.
+        journal: Path of the journal; default: the common one.
+        now_s: Unix time that counts as now; default: the present.
 
     Returns:
-        operation, model, lane, requests, failed (not "ok"), tokens_in, tokens_out, tokens_thoughts, tokens_cached, usd
-        (None where nobody knows a price), credits (Decimal), ms (mean of the requests that were answered one by one).
+        operation, model, lane, requests, failed (status other than "ok"), tokens_in, tokens_out, tokens_thoughts,
+        tokens_cached, usd (None if no price is known), credits (Decimal), ms (mean over requests outside batch jobs).
     """
     import pandas as pd
 
@@ -128,7 +123,7 @@ def usage(
             f" avg(nullif(ms, 0)) FROM usage WHERE {where} GROUP BY operation, model, lane ORDER BY 1, 2, 3",
             values,
         ).fetchall()
-    return pd.DataFrame([_summed(row) for row in rows], columns=list(USAGE_COLUMNS))
+    return pd.DataFrame([_summed(row) for row in rows], columns=USAGE_COLUMNS.split())
 
 
 def _row(call: Call) -> tuple[Any, ...]:
@@ -157,11 +152,11 @@ def _summed(row: tuple[Any, ...]) -> list[Any]:
 
 
 class Budget:
-    """What a session may spend, in USD; of one event loop.
+    """The budget of a session, in USD; to be used on one event loop.
 
     Attributes:
-        limit_usd: None for no limit.
-        spent_usd: So far, in this run.
+        limit_usd: The budget; None: unlimited.
+        spent_usd: Cost so far, in this run.
     """
 
     def __init__(self, limit_usd: float | Decimal | None) -> None:
@@ -171,20 +166,20 @@ class Budget:
         self._waiting: list[asyncio.Future[None]] = []
 
     def check(self, least: Decimal) -> None:
-        """Refuse a budget below one call.
+        """Check that the budget allows one call.
 
         Raises:
-            InputError: Says how much one takes.
+            InputError: It does not; the message says what one call may cost.
         """
         if self.limit_usd is not None and self.limit_usd < least:
             msg = f"budget_usd must be >= {least:.6f}, which one call may take, got {self.limit_usd}"
             raise InputError(msg)
 
     async def reserve(self, usd: Decimal) -> None:
-        """Set aside what a call may take.
+        """Reserve the expected cost of a call; wait while calls in flight may make room.
 
         Raises:
-            Withheld: It does not fit, and nothing is in flight that may make room.
+            Withheld: The call does not fit, and none is in flight.
         """
         while self.limit_usd is not None and self.spent_usd + self._reserved + usd > self.limit_usd:
             if not self._reserved:
@@ -199,11 +194,11 @@ class Budget:
         self._reserved += usd
 
     def spend(self, usd: Decimal) -> None:
-        """Count what a call really took."""
+        """Count the actual cost of a call."""
         self.spent_usd += usd
 
     def free(self, usd: Decimal) -> None:
-        """Give a reservation back."""
+        """Release a reservation."""
         self._reserved -= usd
         waiting, self._waiting = self._waiting, []
         for freed in waiting:
@@ -212,11 +207,12 @@ class Budget:
 
 
 class Money(msgspec.Struct):
-    """What a session may spend.
+    """Budget, prices and credits of a session.
 
     Attributes:
-        prices: The user's own.
-        account: Of credits; None for none.
+        budget: The budget in USD.
+        prices: The user's own prices.
+        account: The credit account; None: credits are not counted.
     """
 
     budget: Budget
@@ -224,16 +220,16 @@ class Money(msgspec.Struct):
     account: CreditAccount | None = None
 
     def usd(self, model: str, tokens: Tokens, lane: str) -> Decimal | None:
-        """Return what tokens cost; None where nobody knows a price."""
+        """Return the cost of tokens, or None if no price is known."""
         found = find_price(model, tokens, lane, prices=self.prices)
         return None if found is None else found.usd
 
     @contextmanager
     def credits_for(self, prompt: Prompt, lane: str, session: str) -> Iterator[None]:
-        """Hold what the call takes in credits; it is given back when the call fails.
+        """Reserve the credits of a call; take them if it succeeds, refund them if it fails.
 
         Raises:
-            Withheld: The account does not have them.
+            Withheld: The account has too few credits.
         """
         amount = find_credits(prompt.operation, 1, lane)
         if self.account is None or amount is None:

@@ -185,7 +185,7 @@ class Api:
         with self._asking():
             uploaded = await self._client.aio.files.upload(file=path, config=config)
         if not uploaded.name:
-            msg = "Gemini took an upload and gave it no name"
+            msg = "Gemini accepted an upload without naming the file"
             raise Transient(msg)
         return uploaded.name
 
@@ -205,7 +205,7 @@ class Api:
             answer = await self._client.aio._api_client.async_request(method, path, body or {}, _once(self._timeout_s))
             read = msgspec.json.decode(answer.body or "{}")
         if not isinstance(read, dict):
-            msg = f"Gemini answered with a {type(read).__name__} instead of an object"
+            msg = f"Gemini replied with a {type(read).__name__} instead of an object"
             raise Transient(msg)
         return read
 
@@ -238,7 +238,7 @@ def read_operation(raw: Any) -> Operation:
         Transient: ``raw`` is no job.
     """
     if not isinstance(raw, dict) or not str(raw.get("name", "")).startswith("batches/"):
-        msg = "Gemini answered with something that is no batch job"
+        msg = "Gemini replied with something that is no batch job"
         raise Transient(msg)
     told = _dict(raw.get("metadata"))
     error = _dict(raw.get("error"))
@@ -264,7 +264,7 @@ def explain(error: Exception) -> BatchError:
     kinds = {kind.__name__ for kind in type(error).__mro__}
     said = mask(str(error)) or "no answer in time"
     if kinds & {"ClientConnectorError", "ConnectError", "ConnectTimeout"}:  # of aiohttp, httpx and httpx2
-        return NotSent(f"no line to Gemini: {said}")
+        return NotSent(f"no connection to Gemini: {said}")
     return Transient(f"{type(error).__name__}: {said}")
 
 

@@ -114,7 +114,7 @@ def read_answer(body: Any, *, image: bool = False) -> Answer:
     """
     reply = _convert(body)
     if not reply.candidates and reply.prompt_feedback is None and reply.usage_metadata is None:
-        msg = "Gemini answered without an answer: no candidates, no block reason, no usage"
+        msg = "Gemini replied without an answer: no candidates, no block reason, no usage"
         raise Transient(msg)
     candidate = reply.candidates[0] if reply.candidates else _Candidate()
     parts = (candidate.content and candidate.content.parts) or []
@@ -241,9 +241,9 @@ def _convert(body: Any) -> _Reply:
         try:
             return msgspec.convert(body, _Reply, strict=False)
         except (msgspec.ValidationError, RecursionError) as error:
-            msg = f"Gemini answered with a reply that is not one of generateContent: {_line(str(error))}"
+            msg = f"Gemini replied with a reply that is not one of generateContent: {_line(str(error))}"
             raise Transient(msg) from None
-    msg = f"Gemini answered with a {type(body).__name__} instead of a reply of generateContent"
+    msg = f"Gemini replied with a {type(body).__name__} instead of a reply of generateContent"
     raise Transient(msg)
 
 
@@ -259,7 +259,7 @@ def _judge(candidate: _Candidate, feedback: _Feedback, seen: _Seen) -> tuple[Ver
     if finish == "MAX_TOKENS":
         return "cut", f"answer cut off after {seen.tokens.out + seen.tokens.thoughts} tokens{_advice(seen)}"
     if not came or finish == "NO_IMAGE" or (seen.image_asked and not seen.image):
-        return "empty", f"{'nothing' if not came else 'no image'} came: {told}{_calls(candidate)}"
+        return "empty", f"{'no content' if not came else 'no image'} received: {told}{_calls(candidate)}"
     return ("ok", "") if finish in _WHOLE else ("cut", f"answer stopped early: {told}")
 
 
@@ -295,7 +295,7 @@ def _bytes(data: str | None) -> bytes:
     try:  # the client writes the URL-safe alphabet, the service the plain one
         return base64.b64decode((data or "").replace("-", "+").replace("_", "/"), validate=True)
     except (binascii.Error, ValueError):
-        msg = "Gemini answered with an image that is no base64, or breaks off"
+        msg = "Gemini replied with an image that is no valid base64"
         raise Transient(msg) from None
 
 

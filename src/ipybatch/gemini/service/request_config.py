@@ -151,7 +151,7 @@ def check_config(config: Any, field: str) -> dict[str, Any]:
     try:
         sent = read.model_dump(mode="json", by_alias=True, exclude_none=True)
     except PydanticSerializationError as error:
-        msg = f"{field} must be what JSON can hold: {str(error).splitlines()[0]}"
+        msg = f"{field} must hold JSON values only: {str(error).splitlines()[0]}"
         raise InputError(msg) from None
     if (cached := sent.get("cachedContent")) and not cached.startswith("cachedContents/"):
         sent["cachedContent"] = f"cachedContents/{cached}"  # as the client has it
@@ -202,7 +202,7 @@ def _unknown(error: Any, field: str, kind: type[GenerateContentConfig]) -> Input
     *above, name = error["loc"]
     where = field + "".join(f"[{step!r}]" for step in above)
     if error["type"] != "extra_forbidden":
-        return InputError(f"{where}[{name!r}] is not what it must be, got {error['input']!r}: {error['msg']}")
+        return InputError(f"{where}[{name!r}] is invalid, got {error['input']!r}: {error['msg']}")
     near = [] if above else difflib.get_close_matches(str(name), kind.model_fields, n=1)
     hint = f"did you mean {near[0]!r}?" if near else "google-genai's GenerateContentConfig lists what it takes"
     return InputError(f"{where} must not hold {name!r}, which the service does not know: {hint}")
@@ -379,7 +379,7 @@ def _check_references(schema: dict[str, Any]) -> None:
         try:
             resolver.lookup(reference)
         except Unresolvable:
-            msg = f"schema must hold all that it refers to, got the reference {reference!r}: put it under $defs"
+            msg = f"schema must define what it references, got the reference {reference!r}: put it under $defs"
             raise InputError(msg) from None
 
 
