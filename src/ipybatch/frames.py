@@ -105,7 +105,9 @@ def _drawn(database: sqlite3.Connection, found: run_store.Found) -> Iterator[tup
     first, _ = ids(found.run)
     if found.listing is not None:
         recorded = {row[0] - first: row for row in _select(database, found)}
-        yield from (_row(*recorded[seq]) for seq in found.listing if seq in recorded)
+        yield from (_row(*recorded.pop(seq)) for seq in found.listing if seq in recorded)
+        if found.counts.total is None:  # the generator may still give the others
+            yield from (_row(*row) for row in recorded.values())
         return
     total = found.counts.total
     yield from (_row(*row) for row in _select(database, found) if total is None or row[0] - first < total)

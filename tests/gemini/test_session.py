@@ -6,9 +6,9 @@ import pytest
 pytest.importorskip("google.genai")
 from pydantic import BaseModel
 
-from ipybatch import Limits
-from ipybatch.gemini import Model, usage
-from tests.gemini.conftest import MODEL, names
+from ipybatch import BatchSession, InputError, Limits
+from ipybatch.gemini import GeminiSession, Model, usage
+from tests.gemini.conftest import KEY, MODEL, names
 
 COLUMNS = ["text", "tokens_in", "tokens_out", "tokens_thoughts", "usd", "model", "finish_reason"]
 
@@ -223,3 +223,31 @@ def test_other_labels_and_other_fallbacks_send_nothing_again(desk):
     desk.run(names(3), project="spring", operation="text")
     desk.run(names(3), project="autumn", operation="titles", models=[MODEL, "gemini-2.5-pro"])
     assert desk.sent == 3
+
+
+def test_a_session_that_is_opened_again_knows_what_it_used(gemini):
+    """By name alone: results, usage; with its prompts it goes on, and asks for nothing that it has."""
+    made = gemini.run(["a star", "a moon"], system="Be brief.")
+    opened = BatchSession.open("stars", journal=gemini.journal)
+    assert isinstance(opened, GeminiSession)
+    assert opened.usage().equals(made.usage())
+    assert opened.results()["text"].tolist() == made.results()["text"].tolist()
+    for act in (opened.start, opened.estimate):
+        with pytest.raises(InputError, match="'stars' was opened for reading: pass prompts= to go on"):
+            act()
+    reached = {"base_url": gemini.server.url, "api_key": KEY}
+    again = BatchSession.open("stars", journal=gemini.journal, prompts=["a star", "a moon"], **reached)
+    assert (again.run().counts.completed, gemini.sent) == (2, 2)
+
+
+def test_no_key_is_recorded_with_a_session(gemini):
+    gemini.run(["a star"])
+    assert KEY.encode() not in gemini.journal.read_bytes()
+
+
+def test_a_forgotten_session_answers_again(gemini):
+    session = gemini.run(["a star"])
+    session.forget()
+    assert session.run().counts.completed == 1
+    assert gemini.sent == 2
+    assert session.usage()["requests"].sum() == 2

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import ipybatch
 from ipybatch import BatchSession, Limits, Retry
 from ipybatch.engine.data.plan import Keying, make_plan
 from ipybatch.engine.data.spec import Spec, Work
@@ -83,10 +84,25 @@ class Desk:
             if end == "kill":
                 killed = True
                 self.take_what_is_on_disk()
+                self.check_counts()
             session._run.stop("cancelled", "", "cancelled")
 
         clock.run(session, *([] if end == "done" else [stop()]))
+        self.check_counts()
         return session
+
+    def check_counts(self):
+        """One count of a session: what it says when it is opened, what history says, and the rows it has."""
+        opened = BatchSession.open("wishlist", journal=self.path)
+        rows = opened.results()["status"].value_counts().to_dict()
+        counted = {status: getattr(opened.counts, status) for status in ("completed", "failed", "timeout")}
+        assert counted == {status: rows.get(status, 0) for status in counted}, (
+            opened.state,
+            opened.counts,
+            opened.results().to_dict("records"),
+        )
+        told = ipybatch.history(self.path).iloc[-1]
+        assert counted == {status: told[status] for status in counted}
 
     def take_what_is_on_disk(self):
         self.copies += 1

@@ -89,6 +89,7 @@ class Run:
         self._opened = opened = self._items.open(
             self._journal, spec, snapshot.counts, again=again, emit=self._feed.emit, clock_s=self._clock.unix_s
         )
+        self._feed.emit(events.Planned(now_s, spec.name, opened.counts))
         self._store = store = run_store.take(
             self._journal,
             opened.run,
@@ -98,10 +99,10 @@ class Run:
             workload=spec.workload,
             about=spec.about,
             windows_since_s=kept_since_s(spec.limits, now_s),
+            live=lambda: self._feed.snapshot.counts,
+            recorded=opened.recorded,
         )
-        store.live, store.stale = lambda: self._feed.snapshot.counts, opened.stale
         self._change_priorities(opened, store, priorities, now_s)
-        self._feed.emit(events.Planned(now_s, spec.name, opened.counts))
         self._recall_groups(opened.run, now_s)
         for note in opened.notes:
             self._feed.note(note)
@@ -254,7 +255,7 @@ class Run:
         at_s, snapshot = self._clock.unix_s(), self._feed.snapshot
         self._end_groups(at_s, left)
         if state == "rolled_back":
-            store.stale.clear()  # nothing stays on record
+            store.recorded.stale.clear()  # nothing stays on record
         if state != "completed":
             self._count_left(at_s, left, store)
         if runner.lingering:
@@ -290,7 +291,7 @@ class Run:
     def _count_left(self, at_s: float, left: Status, store: run_store.RunStore) -> None:
         """Count what has not run: as it is recorded from an earlier start, else as ``left``."""
         pending = self._feed.snapshot.counts.pending
-        for status, items in store.stale.items():
+        for status, items in store.recorded.stale.items():
             if items:
                 pending -= items
                 self._feed.emit(events.ItemsLeft(at_s, items, status))

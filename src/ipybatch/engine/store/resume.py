@@ -28,6 +28,7 @@ from ipybatch.engine.data.spec import Spec
 from ipybatch.engine.store import run_store
 from ipybatch.engine.store.journal import Journal
 from ipybatch.engine.store.rows import Entry
+from ipybatch.engine.store.run_store import RecordedCounts
 from ipybatch.engine.store.schema import SEQ, ids
 from ipybatch.errors import InputError
 
@@ -128,17 +129,11 @@ def draw(
     walk: Walk | None,
     *,
     listing: Listing,
-    recorded: dict[Status, int],
-    stale: Counter[Status],
+    recorded: RecordedCounts,
     emit: Emit,
     clock_s: Callable[[], float],
 ) -> Iterator[Task]:
-    """Yield the tasks of a generator that are still to do, as they are asked for.
-
-    Args:
-        recorded: How many items are recorded with which status; those that are drawn are taken out.
-        stale: How many of those drawn are to run again, by the status they are recorded with.
-    """
+    """Yield the tasks of a generator that are still to do, as they are asked for."""
     seen = SeenKeys()
     free = 0 if walk is None else walk.first_free
     drawn = 0
@@ -151,7 +146,7 @@ def draw(
         stays = False
         if found is not None:
             task.seq, _, status, is_final, digest = found
-            recorded[status] -= 1
+            recorded.undrawn[status] -= 1
             stays = bool(is_final) and digest == task.digest
             task.recorded = "" if stays else status
         elif walk is not None and not walk.in_step:
@@ -161,10 +156,11 @@ def draw(
         drawn += 1
         if not stays:
             if task.recorded:
-                stale[task.recorded] += 1
+                recorded.stale[task.recorded] += 1
             emit(events.Drawn(clock_s(), task.recorded))
             yield task
-    emit(events.Exhausted(clock_s(), drawn, {status: items for status, items in recorded.items() if items}))
+    recorded.unlisted, recorded.undrawn = +recorded.undrawn, Counter()
+    emit(events.Exhausted(clock_s(), drawn, dict(recorded.unlisted)))
 
 
 def _task_of(keying: Keying, drawn: int, item: Any) -> Task:
@@ -181,13 +177,13 @@ class Opened(msgspec.Struct):
         source: The tasks to run, in the order they should.
         counts: Where the session starts from.
         queued: How many tasks of each priority there are; None where all have the same.
-        stale: How many of the tasks drawn so far are recorded with which status, until they are recorded anew.
+        recorded: What is on record beside what the snapshot counts.
     """
 
     run: int
     source: Iterator[Task]
     counts: Counts
-    stale: Counter[Status]
+    recorded: RecordedCounts
     notes: list[str] = msgspec.field(default_factory=list)
     queued: list[int] | None = None
 
@@ -210,7 +206,7 @@ class Items:
         self._owed: deque[Task] = deque()  # drawn before, to run again
         self._ended: list[Entry] = []  # drawn before, need not run again
         self._run = 0
-        self._stale: Counter[Status] = Counter()
+        self._recorded = RecordedCounts()
 
     @property
     def is_drawn(self) -> bool:
@@ -245,7 +241,7 @@ class Items:
         if self._drawing is not None:
             return self._go_on(snapshot_counts, again)
         opened = open_generator(journal, spec, self.given, self._listing, again, emit=emit, clock_s=clock_s)
-        self._run, self._drawing, self._stale = opened.run, opened.source, opened.stale
+        self._run, self._drawing, self._recorded = opened.run, opened.source, opened.recorded
         return opened
 
     def put_back(self, ended: Iterable[Entry], left: Iterable[Task], *, is_anew: bool) -> None:
@@ -280,9 +276,8 @@ class Items:
         counts.timeout = counts.cancelled = counts.skipped = 0
         counts.pending = len(todo)
         self._owed = deque(todo)
-        self._stale.clear()
-        self._stale.update(_stale(todo))
-        return Opened(self._run, self._draw_on(self._drawing), counts, self._stale)
+        self._recorded.stale = _stale(todo)
+        return Opened(self._run, self._draw_on(self._drawing), counts, self._recorded)
 
     def _draw_on(self, drawing: Iterator[Task]) -> Iterator[Task]:
         """Yield what is owed, then what the generator still gives."""
@@ -316,7 +311,7 @@ def open_list(journal: Journal, spec: Spec, tasks: Plan, again: frozenset[Status
     if tasks.is_ordered:
         todo.sort(key=lambda task: (task.priority, task.rank))
     queued = queued_by_priority(todo) if tasks.is_ordered else None
-    return Opened(run, iter(todo), counts, _stale(todo), notes, queued)
+    return Opened(run, iter(todo), counts, RecordedCounts(stale=_stale(todo)), notes, queued)
 
 
 def _stale(todo: Iterable[Task]) -> Counter[Status]:
@@ -336,9 +331,7 @@ def open_generator(  # one caller
     """Find or make the run of a generator, whose items are matched as they are drawn; till then all recorded count."""
     found = _find(journal, spec)
     notes = [] if found is None else _note_changes(found, spec)
-    recorded: dict[Status, int] = {}
-    stale: Counter[Status] = Counter()
-    walk = None
+    recorded, walk = RecordedCounts(), None
     if found is None:
         run = journal.write(lambda db: _create(db, spec, clock_s()))
     else:
@@ -346,13 +339,12 @@ def open_generator(  # one caller
         journal.write(lambda db: run_store.forget_plan(db, run))
         database = journal.connect()
         walk = Walk(database, run, again)
-        recorded = run_store.count_items(database, run)
-    source = draw(
-        iter(items), spec.keying, walk, listing=listing, recorded=recorded, stale=stale, emit=emit, clock_s=clock_s
-    )
-    return Opened(
-        run, source, Counts(total=None, **{str(status): items for status, items in recorded.items()}), stale, notes
-    )
+        recorded.undrawn = run_store.count_items(database, run)
+    counts = Counts(total=None)
+    for status, number in recorded.undrawn.items():
+        counts.add(status, number)
+    source = draw(iter(items), spec.keying, walk, listing=listing, recorded=recorded, emit=emit, clock_s=clock_s)
+    return Opened(run, source, counts, recorded, notes)
 
 
 _UNRECORDED: tuple[Status | Literal[""], bool, str] = ("", False, "")

@@ -208,10 +208,10 @@ def create(database: sqlite3.Connection, name: str, *, resource: str, group_word
     return made.lastrowid
 
 
-def count_items(database: sqlite3.Connection, run: int) -> dict[Status, int]:
+def count_items(database: sqlite3.Connection, run: int) -> Counter[Status]:
     """Return how many items of a run are recorded with which status."""
     rows = database.execute("SELECT status, count(*) FROM item WHERE id >= ? AND id < ? GROUP BY status", ids(run))
-    return dict(rows.fetchall())
+    return Counter(dict(rows.fetchall()))
 
 
 def read_plan(database: sqlite3.Connection, found: Found) -> Iterator[Task]:
@@ -272,12 +272,27 @@ def skip(database: sqlite3.Connection, run: int, reasons: Sequence[tuple[Task, s
     )
 
 
+class RecordedCounts(msgspec.Struct):
+    """How many items are on record, by status, that the snapshot counts otherwise.
+
+    Attributes:
+        undrawn: Of an earlier start, not drawn from the generator yet; the snapshot counts them as they are recorded.
+        stale: To run again: the snapshot counts them as pending until they are recorded anew.
+        unlisted: Not given by the exhausted generator: the snapshot counts them no more; they leave the run at its
+            close.
+    """
+
+    undrawn: Counter[Status] = msgspec.field(default_factory=Counter)
+    stale: Counter[Status] = msgspec.field(default_factory=Counter)
+    unlisted: Counter[Status] = msgspec.field(default_factory=Counter)
+
+
 class RunStore(msgspec.Struct):
     """A run that this process holds the lease of.
 
     Attributes:
         live: The session's counts as its snapshot has them: the run's row keeps no count of its own.
-        stale: Items that the snapshot counts as pending and that are recorded from an earlier start, by status.
+        recorded: What is on record beside what the snapshot counts.
     """
 
     journal: Journal
@@ -285,7 +300,7 @@ class RunStore(msgspec.Struct):
     epoch: int
     resource: str
     live: Callable[[], Counts] = Counts
-    stale: Counter[Status] = msgspec.field(default_factory=Counter)
+    recorded: RecordedCounts = msgspec.field(default_factory=RecordedCounts)
 
     def write(self, unit: Callable[[sqlite3.Connection], None], now_s: float) -> None:
         """Run ``unit`` under the lease and wait for its commit.
@@ -312,7 +327,7 @@ class RunStore(msgspec.Struct):
 
     def _counts(self, entries: Sequence[Entry]) -> Counts:
         """Return what the items table holds once these entries are written."""
-        counts, stale = msgspec.structs.replace(self.live()), self.stale
+        counts, stale = msgspec.structs.replace(self.live()), self.recorded.stale
         for entry in entries:
             if entry.status == "completed":
                 counts.completed += 1
@@ -321,7 +336,7 @@ class RunStore(msgspec.Struct):
             if stale and entry.task.recorded and entry.status != "pending":
                 stale[entry.task.recorded] -= 1
                 entry.task.recorded = ""
-        for status, items in stale.items() if stale else ():
+        for status, items in (*stale.items(), *self.recorded.unlisted.items()):
             counts.add(status, items)
         return counts
 
@@ -449,29 +464,33 @@ def take(
     workload: str = "",
     about: str = "",
     windows_since_s: float = -math.inf,
+    live: Callable[[], Counts] = Counts,
+    recorded: RecordedCounts | None = None,
 ) -> RunStore:
     """Take the lease of a run and mark it as running.
 
     Args:
         workload: Name of the workload that made the session; ``about``: what it records to open it again.
         windows_since_s: Responses before this time, Unix, are dropped from the resource's windows.
+        live: See `RunStore`; ``recorded`` too.
 
     Raises:
         JournalLocked: Another live session holds it.
     """
+    store = RunStore(journal, run, 0, resource, live, recorded or RecordedCounts())
 
-    def unit(database: sqlite3.Connection) -> int:
+    def unit(database: sqlite3.Connection) -> None:
         live_here = (journal.path, run) in _live
         keep_in_flight(database, run, now_s)
-        epoch = take_lease(database, run, now_s, live_here=live_here)
+        store.epoch = take_lease(database, run, now_s, live_here=live_here)
         database.execute("DELETE FROM window WHERE resource = ? AND responded_s < ?", (resource, windows_since_s))
         database.execute(
             "UPDATE run SET state = 'running', reason = '', ended_s = NULL, concurrency = ?,"
             " started_s = coalesce(started_s, ?), resource = ?, workload = ?, about = ? WHERE id = ?",
             (concurrency, now_s, resource, workload, about, run),
         )
-        return epoch
+        store._count(database, store._counts(()), now_s)
 
-    epoch: int = journal.write(unit)
+    journal.write(unit)
     _live.add((journal.path, run))
-    return RunStore(journal, run, epoch, resource)
+    return store
