@@ -14,7 +14,7 @@ import pytest
 
 from ipybatch import BatchSession, Breaker, InputError, Limits, Rate, Retry
 from ipybatch.library import Character, Guild, Library, SteamStore, refresh
-from ipybatch.library.session import COLUMNS
+from ipybatch.library.session import COLUMNS, RefreshSession
 from ipybatch.simulators import Faults
 from ipybatch.simulators.serve import Server, build
 
@@ -330,3 +330,38 @@ def test_other_sources_have_it_too(shop: Shop) -> None:
 def test_another_column_is_refused(azeroth: Azeroth) -> None:
     with pytest.raises(InputError, match="column must be 'kind', got 'realm'"):
         azeroth.session(GUILDS).summary.by("realm")
+
+
+# Opened again, and forgotten
+
+
+def test_a_refresh_that_is_opened_again_knows_its_kinds(azeroth: Azeroth) -> None:
+    """By name alone: members that joined while it ran are told apart from their guilds."""
+    session = azeroth.run(GUILDS, expand="roster")
+    opened = BatchSession.open(session.name)
+    assert isinstance(opened, RefreshSession)
+    assert opened.summary.by("kind").equals(session.summary.by("kind"))
+    assert str(opened.summary) == str(session.summary)
+    with pytest.raises(InputError, match="was opened for reading: pass source= to go on"):
+        opened.start()
+
+
+def test_a_refresh_goes_on_with_its_source(shop: Shop) -> None:
+    """The items are those on record; an interrupted run goes on with what is left."""
+    session = shop.run([1, 2, 3])
+    session.forget()
+    session = shop.session([1, 2, 3], limits=Limits(concurrency=1))
+    session.start()
+    session.cancel()
+    opened = BatchSession.open(session.name, source=shop.store(), library=shop.library)
+    assert isinstance(opened, RefreshSession)
+    assert opened.run().counts.ended == 3
+    assert opened.summary.by("kind").loc["game", "total"] == 3
+
+
+def test_a_forgotten_refresh_runs_again(shop: Shop) -> None:
+    """Its records stay in the library, so what is fresh is left alone unless it is forced."""
+    session = shop.run([1, 2], force=True)
+    session.forget()
+    assert shop.clock.run(session).counts.completed == 2
+    assert session.summary.by("kind").loc["game", "completed"] == 2

@@ -13,13 +13,14 @@ followed by a new one.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar, Unpack, cast
 
 from ipybatch.engine.data import events
 from ipybatch.engine.data.clock import Clock, SystemClock
 from ipybatch.engine.data.outcome import Summary
-from ipybatch.engine.data.plan import canonical
+from ipybatch.engine.data.plan import canonical, key_value
 from ipybatch.engine.run.permits import Attempt
 from ipybatch.engine.store import run_store
 from ipybatch.engine.store.journal import Journal, open_journal
@@ -28,6 +29,7 @@ from ipybatch.library.records import STALENESS, Library, Record, Staleness, age_
 from ipybatch.library.source import Defaults, Expanding, Identity, Source
 from ipybatch.session.arguments import SessionArguments, check_items, check_name
 from ipybatch.session.session import BatchSession
+from ipybatch.session.workload import Workload
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -39,6 +41,53 @@ COLUMNS = ("total", "completed", "failed", "timeout", "cancelled", "skipped", "p
 _FINISHED = frozenset({"completed", "rolled_back"})
 
 _breakers: dict[str, events.BreakerState] = {}
+
+
+class RefreshSummary(Summary, frozen=True, eq=False):
+    """How a refresh ended.
+
+    Attributes:
+        session: Whose items `by` counts, as they stand when it is asked.
+    """
+
+    session: RefreshSession
+
+    def by(self, column: str) -> pd.DataFrame:
+        """Return one row per kind, the kind of the first item first: how many items of it ended how.
+
+        Args:
+            column: "kind".
+
+        Raises:
+            InputError: It is another.
+        """
+        if column != "kind":
+            msg = f"column must be 'kind', got {column!r}"
+            raise InputError(msg)
+        return self.session._by_kind()
+
+
+class RefreshSession(BatchSession):
+    """A session that `refresh` made."""
+
+    @property
+    def summary(self) -> RefreshSummary:
+        """What it came to so far."""
+        so_far = super().summary
+        return RefreshSummary(so_far.name, so_far.state, so_far.counts, so_far.reason, so_far.seconds, self)
+
+    def _by_kind(self) -> pd.DataFrame:
+        import pandas as pd
+
+        rows: dict[str, dict[str, Any]] = {}
+        results = self.results()
+        kinds = cast("Refreshing | RecordedRefresh", self.workload).kinds(results)
+        for kind, status in zip(kinds, results["status"], strict=True):
+            row = rows.setdefault(kind, dict.fromkeys(COLUMNS, 0))
+            row["total"] += 1
+            row[status] = row.get(status, 0) + 1
+        frame = pd.DataFrame.from_dict(rows, orient="index", columns=COLUMNS)
+        return frame.rename_axis("kind").astype(int)
 
 
 def refresh(
@@ -81,7 +130,8 @@ def refresh(
         steam refresh completed: 2/2 successful, 0 failed, 0 skipped
     """
     _check(source, library)
-    listed = [source.identify(item).key for item in check_items(items)]
+    identities = [source.identify(item) for item in check_items(items)]
+    listed = [identity.key for identity in identities]
     defaults = source.defaults()
     _check_expand(expand, defaults)
     name = name if name is not None else defaults.name
@@ -89,8 +139,15 @@ def refresh(
     chosen = _choose(defaults, arguments)
     journal = open_journal(chosen["journal"])
     clock = chosen["clock"] or SystemClock()
-    work = Refreshing(source, Library() if library is None else library, journal, name, clock, expand or "")
-    session = RefreshSession(
+    kinds = {str(identity.turn): identity.kind for identity in identities}
+    work = Refreshing(
+        source,
+        Library() if library is None else library,
+        clock,
+        expand=expand or "",
+        about={"force": force, "expand": expand or "", "kinds": kinds},
+    )
+    return RefreshSession(
         name,
         work,
         listed if force else work.with_members(listed),
@@ -100,8 +157,6 @@ def refresh(
         settings=defaults.settings,
         **{**chosen, "clock": clock, "fresh": chosen["fresh"] or _has_finished(journal, name)},
     )
-    _follow_breaker(session, chosen["resource"])
-    return session
 
 
 def breaker_state(source: Source) -> events.BreakerState:
@@ -109,24 +164,78 @@ def breaker_state(source: Source) -> events.BreakerState:
     return _breakers.get(source.defaults().resource, "closed")
 
 
-class Refreshing:
-    """The work: fetch an item's record and keep it."""
+class RecordedRefresh(Workload[RefreshSession]):
+    """A refresh that is only read: its source is not there.
 
-    def __init__(  # noqa: PLR0917  # its collaborators, each of another type
-        self, source: Source, library: Library, journal: Journal, name: str, clock: Clock, expand: str
+    Args:
+        kinds: By the turn of the kind, as a text.
+    """
+
+    def __init__(self, kinds: Mapping[str, str]) -> None:
+        self._kinds = kinds
+
+    def kinds(self, results: pd.DataFrame) -> list[str]:
+        """Return which kind of thing each row is: the plan ranks items by the turn of their kind."""
+        with open_journal(self.session.journal).reader() as database:
+            found = run_store.find(database, self.session.name)
+            tasks = [] if found is None else list(run_store.read_plan(database, found))
+        turns = {key_value(task.key): str(task.rank // len(STALENESS)) for task in tasks}
+        rows = zip(results["key"], results.get("kind", ()), strict=False)
+        named = {turns[key]: kind for key, kind in rows if isinstance(kind, str)}
+        named.update(self._kinds)
+        return [named[turns[key]] for key in results["key"]]
+
+    async def __call__(self, item: Any) -> Any:
+        """Do nothing: such a session does not start."""
+
+
+class Refreshing(Workload[RefreshSession]):
+    """The work of a refresh: fetch an item's record and keep it."""
+
+    name = "refresh"
+    needs = "source"
+    session_class = RefreshSession
+
+    def __init__(
+        self, source: Source, library: Library, clock: Clock, *, expand: str, about: Mapping[str, Any]
     ) -> None:
         self._source, self._library, self._clock = source, library, clock
-        self._journal, self._name = journal, name
-        self._expand = expand
+        self._expand, self._about = expand, about
         self._judged: dict[str, Staleness] = {}
+
+    def bind(self, session: RefreshSession) -> None:
+        """Belong to a session, whose breaker `breaker_state` tells."""
+        super().bind(session)
+        _follow_breaker(session, session.policy.resource)
+
+    def about(self) -> Mapping[str, Any]:
+        """Return what the session was made with, and the kinds of its source in the order of their turns."""
+        return self._about
+
+    @classmethod
+    def reading(cls, name: str, journal: Path, about: Mapping[str, Any]) -> RecordedRefresh:
+        """Return what a recorded session can do without its source: results, and how many of which kind ended how."""
+        return RecordedRefresh(about["kinds"])
+
+    @classmethod
+    def going_on(
+        cls, name: str, journal: Path, about: Mapping[str, Any], items: Any, arguments: dict[str, Any]
+    ) -> RefreshSession:
+        """Return the session made anew with ``source=`` and, if it is not the default, ``library=``.
+
+        Raises:
+            InputError: An argument is not what it must be.
+        """
+        kept = {"force": about["force"], "expand": about["expand"] or None}
+        return refresh([task.item for task in items], **{**kept, "name": name, "journal": journal, **arguments})
+
+    def kinds(self, results: pd.DataFrame) -> list[str]:
+        """Return which kind of thing each row is."""
+        return [self._source.identify(key).kind for key in results["key"]]
 
     def key(self, item: Any) -> Any:
         """Return what the journal knows the item by."""
         return self._source.identify(item).key
-
-    def kind(self, key: Any) -> str:
-        """Return which kind of thing the item of that key is."""
-        return self._source.identify(key).kind
 
     def rank(self, item: Any) -> int:
         """Return what runs first: kinds before one another, within each the stalest."""
@@ -153,8 +262,8 @@ class Refreshing:
 
     async def __aenter__(self) -> Refreshing:
         """Enter the source and read what the plan decided: the library has moved on when a run is resumed."""
-        with self._journal.reader() as database:
-            found = run_store.find(database, self._name)
+        with open_journal(self.session.journal).reader() as database:
+            found = run_store.find(database, self.session.name)
             tasks = () if found is None else run_store.read_plan(database, found)
             self._judged.update((task.key, STALENESS[task.rank % len(STALENESS)]) for task in tasks)
         await self._source.__aenter__()
@@ -211,53 +320,6 @@ class Refreshing:
 
     def _expands(self, who: Identity) -> bool:
         return bool(self._expand) and cast("Expanding", self._source).can_expand(self._expand, who.kind)
-
-
-class RefreshSummary(Summary, frozen=True, eq=False):
-    """How a refresh ended.
-
-    Attributes:
-        session: Whose items `by` counts, as they stand when it is asked.
-    """
-
-    session: RefreshSession
-
-    def by(self, column: str) -> pd.DataFrame:
-        """Return one row per kind, the kind of the first item first: how many items of it ended how.
-
-        Args:
-            column: "kind".
-
-        Raises:
-            InputError: It is another.
-        """
-        if column != "kind":
-            msg = f"column must be 'kind', got {column!r}"
-            raise InputError(msg)
-        return self.session._by_kind()
-
-
-class RefreshSession(BatchSession):
-    """A session that `refresh` made."""
-
-    @property
-    def summary(self) -> RefreshSummary:
-        """What it came to so far."""
-        so_far = super().summary
-        return RefreshSummary(so_far.name, so_far.state, so_far.counts, so_far.reason, so_far.seconds, self)
-
-    def _by_kind(self) -> pd.DataFrame:
-        import pandas as pd
-
-        work = cast("Refreshing", self._spec.work.call)
-        rows: dict[str, dict[str, Any]] = {}
-        results = self.results()
-        for key, status in zip(results["key"], results["status"], strict=True):
-            row = rows.setdefault(work.kind(key), dict.fromkeys(COLUMNS, 0))
-            row["total"] += 1
-            row[status] = row.get(status, 0) + 1
-        frame = pd.DataFrame.from_dict(rows, orient="index", columns=COLUMNS)
-        return frame.rename_axis("kind").astype(int)
 
 
 def _check(source: Any, library: Any) -> None:
