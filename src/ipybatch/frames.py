@@ -86,6 +86,22 @@ def history(journal: Journal) -> pd.DataFrame:
     return frame
 
 
+def recorded(journal: Journal, name: str) -> list[tuple[Any, str, Any]]:
+    """Return (key, kind of failure, result) of every item that the latest run recorded, in its plan or not."""
+    with journal.reader() as database:
+        found = run_store.find(database, name)
+        rows = (
+            []
+            if found is None
+            else database.execute(
+                "SELECT key, kind, CASE WHEN status = 'completed' THEN payload.result END"
+                " FROM item LEFT JOIN payload USING (id) WHERE item.id >= ? AND item.id < ?",
+                ids(found.run),
+            ).fetchall()
+        )
+    return [(key_value(key), kind, None if payload is None else decode(payload)) for key, kind, payload in rows]
+
+
 def _rows(journal: Journal, spec: Spec, plan: Plan | None, state: State) -> Iterator[tuple[Any, ...]]:
     """Yield (key, status, attempts, seconds, error, result) in input order."""
     with journal.reader() as database:

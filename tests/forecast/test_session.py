@@ -247,9 +247,74 @@ def test_what_makes_no_sense_is_refused(session, arguments, words):
         session(**arguments)
 
 
+def kept(journal):
+    """The names of all files of forecasts."""
+    return {path.name for path in journal.parent.rglob("*.arrow")}
+
+
+def changed(table=None):
+    """A table of which the rows of Palu are others."""
+    table = demand() if table is None else table
+    table.loc[table["site"] == "Palu", "quantity"] += 1
+    return table
+
+
 def test_forget_clears_the_forecasts_away(session, journal):
-    made = session()
+    session().run()
+    made = session(changed())
     made.run()
     made.forget()
     assert left_behind(journal) == []
     assert len(made.results()) == 0
+
+
+def test_a_forgotten_forecast_is_shown_as_trained_when_it_runs_again(session):
+    """The table and the log say of its partitions what they said the first time."""
+    made = session()
+    made.run()
+    first = statuses(made), len(made.log())
+    made.forget()
+    assert made.run().counts.completed == 3
+    assert (statuses(made), len(made.log())) == first
+    assert statuses(made) == ["completed"] * 3
+    assert not (made.log() == "skipped").any(axis=None)
+
+
+def test_no_file_of_a_former_forecast_stays(session, journal):
+    """After a run over changed rows there are the files that its partitions refer to, and no other."""
+    session().run()
+    before = kept(journal)
+    made = session(changed())
+    made.run()
+    assert kept(journal) == set(made.partitions()["file"]) != before
+    assert len(kept(journal)) == 3
+    assert len(made.results()) == 60
+
+
+def test_the_file_of_a_partition_that_is_recorded_stays(session, journal):
+    """A site that is left out is not trained again when it comes back: its forecast must be there."""
+    session().run()
+    session(demand(["Ambon", "Palu"])).run()
+    backend = Inline()
+    made = session(backend=backend)
+    made.run()
+    assert backend.ran == []
+    assert len(made.results()) == 60
+
+
+def test_a_rollback_clears_the_former_forecast_away_too(session, journal):
+    """It discards what is recorded under the name; no file outlives its record."""
+    session().run()
+    assert session(changed(), backend=Inline(["Palu"])).run().state == "rolled_back"
+    assert left_behind(journal) == []
+
+
+def test_a_file_without_a_record_goes_when_a_run_ends(session, journal):
+    """A process that was killed between the file and its record leaves one."""
+    session().run()
+    names = kept(journal)
+    (folder,) = {path.parent for path in journal.parent.rglob("*.arrow")}
+    (folder / "sofifi-000000-0123456789ab.arrow").write_bytes(b"")
+    stopped = session(changed(), backend=Inline(["Palu"]), on_failure="stop")
+    assert stopped.run().state == "failed"
+    assert kept(journal) == {name for name in names if not name.startswith("palu")}

@@ -11,6 +11,7 @@ import hashlib
 import re
 import shutil
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -46,10 +47,6 @@ class ForecastFiles:
             _arrow(lambda: frame.to_feather(draft))
         return name
 
-    def has(self, name: str) -> bool:
-        """Say whether a file is still there: a user may have cleared the folder."""
-        return (self._folder / name).is_file()
-
     def read(self, names: Iterable[str]) -> pd.DataFrame:
         """Return the forecasts in these files, one below the other; model_used and reason are categories."""
         paths = [self._folder / name for name in names]
@@ -58,19 +55,15 @@ class ForecastFiles:
         return pd.DataFrame({name: _arrow(partial(_column, paths, name)) for name in COLUMNS}, copy=False)
 
     def keep(self, names: Iterable[str]) -> None:
-        """Clear away all files but these, and the folder when it is empty."""
+        """Delete all files but these; of none, the folders too."""
         kept = set(names)
-        for path in self._folder.glob("*") if self._folder.is_dir() else ():
+        for path in self._folder.glob("*"):
             if path.name not in kept:
-                path.unlink()
+                path.unlink(missing_ok=True)
         if not kept:
-            self.clear()
-
-    def clear(self) -> None:
-        """Clear everything away."""
-        shutil.rmtree(self._folder, ignore_errors=True)
-        if self._folder.parent.is_dir() and not any(self._folder.parent.iterdir()):
-            self._folder.parent.rmdir()
+            shutil.rmtree(self._folder, ignore_errors=True)
+            with suppress(OSError):  # not there, or another session's files are
+                self._folder.parent.rmdir()
 
 
 def write(frame: pd.DataFrame, path: Path) -> None:

@@ -14,6 +14,7 @@ from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
+from ipybatch import frames
 from ipybatch.backends.dask import Dask
 from ipybatch.backends.process.backend import Processes, processors
 from ipybatch.engine.data import events
@@ -40,7 +41,6 @@ class ForecastSession(BatchSession):
     """A `BatchSession` whose results are one forecast."""
 
     files: ForecastFiles
-    notes: tuple[str, ...] = ()
 
     def partitions(self) -> pd.DataFrame:
         """Return one row per partition: key, status, attempts, seconds, error, rows, series, coverage, file."""
@@ -78,10 +78,15 @@ class ForecastSession(BatchSession):
         """Tell the user something, once."""
         self._feed.note(text)
 
+    def _clear_files(self) -> None:
+        """Delete the files that no recorded partition refers to: of former forecasts, and of killed processes."""
+        results = [result for _, _, result in frames.recorded(self._journal, self.name)]
+        self.files.keep(result["file"] for result in results if result is not None)
+
     def forget(self) -> None:
         """Delete everything that is recorded under this name, forecasts included."""
         super().forget()
-        self.files.clear()
+        self.files.keep(())
 
 
 def forecast(
@@ -244,9 +249,8 @@ class Forecasting:
                 session.note(f"{outcome.error.split(' in row', 1)[0]}: {advice}")
 
     def _clear_up(self, event: events.Event) -> None:
-        """Leave nothing behind of what was discarded, and no file that nothing refers to."""
-        if isinstance(event, events.StateChanged) and event.state == "rolled_back":
-            self._attended().files.clear()
+        if isinstance(event, events.StateChanged) and event.state in events.ENDED:
+            self._attended()._clear_files()
 
 
 def _settings(settings: Settings) -> dict[str, Any]:
