@@ -171,7 +171,7 @@ MEASURED = Timing(start_s=1.0, fixed_s=0.5, per_series_s=0.01, samples=((51, 1.0
 
 
 def test_the_card_says_what_is_known():
-    """Rows, sites, parts, partitions, seconds, speed-up, whether it pays, the size table and the remedies."""
+    """Rows, sites, parts, partitions, seconds, speed-up, whether it pays, the size table and the advice."""
     said = Seen(found(timing=MEASURED)._repr_html_()).text
     for words in (
         "11,919 rows, 13 sites, 2,070 parts",

@@ -5,9 +5,10 @@ import pandas as pd
 import pytest
 from sklearn.base import BaseEstimator, RegressorMixin
 
-from ipybatch import InputError, Limits
-from ipybatch.backends import Processes
+from ipybatch import InputError, Limits, Permanent
+from ipybatch.backends import Killed, OutOfMemory, Overrun, Processes
 from ipybatch.forecast import forecast
+from ipybatch.forecast.data.partitions import ADVICE
 from ipybatch.forecast.forecast_files import COLUMNS
 
 
@@ -37,7 +38,8 @@ class Inline:
     """A backend that calls at once: what is told of partitions is the same wherever they run."""
 
     def __init__(self, fails=()):
-        self.fails, self.ran = set(fails), []
+        errors = fails if isinstance(fails, dict) else {site: MemoryError(f"{site} is too large") for site in fails}
+        self.fails, self.ran = errors, []
 
     async def open(self, slots):
         pass
@@ -46,7 +48,7 @@ class Inline:
         (site,) = set(arguments[0]["site"])
         self.ran.append(site)
         if site in self.fails:
-            raise MemoryError(f"{site} is too large")
+            raise self.fails[site]
         return work(*arguments)
 
     async def close(self):
@@ -158,6 +160,49 @@ def test_what_helps_is_said_beside_the_error(session):
     assert "Invalid date format '31/13/2025': correct the row or drop it, and run the same call again" in (
         made.snapshot.notes
     )
+
+
+class Puzzled(Permanent):
+    """An error of a user's model that says what helps."""
+
+    advice = "give it another alpha"
+
+
+@pytest.mark.parametrize(
+    ("error", "advice"),
+    [
+        (Overrun("Exceeded 300s"), ADVICE["timeout"]),
+        (TimeoutError("no answer"), ADVICE["timeout"]),
+        (OutOfMemory(), ADVICE["out_of_memory"]),
+        (Killed("Killed by SIGKILL"), ADVICE["killed"]),
+        (ValueError("Invalid alpha"), ""),
+        (Permanent("Missing alpha: Out of memory, Killed by a timeout"), ""),
+        (Puzzled("Invalid alpha"), "give it another alpha"),
+    ],
+)
+def test_advice_follows_the_kind_of_an_error_and_not_its_words(session, error, advice):
+    """A user's model may say "Invalid", too: its rows are not to be corrected for that."""
+    made = session(backend=Inline({"Palu": error}), on_failure="continue")
+    made.run()
+    assert made.partitions().set_index("key")["advice"].to_dict() == {"Ambon": "", "Palu": advice, "Sofifi": ""}
+    assert [note for note in made.snapshot.notes if "Palu" not in note] == (
+        [f"{made.partitions().set_index('key')['error']['Palu']}: {advice}"] if advice else []
+    )
+
+
+def test_advice_outlives_the_process(session):
+    """It is found by what is recorded."""
+    session(backend=Inline({"Palu": OutOfMemory()}), on_failure="continue").run()
+    assert session(on_failure="continue").partitions()["advice"].tolist() == ["", ADVICE["out_of_memory"], ""]
+
+
+def test_a_bad_row_has_its_advice_beside_its_partition(session):
+    table = demand().astype({"date": str})
+    table.loc[5, "date"] = "31/13/2025"
+    made = session(table, on_failure="continue")
+    made.run()
+    row = made.partitions().set_index("key").loc["Ambon"]
+    assert (row["error"], row["advice"]) == ("Invalid date format '31/13/2025' in row 5", ADVICE["bad_row"])
 
 
 def test_the_same_call_runs_again_after_a_rollback(session):

@@ -23,8 +23,7 @@ from ipybatch.engine.data.events import Status
 from ipybatch.engine.data.outcome import Outcome
 from ipybatch.engine.data.policy import Limits, Retry, check_count
 from ipybatch.engine.run.permits import Attempt
-from ipybatch.errors import Permanent
-from ipybatch.forecast.data.partitions import Partition, partition, remedy
+from ipybatch.forecast.data.partitions import ADVICE, BadRow, Partition, partition
 from ipybatch.forecast.data.table import read_table, settings_of
 from ipybatch.forecast.forecast_files import ForecastFiles, check_output, write
 from ipybatch.forecast.models.model_registry import described, packages
@@ -41,10 +40,22 @@ class ForecastSession(BatchSession):
     """A `BatchSession` whose results are one forecast."""
 
     files: ForecastFiles
+    _advice: Mapping[str, str]  # by partition, where an error of this process had its own
 
     def partitions(self) -> pd.DataFrame:
-        """Return one row per partition: key, status, attempts, seconds, error, rows, series, coverage, file."""
-        return super().results()
+        """Return one row per partition, the largest first.
+
+        Columns: key, status, attempts, seconds, error, advice (what helps against the error; "" where nothing is
+        known), rows, series, coverage, file.
+        """
+        rows = super().results()
+        kinds = {key: kind for key, kind, _ in frames.recorded(self._journal, self.name)}
+        advice = [
+            (self._advice.get(key) or ADVICE.get(kinds.get(key, ""), "")) if error else ""
+            for key, error in zip(rows["key"], rows["error"], strict=True)
+        ]
+        rows.insert(len(frames.OURS), "advice", advice)
+        return rows
 
     def results(self) -> pd.DataFrame:
         """Return the forecast: one row per (site, part, date), with forecast, lo, hi, model_used and reason.
@@ -188,10 +199,12 @@ class Forecasting:
     def __init__(self, partitions: list[Partition], settings: Settings, backend: Backend, output: Path | None) -> None:
         self._partitions, self._settings, self._backend, self._output = partitions, settings, backend, output
         self._session: ForecastSession | None = None
+        self._advice: dict[str, str] = {}
 
     def attend(self, session: ForecastSession) -> None:
         """Belong to a session: tell it of partitions, and clear up after it."""
         self._session = session
+        session._advice = self._advice
         session.on_outcomes(self._recorded)
         session.on(self._clear_up)
 
@@ -219,7 +232,7 @@ class Forecasting:
         attempt.join(part.number)
         self._tell(part, "running")
         if part.problems:
-            raise Permanent(part.problems[0])
+            raise BadRow(part.problems[0])
         made = await self._backend.run(run_partition, (part.frame, self._settings))
         file = await asyncio.to_thread(self._attended().files.put, part.name, part.digest, made)
         used = made["model_used"].value_counts()
@@ -245,7 +258,8 @@ class Forecasting:
         session = self._attended()
         for outcome in outcomes:
             session.tell(events.GroupEnded(session.now_s, numbers[str(outcome.key)], outcome.status))
-            if advice := remedy(outcome.error):
+            self._advice[str(outcome.key)] = outcome.advice
+            if advice := outcome.advice or ADVICE.get(outcome.kind, ""):
                 session.note(f"{outcome.error.split(' in row', 1)[0]}: {advice}")
 
     def _clear_up(self, event: events.Event) -> None:

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ipybatch import InputError
-from ipybatch.forecast.data.partitions import ADVICE, Partition, cut, partition, remedy
+from ipybatch.forecast.data.partitions import Partition, cut, partition
 from ipybatch.forecast.data.table import read_table
 from ipybatch.simulators.demand import SITE_ROWS, demand
 
@@ -191,24 +191,3 @@ def test_a_row_that_belongs_nowhere_is_refused_before_anything_starts():
     with pytest.raises(InputError, match="got Missing site in row 6000: correct or drop these rows"):
         partition(table)
     assert [problem.row for problem in cut(table, "site", 2000, 20).unplaced] == [6000]
-
-
-@pytest.mark.parametrize(
-    ("error", "kind"),
-    [
-        ("Exceeded 300s", "timeout"),
-        ("Partition 5 (Kendari) timeout: Exceeded 300s", "timeout"),
-        ("Partition 3 (Sofifi) failed: Out of memory", "out_of_memory"),
-        ("Partition 7 (Sofifi) failed: Invalid date format '31/13/2025' in row 4102", "bad_row"),
-        ("Negative quantity -3 in row 7", "bad_row"),
-        ("Missing site in row 7", "bad_row"),
-        ("Partition 1 (timeout) failed: Killed by SIGKILL", "killed"),
-    ],
-)
-def test_an_error_has_its_remedy(error, kind):
-    """Timeout: fewer rows or more time; memory: smaller partitions; a row: correct it."""
-    assert remedy(error) == ADVICE[kind]
-
-
-def test_an_error_of_the_users_own_has_none():
-    assert remedy("ValueError: boom") == ""

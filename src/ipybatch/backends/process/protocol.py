@@ -173,9 +173,13 @@ def _read(stream: Stream, size: int) -> bytearray:
 class Overrun(ItemError, TimeoutError):
     """The attempt took longer than ``timeout_s``: give it more time, or a smaller item."""
 
+    kind = "timeout"
+
 
 class OutOfMemory(Permanent):
     """The attempt needs more than ``memory_mb``, or than the machine has: give it more memory, or a smaller item."""
+
+    kind = "out_of_memory"
 
     def __init__(self, message: str = "Out of memory") -> None:
         super().__init__(message)
@@ -183,6 +187,8 @@ class OutOfMemory(Permanent):
 
 class Killed(Transient):
     """The process of the attempt ended without an answer; the circuit breaker does not count it."""
+
+    kind = "killed"
 
     def __init__(self, message: str) -> None:
         super().__init__(message, counts=False)

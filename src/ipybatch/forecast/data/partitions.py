@@ -20,13 +20,13 @@ import numpy as np
 import pandas as pd
 
 from ipybatch.engine.data.policy import check_count
-from ipybatch.errors import InputError
+from ipybatch.errors import InputError, Permanent
 from ipybatch.forecast.data.table import Problem, Table, refuse
 
 By = str | Callable[[pd.DataFrame], Any] | None
 MAX_ROWS = 2000
 MAX_PARTITIONS = 20
-ADVICE = {
+ADVICE = {  # what the user can do about a partition that failed, by kind of failure
     "timeout": 'fewer rows to a partition (by="size", a smaller max_rows), or more time (a larger timeout_s)',
     "out_of_memory": (
         'smaller partitions (by="size", a smaller max_rows), fewer at a time (workers=1), or a larger memory_mb'
@@ -34,13 +34,13 @@ ADVICE = {
     "bad_row": "correct the row or drop it, and run the same call again",
     "killed": "something else ended it, most often for want of memory: smaller partitions, or fewer at a time",
 }
-_SIGNS = (
-    ("timeout", ("Exceeded ", "timeout")),
-    ("out_of_memory", ("Out of memory",)),
-    ("bad_row", ("Invalid ", "Negative ", "Missing ")),
-    ("killed", ("Killed by", "Ended without")),
-)
 SIZES = ((5_000, "about 3"), (20_000, "10 to 15"), (50_000, "20"))  # rows, and how many partitions by="size" makes
+
+
+class BadRow(Permanent):
+    """A row of a partition cannot be used: its column, row and value are named."""
+
+    kind = "bad_row"
 
 
 class Partition(msgspec.Struct, frozen=True, dict=True):
@@ -158,16 +158,6 @@ def cut(
         notes += _too_large(made, max_rows, max_partitions)
     made, unplaced = _with_problems(made, table.problems if by is not None else _of(table.problems, sites, parts))
     return Cut(made, notes, unplaced)
-
-
-def remedy(error: str) -> str:
-    """Return what helps against an error of a partition, "" where nothing is known.
-
-    Args:
-        error: Its one line, e.g. ``Exceeded 300s`` or ``Partition 3 (Sofifi) failed: Out of memory``.
-    """
-    said = error.rsplit("failed: ", 1)[-1]
-    return next((ADVICE[kind] for kind, signs in _SIGNS if any(sign in said for sign in signs)), "")
 
 
 def _filtered(frame: pd.DataFrame, sites: Any, parts: Any) -> pd.DataFrame:
