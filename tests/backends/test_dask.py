@@ -13,9 +13,10 @@ import pandas as pd
 import pytest
 from sklearn.base import BaseEstimator, RegressorMixin
 
-from ipybatch import InputError
+from ipybatch import InputError, RateLimited, Refused, Retry, Transient
 from ipybatch.backends import Dask, Killed, OutOfMemory, Overrun, Processes, dask
-from ipybatch.errors import MissingExtra
+from ipybatch.engine.rules.retry import classify
+from ipybatch.errors import MissingExtra, Withheld
 from ipybatch.forecast import forecast
 from ipybatch.testing import check_backend
 
@@ -142,9 +143,35 @@ def test_each_end_is_told_as_by_processes(client):
     assert (type(late), str(late)) == (Overrun, "Exceeded 3s")
     assert (type(large), str(large)) == (OutOfMemory, "Out of memory")
     assert (type(gone), str(gone)) == (Killed, "Killed by SIGKILL")
+    assert [error.kind for error in (late, large, gone)] == ["timeout", "out_of_memory", "killed"]
     assert (type(wrong), wrong.args) == (KeyError, ("wrong",))
     assert "test_dask.py" in wrong.__notes__[-1]
     assert well is None
+
+
+class Full(RateLimited):
+    """One that pickle cannot make again: its class wants more than the text it keeps."""
+
+    kind = "shop_full"
+
+    def __init__(self, shop, wait_s):
+        super().__init__(f"{shop} is full", retry_after_s=wait_s)
+
+
+def test_an_error_arrives_as_what_it_was(client):
+    """From the process to the worker, from there to us: class, kind and attributes."""
+
+    def work(item):
+        raise Full("the shop", 9) if item == "full" else item
+
+    sent = [Transient("busy", retry_after_s=3, counts=False), Refused("wrong key"), Withheld("out of budget")]
+    *arrived, full, late = attempt(client, work, *sent, "full", TimeoutError("too late"))
+    for error, original in zip(arrived, sent, strict=True):
+        assert (type(error), str(error), error.kind) == (type(original), str(original), original.kind)
+        assert classify(error, Retry(), 0) == classify(original, Retry(), 0)
+    assert (type(full).__name__, str(full), full.kind) == ("Full", "the shop is full", "shop_full")
+    assert classify(full, Retry(), 0) == classify(Full("the shop", 9), Retry(), 0)
+    assert (type(late), str(late)) == (TimeoutError, "too late")
 
 
 def test_a_large_item_goes_there_and_comes_back_whole(client):

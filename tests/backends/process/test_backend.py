@@ -7,15 +7,19 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
+import httpx
 import numpy as np
 import pytest
 
-from ipybatch import InputError, Limits, Permanent, Retry
+from ipybatch import InputError, Limits, Permanent, RateLimited, Refused, Retry, Transient
 from ipybatch.backends import Killed, OutOfMemory, Overrun, Processes
 from ipybatch.engine.data import events
+from ipybatch.engine.rules.retry import classify
+from ipybatch.errors import MissingExtra, Withheld
 from ipybatch.testing import check_backend
 from tests.works import hear
 
@@ -236,6 +240,34 @@ def touch_in_a_grandchild(item):
     subprocess.run([sys.executable, "-c", "import time; kept = b'x' * 150_000_000; time.sleep(3600)"], check=False)
 
 
+def print_of_memory_and_be_killed(item):
+    """A program may survive a shortage of memory, and be killed for something else."""
+    print("pool: Cannot allocate memory, going on with a smaller one", flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@needs_fork
+def test_what_was_printed_is_no_verdict_on_one_that_was_killed():
+    (error,) = attempt(print_of_memory_and_be_killed, 1)
+    assert (type(error), str(error)) == (Killed, "Killed by SIGKILL")
+
+
+def quote_bad_alloc(item):
+    raise ValueError("the log says std::bad_alloc in line 3")
+
+
+def raise_bad_alloc(item):
+    """As the C interfaces of LightGBM and XGBoost hand C++'s error on."""
+    raise RuntimeError("std::bad_alloc")
+
+
+def test_an_error_that_only_quotes_a_shortage_of_memory_is_none():
+    (error,) = attempt(quote_bad_alloc, 1)
+    assert isinstance(error, ValueError)
+    (error,) = attempt(raise_bad_alloc, 1)
+    assert isinstance(error, OutOfMemory)
+
+
 @needs_fork
 @pytest.mark.parametrize("work", [fill_lists, ask_numpy, ask_sklearn, print_bad_alloc, touch_in_a_grandchild])
 def test_out_of_memory_is_told_as_such(work):
@@ -291,19 +323,117 @@ def test_an_error_comes_with_where_it_was_raised(method):
 
 
 class Unlike(Exception):
-    """An error that cannot be made again from what it keeps, as many cannot."""
+    """An error that pickle cannot make again, as many cannot: its class wants more than the text it keeps."""
 
     def __init__(self, code, text):
         super().__init__(f"{code} {text}")
 
 
-def test_an_error_that_cannot_travel_is_told_by_name_and_text():
+class Full(RateLimited):
+    kind = "shop_full"
+    advice = "come back tomorrow"
+
+    def __init__(self, shop, wait_s):
+        super().__init__(f"{shop} is full", retry_after_s=wait_s)
+
+
+def status_error(status):
+    """Return an error of httpx, none of which pickle can make again."""
+    request = httpx.Request("GET", "https://shop.invalid")
+    response = httpx.Response(status, headers={"Retry-After": "7"}, request=request)
+    return httpx.HTTPStatusError(f"status {status}", request=request, response=response)
+
+
+ERRORS = [
+    Transient("busy", retry_after_s=3, counts=False),
+    RateLimited("slow down", retry_after_s=7),
+    Permanent("no such item"),
+    Refused("wrong key"),
+    Withheld("out of budget"),
+    Overrun("Exceeded 3s"),
+    OutOfMemory(),
+    Killed("Killed by SIGKILL"),
+    MissingExtra("dask"),
+    Unlike(418, "teapot"),
+    Full("the shop", 9),
+    *map(status_error, (429, 503, 401, 404)),
+]
+
+
+def meaning(error):
+    return (
+        type(error),
+        str(error),
+        getattr(error, "kind", ""),
+        getattr(error, "advice", ""),
+        classify(error, Retry(), 0),
+    )
+
+
+def raise_nth(number):
+    raise ERRORS[number]
+
+
+@methods
+def test_an_error_arrives_as_what_it_was(method):
+    """The engine decides by class and attributes: it does the same as if the work had raised in this process."""
+    arrived = attempt(raise_nth, *range(len(ERRORS)), method=method)
+    assert list(map(meaning, arrived)) == list(map(meaning, ERRORS))
+    assert "test_backend.py" in arrived[-1].__notes__[-1]
+
+
+class Sealed(Exception):
+    """One whose text needs what cannot leave its process."""
+
+    def __init__(self, text, **attributes):
+        super().__init__(text)
+        self.lock = threading.Lock()
+        self.__dict__.update(attributes)
+
+    def __str__(self):
+        return f"{self.args[0]}, {'locked' if self.lock.locked() else 'open'}"
+
+
+class SealedFull(Sealed, RateLimited):
+    kind = "shop_full"
+    advice = "come back tomorrow"
+
+
+class SealedBar(Sealed, Refused):
+    pass
+
+
+class SealedPurse(Sealed, Withheld):
+    pass
+
+
+class SealedClock(Sealed, TimeoutError):
+    pass
+
+
+@pytest.mark.parametrize(
+    ("kind", "attributes", "arrives_as"),
+    [
+        (SealedFull, {"retry_after_s": 9}, RateLimited),
+        (SealedBar, {}, Refused),
+        (SealedPurse, {}, Withheld),
+        (SealedClock, {}, TimeoutError),
+        (Sealed, {"status": 503, "headers": {"Retry-After": "7"}}, Transient),
+        (Sealed, {"status": 429, "headers": {"Retry-After": "7"}}, RateLimited),
+        (Sealed, {}, Permanent),
+    ],
+)
+def test_an_error_that_cannot_travel_arrives_as_one_of_ours_that_means_the_same(kind, attributes, arrives_as):
     def work(item):
-        raise Unlike(418, "teapot")
+        raise kind("the shop", **attributes)
 
     (error,) = attempt(work, 1)
-    assert isinstance(error, Permanent)
-    assert str(error) == "Unlike: 418 teapot"
+    assert (type(error), str(error)) == (arrives_as, f"{kind.__name__}: the shop, open")
+    assert "test_backend.py" in error.__notes__[-1]
+    original = kind("the shop", **attributes)
+    assert classify(error, Retry(), 0) == classify(original, Retry(), 0)
+    for name in ("kind", "advice"):
+        assert getattr(original, name, None) in (None, getattr(error, name, None))
 
 
 @pytest.mark.parametrize("raised", [SystemExit(2), KeyboardInterrupt(), StopIteration(4), asyncio.CancelledError()])
@@ -426,6 +556,8 @@ def test_a_session_tells_each_end_in_one_line(live, wait_for):
 
     backend = Processes(2, timeout_s=0.3, memory_mb=200)
     session = live(work, list(ends), backend=backend, retry=Retry(attempts=1), limits=Limits(concurrency=4))
+    kinds = {}
+    session.on_outcomes(lambda outcomes: kinds.update((one.key, one.kind) for one in outcomes))
     session.start()
     wait_for(session)
     told = session.results().set_index("key")[["status", "error"]]
@@ -433,6 +565,7 @@ def test_a_session_tells_each_end_in_one_line(live, wait_for):
     assert told.loc["large"].tolist() == ["failed", "Out of memory"]
     assert told.loc["gone"].tolist() == ["failed", "Killed by SIGKILL"]
     assert told.loc["well", "status"] == "completed"
+    assert kinds == {"late": "timeout", "large": "out_of_memory", "gone": "killed", "well": ""}
 
 
 def children():

@@ -89,14 +89,6 @@ def test_a_line_that_ends_too_soon_is_no_answer(kept):
     [
         (Ended(1, -9, "timeout"), Overrun, "Exceeded 300s", Kind.TIMEOUT),
         (Ended(1, -9, "memory"), OutOfMemory, "Out of memory", Kind.PERMANENT),
-        (Ended(1, protocol.OUT_OF_MEMORY_CODE), OutOfMemory, "Out of memory", Kind.PERMANENT),
-        (
-            Ended(1, 1, printed="OpenBLAS error: Memory allocation still failed"),
-            OutOfMemory,
-            "Out of memory",
-            None,
-        ),
-        (Ended(1, -6, printed="what():  std::bad_alloc"), OutOfMemory, "Out of memory", None),
         (Ended(1, -int(signal.SIGBUS)), Killed, "Killed by SIGBUS", Kind.TRANSIENT),
         (Ended(1, -63), Killed, "Killed by signal 63", None),
         (Ended(1, 7), Killed, "Ended without an answer, exit code 7", None),

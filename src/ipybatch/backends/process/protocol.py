@@ -18,8 +18,8 @@ How an attempt ends without an answer::
 
 from __future__ import annotations
 
+import contextlib
 import pickle
-import re
 import signal
 import struct
 from collections.abc import Sequence
@@ -30,15 +30,11 @@ import msgspec
 from ipybatch.errors import ItemError, MissingExtra, Permanent, Transient
 
 READY, DONE = b"R", b"D"
-OUT_OF_MEMORY_CODE = 86  # exit code of a process that is too short of memory to send its error
 
 # Environment of every attempt: one thread for each numeric library, since attempts run side by side.
 ONE_THREAD = dict.fromkeys(
     ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"), "1"
 )
-
-# What C++, OpenBLAS, Cython and the loader print before they give up.
-_SHORT_OF_MEMORY = re.compile(r"bad_alloc|MemoryError|[Mm]emory allocation|[Cc]annot allocate memory|out of memory")
 
 
 class Start(msgspec.Struct, tag="start", frozen=True):
@@ -140,6 +136,31 @@ def decode(parts: Sequence[Any]) -> Any:
     return pickle.loads(parts[0], buffers=parts[1:])  # noqa: S301  # from our own child, or from our own kernel
 
 
+class ByParts:
+    """Pickle an error by class, arguments and attributes: for classes that cannot be called with what they keep.
+
+    Attributes that cannot be pickled are left out.
+    """
+
+    def __init__(self, error: Exception) -> None:
+        self._error = error
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        kept = {}
+        for name, value in vars(self._error).items():
+            with contextlib.suppress(Exception):
+                decode([bytes(part) for part in encode(value)[1:]])
+                kept[name] = value
+        return _from_parts, (type(self._error), self._error.args, kept)
+
+
+def _from_parts(kind: type[Exception], arguments: tuple[Any, ...], attributes: dict[str, Any]) -> Exception:
+    error = kind.__new__(kind, *arguments)
+    error.args = arguments
+    vars(error).update(attributes)
+    return error
+
+
 def send(stream: Stream, parts: Parts) -> None:
     """Write all parts."""
     for part in parts:
@@ -171,13 +192,13 @@ def _read(stream: Stream, size: int) -> bytearray:
 
 
 class Overrun(ItemError, TimeoutError):
-    """The attempt took longer than ``timeout_s``: give it more time, or a smaller item."""
+    """The attempt took longer than ``timeout_s``."""
 
     kind = "timeout"
 
 
 class OutOfMemory(Permanent):
-    """The attempt needs more than ``memory_mb``, or than the machine has: give it more memory, or a smaller item."""
+    """The attempt needs more memory than ``memory_mb``, or than the machine has."""
 
     kind = "out_of_memory"
 
@@ -201,7 +222,7 @@ def error_of(ended: Ended, timeout_s: float | None) -> Exception:
     error: Exception
     if ended.cause == "lost":
         return Killed(f"The supervisor of the processes has ended: {ended.printed}")
-    if ended.cause == "memory" or ended.code == OUT_OF_MEMORY_CODE or _SHORT_OF_MEMORY.search(ended.printed):
+    if ended.cause == "memory":
         error = OutOfMemory()
     elif ended.code < 0:
         error = Killed(f"Killed by {_name(-ended.code)}")

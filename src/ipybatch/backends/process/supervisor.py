@@ -17,11 +17,13 @@ The kernel itself is never forked: it has threads.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import functools
 import gc
 import importlib
 import os
+import re
 import selectors
 import signal
 import socket
@@ -36,6 +38,11 @@ from ipybatch.backends.process import process_tree, protocol, worker_main
 _TICK_S = 0.05
 _START_S = 60.0  # for reading its call, beside timeout_s
 _KEEP = 2_000  # bytes of what an attempt printed
+
+_OUT_OF_MEMORY_CODE = 86  # of a process that is too short of memory to send its error
+# Printed by C++, OpenBLAS, Cython and the loader before they give up.
+_OUT_OF_MEMORY = re.compile(r"bad_alloc|MemoryError|[Mm]emory allocation|[Cc]annot allocate memory|out of memory")
+_FROM_OUTSIDE = frozenset({signal.SIGHUP, signal.SIGINT, signal.SIGKILL, signal.SIGTERM})
 
 
 class AttemptProcess:
@@ -87,9 +94,11 @@ class AttemptProcess:
         self.read_output()
         os.close(self.status)
         os.close(self.output)
-        if not self.cause and code == -signal.SIGKILL and process_tree.system_kills() > self.system_kills:
+        printed = self.printed.decode("utf-8", "replace").strip()
+        was_killed_by_system = code == -signal.SIGKILL and process_tree.system_kills() > self.system_kills
+        if not self.cause and (was_killed_by_system or was_short_of_memory(code, printed)):
             self.cause = "memory"
-        return protocol.Ended(self.start.number, code, self.cause, self.printed.decode("utf-8", "replace").strip())
+        return protocol.Ended(self.start.number, code, self.cause, printed)
 
     def _taken_mb(self) -> float:
         own_mb = process_tree.resident_mb(self.pid) - self.base_mb
@@ -165,19 +174,22 @@ class Supervisor:
         try:
             pid = os.fork()
         except OSError as error:
-            self._ended.append(protocol.Ended(start.number, 1, printed=f"no process could be started: {error}"))
+            cause = "memory" if error.errno == errno.ENOMEM else ""
+            self._ended.append(protocol.Ended(start.number, 1, cause, f"no process could be started: {error}"))
             pid = -1
         if pid == 0:
             _become_child(start, (data, status_end, output_end))
         for end in (data, status_end, output_end):
             os.close(end)
+        if pid < 0:
+            os.close(status)
+            os.close(output)
+            return
         os.set_blocking(status, False)
         os.set_blocking(output, False)
-        attempt = AttemptProcess(start, pid, status, output)
-        if pid > 0:
-            self._attempts[pid] = attempt
-            self._watch(status, functools.partial(self._take, status, attempt.read_status))
-            self._watch(output, functools.partial(self._take, output, attempt.read_output))
+        attempt = self._attempts[pid] = AttemptProcess(start, pid, status, output)
+        self._watch(status, functools.partial(self._take, status, attempt.read_status))
+        self._watch(output, functools.partial(self._take, output, attempt.read_output))
 
     def _take(self, descriptor: int, take: Callable[[], bool]) -> None:
         if not take():
@@ -200,6 +212,14 @@ class Supervisor:
             with contextlib.suppress(OSError):  # the kernel has ended
                 self._control.sendall(b"".join(map(protocol.encode_message, self._ended)))
             self._ended.clear()
+
+
+def was_short_of_memory(code: int, printed: str) -> bool:
+    """Return whether a process gave up for lack of memory.
+
+    What such a program printed is all there is to know it by.  One that another process ended did not give up.
+    """
+    return code == _OUT_OF_MEMORY_CODE or (-code not in _FROM_OUTSIDE and bool(_OUT_OF_MEMORY.search(printed)))
 
 
 def _read(descriptor: int) -> bytes:
@@ -228,7 +248,7 @@ def _descriptor_for_child_exits() -> int:
 
 
 def _become_child(start: protocol.Start, lines: tuple[int, int, int]) -> NoReturn:
-    code = protocol.OUT_OF_MEMORY_CODE
+    code = _OUT_OF_MEMORY_CODE
     try:
         _enter_new_session(lines)
         with open(3, "r+b", buffering=0, closefd=False) as data:

@@ -21,15 +21,26 @@ import os
 import signal
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from ipybatch.backends.process import protocol
 from ipybatch.backends.process.protocol import OutOfMemory
-from ipybatch.errors import Permanent, Transient
+from ipybatch.engine.data.policy import Retry
+from ipybatch.engine.rules.retry import Kind, Verdict, classify
+from ipybatch.errors import ItemError, Permanent, RateLimited, Refused, Transient, Withheld
 
 _HEADROOM_MB = 300  # below that the packages themselves fail to load, with misleading errors
+_OURS: dict[Kind, type[Exception]] = {
+    Kind.TRANSIENT: Transient,
+    Kind.TIMEOUT: TimeoutError,
+    Kind.RATE_LIMITED: RateLimited,
+    Kind.PERMANENT: Permanent,
+    Kind.REFUSED: Refused,
+    Kind.WITHHELD: Withheld,
+}
 
 
 def answer(data: protocol.Stream, report: Callable[[bytes], object], memory_mb: float | None) -> None:
@@ -80,12 +91,15 @@ def _encode_error(error: BaseException) -> protocol.Parts:
     if sent is not error:
         sent.add_note("".join(traceback.format_exception_only(error)).strip())
     sent.add_note("In the process of the attempt:\n" + "".join(traceback.format_tb(error.__traceback__)).rstrip())
-    try:
-        parts = protocol.encode((None, sent))
-        protocol.decode([bytes(part) for part in parts[1:]])
-    except Exception:  # its class cannot be pickled, or made again from what it keeps
-        return protocol.encode((None, _likeness(sent)))
-    return parts
+    now_s = time.time()
+    verdict = classify(sent, Retry(), now_s)
+    for form in (sent, protocol.ByParts(sent)):
+        with contextlib.suppress(Exception):  # cannot be pickled, or not be made again from what it keeps
+            parts = protocol.encode((None, form))
+            _, copy = protocol.decode([bytes(part) for part in parts[1:]])
+            if (str(copy), classify(copy, Retry(), now_s)) == (str(sent), verdict):
+                return parts
+    return protocol.encode((None, _likeness(sent, verdict)))
 
 
 def _plain(error: BaseException) -> Exception:
@@ -95,17 +109,22 @@ def _plain(error: BaseException) -> Exception:
     return RuntimeError(f"the work raised {type(error).__name__}: {error}")
 
 
-def _likeness(error: Exception) -> Exception:
-    text = f"{type(error).__name__}: {error}"
-    if isinstance(error, TimeoutError):
-        return TimeoutError(text)
-    return Transient(text) if isinstance(error, ConnectionError | Transient) else Permanent(text)
+def _likeness(error: Exception, verdict: Verdict) -> Exception:
+    """Return an error of ours that means the same to the engine."""
+    likeness = _OURS[verdict.kind](f"{type(error).__name__}: {error}")
+    likeness.__dict__.update(retry_after_s=verdict.retry_after_s, counts=not verdict.is_neutral)
+    if isinstance(error, ItemError):
+        likeness.__dict__.update(kind=error.kind, advice=error.advice)
+    for note in error.__notes__:
+        likeness.add_note(note)
+    return likeness
 
 
 def _is_memory(error: BaseException) -> bool:
     if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM):
         return True
-    return isinstance(error, Exception) and "std::bad_alloc" in str(error)
+    # The C interfaces of LightGBM and XGBoost keep nothing of C++'s error but its text, which is all of theirs.
+    return isinstance(error, Exception) and str(error).strip() == "std::bad_alloc"
 
 
 def _limit(memory_mb: float | None) -> None:
