@@ -145,6 +145,12 @@ def test_an_attempt_it_refused_is_a_bug_of_ours(open_breaker):
 
 def test_every_change_a_view_would_show_is_a_move(open_breaker):
     """``moves`` grows with each transition and count, and with nothing else."""
+    counted = Breaker(POLICY)
+    moves = [counted.moves]
+    for at_s in (0.0, 1.0):
+        fail(counted, at_s)
+        moves.append(counted.moves)
+    assert moves == sorted(set(moves)), "each failure before it opens is one"
     seen = [open_breaker.moves]
     open_breaker.wait_s(30.0)
     seen.append(open_breaker.moves)

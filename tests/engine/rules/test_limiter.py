@@ -196,6 +196,7 @@ def test_a_cost_that_fits_no_window_is_named():
     """What can never fit is told with its range, so that nobody waits for it."""
     limiter = limiter_of(rates=[Rate(5, per_s=1), Rate(1000, per_s=60, unit="tokens")])
     assert limiter.refuse({"tokens": 1000}) == ""
+    assert limiter.refuse({"tokens": 0.5}) == limiter.refuse({"tokens": 0}) == ""
     assert limiter.refuse({"tokens": 1001}) == "cost must be >= 0 and <= 1000 tokens, got 1001"
     assert limiter.refuse({"requests": 6}) == "cost must be >= 0 and <= 5 requests, got 6"
     assert limiter.refuse({"tokens": -1}) == "cost must be >= 0 and <= 1000 tokens, got -1"
@@ -237,6 +238,14 @@ def test_requests_of_one_volley_cool_down_once():
     assert limiter.cool_downs == 2
     limiter.warm_up()
     assert limiter.cool_downs == 0
+
+
+def test_a_cool_down_that_ends_with_the_last_one_is_no_news():
+    """A view is told once; a request that started when it began was not under way before."""
+    limiter = limiter_of()
+    assert limiter.cool_down(10.0, 9.0, 30.0) is True
+    assert limiter.cool_down(10.0, 10.0, 30.0) is False
+    assert limiter.cool_downs == 2
 
 
 def test_sessions_on_one_resource_obey_the_strictest():
@@ -337,6 +346,15 @@ def test_a_change_counts_what_was_sent_before():
     assert limiter.wait_s(1.0) == pytest.approx(10 * CLOCK_DRIFT - 1)
     limiter.change("session", Limits(rates=[Rate(5, per_s=10)]))
     assert limiter.wait_s(2.0) == 0.0
+
+
+def test_a_change_to_another_window_begins_with_what_is_in_flight():
+    """Nothing was counted over that time before."""
+    limiter = limiter_of(rates=[Rate(4, per_s=10)], concurrency=9)
+    for _ in range(2):
+        limiter.acquire(0.0)
+    limiter.change("session", Limits(concurrency=9, rates=[Rate(2, per_s=60)]))
+    assert limiter.wait_s(0.0) == math.inf
 
 
 def test_a_change_of_concurrency_holds_at_once():

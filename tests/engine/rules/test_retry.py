@@ -105,6 +105,13 @@ def test_only_failures_of_the_service_count_for_the_breaker(verdict, counts):
     assert Verdict(verdict).counts is counts
 
 
+@pytest.mark.parametrize("counts", [True, False])
+def test_a_failure_that_says_nothing_of_the_service_is_neutral(counts):
+    """The work knows better: it may say that a transient failure is not the service's."""
+    verdict = classify(Transient("one of many", counts=counts), Retry(), NOW_S)
+    assert (verdict.kind, verdict.counts) == (Kind.TRANSIENT, counts)
+
+
 def test_the_user_may_call_an_error_transient():
     """``Retry(on=...)`` wins over a permanent reading, by type or by status, and keeps the service's word."""
     assert kind_of(KeyError(), Retry(on=LookupError)) is Kind.TRANSIENT
@@ -153,7 +160,10 @@ def test_no_header_of_a_service_can_break_the_engine(value):
     assert wait_s is None or 0.0 <= wait_s < float("inf")
 
 
-@pytest.mark.parametrize("error", [RateLimited(retry_after_s=9), AnswerError(429, {"Retry-After": "9"})])
+@pytest.mark.parametrize(
+    "error",
+    [RateLimited(retry_after_s=9), AnswerError(429, {"Retry-After": "9"}), StatusError(429, {"Retry-After": "9"})],
+)
 def test_the_services_own_word_is_carried(error):
     """From our own errors as from a header."""
     assert classify(error, Retry(), NOW_S) == Verdict(Kind.RATE_LIMITED, 9.0)

@@ -253,6 +253,20 @@ def test_a_retry_passes_the_limiter_again():
     assert scheduler.wait_s >= 10.0
 
 
+def test_a_retry_costs_what_its_own_item_costs():
+    """What is next in line after it may be cheaper; it is the retry's turn all the same."""
+    limits = Limits(rates=[Rate(1000, per_s=60, unit="tokens")])
+    limiter = Limiter()
+    limiter.join("session", limits)
+    costs = {0: 600.0, 1: 100.0}
+    scheduler = Scheduler(tasks(2), limits, limiter, cost=lambda task: {"tokens": costs[task.item]})
+    fail(scheduler, 0.0, scheduler.next(0.0), ready_s=1.0)
+    assert scheduler.next(1.0) is None
+    assert scheduler.why == "limit"
+    assert scheduler.next(100.0).task.seq == 0
+    assert scheduler.next(100.0).task.seq == 1
+
+
 def test_a_retry_passes_the_breaker_again():
     """It waits for the break, and is the one probe after it."""
     scheduler = scheduler_of(1, breaker=BreakerPolicy(failures=1, break_s=60))

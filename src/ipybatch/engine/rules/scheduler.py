@@ -40,7 +40,7 @@ class Ticket(msgspec.Struct):
         epoch: Of the breaker.
         further: Costs of the requests it sent, or is about to, after its first.
         limiter: Whose permits its requests take.
-        limit group: The limit group that it is in; "" without limit groups.
+        limit_group: The limit group that it is in; "" without limit groups.
         handed: The `Attempt` that the work was handed, if it wants one.
     """
 
