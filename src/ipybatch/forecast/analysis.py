@@ -47,13 +47,13 @@ _FAILURES = (("a timeout", "timeout"), ("out of memory", "out_of_memory"), ("a r
 
 
 class Timing(msgspec.Struct, frozen=True, kw_only=True):
-    """What was measured on this machine.
+    """Training times measured on this machine.
 
     Attributes:
-        start_s: Seconds until the first process has its packages.
+        start_s: Seconds until the first process has loaded its packages.
         fixed_s: Seconds of any partition, however small.
-        per_series_s: Seconds of each of its series.
-        samples: Series and seconds of each sample that was tried.
+        per_series_s: Seconds of each series of a partition.
+        samples: Number of series and seconds of each sample.
     """
 
     start_s: float
@@ -62,11 +62,11 @@ class Timing(msgspec.Struct, frozen=True, kw_only=True):
     samples: tuple[tuple[int, float], ...]
 
     def alone_s(self, series: int) -> float:
-        """Return how long one partition takes."""
+        """Return the seconds of one partition of that many series."""
         return self.fixed_s + self.per_series_s * series
 
     def all_s(self, series: Iterable[int], workers: int) -> float:
-        """Return how long all partitions take, given the series of each in order."""
+        """Return the seconds of all partitions, given the number of series of each in order."""
         free_s = [self.start_s] * workers
         for count in series:
             heapq.heappush(free_s, heapq.heappop(free_s) + self.alone_s(count))
@@ -75,22 +75,22 @@ class Timing(msgspec.Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Analysis:
-    """What `analyze` found; a cell that ends in it shows a card.
+    """Result of `analyze`; a notebook cell that ends in it displays a summary.
 
     Attributes:
         table: The clean table.
-        by: What it is cut by.
+        by: How the table is cut, see `forecast`.
         horizon: Periods ahead.
-        rows: Rows that can be used.
-        sites: How many.
-        parts: How many.
-        series: How many pairs of site and part.
+        rows: Number of rows that can be used.
+        sites: Number of sites.
+        parts: Number of parts.
+        series: Number of pairs of site and part.
         partitions: The largest first.
-        series_of: How many series each partition has.
-        workers: Partitions at the same time.
-        timing: What was measured on this machine; None where it was not to be.
-        notes: What the user should know.
-        problems: Rows that cannot be used; a partition with such a row fails, unless it is corrected.
+        series_of: Number of series of each partition.
+        workers: Partitions trained at the same time.
+        timing: Training times measured on this machine; None if they were not measured.
+        notes: Notes for the user.
+        problems: Problems of rows that cannot be used; a partition with such a row fails.
     """
 
     table: Table
@@ -129,17 +129,17 @@ class Analysis:
 
     @property
     def seconds(self) -> float | None:
-        """How long the partitions take, estimated from what was measured here."""
+        """Estimated seconds of all partitions; None if nothing was measured."""
         return None if self.timing is None else self.timing.all_s(self.series_of, self.workers)
 
     @property
     def normal_s(self) -> float | None:
-        """How long the same takes as one job."""
+        """Estimated seconds of the same forecast as one job; None if nothing was measured."""
         return None if self.timing is None else self.timing.all_s([self.series], 1)
 
     @property
     def speed_up(self) -> float | None:
-        """How many times as fast the partitions are as one job; below 1, they are slower."""
+        """`normal_s` / `seconds`: below 1, partitions are slower than one job; None if nothing was measured."""
         seconds, normal_s = self.seconds, self.normal_s
         return normal_s / seconds if seconds and normal_s else None
 
@@ -185,24 +185,25 @@ def analyze(
     workers: int | None = None,
     timed: bool = True,
 ) -> Analysis:
-    """Say what a forecast of a demand table would be, without making it.
+    """Analyze a demand table before it is forecast: its contents, its partitions, their time here, whether they pay.
 
     Args:
         demand: A DataFrame, or the path of a .csv or .parquet file: site, part, date, quantity.
-        by: How it is cut; see `ipybatch.forecast.forecast`.
+        by: As for `forecast`.
         horizon: Periods ahead, >= 1.
-        max_rows: Of a partition with ``by="size"``.
-        max_partitions: Above it, the small ones are put together.
-        sites: With ``by=None``: only these.
-        parts: With ``by=None``: only these.
-        columns: Which column is which, e.g. ``{"site": "Lokasi"}``; the others are found by name.
-        freq: "D", "W" or "M"; default: inferred.
+        max_rows: Rows of a partition with ``by="size"``, >= 1.
+        max_partitions: Largest number of partitions, >= 1; the smallest are merged.
+        sites: With ``by=None``, the sites to forecast; default: all.
+        parts: With ``by=None``, the parts to forecast; default: all.
+        columns: The table's columns, e.g. ``{"site": "Lokasi"}``; the others are found by name.
+        freq: "D", "W" or "M"; default: inferred from the dates.
         models: As for `forecast`.
-        workers: Partitions at the same time; default: one a processor core.
-        timed: Whether a sample is trained on this machine, a few seconds, to estimate how long all will take.
+        workers: Partitions trained at the same time, >= 1; default: one per processor core.
+        timed: Whether to train two samples on this machine, which takes a few seconds, to estimate the time of all.
 
     Raises:
-        InputError: The table cannot be read, or an argument is not what it must be.
+        InputError: The table cannot be read, or an argument is invalid.
+        MissingExtra: A package that reads the table is not installed.
     """
     if workers is not None:
         check_count("workers", workers, low=1)
@@ -230,10 +231,10 @@ def analyze(
 
 
 def time_it(frame: pd.DataFrame, settings: Settings) -> Timing:
-    """Return what training takes here; it takes a few seconds itself.
+    """Measure the training time on this machine, which takes a few seconds.
 
     Raises:
-        Exception: What training raises, or that it took longer than half a minute.
+        Exception: Training failed, or took longer than half a minute.
     """
     samples = [sample(frame, series) for series in _SAMPLES]
     with ThreadPoolExecutor(1) as pool:  # a cell has a loop of its own already
@@ -241,7 +242,7 @@ def time_it(frame: pd.DataFrame, settings: Settings) -> Timing:
 
 
 def sample(frame: pd.DataFrame, series: int) -> pd.DataFrame:
-    """Return about so many whole series from all over a table that is sorted by them; all, where it has no more."""
+    """Return every n-th series of a sorted table, about ``series`` of them, or all if it has fewer."""
     numbers = frame.groupby(["site", "part"], sort=False).ngroup().to_numpy()
     step = max(1, (int(numbers[-1]) + 1) // series)
     made: pd.DataFrame = frame.loc[numbers % step == 0].reset_index(drop=True)
@@ -249,7 +250,7 @@ def sample(frame: pd.DataFrame, series: int) -> pd.DataFrame:
 
 
 def line(samples: Iterable[tuple[int, float]], start_s: float) -> Timing:
-    """Return the line through the samples; a noisy machine makes no partition quicker for having more series."""
+    """Return the line through the first and the last sample; its slope and offset are never negative."""
     tried = tuple(samples)
     (few, short_s), (many, long_s) = tried[0], tried[-1]
     per_series_s = max(0.0, (long_s - short_s) / (many - few)) if many > few else 0.0

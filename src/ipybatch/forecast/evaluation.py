@@ -40,7 +40,7 @@ _SHOWN = {"rmsse": "RMSSE", "mase": "MASE", "wape": "WAPE", "bias": "Bias"}
 class Evaluation(pd.DataFrame):
     """One row per model, `CHOSEN` first: mase, rmsse, wape, bias, pooled_rmse, coverage; means over the origins.
 
-    ``attrs`` says how it was measured: horizon, freq, origins (the last date known at each), series, level.
+    ``attrs`` has the settings: horizon, freq, origins (the last date known at each), series, level.
     """
 
     @property
@@ -67,20 +67,21 @@ def evaluate(
     known: Any = None,
     columns: Any = None,
 ) -> Evaluation:
-    """Return how good the models, and the choice between them, would have been on the past.
+    """Evaluate the models, and the selection between them, on the past.
 
     Args:
-        demand: As for `analyze`: a frame, or the path of a CSV file.
+        demand: As for `forecast`: a DataFrame, or the path of a .csv or .parquet file.
         horizon: Periods ahead, >= 1.
-        origins: How many times, >= 1.
-        freq: "D", "W" or "M"; default: what the table's dates allow.
-        models: As for `forecast`; naive and seasonal_naive stand beside them always, and are chosen only if named.
-        level: Share of actual values that the interval should hold.
-        known: What is known ahead, as for `forecast`.
-        columns: As for `analyze`.
+        origins: Number of origins, >= 1.
+        freq: "D", "W" or "M"; default: inferred from the dates.
+        models: As for `forecast`; naive and seasonal_naive are always evaluated too, but selected only if named.
+        level: Share of actual values that the intervals should hold, 0.01 to 0.999.
+        known: As for `forecast`.
+        columns: As for `forecast`.
 
     Raises:
-        InputError: The table is not clean, an argument is not what it must be, or the table is too short.
+        InputError: A row of the table cannot be used, an argument is invalid, or the table is too short.
+        MissingExtra: A package that reads the table is not installed.
     """
     check_count("origins", origins, low=1)
     table = read_table(demand, columns=columns, freq=freq)

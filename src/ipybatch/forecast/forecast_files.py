@@ -1,8 +1,8 @@
 """Files of the forecasts of finished partitions, and the whole forecast read from them.
 
-One folder a session beside the journal, one file a partition.  A file appears
-whole or not at all, under its name only when it is; what nobody refers to any
-more is cleared away.
+One folder per session beside the journal, one file per partition, written
+atomically. Files that no recorded partition refers to are deleted when a run
+has ended.
 """
 
 from __future__ import annotations
@@ -32,15 +32,19 @@ class ForecastFiles:
     """The files of one session.
 
     Args:
-        journal: Of the session.
-        session: Its name.
+        journal: Path of the session's journal.
+        session: Name of the session.
     """
 
     def __init__(self, journal: Path, session: str) -> None:
         self._folder = journal.parent / f"{journal.stem}-forecasts" / _slug(session)
 
     def put(self, partition: str, digest: str, frame: pd.DataFrame) -> str:
-        """Keep a partition's forecasts and return the name of their file."""
+        """Write a partition's forecasts and return the name of their file.
+
+        Raises:
+            MissingExtra: pyarrow is not installed.
+        """
         self._folder.mkdir(parents=True, exist_ok=True)
         name = f"{_slug(partition)}-{digest[:12]}.arrow"
         with draft_of(self._folder / name) as draft:
@@ -48,14 +52,18 @@ class ForecastFiles:
         return name
 
     def read(self, names: Iterable[str]) -> pd.DataFrame:
-        """Return the forecasts in these files, one below the other; model_used and reason are categories."""
+        """Return the forecasts of these files as one frame; model_used and reason are categories.
+
+        Raises:
+            MissingExtra: pyarrow is not installed.
+        """
         paths = [self._folder / name for name in names]
         if not paths:
             return pd.DataFrame(columns=list(COLUMNS))
         return pd.DataFrame({name: _arrow(partial(_column, paths, name)) for name in COLUMNS}, copy=False)
 
     def keep(self, names: Iterable[str]) -> None:
-        """Delete all files but these; of none, the folders too."""
+        """Delete all files but these; the folder too when there are none."""
         kept = set(names)
         for path in self._folder.glob("*"):
             if path.name not in kept:
@@ -67,7 +75,11 @@ class ForecastFiles:
 
 
 def write(frame: pd.DataFrame, path: Path) -> None:
-    """Write a frame to a .csv, .parquet or .jsonl file, whole or not at all."""
+    """Write a frame to a .csv, .parquet or .jsonl file, atomically.
+
+    Raises:
+        MissingExtra: pyarrow is not installed.
+    """
     with draft_of(path) as draft:
         if path.suffix == ".csv":
             names = frame.select_dtypes(exclude=["number", "datetime"]).columns
@@ -80,10 +92,10 @@ def write(frame: pd.DataFrame, path: Path) -> None:
 
 
 def check_output(path: str | Path | None) -> Path | None:
-    """Return where the combined forecast goes.
+    """Return the path of the output file; None for no output.
 
     Raises:
-        InputError: No such folder, or a file of another kind.
+        InputError: The folder does not exist, or the file has another suffix.
     """
     if path is None:
         return None

@@ -1,9 +1,8 @@
-"""Forecasting: a session that forecasts a demand table, a partition at a time, each in a process of its own.
+"""Session that forecasts a demand table, each partition trained in a process of its own.
 
     demand --clean--> table --cut--> partitions --train, isolated--> files --> one forecast
 
-All or nothing, unless the user says otherwise: with ``on_failure="rollback"``
-one partition that fails ends all of them, and nothing is left behind.
+With ``on_failure="rollback"``, the default, one partition that fails ends all of them, and no forecast is left.
 """
 
 from __future__ import annotations
@@ -60,7 +59,7 @@ class ForecastSession(BatchSession):
     def results(self) -> pd.DataFrame:
         """Return the forecast: one row per (site, part, date), with forecast, lo, hi, model_used and reason.
 
-        It is whole or empty with ``on_failure="rollback"``; otherwise it holds the partitions that are finished.
+        With ``on_failure="rollback"`` it is empty until all partitions are completed; else it holds those that are.
         """
         rows = self.partitions()
         done = rows[rows["status"] == "completed"]
@@ -69,14 +68,19 @@ class ForecastSession(BatchSession):
         return self.files.read(done["file"] if len(done) else ())
 
     def save(self, path: str | Path) -> Path:
-        """Write the forecast to a .csv, .parquet or .jsonl file, whole or not at all, and return its path."""
+        """Write the forecast to a .csv, .parquet or .jsonl file, atomically, and return its path.
+
+        Raises:
+            InputError: The file has another suffix, or its folder does not exist.
+            MissingExtra: pyarrow is not installed.
+        """
         found = check_output(path)
         assert found is not None
         write(self.results(), found)
         return found
 
     def finished(self) -> set[str]:
-        """Return the names of the partitions that are finished."""
+        """Return the names of the completed partitions."""
         rows = self.partitions()
         return set(rows["key"][rows["status"] == "completed"].astype(str))
 
@@ -85,17 +89,17 @@ class ForecastSession(BatchSession):
         """Unix time, by the session's clock."""
         return self._clock.unix_s()
 
-    def note(self, text: str) -> None:
-        """Tell the user something, once."""
-        self._feed.note(text)
-
     def _clear_files(self) -> None:
         """Delete the files that no recorded partition refers to: of former forecasts, and of killed processes."""
         results = [result for _, _, result in frames.recorded(self._journal, self.name)]
         self.files.keep(result["file"] for result in results if result is not None)
 
     def forget(self) -> None:
-        """Delete everything that is recorded under this name, forecasts included."""
+        """Delete everything that is recorded under this name, and the files of its forecasts.
+
+        Raises:
+            InputError: It is running.
+        """
         super().forget()
         self.files.keep(())
 
@@ -125,37 +129,40 @@ def forecast(
     name: str = "forecast",
     **arguments: Unpack[Arguments],
 ) -> ForecastSession:
-    """Return a session, not yet started, that forecasts every series of a demand table.
+    """Return a session that forecasts every series of a demand table; it is not started yet.
 
     Args:
         demand: A DataFrame, or the path of a .csv or .parquet file: site, part, date, quantity.
         horizon: Periods ahead, >= 1.
-        by: How it is cut: "site", "size" (``max_rows`` a partition), a column, a function of the frame, or None for
-            one job.
-        max_rows: Of a partition with ``by="size"``.
-        max_partitions: Above it, the small ones are merged.
-        split_series: With ``by="size"``, whether a series longer than ``max_rows`` may be cut too.
-        sites: With ``by=None``: only these.
-        parts: With ``by=None``: only these.
-        timeout_s: Seconds one partition may train; None for no limit.
-        memory_mb: What one partition may take; None for no limit.
-        models: Names, scikit-learn regressors, or models of statsforecast or mlforecast; default: the best of ours.
-        freq: "D", "W" or "M"; default: inferred.
-        known: A frame of what is known ahead; see `Settings`.
-        integer: Forecast whole pieces.
-        level: Share of actual values that the intervals should hold.
-        select: What decides between models, "squared" error or "pinball" loss.
-        columns: Which column is which, e.g. ``{"site": "Lokasi"}``; the others are found by name.
-        output: A .csv, .parquet or .jsonl file for the whole forecast, written when it is whole.
-        workers: Partitions at the same time; default: one a processor core, or a thread of the cluster.
-        backend: Where partitions run; default: `Processes`. ``Dask(client)`` for more than one machine. Limits that it
-            has of its own are kept.
-        name: Of the session; the same name continues.
-        arguments: As for `BatchSession`; ``on_failure`` is "rollback" unless you say "stop" (what is finished stays,
-            and the same call does the rest) or "continue" (what worked is delivered).
+        by: What a partition is: "site", "size" (``max_rows`` rows), a column's value, a label returned by a function of
+            the frame, or None for one job.
+        max_rows: Rows of a partition with ``by="size"``, >= 1.
+        max_partitions: Largest number of partitions, >= 1; the smallest are merged.
+        split_series: With ``by="size"``, whether a series longer than ``max_rows`` is split too.
+        sites: With ``by=None``, the sites to forecast; default: all.
+        parts: With ``by=None``, the parts to forecast; default: all.
+        timeout_s: Seconds that one partition may train, > 0; None for no limit.
+        memory_mb: Memory that one partition may use; None for no limit.
+        models: Names (`Settings.models`), scikit-learn regressors, or models of statsforecast or mlforecast; default:
+            all names.
+        freq: "D", "W" or "M"; default: inferred from the dates.
+        known: A frame of columns that are known ahead, such as prices or holidays; see `Settings.known`.
+        integer: Whether to forecast whole pieces.
+        level: Share of actual values that the intervals should hold, 0.01 to 0.999.
+        select: The loss that selects a model: "squared" error or "pinball".
+        columns: The table's columns, e.g. ``{"site": "Lokasi"}``; the others are found by name.
+        output: A .csv, .parquet or .jsonl file, written when all partitions are completed.
+        workers: Partitions trained at the same time, >= 1; default: one per processor core, or per thread of the
+            cluster.
+        backend: Where partitions run; default: `Processes`. ``Dask(client)`` for more than one machine. A limit that
+            the backend was made with overrides ``timeout_s`` or ``memory_mb``.
+        name: Name of the session; the same name continues.
+        arguments: As for `BatchSession`. ``on_failure`` is "rollback" by default; "stop" keeps the completed
+            partitions, and the same call runs the others; "continue" delivers all partitions but those that fail.
 
     Raises:
-        InputError: The table or an argument is not what it must be; nothing was started.
+        InputError: The table or an argument is invalid; nothing was started.
+        MissingExtra: A package that reads the table is not installed.
     """
     table = read_table(demand, columns=columns, freq=freq)
     cut = partition(
@@ -194,7 +201,7 @@ def forecast(
 
 
 class Forecasting:
-    """The session's work: train one partition elsewhere, and keep its forecasts in a file."""
+    """Work of a forecast session: train a partition on the backend, and write its forecasts to a file."""
 
     def __init__(self, partitions: list[Partition], settings: Settings, backend: Backend, output: Path | None) -> None:
         self._partitions, self._settings, self._backend, self._output = partitions, settings, backend, output
@@ -202,14 +209,14 @@ class Forecasting:
         self._advice: dict[str, str] = {}
 
     def attend(self, session: ForecastSession) -> None:
-        """Belong to a session: tell it of partitions, and clear up after it."""
+        """Publish the partitions' events in a session, and delete files that it no longer needs."""
         self._session = session
         session._advice = self._advice
         session.on_outcomes(self._recorded)
         session.on(self._clear_up)
 
     async def __aenter__(self) -> Forecasting:
-        """Open the backend, and show all partitions."""
+        """Open the backend, and publish all partitions."""
         session = self._attended()
         await self._backend.open(session.policy.limits.concurrency)
         done = session.finished()
@@ -218,7 +225,7 @@ class Forecasting:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        """Close it; combine the forecast when it is whole."""
+        """Close the backend; write the output when the forecast is complete."""
         await self._backend.close()
         session = self._attended()
         counts = session.counts
@@ -228,7 +235,11 @@ class Forecasting:
             await asyncio.to_thread(session.save, self._output)
 
     async def __call__(self, part: Partition, attempt: Attempt) -> dict[str, Any]:
-        """Return what is to be known of a partition's forecast; the forecast itself is in a file."""
+        """Train a partition, write its forecasts to a file, and return the figures that are recorded.
+
+        Raises:
+            BadRow: A row of the partition cannot be used.
+        """
         attempt.join(part.number)
         self._tell(part, "running")
         if part.problems:
@@ -268,7 +279,7 @@ class Forecasting:
 
 
 def _settings(settings: Settings) -> dict[str, Any]:
-    """Return what a change of makes every partition run again, as JSON holds it."""
+    """Return the settings as JSON data; every partition runs again when they change."""
     known = settings.known
     given = {
         field: getattr(settings, field) for field in settings.__struct_fields__ if field not in ("models", "known")

@@ -16,22 +16,22 @@ AUTO = ("naive", "seasonal_naive", "moving_average", "ses", "tsb", "sba", "imapa
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, eq=False):
-    """What every partition is forecast with; goes to its process beside its rows.
+    """Settings of every partition's forecast, sent to its process with its rows.
 
     Attributes:
         horizon: Periods ahead, >= 1.
         freq: The length of a period: "D", "W" (seven days up to and with its date) or "M" (a calendar month).
-        start: The first day of the whole table, ISO, as `matrix.span` says it; zeros are filled from there. None: of
-            the rows at hand.
-        end: Its last day, ISO; forecasts begin after it. None: of the rows at hand.
-        models: Names out of `AUTO`, scikit-learn regressors, or models of statsforecast or mlforecast.
-        level: Share of actual values that the interval should hold, > 0 and < 1.
-        integer: Whole pieces only; the rounding keeps each series' total.
-        known: A frame of what is known ahead (prices, holidays): date, site or part where it differs by them, and a
-            column of numbers for each.
-        select: What decides between models: "squared" error or the "pinball" loss at the median.
-        origins: How many times the models are tried on the past before one is chosen, >= 1.
-        seed: Of the gradient boosting.
+        start: The first day of the whole table, ISO; zeros are filled from there. None: the first day of the rows.
+        end: The last day of the whole table, ISO; forecasts begin after it. None: the last day of the rows.
+        models: Names of series models or "gradient_boosting" (default: all), scikit-learn regressors, or models of
+            statsforecast or mlforecast.
+        level: Share of actual values that the intervals should hold, 0.01 to 0.999.
+        integer: Whether forecasts are whole pieces; the rounding keeps each series' total.
+        known: A frame of columns that are known ahead, such as prices or holidays: date, also site and part if the
+            values differ by them, and one column of numbers for each.
+        select: The loss that selects a model: "squared" error or the "pinball" loss at the median.
+        origins: Number of times that the models are tried on the past, >= 1.
+        seed: Random seed of the gradient boosting.
 
     Raises:
         InputError: A value is outside its range, or there is no such model; the message names the field.
@@ -66,7 +66,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, eq=False):
 
     @property
     def season(self) -> int:
-        """How many periods make the cycle: a week of days, a year of weeks or months."""
+        """Periods of one season: a week of days, a year of weeks or months."""
         return {"D": 7, "W": 52, "M": 12}[self.freq]
 
 

@@ -1,9 +1,9 @@
-"""Partitions: a demand table cut into sets of rows, each trained by itself.
+"""Partitions: sets of rows of a demand table, each trained separately.
 
     by="site"       one a site; above max_partitions the smallest share one
-    by="size"       as many whole series as max_rows allow, site after site; a large site is cut, and that is told
+    by="size"       as many whole series as max_rows allow, site after site; a large site is split, which a note says
     by="region"     one for each value of a column; or for each label that a function of the frame returns
-    by=None         normal mode: one for all, of the sites and parts that are asked for
+    by=None         one for all rows of the sites and parts that are named
 
 The largest come first: they take longest.
 """
@@ -32,7 +32,10 @@ ADVICE = {  # what the user can do about a partition that failed, by kind of fai
         'smaller partitions (by="size", a smaller max_rows), fewer at a time (workers=1), or a larger memory_mb'
     ),
     "bad_row": "correct the row or drop it, and run the same call again",
-    "killed": "something else ended it, most often for want of memory: smaller partitions, or fewer at a time",
+    "killed": (
+        "another program or the system ended the process, usually for lack of memory: smaller partitions, or fewer at a"
+        " time (workers=1)"
+    ),
 }
 SIZES = ((5_000, "about 3"), (20_000, "10 to 15"), (50_000, "20"))  # rows, and how many partitions by="size" makes
 
@@ -44,18 +47,18 @@ class BadRow(Permanent):
 
 
 class Partition(msgspec.Struct, frozen=True, dict=True):
-    """A set of rows that is trained by itself.
+    """A set of rows that is trained separately.
 
-    Its rows themselves, `frame`, are no part of what is recorded: `digest` stands for them.
+    The rows themselves, `frame`, are not recorded; `digest` stands for them.
 
     Attributes:
         number: From 1 on, the largest first.
-        name: Of its site, or what else it was cut by; no two are alike.
+        name: Its site, or the label it was cut by; unique.
         sites: The sites in it.
         parts: How many parts.
         rows: How many rows.
-        digest: A hash of its rows: another one, and it is trained again.
-        problems: What is wrong with rows that belong in it, a line each: it fails with the first.
+        digest: A hash of its rows; when it changes, the partition is trained again.
+        problems: The problems of its rows that cannot be used, a line each; the partition fails with the first.
     """
 
     number: int
@@ -74,12 +77,12 @@ class Partition(msgspec.Struct, frozen=True, dict=True):
 
     @property
     def title(self) -> str:
-        """How it is called in the table: ``Partition 3 (Sofifi)``."""
+        """Its name in the panel: ``Partition 3 (Sofifi)``."""
         return f"Partition {self.number} ({self.name})"
 
     @property
     def _ipybatch_sent_(self) -> dict[str, Any]:
-        """What a change of makes it run again: not its number, which another site's growth may move."""
+        """Fields whose change makes it run again: not its number, which changes with the sizes of other partitions."""
         return {"digest": self.digest, "problems": self.problems}
 
 
@@ -88,7 +91,7 @@ class Cut(NamedTuple):
 
     Attributes:
         partitions: The largest first.
-        notes: What the user should know of the cut.
+        notes: Notes on the cut for the user.
         unplaced: Problems of rows that belong in no partition: `partition` refuses them.
     """
 
@@ -113,11 +116,11 @@ def partition(
         table: What `read_table` returned.
         by: "site", "size", a column, a function that returns a label for each row of a frame, or None for one job.
         max_rows: With "size", rows to a partition, >= 1.
-        max_partitions: At most so many, >= 1; the smallest are put together.
-        sites: With ``by=None``, only these sites.
-        parts: With ``by=None``, only these parts.
-        split_series: With "size", whether a series longer than ``max_rows`` may be cut too; each piece is then
-            forecast by itself.
+        max_partitions: Largest number of partitions, >= 1; the smallest are merged.
+        sites: With ``by=None``, the sites to keep; default: all.
+        parts: With ``by=None``, the parts to keep; default: all.
+        split_series: With "size", whether a series longer than ``max_rows`` is split too; each piece is then forecast
+            separately.
 
     Raises:
         InputError: An argument is out of range, there is no such column, nothing is left after sites= and parts=, or
@@ -138,7 +141,11 @@ def cut(
     parts: Collection[Any] | None = None,
     split_series: bool = False,
 ) -> Cut:
-    """Cut a table as `partition` does, and refuse no row."""
+    """Cut a table as `partition` does, but return problems of rows in no partition instead of refusing them.
+
+    Raises:
+        InputError: An argument is out of range, there is no such column, or no row is left after sites= and parts=.
+    """
     check_count("max_rows", max_rows, low=1)
     check_count("max_partitions", max_partitions, low=1)
     frame, notes = table.frame, []

@@ -1,4 +1,4 @@
-"""Tables: a user's demand as a clean table, with all that is wrong with it.
+"""Table of a user's demand: its clean rows, and the problems of the others.
 
 A row that cannot be used is left out of the frame and stands among the problems, by column, row and value:
 
@@ -29,15 +29,15 @@ _TOLD = 5  # problems in one message
 
 
 class Problem(msgspec.Struct, frozen=True):
-    """What is wrong with one cell; its text is one line.
+    """A problem of one cell, as one line of text.
 
     Attributes:
-        column: What the user calls the column.
-        row: Its row, as the user sees it.
-        value: What stands there.
-        reason: What is wrong, with the value.
-        site: The row's site; None where it has none.
-        part: The row's part; None where it has none.
+        column: The user's name of the column.
+        row: Its row, counted as the user does.
+        value: The cell's text.
+        reason: The problem, with the value.
+        site: The row's site; None if it is missing.
+        part: The row's part; None if it is missing.
     """
 
     column: str
@@ -53,17 +53,17 @@ class Problem(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Table:
-    """Demand, clean.
+    """A clean demand table.
 
     Attributes:
         frame: site, part, date, quantity, then the user's other columns; one row per (site, part, date), sorted.
-        problems: What is wrong with the rows that are left out, in the order of the rows.
-        notes: What was done to the rows that are not.
+        problems: The problems of the rows that are left out, in the order of the rows.
+        notes: The changes made to the rows that are kept.
         freq: "D", "W" or "M": how far apart the dates lie.
-        columns: For each of site, part, date and quantity what the user calls it.
+        columns: For each of site, part, date and quantity the user's name of the column.
         rows: How many rows the user's table has.
-        start: The first day that the dates stand for: zeros are filled in from here for every series.
-        end: The last day that they stand for: the forecast of every series begins after it.
+        start: The first day that the dates cover; zeros are filled from here for every series.
+        end: The last day that they cover; the forecast of every series begins after it.
     """
 
     frame: pd.DataFrame
@@ -81,11 +81,12 @@ def read_table(demand: Any, *, columns: Mapping[str, Any] | None = None, freq: F
 
     Args:
         demand: A DataFrame, the path of a .csv or .parquet file, an open binary file with CSV in it, or a `Table`.
-        columns: Which column is which, e.g. ``{"site": "Lokasi"}``; the others are found by name.
+        columns: The table's columns, e.g. ``{"site": "Lokasi"}``; the others are found by name.
         freq: "D", "W" or "M"; None infers it.
 
     Raises:
-        InputError: It cannot be read, a column is missing, or no row can be used.
+        InputError: The table cannot be read, a column is missing, or no row can be used.
+        MissingExtra: The package that reads .parquet files is not installed.
     """
     check_freq(freq)
     if isinstance(demand, Table):
@@ -112,10 +113,10 @@ def read_table(demand: Any, *, columns: Mapping[str, Any] | None = None, freq: F
 
 
 def settings_of(table: Table, horizon: int, *, models: Iterable[Any] | None = None, **others: Any) -> Settings:
-    """Return what to forecast a whole table with; ``others`` are fields of `Settings`.
+    """Return the settings that forecast a whole table; ``others`` are fields of `Settings`.
 
     Raises:
-        InputError: One of them is not what it must be.
+        InputError: A setting is invalid.
     """
     return Settings(
         horizon=horizon,
@@ -128,10 +129,10 @@ def settings_of(table: Table, horizon: int, *, models: Iterable[Any] | None = No
 
 
 def refuse(problems: Sequence[Problem]) -> None:
-    """Refuse a table with problems; does nothing where there are none.
+    """Refuse a table with problems.
 
     Raises:
-        InputError: Tells the first few, each with its row.
+        InputError: There are problems; names the first few, each with its row.
     """
     if problems:
         msg = f"demand must have no row that cannot be used, got {tell(problems)}: correct or drop these rows"
