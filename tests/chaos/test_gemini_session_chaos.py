@@ -17,7 +17,8 @@ from tests.gemini.stories import gemini
 PROMPTS = 12
 VICTIM = """
 import json, resource, sys
-from ipybatch.gemini import generate, submission
+from ipybatch.gemini import generate
+from ipybatch.gemini.batch import submission
 from ipybatch.testing import kill_points
 
 url, journal, options = sys.argv[1:]
