@@ -225,29 +225,29 @@ def test_other_labels_and_other_fallbacks_send_nothing_again(desk):
     assert desk.sent == 3
 
 
-def test_a_session_that_is_opened_again_knows_what_it_used(gemini):
+def test_a_session_that_is_opened_again_knows_what_it_used(desk):
     """By name alone: results, usage; with its prompts it goes on, and asks for nothing that it has."""
-    made = gemini.run(["a star", "a moon"], system="Be brief.")
-    opened = BatchSession.open("stars", journal=gemini.journal)
+    made = desk.run(["a star", "a moon"], system="Be brief.")
+    opened = BatchSession.open("stars", journal=desk.journal)
     assert isinstance(opened, GeminiSession)
     assert opened.usage().equals(made.usage())
     assert opened.results()["text"].tolist() == made.results()["text"].tolist()
     for act in (opened.start, opened.estimate):
         with pytest.raises(InputError, match="'stars' was opened for reading: pass prompts= to go on"):
             act()
-    reached = {"base_url": gemini.server.url, "api_key": KEY}
-    again = BatchSession.open("stars", journal=gemini.journal, prompts=["a star", "a moon"], **reached)
-    assert (again.run().counts.completed, gemini.sent) == (2, 2)
+    reached = {"base_url": desk.server.url, "api_key": KEY}
+    again = BatchSession.open("stars", journal=desk.journal, prompts=["a star", "a moon"], **reached)
+    assert (again.run().counts.completed, desk.sent) == (2, 2)
 
 
-def test_no_key_is_recorded_with_a_session(gemini):
-    gemini.run(["a star"])
-    assert KEY.encode() not in gemini.journal.read_bytes()
+def test_no_key_is_recorded_with_a_session(desk):
+    desk.run(["a star"])
+    assert KEY.encode() not in desk.journal.read_bytes()
 
 
-def test_a_forgotten_session_answers_again(gemini):
-    session = gemini.run(["a star"])
+def test_a_forgotten_session_answers_again(desk):
+    session = desk.run(["a star"])
     session.forget()
     assert session.run().counts.completed == 1
-    assert gemini.sent == 2
+    assert desk.sent == 2
     assert session.usage()["requests"].sum() == 2
