@@ -97,6 +97,6 @@ aliases["ForecastForm"] = _forecast_form
 
 def load_ipython_extension(shell: object) -> None:
     """Answer ``%load_ext ipybatch``."""
-    from ipybatch.jupyter import magics
+    from ipybatch.jupyter.commands import load_magic
 
-    magics.load(shell, history, BatchSession.open)
+    load_magic(shell, history, BatchSession.open)

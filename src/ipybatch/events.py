@@ -34,7 +34,7 @@ from ipybatch.engine.data.events import (
     Status,
     Tallied,
 )
-from ipybatch.engine.feed.event_names import NAMES, Name
+from ipybatch.engine.feed.event_text import NAMES, Name
 
 __all__ = [
     "NAMES",

@@ -19,8 +19,8 @@ from collections.abc import Callable, Coroutine, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ipybatch.engine.data.backend import Backend, StillRunning
 from ipybatch.engine.data.outcome import Summary
+from ipybatch.engine.data.spec import Backend, StillRunning
 from ipybatch.session.session import BatchSession
 
 __all__ = ["VirtualClock", "check_backend", "kill_points"]

@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from ipybatch.backends import Loop, Threads
-from ipybatch.engine.data.backend import StillRunning
+from ipybatch.engine.data.spec import StillRunning
 from ipybatch.testing import check_backend
 
 

@@ -15,9 +15,8 @@ from nbconvert import HTMLExporter
 
 from ipybatch import BatchSession, Breaker, InputError, Limits, Permanent, Rate, Retry
 from ipybatch.engine.data import events, masking
-from ipybatch.engine.data.events import Counts
+from ipybatch.engine.data.events import Counts, Mark
 from ipybatch.engine.data.outcome import RecordedItem, Summary, Try
-from ipybatch.engine.data.progress_curve import Mark
 from ipybatch.engine.feed.snapshot import Group, Snapshot
 from ipybatch.errors import EngineBusy
 from ipybatch.jupyter import static_html

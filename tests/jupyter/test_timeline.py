@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ipybatch.engine.data import events
-from ipybatch.engine.data.progress_curve import Mark
+from ipybatch.engine.data.events import Mark
 from ipybatch.engine.feed.snapshot import Group
 from ipybatch.jupyter import timeline
 

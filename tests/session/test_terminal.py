@@ -6,7 +6,8 @@ import pytest
 
 from ipybatch import Limits
 from ipybatch.engine.data import events
-from ipybatch.session.terminal import in_notebook, line_of
+from ipybatch.engine.feed.event_text import line_of
+from ipybatch.session.waiting import in_notebook
 
 
 def fetch(item):

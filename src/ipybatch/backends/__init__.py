@@ -16,7 +16,7 @@ from ipybatch.backends.dask import Dask
 from ipybatch.backends.process.backend import Processes
 from ipybatch.backends.process.protocol import Killed, OutOfMemory, Overrun
 from ipybatch.backends.threads import Loop, Threads
-from ipybatch.engine.data.backend import Backend, StillRunning
+from ipybatch.engine.data.spec import Backend, StillRunning
 from ipybatch.errors import InputError
 
 __all__ = [

@@ -16,7 +16,7 @@ import threading
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from ipybatch.engine.data.backend import StillRunning
+from ipybatch.engine.data.spec import StillRunning
 
 _Call = tuple[Callable[[], Any], asyncio.Future[Any]]
 

@@ -17,10 +17,10 @@ from ipybatch import frames
 from ipybatch.backends.dask import Dask
 from ipybatch.backends.process.backend import Processes, processors
 from ipybatch.engine.data import events
-from ipybatch.engine.data.backend import Backend
 from ipybatch.engine.data.events import Status
 from ipybatch.engine.data.outcome import Outcome
 from ipybatch.engine.data.policy import Limits, Retry, check_count
+from ipybatch.engine.data.spec import Backend
 from ipybatch.engine.run.permits import Attempt
 from ipybatch.forecast.data.partitions import ADVICE, BadRow, Partition, partition
 from ipybatch.forecast.data.table import read_table, settings_of

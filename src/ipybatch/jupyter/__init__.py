@@ -8,7 +8,6 @@ In reading order:
 - `publisher`: the thread that sends updates.
 - `static_html`: a session as HTML without scripts: in saved notebooks, and as a page.
 - `timeline`: the chart of that page.
-- `magics`: ``%ipybatch``.
 """
 
 from __future__ import annotations

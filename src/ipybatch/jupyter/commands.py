@@ -7,7 +7,7 @@ second: "asked to pause: the engine is busy", and later, under the same id, "pau
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ipybatch.engine.data.events import ENDED
 from ipybatch.engine.data.masking import mask
@@ -25,6 +25,22 @@ class _Action(NamedTuple):
     act: Callable[[SessionView, Arguments], Reply]
     asked: str
     done: Callable[[SessionView], str | None]
+
+
+def load_magic(shell: Any, history: Callable[[], Any], open_session: Callable[[str], Any]) -> None:
+    """Register the magic with an IPython shell.
+
+    Args:
+        history: Returns the table of all sessions.
+        open_session: Returns a session by its name.
+    """
+
+    def ipybatch(line: str) -> Any:
+        """List the recorded sessions, or show the one that is named."""
+        name = line.strip()
+        return open_session(name) if name else history()
+
+    shell.register_magic_function(ipybatch, "line", "ipybatch")
 
 
 def execute(session: SessionView, command: str) -> Ack | Rows:

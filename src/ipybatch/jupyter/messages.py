@@ -21,10 +21,9 @@ from typing import Literal
 import msgspec
 
 from ipybatch.engine.data import events
-from ipybatch.engine.data.events import BreakerState, Counts, State, Status
+from ipybatch.engine.data.events import BreakerState, Counts, Mark, State, Status
 from ipybatch.engine.data.masking import mask
 from ipybatch.engine.data.outcome import RecordedItem
-from ipybatch.engine.data.progress_curve import Mark
 from ipybatch.engine.feed import event_text
 from ipybatch.engine.feed.event_text import LogLine
 from ipybatch.engine.feed.session_view import LiveStatus, SessionView

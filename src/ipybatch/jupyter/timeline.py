@@ -11,8 +11,7 @@ from itertools import pairwise
 
 import msgspec
 
-from ipybatch.engine.data.events import BreakerMoved
-from ipybatch.engine.data.progress_curve import Mark
+from ipybatch.engine.data.events import BreakerMoved, Mark
 from ipybatch.engine.feed.snapshot import Group
 
 WIDTH, HEIGHT = 900, 180

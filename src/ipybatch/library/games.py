@@ -23,7 +23,7 @@ from ipybatch.library.records import Library
 from ipybatch.library.session import breaker_state, refresh
 from ipybatch.library.source import Source
 from ipybatch.library.steam import SteamStore, StoreSettings
-from ipybatch.session import terminal
+from ipybatch.session import waiting
 from ipybatch.session.arguments import SessionArguments
 from ipybatch.session.session import BatchSession
 
@@ -152,8 +152,8 @@ async def get_database_stats(*, library: Library | None = None, source: Source |
 
 
 async def _follow(session: BatchSession) -> Summary:
-    if terminal.in_notebook():
+    if waiting.in_notebook():
         with suppress(MissingExtra):
             session._ipython_display_()  # what a cell that ends in the session does
-    with terminal.progress(session, verbose=session.verbose):
+    with waiting.show_progress(session, verbose=session.verbose):
         return await session

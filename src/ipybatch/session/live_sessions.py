@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from ipybatch.engine.data import events
+from ipybatch.engine.data.events import Mark
 from ipybatch.engine.data.outcome import RecordedItem
 from ipybatch.engine.data.plan import Plan
-from ipybatch.engine.data.progress_curve import Mark
 from ipybatch.engine.data.spec import Spec
 from ipybatch.engine.feed.feed import Feed
 from ipybatch.engine.feed.snapshot import Snapshot

@@ -17,24 +17,22 @@ import msgspec
 
 from ipybatch.backends import choose
 from ipybatch.engine.data import events
-from ipybatch.engine.data.backend import Backend
 from ipybatch.engine.data.clock import Clock, SystemClock
 from ipybatch.engine.data.events import Counts, State, Status
 from ipybatch.engine.data.outcome import Outcome, RecordedItem, Summary
 from ipybatch.engine.data.plan import KeyFunction, Keying, Plan, Priority, make_plan
 from ipybatch.engine.data.policy import Breaker, Limits, Retry
-from ipybatch.engine.data.spec import OnFailure, Spec, inspect_work
-from ipybatch.engine.feed.event_names import Name, named
+from ipybatch.engine.data.spec import Backend, OnFailure, Spec, inspect_work
+from ipybatch.engine.feed.event_text import Name, named
 from ipybatch.engine.feed.feed import Feed, Listener
 from ipybatch.engine.feed.session_view import LiveStatus, Reply, SessionView
 from ipybatch.engine.feed.snapshot import Snapshot
 from ipybatch.engine.rules.estimate import Estimate, estimate
-from ipybatch.engine.run import live_status
+from ipybatch.engine.run import run
 from ipybatch.engine.run.engine_thread import COMMAND_S, host
 from ipybatch.engine.run.run import Change, Run
 from ipybatch.engine.store.journal import open_journal
-from ipybatch.engine.store.plan_edits import wanting
-from ipybatch.engine.store.resume import Items
+from ipybatch.engine.store.resume import Items, wanting
 from ipybatch.errors import EngineBusy, InputError
 from ipybatch.session import arguments, live_sessions, waiting
 from ipybatch.session.workload import ReadOnly, Workload, encode_about, find_workload
@@ -232,7 +230,7 @@ class BatchSession:
     def live_status(self) -> LiveStatus:
         """Windows, waiting and ETA; read them through `ask` while the session runs."""
         clock = self._clock
-        return live_status.read(
+        return run.read(
             None if self._run is None else self._run.runner,
             self._spec.limits,
             self.snapshot,

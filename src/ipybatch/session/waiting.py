@@ -1,4 +1,4 @@
-"""Waiting: for a session's end or its outcomes, in a cell or a script, while everything else goes on.
+"""Waiting: for a session's end or its outcomes, in a cell or a script, with its progress in a terminal.
 
 A heartbeat wakes all waits, because a signal does not wake an idle ``await``,
 nor a lock.  Where nest-asyncio or nest-asyncio2 patched the running loop, a
@@ -10,28 +10,90 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import signal
+import sys
 import threading
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from types import FrameType
+from typing import Any
 
 from ipybatch.engine.data import events
 from ipybatch.engine.data.outcome import Outcome
+from ipybatch.engine.feed.event_text import line_of
 from ipybatch.engine.feed.feed import Listener
 from ipybatch.engine.feed.session_view import SessionView
-from ipybatch.session import terminal
 
 HEARTBEAT_S = 0.2
 
 Running = concurrent.futures.Future[None]
 
 
+@contextmanager
+def show_progress(session: SessionView, *, verbose: bool) -> Iterator[None]:
+    """Show a session's progress on standard error while it runs: a line in a terminal, a line per item if verbose."""
+    if not verbose and (in_notebook() or not sys.stderr.isatty()):
+        yield
+        return
+    stop, close = _lines(session) if verbose else _bar(session)
+    try:
+        yield
+    finally:
+        stop()
+        close()
+
+
+def in_notebook() -> bool:
+    """Say whether this is a Jupyter kernel, where the panel shows progress."""
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython is not None else None
+    return type(shell).__name__ == "ZMQInteractiveShell"
+
+
+def _bar(session: SessionView) -> tuple[Any, Any]:
+    from tqdm import tqdm
+
+    bar = tqdm(
+        total=session.snapshot.counts.total,
+        initial=session.snapshot.counts.ended,
+        desc=session.snapshot.name,
+        unit="item",
+    )
+
+    def listen(event: events.Event) -> None:
+        if isinstance(event, events.ItemEnded):
+            bar.update()
+        elif isinstance(event, events.StateChanged | events.BreakerMoved | events.Exhausted):
+            bar.total = session.snapshot.counts.total
+            bar.set_postfix_str(_words(session), refresh=True)
+
+    return session.on(listen), bar.close
+
+
+def _words(session: SessionView) -> str:
+    breaker = session.snapshot.breaker
+    words: list[str] = [] if session.snapshot.state == "running" else [session.snapshot.state]
+    if breaker.state != "closed":
+        words.append(f"breaker {breaker.state.replace('_', '-')}")
+    if session.snapshot.counts.failed:
+        words.append(f"{session.snapshot.counts.failed} failed")
+    return ", ".join(words)
+
+
+def _lines(session: SessionView) -> tuple[Any, Any]:
+    def listen(event: events.Event) -> None:
+        line = line_of(event)
+        if line:
+            sys.stderr.write(f"{session.snapshot.name}: {line}\n")
+
+    return session.on(listen), lambda: None
+
+
 def block(session: SessionView, begin: Callable[[], Running | None], *, verbose: bool) -> None:
     """Begin, and wait for the end; the first KeyboardInterrupt cancels the session, a second one is raised."""
     try:
         is_over = session.snapshot.state in events.ENDED
-        with nullcontext() if is_over else terminal.progress(session, verbose=verbose):
+        with nullcontext() if is_over else show_progress(session, verbose=verbose):
             running = begin()
             if running is not None:
                 _block(running)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from ipybatch.backends import Killed, OutOfMemory, Overrun
 from ipybatch.backends.process import protocol
 from ipybatch.backends.process.protocol import Ended, error_of
-from ipybatch.engine.data.error_text import describe
+from ipybatch.engine.data.masking import describe
 from ipybatch.engine.data.policy import Retry
 from ipybatch.engine.rules.retry import Kind, classify
 

@@ -1,7 +1,7 @@
 """An error as one line: whose class it is decides, not what the class is called."""
 
 from ipybatch import Permanent, Transient
-from ipybatch.engine.data.error_text import describe
+from ipybatch.engine.data.masking import describe
 
 
 class Killed(Exception):  # a user's class with the name of one of ours

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from ipybatch import InputError, Limits, Permanent, Rate, Retry
 from ipybatch.engine.data import events
-from ipybatch.engine.feed.event_names import NAMES
+from ipybatch.engine.feed.event_text import NAMES
 from ipybatch.testing import VirtualClock
 
 

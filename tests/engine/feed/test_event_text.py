@@ -22,7 +22,12 @@ TOLD = [
     (events.StateChanged(AT_S, "rolled_back", "one failed"), "bad", "Rolled back: one failed"),
     (events.StateChanged(AT_S, "paused", ""), "info", "Paused"),
     (events.CooledDown(AT_S, AT_S + 3, "too many", "eu"), "warn", "Cooling down eu for 3.0 s: too many"),
-    (events.Tallied(AT_S, {"received": 1200, "done": 3, "retry": 0}), "info", "received 1,200, done 3"),
+    (
+        events.Tallied(AT_S, {"scheduled": 1200, "done": 1183, "failed": 17, "retry": 5}),
+        "info",
+        "1,200 tried: 1,183 done, 17 failed, 5 retries",
+    ),
+    (events.Tallied(AT_S, {"scheduled": 3, "done": 3, "failed": 0, "retry": 0}), "info", "3 tried: 3 done"),
     (events.ItemsAdded(AT_S, 2, 1), "info", "2 items added, and 1 that need not run"),
     (events.GroupStarted(AT_S, 3, "Batch 3", 15), "info", "Batch 3 began: 15 items"),
     (events.GroupEnded(AT_S, 3, "completed"), "good", "Group 3 completed"),
@@ -42,7 +47,7 @@ TOLD = [
     (events.ItemsLeft(AT_S, 1, "skipped"), "info", "1 item skipped; a later run does it"),
     (events.BreakerMoved(AT_S, "open", 3, 2, 1060.0), "bad", "Breaker open after 3 failures in a row; opening 2"),
     (events.BreakerMoved(AT_S, "open", 1, 1, 1060.0), "bad", "Breaker open after 1 failure in a row; opening 1"),
-    (events.BreakerMoved(AT_S, "half_open", 3, 2, 0.0), "warn", "Breaker half open: one probe is out"),
+    (events.BreakerMoved(AT_S, "half_open", 3, 2, 0.0), "warn", "Breaker half open: one probe attempt runs"),
     (events.BreakerMoved(AT_S, "closed", 0, 2, 0.0), "good", "Breaker closed"),
     (events.CooledDown(AT_S, AT_S + 30.0, "HTTP 429"), "warn", "Cooling down for 30.0 s: HTTP 429"),
     (events.CooledDown(AT_S, AT_S - 5.0, "HTTP 429"), "warn", "Cooling down for 0.0 s: HTTP 429"),
@@ -67,7 +72,7 @@ def test_whatever_the_story_keeps_has_words():
         before = snapshot.told
         snapshot.apply(event)
         told |= {type(event)} if snapshot.told > before else set()
-    assert told == set(event_text._WORDS)
+    assert told == set(event_text._WORDS) | {events.GroupEnded, events.GroupChanged}
     silent = {
         events.Depleted,
         events.Drawn,
@@ -103,3 +108,10 @@ def test_a_group_is_called_by_its_name():
     group = Group(number=3, name="Sofifi", status="completed", items=2)
     (line,) = event_text.lines([(1, events.GroupEnded(AT_S, 3, "completed"))], {3: group})
     assert line.text == "Sofifi completed"
+
+
+def test_a_name_that_reads_like_a_group_stays_as_it_is():
+    """The name is an attribute: no text is searched and replaced."""
+    group = Group(number=3, name="Group 33", status="failed", items=2)
+    (line,) = event_text.lines([(1, events.GroupChanged(AT_S, 3, "failed", {}, "Group 3 is full"))], {3: group})
+    assert line.text == "Group 33 failed: Group 3 is full"

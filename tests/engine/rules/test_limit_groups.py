@@ -9,8 +9,7 @@ from ipybatch.engine.data.policy import Breaker as BreakerPolicy
 from ipybatch.engine.data.policy import Limits, Rate
 from ipybatch.engine.rules.breaker import Breaker
 from ipybatch.engine.rules.estimate import estimate
-from ipybatch.engine.rules.limit_groups import GroupLimiter, LimitGroup, LimitGroups
-from ipybatch.engine.rules.limiter import Limiter
+from ipybatch.engine.rules.limiter import GroupLimiter, Limiter, LimitGroup, LimitGroups
 from ipybatch.engine.rules.scheduler import Scheduler
 
 

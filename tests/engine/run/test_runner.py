@@ -8,7 +8,7 @@ import pytest
 
 from ipybatch import Limits, Retry
 from ipybatch.engine.data import events
-from ipybatch.engine.data.error_text import describe
+from ipybatch.engine.data.masking import describe
 
 
 def on_disk(journal, question="SELECT key, status FROM item"):

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ipybatch.engine.data.progress_curve import MARKS, Mark
+from ipybatch.engine.data.events import MARKS, Mark
 from ipybatch.engine.store import rows, schema
 
 RUN = 7

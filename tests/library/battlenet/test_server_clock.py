@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ipybatch.library.battlenet.server_clock import GRACE_S, ServerClock, read_date
+from ipybatch.library.battlenet.tokens import GRACE_S, ServerClock, read_date
 
 AHEAD_S = st.floats(-1e6, 1e6)  # of the server's clock over ours
 WAYS_S = st.tuples(st.floats(0.0, 0.5), st.floats(0.0, 0.5))  # there and back

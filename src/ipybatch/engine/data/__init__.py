@@ -1,1 +1,10 @@
-"""X."""
+"""Data: what is said between the parts; no behaviour but checks.
+
+policy   limits, retry, breaker, as users give them
+spec     everything that says how a session runs
+plan     items as tasks with keys
+events   what happens, as frozen types
+outcome  how an item ended; results as JSON
+masking  secrets out of every text; an error as one line
+clock    the time as a parameter
+"""

@@ -10,8 +10,6 @@ from typing import Literal
 
 import msgspec
 
-from ipybatch.engine.data.progress_curve import Mark
-
 State = Literal["planned", "running", "paused", "completed", "failed", "cancelled", "rolled_back"]
 Status = Literal["pending", "running", "completed", "failed", "timeout", "cancelled", "skipped"]
 BreakerState = Literal["closed", "open", "half_open"]
@@ -45,6 +43,24 @@ class Counts(msgspec.Struct, kw_only=True):
     def add(self, status: Status, items: int = 1) -> None:
         """Count ``items`` more of a status."""
         setattr(self, status, getattr(self, status) + items)
+
+
+MARKS = 240  # in a progress curve, however long the session takes
+
+
+class Mark(msgspec.Struct, frozen=True, gc=False):
+    """What had happened by a moment, counted from the beginning.
+
+    Attributes:
+        at_s: Unix time.
+        started: Attempts.
+        ended: Items that had an outcome; ``failed`` of them did not complete.
+    """
+
+    at_s: float
+    started: int
+    ended: int
+    failed: int
 
 
 class Event(msgspec.Struct, frozen=True, tag_field="type", gc=False):

@@ -1,6 +1,6 @@
-"""Masking: secrets never reach journal, event, error, repr or output.
+"""Masking: secrets never reach journal, event, error, repr or output; an error becomes one masked line.
 
-Rule: whoever is handed a key, token or password registers it here, and every
+Rule: whoever is given a key, token or password registers it here, and every
 text that leaves the engine passes through `mask`.
 """
 
@@ -12,6 +12,8 @@ from typing import Any
 from urllib.parse import quote, quote_plus
 
 import msgspec
+
+from ipybatch.errors import ItemError
 
 MASK = "***"
 _SHORTEST = 4  # masking "a" would spoil every text
@@ -76,3 +78,22 @@ def _masked(value: Any) -> Any:
 
 def _escape(text: str) -> bytes:
     return _encode(text.encode(errors="replace").decode())[1:-1]
+
+
+OTHER_LOOP = re.compile(r"different (event )?loop|[Ee]vent loop is closed")
+OTHER_LOOP_HINT = (
+    "the work uses a client that was opened in another event loop: open it in __aenter__ of the work object, which is"
+    " entered in the loop that uses it"
+)
+
+
+def describe(error: BaseException) -> str:
+    """Return an error as one masked line."""
+    try:
+        text = " ".join(str(error).split())
+    except Exception:
+        text = "(its text cannot be had)"
+    name = type(error).__name__
+    is_ours = isinstance(error, ItemError) and type(error).__module__.startswith("ipybatch.")
+    line = text if is_ours and text else f"{name}: {text}" if text else name
+    return mask(line)[:500]

@@ -1,20 +1,53 @@
-"""Spec: what a session runs and how, as one frozen record; and what its work function is, found by inspection."""
+"""Spec: what a session runs and how, as one frozen record; its work function, inspected once; where attempts run."""
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import hashlib
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from types import CodeType
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import msgspec
 
-from ipybatch.engine.data.backend import Backend
 from ipybatch.engine.data.plan import Keying
 from ipybatch.engine.data.policy import Breaker, Limits, Retry
 from ipybatch.errors import InputError
+
+
+class Backend(Protocol):
+    """A place where attempts run; `ipybatch.testing.check_backend` says what each must do."""
+
+    async def open(self, slots: int) -> None:
+        """Get ready for ``slots`` attempts at a time."""
+        ...
+
+    def run(self, work: Callable[..., Any], arguments: tuple[Any, ...]) -> Awaitable[Any]:
+        """Run one attempt; awaiting it gives its result, cancelling it ends it.
+
+        Raises:
+            StillRunning: It was cancelled, but cannot be ended.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Let everything go that `open` took."""
+        ...
+
+
+class StillRunning(asyncio.CancelledError):
+    """A cancelled attempt that goes on by itself, such as a thread.
+
+    Attributes:
+        ended: Done when it has ended at last.
+    """
+
+    def __init__(self, ended: asyncio.Future[Any]) -> None:
+        super().__init__("it cannot be ended")
+        self.ended = ended
+
 
 OnFailure = Literal["continue", "stop", "rollback"]
 

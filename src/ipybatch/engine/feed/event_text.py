@@ -1,15 +1,128 @@
-"""Logged: events in words, for the log."""
+"""Event text: what events are called and how they read, in the log, in a terminal, and for `BatchSession.on`.
+
+The names are those that users of Bottleneck (npm) know:
+
+    received    items came: the list, what a generator gave, what the work added
+    queued      items wait: those that were received, and those that are to be tried again
+    scheduled   the limits let an attempt start
+    executing   it runs; both are one moment here
+    done        an item is completed, and recorded
+    failed      an attempt failed, the last one of an item too
+    retry       it is to be tried again
+    error       a listener raised
+    depleted    the limits are used up, told once a window
+    empty       the last item that waited has started
+    idle        and the last that ran has ended
+
+Source: https://github.com/SGrondin/bottleneck#events (2026-11-22).
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import msgspec
 
 from ipybatch.engine.data import events
 from ipybatch.engine.data.masking import mask
-from ipybatch.engine.feed.snapshot import Group
+from ipybatch.engine.feed.feed import DROPPED, Listener
+from ipybatch.engine.feed.snapshot import Group, Snapshot
+from ipybatch.errors import InputError
+
+Name = Literal[
+    "received", "queued", "scheduled", "executing", "done", "failed", "retry", "error", "depleted", "empty", "idle"
+]
+NAMES: tuple[Name, ...] = get_args(Name)
+
+Test = Callable[[Any, Snapshot], bool]
+
+
+def named(name: Any, listener: Any, snapshot: Callable[[], Snapshot]) -> Listener:
+    """Return a listener that hears only the events of that name.
+
+    Raises:
+        InputError: There is none of that name, or the listener is not a function.
+    """
+    if not callable(listener):
+        msg = f"listener must be a function of an event, got {listener!r}"
+        raise InputError(msg)
+    if name not in NAMES:
+        msg = f"the event must be one of {', '.join(map(repr, NAMES))}, got {name!r}"
+        raise InputError(msg)
+
+    def hear(event: events.Event) -> None:
+        test = _TESTS[name].get(type(event))
+        if test is not None and test(event, snapshot()):
+            listener(event)
+
+    return hear
+
+
+def tally(snapshot: Snapshot) -> dict[str, int]:
+    """Return how often each happened, in this process."""
+    counts = snapshot.counts
+    received = counts.ended + counts.pending + counts.running if counts.total is None else counts.total
+    ended_attempts = snapshot.started_here - counts.running
+    done = snapshot.ended_here - snapshot.failed_here
+    return {
+        "received": received,
+        "queued": received + ended_attempts - snapshot.ended_here,
+        "scheduled": snapshot.started_here,
+        "executing": snapshot.started_here,
+        "done": done,
+        "failed": ended_attempts - done,
+        "retry": ended_attempts - snapshot.ended_here,
+        "error": sum(note.startswith(DROPPED) for note in snapshot.notes),
+        "depleted": snapshot.depleted,
+        "empty": snapshot.emptied,
+        "idle": snapshot.idled,
+    }
+
+
+def _always(event: events.Event, snapshot: Snapshot) -> bool:
+    return True
+
+
+def _is_empty(event: events.Event, snapshot: Snapshot) -> bool:
+    return snapshot.counts.total is not None and not snapshot.counts.pending
+
+
+def _is_idle(event: events.Event, snapshot: Snapshot) -> bool:
+    return _is_empty(event, snapshot) and not snapshot.counts.running
+
+
+def _is_completed(event: events.ItemEnded, snapshot: Snapshot) -> bool:
+    return event.status == "completed"
+
+
+def _is_failed(event: events.ItemEnded, snapshot: Snapshot) -> bool:
+    return event.status in ("failed", "timeout")
+
+
+def _is_of_listener(event: events.Noted, snapshot: Snapshot) -> bool:
+    return event.text.startswith(DROPPED)
+
+
+_TESTS: dict[Name, dict[type, Test]] = {
+    "received": {events.Planned: _always, events.Drawn: _always, events.ItemsAdded: _always},
+    "queued": {
+        events.Planned: _always,
+        events.Drawn: _always,
+        events.ItemsAdded: _always,
+        events.AttemptFailed: _always,
+    },
+    "scheduled": {events.AttemptStarted: _always},
+    "executing": {events.AttemptStarted: _always},
+    "done": {events.ItemEnded: _is_completed},
+    "failed": {events.AttemptFailed: _always, events.ItemEnded: _is_failed},
+    "retry": {events.AttemptFailed: _always},
+    "error": {events.Noted: _is_of_listener},
+    "depleted": {events.Depleted: _always},
+    "empty": {events.AttemptStarted: _is_empty},
+    "idle": {events.ItemEnded: _is_idle},
+}
+
 
 Level = Literal["info", "good", "warn", "bad"]
 
@@ -37,10 +150,12 @@ def lines(told: Iterable[tuple[int, events.Event]], groups: Mapping[int, Group])
     """Return numbered events as lines, in their order; groups are called by their names."""
     made = []
     for number, event in told:
-        level, text = _WORDS[type(event)](event)
-        if isinstance(event, events.GroupEnded | events.GroupChanged) and event.group in groups:
-            text = text.replace(f"Group {event.group}", groups[event.group].name, 1)
         group = getattr(event, "group", 0)
+        if isinstance(event, events.GroupEnded | events.GroupChanged):
+            name = groups[group].name if group in groups else f"Group {group}"
+            level, text = _group_ended(event, name) if isinstance(event, events.GroupEnded) else _changed(event, name)
+        else:
+            level, text = _WORDS[type(event)](event)
         made.append(LogLine(number=number, at_s=event.at_s, level=level, text=mask(text), group=group))
     return made
 
@@ -61,13 +176,12 @@ def _group_started(event: events.GroupStarted) -> Words:
     return "info", f"{event.name} began: {_items(event.items)}"
 
 
-def _group_ended(event: events.GroupEnded) -> Words:
-    return "good" if event.status == "completed" else "warn", f"Group {event.group} {event.status}"
+def _group_ended(event: events.GroupEnded, name: str) -> Words:
+    return "good" if event.status == "completed" else "warn", f"{name} {event.status}"
 
 
-def _group_changed(event: events.GroupChanged) -> Words:
-    said = f"Group {event.group} {event.status}"
-    return ("bad", f"{said}: {event.error}") if event.error else ("info", said)
+def _changed(event: events.GroupChanged, name: str) -> Words:
+    return ("bad", f"{name} {event.status}: {event.error}") if event.error else ("info", f"{name} {event.status}")
 
 
 def _attempt_failed(event: events.AttemptFailed) -> Words:
@@ -90,7 +204,11 @@ def _breaker_moved(event: events.BreakerMoved) -> Words:
     if event.state == "open":
         failures = "1 failure" if event.failures == 1 else f"{event.failures:,} failures"
         return "bad", f"Breaker open after {failures} in a row; opening {event.openings:,}"
-    return ("warn", "Breaker half open: one probe is out") if event.state == "half_open" else ("good", "Breaker closed")
+    return (
+        ("warn", "Breaker half open: one probe attempt runs")
+        if event.state == "half_open"
+        else ("good", "Breaker closed")
+    )
 
 
 def _cooled_down(event: events.CooledDown) -> Words:
@@ -99,7 +217,10 @@ def _cooled_down(event: events.CooledDown) -> Words:
 
 
 def _tallied(event: events.Tallied) -> Words:
-    return "info", ", ".join(f"{name} {times:,}" for name, times in event.times.items() if times)
+    times = event.times
+    words = [f"{times['done']:,} done", f"{times['failed']:,} failed" if times["failed"] else ""]
+    words.append(f"{times['retry']:,} {'retry' if times['retry'] == 1 else 'retries'}" if times["retry"] else "")
+    return "info", f"{times['scheduled']:,} tried: {', '.join(filter(None, words))}"
 
 
 def _items_added(event: events.ItemsAdded) -> Words:
@@ -126,8 +247,6 @@ _WORDS: dict[type, Callable[[Any], Words]] = {
     events.Planned: _planned,
     events.StateChanged: _state_changed,
     events.GroupStarted: _group_started,
-    events.GroupChanged: _group_changed,
-    events.GroupEnded: _group_ended,
     events.AttemptFailed: _attempt_failed,
     events.ItemEnded: _item_ended,
     events.ItemsLeft: _items_left,
@@ -138,3 +257,28 @@ _WORDS: dict[type, Callable[[Any], Words]] = {
     events.Commanded: _commanded,
     events.Noted: _noted,
 }
+
+
+def line_of(event: events.Event) -> str:
+    """Return an event as one line for people; "" for one they need not see."""
+    match event:
+        case events.ItemEnded():
+            line = f"{event.key} {event.status} in {event.seconds:.2f} s{_because(event.error)}"
+        case events.AttemptFailed():
+            again = f"again in {event.wait_s:.1f} s"
+            line = f"{event.key} attempt {event.attempt} failed, {again}{_because(event.error)}"
+        case events.BreakerMoved(state="open" | "half_open"):
+            line = f"breaker {event.state.replace('_', '-')} after {event.failures} failures in a row"
+        case events.CooledDown():
+            line = f"cooling down for {event.until_s - event.at_s:.1f} s: {event.reason}"
+        case events.Noted():
+            line = event.text
+        case events.StateChanged() if event.state != "running":
+            line = f"{event.state}{_because(event.reason)}"
+        case _:
+            line = ""
+    return line
+
+
+def _because(reason: str) -> str:
+    return f": {reason}" if reason else ""

@@ -13,8 +13,7 @@ from typing import Any
 import msgspec
 
 from ipybatch.engine.data import events
-from ipybatch.engine.data.events import BreakerState, Counts, Extra, State, Status
-from ipybatch.engine.data.progress_curve import Mark, Pace
+from ipybatch.engine.data.events import MARKS, BreakerState, Counts, Extra, Mark, State, Status
 
 RECENT_ITEMS = 50
 RATE_SPAN_S = 20
@@ -53,6 +52,48 @@ class Breaker(msgspec.Struct, kw_only=True):
     failures: int = 0
     openings: int = 0
     probe_at_s: float = 0.0
+
+
+class Pace(msgspec.Struct):
+    """How the counts of a session grew over time, in at most `MARKS` marks however long it takes.
+
+    A mark a second at first; when there are too many, every second one is dropped and the next ones are twice as far
+    apart.
+
+    Attributes:
+        is_whole: Whether those of earlier processes are among them.
+        step_s: Seconds between two of them, at least.
+        thinned: How often marks were taken out: who kept a copy must take them all anew.
+    """
+
+    marks: list[Mark] = msgspec.field(default_factory=list)
+    step_s: float = 1.0
+    thinned: int = 0
+    is_whole: bool = False
+
+    def put_before(self, earlier: list[Mark]) -> Mark:
+        """Take in the marks of earlier processes; return where those ended, which all later ones count from."""
+        base = earlier[-1] if earlier else Mark(0.0, 0, 0, 0)
+        own, self.marks = self.marks, []
+        self.is_whole = True
+        self.thinned += 1
+        for mark in earlier:
+            self.add(mark)
+        for mark in own:
+            self.add(Mark(mark.at_s, base.started + mark.started, base.ended + mark.ended, base.failed + mark.failed))
+        return base
+
+    def add(self, mark: Mark) -> None:
+        """Note where the counts stand; too soon after the latest, it takes that one's place."""
+        marks = self.marks
+        if len(marks) > 1 and mark.at_s < marks[-2].at_s + self.step_s:
+            marks[-1] = mark
+        else:
+            marks.append(mark)
+        if len(marks) > MARKS:
+            self.marks = [*marks[:-1:2], marks[-1]]
+            self.step_s *= 2
+            self.thinned += 1
 
 
 class Snapshot(msgspec.Struct, kw_only=True):

@@ -26,8 +26,7 @@ import msgspec
 from ipybatch.engine.data.plan import Task, queued_by_priority
 from ipybatch.engine.data.policy import Limits
 from ipybatch.engine.rules.breaker import Breaker
-from ipybatch.engine.rules.limit_groups import GroupLimiter, LimitGroups
-from ipybatch.engine.rules.limiter import NO_COST, NOTHING, Cost, Limiter, Permit
+from ipybatch.engine.rules.limiter import NO_COST, NOTHING, Cost, GroupLimiter, Limiter, LimitGroups, Permit
 
 Source = Literal["fresh", "waiting"]
 AnyLimiter = Limiter | GroupLimiter

@@ -18,8 +18,7 @@ import msgspec
 
 from ipybatch.engine.data.clock import Clock
 from ipybatch.engine.data.spec import Spec
-from ipybatch.engine.rules.limit_groups import GroupLimiter
-from ipybatch.engine.rules.limiter import NO_COST, Cost, Limiter, Permit, cost_in
+from ipybatch.engine.rules.limiter import NO_COST, Cost, GroupLimiter, Limiter, Permit, cost_in
 from ipybatch.engine.rules.scheduler import Ticket
 from ipybatch.engine.store.resources import Resource, record_cool_down
 from ipybatch.engine.store.run_store import RunStore

@@ -1,4 +1,4 @@
-"""Run: one start of a session, from taking its run in the journal to letting it go.
+"""Run: one start of a session, from taking its run in the journal to releasing it; and its live status for the views.
 
 open (caller's thread: errors reach the caller)
   -> run (engine loop: enter the work, join the resource, runner)
@@ -8,7 +8,7 @@ open (caller's thread: errors reach the caller)
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AsyncExitStack
 from typing import Any
 
@@ -16,24 +16,109 @@ import msgspec
 
 from ipybatch.engine.data import events
 from ipybatch.engine.data.clock import Clock
-from ipybatch.engine.data.error_text import describe
 from ipybatch.engine.data.events import Counts, State, Status
+from ipybatch.engine.data.masking import describe
 from ipybatch.engine.data.outcome import Outcome
 from ipybatch.engine.data.plan import Task, queued_by_priority
-from ipybatch.engine.data.policy import Limits
+from ipybatch.engine.data.policy import Limits, Paced
 from ipybatch.engine.data.spec import Spec
-from ipybatch.engine.feed import event_names
+from ipybatch.engine.feed import event_text
 from ipybatch.engine.feed.feed import Feed
+from ipybatch.engine.feed.session_view import LimitGroupStatus, LiveStatus
 from ipybatch.engine.feed.snapshot import Snapshot
 from ipybatch.engine.rules.breaker import Breaker
-from ipybatch.engine.rules.limit_groups import LimitGroups
+from ipybatch.engine.rules.limiter import LimitGroups
 from ipybatch.engine.rules.scheduler import Batch, Scheduler
 from ipybatch.engine.run.runner import Runner
-from ipybatch.engine.store import plan_edits, rows, run_store
+from ipybatch.engine.store import resume, rows, run_store
 from ipybatch.engine.store.journal import Journal
 from ipybatch.engine.store.resources import Membership, kept_since_s
 from ipybatch.engine.store.resume import Items, Opened
 from ipybatch.errors import JournalError, Permanent
+
+_WAITING = {
+    "batch": "next batch in {}",
+    "limit": "the limits allow the next request in {}",
+    "breaker": "the service fails: next probe in {}",
+    "probe": "one probe is asking whether the service is back",
+    "retry": "next retry in {}",
+}
+
+
+def read(runner: Runner | None, limits: Limits, snapshot: Snapshot, now_s: float, unix_s: float) -> LiveStatus:
+    """Return the live status; on the engine's thread while it runs."""
+    if runner is None or runner.state is not None:
+        return LiveStatus(allowed_per_s=allowed_per_s(limits), lingering=runner.lingering if runner else 0)
+    active = runner.resource.limiter.windows
+    shown = [active[rate] for rate in limits.rates if rate in active]
+    return LiveStatus(
+        _why(runner, snapshot, now_s, unix_s),
+        _windows([*shown, *_paced(limits)], now_s),
+        allowed_per_s(limits),
+        _eta_s(snapshot, limits, unix_s),
+        runner.lingering,
+        _limit_groups(runner, now_s),
+        None if runner.scheduler.queued is None else tuple(runner.scheduler.queued),
+    )
+
+
+def allowed_per_s(limits: Limits) -> float | None:
+    """Return how many starts per second the limits allow in the long run; None without rates and spacing."""
+    bounds = [rate.limit / rate.per_s for rate in limits.all_rates if rate.unit == "requests"]
+    if limits.spacing_s:
+        bounds.append(1.0 / limits.spacing_s)
+    return min(bounds) if bounds else None
+
+
+def _windows(windows: Iterable[Paced], now_s: float) -> list[tuple[float, float, float, str]]:
+    return [(w.used(now_s), w.rate.limit, w.rate.per_s, w.rate.unit) for w in windows]
+
+
+def _limit_groups(runner: Runner, now_s: float) -> list[LimitGroupStatus]:
+    limit_groups = runner.scheduler.limit_groups
+    return [
+        LimitGroupStatus(
+            limit_group.name,
+            len(limit_group.tasks),
+            _windows(limit_group.limiter.own.windows.values(), now_s),
+            max(0.0, limit_group.limiter.own.cool_until_s - now_s),
+        )
+        for limit_group in (() if limit_groups is None else limit_groups.by_name.values())
+    ]
+
+
+def _paced(limits: Limits) -> Sequence[Paced]:
+    return () if limits.pacer is None else limits.pacer.windows
+
+
+def _why(runner: Runner, snapshot: Snapshot, now_s: float, unix_s: float) -> str:
+    if snapshot.state == "paused":
+        running = snapshot.counts.running
+        return f"{running} in flight finish first" if running else ""
+    cool_s = snapshot.cool_until_s - unix_s
+    if cool_s > 0:
+        return f"the service asked us to slow down: {cool_s:.0f} s left"
+    scheduler = runner.scheduler
+    left_s = runner.next_start_s - now_s
+    if scheduler.why in _WAITING and (left_s > 0.5 or scheduler.why == "probe"):
+        return _WAITING[scheduler.why].format(f"{left_s:.0f} s")
+    return ""
+
+
+def _eta_s(snapshot: Snapshot, limits: Limits, unix_s: float) -> tuple[float, float] | None:
+    counts, elapsed_s = snapshot.counts, snapshot.elapsed_s(unix_s)
+    if counts.total is None or snapshot.ended_here < 3 or elapsed_s < 1:
+        return None
+    left = counts.pending + counts.running
+    overall = snapshot.ended_here / elapsed_s
+    lately = overall if limits.batch_pause_s else snapshot.rate_per_s(unix_s) or overall
+    fastest, slowest = max(overall, lately), min(overall, lately)
+    allowed = allowed_per_s(limits)
+    if allowed is not None:
+        fastest = min(fastest, allowed)
+        slowest = min(slowest, fastest)
+    return left / fastest, left / slowest * 1.1
+
 
 Change = tuple[Callable[[Task], bool], int]  # which tasks, and the place of their new priority
 
@@ -145,7 +230,7 @@ class Run:
         assert self._items.plan is not None
         assert self._store is not None
         assert self.runner is not None
-        changed = plan_edits.prioritize(self._items.plan, self._store, wanted, priority, self._clock.unix_s())
+        changed = resume.prioritize(self._items.plan, self._store, wanted, priority, self._clock.unix_s())
         self.runner.reorder()
         return changed
 
@@ -162,7 +247,7 @@ class Run:
         assert self._store is not None
         assert self.runner is not None
         at_s = self._clock.unix_s()
-        tasks, skipped = plan_edits.add(self._items.plan, self._store, self._spec, items, at_s)
+        tasks, skipped = resume.add(self._items.plan, self._store, self._spec, items, at_s)
         if tasks or skipped:
             self._feed.emit(events.ItemsAdded(at_s, len(tasks), skipped))
             self.runner.reorder(tasks)
@@ -183,7 +268,7 @@ class Run:
         changes = list(priorities)
         for wanted, priority in changes:
             assert self._items.plan is not None
-            plan_edits.prioritize(self._items.plan, store, wanted, priority, now_s)
+            resume.prioritize(self._items.plan, store, wanted, priority, now_s)
         if changes:
             todo = sorted(opened.source, key=lambda task: task.order)
             opened.source, opened.queued = iter(todo), queued_by_priority(todo)
@@ -278,7 +363,7 @@ class Run:
             )
         except JournalError as error:
             state, reason = "failed", reason or str(error)
-        self._feed.emit(events.Tallied(at_s, event_names.tally(snapshot)))
+        self._feed.emit(events.Tallied(at_s, event_text.tally(snapshot)))
         self._feed.emit(events.StateChanged(at_s, state, reason))
 
     def _end_groups(self, at_s: float, left: Status) -> None:

@@ -24,14 +24,13 @@ from typing import Any
 import msgspec
 
 from ipybatch.engine.data import events
-from ipybatch.engine.data.backend import StillRunning
 from ipybatch.engine.data.clock import Clock
-from ipybatch.engine.data.error_text import OTHER_LOOP, OTHER_LOOP_HINT, describe
 from ipybatch.engine.data.events import State, Status
+from ipybatch.engine.data.masking import OTHER_LOOP, OTHER_LOOP_HINT, describe
 from ipybatch.engine.data.outcome import Outcome, encode_result
 from ipybatch.engine.data.plan import Task
 from ipybatch.engine.data.policy import Retry
-from ipybatch.engine.data.spec import Spec
+from ipybatch.engine.data.spec import Spec, StillRunning
 from ipybatch.engine.rules import retry
 from ipybatch.engine.rules.breaker import Breaker
 from ipybatch.engine.rules.limiter import NO_COST

@@ -1,1 +1,11 @@
-"""X."""
+"""Store: the journal, and all that is read from it and written to it.
+
+journal       one SQLite file, group commit
+schema        its tables, step by step
+run_store     one run under its lease
+rows          attempts as rows, and rows as items
+commit_queue  entries of the loop, committed together
+resume        items meet what is recorded
+resources     windows and cool-downs that outlive a process
+atomic_write  files that appear whole or not at all
+"""

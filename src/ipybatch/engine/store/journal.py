@@ -12,12 +12,9 @@ goes to the writer thread: checkpoints (they do wait for the disk), large
 results, and everything that is submitted meanwhile, or while another process
 holds the file's lock.
 
-This survives ``kill -9`` of the process; a power cut may take the last
-commits.  Readers open connections of their own and never wait.
-
-@@ Durable: what must survive a power cut, not only the process's end.
-
-The journal waits for no disk at a commit; what is paid for does, after it.
+Commits survive ``kill -9`` of the process; a power cut may lose the last ones.
+What is paid for is written to the disk after its commit (`to_disk`).  Readers
+open connections of their own and never wait.
 """
 
 from __future__ import annotations

@@ -14,8 +14,7 @@ import msgspec
 
 from ipybatch.engine.data.clock import Clock
 from ipybatch.engine.data.policy import Limits
-from ipybatch.engine.rules.limit_groups import GroupLimiter, LimitGroup
-from ipybatch.engine.rules.limiter import CLOCK_DRIFT, Limiter, Spent
+from ipybatch.engine.rules.limiter import CLOCK_DRIFT, GroupLimiter, Limiter, LimitGroup, Spent
 from ipybatch.engine.store.journal import Journal
 from ipybatch.engine.store.run_store import LEASE_S, me
 from ipybatch.engine.store.schema import group_resource

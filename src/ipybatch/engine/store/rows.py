@@ -19,10 +19,9 @@ from typing import Any
 import msgspec
 
 from ipybatch.engine.data import events
-from ipybatch.engine.data.events import Status
+from ipybatch.engine.data.events import MARKS, Mark, Status
 from ipybatch.engine.data.outcome import Outcome, RecordedItem, Try
 from ipybatch.engine.data.plan import Task, key_value, label_of
-from ipybatch.engine.data.progress_curve import MARKS, Mark
 from ipybatch.engine.rules.limiter import Cost
 from ipybatch.engine.store.schema import SEQ_BITS, group_resource, ids
 

@@ -1,16 +1,12 @@
-"""Lease: which process may write for a run.
+"""RunStore: one run's rows in the journal, and the lease that allows this process to write them.
 
 Rule: every commit renews the lease with the epoch it was taken in.  A kernel
 that wakes from sleep after another took its session over finds another epoch,
 and its whole transaction is rolled back.
 
-A lease ends when its owner lets go, when its process is gone (same machine),
-or when it was not renewed for `LEASE_S`.
-
-@@ Ledger: one run's pages in the journal.
-
 A run is found by its name, taken with a lease, and then written to in batches
-of `Entry`s.  Whatever is not in the ledger has not happened.
+of `Entry`s.  The lease ends when its owner releases it, when the owner's
+process is gone (same machine), or when it was not renewed for `LEASE_S`.
 """
 
 from __future__ import annotations

@@ -20,8 +20,8 @@ from typing import Any
 import msgspec
 
 from ipybatch.engine.data.clock import Clock
-from ipybatch.engine.data.error_text import describe
 from ipybatch.engine.data.events import State
+from ipybatch.engine.data.masking import describe
 from ipybatch.engine.data.outcome import Outcome
 from ipybatch.engine.run.permits import Attempt
 from ipybatch.errors import BatchError, ItemError, Permanent, RateLimited, Transient, Withheld

@@ -5,5 +5,4 @@ Read in this order:
 source        `BattleNet`: requests, records and limits
 names         guilds and characters as items, and their names in addresses
 tokens        OAuth access tokens
-server_clock  when the server's next second begins
 """

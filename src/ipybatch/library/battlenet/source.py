@@ -45,8 +45,7 @@ from ipybatch.engine.rules.retry import parse_retry_after
 from ipybatch.engine.run.permits import Attempt
 from ipybatch.errors import InputError, Permanent, RateLimited, Transient
 from ipybatch.library.battlenet.names import KINDS, Character, Guild, item_of, kind_of, path_of
-from ipybatch.library.battlenet.server_clock import ServerClock, read_date
-from ipybatch.library.battlenet.tokens import AccessTokens, OAuthClient, check_credential
+from ipybatch.library.battlenet.tokens import AccessTokens, OAuthClient, ServerClock, check_credential, read_date
 from ipybatch.library.http import TIMEOUT_S, HttpSource, check_url, read_json
 from ipybatch.library.source import Defaults, Identity, read_environment
 

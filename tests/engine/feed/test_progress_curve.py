@@ -3,7 +3,8 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ipybatch.engine.data.progress_curve import MARKS, Mark, Pace
+from ipybatch.engine.data.events import MARKS, Mark
+from ipybatch.engine.feed.snapshot import Pace
 
 steps = st.lists(
     st.tuples(st.floats(0.0, 1e4), st.integers(0, 50), st.integers(0, 50), st.integers(0, 9)), min_size=1, max_size=900
