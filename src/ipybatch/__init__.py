@@ -69,7 +69,11 @@ __all__ = [
 
 
 def history(journal: str | Path | None = None) -> pd.DataFrame:
-    """Return one row per recorded run: name, started, seconds, seconds_per_item, counts, state, reason, usd."""
+    """Return one row per recorded run: name, started, seconds, seconds_per_item, counts, state, reason, usd.
+
+    Raises:
+        JournalError: The journal is damaged or cannot be read.
+    """
     from ipybatch import frames
     from ipybatch.engine.store.journal import open_journal
 
@@ -77,7 +81,11 @@ def history(journal: str | Path | None = None) -> pd.DataFrame:
 
 
 def prune(older_than_s: float, *, journal: str | Path | None = None) -> int:
-    """Delete runs that ended more than ``older_than_s`` seconds ago from the journal; return how many."""
+    """Delete runs that ended more than ``older_than_s`` seconds ago from the journal; return how many.
+
+    Raises:
+        JournalError: The journal is damaged or cannot be written.
+    """
     import time
 
     from ipybatch.engine.store.journal import open_journal

@@ -37,6 +37,9 @@ def results(journal: Journal, spec: Spec, plan: Plan | None, state: State) -> pd
 
     A dict's fields become columns; one that has a name of ours is prefixed ``result_``.  Any other result stands in
     the column ``result``.
+
+    Raises:
+        JournalError: The journal cannot be read.
     """
     return _frame(_rows(journal, spec, plan, state))
 
@@ -46,6 +49,8 @@ def save(journal: Journal, spec: Spec, plan: Plan | None, state: State, path: Pa
 
     Raises:
         InputError: The name does not end in .csv, .parquet or .jsonl.
+        MissingExtra: pyarrow is not installed, for .parquet.
+        JournalError: The journal cannot be read.
     """
     if path.suffix not in SUFFIXES:
         msg = f"path must end in {', '.join(SUFFIXES)}, got {str(path)!r}"
@@ -68,6 +73,9 @@ def history(journal: Journal) -> pd.DataFrame:
 
     Columns: name, started (UTC), seconds, seconds_per_item, total, completed, failed, timeout, cancelled, skipped,
     state ("interrupted" when its process ended without letting go), reason, usd.
+
+    Raises:
+        JournalError: The journal cannot be read.
     """
     with journal.reader() as database:
         rows = database.execute(

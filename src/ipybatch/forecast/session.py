@@ -46,6 +46,9 @@ class ForecastSession(BatchSession):
 
         Columns: key, status, attempts, seconds, error, advice (what helps against the error; "" where nothing is
         known), rows, series, coverage, file.
+
+        Raises:
+            JournalError: The journal cannot be read.
         """
         rows = super().results()
         kinds = {key: kind for key, kind, _ in frames.recorded(self._journal, self.name)}
@@ -60,6 +63,9 @@ class ForecastSession(BatchSession):
         """Return the forecast: one row per (site, part, date), with forecast, lo, hi, model_used and reason.
 
         With ``on_failure="rollback"`` it is empty until all partitions are completed; else it holds those that are.
+
+        Raises:
+            JournalError: The journal cannot be read.
         """
         rows = self.partitions()
         done = rows[rows["status"] == "completed"]
@@ -73,6 +79,7 @@ class ForecastSession(BatchSession):
         Raises:
             InputError: The file has another suffix, or its folder does not exist.
             MissingExtra: pyarrow is not installed.
+            JournalError: The journal cannot be read.
         """
         found = check_output(path)
         assert found is not None
@@ -80,7 +87,11 @@ class ForecastSession(BatchSession):
         return found
 
     def finished(self) -> set[str]:
-        """Return the names of the completed partitions."""
+        """Return the names of the completed partitions.
+
+        Raises:
+            JournalError: The journal cannot be read.
+        """
         rows = self.partitions()
         return set(rows["key"][rows["status"] == "completed"].astype(str))
 
@@ -99,6 +110,7 @@ class ForecastSession(BatchSession):
 
         Raises:
             InputError: It is running.
+            JournalError: The journal cannot be written.
         """
         super().forget()
         self.files.keep(())

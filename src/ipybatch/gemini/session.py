@@ -70,6 +70,9 @@ class GeminiSession(BatchSession):
 
         Args:
             last_s: Length of the time up to now, seconds; None: all time.
+
+        Raises:
+            JournalError: The journal cannot be read.
         """
         return usage.usage(last_s, session=self.name, journal=self.journal, now_s=self._clock.unix_s())
 

@@ -154,7 +154,11 @@ class Library:
         )
 
     def get(self, kind: str, key: Any, place: str | None = None) -> Record | None:
-        """Return a record, of any place the latest; None if it is missing."""
+        """Return a record, of any place the latest; None if it is missing.
+
+        Raises:
+            JournalError: The file cannot be read.
+        """
         rows = self._ask(
             "SELECT kind, key, place, fetched_at_s, data FROM record"
             " WHERE kind = ? AND key = ? AND place = coalesce(?, place) ORDER BY fetched_at_s DESC LIMIT 1",
@@ -163,7 +167,11 @@ class Library:
         return _record(rows[0]) if rows else None
 
     def fetched_at_s(self, kind: str, key: Any, place: str | None = None) -> float | None:
-        """Return when a record was fetched, Unix time; None if it is missing."""
+        """Return when a record was fetched, Unix time; None if it is missing.
+
+        Raises:
+            JournalError: The file cannot be read.
+        """
         rows = self._ask(
             "SELECT max(fetched_at_s) FROM record WHERE kind = ? AND key = ? AND place = coalesce(?, place)",
             (kind, _encode(key).decode(), place),
@@ -172,7 +180,11 @@ class Library:
         return found
 
     def staleness(self, kind: str, key: Any, place: str | None = None, *, now_s: float | None = None) -> Staleness:
-        """Return how stale a record is: "high" (or missing), "medium", "low" or "fresh"."""
+        """Return how stale a record is: "high" (or missing), "medium", "low" or "fresh".
+
+        Raises:
+            JournalError: The file cannot be read.
+        """
         return staleness(self.fetched_at_s(kind, key, place), _now(now_s))
 
     def outdated(
@@ -190,6 +202,7 @@ class Library:
 
         Raises:
             InputError: ``older_than_s`` is negative.
+            JournalError: The file cannot be read.
         """
         check("older_than_s", older_than_s, low=0)
         rows = self._ask(
@@ -200,12 +213,20 @@ class Library:
         return [_decode(key) for key in dict.fromkeys(key for (key,) in rows)]
 
     def keys(self, kind: str) -> list[Any]:
-        """Return the keys of all records of a kind, the oldest first."""
+        """Return the keys of all records of a kind, the oldest first.
+
+        Raises:
+            JournalError: The file cannot be read.
+        """
         rows = self._ask("SELECT key FROM record WHERE kind = ? ORDER BY fetched_at_s, key", (kind,))
         return [_decode(key) for key in dict.fromkeys(key for (key,) in rows)]
 
     def to_frame(self, kind: str | None = None, *, now_s: float | None = None) -> pd.DataFrame:
-        """Return one row per record, the oldest first: kind, key, place, name, fetched_at (UTC), staleness, data."""
+        """Return one row per record, the oldest first: kind, key, place, name, fetched_at (UTC), staleness, data.
+
+        Raises:
+            JournalError: The file cannot be read.
+        """
         import pandas as pd
 
         rows = self._ask(
@@ -226,7 +247,11 @@ class Library:
         return pd.DataFrame(columns)
 
     def by_staleness(self, *, now_s: float | None = None) -> dict[Staleness, int]:
-        """Return how many records are how stale, the stalest first."""
+        """Return how many records are how stale, the stalest first.
+
+        Raises:
+            JournalError: The file cannot be read.
+        """
         at_s = _now(now_s)
         counts: dict[Staleness, int] = dict.fromkeys(STALENESS, 0)
         for (fetched_at_s,) in self._ask("SELECT fetched_at_s FROM record"):

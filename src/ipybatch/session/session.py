@@ -81,7 +81,7 @@ class BatchSession:
 
     Raises:
         InputError: An argument is not what it must be (a ValueError); nothing was started.
-        JournalError: The journal is damaged or cannot be written.
+        JournalError: The journal is damaged or cannot be written. So for every method that reads or writes it.
     """
 
     def __init__(
@@ -257,6 +257,7 @@ class BatchSession:
 
         Raises:
             JournalError: The journal refuses, or another session is running this one.
+            InputError: It was opened for reading, or lacks an argument of its workload.
         """
         if not self._is_live():
             self._launch()

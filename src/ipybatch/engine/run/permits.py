@@ -66,6 +66,10 @@ class Attempt:
 
         Args:
             cost: What it costs beside one request, by unit: ``{"tokens": 500}``.
+
+        Raises:
+            Permanent: The cost is more than a rate can ever allow.
+            Withheld: The session ends, and nothing more is sent.
         """
         self.requests += 1
         permit = await self._acquire(cost, self.requests)

@@ -316,7 +316,11 @@ class CreditAccount:
         return self._read().available
 
     def open_reservations(self) -> list[Reservation]:
-        """Return the open reservations, oldest first: of work in progress, or left by a crash."""
+        """Return the open reservations, oldest first: of work in progress, or left by a crash.
+
+        Raises:
+            JournalError: The journal cannot be read.
+        """
         return list(self._read().open.values())
 
     def statement(self) -> pd.DataFrame:
@@ -325,6 +329,9 @@ class CreditAccount:
         Columns: id, at (UTC), kind ("grant", "reserve", "settle", "refund"), credits (change of the balance),
         reserved (change of the reserved credits), balance, available, reservation, operation, reference, note.
         Amounts are Decimal; the sum of ``credits`` is the balance.
+
+        Raises:
+            JournalError: The journal cannot be read.
         """
         with self._journal().reader() as database:
             return statement(database, self.name)

@@ -109,6 +109,9 @@ def usage(
     Returns:
         operation, model, lane, requests, failed (status other than "ok"), tokens_in, tokens_out, tokens_thoughts,
         tokens_cached, usd (None if no price is known), credits (Decimal), ms (mean over requests outside batch jobs).
+
+    Raises:
+        JournalError: The journal is damaged or cannot be read.
     """
     import pandas as pd
 
