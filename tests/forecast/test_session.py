@@ -5,9 +5,9 @@ import pandas as pd
 import pytest
 from sklearn.base import BaseEstimator, RegressorMixin
 
-from ipybatch import InputError, Limits, Permanent
+from ipybatch import BatchSession, InputError, Limits, Permanent
 from ipybatch.backends import Killed, OutOfMemory, Overrun, Processes
-from ipybatch.forecast import forecast
+from ipybatch.forecast import ForecastSession, forecast
 from ipybatch.forecast.data.partitions import ADVICE
 from ipybatch.forecast.forecast_files import COLUMNS
 
@@ -363,3 +363,38 @@ def test_a_file_without_a_record_goes_when_a_run_ends(session, journal):
     stopped = session(changed(), backend=Inline(["Palu"]), on_failure="stop")
     assert stopped.run().state == "failed"
     assert kept(journal) == {name for name in names if not name.startswith("palu")}
+
+
+# Opened again
+
+
+def test_a_forecast_that_is_opened_again_is_the_forecast(session, journal):
+    """By name alone: its rows, not its partitions; with its table it goes on, and trains nothing again."""
+    made = session(backend=Inline())
+    made.run()
+    opened = BatchSession.open(made.name, journal=journal)
+    assert isinstance(opened, ForecastSession)
+    pd.testing.assert_frame_equal(opened.results(), made.results())
+    pd.testing.assert_frame_equal(opened.partitions(), made.partitions())
+    with pytest.raises(InputError, match="was opened for reading: pass demand= to go on"):
+        opened.retry_failed()
+    backend = Inline()
+    again = BatchSession.open(made.name, journal=journal, demand=demand(), backend=backend)
+    assert again.run().counts.completed == 3
+    assert backend.ran == []
+    pd.testing.assert_frame_equal(again.results(), made.results())
+
+
+def test_what_was_rolled_back_is_empty_when_it_is_opened_again(session, journal):
+    made = session(backend=Inline(fails=["Palu"]))
+    made.run()
+    opened = BatchSession.open(made.name, journal=journal)
+    assert (opened.state, len(opened.results())) == ("rolled_back", 0)
+
+
+def test_a_cut_that_cannot_be_recorded_is_asked_for(session, journal):
+    """A function of the frame: another cut in its place would train everything anew."""
+    made = session(backend=Inline(), by=lambda frame: frame["site"])
+    made.run()
+    with pytest.raises(InputError, match="was made with by=, backend=, which the journal cannot hold"):
+        BatchSession.open(made.name, journal=journal, demand=demand())

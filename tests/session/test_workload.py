@@ -112,7 +112,16 @@ def test_what_was_forgotten_is_still_bound(journal):
 
 
 def test_only_what_json_holds_is_recorded():
-    assert recordable({"a": 1, "b": object(), "c": None, "d": ["x"], "e": {1, 2}}) == {"a": 1, "d": ["x"], "e": {1, 2}}
+    """What it cannot hold is named, so that nothing goes on with a default in its place."""
+    given = {"a": 1, "b": object(), "c": None, "d": ["x"]}
+    assert recordable(given) == {"a": 1, "c": None, "d": ["x"], "unrecorded": ["b"]}
+
+
+def test_what_could_not_be_recorded_is_asked_for(journal, registered, monkeypatch):
+    monkeypatch.setattr(Shout, "about", lambda work: recordable({"marks": work.marks, "voice": print}))
+    ShoutSession("party", Shout(2), ["hey"], journal=journal).run()
+    with pytest.raises(InputError, match="made with voice=, which the journal cannot hold: pass it too"):
+        BatchSession.open("party", journal=journal, marks=5)
 
 
 def test_ours_are_registered_like_anybodys():

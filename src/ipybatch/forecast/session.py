@@ -11,7 +11,7 @@ import asyncio
 import hashlib
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import TYPE_CHECKING, Any, Unpack, cast
 
 from ipybatch import frames
 from ipybatch.backends.dask import Dask
@@ -30,6 +30,7 @@ from ipybatch.forecast.models.model_selection import PRELOAD, run_partition
 from ipybatch.forecast.settings import Settings
 from ipybatch.session.arguments import Arguments
 from ipybatch.session.session import BatchSession
+from ipybatch.session.workload import Workload, recordable
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -38,8 +39,9 @@ if TYPE_CHECKING:
 class ForecastSession(BatchSession):
     """A `BatchSession` whose results are one forecast."""
 
-    files: ForecastFiles
-    _advice: Mapping[str, str]  # by partition, where an error of this process had its own
+    @property
+    def _recorded(self) -> RecordedForecast:
+        return cast("RecordedForecast", self.workload)
 
     def partitions(self) -> pd.DataFrame:
         """Return one row per partition, the largest first.
@@ -53,7 +55,7 @@ class ForecastSession(BatchSession):
         rows = super().results()
         kinds = {key: kind for key, kind, _ in frames.recorded(self._journal, self.name)}
         advice = [
-            (self._advice.get(key) or ADVICE.get(kinds.get(key, ""), "")) if error else ""
+            (self._recorded.advice.get(key) or ADVICE.get(kinds.get(key, ""), "")) if error else ""
             for key, error in zip(rows["key"], rows["error"], strict=True)
         ]
         rows.insert(len(frames.OURS), "advice", advice)
@@ -69,9 +71,10 @@ class ForecastSession(BatchSession):
         """
         rows = self.partitions()
         done = rows[rows["status"] == "completed"]
-        if self.policy.on_failure == "rollback" and (self.state == "rolled_back" or len(done) < len(rows)):
-            return self.files.read(())
-        return self.files.read(done["file"] if len(done) else ())
+        files = self._recorded.files
+        if self._recorded.is_all_or_nothing and (self.state == "rolled_back" or len(done) < len(rows)):
+            return files.read(())
+        return files.read(done["file"] if len(done) else ())
 
     def save(self, path: str | Path) -> Path:
         """Write the forecast to a .csv, .parquet or .jsonl file, atomically, and return its path.
@@ -103,7 +106,7 @@ class ForecastSession(BatchSession):
     def _clear_files(self) -> None:
         """Delete the files that no recorded partition refers to: of former forecasts, and of killed processes."""
         results = [result for _, _, result in frames.recorded(self._journal, self.name)]
-        self.files.keep(result["file"] for result in results if result is not None)
+        self._recorded.files.keep(result["file"] for result in results if result is not None)
 
     def forget(self) -> None:
         """Delete everything that is recorded under this name, and the files of its forecasts.
@@ -113,7 +116,7 @@ class ForecastSession(BatchSession):
             JournalError: The journal cannot be written.
         """
         super().forget()
-        self.files.keep(())
+        self._recorded.files.keep(())
 
 
 def forecast(
@@ -176,6 +179,7 @@ def forecast(
         InputError: The table or an argument is invalid; nothing was started.
         MissingExtra: A package that reads the table is not installed.
     """
+    about = recordable({name: value for name, value in locals().items() if name in _RECORDED})
     table = read_table(demand, columns=columns, freq=freq)
     cut = partition(
         table,
@@ -193,43 +197,118 @@ def forecast(
     if isinstance(runner, Processes | Dask):
         runner = runner.within(memory_mb=memory_mb, timeout_s=timeout_s, preload=(*PRELOAD, *packages(settings.models)))
         workers = workers or runner.workers
-    work = Forecasting(cut.partitions, settings, runner, check_output(output))
     given = {field: value for field, value in arguments.items() if value is not None}
     defaults: dict[str, Any] = {"limits": Limits(concurrency=workers or processors()), "retry": Retry(attempts=1)}
+    defaults |= {"on_failure": "rollback", "breaker": None}
+    about["on_failure"] = (defaults | given)["on_failure"]
     session = ForecastSession(
         name,
-        work,
+        Forecasting(cut.partitions, settings, runner, check_output(output), about),
         cut.partitions,
-        **{"on_failure": "rollback", "breaker": None, **defaults, **given},
+        **{**defaults, **given},
         key=lambda part: part.name,
         settings=_settings(settings),
         group_word="Partition",
     )
-    session.files = ForecastFiles(session.journal, name)
-    work.attend(session)
     for note in (*table.notes, *cut.notes):
         session.note(note)
     return session
 
 
-class Forecasting:
+# Arguments of `forecast` that are recorded, so that the session can go on with its table alone.
+_RECORDED = (
+    "horizon",
+    "by",
+    "max_rows",
+    "max_partitions",
+    "split_series",
+    "sites",
+    "parts",
+    "timeout_s",
+    "memory_mb",
+    "models",
+    "freq",
+    "integer",
+    "level",
+    "select",
+    "columns",
+    "workers",
+    "known",
+    "backend",
+)
+
+
+class RecordedForecast(Workload[ForecastSession]):
+    """What a forecast session has without its table: the files of its forecasts.
+
+    Attributes:
+        files: Of the completed partitions.
+        advice: By partition, where an error of this process had its own.
+        is_all_or_nothing: Whether there is no forecast until all partitions are completed.
+    """
+
+    name = "forecast"
+    needs = "demand"
+    session_class = ForecastSession
+    files: ForecastFiles
+
+    def __init__(self, about: Mapping[str, Any]) -> None:
+        self._about = about
+        self.advice: dict[str, str] = {}
+        self.is_all_or_nothing = about["on_failure"] == "rollback"
+
+    def bind(self, session: ForecastSession) -> None:
+        """Belong to a session, and find its files."""
+        super().bind(session)
+        self.files = ForecastFiles(session.journal, session.name)
+
+    def about(self) -> Mapping[str, Any]:
+        """Return the arguments that are recorded."""
+        return self._about
+
+    @classmethod
+    def reading(cls, name: str, journal: Path, about: Mapping[str, Any]) -> RecordedForecast:
+        """Return what a recorded session has without its table."""
+        return RecordedForecast(about)
+
+    @classmethod
+    def going_on(
+        cls, name: str, journal: Path, about: Mapping[str, Any], items: Any, arguments: dict[str, Any]
+    ) -> ForecastSession:
+        """Return the session made anew with ``demand=``.
+
+        Raises:
+            InputError: The table or an argument is not what it must be.
+        """
+        return forecast(**{**about, "name": name, "journal": journal, **arguments})
+
+    async def __call__(self, item: Any, *attempt: Any) -> Any:
+        """Do nothing: such a session does not start."""
+
+
+class Forecasting(RecordedForecast):
     """Work of a forecast session: train a partition on the backend, and write its forecasts to a file."""
 
-    def __init__(self, partitions: list[Partition], settings: Settings, backend: Backend, output: Path | None) -> None:
+    def __init__(  # its collaborators, each of another type
+        self,
+        partitions: list[Partition],
+        settings: Settings,
+        backend: Backend,
+        output: Path | None,
+        about: Mapping[str, Any],
+    ) -> None:
+        super().__init__(about)
         self._partitions, self._settings, self._backend, self._output = partitions, settings, backend, output
-        self._session: ForecastSession | None = None
-        self._advice: dict[str, str] = {}
 
-    def attend(self, session: ForecastSession) -> None:
+    def bind(self, session: ForecastSession) -> None:
         """Publish the partitions' events in a session, and delete files that it no longer needs."""
-        self._session = session
-        session._advice = self._advice
-        session.on_outcomes(self._recorded)
+        super().bind(session)
+        session.on_outcomes(self._hear)
         session.on(self._clear_up)
 
     async def __aenter__(self) -> Forecasting:
         """Open the backend, and publish all partitions."""
-        session = self._attended()
+        session = self.session
         await self._backend.open(session.policy.limits.concurrency)
         done = session.finished()
         for part in self._partitions:
@@ -239,7 +318,7 @@ class Forecasting:
     async def __aexit__(self, *_: object) -> None:
         """Close the backend; write the output when the forecast is complete."""
         await self._backend.close()
-        session = self._attended()
+        session = self.session
         counts = session.counts
         is_whole = counts.completed == counts.total
         is_wanted = is_whole or (session.policy.on_failure == "continue" and not counts.pending)
@@ -257,7 +336,7 @@ class Forecasting:
         if part.problems:
             raise BadRow(part.problems[0])
         made = await self._backend.run(run_partition, (part.frame, self._settings))
-        file = await asyncio.to_thread(self._attended().files.put, part.name, part.digest, made)
+        file = await asyncio.to_thread(self.files.put, part.name, part.digest, made)
         used = made["model_used"].value_counts()
         return {
             "rows": len(made),
@@ -267,27 +346,23 @@ class Forecasting:
             "file": file,
         }
 
-    def _attended(self) -> ForecastSession:
-        assert self._session is not None
-        return self._session
-
     def _tell(self, part: Partition, status: Status) -> None:
-        session = self._attended()
+        session = self.session
         extra: events.Extra = {"Sites": len(part.sites), "Parts": part.parts, "Rows": part.rows}
         session.tell(events.GroupStarted(session.now_s, part.number, part.title, 1, extra, status=status))
 
-    def _recorded(self, outcomes: Iterable[Outcome]) -> None:
+    def _hear(self, outcomes: Iterable[Outcome]) -> None:
         numbers = {part.name: part.number for part in self._partitions}
-        session = self._attended()
+        session = self.session
         for outcome in outcomes:
             session.tell(events.GroupEnded(session.now_s, numbers[str(outcome.key)], outcome.status))
-            self._advice[str(outcome.key)] = outcome.advice
+            self.advice[str(outcome.key)] = outcome.advice
             if advice := outcome.advice or ADVICE.get(outcome.kind, ""):
                 session.note(f"{outcome.error.split(' in row', 1)[0]}: {advice}")
 
     def _clear_up(self, event: events.Event) -> None:
         if isinstance(event, events.StateChanged) and event.state in events.ENDED:
-            self._attended()._clear_files()
+            self.session._clear_files()
 
 
 def _settings(settings: Settings) -> dict[str, Any]:

@@ -61,7 +61,12 @@ class Workload(Generic[Session]):
             InputError: An argument is not what it must be.
         """
         about = msgspec.json.decode(found.about) if found.about else {}
+        unrecorded = [f"{field}=" for field in about.pop("unrecorded", ()) if field not in arguments]
         if arguments.get(cls.needs) is not None:
+            if unrecorded:
+                names = ", ".join(unrecorded)
+                msg = f"session {name!r} was made with {names}, which the journal cannot hold: pass it too"
+                raise InputError(msg)
             return cls.going_on(name, journal, about, items, arguments)
         work = cls.reading(name, journal, about)
         work.lacks = f"pass {cls.needs}= to go on"
@@ -111,14 +116,14 @@ class ReadOnly(Workload[Any]):
 
 
 def recordable(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the arguments that the journal can hold, without those left out (None)."""
-    kept = {}
+    """Return the arguments that the journal can hold, and under "unrecorded" the names of the others."""
+    kept: dict[str, Any] = {"unrecorded": []}
     for name, value in given.items():
         try:
             msgspec.json.encode(value)
         except (TypeError, ValueError, msgspec.MsgspecError):
-            continue
-        if value is not None:
+            kept["unrecorded"].append(name)
+        else:
             kept[name] = value
     return kept
 
