@@ -316,26 +316,26 @@ def _update(session: SessionView, sent: Cursor, parts: Parts, *, is_whole: bool 
 
 def head(session: SessionView) -> Head:
     """Return everything above the table."""
-    snapshot, gauges, now_s, limits = session.snapshot, session.live_status, time.time(), session.policy.limits
-    low_s, high_s = gauges.eta_s or (None, None)
+    snapshot, status, now_s, limits = session.snapshot, session.live_status, time.time(), session.policy.limits
+    low_s, high_s = status.eta_s or (None, None)
     return Head(
         at_s=now_s,
         name=mask(snapshot.name),
         state=snapshot.state,
         reason=snapshot.reason,
-        waiting=gauges.waiting,
+        waiting=status.waiting,
         counts=snapshot.counts,
         started_s=snapshot.started_s,
         elapsed_s=snapshot.elapsed_s(now_s),
         eta_low_s=low_s,
         eta_high_s=high_s,
         rate_per_s=_rate(snapshot, now_s),
-        allowed_per_s=gauges.allowed_per_s,
+        allowed_per_s=status.allowed_per_s,
         breaker=_breaker(session, now_s),
-        windows=_windows(session),
-        lanes=_lanes(gauges),
-        more_lanes=max(0, len(gauges.limit_groups) - LANES_SHOWN),
-        queued=list(gauges.queued or ()),
+        windows=_windows(session, status),
+        lanes=_lanes(status),
+        more_lanes=max(0, len(status.limit_groups) - LANES_SHOWN),
+        queued=list(status.queued or ()),
         concurrency=limits.concurrency,
         most_concurrency=session.declared.concurrency,
         cool_down_s=max(0.0, snapshot.cool_until_s - now_s),
@@ -347,8 +347,8 @@ def head(session: SessionView) -> Head:
     )
 
 
-def _lanes(gauges: LiveStatus) -> list[LaneFact]:
-    busiest = sorted(gauges.limit_groups, key=lambda lane: (-lane.waiting, lane.name))[:LANES_SHOWN]
+def _lanes(status: LiveStatus) -> list[LaneFact]:
+    busiest = sorted(status.limit_groups, key=lambda lane: (-lane.waiting, lane.name))[:LANES_SHOWN]
     return [
         LaneFact(
             name=mask(lane.name),
@@ -363,9 +363,9 @@ def _lanes(gauges: LiveStatus) -> list[LaneFact]:
     ]
 
 
-def _windows(session: SessionView) -> list[WindowFact]:
+def _windows(session: SessionView, status: LiveStatus) -> list[WindowFact]:
     limits, declared = session.policy.limits, session.declared
-    used = {(per_s, unit): used for used, _, per_s, unit in session.live_status.windows}
+    used = {(per_s, unit): used for used, _, per_s, unit in status.windows}
     paced = limits.all_rates[len(limits.rates) :]
     pairs = zip((*limits.rates, *paced), (*declared.rates, *paced), strict=True)
     return [

@@ -247,7 +247,7 @@ class CooledDown(Event, frozen=True, gc=False, tag="cooled_down"):
     """The service asked us to slow down: nothing starts before ``until_s`` (Unix time).
 
     Attributes:
-        limit group: What alone cools down; "" for all.
+        limit_group: What alone cools down; "" for all.
     """
 
     until_s: float
@@ -274,9 +274,14 @@ class Commanded(Event, frozen=True, gc=False, tag="commanded"):
 
 
 class Noted(Event, frozen=True, gc=False, tag="noted"):
-    """Something the user should know."""
+    """Something the user should know.
+
+    Attributes:
+        kind: "listener" for a listener that raised and was dropped; "" for anything else.
+    """
 
     text: str
+    kind: Literal["", "listener"] = ""
 
 
 AnyEvent = (

@@ -26,7 +26,7 @@ import msgspec
 
 from ipybatch.engine.data import events
 from ipybatch.engine.data.masking import mask
-from ipybatch.engine.feed.feed import DROPPED, Listener
+from ipybatch.engine.feed.feed import Listener
 from ipybatch.engine.feed.snapshot import Group, Snapshot
 from ipybatch.errors import InputError
 
@@ -73,7 +73,7 @@ def tally(snapshot: Snapshot) -> dict[str, int]:
         "done": done,
         "failed": ended_attempts - done,
         "retry": ended_attempts - snapshot.ended_here,
-        "error": sum(note.startswith(DROPPED) for note in snapshot.notes),
+        "error": snapshot.dropped,
         "depleted": snapshot.depleted,
         "empty": snapshot.emptied,
         "idle": snapshot.idled,
@@ -88,39 +88,22 @@ def _is_empty(event: events.Event, snapshot: Snapshot) -> bool:
     return snapshot.counts.total is not None and not snapshot.counts.pending
 
 
-def _is_idle(event: events.Event, snapshot: Snapshot) -> bool:
-    return _is_empty(event, snapshot) and not snapshot.counts.running
-
-
-def _is_completed(event: events.ItemEnded, snapshot: Snapshot) -> bool:
-    return event.status == "completed"
-
-
-def _is_failed(event: events.ItemEnded, snapshot: Snapshot) -> bool:
-    return event.status in ("failed", "timeout")
-
-
-def _is_of_listener(event: events.Noted, snapshot: Snapshot) -> bool:
-    return event.text.startswith(DROPPED)
-
-
+_RECEIVED: dict[type, Test] = {events.Planned: _always, events.Drawn: _always, events.ItemsAdded: _always}
 _TESTS: dict[Name, dict[type, Test]] = {
-    "received": {events.Planned: _always, events.Drawn: _always, events.ItemsAdded: _always},
-    "queued": {
-        events.Planned: _always,
-        events.Drawn: _always,
-        events.ItemsAdded: _always,
-        events.AttemptFailed: _always,
-    },
+    "received": _RECEIVED,
+    "queued": {**_RECEIVED, events.AttemptFailed: _always},
     "scheduled": {events.AttemptStarted: _always},
     "executing": {events.AttemptStarted: _always},
-    "done": {events.ItemEnded: _is_completed},
-    "failed": {events.AttemptFailed: _always, events.ItemEnded: _is_failed},
+    "done": {events.ItemEnded: lambda event, _: event.status == "completed"},
+    "failed": {
+        events.AttemptFailed: _always,
+        events.ItemEnded: lambda event, _: event.status in ("failed", "timeout"),
+    },
     "retry": {events.AttemptFailed: _always},
-    "error": {events.Noted: _is_of_listener},
+    "error": {events.Noted: lambda event, _: event.kind == "listener"},
     "depleted": {events.Depleted: _always},
     "empty": {events.AttemptStarted: _is_empty},
-    "idle": {events.ItemEnded: _is_idle},
+    "idle": {events.ItemEnded: lambda event, snapshot: _is_empty(event, snapshot) and not snapshot.counts.running},
 }
 
 
@@ -170,10 +153,6 @@ def _state_changed(event: events.StateChanged) -> Words:
     levels: dict[str, Level] = {"completed": "good", "failed": "bad", "cancelled": "warn", "rolled_back": "bad"}
     word = event.state.replace("_", " ").capitalize()
     return levels.get(event.state, "info"), f"{word}: {event.reason}" if event.reason else word
-
-
-def _group_started(event: events.GroupStarted) -> Words:
-    return "info", f"{event.name} began: {_items(event.items)}"
 
 
 def _group_ended(event: events.GroupEnded, name: str) -> Words:
@@ -228,14 +207,6 @@ def _items_added(event: events.ItemsAdded) -> Words:
     return "info", f"{_items(event.items)} added{skipped}"
 
 
-def _commanded(event: events.Commanded) -> Words:
-    return "info", f"Command: {event.command.replace('_', ' ')}"
-
-
-def _noted(event: events.Noted) -> Words:
-    return "info", event.text
-
-
 def _items(items: int) -> str:
     return "1 item" if items == 1 else f"{items:,} items"
 
@@ -246,7 +217,7 @@ _SAID = {"timeout": "timed out"}
 _WORDS: dict[type, Callable[[Any], Words]] = {
     events.Planned: _planned,
     events.StateChanged: _state_changed,
-    events.GroupStarted: _group_started,
+    events.GroupStarted: lambda event: ("info", f"{event.name} began: {_items(event.items)}"),
     events.AttemptFailed: _attempt_failed,
     events.ItemEnded: _item_ended,
     events.ItemsLeft: _items_left,
@@ -254,8 +225,8 @@ _WORDS: dict[type, Callable[[Any], Words]] = {
     events.CooledDown: _cooled_down,
     events.ItemsAdded: _items_added,
     events.Tallied: _tallied,
-    events.Commanded: _commanded,
-    events.Noted: _noted,
+    events.Commanded: lambda event: ("info", f"Command: {event.command.replace('_', ' ')}"),
+    events.Noted: lambda event: ("info", event.text),
 }
 
 

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from typing import Literal
 
 from ipybatch.engine.data import events
 from ipybatch.engine.data.clock import Clock
 from ipybatch.engine.data.masking import mask
 from ipybatch.engine.feed.snapshot import FOLD, Snapshot
 
-DROPPED = "a listener was dropped"
 LOGGED_AT_MOST = 20_000  # about 5 MB
 
 Listener = Callable[[events.Event], None]
@@ -65,18 +65,16 @@ class Feed:
         self.snapshot = Snapshot()
         self.log.clear()
 
-    def note(self, text: str) -> None:
+    def note(self, text: str, kind: Literal["", "listener"] = "") -> None:
         """Tell the user something, once."""
         if text not in self.snapshot.notes:
-            self.emit(events.Noted(self.clock.unix_s(), text))
+            self.emit(events.Noted(self.clock.unix_s(), text, kind))
 
     def _tell(self, event: events.Event) -> None:
         for listener in self._listeners:
             try:
                 listener(event)
             except BaseException as error:  # a view that raises, or exits, must not stop the run
-                self._drop(listener, error)
-
-    def _drop(self, listener: Listener, error: BaseException) -> None:
-        self.off(listener)
-        self.note(mask(f"{DROPPED}: it raised {type(error).__name__}: {error}"))
+                self.off(listener)
+                text = mask(f"a listener was dropped: it raised {type(error).__name__}: {error}")
+                self.note(text, "listener")

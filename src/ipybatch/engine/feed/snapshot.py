@@ -115,7 +115,7 @@ class Snapshot(msgspec.Struct, kw_only=True):
         started_here: Attempts since it was made; of its items ``ended_here``, ``failed_here`` did not complete.
         left: Items that the session ended before; they are not recorded.
         depleted: How often the limits were used up, once a window at most; ``emptied``: how often nothing waited any
-            more; ``idled``: how often nothing ran either.
+            more; ``idled``: how often nothing ran either; ``dropped``: how many listeners raised and were dropped.
         spent_usd: In this run so far; None for work that costs nothing.
     """
 
@@ -146,6 +146,7 @@ class Snapshot(msgspec.Struct, kw_only=True):
     depleted: int = 0
     emptied: int = 0
     idled: int = 0
+    dropped: int = 0
     spent_usd: float | None = None
     budget_usd: float | None = None
     _marks: deque[tuple[float, int]] = msgspec.field(default_factory=lambda: deque(maxlen=RATE_SPAN_S))
@@ -359,6 +360,7 @@ class Snapshot(msgspec.Struct, kw_only=True):
     def _noted(self, event: events.Noted) -> None:
         self._tell(event)
         self.notes.append(event.text)
+        self.dropped += event.kind == "listener"
 
 
 FOLD: dict[type, Callable[[Snapshot, Any], None]] = {

@@ -475,7 +475,8 @@ class Runner:
                 listener(outcomes)
             except Exception as error:  # a listener that raises must not stop the run
                 self.on_outcomes.remove(listener)
-                self.emit(events.Noted(self.clock.unix_s(), f"a listener was dropped: it raised {describe(error)}"))
+                text = f"a listener was dropped: it raised {describe(error)}"
+                self.emit(events.Noted(self.clock.unix_s(), text, "listener"))
 
     def _settle(self, now_s: float, unix_s: float, entry: Entry) -> None:
         task, status, batch = entry.task, entry.status, self.scheduler.batch
