@@ -140,19 +140,16 @@ class BattleNetSimulator(Service):
         Raises:
             ValueError: A value is outside its range.
         """
-        for name, ok, allowed, value in (
-            ("token_lifetime_s", 0 < token_lifetime_s < math.inf, "> 0 and finite", token_lifetime_s),
-            ("token_told_s", token_told_s is None or 0 <= token_told_s < math.inf, ">= 0 and finite", token_told_s),
-            ("per_second", per_second is None or per_second >= 1, ">= 1 or None", per_second),
-            ("per_hour", per_hour is None or per_hour >= 1, ">= 1 or None", per_hour),
-            ("stray_429_rate", 0 <= stray_429_rate <= 1, "in [0, 1]", stray_429_rate),
-            ("stray_429_in_a_row", stray_429_in_a_row >= 1, ">= 1", stray_429_in_a_row),
-            ("retry_after_s", retry_after_s is None or retry_after_s >= 0, ">= 0 or None", retry_after_s),
-            ("ghost_rate", 0 <= ghost_rate <= 1, "in [0, 1]", ghost_rate),
-            ("change_every_s", change_every_s is None or change_every_s > 0, "> 0 or None", change_every_s),
-            ("date_offset_s", math.isfinite(date_offset_s), "finite", date_offset_s),
-        ):
-            check(name, ok, allowed, value)
+        check("token_lifetime_s", 0 < token_lifetime_s < math.inf, "> 0 and finite", token_lifetime_s)
+        check("token_told_s", token_told_s is None or 0 <= token_told_s < math.inf, ">= 0 and finite", token_told_s)
+        check("per_second", per_second is None or per_second >= 1, ">= 1 or None", per_second)
+        check("per_hour", per_hour is None or per_hour >= 1, ">= 1 or None", per_hour)
+        check("stray_429_rate", 0 <= stray_429_rate <= 1, "in [0, 1]", stray_429_rate)
+        check("stray_429_in_a_row", stray_429_in_a_row >= 1, ">= 1", stray_429_in_a_row)
+        check("retry_after_s", retry_after_s is None or retry_after_s >= 0, ">= 0 or None", retry_after_s)
+        check("ghost_rate", 0 <= ghost_rate <= 1, "in [0, 1]", ghost_rate)
+        check("change_every_s", change_every_s is None or change_every_s > 0, "> 0 or None", change_every_s)
+        check("date_offset_s", math.isfinite(date_offset_s), "finite", date_offset_s)
         windows = [(limit, per_s) for limit, per_s in ((per_second, 1.0), (per_hour, 3600.0)) if limit is not None]
         super().__init__(faults=faults, traffic=Traffic(windows))
         told_s = token_lifetime_s if token_told_s is None else token_told_s
@@ -176,7 +173,9 @@ class BattleNetSimulator(Service):
             if asked.path.startswith(SCRIPT):
                 return reply
             status = "dropped" if reply.drop else str(reply.status)
-            self._kinds.setdefault(_kind(asked), Counter())[status] += 1
+            found = _asked(asked.path)
+            kind = "token" if asked.path == TOKEN else found.kind if found else "other"
+            self._kinds.setdefault(kind, Counter())[status] += 1
         return replace(reply, headers={"Date": _http_date(self._epoch_s + now_s), **reply.headers})
 
     def items(self, request: Request) -> Sequence[str]:
@@ -197,7 +196,10 @@ class BattleNetSimulator(Service):
             return refusal
         if not self._tokens.valid(request, now_s):
             return _error(401)
-        if self._stray(self._name(request)):
+        name = self._name(request)
+        nth = self._asked[name]
+        draws = range(max(1, nth - self._stray_429_in_a_row + 1), nth + 1)
+        if any(uniforms("stray", self.faults.seed, name, draw)[0] < self._stray_429_rate for draw in draws):
             self._broken["429"] += 1
             return self.refusal(429)
         return None
@@ -218,7 +220,13 @@ class BattleNetSimulator(Service):
             return _error(403)
         if asked is None or not self.has(asked.realm, asked.name):
             return _error(404)
-        return self._found(request, asked, region)
+        modified_s, changes = self._modified(f"{region}/{asked.item}")
+        dated = {"Last-Modified": _http_date(modified_s)}
+        known_s = _unix_s(header(request.headers, "if-modified-since"))
+        if known_s is not None and modified_s <= known_s:
+            return Reply(status=304, headers=dated)
+        reply = as_json(asked.build(region, asked.realm, asked.name, changes))
+        return replace(reply, headers={**reply.headers, **dated})
 
     def has(self, realm: str, name: str) -> bool:
         """Return whether a guild or character exists, by its slugs: the expected result in tests."""
@@ -244,15 +252,6 @@ class BattleNetSimulator(Service):
                 worst_hour=self.worst(3600.0),
             )
 
-    def _found(self, request: Request, asked: _Resource, region: str) -> Reply:
-        modified_s, changes = self._modified(f"{region}/{asked.item}")
-        dated = {"Last-Modified": _http_date(modified_s)}
-        known_s = _unix_s(header(request.headers, "if-modified-since"))
-        if known_s is not None and modified_s <= known_s:
-            return Reply(status=304, headers=dated)
-        reply = as_json(asked.build(region, asked.realm, asked.name, changes))
-        return replace(reply, headers={**reply.headers, **dated})
-
     def _modified(self, item: str) -> tuple[float, int]:
         """Return when a resource last changed, whole Unix seconds, and how often it has changed since the start."""
         share = uniforms("modified", item)[0]
@@ -261,11 +260,6 @@ class BattleNetSimulator(Service):
         every_s = self._change_every_s
         changes = math.floor(self._now_s / every_s + share)
         return math.floor(self._epoch_s + (changes - share) * every_s), changes
-
-    def _stray(self, name: str) -> bool:
-        nth = self._asked[name]
-        draws = range(max(1, nth - self._stray_429_in_a_row + 1), nth + 1)
-        return any(uniforms("stray", self.faults.seed, name, draw)[0] < self._stray_429_rate for draw in draws)
 
 
 @lru_cache(maxsize=1024)  # a path is parsed several times for each request
@@ -281,13 +275,6 @@ def _asked(path: str) -> _Resource | None:
         return None
     kind, build = _KINDS[what + rest]
     return _Resource(kind, realm, name, f"{what}/{realm}/{name}{rest}", build)
-
-
-def _kind(request: Request) -> str:
-    if request.path == TOKEN:
-        return "token"
-    asked = _asked(request.path)
-    return asked.kind if asked else "other"
 
 
 def _region(request: Request) -> str:
@@ -335,9 +322,12 @@ class TokenIssuer:
         grant = parse_qs(request.content.decode("utf-8", "replace")).get("grant_type")
         if request.method != "POST" or grant != ["client_credentials"]:
             return as_json({"error": "invalid_request", "error_description": "Unsupported grant type"}, status=400)
+        digest = hashlib.blake2b(f"{self._credentials} {self.issued}".encode(), digest_size=16).hexdigest()
+        token = f"SIM{digest}"
+        self._ends_s[token] = now_s + self._lifetime_s
         return as_json(
             {
-                "access_token": self._issue(now_s),
+                "access_token": token,
                 "token_type": "bearer",
                 "expires_in": int(self._told_s),
                 "sub": self._sub,
@@ -352,12 +342,6 @@ class TokenIssuer:
     def revoke(self, now_s: float) -> None:
         """Expire every token now."""
         self._ends_s = {token: min(ends_s, now_s) for token, ends_s in self._ends_s.items()}
-
-    def _issue(self, now_s: float) -> str:
-        digest = hashlib.blake2b(f"{self._credentials} {self.issued}".encode(), digest_size=16).hexdigest()
-        token = f"SIM{digest}"
-        self._ends_s[token] = now_s + self._lifetime_s
-        return token
 
 
 def header(headers: Mapping[str, str], name: str) -> str | None:

@@ -90,13 +90,16 @@ def roster(region: str, realm: str, name: str, changes: int = 0) -> dict[str, An
     """Return a guild and its members."""
     whole = guild(region, realm, name, changes)
     about = {key: whole[key] for key in ("name", "id", "realm", "faction")}
-    listed = [
-        {
-            "character": _member(region, realm_of, member, whole["faction"], changes),
-            "rank": 0 if not nth else 1 + nth % 9,
+    listed = []
+    for nth, (realm_of, member) in enumerate(members(region, realm, name)):
+        played = _played(region, realm_of, member)
+        profile = {
+            **_character(region, realm_of, member),
+            "level": min(80, played["level"] + changes),
+            "playable_class": {"id": played["class"]},
+            "faction": {"type": whole["faction"]["type"]},
         }
-        for nth, (realm_of, member) in enumerate(members(region, realm, name))
-    ]
+        listed.append({"character": profile, "rank": 0 if not nth else 1 + nth % 9})
     return {"guild": about, "members": listed}
 
 
@@ -107,7 +110,8 @@ def members(region: str, realm: str, name: str) -> tuple[tuple[str, str], ...]:
     ending = _ENDINGS[_MARKS[name]] if name in _MARKS and _home(realm) == realm else _LONELY
     stems = list(product(_SYLLABLES if ending.isascii() else _CYRILLIC, repeat=2))
     names = ["".join((*stem, ending)) for stem in rng.sample(stems, rng.randrange(5, 60))]
-    return tuple((_away(realm) if rng.random() < 1 / 8 else realm, member) for member in names)
+    connected = _SLUGS[_PLACES[realm] ^ 1] if realm in _PLACES else realm
+    return tuple((connected if rng.random() < 1 / 8 else realm, member) for member in names)
 
 
 def character(region: str, realm: str, name: str, changes: int = 0) -> dict[str, Any]:
@@ -116,7 +120,8 @@ def character(region: str, realm: str, name: str, changes: int = 0) -> dict[str,
     number = rng.randrange(len(_RACES))
     played = _played(region, realm, name)
     item_level = rng.randrange(400, 640) + changes
-    at_home = _guild_of(region, realm, name)
+    ending = name[-3:]
+    at_home = guild(region, _home(realm), slug(GUILDS[_ENDINGS.index(ending)])) if ending in _ENDINGS else None
     return {
         **_character(region, realm, name, named=True),
         "gender": _typed(rng.choice(("Female", "Male"))),
@@ -193,20 +198,7 @@ def _realm(region: str, realm: str, *, named: bool = False) -> dict[str, Any]:
 
 def _home(realm: str) -> str:
     """Return the realm where the guilds of this one are: the named realms are connected two by two."""
-    if realm not in _PLACES:
-        return realm
-    return _SLUGS[_PLACES[realm] // 2 * 2]
-
-
-def _away(realm: str) -> str:
-    """Return the realm that is connected to this one, or itself."""
-    return _SLUGS[_PLACES[realm] ^ 1] if realm in _PLACES else realm
-
-
-def _guild_of(region: str, realm: str, name: str) -> dict[str, Any] | None:
-    if name[-3:] not in _ENDINGS:
-        return None
-    return guild(region, _home(realm), slug(GUILDS[_ENDINGS.index(name[-3:])]))
+    return _SLUGS[_PLACES[realm] // 2 * 2] if realm in _PLACES else realm
 
 
 def _played(region: str, realm: str, name: str) -> dict[str, int]:
@@ -218,16 +210,6 @@ def _played(region: str, realm: str, name: str) -> dict[str, int]:
 def _character(region: str, realm: str, name: str, *, named: bool = False) -> dict[str, Any]:
     number = Random(f"character {region} {realm} {name}").randrange(10**7, 3 * 10**8)
     return {"id": number, "name": name.capitalize(), "realm": _realm(region, realm, named=named)}
-
-
-def _member(region: str, realm: str, name: str, faction: dict[str, str], changes: int) -> dict[str, Any]:
-    played = _played(region, realm, name)
-    return {
-        **_character(region, realm, name),
-        "level": min(80, played["level"] + changes),
-        "playable_class": {"id": played["class"]},
-        "faction": {"type": faction["type"]},
-    }
 
 
 def _faction(rng: Random) -> dict[str, str]:

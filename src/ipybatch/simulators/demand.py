@@ -55,13 +55,10 @@ def demand(
     import pandas as pd
 
     parts = max(1, round(rows * PARTS / ROWS)) if parts is None else parts
-    for name, ok, allowed, value in (
-        ("sites", sites >= 1, ">= 1", sites),
-        ("rows", rows >= sites, f">= sites ({sites})", rows),
-        ("parts", 1 <= parts <= rows, f"in [1, rows ({rows})]", parts),
-        ("days", days >= 1, ">= 1", days),
-    ):
-        check(name, ok, allowed, value)
+    check("sites", sites >= 1, ">= 1", sites)
+    check("rows", rows >= sites, f">= sites ({sites})", rows)
+    check("parts", 1 <= parts <= rows, f"in [1, rows ({rows})]", parts)
+    check("days", days >= 1, ">= 1", days)
     rng = np.random.default_rng(seed)
     counts = _site_rows(rows, sites)
     most = int(_FULLEST * parts * days * rows / max(counts))
@@ -70,12 +67,15 @@ def demand(
     cells = _cells(rng, counts, parts, np.array([_WEEK[date.weekday()] for date in dates]))
     site, cell = np.repeat(np.arange(sites), counts), np.concatenate(cells)
     part = cell // days
+    steep = 1.1 + 1.6 * rng.random(parts)
+    # mostly ones and twos, now and then hundreds: Pareto's law, steeper or flatter by part
+    quantities: Any = np.minimum((1 - rng.random(len(part))) ** (-1 / steep[part]), 5000)
     names = np.array([site_name(number) for number in range(sites)], dtype=object)
     table = {
         "site": names[site],
         "part": np.array([f"P{number:05d}" for number in range(1, parts + 1)], dtype=object)[part],
         "date": dates[cell % days],
-        "quantity": _quantities(rng, part, parts),
+        "quantity": quantities.astype(np.int64),
     }
     return pd.DataFrame(table)
 
@@ -107,7 +107,8 @@ def _cells(rng: np.random.Generator, counts: list[int], parts: int, week: Any) -
     popular = np.cumsum(1 / (np.arange(parts) + 8.0))  # Zipf's law, with a head that is not one part alone
     popular /= popular[-1]
     shuffled = np.argsort(rng.random(parts))
-    home = _once(rng, counts, parts)
+    slots = np.repeat(np.arange(len(counts)), counts)
+    home = slots[np.argsort(rng.random(len(slots)))[:parts]]  # of each part: no more to a site than it has rows
     found = []
     for site, count in enumerate(counts):
         own = np.flatnonzero(home == site)
@@ -118,23 +119,6 @@ def _cells(rng: np.random.Generator, counts: list[int], parts: int, week: Any) -
             cells = np.concatenate([cells, fresh[~np.isin(fresh, cells)][: count - len(cells)]])
         found.append(np.sort(cells))
     return found
-
-
-def _once(rng: np.random.Generator, counts: list[int], parts: int) -> Any:
-    """Return for each part one site that wants it, no more to a site than it has rows."""
-    import numpy as np
-
-    slots = np.repeat(np.arange(len(counts)), counts)
-    return slots[np.argsort(rng.random(len(slots)))[:parts]]
-
-
-def _quantities(rng: np.random.Generator, part: Any, parts: int) -> Any:
-    """Return mostly ones and twos, now and then hundreds: Pareto's law, steeper or flatter by part."""
-    import numpy as np
-
-    steep = 1.1 + 1.6 * rng.random(parts)
-    drawn: Any = np.minimum((1 - rng.random(len(part))) ** (-1 / steep[part]), 5000)
-    return drawn.astype(np.int64)
 
 
 def _draw(rng: np.random.Generator, cumulated: Any, size: int) -> Any:

@@ -93,19 +93,25 @@ class Faults:
 
     def __post_init__(self) -> None:
         shares = {name: getattr(self, name) for name in (*_RATES, "rate_slow")}
-        shares[" + ".join(_RATES)] = sum(self._rates())
+        shares[" + ".join(_RATES)] = sum(getattr(self, name) for name in _RATES)
         for name, value in shares.items():  # five shares of 0.2 add up to slightly more than 1
             check(name, 0 <= value <= 1 + 1e-9, "in [0, 1]", value)
         for name in ("slow_s", "latency_sigma", "jitter_s"):
             value = getattr(self, name)
             check(name, 0 <= value < math.inf, ">= 0 and finite", value)
-        self._check_latency()
-        self._check_outages()
+        span: tuple[float, ...] = self._latency_range()
+        ok = len(span) == 2 and 0 <= span[0] <= span[1] < math.inf
+        check("latency_s", ok, ">= 0 and finite, or a pair (lowest, highest) of such values", self.latency_s)
+        object.__setattr__(self, "outages", tuple((from_s, to_s) for from_s, to_s in self.outages))
+        for from_s, to_s in self.outages:
+            check("outages", 0 <= from_s < to_s, "pairs with 0 <= from_s < to_s", (from_s, to_s))
+        check("outage_kind", self.outage_kind in KINDS, f"one of {', '.join(KINDS)}", self.outage_kind)
 
     def kind(self, item: str, nth: int) -> FaultKind | None:
         """Return the fault of the ``nth`` request (from 1) for ``item``, or None."""
         draw = uniforms("kind", self.seed, item, nth)[0]
-        for kind, rate in zip(KINDS, self._rates(), strict=True):
+        for kind in KINDS:
+            rate: float = getattr(self, f"rate_{kind}")
             if draw < rate:
                 return kind
             draw -= rate
@@ -129,19 +135,5 @@ class Faults:
         """Say whether the service is down at ``now_s`` since its start: from_s <= now_s < to_s."""
         return any(from_s <= now_s < to_s for from_s, to_s in self.outages)
 
-    def _rates(self) -> tuple[float, ...]:
-        return tuple(getattr(self, name) for name in _RATES)
-
     def _latency_range(self) -> tuple[float, float]:
         return self.latency_s if isinstance(self.latency_s, tuple) else (self.latency_s, self.latency_s)
-
-    def _check_latency(self) -> None:
-        span: tuple[float, ...] = self._latency_range()
-        ok = len(span) == 2 and 0 <= span[0] <= span[1] < math.inf
-        check("latency_s", ok, ">= 0 and finite, or a pair (lowest, highest) of such values", self.latency_s)
-
-    def _check_outages(self) -> None:
-        object.__setattr__(self, "outages", tuple((from_s, to_s) for from_s, to_s in self.outages))
-        for from_s, to_s in self.outages:
-            check("outages", 0 <= from_s < to_s, "pairs with 0 <= from_s < to_s", (from_s, to_s))
-        check("outage_kind", self.outage_kind in KINDS, f"one of {', '.join(KINDS)}", self.outage_kind)

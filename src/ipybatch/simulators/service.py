@@ -157,7 +157,7 @@ class Service:
 
     def __init__(self, *, faults: Faults | None = None, traffic: Traffic | None = None) -> None:
         """Set the faults (default: none) and the rate limits (default: none)."""
-        self.faults = faults or Faults()
+        self.faults = self._line = faults or Faults()  # the line's latency is the network's
         self.start_s: float | None = None  # reading of the clock of `transport` at second 0
         self._traffic = traffic or Traffic()
         self._lock = threading.RLock()  # statistics are read from other threads than the server's
@@ -206,7 +206,7 @@ class Service:
         with self._lock:
             name = self._name(asked)
             self._sent[name] += 1
-            return self.faults.way_s(name, self._sent[name])
+            return self._line.way_s(name, self._sent[name])
 
     def outage(self, seconds: float, now_s: float, kind: FaultKind | None = None) -> None:
         """Start an outage of ``seconds`` at ``now_s``; 0 ends the present one.
@@ -249,7 +249,12 @@ class Service:
         return ",".join(self.items(request)) or request.path
 
     def _decide(self, request: Request, now_s: float) -> Reply:
-        name, nth = self._record(request, now_s)
+        name = self._name(request)
+        self._asked[name] += 1
+        nth = self._asked[name]
+        self._ids.update(self.items(request))
+        if self.rationed(request):
+            self._traffic.arrive(now_s)
         if self.faults.in_outage(now_s):
             return self._break(self.faults.outage_kind, request, nth)
         refusal = self.refused(request, now_s)
@@ -258,14 +263,6 @@ class Service:
         kind = self.faults.kind(name, nth)
         reply = self._break(kind, request, nth) if kind else self.answer(request)
         return replace(reply, delay_s=reply.delay_s + self.faults.delay_s(name, nth))
-
-    def _record(self, request: Request, now_s: float) -> tuple[str, int]:
-        name = self._name(request)
-        self._asked[name] += 1
-        self._ids.update(self.items(request))
-        if self.rationed(request):
-            self._traffic.arrive(now_s)
-        return name, self._asked[name]
 
     def _break(self, kind: FaultKind, request: Request, nth: int) -> Reply:
         self._broken[kind] += 1
@@ -352,7 +349,9 @@ class Traffic:
             return 403
         if all(_within(self.arrivals, now_s, per_s) <= limit for limit, per_s in self.windows):
             return 200
-        self._refuse(now_s)
+        insort(self._refusals, now_s)
+        if self._ban_after is not None and _within(self._refusals, now_s, self.windows[0][1]) >= self._ban_after:
+            self.bans.append((now_s, now_s + self._ban_s))
         return 429
 
     def worst(self, per_s: float) -> int:
@@ -362,12 +361,6 @@ class Traffic:
     def between(self, from_s: float, to_s: float) -> int:
         """Return the number of arrivals with from_s <= t < to_s."""
         return bisect_left(self.arrivals, to_s) - bisect_left(self.arrivals, from_s)
-
-    def _refuse(self, now_s: float) -> None:
-        insort(self._refusals, now_s)
-        per_s = self.windows[0][1]
-        if self._ban_after is not None and _within(self._refusals, now_s, per_s) >= self._ban_after:
-            self.bans.append((now_s, now_s + self._ban_s))
 
 
 def _within(times: array[float], now_s: float, per_s: float) -> int:

@@ -76,11 +76,8 @@ class SteamSimulator(Service):
         Raises:
             ValueError: A value is outside its range.
         """
-        for name, ok, allowed, value in (
-            ("missing_rate", 0 <= missing_rate <= 1, "in [0, 1]", missing_rate),
-            ("library_size", library_size >= 0, ">= 0", library_size),
-        ):
-            check(name, ok, allowed, value)
+        check("missing_rate", 0 <= missing_rate <= 1, "in [0, 1]", missing_rate)
+        check("library_size", library_size >= 0, ">= 0", library_size)
         windows = [] if limit is None else [(limit, per_s)]
         super().__init__(faults=faults, traffic=Traffic(windows, ban_after=ban_after, ban_s=ban_s))
         self._missing = frozenset(missing)
@@ -152,16 +149,13 @@ class SteamSimulator(Service):
         if steam_id in self._private:
             return as_json({"response": {}})
         named = request.query.get("include_appinfo", "0").lower() in ("1", "true")
-        games = [_owned_game(app_id, named=named) for app_id in self.library(steam_id)]
+        games = []
+        for app_id in self.library(steam_id):
+            rng = Random(f"owned {app_id}")
+            about = {"name": game_name(app_id), "img_icon_url": f"{rng.getrandbits(160):040x}"} if named else {}
+            minutes = 0 if rng.random() < 0.4 else int(rng.expovariate(1 / 900))
+            games.append({"appid": app_id, **about, "playtime_forever": minutes})
         return as_json({"response": {"game_count": len(games), "games": games}})
-
-
-def _owned_game(app_id: int, *, named: bool) -> dict[str, Any]:
-    """Return one game of a library; its name and icon come only when asked for with include_appinfo."""
-    rng = Random(f"owned {app_id}")
-    about = {"name": game_name(app_id), "img_icon_url": f"{rng.getrandbits(160):040x}"} if named else {}
-    minutes = 0 if rng.random() < 0.4 else int(rng.expovariate(1 / 900))
-    return {"appid": app_id, **about, "playtime_forever": minutes}
 
 
 NASTY_NAMES = (
@@ -210,7 +204,19 @@ def game(app_id: int, country: str = "US") -> dict[str, Any]:
         "publishers": [rng.choice(_STUDIOS)],
     }
     price = {} if is_free or coming_soon else {"price_overview": price_overview(app_id, country)}
-    return about | price | _rest(rng, coming_soon)
+    score, votes = rng.randrange(35, 98), int(rng.paretovariate(0.6) * 60)
+    genres = rng.sample(_GENRES, rng.randrange(1, 4))
+    categories = rng.sample(_CATEGORIES, rng.randrange(1, 5))
+    page = f"https://www.metacritic.example.invalid/game/{score}"
+    more = {
+        "platforms": {"windows": True, "mac": rng.random() < 0.3, "linux": rng.random() < 0.2},
+        **({"metacritic": {"score": score, "url": page}} if rng.random() < 0.3 else {}),
+        "categories": [{"id": number, "description": text} for number, text in categories],
+        "genres": [{"id": number, "description": text} for number, text in genres],
+        **({"recommendations": {"total": votes}} if votes > 100 and not coming_soon else {}),
+        "release_date": {"coming_soon": coming_soon, "date": _date(rng, coming_soon)},
+    }
+    return about | price | more
 
 
 def game_name(app_id: int) -> str:
@@ -236,21 +242,6 @@ def price_overview(app_id: int, country: str) -> dict[str, Any]:
         "discount_percent": discount,
         "initial_formatted": _money(initial, currency) if discount else "",
         "final_formatted": _money(final, currency),
-    }
-
-
-def _rest(rng: Random, coming_soon: bool) -> dict[str, Any]:
-    score, votes = rng.randrange(35, 98), int(rng.paretovariate(0.6) * 60)
-    genres = rng.sample(_GENRES, rng.randrange(1, 4))
-    categories = rng.sample(_CATEGORIES, rng.randrange(1, 5))
-    page = f"https://www.metacritic.example.invalid/game/{score}"
-    return {
-        "platforms": {"windows": True, "mac": rng.random() < 0.3, "linux": rng.random() < 0.2},
-        **({"metacritic": {"score": score, "url": page}} if rng.random() < 0.3 else {}),
-        "categories": [{"id": number, "description": text} for number, text in categories],
-        "genres": [{"id": number, "description": text} for number, text in genres],
-        **({"recommendations": {"total": votes}} if votes > 100 and not coming_soon else {}),
-        "release_date": {"coming_soon": coming_soon, "date": _date(rng, coming_soon)},
     }
 
 

@@ -17,7 +17,7 @@ import httpx
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from .service import Reply, Service
+    from .service import Service
 
 
 class SimTransport(httpx.AsyncBaseTransport):
@@ -67,7 +67,13 @@ class SimTransport(httpx.AsyncBaseTransport):
         reply = self._simulator.handle(request, self._now_s())
         left_s = None if patience_s is None else patience_s - in_s
         await self._wait(reply.delay_s + out_s, left_s, request)
-        return _response(reply, request)
+        if reply.drop == "close":
+            msg = "Server disconnected without sending a response."
+            raise httpx.RemoteProtocolError(msg, request=request)
+        if reply.drop == "reset":
+            msg = "Connection reset by peer"
+            raise httpx.ReadError(msg, request=request)
+        return httpx.Response(reply.status, headers=dict(reply.headers), content=reply.body, request=request)
 
     def _now_s(self) -> float:
         reading_s = self._now() if self._now else asyncio.get_running_loop().time()
@@ -82,13 +88,3 @@ class SimTransport(httpx.AsyncBaseTransport):
             raise httpx.ReadTimeout(msg, request=request)
         if seconds > 0:
             await self._sleep(seconds)
-
-
-def _response(reply: Reply, request: httpx.Request) -> httpx.Response:
-    if reply.drop == "close":
-        msg = "Server disconnected without sending a response."
-        raise httpx.RemoteProtocolError(msg, request=request)
-    if reply.drop == "reset":
-        msg = "Connection reset by peer"
-        raise httpx.ReadError(msg, request=request)
-    return httpx.Response(reply.status, headers=dict(reply.headers), content=reply.body, request=request)

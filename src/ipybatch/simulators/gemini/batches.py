@@ -129,13 +129,14 @@ class BatchJobs:
             ValueError: A value is outside its range.
         """
         pending_s, running_s = delay_s if isinstance(delay_s, tuple) else ((delay_s or 0.0) / 2,) * 2
-        for name, ok, allowed, value in (
-            ("batch_delay_s", min(pending_s, running_s) >= 0, ">= 0, a pair of such, or None", delay_s),
-            ("cancel_s", cancel_s >= 0, ">= 0 seconds", cancel_s),
-            ("max_active_jobs", most >= 1, ">= 1", most),
-        ):
-            check(name, ok, allowed, value)
-        _check_faults(faults)
+        check("batch_delay_s", min(pending_s, running_s) >= 0, ">= 0, a pair of such, or None", delay_s)
+        check("cancel_s", cancel_s >= 0, ">= 0 seconds", cancel_s)
+        check("max_active_jobs", most >= 1, ">= 1", most)
+        for name, how in faults.items() if hasattr(faults, "items") else [("", how) for how in faults]:
+            is_share = name in ENDS and isinstance(how, float | int) and 0 <= how <= 1
+            if not (is_share or how in ENDS or (how is None and not name)):
+                msg = f"job_faults must be shares in [0, 1] of fail and expire, or those words, got {name!r}: {how!r}"
+                raise ValueError(msg)
         self._seed = seed
         self._pending_s = pending_s
         self._running_s = EXPIRES_S if delay_s is None else running_s
@@ -244,15 +245,6 @@ class BatchJobs:
             return False
         state = other.state(now_s)
         return state in ("PENDING", "RUNNING") or (state == "SUCCEEDED" and other.failed < other.count)
-
-
-def _check_faults(faults: Mapping[str, float | str] | Sequence[str | None]) -> None:
-    pairs = faults.items() if hasattr(faults, "items") else [("", how) for how in faults]
-    for name, how in pairs:
-        is_share = name in ENDS and isinstance(how, float | int) and 0 <= how <= 1
-        if not (is_share or how in ENDS or (how is None and not name)):
-            msg = f"job_faults must be shares in [0, 1] of fail and expire, or those words, got {name!r}: {how!r}"
-            raise ValueError(msg)
 
 
 class BatchEndpoints:

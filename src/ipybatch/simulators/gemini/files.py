@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from ipybatch.simulators.service import Request
 
 LIVES_S = 48 * 3600.0
-_NOWHERE = "gemini.invalid"
 
 
 @dataclass(slots=True, kw_only=True)
@@ -129,15 +128,19 @@ class FileEndpoints:
         headers = _headers(request)
         command = headers.get("x-goog-upload-command", "")
         if command == "start":
-            return self._start(request)
+            try:
+                about = camel(json.loads(request.content or b"{}")).get("file", {})
+            except (ValueError, AttributeError):
+                return as_error(400, "The body must be JSON with a file.")
+            url = f"{_own(request)}{request.path}?upload_id={self._files.start(about)}&upload_protocol=resumable"
+            return Reply(headers={"X-Goog-Upload-URL": url, "X-Goog-Upload-Status": "active"})
         name = request.query.get("upload_id", "")
         size = self._files.append(name, int(headers.get("x-goog-upload-offset", -1)), request.content)
         if size is None:
             return as_error(400, "The upload does not exist, or the offset is not where it stands.")
         if "finalize" not in command:
             return Reply(headers={"X-Goog-Upload-Status": "active", "X-Goog-Upload-Size-Received": str(size)})
-        shown = self._shown(self._files.finalize(name, now_s), request)
-        reply = as_json({"file": shown})
+        reply = as_json({"file": self._shown(self._files.finalize(name, now_s), request)})
         return replace(reply, headers={**reply.headers, "X-Goog-Upload-Status": "final"})
 
     def get(self, request: Request, name: str, now_s: float) -> Reply:
@@ -168,21 +171,13 @@ class FileEndpoints:
             return as_error(400, "Only generated files can be downloaded.")
         return Reply(body=file.content, headers={"Content-Type": file.mime_type})
 
-    def _start(self, request: Request) -> Reply:
-        try:
-            about = camel(json.loads(request.content or b"{}")).get("file", {})
-        except (ValueError, AttributeError):
-            return as_error(400, "The body must be JSON with a file.")
-        url = f"{_own(request)}{request.path}?upload_id={self._files.start(about)}&upload_protocol=resumable"
-        return Reply(headers={"X-Goog-Upload-URL": url, "X-Goog-Upload-Status": "active"})
-
     def _shown(self, file: File, request: Request) -> dict[str, Any]:
         return file.as_dict(f"{_own(request)}/v1beta", self._time_of)
 
 
 def _own(request: Request) -> str:
     """Return the simulator's address as the client knows it: no reply may point to the real service."""
-    return f"http://{_headers(request).get('host', _NOWHERE)}"
+    return f"http://{_headers(request).get('host', 'gemini.invalid')}"
 
 
 def _headers(request: Request) -> dict[str, str]:

@@ -93,7 +93,7 @@ def read(body: object) -> ContentRequest | None:
     kept = {name: value for name, value in whole.items() if name not in _NOT_CONTENT}
     canonical = json.dumps(kept, sort_keys=True, separators=(",", ":"))
     return ContentRequest(
-        prompt=_text(whole["contents"][-1]),
+        prompt="\n".join(str(part["text"]) for part in _parts(whole["contents"][-1]) if "text" in part),
         fingerprint=hashlib.blake2b(canonical.encode(), digest_size=16).hexdigest(),
         tokens=max(1, _tokens(whole["contents"]) + _tokens(whole.get("systemInstruction"))),
         tier=str(whole.get("serviceTier", "standard")).lower(),
@@ -123,10 +123,6 @@ def _camel(name: str) -> str:
 def _parts(content: object) -> list[dict[str, Any]]:
     parts = content.get("parts") if isinstance(content, dict) else None
     return [part for part in parts if isinstance(part, dict)] if isinstance(parts, list) else []
-
-
-def _text(content: object) -> str:
-    return "\n".join(str(part["text"]) for part in _parts(content) if "text" in part)
 
 
 def _tokens(contents: object) -> int:
@@ -172,14 +168,11 @@ class Answers:
     flaws: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for name, ok, allowed, value in (
-            ("output_tokens", self.output_tokens >= 1, ">= 1", self.output_tokens),
-            ("thought_tokens", self.thought_tokens >= 0, ">= 0", self.thought_tokens),
-            ("cached_share", 0 <= self.cached_share <= 1, "in [0, 1]", self.cached_share),
-            ("answer_faults", self.flaws.keys() <= set(FLAWS), f"keyed by {', '.join(FLAWS)}", dict(self.flaws)),
-            ("the sum of answer_faults", 0 <= sum(self.flaws.values()) <= 1 + 1e-9, "in [0, 1]", dict(self.flaws)),
-        ):
-            check(name, ok, allowed, value)
+        check("output_tokens", self.output_tokens >= 1, ">= 1", self.output_tokens)
+        check("thought_tokens", self.thought_tokens >= 0, ">= 0", self.thought_tokens)
+        check("cached_share", 0 <= self.cached_share <= 1, "in [0, 1]", self.cached_share)
+        check("answer_faults", self.flaws.keys() <= set(FLAWS), f"keyed by {', '.join(FLAWS)}", dict(self.flaws))
+        check("the sum of answer_faults", 0 <= sum(self.flaws.values()) <= 1 + 1e-9, "in [0, 1]", dict(self.flaws))
 
     def flaw(self, asked: ContentRequest, nth: int) -> str | None:
         """Return the flaw of the ``nth`` answer to this request, or None."""
@@ -205,9 +198,22 @@ class Answers:
         else:
             parts, out, reason = self._parts(asked, flaw)
             body = {"candidates": [{"content": {"role": "model", "parts": parts}, "finishReason": reason, "index": 0}]}
-        billed = self._billed(asked, out, thinks=flaw != "blocked")
+        thoughts = self.thought_tokens if asked.may_think and flaw != "blocked" else 0
+        billed = BilledTokens(asked.tokens, out, thoughts, int(asked.tokens * self.cached_share))
+        counts = {
+            "promptTokenCount": billed.prompt,
+            "candidatesTokenCount": out,
+            "thoughtsTokenCount": thoughts,
+            "cachedContentTokenCount": billed.cached,
+        }
+        # zero is absent, as protobuf has it
+        usage: dict[str, Any] = {name: count for name, count in counts.items() if count}
+        usage["totalTokenCount"] = billed.prompt + out + thoughts
+        usage["promptTokensDetails"] = [{"modality": "TEXT", "tokenCount": billed.prompt}]
+        if asked.wants_image and out:
+            usage["candidatesTokensDetails"] = [{"modality": "IMAGE", "tokenCount": out}]
         digest = f"{asked.fingerprint[:16]}{nth:04x}"
-        return body | {"usageMetadata": _usage(billed, asked), "modelVersion": model, "responseId": digest}, billed
+        return body | {"usageMetadata": usage, "modelVersion": model, "responseId": digest}, billed
 
     def _parts(self, asked: ContentRequest, flaw: str | None) -> tuple[list[dict[str, Any]], int, str]:
         if flaw == "empty":
@@ -231,10 +237,6 @@ class Answers:
         length = max(1, round(self.output_tokens * rng.uniform(0.5, 1.5)))
         return words(rng, prompt, length * 4)
 
-    def _billed(self, asked: ContentRequest, out: int, *, thinks: bool) -> BilledTokens:
-        thoughts = self.thought_tokens if thinks and asked.may_think else 0
-        return BilledTokens(asked.tokens, out, thoughts, int(asked.tokens * self.cached_share))
-
 
 def tokens_of(text: str) -> int:
     """Return the tokens of a text: one per four characters."""
@@ -246,22 +248,6 @@ def _cut(text: str, asked: ContentRequest) -> tuple[list[dict[str, Any]], int, s
     if limit is not None and tokens_of(text) > limit:
         return [{"text": text[: limit * 4]}], limit, "MAX_TOKENS"
     return [{"text": text}], tokens_of(text), "STOP"
-
-
-def _usage(billed: BilledTokens, asked: ContentRequest) -> dict[str, Any]:
-    total = billed.prompt + billed.out + billed.thoughts
-    usage: dict[str, Any] = {
-        "promptTokenCount": billed.prompt,
-        "candidatesTokenCount": billed.out,
-        "thoughtsTokenCount": billed.thoughts,
-        "cachedContentTokenCount": billed.cached,
-    }
-    usage = {name: count for name, count in usage.items() if count}  # zero is absent, as protobuf has it
-    usage["totalTokenCount"] = total
-    usage["promptTokensDetails"] = [{"modality": "TEXT", "tokenCount": billed.prompt}]
-    if asked.wants_image and billed.out:
-        usage["candidatesTokensDetails"] = [{"modality": "IMAGE", "tokenCount": billed.out}]
-    return usage
 
 
 _WORDS = (
@@ -353,10 +339,6 @@ def _scalar(kind: str, schema: Mapping[str, Any], rng: Random, prompt: str) -> A
         return rng.random() < 0.5
     if kind == "null":
         return None
-    return _string(schema, rng, prompt)
-
-
-def _string(schema: Mapping[str, Any], rng: Random, prompt: str) -> str:
     formats = {"date-time": "2026-01-02T03:04:05Z", "date": "2026-01-02", "time": "03:04:05", "uuid": f"{0:032x}"}
     if schema.get("format") in formats:
         return formats[schema["format"]]

@@ -21,6 +21,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
+from ipybatch.simulators.faults import check
 from ipybatch.simulators.service import Reply, as_json
 
 if TYPE_CHECKING:
@@ -58,16 +59,12 @@ class Quota:
         object.__setattr__(self, "windows", tuple((limit, per_s) for limit, per_s in self.windows))
         for name in ("rpm", "burst", "tpm", "rpd"):
             value = getattr(self, name)
-            if value is not None and not value >= 1:
-                msg = f"{name} must be >= 1 or None, got {value!r}"
-                raise ValueError(msg)
+            check(name, value is None or value >= 1, ">= 1 or None", value)
         if self.burst is not None and self.rpm is None:
             msg = f"burst must come with rpm, got burst={self.burst!r} alone; give rpm="
             raise ValueError(msg)
         for limit, per_s in self.windows:
-            if not (limit >= 1 and per_s > 0):
-                msg = f"windows must be pairs (limit >= 1, per_s > 0), got {(limit, per_s)!r}"
-                raise ValueError(msg)
+            check("windows", limit >= 1 and per_s > 0, "pairs (limit >= 1, per_s > 0)", (limit, per_s))
 
 
 class Violation(NamedTuple):

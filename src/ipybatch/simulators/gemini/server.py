@@ -24,11 +24,11 @@ import re
 import time
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
 from ipybatch.simulators.faults import FaultKind, Faults, check, uniforms
-from ipybatch.simulators.service import SCRIPT, Reply, Request, RequestLike, Service, Stats, as_json
+from ipybatch.simulators.service import Reply, Request, RequestLike, Service, Stats, as_json
 
 from .batches import BatchEndpoints, BatchItem, BatchJobs
 from .files import FileEndpoints, Files
@@ -36,7 +36,7 @@ from .generation import Answers, BillingLedger, ContentRequest, Lane, Truth, cam
 from .quotas import Meter, Quota, Shape, as_error, as_exhausted, as_trouble, key_refusal, not_found
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
 MODELS = (
     "gemini-2.5-flash",
@@ -51,7 +51,6 @@ MODELS = (
 )
 _CONTENT = re.compile(r"/v1\w*/models/([^/:]+):(generateContent|streamGenerateContent)")
 _ITEM_ERRORS = ((13, "Internal error encountered."), (14, "The service is unavailable."), (8, "Quota exceeded."))
-_INPUT_LIMIT = 1_048_576
 
 
 class GeminiStats(Stats):
@@ -127,7 +126,10 @@ class GeminiSimulator(Service):
             ValueError: A value is outside its range.
         """
         super().__init__(faults=faults)
-        _check(shape, network_s, {"flex_shed_rate": flex_shed_rate, "item_failure_rate": item_failure_rate})
+        check("shape", shape in ("a", "b", "c"), "a, b or c", shape)
+        check("network_s", 0 <= network_s < math.inf, ">= 0 and finite", network_s)
+        check("flex_shed_rate", 0 <= flex_shed_rate <= 1, "in [0, 1]", flex_shed_rate)
+        check("item_failure_rate", 0 <= item_failure_rate <= 1, "in [0, 1]", item_failure_rate)
         epoch_s = time.time() if epoch_s is None else epoch_s
         seed = self.faults.seed
         own = models if hasattr(models, "items") else {model: {} for model in models}
@@ -136,7 +138,7 @@ class GeminiSimulator(Service):
         self._meters = {model: Meter(replace(common, **quota), ends_s) for model, quota in own.items()}
         self._key = key
         self._shape: Shape = shape
-        self._line = Faults(seed=seed, latency_s=network_s)
+        self._line = Faults(seed=seed, latency_s=network_s)  # generation is a delay at the server
         self._flex_shed_rate = flex_shed_rate
         self._flex = Faults(outages=tuple(flex_outages))
         self._item_failure_rate = item_failure_rate
@@ -178,16 +180,6 @@ class GeminiSimulator(Service):
         """Return whether the request is for content."""
         return _CONTENT.fullmatch(request.path) is not None
 
-    def way_s(self, request: RequestLike) -> tuple[float, float]:
-        """Return the network latency to the server and back, seconds; generation is a delay at the server."""
-        sent = Request.of(request)
-        if sent.path.startswith(SCRIPT):
-            return 0.0, 0.0
-        with self._lock:
-            name = self._name(sent)
-            self._sent[name] += 1
-            return self._line.way_s(name, self._sent[name])
-
     def truth(self, now_s: float | None = None) -> Truth:
         """Return the ledger as of ``now_s``, or of the latest request."""
         with self._lock:
@@ -216,48 +208,43 @@ class GeminiSimulator(Service):
             return key_refusal(key)
         content = _CONTENT.fullmatch(request.path)
         asked = self._asked_content(request)
-        if content is None or asked is None:
+        if content is None or asked is None or content[1] not in self._meters:
             return None
         model = content[1]
-        if model not in self._meters:
-            return None
         self._ledger.arrive(asked, model, now_s)
-        if asked.tier == "flex" and self._sheds(asked, now_s):
-            return as_trouble(503)
+        if asked.tier == "flex":
+            draw = uniforms("flex", self.faults.seed, asked.prompt, self._asked[asked.prompt])[0]
+            if draw < self._flex_shed_rate or self._flex.in_outage(now_s):
+                return as_trouble(503)
         violations = self._meters[model].take(now_s, asked.tokens)
         return as_exhausted(self._shape, violations, model) if violations else None
 
     def answer(self, request: Request) -> Reply:
         """Return the answer without faults."""
-        for method, pattern, act in self._routes():
-            match = pattern.fullmatch(request.path)
+        now_s, batches, files = self._now_s, self._batches, self._files
+        routes: tuple[tuple[str, str, Callable[..., Reply]], ...] = (
+            ("POST", r"/v1\w*/models/([^/:]+):(\w+)", self._model_call),
+            ("GET", r"/v1\w*/models", self._list_models),
+            ("GET", r"/v1\w*/models/([^/:]+)", self._get_model),
+            ("GET", r"/v1\w*/batches", lambda request: batches.list(request, now_s)),
+            ("GET", r"/v1\w*/(batches/[^/:]+)", lambda _, name: batches.get(name, now_s)),
+            ("DELETE", r"/v1\w*/(batches/[^/:]+)", lambda _, name: batches.delete(name)),
+            ("POST", r"/v1\w*/(batches/[^/:]+):cancel", lambda _, name: batches.cancel(name, now_s)),
+            ("POST", r"/upload/v1\w*/files", lambda request: files.upload(request, now_s)),
+            ("GET", r"/v1\w*/files", lambda request: files.list(request, now_s)),
+            ("GET", r"/v1\w*/(files/[^/:]+)", lambda request, name: files.get(request, name, now_s)),
+            ("GET", r"/(?:download/)?v1\w*/(files/[^/:]+):download", lambda _, name: files.download(name, now_s)),
+            ("DELETE", r"/v1\w*/(files/[^/:]+)", lambda _, name: files.delete(name, now_s)),
+        )
+        for method, pattern, act in routes:
+            match = re.fullmatch(pattern, request.path)
             if match and method == request.method:
-                return cast("Reply", act(request, *match.groups()))
+                return act(request, *match.groups())
         return as_error(404, f"{request.method} {request.path} is not found.")
 
     def refusal(self, status: int) -> Reply:
         """Return the reply 429 of an injected fault."""
         return as_exhausted(self._shape)
-
-    def _routes(self) -> list[tuple[str, re.Pattern[str], Any]]:
-        now_s, batches, files = self._now_s, self._batches, self._files
-        return [
-            (method, re.compile(pattern), act)
-            for method, pattern, act in (
-                ("POST", r"/v1\w*/models/([^/:]+):(\w+)", self._model_call),
-                ("GET", r"/v1\w*/models", self._list_models),
-                ("GET", r"/v1\w*/models/([^/:]+)", self._get_model),
-                ("GET", r"/v1\w*/batches", lambda request: batches.list(request, now_s)),
-                ("GET", r"/v1\w*/(batches/[^/:]+)", lambda _, name: batches.get(name, now_s)),
-                ("DELETE", r"/v1\w*/(batches/[^/:]+)", lambda _, name: batches.delete(name)),
-                ("POST", r"/v1\w*/(batches/[^/:]+):cancel", lambda _, name: batches.cancel(name, now_s)),
-                ("POST", r"/upload/v1\w*/files", lambda request: files.upload(request, now_s)),
-                ("GET", r"/v1\w*/files", lambda request: files.list(request, now_s)),
-                ("GET", r"/v1\w*/(files/[^/:]+)", lambda request, name: files.get(request, name, now_s)),
-                ("GET", r"/(?:download/)?v1\w*/(files/[^/:]+):download", lambda _, name: files.download(name, now_s)),
-                ("DELETE", r"/v1\w*/(files/[^/:]+)", lambda _, name: files.delete(name, now_s)),
-            )
-        ]
 
     def _model_call(self, request: Request, model: str, verb: str) -> Reply:
         if model not in self._meters:
@@ -265,7 +252,7 @@ class GeminiSimulator(Service):
         if verb == "batchGenerateContent":
             return self._batches.create(request, model, self._now_s)
         if verb == "countTokens":
-            return _count(_json(request.content))
+            return _count(request.content)
         if self.rationed(request):
             return self._content(request, model)
         return as_error(404, f"models/{model} does not support {verb}.")
@@ -276,9 +263,6 @@ class GeminiSimulator(Service):
             return as_error(400, "GenerateContentRequest.contents: contents is not specified")
         if "[[invalid]]" in asked.prompt:
             return as_error(400, "Request contains an invalid argument.")
-        return self._generate(asked, model, as_event=":stream" in request.path)
-
-    def _generate(self, asked: ContentRequest, model: str, *, as_event: bool) -> Reply:
         nth = self._asked[asked.prompt]
         body, billed = self.answers.reply(asked, model, nth)
         lane: Lane = "flex" if asked.tier == "flex" else "online"
@@ -287,7 +271,7 @@ class GeminiSimulator(Service):
         self._ledger.accept(asked, self._now_s, self._now_s + waits_s)
         self._ledger.bill(lane, asked, billed)
         reply = as_json(body)
-        if as_event:
+        if ":stream" in request.path:
             event = b"data: " + reply.body + b"\r\n\r\n"
             reply = replace(reply, body=event, headers={"Content-Type": "text/event-stream"})
         return replace(reply, delay_s=delay_s)
@@ -315,10 +299,6 @@ class GeminiSimulator(Service):
             return as_trouble(int(kind))
         return super()._break(kind, request, nth)
 
-    def _sheds(self, asked: ContentRequest, now_s: float) -> bool:
-        draw = uniforms("flex", self.faults.seed, asked.prompt, self._asked[asked.prompt])[0]
-        return draw < self._flex_shed_rate or self._flex.in_outage(now_s)
-
     def _asked_content(self, request: Request) -> ContentRequest | None:
         return read_bytes(request.content) if self.rationed(request) else None
 
@@ -332,15 +312,11 @@ class GeminiSimulator(Service):
         return as_json(_model(name)) if name in self._meters else not_found(f"models/{name}")
 
 
-def _json(content: bytes) -> Any:
+def _count(content: bytes) -> Reply:
     try:
-        return json.loads(content)
+        whole = camel(json.loads(content))
     except ValueError:
-        return None
-
-
-def _count(body: object) -> Reply:
-    whole = camel(body)
+        whole = None
     asked = read(whole.get("generateContentRequest", whole)) if isinstance(whole, dict) else None
     if asked is None:
         return as_error(400, "CountTokensRequest.contents: contents is not specified")
@@ -349,14 +325,13 @@ def _count(body: object) -> Reply:
 
 
 def _model(name: str) -> dict[str, Any]:
-    methods = ["generateContent", "countTokens", "batchGenerateContent"]
     return {
         "name": f"models/{name}",
         "version": "001",
         "displayName": name.replace("-", " ").title(),
-        "inputTokenLimit": _INPUT_LIMIT,
+        "inputTokenLimit": 1_048_576,
         "outputTokenLimit": 65_536,
-        "supportedGenerationMethods": methods,
+        "supportedGenerationMethods": ["generateContent", "countTokens", "batchGenerateContent"],
     }
 
 
@@ -366,10 +341,3 @@ def _midnight(epoch_s: float) -> float:
     now = datetime.fromtimestamp(epoch_s, zone)
     midnight = datetime.combine(now.date() + timedelta(days=1), datetime.min.time(), zone)
     return midnight.timestamp() - epoch_s
-
-
-def _check(shape: str, network_s: float, shares: Mapping[str, float]) -> None:
-    check("shape", shape in ("a", "b", "c"), "a, b or c", shape)
-    check("network_s", 0 <= network_s < math.inf, ">= 0 and finite", network_s)
-    for name, share in shares.items():
-        check(name, 0 <= share <= 1, "in [0, 1]", share)
