@@ -40,7 +40,6 @@ PAYS_ABOVE_ROWS, PAYS_FROM_SITES, PAYS_FROM_PARTS = 5000, 5, 500
 _SAMPLES = (50, 1000)  # series
 _TIMEOUT_S = 30.0
 _GOOD, _BAD = "#2da44e", "#e5484d"
-_SOFT = 'style="padding-top:4px;opacity:0.7"'
 _SHOWN = 20  # partitions
 _TOLD = 8  # problems
 _FAILURES = (("a timeout", "timeout"), ("out of memory", "out_of_memory"), ("a row that cannot be used", "bad_row"))
@@ -211,7 +210,7 @@ def analyze(
     settings = settings_of(table, horizon, models=models)
     made = cut(table, by, max_rows, max_partitions, sites=sites, parts=parts)
     timing, untimed = _timed(made, settings) if timed else (None, [])
-    series_of = tuple(_series(one.frame) for one in made.partitions)
+    zeros = f"{_NOUNS[table.freq]} without a row count as zero from {table.start:%Y-%m-%d} on, the table's start"
     frames = pd.concat([one.frame[["site", "part"]] for one in made.partitions])
     return Analysis(
         table=table,
@@ -222,10 +221,10 @@ def analyze(
         parts=int(frames["part"].nunique()),
         series=_series(frames),
         partitions=tuple(made.partitions),
-        series_of=series_of,
+        series_of=tuple(_series(one.frame) for one in made.partitions),
         workers=min(workers or processors(), len(made.partitions)),
         timing=timing,
-        notes=(*table.notes, *_zeros(table), *made.notes, *untimed),
+        notes=(*table.notes, f"{zeros}, for every series", *made.notes, *untimed),
         problems=table.problems,
     )
 
@@ -285,11 +284,6 @@ def _series(frame: pd.DataFrame) -> int:
     return int(frame.groupby(["site", "part"], sort=False).ngroups)
 
 
-def _zeros(table: Table) -> list[str]:
-    since = f"{table.start:%Y-%m-%d} on, the table's start, for every series"
-    return [f"{_NOUNS[table.freq]} without a row count as zero from {since}"]
-
-
 def _html(analysis: Analysis) -> str:
     """Return the analysis as HTML that needs nothing else."""
     mark = f'<span style="color:{_GOOD}">✓</span>' if analysis.pays else "→"
@@ -302,7 +296,9 @@ def _html(analysis: Analysis) -> str:
         count = f"{len(analysis.problems):,} problem{'' if len(analysis.problems) == 1 else 's'}"
         problems = f'<div style="padding-top:6px"><span style="color:{_BAD}">✕</span> <b>{count}</b>{problems}</div>'
     facts = "".join(f"<div>{static_html.said(fact)}</div>" for fact in _facts(analysis))
-    notes = "".join(f"<div {_SOFT}>Note: {static_html.said(note)}</div>" for note in analysis.notes)
+    notes = "".join(
+        f'<div style="padding-top:4px;opacity:0.7">Note: {static_html.said(note)}</div>' for note in analysis.notes
+    )
     return (
         '<div style="max-width:920px;border:1px solid rgba(127,127,127,0.35);border-radius:8px;padding:12px 16px;'
         f'font-family:system-ui,sans-serif;font-size:13px;line-height:1.45">{title}{problems}'
@@ -329,7 +325,13 @@ def _facts(analysis: Analysis) -> list[str]:
         f"{PERIODS[table.freq]}, {table.start:%Y-%m-%d} to {table.end:%Y-%m-%d}; {_counted(analysis.series, 'series')}",
         f"{many}, the largest of {analysis.partitions[0].rows:,} rows; {analysis.workers:,} at a time",
     ]
-    return [*facts, *_estimated(analysis)]
+    timing, speed_up = analysis.timing, analysis.speed_up
+    if timing is None or speed_up is None or analysis.seconds is None or analysis.normal_s is None:
+        return facts
+    quicker = f"{speed_up:.1f} times as fast" if speed_up >= 1 else "no quicker here, but one that fails harms no other"
+    beside = "" if analysis.by is None else f", as one job {static_html.span(analysis.normal_s)}: {quicker}"
+    estimate = f"estimated {static_html.span(analysis.seconds)}{beside}"
+    return [*facts, f"{estimate} (measured here with {timing.samples[-1][0]:,} series)"]
 
 
 def _problems(analysis: Analysis) -> list[str]:
@@ -346,17 +348,6 @@ def _counted(count: int, word: str) -> str:
     return f"{count:,} {word}{'' if count == 1 or word == 'series' else 's'}"
 
 
-def _estimated(analysis: Analysis) -> list[str]:
-    timing, speed_up = analysis.timing, analysis.speed_up
-    if timing is None or speed_up is None or analysis.seconds is None or analysis.normal_s is None:
-        return []
-    if analysis.by is None:
-        return [f"estimated {static_html.span(analysis.seconds)} (measured here with {timing.samples[-1][0]:,} series)"]
-    times = f"estimated {static_html.span(analysis.seconds)}, as one job {static_html.span(analysis.normal_s)}"
-    quicker = f"{speed_up:.1f} times as fast" if speed_up >= 1 else "no quicker here, but one that fails harms no other"
-    return [f"{times}: {quicker} (measured here with {timing.samples[-1][0]:,} series)"]
-
-
 def _partitions(analysis: Analysis) -> str:
     timing = analysis.timing
     titles = ["Partition", "Sites", "Parts", "Rows", *(["Estimated"] if timing else []), ""]
@@ -368,11 +359,8 @@ def _partitions(analysis: Analysis) -> str:
         rows.append([name, f"{len(one.sites):,}", f"{one.parts:,}", f"{one.rows:,}", *seconds, problems])
     columns = [(title, 0 < at < len(titles) - 1) for at, title in enumerate(titles)]
     sheet = static_html.table(static_html.Sheet(columns, rows).filled(), margin="8px 0 4px 0")
-    return sheet + _more(len(analysis.partitions) - _SHOWN)
-
-
-def _more(count: int) -> str:
-    return f"<div>and {count:,} smaller ones</div>" if count > 0 else ""
+    more = len(analysis.partitions) - _SHOWN
+    return f"{sheet}<div>and {more:,} smaller ones</div>" if more > 0 else sheet
 
 
 def _help() -> str:

@@ -53,7 +53,22 @@ class Evaluation(pd.DataFrame):
         Raises:
             MissingExtra: plotly is not installed.
         """
-        return _score_chart(self)
+        subplots, objects = _import("plotly.subplots"), _import("plotly.graph_objects")
+        made = subplots.make_subplots(rows=1, cols=len(_SHOWN), shared_yaxes=True, subplot_titles=list(_SHOWN.values()))
+        names = [escape(str(name)) for name in self.index][::-1]  # a bar chart begins at the bottom
+        colours = [_GOOD if name == "chosen" else _ASIDE for name in names]
+        for number, column in enumerate(_SHOWN, start=1):
+            values = self[column].tolist()[::-1]
+            text = [f"{value:.3f}" for value in values]
+            bar = objects.Bar(x=values, y=names, text=text, orientation="h", marker_color=colours, hoverinfo="x+y")
+            bar.update(textposition="outside", cliponaxis=False)
+            made.add_trace(bar, 1, number)
+            # from zero, with room for a label beyond the longest bar of each side that has one
+            low, high = (end((0.0, *filter(isfinite, values))) for end in (min, max))
+            room = _LABEL * (high - low or 1.0)
+            ends = [low - room if low < 0 else low, high + room if high > 0 or not low else high]
+            made.update_xaxes(range=ends, col=number)
+        return _styled(made, height=60 + 34 * max(len(names), 4))
 
 
 def evaluate(
@@ -165,42 +180,16 @@ def _at_origin(series: Series, cut: int, settings: Settings) -> pd.DataFrame:
         forecast = choice.pick(said)
         ends = widths_of(trials, choice, settings.level).around(forecast, past.values)
         label = names[0] if CHOSEN in scores else CHOSEN
-        scores[label] = _score(past.values[rows], actual[rows], forecast[rows], ends[0][rows], ends[1][rows])
+        before, came, told, lo, hi = (values[rows] for values in (past.values, actual, forecast, *ends))
+        scores[label] = {
+            "mase": matrix.mase(before, came, told),
+            "rmsse": matrix.rmsse(before, came, told),
+            "wape": matrix.wape(came, told),
+            "bias": matrix.bias(came, told),
+            "pooled_rmse": matrix.pooled_rmse(came, told),
+            "coverage": matrix.coverage(came, lo, hi),
+        }
     return pd.DataFrame.from_dict(scores, orient="index")
-
-
-def _score(history: Matrix, actual: Matrix, forecast: Matrix, lo: Matrix, hi: Matrix) -> dict[str, float]:
-    return {
-        "mase": matrix.mase(history, actual, forecast),
-        "rmsse": matrix.rmsse(history, actual, forecast),
-        "wape": matrix.wape(actual, forecast),
-        "bias": matrix.bias(actual, forecast),
-        "pooled_rmse": matrix.pooled_rmse(actual, forecast),
-        "coverage": matrix.coverage(actual, lo, hi),
-    }
-
-
-def _score_chart(evaluation: pd.DataFrame) -> Any:
-    """Return the figure of an evaluation: a bar per model and measure."""
-    subplots, objects = _import("plotly.subplots"), _import("plotly.graph_objects")
-    made = subplots.make_subplots(rows=1, cols=len(_SHOWN), shared_yaxes=True, subplot_titles=list(_SHOWN.values()))
-    names = [escape(str(name)) for name in evaluation.index][::-1]  # a bar chart begins at the bottom
-    colours = [_GOOD if name == "chosen" else _ASIDE for name in names]
-    for number, column in enumerate(_SHOWN, start=1):
-        values = evaluation[column].tolist()[::-1]
-        text = [f"{value:.3f}" for value in values]
-        bar = objects.Bar(x=values, y=names, text=text, orientation="h", marker_color=colours, hoverinfo="x+y")
-        bar.update(textposition="outside", cliponaxis=False)
-        made.add_trace(bar, 1, number)
-        made.update_xaxes(range=_with_room(values), col=number)
-    return _styled(made, height=60 + 34 * max(len(names), 4))
-
-
-def _with_room(values: list[float]) -> list[float]:
-    """Return an axis from zero with room for a label beyond the longest bar of each side that has one."""
-    low, high = (end((0.0, *filter(isfinite, values))) for end in (min, max))
-    room = _LABEL * (high - low or 1.0)
-    return [low - room if low < 0 else low, high + room if high > 0 or not low else high]
 
 
 def _chosen(results: pd.DataFrame, series: Iterable[tuple[Any, Any]] | None) -> list[tuple[Any, Any]]:

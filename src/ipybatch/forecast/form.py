@@ -93,7 +93,10 @@ class ForecastForm(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets has no 
         self._thread: threading.Thread | None = None
         self._is_busy = False
         self._make_fields()
-        self._make_buttons()
+        self.analyze_button = _button("Analyze", lambda: self._begin("analyzing…", self._analyze))
+        self.run_button = _button("Run", lambda: self._begin("reading the table…", self._run), "primary")
+        self.download_button = _button("Download CSV", lambda: self._begin("writing…", self._hand_out))
+        self.download_button.disabled = True
         self.errors = {name: ipywidgets.HTML() for name in ("table", "columns", "cut", "filter", "horizon")}
         self.status, self.card, self.panel = ipywidgets.HTML(), ipywidgets.HTML(), ipywidgets.VBox()
         self.download = Download(layout={"display": "none"})
@@ -127,12 +130,6 @@ class ForecastForm(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets has no 
         self.sites = _field(ipywidgets.Text, "Sites", placeholder="all; or A, B")
         self.parts = _field(ipywidgets.Text, "Parts", placeholder="all; or P1, P2")
         self.horizon = _field(ipywidgets.BoundedIntText, "Periods ahead", value=30, min=1, max=10_000, width="220px")
-
-    def _make_buttons(self) -> None:
-        self.analyze_button = _button("Analyze", lambda: self._begin("analyzing…", self._analyze))
-        self.run_button = _button("Run", lambda: self._begin("reading the table…", self._run), "primary")
-        self.download_button = _button("Download CSV", lambda: self._begin("writing…", self._hand_out))
-        self.download_button.disabled = True
 
     def _rows(self) -> list[Any]:
         errors = self.errors
@@ -170,13 +167,6 @@ class ForecastForm(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets has no 
         """Another table has other columns."""
         for choice in self.columns.values():
             choice.options = []
-        self._fit()
-
-    def _ask_columns(self, names: list[Any], found: dict[str, Any]) -> None:
-        """Let the user say which column is which; what was found is chosen already."""
-        for ours, choice in self.columns.items():
-            choice.options = [("choose …", ""), *((str(name), name) for name in names)]
-            choice.value = "" if found.get(ours) is None else found[ours]
         self._fit()
 
     def _asked(self) -> dict[str, Any]:
@@ -263,8 +253,11 @@ class ForecastForm(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets has no 
 
     def _tell(self, error: Exception) -> None:
         names, found = getattr(error, "names", None), getattr(error, "found", {})
-        if names is not None:  # of a table whose columns are not all known
-            self._ask_columns(names, found)
+        if names is not None:  # of a table whose columns are not all known: the user chooses those not found
+            for ours, choice in self.columns.items():
+                choice.options = [("choose …", ""), *((str(name), name) for name in names)]
+                choice.value = "" if found.get(ours) is None else found[ours]
+            self._fit()
             lost = " and the ".join(ours for ours in self.columns if found.get(ours) is None)
             self.errors["columns"].value = _bad(f"Not found by its name: choose which column is the {lost}")
             return

@@ -103,11 +103,6 @@ class ForecastSession(BatchSession):
         """Unix time, by the session's clock."""
         return self._clock.unix_s()
 
-    def _clear_files(self) -> None:
-        """Delete the files that no recorded partition refers to: of former forecasts, and of killed processes."""
-        results = [result for _, _, result in frames.recorded(self._journal, self.name)]
-        self._recorded.files.keep(result["file"] for result in results if result is not None)
-
     def forget(self) -> None:
         """Delete everything that is recorded under this name, and the files of its forecasts.
 
@@ -308,9 +303,8 @@ class Forecasting(RecordedForecast):
 
     async def __aenter__(self) -> Forecasting:
         """Open the backend, and publish all partitions."""
-        session = self.session
-        await self._backend.open(session.policy.limits.concurrency)
-        done = session.finished()
+        await self._backend.open(self.session.policy.limits.concurrency)
+        done = self.session.finished()
         for part in self._partitions:
             self._tell(part, "completed" if part.name in done else "pending")
         return self
@@ -347,9 +341,9 @@ class Forecasting(RecordedForecast):
         }
 
     def _tell(self, part: Partition, status: Status) -> None:
-        session = self.session
         extra: events.Extra = {"Sites": len(part.sites), "Parts": part.parts, "Rows": part.rows}
-        session.tell(events.GroupStarted(session.now_s, part.number, part.title, 1, extra, status=status))
+        now_s = self.session.now_s
+        self.session.tell(events.GroupStarted(now_s, part.number, part.title, 1, extra, status=status))
 
     def _hear(self, outcomes: Iterable[Outcome]) -> None:
         numbers = {part.name: part.number for part in self._partitions}
@@ -361,24 +355,19 @@ class Forecasting(RecordedForecast):
                 session.note(f"{outcome.error.split(' in row', 1)[0]}: {advice}")
 
     def _clear_up(self, event: events.Event) -> None:
+        """Delete the files that no recorded partition refers to: of former forecasts, and of killed processes."""
         if isinstance(event, events.StateChanged) and event.state in events.ENDED:
-            self.session._clear_files()
+            results = [result for _, _, result in frames.recorded(self.session._journal, self.session.name)]
+            self.files.keep(result["file"] for result in results if result is not None)
 
 
 def _settings(settings: Settings) -> dict[str, Any]:
     """Return the settings as JSON data; every partition runs again when they change."""
-    known = settings.known
-    given = {
-        field: getattr(settings, field) for field in settings.__struct_fields__ if field not in ("models", "known")
-    }
-    return {
-        **given,
-        "models": described(settings.models),
-        "known": "" if known is None else _hash(known),
-    }
-
-
-def _hash(frame: pd.DataFrame) -> str:
     from pandas.util import hash_pandas_object
 
-    return hashlib.blake2b(hash_pandas_object(frame, index=False).to_numpy().tobytes(), digest_size=8).hexdigest()
+    given = {field: getattr(settings, field) for field in settings.__struct_fields__}
+    known = ""
+    if settings.known is not None:
+        rows = hash_pandas_object(settings.known, index=False).to_numpy()
+        known = hashlib.blake2b(rows.tobytes(), digest_size=8).hexdigest()
+    return {**given, "models": described(settings.models), "known": known}

@@ -79,7 +79,12 @@ def find_columns(names: Sequence[Any], given: Mapping[str, Any] | None = None) -
     given = dict(given or {})
     _check_given(given, names)
     taken = set(given.values())
-    found = {ours: given.get(ours, _find(ours, names, taken)) for ours in OURS}
+    plain: dict[str, Any] = {}
+    for name in names:
+        if name not in taken:
+            plain.setdefault(re.sub(r"[\W_]+", "", str(name)).lower(), name)
+    likely = {ours: next((plain[known] for known in _NAMES[ours] if known in plain), None) for ours in OURS}
+    found = {**likely, **given}
     missing = [ours for ours, name in found.items() if name is None]
     if missing:
         lost = " and ".join(f"a {ours!r} column" for ours in missing)
@@ -165,46 +170,29 @@ def _check_given(given: Mapping[str, Any], names: Sequence[Any]) -> None:
         raise InputError(msg)
 
 
-def _find(ours: str, names: Sequence[Any], taken: set[Any]) -> Any:
-    plain: dict[str, Any] = {}
-    for name in names:
-        if name not in taken:
-            plain.setdefault(re.sub(r"[\W_]+", "", str(name)).lower(), name)
-    return next((plain[known] for known in _NAMES[ours] if known in plain), None)
-
-
 def _listed(names: Sequence[Any]) -> str:
     shown = ", ".join(repr(str(name)) for name in list(names)[:12])
     return f"{shown} and {len(names) - 12} more" if len(names) > 12 else shown or "none"
 
 
 def _read_distinct(distinct: Any, name: str) -> pd.DatetimeIndex:
-    words = pd.Series([_word(value) for value in distinct], dtype=object)
+    # 20250701 may be a number, and an object of datetime is its ISO form
+    whole = [int(value) if isinstance(value, float) and value.is_integer() else value for value in distinct]
+    words = pd.Series([str(value) for value in whole], dtype=object)
     words = words.astype(str).str.strip().str.replace(_TIME, "", regex=True)
     read = {form: pd.to_datetime(words, format=form, errors="coerce") for form in _FORMATS}
     best = max(read, key=lambda form: int(read[form].notna().sum()))
     for one, other in _ALIKE:
-        if best == one and _fit_alike(read[one], read[other]):
-            at = np.flatnonzero((read[one] != read[other]) & read[one].notna())[0]
+        is_read = read[one].notna()
+        is_same_many = int(is_read.sum()) == int(read[other].notna().sum()) > 0
+        if best == one and is_same_many and not read[one][is_read].equals(read[other][is_read]):
+            at = np.flatnonzero((read[one] != read[other]) & is_read)[0]
             msg = (
                 f"{name} must say which is the day and which is the month, got {words[at]!r}, and all fit either way:"
                 f" hand over dates, e.g. pd.to_datetime(demand[{name!r}], dayfirst=True)"
             )
             raise InputError(msg)
     return pd.DatetimeIndex(read[best])
-
-
-def _fit_alike(one: pd.Series[Any], other: pd.Series[Any]) -> bool:
-    is_read = one.notna()
-    same_many = int(is_read.sum()) == int(other.notna().sum()) > 0
-    return same_many and not one[is_read].equals(other[is_read])
-
-
-def _word(value: Any) -> str:
-    """Return a date as text; 20250701 may be a number, and an object of datetime is its ISO form."""
-    if isinstance(value, float) and value.is_integer():
-        return str(int(value))
-    return str(value)
 
 
 def _is_monthly(days: pd.DatetimeIndex) -> bool:

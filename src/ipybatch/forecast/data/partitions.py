@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import heapq
+from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from typing import Any, NamedTuple
 
@@ -153,7 +154,8 @@ def cut(
         frame = _filtered(frame, sites, parts)
         labels = pd.Series("all", index=frame.index)
     else:
-        notes += _ignored(sites, parts)
+        if given := [name for name, value in (("sites=", sites), ("parts=", parts)) if value is not None]:
+            notes.append(f"{' and '.join(given)} ignored: batch mode takes all; use by=None to filter")
         labels = _by_size(frame, max_rows, max_partitions, split_series) if by == "size" else _labels(frame, by)
     groups, merged = _merged(labels, max_partitions)
     made = [_partition(frame, at, name, number) for number, (name, at) in enumerate(groups, start=1)]
@@ -172,7 +174,12 @@ def _filtered(frame: pd.DataFrame, sites: Any, parts: Any) -> pd.DataFrame:
     for column, wanted in (("site", sites), ("part", parts)):
         if wanted is not None:
             names = _names(wanted)
-            _check_known(column, names, frame[column].unique())
+            known = frame[column].unique()
+            unknown = sorted(set(names) - set(map(str, known)))
+            if unknown:
+                some = ", ".join(map(str, known[:8])) + (", ..." if len(known) > 8 else "")
+                msg = f"{column}s must be {column}s that have demand ({some}), got {', '.join(unknown[:5])}"
+                raise InputError(msg)
             is_wanted &= frame[column].astype(str).isin(names).to_numpy()
     if not is_wanted.any():
         msg = f"sites and parts must leave some rows, got none for sites={sites!r} and parts={parts!r}: ask for more"
@@ -182,21 +189,6 @@ def _filtered(frame: pd.DataFrame, sites: Any, parts: Any) -> pd.DataFrame:
 
 def _names(wanted: Any) -> list[str]:
     return [str(name) for name in ([wanted] if isinstance(wanted, str | int) else wanted)]
-
-
-def _check_known(column: str, names: Sequence[str], known: Any) -> None:
-    unknown = sorted(set(names) - set(map(str, known)))
-    if unknown:
-        some = ", ".join(map(str, known[:8])) + (", ..." if len(known) > 8 else "")
-        msg = f"{column}s must be {column}s that have demand ({some}), got {', '.join(unknown[:5])}"
-        raise InputError(msg)
-
-
-def _ignored(sites: Any, parts: Any) -> list[str]:
-    given = [name for name, value in (("sites", sites), ("parts", parts)) if value is not None]
-    if not given:
-        return []
-    return [f"{' and '.join(f'{name}=' for name in given)} ignored: batch mode takes all; use by=None to filter"]
 
 
 def _labels(frame: pd.DataFrame, by: Any) -> pd.Series[Any]:
@@ -242,10 +234,10 @@ def _by_size(frame: pd.DataFrame, max_rows: int, most: int, split_series: bool) 
 def _bin_names(sites: pd.Series[Any], of_row: Any) -> Any:
     """Name each bin after its sites; those of one site are numbered."""
     named = [_joined(list(map(str, sites[of_row == at].value_counts().index))) for at in range(of_row.max() + 1)]
-    seen: dict[str, int] = {}
+    seen: Counter[str] = Counter()
     names = []
     for name in named:
-        seen[name] = seen.get(name, 0) + 1
+        seen[name] += 1
         names.append(f"{name} {seen[name]}" if named.count(name) > 1 else name)
     return np.array(names, dtype=object)
 
@@ -302,10 +294,7 @@ def _digest(rows: pd.DataFrame) -> str:
 
 def _told_cut(made: Sequence[Partition]) -> list[str]:
     """Tell which sites and series lie in several partitions."""
-    counts: dict[str | int, int] = {}
-    for one in made:
-        for site in one.sites:
-            counts[site] = counts.get(site, 0) + 1
+    counts = Counter(site for one in made for site in one.sites)
     cut = [f"{site} ({count})" for site, count in counts.items() if count > 1]
     if not cut:
         return []
@@ -313,8 +302,7 @@ def _told_cut(made: Sequence[Partition]) -> list[str]:
     sites = "1 site lies" if len(cut) == 1 else f"{len(cut):,} sites lie"
     told = [f"{sites} in several partitions, which learn nothing of each other: {', '.join(cut[:5])}{more}"]
     keys = pd.concat([one.frame[["site", "part"]].drop_duplicates() for one in made])
-    series = int(keys.duplicated().sum())
-    if series:
+    if series := int(keys.duplicated().sum()):
         told.append(f"{series:,} series are cut too: each piece is forecast by itself, so that dates come twice")
     return told
 
@@ -323,28 +311,25 @@ def _too_large(made: Sequence[Partition], max_rows: int, most: int) -> list[str]
     """Tell why partitions are larger than they should be."""
     if made[0].rows <= max_rows:
         return []
-    largest = f"partitions have up to {made[0].rows:,} rows, more than max_rows={max_rows:,}"
-    if len(made) == most:
-        return [f"{largest}: max_partitions={most:,} allows no more of them"]
-    return [f"{largest}: a series is not cut"]
+    why = f"max_partitions={most:,} allows no more of them" if len(made) == most else "a series is not cut"
+    return [f"partitions have up to {made[0].rows:,} rows, more than max_rows={max_rows:,}: {why}"]
 
 
 def _of(problems: Sequence[Problem], sites: Any, parts: Any) -> list[Problem]:
     """Return the problems of the sites and parts that are asked for."""
-    wanted = [None if names is None else set(_names(names)) for names in (sites, parts)]
-    return [
-        problem
-        for problem in problems
-        if all(
-            names is None or str(key) in names for names, key in zip(wanted, (problem.site, problem.part), strict=True)
-        )
-    ]
+    found = list(problems)
+    for field, wanted in (("site", sites), ("part", parts)):
+        if wanted is not None:
+            names = set(_names(wanted))
+            found = [problem for problem in found if str(getattr(problem, field)) in names]
+    return found
 
 
 def _with_problems(made: Sequence[Partition], problems: Sequence[Problem]) -> tuple[list[Partition], list[Problem]]:
     """Give each partition the problems of its series, or of its site, and return those of none."""
+    placed = list(made)
     if not problems:
-        return list(made), []
+        return placed, []
     of_series: dict[Any, int] = {}
     of_site: dict[Any, int] = {}
     troubled = {problem.site for problem in problems}
@@ -360,12 +345,7 @@ def _with_problems(made: Sequence[Partition], problems: Sequence[Problem]) -> tu
             unplaced.append(problem)
         else:
             told.setdefault(home, []).append(str(problem))
-    return [_replaced(one, told.get(at)) for at, one in enumerate(made)], unplaced
-
-
-def _replaced(partition: Partition, problems: list[str] | None) -> Partition:
-    if not problems:
-        return partition
-    replaced = msgspec.structs.replace(partition, problems=tuple(problems))
-    replaced.__dict__["frame"] = partition.frame
-    return replaced
+    for at, lines in told.items():
+        placed[at] = msgspec.structs.replace(made[at], problems=tuple(lines))
+        placed[at].__dict__["frame"] = made[at].frame
+    return placed, unplaced

@@ -95,7 +95,12 @@ def read_table(demand: Any, *, columns: Mapping[str, Any] | None = None, freq: F
     cells = _cells(raw, find_columns(list(raw.columns), columns), first)
     problems = _problems(cells)
     used = np.flatnonzero(~cells.is_wrong)
-    _check_used(used, problems, len(raw))
+    if not len(raw):
+        msg = "demand must have rows, got none: look whether the file is the right one"
+        raise InputError(msg)
+    if not len(used):
+        msg = f"demand must have rows that can be used, got {len(raw):,} of which none can: {tell(problems)}"
+        raise InputError(msg)
     used, starts = _sorted(cells, used)
     frame = _frame(cells, used, starts)
     freq = freq or infer_freq(frame["date"])
@@ -296,15 +301,6 @@ def _is_missing(value: Any) -> bool:
     return value is None or value is pd.NaT or value is pd.NA or (isinstance(value, float) and np.isnan(value))
 
 
-def _check_used(used: Any, problems: Sequence[Problem], rows: int) -> None:
-    if not rows:
-        msg = "demand must have rows, got none: look whether the file is the right one"
-        raise InputError(msg)
-    if not len(used):
-        msg = f"demand must have rows that can be used, got {rows:,} of which none can: {tell(problems)}"
-        raise InputError(msg)
-
-
 def _sorted(cells: _Cells, used: Any) -> tuple[Any, Any]:
     """Return the rows by site, part and date, and where in them each (site, part, date) begins."""
     days = cells.dates.astype("datetime64[D]").astype(np.int64)
@@ -327,11 +323,8 @@ def _frame(cells: _Cells, used: Any, starts: Any) -> pd.DataFrame:
 
 
 def _notes(cells: _Cells, summed: int) -> list[str]:
-    notes = []
-    if summed:
-        notes.append(
-            f"{summed:,} of {len(cells.raw):,} rows repeat a site, part and date: their quantities were summed"
-        )
+    repeats = f"{summed:,} of {len(cells.raw):,} rows repeat a site, part and date: their quantities were summed"
+    notes = [repeats] if summed else []
     for ours, keys in cells.keys.items():
         if keys.stripped:
             notes.append(f"{keys.stripped:,} {ours} names had blanks around them: these were taken away")

@@ -83,17 +83,14 @@ class GlobalModel:
         level = past.values.mean(axis=1)
         sold = np.flatnonzero(level)
         if self._fitted is not None and len(sold):
-            level[sold] = self._learnt(past, sold)
+            seen, scale = features(past, [past.values.shape[1]], sold)
+            values = past.values[sold]
+            # at most what a series ever sold: a tree cannot say more than it saw, but a user's linear model can
+            learnt = np.clip(self._fitted.predict(seen[0]), 0.0, _LARGEST) * scale[0]
+            learnt = np.minimum(learnt, values.max(axis=1))
+            level[sold] = learnt if self._regressor is not None else (learnt + ses(values, 1, 1)[:, 0]) / 2
         made: Matrix = level[:, None] * self._seasonality.ahead(past, horizon)
         return made
-
-    def _learnt(self, past: Series, sold: Any) -> Any:
-        """Return the level of the series that ever sold; no series is said to sell more than it ever did."""
-        seen, scale = features(past, [past.values.shape[1]], sold)
-        values = past.values[sold]
-        # a tree cannot say more than it saw, but a user's linear model can
-        learnt = np.minimum(np.clip(self._fitted.predict(seen[0]), 0.0, _LARGEST) * scale[0], values.max(axis=1))
-        return learnt if self._regressor is not None else (learnt + ses(values, 1, 1)[:, 0]) / 2
 
     def _cuts(self, past: Series, span: int) -> list[int]:
         count, length = past.values.shape

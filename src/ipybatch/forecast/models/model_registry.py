@@ -85,7 +85,9 @@ class StatsforecastModel:
                 said[number] = self._one(row, horizon)
             except Exception as error:
                 if not any(words in str(error) for words in _TOO_SHORT):
-                    raise _failed(self._model, past, number, error) from error
+                    site, part = past.keys[["site", "part"]].iloc[number]
+                    msg = f"{_name(self._model)} on part {part} of {site}: {type(error).__name__}: {error}"
+                    raise Permanent(msg) from error
         return _whole(said, past)
 
     def _one(self, row: Any, horizon: int) -> Any:
@@ -210,8 +212,3 @@ def _whole(said: Any, past: Series) -> Matrix:
     mean = past.values.mean(axis=1)[:, None]
     made: Matrix = np.maximum(np.where(np.isfinite(said), said, mean), 0.0)
     return made
-
-
-def _failed(model: Any, past: Series, number: int, error: Exception) -> Permanent:
-    site, part = past.keys[["site", "part"]].iloc[number]
-    return Permanent(f"{_name(model)} on part {part} of {site}: {type(error).__name__}: {error}")

@@ -299,14 +299,12 @@ def _errors(trials: Sequence[Trial], names: Sequence[str], select: str) -> Any:
     for at, trial in enumerate(trials):
         step = scales(trial.history, np.array([trial.history.shape[1]]))[0]
         for number, name in enumerate(names):
-            found[number, at] = _typical(trial.forecasts[name] - trial.actual, select) / step
+            off = trial.forecasts[name] - trial.actual
+            if select == "squared":
+                found[number, at] = np.sqrt(np.einsum("ij,ij->i", off, off) / off.shape[1]) / step
+            else:
+                found[number, at] = np.abs(off).mean(axis=1) / 2 / step
     return found
-
-
-def _typical(off: Matrix, select: str) -> Any:
-    if select == "squared":
-        return np.sqrt(np.einsum("ij,ij->i", off, off) / off.shape[1])
-    return np.abs(off).mean(axis=1) / 2
 
 
 def _allowed(trials: Sequence[Trial], names: Sequence[str], errors: Any, rows: Any, default: int) -> Any:

@@ -71,7 +71,7 @@ def sba(values: Matrix, horizon: int, season: int) -> Matrix:
 
 def imapa(values: Matrix, horizon: int, season: int) -> Matrix:
     """Return the mean of SES over all aggregations up to the mean interval between demands."""
-    deepest = _deepest(values)
+    deepest = np.clip(np.rint(mean_interval(values)), 1, values.shape[1]).astype(int)
     order = np.argsort(-deepest, kind="stable")  # so that the series of a block have about as many
     made = np.empty(len(values))
     for begin in range(0, len(order), BLOCK):
@@ -212,10 +212,6 @@ def _spaced(columns: Any) -> Any:
         since[is_demand] = 0.0
         seen |= is_demand
     return (1 - _SBA_ALPHA / 2) * size / interval
-
-
-def _deepest(values: Matrix) -> Any:
-    return np.clip(np.rint(mean_interval(values)), 1, values.shape[1]).astype(int)
 
 
 def _aggregated(columns: Any, deepest: Any) -> Any:
