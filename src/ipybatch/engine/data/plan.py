@@ -65,7 +65,8 @@ class Task(msgspec.Struct, gc=False):
     @property
     def label(self) -> str:
         """The key as people read it."""
-        return label_of(self.key)
+        key = self.key
+        return key[1:-1] if key[0] == '"' else key  # `label_of`, without its call: twice an item
 
 
 def label_of(key: str) -> str:

@@ -140,11 +140,12 @@ class Permits(msgspec.Struct):
         task = ticket.task
         if task.refused:
             raise Permanent(task.refused)
-        arguments = (task.item, self._attempt(ticket)) if self.spec.work.takes_attempt else (task.item,)
-        limits = self.spec.limits
+        spec = self.spec
+        work, limits = spec.work, spec.limits
+        arguments = (task.item, self._attempt(ticket)) if work.takes_attempt else (task.item,)
         if limits.also or limits.shared is not None:
             return self._run_limited(arguments)
-        return self.spec.backend.run(self.spec.work.call, arguments)
+        return spec.backend.run(work.call, arguments)
 
     async def _run_limited(self, arguments: tuple[Any, ...]) -> Any:
         async with AsyncExitStack() as stack:

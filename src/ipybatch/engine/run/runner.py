@@ -370,7 +370,8 @@ class Runner:
         else:
             now_s = self.clock.now_s()
             self._permits.end(now_s, ticket)
-            self._feedback.succeeded(now_s, ticket)
+            if ticket.limiter.cool_downs or (breaker is not None and (breaker.failures or breaker.openings)):
+                self._feedback.succeeded(now_s, ticket)
             recorded = self._record(ticket, now_s, "completed", "", True, result, payload)
         if self._latest is not ticket:
             await recorded  # attempts that ran side by side share a commit, and go on together

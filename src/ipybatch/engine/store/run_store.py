@@ -324,16 +324,19 @@ class RunStore(msgspec.Struct):
     def _counts(self, entries: Sequence[Entry]) -> Counts:
         """Return what the items table holds once these entries are written."""
         counts, stale = msgspec.structs.replace(self.live()), self.recorded.stale
+        completed = 0
         for entry in entries:
             if entry.status == "completed":
-                counts.completed += 1
+                completed += 1
             elif entry.status != "pending":
                 counts.add(entry.status)
             if stale and entry.task.recorded and entry.status != "pending":
                 stale[entry.task.recorded] -= 1
                 entry.task.recorded = ""
-        for status, items in (*stale.items(), *self.recorded.unlisted.items()):
-            counts.add(status, items)
+        counts.completed += completed
+        if stale or self.recorded.unlisted:
+            for status, items in (stale + self.recorded.unlisted).items():
+                counts.add(status, items)
         return counts
 
     def expect(self, requests: int, now_s: float, done: Callable[[JournalError | None], None]) -> None:
