@@ -152,14 +152,14 @@ def test_another_programs_database_is_refused_and_left_as_it_was(tmp_path: Path)
         database.execute("CREATE TABLE bookmark (url TEXT)")
     database.close()
     content = path.read_bytes()
-    with pytest.raises(JournalCorrupt, match="not a library of ours"):
+    with pytest.raises(JournalCorrupt, match="not an ipybatch library"):
         Library(path)
     assert path.read_bytes() == content
 
 
 def test_a_journal_is_no_library(tmp_path: Path) -> None:
     journal = open_journal(tmp_path / "runs.db")
-    with pytest.raises(JournalCorrupt, match="not a library of ours"):
+    with pytest.raises(JournalCorrupt, match="not an ipybatch library"):
         Library(journal.path)
 
 

@@ -100,7 +100,7 @@ def test_a_ban_stops_the_session_and_a_later_run_goes_on(shop: Shop) -> None:
     shop.open(limit=3, per_s=60, ban_after=1, ban_s=600)
     session = shop.run(range(1, 21), limits=Limits(concurrency=3))
     assert session.state == "failed"
-    assert session.reason.startswith("the Steam store answered 403: it does not answer this address for now")
+    assert session.reason.startswith("the Steam store answered 403: it blocks this address for some minutes")
     assert 1 <= shop.simulator.stats()["statuses"]["403"] <= 3  # at most what was in flight
     shop.clock.advance(700)
     shop.asked.clear()

@@ -40,7 +40,7 @@ T = TypeVar("T")
 _ANSWER_S = 20.0
 _GONE_S = 5.0  # a worker that is silent for so long counts as lost, and its processes with it
 _STARTS = 2  # of one attempt: one worker may be lost
-_LOST = "Its worker was lost, and so was the next"
+_LOST = "The worker was lost twice"
 
 # On a worker
 _TICK_S = 0.1
@@ -186,7 +186,7 @@ class Dask:
         try:
             await self.client.run(check_worker)
         except (ImportError, AttributeError) as error:  # the package, or this function, is not there
-            msg = f"client must lead to workers that have this version of ipybatch, got {error}: install it there"
+            msg = f"client must connect to workers with this version of ipybatch, got {error}: install it there"
             raise InputError(msg) from error
         self.client.subscribe_topic(self._options.backend, self._count_start)
 
@@ -214,7 +214,7 @@ class Dask:
     def _give_up_reason(self, error: Exception) -> str:
         if self.client.status != "running":
             return "The Dask client was closed"
-        return f"The cluster gave it up: {getattr(error, 'reason', error)}".replace("-", " ")
+        return f"The cluster cancelled the attempt: {getattr(error, 'reason', error)}".replace("-", " ")
 
     async def _count_start(self, event: tuple[float, str]) -> None:
         """Count the start of an attempt; cancel it at the third."""

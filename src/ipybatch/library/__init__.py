@@ -1,4 +1,15 @@
-"""A library of games kept up to date: what is missing or old is fetched, politely, and what is fresh is left alone."""
+"""A library of records of games, guilds and characters, refreshed from their services.
+
+Read in this order:
+
+session    `refresh` and its session: which items are stale, and what is fetched
+games      convenience functions that refresh a library of games
+records    `Library`: records in a SQLite file, and how stale they are
+source     the Protocol of a service, and settings from the environment
+http       HTTP clients, and what an answer means
+steam      `SteamStore`: the store's details of a game, and the games a profile owns
+battlenet  `BattleNet`: guilds and characters of World of Warcraft
+"""
 
 from __future__ import annotations
 

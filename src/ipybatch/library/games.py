@@ -1,12 +1,12 @@
-"""Games: the four functions for who wants a library refreshed and no more said.
+"""Convenience functions that refresh a library of games.
 
-What "processed" means: a game is processed when it was tried to its end, successfully or not.  Games that are fresh, or
-that a run which ended early did not come to, are not.  So 20 games of which 5 are fresh make "15/20 games processed",
-with ", 2 failed" behind it when the store had no answer for 2 of the 15.
+A game counts as processed once its last attempt has ended, successfully or not.  Fresh games, and games that a run did
+not reach before it ended early, are not processed.  So 20 games of which 5 are fresh give "15/20 games processed",
+followed by ", 2 failed" when 2 of the 15 could not be fetched.
 
-Called twice the same day, `smart_refresh_library` finds what it fetched fresh: "0/20 games processed", and no request.
-What failed is still missing, so it is tried again.  `batch_refresh_games` fetches what it is told to, fresh or not.
-A call that was interrupted goes on at the next one, under the same name; the counts are those of the whole run.
+A second call on the same day finds these games fresh: "0/20 games processed", and no request.  Games that failed are
+still missing, so `smart_refresh_library` tries them again.  `batch_refresh_games` fetches fresh games too.
+An interrupted run continues at the next call with the same name; the counts are those of the whole run.
 """
 
 from __future__ import annotations
@@ -30,32 +30,32 @@ from ipybatch.session.session import BatchSession
 
 @dataclass(frozen=True, slots=True)
 class SmartRefresh:
-    """What a smart refresh came to; its text is one line.
+    """The result of a smart refresh; its text is one line.
 
     Attributes:
-        summary: The session's.
+        summary: The summary of the session.
     """
 
     summary: Summary
 
     @property
     def counts(self) -> Counts:
-        """How many games ended how; the fresh ones are skipped."""
+        """Number of games by status; fresh games are skipped."""
         return self.summary.counts
 
     @property
     def asked(self) -> int:
-        """How many games were asked for."""
+        """Number of games in the call."""
         return self.counts.total or 0
 
     @property
     def failed(self) -> int:
-        """How many games were tried to their end without success."""
+        """Number of games whose last attempt failed or timed out."""
         return self.counts.failed + self.counts.timeout
 
     @property
     def processed(self) -> int:
-        """How many games were tried to their end."""
+        """Number of games whose last attempt has ended, successfully or not."""
         return self.counts.completed + self.failed
 
     def __str__(self) -> str:
@@ -76,15 +76,15 @@ async def batch_refresh_games(
     """Fetch games from the store into the library, fresh ones too, and return the session's summary.
 
     Args:
-        app_ids: The games.
-        library: Where the records go; default: `Library()`.
-        source: Default: `SteamStore()`.
-        name: Of the session.
+        app_ids: The store's app ids of the games.
+        library: Library that takes the records; default: `Library()`.
+        source: Service that gives the records; default: `SteamStore()`.
+        name: Name of the session.
         arguments: As for `refresh`; in a notebook the panel shows, and ``verbose=True`` prints a line per game.
 
     Raises:
-        InputError: An id or an argument is not what it must be; nothing was started.
-        JournalError: Library or journal is damaged, cannot be written, or is in use.
+        InputError: An id or an argument is invalid; nothing was started.
+        JournalError: The library or the journal is damaged, cannot be written, or is in use.
     """
     session = refresh(app_ids, source=source or SteamStore(), library=library, name=name, force=True, **arguments)
     return await _follow(session)
@@ -98,18 +98,18 @@ async def smart_refresh_library(
     name: str = "smart library refresh",
     **arguments: Unpack[SessionArguments],
 ) -> SmartRefresh:
-    """Fetch the games that are missing or stale, the stalest first, and say how many that were.
+    """Fetch the games that are missing or stale, the stalest first, and return how many were processed.
 
     Args:
-        app_ids: The games; default: all that the library holds.
-        library: Where the records are and go; default: `Library()`.
-        source: Default: `SteamStore()`.
-        name: Of the session.
+        app_ids: The store's app ids of the games; default: all games in the library.
+        library: Library that holds and takes the records; default: `Library()`.
+        source: Service that gives the records; default: `SteamStore()`.
+        name: Name of the session.
         arguments: As for `refresh`; in a notebook the panel shows, and ``verbose=True`` prints a line per game.
 
     Raises:
-        InputError: An id or an argument is not what it must be; nothing was started.
-        JournalError: Library or journal is damaged, cannot be written, or is in use.
+        InputError: An id or an argument is invalid; nothing was started.
+        JournalError: The library or the journal is damaged, cannot be written, or is in use.
     """
     library = Library() if library is None else library
     wanted = library.keys("game") if app_ids is None else app_ids
@@ -118,27 +118,29 @@ async def smart_refresh_library(
 
 
 async def get_cache_config() -> dict[str, float]:
-    """Return how fast the store is asked, as the environment has it now; the README lists the variables.
+    """Return the settings of requests to the store; the README lists their environment variables.
 
     Returns:
         Exactly max_concurrent_requests, batch_size, batch_delay_seconds, request_delay_ms, circuit_breaker_threshold
         and max_retries.
 
     Raises:
-        InputError: A variable is not what it must be; names it.
+        InputError: An environment variable is invalid; names it.
     """
     return StoreSettings.from_environment().as_dict()
 
 
 async def get_database_stats(*, library: Library | None = None, source: Source | None = None) -> dict[str, Any]:
-    """Return what the library holds.
+    """Return the size of the library, the staleness of its records and the state of the circuit breaker.
 
     Returns:
-        ``total`` records; ``by_staleness``, how many of them are "high", "medium", "low" and "fresh"; ``size_bytes`` on
-        disk; ``path``; ``breaker``, the state of the latest session's: "closed", "open" or "half_open".
+        ``total``, the number of records; ``by_staleness``, their numbers by "high", "medium", "low" and "fresh";
+        ``size_bytes`` on disk; ``path``; ``breaker``, the state of the latest session in this process: "closed", "open"
+        or "half_open".
 
     Raises:
         JournalError: The library is damaged or cannot be opened.
+        InputError: An environment variable is invalid; names it.
     """
     library = Library() if library is None else library
     by_staleness = library.by_staleness()

@@ -1,7 +1,7 @@
-"""Answers: what an HTTP answer means, the same for every service.
+"""HTTP clients of the sources, and what an HTTP answer means, the same for every service.
 
 2xx with JSON                 the answer
-2xx with a page, half a JSON  try again: services in trouble do that
+2xx with HTML or broken JSON  try again: overloaded services send that
 429                           slow down
 401, 403                      refused: the session stops
 408, 5xx, 302, 303, 307       try again
@@ -28,7 +28,7 @@ _PASSING = frozenset({302, 303, 307, 408})
 
 
 class Response(Protocol):
-    """What is read of a response: httpx's has it."""
+    """The part of httpx's response that is read here."""
 
     @property
     def status_code(self) -> int:
@@ -44,21 +44,24 @@ class Response(Protocol):
 
 
 class Client(Protocol):
-    """What is needed of a client: `httpx.AsyncClient` and everything of its API has it."""
+    """The part of `httpx.AsyncClient`'s API that a source needs."""
 
     async def get(self, url: str, *, params: Any = None, headers: Any = None, follow_redirects: bool = False) -> Any:
         """Send one request and return its `Response`."""
 
 
 def read_json(response: Response, service: str, *, refused: str = "check the key") -> Any:
-    """Return what a service answered.
+    """Return the JSON in an answer.
 
     Args:
-        service: Its name, for the errors.
-        refused: What a 401 or 403 of this service means.
+        service: Name of the service, for the errors.
+        refused: Meaning of a 401 or 403 from this service.
 
     Raises:
-        ItemError: It is no good answer; the type says what to do.
+        RateLimited: The status is 429.
+        Refused: The status is 401 or 403.
+        Transient: The same request may succeed later.
+        Permanent: The same request cannot succeed.
     """
     status = response.status_code
     answered = f"{service} answered {status}"
@@ -77,10 +80,10 @@ def read_json(response: Response, service: str, *, refused: str = "check the key
 
 
 def check_url(field: str, url: Any) -> str:
-    """Return a service's address without its last slash; a password in it is masked from now on.
+    """Return the URL of a service without its last slash; mask a password in it from now on.
 
     Raises:
-        InputError: It is no address.
+        InputError: ``url`` is not an http or https URL, or has a query or a fragment.
     """
     parts = urlsplit(url) if isinstance(url, str) else None
     if parts is None or parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
@@ -94,7 +97,7 @@ def check_client(client: Any) -> Any:
     """Return a user's client, or None.
 
     Raises:
-        InputError: It is not of httpx's API.
+        InputError: The client does not have httpx's API.
     """
     if client is not None and not hasattr(client, "get"):
         msg = f"client must be an httpx.AsyncClient or have its API, got {client!r}"
@@ -103,10 +106,10 @@ def check_client(client: Any) -> Any:
 
 
 def make_client(timeout_s: float) -> Any:
-    """Return a client that sends every request exactly once: httpx follows no redirect and resends nothing unasked."""
+    """Return an httpx client that sends every request exactly once: no redirects, no retries."""
     import httpx
 
-    own_machine = dict.fromkeys(("all://127.0.0.1", "all://localhost", "all://[::1]"))  # behind no proxy
+    own_machine = dict.fromkeys(("all://127.0.0.1", "all://localhost", "all://[::1]"))  # never through a proxy
     return httpx.AsyncClient(timeout=timeout_s, follow_redirects=False, mounts=own_machine)
 
 
@@ -129,13 +132,15 @@ def _not_json(body: bytes, service: str) -> str:
 
 
 class HttpSource:
-    """What the sources have in common: each is entered on the engine's loop, so that its client is born there.
+    """Base of sources with an HTTP client, opened with the first of their sessions and closed with the last.
+
+    A source is entered on the engine's event loop, so its client belongs to that loop.
 
     Args:
-        client: The user's, which is not closed; None for one of our own.
+        client: The user's client, which stays open; None for a client of the source's own.
 
     Raises:
-        InputError: It is no client.
+        InputError: ``client`` does not have httpx's API.
     """
 
     def __init__(self, client: Any) -> None:
@@ -144,7 +149,11 @@ class HttpSource:
         self._entered = 0  # sessions that run side by side share one client
 
     async def __aenter__(self) -> Self:
-        """Open a client, unless one was given."""
+        """Open a client, unless one was given.
+
+        Raises:
+            InputError: The client that was given is closed.
+        """
         if getattr(self._given, "is_closed", False):
             msg = f"client is closed: give {type(self).__name__} one that is open, or none"
             raise InputError(msg)

@@ -1,11 +1,19 @@
-"""Records: what services told us, in one SQLite file.
+"""Records of games, guilds and characters in one SQLite file, and how stale they are.
 
     record (kind, key, place) -> fetched_at_s, data
 
-Rule: a record is committed before its item's outcome is recorded, so a kill between the two leaves a record whose item
-runs once more, never an item without its record.
+Rule: a record is committed before the outcome of its item is recorded, so a kill between the two leaves a record whose
+item runs once more, never a completed item without its record.
 
-Writes are short and commit at once, from whatever thread; WAL lets readers in other processes go on meanwhile.
+Writes are short and commit at once, from any thread; WAL lets readers in other processes continue meanwhile.
+
+Staleness::
+
+    age      0 ........ 1 day ........ 3 days ........ 7 days ........
+             |  fresh     |    low       |    medium     |    high
+    missing  high
+
+A record is judged once for a run, when the run is planned, and the plan keeps the result.
 """
 
 from __future__ import annotations
@@ -57,8 +65,8 @@ def staleness(fetched_at_s: float | None, now_s: float) -> Staleness:
     """Return how stale a record is.
 
     Args:
-        fetched_at_s: When it was fetched, Unix time; None for a record that is missing. A time later than ``now_s`` by
-            more than `SKEW_S` comes from a clock that was wrong and proves nothing: the record counts as missing.
+        fetched_at_s: Unix time of its fetch; None for a missing record. A time more than `SKEW_S` after ``now_s`` comes
+            from a wrong clock: the record counts as missing.
         now_s: Unix time.
     """
     if fetched_at_s is None or fetched_at_s > now_s + SKEW_S:
@@ -72,7 +80,7 @@ def staleness(fetched_at_s: float | None, now_s: float) -> Staleness:
 
 
 def age_in_words(age_s: float) -> str:
-    """Return an age as people say it: "3 h"."""
+    """Return an age in its largest whole unit: "3 h"."""
     for unit, seconds in (("d", DAY_S), ("h", 3600.0), ("min", 60.0)):
         if age_s >= seconds:
             return f"{age_s / seconds:.0f} {unit}"
@@ -81,12 +89,14 @@ def age_in_words(age_s: float) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Record:
-    """What a service told us about one thing.
+    """The answer of a service about one game, guild or character.
 
     Attributes:
-        key: As the source gave it: a game's id.
-        place: The country or region it holds for; "" where there is none.
-        fetched_at_s: Unix time.
+        kind: "game", "guild" or "character".
+        key: Key from `Identity`, such as the id of a game.
+        place: Country or region of the answer; "" where the service has none.
+        fetched_at_s: Unix time of the fetch.
+        data: The answer, as JSON holds it.
     """
 
     kind: str
@@ -97,23 +107,23 @@ class Record:
 
 
 def default_path() -> Path:
-    """Return where the library lies: ``IPYBATCH_LIBRARY``, else the user's data folder."""
+    """Return the default path of the library: ``IPYBATCH_LIBRARY``, else a file in the user's data folder."""
     moved = os.environ.get(PATH_VARIABLE)
     return Path(moved) if moved else platformdirs.user_data_path("ipybatch", appauthor=False) / "library.sqlite3"
 
 
 class Library:
-    """A file of records, safe to use from several threads and processes.
+    """A SQLite file of records, safe to use from several threads and processes.
 
     Args:
-        path: Where it lies; it is created, for its owner only. Default: ``IPYBATCH_LIBRARY``, else a file in the user's
-            data folder.
+        path: Path of the file, which is created readable by its owner only. Default: ``IPYBATCH_LIBRARY``, else a file
+            in the user's data folder.
 
     Attributes:
-        path: Where it lies.
+        path: Absolute path of the file.
 
     Raises:
-        JournalError: The file is damaged, is some other file, or cannot be written; it is left as it was.
+        JournalError: The file is damaged, is not a library, or cannot be written; it is left as it was.
     """
 
     def __init__(self, path: str | Path | None = None) -> None:
@@ -132,21 +142,21 @@ class Library:
         return int(self._ask("SELECT count(*) FROM record")[0][0])
 
     def close(self) -> None:
-        """Let the file go; a library that is no longer used does so by itself."""
+        """Close the file; an unused library is closed when it is garbage-collected."""
         with self._lock:
             self._finish()
 
     def put(self, record: Record) -> None:
-        """Keep a record, in place of an earlier one; it is on disk when this returns.
+        """Write a record, replacing an earlier one with the same kind, key and place.
 
         Raises:
-            JournalError: It was not written.
-            InputError: JSON cannot hold it.
+            JournalError: The record was not written.
+            InputError: JSON cannot hold the key or the data.
         """
         try:
             key, data = _encode(record.key).decode(), _encode(record.data).decode()
         except (TypeError, ValueError, msgspec.MsgspecError) as error:
-            msg = f"data must be what JSON can hold, got a {record.kind} {record.key!r} that it cannot: {error}"
+            msg = f"data must be what JSON can hold, got that of {record.kind} {record.key!r}: {error}"
             raise InputError(msg) from None
         self._ask(
             "INSERT OR REPLACE INTO record VALUES (?, ?, ?, ?, ?)",
@@ -154,7 +164,7 @@ class Library:
         )
 
     def get(self, kind: str, key: Any, place: str | None = None) -> Record | None:
-        """Return a record, of any place the latest; None if it is missing.
+        """Return a record, None if it is missing; without ``place`` the latest of all places.
 
         Raises:
             JournalError: The file cannot be read.
@@ -167,7 +177,7 @@ class Library:
         return _record(rows[0]) if rows else None
 
     def fetched_at_s(self, kind: str, key: Any, place: str | None = None) -> float | None:
-        """Return when a record was fetched, Unix time; None if it is missing.
+        """Return the Unix time at which a record was fetched; None if it is missing.
 
         Raises:
             JournalError: The file cannot be read.
@@ -180,7 +190,7 @@ class Library:
         return found
 
     def staleness(self, kind: str, key: Any, place: str | None = None, *, now_s: float | None = None) -> Staleness:
-        """Return how stale a record is: "high" (or missing), "medium", "low" or "fresh".
+        """Return how stale a record is: "high" (also when missing), "medium", "low" or "fresh".
 
         Raises:
             JournalError: The file cannot be read.
@@ -195,10 +205,10 @@ class Library:
         place: str | None = None,
         now_s: float | None = None,
     ) -> list[Any]:
-        """Return the keys of records that are older, the oldest first: items for `refresh`.
+        """Return the keys of records older than a number of seconds, the oldest first: items for `refresh`.
 
         Args:
-            older_than_s: Seconds, >= 0; default: a day, from when on a record is no longer fresh.
+            older_than_s: Seconds, >= 0; default: one day, after which a record is no longer fresh.
 
         Raises:
             InputError: ``older_than_s`` is negative.
@@ -247,7 +257,7 @@ class Library:
         return pd.DataFrame(columns)
 
     def by_staleness(self, *, now_s: float | None = None) -> dict[Staleness, int]:
-        """Return how many records are how stale, the stalest first.
+        """Return the number of records by staleness, the stalest first.
 
         Raises:
             JournalError: The file cannot be read.
@@ -259,15 +269,16 @@ class Library:
         return counts
 
     def size_bytes(self) -> int:
-        """Return how much room it takes on disk, what is not yet merged into the file included."""
+        """Return the size on disk, the write-ahead log included."""
         files = (self.path, self.path.with_name(self.path.name + "-wal"))
         return sum(file.stat().st_size for file in files if file.exists())
 
     def forget(self, kind: str | None = None, key: Any = None) -> int:
-        """Delete one record, all of a kind, or all there are; return how many.
+        """Delete one record, all records of a kind, or all records; return their number.
 
         Raises:
             InputError: ``key`` is given without ``kind``.
+            JournalError: The file cannot be written.
         """
         if key is not None and kind is None:
             msg = f"kind must be given with key={key!r}: say which kind of record it is, such as 'game'"
@@ -321,7 +332,7 @@ def _prepare(database: sqlite3.Connection, path: Path) -> None:
 
 
 def _not_ours(path: Path) -> JournalError:
-    return JournalCorrupt(f"library {path} is not a library of ours: move it away, or choose another path")
+    return JournalCorrupt(f"library {path} is not an ipybatch library: move it away, or choose another path")
 
 
 @contextmanager

@@ -1,13 +1,12 @@
-"""Refresh: a session that brings a library up to date.
+"""`refresh`: a session that fetches the missing and stale records of a library.
 
     items --judge--> stale: the stalest first --> fetch --> library.put --> outcome
       ^      |                                          |
       |      +-----> fresh: skipped                     |
       +---- members of a guild, where expand= says so --+
 
-Items are judged when the run is planned, and the plan keeps the verdict: a run that was interrupted goes on with what
-it decided, however long that is ago.  An unfinished run of the same name goes on; a finished one is
-followed by a new one.
+Items are judged when the run is planned, and the plan keeps the result: an interrupted run continues as it was planned,
+however long ago that was.  An unfinished run of the same name continues; a finished one is followed by a new one.
 """
 
 from __future__ import annotations
@@ -44,22 +43,22 @@ _breakers: dict[str, events.BreakerState] = {}
 
 
 class RefreshSummary(Summary, frozen=True, eq=False):
-    """How a refresh ended.
+    """The summary of a refresh.
 
     Attributes:
-        session: Whose items `by` counts, as they stand when it is asked.
+        session: The session whose items `by` counts, at the time of the call.
     """
 
     session: RefreshSession
 
     def by(self, column: str) -> pd.DataFrame:
-        """Return one row per kind, the kind of the first item first: how many items of it ended how.
+        """Return the number of items by status, one row per kind, in the order in which the kinds first appear.
 
         Args:
             column: "kind".
 
         Raises:
-            InputError: It is another.
+            InputError: ``column`` is not "kind".
         """
         if column != "kind":
             msg = f"column must be 'kind', got {column!r}"
@@ -68,11 +67,11 @@ class RefreshSummary(Summary, frozen=True, eq=False):
 
 
 class RefreshSession(BatchSession):
-    """A session that `refresh` made."""
+    """The session of a refresh."""
 
     @property
     def summary(self) -> RefreshSummary:
-        """What it came to so far."""
+        """The summary so far."""
         so_far = super().summary
         return RefreshSummary(so_far.name, so_far.state, so_far.counts, so_far.reason, so_far.seconds, self)
 
@@ -100,26 +99,26 @@ def refresh(
     expand: str | None = None,
     **arguments: Unpack[SessionArguments],
 ) -> RefreshSession:
-    """Return a session, not yet started, that fetches what is missing or stale, the stalest first, and skips the rest.
+    """Return a session, not yet started, that fetches missing and stale records, the stalest first, and skips the rest.
 
     A result is a small dict: kind, name, fetched_at_s, and the staleness before; the record itself is in the library.
-    ``session.summary.by("kind")`` tells how many of which kind ended how.
+    ``session.summary.by("kind")`` returns the number of items by kind and status.
 
     Args:
-        items: What the source takes: app ids for `SteamStore`, guilds and characters for `BattleNet`, which fetches
-            guilds first. All are checked before the first request.
-        source: Where the records come from.
-        library: Where they go; default: `Library()`.
-        name: Of the session; default: the source's, such as "steam refresh".
-        force: Fetch the fresh ones too.
-        expand: "roster" makes the members of guilds items of the session as well.
+        items: App ids for `SteamStore`; guilds and characters for `BattleNet`, which fetches guilds first. All items
+            are checked before the first request.
+        source: Service that gives the records.
+        library: Library that takes the records; default: `Library()`.
+        name: Name of the session; default: that of the source, such as "steam refresh".
+        force: Fetch fresh records too.
+        expand: "roster" adds the members of guilds to the items of the session.
         arguments: As for `BatchSession`: limits, retry, breaker, journal, fresh, timeout_s, on_failure, resource,
             on_progress, verbose, clock, priority, per. Each replaces the source's default; ``fresh=True`` gives an
             unfinished run up.
 
     Raises:
-        InputError: An item or an argument is not what it must be; nothing was started.
-        JournalError: Library or journal is damaged or cannot be written.
+        InputError: An item or an argument is invalid; nothing was started.
+        JournalError: The library or the journal is damaged or cannot be written.
 
     Example:
         >>> from ipybatch.library import Library, SteamStore, refresh
@@ -160,22 +159,22 @@ def refresh(
 
 
 def breaker_state(source: Source) -> events.BreakerState:
-    """Return where the breaker of the latest session on this source's service stands, of those in this process."""
+    """Return the state of the circuit breaker in this process's latest session on the service of a source."""
     return _breakers.get(source.defaults().resource, "closed")
 
 
 class RecordedRefresh(Workload[RefreshSession]):
-    """A refresh that is only read: its source is not there.
+    """The workload of a refresh opened without its source, for reading only.
 
     Args:
-        kinds: By the turn of the kind, as a text.
+        kinds: Kinds by turn, the turn as text.
     """
 
     def __init__(self, kinds: Mapping[str, str]) -> None:
         self._kinds = kinds
 
     def kinds(self, results: pd.DataFrame) -> list[str]:
-        """Return which kind of thing each row is: the plan ranks items by the turn of their kind."""
+        """Return the kind of each row: the plan ranks items by the turn of their kind."""
         with open_journal(self.session.journal).reader() as database:
             found = run_store.find(database, self.session.name)
             tasks = [] if found is None else list(run_store.read_plan(database, found))
@@ -190,7 +189,7 @@ class RecordedRefresh(Workload[RefreshSession]):
 
 
 class Refreshing(Workload[RefreshSession]):
-    """The work of a refresh: fetch an item's record and keep it."""
+    """The workload of a refresh: fetch the record of an item and put it into the library."""
 
     name = "refresh"
     needs = "source"
@@ -204,56 +203,56 @@ class Refreshing(Workload[RefreshSession]):
         self._judged: dict[str, Staleness] = {}
 
     def bind(self, session: RefreshSession) -> None:
-        """Belong to a session, whose breaker `breaker_state` tells."""
+        """Belong to a session, and follow its circuit breaker for `breaker_state`."""
         super().bind(session)
         _follow_breaker(session, session.policy.resource)
 
     def about(self) -> Mapping[str, Any]:
-        """Return what the session was made with, and the kinds of its source in the order of their turns."""
+        """Return the arguments of the session, and the kinds of its source by turn."""
         return self._about
 
     @classmethod
     def reading(cls, name: str, journal: Path, about: Mapping[str, Any]) -> RecordedRefresh:
-        """Return what a recorded session can do without its source: results, and how many of which kind ended how."""
+        """Return the workload of a session without its source: it has results, and counts by kind and status."""
         return RecordedRefresh(about["kinds"])
 
     @classmethod
     def going_on(
         cls, name: str, journal: Path, about: Mapping[str, Any], items: Any, arguments: dict[str, Any]
     ) -> RefreshSession:
-        """Return the session made anew with ``source=`` and, if it is not the default, ``library=``.
+        """Return the session made again with ``source=`` and, if it is not the default, ``library=``.
 
         Raises:
-            InputError: An argument is not what it must be.
+            InputError: An argument is invalid.
         """
         kept = {"force": about["force"], "expand": about["expand"] or None}
         return refresh([task.item for task in items], **{**kept, "name": name, "journal": journal, **arguments})
 
     def kinds(self, results: pd.DataFrame) -> list[str]:
-        """Return which kind of thing each row is."""
+        """Return the kind of each row."""
         return [self._source.identify(key).kind for key in results["key"]]
 
     def key(self, item: Any) -> Any:
-        """Return what the journal knows the item by."""
+        """Return the key of the item in the journal."""
         return self._source.identify(item).key
 
     def rank(self, item: Any) -> int:
-        """Return what runs first: kinds before one another, within each the stalest."""
-        who = self._source.identify(item)
-        verdict = staleness(self._fetched_at_s(who), self._clock.unix_s())
-        self._judged[canonical(who.key)] = verdict  # what is added to the run later is in no plan yet
-        return who.turn * len(STALENESS) + STALENESS.index(verdict)
+        """Return the order of the item: by the turn of its kind, within a kind the stalest first."""
+        identity = self._source.identify(item)
+        verdict = staleness(self._fetched_at_s(identity), self._clock.unix_s())
+        self._judged[canonical(identity.key)] = verdict  # an item added during the run is not in the plan yet
+        return identity.turn * len(STALENESS) + STALENESS.index(verdict)
 
     def skip(self, item: Any) -> str:
-        """Return why the item need not be fetched, "" if it must."""
-        who = self._source.identify(item)
-        fetched_at_s, now_s = self._fetched_at_s(who), self._clock.unix_s()
-        if fetched_at_s is None or staleness(fetched_at_s, now_s) != "fresh" or self._lacks_members(who):
+        """Return why the item is skipped; "" if it has to be fetched."""
+        identity = self._source.identify(item)
+        fetched_at_s, now_s = self._fetched_at_s(identity), self._clock.unix_s()
+        if fetched_at_s is None or staleness(fetched_at_s, now_s) != "fresh" or self._lacks_members(identity):
             return ""
         return f"fresh: fetched {age_in_words(now_s - fetched_at_s)} ago"
 
     def with_members(self, listed: list[Any]) -> list[Any]:
-        """Return the items, and the members of those that are fresh and so name none while they run."""
+        """Return the items, and the members of fresh ones, which are not fetched and so add none during the run."""
         if not self._expand:
             return listed
         known = {canonical(key) for key in listed}
@@ -261,7 +260,7 @@ class Refreshing(Workload[RefreshSession]):
         return listed + [one for one in dict.fromkeys(found) if canonical(one) not in known]
 
     async def __aenter__(self) -> Refreshing:
-        """Enter the source and read what the plan decided: the library has moved on when a run is resumed."""
+        """Enter the source, and read the planned staleness: when a run is resumed, the library has changed."""
         with open_journal(self.session.journal).reader() as database:
             found = run_store.find(database, self.session.name)
             tasks = () if found is None else run_store.read_plan(database, found)
@@ -276,50 +275,52 @@ class Refreshing(Workload[RefreshSession]):
         await self._source.__aexit__(kind, error, trace)
 
     async def __call__(self, item: Any, attempt: Attempt) -> dict[str, Any]:
-        """Fetch one record, keep it, and say so."""
-        who = self._source.identify(item)
-        kept = self._keeping(lambda: self._library.get(who.kind, who.key, who.place))
+        """Fetch one record, put it into the library, and return its name and time."""
+        identity = self._source.identify(item)
+        kept = self._use_library(lambda: self._library.get(identity.kind, identity.key, identity.place))
         data = await self._source.fetch(item, attempt, None if kept is None else kept.data, self._expand)
-        members = self._named_in(who, data)
-        record = Record(kind=who.kind, key=who.key, place=who.place, fetched_at_s=self._clock.unix_s(), data=data)
-        self._keeping(lambda: self._library.put(record))
+        members = self._named_in(identity, data)
+        record = Record(
+            kind=identity.kind, key=identity.key, place=identity.place, fetched_at_s=self._clock.unix_s(), data=data
+        )
+        self._use_library(lambda: self._library.put(record))
         if members:
             attempt.add(members)
         return {
-            "kind": who.kind,
+            "kind": identity.kind,
             "name": data.get("name", ""),
             "fetched_at_s": record.fetched_at_s,
             "staleness": self._judged[attempt.key],
         }
 
-    def _keeping(self, touch: Callable[[], T]) -> T:
-        """Touch the library; when it cannot be, stop, instead of fetching for nothing."""
+    def _use_library(self, use: Callable[[], T]) -> T:
+        """Use the library; if that fails, stop the session instead of fetching records that cannot be kept."""
         try:
-            return touch()
+            return use()
         except JournalError as error:
             raise Refused(str(error)) from error
 
-    def _fetched_at_s(self, who: Identity) -> float | None:
-        return self._library.fetched_at_s(who.kind, who.key, who.place)
+    def _fetched_at_s(self, identity: Identity) -> float | None:
+        return self._library.fetched_at_s(identity.kind, identity.key, identity.place)
 
-    def _lacks_members(self, who: Identity) -> bool:
-        return self._expands(who) and self._members(who) is None
+    def _lacks_members(self, identity: Identity) -> bool:
+        return self._expands(identity) and self._members(identity) is None
 
-    def _members(self, who: Identity) -> list[Any] | None:
-        """Return the members that the library knows of; None when it knows none."""
-        kept = self._library.get(who.kind, who.key, who.place) if self._expands(who) else None
+    def _members(self, identity: Identity) -> list[Any] | None:
+        """Return the members in the library's record of a guild; None without a readable list."""
+        kept = self._library.get(identity.kind, identity.key, identity.place) if self._expands(identity) else None
         try:
-            return None if kept is None else self._named_in(who, kept.data)
+            return None if kept is None else self._named_in(identity, kept.data)
         except ItemError:  # then it is fetched again
             return None
 
-    def _named_in(self, who: Identity, data: Mapping[str, Any]) -> list[Any] | None:
-        if not self._expands(who):
+    def _named_in(self, identity: Identity, data: Mapping[str, Any]) -> list[Any] | None:
+        if not self._expands(identity):
             return None
         return cast("Expanding", self._source).expand(self._expand, data)
 
-    def _expands(self, who: Identity) -> bool:
-        return bool(self._expand) and cast("Expanding", self._source).can_expand(self._expand, who.kind)
+    def _expands(self, identity: Identity) -> bool:
+        return bool(self._expand) and cast("Expanding", self._source).can_expand(self._expand, identity.kind)
 
 
 def _check(source: Any, library: Any) -> None:

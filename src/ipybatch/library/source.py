@@ -1,6 +1,6 @@
-"""Source: a service that records come from.
+"""`Source`: the Protocol of a service that gives records; and settings from the environment.
 
-A new service is a new module with a class of this shape; `refresh` needs nothing else of it.
+A new service is a new module with such a class; `refresh` needs nothing else.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ SettingsT = TypeVar("SettingsT", bound="DataclassInstance")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Identity:
-    """What a record is known by in the `Library`.
+    """The key of a record in the `Library`.
 
     Attributes:
-        kind: "game", "guild", "character".
-        key: What JSON can hold, and `Source.identify` takes as an item.
-        place: Where the record holds, a country or a region: the same game has another price elsewhere.
-        turn: Kinds with a lower one are fetched first: guilds before characters.
+        kind: "game", "guild" or "character".
+        key: A JSON value that `Source.identify` also accepts as an item.
+        place: Country or region of the record: a game has another price in another country.
+        turn: Order of the kinds; those with a lower number are fetched first, such as guilds before characters.
     """
 
     kind: str
@@ -39,14 +39,17 @@ class Identity:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Defaults:
-    """How a service is refreshed unless the user says otherwise.
+    """The policy of a service, where the user gives no other.
 
     Attributes:
-        name: Of the session.
-        resource: What is rationed; sessions that name the same one share its windows.
-        settings: What is sent with every item.
-        timeout_s: For one attempt, seconds; None for no limit.
-        expands: What ``expand=`` of `refresh` may ask for; then the source is an `Expanding` one.
+        name: Name of the session.
+        resource: Name of what the service limits; sessions with the same resource share its windows.
+        settings: Parameters of every request; an unfinished run with other settings fetches again.
+        limits: Rate limits and concurrency.
+        retry: Retry policy.
+        breaker: Circuit breaker.
+        timeout_s: Time of one attempt, seconds; None for no limit.
+        expands: Allowed values of ``expand=`` in `refresh`; if there are any, the source is an `Expanding` one.
     """
 
     name: str
@@ -60,47 +63,47 @@ class Defaults:
 
 
 class Source(AbstractAsyncContextManager[Any], Protocol):
-    """A service that records come from, entered on the engine's loop, so that its HTTP client is born there."""
+    """A service that gives records; entered on the engine's event loop, so its HTTP client belongs to that loop."""
 
     def defaults(self) -> Defaults:
-        """Return how it wants to be refreshed."""
+        """Return the policy of the service."""
         ...
 
     def identify(self, item: Any) -> Identity:
-        """Return what the item's record is known by.
+        """Return the key of an item's record.
 
         Raises:
-            InputError: There can be no such item; names field, value, range and next step.
+            InputError: The item is invalid; names field, value, range and next step.
         """
         ...
 
     async def fetch(
         self, item: Any, attempt: Attempt, kept: dict[str, Any] | None = None, expand: str = ""
     ) -> dict[str, Any]:
-        """Return the item's record, by one request; each further one asks ``attempt`` for its permit.
+        """Fetch the data of an item's record with one request; take a permit from ``attempt`` for each further one.
 
         Args:
-            kept: What the library has of it, None for nothing: where the service says that it is still so, return it.
-            expand: Fetch that too, one of `Defaults.expands`.
+            kept: Data in the library, None for none; to be returned when the service answers that it is current.
+            expand: Further data to fetch, one of `Defaults.expands`.
 
         Raises:
-            ItemError: It could not be fetched; the type says what to do.
+            ItemError: The fetch failed; the class says whether it is tried again.
         """
         ...
 
 
 class Expanding(Source, Protocol):
-    """A source some of whose records name further items: a guild its members."""
+    """A source with records that list further items, as a guild lists its members."""
 
     def can_expand(self, what: str, kind: str) -> bool:
-        """Say whether records of this kind name further items."""
+        """Return whether records of this kind list further items."""
         ...
 
     def expand(self, what: str, data: Mapping[str, Any]) -> list[Any] | None:
-        """Return the items that a record names; None when it does not hold them.
+        """Return the items that a record lists; None when the record does not hold the list.
 
         Raises:
-            ItemError: They cannot be read.
+            ItemError: The list cannot be read.
         """
         ...
 
@@ -108,12 +111,13 @@ class Expanding(Source, Protocol):
 def read_environment(
     kind: type[SettingsT], prefix: str, environment: Mapping[str, str], given: Mapping[str, Any]
 ) -> SettingsT:
-    """Return settings: what is given, else the environment, else the defaults.
+    """Return settings from arguments, else from the environment, else from their defaults.
 
     Args:
-        kind: A frozen dataclass whose fields have defaults and are checked when it is made.
-        prefix: What the names of its variables begin with; the rest is the field's name in capitals.
-        given: Values by field.
+        kind: A frozen dataclass with a default for every field, which checks its fields in ``__post_init__``.
+        prefix: Prefix of the variables, followed by the name of the field in capitals.
+        environment: Values of variables.
+        given: Arguments by field.
 
     Raises:
         InputError: A variable or an argument is outside its range; names it, its range and its value.
@@ -134,7 +138,7 @@ def read_environment(
 
 
 def _number(text: str) -> float | str:
-    """Return a number where the text is one; anything else is refused by the field it is for."""
+    """Return a number where the text is one; other text is rejected by the check of its field."""
     for read in (int, float):
         try:
             return read(text)

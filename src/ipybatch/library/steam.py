@@ -1,12 +1,12 @@
-"""Steam: the store's details of a game, and the list of games that a profile owns.
+"""`SteamStore`: the store's details of a game, and the list of games that a profile owns.
 
     GET store.steampowered.com/api/appdetails?appids=ID&cc=us     {"ID": {"success": true, "data": {...}}}
     GET api.steampowered.com/IPlayerService/GetOwnedGames/v1      {"response": {"game_count": 2, "games": [...]}}
                                                                   {"response": {}} is a private profile
 
-Valve does not document the store's endpoint: shape and limits are what people observe, and may change any day.
+Valve does not document the store's endpoint: shape and limits are observed, and may change any day.
 
-| variable                                   | default | what it sets                                   |
+| variable                                   | default | meaning                                        |
 |--------------------------------------------|---------|------------------------------------------------|
 | `IPYBATCH_STEAM_MAX_CONCURRENT_REQUESTS`   | 3       | requests at the same time, a whole number >= 1 |
 | `IPYBATCH_STEAM_BATCH_SIZE`                | 15      | games a batch, a whole number >= 1             |
@@ -16,7 +16,7 @@ Valve does not document the store's endpoint: shape and limits are what people o
 | `IPYBATCH_STEAM_MAX_RETRIES`               | 2       | tries after the first one, a whole number >= 0 |
 
 They are read whenever a session is made.  Arguments override them: ``limits=``, ``retry=`` and ``breaker=`` each
-replace all of theirs.  The store's own 200 requests per 5 minutes always hold, unless ``limits=`` says otherwise.
+replace all of theirs.  The store's own 200 requests per 5 minutes hold too, unless ``limits=`` says otherwise.
 
 Source: https://wiki.teamfortress.com/wiki/User:RJackson/StorefrontAPI (shape),
 https://github.com/daniel-tran/steam-points-shop-search/wiki/Rate-Limiting-by-the-Steam-API (429, then 403) and
@@ -47,26 +47,26 @@ API_URL = "https://api.steampowered.com"
 PREFIX = "IPYBATCH_STEAM_"
 LARGEST_ID = 2**32 - 1
 
-# Valve publishes no limit; this is what people observe.
+# Valve publishes no limit; this one is observed.
 # Source: https://steamdb.info/blog/store-prices-api/ (2026-11-22).
 STORE_RATE = Rate(200, per_s=300)
 
 _OWNED_PATH = "/IPlayerService/GetOwnedGames/v1"
-_BANNED = "it does not answer this address for now, as it does after too many requests; run it again in some minutes"
+_BANNED = "it blocks this address for some minutes, as it does after too many requests; run the session again later"
 _WRONG_KEY = "it does not accept the key; https://steamcommunity.com/dev/apikey gives one"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoreSettings:
-    """How fast the store is asked.
+    """Settings of requests to the store.
 
     Attributes:
-        max_concurrent_requests: Requests at the same time, >= 1.
-        batch_size: Games a batch, >= 1.
-        batch_delay_seconds: Between two batches, >= 0.
-        request_delay_ms: Between two starts, milliseconds, >= 0.
-        circuit_breaker_threshold: Failures in a row that open the breaker, >= 1.
-        max_retries: Tries after the first one, >= 0.
+        max_concurrent_requests: Requests at the same time, >= 1, default 3.
+        batch_size: Games in a batch, >= 1, default 15.
+        batch_delay_seconds: Pause between two batches, seconds, >= 0, default 15.
+        request_delay_ms: Pause between two starts, milliseconds, >= 0, default 1500.
+        circuit_breaker_threshold: Failures in a row that open the circuit breaker, >= 1, default 3.
+        max_retries: Attempts after the first one, >= 0, default 2.
 
     Raises:
         InputError: A field is outside its range; names field, range and value.
@@ -89,7 +89,7 @@ class StoreSettings:
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> StoreSettings:
-        """Return the defaults, with what the environment overrides.
+        """Return the settings from the environment, else their defaults.
 
         Raises:
             InputError: A variable is outside its range; names it, its range and its value.
@@ -97,7 +97,7 @@ class StoreSettings:
         return read_environment(cls, PREFIX, environment, {})
 
     def limits(self) -> Limits:
-        """Return them as limits, the store's own included."""
+        """Return the settings as limits, with the store's own rate."""
         return Limits(
             concurrency=self.max_concurrent_requests,
             spacing_s=self.request_delay_ms / 1000,
@@ -107,11 +107,11 @@ class StoreSettings:
         )
 
     def retry(self) -> Retry:
-        """Return how often a game is tried."""
+        """Return the retry policy."""
         return Retry(attempts=1 + self.max_retries)
 
     def breaker(self) -> Breaker:
-        """Return when the store is left alone."""
+        """Return the policy of the circuit breaker."""
         return Breaker(failures=self.circuit_breaker_threshold)
 
     def as_dict(self) -> dict[str, float]:
@@ -123,13 +123,14 @@ class SteamStore(HttpSource):
     """The Steam store as a source of games.
 
     Args:
-        base_url: Where the store is.
-        client: Any client of `httpx.AsyncClient`'s API; it is not closed. Default: one of our own, for each session.
-        cc: The country whose prices and offers are asked for, two letters.
-        api_url: Where the Web API is, for `owned_games`.
+        base_url: URL of the store.
+        client: Client with the API of `httpx.AsyncClient`; it stays open. Default: a client of the source's own, opened
+            with its first session and closed with its last.
+        cc: Country of prices and offers, two letters.
+        api_url: URL of the Web API, for `owned_games`.
 
     Raises:
-        InputError: An argument is not what it must be; names it, its value and what it may be.
+        InputError: An argument is invalid; names it, its value and the allowed values.
 
     Example:
         >>> from ipybatch.library import SteamStore
@@ -157,7 +158,7 @@ class SteamStore(HttpSource):
         return f"SteamStore({mask(self.base_url)!r}, cc={self.cc!r})"
 
     def defaults(self) -> Defaults:
-        """Return the store's limits and ours, with what the environment overrides."""
+        """Return the policy of the store, with settings from the environment."""
         settings = StoreSettings.from_environment()
         host = urlsplit(self.base_url).netloc.rpartition("@")[2]
         return Defaults(
@@ -171,39 +172,39 @@ class SteamStore(HttpSource):
         )
 
     def identify(self, item: Any) -> Identity:
-        """Return what a game's record is known by.
+        """Return the key of a game's record.
 
         Args:
-            item: The number in the address of the game's page in the store.
+            item: App id, the number in the address of the game's page in the store.
 
         Raises:
-            InputError: It is no whole number, or out of range.
+            InputError: The app id is not a whole number, or is out of range.
         """
         return Identity(kind="game", key=_app_id(item), place=self.cc)
 
     async def fetch(
         self, item: Any, attempt: Attempt, kept: dict[str, Any] | None = None, expand: str = ""
     ) -> dict[str, Any]:
-        """Return the store's details of a game, as they are.
+        """Return the store's details of a game, unchanged.
 
         Raises:
-            ItemError: It could not be fetched; the type says what to do.
+            ItemError: The fetch failed; the class says whether it is tried again.
         """
         address = f"{self.base_url}/api/appdetails"
         response = await self._client.get(address, params={"appids": item, "cc": self.cc}, follow_redirects=False)
         return self._details(item, read_json(response, "the Steam store", refused=_BANNED))
 
     def owned_games(self, steam_id: str | int, key: str) -> list[int]:
-        """Return the ids of the games a profile owns, in Steam's order; waits for the answer.
+        """Return the app ids of the games that a profile owns, in Steam's order; block until the answer is there.
 
         Args:
-            steam_id: The profile's SteamID64, 17 digits.
-            key: A Web API key; https://steamcommunity.com/dev/apikey gives one. It is masked wherever it turns up.
+            steam_id: SteamID64 of the profile, 17 digits.
+            key: Web API key from https://steamcommunity.com/dev/apikey; it is masked in everything shown or written.
 
         Raises:
-            InputError: ``steam_id`` or ``key`` is not what it must be, or the profile is private.
+            InputError: ``steam_id`` or ``key`` is invalid, or the profile is private.
             Refused: Steam does not accept the key.
-            ItemError: Steam did not answer as it should; try again.
+            ItemError: Steam gave no valid answer; try again.
         """
         return _owned_games(self.api_url, self._given, steam_id, key)
 
@@ -235,11 +236,11 @@ def _app_id(item: Any) -> int:
 
 
 def _owned_games(api_url: str, client: Client | None, steam_id: str | int, key: str) -> list[int]:
-    """Return the ids of the games that ``steam_id`` owns; asks on the engine's loop, where clients live.
+    """Return the app ids of the games that ``steam_id`` owns; the request runs on the engine's loop, as clients do.
 
     Raises:
-        InputError: An argument is not what it must be, or the profile is private.
-        ItemError: Steam refused, or did not answer as it should.
+        InputError: An argument is invalid, or the profile is private.
+        ItemError: Steam refused the key, or gave no valid answer.
     """
     profile = _check_profile(steam_id, key)
     register(key)
@@ -268,7 +269,7 @@ async def _ask_owned(api_url: str, client: Client | None, profile: str, key: str
         return read_json(response, "Steam", refused=_WRONG_KEY)
     except ItemError:
         raise
-    except Exception as error:  # raised anew below: a client's own error carries the request, and with it the key
+    except Exception as error:  # raised below: a client's error holds the request, and so the key
         trouble = f"{type(error).__name__}: {mask(str(error))}"
     finally:
         if client is None:
@@ -296,10 +297,10 @@ def _is_id(value: Any) -> bool:
 
 
 class _Masking(logging.Filter):
-    """Mask what is logged: httpx logs whole addresses, and this endpoint takes its key in the address."""
+    """Mask log records: httpx logs whole URLs, and this endpoint takes its key in the URL."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Rewrite the message."""
+        """Mask the message."""
         record.msg, record.args = mask(record.getMessage()), ()
         return True
 

@@ -312,7 +312,7 @@ def test_the_last_words_of_an_attempt_are_kept_with_its_end():
         os._exit(3)
 
     (error,) = attempt(work, 1)
-    assert error.__notes__ == ["It printed at last:\non the edge"]
+    assert error.__notes__ == ["Last output:\non the edge"]
 
 
 @methods
@@ -450,7 +450,7 @@ def test_what_would_end_the_kernel_is_an_error_of_the_item(raised):
     ("work", "item", "reason"),
     [
         (lambda item: item, (one for one in "ab"), "the work cannot be sent to a process of its own"),
-        (lambda item: (one for one in "ab"), 1, "its result cannot be sent back"),
+        (lambda item: (one for one in "ab"), 1, "the result cannot be sent back"),
     ],
 )
 def test_what_cannot_be_sent_is_told(work, item, reason):

@@ -470,7 +470,7 @@ def test_a_second_401_stops_the_session(azeroth: Azeroth) -> None:
     azeroth.script[THRALL_PATH] = [401, 401]
     session = azeroth.run([THRALL, *many(5)], limits=ONE)
     assert session.state == "failed"
-    assert session.reason.startswith("Battle.net answered 401: it does not accept a token it has just given")
+    assert session.reason.startswith("Battle.net answered 401: it rejects a token that it has just issued")
     assert azeroth.asked == [THRALL_PATH, THRALL_PATH]
 
 

@@ -164,7 +164,7 @@ def encode_call(work: Callable[..., Any], arguments: tuple[Any, ...]) -> Parts:
         MissingExtra: cloudpickle is not installed.
     """
     if any(isinstance(argument, Attempt) for argument in arguments):
-        msg = "work in a process of its own must take the item alone: attempt, with its permits, stays in the kernel"
+        msg = "work in a process of its own must take the item alone: attempt cannot be used there, nor its permits"
         raise Permanent(msg)
     try:
         return protocol.encode((work, arguments))
@@ -198,7 +198,7 @@ def decode_answer(answer: list[bytearray]) -> tuple[Any, Exception | None]:
     try:
         result, error = protocol.decode(answer)
     except Exception as raised:
-        msg = f"its result cannot be read here: {type(raised).__name__}: {raised}"
+        msg = f"the result cannot be read in this process: {type(raised).__name__}: {raised}"
         raise Permanent(msg) from raised
     return result, error
 

@@ -229,7 +229,7 @@ def error_of(ended: Ended, timeout_s: float | None) -> Exception:
     else:
         error = Killed(f"Ended without an answer, exit code {ended.code}")
     if ended.printed:
-        error.add_note(f"It printed at last:\n{ended.printed}")
+        error.add_note(f"Last output:\n{ended.printed}")
     return error
 
 

@@ -82,7 +82,7 @@ def _encode_result(result: Any) -> protocol.Parts:
     except Exception as error:
         if _is_memory(error):
             raise
-        msg = f"its result cannot be sent back: {type(error).__name__}: {error}"
+        msg = f"the result cannot be sent back: {type(error).__name__}: {error}"
         raise Permanent(msg) from error
 
 

@@ -1,11 +1,11 @@
-"""Slugs: names as Battle.net has them in its addresses.
+"""Guilds and characters as items, and slugs: names in the form of Battle.net's URLs.
 
     Kel'Thuzad      kelthuzad         apostrophes are dropped
     Aerie Peak      aerie-peak        spaces become hyphens
     Azjol-Nerub     azjolnerub        hyphens of a realm's name are dropped; those of a slug stay
-    Méchants Loups  méchants-loups    accents and other scripts stay, percent-encoded only in the address
+    Méchants Loups  méchants-loups    accents and other scripts stay, percent-encoded only in the URL
 
-Rule: the slug of a slug is itself, so a name and its slug are one item.
+Rule: the slug of a slug is that slug, so a name and its slug are one item.
 
 Source: realms and their slugs as https://github.com/wboyz/wow-io lists them, data/realms.ts (2026-11-22).
 """
@@ -32,12 +32,12 @@ class Guild:
     """A guild, as an item of `refresh`.
 
     Attributes:
-        realm: Its realm, by name or slug: "Aerie Peak". Of a Russian realm, the slug: "gordunni".
-        name: As the game shows it: "Méchants Loups".
-        key: What the library knows it by, and what is as good an item: "guild/aerie-peak/méchants-loups".
+        realm: Name or slug of the realm: "Aerie Peak". Of a Russian realm, the slug: "gordunni".
+        name: Name as the game shows it: "Méchants Loups".
+        key: Key of its record, also accepted as an item: "guild/aerie-peak/méchants-loups".
 
     Raises:
-        InputError: There can be no such guild; names the field, its value and what it may be.
+        InputError: A name is invalid; names the field, its value and the allowed values.
     """
 
     realm: str
@@ -53,12 +53,12 @@ class Character:
     """A character, as an item of `refresh`.
 
     Attributes:
-        realm: Its realm, by name or slug: "Kel'Thuzad".
-        name: As the game shows it, without the realm: "Ârthâs".
-        key: What the library knows it by, and what is as good an item: "character/kelthuzad/ârthâs".
+        realm: Name or slug of the realm: "Kel'Thuzad".
+        name: Name as the game shows it, without the realm: "Ârthâs".
+        key: Key of its record, also accepted as an item: "character/kelthuzad/ârthâs".
 
     Raises:
-        InputError: There can be no such character; names the field, its value and what it may be.
+        InputError: A name is invalid; names the field, its value and the allowed values.
     """
 
     realm: str
@@ -76,7 +76,7 @@ def item_of(value: Any) -> Guild | Character:
     """Return a guild or character from itself or its key.
 
     Raises:
-        InputError: It is neither.
+        InputError: ``value`` is neither a guild, a character nor a key of one.
     """
     if isinstance(value, Guild | Character):
         return value
@@ -96,10 +96,10 @@ def kind_of(item: Guild | Character) -> str:
 
 
 def realm_slug(name: Any) -> str:
-    """Return a realm's slug.
+    """Return the slug of a realm.
 
     Raises:
-        InputError: It is no name.
+        InputError: ``name`` is not a valid name.
     """
     text = _check("realm", name, "the realm's name or slug, such as 'Aerie Peak'")
     if text != text.lower() or _SPACES.search(text):  # a name: what is a slug already keeps its hyphens
@@ -108,19 +108,19 @@ def realm_slug(name: Any) -> str:
 
 
 def guild_slug(name: Any) -> str:
-    """Return a guild's slug.
+    """Return the slug of a guild.
 
     Raises:
-        InputError: It is no name.
+        InputError: ``name`` is not a valid name.
     """
     return _slug(_check("guild name", name, "as the game shows it, such as 'Méchants Loups'"))
 
 
 def character_slug(name: Any) -> str:
-    """Return a character's name as addresses have it.
+    """Return the slug of a character.
 
     Raises:
-        InputError: It is no name.
+        InputError: ``name`` is not a valid name.
     """
     text = _check("character name", name, "as the game shows it, one word without the realm, such as 'Thrall'")
     if _SPACES.search(text):
@@ -130,7 +130,7 @@ def character_slug(name: Any) -> str:
 
 
 def path_of(slug: str) -> str:
-    """Return a slug as one step of an address."""
+    """Return a slug as one segment of a URL's path."""
     return quote(slug, safe="")
 
 

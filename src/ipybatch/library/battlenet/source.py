@@ -1,21 +1,21 @@
-"""Battle.net as a source: guilds, their rosters, and characters of World of Warcraft.
+"""`BattleNet`: guilds, their rosters, and characters of World of Warcraft.
 
     GET {region}.api.blizzard.com/data/wow/guild/REALM/GUILD             a guild; with /roster its members
     GET {region}.api.blizzard.com/profile/wow/character/REALM/NAME       a character; with /equipment and so on more
 
-A record is the answer as it is, and beside it:
+A record is the unchanged answer with three more fields:
 
     extras          further answers by name: "roster" of a guild, those of `EXTRAS` of an enhanced character
-    last_modified   of each answer, to ask next time for what was modified since; the rest is kept
-    locale          the language it is in
+    last_modified   Last-Modified of each answer, sent next time as If-Modified-Since
+    locale          language of the answers
 
 One request:
 
     permit --> token --> GET --401--> another permit --> a newer token --> GET --401--> refused
                           |
-                          +--429--> wait for the server's next second, then once more; then the item fails
+                          +--429--> wait for the server's next second, then try once more; then the item fails
 
-| variable              | default | what it sets                                                |
+| variable              | default | meaning                                                     |
 |-----------------------|---------|-------------------------------------------------------------|
 | `BNET_MAX_CONCURRENT` | 20      | guilds and characters at the same time, a whole number >= 1 |
 | `BNET_MIN_TIME_MS`    | 10      | pause between two starts, milliseconds, >= 0                |
@@ -23,7 +23,7 @@ One request:
 They are read whenever a session is made; ``max_concurrent=`` and ``min_time_ms=`` override them, and ``limits=``
 replaces both and the service's own windows.
 
-The service's own words: https://develop.battle.net/documentation/world-of-warcraft/profile-apis.
+Source: https://develop.battle.net/documentation/world-of-warcraft/profile-apis.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ REGIONS = {region: f"https://{region}.api.blizzard.com" for region in ("us", "eu
     "cn": "https://gateway.battlenet.com.cn"
 }
 OAUTH_URL = "https://oauth.battle.net"
-OAUTH_URLS = {"cn": "https://oauth.battlenet.com.cn"}  # elsewhere than `OAUTH_URL`
+OAUTH_URLS = {"cn": "https://oauth.battlenet.com.cn"}  # where it is not `OAUTH_URL`
 EXTRAS = {
     "equipment": "/equipment",
     "mythic_keystone_profile": "/mythic-keystone-profile",
@@ -64,21 +64,21 @@ EXTRAS = {
 ROSTER = "roster"
 PREFIX = "BNET_"
 
-# For a client id, wherever it asks.
+# Per client id, all regions together.
 # Source: https://rate-limits.apis.io/rate-limits/battle-net/battle-net-rate-limits/ (2026-11-22).
 RATES = (Rate(100, per_s=1), Rate(36_000, per_s=3600))
 
 _OURS = frozenset({"extras", "last_modified", "locale"})
-_REFUSED = "it does not accept a token it has just given; https://develop.battle.net/access/clients shows the client"
+_REFUSED = "it rejects a token that it has just issued; see the client at https://develop.battle.net/access/clients"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BattleNetSettings:
-    """How fast Battle.net is asked, its own windows aside.
+    """Settings of requests to Battle.net, beside the service's own limits.
 
     Attributes:
-        max_concurrent: Items at the same time, >= 1.
-        min_time_ms: Between two starts, milliseconds, >= 0.
+        max_concurrent: Items at the same time, >= 1, default 20.
+        min_time_ms: Pause between two starts, milliseconds, >= 0, default 10.
 
     Raises:
         InputError: A field is outside its range; names field, range and value.
@@ -99,7 +99,7 @@ class BattleNetSettings:
         max_concurrent: int | None = None,
         min_time_ms: float | None = None,
     ) -> BattleNetSettings:
-        """Return the defaults, with what the environment overrides; what is given here overrides both.
+        """Return the settings from arguments, else from the environment, else their defaults.
 
         Raises:
             InputError: A variable or an argument is outside its range; names it, its range and its value.
@@ -108,7 +108,7 @@ class BattleNetSettings:
         return read_environment(cls, PREFIX, environment, {name: at for name, at in given.items() if at is not None})
 
     def limits(self) -> Limits:
-        """Return them as limits, Battle.net's own included."""
+        """Return the settings as limits, with Battle.net's own rates."""
         return Limits(concurrency=self.max_concurrent, spacing_s=self.min_time_ms / 1000, rates=RATES)
 
 
@@ -116,19 +116,22 @@ class BattleNet(HttpSource):
     """Battle.net as a source of guilds and characters: items are `Guild(realm, name)` and `Character(realm, name)`.
 
     Args:
-        client_id: https://develop.battle.net/access/clients gives one, with its secret; both are masked everywhere.
-        client_secret: As above.
+        client_id: Id of an API client from https://develop.battle.net/access/clients; masked in everything shown or
+            written.
+        client_secret: Secret of that client; masked too.
         region: "us", "eu", "kr", "tw" or "cn".
-        base_url: Where the API is; default: the region's.
-        oauth_url: Where tokens are; default: Battle.net's, of a ``base_url`` of your own its ``/oauth``.
-        client: Any client of `httpx.AsyncClient`'s API; it is not closed. Default: one of our own, for each session.
-        enhanced: Fetch what `EXTRAS` lists of a character too, five more requests.
-        locale: The language of what is told.
+        base_url: URL of the API; default: that of the region.
+        oauth_url: URL of the token service; default: Battle.net's, or ``/oauth`` below a ``base_url`` of your own.
+        client: Client with the API of `httpx.AsyncClient`; it stays open. Default: a client of the source's own, opened
+            with its first session and closed with its last.
+        enhanced: Also fetch equipment, mythic keystones, collections, mounts and pets of a character, with five more
+            requests.
+        locale: Language of the answers.
         max_concurrent: Items at the same time; default: ``BNET_MAX_CONCURRENT``, else 20.
-        min_time_ms: Between two starts, milliseconds; default: ``BNET_MIN_TIME_MS``, else 10.
+        min_time_ms: Pause between two starts, milliseconds; default: ``BNET_MIN_TIME_MS``, else 10.
 
     Raises:
-        InputError: An argument is not what it must be; names it, its value (of a secret nothing) and what it may be.
+        InputError: An argument is invalid; names it, its value (never that of a secret) and the allowed values.
 
     Example:
         >>> from ipybatch.library import BattleNet, Guild
@@ -176,9 +179,9 @@ class BattleNet(HttpSource):
         return self
 
     def defaults(self) -> Defaults:
-        """Return Battle.net's limits and ours, with what the environment overrides.
+        """Return the policy of Battle.net, with settings from the environment.
 
-        What is rationed is the client id, wherever it asks.
+        The limits are those of the client id, all regions together.
         """
         settings = self._settings()
         host = urlsplit(self.base_url).netloc.rpartition("@")[2]
@@ -195,15 +198,15 @@ class BattleNet(HttpSource):
             limits=settings.limits(),
             retry=Retry(attempts=3, strategy="next_second"),
             breaker=Breaker(),
-            timeout_s=None,  # each request has one; a permit may take an hour to come
+            timeout_s=None,  # each request has its own; a permit may take an hour
             expands=(ROSTER,),
         )
 
     def identify(self, item: Any) -> Identity:
-        """Return what the record of a guild or a character is known by; guilds are fetched first.
+        """Return the key of a guild's or character's record; guilds are fetched first.
 
         Raises:
-            InputError: It is neither.
+            InputError: ``item`` is neither a guild, a character nor a key of one.
         """
         what = item_of(item)
         kind = kind_of(what)
@@ -212,10 +215,10 @@ class BattleNet(HttpSource):
     async def fetch(
         self, item: Any, attempt: Attempt, kept: dict[str, Any] | None = None, expand: str = ""
     ) -> dict[str, Any]:
-        """Return the record of a guild or a character.
+        """Return the data of a guild's or character's record.
 
         Raises:
-            ItemError: It could not be fetched; the type says what to do.
+            ItemError: The fetch failed; the class says whether it is tried again.
         """
         what = item_of(item)
         pages = _Pages(self, what, attempt, kept if kept and kept.get("locale") == self.locale else {})
@@ -225,12 +228,16 @@ class BattleNet(HttpSource):
         return {**data, **more, "last_modified": pages.modified, "locale": self.locale}
 
     def expand(self, what: str, data: Mapping[str, Any]) -> list[Any] | None:
-        """Return the characters in a guild's roster; None when the record holds none."""
+        """Return the keys of the characters in a guild's roster; None when the record has no roster.
+
+        Raises:
+            Transient: The roster cannot be read.
+        """
         roster = (data.get("extras") or {}).get(what)
         return None if roster is None else _members(roster)
 
     def can_expand(self, what: str, kind: str) -> bool:
-        """Say whether records of this kind have members."""
+        """Return whether records of this kind list members."""
         return (what, kind) == (ROSTER, "guild")
 
     def _settings(self) -> BattleNetSettings:
@@ -247,7 +254,7 @@ class _Pages:
     """The answers that make up one record.
 
     Attributes:
-        modified: When each was modified last, as it said.
+        modified: Last-Modified of each answer, by its name.
     """
 
     def __init__(self, source: BattleNet, what: Guild | Character, attempt: Attempt, kept: Mapping[str, Any]) -> None:
@@ -270,7 +277,7 @@ class _Pages:
         return data
 
     async def further(self, name: str, path: str) -> Any:
-        """Return one of its extras, by a request of its own; None if there is none."""
+        """Return one of the extras, by a further request; None if the service has none."""
         response, data = await self._ask(name, path, (self._kept.get("extras") or {}).get(name))
         if response.status_code != 404 and not isinstance(data, dict):
             msg = f"Battle.net answered without the {name} of the {self._kind}"
@@ -297,29 +304,30 @@ class _Pages:
 
 
 class ApiClient:
-    """Send requests on behalf of one client id.
+    """Send requests for one client id.
 
     Args:
-        params: What every address ends in: namespace and locale.
+        params: Query of every request: namespace and locale.
     """
 
     def __init__(self, tokens: AccessTokens, params: dict[str, str]) -> None:
         self._tokens, self._params = tokens, params
         self._server_clock = ServerClock()
-        self._slowed: set[str] = set()  # keys of items that were told to slow down in this round of attempts
+        self._slowed: set[str] = set()  # keys of items that had a 429 in this round of attempts
 
     async def get(
         self, client: OAuthClient, url: str, attempt: Attempt, *, since: str = "", is_first: bool = False
     ) -> Any:
-        """Return the response to one request; any status but 429.
+        """Return the response to one request, with any status but 429.
 
         Args:
-            since: Ask for what was modified since then only, as Last-Modified said it.
+            since: Last-Modified of an earlier answer; then an unchanged answer has status 304 and no body.
             is_first: Whether it is the attempt's first request, which has a permit already.
 
         Raises:
-            Transient: It came too fast (`RateLimited`, mostly).
-            Refused: There is no token to be had for id and secret.
+            RateLimited: The status is 429.
+            Transient: The status is 429 for the first time, after another failure of the same item.
+            Refused: The token service refuses client id and secret.
         """
         if is_first and attempt.number == 1:
             self._slowed.discard(attempt.key)
@@ -341,7 +349,7 @@ class ApiClient:
         instead_of: str = "",
     ) -> tuple[Any, str]:
         now_s = asyncio.get_running_loop().time
-        async with permit, asyncio.timeout(2 * TIMEOUT_S):  # the permit first: it may take an hour to come
+        async with permit, asyncio.timeout(2 * TIMEOUT_S):  # the permit first: it may take an hour
             token = await self._tokens.get(client, instead_of=instead_of)
             headers = {"Authorization": f"Bearer {token}", **({"If-Modified-Since": since} if since else {})}
             sent_s = now_s()
@@ -352,10 +360,10 @@ class ApiClient:
             return response, token
 
     def _slow_down(self, response: Any, attempt: Attempt) -> Transient:
-        """Return what makes the engine try once more after the server's next second, and no more than once.
+        """Return the error that lets the engine retry an item once after a 429, in the server's next second.
 
-        The engine gives an item up at a 429 of any attempt but the first.  One that comes after another failure is
-        still the first 429 of its item.
+        The engine ends an item at a 429 of any attempt but the first.  A first 429 after another failure is therefore
+        raised as plain Transient.
         """
         is_first, said = attempt.key not in self._slowed, "Battle.net answered 429: too many requests"
         self._slowed.add(attempt.key)
@@ -366,7 +374,7 @@ class ApiClient:
 
     def _wait_s(self, response: Any) -> float | None:
         stamped_s = read_date(response.headers.get("date"))
-        if stamped_s is None:  # then the engine waits by our clock
+        if stamped_s is None:  # the engine waits by its own clock
             return parse_retry_after(response.headers, time.time())
         asked_s = parse_retry_after(response.headers, stamped_s)
         now_s = asyncio.get_running_loop().time()

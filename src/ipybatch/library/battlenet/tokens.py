@@ -1,9 +1,9 @@
-"""Tokens: OAuth access tokens, cached and renewed before they expire; and the server's clock, from its Date headers.
+"""OAuth access tokens, cached and renewed before they expire; and the offset of the server's clock.
 
-    missing, or about to expire --> request (one request at a time; others wait for its answer)
-    a 401 although it is valid  --> request once more, unless another attempt has done so meanwhile
+    no token, or about to expire --> request one (one task does; the others wait for its answer)
+    401 with a valid token       --> request another, unless another task has done so meanwhile
 
-Rule: a token request is no request to the API and takes no permit.
+Rule: a token request does not count as a request to the API, and takes no permit.
 
 Source: RFC 6749, sections 4.4 and 2.3.1 (client credentials).
 
@@ -27,70 +27,67 @@ from ipybatch.engine.data.masking import mask, register
 from ipybatch.errors import InputError, Transient
 from ipybatch.library.http import Client, read_json
 
-MARGIN_S = 60.0  # renewed that long before it ends
-MARGIN = 0.05  # or, of one that holds shortly, that share of its time
+MARGIN_S = 60.0  # a token is renewed that long before it expires,
+MARGIN = 0.05  # or, if that is later, when this share of its lifetime is left
+GRACE_S = 0.05  # after the beginning of the server's next second
 _WRONG = (
-    "it does not accept client_id and client_secret; https://develop.battle.net/access/clients shows those of a client"
+    "it does not accept client_id and client_secret; see those of the client at"
+    " https://develop.battle.net/access/clients"
 )
 
 
 class OAuthClient(Client, Protocol):
-    """What is needed of a client that asks for tokens too; `httpx.AsyncClient` has it."""
+    """The part of `httpx.AsyncClient`'s API that a source with tokens needs."""
 
     async def post(self, url: str, *, data: Any = None, headers: Any = None, follow_redirects: bool = False) -> Any:
-        """Send one form and return its `Response`."""
+        """Post one form and return its `Response`."""
 
 
 class AccessTokens:
-    """One client's token, shared by all requests; it lives on the engine's loop.
+    """The access token of one client id, shared by all requests on the engine's event loop.
 
     Args:
-        url: Where tokens are given.
-
-    Attributes:
-        asked: How often a token was asked for.
+        url: URL of the token service.
     """
 
     def __init__(self, url: str, client_id: str, client_secret: str) -> None:
         self.url = url
-        self.asked = 0
         self._credentials = base64.b64encode(f"{client_id}:{client_secret}".encode()).decode()
         for secret in (client_id, client_secret, self._credentials):
             register(secret)
         self._token = ""
         self._renew_at_s = -math.inf
-        self._asking = asyncio.Lock()
+        self._lock = asyncio.Lock()
 
     def __repr__(self) -> str:
         return f"AccessTokens({mask(self.url)!r})"
 
     def enter(self) -> None:
-        """Belong to the loop that runs now."""
-        self._asking = asyncio.Lock()
+        """Belong to the running event loop."""
+        self._lock = asyncio.Lock()
 
     async def get(self, client: OAuthClient, *, instead_of: str = "") -> str:
-        """Return a token that holds.
+        """Return a valid token.
 
         Args:
-            instead_of: One that was not accepted.
+            instead_of: A token that the API has rejected.
 
         Raises:
-            Refused: The id or the secret is wrong.
-            ItemError: There was no token to be had just now.
+            Refused: The client id or the secret is wrong.
+            ItemError: The token service gave no token; the class says whether to try again.
         """
-        if self._holds(instead_of):
+        if self._is_valid(instead_of):
             return self._token
-        async with self._asking:
-            if not self._holds(instead_of):
-                await self._ask(client)
+        async with self._lock:
+            if not self._is_valid(instead_of):
+                await self._request(client)
             return self._token
 
-    def _holds(self, instead_of: str) -> bool:
+    def _is_valid(self, instead_of: str) -> bool:
         return self._token != instead_of and asyncio.get_running_loop().time() < self._renew_at_s
 
-    async def _ask(self, client: OAuthClient) -> None:
-        sent_s = asyncio.get_running_loop().time()  # it may have begun to run by then
-        self.asked += 1
+    async def _request(self, client: OAuthClient) -> None:
+        sent_s = asyncio.get_running_loop().time()  # its lifetime may begin now
         response = await client.post(
             f"{self.url}/token",
             data={"grant_type": "client_credentials"},
@@ -102,10 +99,10 @@ class AccessTokens:
 
 
 def check_credential(field: str, value: Any) -> str:
-    """Return a client's id or secret.
+    """Return a client id or secret without spaces around it.
 
     Raises:
-        InputError: It is empty, or no text; the value is not told.
+        InputError: ``value`` is empty or not printable ASCII text; the message does not contain it.
     """
     if not isinstance(value, str) or not value.strip() or not value.isascii() or not value.isprintable():
         what = "nothing" if value is None or value == "" else f"a {type(value).__name__} that cannot be one"
@@ -127,21 +124,19 @@ def _read(answer: Any) -> tuple[str, float]:
     raise Transient(msg)
 
 
-GRACE_S = 0.05
-
-
 class ServerClock:
-    """A server's clock, seen from ours."""
+    """Bounds of the offset between a server's clock and ours, which need only be monotonic."""
 
     def __init__(self) -> None:
         self._low_s, self._high_s = -math.inf, math.inf  # of server - ours
 
     def learn(self, stamped_s: float, sent_s: float, received_s: float) -> None:
-        """Take an answer's Date.
+        """Narrow the bounds by the Date of one answer.
 
         Args:
-            stamped_s: As Unix time.
-            sent_s: When the request was sent, by our clock; ``received_s`` likewise.
+            stamped_s: Date of the answer, Unix time.
+            sent_s: Time of the request, by our clock.
+            received_s: Time of the answer, by our clock.
         """
         low_s, high_s = stamped_s - received_s, stamped_s + 1.0 - sent_s
         together = max(self._low_s, low_s), min(self._high_s, high_s)
@@ -149,15 +144,15 @@ class ServerClock:
         self._low_s, self._high_s = together if together[0] < together[1] else (low_s, high_s)
 
     def until_next_s(self, stamped_s: float, now_s: float) -> float:
-        """Return seconds from ``now_s`` to 50 ms after the end of the second ``stamped_s``.
+        """Return the seconds from ``now_s`` to 50 ms after the end of the server's second ``stamped_s``.
 
-        The server's clock may be ahead of the lower bound, never behind it: what waits is late rather than early.
+        The server's clock may be ahead of the lower bound, never behind it, so a wait ends late rather than early.
         """
         return max(0.0, stamped_s + 1.0 + GRACE_S - (now_s + self._low_s))
 
 
 def read_date(text: str | None) -> float | None:
-    """Return what a Date header says as Unix time; None if it is none."""
+    """Return the Unix time in a Date header; None if it is missing or invalid."""
     try:
         return parsedate_to_datetime(text or "").timestamp()
     except (OverflowError, TypeError, ValueError):
