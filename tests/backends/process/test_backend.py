@@ -196,6 +196,19 @@ def test_an_attempt_that_overruns_is_gone_with_all_it_started(work, method):
     assert not marked(mark)
 
 
+def test_a_process_that_takes_time_to_end_has_ended_too(tmp_path):
+    """The system needs a while to free the memory of one that is killed."""
+    note = tmp_path / "pid"
+    program = "import os, pathlib, sys; pathlib.Path(sys.argv[1]).write_text(str(os.getpid())); b'x' * 800_000_000"
+
+    def start_large_process(item):
+        subprocess.run([sys.executable, "-c", program, item], check=False)
+
+    (error,) = attempt(start_large_process, note, memory_mb=300, method="spawn")
+    assert isinstance(error, OutOfMemory)
+    assert not is_there(int(note.read_text()))
+
+
 @needs_fork
 @pytest.mark.parametrize("work", [leave_a_grandchild_in_a_session_of_its_own, leave_a_daemon])
 def test_what_an_attempt_leaves_running_ends_with_it(work):

@@ -39,6 +39,7 @@ _PROGRAM = (
     " from ipybatch.backends.process.worker_main import main; main(sys.argv[2:])"
 )
 _TICK_S = 0.05
+_END_S = 2.0
 
 
 class Processes:
@@ -259,6 +260,7 @@ class _InterpreterProcess:
         self._deadline_s: float | None = None
         self._base_mb: float | None = None
         self._cause = ""
+        self._killed: set[Any] = set()
 
     def talk(self, parts: Parts) -> Answer:
         """Send the call and return the answer."""
@@ -292,7 +294,9 @@ class _InterpreterProcess:
         """Kill the process and all that it started; the first cause counts."""
         self._cause = self._cause or cause
         # The attempt first: one whose helper is killed must not live to take that for an answer.
-        for process in _with_descendants(self._process.pid):
+        processes = _with_descendants(self._process.pid)
+        self._killed.update(processes)
+        for process in processes:
             with contextlib.suppress(Exception):  # it ended by itself meanwhile
                 process.kill()
         if sys.platform != "win32":
@@ -304,6 +308,9 @@ class _InterpreterProcess:
         self.kill("")
         with self._process:  # waits, and closes its lines
             pass
+        deadline_s = time.monotonic() + _END_S  # the system takes a moment to free what a process held
+        while any(map(_is_running, self._killed)) and time.monotonic() < deadline_s:
+            time.sleep(0.001)
         return Ended(0, self._process.returncode, self._cause)
 
 
@@ -313,6 +320,13 @@ def _with_descendants(pid: int) -> list[Any]:
         root = psutil.Process(pid)
         return [root, *root.children(recursive=True)]
     return []
+
+
+def _is_running(process: Any) -> bool:
+    psutil: Any = importlib.import_module("psutil")
+    with contextlib.suppress(psutil.Error):
+        return bool(process.status() not in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD) and process.is_running())
+    return False
 
 
 def _taken_mb(pid: int) -> float:
