@@ -77,10 +77,9 @@ def section_of(name: str, inline: str, body: str) -> str:
 
 def signature_of(name: str, member: Any) -> str:
     """Return how it is called, with annotations as they are written in the source."""
-    try:
-        signature = inspect.signature(member)
-    except ValueError:  # an error class that takes what any error takes
-        return name
+    if inspect.isclass(member) and issubclass(member, Exception | dict) and not inspect.isfunction(member.__init__):
+        return name  # made as any error or dict is: some Pythons tell how, some do not
+    signature = inspect.signature(member)
     written: dict[str, Any] = {}
     answer = signature.return_annotation
     if inspect.isclass(member):
