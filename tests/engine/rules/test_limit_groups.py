@@ -98,6 +98,19 @@ def test_a_cost_is_taken_of_both_windows(both):
     assert both.own.windows[Rate(5, per_s=60)].used(0.6) == 1.0
 
 
+def test_the_common_window_counts_what_every_group_costs():
+    """Its slot, what is reserved, and what it really came to."""
+    both = GroupLimiter(limiter_of(concurrency=1, rates=[Rate(100, per_s=60, unit="tokens")]), limiter_of())
+    permit = both.acquire(0.0, {"tokens": 80.0})
+    assert both.wait_s(0.0, {"tokens": 10.0}) == math.inf, "the common place is taken"
+    assert both.wait_s(0.0, {"tokens": 10.0}, slot=False) == 0.0
+    assert both.wait_s(0.0, {"tokens": 30.0}, slot=False) == math.inf
+    both.respond(1.0, permit, {"tokens": 20.0})
+    both.free()
+    assert both.wait_s(1.0, {"tokens": 80.0}) == 0.0
+    assert both.wait_s(1.0, {"tokens": 81.0}) == pytest.approx(60.0, abs=0.1)
+
+
 def test_a_further_request_takes_no_place(both):
     both.acquire(0.0, slot=False)
     assert (both.common.running, both.own.running) == (0, 0)
@@ -168,9 +181,10 @@ def test_when_all_groups_wait_the_soonest_is_told():
         limiter = groups.by_name[name].limiter
         limiter.respond(at_s, limiter.acquire(at_s, {"tokens": 10.0}))
     groups.take(groups.by_name["c"])
-    chosen, wait_s = groups.choose(5.0, lambda task: {"tokens": 1.0})
-    assert chosen is None
-    assert wait_s == pytest.approx(6.0, abs=0.1)
+    for now_s, left_s in ((5.0, 6.0), (10.5, 0.5)):
+        chosen, wait_s = groups.choose(now_s, lambda task: {"tokens": 1.0})
+        assert chosen is None
+        assert wait_s == pytest.approx(left_s, abs=0.1)
 
 
 def test_a_group_that_waits_holds_up_no_other():
@@ -233,6 +247,29 @@ def test_while_the_service_fails_a_retry_goes_behind_the_others(breaker, seq):
     assert scheduler.next(0.0) is None  # the third is drawn, and waits in the group
     fail(scheduler, 1.0, first, ready_s=1.0)
     assert scheduler.next(1.0).task.seq == seq
+
+
+def test_a_retry_that_proves_nothing_goes_first():
+    """The service does not fail: a 429, or what the work said of an item, puts it behind nobody."""
+    scheduler = scheduler_of("aaa", each={"concurrency": 2}, breaker=BreakerPolicy(failures=9))
+    first, _ = scheduler.next(0.0), scheduler.next(0.0)
+    assert scheduler.next(0.0) is None
+    first.limiter.respond(1.0, first.permit)
+    first.limiter.free()
+    scheduler.breaker.release(first.epoch)
+    scheduler.retry(1.0, first.task)
+    assert scheduler.next(1.0).task.seq == 0
+
+
+def test_a_start_costs_the_common_window_what_its_item_costs():
+    """A group that is free waits for the common window, for its own item's cost."""
+    tokens = {"rates": [Rate(100, per_s=60, unit="tokens")], "concurrency": 9}
+    scheduler = scheduler_of("ab", each={}, cost=lambda task: {"tokens": 80.0}, **tokens)
+    first = scheduler.next(0.0)
+    assert scheduler.next(0.0) is None
+    end(scheduler, 1.0, first)
+    assert scheduler.next(2.0) is None
+    assert (scheduler.wait_s, scheduler.why) == (pytest.approx(59.0, abs=0.1), "limit")
 
 
 def test_no_more_is_drawn_than_may_wait():

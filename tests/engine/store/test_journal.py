@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from ipybatch import JournalError
 from ipybatch.engine.store import journal as journals
 from ipybatch.engine.store import schema
-from ipybatch.engine.store.journal import Journal, default_path, open_journal, to_disk
-from ipybatch.errors import JournalCorrupt, JournalLocked, JournalReadOnly
+from ipybatch.engine.store.journal import Journal, default_path, open_journal, to_disk, translated
+from ipybatch.errors import JournalCorrupt, JournalFull, JournalLocked, JournalReadOnly
 
 AS_NOBODY = """
 import os, sys
@@ -533,3 +533,41 @@ def test_the_write_ahead_log_is_on_disk_when_it_returns(journal, monkeypatch):
 
 def test_a_journal_without_one_is_on_disk_already(tmp_path):
     to_disk(tmp_path / "journal.db")
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "words"),
+    [
+        ("SQLITE_FULL", JournalFull, "cannot grow (told): free some disk space"),
+        ("SQLITE_IOERR_WRITE", JournalFull, "cannot grow (told): free some disk space"),
+        ("SQLITE_BUSY_TIMEOUT", JournalLocked, "is locked by another program"),
+        ("SQLITE_LOCKED", JournalLocked, "is locked by another program"),
+        ("SQLITE_READONLY_DIRECTORY", JournalReadOnly, "is read-only: set IPYBATCH_JOURNAL"),
+        ("SQLITE_CANTOPEN", JournalReadOnly, "is read-only: set IPYBATCH_JOURNAL"),
+        ("SQLITE_PERM", JournalReadOnly, "is read-only: set IPYBATCH_JOURNAL"),
+        ("SQLITE_CORRUPT_INDEX", JournalCorrupt, "is damaged (told): move it away"),
+        ("SQLITE_NOTADB", JournalCorrupt, "is damaged (told): move it away"),
+        ("SQLITE_MISUSE", JournalError, ": told"),
+        (None, JournalError, ": told"),
+    ],
+)
+def test_an_error_of_sqlite_says_what_to_do(path, name, kind, words):
+    """By its name, whatever its text says; each names the file."""
+    error = sqlite3.OperationalError("told")
+    if name is not None:
+        error.sqlite_errorname = name
+    with pytest.raises(JournalError) as refused, translated(path):
+        raise error
+    assert type(refused.value) is kind
+    assert str(refused.value).startswith(f"journal {path}")
+    assert words in str(refused.value)
+    assert refused.value.__cause__ is error
+
+
+def test_an_error_of_a_unit_is_told_with_its_cause(book):
+    """It is our own mistake: its type is told, and where it came from."""
+    error = KeyError("seq")
+    with pytest.raises(JournalError) as refused:
+        book.write(raising(error))
+    assert str(refused.value) == f"journal {book.path}: KeyError: 'seq'"
+    assert refused.value.__cause__ is error

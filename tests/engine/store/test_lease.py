@@ -159,3 +159,27 @@ print("parent", os.getpid())
     )
     refused, parent = ran.stdout.splitlines()
     assert f"already running in process {parent.split()[1]} on" in refused
+
+
+@pytest.mark.parametrize(("raised", "exists"), [(None, True), (ProcessLookupError(), False), (PermissionError(), True)])
+def test_a_process_is_asked_with_a_signal_that_does_nothing(monkeypatch, raised, exists):
+    """One of another user is there too."""
+    sent = []
+
+    def kill(pid, number):
+        sent.append((pid, number))
+        if raised is not None:
+            raise raised
+
+    with monkeypatch.context() as patch:
+        patch.setattr(run_store.os, "kill", kill)
+        assert run_store._process_exists(4711) is exists
+    assert sent == [(4711, 0)]
+
+
+def test_on_windows_no_process_is_asked(monkeypatch):
+    """There, the signal would end it; the lease runs out instead."""
+    with monkeypatch.context() as patch:
+        patch.setattr(run_store.os, "name", "nt")
+        patch.setattr(run_store.os, "kill", lambda pid, number: pytest.fail("it was ended"))
+        assert run_store._process_exists(4711) is True

@@ -137,3 +137,10 @@ def test_a_session_s_own_journal_is_read(plan, clock, journal, count):
         marks = rows.read_pace(database, 1, math.inf)
         total, items = rows.read_items(database, 1, 0, offset=0, limit=100)
     assert (marks[-1].started, marks[-1].ended, marks[-1].failed) == (sum(item.attempts for item in items), total, 3)
+
+
+def test_the_pace_is_told_by_the_second():
+    """Where that is fine enough: one mark a second, and one at the end."""
+    recorded = [("completed", 1, 0, 0.5, ended_s) for ended_s in (100.5, 101.5, 102.5)]
+    marks = rows.read_pace(journal_of(recorded), RUN, math.inf)
+    assert [(mark.at_s, mark.ended) for mark in marks] == [(100.0, 0), (101.0, 1), (102.0, 2), (102.5, 3)]
