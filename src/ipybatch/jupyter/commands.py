@@ -51,7 +51,9 @@ def execute(session: SessionView, command: str) -> Ack | Rows:
     """
     _, _, name, *arguments = command.split("/")
     if name == "items":
-        return _items(session, command, arguments)
+        group, offset = map(int, arguments)
+        total, items = session.items_of(group, offset=offset, limit=ROWS_AT_ONCE)
+        return Rows(id=command, group=group, offset=offset, total=total, items=items)
     action = _ACTIONS.get(name)
     if action is None:
         msg = f"unknown command {name!r}"
@@ -101,12 +103,6 @@ def _adjust(session: SessionView, arguments: Arguments) -> Reply:
 def _adjusted(session: SessionView) -> str:
     limits = session.policy.limits
     return f"limits changed: {', '.join([f'{limits.concurrency} at a time', *map(str, limits.rates)])}"
-
-
-def _items(session: SessionView, command: str, arguments: Arguments) -> Rows:
-    group, offset = map(int, arguments)
-    total, items = session.items_of(group, offset=offset, limit=ROWS_AT_ONCE)
-    return Rows(id=command, group=group, offset=offset, total=total, items=items)
 
 
 _ACTIONS = {

@@ -303,7 +303,7 @@ def _update(session: SessionView, sent: Cursor, parts: Parts, *, is_whole: bool 
         pages=[],
         head=head(session),
         group_word=session.policy.group_word,
-        columns=_columns(snapshot.groups) if has_rows else [],
+        columns=list(next(iter(snapshot.groups.values())).extra) if has_rows and snapshot.groups else [],
         groups=_groups(snapshot, sent) if has_rows else [],
         items=_items(snapshot.recent) if has_rows and not snapshot.groups else [],
         failures=_items(snapshot.failures.values()) if has_rows else [],
@@ -411,10 +411,6 @@ def _lines(snapshot: Snapshot, sent: Cursor) -> list[LogLine]:
     new = min(snapshot.told - sent.lines, LINES_AT_ONCE, len(snapshot.story))
     sent.lines = snapshot.told
     return event_text.lines(reversed(list(islice(reversed(snapshot.story), new))), snapshot.groups)
-
-
-def _columns(groups: dict[int, Group]) -> list[str]:
-    return list(next(iter(groups.values())).extra) if groups else []
 
 
 def _rate(snapshot: Snapshot, now_s: float) -> float:

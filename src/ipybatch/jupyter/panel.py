@@ -96,8 +96,10 @@ class View(anywidget.AnyWidget):
         _views[self.panel_id] = self
         self.on_msg(self._hear)
         publisher().add(self)
-        _after_cell(self._expect_no_more)
-        _keep_with_cells()
+        shell = get_ipython()
+        if shell is not None:
+            _after_cell(shell, self._expect_no_more)
+            shell.events.register("post_run_cell", _keep_ends)
 
     def get_state(self, key: Any = None, drop_defaults: bool = False) -> dict[str, Any]:
         """Return the widget's state, with the session's present state for a page that is reloaded.
@@ -163,8 +165,7 @@ class View(anywidget.AnyWidget):
     def _has_changed(self, *, is_live: bool) -> bool:
         """Return whether there is news; countdowns of a session that waits count once a second."""
         snapshot, now_s = self._session.snapshot, time.monotonic()
-        ended = snapshot.counts.ended
-        figures = (snapshot.state, snapshot.told, snapshot.started_here, snapshot.ended_here, ended)
+        figures = (snapshot.state, snapshot.told, snapshot.started_here, snapshot.ended_here, snapshot.counts.ended)
         if snapshot is not self._looked_at:  # `forget` has replaced it
             self._wholes_wanted += 1
         is_due = is_live and now_s - self._looked_s >= TICK_S
@@ -257,11 +258,8 @@ def act(command: str) -> None:
         view.act(command)
 
 
-def _after_cell(act: Any) -> None:
+def _after_cell(shell: Any, act: Any) -> None:
     """Call ``act`` some seconds after the present cell has ended, when a page that shows its output has said Hello."""
-    shell = get_ipython()
-    if shell is None:
-        return
 
     def ended(*_: Any) -> None:
         shell.events.unregister("post_run_cell", ended)
@@ -272,14 +270,8 @@ def _after_cell(act: Any) -> None:
     shell.events.register("post_run_cell", ended)
 
 
-def _keep_with_cells() -> None:
-    """Store the ends of sessions at the end of every cell: a notebook may be saved without later changes."""
-    shell = get_ipython()
-    if shell is not None:
-        shell.events.register("post_run_cell", _keep_ends)
-
-
 def _keep_ends(*_: Any) -> None:
+    """Store the ends of sessions at the end of every cell: a notebook may be saved without later changes."""
     for view in tuple(_views.values()):
         view.keep_end()
 

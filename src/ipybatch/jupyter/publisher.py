@@ -48,8 +48,7 @@ class Publisher:
             for view in tuple(self._views):
                 is_live |= view.publish()
             time.sleep(LEAST_S)
-            rest_s = INTERVAL_S if is_live else RESTING_S if self._views else None
-            self._news.wait(rest_s)
+            self._news.wait(INTERVAL_S if is_live else RESTING_S if self._views else None)
             self._news.clear()
 
 

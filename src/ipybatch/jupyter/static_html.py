@@ -101,10 +101,16 @@ def output(snapshot: Snapshot, summary: Summary, group_word: str, *, has_breaker
     groups = worst(snapshot.groups.values(), ROWS)
     parts = [overview(snapshot, summary, has_breaker=has_breaker)]
     if groups:
-        parts += [table(group_sheet(groups, group_word)), _more(len(snapshot.groups) - len(groups))]
+        parts.append(table(group_sheet(groups, group_word)))
+    more = len(snapshot.groups) - len(groups)
+    if more:
+        parts.append(f'<div style="padding-top:6px">and {more:,} more with fewer failures</div>')
     items = _items(snapshot)
     if items:
-        parts.append(_failed(items) if groups else table(Sheet(ITEM_COLUMNS, list(map(item_row, items))).filled()))
+        told = table(Sheet(ITEM_COLUMNS, list(map(item_row, items))).filled())
+        title = '<summary style="padding:8px 0 4px 0">The latest items that did not complete</summary>'
+        # folded below the groups, whose rows hold the latest errors
+        parts.append(f"<details>{title}{told}</details>" if groups else told)
     return (
         '<div style="max-width:920px;border:1px solid rgba(127,127,127,0.35);border-radius:8px;padding:12px 16px;'
         f'font-family:system-ui,sans-serif;font-size:13px;line-height:1.45">{"".join(parts)}</div>'
@@ -272,16 +278,6 @@ def _breaker(snapshot: Snapshot) -> tuple[str, str]:
     if not facts and snapshot.ended_here:
         facts = ["never opened"]
     return snapshot.breaker.state.replace("_", " "), ", ".join(facts)
-
-
-def _failed(items: Sequence[events.ItemEnded]) -> str:
-    """Return the failed items, folded below the groups, whose rows hold the latest errors."""
-    head = '<summary style="padding:8px 0 4px 0">The latest items that did not complete</summary>'
-    return f"<details>{head}{table(Sheet(ITEM_COLUMNS, list(map(item_row, items))).filled())}</details>"
-
-
-def _more(groups: int) -> str:
-    return f'<div style="padding-top:6px">and {groups:,} more with fewer failures</div>' if groups else ""
 
 
 def _badness(group: Group) -> tuple[int, int, int]:

@@ -50,9 +50,12 @@ def svg(
     bars, lanes = _bars(shown, scale)
     height = HEIGHT + _FOOT + lanes * _LANE
     parts = [_grid(scale, top), _area("tried", tried, scale, top), _area("failed", fails, scale, top)]
-    parts += [_allowed(allowed_per_s, top), _openings(moves, scale), bars]
+    if allowed_per_s is not None:
+        parts.append(f'<path class="allowed" d="M{_LEFT} {_y(allowed_per_s, top):.1f}H{WIDTH}"/>')
+    opened = [scale.x(move.at_s) for move in moves if move.state == "open" and scale.first_s <= move.at_s]
+    parts += [f'<path class="opened" d="M{x:.1f} {_TOP}V{HEIGHT}"/>' for x in opened]
     box = f'viewBox="0 0 {WIDTH} {height}" role="img" aria-label="Attempts a second over time"'
-    return f"<svg {box}>{''.join(parts)}</svg>"
+    return f"<svg {box}>{''.join(parts)}{bars}</svg>"
 
 
 def _apart(marks: Sequence[Mark]) -> list[Mark]:
@@ -114,15 +117,6 @@ def _after(seconds: int) -> str:
         return f"{seconds} s"
     hours, minutes = divmod(seconds // 60, 60)
     return " ".join(part for part in (f"{hours} h" if hours else "", f"{minutes} m" if minutes else "") if part)
-
-
-def _allowed(per_s: float | None, top: float) -> str:
-    return "" if per_s is None else f'<path class="allowed" d="M{_LEFT} {_y(per_s, top):.1f}H{WIDTH}"/>'
-
-
-def _openings(moves: Iterable[BreakerMoved], scale: Scale) -> str:
-    opened = [scale.x(move.at_s) for move in moves if move.state == "open" and scale.first_s <= move.at_s]
-    return "".join(f'<path class="opened" d="M{x:.1f} {_TOP}V{HEIGHT}"/>' for x in opened)
 
 
 def _bars(groups: Iterable[Group], scale: Scale) -> tuple[str, int]:
