@@ -84,7 +84,13 @@ class Dask:
         timeout_s: float | None = None,
         preload: Sequence[str] = (),
     ) -> None:
-        _check_client(client)
+        try:
+            from distributed import Client
+        except ImportError:
+            raise MissingExtra("dask") from None
+        if not isinstance(client, Client):
+            msg = f"client must be a distributed.Client, got {client!r}: make one with Client(address) or Client()"
+            raise InputError(msg)
         for field, value in (("memory_mb", memory_mb), ("timeout_s", timeout_s)):
             if value is not None:
                 check(field, value, low=0, above=True)
@@ -246,16 +252,6 @@ def _encode(work: Callable[..., Any], arguments: tuple[Any, ...]) -> list[bytes]
     return [bytes(part) for part in encode_call(work, arguments)]
 
 
-def _check_client(client: object) -> None:
-    try:
-        from distributed import Client
-    except ImportError:
-        raise MissingExtra("dask") from None
-    if not isinstance(client, Client):
-        msg = f"client must be a distributed.Client, got {client!r}: make one with Client(address) or Client()"
-        raise InputError(msg)
-
-
 # On a worker
 
 
@@ -283,17 +279,24 @@ class BackendAttempts:
 
     async def run(self, worker: Worker, key: str, parts: Parts) -> tuple[Answer, Ended]:
         """Run one attempt; end it once the cluster no longer waits for it."""
-        await self._open()
+        if self._closing_timer is not None:
+            self._closing_timer.cancel()
+        if not self._is_open:
+            self._is_open = True
+            await self._processes.open(_NO_LIMIT)
         attempt = self._attempts[key] = asyncio.ensure_future(self._processes.exchange(parts))
         try:
             while not attempt.done():
                 await asyncio.wait({attempt}, timeout=_TICK_S)
-                if not _is_wanted(worker, key):
+                task = worker.state.tasks.get(key)
+                if task is None or task.state != "executing":  # after a cancel, or once its client is gone
                     attempt.cancel()
         finally:  # also when the worker is closed: then it is lost, and Dask runs the attempt elsewhere
             await self.end(key)
             del self._attempts[key]
-            self._close_later()
+            if not self._attempts:
+                loop = asyncio.get_running_loop()
+                self._closing_timer = loop.call_later(_IDLE_S, lambda: _closing.add(loop.create_task(self.close())))
         return (None, Ended(0, 0, "cancel")) if attempt.cancelled() else attempt.result()
 
     async def end(self, key: str) -> None:
@@ -313,27 +316,9 @@ class BackendAttempts:
             self._is_open = False
             await self._processes.close()
 
-    async def _open(self) -> None:
-        if self._closing_timer is not None:
-            self._closing_timer.cancel()
-        if not self._is_open:
-            self._is_open = True
-            await self._processes.open(_NO_LIMIT)
-
-    def _close_later(self) -> None:
-        if not self._attempts:
-            loop = asyncio.get_running_loop()
-            self._closing_timer = loop.call_later(_IDLE_S, lambda: _closing.add(loop.create_task(self.close())))
-
 
 _backends: dict[str, BackendAttempts] = {}
 _closing: set[asyncio.Task[None]] = set()  # a loop keeps weak references only
-
-
-def _is_wanted(worker: Worker, key: str) -> bool:
-    """Return whether the cluster still waits for an attempt: not after a cancel, nor once its client is gone."""
-    task = worker.state.tasks.get(key)
-    return task is not None and task.state == "executing"
 
 
 # Called from the client, by name: the first as a task, the others on every worker at once

@@ -126,7 +126,13 @@ class Supervisor:
         wakes = _descriptor_for_child_exits()
         self._watch(wakes, lambda: _read(wakes))
         while not self._is_over:
-            self._turn()
+            is_busy = self._attempts or self._ended
+            for key, _ in self._selector.select(_TICK_S if is_busy else None):
+                key.data()
+            now_s = time.monotonic()
+            for attempt in self._attempts.values():
+                attempt.watch(now_s)
+            self._reap()
         for attempt in self._attempts.values():
             attempt.kill("cancel")
         while self._attempts or process_tree.children(os.getpid()):
@@ -140,15 +146,6 @@ class Supervisor:
         with contextlib.suppress(KeyError):
             self._selector.unregister(descriptor)
 
-    def _turn(self) -> None:
-        is_busy = self._attempts or self._ended
-        for key, _ in self._selector.select(_TICK_S if is_busy else None):
-            key.data()
-        now_s = time.monotonic()
-        for attempt in self._attempts.values():
-            attempt.watch(now_s)
-        self._reap()
-
     def _receive(self) -> None:
         piece, descriptors, _, _ = socket.recv_fds(self._control, 65536, 64)
         self._data += descriptors
@@ -158,15 +155,12 @@ class Supervisor:
             if isinstance(message, protocol.Start):
                 self._start(message, self._data.pop(0))
             elif isinstance(message, protocol.Kill):
-                self._kill(message.number)
+                for attempt in self._attempts.values():
+                    if attempt.start.number == message.number:
+                        attempt.kill("cancel")
 
     def _give_up(self) -> None:
         self._is_over = True
-
-    def _kill(self, number: int) -> None:
-        for attempt in self._attempts.values():
-            if attempt.start.number == number:
-                attempt.kill("cancel")
 
     def _start(self, start: protocol.Start, data: int) -> None:
         status, status_end = os.pipe()
@@ -283,23 +277,18 @@ def _enter_new_session(lines: tuple[int, int, int]) -> None:
         Path("/proc/self/oom_score_adj").write_text("800")
 
 
-def _load(names: Sequence[str]) -> None:
-    """Import the modules that all attempts share."""
-    gc.disable()  # nothing here is garbage, and collecting takes a seventh of the time
-    for name in names:
-        with contextlib.suppress(ImportError):  # an attempt that needs it raises the error itself
-            importlib.import_module(name)
-    gc.freeze()  # so that it stays shared
-    gc.enable()
-
-
 def main(control: int, preload: Sequence[str]) -> None:
     """Serve the kernel at the other end of the socket ``control``."""
     # A library's idle thread of its own (jemalloc's, in pyarrow) survives a fork: its allocator sees to that.
     warnings.filterwarnings("ignore", message=".*fork", category=DeprecationWarning)
     with socket.socket(fileno=control) as line:
         try:
-            _load(preload)
+            gc.disable()  # nothing here is garbage, and collecting takes a seventh of the time
+            for name in preload:
+                with contextlib.suppress(ImportError):  # an attempt that needs it raises the error itself
+                    importlib.import_module(name)
+            gc.freeze()  # so that the modules stay shared
+            gc.enable()
             Supervisor(line).run()
         except BaseException as error:  # sent to the kernel, the only one to read it
             with contextlib.suppress(OSError):

@@ -64,19 +64,13 @@ def _run(received: list[bytearray], report: Callable[[bytes], object]) -> protoc
         msg = f"the work cannot be read in a process of its own: {type(error).__name__}: {error}"
         raise Permanent(msg) from error
     del received
-    _seed()
+    random = sys.modules.get("numpy.random")
+    if random is not None:
+        random.seed()  # else forked children would all draw the same numbers
     report(protocol.READY)
     result = work(*arguments)
     if inspect.isawaitable(result):
         result = asyncio.run(_finish(result))
-    return _encode_result(result)
-
-
-async def _finish(awaitable: Awaitable[Any]) -> Any:
-    return await awaitable
-
-
-def _encode_result(result: Any) -> protocol.Parts:
     try:
         return protocol.encode((result, None))
     except Exception as error:
@@ -84,6 +78,10 @@ def _encode_result(result: Any) -> protocol.Parts:
             raise
         msg = f"the result cannot be sent back: {type(error).__name__}: {error}"
         raise Permanent(msg) from error
+
+
+async def _finish(awaitable: Awaitable[Any]) -> Any:
+    return await awaitable
 
 
 def _encode_error(error: BaseException) -> protocol.Parts:
@@ -145,13 +143,6 @@ def _lift() -> None:
 
         _, hard = resource.getrlimit(resource.RLIMIT_DATA)
         resource.setrlimit(resource.RLIMIT_DATA, (hard, hard))
-
-
-def _seed() -> None:
-    """Give numpy's global generator a state of its own: forked children would all draw the same numbers."""
-    random = sys.modules.get("numpy.random")
-    if random is not None:
-        random.seed()
 
 
 class _StandardStreams:
