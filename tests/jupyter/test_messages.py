@@ -286,6 +286,6 @@ def test_lanes_and_what_waits_by_priority_are_told(plan, clock):
     clock.run(session)
     (head,) = heads
     assert head.queued == [2, 0, 27]
-    assert [(lane.name, lane.waiting) for lane in head.lanes] == [(f"r{lane}", 3) for lane in range(1, 9)]
-    assert [(one.used, one.limit, one.per_s) for one in head.lanes[0].windows] == [(0.0, 5.0, 2.0)]
-    assert head.more_lanes == 2
+    assert [(lane.name, lane.waiting) for lane in head.limit_groups] == [(f"r{lane}", 3) for lane in range(1, 9)]
+    assert [(one.used, one.limit, one.per_s) for one in head.limit_groups[0].windows] == [(0.0, 5.0, 2.0)]
+    assert head.more_limit_groups == 2

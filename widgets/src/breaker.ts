@@ -3,7 +3,7 @@ import { attribute, h, hidden, prefixed, svg, text, width } from "./dom";
 import { clock, count, limit, span } from "./format";
 import { icon } from "./icons";
 import type { Context, Piece } from "./piece";
-import type { BreakerFact, BreakerMove, BreakerState, Head, LaneFact, WindowFact } from "./schema";
+import type { BreakerFact, BreakerMove, BreakerState, Head, LimitGroupFact, WindowFact } from "./schema";
 import { ended } from "./store";
 import { timeOfDay } from "./timescale";
 
@@ -107,7 +107,7 @@ class History {
   }
 }
 
-/** How full each limit is, that of each lane too, and what waits. */
+/** How full each limit is, that of each limit group too, and what waits. */
 class Limiter {
   private readonly gauges = h("div", "gauges");
   private readonly none = h("p", "means", "No rate limit.");
@@ -125,7 +125,7 @@ class Limiter {
   }
 
   patch(head: Head, passed_s: number): void {
-    const shown = [...head.windows.map((window) => ({ window, name: unitOf(window) })), ...head.lanes.flatMap(laneGauges)];
+    const shown = [...head.windows.map((window) => ({ window, name: unitOf(window) })), ...head.limit_groups.flatMap(groupGauges)];
     const wanted = shown.length + 1;
     while (this.gauges.childElementCount < wanted - 1) this.gauges.append(gauge());
     this.gauges.append(...(this.gauges.lastElementChild === this.atOnce ? [] : [this.atOnce]));
@@ -140,17 +140,17 @@ class Limiter {
   }
 }
 
-/** A gauge for each window of a lane; a lane that cools down says so. */
-function laneGauges(lane: LaneFact): { window: WindowFact; name: string }[] {
-  const cools = lane.cool_s > 0 ? `slowed down for ${clock(Math.ceil(lane.cool_s))}` : "";
-  return lane.windows.map((window) => ({ window, name: `${lane.name}, ${cools || unitOf(window).replace(/^requests /, "")}` }));
+/** A gauge for each window of a limit group; one that cools down says so. */
+function groupGauges(group: LimitGroupFact): { window: WindowFact; name: string }[] {
+  const cools = group.cool_s > 0 ? `slowed down for ${clock(Math.ceil(group.cool_s))}` : "";
+  return group.windows.map((window) => ({ window, name: `${group.name}, ${cools || unitOf(window).replace(/^requests /, "")}` }));
 }
 
-/** `waiting: 3 high, 20 medium, 5 low; 12 more lanes`. */
-function queuedWords({ queued, more_lanes }: Head): string {
+/** `waiting: 3 high, 20 medium, 5 low; 12 more limit groups`. */
+function queuedWords({ queued, more_limit_groups }: Head): string {
   const named = queued.map((items, place) => [items, PRIORITIES[place]] as const).filter(([items]) => items > 0);
   const waiting = named.length ? `waiting: ${named.map(([items, name]) => `${count(items)} ${name}`).join(", ")}` : "";
-  const more = more_lanes ? `${count(more_lanes)} more lane${more_lanes === 1 ? "" : "s"}` : "";
+  const more = more_limit_groups ? `${count(more_limit_groups)} more limit group${more_limit_groups === 1 ? "" : "s"}` : "";
   return [waiting, more].filter(Boolean).join("; ");
 }
 

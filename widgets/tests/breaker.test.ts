@@ -71,11 +71,11 @@ it("counts a cool-down down", () => {
   expect(cool(121).hidden).toBe(true);
 });
 
-it("has a meter for the windows of each lane, and says which of them cools down", () => {
-  const lane = (name: string, used: number, cool_s = 0) => ({ name, waiting: 5, cool_s, windows: [window({ used, limit: 10, per_s: 1 })] });
-  const node = draw({ windows: [], lanes: [lane("eu", 7), lane("us", 10, 20)], more_lanes: 2 });
+it("has a meter for the windows of each limit group, and says which of them cools down", () => {
+  const group = (name: string, used: number, cool_s = 0) => ({ name, waiting: 5, cool_s, windows: [window({ used, limit: 10, per_s: 1 })] });
+  const node = draw({ windows: [], limit_groups: [group("eu", 7), group("us", 10, 20)], more_limit_groups: 2 });
   expect(meters(node).slice(0, 2)).toEqual(["7 of 10 eu, per second", "10 of 10 us, slowed down for 20 s"]);
-  expect(node.textContent).toContain("2 more lanes");
+  expect(node.textContent).toContain("2 more limit groups");
 });
 
 it("says what waits by its priority, where there is more than one", () => {

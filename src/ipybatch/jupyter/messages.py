@@ -82,7 +82,7 @@ class WindowFact(msgspec.Struct, kw_only=True):
     unit: str
 
 
-class LaneFact(msgspec.Struct, kw_only=True):
+class LimitGroupFact(msgspec.Struct, kw_only=True):
     """Items with limits of their own, such as those of one region.
 
     Attributes:
@@ -109,7 +109,7 @@ class Head(msgspec.Struct, kw_only=True):
         rate_per_s: Items ended per second, in the last seconds; the average when the session has ended.
         allowed_per_s: The rate that the limits allow; None for no rate.
         windows: One for each rate, also while nothing runs.
-        lanes: The busiest limit groups; ``more_lanes`` is the number of others.
+        limit_groups: The busiest limit groups; ``more_limit_groups`` is the number of others.
         queued: Numbers of items of high, medium and low priority that have not started; empty where all have the same.
         concurrency: Maximum of concurrent attempts; ``most_concurrency`` is that which the session was made with.
         cool_down_s: Seconds of cool-down left.
@@ -132,8 +132,8 @@ class Head(msgspec.Struct, kw_only=True):
     allowed_per_s: float | None
     breaker: BreakerFact
     windows: list[WindowFact]
-    lanes: list[LaneFact]
-    more_lanes: int
+    limit_groups: list[LimitGroupFact]
+    more_limit_groups: int
     queued: list[int]
     concurrency: int
     most_concurrency: int
@@ -246,7 +246,7 @@ FromKernel = Update | Ack | Rows
 Parts = frozenset[Literal["rows", "pace", "moves", "log"]]
 
 LINES_AT_ONCE = 25
-LANES_SHOWN = 8
+LIMIT_GROUPS_SHOWN = 8
 
 _CAN: dict[events.State, list[CommandName]] = {
     "planned": ["resume"],
@@ -333,8 +333,8 @@ def head(session: SessionView) -> Head:
         allowed_per_s=status.allowed_per_s,
         breaker=_breaker(session, now_s),
         windows=_windows(session, status),
-        lanes=_lanes(status),
-        more_lanes=max(0, len(status.limit_groups) - LANES_SHOWN),
+        limit_groups=_limit_groups(status),
+        more_limit_groups=max(0, len(status.limit_groups) - LIMIT_GROUPS_SHOWN),
         queued=list(status.queued or ()),
         concurrency=limits.concurrency,
         most_concurrency=session.declared.concurrency,
@@ -347,19 +347,19 @@ def head(session: SessionView) -> Head:
     )
 
 
-def _lanes(status: LiveStatus) -> list[LaneFact]:
-    busiest = sorted(status.limit_groups, key=lambda lane: (-lane.waiting, lane.name))[:LANES_SHOWN]
+def _limit_groups(status: LiveStatus) -> list[LimitGroupFact]:
+    busiest = sorted(status.limit_groups, key=lambda group: (-group.waiting, group.name))[:LIMIT_GROUPS_SHOWN]
     return [
-        LaneFact(
-            name=mask(lane.name),
-            waiting=lane.waiting,
+        LimitGroupFact(
+            name=mask(group.name),
+            waiting=group.waiting,
             windows=[
                 WindowFact(used=used, limit=limit, most=limit, per_s=per_s, unit=unit)
-                for used, limit, per_s, unit in lane.windows
+                for used, limit, per_s, unit in group.windows
             ],
-            cool_s=lane.cool_s,
+            cool_s=group.cool_s,
         )
-        for lane in sorted(busiest, key=lambda lane: lane.name)
+        for group in sorted(busiest, key=lambda group: group.name)
     ]
 
 
