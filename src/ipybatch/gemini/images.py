@@ -34,10 +34,7 @@ from ipybatch.errors import InputError, MissingExtra, Permanent
 # Source: https://ai.google.dev/gemini-api/docs/image-understanding (2026-11-22).
 MAX_BYTES = 15_000_000
 
-_BLOCK = 1 << 20
-_HEAD = 32
 _SHOWN = 60
-_LONGEST_PATH = 4096
 
 
 # ISO/IEC 23008-12, the brands of still images.
@@ -95,7 +92,12 @@ class Image(msgspec.Struct, frozen=True, dict=True):
         except (OSError, ValueError, ImportError) as error:
             msg = f"{field} must be an image that can be read, got {_short(value)}: {mask(str(error))}"
             raise InputError(msg) from None
-        image = cls(_check_kind(head, field, value), sha256, size)
+        kind = sniff(head)
+        if kind is None:
+            begins = f"it begins with {head[:8]!r}" if head else "it is empty"
+            msg = f"{field} must be a PNG, JPEG, WebP, GIF or HEIC image, got {_short(value)}: {begins}"
+            raise InputError(msg)
+        image = cls(kind, sha256, size)
         if size > MAX_BYTES:
             msg = f"{field} must be at most {MAX_BYTES:,} bytes, got {_short(value)} of {size:,}: make it smaller"
             raise InputError(msg)
@@ -142,7 +144,7 @@ def _source(value: Any, field: str) -> bytes | str:
 
 def _is_path(text: str) -> bool:
     try:
-        return len(text) <= _LONGEST_PATH and Path(text).expanduser().exists()
+        return len(text) <= 4096 and Path(text).expanduser().exists()
     except (OSError, ValueError, RuntimeError):
         return False
 
@@ -171,20 +173,11 @@ def _open(source: bytes | str) -> IO[bytes]:
 def _digest(file: IO[bytes]) -> tuple[bytes, str, int]:
     digest, size = hashlib.sha256(), 0
     head = b""
-    while block := file.read(_BLOCK):
-        head = head or block[:_HEAD]
+    while block := file.read(1 << 20):
+        head = head or block[:32]
         size += len(block)
         digest.update(block)
     return head, digest.hexdigest(), size
-
-
-def _check_kind(head: bytes, field: str, value: Any) -> str:
-    kind = sniff(head)
-    if kind is None:
-        begins = f"it begins with {head[:8]!r}" if head else "it is empty"
-        msg = f"{field} must be a PNG, JPEG, WebP, GIF or HEIC image, got {_short(value)}: {begins}"
-        raise InputError(msg)
-    return kind
 
 
 def _short(value: Any) -> str:
@@ -202,7 +195,6 @@ _EXTENSIONS = {
     "image/heic": "heic",
     "image/heif": "heif",
 }
-_LONGEST_NAME = 80
 _UNSAFE = re.compile(r"[^a-z0-9_]+")
 _HASHED = re.compile(r".*-[0-9a-f]{12}")
 _DEVICES = re.compile(r"con|prn|aux|nul|com[0-9]|lpt[0-9]")  # Windows opens these in every folder
@@ -228,7 +220,8 @@ class ImageStore:
         except ImportError:
             raise MissingExtra("gemini") from None
         if "://" in str(folder):
-            register(_password(str(folder)))
+            with suppress(ValueError):
+                register(urlsplit(str(folder)).password)
         try:
             self._files, self._root = url_to_fs(str(folder))
             self._files.makedirs(self._root, exist_ok=True)
@@ -256,7 +249,9 @@ class ImageStore:
         except Exception as error:
             msg = f"image of {key!r} was received but could not be saved as {mask(path)}: {mask(str(error))}"
             raise Permanent(msg) from None
-        return path if _is_local(self._files) else str(self._files.unstrip_protocol(path))
+        protocol = self._files.protocol
+        is_local = "file" in (protocol if isinstance(protocol, tuple | list) else (protocol,))
+        return path if is_local else str(self._files.unstrip_protocol(path))
 
     def _write(self, unfinished: str, content: bytes, *, move_to: str | None) -> None:
         moved = False
@@ -280,7 +275,7 @@ def file_name(key: str | int, number: int, extension: str) -> str:
 def _stem(key: str | int) -> str:
     text = str(key)
     plain = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode().lower()
-    slug = _UNSAFE.sub("-", plain).strip("-")[:_LONGEST_NAME].rstrip("-")
+    slug = _UNSAFE.sub("-", plain).strip("-")[:80].rstrip("-")
     if isinstance(key, int):
         return text if key >= 0 else f"{slug}-{_hash(key)}"
     own = slug == text and slug and not slug.isdigit() and not _HASHED.fullmatch(slug) and not _DEVICES.fullmatch(slug)
@@ -295,15 +290,3 @@ def _hash(key: str | int) -> str:
 def _extension(mime_type: str, content: bytes) -> str:
     found = sniff(content[:32]) or mime_type
     return _EXTENSIONS.get(found) or _UNSAFE.sub("-", found.partition("/")[2].lower()).strip("-")[:16] or "bin"
-
-
-def _is_local(files: Any) -> bool:
-    protocols = files.protocol if isinstance(files.protocol, tuple | list) else (files.protocol,)
-    return "file" in protocols
-
-
-def _password(address: str) -> str | None:
-    try:
-        return urlsplit(address).password
-    except ValueError:
-        return None

@@ -173,8 +173,7 @@ class Lanes(msgspec.Struct):
             caller.tell_spent()
 
     async def _leave(self, deadline: Deadline, gatherer: Gatherer) -> None:
-        left_s = deadline.batch_until_s - self.caller.clock.now_s()
-        await asyncio.sleep(max(0.0, left_s))
+        await asyncio.sleep(max(0.0, deadline.batch_until_s - self.caller.clock.now_s()))
         left_s = deadline.at_s - self.caller.clock.now_s()
         await gatherer.give_up("it was not back in time", min(CONFIRM_S, CONFIRM_SHARE * left_s))
 
@@ -271,7 +270,8 @@ class PromptGroups:
             number = self._before + at // GROUP + 1
             self._group[key] = number
             if at % GROUP == 0:
-                self._begin(number, max(1, min(GROUP, self._items - at)))
+                items = self._left[number] = max(1, min(GROUP, self._items - at))
+                self._tell(events.GroupStarted(self._clock.unix_s(), number, f"Group {number}", items))
         attempt.join(self._group[key])
 
     def recorded(self, outcomes: Iterable[Outcome]) -> None:
@@ -286,7 +286,3 @@ class PromptGroups:
                 del self._left[number]
                 status: Status = "completed" if self._completed[number] else "failed"
                 self._tell(events.GroupEnded(self._clock.unix_s(), number, status))
-
-    def _begin(self, number: int, items: int) -> None:
-        self._left[number] = items
-        self._tell(events.GroupStarted(self._clock.unix_s(), number, f"Group {number}", items))

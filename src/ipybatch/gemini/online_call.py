@@ -93,7 +93,10 @@ class Caller(msgspec.Struct):
         usd = self.money.usd(model, answer.tokens, lane)
         status: str = answer.verdict
         try:
-            data = self._read(answer, lane)
+            if answer.verdict != "ok":
+                raise Permanent(answer.reason)
+            schema = self.request_configs[lane].schema
+            data = msgspec.UNSET if schema is None else schema.parse(answer.text)
         except Permanent:
             status = "invalid" if status == "ok" else status
             raise
@@ -107,12 +110,6 @@ class Caller(msgspec.Struct):
                 files = await asyncio.to_thread(self.store.save, prompt.id, answer.images)
         result = result_of(answer, usd=usd, data=data, files=files)
         return {**result, "model": result["model"] or model}
-
-    def _read(self, answer: Answer, lane: str) -> Any:
-        if answer.verdict != "ok":
-            raise Permanent(answer.reason)
-        schema = self.request_configs[lane].schema
-        return msgspec.UNSET if schema is None else schema.parse(answer.text)
 
     def record(self, prompt: Prompt, model: str, lane: str, status: str, ms: float, **used: Any) -> None:
         """Record one call.
@@ -148,12 +145,12 @@ class Caller(msgspec.Struct):
                 await self.api.generate(model, await self._wire(prompt, request_config)),
                 image=request_config.wants_image(prompt.config),
             )
-        except RateLimited as error:
-            told = self._refused(error, model, started_s)
-            self._record_failure(prompt, model, lane, error, started_s)
-            raise told from error
         except ItemError as error:
-            self._record_failure(prompt, model, lane, error, started_s)
+            told = self._refused(error, model, started_s) if isinstance(error, RateLimited) else None
+            status = str(getattr(error.__cause__, "code", "") or type(error).__name__).lower()
+            self.record(prompt, model, lane, status, (self.clock.now_s() - started_s) * 1000)
+            if told is not None:
+                raise told from error
             raise
         seconds = self.clock.now_s() - started_s
         pace = self.pacer.of(model)
@@ -162,10 +159,6 @@ class Caller(msgspec.Struct):
             self.tell(Noted(self.clock.unix_s(), advice))
         attempt.settle(tokens=float(answer.tokens.in_))
         return answer, seconds * 1000
-
-    def _record_failure(self, prompt: Prompt, model: str, lane: str, error: ItemError, started_s: float) -> None:
-        status = str(getattr(error.__cause__, "code", "") or type(error).__name__).lower()
-        self.record(prompt, model, lane, status, (self.clock.now_s() - started_s) * 1000)
 
     async def _wire(self, prompt: Prompt, request_config: RequestConfig) -> dict[str, Any]:
         if not prompt.images:

@@ -21,7 +21,6 @@ from ipybatch.errors import InputError, MissingExtra
 from ipybatch.gemini.images import MAX_BYTES, Image
 from ipybatch.gemini.service.request_config import RequestConfig, check_config, check_system
 
-_ROLES = ("user", "model")
 _TEXTS = ("prompt", "text", "contents")
 _FIELDS = ("id", "key", *_TEXTS, "image", "images", "system", "config", "operation", "project")
 
@@ -84,7 +83,8 @@ class Prompt(msgspec.Struct, frozen=True, kw_only=True):
         Raises:
             Permanent: An image is gone or was changed.
         """
-        return settings.wire([to_wire(turn) for turn in self.all_turns()], self.system, self.config)
+        turns = [{"role": turn.role, "parts": list(map(_part_to_wire, turn.parts))} for turn in self.all_turns()]
+        return settings.wire(turns, self.system, self.config)
 
     def all_turns(self) -> tuple[Turn, ...]:
         """Return the earlier turns and the prompt itself."""
@@ -146,7 +146,11 @@ class _Reader:
         if is_row:
             fields = {name: value for name, value in fields.items() if name in _TEXTS or not is_missing(value)}
         elif self.template is None:
-            _check_known(fields, where)
+            for name in fields:
+                if name not in _FIELDS:
+                    allowed = f"it may have {', '.join(_FIELDS)}; for others pass template="
+                    msg = f"{where} has the unknown field {name!r}: {allowed}"
+                    raise InputError(msg)
         turns = self._turns(item, fields, where)
         parts = (*_images(fields, where), *turns[-1].parts)
         check_parts(parts, where)
@@ -227,16 +231,15 @@ def _read_frame(frame: Any, reader: _Reader) -> Iterator[Prompt]:
         yield reader.read(dict(zip(columns, row, strict=True)), f"prompts[{number}]", index=name, is_row=True)
 
 
-def _images(fields: Mapping[str, Any], where: str) -> tuple[Image, ...]:
-    given = [name for name in ("image", "images") if name in fields]
-    return tuple(image for name in given for image in read_images(fields[name], f"{where}[{name!r}]"))
-
-
-def _check_known(fields: Mapping[str, Any], where: str) -> None:
-    for name in fields:
-        if name not in _FIELDS:
-            msg = f"{where} has the unknown field {name!r}: it may have {', '.join(_FIELDS)}; for others pass template="
-            raise InputError(msg)
+def _images(fields: Mapping[str, Any], where: str) -> list[Image]:
+    images: list[Image] = []
+    for name in [name for name in ("image", "images") if name in fields]:
+        value, field = fields[name], f"{where}[{name!r}]"
+        if isinstance(value, list | tuple):
+            images += [Image.of(each, f"{field}[{number}]") for number, each in enumerate(value)]
+        else:
+            images.append(Image.of(value, field))
+    return images
 
 
 def _check_id(value: Any, field: str) -> str | int:
@@ -279,17 +282,6 @@ def read_contents(value: Any, field: str) -> tuple[Turn, ...]:
     return turns
 
 
-def read_images(value: Any, field: str) -> tuple[Image, ...]:
-    """Read one image or a list of images.
-
-    Raises:
-        InputError: A value is no image; the message says which one, and why.
-    """
-    if not isinstance(value, list | tuple):
-        return (Image.of(value, field),)
-    return tuple(Image.of(each, f"{field}[{number}]") for number, each in enumerate(value))
-
-
 def check_parts(parts: tuple[Part, ...], where: str) -> None:
     """Check that parts are not empty, and that their images fit into a request.
 
@@ -299,18 +291,17 @@ def check_parts(parts: tuple[Part, ...], where: str) -> None:
     if not any(part.strip() if isinstance(part, str) else part for part in parts):
         msg = f"{where} must have a text that is not empty, or an image, got {parts!r}"
         raise InputError(msg)
-    for part in parts:
-        if isinstance(part, str) and not part.isascii():
-            _check_text(part, where)
+    for text in [part for part in parts if isinstance(part, str)]:
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            at = error.start
+            msg = f"{where} must be valid Unicode, got half a character at position {at}: read it again as UTF-8"
+            raise InputError(msg) from None
     size = sum(part.size for part in parts if isinstance(part, Image))
     if size > MAX_BYTES:
         msg = f"{where} must have at most {MAX_BYTES:,} bytes of images, got {size:,}: make them smaller or fewer"
         raise InputError(msg)
-
-
-def to_wire(turn: Turn) -> dict[str, Any]:
-    """Return a turn as the service's JSON, with the content of its images."""
-    return {"role": turn.role, "parts": [_part_to_wire(part) for part in turn.parts]}
 
 
 def _part_to_wire(part: Part) -> dict[str, Any]:
@@ -328,7 +319,7 @@ def _turn(item: Any, field: str) -> Turn:
         msg = f"{field} must be a turn such as {{'role': 'user', 'parts': ['Hello']}}, got {_short(item)}"
         raise InputError(msg)
     role = item.get("role") or "user"
-    if role not in _ROLES or not set(item) <= {"role", "parts"}:
+    if role not in ("user", "model") or not set(item) <= {"role", "parts"}:
         msg = f"{field} must have 'parts' and a 'role' of 'user' or 'model', got {_short(item)}"
         raise InputError(msg)
     parts = item["parts"]
@@ -361,12 +352,10 @@ def _part(item: Any, field: str) -> Part:
 
 
 def _blob_data(data: Any, field: str) -> bytes:
+    if isinstance(data, bytes):
+        return data
     try:  # the client writes the URL-safe alphabet of base64
-        return (
-            data
-            if isinstance(data, bytes)
-            else base64.b64decode(data.replace("-", "+").replace("_", "/"), validate=True)
-        )
+        return base64.b64decode(data.replace("-", "+").replace("_", "/"), validate=True)
     except (binascii.Error, ValueError, AttributeError):
         msg = f"{field} must have base64 or bytes as the data of its inlineData, got {_short(data)}"
         raise InputError(msg) from None
@@ -393,14 +382,6 @@ def _plain(value: Any) -> Any:
     if hasattr(value, "model_dump"):
         return value.model_dump(mode="json", by_alias=True, exclude_none=True)
     return value
-
-
-def _check_text(text: str, where: str) -> None:
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        msg = f"{where} must be valid Unicode, got half a character at position {error.start}: read it again as UTF-8"
-        raise InputError(msg) from None
 
 
 @dataclass(frozen=True, slots=True)

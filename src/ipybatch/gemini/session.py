@@ -244,6 +244,8 @@ def _session(spec: GeminiSpec, limits: Limits, arguments: SessionArguments, abou
     defaults = {"retry": Retry(attempts=5), "breaker": arguments.get("breaker", Breaker(failures=5, break_s=30.0))}
     if spec.has_batch:
         handed.pop("timeout_s", None)
+    key = spec.connection.api_key  # whose quotas are the resource
+    resource = "gemini" if key is None else f"gemini {hashlib.blake2b(key.encode(), digest_size=4).hexdigest()}"
     return GeminiSession(
         spec.name,
         Generation(spec, about, has_groups=limits.batch_size is None),
@@ -251,7 +253,7 @@ def _session(spec: GeminiSpec, limits: Limits, arguments: SessionArguments, abou
         cost=start_cost(spec.lane, spec.request_configs["online"]),
         settings={"model": spec.models[0].name, **spec.request_configs["online"].settings()},
         group_word="Job" if spec.lane in ("batch", "auto") else "Group",
-        **{"resource": _resource(spec.connection), **defaults, **handed, "limits": limits},
+        **{"resource": resource, **defaults, **handed, "limits": limits},
     )
 
 
@@ -400,10 +402,3 @@ def _connection(api_key: str | None, base_url: str | None, client: Any, timeout_
     connection = Connection(key, base_url, client, min(timeout_s or TIMEOUT_S, LONGEST_S))
     connection.prepare()
     return connection
-
-
-def _resource(connection: Connection) -> str:
-    """Return the name of the resource, which is the key's quotas: a hash of the key."""
-    if connection.api_key is None:
-        return "gemini"
-    return f"gemini {hashlib.blake2b(connection.api_key.encode(), digest_size=4).hexdigest()}"

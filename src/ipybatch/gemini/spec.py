@@ -151,13 +151,17 @@ class GeminiSpec(msgspec.Struct, frozen=True, kw_only=True):
         client = self.connection.open()
         stack.push_async_callback(self.connection.close, client)
         api = Api(client, self.clock, timeout_s=self.connection.timeout_s)
-        money = Money(self._budget(), self.prices, self.account)
+        with self.journal.reader() as database:
+            run = run_store.find(database, self.name)
+        assert run is not None
+        budget = Budget(self.budget_usd)
+        budget.spend(usage.spent_usd(self.journal, self.name, run.created_s))
         caller = Caller(
             session=self.name,
             api=api,
             request_configs=self.request_configs,
             pacer=self.pacer,
-            money=money,
+            money=Money(budget, self.prices, self.account),
             journal=self.journal,
             clock=self.clock,
             tell=tell,
@@ -170,13 +174,15 @@ class GeminiSpec(msgspec.Struct, frozen=True, kw_only=True):
         return Lanes(
             lane=self.lane,
             caller=caller,
-            gatherer=self._gatherer(api, tell, state) if self.has_batch else None,
+            gatherer=self._gatherer(api, tell, state, run.created_s) if self.has_batch else None,
             flex_tries=self.flex_tries,
             flex_fallback=self.flex_fallback,
             deadline=self._deadline(),
         )
 
-    def _gatherer(self, api: Api, tell: Callable[[Event], None], state: Callable[[], State]) -> Gatherer:
+    def _gatherer(
+        self, api: Api, tell: Callable[[Event], None], state: Callable[[], State], since_s: float
+    ) -> Gatherer:
         return Gatherer(
             self.name,
             self.models[0].name,
@@ -187,7 +193,7 @@ class GeminiSpec(msgspec.Struct, frozen=True, kw_only=True):
             JobGroups(tell, self.clock),
             self.clock,
             state,
-            self._since_s(),
+            since_s,
         )
 
     def _release_credits(self) -> None:
@@ -197,18 +203,6 @@ class GeminiSpec(msgspec.Struct, frozen=True, kw_only=True):
         for held in self.account.open_reservations():
             if held.reference.startswith(f"{self.name}: "):
                 self.account.refund(held.id)
-
-    def _budget(self) -> Budget:
-        budget = Budget(self.budget_usd)
-        budget.spend(usage.spent_usd(self.journal, self.name, self._since_s()))
-        return budget
-
-    def _since_s(self) -> float:
-        """Return the Unix time at which the run began."""
-        with self.journal.reader() as database:
-            found = run_store.find(database, self.name)
-        assert found is not None
-        return found.created_s
 
     def _deadline(self) -> Deadline | None:
         if self.deadline_s is None:

@@ -109,7 +109,10 @@ class Gatherer:
             task.cancel()
         await asyncio.gather(*self._tasks, *self._writes, return_exceptions=True)
         if self._state() == "cancelled":
-            await self._ask_to_cancel([*jobs, *await self._just_submitted()])
+            if self._cut_short:  # they may be submitted in a moment
+                done, _late = await asyncio.wait(self._cut_short, timeout=CANCEL_S)
+                jobs += [one.result() for one in done if not one.cancelled() and one.exception() is None]
+            await self._ask_to_cancel(jobs)
         for submitting in self._cut_short:
             submitting.cancel()
         await asyncio.gather(*self._cut_short, return_exceptions=True)
@@ -226,13 +229,6 @@ class Gatherer:
         except asyncio.CancelledError:
             self._cut_short.add(submitting)  # its job is cancelled as well, should it be submitted
             raise
-
-    async def _just_submitted(self) -> list[Job]:
-        """Return the jobs that were being submitted when the session was cancelled."""
-        if not self._cut_short:
-            return []
-        done, _ = await asyncio.wait(self._cut_short, timeout=CANCEL_S)
-        return [one.result() for one in done if not one.cancelled() and one.exception() is None]
 
     def _track(self, job: Job) -> None:
         self._jobs[job.number] = job

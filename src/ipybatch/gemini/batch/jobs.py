@@ -53,8 +53,6 @@ _STATUS: dict[JobState, Status] = {
     "cancelled": "cancelled",
     "expired": "timeout",
 }
-_encode = msgspec.json.Encoder().encode
-_decode_keys = msgspec.json.Decoder(tuple[str, ...]).decode
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True):
@@ -151,13 +149,15 @@ class JobStore:
         """
         now_s = self._clock.unix_s()
         new = msgspec.structs.replace(job, state="intent", created_s=now_s, updated_s=now_s, reason=mask(job.reason))
+        place = job.session, job.number
+        places = ", ".join(f":{name}" for name in _COLUMNS.split(", "))
 
         def unit(database: sqlite3.Connection) -> bool:
-            if once and any(_jobs(database, "WHERE session = ? AND number = ? AND NOT " + _NEVER_SENT, _place(job))):
-                return False
             if once:
-                database.execute(f"DELETE FROM job WHERE session = ? AND number = ? AND {_NEVER_SENT}", _place(job))  # noqa: S608  # a constant
-            _insert(database, new)
+                if _jobs(database, "WHERE session = ? AND number = ? AND NOT " + _NEVER_SENT, place):
+                    return False
+                database.execute(f"DELETE FROM job WHERE session = ? AND number = ? AND {_NEVER_SENT}", place)  # noqa: S608  # a constant
+            database.execute(f"INSERT INTO job ({_COLUMNS}) VALUES ({places})", _row(new))  # noqa: S608  # constants of ours
             return True
 
         if not await self._commit(unit, durable=True):
@@ -241,24 +241,16 @@ def _jobs(database: sqlite3.Connection, where: str, values: Sequence[Any]) -> li
     return [_from_row(row) for row in database.execute(query, values)]
 
 
-def _place(job: Job) -> tuple[str, int]:
-    return job.session, job.number
-
-
 def _row(job: Job) -> dict[str, Any]:
     fields = {name: getattr(job, name) for name in _COLUMNS.split(", ")}
-    return {**fields, "keys": _encode(job.keys), "collected": int(job.collected)}
+    return {**fields, "keys": msgspec.json.encode(job.keys), "collected": int(job.collected)}
 
 
 def _from_row(row: Sequence[Any]) -> Job:
     fields = dict(zip(_COLUMNS.split(", "), row, strict=True))
     del fields["requests"]
-    return Job(**{**fields, "keys": _decode_keys(fields["keys"]), "collected": bool(fields["collected"])})
-
-
-def _insert(database: sqlite3.Connection, job: Job) -> None:
-    places = ", ".join(f":{name}" for name in _COLUMNS.split(", "))
-    database.execute(f"INSERT INTO job ({_COLUMNS}) VALUES ({places})", _row(job))  # noqa: S608  # constants of ours
+    keys = msgspec.json.decode(fields["keys"], type=tuple[str, ...])
+    return Job(**{**fields, "keys": keys, "collected": bool(fields["collected"])})
 
 
 def _update(database: sqlite3.Connection, job: Job, only: JobState | None) -> bool:
@@ -365,11 +357,15 @@ class JobGroups:
 
     def show(self, job: Job) -> None:
         """Show a job as the service reports it."""
-        extra: events.Extra = {"Remote": job.remote, "State": _state_text(job)}
+        total, pending, failed = (job.counts.get(name, 0) for name in ("requests", "pending", "failed"))
+        state = f"running {total - pending}/{total}" if job.state == "running" and total else job.state
+        # The failed items go into another job and no longer count in this row.
+        reason = f"{failed} failed, to be sent again" if job.state == "succeeded" and failed else job.reason
+        extra: events.Extra = {"Remote": job.remote, "State": state}
         if job.number not in self._shown:
             self._start(job.number, job.requests, extra)
         status = "running" if job.state == "succeeded" else _STATUS[job.state]  # until its results are on disk
-        self._change(job.number, status, extra, _reason_text(job))
+        self._change(job.number, status, extra, reason)
         if job.ended and job.state != "succeeded":
             self.end(job.number, status)
 
@@ -394,7 +390,7 @@ class JobGroups:
             events.GroupRecalled(
                 self._clock.unix_s(),
                 job.number,
-                _group_name(job.number),
+                f"Job {job.number}",
                 job.requests,
                 failed,
                 job.created_s,
@@ -405,25 +401,10 @@ class JobGroups:
         self._change(job.number, _STATUS[job.state], {"Remote": job.remote, "State": job.state}, job.reason)
 
     def _start(self, number: int, items: int, extra: events.Extra) -> None:
-        self._tell(events.GroupStarted(self._clock.unix_s(), number, _group_name(number), items, extra, lasts=True))
+        self._tell(events.GroupStarted(self._clock.unix_s(), number, f"Job {number}", items, extra, lasts=True))
 
     def _change(self, number: int, status: Status, extra: events.Extra, error: str) -> None:
         now = (status, extra, error)
         if self._shown.get(number) != now:
             self._shown[number] = now
             self._tell(events.GroupChanged(self._clock.unix_s(), number, status, extra, error))
-
-
-def _state_text(job: Job) -> str:
-    total, pending = job.counts.get("requests", 0), job.counts.get("pending", 0)
-    return f"running {total - pending}/{total}" if job.state == "running" and total else job.state
-
-
-def _reason_text(job: Job) -> str:
-    failed = job.counts.get("failed", 0)
-    # The failed items go into another job and no longer count in this row.
-    return f"{failed} failed, to be sent again" if job.state == "succeeded" and failed else job.reason
-
-
-def _group_name(number: int) -> str:
-    return f"Job {number}"

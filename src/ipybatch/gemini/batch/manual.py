@@ -10,7 +10,7 @@ import asyncio
 import builtins
 import concurrent.futures
 import hashlib
-from collections.abc import AsyncIterator, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -68,19 +68,16 @@ class RowReader(msgspec.Struct, frozen=True):
         """Return an item's row: key, status, error, and the columns of its result if it has one."""
         row = {"key": key_value(key), "status": "completed", "error": ""}
         try:
-            return {**row, **self._result(key, body)}
+            if isinstance(body, ItemError):
+                raise body
+            answer = read_answer(body)
+            if answer.verdict != "ok":
+                raise Permanent(answer.reason)
+            data = msgspec.UNSET if self.schema is None else self.schema.parse(answer.text)
+            files = self.images.save(key, answer.images) if self.images is not None and answer.images else ()
+            return {**row, **result_of(answer, data=data, files=files)}
         except ItemError as error:
             return {**row, "status": "failed", "error": str(error)}
-
-    def _result(self, key: str, body: Mapping[str, Any] | ItemError) -> dict[str, Any]:
-        if isinstance(body, ItemError):
-            raise body
-        answer = read_answer(body)
-        if answer.verdict != "ok":
-            raise Permanent(answer.reason)
-        data = msgspec.UNSET if self.schema is None else self.schema.parse(answer.text)
-        files = self.images.save(key, answer.images) if self.images is not None and answer.images else ()
-        return result_of(answer, data=data, files=files)
 
 
 class GeminiBatches:
@@ -296,15 +293,16 @@ class GeminiBatches:
             msg = "prompts must hold at least one prompt, got none"
             raise InputError(msg)
         check_count("max_requests_per_job", most, low=1)
-        _check_keys(prompts)
-        requests = [
-            BatchRequest.of(
-                _key(prompt),
-                prompt.wire(request_config),
-                images=request_config.wants_image(prompt.config) or bool(prompt.images),
-            )
-            for prompt in prompts
-        ]
+        requests: builtins.list[BatchRequest] = []
+        seen: dict[str, int] = {}
+        for number, prompt in enumerate(prompts):
+            key = mask(_canonical(prompt.id).decode())  # a text may be its own key, and keys are recorded
+            first = seen.setdefault(key, number)
+            if first != number:
+                msg = f"prompts {first} and {number} have the same key {prompt.id!r}: give each an id of its own"
+                raise InputError(msg)
+            images = request_config.wants_image(prompt.config) or bool(prompt.images)
+            requests.append(BatchRequest.of(key, prompt.wire(request_config), images=images))
         called = name or _name_of(prompts[0].operation, model, requests)
         _wait_for(self._submit(called, model, list(chunks(requests, max_requests=most))))
         return called
@@ -324,19 +322,16 @@ class GeminiBatches:
     async def _results(self, jobs: Sequence[Job], reader: RowReader) -> builtins.list[dict[str, Any]]:
         rows: builtins.list[dict[str, Any]] = []
         for job in await _each(self._submission.refresh, jobs):
-            found = {key: row async for key, row in self._answers(job, reader)}
+            if job.state != "succeeded":
+                status = "failed" if job.ended else "pending"
+                rows += [{"key": key_value(key), "status": status, "error": job.reason} for key in job.keys]
+                continue
+            found = {}
+            async for key, body in results.results(self._api, job):
+                found[key] = await asyncio.to_thread(reader.row, key, body)
+            await self._store.collect(job)
             rows += [found[key] for key in job.keys]
         return rows
-
-    async def _answers(self, job: Job, reader: RowReader) -> AsyncIterator[tuple[str, dict[str, Any]]]:
-        if job.state != "succeeded":
-            status = "failed" if job.ended else "pending"
-            for key in job.keys:
-                yield key, {"key": key_value(key), "status": status, "error": job.reason}
-            return
-        async for key, body in results.results(self._api, job):
-            yield key, await asyncio.to_thread(reader.row, key, body)
-        await self._store.collect(job)
 
     async def _cancel(self, job: Job) -> Job:
         if job.remote and not job.ended:
@@ -382,19 +377,6 @@ async def _each(what: Any, jobs: Iterable[Job]) -> list[Job]:
     return [await what(job) for job in jobs]
 
 
-def _key(prompt: Prompt) -> str:
-    return mask(_canonical(prompt.id).decode())  # a text may be its own key, and keys are recorded
-
-
-def _check_keys(prompts: Sequence[Prompt]) -> None:
-    seen: dict[str, int] = {}
-    for number, prompt in enumerate(prompts):
-        first = seen.setdefault(_key(prompt), number)
-        if first != number:
-            msg = f"prompts {first} and {number} have the same key {prompt.id!r}: give each an id of its own"
-            raise InputError(msg)
-
-
 def _name_of(operation: str, model: str, requests: Sequence[BatchRequest]) -> str:
     found = hashlib.blake2b(model.encode(), digest_size=5)
     for request in requests:
@@ -421,15 +403,12 @@ def table(jobs: Sequence[Job]) -> pd.DataFrame:
 
     columns: dict[str, Any] = {
         "name": [job.session for job in jobs],
-        "display_name": [job.display_name for job in jobs],
-        "remote": [job.remote for job in jobs],
-        "number": [job.number for job in jobs],
-        "model": [job.model for job in jobs],
-        "state": [job.state for job in jobs],
+        **{
+            name: [getattr(job, name) for job in jobs]
+            for name in ("display_name", "remote", "number", "model", "state")
+        },
         "requests": [job.requests or job.counts.get("requests", 0) for job in jobs],
-        "successful": [job.counts.get("successful") for job in jobs],
-        "failed": [job.counts.get("failed") for job in jobs],
-        "pending": [job.counts.get("pending") for job in jobs],
+        **{name: [job.counts.get(name) for job in jobs] for name in ("successful", "failed", "pending")},
         "created": _times([job.created_s or None for job in jobs]),
         "ended": _times([job.ended_s for job in jobs]),
         "reason": [job.reason for job in jobs],

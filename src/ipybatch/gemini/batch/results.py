@@ -24,7 +24,7 @@ from ipybatch.errors import BatchError, ItemError, Permanent, RateLimited, Trans
 from ipybatch.gemini.batch.jobs import Job
 from ipybatch.gemini.batch.submission import BatchRequest, chunks, wire_key
 from ipybatch.gemini.prompts import Prompt
-from ipybatch.gemini.service.api import Api, Operation
+from ipybatch.gemini.service.api import Api
 from ipybatch.gemini.service.request_config import RequestConfig
 
 Body = dict[str, Any]
@@ -109,9 +109,6 @@ class _Line(msgspec.Struct):
     metadata: Any = None
 
 
-_read_line = msgspec.json.Decoder(_Line).decode
-
-
 async def results(api: Api, job: Job) -> AsyncIterator[Result]:
     """Yield each item of a succeeded job once, with its reply or its error.
 
@@ -126,9 +123,12 @@ async def results(api: Api, job: Job) -> AsyncIterator[Result]:
     if operation.state != "succeeded":
         msg = f"{job.display_name} has no results: {operation.reason or operation.state}"
         raise Permanent(msg)
-    file = _file(operation)
-    if not file:
-        for result in matched(_inlined(operation), job.keys):
+    file = operation.output.get("responsesFile") or operation.output.get("fileName")
+    if not isinstance(file, str) or not file:
+        inlined = operation.output.get("inlinedResponses")
+        if isinstance(inlined, dict):
+            inlined = inlined.get("inlinedResponses")
+        for result in matched(inlined if isinstance(inlined, list) else [], job.keys):
             yield result
         return
     with tempfile.TemporaryDirectory(prefix="ipybatch-") as folder:
@@ -141,7 +141,8 @@ async def results(api: Api, job: Job) -> AsyncIterator[Result]:
 
 def matched(entries: Sequence[Any], keys: Sequence[str]) -> Iterator[Result]:
     """Yield each key once, with the entry that answers it."""
-    return _matched([_echo(entry) for entry in entries], entries, keys)
+    echoes = [_key(each.get("key"), each.get("metadata")) if isinstance(each, dict) else None for each in entries]
+    return _matched(echoes, entries, keys)
 
 
 def places(echoes: Sequence[str | None], keys: Sequence[str]) -> list[int | None]:
@@ -175,11 +176,9 @@ def _matched(echoes: Sequence[str | None], entries: Iterable[Any], keys: Sequenc
         if place is not None:
             del missing[place]
             yield keys[place], _body(entry)
+    why = f"its answer cannot be identified: {len(echoes)} answers to {len(keys)} requests"
     for place in missing:
-        yield (
-            keys[place],
-            Transient(f"its answer cannot be identified: {len(echoes)} answers to {len(keys)} requests"),
-        )
+        yield keys[place], Transient(why)
 
 
 def _body(entry: Any) -> dict[str, Any] | ItemError:
@@ -194,24 +193,6 @@ def _body(entry: Any) -> dict[str, Any] | ItemError:
     return Transient("its answer holds neither a response nor an error")
 
 
-def _inlined(operation: Operation) -> list[Any]:
-    given = operation.output.get("inlinedResponses")
-    if isinstance(given, dict):
-        given = given.get("inlinedResponses")
-    return given if isinstance(given, list) else []
-
-
-def _file(operation: Operation) -> str:
-    name = operation.output.get("responsesFile") or operation.output.get("fileName")
-    return name if isinstance(name, str) else ""
-
-
-def _echo(entry: Any) -> str | None:
-    if not isinstance(entry, dict):
-        return None
-    return _key(entry.get("key"), entry.get("metadata"))
-
-
 def _key(key: Any, metadata: Any) -> str | None:
     found = metadata.get("key") if key is None and isinstance(metadata, dict) else key
     return found if isinstance(found, str) and found else None
@@ -221,7 +202,7 @@ def _echoes_of(path: Path) -> list[str | None]:
     echoes: list[str | None] = []
     for line in _raw_lines(path):
         try:
-            read = _read_line(line)
+            read = msgspec.json.decode(line, type=_Line)
         except msgspec.MsgspecError:
             echoes.append(None)
         else:

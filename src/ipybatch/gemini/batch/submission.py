@@ -126,7 +126,7 @@ def chunks(
     held: list[BatchRequest] = []
     size = 0
     for request in requests:
-        more = _bytes_of(request)
+        more = len(request.body) + _AROUND
         if more > limit:
             msg = f"the request of {request.key} must be <= {limit} bytes, got {more}: send smaller images or less text"
             raise InputError(msg)
@@ -137,10 +137,6 @@ def chunks(
         size += more
     if held:
         yield _chunk(held, size, inline_bytes)
-
-
-def _bytes_of(request: BatchRequest) -> int:
-    return len(request.body) + _AROUND
 
 
 def _chunk(held: list[BatchRequest], size: int, inline_bytes: int) -> Chunk:
@@ -204,7 +200,11 @@ class Submission:
         while not isinstance(found := await self._look(job), Operation):
             left_s = deadline_s - self._clock.now_s()
             if left_s <= 0:
-                return await self._store.put(msgspec.structs.replace(job, state="unknown", reason=_unknown(job, found)))
+                reason = (
+                    f"unknown: {job.display_name} was sent and no answer came; {found}. It is not sent again by itself:"
+                    " look for it later, or forget it and submit it anew"
+                )
+                return await self._store.put(msgspec.structs.replace(job, state="unknown", reason=reason))
             await asyncio.sleep(min(pause_s, left_s))
             pause_s *= 2
         return await self._store.put(reported(job, found))
@@ -307,13 +307,6 @@ def polls(poll_s: float, chance: random.Random | None = None) -> Iterator[float]
     while True:
         yield wait_s * chance.uniform(0.9, 1.1)
         wait_s = min(wait_s * 1.5, max(LONGEST_POLL_S, poll_s))
-
-
-def _unknown(job: Job, why: str) -> str:
-    return (
-        f"unknown: {job.display_name} was sent and no answer came; {why}. It is not sent again by itself: look for it"
-        " later, or forget it and submit it anew"
-    )
 
 
 def _write(path: Path, chunk: Chunk) -> None:

@@ -41,7 +41,6 @@ CREDITS: Mapping[str, tuple[str, Decimal]] = {
 BATCH_SIZES: Mapping[str, tuple[int, int]] = {"character": (5, 10), "food": (5, 20), "product": (5, 10)}
 GENERAL_BATCH = (10, 20)
 _STATEMENT_COLUMNS = "id at kind credits reserved balance available reservation operation reference note"
-_FINEST = Decimal("0.000001")
 _MOST = Decimal(10) ** 12  # so that sums stay exact in the 28 digits of a Decimal
 T = TypeVar("T")
 Amount = Decimal | int | float | str
@@ -418,7 +417,7 @@ def _amount(value: Any, *, above: bool = False) -> Decimal:
     except InvalidOperation:
         amount = Decimal("NaN")
     in_range = amount.is_finite() and (amount > 0 if above else amount >= 0) and amount < _MOST
-    if in_range and amount == amount.quantize(_FINEST):
+    if in_range and amount == amount.quantize(Decimal("0.000001")):
         return amount
     sign = ">" if above else ">="
     msg = f"credits must be {sign} 0 and < {_MOST:,}, with at most 6 decimals, got {value!r}"

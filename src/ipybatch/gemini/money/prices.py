@@ -14,7 +14,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import UTC, date, datetime
 from decimal import Decimal, InvalidOperation
-from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -22,7 +21,7 @@ import msgspec
 from ipybatch.errors import InputError, MissingExtra
 
 if TYPE_CHECKING:
-    from genai_prices.types import ModelInfo, TieredPrices
+    from genai_prices.types import TieredPrices
 
     from ipybatch.gemini.service.reply import Tokens
 
@@ -31,7 +30,6 @@ LANES = ("online", "flex", "batch")
 HALF = Decimal("0.5")
 
 _FREE = Decimal(0)
-_MILLION = Decimal(1_000_000)
 _ROWS = {"flex": ("service_tier", "flex"), "batch": ("processing", "batch")}  # as genai-prices names them
 _FIELDS = ("in", "out", "cached", "image", "batch", "flex")
 
@@ -99,7 +97,12 @@ def find_price(
     rates = _own_rates(own, lane) if own is not None else _known_rates(name, lane, moment, tokens.in_)
     if rates is None:
         return None
-    return Price(_usd(tokens, rates), rates.assumed, rates.source, moment.date())
+    cached = min(tokens.cached, tokens.in_)  # an inconsistent reply must not lead to a negative cost
+    image = min(tokens.image, tokens.out)
+    asked = (tokens.in_ - cached) * rates.in_ + cached * rates.cached
+    answered = (tokens.out - image + tokens.thoughts) * rates.out + image * rates.image
+    usd = (asked + answered) * rates.share / 1_000_000
+    return Price(usd, rates.assumed, rates.source, moment.date())
 
 
 def check_lane(lane: Any) -> None:
@@ -139,14 +142,6 @@ class _Rates(msgspec.Struct, frozen=True):
     source: str
 
 
-def _usd(tokens: Tokens, rates: _Rates) -> Decimal:
-    cached = min(tokens.cached, tokens.in_)  # an inconsistent reply must not lead to a negative cost
-    image = min(tokens.image, tokens.out)
-    asked = (tokens.in_ - cached) * rates.in_ + cached * rates.cached
-    answered = (tokens.out - image + tokens.thoughts) * rates.out + image * rates.image
-    return (asked + answered) * rates.share / _MILLION
-
-
 def _own_rates(own: Mapping[str, Decimal], lane: str) -> _Rates:
     return _Rates(
         in_=own["in"],
@@ -164,8 +159,14 @@ def _known_rates(name: str, lane: str, moment: datetime, prompt: int) -> _Rates 
 
     The rows are read here because the package's own `calc_price` takes 0.5 ms a call; a test compares the two.
     """
-    model = _find_model(name)
-    if model is None:
+    try:
+        from genai_prices import __version__
+        from genai_prices.data_snapshot import get_snapshot
+    except ImportError:
+        raise MissingExtra("gemini") from None
+    try:
+        _, model = get_snapshot().find_provider_model(name, None, "google", None)
+    except LookupError:
         return None
     key, value = _ROWS.get(lane, ("", ""))
     has_row = any(
@@ -182,7 +183,7 @@ def _known_rates(name: str, lane: str, moment: datetime, prompt: int) -> _Rates 
         image=_first(_tier(rates.output_image_mtok, prompt), answered),
         share=HALF if assumed else Decimal(1),
         assumed=assumed,
-        source=_source(),
+        source=f"genai-prices {__version__}",
     )
 
 
@@ -195,25 +196,6 @@ def _tier(price: Decimal | TieredPrices | None, prompt: int) -> Decimal | None:
     if price is None or isinstance(price, Decimal):
         return price
     return next((tier.price for tier in reversed(price.tiers) if prompt > tier.start), price.base)
-
-
-def _find_model(name: str) -> ModelInfo | None:
-    try:
-        from genai_prices.data_snapshot import get_snapshot
-    except ImportError:
-        raise MissingExtra("gemini") from None
-    try:
-        _, model = get_snapshot().find_provider_model(name, None, "google", None)
-    except LookupError:
-        return None
-    return model
-
-
-@cache
-def _source() -> str:
-    from genai_prices import __version__
-
-    return f"genai-prices {__version__}"
 
 
 def _check_own(model: str, own: Mapping[str, Any]) -> dict[str, Decimal]:

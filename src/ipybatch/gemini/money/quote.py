@@ -50,15 +50,12 @@ LATENCY_S = 5.0
 SAMPLE = 20
 FLEX_S = (60.0, 900.0)
 BATCH_S = (300.0, 86_400.0)
-_FEW = 2
 _AGAIN = 1.05
 _SEARCHED = 1000  # prompts; if the parallel mode is not quicker by then, it never is
 _GOOD = "#2da44e"
-_SOFT = 'style="padding-top:4px;opacity:0.7"'
 _BEST, _ASIDE, _INK = "#1a7f37", "#6e7781", "#7d8590"  # readable on white and on black
 _CLEAR = "rgba(0,0,0,0)"
 _TICKS_S = {1: "1 s", 10: "10 s", 60: "1 min", 600: "10 min", 3600: "1 h", 21_600: "6 h", 86_400: "24 h"}
-_SHORTEST_S = 0.1  # the axis is logarithmic
 
 
 class RequestPace(msgspec.Struct, frozen=True):
@@ -173,7 +170,16 @@ class Quote(msgspec.Struct, frozen=True, kw_only=True):
         return quote_html(self)
 
     def _ipython_display_(self) -> None:
-        show_quote(self)
+        from IPython.display import display
+
+        table = {"text/html": quote_html(self), "text/plain": quote_text(self)}
+        display(table, raw=True)  # type: ignore[no-untyped-call]  # IPython's
+        try:
+            drawn = quote_figure(self)
+        except MissingExtra:  # plotly is optional
+            return
+        drawing = {"application/vnd.plotly.v1+json": json.loads(drawn.to_json())}
+        display(drawing, raw=True)  # type: ignore[no-untyped-call]  # IPython's
 
 
 def compare(
@@ -242,8 +248,7 @@ def compare(
     """
     name = Model(model).name
     pace = RequestPace(latency_s, rpm, concurrency)
-    _check_counts(output_tokens, input_tokens=input_tokens, images=images, n=n)
-    _check_rest(pace, units, sample)
+    _check_numbers(pace, units, sample, output_tokens, input_tokens=input_tokens, images=images, n=n)
     listed = to_prompts(prompts, template=template, operation=operation)
     count = len(listed) if n is None else n
     access = None if client is base_url is api_key is None else (api_key, base_url, client)
@@ -316,7 +321,7 @@ def _recommend(
         "it is urgent, and a batch may take a day": urgent,
         "somebody waits for each answer": interactive,
         "a preview is looked at before the rest is made": preview,
-        f"{'one prompt is' if count == 1 else 'two prompts are'} not worth the wait of a batch": count <= _FEW,
+        f"{'one prompt is' if count == 1 else 'two prompts are'} not worth the wait of a batch": count <= 2,
         "a batch is no cheaper": saved <= 0 and fewer <= 0,
     }
     for why, holds in reasons.items():
@@ -327,14 +332,11 @@ def _recommend(
     return "batch", f"{count:,} prompts that can wait cost {less} by batch{assumed}"
 
 
-def _check_counts(output_tokens: Any, **optional: Any) -> None:
+def _check_numbers(pace: RequestPace, units: Any, sample: Any, output_tokens: Any, **optional: Any) -> None:
     check_count("output_tokens", output_tokens, low=0)
     for field, value in optional.items():
         if value is not None:
             check_count(field, value, low=0)
-
-
-def _check_rest(pace: RequestPace, units: Any, sample: Any) -> None:
     check_count("units", units, low=1)
     check_count("sample", sample, low=1)
     check("latency_s", pace.latency_s, low=0, above=True, high=86_400)
@@ -400,7 +402,7 @@ def quote_html(quote: Quote) -> str:
         f'<div style="padding-top:2px"><span style="color:{_GOOD}">✓</span> <b>{quote.recommended}</b>:'
         f" {said(quote.why)}</div>"
     )
-    notes = "".join(f"<div {_SOFT}>{said(note)}</div>" for note in notes_of(quote))
+    notes = "".join(f'<div style="padding-top:4px;opacity:0.7">{said(note)}</div>' for note in notes_of(quote))
     return (
         '<div style="max-width:920px;border:1px solid rgba(127,127,127,0.35);border-radius:8px;padding:12px 16px;'
         f'font-family:system-ui,sans-serif;font-size:13px;line-height:1.45">{title}{_table(quote)}{notes}</div>'
@@ -478,7 +480,7 @@ def quote_figure(quote: Quote) -> Any:
         raise MissingExtra("jupyter") from None
     lanes = list(quote.offers)[::-1]  # a bar chart begins at the bottom
     offers = [quote.offers[lane] for lane in lanes]
-    lows = [max(offer.low_s, _SHORTEST_S) for offer in offers]
+    lows = [max(offer.low_s, 0.1) for offer in offers]  # the axis is logarithmic
     spans = [max(offer.high_s, low_s) - low_s for offer, low_s in zip(offers, lows, strict=True)]
     style = {
         "y": lanes,
@@ -505,17 +507,3 @@ def quote_figure(quote: Quote) -> Any:
         margin={"l": 60, "r": 20, "t": 80, "b": 40},
     )
     return made
-
-
-def show_quote(quote: Quote) -> None:
-    """Display the table, and below it the figure if plotly is installed."""
-    from IPython.display import display
-
-    table = {"text/html": quote_html(quote), "text/plain": quote_text(quote)}
-    display(table, raw=True)  # type: ignore[no-untyped-call]  # IPython's
-    try:
-        drawn = quote_figure(quote)
-    except MissingExtra:
-        return
-    drawing = {"application/vnd.plotly.v1+json": json.loads(drawn.to_json())}
-    display(drawing, raw=True)  # type: ignore[no-untyped-call]  # IPython's

@@ -32,8 +32,6 @@ INPUT_IMAGE_TOKENS = 258
 OUTPUT_IMAGE_TOKENS = 1290
 OUTPUT_TOKENS = 1000  # expected of an answer, until one has been received
 
-_LONGEST = 120  # characters of a service's error message
-
 
 class Size(msgspec.Struct, frozen=True):
     """Mean number of input tokens of prompts.
@@ -105,7 +103,7 @@ def count_size(
     except Exception as error:  # of any kind: a quote does without the count
         size = size_of(prompts, request_config, count)
         reason = getattr(error, "message", None) or str(error) or type(error).__name__  # the client's have one
-        return Size(size.tokens, f"{size.said}, because counting failed: {mask(str(reason))[:_LONGEST]}")
+        return Size(size.tokens, f"{size.said}, because counting failed: {mask(str(reason))[:120]}")
     return Size(mean(tokens), f"measured on {len(few):,} of {count:,} prompts")
 
 

@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from decimal import Decimal
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -68,7 +68,25 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
 
 def record_calls(journal: Journal, *calls: Call) -> None:
     """Hand calls to the journal's writer, which keeps their order among all records."""
-    rows = [_row(call) for call in calls]
+    rows = [
+        (
+            call.at_s,
+            call.session,
+            call.lane,
+            call.model,
+            call.operation,
+            call.project,
+            call.status,
+            call.tokens.in_,
+            call.tokens.out,
+            call.tokens.thoughts,
+            call.tokens.cached,
+            None if call.usd is None else float(call.usd),
+            None if call.credits is None else str(call.credits),
+            call.ms,
+        )
+        for call in calls
+    ]
     journal.submit(lambda database: database.executemany(_INSERT, rows), lambda result, error: None)
 
 
@@ -126,32 +144,8 @@ def usage(
             f" avg(nullif(ms, 0)) FROM usage WHERE {where} GROUP BY operation, model, lane ORDER BY 1, 2, 3",
             values,
         ).fetchall()
-    return pd.DataFrame([_summed(row) for row in rows], columns=USAGE_COLUMNS.split())
-
-
-def _row(call: Call) -> tuple[Any, ...]:
-    tokens = call.tokens
-    return (
-        call.at_s,
-        call.session,
-        call.lane,
-        call.model,
-        call.operation,
-        call.project,
-        call.status,
-        tokens.in_,
-        tokens.out,
-        tokens.thoughts,
-        tokens.cached,
-        None if call.usd is None else float(call.usd),
-        None if call.credits is None else str(call.credits),
-        call.ms,
-    )
-
-
-def _summed(row: tuple[Any, ...]) -> list[Any]:
-    *before, credits_, ms = row
-    return [*before, sum(map(Decimal, (credits_ or "").split()), Decimal(0)), ms]
+    summed = [[*row, sum(map(Decimal, (taken or "").split()), Decimal(0)), ms] for *row, taken, ms in rows]
+    return pd.DataFrame(summed, columns=USAGE_COLUMNS.split())
 
 
 class Budget:

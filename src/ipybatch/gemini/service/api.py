@@ -46,8 +46,6 @@ _STATES: dict[str, RemoteState] = {
     "EXPIRED": "expired",
 }
 _ERROR_STATES: dict[int, RemoteState] = {1: "cancelled", 4: "expired"}
-_REFUSALS = frozenset({400, 404, 413})
-_EXPIRED = "expired: the service did not finish it within 48 hours"
 
 
 class NotSent(Transient):
@@ -243,12 +241,14 @@ def read_operation(raw: Any) -> Operation:
     told = _dict(raw.get("metadata"))
     error = _dict(raw.get("error"))
     state = _state(str(told.get("state", "")), done=bool(raw.get("done")), error=error)
+    stats = _dict(told.get("batchStats"))
+    counts = {word: _number(stats.get(f"{word}RequestCount")) for word in ("successful", "failed", "pending")}
     return Operation(
         name=raw["name"],
         display_name=str(told.get("displayName", "")),
         model=str(told.get("model", "")).removeprefix("models/"),
         state=state,
-        counts=_counts(_dict(told.get("batchStats"))),
+        counts={"requests": _number(stats.get("requestCount")), **counts},
         created=str(told.get("createTime", "")),
         reason=_reason(state, error),
         output=_dict(raw.get("response")) or _dict(told.get("output")),
@@ -259,16 +259,12 @@ def explain(error: Exception) -> BatchError:
     """Translate an error of the client or its transport into ours."""
     from google.genai.errors import APIError
 
-    if isinstance(error, APIError):
-        return _explain_status(error)
-    kinds = {kind.__name__ for kind in type(error).__mro__}
-    said = mask(str(error)) or "no answer in time"
-    if kinds & {"ClientConnectorError", "ConnectError", "ConnectTimeout"}:  # of aiohttp, httpx and httpx2
-        return NotSent(f"no connection to Gemini: {said}")
-    return Transient(f"{type(error).__name__}: {said}")
-
-
-def _explain_status(error: Any) -> BatchError:
+    if not isinstance(error, APIError):
+        kinds = {kind.__name__ for kind in type(error).__mro__}
+        said = mask(str(error)) or "no answer in time"
+        if kinds & {"ClientConnectorError", "ConnectError", "ConnectTimeout"}:  # of aiohttp, httpx and httpx2
+            return NotSent(f"no connection to Gemini: {said}")
+        return Transient(f"{type(error).__name__}: {said}")
     code = error.code if isinstance(error.code, int) else 0
     said = mask(f"{code} {error.status or ''}: {error.message or 'no message'}")
     if code in (401, 403) or (code == 400 and "API_KEY_INVALID" in str(error.details)):
@@ -277,7 +273,7 @@ def _explain_status(error: Any) -> BatchError:
         return RateLimited(said, retry_after_s=retry_delay_s(error.details))
     if code == 404:
         return Missing(said)
-    return Permanent(said) if code in _REFUSALS else Transient(said, retry_after_s=retry_delay_s(error.details))
+    return Permanent(said) if code in (400, 413) else Transient(said, retry_after_s=retry_delay_s(error.details))
 
 
 def _state(word: str, *, done: bool, error: Mapping[str, Any]) -> RemoteState:
@@ -289,21 +285,11 @@ def _state(word: str, *, done: bool, error: Mapping[str, Any]) -> RemoteState:
     return known or "running"
 
 
-def _counts(stats: Mapping[str, Any]) -> dict[str, int]:
-    names = {
-        "requests": "requestCount",
-        "successful": "successfulRequestCount",
-        "failed": "failedRequestCount",
-        "pending": "pendingRequestCount",
-    }
-    return {ours: _number(stats.get(theirs)) for ours, theirs in names.items()}
-
-
 def _reason(state: RemoteState, error: Mapping[str, Any]) -> str:
     said = mask(str(error.get("message", ""))).strip()
     code = f" (code {_number(error.get('code'))})" if error else ""
     if state == "expired":
-        return f"{_EXPIRED}{': ' + said if said else ''}"
+        return f"expired: the service did not finish it within 48 hours{': ' + said if said else ''}"
     if state in ("failed", "cancelled"):
         return f"{state}: {said or 'the service does not say why'}{code}"
     return ""
@@ -340,9 +326,17 @@ def connect(
         MissingExtra: google-genai is not installed.
     """
     if client is not None:
-        return _check_client(client)
+        if not hasattr(client, "aio"):
+            msg = f"client must be a google.genai.Client, got {client!r}"
+            raise InputError(msg)
+        its_key = getattr(getattr(client, "_api_client", None), "api_key", None)
+        if isinstance(its_key, str):
+            register(its_key)
+        return client
     key = find_key(api_key)
-    _check_address(base_url)
+    if base_url is not None and not str(base_url).startswith(("http://", "https://")):
+        msg = f"base_url must be an address such as 'https://gateway.example', got {mask(repr(base_url))}"
+        raise InputError(msg)
     try:
         from google import genai
         from google.genai import types
@@ -383,19 +377,3 @@ def find_key(api_key: str | None) -> str:
         msg = "api_key must be one line of ASCII letters, got others among them: copy it again"
         raise InputError(msg)
     return key
-
-
-def _check_client(client: Client) -> Client:
-    if not hasattr(client, "aio"):
-        msg = f"client must be a google.genai.Client, got {client!r}"
-        raise InputError(msg)
-    key = getattr(getattr(client, "_api_client", None), "api_key", None)
-    if isinstance(key, str):
-        register(key)
-    return client
-
-
-def _check_address(base_url: str | None) -> None:
-    if base_url is not None and not str(base_url).startswith(("http://", "https://")):
-        msg = f"base_url must be an address such as 'https://gateway.example', got {mask(repr(base_url))}"
-        raise InputError(msg)

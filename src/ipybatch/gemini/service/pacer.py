@@ -45,7 +45,6 @@ LITTLE = 0.5
 LEAST, MOST = 3, 10  # requests in flight, unless the user sets a number
 SEQUENTIAL = 5  # requests in flight with sequential=True
 DEFAULT_MODEL = "gemini-2.5-flash"
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +68,7 @@ class Model:
 
     def __post_init__(self) -> None:
         name = self.name.removeprefix("models/") if isinstance(self.name, str) else self.name
-        if not isinstance(name, str) or not _NAME.fullmatch(name):
+        if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._/-]*", name):
             msg = f"model must be a name such as {DEFAULT_MODEL!r}, got {self.name!r}"
             raise InputError(msg)
         object.__setattr__(self, "name", name)
@@ -299,7 +298,8 @@ class ModelPacer(msgspec.Struct):
         """Keep a rate from now on; past requests count, but their tokens are unknown."""
         if any(window.rate == rate for window in self.windows):
             return
-        self.windows = [window for window in self.windows if (window.rate.unit, window.rate.per_s) != _span(rate)]
+        span = rate.unit, rate.per_s
+        self.windows = [window for window in self.windows if (window.rate.unit, window.rate.per_s) != span]
         window = StartWindow(rate) if rate.per_s >= MINUTE_S else ArrivalWindow(rate)
         for started_s in self._starts if rate.unit == "requests" else ():
             if started_s > now_s - rate.per_s:
@@ -365,7 +365,3 @@ class GeminiPacer:
     def anew(self) -> GeminiPacer:
         """Return a new pacer of the same models, without what was learned."""
         return GeminiPacer(self._models, at_once=self._at_once)
-
-
-def _span(rate: Rate) -> tuple[str, float]:
-    return rate.unit, rate.per_s

@@ -26,7 +26,7 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Annotated, Any, Literal
@@ -112,7 +112,14 @@ def read_answer(body: Any, *, image: bool = False) -> Answer:
     Raises:
         Transient: ``body`` is no reply of generateContent.
     """
-    reply = _convert(body)
+    if not isinstance(body, dict):
+        msg = f"Gemini replied with a {type(body).__name__} instead of a reply of generateContent"
+        raise Transient(msg)
+    try:
+        reply = msgspec.convert(body, _Reply, strict=False)
+    except (msgspec.ValidationError, RecursionError) as error:
+        msg = f"Gemini replied with a reply that is not one of generateContent: {_line(str(error))}"
+        raise Transient(msg) from None
     if not reply.candidates and reply.prompt_feedback is None and reply.usage_metadata is None:
         msg = "Gemini replied without an answer: no candidates, no block reason, no usage"
         raise Transient(msg)
@@ -123,7 +130,9 @@ def read_answer(body: Any, *, image: bool = False) -> Answer:
     images = tuple((blob.mime_type or "", _bytes(blob.data)) for blob in blobs if blob.is_image)
     feedback = reply.prompt_feedback or _Feedback()
     tokens = _tokens(reply.usage_metadata or _Usage())
-    verdict, reason = _judge(candidate, feedback, _Seen(bool(text.strip()), bool(images), image, tokens))
+    verdict, reason = _judge(
+        candidate, feedback, tokens, text=bool(text.strip()), image=bool(images), image_asked=image
+    )
     return Answer(
         verdict=verdict,
         reason=reason,
@@ -227,29 +236,11 @@ class _Reply(_Wire):
     model_version: str | None = None
 
 
-class _Seen(msgspec.Struct, frozen=True):
-    """Facts that decide the verdict."""
-
-    text: bool
-    image: bool
-    image_asked: bool
-    tokens: Tokens
-
-
-def _convert(body: Any) -> _Reply:
-    if isinstance(body, dict):
-        try:
-            return msgspec.convert(body, _Reply, strict=False)
-        except (msgspec.ValidationError, RecursionError) as error:
-            msg = f"Gemini replied with a reply that is not one of generateContent: {_line(str(error))}"
-            raise Transient(msg) from None
-    msg = f"Gemini replied with a {type(body).__name__} instead of a reply of generateContent"
-    raise Transient(msg)
-
-
-def _judge(candidate: _Candidate, feedback: _Feedback, seen: _Seen) -> tuple[Verdict, str]:
+def _judge(
+    candidate: _Candidate, feedback: _Feedback, tokens: Tokens, *, text: bool, image: bool, image_asked: bool
+) -> tuple[Verdict, str]:
     finish = candidate.finish_reason or ""
-    came = seen.text or seen.image
+    came = text or image
     if feedback.block_reason and not came:
         told = _told(feedback.block_reason, feedback.block_reason_message, feedback.safety_ratings)
         return "blocked", f"prompt blocked: {told}"
@@ -257,22 +248,16 @@ def _judge(candidate: _Candidate, feedback: _Feedback, seen: _Seen) -> tuple[Ver
     if finish in _BLOCKED:
         return "blocked", f"answer blocked: {told}"
     if finish == "MAX_TOKENS":
-        return "cut", f"answer cut off after {seen.tokens.out + seen.tokens.thoughts} tokens{_advice(seen)}"
-    if not came or finish == "NO_IMAGE" or (seen.image_asked and not seen.image):
-        return "empty", f"{'no content' if not came else 'no image'} received: {told}{_calls(candidate)}"
+        advice = ": raise max_output_tokens"
+        if tokens.thoughts and not text:
+            advice = ", all of them thoughts: raise max_output_tokens, or lower thinking_config"
+        return "cut", f"answer cut off after {tokens.out + tokens.thoughts} tokens{advice}"
+    if not came or finish == "NO_IMAGE" or (image_asked and not image):
+        parts = (candidate.content and candidate.content.parts) or []
+        called = any(part.function_call is not None for part in parts)
+        hint = "; it asks for a function call, and functions are not called here" if called else ""
+        return "empty", f"{'no content' if not came else 'no image'} received: {told}{hint}"
     return ("ok", "") if finish in _WHOLE else ("cut", f"answer stopped early: {told}")
-
-
-def _advice(seen: _Seen) -> str:
-    if seen.tokens.thoughts and not seen.text:
-        return ", all of them thoughts: raise max_output_tokens, or lower thinking_config"
-    return ": raise max_output_tokens"
-
-
-def _calls(candidate: _Candidate) -> str:
-    parts = (candidate.content and candidate.content.parts) or []
-    called = any(part.function_call is not None for part in parts)
-    return "; it asks for a function call, and functions are not called here" if called else ""
 
 
 def _told(word: str, message: str | None, ratings: list[_Rating] | None) -> str:
@@ -309,9 +294,6 @@ def _storable(text: str) -> str:
     return text if text.isascii() else text.encode(errors="replace").decode()
 
 
-Kind = Literal["requests", "tokens"]
-
-_PACIFIC = "America/Los_Angeles"
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)s")
 _IN_WORDS = re.compile(r"retry in (\d+(?:\.\d+)?)\s*(ms|s)\b")
 
@@ -335,13 +317,20 @@ class Refusal(msgspec.Struct, frozen=True):
 def read_refusal(body: Any) -> Refusal:
     """Read the body of a reply 429; return an empty `Refusal` for any other value."""
     error = _error(body)
-    violations = list(_violations(_details(error)))
+    violations = [
+        violation
+        for detail in _details(error)
+        for violation in _list(detail.get("violations"))
+        if isinstance(violation, dict) and isinstance(violation.get("quotaId"), str)
+    ]
     delay_s = retry_delay_s(body)
+    if delay_s is None and (said := _IN_WORDS.search(str(error.get("message", "")))):
+        delay_s = float(said[1]) / (1000 if said[2] == "ms" else 1)
     return Refusal(
-        retry_s=_delay_in_words_s(str(error.get("message", ""))) if delay_s is None else delay_s,
-        is_daily=any("PerDay" in violation.get("quotaId", "") for violation in violations),
-        rpm=_quota(violations, "requests"),
-        tpm=_quota(violations, "tokens"),
+        retry_s=delay_s,
+        is_daily=any("PerDay" in violation["quotaId"] for violation in violations),
+        rpm=_quota(violations, of_tokens=False),
+        tpm=_quota(violations, of_tokens=True),
     )
 
 
@@ -356,7 +345,7 @@ def retry_delay_s(body: Any) -> float | None:
 
 def midnight_pacific_s(now_s: float) -> float:
     """Return the Unix time of the next midnight in California, when daily quotas are renewed."""
-    zone = ZoneInfo(_PACIFIC)
+    zone = ZoneInfo("America/Los_Angeles")
     day = datetime.fromtimestamp(now_s, UTC).astimezone(zone).date() + timedelta(days=1)
     return datetime(day.year, day.month, day.day, tzinfo=zone).timestamp()
 
@@ -370,30 +359,14 @@ def _details(error: dict[str, Any]) -> list[dict[str, Any]]:
     return [detail for detail in _list(error.get("details")) if isinstance(detail, dict)]
 
 
-def _violations(details: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    for detail in details:
-        for violation in _list(detail.get("violations")):
-            if isinstance(violation, dict) and isinstance(violation.get("quotaId"), str):
-                yield violation
-
-
-def _quota(violations: list[dict[str, Any]], kind: Kind) -> float | None:
-    found = [_number(violation.get("quotaValue")) for violation in violations if _kind(violation["quotaId"]) == kind]
-    known = [value for value in found if value]
-    return min(known) if known else None
-
-
-def _kind(quota_id: str) -> Kind | None:
-    if "PerMinute" not in quota_id:
-        return None
-    return "tokens" if "Token" in quota_id else "requests"
-
-
-def _delay_in_words_s(message: str) -> float | None:
-    said = _IN_WORDS.search(message)
-    if said is None:
-        return None
-    return float(said[1]) / (1000 if said[2] == "ms" else 1)
+def _quota(violations: list[dict[str, Any]], *, of_tokens: bool) -> float | None:
+    """Return the smallest quota per minute, of tokens or of requests."""
+    values = [
+        _number(violation.get("quotaValue"))
+        for violation in violations
+        if "PerMinute" in violation["quotaId"] and ("Token" in violation["quotaId"]) == of_tokens
+    ]
+    return min(filter(None, values), default=None)
 
 
 def _number(value: Any) -> float | None:

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
 
 _LANES = ("online", "flex", "batch")
-_MODALITIES = ("TEXT", "IMAGE")
 
 # Fields of GenerateContentConfig that a request holds beside the generation config.
 _BESIDE = ("safetySettings", "tools", "toolConfig", "cachedContent", "labels", "store", "serviceTier")
@@ -192,7 +191,7 @@ def _check_read(read: GenerateContentConfig, field: str) -> None:
 
 def _check_modalities(modalities: Any) -> tuple[str, ...]:
     given = [modalities] if isinstance(modalities, str) else modalities
-    if not isinstance(given, list | tuple) or any(each not in _MODALITIES for each in given):
+    if not isinstance(given, list | tuple) or any(each not in ("TEXT", "IMAGE") for each in given):
         msg = f"modalities must be some of 'TEXT' and 'IMAGE', got {modalities!r}"
         raise InputError(msg)
     return tuple(given)
@@ -255,7 +254,9 @@ class Schema:
             return value
         if not isinstance(value, dict):
             return _of_type(value)
-        return _of_gemini(value) if _is_gemini(value) else _of_json_schema(value)
+        if _is_gemini(value):
+            return _of_gemini(value)
+        return Schema({"responseMimeType": "application/json", "responseJsonSchema": value}, _checker(value))
 
     def parse(self, text: str) -> Any:
         """Return the validated data of an answer, which may be fenced as ```json.
@@ -289,11 +290,7 @@ def _of_type(value: Any) -> Schema:
             raise _unfit((tuple(each["loc"]), each["msg"]) for each in found) from None
         return adapter.dump_python(fit, mode="json", by_alias=True)
 
-    return Schema(_json_schema(meant), check)
-
-
-def _of_json_schema(value: dict[str, Any]) -> Schema:
-    return Schema(_json_schema(value), _checker(value))
+    return Schema({"responseMimeType": "application/json", "responseJsonSchema": meant}, check)
 
 
 def _of_gemini(value: dict[str, Any]) -> Schema:
@@ -310,10 +307,6 @@ def _of_gemini(value: dict[str, Any]) -> Schema:
         raise InputError(msg) from None
     sent = read.model_dump(mode="json", by_alias=True, exclude_none=True)
     return Schema({"responseMimeType": "application/json", "responseSchema": sent}, _checker(_meant(sent)))
-
-
-def _json_schema(schema: dict[str, Any]) -> dict[str, Any]:
-    return {"responseMimeType": "application/json", "responseJsonSchema": schema}
 
 
 def _is_gemini(value: Any) -> bool:
@@ -344,6 +337,8 @@ def _checker(schema: dict[str, Any]) -> Callable[[str], Any]:
     try:
         import jsonschema  # type: ignore[import-untyped]  # published without types
         from referencing import Registry
+        from referencing.exceptions import Unresolvable
+        from referencing.jsonschema import DRAFT202012
     except ImportError:
         raise MissingExtra("gemini") from None
     kind = jsonschema.validators.validator_for(schema, default=jsonschema.Draft202012Validator)
@@ -352,7 +347,13 @@ def _checker(schema: dict[str, Any]) -> Callable[[str], Any]:
     except jsonschema.SchemaError as error:
         msg = f"schema{_path(error.absolute_path)} must be JSON Schema: {error.message}"
         raise InputError(msg) from None
-    _check_references(schema)
+    resolver = Registry().resolver_with_root(DRAFT202012.create_resource(schema))
+    for reference in _references(schema):  # none is fetched from outside the schema
+        try:
+            resolver.lookup(reference)
+        except Unresolvable:
+            msg = f"schema must define what it references, got the reference {reference!r}: put it under $defs"
+            raise InputError(msg) from None
     validator = kind(schema, registry=Registry())
 
     def check(text: str) -> Any:
@@ -368,25 +369,9 @@ def _checker(schema: dict[str, Any]) -> Callable[[str], Any]:
     return check
 
 
-def _check_references(schema: dict[str, Any]) -> None:
-    """Reject references to outside the schema: none is fetched."""
-    from referencing import Registry
-    from referencing.exceptions import Unresolvable
-    from referencing.jsonschema import DRAFT202012
-
-    resolver = Registry().resolver_with_root(DRAFT202012.create_resource(schema))
-    for reference in _references(schema):
-        try:
-            resolver.lookup(reference)
-        except Unresolvable:
-            msg = f"schema must define what it references, got the reference {reference!r}: put it under $defs"
-            raise InputError(msg) from None
-
-
 def _references(schema: Any) -> Iterator[str]:
     if isinstance(schema, dict):
-        reference = schema.get("$ref")
-        if isinstance(reference, str):
+        if isinstance(reference := schema.get("$ref"), str):
             yield reference
         schema = list(schema.values())
     if isinstance(schema, list):
