@@ -152,14 +152,15 @@ def ids(run: int) -> tuple[int, int]:
 
 
 def migrate(database: sqlite3.Connection) -> None:
-    """Bring an open journal to the present schema, in one transaction a step."""
-    while version(database) < len(STEPS):
-        database.execute("BEGIN IMMEDIATE")
-        seen = version(database)  # another process may have been quicker
-        for statement in STEPS[seen].split(";") if seen < len(STEPS) else ():
+    """Bring an open journal to the present schema, in one transaction."""
+    if version(database) >= len(STEPS):
+        return
+    database.execute("BEGIN IMMEDIATE")
+    for step in STEPS[version(database) :]:  # another process may have been quicker
+        for statement in step.split(";"):
             database.execute(statement)
-        database.execute(f"PRAGMA user_version = {min(seen + 1, len(STEPS))}")
-        database.execute("COMMIT")
+    database.execute(f"PRAGMA user_version = {len(STEPS)}")
+    database.execute("COMMIT")
 
 
 def version(database: sqlite3.Connection) -> int:
