@@ -221,7 +221,10 @@ class Retry:
         check_count("attempts", self.attempts, low=1)
         check("initial_s", self.initial_s, low=0)
         check("max_s", self.max_s, low=self.initial_s)
-        if not (self.on is None or callable(self.on) or _are_errors(self.on)):
+        kinds = self.on if isinstance(self.on, tuple) else (Exception if callable(self.on) else self.on,)
+        if self.on is not None and not all(
+            isinstance(kind, type) and issubclass(kind, BaseException) for kind in kinds
+        ):
             msg = f"on must be exception types or a function of the exception, got {self.on!r}"
             raise InputError(msg)
         if self.strategy not in ("exponential", "next_second"):
@@ -238,10 +241,6 @@ class Retry:
             return bool(self.on(error))
         except Exception:
             return False
-
-
-def _are_errors(on: Any) -> bool:
-    return isinstance(on, tuple) and all(isinstance(kind, type) and issubclass(kind, BaseException) for kind in on)
 
 
 @dataclass(frozen=True, slots=True)

@@ -353,10 +353,6 @@ class Snapshot(msgspec.Struct, kw_only=True):
     def _spent(self, event: events.Spent) -> None:
         self.spent_usd, self.budget_usd = event.usd, event.budget_usd
 
-    def _commanded(self, event: events.Commanded) -> None:
-        """A command changes nothing by itself; what it causes has events of its own."""
-        self._tell(event)
-
     def _noted(self, event: events.Noted) -> None:
         self._tell(event)
         self.notes.append(event.text)
@@ -383,6 +379,6 @@ FOLD: dict[type, Callable[[Snapshot, Any], None]] = {
     events.BreakerMoved: Snapshot._breaker_moved,
     events.CooledDown: Snapshot._cooled_down,
     events.Spent: Snapshot._spent,
-    events.Commanded: Snapshot._commanded,
+    events.Commanded: Snapshot._tell,
     events.Noted: Snapshot._noted,
 }

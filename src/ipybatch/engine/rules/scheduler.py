@@ -126,7 +126,8 @@ class Scheduler(msgspec.Struct):
         source = self._source(now_s)
         if source is None:
             return None
-        cost = NO_COST if self.cost is None else self._cost(source)
+        first = self._waiting[0][2] if source == "waiting" else self._fresh[0]
+        cost = NO_COST if self.cost is None else self._price(first)
         wait_s = self.limiter.wait_s(now_s, cost)
         if wait_s > 0:
             self._wait(wait_s, "slot" if wait_s == math.inf else "limit")
@@ -197,10 +198,6 @@ class Scheduler(msgspec.Struct):
         """Let a task be tried again, at ``ready_s`` at the earliest."""
         self._retries += 1
         heapq.heappush(self._waiting, (ready_s, self._retries, task))
-
-    def _cost(self, source: Source) -> Cost:
-        """Return what the next task costs."""
-        return self._price(self._waiting[0][2] if source == "waiting" else self._fresh[0])
 
     def _price(self, task: Task) -> Cost:
         """Return what a task costs; one that never fits is refused, and takes nothing."""

@@ -8,7 +8,7 @@ open (caller's thread: errors reach the caller)
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from contextlib import AsyncExitStack
 from typing import Any
 
@@ -53,7 +53,7 @@ def read(runner: Runner | None, limits: Limits, snapshot: Snapshot, now_s: float
     shown = [active[rate] for rate in limits.rates if rate in active]
     return LiveStatus(
         _why(runner, snapshot, now_s, unix_s),
-        _windows([*shown, *_paced(limits)], now_s),
+        _windows([*shown, *(() if limits.pacer is None else limits.pacer.windows)], now_s),
         allowed_per_s(limits),
         _eta_s(snapshot, limits, unix_s),
         runner.lingering,
@@ -85,10 +85,6 @@ def _limit_groups(runner: Runner, now_s: float) -> list[LimitGroupStatus]:
         )
         for limit_group in (() if limit_groups is None else limit_groups.by_name.values())
     ]
-
-
-def _paced(limits: Limits) -> Sequence[Paced]:
-    return () if limits.pacer is None else limits.pacer.windows
 
 
 def _why(runner: Runner, snapshot: Snapshot, now_s: float, unix_s: float) -> str:

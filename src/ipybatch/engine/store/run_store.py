@@ -319,7 +319,11 @@ class RunStore(msgspec.Struct):
             for table, some in values.items():
                 insert(database, table, some)
 
-        self.journal.submit(unit, lambda _, error: done(error), size=_size(entries))
+        self.journal.submit(
+            unit,
+            lambda _, error: done(error),
+            size=sum(len(entry.payload) for entry in entries if entry.payload is not None),
+        )
 
     def _counts(self, entries: Sequence[Entry]) -> Counts:
         """Return what the items table holds once these entries are written."""
@@ -423,10 +427,6 @@ class RunStore(msgspec.Struct):
             ),
         )
         check(renewed)
-
-
-def _size(entries: Sequence[Entry]) -> int:
-    return sum(len(entry.payload) for entry in entries if entry.payload is not None)
 
 
 def erase_items(database: sqlite3.Connection, run: int, *, kept: str = "false") -> None:
