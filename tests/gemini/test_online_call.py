@@ -11,7 +11,7 @@ from google import genai
 from google.genai import types
 
 from ipybatch import Breaker, Retry
-from ipybatch.engine.run.engine_thread import host
+from ipybatch.engine.run.engine_thread import engine_thread
 from ipybatch.gemini import Model
 from tests.gemini.conftest import KEY, MODEL, names
 
@@ -155,7 +155,7 @@ def client(request, desk):
 
     yield make
     for one in made:
-        host().spawn(one.aio.aclose()).result()  # where it was used
+        engine_thread().spawn(one.aio.aclose()).result()  # where it was used
         one.close()
 
 

@@ -12,7 +12,7 @@ from google.genai import types
 
 from ipybatch import Retry
 from ipybatch.engine.data.masking import mask
-from ipybatch.engine.run.engine_thread import host
+from ipybatch.engine.run.engine_thread import engine_thread
 from ipybatch.errors import BatchError
 from ipybatch.gemini import GeminiBatches
 from ipybatch.jupyter.panel import Panel
@@ -67,7 +67,7 @@ def way_in(request, desk, secret, monkeypatch):
     else:
         client = genai.Client(api_key=key, http_options=types.HttpOptions(base_url=desk.server.url))
         yield {"client": client}
-        host().spawn(client.aio.aclose()).result()
+        engine_thread().spawn(client.aio.aclose()).result()
         client.close()
 
 

@@ -92,7 +92,7 @@ class Lanes(msgspec.Struct):
             ItemError: There is no result; the type says what to do.
         """
         cost = cost_of(prompt, self.caller.request_configs["online"])
-        permits = Permits(prompt, attempt, cost, is_free=self.lane in ("batch", "auto"))
+        permits = RequestPermits(prompt, attempt, cost, is_free=self.lane in ("batch", "auto"))
         if self.lane == "batch":
             return await self._batch(prompt, attempt)
         if self.lane == "flex":
@@ -117,7 +117,7 @@ class Lanes(msgspec.Struct):
         if self.gatherer is not None:
             await self.gatherer.__aexit__()
 
-    async def _auto(self, permits: Permits) -> dict[str, Any]:
+    async def _auto(self, permits: RequestPermits) -> dict[str, Any]:
         if self.gatherer is not None:
             try:
                 return await self._batch(permits.prompt, permits.attempt)
@@ -126,7 +126,7 @@ class Lanes(msgspec.Struct):
         tries = self.flex_tries if self._flex_left_s() > 0 else 0
         return await self._flex(permits, tries)
 
-    async def _online(self, permits: Permits) -> dict[str, Any]:
+    async def _online(self, permits: RequestPermits) -> dict[str, Any]:
         while True:
             try:
                 async with permits.next():
@@ -134,7 +134,7 @@ class Lanes(msgspec.Struct):
             except UsedUp:
                 continue  # with the next model
 
-    async def _flex(self, permits: Permits, tries: int) -> dict[str, Any]:
+    async def _flex(self, permits: RequestPermits, tries: int) -> dict[str, Any]:
         pause_s = SHED_PAUSE_S
         while tries:
             try:
@@ -181,7 +181,7 @@ class Lanes(msgspec.Struct):
         return math.inf if self.deadline is None else self.deadline.flex_until_s - self.caller.clock.now_s()
 
 
-class Permits:
+class RequestPermits:
     """The permits of one attempt, one for each of its requests.
 
     Args:

@@ -36,7 +36,7 @@ from urllib.parse import urlsplit
 
 from ipybatch.engine.data.masking import mask, register
 from ipybatch.engine.data.policy import Breaker, Limits, Rate, Retry, check, check_count
-from ipybatch.engine.run.engine_thread import host
+from ipybatch.engine.run.engine_thread import engine_thread
 from ipybatch.engine.run.permits import Attempt
 from ipybatch.errors import InputError, ItemError, Permanent, Transient
 from ipybatch.library.http import TIMEOUT_S, Client, HttpSource, check_url, make_client, read_json
@@ -245,7 +245,7 @@ def _owned_games(api_url: str, client: Client | None, steam_id: str | int, key: 
     profile = _check_profile(steam_id, key)
     register(key)
     _mask_log()
-    answer = host().spawn(_ask_owned(api_url, client, profile, key)).result()
+    answer = engine_thread().spawn(_ask_owned(api_url, client, profile, key)).result()
     response = answer.get("response") if isinstance(answer, dict) else None
     if response == {}:
         msg = (

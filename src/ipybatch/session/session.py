@@ -29,7 +29,7 @@ from ipybatch.engine.feed.session_view import LiveStatus, Reply, SessionView
 from ipybatch.engine.feed.snapshot import Snapshot
 from ipybatch.engine.rules.estimate import Estimate, estimate
 from ipybatch.engine.run import run
-from ipybatch.engine.run.engine_thread import COMMAND_S, host
+from ipybatch.engine.run.engine_thread import COMMAND_S, engine_thread
 from ipybatch.engine.run.run import Change, Run
 from ipybatch.engine.store.journal import open_journal
 from ipybatch.engine.store.resume import Items, wanting
@@ -250,7 +250,7 @@ class BatchSession:
         Raises:
             EngineBusy: The engine did not answer within a second.
         """
-        return host().call(question) if self._is_elsewhere() else question()
+        return engine_thread().call(question) if self._is_elsewhere() else question()
 
     def start(self) -> None:
         """Start it, or go on with what is left, and return at once.
@@ -520,7 +520,7 @@ class BatchSession:
 
     def _launch(self, again: frozenset[Status] = frozenset()) -> None:
         self._open_run(again)
-        self._running = host().spawn(self._drive())
+        self._running = engine_thread().spawn(self._drive())
 
     async def drive(self) -> None:
         """Run it in the loop of the caller, start to end: what `start` does on the engine's thread.

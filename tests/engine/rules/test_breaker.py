@@ -3,7 +3,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from ipybatch.engine.data.policy import Breaker as Policy
-from ipybatch.engine.rules.breaker import Breaker
+from ipybatch.engine.rules.breaker import CircuitBreaker
 
 POLICY = Policy(failures=3, break_s=60, max_break_s=600, give_up_after=5)
 
@@ -15,7 +15,7 @@ def fail(breaker, at_s, times=1):
 
 @pytest.fixture
 def breaker():
-    return Breaker(POLICY)
+    return CircuitBreaker(POLICY)
 
 
 @pytest.fixture
@@ -85,7 +85,7 @@ def test_breaks_double_up_to_the_longest(open_breaker):
 
 def test_a_break_never_overflows():
     """Thousands of openings keep the longest break."""
-    breaker = Breaker(Policy(failures=1, break_s=1, max_break_s=9, give_up_after=10_000))
+    breaker = CircuitBreaker(Policy(failures=1, break_s=1, max_break_s=9, give_up_after=10_000))
     at_s = 0.0
     for _ in range(3000):
         fail(breaker, at_s)
@@ -145,7 +145,7 @@ def test_an_attempt_it_refused_is_a_bug_of_ours(open_breaker):
 
 def test_every_change_a_view_would_show_is_a_move(open_breaker):
     """``moves`` grows with each transition and count, and with nothing else."""
-    counted = Breaker(POLICY)
+    counted = CircuitBreaker(POLICY)
     moves = [counted.moves]
     for at_s in (0.0, 1.0):
         fail(counted, at_s)
@@ -172,7 +172,7 @@ class BreakerMachine(RuleBasedStateMachine):
     @initialize(failures=st.integers(1, 4), break_s=st.sampled_from([0.0, 1.0, 7.5]), give_up_after=st.integers(1, 4))
     def begin(self, failures, break_s, give_up_after):
         self.policy = Policy(failures=failures, break_s=break_s, max_break_s=20.0, give_up_after=give_up_after)
-        self.breaker = Breaker(self.policy)
+        self.breaker = CircuitBreaker(self.policy)
         self.now_s = 0.0
         self.under_way = []  # (epoch, spell)
         self.spell, self.state = 0, "closed"

@@ -7,7 +7,7 @@ import pytest
 from ipybatch.engine.data.plan import Task
 from ipybatch.engine.data.policy import Breaker as BreakerPolicy
 from ipybatch.engine.data.policy import Limits, Rate
-from ipybatch.engine.rules.breaker import Breaker
+from ipybatch.engine.rules.breaker import CircuitBreaker
 from ipybatch.engine.rules.estimate import estimate
 from ipybatch.engine.rules.limiter import GroupLimiter, Limiter, LimitGroup, LimitGroups
 from ipybatch.engine.rules.scheduler import Scheduler
@@ -41,7 +41,7 @@ def scheduler_of(names, *, each, breaker=None, cost=None, look_ahead=math.inf, *
         iter(tasks(names)),
         Limits(**limits),
         common,
-        breaker=None if breaker is None else Breaker(breaker),
+        breaker=None if breaker is None else CircuitBreaker(breaker),
         cost=cost,
         limit_groups=groups,
         ahead=1,

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from ipybatch.engine.data.plan import Task
 from ipybatch.engine.data.policy import Breaker as BreakerPolicy
 from ipybatch.engine.data.policy import Limits, Rate
-from ipybatch.engine.rules.breaker import Breaker
+from ipybatch.engine.rules.breaker import CircuitBreaker
 from ipybatch.engine.rules.limiter import Limiter
 from ipybatch.engine.rules.scheduler import Scheduler
 from tests.engine.seen import busiest
@@ -26,7 +26,7 @@ def scheduler_of(count, *, breaker=None, **limits):
     policy = Limits(**limits)
     limiter = Limiter()
     limiter.join("session", policy)
-    return Scheduler(tasks(count), policy, limiter, breaker=None if breaker is None else Breaker(breaker))
+    return Scheduler(tasks(count), policy, limiter, breaker=None if breaker is None else CircuitBreaker(breaker))
 
 
 def succeed(scheduler, now_s, ticket):
@@ -175,7 +175,7 @@ def test_everything_ends_whatever_happens(*, count, limits, breaker, seed, bad, 
     """
     limiter = Limiter()
     limiter.join("session", limits)
-    scheduler = Scheduler(tasks(count), limits, limiter, breaker=None if breaker is None else Breaker(breaker))
+    scheduler = Scheduler(tasks(count), limits, limiter, breaker=None if breaker is None else CircuitBreaker(breaker))
     drive = Drive(scheduler, random.Random(seed), bad=bad, dead=dead, pauses=pauses)
     drive.run()
     assert sorted(drive.settled) == list(range(count))
@@ -197,7 +197,7 @@ def test_a_service_that_never_comes_back_is_left_alone(count, limits, seed, fail
     """It sees at most ``failures`` and what was in flight, then one probe a break, ``give_up_after`` - 1 of them."""
     limiter = Limiter()
     limiter.join("session", limits)
-    breaker = Breaker(BreakerPolicy(failures, 5.0, max_break_s=30.0, give_up_after=4))
+    breaker = CircuitBreaker(BreakerPolicy(failures, 5.0, max_break_s=30.0, give_up_after=4))
     scheduler = Scheduler(tasks(count), limits, limiter, breaker=breaker)
     drive = Drive(scheduler, random.Random(seed), attempts=10**6, dead=(0.0, math.inf))
     drive.run()

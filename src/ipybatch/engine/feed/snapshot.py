@@ -45,7 +45,7 @@ class Group(msgspec.Struct, kw_only=True):
     lasts: bool = False
 
 
-class Breaker(msgspec.Struct, kw_only=True):
+class BreakerSnapshot(msgspec.Struct, kw_only=True):
     """What the views show of the circuit breaker."""
 
     state: BreakerState = "closed"
@@ -128,7 +128,7 @@ class Snapshot(msgspec.Struct, kw_only=True):
     groups: dict[int, Group] = msgspec.field(default_factory=dict)
     moved: dict[int, int] = msgspec.field(default_factory=dict)
     moves: int = 0
-    breaker: Breaker = msgspec.field(default_factory=Breaker)
+    breaker: BreakerSnapshot = msgspec.field(default_factory=BreakerSnapshot)
     cool_until_s: float = 0.0
     notes: list[str] = msgspec.field(default_factory=list)
     recent: deque[events.ItemEnded] = msgspec.field(default_factory=lambda: deque(maxlen=RECENT_ITEMS))
@@ -341,7 +341,7 @@ class Snapshot(msgspec.Struct, kw_only=True):
             self.breaker_moved += 1
             self.breaker_moves.append(event)
             self._tell(event)
-        self.breaker = Breaker(
+        self.breaker = BreakerSnapshot(
             state=event.state, failures=event.failures, openings=event.openings, probe_at_s=event.probe_at_s
         )
 

@@ -20,7 +20,7 @@ from ipybatch.engine.data.events import BreakerState
 from ipybatch.engine.data.policy import Breaker as Policy
 
 
-class Breaker(msgspec.Struct):
+class CircuitBreaker(msgspec.Struct):
     """Decide whether one attempt may start now.
 
     Attributes:

@@ -25,7 +25,7 @@ import msgspec
 
 from ipybatch.engine.data.plan import Task, queued_by_priority
 from ipybatch.engine.data.policy import Limits
-from ipybatch.engine.rules.breaker import Breaker
+from ipybatch.engine.rules.breaker import CircuitBreaker
 from ipybatch.engine.rules.limiter import NO_COST, NOTHING, Cost, GroupLimiter, Limiter, LimitGroups, Permit
 
 Source = Literal["fresh", "waiting"]
@@ -80,7 +80,7 @@ class Scheduler(msgspec.Struct):
     source: Iterator[Task]
     limits: Limits
     limiter: Limiter
-    breaker: Breaker | None = None
+    breaker: CircuitBreaker | None = None
     cost: Callable[[Task], Cost] | None = None
     on_batch: Callable[[int, int], None] | None = None
     limit_groups: LimitGroups | None = None

@@ -1,7 +1,7 @@
-"""Host: the engine thread, a daemon with its own event loop.
+"""Engine thread: a daemon with its own event loop, shared by all sessions of a process.
 
-All sessions of a process run there, so a cell and the kernel stay free.  HTTP
-clients opened in it are born in the loop that uses them.
+A cell and the kernel stay free while sessions run.  HTTP clients opened in
+the loop belong to the loop that uses them.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ T = TypeVar("T")
 COMMAND_S = 1.0
 
 
-class Host:
+class EngineThread:
     """A thread that runs an event loop as long as the process lives."""
 
     def __init__(self) -> None:
@@ -60,22 +60,22 @@ class Host:
         self.loop.run_forever()
 
 
-_host: Host | None = None
+_engine: EngineThread | None = None
 _starting = threading.Lock()
 
 
-def host() -> Host:
-    """Return the process's one Host, starting it when it is first needed."""
-    global _host
+def engine_thread() -> EngineThread:
+    """Return the process's one engine thread, starting it when it is first needed."""
+    global _engine
     with _starting:
-        if _host is None:
-            _host = Host()
-        return _host
+        if _engine is None:
+            _engine = EngineThread()
+        return _engine
 
 
 def _forget() -> None:
-    global _host
-    _host = None
+    global _engine
+    _engine = None
 
 
 os.register_at_fork(after_in_child=_forget)

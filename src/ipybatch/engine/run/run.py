@@ -26,7 +26,7 @@ from ipybatch.engine.feed import event_text
 from ipybatch.engine.feed.feed import Feed
 from ipybatch.engine.feed.session_view import LimitGroupStatus, LiveStatus
 from ipybatch.engine.feed.snapshot import Snapshot
-from ipybatch.engine.rules.breaker import Breaker
+from ipybatch.engine.rules.breaker import CircuitBreaker
 from ipybatch.engine.rules.limiter import LimitGroups
 from ipybatch.engine.rules.scheduler import Batch, Scheduler
 from ipybatch.engine.run.runner import Runner
@@ -293,7 +293,7 @@ class Run:
             queued=opened.queued,
             ahead=_AHEAD if is_list else 1,
             look_ahead=math.inf if is_list else _LOOK_AHEAD,
-            breaker=None if spec.breaker is None else Breaker(spec.breaker),
+            breaker=None if spec.breaker is None else CircuitBreaker(spec.breaker),
             cost=None if spec.cost is None else lambda task: spec.cost_of(task.item),
             on_batch=self._tell_batch,
             batch=Batch(max(self._feed.snapshot.groups, default=0)),

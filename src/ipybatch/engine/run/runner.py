@@ -32,7 +32,7 @@ from ipybatch.engine.data.plan import Task
 from ipybatch.engine.data.policy import Retry
 from ipybatch.engine.data.spec import Spec, StillRunning
 from ipybatch.engine.rules import retry
-from ipybatch.engine.rules.breaker import Breaker
+from ipybatch.engine.rules.breaker import CircuitBreaker
 from ipybatch.engine.rules.limiter import NO_COST
 from ipybatch.engine.rules.retry import Kind, Verdict
 from ipybatch.engine.rules.scheduler import Scheduler, Ticket
@@ -94,7 +94,7 @@ class Feedback(msgspec.Struct):
     """
 
     resource: Resource
-    breaker: Breaker | None
+    breaker: CircuitBreaker | None
     policy: Retry
     clock: Clock
     emit: Callable[[events.Event], None]

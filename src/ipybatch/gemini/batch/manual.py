@@ -19,7 +19,7 @@ import msgspec
 from ipybatch.engine.data.masking import mask
 from ipybatch.engine.data.plan import key_value
 from ipybatch.engine.data.policy import check, check_count
-from ipybatch.engine.run.engine_thread import host
+from ipybatch.engine.run.engine_thread import engine_thread
 from ipybatch.engine.store.journal import open_journal
 from ipybatch.errors import InputError, ItemError, Permanent
 from ipybatch.gemini.batch import results
@@ -363,7 +363,7 @@ class GeminiBatches:
 
 def _wait_for(coroutine: Coroutine[Any, Any, T]) -> T:
     """Run a coroutine on the engine's thread and wait for it; the notebook's own loop does not matter."""
-    running = host().spawn(coroutine)
+    running = engine_thread().spawn(coroutine)
     try:
         while not running.done():  # an interrupt is handled between two waits
             concurrent.futures.wait([running], timeout=HEARTBEAT_S)
