@@ -80,7 +80,8 @@ def test_a_million_items_are_extrapolated_and_it_says_so():
     assert told.extrapolated
     assert told.requests == 1_000_000
     assert told.seconds == pytest.approx(1000.0)
-    assert str(told).endswith("(first 100,000 items simulated, the rest extrapolated)")
+    assert str(told).startswith("about 16.7 min (")
+    assert str(told).endswith("1,000,000 requests (first 100,000 items simulated, the rest extrapolated)")
 
 
 def test_nothing_to_do_takes_no_time():
@@ -167,7 +168,15 @@ def test_a_generator_is_not_drawn_from(plan):
 
 
 @pytest.mark.parametrize(
-    ("seconds", "words"), [(0.04, "0.0 s"), (59.0, "59.0 s"), (90.0, "1.5 min"), (5400.0, "1.5 h")]
+    ("seconds", "words"),
+    [
+        (0.04, "0.0 s"),
+        (59.9, "59.9 s"),
+        (60.0, "1.0 min"),
+        (3000.0, "50.0 min"),
+        (3600.0, "1.0 h"),
+        (3_600_000.0, "1000.0 h"),
+    ],
 )
 def test_it_reads_as_people_say_it(seconds, words):
     """Seconds, minutes or hours; requests with separators; batches and cost where there are any."""

@@ -398,6 +398,12 @@ def test_what_runs_first_is_decided_once(book):
     assert [task.item for task in again.source] == [2, 4, 5, 7]
 
 
+def test_new_items_are_numbered_on(book):
+    """Behind the highest number that is recorded or planned, without a gap; the first is 0."""
+    seqs = [[task.seq for task in open_items(book, items).source] for items in ([], [7], [7, 8], [9, 8, 7])]
+    assert seqs == [[], [0], [0, 1], [2, 1, 0]]
+
+
 def test_a_fresh_run_starts_from_nothing(book):
     """The earlier run stays in the journal under its own number."""
     first = open_items(book, [1, 2], skip=lambda item: "done")

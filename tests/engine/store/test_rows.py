@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ipybatch import Outcome
 from ipybatch.engine.data.plan import Task
 from ipybatch.engine.store import schema
 from ipybatch.engine.store.rows import ROWS, Entry, insert, values_of
@@ -66,6 +67,17 @@ def test_runs_do_not_share_rows(database):
 
 
 def test_an_outcome_tells_what_the_user_sees():
-    """The key as the user gave it, the result, and how it went."""
-    outcome = entry(3, key='"Portal"', attempts=2).outcome()
-    assert (outcome.key, outcome.status, outcome.result, outcome.attempts) == ("Portal", "completed", 1, 2)
+    """The key as the user gave it, the result, how it went, and what helps."""
+    task = Task(3, '"Portal"', None)
+    failed = Entry(task, 2, "failed", True, None, None, 5.0, 0.25, "gone", {}, kind="item", advice="leave it out")
+    assert failed.outcome() == Outcome(
+        key="Portal",
+        status="failed",
+        result=None,
+        error="gone",
+        attempts=2,
+        seconds=0.25,
+        kind="item",
+        advice="leave it out",
+    )
+    assert entry(3, key='"Portal"').outcome().result == 1

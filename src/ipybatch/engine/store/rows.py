@@ -42,7 +42,7 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
         payload: The result as JSON; None for None.
         responded_s: Unix time.
         spent: What it cost in the windows that outlive a restart, by unit; empty without rates.
-        limit group: Whose windows these are too; "" without limit groups.
+        limit_group: Whose windows these are too; "" without limit groups.
         kind: One word for how it failed; "" for none. ``advice``: what the user can do about it.
     """
 
