@@ -31,22 +31,32 @@ def kinds_of(name: str) -> set[str]:
 ERRORS = {name for name in BASES if "BatchError" in kinds_of(name)}  # those outside errors.py included
 
 
-def own_nodes(function: ast.AST) -> Iterator[ast.AST]:
-    """Walk a function's body without the functions in it."""
-    for node in ast.iter_child_nodes(function):
-        if not isinstance(node, Function | ast.Lambda | ast.ClassDef):
-            yield node
-            yield from own_nodes(node)
+def name_of(error: ast.expr | None) -> str:
+    """The class of an error that is raised or caught, by its last name."""
+    if isinstance(error, ast.Call):
+        error = error.func
+    return error.attr if isinstance(error, ast.Attribute) else getattr(error, "id", "")
 
 
-def raised(function: ast.AST) -> set[str]:
-    """The errors of ours that a body raises itself, by name."""
-    found = set()
-    for node in own_nodes(function):
-        if isinstance(node, ast.Raise) and node.exc is not None:
-            error = node.exc.func if isinstance(node.exc, ast.Call) else node.exc
-            found.add(error.attr if isinstance(error, ast.Attribute) else getattr(error, "id", ""))
-    return found & ERRORS
+def caught(handlers: list[ast.ExceptHandler]) -> set[str]:
+    """The classes that the handlers of a ``try`` catch."""
+    kinds = [handler.type.elts if isinstance(handler.type, ast.Tuple) else [handler.type] for handler in handlers]
+    return {name_of(kind) or "Exception" for some in kinds for kind in some}
+
+
+def raised(node: ast.AST) -> set[str]:
+    """The errors of ours that leave a body which raises them itself, those of functions in it left out."""
+    if isinstance(node, ast.Raise):
+        return {name_of(node.exc)} & ERRORS
+    inner = [
+        child for child in ast.iter_child_nodes(node) if not isinstance(child, Function | ast.Lambda | ast.ClassDef)
+    ]
+    if not isinstance(node, ast.Try):
+        return set().union(*map(raised, inner))
+    stopped = caught(node.handlers)
+    body = set() if "Exception" in stopped else set().union(*map(raised, node.body))
+    body = {error for error in body if not kinds_of(error) & stopped}
+    return body.union(*map(raised, [*node.handlers, *node.orelse, *node.finalbody]))
 
 
 def told(docstring: str | None) -> set[str]:
@@ -88,5 +98,11 @@ def test_a_silent_function_is_found() -> None:
         "def silent():\n '''Do.'''\n def inner():\n  raise Refused('x')\n raise errors.InputError('x')\n"
         "class Thing:\n '''A thing.'''\n def __post_init__(self):\n  raise Permanent('x')\n"
         "def other():\n raise ValueError\n"
+        "def caught():\n try:\n  raise Permanent('x')\n except (KeyError, ItemError):\n  pass\n"
+        "def handing_on():\n '''Do.'''\n try:\n  pass\n except Exception:\n  raise Transient('x') from None\n"
     )
-    assert list(silent(tree)) == ["silent raises InputError", "Thing.__post_init__ raises Permanent"]
+    assert list(silent(tree)) == [
+        "silent raises InputError",
+        "Thing.__post_init__ raises Permanent",
+        "handing_on raises Transient",
+    ]
