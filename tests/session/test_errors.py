@@ -300,3 +300,33 @@ def test_an_outcome_says_how_it_failed_in_one_word(plan, clock, error, kind, adv
     clock.run(session)
     assert [(outcome.kind, outcome.advice) for outcome in outcomes] == [(kind, advice)]
     assert [event.kind for event in seen] == [kind]
+
+
+class Vague(Permanent):
+    def __init__(self, kind, advice=""):
+        super().__init__("odd")
+        self.kind, self.said = kind, advice
+
+    @property
+    def advice(self):
+        if isinstance(self.said, Exception):
+            raise self.said
+        return self.said
+
+
+@pytest.mark.parametrize(
+    "error", [Vague(7), Vague(None), Vague(object()), Vague("odd", 7), Vague("odd", ValueError("no"))]
+)
+def test_an_odd_kind_or_advice_harms_its_own_item_alone(plan, clock, error):
+    async def work(item):
+        if item == 2:
+            raise error
+
+    outcomes = []
+    session = plan(work, [1, 2, 3], retry=Retry(attempts=1))
+    session.on_outcomes(outcomes.extend)
+    counts = clock.run(session).counts
+    assert (counts.completed, counts.failed) == (2, 1)
+    (failed,) = [outcome for outcome in outcomes if outcome.status == "failed"]
+    assert failed.kind in ("odd", "permanent")
+    assert failed.advice == ""

@@ -7,7 +7,7 @@ import pytest
 from ipybatch import BatchSession, InputError, Limits, Rate, Retry
 from ipybatch.engine.data import events
 from ipybatch.engine.store.journal import open_journal
-from tests.works import Gate
+from tests.works import Gate, Recorder
 
 ONE = Limits(concurrency=1)
 
@@ -221,3 +221,51 @@ def test_what_is_brought_is_in_the_journal_before_it_runs(plan, clock, journal):
     totals = []
     clock.run(plan(work, ["g1"]))
     assert totals == [2]
+
+
+def test_a_priority_function_that_raises_changes_nothing(plan, clock):
+    """It is refused at the call; the name can be run, here and by another object."""
+    session = plan(Recorder(), [1, 2])
+    with pytest.raises(TypeError):
+        session.prioritize(lambda item: item["x"], "high")
+    assert clock.run(session).counts.completed == 2
+
+
+def test_an_error_while_a_run_is_opened_leaves_the_name_free(plan, clock):
+    asked = []
+
+    def second_time_raises(item):
+        asked.append(item)
+        if len(asked) > 2:
+            raise ZeroDivisionError
+        return True
+
+    session = plan(Recorder(), [1, 2])
+    session.prioritize(second_time_raises, "high")
+    with pytest.raises(ZeroDivisionError):
+        clock.run(session)
+    assert clock.run(plan(Recorder(), [1, 2])).counts.completed == 2
+
+
+def test_a_priority_right_after_the_start_holds(plan, clock):
+    """The run is opened, and the loop has not begun it."""
+    work = Recorder()
+    session = plan(work, list(range(6)), limits=Limits(concurrency=1))
+
+    async def run():
+        session._open_run()
+        assert session.prioritize([5], "high") == 1
+        await session._drive()
+
+    clock.run_coroutine(run())
+    assert work.asked == [5, 0, 1, 2, 3, 4]
+
+
+def test_forgotten_priorities_are_forgotten(plan, clock):
+    work = Recorder()
+    session = plan(work, [1, 2, 3], limits=Limits(concurrency=1))
+    clock.run(session)
+    session.prioritize([3], "high")
+    session.forget()
+    clock.run(session)
+    assert work.asked == [1, 2, 3, 1, 2, 3]

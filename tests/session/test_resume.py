@@ -223,3 +223,31 @@ def test_a_cancelled_generator_goes_on_where_it_was_left(live):
     session.resume()
     assert session.run().counts.completed == 10
     assert session.results()["key"].tolist() == list(range(10))
+
+
+def test_retry_failed_reaches_what_an_earlier_process_recorded_of_a_generator(plan, clock):
+    """Drawn again, found failed for good, and then asked for: it runs, and is counted once."""
+    clock.run(plan(Recorder({2: ValueError("gone")}), iter([1, 2, 3])))
+    work = Recorder()
+    session = plan(work, iter([1, 2, 3]))
+    assert clock.run(session).counts.failed == 1
+
+    async def again():
+        session._open_run(frozenset({"failed"}))
+        await session._drive()
+
+    clock.run_coroutine(again())
+    assert (work.asked, session.counts.completed, session.counts.failed) == ([2], 3, 0)
+    assert session.results()["status"].tolist() == ["completed"] * 3
+
+
+def test_what_is_added_takes_no_record_of_an_item_that_is_not_listed_today(plan, clock):
+    clock.run(plan(Recorder(), [1, 2]))
+
+    async def bring(item, attempt):
+        attempt.add([9])
+
+    clock.run(plan(bring, [4]))
+    again = Recorder()
+    assert clock.run(plan(again, [1, 2])).counts.completed == 3
+    assert again.asked == []

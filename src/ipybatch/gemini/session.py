@@ -306,7 +306,8 @@ class Generation(Workload[GeminiSession]):
         Raises:
             InputError: A prompt or an argument is not what it must be.
         """
-        return generate(**{**about, "name": name, "journal": journal, **arguments})
+        kept = {field: value for field, value in about.items() if not (field == "models" and "model" in arguments)}
+        return generate(**{**kept, "name": name, "journal": journal, **arguments})
 
     async def __aenter__(self) -> Generation:
         """Open the lanes."""

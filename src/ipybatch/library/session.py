@@ -182,7 +182,7 @@ class RecordedRefresh(Workload[RefreshSession]):
         rows = zip(results["key"], results.get("kind", ()), strict=False)
         named = {turns[key]: kind for key, kind in rows if isinstance(kind, str)}
         named.update(self._kinds)
-        return [named[turns[key]] for key in results["key"]]
+        return [named.get(turns.get(key, ""), "unknown") for key in results["key"]]
 
     async def __call__(self, item: Any) -> Any:
         """Do nothing: such a session does not start."""

@@ -387,7 +387,7 @@ class BatchSession:
             raise InputError(msg)
         live_sessions.forget(self._journal, self.name)
         self._feed.clear()
-        self._spec, self._run, self._running = self._made, None, None
+        self._spec, self._run, self._running, self._priorities = self._made, None, None, []
         self._items = Items(self._items.given, self._items.plan)
         self._show_recorded()
 
@@ -461,9 +461,9 @@ class BatchSession:
         plan = self._items.plan
 
         def change() -> int:
-            if self._run is None or self._run.runner is None or self._run.is_over:
-                self._priorities.append((is_wanted, place))
+            if self._run is None or self._run.is_over:
                 meant = sum(map(is_wanted, plan))
+                self._priorities.append((is_wanted, place))
             else:
                 meant = self._run.prioritize(is_wanted, place)
             items = "1 item" if meant == 1 else f"{meant:,} items"

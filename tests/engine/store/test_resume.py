@@ -424,7 +424,9 @@ def test_changed_code_is_told(book, before, now, noted):
 
 
 def open_items_of(book, generator, emit):
-    return open_generator(book, spec(), generator, Listing(), frozenset(), emit=emit, clock_s=lambda: 5.0)
+    return open_generator(
+        book, spec(), generator, frozenset(), listing=Listing(), ended=[], emit=emit, clock_s=lambda: 5.0
+    )
 
 
 def test_a_generator_is_told_item_by_item(book):

@@ -145,9 +145,11 @@ class Plan(list[Task]):
 
     Attributes:
         is_ordered: Whether they run in another order, or some were added to the user's list.
+        first_free: No recorded item has this seq, or a higher one.
     """
 
     is_ordered = False
+    first_free = 0
 
     @functools.cached_property
     def hash(self) -> bytes:

@@ -183,8 +183,12 @@ class Run:
             live=lambda: self._feed.snapshot.counts,
             recorded=opened.recorded,
         )
-        self._change_priorities(opened, store, priorities, now_s)
-        self._recall_groups(opened.run, now_s)
+        try:
+            self._change_priorities(opened, store, priorities, now_s)
+            self._recall_groups(opened.run, now_s)
+        except BaseException:  # of the user's function: else nobody could take the name again
+            store.abandon()
+            raise
         for note in opened.notes:
             self._feed.note(note)
         self._feed.emit(events.StateChanged(now_s, "running", ""))
@@ -224,10 +228,13 @@ class Run:
     def prioritize(self, wanted: Callable[[Task], bool], priority: int) -> int:
         """Give tasks another priority, on record and among those that wait; return how many."""
         assert self._items.plan is not None
+        assert self._opened is not None
         assert self._store is not None
-        assert self.runner is not None
         changed = resume.prioritize(self._items.plan, self._store, wanted, priority, self._clock.unix_s())
-        self.runner.reorder()
+        if self.runner is None:  # opened, and not begun on the loop yet
+            _sort(self._opened)
+        else:
+            self.runner.reorder()
         return changed
 
     def add(self, items: Iterable[Any]) -> int:
@@ -266,8 +273,7 @@ class Run:
             assert self._items.plan is not None
             resume.prioritize(self._items.plan, store, wanted, priority, now_s)
         if changes:
-            todo = sorted(opened.source, key=lambda task: task.order)
-            opened.source, opened.queued = iter(todo), queued_by_priority(todo)
+            _sort(opened)
 
     def _recall_groups(self, run: int, now_s: float) -> None:
         """Show what an earlier process did; new groups are counted on from there."""
@@ -385,6 +391,11 @@ class Run:
             if group.status in ("completed", "skipped"):
                 self._feed.emit(events.GroupChanged(at_s, group.number, "cancelled", {}))
         self._feed.emit(events.Planned(at_s, self._spec.name, _nothing_done(self._feed.snapshot)))
+
+
+def _sort(opened: Opened) -> None:
+    todo = sorted(opened.source, key=lambda task: task.order)
+    opened.source, opened.queued = iter(todo), queued_by_priority(todo)
 
 
 def _nothing_done(snapshot: Snapshot) -> Counts:

@@ -26,7 +26,7 @@ import msgspec
 from ipybatch.engine.data import events
 from ipybatch.engine.data.clock import Clock
 from ipybatch.engine.data.events import State, Status
-from ipybatch.engine.data.masking import OTHER_LOOP, OTHER_LOOP_HINT, describe
+from ipybatch.engine.data.masking import OTHER_LOOP, OTHER_LOOP_HINT, describe, mask
 from ipybatch.engine.data.outcome import Outcome, encode_result
 from ipybatch.engine.data.plan import Task
 from ipybatch.engine.data.policy import Retry
@@ -391,7 +391,7 @@ class Runner:
             self._feedback.failed(now_s, ticket, None)
             return self._record(ticket, now_s, "cancelled", "cancelled", False)
         verdict, text = self._judge(slot, error)
-        kind, advice = (error.kind, error.advice) if isinstance(error, ItemError) else (verdict.kind.value, "")
+        kind, advice = _said_by(error, verdict.kind.value)
         self._feedback.failed(now_s, ticket, verdict)
         if verdict.kind is Kind.REFUSED or verdict.kind is Kind.WITHHELD:
             self.stop("failed", text, left="skipped", kill=verdict.kind is Kind.REFUSED)
@@ -527,3 +527,12 @@ class Runner:
 
         self.store.beat(self.clock.unix_s(), answer)
         self._heart = self._loop.call_later(BEAT_S, self._beat)
+
+
+def _said_by(error: BaseException, otherwise: str) -> tuple[str, str]:
+    """Return an error's own kind and advice, where it has any that are texts."""
+    try:
+        kind, advice = (error.kind, error.advice) if isinstance(error, ItemError) else (otherwise, "")
+    except Exception:  # a property of the user's class
+        return otherwise, ""
+    return kind if isinstance(kind, str) else otherwise, mask(advice) if isinstance(advice, str) else ""

@@ -38,6 +38,7 @@ from ipybatch.errors import InputError
 _STRIDE = 500
 
 Emit = Callable[[events.Event], None]
+Ended = tuple[Task, Status, bool]  # and whether a resume keeps it
 Recorded = tuple[int, str, Status, bool, str]  # seq, key, status, whether it stays as it is, digest
 
 
@@ -132,6 +133,7 @@ def draw(
     walk: Walk | None,
     *,
     listing: Listing,
+    ended: list[Ended],
     recorded: RecordedCounts,
     emit: Emit,
     clock_s: Callable[[], float],
@@ -152,6 +154,8 @@ def draw(
             recorded.undrawn[status] -= 1
             stays = bool(is_final) and digest == task.digest
             task.recorded = "" if stays else status
+            if stays and status != "completed":
+                ended.append((task, status, True))
         elif walk is not None and not walk.in_step:
             task.seq, free = max(free, drawn), max(free, drawn) + 1
         if task.seq != drawn or listing.order is not None:
@@ -207,7 +211,7 @@ class Items:
         self._listing = Listing()
         self._drawing: Iterator[Task] | None = None
         self._owed: deque[Task] = deque()  # drawn before, to run again
-        self._ended: list[Entry] = []  # drawn before, need not run again
+        self._ended: list[Ended] = []  # drawn before, need not run again
         self._run = 0
         self._recorded = RecordedCounts()
 
@@ -243,7 +247,9 @@ class Items:
             return open_list(journal, spec, self.plan, again, clock_s())
         if self._drawing is not None:
             return self._go_on(snapshot_counts, again)
-        opened = open_generator(journal, spec, self.given, self._listing, again, emit=emit, clock_s=clock_s)
+        opened = open_generator(
+            journal, spec, self.given, again, listing=self._listing, ended=self._ended, emit=emit, clock_s=clock_s
+        )
         self._run, self._drawing, self._recorded = opened.run, opened.source, opened.recorded
         return opened
 
@@ -255,27 +261,28 @@ class Items:
         """
         if self.plan is not None:
             return
-        self._ended += ended
+        self._ended += [(entry.task, entry.status, entry.final) for entry in ended]
         if is_anew:
-            self._owed = deque([entry.task for entry in self._ended])
-            self._ended = []
+            self._owed = deque([task for task, _, _ in self._ended])
+            self._ended.clear()
         self._owed += left
 
     def _go_on(self, counts: Counts, again: frozenset[Status]) -> Opened:
         assert self._drawing is not None
-        ended, self._ended = self._ended, []
+        ended = list(self._ended)
+        self._ended.clear()  # the same list: what is drawn later is added
         todo = []
-        for entry in ended:
-            if entry.final and entry.status not in again:
-                self._ended.append(entry)
+        for task, status, is_final in ended:
+            if is_final and status not in again:
+                self._ended.append((task, status, is_final))
             else:
-                entry.task.recorded = entry.status
-                todo.append(entry.task)
+                task.recorded = status
+                todo.append(task)
         todo += self._owed
         for task in todo:
             task.attempts = 0
         counts = msgspec.structs.replace(counts, running=0)
-        counts.failed = sum(entry.status == "failed" for entry in self._ended)
+        counts.failed = sum(status == "failed" for _, status, _ in self._ended)
         counts.timeout = counts.cancelled = counts.skipped = 0
         counts.pending = len(todo)
         self._owed = deque(todo)
@@ -300,6 +307,7 @@ def open_list(journal: Journal, spec: Spec, tasks: Plan, again: frozenset[Status
         run, notes = found.run, _note_changes(found, spec)
         _match(journal, found, spec, tasks, now_s)
     recorded = _recorded(journal, run)
+    tasks.first_free = max(recorded, default=-1) + 1
     kept: Counter[str] = Counter()
     todo = []
     for task in tasks:
@@ -321,13 +329,14 @@ def _stale(todo: Iterable[Task]) -> Counter[Status]:
     return Counter(task.recorded for task in todo if task.recorded)
 
 
-def open_generator(  # one caller
+def open_generator(
     journal: Journal,
     spec: Spec,
     items: Iterable[Any],
-    listing: Listing,
     again: frozenset[Status],
     *,
+    listing: Listing,
+    ended: list[Ended],
     emit: Emit,
     clock_s: Callable[[], float],
 ) -> Opened:
@@ -346,7 +355,9 @@ def open_generator(  # one caller
     counts = Counts(total=None)
     for status, number in recorded.undrawn.items():
         counts.add(status, number)
-    source = draw(iter(items), spec.keying, walk, listing=listing, recorded=recorded, emit=emit, clock_s=clock_s)
+    source = draw(
+        iter(items), spec.keying, walk, listing=listing, ended=ended, recorded=recorded, emit=emit, clock_s=clock_s
+    )
     return Opened(run, source, counts, recorded, notes)
 
 
@@ -507,7 +518,7 @@ def add(
 
 def _new(tasks: Plan, spec: Spec, items: Iterable[object]) -> list[Task]:
     keys = {task.key for task in tasks}
-    seq = max((task.seq for task in tasks), default=-1) + 1
+    seq = max(tasks.first_free, max((task.seq for task in tasks), default=-1) + 1)
     new: list[Task] = []
     for item in items:
         task = spec.keying.task(seq, item)

@@ -398,6 +398,13 @@ class RunStore(msgspec.Struct):
 
         self.write(unit, now_s)
 
+    def abandon(self) -> None:
+        """Release the lease of a run that did not begin."""
+        try:
+            self.journal.write(lambda database: release(database, self.run, self.epoch))
+        finally:
+            self.drop()
+
     def drop(self) -> None:
         """Stop counting this run as one of this process."""
         _live.discard((self.journal.path, self.run))
