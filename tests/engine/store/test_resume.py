@@ -516,7 +516,6 @@ def test_a_generator_goes_on_with_what_may_run_again(book):
     assert [task.item for task in third] == ["a", "d", "e", "f"]
 
 
-@pytest.mark.xfail(reason="the second start's source closes the generator when it is freed: `yield from` in _draw_on")
 def test_a_start_that_is_over_takes_nothing_with_it(book):
     """What the generator has not given yet is still to come, also after a start that drew from it was let go."""
     items = Items(iter("abcd"), None)

@@ -293,7 +293,8 @@ class Items:
         """Yield what is owed, then what the generator still gives."""
         while self._owed:
             yield self._owed.popleft()
-        yield from drawing
+        for task in drawing:  # noqa: UP028  # `yield from` closes the user's generator when a start's source is freed
+            yield task
 
 
 def open_list(journal: Journal, spec: Spec, tasks: Plan, again: frozenset[Status], now_s: float) -> Opened:
