@@ -10,24 +10,7 @@ from ipybatch.engine.data.outcome import Outcome, Summary
 from ipybatch.engine.data.policy import Breaker, Limits, Rate, Retry
 from ipybatch.engine.rules.estimate import Estimate
 from ipybatch.engine.run.permits import Attempt
-from ipybatch.errors import (
-    BatchError,
-    EngineBusy,
-    Fenced,
-    InputError,
-    ItemError,
-    JournalCorrupt,
-    JournalError,
-    JournalFull,
-    JournalLocked,
-    JournalReadOnly,
-    MissingExtra,
-    Permanent,
-    RateLimited,
-    Refused,
-    Transient,
-    Withheld,
-)
+from ipybatch.errors import *
 from ipybatch.jupyter import aliases
 from ipybatch.session.session import BatchSession
 

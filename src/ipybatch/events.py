@@ -5,35 +5,7 @@
 
 from __future__ import annotations
 
-from ipybatch.engine.data.events import (
-    AnyEvent,
-    AttemptFailed,
-    AttemptStarted,
-    BreakerMoved,
-    BreakerState,
-    Commanded,
-    CooledDown,
-    Counts,
-    Depleted,
-    Drawn,
-    Event,
-    Exhausted,
-    GroupChanged,
-    GroupEnded,
-    GroupRecalled,
-    GroupStarted,
-    ItemEnded,
-    ItemsAdded,
-    ItemsLeft,
-    Noted,
-    PaceRecalled,
-    Planned,
-    Spent,
-    State,
-    StateChanged,
-    Status,
-    Tallied,
-)
+from ipybatch.engine.data.events import *
 from ipybatch.engine.feed.event_text import NAMES, Name
 
 __all__ = [

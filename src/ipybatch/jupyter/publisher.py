@@ -22,7 +22,6 @@ class Publishable(Protocol):
 
     def publish(self) -> bool:
         """Send the changes; return whether more are expected soon."""
-        ...
 
 
 class Publisher:

@@ -67,7 +67,6 @@ class Source(AbstractAsyncContextManager[Any], Protocol):
 
     def defaults(self) -> Defaults:
         """Return the policy of the service."""
-        ...
 
     def identify(self, item: Any) -> Identity:
         """Return the key of an item's record.
@@ -75,7 +74,6 @@ class Source(AbstractAsyncContextManager[Any], Protocol):
         Raises:
             InputError: The item is invalid; names field, value, range and next step.
         """
-        ...
 
     async def fetch(
         self, item: Any, attempt: Attempt, kept: dict[str, Any] | None = None, expand: str = ""
@@ -89,7 +87,6 @@ class Source(AbstractAsyncContextManager[Any], Protocol):
         Raises:
             ItemError: The fetch failed; the class says whether it is tried again.
         """
-        ...
 
 
 class Expanding(Source, Protocol):
@@ -97,7 +94,6 @@ class Expanding(Source, Protocol):
 
     def can_expand(self, what: str, kind: str) -> bool:
         """Return whether records of this kind list further items."""
-        ...
 
     def expand(self, what: str, data: Mapping[str, Any]) -> list[Any] | None:
         """Return the items that a record lists; None when the record does not hold the list.
@@ -105,7 +101,6 @@ class Expanding(Source, Protocol):
         Raises:
             ItemError: The list cannot be read.
         """
-        ...
 
 
 def read_environment(

@@ -7,7 +7,7 @@ import sqlite3
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from ipybatch.engine.data import events
 from ipybatch.engine.data.events import Mark
@@ -22,38 +22,23 @@ from ipybatch.engine.store.resume import preview
 from ipybatch.engine.store.run_store import Found
 from ipybatch.errors import InputError
 
-
-class Session(Protocol):
-    """What is registered: a session by its journal and name."""
-
-    @property
-    def name(self) -> str:
-        """What the journal knows it by."""
-        ...
-
-    @property
-    def journal(self) -> Path:
-        """Where its journal lies."""
-        ...
-
-
-_live: dict[tuple[Path, str], Session] = {}
+_live: dict[tuple[Path, str], object] = {}
 _lock = threading.Lock()
 
 
-def enter(session: Session) -> None:
+def enter(journal: Path, name: str, session: object) -> None:
     """Count a session as running in this process."""
     with _lock:
-        _live[session.journal, session.name] = session
+        _live[journal, name] = session
 
 
-def leave(session: Session) -> None:
+def leave(journal: Path, name: str) -> None:
     """Count it no more."""
     with _lock:
-        _live.pop((session.journal, session.name), None)
+        _live.pop((journal, name), None)
 
 
-def live(journal: Path, name: str) -> Session | None:
+def live(journal: Path, name: str) -> object:
     """Return the session of that name that runs in this process; None if none does."""
     return _live.get((journal, name))
 

@@ -539,7 +539,7 @@ class BatchSession:
         self._priorities = []
         self._spec = msgspec.structs.replace(self._spec, fresh=False)
         self._run = run
-        live_sessions.enter(self)
+        live_sessions.enter(self.journal, self.name, self)
 
     async def _drive(self) -> None:
         assert self._run is not None
@@ -547,7 +547,7 @@ class BatchSession:
         try:
             await self._run.run()
         finally:
-            live_sessions.leave(self)
+            live_sessions.leave(self.journal, self.name)
             self._thread = 0
 
     def _show_recorded(self) -> None:

@@ -103,11 +103,9 @@ class Stream(Protocol):
 
     def write(self, data: Any, /) -> int | None:
         """Write part of ``data``; return how many bytes."""
-        ...
 
     def readinto(self, room: Any, /) -> int | None:
         """Read into ``room``; return how many bytes, 0 at the end."""
-        ...
 
 
 Parts = Sequence[bytes | memoryview]

@@ -15,15 +15,12 @@ class Clock(Protocol):
 
     def now_s(self) -> float:
         """Return monotonic seconds: what limits and deadlines are measured with."""
-        ...
 
     def unix_s(self) -> float:
         """Return Unix seconds: what is recorded."""
-        ...
 
     def hold(self, change: int) -> None:
         """Say that ``change`` more (or fewer) answers are awaited from real threads: virtual time stands meanwhile."""
-        ...
 
 
 class SystemClock:

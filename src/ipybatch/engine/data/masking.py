@@ -40,8 +40,8 @@ def register(secret: str | None) -> None:
         quote_plus(secret, errors="replace"),
     }
     with _registering:
-        known = {text for text, _ in _secrets} | spellings
-        _secrets = tuple((text, _escape(text)) for text in sorted(known, key=len, reverse=True))
+        known = sorted({text for text, _ in _secrets} | spellings, key=len, reverse=True)
+        _secrets = tuple((text, _encode(text.encode(errors="replace").decode())[1:-1]) for text in known)
 
 
 def mask(text: str) -> str:
@@ -74,10 +74,6 @@ def _masked(value: Any) -> Any:
     elif isinstance(value, dict):
         return {_masked(name): _masked(inner) for name, inner in value.items()}
     return value
-
-
-def _escape(text: str) -> bytes:
-    return _encode(text.encode(errors="replace").decode())[1:-1]
 
 
 OTHER_LOOP = re.compile(r"different (event )?loop|[Ee]vent loop is closed")

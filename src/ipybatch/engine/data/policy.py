@@ -77,11 +77,9 @@ class Paced(Protocol):
 
     def used(self, now_s: float) -> float:
         """Return how much of it is taken."""
-        ...
 
     def spend(self, responded_s: float, cost: float) -> None:
         """Count what was used before."""
-        ...
 
 
 class Pacer(Protocol):
@@ -90,23 +88,18 @@ class Pacer(Protocol):
     @property
     def windows(self) -> Sequence[Paced]:
         """What it holds to just now."""
-        ...
 
     def wait_s(self, now_s: float, cost: Mapping[str, float]) -> float:
         """Return seconds until a request of ``cost`` may start; inf: after a response at the earliest."""
-        ...
 
     def start(self, now_s: float, cost: Mapping[str, float]) -> None:
         """Count a request that starts."""
-        ...
 
     def end(self, now_s: float, started_s: float, cost: Mapping[str, float], actual: Mapping[str, float]) -> None:
         """Count the response to what started at ``started_s``, and what it really cost where that differs."""
-        ...
 
     def anew(self) -> Pacer:
         """Return one that holds to the same and has seen nothing: `estimate` runs on a clock of its own."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)

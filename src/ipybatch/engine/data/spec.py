@@ -22,7 +22,6 @@ class Backend(Protocol):
 
     async def open(self, slots: int) -> None:
         """Get ready for ``slots`` attempts at a time."""
-        ...
 
     def run(self, work: Callable[..., Any], arguments: tuple[Any, ...]) -> Awaitable[Any]:
         """Run one attempt; awaiting it gives its result, cancelling it ends it.
@@ -30,11 +29,9 @@ class Backend(Protocol):
         Raises:
             StillRunning: It was cancelled, but cannot be ended.
         """
-        ...
 
     async def close(self) -> None:
         """Let everything go that `open` took."""
-        ...
 
 
 class StillRunning(asyncio.CancelledError):

@@ -61,31 +61,25 @@ class SessionView(Protocol):
     @property
     def snapshot(self) -> Snapshot:
         """The state, as the sum of all events."""
-        ...
 
     @property
     def live_status(self) -> LiveStatus:
         """The live status: facts of the moment."""
-        ...
 
     @property
     def policy(self) -> Spec:
         """Limits, retry and breaker, as they hold now."""
-        ...
 
     @property
     def declared(self) -> Limits:
         """The limits that the session was made with, which `adjust` does not exceed."""
-        ...
 
     @property
     def summary(self) -> Summary:
         """State and counts so far."""
-        ...
 
     def on(self, name: Listener) -> Callable[[], None]:
         """Call a listener with every event; return a function that ends that."""
-        ...
 
     def ask(self, question: Callable[[], T]) -> T:
         """Call ``question`` on the engine's thread and return its result.
@@ -93,7 +87,6 @@ class SessionView(Protocol):
         Raises:
             EngineBusy: The engine did not answer within a second; the question is called later all the same.
         """
-        ...
 
     def recall(self) -> None:
         """Add how items ended in earlier processes to the snapshot.
@@ -101,28 +94,21 @@ class SessionView(Protocol):
         Raises:
             EngineBusy: The engine did not answer within a second.
         """
-        ...
 
     def items_of(self, group: int, *, offset: int, limit: int) -> tuple[int, list[RecordedItem]]:
         """Return the number of recorded items of a group, and some of them."""
-        ...
 
     def adjust(self, *, concurrency: int | None, rates: Sequence[float] | None) -> Reply:
         """Change concurrency, and the limit of each rate."""
-        ...
 
     def pause(self) -> Reply:
         """Start no further attempts."""
-        ...
 
     def resume(self) -> Reply:
         """Continue after a pause or an end."""
-        ...
 
     def cancel(self) -> Reply:
         """End the running attempts, and the session."""
-        ...
 
     def retry_failed(self) -> Reply:
         """Run failed items again."""
-        ...

@@ -159,7 +159,8 @@ class Permits(msgspec.Struct):
         soonest_s = 0.0
         for asking in tuple(self.waiting):
             if not asking.granted.done():
-                wait_s = self._wait_s(now_s, asking)
+                is_held = asking.is_first and self.is_held
+                wait_s = math.inf if is_held else asking.limiter.wait_s(now_s, asking.cost, slot=False)
                 if wait_s > 0:
                     soonest_s = min(soonest_s or wait_s, wait_s)
                     if not asking.limit_group:  # who comes after it must wait as well
@@ -168,11 +169,6 @@ class Permits(msgspec.Struct):
                 asking.granted.set_result(asking.limiter.acquire(now_s, asking.cost, slot=False))
             self.waiting.remove(asking)
         return soonest_s
-
-    def _wait_s(self, now_s: float, asking: Asking) -> float:
-        if asking.is_first and self.is_held:
-            return math.inf
-        return asking.limiter.wait_s(now_s, asking.cost, slot=False)
 
     def close(self, reason: str) -> None:
         """Turn away attempts that have sent nothing so far, and will not any more."""

@@ -301,7 +301,9 @@ class Run:
             look_ahead=math.inf if is_list else _LOOK_AHEAD,
             breaker=None if spec.breaker is None else CircuitBreaker(spec.breaker),
             cost=None if spec.cost is None else lambda task: spec.cost_of(task.item),
-            on_batch=self._tell_batch,
+            on_batch=lambda number, items: self._feed.emit(
+                events.GroupStarted(self._clock.unix_s(), number, f"{spec.group_word} {number}", items)
+            ),
             batch=Batch(max(self._feed.snapshot.groups, default=0)),
         )
         runner = Runner(
@@ -325,10 +327,6 @@ class Run:
             await stack.enter_async_context(work)
         elif hasattr(work, "__enter__") and hasattr(work, "__exit__"):
             stack.enter_context(work)
-
-    def _tell_batch(self, number: int, items: int) -> None:
-        name = f"{self._spec.group_word} {number}"
-        self._feed.emit(events.GroupStarted(self._clock.unix_s(), number, name, items))
 
     def _called(self, task: Task) -> str:
         """Return what a task is called: a partition has a name of its own."""

@@ -165,7 +165,7 @@ class Journal:
             self._slow_until_s = started_s + 5 * took_s
         self._commits += 1
         if self._commits % 64 == 0 and self._wal_is_long():
-            self._queue.put(_Submitted(_checkpoint, _ignore))
+            self._queue.put(_Submitted(_checkpoint, lambda result, error: None))
         return answer
 
     def _serve(self) -> None:
@@ -243,10 +243,6 @@ on_commit: Callable[[str], None] = _no_kill
 
 def _checkpoint(database: sqlite3.Connection) -> None:
     database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-
-
-def _ignore(result: Any, error: JournalError | None) -> None:
-    """Take no notice."""
 
 
 _open_journals: dict[Path, Journal] = {}

@@ -143,7 +143,10 @@ def draw(
     free = 0 if walk is None else walk.first_free
     drawn = 0
     for item in items:
-        task = _task_of(keying, drawn, item)
+        try:
+            task = keying.task(drawn, item)
+        except InputError as error:
+            task = Task(drawn, f"item {drawn}", item, refused=str(error))
         if not seen.add(task.key):
             task.refused = f"duplicate key {task.key}: an earlier item has it too"
             task.key = f"{task.key} (duplicate, item {drawn})"
@@ -168,13 +171,6 @@ def draw(
             yield task
     recorded.unlisted, recorded.undrawn = +recorded.undrawn, Counter()
     emit(events.Exhausted(clock_s(), drawn, dict(recorded.unlisted)))
-
-
-def _task_of(keying: Keying, drawn: int, item: Any) -> Task:
-    try:
-        return keying.task(drawn, item)
-    except InputError as error:
-        return Task(drawn, f"item {drawn}", item, refused=str(error))
 
 
 class Opened(msgspec.Struct):

@@ -41,7 +41,6 @@ class Model(Protocol):
 
     def predict(self, past: Series, horizon: int) -> Matrix:
         """Return the forecasts after this past, one row per series; none below zero."""
-        ...
 
 
 class SeriesModel:
