@@ -166,7 +166,24 @@ class Analysis:
         return mask("\n".join(lines))
 
     def _repr_html_(self) -> str:
-        return _html(self)
+        mark = f'<span style="color:{_GOOD}">✓</span>' if self.pays else "→"
+        title = (
+            f'<div style="font-size:15px"><b>{_work(self)}</b></div>'
+            f'<div style="padding-top:2px">{mark} <b>{_verdict(self)}</b>: {static_html.said(self.why)}</div>'
+        )
+        problems = "".join(f"<div>{static_html.said(problem)}</div>" for problem in _problems(self))
+        if problems:
+            count = f"{len(self.problems):,} problem{'' if len(self.problems) == 1 else 's'}"
+            bad = f'<span style="color:{_BAD}">✕</span>'
+            problems = f'<div style="padding-top:6px">{bad} <b>{count}</b>{problems}</div>'
+        facts = "".join(f"<div>{static_html.said(fact)}</div>" for fact in _facts(self))
+        soft = 'style="padding-top:4px;opacity:0.7"'
+        notes = "".join(f"<div {soft}>Note: {static_html.said(note)}</div>" for note in self.notes)
+        return (
+            '<div style="max-width:920px;border:1px solid rgba(127,127,127,0.35);border-radius:8px;padding:12px 16px;'
+            f'font-family:system-ui,sans-serif;font-size:13px;line-height:1.45">{title}{problems}'
+            f'<div style="padding-top:6px">{facts}</div>{_partitions(self)}{notes}{_help()}</div>'
+        )
 
 
 def analyze(
@@ -282,28 +299,6 @@ def _timed(made: Cut, settings: Settings) -> tuple[Timing | None, list[str]]:
 
 def _series(frame: pd.DataFrame) -> int:
     return int(frame.groupby(["site", "part"], sort=False).ngroups)
-
-
-def _html(analysis: Analysis) -> str:
-    """Return the analysis as HTML that needs nothing else."""
-    mark = f'<span style="color:{_GOOD}">✓</span>' if analysis.pays else "→"
-    title = (
-        f'<div style="font-size:15px"><b>{_work(analysis)}</b></div>'
-        f'<div style="padding-top:2px">{mark} <b>{_verdict(analysis)}</b>: {static_html.said(analysis.why)}</div>'
-    )
-    problems = "".join(f"<div>{static_html.said(problem)}</div>" for problem in _problems(analysis))
-    if problems:
-        count = f"{len(analysis.problems):,} problem{'' if len(analysis.problems) == 1 else 's'}"
-        problems = f'<div style="padding-top:6px"><span style="color:{_BAD}">✕</span> <b>{count}</b>{problems}</div>'
-    facts = "".join(f"<div>{static_html.said(fact)}</div>" for fact in _facts(analysis))
-    notes = "".join(
-        f'<div style="padding-top:4px;opacity:0.7">Note: {static_html.said(note)}</div>' for note in analysis.notes
-    )
-    return (
-        '<div style="max-width:920px;border:1px solid rgba(127,127,127,0.35);border-radius:8px;padding:12px 16px;'
-        f'font-family:system-ui,sans-serif;font-size:13px;line-height:1.45">{title}{problems}'
-        f'<div style="padding-top:6px">{facts}</div>{_partitions(analysis)}{notes}{_help()}</div>'
-    )
 
 
 def _work(analysis: Analysis) -> str:

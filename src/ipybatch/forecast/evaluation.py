@@ -142,7 +142,15 @@ def chart(
         MissingExtra: plotly is not installed.
     """
     subplots = _import("plotly.subplots")
-    chosen = _chosen(results, series)
+    totals = results.groupby(["site", "part"], observed=True)["forecast"].sum()
+    chosen = list(totals.nlargest(4).index if series is None else series)
+    if series is not None and not 1 <= len(chosen) <= _MOST:
+        msg = f"series must be 1 to {_MOST} pairs of site and part, got {len(chosen)}"
+        raise InputError(msg)
+    for one in chosen:
+        if tuple(one) not in totals.index:
+            msg = f"series must be pairs of site and part in the results, got {one!r}"
+            raise InputError(msg)
     titles = [escape(f"{site}, {part}") for site, part in chosen]
     made = subplots.make_subplots(rows=len(chosen), cols=1, subplot_titles=titles)
     for row, (site, part) in enumerate(chosen, start=1):
@@ -190,21 +198,6 @@ def _at_origin(series: Series, cut: int, settings: Settings) -> pd.DataFrame:
             "coverage": matrix.coverage(came, lo, hi),
         }
     return pd.DataFrame.from_dict(scores, orient="index")
-
-
-def _chosen(results: pd.DataFrame, series: Iterable[tuple[Any, Any]] | None) -> list[tuple[Any, Any]]:
-    totals = results.groupby(["site", "part"], observed=True)["forecast"].sum()
-    if series is None:
-        return list(totals.nlargest(4).index)
-    chosen = list(series)
-    if not 1 <= len(chosen) <= _MOST:
-        msg = f"series must be 1 to {_MOST} pairs of site and part, got {len(chosen)}"
-        raise InputError(msg)
-    for one in chosen:
-        if tuple(one) not in totals.index:
-            msg = f"series must be pairs of site and part in the results, got {one!r}"
-            raise InputError(msg)
-    return chosen
 
 
 def _of(frame: pd.DataFrame, site: Any, part: Any) -> pd.DataFrame:

@@ -65,14 +65,16 @@ def read_json(response: Response, service: str, *, refused: str = "check the key
     """
     status = response.status_code
     answered = f"{service} answered {status}"
+    retry_after_s = parse_retry_after(response.headers, time.time())
     if status == 429:
-        raise RateLimited(f"{answered}: too many requests", retry_after_s=_retry_after_s(response))
+        raise RateLimited(f"{answered}: too many requests", retry_after_s=retry_after_s)
     if status in (401, 403):
         raise Refused(f"{answered}: {refused}")
     if status in _PASSING or status >= 500:
-        raise Transient(answered, retry_after_s=_retry_after_s(response))
+        raise Transient(answered, retry_after_s=retry_after_s)
     if not 200 <= status < 300:
-        raise Permanent(f"{answered}{_elsewhere(response)}")
+        where = response.headers.get("location", "")[:200]
+        raise Permanent(f"{answered}: it has moved to {where}; set base_url accordingly" if where else answered)
     try:
         return msgspec.json.decode(response.content)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -111,15 +113,6 @@ def make_client(timeout_s: float) -> Any:
 
     own_machine = dict.fromkeys(("all://127.0.0.1", "all://localhost", "all://[::1]"))  # never through a proxy
     return httpx.AsyncClient(timeout=timeout_s, follow_redirects=False, mounts=own_machine)
-
-
-def _retry_after_s(response: Response) -> float | None:
-    return parse_retry_after(response.headers, time.time())
-
-
-def _elsewhere(response: Response) -> str:
-    where = response.headers.get("location", "")
-    return f": it has moved to {where[:200]}; set base_url accordingly" if where else ""
 
 
 def _not_json(body: bytes, service: str) -> str:

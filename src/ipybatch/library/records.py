@@ -133,7 +133,16 @@ class Library:
             _create(self.path)
             self._database = sqlite3.connect(self.path, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
             self._finish = weakref.finalize(self, self._database.close)
-            _prepare(self._database, self.path)
+            (found,) = self._database.execute("PRAGMA application_id").fetchone()
+            (tables,) = self._database.execute("SELECT count(*) FROM sqlite_master").fetchone()
+            if found != _OURS and (found or tables):
+                raise _not_ours(self.path)
+            self._database.execute("PRAGMA journal_mode = WAL")
+            self._database.execute("PRAGMA synchronous = NORMAL")
+            if found != _OURS:
+                self._database.execute(_SCHEMA)
+                self._database.execute(f"PRAGMA application_id = {_OURS}")
+            self._database.execute("SELECT count(*) FROM record").fetchone()
 
     def __repr__(self) -> str:
         return f"Library({str(self.path)!r})"
@@ -316,19 +325,6 @@ def _create(path: Path) -> None:
         raise _not_ours(path)
     if not os.access(path, os.W_OK):
         raise PermissionError(13, "permission denied", str(path))
-
-
-def _prepare(database: sqlite3.Connection, path: Path) -> None:
-    (found,) = database.execute("PRAGMA application_id").fetchone()
-    (tables,) = database.execute("SELECT count(*) FROM sqlite_master").fetchone()
-    if found != _OURS and (found or tables):
-        raise _not_ours(path)
-    database.execute("PRAGMA journal_mode = WAL")
-    database.execute("PRAGMA synchronous = NORMAL")
-    if found != _OURS:
-        database.execute(_SCHEMA)
-        database.execute(f"PRAGMA application_id = {_OURS}")
-    database.execute("SELECT count(*) FROM record").fetchone()
 
 
 def _not_ours(path: Path) -> JournalError:

@@ -60,10 +60,20 @@ class RefreshSummary(Summary, frozen=True, eq=False):
         Raises:
             InputError: ``column`` is not "kind".
         """
+        import pandas as pd
+
         if column != "kind":
             msg = f"column must be 'kind', got {column!r}"
             raise InputError(msg)
-        return self.session._by_kind()
+        rows: dict[str, dict[str, Any]] = {}
+        results = self.session.results()
+        kinds = cast("Refreshing | RecordedRefresh", self.session.workload).kinds(results)
+        for kind, status in zip(kinds, results["status"], strict=True):
+            row = rows.setdefault(kind, dict.fromkeys(COLUMNS, 0))
+            row["total"] += 1
+            row[status] = row.get(status, 0) + 1
+        frame = pd.DataFrame.from_dict(rows, orient="index", columns=COLUMNS)
+        return frame.rename_axis("kind").astype(int)
 
 
 class RefreshSession(BatchSession):
@@ -74,19 +84,6 @@ class RefreshSession(BatchSession):
         """The summary so far."""
         so_far = super().summary
         return RefreshSummary(so_far.name, so_far.state, so_far.counts, so_far.reason, so_far.seconds, self)
-
-    def _by_kind(self) -> pd.DataFrame:
-        import pandas as pd
-
-        rows: dict[str, dict[str, Any]] = {}
-        results = self.results()
-        kinds = cast("Refreshing | RecordedRefresh", self.workload).kinds(results)
-        for kind, status in zip(kinds, results["status"], strict=True):
-            row = rows.setdefault(kind, dict.fromkeys(COLUMNS, 0))
-            row["total"] += 1
-            row[status] = row.get(status, 0) + 1
-        frame = pd.DataFrame.from_dict(rows, orient="index", columns=COLUMNS)
-        return frame.rename_axis("kind").astype(int)
 
 
 def refresh(
@@ -205,7 +202,15 @@ class Refreshing(Workload[RefreshSession]):
     def bind(self, session: RefreshSession) -> None:
         """Belong to a session, and follow its circuit breaker for `breaker_state`."""
         super().bind(session)
-        _follow_breaker(session, session.policy.resource)
+        resource = session.policy.resource
+
+        def follow(event: events.Event) -> None:
+            if isinstance(event, events.BreakerMoved):
+                _breakers[resource] = event.state
+            elif isinstance(event, events.StateChanged) and event.state == "running":
+                _breakers[resource] = session.snapshot.breaker.state
+
+        session.on(follow)
 
     def about(self) -> Mapping[str, Any]:
         """Return the arguments of the session, and the kinds of its source by turn."""
@@ -247,7 +252,9 @@ class Refreshing(Workload[RefreshSession]):
         """Return why the item is skipped; "" if it has to be fetched."""
         identity = self._source.identify(item)
         fetched_at_s, now_s = self._fetched_at_s(identity), self._clock.unix_s()
-        if fetched_at_s is None or staleness(fetched_at_s, now_s) != "fresh" or self._lacks_members(identity):
+        if fetched_at_s is None or staleness(fetched_at_s, now_s) != "fresh":
+            return ""
+        if self._expands(identity) and self._members(identity) is None:
             return ""
         return f"fresh: fetched {age_in_words(now_s - fetched_at_s)} ago"
 
@@ -303,9 +310,6 @@ class Refreshing(Workload[RefreshSession]):
     def _fetched_at_s(self, identity: Identity) -> float | None:
         return self._library.fetched_at_s(identity.kind, identity.key, identity.place)
 
-    def _lacks_members(self, identity: Identity) -> bool:
-        return self._expands(identity) and self._members(identity) is None
-
     def _members(self, identity: Identity) -> list[Any] | None:
         """Return the members in the library's record of a guild; None without a readable list."""
         kept = self._library.get(identity.kind, identity.key, identity.place) if self._expands(identity) else None
@@ -358,13 +362,3 @@ def _has_finished(journal: Journal, name: str) -> bool:
     with journal.reader() as database:
         found = run_store.find(database, name)
     return found is not None and found.state in _FINISHED
-
-
-def _follow_breaker(session: BatchSession, resource: str) -> None:
-    def follow(event: events.Event) -> None:
-        if isinstance(event, events.BreakerMoved):
-            _breakers[resource] = event.state
-        elif isinstance(event, events.StateChanged) and event.state == "running":
-            _breakers[resource] = session.snapshot.breaker.state
-
-    session.on(follow)

@@ -180,7 +180,17 @@ class SteamStore(HttpSource):
         Raises:
             InputError: The app id is not a whole number, or is out of range.
         """
-        return Identity(kind="game", key=_app_id(item), place=self.cc)
+        try:
+            app_id = None if isinstance(item, bool) else operator.index(item)  # numpy's integers too
+        except TypeError:
+            app_id = None
+        if app_id is None or not 1 <= app_id <= LARGEST_ID:
+            msg = (
+                f"app id must be a whole number from 1 to {LARGEST_ID}, got {item!r}:"
+                " take the number in the address of the game's page in the store"
+            )
+            raise InputError(msg)
+        return Identity(kind="game", key=app_id, place=self.cc)
 
     async def fetch(
         self, item: Any, attempt: Attempt, kept: dict[str, Any] | None = None, expand: str = ""
@@ -192,7 +202,17 @@ class SteamStore(HttpSource):
         """
         address = f"{self.base_url}/api/appdetails"
         response = await self._client.get(address, params={"appids": item, "cc": self.cc}, follow_redirects=False)
-        return self._details(item, read_json(response, "the Steam store", refused=_BANNED))
+        answer = read_json(response, "the Steam store", refused=_BANNED)
+        entry = answer.get(str(item)) if isinstance(answer, dict) else None
+        success = entry.get("success") if isinstance(entry, dict) else None
+        if success is False:
+            msg = f"no such game, or not sold in {self.cc.upper()}"
+            raise Permanent(msg)
+        data = entry.get("data") if isinstance(entry, dict) else None
+        if success is not True or not isinstance(data, dict) or not isinstance(data.get("name"), str):
+            msg = f"the Steam store answered without the details of {item}"
+            raise Transient(msg)
+        return data
 
     def owned_games(self, steam_id: str | int, key: str) -> list[int]:
         """Return the app ids of the games that a profile owns, in Steam's order; block until the answer is there.
@@ -206,58 +226,32 @@ class SteamStore(HttpSource):
             Refused: Steam does not accept the key.
             ItemError: Steam gave no valid answer; try again.
         """
-        return _owned_games(self.api_url, self._given, steam_id, key)
-
-    def _details(self, app_id: int, answer: Any) -> dict[str, Any]:
-        entry = answer.get(str(app_id)) if isinstance(answer, dict) else None
-        success = entry.get("success") if isinstance(entry, dict) else None
-        if success is False:
-            msg = f"no such game, or not sold in {self.cc.upper()}"
-            raise Permanent(msg)
-        data = entry.get("data") if isinstance(entry, dict) else None
-        if success is not True or not isinstance(data, dict) or not isinstance(data.get("name"), str):
-            msg = f"the Steam store answered without the details of {app_id}"
-            raise Transient(msg)
-        return data
-
-
-def _app_id(item: Any) -> int:
-    try:
-        app_id = None if isinstance(item, bool) else operator.index(item)  # numpy's integers too
-    except TypeError:
-        app_id = None
-    if app_id is None or not 1 <= app_id <= LARGEST_ID:
-        msg = (
-            f"app id must be a whole number from 1 to {LARGEST_ID}, got {item!r}:"
-            " take the number in the address of the game's page in the store"
-        )
-        raise InputError(msg)
-    return app_id
-
-
-def _owned_games(api_url: str, client: Client | None, steam_id: str | int, key: str) -> list[int]:
-    """Return the app ids of the games that ``steam_id`` owns; the request runs on the engine's loop, as clients do.
-
-    Raises:
-        InputError: An argument is invalid, or the profile is private.
-        ItemError: Steam refused the key, or gave no valid answer.
-    """
-    profile = _check_profile(steam_id, key)
-    register(key)
-    _mask_log()
-    answer = engine_thread().spawn(_ask_owned(api_url, client, profile, key)).result()
-    response = answer.get("response") if isinstance(answer, dict) else None
-    if response == {}:
-        msg = (
-            f"steam_id must be of a profile whose game details are public, got {profile}: open its privacy settings,"
-            " or use the key of its owner"
-        )
-        raise InputError(msg)
-    found = response.get("games", []) if isinstance(response, dict) else None
-    if not isinstance(found, list) or not all(isinstance(game, dict) and _is_id(game.get("appid")) for game in found):
+        profile = str(steam_id)
+        if isinstance(steam_id, bool) or not re.fullmatch("7656[0-9]{13}", profile):
+            msg = (
+                f"steam_id must be the 17 digits of a SteamID64, which begin with 7656, got {steam_id!r}:"
+                " Steam shows it on the profile's account page"
+            )
+            raise InputError(msg)
+        if not isinstance(key, str) or not key.strip():
+            msg = "key must be a Steam Web API key, got none: https://steamcommunity.com/dev/apikey gives one"
+            raise InputError(msg)
+        register(key)
+        logging.getLogger("httpx").addFilter(_masking)  # adding it twice is adding it once
+        # on the engine's loop, where clients live
+        answer = engine_thread().spawn(_ask_owned(self.api_url, self._given, profile, key)).result()
+        response = answer.get("response") if isinstance(answer, dict) else None
+        if response == {}:
+            msg = (
+                f"steam_id must be of a profile whose game details are public, got {profile}:"
+                " open its privacy settings, or use the key of its owner"
+            )
+            raise InputError(msg)
+        games = response.get("games", []) if isinstance(response, dict) else None
+        if isinstance(games, list) and all(isinstance(game, dict) and _is_id(game.get("appid")) for game in games):
+            return list(dict.fromkeys(game["appid"] for game in games))
         msg = "Steam answered without a list of games: try again"
         raise Transient(msg)
-    return list(dict.fromkeys(game["appid"] for game in found))
 
 
 async def _ask_owned(api_url: str, client: Client | None, profile: str, key: str) -> Any:
@@ -278,20 +272,6 @@ async def _ask_owned(api_url: str, client: Client | None, profile: str, key: str
     raise Transient(msg)
 
 
-def _check_profile(steam_id: Any, key: Any) -> str:
-    profile = str(steam_id)
-    if isinstance(steam_id, bool) or not re.fullmatch("7656[0-9]{13}", profile):
-        msg = (
-            f"steam_id must be the 17 digits of a SteamID64, which begin with 7656, got {steam_id!r}:"
-            " Steam shows it on the profile's account page"
-        )
-        raise InputError(msg)
-    if not isinstance(key, str) or not key.strip():
-        msg = "key must be a Steam Web API key, got none: https://steamcommunity.com/dev/apikey gives one"
-        raise InputError(msg)
-    return profile
-
-
 def _is_id(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value > 0
 
@@ -306,7 +286,3 @@ class _Masking(logging.Filter):
 
 
 _masking = _Masking()
-
-
-def _mask_log() -> None:
-    logging.getLogger("httpx").addFilter(_masking)  # adding it twice is adding it once

@@ -163,8 +163,10 @@ def cut(
         notes.append(f"{merged:,} small partitions were put together: max_partitions={max_partitions:,} allows no more")
     if by not in (None, "site"):
         notes += _told_cut(made)
-    if by == "size":
-        notes += _too_large(made, max_rows, max_partitions)
+    if by == "size" and made[0].rows > max_rows:
+        is_full = len(made) == max_partitions
+        why = f"max_partitions={max_partitions:,} allows no more of them" if is_full else "a series is not cut"
+        notes.append(f"partitions have up to {made[0].rows:,} rows, more than max_rows={max_rows:,}: {why}")
     made, unplaced = _with_problems(made, table.problems if by is not None else _of(table.problems, sites, parts))
     return Cut(made, notes, unplaced)
 
@@ -305,14 +307,6 @@ def _told_cut(made: Sequence[Partition]) -> list[str]:
     if series := int(keys.duplicated().sum()):
         told.append(f"{series:,} series are cut too: each piece is forecast by itself, so that dates come twice")
     return told
-
-
-def _too_large(made: Sequence[Partition], max_rows: int, most: int) -> list[str]:
-    """Tell why partitions are larger than they should be."""
-    if made[0].rows <= max_rows:
-        return []
-    why = f"max_partitions={most:,} allows no more of them" if len(made) == most else "a series is not cut"
-    return [f"partitions have up to {made[0].rows:,} rows, more than max_rows={max_rows:,}: {why}"]
 
 
 def _of(problems: Sequence[Problem], sites: Any, parts: Any) -> list[Problem]:

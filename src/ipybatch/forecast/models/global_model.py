@@ -58,7 +58,9 @@ class GlobalModel:
         """Learn from every origin of the past after which a horizon is known."""
         length = past.values.shape[1]
         span = max(1, min(horizon, length // 3))
-        cuts = self._cuts(past, span)
+        first, last = max(_SHORTEST, length // 4), length - span
+        wanted = int(np.clip(2 * _MOST_ROWS // max(len(past.values), 1), 4, 24))
+        cuts = sorted(set(np.linspace(first, last, wanted).astype(int).tolist())) if last >= first else []
         self._fitted = None
         self._seasonality.fit(past)
         if not cuts:
@@ -91,12 +93,6 @@ class GlobalModel:
             level[sold] = learnt if self._regressor is not None else (learnt + ses(values, 1, 1)[:, 0]) / 2
         made: Matrix = level[:, None] * self._seasonality.ahead(past, horizon)
         return made
-
-    def _cuts(self, past: Series, span: int) -> list[int]:
-        count, length = past.values.shape
-        first, last = max(_SHORTEST, length // 4), length - span
-        wanted = int(np.clip(2 * _MOST_ROWS // max(count, 1), 4, 24))
-        return sorted(set(np.linspace(first, last, wanted).astype(int).tolist())) if last >= first else []
 
     def _make(self, quantile: float) -> Any:
         if self._regressor is not None:

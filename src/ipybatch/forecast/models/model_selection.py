@@ -70,7 +70,13 @@ def run_partition(frame: pd.DataFrame, settings: Settings) -> pd.DataFrame:
     models = candidates(settings)
     trials = try_models(series, models, settings.horizon, settings.origins)
     choice = choose(series, trials, tuple(models), settings.select)
-    forecast = _forecast(series, models, choice, settings.horizon)
+    forecast = np.zeros((len(series.keys), settings.horizon))
+    for number, name in enumerate(choice.names):
+        rows = np.flatnonzero(choice.best == number)
+        if len(rows):  # only models that a series got are run
+            models[name].fit(series, settings.horizon)
+            forecast[rows] = models[name].predict(series, settings.horizon)[rows]
+    forecast = np.maximum(forecast, 0.0)
     widths = widths_of(trials, choice, settings.level)
     lo, hi = widths.around(forecast, series.values)
     if settings.integer:
@@ -241,7 +247,10 @@ class _Past:
 
 def widths_of(trials: Sequence[Trial], choice: Choice, level: float) -> Widths:
     """Return the intervals that hold a share ``level`` of the values after the trials' origins."""
-    pasts = [_past(trial, choice) for trial in trials]
+    pasts = []
+    for trial in trials:
+        unit = spread(trial.history)[:, None]
+        pasts.append(_Past(choice.pick(trial.forecasts) / unit, trial.actual / unit, _groups(trial.history)))
     share = math.nan
     if len(pasts) > 1:
         latest = pasts[0]
@@ -270,17 +279,6 @@ def held(values: Any, level: float) -> tuple[float, float]:
     gone = max(math.floor((count + 1) * (1 - level) + 1e-9) - 1, 0)
     inside = ordered[depth >= np.partition(depth, gone)[gone]]
     return float(inside[0]), float(inside[-1])
-
-
-def _forecast(series: Series, models: dict[str, Model], choice: Choice, horizon: int) -> Matrix:
-    """Run only the models that a series got; none may say less than nothing."""
-    made = np.zeros((len(series.keys), horizon))
-    for number, name in enumerate(choice.names):
-        rows = np.flatnonzero(choice.best == number)
-        if len(rows):
-            models[name].fit(series, horizon)
-            made[rows] = models[name].predict(series, horizon)[rows]
-    return np.maximum(made, 0.0)
 
 
 def _frame(series: Series, choice: Choice, forecast: Matrix, lo: Matrix, hi: Matrix) -> pd.DataFrame:
@@ -331,11 +329,6 @@ def _shrunk(errors: Any, trials: Sequence[Trial]) -> Any:
     return (count * own + _PRIOR * own.mean(axis=1, keepdims=True)) / (count + _PRIOR)
 
 
-def _past(trial: Trial, choice: Choice) -> _Past:
-    unit = spread(trial.history)[:, None]
-    return _Past(choice.pick(trial.forecasts) / unit, trial.actual / unit, _groups(trial.history))
-
-
 def _bands(pasts: Sequence[_Past], level: float) -> tuple[Band, ...]:
     found = []
     for number in range(len(CLASSES) + 1):
@@ -369,8 +362,7 @@ def _band(said: Any, came: Any, level: float) -> Band:
     sizes = sizes[sizes < said.max(initial=0.0)]  # so that no size is empty
     size = np.searchsorted(sizes, said)
     ends = [held(came[size == number], level) for number in range(len(sizes) + 1)]
-    lo, hi = np.array(ends).T
-    return Band(sizes, lo, hi)
+    return Band(sizes, *np.array(ends).T)
 
 
 def _groups(history: Matrix) -> Any:

@@ -24,7 +24,7 @@ LONGEST = 64
 _APOSTROPHES = re.compile("['`\u00b4\u2018\u2019\u02bc]")  # typed, pasted and typeset
 _SPACES = re.compile(r"\s+")
 _BRACKETS = re.compile("[()]")  # Aggra (Português)
-_FORBIDDEN = re.compile(r"[/\\?#%&\x00-\x1f\x7f]")
+_FORBIDDEN = re.compile(r"[/\\?#%&\x00-\x1f\x7f\ud800-\udfff]")  # half a surrogate pair cannot be encoded
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,11 +142,7 @@ def _slug(text: str) -> str:
 
 def _check(field_: str, value: Any, shape: str) -> str:
     text = unicodedata.normalize("NFC", value).strip() if isinstance(value, str) else ""
-    if not any(map(str.isalnum, text)) or len(text.lower()) > LONGEST or _FORBIDDEN.search(text) or not _is_text(text):
+    if not any(map(str.isalnum, text)) or len(text.lower()) > LONGEST or _FORBIDDEN.search(text):
         msg = f"{field_} must be {shape}, at most {LONGEST} characters and none of /\\?#%&, got {value!r}"
         raise InputError(msg)
     return text
-
-
-def _is_text(text: str) -> bool:
-    return not any("\ud800" <= letter <= "\udfff" for letter in text)  # half a pair cannot be encoded

@@ -157,7 +157,18 @@ class BattleNet(HttpSource):
     ) -> None:
         super().__init__(client)
         client_id, secret = check_credential("client_id", client_id), check_credential("client_secret", client_secret)
-        _check(region, locale, enhanced, client)
+        if region not in REGIONS:
+            msg = f"region must be one of {', '.join(map(repr, REGIONS))}, got {region!r}"
+            raise InputError(msg)
+        if not isinstance(locale, str) or not re.fullmatch("[a-z]{2}_[A-Z]{2}", locale):
+            msg = f"locale must be a language and a country such as 'en_US', got {locale!r}"
+            raise InputError(msg)
+        if not isinstance(enhanced, bool):
+            msg = f"enhanced must be True or False, got {enhanced!r}"
+            raise InputError(msg)
+        if client is not None and not hasattr(client, "post"):
+            msg = f"client must be an httpx.AsyncClient or have its API, got {client!r}"
+            raise InputError(msg)
         self.region, self.locale, self.enhanced = region, locale, enhanced
         self.base_url = check_url("base_url", base_url or REGIONS[region])
         token_url = oauth_url or (f"{self.base_url}/oauth" if base_url else OAUTH_URLS.get(region, OAUTH_URL))
@@ -223,7 +234,10 @@ class BattleNet(HttpSource):
         what = item_of(item)
         pages = _Pages(self, what, attempt, kept if kept and kept.get("locale") == self.locale else {})
         data = await pages.main()
-        extras = {name: await pages.further(name, path) for name, path in self._extras(what, expand).items()}
+        paths = EXTRAS if self.enhanced else {}
+        if isinstance(what, Guild):
+            paths = {ROSTER: "/roster"} if expand == ROSTER else {}
+        extras = {name: await pages.further(name, path) for name, path in paths.items()}
         more = {"extras": extras} if extras else {}
         return {**data, **more, "last_modified": pages.modified, "locale": self.locale}
 
@@ -244,11 +258,6 @@ class BattleNet(HttpSource):
         max_concurrent, min_time_ms = self._pace
         return BattleNetSettings.from_environment(max_concurrent=max_concurrent, min_time_ms=min_time_ms)
 
-    def _extras(self, what: Guild | Character, expand: str) -> dict[str, str]:
-        if isinstance(what, Guild):
-            return {ROSTER: "/roster"} if expand == ROSTER else {}
-        return EXTRAS if self.enhanced else {}
-
 
 class _Pages:
     """The answers that make up one record.
@@ -261,7 +270,9 @@ class _Pages:
         self._source, self._attempt = source, attempt
         self._kind = kind_of(what)
         self._kept = kept
-        self._url = source.base_url + _path(what)
+        _, realm, name = what.key.split("/", 2)
+        base = "/data/wow/guild" if isinstance(what, Guild) else "/profile/wow/character"
+        self._url = f"{source.base_url}{base}/{path_of(realm)}/{path_of(name)}"
         self.modified: dict[str, str] = {}
 
     async def main(self) -> dict[str, Any]:
@@ -297,8 +308,7 @@ class _Pages:
             self.modified[name] = since
             return response, kept
         data = read_json(response, "Battle.net", refused=_REFUSED)
-        modified = response.headers.get("last-modified")
-        if modified:
+        if modified := response.headers.get("last-modified"):
             self.modified[name] = modified
         return response, data
 
@@ -381,12 +391,6 @@ class ApiClient:
         return self._server_clock.until_next_s(stamped_s, now_s) if asked_s is None else asked_s
 
 
-def _path(what: Guild | Character) -> str:
-    _, realm, name = what.key.split("/", 2)
-    base = "/data/wow/guild" if isinstance(what, Guild) else "/profile/wow/character"
-    return f"{base}/{path_of(realm)}/{path_of(name)}"
-
-
 def _members(roster: Any) -> list[Any]:
     try:
         found = [member["character"] for member in roster["members"]]
@@ -394,18 +398,3 @@ def _members(roster: Any) -> list[Any]:
     except (KeyError, TypeError, InputError):
         msg = "Battle.net answered without the members of the guild"
         raise Transient(msg) from None
-
-
-def _check(region: Any, locale: Any, enhanced: Any, client: Any) -> None:
-    if region not in REGIONS:
-        msg = f"region must be one of {', '.join(map(repr, REGIONS))}, got {region!r}"
-        raise InputError(msg)
-    if not isinstance(locale, str) or not re.fullmatch("[a-z]{2}_[A-Z]{2}", locale):
-        msg = f"locale must be a language and a country such as 'en_US', got {locale!r}"
-        raise InputError(msg)
-    if not isinstance(enhanced, bool):
-        msg = f"enhanced must be True or False, got {enhanced!r}"
-        raise InputError(msg)
-    if client is not None and not hasattr(client, "post"):
-        msg = f"client must be an httpx.AsyncClient or have its API, got {client!r}"
-        raise InputError(msg)

@@ -94,8 +94,16 @@ class AccessTokens:
             headers={"Authorization": f"Basic {self._credentials}"},
             follow_redirects=False,
         )
-        self._token, lasts_s = _read(read_json(response, "Battle.net's token service", refused=_WRONG))
-        self._renew_at_s = sent_s + lasts_s - min(MARGIN_S, MARGIN * lasts_s)
+        answer = read_json(response, "Battle.net's token service", refused=_WRONG)
+        token = answer.get("access_token") if isinstance(answer, dict) else None
+        if isinstance(token, str) and token and token.isascii() and token.isprintable():
+            register(token)
+            lasts_s = answer.get("expires_in")
+            if isinstance(lasts_s, int | float) and lasts_s > 0:
+                self._token, self._renew_at_s = token, sent_s + lasts_s - min(MARGIN_S, MARGIN * lasts_s)
+                return
+        msg = "Battle.net's token service answered without a token"
+        raise Transient(msg)
 
 
 def check_credential(field: str, value: Any) -> str:
@@ -111,17 +119,6 @@ def check_credential(field: str, value: Any) -> str:
         )
         raise InputError(msg)
     return value.strip()
-
-
-def _read(answer: Any) -> tuple[str, float]:
-    token = answer.get("access_token") if isinstance(answer, dict) else None
-    lasts_s = answer.get("expires_in") if isinstance(answer, dict) else None
-    if isinstance(token, str) and token and token.isascii() and token.isprintable():
-        register(token)
-        if isinstance(lasts_s, int | float) and lasts_s > 0:
-            return token, float(lasts_s)
-    msg = "Battle.net's token service answered without a token"
-    raise Transient(msg)
 
 
 class ServerClock:
