@@ -10,6 +10,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable
 from contextlib import AsyncExitStack
+from functools import partial
+from operator import attrgetter
 from typing import Any
 
 import msgspec
@@ -180,7 +182,7 @@ class Run:
             workload=spec.workload,
             about=spec.about,
             windows_since_s=kept_since_s(spec.limits, now_s),
-            live=lambda: self._feed.snapshot.counts,
+            live=partial(attrgetter("counts"), self._feed.snapshot),
             recorded=opened.recorded,
         )
         try:

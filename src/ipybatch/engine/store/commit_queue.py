@@ -10,7 +10,7 @@ import asyncio
 import threading
 from collections.abc import Callable
 
-from ipybatch.engine.data.clock import Clock
+from ipybatch.engine.data.clock import Clock, SystemClock
 from ipybatch.engine.store.rows import Entry
 from ipybatch.engine.store.run_store import RunStore
 from ipybatch.errors import JournalError
@@ -34,6 +34,7 @@ class CommitQueue:
     ) -> None:
         self._store = store
         self._clock = clock
+        self._hold = None if isinstance(clock, SystemClock) else clock.hold  # real time passes anyway
         self._loop = asyncio.get_running_loop()
         self._on_recorded = on_recorded
         self._on_error = on_error
@@ -60,11 +61,13 @@ class CommitQueue:
             else:
                 self._loop.call_soon_threadsafe(self._answer, entries, committed, error)
 
-        self._clock.hold(+1)
+        if self._hold is not None:
+            self._hold(+1)
         self._store.submit(entries, self._clock.unix_s(), tell)
 
     def _answer(self, entries: list[Entry], committed: asyncio.Future[None], error: JournalError | None) -> None:
-        self._clock.hold(-1)
+        if self._hold is not None:
+            self._hold(-1)
         if error is None:
             self._on_recorded(entries)
         else:
