@@ -292,6 +292,34 @@ def test_tokens_in_flight_are_not_taken_for_requests():
     assert limiter.wait_s(10.0) == 0.0
 
 
+def test_a_place_is_free_at_the_moment_it_was_told():
+    """``per_s`` after the response, and what clocks may drift; not a tick later."""
+    limiter = limiter_of(rates=[Rate(2, per_s=10)])
+    answer(limiter, 1.0, limiter.acquire(0.0))
+    (window,) = limiter.windows.values()
+    assert window.used(11.0) == 1.0
+    assert window.used(1.0 + 10 * CLOCK_DRIFT) == 0.0
+
+
+def test_a_window_begins_with_what_still_counts_in_it():
+    """Of its own unit, and answered within it, drift included."""
+    limiter = Limiter()
+    spent = [(0.0, "tokens", 5.0), (90.004, "requests", 1.0), (89.996, "requests", 1.0), (99.0, "requests", 1.0)]
+    limiter.join("session", Limits(rates=[Rate(9, per_s=10)]), now_s=100.0, spent=spent)
+    assert [window.used(100.0) for window in limiter.windows.values()] == [3.0]
+    later = Limiter()
+    later.join("session", Limits(rates=[Rate(9, per_s=10)]), now_s=100.005, spent=spent)
+    assert [window.used(100.005) for window in later.windows.values()] == [2.0]
+
+
+@pytest.mark.parametrize(("limit", "wait_s"), [(200, 0.005), (201, 0.0)])
+def test_only_a_burst_is_spread(limit, wait_s):
+    """What is allowed by the thousand must not slow what is allowed a second."""
+    limiter = limiter_of(rates=[Rate(limit, per_s=100)], concurrency=9)
+    limiter.acquire(0.0)
+    assert limiter.wait_s(0.0) == wait_s
+
+
 def test_a_burst_is_spread_over_a_tenth_of_its_window():
     """What only queues in our own process would count as latency."""
     limiter = limiter_of(rates=[Rate(40, per_s=2)], concurrency=40)

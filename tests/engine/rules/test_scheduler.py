@@ -244,6 +244,13 @@ def test_retries_go_in_the_order_they_are_ready():
     assert [scheduler.next(10.0).task.seq, scheduler.next(10.0).task.seq] == [1, 0]
 
 
+def test_retries_that_are_ready_together_go_in_the_order_they_failed():
+    scheduler = scheduler_of(3, concurrency=9)
+    for ticket in [scheduler.next(0.0) for _ in range(3)]:
+        fail(scheduler, 1.0, ticket, ready_s=5.0)
+    assert [scheduler.next(5.0).task.seq for _ in range(3)] == [0, 1, 2]
+
+
 def test_a_retry_passes_the_limiter_again():
     """It waits for the window like any other request."""
     scheduler = scheduler_of(1, rates=[Rate(1, per_s=10)])
@@ -319,7 +326,7 @@ def test_a_batch_counts_what_failed_in_it():
     one, two = scheduler.next(0.0), scheduler.next(0.0)
     scheduler.settle(0.0, one.task, failed=True)
     scheduler.settle(0.0, two.task)
-    assert (scheduler.batch.failed, scheduler.batch.unsettled) == (1, 0)
+    assert (scheduler.batch.items, scheduler.batch.failed, scheduler.batch.unsettled) == (2, 1, 0)
 
 
 def test_a_pause_starts_nothing_and_forgets_nothing():

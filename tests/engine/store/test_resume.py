@@ -404,6 +404,11 @@ def test_new_items_are_numbered_on(book):
     assert seqs == [[], [0], [0, 1], [2, 1, 0]]
 
 
+def test_how_many_of_each_priority_wait_is_known_where_there_is_an_order(book):
+    assert open_items(book, [1, 2]).queued is None
+    assert open_items(book, [1, 2, 3], name="y", priority=lambda item: 0 if item == 3 else 2).queued == [1, 0, 2]
+
+
 def test_a_fresh_run_starts_from_nothing(book):
     """The earlier run stays in the journal under its own number."""
     first = open_items(book, [1, 2], skip=lambda item: "done")
@@ -420,13 +425,28 @@ def test_changed_code_is_told(book, before, now, noted):
     open_items(book, [1], code_hash=before)
     notes = open_items(book, [1], code_hash=now).notes
     assert len(notes) == noted
-    assert not notes or "the work function changed since this session began" in notes[0]
+    assert not notes or notes[0].startswith("the work function changed since this session began")
 
 
 def open_items_of(book, generator, emit):
     return open_generator(
         book, spec(), generator, frozenset(), listing=Listing(), ended=[], emit=emit, clock_s=lambda: 5.0
     )
+
+
+def test_changed_code_is_told_of_a_generator_too(book):
+    open_items(book, [1], code_hash=b"a")
+    run_again = open_generator(
+        book,
+        spec(code_hash=b"b"),
+        iter([1]),
+        frozenset(),
+        listing=Listing(),
+        ended=[],
+        emit=lambda event: None,
+        clock_s=lambda: 5.0,
+    )
+    assert run_again.notes == ["the work function changed since this session began: what is recorded stays as it is"]
 
 
 def test_a_generator_is_told_item_by_item(book):

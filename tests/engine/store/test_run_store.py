@@ -74,7 +74,9 @@ def test_a_plan_comes_back_as_it_was_recorded(book, run):
         task.rank = task.seq % 3
     book.write(lambda db: run_store.write_plan(db, run, tasks))
     with book.reader() as database:
-        assert list(run_store.read_plan(database, run_store.find(database, "wishlist"))) == tasks
+        found = run_store.find(database, "wishlist")
+        assert list(run_store.read_plan(database, found)) == tasks
+    assert found.listing is None, "each item has the number of its place"
     assert rows(book, "SELECT count(*) FROM plan") == [(3,)]
 
 
