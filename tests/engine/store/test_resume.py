@@ -434,6 +434,30 @@ def open_items_of(book, generator, emit):
     )
 
 
+def test_what_a_generator_need_not_run_again_is_kept_for_a_later_start(book):
+    """Its failures that are final: `retry_failed` may ask for them; results are not, nor what runs now."""
+    run = recorded_run(book, 4)
+    first, _ = ids(run)
+    book.write(lambda db: db.execute("UPDATE item SET status = 'failed' WHERE id > ?", (first,)).rowcount)
+    book.write(lambda db: db.execute("UPDATE item SET final = 0 WHERE id = ?", (first + 3,)).rowcount)
+    ended = []
+    opened = open_generator(
+        book,
+        spec(),
+        iter(range(5)),
+        frozenset(),
+        listing=Listing(),
+        ended=ended,
+        emit=lambda event: None,
+        clock_s=lambda: 5.0,
+    )
+    assert [(task.item, task.recorded) for task in opened.source] == [(3, "failed"), (4, "")]
+    assert [(task.item, status, is_final) for task, status, is_final in ended] == [
+        (1, "failed", True),
+        (2, "failed", True),
+    ]
+
+
 def test_changed_code_is_told_of_a_generator_too(book):
     open_items(book, [1], code_hash=b"a")
     run_again = open_generator(

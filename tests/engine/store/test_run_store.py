@@ -178,6 +178,19 @@ def test_closing_records_how_it_ended_and_lets_go(book, run, taken):
     assert rows(book, "SELECT started_s, owner FROM run") == [(NOW_S, None)]
 
 
+def test_what_is_left_of_a_run_is_pending(book, taken):
+    """The total without all that has ended, however it did."""
+    counts = Counts(completed=1, failed=2, timeout=3, cancelled=4, skipped=5, total=21)
+    taken.close("cancelled", "", counts, now_s=NOW_S + 1, seconds=1.0, listing=None)
+    assert find(book).counts == Counts(completed=1, failed=2, timeout=3, cancelled=4, skipped=5, total=21, pending=6)
+
+
+def test_a_run_that_did_not_begin_is_free_again(book, run, taken):
+    taken.abandon()
+    assert rows(book, "SELECT owner FROM run") == [(None,)]
+    run_store.take(book, run, resource="store", concurrency=1, now_s=NOW_S).drop()
+
+
 def test_discarding_leaves_nothing_of_the_items(book, taken):
     """All or nothing: items, results and attempts go; other runs and the windows stay."""
     other = book.write(lambda db: run_store.create(db, "other", resource="store", group_word="Batch", now_s=NOW_S))
