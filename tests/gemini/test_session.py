@@ -7,7 +7,7 @@ pytest.importorskip("google.genai")
 from pydantic import BaseModel
 
 from ipybatch import BatchSession, InputError, Limits
-from ipybatch.gemini import GeminiSession, Model, usage
+from ipybatch.gemini import CreditAccount, GeminiSession, Model, usage
 from tests.gemini.conftest import KEY, MODEL, names
 
 COLUMNS = ["text", "tokens_in", "tokens_out", "tokens_thoughts", "usd", "model", "finish_reason"]
@@ -251,3 +251,15 @@ def test_a_forgotten_session_answers_again(desk):
     assert session.run().counts.completed == 1
     assert desk.sent == 2
     assert session.usage()["requests"].sum() == 2
+
+
+def test_what_was_paid_from_an_account_goes_on_with_the_account(desk):
+    """An account cannot be recorded: it is asked for, instead of credits being left uncounted."""
+    account = CreditAccount("studio", journal=desk.journal)
+    account.grant(100)
+    desk.run(["a star"], account=account)
+    reached = {"base_url": desk.server.url, "api_key": KEY}
+    with pytest.raises(InputError, match="was made with account=, which the journal cannot hold: pass it too"):
+        BatchSession.open("stars", journal=desk.journal, prompts=["a star"], **reached)
+    again = BatchSession.open("stars", journal=desk.journal, prompts=["a star"], account=account, **reached)
+    assert (again.run().counts.completed, desk.sent) == (1, 1)

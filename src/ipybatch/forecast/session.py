@@ -174,7 +174,7 @@ def forecast(
         InputError: The table or an argument is invalid; nothing was started.
         MissingExtra: A package that reads the table is not installed.
     """
-    about = recordable({name: value for name, value in locals().items() if name in _RECORDED})
+    about = recordable(locals(), _RECORDED)
     table = read_table(demand, columns=columns, freq=freq)
     cut = partition(
         table,
@@ -248,7 +248,7 @@ class RecordedForecast(Workload[ForecastSession]):
     files: ForecastFiles
 
     def __init__(self, about: Mapping[str, Any]) -> None:
-        self._about = about
+        self.about = about
         self.advice: dict[str, str] = {}
         self.is_all_or_nothing = about["on_failure"] == "rollback"
 
@@ -256,10 +256,6 @@ class RecordedForecast(Workload[ForecastSession]):
         """Belong to a session, and find its files."""
         super().bind(session)
         self.files = ForecastFiles(session.journal, session.name)
-
-    def about(self) -> Mapping[str, Any]:
-        """Return the arguments that are recorded."""
-        return self._about
 
     @classmethod
     def reading(cls, name: str, journal: Path, about: Mapping[str, Any]) -> RecordedForecast:
@@ -276,9 +272,6 @@ class RecordedForecast(Workload[ForecastSession]):
             InputError: The table or an argument is not what it must be.
         """
         return forecast(**{**about, "name": name, "journal": journal, **arguments})
-
-    async def __call__(self, item: Any, *attempt: Any) -> Any:
-        """Do nothing: such a session does not start."""
 
 
 class Forecasting(RecordedForecast):

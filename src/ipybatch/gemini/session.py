@@ -186,7 +186,7 @@ def generate(
         ...     print(session.run())
         gemini online completed: 1/1 successful, 0 failed, 0 skipped
     """
-    about = {name: value for name, value in locals().items() if name in _RECORDED.split()}
+    about = recordable(locals(), _RECORDED)
     _check_lane(lane, arguments, deadline_s, sequential=sequential)
     check_name(name := f"gemini {lane}" if name is None else name)
     check_session(
@@ -236,7 +236,7 @@ def generate(
         pacer=pacer,
     )
     about |= {"models": [one.name for one in chosen], "images_to": None if images_to is None else str(images_to)}
-    return _session(spec, limits, arguments, recordable(about))
+    return _session(spec, limits, arguments, about)
 
 
 def _session(spec: GeminiSpec, limits: Limits, arguments: SessionArguments, about: dict[str, Any]) -> GeminiSession:
@@ -259,9 +259,30 @@ def _session(spec: GeminiSpec, limits: Limits, arguments: SessionArguments, abou
 
 # Arguments of `generate` that are recorded, so that the session can go on with its prompts alone; never a key.
 _RECORDED = (
-    "lane system config schema modalities template key operation project concurrency sequential output_tokens "
-    "flex_tries flex_fallback max_requests_per_job max_active_jobs poll_s wait_s deadline_s budget_usd prices "
-    "base_url"
+    "lane",
+    "system",
+    "config",
+    "schema",
+    "modalities",
+    "template",
+    "key",
+    "operation",
+    "project",
+    "concurrency",
+    "sequential",
+    "output_tokens",
+    "flex_tries",
+    "flex_fallback",
+    "max_requests_per_job",
+    "max_active_jobs",
+    "poll_s",
+    "wait_s",
+    "deadline_s",
+    "budget_usd",
+    "prices",
+    "account",
+    "client",
+    "base_url",
 )
 
 
@@ -277,7 +298,7 @@ class Generation(Workload[GeminiSession]):
     session_class = GeminiSession
 
     def __init__(self, spec: GeminiSpec | None, about: Mapping[str, Any], *, has_groups: bool = False) -> None:
-        self.spec, self._about = spec, about
+        self.spec, self.about = spec, about
         self._has_groups = has_groups
         self._stack = AsyncExitStack()
         self._lanes: Lanes | None = None
@@ -287,10 +308,6 @@ class Generation(Workload[GeminiSession]):
         """Bind to a session, and observe its recorded outcomes."""
         super().bind(session)
         session.on_outcomes(self.recorded)
-
-    def about(self) -> Mapping[str, Any]:
-        """Return the arguments that are recorded."""
-        return self._about
 
     @classmethod
     def reading(cls, name: str, journal: Path, about: Mapping[str, Any]) -> Generation:

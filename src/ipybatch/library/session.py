@@ -181,9 +181,6 @@ class RecordedRefresh(Workload[RefreshSession]):
         named.update(self._kinds)
         return [named.get(turns.get(key, ""), "unknown") for key in results["key"]]
 
-    async def __call__(self, item: Any) -> Any:
-        """Do nothing: such a session does not start."""
-
 
 class Refreshing(Workload[RefreshSession]):
     """The workload of a refresh: fetch the record of an item and put it into the library."""
@@ -196,7 +193,7 @@ class Refreshing(Workload[RefreshSession]):
         self, source: Source, library: Library, clock: Clock, *, expand: str, about: Mapping[str, Any]
     ) -> None:
         self._source, self._library, self._clock = source, library, clock
-        self._expand, self._about = expand, about
+        self._expand, self.about = expand, about
         self._judged: dict[str, Staleness] = {}
 
     def bind(self, session: RefreshSession) -> None:
@@ -211,10 +208,6 @@ class Refreshing(Workload[RefreshSession]):
                 _breakers[resource] = session.snapshot.breaker.state
 
         session.on(follow)
-
-    def about(self) -> Mapping[str, Any]:
-        """Return the arguments of the session, and the kinds of its source by turn."""
-        return self._about
 
     @classmethod
     def reading(cls, name: str, journal: Path, about: Mapping[str, Any]) -> RecordedRefresh:

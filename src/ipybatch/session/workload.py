@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, ClassVar, Generic, TypeVar
 
 import msgspec
@@ -32,22 +33,19 @@ class Workload(Generic[Session]):
         needs: The argument of `open` without which a recorded session can only be read, such as "demand".
         session_class: What `open` gives back.
         lacks: Why this one can only be read; "" when it can run.
+        about: What is recorded beside the name, as JSON holds it, for `reading` and `going_on`; no secrets.
     """
 
     name: ClassVar[str] = ""
     needs: ClassVar[str] = "work"
     session_class: ClassVar[type[Any]]
     lacks: str = ""
-
+    about: Mapping[str, Any] = MappingProxyType({})
     session: Session
 
     def bind(self, session: Session) -> None:
         """Belong to a session: called once, at the end of its constructor."""
         self.session = session
-
-    def about(self) -> Mapping[str, Any]:
-        """Return what is recorded beside the name, as JSON holds it, for `reading` and `going_on`; no secrets."""
-        return {}
 
     @classmethod
     def open(cls, name: str, journal: Path, found: Found, items: Any, arguments: dict[str, Any]) -> Session:
@@ -105,20 +103,26 @@ class Workload(Generic[Session]):
             msg = f"session {name!r} was opened for reading: {self.lacks}"
             raise InputError(msg)
 
+    async def __call__(self, *arguments: Any, **named: Any) -> Any:
+        """Run one attempt; one that `lacks` something is never called.
+
+        Raises:
+            NotImplementedError: The subclass does not say how.
+        """
+        raise NotImplementedError
+
 
 class ReadOnly(Workload[Any]):
     """Stands in for the function of a session that is only read."""
 
     lacks = "pass work= to go on"
 
-    async def __call__(self, item: Any) -> Any:
-        """Do nothing: such a session does not start."""
 
-
-def recordable(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the arguments that the journal can hold, and under "unrecorded" the names of the others."""
+def recordable(given: Mapping[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
+    """Return the named arguments that the journal can hold, and under "unrecorded" the names of the others."""
     kept: dict[str, Any] = {"unrecorded": []}
-    for name, value in given.items():
+    for name in names:
+        value = given[name]
         try:
             msgspec.json.encode(value)
         except (TypeError, ValueError, msgspec.MsgspecError):
@@ -130,7 +134,7 @@ def recordable(given: Mapping[str, Any]) -> dict[str, Any]:
 
 def encode_about(workload: Workload[Any] | None) -> str:
     """Return what a workload records beside its name, as JSON; "" for no workload."""
-    return "" if workload is None else msgspec.json.encode(workload.about()).decode()
+    return "" if workload is None else msgspec.json.encode(dict(workload.about)).decode()
 
 
 def find_workload(name: str) -> type[Workload[Any]] | None:
