@@ -28,9 +28,8 @@ from ipybatch.engine.feed.feed import Feed, Listener
 from ipybatch.engine.feed.session_view import LiveStatus, Reply, SessionView
 from ipybatch.engine.feed.snapshot import Snapshot
 from ipybatch.engine.rules.estimate import Estimate, estimate
-from ipybatch.engine.run import run
 from ipybatch.engine.run.engine_thread import COMMAND_S, engine_thread
-from ipybatch.engine.run.run import Change, Run
+from ipybatch.engine.run.run import Change, Run, read_live_status
 from ipybatch.engine.store.journal import open_journal
 from ipybatch.engine.store.resume import Items, wanting
 from ipybatch.errors import EngineBusy, InputError
@@ -230,7 +229,7 @@ class BatchSession:
     def live_status(self) -> LiveStatus:
         """Windows, waiting and ETA; read them through `ask` while the session runs."""
         clock = self._clock
-        return run.read(
+        return read_live_status(
             None if self._run is None else self._run.runner,
             self._spec.limits,
             self.snapshot,

@@ -47,7 +47,9 @@ _WAITING = {
 }
 
 
-def read(runner: Runner | None, limits: Limits, snapshot: Snapshot, now_s: float, unix_s: float) -> LiveStatus:
+def read_live_status(
+    runner: Runner | None, limits: Limits, snapshot: Snapshot, now_s: float, unix_s: float
+) -> LiveStatus:
     """Return the live status; on the engine's thread while it runs."""
     if runner is None or runner.state is not None:
         return LiveStatus(allowed_per_s=allowed_per_s(limits), lingering=runner.lingering if runner else 0)
@@ -186,7 +188,8 @@ class Run:
             recorded=opened.recorded,
         )
         try:
-            self._change_priorities(opened, store, priorities, now_s)
+            for wanted, priority in priorities:
+                self.prioritize(wanted, priority)
             self._recall_groups(opened.run, now_s)
         except BaseException:  # of the user's function: else nobody could take the name again
             store.abandon()
@@ -266,16 +269,6 @@ class Run:
         if self.runner is not None:
             self.runner.hold(held)
         return True
-
-    def _change_priorities(
-        self, opened: Opened, store: run_store.RunStore, priorities: Iterable[Change], now_s: float
-    ) -> None:
-        changes = list(priorities)
-        for wanted, priority in changes:
-            assert self._items.plan is not None
-            resume.prioritize(self._items.plan, store, wanted, priority, now_s)
-        if changes:
-            _sort(opened)
 
     def _recall_groups(self, run: int, now_s: float) -> None:
         """Show what an earlier process did; new groups are counted on from there."""
