@@ -23,8 +23,7 @@ import sqlite3
 import threading
 import time
 import weakref
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -33,7 +32,8 @@ import msgspec
 import platformdirs
 
 from ipybatch.engine.data.policy import check
-from ipybatch.errors import InputError, JournalCorrupt, JournalError, JournalFull, JournalLocked, JournalReadOnly
+from ipybatch.engine.store.journal import translated
+from ipybatch.errors import InputError, JournalCorrupt, JournalError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -331,26 +331,5 @@ def _not_ours(path: Path) -> JournalError:
     return JournalCorrupt(f"library {path} is not an ipybatch library: move it away, or choose another path")
 
 
-@contextmanager
-def _translated(path: Path) -> Iterator[None]:
-    """Turn SQLite's and the system's errors into ours, which say what to do."""
-    try:
-        yield
-    except sqlite3.Error as error:
-        raise _explain(error, path) from error
-    except OSError as error:
-        msg = f"library {path} cannot be written: {error.strerror}; set {PATH_VARIABLE} or its path to a writable place"
-        raise JournalReadOnly(msg) from error
-
-
-def _explain(error: sqlite3.Error, path: Path) -> JournalError:
-    name = getattr(error, "sqlite_errorname", "")
-    if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
-        return JournalCorrupt(f"library {path} is damaged ({error}): move it away, or restore it from a copy")
-    if name.startswith(("SQLITE_FULL", "SQLITE_IOERR")):
-        return JournalFull(f"library {path} cannot grow ({error}): free some disk space, then run it again")
-    if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
-        return JournalLocked(f"library {path} is locked by another program: close it, then run it again")
-    if name.startswith(("SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM")):
-        return JournalReadOnly(f"library {path} is read-only: set {PATH_VARIABLE} or its path to a writable place")
-    return JournalError(f"library {path}: {error}")
+def _translated(path: Path) -> AbstractContextManager[None]:
+    return translated(path, "library", f"{PATH_VARIABLE} or its path", "run it again")

@@ -272,8 +272,16 @@ os.register_at_fork(after_in_child=forget_open_journals)
 
 
 @contextmanager
-def translated(path: Path) -> Iterator[None]:
+def translated(
+    path: Path, what: str = "journal", place: str = f"{PATH_VARIABLE} or journal=", again: str = "run the session again"
+) -> Iterator[None]:
     """Turn SQLite's and the system's errors into ours, which say what to do.
+
+    Args:
+        path: The file.
+        what: What the file is called.
+        place: What to set for another place.
+        again: What to do once the cause is away.
 
     Raises:
         JournalError: SQLite or the system raised; the type says what to do.
@@ -283,23 +291,23 @@ def translated(path: Path) -> Iterator[None]:
     except JournalError:
         raise
     except sqlite3.Error as error:
-        raise _explain(error, path) from error
+        raise _explained(error, f"{what} {path}", place, again) from error
     except OSError as error:
-        msg = f"journal {path} cannot be written: {error.strerror}; set {PATH_VARIABLE} or journal= to a writable place"
+        msg = f"{what} {path} cannot be written: {error.strerror}; set {place} to a writable place"
         raise JournalReadOnly(msg) from error
 
 
-def _explain(error: sqlite3.Error, path: Path) -> JournalError:
+def _explained(error: sqlite3.Error, file: str, place: str, again: str) -> JournalError:
     name = getattr(error, "sqlite_errorname", "")
     if name.startswith(("SQLITE_FULL", "SQLITE_IOERR")):
-        return JournalFull(f"journal {path} cannot grow ({error}): free some disk space, then run the session again")
+        return JournalFull(f"{file} cannot grow ({error}): free some disk space, then {again}")
     if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
-        return JournalLocked(f"journal {path} is locked by another program: close it, then run the session again")
+        return JournalLocked(f"{file} is locked by another program: close it, then {again}")
     if name.startswith(("SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM")):
-        return JournalReadOnly(f"journal {path} is read-only: set {PATH_VARIABLE} or journal= to a writable place")
+        return JournalReadOnly(f"{file} is read-only: set {place} to a writable place")
     if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
-        return JournalCorrupt(f"journal {path} is damaged ({error}): move it away, or restore it from a copy")
-    return JournalError(f"journal {path}: {error}")
+        return JournalCorrupt(f"{file} is damaged ({error}): move it away, or restore it from a copy")
+    return JournalError(f"{file}: {error}")
 
 
 def _refusal(error: Exception, path: Path) -> JournalError:
