@@ -18,6 +18,8 @@ from typing import Any
 
 import msgspec
 
+from tools.generated import write_or_check
+
 TARGET = Path(__file__).parents[1] / "docs" / "api.md"
 ROOMS = ("library", "gemini", "forecast", "backends", "jupyter", "simulators", "testing", "events", "frames")
 PUBLIC = ("ipybatch", *[f"ipybatch.{room}" for room in ROOMS])
@@ -186,13 +188,9 @@ def _docstring(member: Any) -> str:
 
 def main(arguments: list[str]) -> int:
     """Write the file, or with ``--check`` say whether it is current."""
-    text = generate()
-    if "--check" not in arguments:
-        TARGET.write_text(text, encoding="utf-8")
-    elif not TARGET.exists() or TARGET.read_text(encoding="utf-8") != text:
-        print("docs/api.md is not what the docstrings say. Run: make api", file=sys.stderr)
-        return 1
-    return 0
+    return write_or_check(
+        TARGET, generate(), arguments, stale="docs/api.md is not what the docstrings say. Run: make api"
+    )
 
 
 if __name__ == "__main__":
