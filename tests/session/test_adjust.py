@@ -186,6 +186,53 @@ def test_a_change_before_the_start_holds(plan, clock):
     assert per_second(service, 0.0, 2.0) <= 2
 
 
+@pytest.mark.parametrize("first", [1, 2, 7])
+@pytest.mark.parametrize("is_resumed", [False, True], ids=["start", "resume"])
+def test_concurrency_goes_up_to_what_was_declared_after_a_lower_start(plan, clock, first, is_resumed):
+    """Whatever it was when this start began, of a new run or of one that goes on; and down and up once more."""
+    service = Service((1.0,))
+    session = plan(service, list(range(100)), limits=Limits(concurrency=8))
+    seen = []
+
+    async def change():
+        for concurrency in (8, 1, 8):
+            await asyncio.sleep(2.3)
+            seen.append(service.now)
+            session.adjust(concurrency=concurrency)
+        await asyncio.sleep(0.2)
+        seen.append(service.now)
+
+    async def cancel():
+        await asyncio.sleep(0.5)
+        session.cancel()
+
+    if is_resumed:
+        clock.run(session, cancel())
+        service.now = 0
+    session.adjust(concurrency=first)
+    assert clock.run(session, change()).counts.completed == 100
+    assert seen == [first, 8, 1, 8]
+
+
+def test_threads_go_up_after_a_lower_start(live, threads):
+    session = live(threads, list(range(4)), limits=Limits(concurrency=3))
+    session.adjust(concurrency=1)
+    session.start()
+    threads.wait_begun(1)
+    session.adjust(concurrency=3)
+    threads.wait_begun(2)  # all three at once: none has ended
+    assert threads.ended == []
+
+
+def test_a_crash_may_leave_as_many_requests_as_were_declared(plan, clock, journal):
+    """A start at a lower limit may be raised at any time: a restart counts what may be in flight by then."""
+    session = plan(Service((1.0,)), [1], limits=Limits(concurrency=8))
+    session.adjust(concurrency=2)
+    clock.run(session)
+    with journals.open_journal(journal).reader() as database:
+        assert database.execute("SELECT concurrency FROM run").fetchone() == (8,)
+
+
 def test_a_change_while_paused_holds_after_it(plan, clock):
     """Nothing starts because of it."""
     service = Service((1.0,))

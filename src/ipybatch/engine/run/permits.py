@@ -116,6 +116,7 @@ class Permits(msgspec.Struct):
     """Hand out permits for further requests, and give all of them back.
 
     Attributes:
+        places: Attempts at a time, at most, however the limits are changed.
         waiting: The requests that wait for a permit.
         is_held: Whether first requests wait on: nothing is to start.
         closed: Why there are no first requests any more; None while there are.
@@ -125,6 +126,7 @@ class Permits(msgspec.Struct):
     store: RunStore
     clock: Clock
     spec: Spec
+    places: int
     add: Callable[[Iterable[Any]], int]
     waiting: deque[Asking] = msgspec.field(default_factory=deque)
     is_held: bool = False
@@ -248,7 +250,7 @@ class Permits(msgspec.Struct):
 
         self.clock.hold(+1)
         self.store.expect(
-            requests * self.spec.limits.concurrency,
+            requests * self.places,
             self.clock.unix_s(),
             tell,
         )

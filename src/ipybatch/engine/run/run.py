@@ -179,7 +179,7 @@ class Run:
             self._journal,
             opened.run,
             resource=spec.resource,
-            concurrency=spec.limits.concurrency,
+            concurrency=self._declared.concurrency,
             now_s=now_s,
             workload=spec.workload,
             about=spec.about,
@@ -227,7 +227,8 @@ class Run:
     def change(self, limits: Limits) -> None:
         """Let other limits hold from now on."""
         self._spec = msgspec.structs.replace(self._spec, limits=limits)
-        if self._membership is not None and not self.is_over:
+        if self.runner is not None and self._membership is not None and not self.is_over:
+            self.runner.change(limits)
             self._membership.change(limits)
 
     def prioritize(self, wanted: Callable[[Task], bool], priority: int) -> int:
@@ -308,6 +309,7 @@ class Run:
             store,
             self._clock,
             self._feed.emit,
+            places=self._declared.concurrency,
             called=self._called,
             add=self.add,
         )

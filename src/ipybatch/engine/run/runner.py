@@ -29,7 +29,7 @@ from ipybatch.engine.data.events import State, Status
 from ipybatch.engine.data.masking import OTHER_LOOP, OTHER_LOOP_HINT, describe, mask
 from ipybatch.engine.data.outcome import Outcome, encode_result
 from ipybatch.engine.data.plan import Task
-from ipybatch.engine.data.policy import Retry
+from ipybatch.engine.data.policy import Limits, Retry
 from ipybatch.engine.data.spec import Spec, StillRunning
 from ipybatch.engine.rules import retry
 from ipybatch.engine.rules.breaker import CircuitBreaker
@@ -208,6 +208,7 @@ class Runner:
         clock: Clock,
         emit: Emit,
         *,
+        places: int,
         called: Callable[[Task], str],
         add: Callable[[Iterable[Any]], int],
     ) -> None:
@@ -224,10 +225,11 @@ class Runner:
         self._loop = asyncio.get_running_loop()
         self._commit_queue = CommitQueue(store, clock, on_recorded=self._recorded, on_error=self._lose)
         self._called, self._random = called, random.Random()
-        self._permits = Permits(resource, store, clock, spec, add)
+        self._permits = Permits(resource, store, clock, spec, places, add)
         self._feedback = Feedback(
             resource, scheduler.breaker, spec.retry, clock, emit, on_cool_down=self._permits.keep_cool
         )
+        self._places = places  # among which the limits may let all be used: one worker each, and most of them wait
         self._slots: list[Slot] = []
         self._stopped: asyncio.Future[None] = self._loop.create_future()
         self._worker_queue = WorkerQueue()
@@ -242,10 +244,9 @@ class Runner:
         self.resource.wakers.append(self.wake)
         self._sweep()
         self._beat()
-        workers = self.spec.limits.concurrency
         try:
-            await self.spec.backend.open(workers)
-            pool = [self._loop.create_task(self._work()) for _ in range(workers)]
+            await self.spec.backend.open(self._places)
+            pool = [self._loop.create_task(self._work()) for _ in range(self._places)]
             await asyncio.gather(*pool)
             while self._taken:
                 await self._worker_queue.wait()
@@ -282,6 +283,10 @@ class Runner:
         if self.state is None:
             self.scheduler.held = self._permits.is_held = held
             self.wake()
+
+    def change(self, limits: Limits) -> None:
+        """Let other limits hold from now on, within the places there are."""
+        self.spec = msgspec.structs.replace(self.spec, limits=limits)
 
     def reorder(self, more: Iterable[Task] = ()) -> None:
         """Let what waits stand in the order that its tasks have now, with ``more`` among it."""
