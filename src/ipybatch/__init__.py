@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ipybatch.engine.data.events import Counts
+from ipybatch.engine.data.masking import secret
 from ipybatch.engine.data.outcome import Outcome, Summary
 from ipybatch.engine.data.policy import Breaker, Limits, Rate, Retry
 from ipybatch.engine.rules.estimate import Estimate
@@ -48,6 +49,7 @@ __all__ = [
     "Withheld",
     "history",
     "prune",
+    "secret",
 ]
 
 

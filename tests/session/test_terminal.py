@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from ipybatch import Limits
+from ipybatch import InputError, Limits
 from ipybatch.engine.data import events
 from ipybatch.engine.feed.event_text import line_of
 from ipybatch.session.waiting import in_notebook
@@ -84,3 +84,42 @@ def test_a_script_is_no_notebook():
 )
 def test_an_event_is_one_line_or_none(event, line):
     assert line_of(event) == line
+
+
+HOSTILE = "a\x1b]0;title\x07b\x9b31m\u202ec\x08"  # what a terminal, or a reader, would be fooled by
+
+
+def test_keys_and_errors_are_shown_as_given_without_what_acts_on_a_terminal(live, capsys):
+    """A key with a backslash or quotes reads as it was given; escape codes and overrides reach no terminal."""
+    keys = ["C:\\games\\xcom", 'say "hi" twice', HOSTILE, "two\nlines"]
+
+    def work(item):
+        raise ValueError(HOSTILE)
+
+    session = live(work, keys, limits=Limits(concurrency=1), group_word=f"Batch{HOSTILE}", breaker=None)
+    session.note(HOSTILE)
+    session.run(verbose=True)
+    told = capsys.readouterr().err
+    assert [line.split(" failed")[0] for line in told.splitlines()[:4]] == [
+        "wishlist: C:\\games\\xcom",
+        'wishlist: say "hi" twice',
+        "wishlist: abc",
+        "wishlist: two lines",
+    ]
+    recorded = [item.key for item in session.items_of(0)[1]]
+    assert recorded == ["C:\\games\\xcom", 'say "hi" twice', "abc", "two lines"]
+    shown = [told.replace("\n", ""), *recorded, *session.snapshot.notes, *session.results()["error"]]
+    assert [text for text in shown if not text.isprintable()] == []
+    assert session.results()["key"].tolist() == keys
+
+
+def test_group_names_are_shown_without_what_acts_on_a_terminal(live):
+    session = live(fetch, [1], limits=Limits(batch_size=1), group_word=f"Batch{HOSTILE}")
+    session.run()
+    assert session.snapshot.groups[1].name == "Batchabc 1"
+
+
+@pytest.mark.parametrize("name", [HOSTILE, "two\nlines", "tab\there", "bell\x07", "\u202eabc"], ids=repr)
+def test_a_name_that_acts_on_a_terminal_is_refused(live, name):
+    with pytest.raises(InputError, match="name must have no control characters"):
+        live(fetch, [1], name=name)

@@ -11,6 +11,7 @@ from typing import Any, TypedDict
 import msgspec
 
 from ipybatch.engine.data.clock import Clock
+from ipybatch.engine.data.masking import printable
 from ipybatch.engine.data.plan import PRIORITIES, Priority
 from ipybatch.engine.data.policy import Breaker, Limits, Retry, check, check_count
 from ipybatch.engine.data.spec import OnFailure
@@ -44,13 +45,16 @@ _ON_FAILURE = ("continue", "stop", "rollback")
 
 
 def check_name(name: Any) -> None:
-    """Refuse a name that is no text.
+    """Refuse a name that is no text, or would act on a terminal that it is shown in.
 
     Raises:
         InputError: Says what it must be.
     """
     if not isinstance(name, str) or not name.strip() or len(name) > 200:
         msg = f"name must be a text of 1 to 200 characters, got {name!r}"
+        raise InputError(msg)
+    if printable(name) != name:
+        msg = f"name must have no control characters or escape codes, got {name!r}"
         raise InputError(msg)
 
 

@@ -19,6 +19,7 @@ from types import FrameType
 from typing import Any
 
 from ipybatch.engine.data import events
+from ipybatch.engine.data.masking import printable
 from ipybatch.engine.data.outcome import Outcome
 from ipybatch.engine.feed.event_text import line_of
 from ipybatch.engine.feed.feed import Listener
@@ -84,7 +85,7 @@ def _lines(session: SessionView) -> tuple[Any, Any]:
     def listen(event: events.Event) -> None:
         line = line_of(event)
         if line:
-            sys.stderr.write(f"{session.snapshot.name}: {line}\n")
+            sys.stderr.write(f"{session.snapshot.name}: {printable(line)}\n")
 
     return session.on(listen), lambda: None
 

@@ -1,4 +1,5 @@
 import json
+import re
 from urllib.parse import quote, quote_plus
 
 import msgspec
@@ -6,8 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import ipybatch
+from ipybatch import InputError
 from ipybatch.engine.data import masking
-from ipybatch.engine.data.masking import MASK, mask, mask_bytes, register
+from ipybatch.engine.data.masking import MASK, mask, mask_bytes, printable, register
 from ipybatch.engine.data.outcome import encode_result
 
 
@@ -105,9 +108,12 @@ def test_a_secret_in_an_address_is_masked_as_it_is_spelt_there(spell):
         ("https://host/x?Access_Token=abc.def", "https://host/x?Access_Token=***"),
         ("https://host:443/x?a=b", "https://host:443/x?a=b"),
         ("wrong value for key='name'", "wrong value for key='name'"),
+        ("Authorization: Bearer abcdefghij", "Authorization: Bearer ***"),
+        ("password='hunter2'", "password='***'"),
+        ("password: hunter2", "password: ***"),
     ],
 )
-def test_passwords_and_keys_in_addresses_are_masked_unregistered(text, masked):
+def test_passwords_and_keys_in_addresses_and_headers_are_masked_unregistered(text, masked):
     """Nobody has to register what an address gives away."""
     assert mask(text) == masked
 
@@ -115,3 +121,125 @@ def test_passwords_and_keys_in_addresses_are_masked_unregistered(text, masked):
 def test_a_text_that_no_file_can_hold_is_made_one_that_can():
     """Half a surrogate pair in an error would otherwise stop the journal."""
     assert mask("bad \ud800 text").encode()
+
+
+HIDDEN = "S3cr3tS3cr3tS3cr3t00"  # of letters and digits, as keys are
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Authorization: Bearer {}",
+        "authorization: token {}",
+        "{{'Authorization': 'Bearer {}'}}",
+        "headers={{b'authorization': b'Bearer {}'}}",
+        "[('authorization', 'Basic {}')]",
+        "got Bearer {} refused",
+        "Basic dXNlcjpwYXNzd29yZA== refused",
+        "https://h/b?sig={}",
+        "https://h/b?x=1&X-Amz-Signature={}&y=2",
+        "https://h/b?X-Amz-Credential=AKIA%2F20261129%2Feu",
+        "https://h/b?X-Amz-Security-Token={}",
+        "https://h/b?X-Goog-Signature={}",
+        "https://h/b?a=1&amp;api_key={}",
+        "https://h/b?refresh_token={}",
+        "https://h/b?id_token={}",
+        "grant_type=refresh_token&client_secret={}",
+        "refresh_token=1//0gRefreshExampleABCDEF123456",
+        '{{"access_token": "{}", "expires_in": 3600}}',
+        "{{'token': '{}', 'n': 1}}",
+        r"{{\"client_secret\":\"{}\"}}",
+        "{{'Cookie': 'sid={}'}}",
+        "api_key={}",
+        "apikey={}",
+        "x-api-key: {}",
+        "key={}",
+        "('token', '{}')",
+        "id AKIAIOSFODNN7EXAMPLE",
+        "Incorrect API key provided: sk-proj-abc123def456ghi789.",
+        "ghp_abcdefghijklmnopqrst1234",
+        "AIzaSyA1234567890abcdefghijklmn",
+        "eyJhbGciOiJIUzI1.eyJzdWIiOiIxMjM0.SflKxw",
+        "-----BEGIN PRIVATE KEY-----\n{}\n-----END PRIVATE KEY-----",
+    ],
+)
+def test_what_has_the_shape_of_a_secret_is_masked_unregistered(text):
+    """By its name where it stands in a header, an address, JSON or a dict; by its look anywhere. Twice is as once."""
+    told = text.format(HIDDEN)
+    masked = mask(told)
+    assert MASK in masked
+    value = HIDDEN if HIDDEN in told else max(re.findall(r"[\w+/.%=-]+", told), key=len)
+    assert value not in masked
+    assert mask(masked) == masked
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "wrong value for key='name'",
+        "KeyError: 'token'",
+        "items 1 and 3 share the key 7: keys must be unique; drop one, or pass key=",
+        "Authorization: required",
+        "Bearer authentication required",
+        "Basic authentication required",
+        "the bearer of bad news",
+        '{"key": "Sofifi"}',
+        "{'key': 11, 'town': 'Sofifi'}",
+        "missing: 'token', 'password', 'secret'",
+        "token=expired",
+        "token: 7 of 9",
+        "unexpected token: } in JSON at position 12",
+        "password=None, password is required",
+        "key=550e8400-e29b-41d4-a716-446655440000",
+        "key: customer_2024",
+        "signature=sha256",
+        "max_tokens=1000, tokens=731",
+        "monkey=12345678901234567890ab",
+        "task-12345-abcdef-ghijk-1 and risk-2024-analysis-of-item",
+        "HTTP 503 for url https://host/items/17?x=1",
+    ],
+)
+def test_ordinary_words_stay(text):
+    """What is masked cannot be looked up: `key=value` in prose is no secret unless it looks like one."""
+    assert mask(text) == text
+
+
+@pytest.mark.parametrize("value", ["abc", "", 12345, None, b"secret-bytes"])
+def test_secret_refuses_what_it_cannot_mask(value):
+    with pytest.raises(InputError, match="value must"):
+        ipybatch.secret(value)
+
+
+def test_secret_returns_what_it_registers():
+    """It can stand where the value is used: `key = ipybatch.secret(os.environ["KEY"])`."""
+    assert ipybatch.secret("swordfish") == "swordfish"
+    assert mask("the word is swordfish") == f"the word is {MASK}"
+    assert json.loads(encode_result({"echo": "swordfish"})) == {"echo": MASK}
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("\x1b[31mred\x1b[0m", "red"),
+        ("\x9b1;2Hmoved", "moved"),
+        ("\x1b]0;title\x07after", "after"),
+        ("\x1b]8;;http://evil\x1b\\link\x1b]8;;\x1b\\", "link"),
+        ("\x1bPq#0\x1b\\sixel", "sixel"),
+        ("\x1b]0;never closed", "0;never closed"),
+        ("\x1bcreset", "reset"),
+        ("a\rb\x00c\x7fd\x85e\x08", "abcde"),
+        ("two\nlines\tand a tab", "two lines and a tab"),
+        ("invoice_\u202egpj.exe\u2069\u200f", "invoice_gpj.exe"),
+        ("Überraschung, 表, 🎲, a\xa0b", "Überraschung, 表, 🎲, a\xa0b"),
+    ],
+)
+def test_what_acts_on_a_terminal_is_left_out(text, line):
+    assert printable(text) == line
+    assert mask(text).replace("\n", " ").replace("\t", " ") == line
+
+
+@given(st.text(st.sampled_from("\x1b[]PX^_0;1m\x07\\\x9b\x9d\x9c\u202eab \n"), max_size=30))
+def test_nothing_of_an_escape_code_survives(text):
+    """Also where leaving one out would make another."""
+    assert printable(text).isprintable()
+    assert printable(printable(text)) == printable(text)

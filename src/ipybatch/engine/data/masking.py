@@ -1,11 +1,19 @@
 """Masking: secrets never reach journal, event, error, repr or output; an error becomes one masked line.
 
 Rule: whoever is given a key, token or password registers it here, and every
-text that leaves the engine passes through `mask`.
+text that leaves the engine passes through `mask`.  What nobody registered is
+known by its shape: by its name where it stands in an address, a header, JSON
+or a dict, and by its own look (``AKIA...``, ``ghp_...``) anywhere.  In prose
+``key=value`` stays, unless the value looks like a secret.
+
+What would act on a terminal or turn text around (escape codes, control
+characters, bidirectional overrides) leaves with `printable`, and nowhere else.
 """
 
 from __future__ import annotations
 
+import base64
+import binascii
 import re
 import threading
 from typing import Any
@@ -13,10 +21,11 @@ from urllib.parse import quote, quote_plus
 
 import msgspec
 
-from ipybatch.errors import ItemError
+from ipybatch.errors import InputError, ItemError
 
 MASK = "***"
 _SHORTEST = 4  # masking "a" would spoil every text
+_LOOKED_AT = 20_000  # characters of an error: some services answer with a page of a megabyte
 
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder().decode
@@ -24,8 +33,28 @@ _decode = msgspec.json.Decoder().decode
 # Every spelling, as text and as JSON has it, the longest first: one may be part of another.
 _secrets: tuple[tuple[str, bytes], ...] = ()
 _registering = threading.Lock()
-_in_address = re.compile(r"(?<=://)([^/\s:@]*):([^/\s]+)@")
-_in_query = re.compile(r"(?i)(?<=[?&])((?:api_?)?key|token|access_token|client_secret|password)=[^&\s'\"]+")
+
+
+def secret(value: str) -> str:
+    """Register what must be masked everywhere from now on, in this process, and return it.
+
+    In errors, events, results, the journal and what is shown: as it is, and as an address or JSON spells it.
+    Item keys and items stay as they are, because they must be found again.
+
+    Args:
+        value: A key, token or password, of 4 characters or more.
+
+    Raises:
+        InputError: It is no text, or so short that masking it would spoil ordinary words.
+    """
+    if not isinstance(value, str):
+        msg = f"value must be a text, got {type(value).__name__}: decode it, or pass the text that is sent"
+        raise InputError(msg)
+    if len(value) < _SHORTEST:
+        msg = f"value must have {_SHORTEST} characters or more, got {len(value)}: a shorter one stands in other words"
+        raise InputError(msg)
+    register(value)
+    return value
 
 
 def register(secret: str | None) -> None:
@@ -44,18 +73,124 @@ def register(secret: str | None) -> None:
         _secrets = tuple((text, _encode(text.encode(errors="replace").decode())[1:-1]) for text in known)
 
 
-def mask(text: str) -> str:
-    """Return ``text`` without registered secrets, passwords in addresses and keys in query strings.
+# Escape codes: CSI, then OSC, DCS, SOS, PM and APC with their text, then the short ones (ECMA-48, 5.3 to 5.6 and 8.3).
+_ESCAPES = re.compile(
+    r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]"
+    r"|(?:\x1b[\]PX^_]|[\x9d\x90\x98\x9e\x9f])[^\x07\x1b\x9c]*(?:\x07|\x1b\\|\x9c)"
+    r"|\x1b[ -/]*[0-~]?"
+)
+# C0, DEL, C1, line separators; and what sets or overrides the direction of text (UAX 9, table 1).
+_CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 
-    What no file could hold (half a surrogate pair) is replaced too.
+
+def printable(text: str) -> str:
+    """Return ``text`` as one line without escape codes, control characters and marks of direction."""
+    if text.isprintable():
+        return text
+    return _CONTROLS.sub(lambda found: " " if found[0] in "\t\n" else "", _ESCAPES.sub("", text))
+
+
+_STRONG = (  # what is called so is one, whatever it looks like
+    r"(?:x-(?:amz|goog)-)?(?:signature|credential|security-token)|sig"
+    r"|(?:access|refresh|id|auth|api|session|bearer|csrf|xsrf)[_-]?token|token"
+    r"|(?:client|app|api|shared)[_-]?secret|secret[_-]?(?:access[_-]?)?key|secret"
+    r"|password|passwd|passphrase|pwd"
+    r"|(?:x-)?(?:goog-)?(?:api|access|private|subscription)[_-]?key"
+)
+_NAMES = rf"(?:{_STRONG}|key)"
+_HINTS = ("key", "token", "secret", "passw", "passph", "pwd", "sig", "cred", "auth", "cookie")
+
+_in_address = re.compile(r"(?<=://)([^/\s:@]*):([^/\s]+)@")
+_in_query = re.compile(rf"(?i)(?<=[?&;])({_NAMES})=[^&\s'\"<>]+")
+# A name in quotes, then a value in quotes: JSON, a dict, and either within another's quotes.
+_in_quotes = re.compile(
+    rf"(?i)((\\{{0,3}}[\"'])(?P<name>{_NAMES}|set-cookie|cookie)\2\s?(?P<sign>[:=,])\s?b?\\{{0,3}}[\"'])(?P<value>[^\"'\\]+)"
+)
+_in_prose = re.compile(rf"(?i)(?<![\w?&;-])((?P<name>{_NAMES})\s?[=:]\s?[\"']?)(?P<value>[^\s\"',;&<>()\[\]{{}}]+)")
+_in_header = re.compile(
+    r"(?i)((?:proxy-)?authorization\\{0,3}[\"']?\s?[:=,]\s?(?:b(?=[\"']))?\\{0,3}[\"']?)"
+    r"(?:(bearer|basic|token|digest|apikey)\s+)?"
+    r"([^\s\"',;\\]+)"
+)
+_bearer = re.compile(r"(?i)\b(bearer|basic)\s+([\w.~+/-]{8,}=*)")
+_by_look = re.compile(
+    r"(?<![A-Za-z0-9])(?:"
+    r"(?:AKIA|ASIA)[0-9A-Z]{16}"
+    r"|sk-(?=[\w-]{0,99}\d)[\w-]{16,}|[srp]k_(?:live|test)_\w{8,}"
+    r"|gh[pousr]_\w{16,}|github_pat_\w{16,}|glpat-[\w-]{16,}|hf_[A-Za-z0-9]{20,}"
+    r"|AIza[\w-]{20,}|ya29\.[\w-]{10,}|1//0[\w-]{16,}"
+    r"|xox[abeprs]-[\w-]{10,}"
+    r"|eyJ[\w-]{8,999}\.[\w-]{8,}(?:\.[\w-]*)?"
+    r")"
+)
+_LOOKS = ("AKIA", "ASIA", "sk-", "k_live_", "k_test_", "gh", "glpat-", "hf_", "AIza", "ya29.", "1//0", "xox", "eyJ")
+_private_key = re.compile(r"(-----BEGIN [A-Z ]*PRIVATE KEY-----).+?(?=-----END|$)", flags=re.DOTALL)
+_uuid = re.compile(r"(?i)[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+
+
+def mask(text: str) -> str:
+    """Return ``text`` without secrets: registered ones, and what has the name or the look of one.
+
+    What no file could hold (half a surrogate pair) is replaced too, and what would act on a terminal is left out.
     """
-    for secret, _ in _secrets:
-        text = text.replace(secret, MASK)
+    for known, _ in _secrets:
+        text = text.replace(known, MASK)
+    if not text.isprintable():
+        text = "\n".join(map(printable, text.split("\n")))
     if "://" in text:
         text = _in_address.sub(rf"\1:{MASK}@", text)
-    if "=" in text:
+    lower = text.lower()
+    if ("=" in text or ":" in text or "," in text) and any(hint in lower for hint in _HINTS):
         text = _in_query.sub(rf"\1={MASK}", text)
+        text = _in_header.sub(_mask_header, text)
+        text = _in_quotes.sub(_mask_quoted, text)
+        text = _in_prose.sub(_mask_prose, text)
+    if "bearer" in lower or "basic" in lower:
+        text = _bearer.sub(_mask_scheme, text)
+    if any(look in text for look in _LOOKS):
+        text = _by_look.sub(MASK, text)
+    if "PRIVATE KEY" in text:
+        text = _private_key.sub(rf"\1{MASK}", text)
     return text if text.isascii() else text.encode(errors="replace").decode()
+
+
+def _mask_header(found: re.Match[str]) -> str:
+    before, scheme, value = found.groups()
+    if scheme is not None:
+        return f"{before}{scheme} {MASK}"
+    return f"{before}{MASK}" if _looks_secret(value, 8) else found[0]
+
+
+def _mask_quoted(found: re.Match[str]) -> str:
+    is_plain = found["sign"] == "," or found["name"].lower() == "key"  # a list of names, or anybody's key
+    return f"{found[1]}{MASK}" if not is_plain or _looks_secret(found["value"], 16) else found[0]
+
+
+def _mask_prose(found: re.Match[str]) -> str:
+    longest_word = 20 if found["name"].lower() in ("key", "sig", "signature", "token", "secret", "credential") else 6
+    return f"{found[1]}{MASK}" if _looks_secret(found["value"], longest_word) else found[0]
+
+
+def _mask_scheme(found: re.Match[str]) -> str:
+    scheme, value = found.groups()
+    is_secret = _is_basic(value) if scheme.lower() == "basic" else _looks_secret(value, 8)
+    return f"{scheme} {MASK}" if is_secret else found[0]
+
+
+def _looks_secret(value: str, at_least: int) -> bool:
+    """Say whether a value is long and mixed enough that nobody would write it as a word, a name or a number."""
+    if len(value) < at_least or _uuid.fullmatch(value):
+        return False
+    letters = value.strip("*")
+    return any(map(str.isdigit, letters)) and any(map(str.isalpha, letters))
+
+
+def _is_basic(value: str) -> bool:
+    """Say whether it is "user:password" in Base64 (RFC 7617), as words after "basic" are not."""
+    try:
+        return b":" in base64.b64decode(value, validate=True)
+    except (binascii.Error, ValueError):
+        return False
 
 
 def mask_bytes(data: bytes) -> bytes:
@@ -92,4 +227,4 @@ def describe(error: BaseException) -> str:
     name = type(error).__name__
     is_ours = isinstance(error, ItemError) and type(error).__module__.startswith("ipybatch.")
     line = text if is_ours and text else f"{name}: {text}" if text else name
-    return mask(line)[:500]
+    return mask(line[:_LOOKED_AT])[:500]

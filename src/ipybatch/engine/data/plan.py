@@ -16,6 +16,7 @@ from typing import Any, Literal
 import msgspec
 
 from ipybatch.engine.data.events import Status
+from ipybatch.engine.data.masking import printable
 from ipybatch.engine.data.outcome import decode
 from ipybatch.errors import InputError
 
@@ -65,13 +66,15 @@ class Task(msgspec.Struct, gc=False):
     @property
     def label(self) -> str:
         """The key as people read it."""
-        key = self.key
-        return key[1:-1] if key[0] == '"' else key  # `label_of`, without its call: twice an item
+        key = self.key  # `label_of`, without its call where it makes no difference: twice an item
+        if "\\" in key or not key.isprintable():
+            return label_of(key)
+        return key[1:-1] if key[0] == '"' else key
 
 
 def label_of(key: str) -> str:
-    """Return a key as people read it: a string without its quotes."""
-    return key[1:-1] if key[0] == '"' else key
+    """Return a key as people read it: a string as it was given, without what would act on a terminal."""
+    return printable(str(key_value(key)) if key[0] == '"' else key)
 
 
 def canonical(key: Any) -> str:

@@ -67,6 +67,7 @@ class Feed:
 
     def note(self, text: str, kind: Literal["", "listener"] = "") -> None:
         """Tell the user something, once."""
+        text = mask(text)
         if text not in self.snapshot.notes:
             self.emit(events.Noted(self.clock.unix_s(), text, kind))
 
@@ -76,5 +77,4 @@ class Feed:
                 listener(event)
             except BaseException as error:  # a view that raises, or exits, must not stop the run
                 self.off(listener)
-                text = mask(f"a listener was dropped: it raised {type(error).__name__}: {error}")
-                self.note(text, "listener")
+                self.note(f"a listener was dropped: it raised {type(error).__name__}: {error}", "listener")

@@ -14,6 +14,7 @@ import msgspec
 
 from ipybatch.engine.data import events
 from ipybatch.engine.data.events import MARKS, BreakerState, Counts, Extra, Mark, State, Status
+from ipybatch.engine.data.masking import printable
 
 RECENT_ITEMS = 50
 RATE_SPAN_S = 20
@@ -217,7 +218,7 @@ class Snapshot(msgspec.Struct, kw_only=True):
             self._tell(event)
         self.groups[event.group] = Group(
             number=event.group,
-            name=event.name,
+            name=printable(event.name),
             status=event.status,
             items=event.items,
             started_s=event.at_s if event.status == "running" else 0.0,
@@ -243,7 +244,7 @@ class Snapshot(msgspec.Struct, kw_only=True):
     def _group_recalled(self, event: events.GroupRecalled) -> None:
         self.groups[event.group] = Group(
             number=event.group,
-            name=event.name,
+            name=printable(event.name),
             status="failed" if event.failed == event.items else "completed",
             items=event.items,
             done=event.items,

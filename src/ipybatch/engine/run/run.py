@@ -19,7 +19,7 @@ import msgspec
 from ipybatch.engine.data import events
 from ipybatch.engine.data.clock import Clock
 from ipybatch.engine.data.events import Counts, State, Status
-from ipybatch.engine.data.masking import describe
+from ipybatch.engine.data.masking import describe, printable
 from ipybatch.engine.data.outcome import Outcome
 from ipybatch.engine.data.plan import Task, queued_by_priority
 from ipybatch.engine.data.policy import Limits, Paced
@@ -82,7 +82,7 @@ def _limit_groups(runner: Runner, now_s: float) -> list[LimitGroupStatus]:
     limit_groups = runner.scheduler.limit_groups
     return [
         LimitGroupStatus(
-            limit_group.name,
+            printable(limit_group.name),
             len(limit_group.tasks),
             _windows(limit_group.limiter.own.windows.values(), now_s),
             max(0.0, limit_group.limiter.own.cool_until_s - now_s),
