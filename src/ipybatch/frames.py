@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,23 +25,38 @@ from ipybatch.errors import InputError, MissingExtra
 __all__ = ["OURS", "SUFFIXES", "history", "log", "results", "save"]
 
 OURS = ("key", "status", "attempts", "seconds", "error")
-_TAKEN = (*OURS, "result")
 SUFFIXES = (".csv", ".parquet", ".jsonl")
 
 _LEFT = {"failed": "skipped", "cancelled": "cancelled", "rolled_back": "cancelled"}
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
-def results(journal: Journal, spec: Spec, plan: Plan | None, state: State) -> pd.DataFrame:
+def results(journal: Journal, spec: Spec, plan: Plan | None, state: State, *, with_items: bool = False) -> pd.DataFrame:
     """Return one row per item, in input order: `OURS`, then the columns of the results.
 
     A dict's fields become columns; one that has a name of ours is prefixed ``result_``.  Any other result stands in
-    the column ``result``.
+    the column ``result``.  Items that were rows of a frame give it that frame's index.
+
+    Args:
+        with_items: Put the items' own columns first: the fields of dicts, one that has a name of ours prefixed
+            ``item_``; any other item in the column ``item``.  A result's field of the same name is prefixed
+            ``result_``.
 
     Raises:
         JournalError: The journal cannot be read.
+        InputError: ``with_items`` is given, and the items came from a generator.
     """
-    return _frame(_rows(journal, spec, plan, state))
+    if not with_items:
+        frame = _frame(_rows(journal, spec, plan, state))
+    elif plan is None:
+        msg = "with_items needs a session whose items are a list or a DataFrame: nothing keeps those of a generator"
+        raise InputError(msg)
+    else:
+        frame = _frame(_rows(journal, spec, plan, state), [task.item for task in plan])
+    if plan is not None and plan.index is not None:
+        added = [key_value(task.key) for task in plan[len(plan.index) :]]  # by the work, while it ran
+        frame.index = pd.Index([*plan.index, *added], tupleize_cols=False) if added else plan.index
+    return frame
 
 
 def save(journal: Journal, spec: Spec, plan: Plan | None, state: State, path: Path) -> Path:
@@ -151,8 +166,8 @@ def _row(_id: int, key: str, *row: Any) -> tuple[Any, ...]:
     return key_value(key), *row[:-1], result
 
 
-def _frame(rows: Iterable[tuple[Any, ...]]) -> pd.DataFrame:
-    return pd.DataFrame({name: _series(values) for name, values in _columns(list(rows)).items()})
+def _frame(rows: Iterable[tuple[Any, ...]], items: list[Any] | None = None) -> pd.DataFrame:
+    return pd.DataFrame({name: _series(values) for name, values in _columns(list(rows), items).items()})
 
 
 def _series(values: list[Any]) -> pd.Series[Any]:
@@ -165,21 +180,30 @@ def _series(values: list[Any]) -> pd.Series[Any]:
     return pd.Series(values, dtype=None if values else object)
 
 
-def _columns(rows: list[tuple[Any, ...]]) -> dict[str, list[Any]]:
-    columns: dict[str, list[Any]] = {name: [row[at] for row in rows] for at, name in enumerate(OURS)}
-    fields = dict.fromkeys(field for row in rows if isinstance(row[-1], dict) for field in row[-1])
-    for field in fields:
-        columns[_column(field, fields)] = [row[-1].get(field) if isinstance(row[-1], dict) else None for row in rows]
-    if any(row[-1] is not None and not isinstance(row[-1], dict) for row in rows):
-        columns["result"] = [None if isinstance(row[-1], dict) else row[-1] for row in rows]
+def _columns(rows: list[tuple[Any, ...]], items: list[Any] | None) -> dict[str, list[Any]]:
+    columns = {} if items is None else _spread(items, "item", OURS)
+    taken = {*OURS, *columns}
+    columns |= {name: [row[at] for row in rows] for at, name in enumerate(OURS)}
+    return columns | _spread([row[-1] for row in rows], "result", taken)
+
+
+def _spread(values: list[Any], word: str, taken: Collection[str]) -> dict[str, list[Any]]:
+    """Return the fields of those that are dicts as columns, and the others in a column of that word."""
+    fields = dict.fromkeys(field for value in values if isinstance(value, dict) for field in value)
+    columns = {
+        _column(field, fields, word, taken): [value.get(field) if isinstance(value, dict) else None for value in values]
+        for field in fields
+    }
+    if any(value is not None and not isinstance(value, dict) for value in values):
+        columns[word] = [None if isinstance(value, dict) else value for value in values]
     return columns
 
 
-def _column(field: str, fields: Iterable[str]) -> str:
+def _column(field: str, fields: Iterable[str], word: str = "result", taken: Collection[str] = OURS) -> str:
     """Return a column name that is neither ours nor another field's."""
     name = field
-    while name in _TAKEN or (name != field and name in fields):
-        name = f"result_{name}"
+    while name == word or name in taken or (name != field and name in fields):
+        name = f"{word}_{name}"
     return name
 
 

@@ -22,6 +22,7 @@ from ipybatch.engine.data.outcome import Outcome
 from ipybatch.engine.data.policy import Limits, Retry, check_count
 from ipybatch.engine.data.spec import Backend
 from ipybatch.engine.run.permits import Attempt
+from ipybatch.errors import InputError
 from ipybatch.forecast.data.partitions import ADVICE, BadRow, Partition, partition
 from ipybatch.forecast.data.table import read_table, settings_of
 from ipybatch.forecast.forecast_files import ForecastFiles, check_output, write
@@ -61,14 +62,18 @@ class ForecastSession(BatchSession):
         rows.insert(len(frames.OURS), "advice", advice)
         return rows
 
-    def results(self) -> pd.DataFrame:
+    def results(self, *, with_items: bool = False) -> pd.DataFrame:
         """Return the forecast: one row per (site, part, date), with forecast, lo, hi, model_used and reason.
 
         With ``on_failure="rollback"`` it is empty until all partitions are completed; else it holds those that are.
 
         Raises:
             JournalError: The journal cannot be read.
+            InputError: ``with_items`` is given: a forecast's rows are not its items, which `partitions` lists.
         """
+        if with_items:
+            msg = "with_items must be False for a forecast, whose rows are not its items: use partitions()"
+            raise InputError(msg)
         rows = self.partitions()
         done = rows[rows["status"] == "completed"]
         files = self._recorded.files

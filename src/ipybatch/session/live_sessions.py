@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast
 
 from ipybatch.engine.data import events
 from ipybatch.engine.data.events import Mark
@@ -17,10 +17,13 @@ from ipybatch.engine.data.spec import Spec
 from ipybatch.engine.feed.feed import Feed
 from ipybatch.engine.feed.snapshot import Snapshot
 from ipybatch.engine.store import rows, run_store
-from ipybatch.engine.store.journal import Journal
+from ipybatch.engine.store.journal import Journal, open_journal
 from ipybatch.engine.store.resume import preview
 from ipybatch.engine.store.run_store import Found
 from ipybatch.errors import InputError
+from ipybatch.session.workload import ReadOnly, find_workload
+
+Session = TypeVar("Session")
 
 _live: dict[tuple[Path, str], object] = {}
 _lock = threading.Lock()
@@ -41,6 +44,41 @@ def leave(journal: Path, name: str) -> None:
 def live(journal: Path, name: str) -> object:
     """Return the session of that name that runs in this process; None if none does."""
     return _live.get((journal, name))
+
+
+def reopen(  # noqa: PLR0917  # what `BatchSession.open` was given, and the class it belongs to
+    wanted: type[Session],
+    plain: type[Any],
+    name: str,
+    work: Callable[..., Any] | None,
+    path: str | Path | None,
+    arguments: dict[str, Any],
+) -> Session:
+    """Return a recorded session: the one that runs here, else one made anew, of its workload's class.
+
+    Args:
+        wanted: The class that is asked for; ``plain``: that of sessions of no workload.
+        arguments: Of ``plain``, or of the workload's function.
+
+    Raises:
+        InputError: No session of that name is recorded, or it is of another class.
+    """
+    journal = open_journal(path)
+    running = live(journal.path, name)
+    if isinstance(running, wanted):
+        return running
+    found = recorded(journal, name)
+    kind = find_workload(found.workload) if work is None else None
+    made = plain if kind is None else kind.session_class
+    if not issubclass(made, wanted):
+        msg = f"session {name!r} is a {made.__name__}, not a {wanted.__name__}: open it with {plain.__name__}.open()"
+        raise InputError(msg)
+    items = recorded_items(journal, found, name, to_run=work is not None)
+    if kind is None:
+        session = cast("type[Any]", wanted)(name, work or ReadOnly(), items, journal=path, **arguments)
+    else:
+        session = kind.open(name, journal.path, found, items, arguments)
+    return cast("Session", session)
 
 
 def recorded(journal: Journal, name: str) -> Found:

@@ -20,7 +20,7 @@ from ipybatch.engine.data import events
 from ipybatch.engine.data.clock import Clock, SystemClock
 from ipybatch.engine.data.events import Counts, State, Status
 from ipybatch.engine.data.outcome import Outcome, RecordedItem, Summary
-from ipybatch.engine.data.plan import KeyFunction, Keying, Plan, Priority, make_plan
+from ipybatch.engine.data.plan import KeyFunction, Keying, Priority
 from ipybatch.engine.data.policy import Breaker, Limits, Retry
 from ipybatch.engine.data.spec import Backend, OnFailure, Spec, inspect_work
 from ipybatch.engine.feed.event_text import Name, named
@@ -34,7 +34,7 @@ from ipybatch.engine.store.journal import open_journal
 from ipybatch.engine.store.resume import Items, wanting
 from ipybatch.errors import EngineBusy, InputError
 from ipybatch.session import arguments, live_sessions, waiting
-from ipybatch.session.workload import ReadOnly, Workload, encode_about, find_workload
+from ipybatch.session.workload import Workload, encode_about
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -55,11 +55,13 @@ class BatchSession:
         name: What the journal, the panel and `open` know it by.
         work: Async or plain function of one item; returns what JSON can hold. One with a parameter ``attempt`` is
             handed the attempt, to ask for further permits. An async context manager is entered on the engine's loop.
-        items: A list (checked whole before the first call) or a generator (checked as it is drawn).
+        items: A list (checked whole before the first call), a generator (checked as it is drawn) or a DataFrame: one
+            item a row, a dict of plain values (numpy's become Python's, missing ones None, times ISO text).
         limits: How fast attempts may start.
         retry: How often a transient failure is tried again.
         breaker: When to leave a failing service alone; None for never.
-        key: Function of an item that gives a stable key; default: the item, or its "id" or "key" field.
+        key: Function of an item that gives a stable key; default: the item, or its "id" or "key" field; for rows of
+            a DataFrame without these columns, its index.
         backend: "loop" for coroutines, "threads" for plain functions, or a backend object; default: what work needs.
         timeout_s: Seconds one attempt may take; None for no limit.
         on_failure: "continue"; "stop" at the first item that fails; "rollback" discards everything then.
@@ -115,10 +117,7 @@ class BatchSession:
         arguments.check_per(per, limits)
         found = inspect_work(work)
         keying = Keying(key, arguments.encode_settings(settings))
-        source = arguments.check_items(items)
-        plan = source if isinstance(source, Plan) else None
-        if plan is None and isinstance(source, list):
-            plan = make_plan(source, keying)
+        source, plan = arguments.plan_items(items, keying)
         self._workload = work if isinstance(work, Workload) else None
         self._made = self._spec = Spec(
             name=name,
@@ -173,21 +172,7 @@ class BatchSession:
         Raises:
             InputError: No session of that name is recorded, or it is another workload's.
         """
-        book = open_journal(journal)
-        live = live_sessions.live(book.path, name)
-        if isinstance(live, cls):
-            return live
-        found = live_sessions.recorded(book, name)
-        kind = find_workload(found.workload) if work is None else None
-        made = BatchSession if kind is None else kind.session_class
-        if not issubclass(made, cls):
-            msg = f"session {name!r} is a {made.__name__}, not a {cls.__name__}: open it with BatchSession.open()"
-            raise InputError(msg)
-        items = live_sessions.recorded_items(book, found, name, to_run=work is not None)
-        if kind is None:
-            return cls(name, work or ReadOnly(), items, journal=journal, **arguments)
-        session: BatchSession = kind.open(name, book.path, found, items, arguments)
-        return session
+        return live_sessions.reopen(cls, BatchSession, name, work, journal, arguments)
 
     @property
     def name(self) -> str:
@@ -337,11 +322,20 @@ class BatchSession:
         listeners.append(listener)
         return lambda: listeners.remove(listener) if listener in listeners else None
 
-    def results(self) -> pd.DataFrame:
-        """Return one row per item, in input order: key, status, attempts, seconds, error, and the result's columns."""
+    def results(self, *, with_items: bool = False) -> pd.DataFrame:
+        """Return one row per item, in input order: key, status, attempts, seconds, error, and the result's columns.
+
+        Items that were a DataFrame give it their index.
+
+        Args:
+            with_items: Put the items' own columns first, as `ipybatch.frames.results` names them.
+
+        Raises:
+            InputError: ``with_items`` is given, and the items came from a generator: nothing keeps them.
+        """
         from ipybatch import frames
 
-        return frames.results(self._journal, self._spec, self._items.plan, self.state)
+        return frames.results(self._journal, self._spec, self._items.plan, self.state, with_items=with_items)
 
     def save(self, path: str | Path) -> Path:
         """Write the results to a .csv, .parquet or .jsonl file, whole or not at all, and return its path."""
@@ -492,15 +486,10 @@ class BatchSession:
 
     def recall(self) -> None:
         """Let the snapshot know how items ended in earlier processes."""
-        if self._feed.snapshot.pace.is_whole:
-            return
-        marks = [] if self._spec.fresh else live_sessions.earlier_pace(self._journal, self.name, self._feed.snapshot)
-
-        def tell() -> None:
-            if not self._feed.snapshot.pace.is_whole:  # another view may have been quicker
-                self._feed.emit(events.PaceRecalled(self._feed.clock.unix_s(), marks))
-
-        self.ask(tell)
+        snapshot = self._feed.snapshot
+        if not snapshot.pace.is_whole:
+            marks = [] if self._spec.fresh else live_sessions.earlier_pace(self._journal, self.name, snapshot)
+            self.ask(lambda: self._feed.recall(marks))
 
     def export_html(self, path: str | Path) -> Path:
         """Write the panel as it stands as one HTML page that needs nothing else, and return its path."""

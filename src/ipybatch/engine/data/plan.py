@@ -25,7 +25,16 @@ Priority = Literal["high", "medium", "low"]
 PRIORITIES: tuple[Priority, ...] = ("high", "medium", "low")
 MEDIUM = PRIORITIES.index("medium")
 
-_canonical = msgspec.json.Encoder(order="deterministic").encode
+
+def _plain(value: Any) -> Any:
+    """Return a numpy scalar as Python's: numpy.int64(1) is the key 1."""
+    if type(value).__module__ == "numpy" and hasattr(value, "item") and isinstance(plain := value.item(), _PLAIN):
+        return plain
+    msg = f"JSON cannot hold a {type(value).__name__}"
+    raise TypeError(msg)
+
+
+_canonical = msgspec.json.Encoder(order="deterministic", enc_hook=_plain).encode
 _NO_JSON = (TypeError, ValueError, RecursionError, msgspec.MsgspecError)
 _PLAIN = (str, int, float, bool, type(None), list, dict)
 
@@ -104,13 +113,16 @@ class Keying(msgspec.Struct, frozen=True):
     key: KeyFunction | None = None
     settings: bytes = b""
 
-    def task(self, seq: int, item: Any) -> Task:
+    def task(self, seq: int, item: Any, given: Any = None) -> Task:
         """Return the task of ``item``.
+
+        Args:
+            given: Its key where the item does not hold it, as a one-element tuple; None for none.
 
         Raises:
             InputError: The item has no key that JSON can hold; says which item.
         """
-        value = self._value(item)
+        value = self._value(item) if given is None else given[0]
         try:
             key = _canonical(value)
         except _NO_JSON as error:
@@ -149,10 +161,12 @@ class Plan(list[Task]):
     Attributes:
         is_ordered: Whether they run in another order, or some were added to the user's list.
         first_free: No recorded item has this seq, or a higher one.
+        index: That of the frame whose rows the first tasks are; None when the items were no frame.
     """
 
     is_ordered = False
     first_free = 0
+    index: Any = None
 
     @functools.cached_property
     def hash(self) -> bytes:
@@ -166,13 +180,20 @@ class Plan(list[Task]):
         self.__dict__.pop("hash", None)
 
 
-def make_plan(items: Sequence[Any], keying: Keying) -> Plan:
+def make_plan(items: Sequence[Any], keying: Keying, keys: Sequence[Any] | None = None) -> Plan:
     """Return the tasks of a list, in order.
+
+    Args:
+        keys: Of the items, where they do not hold them.
 
     Raises:
         InputError: Two items share a key; names the first two.
     """
-    tasks = Plan([keying.task(seq, item) for seq, item in enumerate(items)])
+    if keys is None:
+        tasks = Plan([keying.task(seq, item) for seq, item in enumerate(items)])
+    else:
+        pairs = enumerate(zip(items, keys, strict=True))
+        tasks = Plan([keying.task(seq, item, (key,)) for seq, (item, key) in pairs])
     if len({task.key for task in tasks}) < len(tasks):
         seen: dict[str, int] = {}
         for task in tasks:

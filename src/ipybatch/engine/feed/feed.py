@@ -71,6 +71,11 @@ class Feed:
         if text not in self.snapshot.notes:
             self.emit(events.Noted(self.clock.unix_s(), text, kind))
 
+    def recall(self, marks: list[events.Mark]) -> None:
+        """Tell how items ended in earlier processes, unless another view has asked already."""
+        if not self.snapshot.pace.is_whole:
+            self.emit(events.PaceRecalled(self.clock.unix_s(), marks))
+
     def _tell(self, event: events.Event) -> None:
         for listener in self._listeners:
             try:
