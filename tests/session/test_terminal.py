@@ -123,3 +123,18 @@ def test_group_names_are_shown_without_what_acts_on_a_terminal(live):
 def test_a_name_that_acts_on_a_terminal_is_refused(live, name):
     with pytest.raises(InputError, match="name must have no control characters"):
         live(fetch, [1], name=name)
+
+
+@pytest.mark.parametrize("verbose", [True, False])
+def test_a_program_without_standard_error_runs_all_the_same(live, monkeypatch, verbose):
+    """sys.stderr is None under pythonw and in some services; it may also go while a session runs."""
+    monkeypatch.setattr("sys.stderr", None)
+    assert live(fetch, [1, 2]).run(verbose=verbose).counts.completed == 1
+
+
+def test_standard_error_may_go_while_a_session_runs(live, monkeypatch, capsys):
+    def work(item):
+        monkeypatch.setattr("sys.stderr", None)
+        return item
+
+    assert live(work, [1, 2]).run(verbose=True).counts.completed == 2

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import atexit
 import math
+import os
 import sqlite3
+import sys
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -21,18 +25,35 @@ from ipybatch.engine.store.journal import Journal, open_journal
 from ipybatch.engine.store.resume import preview
 from ipybatch.engine.store.run_store import Found
 from ipybatch.errors import InputError
+from ipybatch.session.waiting import in_notebook
 from ipybatch.session.workload import ReadOnly, find_workload
 
 Session = TypeVar("Session")
 
-_live: dict[tuple[Path, str], object] = {}
+_live: dict[tuple[Path, str], Any] = {}
 _lock = threading.Lock()
+_process = os.getpid()  # a fork has the sessions of its parent in memory, not the engine
 
 
 def enter(journal: Path, name: str, session: object) -> None:
     """Count a session as running in this process."""
     with _lock:
         _live[journal, name] = session
+
+
+@atexit.register
+def tell_what_is_left() -> None:
+    """Say on standard error, a line a session, what a script leaves that ends before its sessions do."""
+    if os.getpid() != _process or in_notebook() or sys.stderr is None:
+        return
+    for (_, name), session in sorted(_live.items(), key=lambda entry: entry[0][1]):
+        counts: events.Counts = session.snapshot.counts  # not asked of the engine, which may be busy
+        left = "the rest is" if counts.total is None else f"{max(0, counts.total - counts.ended):,} are"
+        with suppress(OSError, ValueError):  # closed, or its reader is gone
+            sys.stderr.write(
+                f"ipybatch: session {name!r} did not end: {counts.ended:,} items are recorded, {left} left;"
+                " the same name goes on. session.run() waits for the end\n"
+            )
 
 
 def leave(journal: Path, name: str) -> None:

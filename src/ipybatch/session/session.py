@@ -251,17 +251,14 @@ class BatchSession:
 
         The first Ctrl-C (or the notebook's stop button) cancels it and returns; a second one interrupts.
         """
-        waiting.block(self, self._begin, verbose=self.verbose if verbose is None else verbose)
+        waiting.block(self, self._begin, lambda: self._running, verbose=self.verbose if verbose is None else verbose)
         return self.summary
 
     def __await__(self) -> Generator[Any, None, Summary]:
         return self._wait().__await__()
 
     async def _wait(self) -> Summary:
-        running = self._begin()
-        if running is not None:
-            await waiting.until(self, running)
-            running.result()
+        await waiting.until(self, self._begin, lambda: self._running)
         return self.summary
 
     def _begin(self) -> waiting.Running | None:
@@ -507,8 +504,11 @@ class BatchSession:
         return f"<BatchSession {self.name!r}: {self.state}, {self.counts.ended} of {total}>"
 
     def _launch(self, again: frozenset[Status] = frozenset()) -> None:
-        self._open_run(again)
-        self._running = engine_thread().spawn(self._drive())
+        with waiting.hold_interrupts() as held:  # by then it has begun, or nothing is left of the start
+            self._open_run(again)
+            if held:
+                self._cancel()
+            self._running = engine_thread().spawn(self._drive())
 
     async def drive(self) -> None:
         """Run it in the loop of the caller, start to end: what `start` does on the engine's thread.

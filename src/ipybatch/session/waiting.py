@@ -1,8 +1,11 @@
 """Waiting: for a session's end or its outcomes, in a cell or a script, with its progress in a terminal.
 
 A heartbeat wakes all waits, because a signal does not wake an idle ``await``,
-nor a lock.  Where nest-asyncio or nest-asyncio2 patched the running loop, a
-blocking wait runs through it, so that the kernel's own tasks go on.
+nor a lock.  A signal may come between any two bytecodes: what must happen as a
+whole, or not at all, holds it back (`hold_interrupts`).
+
+Where nest-asyncio or nest-asyncio2 patched the running loop, a blocking wait
+runs through it, so that the kernel's own tasks go on.
 """
 
 from __future__ import annotations
@@ -33,7 +36,7 @@ Running = concurrent.futures.Future[None]
 @contextmanager
 def show_progress(session: SessionView, *, verbose: bool) -> Iterator[None]:
     """Show a session's progress on standard error while it runs: a line in a terminal, a line per item if verbose."""
-    if not verbose and (in_notebook() or not sys.stderr.isatty()):
+    if sys.stderr is None or (not verbose and (in_notebook() or not sys.stderr.isatty())):  # None: pythonw, services
         yield
         return
     stop, close = _lines(session) if verbose else _bar(session)
@@ -48,7 +51,7 @@ def in_notebook() -> bool:
     """Say whether this is a Jupyter kernel, where the panel shows progress."""
     ipython = sys.modules.get("IPython")
     shell = ipython.get_ipython() if ipython is not None else None
-    return type(shell).__name__ == "ZMQInteractiveShell"
+    return "ZMQInteractiveShell" in {kind.__name__ for kind in type(shell).__mro__}  # or one derived from it
 
 
 def _bar(session: SessionView) -> tuple[Any, Any]:
@@ -84,14 +87,21 @@ def _words(session: SessionView) -> str:
 def _lines(session: SessionView) -> tuple[Any, Any]:
     def listen(event: events.Event) -> None:
         line = line_of(event)
-        if line:
+        if line and sys.stderr is not None:
             sys.stderr.write(f"{session.snapshot.name}: {printable(line)}\n")
 
     return session.on(listen), lambda: None
 
 
-def block(session: SessionView, begin: Callable[[], Running | None], *, verbose: bool) -> None:
-    """Begin, and wait for the end; the first KeyboardInterrupt cancels the session, a second one is raised."""
+Begin = Callable[[], Running | None]
+
+
+def block(session: SessionView, begin: Begin, begun: Begin, *, verbose: bool) -> None:
+    """Begin, and wait for the end; the first KeyboardInterrupt cancels the session, a second one is raised.
+
+    Args:
+        begun: Return what is waited for without beginning anything: interrupted earlier, nothing is.
+    """
     try:
         is_over = session.snapshot.state in events.ENDED
         with nullcontext() if is_over else show_progress(session, verbose=verbose):
@@ -100,23 +110,30 @@ def block(session: SessionView, begin: Callable[[], Running | None], *, verbose:
                 _block(running)
     except KeyboardInterrupt:
         session.cancel()
-        running = begin()
+        running = begun()
         if running is not None:
             _block(running)
     if running is not None:
         running.result()
 
 
-async def until(session: SessionView, running: Running) -> None:
-    """Wait for the end; an interrupt meanwhile (the notebook's stop button, Ctrl-C) cancels the session."""
+async def until(session: SessionView, begin: Begin, begun: Begin) -> None:
+    """Begin, and wait for the end; an interrupt (the notebook's stop button, Ctrl-C) cancels the session."""
     with _hear_interrupts() as heard:
         try:
-            await _beat(running)
-        except asyncio.CancelledError:
+            await asyncio.sleep(0)  # what was cancelled already begins nothing
+            running = begin()
+            if running is not None:
+                await _beat(running)
+        except (asyncio.CancelledError, KeyboardInterrupt):
             if not heard:
                 raise  # asyncio.timeout and friends: only the waiting ends
             session.cancel()
-            await _beat(running)
+            running = begun()
+            if running is not None:
+                await _beat(running)
+    if running is not None:
+        running.result()
 
 
 async def for_news(news: asyncio.Event) -> None:
@@ -156,6 +173,9 @@ def _hear_interrupts() -> Iterator[list[int]]:
         yield heard
         return
     before = signal.getsignal(signal.SIGINT)
+    if before is None:  # not set from Python, and never to be set back from here
+        yield heard
+        return
 
     def hear(number: int, frame: FrameType | None) -> None:
         heard.append(number)
@@ -168,6 +188,30 @@ def _hear_interrupts() -> Iterator[list[int]]:
     finally:
         if signal.getsignal(signal.SIGINT) is hear:  # else somebody waits that came after us
             signal.signal(signal.SIGINT, before)
+
+
+@contextmanager
+def hold_interrupts() -> Iterator[list[int]]:
+    """Hold the first SIGINT back until the block is through, then hand it on; a second one is handed on at once."""
+    held: list[int] = []
+    is_main = threading.current_thread() is threading.main_thread()
+    before = signal.getsignal(signal.SIGINT) if is_main else None
+    if not callable(before):  # it is ignored, ends the process, or comes to another thread
+        yield held
+        return
+
+    def hold(number: int, frame: FrameType | None) -> None:
+        held.append(number)
+        if len(held) > 1:
+            before(number, frame)
+
+    signal.signal(signal.SIGINT, hold)
+    try:
+        yield held
+    finally:
+        signal.signal(signal.SIGINT, before)
+        if len(held) == 1:
+            before(held[0], None)
 
 
 def progress(session: SessionView, told: Callable[[int, int | None], None]) -> Listener:
@@ -199,7 +243,9 @@ async def stream(
     stop = on_outcomes(hear)
     try:
         start()
-        while outcomes or is_live():
+        goes_on = True
+        while goes_on:
+            goes_on = is_live()  # asked before the outcomes: what it still records comes between the two
             while outcomes:
                 yield outcomes.popleft()
             news.clear()
