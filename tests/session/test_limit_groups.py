@@ -7,7 +7,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ipybatch import InputError, Limits, Rate, RateLimited, Retry
+from ipybatch import Breaker, InputError, Limits, Rate, RateLimited, Retry
+from ipybatch.engine.data.events import BreakerMoved
+from ipybatch.engine.feed import event_text
 from ipybatch.engine.rules.limiter import CLOCK_DRIFT
 from ipybatch.engine.store import resources
 from ipybatch.testing import VirtualClock
@@ -231,3 +233,281 @@ def test_lanes_need_limits_and_limits_lanes(plan, arguments, words):
 def test_what_a_lane_cannot_hold_to_is_refused(wrong):
     with pytest.raises(InputError, match="each must"):
         Limits(each=wrong)
+
+
+class Regional:
+    """Work of which some regions are down, for a time or for good, and which notes when each was asked."""
+
+    def __init__(self, clock, down, until_s=math.inf):
+        self.clock, self.down, self.until_s = clock, down, until_s
+        self.at = {}
+
+    async def __call__(self, item):
+        region = region_of(item)
+        self.at.setdefault(region, []).append(self.clock.now_s())
+        await asyncio.sleep(0.1)
+        if region in self.down and self.clock.now_s() < self.until_s:
+            raise ConnectionError
+        return item
+
+
+APART = Limits(concurrency=4, each=Limits(concurrency=2))
+
+
+def moves(session):
+    return [(event.limit_group, event.state) for event in session.snapshot.breaker_moves]
+
+
+def test_each_group_has_a_breaker_of_its_own(plan, clock):
+    """A dead region is left alone while the others go on, and their successes do not close it."""
+    work = Regional(clock, {"eu"}, until_s=200.0)
+    session = plan(work, items(eu=6, us=600), limits=APART, per=region_of, breaker=Breaker(failures=3, break_s=60))
+    assert clock.run(session).counts.completed == 606
+    assert max(work.at["us"]) < 40, "us went on as if nothing were"
+    early = [at for at in work.at["eu"] if at < 59]
+    assert len(early) <= 4, "three failures, and one that was under way"
+    assert moves(session)[0] == ("eu", "open")
+    assert {group for group, _ in moves(session)} == {"eu"}
+    assert moves(session)[-1] == ("eu", "closed")
+    assert session.snapshot.breaker.state == "closed"
+    assert worst(work.at["eu"][len(early) : -6], 30.0) == 1, "one probe a break"
+
+
+def test_the_worst_breaker_is_shown_by_its_groups_name(plan, clock):
+    """In the panel's head, in the log and in a terminal."""
+    seen = []
+    work = Regional(clock, {"eu", "kr"}, until_s=50.0)
+    limits = Limits(concurrency=9, each=Limits(concurrency=2))
+    session = plan(
+        work,
+        items(us=40, eu=4, kr=1),
+        limits=limits,
+        per=region_of,
+        retry=Retry(attempts=2),
+        breaker=Breaker(failures=3, break_s=60),
+    )
+    session.on(lambda event: seen.append((session.snapshot.breaker.limit_group, session.snapshot.breaker.state)))
+    told = []
+    session.on(lambda event: told.append(event) if isinstance(event, BreakerMoved) else None)
+    clock.run(session)
+    assert ("eu", "open") in seen
+    assert ("kr", "open") not in seen
+    (opened,) = [event for event in told if event.state == "open"]
+    assert event_text.line_of(opened) == "breaker of eu open after 3 failures in a row"
+    ((_, words),) = [(line.level, line.text) for line in event_text.lines([(1, opened)], {})]
+    assert words == "Breaker of eu open after 3 failures in a row; opening 1"
+    assert seen[-1] == ("kr", "closed"), "two failures, and no success since"
+
+
+@pytest.mark.parametrize("as_generator", [False, True], ids=["list", "generator"])
+def test_a_group_that_gives_up_is_left_and_the_others_go_on(plan, clock, as_generator):
+    """What is left of it is skipped, with the reason that names it; the next call does it."""
+    work = Regional(clock, {"eu"})
+    given = [*items(eu=40), *items(us=400)]
+    session = plan(
+        work,
+        iter(given) if as_generator else given,
+        limits=APART,
+        per=region_of,
+        breaker=Breaker(failures=2, break_s=1, give_up_after=2),
+    )
+    summary = clock.run(session)
+    assert summary.state == "failed"
+    assert session.reason == "limit group eu: the service failed: the breaker opened 2 times in a row"
+    assert session.counts.completed == 400
+    assert session.counts.failed + session.counts.skipped == 40
+    assert session.counts.skipped >= 35
+    assert len(work.at["eu"]) <= 5
+    notes = [note for note in session.snapshot.notes if "eu" in note]
+    assert notes == [f"{session.reason}; what is left of it is skipped, the others go on"]
+    work.down = ()
+    session._open_run()
+    clock.run_coroutine(session._drive())
+    assert (session.state, session.counts.completed) == ("completed", 440)
+    assert sorted(session.results()["key"]) == sorted(given)
+
+
+def test_when_all_groups_gave_up_the_session_has_failed(plan, clock):
+    """At once, not when the list has been gone through."""
+    work = Regional(clock, set("abcdefg"))
+    given = [f"{region}-{number}" for number in range(50) for region in "abcdefg"]
+    policy = Breaker(failures=1, break_s=1, give_up_after=1)
+    session = plan(work, given, limits=Limits(concurrency=9, each=Limits(concurrency=1)), per=region_of, breaker=policy)
+    clock.run(session)
+    assert session.state == "failed"
+    assert session.reason == "limit groups a, b, c, d, e and 2 more: the breaker opened"
+    assert session.counts.skipped == 350 - 7
+
+
+def test_batches_go_on_without_the_group_that_gave_up(plan, clock):
+    """Its items end no batch, and hold none up."""
+    work = Regional(clock, {"eu"})
+    limits = Limits(concurrency=4, batch_size=4, batch_pause_s=10, each=Limits(concurrency=1))
+    given = [f"{region}-{number}" for number in range(20) for region in ("eu", "us")]
+    policy = Breaker(failures=2, break_s=1, give_up_after=1)
+    session = plan(work, given, limits=limits, per=region_of, breaker=policy)
+    clock.run(session)
+    assert (session.state, session.counts.completed) == ("failed", 20)
+    assert len(work.at["us"]) == 20
+
+
+def test_a_group_that_gives_up_takes_what_waits_for_a_retry_along(plan, clock):
+    """The session does not wait for it: it ends when the others have."""
+    work = Regional(clock, {"eu"})
+    limits = Limits(concurrency=9, each=Limits(concurrency=9))
+    session = plan(
+        work,
+        items(eu=3, us=3),
+        limits=limits,
+        per=region_of,
+        retry=Retry(attempts=9, initial_s=500, max_s=500),
+        breaker=Breaker(failures=3, break_s=1, give_up_after=1),
+    )
+    clock.run(session)
+    assert session.state == "failed"
+    assert clock.now_s() < 5
+
+
+class Further:
+    """Work of which one item asks for further permits, and which notes when each request was sent."""
+
+    def __init__(self, clock, asks="eu-0", times=1):
+        self.clock, self.asks, self.times = clock, asks, times
+        self.at, self.further_s = {}, []
+
+    async def __call__(self, item, attempt):
+        self.at.setdefault(region_of(item), []).append(self.clock.now_s())
+        await asyncio.sleep(0.1)
+        for _ in range(self.times if item == self.asks else 0):
+            async with attempt.permit():
+                self.further_s.append(self.clock.now_s())
+                await asyncio.sleep(0.1)
+
+
+def test_a_further_permit_of_a_full_group_stops_that_group_alone(plan, clock):
+    """It goes before what has not started there; the others have nothing of it, and start on."""
+    work = Further(clock, times=4)
+    limits = Limits(concurrency=3, each=Limits(concurrency=3, rates=[Rate(4, per_s=30.0)]))
+    others = [f"{region}-{number}" for region in "abcdefghij" for number in range(4)]
+    clock.run(plan(work, [*items(eu=6), *others], limits=limits, per=region_of))
+    assert max(at for region in "abcdefghij" for at in work.at[region]) < 5
+    later = [at for at in work.at["eu"] if at > 1]
+    assert max(work.further_s) <= min(later), "the one under way goes first"
+    assert worst([*work.at["eu"], *work.further_s], 30.0) == 4
+
+
+def test_a_further_permit_that_waits_for_the_common_window_goes_before_all(plan, clock):
+    """With groups as without them."""
+    for name, arguments in (("alone", {}), ("groups", {"per": region_of})):
+        work = Further(clock, asks="eu-0")
+        limits = Limits(concurrency=2, rates=[Rate(4, per_s=30.0)], each=Limits(concurrency=2) if arguments else None)
+        began_s = clock.now_s()
+        clock.run(plan(work, items(eu=6, us=3), name=name, limits=limits, **arguments))
+        sent = sorted(at for region in work.at.values() for at in region)
+        assert worst([*sent, *work.further_s], 30.0) == 4
+        assert work.further_s[0] - began_s < 1, name
+
+
+def test_a_first_request_that_a_pause_keeps_back_holds_up_no_further_one(plan, clock):
+    """What runs finishes while the session is paused; the first request goes when it goes on."""
+    sent, entered = [], []
+
+    async def work(item, attempt):
+        entered.append(item)
+        if item == "first":
+            await asyncio.sleep(1.0)  # the pause comes
+        else:
+            async with attempt.permit():
+                await asyncio.sleep(2.0)
+        async with attempt.permit():
+            sent.append((item, clock.now_s()))
+
+    async def pause():
+        await asyncio.sleep(0.5)
+        session.pause()
+        await asyncio.sleep(9.5)
+        session.resume()
+
+    limits = Limits(concurrency=2, rates=[Rate(100, per_s=1.0)])
+    session = plan(work, ["first", "other"], limits=limits, cost=lambda item: {"requests": 0 if item == "first" else 1})
+    clock.run(session, pause())
+    assert [item for item, _ in sent] == ["other", "first"]
+    assert sent[0][1] < 3
+    assert sent[1][1] >= 10
+
+
+outages = st.lists(st.tuples(st.sampled_from("abc"), st.floats(0.0, 20.0), st.floats(0.1, 60.0)), max_size=5)
+
+
+@given(outages, st.integers(1, 3), st.integers(0, 5))
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_a_groups_outage_never_delays_another(tmp_path_factory, down, at_once, give_up_after):
+    """Whatever is down when: what is never down is done as if it were alone, and its breaker never moves."""
+    from ipybatch import BatchSession
+
+    clock = VirtualClock()
+
+    async def work(item):
+        began_s = clock.now_s()
+        at.setdefault(region_of(item), []).append(began_s)
+        await asyncio.sleep(0.5)
+        if any(item[0] == region and since <= began_s < since + length for region, since, length in down):
+            raise ConnectionError
+
+    at = {}
+    session = BatchSession(
+        "limit groups",
+        work,
+        [f"{region}-{number}" for number in range(10) for region in "abcw"],
+        limits=Limits(concurrency=4 * at_once, each=Limits(concurrency=at_once)),
+        per=region_of,
+        breaker=Breaker(failures=2, break_s=5, give_up_after=give_up_after + 1),
+        journal=tmp_path_factory.mktemp("limit groups") / "journal.db",
+        clock=clock,
+    )
+    clock.run(session)
+    assert len(at["w"]) == 10
+    assert max(at["w"]) <= 0.5 * math.ceil(10 / at_once)
+    assert {group for group, _ in moves(session)} <= {region for region, *_ in down}
+    assert session.counts.completed + session.counts.failed + session.counts.skipped == 40
+    assert session.state == "completed" or "limit group" in session.reason
+
+
+names = st.one_of(
+    st.text(max_size=5), st.integers(-2, 2), st.none(), st.booleans(), st.floats(), st.just(KeyError("region"))
+)
+
+
+@given(st.lists(names, min_size=1, max_size=8), st.integers(1, 5))
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_the_common_window_holds_whatever_per_returns(tmp_path_factory, named, common):
+    """And each item is sent once, or fails alone, told why by the name of the argument."""
+    from ipybatch import BatchSession
+
+    def per(item):
+        name = named[item % len(named)]
+        if isinstance(name, Exception):
+            raise name
+        return name
+
+    clock = VirtualClock()
+    at = []
+
+    async def work(item):
+        at.append(clock.now_s())
+
+    limits = Limits(concurrency=9, rates=[Rate(common, per_s=1.0)], each=Limits(rates=[Rate(50, per_s=1.0)]))
+    journal = tmp_path_factory.mktemp("limit groups") / "journal.db"
+    session = BatchSession("limit groups", work, list(range(30)), limits=limits, per=per, journal=journal, clock=clock)
+    counts = clock.run(session).counts
+    right = sum(
+        isinstance(named[item % len(named)], str | int)
+        and not isinstance(named[item % len(named)], bool)
+        and str(named[item % len(named)]).strip() != ""
+        for item in range(30)
+    )
+    assert (counts.completed, counts.failed) == (right, 30 - right)
+    assert len(at) == right
+    assert not at or worst(at, 1.0) <= common
+    errors = session.results().query("status == 'failed'")["error"]
+    assert errors.str.startswith("per= ").all()

@@ -47,6 +47,7 @@ export class BreakerPiece implements Piece {
 
 /** Where the breaker stands, in a word, and how far it is from the next state. */
 class StateFact {
+  private readonly title = h("div", "title");
   private readonly sign = lever();
   private readonly word = h("b");
   private readonly means = h("p", "means");
@@ -65,13 +66,14 @@ class StateFact {
       ["Next probe", [this.probe]],
     ];
     this.rows = h("dl", "", ...rows.flatMap(([name, value]) => [h("dt", "", name), h("dd", "", ...value)]));
-    this.node = h("section", "guard", h("div", "title", "Breaker"), h("div", "value", this.sign, this.word), this.means, this.rows);
+    this.node = h("section", "guard", this.title, h("div", "value", this.sign, this.word), this.means, this.rows);
   }
 
   patch(breaker: BreakerFact, passed_s: number, over: boolean): void {
     const { state, failures, threshold, openings, give_up_after } = breaker;
     const is = threshold ? state : "none";
     attribute(this.node, "data-is", is);
+    text(this.title, breaker.limit_group ? `Breaker of ${breaker.limit_group}` : "Breaker");
     setLever(this.sign, is);
     text(this.word, is.replace("_", " "));
     text(this.means, over ? "" : MEANS[is]);
@@ -179,13 +181,14 @@ function moveRow(): HTMLElement {
   return h("li", "", h("time"), lever(), h("b"), h("small"));
 }
 
-function patchMove(row: Element, { at_s, state, failures }: BreakerMove): void {
+function patchMove(row: Element, { at_s, state, failures, limit_group }: BreakerMove): void {
   const [time, sign, word, more] = row.children;
   text(time!, timeOfDay(at_s));
   setLever(sign!, state);
   text(word!, state.replace("_", " "));
   const opened = `after ${count(failures)} failure${failures === 1 ? "" : "s"}`;
-  text(more!, { open: opened, half_open: "a probe started", closed: "attempts start again" }[state]);
+  const what = { open: opened, half_open: "a probe started", closed: "attempts start again" }[state];
+  text(more!, limit_group ? `${limit_group}: ${what}` : what);
 }
 
 function gauge(): HTMLElement {

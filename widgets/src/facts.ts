@@ -123,13 +123,14 @@ function windowWords(window: WindowFact): string {
 
 function breakerFoot(breaker: BreakerFact, passed_s: number, over: boolean): string {
   if (breaker.threshold === 0) return "";
+  const whose = breaker.limit_group;
   const opened = breaker.openings ? `opening ${breaker.openings} of ${breaker.give_up_after}` : "";
-  if (breaker.state === "half_open") return ["one probe running", opened].filter(Boolean).join(", ");
+  if (breaker.state === "half_open") return [whose, "one probe running", opened].filter(Boolean).join(", ");
   if (breaker.state === "open") {
     const left = breaker.probe_in_s - passed_s;
     const probe = over ? "" : left > 0 ? `probe in ${clock(Math.ceil(left))}` : "probe is due";
-    return [probe, opened].filter(Boolean).join(", ");
+    return [whose, probe, opened].filter(Boolean).join(", ");
   }
-  if (breaker.failures) return `${breaker.failures} of ${breaker.threshold} failures in a row`;
+  if (breaker.failures) return [whose, `${breaker.failures} of ${breaker.threshold} failures in a row`].filter(Boolean).join(", ");
   return breaker.openings ? `closed again after ${breaker.openings} of ${breaker.give_up_after}` : "no failures in a row";
 }

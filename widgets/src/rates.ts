@@ -60,16 +60,16 @@ function binsOf({ from_s, to_s }: Span, width_s: number, growth: Growth, known_s
 /** The spans in which the breaker was not closed. */
 export function openings(moves: readonly BreakerMove[], to_s: number): Span[] {
   const spans: Span[] = [];
-  let from_s: number | null = null;
-  for (const { state, at_s } of moves) {
-    if (state !== "closed") from_s ??= at_s;
-    else if (from_s !== null) {
+  const open = new Map<string, number>(); // since when, of each limit group
+  for (const { state, at_s, limit_group } of moves) {
+    const from_s = open.get(limit_group);
+    if (state !== "closed") open.set(limit_group, from_s ?? at_s);
+    else if (from_s !== undefined) {
       spans.push({ from_s, to_s: at_s });
-      from_s = null;
+      open.delete(limit_group);
     }
   }
-  if (from_s !== null) spans.push({ from_s, to_s: Math.max(from_s, to_s) });
-  return spans;
+  return [...spans, ...[...open.values()].map((from_s) => ({ from_s, to_s: Math.max(from_s, to_s) }))];
 }
 
 /** Attempts per second over the time in which work was done. */

@@ -75,6 +75,7 @@ export interface BreakerFact {
   openings: number;
   give_up_after: number;
   probe_in_s: number;
+  limit_group: string;
 }
 
 /** One sliding window: `used` of `limit` in the last `per_s` seconds. */
@@ -127,12 +128,13 @@ export interface Mark {
   failed: number;
 }
 
-/** A change of the breaker's state. */
+/** A change of the breaker's state; with limit groups, of the breaker of one of them. */
 export interface BreakerMove {
   at_s: number;
   state: BreakerState;
   failures: number;
   openings: number;
+  limit_group: string;
 }
 
 /** Something that happened, in words. */

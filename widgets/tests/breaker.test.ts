@@ -5,7 +5,7 @@ import { Store } from "../src/store";
 import { counts, head, update } from "./samples";
 
 const breaker = (changes: Partial<BreakerFact> = {}): BreakerFact => ({ ...head().breaker, ...changes });
-const move = (at_s: number, state: BreakerState, failures = 3): BreakerMove => ({ at_s, state, failures, openings: 1 });
+const move = (at_s: number, state: BreakerState, failures = 3, limit_group = ""): BreakerMove => ({ at_s, state, failures, openings: 1, limit_group });
 const window = (changes: Partial<WindowFact> = {}): WindowFact => ({ ...head().windows[0]!, ...changes });
 
 function draw(changes: Partial<Head> = {}, moves: BreakerMove[] = [], now_s = 100): HTMLElement {
@@ -35,6 +35,13 @@ it("counts down to the next probe, and says when it is due", () => {
   expect(rows(draw(open, [], 104.5))[2]).toBe("in 8 s");
   expect(rows(draw(open, [], 130))[2]).toBe("due");
   expect(rows(draw({ ...open, state: "failed" }, [], 104.5))[2]).toBe("\u2013");
+});
+
+it("says whose breaker it is, where each limit group has its own", () => {
+  const node = draw({ breaker: breaker({ state: "open", limit_group: "eu" }) }, [move(1000, "open", 3, "eu")]);
+  expect(node.querySelector(".ib-title")!.textContent).toBe("Breaker of eu");
+  expect(node.querySelector(".ib-moves small")!.textContent).toBe("eu: after 3 failures");
+  expect(draw().querySelector(".ib-title")!.textContent).toBe("Breaker");
 });
 
 it("lists its history, the latest first, or says that there is none", () => {

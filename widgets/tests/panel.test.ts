@@ -246,7 +246,7 @@ describe("what is shown", () => {
   });
 
   it("draws the breaker as word, pips and probe", async () => {
-    const breaker = { state: "open" as const, failures: 3, threshold: 3, openings: 2, give_up_after: 5, probe_in_s: 41 };
+    const breaker = { state: "open" as const, failures: 3, threshold: 3, openings: 2, give_up_after: 5, probe_in_s: 41, limit_group: "" };
     const { el, close } = mount(update(1, { whole: true, head: head({ breaker }) }));
     expect(words(el, ".ib-breaker b")).toBe("open");
     expect(el.querySelectorAll(".ib-pips [data-on]").length).toBe(3);

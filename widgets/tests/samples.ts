@@ -20,7 +20,7 @@ export function head(changes: Partial<Head> = {}): Head {
     eta_high_s: 42,
     rate_per_s: 0.5,
     allowed_per_s: 1,
-    breaker: { state: "closed", failures: 0, threshold: 3, openings: 0, give_up_after: 5, probe_in_s: 0 },
+    breaker: { state: "closed", failures: 0, threshold: 3, openings: 0, give_up_after: 5, probe_in_s: 0, limit_group: "" },
     windows: [{ used: 17, limit: 200, most: 200, per_s: 300, unit: "requests" }],
     limit_groups: [],
     more_limit_groups: 0,

@@ -9,7 +9,7 @@ import { fitted } from "../src/words";
 import { group, head, update } from "./samples";
 
 const mark = (at_s: number, started: number, failed = 0): Mark => ({ at_s, started, ended: started, failed });
-const move = (at_s: number, state: BreakerState) => ({ at_s, state, failures: 3, openings: 1 });
+const move = (at_s: number, state: BreakerState, limit_group = "") => ({ at_s, state, failures: 3, openings: 1, limit_group });
 const numbered = (groups: Group[]): Map<number, Group> => new Map(groups.map((one) => [one.number, one]));
 
 function draw(changes: Partial<Update> = {}): { piece: TimelinePiece; store: Store; send: (more: Partial<Update>, now_s: number) => void } {
@@ -63,6 +63,11 @@ describe("rates", () => {
 it("tells when the breaker was open: to its closing, or to now", () => {
   const moves = [move(1, "open"), move(2, "half_open"), move(2.1, "open"), move(4, "half_open"), move(4.1, "closed"), move(8, "open")];
   expect(openings(moves, 9)).toEqual([{ from_s: 1, to_s: 4.1 }, { from_s: 8, to_s: 9 }]);
+});
+
+it("tells the breakers of limit groups apart", () => {
+  const moves = [move(1, "open", "eu"), move(2, "open", "us"), move(3, "closed", "us")];
+  expect(openings(moves, 9)).toEqual([{ from_s: 2, to_s: 3 }, { from_s: 1, to_s: 9 }]);
 });
 
 describe("the time axis", () => {

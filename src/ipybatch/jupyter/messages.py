@@ -45,12 +45,13 @@ class Item(msgspec.Struct, kw_only=True, frozen=True):
 
 
 class BreakerMove(msgspec.Struct, kw_only=True, frozen=True):
-    """A change of the breaker's state."""
+    """A change of the breaker's state; with limit groups, of the breaker of one of them."""
 
     at_s: float
     state: BreakerState
     failures: int
     openings: int
+    limit_group: str
 
 
 class BreakerFact(msgspec.Struct, kw_only=True):
@@ -58,6 +59,7 @@ class BreakerFact(msgspec.Struct, kw_only=True):
 
     Attributes:
         probe_in_s: Seconds to the next probe; 0.0 unless open.
+        limit_group: Whose it is: the limit group that is worst off; "" for that of all, and while all are well.
     """
 
     state: BreakerState
@@ -66,6 +68,7 @@ class BreakerFact(msgspec.Struct, kw_only=True):
     openings: int
     give_up_after: int
     probe_in_s: float
+    limit_group: str
 
 
 class WindowFact(msgspec.Struct, kw_only=True):
@@ -402,7 +405,13 @@ def _moves(snapshot: Snapshot, sent: Cursor) -> list[BreakerMove]:
     new = min(snapshot.breaker_moved - sent.moves, len(snapshot.breaker_moves))
     sent.moves = snapshot.breaker_moved
     return [
-        BreakerMove(at_s=move.at_s, state=move.state, failures=move.failures, openings=move.openings)
+        BreakerMove(
+            at_s=move.at_s,
+            state=move.state,
+            failures=move.failures,
+            openings=move.openings,
+            limit_group=mask(move.limit_group),
+        )
         for move in list(snapshot.breaker_moves)[len(snapshot.breaker_moves) - new :]
     ]
 
@@ -436,6 +445,7 @@ def _breaker(session: SessionView, now_s: float) -> BreakerFact:
         openings=breaker.openings,
         give_up_after=0 if policy is None else policy.give_up_after,
         probe_in_s=max(0.0, breaker.probe_at_s - now_s) if breaker.state == "open" else 0.0,
+        limit_group=mask(breaker.limit_group),
     )
 
 

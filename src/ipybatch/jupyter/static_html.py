@@ -277,7 +277,8 @@ def _breaker(snapshot: Snapshot) -> tuple[str, str]:
     facts += [f"{failures:,} failure{'' if failures == 1 else 's'} in a row"] if failures else []
     if not facts and snapshot.ended_here:
         facts = ["never opened"]
-    return snapshot.breaker.state.replace("_", " "), ", ".join(facts)
+    state, limit_group = snapshot.breaker.state.replace("_", " "), snapshot.breaker.limit_group
+    return f"{state} ({said(limit_group, 40)})" if limit_group else state, ", ".join(facts)
 
 
 def _badness(group: Group) -> tuple[int, int, int]:

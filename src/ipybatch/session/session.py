@@ -59,7 +59,7 @@ class BatchSession:
             item a row, a dict of plain values (numpy's become Python's, missing ones None, times ISO text).
         limits: How fast attempts may start.
         retry: How often a transient failure is tried again.
-        breaker: When to leave a failing service alone; None for never.
+        breaker: When to leave a failing service alone, that of each limit group by itself; None for never.
         key: Function of an item that gives a stable key; default: the item, or its "id" or "key" field; for rows of
             a DataFrame without these columns, its index.
         backend: "loop" for coroutines, "threads" for plain functions, or a backend object; default: what work needs.
@@ -74,8 +74,9 @@ class BatchSession:
         skip: Function of an item that says why it need not run ("" if it must); asked once, kept in the plan.
         rank: Function of an item: lower ranks run first; asked once, kept in the plan.
         priority: Function of an item: "high", "medium" or "low"; those run before all ranks. `prioritize` changes it.
-        per: Function of an item that names its limit group, such as a region: ``Limits(each=Limits(...))`` holds for
-            each group. A group that must wait delays no other.
+        per: Function of an item that names its limit group (a text or a whole number), such as a region:
+            ``Limits(each=Limits(...))`` holds for each group, and each has a breaker of its own. A group that must
+            wait delays no other. An item without a name fails alone.
         group_word: What a batch is called in the panel.
         verbose: In a terminal, a line per item instead of a progress line.
         clock: For tests.

@@ -78,7 +78,8 @@ def _words(session: SessionView) -> str:
     breaker = session.snapshot.breaker
     words: list[str] = [] if session.snapshot.state == "running" else [session.snapshot.state]
     if breaker.state != "closed":
-        words.append(f"breaker {breaker.state.replace('_', '-')}")
+        whose = f" of {breaker.limit_group}" if breaker.limit_group else ""
+        words.append(f"breaker{whose} {breaker.state.replace('_', '-')}")
     if session.snapshot.counts.failed:
         words.append(f"{session.snapshot.counts.failed} failed")
     return ", ".join(words)

@@ -7,7 +7,6 @@ import pytest
 from ipybatch.engine.data.plan import Task
 from ipybatch.engine.data.policy import Breaker as BreakerPolicy
 from ipybatch.engine.data.policy import Limits, Rate
-from ipybatch.engine.rules.breaker import CircuitBreaker
 from ipybatch.engine.rules.estimate import estimate
 from ipybatch.engine.rules.limiter import GroupLimiter, Limiter, LimitGroup, LimitGroups
 from ipybatch.engine.rules.scheduler import Scheduler
@@ -24,24 +23,29 @@ def tasks(names):
     return [Task(seq, str(seq), name) for seq, name in enumerate(names)]
 
 
-def groups_of(common, **each):
+def groups_of(common, policy=None, **each):
     opened = []
 
     def open_group(name):
         opened.append(name)
         return LimitGroup(name, GroupLimiter(common, limiter_of(**each)))
 
-    return LimitGroups(per=lambda task: task.item, open=open_group), opened
+    nameless = LimitGroup("", GroupLimiter(common, Limiter()))
+    return LimitGroups(per=lambda item: item, open=open_group, nameless=nameless, policy=policy), opened
+
+
+def put(groups, *waiting, first=False):
+    for task in waiting:
+        groups.put(groups.of(task), task, first=first)
 
 
 def scheduler_of(names, *, each, breaker=None, cost=None, look_ahead=math.inf, **limits):
     common = limiter_of(**limits)
-    groups, _ = groups_of(common, **each)
+    groups, _ = groups_of(common, policy=breaker, **each)
     return Scheduler(
         iter(tasks(names)),
         Limits(**limits),
         common,
-        breaker=None if breaker is None else CircuitBreaker(breaker),
         cost=cost,
         limit_groups=groups,
         ahead=1,
@@ -52,16 +56,16 @@ def scheduler_of(names, *, each, breaker=None, cost=None, look_ahead=math.inf, *
 def end(scheduler, now_s, ticket):
     ticket.limiter.respond(now_s, ticket.permit)
     ticket.limiter.free()
-    if scheduler.breaker is not None:
-        scheduler.breaker.succeed(now_s, ticket.epoch)
+    if ticket.breaker is not None:
+        ticket.breaker.succeed(now_s, ticket.epoch)
     scheduler.settle(now_s, ticket.task)
 
 
 def fail(scheduler, now_s, ticket, ready_s):
     ticket.limiter.respond(now_s, ticket.permit)
     ticket.limiter.free()
-    if scheduler.breaker is not None:
-        scheduler.breaker.fail(now_s, ticket.epoch)
+    if ticket.breaker is not None:
+        ticket.breaker.fail(now_s, ticket.epoch)
     scheduler.retry(ready_s, ticket.task)
 
 
@@ -148,9 +152,8 @@ def test_a_cool_down_is_the_groups_alone(both):
 def test_a_group_is_opened_once():
     """When the first of its tasks comes."""
     groups, opened = groups_of(limiter_of())
-    for task in tasks("abab"):
-        groups.put(task)
-    assert opened == ["a", "b"]
+    put(groups, *tasks("abab"))
+    assert opened == ['"a"', '"b"']
     assert groups.count == 4
     assert [len(group.tasks) for group in groups.by_name.values()] == [2, 2]
 
@@ -160,11 +163,10 @@ def test_among_groups_that_are_free_the_first_task_in_the_order_goes_first():
     groups, _ = groups_of(limiter_of())
     one, two, three = tasks("abb")
     three.priority = 0
-    for task in (two, one):
-        groups.put(task)
-    assert groups.choose(0.0, lambda task: {}) == (groups.by_name["a"], math.inf)
-    groups.put(three, first=True)
-    chosen, _ = groups.choose(0.0, lambda task: {})
+    put(groups, two, one)
+    assert groups.choose(0.0, lambda group: {}) == (groups.by_name['"a"'], math.inf, "slot")
+    put(groups, three, first=True)
+    chosen, *_ = groups.choose(0.0, lambda group: {})
     assert groups.take(chosen) is three
     assert [task.seq for task in groups.left()] == [0, 1]
     assert groups.count == 2
@@ -175,15 +177,14 @@ def test_among_groups_that_are_free_the_first_task_in_the_order_goes_first():
 def test_when_all_groups_wait_the_soonest_is_told():
     """And an empty group, or what a dear task of another costs, has no say in it."""
     groups, _ = groups_of(limiter_of(), concurrency=9, rates=[Rate(10, per_s=10, unit="tokens")])
-    for task in tasks("abc"):
-        groups.put(task)
-    for name, at_s in (("a", 3.0), ("b", 1.0)):
+    put(groups, *tasks("abc"))
+    for name, at_s in (('"a"', 3.0), ('"b"', 1.0)):
         limiter = groups.by_name[name].limiter
         limiter.respond(at_s, limiter.acquire(at_s, {"tokens": 10.0}))
-    groups.take(groups.by_name["c"])
+    groups.take(groups.by_name['"c"'])
     for now_s, left_s in ((5.0, 6.0), (10.5, 0.5)):
-        chosen, wait_s = groups.choose(now_s, lambda task: {"tokens": 1.0})
-        assert chosen is None
+        chosen, wait_s, why = groups.choose(now_s, lambda group: {"tokens": 1.0})
+        assert (chosen, why) == (None, "limit")
         assert wait_s == pytest.approx(left_s, abs=0.1)
 
 
@@ -192,7 +193,7 @@ def test_a_group_that_waits_holds_up_no_other():
     scheduler = scheduler_of("aab", each={"concurrency": 1}, concurrency=9)
     started = [scheduler.next(0.0), scheduler.next(0.0)]
     assert [ticket.task.item for ticket in started] == ["a", "b"]
-    assert [ticket.limit_group for ticket in started] == ["a", "b"]
+    assert [ticket.limit_group for ticket in started] == ['"a"', '"b"']
     assert scheduler.next(0.0) is None
     assert (scheduler.wait_s, scheduler.why) == (math.inf, "slot")
     assert not scheduler.finished
@@ -256,7 +257,7 @@ def test_a_retry_that_proves_nothing_goes_first():
     assert scheduler.next(0.0) is None
     first.limiter.respond(1.0, first.permit)
     first.limiter.free()
-    scheduler.breaker.release(first.epoch)
+    first.breaker.release(first.epoch)
     scheduler.retry(1.0, first.task)
     assert scheduler.next(1.0).task.seq == 0
 
@@ -300,8 +301,8 @@ def test_a_groups_limit_refuses_what_never_fits():
         each={"rates": [Rate(100, per_s=60, unit="tokens")]},
         cost=lambda task: {"tokens": costs[task.seq]},
     )
-    started = [scheduler.next(0.0).task, scheduler.next(0.0).task]
-    assert [task.refused for task in started] == ["", "cost must be >= 0 and <= 100 tokens, got 500"]
+    started = [scheduler.next(0.0), scheduler.next(0.0)]
+    assert [ticket.refused for ticket in started] == ["", "cost must be >= 0 and <= 100 tokens, got 500"]
 
 
 def test_what_waits_is_put_in_order_again():

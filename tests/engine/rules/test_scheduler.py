@@ -373,8 +373,8 @@ def test_an_item_whose_cost_never_fits_is_refused(bad):
     limiter.join("session", limits)
     costs = {0: 600.0, 1: bad, 2: 400.0}
     scheduler = Scheduler(tasks(3), limits, limiter, cost=lambda task: {"tokens": costs[task.item]})
-    started = [scheduler.next(0.0).task for _ in range(3)]
-    assert [task.seq for task in started] == [0, 1, 2]
+    started = [scheduler.next(0.0) for _ in range(3)]
+    assert [ticket.task.seq for ticket in started] == [0, 1, 2]
     assert started[1].refused.startswith("cost must be >= 0 and <= 1000 tokens, got ")
     assert (started[0].refused, started[2].refused) == ("", "")
 
@@ -389,8 +389,8 @@ def test_a_cost_function_that_raises_fails_its_item_alone():
     limiter = Limiter()
     limiter.join("session", limits)
     scheduler = Scheduler(tasks(2), limits, limiter, cost=cost)
-    assert scheduler.next(0.0).task.refused == "cost= raised ZeroDivisionError: division by zero"
-    assert scheduler.next(0.0).task.refused == ""
+    assert scheduler.next(0.0).refused == "cost= raised ZeroDivisionError: division by zero"
+    assert scheduler.next(0.0).refused == ""
 
 
 def test_what_was_drawn_and_not_started_is_not_lost():

@@ -235,12 +235,14 @@ class BreakerMoved(Event, frozen=True, gc=False, tag="breaker_moved"):
 
     Attributes:
         probe_at_s: Unix time of the next probe; 0.0 unless open.
+        limit_group: Whose breaker it is, with ``per=``; "" for that of all.
     """
 
     state: BreakerState
     failures: int
     openings: int
     probe_at_s: float
+    limit_group: str = ""
 
 
 class CooledDown(Event, frozen=True, gc=False, tag="cooled_down"):

@@ -16,7 +16,7 @@ from typing import Any, Literal
 import msgspec
 
 from ipybatch.engine.data.events import Status
-from ipybatch.engine.data.masking import printable
+from ipybatch.engine.data.masking import describe, printable
 from ipybatch.engine.data.outcome import decode
 from ipybatch.errors import InputError
 
@@ -53,6 +53,7 @@ class Task(msgspec.Struct, gc=False):
         added: Whether the work brought it, while it ran; it is in no list of the user's.
         recorded: The status of its row in the journal, while the item is to run again; "" for none.
         refused: Why it fails without being tried (a duplicate key in a generator); "" for none.
+        limit_group: Name of its limit group, once that was asked for; "" before, and for none.
     """
 
     seq: int
@@ -66,6 +67,7 @@ class Task(msgspec.Struct, gc=False):
     priority: int = MEDIUM
     added: bool = False
     recorded: Status | Literal[""] = ""
+    limit_group: str = ""
 
     @property
     def order(self) -> tuple[int, int, int]:
@@ -83,7 +85,7 @@ class Task(msgspec.Struct, gc=False):
 
 def label_of(key: str) -> str:
     """Return a key as people read it: a string as it was given, without what would act on a terminal."""
-    return printable(str(key_value(key)) if key[0] == '"' else key)
+    return printable(str(key_value(key)) if key[:1] == '"' else key)
 
 
 def canonical(key: Any) -> str:
@@ -122,14 +124,20 @@ class Keying(msgspec.Struct, frozen=True):
         Raises:
             InputError: The item has no key that JSON can hold; says which item.
         """
-        value = self._value(item) if given is None else given[0]
+        try:
+            value = self._value(item) if given is None else given[0]
+        except InputError:  # it says more than that there is none
+            raise
+        except Exception as error:  # of the user's function, or of a property of the item
+            msg = f"item {seq} ({short(item)}) has no stable key: key= raised {describe(error)}"
+            raise InputError(msg) from error
         try:
             key = _canonical(value)
         except _NO_JSON as error:
-            msg = f"item {seq} ({_short(item)}) has no stable key: pass key=, a function of the item ({error})"
+            msg = f"item {seq} ({short(item)}) has no stable key: pass key=, a function of the item ({error})"
             raise InputError(msg) from None
         if key == b"null":
-            msg = f"item {seq} ({_short(item)}) has no stable key: its key is {value!r}"
+            msg = f"item {seq} ({short(item)}) has no stable key: its key is {value!r}"
             raise InputError(msg)
         digest = "" if value is item and not self.settings else self._digest(item, value, key)
         return Task(seq, key.decode(), item, digest)
@@ -294,6 +302,10 @@ def _hash(data: bytes) -> str:
     return hashlib.blake2b(data, digest_size=8).hexdigest()
 
 
-def _short(item: Any) -> str:
-    text = repr(item)
+def short(item: Any) -> str:
+    """Return what the user gave as a text for an error."""
+    try:
+        text = repr(item)
+    except Exception:  # the user's
+        text = f"<{type(item).__name__}>"
     return text if len(text) <= 60 else text[:57] + "..."

@@ -6,13 +6,14 @@ import asyncio
 import functools
 import hashlib
 import inspect
+import math
 from collections.abc import Awaitable, Callable, Mapping
 from types import CodeType
 from typing import Any, Literal, Protocol
 
 import msgspec
 
-from ipybatch.engine.data.plan import Keying
+from ipybatch.engine.data.plan import Keying, short
 from ipybatch.engine.data.policy import Breaker, Limits, Retry
 from ipybatch.errors import InputError
 
@@ -103,13 +104,28 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True):
     about: str = ""
 
     def cost_of(self, item: Any) -> Mapping[str, float]:
-        """Return what an item costs, by unit: a plain number is in the units beside requests, or in requests."""
+        """Return what an item costs, by unit: a plain number is in the units beside requests, or in requests.
+
+        Raises:
+            InputError: ``cost=`` returned no such thing.
+        """
         assert self.cost is not None
-        amount = self.cost(item)
-        if isinstance(amount, dict):
-            return amount
+        given = self.cost(item)
+        if isinstance(given, Mapping):
+            return {unit: _amount(amount, unit) for unit, amount in given.items()}
         units = {rate.unit for rate in self.limits.rates} - {"requests"} or {"requests"}
-        return dict.fromkeys(units, float(amount))
+        return dict.fromkeys(units, _amount(given, " and ".join(sorted(units))))
+
+
+def _amount(amount: Any, unit: Any) -> float:
+    try:
+        number = math.nan if isinstance(amount, str | bytes | bool) else float(amount)
+    except (TypeError, ValueError, OverflowError):
+        number = math.nan
+    if 0 <= number < math.inf:
+        return number
+    msg = f"cost= must return a number of {unit} >= 0, or a mapping of units to numbers, got {short(amount)}"
+    raise InputError(msg)
 
 
 def inspect_work(work: Any) -> Work:

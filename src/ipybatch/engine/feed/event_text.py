@@ -180,13 +180,14 @@ def _items_left(event: events.ItemsLeft) -> Words:
 
 
 def _breaker_moved(event: events.BreakerMoved) -> Words:
+    breaker = f"Breaker of {event.limit_group}" if event.limit_group else "Breaker"
     if event.state == "open":
         failures = "1 failure" if event.failures == 1 else f"{event.failures:,} failures"
-        return "bad", f"Breaker open after {failures} in a row; opening {event.openings:,}"
+        return "bad", f"{breaker} open after {failures} in a row; opening {event.openings:,}"
     return (
-        ("warn", "Breaker half open: one probe attempt runs")
+        ("warn", f"{breaker} half open: one probe attempt runs")
         if event.state == "half_open"
-        else ("good", "Breaker closed")
+        else ("good", f"{breaker} closed")
     )
 
 
@@ -239,7 +240,8 @@ def line_of(event: events.Event) -> str:
             again = f"again in {event.wait_s:.1f} s"
             line = f"{event.key} attempt {event.attempt} failed, {again}{_because(event.error)}"
         case events.BreakerMoved(state="open" | "half_open"):
-            line = f"breaker {event.state.replace('_', '-')} after {event.failures} failures in a row"
+            breaker = f"breaker of {event.limit_group}" if event.limit_group else "breaker"
+            line = f"{breaker} {event.state.replace('_', '-')} after {event.failures} failures in a row"
         case events.CooledDown():
             line = f"cooling down for {event.until_s - event.at_s:.1f} s: {event.reason}"
         case events.Noted():

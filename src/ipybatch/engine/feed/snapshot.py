@@ -47,12 +47,13 @@ class Group(msgspec.Struct, kw_only=True):
 
 
 class BreakerSnapshot(msgspec.Struct, kw_only=True):
-    """What the views show of the circuit breaker."""
+    """What the views show of the circuit breaker; of several, that of the limit group that is worst off."""
 
     state: BreakerState = "closed"
     failures: int = 0
     openings: int = 0
     probe_at_s: float = 0.0
+    limit_group: str = ""
 
 
 class Pace(msgspec.Struct):
@@ -153,6 +154,7 @@ class Snapshot(msgspec.Struct, kw_only=True):
     _marks: deque[tuple[float, int]] = msgspec.field(default_factory=lambda: deque(maxlen=RATE_SPAN_S))
     _next_mark_s: float = 0.0
     _before: Mark = Mark(0.0, 0, 0, 0)  # of earlier processes
+    _breakers: dict[str, BreakerSnapshot] = msgspec.field(default_factory=dict)  # by limit group: those with failures
 
     def apply(self, event: events.Event) -> None:
         """Fold one event in."""
@@ -208,6 +210,8 @@ class Snapshot(msgspec.Struct, kw_only=True):
             self.started_s, self.ended_s, self.left = event.at_s, 0.0, 0
             self._marks.clear()
             self._mark(event.at_s)
+            self._breakers.clear()  # each start has new ones
+            self.breaker = BreakerSnapshot()
         if event.state in events.ENDED:
             self.ended_s = event.at_s
             self._mark(event.at_s)
@@ -338,13 +342,20 @@ class Snapshot(msgspec.Struct, kw_only=True):
         self.counts.add(event.status, event.items)
 
     def _breaker_moved(self, event: events.BreakerMoved) -> None:
-        if event.state != self.breaker.state:
+        before = self._breakers.pop(event.limit_group, None)
+        if event.state != ("closed" if before is None else before.state):
             self.breaker_moved += 1
             self.breaker_moves.append(event)
             self._tell(event)
-        self.breaker = BreakerSnapshot(
-            state=event.state, failures=event.failures, openings=event.openings, probe_at_s=event.probe_at_s
-        )
+        if event.state != "closed" or event.failures or event.openings:
+            self._breakers[event.limit_group] = BreakerSnapshot(
+                state=event.state,
+                failures=event.failures,
+                openings=event.openings,
+                probe_at_s=event.probe_at_s,
+                limit_group=event.limit_group,
+            )
+        self.breaker = max(self._breakers.values(), key=_badness, default=BreakerSnapshot())
 
     def _cooled_down(self, event: events.CooledDown) -> None:
         self._tell(event)
@@ -358,6 +369,13 @@ class Snapshot(msgspec.Struct, kw_only=True):
         self._tell(event)
         self.notes.append(event.text)
         self.dropped += event.kind == "listener"
+
+
+def _badness(breaker: BreakerSnapshot) -> tuple[int, int, int]:
+    return _WORSE.index(breaker.state), breaker.openings, breaker.failures
+
+
+_WORSE: tuple[BreakerState, ...] = ("closed", "half_open", "open")
 
 
 FOLD: dict[type, Callable[[Snapshot, Any], None]] = {

@@ -95,12 +95,13 @@ def _simulate(  # noqa: PLR0917  # one private caller
     limit_groups = None if limits.each is None else _limit_groups(limits.each, limiter, per if tasks else None)
     scheduler = Scheduler(source, limits, limiter, cost=cost if tasks else None, limit_groups=limit_groups)
     running: list[tuple[float, int, Ticket]] = []
-    now_s, requests = 0.0, 0
+    now_s, requests, started = 0.0, 0, 0
     while not scheduler.finished:
         ticket = scheduler.next(now_s)
         if ticket is not None:
-            requests += 1
-            heapq.heappush(running, (now_s + latency_s, requests, ticket))
+            requests += not ticket.refused
+            started += 1
+            heapq.heappush(running, (now_s if ticket.refused else now_s + latency_s, started, ticket))
             continue
         if scheduler.finished:
             break
@@ -118,7 +119,9 @@ def _limit_groups(each: Limits, common: Limiter, per: Callable[[Any], Any] | Non
         own.join(each, each)
         return LimitGroup(name, GroupLimiter(common, own))
 
-    return LimitGroups(per=lambda task: "" if per is None else str(per(task.item)), open=open_group)
+    return LimitGroups(
+        per=per or (lambda item: "all"), open=open_group, nameless=LimitGroup("", GroupLimiter(common, Limiter()))
+    )
 
 
 def _end(scheduler: Scheduler, now_s: float, ticket: Ticket, *, again: bool) -> None:

@@ -20,7 +20,9 @@ limits of their own beside the common ones:
                   group "us" -- its own limits --+-- the common limits --> start
 
 A group that must wait delays no other; among those that need not wait, the
-task that is first in the order starts.
+task that is first in the order starts.  Each group has a breaker of its own:
+what is down in one region says nothing of another.  An item that ``per=`` names
+no group for is in none, and fails alone without taking anything.
 """
 
 from __future__ import annotations
@@ -28,11 +30,18 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Set as AbstractSet
+from numbers import Integral
+from typing import Any
 
 import msgspec
 
-from ipybatch.engine.data.plan import Task
+from ipybatch.engine.data.masking import describe
+from ipybatch.engine.data.plan import Task, canonical, label_of, short
+from ipybatch.engine.data.policy import Breaker as BreakerPolicy
 from ipybatch.engine.data.policy import Limits, Paced, Pacer, Rate
+from ipybatch.engine.rules.breaker import CircuitBreaker
+from ipybatch.errors import InputError
 
 # Two clocks slewed by NTP may drift apart by 500 ppm, so a window is held that much longer.
 CLOCK_DRIFT = 1.0005
@@ -345,69 +354,140 @@ class GroupLimiter:
 
 
 class LimitGroup(msgspec.Struct, eq=False):
-    """The tasks of one limit group that wait, in order."""
+    """The tasks of one limit group that wait, in order.
+
+    Attributes:
+        name: See `group_name`; "" for the tasks that are in none.
+        breaker: Its own; None for none.
+        gave_up: Whether its breaker gave up: none of its tasks starts any more.
+        priced: What its first task costs, and why it is refused, once that was asked for.
+    """
 
     name: str
     limiter: GroupLimiter
     tasks: deque[Task] = msgspec.field(default_factory=deque)
+    breaker: CircuitBreaker | None = None
+    gave_up: bool = False
+    priced: tuple[Task, Cost, str] | None = None
+
+    @property
+    def label(self) -> str:
+        """The name as people read it."""
+        return label_of(self.name)
+
+    @property
+    def is_failing(self) -> bool:
+        """Whether its service failed, and has not succeeded since."""
+        return self.breaker is not None and self.breaker.failures > 0
+
+
+def group_name(value: Any) -> str:
+    """Return what a limit group is known by: canonical JSON, so that 1 and "1" are two.
+
+    Raises:
+        InputError: ``per=`` returned no name.
+    """
+    if isinstance(value, str) and value.strip():
+        return canonical(str.__str__(value))
+    if isinstance(value, Integral) and not isinstance(value, bool):
+        return canonical(int(value))
+    msg = f"per= must return the name of a limit group, a text or a whole number, got {short(value)}"
+    raise InputError(msg)
 
 
 class LimitGroups(msgspec.Struct):
     """Every limit group that a task has been in so far.
 
     Attributes:
-        per: Which limit group a task is in.
+        per: Which limit group an item is in: the user's function.
         open: Make a limit group of that name.
+        policy: Of the breaker that each has for itself; None for none.
+        nameless: The tasks that ``per`` names no group for, and why; they fail as soon as they are started.
+        held_back: Names of those where a request of an attempt under way waits: it goes before what has not started.
+        count: How many tasks wait.
     """
 
-    per: Callable[[Task], str]
+    per: Callable[[Any], Any]
     open: Callable[[str], LimitGroup]
+    nameless: LimitGroup
+    policy: BreakerPolicy | None = None
+    refused: dict[int, str] = msgspec.field(default_factory=dict)  # by seq
+    held_back: AbstractSet[str] = frozenset()
     by_name: dict[str, LimitGroup] = msgspec.field(default_factory=dict)
     count: int = 0
 
-    def put(self, task: Task, *, first: bool = False) -> None:
+    def put(self, limit_group: LimitGroup, task: Task, *, first: bool = False) -> None:
         """Let a task wait in its limit group, behind the others or before them."""
-        limit_group = self.of(task)
         limit_group.tasks.appendleft(task) if first else limit_group.tasks.append(task)
         self.count += 1
 
     def of(self, task: Task) -> LimitGroup:
-        """Return a task's limit group."""
-        name = self.per(task)
-        limit_group = self.by_name.get(name)
+        """Return a task's limit group; the user's function is asked once a task."""
+        if not task.limit_group:
+            why = task.refused or self._name(task)
+            if why:
+                self.refused[task.seq] = why
+                return self.nameless
+        limit_group = self.by_name.get(task.limit_group)
         if limit_group is None:
-            limit_group = self.by_name[name] = self.open(name)
+            limit_group = self.by_name[task.limit_group] = self.open(task.limit_group)
+            limit_group.breaker = None if self.policy is None else CircuitBreaker(self.policy)
         return limit_group
 
-    def choose(self, now_s: float, cost: Callable[[Task], Cost]) -> tuple[LimitGroup | None, float]:
-        """Return the limit group whose first task is to start now; None, and the seconds until there may be one."""
+    def _name(self, task: Task) -> str:
+        """Give a task the name of its limit group; say why it has none."""
+        try:
+            value = self.per(task.item)
+        except Exception as error:  # the user's function; it fails this item alone
+            return f"per= raised {describe(error)}"
+        try:
+            task.limit_group = group_name(value)
+        except InputError as error:
+            return str(error)
+        return ""
+
+    def choose(self, now_s: float, cost: Callable[[LimitGroup], Cost]) -> tuple[LimitGroup | None, float, str]:
+        """Return the limit group whose first task is to start now; None, the seconds until there may be one, and why.
+
+        The breakers and each group's own limits are asked; the common limits are not.
+        """
+        if self.nameless.tasks:
+            return self.nameless, 0.0, ""
         best: LimitGroup | None = None
-        soonest_s = math.inf
+        soonest_s, why = math.inf, "slot"
         for limit_group in self.by_name.values():
-            if not limit_group.tasks:
+            if not limit_group.tasks or limit_group.name in self.held_back:
                 continue
-            wait_s = limit_group.limiter.own.wait_s(now_s, cost(limit_group.tasks[0]))
+            breaker = limit_group.breaker
+            if breaker is not None and breaker.state != "closed" and (wait_s := breaker.wait_s(now_s)) > 0:
+                if wait_s < soonest_s or why == "slot":
+                    soonest_s, why = min(soonest_s, wait_s), "probe" if wait_s == math.inf else "breaker"
+                continue
+            wait_s = limit_group.limiter.own.wait_s(now_s, cost(limit_group))
             if wait_s > 0:
-                soonest_s = min(soonest_s, wait_s)
+                if wait_s < soonest_s:
+                    soonest_s, why = wait_s, "limit"
             elif best is None or limit_group.tasks[0].order < best.tasks[0].order:
                 best = limit_group
-        return best, soonest_s
+        return best, soonest_s, why
 
     def take(self, limit_group: LimitGroup) -> Task:
         """Return the limit group's first task, which starts."""
         self.count -= 1
         return limit_group.tasks.popleft()
 
+    def all(self) -> list[LimitGroup]:
+        """Return the limit groups, with that of the tasks which are in none."""
+        return [self.nameless, *self.by_name.values()]
+
     def left(self) -> list[Task]:
         """Return all tasks that wait, in order."""
-        return sorted(
-            (task for limit_group in self.by_name.values() for task in limit_group.tasks), key=lambda task: task.order
-        )
+        return sorted((task for limit_group in self.all() for task in limit_group.tasks), key=lambda task: task.order)
 
     def clear(self) -> list[Task]:
         """Take all tasks out, in order."""
         left = self.left()
-        for limit_group in self.by_name.values():
+        for limit_group in self.all():
             limit_group.tasks.clear()
         self.count = 0
         return left

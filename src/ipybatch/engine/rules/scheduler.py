@@ -23,13 +23,25 @@ from typing import Any, Literal
 
 import msgspec
 
+from ipybatch.engine.data.masking import describe
 from ipybatch.engine.data.plan import Task, queued_by_priority
 from ipybatch.engine.data.policy import Limits
 from ipybatch.engine.rules.breaker import CircuitBreaker
-from ipybatch.engine.rules.limiter import NO_COST, NOTHING, Cost, GroupLimiter, Limiter, LimitGroups, Permit
+from ipybatch.engine.rules.limiter import (
+    NO_COST,
+    NOTHING,
+    Cost,
+    GroupLimiter,
+    Limiter,
+    LimitGroup,
+    LimitGroups,
+    Permit,
+)
+from ipybatch.errors import InputError
 
 Source = Literal["fresh", "waiting"]
 AnyLimiter = Limiter | GroupLimiter
+Priced = tuple[Task, Cost, str]  # what it costs, and why it is refused
 
 
 class Ticket(msgspec.Struct):
@@ -39,7 +51,9 @@ class Ticket(msgspec.Struct):
         epoch: Of the breaker.
         further: Costs of the requests it sent, or is about to, after its first.
         limiter: Whose permits its requests take.
-        limit_group: The limit group that it is in; "" without limit groups.
+        limit_group: Name of the limit group that it is in; "" for none.
+        breaker: The one that its end is told; None for none.
+        refused: Why it fails without being tried; "" for none.
         handed: The `Attempt` that the work was handed, if it wants one.
     """
 
@@ -48,6 +62,8 @@ class Ticket(msgspec.Struct):
     epoch: int
     limiter: AnyLimiter
     limit_group: str = ""
+    breaker: CircuitBreaker | None = None
+    refused: str = ""
     further: tuple[Cost, ...] = ()
     handed: Any = None
 
@@ -71,8 +87,10 @@ class Scheduler(msgspec.Struct):
         look_ahead: How many may wait in limit groups before no more are drawn for limit groups that are free.
         cost: What a task costs, by unit.
         held: True while paused or stopping: nothing starts.
+        breaker: Of all tasks; limit groups have their own.
         on_batch: Told of each new batch: number and items.
         limit groups: Where drawn tasks wait, if they have limits of their own.
+        aside: Tasks of limit groups that gave up: they do not start any more.
         wait_s: After `next` gave None: seconds until asking again makes sense; inf: after the next change.
         why: What it waits for, one word: "", "slot", "limit", "breaker", "batch", "pause", "retry", "probe".
     """
@@ -93,12 +111,13 @@ class Scheduler(msgspec.Struct):
     why: str = ""
     unsettled: int = 0
     batch: Batch = msgspec.field(default_factory=Batch)
+    aside: list[Task] = msgspec.field(default_factory=list)
     _fresh: deque[Task] = msgspec.field(default_factory=deque)
     _next_batch: Task | None = None  # its first task
     _waiting: list[tuple[float, int, Task]] = msgspec.field(default_factory=list)  # heap by time of readiness
     _retries: int = 0
     _batch_free_s: float = -math.inf
-    _priced: tuple[Task, Cost] | None = None
+    _priced: Priced | None = None
 
     @property
     def finished(self) -> bool:
@@ -115,58 +134,73 @@ class Scheduler(msgspec.Struct):
         if self.held:
             self._wait(math.inf, "pause")
             return None
+        if self.limit_groups is not None:
+            return self._next_of(self.limit_groups, now_s)
         breaker = self.breaker
         if breaker is not None and breaker.state != "closed":
             wait_s = breaker.wait_s(now_s)
             if wait_s > 0:
                 self._wait(wait_s, "probe" if breaker.state == "half_open" else "breaker")
                 return None
-        if self.limit_groups is not None:
-            return self._next_of(self.limit_groups, now_s)
         source = self._source(now_s)
         if source is None:
             return None
         first = self._waiting[0][2] if source == "waiting" else self._fresh[0]
-        cost = NO_COST if self.cost is None else self._price(first)
+        cost, refused = NO_COST, first.refused
+        if refused or self.cost is not None:
+            if self._priced is None or self._priced[0] is not first:
+                self._priced = self._price(first, self.limiter)
+            _, cost, refused = self._priced
         wait_s = self.limiter.wait_s(now_s, cost)
         if wait_s > 0:
             self._wait(wait_s, "slot" if wait_s == math.inf else "limit")
             return None
         task = self._fresh.popleft() if source == "fresh" else heapq.heappop(self._waiting)[2]
-        return self._start(now_s, task, cost, self.limiter)
+        return self._start(now_s, task, cost, self.limiter, breaker, refused)
 
     def _next_of(self, limit_groups: LimitGroups, now_s: float) -> Ticket | None:
         """Return the next attempt of any limit group that need not wait."""
         self._fill(limit_groups, now_s)
-        limit_group, wait_s = limit_groups.choose(now_s, self._price)
+        limit_group, wait_s, why = limit_groups.choose(now_s, self._cost)
         draws_in_s = 0.0
         while limit_group is None and not self.exhausted and limit_groups.count < self.look_ahead and draws_in_s == 0.0:
             draws_in_s = self._draw(limit_groups, now_s)
-            limit_group, wait_s = limit_groups.choose(now_s, self._price)
+            limit_group, wait_s, why = limit_groups.choose(now_s, self._cost)
         if limit_group is None:
-            self._wait_for_groups(now_s, wait_s, draws_in_s)
+            self._wait_for_groups(now_s, wait_s, why, draws_in_s)
             return None
-        cost = self._price(limit_group.tasks[0])
+        cost = self._cost(limit_group)
         wait_s = limit_group.limiter.wait_s(now_s, cost)
         if wait_s > 0:
             self._wait(wait_s, "slot" if wait_s == math.inf else "limit")
             return None
-        return self._start(now_s, limit_groups.take(limit_group), cost, limit_group.limiter, limit_group.name)
+        task, refused = limit_groups.take(limit_group), "" if limit_group.priced is None else limit_group.priced[2]
+        return self._start(now_s, task, cost, limit_group.limiter, limit_group.breaker, refused, limit_group.name)
 
-    def _start(self, now_s: float, task: Task, cost: Cost, limiter: AnyLimiter, limit_group: str = "") -> Ticket:
+    def _start(  # noqa: PLR0917  # once an item: keywords cost more
+        self,
+        now_s: float,
+        task: Task,
+        cost: Cost,
+        limiter: AnyLimiter,
+        breaker: CircuitBreaker | None,
+        refused: str,
+        limit_group: str = "",
+    ) -> Ticket:
         if not task.attempts:
             self.unsettled += 1
             if self.queued is not None:
                 self.queued[task.priority] -= 1
         task.attempts += 1
-        epoch = 0 if self.breaker is None else self.breaker.start(now_s)
-        return Ticket(task, limiter.acquire(now_s, cost), epoch, limiter, limit_group)
+        epoch = 0 if breaker is None else breaker.start(now_s)
+        return Ticket(task, limiter.acquire(now_s, cost), epoch, limiter, limit_group, breaker, refused)
 
     def _fill(self, limit_groups: LimitGroups, now_s: float) -> None:
         """Let retries that are ready wait in their limit groups: first, but last while the service fails."""
-        is_failing = self.breaker is not None and self.breaker.failures > 0
         while self._waiting and self._waiting[0][0] <= now_s:
-            limit_groups.put(heapq.heappop(self._waiting)[2], first=not is_failing)
+            task = heapq.heappop(self._waiting)[2]
+            limit_group = limit_groups.of(task)
+            limit_groups.put(limit_group, task, first=not limit_group.is_failing)
 
     def _draw(self, limit_groups: LimitGroups, now_s: float) -> float:
         """Draw tasks into their limit groups; return seconds until there may be more, 0.0 when some came."""
@@ -174,20 +208,52 @@ class Scheduler(msgspec.Struct):
         if not self._fresh:
             return pause_s
         while self._fresh:
-            limit_groups.put(self._fresh.popleft())
+            task = self._fresh.popleft()
+            limit_group = limit_groups.of(task)
+            if limit_group.gave_up:
+                self._put_aside(now_s, task)
+            else:
+                limit_groups.put(limit_group, task)
         return 0.0
 
-    def _wait_for_groups(self, now_s: float, wait_s: float, draws_in_s: float) -> None:
+    def _wait_for_groups(self, now_s: float, wait_s: float, why: str, draws_in_s: float) -> None:
         ready_in_s = self._waiting[0][0] - now_s if self._waiting else math.inf
         soonest_s = min(ready_in_s, wait_s, draws_in_s or math.inf)
-        why = "retry" if soonest_s == ready_in_s else "limit" if soonest_s == wait_s else "batch"
-        self._wait(
-            soonest_s, why if soonest_s < math.inf else "slot" if self.limit_groups and self.limit_groups.count else ""
-        )
+        if soonest_s == math.inf:
+            self._wait(math.inf, why if self.limit_groups is not None and self.limit_groups.count else "")
+        else:
+            self._wait(soonest_s, "retry" if soonest_s == ready_in_s else why if soonest_s == wait_s else "batch")
+
+    def give_up(self, now_s: float, name: str) -> None:
+        """Start nothing more of a limit group: its tasks are put aside, those too that are still to be drawn."""
+        assert self.limit_groups is not None
+        limit_group = self.limit_groups.by_name[name]
+        if limit_group.gave_up:
+            return
+        limit_group.gave_up = True
+        self.limit_groups.count -= len(limit_group.tasks)
+        retries = [task for _, _, task in sorted(self._waiting) if task.limit_group == name]
+        self._waiting = [waiting for waiting in self._waiting if waiting[2].limit_group != name]
+        heapq.heapify(self._waiting)
+        for task in [*retries, *limit_group.tasks]:
+            self._put_aside(now_s, task)
+        limit_group.tasks.clear()
+
+    def _put_aside(self, now_s: float, task: Task) -> None:
+        self.aside.append(task)
+        if task.attempts:
+            self.unsettled -= 1
+        elif self.queued is not None:
+            self.queued[task.priority] -= 1
+        self._settle_in_batch(now_s, task, failed=True)
 
     def settle(self, now_s: float, task: Task, *, failed: bool = False) -> None:
         """Count a task that has its outcome."""
         self.unsettled -= 1
+        if task.group:
+            self._settle_in_batch(now_s, task, failed=failed)
+
+    def _settle_in_batch(self, now_s: float, task: Task, *, failed: bool) -> None:
         if task.group and task.group == self.batch.number:
             self.batch.unsettled -= 1
             self.batch.failed += failed
@@ -199,25 +265,33 @@ class Scheduler(msgspec.Struct):
         self._retries += 1
         heapq.heappush(self._waiting, (ready_s, self._retries, task))
 
-    def _price(self, task: Task) -> Cost:
+    def _cost(self, limit_group: LimitGroup) -> Cost:
+        """Return what the first task of a limit group costs."""
+        task, priced = limit_group.tasks[0], limit_group.priced
+        if priced is None or priced[0] is not task:
+            priced = limit_group.priced = self._price(task, limit_group.limiter)
+        return priced[1]
+
+    def _price(self, task: Task, limiter: AnyLimiter) -> Priced:
         """Return what a task costs; one that never fits is refused, and takes nothing."""
-        if self.cost is None:
-            return NO_COST
-        if self._priced is None or self._priced[0] is not task:
-            limiter = self.limiter if self.limit_groups is None else self.limit_groups.of(task).limiter
+        refused, cost = task.refused, NO_COST
+        if self.limit_groups is not None:
+            refused = self.limit_groups.refused.pop(task.seq, refused)
+        if not refused and self.cost is not None:
             try:
                 cost = self.cost(task)
-                task.refused = task.refused or limiter.refuse(cost)
+                refused = limiter.refuse(cost)
+            except InputError as error:
+                refused = str(error)
             except Exception as error:  # the user's function; it fails this item alone
-                task.refused = f"cost= raised {type(error).__name__}: {error}"
-            self._priced = task, NOTHING if task.refused else cost
-        return self._priced[1]
+                refused = f"cost= raised {describe(error)}"
+        return task, NOTHING if refused else cost, refused
 
     def left(self) -> list[Task]:
         """Return the tasks that were drawn and are neither running nor settled: a generator gives them only once."""
         ahead = [] if self._next_batch is None else [self._next_batch]
         in_groups = [] if self.limit_groups is None else self.limit_groups.left()
-        return [task for _, _, task in sorted(self._waiting)] + [*in_groups, *self._fresh, *ahead]
+        return [task for _, _, task in sorted(self._waiting)] + [*self.aside, *in_groups, *self._fresh, *ahead]
 
     def reorder(self, more: Iterable[Task] = ()) -> None:
         """Put what has not been tried into order again, with ``more`` among it; an open batch keeps its items."""

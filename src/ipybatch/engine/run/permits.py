@@ -8,7 +8,6 @@ not started yet.
 from __future__ import annotations
 
 import asyncio
-import math
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -120,6 +119,8 @@ class Permits(msgspec.Struct):
         waiting: The requests that wait for a permit.
         is_held: Whether first requests wait on: nothing is to start.
         closed: Why there are no first requests any more; None while there are.
+        holds_all: Whether one waits for what all attempts need: then none starts before it.
+        held_back: Names of the limit groups in which one waits for what the group alone needs: none starts there.
     """
 
     resource: Resource
@@ -131,17 +132,19 @@ class Permits(msgspec.Struct):
     waiting: deque[Asking] = msgspec.field(default_factory=deque)
     is_held: bool = False
     closed: str | None = None
+    holds_all: bool = False
+    held_back: set[str] = msgspec.field(default_factory=set)
     _most: int = 1  # requests of one attempt: what a restart must assume to be in flight
 
     def run(self, ticket: Ticket) -> Awaitable[Any]:
         """Run one attempt inside everything that limits it; await it for its result.
 
         Raises:
-            Permanent: The item was refused when the plan was made.
+            Permanent: The item was refused, when the plan was made or for what the user's functions say of it.
         """
         task = ticket.task
-        if task.refused:
-            raise Permanent(task.refused)
+        if ticket.refused:
+            raise Permanent(ticket.refused)
         spec = self.spec
         work, limits = spec.work, spec.limits
         arguments = (task.item, self._attempt(ticket)) if work.takes_attempt else (task.item,)
@@ -158,18 +161,28 @@ class Permits(msgspec.Struct):
 
     def serve(self, now_s: float) -> float:
         """Hand out what fits now, in turn; return seconds until the next one may fit, 0.0 when nobody waits."""
-        soonest_s = 0.0
+        soonest_s, held_back = 0.0, self.held_back
+        self.holds_all = False
+        held_back.clear()
         for asking in tuple(self.waiting):
-            if not asking.granted.done():
-                is_held = asking.is_first and self.is_held
-                wait_s = math.inf if is_held else asking.limiter.wait_s(now_s, asking.cost, slot=False)
-                if wait_s > 0:
-                    soonest_s = min(soonest_s or wait_s, wait_s)
-                    if not asking.limit_group:  # who comes after it must wait as well
-                        break
-                    continue
+            if asking.granted.done():
+                self.waiting.remove(asking)
+                continue
+            # What the pause keeps back takes nothing from those that may go on.
+            if (asking.is_first and self.is_held) or asking.limit_group in held_back:
+                continue
+            wait_s = asking.limiter.wait_s(now_s, asking.cost, slot=False)
+            if wait_s == 0.0:
                 asking.granted.set_result(asking.limiter.acquire(now_s, asking.cost, slot=False))
-            self.waiting.remove(asking)
+                self.waiting.remove(asking)
+                continue
+            soonest_s = min(soonest_s or wait_s, wait_s)
+            limiter = asking.limiter
+            if isinstance(limiter, GroupLimiter) and limiter.own.wait_s(now_s, asking.cost, slot=False) > 0:
+                held_back.add(asking.limit_group)
+            else:  # who comes after it must wait as well, whatever group it is in
+                self.holds_all = True
+                break
         return soonest_s
 
     def close(self, reason: str) -> None:

@@ -19,7 +19,7 @@ import msgspec
 from ipybatch.engine.data import events
 from ipybatch.engine.data.clock import Clock
 from ipybatch.engine.data.events import Counts, State, Status
-from ipybatch.engine.data.masking import describe, printable
+from ipybatch.engine.data.masking import describe
 from ipybatch.engine.data.outcome import Outcome
 from ipybatch.engine.data.plan import Task, queued_by_priority
 from ipybatch.engine.data.policy import Limits, Paced
@@ -29,7 +29,7 @@ from ipybatch.engine.feed.feed import Feed
 from ipybatch.engine.feed.session_view import LimitGroupStatus, LiveStatus
 from ipybatch.engine.feed.snapshot import Snapshot
 from ipybatch.engine.rules.breaker import CircuitBreaker
-from ipybatch.engine.rules.limiter import LimitGroups
+from ipybatch.engine.rules.limiter import GroupLimiter, Limiter, LimitGroup, LimitGroups
 from ipybatch.engine.rules.scheduler import Batch, Scheduler
 from ipybatch.engine.run.runner import Runner
 from ipybatch.engine.store import resume, rows, run_store
@@ -82,7 +82,7 @@ def _limit_groups(runner: Runner, now_s: float) -> list[LimitGroupStatus]:
     limit_groups = runner.scheduler.limit_groups
     return [
         LimitGroupStatus(
-            printable(limit_group.name),
+            limit_group.label,
             len(limit_group.tasks),
             _windows(limit_group.limiter.own.windows.values(), now_s),
             max(0.0, limit_group.limiter.own.cool_until_s - now_s),
@@ -283,7 +283,12 @@ class Run:
         per, each = self._spec.per, self._spec.limits.each
         if per is None or each is None:
             return None
-        return LimitGroups(per=lambda task: str(per(task.item)), open=lambda name: membership.open_group(name, each))
+        return LimitGroups(
+            per=per,
+            open=lambda name: membership.open_group(name, each),
+            nameless=LimitGroup("", GroupLimiter(membership.resource.limiter, Limiter())),
+            policy=self._spec.breaker,
+        )
 
     def _make_runner(self, opened: Opened, store: run_store.RunStore, membership: Membership) -> Runner:
         spec, is_list = self._spec, self._items.plan is not None
@@ -295,7 +300,7 @@ class Run:
             queued=opened.queued,
             ahead=_AHEAD if is_list else 1,
             look_ahead=math.inf if is_list else _LOOK_AHEAD,
-            breaker=None if spec.breaker is None else CircuitBreaker(spec.breaker),
+            breaker=None if spec.breaker is None or spec.per is not None else CircuitBreaker(spec.breaker),
             cost=None if spec.cost is None else lambda task: spec.cost_of(task.item),
             on_batch=lambda number, items: self._feed.emit(
                 events.GroupStarted(self._clock.unix_s(), number, f"{spec.group_word} {number}", items)

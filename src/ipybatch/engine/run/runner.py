@@ -28,12 +28,12 @@ from ipybatch.engine.data.clock import Clock
 from ipybatch.engine.data.events import State, Status
 from ipybatch.engine.data.masking import OTHER_LOOP, OTHER_LOOP_HINT, describe, mask
 from ipybatch.engine.data.outcome import Outcome, encode_result
-from ipybatch.engine.data.plan import Task
+from ipybatch.engine.data.plan import Task, label_of
 from ipybatch.engine.data.policy import Limits, Retry
 from ipybatch.engine.data.spec import Spec, StillRunning
 from ipybatch.engine.rules import retry
 from ipybatch.engine.rules.breaker import CircuitBreaker
-from ipybatch.engine.rules.limiter import NO_COST
+from ipybatch.engine.rules.limiter import NO_COST, LimitGroup
 from ipybatch.engine.rules.retry import Kind, Verdict
 from ipybatch.engine.rules.scheduler import Scheduler, Ticket
 from ipybatch.engine.run.permits import Permits
@@ -94,60 +94,54 @@ class Feedback(msgspec.Struct):
     """
 
     resource: Resource
-    breaker: CircuitBreaker | None
     policy: Retry
     clock: Clock
     emit: Callable[[events.Event], None]
     on_cool_down: Callable[[float, str], None]
-    _told: int = 0
+    _told: dict[str, int] = msgspec.field(default_factory=dict)  # moves of the breaker, by limit group
     _depleted_s: float = -math.inf
-
-    @property
-    def gave_up(self) -> str:
-        """Why the breaker ends the session; "" while it does not."""
-        if self.breaker is None or not self.breaker.gave_up:
-            return ""
-        times = self.breaker.openings
-        return f"the service failed: the breaker opened {times} times in a row" if times > 1 else "the breaker opened"
 
     def succeeded(self, now_s: float, ticket: Ticket) -> None:
         """Count an attempt that the service answered well."""
         if ticket.limiter.cool_downs:
             ticket.limiter.warm_up()
-        breaker = self.breaker
+        breaker = ticket.breaker
         if breaker is not None and (breaker.failures or breaker.openings):
             breaker.succeed(now_s, ticket.epoch)
-            self.tell()
+            self.tell(ticket)
 
     def failed(self, now_s: float, ticket: Ticket, verdict: Verdict | None) -> None:
         """Count an attempt that failed; without a verdict it was cancelled."""
-        if self.breaker is not None:
+        if ticket.breaker is not None:
             if verdict is not None and verdict.counts:
-                self.breaker.fail(now_s, ticket.epoch)
+                ticket.breaker.fail(now_s, ticket.epoch)
             else:
-                self.breaker.release(ticket.epoch)
-            self.tell()
+                ticket.breaker.release(ticket.epoch)
+            self.tell(ticket)
         if verdict is not None:
             self._cool_down(now_s, ticket, verdict)
 
     def wait(self, now_s: float, why: str) -> None:
-        """Publish that nothing may start, and why, where that is news."""
+        """Publish that the limits are used up, once a window."""
         if why == "limit":
             shortest_s = min((rate.per_s for rate in self.resource.limiter.windows), default=1.0)
             if now_s >= self._depleted_s + shortest_s:
                 self._depleted_s = now_s
                 self.emit(events.Depleted(self.clock.unix_s()))
-        self.tell()
 
-    def tell(self) -> None:
-        """Publish the breaker, if it moved."""
-        breaker = self.breaker
-        if breaker is None or breaker.moves == self._told:
+    def tell(self, ticket: Ticket) -> None:
+        """Publish the breaker of an attempt, if it moved."""
+        breaker = ticket.breaker
+        if breaker is None or breaker.moves == self._told.get(ticket.limit_group, 0):
             return
-        self._told = breaker.moves
+        self._told[ticket.limit_group] = breaker.moves
         at_s = self.clock.unix_s()
         probe_at_s = at_s + breaker.wait_s(self.clock.now_s()) if breaker.state == "open" else 0.0
-        self.emit(events.BreakerMoved(at_s, breaker.state, breaker.failures, breaker.openings, probe_at_s))
+        self.emit(
+            events.BreakerMoved(
+                at_s, breaker.state, breaker.failures, breaker.openings, probe_at_s, label_of(ticket.limit_group)
+            )
+        )
 
     def _cool_down(self, now_s: float, ticket: Ticket, verdict: Verdict) -> None:
         wait_s = verdict.retry_after_s
@@ -159,7 +153,7 @@ class Feedback(msgspec.Struct):
             until_s = self.clock.unix_s() + wait_s
             self.on_cool_down(until_s, ticket.limit_group)
             reason = "the service asked us to slow down"
-            self.emit(events.CooledDown(self.clock.unix_s(), until_s, reason, ticket.limit_group))
+            self.emit(events.CooledDown(self.clock.unix_s(), until_s, reason, label_of(ticket.limit_group)))
 
 
 Emit = Callable[[events.Event], None]
@@ -226,9 +220,9 @@ class Runner:
         self._commit_queue = CommitQueue(store, clock, on_recorded=self._recorded, on_error=self._lose)
         self._called, self._random = called, random.Random()
         self._permits = Permits(resource, store, clock, spec, places, add)
-        self._feedback = Feedback(
-            resource, scheduler.breaker, spec.retry, clock, emit, on_cool_down=self._permits.keep_cool
-        )
+        self._feedback = Feedback(resource, spec.retry, clock, emit, on_cool_down=self._permits.keep_cool)
+        if scheduler.limit_groups is not None:
+            scheduler.limit_groups.held_back = self._permits.held_back
         self._places = places  # among which the limits may let all be used: one worker each, and most of them wait
         self._slots: list[Slot] = []
         self._stopped: asyncio.Future[None] = self._loop.create_future()
@@ -257,7 +251,8 @@ class Runner:
             self.resource.wakers.remove(self.wake)
             await self.spec.backend.close()
         if self.state is None:
-            self.state = "completed"
+            self.reason = _gave_up([] if self.scheduler.limit_groups is None else self.scheduler.limit_groups.all())
+            self.state = "failed" if self.reason else "completed"
 
     def stop(self, state: State, reason: str, *, left: Status, kill: bool) -> None:
         """Start nothing more and end in ``state``; with ``kill``, end what runs as well."""
@@ -298,7 +293,7 @@ class Runner:
         wait_s = self._permits.serve(self.clock.now_s())
         if wait_s > 0.0:
             self._set_alarm(wait_s)
-        else:
+        if not self._permits.holds_all:
             self._worker_queue.wake_one()
 
     async def _work(self) -> None:
@@ -320,9 +315,9 @@ class Runner:
         if self._taken >= self.spec.limits.concurrency:
             return None  # the next commit wakes somebody
         now_s = self.clock.now_s()
-        # An attempt that is under way goes before one that is not.
-        wait_s = self._permits.serve(now_s) if self._permits.waiting else 0.0
-        if wait_s == 0.0:
+        # An attempt that is under way goes before one that is not, where both need the same.
+        wait_s = self._permits.serve(now_s) if self._permits.waiting else math.inf
+        if not self._permits.holds_all:
             try:
                 ticket = self.scheduler.next(now_s)
             except Exception as error:  # the user's generator, or cost= function
@@ -333,7 +328,7 @@ class Runner:
                 if self._worker_queue.wants_waking:
                     self.wake()
                 return ticket
-            wait_s = self.scheduler.wait_s
+            wait_s = min(wait_s or math.inf, self.scheduler.wait_s)
         self._feedback.wait(now_s, self.scheduler.why)
         self._set_alarm(wait_s)
         return None
@@ -358,9 +353,9 @@ class Runner:
         self._latest = slot.ticket = ticket
         slot.stopped_by = ""
         self.emit(events.AttemptStarted(self.clock.unix_s(), task.label, task.group, task.attempts))
-        breaker = self.scheduler.breaker
+        breaker = ticket.breaker
         if breaker is not None and breaker.state != "closed":
-            self._feedback.tell()  # this attempt is the probe
+            self._feedback.tell(ticket)  # this attempt is the probe
         lingering: asyncio.Future[Any] | None = None
         try:
             result = await self._permits.run(ticket)
@@ -398,11 +393,12 @@ class Runner:
         verdict, text = self._judge(slot, error)
         kind, advice = _said_by(error, verdict.kind.value)
         self._feedback.failed(now_s, ticket, verdict)
+        gave_up = ticket.breaker is not None and ticket.breaker.gave_up
         if verdict.kind is Kind.REFUSED or verdict.kind is Kind.WITHHELD:
             self.stop("failed", text, left="skipped", kill=verdict.kind is Kind.REFUSED)
-        elif gave_up := self._feedback.gave_up:
-            self.stop("failed", gave_up, left="skipped", kill=False)
-        if self.state is None and not retry.is_last(self.spec.retry, ticket.task.attempts, verdict):
+        elif gave_up:
+            self._give_up(now_s, ticket)
+        if self.state is None and not gave_up and not retry.is_last(self.spec.retry, ticket.task.attempts, verdict):
             return self._retry(now_s, ticket, verdict, text)
         if verdict.kind is Kind.WITHHELD:
             return self._record(ticket, now_s, "skipped", text, False, kind=kind, advice=advice)
@@ -412,6 +408,17 @@ class Runner:
             reason = f"{self._called(ticket.task)} {status}: {text}"
             self.stop("failed", reason, left="skipped", kill=self.spec.on_failure == "rollback")
         return self._record(ticket, now_s, status, text, final, kind=kind, advice=advice)
+
+    def _give_up(self, now_s: float, ticket: Ticket) -> None:
+        """Leave a service alone: that of one limit group, and the others go on, or that of all."""
+        assert ticket.breaker is not None
+        limit_groups = self.scheduler.limit_groups
+        if limit_groups is None:
+            self.stop("failed", _opened(ticket.breaker), left="skipped", kill=False)
+        elif not (limit_group := limit_groups.by_name[ticket.limit_group]).gave_up:
+            self.scheduler.give_up(now_s, ticket.limit_group)
+            text = f"{_gave_up([limit_group])}; what is left of it is skipped, the others go on"
+            self.emit(events.Noted(self.clock.unix_s(), text))
 
     def _judge(self, slot: Slot, error: BaseException) -> tuple[Verdict, str]:
         if slot.stopped_by == "timeout":
@@ -532,6 +539,26 @@ class Runner:
 
         self.store.beat(self.clock.unix_s(), answer)
         self._heart = self._loop.call_later(BEAT_S, self._beat)
+
+
+def _opened(breaker: CircuitBreaker) -> str:
+    times = breaker.openings
+    return f"the service failed: the breaker opened {times} times in a row" if times > 1 else "the breaker opened"
+
+
+def _gave_up(limit_groups: Iterable[LimitGroup]) -> str:
+    """Return which limit groups gave up, and why; "" when none has."""
+    gone = [limit_group for limit_group in limit_groups if limit_group.gave_up]
+    if not gone:
+        return ""
+    names = ", ".join([limit_group.label for limit_group in gone[:_NAMED]])
+    more = f" and {len(gone) - _NAMED:,} more" if len(gone) > _NAMED else ""
+    breaker = gone[0].breaker
+    assert breaker is not None
+    return f"limit group{'' if len(gone) == 1 else 's'} {names}{more}: {_opened(breaker)}"
+
+
+_NAMED = 5  # limit groups in a reason
 
 
 def _said_by(error: BaseException, otherwise: str) -> tuple[str, str]:

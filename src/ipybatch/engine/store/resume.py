@@ -20,13 +20,14 @@ import sqlite3
 from array import array
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import msgspec
 
 from ipybatch.engine.data import events
 from ipybatch.engine.data.events import Counts, Status
-from ipybatch.engine.data.plan import MEDIUM, Keying, Plan, SeenKeys, Task, canonical, queued_by_priority
+from ipybatch.engine.data.masking import describe
+from ipybatch.engine.data.plan import MEDIUM, Keying, Plan, SeenKeys, Task, canonical, queued_by_priority, short
 from ipybatch.engine.data.spec import Spec
 from ipybatch.engine.store import run_store
 from ipybatch.engine.store.journal import Journal
@@ -34,6 +35,8 @@ from ipybatch.engine.store.rows import Entry
 from ipybatch.engine.store.run_store import RecordedCounts
 from ipybatch.engine.store.schema import SEQ, ids
 from ipybatch.errors import InputError
+
+T = TypeVar("T")
 
 _STRIDE = 500
 
@@ -388,13 +391,47 @@ def _plan_anew(journal: Journal, spec: Spec, tasks: Plan, now_s: float) -> int:
 
 
 def decide(spec: Spec, tasks: Sequence[Task]) -> list[tuple[Task, str]]:
-    """Give new tasks their rank and priority, and return those that need not run, each with the reason."""
+    """Give new tasks their rank and priority, and return those that need not run, each with the reason.
+
+    Raises:
+        InputError: A function of the user's raised, or returned what it must not; names it and the item.
+    """
     for task in tasks if spec.rank is not None or spec.priority is not None else ():
-        task.rank = spec.rank(task.item) if spec.rank is not None else 0
-        task.priority = spec.priority(task.item) if spec.priority is not None else MEDIUM
+        task.rank = _ask("rank", spec.rank, task, _is_rank, "a whole number") if spec.rank is not None else 0
+        task.priority = _ask("priority", spec.priority, task) if spec.priority is not None else MEDIUM
     if spec.skip is None:
         return []
-    return [(task, reason) for task in tasks if (reason := spec.skip(task.item))]
+    words = 'a text: why the item need not run, "" if it must'
+    return [(task, reason) for task in tasks if (reason := _ask("skip", spec.skip, task, _is_reason, words))]
+
+
+def _ask(
+    field: str,
+    function: Callable[[Any], T],
+    task: Task,
+    is_right: Callable[[Any], bool] = lambda value: True,
+    must: str = "",
+) -> T:
+    try:
+        value = function(task.item)
+    except InputError as error:
+        msg = f"{error}, for item {task.label}"
+        raise InputError(msg) from error
+    except Exception as error:
+        msg = f"{field}= raised {describe(error)} for item {task.label}"
+        raise InputError(msg) from error
+    if not is_right(value):
+        msg = f"{field}= must return {must}, got {short(value)} for item {task.label}"
+        raise InputError(msg)
+    return value
+
+
+def _is_rank(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63
+
+
+def _is_reason(value: Any) -> bool:
+    return value is None or isinstance(value, str)
 
 
 def preview(database: sqlite3.Connection, found: run_store.Found, tasks: Plan) -> Counts:

@@ -10,7 +10,7 @@ end.  ``PRAGMA user_version`` counts the steps a file has seen.
     payload   results, apart, so that walking the items stays fast
     attempt   attempts that failed and were followed by another
     window    what the responses of each rationed resource cost, while their window lasts; of a limit
-              group: "resource / group"
+              group: the resource, `GROUP` and its name as JSON
     resource  cool-downs, and which limit groups there are
     usage     every billed call: its tokens and what they cost
     job       remote batch jobs, from the intent to submit one to its results
@@ -23,7 +23,7 @@ import sqlite3
 
 SEQ_BITS = 40
 SEQ = (1 << SEQ_BITS) - 1
-GROUP = " / "
+GROUP = "\x1f"  # the unit separator: JSON writes it otherwise, so that no name of a group holds it
 
 STEPS = (
     """

@@ -1,0 +1,227 @@
+"""The user's functions of an item (per, cost, rank, skip, priority, key), when they raise or return nonsense."""
+
+import math
+from fractions import Fraction
+
+import pytest
+
+from ipybatch import InputError, Limits, Rate
+from ipybatch.engine.store import resources
+from tests.works import worst
+
+TOKENS = Limits(concurrency=10, rates=[Rate(100, per_s=1.0), Rate(1000, per_s=60.0, unit="tokens")])
+LANES = Limits(concurrency=10, rates=[Rate(10, per_s=1.0)], each=Limits(concurrency=10, rates=[Rate(50, per_s=1.0)]))
+
+
+class Asked:
+    """Work that notes what it was asked, and when; some items fail the first time."""
+
+    def __init__(self, clock, fails=()):
+        self.clock, self.fails = clock, set(fails)
+        self.asked, self.at = [], []
+
+    async def __call__(self, item):
+        self.asked.append(item)
+        self.at.append(self.clock.now_s())
+        if self.fails and item in self.fails:
+            self.fails.remove(item)
+            raise ConnectionError
+
+
+class Unspeakable:
+    def __repr__(self):
+        raise ZeroDivisionError
+
+
+@pytest.mark.parametrize(
+    ("nonsense", "words"),
+    [
+        (lambda item: {}["region"], "per= raised KeyError: 'region'"),
+        (lambda item: "", "got ''"),
+        (lambda item: "  ", "got ' '"),
+        (lambda item: None, "got None"),
+        (lambda item: True, "got True"),
+        (lambda item: math.nan, "got nan"),
+        (lambda item: 1.5, "got 1.5"),
+        (lambda item: ["eu"], r"got \['eu'\]"),
+        (lambda item: b"eu", "got b'eu'"),
+        (lambda item: Unspeakable(), "got <Unspeakable>"),
+    ],
+)
+@pytest.mark.parametrize("as_generator", [False, True], ids=["list", "generator"])
+def test_an_item_without_a_limit_group_fails_alone(plan, clock, nonsense, words, as_generator):
+    """Told why by its field; it is not sent, the common limits hold for the others, and so they do at a resume."""
+    work = Asked(clock)
+    items = [f"{'x' if number % 3 == 0 else 'eu'}-{number}" for number in range(60)]
+    given = iter(items) if as_generator else items
+    session = plan(work, given, limits=LANES, per=lambda item: nonsense(item) if item[0] == "x" else "eu")
+    assert str(clock.run(session)) == "wishlist completed: 40/60 successful, 20 failed, 0 skipped"
+    assert sorted(work.asked) == sorted(item for item in items if item[0] != "x")
+    assert worst(work.at, 1.0) <= 10
+    failed = session.results().query("status == 'failed'")
+    assert failed["error"].str.contains(words).all()
+    assert failed["error"].str.startswith("per= ").all()
+    assert session.snapshot.breaker.failures == 0
+    again = plan(Asked(clock), items, limits=LANES, per=lambda item: "eu")
+    assert clock.run(again).counts.failed == 20
+
+
+def test_it_is_asked_again_by_a_retry(plan, clock):
+    """The table that lacked its region has it now."""
+    table = {"a": "eu"}
+    session = plan(Asked(clock), ["a", "b"], limits=LANES, per=lambda item: table[item])
+    assert clock.run(session).counts.failed == 1
+    table["b"] = "us"
+    session._open_run(frozenset({"failed"}))
+    clock.run_coroutine(session._drive())
+    assert session.counts.completed == 2
+
+
+def test_per_is_asked_once_an_item(plan, clock):
+    """However often the scheduler looks, and an item is tried."""
+    asked = []
+
+    def per(item):
+        asked.append(item)
+        return item % 3
+
+    work = Asked(clock, fails={4, 5})
+    session = plan(work, list(range(12)), limits=Limits(concurrency=2, each=Limits(concurrency=1)), per=per)
+    assert clock.run(session).counts.completed == 12
+    assert sorted(asked) == list(range(12))
+
+
+LIKE_EACH_OTHER = [("1", 1), ("a / b", "a"), ('"a"', "a"), ("None", "none"), ("a", "a "), ("a\x1f", "a\\x1f")]
+
+
+@pytest.mark.parametrize(("one", "other"), LIKE_EACH_OTHER)
+def test_groups_that_read_alike_are_apart(plan, clock, one, other):
+    """Each has the window of its own, here and after a restart."""
+    limits = Limits(concurrency=9, each=Limits(concurrency=9, rates=[Rate(3, per_s=3600.0)]))
+    names = {"x": one, "y": other}
+    for part in range(2):
+        resources._resources.clear()  # what a new process knows: nothing
+        work = Asked(clock)
+        began_s = clock.now_s()
+        items = [f"{name}{number}" for name in "xy"[: part + 1] for number in range(3)]
+        assert clock.run(plan(work, items, limits=limits, per=lambda item: names[item[0]])).counts.completed
+        assert work.at[-1] - began_s < 10
+
+
+def test_a_resource_that_reads_like_a_group_is_apart(plan, clock):
+    """`resource="api / eu"` is not the group "eu" of `resource="api"`."""
+    limits = Limits(concurrency=9, each=Limits(concurrency=9, rates=[Rate(3, per_s=3600.0)]))
+    clock.run(plan(Asked(clock), [1, 2, 3], resource="api", limits=limits, per=lambda item: "eu"))
+    work = Asked(clock)
+    began_s = clock.now_s()
+    own = Limits(concurrency=9, rates=[Rate(3, per_s=3600.0)])
+    clock.run(plan(work, [1, 2, 3], name="other", resource="api / eu", limits=own))
+    assert work.at[-1] - began_s < 10
+
+
+@pytest.mark.parametrize(
+    ("nonsense", "words"),
+    [
+        (lambda: {}["tokens"], "cost= raised KeyError: 'tokens'"),
+        (lambda: "5", "cost= must return a number of tokens >= 0, or a mapping of units to numbers, got '5'"),
+        (lambda: None, "got None"),
+        (lambda: True, "got True"),
+        (lambda: math.nan, "got nan"),
+        (lambda: math.inf, "got inf"),
+        (lambda: -1, "got -1"),
+        (lambda: [1], "[1]"),
+        (lambda: {"tokens": "5"}, "cost= must return a number of tokens"),
+        (lambda: {"tokens": math.nan}, "got nan"),
+        (lambda: {"usd": -1}, "cost= must return a number of usd"),
+        (lambda: {"requests": -1}, "cost= must return a number of requests"),
+        (lambda: 1001, "cost must be >= 0 and <= 1000 tokens, got 1001"),
+    ],
+)
+@pytest.mark.parametrize("lanes", [False, True], ids=["", "lanes"])
+def test_a_cost_that_is_none_fails_its_item_alone(plan, clock, nonsense, words, lanes):
+    """It is not sent and takes nothing of any window; the breaker learns nothing of it."""
+    work = Asked(clock)
+    lane = {"per": lambda item: "eu"} if lanes else {}
+    limits = Limits(concurrency=10, rates=TOKENS.rates, each=Limits() if lanes else None)
+    session = plan(work, [1, 2, 3], limits=limits, cost=lambda item: nonsense() if item == 1 else 10, **lane)
+    assert str(clock.run(session)) == "wishlist completed: 2/3 successful, 1 failed, 0 skipped"
+    assert words in session.results()["error"][0]
+    assert sorted(work.asked) == [2, 3]
+    assert [window.used(clock.now_s()) for window in session._run.runner.resource.limiter.windows.values()] == [2, 20]
+
+
+def test_costs_may_be_numbers_of_any_kind(plan, clock):
+    session = plan(Asked(clock), [1, 2], limits=TOKENS, cost=lambda item: Fraction(item, 2))
+    assert clock.run(session).counts.completed == 2
+
+
+@pytest.mark.parametrize(
+    ("field", "nonsense", "words"),
+    [
+        ("rank", lambda: {}["age"], "rank= raised KeyError: 'age' for item b"),
+        ("rank", lambda: math.nan, "rank= must return a whole number, got nan for item b"),
+        ("rank", lambda: 1.5, "got 1.5 for item b"),
+        ("rank", lambda: "1", "got '1' for item b"),
+        ("rank", lambda: None, "got None for item b"),
+        ("rank", lambda: 2**64, "got 18446744073709551616 for item b"),
+        ("skip", lambda: {}["age"], "skip= raised KeyError: 'age' for item b"),
+        (
+            "skip",
+            lambda: True,
+            'skip= must return a text: why the item need not run, "" if it must, got True for item b',
+        ),
+        ("skip", lambda: 1, "got 1 for item b"),
+        ("priority", lambda: {}["age"], "priority= raised KeyError: 'age' for item b"),
+        ("priority", lambda: "urgent", "priority must be one of 'high', 'medium', 'low', got 'urgent', for item b"),
+        ("priority", lambda: None, "got None, for item b"),
+        ("priority", lambda: ["high"], "got ['high'], for item b"),
+    ],
+)
+def test_what_a_plan_cannot_be_made_of_is_refused_before_anything_runs(plan, clock, field, nonsense, words):
+    """By field and item, and the name stays free: the same session is made again, and runs."""
+    right = {"rank": 1, "skip": "", "priority": "medium"}[field]
+    work = Asked(clock)
+    session = plan(work, ["a", "b"], **{field: lambda item: nonsense() if item == "b" else right})
+    with pytest.raises(InputError) as caught:
+        clock.run(session)
+    assert words in str(caught.value)
+    assert work.asked == []
+    assert clock.run(plan(work, ["a", "b"], **{field: lambda item: right})).counts.completed == 2
+
+
+def test_what_a_brought_item_cannot_be_ranked_by_fails_the_one_that_brings_it(plan, clock):
+    async def work(item, attempt):
+        if item == "guild":
+            attempt.add(["member"])
+
+    session = plan(work, ["guild"], rank=lambda item: {"guild": 1}[item])
+    assert clock.run(session).counts.failed == 1
+    assert "rank= raised KeyError: 'member' for item member" in session.results()["error"][0]
+    assert session.counts.total == 1
+
+
+class NoId:
+    @property
+    def id(self):
+        raise KeyError("id")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "key"),
+    [({}, lambda item: item["app"]), (NoId(), None), ({"app": None}, lambda item: item["app"]), (math.nan, None)],
+    ids=["raises", "property", "none", "nan"],
+)
+def test_an_item_without_a_key_is_refused_in_a_list_and_fails_alone_in_a_generator(plan, clock, wrong, key):
+    """Named by its place; what comes after it runs."""
+    items = [{"app": 1}, wrong, {"app": 2}]
+    with pytest.raises(InputError, match=r"item 1 .* has no stable key"):
+        plan(Asked(clock), items, key=key)
+    session = plan(Asked(clock), iter(items), key=key)
+    assert str(clock.run(session)) == "wishlist completed: 2/3 successful, 1 failed, 0 skipped"
+    assert "has no stable key" in session.results()["error"].str.cat()
+
+
+def test_an_estimate_counts_what_is_refused_as_nothing(plan):
+    """And is not ended by it."""
+    session = plan(Asked(None), ["eu", "x", "eu2"], limits=LANES, per=lambda item: {"eu": "eu", "eu2": "eu"}[item])
+    assert session.estimate(latency_s=1.0).requests == 2
