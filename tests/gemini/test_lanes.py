@@ -1,6 +1,7 @@
 """Lanes: flex is half the price while there is room, deadlines, and groups of prompts; pauses pass in virtual time."""
 
 import math
+from types import SimpleNamespace
 
 import pytest
 
@@ -188,7 +189,8 @@ class Row:
         self.groups = PromptGroups(items, before, self.told.append, clock)
 
     def start(self, key):
-        attempt = Attempt(f'"{key}"', 1, None, None, lambda group: self.joined.__setitem__(key, group))
+        engine = SimpleNamespace(join=lambda group: self.joined.__setitem__(key, group))
+        attempt = Attempt(f'"{key}"', 1, engine)
         self.groups.join(attempt)
 
     def end(self, *keys, status="completed"):

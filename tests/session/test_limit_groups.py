@@ -166,7 +166,7 @@ def test_a_generator_is_drawn_ahead_for_lanes_that_are_free_but_not_without_end(
     drawn = []
 
     def endless():
-        for number in range(1500):
+        for number in range(2500):
             drawn.append(number)
             yield f"eu-{number}"
         yield "us-0"
@@ -181,9 +181,9 @@ def test_a_generator_is_drawn_ahead_for_lanes_that_are_free_but_not_without_end(
 
     held = []
     session = plan(work, endless(), limits=limits, per=region_of)
-    assert clock.run(session).counts.completed == 1501
+    assert clock.run(session).counts.completed == 2501
     assert held[0] < 10
-    assert 900 < held[2] <= 1002
+    assert 900 < held[2] < 1800  # and what is read ahead
 
 
 def test_an_estimate_reckons_with_lanes(plan):

@@ -1,6 +1,7 @@
 """Stop means stop: pause, cancel, and waiting that ends before the session."""
 
 import asyncio
+import contextlib
 import threading
 import time
 
@@ -8,6 +9,7 @@ import pytest
 
 from ipybatch import Limits, Rate, Retry, Withheld
 from ipybatch.engine.data import events
+from ipybatch.engine.run import slots
 from ipybatch.errors import EngineBusy
 from tests.works import hear
 
@@ -98,7 +100,7 @@ def test_cancel_does_not_wait_for_a_thread_that_hangs(live, threads):
     session.cancel()
     assert session.state == "cancelled"
     assert threads.ended == []
-    assert "2 threads are still busy" in session.snapshot.notes[0]
+    assert "2 attempts that were given up are still busy" in session.snapshot.notes[0]
 
 
 def test_cancel_does_not_wait_for_a_thread_that_overran(live, threads):
@@ -354,3 +356,196 @@ def test_a_question_may_answer_none_or_raise(live, gate):
 
     with pytest.raises(TimeoutError, match="mine"):
         session.ask(fail)
+
+
+class Stubborn:
+    """Work that catches what ends it, as a bare ``except`` does, and goes on so many times."""
+
+    def __init__(self, times):
+        self.times, self.caught = times, []
+
+    async def __call__(self, item):
+        for _ in range(self.times):
+            try:
+                await asyncio.sleep(3600)
+            except BaseException as error:
+                self.caught.append((item, type(error)))
+
+
+@pytest.mark.parametrize("times", [1, 3])
+def test_a_cancel_that_the_work_swallows_is_recorded_as_cancelled(plan, clock, times):
+    """It is cancelled until it ends, and what it returns then is no result; a resume runs it again."""
+    work = Stubborn(times)
+    session = plan(work, range(4), limits=Limits(concurrency=2))
+
+    async def cancel():
+        await asyncio.sleep(1)
+        session.cancel()
+
+    summary = clock.run(session, cancel())
+    assert (summary.state, summary.counts.completed, summary.counts.cancelled) == ("cancelled", 0, 4)
+    assert sorted(item for item, _ in work.caught) == sorted([0, 1] * times)
+    assert clock.run(plan(fine, range(4))).counts.completed == 4
+    assert session.results()["result"].tolist() == list(range(4))
+
+
+@pytest.mark.parametrize("times", [1, 3])
+def test_a_timeout_that_the_work_swallows_is_recorded_as_timeout(plan, clock, times):
+    work = Stubborn(times)
+    session = plan(work, range(3), limits=Limits(concurrency=1), timeout_s=1.0, retry=Retry(attempts=1), breaker=None)
+    summary = clock.run(session)
+    assert (summary.state, summary.counts.completed, summary.counts.timeout) == ("completed", 0, 3)
+    assert clock.run(plan(fine, range(3))).counts.completed == 3
+
+
+def test_cleaning_up_after_a_cancel_is_not_interrupted_at_once(plan, clock):
+    cleaned = []
+
+    async def work(item):
+        try:
+            await asyncio.sleep(3600)
+        finally:
+            await asyncio.sleep(0.2)
+            cleaned.append(item)
+
+    session = plan(work, [1, 2], limits=Limits(concurrency=2))
+
+    async def cancel():
+        await asyncio.sleep(1)
+        session.cancel()
+
+    assert clock.run(session, cancel()).state == "cancelled"
+    assert sorted(cleaned) == [1, 2]
+
+
+def test_work_that_never_ends_is_left_to_itself(live, monkeypatch):
+    """Like a thread: the session ends, and says that something is still busy."""
+    monkeypatch.setattr(slots, "AGAIN_S", 0.01)
+    begun, released = threading.Event(), threading.Event()
+
+    async def work(item):
+        begun.set()
+        while not released.is_set():
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.sleep(0.05)
+
+    session = live(work, [1, 2], limits=Limits(concurrency=1))
+    session.start()
+    assert begun.wait(20)
+    session.cancel()
+    summary = session.run()
+    assert (summary.state, summary.counts.cancelled) == ("cancelled", 2)
+    assert "1 attempt that was given up is still busy" in session.snapshot.notes[0]
+    released.set()
+
+
+def test_work_that_ignores_its_timeout_keeps_its_slot_until_it_ends(plan, clock):
+    """The others run on, in the slots that are left."""
+
+    async def work(item):
+        if item == 0:
+            return await Stubborn(40)(item)
+        await asyncio.sleep(1)
+        return item
+
+    session = plan(work, range(6), limits=Limits(concurrency=2), timeout_s=2.0, retry=Retry(attempts=1), breaker=None)
+    summary = clock.run(session)
+    assert (summary.state, summary.counts.timeout, summary.counts.completed) == ("completed", 1, 5)
+
+
+def test_a_cancel_leaves_the_next_attempt_of_its_worker_alone(plan, clock):
+    """A timeout that was swallowed is no cancel of what the same worker runs next."""
+
+    async def work(item):
+        if item == 0:
+            return await Stubborn(1)(item)
+        async with asyncio.timeout(3600):
+            await asyncio.sleep(0.5)
+        return item
+
+    session = plan(work, range(3), limits=Limits(concurrency=1), timeout_s=1.0, retry=Retry(attempts=1))
+    summary = clock.run(session)
+    assert (summary.counts.timeout, summary.counts.completed) == (1, 2)
+
+
+def test_a_paid_answer_is_kept_though_its_timeout_came_first(plan, clock):
+    async def work(item, attempt):
+        attempt.is_billed = True
+        try:
+            await asyncio.sleep(3600)
+        except asyncio.CancelledError:
+            return {"paid": item}
+
+    assert clock.run(plan(work, [1], timeout_s=1.0)).counts.completed == 1
+
+
+class Slow:
+    """Work that takes an hour to open or to close."""
+
+    def __init__(self, where, *, swallows=False):
+        self.where, self.swallows, self.items = where, swallows, []
+
+    async def __aenter__(self):
+        await self._wait("enter")
+
+    async def __aexit__(self, *_):
+        await self._wait("leave")
+
+    async def _wait(self, where):
+        if self.where != where:
+            return
+        try:
+            await asyncio.sleep(3600)
+        except asyncio.CancelledError:
+            if not self.swallows:
+                raise
+
+    async def __call__(self, item):
+        self.items.append(item)
+        return item
+
+
+@pytest.mark.parametrize("swallows", [False, True])
+def test_cancel_ends_the_opening_of_the_work(plan, clock, swallows):
+    work = Slow("enter", swallows=swallows)
+    session = plan(work, [1, 2])
+
+    async def cancel():
+        await asyncio.sleep(1)
+        session.cancel()
+
+    summary = clock.run(session, cancel())
+    assert (summary.state, summary.counts.cancelled, work.items) == ("cancelled", 2, [])
+    assert clock.now_s() < 60
+    assert clock.run(plan(fine, [1, 2])).counts.completed == 2
+
+
+def test_cancel_ends_the_closing_of_the_work_and_keeps_what_is_recorded(plan, clock):
+    session = plan(Slow("leave"), [1, 2])
+
+    async def cancel():
+        await asyncio.sleep(1)
+        session.cancel()
+
+    summary = clock.run(session, cancel())
+    assert (summary.state, summary.counts.completed) == ("completed", 2)
+    assert clock.now_s() < 60
+
+
+def test_cancelling_the_task_that_runs_a_session_records_what_ran(plan, clock):
+    """Somebody's own loop is shut down: the session is cancelled, and its name is free."""
+
+    async def work(item):
+        await asyncio.sleep(3600)
+
+    session = plan(work, [1, 2, 3], limits=Limits(concurrency=2))
+
+    async def shut_down():
+        running = asyncio.create_task(session.drive())
+        await asyncio.sleep(1)
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+
+    clock.run_coroutine(shut_down())
+    assert (session.state, session.counts.cancelled) == ("cancelled", 3)
+    assert clock.run(plan(fine, [1, 2, 3])).counts.completed == 3

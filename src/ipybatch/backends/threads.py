@@ -22,7 +22,13 @@ _Call = tuple[Callable[[], Any], asyncio.Future[Any]]
 
 
 class Loop:
-    """Run coroutine functions; cancelling an attempt cancels its coroutine."""
+    """Run coroutine functions; cancelling an attempt cancels its coroutine.
+
+    Attributes:
+        runs_on_loop: The work may catch that it is cancelled, and is cancelled again.
+    """
+
+    runs_on_loop = True
 
     async def open(self, slots: int) -> None:
         """Do nothing: the loop runs already."""

@@ -239,7 +239,7 @@ class SteamStore(HttpSource):
         register(key)
         logging.getLogger("httpx").addFilter(_masking)  # adding it twice is adding it once
         # on the engine's loop, where clients live
-        answer = engine_thread().spawn(_ask_owned(self.api_url, self._given, profile, key)).result()
+        answer = engine_thread().wait(_ask_owned(self.api_url, self._given, profile, key))
         response = answer.get("response") if isinstance(answer, dict) else None
         if response == {}:
             msg = (

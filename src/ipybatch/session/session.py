@@ -39,9 +39,7 @@ from ipybatch.session.workload import Workload, encode_about
 if TYPE_CHECKING:
     import pandas as pd
 
-
 T = TypeVar("T")
-
 _HELD: tuple[State, State] = ("running", "paused")
 _AGAIN: frozenset[Status] = frozenset({"failed", "timeout", "cancelled"})
 
@@ -251,7 +249,11 @@ class BatchSession:
         """Start it unless it has ended, wait for its end, and return the summary.
 
         The first Ctrl-C (or the notebook's stop button) cancels it and returns; a second one interrupts.
+
+        Raises:
+            InputError: It was called where sessions run (in async work, in a listener): it would wait for itself.
         """
+        engine_thread().refuse_to_wait("run()")
         waiting.block(self, self._begin, lambda: self._running, verbose=self.verbose if verbose is None else verbose)
         return self.summary
 
@@ -445,7 +447,6 @@ class BatchSession:
             EngineBusy: The engine did not answer within a second; it changes the priorities as soon as it is free.
         """
         place, is_wanted = arguments.place_of(priority), wanting(wanted)
-
         if self._items.plan is None:
             msg = "prioritize() needs a session whose items are a list: a generator's come in its own order"
             raise InputError(msg)
@@ -509,7 +510,7 @@ class BatchSession:
             self._open_run(again)
             if held:
                 self._cancel()
-            self._running = engine_thread().spawn(self._drive())
+            self._running = engine_thread().spawn(self._drive(), self._run)
 
     async def drive(self) -> None:
         """Run it in the loop of the caller, start to end: what `start` does on the engine's thread.
@@ -527,7 +528,7 @@ class BatchSession:
         run.open(again=again, priorities=self._priorities)
         self._priorities = []
         self._spec = msgspec.structs.replace(self._spec, fresh=False)
-        self._run = run
+        self._run, self._running = run, None
         live_sessions.enter(self.journal, self.name, self)
 
     async def _drive(self) -> None:
@@ -552,7 +553,8 @@ class BatchSession:
         return None if counts.total is None else counts.pending + counts.running
 
     def _is_live(self) -> bool:
-        return live_sessions.live(self._journal.path, self.name) is self
+        is_over = self._running is not None and self._running.done()  # when the engine's thread has ended, too
+        return not is_over and live_sessions.live(self._journal.path, self.name) is self
 
     def _is_elsewhere(self) -> bool:
         return self._is_live() and self._thread != threading.get_ident()

@@ -406,4 +406,4 @@ def test_what_was_drawn_and_not_started_is_not_lost():
     scheduler.limits = Limits(batch_size=3, batch_pause_s=5)
     scheduler._batch_free_s = 15.0
     assert scheduler.next(10.0) is None
-    assert [task.seq for task in scheduler.left()] == [3]
+    assert [task.seq for task in scheduler.left()] == [3, 4, 5]  # the whole batch: a generator may take its time

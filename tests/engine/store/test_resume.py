@@ -15,12 +15,18 @@ from ipybatch.engine.data.plan import Keying, make_plan
 from ipybatch.engine.data.spec import Spec, Work
 from ipybatch.engine.store import journal as journals
 from ipybatch.engine.store import run_store
-from ipybatch.engine.store.resume import Items, Listing, Walk, add, open_generator, open_list
+from ipybatch.engine.store.drawing import Listing, Walk
+from ipybatch.engine.store.resume import Items, add, open_generator, open_list
 from ipybatch.engine.store.rows import Entry
 from ipybatch.engine.store.schema import ids
 from ipybatch.testing import VirtualClock
 
 LATENCY_S = 0.5
+
+
+def drawn(source):
+    """Yield what a generator's thread gives, as soon as it does."""
+    return (task for task in source if task is not None)
 
 
 class Desk:
@@ -300,7 +306,7 @@ def test_a_generator_that_is_stopped_twice_counts_what_it_owes(journal, clock):
     clock.run(session, stop(1.0))
     drawn = session.counts.ended
     clock.run(session, stop(0.25))
-    assert session.counts.ended == drawn
+    assert drawn <= session.counts.ended < 9  # some more may have been read ahead
     clock.run(session)
     assert min(pending) == 0
     assert session.counts.ended == session.counts.total == 9
@@ -451,7 +457,7 @@ def test_what_a_generator_need_not_run_again_is_kept_for_a_later_start(book):
         emit=lambda event: None,
         clock_s=lambda: 5.0,
     )
-    assert [(task.item, task.recorded) for task in opened.source] == [(3, "failed"), (4, "")]
+    assert [(task.item, task.recorded) for task in drawn(opened.source)] == [(3, "failed"), (4, "")]
     assert [(task.item, status, is_final) for task, status, is_final in ended] == [
         (1, "failed", True),
         (2, "failed", True),
@@ -478,9 +484,9 @@ def test_a_generator_is_told_item_by_item(book):
     told = []
     opened = open_items_of(book, iter(["a", "b", "a"]), told.append)
     assert (opened.counts.total, told) == (None, [])
-    first = next(opened.source)
+    first = next(drawn(opened.source))
     assert (first.item, [type(event).__name__ for event in told]) == ("a", ["Drawn"])
-    rest = list(opened.source)
+    rest = list(drawn(opened.source))
     assert [task.refused for task in rest] == ["", 'duplicate key "a": an earlier item has it too']
     assert len({task.key for task in [first, *rest]}) == 3
     assert [type(event).__name__ for event in told] == ["Drawn", "Drawn", "Drawn", "Exhausted"]
@@ -490,7 +496,7 @@ def test_a_generator_is_told_item_by_item(book):
 def test_an_item_without_a_key_fails_alone_in_a_generator(book):
     """The others are drawn; it is told why."""
     opened = open_items_of(book, iter(["a", None, object(), "b"]), lambda event: None)
-    refused = [bool(task.refused) for task in opened.source]
+    refused = [bool(task.refused) for task in drawn(opened.source)]
     assert refused == [False, True, True, False]
 
 
@@ -541,7 +547,7 @@ def ended(task, status, *, final):
 
 def start(items, book, counts, again=()):
     opened = items.open(book, spec(), counts, again=frozenset(again), emit=lambda event: None, clock_s=lambda: 0.0)
-    return opened.counts, opened.source
+    return opened.counts, drawn(opened.source)
 
 
 def test_a_generator_goes_on_with_what_may_run_again(book):

@@ -1,6 +1,7 @@
 """The jobs of one session, from inside its loop."""
 
 import asyncio
+from types import SimpleNamespace
 
 import pytest
 
@@ -51,7 +52,7 @@ def tell(journal):
 
 def ask(at, text):
     (prompt,) = to_prompts([text])
-    attempt = Attempt(f'"{text}"', 1, None, None, lambda group: None)
+    attempt = Attempt(f'"{text}"', 1, SimpleNamespace(join=lambda group: None))
     return asyncio.ensure_future(at.reply(prompt, attempt))
 
 

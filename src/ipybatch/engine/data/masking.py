@@ -222,7 +222,7 @@ def describe(error: BaseException) -> str:
     """Return an error as one masked line."""
     try:
         text = " ".join(str(error).split())
-    except Exception:
+    except BaseException:  # whatever the user's class does
         text = "(its text cannot be had)"
     name = type(error).__name__
     is_ours = isinstance(error, ItemError) and type(error).__module__.startswith("ipybatch.")

@@ -39,8 +39,11 @@ class Feed:
         """Fold an event in and tell everyone."""
         FOLD[type(event)](self.snapshot, event)
         self.log.append(event)
-        if not self._listeners:
-            return
+        if self._listeners:
+            self.publish(event)
+
+    def publish(self, event: events.Event) -> None:
+        """Tell everyone of an event that was folded in."""
         self._untold.append(event)
         if self._telling:  # a listener caused it: those behind have not heard yet what that one heard
             return
@@ -75,6 +78,18 @@ class Feed:
         """Tell how items ended in earlier processes, unless another view has asked already."""
         if not self.snapshot.pace.is_whole:
             self.emit(events.PaceRecalled(self.clock.unix_s(), marks))
+
+    def note_beside(self, text: str) -> events.Noted | None:
+        """Note something from another thread, while the engine's own is blocked; return what is to be published.
+
+        The snapshot and the log have it at once; listeners hear of it on the engine's thread.
+        """
+        if text in self.snapshot.notes:
+            return None
+        event = events.Noted(self.clock.unix_s(), text)
+        FOLD[events.Noted](self.snapshot, event)
+        self.log.append(event)
+        return event
 
     def _tell(self, event: events.Event) -> None:
         for listener in self._listeners:

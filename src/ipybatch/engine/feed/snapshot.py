@@ -6,6 +6,7 @@ gives the same snapshot, live, after a restart and in a test.
 
 from __future__ import annotations
 
+import threading
 from collections import deque
 from collections.abc import Callable
 from typing import Any
@@ -20,6 +21,8 @@ RECENT_ITEMS = 50
 RATE_SPAN_S = 20
 BREAKER_MOVES = 100
 STORY = 500
+
+_telling = threading.Lock()
 
 
 class Group(msgspec.Struct, kw_only=True):
@@ -175,8 +178,9 @@ class Snapshot(msgspec.Struct, kw_only=True):
         return max(0.0, (self.ended_s or now_s) - self.started_s) if self.started_s else 0.0
 
     def _tell(self, event: events.Event) -> None:
-        self.told += 1
-        self.story.append((self.told, event))
+        with _telling:  # the watchdog notes what blocks the engine's thread while it does
+            self.told += 1
+            self.story.append((self.told, event))
 
     def _planned(self, event: events.Planned) -> None:
         self._tell(event)

@@ -55,6 +55,8 @@ class Ticket(msgspec.Struct):
         breaker: The one that its end is told; None for none.
         refused: Why it fails without being tried; "" for none.
         handed: The `Attempt` that the work was handed, if it wants one.
+        waited_s: How long its clock stood, seconds.
+        gave_up: Whether the work stopped waiting for a permit by itself, by a timeout of its own.
     """
 
     task: Task
@@ -66,6 +68,27 @@ class Ticket(msgspec.Struct):
     refused: str = ""
     further: tuple[Cost, ...] = ()
     handed: Any = None
+    waited_s: float = 0.0
+    gave_up: bool = False
+    _waits: int = 0
+    _in_flight: int = 0
+    _stood_since_s: float | None = None
+
+    def count(self, now_s: float, *, waits: int = 0, in_flight: int = 0) -> None:
+        """Count requests that wait for our own limits, or that were sent.
+
+        The attempt's clock stands while some wait and none is on its way: our limits are no fault of the service.
+        """
+        if self._stood_since_s is not None:
+            self.waited_s += now_s - self._stood_since_s
+        self._waits += waits
+        self._in_flight += in_flight
+        self._stood_since_s = now_s if self._waits and not self._in_flight else None
+
+    def ran_s(self, now_s: float) -> float:
+        """Return how long the attempt has run by its own clock, seconds."""
+        until_s = now_s if self._stood_since_s is None else self._stood_since_s
+        return until_s - self.permit.started_s - self.waited_s
 
 
 class Batch(msgspec.Struct):
@@ -81,8 +104,8 @@ class Scheduler(msgspec.Struct):
     """Decide which attempt starts next.
 
     Attributes:
-        source: Tasks in the order they should run.
-        ahead: How many of them are taken at once; 1 for a generator, whose items may take long to come.
+        source: Tasks in the order they should run; None while the next one is not there yet.
+        ahead: How many of them are taken at once.
         queued: How many tasks of each priority have yet to start; None where all have the same.
         look_ahead: How many may wait in limit groups before no more are drawn for limit groups that are free.
         cost: What a task costs, by unit.
@@ -92,10 +115,10 @@ class Scheduler(msgspec.Struct):
         limit groups: Where drawn tasks wait, if they have limits of their own.
         aside: Tasks of limit groups that gave up: they do not start any more.
         wait_s: After `next` gave None: seconds until asking again makes sense; inf: after the next change.
-        why: What it waits for, one word: "", "slot", "limit", "breaker", "batch", "pause", "retry", "probe".
+        why: What it waits for, one word: "", "slot", "limit", "breaker", "batch", "pause", "retry", "probe", "items".
     """
 
-    source: Iterator[Task]
+    source: Iterator[Task | None]
     limits: Limits
     limiter: Limiter
     breaker: CircuitBreaker | None = None
@@ -113,7 +136,8 @@ class Scheduler(msgspec.Struct):
     batch: Batch = msgspec.field(default_factory=Batch)
     aside: list[Task] = msgspec.field(default_factory=list)
     _fresh: deque[Task] = msgspec.field(default_factory=deque)
-    _next_batch: Task | None = None  # its first task
+    _gathered: list[Task] = msgspec.field(default_factory=list)  # of the next batch
+    _awaits_items: bool = False
     _waiting: list[tuple[float, int, Task]] = msgspec.field(default_factory=list)  # heap by time of readiness
     _retries: int = 0
     _batch_free_s: float = -math.inf
@@ -283,25 +307,23 @@ class Scheduler(msgspec.Struct):
                 refused = limiter.refuse(cost)
             except InputError as error:
                 refused = str(error)
-            except Exception as error:  # the user's function; it fails this item alone
+            except BaseException as error:  # the user's function; it fails this item alone
                 refused = f"cost= raised {describe(error)}"
         return task, NOTHING if refused else cost, refused
 
     def left(self) -> list[Task]:
         """Return the tasks that were drawn and are neither running nor settled: a generator gives them only once."""
-        ahead = [] if self._next_batch is None else [self._next_batch]
         in_groups = [] if self.limit_groups is None else self.limit_groups.left()
-        return [task for _, _, task in sorted(self._waiting)] + [*self.aside, *in_groups, *self._fresh, *ahead]
+        return [task for _, _, task in sorted(self._waiting)] + [*self.aside, *in_groups, *self._fresh, *self._gathered]
 
     def reorder(self, more: Iterable[Task] = ()) -> None:
         """Put what has not been tried into order again, with ``more`` among it; an open batch keeps its items."""
         in_groups = [] if self.limit_groups is None else self.limit_groups.clear()
-        drawn = [] if self._next_batch is None else [self._next_batch]
         fresh = sorted([*in_groups, *self._fresh], key=_order)
-        tasks = sorted([*drawn, *self.source, *more], key=_order)
+        tasks = sorted([*self._gathered, *filter(None, self.source), *more], key=_order)
         if self.limits.batch_size is None:
             fresh, tasks = [], sorted([*fresh, *tasks], key=_order)
-        self._fresh, self._next_batch = deque(fresh), None
+        self._fresh, self._gathered = deque(fresh), []
         self.source, self.exhausted = iter(tasks), not tasks and self.exhausted
         self.queued = queued_by_priority([*fresh, *tasks])
 
@@ -326,7 +348,7 @@ class Scheduler(msgspec.Struct):
         if ready_in_s < pause_s:
             self._wait(ready_in_s, "retry")
         else:
-            self._wait(pause_s, "" if pause_s == math.inf else "batch")
+            self._wait(pause_s, "batch" if pause_s < math.inf else "items" if self._awaits_items else "")
         return None
 
     def _wait(self, wait_s: float, why: str) -> None:
@@ -337,25 +359,37 @@ class Scheduler(msgspec.Struct):
         size = self.limits.batch_size
         if size is not None:
             return self._refill_batch(now_s, size)
-        self._fresh.extend(islice(self.source, self.ahead))
-        self.exhausted = not self._fresh
+        if not self._draw_into(self._fresh, self.ahead) and not self._fresh:
+            self.exhausted = not self._awaits_items
         return math.inf
 
     def _refill_batch(self, now_s: float, size: int) -> float:
         if self.batch.unsettled:
             return math.inf
         # Whether another batch follows must be known before the pause: the last one ends the run.
-        self._next_batch = self._next_batch or next(self.source, None)
-        if self._next_batch is None:
-            self.exhausted = True
+        is_whole = self._draw_into(self._gathered, size)
+        if not self._gathered:
+            self.exhausted = not self._awaits_items
             return math.inf
         if now_s < self._batch_free_s:
             return self._batch_free_s - now_s
-        self._fresh.extend([self._next_batch, *islice(self.source, size - 1)])
-        self._next_batch = None
-        self.exhausted = len(self._fresh) < size
+        if self._awaits_items:
+            return math.inf
+        self._fresh.extend(self._gathered)
+        self._gathered = []
+        self.exhausted = not is_whole
         self._open_batch(len(self._fresh))
         return 0.0
+
+    def _draw_into(self, tasks: deque[Task] | list[Task], size: int) -> bool:
+        """Draw until there are ``size`` tasks; return whether there are: else some are awaited, or none are left."""
+        self._awaits_items = False
+        for task in islice(self.source, size - len(tasks)):
+            if task is None:
+                self._awaits_items = True
+                return False
+            tasks.append(task)
+        return len(tasks) >= size
 
     def _open_batch(self, items: int) -> None:
         self.batch = Batch(self.batch.number + 1, items, unsettled=items)

@@ -1,7 +1,10 @@
 """Run: the only part that runs: one start of a session on the engine's thread.
 
 run            one start: open, run, close; its live status
-runner         the loop: workers, attempts, commits
+runner         the loop: attempts and commits
+slots          its workers, and how what they run is stopped
+feedback       what an end tells breaker and limiter
 permits        what a work function asks for: `Attempt`, further permits
 engine_thread  the thread that all sessions of a process share
+watchdog       says what keeps its loop from turning
 """

@@ -8,21 +8,50 @@ not started yet.
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
+import math
+import numbers
+import threading
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Any
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from contextlib import AsyncExitStack, suppress
+from typing import Any, Protocol, TypeVar
 
 import msgspec
 
 from ipybatch.engine.data.clock import Clock
+from ipybatch.engine.data.policy import check_count
 from ipybatch.engine.data.spec import Spec
-from ipybatch.engine.rules.limiter import NO_COST, Cost, GroupLimiter, Limiter, Permit, cost_in
+from ipybatch.engine.rules.limiter import NO_COST, Cost, GroupLimiter, Permit, cost_in
 from ipybatch.engine.rules.scheduler import Ticket
+from ipybatch.engine.run.engine_thread import post
 from ipybatch.engine.store.resources import Resource, record_cool_down
 from ipybatch.engine.store.run_store import RunStore
 from ipybatch.engine.store.schema import group_resource
-from ipybatch.errors import JournalError, Permanent, Withheld
+from ipybatch.errors import InputError, JournalError, Permanent, Withheld
+
+T = TypeVar("T")
+
+
+class AttemptEngine(Protocol):
+    """What an attempt may ask of the engine. All of it is called on the engine's loop."""
+
+    loop: asyncio.AbstractEventLoop
+
+    async def acquire(self, cost: Cost) -> Permit:
+        """Wait for a permit of one further request."""
+
+    def release(self, permit: Permit) -> None:
+        """Count the response to its request."""
+
+    def join(self, group: int) -> None:
+        """Put the attempt's item into a group."""
+
+    def add(self, items: Iterable[Any]) -> int:
+        """Take further items into the session; return how many are to run."""
+
+    def withdraw(self) -> None:
+        """Turn away what the attempt still waits for."""
 
 
 class Attempt:
@@ -31,6 +60,9 @@ class Attempt:
     The attempt itself holds one permit: its first request.  Every further one
     asks for its own with `permit`.
 
+    Every method may be called from any thread or loop: it is executed on the engine's, one after the other.  After
+    the attempt has ended, because it returned or was given up, nothing can be asked any more.
+
     Attributes:
         key: The item's key, as JSON.
         number: 1 for the first try.
@@ -38,48 +70,42 @@ class Attempt:
         is_billed: Whether what runs now is paid for, whatever becomes of us: a cancel lets it finish. The work says so.
     """
 
-    def __init__(  # noqa: PLR0917  # what it may ask of the engine
-        self,
-        key: str,
-        number: int,
-        acquire: Callable[[Cost, int], Awaitable[Permit]],
-        release: Callable[[Permit], None],
-        join: Callable[[int], None],
-        add: Callable[[Iterable[Any]], int] = lambda items: 0,
-    ) -> None:
+    def __init__(self, key: str, number: int, engine: AttemptEngine) -> None:
         self.key = key
         self.number = number
         self.requests = 1
         self.is_billed = False
         self.actual: Cost = NO_COST
-        self._acquire = acquire
-        self._release = release
-        self._join = join
-        self._add = add
+        self._engine = engine
+        self._thread = threading.get_ident()
+        self._is_over = False
 
-    @asynccontextmanager
-    async def permit(self, cost: Cost = NO_COST) -> AsyncIterator[None]:
+    def permit(self, cost: Cost = NO_COST) -> Request:
         """Wait until one more request may start; leave the block when its response is there.
 
-        Ask when the attempt's own first request has been answered, or open one permit for each request.
+        ``async with attempt.permit():`` in a coroutine, ``with attempt.permit():`` in a plain function. Ask when the
+        attempt's own first request has been answered, or open one permit for each request.
 
         Args:
             cost: What it costs beside one request, by unit: ``{"tokens": 500}``.
 
         Raises:
+            InputError: ``cost`` is not a finite number >= 0 of each unit, or the block would wait in the engine's
+                thread.
             Permanent: The cost is more than a rate can ever allow.
-            Withheld: The session ends, and nothing more is sent.
+            Withheld: The session ends, and nothing more is sent; or the attempt has ended.
         """
-        self.requests += 1
-        permit = await self._acquire(cost, self.requests)
-        try:
-            yield
-        finally:
-            self._release(permit)
+        return Request(self, _checked("cost", cost))
 
     def join(self, group: int) -> None:
-        """Belong to a group of the workload's own from now on: a remote job, a partition."""
-        self._join(group)
+        """Belong to a group of the workload's own from now on: a remote job, a partition.
+
+        Raises:
+            InputError: It is not a whole number >= 0.
+            Withheld: The attempt has ended.
+        """
+        check_count("group", group, low=0)
+        self._on_loop(lambda: self._engine.join(group))
 
     def add(self, items: Iterable[Any]) -> int:
         """Bring further items into the session, as the members of a guild; return how many of them are to run.
@@ -87,14 +113,135 @@ class Attempt:
         They are in the plan when this returns: a resume knows them. Those whose keys are there already are left out.
 
         Raises:
-            InputError: An item has no key that JSON can hold; none is added.
+            InputError: An item has no key that JSON can hold, or they are no list of items; none is added.
             Permanent: The session's items come from a generator.
+            Withheld: The attempt has ended.
         """
-        return self._add(items)
+        if isinstance(items, str | bytes) or not isinstance(items, Iterable):
+            msg = f"items must be a list of items, got {items!r}"
+            raise InputError(msg)
+        given = list(items)  # here: a generator of the user's may block
+        return self._on_loop(lambda: self._engine.add(given))
 
     def settle(self, **actual: float) -> None:
-        """Say what the attempt really cost, by unit: ``attempt.settle(tokens=731)``."""
-        self.actual = actual
+        """Say what the attempt really cost, by unit: ``attempt.settle(tokens=731)``.
+
+        Raises:
+            InputError: It is not a finite number >= 0.
+            Withheld: The attempt has ended.
+        """
+        checked = _checked("", actual)
+        self._refuse_after_end()
+        self.actual = checked
+
+    def close(self) -> None:
+        """Ask for nothing more: the attempt has its outcome."""
+        self._is_over = True
+        self._engine.withdraw()
+
+    def _refuse_after_end(self) -> None:
+        if self._is_over:
+            msg = f"the attempt at {self.key} has ended: nothing can be asked for it any more"
+            raise Withheld(msg)
+
+    def _on_loop(self, function: Callable[[], T]) -> T:
+        """Call a function on the engine's loop and return its result."""
+
+        def guarded() -> T:
+            self._refuse_after_end()
+            return function()
+
+        if threading.get_ident() == self._thread:
+            return guarded()
+        return _result_of(post(self._engine.loop, guarded), self._engine.loop)
+
+    async def _acquire(self, cost: Cost) -> Permit:
+        self._refuse_after_end()
+        self.requests += 1
+        permit = await self._engine.acquire(cost)
+        if self._is_over:  # it was given up meanwhile
+            self._engine.release(permit)
+            self._refuse_after_end()
+        return permit
+
+
+class Request:
+    """One more request of an attempt: enter it to wait for its permit, leave it when the response is there."""
+
+    def __init__(self, attempt: Attempt, cost: Cost) -> None:
+        self._attempt, self._cost = attempt, cost
+        self._permit: Permit | None = None
+
+    async def __aenter__(self) -> None:
+        attempt = self._attempt
+        if threading.get_ident() == attempt._thread:
+            self._permit = await attempt._acquire(self._cost)
+        else:  # another loop, in a thread of the user's
+            self._permit = await asyncio.wrap_future(self._ask())
+
+    async def __aexit__(self, *_: object) -> None:
+        self._release()
+
+    def __enter__(self) -> None:
+        if threading.get_ident() == self._attempt._thread:
+            msg = "with attempt.permit() would block the engine's thread: use async with in a coroutine"
+            raise InputError(msg)
+        self._permit = _result_of(self._ask(), self._attempt._engine.loop)
+
+    def __exit__(self, *_: object) -> None:
+        self._release()
+
+    def _ask(self) -> concurrent.futures.Future[Permit]:
+        asked = self._attempt._acquire(self._cost)
+        try:
+            return asyncio.run_coroutine_threadsafe(asked, self._attempt._engine.loop)
+        except RuntimeError:  # the loop is closed
+            asked.close()
+            raise Withheld(_OVER) from None
+
+    def _release(self) -> None:
+        permit, self._permit = self._permit, None
+        if permit is None:
+            return
+        attempt = self._attempt
+        if threading.get_ident() == attempt._thread:
+            attempt._engine.release(permit)
+        else:
+            with suppress(RuntimeError):  # the loop is closed: nobody counts any more
+                attempt._engine.loop.call_soon_threadsafe(attempt._engine.release, permit)
+
+
+_OVER = "the session ended"
+
+
+def _result_of(asked: concurrent.futures.Future[T], loop: asyncio.AbstractEventLoop) -> T:
+    """Wait in a thread of the user's for what the engine's loop was asked.
+
+    Raises:
+        Withheld: The loop was closed.
+    """
+    while not asked.done():
+        concurrent.futures.wait([asked], timeout=1.0)
+        if loop.is_closed() and not asked.done():
+            raise Withheld(_OVER)
+    return asked.result()
+
+
+def _checked(field: str, cost: Any) -> Cost:
+    """Return a cost whose amounts are floats.
+
+    Raises:
+        InputError: An amount is not a finite number >= 0.
+    """
+    if not isinstance(cost, Mapping):
+        msg = f'{field} must be amounts by unit, such as {{"tokens": 500}}, got {cost!r}'
+        raise InputError(msg)
+    for unit, amount in cost.items():
+        if isinstance(amount, bool) or not isinstance(amount, numbers.Real) or not 0 <= float(amount) < math.inf:
+            name = unit if not field else f"{field}[{unit!r}]"
+            msg = f"{name} must be a finite number >= 0, got {amount!r}"
+            raise InputError(msg)
+    return {unit: float(amount) for unit, amount in cost.items()}
 
 
 class Asking(msgspec.Struct, frozen=True):
@@ -107,8 +254,7 @@ class Asking(msgspec.Struct, frozen=True):
     cost: Cost
     granted: asyncio.Future[Permit]
     is_first: bool
-    limiter: Limiter | GroupLimiter
-    limit_group: str
+    ticket: Ticket
 
 
 class Permits(msgspec.Struct):
@@ -134,6 +280,7 @@ class Permits(msgspec.Struct):
     closed: str | None = None
     holds_all: bool = False
     held_back: set[str] = msgspec.field(default_factory=set)
+    loop: asyncio.AbstractEventLoop = msgspec.field(default_factory=asyncio.get_running_loop)
     _most: int = 1  # requests of one attempt: what a restart must assume to be in flight
 
     def run(self, ticket: Ticket) -> Awaitable[Any]:
@@ -149,14 +296,18 @@ class Permits(msgspec.Struct):
         work, limits = spec.work, spec.limits
         arguments = (task.item, self._attempt(ticket)) if work.takes_attempt else (task.item,)
         if limits.also or limits.shared is not None:
-            return self._run_limited(arguments)
+            return self._run_limited(ticket, arguments)
         return spec.backend.run(work.call, arguments)
 
-    async def _run_limited(self, arguments: tuple[Any, ...]) -> Any:
+    async def _run_limited(self, ticket: Ticket, arguments: tuple[Any, ...]) -> Any:
         async with AsyncExitStack() as stack:
-            for limiter in self.spec.limits.also:
-                await stack.enter_async_context(limiter)
-            await self._ask_shared()
+            ticket.count(self.clock.now_s(), waits=+1)
+            try:
+                for limiter in self.spec.limits.also:
+                    await stack.enter_async_context(limiter)
+                await self._ask_shared()
+            finally:
+                ticket.count(self.clock.now_s(), waits=-1)
             return await self.spec.backend.run(self.spec.work.call, arguments)
 
     def serve(self, now_s: float) -> float:
@@ -169,17 +320,17 @@ class Permits(msgspec.Struct):
                 self.waiting.remove(asking)
                 continue
             # What the pause keeps back takes nothing from those that may go on.
-            if (asking.is_first and self.is_held) or asking.limit_group in held_back:
+            if (asking.is_first and self.is_held) or asking.ticket.limit_group in held_back:
                 continue
-            wait_s = asking.limiter.wait_s(now_s, asking.cost, slot=False)
+            wait_s = asking.ticket.limiter.wait_s(now_s, asking.cost, slot=False)
             if wait_s == 0.0:
-                asking.granted.set_result(asking.limiter.acquire(now_s, asking.cost, slot=False))
+                asking.granted.set_result(asking.ticket.limiter.acquire(now_s, asking.cost, slot=False))
                 self.waiting.remove(asking)
                 continue
             soonest_s = min(soonest_s or wait_s, wait_s)
-            limiter = asking.limiter
+            limiter = asking.ticket.limiter
             if isinstance(limiter, GroupLimiter) and limiter.own.wait_s(now_s, asking.cost, slot=False) > 0:
-                held_back.add(asking.limit_group)
+                held_back.add(asking.ticket.limit_group)
             else:  # who comes after it must wait as well, whatever group it is in
                 self.holds_all = True
                 break
@@ -195,9 +346,11 @@ class Permits(msgspec.Struct):
     def end(self, now_s: float, ticket: Ticket) -> None:
         """Give the attempt's place back, and its first permit unless a further request has done so."""
         resource, limiter = self.resource, ticket.limiter
-        if not ticket.further:
-            limiter.respond(now_s, ticket.permit, NO_COST if ticket.handed is None else ticket.handed.actual)
-        limiter.free()
+        try:
+            if not ticket.further:
+                limiter.respond(now_s, ticket.permit, NO_COST if ticket.handed is None else ticket.handed.actual)
+        finally:
+            limiter.free()
         if self.waiting or len(resource.wakers) > 1:
             resource.changed()
 
@@ -213,44 +366,58 @@ class Permits(msgspec.Struct):
         record_cool_down(self.store.journal, group_resource(self.resource.name, limit_group), until_s)
 
     def _attempt(self, ticket: Ticket) -> Attempt:
-        async def acquire(cost: Cost, requests: int) -> Permit:
-            limiter = ticket.limiter
-            refused = limiter.refuse(cost)
-            if refused:
-                raise Permanent(refused)
-            is_first = not ticket.further and not cost_in("requests", ticket.permit.cost)
-            if is_first and self.closed is not None:
-                raise Withheld(self.closed)
-            if not ticket.further:  # the first has been answered
-                limiter.respond(self.clock.now_s(), ticket.permit)
-            ticket.further += (cost,)
-            if requests > self._most:
-                await self._expect(requests)
-            granted: asyncio.Future[Permit] = asyncio.get_running_loop().create_future()
-            self.waiting.append(Asking(cost, granted, is_first, limiter, ticket.limit_group))
-            self.resource.changed()
-            try:
-                permit = await granted
-                await self._ask_shared()
-            except asyncio.CancelledError:
-                if granted.done() and not granted.cancelled() and granted.exception() is None:
-                    release(granted.result())
-                raise
-            return permit
-
-        def release(permit: Permit) -> None:
-            ticket.limiter.respond(self.clock.now_s(), permit)
-            self.resource.changed()
-
-        def join(group: int) -> None:
-            ticket.task.group = group
-
-        attempt = ticket.handed = Attempt(ticket.task.key, ticket.task.attempts, acquire, release, join, self.add)
+        attempt = ticket.handed = Attempt(ticket.task.key, ticket.task.attempts, _EngineSide(self, ticket, self.loop))
         return attempt
+
+    async def acquire(self, ticket: Ticket, cost: Cost) -> Permit:
+        """Wait until a further request of an attempt may start.
+
+        Raises:
+            Permanent: It costs more than a rate can ever allow.
+            Withheld: Nothing more is sent.
+        """
+        limiter = ticket.limiter
+        refused = limiter.refuse(cost)
+        if refused:
+            raise Permanent(refused)
+        is_first = not ticket.further and not cost_in("requests", ticket.permit.cost)
+        if is_first and self.closed is not None:
+            raise Withheld(self.closed)
+        if not ticket.further:  # the first has been answered
+            limiter.respond(self.clock.now_s(), ticket.permit)
+        ticket.further += (cost,)
+        if ticket.handed.requests > self._most:
+            await self._expect(ticket.handed.requests)
+        granted: asyncio.Future[Permit] = self.loop.create_future()
+        self.waiting.append(Asking(cost, granted, is_first, ticket))
+        ticket.count(self.clock.now_s(), waits=+1)
+        is_granted = False
+        try:
+            self.resource.changed()
+            permit = await granted
+            is_granted = True
+            await self._ask_shared()
+        except asyncio.CancelledError:
+            ticket.gave_up = True
+            if is_granted or (granted.done() and not granted.cancelled() and granted.exception() is None):
+                limiter.respond(self.clock.now_s(), granted.result())
+                self.resource.changed()
+            raise
+        finally:
+            ticket.count(self.clock.now_s(), waits=-1)
+        ticket.count(self.clock.now_s(), in_flight=+1)
+        return permit
+
+    def release(self, ticket: Ticket, permit: Permit) -> None:
+        """Count the response to a further request."""
+        now_s = self.clock.now_s()
+        ticket.count(now_s, in_flight=-1)
+        ticket.limiter.respond(now_s, permit)
+        self.resource.changed()
 
     async def _expect(self, requests: int) -> None:
         """Record, before they are sent, how many requests a crash may leave unrecorded."""
-        loop = asyncio.get_running_loop()
+        loop = self.loop
         written: asyncio.Future[None] = loop.create_future()
 
         def answer(error: JournalError | None) -> None:
@@ -273,3 +440,28 @@ class Permits(msgspec.Struct):
     async def _ask_shared(self) -> None:
         if self.spec.limits.shared is not None:
             await self.spec.limits.shared.try_acquire_async(self.resource.name, 1)
+
+
+class _EngineSide(msgspec.Struct):
+    """An attempt's ticket, for the `Attempt` that the work is handed."""
+
+    permits: Permits
+    ticket: Ticket
+    loop: asyncio.AbstractEventLoop
+
+    async def acquire(self, cost: Cost) -> Permit:
+        return await self.permits.acquire(self.ticket, cost)
+
+    def release(self, permit: Permit) -> None:
+        self.permits.release(self.ticket, permit)
+
+    def join(self, group: int) -> None:
+        self.ticket.task.group = group
+
+    def add(self, items: Iterable[Any]) -> int:
+        return self.permits.add(items)
+
+    def withdraw(self) -> None:
+        for asking in self.permits.waiting:
+            if asking.ticket is self.ticket and not asking.granted.done():
+                asking.granted.set_exception(Withheld("the attempt has ended"))

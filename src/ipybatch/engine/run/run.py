@@ -7,9 +7,11 @@ open (caller's thread: errors reach the caller)
 
 from __future__ import annotations
 
+import asyncio
+import contextvars
 import math
 from collections.abc import Callable, Iterable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from functools import partial
 from operator import attrgetter
 from typing import Any
@@ -32,11 +34,12 @@ from ipybatch.engine.rules.breaker import CircuitBreaker
 from ipybatch.engine.rules.limiter import GroupLimiter, Limiter, LimitGroup, LimitGroups
 from ipybatch.engine.rules.scheduler import Batch, Scheduler
 from ipybatch.engine.run.runner import Runner
+from ipybatch.engine.run.slots import AGAIN_S, TICKET
 from ipybatch.engine.store import resume, rows, run_store
 from ipybatch.engine.store.journal import Journal
 from ipybatch.engine.store.resources import Membership, kept_since_s
 from ipybatch.engine.store.resume import Items, Opened
-from ipybatch.errors import JournalError, Permanent
+from ipybatch.errors import JournalError, Permanent, Withheld
 
 _WAITING = {
     "batch": "next batch in {}",
@@ -44,6 +47,7 @@ _WAITING = {
     "breaker": "the service fails: next probe in {}",
     "probe": "one probe is asking whether the service is back",
     "retry": "next retry in {}",
+    "items": "waiting for the next items of the generator",
 }
 
 
@@ -122,7 +126,7 @@ def _eta_s(snapshot: Snapshot, limits: Limits, unix_s: float) -> tuple[float, fl
 
 Change = tuple[Callable[[Task], bool], int]  # which tasks, and the place of their new priority
 
-_AHEAD = 100  # tasks of a list that the scheduler takes at once
+_AHEAD = 100  # tasks that the scheduler takes at once
 _LOOK_AHEAD = 1000  # items of a generator that may wait in limit groups
 _UNFINISHED: frozenset[Status] = frozenset({"failed", "timeout", "cancelled"})
 
@@ -152,6 +156,11 @@ class Run:
         self._opened: Opened | None = None
         self._store: run_store.RunStore | None = None
         self._membership: Membership | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._task: asyncio.Task[Any] | None = None
+        self._is_inside = False  # the work: neither entering nor leaving it
+        self._is_closed = False
+        self._cancels = 0  # of entering or leaving it
 
     @property
     def is_over(self) -> bool:
@@ -202,27 +211,91 @@ class Run:
         """Run what `open` found, to its end."""
         assert self._opened is not None
         assert self._store is not None
+        self._loop, self._task = asyncio.get_running_loop(), asyncio.current_task()
         self._membership = membership = Membership(self._journal, self._spec.resource, self._clock)
         runner = self.runner = self._make_runner(self._opened, self._store, membership)
+        self._listen_to_items(runner)
         runner.hold(self._held)
         for state, reason, left in self._stops:
             runner.stop(state, reason, left=left, kill=True)
         try:
             membership.join(self._spec.limits, self._declared)
-            async with AsyncExitStack() as stack:
-                await self._enter_work(stack)
-                await runner.run()
+            await self._run_inside_work(runner)
         except JournalError as error:
             runner.fail(str(error))
-        except Exception as error:  # of the work's __aenter__ or __aexit__, or the backend's
+        except asyncio.CancelledError:
+            runner.stop("cancelled", "", left="cancelled", kill=True)
+            if not self._cancels:  # not ours: the task that runs it is cancelled
+                self._close(runner, self._store)
+                raise
+        except BaseException as error:  # of the work's __aenter__ or __aexit__, or the backend's
             runner.fail(f"the work could not be opened or closed: {describe(error)}")
         self._close(runner, self._store)
+
+    async def _run_inside_work(self, runner: Runner) -> None:
+        """Run with the work entered. Cancel ends its entering and its leaving too."""
+        try:
+            async with AsyncExitStack() as stack:
+                self._press()
+                await self._enter_work(stack)
+                self._is_inside = True
+                await runner.run()
+                self._is_inside = False
+        finally:
+            self._is_inside = True
+            for _ in range(self._cancels):
+                assert self._task is not None
+                self._task.uncancel()
+
+    def _listen_to_items(self, runner: Runner) -> None:
+        """Look for something to start whenever a generator has given items, in its own thread."""
+        loop, clock = asyncio.get_running_loop(), self._clock
+
+        def look() -> None:
+            clock.hold(-1)
+            runner.wake()
+
+        def on_read() -> None:
+            try:
+                loop.call_soon_threadsafe(look)
+            except RuntimeError:  # the loop is closed; the next start finds what was read
+                clock.hold(-1)
+
+        self._items.listen(on_ask=partial(clock.hold, +1), on_read=on_read)
+
+    def _press(self) -> None:
+        """Cancel the entering or leaving of the work, once it has been stopped, until it ends."""
+        if self._is_inside or not self._stops or self._task is None:
+            return
+        assert self._loop is not None
+        self._cancels += 1
+        self._task.cancel()
+        self._loop.call_later(AGAIN_S, self._press)
+
+    def on_exit(self, error: BaseException, context: contextvars.Context) -> None:
+        """Fail what raised SystemExit or KeyboardInterrupt beside its attempt: that attempt, else the session."""
+        if self.runner is not None:
+            self.runner.on_exit(error, context.get(TICKET))
+
+    def on_stall(self, text: str) -> None:
+        """Note what keeps the loop from turning; from any thread."""
+        noted = self._feed.note_beside(text)
+        if noted is not None and self._loop is not None:
+            with suppress(RuntimeError):  # the loop is closed
+                self._loop.call_soon_threadsafe(self._feed.publish, noted)
+
+    def on_lost(self, reason: str) -> None:
+        """End as failed without the loop, which is gone; the lease is left to run out."""
+        if self._store is not None:
+            self._store.drop()
+        self._feed.emit(events.StateChanged(self._clock.unix_s(), "failed", reason))
 
     def stop(self, state: State, reason: str, left: Status) -> None:
         """Start nothing more, end what runs."""
         self._stops.append((state, reason, left))
         if self.runner is not None:
             self.runner.stop(state, reason, left=left, kill=True)
+            self._press()
 
     def change(self, limits: Limits) -> None:
         """Let other limits hold from now on."""
@@ -249,12 +322,16 @@ class Run:
         Raises:
             Permanent: The items come from a generator.
             InputError: An item has no key that JSON can hold; none is added.
+            Withheld: The session has ended.
         """
         if self._items.plan is None:
             msg = "attempt.add() needs a session whose items are a list: a generator has no plan to add to"
             raise Permanent(msg)
         assert self._store is not None
         assert self.runner is not None
+        if self._is_closed:
+            msg = "the session has ended: no items can be added"
+            raise Withheld(msg)
         at_s = self._clock.unix_s()
         tasks, skipped = resume.add(self._items.plan, self._store, self._spec, items, at_s)
         if tasks or skipped:
@@ -298,7 +375,7 @@ class Run:
             membership.resource.limiter,
             limit_groups=self._limit_groups(membership),
             queued=opened.queued,
-            ahead=_AHEAD if is_list else 1,
+            ahead=_AHEAD,
             look_ahead=math.inf if is_list else _LOOK_AHEAD,
             breaker=None if spec.breaker is None or spec.per is not None else CircuitBreaker(spec.breaker),
             cost=None if spec.cost is None else lambda task: spec.cost_of(task.item),
@@ -336,6 +413,7 @@ class Run:
         return group.name if group is not None and group.items == 1 else f"item {task.label}"
 
     def _close(self, runner: Runner, store: run_store.RunStore) -> None:
+        self._is_closed = True
         state, reason, left = runner.state or "completed", runner.reason, runner.left
         if state == "failed" and self._spec.on_failure == "rollback":
             state = "rolled_back"
@@ -346,7 +424,9 @@ class Run:
         if state != "completed":
             self._count_left(at_s, left, store)
         if runner.lingering:
-            self._feed.note(f"{runner.lingering} threads are still busy with what was given up; they end by themselves")
+            one = runner.lingering == 1
+            busy = "1 attempt that was given up is" if one else f"{runner.lingering} attempts that were given up are"
+            self._feed.note(f"{busy} still busy: {'it ends by itself' if one else 'they end by themselves'}")
         self._items.put_back(runner.kept, runner.scheduler.left(), is_anew=state == "rolled_back")
         assert self._membership is not None
         self._membership.leave()
@@ -394,7 +474,7 @@ class Run:
 
 
 def _sort(opened: Opened) -> None:
-    todo = sorted(opened.source, key=lambda task: task.order)
+    todo = sorted(filter(None, opened.source), key=lambda task: task.order)
     opened.source, opened.queued = iter(todo), queued_by_priority(todo)
 
 

@@ -9,8 +9,7 @@ the items.  A worker that finds nothing to start waits in the worker queue;
 whoever makes room wakes one, and each that starts something wakes the next.
 A slot is taken from the start of an attempt to the commit of its entry.
 
-One subject, hence its length: an attempt from its start to its commit, with
-what its end tells the breaker and the limiter (`Feedback`).
+One subject, hence its length: an attempt from its start to its commit.
 """
 
 from __future__ import annotations
@@ -28,15 +27,17 @@ from ipybatch.engine.data.clock import Clock
 from ipybatch.engine.data.events import State, Status
 from ipybatch.engine.data.masking import OTHER_LOOP, OTHER_LOOP_HINT, describe, mask
 from ipybatch.engine.data.outcome import Outcome, encode_result
-from ipybatch.engine.data.plan import Task, label_of
-from ipybatch.engine.data.policy import Limits, Retry
+from ipybatch.engine.data.plan import Task
+from ipybatch.engine.data.policy import Limits
 from ipybatch.engine.data.spec import Spec, StillRunning
 from ipybatch.engine.rules import retry
 from ipybatch.engine.rules.breaker import CircuitBreaker
 from ipybatch.engine.rules.limiter import NO_COST, LimitGroup
 from ipybatch.engine.rules.retry import Kind, Verdict
 from ipybatch.engine.rules.scheduler import Scheduler, Ticket
+from ipybatch.engine.run.feedback import Feedback
 from ipybatch.engine.run.permits import Permits
+from ipybatch.engine.run.slots import CANCELS, TICKET, Slot, refuse_stopped
 from ipybatch.engine.store.commit_queue import CommitQueue
 from ipybatch.engine.store.resources import Resource
 from ipybatch.engine.store.rows import Entry
@@ -86,100 +87,7 @@ def _wake(parked: asyncio.Future[None]) -> bool:
     return False
 
 
-class Feedback(msgspec.Struct):
-    """What the end of an attempt tells the breaker and the limiter.
-
-    A 429 cools the resource down and is no failure; timeouts, lost connections and 5xx are failures of the service;
-    cancellations and errors of the item itself prove nothing.
-    """
-
-    resource: Resource
-    policy: Retry
-    clock: Clock
-    emit: Callable[[events.Event], None]
-    on_cool_down: Callable[[float, str], None]
-    _told: dict[str, int] = msgspec.field(default_factory=dict)  # moves of the breaker, by limit group
-    _depleted_s: float = -math.inf
-
-    def succeeded(self, now_s: float, ticket: Ticket) -> None:
-        """Count an attempt that the service answered well."""
-        if ticket.limiter.cool_downs:
-            ticket.limiter.warm_up()
-        breaker = ticket.breaker
-        if breaker is not None and (breaker.failures or breaker.openings):
-            breaker.succeed(now_s, ticket.epoch)
-            self.tell(ticket)
-
-    def failed(self, now_s: float, ticket: Ticket, verdict: Verdict | None) -> None:
-        """Count an attempt that failed; without a verdict it was cancelled."""
-        if ticket.breaker is not None:
-            if verdict is not None and verdict.counts:
-                ticket.breaker.fail(now_s, ticket.epoch)
-            else:
-                ticket.breaker.release(ticket.epoch)
-            self.tell(ticket)
-        if verdict is not None:
-            self._cool_down(now_s, ticket, verdict)
-
-    def wait(self, now_s: float, why: str) -> None:
-        """Publish that the limits are used up, once a window."""
-        if why == "limit":
-            shortest_s = min((rate.per_s for rate in self.resource.limiter.windows), default=1.0)
-            if now_s >= self._depleted_s + shortest_s:
-                self._depleted_s = now_s
-                self.emit(events.Depleted(self.clock.unix_s()))
-
-    def tell(self, ticket: Ticket) -> None:
-        """Publish the breaker of an attempt, if it moved."""
-        breaker = ticket.breaker
-        if breaker is None or breaker.moves == self._told.get(ticket.limit_group, 0):
-            return
-        self._told[ticket.limit_group] = breaker.moves
-        at_s = self.clock.unix_s()
-        probe_at_s = at_s + breaker.wait_s(self.clock.now_s()) if breaker.state == "open" else 0.0
-        self.emit(
-            events.BreakerMoved(
-                at_s, breaker.state, breaker.failures, breaker.openings, probe_at_s, label_of(ticket.limit_group)
-            )
-        )
-
-    def _cool_down(self, now_s: float, ticket: Ticket, verdict: Verdict) -> None:
-        wait_s = verdict.retry_after_s
-        if wait_s is None:
-            if verdict.kind is not Kind.RATE_LIMITED:
-                return
-            wait_s = retry.cool_down_s(self.policy, ticket.limiter.cool_downs, self.clock.unix_s())
-        if ticket.limiter.cool_down(now_s, ticket.permit.started_s, wait_s):
-            until_s = self.clock.unix_s() + wait_s
-            self.on_cool_down(until_s, ticket.limit_group)
-            reason = "the service asked us to slow down"
-            self.emit(events.CooledDown(self.clock.unix_s(), until_s, reason, label_of(ticket.limit_group)))
-
-
 Emit = Callable[[events.Event], None]
-
-
-class Slot:
-    """A worker and what it is doing.
-
-    Attributes:
-        ticket: None between attempts: then it must not be cancelled.
-        stopped_by: Why its attempt was cancelled by us: "", "timeout" or "cancel".
-    """
-
-    def __init__(self, worker: asyncio.Task[None]) -> None:
-        self.worker = worker
-        self.ticket: Ticket | None = None
-        self.stopped_by = ""
-
-    def stop(self, why: str) -> None:
-        """Cancel the attempt, if one is running; what is paid for may go on until its timeout."""
-        ticket = self.ticket
-        if ticket is None or self.stopped_by:
-            return
-        if why == "timeout" or ticket.handed is None or not ticket.handed.is_billed:
-            self.stopped_by = why
-            self.worker.cancel()
 
 
 class Runner:
@@ -225,6 +133,9 @@ class Runner:
             scheduler.limit_groups.held_back = self._permits.held_back
         self._places = places  # among which the limits may let all be used: one worker each, and most of them wait
         self._slots: list[Slot] = []
+        self._workers = 0
+        self._idle: asyncio.Future[None] = self._loop.create_future()  # all workers have ended
+        self._cancels_again = spec.work.is_coroutine and getattr(spec.backend, "runs_on_loop", False)
         self._stopped: asyncio.Future[None] = self._loop.create_future()
         self._worker_queue = WorkerQueue()
         self._taken = 0  # slots
@@ -240,10 +151,10 @@ class Runner:
         self._beat()
         try:
             await self.spec.backend.open(self._places)
-            pool = [self._loop.create_task(self._work()) for _ in range(self._places)]
-            await asyncio.gather(*pool)
-            while self._taken:
-                await self._worker_queue.wait()
+            for _ in range(self._places):
+                self._workers += 1
+                self._loop.create_task(self._work()).add_done_callback(self._on_worker_end)
+            await self._wait_for_workers()
         finally:
             for timer in (self._alarm, self._sweeper, self._heart):
                 if timer is not None:
@@ -253,6 +164,32 @@ class Runner:
         if self.state is None:
             self.reason = _gave_up([] if self.scheduler.limit_groups is None else self.scheduler.limit_groups.all())
             self.state = "failed" if self.reason else "completed"
+
+    def _on_worker_end(self, worker: asyncio.Task[None]) -> None:
+        error = None if worker.cancelled() else worker.exception()
+        if error is not None and not self._idle.done():
+            self._idle.set_exception(error)
+        self._leave_pool()
+
+    def _leave_pool(self) -> None:
+        self._workers -= 1
+        if not self._workers and not self._idle.done():
+            self._idle.set_result(None)
+
+    async def _wait_for_workers(self) -> None:
+        """Wait for the end of all workers; cancelling that ends what runs, which is recorded all the same."""
+        is_cancelled = False
+        while not self._idle.done() or (self._taken and self._idle.exception() is None):
+            try:
+                await (self._worker_queue.wait() if self._idle.done() else asyncio.shield(self._idle))
+            except asyncio.CancelledError:
+                is_cancelled = True
+                self.stop("cancelled", "", left="cancelled", kill=True)
+            except BaseException:  # noqa: S112  # of a worker; `_idle` has it
+                continue
+        self._idle.result()
+        if is_cancelled:
+            raise asyncio.CancelledError
 
     def stop(self, state: State, reason: str, *, left: Status, kill: bool) -> None:
         """Start nothing more and end in ``state``; with ``kill``, end what runs as well."""
@@ -265,6 +202,8 @@ class Runner:
         if kill:
             for slot in self._slots:
                 slot.stop("cancel")
+            if self._cancels_again and self._sweeper is None:
+                self._sweep()
         self._worker_queue.wake_all()
 
     def fail(self, reason: str) -> None:
@@ -272,6 +211,15 @@ class Runner:
         if self.state == "completed":
             self.state, self.reason = "failed", reason
         self.stop("failed", reason, left="skipped", kill=True)
+
+    def on_exit(self, error: BaseException, ticket: Ticket | None) -> None:
+        """Fail what raised SystemExit or KeyboardInterrupt beside its attempt: that attempt, else the session."""
+        text = f"a task or callback of the work raised {describe(error)}"
+        for slot in self._slots:
+            if ticket is not None and slot.ticket is ticket:
+                slot.exited = text
+                return
+        self.fail(text)
 
     def hold(self, held: bool) -> None:
         """Pause or resume starting attempts."""
@@ -320,7 +268,7 @@ class Runner:
         if not self._permits.holds_all:
             try:
                 ticket = self.scheduler.next(now_s)
-            except Exception as error:  # the user's generator, or cost= function
+            except BaseException as error:  # the user's generator
                 self.stop("failed", f"the items could not be drawn: {describe(error)}", left="skipped", kill=False)
                 return None
             if ticket is not None:
@@ -351,6 +299,7 @@ class Runner:
     async def _attempt(self, slot: Slot, ticket: Ticket) -> None:
         task = ticket.task
         self._latest = slot.ticket = ticket
+        TICKET.set(ticket)
         slot.stopped_by = ""
         self.emit(events.AttemptStarted(self.clock.unix_s(), task.label, task.group, task.attempts))
         breaker = ticket.breaker
@@ -359,15 +308,20 @@ class Runner:
         lingering: asyncio.Future[Any] | None = None
         try:
             result = await self._permits.run(ticket)
-            slot.ticket = None
+            if slot.stopped_by or slot.exited:
+                refuse_stopped(slot, ticket, result)
             payload = None if result is None else encode_result(result)
         except BaseException as error:  # one bad item fails alone, whatever it raises
-            slot.ticket = None
-            if isinstance(error, asyncio.CancelledError) and slot.stopped_by:
-                slot.worker.uncancel()
+            if slot.given_up is not None:
+                self._rejoin_pool(slot)
+                return
+            slot.end(ticket)
             lingering = error.ended if isinstance(error, StillRunning) else None
             recorded = self._failed(slot, ticket, error, lingering)
         else:
+            slot.ticket = None
+            if slot.cancels or ticket.handed is not None:
+                slot.end(ticket)
             now_s = self.clock.now_s()
             self._permits.end(now_s, ticket)
             if ticket.limiter.cool_downs or (breaker is not None and (breaker.failures or breaker.openings)):
@@ -377,6 +331,21 @@ class Runner:
             await recorded  # attempts that ran side by side share a commit, and go on together
         if lingering is not None:
             await asyncio.wait([lingering, self._stopped], return_when=asyncio.FIRST_COMPLETED)
+
+    def _abandon(self, slot: Slot, ticket: Ticket) -> None:
+        """Record an attempt whose work ignores that it is cancelled; like a thread, it keeps its slot until it ends."""
+        slot.given_up = self._loop.create_future()
+        slot.end(ticket)
+        self._failed(slot, ticket, asyncio.CancelledError(), slot.given_up)
+        self._leave_pool()
+
+    def _rejoin_pool(self, slot: Slot) -> None:
+        assert slot.given_up is not None
+        if self._loop.is_closed():
+            return
+        self._workers += 1
+        slot.given_up.set_result(None)
+        slot.given_up = None
 
     def _failed(
         self, slot: Slot, ticket: Ticket, error: BaseException, lingering: asyncio.Future[Any] | None
@@ -390,7 +359,7 @@ class Runner:
         if slot.stopped_by == "cancel":
             self._feedback.failed(now_s, ticket, None)
             return self._record(ticket, now_s, "cancelled", "cancelled", False)
-        verdict, text = self._judge(slot, error)
+        verdict, text = self._judge(slot, ticket, error)
         kind, advice = _said_by(error, verdict.kind.value)
         self._feedback.failed(now_s, ticket, verdict)
         gave_up = ticket.breaker is not None and ticket.breaker.gave_up
@@ -420,12 +389,19 @@ class Runner:
             text = f"{_gave_up([limit_group])}; what is left of it is skipped, the others go on"
             self.emit(events.Noted(self.clock.unix_s(), text))
 
-    def _judge(self, slot: Slot, error: BaseException) -> tuple[Verdict, str]:
+    def _judge(self, slot: Slot, ticket: Ticket, error: BaseException) -> tuple[Verdict, str]:
         if slot.stopped_by == "timeout":
             return Verdict(Kind.TIMEOUT), f"Exceeded {self.spec.timeout_s:g} s"
-        if isinstance(error, RuntimeError) and OTHER_LOOP.search(str(error)):
+        text = describe(error)
+        if isinstance(error, RuntimeError) and OTHER_LOOP.search(text):
             return Verdict(Kind.REFUSED), OTHER_LOOP_HINT
-        return retry.classify(error, self.spec.retry, self.clock.unix_s()), describe(error)
+        try:
+            verdict = retry.classify(error, self.spec.retry, self.clock.unix_s())
+        except BaseException as raised:  # a property of the user's error, or the function of Retry(on=)
+            return Verdict(Kind.PERMANENT), f"{text} (it cannot be judged: {describe(raised)})"
+        if verdict.kind is Kind.TIMEOUT and ticket.gave_up:  # a timeout of the work's own around our waiting
+            verdict = msgspec.structs.replace(verdict, is_neutral=True)
+        return verdict, text
 
     def _retry(self, now_s: float, ticket: Ticket, verdict: Verdict, text: str) -> asyncio.Future[None]:
         task = ticket.task
@@ -451,7 +427,7 @@ class Runner:
         kind: str = "",
         advice: str = "",
     ) -> asyncio.Future[None]:
-        task, seconds = ticket.task, now_s - ticket.permit.started_s
+        task, seconds = ticket.task, now_s - ticket.permit.started_s - ticket.waited_s
         spent = self._permits.spent(ticket) if ticket.limiter.units else NO_COST
         at_s = self.clock.unix_s()
         return self._commit_queue.add(
@@ -486,7 +462,7 @@ class Runner:
         for listener in tuple(self.on_outcomes):
             try:
                 listener(outcomes)
-            except Exception as error:  # a listener that raises must not stop the run
+            except BaseException as error:  # a listener that raises, or exits, must not stop the run
                 self.on_outcomes.remove(listener)
                 text = f"a listener was dropped: it raised {describe(error)}"
                 self.emit(events.Noted(self.clock.unix_s(), text, "listener"))
@@ -520,15 +496,26 @@ class Runner:
         self._permits.end(self.clock.now_s(), ticket)
 
     def _sweep(self) -> None:
-        """Cancel attempts that overran: one timer for all of them costs less than one each."""
-        timeout_s = self.spec.timeout_s
-        if timeout_s is None:
-            return
-        over_s = self.clock.now_s() - timeout_s
+        """Cancel attempts that overran, and those that go on though they were cancelled.
+
+        One timer for all of them costs less than one each.
+        """
+        timeout_s, now_s = self.spec.timeout_s, self.clock.now_s()
         for slot in self._slots:
-            if slot.ticket is not None and slot.ticket.permit.started_s <= over_s:
+            ticket = slot.ticket
+            if ticket is None:
+                continue
+            if slot.stopped_by:
+                if self._cancels_again:
+                    slot.stop_again(now_s)
+                    if slot.cancels > CANCELS:
+                        self._abandon(slot, ticket)
+            elif timeout_s is not None and ticket.ran_s(now_s) >= timeout_s:
                 slot.stop("timeout")
-        self._sweeper = self._loop.call_later(min(0.05, max(0.002, timeout_s / 20)), self._sweep)
+        if timeout_s is not None:
+            self._sweeper = self._loop.call_later(min(0.05, max(0.002, timeout_s / 20)), self._sweep)
+        elif self.state is not None:
+            self._sweeper = self._loop.call_later(0.05, self._sweep)
 
     def _beat(self) -> None:
         """Renew the lease while nothing is recorded."""
@@ -565,6 +552,6 @@ def _said_by(error: BaseException, otherwise: str) -> tuple[str, str]:
     """Return an error's own kind and advice, where it has any that are texts."""
     try:
         kind, advice = (error.kind, error.advice) if isinstance(error, ItemError) else (otherwise, "")
-    except Exception:  # a property of the user's class
+    except BaseException:  # a property of the user's class
         return otherwise, ""
     return kind if isinstance(kind, str) else otherwise, mask(advice) if isinstance(advice, str) else ""

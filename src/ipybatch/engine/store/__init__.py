@@ -6,6 +6,7 @@ run_store     one run under its lease
 rows          attempts as rows, and rows as items
 commit_queue  entries of the loop, committed together
 resume        items meet what is recorded
+drawing       those of a generator, read in a thread
 resources     windows and cool-downs that outlive a process
 atomic_write  files that appear whole or not at all
 """

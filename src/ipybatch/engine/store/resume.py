@@ -24,12 +24,12 @@ from typing import Any, Literal, TypeVar
 
 import msgspec
 
-from ipybatch.engine.data import events
 from ipybatch.engine.data.events import Counts, Status
 from ipybatch.engine.data.masking import describe
-from ipybatch.engine.data.plan import MEDIUM, Keying, Plan, SeenKeys, Task, canonical, queued_by_priority, short
+from ipybatch.engine.data.plan import MEDIUM, Plan, Task, canonical, queued_by_priority, short
 from ipybatch.engine.data.spec import Spec
 from ipybatch.engine.store import run_store
+from ipybatch.engine.store.drawing import Drawing, Emit, Ended, Listing, Walk
 from ipybatch.engine.store.journal import Journal
 from ipybatch.engine.store.rows import Entry
 from ipybatch.engine.store.run_store import RecordedCounts
@@ -38,160 +38,25 @@ from ipybatch.errors import InputError
 
 T = TypeVar("T")
 
-_STRIDE = 500
-
-Emit = Callable[[events.Event], None]
-Ended = tuple[Task, Status, bool]  # and whether a resume keeps it
-Recorded = tuple[int, str, Status, bool, str]  # seq, key, status, whether it stays as it is, digest
-
-
-class Listing:
-    """The seqs of what a generator gave, in its order; nothing while that is 0, 1, 2, ...
-
-    Attributes:
-        order: None while each item has the seq of its place.
-    """
-
-    def __init__(self) -> None:
-        self.order: array[int] | None = None
-
-    def add(self, place: int, seq: int) -> None:
-        """Note the seq of the next item."""
-        if self.order is None and seq != place:
-            self.order = array("q", range(place))
-        if self.order is not None:
-            self.order.append(seq)
-
-
-class Walk:
-    """Look recorded items up as they are drawn: one ordered walk, single look-ups where it does not fit.
-
-    Attributes:
-        first_free: No recorded item has this seq, or a higher one.
-        in_step: Whether every item so far was drawn at the place it is recorded at.
-    """
-
-    def __init__(self, database: sqlite3.Connection, run: int, again: frozenset[Status]) -> None:
-        self._database, self._run = database, run
-        rerun = ", ".join(f"'{status}'" for status in sorted(again))
-        self._columns = f"id & {SEQ}, item.key, status, final AND status NOT IN ({rerun}), digest"
-        self._rows: Iterator[Recorded] = iter(())
-        self._row: Recorded | None = None  # the next one of the walk
-        self._next_id, self._after = ids(run)
-        self._unmatched, last = database.execute(
-            "SELECT count(*), max(id) FROM item WHERE id >= ? AND id < ?", ids(run)
-        ).fetchone()
-        self.first_free = 0 if last is None else (last & SEQ) + 1
-        self.in_step = True
-        self._indexed = False
-
-    def find(self, place: int, key: str) -> Recorded | None:
-        """Return what is recorded of ``key``; None when nothing is."""
-        if not self._unmatched:
-            return None
-        row = self._row or self._read()
-        if row is not None and row[1] == key:
-            self._row = next(self._rows, None)
-        else:
-            if row is not None and row[0] <= place:
-                self.in_step = False  # another item is recorded in this place
-            row = self._look_up(key)
-            if row is None:
-                return None
-        self._unmatched -= 1
-        if row[0] != place:
-            self.in_step = False
-        return row
-
-    def _read(self) -> Recorded | None:
-        rows = self._database.execute(
-            f"SELECT {self._columns} FROM item WHERE id >= ? AND id < ? ORDER BY id LIMIT ?",  # noqa: S608  # constants
-            (self._next_id, self._after, _STRIDE),
-        ).fetchall()
-        if rows:
-            self._next_id = ids(self._run)[0] + rows[-1][0] + 1
-        self._rows = iter(rows)
-        self._row = next(self._rows, None)
-        return self._row
-
-    def _look_up(self, key: str) -> Recorded | None:
-        if not self._indexed:
-            self._index()
-        row: Recorded | None = self._database.execute(
-            f"SELECT {self._columns} FROM by_key JOIN item USING (id) WHERE by_key.key = ?",  # noqa: S608  # constants
-            (key,),
-        ).fetchone()
-        return row
-
-    def _index(self) -> None:
-        """Index the run's keys, on disk and for this walk alone: an index for all would cost every item 4 us."""
-        self._database.execute("CREATE TEMP TABLE by_key (key TEXT PRIMARY KEY, id INTEGER) WITHOUT ROWID")
-        self._database.execute("INSERT INTO by_key SELECT key, id FROM item WHERE id >= ? AND id < ?", ids(self._run))
-        self._indexed = True
-
-
-def draw(
-    items: Iterator[Any],
-    keying: Keying,
-    walk: Walk | None,
-    *,
-    listing: Listing,
-    ended: list[Ended],
-    recorded: RecordedCounts,
-    emit: Emit,
-    clock_s: Callable[[], float],
-) -> Iterator[Task]:
-    """Yield the tasks of a generator that are still to do, as they are asked for."""
-    seen = SeenKeys()
-    free = 0 if walk is None else walk.first_free
-    drawn = 0
-    for item in items:
-        try:
-            task = keying.task(drawn, item)
-        except InputError as error:
-            task = Task(drawn, f"item {drawn}", item, refused=str(error))
-        if not seen.add(task.key):
-            task.refused = f"duplicate key {task.key}: an earlier item has it too"
-            task.key = f"{task.key} (duplicate, item {drawn})"
-        found = None if walk is None else walk.find(drawn, task.key)
-        stays = False
-        if found is not None:
-            task.seq, _, status, is_final, digest = found
-            recorded.undrawn[status] -= 1
-            stays = bool(is_final) and digest == task.digest
-            task.recorded = "" if stays else status
-            if stays and status != "completed":
-                ended.append((task, status, True))
-        elif walk is not None and not walk.in_step:
-            task.seq, free = max(free, drawn), max(free, drawn) + 1
-        if task.seq != drawn or listing.order is not None:
-            listing.add(drawn, task.seq)
-        drawn += 1
-        if not stays:
-            if task.recorded:
-                recorded.stale[task.recorded] += 1
-            emit(events.Drawn(clock_s(), task.recorded))
-            yield task
-    recorded.unlisted, recorded.undrawn = +recorded.undrawn, Counter()
-    emit(events.Exhausted(clock_s(), drawn, dict(recorded.unlisted)))
-
 
 class Opened(msgspec.Struct):
     """A run, and what of it is still to do.
 
     Attributes:
-        source: The tasks to run, in the order they should.
+        source: The tasks to run, in the order they should; None while a generator's next one is being read.
         counts: Where the session starts from.
         queued: How many tasks of each priority there are; None where all have the same.
         recorded: What is on record beside what the snapshot counts.
+        drawing: A generator's items, over all starts; None for a list.
     """
 
     run: int
-    source: Iterator[Task]
+    source: Iterator[Task | None]
     counts: Counts
     recorded: RecordedCounts
     notes: list[str] = msgspec.field(default_factory=list)
     queued: list[int] | None = None
+    drawing: Drawing | None = None
 
 
 class Items:
@@ -208,7 +73,7 @@ class Items:
     def __init__(self, given: Iterable[Any], plan: Plan | None) -> None:
         self.given, self.plan = given, plan
         self._listing = Listing()
-        self._drawing: Iterator[Task] | None = None
+        self._drawing: Drawing | None = None
         self._owed: deque[Task] = deque()  # drawn before, to run again
         self._ended: list[Ended] = []  # drawn before, need not run again
         self._run = 0
@@ -249,8 +114,13 @@ class Items:
         opened = open_generator(
             journal, spec, self.given, again, listing=self._listing, ended=self._ended, emit=emit, clock_s=clock_s
         )
-        self._run, self._drawing, self._recorded = opened.run, opened.source, opened.recorded
+        self._run, self._drawing, self._recorded = opened.run, opened.drawing, opened.recorded
         return opened
+
+    def listen(self, *, on_ask: Callable[[], None], on_read: Callable[[], None]) -> None:
+        """Call ``on_ask`` when a generator is asked for items, and ``on_read`` from its thread when they are there."""
+        if self._drawing is not None:
+            self._drawing.reader.on_ask, self._drawing.reader.on_read = on_ask, on_read
 
     def put_back(self, ended: Iterable[Entry], left: Iterable[Task], *, is_anew: bool) -> None:
         """Take back what a start of a generator's session leaves: what ended and may run again, and what waits.
@@ -288,12 +158,11 @@ class Items:
         self._recorded.stale = _stale(todo)
         return Opened(self._run, self._draw_on(self._drawing), counts, self._recorded)
 
-    def _draw_on(self, drawing: Iterator[Task]) -> Iterator[Task]:
+    def _draw_on(self, drawing: Drawing) -> Iterator[Task | None]:
         """Yield what is owed, then what the generator still gives."""
         while self._owed:
             yield self._owed.popleft()
-        for task in drawing:  # noqa: UP028  # `yield from` closes the user's generator when a start's source is freed
-            yield task
+        yield from drawing.tasks()
 
 
 def open_list(journal: Journal, spec: Spec, tasks: Plan, again: frozenset[Status], now_s: float) -> Opened:
@@ -355,10 +224,10 @@ def open_generator(
     counts = Counts(total=None)
     for status, number in recorded.undrawn.items():
         counts.add(status, number)
-    source = draw(
-        iter(items), spec.keying, walk, listing=listing, ended=ended, recorded=recorded, emit=emit, clock_s=clock_s
+    drawing = Drawing(
+        items, spec.keying, walk, listing=listing, ended=ended, recorded=recorded, emit=emit, clock_s=clock_s
     )
-    return Opened(run, source, counts, recorded, notes)
+    return Opened(run, drawing.tasks(), counts, recorded, notes, drawing=drawing)
 
 
 _UNRECORDED: tuple[Status | Literal[""], bool, str] = ("", False, "")

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import builtins
-import concurrent.futures
 import hashlib
 from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -37,7 +36,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-HEARTBEAT_S = 0.2
 
 _canonical = msgspec.json.Encoder(order="deterministic").encode
 
@@ -363,14 +361,7 @@ class GeminiBatches:
 
 def _wait_for(coroutine: Coroutine[Any, Any, T]) -> T:
     """Run a coroutine on the engine's thread and wait for it; the notebook's own loop does not matter."""
-    running = engine_thread().spawn(coroutine)
-    try:
-        while not running.done():  # an interrupt is handled between two waits
-            concurrent.futures.wait([running], timeout=HEARTBEAT_S)
-    except KeyboardInterrupt:
-        running.cancel()
-        raise
-    return running.result()
+    return engine_thread().wait(coroutine)
 
 
 async def _each(what: Any, jobs: Iterable[Job]) -> list[Job]:

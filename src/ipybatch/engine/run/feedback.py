@@ -1,0 +1,87 @@
+"""Feedback: what the end of an attempt tells the breaker and the limiter, and what is published of that."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import msgspec
+
+from ipybatch.engine.data import events
+from ipybatch.engine.data.clock import Clock
+from ipybatch.engine.data.plan import label_of
+from ipybatch.engine.data.policy import Retry
+from ipybatch.engine.rules import retry
+from ipybatch.engine.rules.retry import Kind, Verdict
+from ipybatch.engine.rules.scheduler import Ticket
+from ipybatch.engine.store.resources import Resource
+
+
+class Feedback(msgspec.Struct):
+    """What the end of an attempt tells the breaker and the limiter.
+
+    A 429 cools the resource down and is no failure; timeouts, lost connections and 5xx are failures of the service;
+    cancellations and errors of the item itself prove nothing.
+    """
+
+    resource: Resource
+    policy: Retry
+    clock: Clock
+    emit: Callable[[events.Event], None]
+    on_cool_down: Callable[[float, str], None]
+    _told: dict[str, int] = msgspec.field(default_factory=dict)  # moves of the breaker, by limit group
+    _depleted_s: float = -math.inf
+
+    def succeeded(self, now_s: float, ticket: Ticket) -> None:
+        """Count an attempt that the service answered well."""
+        if ticket.limiter.cool_downs:
+            ticket.limiter.warm_up()
+        breaker = ticket.breaker
+        if breaker is not None and (breaker.failures or breaker.openings):
+            breaker.succeed(now_s, ticket.epoch)
+            self.tell(ticket)
+
+    def failed(self, now_s: float, ticket: Ticket, verdict: Verdict | None) -> None:
+        """Count an attempt that failed; without a verdict it was cancelled."""
+        if ticket.breaker is not None:
+            if verdict is not None and verdict.counts:
+                ticket.breaker.fail(now_s, ticket.epoch)
+            else:
+                ticket.breaker.release(ticket.epoch)
+            self.tell(ticket)
+        if verdict is not None:
+            self._cool_down(now_s, ticket, verdict)
+
+    def wait(self, now_s: float, why: str) -> None:
+        """Publish that the limits are used up, once a window."""
+        if why == "limit":
+            shortest_s = min((rate.per_s for rate in self.resource.limiter.windows), default=1.0)
+            if now_s >= self._depleted_s + shortest_s:
+                self._depleted_s = now_s
+                self.emit(events.Depleted(self.clock.unix_s()))
+
+    def tell(self, ticket: Ticket) -> None:
+        """Publish the breaker of an attempt, if it moved."""
+        breaker = ticket.breaker
+        if breaker is None or breaker.moves == self._told.get(ticket.limit_group, 0):
+            return
+        self._told[ticket.limit_group] = breaker.moves
+        at_s = self.clock.unix_s()
+        probe_at_s = at_s + breaker.wait_s(self.clock.now_s()) if breaker.state == "open" else 0.0
+        self.emit(
+            events.BreakerMoved(
+                at_s, breaker.state, breaker.failures, breaker.openings, probe_at_s, label_of(ticket.limit_group)
+            )
+        )
+
+    def _cool_down(self, now_s: float, ticket: Ticket, verdict: Verdict) -> None:
+        wait_s = verdict.retry_after_s
+        if wait_s is None:
+            if verdict.kind is not Kind.RATE_LIMITED:
+                return
+            wait_s = retry.cool_down_s(self.policy, ticket.limiter.cool_downs, self.clock.unix_s())
+        if ticket.limiter.cool_down(now_s, ticket.permit.started_s, wait_s):
+            until_s = self.clock.unix_s() + wait_s
+            self.on_cool_down(until_s, ticket.limit_group)
+            reason = "the service asked us to slow down"
+            self.emit(events.CooledDown(self.clock.unix_s(), until_s, reason, label_of(ticket.limit_group)))

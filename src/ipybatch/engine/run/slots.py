@@ -1,0 +1,86 @@
+"""Slots: the workers of a run, and how the attempt that one runs is stopped.
+
+Rule: what was stopped is never recorded as completed, unless it is paid for.
+Work that catches that it is cancelled, on purpose or by a bare ``except``, is
+cancelled again and again, and in the end left to itself, like a thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+from typing import Any
+
+from ipybatch.engine.rules.scheduler import Ticket
+from ipybatch.errors import Permanent
+
+AGAIN_S = 0.25  # from one cancel to the next: work may need some time to clean up
+CANCELS = 20  # then it is left to itself
+
+TICKET: contextvars.ContextVar[Ticket | None] = contextvars.ContextVar("ticket", default=None)
+
+
+class Slot:
+    """A worker and what it is doing.
+
+    Attributes:
+        ticket: None between attempts: then it must not be cancelled.
+        stopped_by: Why its attempt was cancelled by us: "", "timeout" or "cancel".
+        cancels: How often it was.
+        exited: What a task or a callback of its attempt raised beside it; "" for nothing.
+        given_up: Set while the work goes on though its attempt has its outcome: it ignores that it is cancelled.
+    """
+
+    def __init__(self, worker: asyncio.Task[None]) -> None:
+        self.worker = worker
+        self.ticket: Ticket | None = None
+        self.stopped_by = ""
+        self.cancels = 0
+        self.exited = ""
+        self.given_up: asyncio.Future[None] | None = None
+        self._cancelled_s = 0.0
+
+    def stop(self, why: str) -> None:
+        """Cancel the attempt, if one is running; what is paid for may go on until its timeout."""
+        ticket = self.ticket
+        if ticket is None or self.stopped_by:
+            return
+        if why == "timeout" or ticket.handed is None or not ticket.handed.is_billed:
+            self.stopped_by = why
+            self.cancels = 1
+            self.worker.cancel()
+
+    def stop_again(self, now_s: float) -> None:
+        """Cancel work that goes on though it was cancelled: it caught that, on purpose or by a bare ``except``."""
+        if self.cancels == 1 and not self._cancelled_s:
+            self._cancelled_s = now_s  # it may be cleaning up
+        elif now_s >= self._cancelled_s + AGAIN_S:
+            self._cancelled_s = now_s
+            self.cancels += 1
+            self.worker.cancel()
+
+    def end(self, ticket: Ticket) -> None:
+        """Forget the attempt, and that it was cancelled; it asks for nothing more."""
+        self.ticket, self.exited = None, ""
+        while self.cancels:
+            self.worker.uncancel()
+            self.cancels -= 1
+        self._cancelled_s = 0.0
+        if ticket.handed is not None:
+            ticket.handed.close()
+
+
+def refuse_stopped(slot: Slot, ticket: Ticket, result: Any) -> None:
+    """Refuse a result of work that was stopped: what it returns then is not what it would have returned.
+
+    What is paid for is kept.
+
+    Raises:
+        CancelledError: The work caught that it was cancelled.
+        Permanent: A task or a callback that it started raised SystemExit or KeyboardInterrupt.
+    """
+    is_paid = result is not None and ticket.handed is not None and ticket.handed.is_billed
+    if slot.given_up is not None or (slot.stopped_by and not is_paid):
+        raise asyncio.CancelledError
+    if slot.exited:
+        raise Permanent(slot.exited)

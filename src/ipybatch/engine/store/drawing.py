@@ -1,0 +1,313 @@
+"""Drawing: the items of a generator, read in a thread of their own and matched with what is recorded.
+
+Rule: no code of a user's generator runs on the engine's loop.  It may fetch
+pages or read files for as long as it likes: other sessions run on meanwhile,
+and Pause and Cancel work.
+
+    generator --thread--> chunk of 1 to 256 tasks, or of 5 ms --loop--> matched in a walk --> tasks to run
+
+A hand-over from thread to loop costs 16 us, hence the chunks.  One is read
+ahead, and none is larger than what runs in a tenth of a second: items may be
+heavy, and a generator may depend on what became of earlier ones.  The same
+thread reads all of a generator, because some hold what belongs to one thread
+(a database cursor).
+"""
+
+from __future__ import annotations
+
+import queue
+import sqlite3
+import threading
+import time
+import weakref
+from array import array
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
+from typing import Any
+
+import msgspec
+
+from ipybatch.engine.data import events
+from ipybatch.engine.data.events import Status
+from ipybatch.engine.data.plan import Keying, SeenKeys, Task
+from ipybatch.engine.store.run_store import RecordedCounts
+from ipybatch.engine.store.schema import SEQ, ids
+from ipybatch.errors import InputError
+
+CHUNK = 256
+CHUNK_S = 0.005
+_RUNS_S = 0.1  # chunks that run in less are doubled
+_STRIDE = 500
+
+Emit = Callable[[events.Event], None]
+Ended = tuple[Task, Status, bool]  # and whether a resume keeps it
+Recorded = tuple[int, str, Status, bool, str]  # seq, key, status, whether it stays as it is, digest
+
+
+class _Chunk(msgspec.Struct):
+    """Some tasks, and whether that was all, or what the generator raised after them."""
+
+    tasks: list[Task]
+    is_last: bool = False
+    error: BaseException | None = None
+
+
+_Wanted = queue.SimpleQueue["tuple[int, Callable[[], None]] | None"]  # how many items, and whom to tell
+
+
+class ItemReader:
+    """Read an iterable in a thread of its own, a chunk at a time, as it is asked.
+
+    Attributes:
+        is_reading: Whether the thread is at it.
+        on_ask: Called when it is asked for a chunk; ``on_read`` from the thread, when the chunk is there.
+    """
+
+    def __init__(self, items: Iterable[Any], keying: Keying) -> None:
+        self.is_reading = False
+        self.on_ask: Callable[[], None] = _nothing
+        self.on_read: Callable[[], None] = _nothing
+        self._wanted: _Wanted = queue.SimpleQueue()
+        self._chunks: deque[_Chunk] = deque()
+        arguments = (items, keying, self._wanted, self._chunks)
+        self._thread = threading.Thread(target=_read, args=arguments, name="ipybatch-items", daemon=True)
+        self._is_over = False
+        weakref.finalize(self, self._wanted.put, None)  # else the thread would wait for ever
+
+    def ask(self, size: int) -> None:
+        """Let the next chunk be read, unless one is being read or waits, or there are no more."""
+        if self.is_reading or self._chunks or self._is_over:
+            return
+        self.is_reading = True
+        self.on_ask()
+        if not self._thread.ident:
+            self._thread.start()
+        self._wanted.put((size, self._read))
+
+    def take(self) -> _Chunk | None:
+        """Return the next chunk; None while it is being read."""
+        if not self._chunks:
+            return None
+        chunk = self._chunks.popleft()
+        self._is_over = chunk.is_last or chunk.error is not None
+        return chunk
+
+    def _read(self) -> None:
+        self.is_reading = False
+        self.on_read()
+
+
+def _nothing() -> None:
+    pass
+
+
+def _read(items: Iterable[Any], keying: Keying, wanted: _Wanted, chunks: deque[_Chunk]) -> None:
+    """Serve an `ItemReader`, which this thread does not keep alive."""
+    iterator: Iterator[Any] | None = None
+    drawn = 0
+    while (request := wanted.get()) is not None:
+        size, answer = request
+        chunk = _Chunk([])
+        until_s = time.monotonic() + CHUNK_S
+        try:
+            iterator = iter(items) if iterator is None else iterator
+            for item in islice(iterator, size):
+                chunk.tasks.append(_task(keying, drawn, item))
+                drawn += 1
+                if time.monotonic() > until_s:
+                    break
+            else:
+                chunk.is_last = len(chunk.tasks) < size
+        except BaseException as error:  # the generator's, whatever it is: the session tells it
+            chunk.error = error
+        chunks.append(chunk)
+        is_over = chunk.is_last or chunk.error is not None
+        del chunk
+        answer()
+        del request, answer
+        if is_over:
+            return
+
+
+def _task(keying: Keying, drawn: int, item: Any) -> Task:
+    try:
+        return keying.task(drawn, item)
+    except InputError as error:
+        return Task(drawn, f"item {drawn}", item, refused=str(error))
+
+
+class Listing:
+    """The seqs of what a generator gave, in its order; nothing while that is 0, 1, 2, ...
+
+    Attributes:
+        order: None while each item has the seq of its place.
+    """
+
+    def __init__(self) -> None:
+        self.order: array[int] | None = None
+
+    def add(self, place: int, seq: int) -> None:
+        """Note the seq of the next item."""
+        if self.order is None and seq != place:
+            self.order = array("q", range(place))
+        if self.order is not None:
+            self.order.append(seq)
+
+
+class Walk:
+    """Look recorded items up as they are drawn: one ordered walk, single look-ups where it does not fit.
+
+    Attributes:
+        first_free: No recorded item has this seq, or a higher one.
+        in_step: Whether every item so far was drawn at the place it is recorded at.
+    """
+
+    def __init__(self, database: sqlite3.Connection, run: int, again: frozenset[Status]) -> None:
+        self._database, self._run = database, run
+        rerun = ", ".join(f"'{status}'" for status in sorted(again))
+        self._columns = f"id & {SEQ}, item.key, status, final AND status NOT IN ({rerun}), digest"
+        self._rows: Iterator[Recorded] = iter(())
+        self._row: Recorded | None = None  # the next one of the walk
+        self._next_id, self._after = ids(run)
+        self._unmatched, last = database.execute(
+            "SELECT count(*), max(id) FROM item WHERE id >= ? AND id < ?", ids(run)
+        ).fetchone()
+        self.first_free = 0 if last is None else (last & SEQ) + 1
+        self.in_step = True
+        self._indexed = False
+
+    def find(self, place: int, key: str) -> Recorded | None:
+        """Return what is recorded of ``key``; None when nothing is."""
+        if not self._unmatched:
+            return None
+        row = self._row or self._read()
+        if row is not None and row[1] == key:
+            self._row = next(self._rows, None)
+        else:
+            if row is not None and row[0] <= place:
+                self.in_step = False  # another item is recorded in this place
+            row = self._look_up(key)
+            if row is None:
+                return None
+        self._unmatched -= 1
+        if row[0] != place:
+            self.in_step = False
+        return row
+
+    def _read(self) -> Recorded | None:
+        rows = self._database.execute(
+            f"SELECT {self._columns} FROM item WHERE id >= ? AND id < ? ORDER BY id LIMIT ?",  # noqa: S608  # constants
+            (self._next_id, self._after, _STRIDE),
+        ).fetchall()
+        if rows:
+            self._next_id = ids(self._run)[0] + rows[-1][0] + 1
+        self._rows = iter(rows)
+        self._row = next(self._rows, None)
+        return self._row
+
+    def _look_up(self, key: str) -> Recorded | None:
+        if not self._indexed:
+            self._index()
+        row: Recorded | None = self._database.execute(
+            f"SELECT {self._columns} FROM by_key JOIN item USING (id) WHERE by_key.key = ?",  # noqa: S608  # constants
+            (key,),
+        ).fetchone()
+        return row
+
+    def _index(self) -> None:
+        """Index the run's keys, on disk and for this walk alone: an index for all would cost every item 4 us."""
+        self._database.execute("CREATE TEMP TABLE by_key (key TEXT PRIMARY KEY, id INTEGER) WITHOUT ROWID")
+        self._database.execute("INSERT INTO by_key SELECT key, id FROM item WHERE id >= ? AND id < ?", ids(self._run))
+        self._indexed = True
+
+
+class Drawing:
+    """A generator's items over all starts of a session: each is drawn once, and matched with what is recorded."""
+
+    def __init__(
+        self,
+        items: Iterable[Any],
+        keying: Keying,
+        walk: Walk | None,
+        *,
+        listing: Listing,
+        ended: list[Ended],
+        recorded: RecordedCounts,
+        emit: Emit,
+        clock_s: Callable[[], float],
+    ) -> None:
+        self.reader = ItemReader(items, keying)
+        self._walk, self._listing, self._ended, self._counts = walk, listing, ended, recorded
+        self._emit, self._clock_s = emit, clock_s
+        self._read: deque[Task] = deque()
+        self._seen = SeenKeys()
+        self._drawn = 0
+        self._free = 0 if walk is None else walk.first_free
+        self._is_last_read = False
+        self._is_exhausted = False
+        self._error: BaseException | None = None
+        self._size = 1
+        self._taken_s = 0.0
+
+    def tasks(self) -> Iterator[Task | None]:
+        """Yield the tasks that are still to do, in order, and None while the next one is being read.
+
+        Raises:
+            BaseException: What the generator raised, at every start from then on.
+        """
+        read, emit, clock_s = self._read, self._emit, self._clock_s
+        while True:
+            while read:
+                task = read.popleft()
+                if not self._match(task):
+                    emit(events.Drawn(clock_s(), task.recorded))
+                    yield task
+            if self._error is not None:
+                raise self._error
+            if self._is_last_read:
+                break
+            if not self._take():
+                self.reader.ask(self._size)
+                yield None
+        if not self._is_exhausted:
+            self._is_exhausted = True
+            recorded = self._counts
+            recorded.unlisted, recorded.undrawn = +recorded.undrawn, Counter()
+            emit(events.Exhausted(clock_s(), self._drawn, dict(recorded.unlisted)))
+
+    def _take(self) -> bool:
+        chunk = self.reader.take()
+        if chunk is None:
+            return False
+        self._read.extend(chunk.tasks)
+        self._is_last_read, self._error = chunk.is_last, chunk.error
+        now_s = self._clock_s()
+        self._size = min(CHUNK, self._size * 2) if now_s < self._taken_s + _RUNS_S else max(1, self._size // 2)
+        self._taken_s = now_s
+        self.reader.ask(self._size)
+        return True
+
+    def _match(self, task: Task) -> bool:
+        """Give a task the seq it is recorded under; return whether it stays as it is recorded."""
+        walk, listing, drawn = self._walk, self._listing, self._drawn
+        if not self._seen.add(task.key):
+            task.refused = f"duplicate key {task.key}: an earlier item has it too"
+            task.key = f"{task.key} (duplicate, item {drawn})"
+        found = None if walk is None else walk.find(drawn, task.key)
+        stays = False
+        if found is not None:
+            task.seq, _, status, is_final, digest = found
+            self._counts.undrawn[status] -= 1
+            stays = bool(is_final) and digest == task.digest
+            task.recorded = "" if stays else status
+            if stays and status != "completed":
+                self._ended.append((task, status, True))
+            elif not stays:
+                self._counts.stale[status] += 1
+        elif walk is not None and not walk.in_step:
+            task.seq, self._free = max(self._free, drawn), max(self._free, drawn) + 1
+        if task.seq != drawn or listing.order is not None:
+            listing.add(drawn, task.seq)
+        self._drawn += 1
+        return stays
