@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Collection, Iterable, Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import msgspec
 import pandas as pd
@@ -13,7 +15,7 @@ import pandas as pd
 from ipybatch.engine.data import events
 from ipybatch.engine.data.events import State
 from ipybatch.engine.data.outcome import decode
-from ipybatch.engine.data.plan import Plan, key_value
+from ipybatch.engine.data.plan import Plan, key_value, label_of
 from ipybatch.engine.data.spec import Spec
 from ipybatch.engine.store import run_store
 from ipybatch.engine.store.atomic_write import draft_of
@@ -22,11 +24,20 @@ from ipybatch.engine.store.run_store import is_live
 from ipybatch.engine.store.schema import ids
 from ipybatch.errors import InputError, MissingExtra
 
-__all__ = ["OURS", "SUFFIXES", "history", "log", "results", "save"]
+__all__ = ["OURS", "SUFFIXES", "errors", "history", "log", "results", "save"]
 
 OURS = ("key", "status", "attempts", "seconds", "error")
 SUFFIXES = (".csv", ".parquet", ".jsonl")
 
+_ERRORS = ("message", "count", "status", "scope", "key", "traceback")
+_FAILED = "(status IN ('failed', 'timeout') OR kind <> '')"
+_SCOPES = {  # by kind; all others are the item's
+    "transient": "service",
+    "timeout": "service",
+    "rate_limited": "rate",
+    "refused": "account",
+    "withheld": "account",
+}
 _LEFT = {"failed": "skipped", "cancelled": "cancelled", "rolled_back": "cancelled"}
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
@@ -57,6 +68,35 @@ def results(journal: Journal, spec: Spec, plan: Plan | None, state: State, *, wi
         added = [key_value(task.key) for task in plan[len(plan.index) :]]  # by the work, while it ran
         frame.index = pd.Index([*plan.index, *added], tupleize_cols=False) if added else plan.index
     return frame
+
+
+def errors(journal: Journal, spec: Spec, plan: Plan | None) -> pd.DataFrame:
+    """Return one row per message, the most frequent first: message, count, status, scope, key, traceback.
+
+    What the latest run has on record counts, failed and timed out, and what a refusal or a budget left out.  Messages
+    that differ in nothing but the item's own key are one: it stands as ``<key>`` in them.  ``scope`` says whose it is,
+    as far as is known ("item", "service", "rate", "account"); ``key`` and ``traceback``, the last frames of the
+    user's own code, are those of the first such item in input order.
+
+    Raises:
+        JournalError: The journal cannot be read.
+    """
+    found: dict[tuple[str, str, str], list[Any]] = {}
+    for key, row in _in_order(journal, spec, plan, "status, error, kind, traceback", _FAILED):
+        if row is not None:
+            status, message, kind, traceback = row
+            told = found.setdefault((_folded(message, label_of(key)), status, _scope(status, kind)), [])
+            if told:
+                told[0] += 1
+            else:
+                told += [1, message, key_value(key), traceback]
+    ordered = sorted(found.items(), key=lambda entry: -entry[1][0])
+    rows = [
+        (folded if count > 1 else message, count, status, scope, key, traceback)
+        for (folded, status, scope), (count, message, key, traceback) in ordered
+    ]
+    frame = pd.DataFrame(rows, columns=list(_ERRORS))
+    return frame.astype({"count": "int64", "key": object})
 
 
 def save(journal: Journal, spec: Spec, plan: Plan | None, state: State, path: Path) -> Path:
@@ -127,43 +167,67 @@ def recorded(journal: Journal, name: str) -> list[tuple[Any, str, Any]]:
 
 def _rows(journal: Journal, spec: Spec, plan: Plan | None, state: State) -> Iterator[tuple[Any, ...]]:
     """Yield (key, status, attempts, seconds, error, result) in input order."""
+    missing = _LEFT.get(state, "pending"), 0, 0.0, "", None
+    columns = "status, attempts, seconds, error, CASE WHEN has_result THEN payload.result END"
+    for key, row in _in_order(journal, spec, plan, columns):
+        *ours, payload = missing if row is None else row
+        result = decode(payload) if payload is not None and ours[0] == "completed" else None
+        yield key_value(key), *ours, result
+
+
+def _in_order(
+    journal: Journal, spec: Spec, plan: Plan | None, columns: str, where: str = "true"
+) -> Iterator[tuple[str, tuple[Any, ...] | None]]:
+    """Yield the key of each item and its columns, in input order; None where nothing that counts is recorded."""
     with journal.reader() as database:
         found = None if spec.fresh else run_store.find(database, spec.name)
+        rows = () if found is None else _select(database, found, columns, where)
         if plan is None:
-            yield from () if found is None else _drawn(database, found)
+            yield from () if found is None else ((row[1], row[3:]) for row in _drawn(rows, found))
             return
-        recorded = {} if found is None else {row[1]: row for row in _select(database, found)}
-    missing = _LEFT.get(state, "pending")
+        recorded = {row[1]: row for row in rows}
     for task in plan:
         row = recorded.get(task.key)
-        yield (key_value(task.key), missing, 0, 0.0, "", None) if row is None else _row(*row)
+        yield task.key, None if row is None else row[3:]
 
 
-def _drawn(database: sqlite3.Connection, found: run_store.Found) -> Iterator[tuple[Any, ...]]:
+def _drawn(rows: Iterable[tuple[Any, ...]], found: run_store.Found) -> Iterator[tuple[Any, ...]]:
     """Yield the rows of a generator's items in the order it gave them; what it no longer gives stays outside."""
     first, _ = ids(found.run)
-    if found.listing is not None:
-        recorded = {row[0] - first: row for row in _select(database, found)}
-        yield from (_row(*recorded.pop(seq)) for seq in found.listing if seq in recorded)
-        if found.counts.total is None:  # the generator may still give the others
-            yield from (_row(*row) for row in recorded.values())
-        return
     total = found.counts.total
-    yield from (_row(*row) for row in _select(database, found) if total is None or row[0] - first < total)
+    if found.listing is None:
+        yield from (row for row in rows if total is None or row[0] - first < total)
+        return
+    recorded = {row[0] - first: row for row in rows}
+    yield from (recorded.pop(seq) for seq in found.listing if seq in recorded)
+    if total is None:  # the generator may still give the others
+        yield from recorded.values()
 
 
-def _select(database: sqlite3.Connection, found: run_store.Found) -> sqlite3.Cursor:
+def _select(database: sqlite3.Connection, found: run_store.Found, columns: str, where: str) -> Iterable[Any]:
     return database.execute(
-        "SELECT id, key, status, attempts, seconds, error, CASE WHEN has_result THEN payload.result END"
-        " FROM item LEFT JOIN payload USING (id) WHERE item.id >= ? AND item.id < ? ORDER BY item.id",
+        f"SELECT id, key, digest, {columns} FROM item LEFT JOIN payload USING (id)"  # noqa: S608  # constants
+        f" WHERE item.id >= ? AND item.id < ? AND {where} ORDER BY item.id",
         ids(found.run),
     )
 
 
-def _row(_id: int, key: str, *row: Any) -> tuple[Any, ...]:
-    status, payload = row[0], row[-1]
-    result = decode(payload) if payload is not None and status == "completed" else None
-    return key_value(key), *row[:-1], result
+def _scope(status: str, kind: str) -> str:
+    return _SCOPES.get(kind or status, "item")
+
+
+def _folded(message: str, label: str) -> str:
+    """Return a message with ``<key>`` for each place where the item's own key stands as a word of its own."""
+    if "%" in message and (spelt := quote(label, "")) != label:  # in an address
+        message = message.replace(spelt, "<key>")
+    if not label or label not in message:
+        return message
+    parts = message.split(label)
+    told = parts[0]
+    for before, after in pairwise(parts):
+        is_part = (before[-1:].isalnum() and label[0].isalnum()) or (after[:1].isalnum() and label[-1].isalnum())
+        told += (label if is_part else "<key>") + after
+    return told
 
 
 def _frame(rows: Iterable[tuple[Any, ...]], items: list[Any] | None = None) -> pd.DataFrame:

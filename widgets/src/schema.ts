@@ -173,6 +173,7 @@ export interface RecordedItem {
   seconds: number;
   error: string;
   tries: Try[];
+  traceback: string;
 }
 
 /** An attempt that failed and was followed by another. */

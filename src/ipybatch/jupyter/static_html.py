@@ -478,8 +478,9 @@ def _all_failed(recorded: list[RecordedItem], snapshot: Snapshot) -> str:
 
 
 def _failure(item: RecordedItem) -> list[str]:
-    """Return the row of an item, with the errors of its earlier attempts below its last one."""
-    tries = [f"attempt {each.attempt}, {each.seconds:.1f} s: {said(each.error)}" for each in item.tries]
+    """Return the row of an item: below its error where it came from, and the errors of its earlier attempts."""
+    tries = [said(line) for line in item.traceback.splitlines()]
+    tries += [f"attempt {each.attempt}, {each.seconds:.1f} s: {said(each.error)}" for each in item.tries]
     error = "<br>".join([error_of(item, LONGEST_ON_PAGE), *[f'<span class="info">{each}</span>' for each in tries]])
     return [said(item.key), marked(item.status), f"{item.attempts:,}", f"{item.seconds:.1f} s", error]
 

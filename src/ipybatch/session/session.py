@@ -337,6 +337,15 @@ class BatchSession:
 
         return frames.results(self._journal, self._spec, self._items.plan, self.state, with_items=with_items)
 
+    def errors(self) -> pd.DataFrame:
+        """Return one row per message on record: message, count, status, scope, first key and its traceback.
+
+        The most frequent first; ``<key>`` stands for the item's own key where that is all that differs.
+        """
+        from ipybatch import frames
+
+        return frames.errors(self._journal, self._spec, self._items.plan)
+
     def save(self, path: str | Path) -> Path:
         """Write the results to a .csv, .parquet or .jsonl file, whole or not at all, and return its path."""
         from ipybatch import frames

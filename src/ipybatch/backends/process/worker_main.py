@@ -29,6 +29,7 @@ from typing import Any
 from ipybatch.backends.process import protocol
 from ipybatch.backends.process.protocol import OutOfMemory
 from ipybatch.engine.data.policy import Retry
+from ipybatch.engine.data.user_frames import REMOTE
 from ipybatch.engine.rules.retry import Kind, Verdict, classify
 from ipybatch.errors import ItemError, Permanent, RateLimited, Refused, Transient, Withheld
 
@@ -88,7 +89,7 @@ def _encode_error(error: BaseException) -> protocol.Parts:
     sent = OutOfMemory() if _is_memory(error) else _plain(error)
     if sent is not error:
         sent.add_note("".join(traceback.format_exception_only(error)).strip())
-    sent.add_note("In the process of the attempt:\n" + "".join(traceback.format_tb(error.__traceback__)).rstrip())
+    sent.add_note(REMOTE + "".join(traceback.format_tb(error.__traceback__)).rstrip())
     now_s = time.time()
     verdict = classify(sent, Retry(), now_s)
     for form in (sent, protocol.ByParts(sent)):

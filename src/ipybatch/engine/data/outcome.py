@@ -29,6 +29,7 @@ class Outcome(msgspec.Struct, kw_only=True, frozen=True):
         seconds: Of its last attempt.
         kind: One word for how it failed, such as "permanent" or "timeout"; "" when completed.
         advice: What the user can do about it, where the error said so in this process; "" otherwise.
+        traceback: The last frames of the user's own code, one a line, the innermost last; "" where there are none.
     """
 
     key: str
@@ -39,6 +40,7 @@ class Outcome(msgspec.Struct, kw_only=True, frozen=True):
     seconds: float = 0.0
     kind: str = ""
     advice: str = ""
+    traceback: str = ""
 
 
 class Try(msgspec.Struct, kw_only=True, frozen=True):
@@ -50,7 +52,11 @@ class Try(msgspec.Struct, kw_only=True, frozen=True):
 
 
 class RecordedItem(msgspec.Struct, kw_only=True, frozen=True):
-    """An item's outcome, and the attempts before it."""
+    """An item's outcome, and the attempts before it.
+
+    Attributes:
+        traceback: As of `Outcome`.
+    """
 
     key: str
     status: Status
@@ -58,6 +64,7 @@ class RecordedItem(msgspec.Struct, kw_only=True, frozen=True):
     seconds: float
     error: str
     tries: list[Try]
+    traceback: str = ""
 
 
 class BadResult(Permanent):

@@ -30,6 +30,7 @@ from ipybatch.engine.data.outcome import Outcome, encode_result
 from ipybatch.engine.data.plan import Task
 from ipybatch.engine.data.policy import Limits
 from ipybatch.engine.data.spec import Spec, StillRunning
+from ipybatch.engine.data.user_frames import user_frames
 from ipybatch.engine.rules import retry
 from ipybatch.engine.rules.breaker import CircuitBreaker
 from ipybatch.engine.rules.limiter import NO_COST, LimitGroup
@@ -376,7 +377,7 @@ class Runner:
         if self.spec.on_failure != "continue" and verdict.kind is not Kind.REFUSED:
             reason = f"{self._called(ticket.task)} {status}: {text}"
             self.stop("failed", reason, left="skipped", kill=self.spec.on_failure == "rollback")
-        return self._record(ticket, now_s, status, text, final, kind=kind, advice=advice)
+        return self._record(ticket, now_s, status, text, final, kind=kind, advice=advice, traceback=user_frames(error))
 
     def _give_up(self, now_s: float, ticket: Ticket) -> None:
         """Leave a service alone: that of one limit group, and the others go on, or that of all."""
@@ -426,6 +427,7 @@ class Runner:
         payload: bytes | None = None,
         kind: str = "",
         advice: str = "",
+        traceback: str = "",
     ) -> asyncio.Future[None]:
         task, seconds = ticket.task, now_s - ticket.permit.started_s - ticket.waited_s
         spent = self._permits.spent(ticket) if ticket.limiter.units else NO_COST
@@ -445,6 +447,7 @@ class Runner:
                 ticket.limit_group,
                 kind,
                 advice,
+                traceback,
             )
         )
 

@@ -27,7 +27,7 @@ from ipybatch.engine.store.schema import SEQ_BITS, group_resource, ids
 
 ROWS = 32
 
-_WIDTH = {"item": 12, "payload": 2, "attempt": 5, "window": 4}
+_WIDTH = {"item": 13, "payload": 2, "attempt": 5, "window": 4}
 
 Values = list[Any]
 
@@ -44,6 +44,7 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
         spent: What it cost in the windows that outlive a restart, by unit; empty without rates.
         limit_group: Whose windows these are too; "" without limit groups.
         kind: One word for how it failed; "" for none. ``advice``: what the user can do about it.
+        traceback: The last frames of the user's own code; "" for none.
     """
 
     task: Task
@@ -59,6 +60,7 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
     limit_group: str = ""
     kind: str = ""
     advice: str = ""
+    traceback: str = ""
 
     def outcome(self) -> Outcome:
         """Return what the user gets to see of it."""
@@ -71,6 +73,7 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
             seconds=self.seconds,
             kind=self.kind,
             advice=self.advice,
+            traceback=self.traceback,
         )
 
 
@@ -103,6 +106,7 @@ def values_of(entries: Sequence[Entry], run: int, resource: str) -> dict[str, Va
             entry.error,
             0 if entry.payload is None else 1,
             entry.kind,
+            entry.traceback,
         )
         if entry.payload is not None:
             values.setdefault("payload", []).extend((at, entry.payload))
@@ -141,16 +145,22 @@ def read_items(
     where, values = "id >= ? AND id < ? AND grp = ?", (*ids(run), group)
     (total,) = database.execute(f"SELECT count(*) FROM item WHERE {where}", values).fetchone()  # noqa: S608  # a constant
     rows = database.execute(
-        f"SELECT id, key, status, attempts, seconds, error FROM item WHERE {where}"  # noqa: S608  # a constant
+        f"SELECT id, key, status, attempts, seconds, error, traceback FROM item WHERE {where}"  # noqa: S608  # a constant
         " ORDER BY status = 'completed', id LIMIT ? OFFSET ?",
         (*values, limit, offset),
     ).fetchall()
     tries = _tries(database, [row[0] for row in rows])
     return total, [
         RecordedItem(
-            key=label_of(key), status=status, attempts=attempts, seconds=seconds, error=error, tries=tries[id_]
+            key=label_of(key),
+            status=status,
+            attempts=attempts,
+            seconds=seconds,
+            error=error,
+            tries=tries[id_],
+            traceback=traceback,
         )
-        for id_, key, status, attempts, seconds, error in rows
+        for id_, key, status, attempts, seconds, error, traceback in rows
     ]
 
 

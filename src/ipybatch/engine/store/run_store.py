@@ -263,7 +263,7 @@ def skip(database: sqlite3.Connection, run: int, reasons: Sequence[tuple[Task, s
     """Record tasks that the plan leaves out, each with its reason."""
     base = run << SEQ_BITS
     database.executemany(
-        "INSERT OR REPLACE INTO item VALUES (?, ?, ?, 'skipped', 1, 0, 0, 0.0, ?, ?, 0, '')",
+        "INSERT OR REPLACE INTO item VALUES (?, ?, ?, 'skipped', 1, 0, 0, 0.0, ?, ?, 0, '', '')",
         ((base + task.seq, task.key, task.digest, now_s, reason) for task, reason in reasons),
     )
 

@@ -6,7 +6,7 @@ end.  ``PRAGMA user_version`` counts the steps a file has seen.
     run       one run of a session: its lease, its state, its counts
     plan      the items of a run, in order, 1,000 a row; `run.listing` says which seq they have, NULL: 0, 1, 2, ...;
               `run.is_ordered` whether some go before others
-    item      one row per item that has an outcome; id = run << 40 | seq
+    item      one row per item that has an outcome; id = run << 40 | seq; of one that failed, where in the user's code
     payload   results, apart, so that walking the items stays fast
     attempt   attempts that failed and were followed by another
     window    what the responses of each rationed resource cost, while their window lasts; of a limit
@@ -137,6 +137,9 @@ STEPS = (
     ALTER TABLE item ADD COLUMN kind TEXT NOT NULL DEFAULT '';
     ALTER TABLE run ADD COLUMN workload TEXT NOT NULL DEFAULT '';
     ALTER TABLE run ADD COLUMN about TEXT NOT NULL DEFAULT '';
+    """,
+    """
+    ALTER TABLE item ADD COLUMN traceback TEXT NOT NULL DEFAULT '';
     """,
 )
 

@@ -1,0 +1,74 @@
+"""User frames: where in the user's own code an attempt failed, as a few masked lines that the journal can keep.
+
+    shop.py:12 in fetch: price = float(page["price"])
+    notebook cell:3 in parse: return int(text)
+
+The last `MOST` frames, the innermost last, as in a traceback.  Frames of this
+package, of installed packages and of the standard library are left out: they
+say how the error came about, not where to look.  Work that runs elsewhere
+sends its traceback as text, in a note of the error (`REMOTE`).
+
+Only what failed is looked at, so that items that succeed pay nothing.
+"""
+
+from __future__ import annotations
+
+import functools
+import linecache
+import os
+import re
+from collections import deque
+from collections.abc import Iterator
+from pathlib import Path
+
+from ipybatch.engine.data.masking import mask
+
+MOST = 3
+LONGEST = 200  # characters of a line
+REMOTE = "In the process of the attempt:\n"
+
+_OURS = str(Path(__file__).resolve().parents[2]) + os.sep
+_STANDARD = str(Path(os.__file__).resolve().parent) + os.sep
+_INSTALLED = re.compile(r"[\\/](?:site|dist)-packages[\\/]|[\\/]lib[\\/]python3[\d.]*[\\/]|^<frozen ")
+_CELL = re.compile(r"^<ipython-input|[\\/]ipykernel_\d+[\\/]")
+_FRAME = re.compile(r'^  File "(.+)", line (\d+), in (.+)(?:\n    (.*))?', flags=re.MULTILINE)
+
+Frame = tuple[str, int, str, str]  # file, line, function, source line
+
+
+def user_frames(error: BaseException) -> str:
+    """Return the last frames of the user's own code that an error went through, one a line; "" for none."""
+    try:
+        frames = deque((frame for frame in _walk(error) if _is_users(frame[0])), maxlen=MOST)
+        return "\n".join(map(_line, frames))
+    except Exception:  # of the user's class: what is told of the error itself must not be lost
+        return ""
+
+
+def _walk(error: BaseException) -> Iterator[Frame]:
+    """Yield all frames, outermost first; of a group, those of its first error too."""
+    place = error.__traceback__
+    while place is not None:
+        code = place.tb_frame.f_code
+        if _is_users(code.co_filename):
+            source = linecache.getline(code.co_filename, place.tb_lineno, place.tb_frame.f_globals)
+            yield code.co_filename, place.tb_lineno, code.co_name, source
+        place = place.tb_next
+    for note in getattr(error, "__notes__", ()):
+        if isinstance(note, str) and note.startswith(REMOTE):
+            for file, line, function, source in _FRAME.findall(note):
+                yield file, int(line), function, source or linecache.getline(file, int(line))  # a cell's is here
+    if isinstance(error, BaseExceptionGroup):
+        yield from _walk(error.exceptions[0])
+
+
+@functools.lru_cache(maxsize=1000)
+def _is_users(file: str) -> bool:
+    return not file.startswith((_OURS, _STANDARD)) and not _INSTALLED.search(file)
+
+
+def _line(frame: Frame) -> str:
+    file, line, function, source = frame
+    name = "notebook cell" if _CELL.search(file) else re.split(r"[\\/]", file)[-1]
+    place, code = f"{name}:{line} in {function}", " ".join(source.split())
+    return mask(f"{place}: {code}" if code else place)[:LONGEST]

@@ -1,0 +1,191 @@
+"""What is on record of failures: errors() counts them by message, and each keeps where in the user's code it was."""
+
+import asyncio
+import sqlite3
+
+import pandas as pd
+import pytest
+
+from ipybatch import BatchSession, Limits, RateLimited, Refused, Retry, Transient
+from ipybatch.backends import Processes
+
+COLUMNS = ["message", "count", "status", "scope", "key", "traceback"]
+
+
+async def fail(item):
+    raise ValueError(item)
+
+
+def told(session):
+    """The rows of errors(), without the tracebacks."""
+    return session.errors()[COLUMNS[:5]].to_numpy().tolist()
+
+
+def test_errors_are_one_row_a_message_the_most_frequent_first(plan, clock):
+    async def work(item):
+        if item % 10 == 0:
+            raise ValueError("no price")
+        if item == 7:
+            raise KeyError("name")
+        return item
+
+    session = plan(work, range(1, 41))
+    clock.run(session)
+    assert list(session.errors().columns) == COLUMNS
+    assert told(session) == [
+        ["ValueError: no price", 4, "failed", "item", 10],
+        ["KeyError: 'name'", 1, "failed", "item", 7],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("keys", "message", "row"),
+    [
+        ([17, 18], "item {} not found", "item <key> not found"),
+        (["a b", "c/d"], "404 for https://host/{quoted}?page=1", "404 for https://host/<key>?page=1"),
+        (["Sofifi", "Ambon"], "no {!r}, {}?", "no '<key>', <key>?"),
+        ([17], "item {} not found", "item 17 not found"),
+        ([1, 2], "HTTP 40{}", None),
+        (["Sofifi", "Ambon"], "{}s", None),
+        ([1, 2], "of {{1, 2}}, in 0.{} s", None),
+    ],
+)
+def test_messages_that_differ_in_the_items_own_key_are_one(plan, clock, keys, message, row):
+    """As a word of its own: other numbers, a status for one, tell messages apart. One alone stays as it was."""
+
+    async def work(item):
+        raise ValueError(message.format(item, item, quoted=str(item).replace(" ", "%20").replace("/", "%2F")))
+
+    session = plan(work, keys)
+    clock.run(session)
+    rows = told(session)
+    if row is None:
+        assert [text for text, *_ in rows] == [f"ValueError: {message.format(key)}" for key in keys]
+    else:
+        assert rows == [[f"ValueError: {row}", len(keys), "failed", "item", keys[0]]]
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "scope"),
+    [
+        (Transient("busy"), "failed", "service"),
+        (ConnectionError("reset"), "failed", "service"),
+        (TimeoutError("slow"), "timeout", "service"),
+        (RateLimited("slow down"), "failed", "rate"),
+        (Refused("no such key"), "failed", "account"),
+        (ValueError("bad"), "failed", "item"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_scope_says_whose_it_is(plan, clock, error, status, scope):
+    async def work(item):
+        raise error
+
+    session = plan(work, [1], retry=Retry(attempts=1))
+    clock.run(session)
+    assert [row[2:4] for row in told(session)] == [[status, scope]]
+
+
+def test_errors_come_from_the_journal(plan, clock, journal):
+    """A session opened again tells them, in another process too; what is cancelled or completed is none."""
+    session = plan(fail, ["a", "b"])
+    clock.run(session)
+    pd.testing.assert_frame_equal(BatchSession.open("wishlist", journal=journal).errors(), session.errors())
+    assert session.errors()["traceback"][0].endswith("in fail: raise ValueError(item)")
+
+
+def test_errors_of_a_generator_are_those_it_still_gives(plan, clock):
+    clock.run(plan(fail, iter([1, 2, 3])))
+    session = plan(fail, iter([3, 1]))
+    clock.run(session)
+    assert told(session) == [["ValueError: <key>", 2, "failed", "item", 3]]
+
+
+@pytest.mark.parametrize("when", ["before", "fresh", "done"])
+def test_no_errors_are_a_frame_of_the_same_columns(plan, clock, when):
+    if when == "fresh":
+        clock.run(plan(fail, [1, 2]))
+    session = plan(lambda item: item, [1, 2], fresh=when == "fresh")
+    if when == "done":
+        clock.run(session)
+    frame = session.errors()
+    assert (len(frame), list(frame.columns), str(frame["count"].dtype)) == (0, COLUMNS, "int64")
+
+
+def inner(text):
+    return int(text)
+
+
+def fetch(item):
+    return inner(item["price"])
+
+
+async def fetch_on_loop(item):
+    await asyncio.sleep(0)
+    return fetch(item)
+
+
+LINES = ["test_failures_on_record.py", 'in fetch: return inner(item["price"])', "in inner: return int(text)"]
+
+
+@pytest.mark.parametrize(
+    ("work", "backend"), [(fetch_on_loop, None), (fetch, None), (fetch, "processes")], ids=["loop", "thread", "process"]
+)
+def test_a_failed_item_keeps_where_in_the_users_code_it_failed(live, work, backend):
+    """In its outcome, with its group's items, in errors() and in the journal; not the engine's own frames."""
+    outcomes = []
+    backend = Processes() if backend else backend
+    session = live(work, [{"id": 1, "price": "ten"}, {"id": 2, "price": "10"}], backend=backend)
+    session.on_outcomes(outcomes.extend)
+    session.run()
+    by_key = {outcome.key: outcome for outcome in outcomes}
+    assert by_key[2].traceback == ""
+    lines = by_key[1].traceback.splitlines()
+    assert [line for line in lines if LINES[0] not in line] == []
+    assert [line.split(" ", 1)[1] for line in lines[-2:]] == LINES[1:]
+    assert len(lines) <= 3
+    (failed, completed) = session.items_of(0)[1]
+    assert (failed.traceback, completed.traceback) == (by_key[1].traceback, "")
+    assert session.errors()["traceback"].tolist() == [by_key[1].traceback]
+
+
+def test_a_timeout_tells_where_it_was(plan, clock):
+    async def work(item):
+        await asyncio.sleep(100)
+
+    session = plan(work, [1], timeout_s=1, retry=Retry(attempts=1))
+    clock.run(session)
+    assert session.errors()["traceback"][0].endswith("in work: await asyncio.sleep(100)")
+
+
+def test_a_secret_in_the_users_code_is_not_kept(plan, clock, journal):
+    async def work(item):
+        ask(key="sk-live-9f8e7d6c5b4a39281706")
+
+    def ask(key):
+        raise ValueError
+
+    session = plan(work, [1])
+    clock.run(session)
+    assert 'in work: ask(key="***")' in session.errors()["traceback"][0]
+    (kept,) = sqlite3.connect(journal).execute("SELECT traceback FROM item").fetchone()
+    assert "9f8e7d6c5b4a39281706" not in kept
+
+
+def test_what_succeeds_at_last_keeps_no_traceback(plan, clock, journal):
+    calls = []
+
+    async def work(item):
+        calls.append(item)
+        if len(calls) == 1:
+            raise ConnectionError
+
+    session = plan(work, [1], limits=Limits(concurrency=1))
+    clock.run(session)
+    assert sqlite3.connect(journal).execute("SELECT status, traceback FROM item").fetchall() == [("completed", "")]
+
+
+def test_the_exported_page_tells_where_an_item_failed(plan, clock, tmp_path):
+    session = plan(fail, ["a"])
+    clock.run(session)
+    assert "in fail: raise ValueError(item)" in session.export_html(tmp_path / "page.html").read_text("utf-8")
