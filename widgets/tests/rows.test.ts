@@ -119,7 +119,8 @@ it("asks for the items of a row that is opened, and shows them with their attemp
   expect(press).toHaveBeenCalledWith("items", 1, 0);
   expect(find(".ib-note").textContent).toContain("Reading");
   const tries = [{ attempt: 1, seconds: 0.5, error: "TimeoutError: Exceeded 5 s" }];
-  const failed = { key: "440", status: "failed" as const, attempts: 2, seconds: 1, error: "<b>reset</b>", tries };
+  const text = { error: "<b>reset</b>", traceback: "" };
+  const failed = { key: "440", status: "failed" as const, attempts: 2, seconds: 1, ...text, tries };
   store.answer({ kind: "rows", id: "", group: 1, offset: 0, total: 250, items: Array<typeof failed>(100).fill(failed) });
   piece.render(now_s);
   expect(find(".ib-why").textContent).toBe("<b>reset</b>");
