@@ -27,7 +27,8 @@ from ipybatch.engine.store.schema import SEQ_BITS, group_resource, ids
 
 ROWS = 32
 
-_WIDTH = {"item": 13, "payload": 2, "attempt": 5, "window": 4}
+_ITEM = "(id, key, digest, status, final, grp, attempts, seconds, ended_s, error, has_result, kind)"
+_WIDTH = {"item": 12, "payload": 2, "attempt": 5, "window": 4}
 
 Values = list[Any]
 
@@ -106,15 +107,19 @@ def values_of(entries: Sequence[Entry], run: int, resource: str) -> dict[str, Va
             entry.error,
             0 if entry.payload is None else 1,
             entry.kind,
-            entry.traceback,
         )
+        if entry.traceback:  # beside the row, which is the same for all that succeed
+            values.setdefault("traceback", []).extend((entry.traceback, at))
         if entry.payload is not None:
             values.setdefault("payload", []).extend((at, entry.payload))
     return values
 
 
 def insert(database: sqlite3.Connection, table: str, values: Values) -> None:
-    """Write rows of one table, in place of those they share an id with."""
+    """Write rows of one table, in place of those they share an id with; or tracebacks, into rows that are there."""
+    if table == "traceback":
+        database.executemany("UPDATE item SET traceback = ? WHERE id = ?", zip(values[::2], values[1::2], strict=True))
+        return
     width = _WIDTH[table]
     for at in range(0, len(values), ROWS * width):
         some = values[at : at + ROWS * width]
@@ -124,7 +129,8 @@ def insert(database: sqlite3.Connection, table: str, values: Values) -> None:
 @functools.cache
 def _statement(table: str, rows: int) -> str:
     row = f"({', '.join('?' * _WIDTH[table])})"
-    return f"INSERT OR REPLACE INTO {table} VALUES {', '.join([row] * rows)}"  # noqa: S608  # constants
+    columns = _ITEM if table == "item" else ""
+    return f"INSERT OR REPLACE INTO {table} {columns} VALUES {', '.join([row] * rows)}"  # noqa: S608  # constants
 
 
 def read_groups(database: sqlite3.Connection, run: int, group_word: str, at_s: float) -> Iterator[events.GroupRecalled]:
