@@ -12,6 +12,7 @@ from typing import Any, TypedDict
 import msgspec
 
 from ipybatch.engine.data.clock import Clock
+from ipybatch.engine.data.events import Counts
 from ipybatch.engine.data.masking import printable
 from ipybatch.engine.data.plan import PRIORITIES, Keying, Plan, Priority, make_plan
 from ipybatch.engine.data.policy import Breaker, Limits, Retry, check, check_count
@@ -251,6 +252,35 @@ def check_estimate(n: Any, latency_s: Any, left: int | None) -> int:
         return left
     check_count("n", n, low=0)
     return int(n)
+
+
+def items_left(counts: Counts, plan: Plan | None, skip: Callable[[Any], str] | None) -> int | None:
+    """Return how many items are still to do; None for unknown.
+
+    Args:
+        skip: Says which of a plan that has not begun will be left out; None where that is counted already.
+    """
+    if skip is not None and plan is not None and not counts.ended:
+        return sum(not skip(task.item) for task in plan)
+    return None if counts.total is None else counts.pending + counts.running
+
+
+def check_forget(name: str, live_state: str, *, is_drawn: bool) -> None:
+    """Refuse to forget what runs, or could not begin anew.
+
+    Args:
+        live_state: How it stands if it is live; "" if it is not.
+        is_drawn: Whether a generator was begun.
+
+    Raises:
+        InputError: Says what to do.
+    """
+    if live_state:
+        msg = f"session {name!r} is {live_state}: cancel it before you forget it"
+        raise InputError(msg)
+    if is_drawn:
+        msg = f"the items of {name!r} were drawn from a generator, which cannot start anew: use ipybatch.prune()"
+        raise InputError(msg)
 
 
 def adjusted(declared: Limits, before: Limits, concurrency: int | None, rates: Sequence[float] | None) -> Limits:

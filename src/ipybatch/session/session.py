@@ -212,14 +212,8 @@ class BatchSession:
     @property
     def live_status(self) -> LiveStatus:
         """Windows, waiting and ETA; read them through `ask` while the session runs."""
-        clock = self._clock
-        return read_live_status(
-            None if self._run is None else self._run.runner,
-            self._spec.limits,
-            self.snapshot,
-            clock.now_s(),
-            clock.unix_s(),
-        )
+        runner = None if self._run is None else self._run.runner
+        return read_live_status(runner, self._spec.limits, self.snapshot, self._clock)
 
     @property
     def summary(self) -> Summary:
@@ -369,7 +363,8 @@ class BatchSession:
             InputError: ``n`` is missing for a generator, or out of range.
         """
         plan, spec = self._items.plan, self._spec
-        items = arguments.check_estimate(n, latency_s, self._left())
+        left = arguments.items_left(self.counts, plan, spec.skip if self.state == "planned" else None)
+        items = arguments.check_estimate(n, latency_s, left)
         cost = None if spec.cost is None else lambda task: spec.cost_of(task.item)
         return estimate(spec.limits, items, latency_s, cost, None if plan is None else iter(plan), spec.per)
 
@@ -379,14 +374,7 @@ class BatchSession:
         Raises:
             InputError: It is running.
         """
-        if self._is_live():
-            msg = f"session {self.name!r} is {self.state}: cancel it before you forget it"
-            raise InputError(msg)
-        if self._items.plan is None and self._items.is_drawn:
-            msg = (
-                f"the items of {self.name!r} were drawn from a generator, which cannot start anew: use ipybatch.prune()"
-            )
-            raise InputError(msg)
+        arguments.check_forget(self.name, self.state if self._is_live() else "", is_drawn=self._items.is_drawn)
         live_sessions.forget(self._journal, self.name)
         self._feed.clear()
         self._spec, self._run, self._running, self._priorities = self._made, None, None, []
@@ -553,13 +541,6 @@ class BatchSession:
         """Show what is recorded of it, before it starts: as it ended, where it can only be read."""
         to_read = self._workload is not None and bool(self._workload.lacks)
         live_sessions.show_recorded(self._feed, self._journal, self._spec, self._items.plan, to_read=to_read)
-
-    def _left(self) -> int | None:
-        """Return how many items are still to do, those that the plan will leave out not counted; None for unknown."""
-        counts, plan, skip = self.counts, self._items.plan, self._spec.skip
-        if skip is not None and plan is not None and self.state == "planned" and not counts.ended:
-            return sum(not skip(task.item) for task in plan)
-        return None if counts.total is None else counts.pending + counts.running
 
     def _is_live(self) -> bool:
         is_over = self._running is not None and self._running.done()  # when the engine's thread has ended, too

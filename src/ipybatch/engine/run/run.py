@@ -51,10 +51,9 @@ _WAITING = {
 }
 
 
-def read_live_status(
-    runner: Runner | None, limits: Limits, snapshot: Snapshot, now_s: float, unix_s: float
-) -> LiveStatus:
+def read_live_status(runner: Runner | None, limits: Limits, snapshot: Snapshot, clock: Clock) -> LiveStatus:
     """Return the live status; on the engine's thread while it runs."""
+    now_s, unix_s = clock.now_s(), clock.unix_s()
     if runner is None or runner.state is not None:
         return LiveStatus(allowed_per_s=allowed_per_s(limits), lingering=runner.lingering if runner else 0)
     active = runner.resource.limiter.windows
