@@ -1,6 +1,7 @@
 """Priorities, the order of what waits, and items that the work brings."""
 
 import asyncio
+import threading
 
 import pytest
 
@@ -269,3 +270,61 @@ def test_forgotten_priorities_are_forgotten(plan, clock):
     session.forget()
     clock.run(session)
     assert work.asked == [1, 2, 3, 1, 2, 3]
+
+
+def test_changes_of_many_kinds_survive_a_restart(plan, clock, journal):
+    """Of what the list has and of what the work brought; the last one counts."""
+
+    async def work(item, attempt):
+        seen.append(item)
+        if item == "b0":
+            attempt.add(["m1", "m2", "m3"])
+            session.prioritize(["b1", "m2"], "low")
+            session.prioritize(["m3", "b1"], "high")
+            session.prioritize(["b1"], "medium")
+        await asyncio.sleep(0.01)
+
+    seen = []
+    session = plan(work, ["b0", "b1", "b2"], limits=ONE)
+    clock.run_coroutine(cancelled_after_one(session))
+    order = ["m3", "b1", "b2", "m1", "m2"]
+    seen.clear()
+    clock.run(BatchSession.open("wishlist", noting(seen), journal=journal, clock=clock, limits=ONE))
+    assert seen == order
+    assert session.prioritize(lambda item: item == "m2", "high") == 1, "it knows what was brought"
+
+
+def test_a_function_is_asked_on_the_callers_thread(live):
+    """The engine's is free meanwhile."""
+    gate, asked = Gate(), set()
+
+    def wanted(item):
+        asked.add(threading.current_thread())
+        return item == "b2"
+
+    session = live(gate, ["b0", "b1", "b2"], limits=ONE)
+    session.start()
+    gate.wait_begun(1)
+    assert session.prioritize(wanted, "high") == 1
+    gate.open()
+    session.run()
+    assert gate.started == ["b0", "b2", "b1"]
+    assert asked == {threading.main_thread()}
+
+
+def test_what_is_brought_later_and_goes_first_does(plan, clock):
+    """By priority, by rank, and behind what has both the same."""
+    seen = []
+
+    def rank(item):
+        return int(item[1])
+
+    async def work(item, attempt):
+        seen.append(item)
+        if item == "b1":
+            attempt.add(["c0", "b7", "b3", "a9", "b5x"])
+        await asyncio.sleep(0.01)
+
+    session = plan(work, ["b1", "b3x", "b5", "c8"], priority=level, rank=rank, limits=ONE)
+    clock.run(session)
+    assert seen == ["b1", "a9", "b3x", "b3", "b5", "b5x", "b7", "c0", "c8"]

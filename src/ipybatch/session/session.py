@@ -31,7 +31,7 @@ from ipybatch.engine.rules.estimate import Estimate, estimate
 from ipybatch.engine.run.engine_thread import COMMAND_S, engine_thread
 from ipybatch.engine.run.run import Change, Run, read_live_status
 from ipybatch.engine.store.journal import open_journal
-from ipybatch.engine.store.resume import Items, wanting
+from ipybatch.engine.store.resume import Items, Wanted
 from ipybatch.errors import EngineBusy, InputError
 from ipybatch.session import arguments, live_sessions, waiting
 from ipybatch.session.workload import Workload, encode_about
@@ -443,21 +443,22 @@ class BatchSession:
             InputError: There is no such priority, or the items come from a generator.
             EngineBusy: The engine did not answer within a second; it changes the priorities as soon as it is free.
         """
-        place, is_wanted = arguments.place_of(priority), wanting(wanted)
+        place, asked = arguments.place_of(priority), Wanted(wanted)
         if self._items.plan is None:
             msg = "prioritize() needs a session whose items are a list: a generator's come in its own order"
             raise InputError(msg)
         plan = self._items.plan
+        looked, meant = len(plan), asked.among(plan)  # on the caller's thread: the function may take its time
 
         def change() -> int:
             if self._run is None or self._run.is_over:
-                meant = sum(map(is_wanted, plan))
-                self._priorities.append((is_wanted, place))
+                count = len(meant)
+                self._priorities.append((asked, place))
             else:
-                meant = self._run.prioritize(is_wanted, place)
-            items = "1 item" if meant == 1 else f"{meant:,} items"
+                count = self._run.prioritize([*meant, *asked.among(plan, looked)], place)
+            items = "1 item" if count == 1 else f"{count:,} items"
             self._feed.emit(events.Commanded(self._feed.clock.unix_s(), f"priority {priority}: {items}"))
-            return meant
+            return count
 
         return self.ask(change)
 

@@ -313,8 +313,8 @@ def test_what_waits_is_put_in_order_again():
     new = Task(9, "9", "a", priority=0)
     waiting = scheduler.left()
     assert [task.seq for task in waiting] == [1, 2]
-    waiting[1].priority = 0
-    scheduler.reorder([new])
+    scheduler.prioritize([waiting[1]], 0)
+    scheduler.add([new])
     assert scheduler.queued == [2, 1, 0]
     assert not scheduler.finished
     order = []
@@ -330,9 +330,8 @@ def test_an_open_batch_keeps_its_items_in_another_order():
     """What is urgent now goes first within it; what comes later waits for a later batch."""
     scheduler = scheduler_of("aaaa", each={"concurrency": 1}, batch_size=3)
     running = scheduler.next(0.0)
-    urgent = scheduler.left()[1]
-    urgent.priority = 0
-    scheduler.reorder([Task(9, "9", "a", priority=0)])
+    scheduler.prioritize([scheduler.left()[1]], 0)
+    scheduler.add([Task(9, "9", "a", priority=0)])
     order = []
     for now_s in (1.0, 2.0, 3.0, 4.0):
         end(scheduler, now_s, running)

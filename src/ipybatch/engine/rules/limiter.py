@@ -28,6 +28,7 @@ no group for is in none, and fails alone without taking anything.
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from collections.abc import Set as AbstractSet
@@ -37,7 +38,7 @@ from typing import Any
 import msgspec
 
 from ipybatch.engine.data.masking import describe
-from ipybatch.engine.data.plan import Task, canonical, label_of, short
+from ipybatch.engine.data.plan import BY_ORDER, Task, canonical, label_of, short
 from ipybatch.engine.data.policy import Breaker as BreakerPolicy
 from ipybatch.engine.data.policy import Limits, Paced, Pacer, Rate
 from ipybatch.engine.rules.breaker import CircuitBreaker
@@ -370,6 +371,12 @@ class LimitGroup(msgspec.Struct, eq=False):
     gave_up: bool = False
     priced: tuple[Task, Cost, str] | None = None
 
+    def insert(self, task: Task) -> None:
+        """Let a task wait where its order says; behind what is tried again."""
+        waiting = list(self.tasks)
+        tried = next((at for at, one in enumerate(waiting) if not one.attempts), len(waiting))
+        self.tasks.insert(bisect_right(waiting, task.order, lo=tried, key=BY_ORDER), task)
+
     @property
     def label(self) -> str:
         """The name as people read it."""
@@ -421,6 +428,23 @@ class LimitGroups(msgspec.Struct):
         limit_group.tasks.appendleft(task) if first else limit_group.tasks.append(task)
         self.count += 1
 
+    def insert(self, limit_group: LimitGroup, task: Task) -> None:
+        """Let a task wait in its limit group where its order says."""
+        limit_group.insert(task)
+        self.count += 1
+
+    def take_out(self, tasks: set[int]) -> list[Task]:
+        """Return the tasks with these seqs that wait for their first start, and let them wait no more."""
+        out: list[Task] = []
+        for limit_group in self.all():
+            found = [task for task in limit_group.tasks if task.seq in tasks and not task.attempts]
+            if found:
+                gone = {task.seq for task in found}
+                limit_group.tasks = deque([task for task in limit_group.tasks if task.seq not in gone])
+                out += found
+        self.count -= len(out)
+        return out
+
     def of(self, task: Task) -> LimitGroup:
         """Return a task's limit group; the user's function is asked once a task."""
         if not task.limit_group:
@@ -438,7 +462,7 @@ class LimitGroups(msgspec.Struct):
         """Give a task the name of its limit group; say why it has none."""
         try:
             value = self.per(task.item)
-        except Exception as error:  # the user's function; it fails this item alone
+        except BaseException as error:  # the user's function; it fails this item alone
             return f"per= raised {describe(error)}"
         try:
             task.limit_group = group_name(value)
@@ -482,7 +506,7 @@ class LimitGroups(msgspec.Struct):
 
     def left(self) -> list[Task]:
         """Return all tasks that wait, in order."""
-        return sorted((task for limit_group in self.all() for task in limit_group.tasks), key=lambda task: task.order)
+        return sorted((task for limit_group in self.all() for task in limit_group.tasks), key=BY_ORDER)
 
     def clear(self) -> list[Task]:
         """Take all tasks out, in order."""

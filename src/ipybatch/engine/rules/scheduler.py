@@ -16,15 +16,17 @@ from __future__ import annotations
 
 import heapq
 import math
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from itertools import islice
+from bisect import bisect_left, insort
+from collections import Counter, deque
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from itertools import chain, islice
+from operator import attrgetter
 from typing import Any, Literal
 
 import msgspec
 
 from ipybatch.engine.data.masking import describe
-from ipybatch.engine.data.plan import Task, queued_by_priority
+from ipybatch.engine.data.plan import BY_ORDER, PRIORITIES, Task
 from ipybatch.engine.data.policy import Limits
 from ipybatch.engine.rules.breaker import CircuitBreaker
 from ipybatch.engine.rules.limiter import (
@@ -316,16 +318,85 @@ class Scheduler(msgspec.Struct):
         in_groups = [] if self.limit_groups is None else self.limit_groups.left()
         return [task for _, _, task in sorted(self._waiting)] + [*self.aside, *in_groups, *self._fresh, *self._gathered]
 
-    def reorder(self, more: Iterable[Task] = ()) -> None:
-        """Put what has not been tried into order again, with ``more`` among it; an open batch keeps its items."""
-        in_groups = [] if self.limit_groups is None else self.limit_groups.clear()
-        fresh = sorted([*in_groups, *self._fresh], key=_order)
-        tasks = sorted([*self._gathered, *filter(None, self.source), *more], key=_order)
+    def add(self, more: Sequence[Task]) -> None:
+        """Let further tasks wait, each where its order says; an open batch is left as it is."""
+        if more:
+            line = self._in_line()
+            self._count(more)
+            self._place(line, sorted(more, key=BY_ORDER))
+
+    def prioritize(self, tasks: Sequence[Task], priority: int) -> None:
+        """Give tasks another priority, and those that wait another place; an open batch keeps its items."""
+        line, limit_groups = self._in_line(), self.limit_groups
+        waiting = [task for task in tasks if not task.attempts]
+        moved, kept = line.take_out(waiting), []
+        seqs = {task.seq for task in waiting}
+        if len(moved) < len(waiting):
+            kept = [task for task in self._fresh if task.seq in seqs]
+            if kept:
+                self._fresh = deque([task for task in self._fresh if task.seq not in seqs])
+            if limit_groups is not None and limit_groups.count:
+                kept += limit_groups.take_out(seqs)
+        self._count([*moved, *kept], priority)
+        for task in tasks:
+            task.priority = priority
         if self.limits.batch_size is None:
-            fresh, tasks = [], sorted([*fresh, *tasks], key=_order)
-        self._fresh, self._gathered = deque(fresh), []
-        self.source, self.exhausted = iter(tasks), not tasks and self.exhausted
-        self.queued = queued_by_priority([*fresh, *tasks])
+            moved, kept = [*moved, *kept], []
+        self._place(line, sorted(moved, key=BY_ORDER))
+        if kept and limit_groups is None:
+            self._fresh = deque(sorted([*self._fresh, *kept], key=BY_ORDER))
+        elif limit_groups is not None:
+            self._place_in_groups(limit_groups, kept)
+
+    def _in_line(self) -> Line:
+        """Return the source as one that can be changed."""
+        line = self.source if isinstance(self.source, Line) else Line(filter(None, self.source))
+        self.source = line
+        line.put_back(self._gathered)
+        self._gathered = []
+        return line
+
+    def _place(self, line: Line, tasks: Sequence[Task]) -> None:
+        """Let tasks that are in order wait where they belong, those that were drawn before among them."""
+        limit_groups = self.limit_groups
+        if not tasks or self.limits.batch_size is not None:
+            line.put(tasks)
+        elif limit_groups is None:
+            if self._fresh and tasks[0].order < self._fresh[-1].order:
+                line.put_back(self._fresh)
+                self._fresh.clear()
+            line.put(tasks)
+        elif len(tasks) > FEW:
+            line.put(sorted([*tasks, *limit_groups.clear()], key=BY_ORDER))
+        else:  # what goes before all that is to be drawn must not wait for a group that has nothing drawn
+            drawn = [task for task in tasks if line.first is None or task.order < line.first.order]
+            line.put(tasks[len(drawn) :])
+            self._place_in_groups(limit_groups, drawn)
+        self.exhausted = self.exhausted and line.first is None
+
+    def _place_in_groups(self, limit_groups: LimitGroups, tasks: Iterable[Task]) -> None:
+        for task in tasks:
+            limit_group = limit_groups.of(task)
+            if limit_group.gave_up:
+                self._put_aside(-math.inf, task)
+            else:
+                limit_groups.insert(limit_group, task)
+
+    def _count(self, tasks: Sequence[Task], priority: int | None = None) -> None:
+        """Count tasks that come to wait by priority; with one, tasks that were taken out to have it."""
+        source, before = self._in_line(), Counter(map(attrgetter("priority"), tasks))
+        if self.queued is None:
+            in_groups = () if self.limit_groups is None else (group.tasks for group in self.limit_groups.all())
+            drawn = [task for task in chain(self._fresh, *in_groups) if not task.attempts]
+            one = source.first or next(iter(drawn), None)
+            had = Counter({one.priority: len(source) + len(drawn)} if one is not None else {})
+            self.queued = [had[place] + before[place] * (priority is not None) for place in range(len(PRIORITIES))]
+        for place, items in before.items():
+            if priority is not None:
+                self.queued[place] -= items
+            self.queued[place if priority is None else priority] += items
+        if sum(map(bool, self.queued)) < 2:
+            self.queued = None
 
     def _source(self, now_s: float) -> Source | None:
         """Say where the next task comes from: retries that are ready, then fresh tasks; None while there is none.
@@ -399,5 +470,73 @@ class Scheduler(msgspec.Struct):
             self.on_batch(self.batch.number, items)
 
 
-def _order(task: Task) -> tuple[int, int, int]:
-    return task.order
+FEW = 64  # so many tasks are looked for and put in their places one by one; of more, all are looked at
+
+
+class Line:
+    """Tasks that are still to be drawn, in order; some can be put among them or taken out while they are.
+
+    It takes the place of a list's iterator when that is first needed.
+    """
+
+    def __init__(self, tasks: Iterable[Task]) -> None:
+        self._tasks = list(tasks)
+        self._at = 0
+
+    def __iter__(self) -> Line:
+        return self
+
+    def __next__(self) -> Task:
+        at = self._at
+        if at >= len(self._tasks):
+            raise StopIteration
+        self._at = at + 1
+        return self._tasks[at]
+
+    def __len__(self) -> int:
+        return len(self._tasks) - self._at
+
+    @property
+    def first(self) -> Task | None:
+        """The next one; None when there is none."""
+        return self._tasks[self._at] if self._at < len(self._tasks) else None
+
+    def put_back(self, tasks: Collection[Task]) -> None:
+        """Let tasks that were drawn be the next ones again."""
+        if tasks:
+            self._tasks[: self._at], self._at = tasks, 0
+
+    def put(self, tasks: Sequence[Task]) -> None:
+        """Let tasks, in order, stand where they belong: mostly at the end."""
+        line = self._tasks
+        if not tasks:
+            return
+        if not len(self) or line[-1].order <= tasks[0].order:
+            line.extend(tasks)
+        elif tasks[-1].order <= line[self._at].order:
+            self.put_back(tasks)
+        elif len(tasks) > FEW:
+            self._tasks, self._at = sorted([*line[self._at :], *tasks], key=BY_ORDER), 0
+        else:
+            for task in tasks:
+                insort(line, task, lo=self._at, key=BY_ORDER)
+
+    def take_out(self, tasks: Sequence[Task]) -> list[Task]:
+        """Return those of the tasks that stand here, and let them stand here no more."""
+        line, out, elsewhere = self._tasks, [], list(tasks)
+        if len(tasks) <= FEW:
+            elsewhere = []
+            for task in tasks:
+                at = bisect_left(line, task.order, lo=self._at, key=BY_ORDER)
+                if at < len(line) and line[at] is task:
+                    out.append(line.pop(at))
+                else:
+                    elsewhere.append(task)
+        if elsewhere and len(self):  # or it stands out of order: as the user's list has it
+            seqs = {task.seq for task in elsewhere}
+            rest = line[self._at :]
+            found = [task for task in rest if task.seq in seqs]
+            if found:
+                self._tasks, self._at = [task for task in rest if task.seq not in seqs], 0
+                out += found
+        return out

@@ -23,7 +23,7 @@ from ipybatch.engine.data.clock import Clock
 from ipybatch.engine.data.events import Counts, State, Status
 from ipybatch.engine.data.masking import describe
 from ipybatch.engine.data.outcome import Outcome
-from ipybatch.engine.data.plan import Task, queued_by_priority
+from ipybatch.engine.data.plan import Plan, Task, queued_by_priority
 from ipybatch.engine.data.policy import Limits, Paced
 from ipybatch.engine.data.spec import Spec
 from ipybatch.engine.feed import event_text
@@ -38,7 +38,7 @@ from ipybatch.engine.run.slots import AGAIN_S, TICKET
 from ipybatch.engine.store import resume, rows, run_store
 from ipybatch.engine.store.journal import Journal
 from ipybatch.engine.store.resources import Membership, kept_since_s
-from ipybatch.engine.store.resume import Items, Opened
+from ipybatch.engine.store.resume import Items, Opened, Wanted
 from ipybatch.errors import JournalError, Permanent, Withheld
 
 _WAITING = {
@@ -123,7 +123,7 @@ def _eta_s(snapshot: Snapshot, limits: Limits, unix_s: float) -> tuple[float, fl
     return left / fastest, left / slowest * 1.1
 
 
-Change = tuple[Callable[[Task], bool], int]  # which tasks, and the place of their new priority
+Change = tuple[Wanted, int]  # which tasks, and the place of their new priority
 
 _AHEAD = 100  # tasks that the scheduler takes at once
 _LOOK_AHEAD = 1000  # items of a generator that may wait in limit groups
@@ -197,7 +197,7 @@ class Run:
         )
         try:
             for wanted, priority in priorities:
-                self.prioritize(wanted, priority)
+                self.prioritize(wanted.among(self._planned()), priority)
             self._recall_groups(opened.run, now_s)
         except BaseException:  # of the user's function: else nobody could take the name again
             store.abandon()
@@ -303,17 +303,22 @@ class Run:
             self.runner.change(limits)
             self._membership.change(limits)
 
-    def prioritize(self, wanted: Callable[[Task], bool], priority: int) -> int:
-        """Give tasks another priority, on record and among those that wait; return how many."""
+    def _planned(self) -> Plan:
         assert self._items.plan is not None
+        return self._items.plan
+
+    def prioritize(self, meant: Iterable[Task], priority: int) -> int:
+        """Give tasks another priority, on record first, then among those that wait; return how many had another."""
         assert self._opened is not None
         assert self._store is not None
-        changed = resume.prioritize(self._items.plan, self._store, wanted, priority, self._clock.unix_s())
+        changed = resume.prioritize(self._planned(), self._store, meant, priority, self._clock.unix_s())
         if self.runner is None:  # opened, and not begun on the loop yet
+            for task in changed:
+                task.priority = priority
             _sort(self._opened)
         else:
-            self.runner.reorder()
-        return changed
+            self.runner.prioritize(changed, priority)
+        return len(changed)
 
     def add(self, items: Iterable[Any]) -> int:
         """Take further items into the run; return how many of them are to run.
@@ -335,7 +340,7 @@ class Run:
         tasks, skipped = resume.add(self._items.plan, self._store, self._spec, items, at_s)
         if tasks or skipped:
             self._feed.emit(events.ItemsAdded(at_s, len(tasks), skipped))
-            self.runner.reorder(tasks)
+            self.runner.add(tasks)
         return len(tasks)
 
     def hold(self, *, held: bool) -> bool:

@@ -232,9 +232,14 @@ class Runner:
         """Let other limits hold from now on, within the places there are."""
         self.spec = msgspec.structs.replace(self.spec, limits=limits)
 
-    def reorder(self, more: Iterable[Task] = ()) -> None:
-        """Let what waits stand in the order that its tasks have now, with ``more`` among it."""
-        self.scheduler.reorder(more)
+    def add(self, more: Sequence[Task]) -> None:
+        """Let further tasks wait."""
+        self.scheduler.add(more)
+        self.wake()
+
+    def prioritize(self, tasks: Sequence[Task], priority: int) -> None:
+        """Give tasks another priority, and those of them that wait another place."""
+        self.scheduler.prioritize(tasks, priority)
         self.wake()
 
     def wake(self) -> None:

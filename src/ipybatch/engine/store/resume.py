@@ -374,25 +374,41 @@ def _recorded(journal: Journal, run: int) -> dict[int, tuple[Status, bool, str]]
         return {id_ & SEQ: (status, final, digest) for id_, status, final, digest in rows}
 
 
-def wanting(wanted: Callable[[Any], bool] | Iterable[Any]) -> Callable[[Task], bool]:
-    """Return whether a task is wanted, by a function of its item or by the keys of some."""
-    if callable(wanted):
-        return lambda task: bool(wanted(task.item))
-    keys = {canonical(key) for key in ([wanted] if isinstance(wanted, str) else wanted)}
-    return lambda task: task.key in keys
+class Wanted:
+    """Which tasks are meant: by a function of their items, or by their keys.
+
+    Raises:
+        InputError: JSON cannot hold a key.
+    """
+
+    def __init__(self, wanted: Callable[[Any], bool] | Iterable[Any]) -> None:
+        self._test = wanted if callable(wanted) else None
+        try:
+            given = [] if callable(wanted) else [wanted] if isinstance(wanted, str | int) else list(wanted)
+            self._keys = dict.fromkeys(map(canonical, given))
+        except (TypeError, ValueError, msgspec.MsgspecError) as error:
+            msg = f"wanted must be a function of an item, or the keys of some, got {short(wanted)} ({error})"
+            raise InputError(msg) from None
+
+    def among(self, tasks: Plan, since: int = 0) -> list[Task]:
+        """Return the tasks that are meant.
+
+        Args:
+            since: So many of the first were looked at before.
+        """
+        if self._test is not None:
+            return [task for task in tasks[since:] if self._test(task.item)]
+        return [task for task in tasks[since:] if task.key in self._keys] if since else tasks.find(self._keys)
 
 
-def prioritize(
-    tasks: Plan, book: run_store.RunStore, wanted: Callable[[Task], bool], priority: int, now_s: float
-) -> int:
-    """Give tasks another priority; return how many."""
-    changed = [task for task in tasks if task.priority != priority and wanted(task)]
-    for task in changed:
-        task.priority = priority
+def prioritize(tasks: Plan, book: run_store.RunStore, meant: Iterable[Task], priority: int, now_s: float) -> list[Task]:
+    """Record that tasks have another priority; return those that had not, which the caller gives it to."""
+    changed = [task for task in meant if task.priority != priority]
     if changed:
+        seqs = [task.seq for task in changed]
+        book.write(lambda database: run_store.change_priorities(database, book.run, priority, seqs), now_s)
         tasks.is_ordered = True
-        book.write(lambda database: run_store.write_plan(database, book.run, tasks), now_s)
-    return len(changed)
+    return changed
 
 
 def add(
@@ -406,27 +422,25 @@ def add(
     new = _new(tasks, spec, items)
     reasons = decide(spec, new)
     if new:
-        tasks.extend(new)
-        tasks.forget_hash()
-        tasks.is_ordered = True
 
         def unit(database: sqlite3.Connection) -> None:
-            run_store.extend_plan(database, book.run, tasks, new)
+            run_store.extend_plan(database, book.run, new, len(tasks) + len(new))
             run_store.skip(database, book.run, reasons, now_s)
 
         book.write(unit, now_s)
+        tasks.add(new)
     skipped = {task.seq for task, _ in reasons}
     return [task for task in new if task.seq not in skipped], len(skipped)
 
 
 def _new(tasks: Plan, spec: Spec, items: Iterable[object]) -> list[Task]:
-    keys = {task.key for task in tasks}
-    seq = max(tasks.first_free, max((task.seq for task in tasks), default=-1) + 1)
-    new: list[Task] = []
+    seq = tasks.next_seq
+    given: dict[str, Task] = {}
     for item in items:
-        task = spec.keying.task(seq, item)
-        if task.key not in keys:
-            keys.add(task.key)
-            task.added, seq = True, seq + 1
-            new.append(task)
+        task = spec.keying.task(seq + len(given), item)
+        given.setdefault(task.key, task)
+    known = {task.key for task in tasks.find(given)}
+    new = [task for key, task in given.items() if key not in known]
+    for place, task in enumerate(new):
+        task.seq, task.added = seq + place, True
     return new

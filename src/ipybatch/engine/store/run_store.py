@@ -142,6 +142,7 @@ PART = 1000
 
 _encode = msgspec.json.Encoder().encode
 _decode_plan = msgspec.json.Decoder(list[OrderedRow]).decode
+_decode_change = msgspec.json.Decoder(tuple[int, list[int]]).decode
 _live: set[tuple[Path, int]] = set()  # the runs that sessions of this process are running
 
 
@@ -212,11 +213,21 @@ def count_items(database: sqlite3.Connection, run: int) -> Counter[Status]:
 
 def read_plan(database: sqlite3.Connection, found: Found) -> Iterator[Task]:
     """Yield the recorded tasks in plan order."""
+    changes: dict[int, int] = {}
+    for (change,) in database.execute(
+        "SELECT tasks FROM plan WHERE run = ? AND part < 0 ORDER BY part DESC", (found.run,)
+    ):
+        priority, seqs = _decode_change(change)
+        changes.update(dict.fromkeys(seqs, priority))
     at = 0
-    for (part,) in database.execute("SELECT tasks FROM plan WHERE run = ? ORDER BY part", (found.run,)):
+    for (part,) in database.execute("SELECT tasks FROM plan WHERE run = ? AND part >= 0 ORDER BY part", (found.run,)):
         for row in _decode_plan(part):
-            yield from_row(at if found.listing is None else found.listing[at], row)
+            seq = row.seq if row.seq is not None else at if found.listing is None else found.listing[at]
             at += 1
+            task = from_row(seq, row)
+            if changes:
+                task.priority = changes.get(seq, task.priority)
+            yield task
 
 
 def write_plan(database: sqlite3.Connection, run: int, tasks: Plan) -> None:
@@ -237,20 +248,26 @@ def write_plan(database: sqlite3.Connection, run: int, tasks: Plan) -> None:
     )
 
 
-def extend_plan(database: sqlite3.Connection, run: int, tasks: Plan, new: Sequence[Task]) -> None:
-    """Record tasks that were added to the end of a list; what is there of the others stays.
+def extend_plan(database: sqlite3.Connection, run: int, new: Sequence[Task], total: int) -> None:
+    """Record tasks that are added to the end of a list, with their numbers; what is there of the others stays.
 
     The hash is left empty: the user's own list has another one, and is matched by its keys from now on.
     """
-    (part,) = database.execute("SELECT coalesce(max(part), -1) + 1 FROM plan WHERE run = ?", (run,)).fetchone()
-    database.execute("INSERT INTO plan VALUES (?, ?, ?)", (run, part, _encode([to_row(task) for task in new])))
-    (listing,) = database.execute("SELECT listing FROM run WHERE id = ?", (run,)).fetchone()
-    if listing is not None:
-        listing += array("q", [task.seq for task in new]).tobytes()
-    database.execute(
-        "UPDATE run SET plan_hash = x'', listing = ?, total = ?, is_ordered = 1 WHERE id = ?",
-        (listing, len(tasks), run),
-    )
+    (part,) = database.execute(
+        "SELECT coalesce(max(part), -1) + 1 FROM plan WHERE run = ? AND part >= 0", (run,)
+    ).fetchone()
+    rows = [to_row(task, seq=task.seq) for task in new]
+    database.execute("INSERT INTO plan VALUES (?, ?, ?)", (run, part, _encode(rows)))
+    database.execute("UPDATE run SET plan_hash = x'', total = ?, is_ordered = 1 WHERE id = ?", (total, run))
+
+
+def change_priorities(database: sqlite3.Connection, run: int, priority: int, seqs: Sequence[int]) -> None:
+    """Record another priority of some tasks; what is there of them stays, and is read with the change."""
+    (part,) = database.execute(
+        "SELECT coalesce(min(part), 0) - 1 FROM plan WHERE run = ? AND part < 0", (run,)
+    ).fetchone()
+    database.execute("INSERT INTO plan VALUES (?, ?, ?)", (run, part, _encode((priority, seqs))))
+    database.execute("UPDATE run SET is_ordered = 1 WHERE id = ?", (run,))
 
 
 def forget_plan(database: sqlite3.Connection, run: int) -> None:

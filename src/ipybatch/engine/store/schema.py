@@ -4,8 +4,9 @@ Rule: a step, once released, is never edited; a change is a new step at the
 end.  ``PRAGMA user_version`` counts the steps a file has seen.
 
     run       one run of a session: its lease, its state, its counts
-    plan      the items of a run, in order, 1,000 a row; `run.listing` says which seq they have, NULL: 0, 1, 2, ...;
-              `run.is_ordered` whether some go before others
+    plan      the items of a run, in order, up to 1,000 a row; `run.listing` says which seq they have, NULL: 0, 1,
+              2, ...; items that the work brought say it themselves; parts -1, -2, ... are changes of priority, the
+              oldest first; `run.is_ordered` says whether some go before others
     item      one row per item that has an outcome; id = run << 40 | seq; of one that failed, where in the user's code
     payload   results, apart, so that walking the items stays fast
     attempt   attempts that failed and were followed by another
