@@ -225,3 +225,16 @@ def test_an_estimate_counts_what_is_refused_as_nothing(plan):
     """And is not ended by it."""
     session = plan(Asked(None), ["eu", "x", "eu2"], limits=LANES, per=lambda item: {"eu": "eu", "eu2": "eu"}[item])
     assert session.estimate(latency_s=1.0).requests == 2
+
+
+@pytest.mark.parametrize("as_generator", [False, True], ids=["list", "generator"])
+def test_what_is_refused_waits_for_no_limit_and_holds_up_nobody(plan, clock, as_generator):
+    """Neither spacing nor window nor cool-down knows of it: also of what a generator gives twice."""
+    work = Asked(clock)
+    items = ["a", *(["a"] * 30 if as_generator else [f"x{number}" for number in range(30)]), "b"]
+    limits = Limits(concurrency=2, spacing_s=10.0, rates=[Rate(2, per_s=3600.0)])
+    cost = None if as_generator else lambda item: {"requests": 1 if item[0] != "x" else -1}
+    began_s = clock.now_s()
+    session = plan(work, iter(items) if as_generator else items, limits=limits, cost=cost)
+    assert str(clock.run(session)) == "wishlist completed: 2/32 successful, 30 failed, 0 skipped"
+    assert [round(at - began_s) for at in work.at] == [0, 10]

@@ -55,6 +55,7 @@ TIMER_S = 0.002  # what an event loop can time well enough
 Cost = Mapping[str, float]
 NO_COST: Cost = {}
 NOTHING: Cost = {"requests": 0.0}
+REFUSED: Cost = {"requests": 0.0}  # of a task that fails without being tried: it needs a slot, and no limit knows of it
 Spent = tuple[float, str, float]  # time of the response, unit, cost
 
 
@@ -177,6 +178,8 @@ class Limiter:
         """
         if slot and self.running >= self._concurrency:
             return math.inf
+        if cost is REFUSED:
+            return 0.0
         free_s = self._last_start_s + self._spacing_s
         if self.cool_until_s > free_s:  # noqa: PLR1730  # max() costs a call for every item
             free_s = self.cool_until_s
@@ -189,8 +192,10 @@ class Limiter:
 
     def acquire(self, now_s: float, cost: Cost = NO_COST, *, slot: bool = True) -> Permit:
         """Take a permit; `wait_s` must have said 0.0."""
-        self._last_start_s = self._count_start(now_s) if self._spacing_s else now_s
         self.running += slot
+        if cost is REFUSED:
+            return Permit(now_s, cost)
+        self._last_start_s = self._count_start(now_s) if self._spacing_s else now_s
         for window in self.windows.values():
             window.in_flight += cost_in(window.rate.unit, cost)
         for pacer in self._pacers:

@@ -31,7 +31,7 @@ from ipybatch.engine.data.policy import Limits
 from ipybatch.engine.rules.breaker import CircuitBreaker
 from ipybatch.engine.rules.limiter import (
     NO_COST,
-    NOTHING,
+    REFUSED,
     Cost,
     GroupLimiter,
     Limiter,
@@ -311,7 +311,7 @@ class Scheduler(msgspec.Struct):
                 refused = str(error)
             except BaseException as error:  # the user's function; it fails this item alone
                 refused = f"cost= raised {describe(error)}"
-        return task, NOTHING if refused else cost, refused
+        return task, REFUSED if refused else cost, refused
 
     def left(self) -> list[Task]:
         """Return the tasks that were drawn and are neither running nor settled: a generator gives them only once."""
