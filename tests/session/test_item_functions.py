@@ -6,6 +6,7 @@ from fractions import Fraction
 import pytest
 
 from ipybatch import InputError, Limits, Rate
+from ipybatch.engine.data.plan import Again
 from ipybatch.engine.store import resources
 from tests.works import worst
 
@@ -72,7 +73,7 @@ def test_it_is_asked_again_by_a_retry(plan, clock):
     session = plan(Asked(clock), ["a", "b"], limits=LANES, per=lambda item: table[item])
     assert clock.run(session).counts.failed == 1
     table["b"] = "us"
-    session._open_run(frozenset({"failed"}))
+    session._open_run(Again(frozenset({"failed"})))
     clock.run_coroutine(session._drive())
     assert session.counts.completed == 2
 

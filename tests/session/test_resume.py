@@ -2,10 +2,12 @@
 
 import asyncio
 
+import numpy as np
 import pytest
 
 import ipybatch
-from ipybatch import Limits, Retry, Transient
+from ipybatch import InputError, Limits, Retry, Transient
+from ipybatch.engine.data.plan import Again
 from tests.works import Recorder
 
 ONCE = Retry(attempts=1)
@@ -233,7 +235,7 @@ def test_retry_failed_reaches_what_an_earlier_process_recorded_of_a_generator(pl
     assert clock.run(session).counts.failed == 1
 
     async def again():
-        session._open_run(frozenset({"failed"}))
+        session._open_run(Again(frozenset({"failed"})))
         await session._drive()
 
     clock.run_coroutine(again())
@@ -251,3 +253,96 @@ def test_what_is_added_takes_no_record_of_an_item_that_is_not_listed_today(plan,
     again = Recorder()
     assert clock.run(plan(again, [1, 2])).counts.completed == 3
     assert again.asked == []
+
+
+FAILING = {5: ConnectionError(), 7: TimeoutError(), 11: ValueError(), 12: ValueError()}  # 5 and 7 for now
+SHOWN = ["completed", "failed", "timeout", "failed", "failed"]  # of 3 and these
+
+
+def given(kind):
+    return [3, *FAILING] if kind == "list" else (item for item in [3, *FAILING])
+
+
+KINDS = pytest.mark.parametrize("kind", ["list", "generator"])
+AGES = pytest.mark.parametrize("anew", [False, True], ids=["the same session", "one made anew"])
+
+
+@KINDS
+@AGES
+def test_retry_failed_of_some_keys_runs_those_alone(live, kind, anew):
+    """The others stay as they are recorded, those too that any other start would run again."""
+    work = Recorder(dict(FAILING))
+    session = live(work, given(kind), retry=ONCE, breaker=None)
+    session.run()
+    work.asked.clear()
+    work.answers.clear()
+    if anew:
+        session = live(work, given(kind), retry=ONCE, breaker=None)
+    session.retry_failed(keys=[7, 12])
+    session.run()
+    assert work.asked == [7, 12]
+    assert session.results()["status"].tolist() == ["completed", "failed", "completed", "failed", "completed"]
+    assert (session.counts.completed, session.counts.failed, session.counts.timeout) == (3, 2, 0)
+    assert (session.counts.total, session.counts.pending) == (5, 0)
+    told = ipybatch.history(session.journal).iloc[-1]
+    assert (told["completed"], told["failed"], told["timeout"]) == (3, 2, 0)
+    session.retry_failed()
+    assert session.run().counts.completed == 5
+    assert work.asked == [7, 12, 5, 11]
+
+
+@KINDS
+@AGES
+def test_what_was_spared_runs_again_as_it_would_have(live, kind, anew):
+    """At the next start of its own: what failed for now does, what failed for good does not."""
+    work = Recorder(dict(FAILING))
+    session = live(work, given(kind), retry=ONCE, breaker=None)
+    session.run()
+    if anew:
+        session = live(work, given(kind), retry=ONCE, breaker=None)
+    session.retry_failed(keys=[11])
+    session.run()
+    assert session.results()["status"].tolist() == SHOWN
+    work.asked.clear()
+    work.answers.clear()
+    session.start()
+    session.run()
+    assert work.asked == [5, 7]
+
+
+@KINDS
+def test_retry_failed_names_keys_that_are_none_before_anything_starts(live, kind):
+    work = Recorder(dict(FAILING))
+    session = live(work, given(kind), retry=ONCE, breaker=None)
+    session.run()
+    work.asked.clear()
+    with pytest.raises(InputError, match=r"keys must be those of items of 'wishlist', got 'x', '7'$"):
+        session.retry_failed(keys=["x", 7, "7"])
+    with pytest.raises(InputError, match=r"got 20, 21, 22, 23, 24 and 5 more$"):
+        session.retry_failed(keys=range(20, 30))
+    with pytest.raises(InputError, match="keys must be a list of items' keys, got '7'"):
+        session.retry_failed(keys="7")
+    with pytest.raises(InputError, match="keys must be a list of items' keys, got 7"):
+        session.retry_failed(keys=7)
+    assert (work.asked, session.state) == ([], "completed")
+
+
+def test_retry_failed_takes_keys_as_the_user_gave_them_and_as_results_show_them(live):
+    keys = [["de", 1], ["fr", 2], "a b", 4]
+    work = Recorder()
+
+    async def fail(item):
+        work.asked.append(item["id"])
+        raise ValueError
+
+    session = live(fail, [{"id": key} for key in keys], breaker=None)
+    session.run()
+    work.asked.clear()
+    shown = session.errors()["key"].tolist() + session.results()["key"].tolist()
+    session.retry_failed(keys=[["de", 1], shown[2], np.int64(4)])
+    session.run()
+    assert work.asked == [["de", 1], ["fr", 2], 4]
+    work.asked.clear()
+    session.retry_failed(keys=[])
+    session.run()
+    assert work.asked == []

@@ -8,7 +8,7 @@ import os
 import sqlite3
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -16,7 +16,7 @@ from typing import Any, TypeVar, cast
 from ipybatch.engine.data import events
 from ipybatch.engine.data.events import Mark
 from ipybatch.engine.data.outcome import RecordedItem
-from ipybatch.engine.data.plan import Plan
+from ipybatch.engine.data.plan import Plan, canonical
 from ipybatch.engine.data.spec import Spec
 from ipybatch.engine.feed.feed import Feed
 from ipybatch.engine.feed.snapshot import Snapshot
@@ -148,6 +148,38 @@ def show_recorded(feed: Feed, journal: Journal, spec: Spec, plan: Plan | None, *
             feed.emit(events.Planned(feed.clock.unix_s(), spec.name, counts))
     if journal.moved_from is not None:
         feed.note(f"the journal lies in {journal.path}: {journal.moved_from} is on a network file system")
+
+
+def known_keys(journal: Journal, spec: Spec, plan: Plan | None, keys: Any) -> frozenset[str]:
+    """Return keys of items as plan and journal have them, from those that the user gives, or that `results` shows.
+
+    Raises:
+        InputError: Some are of no item, as far as is known; names them.
+    """
+    if isinstance(keys, str) or not isinstance(keys, Iterable):
+        msg = f"keys must be a list of items' keys, got {keys!r}: pass [{keys!r}]"
+        raise InputError(msg)
+    if plan is not None:
+        known = {task.key for task in plan}
+    else:
+        with journal.reader() as database:
+            found = None if spec.fresh else run_store.find(database, spec.name)
+            known = set() if found is None else rows.read_keys(database, found.run)
+    wanted = {_spelt(key, known): key for key in keys}
+    if unknown := [key for spelt, key in wanted.items() if spelt not in known]:
+        more = f" and {len(unknown) - 5:,} more" if len(unknown) > 5 else ""
+        msg = f"keys must be those of items of {spec.name!r}, got {', '.join(map(repr, unknown[:5]))}{more}"
+        raise InputError(msg)
+    return frozenset(wanted)
+
+
+def _spelt(key: Any, known: set[str]) -> str:
+    if isinstance(key, str) and key.startswith(("[", "{")) and key in known:
+        return key  # of a list or dict, as `results` shows it
+    try:
+        return canonical(key)
+    except (TypeError, ValueError, RecursionError):
+        return repr(key)  # what JSON cannot hold is no key
 
 
 def items_of(journal: Journal, name: str, group: int, *, offset: int, limit: int) -> tuple[int, list[RecordedItem]]:

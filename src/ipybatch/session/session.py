@@ -20,7 +20,7 @@ from ipybatch.engine.data import events
 from ipybatch.engine.data.clock import Clock, SystemClock
 from ipybatch.engine.data.events import Counts, State, Status
 from ipybatch.engine.data.outcome import Outcome, RecordedItem, Summary
-from ipybatch.engine.data.plan import KeyFunction, Keying, Priority
+from ipybatch.engine.data.plan import NOTHING_AGAIN, Again, KeyFunction, Keying, Priority
 from ipybatch.engine.data.policy import Breaker, Limits, Retry
 from ipybatch.engine.data.spec import Backend, OnFailure, Spec, inspect_work
 from ipybatch.engine.feed.event_text import Name, named
@@ -293,17 +293,22 @@ class BatchSession:
             concurrent.futures.wait([self._running], timeout=COMMAND_S)
         return "asked" if self._is_live() else reply
 
-    def retry_failed(self) -> Reply:
+    def retry_failed(self, keys: Iterable[Any] | None = None) -> Reply:
         """Run failed, timed-out and cancelled items again, permanent failures too, and return at once.
+
+        Args:
+            keys: Of the only ones that do; the others stay as they are. What was never tried runs as at every start.
 
         Raises:
             JournalError: The journal refuses, or another session is running this one.
+            InputError: ``keys`` names what is no item; nothing was started.
         """
+        only = None if keys is None else live_sessions.known_keys(self._journal, self._spec, self._items.plan, keys)
         if self._is_live():
             self._feed.note("retry failed: wait until the session has ended")
             return "done"
         self._feed.emit(events.Commanded(self._clock.unix_s(), "retry_failed"))
-        self._launch(_AGAIN)
+        self._launch(Again(_AGAIN, only))
         return "done"
 
     def stream(self) -> AsyncIterator[Outcome]:
@@ -503,7 +508,7 @@ class BatchSession:
         total = "?" if self.counts.total is None else self.counts.total
         return f"<BatchSession {self.name!r}: {self.state}, {self.counts.ended} of {total}>"
 
-    def _launch(self, again: frozenset[Status] = frozenset()) -> None:
+    def _launch(self, again: Again = NOTHING_AGAIN) -> None:
         with waiting.hold_interrupts() as held:  # by then it has begun, or nothing is left of the start
             self._open_run(again)
             if held:
@@ -519,7 +524,7 @@ class BatchSession:
         self._open_run()
         await self._drive()
 
-    def _open_run(self, again: frozenset[Status] = frozenset()) -> None:
+    def _open_run(self, again: Again = NOTHING_AGAIN) -> None:
         if self._workload is not None:
             self._workload.check_complete(self.name)
         run = Run(self._spec, self.declared, self._items, self._journal, self._feed, self._on_outcomes)

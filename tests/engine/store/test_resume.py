@@ -12,7 +12,7 @@ import ipybatch
 from ipybatch import BatchSession, Limits, Retry
 from ipybatch.engine.data import plan as plans
 from ipybatch.engine.data.events import Counts
-from ipybatch.engine.data.plan import Keying, make_plan
+from ipybatch.engine.data.plan import NOTHING_AGAIN, Again, Keying, make_plan
 from ipybatch.engine.data.spec import Spec, Work
 from ipybatch.engine.store import journal as journals
 from ipybatch.engine.store import run_store
@@ -378,7 +378,7 @@ def book(tmp_path, patience):
 
 def open_items(book, items, **arguments):
     wanted = spec(**arguments)
-    return open_list(book, wanted, make_plan(items, wanted.keying), frozenset(), 0.0)
+    return open_list(book, wanted, make_plan(items, wanted.keying), NOTHING_AGAIN, 0.0)
 
 
 def test_what_is_skipped_is_decided_once(book):
@@ -438,7 +438,7 @@ def test_changed_code_is_told(book, before, now, noted):
 
 def open_items_of(book, generator, emit):
     return open_generator(
-        book, spec(), generator, frozenset(), listing=Listing(), ended=[], emit=emit, clock_s=lambda: 5.0
+        book, spec(), generator, NOTHING_AGAIN, listing=Listing(), ended=[], emit=emit, clock_s=lambda: 5.0
     )
 
 
@@ -453,7 +453,7 @@ def test_what_a_generator_need_not_run_again_is_kept_for_a_later_start(book):
         book,
         spec(),
         iter(range(5)),
-        frozenset(),
+        NOTHING_AGAIN,
         listing=Listing(),
         ended=ended,
         emit=lambda event: None,
@@ -472,7 +472,7 @@ def test_changed_code_is_told_of_a_generator_too(book):
         book,
         spec(code_hash=b"b"),
         iter([1]),
-        frozenset(),
+        NOTHING_AGAIN,
         listing=Listing(),
         ended=[],
         emit=lambda event: None,
@@ -516,7 +516,7 @@ def test_items_that_are_drawn_as_recorded_are_found_in_one_walk(book):
     """No index is made for them, also beyond what is read at once; after the last one nothing is looked up."""
     run = recorded_run(book, 1203)
     with book.reader() as database:
-        walk = Walk(database, run, frozenset())
+        walk = Walk(database, run, NOTHING_AGAIN)
         assert walk.first_free == 1203
         found = [walk.find(place, str(place)) for place in range(1203)]
         assert [row[0] for row in found] == list(range(1203))
@@ -530,17 +530,17 @@ def test_items_that_are_drawn_elsewhere_are_looked_up(book):
     """By key, and the walk knows that it is out of step; a new item at the end takes nobody's place."""
     run = recorded_run(book, 4)
     with book.reader() as database:
-        walk = Walk(database, run, frozenset())
+        walk = Walk(database, run, NOTHING_AGAIN)
         assert walk.find(0, "0")[0] == 0
         assert walk.find(1, "2")[0] == 2
         assert not walk.in_step
         assert [walk.find(2, "1")[0], walk.find(3, "3")[0]] == [1, 3]
         assert walk.find(4, "0") is None, "all are matched"
     with book.reader() as database:
-        walk = Walk(database, run, frozenset({"completed"}))
+        walk = Walk(database, run, NOTHING_AGAIN)
         assert walk.find(0, "new") is None
         assert not walk.in_step
-        assert walk.find(1, "0")[3] == 0, "it is to run again"
+        assert walk.find(1, "0")[2:4] == ("completed", 1)
 
 
 def ended(task, status, *, final):
@@ -548,7 +548,9 @@ def ended(task, status, *, final):
 
 
 def start(items, book, counts, again=()):
-    opened = items.open(book, spec(), counts, again=frozenset(again), emit=lambda event: None, clock_s=lambda: 0.0)
+    opened = items.open(
+        book, spec(), counts, again=Again(frozenset(again)), emit=lambda event: None, clock_s=lambda: 0.0
+    )
     return opened.counts, drawn(opened.source)
 
 
@@ -584,7 +586,7 @@ def test_what_is_added_has_numbers_of_its_own(book):
     """One after the other, behind the highest; what is there already is left out, and the order is on record."""
     wanted = spec()
     tasks = make_plan([], wanted.keying)
-    opened = open_list(book, wanted, tasks, frozenset(), 0.0)
+    opened = open_list(book, wanted, tasks, NOTHING_AGAIN, 0.0)
     taken = run_store.take(book, opened.run, resource="r", concurrency=1, now_s=0.0)
     try:
         first, _ = add(tasks, taken, wanted, ["a", "b"], 0.0)
@@ -608,7 +610,7 @@ def listed(book, items):
     """Open a list and take its lease; return its tasks, what writes them, and what it was opened for."""
     wanted = spec()
     tasks = make_plan(items, wanted.keying)
-    opened = open_list(book, wanted, tasks, frozenset(), 0.0)
+    opened = open_list(book, wanted, tasks, NOTHING_AGAIN, 0.0)
     return tasks, run_store.take(book, opened.run, resource="r", concurrency=1, now_s=0.0), wanted
 
 
@@ -648,10 +650,10 @@ def test_an_unchanged_list_has_its_changed_priorities_again(book):
     prioritize(tasks, taken, Wanted(["c"]).among(tasks), 0, 0.0)
     taken.drop()
     before = parts(book)
-    again = open_list(book, wanted, make_plan(["a", "b", "c"], wanted.keying), frozenset(), 0.0)
+    again = open_list(book, wanted, make_plan(["a", "b", "c"], wanted.keying), NOTHING_AGAIN, 0.0)
     assert [task.item for task in again.source] == ["c", "a", "b"]
     assert parts(book) == before
-    longer = open_list(book, wanted, make_plan(["a", "b", "c", "d"], wanted.keying), frozenset(), 0.0)
+    longer = open_list(book, wanted, make_plan(["a", "b", "c", "d"], wanted.keying), NOTHING_AGAIN, 0.0)
     assert [task.item for task in longer.source] == ["c", "a", "b", "d"]
     assert sorted(parts(book)) == [0], "the list is recorded anew, with its priorities"
 

@@ -87,6 +87,25 @@ class Task(msgspec.Struct, gc=False):
 BY_ORDER = attrgetter("priority", "rank", "seq")  # `Task.order` as a sort key, without its call
 
 
+class Again(msgspec.Struct, frozen=True):
+    """What a start runs again though it has its outcome: what `retry_failed` asks for.
+
+    Attributes:
+        statuses: Those that run again, final ones too.
+        keys: Of the only items that do; None for all. The others stay as they are, what else would run again too.
+    """
+
+    statuses: frozenset[Status] = frozenset()
+    keys: frozenset[str] | None = None
+
+    def spares(self, key: str) -> bool:
+        """Say whether an item of these statuses stays all the same."""
+        return self.keys is not None and key not in self.keys
+
+
+NOTHING_AGAIN = Again()
+
+
 def label_of(key: str) -> str:
     """Return a key as people read it: a string as it was given, without what would act on a terminal."""
     return printable(str(key_value(key)) if key[:1] == '"' else key)

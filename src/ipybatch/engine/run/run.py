@@ -23,7 +23,7 @@ from ipybatch.engine.data.clock import Clock
 from ipybatch.engine.data.events import Counts, State, Status
 from ipybatch.engine.data.masking import describe
 from ipybatch.engine.data.outcome import Outcome
-from ipybatch.engine.data.plan import Plan, Task, queued_by_priority
+from ipybatch.engine.data.plan import NOTHING_AGAIN, Again, Plan, Task, queued_by_priority
 from ipybatch.engine.data.policy import Limits, Paced
 from ipybatch.engine.data.spec import Spec
 from ipybatch.engine.feed import event_text
@@ -166,11 +166,11 @@ class Run:
         """Whether it has been told to end, or has ended."""
         return self.runner is not None and self.runner.state is not None
 
-    def open(self, *, again: frozenset[Status] = frozenset(), priorities: Iterable[Change] = ()) -> None:
+    def open(self, *, again: Again = NOTHING_AGAIN, priorities: Iterable[Change] = ()) -> None:
         """Find or make the run, take its lease and load what is recorded.
 
         Args:
-            again: Final statuses that run again all the same.
+            again: What runs again though it has an outcome.
             priorities: Changes of priority that were asked for before this start, in their order.
 
         Raises:

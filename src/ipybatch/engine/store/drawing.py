@@ -30,7 +30,7 @@ import msgspec
 
 from ipybatch.engine.data import events
 from ipybatch.engine.data.events import Status
-from ipybatch.engine.data.plan import Keying, SeenKeys, Task
+from ipybatch.engine.data.plan import NOTHING_AGAIN, Again, Keying, SeenKeys, Task
 from ipybatch.engine.store.run_store import RecordedCounts
 from ipybatch.engine.store.schema import SEQ, ids
 from ipybatch.errors import InputError
@@ -42,7 +42,7 @@ _STRIDE = 500
 
 Emit = Callable[[events.Event], None]
 Ended = tuple[Task, Status, bool]  # and whether a resume keeps it
-Recorded = tuple[int, str, Status, bool, str]  # seq, key, status, whether it stays as it is, digest
+Recorded = tuple[int, str, Status, bool, str]  # seq, key, status, whether a resume keeps it, digest
 
 
 class _Chunk(msgspec.Struct):
@@ -161,12 +161,13 @@ class Walk:
     Attributes:
         first_free: No recorded item has this seq, or a higher one.
         in_step: Whether every item so far was drawn at the place it is recorded at.
+        again: What runs again though it has an outcome.
     """
 
-    def __init__(self, database: sqlite3.Connection, run: int, again: frozenset[Status]) -> None:
+    def __init__(self, database: sqlite3.Connection, run: int, again: Again) -> None:
+        self.again = again
         self._database, self._run = database, run
-        rerun = ", ".join(f"'{status}'" for status in sorted(again))
-        self._columns = f"id & {SEQ}, item.key, status, final AND status NOT IN ({rerun}), digest"
+        self._columns = f"id & {SEQ}, item.key, status, final, digest"
         self._rows: Iterator[Recorded] = iter(())
         self._row: Recorded | None = None  # the next one of the walk
         self._next_id, self._after = ids(run)
@@ -239,6 +240,7 @@ class Drawing:
     ) -> None:
         self.reader = ItemReader(items, keying)
         self._walk, self._listing, self._ended, self._counts = walk, listing, ended, recorded
+        self._again = NOTHING_AGAIN if walk is None else walk.again
         self._emit, self._clock_s = emit, clock_s
         self._read: deque[Task] = deque()
         self._seen = SeenKeys()
@@ -290,7 +292,7 @@ class Drawing:
 
     def _match(self, task: Task) -> bool:
         """Give a task the seq it is recorded under; return whether it stays as it is recorded."""
-        walk, listing, drawn = self._walk, self._listing, self._drawn
+        walk, listing, drawn, again = self._walk, self._listing, self._drawn, self._again
         if not self._seen.add(task.key):
             task.refused = f"duplicate key {task.key}: an earlier item has it too"
             task.key = f"{task.key} (duplicate, item {drawn})"
@@ -299,10 +301,10 @@ class Drawing:
         if found is not None:
             task.seq, _, status, is_final, digest = found
             self._counts.undrawn[status] -= 1
-            stays = bool(is_final) and digest == task.digest
+            stays = digest == task.digest and bool(again.spares(task.key) if status in again.statuses else is_final)
             task.recorded = "" if stays else status
             if stays and status != "completed":
-                self._ended.append((task, status, True))
+                self._ended.append((task, status, bool(is_final)))
             elif not stays:
                 self._counts.stale[status] += 1
         elif walk is not None and not walk.in_step:

@@ -26,7 +26,7 @@ import msgspec
 
 from ipybatch.engine.data.events import Counts, Status
 from ipybatch.engine.data.masking import describe
-from ipybatch.engine.data.plan import MEDIUM, Plan, Task, canonical, queued_by_priority, short
+from ipybatch.engine.data.plan import MEDIUM, Again, Plan, Task, canonical, queued_by_priority, short
 from ipybatch.engine.data.spec import Spec
 from ipybatch.engine.store import run_store
 from ipybatch.engine.store.drawing import Drawing, Emit, Ended, Listing, Walk
@@ -95,7 +95,7 @@ class Items:
         spec: Spec,
         snapshot_counts: Counts,
         *,
-        again: frozenset[Status],
+        again: Again,
         emit: Emit,
         clock_s: Callable[[], float],
     ) -> Opened:
@@ -103,7 +103,7 @@ class Items:
 
         Args:
             snapshot_counts: Where the session stands: a generator that was drawn before goes on from there.
-            again: Final statuses that run again all the same: what `retry_failed` asks for.
+            again: What runs again though it has an outcome.
         """
         if self.plan is not None:
             for task in self.plan:
@@ -136,13 +136,13 @@ class Items:
             self._ended.clear()
         self._owed += left
 
-    def _go_on(self, counts: Counts, again: frozenset[Status]) -> Opened:
+    def _go_on(self, counts: Counts, again: Again) -> Opened:
         assert self._drawing is not None
         ended = list(self._ended)
         self._ended.clear()  # the same list: what is drawn later is added
         todo = []
         for task, status, is_final in ended:
-            if is_final and status not in again:
+            if again.spares(task.key) if status in again.statuses else is_final:
                 self._ended.append((task, status, is_final))
             else:
                 task.recorded = status
@@ -151,8 +151,9 @@ class Items:
         for task in todo:
             task.attempts = 0
         counts = msgspec.structs.replace(counts, running=0)
-        counts.failed = sum(status == "failed" for _, status, _ in self._ended)
-        counts.timeout = counts.cancelled = counts.skipped = 0
+        kept = Counter(status for _, status, _ in self._ended)
+        counts.failed, counts.timeout, counts.cancelled = kept["failed"], kept["timeout"], kept["cancelled"]
+        counts.skipped = 0
         counts.pending = len(todo)
         self._owed = deque(todo)
         self._recorded.stale = _stale(todo)
@@ -165,7 +166,7 @@ class Items:
         yield from drawing.tasks()
 
 
-def open_list(journal: Journal, spec: Spec, tasks: Plan, again: frozenset[Status], now_s: float) -> Opened:
+def open_list(journal: Journal, spec: Spec, tasks: Plan, again: Again, now_s: float) -> Opened:
     """Find or make the run of a list whose keys were checked."""
     found = _find(journal, spec)
     has_order = spec.rank is not None or spec.priority is not None
@@ -181,7 +182,7 @@ def open_list(journal: Journal, spec: Spec, tasks: Plan, again: frozenset[Status
     todo = []
     for task in tasks:
         status, is_final, digest = recorded.get(task.seq, _UNRECORDED)
-        if is_final and status not in again and digest == task.digest:
+        if digest == task.digest and (again.spares(task.key) if status in again.statuses else is_final):
             kept[status] += 1
             task.recorded = ""
         else:
@@ -202,7 +203,7 @@ def open_generator(
     journal: Journal,
     spec: Spec,
     items: Iterable[Any],
-    again: frozenset[Status],
+    again: Again,
     *,
     listing: Listing,
     ended: list[Ended],

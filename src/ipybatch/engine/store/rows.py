@@ -170,6 +170,11 @@ def read_items(
     ]
 
 
+def read_keys(database: sqlite3.Connection, run: int) -> set[str]:
+    """Return the keys of the items that a run has on record."""
+    return {key for (key,) in database.execute("SELECT key FROM item WHERE id >= ? AND id < ?", ids(run))}
+
+
 def read_pace(database: sqlite3.Connection, run: int, before_s: float) -> list[Mark]:
     """Return how the items of a run that ended before a time did so; attempts count when their item ends."""
     where, values = "id >= ? AND id < ? AND attempts > 0 AND ended_s < ?", (*ids(run), before_s)
