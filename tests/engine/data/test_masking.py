@@ -229,8 +229,8 @@ def test_secret_returns_what_it_registers():
         ("\x1bcreset", "reset"),
         ("a\rb\x00c\x7fd\x85e\x08", "abcde"),
         ("two\nlines\tand a tab", "two lines and a tab"),
-        ("invoice_\u202egpj.exe\u2069\u200f", "invoice_gpj.exe"),
-        ("Überraschung, 表, 🎲, a\xa0b", "Überraschung, 表, 🎲, a\xa0b"),
+        ("invoice_\u202egpj.exe\u2069", "invoice_gpj.exe"),
+        ("Überraschung, 表, 🎲, a\xa0b, \u200fعربي\u200e", "Überraschung, 表, 🎲, a\xa0b, \u200fعربي\u200e"),
     ],
 )
 def test_what_acts_on_a_terminal_is_left_out(text, line):

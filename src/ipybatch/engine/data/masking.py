@@ -79,12 +79,12 @@ _ESCAPES = re.compile(
     r"|(?:\x1b[\]PX^_]|[\x9d\x90\x98\x9e\x9f])[^\x07\x1b\x9c]*(?:\x07|\x1b\\|\x9c)"
     r"|\x1b[ -/]*[0-~]?"
 )
-# C0, DEL, C1, line separators; and what sets or overrides the direction of text (UAX 9, table 1).
-_CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+# C0, DEL, C1, line separators; and what embeds, overrides or isolates a direction of text (UAX 9, section 2).
+_CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 
 
 def printable(text: str) -> str:
-    """Return ``text`` as one line without escape codes, control characters and marks of direction."""
+    """Return ``text`` as one line without escape codes, control characters and overrides of direction."""
     if text.isprintable():
         return text
     return _CONTROLS.sub(lambda found: " " if found[0] in "\t\n" else "", _ESCAPES.sub("", text))
@@ -133,8 +133,7 @@ def mask(text: str) -> str:
 
     What no file could hold (half a surrogate pair) is replaced too, and what would act on a terminal is left out.
     """
-    for known, _ in _secrets:
-        text = text.replace(known, MASK)
+    text = mask_registered(text)
     if not text.isprintable():
         text = "\n".join(map(printable, text.split("\n")))
     if "://" in text:
@@ -152,6 +151,13 @@ def mask(text: str) -> str:
     if "PRIVATE KEY" in text:
         text = _private_key.sub(rf"\1{MASK}", text)
     return text if text.isascii() else text.encode(errors="replace").decode()
+
+
+def mask_registered(text: str) -> str:
+    """Return ``text`` without registered secrets, else as it is: for what must be found again."""
+    for known, _ in _secrets:
+        text = text.replace(known, MASK)
+    return text
 
 
 def _mask_header(found: re.Match[str]) -> str:
@@ -202,11 +208,10 @@ def mask_bytes(data: bytes) -> bytes:
 
 def _masked(value: Any) -> Any:
     if isinstance(value, str):
-        for secret, _ in _secrets:
-            value = value.replace(secret, MASK)
-    elif isinstance(value, list):
+        return mask_registered(value)
+    if isinstance(value, list):
         return [_masked(inner) for inner in value]
-    elif isinstance(value, dict):
+    if isinstance(value, dict):
         return {_masked(name): _masked(inner) for name, inner in value.items()}
     return value
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
-from ipybatch.engine.data.masking import mask
+from ipybatch.engine.data.masking import mask_registered
 from ipybatch.engine.data.plan import key_value
 from ipybatch.engine.data.policy import check, check_count
 from ipybatch.engine.run.engine_thread import engine_thread
@@ -294,7 +294,7 @@ class GeminiBatches:
         requests: builtins.list[BatchRequest] = []
         seen: dict[str, int] = {}
         for number, prompt in enumerate(prompts):
-            key = mask(_canonical(prompt.id).decode())  # a text may be its own key, and keys are recorded
+            key = mask_registered(_canonical(prompt.id).decode())  # a text may be its own key, and keys are recorded
             first = seen.setdefault(key, number)
             if first != number:
                 msg = f"prompts {first} and {number} have the same key {prompt.id!r}: give each an id of its own"
