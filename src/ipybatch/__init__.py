@@ -66,17 +66,20 @@ def history(journal: str | Path | None = None) -> pd.DataFrame:
 
 
 def prune(older_than_s: float, *, journal: str | Path | None = None) -> int:
-    """Delete runs that ended more than ``older_than_s`` seconds ago from the journal; return how many.
+    """Delete runs that ended, or were left by a crash, more than ``older_than_s`` seconds ago; return how many.
+
+    Runs of live sessions stay, whichever kernel they run in.
 
     Raises:
         JournalError: The journal is damaged or cannot be written.
     """
     import time
 
+    from ipybatch.engine.store import removal
     from ipybatch.engine.store.journal import open_journal
-    from ipybatch.session import live_sessions
 
-    return live_sessions.prune(open_journal(journal), time.time() - older_than_s)
+    now_s = time.time()
+    return removal.prune(open_journal(journal), now_s - older_than_s, now_s)
 
 
 def _forecast_form() -> type:

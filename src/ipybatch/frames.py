@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Collection, Iterable, Iterator
+from array import array
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -15,12 +16,13 @@ import pandas as pd
 from ipybatch.engine.data import events
 from ipybatch.engine.data.events import State
 from ipybatch.engine.data.outcome import decode
-from ipybatch.engine.data.plan import Plan, key_value, label_of
+from ipybatch.engine.data.plan import key_value, label_of
 from ipybatch.engine.data.spec import Spec
 from ipybatch.engine.store import run_store
 from ipybatch.engine.store.atomic_write import draft_of
 from ipybatch.engine.store.journal import Journal
-from ipybatch.engine.store.run_store import is_live
+from ipybatch.engine.store.lease import is_live
+from ipybatch.engine.store.resume import Items
 from ipybatch.engine.store.schema import ids
 from ipybatch.errors import InputError, MissingExtra
 
@@ -42,11 +44,12 @@ _LEFT = {"failed": "skipped", "cancelled": "cancelled", "rolled_back": "cancelle
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
-def results(journal: Journal, spec: Spec, plan: Plan | None, state: State, *, with_items: bool = False) -> pd.DataFrame:
+def results(journal: Journal, spec: Spec, items: Items, state: State, *, with_items: bool = False) -> pd.DataFrame:
     """Return one row per item, in input order: `OURS`, then the columns of the results.
 
     A dict's fields become columns; one that has a name of ours is prefixed ``result_``.  Any other result stands in
     the column ``result``.  Items that were rows of a frame give it that frame's index.
+    What is recorded of an item with another input is none of its results.
 
     Args:
         with_items: Put the items' own columns first: the fields of dicts, one that has a name of ours prefixed
@@ -57,20 +60,21 @@ def results(journal: Journal, spec: Spec, plan: Plan | None, state: State, *, wi
         JournalError: The journal cannot be read.
         InputError: ``with_items`` is given, and the items came from a generator.
     """
+    plan, rows = items.plan, _rows(journal, spec, items, state)
     if not with_items:
-        frame = _frame(_rows(journal, spec, plan, state))
+        frame = _frame(rows)
     elif plan is None:
         msg = "with_items needs a session whose items are a list or a DataFrame: nothing keeps those of a generator"
         raise InputError(msg)
     else:
-        frame = _frame(_rows(journal, spec, plan, state), [task.item for task in plan])
+        frame = _frame(rows, [task.item for task in plan])
     if plan is not None and plan.index is not None:
         added = [key_value(task.key) for task in plan[len(plan.index) :]]  # by the work, while it ran
         frame.index = pd.Index([*plan.index, *added], tupleize_cols=False) if added else plan.index
     return frame
 
 
-def errors(journal: Journal, spec: Spec, plan: Plan | None) -> pd.DataFrame:
+def errors(journal: Journal, spec: Spec, items: Items) -> pd.DataFrame:
     """Return one row per message, the most frequent first: message, count, status, scope, key, traceback.
 
     What the latest run has on record counts, failed and timed out, and what a refusal or a budget left out.  Messages
@@ -82,7 +86,7 @@ def errors(journal: Journal, spec: Spec, plan: Plan | None) -> pd.DataFrame:
         JournalError: The journal cannot be read.
     """
     found: dict[tuple[str, str, str], list[Any]] = {}
-    for key, row in _in_order(journal, spec, plan, "status, error, kind, traceback", _FAILED):
+    for key, row in _in_order(journal, spec, items, "status, error, kind, traceback", _FAILED):
         if row is not None:
             status, message, kind, traceback = row
             told = found.setdefault((_folded(message, label_of(key)), status, _scope(status, kind)), [])
@@ -99,7 +103,7 @@ def errors(journal: Journal, spec: Spec, plan: Plan | None) -> pd.DataFrame:
     return frame.astype({"count": "int64", "key": object})
 
 
-def save(journal: Journal, spec: Spec, plan: Plan | None, state: State, path: Path) -> Path:
+def save(journal: Journal, spec: Spec, items: Items, state: State, path: Path) -> Path:
     """Write the results to a file, whole or not at all.
 
     Raises:
@@ -111,7 +115,7 @@ def save(journal: Journal, spec: Spec, plan: Plan | None, state: State, path: Pa
         msg = f"path must end in {', '.join(SUFFIXES)}, got {str(path)!r}"
         raise InputError(msg)
     with draft_of(path) as draft:
-        _WRITERS[path.suffix](_rows(journal, spec, plan, state), draft)
+        _WRITERS[path.suffix](_rows(journal, spec, items, state), draft)
     return path
 
 
@@ -135,7 +139,7 @@ def history(journal: Journal) -> pd.DataFrame:
     with journal.reader() as database:
         rows = database.execute(
             "SELECT name, coalesce(started_s, created_s) AS started, seconds, total, completed, failed, timeout,"
-            " cancelled, skipped, state, reason, usd, owner, beat_s FROM run ORDER BY id"
+            " cancelled, skipped, state, reason, usd, owner, beat_s FROM run WHERE name <> '' ORDER BY id"
         )
         frame = pd.DataFrame(rows.fetchall(), columns=[column[0] for column in rows.description])
     dead = [
@@ -165,30 +169,39 @@ def recorded(journal: Journal, name: str) -> list[tuple[Any, str, Any]]:
     return [(key_value(key), kind, None if payload is None else decode(payload)) for key, kind, payload in rows]
 
 
-def _rows(journal: Journal, spec: Spec, plan: Plan | None, state: State) -> Iterator[tuple[Any, ...]]:
+def _rows(journal: Journal, spec: Spec, items: Items, state: State) -> Iterator[tuple[Any, ...]]:
     """Yield (key, status, attempts, seconds, error, result) in input order."""
     missing = _LEFT.get(state, "pending"), 0, 0.0, "", None
     columns = "status, attempts, seconds, error, CASE WHEN has_result THEN payload.result END"
-    for key, row in _in_order(journal, spec, plan, columns):
+    for key, row in _in_order(journal, spec, items, columns):
         *ours, payload = missing if row is None else row
         result = decode(payload) if payload is not None and ours[0] == "completed" else None
         yield key_value(key), *ours, result
 
 
 def _in_order(
-    journal: Journal, spec: Spec, plan: Plan | None, columns: str, where: str = "true"
+    journal: Journal, spec: Spec, items: Items, columns: str, where: str = "true"
 ) -> Iterator[tuple[str, tuple[Any, ...] | None]]:
     """Yield the key of each item and its columns, in input order; None where nothing that counts is recorded."""
     with journal.reader() as database:
         found = None if spec.fresh else run_store.find(database, spec.name)
         rows = () if found is None else _select(database, found, columns, where)
-        if plan is None:
-            yield from () if found is None else ((row[1], row[3:]) for row in _drawn(rows, found))
+        if items.plan is None:
+            if found is not None:
+                first, _ = ids(found.run)
+                outdated = items.outdated if items.is_drawn else _outdated(found)
+                for id_, key, digest, *values in _drawn(rows, found):
+                    yield key, tuple(values) if outdated.get(id_ - first, digest) == digest else None
             return
         recorded = {row[1]: row for row in rows}
-    for task in plan:
+    for task in items.plan:
         row = recorded.get(task.key)
-        yield task.key, None if row is None else row[3:]
+        yield task.key, None if row is None or row[2] != task.digest else row[3:]
+
+
+def _outdated(found: run_store.Found) -> Mapping[int, str | None]:
+    """Return a generator's items that are on record with another input, as an earlier process knew them."""
+    return dict.fromkeys(array("q", found.outdated or b""))
 
 
 def _drawn(rows: Iterable[tuple[Any, ...]], found: run_store.Found) -> Iterator[tuple[Any, ...]]:

@@ -64,8 +64,11 @@ def test_two_sessions_of_one_resource_share_both_windows(plan, clock):
         plan(server, list(range(300)), name=name, limits=limits(SHORT, LONG), resource="client")
         for name in ("guilds", "characters")
     )
-    clock.run(first, second.drive())
-    clock.run(second)
+
+    async def both():
+        await asyncio.gather(first.drive(), second.drive())
+
+    clock.run_coroutine(both())
     assert (first.counts.completed, second.counts.completed) == (300, 300)
     assert server.statuses == [200] * 600
     assert server.worst() == [20, 300]

@@ -30,12 +30,12 @@ from ipybatch.session.workload import ReadOnly, find_workload
 
 Session = TypeVar("Session")
 
-_live: dict[tuple[Path, str], Any] = {}
+_live: dict[tuple[Journal, str], Any] = {}
 _lock = threading.Lock()
 _process = os.getpid()  # a fork has the sessions of its parent in memory, not the engine
 
 
-def enter(journal: Path, name: str, session: object) -> None:
+def enter(journal: Journal, name: str, session: object) -> None:
     """Count a session as running in this process."""
     with _lock:
         _live[journal, name] = session
@@ -56,13 +56,14 @@ def tell_what_is_left() -> None:
             )
 
 
-def leave(journal: Path, name: str) -> None:
+def leave(journal: Journal, name: str, session: object) -> None:
     """Count it no more."""
     with _lock:
-        _live.pop((journal, name), None)
+        if _live.get((journal, name)) is session:
+            del _live[journal, name]
 
 
-def live(journal: Path, name: str) -> object:
+def live(journal: Journal, name: str) -> object:
     """Return the session of that name that runs in this process; None if none does."""
     return _live.get((journal, name))
 
@@ -85,7 +86,7 @@ def reopen(  # noqa: PLR0917  # what `BatchSession.open` was given, and the clas
         InputError: No session of that name is recorded, or it is of another class.
     """
     journal = open_journal(path)
-    running = live(journal.path, name)
+    running = live(journal, name)
     if isinstance(running, wanted):
         return running
     found = recorded(journal, name)
@@ -199,19 +200,6 @@ def earlier_pace(journal: Journal, name: str, snapshot: Snapshot) -> list[Mark]:
         return [] if found is None else rows.read_pace(database, found.run, own[0].at_s if own else math.inf)
 
 
-def forget(journal: Journal, name: str) -> None:
-    """Delete every run of ``name``."""
-    journal.write(lambda database: _erase(database, "name = ?", name))
-
-
-def prune(journal: Journal, created_before_s: float) -> int:
-    """Delete runs that were made before a time and are not running; return how many."""
-    removed: int = journal.write(
-        lambda database: _erase(database, "owner IS NULL AND coalesce(ended_s, created_s) < ?", created_before_s)
-    )
-    return removed
-
-
 def _show_as_it_ended(feed: Feed, database: sqlite3.Connection, found: Found, name: str) -> None:
     at_s = feed.clock.unix_s()
     feed.emit(events.Planned(at_s, name, found.counts))
@@ -224,12 +212,3 @@ def _show_as_it_ended(feed: Feed, database: sqlite3.Connection, found: Found, na
         feed.emit(events.StateChanged(at_s, found.state, found.reason))
     elif found.started_s is not None:
         feed.note("its last process ended without letting go: start() goes on with what is not recorded")
-
-
-def _erase(database: sqlite3.Connection, where: str, value: Any) -> int:
-    runs = [run for (run,) in database.execute(f"SELECT id FROM run WHERE {where}", (value,))]  # noqa: S608  # constants
-    for run in runs:
-        run_store.erase_items(database, run)
-        database.execute("DELETE FROM plan WHERE run = ?", (run,))
-        database.execute("DELETE FROM run WHERE id = ?", (run,))
-    return len(runs)

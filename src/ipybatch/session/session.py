@@ -30,6 +30,7 @@ from ipybatch.engine.feed.snapshot import Snapshot
 from ipybatch.engine.rules.estimate import Estimate, estimate
 from ipybatch.engine.run.engine_thread import COMMAND_S, engine_thread
 from ipybatch.engine.run.run import Change, Run, read_live_status
+from ipybatch.engine.store import removal
 from ipybatch.engine.store.journal import open_journal
 from ipybatch.engine.store.resume import Items, Wanted
 from ipybatch.errors import EngineBusy, InputError
@@ -334,7 +335,7 @@ class BatchSession:
         """
         from ipybatch import frames
 
-        return frames.results(self._journal, self._spec, self._items.plan, self.state, with_items=with_items)
+        return frames.results(self._journal, self._spec, self._items, self.state, with_items=with_items)
 
     def errors(self) -> pd.DataFrame:
         """Return one row per message on record: message, count, status, scope, first key and its traceback.
@@ -343,13 +344,13 @@ class BatchSession:
         """
         from ipybatch import frames
 
-        return frames.errors(self._journal, self._spec, self._items.plan)
+        return frames.errors(self._journal, self._spec, self._items)
 
     def save(self, path: str | Path) -> Path:
         """Write the results to a .csv, .parquet or .jsonl file, whole or not at all, and return its path."""
         from ipybatch import frames
 
-        return frames.save(self._journal, self._spec, self._items.plan, self.state, Path(path))
+        return frames.save(self._journal, self._spec, self._items, self.state, Path(path))
 
     def log(self) -> pd.DataFrame:
         """Return the latest events of this process, one row each: at, event, and the event's own fields."""
@@ -378,9 +379,10 @@ class BatchSession:
 
         Raises:
             InputError: It is running.
+            JournalLocked: Another session of this name is, here or in another kernel; nothing is deleted.
         """
         arguments.check_forget(self.name, self.state if self._is_live() else "", is_drawn=self._items.is_drawn)
-        live_sessions.forget(self._journal, self.name)
+        removal.forget(self._journal, self.name, self._clock.unix_s())
         self._feed.clear()
         self._spec, self._run, self._running, self._priorities = self._made, None, None, []
         self._items = Items(self._items.given, self._items.plan)
@@ -510,10 +512,15 @@ class BatchSession:
 
     def _launch(self, again: Again = NOTHING_AGAIN) -> None:
         with waiting.hold_interrupts() as held:  # by then it has begun, or nothing is left of the start
-            self._open_run(again)
+            run = self._open_run(again)
             if held:
                 self._cancel()
-            self._running = engine_thread().spawn(self._drive(), self._run)
+            try:
+                self._running = engine_thread().spawn(self._drive(), run)
+            except BaseException:
+                run.abandon()
+                live_sessions.leave(self._journal, self.name, self)
+                raise
 
     async def drive(self) -> None:
         """Run it in the loop of the caller, start to end: what `start` does on the engine's thread.
@@ -524,15 +531,15 @@ class BatchSession:
         self._open_run()
         await self._drive()
 
-    def _open_run(self, again: Again = NOTHING_AGAIN) -> None:
+    def _open_run(self, again: Again = NOTHING_AGAIN) -> Run:
         if self._workload is not None:
             self._workload.check_complete(self.name)
         run = Run(self._spec, self.declared, self._items, self._journal, self._feed, self._on_outcomes)
         run.open(again=again, priorities=self._priorities)
-        self._priorities = []
         self._spec = msgspec.structs.replace(self._spec, fresh=False)
         self._run, self._running = run, None
-        live_sessions.enter(self.journal, self.name, self)
+        live_sessions.enter(self._journal, self.name, self)
+        return run
 
     async def _drive(self) -> None:
         assert self._run is not None
@@ -540,7 +547,7 @@ class BatchSession:
         try:
             await self._run.run()
         finally:
-            live_sessions.leave(self.journal, self.name)
+            live_sessions.leave(self._journal, self.name, self)
             self._thread = 0
 
     def _show_recorded(self) -> None:
@@ -550,7 +557,7 @@ class BatchSession:
 
     def _is_live(self) -> bool:
         is_over = self._running is not None and self._running.done()  # when the engine's thread has ended, too
-        return not is_over and live_sessions.live(self._journal.path, self.name) is self
+        return not is_over and live_sessions.live(self._journal, self.name) is self
 
     def _is_elsewhere(self) -> bool:
         return self._is_live() and self._thread != threading.get_ident()

@@ -1,14 +1,19 @@
 import os
+import sqlite3
 import subprocess
 import sys
+import threading
+from pathlib import Path
 
 import pytest
 
+from ipybatch.engine.store import lease as leases
 from ipybatch.engine.store import run_store
 from ipybatch.engine.store.journal import Journal
+from ipybatch.engine.store.lease import Lease
 from ipybatch.errors import Fenced, JournalLocked
-
-NOW_S = 1_700_000_000.0
+from tests.engine.store import stores
+from tests.engine.store.stores import NOW_S, rows
 
 
 @pytest.fixture
@@ -32,8 +37,19 @@ def owned_by(book, run, owner, beat_s, epoch=3):
     )
 
 
+def lease_of(book, run, now_s=NOW_S, *, live_here=False):
+    lease = Lease(book, lambda: now_s)
+    if live_here:
+        leases.hold(Lease(book, lambda: now_s, run))
+    try:
+        book.write(lambda db: leases.take_lease(db, lease, run, now_s))
+    finally:
+        leases._held.clear()
+    return lease
+
+
 def take(book, run, now_s=NOW_S, *, live_here=False):
-    return book.write(lambda db: run_store.take_lease(db, run, now_s, live_here=live_here))
+    return lease_of(book, run, now_s, live_here=live_here).epoch
 
 
 @pytest.fixture
@@ -61,20 +77,20 @@ def test_a_session_that_runs_in_this_kernel_is_not_taken(book, run):
 
 def test_a_session_that_runs_in_another_process_is_not_taken(book, run):
     """Its process is there and renewed the lease not long ago."""
-    owned_by(book, run, f"{run_store._HOST}/{os.getppid()}/other", NOW_S - run_store.LEASE_S + 0.1)
+    owned_by(book, run, f"{leases._HOST}/{os.getppid()}/other", NOW_S - leases.LEASE_S + 0.1)
     with pytest.raises(JournalLocked, match=f"in process {os.getppid()} on"):
         take(book, run)
 
 
 def test_a_dead_process_holds_no_lease(book, run, dead_pid):
     """After ``kill -9`` on this machine nobody waits for the lease to run out."""
-    owned_by(book, run, f"{run_store._HOST}/{dead_pid}/other", NOW_S)
+    owned_by(book, run, f"{leases._HOST}/{dead_pid}/other", NOW_S)
     assert take(book, run) == 4
 
 
 def test_a_lease_runs_out(book, run):
     """A process that lives but has not renewed it (asleep, or its number was given anew) loses it after `LEASE_S`."""
-    owned_by(book, run, f"{run_store._HOST}/{os.getppid()}/other", NOW_S - run_store.LEASE_S)
+    owned_by(book, run, f"{leases._HOST}/{os.getppid()}/other", NOW_S - leases.LEASE_S)
     assert take(book, run) == 4
 
 
@@ -83,82 +99,151 @@ def test_another_machine_is_judged_by_its_beat_alone(book, run, dead_pid):
     owned_by(book, run, f"elsewhere/{dead_pid}/other", NOW_S - 1)
     with pytest.raises(JournalLocked, match="on elsewhere"):
         take(book, run)
-    owned_by(book, run, f"elsewhere/{os.getpid()}/other", NOW_S - run_store.LEASE_S)
+    owned_by(book, run, f"elsewhere/{os.getpid()}/other", NOW_S - leases.LEASE_S)
     assert take(book, run) == 4
 
 
 def test_a_lease_that_was_let_go_is_free(book, run):
     """The next session need not wait."""
-    epoch = take(book, run)
-    book.write(lambda db: run_store.release(db, run, epoch))
+    lease = lease_of(book, run)
+    book.write(lease.let_go)
     assert take(book, run, live_here=True) == 2
 
 
 def test_an_old_epoch_is_fenced(book, run):
     """A kernel that wakes after another took over can neither renew nor release."""
-    old = take(book, run)
-    new = take(book, run)
+    old = lease_of(book, run)
+    new = lease_of(book, run)
     with pytest.raises(Fenced, match="another process took this session over; nothing more is written here"):
-        book.write(lambda db: run_store.renew(db, run, old, NOW_S))
-    book.write(lambda db: run_store.release(db, run, old))
-    book.write(lambda db: run_store.renew(db, run, new, NOW_S))
+        book.write(lambda db: old.renew(db, NOW_S))
+    book.write(old.let_go)
+    book.write(lambda db: new.renew(db, NOW_S))
 
 
 def test_renewing_keeps_it(book, run):
     """The beat moves with every commit."""
-    epoch = take(book, run)
-    book.write(lambda db: run_store.renew(db, run, epoch, NOW_S + 100))
-    with book.reader() as database:
-        assert database.execute("SELECT beat_s, owner FROM run").fetchone() == (NOW_S + 100, run_store.me())
+    lease = lease_of(book, run)
+    book.write(lambda db: lease.renew(db, NOW_S + 100))
+    assert rows(book, "SELECT beat_s, owner FROM run") == [(NOW_S + 100, leases.me())]
+
+
+def test_beats_come_while_the_caller_is_busy(book, monkeypatch):
+    """They are another thread's: nothing that this one does keeps them from coming."""
+    monkeypatch.setattr(leases, "BEAT_S", 0.01)
+    beaten = threading.Event()
+    times = iter(range(1_000_000))
+
+    def unix_s():
+        time_s = next(times)
+        if time_s == 5:
+            beaten.set()
+        return NOW_S + time_s
+
+    store = stores.take(book, unix_s=unix_s)
+    assert beaten.wait(20)
+    assert rows(book, "SELECT beat_s FROM run")[0][0] > NOW_S
+    store.abandon()
+
+
+def test_a_lease_that_is_lost_is_told_by_a_beat(book):
+    """Another process took over: whoever runs it is told without having recorded anything."""
+    told = []
+    store = stores.take(book)
+    store.lease.on_lost = told.append
+    store.lease.beat()
+    book.write(lambda db: db.execute("UPDATE run SET owner = 'elsewhere/1/x', epoch = epoch + 1").rowcount)
+    store.lease.beat()
+    book.write(lambda _: None)
+    assert [type(error) for error in told] == [Fenced]
+    store.drop()
+    store.lease.beat()
+    book.write(lambda _: None)
+    assert len(told) == 1, "it is given back: nobody is told any more"
+
+
+def test_a_journal_that_is_gone_is_told_by_a_beat(book):
+    told = []
+    store = stores.take(book)
+    store.lease.on_lost = told.append
+    book.path.unlink()
+    store.lease.beat()
+    assert [str(error) for error in told] == [
+        f"journal {book.path} was deleted while it was in use: put it back, or make the session anew"
+    ]
+    store.drop()
+
+
+def test_a_beat_that_finds_the_journal_locked_loses_nothing(book):
+    """It waits with the others; one at a time does."""
+    told = []
+    store = stores.take(book)
+    store.lease.on_lost = told.append
+    other = sqlite3.connect(book.path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    for _ in range(3):
+        store.lease.beat()
+    other.execute("ROLLBACK")
+    other.close()
+    book.write(lambda _: None)
+    assert told == []
+    store.abandon()
 
 
 @pytest.mark.parametrize(
     ("owner", "beat_s", "live"),
     [
         (None, 9e9, False),
-        (f"{run_store._HOST}/{os.getppid()}/other", 9e9, True),
-        (f"{run_store._HOST}/{os.getppid()}/other", 0.0, False),
+        (f"{leases._HOST}/{os.getppid()}/other", 9e9, True),
+        (f"{leases._HOST}/{os.getppid()}/other", 0.0, False),
         ("elsewhere/1/other", 9e9, True),
-        (run_store.me(), 0.0, True),
+        (leases.me(), 0.0, True),
     ],
 )
 def test_history_can_tell_who_is_still_there(owner, beat_s, live):
     """A run whose owner is gone shows as interrupted."""
-    assert run_store.is_live(owner, beat_s) is live
+    assert leases.is_live(owner, beat_s) is live
 
 
 def test_a_forked_child_does_not_take_its_parents_session(tmp_path):
-    """A fork (multiprocessing) shares the parent's memory, not its lease."""
+    """A fork (multiprocessing) shares the parent's memory, not its lease; and it renews its own."""
     script = """
 import os, sys, time
 from pathlib import Path
-from ipybatch.engine.store import run_store as ledger
-from ipybatch.engine.store.journal import Journal, open_journal
+from ipybatch.engine.store import lease
+from ipybatch.engine.store.journal import open_journal
 from ipybatch.errors import JournalLocked
-def make():
-    book = open_journal(Path(sys.argv[1]))
-    run = book.write(lambda db: ledger.create(db, "x", resource="r", group_word="B", now_s=0.0))
-    return book, run
-book, run = make()
-start, started = os.pipe()
+from tests.engine.store.stores import take
+lease.BEAT_S = 0.01
+parents = take(open_journal(Path(sys.argv[1])), "x", now_s=time.time(), unix_s=time.time)
+assert lease._beater.is_alive()
 pid = os.fork()
 if not pid:
-    os.read(start, 1)  # the parent takes its lease after the fork
+    journal = open_journal(Path(sys.argv[1]))
     try:
-        ledger.take(open_journal(Path(sys.argv[1])), run, resource="r", concurrency=1, now_s=time.time())
+        take(journal, "x", now_s=time.time())
     except JournalLocked as error:
         print(error, flush=True)
-    os._exit(0)
-ledger.take(book, run, resource="r", concurrency=1, now_s=time.time())
-os.write(started, b"x")
+    mine = take(journal, "y", now_s=0.0, unix_s=time.time)
+    while True:
+        with journal.reader() as database:
+            (beat_s,) = database.execute("SELECT beat_s FROM run WHERE name = 'y'").fetchone()
+        if beat_s:
+            print("beats", flush=True)
+            os._exit(0)
 os.waitpid(pid, 0)
 print("parent", os.getpid())
 """
     ran = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", script, str(tmp_path / "j")], capture_output=True, text=True, check=True
+        [sys.executable, "-W", "ignore", "-c", script, str(tmp_path / "j")],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+        cwd=Path(__file__).parents[3],
     )
-    refused, parent = ran.stdout.splitlines()
+    refused, beats, parent = ran.stdout.splitlines()
     assert f"already running in process {parent.split()[1]} on" in refused
+    assert beats == "beats"
 
 
 @pytest.mark.parametrize(("raised", "exists"), [(None, True), (ProcessLookupError(), False), (PermissionError(), True)])
@@ -172,14 +257,14 @@ def test_a_process_is_asked_with_a_signal_that_does_nothing(monkeypatch, raised,
             raise raised
 
     with monkeypatch.context() as patch:
-        patch.setattr(run_store.os, "kill", kill)
-        assert run_store._process_exists(4711) is exists
+        patch.setattr(leases.os, "kill", kill)
+        assert leases._process_exists(4711) is exists
     assert sent == [(4711, 0)]
 
 
 def test_on_windows_no_process_is_asked(monkeypatch):
     """There, the signal would end it; the lease runs out instead."""
     with monkeypatch.context() as patch:
-        patch.setattr(run_store.os, "name", "nt")
-        patch.setattr(run_store.os, "kill", lambda pid, number: pytest.fail("it was ended"))
-        assert run_store._process_exists(4711) is True
+        patch.setattr(leases.os, "name", "nt")
+        patch.setattr(leases.os, "kill", lambda pid, number: pytest.fail("it was ended"))
+        assert leases._process_exists(4711) is True

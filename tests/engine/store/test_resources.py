@@ -3,17 +3,17 @@ import asyncio
 import pytest
 
 from ipybatch import BatchSession, Limits, Rate
-from ipybatch.engine.data.events import Counts
 from ipybatch.engine.data.plan import Task
 from ipybatch.engine.store import journal as journals
-from ipybatch.engine.store import resources, run_store
+from ipybatch.engine.store import resources
 from ipybatch.engine.store.journal import Journal
+from ipybatch.engine.store.lease import LEASE_S
 from ipybatch.engine.store.resources import History, Resource, kept_since_s, read_history, record_cool_down, resource_of
 from ipybatch.engine.store.rows import Entry
 from ipybatch.testing import START_UNIX_S, VirtualClock
 from tests.engine.seen import busiest
+from tests.engine.store.stores import NOW_S, close, take
 
-NOW_S = 1_700_000_000.0
 ONE = {"requests": 1}
 LIMITS = Limits(concurrency=3, rates=[Rate(10, per_s=60)])
 
@@ -27,16 +27,14 @@ def book(tmp_path, patience):
 
 def used(book, *responses, resource="store"):
     """Record requests that were answered at these times."""
-    run = book.write(lambda db: run_store.create(db, "wishlist", resource=resource, group_word="Batch", now_s=NOW_S))
-    taken = run_store.take(book, run, resource=resource, concurrency=3, now_s=NOW_S)
+    taken = take(book, resource=resource, concurrency=3)
     entries = [
         Entry(Task(seq, str(seq), seq), 1, "completed", True, None, None, at_s, 0.1, "", spent)
         for seq, (at_s, spent) in enumerate(responses)
     ]
     taken.submit(entries, NOW_S, lambda error: None)
-    book.write(lambda db: run_store.release(db, run, taken.epoch))
-    taken.drop()
-    return run
+    taken.abandon()
+    return taken.run
 
 
 def test_what_still_counts_is_read(book):
@@ -78,7 +76,7 @@ def killed(book, run, beat_s, concurrency=3):
 def test_requests_in_flight_at_a_kill_are_assumed_answered(book):
     """As many as could be under way, as late as they could be answered: the server may have seen them."""
     killed(book, used(book), NOW_S - 40)
-    assert read_history(book, "store", LIMITS, NOW_S).spent == [(NOW_S - 40 + run_store.LEASE_S, "requests", 3.0)]
+    assert read_history(book, "store", LIMITS, NOW_S).spent == [(NOW_S - 40 + LEASE_S, "requests", 3.0)]
     killed(book, used(book), NOW_S - 1)
     assert read_history(book, "store", LIMITS, NOW_S).spent[-1] == (NOW_S, "requests", 3.0)
 
@@ -87,8 +85,7 @@ def test_requests_in_flight_at_a_kill_still_count_at_the_second_restart(book):
     """The process that took the run over may end within the window; the server has not forgotten."""
     run = used(book)
     killed(book, run, NOW_S - 40)
-    taken = run_store.take(book, run, resource="store", concurrency=3, now_s=NOW_S)
-    taken.close("cancelled", "", Counts(), now_s=NOW_S + 1, seconds=1.0, listing=None)
+    close(take(book, concurrency=3), "cancelled", now_s=NOW_S + 1)
     spent = read_history(book, "store", LIMITS, NOW_S + 2).spent
     assert sum(cost for _, _, cost in spent) >= 3
 
@@ -101,9 +98,9 @@ def test_a_response_of_the_future_counts_as_now(book):
 
 def test_what_no_window_needs_is_forgotten(book):
     """The table does not grow for ever."""
-    run = used(book, (NOW_S - 90_000 * 8, ONE), (NOW_S, ONE))
+    used(book, (NOW_S - 90_000 * 8, ONE), (NOW_S, ONE))
     since_s = kept_since_s(LIMITS, NOW_S)
-    run_store.take(book, run, resource="store", concurrency=3, now_s=NOW_S, windows_since_s=since_s).drop()
+    take(book, concurrency=3, windows_since_s=since_s).abandon()
     with book.reader() as database:
         assert database.execute("SELECT count(*) FROM window").fetchone() == (1,)
 

@@ -22,6 +22,7 @@ from ipybatch.engine.store.rows import Entry
 from ipybatch.engine.store.schema import ids
 from ipybatch.errors import Fenced, InputError
 from ipybatch.testing import VirtualClock
+from tests.engine.store.stores import rows, take, taking
 
 LATENCY_S = 0.5
 
@@ -378,7 +379,18 @@ def book(tmp_path, patience):
 
 def open_items(book, items, **arguments):
     wanted = spec(**arguments)
-    return open_list(book, wanted, make_plan(items, wanted.keying), NOTHING_AGAIN, 0.0)
+    return under_lease(
+        book, wanted, lambda store: open_list(store, wanted, make_plan(items, wanted.keying), NOTHING_AGAIN, 0.0)
+    )
+
+
+def under_lease(book, wanted, match):
+    """Match items as a start does, and let go."""
+    with taking(book, wanted.name, fresh=wanted.fresh, code_hash=wanted.work.code_hash) as store:
+        opened = match(store)
+        store.begin(opened.counts, concurrency=1, now_s=0.0)
+    store.abandon()
+    return opened
 
 
 def test_what_is_skipped_is_decided_once(book):
@@ -421,7 +433,7 @@ def test_a_fresh_run_starts_from_nothing(book):
     """The earlier run stays in the journal under its own number."""
     first = open_items(book, [1, 2], skip=lambda item: "done")
     fresh = open_items(book, [1, 2], fresh=True)
-    assert fresh.run != first.run
+    assert rows(book, "SELECT id, name FROM run") == [(1, "x"), (2, "x")]
     assert (first.counts.skipped, fresh.counts.pending) == (2, 2)
 
 
@@ -436,10 +448,23 @@ def test_changed_code_is_told(book, before, now, noted):
     assert not notes or notes[0].startswith("the work function changed since this session began")
 
 
-def open_items_of(book, generator, emit):
-    return open_generator(
-        book, spec(), generator, NOTHING_AGAIN, listing=Listing(), ended=[], emit=emit, clock_s=lambda: 5.0
-    )
+def open_items_of(book, generator, emit=lambda event: None, *, ended=None, **arguments):
+    ended = [] if ended is None else ended
+    wanted = spec(**arguments)
+
+    def match(store):
+        return open_generator(
+            store,
+            wanted,
+            generator,
+            NOTHING_AGAIN,
+            listing=Listing(),
+            ended=ended,
+            emit=emit,
+            clock_s=lambda: 5.0,
+        )
+
+    return under_lease(book, wanted, match)
 
 
 def test_what_a_generator_need_not_run_again_is_kept_for_a_later_start(book):
@@ -449,16 +474,7 @@ def test_what_a_generator_need_not_run_again_is_kept_for_a_later_start(book):
     book.write(lambda db: db.execute("UPDATE item SET status = 'failed' WHERE id > ?", (first,)).rowcount)
     book.write(lambda db: db.execute("UPDATE item SET final = 0 WHERE id = ?", (first + 3,)).rowcount)
     ended = []
-    opened = open_generator(
-        book,
-        spec(),
-        iter(range(5)),
-        NOTHING_AGAIN,
-        listing=Listing(),
-        ended=ended,
-        emit=lambda event: None,
-        clock_s=lambda: 5.0,
-    )
+    opened = open_items_of(book, iter(range(5)), ended=ended)
     assert [(task.item, task.recorded) for task in drawn(opened.source)] == [(3, "failed"), (4, "")]
     assert [(task.item, status, is_final) for task, status, is_final in ended] == [
         (1, "failed", True),
@@ -468,16 +484,7 @@ def test_what_a_generator_need_not_run_again_is_kept_for_a_later_start(book):
 
 def test_changed_code_is_told_of_a_generator_too(book):
     open_items(book, [1], code_hash=b"a")
-    run_again = open_generator(
-        book,
-        spec(code_hash=b"b"),
-        iter([1]),
-        NOTHING_AGAIN,
-        listing=Listing(),
-        ended=[],
-        emit=lambda event: None,
-        clock_s=lambda: 5.0,
-    )
+    run_again = open_items_of(book, iter([1]), code_hash=b"b")
     assert run_again.notes == ["the work function changed since this session began: what is recorded stays as it is"]
 
 
@@ -548,9 +555,12 @@ def ended(task, status, *, final):
 
 
 def start(items, book, counts, again=()):
-    opened = items.open(
-        book, spec(), counts, again=Again(frozenset(again)), emit=lambda event: None, clock_s=lambda: 0.0
-    )
+    def match(store):
+        return items.open(
+            store, spec(), counts, again=Again(frozenset(again)), emit=lambda event: None, clock_s=lambda: 0.0
+        )
+
+    opened = under_lease(book, spec(), match)
     return opened.counts, drawn(opened.source)
 
 
@@ -586,8 +596,8 @@ def test_what_is_added_has_numbers_of_its_own(book):
     """One after the other, behind the highest; what is there already is left out, and the order is on record."""
     wanted = spec()
     tasks = make_plan([], wanted.keying)
-    opened = open_list(book, wanted, tasks, NOTHING_AGAIN, 0.0)
-    taken = run_store.take(book, opened.run, resource="r", concurrency=1, now_s=0.0)
+    taken = take(book, "x")
+    open_list(taken, wanted, tasks, NOTHING_AGAIN, 0.0)
     try:
         first, _ = add(tasks, taken, wanted, ["a", "b"], 0.0)
         second, _ = add(tasks, taken, wanted, ["b", "c", "c", "d"], 0.0)
@@ -610,8 +620,9 @@ def listed(book, items):
     """Open a list and take its lease; return its tasks, what writes them, and what it was opened for."""
     wanted = spec()
     tasks = make_plan(items, wanted.keying)
-    opened = open_list(book, wanted, tasks, NOTHING_AGAIN, 0.0)
-    return tasks, run_store.take(book, opened.run, resource="r", concurrency=1, now_s=0.0), wanted
+    taken = take(book, "x")
+    open_list(taken, wanted, tasks, NOTHING_AGAIN, 0.0)
+    return tasks, taken, wanted
 
 
 def recorded_plan(book):
@@ -646,14 +657,14 @@ def test_a_change_writes_what_changed_and_no_more(book):
 
 def test_an_unchanged_list_has_its_changed_priorities_again(book):
     """It is recognised by its hash, and not recorded anew."""
-    tasks, taken, wanted = listed(book, ["a", "b", "c"])
+    tasks, taken, _ = listed(book, ["a", "b", "c"])
     prioritize(tasks, taken, Wanted(["c"]).among(tasks), 0, 0.0)
     taken.drop()
     before = parts(book)
-    again = open_list(book, wanted, make_plan(["a", "b", "c"], wanted.keying), NOTHING_AGAIN, 0.0)
+    again = open_items(book, ["a", "b", "c"])
     assert [task.item for task in again.source] == ["c", "a", "b"]
     assert parts(book) == before
-    longer = open_list(book, wanted, make_plan(["a", "b", "c", "d"], wanted.keying), NOTHING_AGAIN, 0.0)
+    longer = open_items(book, ["a", "b", "c", "d"])
     assert [task.item for task in longer.source] == ["c", "a", "b", "d"]
     assert sorted(parts(book)) == [0], "the list is recorded anew, with its priorities"
 

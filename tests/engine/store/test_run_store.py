@@ -1,3 +1,5 @@
+import threading
+
 import msgspec
 import pytest
 
@@ -8,8 +10,7 @@ from ipybatch.engine.store.journal import Journal
 from ipybatch.engine.store.rows import Entry
 from ipybatch.engine.store.schema import ids
 from ipybatch.errors import Fenced, JournalLocked
-
-NOW_S = 1_700_000_000.0
+from tests.engine.store.stores import NOW_S, close, rows, take, taking
 
 
 @pytest.fixture
@@ -26,7 +27,7 @@ def run(book):
 
 @pytest.fixture
 def taken(book, run):
-    made = run_store.take(book, run, resource="store", concurrency=3, now_s=NOW_S)
+    made = take(book, concurrency=3)
     yield made
     made.drop()
 
@@ -40,11 +41,6 @@ def submit(book, entries, now_s=NOW_S):
     book.submit(entries, now_s, told.append)
     book.journal.write(lambda _: None)  # whatever was queued before has been told
     return told
-
-
-def rows(book, select):
-    with book.reader() as database:
-        return database.execute(select).fetchall()
 
 
 def find(book, name="wishlist"):
@@ -136,44 +132,83 @@ def test_many_entries_go_in_one_commit(book, taken):
     assert rows(book, "SELECT count(*), count(DISTINCT key) FROM item") == [(101, 101)]
 
 
-def test_a_fenced_owner_writes_nothing(book, run, taken):
+def test_a_fenced_owner_writes_nothing(book, taken):
     """A kernel that wakes from sleep after another took over: its whole commit is refused, and it is told so."""
     taken.drop()
-    newer = run_store.take(book, run, resource="store", concurrency=1, now_s=NOW_S)
+    newer = take(book)
     told = submit(taken, [entry(Task(0, '"late"', "late"))])
-    assert [type(error) for error in told] == [Fenced]
-    for write in (
-        lambda: taken.discard(NOW_S),
-        lambda: taken.write(lambda db: db.execute("DELETE FROM run"), NOW_S),
-        lambda: taken.close("completed", "", Counts(), now_s=NOW_S, seconds=1.0, listing=None),
-    ):
-        with pytest.raises(Fenced):
-            write()
-    told = []
-    taken.beat(NOW_S + 99, told.append)
     taken.expect(99, NOW_S, told.append)
-    assert [type(error) for error in told] == [Fenced, Fenced]
+    told += close(taken, counts=Counts(completed=9), is_anew=True)
+    assert [type(error) for error in told] == [Fenced] * 3
+    with pytest.raises(Fenced):
+        taken.begin(Counts(), concurrency=5, now_s=NOW_S + 99)
+    with pytest.raises(Fenced):
+        taken.write(lambda db: db.execute("DELETE FROM run"), NOW_S)
+    taken.abandon()
     assert rows(book, "SELECT count(*) FROM item") == [(0,)]
-    assert rows(book, "SELECT state, beat_s, concurrency FROM run") == [("running", NOW_S, 1)]
+    assert rows(book, "SELECT state, beat_s, concurrency, epoch FROM run") == [("running", NOW_S, 1, newer.lease.epoch)]
     newer.drop()
 
 
-def test_a_session_cannot_run_twice_in_one_process(book, run, taken):
+def test_another_owner_of_the_same_epoch_is_fenced(book, taken):
+    """Runs of an older version all began with the first epoch: the owner tells them apart as well."""
+    book.write(lambda db: db.execute("UPDATE run SET owner = 'elsewhere/1/x'").rowcount)
+    assert [type(error) for error in submit(taken, [entry(Task(0, "0", 0))])] == [Fenced]
+    assert [type(error) for error in close(taken)] == [Fenced]
+    assert rows(book, "SELECT owner FROM run") == [("elsewhere/1/x",)]
+
+
+def test_a_session_cannot_run_twice_in_one_process(book, taken):
     """The second start of the same name is told, and changes nothing."""
     with pytest.raises(JournalLocked, match="is already running in this kernel"):
-        run_store.take(book, run, resource="other", concurrency=9, now_s=NOW_S)
+        take(book, resource="other", concurrency=9)
     assert rows(book, "SELECT resource, concurrency FROM run") == [("store", 3)]
 
 
-def test_closing_records_how_it_ended_and_lets_go(book, run, taken):
+@pytest.mark.parametrize("fresh", [False, True])
+def test_no_run_of_a_name_is_taken_while_an_earlier_one_lives(book, taken, fresh):
+    """A name has one session at a time, whichever of its runs that runs."""
+    book.write(lambda db: run_store.create(db, "wishlist", resource="store", group_word="Batch", now_s=NOW_S))
+    with pytest.raises(JournalLocked), taking(book, fresh=fresh):
+        pass
+    assert rows(book, "SELECT count(*) FROM run") == [(2,)]
+
+
+def test_who_comes_second_to_a_new_name_is_refused(book):
+    """It is looked up, made and taken in one transaction: two that begin at once do not get a run each."""
+    journals = [Journal(book.path), Journal(book.path)]
+    begin = threading.Barrier(2)
+    told = []
+
+    def begin_session(journal):
+        begin.wait(20)
+        try:
+            take(journal, "new")
+        except JournalLocked:
+            told.append("refused")
+        else:
+            told.append("taken")
+
+    both = [threading.Thread(target=begin_session, args=(journal,)) for journal in journals]
+    for thread in both:
+        thread.start()
+    for thread in both:
+        thread.join()
+    # To the second one the owner is this very process, in another journal of its own.
+    assert rows(book, "SELECT count(*) FROM run WHERE name = 'new'") == [(1,)]
+    for journal in journals:
+        journal.close()
+
+
+def test_closing_records_how_it_ended_and_lets_go(book, taken):
     """State, reason, seconds and counts; the next session takes it at once."""
     counts = Counts(completed=2, failed=1, total=3)
-    taken.close("failed", "budget", counts, now_s=NOW_S + 60, seconds=12.5, listing=None)
+    assert close(taken, "failed", "budget", counts, now_s=NOW_S + 60, seconds=12.5) == [None]
     found = find(book)
     assert (found.state, found.reason, found.seconds, found.counts) == ("failed", "budget", 12.5, counts)
-    again = run_store.take(book, run, resource="store", concurrency=1, now_s=NOW_S + 61)
+    again = take(book, now_s=NOW_S + 61)
     assert find(book).state == "running"
-    again.close("completed", "", counts, now_s=NOW_S + 70, seconds=2.5, listing=None)
+    close(again, counts=counts, now_s=NOW_S + 70, seconds=2.5)
     assert find(book).seconds == 15.0
     assert rows(book, "SELECT started_s, owner FROM run") == [(NOW_S, None)]
 
@@ -181,24 +216,50 @@ def test_closing_records_how_it_ended_and_lets_go(book, run, taken):
 def test_what_is_left_of_a_run_is_pending(book, taken):
     """The total without all that has ended, however it did."""
     counts = Counts(completed=1, failed=2, timeout=3, cancelled=4, skipped=5, total=21)
-    taken.close("cancelled", "", counts, now_s=NOW_S + 1, seconds=1.0, listing=None)
+    close(taken, "cancelled", counts=counts)
     assert find(book).counts == Counts(completed=1, failed=2, timeout=3, cancelled=4, skipped=5, total=21, pending=6)
 
 
-def test_a_run_that_did_not_begin_is_free_again(book, run, taken):
+@pytest.mark.parametrize("raised", [ValueError, KeyboardInterrupt])
+def test_what_raises_before_a_run_begins_leaves_it_as_it_was(book, taken, raised):
+    """An error, or Ctrl-C: the name is free, and a run that was not there before is not there."""
+
+    def begin_badly(name):
+        with taking(book, name) as store:
+            store.write(lambda db: run_store.write_plan(db, store.run, make_plan([1], Keying())), NOW_S)
+            raise raised
+
+    close(taken, "failed", "budget", Counts(failed=1, total=1))
+    for name in ("wishlist", "new"):
+        with pytest.raises(raised):
+            begin_badly(name)
+    assert rows(book, "SELECT name, state, reason, owner FROM run") == [("wishlist", "failed", "budget", None)]
+    assert rows(book, "SELECT run FROM plan") == [(taken.run,)]
+    take(book).drop()
+
+
+def test_a_run_that_has_begun_keeps_what_it_recorded(book, taken):
+    """Let go without an end, it shows as interrupted."""
+    submit(taken, [entry(Task(0, "0", 0))])
     taken.abandon()
-    assert rows(book, "SELECT owner FROM run") == [(None,)]
-    run_store.take(book, run, resource="store", concurrency=1, now_s=NOW_S).drop()
+    assert rows(book, "SELECT state, owner, (SELECT count(*) FROM item) FROM run") == [("running", None, 1)]
 
 
-def test_discarding_leaves_nothing_of_the_items(book, taken):
+def test_a_run_that_is_made_and_has_begun_stays(book):
+    """What it recorded in its first start is not taken back with it."""
+    made = take(book, "new")
+    submit(made, [entry(Task(0, "0", 0))])
+    made.abandon()
+    assert rows(book, "SELECT count(*) FROM item") == [(1,)]
+
+
+def test_ending_anew_leaves_nothing_of_the_items(book, taken):
     """All or nothing: items, results and attempts go; other runs and the windows stay."""
-    other = book.write(lambda db: run_store.create(db, "other", resource="store", group_word="Batch", now_s=NOW_S))
-    beside = run_store.take(book, other, resource="store", concurrency=1, now_s=NOW_S)
+    beside = take(book, "other")
     for owner in (taken, beside):
         submit(owner, [entry(Task(0, '"a"', "a")), entry(Task(1, '"b"', "b"), "pending", payload=None)])
-    taken.discard(NOW_S)
-    first, after = ids(other)
+    assert close(taken, "rolled_back", is_anew=True) == [None]
+    first, after = ids(beside.run)
     assert rows(book, "SELECT id FROM item") == rows(book, "SELECT id FROM payload") == [(first,)]
     assert rows(book, "SELECT item FROM attempt") == [(first + 1,)]
     assert first + 1 < after

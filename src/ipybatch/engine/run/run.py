@@ -36,7 +36,8 @@ from ipybatch.engine.rules.scheduler import Batch, Scheduler
 from ipybatch.engine.run.runner import Runner
 from ipybatch.engine.run.slots import AGAIN_S, TICKET
 from ipybatch.engine.store import resume, rows, run_store
-from ipybatch.engine.store.journal import Journal
+from ipybatch.engine.store.commit_queue import written
+from ipybatch.engine.store.journal import BUSY_S, PATIENCE_S, Journal
 from ipybatch.engine.store.resources import Membership, kept_since_s
 from ipybatch.engine.store.resume import Items, Opened, Wanted
 from ipybatch.errors import JournalError, Permanent, Withheld
@@ -166,45 +167,62 @@ class Run:
         """Whether it has been told to end, or has ended."""
         return self.runner is not None and self.runner.state is not None
 
-    def open(self, *, again: Again = NOTHING_AGAIN, priorities: Iterable[Change] = ()) -> None:
-        """Find or make the run, take its lease and load what is recorded.
+    def open(self, *, again: Again = NOTHING_AGAIN, priorities: list[Change] | None = None) -> None:
+        """Take the lease of the run, match the items with what is recorded, and begin.
+
+        Whatever raises meanwhile, functions of the user's too, the run is left as it was.
 
         Args:
             again: What runs again though it has an outcome.
-            priorities: Changes of priority that were asked for before this start, in their order.
+            priorities: Changes of priority that were asked for before this start, in their order; empty after it.
 
         Raises:
             JournalError: The journal refuses, or another session is running this one.
+            InputError: The items came from a generator, and cannot be had again.
         """
         spec, now_s = self._spec, self._clock.unix_s()
-        run_store.check_free(self._journal, spec.name, now_s)
-        snapshot = self._feed.snapshot
-        self._opened = opened = self._items.open(
-            self._journal, spec, snapshot.counts, again=again, emit=self._feed.emit, clock_s=self._clock.unix_s
-        )
-        self._feed.emit(events.Planned(now_s, spec.name, opened.counts))
-        self._store = store = run_store.take(
+        with run_store.taken(
             self._journal,
-            opened.run,
+            spec.name,
+            fresh=spec.fresh,
             resource=spec.resource,
-            concurrency=self._declared.concurrency,
+            group_word=spec.group_word,
+            code_hash=spec.work.code_hash,
             now_s=now_s,
-            workload=spec.workload,
-            about=spec.about,
-            windows_since_s=kept_since_s(spec.limits, now_s),
+            unix_s=self._clock.unix_s,
             live=partial(attrgetter("counts"), self._feed.snapshot),
-            recorded=opened.recorded,
-        )
-        try:
-            for wanted, priority in priorities:
+        ) as store:
+            self._store = store
+            self._opened = opened = self._items.open(
+                store, spec, self._feed.snapshot.counts, again=again, emit=self._feed.emit, clock_s=self._clock.unix_s
+            )
+            store.recorded = opened.recorded
+            while priorities:  # one whose function raises does so at this start only
+                wanted, priority = priorities.pop(0)
                 self.prioritize(wanted.among(self._planned()), priority)
-            self._recall_groups(opened.run, now_s)
-        except BaseException:  # of the user's function: else nobody could take the name again
-            store.abandon()
-            raise
+            groups = self._recorded_groups(store.run, now_s)
+            store.begin(
+                opened.counts,
+                concurrency=self._declared.concurrency,
+                now_s=now_s,
+                workload=spec.workload,
+                about=spec.about,
+                windows_since_s=kept_since_s(spec.limits, now_s),
+            )
+        self._feed.emit(events.Planned(now_s, spec.name, opened.counts))
+        for group in groups:
+            self._feed.emit(group)
         for note in opened.notes:
             self._feed.note(note)
         self._feed.emit(events.StateChanged(now_s, "running", ""))
+
+    def abandon(self) -> None:
+        """Let go of what was opened and cannot run; the next start goes on."""
+        if self._membership is not None:
+            self._membership.leave()
+        if self._store is not None:
+            self._store.abandon()
+        self._feed.emit(events.StateChanged(self._clock.unix_s(), "failed", "it was ended from outside"))
 
     async def run(self) -> None:
         """Run what `open` found, to its end."""
@@ -217,6 +235,8 @@ class Run:
         runner.hold(self._held)
         for state, reason, left in self._stops:
             runner.stop(state, reason, left=left, kill=True)
+        assert self._task is not None
+        before = self._task.cancelling()
         try:
             membership.join(self._spec.limits, self._declared)
             await self._run_inside_work(runner)
@@ -224,12 +244,11 @@ class Run:
             runner.fail(str(error))
         except asyncio.CancelledError:
             runner.stop("cancelled", "", left="cancelled", kill=True)
-            if not self._cancels:  # not ours: the task that runs it is cancelled
-                self._close(runner, self._store)
-                raise
         except BaseException as error:  # of the work's __aenter__ or __aexit__, or the backend's
             runner.fail(f"the work could not be opened or closed: {describe(error)}")
-        self._close(runner, self._store)
+        await self._close(runner, self._store)
+        if self._task.cancelling() > before:  # not by us: the task that runs it is cancelled
+            raise asyncio.CancelledError
 
     async def _run_inside_work(self, runner: Runner) -> None:
         """Run with the work entered. Cancel ends its entering and its leaving too."""
@@ -352,13 +371,12 @@ class Run:
             self.runner.hold(held)
         return True
 
-    def _recall_groups(self, run: int, now_s: float) -> None:
-        """Show what an earlier process did; new groups are counted on from there."""
+    def _recorded_groups(self, run: int, now_s: float) -> list[events.GroupRecalled]:
+        """Return what an earlier process did; new groups are counted on from there."""
         if self._spec.limits.batch_size is None or self._feed.snapshot.groups:
-            return
+            return []
         with self._journal.reader() as database:
-            for group in rows.read_groups(database, run, self._spec.group_word, now_s):
-                self._feed.emit(group)
+            return list(rows.read_groups(database, run, self._spec.group_word, now_s))
 
     def _limit_groups(self, membership: Membership) -> LimitGroups | None:
         per, each = self._spec.per, self._spec.limits.each
@@ -416,7 +434,7 @@ class Run:
         group = self._feed.snapshot.groups.get(task.group)
         return group.name if group is not None and group.items == 1 else f"item {task.label}"
 
-    def _close(self, runner: Runner, store: run_store.RunStore) -> None:
+    async def _close(self, runner: Runner, store: run_store.RunStore) -> None:
         self._is_closed = True
         state, reason, left = runner.state or "completed", runner.reason, runner.left
         if state == "failed" and self._spec.on_failure == "rollback":
@@ -434,21 +452,27 @@ class Run:
         self._items.put_back(runner.kept, runner.scheduler.left(), is_anew=state == "rolled_back")
         assert self._membership is not None
         self._membership.leave()
+        is_anew = state == "rolled_back"
+        close = partial(
+            store.close,
+            state,
+            reason,
+            _nothing_done(snapshot) if is_anew else snapshot.counts,
+            now_s=at_s,
+            seconds=snapshot.this_start_s(at_s),
+            listing=self._items.listing,
+            usd=snapshot.spent_usd,
+            is_anew=is_anew,
+            patience_s=BUSY_S if runner.is_journal_locked else PATIENCE_S,
+        )
         try:
-            if state == "rolled_back":
-                store.discard(at_s)
-                self._take_back(at_s)
-            store.close(
-                state,
-                reason,
-                snapshot.counts,
-                now_s=at_s,
-                seconds=snapshot.this_start_s(at_s),
-                listing=self._items.listing,
-                usd=snapshot.spent_usd,
-            )
+            await written(self._clock, lambda done: close(done=done))
         except JournalError as error:
-            state, reason = "failed", reason or str(error)
+            state, told = "failed", str(error)
+            reason = reason if told in reason else f"{reason}; {told}" if reason else told
+        else:
+            if is_anew:
+                self._take_back(at_s)
         self._feed.emit(events.Tallied(at_s, event_text.tally(snapshot)))
         self._feed.emit(events.StateChanged(at_s, state, reason))
 

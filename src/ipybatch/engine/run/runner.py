@@ -40,9 +40,10 @@ from ipybatch.engine.run.feedback import Feedback
 from ipybatch.engine.run.permits import Permits
 from ipybatch.engine.run.slots import CANCELS, TICKET, Slot, refuse_stopped
 from ipybatch.engine.store.commit_queue import CommitQueue
+from ipybatch.engine.store.journal import PATIENCE_S
 from ipybatch.engine.store.resources import Resource
 from ipybatch.engine.store.rows import Entry
-from ipybatch.engine.store.run_store import BEAT_S, RunStore
+from ipybatch.engine.store.run_store import RunStore
 from ipybatch.errors import ItemError, JournalError
 
 
@@ -100,6 +101,7 @@ class Runner:
         lingering: Attempts that were given up but go on by themselves (threads).
         next_start_s: When something may start at the earliest, as far as is known; inf after a change only.
         kept: What ended with a status in ``keep``.
+        is_journal_locked: Whether another program keeps outcomes from being recorded.
     """
 
     def __init__(  # noqa: PLR0917  # its six collaborators, each of another type
@@ -124,9 +126,13 @@ class Runner:
         self.next_start_s = math.inf
         self.keep: frozenset[Status] = frozenset()
         self.kept: list[Entry] = []
+        self.is_journal_locked = False
+        self._is_paused = False
         self.on_outcomes: list[Callable[[list[Outcome]], None]] = []
         self._loop = asyncio.get_running_loop()
-        self._commit_queue = CommitQueue(store, clock, on_recorded=self._recorded, on_error=self._lose)
+        self._commit_queue = CommitQueue(
+            store, clock, on_recorded=self._recorded, on_error=self._lose, on_busy=self._wait_for_journal
+        )
         self._called, self._random = called, random.Random()
         self._permits = Permits(resource, store, clock, spec, places, add)
         self._feedback = Feedback(resource, spec.retry, clock, emit, on_cool_down=self._permits.keep_cool)
@@ -143,13 +149,12 @@ class Runner:
         self._latest: Ticket | None = None
         self._alarm: asyncio.TimerHandle | None = None
         self._sweeper: asyncio.TimerHandle | None = None
-        self._heart: asyncio.TimerHandle | None = None
+        store.lease.on_lost = lambda error: self._loop.call_soon_threadsafe(self._lose, error)
 
     async def run(self) -> None:
         """Run until everything has ended; `state` and `reason` say how."""
         self.resource.wakers.append(self.wake)
         self._sweep()
-        self._beat()
         try:
             await self.spec.backend.open(self._places)
             for _ in range(self._places):
@@ -157,7 +162,7 @@ class Runner:
                 self._loop.create_task(self._work()).add_done_callback(self._on_worker_end)
             await self._wait_for_workers()
         finally:
-            for timer in (self._alarm, self._sweeper, self._heart):
+            for timer in (self._alarm, self._sweeper):
                 if timer is not None:
                     timer.cancel()
             self.resource.wakers.remove(self.wake)
@@ -199,6 +204,7 @@ class Runner:
         self.state, self.reason, self.left = state, reason, left
         self.scheduler.held = True
         self._stopped.set_result(None)
+        self._commit_queue.bound(PATIENCE_S)
         self._permits.close(reason)
         if kill:
             for slot in self._slots:
@@ -225,8 +231,19 @@ class Runner:
     def hold(self, held: bool) -> None:
         """Pause or resume starting attempts."""
         if self.state is None:
-            self.scheduler.held = self._permits.is_held = held
+            self._is_paused = self._permits.is_held = held
+            self.scheduler.held = held or self.is_journal_locked
             self.wake()
+
+    def _wait_for_journal(self, is_locked: bool) -> None:
+        """Start nothing more while another program keeps the journal locked; what has ended is recorded after that."""
+        if is_locked:
+            text = "the journal is locked by another program: nothing new starts until it can be written again"
+            if not self.is_journal_locked:
+                self.emit(events.Noted(self.clock.unix_s(), text))
+        self.is_journal_locked = is_locked
+        if self.state is None:
+            self.scheduler.held = self._is_paused or is_locked
 
     def change(self, limits: Limits) -> None:
         """Let other limits hold from now on, within the places there are."""
@@ -490,6 +507,8 @@ class Runner:
 
     def _lose(self, error: JournalError, entries: Sequence[Entry] = ()) -> None:
         """End the session; what could not be recorded counts as not done."""
+        if entries and self.state is not None:  # it was ending anyway: not well, as it turns out
+            self.state, self.reason = "failed", str(error)
         self.stop("failed", str(error), left="skipped", kill=True)
         for entry in entries:
             if entry.status != "pending":
@@ -524,16 +543,6 @@ class Runner:
             self._sweeper = self._loop.call_later(min(0.05, max(0.002, timeout_s / 20)), self._sweep)
         elif self.state is not None:
             self._sweeper = self._loop.call_later(0.05, self._sweep)
-
-    def _beat(self) -> None:
-        """Renew the lease while nothing is recorded."""
-
-        def answer(error: JournalError | None) -> None:
-            if error is not None:
-                self._loop.call_soon_threadsafe(self._lose, error)
-
-        self.store.beat(self.clock.unix_s(), answer)
-        self._heart = self._loop.call_later(BEAT_S, self._beat)
 
 
 def _opened(breaker: CircuitBreaker) -> str:

@@ -2,15 +2,22 @@
 
 Rule: entries that come while a commit is under way go into the next one
 together, and share one future: one for every item costs more than the work.
+
+While another program holds the journal's lock, entries wait with their slots,
+and are written when it is free.
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
 import threading
+import time
 from collections.abc import Callable
+from contextlib import suppress
 
 from ipybatch.engine.data.clock import Clock, SystemClock
+from ipybatch.engine.store.journal import is_busy
 from ipybatch.engine.store.rows import Entry
 from ipybatch.engine.store.run_store import RunStore
 from ipybatch.errors import JournalError
@@ -22,6 +29,7 @@ class CommitQueue:
     Attributes:
         on_recorded: Told of entries after their commit, in order.
         on_error: Told when the journal refuses; nothing is recorded any more.
+        on_busy: Told that another program holds the journal's lock, and when it does no more.
     """
 
     def __init__(
@@ -31,6 +39,7 @@ class CommitQueue:
         *,
         on_recorded: Callable[[list[Entry]], None],
         on_error: Callable[[JournalError, list[Entry]], None],
+        on_busy: Callable[[bool], None],
     ) -> None:
         self._store = store
         self._clock = clock
@@ -38,6 +47,9 @@ class CommitQueue:
         self._loop = asyncio.get_running_loop()
         self._on_recorded = on_recorded
         self._on_error = on_error
+        self._on_busy = on_busy
+        self._is_locked = False
+        self._until_s = math.inf  # how long a lock is waited for
         self._entries: list[Entry] = []
         self._committed: asyncio.Future[None] = self._loop.create_future()
         self._busy = False
@@ -51,10 +63,16 @@ class CommitQueue:
             self._loop.call_soon(self._flush)
         return self._committed
 
+    def bound(self, patience_s: float) -> None:
+        """Wait no longer than that from now on, while another program holds the journal's lock."""
+        self._until_s = min(self._until_s, time.monotonic() + patience_s)
+
     def _flush(self) -> None:
         entries, committed = self._entries, self._committed
         self._entries, self._committed = [], self._loop.create_future()
+        self._submit(entries, committed)
 
+    def _submit(self, entries: list[Entry], committed: asyncio.Future[None]) -> None:
         def tell(error: JournalError | None) -> None:
             if threading.get_ident() == self._thread:
                 self._answer(entries, committed, error)
@@ -69,10 +87,43 @@ class CommitQueue:
         if self._hold is not None:
             self._hold(-1)
         if error is None:
+            if self._is_locked:
+                self._is_locked = False
+                self._on_busy(False)
             self._on_recorded(entries)
+        elif is_busy(error) and time.monotonic() < self._until_s:
+            self._is_locked = True
+            self._on_busy(True)
+            self._submit(entries, committed)
+            return
         else:
             self._on_error(error, entries)
         committed.set_result(None)
         self._busy = bool(self._entries)
         if self._busy:
             self._loop.call_soon(self._flush)
+
+
+async def written(clock: Clock, write: Callable[[Callable[[JournalError | None], object]], None]) -> None:
+    """Wait for a write on the loop, which goes on meanwhile; whoever waits is not cancelled before it is written.
+
+    Args:
+        write: Is handed what to call after the commit, on any thread.
+
+    Raises:
+        JournalError: It was not written.
+    """
+    loop = asyncio.get_running_loop()
+    committed: asyncio.Future[None] = loop.create_future()
+
+    def answer(error: JournalError | None) -> None:
+        clock.hold(-1)
+        if not committed.done():
+            committed.set_exception(error) if error else committed.set_result(None)
+
+    clock.hold(+1)
+    write(lambda error: loop.call_soon_threadsafe(answer, error))
+    while not committed.done():
+        with suppress(asyncio.CancelledError):
+            await asyncio.wait([committed])
+    committed.result()

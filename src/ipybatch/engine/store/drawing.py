@@ -24,7 +24,7 @@ from array import array
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -262,8 +262,9 @@ class Drawing:
         while True:
             while read:
                 task = read.popleft()
-                if not self._match(task):
-                    emit(events.Drawn(clock_s(), task.recorded))
+                was = self._match(task)
+                if was is not None:
+                    emit(events.Drawn(clock_s(), was))
                     yield task
             if self._error is not None:
                 raise self._error
@@ -290,26 +291,30 @@ class Drawing:
         self.reader.ask(self._size)
         return True
 
-    def _match(self, task: Task) -> bool:
-        """Give a task the seq it is recorded under; return whether it stays as it is recorded."""
+    def _match(self, task: Task) -> Status | Literal[""] | None:
+        """Give a task the seq it is recorded under; return as what it is recorded, None if it stays so."""
         walk, listing, drawn, again = self._walk, self._listing, self._drawn, self._again
         if not self._seen.add(task.key):
             task.refused = f"duplicate key {task.key}: an earlier item has it too"
             task.key = f"{task.key} (duplicate, item {drawn})"
         found = None if walk is None else walk.find(drawn, task.key)
-        stays = False
+        was: Status | Literal[""] | None = ""
         if found is not None:
             task.seq, _, status, is_final, digest = found
             self._counts.undrawn[status] -= 1
-            stays = digest == task.digest and bool(again.spares(task.key) if status in again.statuses else is_final)
-            task.recorded = "" if stays else status
-            if stays and status != "completed":
-                self._ended.append((task, status, bool(is_final)))
-            elif not stays:
+            was = status
+            if digest != task.digest:  # what is recorded answers another question
+                self._counts.outdated[task.seq] = task.digest
+            elif not (again.spares(task.key) if status in again.statuses else is_final):
+                task.recorded = status
                 self._counts.stale[status] += 1
+            else:
+                was = None
+                if status != "completed":
+                    self._ended.append((task, status, bool(is_final)))
         elif walk is not None and not walk.in_step:
             task.seq, self._free = max(self._free, drawn), max(self._free, drawn) + 1
         if task.seq != drawn or listing.order is not None:
             listing.add(drawn, task.seq)
         self._drawn += 1
-        return stays
+        return was

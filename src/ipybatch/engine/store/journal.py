@@ -15,6 +15,10 @@ holds the file's lock.
 Commits survive ``kill -9`` of the process; a power cut may lose the last ones.
 What is paid for is written to the disk after its commit (`to_disk`).  Readers
 open connections of their own and never wait.
+
+The file may be deleted, or another put in its place, while it is open: SQLite
+goes on with what nobody finds any more.  So whoever reads it, takes a lease,
+renews one or ends a run looks first whether it is still there.
 """
 
 from __future__ import annotations
@@ -22,6 +26,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import logging
+import math
 import os
 import queue
 import re
@@ -40,6 +45,8 @@ from ipybatch.errors import Fenced, JournalCorrupt, JournalError, JournalFull, J
 
 PATH_VARIABLE = "IPYBATCH_JOURNAL"
 BUSY_S = 5.0  # how long a commit waits for another process
+PATIENCE_S = 30.0  # how long those wait that had better not be refused
+_ROUND_S = 1.0  # how long it is tried before those are answered whose time is up
 SLOW_S = 0.02  # a commit that took longer sends the next ones to the writer thread, for five times as long
 LARGE = 64 * 1024
 WAL_BYTES = 4 * 1024 * 1024
@@ -64,6 +71,7 @@ def default_path() -> Path:
 class _Submitted(msgspec.Struct):
     unit: Unit
     done: Done
+    until_s: float = math.inf  # when to give up, while another process is writing
 
 
 _Answer = tuple[Done, Any, JournalError | None]
@@ -71,6 +79,10 @@ _Answer = tuple[Done, Any, JournalError | None]
 
 class _Busy(Exception):
     """Another process is writing just now."""
+
+    def __init__(self, error: JournalError) -> None:
+        super().__init__(str(error))
+        self.error = error
 
 
 class Journal:
@@ -82,9 +94,10 @@ class Journal:
     """
 
     def __init__(self, path: Path) -> None:
-        self.path, self.moved_from = _local(path.expanduser().absolute())
+        self.path, self.moved_from = _local(_resolved(path))
         self._queue: queue.SimpleQueue[_Submitted | None] = queue.SimpleQueue()
         self._writing = threading.Lock()
+        self._waiting: list[_Submitted] = []  # for another process, in the writer thread
         self._commits = 0
         self._slow_until_s = 0.0
         self._closed = False
@@ -95,40 +108,54 @@ class Journal:
         self._thread = threading.Thread(target=self._serve, name="ipybatch-journal", daemon=True)
         self._thread.start()
 
-    def submit(self, unit: Unit, done: Done, *, size: int = 0) -> None:
+    def submit(self, unit: Unit, done: Done, *, size: int = 0, patience_s: float | None = None) -> None:
         """Run ``unit`` in the next transaction; call ``done(result, error)`` after its commit, from either thread.
 
         Args:
             size: Bytes to be written, roughly.
+            patience_s: How long to wait while another process is writing; default: `BUSY_S`.
         """
-        submitted = _Submitted(unit, done)
+        submitted = _Submitted(unit, done, time.monotonic() + (BUSY_S if patience_s is None else patience_s))
         answer = self._commit_here(submitted) if size <= LARGE else None
         if answer is None:
             self._queue.put(submitted)
         else:  # with nothing locked: whoever is told may write
             done(*answer[1:])
 
-    def write(self, unit: Unit) -> Any:
+    def write(self, unit: Unit, *, patience_s: float | None = None) -> Any:
         """Run ``unit`` in the next transaction and wait for its commit.
+
+        Args:
+            patience_s: How long to wait while another process is writing; default: `BUSY_S`.
 
         Raises:
             JournalError: It was not written; says why.
         """
         written: queue.SimpleQueue[tuple[Any, JournalError | None]] = queue.SimpleQueue()
-        self.submit(unit, lambda result, error: written.put((result, error)))
+        self.submit(unit, lambda result, error: written.put((result, error)), patience_s=patience_s)
         result, error = written.get()
         if error is not None:
             raise error
         return result
 
     def connect(self) -> sqlite3.Connection:
-        """Return a connection for reading, the caller's to close."""
+        """Return a connection for reading, the caller's to close.
+
+        Raises:
+            JournalError: The file cannot be read, or is gone.
+        """
+        self.check_there()
         with translated(self.path):
             return _connect(self.path)
 
     @contextmanager
     def reader(self) -> Iterator[sqlite3.Connection]:
-        """Give a connection that sees everything committed so far."""
+        """Give a connection that sees everything committed so far.
+
+        Raises:
+            JournalError: The file cannot be read, or is gone.
+        """
+        self.check_there()
         with translated(self.path):
             database = _connect(self.path)
             try:
@@ -139,6 +166,21 @@ class Journal:
     def is_there(self) -> bool:
         """Say whether its file is still the one it opened: tests and users delete it, or restore it from a copy."""
         return not self._closed and self._file == _identity(self.path)
+
+    def is_at(self, path: Path) -> bool:
+        """Say whether a path names its file: links do, symbolic and hard."""
+        return not self._closed and self._file[0] is not None and self._file[0] == _inode(path)
+
+    def check_there(self) -> None:
+        """Refuse to go on with a file that nobody finds any more.
+
+        Raises:
+            JournalError: It was deleted, or another is in its place.
+        """
+        if not self._closed and self._file != _identity(self.path):
+            what = "deleted" if _inode(self.path) is None else "replaced"
+            msg = f"journal {self.path} was {what} while it was in use: put it back, or make the session anew"
+            raise JournalError(msg)
 
     def close(self) -> None:
         """Write what waits, then let the file go."""
@@ -153,9 +195,9 @@ class Journal:
             return None
         try:
             started_s = time.monotonic()
-            if started_s < self._slow_until_s or not self._queue.empty():
+            if started_s < self._slow_until_s or self._waiting or not self._queue.empty():
                 return None
-            (answer,) = self._commit([submitted], wait=False)
+            (answer,) = self._commit([submitted], wait_s=0.0)
         except _Busy:
             return None
         finally:
@@ -169,32 +211,49 @@ class Journal:
         return answer
 
     def _serve(self) -> None:
-        while (first := self._queue.get()) is not None:
-            group = [first]
+        while True:
+            group = self._waiting
+            if not group:
+                first = self._queue.get()
+                if first is None:
+                    return
+                group = [first]
             with self._writing:
                 with suppress(queue.Empty):
                     while (more := self._queue.get_nowait()) is not None:
                         group.append(more)
                     self._queue.put(None)  # asked to close: write this group first
-                answers = self._commit(
-                    [submitted for submitted in group if submitted.unit is not _checkpoint], wait=True
-                )
+                group = [submitted for submitted in group if submitted.unit is not _checkpoint]
+                answers, self._waiting = self._commit_or_wait(group)
             for done, result, error in answers:
                 try:
                     done(result, error)
                 except Exception:  # its loop is closed; the others must be told all the same
                     _log.exception("nobody could be told of a commit")
-            if self._wal_is_long():
+            if not self._waiting and self._wal_is_long():
                 with self._writing, suppress(sqlite3.Error):
                     _checkpoint(self._database)
 
-    def _commit(self, group: list[_Submitted], *, wait: bool) -> list[_Answer]:
+    def _commit_or_wait(self, group: list[_Submitted]) -> tuple[list[_Answer], list[_Submitted]]:
+        """Commit units; return whom to tell what, and which are to be tried again: another process is writing."""
+        try:
+            return self._commit(group, wait_s=_ROUND_S) if group else [], []
+        except _Busy as busy:
+            now_s = math.inf if self._closed else time.monotonic()
+            refused: list[_Answer] = [
+                (submitted.done, None, busy.error) for submitted in group if submitted.until_s <= now_s
+            ]
+            return refused, [submitted for submitted in group if submitted.until_s > now_s]
+
+    def _commit(self, group: list[_Submitted], *, wait_s: float) -> list[_Answer]:
         """Run units in one transaction and return whom to tell what; what fails together is tried one by one."""
         database = self._database
         try:
             with translated(self.path):
-                _begin(database, wait=wait)
+                _begin(database, wait_s)
         except JournalError as error:  # no unit can be written just now
+            if is_busy(error):
+                raise _Busy(error) from error
             return [(submitted.done, None, error) for submitted in group]
         try:
             with translated(self.path):
@@ -207,7 +266,13 @@ class Journal:
                 database.execute("ROLLBACK")
             if len(group) == 1:
                 return [(group[0].done, None, _refusal(error, self.path))]
-            return [answer for submitted in group for answer in self._commit([submitted], wait=wait)]
+            answers = []
+            for submitted in group:
+                try:
+                    answers += self._commit([submitted], wait_s=BUSY_S)
+                except _Busy as busy:
+                    answers.append((submitted.done, None, busy.error))
+            return answers
         return [(submitted.done, result, None) for submitted, result in zip(group, results, strict=True)]
 
     def _wal_is_long(self) -> bool:
@@ -217,17 +282,13 @@ class Journal:
             return False
 
 
-def _begin(database: sqlite3.Connection, *, wait: bool) -> None:
-    deadline_s = time.monotonic() + BUSY_S
+def _begin(database: sqlite3.Connection, wait_s: float) -> None:
+    began_s = time.monotonic()
     while True:
         try:
             database.execute("BEGIN IMMEDIATE")
         except sqlite3.OperationalError as error:
-            if not error.sqlite_errorname.startswith("SQLITE_BUSY"):
-                raise
-            if not wait:
-                raise _Busy from error
-            if time.monotonic() > deadline_s:
+            if not error.sqlite_errorname.startswith("SQLITE_BUSY") or time.monotonic() - began_s >= wait_s:
                 raise
             time.sleep(0.01)
         else:
@@ -255,12 +316,18 @@ def open_journal(path: str | Path | None = None) -> Journal:
     Raises:
         JournalError: The file is corrupt, read-only, or not a journal; it is left as it was.
     """
-    wanted = Path(path).expanduser().absolute() if path is not None else default_path().expanduser().absolute()
+    wanted = _resolved(Path(path) if path is not None else default_path())
     with _opening:
         journal = _open_journals.get(wanted)
         if journal is None or not journal.is_there():
-            journal = _open_journals[wanted] = Journal(wanted)
+            known = (other for other in _open_journals.values() if other.is_at(wanted) and other.is_there())
+            journal = _open_journals[wanted] = next(known, None) or Journal(wanted)
         return journal
+
+
+def is_busy(error: JournalError) -> bool:
+    """Say whether it is only that another process is writing: a moment later it may be done."""
+    return isinstance(error, JournalLocked) and isinstance(error.__cause__, sqlite3.Error)
 
 
 def forget_open_journals() -> None:
@@ -318,7 +385,20 @@ def _refusal(error: Exception, path: Path) -> JournalError:
     return refusal
 
 
-def _identity(path: Path) -> tuple[int, int] | None:
+_Inode = tuple[int, int]
+
+
+def _resolved(path: Path) -> Path:
+    """Return a path as it is spelt without ``~``, ``..`` and symbolic links: two spellings are one journal."""
+    return path.expanduser().resolve()
+
+
+def _identity(path: Path) -> tuple[_Inode | None, _Inode | None]:
+    """Return which file it is, and which write-ahead log belongs to it: SQLite lets neither go while it is open."""
+    return _inode(path), _inode(path.with_name(f"{path.name}-wal"))
+
+
+def _inode(path: Path) -> _Inode | None:
     try:
         found = path.stat()
     except OSError:
@@ -342,7 +422,12 @@ def _create(path: Path) -> None:
 
 def _connect(path: Path) -> sqlite3.Connection:
     database = sqlite3.connect(
-        path, timeout=BUSY_S, isolation_level=None, check_same_thread=False, cached_statements=64
+        f"{path.as_uri()}?mode=rw",  # never makes an empty file where there is none
+        uri=True,
+        timeout=BUSY_S,
+        isolation_level=None,
+        check_same_thread=False,
+        cached_statements=64,
     )
     database.execute("PRAGMA synchronous = NORMAL")
     return database

@@ -16,7 +16,7 @@ from ipybatch.engine.data.clock import Clock
 from ipybatch.engine.data.policy import Limits
 from ipybatch.engine.rules.limiter import CLOCK_DRIFT, GroupLimiter, Limiter, LimitGroup, Spent
 from ipybatch.engine.store.journal import Journal
-from ipybatch.engine.store.run_store import LEASE_S, me
+from ipybatch.engine.store.lease import LEASE_S, me
 from ipybatch.engine.store.schema import group_resource
 
 

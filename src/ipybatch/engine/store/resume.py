@@ -32,15 +32,17 @@ from ipybatch.engine.store import run_store
 from ipybatch.engine.store.drawing import Drawing, Emit, Ended, Listing, Walk
 from ipybatch.engine.store.journal import Journal
 from ipybatch.engine.store.rows import Entry
-from ipybatch.engine.store.run_store import RecordedCounts
+from ipybatch.engine.store.run_store import RecordedCounts, RunStore
 from ipybatch.engine.store.schema import SEQ, ids
 from ipybatch.errors import InputError
 
 T = TypeVar("T")
 
+_GIVE_ANEW = "its items were drawn from a generator, which gives them once: make the session anew with a new one"
+
 
 class Opened(msgspec.Struct):
-    """A run, and what of it is still to do.
+    """What of a run is still to do.
 
     Attributes:
         source: The tasks to run, in the order they should; None while a generator's next one is being read.
@@ -50,7 +52,6 @@ class Opened(msgspec.Struct):
         drawing: A generator's items, over all starts; None for a list.
     """
 
-    run: int
     source: Iterator[Task | None]
     counts: Counts
     recorded: RecordedCounts
@@ -89,9 +90,14 @@ class Items:
         """The order in which a generator gave its items, by seq; None for that of the seqs, and for lists."""
         return self._listing.order
 
+    @property
+    def outdated(self) -> dict[int, str]:
+        """What a generator gave again with another input, by seq, and is not recorded anew; see `RecordedCounts`."""
+        return self._recorded.outdated
+
     def open(
         self,
-        journal: Journal,
+        store: RunStore,
         spec: Spec,
         snapshot_counts: Counts,
         *,
@@ -99,22 +105,30 @@ class Items:
         emit: Emit,
         clock_s: Callable[[], float],
     ) -> Opened:
-        """Find or make the run, and return what of it is to do.
+        """Match the items with what is recorded of the run, and return what is to do.
 
         Args:
+            store: The run, under its lease.
             snapshot_counts: Where the session stands: a generator that was drawn before goes on from there.
             again: What runs again though it has an outcome.
+
+        Raises:
+            InputError: A generator was drawn for another run.
+            JournalError: The journal refuses.
         """
         if self.plan is not None:
             for task in self.plan:
                 task.attempts = 0
-            return open_list(journal, spec, self.plan, again, clock_s())
+            return open_list(store, spec, self.plan, again, clock_s())
         if self._drawing is not None:
+            if store.run != self._run:
+                msg = f"session {spec.name!r} was forgotten or begun anew elsewhere: {_GIVE_ANEW}"
+                raise InputError(msg)
             return self._go_on(snapshot_counts, again)
         opened = open_generator(
-            journal, spec, self.given, again, listing=self._listing, ended=self._ended, emit=emit, clock_s=clock_s
+            store, spec, self.given, again, listing=self._listing, ended=self._ended, emit=emit, clock_s=clock_s
         )
-        self._run, self._drawing, self._recorded = opened.run, opened.drawing, opened.recorded
+        self._run, self._drawing, self._recorded = store.run, opened.drawing, opened.recorded
         return opened
 
     def listen(self, *, on_ask: Callable[[], None], on_read: Callable[[], None]) -> None:
@@ -157,7 +171,7 @@ class Items:
         counts.pending = len(todo)
         self._owed = deque(todo)
         self._recorded.stale = _stale(todo)
-        return Opened(self._run, self._draw_on(self._drawing), counts, self._recorded)
+        return Opened(self._draw_on(self._drawing), counts, self._recorded)
 
     def _draw_on(self, drawing: Drawing) -> Iterator[Task | None]:
         """Yield what is owed, then what the generator still gives."""
@@ -166,25 +180,26 @@ class Items:
         yield from drawing.tasks()
 
 
-def open_list(journal: Journal, spec: Spec, tasks: Plan, again: Again, now_s: float) -> Opened:
-    """Find or make the run of a list whose keys were checked."""
-    found = _find(journal, spec)
+def open_list(store: RunStore, spec: Spec, tasks: Plan, again: Again, now_s: float) -> Opened:
+    """Match a list whose keys were checked with what is recorded."""
+    found = store.found
     has_order = spec.rank is not None or spec.priority is not None
     tasks.is_ordered = has_order or (found is not None and bool(found.is_ordered))
     if found is None:
-        run, notes = _plan_anew(journal, spec, tasks, now_s), []
+        _plan_anew(store, spec, tasks, now_s)
     else:
-        run, notes = found.run, _note_changes(found, spec)
-        _match(journal, found, spec, tasks, now_s)
-    recorded = _recorded(journal, run)
+        _match(store, found, spec, tasks, now_s)
+    recorded = _recorded(store)
     tasks.first_free = max(recorded, default=-1) + 1
     kept: Counter[str] = Counter()
     todo = []
     for task in tasks:
         status, is_final, digest = recorded.get(task.seq, _UNRECORDED)
-        if digest == task.digest and (again.spares(task.key) if status in again.statuses else is_final):
+        task.recorded = ""
+        if digest != task.digest:  # what is recorded answers another question
+            todo.append(task)
+        elif again.spares(task.key) if status in again.statuses else is_final:
             kept[status] += 1
-            task.recorded = ""
         else:
             task.recorded = status
             todo.append(task)
@@ -192,7 +207,8 @@ def open_list(journal: Journal, spec: Spec, tasks: Plan, again: Again, now_s: fl
     if tasks.is_ordered:
         todo.sort(key=lambda task: (task.priority, task.rank))
     queued = queued_by_priority(todo) if tasks.is_ordered else None
-    return Opened(run, iter(todo), counts, RecordedCounts(stale=_stale(todo)), notes, queued)
+    notes = [] if found is None else _note_changes(found, spec)
+    return Opened(iter(todo), counts, RecordedCounts(stale=_stale(todo)), notes, queued)
 
 
 def _stale(todo: Iterable[Task]) -> Counter[Status]:
@@ -200,7 +216,7 @@ def _stale(todo: Iterable[Task]) -> Counter[Status]:
 
 
 def open_generator(
-    journal: Journal,
+    store: RunStore,
     spec: Spec,
     items: Iterable[Any],
     again: Again,
@@ -210,54 +226,35 @@ def open_generator(
     emit: Emit,
     clock_s: Callable[[], float],
 ) -> Opened:
-    """Find or make the run of a generator, whose items are matched as they are drawn; till then all recorded count."""
-    found = _find(journal, spec)
+    """Begin a generator, whose items are matched as they are drawn; till then all that is recorded counts."""
+    found = store.found
     notes = [] if found is None else _note_changes(found, spec)
     recorded, walk = RecordedCounts(), None
-    if found is None:
-        run = journal.write(lambda db: _create(db, spec, clock_s()))
-    else:
-        run = found.run
-        journal.write(lambda db: run_store.forget_plan(db, run))
-        database = journal.connect()
-        walk = Walk(database, run, again)
-        recorded.undrawn = run_store.count_items(database, run)
+    if found is not None:
+        store.write(lambda database: run_store.forget_plan(database, store.run), clock_s())
+        database = store.journal.connect()
+        walk = Walk(database, store.run, again)
+        recorded.undrawn = run_store.count_items(database, store.run)
     counts = Counts(total=None)
     for status, number in recorded.undrawn.items():
         counts.add(status, number)
     drawing = Drawing(
         items, spec.keying, walk, listing=listing, ended=ended, recorded=recorded, emit=emit, clock_s=clock_s
     )
-    return Opened(run, drawing.tasks(), counts, recorded, notes, drawing=drawing)
+    return Opened(drawing.tasks(), counts, recorded, notes, drawing=drawing)
 
 
 _UNRECORDED: tuple[Status | Literal[""], bool, str] = ("", False, "")
 
 
-def _find(journal: Journal, spec: Spec) -> run_store.Found | None:
-    if spec.fresh:
-        return None
-    with journal.reader() as database:
-        return run_store.find(database, spec.name)
-
-
-def _create(database: sqlite3.Connection, spec: Spec, now_s: float) -> int:
-    run = run_store.create(database, spec.name, resource=spec.resource, group_word=spec.group_word, now_s=now_s)
-    database.execute("UPDATE run SET code_hash = ? WHERE id = ?", (spec.work.code_hash, run))
-    return run
-
-
-def _plan_anew(journal: Journal, spec: Spec, tasks: Plan, now_s: float) -> int:
+def _plan_anew(store: RunStore, spec: Spec, tasks: Plan, now_s: float) -> None:
     reasons = decide(spec, tasks)
 
-    def unit(database: sqlite3.Connection) -> int:
-        run = _create(database, spec, now_s)
-        run_store.write_plan(database, run, tasks)
-        run_store.skip(database, run, reasons, now_s)
-        return run
+    def unit(database: sqlite3.Connection) -> None:
+        run_store.write_plan(database, store.run, tasks)
+        run_store.skip(database, store.run, reasons, now_s)
 
-    run: int = journal.write(unit)
-    return run
+    store.write(unit, now_s)
 
 
 def decide(spec: Spec, tasks: Sequence[Task]) -> list[tuple[Task, str]]:
@@ -307,13 +304,16 @@ def _is_reason(value: Any) -> bool:
 def preview(database: sqlite3.Connection, found: run_store.Found, tasks: Plan) -> Counts:
     """Return where a session would start from, before it does; at most one look at the recorded items."""
     counts = Counts()
-    final = f"FROM item WHERE id >= {ids(found.run)[0]} AND id < {ids(found.run)[1]} AND final"
-    if found.plan_hash == tasks.hash:
-        for status, items in database.execute(f"SELECT status, count(*) {final} GROUP BY status"):  # numbers
+    first, after = ids(found.run)
+    final = "FROM item WHERE id >= ? AND id < ? AND final"
+    if found.plan_hash == tasks.hash and found.listing is None and not any(task.digest for task in tasks):
+        after = first + len(tasks)
+        query = f"SELECT status, count(*) {final} AND digest = '' GROUP BY status"  # constants
+        for status, items in database.execute(query, (first, after)):
             counts.add(status, items)
     else:
         listed = {task.key: task.digest for task in tasks}
-        for key, status, digest in database.execute(f"SELECT key, status, digest {final}"):  # numbers
+        for key, status, digest in database.execute(f"SELECT key, status, digest {final}", (first, after)):
             if listed.get(key) == digest:
                 counts.add(status)
     counts.total, counts.pending = len(tasks), len(tasks) - counts.ended
@@ -326,18 +326,18 @@ def _note_changes(found: run_store.Found, spec: Spec) -> list[str]:
     return ["the work function changed since this session began: what is recorded stays as it is"]
 
 
-def _match(journal: Journal, found: run_store.Found, spec: Spec, tasks: Plan, now_s: float) -> None:
+def _match(store: RunStore, found: run_store.Found, spec: Spec, tasks: Plan, now_s: float) -> None:
     """Give every task the seq it is recorded under, and record the plan if it changed."""
     if found.plan_hash == tasks.hash:
         if found.listing is not None:
             for task, seq in zip(tasks, found.listing, strict=True):
                 task.seq = seq
         if found.is_ordered:
-            with journal.reader() as database:
+            with store.journal.reader() as database:
                 for task, planned in zip(tasks, run_store.read_plan(database, found), strict=True):
                     task.rank, task.priority, task.added = planned.rank, planned.priority, planned.added
         return
-    known, first_free = _known(journal, found)
+    known, first_free = _known(store.journal, found)
     listed = {task.key for task in tasks}
     new: list[Task] = []
     for task in tasks:
@@ -355,7 +355,7 @@ def _match(journal: Journal, found: run_store.Found, spec: Spec, tasks: Plan, no
         run_store.write_plan(database, found.run, tasks)
         run_store.skip(database, found.run, reasons, now_s)
 
-    journal.write(unit)
+    store.write(unit, now_s)
 
 
 def _known(journal: Journal, found: run_store.Found) -> tuple[dict[str, Task], int]:
@@ -369,9 +369,9 @@ def _known(journal: Journal, found: run_store.Found) -> tuple[dict[str, Task], i
     return known, max((task.seq for task in known.values()), default=-1) + 1
 
 
-def _recorded(journal: Journal, run: int) -> dict[int, tuple[Status, bool, str]]:
-    with journal.reader() as database:
-        rows = database.execute("SELECT id, status, final, digest FROM item WHERE id >= ? AND id < ?", ids(run))
+def _recorded(store: RunStore) -> dict[int, tuple[Status, bool, str]]:
+    with store.journal.reader() as database:
+        rows = database.execute("SELECT id, status, final, digest FROM item WHERE id >= ? AND id < ?", ids(store.run))
         return {id_ & SEQ: (status, final, digest) for id_, status, final, digest in rows}
 
 

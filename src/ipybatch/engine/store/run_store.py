@@ -1,149 +1,35 @@
-"""RunStore: one run's rows in the journal, and the lease that allows this process to write them.
+"""RunStore: one run's rows in the journal, written under the lease that `taken` gives back whatever happens.
 
-Rule: every commit renews the lease with the epoch it was taken in.  A kernel
-that wakes from sleep after another took its session over finds another epoch,
-and its whole transaction is rolled back.
-
-A run is found by its name, taken with a lease, and then written to in batches
-of `Entry`s.  The lease ends when its owner releases it, when the owner's
-process is gone (same machine), or when it was not renewed for `LEASE_S`.
+A run is found by its name or made, taken with a lease, and then written to in
+batches of `Entry`s; see `lease` for who may.
 """
 
 from __future__ import annotations
 
 import math
-import os
-import socket
 import sqlite3
 import time
 from array import array
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
+from contextlib import contextmanager
 
 import msgspec
 
 from ipybatch.engine.data.events import Counts, State, Status
 from ipybatch.engine.data.plan import OrderedRow, Plan, Task, from_row, to_row
-from ipybatch.engine.store.journal import Journal
+from ipybatch.engine.store import lease as leases
+from ipybatch.engine.store.journal import PATIENCE_S, Journal
+from ipybatch.engine.store.lease import Lease
 from ipybatch.engine.store.rows import Entry, insert, values_of
-from ipybatch.engine.store.schema import GROUP, SEQ_BITS, ids
-from ipybatch.errors import Fenced, JournalError, JournalLocked
+from ipybatch.engine.store.schema import SEQ_BITS, ids
+from ipybatch.errors import JournalError
 
-LEASE_S = 15.0
-BEAT_S = 3.0
-
-_HOST = socket.gethostname()
-_PROCESS = os.urandom(16).hex()
-
-
-def me() -> str:
-    """Return the name of this process as an owner."""
-    return f"{_HOST}/{os.getpid()}/{_PROCESS}"
-
-
-def take_lease(database: sqlite3.Connection, run: int, now_s: float, *, live_here: bool) -> int:
-    """Take the lease of ``run`` and return its epoch.
-
-    Args:
-        live_here: Whether a session of this process is running it.
-
-    Raises:
-        JournalLocked: A live owner holds it.
-    """
-    check_lease(database, run, now_s, live_here=live_here)
-    database.execute("UPDATE run SET owner = ?, beat_s = ?, epoch = epoch + 1 WHERE id = ?", (me(), now_s, run))
-    (epoch,) = database.execute("SELECT epoch FROM run WHERE id = ?", (run,)).fetchone()
-    return int(epoch)
-
-
-def check_lease(database: sqlite3.Connection, run: int, now_s: float, *, live_here: bool) -> None:
-    """Refuse a lease that a live owner holds.
-
-    Raises:
-        JournalLocked: Says who holds it.
-    """
-    name, owner, beat_s = database.execute("SELECT name, owner, beat_s FROM run WHERE id = ?", (run,)).fetchone()
-    if owner is not None and _is_alive(owner, beat_s, now_s, live_here):
-        host, pid, _ = owner.split("/")
-        where = "in this kernel" if owner == me() else f"in process {pid} on {host}"
-        msg = f"session {name!r} is already running {where}: cancel it there first, or give this one another name"
-        raise JournalLocked(msg)
-
-
-def keep_in_flight(database: sqlite3.Connection, run: int, now_s: float) -> None:
-    """Keep in the windows what the owner before may have had under way when it was killed.
-
-    `resource.read_history` tells this process so; the lease tells the next one nothing of it.
-    """
-    in_flight = "min(?, beat_s + ?), 'requests', concurrency FROM run"
-    killed = "WHERE run.id = ? AND owner <> ? AND concurrency > 0"
-    values = (now_s, LEASE_S, run, me())
-    database.execute(f"INSERT INTO window SELECT run.resource, {in_flight} {killed}", values)  # constants
-    of_run = "substr(lane.name, 1, length(run.resource) + ?) = run.resource || ?"
-    database.execute(  # of which limit group they were is not known
-        f"INSERT INTO window SELECT lane.name, {in_flight}, resource lane {killed} AND {of_run}",
-        (*values, len(GROUP), GROUP),
-    )
-
-
-def renew(database: sqlite3.Connection, run: int, epoch: int, now_s: float) -> None:
-    """Renew the lease, as part of a commit.
-
-    Raises:
-        Fenced: It is not ours any more.
-    """
-    check(database.execute("UPDATE run SET beat_s = ? WHERE id = ? AND epoch = ?", (now_s, run, epoch)))
-
-
-def check(renewed: sqlite3.Cursor) -> None:
-    """Refuse to go on when an update under the lease met no row.
-
-    Raises:
-        Fenced: The lease is not ours any more.
-    """
-    if renewed.rowcount != 1:
-        msg = "another process took this session over; nothing more is written here"
-        raise Fenced(msg)
-
-
-def release(database: sqlite3.Connection, run: int, epoch: int) -> None:
-    """Let the lease go."""
-    database.execute("UPDATE run SET owner = NULL WHERE id = ? AND epoch = ?", (run, epoch))
-
-
-def is_live(owner: str | None, beat_s: float) -> bool:
-    """Say whether a run's owner is still there, as far as this process can tell."""
-    return owner is not None and _is_alive(owner, beat_s, time.time(), live_here=True)
-
-
-def _is_alive(owner: str, beat_s: float, now_s: float, live_here: bool) -> bool:
-    host, pid, _ = owner.split("/")
-    if owner == me():
-        return live_here
-    if host == _HOST and not _process_exists(int(pid)):
-        return False
-    return now_s - beat_s < LEASE_S
-
-
-def _process_exists(pid: int) -> bool:
-    if os.name == "nt":
-        return True  # os.kill(pid, 0) would end it there; the lease runs out instead
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
-
-
-PART = 1000
+PART = 1000  # tasks a row of the plan
 
 _encode = msgspec.json.Encoder().encode
 _decode_plan = msgspec.json.Decoder(list[OrderedRow]).decode
 _decode_change = msgspec.json.Decoder(tuple[int, list[int]]).decode
-_live: set[tuple[Path, int]] = set()  # the runs that sessions of this process are running
 
 
 class Found(msgspec.Struct, frozen=True):
@@ -164,11 +50,12 @@ class Found(msgspec.Struct, frozen=True):
     is_ordered: int
     workload: str
     about: str
+    outdated: bytes | None
 
 
 _RUN_COLUMNS = (
     "id, state, reason, total, completed, failed, timeout, cancelled, skipped, plan_hash, code_hash, listing,"
-    " created_s, started_s, seconds, group_word, usd, is_ordered, workload, about"
+    " created_s, started_s, seconds, group_word, usd, is_ordered, workload, about, outdated"
 )
 
 
@@ -195,11 +82,19 @@ def find(database: sqlite3.Connection, name: str) -> Found | None:
     return Found(run, state, reason, counts, plan_hash, code_hash, order, *row[12:])
 
 
-def create(database: sqlite3.Connection, name: str, *, resource: str, group_word: str, now_s: float) -> int:
+def create(
+    database: sqlite3.Connection,
+    name: str,
+    *,
+    resource: str,
+    group_word: str,
+    now_s: float,
+    code_hash: bytes | None = None,
+) -> int:
     """Make a new run of ``name`` and return its number."""
     made = database.execute(
-        "INSERT INTO run (name, resource, group_word, state, created_s) VALUES (?, ?, ?, 'planned', ?)",
-        (name, resource, group_word, now_s),
+        "INSERT INTO run (name, resource, group_word, state, created_s, code_hash) VALUES (?, ?, ?, 'planned', ?, ?)",
+        (name, resource, group_word, now_s, code_hash),
     )
     assert made.lastrowid is not None
     return made.lastrowid
@@ -293,27 +188,75 @@ class RecordedCounts(msgspec.Struct):
         stale: To run again: the snapshot counts them as pending until they are recorded anew.
         unlisted: Not given by the exhausted generator: the snapshot counts them no more; they leave the run at its
             close.
+        outdated: What a generator gave again with another input, by seq, with its present digest, until it is recorded
+            anew: what is on record of it answers another question, and counts nowhere.
     """
 
     undrawn: Counter[Status] = msgspec.field(default_factory=Counter)
     stale: Counter[Status] = msgspec.field(default_factory=Counter)
     unlisted: Counter[Status] = msgspec.field(default_factory=Counter)
+    outdated: dict[int, str] = msgspec.field(default_factory=dict)
 
 
 class RunStore(msgspec.Struct):
     """A run that this process holds the lease of.
 
     Attributes:
+        found: The run as it was before; None for one that was made with the lease.
         live: The session's counts as its snapshot has them: the run's row keeps no count of its own.
         recorded: What is on record beside what the snapshot counts.
     """
 
     journal: Journal
-    run: int
-    epoch: int
+    lease: Lease
     resource: str
+    found: Found | None = None
     live: Callable[[], Counts] = Counts
     recorded: RecordedCounts = msgspec.field(default_factory=RecordedCounts)
+    _has_begun: bool = False
+    _has_outdated: bool = False
+    _is_over: bool = False
+
+    @property
+    def run(self) -> int:
+        """Its number."""
+        return self.lease.run
+
+    def begin(
+        self,
+        counts: Counts,
+        *,
+        concurrency: int,
+        now_s: float,
+        workload: str = "",
+        about: str = "",
+        windows_since_s: float = -math.inf,
+    ) -> None:
+        """Mark the run as running.
+
+        Args:
+            counts: Where the session starts from.
+            concurrency: How many requests may be in flight.
+            workload: Name of the workload that made the session; ``about``: what it records to open it again.
+            windows_since_s: Responses before this time, Unix, are dropped from the resource's windows.
+
+        Raises:
+            JournalError: It was not written.
+        """
+
+        def unit(database: sqlite3.Connection) -> None:
+            database.execute(
+                "DELETE FROM window WHERE resource = ? AND responded_s < ?", (self.resource, windows_since_s)
+            )
+            database.execute(
+                "UPDATE run SET state = 'running', reason = '', concurrency = ?, started_s = coalesce(started_s, ?),"
+                " resource = ?, workload = ?, about = ? WHERE id = ?",
+                (concurrency, now_s, self.resource, workload, about, self.run),
+            )
+            self._count(database, self._with_recorded(counts), now_s, self._outdated() or b"")
+
+        self.journal.write(unit, patience_s=PATIENCE_S)
+        self._has_begun = True
 
     def write(self, unit: Callable[[sqlite3.Connection], None], now_s: float) -> None:
         """Run ``unit`` under the lease and wait for its commit.
@@ -329,10 +272,11 @@ class RunStore(msgspec.Struct):
         The counts are those of the moment the commit is written, with these entries in.
         """
         counts = self._counts(entries)
-        values = values_of(entries, self.run, self.resource)
+        values = values_of(entries, self.lease.run, self.resource)
+        outdated = self._outdated()
 
         def unit(database: sqlite3.Connection) -> None:
-            self._count(database, counts, now_s)
+            self._count(database, counts, now_s, outdated)
             for table, some in values.items():
                 insert(database, table, some)
 
@@ -344,19 +288,26 @@ class RunStore(msgspec.Struct):
 
     def _counts(self, entries: Sequence[Entry]) -> Counts:
         """Return what the items table holds once these entries are written."""
-        counts, stale = msgspec.structs.replace(self.live()), self.recorded.stale
-        completed = 0
+        counts, stale, outdated = msgspec.structs.replace(self.live()), self.recorded.stale, self.recorded.outdated
+        completed, was_recorded = 0, bool(stale or outdated)
         for entry in entries:
             if entry.status == "completed":
                 completed += 1
             elif entry.status != "pending":
                 counts.add(entry.status)
-            if stale and entry.task.recorded and entry.status != "pending":
-                stale[entry.task.recorded] -= 1
-                entry.task.recorded = ""
+            if was_recorded and entry.status != "pending":
+                outdated.pop(entry.task.seq, None)
+                if entry.task.recorded:
+                    stale[entry.task.recorded] -= 1
+                    entry.task.recorded = ""
         counts.completed += completed
-        if stale or self.recorded.unlisted:
-            for status, items in (stale + self.recorded.unlisted).items():
+        return self._with_recorded(counts)
+
+    def _with_recorded(self, counts: Counts) -> Counts:
+        """Return counts with what else is on record."""
+        if self.recorded.stale or self.recorded.unlisted:
+            counts = msgspec.structs.replace(counts)
+            for status, items in (self.recorded.stale + self.recorded.unlisted).items():
                 counts.add(status, items)
         return counts
 
@@ -366,11 +317,7 @@ class RunStore(msgspec.Struct):
         def unit(database: sqlite3.Connection) -> None:
             database.execute("UPDATE run SET concurrency = max(concurrency, ?) WHERE id = ?", (requests, self.run))
 
-        self.journal.submit(self._guarded(unit, now_s), lambda _, error: done(error))
-
-    def beat(self, now_s: float, done: Callable[[JournalError | None], None]) -> None:
-        """Renew the lease when there is nothing else to write."""
-        self.journal.submit(self._guarded(lambda _: None, now_s), lambda _, error: done(error))
+        self.journal.submit(self._guarded(unit, now_s), lambda _, error: done(error), patience_s=math.inf)
 
     def close(
         self,
@@ -382,17 +329,26 @@ class RunStore(msgspec.Struct):
         seconds: float,
         listing: array[int] | None,
         usd: float | None = None,
+        is_anew: bool = False,
+        patience_s: float = PATIENCE_S,
+        done: Callable[[JournalError | None], object],
     ) -> None:
-        """Record how the run ended and let the lease go.
+        """Record how the run ended and let the lease go, which goes in any case.
 
         Args:
             seconds: How long it ran this time.
             listing: The order in which a generator gave its items, by seq; None for that of the seqs, and for lists.
             usd: What the run has cost so far; None for nothing new.
+            is_anew: Forget everything it recorded as well, but what its plan leaves out: all or nothing.
+            patience_s: How long to wait while another process is writing.
+            done: Called after the commit, on any thread.
         """
+        outdated = b"" if is_anew else self._outdated()
 
         def unit(database: sqlite3.Connection) -> None:
-            self._count(database, counts, now_s)
+            self._count(database, counts, now_s, outdated)
+            if is_anew:
+                erase_items(database, self.run, kept="attempts = 0 AND status = 'skipped'")
             database.execute(
                 "UPDATE run SET state = ?, reason = ?, ended_s = ?, seconds = seconds + ?, total = ?,"
                 " usd = coalesce(?, usd) WHERE id = ?",
@@ -400,45 +356,65 @@ class RunStore(msgspec.Struct):
             )
             if listing is not None:
                 database.execute("UPDATE run SET listing = ? WHERE id = ?", (listing.tobytes(), self.run))
-            release(database, self.run, self.epoch)
+            self.lease.let_go(database)
+
+        def answer(_: object, error: JournalError | None) -> None:
+            self.drop()
+            done(error)
 
         try:
-            self.journal.write(unit)
-        finally:
-            self.drop()
-
-    def discard(self, now_s: float) -> None:
-        """Forget everything this run recorded, but what its plan leaves out: all or nothing."""
-
-        def unit(database: sqlite3.Connection) -> None:
-            erase_items(database, self.run, kept="attempts = 0 AND status = 'skipped'")
-
-        self.write(unit, now_s)
+            self.journal.check_there()
+        except JournalError as error:
+            answer(None, error)
+        else:
+            self.journal.submit(unit, answer, patience_s=patience_s)
 
     def abandon(self) -> None:
-        """Release the lease of a run that did not begin."""
-        try:
-            self.journal.write(lambda database: release(database, self.run, self.epoch))
-        finally:
-            self.drop()
+        """Let the lease go, without an end; a run that did not begin is as it was before, or gone if it was not there.
+
+        It is not waited for: what interrupted the caller may do so again.
+        """
+        self._is_over = True
+
+        def unit(database: sqlite3.Connection) -> None:
+            if not self.lease.epoch:
+                return
+            self.lease.renew(database, self.lease.unix_s())
+            if not self._has_begun:
+                if self.found is None:
+                    erase(database, self.run)
+                else:
+                    values = (self.found.state, self.found.reason, self.run)
+                    database.execute("UPDATE run SET state = ?, reason = ? WHERE id = ?", values)
+            self.lease.let_go(database)
+
+        self.journal.submit(unit, lambda _, error: self.drop(), patience_s=PATIENCE_S)
 
     def drop(self) -> None:
         """Stop counting this run as one of this process."""
-        _live.discard((self.journal.path, self.run))
+        leases.drop(self.lease)
 
     def _guarded(
         self, unit: Callable[[sqlite3.Connection], None], now_s: float
     ) -> Callable[[sqlite3.Connection], None]:
         def guarded(database: sqlite3.Connection) -> None:
-            renew(database, self.run, self.epoch, now_s)
+            self.lease.renew(database, now_s)
             unit(database)
 
         return guarded
 
-    def _count(self, database: sqlite3.Connection, counts: Counts, now_s: float) -> None:
+    def _outdated(self) -> bytes | None:
+        """Return which items are on record with another input, to be written with the counts; None for nothing new."""
+        if not self.recorded.outdated and not self._has_outdated:
+            return None
+        self._has_outdated = True
+        return array("q", self.recorded.outdated).tobytes()
+
+    def _count(self, database: sqlite3.Connection, counts: Counts, now_s: float, outdated: bytes | None = None) -> None:
+        lease = self.lease
         renewed = database.execute(
             "UPDATE run SET beat_s = ?, completed = ?, failed = ?, timeout = ?, cancelled = ?, skipped = ?"
-            " WHERE id = ? AND epoch = ?",
+            " WHERE id = ? AND epoch = ? AND owner = ?",
             (
                 now_s,
                 counts.completed,
@@ -446,11 +422,21 @@ class RunStore(msgspec.Struct):
                 counts.timeout,
                 counts.cancelled,
                 counts.skipped,
-                self.run,
-                self.epoch,
+                lease.run,
+                lease.epoch,
+                lease.owner,
             ),
         )
-        check(renewed)
+        leases.check(renewed)
+        if outdated is not None:
+            database.execute("UPDATE run SET outdated = ? WHERE id = ?", (outdated, lease.run))
+
+
+def erase(database: sqlite3.Connection, run: int) -> None:
+    """Delete a run and all that it recorded, at once."""
+    erase_items(database, run)
+    database.execute("DELETE FROM plan WHERE run = ?", (run,))
+    database.execute("DELETE FROM run WHERE id = ?", (run,))
 
 
 def erase_items(database: sqlite3.Connection, run: int, *, kept: str = "false") -> None:
@@ -466,54 +452,52 @@ def erase_items(database: sqlite3.Connection, run: int, *, kept: str = "false") 
     database.execute("DELETE FROM attempt WHERE item >= ? AND item < ?", (first, after))
 
 
-def check_free(journal: Journal, name: str, now_s: float) -> None:
-    """Refuse to touch what a live session of that name is writing.
-
-    Raises:
-        JournalLocked: Says who holds it.
-    """
-    with journal.reader() as database:
-        for (run,) in database.execute("SELECT id FROM run WHERE name = ? AND owner IS NOT NULL", (name,)).fetchall():
-            check_lease(database, run, now_s, live_here=(journal.path, run) in _live)
-
-
-def take(
+@contextmanager
+def taken(
     journal: Journal,
-    run: int,
+    name: str,
     *,
     resource: str,
-    concurrency: int,
+    group_word: str,
     now_s: float,
-    workload: str = "",
-    about: str = "",
-    windows_since_s: float = -math.inf,
+    fresh: bool = False,
+    code_hash: bytes | None = None,
+    unix_s: Callable[[], float] = time.time,
     live: Callable[[], Counts] = Counts,
-    recorded: RecordedCounts | None = None,
-) -> RunStore:
-    """Take the lease of a run and mark it as running.
+) -> Iterator[RunStore]:
+    """Take the lease of a session's run, and leave the run as it was if anything raises before it begins.
+
+    In one transaction: the latest run of the name, or a new one, unless a live owner holds any of that name.
 
     Args:
-        workload: Name of the workload that made the session; ``about``: what it records to open it again.
-        windows_since_s: Responses before this time, Unix, are dropped from the resource's windows.
-        live: See `RunStore`; ``recorded`` too.
+        fresh: Make a new run all the same.
+        code_hash: Of the work function, recorded with a new run.
+        unix_s: What tells the time of a beat.
+        live: See `RunStore`.
 
     Raises:
-        JournalLocked: Another live session holds it.
+        JournalError: The journal refuses; `JournalLocked` if another live session holds the name.
     """
-    store = RunStore(journal, run, 0, resource, live, recorded or RecordedCounts())
+    store = RunStore(journal, Lease(journal, unix_s), resource, live=live)
 
     def unit(database: sqlite3.Connection) -> None:
-        live_here = (journal.path, run) in _live
-        keep_in_flight(database, run, now_s)
-        store.epoch = take_lease(database, run, now_s, live_here=live_here)
-        database.execute("DELETE FROM window WHERE resource = ? AND responded_s < ?", (resource, windows_since_s))
-        database.execute(
-            "UPDATE run SET state = 'running', reason = '', ended_s = NULL, concurrency = ?,"
-            " started_s = coalesce(started_s, ?), resource = ?, workload = ?, about = ? WHERE id = ?",
-            (concurrency, now_s, resource, workload, about, run),
-        )
-        store._count(database, store._counts(()), now_s)
+        leases.drop(store.lease)  # of a transaction that was rolled back
+        if store._is_over:
+            return  # interrupted meanwhile
+        for (run,) in database.execute("SELECT id FROM run WHERE name = ? AND owner IS NOT NULL", (name,)).fetchall():
+            leases.check_free(database, journal, run, now_s)
+        store.found = None if fresh else find(database, name)
+        if store.found is None:
+            run = create(database, name, resource=resource, group_word=group_word, now_s=now_s, code_hash=code_hash)
+        else:
+            run = store.found.run
+        leases.take_lease(database, store.lease, run, now_s)
+        leases.hold(store.lease)
 
-    journal.write(unit)
-    _live.add((journal.path, run))
-    return store
+    try:
+        journal.check_there()
+        journal.write(unit, patience_s=PATIENCE_S)
+        yield store
+    except BaseException:
+        store.abandon()
+        raise

@@ -3,7 +3,9 @@
 Rule: a step, once released, is never edited; a change is a new step at the
 end.  ``PRAGMA user_version`` counts the steps a file has seen.
 
-    run       one run of a session: its lease, its state, its counts
+    run       one run of a session: its lease, its state, its counts; a number is never given twice. Without a name:
+              forgotten, and not quite deleted yet. `run.outdated`: the seqs of a generator's items that came again with
+              another input and are not recorded anew
     plan      the items of a run, in order, up to 1,000 a row; `run.listing` says which seq they have, NULL: 0, 1,
               2, ...; items that the work brought say it themselves; parts -1, -2, ... are changes of priority, the
               oldest first; `run.is_ordered` says whether some go before others
@@ -141,6 +143,50 @@ STEPS = (
     """,
     """
     ALTER TABLE item ADD COLUMN traceback TEXT NOT NULL DEFAULT '';
+    """,
+    """
+    CREATE TABLE numbered (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        name TEXT NOT NULL,
+        resource TEXT NOT NULL,
+        group_word TEXT NOT NULL,
+        state TEXT NOT NULL,
+        reason TEXT NOT NULL DEFAULT '',
+        created_s REAL NOT NULL,
+        started_s REAL,
+        ended_s REAL,
+        seconds REAL NOT NULL DEFAULT 0,
+        plan_hash BLOB,
+        listing BLOB,
+        code_hash BLOB,
+        total INTEGER,
+        completed INTEGER NOT NULL DEFAULT 0,
+        failed INTEGER NOT NULL DEFAULT 0,
+        timeout INTEGER NOT NULL DEFAULT 0,
+        cancelled INTEGER NOT NULL DEFAULT 0,
+        skipped INTEGER NOT NULL DEFAULT 0,
+        usd REAL,
+        concurrency INTEGER NOT NULL DEFAULT 0,
+        epoch INTEGER NOT NULL DEFAULT 0,
+        owner TEXT,
+        beat_s REAL NOT NULL DEFAULT 0,
+        is_ordered INTEGER NOT NULL DEFAULT 0,
+        workload TEXT NOT NULL DEFAULT '',
+        about TEXT NOT NULL DEFAULT '',
+        outdated BLOB
+    );
+    INSERT INTO numbered SELECT *, NULL FROM run;
+    DROP TABLE run;
+    ALTER TABLE numbered RENAME TO run;
+    CREATE INDEX run_by_name ON run (name, id);
+    DELETE FROM sqlite_sequence WHERE name = 'run';
+    INSERT INTO sqlite_sequence SELECT 'run', max(
+        coalesce((SELECT max(id) FROM run), 0),
+        coalesce((SELECT max(run) FROM plan), 0),
+        coalesce((SELECT max(id) FROM item), 0) >> 40,
+        coalesce((SELECT max(id) FROM payload), 0) >> 40,
+        coalesce((SELECT max(item) FROM attempt), 0) >> 40
+    )
     """,
 )
 

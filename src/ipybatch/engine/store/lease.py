@@ -1,0 +1,227 @@
+"""Lease: what allows this process, and nobody else meanwhile, to write and to delete a run.
+
+Rule: every write and every delete of a run checks its lease in the same
+transaction.
+
+    `run_store.take`  one transaction: nobody alive holds a run of that name; a new epoch begins
+      -> a write      renews the lease of this owner and epoch; it meets no row: `Fenced`, all is rolled back
+      -> a beat       does the same every `BEAT_S`, whatever the engine's loop is doing
+    -> let go, or lost
+
+A lease ends when its owner lets go, when the owner's process is gone (same
+machine), or when it was not renewed for `LEASE_S`.  A kernel that wakes from
+sleep after another took its session over finds another owner or epoch.
+
+Beats come from a thread of their own, one a process: work that holds the
+engine's loop loses no lease.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import sqlite3
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+
+import msgspec
+
+from ipybatch.engine.store.journal import Journal, is_busy
+from ipybatch.engine.store.schema import GROUP
+from ipybatch.errors import Fenced, JournalError, JournalLocked
+
+LEASE_S = 15.0
+BEAT_S = 3.0
+
+_HOST = socket.gethostname()
+_PROCESS = os.urandom(16).hex()
+
+
+def me() -> str:
+    """Return the name of this process as an owner."""
+    return f"{_HOST}/{os.getpid()}/{_PROCESS}"
+
+
+class Lease(msgspec.Struct, eq=False):
+    """The right to write one run.
+
+    Attributes:
+        epoch: How often the run had been taken by then; 0 before it is.
+        unix_s: What tells the time of a beat.
+        on_lost: Told, on any thread, that nothing more can be written: another process took over, or the file is gone.
+    """
+
+    journal: Journal
+    unix_s: Callable[[], float]
+    run: int = 0
+    owner: str = ""
+    epoch: int = 0
+    on_lost: Callable[[JournalError], object] = lambda error: None
+    _is_asked: bool = False  # a beat is under way
+
+    def renew(self, database: sqlite3.Connection, now_s: float) -> None:
+        """Renew it, as part of a transaction.
+
+        Raises:
+            Fenced: It is not ours any more.
+        """
+        mine = "id = ? AND epoch = ? AND owner = ?"
+        values = (now_s, self.run, self.epoch, self.owner)
+        check(database.execute(f"UPDATE run SET beat_s = ? WHERE {mine}", values))  # noqa: S608  # constants
+
+    def let_go(self, database: sqlite3.Connection) -> None:
+        """Let others take the run, as part of a transaction; nothing happens where it is not ours."""
+        mine = "id = ? AND epoch = ? AND owner = ?"
+        values = (self.run, self.epoch, self.owner)
+        database.execute(f"UPDATE run SET owner = NULL WHERE {mine}", values)  # noqa: S608  # constants
+
+    def beat(self) -> None:
+        """Renew it in a transaction of its own, without waiting for that."""
+        if self._is_asked:
+            return
+        self._is_asked = True
+        try:
+            self.journal.check_there()
+        except JournalError as error:
+            self._answer(None, error)
+        else:
+            self.journal.submit(lambda database: self.renew(database, self.unix_s()), self._answer)
+
+    def _answer(self, _: object, error: JournalError | None) -> None:
+        self._is_asked = False
+        if error is not None and not is_busy(error) and is_held(self):
+            with suppress(RuntimeError):  # its loop is closed
+                self.on_lost(error)
+
+
+def check(renewed: sqlite3.Cursor) -> None:
+    """Refuse to go on when an update under the lease met no row.
+
+    Raises:
+        Fenced: The lease is not ours any more.
+    """
+    if renewed.rowcount != 1:
+        msg = "another process took this session over; nothing more is written here"
+        raise Fenced(msg)
+
+
+def take_lease(database: sqlite3.Connection, lease: Lease, run: int, now_s: float) -> None:
+    """Make a run ours, as part of a transaction.
+
+    Raises:
+        JournalLocked: A live owner holds it.
+    """
+    check_free(database, lease.journal, run, now_s)
+    keep_in_flight(database, run, now_s)
+    lease.run, lease.owner = run, me()
+    (lease.epoch,) = database.execute("SELECT epoch + 1 FROM run WHERE id = ?", (run,)).fetchone()
+    values = (lease.owner, now_s, lease.epoch, run)
+    database.execute("UPDATE run SET owner = ?, beat_s = ?, epoch = ? WHERE id = ?", values)
+
+
+def check_free(database: sqlite3.Connection, journal: Journal, run: int, now_s: float) -> None:
+    """Refuse a run that a live owner holds.
+
+    Raises:
+        JournalLocked: Says who holds it.
+    """
+    name, owner, beat_s = database.execute("SELECT name, owner, beat_s FROM run WHERE id = ?", (run,)).fetchone()
+    if owner is not None and _is_alive(owner, beat_s, now_s, (journal, run) in _held):
+        host, pid, _ = owner.split("/")
+        where = "in this kernel" if owner == me() else f"in process {pid} on {host}"
+        msg = f"session {name!r} is already running {where}: cancel it there first, or give this one another name"
+        raise JournalLocked(msg)
+
+
+def keep_in_flight(database: sqlite3.Connection, run: int, now_s: float) -> None:
+    """Keep in the windows what the owner before may have had under way when it was killed.
+
+    `resource.read_history` tells this process so; the lease tells the next one nothing of it.
+    """
+    in_flight = "min(?, beat_s + ?), 'requests', concurrency FROM run"
+    killed = "WHERE run.id = ? AND owner <> ? AND concurrency > 0"
+    values = (now_s, LEASE_S, run, me())
+    database.execute(f"INSERT INTO window SELECT run.resource, {in_flight} {killed}", values)  # constants
+    of_run = "substr(lane.name, 1, length(run.resource) + ?) = run.resource || ?"
+    database.execute(  # of which limit group they were is not known
+        f"INSERT INTO window SELECT lane.name, {in_flight}, resource lane {killed} AND {of_run}",
+        (*values, len(GROUP), GROUP),
+    )
+
+
+def is_live(owner: str | None, beat_s: float) -> bool:
+    """Say whether a run's owner is still there, as far as this process can tell."""
+    return owner is not None and _is_alive(owner, beat_s, time.time(), live_here=True)
+
+
+def _is_alive(owner: str, beat_s: float, now_s: float, live_here: bool) -> bool:
+    host, pid, _ = owner.split("/")
+    if owner == me():
+        return live_here
+    if host == _HOST and not _process_exists(int(pid)):
+        return False
+    return now_s - beat_s < LEASE_S
+
+
+def _process_exists(pid: int) -> bool:
+    if os.name == "nt":
+        return True  # os.kill(pid, 0) would end it there; the lease runs out instead
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+_held: dict[tuple[Journal, int], Lease] = {}  # of this process
+_changing = threading.Lock()
+_beater: threading.Thread | None = None
+
+
+def hold(lease: Lease) -> None:
+    """Count a lease as one of this process, and renew it from now on."""
+    global _beater
+    with _changing:
+        _held[lease.journal, lease.run] = lease
+        if _beater is None:
+            _beater = threading.Thread(target=_renew_all, name="ipybatch-beat", daemon=True)
+            _beater.start()
+
+
+def drop(lease: Lease) -> None:
+    """Count it no more."""
+    with _changing:
+        if is_held(lease):
+            del _held[lease.journal, lease.run]
+
+
+def is_held(lease: Lease) -> bool:
+    """Say whether this process has it, and not only had it."""
+    return _held.get((lease.journal, lease.run)) is lease
+
+
+def _renew_all() -> None:
+    global _beater
+    while True:
+        time.sleep(BEAT_S)
+        with _changing:
+            if not _held:
+                _beater = None  # the next one that is held starts another
+                return
+            leases = tuple(_held.values())
+        for lease in leases:
+            lease.beat()
+
+
+def _forget() -> None:
+    """Hold nothing after a fork: the leases are the parent's, and so is the thread."""
+    global _beater, _changing
+    _held.clear()
+    _beater, _changing = None, threading.Lock()
+
+
+os.register_at_fork(after_in_child=_forget)

@@ -1,0 +1,103 @@
+"""Removal: runs that are forgotten, whole, and without keeping other writers waiting.
+
+Rule: one transaction checks that nobody alive holds a run and takes its name
+away; from then on nobody finds it, and its last owner is fenced.  What it
+recorded goes in short transactions after that.
+
+    forget, prune --> no name --> items, plan, ... `CHUNK_S` at a time --> the run's own row
+
+What a kill leaves without a name is deleted by whoever removes something next.
+A run's number is never given again, so nobody can write into what is left.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Iterable
+
+from ipybatch.engine.store import lease
+from ipybatch.engine.store.journal import PATIENCE_S, Journal
+from ipybatch.engine.store.schema import ids
+from ipybatch.errors import JournalLocked
+
+CHUNK_S = 0.05  # the longest that others wait for one of these transactions, but for the disk
+PAUSE_S = 0.02  # between two of them: others look for a free moment every 0.01 s
+_ROWS = 200
+_TABLES = (("item", "id"), ("payload", "id"), ("attempt", "item"))
+
+
+def forget(journal: Journal, name: str, now_s: float) -> None:
+    """Delete every run of a name.
+
+    Raises:
+        JournalLocked: A live session holds one of them; nothing is deleted.
+        JournalError: The journal refuses.
+    """
+
+    def unit(database: sqlite3.Connection) -> None:
+        runs = [run for (run,) in database.execute("SELECT id FROM run WHERE name = ?", (name,))]
+        for run in runs:
+            lease.check_free(database, journal, run, now_s)
+        _hide(database, runs, now_s)
+
+    journal.check_there()
+    journal.write(unit, patience_s=PATIENCE_S)
+    _delete_hidden(journal)
+
+
+def prune(journal: Journal, ended_before_s: float, now_s: float) -> int:
+    """Delete the runs that ended, or were left by a crash, before a time; return how many.
+
+    Raises:
+        JournalError: The journal refuses.
+    """
+
+    def unit(database: sqlite3.Connection) -> int:
+        ended = "name <> '' AND max(created_s, coalesce(ended_s, 0.0), beat_s) < ?"
+        old = database.execute(f"SELECT id FROM run WHERE {ended}", (ended_before_s,))  # noqa: S608  # constants
+        runs = [run for (run,) in old.fetchall() if _is_free(database, journal, run, now_s)]
+        _hide(database, runs, now_s)
+        return len(runs)
+
+    journal.check_there()
+    removed: int = journal.write(unit, patience_s=PATIENCE_S)
+    _delete_hidden(journal)
+    return removed
+
+
+def _is_free(database: sqlite3.Connection, journal: Journal, run: int, now_s: float) -> bool:
+    try:
+        lease.check_free(database, journal, run, now_s)
+    except JournalLocked:
+        return False
+    return True
+
+
+def _hide(database: sqlite3.Connection, runs: Iterable[int], now_s: float) -> None:
+    for run in runs:
+        lease.keep_in_flight(database, run, now_s)
+        database.execute("UPDATE run SET name = '', owner = NULL, epoch = epoch + 1 WHERE id = ?", (run,))
+
+
+def _delete_hidden(journal: Journal) -> None:
+    while not journal.write(_delete_some, patience_s=PATIENCE_S):
+        time.sleep(PAUSE_S)
+
+
+def _delete_some(database: sqlite3.Connection) -> bool:
+    """Delete of what is hidden for `CHUNK_S`; return whether that was all."""
+    until_s = time.monotonic() + CHUNK_S
+    for (run,) in database.execute("SELECT id FROM run WHERE name = '' ORDER BY id").fetchall():
+        for table, column in _TABLES:
+            some = f"SELECT rowid FROM {table} WHERE {column} >= ? AND {column} < ? LIMIT {_ROWS}"  # noqa: S608  # constants
+            sql = f"DELETE FROM {table} WHERE rowid IN ({some})"  # noqa: S608  # constants
+            while database.execute(sql, ids(run)).rowcount:
+                if time.monotonic() > until_s:
+                    return False
+        part = "SELECT rowid FROM plan WHERE run = ? LIMIT 1"
+        while database.execute(f"DELETE FROM plan WHERE rowid IN ({part})", (run,)).rowcount:  # noqa: S608  # constants
+            if time.monotonic() > until_s:
+                return False
+        database.execute("DELETE FROM run WHERE id = ?", (run,))
+    return True

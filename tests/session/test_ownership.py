@@ -1,0 +1,311 @@
+"""Who may write and delete a session: one owner at a time, whatever kernels, objects and user code do."""
+
+import asyncio
+import os
+import sqlite3
+import subprocess
+import sys
+import threading
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+import ipybatch
+from ipybatch import BatchSession, InputError, JournalError, Limits
+from ipybatch.engine.run import run as runs
+from ipybatch.engine.run import runner
+from ipybatch.engine.store import journal as journals
+from ipybatch.engine.store.resume import Wanted
+from ipybatch.errors import JournalLocked
+
+ROOT = Path(__file__).parents[2]
+
+
+def on_disk(journal, question):
+    with closing(sqlite3.connect(f"file:{journal}?mode=ro", uri=True)) as database:
+        return database.execute(question).fetchall()
+
+
+def test_another_object_cannot_forget_what_runs(live, gate):
+    """A cell that is run again makes a second object of the name: the first one's run is not its to delete."""
+    first = live(gate, [1, 2, 3], limits=Limits(concurrency=2))
+    first.start()
+    gate.wait_begun(2)
+    second = live(gate, [1, 2, 3])
+    with pytest.raises(JournalLocked, match="'wishlist' is already running in this kernel"):
+        second.forget()
+    gate.open()
+    assert first.run().counts.completed == 3
+    assert second.results()["status"].tolist() == ["completed"] * 3
+    second.forget()
+    assert second.results()["status"].tolist() == ["pending"] * 3
+    assert sorted(gate.started) == [1, 2, 3]
+
+
+def elsewhere(journal, act):
+    """Do something in another process, and return what it says."""
+    code = f"import sys, ipybatch; from ipybatch import BatchSession; journal = sys.argv[1]\n{act}"
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(journal)], capture_output=True, text=True, cwd=ROOT, timeout=60, check=True
+    )
+    return done.stdout.strip()
+
+
+def test_another_kernel_can_neither_forget_nor_prune_what_runs(live, gate, journal):
+    session = live(gate, [1, 2], limits=Limits(concurrency=1))
+    session.start()
+    gate.wait_begun(1)
+    forget = (
+        "try: BatchSession('wishlist', print, [1], journal=journal).forget()\n"
+        "except ipybatch.JournalLocked as error: print(error)"
+    )
+    assert f"'wishlist' is already running in process {os.getpid()} on" in elsewhere(journal, forget)
+    assert elsewhere(journal, "print(ipybatch.prune(-3600, journal=journal))") == "0"
+    gate.open()
+    assert session.run().counts.completed == 2
+    assert elsewhere(journal, forget) == ""
+    assert len(ipybatch.history(journal)) == 0
+
+
+def raising(item):
+    msg = "no such field"
+    raise KeyError(msg)
+
+
+def interrupted(item):
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("function", [raising, interrupted])
+@pytest.mark.parametrize("argument", ["rank", "skip", "priority", "prioritize"])
+def test_what_raises_at_a_start_locks_no_name(live, journal, argument, function):
+    """A function of the user's raises, or Ctrl-C comes while it runs: nothing is left of the start."""
+
+    def start(session):
+        if argument == "prioritize":
+            session._priorities.append((Wanted(function), 0))
+        with pytest.raises((InputError, KeyError, KeyboardInterrupt)):
+            session.start()
+
+    arguments = {} if argument == "prioritize" else {argument: function}
+    session = live(lambda item: item, [1, 2], **arguments)
+    start(session)
+    assert session.state == "planned"
+    assert len(ipybatch.history(journal)) == 0
+    assert live(lambda item: item, [1, 2]).run().counts.completed == 2
+    start(live(lambda item: item, [1, 2, 3], **arguments))
+    assert ipybatch.history(journal)["state"].tolist() == ["completed"]
+    if argument == "prioritize" and function is raising:
+        assert session.run().counts.completed == 2
+
+
+def test_a_start_that_cannot_reach_the_engine_gives_the_name_back(live, monkeypatch):
+    session = live(lambda item: item, [1])
+
+    class NoEngine:
+        def spawn(self, coroutine, run):
+            coroutine.close()
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("ipybatch.session.session.engine_thread", NoEngine)
+        with pytest.raises(KeyboardInterrupt):
+            session.start()
+    assert session.state == "failed"
+    assert live(lambda item: item, [1]).run().state == "completed"
+
+
+def test_a_session_whose_driver_is_cancelled_ends_as_cancelled(plan, clock):
+    """`drive` in a loop of the user's own: what runs is cancelled, not failed, and the name is free."""
+
+    async def work(item):
+        await asyncio.sleep(item)
+
+    session = plan(work, [1, 100, 200], limits=Limits(concurrency=2))
+
+    async def drive():
+        async with asyncio.timeout(5):
+            await session.drive()
+
+    with pytest.raises(TimeoutError):
+        clock.run_coroutine(drive())
+    assert session.state == "cancelled"
+    assert session.results()["status"].tolist() == ["completed", "cancelled", "cancelled"]
+    assert clock.run(plan(work, [1, 100, 200])).counts.completed == 3
+
+
+def delete(journal):
+    for path in journal.parent.glob(f"{journal.name}*"):
+        path.unlink()
+
+
+def replace(journal):
+    other = journal.with_name("other.db")
+    journals.Journal(other).close()
+    other.replace(journal)
+
+
+def delete_log(journal):
+    journal.with_name(f"{journal.name}-wal").unlink()
+
+
+@pytest.mark.parametrize(("do", "told"), [(delete, "deleted"), (replace, "replaced"), (delete_log, "replaced")])
+def test_a_journal_that_vanishes_ends_the_session(plan, clock, journal, do, told):
+    """It says so, also when every item had ended by then; nobody makes an empty file in its place."""
+
+    async def work(item):
+        await asyncio.sleep(1)
+        if item == 3:
+            do(journal)
+        return item
+
+    session = plan(work, [1, 2, 3])
+    summary = clock.run(session)
+    reason = f"journal {journal} was {told} while it was in use: put it back, or make the session anew"
+    assert (summary.state, summary.reason) == ("failed", reason)
+    for read in (session.results, lambda: session.save(journal.with_name("out.csv")), session.resume):
+        with pytest.raises(JournalError, match=f"was {told} while it was in use"):
+            read()
+    assert not journal.with_name("out.csv").exists()
+    assert journal.exists() is (do is not delete)
+
+
+def test_a_journal_that_vanishes_is_noticed_while_it_runs(live, journal, gate, monkeypatch):
+    """By the next beat: no further item is asked for in vain."""
+    monkeypatch.setattr("ipybatch.engine.store.lease.BEAT_S", 0.01)
+    session = live(gate, [1, 2, 3], limits=Limits(concurrency=1))
+    session.start()
+    gate.wait_begun(1)
+    delete(journal)
+    assert session.run().state == "failed"
+    assert "was deleted while it was in use" in session.reason
+    assert gate.started == [1]
+
+
+def test_two_spellings_of_a_journal_lock_each_other(live, gate, journal):
+    link = journal.with_name("link.db")
+    session = live(gate, [1])
+    session.start()
+    gate.wait_begun(1)
+    link.symlink_to(journal)
+    other = BatchSession("wishlist", gate, [1], journal=link)
+    assert BatchSession.open("wishlist", journal=link) is session
+    with pytest.raises(JournalLocked):
+        other.start()
+    gate.open()
+    assert session.run().counts.completed == 1
+
+
+@pytest.fixture
+def impatient(monkeypatch):
+    """Wait a twentieth of a second where it is seconds."""
+    monkeypatch.setattr(journals, "BUSY_S", 0.05)
+    monkeypatch.setattr(journals, "_ROUND_S", 0.05)
+    for module in (runner, runs):
+        monkeypatch.setattr(module, "PATIENCE_S", 0.1)
+    monkeypatch.setattr(runs, "BUSY_S", 0.1)
+
+
+@pytest.fixture
+def browser(live, journal):
+    """Another program that can lock the journal."""
+    live(lambda item: item, [0], name="made").run()
+    connection = sqlite3.connect(journal, isolation_level=None, check_same_thread=False)
+    yield connection
+    connection.close()
+
+
+LOCKED = "the journal is locked by another program: nothing new starts until it can be written again"
+
+
+def test_a_locked_journal_holds_the_session_and_loses_nothing(live, browser, impatient):
+    """Nothing new starts meanwhile; it is said once, and what had ended is recorded once the lock is free."""
+    asked, noted = [], threading.Event()
+
+    async def work(item):
+        if item == 3:
+            browser.execute("BEGIN IMMEDIATE")
+        asked.append(item)
+        return item
+
+    session = live(work, list(range(40)), limits=Limits(concurrency=2))
+    session.on(lambda event: noted.set() if LOCKED in session.snapshot.notes else None)
+    session.start()
+    assert noted.wait(20)
+    before = len(asked)
+    session.pause()
+    session.resume()
+    assert (len(asked), session.counts.running) == (before, 2), "resume does not start what the journal cannot hold"
+    browser.execute("ROLLBACK")
+    assert session.run().counts.completed == 40
+    assert asked == list(range(40))
+    assert session.snapshot.notes.count(LOCKED) == 1
+    assert session.results()["result"].tolist() == asked
+
+
+def test_a_session_that_waits_for_a_locked_journal_can_be_cancelled(live, browser, impatient):
+    """It gives up in the end, says why, and what it could not record runs again."""
+    noted = threading.Event()
+
+    async def work(item):
+        if item == 3:
+            browser.execute("BEGIN IMMEDIATE")
+        return item
+
+    session = live(work, list(range(8)), limits=Limits(concurrency=2))
+    session.on(lambda event: noted.set() if LOCKED in session.snapshot.notes else None)
+    session.start()
+    assert noted.wait(20)
+    session.cancel()
+    assert session.run().state == "failed"
+    assert "is locked by another program: close it, then run the session again" in session.reason
+    browser.execute("ROLLBACK")
+    again = live(lambda item: item, list(range(8)))
+    assert again.counts.completed == session.counts.completed
+    assert again.run().counts.completed == 8
+
+
+def test_a_session_that_ends_while_the_journal_is_locked_waits_for_it(live, browser, impatient, monkeypatch):
+    """Its end is recorded as well: nobody else finds it interrupted."""
+    monkeypatch.setattr(runs, "PATIENCE_S", 20)
+    ended = threading.Event()
+    session = live(lambda item: item, [1])
+
+    def lock(outcomes):
+        browser.execute("BEGIN IMMEDIATE")
+        ended.set()
+
+    session.on_outcomes(lock)
+    session.start()
+    assert ended.wait(20)
+    assert session.state == "running"
+    browser.execute("ROLLBACK")
+    assert session.run().state == "completed"
+    assert ipybatch.history(session.journal)["state"].tolist() == ["completed"] * 2
+
+
+def test_a_run_number_is_never_given_twice(live, journal):
+    """Whoever still wrote into a forgotten run could not meet another."""
+    for _ in range(2):
+        session = live(lambda item: item, [1])
+        session.run()
+        session.forget()
+    session.run()
+    assert on_disk(journal, "SELECT id FROM run") == [(3,)]
+
+
+def test_a_generator_s_session_that_was_forgotten_elsewhere_wants_its_items_anew(live, journal, threads):
+    """What it drew is not to be had again, and what is left is not all."""
+    session = live(threads, iter(range(5)), limits=Limits(concurrency=1))
+    session.start()
+    threads.wait_begun(1)
+    session.cancel()
+    threads.open()
+    session.run()
+    live(threads, [1]).forget()
+    with pytest.raises(
+        InputError, match="was forgotten or begun anew elsewhere: its items were drawn from a generator"
+    ):
+        session.resume()
+    assert len(ipybatch.history(journal)) == 0
