@@ -323,15 +323,15 @@ class Scheduler(msgspec.Struct):
         if more:
             line = self._in_line()
             self._count(more)
-            self._place(line, sorted(more, key=BY_ORDER))
+            self._place(line, in_order(more))
 
     def prioritize(self, tasks: Sequence[Task], priority: int) -> None:
         """Give tasks another priority, and those that wait another place; an open batch keeps its items."""
         line, limit_groups = self._in_line(), self.limit_groups
         waiting = [task for task in tasks if not task.attempts]
         moved, kept = line.take_out(waiting), []
-        seqs = {task.seq for task in waiting}
         if len(moved) < len(waiting):
+            seqs = {task.seq for task in waiting}
             kept = [task for task in self._fresh if task.seq in seqs]
             if kept:
                 self._fresh = deque([task for task in self._fresh if task.seq not in seqs])
@@ -342,9 +342,9 @@ class Scheduler(msgspec.Struct):
             task.priority = priority
         if self.limits.batch_size is None:
             moved, kept = [*moved, *kept], []
-        self._place(line, sorted(moved, key=BY_ORDER))
+        self._place(line, in_order(moved))
         if kept and limit_groups is None:
-            self._fresh = deque(sorted([*self._fresh, *kept], key=BY_ORDER))
+            self._fresh = deque(in_order([*self._fresh, *kept]))
         elif limit_groups is not None:
             self._place_in_groups(limit_groups, kept)
 
@@ -367,7 +367,7 @@ class Scheduler(msgspec.Struct):
                 self._fresh.clear()
             line.put(tasks)
         elif len(tasks) > FEW:
-            line.put(sorted([*tasks, *limit_groups.clear()], key=BY_ORDER))
+            line.put(in_order([*tasks, *limit_groups.clear()]))
         else:  # what goes before all that is to be drawn must not wait for a group that has nothing drawn
             drawn = [task for task in tasks if line.first is None or task.order < line.first.order]
             line.put(tasks[len(drawn) :])
@@ -470,6 +470,14 @@ class Scheduler(msgspec.Struct):
             self.on_batch(self.batch.number, items)
 
 
+def in_order(tasks: Iterable[Task]) -> list[Task]:
+    """Return tasks by their order: three sorts by whole numbers take half the time of one by all three."""
+    placed = list(tasks)
+    for field in ("seq", "rank", "priority"):
+        placed.sort(key=attrgetter(field))
+    return placed
+
+
 FEW = 64  # so many tasks are looked for and put in their places one by one; of more, all are looked at
 
 
@@ -516,7 +524,7 @@ class Line:
         elif tasks[-1].order <= line[self._at].order:
             self.put_back(tasks)
         elif len(tasks) > FEW:
-            self._tasks, self._at = sorted([*line[self._at :], *tasks], key=BY_ORDER), 0
+            self._tasks, self._at = in_order([*line[self._at :], *tasks]), 0
         else:
             for task in tasks:
                 insort(line, task, lo=self._at, key=BY_ORDER)
