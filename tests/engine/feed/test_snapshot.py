@@ -39,7 +39,8 @@ class Checked:
         counts = self.session.counts
         if isinstance(event, events.Planned):
             self.drawn = total(counts)
-        self.drawn += isinstance(event, events.Drawn)
+        if isinstance(event, events.Drawn):
+            self.drawn += event.items - sum(event.was.values())
         assert min(msgspec.structs.astuple(counts)[:-1]) >= 0, f"{counts} after {event}"
         assert total(counts) == (self.drawn if counts.total is None else counts.total), f"{counts} after {event}"
 

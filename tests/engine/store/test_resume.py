@@ -488,8 +488,8 @@ def test_changed_code_is_told_of_a_generator_too(book):
     assert run_again.notes == ["the work function changed since this session began: what is recorded stays as it is"]
 
 
-def test_a_generator_is_told_item_by_item(book):
-    """Each is counted as it is drawn, the total when the last one was."""
+def test_a_generator_is_told_as_it_is_drawn(book):
+    """They are counted as they are drawn, a chunk at a time, the total when the last one was."""
     told = []
     opened = open_items_of(book, iter(["a", "b", "a"]), told.append)
     assert (opened.counts.total, told) == (None, [])
@@ -498,7 +498,8 @@ def test_a_generator_is_told_item_by_item(book):
     rest = list(drawn(opened.source))
     assert [task.refused for task in rest] == ["", 'duplicate key "a": an earlier item has it too']
     assert len({task.key for task in [first, *rest]}) == 3
-    assert [type(event).__name__ for event in told] == ["Drawn", "Drawn", "Drawn", "Exhausted"]
+    assert [type(event).__name__ for event in told] == ["Drawn", "Drawn", "Exhausted"]
+    assert sum(event.items for event in told[:-1]) == 3
     assert told[-1].total == 3
 
 

@@ -81,13 +81,14 @@ class Planned(Event, frozen=True, gc=False, tag="planned"):
 
 
 class Drawn(Event, frozen=True, gc=False, tag="drawn"):
-    """An item that is to run came out of a generator.
+    """Items that are to run came out of a generator.
 
     Attributes:
-        was: The status it was recorded and counted with so far; "" for a new item.
+        was: How many of them were recorded, and counted so far, by status.
     """
 
-    was: Status | Literal[""] = ""
+    items: int = 1
+    was: dict[Status, int] = msgspec.field(default_factory=dict)
 
 
 class Exhausted(Event, frozen=True, gc=False, tag="exhausted"):

@@ -188,9 +188,9 @@ class Snapshot(msgspec.Struct, kw_only=True):
         self.counts = msgspec.structs.replace(event.counts)
 
     def _drawn(self, event: events.Drawn) -> None:
-        self.counts.pending += 1
-        if event.was:
-            self.counts.add(event.was, -1)
+        self.counts.pending += event.items
+        for status, items in event.was.items():
+            self.counts.add(status, -items)
 
     def _exhausted(self, event: events.Exhausted) -> None:
         self.counts.total = event.total

@@ -224,7 +224,11 @@ class Walk:
 
 
 class Drawing:
-    """A generator's items over all starts of a session: each is drawn once, and matched with what is recorded."""
+    """A generator's items over all starts of a session: each is drawn once, and matched with what is recorded.
+
+    Attributes:
+        matched: Tasks that were drawn and wait to be taken.
+    """
 
     def __init__(
         self,
@@ -242,7 +246,7 @@ class Drawing:
         self._walk, self._listing, self._ended, self._counts = walk, listing, ended, recorded
         self._again = NOTHING_AGAIN if walk is None else walk.again
         self._emit, self._clock_s = emit, clock_s
-        self._read: deque[Task] = deque()
+        self.matched: deque[Task] = deque()
         self._seen = SeenKeys()
         self._drawn = 0
         self._free = 0 if walk is None else walk.first_free
@@ -258,14 +262,10 @@ class Drawing:
         Raises:
             BaseException: What the generator raised, at every start from then on.
         """
-        read, emit, clock_s = self._read, self._emit, self._clock_s
+        matched = self.matched
         while True:
-            while read:
-                task = read.popleft()
-                was = self._match(task)
-                if was is not None:
-                    emit(events.Drawn(clock_s(), was))
-                    yield task
+            while matched:
+                yield matched.popleft()
             if self._error is not None:
                 raise self._error
             if self._is_last_read:
@@ -277,44 +277,61 @@ class Drawing:
             self._is_exhausted = True
             recorded = self._counts
             recorded.unlisted, recorded.undrawn = +recorded.undrawn, Counter()
-            emit(events.Exhausted(clock_s(), self._drawn, dict(recorded.unlisted)))
+            self._emit(events.Exhausted(self._clock_s(), self._drawn, dict(recorded.unlisted)))
 
     def _take(self) -> bool:
+        """Match the next chunk; return False while it is being read."""
         chunk = self.reader.take()
         if chunk is None:
             return False
-        self._read.extend(chunk.tasks)
         self._is_last_read, self._error = chunk.is_last, chunk.error
         now_s = self._clock_s()
         self._size = min(CHUNK, self._size * 2) if now_s < self._taken_s + _RUNS_S else max(1, self._size // 2)
         self._taken_s = now_s
         self.reader.ask(self._size)
+        if chunk.tasks:
+            was = self._match(chunk.tasks)
+            if self.matched:
+                self._emit(events.Drawn(now_s, len(self.matched), was))
         return True
 
-    def _match(self, task: Task) -> Status | Literal[""] | None:
-        """Give a task the seq it is recorded under; return as what it is recorded, None if it stays so."""
-        walk, listing, drawn, again = self._walk, self._listing, self._drawn, self._again
-        if not self._seen.add(task.key):
-            task.refused = f"duplicate key {task.key}: an earlier item has it too"
-            task.key = f"{task.key} (duplicate, item {drawn})"
-        found = None if walk is None else walk.find(drawn, task.key)
-        was: Status | Literal[""] | None = ""
-        if found is not None:
-            task.seq, _, status, is_final, digest = found
-            self._counts.undrawn[status] -= 1
-            was = status
-            if digest != task.digest:  # what is recorded answers another question
-                self._counts.outdated[task.seq] = task.digest
-            elif not (again.spares(task.key) if status in again.statuses else is_final):
-                task.recorded = status
-                self._counts.stale[status] += 1
-            else:
-                was = None
-                if status != "completed":
-                    self._ended.append((task, status, bool(is_final)))
-        elif walk is not None and not walk.in_step:
-            task.seq, self._free = max(self._free, drawn), max(self._free, drawn) + 1
-        if task.seq != drawn or listing.order is not None:
-            listing.add(drawn, task.seq)
-        self._drawn += 1
-        return was
+    def _match(self, tasks: list[Task]) -> dict[Status, int]:
+        """Give tasks the seqs they are recorded under; keep those that do not stay so, and count as what they are."""
+        walk, listing, drawn, seen = self._walk, self._listing, self._drawn, self._seen
+        counted: dict[Status, int] = {}
+        for task in tasks:
+            if not seen.add(task.key):
+                task.refused = f"duplicate key {task.key}: an earlier item has it too"
+                task.key = f"{task.key} (duplicate, item {drawn})"
+            was = "" if walk is None else self._find(walk, drawn, task)
+            if task.seq != drawn or listing.order is not None:
+                listing.add(drawn, task.seq)
+            drawn += 1
+            if was is None:
+                continue
+            if was:
+                counted[was] = counted.get(was, 0) + 1
+            self.matched.append(task)
+        self._drawn = drawn
+        return counted
+
+    def _find(self, walk: Walk, drawn: int, task: Task) -> Status | Literal[""] | None:
+        """Look a task up; return as what it is recorded, None if it stays so."""
+        found = walk.find(drawn, task.key)
+        if found is None:
+            if not walk.in_step:
+                task.seq, self._free = max(self._free, drawn), max(self._free, drawn) + 1
+            return ""
+        task.seq, _, status, is_final, digest = found
+        self._counts.undrawn[status] -= 1
+        if digest != task.digest:  # what is recorded answers another question
+            self._counts.outdated[task.seq] = task.digest
+            return status
+        again = self._again
+        if again.spares(task.key) if status in again.statuses else is_final:
+            if status != "completed":
+                self._ended.append((task, status, bool(is_final)))
+            return None
+        task.recorded = status
+        self._counts.stale[status] += 1
+        return status

@@ -149,6 +149,9 @@ class Items:
             self._owed = deque([task for task, _, _ in self._ended])
             self._ended.clear()
         self._owed += left
+        if self._drawing is not None:
+            self._owed += self._drawing.matched
+            self._drawing.matched.clear()
 
     def _go_on(self, counts: Counts, again: Again) -> Opened:
         assert self._drawing is not None
