@@ -46,6 +46,8 @@ from ipybatch.engine.store.rows import Entry
 from ipybatch.engine.store.run_store import RunStore
 from ipybatch.errors import ItemError, JournalError
 
+UNTURNED, UNTURNED_S = 16, 0.005  # commits without a turn of the loop, at most, and for how long
+
 
 class WorkerQueue:
     """Workers that found nothing to start.
@@ -146,6 +148,7 @@ class Runner:
         self._stopped: asyncio.Future[None] = self._loop.create_future()
         self._worker_queue = WorkerQueue()
         self._taken = 0  # slots
+        self._unturned, self._turned_s = 0, -math.inf  # commits since the loop turned, and when it did
         self._latest: Ticket | None = None
         self._alarm: asyncio.TimerHandle | None = None
         self._sweeper: asyncio.TimerHandle | None = None
@@ -283,7 +286,7 @@ class Runner:
         self._worker_queue.wake_all()
 
     def _take(self) -> Ticket | None:
-        if self._taken >= self.spec.limits.concurrency:
+        if self._taken >= self.spec.limits.concurrency and not self._commit_now():
             return None  # the next commit wakes somebody
         now_s = self.clock.now_s()
         # An attempt that is under way goes before one that is not, where both need the same.
@@ -303,6 +306,18 @@ class Runner:
         self._feedback.wait(now_s, self.scheduler.why)
         self._set_alarm(wait_s)
         return None
+
+    def _commit_now(self) -> bool:
+        """Commit what waits, when no attempt runs: a turn of the loop costs as much as an item; return whether it is.
+
+        But not for long, because the loop has more to do.
+        """
+        now_s = self.clock.now_s()
+        if self._unturned >= UNTURNED or now_s > self._turned_s + UNTURNED_S:
+            self._unturned, self._turned_s = 0, now_s
+            return False
+        self._unturned += 1
+        return self._commit_queue.commit_now(self._taken)
 
     def _set_alarm(self, wait_s: float) -> None:
         self.next_start_s = self.clock.now_s() + wait_s

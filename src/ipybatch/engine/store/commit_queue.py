@@ -53,6 +53,7 @@ class CommitQueue:
         self._entries: list[Entry] = []
         self._committed: asyncio.Future[None] = self._loop.create_future()
         self._busy = False
+        self._scheduled: asyncio.Handle | None = None
         self._thread = threading.get_ident()
 
     def add(self, entry: Entry) -> asyncio.Future[None]:
@@ -60,14 +61,27 @@ class CommitQueue:
         self._entries.append(entry)
         if not self._busy:
             self._busy = True
-            self._loop.call_soon(self._flush)
+            self._scheduled = self._loop.call_soon(self._flush)
         return self._committed
 
     def bound(self, patience_s: float) -> None:
         """Wait no longer than that from now on, while another program holds the journal's lock."""
         self._until_s = min(self._until_s, time.monotonic() + patience_s)
 
+    def commit_now(self, slots: int) -> bool:
+        """Commit without a turn of the loop if that is all there is to wait for; return whether it is done.
+
+        Args:
+            slots: How many wait for their commit, or run.
+        """
+        if self._scheduled is None or len(self._entries) != slots:
+            return False
+        self._scheduled.cancel()
+        self._flush()
+        return not self._busy
+
     def _flush(self) -> None:
+        self._scheduled = None
         entries, committed = self._entries, self._committed
         self._entries, self._committed = [], self._loop.create_future()
         self._submit(entries, committed)
@@ -101,7 +115,7 @@ class CommitQueue:
         committed.set_result(None)
         self._busy = bool(self._entries)
         if self._busy:
-            self._loop.call_soon(self._flush)
+            self._scheduled = self._loop.call_soon(self._flush)
 
 
 async def written(clock: Clock, write: Callable[[Callable[[JournalError | None], object]], None]) -> None:
