@@ -27,6 +27,7 @@ class CircuitBreaker(msgspec.Struct):
         failures: Failures in a row since the last success.
         openings: Openings in a row since the last success.
         moves: Grows with every change that a view would show.
+        epoch: Grows with every transition: an attempt that outlives its epoch proves nothing.
     """
 
     policy: Policy
@@ -36,7 +37,7 @@ class CircuitBreaker(msgspec.Struct):
     moves: int = 0
     _opened_at_s: float = 0.0
     _probing: bool = False
-    _epoch: int = 0  # +1 per transition; an attempt that outlives its epoch proves nothing
+    epoch: int = 0
 
     @property
     def gave_up(self) -> bool:
@@ -68,11 +69,11 @@ class CircuitBreaker(msgspec.Struct):
             if self.state == "open":
                 self._enter("half_open", now_s)
             self._probing = True
-        return self._epoch
+        return self.epoch
 
     def succeed(self, now_s: float, epoch: int) -> None:
         """Count an attempt that the service answered well."""
-        if epoch != self._epoch:
+        if epoch != self.epoch:
             return
         if self.state == "half_open":
             self._enter("closed", now_s)
@@ -82,7 +83,7 @@ class CircuitBreaker(msgspec.Struct):
 
     def fail(self, now_s: float, epoch: int) -> None:
         """Count an attempt that failed transiently, and open when it is one too many."""
-        if epoch != self._epoch:
+        if epoch != self.epoch:
             return
         self.failures += 1
         self.moves += 1
@@ -92,12 +93,12 @@ class CircuitBreaker(msgspec.Struct):
 
     def release(self, epoch: int) -> None:
         """Forget an attempt that proves nothing (cancelled, permanent error, 429): a probe's place is free again."""
-        if epoch == self._epoch:
+        if epoch == self.epoch:
             self._probing = False
 
     def _enter(self, state: BreakerState, now_s: float) -> None:
         self.state = state
         self._opened_at_s = now_s
         self._probing = False
-        self._epoch += 1
+        self.epoch += 1
         self.moves += 1

@@ -132,6 +132,7 @@ class Limiter:
         self._spacing_s = 0.0
         self._active: tuple[Window, ...] = ()
         self._pacers: tuple[Pacer, ...] = ()
+        self._is_paced = False  # there is a window or a pacer
         self.units: tuple[str, ...] = ()
         self._in_flight: dict[int, Permit] = {}  # by id
 
@@ -184,10 +185,11 @@ class Limiter:
         if self.cool_until_s > free_s:  # noqa: PLR1730  # max() costs a call for every item
             free_s = self.cool_until_s
         wait_s = free_s - now_s if free_s > now_s else 0.0
-        for window in self._active:
-            wait_s = max(wait_s, window.wait_s(now_s, cost_in(window.rate.unit, cost)))
-        for pacer in self._pacers:
-            wait_s = max(wait_s, pacer.wait_s(now_s, cost))
+        if self._is_paced:
+            for window in self._active:
+                wait_s = max(wait_s, window.wait_s(now_s, cost_in(window.rate.unit, cost)))
+            for pacer in self._pacers:
+                wait_s = max(wait_s, pacer.wait_s(now_s, cost))
         return wait_s
 
     def acquire(self, now_s: float, cost: Cost = NO_COST, *, slot: bool = True) -> Permit:
@@ -196,10 +198,11 @@ class Limiter:
         if cost is REFUSED:
             return Permit(now_s, cost)
         self._last_start_s = self._count_start(now_s) if self._spacing_s else now_s
-        for window in self.windows.values():
-            window.in_flight += cost_in(window.rate.unit, cost)
-        for pacer in self._pacers:
-            pacer.start(now_s, cost)
+        if self._is_paced:
+            for window in self.windows.values():
+                window.in_flight += cost_in(window.rate.unit, cost)
+            for pacer in self._pacers:
+                pacer.start(now_s, cost)
         permit = Permit(now_s, cost)
         self._in_flight[id(permit)] = permit
         return permit
@@ -212,13 +215,15 @@ class Limiter:
         due_s = self._last_start_s + self._spacing_s
         return due_s if 0.0 <= now_s - due_s < LATE_S else now_s
 
-    def respond(self, now_s: float, permit: Permit, actual: Cost = NO_COST) -> None:
+    def respond(self, now_s: float, permit: Permit, actual: Cost = NO_COST, *, slot: bool = False) -> None:
         """Count the response to a permit's request: its place in the windows comes free ``per_s`` from now.
 
         Args:
             actual: What it really cost, by unit, where that is known only now.
+            slot: Whether its place among the ``concurrency`` is given back as well.
         """
-        if self._in_flight.pop(id(permit), None) is None:
+        self.running -= slot
+        if self._in_flight.pop(id(permit), None) is None or not self._is_paced:
             return
         for window in self.windows.values():
             # With nothing in flight it is 0, not what the rounding of odd costs left.
@@ -265,6 +270,7 @@ class Limiter:
         self._spacing_s = max([self._spacing_s, *map(_spread_s, wanted)])
         self._active = tuple(window for rate, window in self.windows.items() if rate in wanted)
         self._pacers = tuple(limits.pacer for limits in joined if limits.pacer is not None)
+        self._is_paced = bool(self.windows or self._pacers)
         paced = [window.rate for pacer in self._pacers for window in pacer.windows]
         self.units = tuple({rate.unit: None for rate in (*self.windows, *paced)})
         self._most = {}
@@ -334,12 +340,14 @@ class GroupLimiter:
         self._owns[id(permit)] = self.own.acquire(now_s, cost, slot=slot)
         return permit
 
-    def respond(self, now_s: float, permit: Permit, actual: Cost = NO_COST) -> None:
+    def respond(self, now_s: float, permit: Permit, actual: Cost = NO_COST, *, slot: bool = False) -> None:
         """Count the response in the windows of both."""
-        self.common.respond(now_s, permit, actual)
+        self.common.respond(now_s, permit, actual, slot=slot)
         own = self._owns.pop(id(permit), None)
         if own is not None:
-            self.own.respond(now_s, own, actual)
+            self.own.respond(now_s, own, actual, slot=slot)
+        elif slot:
+            self.own.free()
 
     def free(self) -> None:
         """Give both places back."""

@@ -57,6 +57,7 @@ class Ticket(msgspec.Struct):
         breaker: The one that its end is told; None for none.
         refused: Why it fails without being tried; "" for none.
         handed: The `Attempt` that the work was handed, if it wants one.
+        label: The item's key as people read it.
         waited_s: How long its clock stood, seconds.
         gave_up: Whether the work stopped waiting for a permit by itself, by a timeout of its own.
     """
@@ -70,6 +71,7 @@ class Ticket(msgspec.Struct):
     refused: str = ""
     further: tuple[Cost, ...] = ()
     handed: Any = None
+    label: str = ""
     waited_s: float = 0.0
     gave_up: bool = False
     _waits: int = 0
@@ -168,10 +170,11 @@ class Scheduler(msgspec.Struct):
             if wait_s > 0:
                 self._wait(wait_s, "probe" if breaker.state == "half_open" else "breaker")
                 return None
-        source = self._source(now_s)
+        fresh = self._fresh
+        source = "fresh" if fresh and not self._waiting else self._source(now_s)
         if source is None:
             return None
-        first = self._waiting[0][2] if source == "waiting" else self._fresh[0]
+        first = fresh[0] if source == "fresh" else self._waiting[0][2]
         cost, refused = NO_COST, first.refused
         if refused or self.cost is not None:
             if self._priced is None or self._priced[0] is not first:
@@ -181,8 +184,11 @@ class Scheduler(msgspec.Struct):
         if wait_s > 0:
             self._wait(wait_s, "slot" if wait_s == math.inf else "limit")
             return None
-        task = self._fresh.popleft() if source == "fresh" else heapq.heappop(self._waiting)[2]
-        return self._start(now_s, task, cost, self.limiter, breaker, refused)
+        if source == "fresh":
+            fresh.popleft()
+        else:
+            heapq.heappop(self._waiting)
+        return self._start(now_s, first, cost, self.limiter, breaker, refused)
 
     def _next_of(self, limit_groups: LimitGroups, now_s: float) -> Ticket | None:
         """Return the next attempt of any limit group that need not wait."""
@@ -218,7 +224,7 @@ class Scheduler(msgspec.Struct):
             if self.queued is not None:
                 self.queued[task.priority] -= 1
         task.attempts += 1
-        epoch = 0 if breaker is None else breaker.start(now_s)
+        epoch = 0 if breaker is None else breaker.epoch if breaker.state == "closed" else breaker.start(now_s)
         return Ticket(task, limiter.acquire(now_s, cost), epoch, limiter, limit_group, breaker, refused)
 
     def _fill(self, limit_groups: LimitGroups, now_s: float) -> None:

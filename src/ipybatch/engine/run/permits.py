@@ -346,11 +346,11 @@ class Permits(msgspec.Struct):
     def end(self, now_s: float, ticket: Ticket) -> None:
         """Give the attempt's place back, and its first permit unless a further request has done so."""
         resource, limiter = self.resource, ticket.limiter
-        try:
-            if not ticket.further:
-                limiter.respond(now_s, ticket.permit, NO_COST if ticket.handed is None else ticket.handed.actual)
-        finally:
+        if ticket.further:
             limiter.free()
+        else:
+            actual = NO_COST if ticket.handed is None else ticket.handed.actual
+            limiter.respond(now_s, ticket.permit, actual, slot=True)
         if self.waiting or len(resource.wakers) > 1:
             resource.changed()
 

@@ -145,6 +145,10 @@ class Runner:
         self._workers = 0
         self._idle: asyncio.Future[None] = self._loop.create_future()  # all workers have ended
         self._cancels_again = spec.work.is_coroutine and getattr(spec.backend, "runs_on_loop", False)
+        limits = spec.limits
+        is_limited = bool(limits.also) or limits.shared is not None or spec.work.takes_attempt
+        # Where nothing stands between an attempt and its work, two calls an item are spared.
+        self._direct = spec.work.call if self._cancels_again and not is_limited else None
         self._stopped: asyncio.Future[None] = self._loop.create_future()
         self._worker_queue = WorkerQueue()
         self._taken = 0  # slots
@@ -339,13 +343,17 @@ class Runner:
         self._latest = slot.ticket = ticket
         TICKET.set(ticket)
         slot.stopped_by = ""
-        self.emit(events.AttemptStarted(self.clock.unix_s(), task.label, task.group, task.attempts))
+        label = ticket.label = task.label
+        self.emit(events.AttemptStarted(self.clock.unix_s(), label, task.group, task.attempts))
         breaker = ticket.breaker
         if breaker is not None and breaker.state != "closed":
             self._feedback.tell(ticket)  # this attempt is the probe
         lingering: asyncio.Future[Any] | None = None
         try:
-            result = await self._permits.run(ticket)
+            if self._direct is None or ticket.refused:
+                result = await self._permits.run(ticket)
+            else:
+                result = await self._direct(task.item)
             if slot.stopped_by or slot.exited:
                 refuse_stopped(slot, ticket, result)
             payload = None if result is None else encode_result(result)
@@ -485,18 +493,36 @@ class Runner:
                 kind,
                 advice,
                 traceback,
+                ticket.label,
             )
         )
 
     def _recorded(self, entries: list[Entry]) -> None:
         now_s, unix_s = self.clock.now_s(), self.clock.unix_s()
-        ended = [entry for entry in entries if entry.status != "pending"]
-        for entry in ended:
-            self._settle(now_s, unix_s, entry)
+        scheduler, keep, emit = self.scheduler, self.keep, self.emit
+        for entry in entries:
+            status, task = entry.status, entry.task
+            if status == "pending":
+                continue
+            if keep and status in keep and not task.refused:
+                self.kept.append(entry)
+            scheduler.settle(now_s, task, failed=status != "completed")
+            emit(
+                events.ItemEnded(
+                    unix_s, entry.label, task.group, status, entry.attempts, entry.seconds, entry.error, entry.kind
+                )
+            )
+            if task.group:
+                self._end_group(unix_s, task)
         if self.on_outcomes:
-            self._tell_outcomes([entry.outcome() for entry in ended])
+            self._tell_outcomes([entry.outcome() for entry in entries if entry.status != "pending"])
         self._taken -= len(entries)
         self.wake()
+
+    def _end_group(self, unix_s: float, task: Task) -> None:
+        batch = self.scheduler.batch
+        if not batch.unsettled and batch.number == task.group:
+            self.emit(events.GroupEnded(unix_s, task.group, "failed" if batch.failed == batch.items else "completed"))
 
     def _tell_outcomes(self, outcomes: list[Outcome]) -> None:
         for listener in tuple(self.on_outcomes):
@@ -506,19 +532,6 @@ class Runner:
                 self.on_outcomes.remove(listener)
                 text = f"a listener was dropped: it raised {describe(error)}"
                 self.emit(events.Noted(self.clock.unix_s(), text, "listener"))
-
-    def _settle(self, now_s: float, unix_s: float, entry: Entry) -> None:
-        task, status, batch = entry.task, entry.status, self.scheduler.batch
-        if self.keep and status in self.keep and not task.refused:
-            self.kept.append(entry)
-        self.scheduler.settle(now_s, task, failed=status != "completed")
-        self.emit(
-            events.ItemEnded(
-                unix_s, task.label, task.group, status, entry.attempts, entry.seconds, entry.error, entry.kind
-            )
-        )
-        if task.group and not batch.unsettled and batch.number == task.group:
-            self.emit(events.GroupEnded(unix_s, task.group, "failed" if batch.failed == batch.items else "completed"))
 
     def _lose(self, error: JournalError, entries: Sequence[Entry] = ()) -> None:
         """End the session; what could not be recorded counts as not done."""
