@@ -29,7 +29,7 @@ def used(book, *responses, resource="store"):
     """Record requests that were answered at these times."""
     taken = take(book, resource=resource, concurrency=3)
     entries = [
-        Entry(Task(seq, str(seq), seq), 1, "completed", True, None, None, at_s, 0.1, "", spent)
+        Entry(Task(seq, str(seq), seq), str(seq), 1, "completed", True, None, None, at_s, 0.1, "", spent)
         for seq, (at_s, spent) in enumerate(responses)
     ]
     taken.submit(entries, NOW_S, lambda error: None)

@@ -498,7 +498,7 @@ def test_a_generator_is_told_as_it_is_drawn(book):
     rest = list(drawn(opened.source))
     assert [task.refused for task in rest] == ["", 'duplicate key "a": an earlier item has it too']
     assert len({task.key for task in [first, *rest]}) == 3
-    assert [type(event).__name__ for event in told] == ["Drawn", "Drawn", "Exhausted"]
+    assert {type(event).__name__ for event in told[:-1]} == {"Drawn"}
     assert sum(event.items for event in told[:-1]) == 3
     assert told[-1].total == 3
 
@@ -552,7 +552,7 @@ def test_items_that_are_drawn_elsewhere_are_looked_up(book):
 
 
 def ended(task, status, *, final):
-    return Entry(task, 1, status, final, None, None, 0.0, 0.1, "", {})
+    return Entry(task, task.label, 1, status, final, None, None, 0.0, 0.1, "", {})
 
 
 def start(items, book, counts, again=()):

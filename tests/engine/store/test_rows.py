@@ -13,7 +13,7 @@ from ipybatch.engine.store.schema import ids
 
 def entry(seq, status="completed", *, payload=b"1", spent=None, attempts=1, key=None):
     task = Task(seq, key or str(seq), seq, group=2)
-    return Entry(task, attempts, status, status == "completed", 1, payload, 5.0, 0.5, "", spent or {})
+    return Entry(task, task.label, attempts, status, status == "completed", 1, payload, 5.0, 0.5, "", spent or {})
 
 
 @pytest.fixture
@@ -69,7 +69,9 @@ def test_runs_do_not_share_rows(database):
 def test_an_outcome_tells_what_the_user_sees():
     """The key as the user gave it, the result, how it went, and what helps."""
     task = Task(3, '"Portal"', None)
-    failed = Entry(task, 2, "failed", True, None, None, 5.0, 0.25, "gone", {}, kind="item", advice="leave it out")
+    failed = Entry(
+        task, task.label, 2, "failed", True, None, None, 5.0, 0.25, "gone", {}, kind="item", advice="leave it out"
+    )
     assert failed.outcome() == Outcome(
         key="Portal",
         status="failed",

@@ -33,7 +33,7 @@ def taken(book, run):
 
 
 def entry(task, status="completed", *, payload=b"1", error="", final=True):
-    return Entry(task, 1, status, final, 1, payload, NOW_S + 5, 0.5, error, {"requests": 1})
+    return Entry(task, task.label, 1, status, final, 1, payload, NOW_S + 5, 0.5, error, {"requests": 1})
 
 
 def submit(book, entries, now_s=NOW_S):

@@ -192,6 +192,18 @@ class Limiter:
                 wait_s = max(wait_s, pacer.wait_s(now_s, cost))
         return wait_s
 
+    def start(self, now_s: float, cost: Cost) -> Permit | None:
+        """Take a permit for an attempt that may start now; None when it may not, see `wait_s`."""
+        if self._is_paced or self._spacing_s or now_s < self.cool_until_s or cost is not NO_COST:
+            return self.acquire(now_s, cost) if self.wait_s(now_s, cost) == 0.0 else None
+        if self.running >= self._concurrency:
+            return None
+        self.running += 1
+        self._last_start_s = now_s
+        permit = Permit(now_s, cost)
+        self._in_flight[id(permit)] = permit
+        return permit
+
     def acquire(self, now_s: float, cost: Cost = NO_COST, *, slot: bool = True) -> Permit:
         """Take a permit; `wait_s` must have said 0.0."""
         self.running += slot
@@ -333,6 +345,10 @@ class GroupLimiter:
     def wait_s(self, now_s: float, cost: Cost = NO_COST, *, slot: bool = True) -> float:
         """Return seconds until both allow a start."""
         return max(self.common.wait_s(now_s, cost, slot=slot), self.own.wait_s(now_s, cost, slot=slot))
+
+    def start(self, now_s: float, cost: Cost) -> Permit | None:
+        """Take a permit of both for an attempt that may start now; None when it may not."""
+        return self.acquire(now_s, cost) if self.wait_s(now_s, cost) == 0.0 else None
 
     def acquire(self, now_s: float, cost: Cost = NO_COST, *, slot: bool = True) -> Permit:
         """Take a permit of both."""

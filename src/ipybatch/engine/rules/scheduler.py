@@ -180,15 +180,19 @@ class Scheduler(msgspec.Struct):
             if self._priced is None or self._priced[0] is not first:
                 self._priced = self._price(first, self.limiter)
             _, cost, refused = self._priced
-        wait_s = self.limiter.wait_s(now_s, cost)
-        if wait_s > 0:
-            self._wait(wait_s, "slot" if wait_s == math.inf else "limit")
+        permit = self.limiter.start(now_s, cost)
+        if permit is None:
+            self._wait_for(self.limiter, now_s, cost)
             return None
         if source == "fresh":
             fresh.popleft()
         else:
             heapq.heappop(self._waiting)
-        return self._start(now_s, first, cost, self.limiter, breaker, refused)
+        return self._start(now_s, first, permit, self.limiter, breaker, refused)
+
+    def _wait_for(self, limiter: AnyLimiter, now_s: float, cost: Cost) -> None:
+        wait_s = limiter.wait_s(now_s, cost)
+        self._wait(wait_s, "slot" if wait_s == math.inf else "limit")
 
     def _next_of(self, limit_groups: LimitGroups, now_s: float) -> Ticket | None:
         """Return the next attempt of any limit group that need not wait."""
@@ -202,18 +206,18 @@ class Scheduler(msgspec.Struct):
             self._wait_for_groups(now_s, wait_s, why, draws_in_s)
             return None
         cost = self._cost(limit_group)
-        wait_s = limit_group.limiter.wait_s(now_s, cost)
-        if wait_s > 0:
-            self._wait(wait_s, "slot" if wait_s == math.inf else "limit")
+        permit = limit_group.limiter.start(now_s, cost)
+        if permit is None:
+            self._wait_for(limit_group.limiter, now_s, cost)
             return None
         task, refused = limit_groups.take(limit_group), "" if limit_group.priced is None else limit_group.priced[2]
-        return self._start(now_s, task, cost, limit_group.limiter, limit_group.breaker, refused, limit_group.name)
+        return self._start(now_s, task, permit, limit_group.limiter, limit_group.breaker, refused, limit_group.name)
 
     def _start(  # noqa: PLR0917  # once an item: keywords cost more
         self,
         now_s: float,
         task: Task,
-        cost: Cost,
+        permit: Permit,
         limiter: AnyLimiter,
         breaker: CircuitBreaker | None,
         refused: str,
@@ -225,7 +229,7 @@ class Scheduler(msgspec.Struct):
                 self.queued[task.priority] -= 1
         task.attempts += 1
         epoch = 0 if breaker is None else breaker.epoch if breaker.state == "closed" else breaker.start(now_s)
-        return Ticket(task, limiter.acquire(now_s, cost), epoch, limiter, limit_group, breaker, refused)
+        return Ticket(task, permit, epoch, limiter, limit_group, breaker, refused)
 
     def _fill(self, limit_groups: LimitGroups, now_s: float) -> None:
         """Let retries that are ready wait in their limit groups: first, but last while the service fails."""

@@ -22,6 +22,9 @@ class Feedback(msgspec.Struct):
 
     A 429 cools the resource down and is no failure; timeouts, lost connections and 5xx are failures of the service;
     cancellations and errors of the item itself prove nothing.
+
+    Attributes:
+        has_failed: Whether an attempt has failed so far: else there is nothing to tell of those that succeed.
     """
 
     resource: Resource
@@ -29,6 +32,7 @@ class Feedback(msgspec.Struct):
     clock: Clock
     emit: Callable[[events.Event], None]
     on_cool_down: Callable[[float, str], None]
+    has_failed: bool = False
     _told: dict[str, int] = msgspec.field(default_factory=dict)  # moves of the breaker, by limit group
     _depleted_s: float = -math.inf
 
@@ -43,6 +47,7 @@ class Feedback(msgspec.Struct):
 
     def failed(self, now_s: float, ticket: Ticket, verdict: Verdict | None) -> None:
         """Count an attempt that failed; without a verdict it was cancelled."""
+        self.has_failed = True
         if ticket.breaker is not None:
             if verdict is not None and verdict.counts:
                 ticket.breaker.fail(now_s, ticket.epoch)

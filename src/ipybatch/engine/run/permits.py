@@ -345,14 +345,14 @@ class Permits(msgspec.Struct):
 
     def end(self, now_s: float, ticket: Ticket) -> None:
         """Give the attempt's place back, and its first permit unless a further request has done so."""
-        resource, limiter = self.resource, ticket.limiter
-        if ticket.further:
-            limiter.free()
+        if ticket.handed is None:
+            ticket.limiter.respond(now_s, ticket.permit, slot=True)
+        elif ticket.further:
+            ticket.limiter.free()
         else:
-            actual = NO_COST if ticket.handed is None else ticket.handed.actual
-            limiter.respond(now_s, ticket.permit, actual, slot=True)
-        if self.waiting or len(resource.wakers) > 1:
-            resource.changed()
+            ticket.limiter.respond(now_s, ticket.permit, ticket.handed.actual, slot=True)
+        if self.waiting or len(self.resource.wakers) > 1:
+            self.resource.changed()
 
     def spent(self, ticket: Ticket) -> Cost:
         """Return what an attempt cost in all, by each unit that the resource has a rate for."""

@@ -54,34 +54,33 @@ class WorkerQueue:
 
     One is woken at a time: all of them look for the same thing, so where one finds nothing, the next would not either,
     and one that starts something wakes the next.
+
+    Attributes:
+        parked: What they wait for.
+        is_waking: Whether one that was woken has not looked yet.
     """
 
     def __init__(self) -> None:
-        self._parked: list[asyncio.Future[None]] = []
-        self._is_waking = False  # one that was woken has not looked yet
-
-    @property
-    def wants_waking(self) -> bool:
-        """Whether to wake one makes a difference."""
-        return bool(self._parked) and not self._is_waking
+        self.parked: list[asyncio.Future[None]] = []
+        self.is_waking = False
 
     async def wait(self) -> None:
         """Wait until woken."""
         parked = asyncio.get_running_loop().create_future()
-        self._parked.append(parked)
+        self.parked.append(parked)
         await parked
-        self._is_waking = False
+        self.is_waking = False
 
     def wake_one(self) -> None:
         """Let one of them look, unless one is about to."""
-        while self._parked and not self._is_waking:
-            self._is_waking = _wake(self._parked.pop())
+        while self.parked and not self.is_waking:
+            self.is_waking = _wake(self.parked.pop())
 
     def wake_all(self) -> None:
         """Let all of them look."""
-        for parked in self._parked:
+        for parked in self.parked:
             _wake(parked)
-        self._parked.clear()
+        self.parked.clear()
 
 
 def _wake(parked: asyncio.Future[None]) -> bool:
@@ -121,6 +120,7 @@ class Runner:
     ) -> None:
         self.spec, self.scheduler, self.resource, self.store = spec, scheduler, resource, store
         self.clock, self.emit = clock, emit
+        self._now_s, self._unix_s = clock.now_s, clock.unix_s  # looked up once: four times an item
         self.state: State | None = None
         self.reason = ""
         self.left: Status = "skipped"
@@ -140,6 +140,7 @@ class Runner:
         self._feedback = Feedback(resource, spec.retry, clock, emit, on_cool_down=self._permits.keep_cool)
         if scheduler.limit_groups is not None:
             scheduler.limit_groups.held_back = self._permits.held_back
+        self._at_once = spec.limits.concurrency
         self._places = places  # among which the limits may let all be used: one worker each, and most of them wait
         self._slots: list[Slot] = []
         self._workers = 0
@@ -255,6 +256,7 @@ class Runner:
     def change(self, limits: Limits) -> None:
         """Let other limits hold from now on, within the places there are."""
         self.spec = msgspec.structs.replace(self.spec, limits=limits)
+        self._at_once = limits.concurrency
 
     def add(self, more: Sequence[Task]) -> None:
         """Let further tasks wait."""
@@ -274,28 +276,72 @@ class Runner:
         if not self._permits.holds_all:
             self._worker_queue.wake_one()
 
-    async def _work(self) -> None:
+    async def _work(self) -> None:  # noqa: C901, PLR0912  # once an item: a coroutine and calls cost more
+        """Run one attempt after the other, while there are any."""
         worker = asyncio.current_task()
         assert worker is not None
-        slot = Slot(worker)
+        slot, feedback, emit = Slot(worker), self._feedback, self.emit
         self._slots.append(slot)
         while self.state is None:
             ticket = self._take()
-            if ticket is not None:
-                await self._attempt(slot, ticket)
-            elif self.scheduler.finished:
-                break
-            elif self.state is None:
-                await self._worker_queue.wait()
+            if ticket is None:
+                if self.scheduler.finished:
+                    break
+                if self.state is None:
+                    await self._worker_queue.wait()
+                continue
+            task = ticket.task
+            self._latest = slot.ticket = ticket
+            TICKET.set(ticket)
+            label = ticket.label = task.label
+            emit(events.AttemptStarted(self._unix_s(), label, task.group, task.attempts))
+            if feedback.has_failed:
+                feedback.tell(ticket)  # this attempt may be the probe
+            try:
+                if self._direct is None or ticket.refused:
+                    result = await self._permits.run(ticket)
+                else:
+                    result = await self._direct(task.item)
+                if slot.stopped_by or slot.exited:
+                    refuse_stopped(slot, ticket, result)
+                payload = None if result is None else encode_result(result)
+            except BaseException as error:  # one bad item fails alone, whatever it raises
+                if slot.given_up is not None:
+                    self._rejoin_pool(slot)
+                else:
+                    await self._end_failed(slot, ticket, error)
+                continue
+            slot.ticket = None
+            if slot.cancels or ticket.handed is not None:
+                slot.end(ticket)
+                slot.stopped_by = ""
+            now_s = self._now_s()
+            self._permits.end(now_s, ticket)
+            if feedback.has_failed:
+                feedback.succeeded(now_s, ticket)
+            recorded = self._record(ticket, now_s, "completed", True, "", result, payload)
+            if self._latest is not ticket:
+                await recorded  # attempts that ran side by side share a commit, and go on together
         self._worker_queue.wake_all()
 
+    async def _end_failed(self, slot: Slot, ticket: Ticket, error: BaseException) -> None:
+        """End an attempt that raised, and wait for its commit; of a thread that goes on, for its end too."""
+        slot.end(ticket)
+        lingering = error.ended if isinstance(error, StillRunning) else None
+        recorded = self._failed(slot, ticket, error, lingering)
+        slot.stopped_by = ""
+        if self._latest is not ticket:
+            await recorded
+        if lingering is not None:
+            await asyncio.wait([lingering, self._stopped], return_when=asyncio.FIRST_COMPLETED)
+
     def _take(self) -> Ticket | None:
-        if self._taken >= self.spec.limits.concurrency and not self._commit_now():
+        if self._taken >= self._at_once and not self._commit_now():
             return None  # the next commit wakes somebody
-        now_s = self.clock.now_s()
-        # An attempt that is under way goes before one that is not, where both need the same.
-        wait_s = self._permits.serve(now_s) if self._permits.waiting else math.inf
-        if not self._permits.holds_all:
+        now_s, permits, wait_s = self._now_s(), self._permits, math.inf
+        if permits.waiting:  # an attempt that is under way goes before one that is not, where both need the same
+            wait_s = permits.serve(now_s) or math.inf
+        if not permits.holds_all:
             try:
                 ticket = self.scheduler.next(now_s)
             except BaseException as error:  # the user's generator
@@ -303,10 +349,10 @@ class Runner:
                 return None
             if ticket is not None:
                 self._taken += 1
-                if self._worker_queue.wants_waking:
+                if self._worker_queue.parked and not self._worker_queue.is_waking:
                     self.wake()
                 return ticket
-            wait_s = min(wait_s or math.inf, self.scheduler.wait_s)
+            wait_s = min(wait_s, self.scheduler.wait_s)
         self._feedback.wait(now_s, self.scheduler.why)
         self._set_alarm(wait_s)
         return None
@@ -338,46 +384,6 @@ class Runner:
         self._alarm = None
         self.wake()
 
-    async def _attempt(self, slot: Slot, ticket: Ticket) -> None:
-        task = ticket.task
-        self._latest = slot.ticket = ticket
-        TICKET.set(ticket)
-        slot.stopped_by = ""
-        label = ticket.label = task.label
-        self.emit(events.AttemptStarted(self.clock.unix_s(), label, task.group, task.attempts))
-        breaker = ticket.breaker
-        if breaker is not None and breaker.state != "closed":
-            self._feedback.tell(ticket)  # this attempt is the probe
-        lingering: asyncio.Future[Any] | None = None
-        try:
-            if self._direct is None or ticket.refused:
-                result = await self._permits.run(ticket)
-            else:
-                result = await self._direct(task.item)
-            if slot.stopped_by or slot.exited:
-                refuse_stopped(slot, ticket, result)
-            payload = None if result is None else encode_result(result)
-        except BaseException as error:  # one bad item fails alone, whatever it raises
-            if slot.given_up is not None:
-                self._rejoin_pool(slot)
-                return
-            slot.end(ticket)
-            lingering = error.ended if isinstance(error, StillRunning) else None
-            recorded = self._failed(slot, ticket, error, lingering)
-        else:
-            slot.ticket = None
-            if slot.cancels or ticket.handed is not None:
-                slot.end(ticket)
-            now_s = self.clock.now_s()
-            self._permits.end(now_s, ticket)
-            if ticket.limiter.cool_downs or (breaker is not None and (breaker.failures or breaker.openings)):
-                self._feedback.succeeded(now_s, ticket)
-            recorded = self._record(ticket, now_s, "completed", "", True, result, payload)
-        if self._latest is not ticket:
-            await recorded  # attempts that ran side by side share a commit, and go on together
-        if lingering is not None:
-            await asyncio.wait([lingering, self._stopped], return_when=asyncio.FIRST_COMPLETED)
-
     def _abandon(self, slot: Slot, ticket: Ticket) -> None:
         """Record an attempt whose work ignores that it is cancelled; like a thread, it keeps its slot until it ends."""
         slot.given_up = self._loop.create_future()
@@ -404,7 +410,7 @@ class Runner:
             lingering.add_done_callback(lambda _: self._linger_no_more(ticket))
         if slot.stopped_by == "cancel":
             self._feedback.failed(now_s, ticket, None)
-            return self._record(ticket, now_s, "cancelled", "cancelled", False)
+            return self._record(ticket, now_s, "cancelled", False, "cancelled")
         verdict, text = self._judge(slot, ticket, error)
         kind, advice = _said_by(error, verdict.kind.value)
         self._feedback.failed(now_s, ticket, verdict)
@@ -416,13 +422,13 @@ class Runner:
         if self.state is None and not gave_up and not retry.is_last(self.spec.retry, ticket.task.attempts, verdict):
             return self._retry(now_s, ticket, verdict, text)
         if verdict.kind is Kind.WITHHELD:
-            return self._record(ticket, now_s, "skipped", text, False, kind=kind, advice=advice)
+            return self._record(ticket, now_s, "skipped", False, text, kind=kind, advice=advice)
         final = verdict.kind is Kind.PERMANENT
         status: Status = "timeout" if verdict.kind is Kind.TIMEOUT else "failed"
         if self.spec.on_failure != "continue" and verdict.kind is not Kind.REFUSED:
             reason = f"{self._called(ticket.task)} {status}: {text}"
             self.stop("failed", reason, left="skipped", kill=self.spec.on_failure == "rollback")
-        return self._record(ticket, now_s, status, text, final, kind=kind, advice=advice, traceback=user_frames(error))
+        return self._record(ticket, now_s, status, final, text, kind=kind, advice=advice, traceback=user_frames(error))
 
     def _give_up(self, now_s: float, ticket: Ticket) -> None:
         """Leave a service alone: that of one limit group, and the others go on, or that of all."""
@@ -459,41 +465,39 @@ class Runner:
         self.emit(
             events.AttemptFailed(self.clock.unix_s(), task.label, task.group, task.attempts, text, max(0.0, wait_s))
         )
-        return self._record(ticket, now_s, "pending", text, False)
+        return self._record(ticket, now_s, "pending", False, text)
 
     def _record(  # noqa: PLR0917  # once an item: keywords cost more
         self,
         ticket: Ticket,
         now_s: float,
         status: Status,
-        error: str,
         final: bool,
+        error: str,
         result: Any = None,
         payload: bytes | None = None,
         kind: str = "",
         advice: str = "",
         traceback: str = "",
     ) -> asyncio.Future[None]:
-        task, seconds = ticket.task, now_s - ticket.permit.started_s - ticket.waited_s
-        spent = self._permits.spent(ticket) if ticket.limiter.units else NO_COST
-        at_s = self.clock.unix_s()
+        task = ticket.task
         return self._commit_queue.add(
             Entry(
                 task,
+                ticket.label,
                 task.attempts,
                 status,
                 final,
                 result,
                 payload,
-                at_s,
-                seconds,
+                self._unix_s(),
+                now_s - ticket.permit.started_s - ticket.waited_s,
                 error,
-                spent,
+                self._permits.spent(ticket) if ticket.limiter.units else NO_COST,
                 ticket.limit_group,
                 kind,
                 advice,
                 traceback,
-                ticket.label,
             )
         )
 
@@ -506,7 +510,10 @@ class Runner:
                 continue
             if keep and status in keep and not task.refused:
                 self.kept.append(entry)
-            scheduler.settle(now_s, task, failed=status != "completed")
+            if task.group:
+                scheduler.settle(now_s, task, failed=status != "completed")
+            else:
+                scheduler.unsettled -= 1
             emit(
                 events.ItemEnded(
                     unix_s, entry.label, task.group, status, entry.attempts, entry.seconds, entry.error, entry.kind

@@ -39,6 +39,7 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
     """What is written of one attempt.
 
     Attributes:
+        label: The key as people read it.
         attempts: How often the task had been started by then.
         status: "pending" for an attempt that another one follows.
         final: Whether a resume keeps it; False for what runs again.
@@ -48,10 +49,10 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
         limit_group: Whose windows these are too; "" without limit groups.
         kind: One word for how it failed; "" for none. ``advice``: what the user can do about it.
         traceback: The last frames of the user's own code; "" for none.
-        label: The key as people read it.
     """
 
     task: Task
+    label: str
     attempts: int
     status: Status
     final: bool
@@ -65,7 +66,6 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
     kind: str = ""
     advice: str = ""
     traceback: str = ""
-    label: str = ""
 
     def outcome(self) -> Outcome:
         """Return what the user gets to see of it."""
