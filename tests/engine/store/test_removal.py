@@ -22,7 +22,7 @@ def book(tmp_path, patience):
 
 
 def entry(seq, status="completed"):
-    return Entry(Task(seq, str(seq), seq), 1, status, True, 1, b"1", NOW_S, 0.5, "", {})
+    return Entry(Task(seq, str(seq), seq), str(seq), 1, status, True, 1, b"1", NOW_S, 0.5, "", {})
 
 
 def recorded(book, name="wishlist", items=3):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import msgspec
 
@@ -12,6 +12,8 @@ from ipybatch.engine.data.clock import Clock
 from ipybatch.engine.data.plan import label_of
 from ipybatch.engine.data.policy import Retry
 from ipybatch.engine.rules import retry
+from ipybatch.engine.rules.breaker import CircuitBreaker
+from ipybatch.engine.rules.limiter import LimitGroup
 from ipybatch.engine.rules.retry import Kind, Verdict
 from ipybatch.engine.rules.scheduler import Ticket
 from ipybatch.engine.store.resources import Resource
@@ -90,3 +92,24 @@ class Feedback(msgspec.Struct):
             self.on_cool_down(until_s, ticket.limit_group)
             reason = "the service asked us to slow down"
             self.emit(events.CooledDown(self.clock.unix_s(), until_s, reason, label_of(ticket.limit_group)))
+
+
+def why_opened(breaker: CircuitBreaker) -> str:
+    """Return why a breaker that gave up ends what it guards."""
+    times = breaker.openings
+    return f"the service failed: the breaker opened {times} times in a row" if times > 1 else "the breaker opened"
+
+
+def why_gave_up(limit_groups: Iterable[LimitGroup]) -> str:
+    """Return which limit groups gave up, and why; "" when none has."""
+    gone = [limit_group for limit_group in limit_groups if limit_group.gave_up]
+    if not gone:
+        return ""
+    names = ", ".join([limit_group.label for limit_group in gone[:_NAMED]])
+    more = f" and {len(gone) - _NAMED:,} more" if len(gone) > _NAMED else ""
+    breaker = gone[0].breaker
+    assert breaker is not None
+    return f"limit group{'' if len(gone) == 1 else 's'} {names}{more}: {why_opened(breaker)}"
+
+
+_NAMED = 5  # limit groups in a reason

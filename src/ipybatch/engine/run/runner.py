@@ -32,11 +32,10 @@ from ipybatch.engine.data.policy import Limits
 from ipybatch.engine.data.spec import Spec, StillRunning
 from ipybatch.engine.data.user_frames import user_frames
 from ipybatch.engine.rules import retry
-from ipybatch.engine.rules.breaker import CircuitBreaker
-from ipybatch.engine.rules.limiter import NO_COST, LimitGroup
+from ipybatch.engine.rules.limiter import NO_COST
 from ipybatch.engine.rules.retry import Kind, Verdict
 from ipybatch.engine.rules.scheduler import Scheduler, Ticket
-from ipybatch.engine.run.feedback import Feedback
+from ipybatch.engine.run.feedback import Feedback, why_gave_up, why_opened
 from ipybatch.engine.run.permits import Permits
 from ipybatch.engine.run.slots import CANCELS, TICKET, Slot, refuse_stopped
 from ipybatch.engine.store.commit_queue import CommitQueue
@@ -176,7 +175,7 @@ class Runner:
             self.resource.wakers.remove(self.wake)
             await self.spec.backend.close()
         if self.state is None:
-            self.reason = _gave_up([] if self.scheduler.limit_groups is None else self.scheduler.limit_groups.all())
+            self.reason = why_gave_up([] if self.scheduler.limit_groups is None else self.scheduler.limit_groups.all())
             self.state = "failed" if self.reason else "completed"
 
     def _on_worker_end(self, worker: asyncio.Task[None]) -> None:
@@ -435,10 +434,10 @@ class Runner:
         assert ticket.breaker is not None
         limit_groups = self.scheduler.limit_groups
         if limit_groups is None:
-            self.stop("failed", _opened(ticket.breaker), left="skipped", kill=False)
+            self.stop("failed", why_opened(ticket.breaker), left="skipped", kill=False)
         elif not (limit_group := limit_groups.by_name[ticket.limit_group]).gave_up:
             self.scheduler.give_up(now_s, ticket.limit_group)
-            text = f"{_gave_up([limit_group])}; what is left of it is skipped, the others go on"
+            text = f"{why_gave_up([limit_group])}; what is left of it is skipped, the others go on"
             self.emit(events.Noted(self.clock.unix_s(), text))
 
     def _judge(self, slot: Slot, ticket: Ticket, error: BaseException) -> tuple[Verdict, str]:
@@ -578,26 +577,6 @@ class Runner:
             self._sweeper = self._loop.call_later(min(0.05, max(0.002, timeout_s / 20)), self._sweep)
         elif self.state is not None:
             self._sweeper = self._loop.call_later(0.05, self._sweep)
-
-
-def _opened(breaker: CircuitBreaker) -> str:
-    times = breaker.openings
-    return f"the service failed: the breaker opened {times} times in a row" if times > 1 else "the breaker opened"
-
-
-def _gave_up(limit_groups: Iterable[LimitGroup]) -> str:
-    """Return which limit groups gave up, and why; "" when none has."""
-    gone = [limit_group for limit_group in limit_groups if limit_group.gave_up]
-    if not gone:
-        return ""
-    names = ", ".join([limit_group.label for limit_group in gone[:_NAMED]])
-    more = f" and {len(gone) - _NAMED:,} more" if len(gone) > _NAMED else ""
-    breaker = gone[0].breaker
-    assert breaker is not None
-    return f"limit group{'' if len(gone) == 1 else 's'} {names}{more}: {_opened(breaker)}"
-
-
-_NAMED = 5  # limit groups in a reason
 
 
 def _said_by(error: BaseException, otherwise: str) -> tuple[str, str]:
