@@ -101,6 +101,20 @@ def test_errors_of_a_generator_are_those_it_still_gives(plan, clock):
     assert told(session) == [["ValueError: <key>", 2, "failed", "item", 3]]
 
 
+def test_errors_that_answer_another_input_are_none(plan, clock):
+    """Settings changed and the session was cancelled half-way: what is on record of the others is of yesterday."""
+    clock.run(plan(fail, [1, 2, 3], settings="old"))
+
+    async def work(item):
+        if item == 2:
+            session._run.stop("cancelled", "", "cancelled")
+        raise KeyError(item)
+
+    session = plan(work, [1, 2, 3], settings="new", limits=Limits(concurrency=1))
+    clock.run(session)
+    assert told(session) == [["KeyError: 1", 1, "failed", "item", 1]]
+
+
 @pytest.mark.parametrize("when", ["before", "fresh", "done"])
 def test_no_errors_are_a_frame_of_the_same_columns(plan, clock, when):
     if when == "fresh":
