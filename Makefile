@@ -116,8 +116,8 @@ notebooks: $(VENV)/.test ## Run the notebooks and compare their outputs
 browser: $(VENV)/.test chromium ## Real JupyterLab in real Chromium
 	@pytest tests/browser
 
-chaos: $(VENV)/.test ## Kills, full disks, broken files; takes minutes
-	@pytest -m chaos
+chaos: $(VENV)/.test ## 200 kills, full disks, broken files; takes minutes, prints what was lost
+	@pytest -m chaos -rP
 
 bench: $(VENV)/.test ## Measure beside the peers; prints a table
 	@pytest tests/benchmarks -m bench --capture=no

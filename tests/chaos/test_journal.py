@@ -115,7 +115,7 @@ def test_another_name_is_not_locked(live):
 
 @pytest.mark.chaos
 def test_a_program_that_holds_the_file_is_named_as_the_cause(live, journal):
-    """Somebody's database browser with an open transaction: we wait five seconds, then say so."""
+    """Somebody's database browser with an open transaction: a start waits half a minute, then says so."""
     live(same, [1]).run()
     browser = sqlite3.connect(journal, isolation_level=None)
     browser.execute("BEGIN IMMEDIATE")
