@@ -10,6 +10,7 @@ import msgspec
 import pytest
 
 from ipybatch import Limits
+from ipybatch.engine.data import events
 from ipybatch.engine.run import engine_thread
 from ipybatch.errors import EngineBusy
 from ipybatch.jupyter import panel as panels
@@ -168,7 +169,7 @@ def test_a_busy_engine_is_asked_again(session, make):
     view, sent = make(session)
     ask, page = session.ask, Page()
     for whole in (True, False):
-        session._feed.note(f"whole: {whole}")
+        session._feed.emit(events.Commanded(0.0, f"whole {whole}"))
         session.ask = too_busy
         view.publish()
         assert len(sent) == page.wholes
@@ -176,7 +177,37 @@ def test_a_busy_engine_is_asked_again(session, make):
         view.publish()
         assert kinds(sent)[-1] == ("update", whole)
         page.fold(sent[-1])
-        assert page.log[-1]["text"] == f"whole: {whole}"
+        assert page.log[-1]["text"].endswith(f"whole {whole}")
+
+
+def test_what_keeps_the_engine_busy_is_shown_while_it_does(live, make):
+    """The panel says which line it is, though the engine cannot be asked: once, and the rest follows."""
+    begun, released = threading.Event(), threading.Event()
+
+    async def fetch_one_price(item):
+        begun.set()
+        released.wait(20)
+        return item
+
+    session = live(fetch_one_price, [1])
+    view, sent = make(session)
+    view.publish()
+    session.start()
+    assert begun.wait(20)
+    page, stalled = Page(), []
+    while not stalled:
+        view.publish()
+        stalled = [message for message in sent if "fetch_one_price" in str(message.get("log"))]
+    before = len(sent)
+    view.publish()
+    assert len(sent) == before
+    released.set()
+    session.run()
+    view.publish()
+    for message in sent:
+        page.fold(message)
+    assert sum("fetch_one_price" in line["text"] for line in page.log) == 1
+    assert page.head["counts"]["completed"] == 1
 
 
 def test_a_press_while_the_engine_is_busy_is_answered_twice(live, make, wait_for, monkeypatch):
@@ -204,10 +235,11 @@ def test_a_press_while_the_engine_is_busy_is_answered_twice(live, make, wait_for
     view.publish()
     assert sent[1:] == [asked], "the engine could not be asked"
     deadline_s = time.monotonic() + 20
-    while len(sent) < 4 and time.monotonic() < deadline_s:
+    while len(acks := [message for message in sent if message["kind"] == "ack"]) < 2 and time.monotonic() < deadline_s:
         view.publish()
         time.sleep(0.01)
-    _, first, second, *updates = sent
+    view.publish()
+    (first, second), updates = acks, [message for message in sent[1:] if message["kind"] == "update"]
     assert (first["done"], second["done"], second["id"]) == (False, True, command)
     assert second["text"] == "paused, 2 in flight finish"
     page = Page()

@@ -23,6 +23,8 @@ import time
 import uuid
 import weakref
 from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, ClassVar
 
 import anywidget
@@ -47,6 +49,7 @@ from ipybatch.jupyter.messages import (
     Hello,
     Parts,
     Resync,
+    Update,
     ViewName,
 )
 from ipybatch.jupyter.publisher import publisher
@@ -84,6 +87,7 @@ class View(anywidget.AnyWidget):
         self._looked_at: Snapshot | None = None
         self._figures: tuple[Any, ...] = ()  # of the latest update
         self._looked_s = 0.0
+        self._noted = 0  # notes that were sent
         self._pages: set[str] = set()
         self._is_expected = True
         self._answered: deque[str] = deque(maxlen=_ANSWERED_AT_MOST)
@@ -135,7 +139,17 @@ class View(anywidget.AnyWidget):
                 self._update()
         except EngineBusy:
             self._figures = ()  # the pages keep their figures; the next round tries again
+            self._show_stall()
         return is_live
+
+    def _show_stall(self) -> None:
+        """Send what was noted meanwhile: what keeps the engine from answering, so that nothing else moves."""
+        noted = len(self._session.snapshot.notes)
+        if noted == self._noted or not self.is_open:
+            return
+        with suppress(RuntimeError):  # it moves again, in the midst of reading
+            self._send_changes(lambda question: question())
+            self._noted = noted
 
     def _settle(self) -> None:
         """Send the second answers to commands that the engine had only been asked, and has executed by now."""
@@ -154,9 +168,13 @@ class View(anywidget.AnyWidget):
         """
         if "pace" in self.parts:
             self._session.recall()
+        self._send_changes(self._session.ask)
+        self._noted = len(self._session.snapshot.notes)
+
+    def _send_changes(self, ask: Callable[[Callable[[], Update]], Update]) -> None:
         wanted = self._wholes_wanted
         sent = msgspec.structs.replace(self._sent, is_whole_wanted=wanted != self._wholes_sent)
-        update = self._session.ask(lambda: messages.next_update(self._session, sent, self.parts))
+        update = ask(lambda: messages.next_update(self._session, sent, self.parts))
         self._sent, self._wholes_sent = sent, wanted
         update.pages = sorted(self._pages) if update.whole else []
         update.head.at_s = time.time()
