@@ -351,17 +351,19 @@ class SeenKeys:
     def __init__(self) -> None:
         self._chains: dict[int, array[int]] = {}
 
-    def add(self, key: str) -> bool:
-        """Remember ``key``; return False when it was there before."""
-        code = hash(key)
-        chain = self._chains.get(code & _CHAINS)
-        if chain is None:
-            self._chains[code & _CHAINS] = array("q", (code,))
-        elif code in chain:
-            return False
-        else:
-            chain.append(code)
-        return True
+    def add(self, keys: Iterable[str]) -> list[int]:
+        """Remember keys; return the places, among them, of those that were there before."""
+        chains, known = self._chains, []
+        for at, key in enumerate(keys):
+            code = hash(key)
+            chain = chains.get(code & _CHAINS)
+            if chain is None:
+                chains[code & _CHAINS] = array("q", (code,))
+            elif code in chain:
+                known.append(at)
+            else:
+                chain.append(code)
+        return known
 
 
 _CHAINS = (1 << 16) - 1

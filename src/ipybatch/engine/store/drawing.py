@@ -22,7 +22,7 @@ import time
 import weakref
 from array import array
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any, Literal
 
@@ -178,6 +178,22 @@ class Walk:
         self.in_step = True
         self._indexed = False
 
+    def keep(self, place: int, tasks: Sequence[Task]) -> int:
+        """Pass the first tasks that are recorded as completed, in these very places, and stay so; return how many."""
+        if not self.in_step or "completed" in self.again.statuses:
+            return 0
+        kept, row = 0, self._row or self._read()
+        for task in tasks:
+            if row is None or row[0] != place + kept or row[1] != task.key or row[2] != "completed":
+                break
+            if row[4] != task.digest or not row[3]:
+                break
+            kept += 1
+            row = next(self._rows, None) or self._read()
+        self._row = row
+        self._unmatched -= kept
+        return kept
+
     def find(self, place: int, key: str) -> Recorded | None:
         """Return what is recorded of ``key``; None when nothing is."""
         if not self._unmatched:
@@ -299,10 +315,15 @@ class Drawing:
         """Give tasks the seqs they are recorded under; keep those that do not stay so, and count as what they are."""
         walk, listing, drawn, seen = self._walk, self._listing, self._drawn, self._seen
         counted: dict[Status, int] = {}
-        for task in tasks:
-            if not seen.add(task.key):
-                task.refused = f"duplicate key {task.key}: an earlier item has it too"
-                task.key = f"{task.key} (duplicate, item {drawn})"
+        for at in seen.add([task.key for task in tasks]):
+            task = tasks[at]
+            task.refused = f"duplicate key {task.key}: an earlier item has it too"
+            task.key = f"{task.key} (duplicate, item {drawn + at})"
+        kept = 0 if walk is None else walk.keep(drawn, tasks)
+        if kept:
+            self._counts.undrawn["completed"] -= kept
+            drawn += kept
+        for task in tasks[kept:]:
             was = "" if walk is None else self._find(walk, drawn, task)
             if task.seq != drawn or listing.order is not None:
                 listing.add(drawn, task.seq)
