@@ -142,7 +142,7 @@ def show_recorded(feed: Feed, journal: Journal, spec: Spec, plan: Plan | None, *
     with journal.reader() as database:
         found = None if spec.fresh else run_store.find(database, spec.name)
         if found is not None and to_read:
-            _show_as_it_ended(feed, database, found, spec.name)
+            _show_as_it_ended(feed, database, found, spec.name, plan)
         else:
             if found is not None and plan is not None:
                 counts = preview(database, found, plan)
@@ -183,11 +183,15 @@ def _spelt(key: Any, known: set[str]) -> str:
         return repr(key)  # what JSON cannot hold is no key
 
 
-def items_of(journal: Journal, name: str, group: int, *, offset: int, limit: int) -> tuple[int, list[RecordedItem]]:
+def items_of(
+    journal: Journal, name: str, group: int, *, offset: int, limit: int, plan: Plan | None
+) -> tuple[int, list[RecordedItem]]:
     """Return how many items of a group are recorded, and some of them with their attempts, failed ones first."""
     with journal.reader() as database:
         found = run_store.find(database, name)
-        return (0, []) if found is None else rows.read_items(database, found.run, group, offset=offset, limit=limit)
+        if found is None:
+            return 0, []
+        return rows.read_items(database, found.run, group, offset=offset, limit=limit, plan=plan)
 
 
 def earlier_pace(journal: Journal, name: str, snapshot: Snapshot) -> list[Mark]:
@@ -200,10 +204,10 @@ def earlier_pace(journal: Journal, name: str, snapshot: Snapshot) -> list[Mark]:
         return [] if found is None else rows.read_pace(database, found.run, own[0].at_s if own else math.inf)
 
 
-def _show_as_it_ended(feed: Feed, database: sqlite3.Connection, found: Found, name: str) -> None:
+def _show_as_it_ended(feed: Feed, database: sqlite3.Connection, found: Found, name: str, plan: Plan | None) -> None:
     at_s = feed.clock.unix_s()
     feed.emit(events.Planned(at_s, name, found.counts))
-    for group in rows.read_groups(database, found.run, found.group_word, at_s):
+    for group in rows.read_groups(database, found.run, found.group_word, at_s, plan):
         feed.emit(group)
     if found.usd is not None:
         feed.emit(events.Spent(at_s, found.usd))

@@ -486,7 +486,8 @@ class BatchSession:
         """Return how many items of a group are recorded, and some of them with their attempts, failed ones first."""
         if self._spec.fresh:
             return 0, []
-        return live_sessions.items_of(self._journal, self.name, group, offset=offset, limit=limit)
+        plan = self._items.plan
+        return live_sessions.items_of(self._journal, self.name, group, offset=offset, limit=limit, plan=plan)
 
     def recall(self) -> None:
         """Let the snapshot know how items ended in earlier processes."""

@@ -376,7 +376,7 @@ class Run:
         if self._spec.limits.batch_size is None or self._feed.snapshot.groups:
             return []
         with self._journal.reader() as database:
-            return list(rows.read_groups(database, run, self._spec.group_word, now_s))
+            return list(rows.read_groups(database, run, self._spec.group_word, now_s, self._items.plan))
 
     def _limit_groups(self, membership: Membership) -> LimitGroups | None:
         per, each = self._spec.per, self._spec.limits.each

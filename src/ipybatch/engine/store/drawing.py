@@ -30,6 +30,7 @@ import msgspec
 
 from ipybatch.engine.data import events
 from ipybatch.engine.data.events import Status
+from ipybatch.engine.data.masking import describe
 from ipybatch.engine.data.plan import NOTHING_AGAIN, Again, Keying, SeenKeys, Task
 from ipybatch.engine.store.run_store import RecordedCounts
 from ipybatch.engine.store.schema import SEQ, ids
@@ -39,6 +40,7 @@ CHUNK = 256
 CHUNK_S = 0.005
 _RUNS_S = 0.1  # chunks that run in less are doubled
 _STRIDE = 500
+GIVE_ANEW = "its items were drawn from a generator, which gives them once: make the session anew with a new one"
 
 Emit = Callable[[events.Event], None]
 Ended = tuple[Task, Status, bool]  # and whether a resume keeps it
@@ -269,6 +271,7 @@ class Drawing:
         self._is_last_read = False
         self._is_exhausted = False
         self._error: BaseException | None = None
+        self._has_raised = False
         self._size = 1
         self._taken_s = 0.0
 
@@ -276,14 +279,18 @@ class Drawing:
         """Yield the tasks that are still to do, in order, and None while the next one is being read.
 
         Raises:
-            BaseException: What the generator raised, at every start from then on.
+            BaseException: What the generator raised, at the start it did.
+            InputError: It did so at an earlier start: nothing more is to be had of it.
         """
         matched = self.matched
         while True:
             while matched:
                 yield matched.popleft()
             if self._error is not None:
-                raise self._error
+                error, told = self._error, f"{describe(self._error)}, at an earlier start: {GIVE_ANEW}"
+                if not self._has_raised:
+                    self._has_raised, self._error = True, InputError(told)
+                raise error
             if self._is_last_read:
                 break
             if not self._take():

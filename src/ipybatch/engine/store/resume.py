@@ -29,7 +29,7 @@ from ipybatch.engine.data.masking import describe
 from ipybatch.engine.data.plan import MEDIUM, Again, Plan, Task, canonical, queued_by_priority, short
 from ipybatch.engine.data.spec import Spec
 from ipybatch.engine.store import run_store
-from ipybatch.engine.store.drawing import Drawing, Emit, Ended, Listing, Walk
+from ipybatch.engine.store.drawing import GIVE_ANEW, Drawing, Emit, Ended, Listing, Walk
 from ipybatch.engine.store.journal import Journal
 from ipybatch.engine.store.rows import Entry
 from ipybatch.engine.store.run_store import RecordedCounts, RunStore
@@ -37,8 +37,6 @@ from ipybatch.engine.store.schema import SEQ, ids
 from ipybatch.errors import InputError
 
 T = TypeVar("T")
-
-_GIVE_ANEW = "its items were drawn from a generator, which gives them once: make the session anew with a new one"
 
 
 class Opened(msgspec.Struct):
@@ -122,7 +120,7 @@ class Items:
             return open_list(store, spec, self.plan, again, clock_s())
         if self._drawing is not None:
             if store.run != self._run:
-                msg = f"session {spec.name!r} was forgotten or begun anew elsewhere: {_GIVE_ANEW}"
+                msg = f"session {spec.name!r} was forgotten or begun anew elsewhere: {GIVE_ANEW}"
                 raise InputError(msg)
             return self._go_on(snapshot_counts, again)
         opened = open_generator(

@@ -21,7 +21,7 @@ import msgspec
 from ipybatch.engine.data import events
 from ipybatch.engine.data.events import MARKS, Mark, Status
 from ipybatch.engine.data.outcome import Outcome, RecordedItem, Try
-from ipybatch.engine.data.plan import Task, key_value, label_of
+from ipybatch.engine.data.plan import Plan, Task, key_value, label_of
 from ipybatch.engine.rules.limiter import Cost
 from ipybatch.engine.store.schema import SEQ_BITS, group_resource, ids
 
@@ -151,11 +151,32 @@ def _statement(table: str, rows: int) -> str:
     return f"INSERT OR REPLACE INTO {into} VALUES {', '.join([row] * rows)}"  # noqa: S608  # constants
 
 
-def read_groups(database: sqlite3.Connection, run: int, group_word: str, at_s: float) -> Iterator[events.GroupRecalled]:
-    """Yield the recorded groups, in order: an item belongs to its latest one."""
+def present(database: sqlite3.Connection, plan: Plan | None) -> str:
+    """Return the condition that an item on record has the input it has in a plan: else it answers another question.
+
+    What the plan does not list counts; all of a generator's do.
+    """
+    if plan is None:
+        return "true"
+    digests = {task.key: task.digest for task in plan}
+    if not any(digests.values()):
+        return "digest = ''"
+    database.create_function("is_present", 2, lambda key, digest: digests.get(key, digest) == digest)
+    return "is_present(key, digest)"
+
+
+def read_groups(
+    database: sqlite3.Connection, run: int, group_word: str, at_s: float, plan: Plan | None = None
+) -> Iterator[events.GroupRecalled]:
+    """Yield the recorded groups, in order: an item belongs to its latest one.
+
+    Args:
+        plan: What the items are now; those with another input are left out.
+    """
+    where = f"id >= ? AND id < ? AND grp > 0 AND {present(database, plan)}"
     rows = database.execute(
-        "SELECT grp, count(*), sum(status <> 'completed'), min(ended_s - seconds), max(ended_s), max(error)"
-        " FROM item WHERE id >= ? AND id < ? AND grp > 0 GROUP BY grp ORDER BY grp",
+        "SELECT grp, count(*), sum(status <> 'completed'), min(ended_s - seconds), max(ended_s), max(error)"  # noqa: S608
+        f" FROM item WHERE {where} GROUP BY grp ORDER BY grp",
         ids(run),
     )
     for number, items, failed, started_s, ended_s, error in rows:
@@ -163,10 +184,14 @@ def read_groups(database: sqlite3.Connection, run: int, group_word: str, at_s: f
 
 
 def read_items(
-    database: sqlite3.Connection, run: int, group: int, *, offset: int, limit: int
+    database: sqlite3.Connection, run: int, group: int, *, offset: int, limit: int, plan: Plan | None = None
 ) -> tuple[int, list[RecordedItem]]:
-    """Return how many items of a group are recorded, and some of them, those that did not complete first."""
-    where, values = "id >= ? AND id < ? AND grp = ?", (*ids(run), group)
+    """Return how many items of a group are recorded, and some of them, those that did not complete first.
+
+    Args:
+        plan: What the items are now; those with another input are left out.
+    """
+    where, values = f"id >= ? AND id < ? AND grp = ? AND {present(database, plan)}", (*ids(run), group)
     (total,) = database.execute(f"SELECT count(*) FROM item WHERE {where}", values).fetchone()  # noqa: S608  # a constant
     rows = database.execute(
         f"SELECT id, key, status, attempts, seconds, error, traceback FROM item WHERE {where}"  # noqa: S608  # a constant

@@ -1,0 +1,100 @@
+"""An input or a setting changed: what is on record answers another question, and nothing shows it as an answer."""
+
+import asyncio
+
+import pytest
+
+import ipybatch
+from ipybatch import BatchSession, Limits
+from ipybatch.engine.data.outcome import decode
+
+
+def work_of(version):
+    async def work(item):
+        await asyncio.sleep(1)
+        return {"version": version}
+
+    return work
+
+
+def counted(session):
+    """Return the statuses by the counts, by `results`, and by what `save` writes; and which answers are shown."""
+    counts = {
+        word: getattr(session.counts, word) for word in ("completed", "failed", "cancelled", "pending", "skipped")
+    }
+    frame = session.results()
+    path = session.save(session.journal.with_name("out.jsonl"))
+    lines = [decode(line) for line in path.read_bytes().splitlines()]
+    versions = [line["version"] for line in lines if "version" in line]
+    assert versions == (frame["version"].dropna().tolist() if "version" in frame else [])
+    for statuses in (frame["status"].tolist(), [line["status"] for line in lines]):
+        assert {word: statuses.count(word) for word in counts} == counts
+    return counts, versions
+
+
+@pytest.fixture(params=["input", "settings"])
+def make(request, plan):
+    def make(version, *, as_generator=False):
+        items = [{"id": number, "version": version if request.param == "input" else 0} for number in range(10)]
+        settings = {"version": version} if request.param == "settings" else None
+        items = iter(items) if as_generator else items
+        return plan(work_of(version), items, settings=settings, limits=Limits(1, batch_size=3))
+
+    return make
+
+
+async def cancel(session, after_s):
+    await asyncio.sleep(after_s)
+    session._run.stop("cancelled", "", "cancelled")
+
+
+def test_no_old_answer_is_shown_before_the_new_start_or_after_a_cancel(make, clock, journal):
+    """Rows, file and counts agree at every point; the old answers count again when the old question is asked."""
+    clock.run(make(1))
+    new = make(2)
+    counts, versions = counted(new)
+    assert (counts["pending"], versions) == (10, [])
+    assert [new.items_of(group)[0] for group in range(1, 5)] == [0, 0, 0, 0]
+    clock.run(new, cancel(new, 4.5))
+    counts, versions = counted(new)
+    assert (counts["completed"], counts["cancelled"], versions) == (4, 6, [2] * 4)
+    assert ipybatch.history(journal)["completed"].tolist() == [4]
+    reopened = BatchSession.open("wishlist", journal=journal)
+    assert counted(reopened) == (counts, versions)
+    assert sum(reopened.items_of(group)[0] for group in range(1, 9)) == 5  # one was cancelled in the midst
+
+
+@pytest.mark.parametrize("is_reopened", [False, True])
+def test_no_old_answer_of_a_generator_s_item_is_shown_once_it_was_drawn(make, clock, journal, is_reopened):
+    """What has not been drawn is not known to have changed: those rows stay."""
+    clock.run(make(1, as_generator=True))
+    new = make(2, as_generator=True)
+    clock.run(new, cancel(new, 4.5))
+    drawn = 10 - sum(new._items._recorded.undrawn.values())
+    session = BatchSession.open("wishlist", journal=journal) if is_reopened else new
+    rows = session.results()
+    completed = rows[rows["status"] == "completed"]["version"].tolist()
+    assert completed.count(2) == 4
+    assert completed.count(1) == 10 - drawn
+    assert session.counts.completed == len(completed)
+
+
+def failing(number):
+    yield from range(number)
+    msg = "page 6 is missing"
+    raise ValueError(msg)
+
+
+def test_a_generator_that_raised_is_not_completed_by_a_later_start(plan, clock):
+    """The session fails with that reason, and fails again till it is made anew with its items."""
+    session = plan(work_of(1), failing(5))
+    assert clock.run(session).state == "failed"
+    assert session.reason == "the items could not be drawn: ValueError: page 6 is missing"
+    for _ in range(2):
+        clock.run(session)
+        assert session.state == "failed"
+        assert "ValueError: page 6 is missing, at an earlier start" in session.reason
+        assert "which gives them once: make the session anew with a new one" in session.reason
+        assert session.counts.total is None
+    assert clock.run(plan(work_of(1), failing(5))).state == "failed"
+    assert clock.run(plan(work_of(1), iter(range(6)))).counts.completed == 6
