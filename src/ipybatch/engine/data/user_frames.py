@@ -1,4 +1,4 @@
-"""User frames: where in the user's own code an attempt failed, as a few masked lines that the journal can keep.
+"""User frames: where in the user's own code an attempt failed, or a thread is, as masked lines that can be kept.
 
     shop.py:12 in fetch: price = float(page["price"])
     notebook cell:3 in parse: return int(text)
@@ -20,6 +20,7 @@ import re
 from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
+from types import FrameType
 
 from ipybatch.engine.data.masking import mask
 
@@ -43,6 +44,16 @@ def user_frames(error: BaseException) -> str:
         return "\n".join(map(_line, frames))
     except Exception:  # of the user's class: what is told of the error itself must not be lost
         return ""
+
+
+def user_place(frame: FrameType) -> str:
+    """Return where a thread is: in the innermost frame of the user's own code, or of any where there is none."""
+    own: FrameType | None = frame
+    while own is not None and not _is_users(own.f_code.co_filename):
+        own = own.f_back
+    own = own or frame
+    code = own.f_code
+    return _line((code.co_filename, own.f_lineno, code.co_name, linecache.getline(code.co_filename, own.f_lineno)))
 
 
 def _walk(error: BaseException) -> Iterator[Frame]:

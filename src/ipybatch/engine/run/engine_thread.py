@@ -173,9 +173,9 @@ class EngineThread:
             supervised.on_exit(error, context)
         return True
 
-    def _tell_stall(self, text: str, context: contextvars.Context | None) -> None:
+    def _tell_stall(self, text: str, context: contextvars.Context) -> None:
         """Tell whose code keeps the loop from turning; all of them where that is not known."""
-        supervised = None if context is None else context.get(SUPERVISED)
+        supervised = context.get(SUPERVISED)
         for told in [supervised] if supervised is not None else list(self._running.values()):
             if told is not None:
                 told.on_stall(text)

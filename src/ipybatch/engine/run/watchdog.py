@@ -14,27 +14,21 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import linecache
 import logging
 import sys
-import sysconfig
 import threading
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from types import FrameType
 
-from ipybatch.engine.data.masking import mask
+from ipybatch.engine.data.user_frames import user_place
 
 STALLED_S = 1.0
 LOOK_S = 0.25
 
-_OURS = str(Path(__file__).parents[2])
-_INSTALLED = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")})
-
 _log = logging.getLogger("ipybatch")
 
-OnStall = Callable[[str, contextvars.Context | None], None]
+OnStall = Callable[[str, contextvars.Context], None]
 
 
 class Watchdog:
@@ -49,6 +43,7 @@ class Watchdog:
         self._loop, self._watched = loop, thread
         self._has_work = threading.Event()
         self._answered = threading.Event()
+        self._told: set[str] = set()
         threading.Thread(target=self._run, name="ipybatch-watchdog", daemon=True).start()
 
     def watch(self, running: int) -> None:
@@ -74,23 +69,17 @@ class Watchdog:
 
     def _tell(self) -> None:
         frame = sys._current_frames().get(self._watched.ident or 0)
-        if frame is None:
-            return
-        text = mask(
-            f"{_place(frame)} has kept all sessions of this process waiting for more than {STALLED_S:g} s:"
-            " use await there, or a plain function, which runs in a thread"
+        context = None if frame is None else _context(frame)
+        if frame is None or context is None:
+            return  # it waits for events: the whole process was stopped for a while
+        text = (
+            f"all sessions of this process have waited for more than {STALLED_S:g} s for {user_place(frame)}"
+            " (use await there, or a plain function, which runs in a thread)"
         )
-        _log.warning("%s", text)
-        self.on_stall(text, _context(frame))
-
-
-def _place(frame: FrameType) -> str:
-    """Return file, line, function and source of the innermost frame that is the user's own."""
-    own = next((at for at in _stack(frame) if is_users(at.f_code.co_filename)), frame)
-    code, line = own.f_code, own.f_lineno
-    file = "a notebook cell" if "ipykernel_" in code.co_filename else Path(code.co_filename).name
-    source = linecache.getline(code.co_filename, line).strip()
-    return f"{file}, line {line}, in {code.co_name}" + (f" ({source[:80]})" if source else "")
+        if text not in self._told:
+            self._told.add(text)
+            _log.warning("%s", text)
+        self.on_stall(text, context)
 
 
 def _context(frame: FrameType) -> contextvars.Context | None:
@@ -107,8 +96,3 @@ def _stack(frame: FrameType | None) -> Iterator[FrameType]:
     while frame is not None:
         yield frame
         frame = frame.f_back
-
-
-def is_users(file: str) -> bool:
-    """Say whether code of a file is the user's own: neither ours, nor installed, nor frozen into Python."""
-    return not file.startswith((_OURS, *_INSTALLED, "<frozen"))
