@@ -167,6 +167,7 @@ def test_a_journal_that_vanishes_ends_the_session(plan, clock, journal, do, told
     for read in (session.results, lambda: session.save(journal.with_name("out.csv")), session.resume):
         with pytest.raises(JournalError, match=f"was {told} while it was in use"):
             read()
+    session.recall()  # as the panel does: it goes on, and shows the reason
     assert not journal.with_name("out.csv").exists()
     assert journal.exists() is (do is not delete)
 

@@ -24,7 +24,7 @@ from ipybatch.engine.store import rows, run_store
 from ipybatch.engine.store.journal import Journal, open_journal
 from ipybatch.engine.store.resume import preview
 from ipybatch.engine.store.run_store import Found
-from ipybatch.errors import InputError
+from ipybatch.errors import InputError, JournalError
 from ipybatch.session.waiting import in_notebook
 from ipybatch.session.workload import ReadOnly, find_workload
 
@@ -199,9 +199,10 @@ def earlier_pace(journal: Journal, name: str, snapshot: Snapshot) -> list[Mark]:
     if snapshot.pace.is_whole:
         return []
     own = snapshot.pace.marks
-    with journal.reader() as database:
+    with suppress(JournalError), journal.reader() as database:  # a view goes on without it, and shows what is wrong
         found = run_store.find(database, name)
         return [] if found is None else rows.read_pace(database, found.run, own[0].at_s if own else math.inf)
+    return []
 
 
 def _show_as_it_ended(feed: Feed, database: sqlite3.Connection, found: Found, name: str, plan: Plan | None) -> None:
