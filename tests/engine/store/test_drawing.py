@@ -7,7 +7,7 @@ from contextlib import closing
 
 import pytest
 
-from ipybatch import Limits
+from ipybatch import Limits, Withheld
 from ipybatch.engine.data.plan import Keying
 from ipybatch.engine.store.drawing import CHUNK, ItemReader
 
@@ -150,3 +150,32 @@ def test_the_thread_ends_with_its_reader():
     gc.collect()
     thread.join(20)
     assert not thread.is_alive()
+
+
+@pytest.mark.parametrize("limits", [Limits(concurrency=1), Limits(concurrency=2, batch_size=2)])
+@pytest.mark.parametrize("good", [1, 2, 3])
+def test_what_a_generator_gave_before_it_raised_runs(live, good, limits):
+    def items():
+        yield from range(good)
+        raise OSError("page 2 is gone")
+
+    session = live(fine, items(), limits=limits)
+    summary = session.run()
+    assert (summary.state, summary.counts.completed, summary.counts.total) == ("failed", good, None)
+    assert "page 2 is gone" in summary.reason
+
+
+def test_what_was_withheld_of_a_generator_runs_at_the_next_start(live):
+    """It gives an item once: what was not sent is kept for the resume."""
+    withholds = True
+
+    async def work(item):
+        if withholds and item == 1:
+            raise Withheld("the budget is spent")
+        return item
+
+    session = live(work, (n for n in range(4)), limits=Limits(concurrency=1))
+    assert session.run().state == "failed"
+    withholds = False
+    session.resume()
+    assert session.run().counts.completed == 4

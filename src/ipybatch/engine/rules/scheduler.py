@@ -142,6 +142,7 @@ class Scheduler(msgspec.Struct):
     _fresh: deque[Task] = msgspec.field(default_factory=deque)
     _gathered: list[Task] = msgspec.field(default_factory=list)  # of the next batch
     _awaits_items: bool = False
+    _raised: BaseException | None = None  # by the source
     _waiting: list[tuple[float, int, Task]] = msgspec.field(default_factory=list)  # heap by time of readiness
     _retries: int = 0
     _batch_free_s: float = -math.inf
@@ -458,18 +459,27 @@ class Scheduler(msgspec.Struct):
             return math.inf
         self._fresh.extend(self._gathered)
         self._gathered = []
-        self.exhausted = not is_whole
+        self.exhausted = not is_whole and self._raised is None
         self._open_batch(len(self._fresh))
         return 0.0
 
     def _draw_into(self, tasks: deque[Task] | list[Task], size: int) -> bool:
-        """Draw until there are ``size`` tasks; return whether there are: else some are awaited, or none are left."""
+        """Draw until there are ``size`` tasks; return whether there are: else some are awaited, or none are left.
+
+        What a generator gave before it raised runs: its error is raised when there is nothing else.
+        """
         self._awaits_items = False
-        for task in islice(self.source, size - len(tasks)):
-            if task is None:
-                self._awaits_items = True
-                return False
-            tasks.append(task)
+        if self._raised is None:
+            try:
+                for task in islice(self.source, size - len(tasks)):
+                    if task is None:
+                        self._awaits_items = True
+                        return False
+                    tasks.append(task)
+            except BaseException as error:  # the user's
+                self._raised = error
+        if self._raised is not None and not tasks:
+            raise self._raised
         return len(tasks) >= size
 
     def _open_batch(self, items: int) -> None:

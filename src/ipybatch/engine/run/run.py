@@ -128,7 +128,7 @@ Change = tuple[Wanted, int]  # which tasks, and the place of their new priority
 
 _AHEAD = 100  # tasks that the scheduler takes at once
 _LOOK_AHEAD = 1000  # items of a generator that may wait in limit groups
-_UNFINISHED: frozenset[Status] = frozenset({"failed", "timeout", "cancelled"})
+_UNFINISHED: frozenset[Status] = frozenset({"failed", "timeout", "cancelled", "skipped"})
 
 
 class Run:

@@ -249,18 +249,17 @@ class Journal:
         """Run units in one transaction and return whom to tell what; what fails together is tried one by one."""
         database = self._database
         try:
-            with translated(self.path):
-                _begin(database, wait_s)
-        except JournalError as error:  # no unit can be written just now
-            if is_busy(error):
-                raise _Busy(error) from error
-            return [(submitted.done, None, error) for submitted in group]
+            _begin(database, wait_s)
+        except sqlite3.Error as error:  # no unit can be written just now
+            refusal = _refusal(error, self.path)
+            if is_busy(refusal):
+                raise _Busy(refusal) from error
+            return [(submitted.done, None, refusal) for submitted in group]
         try:
-            with translated(self.path):
-                results = [submitted.unit(database) for submitted in group]
-                on_commit("before")
-                database.execute("COMMIT")
-                on_commit("after")
+            results = [submitted.unit(database) for submitted in group]
+            on_commit("before")
+            database.execute("COMMIT")
+            on_commit("after")
         except Exception as error:  # whatever a unit raises: its neighbours are written
             with suppress(sqlite3.Error):
                 database.execute("ROLLBACK")
@@ -378,11 +377,16 @@ def _explained(error: sqlite3.Error, file: str, place: str, again: str) -> Journ
 
 
 def _refusal(error: Exception, path: Path) -> JournalError:
-    if isinstance(error, JournalError):
-        return error
-    refusal = JournalError(f"journal {path}: {type(error).__name__}: {error}")
-    refusal.__cause__ = error
-    return refusal
+    """Return what is told of an error: `translated`, which would cost every commit as much as an item."""
+    try:
+        with translated(path):
+            raise error
+    except JournalError as refusal:
+        return refusal
+    except Exception:  # of a unit
+        other = JournalError(f"journal {path}: {type(error).__name__}: {error}")
+        other.__cause__ = error
+        return other
 
 
 _Inode = tuple[int, int]
