@@ -67,8 +67,10 @@ class WorkerQueue:
         """Wait until woken."""
         parked = asyncio.get_running_loop().create_future()
         self.parked.append(parked)
-        await parked
-        self.is_waking = False
+        try:
+            await parked
+        finally:
+            self.is_waking = False
 
     def wake_one(self) -> None:
         """Let one of them look, unless one is about to."""
