@@ -125,6 +125,27 @@ def test_a_chunk_is_no_larger_than_what_is_asked_for():
         assert [task.seq for task in reader.take().tasks] == list(range(before, before + size))
 
 
+def test_what_was_drawn_is_not_held_back_by_an_item_that_takes_long(live):
+    """Nine items of a page run while the next page is fetched, however large a chunk was asked for."""
+    arrived, done = threading.Event(), threading.Semaphore(0)
+
+    def items():
+        yield from range(40)  # by now, chunks are large
+        assert arrived.wait(20)
+        yield 40
+
+    async def work(item):
+        done.release()
+        return item
+
+    session = live(work, items(), limits=Limits(concurrency=4))
+    session.start()
+    for _ in range(40):
+        assert done.acquire(timeout=20)
+    arrived.set()
+    assert session.run().counts.completed == 41
+
+
 def test_a_reader_asks_for_one_chunk_at_a_time():
     reader, read = ItemReader(iter(range(10)), Keying()), threading.Semaphore(0)
     reader.on_read = read.release

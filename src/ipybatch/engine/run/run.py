@@ -37,6 +37,7 @@ from ipybatch.engine.run.runner import Runner
 from ipybatch.engine.run.slots import AGAIN_S, TICKET
 from ipybatch.engine.store import resume, rows, run_store
 from ipybatch.engine.store.commit_queue import written
+from ipybatch.engine.store.drawing import CHUNK_S
 from ipybatch.engine.store.journal import BUSY_S, PATIENCE_S, Journal
 from ipybatch.engine.store.resources import Membership, kept_since_s
 from ipybatch.engine.store.resume import Items, Opened, Wanted
@@ -268,9 +269,17 @@ class Run:
     def _listen_to_items(self, runner: Runner) -> None:
         """Look for something to start whenever a generator has given items, in its own thread."""
         loop, clock = asyncio.get_running_loop(), self._clock
+        timer: asyncio.TimerHandle | None = None
+
+        def on_ask() -> None:
+            nonlocal timer
+            clock.hold(+1)
+            timer = loop.call_later(CHUNK_S, runner.wake)  # for what there is by then: the next item may take long
 
         def look() -> None:
             clock.hold(-1)
+            if timer is not None:
+                timer.cancel()
             runner.wake()
 
         def on_read() -> None:
@@ -279,7 +288,7 @@ class Run:
             except RuntimeError:  # the loop is closed; the next start finds what was read
                 clock.hold(-1)
 
-        self._items.listen(on_ask=partial(clock.hold, +1), on_read=on_read)
+        self._items.listen(on_ask=on_ask, on_read=on_read)
 
     def _press(self) -> None:
         """Cancel the entering or leaving of the work, once it has been stopped, until it ends."""

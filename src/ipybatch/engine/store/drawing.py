@@ -47,10 +47,22 @@ Ended = tuple[Task, Status, bool]  # and whether a resume keeps it
 Recorded = tuple[int, str, Status, bool, str]  # seq, key, status, whether a resume keeps it, digest
 
 
-class _Chunk(msgspec.Struct):
+class Chunk(msgspec.Struct, frozen=True):
     """Some tasks, and whether that was all, or what the generator raised after them."""
 
     tasks: list[Task]
+    is_last: bool
+    error: BaseException | None
+
+
+class _Read(msgspec.Struct):
+    """What the thread has read, for the loop to take at any time.
+
+    Attributes:
+        is_last: Set after the last task; ``error`` too.
+    """
+
+    tasks: deque[Task] = msgspec.field(default_factory=deque)
     is_last: bool = False
     error: BaseException | None = None
 
@@ -63,7 +75,9 @@ class ItemReader:
 
     Attributes:
         is_reading: Whether the thread is at it.
-        on_ask: Called when it is asked for a chunk; ``on_read`` from the thread, when the chunk is there.
+        on_ask: Called when it is asked for a chunk. What there is may be taken before the chunk is whole: after
+            `CHUNK_S` the generator may block for long.
+        on_read: Called from the thread, when the chunk is there.
     """
 
     def __init__(self, items: Iterable[Any], keying: Keying) -> None:
@@ -71,31 +85,31 @@ class ItemReader:
         self.on_ask: Callable[[], None] = _nothing
         self.on_read: Callable[[], None] = _nothing
         self._wanted: _Wanted = queue.SimpleQueue()
-        self._chunks: deque[_Chunk] = deque()
-        arguments = (items, keying, self._wanted, self._chunks)
-        self._thread = threading.Thread(target=_read, args=arguments, name="ipybatch-items", daemon=True)
+        self._read = _Read()
+        arguments = (items, keying, self._wanted, self._read)
+        self._thread = threading.Thread(target=_serve, args=arguments, name="ipybatch-items", daemon=True)
         self._is_over = False
         weakref.finalize(self, self._wanted.put, None)  # else the thread would wait for ever
 
     def ask(self, size: int) -> None:
         """Let the next chunk be read, unless one is being read or waits, or there are no more."""
-        if self.is_reading or self._chunks or self._is_over:
+        if self.is_reading or self._read.tasks or self._is_over:
             return
         self.is_reading = True
         self.on_ask()
         if not self._thread.ident:
             self._thread.start()
-        self._wanted.put((size, self._read))
+        self._wanted.put((size, self._end))
 
-    def take(self) -> _Chunk | None:
-        """Return the next chunk; None while it is being read."""
-        if not self._chunks:
-            return None
-        chunk = self._chunks.popleft()
-        self._is_over = chunk.is_last or chunk.error is not None
-        return chunk
+    def take(self) -> Chunk | None:
+        """Return what has been read; None while that is nothing."""
+        read = self._read
+        is_last, error = read.is_last, read.error  # before the tasks, which come first
+        tasks = [read.tasks.popleft() for _ in range(len(read.tasks))]
+        self._is_over = is_last or error is not None
+        return Chunk(tasks, is_last, error) if tasks or self._is_over else None
 
-    def _read(self) -> None:
+    def _end(self) -> None:
         self.is_reading = False
         self.on_read()
 
@@ -104,32 +118,26 @@ def _nothing() -> None:
     pass
 
 
-def _read(items: Iterable[Any], keying: Keying, wanted: _Wanted, chunks: deque[_Chunk]) -> None:
+def _serve(items: Iterable[Any], keying: Keying, wanted: _Wanted, read: _Read) -> None:
     """Serve an `ItemReader`, which this thread does not keep alive."""
     iterator: Iterator[Any] | None = None
     drawn = 0
-    while (request := wanted.get()) is not None:
-        size, answer = request
-        chunk = _Chunk([])
-        until_s = time.monotonic() + CHUNK_S
+    while not read.is_last and read.error is None and (request := wanted.get()) is not None:
+        size, end = request
+        until_s, until = time.monotonic() + CHUNK_S, drawn + size
         try:
             iterator = iter(items) if iterator is None else iterator
             for item in islice(iterator, size):
-                chunk.tasks.append(_task(keying, drawn, item))
+                read.tasks.append(_task(keying, drawn, item))
                 drawn += 1
                 if time.monotonic() > until_s:
                     break
             else:
-                chunk.is_last = len(chunk.tasks) < size
+                read.is_last = drawn < until
         except BaseException as error:  # the generator's, whatever it is: the session tells it
-            chunk.error = error
-        chunks.append(chunk)
-        is_over = chunk.is_last or chunk.error is not None
-        del chunk
-        answer()
-        del request, answer
-        if is_over:
-            return
+            read.error = error
+        end()
+        del request, end
 
 
 def _task(keying: Keying, drawn: int, item: Any) -> Task:
