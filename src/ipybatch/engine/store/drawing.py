@@ -128,7 +128,11 @@ def _serve(items: Iterable[Any], keying: Keying, wanted: _Wanted, read: _Read) -
         try:
             iterator = iter(items) if iterator is None else iterator
             for item in islice(iterator, size):
-                read.tasks.append(_task(keying, drawn, item))
+                try:
+                    task = keying.task(drawn, item)
+                except InputError as error:
+                    task = Task(drawn, f"item {drawn}", item, refused=str(error))
+                read.tasks.append(task)
                 drawn += 1
                 if time.monotonic() > until_s:
                     break
@@ -138,13 +142,6 @@ def _serve(items: Iterable[Any], keying: Keying, wanted: _Wanted, read: _Read) -
             read.error = error
         end()
         del request, end
-
-
-def _task(keying: Keying, drawn: int, item: Any) -> Task:
-    try:
-        return keying.task(drawn, item)
-    except InputError as error:
-        return Task(drawn, f"item {drawn}", item, refused=str(error))
 
 
 class Listing:
@@ -188,21 +185,30 @@ class Walk:
         self.in_step = True
         self._indexed = False
 
-    def keep(self, place: int, tasks: Sequence[Task]) -> int:
-        """Pass the first tasks that are recorded as completed, in these very places, and stay so; return how many."""
-        if not self.in_step or "completed" in self.again.statuses:
-            return 0
-        kept, row = 0, self._row or self._read()
-        for task in tasks:
-            if row is None or row[0] != place + kept or row[1] != task.key or row[2] != "completed":
-                break
-            if row[4] != task.digest or not row[3]:
-                break
-            kept += 1
-            row = next(self._rows, None) or self._read()
-        self._row = row
-        self._unmatched -= kept
-        return kept
+    def keeps(self, place: int, tasks: Sequence[Task]) -> bool:
+        """Pass tasks that are all recorded as completed, in these very places, and stay so; return whether they are.
+
+        One question for a whole chunk: most of what is resumed is like that.
+        """
+        if not self.in_step or not self._unmatched or "completed" in self.again.statuses:
+            return False
+        first = ids(self._run)[0] + place
+        after = first + len(tasks)
+        recorded = self._database.execute(
+            "SELECT key, digest FROM item WHERE id >= ? AND id < ? AND status = 'completed' AND final ORDER BY id",
+            (first, after),
+        ).fetchall()
+        if recorded != [(task.key, task.digest) for task in tasks]:
+            return False
+        self._next_id, self._rows, self._row = after, iter(()), None
+        self._unmatched -= len(tasks)
+        return True
+
+    def keys(self, places: int) -> list[str]:
+        """Return the keys that are recorded in the first places."""
+        first, _ = ids(self._run)
+        rows = self._database.execute("SELECT key FROM item WHERE id >= ? AND id < ?", (first, first + places))
+        return [key for (key,) in rows]
 
     def find(self, place: int, key: str) -> Recorded | None:
         """Return what is recorded of ``key``; None when nothing is."""
@@ -274,6 +280,7 @@ class Drawing:
         self._emit, self._clock_s = emit, clock_s
         self.matched: deque[Task] = deque()
         self._seen = SeenKeys()
+        self._all_kept = True  # what was drawn so far; then the journal has the keys that were seen
         self._drawn = 0
         self._free = 0 if walk is None else walk.first_free
         self._is_last_read = False
@@ -329,16 +336,21 @@ class Drawing:
     def _match(self, tasks: list[Task]) -> dict[Status, int]:
         """Give tasks the seqs they are recorded under; keep those that do not stay so, and count as what they are."""
         walk, listing, drawn, seen = self._walk, self._listing, self._drawn, self._seen
+        if walk is not None and walk.keeps(drawn, tasks):
+            self._counts.undrawn["completed"] -= len(tasks)
+            self._drawn += len(tasks)
+            if not self._all_kept:
+                seen.add([task.key for task in tasks])
+            return {}
+        if self._all_kept and walk is not None:
+            seen.add(walk.keys(drawn))
+        self._all_kept = False
         counted: dict[Status, int] = {}
         for at in seen.add([task.key for task in tasks]):
             task = tasks[at]
             task.refused = f"duplicate key {task.key}: an earlier item has it too"
             task.key = f"{task.key} (duplicate, item {drawn + at})"
-        kept = 0 if walk is None else walk.keep(drawn, tasks)
-        if kept:
-            self._counts.undrawn["completed"] -= kept
-            drawn += kept
-        for task in tasks[kept:]:
+        for task in tasks:
             was = "" if walk is None else self._find(walk, drawn, task)
             if task.seq != drawn or listing.order is not None:
                 listing.add(drawn, task.seq)

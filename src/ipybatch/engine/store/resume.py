@@ -195,7 +195,7 @@ def open_list(store: RunStore, spec: Spec, tasks: Plan, again: Again, now_s: flo
     kept: Counter[str] = Counter()
     todo = []
     for task in tasks:
-        status, is_final, digest = recorded.get(task.seq, _UNRECORDED)
+        _, status, is_final, digest = recorded.get(task.seq, _UNRECORDED)
         task.recorded = ""
         if digest != task.digest:  # what is recorded answers another question
             todo.append(task)
@@ -245,7 +245,8 @@ def open_generator(
     return Opened(drawing.tasks(), counts, recorded, notes, drawing=drawing)
 
 
-_UNRECORDED: tuple[Status | Literal[""], bool, str] = ("", False, "")
+_Recorded = tuple[int, Status | Literal[""], bool, str]  # seq, status, whether it is final, digest
+_UNRECORDED: _Recorded = (-1, "", False, "")
 
 
 def _plan_anew(store: RunStore, spec: Spec, tasks: Plan, now_s: float) -> None:
@@ -370,10 +371,13 @@ def _known(journal: Journal, found: run_store.Found) -> tuple[dict[str, Task], i
     return known, max((task.seq for task in known.values()), default=-1) + 1
 
 
-def _recorded(store: RunStore) -> dict[int, tuple[Status, bool, str]]:
+def _recorded(store: RunStore) -> dict[int, _Recorded]:
+    first, after = ids(store.run)
     with store.journal.reader() as database:
-        rows = database.execute("SELECT id, status, final, digest FROM item WHERE id >= ? AND id < ?", ids(store.run))
-        return {id_ & SEQ: (status, final, digest) for id_, status, final, digest in rows}
+        rows = database.execute(
+            "SELECT id - ?, status, final, digest FROM item WHERE id >= ? AND id < ?", (first, first, after)
+        )
+        return {row[0]: row for row in rows.fetchall()}
 
 
 class Wanted:
