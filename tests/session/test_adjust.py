@@ -148,6 +148,10 @@ def test_concurrency_is_changed_too(plan, clock):
         ({"rates": [20, 91]}, "limit must be <= 90, which the session was made with, got 91"),
         ({"rates": [0, 90]}, "limit must be >= 1, got 0"),
         ({"rates": [5]}, "rates must be 2 limits, one for each rate, got 1"),
+        ({"rates": 5}, "rates must be a list of limits, one for each rate, got 5: pass [5]"),
+        ({"rates": "50"}, "rates must be a list of limits, one for each rate, got '50': pass ['50']"),
+        ({"rates": [None, 90]}, "limit must be >= 1, got None"),
+        ({"concurrency": "3"}, "concurrency must be a whole number >= 1, got '3'"),
         ({"rates": []}, "rates must be 2 limits, one for each rate, got 0"),
     ],
 )

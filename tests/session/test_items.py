@@ -17,6 +17,9 @@ async def name_of(item):
     return str(item)
 
 
+FUNCTIONS = ("key", "cost", "skip", "rank", "priority", "on_progress")
+
+
 def forbidden(item):
     raise AssertionError("refused before the first call")
 
@@ -118,6 +121,7 @@ def test_work_that_cannot_be_called_with_one_item_is_refused(plan, work, complai
         ({"backend": "loop"}, 'backend must be "threads" for a plain function'),
         ({"backend": "dusk"}, 'backend must be "loop", "threads" or a backend object'),
         ({"name": " "}, "name must be a text of 1 to 200 characters"),
+        *(({field: 5}, f"{field} must be a function or None, got 5") for field in FUNCTIONS),
         ({"settings": object()}, "settings must be what JSON can hold"),
     ],
     ids=str,

@@ -4,8 +4,8 @@ import threading
 
 import pytest
 
-from ipybatch import InputError, Limits
-from ipybatch.engine.data import events
+from ipybatch import InputError, Limits, secret
+from ipybatch.engine.data import events, masking
 from ipybatch.engine.feed.event_text import line_of
 from ipybatch.session.waiting import in_notebook
 
@@ -96,7 +96,7 @@ def test_keys_and_errors_are_shown_as_given_without_what_acts_on_a_terminal(live
     def work(item):
         raise ValueError(HOSTILE)
 
-    session = live(work, keys, limits=Limits(concurrency=1), group_word=f"Batch{HOSTILE}", breaker=None)
+    session = live(work, keys, limits=Limits(concurrency=1), breaker=None)
     session.note(HOSTILE)
     session.run(verbose=True)
     told = capsys.readouterr().err
@@ -113,16 +113,42 @@ def test_keys_and_errors_are_shown_as_given_without_what_acts_on_a_terminal(live
     assert session.results()["key"].tolist() == keys
 
 
-def test_group_names_are_shown_without_what_acts_on_a_terminal(live):
-    session = live(fetch, [1], limits=Limits(batch_size=1), group_word=f"Batch{HOSTILE}")
+def test_group_names_are_shown_without_what_acts_on_a_terminal_and_without_secrets(live, monkeypatch):
+    """What the work says of its groups, and what `per=` calls them: names of files and sites, say."""
+    monkeypatch.setattr(masking, "_secrets", ())
+    secret("topsecret99")
+    name = f"topsecret99{HOSTILE}"
+
+    def work(item):
+        session.tell(events.GroupStarted(0.0, 1, name, 1, {name: name, "rows": 2}))
+        session.tell(events.GroupChanged(0.0, 1, "failed", {}, error=name))
+
+    session = live(work, [1], limits=Limits(each=Limits()), per=lambda item: name)
+    groups = []
+    session.on("done", lambda event: groups.extend(session.live_status.limit_groups))
     session.run()
-    assert session.snapshot.groups[1].name == "Batchabc 1"
+    (group,) = session.snapshot.groups.values()
+    assert (group.name, group.error, group.extra) == ("***abc", "***abc", {"***abc": "***abc", "rows": 2})
+    assert [group.name for group in groups] == ["***abc"]
 
 
-@pytest.mark.parametrize("name", [HOSTILE, "two\nlines", "tab\there", "bell\x07", "\u202eabc"], ids=repr)
-def test_a_name_that_acts_on_a_terminal_is_refused(live, name):
-    with pytest.raises(InputError, match="name must have no control characters"):
-        live(fetch, [1], name=name)
+@pytest.mark.parametrize("field", ["name", "resource", "group_word"])
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        *(
+            (name, "have no control characters")
+            for name in (HOSTILE, "two\nlines", "tab\there", "\x07", "\u202ea", "\0")
+        ),
+        *((name, "be a text that UTF-8 can hold") for name in ("\ud800", "bad\udce9name")),
+        *((name, "be a text of 1 to 200 characters") for name in (5, ["x"], "", " ", "x" * 201, b"x")),
+    ],
+    ids=repr,
+)
+def test_a_name_that_cannot_be_kept_or_acts_on_a_terminal_is_refused(live, journal, field, name, words):
+    with pytest.raises(InputError, match=f"{field} must {words}.*, got "):
+        live(fetch, [1], **{field: name})
+    assert not journal.exists()
 
 
 @pytest.mark.parametrize("verbose", [True, False])

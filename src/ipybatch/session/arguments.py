@@ -13,8 +13,8 @@ import msgspec
 
 from ipybatch.engine.data.clock import Clock
 from ipybatch.engine.data.events import Counts
-from ipybatch.engine.data.masking import printable
-from ipybatch.engine.data.plan import PRIORITIES, Keying, Plan, Priority, make_plan
+from ipybatch.engine.data.masking import is_encodable, printable
+from ipybatch.engine.data.plan import PRIORITIES, Keying, Plan, Priority, make_plan, short
 from ipybatch.engine.data.policy import Breaker, Limits, Retry, check, check_count
 from ipybatch.engine.data.spec import OnFailure
 from ipybatch.errors import InputError
@@ -46,18 +46,33 @@ class SessionArguments(Arguments, total=False):
 _ON_FAILURE = ("continue", "stop", "rollback")
 
 
-def check_name(name: Any) -> None:
-    """Refuse a name that is no text, or would act on a terminal that it is shown in.
+def check_name(name: Any, field: str = "name") -> None:
+    """Refuse a name that is no text, that no file can hold, or that would act on a terminal it is shown in.
 
     Raises:
         InputError: Says what it must be.
     """
     if not isinstance(name, str) or not name.strip() or len(name) > 200:
-        msg = f"name must be a text of 1 to 200 characters, got {name!r}"
+        msg = f"{field} must be a text of 1 to 200 characters, got {short(name)}"
         raise InputError(msg)
     if printable(name) != name:
-        msg = f"name must have no control characters or escape codes, got {name!r}"
+        msg = f"{field} must have no control characters or escape codes, got {name!r}"
         raise InputError(msg)
+    if not is_encodable(name):
+        msg = f"{field} must be a text that UTF-8 can hold, got {name!r}: a part of it is half a character"
+        raise InputError(msg)
+
+
+def check_functions(**functions: Any) -> None:
+    """Refuse what is no function of an item, nor None.
+
+    Raises:
+        InputError: Names the field.
+    """
+    for field, function in functions.items():
+        if function is not None and not callable(function):
+            msg = f"{field} must be a function or None, got {short(function)}"
+            raise InputError(msg)
 
 
 def check_session(
@@ -80,7 +95,7 @@ def check_session(
 
 
 def check_per(per: Any, limits: Limits | None) -> None:
-    """Refuse lanes without limits of their own, and such limits without lanes.
+    """Refuse limit groups without limits of their own, and such limits without limit groups.
 
     Raises:
         InputError: Says what is missing.
@@ -287,8 +302,11 @@ def adjusted(declared: Limits, before: Limits, concurrency: int | None, rates: S
     """Return limits with another concurrency and other rates, no faster than those the session was made with.
 
     Raises:
-        InputError: They are faster, or there are more or fewer rates.
+        InputError: They are faster, no numbers, or there are more or fewer rates.
     """
+    if rates is not None and (isinstance(rates, str) or not isinstance(rates, Iterable)):
+        msg = f"rates must be a list of limits, one for each rate, got {rates!r}: pass [{rates!r}]"
+        raise InputError(msg)
     at_once = before.concurrency if concurrency is None else concurrency
     wanted = [rate.limit for rate in before.rates] if rates is None else list(rates)
     if len(wanted) != len(declared.rates):

@@ -113,6 +113,9 @@ class BatchSession:
         clock: Clock | None = None,
     ) -> None:
         arguments.check_name(name)
+        arguments.check_name(name if resource is None else resource, "resource")
+        arguments.check_name(group_word, "group_word")
+        arguments.check_functions(key=key, cost=cost, skip=skip, rank=rank, priority=priority, on_progress=on_progress)
         arguments.check_session(timeout_s, on_failure, limits, retry, breaker)
         arguments.check_per(per, limits)
         found = inspect_work(work)
@@ -128,7 +131,7 @@ class BatchSession:
             breaker=breaker,
             timeout_s=timeout_s,
             on_failure=on_failure,
-            resource=resource or f"session {name}",
+            resource=f"session {name}" if resource is None else resource,
             keying=keying,
             group_word=group_word,
             fresh=fresh,
@@ -480,7 +483,7 @@ class BatchSession:
 
     def tell(self, event: events.Event) -> None:
         """Publish something that only the work knows; on the engine's thread while it runs."""
-        self._feed.emit(event)
+        self._feed.tell(event)
 
     def items_of(self, group: int, *, offset: int = 0, limit: int = 100) -> tuple[int, list[RecordedItem]]:
         """Return how many items of a group are recorded, and some of them with their attempts, failed ones first."""

@@ -90,6 +90,15 @@ def printable(text: str) -> str:
     return _CONTROLS.sub(lambda found: " " if found[0] in "\t\n" else "", _ESCAPES.sub("", text))
 
 
+def is_encodable(text: str) -> bool:
+    """Say whether a file can hold ``text``: half a surrogate pair, as in odd file names, is no character."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 _STRONG = (  # what is called so is one, whatever it looks like
     r"(?:x-(?:amz|goog)-)?(?:signature|credential|security-token)|sig"
     r"|(?:access|refresh|id|auth|api|session|bearer|csrf|xsrf)[_-]?token|token"

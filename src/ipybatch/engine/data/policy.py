@@ -7,7 +7,7 @@ Frozen data only.  The state machines that follow them live in `limiter`,
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
@@ -30,14 +30,15 @@ def check(field: str, value: Any, *, low: float, high: float = math.inf, above: 
     raise InputError(msg)
 
 
-def check_count(field: str, value: Any, *, low: int) -> None:
-    """Refuse what is not a whole number of at least ``low``.
+def check_count(field: str, value: Any, *, low: int, high: float = math.inf) -> None:
+    """Refuse what is not a whole number within ``[low, high]``.
 
     Raises:
         InputError: The message names the field, the range and the value.
     """
-    if not isinstance(value, int) or isinstance(value, bool) or value < low:
-        msg = f"{field} must be a whole number >= {low}, got {value!r}"
+    if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
+        end = "" if high == math.inf else f" and <= {high}"
+        msg = f"{field} must be a whole number >= {low}{end}, got {value!r}"
         raise InputError(msg)
 
 
@@ -143,7 +144,7 @@ class Limits:
             msg = f"batch_pause_s needs batch_size, got batch_pause_s={self.batch_pause_s!r} and batch_size=None"
             raise InputError(msg)
         object.__setattr__(self, "rates", _all_rates(self.rates))
-        object.__setattr__(self, "also", tuple(self.also))
+        object.__setattr__(self, "also", _all("also", self.also))
         _check_plugs(self.also, self.shared)
         _check_each(self.each)
 
@@ -157,11 +158,19 @@ class Limits:
 def _all_rates(rates: Sequence[Rate]) -> tuple[Rate, ...]:
     if isinstance(rates, Rate):
         return (rates,)
+    rates = _all("rates", rates)
     for rate in rates:
         if not isinstance(rate, Rate):
             msg = f"rates must hold Rate(limit, per_s=...), got {rate!r}"
             raise InputError(msg)
     return tuple(rates)
+
+
+def _all(field: str, given: Any) -> tuple[Any, ...]:
+    if isinstance(given, str) or not isinstance(given, Iterable):
+        msg = f"{field} must be a list, got {given!r}: pass [{given!r}]"
+        raise InputError(msg)
+    return tuple(given)
 
 
 def _check_each(each: Any) -> None:

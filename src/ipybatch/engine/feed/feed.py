@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal
+
+import msgspec
 
 from ipybatch.engine.data import events
 from ipybatch.engine.data.clock import Clock
-from ipybatch.engine.data.masking import mask
+from ipybatch.engine.data.masking import describe, mask
 from ipybatch.engine.feed.snapshot import FOLD, Snapshot
 
 LOGGED_AT_MOST = 20_000  # about 5 MB
@@ -41,6 +43,19 @@ class Feed:
         self.log.append(event)
         if self._listeners:
             self.publish(event)
+
+    def tell(self, event: events.Event) -> None:
+        """Emit an event that the work made, with its texts masked: names of groups, what is said of them."""
+        texts: dict[str, Any] = {}
+        for field in event.__struct_fields__:
+            value = getattr(event, field)
+            if isinstance(value, str) and field != "key":
+                texts[field] = mask(value)
+            elif isinstance(value, dict):
+                texts[field] = {
+                    mask(name): mask(said) if isinstance(said, str) else said for name, said in value.items()
+                }
+        self.emit(msgspec.structs.replace(event, **texts) if texts else event)
 
     def publish(self, event: events.Event) -> None:
         """Tell everyone of an event that was folded in."""
@@ -84,6 +99,7 @@ class Feed:
 
         The snapshot and the log have it at once; listeners hear of it on the engine's thread.
         """
+        text = mask(text)
         if text in self.snapshot.notes:
             return None
         event = events.Noted(self.clock.unix_s(), text)
@@ -97,4 +113,4 @@ class Feed:
                 listener(event)
             except BaseException as error:  # a view that raises, or exits, must not stop the run
                 self.off(listener)
-                self.note(f"a listener was dropped: it raised {type(error).__name__}: {error}", "listener")
+                self.note(f"a listener was dropped: it raised {describe(error)}", "listener")

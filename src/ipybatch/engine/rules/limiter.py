@@ -37,7 +37,7 @@ from typing import Any
 
 import msgspec
 
-from ipybatch.engine.data.masking import describe
+from ipybatch.engine.data.masking import describe, is_encodable, mask
 from ipybatch.engine.data.plan import BY_ORDER, Task, canonical, label_of, short
 from ipybatch.engine.data.policy import Breaker as BreakerPolicy
 from ipybatch.engine.data.policy import Limits, Paced, Pacer, Rate
@@ -409,12 +409,17 @@ class LimitGroup(msgspec.Struct, eq=False):
     @property
     def label(self) -> str:
         """The name as people read it."""
-        return label_of(self.name)
+        return group_label(self.name)
 
     @property
     def is_failing(self) -> bool:
         """Whether its service failed, and has not succeeded since."""
         return self.breaker is not None and self.breaker.failures > 0
+
+
+def group_label(name: str) -> str:
+    """Return a limit group's name as people read it."""
+    return mask(label_of(name))
 
 
 def group_name(value: Any) -> str:
@@ -423,7 +428,7 @@ def group_name(value: Any) -> str:
     Raises:
         InputError: ``per=`` returned no name.
     """
-    if isinstance(value, str) and value.strip():
+    if isinstance(value, str) and value.strip() and is_encodable(value):
         return canonical(str.__str__(value))
     if isinstance(value, Integral) and not isinstance(value, bool):
         return canonical(int(value))

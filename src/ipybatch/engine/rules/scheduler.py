@@ -116,7 +116,7 @@ class Scheduler(msgspec.Struct):
         held: True while paused or stopping: nothing starts.
         breaker: Of all tasks; limit groups have their own.
         on_batch: Told of each new batch: number and items.
-        limit groups: Where drawn tasks wait, if they have limits of their own.
+        limit_groups: Where drawn tasks wait, if they have limits of their own.
         aside: Tasks of limit groups that gave up: they do not start any more.
         wait_s: After `next` gave None: seconds until asking again makes sense; inf: after the next change.
         why: What it waits for, one word: "", "slot", "limit", "breaker", "batch", "pause", "retry", "probe", "items".

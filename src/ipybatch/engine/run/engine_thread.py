@@ -238,11 +238,6 @@ def engine_thread() -> EngineThread:
         return _engine
 
 
-def is_on_engine_thread() -> bool:
-    """Say whether the caller is on the engine thread."""
-    return _engine is not None and _engine.is_current
-
-
 def _forget() -> None:
     global _engine
     _engine = None

@@ -9,11 +9,10 @@ import msgspec
 
 from ipybatch.engine.data import events
 from ipybatch.engine.data.clock import Clock
-from ipybatch.engine.data.plan import label_of
 from ipybatch.engine.data.policy import Retry
 from ipybatch.engine.rules import retry
 from ipybatch.engine.rules.breaker import CircuitBreaker
-from ipybatch.engine.rules.limiter import LimitGroup
+from ipybatch.engine.rules.limiter import LimitGroup, group_label
 from ipybatch.engine.rules.retry import Kind, Verdict
 from ipybatch.engine.rules.scheduler import Ticket
 from ipybatch.engine.store.resources import Resource
@@ -77,7 +76,7 @@ class Feedback(msgspec.Struct):
         probe_at_s = at_s + breaker.wait_s(self.clock.now_s()) if breaker.state == "open" else 0.0
         self.emit(
             events.BreakerMoved(
-                at_s, breaker.state, breaker.failures, breaker.openings, probe_at_s, label_of(ticket.limit_group)
+                at_s, breaker.state, breaker.failures, breaker.openings, probe_at_s, group_label(ticket.limit_group)
             )
         )
 
@@ -91,7 +90,7 @@ class Feedback(msgspec.Struct):
             until_s = self.clock.unix_s() + wait_s
             self.on_cool_down(until_s, ticket.limit_group)
             reason = "the service asked us to slow down"
-            self.emit(events.CooledDown(self.clock.unix_s(), until_s, reason, label_of(ticket.limit_group)))
+            self.emit(events.CooledDown(self.clock.unix_s(), until_s, reason, group_label(ticket.limit_group)))
 
 
 def why_opened(breaker: CircuitBreaker) -> str:

@@ -587,4 +587,4 @@ def _said_by(error: BaseException, otherwise: str) -> tuple[str, str]:
         kind, advice = (error.kind, error.advice) if isinstance(error, ItemError) else (otherwise, "")
     except BaseException:  # a property of the user's class
         return otherwise, ""
-    return kind if isinstance(kind, str) else otherwise, mask(advice) if isinstance(advice, str) else ""
+    return mask(kind) if isinstance(kind, str) else otherwise, mask(advice) if isinstance(advice, str) else ""
