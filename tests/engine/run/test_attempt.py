@@ -127,7 +127,7 @@ def test_nothing_is_asked_for_an_attempt_that_has_ended(live, name, ask):
     assert session.counts.total == 1
 
 
-BAD = [None, "731", math.nan, math.inf, -1, True, [5], decimal.Decimal(5)]
+BAD = [None, "731", math.nan, math.inf, -1, True, [5], decimal.Decimal(5), 10**400]
 
 
 @pytest.mark.parametrize("bad", BAD, ids=repr)
@@ -156,10 +156,31 @@ def test_a_bad_amount_fails_its_item_alone(plan, clock, method, bad):
     assert session._run._membership.resource.limiter.running == 0
 
 
-@pytest.mark.parametrize("bad", [None, -1, 1.5, "one", True], ids=repr)
-def test_a_group_is_a_whole_number(bad):
-    with pytest.raises(InputError, match="group must be a whole number"):
-        Attempt('"a"', 1, None).join(bad)
+@pytest.mark.parametrize("bad", [None, -1, 1.5, "one", True, 2**31, 2**63], ids=repr)
+def test_a_group_that_is_none_fails_its_item_alone(plan, clock, bad):
+    """What the journal cannot hold as a number ends no session."""
+
+    async def work(item, attempt):
+        attempt.join(bad if item == 3 else item)
+
+    session = plan(work, range(10), limits=Limits(concurrency=2))
+    assert str(clock.run(session)) == "wishlist completed: 9/10 successful, 1 failed, 0 skipped"
+    assert "group must be a whole number >= 0 and <= 2147483647" in session.results()["error"][3]
+
+
+@pytest.mark.parametrize("name", ["actual", "requests", "close"])
+def test_what_the_engine_reckons_with_is_not_the_work_s_to_set(plan, clock, name):
+    """A cost goes through `settle`, which checks it; the number of requests and the end are the engine's."""
+
+    async def work(item, attempt):
+        if item == 3:
+            assert name == "requests" or not hasattr(attempt, name)
+            setattr(attempt, name, None)
+        return attempt.requests
+
+    limits = Limits(concurrency=2, rates=[Rate(100, per_s=0.1, unit="tokens")])
+    session = plan(work, range(10), limits=limits, cost=lambda item: 1)
+    assert clock.run(session).counts.completed == (9 if name == "requests" else 10)
 
 
 @pytest.mark.parametrize("bad", [None, 5, "abc", b"abc"], ids=repr)

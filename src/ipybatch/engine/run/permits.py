@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
-import math
 import numbers
 import threading
 from collections import deque
@@ -31,6 +30,7 @@ from ipybatch.engine.store.schema import group_resource
 from ipybatch.errors import InputError, JournalError, Permanent, Withheld
 
 T = TypeVar("T")
+_LAST_GROUP = 2**31 - 1
 
 
 class AttemptEngine(Protocol):
@@ -66,19 +66,23 @@ class Attempt:
     Attributes:
         key: The item's key, as JSON.
         number: 1 for the first try.
-        requests: Permits taken so far.
         is_billed: Whether what runs now is paid for, whatever becomes of us: a cancel lets it finish. The work says so.
     """
 
     def __init__(self, key: str, number: int, engine: AttemptEngine) -> None:
         self.key = key
         self.number = number
-        self.requests = 1
+        self._requests = 1
         self.is_billed = False
-        self.actual: Cost = NO_COST
+        self._actual: Cost = NO_COST
         self._engine = engine
         self._thread = threading.get_ident()
         self._is_over = False
+
+    @property
+    def requests(self) -> int:
+        """Permits taken so far."""
+        return self._requests
 
     def permit(self, cost: Cost = NO_COST) -> Request:
         """Wait until one more request may start; leave the block when its response is there.
@@ -101,10 +105,10 @@ class Attempt:
         """Belong to a group of the workload's own from now on: a remote job, a partition.
 
         Raises:
-            InputError: It is not a whole number >= 0.
+            InputError: It is not a whole number >= 0 and < 2**31.
             Withheld: The attempt has ended.
         """
-        check_count("group", group, low=0)
+        check_count("group", group, low=0, high=_LAST_GROUP)
         self._on_loop(lambda: self._engine.join(group))
 
     def add(self, items: Iterable[Any]) -> int:
@@ -132,9 +136,9 @@ class Attempt:
         """
         checked = _checked("", actual)
         self._refuse_after_end()
-        self.actual = checked
+        self._actual = checked
 
-    def close(self) -> None:
+    def _close(self) -> None:
         """Ask for nothing more: the attempt has its outcome."""
         self._is_over = True
         self._engine.withdraw()
@@ -157,7 +161,7 @@ class Attempt:
 
     async def _acquire(self, cost: Cost) -> Permit:
         self._refuse_after_end()
-        self.requests += 1
+        self._requests += 1
         permit = await self._engine.acquire(cost)
         if self._is_over:  # it was given up meanwhile
             self._engine.release(permit)
@@ -212,6 +216,7 @@ class Request:
 
 
 _OVER = "the session ended"
+_MOST = 1e100  # of a unit: sums of such are finite
 
 
 def _result_of(asked: concurrent.futures.Future[T], loop: asyncio.AbstractEventLoop) -> T:
@@ -237,11 +242,18 @@ def _checked(field: str, cost: Any) -> Cost:
         msg = f'{field} must be amounts by unit, such as {{"tokens": 500}}, got {cost!r}'
         raise InputError(msg)
     for unit, amount in cost.items():
-        if isinstance(amount, bool) or not isinstance(amount, numbers.Real) or not 0 <= float(amount) < math.inf:
+        if isinstance(amount, bool) or not isinstance(amount, numbers.Real) or not _is_amount(amount):
             name = unit if not field else f"{field}[{unit!r}]"
             msg = f"{name} must be a finite number >= 0, got {amount!r}"
             raise InputError(msg)
     return {unit: float(amount) for unit, amount in cost.items()}
+
+
+def _is_amount(number: numbers.Real) -> bool:
+    try:
+        return 0 <= float(number) <= _MOST
+    except OverflowError:
+        return False
 
 
 class Asking(msgspec.Struct, frozen=True):
@@ -350,7 +362,7 @@ class Permits(msgspec.Struct):
         elif ticket.further:
             ticket.limiter.free()
         else:
-            ticket.limiter.respond(now_s, ticket.permit, ticket.handed.actual, slot=True)
+            ticket.limiter.respond(now_s, ticket.permit, ticket.handed._actual, slot=True)
         if self.waiting or len(self.resource.wakers) > 1:
             self.resource.changed()
 
@@ -358,7 +370,7 @@ class Permits(msgspec.Struct):
         """Return what an attempt cost in all, by each unit that the resource has a rate for."""
         first = ticket.permit.cost
         if ticket.handed is not None and not ticket.further:
-            first = {**first, **ticket.handed.actual}
+            first = {**first, **ticket.handed._actual}
         return {unit: sum(cost_in(unit, cost) for cost in (first, *ticket.further)) for unit in ticket.limiter.units}
 
     def keep_cool(self, until_s: float, limit_group: str) -> None:

@@ -67,7 +67,7 @@ class Slot:
             self.cancels -= 1
         self._cancelled_s = 0.0
         if ticket.handed is not None:
-            ticket.handed.close()
+            ticket.handed._close()
 
 
 def refuse_stopped(slot: Slot, ticket: Ticket, result: Any) -> None:
