@@ -5,7 +5,6 @@ from __future__ import annotations
 import sqlite3
 from array import array
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -94,11 +93,12 @@ def errors(journal: Journal, spec: Spec, items: Items) -> pd.DataFrame:
                 told[0] += 1
             else:
                 told += [1, message, key_value(key), traceback]
-    ordered = sorted(found.items(), key=lambda entry: -entry[1][0])
-    rows = [
-        (folded if count > 1 else message, count, status, scope, key, traceback)
-        for (folded, status, scope), (count, message, key, traceback) in ordered
-    ]
+    shown: dict[tuple[str, str, str], list[Any]] = {}
+    for (folded, status, scope), (count, message, key, traceback) in found.items():  # the first in input order first
+        told = shown.setdefault((folded if count > 1 else message, status, scope), [0, key, traceback])
+        told[0] += count
+    ordered = sorted(shown.items(), key=lambda entry: -entry[1][0])
+    rows = [(text, count, *whose, key, traceback) for (text, *whose), (count, key, traceback) in ordered]
     frame = pd.DataFrame(rows, columns=list(_ERRORS))
     return frame.astype({"count": "int64", "key": object})
 
@@ -235,12 +235,15 @@ def _folded(message: str, label: str) -> str:
         message = message.replace(spelt, "<key>")
     if not label or label not in message:
         return message
-    parts = message.split(label)
-    told = parts[0]
-    for before, after in pairwise(parts):
-        is_part = (before[-1:].isalnum() and label[0].isalnum()) or (after[:1].isalnum() and label[-1].isalnum())
-        told += (label if is_part else "<key>") + after
-    return told
+    told, end = "", 0
+    while (at := message.find(label, end)) >= 0:
+        after = at + len(label)
+        is_part = (label[0].isalnum() and message[at - 1 : at].isalnum() and at > 0) or (
+            label[-1].isalnum() and message[after : after + 1].isalnum()
+        )
+        told += message[end:at] + (label if is_part else "<key>")
+        end = after
+    return told + message[end:]
 
 
 def _frame(rows: Iterable[tuple[Any, ...]], items: list[Any] | None = None) -> pd.DataFrame:
