@@ -1,11 +1,14 @@
 """The user's functions of an item (per, cost, rank, skip, priority, key), when they raise or return nonsense."""
 
+import asyncio
 import math
+import sys
 from fractions import Fraction
 
 import pytest
 
-from ipybatch import InputError, Limits, Rate
+from ipybatch import InputError, Limits, Permanent, Rate, secret
+from ipybatch.engine.data import events, masking
 from ipybatch.engine.data.plan import Again
 from ipybatch.engine.store import resources
 from tests.works import worst
@@ -47,6 +50,8 @@ class Unspeakable:
         (lambda item: ["eu"], r"got \['eu'\]"),
         (lambda item: b"eu", "got b'eu'"),
         (lambda item: Unspeakable(), "got <Unspeakable>"),
+        (lambda item: "bad\udce9name", r"got 'bad\\udce9name'"),
+        (lambda item: sys.exit(3), "per= raised SystemExit: 3"),
     ],
 )
 @pytest.mark.parametrize("as_generator", [False, True], ids=["list", "generator"])
@@ -160,6 +165,9 @@ def test_costs_may_be_numbers_of_any_kind(plan, clock):
     ("field", "nonsense", "words"),
     [
         ("rank", lambda: {}["age"], "rank= raised KeyError: 'age' for item b"),
+        ("rank", lambda: sys.exit(3), "rank= raised SystemExit: 3 for item b"),
+        ("skip", lambda: sys.exit(3), "skip= raised SystemExit: 3 for item b"),
+        ("priority", lambda: sys.exit(3), "priority= raised SystemExit: 3 for item b"),
         ("rank", lambda: math.nan, "rank= must return a whole number, got nan for item b"),
         ("rank", lambda: 1.5, "got 1.5 for item b"),
         ("rank", lambda: "1", "got '1' for item b"),
@@ -220,6 +228,100 @@ def test_an_item_without_a_key_is_refused_in_a_list_and_fails_alone_in_a_generat
     session = plan(Asked(clock), iter(items), key=key)
     assert str(clock.run(session)) == "wishlist completed: 2/3 successful, 1 failed, 0 skipped"
     assert "has no stable key" in session.results()["error"].str.cat()
+
+
+def give_up(item):
+    raise item["gives_up"]
+
+
+@pytest.mark.parametrize("gives_up", [SystemExit(3), GeneratorExit(), asyncio.CancelledError()], ids=repr)
+def test_a_key_function_that_exits_fails_that_item_alone(plan, clock, gives_up):
+    """It is no word of the generator's: what that still gives runs. In a list it is refused, by its place."""
+    items = [{"gives_up": gives_up} if number == 2 else {"id": number} for number in range(5)]
+
+    def key(item):
+        return item["id"] if "id" in item else give_up(item)
+
+    with pytest.raises(InputError, match=r"item 2 .* has no stable key: key= raised"):
+        plan(Asked(clock), items, key=key)
+    session = plan(Asked(clock), iter(items), key=key)
+    assert str(clock.run(session)) == "wishlist completed: 4/5 successful, 1 failed, 0 skipped"
+    assert f"key= raised {type(gives_up).__name__}" in session.results()["error"][2]
+
+
+def test_an_interrupt_in_a_key_function_is_the_caller_s(plan, clock):
+    """Ctrl-C while a list is looked at ends that; in the thread of a generator it can only be the function's own."""
+    with pytest.raises(KeyboardInterrupt):
+        plan(Asked(clock), [{"gives_up": KeyboardInterrupt()}], key=give_up)
+    assert clock.run(plan(Asked(clock), iter([{"gives_up": KeyboardInterrupt()}] * 2), key=give_up)).counts.failed == 2
+
+
+def test_a_generator_that_exits_ends_the_session(plan, clock):
+    def items():
+        yield 1
+        sys.exit(3)
+
+    summary = clock.run(plan(Asked(clock), items()))
+    assert (summary.state, summary.counts.completed) == ("failed", 1)
+    assert "SystemExit: 3" in summary.reason
+
+
+@pytest.mark.parametrize("brought", [False, True])
+def test_why_an_item_is_left_out_is_masked_and_one_line(plan, clock, journal, monkeypatch, brought):
+    monkeypatch.setattr(masking, "_secrets", ())
+    secret("topsecret99")
+
+    async def work(item, attempt):
+        attempt.add(["b"])
+
+    why = "have it: topsecret99 \x1b[31mred\nand \ud800 "
+    session = plan(work, ["a"] if brought else ["a", "b"], skip=lambda item: why * 99 if item == "b" else "")
+    clock.run(session)
+    told = session.results()["error"][1]
+    assert told.startswith("have it: *** red and ? have it: *** red")
+    assert len(told) <= 500
+    assert b"topsecret99" not in b"".join(path.read_bytes() for path in journal.parent.glob("journal.db*"))
+
+
+class Odd(Permanent):
+    kind = "topsecret99\ud800"
+    advice = "do not say topsecret99\ud800"
+
+
+def test_what_an_error_says_of_itself_is_masked(plan, clock, monkeypatch):
+    """And is what a file can hold: else the session would fail."""
+    monkeypatch.setattr(masking, "_secrets", ())
+    secret("topsecret99")
+
+    async def work(item):
+        raise Odd("no")
+
+    session, kinds = plan(work, [1]), []
+    session.on(lambda event: kinds.append(event.kind) if isinstance(event, events.ItemEnded) else None)
+    assert clock.run(session).counts.failed == 1
+    assert kinds == ["***?"]
+
+
+def test_why_a_listener_was_dropped_is_masked_whatever_it_raised(plan, clock, monkeypatch):
+    monkeypatch.setattr(masking, "_secrets", ())
+    secret("topsecret99")
+
+    class Mute(Exception):
+        def __str__(self):
+            raise RuntimeError
+
+    def listener(event):
+        raise Mute
+
+    def on_progress(done, total):
+        raise ValueError("topsecret99\x1b[31m")
+
+    session = plan(Asked(clock), [1, 2], on_progress=on_progress)
+    session.on(listener)
+    session.note("topsecret99 \x1b[31m")
+    assert clock.run(session).counts.completed == 2
+    assert [note for note in session.snapshot.notes if "topsecret99" in note or not note.isprintable()] == []
+    assert sum("a listener was dropped" in note for note in session.snapshot.notes) == 2
 
 
 def test_an_estimate_counts_what_is_refused_as_nothing(plan):

@@ -156,7 +156,9 @@ class Keying(msgspec.Struct, frozen=True):
             value = self._value(item) if given is None else given[0]
         except InputError:  # it says more than that there is none
             raise
-        except Exception as error:  # of the user's function, or of a property of the item
+        except KeyboardInterrupt:  # in the thread of the caller, not the function's
+            raise
+        except BaseException as error:  # of the user's function, or of a property of the item
             msg = f"item {seq} ({short(item)}) has no stable key: key= raised {describe(error)}"
             raise InputError(msg) from error
         try:

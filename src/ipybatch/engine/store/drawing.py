@@ -130,8 +130,9 @@ def _serve(items: Iterable[Any], keying: Keying, wanted: _Wanted, read: _Read) -
             for item in islice(iterator, size):
                 try:
                     task = keying.task(drawn, item)
-                except InputError as error:
-                    task = Task(drawn, f"item {drawn}", item, refused=str(error))
+                except BaseException as error:  # of the item or of key=, not the generator's: it fails alone
+                    why = str(error) if isinstance(error, InputError) else f"key= raised {describe(error)}"
+                    task = Task(drawn, f"item {drawn}", item, refused=why)
                 read.tasks.append(task)
                 drawn += 1
                 if time.monotonic() > until_s:

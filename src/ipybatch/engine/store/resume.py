@@ -25,7 +25,7 @@ from typing import Any, Literal, TypeVar
 import msgspec
 
 from ipybatch.engine.data.events import Counts, Status
-from ipybatch.engine.data.masking import describe
+from ipybatch.engine.data.masking import describe, mask
 from ipybatch.engine.data.plan import MEDIUM, Again, Plan, Task, canonical, queued_by_priority, short
 from ipybatch.engine.data.spec import Spec
 from ipybatch.engine.store import run_store
@@ -271,7 +271,11 @@ def decide(spec: Spec, tasks: Sequence[Task]) -> list[tuple[Task, str]]:
     if spec.skip is None:
         return []
     words = 'a text: why the item need not run, "" if it must'
-    return [(task, reason) for task in tasks if (reason := _ask("skip", spec.skip, task, _is_reason, words))]
+    given = ((task, _ask("skip", spec.skip, task, _is_reason, words)) for task in tasks)
+    return [(task, mask(" ".join(reason.split()))[:_REASON]) for task, reason in given if reason]
+
+
+_REASON = 500  # characters, as of an error
 
 
 def _ask(
@@ -286,7 +290,9 @@ def _ask(
     except InputError as error:
         msg = f"{error}, for item {task.label}"
         raise InputError(msg) from error
-    except Exception as error:
+    except KeyboardInterrupt:  # not the function's
+        raise
+    except BaseException as error:
         msg = f"{field}= raised {describe(error)} for item {task.label}"
         raise InputError(msg) from error
     if not is_right(value):
