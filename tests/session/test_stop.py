@@ -9,7 +9,7 @@ import pytest
 
 from ipybatch import Limits, Rate, Retry, Withheld
 from ipybatch.engine.data import events
-from ipybatch.engine.run import slots
+from ipybatch.engine.run import run, slots
 from ipybatch.errors import EngineBusy
 from tests.works import hear
 
@@ -549,3 +549,129 @@ def test_cancelling_the_task_that_runs_a_session_records_what_ran(plan, clock):
     clock.run_coroutine(shut_down())
     assert (session.state, session.counts.cancelled) == ("cancelled", 3)
     assert clock.run(plan(fine, [1, 2, 3])).counts.completed == 3
+
+
+def cancels_itself(item):
+    asyncio.current_task().cancel()
+    return item
+
+
+def cancels_itself_later(item):
+    asyncio.get_running_loop().call_later(0.01, asyncio.current_task().cancel)
+    return item
+
+
+def cancels_all(item):
+    if item % 7 == 3:
+        for task in asyncio.all_tasks():
+            task.cancel()
+    return item
+
+
+@pytest.mark.parametrize("concurrency", [1, 3])
+@pytest.mark.parametrize("cancels", [cancels_itself, cancels_itself_later, cancels_all])
+def test_work_that_cancels_tasks_of_ours_stops_no_session(live, wait_for, cancels, concurrency):
+    """Its own task is a worker; all of the loop's are everybody's. Every item has its outcome, in every session."""
+
+    async def work(item):
+        await asyncio.sleep(0.001 * (item % 3))
+        return cancels(item)
+
+    async def rests(item):
+        await asyncio.sleep(0.001)
+        return item
+
+    neighbour = live(rests, range(100), name="neighbour", limits=Limits(concurrency=2))
+    neighbour.start()
+    session = live(work, range(30), limits=Limits(concurrency=concurrency), retry=Retry(attempts=20))
+    for each, items in ((session, 30), (neighbour, 100)):
+        summary = each.run()
+        assert (summary.state, summary.counts.completed) == ("completed", items)
+
+
+def test_slots_that_are_all_stuck_are_no_end(live, monkeypatch):
+    """What has not been tried waits for a slot, as it does for threads; Cancel ends the session."""
+    monkeypatch.setattr(slots, "AGAIN_S", 0.001)
+    released, stuck = threading.Event(), []
+
+    async def work(item):
+        if len(stuck) < 2:
+            stuck.append(item)
+            while not released.is_set():
+                with contextlib.suppress(asyncio.CancelledError):
+                    await asyncio.sleep(0.01)
+        return item
+
+    session = live(work, range(6), limits=Limits(concurrency=2), timeout_s=0.01, retry=Retry(attempts=1), breaker=None)
+    ended = threading.Event()
+    session.on(lambda event: ended.set() if session.counts.timeout == 2 else None)
+    session.start()
+    assert ended.wait(20)
+    assert (session.state, session.counts.pending) == ("running", 4)
+    assert "holds every slot" in session.snapshot.notes[0]
+    released.set()
+    assert session.run().counts.completed == 4
+
+
+def test_a_session_ends_without_what_is_stuck_when_nothing_else_is_left(live, monkeypatch):
+    monkeypatch.setattr(slots, "AGAIN_S", 0.001)
+    released = threading.Event()
+
+    async def work(item):
+        while item == 1 and not released.is_set():
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.sleep(0.01)
+        return item
+
+    session = live(work, range(4), limits=Limits(concurrency=2), timeout_s=0.05, retry=Retry(attempts=1), breaker=None)
+    summary = session.run()
+    assert (summary.state, summary.counts.completed, summary.counts.timeout) == ("completed", 3, 1)
+    assert "still busy" in session.snapshot.notes[0]
+    released.set()
+
+
+def test_cancel_leaves_work_to_itself_that_never_opens(live, monkeypatch):
+    monkeypatch.setattr(run, "AGAIN_S", 0.001)
+    begun, released = threading.Event(), threading.Event()
+
+    class Door:
+        async def __aenter__(self):
+            begun.set()
+            while not released.is_set():
+                with contextlib.suppress(asyncio.CancelledError):
+                    await asyncio.sleep(0.01)
+
+        async def __aexit__(self, *_):
+            pass
+
+        async def __call__(self, item):
+            return item
+
+    session = live(Door(), [1, 2])
+    session.start()
+    assert begun.wait(20)
+    session.cancel()
+    assert session.run().state == "cancelled"
+    assert "left to itself" in session.snapshot.notes[0]
+    assert live(fine, [1, 2]).run().counts.completed == 2
+    released.set()
+
+
+def test_a_listener_that_leaves_and_raises_ends_nothing(live):
+    def leave(outcomes):
+        stop()
+        raise ValueError("enough")
+
+    session = live(fine, range(5))
+    stop = session.on_outcomes(leave)
+    assert session.run().counts.completed == 5
+
+
+@pytest.mark.parametrize("is_plain", [False, True])
+def test_work_is_refused_to_wait_for_its_own_session(live, is_plain):
+    async def awaits(item):
+        return str(await session)
+
+    session = live((lambda item: str(session.run())) if is_plain else awaits, [1], retry=Retry(attempts=1))
+    assert session.run().counts.failed == 1
+    assert "wait for itself" in session.results()["error"][0]

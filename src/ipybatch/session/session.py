@@ -28,7 +28,7 @@ from ipybatch.engine.feed.feed import Feed, Listener
 from ipybatch.engine.feed.session_view import LiveStatus, Reply, SessionView
 from ipybatch.engine.feed.snapshot import Snapshot
 from ipybatch.engine.rules.estimate import Estimate, estimate
-from ipybatch.engine.run.engine_thread import COMMAND_S, engine_thread
+from ipybatch.engine.run.engine_thread import COMMAND_S, engine_thread, refuse_to_wait_for
 from ipybatch.engine.run.run import Change, Run, read_live_status
 from ipybatch.engine.store import removal
 from ipybatch.engine.store.journal import open_journal
@@ -263,6 +263,7 @@ class BatchSession:
         return self.summary
 
     def _begin(self) -> waiting.Running | None:
+        refuse_to_wait_for(self._run)
         if self.state == "planned":
             self.start()
         return self._running

@@ -1,6 +1,7 @@
 """What work asks of the engine: from any thread and loop, checked, and nothing after its end."""
 
 import asyncio
+import contextlib
 import decimal
 import math
 import sys
@@ -288,3 +289,66 @@ def test_a_permit_that_can_never_be_is_refused_in_a_thread(live):
 
     limits = Limits(rates=[Rate(10, per_s=60, unit="tokens")])
     assert live(work, [1], limits=limits, cost=lambda item: 1).run().counts.completed == 1
+
+
+def other_loop(coroutine):
+    """Run a coroutine in a loop of the thread's own."""
+    return asyncio.run(coroutine)
+
+
+def test_a_permit_that_came_too_late_is_given_back(live):
+    """Of another loop whose own timeout fired as the permit was granted: else the window would be full for ever."""
+    limits = Limits(concurrency=4, rates=[Rate(4, per_s=0.05)])
+
+    def work(item, attempt):
+        async def ask():
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(0.01 * (item % 5)), attempt.permit():
+                    pass
+
+        other_loop(ask())
+        return item
+
+    session = live(work, range(40), limits=limits)
+    assert session.run().counts.completed == 40
+    (window,) = session._run._membership.resource.limiter.windows.values()
+    assert window.in_flight == 0
+
+
+def test_a_permit_that_is_never_left_is_given_back_when_the_attempt_ends(plan, clock):
+    async def work(item, attempt):
+        await attempt.permit().__aenter__()
+        return item
+
+    session = plan(work, range(6), limits=Limits(concurrency=2, rates=[Rate(2, per_s=1)]))
+    assert clock.run(session).counts.completed == 6
+    (window,) = session._run._membership.resource.limiter.windows.values()
+    assert window.in_flight == 0
+
+
+def test_a_permit_is_taken_once(plan, clock):
+    async def work(item, attempt):
+        permit = attempt.permit()
+        async with permit, permit:
+            pass
+
+    session = plan(work, [1], retry=Retry(attempts=1), limits=Limits(rates=[Rate(100, per_s=1)]))
+    assert clock.run(session).counts.failed == 1
+    assert "taken already" in session.results()["error"][0]
+
+
+def test_a_timeout_of_another_loop_around_our_waiting_is_no_outage(live):
+    def work(item, attempt):
+        async def ask():
+            async with asyncio.timeout(0.05), attempt.permit():
+                pass
+
+        other_loop(ask())
+        return item
+
+    limits = Limits(concurrency=1, rates=[Rate(1, per_s=3600)])
+    session = live(work, [1, 2], limits=limits, retry=Retry(attempts=1), breaker=Breaker(failures=1, give_up_after=1))
+    session.start()
+    while session.counts.timeout == 0:
+        time.sleep(0.01)
+    assert session.snapshot.breaker_moved == 0

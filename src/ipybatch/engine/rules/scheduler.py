@@ -60,6 +60,7 @@ class Ticket(msgspec.Struct):
         label: The item's key as people read it.
         waited_s: How long its clock stood, seconds.
         gave_up: Whether the work stopped waiting for a permit by itself, by a timeout of its own.
+        open: Permits of further requests that have not been given back.
     """
 
     task: Task
@@ -74,6 +75,7 @@ class Ticket(msgspec.Struct):
     label: str = ""
     waited_s: float = 0.0
     gave_up: bool = False
+    open: tuple[Permit, ...] = ()
     _waits: int = 0
     _in_flight: int = 0
     _stood_since_s: float | None = None

@@ -215,6 +215,17 @@ def post(loop: asyncio.AbstractEventLoop, function: Callable[[], T]) -> concurre
     return done
 
 
+def refuse_to_wait_for(supervised: Supervised | None) -> None:
+    """Refuse to wait for what the caller is a part of, such as work that waits for its own session.
+
+    Raises:
+        InputError: It would wait for itself.
+    """
+    if supervised is not None and SUPERVISED.get() is supervised:
+        msg = "work cannot wait for its own session: it would wait for itself"
+        raise InputError(msg)
+
+
 def _handle_of(traceback: TracebackType | None) -> Any:
     """Return the asyncio Handle whose callback raised; None when it was no callback."""
     while traceback is not None:

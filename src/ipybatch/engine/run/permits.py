@@ -53,6 +53,9 @@ class AttemptEngine(Protocol):
     def withdraw(self) -> None:
         """Turn away what the attempt still waits for."""
 
+    def give_up(self) -> None:
+        """Note that the work stopped waiting by itself; from any thread."""
+
 
 class Attempt:
     """One run of a task, from the work function's side.
@@ -178,10 +181,17 @@ class Request:
 
     async def __aenter__(self) -> None:
         attempt = self._attempt
+        self._refuse_twice()
         if threading.get_ident() == attempt._thread:
             self._permit = await attempt._acquire(self._cost)
-        else:  # another loop, in a thread of the user's
-            self._permit = await asyncio.wrap_future(self._ask())
+            return
+        asked = _Asked(attempt, self._cost)  # from another loop, in a thread of the user's
+        try:
+            self._permit = await asyncio.wrap_future(asked.granted)
+        except asyncio.CancelledError:
+            attempt._engine.give_up()
+            asked.withdraw()
+            raise
 
     async def __aexit__(self, *_: object) -> None:
         self._release()
@@ -190,18 +200,16 @@ class Request:
         if threading.get_ident() == self._attempt._thread:
             msg = "with attempt.permit() would block the engine's thread: use async with in a coroutine"
             raise InputError(msg)
-        self._permit = _result_of(self._ask(), self._attempt._engine.loop)
+        self._refuse_twice()
+        self._permit = _result_of(_Asked(self._attempt, self._cost).granted, self._attempt._engine.loop)
 
     def __exit__(self, *_: object) -> None:
         self._release()
 
-    def _ask(self) -> concurrent.futures.Future[Permit]:
-        asked = self._attempt._acquire(self._cost)
-        try:
-            return asyncio.run_coroutine_threadsafe(asked, self._attempt._engine.loop)
-        except RuntimeError:  # the loop is closed
-            asked.close()
-            raise Withheld(_OVER) from None
+    def _refuse_twice(self) -> None:
+        if self._permit is not None:
+            msg = "this permit is taken already: ask attempt.permit() for one more for each request"
+            raise InputError(msg)
 
     def _release(self) -> None:
         permit, self._permit = self._permit, None
@@ -213,6 +221,52 @@ class Request:
         else:
             with suppress(RuntimeError):  # the loop is closed: nobody counts any more
                 attempt._engine.loop.call_soon_threadsafe(attempt._engine.release, permit)
+
+
+class _Asked:
+    """A permit that was asked for from another thread: it is granted or withdrawn, never both, else it would be lost.
+
+    Attributes:
+        granted: The permit, once the engine's loop has it.
+    """
+
+    def __init__(self, attempt: Attempt, cost: Cost) -> None:
+        self.granted: concurrent.futures.Future[Permit] = concurrent.futures.Future()
+        self._attempt, self._cost = attempt, cost
+        self._loop = attempt._engine.loop
+        self._asking: asyncio.Task[None] | None = None
+        try:
+            self._loop.call_soon_threadsafe(self._begin)
+        except RuntimeError:  # the loop is closed
+            raise Withheld(_OVER) from None
+
+    def withdraw(self) -> None:
+        """Want it no more; from the thread that asked."""
+        with suppress(RuntimeError):  # the loop is closed: nobody counts any more
+            if self.granted.cancel():
+                self._loop.call_soon_threadsafe(self._cancel)
+            elif self.granted.exception() is None:
+                self._loop.call_soon_threadsafe(self._attempt._engine.release, self.granted.result())
+
+    def _begin(self) -> None:
+        if not self.granted.cancelled():
+            self._asking = self._loop.create_task(self._ask())
+
+    def _cancel(self) -> None:
+        if self._asking is not None:
+            self._asking.cancel()
+
+    async def _ask(self) -> None:
+        try:
+            permit = await self._attempt._acquire(self._cost)
+        except BaseException as error:  # handed to the thread, whatever it is
+            with suppress(concurrent.futures.InvalidStateError):
+                self.granted.set_exception(error)
+            return
+        try:
+            self.granted.set_result(permit)
+        except concurrent.futures.InvalidStateError:  # withdrawn as it was granted
+            self._attempt._engine.release(permit)
 
 
 _OVER = "the session ended"
@@ -360,6 +414,8 @@ class Permits(msgspec.Struct):
         if ticket.handed is None:
             ticket.limiter.respond(now_s, ticket.permit, slot=True)
         elif ticket.further:
+            for permit in ticket.open:  # the work left their blocks without a word
+                self.release(ticket, permit)
             ticket.limiter.free()
         else:
             ticket.limiter.respond(now_s, ticket.permit, ticket.handed._actual, slot=True)
@@ -403,25 +459,28 @@ class Permits(msgspec.Struct):
         granted: asyncio.Future[Permit] = self.loop.create_future()
         self.waiting.append(Asking(cost, granted, is_first, ticket))
         ticket.count(self.clock.now_s(), waits=+1)
-        is_granted = False
         try:
             self.resource.changed()
             permit = await granted
-            is_granted = True
             await self._ask_shared()
-        except asyncio.CancelledError:
-            ticket.gave_up = True
-            if is_granted or (granted.done() and not granted.cancelled() and granted.exception() is None):
+        except BaseException as error:
+            ticket.gave_up = ticket.gave_up or isinstance(error, asyncio.CancelledError)
+            if granted.done() and not granted.cancelled() and granted.exception() is None:
                 limiter.respond(self.clock.now_s(), granted.result())
                 self.resource.changed()
             raise
         finally:
             ticket.count(self.clock.now_s(), waits=-1)
         ticket.count(self.clock.now_s(), in_flight=+1)
+        ticket.open += (permit,)
         return permit
 
     def release(self, ticket: Ticket, permit: Permit) -> None:
         """Count the response to a further request."""
+        still_open = tuple(other for other in ticket.open if other is not permit)
+        if len(still_open) == len(ticket.open):
+            return  # it was given back when the attempt ended
+        ticket.open = still_open
         now_s = self.clock.now_s()
         ticket.count(now_s, in_flight=-1)
         ticket.limiter.respond(now_s, permit)
@@ -472,6 +531,9 @@ class _EngineSide(msgspec.Struct):
 
     def add(self, items: Iterable[Any]) -> int:
         return self.permits.add(items)
+
+    def give_up(self) -> None:
+        self.ticket.gave_up = True
 
     def withdraw(self) -> None:
         for asking in self.permits.waiting:

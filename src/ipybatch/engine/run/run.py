@@ -33,8 +33,9 @@ from ipybatch.engine.feed.snapshot import Snapshot
 from ipybatch.engine.rules.breaker import CircuitBreaker
 from ipybatch.engine.rules.limiter import GroupLimiter, Limiter, LimitGroup, LimitGroups
 from ipybatch.engine.rules.scheduler import Batch, Scheduler
+from ipybatch.engine.run.engine_thread import SUPERVISED
 from ipybatch.engine.run.runner import Runner
-from ipybatch.engine.run.slots import AGAIN_S, TICKET
+from ipybatch.engine.run.slots import AGAIN_S, CANCELS, TICKET
 from ipybatch.engine.store import resume, rows, run_store
 from ipybatch.engine.store.commit_queue import written
 from ipybatch.engine.store.drawing import CHUNK_S
@@ -159,6 +160,7 @@ class Run:
         self._membership: Membership | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._task: asyncio.Task[Any] | None = None
+        self._left: asyncio.Future[None] | None = None  # done when the work was left to itself
         self._is_inside = False  # the work: neither entering nor leaving it
         self._is_closed = False
         self._cancels = 0  # of entering or leaving it
@@ -226,30 +228,46 @@ class Run:
         self._feed.emit(events.StateChanged(self._clock.unix_s(), "failed", "it was ended from outside"))
 
     async def run(self) -> None:
-        """Run what `open` found, to its end."""
+        """Run what `open` found, to its end.
+
+        In a loop of the user's, whoever cancels it ends the session; on the engine's thread only `stop` does, because
+        work may cancel tasks that are not its own.
+        """
+        self._loop, self._left = asyncio.get_running_loop(), asyncio.get_running_loop().create_future()
+        inside = self._task = self._loop.create_task(self._run())
+        is_cancelled = False
+        while not inside.done() and not self._left.done():
+            try:
+                await asyncio.wait([inside, self._left], return_when=asyncio.FIRST_COMPLETED)
+            except asyncio.CancelledError:
+                if SUPERVISED.get() is not self:
+                    is_cancelled = True
+                    self.stop("cancelled", "", "cancelled")
+        if inside.done():
+            inside.result()
+        if is_cancelled:
+            raise asyncio.CancelledError
+
+    async def _run(self) -> None:
         assert self._opened is not None
         assert self._store is not None
-        self._loop, self._task = asyncio.get_running_loop(), asyncio.current_task()
         self._membership = membership = Membership(self._journal, self._spec.resource, self._clock)
         runner = self.runner = self._make_runner(self._opened, self._store, membership)
         self._listen_to_items(runner)
         runner.hold(self._held)
         for state, reason, left in self._stops:
             runner.stop(state, reason, left=left, kill=True)
-        assert self._task is not None
-        before = self._task.cancelling()
         try:
             membership.join(self._spec.limits, self._declared)
             await self._run_inside_work(runner)
         except JournalError as error:
             runner.fail(str(error))
         except asyncio.CancelledError:
-            runner.stop("cancelled", "", left="cancelled", kill=True)
+            if not self._stops:
+                runner.fail("the work could not be opened or closed: something cancelled it from outside")
         except BaseException as error:  # of the work's __aenter__ or __aexit__, or the backend's
             runner.fail(f"the work could not be opened or closed: {describe(error)}")
         await self._close(runner, self._store)
-        if self._task.cancelling() > before:  # not by us: the task that runs it is cancelled
-            raise asyncio.CancelledError
 
     async def _run_inside_work(self, runner: Runner) -> None:
         """Run with the work entered. Cancel ends its entering and its leaving too."""
@@ -262,9 +280,6 @@ class Run:
                 self._is_inside = False
         finally:
             self._is_inside = True
-            for _ in range(self._cancels):
-                assert self._task is not None
-                self._task.uncancel()
 
     def _listen_to_items(self, runner: Runner) -> None:
         """Look for something to start whenever a generator has given items, in its own thread."""
@@ -291,13 +306,25 @@ class Run:
         self._items.listen(on_ask=on_ask, on_read=on_read)
 
     def _press(self) -> None:
-        """Cancel the entering or leaving of the work, once it has been stopped, until it ends."""
+        """Cancel the entering or leaving of the work, once it has been stopped, until it ends or is left to itself."""
         if self._is_inside or not self._stops or self._task is None:
             return
         assert self._loop is not None
+        if self._cancels == CANCELS:
+            self._loop.create_task(self._leave())
+            return
         self._cancels += 1
         self._task.cancel()
         self._loop.call_later(AGAIN_S, self._press)
+
+    async def _leave(self) -> None:
+        """Close without the work, which ignores that it is cancelled while it is entered or left."""
+        assert self.runner is not None
+        assert self._store is not None
+        assert self._left is not None
+        self._feed.note("the work ignores Cancel in its __aenter__ or __aexit__: it was left to itself")
+        await self._close(self.runner, self._store)
+        self._left.set_result(None)
 
     def on_exit(self, error: BaseException, context: contextvars.Context) -> None:
         """Fail what raised SystemExit or KeyboardInterrupt beside its attempt: that attempt, else the session."""
@@ -444,6 +471,8 @@ class Run:
         return group.name if group is not None and group.items == 1 else f"item {task.label}"
 
     async def _close(self, runner: Runner, store: run_store.RunStore) -> None:
+        if self._is_closed:
+            return
         self._is_closed = True
         state, reason, left = runner.state or "completed", runner.reason, runner.left
         if state == "failed" and self._spec.on_failure == "rollback":

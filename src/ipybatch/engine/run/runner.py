@@ -18,6 +18,7 @@ import asyncio
 import math
 import random
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -37,7 +38,7 @@ from ipybatch.engine.rules.retry import Kind, Verdict
 from ipybatch.engine.rules.scheduler import Scheduler, Ticket
 from ipybatch.engine.run.feedback import Feedback, why_gave_up, why_opened
 from ipybatch.engine.run.permits import Permits
-from ipybatch.engine.run.slots import CANCELS, TICKET, Slot, refuse_stopped
+from ipybatch.engine.run.slots import CANCELS, TICKET, Pool, Slot, refuse_stopped
 from ipybatch.engine.store.commit_queue import CommitQueue
 from ipybatch.engine.store.journal import PATIENCE_S
 from ipybatch.engine.store.resources import Resource
@@ -45,6 +46,8 @@ from ipybatch.engine.store.rows import Entry
 from ipybatch.engine.store.run_store import RunStore
 from ipybatch.errors import ItemError, JournalError
 
+FOREIGN_CANCEL = "something cancelled all tasks of the event loop: sessions go on, what was tried then is tried again"
+ALL_STUCK = "work that ignores its timeout holds every slot: nothing starts until it ends by itself, or you cancel"
 UNTURNED, UNTURNED_S = 16, 0.005  # commits without a turn of the loop, at most, and for how long
 
 
@@ -142,10 +145,7 @@ class Runner:
         if scheduler.limit_groups is not None:
             scheduler.limit_groups.held_back = self._permits.held_back
         self._at_once = spec.limits.concurrency
-        self._places = places  # among which the limits may let all be used: one worker each, and most of them wait
-        self._slots: list[Slot] = []
-        self._workers = 0
-        self._idle: asyncio.Future[None] = self._loop.create_future()  # all workers have ended
+        self._pool = Pool(self._loop, places, self._work)
         self._cancels_again = spec.work.is_coroutine and getattr(spec.backend, "runs_on_loop", False)
         limits = spec.limits
         is_limited = bool(limits.also) or limits.shared is not None or spec.work.takes_attempt
@@ -154,6 +154,7 @@ class Runner:
         self._stopped: asyncio.Future[None] = self._loop.create_future()
         self._worker_queue = WorkerQueue()
         self._taken = 0  # slots
+        self._noted: set[str] = set()
         self._unturned, self._turned_s = 0, -math.inf  # commits since the loop turned, and when it did
         self._latest: Ticket | None = None
         self._alarm: asyncio.TimerHandle | None = None
@@ -165,10 +166,8 @@ class Runner:
         self.resource.wakers.append(self.wake)
         self._sweep()
         try:
-            await self.spec.backend.open(self._places)
-            for _ in range(self._places):
-                self._workers += 1
-                self._loop.create_task(self._work()).add_done_callback(self._on_worker_end)
+            await self.spec.backend.open(self._pool.places)
+            self._pool.hire()
             await self._wait_for_workers()
         finally:
             for timer in (self._alarm, self._sweeper):
@@ -180,31 +179,26 @@ class Runner:
             self.reason = why_gave_up([] if self.scheduler.limit_groups is None else self.scheduler.limit_groups.all())
             self.state = "failed" if self.reason else "completed"
 
-    def _on_worker_end(self, worker: asyncio.Task[None]) -> None:
-        error = None if worker.cancelled() else worker.exception()
-        if error is not None and not self._idle.done():
-            self._idle.set_exception(error)
-        self._leave_pool()
-
-    def _leave_pool(self) -> None:
-        self._workers -= 1
-        if not self._workers and not self._idle.done():
-            self._idle.set_result(None)
-
     async def _wait_for_workers(self) -> None:
-        """Wait for the end of all workers; cancelling that ends what runs, which is recorded all the same."""
-        is_cancelled = False
-        while not self._idle.done() or (self._taken and self._idle.exception() is None):
+        """Wait for the end of all workers, and of what they recorded. Only `stop` ends that early.
+
+        Work may cancel tasks that are not its own, such as all of the loop.
+        """
+        idle = self._pool.idle
+        while not idle.done() or (self._taken and idle.exception() is None):
             try:
-                await (self._worker_queue.wait() if self._idle.done() else asyncio.shield(self._idle))
+                await (self._worker_queue.wait() if idle.done() else asyncio.wait([idle]))
             except asyncio.CancelledError:
-                is_cancelled = True
-                self.stop("cancelled", "", left="cancelled", kill=True)
-            except BaseException:  # noqa: S112  # of a worker; `_idle` has it
-                continue
-        self._idle.result()
-        if is_cancelled:
-            raise asyncio.CancelledError
+                self._ignore_cancel(asyncio.current_task())
+        idle.result()
+
+    def _ignore_cancel(self, task: asyncio.Task[Any] | None) -> None:
+        """Go on though somebody cancelled a task of ours, and say so."""
+        while task is not None and task.cancelling():
+            task.uncancel()
+        if self.state is None and FOREIGN_CANCEL not in self._noted:
+            self._noted.add(FOREIGN_CANCEL)
+            self.emit(events.Noted(self.clock.unix_s(), FOREIGN_CANCEL))
 
     def stop(self, state: State, reason: str, *, left: Status, kill: bool) -> None:
         """Start nothing more and end in ``state``; with ``kill``, end what runs as well."""
@@ -216,11 +210,12 @@ class Runner:
         self._commit_queue.bound(PATIENCE_S)
         self._permits.close(reason)
         if kill:
-            for slot in self._slots:
+            for slot in self._pool.slots:
                 slot.stop("cancel")
             if self._cancels_again and self._sweeper is None:
                 self._sweep()
         self._worker_queue.wake_all()
+        self._pool.end_without_stuck()
 
     def fail(self, reason: str) -> None:
         """End as failed, also what has run to its end: what comes after the last item belongs to it."""
@@ -231,7 +226,7 @@ class Runner:
     def on_exit(self, error: BaseException, ticket: Ticket | None) -> None:
         """Fail what raised SystemExit or KeyboardInterrupt beside its attempt: that attempt, else the session."""
         text = f"a task or callback of the work raised {describe(error)}"
-        for slot in self._slots:
+        for slot in self._pool.slots:
             if ticket is not None and slot.ticket is ticket:
                 slot.exited = text
                 return
@@ -277,19 +272,16 @@ class Runner:
         if not self._permits.holds_all:
             self._worker_queue.wake_one()
 
-    async def _work(self) -> None:  # noqa: C901, PLR0912  # once an item: a coroutine and calls cost more
+    async def _work(self, slot: Slot) -> None:  # noqa: C901, PLR0912  # once an item: coroutines and calls cost more
         """Run one attempt after the other, while there are any."""
-        worker = asyncio.current_task()
-        assert worker is not None
-        slot, feedback, emit = Slot(worker), self._feedback, self.emit
-        self._slots.append(slot)
+        worker, feedback, emit = slot.worker, self._feedback, self.emit
         while self.state is None:
             ticket = self._take()
             if ticket is None:
                 if self.scheduler.finished:
                     break
                 if self.state is None:
-                    await self._worker_queue.wait()
+                    await self._rest(worker, None)
                 continue
             task = ticket.task
             self._latest = slot.ticket = ticket
@@ -308,7 +300,7 @@ class Runner:
                 payload = None if result is None else encode_result(result)
             except BaseException as error:  # one bad item fails alone, whatever it raises
                 if slot.given_up is not None:
-                    self._rejoin_pool(slot)
+                    self._pool.take_back(slot)
                 else:
                     await self._end_failed(slot, ticket, error)
                 continue
@@ -321,9 +313,19 @@ class Runner:
             if feedback.has_failed:
                 feedback.succeeded(now_s, ticket)
             recorded = self._record(ticket, now_s, "completed", True, "", result, payload)
-            if self._latest is not ticket:
-                await recorded  # attempts that ran side by side share a commit, and go on together
+            if self._latest is not ticket or worker.cancelling():
+                await self._rest(worker, recorded)  # attempts that ran side by side share a commit, and go on together
         self._worker_queue.wake_all()
+
+    async def _rest(self, worker: asyncio.Task[None], recorded: asyncio.Future[None] | None) -> None:
+        """Wait for a commit, or until there may be something to start.
+
+        Work may have cancelled the worker, as its own task, or all tasks: that is over with the attempt.
+        """
+        with suppress(asyncio.CancelledError):
+            await (self._worker_queue.wait() if recorded is None else recorded)
+        if worker.cancelling():
+            self._ignore_cancel(worker)
 
     async def _end_failed(self, slot: Slot, ticket: Ticket, error: BaseException) -> None:
         """End an attempt that raised, and wait for its commit; of a thread that goes on, for its end too."""
@@ -331,10 +333,13 @@ class Runner:
         lingering = error.ended if isinstance(error, StillRunning) else None
         recorded = self._failed(slot, ticket, error, lingering)
         slot.stopped_by = ""
-        if self._latest is not ticket:
-            await recorded
-        if lingering is not None:
-            await asyncio.wait([lingering, self._stopped], return_when=asyncio.FIRST_COMPLETED)
+        if self._latest is not ticket or slot.worker.cancelling():
+            await self._rest(slot.worker, recorded)
+        while lingering is not None and not lingering.done() and not self._stopped.done():
+            try:
+                await asyncio.wait([lingering, self._stopped], return_when=asyncio.FIRST_COMPLETED)
+            except asyncio.CancelledError:
+                self._ignore_cancel(slot.worker)
 
     def _take(self) -> Ticket | None:
         if self._taken >= self._at_once and not self._commit_now():
@@ -350,7 +355,10 @@ class Runner:
                 return None
             if ticket is not None:
                 self._taken += 1
-                if self._worker_queue.parked and not self._worker_queue.is_waking:
+                if not self._worker_queue.parked:
+                    if self._pool.workers < self._pool.places:
+                        self._pool.hire()
+                elif not self._worker_queue.is_waking:
                     self.wake()
                 return ticket
             wait_s = min(wait_s, self.scheduler.wait_s)
@@ -387,18 +395,13 @@ class Runner:
 
     def _abandon(self, slot: Slot, ticket: Ticket) -> None:
         """Record an attempt whose work ignores that it is cancelled; like a thread, it keeps its slot until it ends."""
-        slot.given_up = self._loop.create_future()
+        self._pool.set_aside(slot)
         slot.end(ticket)
         self._failed(slot, ticket, asyncio.CancelledError(), slot.given_up)
-        self._leave_pool()
-
-    def _rejoin_pool(self, slot: Slot) -> None:
-        assert slot.given_up is not None
-        if self._loop.is_closed():
-            return
-        self._workers += 1
-        slot.given_up.set_result(None)
-        slot.given_up = None
+        if self.state is not None:
+            self._pool.end_without_stuck()
+        elif self._pool.stuck == self._pool.places:
+            self.emit(events.Noted(self.clock.unix_s(), ALL_STUCK))
 
     def _failed(
         self, slot: Slot, ticket: Ticket, error: BaseException, lingering: asyncio.Future[Any] | None
@@ -448,6 +451,8 @@ class Runner:
         text = describe(error)
         if isinstance(error, RuntimeError) and OTHER_LOOP.search(text):
             return Verdict(Kind.REFUSED), OTHER_LOOP_HINT
+        if isinstance(error, asyncio.CancelledError):  # not by us
+            return Verdict(Kind.TRANSIENT, is_neutral=True), "something cancelled the attempt from outside"
         try:
             verdict = retry.classify(error, self.spec.retry, self.clock.unix_s())
         except BaseException as raised:  # a property of the user's error, or the function of Retry(on=)
@@ -526,6 +531,8 @@ class Runner:
             self._tell_outcomes([entry.outcome() for entry in entries if entry.status != "pending"])
         self._taken -= len(entries)
         self.wake()
+        if self._pool.stuck and self.scheduler.finished:
+            self._pool.end_without_stuck()
 
     def _end_group(self, unix_s: float, task: Task) -> None:
         batch = self.scheduler.batch
@@ -537,7 +544,8 @@ class Runner:
             try:
                 listener(outcomes)
             except BaseException as error:  # a listener that raises, or exits, must not stop the run
-                self.on_outcomes.remove(listener)
+                with suppress(ValueError):  # it has gone by itself
+                    self.on_outcomes.remove(listener)
                 text = f"a listener was dropped: it raised {describe(error)}"
                 self.emit(events.Noted(self.clock.unix_s(), text, "listener"))
 
@@ -564,7 +572,7 @@ class Runner:
         One timer for all of them costs less than one each.
         """
         timeout_s, now_s = self.spec.timeout_s, self.clock.now_s()
-        for slot in self._slots:
+        for slot in self._pool.slots:
             ticket = slot.ticket
             if ticket is None:
                 continue

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 from ipybatch.engine.rules.scheduler import Ticket
@@ -31,8 +32,9 @@ class Slot:
         given_up: Set while the work goes on though its attempt has its outcome: it ignores that it is cancelled.
     """
 
-    def __init__(self, worker: asyncio.Task[None]) -> None:
-        self.worker = worker
+    worker: asyncio.Task[None]
+
+    def __init__(self) -> None:
         self.ticket: Ticket | None = None
         self.stopped_by = ""
         self.cancels = 0
@@ -84,3 +86,54 @@ def refuse_stopped(slot: Slot, ticket: Ticket, result: Any) -> None:
         raise asyncio.CancelledError
     if slot.exited:
         raise Permanent(slot.exited)
+
+
+class Pool:
+    """The workers of a run, made as they are needed, up to the places there are.
+
+    Attributes:
+        slots: Of all workers.
+        places: The most workers there may be.
+        workers: How many have not ended; ``stuck`` of them run work that ignores that it is cancelled.
+        idle: Done when all others have ended.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, places: int, work: Callable[[Slot], Coroutine[Any, Any, None]]):
+        self.slots: list[Slot] = []
+        self.places = places
+        self.workers = self.stuck = 0
+        self.idle: asyncio.Future[None] = loop.create_future()
+        self._loop, self._work = loop, work
+
+    def hire(self) -> None:
+        """Start a worker."""
+        slot = Slot()
+        self.slots.append(slot)
+        self.workers += 1
+        slot.worker = self._loop.create_task(self._work(slot))
+        slot.worker.add_done_callback(self._on_end)
+
+    def set_aside(self, slot: Slot) -> None:
+        """Go on without a worker, until its work has ended."""
+        slot.given_up = self._loop.create_future()
+        self.stuck += 1
+
+    def take_back(self, slot: Slot) -> None:
+        """Count on a worker again: its work has ended at last."""
+        assert slot.given_up is not None
+        if not self._loop.is_closed():
+            self.stuck -= 1
+            slot.given_up.set_result(None)
+        slot.given_up, slot.stopped_by = None, ""
+
+    def end_without_stuck(self) -> None:
+        """End when nobody is left but the stuck."""
+        if self.workers == self.stuck and not self.idle.done():
+            self.idle.set_result(None)
+
+    def _on_end(self, worker: asyncio.Task[None]) -> None:
+        self.workers -= 1
+        error = None if worker.cancelled() else worker.exception()
+        if error is not None and not self.idle.done():
+            self.idle.set_exception(error)
+        self.end_without_stuck()

@@ -15,12 +15,20 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from typing import Any
 
 from ipybatch.engine.data.clock import Clock, SystemClock
 from ipybatch.engine.store.journal import is_busy
 from ipybatch.engine.store.rows import Entry
 from ipybatch.engine.store.run_store import RunStore
 from ipybatch.errors import JournalError
+
+
+class _Committed(asyncio.Future[None]):
+    """Done after a commit. Several workers wait for it, so that the cancel of one is none of the others."""
+
+    def cancel(self, msg: Any = None) -> bool:
+        return False
 
 
 class CommitQueue:
@@ -51,7 +59,7 @@ class CommitQueue:
         self._is_locked = False
         self._until_s = math.inf  # how long a lock is waited for
         self._entries: list[Entry] = []
-        self._committed: asyncio.Future[None] = self._loop.create_future()
+        self._committed = _Committed(loop=self._loop)
         self._busy = False
         self._scheduled: asyncio.Handle | None = None
         self._thread = threading.get_ident()
@@ -83,7 +91,7 @@ class CommitQueue:
     def _flush(self) -> None:
         self._scheduled = None
         entries, committed = self._entries, self._committed
-        self._entries, self._committed = [], self._loop.create_future()
+        self._entries, self._committed = [], _Committed(loop=self._loop)
         self._submit(entries, committed)
 
     def _submit(self, entries: list[Entry], committed: asyncio.Future[None]) -> None:
