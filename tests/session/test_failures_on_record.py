@@ -103,6 +103,25 @@ def test_scope_says_whose_it_is(plan, clock, error, status, scope):
     assert [row[2:4] for row in told(session)] == [[status, scope]]
 
 
+def connect(user, **options):
+    raise ValueError("no route")
+
+
+async def with_secrets(item):
+    return connect("bob", auth=("bob", "s3cr3tpass99"), headers={"X-Auth-Token": "abcdefabcd", "Accept": "json"})
+
+
+def test_secrets_in_the_lines_of_source_are_kept_nowhere(plan, clock, journal, tmp_path):
+    """Neither in errors() nor in the page nor on disk."""
+    session = plan(with_secrets, [1])
+    clock.run(session)
+    line = session.errors()["traceback"][0].splitlines()[-2]
+    assert line.endswith('auth=("***", "***"), headers={"X-Auth-Token": "***", "Accept": "json"})')
+    page = session.export_html(tmp_path / "page.html").read_text()
+    kept = page + "".join(path.read_text("latin-1") for path in tmp_path.glob("journal.db*"))
+    assert [secret for secret in ("s3cr3tpass99", "abcdefabcd") if secret in kept] == []
+
+
 def test_errors_come_from_the_journal(plan, clock, journal):
     """A session opened again tells them, in another process too; what is cancelled or completed is none."""
     session = plan(fail, ["a", "b"])

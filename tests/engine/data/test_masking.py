@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 import ipybatch
 from ipybatch import InputError
 from ipybatch.engine.data import masking
-from ipybatch.engine.data.masking import MASK, mask, mask_bytes, printable, register
+from ipybatch.engine.data.masking import MASK, mask, mask_bytes, mask_source, printable, register
 from ipybatch.engine.data.outcome import encode_result
 
 
@@ -155,6 +155,23 @@ HIDDEN = "S3cr3tS3cr3tS3cr3t00"  # of letters and digits, as keys are
         "x-api-key: {}",
         "key={}",
         "('token', '{}')",
+        "X-Auth-Token: {}",
+        "x-api-key: abcdefabcdef",
+        "Ocp-Apim-Subscription-Key: 0123456789abcdef0123456789abcdef",
+        "AccountName=x;AccountKey=Zm9vYmFyYmF6cXV4MTIzNDU2Nzg5MA==;EndpointSuffix=y",
+        "SharedAccessKey={}",
+        "the sas sig=abc123def456ghi789",
+        "refused Bearer ABCDEFGHIJKLMNOPQRSTUVWX",
+        "Cookie: session=abc123def456",
+        "Set-Cookie: sid=31d4d96e407aad42; Path=/; HttpOnly",
+        "cookie: a=31d4d96e407aad42; b=31d4d96e407aad42",
+        "#access_token=abcdefabcdef&expires=1",
+        "https%3A%2F%2Fh%2Fb%3Fsig%3Dabc123def456",
+        "authorization: AWS me:{}",
+        "('pwd', 'abcd1234efgh')",
+        "npm_abcdefghijklmnopqrstuvwxyz0123456789",
+        "https://api.telegram.org/bot123456789:AAF-abcdefghijklmnopqrstuvwxyz12345/getMe",
+        "https://hooks.slack.com/services/T00000000/B00000000/XXXXXXXXXXXXXXXX",
         "id AKIAIOSFODNN7EXAMPLE",
         "Incorrect API key provided: sk-proj-abc123def456ghi789.",
         "ghp_abcdefghijklmnopqrst1234",
@@ -197,11 +214,62 @@ def test_what_has_the_shape_of_a_secret_is_masked_unregistered(text):
         "monkey=12345678901234567890ab",
         "task-12345-abcdef-ghijk-1 and risk-2024-analysis-of-item",
         "HTTP 503 for url https://host/items/17?x=1",
+        "session key: eu-west-1-production-2024",
+        "X-Api-Key: required",
+        "task-key: customer-9",
+        "Cookie: none was sent",
+        "no cookie, retry=3",
+        "the bearer of internationalisms",
+        "accountkey=missing",
+        "sig=fig, signature=ed25519-2024",
+        "issue #12, see page#section=3",
+        "100%3 of token",
     ],
 )
 def test_ordinary_words_stay(text):
     """What is masked cannot be looked up: `key=value` in prose is no secret unless it looks like one."""
     assert mask(text) == text
+
+
+@pytest.mark.parametrize(
+    ("line", "masked"),
+    [
+        ('connect("bob", password="x")', 'connect("bob", password="***")'),
+        ('get(url, auth=("bob", "x"), timeout="5")', 'get(url, auth=("***", "***"), timeout="5")'),
+        ('get(url, auth=HTTPBasicAuth("bob", "x"), to="y")', 'get(url, auth=HTTPBasicAuth("***", "***"), to="y")'),
+        ('get(headers={"X-Auth-Token": "x", "Accept": "y"})', 'get(headers={"X-Auth-Token": "***", "Accept": "y"})'),
+        ('x = {"Authorization": "Token " + "x", "a": "y"}', 'x = {"Authorization": "***" + "***", "a": "y"}'),
+        ('[("Cookie", "sid=1"), ("Accept", "y")]', '[("Cookie", "***"), ("Accept", "y")]'),
+        ('headers["X-Auth-Token"] = "x"', 'headers["X-Auth-Token"] = "***"'),
+        ('form.set("password", "x")', 'form.set("password", "***")'),
+        ('API_KEY = "x"; town = "y"', 'API_KEY = "***"; town = "y"'),
+        ('self.token: str = "x"', 'self.token: str = "***"'),
+        ("d = dict(user='bob', passwd=b'x')", "d = dict(user='bob', passwd=b'***')"),
+        ('user, password = "bob", "x"', 'user, password = "***", "***"'),
+        ('smtp.login("bob", "x")', 'smtp.login("***", "***")'),
+        ('if password == "x": pass', 'if password == "***": pass'),
+        ('password = given or "x"', 'password = given or "***"'),
+        ('password = "never closed', 'password = "***'),
+        (r'connect(password="a\"b", user="c")', 'connect(password="***", user="c")'),
+        ('(password="a" "b", user="c")', '(password="***" "***", user="c")'),
+        ('get("https://h/?token=x")', 'get("https://h/?token=***")'),
+        ('price = float(page["price"])', 'price = float(page["price"])'),
+        ('token = os.environ["API_TOKEN"]', 'token = os.environ["API_TOKEN"]'),
+        ('raise ValueError("no token in it")', 'raise ValueError("no token in it")'),
+        ('raise TokenError("none")', 'raise TokenError("none")'),
+        ('author = "Tolkien"', 'author = "Tolkien"'),
+        ('find(monkey="x", title="y")', 'find(monkey="x", title="y")'),
+    ],
+)
+def test_texts_at_the_name_of_a_secret_are_masked_in_a_line_of_source(line, masked):
+    """Whatever they look like, as far as the argument, the value or the assignment goes."""
+    assert mask_source(line) == masked
+    assert mask_source(masked) == masked
+
+
+@given(st.text(st.sampled_from("\"'\\()[]{}=,:; abktoken_f"), max_size=40))
+def test_any_line_of_source_can_be_looked_at(line):
+    assert len(mask_source(line)) <= 3 * len(line)
 
 
 @pytest.mark.parametrize("value", ["abc", "", 12345, None, b"secret-bytes"])

@@ -104,21 +104,27 @@ _STRONG = (  # what is called so is one, whatever it looks like
     r"|(?:access|refresh|id|auth|api|session|bearer|csrf|xsrf)[_-]?token|token"
     r"|(?:client|app|api|shared)[_-]?secret|secret[_-]?(?:access[_-]?)?key|secret"
     r"|password|passwd|passphrase|pwd"
-    r"|(?:x-)?(?:goog-)?(?:api|access|private|subscription)[_-]?key"
+    r"|(?:x-)?(?:goog-)?(?:api|(?:shared[_-]?)?access|account|private|subscription)[_-]?key"
 )
 _NAMES = rf"(?:{_STRONG}|key)"
 _HINTS = ("key", "token", "secret", "passw", "passph", "pwd", "sig", "cred", "auth", "cookie")
 
 _in_address = re.compile(r"(?<=://)([^/\s:@]*):([^/\s]+)@")
-_in_query = re.compile(rf"(?i)(?<=[?&;])({_NAMES})=[^&\s'\"<>]+")
+_in_query = re.compile(rf"(?i)(?:(?<=[?&;#])|(?<=%3f)|(?<=%26))({_NAMES})(=|%3d)[^&\s'\"<>]+")
 # A name in quotes, then a value in quotes: JSON, a dict, and either within another's quotes.
 _in_quotes = re.compile(
     rf"(?i)((\\{{0,3}}[\"'])(?P<name>{_NAMES}|set-cookie|cookie)\2\s?(?P<sign>[:=,])\s?b?\\{{0,3}}[\"'])(?P<value>[^\"'\\]+)"
 )
 _in_prose = re.compile(rf"(?i)(?<![\w?&;-])((?P<name>{_NAMES})\s?[=:]\s?[\"']?)(?P<value>[^\s\"',;&<>()\[\]{{}}]+)")
+_in_header_line = re.compile(  # of any other name, such as X-Auth-Token
+    r"(?i)(?<![\w-])((?:[a-z]+-){1,4}(?:key|token|secret|signature|password)\s?:\s?)([^\s\"',;&<>()\[\]{}]+)"
+)
+_in_cookie_line = re.compile(
+    r"(?i)(?<![\w-])((?:set-)?cookie\s?:\s?)[\w.-]+=[^\s;,\"']+(?:;\s?[\w.-]+(?:=[^\s;,\"']*)?)*"
+)
 _in_header = re.compile(
     r"(?i)((?:proxy-)?authorization\\{0,3}[\"']?\s?[:=,]\s?(?:b(?=[\"']))?\\{0,3}[\"']?)"
-    r"(?:(bearer|basic|token|digest|apikey)\s+)?"
+    r"(?:(bearer|basic|token|digest|apikey|aws|negotiate|ntlm|hmac)\s+)?"
     r"([^\s\"',;\\]+)"
 )
 _bearer = re.compile(r"(?i)\b(bearer|basic)\s+([\w.~+/-]{8,}=*)")
@@ -128,11 +134,29 @@ _by_look = re.compile(
     r"|sk-(?=[\w-]{0,99}\d)[\w-]{16,}|[srp]k_(?:live|test)_\w{8,}"
     r"|gh[pousr]_\w{16,}|github_pat_\w{16,}|glpat-[\w-]{16,}|hf_[A-Za-z0-9]{20,}"
     r"|AIza[\w-]{20,}|ya29\.[\w-]{10,}|1//0[\w-]{16,}"
-    r"|xox[abeprs]-[\w-]{10,}"
+    r"|xox[abeprs]-[\w-]{10,}|npm_\w{30,}|(?:bot)?\d{8,10}:AA[\w-]{30,}"
+    r"|(?<=hooks\.slack\.com/services/)[\w/]+"
     r"|eyJ[\w-]{8,999}\.[\w-]{8,}(?:\.[\w-]*)?"
     r")"
 )
-_LOOKS = ("AKIA", "ASIA", "sk-", "k_live_", "k_test_", "gh", "glpat-", "hf_", "AIza", "ya29.", "1//0", "xox", "eyJ")
+_LOOKS = (
+    "AKIA",
+    "ASIA",
+    "sk-",
+    "k_live_",
+    "k_test_",
+    "gh",
+    "glpat-",
+    "hf_",
+    "AIza",
+    "ya29.",
+    "1//0",
+    "xox",
+    "npm_",
+    ":AA",
+    "hooks.",
+    "eyJ",
+)
 _private_key = re.compile(r"(-----BEGIN [A-Z ]*PRIVATE KEY-----).+?(?=-----END|$)", flags=re.DOTALL)
 _uuid = re.compile(r"(?i)[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
@@ -148,9 +172,11 @@ def mask(text: str) -> str:
     if "://" in text:
         text = _in_address.sub(rf"\1:{MASK}@", text)
     lower = text.lower()
-    if ("=" in text or ":" in text or "," in text) and any(hint in lower for hint in _HINTS):
-        text = _in_query.sub(rf"\1={MASK}", text)
+    if ("=" in text or ":" in text or "," in text or "%3" in text) and any(hint in lower for hint in _HINTS):
+        text = _in_query.sub(rf"\1\2{MASK}", text)
         text = _in_header.sub(_mask_header, text)
+        text = _in_header_line.sub(_mask_header_line, text)
+        text = _in_cookie_line.sub(rf"\1{MASK}", text)
         text = _in_quotes.sub(_mask_quoted, text)
         text = _in_prose.sub(_mask_prose, text)
     if "bearer" in lower or "basic" in lower:
@@ -177,18 +203,40 @@ def _mask_header(found: re.Match[str]) -> str:
 
 
 def _mask_quoted(found: re.Match[str]) -> str:
-    is_plain = found["sign"] == "," or found["name"].lower() == "key"  # a list of names, or anybody's key
-    return f"{found[1]}{MASK}" if not is_plain or _looks_secret(found["value"], 16) else found[0]
+    is_key, is_listed = found["name"].lower() == "key", found["sign"] == ","  # anybody's key; names beside each other
+    is_secret = _looks_secret(found["value"], 16 if is_key else 8) if is_key or is_listed else True
+    return f"{found[1]}{MASK}" if is_secret else found[0]
+
+
+_LONGEST_WORDS = {"key": 20, "token": 20, "secret": 20, "credential": 20, "sig": 16, "signature": 16}
 
 
 def _mask_prose(found: re.Match[str]) -> str:
-    longest_word = 20 if found["name"].lower() in ("key", "sig", "signature", "token", "secret", "credential") else 6
-    return f"{found[1]}{MASK}" if _looks_secret(found["value"], longest_word) else found[0]
+    name, value = found["name"].lower(), found["value"]
+    if name == "key" and _is_named(value):
+        return found[0]
+    return f"{found[1]}{MASK}" if _looks_secret(value, _LONGEST_WORDS.get(name, 6)) else found[0]
+
+
+def _mask_header_line(found: re.Match[str]) -> str:
+    before, value = found.groups()
+    is_long = len(value) >= _LONGEST_LONE_WORD and value.isalnum()
+    return f"{before}{MASK}" if is_long or (_looks_secret(value, 8) and not _is_named(value)) else found[0]
+
+
+def _is_named(value: str) -> bool:
+    """Say whether it is of words and numbers, as names are: eu-west-1-production-2024."""
+    parts = re.split(r"[-_./:]", value)
+    return len(parts) > 1 and all(part.isalpha() or part.isdigit() for part in parts)
+
+
+_LONGEST_LONE_WORD = 12  # that stands behind the name of a header, in prose: "X-Api-Key: required"
+_LONGEST_WORD = 20
 
 
 def _mask_scheme(found: re.Match[str]) -> str:
     scheme, value = found.groups()
-    is_secret = _is_basic(value) if scheme.lower() == "basic" else _looks_secret(value, 8)
+    is_secret = _is_basic(value) if scheme.lower() == "basic" else _is_bearer(value)
     return f"{scheme} {MASK}" if is_secret else found[0]
 
 
@@ -198,6 +246,10 @@ def _looks_secret(value: str, at_least: int) -> bool:
         return False
     letters = value.strip("*")
     return any(map(str.isdigit, letters)) and any(map(str.isalpha, letters))
+
+
+def _is_bearer(value: str) -> bool:
+    return _looks_secret(value, 8) or (len(value) >= _LONGEST_WORD and value.isalnum())
 
 
 def _is_basic(value: str) -> bool:
@@ -223,6 +275,68 @@ def _masked(value: Any) -> Any:
     if isinstance(value, dict):
         return {_masked(name): _masked(inner) for name, inner in value.items()}
     return value
+
+
+_in_source = re.compile(
+    r"(?P<text>(?<!\w)[rbuf]{0,2}(?P<quote>[\"'])(?P<value>(?:\\.|(?!(?P=quote))[^\\])*)(?:(?P=quote)|\\?$))"
+    r"|(?P<name>[^\W\d]\w*)|(?P<sign>[=!<>]=|->|[()\[\]{},;:=])",
+    re.IGNORECASE,
+)
+_sensitive = re.compile(
+    r"(?i)passw|passphrase|pwd|secret|token|cred|cookie|bearer|signature|auth(?!or(?!i[sz]))|log_?in|sign_?in|subscription"
+    r"|(?:api|access|account|private|shared)[ _-]?key|(?:^|[ _-])(?:key|sig|pin|pw|pass|sid|session[_-]?id|dsn)$"
+)
+_SOURCE_AT_MOST = 2000  # characters of a line that are looked at
+
+
+def mask_source(line: str) -> str:
+    """Return a line of Python without secrets: also without the texts that stand at the name of one.
+
+    As keyword, in an assignment, behind a dict's key or a header's name, or among the arguments of what is called so,
+    as in ``HTTPBasicAuth("me", "...")``. Nothing but the line is known, so that too many are masked, not too few.
+    """
+    line = line[:_SOURCE_AT_MOST]
+    masked, end, depth = "", 0, 0
+    armed: int | None = None  # depth of the brackets in which a name of a secret stands; it ends with its argument
+    is_listed = False  # the name is an element itself, and what comes after its comma is the secret
+    is_target = False  # one stands among the targets of an assignment
+    before = ""
+    for found in _in_source.finditer(line):
+        word, text = found[0], found["text"]
+        follows = line[found.end() :].lstrip()[:1]
+        is_index = text is not None and before == "[" and follows == "]"
+        if _is_sensitive(found, follows, is_index=is_index) and (armed is None or is_index or follows == ":"):
+            armed, is_listed = depth - is_index, text is not None and follows == ","
+            is_target = is_target or armed == 0
+        elif text is not None:
+            if armed is not None and not is_index and found["value"]:
+                masked += line[end : found.start("value")] + MASK
+                end = found.end("value")
+        elif word == "=" and is_target and not depth:
+            armed = -1  # all that is assigned
+        else:
+            depth += (word in _OPEN) - (word in _CLOSED)
+            if (armed is not None and depth < armed) or word == ";" or (word == "," and armed == depth):
+                armed = armed if is_listed and word == "," else None
+                is_listed, is_target = False, is_target and word != ";"
+        before = word
+    return mask(masked + line[end:])
+
+
+_OPEN, _CLOSED = frozenset("([{"), frozenset(")]}")
+
+
+def _is_sensitive(found: re.Match[str], follows: str, *, is_index: bool) -> bool:
+    """Say whether a word of a line is the name of a secret: an identifier, or a text where names stand."""
+    name, value = found["name"], found["value"]
+    if name is not None:
+        return _sensitive.search(name) is not None and not name.endswith(("Error", "Exception"))
+    if value is None or len(value) > _LONGEST_NAME or not (is_index or follows in (":", ",", "=")):
+        return False
+    return _sensitive.search(value) is not None
+
+
+_LONGEST_NAME = 40
 
 
 OTHER_LOOP = re.compile(r"different (event )?loop|[Ee]vent loop is closed")

@@ -22,7 +22,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
 
-from ipybatch.engine.data.masking import mask
+from ipybatch.engine.data.masking import mask, mask_source
 
 MOST = 3
 LONGEST = 200  # characters of a line
@@ -81,5 +81,5 @@ def _is_users(file: str) -> bool:
 def _line(frame: Frame) -> str:
     file, line, function, source = frame
     name = "notebook cell" if _CELL.search(file) else re.split(r"[\\/]", file)[-1]
-    place, code = f"{name}:{line} in {function}", " ".join(source.split())
-    return mask(f"{place}: {code}" if code else place)[:LONGEST]
+    place, code = mask(f"{name}:{line} in {function}"), mask_source(" ".join(source.split()))
+    return (f"{place}: {code}" if code else place)[:LONGEST]
