@@ -176,9 +176,10 @@ class Entry {
   private readonly time = h("span", "took");
   private readonly error = h("span", "why");
   private readonly tries = h("ol", "tries");
+  private readonly where = h("ol", "where"); // in the user's own code
   private readonly sign = statusSign(this.state);
   private item: RecordedItem | null = null;
-  readonly node = h("li", "entry", this.state, this.key, this.attempts, this.time, this.error, this.tries);
+  readonly node = h("li", "entry", this.state, this.key, this.attempts, this.time, this.error, this.where, this.tries);
 
   patch(item: RecordedItem): void {
     if (item === this.item) return;
@@ -189,6 +190,9 @@ class Entry {
     text(this.attempts, item.attempts === 1 ? "1 attempt" : `${count(item.attempts)} attempts`);
     text(this.time, took(item));
     text(this.error, item.error);
+    const places = item.traceback === "" ? [] : item.traceback.split("\n");
+    hidden(this.where, places.length === 0);
+    this.where.replaceChildren(...places.map((place) => h("li", "", place)));
     hidden(this.tries, item.tries.length === 0);
     const lines = item.tries.map(({ attempt, error, seconds }) => `attempt ${count(attempt)}: ${error} (${duration(seconds)})`);
     this.tries.replaceChildren(...lines.map((line) => h("li", "", line)));

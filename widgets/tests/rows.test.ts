@@ -119,11 +119,13 @@ it("asks for the items of a row that is opened, and shows them with their attemp
   expect(press).toHaveBeenCalledWith("items", 1, 0);
   expect(find(".ib-note").textContent).toContain("Reading");
   const tries = [{ attempt: 1, seconds: 0.5, error: "TimeoutError: Exceeded 5 s" }];
-  const text = { error: "<b>reset</b>", traceback: "" };
+  const text = { error: "<b>reset</b>", traceback: "shop.py:12 in fetch: get(url)\nnotebook cell:3 in parse: int(text)" };
   const failed = { key: "440", status: "failed" as const, attempts: 2, seconds: 1, ...text, tries };
   store.answer({ kind: "rows", id: "", group: 1, offset: 0, total: 250, items: Array<typeof failed>(100).fill(failed) });
   piece.render(now_s);
   expect(find(".ib-why").textContent).toBe("<b>reset</b>");
+  expect(find(".ib-where").textContent).toBe("shop.py:12 in fetch: get(url)notebook cell:3 in parse: int(text)");
+  expect(find(".ib-where").children.length).toBe(2);
   expect(find(".ib-tries li").textContent).toBe("attempt 1: TimeoutError: Exceeded 5 s (0.5 s)");
   find(".ib-more").click();
   expect(press).toHaveBeenLastCalledWith("items", 1, 100);
