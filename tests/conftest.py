@@ -103,3 +103,9 @@ def wait_for():
 
 async def _summary(session):
     return await session
+
+
+@pytest.fixture
+def unwatched(monkeypatch):
+    """Give an owner with an old beat no further time to renew it."""
+    monkeypatch.setattr("ipybatch.engine.store.lease.SILENCE_S", 0.0)

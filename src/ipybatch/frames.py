@@ -139,12 +139,14 @@ def history(journal: Journal) -> pd.DataFrame:
     with journal.reader() as database:
         rows = database.execute(
             "SELECT name, coalesce(started_s, created_s) AS started, seconds, total, completed, failed, timeout,"
-            " cancelled, skipped, state, reason, usd, owner, beat_s FROM run WHERE name <> '' ORDER BY id"
+            " cancelled, skipped, state, reason, usd, id, owner, beat_s FROM run WHERE name <> '' ORDER BY id"
         )
         frame = pd.DataFrame(rows.fetchall(), columns=[column[0] for column in rows.description])
     dead = [
-        state == "running" and not is_live(owner, beat_s)
-        for state, owner, beat_s in zip(frame["state"], frame.pop("owner"), frame.pop("beat_s"), strict=True)
+        state == "running" and not is_live(journal, run, owner, beat_s)
+        for state, run, owner, beat_s in zip(
+            frame["state"], frame.pop("id"), frame.pop("owner"), frame.pop("beat_s"), strict=True
+        )
     ]
     frame.loc[dead, "state"] = "interrupted"
     frame["started"] = pd.to_datetime(frame["started"].astype(float), unit="s", utc=True)

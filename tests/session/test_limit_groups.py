@@ -117,7 +117,7 @@ def test_a_restart_keeps_the_windows_of_lanes(plan, clock, journal):
     assert work.at["eu"][0] >= 3600
 
 
-def test_what_was_in_flight_at_a_crash_counts_in_every_lane(plan, clock, journal):
+def test_what_was_in_flight_at_a_crash_counts_in_every_lane(plan, clock, journal, unwatched):
     """Which limit group it was in is not known: it may have been any."""
     from ipybatch.engine.store.journal import open_journal
 

@@ -4,11 +4,12 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from ipybatch.engine.store import lease as leases
-from ipybatch.engine.store import run_store
+from ipybatch.engine.store import removal, run_store
 from ipybatch.engine.store.journal import Journal
 from ipybatch.engine.store.lease import Lease
 from ipybatch.errors import Fenced, JournalLocked
@@ -37,12 +38,17 @@ def owned_by(book, run, owner, beat_s, epoch=3):
     )
 
 
+def claim(db, lease, run, silence):
+    leases.check_free(db, [run], silence)
+    leases.take_lease(db, lease, run, silence.now_s)
+
+
 def lease_of(book, run, now_s=NOW_S, *, live_here=False):
     lease = Lease(book, lambda: now_s)
     if live_here:
         leases.hold(Lease(book, lambda: now_s, run))
     try:
-        book.write(lambda db: leases.take_lease(db, lease, run, now_s))
+        leases.write_over(book, lambda db, silence: claim(db, lease, run, silence), now_s)
     finally:
         leases._held.clear()
     return lease
@@ -88,19 +94,64 @@ def test_a_dead_process_holds_no_lease(book, run, dead_pid):
     assert take(book, run) == 4
 
 
-def test_a_lease_runs_out(book, run):
+def test_a_lease_runs_out(book, run, unwatched):
     """A process that lives but has not renewed it (asleep, or its number was given anew) loses it after `LEASE_S`."""
     owned_by(book, run, f"{leases._HOST}/{os.getppid()}/other", NOW_S - leases.LEASE_S)
     assert take(book, run) == 4
 
 
-def test_another_machine_is_judged_by_its_beat_alone(book, run, dead_pid):
+def test_another_machine_is_judged_by_its_beat_alone(book, run, dead_pid, unwatched):
     """Its process numbers mean nothing here."""
     owned_by(book, run, f"elsewhere/{dead_pid}/other", NOW_S - 1)
     with pytest.raises(JournalLocked, match="on elsewhere"):
         take(book, run)
     owned_by(book, run, f"elsewhere/{os.getpid()}/other", NOW_S - leases.LEASE_S)
     assert take(book, run) == 4
+
+
+class Looks:
+    """The time between looks, without waiting for it; something may happen in each."""
+
+    def __init__(self, patch, *happen):
+        self.now_s, self.happen, self.slept = 0.0, list(happen), 0
+        patch.setattr(leases, "time", SimpleNamespace(monotonic=lambda: self.now_s, sleep=self.sleep))
+
+    def sleep(self, seconds):
+        self.slept += 1
+        self.now_s += seconds
+        if self.happen:
+            self.happen.pop(0)()
+
+
+@pytest.mark.parametrize("host", [leases._HOST, "elsewhere"])
+@pytest.mark.parametrize("act", ["take", "forget", "prune"])
+def test_an_owner_that_could_not_write_has_time_to_renew(book, run, monkeypatch, host, act):
+    """Another program held the lock for longer than a lease: an old beat proves nothing when it lets go."""
+    owner = f"{host}/{os.getppid()}/other"
+    owned_by(book, run, owner, NOW_S - 22)
+    looks = Looks(monkeypatch, lambda: None, lambda: owned_by(book, run, owner, NOW_S))
+    if act == "prune":
+        assert removal.prune(book, NOW_S + 1, NOW_S) == 0
+    else:
+        with pytest.raises(JournalLocked, match=f"in process {os.getppid()} on {host}"):
+            take(book, run) if act == "take" else removal.forget(book, "wishlist", NOW_S)
+    assert looks.slept == 2
+    assert rows(book, "SELECT name, owner, epoch FROM run") == [("wishlist", owner, 3)]
+
+
+def test_time_in_which_nobody_could_write_does_not_count(book, run, monkeypatch):
+    """A lock between two looks is one look long, however long it is; many runs are watched at the same time."""
+    owned_by(book, run, f"elsewhere/{os.getppid()}/other", NOW_S - 22)
+    looks = Looks(monkeypatch)
+    looks.happen = [lambda: setattr(looks, "now_s", looks.now_s + 1000)]
+    assert take(book, run) == 4
+    assert looks.slept == leases.SILENCE_S / leases.LOOK_S
+    owned_by(book, run, f"elsewhere/{os.getppid()}/other", NOW_S - 50)
+    leases.drop(stores.take(book, "other").lease)
+    book.write(lambda db: db.execute("UPDATE run SET owner = 'elsewhere/1/x', beat_s = ?", (NOW_S - 50,)).rowcount)
+    looks.slept = 0
+    assert removal.prune(book, NOW_S + 1, NOW_S) == 2
+    assert looks.slept == leases.SILENCE_S / leases.LOOK_S
 
 
 def test_a_lease_that_was_let_go_is_free(book, run):
@@ -196,12 +247,12 @@ def test_a_beat_that_finds_the_journal_locked_loses_nothing(book):
         (f"{leases._HOST}/{os.getppid()}/other", 9e9, True),
         (f"{leases._HOST}/{os.getppid()}/other", 0.0, False),
         ("elsewhere/1/other", 9e9, True),
-        (leases.me(), 0.0, True),
+        (leases.me(), 9e9, False),
     ],
 )
-def test_history_can_tell_who_is_still_there(owner, beat_s, live):
-    """A run whose owner is gone shows as interrupted."""
-    assert leases.is_live(owner, beat_s) is live
+def test_history_can_tell_who_is_still_there(book, owner, beat_s, live):
+    """A run whose owner is gone shows as interrupted; one that this process let go without an end too."""
+    assert leases.is_live(book, 1, owner, beat_s) is live
 
 
 def test_a_forked_child_does_not_take_its_parents_session(tmp_path):

@@ -13,6 +13,8 @@ from tests.engine.store.stores import NOW_S, close, rows, take
 
 TABLES = ("item", "payload", "attempt", "plan", "run")
 
+pytestmark = pytest.mark.usefixtures("unwatched")
+
 
 @pytest.fixture
 def book(tmp_path, patience):

@@ -38,7 +38,7 @@ class Kernel:
 
     @contextmanager
     def acts(self):
-        with mock.patch.object(lease, "_PROCESS", self.identity):
+        with mock.patch.multiple(lease, _PROCESS=self.identity, SILENCE_S=0.0):
             yield
 
 

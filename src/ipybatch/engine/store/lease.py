@@ -12,28 +12,38 @@ A lease ends when its owner lets go, when the owner's process is gone (same
 machine), or when it was not renewed for `LEASE_S`.  A kernel that wakes from
 sleep after another took its session over finds another owner or epoch.
 
+Time in which nobody could write does not count: another program may have held
+the journal's lock all the while.  So an owner whose beat is old, and who may
+be alive, has `SILENCE_S` more to renew it, seen as they pass.
+
 Beats come from a thread of their own, one a process: work that holds the
 engine's loop loses no lease.
 """
 
 from __future__ import annotations
 
+import math
 import os
 import socket
 import sqlite3
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
+from typing import TypeVar
 
 import msgspec
 
-from ipybatch.engine.store.journal import Journal, is_busy
+from ipybatch.engine.store.journal import PATIENCE_S, Journal, is_busy
 from ipybatch.engine.store.schema import GROUP
 from ipybatch.errors import Fenced, JournalError, JournalLocked
 
 LEASE_S = 15.0
 BEAT_S = 3.0
+SILENCE_S = 2 * BEAT_S  # how long an owner with an old beat is watched while the journal can be written
+LOOK_S = 0.5  # between two looks; a longer time between them was a lock, and counts as this
+
+T = TypeVar("T")
 
 _HOST = socket.gethostname()
 _PROCESS = os.urandom(16).hex()
@@ -108,12 +118,7 @@ def check(renewed: sqlite3.Cursor) -> None:
 
 
 def take_lease(database: sqlite3.Connection, lease: Lease, run: int, now_s: float) -> None:
-    """Make a run ours, as part of a transaction.
-
-    Raises:
-        JournalLocked: A live owner holds it.
-    """
-    check_free(database, lease.journal, run, now_s)
+    """Make a run ours that is free, as part of a transaction."""
     keep_in_flight(database, run, now_s)
     lease.run, lease.owner = run, me()
     (lease.epoch,) = database.execute("SELECT epoch + 1 FROM run WHERE id = ?", (run,)).fetchone()
@@ -121,18 +126,91 @@ def take_lease(database: sqlite3.Connection, lease: Lease, run: int, now_s: floa
     database.execute("UPDATE run SET owner = ?, beat_s = ?, epoch = ? WHERE id = ?", values)
 
 
-def check_free(database: sqlite3.Connection, journal: Journal, run: int, now_s: float) -> None:
-    """Refuse a run that a live owner holds.
+class Silence(msgspec.Struct):
+    """Owners with an old beat who may be alive, as somebody sees them who wants their runs.
+
+    Attributes:
+        journal: Where the runs are.
+        now_s: Of the beats, when they are judged.
+    """
+
+    journal: Journal
+    now_s: float
+    _seen_s: dict[tuple[int, str, float], float] = msgspec.field(default_factory=dict)  # since when, in `_passed_s`
+    _passed_s: float = 0.0
+    _looked_s: float = -math.inf
+
+    def look(self) -> None:
+        """Count the time since the look before this one, in a transaction: the journal can be written."""
+        now_s = time.monotonic()
+        self._passed_s += min(now_s - self._looked_s, LOOK_S)
+        self._looked_s = now_s
+
+    def is_over(self, run: int, owner: str, beat_s: float) -> bool:
+        """Say whether an owner has been silent for long enough."""
+        return self._passed_s - self._seen_s.setdefault((run, owner, beat_s), self._passed_s) >= SILENCE_S
+
+
+class _TooSoon(JournalLocked):
+    """An owner may be alive, and unable to write until now."""
+
+
+def write_over(journal: Journal, unit: Callable[[sqlite3.Connection, Silence], T], now_s: float) -> T:
+    """Run a unit that takes or deletes runs of others, and wait for its commit.
+
+    Args:
+        unit: Is tried again, all of it rolled back, while `held` does not know yet.
 
     Raises:
-        JournalLocked: Says who holds it.
+        JournalError: It was not written; says why.
     """
-    name, owner, beat_s = database.execute("SELECT name, owner, beat_s FROM run WHERE id = ?", (run,)).fetchone()
-    if owner is not None and _is_alive(owner, beat_s, now_s, (journal, run) in _held):
+    silence = Silence(journal, now_s)
+
+    def look(database: sqlite3.Connection) -> T:
+        silence.look()
+        return unit(database, silence)
+
+    while True:
+        try:
+            written: T = journal.write(look, patience_s=PATIENCE_S)
+        except _TooSoon:
+            time.sleep(LOOK_S)
+        else:
+            return written
+
+
+def held(database: sqlite3.Connection, runs: Iterable[int], silence: Silence) -> dict[int, JournalLocked]:
+    """Return which runs a live owner holds, with what to say of it.
+
+    Raises:
+        JournalLocked: It is too soon to tell; for `write_over`.
+    """
+    found, is_short = {}, False
+    for run in runs:
+        name, owner, beat_s = database.execute("SELECT name, owner, beat_s FROM run WHERE id = ?", (run,)).fetchone()
+        if owner is None:
+            continue
         host, pid, _ = owner.split("/")
-        where = "in this kernel" if owner == me() else f"in process {pid} on {host}"
-        msg = f"session {name!r} is already running {where}: cancel it there first, or give this one another name"
-        raise JournalLocked(msg)
+        if _is_alive(owner, beat_s, silence.now_s, (silence.journal, run) in _held):
+            where = "in this kernel" if owner == me() else f"in process {pid} on {host}"
+            found[run] = JournalLocked(
+                f"session {name!r} is already running {where}: cancel it there first, or give this one another name"
+            )
+        elif _may_live(owner) and not silence.is_over(run, owner, beat_s):
+            is_short = True
+    if is_short:
+        raise _TooSoon
+    return found
+
+
+def check_free(database: sqlite3.Connection, runs: Iterable[int], silence: Silence) -> None:
+    """Refuse runs that a live owner holds.
+
+    Raises:
+        JournalLocked: Says who holds one of them; or it is too soon to tell.
+    """
+    for refusal in held(database, runs, silence).values():
+        raise refusal
 
 
 def keep_in_flight(database: sqlite3.Connection, run: int, now_s: float) -> None:
@@ -151,18 +229,21 @@ def keep_in_flight(database: sqlite3.Connection, run: int, now_s: float) -> None
     )
 
 
-def is_live(owner: str | None, beat_s: float) -> bool:
+def is_live(journal: Journal, run: int, owner: str | None, beat_s: float) -> bool:
     """Say whether a run's owner is still there, as far as this process can tell."""
-    return owner is not None and _is_alive(owner, beat_s, time.time(), live_here=True)
+    return owner is not None and _is_alive(owner, beat_s, time.time(), (journal, run) in _held)
 
 
 def _is_alive(owner: str, beat_s: float, now_s: float, live_here: bool) -> bool:
-    host, pid, _ = owner.split("/")
     if owner == me():
         return live_here
-    if host == _HOST and not _process_exists(int(pid)):
-        return False
-    return now_s - beat_s < LEASE_S
+    return _may_live(owner) and now_s - beat_s < LEASE_S
+
+
+def _may_live(owner: str) -> bool:
+    """Say whether an owner may be alive, whatever its beat."""
+    host, pid, _ = owner.split("/")
+    return owner != me() and (host != _HOST or _process_exists(int(pid)))
 
 
 def _process_exists(pid: int) -> bool:

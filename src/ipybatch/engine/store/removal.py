@@ -18,8 +18,8 @@ from collections.abc import Iterable
 
 from ipybatch.engine.store import lease
 from ipybatch.engine.store.journal import PATIENCE_S, Journal
+from ipybatch.engine.store.lease import Silence
 from ipybatch.engine.store.schema import ids
-from ipybatch.errors import JournalLocked
 
 CHUNK_S = 0.05  # the longest that others wait for one of these transactions, but for the disk
 PAUSE_S = 0.02  # between two of them: others look for a free moment every 0.01 s
@@ -35,14 +35,13 @@ def forget(journal: Journal, name: str, now_s: float) -> None:
         JournalError: The journal refuses.
     """
 
-    def unit(database: sqlite3.Connection) -> None:
+    def unit(database: sqlite3.Connection, silence: Silence) -> None:
         runs = [run for (run,) in database.execute("SELECT id FROM run WHERE name = ?", (name,))]
-        for run in runs:
-            lease.check_free(database, journal, run, now_s)
+        lease.check_free(database, runs, silence)
         _hide(database, runs, now_s)
 
     journal.check_there()
-    journal.write(unit, patience_s=PATIENCE_S)
+    lease.write_over(journal, unit, now_s)
     _delete_hidden(journal)
 
 
@@ -53,25 +52,18 @@ def prune(journal: Journal, ended_before_s: float, now_s: float) -> int:
         JournalError: The journal refuses.
     """
 
-    def unit(database: sqlite3.Connection) -> int:
+    def unit(database: sqlite3.Connection, silence: Silence) -> int:
         ended = "name <> '' AND max(created_s, coalesce(ended_s, 0.0), beat_s) < ?"
         old = database.execute(f"SELECT id FROM run WHERE {ended}", (ended_before_s,))  # noqa: S608  # constants
-        runs = [run for (run,) in old.fetchall() if _is_free(database, journal, run, now_s)]
-        _hide(database, runs, now_s)
-        return len(runs)
+        runs = [run for (run,) in old.fetchall()]
+        held = lease.held(database, runs, silence)
+        _hide(database, (run for run in runs if run not in held), now_s)
+        return len(runs) - len(held)
 
     journal.check_there()
-    removed: int = journal.write(unit, patience_s=PATIENCE_S)
+    removed = lease.write_over(journal, unit, now_s)
     _delete_hidden(journal)
     return removed
-
-
-def _is_free(database: sqlite3.Connection, journal: Journal, run: int, now_s: float) -> bool:
-    try:
-        lease.check_free(database, journal, run, now_s)
-    except JournalLocked:
-        return False
-    return True
 
 
 def _hide(database: sqlite3.Connection, runs: Iterable[int], now_s: float) -> None:

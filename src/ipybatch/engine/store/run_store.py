@@ -20,7 +20,7 @@ from ipybatch.engine.data.events import Counts, State, Status
 from ipybatch.engine.data.plan import OrderedRow, Plan, Task, from_row, to_row
 from ipybatch.engine.store import lease as leases
 from ipybatch.engine.store.journal import PATIENCE_S, Journal
-from ipybatch.engine.store.lease import Lease
+from ipybatch.engine.store.lease import Lease, Silence
 from ipybatch.engine.store.rows import Entry, insert, values_of
 from ipybatch.engine.store.schema import SEQ_BITS, ids
 from ipybatch.errors import JournalError
@@ -480,12 +480,12 @@ def taken(
     """
     store = RunStore(journal, Lease(journal, unix_s), resource, live=live)
 
-    def unit(database: sqlite3.Connection) -> None:
+    def unit(database: sqlite3.Connection, silence: Silence) -> None:
         leases.drop(store.lease)  # of a transaction that was rolled back
         if store._is_over:
             return  # interrupted meanwhile
-        for (run,) in database.execute("SELECT id FROM run WHERE name = ? AND owner IS NOT NULL", (name,)).fetchall():
-            leases.check_free(database, journal, run, now_s)
+        owned = database.execute("SELECT id FROM run WHERE name = ? AND owner IS NOT NULL", (name,)).fetchall()
+        leases.check_free(database, (run for (run,) in owned), silence)
         store.found = None if fresh else find(database, name)
         if store.found is None:
             run = create(database, name, resource=resource, group_word=group_word, now_s=now_s, code_hash=code_hash)
@@ -496,7 +496,7 @@ def taken(
 
     try:
         journal.check_there()
-        journal.write(unit, patience_s=PATIENCE_S)
+        leases.write_over(journal, unit, now_s)
         yield store
     except BaseException:
         store.abandon()
