@@ -259,7 +259,10 @@ def _series(values: list[Any]) -> pd.Series[Any]:
         return pd.Series(values, dtype="Int64")
     if kinds == {bool, type(None)}:
         return pd.Series(values, dtype="boolean")
-    return pd.Series(values, dtype=None if values else object)
+    try:
+        return pd.Series(values, dtype=None if values else object)
+    except UnicodeEncodeError:  # half a character, which pandas' own texts cannot hold
+        return pd.Series(values, dtype=object)
 
 
 def _columns(rows: list[tuple[Any, ...]], items: list[Any] | None) -> dict[str, list[Any]]:

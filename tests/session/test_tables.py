@@ -45,6 +45,178 @@ def test_a_row_is_an_item_with_its_id_key_or_index_as_key(plan, clock, frame, ke
     assert results.index.equals(frame.index)
 
 
+INDEXES = {
+    "zone": (pd.date_range("2026-11-29", periods=3, tz="Asia/Jakarta"), "2026-11-29T00:00:00+07:00"),
+    "months": (pd.period_range("2026-11", periods=3, freq="M"), "2026-11"),
+    "durations": (pd.timedelta_range("1h", periods=3), "P0DT1H0M0S"),
+    "intervals": (pd.interval_range(0, 3), "(0, 1]"),
+    "categories": (pd.CategoricalIndex(["x", "y", "z"]), "x"),
+    "fractions": ([0.5, 1.0, 2.5], 0.5),
+    "nullable": (pd.Index([7, 8, 9], dtype="Int64"), 7),
+    "levels with a gap": (pd.MultiIndex.from_tuples([("de", "a"), ("de", None), ("fr", "a")]), '["de","a"]'),
+    "levels with dates": (
+        pd.MultiIndex.from_product([["de"], pd.date_range("2026-11-29", periods=3)]),
+        '["de","2026-11-29T00:00:00"]',
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", INDEXES)
+def test_any_index_gives_keys_and_comes_back(plan, clock, kind):
+    """A second session finds each row again by it."""
+    index, first = INDEXES[kind]
+    frame = TOWNS.set_axis(index)
+    session = plan(seen, frame)
+    clock.run(session)
+    assert session.results()["key"][frame.index[0]] == first
+    assert session.results().index.equals(frame.index)
+    assert plan(seen, frame).counts.completed == 3
+
+
+IDS = {
+    "nullable": (pd.array([1, 2, 3], "Int64"), 1),
+    "text": (pd.array(["a", "b", "c"], "string"), "a"),
+    "categories": (pd.Categorical([7, 8, 9]), 7),
+    "dates": (pd.date_range("2026-11-29", periods=3), "2026-11-29T00:00:00"),
+    "pairs": ([("a", 1), ("b", 2), ("c", 3)], '["a",1]'),
+}
+
+
+@pytest.mark.parametrize("kind", IDS)
+def test_ids_of_any_kind_are_keys(plan, clock, kind):
+    ids, first = IDS[kind]
+    session = plan(seen, TOWNS.assign(id=ids))
+    clock.run(session)
+    assert session.results()["key"].tolist()[0] == first
+    assert plan(seen, TOWNS.assign(id=ids)).counts.completed == 3
+
+
+@pytest.mark.parametrize(
+    ("frame", "words"),
+    [
+        (TOWNS.assign(id=[1.0, np.nan, 3.0]), "item 1 .* has no stable key: its key is None"),
+        (TOWNS.assign(id=pd.array([1, None, 3], "Int64")), "item 1 .* has no stable key: its key is None"),
+        (TOWNS.assign(id=pd.to_datetime(["2026-11-29", None, "2026-11-30"])), "item 1 .* its key is None"),
+        (TOWNS.assign(id=[1.0, np.inf, 3.0]), "item 1 .* its key is inf"),
+        (TOWNS.assign(id=pd.Series(["a", "\ud800", "c"], dtype=object)), "item 1 .* has no stable key"),
+        (TOWNS.assign(id=[object(), object(), object()]), "item 0 .*JSON cannot hold a object"),
+        (TOWNS.assign(id=[True, False, True]), "items 0 and 2 share the key true"),
+        (TOWNS.set_axis([1.0, np.nan, 3.0]), "item 1 .* its key is None"),
+        (TOWNS.set_axis(pd.to_datetime(["2026-11-29"] * 3)), "items 0 and 1 share the key"),
+        (TOWNS.set_axis(pd.MultiIndex.from_tuples([("de", 1), ("de", 1), ("fr", 1)])), "items 0 and 1 share the key"),
+        (pd.DataFrame([[1, 2]], columns=[1, "1"]), "got two named '1': rename one"),
+        (pd.DataFrame([[1, 2]], columns=[None, np.nan]), "got two named"),
+        (np.array(5), r"items must be a list or a generator, got array\(5\)"),
+        (bytearray(b"abc"), "items must be a list or a generator of items, got bytearray"),
+    ],
+)
+def test_a_table_that_gives_no_keys_is_refused_by_row_or_column(plan, journal, frame, words):
+    with pytest.raises(InputError, match=words):
+        plan(seen, frame)
+    assert not journal.exists()
+
+
+def test_columns_named_like_ours_come_back_beside_them(plan, clock):
+    ours = {"status": "s", "attempts": 9, "seconds": 9.0, "error": "e", "result": "r", "item": "i"}
+    session = plan(same, TOWNS.assign(key=[11, 12, 13], **ours))
+    clock.run(session)
+    frame = session.results(with_items=True)
+    assert frame["status"].tolist() == ["completed"] * 3
+    assert frame[["item_key", "item_status", "item_attempts", "item_error"]].to_numpy().tolist()[0] == [11, "s", 9, "e"]
+    assert frame["key"].tolist() == [11, 12, 13]
+    assert len(set(frame.columns)) == len(frame.columns)
+
+
+def test_columns_of_several_levels_have_one_name_each(plan, clock):
+    """As `reset_index` leaves them: the level that is empty is no part of the name."""
+    columns = pd.MultiIndex.from_tuples([("id", ""), ("stock", "max")])
+    session = plan(same, pd.DataFrame([[7, 2], [8, 4]], columns=columns))
+    clock.run(session)
+    assert session.results()["key"].tolist() == [7, 8]
+    assert session.results()["stock max"].tolist() == [2, 4]
+
+
+def test_a_cell_of_half_a_character_is_an_item_like_others(plan, clock):
+    """What os.fsdecode gives for odd file names: the row runs, and is shown."""
+    session = plan(seen, TOWNS.assign(file=pd.Series(["a", "bad\udce9name", "c"], dtype=object)))
+    clock.run(session)
+    assert session.counts.failed == 0
+    assert session.results(with_items=True)["file"].tolist() == ["a", "bad\udce9name", "c"]
+
+
+@pytest.mark.parametrize("empty", [TOWNS.iloc[:0], TOWNS.assign(id=1).iloc[:0], pd.DataFrame()], ids=len)
+def test_an_empty_table_adds_nothing(plan, clock, empty):
+    async def work(item, attempt):
+        return attempt.add(empty)
+
+    session = plan(work, ["a"])
+    assert clock.run(session).counts.total == 1
+    assert session.results()["result"].tolist() == [0]
+
+
+MORE = {
+    "id": (pd.DataFrame({"id": [7, 8], "name": ["x", "y"]}), [7, 8]),
+    "index": (pd.DataFrame({"name": ["x", "y"]}, index=["p", "q"]), ["p", "q"]),
+    "levels": (
+        pd.DataFrame({"name": ["x", "y"]}, index=pd.MultiIndex.from_tuples([("d", 1), ("d", 2)])),
+        ['["d",1]', '["d",2]'],
+    ),
+    "series": (pd.Series([7, 8]), [7, 8]),
+    "array": (np.array([7, 8]), [7, 8]),
+    "range": (range(7, 9), [7, 8]),
+    "generator": (None, [7, 8]),
+}
+
+
+@pytest.mark.parametrize("kind", MORE)
+def test_what_the_work_adds_is_read_as_the_session_s_items_are(plan, clock, kind):
+    """Rows of a frame with their keys, and numpy's values as Python's; a resume knows them under these."""
+    more, keys = MORE[kind]
+    ran = []
+
+    async def work(item, attempt):
+        if item == "first":
+            return attempt.add((number for number in (7, 8)) if more is None else more)
+        return ran.append(item)
+
+    session = plan(work, ["first"])
+    clock.run(session)
+    assert session.results()["key"].tolist() == ["first", *keys]
+    assert session.results()["result"][0] == 2
+    assert all(type(item) in (dict, int) for item in ran)
+    if isinstance(more, pd.DataFrame):
+        assert [item["name"] for item in ran] == ["x", "y"]
+    again = plan(work, ["first"])
+    assert clock.run(again).counts.completed == 3
+    assert len(ran) == 2
+
+
+def test_what_the_work_adds_has_the_keys_that_key_gives(plan, clock):
+    async def work(item, attempt):
+        if item["name"] == "first":
+            attempt.add(pd.DataFrame({"id": [7], "name": ["x"]}))
+
+    session = plan(work, [{"name": "first"}], key=lambda item: item["name"])
+    clock.run(session)
+    assert session.results()["key"].tolist() == ["first", "x"]
+
+
+@pytest.mark.parametrize(
+    "wrong", ["abc", b"abc", bytearray(b"a"), {"x": 1}, 5, None, pd.concat([TOWNS, TOWNS], axis=1)], ids=type
+)
+def test_what_is_no_list_is_refused_alike_wherever_it_is_given(plan, clock, wrong):
+    """By the same words in the constructor and by `attempt.add`; nothing is added."""
+    with pytest.raises(InputError, match="items must be") as refused:
+        plan(same, wrong)
+
+    async def work(item, attempt):
+        attempt.add(wrong)
+
+    session = plan(work, [1])
+    assert clock.run(session).counts.total == 1
+    assert str(refused.value) in session.results()["error"][0]
+
+
 def test_key_wins_over_columns_and_index(plan):
     session = plan(seen, TOWNS.assign(id=[1, 2, 3]), key=lambda row: row["town"])
     assert session.results()["key"].tolist() == ["Sofifi", "Manado", "Ambon"]

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, Unpack, cast
 
 from ipybatch.engine.data import events
 from ipybatch.engine.data.clock import Clock, SystemClock
+from ipybatch.engine.data.items import read_whole
 from ipybatch.engine.data.outcome import Summary
 from ipybatch.engine.data.plan import canonical, key_value
 from ipybatch.engine.run.permits import Attempt
@@ -26,7 +27,7 @@ from ipybatch.engine.store.journal import Journal, open_journal
 from ipybatch.errors import InputError, ItemError, JournalError, Refused
 from ipybatch.library.records import STALENESS, Library, Record, Staleness, age_in_words, staleness
 from ipybatch.library.source import Defaults, Expanding, Identity, Source
-from ipybatch.session.arguments import SessionArguments, check_items, check_name
+from ipybatch.session.arguments import SessionArguments, check_name
 from ipybatch.session.session import BatchSession
 from ipybatch.session.workload import Workload
 
@@ -126,7 +127,7 @@ def refresh(
         steam refresh completed: 2/2 successful, 0 failed, 0 skipped
     """
     _check(source, library)
-    identities = [source.identify(item) for item in check_items(items)]
+    identities = [source.identify(item) for item in read_whole(items).items]
     listed = [identity.key for identity in identities]
     defaults = source.defaults()
     _check_expand(expand, defaults)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import inspect
-import math
-from collections.abc import AsyncIterable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypedDict
@@ -14,7 +12,7 @@ import msgspec
 from ipybatch.engine.data.clock import Clock
 from ipybatch.engine.data.events import Counts
 from ipybatch.engine.data.masking import is_encodable, printable
-from ipybatch.engine.data.plan import PRIORITIES, Keying, Plan, Priority, make_plan, short
+from ipybatch.engine.data.plan import PRIORITIES, Plan, Priority, short
 from ipybatch.engine.data.policy import Breaker, Limits, Retry, check, check_count
 from ipybatch.engine.data.spec import OnFailure
 from ipybatch.errors import InputError
@@ -125,117 +123,6 @@ def place_of(priority: Any) -> int:
         msg = f"priority must be one of {', '.join(map(repr, PRIORITIES))}, got {priority!r}"
         raise InputError(msg)
     return PRIORITIES.index(priority)
-
-
-def check_items(items: Any) -> Iterable[Any]:
-    """Return a list for what can be looked at whole, else what is drawn from.
-
-    Raises:
-        InputError: They cannot be drawn one by one.
-    """
-    if isinstance(items, str | bytes | Mapping):
-        msg = (
-            f"items must be a list or a generator of items, got {type(items).__name__}: pass list(...) of what you mean"
-        )
-        raise InputError(msg)
-    if isinstance(items, AsyncIterable) or inspect.iscoroutine(items):
-        msg = f"items must be a list or a plain generator, got {type(items).__name__}: collect them first"
-        raise InputError(msg)
-    if isinstance(items, list):
-        return items
-    if is_frame(items):
-        return read_frame(items)[0]
-    if hasattr(items, "tolist"):
-        return [plain(value) for value in items.tolist()]
-    if isinstance(items, Sequence | set | frozenset):
-        return list(items)
-    if not isinstance(items, Iterable):
-        msg = f"items must be a list or a generator, got {items!r}"
-        raise InputError(msg)
-    return items
-
-
-def plan_items(items: Any, keying: Keying) -> tuple[Iterable[Any], Plan | None]:
-    """Return what to draw from, and its plan where it can be looked at whole; None for a generator.
-
-    Raises:
-        InputError: They cannot be drawn one by one, an item has no key, or two share one.
-    """
-    if isinstance(items, Plan):
-        return items, items
-    if is_frame(items):
-        rows, keys, index = read_frame(items)
-        plan = make_plan(rows, keying, keys if keying.key is None else None)
-        plan.index = index
-        return rows, plan
-    source = check_items(items)
-    return source, make_plan(source, keying) if isinstance(source, list) else None
-
-
-def is_frame(items: Any) -> bool:
-    """Say whether it is a table of rows: a DataFrame of pandas, known by its name, or what gives its rows as dicts."""
-    kinds = ((kind.__module__.partition(".")[0], kind.__name__) for kind in type(items).__mro__)
-    return ("pandas", "DataFrame") in kinds or hasattr(items, "to_dicts")
-
-
-def read_frame(frame: Any) -> tuple[list[dict[str, Any]], list[Any], Any]:
-    """Return the rows of a table as dicts of plain values, their keys, and its index (None where it has none).
-
-    The key of a row is its "id" or else its "key" column, else its index: a list for one of several levels, the
-    row's number where the table has none.
-
-    Raises:
-        InputError: Two columns have the same name.
-    """
-    names = [" ".join(map(str, name)) if isinstance(name, tuple) else str(name) for name in frame.columns]
-    twice = next((name for at, name in enumerate(names) if name in names[:at]), None)
-    if twice is not None:
-        msg = f"items must be a table whose columns have names of their own, got two named {twice!r}: rename one"
-        raise InputError(msg)
-    if hasattr(frame, "to_dicts"):  # polars
-        index = None
-        rows = [dict(zip(names, map(plain, row.values()), strict=True)) for row in frame.to_dicts()]
-    else:
-        index = frame.index
-        columns = [[plain(value) for value in frame.iloc[:, at].tolist()] for at in range(len(names))]
-        rows = (
-            [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
-            if names
-            else [{} for _ in range(len(frame))]
-        )
-    for name in ("id", "key"):
-        if name in names:
-            return rows, [row[name] for row in rows], index
-    return rows, list(range(len(rows))) if index is None else [plain(value) for value in index.tolist()], index
-
-
-_AS_IT_IS = frozenset({int, str, bool, type(None)})
-
-
-def plain(value: Any) -> Any:
-    """Return a value of a table as JSON can hold it, where that is known: numbers, None for missing, ISO texts."""
-    kind = type(value)
-    if kind in _AS_IT_IS:
-        return value
-    module, name = kind.__module__.partition(".")[0], kind.__name__
-    found = value
-    if kind is float:
-        found = None if math.isnan(value) else value
-    elif kind is list or kind is tuple:
-        found = [plain(inner) for inner in value]
-    elif kind is dict:
-        found = {key: plain(inner) for key, inner in value.items()}
-    elif module == "pandas" and name in ("NaTType", "NAType"):
-        found = None
-    elif module == "numpy" and name == "datetime64":  # as Python's it would be a number of nanoseconds
-        found = None if str(value) == "NaT" else str(value)
-    elif module == "numpy" and hasattr(value, "tolist"):
-        found = plain(value.tolist())
-    elif hasattr(value, "isoformat"):
-        found = value.isoformat()
-    elif module == "pandas":
-        found = str(value)
-    return found
 
 
 def encode_settings(settings: Any) -> bytes:

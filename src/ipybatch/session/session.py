@@ -19,6 +19,7 @@ from ipybatch.backends import choose
 from ipybatch.engine.data import events
 from ipybatch.engine.data.clock import Clock, SystemClock
 from ipybatch.engine.data.events import Counts, State, Status
+from ipybatch.engine.data.items import plan_items
 from ipybatch.engine.data.outcome import Outcome, RecordedItem, Summary
 from ipybatch.engine.data.plan import NOTHING_AGAIN, Again, KeyFunction, Keying, Priority
 from ipybatch.engine.data.policy import Breaker, Limits, Retry
@@ -120,7 +121,7 @@ class BatchSession:
         arguments.check_per(per, limits)
         found = inspect_work(work)
         keying = Keying(key, arguments.encode_settings(settings))
-        source, plan = arguments.plan_items(items, keying)
+        source, plan = plan_items(items, keying)
         self._workload = work if isinstance(work, Workload) else None
         self._made = self._spec = Spec(
             name=name,

@@ -12,6 +12,7 @@ import ipybatch
 from ipybatch import BatchSession, Limits, Retry
 from ipybatch.engine.data import plan as plans
 from ipybatch.engine.data.events import Counts
+from ipybatch.engine.data.items import ItemList
 from ipybatch.engine.data.plan import NOTHING_AGAIN, Again, Keying, make_plan
 from ipybatch.engine.data.spec import Spec, Work
 from ipybatch.engine.store import journal as journals
@@ -600,8 +601,8 @@ def test_what_is_added_has_numbers_of_its_own(book):
     taken = take(book, "x")
     open_list(taken, wanted, tasks, NOTHING_AGAIN, 0.0)
     try:
-        first, _ = add(tasks, taken, wanted, ["a", "b"], 0.0)
-        second, _ = add(tasks, taken, wanted, ["b", "c", "c", "d"], 0.0)
+        first, _ = add(tasks, taken, wanted, ItemList(["a", "b"]), 0.0)
+        second, _ = add(tasks, taken, wanted, ItemList(["b", "c", "c", "d"]), 0.0)
     finally:
         taken.drop()
     assert [(task.seq, task.item, task.added) for task in [*first, *second]] == [
@@ -640,7 +641,7 @@ def test_a_change_writes_what_changed_and_no_more(book):
     """A part for what was added, one for what has another priority; the others stay as they are, and all is read."""
     tasks, taken, wanted = listed(book, list(range(5000)))
     before = parts(book)
-    add(tasks, taken, wanted, ["new"], 0.0)
+    add(tasks, taken, wanted, ItemList(["new"]), 0.0)
     for priority, keys in ((0, [4321, 7, "new"]), (2, [7, 8]), (1, [8])):
         for task in prioritize(tasks, taken, Wanted(keys).among(tasks), priority, 0.0):
             task.priority = priority
@@ -674,7 +675,7 @@ def test_what_is_added_does_not_take_the_number_of_what_is_listed_no_more(book):
     """The first two of three that are recorded are listed again; what comes then is numbered behind all three."""
     recorded_run(book, 3)
     tasks, taken, wanted = listed(book, [0, 1])
-    new, _ = add(tasks, taken, wanted, ["new"], 0.0)
+    new, _ = add(tasks, taken, wanted, ItemList(["new"]), 0.0)
     taken.drop()
     assert [task.seq for task in new] == [3]
     assert [(task.seq, task.key) for task in recorded_plan(book)] == [(0, "0"), (1, "1"), (3, '"new"')]
@@ -685,7 +686,7 @@ def test_a_change_that_is_not_recorded_has_no_effect(book):
     tasks, taken, wanted = listed(book, ["a", "b"])
     book.write(lambda db: db.execute("UPDATE run SET epoch = epoch + 1").rowcount)
     with pytest.raises(Fenced):
-        add(tasks, taken, wanted, ["c"], 0.0)
+        add(tasks, taken, wanted, ItemList(["c"]), 0.0)
     with pytest.raises(Fenced):
         prioritize(tasks, taken, Wanted(["b"]).among(tasks), 0, 0.0)
     taken.drop()

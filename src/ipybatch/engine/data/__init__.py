@@ -2,6 +2,7 @@
 
 policy   limits, retry, breaker, as users give them
 spec     everything that says how a session runs
+items    what a user gives as items, tables too, as a list
 plan     items as tasks with keys
 events   what happens, as frozen types
 outcome  how an item ended; results as JSON

@@ -19,6 +19,7 @@ from typing import Any, Protocol, TypeVar
 import msgspec
 
 from ipybatch.engine.data.clock import Clock
+from ipybatch.engine.data.items import ItemList, read_whole
 from ipybatch.engine.data.policy import check_count
 from ipybatch.engine.data.spec import Spec
 from ipybatch.engine.rules.limiter import NO_COST, Cost, GroupLimiter, Permit, cost_in
@@ -47,7 +48,7 @@ class AttemptEngine(Protocol):
     def join(self, group: int) -> None:
         """Put the attempt's item into a group."""
 
-    def add(self, items: Iterable[Any]) -> int:
+    def add(self, given: ItemList) -> int:
         """Take further items into the session; return how many are to run."""
 
     def withdraw(self) -> None:
@@ -117,6 +118,7 @@ class Attempt:
     def add(self, items: Iterable[Any]) -> int:
         """Bring further items into the session, as the members of a guild; return how many of them are to run.
 
+        They are read as those of the session are: of a DataFrame each row is one, with its key.
         They are in the plan when this returns: a resume knows them. Those whose keys are there already are left out.
 
         Raises:
@@ -124,10 +126,7 @@ class Attempt:
             Permanent: The session's items come from a generator.
             Withheld: The attempt has ended.
         """
-        if isinstance(items, str | bytes) or not isinstance(items, Iterable):
-            msg = f"items must be a list of items, got {items!r}"
-            raise InputError(msg)
-        given = list(items)  # here: a generator of the user's may block
+        given = read_whole(items)  # here: a generator of the user's may block
         return self._on_loop(lambda: self._engine.add(given))
 
     def settle(self, **actual: float) -> None:
@@ -340,7 +339,7 @@ class Permits(msgspec.Struct):
     clock: Clock
     spec: Spec
     places: int
-    add: Callable[[Iterable[Any]], int]
+    add: Callable[[ItemList], int]
     waiting: deque[Asking] = msgspec.field(default_factory=deque)
     is_held: bool = False
     closed: str | None = None
@@ -529,8 +528,8 @@ class _EngineSide(msgspec.Struct):
     def join(self, group: int) -> None:
         self.ticket.task.group = group
 
-    def add(self, items: Iterable[Any]) -> int:
-        return self.permits.add(items)
+    def add(self, given: ItemList) -> int:
+        return self.permits.add(given)
 
     def give_up(self) -> None:
         self.ticket.gave_up = True

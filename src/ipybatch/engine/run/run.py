@@ -21,6 +21,7 @@ import msgspec
 from ipybatch.engine.data import events
 from ipybatch.engine.data.clock import Clock
 from ipybatch.engine.data.events import Counts, State, Status
+from ipybatch.engine.data.items import ItemList
 from ipybatch.engine.data.masking import describe
 from ipybatch.engine.data.outcome import Outcome
 from ipybatch.engine.data.plan import NOTHING_AGAIN, Again, Plan, Task, queued_by_priority
@@ -375,7 +376,7 @@ class Run:
             self.runner.prioritize(changed, priority)
         return len(changed)
 
-    def add(self, items: Iterable[Any]) -> int:
+    def add(self, given: ItemList) -> int:
         """Take further items into the run; return how many of them are to run.
 
         Raises:
@@ -392,7 +393,7 @@ class Run:
             msg = "the session has ended: no items can be added"
             raise Withheld(msg)
         at_s = self._clock.unix_s()
-        tasks, skipped = resume.add(self._items.plan, self._store, self._spec, items, at_s)
+        tasks, skipped = resume.add(self._items.plan, self._store, self._spec, given, at_s)
         if tasks or skipped:
             self._feed.emit(events.ItemsAdded(at_s, len(tasks), skipped))
             self.runner.add(tasks)

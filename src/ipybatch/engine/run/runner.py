@@ -17,7 +17,7 @@ from __future__ import annotations
 import asyncio
 import math
 import random
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -26,6 +26,7 @@ import msgspec
 from ipybatch.engine.data import events
 from ipybatch.engine.data.clock import Clock
 from ipybatch.engine.data.events import State, Status
+from ipybatch.engine.data.items import ItemList
 from ipybatch.engine.data.masking import OTHER_LOOP, OTHER_LOOP_HINT, describe, mask
 from ipybatch.engine.data.outcome import Outcome, encode_result
 from ipybatch.engine.data.plan import Task
@@ -120,7 +121,7 @@ class Runner:
         *,
         places: int,
         called: Callable[[Task], str],
-        add: Callable[[Iterable[Any]], int],
+        add: Callable[[ItemList], int],
     ) -> None:
         self.spec, self.scheduler, self.resource, self.store = spec, scheduler, resource, store
         self.clock, self.emit = clock, emit

@@ -25,6 +25,7 @@ from typing import Any, Literal, TypeVar
 import msgspec
 
 from ipybatch.engine.data.events import Counts, Status
+from ipybatch.engine.data.items import ItemList
 from ipybatch.engine.data.masking import describe, mask
 from ipybatch.engine.data.plan import MEDIUM, Again, Plan, Task, canonical, queued_by_priority, short
 from ipybatch.engine.data.spec import Spec
@@ -423,15 +424,13 @@ def prioritize(tasks: Plan, book: run_store.RunStore, meant: Iterable[Task], pri
     return changed
 
 
-def add(
-    tasks: Plan, book: run_store.RunStore, spec: Spec, items: Iterable[object], now_s: float
-) -> tuple[list[Task], int]:
+def add(tasks: Plan, book: run_store.RunStore, spec: Spec, more: ItemList, now_s: float) -> tuple[list[Task], int]:
     """Add the items whose keys are new; return the tasks that are to run, and how many need not.
 
     Raises:
         InputError: An item has no key that JSON can hold; nothing is added.
     """
-    new = _new(tasks, spec, items)
+    new = _new(tasks, spec, more)
     reasons = decide(spec, new)
     if new:
 
@@ -445,11 +444,12 @@ def add(
     return [task for task in new if task.seq not in skipped], len(skipped)
 
 
-def _new(tasks: Plan, spec: Spec, items: Iterable[object]) -> list[Task]:
+def _new(tasks: Plan, spec: Spec, more: ItemList) -> list[Task]:
     seq = tasks.next_seq
     given: dict[str, Task] = {}
-    for item in items:
-        task = spec.keying.task(seq + len(given), item)
+    for at, item in enumerate(more.items):
+        key = None if more.keys is None or spec.keying.key is not None else (more.keys[at],)
+        task = spec.keying.task(at, item, key)
         given.setdefault(task.key, task)
     known = {task.key for task in tasks.find(given)}
     new = [task for key, task in given.items() if key not in known]
