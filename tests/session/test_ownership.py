@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -146,11 +147,51 @@ def replace(journal):
     other.replace(journal)
 
 
+def beside(journal, part):
+    return journal.with_name(f"{journal.name}-{part}")
+
+
 def delete_log(journal):
-    journal.with_name(f"{journal.name}-wal").unlink()
+    beside(journal, "wal").unlink()
 
 
-@pytest.mark.parametrize(("do", "told"), [(delete, "deleted"), (replace, "replaced"), (delete_log, "replaced")])
+def delete_index(journal):
+    beside(journal, "shm").unlink()
+
+
+def empty(journal):
+    os.truncate(journal, 0)
+
+
+def empty_log(journal):
+    os.truncate(beside(journal, "wal"), 0)
+
+
+def cut_log(journal):
+    os.truncate(beside(journal, "wal"), 5000)
+
+
+def copy_over(journal):
+    """Restore an older journal in place: the file is the same one."""
+    other = journal.with_name("other.db")
+    journals.Journal(other).close()
+    shutil.copyfile(other, journal)
+    empty_log(journal)
+
+
+@pytest.mark.parametrize(
+    ("do", "told"),
+    [
+        (delete, "deleted"),
+        (replace, "replaced"),
+        (delete_log, "replaced"),
+        (delete_index, "replaced"),
+        (empty, "overwritten"),
+        (empty_log, "overwritten"),
+        (cut_log, "overwritten"),
+        (copy_over, "overwritten"),
+    ],
+)
 def test_a_journal_that_vanishes_ends_the_session(plan, clock, journal, do, told):
     """It says so, also when every item had ended by then; nobody makes an empty file in its place."""
 
@@ -162,9 +203,12 @@ def test_a_journal_that_vanishes_ends_the_session(plan, clock, journal, do, told
 
     session = plan(work, [1, 2, 3])
     summary = clock.run(session)
-    reason = f"journal {journal} was {told} while it was in use: put it back, or make the session anew"
+    restore = "restore it from a copy, or move it away, and restart the kernel"
+    mend = restore if told == "overwritten" else "put it back, or make the session anew"
+    reason = f"journal {journal} was {told} while it was in use: {mend}"
     assert (summary.state, summary.reason) == ("failed", reason)
-    for read in (session.results, lambda: session.save(journal.with_name("out.csv")), session.resume):
+    history = [lambda: ipybatch.history(journal)] if told == "overwritten" else []
+    for read in (session.results, lambda: session.save(journal.with_name("out.csv")), session.resume, *history):
         with pytest.raises(JournalError, match=f"was {told} while it was in use"):
             read()
     session.recall()  # as the panel does: it goes on, and shows the reason
@@ -172,15 +216,16 @@ def test_a_journal_that_vanishes_ends_the_session(plan, clock, journal, do, told
     assert journal.exists() is (do is not delete)
 
 
-def test_a_journal_that_vanishes_is_noticed_while_it_runs(live, journal, gate, monkeypatch):
+@pytest.mark.parametrize(("do", "told"), [(delete, "deleted"), (delete_index, "replaced"), (empty_log, "overwritten")])
+def test_a_journal_that_vanishes_is_noticed_while_it_runs(live, gate, monkeypatch, do, told):
     """By the next beat: no further item is asked for in vain."""
     monkeypatch.setattr("ipybatch.engine.store.lease.BEAT_S", 0.01)
     session = live(gate, [1, 2, 3], limits=Limits(concurrency=1))
     session.start()
     gate.wait_begun(1)
-    delete(journal)
+    do(session.journal)
     assert session.run().state == "failed"
-    assert "was deleted while it was in use" in session.reason
+    assert f"was {told} while it was in use" in session.reason
     assert gate.started == [1]
 
 

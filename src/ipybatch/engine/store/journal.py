@@ -16,9 +16,10 @@ Commits survive ``kill -9`` of the process; a power cut may lose the last ones.
 What is paid for is written to the disk after its commit (`to_disk`).  Readers
 open connections of their own and never wait.
 
-The file may be deleted, or another put in its place, while it is open: SQLite
-goes on with what nobody finds any more.  So whoever reads it, takes a lease,
-renews one or ends a run looks first whether it is still there.
+The file may be deleted, or another put in its place or copied over it, while
+it is open: SQLite goes on with what nobody finds any more.  So whoever reads
+it, takes a lease, renews one or ends a run looks first whether it is still
+there; the latter two also read it as others do (`check_seen`).
 """
 
 from __future__ import annotations
@@ -101,10 +102,14 @@ class Journal:
         self._commits = 0
         self._slow_until_s = 0.0
         self._closed = False
+        self._looking = threading.Lock()
+        self._log = _Log()
+        self._is_overwritten = False
         with translated(self.path):
             _create(self.path)
             self._database = _open(self.path)
             self._file = _identity(self.path)
+            self._log = _read_log(self.path) or self._log
         self._thread = threading.Thread(target=self._serve, name="ipybatch-journal", daemon=True)
         self._thread.start()
 
@@ -168,19 +173,58 @@ class Journal:
         return not self._closed and self._file == _identity(self.path)
 
     def is_at(self, path: Path) -> bool:
-        """Say whether a path names its file: links do, symbolic and hard."""
+        """Say whether a path names its file: links do; hard ones within this process only, as each has its own log."""
         return not self._closed and self._file[0] is not None and self._file[0] == _inode(path)
 
     def check_there(self) -> None:
         """Refuse to go on with a file that nobody finds any more.
 
         Raises:
-            JournalError: It was deleted, or another is in its place.
+            JournalError: It was deleted or overwritten, or another is in its place.
         """
-        if not self._closed and self._file != _identity(self.path):
+        if self._closed:
+            return
+        if self._file != _identity(self.path):
             what = "deleted" if _inode(self.path) is None else "replaced"
             msg = f"journal {self.path} was {what} while it was in use: put it back, or make the session anew"
             raise JournalError(msg)
+        with self._looking:
+            before, self._log = self._log, _read_log(self.path) or self._log
+            is_cut = self._log.salts == before.salts and self._log.size < before.size
+            is_cut |= before.is_whole and not self._log.is_whole  # else it was found like that: a power cut
+            # SQLite deletes the log of an empty file: nothing may read that
+            self._is_overwritten |= is_cut or self.path.stat().st_size == 0
+        if self._is_overwritten:
+            raise JournalError(self._overwritten())
+
+    def check_seen(self, database: sqlite3.Connection, question: str, values: tuple[Any, ...]) -> None:
+        """Refuse to go on when somebody else does not find what is committed: this connection may have kept it.
+
+        Args:
+            database: In a transaction that writes: nobody else does meanwhile.
+            question: Finds a row that was committed before it.
+
+        Raises:
+            JournalError: It was overwritten.
+        """
+        self.check_there()
+        try:
+            other = _connect(self.path)
+            try:
+                is_found = other.execute(question, values).fetchone() is not None
+            finally:
+                other.close()
+        except sqlite3.Error as error:
+            if error.sqlite_errorname.startswith(("SQLITE_BUSY", "SQLITE_CANTOPEN", "SQLITE_NOMEM")):
+                return  # that tells nothing
+            is_found = False
+        if not is_found:
+            self._is_overwritten = True
+            raise JournalError(self._overwritten())
+
+    def _overwritten(self) -> str:
+        what = "restore it from a copy, or move it away, and restart the kernel"
+        return f"journal {self.path} was overwritten while it was in use: {what}"
 
     def close(self) -> None:
         """Write what waits, then let the file go."""
@@ -397,9 +441,34 @@ def _resolved(path: Path) -> Path:
     return path.expanduser().resolve()
 
 
-def _identity(path: Path) -> tuple[_Inode | None, _Inode | None]:
-    """Return which file it is, and which write-ahead log belongs to it: SQLite lets neither go while it is open."""
-    return _inode(path), _inode(path.with_name(f"{path.name}-wal"))
+def _identity(path: Path) -> tuple[_Inode | None, ...]:
+    """Return which file it is, and which others belong to it: SQLite lets none of them go while it is open."""
+    return _inode(path), *(_inode(path.with_name(f"{path.name}-{part}")) for part in ("wal", "shm"))
+
+
+class _Log(msgspec.Struct):
+    """The write-ahead log: its size, and the salts that change whenever it begins anew."""
+
+    size: int = 0
+    salts: bytes = b""
+    is_whole: bool = True
+
+
+_LOG_MAGIC = (b"\x37\x7f\x06\x82", b"\x37\x7f\x06\x83")
+
+
+def _read_log(path: Path) -> _Log | None:
+    """Return the log as it is; None where it is empty, or begins anew just now. SQLite has no locks on it."""
+    try:
+        with path.with_name(f"{path.name}-wal").open("rb", buffering=0) as file:
+            start = file.read(32)
+            size = os.fstat(file.fileno()).st_size
+            file.seek(0)
+            if not start or file.read(32) != start:
+                return None
+    except OSError:
+        return None
+    return _Log(size, start[16:24], start[:4] in _LOG_MAGIC)
 
 
 def _inode(path: Path) -> _Inode | None:

@@ -81,6 +81,15 @@ class Lease(msgspec.Struct, eq=False):
         values = (now_s, self.run, self.epoch, self.owner)
         check(database.execute(f"UPDATE run SET beat_s = ? WHERE {mine}", values))  # noqa: S608  # constants
 
+    def check_seen(self, database: sqlite3.Connection) -> None:
+        """Refuse to go on when nobody else finds it, as part of a transaction that has renewed it.
+
+        Raises:
+            JournalError: The journal was overwritten, deleted or replaced.
+        """
+        question = "SELECT 1 FROM run WHERE id = ? AND epoch = ? AND owner = ?"
+        self.journal.check_seen(database, question, (self.run, self.epoch, self.owner))
+
     def let_go(self, database: sqlite3.Connection) -> None:
         """Let others take the run, as part of a transaction; nothing happens where it is not ours."""
         mine = "id = ? AND epoch = ? AND owner = ?"
@@ -97,7 +106,11 @@ class Lease(msgspec.Struct, eq=False):
         except JournalError as error:
             self._answer(None, error)
         else:
-            self.journal.submit(lambda database: self.renew(database, self.unix_s()), self._answer)
+            self.journal.submit(self._renew_seen, self._answer)
+
+    def _renew_seen(self, database: sqlite3.Connection) -> None:
+        self.renew(database, self.unix_s())
+        self.check_seen(database)
 
     def _answer(self, _: object, error: JournalError | None) -> None:
         self._is_asked = False

@@ -347,6 +347,7 @@ class RunStore(msgspec.Struct):
 
         def unit(database: sqlite3.Connection) -> None:
             self._count(database, counts, now_s, outdated)
+            self.lease.check_seen(database)
             if is_anew:
                 erase_items(database, self.run, kept="attempts = 0 AND status = 'skipped'")
             database.execute(
