@@ -341,17 +341,28 @@ def test_a_run_number_is_never_given_twice(live, journal):
     assert on_disk(journal, "SELECT id FROM run") == [(3,)]
 
 
-def test_a_generator_s_session_that_was_forgotten_elsewhere_wants_its_items_anew(live, journal, threads):
-    """What it drew is not to be had again, and what is left is not all."""
-    session = live(threads, iter(range(5)), limits=Limits(concurrency=1))
-    session.start()
-    threads.wait_begun(1)
-    session.cancel()
-    threads.open()
+@pytest.mark.parametrize("done", [0, 1])
+def test_a_generator_s_session_that_was_forgotten_elsewhere_wants_its_items_anew(live, journal, done):
+    """What it drew and ran to its end is not to be had again; where it holds all that it drew, it goes on with that."""
+    is_stopped = True
+
+    async def work(item):
+        if is_stopped and item == done:
+            session.cancel()
+            await asyncio.sleep(20)
+        return item
+
+    session = live(work, iter(range(5)), limits=Limits(concurrency=1))
     session.run()
-    live(threads, [1]).forget()
-    with pytest.raises(
-        InputError, match="was forgotten or begun anew elsewhere: its items were drawn from a generator"
-    ):
+    assert (session.state, session.counts.completed) == ("cancelled", done)
+    is_stopped = False
+    live(work, [1]).forget()
+    if done:
+        with pytest.raises(
+            InputError, match="was forgotten or begun anew elsewhere: its items were drawn from a generator"
+        ):
+            session.resume()
+        assert len(ipybatch.history(journal)) == 0
+    else:
         session.resume()
-    assert len(ipybatch.history(journal)) == 0
+        assert session.run().counts.completed == 5

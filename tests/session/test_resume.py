@@ -1,6 +1,7 @@
 """The same name continues: what stays as recorded, and what runs again."""
 
 import asyncio
+import threading
 
 import numpy as np
 import pytest
@@ -346,3 +347,92 @@ def test_retry_failed_takes_keys_as_the_user_gave_them_and_as_results_show_them(
     session.retry_failed(keys=[])
     session.run()
     assert work.asked == []
+
+
+def stopping(session_of, after, asked):
+    """Work that stops its session while it runs an item, the first time."""
+
+    async def work(item):
+        asked.append(item)
+        if len(asked) == after:
+            session_of[-1]._run.stop("cancelled", "", "cancelled")
+            await asyncio.sleep(9)
+        return item * 10
+
+    return work
+
+
+@pytest.mark.parametrize("as_generator", [False, True])
+@pytest.mark.parametrize("order", [range(10), reversed(range(10)), [0, 1, 2, 3, 100, 101, 102]])
+def test_what_another_object_did_meanwhile_is_found_by_the_first_one(plan, clock, as_generator, order):
+    """Nothing is asked twice, and no row of the other's is written over."""
+    sessions, asked, order = [], [], list(order)
+    work = stopping(sessions, 4, asked)
+    sessions.append(plan(work, iter(range(10)) if as_generator else range(10), limits=Limits(1)))
+    clock.run(sessions[0])
+    assert asked == [0, 1, 2, 3]
+    clock.run(plan(work, iter(order) if as_generator else order, limits=Limits(1)))
+    clock.run(sessions[0])
+    assert sorted(asked) == sorted([3, *set(range(10)).union(order)])
+    assert sessions[0].counts.completed == sessions[0].counts.total == 10
+    clock.run(plan(work, iter(order) if as_generator else order))
+    assert len(asked) == 1 + len(set(range(10)).union(order))
+    results = sessions[0].results() if not as_generator else plan(work, range(10)).results()
+    assert results["result"].tolist() == [item * 10 for item in range(10)]
+
+
+def test_a_list_has_the_numbers_of_the_run_it_meets(plan, clock):
+    """Another object began the run anew with the same list: those of the run before hold no more."""
+    sessions, asked = [], []
+    clock.run(plan(Recorder(), [5, 4, 3, 2, 1]))
+    first = plan(Recorder(), range(1, 9))
+    clock.run(first)
+    sessions.append(plan(stopping(sessions, 4, asked), range(1, 9), fresh=True, limits=Limits(1)))
+    clock.run(sessions[0])
+    clock.run(first)
+    results = first.results()
+    assert results["status"].tolist() == ["completed"] * 8
+    assert results["result"].tolist() == [10, 20, 30] + ["ok"] * 5
+    assert first.counts.completed == 8
+
+
+def test_forgotten_items_are_those_that_the_user_gave(live):
+    async def work(item, attempt):
+        if item == 1:
+            attempt.add([10, 11])
+        return item
+
+    session = live(work, [1, 2], limits=Limits(1))
+    assert session.run().counts.total == 4
+    session.forget()
+    assert (session.counts.total, session.results()["key"].tolist()) == (2, [1, 2])
+    assert session.run().counts.completed == 4
+
+
+@pytest.mark.parametrize("then", ["resume", "retry_failed"])
+def test_failures_that_a_generator_has_not_given_again_count_as_they_are(live, then):
+    """A new object of the name was cancelled before it drew them."""
+    is_bad = True
+
+    async def work(item):
+        if is_bad and item in (3, 6):
+            raise Transient
+        return item
+
+    live(work, iter(range(8)), retry=ONCE, breaker=None).run()
+    arrived = threading.Event()
+
+    def items():
+        yield 0
+        assert arrived.wait(20)
+        yield from range(1, 8)
+
+    session = live(work, items(), retry=ONCE, breaker=None)
+    session.start()
+    session.cancel()
+    arrived.set()
+    assert (session.counts.completed, session.counts.failed) == (6, 2)
+    is_bad = False
+    getattr(session, then)()
+    assert (session.run().counts.completed, session.counts.failed) == (8, 0)
+    assert session.results()["status"].tolist() == ["completed"] * 8

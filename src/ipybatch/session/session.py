@@ -390,6 +390,8 @@ class BatchSession:
         removal.forget(self._journal, self.name, self._clock.unix_s())
         self._feed.clear()
         self._spec, self._run, self._running, self._priorities = self._made, None, None, []
+        if self._items.plan is not None:
+            self._items.plan.reset()
         self._items = Items(self._items.given, self._items.plan)
         self._show_recorded()
 

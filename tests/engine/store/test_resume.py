@@ -11,15 +11,13 @@ from hypothesis import strategies as st
 import ipybatch
 from ipybatch import BatchSession, Limits, Retry
 from ipybatch.engine.data import plan as plans
-from ipybatch.engine.data.events import Counts
 from ipybatch.engine.data.items import ItemList
 from ipybatch.engine.data.plan import NOTHING_AGAIN, Again, Keying, make_plan
 from ipybatch.engine.data.spec import Spec, Work
 from ipybatch.engine.store import journal as journals
 from ipybatch.engine.store import run_store
-from ipybatch.engine.store.drawing import Listing, Walk
-from ipybatch.engine.store.resume import Items, Wanted, add, open_generator, open_list, prioritize
-from ipybatch.engine.store.rows import Entry
+from ipybatch.engine.store.drawing import Walk
+from ipybatch.engine.store.resume import Items, Wanted, add, open_list, prioritize
 from ipybatch.engine.store.schema import ids
 from ipybatch.errors import Fenced, InputError
 from ipybatch.testing import VirtualClock
@@ -449,21 +447,11 @@ def test_changed_code_is_told(book, before, now, noted):
     assert not notes or notes[0].startswith("the work function changed since this session began")
 
 
-def open_items_of(book, generator, emit=lambda event: None, *, ended=None, **arguments):
-    ended = [] if ended is None else ended
+def open_items_of(book, generator, emit=lambda event: None, **arguments):
     wanted = spec(**arguments)
 
     def match(store):
-        return open_generator(
-            store,
-            wanted,
-            generator,
-            NOTHING_AGAIN,
-            listing=Listing(),
-            ended=ended,
-            emit=emit,
-            clock_s=lambda: 5.0,
-        )
+        return Items(generator, None).open(store, wanted, again=NOTHING_AGAIN, emit=emit, clock_s=lambda: 5.0)
 
     return under_lease(book, wanted, match)
 
@@ -474,13 +462,9 @@ def test_what_a_generator_need_not_run_again_is_kept_for_a_later_start(book):
     first, _ = ids(run)
     book.write(lambda db: db.execute("UPDATE item SET status = 'failed' WHERE id > ?", (first,)).rowcount)
     book.write(lambda db: db.execute("UPDATE item SET final = 0 WHERE id = ?", (first + 3,)).rowcount)
-    ended = []
-    opened = open_items_of(book, iter(range(5)), ended=ended)
+    opened = open_items_of(book, iter(range(5)))
     assert [(task.item, task.recorded) for task in drawn(opened.source)] == [(3, "failed"), (4, "")]
-    assert [(task.item, status, is_final) for task, status, is_final in ended] == [
-        (1, "failed", True),
-        (2, "failed", True),
-    ]
+    assert [task.item for task in opened.drawing.held] == [1, 2]
 
 
 def test_changed_code_is_told_of_a_generator_too(book):
@@ -552,46 +536,60 @@ def test_items_that_are_drawn_elsewhere_are_looked_up(book):
         assert walk.find(1, "0")[2:4] == ("completed", 1)
 
 
-def ended(task, status, *, final):
-    return Entry(task, task.label, 1, status, final, None, None, 0.0, 0.1, "", {})
-
-
-def start(items, book, counts, again=()):
+def start(items, book, again=()):
     def match(store):
-        return items.open(
-            store, spec(), counts, again=Again(frozenset(again)), emit=lambda event: None, clock_s=lambda: 0.0
-        )
+        return items.open(store, spec(), again=Again(frozenset(again)), emit=lambda event: None, clock_s=lambda: 0.0)
 
     opened = under_lease(book, spec(), match)
     return opened.counts, drawn(opened.source)
 
 
+def record(book, *rows):
+    sql = "INSERT INTO item VALUES (?, ?, '', ?, ?, 0, 1, 0.0, 0.0, '', 0, '', '')"
+    base, _ = ids(1)
+    rows = [(base + seq, key, status, final) for seq, key, status, final in rows]
+    book.write(lambda db: db.executemany(sql, rows).rowcount)
+
+
 def test_a_generator_goes_on_with_what_may_run_again(book):
     """First what failed for now, then what waited, then what is still to come; each begins at its first attempt."""
     items = Items(iter("abcdef"), None)
-    _, source = start(items, book, Counts())
+    _, source = start(items, book)
     gone, lost, waiting = (next(source) for _ in range(3))
     for task in (gone, lost, waiting):
         task.attempts = 2
-    items.put_back([ended(gone, "failed", final=True), ended(lost, "failed", final=False)], [waiting], is_anew=False)
-    counts, second = start(items, book, Counts(total=None, failed=2, running=3, cancelled=1))
+    record(book, (0, '"a"', "failed", 1), (1, '"b"', "failed", 0))
+    items.put_back([gone, lost, waiting])
+    counts, second = start(items, book)
     assert (counts.failed, counts.pending, counts.running, counts.cancelled) == (1, 2, 0, 0)
-    assert [(task.item, task.attempts) for task in (next(second), next(second))] == [("b", 0), ("c", 0)]
-    counts, third = start(items, book, counts, again={"failed"})
-    assert (counts.failed, counts.pending) == (0, 1)
-    assert [task.item for task in third] == ["a", "d", "e", "f"]
+    tasks = [next(second), next(second)]
+    assert [(task.item, task.attempts, task.recorded) for task in tasks] == [("b", 0, "failed"), ("c", 0, "")]
+    book.write(lambda db: db.execute("UPDATE item SET status = 'completed', final = 1 WHERE key = '\"b\"'").rowcount)
+    items.put_back([tasks[1]])
+    counts, third = start(items, book, again={"failed"})
+    assert (counts.completed, counts.failed, counts.pending) == (1, 0, 2)
+    assert [task.item for task in third] == ["a", "c", "d", "e", "f"]
 
 
 def test_a_start_that_is_over_takes_nothing_with_it(book):
     """What the generator has not given yet is still to come, also after a start that drew from it was let go."""
     items = Items(iter("abcd"), None)
-    _, source = start(items, book, Counts())
-    assert next(source).item == "a"
-    _, source = start(items, book, Counts())
-    assert next(source).item == "b"
-    _, source = start(items, book, Counts())
+    _, source = start(items, book)
+    task = next(source)
+    items.put_back([task])
+    _, source = start(items, book)
+    _, source = start(items, book)
     gc.collect()
-    assert [task.item for task in source] == ["c", "d"]
+    assert [task.item for task in source] == ["a", "b", "c", "d"]
+
+
+def test_a_generator_s_items_that_got_lost_are_told(book):
+    """A start that nobody ended has taken one with it: the session is never completed without it."""
+    items = Items(iter("abcd"), None)
+    _, source = start(items, book)
+    assert next(source).item == "a"
+    with pytest.raises(InputError, match="make the session anew"):
+        start(items, book)
 
 
 def test_what_is_added_has_numbers_of_its_own(book):

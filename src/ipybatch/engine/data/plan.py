@@ -261,6 +261,16 @@ class Plan(list[Task]):
         digests = "\n".join([task.digest for task in self]).encode()
         return hashlib.blake2b(keys + b"\n\n" + digests, digest_size=16).digest()
 
+    def reset(self) -> None:
+        """Let the tasks be as the user gave them: what the work added and what a run gave them belongs to that run."""
+        if any(task.added for task in self):
+            self[:] = [task for task in self if not task.added]
+            self._by_key, self._indexed = {}, 0
+            self.forget_hash()
+        for seq, task in enumerate(self):
+            task.seq, task.rank, task.priority, task.recorded = seq, 0, MEDIUM, ""
+        self.is_ordered, self.first_free = False, 0
+
     def forget_hash(self) -> None:
         """Let the hash be that of the tasks as they are now."""
         self.__dict__.pop("hash", None)

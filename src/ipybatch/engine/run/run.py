@@ -198,7 +198,7 @@ class Run:
         ) as store:
             self._store = store
             self._opened = opened = self._items.open(
-                store, spec, self._feed.snapshot.counts, again=again, emit=self._feed.emit, clock_s=self._clock.unix_s
+                store, spec, again=again, emit=self._feed.emit, clock_s=self._clock.unix_s
             )
             store.recorded = opened.recorded
             while priorities:  # one whose function raises does so at this start only
@@ -488,7 +488,7 @@ class Run:
             one = runner.lingering == 1
             busy = "1 attempt that was given up is" if one else f"{runner.lingering} attempts that were given up are"
             self._feed.note(f"{busy} still busy: {'it ends by itself' if one else 'they end by themselves'}")
-        self._items.put_back(runner.kept, runner.scheduler.left(), is_anew=state == "rolled_back")
+        self._items.put_back([*(entry.task for entry in runner.kept), *runner.scheduler.left()])
         assert self._membership is not None
         self._membership.leave()
         is_anew = state == "rolled_back"

@@ -558,6 +558,7 @@ class Runner:
         for entry in entries:
             if entry.status != "pending":
                 task = entry.task
+                self.kept += [entry] if self.keep else []
                 at_s = self.clock.unix_s()
                 self.emit(events.AttemptFailed(at_s, task.label, task.group, entry.attempts, "not recorded", 0.0))
         self._taken -= len(entries)

@@ -22,16 +22,17 @@ import time
 import weakref
 from array import array
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any, Literal
 
 import msgspec
 
 from ipybatch.engine.data import events
-from ipybatch.engine.data.events import Status
+from ipybatch.engine.data.events import Counts, Status
 from ipybatch.engine.data.masking import describe
-from ipybatch.engine.data.plan import NOTHING_AGAIN, Again, Keying, SeenKeys, Task
+from ipybatch.engine.data.plan import Again, Keying, SeenKeys, Task
+from ipybatch.engine.store import run_store
 from ipybatch.engine.store.run_store import RecordedCounts
 from ipybatch.engine.store.schema import SEQ, ids
 from ipybatch.errors import InputError
@@ -43,7 +44,7 @@ _STRIDE = 500
 GIVE_ANEW = "its items were drawn from a generator, which gives them once: make the session anew with a new one"
 
 Emit = Callable[[events.Event], None]
-Ended = tuple[Task, Status, bool]  # and whether a resume keeps it
+Clock = Callable[[], float]
 Recorded = tuple[int, str, Status, bool, str]  # seq, key, status, whether a resume keeps it, digest
 
 
@@ -162,6 +163,15 @@ class Listing:
         if self.order is not None:
             self.order.append(seq)
 
+    def seqs(self, places: int) -> Sequence[int]:
+        """Return the seqs of the first places."""
+        return range(places) if self.order is None else self.order[:places]
+
+    def renumber(self, places: int, moved: Mapping[int, int]) -> None:
+        """Let items that had some seqs have others."""
+        if moved:
+            self.order = array("q", [moved.get(seq, seq) for seq in self.seqs(places)])
+
 
 class Walk:
     """Look recorded items up as they are drawn: one ordered walk, single look-ups where it does not fit.
@@ -229,6 +239,35 @@ class Walk:
             self.in_step = False
         return row
 
+    def go_on(self, place: int, unmatched: int, *, in_step: bool) -> None:
+        """Go on at a place, with so many recorded items that were not drawn before."""
+        self._next_id, self._unmatched, self.in_step = self._next_id + place, unmatched, in_step
+
+    def statuses(self) -> Iterator[tuple[int, Status]]:
+        """Yield the seq and the status of all that is recorded."""
+        first, after = ids(self._run)
+        yield from self._database.execute(
+            "SELECT id - ?, status FROM item WHERE id >= ? AND id < ?", (first, first, after)
+        )
+
+    def count(self) -> Counter[Status]:
+        """Return how many items are recorded with which status."""
+        return run_store.count_items(self._database, self._run)
+
+    def find_again(self, seq: int, key: str, *, elsewhere: bool) -> Recorded | None:
+        """Return what is recorded of a key that was matched before.
+
+        Args:
+            elsewhere: It may have another seq by now.
+        """
+        row: Recorded | None = self._database.execute(
+            f"SELECT {self._columns} FROM item WHERE id = ?",  # noqa: S608  # constants
+            (ids(self._run)[0] + seq,),
+        ).fetchone()
+        if row is not None and row[1] == key:
+            return row
+        return self._look_up(key) if elsewhere else None
+
     def _read(self) -> Recorded | None:
         rows = self._database.execute(
             f"SELECT {self._columns} FROM item WHERE id >= ? AND id < ? ORDER BY id LIMIT ?",  # noqa: S608  # constants
@@ -256,40 +295,100 @@ class Walk:
         self._indexed = True
 
 
+def _count_drawn(walk: Walk | None, ended: set[int], others: Counter[Status], *, is_same: bool) -> Counts:
+    """Count what is recorded: of some seqs, which must all be, and of the others.
+
+    Raises:
+        InputError: What ran to its end is on record no more, and cannot be had again.
+    """
+    counts, there = Counts(total=None), 0
+    if walk is not None and not ended:
+        others.update(walk.count())
+    for seq, status in () if walk is None or not ended else walk.statuses():
+        if seq in ended:
+            there += 1
+            counts.add(status)
+        else:
+            others[status] += 1
+    if there < len(ended) or (ended and not is_same):
+        raise InputError(GIVE_ANEW)
+    return counts
+
+
 class Drawing:
     """A generator's items over all starts of a session: each is drawn once, and matched with what is recorded.
 
     Attributes:
         matched: Tasks that were drawn and wait to be taken.
+        held: Tasks that were drawn and may have to run at a later start.
+        drawn: How many items there were so far.
+        is_exhausted: Whether these are all.
     """
 
     def __init__(
-        self,
-        items: Iterable[Any],
-        keying: Keying,
-        walk: Walk | None,
-        *,
-        listing: Listing,
-        ended: list[Ended],
-        recorded: RecordedCounts,
-        emit: Emit,
-        clock_s: Callable[[], float],
+        self, items: Iterable[Any], keying: Keying, *, listing: Listing, holds_all: bool, emit: Emit, clock_s: Clock
     ) -> None:
         self.reader = ItemReader(items, keying)
-        self._walk, self._listing, self._ended, self._counts = walk, listing, ended, recorded
-        self._again = NOTHING_AGAIN if walk is None else walk.again
-        self._emit, self._clock_s = emit, clock_s
         self.matched: deque[Task] = deque()
+        self.held: list[Task] = []
+        self.drawn = 0
+        self.is_exhausted = False
+        self._walk: Walk | None = None
+        self._counts = RecordedCounts()
+        self._listing, self._holds_all, self._emit, self._clock_s = listing, holds_all, emit, clock_s
         self._seen = SeenKeys()
         self._all_kept = True  # what was drawn so far; then the journal has the keys that were seen
-        self._drawn = 0
-        self._free = 0 if walk is None else walk.first_free
+        self._free = 0
         self._is_last_read = False
-        self._is_exhausted = False
         self._error: BaseException | None = None
         self._has_raised = False
         self._size = 1
         self._taken_s = 0.0
+
+    def match_again(
+        self, walk: Walk | None, recorded: RecordedCounts, *, is_own: bool, is_same: bool
+    ) -> tuple[Counts, list[Task]]:
+        """Begin a start: match what is held with what is recorded by now; return the counts, and what is to run.
+
+        What is on record of the others counts as it is, till the generator gives those items or ends.
+
+        Args:
+            walk: The run's rows; None for a new run.
+            is_own: Nobody else had the run since the start before.
+            is_same: It is the run of that start.
+
+        Raises:
+            InputError: What ran to its end in an earlier start is on record no more, and cannot be had again.
+        """
+        is_in_step = (is_own or not self.drawn) and (self._walk is None or self._walk.in_step)
+        seqs, held, others = self._listing.seqs(self.drawn), self.held[:], recorded.undrawn
+        counts = _count_drawn(walk, set(seqs).difference([task.seq for task in held]), others, is_same=is_same)
+        found = [None if walk is None else walk.find_again(task.seq, task.key, elsewhere=not is_own) for task in held]
+        self._walk, self._counts, self.held = walk, recorded, []
+        self._free = max(self._free, walk.first_free if walk is not None else 0)
+        if not is_own:
+            self._free = max(self._free, self.drawn, max(seqs, default=-1) + 1)
+        todo, moved = [], {}
+        for task, row in zip(held, found, strict=True):
+            before, task.recorded, task.attempts = task.seq, "", 0
+            if row is None and not is_own:
+                task.seq, self._free = self._free, self._free + 1
+            if row is not None and self._judge(task, row) is None:
+                counts.add(row[2])
+            else:
+                todo.append(task)
+            if task.seq != before:
+                moved[before] = task.seq
+        self._listing.renumber(self.drawn, moved)
+        if walk is not None:
+            walk.go_on(self.drawn, sum(others.values()), in_step=is_in_step)
+        if self.is_exhausted:
+            counts.total = self.drawn
+            recorded.unlisted, recorded.undrawn = +others, Counter()
+        for status, items in recorded.undrawn.items():
+            counts.add(status, items)
+        counts.pending = len(todo)
+        return counts, todo
 
     def tasks(self) -> Iterator[Task | None]:
         """Yield the tasks that are still to do, in order, and None while the next one is being read.
@@ -312,11 +411,11 @@ class Drawing:
             if not self._take():
                 self.reader.ask(self._size)
                 yield None
-        if not self._is_exhausted:
-            self._is_exhausted = True
+        if not self.is_exhausted:
+            self.is_exhausted = True
             recorded = self._counts
             recorded.unlisted, recorded.undrawn = +recorded.undrawn, Counter()
-            self._emit(events.Exhausted(self._clock_s(), self._drawn, dict(recorded.unlisted)))
+            self._emit(events.Exhausted(self._clock_s(), self.drawn, dict(recorded.unlisted)))
 
     def _take(self) -> bool:
         """Match the next chunk; return False while it is being read."""
@@ -336,12 +435,14 @@ class Drawing:
 
     def _match(self, tasks: list[Task]) -> dict[Status, int]:
         """Give tasks the seqs they are recorded under; keep those that do not stay so, and count as what they are."""
-        walk, listing, drawn, seen = self._walk, self._listing, self._drawn, self._seen
-        if walk is not None and walk.keeps(drawn, tasks):
+        walk, listing, drawn, seen = self._walk, self._listing, self.drawn, self._seen
+        if walk is not None and listing.order is None and walk.keeps(drawn, tasks):
             self._counts.undrawn["completed"] -= len(tasks)
-            self._drawn += len(tasks)
+            self.drawn += len(tasks)
             if not self._all_kept:
                 seen.add([task.key for task in tasks])
+            if self._holds_all:
+                self.held += tasks
             return {}
         if self._all_kept and walk is not None:
             seen.add(walk.keys(drawn))
@@ -361,25 +462,30 @@ class Drawing:
             if was:
                 counted[was] = counted.get(was, 0) + 1
             self.matched.append(task)
-        self._drawn = drawn
+        self.drawn = drawn
         return counted
 
     def _find(self, walk: Walk, drawn: int, task: Task) -> Status | Literal[""] | None:
         """Look a task up; return as what it is recorded, None if it stays so."""
         found = walk.find(drawn, task.key)
-        if found is None:
-            if not walk.in_step:
-                task.seq, self._free = max(self._free, drawn), max(self._free, drawn) + 1
-            return ""
+        if found is not None:
+            return self._judge(task, found)
+        if not walk.in_step:
+            task.seq, self._free = max(self._free, drawn), max(self._free, drawn) + 1
+        return ""
+
+    def _judge(self, task: Task, found: Recorded) -> Status | None:
+        """Return as what a task is recorded that is to run; None if it stays so."""
+        assert self._walk is not None
         task.seq, _, status, is_final, digest = found
         self._counts.undrawn[status] -= 1
         if digest != task.digest:  # what is recorded answers another question
             self._counts.outdated[task.seq] = task.digest
             return status
-        again = self._again
+        again = self._walk.again
         if again.spares(task.key) if status in again.statuses else is_final:
-            if status != "completed":
-                self._ended.append((task, status, bool(is_final)))
+            if status != "completed" or self._holds_all:
+                self.held.append(task)
             return None
         task.recorded = status
         self._counts.stale[status] += 1

@@ -30,9 +30,8 @@ from ipybatch.engine.data.masking import describe, mask
 from ipybatch.engine.data.plan import MEDIUM, Again, Plan, Task, canonical, queued_by_priority, short
 from ipybatch.engine.data.spec import Spec
 from ipybatch.engine.store import run_store
-from ipybatch.engine.store.drawing import GIVE_ANEW, Drawing, Emit, Ended, Listing, Walk
+from ipybatch.engine.store.drawing import Drawing, Emit, Listing, Walk
 from ipybatch.engine.store.journal import Journal
-from ipybatch.engine.store.rows import Entry
 from ipybatch.engine.store.run_store import RecordedCounts, RunStore
 from ipybatch.engine.store.schema import SEQ, ids
 from ipybatch.errors import InputError
@@ -62,21 +61,21 @@ class Opened(msgspec.Struct):
 class Items:
     """The items of a session over all its starts.
 
-    A list is a plan that each start matches with the journal.  A generator is drawn only once: what an earlier start
-    drew and did not finish is kept for the next one.
+    Each start matches with the journal what it has: the plan of a list; of a generator, which gives its items once,
+    what an earlier start drew and may have to run again. Others may have run the session meanwhile, or forgotten it.
 
     Attributes:
         plan: The checked list; None for a generator.
-        is_drawn: Whether a generator was begun.
+        run: The number of the run of the latest start; 0 before.
     """
 
     def __init__(self, given: Iterable[Any], plan: Plan | None) -> None:
         self.given, self.plan = given, plan
+        self.run = 0
+        self._epoch = 0
         self._listing = Listing()
         self._drawing: Drawing | None = None
-        self._owed: deque[Task] = deque()  # drawn before, to run again
-        self._ended: list[Ended] = []  # drawn before, need not run again
-        self._run = 0
+        self._owed: deque[Task] = deque()
         self._recorded = RecordedCounts()
 
     @property
@@ -98,7 +97,6 @@ class Items:
         self,
         store: RunStore,
         spec: Spec,
-        snapshot_counts: Counts,
         *,
         again: Again,
         emit: Emit,
@@ -108,26 +106,28 @@ class Items:
 
         Args:
             store: The run, under its lease.
-            snapshot_counts: Where the session stands: a generator that was drawn before goes on from there.
             again: What runs again though it has an outcome.
 
         Raises:
-            InputError: A generator was drawn for another run.
+            InputError: Of a generator's items some ran to their end, and are on record no more.
             JournalError: The journal refuses.
         """
+        is_same = store.run == self.run
+        is_own = is_same and store.lease.epoch == self._epoch + 1
         if self.plan is not None:
+            if not is_same and (self.run or store.found is None):
+                self.plan.reset()
             for task in self.plan:
                 task.attempts = 0
-            return open_list(store, spec, self.plan, again, clock_s())
-        if self._drawing is not None:
-            if store.run != self._run:
-                msg = f"session {spec.name!r} was forgotten or begun anew elsewhere: {GIVE_ANEW}"
-                raise InputError(msg)
-            return self._go_on(snapshot_counts, again)
-        opened = open_generator(
-            store, spec, self.given, again, listing=self._listing, ended=self._ended, emit=emit, clock_s=clock_s
-        )
-        self._run, self._drawing, self._recorded = store.run, opened.drawing, opened.recorded
+            opened = open_list(store, spec, self.plan, again, clock_s())
+        else:
+            holds_all = spec.on_failure == "rollback"
+            drawing = self._drawing or Drawing(
+                self.given, spec.keying, listing=self._listing, holds_all=holds_all, emit=emit, clock_s=clock_s
+            )
+            opened = self._open_generator(store, spec, drawing, again, clock_s, is_own=is_own, is_same=is_same)
+            self._drawing = drawing
+        self.run, self._epoch = store.run, store.lease.epoch
         return opened
 
     def listen(self, *, on_ask: Callable[[], None], on_read: Callable[[], None]) -> None:
@@ -135,45 +135,42 @@ class Items:
         if self._drawing is not None:
             self._drawing.reader.on_ask, self._drawing.reader.on_read = on_ask, on_read
 
-    def put_back(self, ended: Iterable[Entry], left: Iterable[Task], *, is_anew: bool) -> None:
-        """Take back what a start of a generator's session leaves: what ended and may run again, and what waits.
-
-        Args:
-            is_anew: All that ended was discarded.
-        """
-        if self.plan is not None:
-            return
-        self._ended += [(entry.task, entry.status, entry.final) for entry in ended]
-        if is_anew:
-            self._owed = deque([task for task, _, _ in self._ended])
-            self._ended.clear()
-        self._owed += left
+    def put_back(self, tasks: Iterable[Task]) -> None:
+        """Take back what a start of a generator's session leaves: what did not complete, and what waits."""
         if self._drawing is not None:
-            self._owed += self._drawing.matched
-            self._drawing.matched.clear()
+            held, matched = self._drawing.held, self._drawing.matched
+            held += (*tasks, *self._owed, *matched)
+            self._owed.clear()
+            matched.clear()
 
-    def _go_on(self, counts: Counts, again: Again) -> Opened:
-        assert self._drawing is not None
-        ended = list(self._ended)
-        self._ended.clear()  # the same list: what is drawn later is added
-        todo = []
-        for task, status, is_final in ended:
-            if again.spares(task.key) if status in again.statuses else is_final:
-                self._ended.append((task, status, is_final))
-            else:
-                task.recorded = status
-                todo.append(task)
-        todo += self._owed
-        for task in todo:
-            task.attempts = 0
-        counts = msgspec.structs.replace(counts, running=0)
-        kept = Counter(status for _, status, _ in self._ended)
-        counts.failed, counts.timeout, counts.cancelled = kept["failed"], kept["timeout"], kept["cancelled"]
-        counts.skipped = 0
-        counts.pending = len(todo)
-        self._owed = deque(todo)
-        self._recorded.stale = _stale(todo)
-        return Opened(self._draw_on(self._drawing), counts, self._recorded)
+    def _open_generator(
+        self,
+        store: RunStore,
+        spec: Spec,
+        drawing: Drawing,
+        again: Again,
+        clock_s: Callable[[], float],
+        *,
+        is_own: bool,
+        is_same: bool,
+    ) -> Opened:
+        """Match what of a generator was drawn; till the rest is, all that is recorded counts."""
+        found, run = store.found, store.run
+        walk = None
+        if found is not None:
+            walk = Walk(store.journal.connect(), run, again)
+        recorded = RecordedCounts()
+        self.put_back(())
+        try:
+            counts, todo = drawing.match_again(walk, recorded, is_own=is_own, is_same=is_same)
+        except InputError as error:
+            msg = f"session {spec.name!r} was forgotten or begun anew elsewhere: {error}"
+            raise InputError(msg) from None
+        self._owed, self._recorded = deque(todo), recorded
+        if found is not None and not is_own:
+            store.write(lambda database: run_store.forget_plan(database, run), clock_s())
+        notes = [] if found is None else _note_changes(found, spec)
+        return Opened(self._draw_on(drawing), counts, recorded, notes, drawing=drawing)
 
     def _draw_on(self, drawing: Drawing) -> Iterator[Task | None]:
         """Yield what is owed, then what the generator still gives."""
@@ -215,35 +212,6 @@ def open_list(store: RunStore, spec: Spec, tasks: Plan, again: Again, now_s: flo
 
 def _stale(todo: Iterable[Task]) -> Counter[Status]:
     return Counter(task.recorded for task in todo if task.recorded)
-
-
-def open_generator(
-    store: RunStore,
-    spec: Spec,
-    items: Iterable[Any],
-    again: Again,
-    *,
-    listing: Listing,
-    ended: list[Ended],
-    emit: Emit,
-    clock_s: Callable[[], float],
-) -> Opened:
-    """Begin a generator, whose items are matched as they are drawn; till then all that is recorded counts."""
-    found = store.found
-    notes = [] if found is None else _note_changes(found, spec)
-    recorded, walk = RecordedCounts(), None
-    if found is not None:
-        store.write(lambda database: run_store.forget_plan(database, store.run), clock_s())
-        database = store.journal.connect()
-        walk = Walk(database, store.run, again)
-        recorded.undrawn = run_store.count_items(database, store.run)
-    counts = Counts(total=None)
-    for status, number in recorded.undrawn.items():
-        counts.add(status, number)
-    drawing = Drawing(
-        items, spec.keying, walk, listing=listing, ended=ended, recorded=recorded, emit=emit, clock_s=clock_s
-    )
-    return Opened(drawing.tasks(), counts, recorded, notes, drawing=drawing)
 
 
 _Recorded = tuple[int, Status | Literal[""], bool, str]  # seq, status, whether it is final, digest
@@ -338,9 +306,8 @@ def _note_changes(found: run_store.Found, spec: Spec) -> list[str]:
 def _match(store: RunStore, found: run_store.Found, spec: Spec, tasks: Plan, now_s: float) -> None:
     """Give every task the seq it is recorded under, and record the plan if it changed."""
     if found.plan_hash == tasks.hash:
-        if found.listing is not None:
-            for task, seq in zip(tasks, found.listing, strict=True):
-                task.seq = seq
+        for task, seq in zip(tasks, range(len(tasks)) if found.listing is None else found.listing, strict=True):
+            task.seq, task.rank, task.priority, task.added = seq, 0, MEDIUM, False
         if found.is_ordered:
             with store.journal.reader() as database:
                 for task, planned in zip(tasks, run_store.read_plan(database, found), strict=True):
@@ -414,17 +381,17 @@ class Wanted:
         return [task for task in tasks[since:] if task.key in self._keys] if since else tasks.find(self._keys)
 
 
-def prioritize(tasks: Plan, book: run_store.RunStore, meant: Iterable[Task], priority: int, now_s: float) -> list[Task]:
+def prioritize(tasks: Plan, store: RunStore, meant: Iterable[Task], priority: int, now_s: float) -> list[Task]:
     """Record that tasks have another priority; return those that had not, which the caller gives it to."""
     changed = [task for task in meant if task.priority != priority]
     if changed:
         seqs = [task.seq for task in changed]
-        book.write(lambda database: run_store.change_priorities(database, book.run, priority, seqs), now_s)
+        store.write(lambda database: run_store.change_priorities(database, store.run, priority, seqs), now_s)
         tasks.is_ordered = True
     return changed
 
 
-def add(tasks: Plan, book: run_store.RunStore, spec: Spec, more: ItemList, now_s: float) -> tuple[list[Task], int]:
+def add(tasks: Plan, store: RunStore, spec: Spec, more: ItemList, now_s: float) -> tuple[list[Task], int]:
     """Add the items whose keys are new; return the tasks that are to run, and how many need not.
 
     Raises:
@@ -435,10 +402,10 @@ def add(tasks: Plan, book: run_store.RunStore, spec: Spec, more: ItemList, now_s
     if new:
 
         def unit(database: sqlite3.Connection) -> None:
-            run_store.extend_plan(database, book.run, new, len(tasks) + len(new))
-            run_store.skip(database, book.run, reasons, now_s)
+            run_store.extend_plan(database, store.run, new, len(tasks) + len(new))
+            run_store.skip(database, store.run, reasons, now_s)
 
-        book.write(unit, now_s)
+        store.write(unit, now_s)
         tasks.add(new)
     skipped = {task.seq for task, _ in reasons}
     return [task for task in new if task.seq not in skipped], len(skipped)
