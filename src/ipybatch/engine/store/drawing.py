@@ -353,7 +353,7 @@ class Drawing:
         What is on record of the others counts as it is, till the generator gives those items or ends.
 
         Args:
-            walk: The run's rows; None for a new run.
+            walk: The run's rows; None for the first start of a new run.
             is_own: Nobody else had the run since the start before.
             is_same: It is the run of that start.
 

@@ -156,9 +156,8 @@ class Items:
     ) -> Opened:
         """Match what of a generator was drawn; till the rest is, all that is recorded counts."""
         found, run = store.found, store.run
-        walk = None
-        if found is not None:
-            walk = Walk(store.journal.connect(), run, again)
+        is_known = found is not None or drawing.drawn > 0
+        walk = Walk(store.journal.connect(), run, again) if is_known else None
         recorded = RecordedCounts()
         self.put_back(())
         try:
