@@ -186,7 +186,7 @@ def _in_order(
 ) -> Iterator[tuple[str, tuple[Any, ...] | None]]:
     """Yield the key of each item and its columns, in input order; None where nothing that counts is recorded."""
     with journal.reader() as database:
-        found = None if spec.fresh else run_store.find(database, spec.name)
+        found = None if spec.fresh else run_store.find(database, spec.name, items.run)
         rows = () if found is None else _select(database, found, columns, where)
         if items.plan is None:
             if found is not None:

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 import ipybatch
-from ipybatch import BatchSession, Limits
+from ipybatch import BatchSession, InputError, Limits
 from ipybatch.engine.data.outcome import decode
 
 
@@ -98,3 +98,25 @@ def test_a_generator_that_raised_is_not_completed_by_a_later_start(plan, clock):
         assert session.counts.total is None
     assert clock.run(plan(work_of(1), failing(5))).state == "failed"
     assert clock.run(plan(work_of(1), iter(range(6)))).counts.completed == 6
+
+
+@pytest.mark.parametrize("spent", ["raised", "ended"])
+def test_a_generator_that_is_exhausted_does_not_hide_what_is_recorded(plan, clock, journal, spent):
+    """The cell that made the session ran again, not the one that made its items."""
+    items = failing(5) if spent == "raised" else iter(range(5))
+    clock.run(plan(work_of(1), items))
+    if spent == "raised":
+        with pytest.raises(InputError, match="a generator that is exhausted: make it anew"):
+            plan(work_of(1), items)
+    session = plan(work_of(1), map(str, items))
+    for _ in range(2):
+        clock.run(session)
+        assert session.state == "failed"
+        assert "a generator that is exhausted: make it anew" in session.reason
+        assert session.counts.completed == len(session.results()) == 5
+    assert ipybatch.history(journal)["completed"].tolist() == [5]
+
+
+def test_a_generator_that_gives_nothing_is_completed_where_nothing_is_recorded(plan, clock):
+    session = plan(work_of(1), iter(()))
+    assert (clock.run(session).state, session.counts.total) == ("completed", 0)

@@ -129,3 +129,40 @@ def test_a_thread_that_dies_leaves_its_neighbours_alone(live):
 
     session = live(work, [1, 2], limits=Limits(concurrency=2))
     assert session.run().counts.completed == 1
+
+
+def test_results_are_those_of_the_run_that_the_object_had(plan, clock):
+    """Another object began the name anew, and is not at its end yet."""
+
+    async def work(item):
+        return item
+
+    first = plan(work, [1, 2, 3])
+    clock.run(first)
+    second = plan(work, [1, 2, 3], fresh=True)
+    second._open_run()
+    assert first.results()["status"].tolist() == ["completed"] * 3
+    assert second.results()["status"].tolist() == ["pending"] * 3
+    clock.run_coroutine(second._drive())
+
+
+def test_what_was_forgotten_elsewhere_is_told(live):
+    """The summary is of what ran; nothing of it is on record any more."""
+    session = live(lambda item: item, [1, 2])
+    session.run()
+    live(print, [1]).forget()
+    for _ in range(2):
+        session.run()
+    assert [note for note in session.snapshot.notes if "was deleted elsewhere" in note] == session.snapshot.notes[-1:]
+    assert session.results()["status"].tolist() == ["pending"] * 2
+
+
+def test_groups_are_those_of_the_items_that_are_listed(plan, clock):
+    async def work(item):
+        return item
+
+    clock.run(plan(work, range(10), limits=Limits(batch_size=10)))
+    session = plan(work, range(4), limits=Limits(batch_size=10))
+    clock.run(session)
+    assert [(group.items, group.done) for group in session.snapshot.groups.values()] == [(4, 4)]
+    assert session.items_of(1)[0] == 4

@@ -194,6 +194,16 @@ def items_of(
         return rows.read_items(database, found.run, group, offset=offset, limit=limit, plan=plan)
 
 
+def note_if_forgotten(feed: Feed, journal: Journal, name: str, run: int) -> None:
+    """Tell of a session that has ended that what it recorded is there no more."""
+    with suppress(JournalError), journal.reader() as database:
+        if run and run_store.find(database, name, run) is None and _FORGOTTEN not in feed.snapshot.notes:
+            feed.note(_FORGOTTEN)
+
+
+_FORGOTTEN = "what it recorded was deleted elsewhere since it ended: resume() or start() runs it again"
+
+
 def earlier_pace(journal: Journal, name: str, snapshot: Snapshot) -> list[Mark]:
     """Return how a session's items ended before this process ran it; nothing when that is known already."""
     if snapshot.pace.is_whole:

@@ -267,6 +267,8 @@ class BatchSession:
         refuse_to_wait_for(self._run)
         if self.state == "planned":
             self.start()
+        elif not self._is_live():
+            live_sessions.note_if_forgotten(self._feed, self._journal, self.name, self._items.run)
         return self._running
 
     def pause(self) -> Reply:
@@ -390,9 +392,7 @@ class BatchSession:
         removal.forget(self._journal, self.name, self._clock.unix_s())
         self._feed.clear()
         self._spec, self._run, self._running, self._priorities = self._made, None, None, []
-        if self._items.plan is not None:
-            self._items.plan.reset()
-        self._items = Items(self._items.given, self._items.plan)
+        self._items = self._items.anew()
         self._show_recorded()
 
     def on(self, name: Name | Listener, listener: Listener | None = None) -> Callable[[], None]:

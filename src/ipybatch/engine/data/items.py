@@ -34,6 +34,7 @@ class ItemList(msgspec.Struct, frozen=True):
     index: Any = None
 
 
+EXHAUSTED = "items came from a generator that is exhausted: make it anew"
 _NO_LIST = (str, bytes, bytearray, memoryview, Mapping)
 
 
@@ -79,11 +80,13 @@ def plan_items(items: Any, keying: Keying) -> tuple[Iterable[Any], Plan | None]:
     """Return what to draw from, and its plan where it can be looked at whole; None for a generator.
 
     Raises:
-        InputError: They cannot be drawn one by one, an item has no key, or two share one.
+        InputError: They cannot be drawn one by one, an item has no key, two share one, or a generator is exhausted.
     """
     if isinstance(items, Plan):
         return items, items
     found = read_items(items)
+    if inspect.isgenerator(found) and inspect.getgeneratorstate(found) == inspect.GEN_CLOSED:
+        raise InputError(EXHAUSTED)
     if not isinstance(found, ItemList):
         return found, None
     plan = make_plan(found.items, keying, found.keys if keying.key is None else None)

@@ -30,6 +30,7 @@ import msgspec
 
 from ipybatch.engine.data import events
 from ipybatch.engine.data.events import Counts, Status
+from ipybatch.engine.data.items import EXHAUSTED
 from ipybatch.engine.data.masking import describe
 from ipybatch.engine.data.plan import Again, Keying, SeenKeys, Task
 from ipybatch.engine.store import run_store
@@ -395,7 +396,7 @@ class Drawing:
 
         Raises:
             BaseException: What the generator raised, at the start it did.
-            InputError: It did so at an earlier start: nothing more is to be had of it.
+            InputError: It did so at an earlier start, or was exhausted before: nothing more is to be had of it.
         """
         matched = self.matched
         while True:
@@ -411,6 +412,8 @@ class Drawing:
             if not self._take():
                 self.reader.ask(self._size)
                 yield None
+        if not self.drawn and +self._counts.undrawn:  # else all that is recorded would be hidden as "completed 0/0"
+            raise InputError(EXHAUSTED)
         if not self.is_exhausted:
             self.is_exhausted = True
             recorded = self._counts

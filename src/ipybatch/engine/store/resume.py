@@ -93,6 +93,12 @@ class Items:
         """What a generator gave again with another input, by seq, and is not recorded anew; see `RecordedCounts`."""
         return self._recorded.outdated
 
+    def anew(self) -> Items:
+        """Return the items as the user gave them, for a session that was forgotten."""
+        if self.plan is not None:
+            self.plan.reset()
+        return Items(self.given, self.plan)
+
     def open(
         self,
         store: RunStore,

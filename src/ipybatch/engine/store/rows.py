@@ -154,14 +154,12 @@ def _statement(table: str, rows: int) -> str:
 def present(database: sqlite3.Connection, plan: Plan | None) -> str:
     """Return the condition that an item on record has the input it has in a plan: else it answers another question.
 
-    What the plan does not list counts; all of a generator's do.
+    What the plan does not list does not count either; all of a generator's do.
     """
     if plan is None:
         return "true"
     digests = {task.key: task.digest for task in plan}
-    if not any(digests.values()):
-        return "digest = ''"
-    database.create_function("is_present", 2, lambda key, digest: digests.get(key, digest) == digest)
+    database.create_function("is_present", 2, lambda key, digest: digests.get(key) == digest)
     return "is_present(key, digest)"
 
 

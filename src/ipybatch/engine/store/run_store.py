@@ -59,11 +59,11 @@ _RUN_COLUMNS = (
 )
 
 
-def find(database: sqlite3.Connection, name: str) -> Found | None:
-    """Return the latest run of ``name``; None if there is none."""
+def find(database: sqlite3.Connection, name: str, run: int = 0) -> Found | None:
+    """Return the latest run of ``name``, or the one of that number; None if there is none."""
     row = database.execute(
-        f"SELECT {_RUN_COLUMNS} FROM run WHERE name = ? ORDER BY id DESC LIMIT 1",  # noqa: S608  # a constant
-        (name,),
+        f"SELECT {_RUN_COLUMNS} FROM run WHERE name = ? AND ? IN (0, id) ORDER BY id DESC LIMIT 1",  # noqa: S608
+        (name, run),
     ).fetchone()
     if row is None:
         return None
