@@ -22,6 +22,7 @@ from ipybatch.engine.store.atomic_write import draft_of
 from ipybatch.engine.store.journal import Journal
 from ipybatch.engine.store.lease import is_live
 from ipybatch.engine.store.resume import Items
+from ipybatch.engine.store.rows import TRACEBACK
 from ipybatch.engine.store.schema import ids
 from ipybatch.errors import InputError, MissingExtra
 
@@ -85,7 +86,7 @@ def errors(journal: Journal, spec: Spec, items: Items) -> pd.DataFrame:
         JournalError: The journal cannot be read.
     """
     found: dict[tuple[str, str, str], list[Any]] = {}
-    for key, row in _in_order(journal, spec, items, "status, error, kind, traceback", _FAILED):
+    for key, row in _in_order(journal, spec, items, f"status, error, kind, {TRACEBACK}", _FAILED):
         if row is not None:
             status, message, kind, traceback = row
             told = found.setdefault((_folded(message, label_of(key)), status, _scope(status, kind)), [])

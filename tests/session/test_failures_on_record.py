@@ -218,7 +218,7 @@ def test_a_secret_in_the_users_code_is_not_kept(plan, clock, journal):
     session = plan(work, [1])
     clock.run(session)
     assert 'in work: ask(key="***")' in session.errors()["traceback"][0]
-    (kept,) = sqlite3.connect(journal).execute("SELECT traceback FROM item").fetchone()
+    (kept,) = sqlite3.connect(journal).execute("SELECT frames FROM traceback").fetchone()
     assert "9f8e7d6c5b4a39281706" not in kept
 
 
@@ -232,7 +232,23 @@ def test_what_succeeds_at_last_keeps_no_traceback(plan, clock, journal):
 
     session = plan(work, [1], limits=Limits(concurrency=1))
     clock.run(session)
-    assert sqlite3.connect(journal).execute("SELECT status, traceback FROM item").fetchall() == [("completed", "")]
+    assert sqlite3.connect(journal).execute("SELECT * FROM traceback").fetchall() == []
+
+
+@pytest.mark.parametrize("then", [{}, {"skip": lambda item: "known"}], ids=["succeeds", "skipped"])
+def test_a_traceback_is_that_of_the_latest_start(plan, clock, then):
+    """An item that failed in the user's code, and ends otherwise at the next start, has that place no more."""
+    asked = []
+
+    async def work(item):
+        asked.append(item)
+        if len(asked) == 1:
+            raise ConnectionError
+
+    for arguments, is_kept in (({}, True), (then, False)):
+        session = plan(work, [1], retry=Retry(attempts=1), breaker=None, **arguments)
+        clock.run(session)
+        assert [bool(item.traceback) for item in session.items_of(0)[1]] == [is_kept]
 
 
 def test_the_exported_page_tells_where_an_item_failed(plan, clock, tmp_path):

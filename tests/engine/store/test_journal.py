@@ -553,6 +553,8 @@ def test_a_journal_of_an_older_version_keeps_its_runs_and_their_numbers(path, mo
     def make(db):
         return db.execute("INSERT INTO run (name, resource, group_word, state, created_s) VALUES ('y', '', '', '', 0)")
 
+    by_position = "INSERT OR REPLACE INTO item VALUES (1, 'a', '', 'failed', 1, 0, 1, 0.0, 0.0, 'no', 0, '')"
+    book.write(lambda db: db.execute(by_position).rowcount)  # as sessions of that version do, which may be running
     assert book.write(lambda db: make(db).lastrowid) == 8
     book.write(lambda db: db.execute("DELETE FROM run WHERE id = 8").rowcount)
     assert book.write(lambda db: make(db).lastrowid) == 9

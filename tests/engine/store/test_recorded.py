@@ -27,7 +27,7 @@ def journal_of(recorded_rows, run=RUN):
     schema.migrate(database)
     for seq, (status, attempts, group, seconds, ended_s) in enumerate(recorded_rows):
         values = ((run << schema.SEQ_BITS) + seq, f'"{seq}"', status, group, attempts, seconds, ended_s, status)
-        database.execute("INSERT INTO item VALUES (?, ?, '', ?, 1, ?, ?, ?, ?, ?, 0, '', '')", values)
+        database.execute("INSERT INTO item VALUES (?, ?, '', ?, 1, ?, ?, ?, ?, ?, 0, '')", values)
     return database
 
 

@@ -500,7 +500,7 @@ def recorded_run(book, count):
     run = book.write(lambda db: run_store.create(db, "x", resource="r", group_word="Batch", now_s=0.0))
     first, _ = ids(run)
     rows = [(first + seq, str(seq)) for seq in range(count)]
-    sql = "INSERT INTO item VALUES (?, ?, '', 'completed', 1, 0, 1, 0.0, 0.0, '', 0, '', '')"
+    sql = "INSERT INTO item VALUES (?, ?, '', 'completed', 1, 0, 1, 0.0, 0.0, '', 0, '')"
     book.write(lambda db: db.executemany(sql, rows).rowcount)
     return run
 
@@ -545,7 +545,7 @@ def start(items, book, again=()):
 
 
 def record(book, *rows):
-    sql = "INSERT INTO item VALUES (?, ?, '', ?, ?, 0, 1, 0.0, 0.0, '', 0, '', '')"
+    sql = "INSERT INTO item VALUES (?, ?, '', ?, ?, 0, 1, 0.0, 0.0, '', 0, '')"
     base, _ = ids(1)
     rows = [(base + seq, key, status, final) for seq, key, status, final in rows]
     book.write(lambda db: db.executemany(sql, rows).rowcount)

@@ -4,7 +4,7 @@ journal       one SQLite file, group commit
 schema        its tables, step by step
 lease         who may write and delete a run
 run_store     one run under its lease
-removal       runs that are forgotten
+removal       runs that are forgotten or pruned
 rows          attempts as rows, and rows as items
 commit_queue  entries of the loop, committed together
 resume        items meet what is recorded

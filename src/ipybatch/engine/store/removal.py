@@ -24,7 +24,7 @@ from ipybatch.engine.store.schema import ids
 CHUNK_S = 0.05  # the longest that others wait for one of these transactions, but for the disk
 PAUSE_S = 0.02  # between two of them: others look for a free moment every 0.01 s
 _ROWS = 200
-_TABLES = (("item", "id"), ("payload", "id"), ("attempt", "item"))
+_TABLES = (("item", "id"), ("payload", "id"), ("traceback", "id"), ("attempt", "item"))
 
 
 def forget(journal: Journal, name: str, now_s: float) -> None:

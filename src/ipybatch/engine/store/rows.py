@@ -32,6 +32,9 @@ _WIDTH = {"item": 12, "completed": 8, "payload": 2, "attempt": 5, "window": 4}
 # What is the same in all rows of items that succeed stands in the statement: binding it costs a quarter of the row.
 _COMPLETED = "(?, ?, ?, 'completed', 1, ?, ?, ?, ?, '', ?, '')"
 
+# Of an item that succeeded later, one is left: nothing looks for it at each success.
+TRACEBACK = "coalesce((SELECT frames FROM traceback WHERE traceback.id = item.id AND item.status <> 'completed'), '')"
+
 Values = list[Any]
 
 
@@ -128,15 +131,16 @@ def values_of(entries: Sequence[Entry], run: int, resource: str) -> dict[str, Va
                     entry.kind,
                 )
             )
-            if entry.traceback:  # beside the row, which is the same for all
-                values.setdefault("traceback", []).extend((entry.traceback, at))
+            values.setdefault("traceback", []).append((at, entry.traceback))
     return values
 
 
 def insert(database: sqlite3.Connection, table: str, values: Values) -> None:
-    """Write rows of one table, in place of those they share an id with; or tracebacks, into rows that are there."""
+    """Write rows of one table, in place of those they share an id with; without a traceback, the one before goes."""
     if table == "traceback":
-        database.executemany("UPDATE item SET traceback = ? WHERE id = ?", zip(values[::2], values[1::2], strict=True))
+        kept = [row for row in values if row[1]]
+        database.executemany("INSERT OR REPLACE INTO traceback VALUES (?, ?)", kept)
+        database.executemany("DELETE FROM traceback WHERE id = ?", [row[:1] for row in values if not row[1]])
         return
     width = _WIDTH[table]
     for at in range(0, len(values), ROWS * width):
@@ -192,7 +196,7 @@ def read_items(
     where, values = f"id >= ? AND id < ? AND grp = ? AND {present(database, plan)}", (*ids(run), group)
     (total,) = database.execute(f"SELECT count(*) FROM item WHERE {where}", values).fetchone()  # noqa: S608  # a constant
     rows = database.execute(
-        f"SELECT id, key, status, attempts, seconds, error, traceback FROM item WHERE {where}"  # noqa: S608  # a constant
+        f"SELECT id, key, status, attempts, seconds, error, {TRACEBACK} FROM item WHERE {where}"  # noqa: S608  # a constant
         " ORDER BY status = 'completed', id LIMIT ? OFFSET ?",
         (*values, limit, offset),
     ).fetchall()

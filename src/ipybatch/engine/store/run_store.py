@@ -175,9 +175,10 @@ def skip(database: sqlite3.Connection, run: int, reasons: Sequence[tuple[Task, s
     """Record tasks that the plan leaves out, each with its reason."""
     base = run << SEQ_BITS
     database.executemany(
-        "INSERT OR REPLACE INTO item VALUES (?, ?, ?, 'skipped', 1, 0, 0, 0.0, ?, ?, 0, '', '')",
+        "INSERT OR REPLACE INTO item VALUES (?, ?, ?, 'skipped', 1, 0, 0, 0.0, ?, ?, 0, '')",
         ((base + task.seq, task.key, task.digest, now_s, reason) for task, reason in reasons),
     )
+    database.executemany("DELETE FROM traceback WHERE id = ?", ((base + task.seq,) for task, _ in reasons))
 
 
 class RecordedCounts(msgspec.Struct):
@@ -450,6 +451,7 @@ def erase_items(database: sqlite3.Connection, run: int, *, kept: str = "false") 
     where = f"id >= ? AND id < ? AND NOT ({kept})"
     database.execute(f"DELETE FROM item WHERE {where}", (first, after))  # noqa: S608  # constants
     database.execute("DELETE FROM payload WHERE id >= ? AND id < ?", (first, after))
+    database.execute("DELETE FROM traceback WHERE id >= ? AND id < ?", (first, after))
     database.execute("DELETE FROM attempt WHERE item >= ? AND item < ?", (first, after))
 
 

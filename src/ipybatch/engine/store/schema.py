@@ -1,7 +1,10 @@
 """Schema of the journal, and how an older one becomes the present one.
 
 Rule: a step, once released, is never edited; a change is a new step at the
-end.  ``PRAGMA user_version`` counts the steps a file has seen.
+end.  ``PRAGMA user_version`` counts the steps a file has seen.  A session of
+an older version may be running while a newer one opens its journal, and writes
+rows of `item`, `payload`, `attempt`, `window` and `plan` by position: these
+tables get no further columns.
 
     run       one run of a session: its lease, its state, its counts; a number is never given twice. Without a name:
               forgotten, and not quite deleted yet. `run.outdated`: the seqs of a generator's items that came again with
@@ -9,7 +12,8 @@ end.  ``PRAGMA user_version`` counts the steps a file has seen.
     plan      the items of a run, in order, up to 1,000 a row; `run.listing` says which seq they have, NULL: 0, 1,
               2, ...; items that the work brought say it themselves; parts -1, -2, ... are changes of priority, the
               oldest first; `run.is_ordered` says whether some go before others
-    item      one row per item that has an outcome; id = run << 40 | seq; of one that failed, where in the user's code
+    item      one row per item that has an outcome; id = run << 40 | seq
+    traceback of items that failed, where in the user's code
     payload   results, apart, so that walking the items stays fast
     attempt   attempts that failed and were followed by another
     window    what the responses of each rationed resource cost, while their window lasts; of a limit
@@ -142,7 +146,7 @@ STEPS = (
     ALTER TABLE run ADD COLUMN about TEXT NOT NULL DEFAULT '';
     """,
     """
-    ALTER TABLE item ADD COLUMN traceback TEXT NOT NULL DEFAULT '';
+    CREATE TABLE traceback (id INTEGER PRIMARY KEY, frames TEXT NOT NULL);
     """,
     """
     CREATE TABLE numbered (
