@@ -366,3 +366,100 @@ def test_a_generator_s_session_that_was_forgotten_elsewhere_wants_its_items_anew
     else:
         session.resume()
         assert session.run().counts.completed == 5
+
+
+@pytest.mark.parametrize("acts", [("start", "run", "run"), ("run", "start", "retry_failed")])
+def test_threads_that_start_one_session_join_one_start(live, gate, acts):
+    """One of them starts it; the others wait for that, or return when it runs."""
+    session = live(gate, [1, 2, 3])
+    told, begin = [], threading.Barrier(len(acts))
+
+    def act(name):
+        begin.wait(20)
+        try:
+            told.append(str(getattr(session, name)()))
+        except JournalError as error:
+            told.append(error)
+
+    threads = [threading.Thread(target=act, args=(name,)) for name in acts]
+    for thread in threads:
+        thread.start()
+    gate.wait_begun(3)
+    gate.open()
+    for thread in threads:
+        thread.join(20)
+    summary = "wishlist completed: 3/3 successful, 0 failed, 0 skipped"
+    assert sorted(map(str, told)) == sorted({"run": summary, "start": "None", "retry_failed": "done"}[a] for a in acts)
+    assert sorted(gate.started) == [1, 2, 3]
+
+
+def test_a_fork_s_copy_of_a_session_says_whose_it_is(journal):
+    """Nothing hangs, and nothing is done in silence; it can be read, and made anew."""
+    code = """
+import os, sys, threading
+from ipybatch import BatchSession, JournalError
+begun, end = threading.Event(), threading.Event()
+def work(item):
+    begun.set()
+    end.wait(20)
+    return item
+session = BatchSession("x", work, [1], journal=sys.argv[1])
+planned = BatchSession("y", work, [1], journal=sys.argv[1])
+session.start()
+begun.wait(20)
+pid = os.fork()
+if not pid:
+    for its in (session, planned):
+        for act in (its.start, its.run, its.cancel, its.pause, its.resume, its.forget):
+            try:
+                print(act())
+            except JournalError as error:
+                print(error, flush=True)
+    print(len(session.results()), session.state, flush=True)
+    try:
+        BatchSession("x", work, [1], journal=sys.argv[1]).start()
+    except JournalError as error:
+        print(error, flush=True)
+    os._exit(0)
+os.waitpid(pid, 0)
+end.set()
+print(session.run())
+"""
+    ran = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code, str(journal)],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=25,
+        cwd=ROOT,
+    )
+    *acts, read, anew, parent = ran.stdout.splitlines()
+    assert len(acts) == 12
+    assert [line for line in acts if "forked" not in line and "is running: wait" not in line] == []
+    assert read == "1 running"
+    assert "'x' is already running in process" in anew
+    assert parent == "x completed: 1/1 successful, 0 failed, 0 skipped"
+
+
+def test_opening_to_read_what_runs_elsewhere_says_so(journal):
+    """Its process is alive: that it "ended without letting go" would be wrong."""
+    code = (
+        "import sys; from ipybatch import BatchSession\n"
+        "def work(item): print('begun', flush=True); sys.stdin.read()\n"
+        "BatchSession('x', work, [1], journal=sys.argv[1]).run()"
+    )
+    command = [sys.executable, "-c", code, str(journal)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT) as other:
+        assert other.stdout.readline() == "begun\n"
+        notes = " ".join(BatchSession.open("x", journal=journal).snapshot.notes)
+        other.stdin.close()
+    assert f"it is running in process {other.pid} on" in notes
+    assert "without letting go" not in notes
+    assert ipybatch.history(journal)["state"].tolist() == ["completed"]
+
+
+@pytest.mark.parametrize("path", ["~nobody-of-that-name/j.db", "loop", "a\0b"])
+def test_a_path_that_leads_nowhere_is_refused(tmp_path, path):
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    with pytest.raises(JournalError):
+        BatchSession("x", print, [1], journal=path if path[0] == "~" else tmp_path / path)

@@ -9,7 +9,7 @@ import sqlite3
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -22,9 +22,10 @@ from ipybatch.engine.feed.feed import Feed
 from ipybatch.engine.feed.snapshot import Snapshot
 from ipybatch.engine.store import rows, run_store
 from ipybatch.engine.store.journal import Journal, open_journal
+from ipybatch.engine.store.lease import where_live
 from ipybatch.engine.store.resume import preview
 from ipybatch.engine.store.run_store import Found
-from ipybatch.errors import InputError, JournalError
+from ipybatch.errors import InputError, JournalError, JournalLocked
 from ipybatch.session.waiting import in_notebook
 from ipybatch.session.workload import ReadOnly, find_workload
 
@@ -61,6 +62,43 @@ def leave(journal: Journal, name: str, session: object) -> None:
     with _lock:
         if _live.get((journal, name)) is session:
             del _live[journal, name]
+
+
+class Turn:
+    """One thread at a time begins a session, and only in the process that it was made in."""
+
+    def __init__(self, name: str) -> None:
+        self._name, self._process, self._lock = name, os.getpid(), threading.RLock()
+
+    def check(self) -> None:
+        """Refuse a session that was made before a fork.
+
+        Raises:
+            JournalLocked: It belongs to the process that this one was forked from.
+        """
+        if self._process != os.getpid():
+            whose = f"belongs to process {self._process}, which this one was forked from"
+            msg = f"session {self._name!r} {whose}: make it anew here"
+            raise JournalLocked(msg)
+
+    def wait(self) -> AbstractContextManager[Any]:
+        """Return the lock to begin it under: an interrupt finds no place between taking it and giving it back.
+
+        Raises:
+            JournalLocked: The session was made before a fork.
+        """
+        self.check()
+        return self._lock
+
+
+def _forget() -> None:
+    """Count none after a fork: they run in the parent."""
+    global _lock
+    _lock = threading.Lock()
+    _live.clear()
+
+
+os.register_at_fork(after_in_child=_forget)
 
 
 def live(journal: Journal, name: str) -> object:
@@ -142,7 +180,7 @@ def show_recorded(feed: Feed, journal: Journal, spec: Spec, plan: Plan | None, *
     with journal.reader() as database:
         found = None if spec.fresh else run_store.find(database, spec.name)
         if found is not None and to_read:
-            _show_as_it_ended(feed, database, found, spec.name, plan)
+            _show_as_it_ended(feed, journal, database, found, spec.name, plan)
         else:
             if found is not None and plan is not None:
                 counts = preview(database, found, plan)
@@ -215,7 +253,9 @@ def earlier_pace(journal: Journal, name: str, snapshot: Snapshot) -> list[Mark]:
     return []
 
 
-def _show_as_it_ended(feed: Feed, database: sqlite3.Connection, found: Found, name: str, plan: Plan | None) -> None:
+def _show_as_it_ended(  # noqa: PLR0917  # what is shown, from where
+    feed: Feed, journal: Journal, database: sqlite3.Connection, found: Found, name: str, plan: Plan | None
+) -> None:
     at_s = feed.clock.unix_s()
     feed.emit(events.Planned(at_s, name, found.counts))
     for group in rows.read_groups(database, found.run, found.group_word, at_s, plan):
@@ -225,5 +265,7 @@ def _show_as_it_ended(feed: Feed, database: sqlite3.Connection, found: Found, na
     if found.state in events.ENDED:
         feed.snapshot.started_s = at_s - found.seconds
         feed.emit(events.StateChanged(at_s, found.state, found.reason))
+    elif where := where_live(database, journal, found.run):
+        feed.note(f"it is running {where}: what it records from now on is not shown here")
     elif found.started_s is not None:
         feed.note("its last process ended without letting go: start() goes on with what is not recorded")

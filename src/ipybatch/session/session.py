@@ -53,8 +53,8 @@ class BatchSession:
 
     Args:
         name: What the journal, the panel and `open` know it by.
-        work: Async or plain function of one item; returns what JSON can hold. One with a parameter ``attempt`` is
-            handed the attempt, to ask for further permits. An async context manager is entered on the engine's loop.
+        work: Async or plain function of one item; returns what JSON can hold. A parameter ``attempt`` is handed the
+            attempt, to ask for further permits. An async context manager is entered on the engine's loop.
         items: A list (checked whole before the first call), a generator (checked as it is drawn) or a DataFrame: one
             item a row, a dict of plain values (numpy's become Python's, missing ones None, times ISO text).
         limits: How fast attempts may start.
@@ -74,9 +74,8 @@ class BatchSession:
         skip: Function of an item that says why it need not run ("" if it must); asked once, kept in the plan.
         rank: Function of an item: lower ranks run first; asked once, kept in the plan.
         priority: Function of an item: "high", "medium" or "low"; those run before all ranks. `prioritize` changes it.
-        per: Function of an item that names its limit group (a text or a whole number), such as a region:
-            ``Limits(each=Limits(...))`` holds for each group, and each has a breaker of its own. A group that must
-            wait delays no other. An item without a name fails alone.
+        per: Function of an item that names its limit group (text or whole number), such as a region: each has limits,
+            ``Limits(each=Limits(...))``, and a breaker, and delays no other. An item without a name fails alone.
         group_word: What a batch is called in the panel.
         verbose: In a terminal, a line per item instead of a progress line.
         clock: For tests.
@@ -153,6 +152,7 @@ class BatchSession:
         self._run: Run | None = None
         self._running: waiting.Running | None = None
         self._thread = 0  # the one it runs on
+        self._turn = live_sessions.Turn(name)
         self.verbose = verbose
         self._show_recorded()
         if on_progress is not None:
@@ -241,8 +241,7 @@ class BatchSession:
             JournalError: The journal refuses, or another session is running this one.
             InputError: It was opened for reading, or lacks an argument of its workload.
         """
-        if not self._is_live():
-            self._launch()
+        self._launch()
 
     def run(self, *, verbose: bool | None = None) -> Summary:
         """Start it unless it has ended, wait for its end, and return the summary.
@@ -265,11 +264,12 @@ class BatchSession:
 
     def _begin(self) -> waiting.Running | None:
         refuse_to_wait_for(self._run)
-        if self.state == "planned":
-            self.start()
-        elif not self._is_live():
-            live_sessions.note_if_forgotten(self._feed, self._journal, self.name, self._items.run)
-        return self._running
+        with self._turn.wait():  # another thread may be starting it: the end of that is waited for
+            if self.state == "planned":
+                self.start()
+            elif not self._is_live():
+                live_sessions.note_if_forgotten(self._feed, self._journal, self.name, self._items.run)
+            return self._running
 
     def pause(self) -> Reply:
         """Let what runs finish, start nothing more.
@@ -396,14 +396,11 @@ class BatchSession:
         self._show_recorded()
 
     def on(self, name: Name | Listener, listener: Listener | None = None) -> Callable[[], None]:
-        """Call a listener with every event, or with those of one name, on the engine's thread.
+        """Call a listener with every event, or those of one name, on the engine's thread; return what ends that.
 
         Args:
             name: Such as "done" or "retry": `ipybatch.events.NAMES`. The listener, for every event.
             listener: Called with the event.
-
-        Returns:
-            A function that ends it.
 
         Raises:
             InputError: There is no event of that name, or the listener is not a function.
@@ -519,7 +516,9 @@ class BatchSession:
         return f"<BatchSession {self.name!r}: {self.state}, {self.counts.ended} of {total}>"
 
     def _launch(self, again: Again = NOTHING_AGAIN) -> None:
-        with waiting.hold_interrupts() as held:  # by then it has begun, or nothing is left of the start
+        with self._turn.wait(), waiting.hold_interrupts() as held:  # it begins, or nothing is left of the start
+            if self._is_live():
+                return
             run = self._open_run(again)
             if held:
                 self._cancel()
@@ -571,6 +570,7 @@ class BatchSession:
         return self._is_live() and self._thread != threading.get_ident()
 
     def _command(self, name: str, act: Callable[[], None]) -> Reply:
+        self._turn.check()
         if not self._is_live():
             return "done"
 

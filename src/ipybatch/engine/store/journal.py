@@ -105,6 +105,7 @@ class Journal:
         self._looking = threading.Lock()
         self._log = _Log()
         self._is_overwritten = False
+        self._is_forked = False  # this is a child's memory of it
         with translated(self.path):
             _create(self.path)
             self._database = _open(self.path)
@@ -121,6 +122,10 @@ class Journal:
             patience_s: How long to wait while another process is writing; default: `BUSY_S`.
         """
         submitted = _Submitted(unit, done, time.monotonic() + (BUSY_S if patience_s is None else patience_s))
+        if self._is_forked:
+            msg = f"journal {self.path} was opened before this process was forked: make the session anew in this one"
+            done(None, JournalError(msg))
+            return
         answer = self._commit_here(submitted) if size <= LARGE else None
         if answer is None:
             self._queue.put(submitted)
@@ -374,7 +379,11 @@ def is_busy(error: JournalError) -> bool:
 
 
 def forget_open_journals() -> None:
-    """Drop the parent's journals after a fork: their connections and threads are not ours."""
+    """Drop the parent's journals after a fork: their connections and threads are not ours, nor are the locks."""
+    global _opening
+    _opening = threading.Lock()
+    for journal in _open_journals.values():
+        journal._is_forked = True
     _open_journals.clear()
 
 
@@ -437,8 +446,16 @@ _Inode = tuple[int, int]
 
 
 def _resolved(path: Path) -> Path:
-    """Return a path as it is spelt without ``~``, ``..`` and symbolic links: two spellings are one journal."""
-    return path.expanduser().resolve()
+    """Return a path as it is spelt without ``~``, ``..`` and symbolic links: two spellings are one journal.
+
+    Raises:
+        JournalError: It leads nowhere.
+    """
+    try:
+        return path.expanduser().resolve()
+    except (OSError, RuntimeError, ValueError) as error:  # no such user, links in a circle, a NUL in it
+        msg = f"journal {str(path)!r} leads nowhere ({error}): choose another journal= or {PATH_VARIABLE}"
+        raise JournalError(msg) from error
 
 
 def _identity(path: Path) -> tuple[_Inode | None, ...]:

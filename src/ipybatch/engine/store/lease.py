@@ -203,12 +203,9 @@ def held(database: sqlite3.Connection, runs: Iterable[int], silence: Silence) ->
         name, owner, beat_s = database.execute("SELECT name, owner, beat_s FROM run WHERE id = ?", (run,)).fetchone()
         if owner is None:
             continue
-        host, pid, _ = owner.split("/")
         if _is_alive(owner, beat_s, silence.now_s, (silence.journal, run) in _held):
-            where = "in this kernel" if owner == me() else f"in process {pid} on {host}"
-            found[run] = JournalLocked(
-                f"session {name!r} is already running {where}: cancel it there first, or give this one another name"
-            )
+            where = f"session {name!r} is already running {_where(owner)}"
+            found[run] = JournalLocked(f"{where}: cancel it there first, or give this one another name")
         elif _may_live(owner) and not silence.is_over(run, owner, beat_s):
             is_short = True
     if is_short:
@@ -245,6 +242,17 @@ def keep_in_flight(database: sqlite3.Connection, run: int, now_s: float) -> None
 def is_live(journal: Journal, run: int, owner: str | None, beat_s: float) -> bool:
     """Say whether a run's owner is still there, as far as this process can tell."""
     return owner is not None and _is_alive(owner, beat_s, time.time(), (journal, run) in _held)
+
+
+def where_live(database: sqlite3.Connection, journal: Journal, run: int) -> str:
+    """Say where a run's owner is, as far as this process can tell; "" when none is there."""
+    owner, beat_s = database.execute("SELECT owner, beat_s FROM run WHERE id = ?", (run,)).fetchone()
+    return _where(owner) if is_live(journal, run, owner, beat_s) else ""
+
+
+def _where(owner: str) -> str:
+    host, pid, _ = owner.split("/")
+    return "in this kernel" if owner == me() else f"in process {pid} on {host}"
 
 
 def _is_alive(owner: str, beat_s: float, now_s: float, live_here: bool) -> bool:
