@@ -17,7 +17,7 @@ from .measure import Case, Figures, Runs, turns
 from .table import Row
 
 ITEMS = 100_000
-GOAL_S = 0.5
+GOAL_S = 0.3
 RECORDED = "BENCH_RECORDED"  # the folder of a journal that has all items
 
 calls = 0
