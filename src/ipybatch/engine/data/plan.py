@@ -138,6 +138,11 @@ class Keying(msgspec.Struct, frozen=True):
     key: KeyFunction | None = None
     settings: bytes = b""
 
+    @property
+    def settings_hash(self) -> str:
+        """What tells whether the settings are those of an earlier start; "" for none."""
+        return _hash(self.settings) if self.settings else ""
+
     def task(self, seq: int, item: Any, given: Any = None) -> Task:
         """Return the task of ``item``.
 

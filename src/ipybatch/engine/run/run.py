@@ -212,6 +212,7 @@ class Run:
                 workload=spec.workload,
                 about=spec.about,
                 windows_since_s=kept_since_s(spec.limits, now_s),
+                settings=spec.keying.settings_hash,
             )
         self._feed.emit(events.Planned(now_s, spec.name, opened.counts))
         for group in groups:

@@ -296,20 +296,23 @@ class Walk:
         self._indexed = True
 
 
-def _count_drawn(walk: Walk | None, ended: set[int], others: Counter[Status], *, is_same: bool) -> Counts:
-    """Count what is recorded: of some seqs, which must all be, and of the others.
+def _count_drawn(walk: Walk | None, ended: set[int], recorded: RecordedCounts, *, is_same: bool) -> Counts:
+    """Count what is recorded: of some seqs, which must all be, and of the others, where it is not outdated.
 
     Raises:
         InputError: What ran to its end is on record no more, and cannot be had again.
     """
     counts, there = Counts(total=None), 0
-    if walk is not None and not ended:
+    others, outdated = recorded.undrawn, recorded.outdated
+    is_simple = not ended and not outdated
+    if walk is not None and is_simple:
         others.update(walk.count())
-    for seq, status in () if walk is None or not ended else walk.statuses():
+    for seq, status in () if walk is None or is_simple else walk.statuses():
         if seq in ended:
             there += 1
             counts.add(status)
-        else:
+            outdated.pop(seq, None)
+        elif seq not in outdated:
             others[status] += 1
     if there < len(ended) or (ended and not is_same):
         raise InputError(GIVE_ANEW)
@@ -363,7 +366,8 @@ class Drawing:
         """
         is_in_step = (is_own or not self.drawn) and (self._walk is None or self._walk.in_step)
         seqs, held, others = self._listing.seqs(self.drawn), self.held[:], recorded.undrawn
-        counts = _count_drawn(walk, set(seqs).difference([task.seq for task in held]), others, is_same=is_same)
+        ended = set(seqs).difference([task.seq for task in held])
+        counts = _count_drawn(walk, ended, recorded, is_same=is_same)
         found = [None if walk is None else walk.find_again(task.seq, task.key, elsewhere=not is_own) for task in held]
         self._walk, self._counts, self.held = walk, recorded, []
         self._free = max(self._free, walk.first_free if walk is not None else 0)
@@ -382,7 +386,7 @@ class Drawing:
                 moved[before] = task.seq
         self._listing.renumber(self.drawn, moved)
         if walk is not None:
-            walk.go_on(self.drawn, sum(others.values()), in_step=is_in_step)
+            walk.go_on(self.drawn, sum(others.values()) + len(recorded.outdated), in_step=is_in_step)
         if self.is_exhausted:
             counts.total = self.drawn
             recorded.unlisted, recorded.undrawn = +others, Counter()
@@ -432,14 +436,15 @@ class Drawing:
         self.reader.ask(self._size)
         if chunk.tasks:
             was = self._match(chunk.tasks)
-            if self.matched:
+            if self.matched or was:
                 self._emit(events.Drawn(now_s, len(self.matched), was))
         return True
 
     def _match(self, tasks: list[Task]) -> dict[Status, int]:
         """Give tasks the seqs they are recorded under; keep those that do not stay so, and count as what they are."""
         walk, listing, drawn, seen = self._walk, self._listing, self.drawn, self._seen
-        if walk is not None and listing.order is None and walk.keeps(drawn, tasks):
+        is_plain = listing.order is None and not self._counts.outdated
+        if walk is not None and is_plain and walk.keeps(drawn, tasks):
             self._counts.undrawn["completed"] -= len(tasks)
             self.drawn += len(tasks)
             if not self._all_kept:
@@ -456,7 +461,7 @@ class Drawing:
             task.refused = f"duplicate key {task.key}: an earlier item has it too"
             task.key = f"{task.key} (duplicate, item {drawn + at})"
         for task in tasks:
-            was = "" if walk is None else self._find(walk, drawn, task)
+            was = "" if walk is None else self._find(walk, drawn, task, counted)
             if task.seq != drawn or listing.order is not None:
                 listing.add(drawn, task.seq)
             drawn += 1
@@ -468,11 +473,14 @@ class Drawing:
         self.drawn = drawn
         return counted
 
-    def _find(self, walk: Walk, drawn: int, task: Task) -> Status | Literal[""] | None:
-        """Look a task up; return as what it is recorded, None if it stays so."""
+    def _find(self, walk: Walk, drawn: int, task: Task, counted: dict[Status, int]) -> Status | Literal[""] | None:
+        """Look a task up; return as what it was counted, None if it stays as it is recorded."""
         found = walk.find(drawn, task.key)
         if found is not None:
-            return self._judge(task, found)
+            was_counted, is_to_run = found[0] not in self._counts.outdated, self._judge(task, found) is not None
+            if not was_counted and not is_to_run:  # the input is again what it was
+                counted[found[2]] = counted.get(found[2], 0) - 1
+            return None if not is_to_run else found[2] if was_counted else ""
         if not walk.in_step:
             task.seq, self._free = max(self._free, drawn), max(self._free, drawn) + 1
         return ""
@@ -481,7 +489,10 @@ class Drawing:
         """Return as what a task is recorded that is to run; None if it stays so."""
         assert self._walk is not None
         task.seq, _, status, is_final, digest = found
-        self._counts.undrawn[status] -= 1
+        if task.seq in self._counts.outdated:
+            del self._counts.outdated[task.seq]
+        else:
+            self._counts.undrawn[status] -= 1
         if digest != task.digest:  # what is recorded answers another question
             self._counts.outdated[task.seq] = task.digest
             return status

@@ -89,7 +89,7 @@ class Items:
         return self._listing.order
 
     @property
-    def outdated(self) -> dict[int, str]:
+    def outdated(self) -> dict[int, str | None]:
         """What a generator gave again with another input, by seq, and is not recorded anew; see `RecordedCounts`."""
         return self._recorded.outdated
 
@@ -165,6 +165,10 @@ class Items:
         is_known = found is not None or drawing.drawn > 0
         walk = Walk(store.journal.connect(), run, again) if is_known else None
         recorded = RecordedCounts()
+        if found is not None and walk is not None:
+            is_changed = found.settings not in (None, spec.keying.settings_hash)
+            known = (seq for seq, _ in walk.statuses()) if is_changed else array("q", found.outdated or b"")
+            recorded.outdated = dict.fromkeys(known)
         self.put_back(())
         try:
             counts, todo = drawing.match_again(walk, recorded, is_own=is_own, is_same=is_same)
@@ -196,12 +200,15 @@ def open_list(store: RunStore, spec: Spec, tasks: Plan, again: Again, now_s: flo
     recorded = _recorded(store)
     tasks.first_free = max(recorded, default=-1) + 1
     kept: Counter[str] = Counter()
+    outdated: dict[int, str | None] = {}
     todo = []
     for task in tasks:
         _, status, is_final, digest = recorded.get(task.seq, _UNRECORDED)
         task.recorded = ""
         if digest != task.digest:  # what is recorded answers another question
             todo.append(task)
+            if task.seq in recorded:
+                outdated[task.seq] = task.digest
         elif again.spares(task.key) if status in again.statuses else is_final:
             kept[status] += 1
         else:
@@ -212,7 +219,7 @@ def open_list(store: RunStore, spec: Spec, tasks: Plan, again: Again, now_s: flo
         todo.sort(key=lambda task: (task.priority, task.rank))
     queued = queued_by_priority(todo) if tasks.is_ordered else None
     notes = [] if found is None else _note_changes(found, spec)
-    return Opened(iter(todo), counts, RecordedCounts(stale=_stale(todo)), notes, queued)
+    return Opened(iter(todo), counts, RecordedCounts(stale=_stale(todo), outdated=outdated), notes, queued)
 
 
 def _stale(todo: Iterable[Task]) -> Counter[Status]:

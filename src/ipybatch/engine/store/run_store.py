@@ -51,11 +51,12 @@ class Found(msgspec.Struct, frozen=True):
     workload: str
     about: str
     outdated: bytes | None
+    settings: str | None
 
 
 _RUN_COLUMNS = (
     "id, state, reason, total, completed, failed, timeout, cancelled, skipped, plan_hash, code_hash, listing,"
-    " created_s, started_s, seconds, group_word, usd, is_ordered, workload, about, outdated"
+    " created_s, started_s, seconds, group_word, usd, is_ordered, workload, about, outdated, settings"
 )
 
 
@@ -189,14 +190,15 @@ class RecordedCounts(msgspec.Struct):
         stale: To run again: the snapshot counts them as pending until they are recorded anew.
         unlisted: Not given by the exhausted generator: the snapshot counts them no more; they leave the run at its
             close.
-        outdated: What a generator gave again with another input, by seq, with its present digest, until it is recorded
-            anew: what is on record of it answers another question, and counts nowhere.
+        outdated: What came again with another input, by seq, with its present digest, until it is recorded anew: what
+            is on record of it answers another question, and counts nowhere. None for the digest of what a generator
+            has not given yet: its settings changed, or an earlier start knew.
     """
 
     undrawn: Counter[Status] = msgspec.field(default_factory=Counter)
     stale: Counter[Status] = msgspec.field(default_factory=Counter)
     unlisted: Counter[Status] = msgspec.field(default_factory=Counter)
-    outdated: dict[int, str] = msgspec.field(default_factory=dict)
+    outdated: dict[int, str | None] = msgspec.field(default_factory=dict)
 
 
 class RunStore(msgspec.Struct):
@@ -232,6 +234,7 @@ class RunStore(msgspec.Struct):
         workload: str = "",
         about: str = "",
         windows_since_s: float = -math.inf,
+        settings: str = "",
     ) -> None:
         """Mark the run as running.
 
@@ -240,6 +243,7 @@ class RunStore(msgspec.Struct):
             concurrency: How many requests may be in flight.
             workload: Name of the workload that made the session; ``about``: what it records to open it again.
             windows_since_s: Responses before this time, Unix, are dropped from the resource's windows.
+            settings: Hash of what is sent with every item.
 
         Raises:
             JournalError: It was not written.
@@ -251,8 +255,8 @@ class RunStore(msgspec.Struct):
             )
             database.execute(
                 "UPDATE run SET state = 'running', reason = '', concurrency = ?, started_s = coalesce(started_s, ?),"
-                " resource = ?, workload = ?, about = ? WHERE id = ?",
-                (concurrency, now_s, self.resource, workload, about, self.run),
+                " resource = ?, workload = ?, about = ?, settings = ? WHERE id = ?",
+                (concurrency, now_s, self.resource, workload, about, settings, self.run),
             )
             self._count(database, self._with_recorded(counts), now_s, self._outdated() or b"")
 

@@ -8,7 +8,8 @@ tables get no further columns.
 
     run       one run of a session: its lease, its state, its counts; a number is never given twice. Without a name:
               forgotten, and not quite deleted yet. `run.outdated`: the seqs of a generator's items that came again with
-              another input and are not recorded anew
+              another input and are not recorded anew; `run.settings`: the hash of
+              what its latest start sent with every item
     plan      the items of a run, in order, up to 1,000 a row; `run.listing` says which seq they have, NULL: 0, 1,
               2, ...; items that the work brought say it themselves; parts -1, -2, ... are changes of priority, the
               oldest first; `run.is_ordered` says whether some go before others
@@ -191,6 +192,9 @@ STEPS = (
         coalesce((SELECT max(id) FROM payload), 0) >> 40,
         coalesce((SELECT max(item) FROM attempt), 0) >> 40
     )
+    """,
+    """
+    ALTER TABLE run ADD COLUMN settings TEXT;
     """,
 )
 
