@@ -55,8 +55,7 @@ UNTURNED, UNTURNED_S = 16, 0.005  # commits without a turn of the loop, at most,
 class WorkerQueue:
     """Workers that found nothing to start.
 
-    One is woken at a time: all of them look for the same thing, so where one finds nothing, the next would not either,
-    and one that starts something wakes the next.
+    One is woken at a time: where one finds nothing, the next would not either; one that starts something wakes the next.
 
     Attributes:
         parked: What they wait for.
@@ -567,6 +566,7 @@ class Runner:
     def _linger_no_more(self, ticket: Ticket) -> None:
         self.lingering -= 1
         self._permits.end(self.clock.now_s(), ticket)
+        self.wake()
 
     def _sweep(self) -> None:
         """Cancel attempts that overran, and those that go on though they were cancelled.
