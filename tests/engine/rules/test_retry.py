@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ipybatch import InputError, Permanent, RateLimited, Refused, Retry, Transient
+from ipybatch import InputError, JournalFull, JournalLocked, Permanent, RateLimited, Refused, Retry, Transient
 from ipybatch.engine.rules.retry import Kind, Verdict, back_off_s, classify, cool_down_s, is_last, parse_retry_after
 
 NOW_S = 1_700_000_000.0
@@ -110,6 +110,13 @@ def test_a_failure_that_says_nothing_of_the_service_is_neutral(counts):
     """The work knows better: it may say that a transient failure is not the service's."""
     verdict = classify(Transient("one of many", counts=counts), Retry(), NOW_S)
     assert (verdict.kind, verdict.counts) == (Kind.TRANSIENT, counts)
+
+
+@pytest.mark.parametrize("error", [JournalLocked("busy"), JournalFull("no room")])
+def test_what_the_journal_refuses_is_no_fault_of_the_item(error):
+    """`attempt.add` writes: the item runs again, and the breaker does not count it."""
+    verdict = classify(error, Retry(), NOW_S)
+    assert (verdict.kind, verdict.counts) == (Kind.TRANSIENT, False)
 
 
 def test_the_user_may_call_an_error_transient():

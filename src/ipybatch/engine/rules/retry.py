@@ -17,7 +17,7 @@ from typing import Any
 import msgspec
 
 from ipybatch.engine.data.policy import Retry
-from ipybatch.errors import Permanent, RateLimited, Refused, Transient, Withheld
+from ipybatch.errors import JournalError, Permanent, RateLimited, Refused, Transient, Withheld
 
 _TRANSPORT_ERRORS = frozenset({"TransportError", "DecodingError", "ClientConnectionError", "ServerDisconnectedError"})
 
@@ -65,6 +65,8 @@ def classify(error: BaseException, retry: Retry, now_unix_s: float) -> Verdict:
     for said, kind in _SAID:
         if isinstance(error, said):
             return Verdict(kind, getattr(error, "retry_after_s", None), not getattr(error, "counts", True))
+    if isinstance(error, JournalError):  # of `attempt.add`: no fault of the item, nor of the service
+        return Verdict(Kind.TRANSIENT, is_neutral=True)
     verdict = _by_status(error, now_unix_s) or _by_type(error)
     if verdict.kind is not Kind.RATE_LIMITED and retry.also_transient(error):
         return Verdict(Kind.TRANSIENT, _word_of(error, now_unix_s))
