@@ -55,7 +55,7 @@ UNTURNED, UNTURNED_S = 16, 0.005  # commits without a turn of the loop, at most,
 class WorkerQueue:
     """Workers that found nothing to start.
 
-    One is woken at a time: where one finds nothing, the next would not either; one that starts something wakes the next.
+    One is woken at a time: where one finds nothing, the next would not; one that starts something wakes the next.
 
     Attributes:
         parked: What they wait for.
