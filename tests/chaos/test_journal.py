@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from ipybatch import BatchSession, JournalError, Limits
-from ipybatch.engine.store import run_store
+from ipybatch.engine.store import lease
 from ipybatch.errors import JournalCorrupt, JournalLocked, JournalReadOnly
 from tests.chaos.rounds import ROOT, Rounds
 
@@ -117,7 +117,7 @@ def test_another_name_is_not_locked(live):
 @pytest.mark.chaos
 def test_a_program_that_holds_the_file_is_named_as_the_cause(live, journal, monkeypatch):
     """Somebody's database browser with an open transaction: a start waits (half a minute, here less), then says so."""
-    monkeypatch.setattr(run_store, "PATIENCE_S", 1.0)
+    monkeypatch.setattr(lease, "PATIENCE_S", 1.0)
     live(same, [1]).run()
     browser = sqlite3.connect(journal, isolation_level=None)
     browser.execute("BEGIN IMMEDIATE")
