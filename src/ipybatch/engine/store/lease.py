@@ -3,7 +3,7 @@
 Rule: every write and every delete of a run checks its lease in the same
 transaction.
 
-    `run_store.take`  one transaction: nobody alive holds a run of that name; a new epoch begins
+    `run_store.taken` one transaction: nobody alive holds a run of that name; a new epoch begins
       -> a write      renews the lease of this owner and epoch; it meets no row: `Fenced`, all is rolled back
       -> a beat       does the same every `BEAT_S`, whatever the engine's loop is doing
     -> let go, or lost
@@ -43,6 +43,8 @@ BEAT_S = 3.0
 SILENCE_S = 2 * BEAT_S  # how long an owner with an old beat is watched while the journal can be written
 LOOK_S = 0.5  # between two looks; a longer time between them was a lock, and counts as this
 
+IS_MINE = "id = ? AND epoch = ? AND owner = ?"  # the fence of every write
+
 T = TypeVar("T")
 
 _HOST = socket.gethostname()
@@ -71,15 +73,18 @@ class Lease(msgspec.Struct, eq=False):
     on_lost: Callable[[JournalError], object] = lambda error: None
     _is_asked: bool = False  # a beat is under way
 
+    @property
+    def mine(self) -> tuple[int, int, str]:
+        """The values of `IS_MINE`."""
+        return self.run, self.epoch, self.owner
+
     def renew(self, database: sqlite3.Connection, now_s: float) -> None:
         """Renew it, as part of a transaction.
 
         Raises:
             Fenced: It is not ours any more.
         """
-        mine = "id = ? AND epoch = ? AND owner = ?"
-        values = (now_s, self.run, self.epoch, self.owner)
-        check(database.execute(f"UPDATE run SET beat_s = ? WHERE {mine}", values))  # noqa: S608  # constants
+        check(database.execute(f"UPDATE run SET beat_s = ? WHERE {IS_MINE}", (now_s, *self.mine)))  # noqa: S608
 
     def check_seen(self, database: sqlite3.Connection) -> None:
         """Refuse to go on when nobody else finds it, as part of a transaction that has renewed it.
@@ -87,14 +92,11 @@ class Lease(msgspec.Struct, eq=False):
         Raises:
             JournalError: The journal was overwritten, deleted or replaced.
         """
-        question = "SELECT 1 FROM run WHERE id = ? AND epoch = ? AND owner = ?"
-        self.journal.check_seen(database, question, (self.run, self.epoch, self.owner))
+        self.journal.check_seen(database, f"SELECT 1 FROM run WHERE {IS_MINE}", self.mine)  # noqa: S608  # a constant
 
     def let_go(self, database: sqlite3.Connection) -> None:
         """Let others take the run, as part of a transaction; nothing happens where it is not ours."""
-        mine = "id = ? AND epoch = ? AND owner = ?"
-        values = (self.run, self.epoch, self.owner)
-        database.execute(f"UPDATE run SET owner = NULL WHERE {mine}", values)  # noqa: S608  # constants
+        database.execute(f"UPDATE run SET owner = NULL WHERE {IS_MINE}", self.mine)  # noqa: S608  # a constant
 
     def beat(self) -> None:
         """Renew it in a transaction of its own, without waiting for that."""

@@ -19,12 +19,11 @@ from collections.abc import Iterable
 from ipybatch.engine.store import lease
 from ipybatch.engine.store.journal import PATIENCE_S, Journal
 from ipybatch.engine.store.lease import Silence
-from ipybatch.engine.store.schema import ids
+from ipybatch.engine.store.schema import RUN_TABLES, ids
 
 CHUNK_S = 0.05  # the longest that others wait for one of these transactions, but for the disk
 PAUSE_S = 0.02  # between two of them: others look for a free moment every 0.01 s
 _ROWS = 200
-_TABLES = (("item", "id"), ("payload", "id"), ("traceback", "id"), ("attempt", "item"))
 
 
 def forget(journal: Journal, name: str, now_s: float) -> None:
@@ -81,7 +80,7 @@ def _delete_some(database: sqlite3.Connection) -> bool:
     """Delete of what is hidden for `CHUNK_S`; return whether that was all."""
     until_s = time.monotonic() + CHUNK_S
     for (run,) in database.execute("SELECT id FROM run WHERE name = '' ORDER BY id").fetchall():
-        for table, column in _TABLES:
+        for table, column in RUN_TABLES:
             some = f"SELECT rowid FROM {table} WHERE {column} >= ? AND {column} < ? LIMIT {_ROWS}"  # noqa: S608  # constants
             sql = f"DELETE FROM {table} WHERE rowid IN ({some})"  # noqa: S608  # constants
             while database.execute(sql, ids(run)).rowcount:

@@ -22,7 +22,7 @@ from ipybatch.engine.store import lease as leases
 from ipybatch.engine.store.journal import PATIENCE_S, Journal
 from ipybatch.engine.store.lease import Lease, Silence
 from ipybatch.engine.store.rows import Entry, insert, values_of
-from ipybatch.engine.store.schema import SEQ_BITS, ids
+from ipybatch.engine.store.schema import RUN_TABLES, SEQ_BITS, ids
 from ipybatch.errors import JournalError
 
 PART = 1000  # tasks a row of the plan
@@ -419,8 +419,8 @@ class RunStore(msgspec.Struct):
     def _count(self, database: sqlite3.Connection, counts: Counts, now_s: float, outdated: bytes | None = None) -> None:
         lease = self.lease
         renewed = database.execute(
-            "UPDATE run SET beat_s = ?, completed = ?, failed = ?, timeout = ?, cancelled = ?, skipped = ?"
-            " WHERE id = ? AND epoch = ? AND owner = ?",
+            "UPDATE run SET beat_s = ?, completed = ?, failed = ?, timeout = ?, cancelled = ?, skipped = ?"  # noqa: S608
+            f" WHERE {leases.IS_MINE}",
             (
                 now_s,
                 counts.completed,
@@ -428,9 +428,7 @@ class RunStore(msgspec.Struct):
                 counts.timeout,
                 counts.cancelled,
                 counts.skipped,
-                lease.run,
-                lease.epoch,
-                lease.owner,
+                *lease.mine,
             ),
         )
         leases.check(renewed)
@@ -451,12 +449,9 @@ def erase_items(database: sqlite3.Connection, run: int, *, kept: str = "false") 
     Args:
         kept: What stays all the same, in SQL.
     """
-    first, after = ids(run)
-    where = f"id >= ? AND id < ? AND NOT ({kept})"
-    database.execute(f"DELETE FROM item WHERE {where}", (first, after))  # noqa: S608  # constants
-    database.execute("DELETE FROM payload WHERE id >= ? AND id < ?", (first, after))
-    database.execute("DELETE FROM traceback WHERE id >= ? AND id < ?", (first, after))
-    database.execute("DELETE FROM attempt WHERE item >= ? AND item < ?", (first, after))
+    for table, column in RUN_TABLES:
+        stays = f" AND NOT ({kept})" if table == "item" else ""
+        database.execute(f"DELETE FROM {table} WHERE {column} >= ? AND {column} < ?{stays}", ids(run))  # noqa: S608
 
 
 @contextmanager

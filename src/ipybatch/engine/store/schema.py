@@ -31,6 +31,7 @@ import sqlite3
 
 SEQ_BITS = 40
 SEQ = (1 << SEQ_BITS) - 1
+RUN_TABLES = (("item", "id"), ("payload", "id"), ("traceback", "id"), ("attempt", "item"))  # and the column of `ids`
 GROUP = "\x1f"  # the unit separator: JSON writes it otherwise, so that no name of a group holds it
 
 STEPS = (
