@@ -85,16 +85,16 @@ class Feed:
 
     def note(self, text: str, kind: Literal["", "listener"] = "") -> None:
         """Tell the user something, once."""
-        text = mask(text)
-        if text not in self.snapshot.notes:
-            self.emit(events.Noted(self.clock.unix_s(), text, kind))
+        noted = self.note_beside(text, kind)
+        if noted is not None and self._listeners:
+            self.publish(noted)
 
     def recall(self, marks: list[events.Mark]) -> None:
         """Tell how items ended in earlier processes, unless another view has asked already."""
         if not self.snapshot.pace.is_whole:
             self.emit(events.PaceRecalled(self.clock.unix_s(), marks))
 
-    def note_beside(self, text: str) -> events.Noted | None:
+    def note_beside(self, text: str, kind: Literal["", "listener"] = "") -> events.Noted | None:
         """Note something from another thread, while the engine's own is blocked; return what is to be published.
 
         The snapshot and the log have it at once; listeners hear of it on the engine's thread.
@@ -102,7 +102,7 @@ class Feed:
         text = mask(text)
         if text in self.snapshot.notes:
             return None
-        event = events.Noted(self.clock.unix_s(), text)
+        event = events.Noted(self.clock.unix_s(), text, kind)
         FOLD[events.Noted](self.snapshot, event)
         self.log.append(event)
         return event
