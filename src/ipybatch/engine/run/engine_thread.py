@@ -30,7 +30,6 @@ from ipybatch.errors import EngineBusy, InputError
 T = TypeVar("T")
 
 COMMAND_S = 1.0
-_WAIT_S = 1.0
 _FAILURES = 20  # of the loop itself, one after the other, before it is given up
 
 _log = logging.getLogger(__name__)
@@ -124,20 +123,12 @@ class EngineThread:
         """
         if self.is_current:
             return function()
-        done = self.post(function)
+        done = post(self.loop, function)
         concurrent.futures.wait([done], timeout=COMMAND_S)
         if not done.done():
             msg = f"the engine did not answer within {COMMAND_S:g} s: work keeps its loop from turning"
             raise EngineBusy(msg)
         return done.result()
-
-    def post(self, function: Callable[[], T]) -> concurrent.futures.Future[T]:
-        """Run a quick function on the engine thread soon; the future has its result.
-
-        Raises:
-            EngineBusy: The thread has ended.
-        """
-        return post(self.loop, function)
 
     def _forget(self, running: concurrent.futures.Future[Any]) -> None:
         self._running.pop(running, None)
