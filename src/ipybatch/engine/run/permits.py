@@ -37,7 +37,9 @@ _LAST_GROUP = 2**31 - 1
 class AttemptEngine(Protocol):
     """What an attempt may ask of the engine. All of it is called on the engine's loop."""
 
-    loop: asyncio.AbstractEventLoop
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """Its loop."""
 
     async def acquire(self, cost: Cost) -> Permit:
         """Wait for a permit of one further request."""
@@ -433,7 +435,7 @@ class Permits(msgspec.Struct):
         record_cool_down(self.store.journal, group_resource(self.resource.name, limit_group), until_s)
 
     def _attempt(self, ticket: Ticket) -> Attempt:
-        attempt = ticket.handed = Attempt(ticket.task.key, ticket.task.attempts, _EngineSide(self, ticket, self.loop))
+        attempt = ticket.handed = Attempt(ticket.task.key, ticket.task.attempts, _EngineSide(self, ticket))
         return attempt
 
     async def acquire(self, ticket: Ticket, cost: Cost) -> Permit:
@@ -517,7 +519,10 @@ class _EngineSide(msgspec.Struct):
 
     permits: Permits
     ticket: Ticket
-    loop: asyncio.AbstractEventLoop
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        return self.permits.loop
 
     async def acquire(self, cost: Cost) -> Permit:
         return await self.permits.acquire(self.ticket, cost)
