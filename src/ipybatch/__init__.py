@@ -10,7 +10,7 @@ from ipybatch.engine.data.masking import secret
 from ipybatch.engine.data.outcome import Outcome, Summary
 from ipybatch.engine.data.policy import Breaker, Limits, Rate, Retry
 from ipybatch.engine.rules.estimate import Estimate
-from ipybatch.engine.run.permits import Attempt
+from ipybatch.engine.run.attempt import Attempt
 from ipybatch.errors import *
 from ipybatch.jupyter import aliases
 from ipybatch.session.session import BatchSession

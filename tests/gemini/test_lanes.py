@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from ipybatch import Breaker, Retry
 from ipybatch.engine.data.events import GroupEnded, GroupStarted
 from ipybatch.engine.data.outcome import Outcome
-from ipybatch.engine.run.permits import Attempt
+from ipybatch.engine.run.attempt import Attempt
 from ipybatch.gemini.lanes import BATCH_SHARE, GROUP, SAFETY, PromptGroups, assumed_latency_s, plan
 from tests.gemini.conftest import MODEL, names
 

@@ -21,7 +21,7 @@ from ipybatch.engine.data.events import Status
 from ipybatch.engine.data.outcome import Outcome
 from ipybatch.engine.data.policy import Limits, Retry, check_count
 from ipybatch.engine.data.spec import Backend
-from ipybatch.engine.run.permits import Attempt
+from ipybatch.engine.run.attempt import Attempt
 from ipybatch.errors import InputError
 from ipybatch.forecast.data.partitions import ADVICE, BadRow, Partition, partition
 from ipybatch.forecast.data.table import read_table, settings_of

@@ -27,7 +27,7 @@ from ipybatch.engine.data.events import Event, Status
 from ipybatch.engine.data.outcome import Outcome
 from ipybatch.engine.data.plan import key_value
 from ipybatch.engine.rules.limiter import NOTHING, Cost
-from ipybatch.engine.run.permits import Attempt
+from ipybatch.engine.run.attempt import Attempt
 from ipybatch.errors import Transient
 from ipybatch.gemini.batch.gatherer import CONFIRM_S, Gatherer
 from ipybatch.gemini.batch.results import TooLate

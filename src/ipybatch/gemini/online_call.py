@@ -15,7 +15,7 @@ import msgspec
 
 from ipybatch.engine.data.clock import Clock
 from ipybatch.engine.data.events import Event, Noted, Spent
-from ipybatch.engine.run.permits import Attempt
+from ipybatch.engine.run.attempt import Attempt
 from ipybatch.engine.store.journal import Journal
 from ipybatch.errors import ItemError, Permanent, RateLimited, Withheld
 from ipybatch.gemini.images import ImageStore

@@ -18,7 +18,7 @@ from ipybatch.engine.data.clock import SystemClock
 from ipybatch.engine.data.outcome import Outcome
 from ipybatch.engine.data.policy import Breaker, Limits, Retry, check, check_count
 from ipybatch.engine.rules.estimate import Estimate
-from ipybatch.engine.run.permits import Attempt
+from ipybatch.engine.run.attempt import Attempt
 from ipybatch.engine.store.journal import open_journal
 from ipybatch.errors import InputError
 from ipybatch.gemini.batch.results import BatchPolicy

@@ -13,6 +13,8 @@ Rule: every text that is not ours is escaped and masked.
 
 Source: https://github.com/gjtorikian/html-pipeline (sanitization_filter.rb), GitHub's list of tags, no ``style``;
 https://github.com/jupyterlab/jupyterlab (apputils/src/sanitizer.ts), JupyterLab's; both 2026-11-22.
+
+One subject, hence its length: one page, with all that stands on it.
 """
 
 from __future__ import annotations

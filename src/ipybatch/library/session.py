@@ -21,7 +21,7 @@ from ipybatch.engine.data.clock import Clock, SystemClock
 from ipybatch.engine.data.items import read_whole
 from ipybatch.engine.data.outcome import Summary
 from ipybatch.engine.data.plan import canonical, key_value
-from ipybatch.engine.run.permits import Attempt
+from ipybatch.engine.run.attempt import Attempt
 from ipybatch.engine.store import run_store
 from ipybatch.engine.store.journal import Journal, open_journal
 from ipybatch.errors import InputError, ItemError, JournalError, Refused

@@ -36,8 +36,8 @@ from urllib.parse import urlsplit
 
 from ipybatch.engine.data.masking import mask, register
 from ipybatch.engine.data.policy import Breaker, Limits, Rate, Retry, check, check_count
+from ipybatch.engine.run.attempt import Attempt
 from ipybatch.engine.run.engine_thread import engine_thread
-from ipybatch.engine.run.permits import Attempt
 from ipybatch.errors import InputError, ItemError, Permanent, Transient
 from ipybatch.library.http import TIMEOUT_S, Client, HttpSource, check_url, make_client, read_json
 from ipybatch.library.source import Defaults, Identity, read_environment

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from ipybatch.engine.data.clock import SystemClock
-from ipybatch.engine.run.permits import Attempt
+from ipybatch.engine.run.attempt import Attempt
 from ipybatch.engine.store.journal import open_journal
 from ipybatch.errors import Withheld
 from ipybatch.gemini.batch.gatherer import Gatherer

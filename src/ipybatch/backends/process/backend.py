@@ -28,7 +28,7 @@ from ipybatch.backends.process import process_tree, protocol
 from ipybatch.backends.process.protocol import Answer, Ended, Parts, error_of
 from ipybatch.backends.threads import Threads
 from ipybatch.engine.data.policy import check, check_count
-from ipybatch.engine.run.permits import Attempt
+from ipybatch.engine.run.attempt import Attempt
 from ipybatch.errors import InputError, MissingExtra, Permanent
 
 if TYPE_CHECKING:

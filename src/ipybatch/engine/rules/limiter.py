@@ -23,6 +23,8 @@ A group that must wait delays no other; among those that need not wait, the
 task that is first in the order starts.  Each group has a breaker of its own:
 what is down in one region says nothing of another.  An item that ``per=`` names
 no group for is in none, and fails alone without taking anything.
+
+One subject, hence its length: all limits of a resource, those of its groups too.
 """
 
 from __future__ import annotations

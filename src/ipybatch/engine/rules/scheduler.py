@@ -10,6 +10,8 @@ the same object.
 
 A batch ends when all its items have settled, retries included; then comes the
 pause, then the next batch.
+
+One subject, hence its length: the order of all that waits, whatever it waits for.
 """
 
 from __future__ import annotations

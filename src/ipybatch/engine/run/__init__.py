@@ -4,7 +4,8 @@ run            one start: open, run, close; its live status
 runner         the loop: attempts and commits
 slots          its workers, and how what they run is stopped
 feedback       what an end tells breaker and limiter
-permits        what a work function asks for: `Attempt`, further permits
+attempt        what a work function asks for: `Attempt`
+permits        further permits, handed out and given back
 engine_thread  the thread that all sessions of a process share
 watchdog       says what keeps its loop from turning
 """

@@ -3,6 +3,8 @@
 open (caller's thread: errors reach the caller)
   -> run (engine loop: enter the work, join the resource, runner)
     -> close (what is left, the last state, the lease)
+
+One subject, hence its length: what a start goes through, and how it stands meanwhile.
 """
 
 from __future__ import annotations

@@ -11,6 +11,8 @@ ahead, and none is larger than what runs in a tenth of a second: items may be
 heavy, and a generator may depend on what became of earlier ones.  The same
 thread reads all of a generator, because some hold what belongs to one thread
 (a database cursor).
+
+One subject, hence its length: one item's way from the generator to its task.
 """
 
 from __future__ import annotations

@@ -20,6 +20,8 @@ The file may be deleted, or another put in its place or copied over it, while
 it is open: SQLite goes on with what nobody finds any more.  So whoever reads
 it, takes a lease, renews one or ends a run looks first whether it is still
 there; the latter two also read it as others do (`check_seen`).
+
+One subject, hence its length: one file, as long as it is open.
 """
 
 from __future__ import annotations

@@ -2,6 +2,8 @@
 
 A run is found by its name or made, taken with a lease, and then written to in
 batches of `Entry`s; see `lease` for who may.
+
+One subject, hence its length: all that is read and written of one run.
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ from ipybatch.engine.data.clock import Clock
 from ipybatch.engine.data.events import State
 from ipybatch.engine.data.masking import describe
 from ipybatch.engine.data.outcome import Outcome
-from ipybatch.engine.run.permits import Attempt
+from ipybatch.engine.run.attempt import Attempt
 from ipybatch.errors import BatchError, ItemError, Permanent, RateLimited, Transient, Withheld
 from ipybatch.gemini.batch import results
 from ipybatch.gemini.batch.jobs import CANCELLING, Job, JobGroups, JobIndex, JobStore

@@ -19,7 +19,7 @@ from typing import Any
 import msgspec
 
 from ipybatch.engine.data.masking import mask
-from ipybatch.engine.run.permits import Attempt
+from ipybatch.engine.run.attempt import Attempt
 from ipybatch.errors import BatchError, ItemError, Permanent, RateLimited, Transient
 from ipybatch.gemini.batch.jobs import Job
 from ipybatch.gemini.batch.submission import BatchRequest, chunks, wire_key

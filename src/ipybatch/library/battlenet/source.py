@@ -42,7 +42,7 @@ from urllib.parse import urlsplit
 from ipybatch.engine.data.masking import mask
 from ipybatch.engine.data.policy import Breaker, Limits, Rate, Retry, check, check_count
 from ipybatch.engine.rules.retry import parse_retry_after
-from ipybatch.engine.run.permits import Attempt
+from ipybatch.engine.run.attempt import Attempt
 from ipybatch.errors import InputError, Permanent, RateLimited, Transient
 from ipybatch.library.battlenet.names import KINDS, Character, Guild, item_of, kind_of, path_of
 from ipybatch.library.battlenet.tokens import AccessTokens, OAuthClient, ServerClock, check_credential, read_date
