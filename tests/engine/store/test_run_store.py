@@ -210,7 +210,7 @@ def test_closing_records_how_it_ended_and_lets_go(book, taken):
     assert find(book).state == "running"
     close(again, counts=counts, now_s=NOW_S + 70, seconds=2.5)
     assert find(book).seconds == 15.0
-    assert rows(book, "SELECT started_s, owner FROM run") == [(NOW_S, None)]
+    assert rows(book, "SELECT started_s, begun_s, owner FROM run") == [(NOW_S, NOW_S + 61, None)]
 
 
 def test_what_is_left_of_a_run_is_pending(book, taken):

@@ -90,5 +90,6 @@ def _delete_some(database: sqlite3.Connection) -> bool:
         while database.execute(f"DELETE FROM plan WHERE rowid IN ({part})", (run,)).rowcount:  # noqa: S608  # constants
             if time.monotonic() > until_s:
                 return False
+        database.execute("DELETE FROM command WHERE run = ?", (run,))
         database.execute("DELETE FROM run WHERE id = ?", (run,))
     return True

@@ -257,8 +257,8 @@ class RunStore(msgspec.Struct):
             )
             database.execute(
                 "UPDATE run SET state = 'running', reason = '', concurrency = ?, started_s = coalesce(started_s, ?),"
-                " resource = ?, workload = ?, about = ?, settings = ? WHERE id = ?",
-                (concurrency, now_s, self.resource, workload, about, settings, self.run),
+                " begun_s = ?, resource = ?, workload = ?, about = ?, settings = ? WHERE id = ?",
+                (concurrency, now_s, now_s, self.resource, workload, about, settings, self.run),
             )
             self._count(database, self._with_recorded(counts), now_s, self._outdated() or b"")
 
@@ -442,6 +442,7 @@ def erase(database: sqlite3.Connection, run: int) -> None:
     """Delete a run and all that it recorded, at once."""
     erase_items(database, run)
     database.execute("DELETE FROM plan WHERE run = ?", (run,))
+    database.execute("DELETE FROM command WHERE run = ?", (run,))
     database.execute("DELETE FROM run WHERE id = ?", (run,))
 
 

@@ -9,7 +9,7 @@ tables get no further columns.
     run       one run of a session: its lease, its state, its counts; a number is never given twice. Without a name:
               forgotten, and not quite deleted yet. `run.outdated`: the seqs of a generator's items that came again with
               another input and are not recorded anew; `run.settings`: the hash of
-              what its latest start sent with every item
+              what its latest start sent with every item; `run.begun_s`: when that start began
     plan      the items of a run, in order, up to 1,000 a row; `run.listing` says which seq they have, NULL: 0, 1,
               2, ...; items that the work brought say it themselves; parts -1, -2, ... are changes of priority, the
               oldest first; `run.is_ordered` says whether some go before others
@@ -20,6 +20,9 @@ tables get no further columns.
     window    what the responses of each rationed resource cost, while their window lasts; of a limit
               group: the resource, `GROUP` and its name as JSON
     resource  cool-downs, and which limit groups there are
+    command   what other processes ask a run's owner to do: its verb, and its arguments as JSON. One that is not taken
+              (`taken_s` NULL) belongs to the start that holds the lease: none after it acts on it. `reply` says why
+              nothing came of it; "" for done
     usage     every billed call: its tokens and what they cost
     job       remote batch jobs, from the intent to submit one to its results
     credit    movements of credit accounts; amounts are decimal text
@@ -196,6 +199,20 @@ STEPS = (
     """,
     """
     ALTER TABLE run ADD COLUMN settings TEXT;
+    """,
+    """
+    ALTER TABLE run ADD COLUMN begun_s REAL;
+    CREATE TABLE command (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        run INTEGER NOT NULL,
+        verb TEXT NOT NULL,
+        arguments TEXT NOT NULL DEFAULT '{}',
+        asked_s REAL NOT NULL,
+        asked_by TEXT NOT NULL,
+        taken_s REAL,
+        reply TEXT NOT NULL DEFAULT ''
+    );
+    CREATE INDEX command_by_run ON command (run, id);
     """,
 )
 
