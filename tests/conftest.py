@@ -109,3 +109,13 @@ async def _summary(session):
 def unwatched(monkeypatch):
     """Give an owner with an old beat no further time to renew it."""
     monkeypatch.setattr("ipybatch.engine.store.lease.SILENCE_S", 0.0)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def runtime(tmp_path_factory):
+    """Register the journals of the tests, and of the processes that they start, apart from the user's own."""
+    with pytest.MonkeyPatch.context() as patch:
+        folder = tmp_path_factory.mktemp("runtime")
+        folder.chmod(0o700)
+        patch.setenv("XDG_RUNTIME_DIR", str(folder))
+        yield folder

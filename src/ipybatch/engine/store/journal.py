@@ -27,12 +27,10 @@ One subject, hence its length: one file, as long as it is open.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import logging
 import math
 import os
 import queue
-import re
 import sqlite3
 import threading
 import time
@@ -43,7 +41,8 @@ from typing import Any
 
 import msgspec
 
-from ipybatch.engine.store import schema
+from ipybatch.engine.store import registration, schema
+from ipybatch.engine.store.network_copy import home_of
 from ipybatch.errors import Fenced, JournalCorrupt, JournalError, JournalFull, JournalLocked, JournalReadOnly
 
 PATH_VARIABLE = "IPYBATCH_JOURNAL"
@@ -54,8 +53,6 @@ SLOW_S = 0.02  # a commit that took longer sends the next ones to the writer thr
 LARGE = 64 * 1024
 WAL_BYTES = 4 * 1024 * 1024
 _MAGIC = b"SQLite format 3\0"
-# WAL needs shared memory, which these do not give: https://sqlite.org/wal.html (2026-11-22)
-_NETWORK = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "afs", "9p", "ceph", "lustre", "fuse.sshfs", "fuse.s3fs"})
 
 _log = logging.getLogger(__name__)
 
@@ -97,7 +94,9 @@ class Journal:
     """
 
     def __init__(self, path: Path) -> None:
-        self.path, self.moved_from = _local(_resolved(path))
+        asked = resolved(path)
+        self.path = home_of(asked)
+        self.moved_from = None if self.path == asked else asked
         self._queue: queue.SimpleQueue[_Submitted | None] = queue.SimpleQueue()
         self._writing = threading.Lock()
         self._waiting: list[_Submitted] = []  # for another process, in the writer thread
@@ -113,6 +112,7 @@ class Journal:
             self._database = _open(self.path)
             self._file = _identity(self.path)
             self._log = _read_log(self.path) or self._log
+        registration.register(self.path, self.moved_from)
         self._thread = threading.Thread(target=self._serve, name="ipybatch-journal", daemon=True)
         self._thread.start()
 
@@ -158,7 +158,7 @@ class Journal:
         """
         self.check_there()
         with translated(self.path):
-            return _connect(self.path)
+            return connect(self.path)
 
     @contextmanager
     def reader(self) -> Iterator[sqlite3.Connection]:
@@ -169,7 +169,7 @@ class Journal:
         """
         self.check_there()
         with translated(self.path):
-            database = _connect(self.path)
+            database = connect(self.path)
             try:
                 yield database
             finally:
@@ -216,7 +216,7 @@ class Journal:
         """
         self.check_there()
         try:
-            other = _connect(self.path)
+            other = connect(self.path)
             try:
                 is_found = other.execute(question, values).fetchone() is not None
             finally:
@@ -366,13 +366,19 @@ def open_journal(path: str | Path | None = None) -> Journal:
     Raises:
         JournalError: The file is corrupt, read-only, or not a journal; it is left as it was.
     """
-    wanted = _resolved(Path(path) if path is not None else default_path())
+    wanted = resolved(Path(path) if path is not None else default_path())
     with _opening:
         journal = _open_journals.get(wanted)
         if journal is None or not journal.is_there():
             known = (other for other in _open_journals.values() if other.is_at(wanted) and other.is_there())
             journal = _open_journals[wanted] = next(known, None) or Journal(wanted)
         return journal
+
+
+def opened(path: Path) -> Journal | None:
+    """Return the Journal that this process has for a file; None if it has not opened it."""
+    with _opening:
+        return next((journal for journal in _open_journals.values() if journal.is_at(path)), None)
 
 
 def is_busy(error: JournalError) -> bool:
@@ -447,7 +453,7 @@ def _refusal(error: Exception, path: Path) -> JournalError:
 _Inode = tuple[int, int]
 
 
-def _resolved(path: Path) -> Path:
+def resolved(path: Path) -> Path:
     """Return a path as it is spelt without ``~``, ``..`` and symbolic links: two spellings are one journal.
 
     Raises:
@@ -512,11 +518,16 @@ def _create(path: Path) -> None:
     os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
 
 
-def _connect(path: Path) -> sqlite3.Connection:
+def connect(path: Path, mode: str = "rw", *, busy_s: float = BUSY_S) -> sqlite3.Connection:
+    """Return a connection to a file that is there.
+
+    Args:
+        mode: Of SQLite's addresses; with the default no empty file is made where there is none.
+    """
     database = sqlite3.connect(
-        f"{path.as_uri()}?mode=rw",  # never makes an empty file where there is none
+        f"{path.as_uri()}?mode={mode}",
         uri=True,
-        timeout=BUSY_S,
+        timeout=busy_s,
         isolation_level=None,
         check_same_thread=False,
         cached_statements=64,
@@ -526,10 +537,10 @@ def _connect(path: Path) -> sqlite3.Connection:
 
 
 def _open(path: Path) -> sqlite3.Connection:
-    database = _connect(path)
+    database = connect(path)
     database.execute("PRAGMA cache_size = -8000")  # KiB; with the default 2,000 an item costs 2 us more
     try:
-        _check(database, path)
+        check_ours(database, path)
         database.execute("PRAGMA journal_mode = WAL")
         database.execute("PRAGMA wal_autocheckpoint = 0")
         schema.migrate(database)
@@ -540,8 +551,12 @@ def _open(path: Path) -> sqlite3.Connection:
     return database
 
 
-def _check(database: sqlite3.Connection, path: Path) -> None:
-    """Refuse a file that is not ours before anything is written to it."""
+def check_ours(database: sqlite3.Connection, path: Path) -> None:
+    """Refuse a file that is not ours, or that this version does not understand, before anything is written to it.
+
+    Raises:
+        JournalError: It is such a file.
+    """
     seen = schema.version(database)
     tables = {name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
     if tables and (seen == 0 or not {"run", "item", "payload"} <= tables):
@@ -550,30 +565,6 @@ def _check(database: sqlite3.Connection, path: Path) -> None:
     if seen > len(schema.STEPS):
         msg = f"journal {path} was written by a later ipybatch: upgrade, or choose another journal="
         raise JournalError(msg)
-
-
-def _local(path: Path) -> tuple[Path, Path | None]:
-    """Return a path that WAL is safe on, and the one asked for when that is another."""
-    if _file_system(path) not in _NETWORK:
-        return path, None
-    which = hashlib.blake2b(str(path).encode(errors="replace"), digest_size=4).hexdigest()
-    import platformdirs
-
-    return platformdirs.user_state_path("ipybatch", appauthor=False) / f"{path.stem}-{which}{path.suffix}", path
-
-
-def _file_system(path: Path) -> str:
-    try:
-        mounts = Path("/proc/self/mounts").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return ""
-    kinds = {Path(_unescape(fields[1])): fields[2] for line in mounts if len(fields := line.split()) > 2}
-    return next((kinds[folder] for folder in (path, *path.parents) if folder in kinds), "")
-
-
-def _unescape(mount: str) -> str:
-    r"""Return a mount point as it is called: the kernel writes a space as ``\040``."""
-    return re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal[1], 8)), mount)
 
 
 __all__ = ["PATH_VARIABLE", "Fenced", "Journal", "default_path", "open_journal"]
