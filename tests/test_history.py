@@ -1,12 +1,17 @@
 """History: what the journal tells of all sessions, and how it is cleared."""
 
 import asyncio
+import subprocess
+import sys
 import threading
+import time
 
 import pandas as pd
+import pytest
 
 import ipybatch
 from ipybatch import Limits
+from ipybatch.engine.store import journal as journals
 
 
 async def work(item):
@@ -83,3 +88,74 @@ def test_the_journal_lies_where_the_environment_says(tmp_path, monkeypatch, pati
     monkeypatch.setenv("IPYBATCH_JOURNAL", str(path))
     assert len(ipybatch.history()) == 0
     assert path.exists()
+
+
+@pytest.fixture
+def runtime(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "runtime"))
+
+
+def test_history_everywhere_has_the_runs_of_all_journals(plan, clock, tmp_path, runtime):
+    paths = [tmp_path / name for name in ("a.db", "b.db", "c.db")]
+    for path in paths:
+        clock.run(plan(work, [1], name=path.stem, journal=path))
+    paths[1].unlink()
+    frame = ipybatch.history(tmp_path / "none.db", everywhere=True)
+    assert frame[["name", "state", "journal"]].to_numpy().tolist() == [
+        ["a", "completed", str(paths[0])],
+        ["c", "completed", str(paths[2])],
+    ]
+    assert list(frame)[:-1] == list(ipybatch.history(paths[0]))
+    assert not (tmp_path / "none.db").exists()
+    for path in paths:
+        journals._open_journals.pop(path).close()
+
+
+def test_history_everywhere_has_the_default_journal_too(plan, clock, journal, monkeypatch, runtime):
+    clock.run(plan(work, [1]))
+    monkeypatch.setattr("ipybatch.engine.store.registration.registered", lambda: iter(()))
+    monkeypatch.setenv("IPYBATCH_JOURNAL", str(journal))
+    assert ipybatch.history(everywhere=True)["journal"].tolist() == [str(journal)]
+
+
+def test_history_everywhere_of_nothing_has_its_columns(tmp_path, runtime):
+    frame = ipybatch.history(tmp_path / "none.db", everywhere=True)
+    assert len(frame) == 0
+    assert {"name", "started", "seconds", "state", "journal"} <= set(frame.columns)
+
+
+def test_what_runs_has_the_seconds_of_this_start_and_the_ones_before(live, journal):
+    """The beat that a commit leaves is what is known of it."""
+    hold = threading.Event()
+    live(lambda item: item, [1]).run()
+    before_s = ipybatch.history(journal)["seconds"][0]
+    session = live(lambda item: item == 2 or (hold.wait(20) and None), [1, 2, 3], limits=Limits(concurrency=1))
+    began_s = time.time()
+    session.start()
+    while session.counts.completed < 2:
+        threading.Event().wait(0.01)
+    seconds = ipybatch.history(journal)["seconds"][0] - before_s
+    assert 0 <= seconds <= time.time() - began_s + 0.01
+    assert ipybatch.history(journal)["state"].tolist() == ["running"]
+    hold.set()
+    session.run()
+
+
+DIES = """
+import os
+from ipybatch import BatchSession, Limits
+def work(item):
+    if item == 3:
+        os._exit(9)
+    return item
+BatchSession("night", work, [1, 2, 3], limits=Limits(concurrency=1), journal=sys.argv[1]).run()
+"""
+
+
+def test_a_session_whose_process_died_is_interrupted(journal, tmp_path):
+    done = subprocess.run([sys.executable, "-c", f"import sys{DIES}", str(journal)], timeout=60, check=False)
+    assert done.returncode == 9
+    row = ipybatch.history(journal, everywhere=True).query("name == 'night'").iloc[-1]
+    assert (row["state"], row["completed"]) == ("interrupted", 2)
+    assert 0 <= row["seconds"] < 60
+    assert ipybatch.history(journal)["state"].tolist() == ["interrupted"]

@@ -53,8 +53,13 @@ __all__ = [
 ]
 
 
-def history(journal: str | Path | None = None) -> pd.DataFrame:
+def history(journal: str | Path | None = None, *, everywhere: bool = False) -> pd.DataFrame:
     """Return one row per recorded run: name, started, seconds, seconds_per_item, counts, state, reason, usd.
+
+    Args:
+        journal: Path of the journal; default: ``IPYBATCH_JOURNAL``, else the user's data folder.
+        everywhere: Also the runs of all other journals that this user's processes have opened since the machine
+            started, with a column ``journal``. These are only read, and the default one is not made.
 
     Raises:
         JournalError: The journal is damaged or cannot be read.
@@ -62,6 +67,8 @@ def history(journal: str | Path | None = None) -> pd.DataFrame:
     from ipybatch import frames
     from ipybatch.engine.store.journal import open_journal
 
+    if everywhere:
+        return frames.history_everywhere(None if journal is None else Path(journal))
     return frames.history(open_journal(journal))
 
 

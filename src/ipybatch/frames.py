@@ -17,16 +17,17 @@ from ipybatch.engine.data.events import State
 from ipybatch.engine.data.outcome import decode
 from ipybatch.engine.data.plan import key_value, label_of
 from ipybatch.engine.data.spec import Spec
+from ipybatch.engine.store import history as recorded_history
 from ipybatch.engine.store import run_store
 from ipybatch.engine.store.atomic_write import draft_of
+from ipybatch.engine.store.history import RecordedRun
 from ipybatch.engine.store.journal import Journal
-from ipybatch.engine.store.lease import is_live
 from ipybatch.engine.store.resume import Items
 from ipybatch.engine.store.rows import TRACEBACK
 from ipybatch.engine.store.schema import ids
 from ipybatch.errors import InputError, MissingExtra
 
-__all__ = ["OURS", "SUFFIXES", "errors", "history", "log", "results", "save"]
+__all__ = ["OURS", "SUFFIXES", "errors", "history", "history_everywhere", "log", "results", "save"]
 
 OURS = ("key", "status", "attempts", "seconds", "error")
 SUFFIXES = (".csv", ".parquet", ".jsonl")
@@ -40,6 +41,7 @@ _SCOPES = {  # by kind; all others are the item's
     "refused": "account",
     "withheld": "account",
 }
+_RUN = tuple(field for field in RecordedRun.__struct_fields__ if field != "where")
 _LEFT = {"failed": "skipped", "cancelled": "cancelled", "rolled_back": "cancelled"}
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
@@ -132,25 +134,38 @@ def history(journal: Journal) -> pd.DataFrame:
     """Return one row per recorded run, oldest first.
 
     Columns: name, started (UTC), seconds, seconds_per_item, total, completed, failed, timeout, cancelled, skipped,
-    state ("interrupted" when its process ended without letting go), reason, usd.
+    state, reason, usd.  Of what runs, ``seconds`` goes up to its last sign of life; so it does of what is
+    "interrupted", whose process ended without letting go.
 
     Raises:
         JournalError: The journal cannot be read.
     """
     with journal.reader() as database:
-        rows = database.execute(
-            "SELECT name, coalesce(started_s, created_s) AS started, seconds, total, completed, failed, timeout,"
-            " cancelled, skipped, state, reason, usd, id, owner, beat_s FROM run WHERE name <> '' ORDER BY id"
-        )
-        frame = pd.DataFrame(rows.fetchall(), columns=[column[0] for column in rows.description])
-    dead = [
-        state == "running" and not is_live(journal, run, owner, beat_s)
-        for state, run, owner, beat_s in zip(
-            frame["state"], frame.pop("id"), frame.pop("owner"), frame.pop("beat_s"), strict=True
-        )
-    ]
-    frame.loc[dead, "state"] = "interrupted"
-    frame["started"] = pd.to_datetime(frame["started"].astype(float), unit="s", utc=True)
+        return _runs(recorded_history.read_runs(database, journal))
+
+
+def history_everywhere(journal: Path | None = None) -> pd.DataFrame:
+    """Return one row per run in any journal that is registered, or is the default one, oldest first.
+
+    Columns: as of `history`, and journal, the path that ``journal=`` takes.  A journal that cannot be read is left
+    out; a line in the log says why.
+
+    Args:
+        journal: In place of the default one.
+
+    Raises:
+        JournalError: ``journal`` leads nowhere.
+    """
+    found = [(run, path) for path, runs in recorded_history.everywhere(journal).items() for run in runs]
+    found.sort(key=lambda entry: entry[0].started_s)
+    frame = _runs([run for run, _ in found])
+    frame["journal"] = [str(path) for _, path in found]
+    return frame
+
+
+def _runs(runs: list[RecordedRun]) -> pd.DataFrame:
+    frame = pd.DataFrame([[getattr(run, field) for field in _RUN] for run in runs], columns=list(_RUN))
+    frame.insert(1, "started", pd.to_datetime(frame.pop("started_s").astype(float), unit="s", utc=True))
     ended = frame[["completed", "failed", "timeout"]].sum(axis=1)
     frame.insert(3, "seconds_per_item", frame["seconds"] / ended.where(ended > 0))
     return frame

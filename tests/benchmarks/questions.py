@@ -10,7 +10,7 @@ import os
 from collections.abc import Sequence
 from types import ModuleType
 
-from . import browser, engine, estimates, forecasting, gemini, imports, memory, rate, resume, view
+from . import browser, engine, estimates, forecasting, gemini, imports, listing, memory, rate, resume, view
 from .measure import ROOT
 from .table import Row, table
 
@@ -20,6 +20,7 @@ QUESTIONS: dict[str, ModuleType] = {
     "rate": rate,
     "imports": imports,
     "resume": resume,
+    "listing": listing,
     "estimates": estimates,
     "view": view,
     "gemini": gemini,

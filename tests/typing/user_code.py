@@ -96,6 +96,7 @@ async def results(session: BatchSession) -> None:
     assert_type(session.log(), pd.DataFrame)
     assert_type(session.save("out.csv"), Path)
     assert_type(ipybatch.history(), pd.DataFrame)
+    assert_type(ipybatch.history(everywhere=True), pd.DataFrame)
     assert_type(ipybatch.prune(86_400), int)
 
 

@@ -241,15 +241,24 @@ def keep_in_flight(database: sqlite3.Connection, run: int, now_s: float) -> None
     )
 
 
-def is_live(journal: Journal, run: int, owner: str | None, beat_s: float) -> bool:
-    """Say whether a run's owner is still there, as far as this process can tell."""
+def is_live(journal: Journal | None, run: int, owner: str | None, beat_s: float) -> bool:
+    """Say whether a run's owner is still there, as far as this process can tell.
+
+    Args:
+        journal: None where this process has not opened the file.
+    """
     return owner is not None and _is_alive(owner, beat_s, time.time(), (journal, run) in _held)
 
 
 def where_live(database: sqlite3.Connection, journal: Journal, run: int) -> str:
     """Say where a run's owner is, as far as this process can tell; "" when none is there."""
     owner, beat_s = database.execute("SELECT owner, beat_s FROM run WHERE id = ?", (run,)).fetchone()
-    return _where(owner) if is_live(journal, run, owner, beat_s) else ""
+    return where_held(journal, run, owner, beat_s)
+
+
+def where_held(journal: Journal | None, run: int, owner: str | None, beat_s: float) -> str:
+    """Say where a run's owner is, as `is_live` tells it; "" when none is there."""
+    return _where(owner) if owner is not None and is_live(journal, run, owner, beat_s) else ""
 
 
 def _where(owner: str) -> str:

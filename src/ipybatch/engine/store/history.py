@@ -1,0 +1,180 @@
+"""History: the runs that journals have on record, those of other processes and other paths too.
+
+Rule: a journal is read as it is.  Nothing is created, migrated or locked, and
+every schema there was is understood: what an older one does not have is told
+as far as the rest of the row tells it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+
+from ipybatch.engine.data.events import State
+from ipybatch.engine.store import journal as journals
+from ipybatch.engine.store import lease, registration
+from ipybatch.engine.store.journal import Journal
+from ipybatch.engine.store.network_copy import home_of
+from ipybatch.errors import JournalCorrupt, JournalError, JournalLocked
+
+BUSY_S = 0.5  # how long a look waits for whoever keeps readers out: there are others to be looked at
+_LOOKS = 3
+
+_log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+
+class RecordedRun(msgspec.Struct, frozen=True):
+    """A run as its journal tells it.
+
+    Attributes:
+        started_s: When it first began, else when it was made, Unix.
+        seconds: How long it has run, over all its starts: up to its last sign of life where none ended it.
+        state: "interrupted" when its process ended without letting go.
+        where: Where it is running, such as "in process 7 on host"; "" where nobody runs it.
+        usd: What it cost; None where nothing is known of that.
+    """
+
+    name: str
+    started_s: float
+    seconds: float
+    total: int | None
+    completed: int
+    failed: int
+    timeout: int
+    cancelled: int
+    skipped: int
+    state: State
+    reason: str
+    usd: float | None
+    where: str = ""
+
+
+_TOLD = tuple(field for field in RecordedRun.__struct_fields__ if field not in ("started_s", "where"))
+_UNENDED = ("running", "paused")
+
+
+def read_runs(database: sqlite3.Connection, journal: Journal | None, name: str = "") -> list[RecordedRun]:
+    """Return the recorded runs, oldest first.
+
+    Args:
+        journal: What this process has opened for the file; None for nothing.
+        name: Only the runs of this name; "" for all.
+    """
+    known = {column for _, column, *_ in database.execute("PRAGMA table_info(run)")}
+    if not known:
+        return []  # nothing was ever written to it
+    begun = "begun_s" if "begun_s" in known else "NULL"
+    # What is not known of an older schema: when its latest start was, unless that is the only one.
+    latest = f"coalesce({begun}, CASE WHEN seconds = 0 THEN started_s END)"
+    rows = database.execute(
+        f"SELECT id, owner, beat_s, {latest}, coalesce(started_s, created_s), {', '.join(_TOLD)} FROM run"  # noqa: S608
+        " WHERE name <> '' AND ? IN ('', name) ORDER BY id",
+        (name,),
+    )
+    runs = []
+    for run, owner, beat_s, begun_s, started_s, *values in rows:
+        told = dict(zip(_TOLD, values, strict=True))
+        where = ""
+        if told["state"] in _UNENDED:
+            where = lease.where_held(journal, run, owner, beat_s)
+            told["seconds"] += 0.0 if begun_s is None else max(0.0, beat_s - begun_s)
+            told["state"] = told["state"] if where else "interrupted"
+        runs.append(RecordedRun(**told, started_s=started_s, where=where))
+    return runs
+
+
+def everywhere(default: Path | None = None, name: str = "") -> dict[Path, list[RecordedRun]]:
+    """Return the runs of every journal that is registered, and of the default one if it is there, by its path.
+
+    One that cannot be read is left out; a line in the log says why.
+
+    Args:
+        default: In place of the default one.
+        name: Only the runs of this name; "" for all.
+
+    Raises:
+        JournalError: ``default`` leads nowhere.
+    """
+    asked = journals.resolved(default or journals.default_path())
+    found: dict[Path, list[RecordedRun]] = {}
+    seen = set()
+    for one in (*registration.registered(), registration.Registered(asked, asked)):
+        try:
+            runs = look(one.asked, lambda database, path: (path, read_runs(database, journals.opened(path), name)))
+        except JournalError as error:
+            if one.asked != asked or not isinstance(error, _Gone):
+                _log.warning("%s", error)
+            continue
+        if runs[0] not in seen:
+            seen.add(runs[0])
+            found[one.asked] = runs[1]
+    return found
+
+
+class _Gone(JournalError):
+    """It is not there."""
+
+
+def look(path: Path, question: Callable[[sqlite3.Connection, Path], T]) -> T:
+    """Ask something of a journal that may be another's: nothing is created, migrated or locked.
+
+    Args:
+        path: What it is asked for by.
+        question: Of a connection that reads, and of where the file really is; asked again if that changed meanwhile.
+
+    Raises:
+        JournalError: It is not there, damaged, locked, of a later version, or not ours; says so in one sentence.
+    """
+    asked = journals.resolved(path)
+    home = home_of(asked)
+    at = home if home.exists() else asked  # nobody has opened it on this machine
+    try:
+        return _ask(at, question)
+    except FileNotFoundError:
+        msg = f"there is no journal {path}"
+        raise _Gone(msg) from None
+    except OSError as error:
+        msg = f"journal {path} cannot be read: {error.strerror}"
+        raise JournalError(msg) from error
+    except sqlite3.Error as error:
+        name = getattr(error, "sqlite_errorname", "")
+        if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
+            msg = f"journal {path} is damaged ({error}): move it away, or restore it from a copy"
+            raise JournalCorrupt(msg) from error
+        if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
+            msg = f"journal {path} is locked by another program: close it, then look again"
+            raise JournalLocked(msg) from error
+        msg = f"journal {path} cannot be read: {error}"
+        raise JournalError(msg) from error
+
+
+def _ask(at: Path, question: Callable[[sqlite3.Connection, Path], T]) -> T:
+    for _ in range(_LOOKS):
+        before = _stamp(at)
+        # Without a log nobody writes, and SQLite would make one to read beside, and leave it there.
+        mode = "ro" if at.with_name(f"{at.name}-wal").exists() else "ro&immutable=1"
+        try:
+            with contextlib.closing(journals.connect(at, mode, busy_s=BUSY_S)) as database:
+                journals.check_ours(database, at)
+                answer = question(database, at)
+        except sqlite3.DatabaseError:
+            if mode == "ro" or _stamp(at) == before:
+                raise
+        else:
+            if mode == "ro" or _stamp(at) == before:
+                return answer
+    msg = f"journal {at} is written all the time: look again"
+    raise JournalLocked(msg)
+
+
+def _stamp(path: Path) -> tuple[int, int, int]:
+    found = path.stat()
+    return found.st_ino, found.st_size, found.st_mtime_ns
