@@ -12,7 +12,7 @@ import logging
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import msgspec
 
@@ -51,7 +51,7 @@ class RecordedRun(msgspec.Struct, frozen=True):
     timeout: int
     cancelled: int
     skipped: int
-    state: State
+    state: State | Literal["interrupted"]
     reason: str
     usd: float | None
     where: str = ""
@@ -117,6 +117,18 @@ def everywhere(default: Path | None = None, name: str = "") -> dict[Path, list[R
             seen.add(runs[0])
             found[one.asked] = runs[1]
     return found
+
+
+def look_for_runs(path: Path, name: str = "") -> list[RecordedRun]:
+    """Return the runs that one journal has on record, oldest first.
+
+    Args:
+        name: Only the runs of this name; "" for all.
+
+    Raises:
+        JournalError: It is not there, damaged, locked, of a later version, or not ours; says so in one sentence.
+    """
+    return look(path, lambda database, at: read_runs(database, journals.opened(at), name))
 
 
 class _Gone(JournalError):

@@ -1,0 +1,264 @@
+"""Look at sessions and command them, whichever process runs them: ``python -m ipybatch list``."""
+
+from __future__ import annotations
+
+import argparse
+import datetime as dt
+import os
+import shlex
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from io import TextIOWrapper
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from ipybatch.engine.data.masking import mask, printable
+from ipybatch.engine.store import history
+from ipybatch.engine.store.history import RecordedRun
+from ipybatch.errors import BatchError, InputError
+from ipybatch.session.session import BatchSession
+
+if TYPE_CHECKING:
+    from ipybatch.engine.feed.session_view import Reply
+
+DONE, REFUSED, ASKED, INTERRUPTED, PIPE_CLOSED = 0, 1, 3, 130, 141  # 2 is argparse's
+
+_EPILOG = """exit codes:
+  0    done
+  1    not possible: no such session, it has ended, its journal cannot be read; one line on standard error says why
+  2    the command line is wrong
+  3    asked, and not taken within a second: whoever runs the session takes it as soon as it can
+  130  interrupted
+  141  whoever read the output has gone
+
+Nothing makes a journal that is not there. `list` and `show` find the journals that this user's processes have opened
+since the machine started, and the default one (IPYBATCH_JOURNAL, else in the user's data folder)."""
+
+_SUFFIXES = (".csv", ".parquet", ".jsonl")
+_COMMANDS: dict[str, tuple[str, Callable[[BatchSession], Reply], str]] = {
+    "pause": ("let what runs finish, and start nothing more", BatchSession.pause, "paused"),
+    "resume": ("go on after a pause", BatchSession.resume, "running"),
+    "cancel": ("end what runs, and start nothing more", BatchSession.cancel, "cancelled"),
+}
+_LIVE = ("running", "paused")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Execute a command line and return its exit code."""
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a terminal that does not know a letter of a name
+    try:
+        code = _execute(_parser().parse_args(arguments))
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python says so once more as it ends
+        return PIPE_CLOSED
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BatchError as error:
+        return _refuse(str(error))
+    except OSError as error:
+        return _refuse(f"{error.filename or 'standard output'}: {error.strerror}")
+    return code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m ipybatch",
+        description=(__doc__ or "").partition(":")[0] + ".",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="COMMAND")
+
+    def add(verb: str, told: str, *, named: bool = True) -> argparse.ArgumentParser:
+        made = verbs.add_parser(verb, help=told, description=f"{told[0].upper()}{told[1:]}.")
+        if named:
+            made.add_argument("name", metavar="NAME", help="of the session")
+        made.add_argument("--journal", type=Path, metavar="PATH", help="only this journal")
+        return made
+
+    add("list", "list the sessions, oldest first", named=False).add_argument("--json", action="store_true")
+    add("show", "show one session, and why its items failed").add_argument("--json", action="store_true")
+    for verb, (told, *_) in _COMMANDS.items():
+        add(verb, told)
+    results = add("results", "print the results as CSV, or write them to a file")
+    results.add_argument("-o", "--output", type=_writable, metavar="FILE", help=" ".join(_SUFFIXES))
+    return parser
+
+
+def _writable(text: str) -> Path:
+    if (path := Path(text)).suffix in _SUFFIXES:
+        return path
+    msg = f"must end in {', '.join(_SUFFIXES)}, got {text!r}"
+    raise argparse.ArgumentTypeError(msg)
+
+
+def _execute(given: argparse.Namespace) -> int:
+    if given.verb == "list":
+        return _list(_runs(given.journal), as_json=given.json)
+    path, run = _find(given.name, given.journal)
+    if given.verb == "show":
+        return _show(path, run, as_json=given.json)
+    if given.verb == "results":
+        return _results(BatchSession.open(run.name, journal=path), given.output)
+    return _command(given.verb, path, run)
+
+
+def _runs(journal: Path | None, name: str = "") -> dict[Path, list[RecordedRun]]:
+    """Return the runs of each journal, oldest first."""
+    return history.everywhere(name=name) if journal is None else {journal: history.look_for_runs(journal, name)}
+
+
+def _find(name: str, journal: Path | None) -> tuple[Path, RecordedRun]:
+    """Return the latest run of a name, and its journal.
+
+    Raises:
+        InputError: It is in no journal, or in several.
+    """
+    latest = {path: runs[-1] for path, runs in _runs(journal, name).items() if runs}
+    if not latest:
+        where = f" in {journal}" if journal else ""
+        msg = f"no session is called {name!r}{where}: python -m ipybatch list shows those there are"
+        raise InputError(msg)
+    if len(latest) > 1:
+        paths = " or ".join(f"--journal {shlex.quote(str(path))}" for path in latest)
+        msg = f"session {name!r} is in {len(latest)} journals: say which by {paths}"
+        raise InputError(msg)
+    return next(iter(latest.items()))
+
+
+def _list(journals: dict[Path, list[RecordedRun]], *, as_json: bool) -> int:
+    found = [(path, run) for path, runs in journals.items() for run in runs]
+    found.sort(key=lambda entry: entry[1].started_s)
+    if as_json:
+        return _write_json([_told(path, run) for path, run in found])
+    if not found:
+        return _write("no sessions")
+    rows = [("name", "state", "done", "failed", "started", "took", "usd", "journal", "reason")]
+    rows += [
+        (
+            run.name,
+            run.state,
+            f"{_done(run):,} of {'?' if run.total is None else f'{run.total:,}'}",
+            f"{run.failed + run.timeout:,}",
+            _local(run.started_s, "%Y-%m-%d %H:%M"),
+            _duration(run.seconds),
+            "" if run.usd is None else f"{run.usd:.2f}",
+            str(path),
+            run.reason,
+        )
+        for path, run in found
+    ]
+    wanted = [at for at in range(len(rows[0])) if any(row[at] for row in rows[1:])]
+    table = [[mask(printable(row[at])) for at in wanted] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    right = {at for at, column in enumerate(wanted) if rows[0][column] in ("done", "failed", "took", "usd")}
+    limit = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    for row in table:
+        cells = [f"{cell:{'>' if at in right else '<'}{widths[at]}}" for at, cell in enumerate(row)]
+        _write("  ".join(cells).rstrip()[:limit])
+    return DONE
+
+
+def _show(path: Path, run: RecordedRun, *, as_json: bool) -> int:
+    errors: Sequence[Mapping[Any, Any]] = ()
+    if run.failed + run.timeout:
+        frame = BatchSession.open(run.name, journal=path).errors()
+        errors = frame[["message", "count", "status", "scope", "key"]].to_dict("records")
+    if as_json:
+        return _write_json({**_told(path, run), "errors": errors})
+    counts = {word: getattr(run, word) for word in ("completed", "failed", "timeout", "cancelled", "skipped")}
+    said = ", ".join(f"{count:,} {word}" for word, count in counts.items() if count) or "none ended"
+    told = {
+        "state": f"{run.state} {run.where}".rstrip(),
+        "reason": run.reason or (_how_to_go_on(run) if run.state == "interrupted" else ""),
+        "started": _local(run.started_s, "%Y-%m-%d %H:%M:%S"),
+        "took": _duration(run.seconds),
+        "items": f"{'?' if run.total is None else f'{run.total:,}'}: {said}",
+        "cost": "" if run.usd is None else f"{run.usd:.4f} USD",
+        "journal": str(path),
+    }
+    _write(run.name)
+    for word, text in told.items():
+        if text:
+            _write(f"  {word:8} {mask(printable(text))}")
+    for error in errors:
+        _write(f"  {error['count']:,} x {error['status']}: {printable(error['message'])} (first: {error['key']})")
+    return DONE
+
+
+def _results(session: BatchSession, output: Path | None) -> int:
+    if output is not None:
+        return _write(f"written to {session.save(output)}")
+    with tempfile.TemporaryDirectory(prefix="ipybatch-") as folder:  # a file, as that is how they are written
+        path = session.save(Path(folder, "results.csv"))
+        with path.open("rb") as file:
+            sys.stdout.flush()
+            shutil.copyfileobj(file, sys.stdout.buffer)
+    return DONE
+
+
+def _command(verb: str, path: Path, run: RecordedRun) -> int:
+    _, act, done = _COMMANDS[verb]
+    if run.state == "interrupted":
+        return _refuse(f"session {run.name!r} was interrupted: {_how_to_go_on(run)}")
+    if run.state not in _LIVE:
+        has_ended = "has not begun" if run.state == "planned" else f"has ended: {run.state}"
+        return _refuse(f"session {run.name!r} {has_ended}; there is nothing to {verb}")
+    if act(BatchSession.open(run.name, journal=path)) == "done":
+        return _write(f"{run.name}: {done}")
+    _write(f"{run.name}: asked to {verb}; what runs it {run.where} has not done so yet")
+    return ASKED
+
+
+def _how_to_go_on(run: RecordedRun) -> str:
+    left = "what is left" if run.total is None else f"the {max(0, run.total - _done(run)):,} items that are left"
+    return f"its process ended before it did; run it again where it was made, and the same name goes on with {left}"
+
+
+def _done(run: RecordedRun) -> int:
+    return run.completed + run.failed + run.timeout + run.cancelled + run.skipped
+
+
+def _told(path: Path, run: RecordedRun) -> dict[str, Any]:
+    started = dt.datetime.fromtimestamp(run.started_s, dt.UTC).isoformat()
+    fields = msgspec.to_builtins(run)
+    del fields["started_s"]
+    return {"name": run.name, "started": started, **fields, "reason": mask(run.reason), "journal": str(path)}
+
+
+def _local(unix_s: float, form: str) -> str:
+    return dt.datetime.fromtimestamp(unix_s, dt.UTC).astimezone().strftime(form)
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest_s = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours:,} h {minutes:02} min" if hours else f"{minutes} min {rest_s:02} s"
+
+
+def _write(line: str) -> int:
+    sys.stdout.write(f"{line}\n")
+    return DONE
+
+
+def _write_json(told: Any) -> int:
+    sys.stdout.flush()
+    sys.stdout.buffer.write(msgspec.json.format(msgspec.json.encode(told), indent=2) + b"\n")
+    return DONE
+
+
+def _refuse(why: str) -> int:
+    sys.stderr.write(f"ipybatch: {mask(printable(why))}\n")
+    return REFUSED
+
+
+if __name__ == "__main__":
+    sys.exit(main())

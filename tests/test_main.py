@@ -1,0 +1,312 @@
+"""The command line: what it says, what it exits with, and what it leaves alone."""
+
+import json
+import os
+import re
+import sqlite3
+import subprocess
+import sys
+import threading
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from ipybatch import Limits
+from ipybatch.__main__ import main
+from ipybatch.engine.store import journal as journals
+
+ROOT = Path(__file__).parents[1]
+COMMANDS = ["pause", "resume", "cancel"]
+
+
+async def work(item):
+    if item == 3:
+        raise ValueError("bad")
+    return {"double": f"={item}"}
+
+
+@pytest.fixture(autouse=True)
+def place(tmp_path, monkeypatch):
+    """A user of their own, in a zone of their own."""
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "runtime"))
+    monkeypatch.setenv("IPYBATCH_JOURNAL", str(tmp_path / "default.db"))
+    return tmp_path
+
+
+@pytest.fixture
+def run(capfdbinary):
+    """Run a command line; return its exit code, what it prints, and what it says on standard error."""
+
+    def run(*arguments):
+        try:
+            code = main([str(argument) for argument in arguments])
+        except SystemExit as exit_:
+            code = exit_.code
+        sys.stdout.flush()
+        told = capfdbinary.readouterr()
+        return code, told.out.decode(), told.err.decode()
+
+    return run
+
+
+@pytest.fixture
+def night(plan, clock):
+    session = plan(work, [1, 2, 3], name="night", limits=Limits(concurrency=1))
+    clock.run(session)
+    return session
+
+
+@pytest.fixture
+def elsewhere(plan, clock, tmp_path, night):
+    """A second journal that has a session of the same name."""
+    path = tmp_path / "else where.db"
+    clock.run(plan(work, [1], name="night", journal=path))
+    yield path
+    journals._open_journals.pop(path).close()
+
+
+def test_list_is_a_table_of_all_sessions(run, night, elsewhere, journal):
+    code, told, said = run("list")
+    head, first, second = sorted(told.splitlines(), key=lambda line: str(elsewhere) in line)
+    assert (code, said) == (0, "")
+    assert head.split() == ["name", "state", "done", "failed", "started", "took", "journal"]
+    assert re.fullmatch(
+        rf"night  completed  3 of 3 +1  \d{{4}}-\d\d-\d\d \d\d:\d\d  0\.0 s  {re.escape(str(journal))}", first
+    )
+    assert second.endswith(str(elsewhere))
+    assert first.index(str(journal)) == second.index(str(elsewhere)) == head.index("journal")
+
+
+def test_list_of_one_journal(run, night, elsewhere):
+    _, told, _ = run("list", "--journal", elsewhere)
+    assert len(told.splitlines()) == 2
+    assert str(elsewhere) in told
+
+
+def test_times_are_local(night, journal):
+    """The virtual clock's sessions began at a full hour of UTC; in India it was half past."""
+    told = [
+        subprocess.run(
+            [sys.executable, "-m", "ipybatch", "show", "night", "--journal", str(journal)],
+            env={**os.environ, "TZ": zone},
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=60,
+        ).stdout
+        for zone in ("UTC", "Asia/Kolkata")
+    ]
+    utc, kolkata = (re.search(r"started +\S+ \d\d:(\d\d):", text)[1] for text in told)
+    assert (int(kolkata) - int(utc)) % 60 == 30
+
+
+def test_list_as_json(run, night, journal):
+    code, told, _ = run("list", "--json")
+    (row,) = json.loads(told)
+    assert code == 0
+    assert row["journal"] == str(journal)
+    assert (row["name"], row["state"], row["total"], row["completed"], row["failed"]) == ("night", "completed", 3, 2, 1)
+    assert row["usd"] is None
+    assert row["started"].endswith("+00:00")
+
+
+def test_list_of_nothing(run, place):
+    assert run("list") == (0, "no sessions\n", "")
+    assert run("list", "--json") == (0, "[]\n", "")
+    assert list(place.glob("*.db")) == [], "nothing is made"
+
+
+def test_show_says_how_it_stands_and_why_items_failed(run, night, journal):
+    code, told, said = run("show", "night")
+    assert (code, said) == (0, "")
+    assert told.splitlines()[0] == "night"
+    assert re.search(r"^  state +completed$", told, flags=re.MULTILINE)
+    assert "  items    3: 2 completed, 1 failed\n" in told
+    assert "  1 x failed: ValueError: bad (first: 3)\n" in told
+    assert str(journal) in told
+
+
+def test_show_as_json(run, night):
+    _, told, _ = run("show", "night", "--json")
+    shown = json.loads(told)
+    assert shown["errors"] == [
+        {"message": "ValueError: bad", "count": 1, "status": "failed", "scope": "item", "key": 3}
+    ]
+    assert shown["state"] == "completed"
+
+
+@pytest.mark.parametrize("command", [*COMMANDS, "show", "results"])
+def test_a_name_that_is_nowhere_is_told(run, night, journal, command):
+    for where, given in (("", []), (f" in {journal}", ["--journal", journal])):
+        code, told, said = run(command, "day", *given)
+        assert (code, told) == (1, "")
+        assert said == f"ipybatch: no session is called 'day'{where}: python -m ipybatch list shows those there are\n"
+
+
+@pytest.mark.parametrize("command", [*COMMANDS, "show", "results"])
+def test_a_name_in_several_journals_is_asked_about(run, elsewhere, journal, command):
+    code, told, said = run(command, "night")
+    assert (code, told) == (1, "")
+    assert "session 'night' is in 2 journals: say which by --journal " in said
+    assert f"--journal {journal}" in said
+    assert f"--journal '{elsewhere}'" in said, "as a shell takes it"
+    assert said.count("\n") == 1
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_what_has_ended_cannot_be_commanded(run, night, command):
+    assert run(command, "night") == (
+        1,
+        "",
+        f"ipybatch: session 'night' has ended: completed; there is nothing to {command}\n",
+    )
+
+
+@pytest.mark.parametrize("command", [*COMMANDS, "show"])
+def test_what_its_process_left_is_told_with_how_to_go_on(run, night, journal, command):
+    with closing(sqlite3.connect(journal, isolation_level=None)) as database:
+        database.execute("UPDATE run SET state = 'running', owner = 'host/1/dead', total = 5")
+    code, told, said = run(command, "night")
+    assert code == (0 if command == "show" else 1)
+    assert "interrupted" in told + said
+    assert "run it again where it was made, and the same name goes on with the 2 items that are left" in told + said
+
+
+def test_a_session_is_paused_and_goes_on_and_is_cancelled(run, live, gate):
+    session = live(gate, [1, 2, 3], name="night", limits=Limits(concurrency=1))
+    session.start()
+    gate.wait_begun(1)
+    assert run("pause", "night") == (0, "night: paused\n", "")
+    assert session.state == "paused"
+    assert run("pause", "night")[0] == 0
+    assert run("resume", "night") == (0, "night: running\n", "")
+    assert session.state == "running"
+    assert run("cancel", "night") == (0, "night: cancelled\n", "")
+    assert session.state == "cancelled"
+
+
+def test_what_is_only_asked_says_so(run, live):
+    """Work that holds the engine keeps it from answering: it cancels when it is free."""
+    begun, hold = threading.Event(), threading.Event()
+
+    async def block(item):
+        begun.set()
+        hold.wait(20)
+
+    session = live(block, [1, 2], name="night", limits=Limits(concurrency=1))
+    session.start()
+    assert begun.wait(20)
+    code, told, _ = run("cancel", "night")
+    hold.set()
+    assert (code, told) == (3, "night: asked to cancel; what runs it in this kernel has not done so yet\n")
+    assert session.run().state == "cancelled"
+
+
+def test_results_are_csv_that_no_spreadsheet_runs(run, night):
+    code, told, said = run("results", "night")
+    assert (code, said) == (0, "")
+    assert told.splitlines() == [
+        "key,status,attempts,seconds,error,double",
+        "1,completed,1,0.0,,'=1",
+        "2,completed,1,0.0,,'=2",
+        "3,failed,1,0.0,ValueError: bad,",
+    ]
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
+def test_results_are_written_to_a_file(run, night, tmp_path, suffix):
+    path = tmp_path / f"out{suffix}"
+    assert run("results", "night", "-o", path) == (0, f"written to {path}\n", "")
+    assert path.read_bytes() == night.save(tmp_path / f"again{suffix}").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ([], "the following arguments are required: COMMAND"),
+        (["list", "night"], "unrecognized arguments: night"),
+        (["pause"], "the following arguments are required: NAME"),
+        (["stop", "night"], "invalid choice: 'stop'"),
+        (["results", "night", "-o", "out.xlsx"], "must end in .csv, .parquet, .jsonl, got 'out.xlsx'"),
+    ],
+)
+def test_a_wrong_command_line_is_told(run, arguments, told):
+    code, _, said = run(*arguments)
+    assert code == 2
+    assert told in said
+
+
+def test_a_folder_that_is_not_there_is_told(run, night, tmp_path):
+    code, told, said = run("results", "night", "-o", tmp_path / "nowhere" / "out.csv")
+    assert (code, told) == (1, "")
+    assert re.fullmatch(r"ipybatch: .*nowhere.*: No such file or directory\n", said)
+
+
+@pytest.mark.parametrize("command", [*COMMANDS, "show", "results", "list"])
+@pytest.mark.parametrize(("content", "told"), [(None, "there is no journal"), (b"dear diary", "is damaged")])
+def test_a_journal_that_is_none_is_told_and_left_as_it_is(run, tmp_path, command, content, told):
+    path = tmp_path / "some.db"
+    if content is not None:
+        path.write_bytes(content)
+    code, out, said = run(*[command, "night"][: 1 + (command != "list")], "--journal", path)
+    assert (code, out) == (1, "")
+    assert told in said
+    assert said.count("\n") == 1
+    assert (path.read_bytes() if path.exists() else None) == content
+
+
+def test_help_says_what_the_exit_codes_mean(run):
+    code, told, _ = run("--help")
+    assert code == 0
+    for exit_code in ("0", "1", "2", "3", "130", "141"):
+        assert re.search(rf"^  {exit_code} ", told, flags=re.MULTILINE)
+
+
+def test_a_reader_who_leaves_is_left_in_peace(night, journal, plan, clock):
+    """As ``head`` does: nothing on standard error."""
+    clock.run(plan(work, range(10, 5000), name="long"))
+    code = f"{sys.executable} -m ipybatch results long --journal {journal} | head -1; echo ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60, check=True)
+    assert done.stderr == ""
+    assert done.stdout.splitlines() == ["key,status,attempts,seconds,error,double", "141"]
+
+
+def test_names_are_shown_in_any_terminal(plan, clock, journal):
+    clock.run(plan(work, [1], name="nüit 夜"))
+    done = subprocess.run(
+        [sys.executable, "-m", "ipybatch", "list", "--journal", str(journal)],
+        env={**os.environ, "PYTHONIOENCODING": "ascii"},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert r"n\xfcit \u591c" in done.stdout
+
+
+def test_listing_needs_no_pandas(night, journal):
+    """It answers at once."""
+    code = "import sys; from ipybatch.__main__ import main; main(); sys.exit('pandas' in sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", code, "list", "--journal", str(journal)],
+        cwd=ROOT,
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+def test_an_interrupt_ends_it_quietly(run, monkeypatch):
+    monkeypatch.setattr("ipybatch.__main__._list", raising(KeyboardInterrupt))
+    assert run("list") == (130, "", "")
+
+
+def raising(error):
+    def raise_it(*arguments, **named):
+        raise error
+
+    return raise_it
