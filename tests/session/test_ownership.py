@@ -110,7 +110,7 @@ def test_a_start_that_cannot_reach_the_engine_gives_the_name_back(live, monkeypa
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("ipybatch.session.session.engine_thread", NoEngine)
+        patch.setattr("ipybatch.session.control.engine_thread", NoEngine)
         with pytest.raises(KeyboardInterrupt):
             session.start()
     assert session.state == "failed"

@@ -1,52 +1,44 @@
 """BatchSession: one function, a list of items, a policy.
 
-Rule: this file wires the parts and owns no rules of its own.  It is one class,
-all that a user can do with a session, hence its length.
+Rule: this file wires the parts and owns no rules of its own.
 """
 
 from __future__ import annotations
 
-import asyncio
-import concurrent.futures
-import threading
-from collections.abc import AsyncIterator, Callable, Generator, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Generator, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
-
-import msgspec
 
 from ipybatch.backends import choose
 from ipybatch.engine.data import events
 from ipybatch.engine.data.clock import Clock, SystemClock
-from ipybatch.engine.data.events import Counts, State, Status
+from ipybatch.engine.data.events import Counts, State
 from ipybatch.engine.data.items import plan_items
 from ipybatch.engine.data.outcome import Outcome, RecordedItem, Summary
-from ipybatch.engine.data.plan import NOTHING_AGAIN, Again, KeyFunction, Keying, Priority
+from ipybatch.engine.data.plan import KeyFunction, Keying, Priority
 from ipybatch.engine.data.policy import Breaker, Limits, Retry
 from ipybatch.engine.data.spec import Backend, OnFailure, Spec, inspect_work
 from ipybatch.engine.feed.event_text import Name, named
 from ipybatch.engine.feed.feed import Feed, Listener
-from ipybatch.engine.feed.session_view import LiveStatus, Reply, SessionView
+from ipybatch.engine.feed.session_view import LiveStatus, SessionView
 from ipybatch.engine.feed.snapshot import Snapshot
 from ipybatch.engine.rules.estimate import Estimate, estimate
-from ipybatch.engine.run.engine_thread import COMMAND_S, engine_thread, refuse_to_wait_for
-from ipybatch.engine.run.run import Change, Run, read_live_status
+from ipybatch.engine.run.engine_thread import engine_thread, refuse_to_wait_for
+from ipybatch.engine.run.run import read_live_status
 from ipybatch.engine.store import removal
 from ipybatch.engine.store.journal import open_journal
-from ipybatch.engine.store.resume import Items, Wanted
-from ipybatch.errors import EngineBusy, InputError
+from ipybatch.engine.store.resume import Items
 from ipybatch.session import arguments, live_sessions, waiting
+from ipybatch.session.control import Control
 from ipybatch.session.workload import Workload, encode_about
 
 if TYPE_CHECKING:
     import pandas as pd
 
 T = TypeVar("T")
-_HELD: tuple[State, State] = ("running", "paused")
-_AGAIN: frozenset[Status] = frozenset({"failed", "timeout", "cancelled"})
 
 
-class BatchSession:
+class BatchSession(Control):
     """Run a function over many items, never faster than allowed, never twice, never lost.
 
     The same name continues: what is recorded is not run again.
@@ -112,6 +104,7 @@ class BatchSession:
         verbose: bool = False,
         clock: Clock | None = None,
     ) -> None:
+        super().__init__()
         arguments.check_name(name)
         arguments.check_name(name if resource is None else resource, "resource")
         arguments.check_name(group_word, "group_word")
@@ -148,10 +141,6 @@ class BatchSession:
         self._clock = self._feed.clock
         self._items = Items(source, plan)
         self._on_outcomes: list[Callable[[list[Outcome]], None]] = []
-        self._priorities: list[Change] = []  # asked for before a start
-        self._run: Run | None = None
-        self._running: waiting.Running | None = None
-        self._thread = 0  # the one it runs on
         self._turn = live_sessions.Turn(name)
         self.verbose = verbose
         self._show_recorded()
@@ -179,19 +168,9 @@ class BatchSession:
         return live_sessions.reopen(cls, BatchSession, name, work, journal, arguments)
 
     @property
-    def name(self) -> str:
-        """What the journal, the panel and `open` know it by."""
-        return self._spec.name
-
-    @property
     def journal(self) -> Path:
         """Where its journal lies."""
         return self._journal.path
-
-    @property
-    def state(self) -> State:
-        """planned, running, paused, completed, failed, cancelled or rolled_back."""
-        return self._feed.snapshot.state
 
     @property
     def ending(self) -> State:
@@ -226,23 +205,6 @@ class BatchSession:
         snapshot = self._feed.snapshot
         return Summary(self.name, self.state, self.counts, self.reason, snapshot.elapsed_s(self._clock.unix_s()))
 
-    def ask(self, question: Callable[[], T]) -> T:
-        """Answer a question on the engine's thread, where nothing moves meanwhile.
-
-        Raises:
-            EngineBusy: The engine did not answer within a second.
-        """
-        return engine_thread().call(question) if self._is_elsewhere() else question()
-
-    def start(self) -> None:
-        """Start it, or go on with what is left, and return at once.
-
-        Raises:
-            JournalError: The journal refuses, or another session is running this one.
-            InputError: It was opened for reading, or lacks an argument of its workload.
-        """
-        self._launch()
-
     def run(self, *, verbose: bool | None = None) -> Summary:
         """Start it unless it has ended, wait for its end, and return the summary.
 
@@ -270,54 +232,6 @@ class BatchSession:
             elif not self._is_live():
                 live_sessions.note_if_forgotten(self._feed, self._journal, self.name, self._items.run)
             return self._running
-
-    def pause(self) -> Reply:
-        """Let what runs finish, start nothing more.
-
-        Returns:
-            "done", or "asked" when the engine is busy: it pauses as soon as it is free. So for all commands.
-        """
-        return self._command("pause", lambda: self._hold(True))
-
-    def resume(self) -> Reply:
-        """Go on after `pause`; after a cancel or a failure, run what is left; after a rollback, everything.
-
-        Raises:
-            JournalError: The journal refuses, or another session is running this one.
-        """
-        if self.state in ("cancelled", "failed", "rolled_back", "planned"):
-            self.start()
-            return "done"
-        return self._command("resume", lambda: self._hold(False))
-
-    def cancel(self) -> Reply:
-        """End what runs and start nothing more.
-
-        Returns:
-            "done" when it has ended, "asked" when it has not within a second: it ends as soon as it can.
-        """
-        reply = self._command("cancel", self._cancel)
-        if reply == "done" and self._is_elsewhere() and self._running is not None:
-            concurrent.futures.wait([self._running], timeout=COMMAND_S)
-        return "asked" if self._is_live() else reply
-
-    def retry_failed(self, keys: Iterable[Any] | None = None) -> Reply:
-        """Run failed, timed-out and cancelled items again, permanent failures too, and return at once.
-
-        Args:
-            keys: Of the only ones that do; the others stay as they are. What was never tried runs as at every start.
-
-        Raises:
-            JournalError: The journal refuses, or another session is running this one.
-            InputError: ``keys`` names what is no item; nothing was started.
-        """
-        only = None if keys is None else live_sessions.known_keys(self._journal, self._spec, self._items.plan, keys)
-        if self._is_live():
-            self._feed.note("retry failed: wait until the session has ended")
-            return "done"
-        self._feed.emit(events.Commanded(self._clock.unix_s(), "retry_failed"))
-        self._launch(Again(_AGAIN, only))
-        return "done"
 
     def stream(self) -> AsyncIterator[Outcome]:
         """Yield outcomes as they are recorded, in commit order; starts a planned session."""
@@ -415,65 +329,6 @@ class BatchSession:
         return self._spec
 
     @property
-    def declared(self) -> Limits:
-        """The limits it was made with, which `adjust` does not exceed."""
-        return self._made.limits
-
-    def adjust(self, *, concurrency: int | None = None, rates: Sequence[float] | None = None) -> Reply:
-        """Change the limits while it runs: slower at once, faster up to those it was made with.
-
-        Returns:
-            "done", or "asked" when the engine is busy: then it takes effect as soon as the engine is free.
-
-        Args:
-            concurrency: Attempts at the same time.
-            rates: The limit of each rate, in the order of ``limits.rates``.
-
-        Raises:
-            InputError: More than it was made with, or nothing at all.
-        """
-        limits = arguments.adjusted(self._made.limits, self._spec.limits, concurrency, rates)
-        self._spec = msgspec.structs.replace(self._spec, limits=limits)
-
-        def change() -> None:
-            words = ", ".join([f"{limits.concurrency} at a time", *map(str, limits.rates)])
-            self._feed.emit(events.Commanded(self._feed.clock.unix_s(), f"limits: {words}"))
-            if self._run is not None:
-                self._run.change(limits)
-
-        return self._asked(change)
-
-    def prioritize(self, wanted: Callable[[Any], bool] | Iterable[Any], priority: Priority) -> int:
-        """Let items that wait go before the others, or after them, also while it runs; return how many were meant.
-
-        Args:
-            wanted: A function of an item, or the keys of some.
-            priority: "high", "medium" or "low".
-
-        Raises:
-            InputError: There is no such priority, or the items come from a generator.
-            EngineBusy: The engine did not answer within a second; it changes the priorities as soon as it is free.
-        """
-        place, asked = arguments.place_of(priority), Wanted(wanted)
-        if self._items.plan is None:
-            msg = "prioritize() needs a session whose items are a list: a generator's come in its own order"
-            raise InputError(msg)
-        plan = self._items.plan
-        looked, meant = len(plan), asked.among(plan)  # on the caller's thread: the function may take its time
-
-        def change() -> int:
-            if self._run is None or self._run.is_over:
-                count = len(meant)
-                self._priorities.append((asked, place))
-            else:
-                count = self._run.prioritize([*meant, *asked.among(plan, looked)], place)
-            items = "1 item" if count == 1 else f"{count:,} items"
-            self._feed.emit(events.Commanded(self._feed.clock.unix_s(), f"priority {priority}: {items}"))
-            return count
-
-        return self.ask(change)
-
-    @property
     def workload(self) -> Workload[Any] | None:
         """The workload that made it; None for a session of one function."""
         return self._workload
@@ -515,86 +370,7 @@ class BatchSession:
         total = "?" if self.counts.total is None else self.counts.total
         return f"<BatchSession {self.name!r}: {self.state}, {self.counts.ended} of {total}>"
 
-    def _launch(self, again: Again = NOTHING_AGAIN) -> None:
-        with self._turn.wait(), waiting.hold_interrupts() as held:  # it begins, or nothing is left of the start
-            if self._is_live():
-                return
-            run = self._open_run(again)
-            if held:
-                self._cancel()
-            try:
-                self._running = engine_thread().spawn(self._drive(), run)
-            except BaseException:
-                run.abandon()
-                live_sessions.leave(self._journal, self.name, self)
-                raise
-
-    async def drive(self) -> None:
-        """Run it in the loop of the caller, start to end: what `start` does on the engine's thread.
-
-        Raises:
-            JournalError: The journal refuses, or another session is running this one.
-        """
-        self._open_run()
-        await self._drive()
-
-    def _open_run(self, again: Again = NOTHING_AGAIN) -> Run:
-        if self._workload is not None:
-            self._workload.check_complete(self.name)
-        run = Run(self._spec, self.declared, self._items, self._journal, self._feed, self._on_outcomes)
-        run.open(again=again, priorities=self._priorities)
-        self._spec = msgspec.structs.replace(self._spec, fresh=False)
-        self._run, self._running = run, None
-        live_sessions.enter(self._journal, self.name, self)
-        return run
-
-    async def _drive(self) -> None:
-        assert self._run is not None
-        self._thread = threading.get_ident()
-        try:
-            await self._run.run()
-        finally:
-            live_sessions.leave(self._journal, self.name, self)
-            self._thread = 0
-
     def _show_recorded(self) -> None:
         """Show what is recorded of it, before it starts: as it ended, where it can only be read."""
         to_read = self._workload is not None and bool(self._workload.lacks)
         live_sessions.show_recorded(self._feed, self._journal, self._spec, self._items.plan, to_read=to_read)
-
-    def _is_live(self) -> bool:
-        is_over = self._running is not None and self._running.done()  # when the engine's thread has ended, too
-        return not is_over and live_sessions.live(self._journal, self.name) is self
-
-    def _is_elsewhere(self) -> bool:
-        return self._is_live() and self._thread != threading.get_ident()
-
-    def _command(self, name: str, act: Callable[[], None]) -> Reply:
-        self._turn.check()
-        if not self._is_live():
-            return "done"
-
-        def run() -> None:
-            self._feed.emit(events.Commanded(self._clock.unix_s(), name))
-            act()
-
-        if self._thread == threading.get_ident():  # a listener's: it must not act in the midst of an event
-            asyncio.get_running_loop().call_soon(run)
-            return "asked"
-        return self._asked(run)
-
-    def _asked(self, change: Callable[[], None]) -> Reply:
-        try:
-            self.ask(change)
-        except EngineBusy:
-            return "asked"
-        return "done"
-
-    def _cancel(self) -> None:
-        if self._run is not None:
-            self._run.stop("cancelled", "", "cancelled")
-
-    def _hold(self, held: bool) -> None:
-        before, after = _HELD if held else _HELD[::-1]
-        if self.state == before and self._run is not None and self._run.hold(held=held):
-            self._feed.emit(events.StateChanged(self._clock.unix_s(), after, ""))

@@ -1,0 +1,268 @@
+"""Control: how a session is started, and what it can be told to do.
+
+The base of `BatchSession`: one subject of it, with the state that belongs to it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, TypeVar
+
+import msgspec
+
+from ipybatch.engine.data import events
+from ipybatch.engine.data.clock import Clock
+from ipybatch.engine.data.events import State, Status
+from ipybatch.engine.data.outcome import Outcome
+from ipybatch.engine.data.plan import NOTHING_AGAIN, Again, Priority
+from ipybatch.engine.data.policy import Limits
+from ipybatch.engine.data.spec import Spec
+from ipybatch.engine.feed.feed import Feed
+from ipybatch.engine.feed.session_view import Reply
+from ipybatch.engine.run.engine_thread import COMMAND_S, engine_thread
+from ipybatch.engine.run.run import Change, Run
+from ipybatch.engine.store.journal import Journal
+from ipybatch.engine.store.resume import Items, Wanted
+from ipybatch.errors import EngineBusy, InputError
+from ipybatch.session import arguments, live_sessions, waiting
+from ipybatch.session.workload import Workload
+
+T = TypeVar("T")
+_HELD: tuple[State, State] = ("running", "paused")
+_AGAIN: frozenset[Status] = frozenset({"failed", "timeout", "cancelled"})
+
+
+class Control:
+    """Start a session, and tell it what to do."""
+
+    _made: Spec  # as the constructor was told
+    _spec: Spec
+    _items: Items
+    _journal: Journal
+    _feed: Feed
+    _clock: Clock
+    _workload: Workload[Any] | None
+    _on_outcomes: list[Callable[[list[Outcome]], None]]
+    _turn: live_sessions.Turn
+
+    def __init__(self) -> None:
+        self._priorities: list[Change] = []  # asked for before a start
+        self._run: Run | None = None
+        self._running: waiting.Running | None = None
+        self._thread = 0  # the one it runs on
+
+    @property
+    def name(self) -> str:
+        """What the journal, the panel and `open` know it by."""
+        return self._spec.name
+
+    @property
+    def state(self) -> State:
+        """planned, running, paused, completed, failed, cancelled or rolled_back."""
+        return self._feed.snapshot.state
+
+    @property
+    def declared(self) -> Limits:
+        """The limits it was made with, which `adjust` does not exceed."""
+        return self._made.limits
+
+    def ask(self, question: Callable[[], T]) -> T:
+        """Answer a question on the engine's thread, where nothing moves meanwhile.
+
+        Raises:
+            EngineBusy: The engine did not answer within a second.
+        """
+        return engine_thread().call(question) if self._is_on_other_thread() else question()
+
+    def start(self) -> None:
+        """Start it, or go on with what is left, and return at once.
+
+        Raises:
+            JournalError: The journal refuses, or another session is running this one.
+            InputError: It was opened for reading, or lacks an argument of its workload.
+        """
+        self._launch()
+
+    def pause(self) -> Reply:
+        """Let what runs finish, start nothing more.
+
+        Returns:
+            "done", or "asked" when the engine is busy: it pauses as soon as it is free. So for all commands.
+        """
+        return self._command("pause", lambda: self._hold(True))
+
+    def resume(self) -> Reply:
+        """Go on after `pause`; after a cancel or a failure, run what is left; after a rollback, everything.
+
+        Raises:
+            JournalError: The journal refuses, or another session is running this one.
+        """
+        if self.state in ("cancelled", "failed", "rolled_back", "planned"):
+            self.start()
+            return "done"
+        return self._command("resume", lambda: self._hold(False))
+
+    def cancel(self) -> Reply:
+        """End what runs and start nothing more.
+
+        Returns:
+            "done" when it has ended, "asked" when it has not within a second: it ends as soon as it can.
+        """
+        reply = self._command("cancel", self._cancel)
+        if reply == "done" and self._is_on_other_thread() and self._running is not None:
+            concurrent.futures.wait([self._running], timeout=COMMAND_S)
+        return "asked" if self._is_live() else reply
+
+    def retry_failed(self, keys: Iterable[Any] | None = None) -> Reply:
+        """Run failed, timed-out and cancelled items again, permanent failures too, and return at once.
+
+        Args:
+            keys: Of the only ones that do; the others stay as they are. What was never tried runs as at every start.
+
+        Raises:
+            JournalError: The journal refuses, or another session is running this one.
+            InputError: ``keys`` names what is no item; nothing was started.
+        """
+        only = None if keys is None else live_sessions.known_keys(self._journal, self._spec, self._items.plan, keys)
+        if self._is_live():
+            self._feed.note("retry failed: wait until the session has ended")
+            return "done"
+        self._feed.emit(events.Commanded(self._clock.unix_s(), "retry_failed"))
+        self._launch(Again(_AGAIN, only))
+        return "done"
+
+    def adjust(self, *, concurrency: int | None = None, rates: Sequence[float] | None = None) -> Reply:
+        """Change the limits while it runs: slower at once, faster up to those it was made with.
+
+        Returns:
+            "done", or "asked" when the engine is busy: then it takes effect as soon as the engine is free.
+
+        Args:
+            concurrency: Attempts at the same time.
+            rates: The limit of each rate, in the order of ``limits.rates``.
+
+        Raises:
+            InputError: More than it was made with, or nothing at all.
+        """
+        limits = arguments.adjusted(self._made.limits, self._spec.limits, concurrency, rates)
+        self._spec = msgspec.structs.replace(self._spec, limits=limits)
+
+        def change() -> None:
+            words = ", ".join([f"{limits.concurrency} at a time", *map(str, limits.rates)])
+            self._feed.emit(events.Commanded(self._feed.clock.unix_s(), f"limits: {words}"))
+            if self._run is not None:
+                self._run.change(limits)
+
+        return self._asked(change)
+
+    def prioritize(self, wanted: Callable[[Any], bool] | Iterable[Any], priority: Priority) -> int:
+        """Let items that wait go before the others, or after them, also while it runs; return how many were meant.
+
+        Args:
+            wanted: A function of an item, or the keys of some.
+            priority: "high", "medium" or "low".
+
+        Raises:
+            InputError: There is no such priority, or the items come from a generator.
+            EngineBusy: The engine did not answer within a second; it changes the priorities as soon as it is free.
+        """
+        place, asked = arguments.place_of(priority), Wanted(wanted)
+        if self._items.plan is None:
+            msg = "prioritize() needs a session whose items are a list: a generator's come in its own order"
+            raise InputError(msg)
+        plan = self._items.plan
+        looked, meant = len(plan), asked.among(plan)  # on the caller's thread: the function may take its time
+
+        def change() -> int:
+            if self._run is None or self._run.is_over:
+                count = len(meant)
+                self._priorities.append((asked, place))
+            else:
+                count = self._run.prioritize([*meant, *asked.among(plan, looked)], place)
+            items = "1 item" if count == 1 else f"{count:,} items"
+            self._feed.emit(events.Commanded(self._feed.clock.unix_s(), f"priority {priority}: {items}"))
+            return count
+
+        return self.ask(change)
+
+    async def drive(self) -> None:
+        """Run it in the loop of the caller, start to end: what `start` does on the engine's thread.
+
+        Raises:
+            JournalError: The journal refuses, or another session is running this one.
+        """
+        self._open_run()
+        await self._drive()
+
+    def _launch(self, again: Again = NOTHING_AGAIN) -> None:
+        with self._turn.wait(), waiting.hold_interrupts() as held:  # it begins, or nothing is left of the start
+            if self._is_live():
+                return
+            run = self._open_run(again)
+            if held:
+                self._cancel()
+            try:
+                self._running = engine_thread().spawn(self._drive(), run)
+            except BaseException:
+                run.abandon()
+                live_sessions.leave(self._journal, self.name, self)
+                raise
+
+    def _open_run(self, again: Again = NOTHING_AGAIN) -> Run:
+        if self._workload is not None:
+            self._workload.check_complete(self.name)
+        run = Run(self._spec, self.declared, self._items, self._journal, self._feed, self._on_outcomes)
+        run.open(again=again, priorities=self._priorities)
+        self._spec = msgspec.structs.replace(self._spec, fresh=False)
+        self._run, self._running = run, None
+        live_sessions.enter(self._journal, self.name, self)
+        return run
+
+    async def _drive(self) -> None:
+        assert self._run is not None
+        self._thread = threading.get_ident()
+        try:
+            await self._run.run()
+        finally:
+            live_sessions.leave(self._journal, self.name, self)
+            self._thread = 0
+
+    def _is_live(self) -> bool:
+        is_over = self._running is not None and self._running.done()  # when the engine's thread has ended, too
+        return not is_over and live_sessions.live(self._journal, self.name) is self
+
+    def _is_on_other_thread(self) -> bool:
+        return self._is_live() and self._thread != threading.get_ident()
+
+    def _command(self, name: str, act: Callable[[], None]) -> Reply:
+        self._turn.check()
+        if not self._is_live():
+            return "done"
+
+        def run() -> None:
+            self._feed.emit(events.Commanded(self._clock.unix_s(), name))
+            act()
+
+        if self._thread == threading.get_ident():  # a listener's: it must not act in the midst of an event
+            asyncio.get_running_loop().call_soon(run)
+            return "asked"
+        return self._asked(run)
+
+    def _asked(self, change: Callable[[], None]) -> Reply:
+        try:
+            self.ask(change)
+        except EngineBusy:
+            return "asked"
+        return "done"
+
+    def _cancel(self) -> None:
+        if self._run is not None:
+            self._run.stop("cancelled", "", "cancelled")
+
+    def _hold(self, held: bool) -> None:
+        before, after = _HELD if held else _HELD[::-1]
+        if self.state == before and self._run is not None and self._run.hold(held=held):
+            self._feed.emit(events.StateChanged(self._clock.unix_s(), after, ""))
