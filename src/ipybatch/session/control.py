@@ -16,15 +16,18 @@ import msgspec
 from ipybatch.engine.data import events
 from ipybatch.engine.data.clock import Clock
 from ipybatch.engine.data.events import State, Status
+from ipybatch.engine.data.masking import describe
 from ipybatch.engine.data.outcome import Outcome
-from ipybatch.engine.data.plan import NOTHING_AGAIN, Again, Priority
+from ipybatch.engine.data.plan import NOTHING_AGAIN, Again, Priority, short
 from ipybatch.engine.data.policy import Limits
 from ipybatch.engine.data.spec import Spec
 from ipybatch.engine.feed.feed import Feed
 from ipybatch.engine.feed.session_view import Reply
 from ipybatch.engine.run.engine_thread import COMMAND_S, engine_thread
 from ipybatch.engine.run.run import Change, Run
+from ipybatch.engine.store.commands import Command
 from ipybatch.engine.store.journal import Journal
+from ipybatch.engine.store.lease import process_of
 from ipybatch.engine.store.resume import Items, Wanted
 from ipybatch.errors import EngineBusy, InputError
 from ipybatch.session import arguments, live_sessions, waiting
@@ -92,7 +95,7 @@ class Control:
         Returns:
             "done", or "asked" when the engine is busy: it pauses as soon as it is free. So for all commands.
         """
-        return self._command("pause", lambda: self._hold(True))
+        return self._command("pause")
 
     def resume(self) -> Reply:
         """Go on after `pause`; after a cancel or a failure, run what is left; after a rollback, everything.
@@ -103,7 +106,7 @@ class Control:
         if self.state in ("cancelled", "failed", "rolled_back", "planned"):
             self.start()
             return "done"
-        return self._command("resume", lambda: self._hold(False))
+        return self._command("resume")
 
     def cancel(self) -> Reply:
         """End what runs and start nothing more.
@@ -111,7 +114,7 @@ class Control:
         Returns:
             "done" when it has ended, "asked" when it has not within a second: it ends as soon as it can.
         """
-        reply = self._command("cancel", self._cancel)
+        reply = self._command("cancel")
         if reply == "done" and self._is_on_other_thread() and self._running is not None:
             concurrent.futures.wait([self._running], timeout=COMMAND_S)
         return "asked" if self._is_live() else reply
@@ -128,7 +131,7 @@ class Control:
         """
         only = None if keys is None else live_sessions.known_keys(self._journal, self._spec, self._items.plan, keys)
         if self._is_live():
-            self._feed.note("retry failed: wait until the session has ended")
+            self._feed.note(f"retry failed: {_TOO_SOON}")
             return "done"
         self._feed.emit(events.Commanded(self._clock.unix_s(), "retry_failed"))
         self._launch(Again(_AGAIN, only))
@@ -149,14 +152,7 @@ class Control:
         """
         limits = arguments.adjusted(self._made.limits, self._spec.limits, concurrency, rates)
         self._spec = msgspec.structs.replace(self._spec, limits=limits)
-
-        def change() -> None:
-            words = ", ".join([f"{limits.concurrency} at a time", *map(str, limits.rates)])
-            self._feed.emit(events.Commanded(self._feed.clock.unix_s(), f"limits: {words}"))
-            if self._run is not None:
-                self._run.change(limits)
-
-        return self._asked(change)
+        return self._asked(lambda: self._change(limits))
 
     def prioritize(self, wanted: Callable[[Any], bool] | Iterable[Any], priority: Priority) -> int:
         """Let items that wait go before the others, or after them, also while it runs; return how many were meant.
@@ -169,24 +165,7 @@ class Control:
             InputError: There is no such priority, or the items come from a generator.
             EngineBusy: The engine did not answer within a second; it changes the priorities as soon as it is free.
         """
-        place, asked = arguments.place_of(priority), Wanted(wanted)
-        if self._items.plan is None:
-            msg = "prioritize() needs a session whose items are a list: a generator's come in its own order"
-            raise InputError(msg)
-        plan = self._items.plan
-        looked, meant = len(plan), asked.among(plan)  # on the caller's thread: the function may take its time
-
-        def change() -> int:
-            if self._run is None or self._run.is_over:
-                count = len(meant)
-                self._priorities.append((asked, place))
-            else:
-                count = self._run.prioritize([*meant, *asked.among(plan, looked)], place)
-            items = "1 item" if count == 1 else f"{count:,} items"
-            self._feed.emit(events.Commanded(self._feed.clock.unix_s(), f"priority {priority}: {items}"))
-            return count
-
-        return self.ask(change)
+        return self.ask(self._prioritizing(wanted, priority))
 
     async def drive(self) -> None:
         """Run it in the loop of the caller, start to end: what `start` does on the engine's thread.
@@ -203,7 +182,7 @@ class Control:
                 return
             run = self._open_run(again)
             if held:
-                self._cancel()
+                run.stop("cancelled", "", "cancelled")
             try:
                 self._running = engine_thread().spawn(self._drive(), run)
             except BaseException:
@@ -215,6 +194,7 @@ class Control:
         if self._workload is not None:
             self._workload.check_complete(self.name)
         run = Run(self._spec, self.declared, self._items, self._journal, self._feed, self._on_outcomes)
+        run.obey = self._obey
         run.open(again=again, priorities=self._priorities)
         self._spec = msgspec.structs.replace(self._spec, fresh=False)
         self._run, self._running = run, None
@@ -237,19 +217,20 @@ class Control:
     def _is_on_other_thread(self) -> bool:
         return self._is_live() and self._thread != threading.get_ident()
 
-    def _command(self, name: str, act: Callable[[], None]) -> Reply:
+    def _command(self, verb: str) -> Reply:
         self._turn.check()
         if not self._is_live():
             return "done"
 
-        def run() -> None:
-            self._feed.emit(events.Commanded(self._clock.unix_s(), name))
-            act()
+        def act() -> None:
+            _ACTS[verb](self, "")
+            if self._run is not None:
+                self._run.record()
 
         if self._thread == threading.get_ident():  # a listener's: it must not act in the midst of an event
-            asyncio.get_running_loop().call_soon(run)
+            asyncio.get_running_loop().call_soon(act)
             return "asked"
-        return self._asked(run)
+        return self._asked(act)
 
     def _asked(self, change: Callable[[], None]) -> Reply:
         try:
@@ -258,11 +239,92 @@ class Control:
             return "asked"
         return "done"
 
-    def _cancel(self) -> None:
+    def _obey(self, command: Command) -> str:
+        """Act on a command from another process, on the engine's thread; return why not, "" for done."""
+        act = _ACTS.get(command.verb)
+        if act is None:
+            return f"the verb must be one of {', '.join(map(repr, _ACTS))}, got {short(command.verb)}"
+        if command.arguments is None:
+            return "the arguments must be a JSON object"
+        try:
+            act(self, process_of(command.asked_by), **command.arguments)
+        except InputError as error:
+            return str(error)
+        except Exception as error:  # the engine goes on, whatever it was asked
+            return describe(error)
+        return ""
+
+    def _emit_command(self, text: str, by: str) -> None:
+        self._feed.emit(events.Commanded(self._clock.unix_s(), text, by))
+
+    def _cancel(self, by: str = "") -> None:
+        self._emit_command("cancel", by)
         if self._run is not None:
             self._run.stop("cancelled", "", "cancelled")
+
+    def _pause(self, by: str) -> None:
+        self._emit_command("pause", by)
+        self._hold(True)
+
+    def _resume(self, by: str) -> None:
+        self._emit_command("resume", by)
+        self._hold(False)
 
     def _hold(self, held: bool) -> None:
         before, after = _HELD if held else _HELD[::-1]
         if self.state == before and self._run is not None and self._run.hold(held=held):
             self._feed.emit(events.StateChanged(self._clock.unix_s(), after, ""))
+
+    def _retry_failed(self, by: str, keys: Any = None) -> None:
+        raise InputError(_TOO_SOON)
+
+    def _adjust(self, by: str, concurrency: Any = None, rates: Any = None) -> None:
+        limits = arguments.adjusted(self._made.limits, self._spec.limits, concurrency, rates)
+        self._spec = msgspec.structs.replace(self._spec, limits=limits)
+        self._change(limits, by)
+
+    def _change(self, limits: Limits, by: str = "") -> None:
+        words = ", ".join([f"{limits.concurrency} at a time", *map(str, limits.rates)])
+        self._emit_command(f"limits: {words}", by)
+        if self._run is not None:
+            self._run.change(limits)
+
+    def _prioritize(self, by: str, keys: Any = (), priority: Any = None) -> None:
+        if not isinstance(keys, list):
+            msg = f"keys must be a list of items' keys, got {short(keys)}"
+            raise InputError(msg)
+        self._prioritizing(keys, priority, by)()
+
+    def _prioritizing(
+        self, wanted: Callable[[Any], bool] | Iterable[Any], priority: Any, by: str = ""
+    ) -> Callable[[], int]:
+        """Look which items are meant, on the caller's thread; return what changes them on the engine's."""
+        place, asked = arguments.place_of(priority), Wanted(wanted)
+        if self._items.plan is None:
+            msg = "prioritize() needs a session whose items are a list: a generator's come in its own order"
+            raise InputError(msg)
+        plan = self._items.plan
+        looked, meant = len(plan), asked.among(plan)
+
+        def change() -> int:
+            if self._run is None or self._run.is_over:
+                count = len(meant)
+                self._priorities.append((asked, place))
+            else:
+                count = self._run.prioritize([*meant, *asked.among(plan, looked)], place)
+            items = "1 item" if count == 1 else f"{count:,} items"
+            self._emit_command(f"priority {priority}: {items}", by)
+            return count
+
+        return change
+
+
+_TOO_SOON = "wait until the session has ended"
+_ACTS: dict[str, Callable[..., None]] = {  # with the session, and which other process asks ("" for this one)
+    "pause": Control._pause,
+    "resume": Control._resume,
+    "cancel": Control._cancel,
+    "retry_failed": Control._retry_failed,
+    "adjust": Control._adjust,
+    "prioritize": Control._prioritize,
+}

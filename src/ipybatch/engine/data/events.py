@@ -271,9 +271,14 @@ class Spent(Event, frozen=True, gc=False, tag="spent"):
 
 
 class Commanded(Event, frozen=True, gc=False, tag="commanded"):
-    """Somebody pressed a button or called a method."""
+    """Somebody pressed a button or called a method.
+
+    Attributes:
+        by: In which other process, such as "process 42 on host"; "" for this one.
+    """
 
     command: str
+    by: str = ""
 
 
 class Noted(Event, frozen=True, gc=False, tag="noted"):

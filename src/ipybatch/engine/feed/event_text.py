@@ -212,6 +212,10 @@ def _items(items: int) -> str:
     return "1 item" if items == 1 else f"{items:,} items"
 
 
+def _from(asker: str) -> str:
+    return f", from {asker}" if asker else ""
+
+
 _SAID = {"timeout": "timed out"}
 
 
@@ -226,7 +230,7 @@ _WORDS: dict[type, Callable[[Any], Words]] = {
     events.CooledDown: _cooled_down,
     events.ItemsAdded: _items_added,
     events.Tallied: _tallied,
-    events.Commanded: lambda event: ("info", f"Command: {event.command.replace('_', ' ')}"),
+    events.Commanded: lambda event: ("info", f"Command: {event.command.replace('_', ' ')}{_from(event.by)}"),
     events.Noted: lambda event: ("info", event.text),
 }
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AsyncExitStack, suppress
 from functools import partial
 from operator import attrgetter
@@ -21,7 +21,7 @@ from typing import Any
 import msgspec
 
 from ipybatch.engine.data import events
-from ipybatch.engine.data.clock import Clock
+from ipybatch.engine.data.clock import Clock, SystemClock
 from ipybatch.engine.data.events import Counts, State, Status
 from ipybatch.engine.data.items import ItemList
 from ipybatch.engine.data.masking import describe
@@ -40,6 +40,7 @@ from ipybatch.engine.run.engine_thread import SUPERVISED
 from ipybatch.engine.run.runner import Runner
 from ipybatch.engine.run.slots import AGAIN_S, CANCELS, TICKET
 from ipybatch.engine.store import resume, rows, run_store
+from ipybatch.engine.store.commands import Command, Inbox
 from ipybatch.engine.store.commit_queue import written
 from ipybatch.engine.store.drawing import CHUNK_S
 from ipybatch.engine.store.journal import BUSY_S, PATIENCE_S, Journal
@@ -141,6 +142,7 @@ class Run:
 
     Attributes:
         runner: None until the engine's loop has begun it.
+        obey: What acts on a command from elsewhere, on the engine's thread, and returns why it did not; None for none.
     """
 
     def __init__(  # noqa: PLR0917  # its collaborators, each of another type
@@ -156,7 +158,9 @@ class Run:
         self._spec, self._declared = spec, declared
         self._items, self._journal, self._feed, self._on_outcomes = items, journal, feed, on_outcomes
         self._clock: Clock = feed.clock
-        self._held = False
+        self._held = self._is_held_on_record = False
+        self.obey: Callable[[Command], str] | None = None
+        self._inbox: Inbox | None = None
         self._stops: list[tuple[State, str, Status]] = []  # asked for before the loop has begun it
         self._opened: Opened | None = None
         self._store: run_store.RunStore | None = None
@@ -258,6 +262,7 @@ class Run:
         self._membership = membership = Membership(self._journal, self._spec.resource, self._clock)
         runner = self.runner = self._make_runner(self._opened, self._store, membership)
         self._listen_to_items(runner)
+        self._listen_to_others(self._store)
         runner.hold(self._held)
         for state, reason, left in self._stops:
             runner.stop(state, reason, left=left, kill=True)
@@ -308,6 +313,27 @@ class Run:
                 clock.hold(-1)
 
         self._items.listen(on_ask=on_ask, on_read=on_read)
+
+    def _listen_to_others(self, store: run_store.RunStore) -> None:
+        """Look again and again for what other processes ask of it; in real time only, which passes by itself."""
+        if self.obey is not None and isinstance(self._clock, SystemClock):
+            self._inbox = Inbox(self._journal, store.run, self.obey, self.record)
+            self._inbox.watch(asyncio.get_running_loop())
+
+    def record(self, taken: Sequence[tuple[int, str]] = ()) -> None:
+        """Record whether it is paused, and which commands from elsewhere were taken, in one commit; not waited for.
+
+        Args:
+            taken: Ids of commands, each with what is said of it.
+        """
+        is_changed = self._held != self._is_held_on_record and not self.is_over
+        if self._store is None or not (is_changed or taken):
+            return
+        state: State | None = None
+        if is_changed:
+            self._is_held_on_record = self._held
+            state = "paused" if self._held else "running"
+        self._store.mark(state, taken, self._clock.unix_s())
 
     def _press(self) -> None:
         """Cancel the entering or leaving of the work, once it has been stopped, until it ends or is left to itself."""
@@ -478,6 +504,8 @@ class Run:
         if self._is_closed:
             return
         self._is_closed = True
+        if self._inbox is not None:
+            self._inbox.close()
         state, reason, left = runner.state or "completed", runner.reason, runner.left
         if state == "failed" and self._spec.on_failure == "rollback":
             state = "rolled_back"

@@ -34,6 +34,7 @@ from typing import TypeVar
 
 import msgspec
 
+from ipybatch.engine.store import commands
 from ipybatch.engine.store.journal import PATIENCE_S, Journal, is_busy
 from ipybatch.engine.store.schema import GROUP
 from ipybatch.errors import Fenced, JournalError, JournalLocked
@@ -135,6 +136,7 @@ def check(renewed: sqlite3.Cursor) -> None:
 def take_lease(database: sqlite3.Connection, lease: Lease, run: int, now_s: float) -> None:
     """Make a run ours that is free, as part of a transaction."""
     keep_in_flight(database, run, now_s)
+    commands.refuse(database, run, now_s)
     lease.run, lease.owner = run, me()
     (lease.epoch,) = database.execute("SELECT epoch + 1 FROM run WHERE id = ?", (run,)).fetchone()
     values = (lease.owner, now_s, lease.epoch, run)
@@ -206,8 +208,8 @@ def held(database: sqlite3.Connection, runs: Iterable[int], silence: Silence) ->
         if owner is None:
             continue
         if _is_alive(owner, beat_s, silence.now_s, (silence.journal, run) in _held):
-            where = f"session {name!r} is already running {_where(owner)}"
-            found[run] = JournalLocked(f"{where}: cancel it there first, or give this one another name")
+            told = f"session {name!r} is already running {where(owner)}"
+            found[run] = JournalLocked(f"{told}: cancel it there first, or give this one another name")
         elif _may_live(owner) and not silence.is_over(run, owner, beat_s):
             is_short = True
     if is_short:
@@ -258,12 +260,19 @@ def where_live(database: sqlite3.Connection, journal: Journal, run: int) -> str:
 
 def where_held(journal: Journal | None, run: int, owner: str | None, beat_s: float) -> str:
     """Say where a run's owner is, as `is_live` tells it; "" when none is there."""
-    return _where(owner) if owner is not None and is_live(journal, run, owner, beat_s) else ""
+    return where(owner) if owner is not None and is_live(journal, run, owner, beat_s) else ""
 
 
-def _where(owner: str) -> str:
-    host, pid, _ = owner.split("/")
-    return "in this kernel" if owner == me() else f"in process {pid} on {host}"
+def process_of(owner: str) -> str:
+    """Return an owner in words, such as "process 42 on host"; another text as it is."""
+    host, _, rest = owner.partition("/")
+    pid = rest.partition("/")[0]
+    return f"process {pid} on {host}" if pid.isdecimal() else owner
+
+
+def where(owner: str) -> str:
+    """Say where an owner is, in words."""
+    return "in this kernel" if owner == me() else f"in {process_of(owner)}"
 
 
 def _is_alive(owner: str, beat_s: float, now_s: float, live_here: bool) -> bool:

@@ -20,6 +20,7 @@ import msgspec
 
 from ipybatch.engine.data.events import Counts, State, Status
 from ipybatch.engine.data.plan import OrderedRow, Plan, Task, from_row, to_row
+from ipybatch.engine.store import commands
 from ipybatch.engine.store import lease as leases
 from ipybatch.engine.store.journal import PATIENCE_S, Journal
 from ipybatch.engine.store.lease import Lease, Silence
@@ -326,6 +327,21 @@ class RunStore(msgspec.Struct):
 
         self.journal.submit(self._guarded(unit, now_s), lambda _, error: done(error), patience_s=math.inf)
 
+    def mark(self, state: State | None, taken: Sequence[tuple[int, str]], now_s: float) -> None:
+        """Record how the run stands now, and which commands from elsewhere were taken, in one commit; not waited for.
+
+        Args:
+            state: "running" or "paused"; None for as before.
+            taken: Ids of commands, each with what is said of it.
+        """
+
+        def unit(database: sqlite3.Connection) -> None:
+            if state is not None:
+                database.execute("UPDATE run SET state = ? WHERE id = ?", (state, self.run))
+            commands.acknowledge(database, taken, now_s)
+
+        self.journal.submit(self._guarded(unit, now_s), lambda _, error: None, patience_s=math.inf)
+
     def close(
         self,
         state: State,
@@ -364,6 +380,7 @@ class RunStore(msgspec.Struct):
             )
             if listing is not None:
                 database.execute("UPDATE run SET listing = ? WHERE id = ?", (listing.tobytes(), self.run))
+            commands.refuse(database, self.run, now_s)
             self.lease.let_go(database)
 
         def answer(_: object, error: JournalError | None) -> None:
