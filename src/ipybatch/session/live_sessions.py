@@ -185,8 +185,8 @@ def show_recorded(feed: Feed, journal: Journal, spec: Spec, plan: Plan | None, *
             if found is not None and plan is not None:
                 counts = preview(database, found, plan)
             feed.emit(events.Planned(feed.clock.unix_s(), spec.name, counts))
-    if journal.moved_from is not None:
-        feed.note(f"the journal lies in {journal.path}: {journal.moved_from} is on a network file system")
+    if journal.network_copy is not None:
+        feed.note(journal.network_copy.note)
 
 
 def known_keys(journal: Journal, spec: Spec, plan: Plan | None, keys: Any) -> frozenset[str]:

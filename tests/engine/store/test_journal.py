@@ -426,59 +426,6 @@ def test_a_path_that_cannot_be_is_refused_in_words(tmp_path):
         Journal(tmp_path / "file" / "journal.db")
 
 
-@pytest.fixture
-def mounts(monkeypatch, tmp_path):
-    """Say what is mounted where."""
-    read_text = Path.read_text
-
-    def set_mounts(*lines):
-        monkeypatch.setattr(
-            Path,
-            "read_text",
-            lambda self, *a, **k: "\n".join(lines) if str(self) == "/proc/self/mounts" else read_text(self, *a, **k),
-        )
-
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
-    return set_mounts
-
-
-@pytest.mark.parametrize("kind", ["nfs4", "cifs", "fuse.sshfs", "9p", "lustre"])
-def test_a_journal_on_a_network_file_system_moves_to_local_disk(mounts, tmp_path, kind):
-    """WAL is unsafe there: it lies on this machine, and says where it was asked to be."""
-    home = tmp_path / "home"
-    mounts("/dev/sda1 / ext4 rw 0 0", f"server:/home {home} {kind} rw 0 0")
-    book = Journal(home / "me" / "journal.db")
-    book.close()
-    assert book.moved_from == home / "me" / "journal.db"
-    assert book.path.is_relative_to(tmp_path / "state")
-    assert not home.exists()
-
-
-def test_two_journals_of_a_network_file_system_stay_two(mounts, tmp_path):
-    """Two projects call theirs journal.db: each keeps its own."""
-    mounts(f"server:/home {tmp_path / 'home'} nfs rw 0 0")
-    one, two = Journal(tmp_path / "home/a/journal.db"), Journal(tmp_path / "home/b/journal.db")
-    one.close()
-    two.close()
-    assert one.path != two.path
-
-
-def test_a_mount_with_a_space_in_its_name_is_found(mounts, tmp_path):
-    r"""The kernel writes a space as \040."""
-    mounts(rf"server:/x {tmp_path}/my\040files nfs rw 0 0")
-    book = Journal(tmp_path / "my files" / "journal.db")
-    book.close()
-    assert book.moved_from is not None
-
-
-def test_a_local_disk_inside_a_network_file_system_is_local(mounts, tmp_path):
-    """The nearest mount decides."""
-    mounts(f"server:/home {tmp_path} nfs rw 0 0", f"/dev/sdb1 {tmp_path}/scratch ext4 rw 0 0")
-    book = Journal(tmp_path / "scratch" / "journal.db")
-    book.close()
-    assert (book.path, book.moved_from) == (tmp_path / "scratch" / "journal.db", None)
-
-
 @pytest.mark.parametrize("spelt", ["text", "dots", "folder link", "file link", "hard link", "relative", "home"])
 def test_a_process_has_one_journal_a_file(path, spelt, monkeypatch):
     """Sessions of one process share it, however its path is spelt."""

@@ -18,7 +18,7 @@ import msgspec
 
 from ipybatch.engine.data.events import State
 from ipybatch.engine.store import journal as journals
-from ipybatch.engine.store import lease, registration
+from ipybatch.engine.store import lease, registration, schema
 from ipybatch.engine.store.journal import Journal
 from ipybatch.engine.store.network_copy import home_of
 from ipybatch.errors import JournalCorrupt, JournalError, JournalLocked
@@ -175,7 +175,7 @@ def _ask(at: Path, question: Callable[[sqlite3.Connection, Path], T]) -> T:
         mode = "ro" if at.with_name(f"{at.name}-wal").exists() else "ro&immutable=1"
         try:
             with contextlib.closing(journals.connect(at, mode, busy_s=BUSY_S)) as database:
-                journals.check_ours(database, at)
+                schema.check_ours(database, at)
                 answer = question(database, at)
         except sqlite3.DatabaseError:
             if mode == "ro" or _stamp(at) == before:

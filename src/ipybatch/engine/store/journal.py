@@ -42,7 +42,7 @@ from typing import Any
 import msgspec
 
 from ipybatch.engine.store import registration, schema
-from ipybatch.engine.store.network_copy import home_of
+from ipybatch.engine.store.network_copy import NetworkCopy, home_of
 from ipybatch.errors import Fenced, JournalCorrupt, JournalError, JournalFull, JournalLocked, JournalReadOnly
 
 PATH_VARIABLE = "IPYBATCH_JOURNAL"
@@ -90,13 +90,13 @@ class Journal:
 
     Attributes:
         path: Where it really is.
-        moved_from: Where it was asked to be, if that is a network file system; else None.
+        network_copy: Its copy where it was asked to be, if that is a network file system; else None.
     """
 
     def __init__(self, path: Path) -> None:
         asked = resolved(path)
         self.path = home_of(asked)
-        self.moved_from = None if self.path == asked else asked
+        self.network_copy = None if self.path == asked else NetworkCopy(self.path, asked)
         self._queue: queue.SimpleQueue[_Submitted | None] = queue.SimpleQueue()
         self._writing = threading.Lock()
         self._waiting: list[_Submitted] = []  # for another process, in the writer thread
@@ -107,12 +107,17 @@ class Journal:
         self._log = _Log()
         self._is_overwritten = False
         self._is_forked = False  # this is a child's memory of it
+        if self.network_copy is not None:
+            with translated(asked):
+                self.network_copy.bring_in()
         with translated(self.path):
             _create(self.path)
             self._database = _open(self.path)
             self._file = _identity(self.path)
             self._log = _read_log(self.path) or self._log
-        registration.register(self.path, self.moved_from)
+        if self.network_copy is not None:
+            self.network_copy.watch(lambda: self._database.total_changes)
+        registration.register(self.path, asked)
         self._thread = threading.Thread(target=self._serve, name="ipybatch-journal", daemon=True)
         self._thread.start()
 
@@ -233,11 +238,28 @@ class Journal:
         what = "restore it from a copy, or move it away, and restart the kernel"
         return f"journal {self.path} was overwritten while it was in use: {what}"
 
+    def refresh(self) -> None:
+        """Take over what another machine has on record in its copy on a network file system, if nothing is here.
+
+        Raises:
+            JournalError: That copy cannot be read.
+        """
+        if self.network_copy is not None and self.network_copy.has_news():
+            with translated(self.network_copy.asked), self._writing:
+                self.network_copy.bring_in()
+
+    def rest(self) -> None:
+        """Let it be copied back to a network file system: no session of this process runs in it."""
+        if self.network_copy is not None and not self._is_forked:
+            self.network_copy.copy_soon()
+
     def close(self) -> None:
         """Write what waits, then let the file go."""
         self._closed = True
         self._queue.put(None)
         self._thread.join()
+        if self.network_copy is not None:
+            self.network_copy.close()
         self._database.close()
 
     def _commit_here(self, submitted: _Submitted) -> _Answer | None:
@@ -372,6 +394,8 @@ def open_journal(path: str | Path | None = None) -> Journal:
         if journal is None or not journal.is_there():
             known = (other for other in _open_journals.values() if other.is_at(wanted) and other.is_there())
             journal = _open_journals[wanted] = next(known, None) or Journal(wanted)
+        else:
+            journal.refresh()
         return journal
 
 
@@ -540,7 +564,7 @@ def _open(path: Path) -> sqlite3.Connection:
     database = connect(path)
     database.execute("PRAGMA cache_size = -8000")  # KiB; with the default 2,000 an item costs 2 us more
     try:
-        check_ours(database, path)
+        schema.check_ours(database, path)
         database.execute("PRAGMA journal_mode = WAL")
         database.execute("PRAGMA wal_autocheckpoint = 0")
         schema.migrate(database)
@@ -549,22 +573,6 @@ def _open(path: Path) -> sqlite3.Connection:
         database.close()
         raise
     return database
-
-
-def check_ours(database: sqlite3.Connection, path: Path) -> None:
-    """Refuse a file that is not ours, or that this version does not understand, before anything is written to it.
-
-    Raises:
-        JournalError: It is such a file.
-    """
-    seen = schema.version(database)
-    tables = {name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-    if tables and (seen == 0 or not {"run", "item", "payload"} <= tables):
-        msg = f"journal {path} is not a journal of ours: move it away, or choose another journal="
-        raise JournalCorrupt(msg)
-    if seen > len(schema.STEPS):
-        msg = f"journal {path} was written by a later ipybatch: upgrade, or choose another journal="
-        raise JournalError(msg)
 
 
 __all__ = ["PATH_VARIABLE", "Fenced", "Journal", "default_path", "open_journal"]

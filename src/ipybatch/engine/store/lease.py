@@ -317,8 +317,12 @@ def hold(lease: Lease) -> None:
 def drop(lease: Lease) -> None:
     """Count it no more."""
     with _changing:
-        if is_held(lease):
-            del _held[lease.journal, lease.run]
+        if not is_held(lease):
+            return
+        del _held[lease.journal, lease.run]
+        is_at_rest = all(journal is not lease.journal for journal, _ in _held)
+    if is_at_rest:
+        lease.journal.rest()
 
 
 def is_held(lease: Lease) -> bool:

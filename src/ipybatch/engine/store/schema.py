@@ -31,6 +31,9 @@ tables get no further columns.
 from __future__ import annotations
 
 import sqlite3
+from pathlib import Path
+
+from ipybatch.errors import JournalCorrupt, JournalError
 
 SEQ_BITS = 40
 SEQ = (1 << SEQ_BITS) - 1
@@ -237,6 +240,22 @@ def migrate(database: sqlite3.Connection) -> None:
             database.execute(statement)
     database.execute(f"PRAGMA user_version = {len(STEPS)}")
     database.execute("COMMIT")
+
+
+def check_ours(database: sqlite3.Connection, path: Path) -> None:
+    """Refuse a file that is not ours, or that this version does not understand, before anything is written to it.
+
+    Raises:
+        JournalError: It is such a file.
+    """
+    seen = version(database)
+    tables = {name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    if tables and (seen == 0 or not {"run", "item", "payload"} <= tables):
+        msg = f"journal {path} is not a journal of ours: move it away, or choose another journal="
+        raise JournalCorrupt(msg)
+    if seen > len(STEPS):
+        msg = f"journal {path} was written by a later ipybatch: upgrade, or choose another journal="
+        raise JournalError(msg)
 
 
 def version(database: sqlite3.Connection) -> int:
