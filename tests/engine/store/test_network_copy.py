@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import random
 import shutil
 import sqlite3
 import stat
@@ -52,8 +53,11 @@ def on(monkeypatch, tmp_path, patience):
     """Be on a machine, with a disk of its own; what was opened on the one before is closed there."""
     made = []
 
-    def move(machine):
+    def leave_for(machine):
         leave()
+        move(machine)
+
+    def move(machine):
         monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / machine))
         monkeypatch.setattr("socket.gethostname", lambda: machine)
 
@@ -68,9 +72,10 @@ def on(monkeypatch, tmp_path, patience):
         made.append(Journal(path))
         return made[-1]
 
-    move.open = opened
-    move.leave = leave
-    yield move
+    leave_for.open = opened
+    leave_for.leave = leave
+    leave_for.move = move
+    yield leave_for
     leave()
 
 
@@ -602,3 +607,56 @@ assert not Path(sys.argv[1]).exists(), "it is copied in a moment"
 def test_at_its_end_a_process_copies_what_changed(asked, on):
     subprocess.run([sys.executable, "-c", EXITS, str(asked)], check=True, timeout=60)
     assert names_at(asked) == ["night"]
+
+
+class Machines:
+    """Three machines that use one journal as they like, all at once, and what each has recorded in it."""
+
+    def __init__(self, asked, on, monkeypatch, rng):
+        self.asked, self.on, self.monkeypatch, self.rng = asked, on, monkeypatch, rng
+        self.recorded, self.opened, self.put_there = {}, {}, network_copy._put
+
+    def go_to(self, machine):
+        self.on.move(machine)
+        book = self.opened.get(machine) or self.opened.setdefault(machine, self.on.open(self.asked))
+        assert set(self.recorded.setdefault(machine, [])) <= set(names(book))
+        return book
+
+    def leave(self, machine, put_there=None):
+        self.monkeypatch.setattr(network_copy, "_put", put_there or self.put_there)
+        self.opened.pop(machine).close()
+        self.monkeypatch.setattr(network_copy, "_put", self.put_there)
+
+    def killed(self, *arguments):
+        if self.rng.random() < 0.5:
+            self.put_there(*arguments)
+        raise OSError(4, "killed")
+
+    def step(self, number):
+        machine = self.rng.choice(["ant", "bee", "cat"])
+        book = self.go_to(machine)
+        for record in range(self.rng.randrange(3)):
+            self.recorded[machine].append(f"{machine} {number}.{record}")
+            put(book, self.recorded[machine][-1])
+        end = self.rng.choice(["leave", "kill", "copy", "refresh", "touch", "go on"])
+        if end in ("leave", "kill"):
+            self.leave(machine, self.killed if end == "kill" else None)
+        elif end == "copy":
+            book.network_copy.copy_back()
+        elif end == "refresh":
+            book.refresh()
+        elif end == "touch" and self.asked.exists():
+            os.utime(self.asked, (number, number))
+
+
+@pytest.mark.parametrize("seed", range(int(os.environ.get("NETWORK_COPY_SEEDS", "6"))))
+def test_whatever_three_machines_do_no_record_is_lost(asked, on, monkeypatch, seed):
+    """Each always finds its own records; in the end all of them are where the journal was asked for."""
+    machines = Machines(asked, on, monkeypatch, random.Random(seed))
+    for number in range(30):
+        machines.step(number)
+    for machine in machines.recorded:
+        machines.go_to(machine)
+        machines.leave(machine)
+    kept = {name for file in asked.parent.iterdir() for name in names_at(file)}
+    assert kept >= {name for own in machines.recorded.values() for name in own}
