@@ -159,3 +159,15 @@ def test_a_session_whose_process_died_is_interrupted(journal, tmp_path):
     assert (row["state"], row["completed"]) == ("interrupted", 2)
     assert 0 <= row["seconds"] < 60
     assert ipybatch.history(journal)["state"].tolist() == ["interrupted"]
+
+
+def test_a_paused_session_is_paused_in_history(live, journal, gate):
+    session = live(gate, [1, 2], limits=Limits(concurrency=1))
+    session.start()
+    gate.wait_begun(1)
+    session.pause()
+    while ipybatch.history(journal)["state"].tolist() != ["paused"]:  # its commit is not waited for
+        threading.Event().wait(0.01)
+    session.resume()
+    while ipybatch.history(journal)["state"].tolist() != ["running"]:
+        threading.Event().wait(0.01)
