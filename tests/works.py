@@ -1,11 +1,14 @@
 """Works: what the stories of sessions run, and how they look at what came of it."""
 
 import asyncio
+import math
 import threading
 from itertools import pairwise
 
 import httpx
 
+from ipybatch.engine.store import resources
+from ipybatch.engine.store.limit_store import LEASE_S, Answer
 from ipybatch.simulators import SimTransport, SteamSimulator
 
 
@@ -136,3 +139,30 @@ def store(**options):
         return answer.json()[str(app_id)]["data"]["name"]
 
     return simulator, ask
+
+
+class Mortal:
+    """A limit store of a process that is killed at some time: from then on the store hears nothing of it."""
+
+    def __init__(self, store):
+        self.store, self.is_dead = store, False
+
+    def exchange(self, report):
+        return Answer(wait_s=math.inf) if self.is_dead else self.store.exchange(report)
+
+    def history(self, resource, since_s):
+        return self.store.history(resource, since_s)
+
+
+def run_until_killed(clock, session, store, after_s):
+    """Run a session in virtual time, leave of it what ``kill -9`` leaves, and begin anew when its lease has run out."""
+
+    async def kill():
+        await asyncio.sleep(after_s)
+        store.is_dead = True
+        session._run.stop("cancelled", "", "cancelled")
+
+    clock.run(session, kill())
+    clock.advance(LEASE_S)
+    resources._resources.clear()  # what a new process knows: nothing
+    store.is_dead = False

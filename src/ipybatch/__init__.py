@@ -48,7 +48,9 @@ __all__ = [
     "Transient",
     "Withheld",
     "history",
+    "lift",
     "prune",
+    "resources",
     "secret",
 ]
 
@@ -87,6 +89,39 @@ def prune(older_than_s: float, *, journal: str | Path | None = None) -> int:
 
     now_s = time.time()
     return removal.prune(open_journal(journal), now_s - older_than_s, now_s)
+
+
+def resources(journal: str | Path | None = None) -> pd.DataFrame:
+    """Return what is rationed: one row per window of each resource that sessions use, or that cools down.
+
+    Columns: resource, group, window, used, limit, owners, cool_until (UTC), why.  All kernels that use the journal's
+    limits are counted.
+
+    Args:
+        journal: Path of the journal; default: ``IPYBATCH_JOURNAL``, else the user's data folder.
+
+    Raises:
+        JournalError: The limits cannot be read.
+    """
+    from ipybatch import frames
+    from ipybatch.engine.store.resources import limits_of
+
+    return frames.resources(limits_of(None if journal is None else Path(journal)))
+
+
+def lift(resource: str, *, journal: str | Path | None = None) -> bool:
+    """End the cool-down of a resource, for all kernels that use it: they go on within a second.
+
+    Returns:
+        Whether it was cooling down.
+
+    Raises:
+        InputError: No resource of that name was ever used.
+        JournalError: The limits cannot be read or written.
+    """
+    from ipybatch.engine.store import resources as known
+
+    return known.lift(known.limits_of(None if journal is None else Path(journal)), resource)
 
 
 def _forecast_form() -> type:

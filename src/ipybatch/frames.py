@@ -22,17 +22,19 @@ from ipybatch.engine.store import run_store
 from ipybatch.engine.store.atomic_write import draft_of
 from ipybatch.engine.store.history import RecordedRun
 from ipybatch.engine.store.journal import Journal
+from ipybatch.engine.store.resources import look_at_all, who
 from ipybatch.engine.store.resume import Items
 from ipybatch.engine.store.rows import TRACEBACK
 from ipybatch.engine.store.schema import ids
 from ipybatch.errors import InputError, MissingExtra
 
-__all__ = ["OURS", "SUFFIXES", "errors", "history", "history_everywhere", "log", "results", "save"]
+__all__ = ["OURS", "SUFFIXES", "errors", "history", "history_everywhere", "log", "resources", "results", "save"]
 
 OURS = ("key", "status", "attempts", "seconds", "error")
 SUFFIXES = (".csv", ".parquet", ".jsonl")
 
 _ERRORS = ("message", "count", "status", "scope", "key", "traceback")
+_RESOURCES = ("resource", "group", "window", "used", "limit", "owners", "cool_until", "why")
 _FAILED = "(status IN ('failed', 'timeout') OR kind <> '')"
 _SCOPES = {  # by kind; all others are the item's
     "transient": "service",
@@ -161,6 +163,32 @@ def history_everywhere(journal: Path | None = None) -> pd.DataFrame:
     frame = _runs([run for run, _ in found])
     frame["journal"] = [str(path) for _, path in found]
     return frame
+
+
+def resources(limits: Path) -> pd.DataFrame:
+    """Return one row per window of each resource that somebody uses, or that cools down.
+
+    Columns: resource, group (of the limits), window ("100 per 1 s"; missing where there is none), used, limit (in its
+    unit), owners (who uses it, by session and process), cool_until (UTC; missing when it does not cool down), why.
+
+    Args:
+        limits: The file they are counted in.
+
+    Raises:
+        JournalError: The limits cannot be read.
+    """
+    rows: list[tuple[Any, ...]] = []
+    now = pd.Timestamp.now(tz="UTC")
+    for standing in look_at_all(limits):
+        answer = standing.answer
+        owners = ", ".join(map(who, answer.owners))
+        cool_until = now + pd.Timedelta(seconds=round(answer.cool_s)) if answer.cool_s else pd.NaT
+        windows: list[tuple[Any, ...]] = [(str(rate), used, rate.limit) for rate, used in answer.used.items()]
+        said = owners, cool_until, answer.why
+        rows += [(standing.name, standing.group, *window, *said) for window in windows or [(None, None, None)]]
+    frame = pd.DataFrame(rows, columns=list(_RESOURCES))
+    frame["cool_until"] = pd.to_datetime(frame["cool_until"], utc=True)
+    return frame.astype({"used": float, "limit": float})
 
 
 def _runs(runs: list[RecordedRun]) -> pd.DataFrame:

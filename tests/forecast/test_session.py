@@ -7,6 +7,7 @@ from sklearn.base import BaseEstimator, RegressorMixin
 
 from ipybatch import BatchSession, InputError, Limits, Permanent
 from ipybatch.backends import Killed, OutOfMemory, Overrun, Processes
+from ipybatch.engine.store.resources import LIMITS_FILE
 from ipybatch.forecast import ForecastSession, forecast
 from ipybatch.forecast.data.partitions import ADVICE
 from ipybatch.forecast.forecast_files import COLUMNS
@@ -65,7 +66,8 @@ def session(journal, tmp_path):
 
 
 def left_behind(journal):
-    return [path.name for path in journal.parent.rglob("*") if not path.name.startswith(journal.name)]
+    ours = journal.name, LIMITS_FILE
+    return [path.name for path in journal.parent.rglob("*") if not path.name.startswith(ours)]
 
 
 def test_every_series_gets_its_forecast(session):

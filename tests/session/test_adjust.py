@@ -228,15 +228,6 @@ def test_threads_go_up_after_a_lower_start(live, threads):
     assert threads.ended == []
 
 
-def test_a_crash_may_leave_as_many_requests_as_were_declared(plan, clock, journal):
-    """A start at a lower limit may be raised at any time: a restart counts what may be in flight by then."""
-    session = plan(Service((1.0,)), [1], limits=Limits(concurrency=8))
-    session.adjust(concurrency=2)
-    clock.run(session)
-    with journals.open_journal(journal).reader() as database:
-        assert database.execute("SELECT concurrency FROM run").fetchone() == (8,)
-
-
 def test_a_change_while_paused_holds_after_it(plan, clock):
     """Nothing starts because of it."""
     service = Service((1.0,))

@@ -12,8 +12,9 @@ from ipybatch.engine.data.events import BreakerMoved
 from ipybatch.engine.feed import event_text
 from ipybatch.engine.rules.limiter import CLOCK_DRIFT
 from ipybatch.engine.store import resources
+from ipybatch.engine.store.limit_store import MemoryLimits
 from ipybatch.testing import VirtualClock
-from tests.works import worst
+from tests.works import Mortal, run_until_killed, worst
 
 
 class Regions:
@@ -107,34 +108,26 @@ def test_further_requests_take_permits_of_their_lane(plan, clock):
     assert max(asked["us"]) < 1
 
 
-def test_a_restart_keeps_the_windows_of_lanes(plan, clock, journal):
+def test_a_restart_keeps_the_windows_of_lanes(plan, clock):
     limits = Limits(each=Limits(rates=[Rate(5, per_s=3600.0)]))
     clock.run(plan(Regions(clock), items(eu=5), limits=limits, per=region_of))
     resources._resources.clear()  # what a new process knows: nothing
     work = Regions(clock)
-    clock.run(plan(work, [*items(eu=5, us=1), "eu-again"], limits=limits, per=region_of, resource="session wishlist"))
+    clock.run(plan(work, [*items(eu=5, us=1), "eu-again"], limits=limits, per=region_of))
     assert work.at["us"][0] < 10
     assert work.at["eu"][0] >= 3600
 
 
-def test_what_was_in_flight_at_a_crash_counts_in_every_lane(plan, clock, journal, unwatched):
-    """Which limit group it was in is not known: it may have been any."""
-    from ipybatch.engine.store.journal import open_journal
-
-    limits = Limits(concurrency=5, each=Limits(rates=[Rate(5, per_s=3600.0)]))
-    session = plan(Regions(clock), items(eu=1, us=1), limits=limits, per=region_of)
-    clock.run(session)
-    killed_at_s = clock.unix_s()
-    open_journal(journal).write(
-        lambda database: database.execute(
-            "UPDATE run SET owner = 'elsewhere/1/x', beat_s = ?, concurrency = 5", (killed_at_s,)
-        )
-    )
-    resources._resources.clear()
-    clock.run_coroutine(asyncio.sleep(100.0))
-    work = Regions(clock)
-    clock.run(plan(work, [*items(eu=1, us=1), "eu-new", "us-new"], limits=limits, per=region_of))
-    assert min(all_at(work)) >= 3600
+def test_what_was_in_flight_at_a_crash_counts_in_its_lane(plan, clock):
+    """The server may have seen it: each limit group's window holds what was under way in it."""
+    store = Mortal(MemoryLimits(clock.now_s))
+    limits = Limits(concurrency=9, store=store, each=Limits(rates=[Rate(5, per_s=3600.0)]))
+    session = plan(Regions(clock, seconds=60.0), items(eu=3, us=1), limits=limits, per=region_of)
+    run_until_killed(clock, session, store, after_s=5.0)
+    restarted_s, work = clock.now_s(), Regions(clock)
+    clock.run(plan(work, items(eu=5, us=5), limits=limits, per=region_of))
+    assert sum(at < restarted_s + 3600 for at in work.at["eu"]) == 5 - 3
+    assert sum(at < restarted_s + 3600 for at in work.at["us"]) == 5 - 1
 
 
 def test_sessions_of_one_resource_share_its_lanes(plan, clock):

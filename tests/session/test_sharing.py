@@ -40,7 +40,9 @@ def test_a_limiter_shared_with_other_machines_is_asked_before_every_request(plan
             pass
 
     shared = Shared()
-    clock.run(plan(work, [1, 2], limits=Limits(shared=shared), resource="store"))
+    with pytest.warns(DeprecationWarning, match="shared="):
+        limits = Limits(shared=shared)
+    clock.run(plan(work, [1, 2], limits=limits, resource="store"))
     assert shared.asked == [("store", 1)] * 4
 
 

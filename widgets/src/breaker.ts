@@ -11,6 +11,8 @@ import { timeOfDay } from "./timescale";
 const PIPS = 10;
 /** More than these do not fit without scrolling. */
 const MOVES_SHOWN = 5;
+/** More processes that use the same resource are counted. */
+const SHARING_SHOWN = 2;
 const AT_ONCE = "at a time";
 const PRIORITIES = ["high", "medium", "low"];
 
@@ -117,7 +119,8 @@ class Limiter {
   private readonly coolWords = h("span");
   private readonly cool = h("p", "cool", icon("timeout"), this.coolWords);
   private readonly queued = h("span", "queued");
-  readonly node = h("section", "guard", h("div", "title", "Limits", this.queued), this.gauges, this.none, this.cool);
+  private readonly sharing = h("p", "means");
+  readonly node = h("section", "guard", h("div", "title", "Limits", this.queued), this.gauges, this.none, this.sharing, this.cool);
 
   constructor() {
     // It scrolls where there are many rates, or little room.
@@ -136,6 +139,9 @@ class Limiter {
     patchGauge(this.atOnce, head.counts.running, head.concurrency, AT_ONCE);
     hidden(this.none, shown.length > 0);
     text(this.queued, queuedWords(head));
+    hidden(this.sharing, head.sharing.length === 0);
+    text(this.sharing, sharingWords(head.sharing));
+    attribute(this.sharing, "title", head.sharing.join("\n") || null);
     const cool_s = Math.ceil(head.cool_down_s - passed_s);
     hidden(this.cool, cool_s <= 0);
     text(this.coolWords, `The service asked to slow down: ${clock(cool_s)} left`);
@@ -154,6 +160,12 @@ function queuedWords({ queued, more_limit_groups }: Head): string {
   const waiting = named.length ? `waiting: ${named.map(([items, name]) => `${count(items)} ${name}`).join(", ")}` : "";
   const more = more_limit_groups ? `${count(more_limit_groups)} more limit group${more_limit_groups === 1 ? "" : "s"}` : "";
   return [waiting, more].filter(Boolean).join("; ");
+}
+
+/** `Shared with night in process 4711 and 2 others`. */
+function sharingWords(owners: readonly string[]): string {
+  const [named, more] = [owners.slice(0, SHARING_SHOWN).join(", "), owners.length - SHARING_SHOWN];
+  return `Shared with ${named}${more > 0 ? ` and ${count(more)} other${more === 1 ? "" : "s"}` : ""}`;
 }
 
 /** `requests per 2 s`. */

@@ -48,6 +48,7 @@ export interface Head {
   concurrency: number;
   most_concurrency: number;
   cool_down_s: number;
+  sharing: string[];
   spent_usd: number | null;
   budget_usd: number | null;
   recorded: number;

@@ -78,6 +78,14 @@ it("counts a cool-down down", () => {
   expect(cool(121).hidden).toBe(true);
 });
 
+it("says who else uses the limits, and counts the rest", () => {
+  const shared = (...sharing: string[]): HTMLElement[] =>
+    [...draw({ sharing }).querySelectorAll<HTMLElement>(".ib-means")].filter((one) => one.textContent?.startsWith("Shared with") && !one.hidden);
+  expect(shared()).toEqual([]);
+  expect(shared("night in process 7")[0]?.textContent).toBe("Shared with night in process 7");
+  expect(shared("a", "b", "c", "d")[0]?.textContent).toBe("Shared with a, b and 2 others");
+});
+
 it("has a meter for the windows of each limit group, and says which of them cools down", () => {
   const group = (name: string, used: number, cool_s = 0) => ({ name, waiting: 5, cool_s, windows: [window({ used, limit: 10, per_s: 1 })] });
   const node = draw({ windows: [], limit_groups: [group("eu", 7), group("us", 10, 20)], more_limit_groups: 2 });

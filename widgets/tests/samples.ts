@@ -28,6 +28,7 @@ export function head(changes: Partial<Head> = {}): Head {
     concurrency: 3,
     most_concurrency: 3,
     cool_down_s: 0,
+    sharing: [],
     spent_usd: null,
     budget_usd: null,
     recorded: 6,

@@ -116,6 +116,7 @@ class Head(msgspec.Struct, kw_only=True):
         queued: Numbers of items of high, medium and low priority that have not started; empty where all have the same.
         concurrency: Maximum of concurrent attempts; ``most_concurrency`` is that which the session was made with.
         cool_down_s: Seconds of cool-down left.
+        sharing: Who else uses the resource: sessions of other processes.
         spent_usd: None for work that costs nothing.
         recorded: Outcomes in the journal, including those of earlier runs.
         can: The commands that are possible now.
@@ -141,6 +142,7 @@ class Head(msgspec.Struct, kw_only=True):
     concurrency: int
     most_concurrency: int
     cool_down_s: float
+    sharing: list[str]
     spent_usd: float | None
     budget_usd: float | None
     recorded: int
@@ -342,6 +344,7 @@ def head(session: SessionView) -> Head:
         concurrency=limits.concurrency,
         most_concurrency=session.declared.concurrency,
         cool_down_s=max(0.0, snapshot.cool_until_s - now_s),
+        sharing=list(status.sharing),
         spent_usd=snapshot.spent_usd,
         budget_usd=snapshot.budget_usd,
         recorded=0 if snapshot.state == "rolled_back" else snapshot.counts.ended - snapshot.left,

@@ -125,6 +125,7 @@ class BatchSession(Control):
             timeout_s=timeout_s,
             on_failure=on_failure,
             resource=f"session {name}" if resource is None else resource,
+            is_private=resource is None,
             keying=keying,
             group_word=group_word,
             fresh=fresh,

@@ -8,7 +8,7 @@ from ipybatch.engine.data.plan import Task
 from ipybatch.engine.data.policy import Breaker as BreakerPolicy
 from ipybatch.engine.data.policy import Limits, Rate
 from ipybatch.engine.rules.estimate import estimate
-from ipybatch.engine.rules.limiter import GroupLimiter, Limiter, LimitGroup, LimitGroups
+from ipybatch.engine.rules.limiter import NO_COST, GroupLimiter, Limiter, LimitGroup, LimitGroups
 from ipybatch.engine.rules.scheduler import Scheduler
 
 
@@ -81,19 +81,19 @@ def both():
 def test_a_start_waits_for_whichever_limiter_is_later(both):
     """Slots and windows of both hold, with the request's own cost."""
     assert both.wait_s(0.0) == 0.0
-    first, _ = both.acquire(0.0), both.acquire(0.0)
-    assert both.wait_s(0.0) == math.inf, "the group has two places"
+    first, _ = both.start(0.0, NO_COST), both.start(0.005, NO_COST)
+    assert both.wait_s(0.1) == math.inf, "the group has two places"
     assert both.wait_s(1.0, slot=False) == 0.0, "a further request of an attempt needs none"
     both.respond(1.0, first)
     both.free()
-    both.acquire(1.0)
+    assert both.start(1.0, NO_COST) is not None
     assert both.wait_s(2.0, slot=False) == pytest.approx(9.0, abs=0.1), "the common window has three"
     assert both.common.running == both.own.running == 2
 
 
 def test_a_cost_is_taken_of_both_windows(both):
     """Tokens are counted where a rate counts them; what it really cost replaces what was reserved, in both."""
-    permit = both.acquire(0.0, {"tokens": 90.0})
+    permit = both.start(0.0, {"tokens": 90.0})
     assert both.wait_s(0.1, {"tokens": 20.0}) == math.inf
     both.respond(0.5, permit, {"tokens": 10.0})
     assert both.wait_s(0.6, {"tokens": 20.0}) == 0.0
@@ -105,7 +105,7 @@ def test_a_cost_is_taken_of_both_windows(both):
 def test_the_common_window_counts_what_every_group_costs():
     """Its slot, what is reserved, and what it really came to."""
     both = GroupLimiter(limiter_of(concurrency=1, rates=[Rate(100, per_s=60, unit="tokens")]), limiter_of())
-    permit = both.acquire(0.0, {"tokens": 80.0})
+    permit = both.start(0.0, {"tokens": 80.0})
     assert both.wait_s(0.0, {"tokens": 10.0}) == math.inf, "the common place is taken"
     assert both.wait_s(0.0, {"tokens": 10.0}, slot=False) == 0.0
     assert both.wait_s(0.0, {"tokens": 30.0}, slot=False) == math.inf
@@ -116,13 +116,13 @@ def test_the_common_window_counts_what_every_group_costs():
 
 
 def test_a_further_request_takes_no_place(both):
-    both.acquire(0.0, slot=False)
+    both.start(0.0, NO_COST, slot=False)
     assert (both.common.running, both.own.running) == (0, 0)
 
 
 def test_a_response_counts_once(both):
     """A second word for the same permit changes nothing."""
-    permit = both.acquire(0.0)
+    permit = both.start(0.0, NO_COST)
     both.respond(1.0, permit)
     both.respond(2.0, permit)
     assert both.own.windows[Rate(5, per_s=60)].used(3.0) == 1.0
@@ -178,9 +178,9 @@ def test_when_all_groups_wait_the_soonest_is_told():
     """And an empty group, or what a dear task of another costs, has no say in it."""
     groups, _ = groups_of(limiter_of(), concurrency=9, rates=[Rate(10, per_s=10, unit="tokens")])
     put(groups, *tasks("abc"))
-    for name, at_s in (('"a"', 3.0), ('"b"', 1.0)):
+    for name, at_s in (('"b"', 1.0), ('"a"', 3.0)):
         limiter = groups.by_name[name].limiter
-        limiter.respond(at_s, limiter.acquire(at_s, {"tokens": 10.0}))
+        limiter.respond(at_s, limiter.start(at_s, {"tokens": 10.0}))
     groups.take(groups.by_name['"c"'])
     for now_s, left_s in ((5.0, 6.0), (10.5, 0.5)):
         chosen, wait_s, why = groups.choose(now_s, lambda group: {"tokens": 1.0})

@@ -12,14 +12,13 @@ def take(
     *,
     now_s=NOW_S,
     resource="store",
-    concurrency=1,
     counts=None,
     unix_s=lambda: NOW_S,
     **arguments,
 ):
     """Take a session's run and begin it, as a session does."""
     with taking(book, name, now_s=now_s, resource=resource, unix_s=unix_s) as store:
-        store.begin(counts or Counts(), concurrency=concurrency, now_s=now_s, **arguments)
+        store.begin(counts or Counts(), now_s=now_s, **arguments)
     return store
 
 

@@ -25,7 +25,7 @@ def book(tmp_path, patience):
 
 
 def entry(seq, status="completed"):
-    return Entry(Task(seq, str(seq), seq), str(seq), 1, status, True, 1, b"1", NOW_S, 0.5, "", {})
+    return Entry(Task(seq, str(seq), seq), str(seq), 1, status, True, 1, b"1", NOW_S, 0.5, "")
 
 
 def recorded(book, name="wishlist", items=3):
@@ -98,13 +98,6 @@ def test_what_a_crash_left_is_pruned_and_what_lives_is_not(book):
     assert rows(book, "SELECT name FROM run ORDER BY id") == [("asleep",), ("live",)]
     assert removal.prune(book, NOW_S + 99, NOW_S + 60) == 0, "the beat of one is young, the other is of this process"
     close(live)
-
-
-def test_what_a_crashed_run_had_in_flight_still_counts(book):
-    """Its requests may have reached the server: forgetting them would let too many follow."""
-    elsewhere(book, take(book, concurrency=4), NOW_S)
-    removal.forget(book, "wishlist", NOW_S + 30)
-    assert rows(book, "SELECT * FROM window") == [("store", NOW_S + LEASE_S, "requests", 4.0)]
 
 
 def test_others_write_in_between(book, monkeypatch):

@@ -387,7 +387,7 @@ def under_lease(book, wanted, match):
     """Match items as a start does, and let go."""
     with taking(book, wanted.name, fresh=wanted.fresh, code_hash=wanted.work.code_hash) as store:
         opened = match(store)
-        store.begin(opened.counts, concurrency=1, now_s=0.0)
+        store.begin(opened.counts, now_s=0.0)
     store.abandon()
     return opened
 

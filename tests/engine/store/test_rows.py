@@ -11,9 +11,9 @@ from ipybatch.engine.store.rows import ROWS, Entry, insert, values_of
 from ipybatch.engine.store.schema import ids
 
 
-def entry(seq, status="completed", *, payload=b"1", spent=None, attempts=1, key=None):
+def entry(seq, status="completed", *, payload=b"1", attempts=1, key=None):
     task = Task(seq, key or str(seq), seq, group=2)
-    return Entry(task, task.label, attempts, status, status == "completed", 1, payload, 5.0, 0.5, "", spent or {})
+    return Entry(task, task.label, attempts, status, status == "completed", 1, payload, 5.0, 0.5, "")
 
 
 @pytest.fixture
@@ -25,7 +25,7 @@ def database():
 
 
 def write(database, entries, run=1):
-    for table, rows in values_of(entries, run, "store").items():
+    for table, rows in values_of(entries, run).items():
         insert(database, table, rows)
 
 
@@ -41,13 +41,6 @@ def test_every_entry_becomes_its_rows(statuses):
     retried = [first + seq for seq, status in enumerate(statuses) if status == "pending"]
     assert [row for (row,) in connection.execute("SELECT item FROM attempt ORDER BY item")] == retried
     connection.close()
-
-
-def test_work_without_rates_leaves_no_trace_in_the_windows(database):
-    """Nobody will ask for them."""
-    write(database, [entry(0), entry(1, spent={"requests": 3, "tokens": 70})])
-    rows = [("store", 5.0, "requests", 3.0), ("store", 5.0, "tokens", 70.0)]
-    assert database.execute("SELECT * FROM window").fetchall() == rows
 
 
 def test_a_later_outcome_takes_the_place_of_the_earlier(database):
@@ -70,7 +63,7 @@ def test_an_outcome_tells_what_the_user_sees():
     """The key as the user gave it, the result, how it went, and what helps."""
     task = Task(3, '"Portal"', None)
     failed = Entry(
-        task, task.label, 2, "failed", True, None, None, 5.0, 0.25, "gone", {}, kind="item", advice="leave it out"
+        task, task.label, 2, "failed", True, None, None, 5.0, 0.25, "gone", kind="item", advice="leave it out"
     )
     assert failed.outcome() == Outcome(
         key="Portal",

@@ -27,13 +27,13 @@ def run(book):
 
 @pytest.fixture
 def taken(book, run):
-    made = take(book, concurrency=3)
+    made = take(book)
     yield made
     made.drop()
 
 
 def entry(task, status="completed", *, payload=b"1", error="", final=True):
-    return Entry(task, task.label, 1, status, final, 1, payload, NOW_S + 5, 0.5, error, {"requests": 1})
+    return Entry(task, task.label, 1, status, final, 1, payload, NOW_S + 5, 0.5, error)
 
 
 def submit(book, entries, now_s=NOW_S):
@@ -98,16 +98,15 @@ def test_a_plan_is_replaced_whole(book, run):
 
 
 def test_an_entry_is_written_with_its_counts_and_its_lease(book, taken):
-    """One commit: the item, its result, its place in the windows, the counts, and the beat."""
+    """One commit: the item, its result, the counts, and the beat."""
     submit(taken, [entry(Task(0, '"a"', "a")), entry(Task(1, '"b"', "b"), "failed", payload=None)], NOW_S + 7)
     assert rows(book, "SELECT key, status FROM item ORDER BY id") == [('"a"', "completed"), ('"b"', "failed")]
     assert rows(book, "SELECT result FROM payload") == [(b"1",)]
-    assert rows(book, "SELECT * FROM window") == [("store", NOW_S + 5, "requests", 1.0)] * 2
     assert rows(book, "SELECT completed, failed, beat_s FROM run") == [(1, 1, NOW_S + 7)]
 
 
 def test_an_attempt_that_another_follows_is_no_outcome(book, taken):
-    """It is written down, and counted in the windows; the item has no outcome yet."""
+    """It is written down; the item has no outcome yet."""
     assert submit(taken, [entry(Task(0, '"a"', "a"), "pending", payload=None, error="HTTP 500")]) == [None]
     assert rows(book, "SELECT * FROM item") == []
     assert rows(book, "SELECT attempt, error FROM attempt") == [(1, "HTTP 500")]
@@ -137,16 +136,15 @@ def test_a_fenced_owner_writes_nothing(book, taken):
     taken.drop()
     newer = take(book)
     told = submit(taken, [entry(Task(0, '"late"', "late"))])
-    taken.expect(99, NOW_S, told.append)
     told += close(taken, counts=Counts(completed=9), is_anew=True)
-    assert [type(error) for error in told] == [Fenced] * 3
+    assert [type(error) for error in told] == [Fenced] * 2
     with pytest.raises(Fenced):
-        taken.begin(Counts(), concurrency=5, now_s=NOW_S + 99)
+        taken.begin(Counts(), now_s=NOW_S + 99)
     with pytest.raises(Fenced):
         taken.write(lambda db: db.execute("DELETE FROM run"), NOW_S)
     taken.abandon()
     assert rows(book, "SELECT count(*) FROM item") == [(0,)]
-    assert rows(book, "SELECT state, beat_s, concurrency, epoch FROM run") == [("running", NOW_S, 1, newer.lease.epoch)]
+    assert rows(book, "SELECT state, beat_s, epoch FROM run") == [("running", NOW_S, newer.lease.epoch)]
     newer.drop()
 
 
@@ -161,8 +159,8 @@ def test_another_owner_of_the_same_epoch_is_fenced(book, taken):
 def test_a_session_cannot_run_twice_in_one_process(book, taken):
     """The second start of the same name is told, and changes nothing."""
     with pytest.raises(JournalLocked, match="is already running in this kernel"):
-        take(book, resource="other", concurrency=9)
-    assert rows(book, "SELECT resource, concurrency FROM run") == [("store", 3)]
+        take(book, resource="other")
+    assert rows(book, "SELECT resource FROM run") == [("store",)]
 
 
 @pytest.mark.parametrize("fresh", [False, True])
@@ -254,7 +252,7 @@ def test_a_run_that_is_made_and_has_begun_stays(book):
 
 
 def test_ending_anew_leaves_nothing_of_the_items(book, taken):
-    """All or nothing: items, results and attempts go; other runs and the windows stay."""
+    """All or nothing: items, results and attempts go; other runs stay."""
     beside = take(book, "other")
     for owner in (taken, beside):
         submit(owner, [entry(Task(0, '"a"', "a")), entry(Task(1, '"b"', "b"), "pending", payload=None)])
@@ -263,17 +261,7 @@ def test_ending_anew_leaves_nothing_of_the_items(book, taken):
     assert rows(book, "SELECT id FROM item") == rows(book, "SELECT id FROM payload") == [(first,)]
     assert rows(book, "SELECT item FROM attempt") == [(first + 1,)]
     assert first + 1 < after
-    assert rows(book, "SELECT count(*) FROM window") == [(4,)]
     beside.drop()
-
-
-def test_what_may_be_in_flight_is_recorded_before_it_is(book, taken):
-    """The most that was ever announced counts after a crash."""
-    told = []
-    taken.expect(12, NOW_S, told.append)
-    taken.expect(6, NOW_S, told.append)
-    assert told == [None, None]
-    assert rows(book, "SELECT concurrency FROM run") == [(12,)]
 
 
 def test_skipped_items_are_final_with_their_reason(book, run):

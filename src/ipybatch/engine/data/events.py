@@ -249,6 +249,8 @@ class BreakerMoved(Event, frozen=True, gc=False, tag="breaker_moved"):
 class CooledDown(Event, frozen=True, gc=False, tag="cooled_down"):
     """The service asked us to slow down: nothing starts before ``until_s`` (Unix time).
 
+    With an ``until_s`` of 0.0 the one before is over: somebody lifted it.
+
     Attributes:
         limit_group: What alone cools down; "" for all.
     """

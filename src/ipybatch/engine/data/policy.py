@@ -7,6 +7,7 @@ Frozen data only.  The state machines that follow them live in `limiter`,
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
@@ -114,7 +115,9 @@ class Limits:
         batch_pause_s: Seconds between the end of a batch and the next one, >= 0.
         rates: Sliding windows that all hold.
         also: Async context managers entered around every attempt, such as ``aiolimiter.AsyncLimiter``.
-        shared: A limiter shared with other machines: anything with pyrate-limiter's
+        store: Where the use of the resource is counted; default: the file ``limits.sqlite3`` beside the journal, by
+            which the kernels of a user share what they name alike.
+        shared: Deprecated, ``store`` takes its place: anything with pyrate-limiter's
             ``try_acquire_async(name, weight)``; awaited before every request.
         pacer: Another voice in when a request may start, for services that tell their limits as they go.
         each: What holds beside all this for the items of each limit group, such as a region: ``per=`` of the session
@@ -130,6 +133,7 @@ class Limits:
     batch_pause_s: float = 0.0
     rates: Sequence[Rate] = ()
     also: Sequence[AbstractAsyncContextManager[Any]] = ()
+    store: Any = None
     shared: Any = None
     pacer: Pacer | None = None
     each: Limits | None = None
@@ -145,7 +149,7 @@ class Limits:
             raise InputError(msg)
         object.__setattr__(self, "rates", _all_rates(self.rates))
         object.__setattr__(self, "also", _all("also", self.also))
-        _check_plugs(self.also, self.shared)
+        _check_plugs(self.also, self.store, self.shared)
         _check_each(self.each)
 
     @property
@@ -179,20 +183,27 @@ def _check_each(each: Any) -> None:
     if not isinstance(each, Limits):
         msg = f"each must be Limits(...) or None, got {each!r}"
         raise InputError(msg)
-    for field in ("batch_size", "also", "shared", "pacer", "each"):
+    for field in ("batch_size", "also", "store", "shared", "pacer", "each"):
         if getattr(each, field):
             msg = f"each must have only concurrency, spacing_s and rates, got {field}={getattr(each, field)!r}"
             raise InputError(msg)
 
 
-def _check_plugs(also: Sequence[Any], shared: Any) -> None:
+def _check_plugs(also: Sequence[Any], store: Any, shared: Any) -> None:
     for limiter in also:
         if not hasattr(limiter, "__aenter__"):
             msg = f"also must hold async context managers such as aiolimiter.AsyncLimiter, got {limiter!r}"
             raise InputError(msg)
-    if shared is not None and not hasattr(shared, "try_acquire_async"):
+    if store is not None and not (hasattr(store, "exchange") and hasattr(store, "history")):
+        msg = f"store must be a limit store, with exchange() and history(), got {store!r}"
+        raise InputError(msg)
+    if shared is None:
+        return
+    if not hasattr(shared, "try_acquire_async"):
         msg = f"shared must have an async try_acquire_async(name, weight), got {shared!r}"
         raise InputError(msg)
+    text = "Limits(shared=) is deprecated: kernels that name the same resource= share its limits, or those of store="
+    warnings.warn(text, DeprecationWarning, stacklevel=4)
 
 
 @dataclass(frozen=True, slots=True)

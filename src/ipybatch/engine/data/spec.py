@@ -72,6 +72,7 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True):
         cost: Function of an item: a number, or a mapping of units.
         timeout_s: For one attempt, seconds; None for no limit.
         resource: Name of what is rationed.
+        is_private: Whether that is the session's own: nobody gave it a name.
         group_word: What a group is called in the panel.
         keying: How keys and digests are made from items.
         fresh: Begin a new run under the same name.
@@ -92,6 +93,7 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True):
     timeout_s: float | None
     on_failure: OnFailure
     resource: str
+    is_private: bool = False
     keying: Keying
     group_word: str = "Batch"
     fresh: bool = False

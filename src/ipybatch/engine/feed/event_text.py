@@ -193,6 +193,8 @@ def _breaker_moved(event: events.BreakerMoved) -> Words:
 
 def _cooled_down(event: events.CooledDown) -> Words:
     what = f"Cooling down {event.limit_group}" if event.limit_group else "Cooling down"
+    if not event.until_s:
+        return "info", f"{what} ended: {event.reason}"
     return "warn", f"{what} for {max(0.0, event.until_s - event.at_s):.1f} s: {event.reason}"
 
 
@@ -246,6 +248,8 @@ def line_of(event: events.Event) -> str:
         case events.BreakerMoved(state="open" | "half_open"):
             breaker = f"breaker of {event.limit_group}" if event.limit_group else "breaker"
             line = f"{breaker} {event.state.replace('_', '-')} after {event.failures} failures in a row"
+        case events.CooledDown(until_s=0.0):
+            line = f"cooling down ended: {event.reason}"
         case events.CooledDown():
             line = f"cooling down for {event.until_s - event.at_s:.1f} s: {event.reason}"
         case events.Noted():

@@ -44,6 +44,7 @@ class LiveStatus(msgspec.Struct, frozen=True):
         limit_groups: Limits of each limit group, in the order in which they came.
         queued: How many items of high, medium and low priority have yet to start; None where all have the same.
         lingering: Given-up attempts that go on by themselves.
+        sharing: Who else uses the resource: sessions of other processes, as people call them.
     """
 
     waiting: str = ""
@@ -53,6 +54,7 @@ class LiveStatus(msgspec.Struct, frozen=True):
     lingering: int = 0
     limit_groups: list[LimitGroupStatus] = msgspec.field(default_factory=list)
     queued: tuple[int, ...] | None = None
+    sharing: tuple[str, ...] = ()
 
 
 class SessionView(Protocol):

@@ -364,7 +364,7 @@ class Snapshot(msgspec.Struct, kw_only=True):
     def _cooled_down(self, event: events.CooledDown) -> None:
         self._tell(event)
         if not event.limit_group:
-            self.cool_until_s = max(self.cool_until_s, event.until_s)
+            self.cool_until_s = max(self.cool_until_s, event.until_s) if event.until_s else 0.0
 
     def _spent(self, event: events.Spent) -> None:
         self.spent_usd, self.budget_usd = event.usd, event.budget_usd

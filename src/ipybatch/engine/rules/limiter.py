@@ -98,6 +98,14 @@ class Window(msgspec.Struct):
                 return free_at_s - now_s
         return math.inf
 
+    def refill(self, history: Iterable[Spent]) -> None:
+        """Hold what was answered, and nothing else, beside what is in flight."""
+        self._spent.clear()
+        self._spent_sum = 0.0
+        for responded_s, unit, cost in history:
+            if unit == self.rate.unit:
+                self.spend(responded_s, cost)
+
     def spend(self, responded_s: float, cost: float) -> None:
         """Hold ``cost`` until ``per_s`` after the response; responses come in order of time."""
         self.used(responded_s)  # a window that nobody asks any more must not grow
@@ -194,13 +202,14 @@ class Limiter:
                 wait_s = max(wait_s, pacer.wait_s(now_s, cost))
         return wait_s
 
-    def start(self, now_s: float, cost: Cost) -> Permit | None:
-        """Take a permit for an attempt that may start now; None when it may not, see `wait_s`."""
+    def start(self, now_s: float, cost: Cost, *, slot: bool = True) -> Permit | None:
+        """Take a permit for a request that may start now; None when it may not, see `wait_s`."""
         if self._is_paced or self._spacing_s or now_s < self.cool_until_s or cost is not NO_COST:
-            return self.acquire(now_s, cost) if self.wait_s(now_s, cost) == 0.0 else None
-        if self.running >= self._concurrency:
-            return None
-        self.running += 1
+            return self.acquire(now_s, cost, slot=slot) if self.wait_s(now_s, cost, slot=slot) == 0.0 else None
+        if slot:
+            if self.running >= self._concurrency:
+                return None
+            self.running += 1
         self._last_start_s = now_s
         permit = Permit(now_s, cost)
         self._in_flight[id(permit)] = permit
@@ -249,6 +258,18 @@ class Limiter:
     def free(self) -> None:
         """Give a place among the ``concurrency`` back."""
         self.running -= 1
+
+    def give_back(self, permit: Permit, *, slot: bool) -> None:
+        """Take a permit back for which nothing was sent."""
+        self.running -= slot
+        if self._in_flight.pop(id(permit), None) is not None:
+            for window in self.windows.values():
+                window.in_flight -= cost_in(window.rate.unit, permit.cost)
+
+    def shown(self, rates: Iterable[Rate], now_s: float) -> list[tuple[float, float, float, str]]:
+        """Return of each of these windows what is used, its limit, its length in seconds and its unit."""
+        windows = (self.windows[rate] for rate in rates if rate in self.windows)
+        return [(window.used(now_s), window.rate.limit, window.rate.per_s, window.rate.unit) for window in windows]
 
     def refuse(self, cost: Cost) -> str:
         """Say why a request of ``cost`` can never start; "" when it can."""
@@ -348,14 +369,18 @@ class GroupLimiter:
         """Return seconds until both allow a start."""
         return max(self.common.wait_s(now_s, cost, slot=slot), self.own.wait_s(now_s, cost, slot=slot))
 
-    def start(self, now_s: float, cost: Cost) -> Permit | None:
-        """Take a permit of both for an attempt that may start now; None when it may not."""
-        return self.acquire(now_s, cost) if self.wait_s(now_s, cost) == 0.0 else None
-
-    def acquire(self, now_s: float, cost: Cost = NO_COST, *, slot: bool = True) -> Permit:
-        """Take a permit of both."""
-        permit = self.common.acquire(now_s, cost, slot=slot)
-        self._owns[id(permit)] = self.own.acquire(now_s, cost, slot=slot)
+    def start(self, now_s: float, cost: Cost, *, slot: bool = True) -> Permit | None:
+        """Take a permit of both for a request that may start now; None when it may not."""
+        if self.wait_s(now_s, cost, slot=slot) > 0.0:
+            return None
+        permit = self.common.start(now_s, cost, slot=slot)
+        if permit is None:
+            return None
+        own = self.own.start(now_s, cost, slot=slot)
+        if own is None:  # another process was quicker
+            self.common.give_back(permit, slot=slot)
+            return None
+        self._owns[id(permit)] = own
         return permit
 
     def respond(self, now_s: float, permit: Permit, actual: Cost = NO_COST, *, slot: bool = False) -> None:

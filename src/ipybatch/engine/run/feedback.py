@@ -32,7 +32,6 @@ class Feedback(msgspec.Struct):
     policy: Retry
     clock: Clock
     emit: Callable[[events.Event], None]
-    on_cool_down: Callable[[float, str], None]
     has_failed: bool = False
     _told: dict[str, int] = msgspec.field(default_factory=dict)  # moves of the breaker, by limit group
     _depleted_s: float = -math.inf
@@ -88,7 +87,6 @@ class Feedback(msgspec.Struct):
             wait_s = retry.cool_down_s(self.policy, ticket.limiter.cool_downs, self.clock.unix_s())
         if ticket.limiter.cool_down(now_s, ticket.permit.started_s, wait_s):
             until_s = self.clock.unix_s() + wait_s
-            self.on_cool_down(until_s, ticket.limit_group)
             reason = "the service asked us to slow down"
             self.emit(events.CooledDown(self.clock.unix_s(), until_s, reason, group_label(ticket.limit_group)))
 

@@ -21,10 +21,8 @@ from ipybatch.engine.data.spec import Spec
 from ipybatch.engine.rules.limiter import Cost, GroupLimiter, Permit, cost_in
 from ipybatch.engine.rules.scheduler import Ticket
 from ipybatch.engine.run.attempt import Attempt
-from ipybatch.engine.store.resources import Resource, record_cool_down
-from ipybatch.engine.store.run_store import RunStore
-from ipybatch.engine.store.schema import group_resource
-from ipybatch.errors import JournalError, Permanent, Withheld
+from ipybatch.engine.store.resources import Resource
+from ipybatch.errors import Permanent, Withheld
 
 
 class Asking(msgspec.Struct, frozen=True):
@@ -44,7 +42,6 @@ class Permits(msgspec.Struct):
     """Hand out permits for further requests, and give all of them back.
 
     Attributes:
-        places: Attempts at a time, at most, however the limits are changed.
         waiting: The requests that wait for a permit.
         is_held: Whether first requests wait on: nothing is to start.
         closed: Why there are no first requests any more; None while there are.
@@ -53,10 +50,8 @@ class Permits(msgspec.Struct):
     """
 
     resource: Resource
-    store: RunStore
     clock: Clock
     spec: Spec
-    places: int
     add: Callable[[ItemList], int]
     waiting: deque[Asking] = msgspec.field(default_factory=deque)
     is_held: bool = False
@@ -64,7 +59,6 @@ class Permits(msgspec.Struct):
     holds_all: bool = False
     held_back: set[str] = msgspec.field(default_factory=set)
     loop: asyncio.AbstractEventLoop = msgspec.field(default_factory=asyncio.get_running_loop)
-    _most: int = 1  # requests of one attempt: what a restart must assume to be in flight
 
     def run(self, ticket: Ticket) -> Awaitable[Any]:
         """Run one attempt inside everything that limits it; await it for its result.
@@ -105,13 +99,14 @@ class Permits(msgspec.Struct):
             # What the pause keeps back takes nothing from those that may go on.
             if (asking.is_first and self.is_held) or asking.ticket.limit_group in held_back:
                 continue
-            wait_s = asking.ticket.limiter.wait_s(now_s, asking.cost, slot=False)
-            if wait_s == 0.0:
-                asking.granted.set_result(asking.ticket.limiter.acquire(now_s, asking.cost, slot=False))
+            limiter = asking.ticket.limiter
+            permit = limiter.start(now_s, asking.cost, slot=False)
+            if permit is not None:
+                asking.granted.set_result(permit)
                 self.waiting.remove(asking)
                 continue
+            wait_s = limiter.wait_s(now_s, asking.cost, slot=False)
             soonest_s = min(soonest_s or wait_s, wait_s)
-            limiter = asking.ticket.limiter
             if isinstance(limiter, GroupLimiter) and limiter.own.wait_s(now_s, asking.cost, slot=False) > 0:
                 held_back.add(asking.ticket.limit_group)
             else:  # who comes after it must wait as well, whatever group it is in
@@ -139,17 +134,6 @@ class Permits(msgspec.Struct):
         if self.waiting or len(self.resource.wakers) > 1:
             self.resource.changed()
 
-    def spent(self, ticket: Ticket) -> Cost:
-        """Return what an attempt cost in all, by each unit that the resource has a rate for."""
-        first = ticket.permit.cost
-        if ticket.handed is not None and not ticket.further:
-            first = {**first, **ticket.handed._actual}
-        return {unit: sum(cost_in(unit, cost) for cost in (first, *ticket.further)) for unit in ticket.limiter.units}
-
-    def keep_cool(self, until_s: float, limit_group: str) -> None:
-        """Let a cool-down outlive the kernel."""
-        record_cool_down(self.store.journal, group_resource(self.resource.name, limit_group), until_s)
-
     def _attempt(self, ticket: Ticket) -> Attempt:
         attempt = ticket.handed = Attempt(ticket.task.key, ticket.task.attempts, _EngineSide(self, ticket))
         return attempt
@@ -171,8 +155,6 @@ class Permits(msgspec.Struct):
         if not ticket.further:  # the first has been answered
             limiter.respond(self.clock.now_s(), ticket.permit)
         ticket.further += (cost,)
-        if ticket.handed.requests > self._most:
-            await self._expect(ticket.handed.requests)
         granted: asyncio.Future[Permit] = self.loop.create_future()
         self.waiting.append(Asking(cost, granted, is_first, ticket))
         ticket.count(self.clock.now_s(), waits=+1)
@@ -203,31 +185,9 @@ class Permits(msgspec.Struct):
         ticket.limiter.respond(now_s, permit)
         self.resource.changed()
 
-    async def _expect(self, requests: int) -> None:
-        """Record, before they are sent, how many requests a crash may leave unrecorded."""
-        loop = self.loop
-        written: asyncio.Future[None] = loop.create_future()
-
-        def answer(error: JournalError | None) -> None:
-            self.clock.hold(-1)
-            if not written.done():
-                written.set_exception(error) if error else written.set_result(None)
-
-        def tell(error: JournalError | None) -> None:
-            loop.call_soon_threadsafe(answer, error)
-
-        self.clock.hold(+1)
-        self.store.expect(
-            requests * self.places,
-            self.clock.unix_s(),
-            tell,
-        )
-        await written
-        self._most = max(self._most, requests)
-
     async def _ask_shared(self) -> None:
         if self.spec.limits.shared is not None:
-            await self.spec.limits.shared.try_acquire_async(self.resource.name, 1)
+            await self.spec.limits.shared.try_acquire_async(self.spec.resource, 1)
 
 
 class _EngineSide(msgspec.Struct):

@@ -44,7 +44,7 @@ from ipybatch.engine.store.commands import Command, Inbox
 from ipybatch.engine.store.commit_queue import written
 from ipybatch.engine.store.drawing import CHUNK_S
 from ipybatch.engine.store.journal import BUSY_S, PATIENCE_S, Journal
-from ipybatch.engine.store.resources import Membership, kept_since_s
+from ipybatch.engine.store.resources import Membership, who
 from ipybatch.engine.store.resume import Items, Opened, Wanted
 from ipybatch.errors import JournalError, Permanent, Withheld
 
@@ -63,16 +63,16 @@ def read_live_status(runner: Runner | None, limits: Limits, snapshot: Snapshot, 
     now_s, unix_s = clock.now_s(), clock.unix_s()
     if runner is None or runner.state is not None:
         return LiveStatus(allowed_per_s=allowed_per_s(limits), lingering=runner.lingering if runner else 0)
-    active = runner.resource.limiter.windows
-    shown = [active[rate] for rate in limits.rates if rate in active]
+    shown = runner.resource.limiter.shown(limits.rates, now_s)
     return LiveStatus(
         _why(runner, snapshot, now_s, unix_s),
-        _windows([*shown, *(() if limits.pacer is None else limits.pacer.windows)], now_s),
+        [*shown, *_windows(() if limits.pacer is None else limits.pacer.windows, now_s)],
         allowed_per_s(limits),
         _eta_s(snapshot, limits, unix_s),
         runner.lingering,
         _limit_groups(runner, now_s),
         None if runner.scheduler.queued is None else tuple(runner.scheduler.queued),
+        tuple(map(who, runner.resource.limiter.owners)),
     )
 
 
@@ -94,7 +94,7 @@ def _limit_groups(runner: Runner, now_s: float) -> list[LimitGroupStatus]:
         LimitGroupStatus(
             limit_group.label,
             len(limit_group.tasks),
-            _windows(limit_group.limiter.own.windows.values(), now_s),
+            limit_group.limiter.own.shown(limit_group.limiter.own.windows, now_s),
             max(0.0, limit_group.limiter.own.cool_until_s - now_s),
         )
         for limit_group in (() if limit_groups is None else limit_groups.by_name.values())
@@ -213,11 +213,9 @@ class Run:
             groups = self._recorded_groups(store.run, now_s)
             store.begin(
                 opened.counts,
-                concurrency=self._declared.concurrency,
                 now_s=now_s,
                 workload=spec.workload,
                 about=spec.about,
-                windows_since_s=kept_since_s(spec.limits, now_s),
                 settings=spec.keying.settings_hash,
             )
         self._feed.emit(events.Planned(now_s, spec.name, opened.counts))
@@ -259,7 +257,7 @@ class Run:
     async def _run(self) -> None:
         assert self._opened is not None
         assert self._store is not None
-        self._membership = membership = Membership(self._journal, self._spec.resource, self._clock)
+        self._membership = membership = Membership(self._journal, self._spec, self._clock)
         runner = self.runner = self._make_runner(self._opened, self._store, membership)
         self._listen_to_items(runner)
         self._listen_to_others(self._store)

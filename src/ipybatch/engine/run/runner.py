@@ -34,7 +34,6 @@ from ipybatch.engine.data.policy import Limits
 from ipybatch.engine.data.spec import Spec, StillRunning
 from ipybatch.engine.data.user_frames import user_frames
 from ipybatch.engine.rules import retry
-from ipybatch.engine.rules.limiter import NO_COST
 from ipybatch.engine.rules.retry import Kind, Verdict
 from ipybatch.engine.rules.scheduler import Scheduler, Ticket
 from ipybatch.engine.run.feedback import Feedback, why_gave_up, why_opened
@@ -140,8 +139,8 @@ class Runner:
             store, clock, on_recorded=self._recorded, on_error=self._lose, on_busy=self._wait_for_journal
         )
         self._called, self._random = called, random.Random()
-        self._permits = Permits(resource, store, clock, spec, places, add)
-        self._feedback = Feedback(resource, spec.retry, clock, emit, on_cool_down=self._permits.keep_cool)
+        self._permits = Permits(resource, clock, spec, add)
+        self._feedback = Feedback(resource, spec.retry, clock, emit)
         if scheduler.limit_groups is not None:
             scheduler.limit_groups.held_back = self._permits.held_back
         self._at_once = spec.limits.concurrency
@@ -164,6 +163,7 @@ class Runner:
     async def run(self) -> None:
         """Run until everything has ended; `state` and `reason` say how."""
         self.resource.wakers.append(self.wake)
+        self.resource.tellers.append(self.emit)
         self._sweep()
         try:
             await self.spec.backend.open(self._pool.places)
@@ -174,6 +174,7 @@ class Runner:
                 if timer is not None:
                     timer.cancel()
             self.resource.wakers.remove(self.wake)
+            self.resource.tellers.remove(self.emit)
             await self.spec.backend.close()
         if self.state is None:
             self.reason = why_gave_up([] if self.scheduler.limit_groups is None else self.scheduler.limit_groups.all())
@@ -499,8 +500,6 @@ class Runner:
                 self._unix_s(),
                 now_s - ticket.permit.started_s - ticket.waited_s,
                 error,
-                self._permits.spent(ticket) if ticket.limiter.units else NO_COST,
-                ticket.limit_group,
                 kind,
                 advice,
                 traceback,

@@ -36,7 +36,6 @@ import msgspec
 
 from ipybatch.engine.store import commands
 from ipybatch.engine.store.journal import PATIENCE_S, Journal, is_busy
-from ipybatch.engine.store.schema import GROUP
 from ipybatch.errors import Fenced, JournalError, JournalLocked
 
 LEASE_S = 15.0
@@ -135,7 +134,6 @@ def check(renewed: sqlite3.Cursor) -> None:
 
 def take_lease(database: sqlite3.Connection, lease: Lease, run: int, now_s: float) -> None:
     """Make a run ours that is free, as part of a transaction."""
-    keep_in_flight(database, run, now_s)
     commands.refuse(database, run, now_s)
     lease.run, lease.owner = run, me()
     (lease.epoch,) = database.execute("SELECT epoch + 1 FROM run WHERE id = ?", (run,)).fetchone()
@@ -227,22 +225,6 @@ def check_free(database: sqlite3.Connection, runs: Iterable[int], silence: Silen
         raise refusal
 
 
-def keep_in_flight(database: sqlite3.Connection, run: int, now_s: float) -> None:
-    """Keep in the windows what the owner before may have had under way when it was killed.
-
-    `resource.read_history` tells this process so; the lease tells the next one nothing of it.
-    """
-    in_flight = "min(?, beat_s + ?), 'requests', concurrency FROM run"
-    killed = "WHERE run.id = ? AND owner <> ? AND concurrency > 0"
-    values = (now_s, LEASE_S, run, me())
-    database.execute(f"INSERT INTO window SELECT run.resource, {in_flight} {killed}", values)  # constants
-    of_run = "substr(lane.name, 1, length(run.resource) + ?) = run.resource || ?"
-    database.execute(  # of which limit group they were is not known
-        f"INSERT INTO window SELECT lane.name, {in_flight}, resource lane {killed} AND {of_run}",
-        (*values, len(GROUP), GROUP),
-    )
-
-
 def is_live(journal: Journal | None, run: int, owner: str | None, beat_s: float) -> bool:
     """Say whether a run's owner is still there, as far as this process can tell.
 
@@ -285,6 +267,13 @@ def _may_live(owner: str) -> bool:
     """Say whether an owner may be alive, whatever its beat."""
     host, pid, _ = owner.split("/")
     return owner != me() and (host != _HOST or _process_exists(int(pid)))
+
+
+def find_process(owner: str) -> bool | None:
+    """Say whether an owner's process is there; None when it is of another machine, or no owner of ours."""
+    host, _, rest = owner.partition("/")
+    pid = rest.partition("/")[0]
+    return _process_exists(int(pid)) if host == _HOST and pid.isdigit() else None
 
 
 def _process_exists(pid: int) -> bool:

@@ -37,7 +37,7 @@ def forget(journal: Journal, name: str, now_s: float) -> None:
     def unit(database: sqlite3.Connection, silence: Silence) -> None:
         runs = [run for (run,) in database.execute("SELECT id FROM run WHERE name = ?", (name,))]
         lease.check_free(database, runs, silence)
-        _hide(database, runs, now_s)
+        _hide(database, runs)
 
     journal.check_there()
     lease.write_over(journal, unit, now_s)
@@ -56,7 +56,7 @@ def prune(journal: Journal, ended_before_s: float, now_s: float) -> int:
         old = database.execute(f"SELECT id FROM run WHERE {ended}", (ended_before_s,))  # noqa: S608  # constants
         runs = [run for (run,) in old.fetchall()]
         held = lease.held(database, runs, silence)
-        _hide(database, (run for run in runs if run not in held), now_s)
+        _hide(database, (run for run in runs if run not in held))
         return len(runs) - len(held)
 
     journal.check_there()
@@ -65,9 +65,8 @@ def prune(journal: Journal, ended_before_s: float, now_s: float) -> int:
     return removed
 
 
-def _hide(database: sqlite3.Connection, runs: Iterable[int], now_s: float) -> None:
+def _hide(database: sqlite3.Connection, runs: Iterable[int]) -> None:
     for run in runs:
-        lease.keep_in_flight(database, run, now_s)
         database.execute("UPDATE run SET name = '', owner = NULL, epoch = epoch + 1 WHERE id = ?", (run,))
 
 

@@ -1,135 +1,200 @@
-"""Resources: what is rationed, shared by the sessions that name it, and what the journal knows of its use.
+"""Resources: what is rationed, shared by the sessions that name it, in this process and in others.
 
 All sessions run on one engine loop, so a limiter needs no lock; whoever frees
-a permit wakes the others.
+a permit wakes the others.  What other processes use is in the limit store.
 """
 
 from __future__ import annotations
 
-import sqlite3
-from collections.abc import Callable
+import asyncio
+import contextlib
+import os
+import time
+from collections.abc import Callable, Iterator
+from itertools import count
 from pathlib import Path
+from typing import Any, TypeVar
 
 import msgspec
 
-from ipybatch.engine.data.clock import Clock
+from ipybatch.engine.data import events
+from ipybatch.engine.data.clock import Clock, SystemClock
+from ipybatch.engine.data.masking import mask
 from ipybatch.engine.data.policy import Limits
-from ipybatch.engine.rules.limiter import CLOCK_DRIFT, GroupLimiter, Limiter, LimitGroup, Spent
-from ipybatch.engine.store.journal import Journal
-from ipybatch.engine.store.lease import LEASE_S, me
-from ipybatch.engine.store.schema import group_resource
+from ipybatch.engine.data.spec import Spec
+from ipybatch.engine.rules.limiter import GroupLimiter, LimitGroup, group_label
+from ipybatch.engine.store.journal import BUSY_S, Journal, default_path, resolved
+from ipybatch.engine.store.lease import me
+from ipybatch.engine.store.limit_store import Answer, LimitStore, Owner, Report, StoreBusy
+from ipybatch.engine.store.network_copy import home_of
+from ipybatch.engine.store.schema import GROUP, group_resource
+from ipybatch.engine.store.shared_limiter import SharedLimiter
+from ipybatch.engine.store.sqlite_limits import SqliteLimits
+from ipybatch.errors import InputError, JournalLocked
+
+T = TypeVar("T")
+
+LIMITS_FILE = "limits.sqlite3"
 
 
-class Resource(msgspec.Struct):
+class Resource:
     """A limiter and who waits for it.
 
     Attributes:
         wakers: Called when something of the limiter came free.
+        tellers: Called with events of the resource: a cool-down that began elsewhere, a trouble with the store.
     """
 
-    name: str
-    limiter: Limiter = msgspec.field(default_factory=Limiter)
-    wakers: list[Callable[[], None]] = msgspec.field(default_factory=list)
+    def __init__(self, store: LimitStore, name: str, clock: Clock, *, is_private: bool, group: str = "") -> None:
+        self.wakers: list[Callable[[], None]] = []
+        self.tellers: list[Callable[[events.Event], None]] = []
+        owner = f"{me()}/{next(_numbers)}"
+        self.limiter = SharedLimiter(
+            store, name, owner, clock, self.changed, self._tell, is_private=is_private, group=group
+        )
 
     def changed(self) -> None:
         """Wake everyone who may start something now."""
         for wake in tuple(self.wakers):
             wake()
 
-
-KEPT_S = 86_400.0  # responses are kept for a day, or for the longest window of whoever looks
-
-_resources: dict[tuple[Path, str], Resource] = {}
-
-
-def resource_of(journal: Journal, name: str) -> Resource:
-    """Return the process's one Resource of that name in this journal; on the engine's thread."""
-    known = _resources.get((journal.path, name))
-    if known is None:
-        known = _resources[journal.path, name] = Resource(name)
-    return known
+    def _tell(self, event: events.Event) -> None:
+        for tell in tuple(self.tellers):
+            tell(event)
 
 
-class History(msgspec.Struct, frozen=True):
-    """What the journal knows of a resource's recent use, in Unix time.
+_numbers = count(1)
+_resources: dict[tuple[int, str, int], Resource] = {}  # by store, name and clock
+_stores: dict[tuple[Path, Clock | None], LimitStore] = {}
+
+
+def _forget() -> None:
+    """Have none after a fork: they are the parent's."""
+    _resources.clear()
+    _stores.clear()
+
+
+os.register_at_fork(after_in_child=_forget)
+
+
+class Standing(msgspec.Struct, frozen=True):
+    """How a resource stands, as somebody sees it who does not use it.
 
     Attributes:
-        spent: What responses cost, oldest first.
-        cool_until_s: End of the last cool-down; 0.0 for none.
+        name: Of the resource.
+        group: Name of the limit group, as people read it; "" for the resource itself.
+        answer: Its windows, owners and cool-down.
     """
 
-    spent: list[Spent]
-    cool_until_s: float
+    name: str
+    group: str
+    answer: Answer
 
 
-def read_history(journal: Journal, name: str, limits: Limits, now_s: float, *, group: str = "") -> History:
-    """Return what still counts in the windows, requests in flight at a crash included.
+def limits_of(journal: Path | None) -> Path:
+    """Return where the limits of the sessions of a journal are: beside it.
 
     Args:
-        group: The limit group whose windows are asked for; "" for those that all groups share.
+        journal: Its path; None for the default one.
 
     Raises:
-        JournalError: The journal cannot be read.
+        JournalError: It leads nowhere, or no local disk is to be found for it.
     """
-    of_group = group_resource(name, group)
-    with journal.reader() as database:
-        spent = database.execute(
-            "SELECT responded_s, unit, cost FROM window WHERE resource = ? AND responded_s > ? ORDER BY responded_s",
-            (of_group, now_s - _longest_s(limits)),
-        ).fetchall()
-        spent += _in_flight_at_a_crash(database, name, now_s)
-        row = database.execute("SELECT cool_until_s FROM resource WHERE name = ?", (of_group,)).fetchone()
-    return History(sorted((min(at_s, now_s), unit, cost) for at_s, unit, cost in spent), row[0] if row else 0.0)
+    return home_of(resolved(journal or default_path())).with_name(LIMITS_FILE)
 
 
-def kept_since_s(limits: Limits, now_s: float) -> float:
-    """Return since when responses are kept, Unix time: for a day, or for the longest window."""
-    return now_s - max(_longest_s(limits), KEPT_S)
+def look_at_all(limits: Path) -> list[Standing]:
+    """Return how every resource stands that somebody uses, or that cools down.
+
+    Raises:
+        JournalError: The file cannot be read.
+    """
+    found = []
+    for name, store in _named(limits):
+        answer = _patiently(store.exchange, Report(resource=name))
+        resource, _, group = name.partition(GROUP)
+        if answer.owners or answer.cool_s:
+            found.append(Standing(resource, group_label(group), answer))
+    return found
 
 
-def record_cool_down(journal: Journal, name: str, until_s: float) -> None:
-    """Let a cool-down outlive the kernel."""
+def lift(limits: Path, resource: str) -> bool:
+    """End the cool-down of a resource and of its limit groups; return whether there was one.
 
-    def unit(database: sqlite3.Connection) -> None:
-        database.execute("INSERT OR REPLACE INTO resource VALUES (?, ?)", (name, until_s))
+    Raises:
+        InputError: No resource of that name was ever used; names those that were.
+        JournalError: The file cannot be read or written.
+    """
+    known, was_cool = [], False
+    for name, store in _named(limits):
+        known.append(name.partition(GROUP)[0])
+        if resource != known[-1]:
+            continue
+        was_cool |= _patiently(store.exchange, Report(resource=name)).cool_s > 0.0
+        _patiently(store.exchange, Report(resource=name, cool_s=0.0))
+    if resource not in known:
+        names = ", ".join(map(repr, dict.fromkeys(known))) or "none so far"
+        msg = f"resource must be one that was used ({names}), got {resource!r}; ipybatch.resources() lists them"
+        raise InputError(msg)
+    return was_cool
 
-    journal.submit(unit, lambda result, error: None)
+
+def _named(limits: Path) -> Iterator[tuple[str, SqliteLimits]]:
+    if not limits.exists():
+        return
+    with contextlib.closing(SqliteLimits(limits)) as store:
+        for name in _patiently(store.names):
+            yield name, store
 
 
-def _record_group(journal: Journal, name: str) -> None:
-    """Let a limit group be known by its name, so that what is in flight at a crash counts in its windows too."""
+def _patiently(ask: Callable[..., T], *arguments: Any) -> T:
+    ends_s = time.monotonic() + BUSY_S
+    while True:
+        try:
+            return ask(*arguments)
+        except StoreBusy as error:
+            if time.monotonic() > ends_s:
+                msg = "the limits are locked by another program: close it, then try again"
+                raise JournalLocked(msg) from error
+            time.sleep(0.005)
 
-    def unit(database: sqlite3.Connection) -> None:
-        database.execute("INSERT OR IGNORE INTO resource VALUES (?, 0.0)", (name,))
 
-    journal.submit(unit, lambda result, error: None)
-
-
-def _longest_s(limits: Limits) -> float:
-    return max((rate.per_s * CLOCK_DRIFT for rate in limits.all_rates), default=0.0)
+def who(owner: Owner) -> str:
+    """Return what people call an owner: its sessions, and where they run."""
+    _, pid, *_ = (*owner.name.split("/"), "")
+    where = "in this kernel" if owner.name.startswith(me()) else f"in process {pid}"
+    return f"{mask(owner.label)} {where}" if owner.label else where
 
 
-def _in_flight_at_a_crash(database: sqlite3.Connection, name: str, now_s: float) -> list[Spent]:
-    rows = database.execute(
-        "SELECT beat_s, concurrency FROM run WHERE resource = ? AND owner IS NOT NULL AND owner <> ?", (name, me())
-    )
-    # The owner renewed its lease until LEASE_S before its end at the earliest.
-    return [(min(now_s, beat_s + LEASE_S), "requests", float(concurrency)) for beat_s, concurrency in rows]
+def _store_of(journal: Journal, limits: Limits, clock: Clock) -> LimitStore:
+    """Return the store that a session's limits are counted in."""
+    if limits.store is not None:
+        given: LimitStore = limits.store
+        return given
+    is_real = isinstance(clock, SystemClock)
+    key = journal.path.with_name(LIMITS_FILE), None if is_real else clock
+    if key not in _stores:
+        _stores[key] = SqliteLimits(key[0]) if is_real else SqliteLimits(key[0], clock.unix_s, clock.unix_s)
+    return _stores[key]
 
 
 class Membership:
     """The limits that one start of a session holds to: those of its resource, and those of its limit groups.
 
-    Each window begins with what was used before, as the journal tells.
+    Each window begins with what was used before, as the limit store tells.
 
     Attributes:
         resource: What all limit groups share.
     """
 
-    def __init__(self, journal: Journal, name: str, clock: Clock) -> None:
-        self.resource = resource_of(journal, name)
-        self._journal, self._clock = journal, clock
-        self._limiters: list[Limiter] = []
+    def __init__(self, journal: Journal, spec: Spec, clock: Clock) -> None:
+        self._store, self._clock = _store_of(journal, spec.limits, clock), clock
+        self._is_private = spec.is_private
+        # A private one is its session's alone, and several journals may lie in one folder.
+        self._name = f"{journal.path.name}: {spec.resource}" if spec.is_private else spec.resource
+        self._label = spec.name
+        self.resource = self._resource(self._name)
+        self._entered: list[SharedLimiter] = []
 
     def join(self, limits: Limits, declared: Limits) -> None:
         """Hold to limits.
@@ -138,10 +203,9 @@ class Membership:
             declared: Those that the session was made with.
 
         Raises:
-            JournalError: The journal cannot be read.
+            JournalError: The limit store cannot be read or written.
         """
-        history = read_history(self._journal, self.resource.name, limits, self._clock.unix_s())
-        self._join(self.resource.limiter, declared, history)
+        self._enter(self.resource.limiter, declared)
         if declared is not limits:
             self.resource.limiter.change(self, limits)
 
@@ -149,14 +213,12 @@ class Membership:
         """Hold to the limits of one group as well.
 
         Raises:
-            JournalError: The journal cannot be read.
+            JournalError: The limit store cannot be read or written.
         """
-        of_group = group_resource(self.resource.name, name)
-        limiter = resource_of(self._journal, of_group).limiter
-        history = read_history(self._journal, self.resource.name, each, self._clock.unix_s(), group=name)
-        _record_group(self._journal, of_group)
-        self._join(limiter, each, history)
-        return LimitGroup(name, GroupLimiter(self.resource.limiter, limiter))
+        own = self._resource(group_resource(self._name, name), group_label(name))
+        own.wakers, own.tellers = self.resource.wakers, self.resource.tellers
+        self._enter(own.limiter, each)
+        return LimitGroup(name, GroupLimiter(self.resource.limiter, own.limiter))
 
     def change(self, limits: Limits) -> None:
         """Hold to others from now on."""
@@ -165,15 +227,17 @@ class Membership:
 
     def leave(self) -> None:
         """Let others start."""
-        for limiter in self._limiters:
+        for limiter in self._entered:
             limiter.leave(self)
-        self._limiters.clear()
+        self._entered.clear()
         self.resource.changed()
 
-    def _join(self, limiter: Limiter, limits: Limits, history: History) -> None:
-        now_s = self._clock.now_s()
-        offset_s = now_s - self._clock.unix_s()
-        spent = [(at_s + offset_s, unit, cost) for at_s, unit, cost in history.spent]
-        limiter.join(self, limits, now_s=now_s, spent=spent)
-        limiter.cool_until_s = max(limiter.cool_until_s, history.cool_until_s + offset_s)
-        self._limiters.append(limiter)
+    def _resource(self, name: str, group: str = "") -> Resource:
+        key = id(self._store), name, 0 if isinstance(self._clock, SystemClock) else id(self._clock)
+        if key not in _resources:
+            _resources[key] = Resource(self._store, name, self._clock, is_private=self._is_private, group=group)
+        return _resources[key]
+
+    def _enter(self, limiter: SharedLimiter, limits: Limits) -> None:
+        limiter.enter(self, limits, asyncio.get_running_loop(), self._label)
+        self._entered.append(limiter)

@@ -22,13 +22,12 @@ from ipybatch.engine.data import events
 from ipybatch.engine.data.events import MARKS, Mark, Status
 from ipybatch.engine.data.outcome import Outcome, RecordedItem, Try
 from ipybatch.engine.data.plan import Plan, Task, key_value, label_of
-from ipybatch.engine.rules.limiter import Cost
-from ipybatch.engine.store.schema import SEQ_BITS, group_resource, ids
+from ipybatch.engine.store.schema import SEQ_BITS, ids
 
 ROWS = 32
 
 _ITEM = "(id, key, digest, status, final, grp, attempts, seconds, ended_s, error, has_result, kind)"
-_WIDTH = {"item": 12, "completed": 8, "payload": 2, "attempt": 5, "window": 4}
+_WIDTH = {"item": 12, "completed": 8, "payload": 2, "attempt": 5}
 # What is the same in all rows of items that succeed stands in the statement: binding it costs a quarter of the row.
 _COMPLETED = "(?, ?, ?, 'completed', 1, ?, ?, ?, ?, '', ?, '')"
 
@@ -48,8 +47,6 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
         final: Whether a resume keeps it; False for what runs again.
         payload: The result as JSON; None for None.
         responded_s: Unix time.
-        spent: What it cost in the windows that outlive a restart, by unit; empty without rates.
-        limit_group: Whose windows these are too; "" without limit groups.
         kind: One word for how it failed; "" for none. ``advice``: what the user can do about it.
         traceback: The last frames of the user's own code; "" for none.
     """
@@ -64,8 +61,6 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
     responded_s: float
     seconds: float
     error: str
-    spent: Cost
-    limit_group: str = ""
     kind: str = ""
     advice: str = ""
     traceback: str = ""
@@ -85,7 +80,7 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
         )
 
 
-def values_of(entries: Sequence[Entry], run: int, resource: str) -> dict[str, Values]:
+def values_of(entries: Sequence[Entry], run: int) -> dict[str, Values]:
     """Return the values of the rows that record ``entries``, one row after the other, by table."""
     base = run << SEQ_BITS
     completed: Values = []
@@ -93,10 +88,6 @@ def values_of(entries: Sequence[Entry], run: int, resource: str) -> dict[str, Va
     for entry in entries:
         task, payload = entry.task, entry.payload
         at = base + task.seq
-        for unit, cost in entry.spent.items() if entry.spent else ():
-            values.setdefault("window", []).extend((resource, entry.responded_s, unit, cost))
-            if entry.limit_group:
-                values["window"].extend((group_resource(resource, entry.limit_group), entry.responded_s, unit, cost))
         if payload is not None:
             values.setdefault("payload", []).extend((at, payload))
         if entry.status == "completed":

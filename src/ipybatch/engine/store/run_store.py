@@ -232,20 +232,16 @@ class RunStore(msgspec.Struct):
         self,
         counts: Counts,
         *,
-        concurrency: int,
         now_s: float,
         workload: str = "",
         about: str = "",
-        windows_since_s: float = -math.inf,
         settings: str = "",
     ) -> None:
         """Mark the run as running.
 
         Args:
             counts: Where the session starts from.
-            concurrency: How many requests may be in flight.
             workload: Name of the workload that made the session; ``about``: what it records to open it again.
-            windows_since_s: Responses before this time, Unix, are dropped from the resource's windows.
             settings: Hash of what is sent with every item.
 
         Raises:
@@ -254,12 +250,9 @@ class RunStore(msgspec.Struct):
 
         def unit(database: sqlite3.Connection) -> None:
             database.execute(
-                "DELETE FROM window WHERE resource = ? AND responded_s < ?", (self.resource, windows_since_s)
-            )
-            database.execute(
-                "UPDATE run SET state = 'running', reason = '', concurrency = ?, started_s = coalesce(started_s, ?),"
-                " begun_s = ?, resource = ?, workload = ?, about = ?, settings = ? WHERE id = ?",
-                (concurrency, now_s, now_s, self.resource, workload, about, settings, self.run),
+                "UPDATE run SET state = 'running', reason = '', started_s = coalesce(started_s, ?), begun_s = ?,"
+                " resource = ?, workload = ?, about = ?, settings = ? WHERE id = ?",
+                (now_s, now_s, self.resource, workload, about, settings, self.run),
             )
             self._count(database, self._with_recorded(counts), now_s, self._outdated() or b"")
 
@@ -280,7 +273,7 @@ class RunStore(msgspec.Struct):
         The counts are those of the moment the commit is written, with these entries in.
         """
         counts = self._counts(entries)
-        values = values_of(entries, self.lease.run, self.resource)
+        values = values_of(entries, self.lease.run)
         outdated = self._outdated()
 
         def unit(database: sqlite3.Connection) -> None:
@@ -318,14 +311,6 @@ class RunStore(msgspec.Struct):
             for status, items in (self.recorded.stale + self.recorded.unlisted).items():
                 counts.add(status, items)
         return counts
-
-    def expect(self, requests: int, now_s: float, done: Callable[[JournalError | None], None]) -> None:
-        """Record how many requests may be in flight at once, before they are."""
-
-        def unit(database: sqlite3.Connection) -> None:
-            database.execute("UPDATE run SET concurrency = max(concurrency, ?) WHERE id = ?", (requests, self.run))
-
-        self.journal.submit(self._guarded(unit, now_s), lambda _, error: done(error), patience_s=math.inf)
 
     def mark(self, state: State | None, taken: Sequence[tuple[int, str]], now_s: float) -> None:
         """Record how the run stands now, and which commands from elsewhere were taken, in one commit; not waited for.

@@ -248,8 +248,9 @@ def check_ours(database: sqlite3.Connection, path: Path) -> None:
     Raises:
         JournalError: It is such a file.
     """
-    seen = version(database)
+    # In this order: another process may be making them, in one transaction.
     tables = {name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    seen = version(database)
     if tables and (seen == 0 or not {"run", "item", "payload"} <= tables):
         msg = f"journal {path} is not a journal of ours: move it away, or choose another journal="
         raise JournalCorrupt(msg)

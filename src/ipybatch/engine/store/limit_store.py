@@ -1,0 +1,268 @@
+"""Limit stores: where processes that share a resource agree on what may start.
+
+Rule: one exchange, one decision.  A process reports what it has in flight and
+what was answered since its last report, and asks for one permit; the store
+counts all of that together, by its own clock, in one transaction.
+
+    process A --Report: 2 in flight, 1 answered 0.03 s ago, wants 1--> store
+    process A <--Answer: granted; or seconds to wait--------------------+
+                                                                        |
+    used(window) = in flight of all owners + answered within per_s -----+
+
+What is in flight is reported whole, not as a change, so a report whose answer
+was lost does no harm when it is made again.  An owner that is silent for
+longer than its lease may have sent what it had in flight until then: it counts
+as answered at that moment.
+
+Prior art: a sliding-window log with running totals, so that a window costs two
+lookups whatever its length; leases (Gray and Cheriton, 1989).
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from bisect import insort
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Protocol
+
+import msgspec
+
+from ipybatch.engine.data.policy import Rate
+from ipybatch.engine.rules.limiter import CLOCK_DRIFT, LATE_S, Cost, Spent, Window, cost_in
+
+LEASE_S = 15.0
+
+
+class StoreBusy(Exception):  # no error: the next try is a moment later
+    """Another process holds the store just now."""
+
+
+class Bounds(msgspec.Struct, frozen=True):
+    """The limits that an owner holds to.
+
+    Attributes:
+        concurrency: Attempts at a time; None for any number.
+        spacing_s: Seconds between two starts.
+        rates: Sliding windows that all hold.
+    """
+
+    concurrency: int | None = None
+    spacing_s: float = 0.0
+    rates: tuple[Rate, ...] = ()
+
+
+def strictest(bounds: Iterable[Bounds]) -> Bounds:
+    """Return limits that satisfy all of the given ones."""
+    every = tuple(bounds)
+    return Bounds(
+        min((one.concurrency for one in every if one.concurrency is not None), default=None),
+        max((one.spacing_s for one in every), default=0.0),
+        tuple(dict.fromkeys(rate for one in every for rate in one.rates)),
+    )
+
+
+class Report(msgspec.Struct, frozen=True, kw_only=True):
+    """What one owner says of one resource, and asks for.
+
+    Attributes:
+        resource: Its name.
+        owner: Who reports; "" only looks.
+        label: What people call the owner: its sessions' names.
+        bounds: The limits that the owner holds to; None when it leaves.
+        running: Attempts that have a place among the ``concurrency``.
+        in_flight: What its unanswered requests cost, by unit.
+        spent: What was answered since the last report: seconds ago, unit, cost.
+        wanted: The cost of one more request; None for none.
+        slot: Whether that takes a place among the ``concurrency``.
+        lease_s: For how long the report holds, seconds.
+        cool_s: Let nothing start for so long; 0.0 ends a cool-down; None leaves it as it is.
+        why: Why it cools down.
+    """
+
+    resource: str
+    owner: str = ""
+    label: str = ""
+    bounds: Bounds | None = None
+    running: int = 0
+    in_flight: Cost = msgspec.field(default_factory=dict)
+    spent: Sequence[Spent] = ()
+    wanted: Cost | None = None
+    slot: bool = True
+    lease_s: float = LEASE_S
+    cool_s: float | None = None
+    why: str = ""
+
+
+class Owner(msgspec.Struct, frozen=True):
+    """Another owner of a resource.
+
+    Attributes:
+        name: As it reports.
+        label: What people call it.
+        running: Its attempts.
+    """
+
+    name: str
+    label: str
+    running: int
+
+
+class Answer(msgspec.Struct, frozen=True, kw_only=True):
+    """How a resource stands after a report.
+
+    Attributes:
+        wait_s: 0.0 when what was wanted is granted; else seconds until it may be; inf: after a response only.
+        used: How much of each rate of all owners is taken, what was granted included.
+        owners: The others that share the resource.
+        cool_s: Seconds until nothing cools down any more; 0.0 when nothing does.
+        why: Why it cools down; "" when it does not.
+        is_stranger: Whether somebody else's requests were counted since this owner's last report.
+    """
+
+    wait_s: float = 0.0
+    used: Mapping[Rate, float] = msgspec.field(default_factory=dict)
+    owners: tuple[Owner, ...] = ()
+    cool_s: float = 0.0
+    why: str = ""
+    is_stranger: bool = False
+
+
+class LimitStore(Protocol):
+    """Where the use of resources is counted; `ipybatch.testing.check_limit_store` says what each must do."""
+
+    def exchange(self, report: Report) -> Answer:
+        """Count what an owner reports, and decide on what it wants, at once.
+
+        Raises:
+            StoreBusy: Another process holds the store just now: report again in a moment.
+            JournalError: The store cannot be read or written; says why.
+        """
+
+    def history(self, resource: str, since_s: float) -> list[Spent]:
+        """Return what was answered within the last ``since_s`` seconds: seconds ago, unit, cost; the oldest first.
+
+        Raises:
+            StoreBusy: See `exchange`.
+            JournalError: See `exchange`.
+        """
+
+
+class _Member(msgspec.Struct):
+    label: str
+    bounds: Bounds
+    until_s: float
+    running: int
+    in_flight: Cost
+
+
+class _Resource(msgspec.Struct):
+    members: dict[str, _Member] = msgspec.field(default_factory=dict)
+    spent: list[Spent] = msgspec.field(default_factory=list)  # at, unit, cost
+    started_s: float = -math.inf
+    cool_until_s: float = -math.inf
+    why: str = ""
+    spender: str = ""
+
+
+class MemoryLimits:
+    """A store for sessions of one process, and the plainest statement of what a store does.
+
+    Args:
+        now_s: The store's clock.
+    """
+
+    def __init__(self, now_s: Callable[[], float] = time.monotonic) -> None:
+        self._now_s = now_s
+        self._resources: dict[str, _Resource] = {}
+
+    def exchange(self, report: Report) -> Answer:
+        """Count what an owner reports, and decide on what it wants, at once."""
+        now_s, resource = self._now_s(), self._resources.setdefault(report.resource, _Resource())
+        self._lapse(resource, now_s, besides=report.owner)
+        is_stranger = resource.spender not in ("", report.owner)
+        for ago_s, unit, cost in report.spent:
+            self._spend(resource, (now_s - ago_s, unit, cost), report.owner)
+        if report.cool_s is not None:
+            resource.cool_until_s = max(resource.cool_until_s, now_s + report.cool_s) if report.cool_s else -math.inf
+            resource.why = report.why
+        member = self._enter(resource, report, now_s)
+        bounds = strictest(one.bounds for one in resource.members.values())
+        wait_s, wanted = 0.0, report.wanted
+        if wanted is not None and member is not None:
+            wait_s = self._wait_s(resource, bounds, report, now_s)
+            if wait_s == 0.0:
+                resource.started_s = count_start(now_s, resource.started_s + bounds.spacing_s)
+                units = {"requests", *wanted, *member.in_flight}
+                in_flight = member.in_flight
+                member.in_flight = {unit: in_flight.get(unit, 0.0) + cost_in(unit, wanted) for unit in units}
+                member.running += report.slot
+        cool_s = max(0.0, resource.cool_until_s - now_s)
+        return Answer(
+            wait_s=wait_s,
+            used={rate: self._used(resource, rate, now_s) for rate in bounds.rates},
+            owners=tuple(
+                Owner(name, one.label, one.running) for name, one in resource.members.items() if name != report.owner
+            ),
+            cool_s=cool_s,
+            why=resource.why if cool_s else "",
+            is_stranger=is_stranger,
+        )
+
+    def history(self, resource: str, since_s: float) -> list[Spent]:
+        """Return what was answered within the last ``since_s`` seconds: seconds ago, unit, cost; the oldest first."""
+        now_s, known = self._now_s(), self._resources.get(resource, _Resource())
+        return [(now_s - at_s, unit, cost) for at_s, unit, cost in known.spent if at_s > now_s - since_s]
+
+    def _lapse(self, resource: _Resource, now_s: float, *, besides: str) -> None:
+        for name, member in list(resource.members.items()):
+            if name != besides and member.until_s <= now_s:
+                del resource.members[name]
+                for unit, cost in member.in_flight.items():
+                    self._spend(resource, (now_s, unit, cost), name)
+
+    def _spend(self, resource: _Resource, spent: Spent, spender: str) -> None:
+        insort(resource.spent, spent)
+        resource.spender = spender
+
+    def _enter(self, resource: _Resource, report: Report, now_s: float) -> _Member | None:
+        if not report.owner:
+            return None
+        if report.bounds is None:
+            resource.members.pop(report.owner, None)
+            return None
+        until_s = now_s + report.lease_s
+        member = _Member(report.label, report.bounds, until_s, report.running, dict(report.in_flight))
+        resource.members[report.owner] = member
+        return member
+
+    def _wait_s(self, resource: _Resource, bounds: Bounds, report: Report, now_s: float) -> float:
+        running = sum(member.running for member in resource.members.values())
+        if report.slot and bounds.concurrency is not None and running >= bounds.concurrency:
+            return math.inf
+        wait_s = max(0.0, resource.started_s + bounds.spacing_s - now_s, resource.cool_until_s - now_s)
+        assert report.wanted is not None
+        for rate in bounds.rates:
+            window = Window(rate, self._in_flight(resource, rate.unit))
+            for at_s, unit, cost in resource.spent:
+                if unit == rate.unit:
+                    window.spend(at_s, cost)
+            wait_s = max(wait_s, window.wait_s(now_s, cost_in(rate.unit, report.wanted)))
+        return wait_s
+
+    def _in_flight(self, resource: _Resource, unit: str) -> float:
+        return sum(member.in_flight.get(unit, 0.0) for member in resource.members.values())
+
+    def _used(self, resource: _Resource, rate: Rate, now_s: float) -> float:
+        spent = [cost for at_s, unit, cost in resource.spent if unit == rate.unit and at_s > now_s - held_s(rate)]
+        return self._in_flight(resource, rate.unit) + sum(spent)
+
+
+def held_s(rate: Rate) -> float:
+    """Return how long after its response a request counts in a window, seconds."""
+    return rate.per_s * CLOCK_DRIFT
+
+
+def count_start(now_s: float, due_s: float) -> float:
+    """Return when a start is taken to have been: one that its timer made a little late counts as punctual."""
+    return due_s if 0.0 <= now_s - due_s < LATE_S else now_s

@@ -1,0 +1,532 @@
+"""SqliteLimits: the limit store of the processes of one user, a file beside the journal.
+
+    resource  one row a resource or limit group: its last start, its cool-down, when and by whom it was last written;
+              `changed` counts the changes of its owners
+    owner     who uses it, within which limits, and until when that holds
+    flight    what each owner has in flight, by unit; its attempts stand under the unit ''
+    spent     what was answered, as running totals by unit: what a window holds is the difference of two of them
+    grace     until when nothing starts, because the file was deleted while it was in use
+
+An exchange is one transaction of some 50 us.  It never waits: who meets the
+lock of another process tries again in a moment.  The disk is never waited for
+either (``synchronous = OFF``): all of it survives the end of the processes, and
+a power cut takes windows that are over by then.
+
+All processes of a machine read one clock, which stands in no sleep.  When it
+began anew, with the machine, all that is recorded moves along.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import sqlite3
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import msgspec
+
+from ipybatch.engine.data.policy import Rate
+from ipybatch.engine.rules.limiter import Cost, Spent, cost_in
+from ipybatch.engine.store.journal import translated
+from ipybatch.engine.store.lease import find_process
+from ipybatch.engine.store.limit_store import (
+    LEASE_S,
+    Answer,
+    Bounds,
+    Owner,
+    Report,
+    StoreBusy,
+    count_start,
+    held_s,
+    strictest,
+)
+from ipybatch.errors import JournalError
+
+HOLD_S = 45.0  # how much longer than its lease a process counts that is there and silent: it was stopped, or held
+FRESH_S = 1.0  # a lease this young is not written again
+KEPT_S = 86_400.0  # what was answered is kept for a day, or for the longest window
+LOOK_S = 0.5  # between two looks at whose lease has ended
+THIN_AFTER = 1000  # answers
+_STEPS = 1000  # moments in a window that are told apart at least
+_VERSION = 1
+
+_SCHEMA = """
+    CREATE TABLE resource (
+        id INTEGER PRIMARY KEY,
+        name TEXT NOT NULL UNIQUE,
+        changed INTEGER NOT NULL DEFAULT 0,
+        last_s REAL NOT NULL,
+        unix_s REAL NOT NULL,
+        started_s REAL NOT NULL,
+        cool_until_s REAL NOT NULL,
+        why TEXT NOT NULL DEFAULT '',
+        spender TEXT NOT NULL DEFAULT ''
+    );
+    CREATE TABLE owner (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        resource INTEGER NOT NULL,
+        name TEXT NOT NULL,
+        label TEXT NOT NULL,
+        bounds TEXT NOT NULL,
+        until_s REAL NOT NULL,
+        UNIQUE (resource, name)
+    );
+    CREATE TABLE flight (
+        resource INTEGER NOT NULL,
+        owner INTEGER NOT NULL,
+        unit TEXT NOT NULL,
+        cost REAL NOT NULL,
+        PRIMARY KEY (resource, owner, unit)
+    ) WITHOUT ROWID;
+    CREATE TABLE spent (
+        resource INTEGER NOT NULL,
+        unit TEXT NOT NULL,
+        at_s REAL NOT NULL,
+        total REAL NOT NULL,
+        PRIMARY KEY (resource, unit, at_s, total)
+    ) WITHOUT ROWID;
+    CREATE TABLE grace (until_s REAL NOT NULL)
+"""
+_LAST = "SELECT at_s, total FROM spent WHERE resource = ? AND unit = ? ORDER BY at_s DESC, total DESC LIMIT 1"
+_BEFORE = "SELECT total FROM spent WHERE resource = ? AND unit = ? AND at_s <= ? ORDER BY at_s DESC, total DESC LIMIT 1"
+_REACHED = (
+    "SELECT at_s FROM spent WHERE resource = ? AND unit = ? AND at_s > ? AND total >= ? ORDER BY at_s, total LIMIT 1"
+)
+_RESOURCE = "SELECT id, changed, last_s, unix_s, started_s, cool_until_s, why, spender FROM resource WHERE name = ?"
+_RUNNING = ""  # the unit of attempts
+
+_encode, _decode = msgspec.json.Encoder().encode, msgspec.json.Decoder(Bounds).decode
+
+
+def boot_s() -> float:
+    """Return seconds since the machine started, those it slept included where the system tells."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
+
+
+class _Row(msgspec.Struct):
+    """A resource as it stands, in a transaction."""
+
+    id: int
+    changed: int
+    last_s: float
+    unix_s: float
+    started_s: float
+    cool_until_s: float
+    why: str
+    spender: str
+
+
+class _Known(msgspec.Struct):
+    """The owners of a resource, as they were read when ``changed`` was what it is."""
+
+    changed: int
+    owners: dict[int, tuple[str, str, Bounds, float]]  # name, label, bounds, until
+    bounds: Bounds
+
+
+class SqliteLimits:
+    """A limit store in a file.
+
+    Args:
+        path: Of the file; it is made where there is none.
+        now_s: The clock that all who open it share.
+        unix_s: Tells how much time passed while that clock began anew.
+    """
+
+    def __init__(
+        self, path: Path, now_s: Callable[[], float] = boot_s, unix_s: Callable[[], float] = time.time
+    ) -> None:
+        self.path = path
+        self._now_s, self._unix_s = now_s, unix_s
+        self._database: sqlite3.Connection | None = None
+        self._is_lost = False  # the file that was open
+        self._file: tuple[int, int] | None = None
+        self._owners: dict[tuple[int, str], tuple[int, Bounds, str, float]] = {}  # id, bounds, label, renewed at
+        self._known: dict[int, _Known] = {}
+        self._looked_s: dict[int, float] = {}
+        self._answered: dict[int, int] = {}  # since old answers were thinned out
+
+    def exchange(self, report: Report) -> Answer:
+        """Count what an owner reports, and decide on what it wants, at once.
+
+        Raises:
+            StoreBusy: Another process writes just now.
+            JournalError: The file cannot be read or written; says why.
+        """
+        with self._transaction() as database:
+            return self._exchange(database, report)
+
+    def history(self, resource: str, since_s: float) -> list[Spent]:
+        """Return what was answered within the last ``since_s`` seconds: seconds ago, unit, cost; the oldest first.
+
+        Raises:
+            StoreBusy: Another process writes just now.
+            JournalError: The file cannot be read or written; says why.
+        """
+        with self._transaction() as database:
+            row = self._resource(database, resource)
+            found, before = [], dict[str, float]()
+            for at_s, unit, total in database.execute(
+                "SELECT at_s, unit, total FROM spent WHERE resource = ? ORDER BY at_s, total", (row.id,)
+            ):
+                if at_s > row.last_s - since_s:
+                    found.append((row.last_s - at_s, unit, total - before.get(unit, 0.0)))
+                before[unit] = total
+            return found
+
+    def names(self) -> list[str]:
+        """Return the names of all resources.
+
+        Raises:
+            StoreBusy: Another process writes just now.
+            JournalError: The file cannot be read or written; says why.
+        """
+        with self._transaction() as database:
+            return [name for (name,) in database.execute("SELECT name FROM resource ORDER BY name")]
+
+    def close(self) -> None:
+        """Let the file go."""
+        if self._database is not None:
+            self._database.close()
+        self._database = None
+
+    def _exchange(self, database: sqlite3.Connection, report: Report) -> Answer:
+        row = self._resource(database, report.resource)
+        now_s = row.last_s
+        self._lapse(database, row, now_s, besides=report.owner)
+        is_stranger = row.spender not in ("", report.owner)
+        for ago_s, unit, cost in report.spent:
+            self._spend(database, row, now_s - ago_s, unit, cost)
+            row.spender = report.owner
+        if report.cool_s is not None:
+            row.cool_until_s = max(row.cool_until_s, now_s + report.cool_s) if report.cool_s else -math.inf
+            row.why = report.why
+        me = self._enter(database, row, report, now_s)
+        known = self._owners_of(database, row)
+        flight, owners = self._others(database, row, known, me)
+        used = dict.fromkeys(known.bounds.rates, 0.0)
+        wanted, wait_s = report.wanted if me else None, 0.0
+        running = flight.get(_RUNNING, 0.0) + report.running
+        if wanted is not None:
+            if report.slot and known.bounds.concurrency is not None and running >= known.bounds.concurrency:
+                wait_s = math.inf
+            wait_s = max(wait_s, row.started_s + known.bounds.spacing_s - now_s, row.cool_until_s - now_s)
+        for rate in used:
+            in_flight = flight.get(rate.unit, 0.0) + report.in_flight.get(rate.unit, 0.0)
+            used[rate], fits_in_s = self._window(database, row, rate, in_flight, wanted)
+            wait_s = max(wait_s, fits_in_s)
+        is_granted = wanted is not None and wait_s == 0.0
+        if me:
+            self._fly(database, row.id, me, report, wanted if is_granted else None)
+        if is_granted:
+            assert wanted is not None
+            row.started_s = count_start(now_s, row.started_s + known.bounds.spacing_s)
+            for rate in used:
+                used[rate] += cost_in(rate.unit, wanted)
+        database.execute(
+            "UPDATE resource SET last_s = ?, unix_s = ?, started_s = ?, cool_until_s = ?, why = ?, spender = ?"
+            " WHERE id = ?",
+            (now_s, self._unix_s(), row.started_s, row.cool_until_s, row.why, row.spender, row.id),
+        )
+        cool_s = max(0.0, row.cool_until_s - now_s)
+        return Answer(
+            wait_s=max(0.0, wait_s),
+            used=used,
+            owners=owners,
+            cool_s=cool_s,
+            why=row.why if cool_s else "",
+            is_stranger=is_stranger,
+        )
+
+    def _resource(self, database: sqlite3.Connection, name: str) -> _Row:
+        """Return a resource at this moment, which is later than all that is recorded of it."""
+        now_s = self._now_s()
+        found = database.execute(_RESOURCE, (name,)).fetchone()
+        if found is None:
+            (grace_s,) = database.execute("SELECT max(until_s) FROM grace").fetchone()
+            cool_until_s, why = (-math.inf, "") if grace_s is None or grace_s < now_s else (grace_s, _DELETED)
+            database.execute(
+                "INSERT INTO resource (name, last_s, unix_s, started_s, cool_until_s, why) VALUES (?, ?, ?, ?, ?, ?)",
+                (name, now_s, self._unix_s(), -math.inf, cool_until_s, why),
+            )
+            found = database.execute(_RESOURCE, (name,)).fetchone()
+        row = _Row(*found)
+        if now_s < row.last_s - 1.0:
+            self._move(database, row, now_s)
+        row.last_s = max(now_s, row.last_s)
+        return row
+
+    def _move(self, database: sqlite3.Connection, row: _Row, now_s: float) -> None:
+        """Let the clock have begun anew: what is recorded is as long ago as the other clock says."""
+        by_s = now_s - max(0.0, self._unix_s() - row.unix_s) - row.last_s
+        database.execute("UPDATE spent SET at_s = at_s + ? WHERE resource = ?", (by_s, row.id))
+        database.execute("UPDATE owner SET until_s = until_s + ? WHERE resource = ?", (by_s, row.id))
+        database.execute("UPDATE resource SET changed = changed + 1 WHERE id = ?", (row.id,))
+        row.changed += 1
+        row.last_s, row.started_s, row.cool_until_s = now_s, row.started_s + by_s, row.cool_until_s + by_s
+        self._looked_s.pop(row.id, None)
+
+    def _spend(self, database: sqlite3.Connection, row: _Row, at_s: float, unit: str, cost: float) -> None:
+        last_s, total = database.execute(_LAST, (row.id, unit)).fetchone() or (-math.inf, 0.0)
+        at_s = max(last_s, min(at_s, row.last_s))
+        database.execute("INSERT OR IGNORE INTO spent VALUES (?, ?, ?, ?)", (row.id, unit, at_s, total + cost))
+        self._answered[row.id] = answered = self._answered.get(row.id, 0) + 1
+        if answered >= THIN_AFTER:
+            self._answered[row.id] = 0
+            self._thin(database, row)
+
+    def _thin(self, database: sqlite3.Connection, row: _Row) -> None:
+        """Forget moments that no window tells apart: a cost counts a little longer then, never shorter."""
+        rates = self._owners_of(database, row).bounds.rates
+        for (unit,) in database.execute("SELECT DISTINCT unit FROM spent WHERE resource = ?", (row.id,)).fetchall():
+            spans = sorted({held_s(rate) for rate in rates if rate.unit == unit} | {KEPT_S})
+            for newer_s, older_s in zip([0.0, *spans[:-1]], spans, strict=True):
+                if newer_s:
+                    since_s, until_s = row.last_s - older_s, row.last_s - newer_s
+                    span = (row.id, unit, since_s, until_s)
+                    database.execute(
+                        "DELETE FROM spent WHERE resource = ? AND unit = ? AND at_s > ? AND at_s <= ? AND total NOT IN"
+                        " (SELECT max(total) FROM spent WHERE resource = ? AND unit = ? AND at_s > ? AND at_s <= ?"
+                        " GROUP BY CAST(at_s / ? AS INTEGER))",
+                        (*span, *span, older_s / _STEPS),
+                    )
+            before = database.execute(_BEFORE, (row.id, unit, row.last_s - spans[-1])).fetchone()
+            if before is not None:
+                database.execute(
+                    "DELETE FROM spent WHERE resource = ? AND unit = ? AND total < ?", (row.id, unit, *before)
+                )
+
+    def _lapse(self, database: sqlite3.Connection, row: _Row, now_s: float, *, besides: str) -> None:
+        """Count as answered what those have in flight who are gone, or silent for too long."""
+        if now_s < self._looked_s.get(row.id, -math.inf) + LOOK_S:
+            return
+        self._looked_s[row.id] = now_s
+        gone = [
+            (owner, name)
+            for owner, (name, _, _, until_s) in self._read_owners(database, row.id).items()
+            if name != besides and _is_gone(name, now_s - until_s)
+        ]
+        for owner, name in gone:
+            for unit, cost in database.execute(
+                "SELECT unit, cost FROM flight WHERE resource = ? AND owner = ? AND unit <> ''", (row.id, owner)
+            ).fetchall():
+                if cost:
+                    self._spend(database, row, now_s, unit, cost)
+                    row.spender = name
+            self._remove(database, row, owner)
+
+    def _enter(self, database: sqlite3.Connection, row: _Row, report: Report, now_s: float) -> int:
+        """Count an owner as one of the resource's, renew its lease, or let it leave; return its number, 0 for none."""
+        if not report.owner:
+            return 0
+        key = row.id, report.owner
+        owner, bounds, label, renewed_s = self._owners.get(key, (0, None, "", -math.inf))
+        if report.bounds is None:
+            found = database.execute("SELECT id FROM owner WHERE resource = ? AND name = ?", key).fetchone()
+            if found is not None:
+                self._remove(database, row, found[0])
+            self._owners.pop(key, None)
+            return 0
+        is_same = bounds == report.bounds and label == report.label
+        if is_same and now_s < renewed_s + FRESH_S:
+            return owner
+        until_s = now_s + report.lease_s
+        if (
+            not is_same
+            or not database.execute(
+                "UPDATE owner SET until_s = ? WHERE id = ? AND name = ?", (until_s, owner, report.owner)
+            ).rowcount
+        ):
+            database.execute(
+                "INSERT INTO owner (resource, name, label, bounds, until_s) VALUES (?, ?, ?, ?, ?) ON CONFLICT DO"
+                " UPDATE SET label = excluded.label, bounds = excluded.bounds, until_s = excluded.until_s",
+                (*key, report.label, _encode(report.bounds), until_s),
+            )
+            (owner,) = database.execute("SELECT id FROM owner WHERE resource = ? AND name = ?", key).fetchone()
+            self._change(database, row)
+        self._owners[key] = owner, report.bounds, report.label, now_s
+        return owner
+
+    def _remove(self, database: sqlite3.Connection, row: _Row, owner: int) -> None:
+        database.execute("DELETE FROM flight WHERE resource = ? AND owner = ?", (row.id, owner))
+        database.execute("DELETE FROM owner WHERE id = ?", (owner,))
+        self._change(database, row)
+
+    def _change(self, database: sqlite3.Connection, row: _Row) -> None:
+        row.changed += 1
+        database.execute("UPDATE resource SET changed = ? WHERE id = ?", (row.changed, row.id))
+
+    def _owners_of(self, database: sqlite3.Connection, row: _Row) -> _Known:
+        known = self._known.get(row.id)
+        if known is None or known.changed != row.changed:
+            owners = self._read_owners(database, row.id)
+            known = _Known(row.changed, owners, strictest(bounds for _, _, bounds, _ in owners.values()))
+            self._known[row.id] = known
+        return known
+
+    def _read_owners(self, database: sqlite3.Connection, resource: int) -> dict[int, tuple[str, str, Bounds, float]]:
+        rows = database.execute("SELECT id, name, label, bounds, until_s FROM owner WHERE resource = ?", (resource,))
+        return {owner: (name, label, _decode(bounds), until_s) for owner, name, label, bounds, until_s in rows}
+
+    def _others(
+        self, database: sqlite3.Connection, row: _Row, known: _Known, me: int
+    ) -> tuple[Cost, tuple[Owner, ...]]:
+        """Return what the others have in flight in all, by unit, and who they are."""
+        if me in known.owners and len(known.owners) == 1:
+            return {}, ()
+        flight: dict[str, float] = {}
+        running: dict[int, float] = {}
+        for owner, unit, cost in database.execute(
+            "SELECT owner, unit, cost FROM flight WHERE resource = ? AND owner <> ?", (row.id, me)
+        ):
+            flight[unit] = flight.get(unit, 0.0) + cost
+            if unit == _RUNNING:
+                running[owner] = cost
+        return flight, tuple(
+            Owner(name, label, int(running.get(owner, 0)))
+            for owner, (name, label, _, _) in known.owners.items()
+            if owner != me
+        )
+
+    def _fly(self, database: sqlite3.Connection, resource: int, me: int, report: Report, more: Cost | None) -> None:
+        """Record what an owner has in flight, with what was granted."""
+        flight: dict[str, float] = {_RUNNING: report.running, **report.in_flight}
+        if more is not None:
+            flight[_RUNNING] += report.slot
+            for unit in {"requests", *more}:
+                flight[unit] = flight.get(unit, 0.0) + cost_in(unit, more)
+        database.executemany(
+            "INSERT OR REPLACE INTO flight VALUES (?, ?, ?, ?)",
+            [(resource, me, unit, cost) for unit, cost in flight.items()],
+        )
+
+    def _window(
+        self, database: sqlite3.Connection, row: _Row, rate: Rate, in_flight: float, wanted: Cost | None
+    ) -> tuple[float, float]:
+        """Return how much of a rate is taken, and seconds until what is wanted fits as well."""
+        since_s = row.last_s - held_s(rate)
+        _, total = database.execute(_LAST, (row.id, rate.unit)).fetchone() or (0.0, 0.0)
+        (before,) = database.execute(_BEFORE, (row.id, rate.unit, since_s)).fetchone() or (0.0,)
+        used: float = in_flight + total - before
+        if wanted is None:
+            return used, 0.0
+        cost = cost_in(rate.unit, wanted)
+        over = used + cost - rate.limit
+        if cost > rate.limit:  # the limit was lowered meanwhile: it starts when nothing else is there
+            over = used
+        if over <= 1e-9:
+            return used, 0.0
+        found = database.execute(_REACHED, (row.id, rate.unit, since_s, before + over - 1e-9)).fetchone()
+        return used, math.inf if found is None else found[0] + held_s(rate) - row.last_s
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        with translated(self.path, "limits file", "IPYBATCH_JOURNAL or journal="):
+            try:
+                database = self._opened()
+                database.execute("BEGIN IMMEDIATE")
+                try:
+                    yield database
+                except BaseException:
+                    with suppress(sqlite3.Error):
+                        database.execute("ROLLBACK")
+                    raise
+                database.execute("COMMIT")
+            except BaseException as error:
+                self._forget()
+                if isinstance(error, sqlite3.OperationalError) and error.sqlite_errorname.startswith(_BUSY):
+                    raise StoreBusy(str(error)) from error
+                if isinstance(error, sqlite3.DatabaseError) and error.sqlite_errorname.startswith(_DAMAGED):
+                    self._put_aside()
+                    raise StoreBusy(str(error)) from error
+                raise
+
+    def _forget(self) -> None:
+        """Forget what was read: it may not be so."""
+        self._owners.clear()
+        self._known.clear()
+        self._looked_s.clear()
+
+    def _opened(self) -> sqlite3.Connection:
+        """Return the connection to the file that is there now."""
+        if self._database is not None:
+            if self._file == _identity(self.path):
+                return self._database
+            self.close()
+            self._is_lost = True
+            self._forget()
+        with suppress(FileExistsError):
+            os.close(os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+        self._file = _identity(self.path)
+        database = sqlite3.connect(
+            f"{self.path.as_uri()}?mode=rw", uri=True, timeout=0, isolation_level=None, check_same_thread=False
+        )
+        try:
+            self._prepare(database)
+        except BaseException:
+            database.close()
+            raise
+        self._database, self._is_lost = database, False
+        return database
+
+    def _prepare(self, database: sqlite3.Connection) -> None:
+        """Make the tables where there are none.
+
+        Raises:
+            JournalError: A later version has made them.
+        """
+        database.execute("PRAGMA synchronous = OFF")
+        database.execute("PRAGMA journal_mode = WAL")
+        (version,) = database.execute("PRAGMA user_version").fetchone()
+        if version > _VERSION:
+            msg = f"limits file {self.path} was written by a later ipybatch: upgrade, or choose another journal="
+            raise JournalError(msg)
+        if version == _VERSION:
+            return
+        database.execute("BEGIN IMMEDIATE")
+        (version,) = database.execute("PRAGMA user_version").fetchone()
+        for statement in _SCHEMA.split(";") if version == 0 else ():
+            database.execute(statement)
+        if self._is_lost:  # who used it before has yet to come back, and what was answered is not known
+            database.execute("INSERT INTO grace VALUES (?)", (self._now_s() + LEASE_S,))
+        database.execute(f"PRAGMA user_version = {_VERSION}")
+        database.execute("COMMIT")
+
+    def _put_aside(self) -> None:
+        """Move a damaged file away, unless somebody has done so."""
+        is_same = self._file == _identity(self.path)
+        self.close()
+        self._is_lost = True
+        if is_same:
+            for end in ("-wal", "-shm", ""):
+                part = self.path.with_name(self.path.name + end)
+                with suppress(FileNotFoundError):
+                    part.replace(part.with_name(f"{self.path.stem}-damaged{self.path.suffix}{end}"))
+
+
+_BUSY = ("SQLITE_BUSY", "SQLITE_LOCKED")
+_DAMAGED = ("SQLITE_CORRUPT", "SQLITE_NOTADB")
+_DELETED = "limits.sqlite3 was deleted or damaged while it was in use: what it counted is unknown"
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        found = os.stat(path)  # noqa: PTH116  # once a permit: a third of the time
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def _is_gone(owner: str, silent_s: float) -> bool:
+    """Say whether an owner has ended, or been silent for too long.
+
+    A process that is there and silent was stopped, or something holds its engine: it may yet send what it has in
+    flight, and its requests are counted for longer.
+    """
+    is_there = find_process(owner)
+    if is_there is None:
+        return silent_s >= 0.0
+    return silent_s >= HOLD_S if is_there else True
