@@ -10,7 +10,7 @@ import os
 from collections.abc import Sequence
 from types import ModuleType
 
-from . import browser, engine, estimates, forecasting, gemini, imports, listing, memory, rate, resume, view
+from . import browser, engine, estimates, forecasting, gemini, imports, listing, memory, rate, resume, shared, view
 from .measure import ROOT
 from .table import Row, table
 
@@ -18,6 +18,7 @@ QUESTIONS: dict[str, ModuleType] = {
     "engine": engine,
     "memory": memory,
     "rate": rate,
+    "shared": shared,
     "imports": imports,
     "resume": resume,
     "listing": listing,
