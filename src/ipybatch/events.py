@@ -17,6 +17,7 @@ __all__ = [
     "BreakerState",
     "Commanded",
     "CooledDown",
+    "Counted",
     "Counts",
     "Depleted",
     "Drawn",

@@ -46,7 +46,7 @@ export class Header {
     clipped(this.name, head.name);
     attribute(this.state, "data-is", head.state);
     setIcon(this.icon, head.state);
-    text(this.word, head.state.replace("_", " "));
+    text(this.word, `${head.state.replace("_", " ")} ${head.where}`.trim());
     clipped(this.waiting, ended(head.state) ? "" : waiting(head, passed_s));
     this.patchButtons(head.can, isPending);
   }

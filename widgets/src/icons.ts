@@ -22,6 +22,7 @@ const PATHS: Record<IconName, string> = {
   cancelled: `${CIRCLE}M2.8 9.2L9.2 2.8`,
   skipped: "M2 2.8L5.2 6L2 9.2M6.8 2.8L10 6L6.8 9.2",
   rolled_back: BACK,
+  interrupted: "M1.5 6H4.4M7.6 6H10.5M6.9 2.4L5.1 9.6",
   pause: BARS,
   resume: "M3.6 2.2L9.6 6L3.6 9.8Z",
   cancel: CROSS,

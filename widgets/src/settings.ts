@@ -55,7 +55,7 @@ export class SettingsPiece implements Piece {
     attribute(this.node, "aria-busy", busy ? "true" : null);
     attribute(this.apply, "aria-busy", busy ? "true" : null);
     hidden(this.reason, can);
-    text(this.reason, can ? "" : ended(head.state) ? "The session has ended: its limits no longer apply." : "The limits can be changed once the session runs.");
+    text(this.reason, can ? "" : whyNot(head));
   }
 
   private settle(head: Head, busy: boolean): void {
@@ -144,4 +144,9 @@ class Field {
 function wantedOf(head: Head): Wanted[] {
   const rates = head.windows.map((window) => ({ name: unitOf(window), now: window.limit, most: window.most, whole: false }));
   return [{ name: "attempts at a time", now: head.concurrency, most: head.most_concurrency, whole: true }, ...rates];
+}
+
+function whyNot(head: Head): string {
+  if (ended(head.state)) return "The session has ended: its limits no longer apply.";
+  return head.where ? "The limits are changed where the session runs." : "The limits can be changed once the session runs.";
 }

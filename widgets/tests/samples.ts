@@ -33,6 +33,7 @@ export function head(changes: Partial<Head> = {}): Head {
     budget_usd: null,
     recorded: 6,
     notes: [],
+    where: "",
     can: ["pause", "cancel", "adjust"],
     ...changes,
   };

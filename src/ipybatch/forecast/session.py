@@ -354,7 +354,8 @@ class Forecasting(RecordedForecast):
 
     def _clear_up(self, event: events.Event) -> None:
         """Delete the files that no recorded partition refers to: of former forecasts, and of killed processes."""
-        if isinstance(event, events.StateChanged) and event.state in events.ENDED:
+        has_ended = isinstance(event, events.StateChanged) and event.state in events.ENDED - {"interrupted"}
+        if has_ended and self.session.elsewhere is None:  # else the files are another process's to delete
             results = [result for _, _, result in frames.recorded(self.session._journal, self.session.name)]
             self.files.keep(result["file"] for result in results if result is not None)
 

@@ -59,7 +59,10 @@ def execute(session: SessionView, command: str) -> Ack | Rows:
         msg = f"unknown command {name!r}"
         raise ValueError(msg)
     text = action.done(session) if action.act(session, arguments) == "done" else None
-    return Ack(id=command, ok=True, done=text is not None, text=action.asked if text is None else text)
+    asked = action.asked
+    if session.elsewhere is not None:
+        asked = asked.replace("the engine is busy", f"not taken yet {session.elsewhere.where}")
+    return Ack(id=command, ok=True, done=text is not None, text=asked if text is None else text)
 
 
 def settle(session: SessionView, command: str) -> Ack | None:
@@ -69,6 +72,8 @@ def settle(session: SessionView, command: str) -> Ack | None:
     """
     name = command.split("/")[2]
     state = session.snapshot.state
+    if session.elsewhere is not None and name in session.elsewhere.untaken:
+        return None
     has_ended = state in ENDED and name != "cancel"
     text = f"the session is {state} already" if has_ended else _ACTIONS[name].done(session)
     return None if text is None else Ack(id=command, ok=True, done=True, text=text)

@@ -119,6 +119,7 @@ class Head(msgspec.Struct, kw_only=True):
         sharing: Who else uses the resource: sessions of other processes.
         spent_usd: None for work that costs nothing.
         recorded: Outcomes in the journal, including those of earlier runs.
+        where: Where it runs, such as "in process 42 on host", when that is another process; else "".
         can: The commands that are possible now.
     """
 
@@ -147,6 +148,7 @@ class Head(msgspec.Struct, kw_only=True):
     budget_usd: float | None
     recorded: int
     notes: list[str]
+    where: str
     can: list[CommandName]
 
 
@@ -261,6 +263,7 @@ _CAN: dict[events.State, list[CommandName]] = {
     "failed": ["resume"],
     "cancelled": ["resume"],
     "rolled_back": ["resume"],
+    "interrupted": ["resume"],
 }
 
 
@@ -349,7 +352,8 @@ def head(session: SessionView) -> Head:
         budget_usd=snapshot.budget_usd,
         recorded=0 if snapshot.state == "rolled_back" else snapshot.counts.ended - snapshot.left,
         notes=snapshot.notes,
-        can=_can(snapshot),
+        where="" if session.elsewhere is None else session.elsewhere.where,
+        can=_can(session),
     )
 
 
@@ -427,12 +431,17 @@ def _lines(snapshot: Snapshot, sent: Cursor) -> list[LogLine]:
 
 def _rate(snapshot: Snapshot, now_s: float) -> float:
     if snapshot.state in events.ENDED:
-        return snapshot.ended_here / max(snapshot.elapsed_s(now_s), 0.001)
+        return snapshot.average_per_s(now_s)
     return snapshot.rate_per_s(now_s) if snapshot.state == "running" else 0.0
 
 
-def _can(snapshot: Snapshot) -> list[CommandName]:
+def _can(session: SessionView) -> list[CommandName]:
+    snapshot = session.snapshot
     can = list(_CAN[snapshot.state])
+    if session.elsewhere is not None:  # the limits it was made with are not on record
+        return [name for name in can if name != "adjust"]
+    if session.lacks:
+        return []
     is_over = snapshot.state in events.ENDED and snapshot.state != "rolled_back"  # there is nothing but all to run
     if is_over and snapshot.counts.failed + snapshot.counts.timeout:
         can.append("retry_failed")

@@ -58,6 +58,7 @@ MARKS = {
     "cancelled": "⊘",
     "skipped": "→",
     "rolled_back": "↺",
+    "interrupted": "↯",
 }
 _GOOD, _BAD, _LATE, _BUSY, _ASIDE = (
     "#2da44e",
@@ -73,6 +74,7 @@ COLOURS = {
     "timeout": _LATE,
     "running": _BUSY,
     "paused": _LATE,
+    "interrupted": _LATE,
     "cancelled": _ASIDE,
     "skipped": _ASIDE,
 }
@@ -256,8 +258,8 @@ def _facts(snapshot: Snapshot, summary: Summary, *, has_breaker: bool) -> str:
     if summary.seconds:
         at = f"ended {moment(snapshot.ended_s)}" if snapshot.ended_s else f"since {moment(snapshot.started_s)}"
         facts.insert(0, ("Elapsed", span(summary.seconds), at))
-        if snapshot.ended_here:
-            per_s = snapshot.ended_here / summary.seconds
+        if ended := snapshot.ended_before + snapshot.ended_here:
+            per_s = ended / summary.seconds
             rate = f"{per_s:,.1f} per s" if per_s >= 0.1 else f"{60 * per_s:,.1f} per min"
             facts.insert(0, ("Rate", rate, "items, on average"))
     cells = "".join(

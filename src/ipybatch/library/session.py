@@ -203,6 +203,8 @@ class Refreshing(Workload[RefreshSession]):
         resource = session.policy.resource
 
         def follow(event: events.Event) -> None:
+            if session.elsewhere is not None:  # its breaker is not on record
+                return
             if isinstance(event, events.BreakerMoved):
                 _breakers[resource] = event.state
             elif isinstance(event, events.StateChanged) and event.state == "running":

@@ -18,19 +18,21 @@ from ipybatch.engine.data.clock import Clock
 from ipybatch.engine.data.events import State, Status
 from ipybatch.engine.data.masking import describe
 from ipybatch.engine.data.outcome import Outcome
-from ipybatch.engine.data.plan import NOTHING_AGAIN, Again, Priority, short
+from ipybatch.engine.data.plan import NOTHING_AGAIN, Again, Priority, key_value, short
 from ipybatch.engine.data.policy import Limits
 from ipybatch.engine.data.spec import Spec
 from ipybatch.engine.feed.feed import Feed
-from ipybatch.engine.feed.session_view import Reply
+from ipybatch.engine.feed.session_view import Elsewhere, Reply
 from ipybatch.engine.run.engine_thread import COMMAND_S, engine_thread
 from ipybatch.engine.run.run import Change, Run
 from ipybatch.engine.store.commands import Command
 from ipybatch.engine.store.journal import Journal
 from ipybatch.engine.store.lease import process_of
 from ipybatch.engine.store.resume import Items, Wanted
-from ipybatch.errors import EngineBusy, InputError
+from ipybatch.engine.store.run_store import Found
+from ipybatch.errors import EngineBusy, InputError, JournalLocked
 from ipybatch.session import arguments, live_sessions, waiting
+from ipybatch.session.follower import Follower
 from ipybatch.session.workload import Workload
 
 T = TypeVar("T")
@@ -55,6 +57,7 @@ class Control:
         self._priorities: list[Change] = []  # asked for before a start
         self._run: Run | None = None
         self._running: waiting.Running | None = None
+        self._follower: Follower | None = None  # of another process's session of this name
         self._thread = 0  # the one it runs on
 
     @property
@@ -64,8 +67,18 @@ class Control:
 
     @property
     def state(self) -> State:
-        """planned, running, paused, completed, failed, cancelled or rolled_back."""
+        """planned, running, paused, completed, failed, cancelled, rolled_back, or interrupted: its process died."""
         return self._feed.snapshot.state
+
+    @property
+    def elsewhere(self) -> Elsewhere | None:
+        """Where it runs, when another process runs it and this one follows; else None."""
+        return None if self._follower is None else self._follower.elsewhere
+
+    @property
+    def lacks(self) -> str:
+        """Why it can only be read, such as "pass work= to go on"; "" when it can run."""
+        return "" if self._workload is None else self._workload.lacks
 
     @property
     def declared(self) -> Limits:
@@ -78,6 +91,8 @@ class Control:
         Raises:
             EngineBusy: The engine did not answer within a second.
         """
+        if self._follower is not None and not self._follower.is_over:
+            return self._follower.ask(question)
         return engine_thread().call(question) if self._is_on_other_thread() else question()
 
     def start(self) -> None:
@@ -93,7 +108,11 @@ class Control:
         """Let what runs finish, start nothing more.
 
         Returns:
-            "done", or "asked" when the engine is busy: it pauses as soon as it is free. So for all commands.
+            "done", or "asked" when the engine, or the process that runs the session, is busy: it pauses as soon as it
+            is free. So for all commands.
+
+        Raises:
+            JournalError: Another process runs it, and could not be asked. So for all commands.
         """
         return self._command("pause")
 
@@ -103,7 +122,7 @@ class Control:
         Raises:
             JournalError: The journal refuses, or another session is running this one.
         """
-        if self.state in ("cancelled", "failed", "rolled_back", "planned"):
+        if self.state in ("cancelled", "failed", "rolled_back", "planned", "interrupted"):
             self.start()
             return "done"
         return self._command("resume")
@@ -115,6 +134,8 @@ class Control:
             "done" when it has ended, "asked" when it has not within a second: it ends as soon as it can.
         """
         reply = self._command("cancel")
+        if reply == "done" and self._follower is not None:
+            return "done" if self._follower.wait(COMMAND_S) else "asked"
         if reply == "done" and self._is_on_other_thread() and self._running is not None:
             concurrent.futures.wait([self._running], timeout=COMMAND_S)
         return "asked" if self._is_live() else reply
@@ -130,7 +151,7 @@ class Control:
             InputError: ``keys`` names what is no item; nothing was started.
         """
         only = None if keys is None else live_sessions.known_keys(self._journal, self._spec, self._items.plan, keys)
-        if self._is_live():
+        if self.elsewhere is not None or self._is_live():
             self._feed.note(f"retry failed: {_TOO_SOON}")
             return "done"
         self._feed.emit(events.Commanded(self._clock.unix_s(), "retry_failed"))
@@ -150,6 +171,9 @@ class Control:
         Raises:
             InputError: More than it was made with, or nothing at all.
         """
+        if self._follower is not None and self._follower.look():
+            given = rates if rates is None or isinstance(rates, str) else list(rates)
+            return self._follower.command("adjust", concurrency=concurrency, rates=given)
         limits = arguments.adjusted(self._made.limits, self._spec.limits, concurrency, rates)
         self._spec = msgspec.structs.replace(self._spec, limits=limits)
         return self._asked(lambda: self._change(limits))
@@ -165,7 +189,10 @@ class Control:
             InputError: There is no such priority, or the items come from a generator.
             EngineBusy: The engine did not answer within a second; it changes the priorities as soon as it is free.
         """
-        return self.ask(self._prioritizing(wanted, priority))
+        change = self._prioritizing(wanted, priority)
+        if self._follower is not None and self._follower.look():
+            return self._prioritize_elsewhere(wanted, priority)
+        return self.ask(change)
 
     async def drive(self) -> None:
         """Run it in the loop of the caller, start to end: what `start` does on the engine's thread.
@@ -191,11 +218,14 @@ class Control:
                 raise
 
     def _open_run(self, again: Again = NOTHING_AGAIN) -> Run:
+        if self._follower is not None and self._follower.look() and (elsewhere := self.elsewhere) is not None:
+            msg = f"session {self.name!r} is already running {elsewhere.where}: it is followed here, cancel() ends it"
+            raise JournalLocked(msg)
         if self._workload is not None:
             self._workload.check_complete(self.name)
         run = Run(self._spec, self.declared, self._items, self._journal, self._feed, self._on_outcomes)
         run.obey = self._obey
-        run.open(again=again, priorities=self._priorities)
+        run.open(again=again, priorities=self._priorities, on_taken=self._follow_no_more)
         self._spec = msgspec.structs.replace(self._spec, fresh=False)
         self._run, self._running = run, None
         live_sessions.enter(self._journal, self.name, self)
@@ -210,6 +240,20 @@ class Control:
             live_sessions.leave(self._journal, self.name, self)
             self._thread = 0
 
+    def _reattach(self, found: Found, go_on: str) -> None:
+        """Follow a recorded run that another process holds, or show that its process died.
+
+        Args:
+            go_on: How to go on with it then.
+        """
+        if not self._spec.fresh and (found.owner is not None or found.state in _HELD):
+            self._follower = Follower(self.name, self._feed, self._journal, found, go_on)
+
+    def _follow_no_more(self) -> None:
+        if self._follower is not None:
+            self._follower.stop()
+            self._follower = None
+
     def _is_live(self) -> bool:
         is_over = self._running is not None and self._running.done()  # when the engine's thread has ended, too
         return not is_over and live_sessions.live(self._journal, self.name) is self
@@ -219,6 +263,8 @@ class Control:
 
     def _command(self, verb: str) -> Reply:
         self._turn.check()
+        if self._follower is not None:
+            return self._follower.command(verb)
         if not self._is_live():
             return "done"
 
@@ -294,6 +340,15 @@ class Control:
             msg = f"keys must be a list of items' keys, got {short(keys)}"
             raise InputError(msg)
         self._prioritizing(keys, priority, by)()
+
+    def _prioritize_elsewhere(self, wanted: Callable[[Any], bool] | Iterable[Any], priority: Any) -> int:
+        assert self._follower is not None
+        assert self._items.plan is not None
+        meant = [key_value(task.key) for task in Wanted(wanted).among(self._items.plan)]
+        if self._follower.command("prioritize", keys=meant, priority=priority) == "asked":
+            msg = f"session {self.name!r} did not answer within {COMMAND_S:g} s: it changes the priorities when it can"
+            raise EngineBusy(msg)
+        return len(meant)
 
     def _prioritizing(
         self, wanted: Callable[[Any], bool] | Iterable[Any], priority: Any, by: str = ""

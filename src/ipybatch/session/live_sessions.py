@@ -10,6 +10,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, suppress
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -22,12 +23,12 @@ from ipybatch.engine.feed.feed import Feed
 from ipybatch.engine.feed.snapshot import Snapshot
 from ipybatch.engine.store import rows, run_store
 from ipybatch.engine.store.journal import Journal, open_journal
-from ipybatch.engine.store.lease import where_live
+from ipybatch.engine.store.lease import is_live, me, where
 from ipybatch.engine.store.resume import preview
 from ipybatch.engine.store.run_store import Found
 from ipybatch.errors import InputError, JournalError, JournalLocked
 from ipybatch.session.waiting import in_notebook
-from ipybatch.session.workload import ReadOnly, find_workload
+from ipybatch.session.workload import ReadOnly, Workload, find_workload, unrecorded
 
 Session = TypeVar("Session")
 
@@ -134,11 +135,29 @@ def reopen(  # noqa: PLR0917  # what `BatchSession.open` was given, and the clas
         msg = f"session {name!r} is a {made.__name__}, not a {wanted.__name__}: open it with {plain.__name__}.open()"
         raise InputError(msg)
     items = recorded_items(journal, found, name, to_run=work is not None)
-    if kind is None:
-        session = cast("type[Any]", wanted)(name, work or ReadOnly(), items, journal=path, **arguments)
-    else:
-        session = kind.open(name, journal.path, found, items, arguments)
+    reopening = _is_reopening.set(True)
+    try:
+        if kind is None:
+            session = cast("type[Any]", wanted)(name, work or ReadOnly(), items, journal=path, **arguments)
+        else:
+            session = kind.open(name, journal.path, found, items, arguments)
+    finally:
+        _is_reopening.reset(reopening)
+    session._reattach(found, _how_to_go_on(session.lacks, kind, found, name, path))
     return cast("Session", session)
+
+
+def _how_to_go_on(
+    lacks: str, kind: type[Workload[Any]] | None, found: Found, name: str, path: str | Path | None
+) -> str:
+    """Return what to call to go on with a session whose process died, in words."""
+    if not lacks:
+        return "start() goes on with what is not recorded"
+    if kind is None and found.plan_hash is None:
+        return "make it again with its items, which came from a generator, and the same name goes on"
+    needs = ["work"] if kind is None else [kind.needs, *unrecorded(found)]
+    given = [repr(name), *(f"{field}=..." for field in needs), *([] if path is None else [f"journal={str(path)!r}"])]
+    return f"BatchSession.open({', '.join(given)}) goes on"
 
 
 def recorded(journal: Journal, name: str) -> Found:
@@ -180,11 +199,13 @@ def show_recorded(feed: Feed, journal: Journal, spec: Spec, plan: Plan | None, *
     with journal.reader() as database:
         found = None if spec.fresh else run_store.find(database, spec.name)
         if found is not None and to_read:
-            _show_as_it_ended(feed, journal, database, found, spec.name, plan)
+            _show_as_it_ended(feed, database, found, spec.name, plan)
         else:
             if found is not None and plan is not None:
                 counts = preview(database, found, plan)
             feed.emit(events.Planned(feed.clock.unix_s(), spec.name, counts))
+        if found is not None and not _is_reopening.get():
+            _note_owner(feed, journal, found, spec.name)
     if journal.network_copy is not None:
         feed.note(journal.network_copy.note)
 
@@ -253,9 +274,19 @@ def earlier_pace(journal: Journal, name: str, snapshot: Snapshot) -> list[Mark]:
     return []
 
 
-def _show_as_it_ended(  # noqa: PLR0917  # what is shown, from where
-    feed: Feed, journal: Journal, database: sqlite3.Connection, found: Found, name: str, plan: Plan | None
-) -> None:
+_is_reopening: ContextVar[bool] = ContextVar("is_reopening", default=False)  # a session is made by `reopen`
+
+
+def _note_owner(feed: Feed, journal: Journal, found: Found, name: str) -> None:
+    """Tell who runs a session that was made anew, or that its process died."""
+    if found.owner is not None and is_live(journal, found.run, found.owner, found.beat_s):
+        if found.owner != me():
+            feed.note(f"it is running {where(found.owner)}: BatchSession.open({name!r}) follows it")
+    elif found.state in ("running", "paused"):
+        feed.note("its last process ended without letting go: start() goes on with what is not recorded")
+
+
+def _show_as_it_ended(feed: Feed, database: sqlite3.Connection, found: Found, name: str, plan: Plan | None) -> None:
     at_s = feed.clock.unix_s()
     feed.emit(events.Planned(at_s, name, found.counts))
     for group in rows.read_groups(database, found.run, found.group_word, at_s, plan):
@@ -265,7 +296,3 @@ def _show_as_it_ended(  # noqa: PLR0917  # what is shown, from where
     if found.state in events.ENDED:
         feed.snapshot.started_s = at_s - found.seconds
         feed.emit(events.StateChanged(at_s, found.state, found.reason))
-    elif where := where_live(database, journal, found.run):
-        feed.note(f"it is running {where}: what it records from now on is not shown here")
-    elif found.started_s is not None:
-        feed.note("its last process ended without letting go: start() goes on with what is not recorded")

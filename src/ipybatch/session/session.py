@@ -28,6 +28,7 @@ from ipybatch.engine.run.run import read_live_status
 from ipybatch.engine.store import removal
 from ipybatch.engine.store.journal import open_journal
 from ipybatch.engine.store.resume import Items
+from ipybatch.errors import InputError
 from ipybatch.session import arguments, live_sessions, waiting
 from ipybatch.session.control import Control
 from ipybatch.session.workload import Workload, encode_about
@@ -163,6 +164,10 @@ class BatchSession(Control):
             arguments: As for `BatchSession`, or for the workload's function: policies are not recorded. With what
                 the workload needs to go on among them (``demand=`` for a forecast), the session can run.
 
+        One that another process is running is followed: its state and counts once a second, and `pause`, `resume`,
+        `cancel`, `adjust` and `prioritize` reach it there. One whose process died is "interrupted", and its reason
+        says what to pass to go on.
+
         Raises:
             InputError: No session of that name is recorded, or it is another workload's.
         """
@@ -207,9 +212,10 @@ class BatchSession(Control):
         return Summary(self.name, self.state, self.counts, self.reason, snapshot.elapsed_s(self._clock.unix_s()))
 
     def run(self, *, verbose: bool | None = None) -> Summary:
-        """Start it unless it has ended, wait for its end, and return the summary.
+        """Start it unless it has ended, or runs elsewhere; wait for its end, and return the summary.
 
-        The first Ctrl-C (or the notebook's stop button) cancels it and returns; a second one interrupts.
+        The first Ctrl-C (or the notebook's stop button) cancels it and returns; a second one interrupts. Of one that
+        runs elsewhere, it ends the waiting only.
 
         Raises:
             InputError: It was called where sessions run (in async work, in a listener): it would wait for itself.
@@ -228,14 +234,23 @@ class BatchSession(Control):
     def _begin(self) -> waiting.Running | None:
         refuse_to_wait_for(self._run)
         with self._turn.wait():  # another thread may be starting it: the end of that is waited for
-            if self.state == "planned":
+            if self.state in ("planned", "interrupted"):
                 self.start()
+            elif self._follower is not None:
+                return self._follower.ended
             elif not self._is_live():
                 live_sessions.note_if_forgotten(self._feed, self._journal, self.name, self._items.run)
             return self._running
 
     def stream(self) -> AsyncIterator[Outcome]:
-        """Yield outcomes as they are recorded, in commit order; starts a planned session."""
+        """Yield outcomes as they are recorded, in commit order; starts a planned session.
+
+        Raises:
+            InputError: Another process runs it: the outcomes are that one's.
+        """
+        if (elsewhere := self.elsewhere) is not None:
+            msg = f"stream() needs a session of this process, and {self.name!r} runs {elsewhere.where}: use results()"
+            raise InputError(msg)
         return waiting.stream(self.on_outcomes, self._begin, self._is_live)
 
     def on_outcomes(self, listener: Callable[[list[Outcome]], None]) -> Callable[[], None]:
@@ -305,6 +320,7 @@ class BatchSession(Control):
         """
         arguments.check_forget(self.name, self.state if self._is_live() else "", is_drawn=self._items.is_drawn)
         removal.forget(self._journal, self.name, self._clock.unix_s())
+        self._follow_no_more()
         self._feed.clear()
         self._spec, self._run, self._running, self._priorities = self._made, None, None, []
         self._items = self._items.anew()

@@ -67,6 +67,8 @@ def _bar(session: SessionView) -> tuple[Any, Any]:
     def listen(event: events.Event) -> None:
         if isinstance(event, events.ItemEnded):
             bar.update()
+        elif isinstance(event, events.Counted):
+            bar.update(event.counts.ended - bar.n)
         elif isinstance(event, events.StateChanged | events.BreakerMoved | events.Exhausted):
             bar.total = session.snapshot.counts.total
             bar.set_postfix_str(_words(session), refresh=True)
@@ -104,12 +106,14 @@ def block(session: SessionView, begin: Begin, begun: Begin, *, verbose: bool) ->
         begun: Return what is waited for without beginning anything: interrupted earlier, nothing is.
     """
     try:
-        is_over = session.snapshot.state in events.ENDED
+        is_over = session.snapshot.state in events.ENDED - {"interrupted"}
         with nullcontext() if is_over else show_progress(session, verbose=verbose):
             running = begin()
             if running is not None:
                 _block(running)
     except KeyboardInterrupt:
+        if (told := _goes_on(session)) is not None:
+            raise KeyboardInterrupt(told) from None
         session.cancel()
         running = begun()
         if running is not None:
@@ -127,7 +131,7 @@ async def until(session: SessionView, begin: Begin, begun: Begin) -> None:
             if running is not None:
                 await _beat(running)
         except (asyncio.CancelledError, KeyboardInterrupt):
-            if not heard:
+            if not heard or _goes_on(session) is not None:
                 raise  # asyncio.timeout and friends: only the waiting ends
             session.cancel()
             running = begun()
@@ -135,6 +139,15 @@ async def until(session: SessionView, begin: Begin, begun: Begin) -> None:
                 await _beat(running)
     if running is not None:
         running.result()
+
+
+def _goes_on(session: SessionView) -> str | None:
+    """Say that only the waiting ends, for a session that another process runs; None for one of this process."""
+    if (elsewhere := session.elsewhere) is None:
+        return None
+    told = f"nobody waits for it any more, and it goes on {elsewhere.where}: cancel() ends it"
+    session.note(told)
+    return told
 
 
 async def for_news(news: asyncio.Event) -> None:
@@ -219,7 +232,7 @@ def progress(session: SessionView, told: Callable[[int, int | None], None]) -> L
     """Return a listener that calls ``told(done, total)`` whenever an item has its outcome."""
 
     def listen(event: events.Event) -> None:
-        if isinstance(event, events.ItemEnded):
+        if isinstance(event, events.ItemEnded | events.Counted):
             told(session.snapshot.counts.ended, session.snapshot.counts.total)
 
     return listen

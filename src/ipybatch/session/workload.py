@@ -59,10 +59,11 @@ class Workload(Generic[Session]):
             InputError: An argument is not what it must be.
         """
         about = msgspec.json.decode(found.about) if found.about else {}
-        unrecorded = [f"{field}=" for field in about.pop("unrecorded", ()) if field not in arguments]
+        about.pop("unrecorded", None)
+        missing = [f"{field}=" for field in unrecorded(found) if field not in arguments]
         if arguments.get(cls.needs) is not None:
-            if unrecorded:
-                names = ", ".join(unrecorded)
+            if missing:
+                names = ", ".join(missing)
                 msg = f"session {name!r} was made with {names}, which the journal cannot hold: pass it too"
                 raise InputError(msg)
             return cls.going_on(name, journal, about, items, arguments)
@@ -130,6 +131,11 @@ def recordable(given: Mapping[str, Any], names: tuple[str, ...]) -> dict[str, An
         else:
             kept[name] = value
     return kept
+
+
+def unrecorded(found: Found) -> list[str]:
+    """Return the arguments that a recorded session was made with, and that the journal could not hold."""
+    return list(msgspec.json.decode(found.about).get("unrecorded", ())) if found.about else []
 
 
 def encode_about(workload: Workload[Any] | None) -> str:

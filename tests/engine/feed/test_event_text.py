@@ -52,6 +52,8 @@ TOLD = [
     (events.CooledDown(AT_S, AT_S + 30.0, "HTTP 429"), "warn", "Cooling down for 30.0 s: HTTP 429"),
     (events.CooledDown(AT_S, AT_S - 5.0, "HTTP 429"), "warn", "Cooling down for 0.0 s: HTTP 429"),
     (events.Commanded(AT_S, "retry_failed"), "info", "Command: retry failed"),
+    (events.Commanded(AT_S, "pause", "process 7 on host"), "info", "Command: pause, from process 7 on host"),
+    (events.StateChanged(AT_S, "interrupted", "its process ended"), "warn", "Interrupted: its process ended"),
     (events.Noted(AT_S, "the journal moved"), "info", "the journal moved"),
 ]
 
@@ -74,6 +76,7 @@ def test_whatever_the_story_keeps_has_words():
         told |= {type(event)} if snapshot.told > before else set()
     assert told == set(event_text._WORDS) | {events.GroupEnded, events.GroupChanged}
     silent = {
+        events.Counted,
         events.Depleted,
         events.Drawn,
         events.Exhausted,

@@ -115,7 +115,7 @@ def test_an_attempt_that_another_follows_is_no_outcome(book, taken):
 
 def test_the_run_holds_the_counts_of_the_snapshot(book, taken):
     """What the session counts, with the entries of this commit, and what is recorded of earlier starts."""
-    taken.live = lambda: Counts(completed=10, failed=2, pending=8, total=20)
+    taken.live = run_store.NotBegun(Counts(completed=10, failed=2, pending=8, total=20))
     taken.recorded.stale.update(timeout=2, failed=1)
     again = Task(3, "3", 3)
     again.recorded = "timeout"

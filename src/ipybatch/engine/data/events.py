@@ -10,13 +10,13 @@ from typing import Literal
 
 import msgspec
 
-State = Literal["planned", "running", "paused", "completed", "failed", "cancelled", "rolled_back"]
+State = Literal["planned", "running", "paused", "completed", "failed", "cancelled", "rolled_back", "interrupted"]
 Status = Literal["pending", "running", "completed", "failed", "timeout", "cancelled", "skipped"]
 BreakerState = Literal["closed", "open", "half_open"]
 
 Extra = dict[str, str | int | float]  # a workload's own columns of a group, by their titles
 
-ENDED: frozenset[State] = frozenset({"completed", "failed", "cancelled", "rolled_back"})
+ENDED: frozenset[State] = frozenset({"completed", "failed", "cancelled", "rolled_back", "interrupted"})
 
 
 class Counts(msgspec.Struct, kw_only=True):
@@ -39,6 +39,11 @@ class Counts(msgspec.Struct, kw_only=True):
     def ended(self) -> int:
         """Items that have an outcome."""
         return self.completed + self.failed + self.timeout + self.cancelled + self.skipped
+
+    @property
+    def tried(self) -> int:
+        """Items that were tried to the end."""
+        return self.completed + self.failed + self.timeout
 
     def add(self, status: Status, items: int = 1) -> None:
         """Count ``items`` more of a status."""
@@ -202,6 +207,12 @@ class ItemEnded(Event, frozen=True, gc=False, tag="item_ended"):
     kind: str = ""
 
 
+class Counted(Event, frozen=True, gc=False, tag="counted"):
+    """What another process has on record by now, of a session that is followed; no events of its items come."""
+
+    counts: Counts
+
+
 class ItemsLeft(Event, frozen=True, gc=False, tag="items_left"):
     """The session ended before ``items`` pending items: they are ``status``, and run again on a resume."""
 
@@ -307,6 +318,7 @@ AnyEvent = (
     | AttemptStarted
     | AttemptFailed
     | ItemEnded
+    | Counted
     | ItemsLeft
     | BreakerMoved
     | CooledDown

@@ -143,6 +143,15 @@ def lines(told: Iterable[tuple[int, events.Event]], groups: Mapping[int, Group])
     return made
 
 
+_LEVELS: dict[str, Level] = {  # of a state
+    "completed": "good",
+    "failed": "bad",
+    "cancelled": "warn",
+    "interrupted": "warn",
+    "rolled_back": "bad",
+}
+
+
 def _planned(event: events.Planned) -> Words:
     total, ended = event.counts.total, event.counts.ended
     items = "items from a generator" if total is None else _items(total)
@@ -150,9 +159,8 @@ def _planned(event: events.Planned) -> Words:
 
 
 def _state_changed(event: events.StateChanged) -> Words:
-    levels: dict[str, Level] = {"completed": "good", "failed": "bad", "cancelled": "warn", "rolled_back": "bad"}
     word = event.state.replace("_", " ").capitalize()
-    return levels.get(event.state, "info"), f"{word}: {event.reason}" if event.reason else word
+    return _LEVELS.get(event.state, "info"), f"{word}: {event.reason}" if event.reason else word
 
 
 def _group_ended(event: events.GroupEnded, name: str) -> Words:

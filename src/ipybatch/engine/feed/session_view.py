@@ -57,6 +57,18 @@ class LiveStatus(msgspec.Struct, frozen=True):
     sharing: tuple[str, ...] = ()
 
 
+class Elsewhere(msgspec.Struct, frozen=True):
+    """What another process runs, and this one only follows.
+
+    Attributes:
+        where: Such as "in process 42 on host".
+        untaken: Verbs of the commands that it was asked, and has not taken yet.
+    """
+
+    where: str
+    untaken: frozenset[str] = frozenset()
+
+
 class SessionView(Protocol):
     """A session as the views see it: properties to read, questions to ask, commands to give."""
 
@@ -79,6 +91,17 @@ class SessionView(Protocol):
     @property
     def summary(self) -> Summary:
         """State and counts so far."""
+
+    @property
+    def elsewhere(self) -> Elsewhere | None:
+        """Where it runs, when another process runs it."""
+
+    @property
+    def lacks(self) -> str:
+        """Why it can only be read here; "" when it can run."""
+
+    def note(self, text: str) -> None:
+        """Tell the user something, once."""
 
     def on(self, name: Listener) -> Callable[[], None]:
         """Call a listener with every event; return a function that ends that."""

@@ -118,6 +118,7 @@ class Snapshot(msgspec.Struct, kw_only=True):
         breaker_moves: The latest times that the breaker changed its state, newest last.
         breaker_moved: How often it did; ``told``: how many events the story has had.
         started_here: Attempts since it was made; of its items ``ended_here``, ``failed_here`` did not complete.
+        ended_before: Items that were tried in the seconds it ran elsewhere, where these are counted.
         left: Items that the session ended before; they are not recorded.
         depleted: How often the limits were used up, once a window at most; ``emptied``: how often nothing waited any
             more; ``idled``: how often nothing ran either; ``dropped``: how many listeners raised and were dropped.
@@ -147,6 +148,7 @@ class Snapshot(msgspec.Struct, kw_only=True):
     started_here: int = 0
     ended_here: int = 0
     failed_here: int = 0
+    ended_before: int = 0
     left: int = 0
     depleted: int = 0
     emptied: int = 0
@@ -168,6 +170,10 @@ class Snapshot(msgspec.Struct, kw_only=True):
         span_s = min(float(RATE_SPAN_S), max(now_s - self.started_s, 1.0))
         lately = [before for at_s, before in self._marks if at_s > now_s - span_s]
         return (self.ended_here - lately[0]) / span_s if lately else 0.0
+
+    def average_per_s(self, now_s: float) -> float:
+        """Return items ended per second, over all that it ran."""
+        return (self.ended_before + self.ended_here) / max(self.elapsed_s(now_s), 0.001)
 
     def elapsed_s(self, now_s: float) -> float:
         """Return seconds it ran in this process, all its starts together."""
@@ -304,6 +310,13 @@ class Snapshot(msgspec.Struct, kw_only=True):
         if event.group:
             self._count_in_group(event)
 
+    def _counted(self, event: events.Counted) -> None:
+        before, self.counts = self.counts, msgspec.structs.replace(event.counts)
+        self.ended_here += max(0, self.counts.tried - before.tried)
+        self.failed_here += max(0, self.counts.failed + self.counts.timeout - before.failed - before.timeout)
+        if event.at_s >= self._next_mark_s:
+            self._mark(event.at_s)
+
     def _mark(self, at_s: float) -> None:
         """Once a second: where the counts stand."""
         self._next_mark_s = int(at_s) + 1
@@ -398,6 +411,7 @@ FOLD: dict[type, Callable[[Snapshot, Any], None]] = {
     events.AttemptStarted: Snapshot._attempt_started,
     events.AttemptFailed: Snapshot._attempt_failed,
     events.ItemEnded: Snapshot._item_ended,
+    events.Counted: Snapshot._counted,
     events.ItemsLeft: Snapshot._items_left,
     events.BreakerMoved: Snapshot._breaker_moved,
     events.CooledDown: Snapshot._cooled_down,

@@ -15,7 +15,6 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AsyncExitStack, suppress
 from functools import partial
-from operator import attrgetter
 from typing import Any
 
 import msgspec
@@ -120,7 +119,7 @@ def _eta_s(snapshot: Snapshot, limits: Limits, unix_s: float) -> tuple[float, fl
     if counts.total is None or snapshot.ended_here < 3 or elapsed_s < 1:
         return None
     left = counts.pending + counts.running
-    overall = snapshot.ended_here / elapsed_s
+    overall = snapshot.average_per_s(unix_s)
     lately = overall if limits.batch_pause_s else snapshot.rate_per_s(unix_s) or overall
     fastest, slowest = max(overall, lately), min(overall, lately)
     allowed = allowed_per_s(limits)
@@ -177,7 +176,13 @@ class Run:
         """Whether it has been told to end, or has ended."""
         return self.runner is not None and self.runner.state is not None
 
-    def open(self, *, again: Again = NOTHING_AGAIN, priorities: list[Change] | None = None) -> None:
+    def open(
+        self,
+        *,
+        again: Again = NOTHING_AGAIN,
+        priorities: list[Change] | None = None,
+        on_taken: Callable[[], None] = lambda: None,
+    ) -> None:
         """Take the lease of the run, match the items with what is recorded, and begin.
 
         Whatever raises meanwhile, functions of the user's too, the run is left as it was.
@@ -185,6 +190,7 @@ class Run:
         Args:
             again: What runs again though it has an outcome.
             priorities: Changes of priority that were asked for before this start, in their order; empty after it.
+            on_taken: Called once the lease is taken: nobody else holds it.
 
         Raises:
             JournalError: The journal refuses, or another session is running this one.
@@ -200,8 +206,9 @@ class Run:
             code_hash=spec.work.code_hash,
             now_s=now_s,
             unix_s=self._clock.unix_s,
-            live=partial(attrgetter("counts"), self._feed.snapshot),
+            live=self._feed.snapshot,
         ) as store:
+            on_taken()
             self._store = store
             self._opened = opened = self._items.open(
                 store, spec, again=again, emit=self._feed.emit, clock_s=self._clock.unix_s

@@ -12,7 +12,7 @@ import logging
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import TypeVar
 
 import msgspec
 
@@ -51,7 +51,7 @@ class RecordedRun(msgspec.Struct, frozen=True):
     timeout: int
     cancelled: int
     skipped: int
-    state: State | Literal["interrupted"]
+    state: State
     reason: str
     usd: float | None
     where: str = ""

@@ -208,7 +208,7 @@ def held(database: sqlite3.Connection, runs: Iterable[int], silence: Silence) ->
         if _is_alive(owner, beat_s, silence.now_s, (silence.journal, run) in _held):
             told = f"session {name!r} is already running {where(owner)}"
             found[run] = JournalLocked(f"{told}: cancel it there first, or give this one another name")
-        elif _may_live(owner) and not silence.is_over(run, owner, beat_s):
+        elif may_live(owner) and not silence.is_over(run, owner, beat_s):
             is_short = True
     if is_short:
         raise _TooSoon
@@ -260,10 +260,10 @@ def where(owner: str) -> str:
 def _is_alive(owner: str, beat_s: float, now_s: float, live_here: bool) -> bool:
     if owner == me():
         return live_here
-    return _may_live(owner) and now_s - beat_s < LEASE_S
+    return may_live(owner) and now_s - beat_s < LEASE_S
 
 
-def _may_live(owner: str) -> bool:
+def may_live(owner: str) -> bool:
     """Say whether an owner may be alive, whatever its beat."""
     host, pid, _ = owner.split("/")
     return owner != me() and (host != _HOST or _process_exists(int(pid)))

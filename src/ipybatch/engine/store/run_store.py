@@ -15,6 +15,7 @@ from array import array
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Protocol
 
 import msgspec
 
@@ -36,7 +37,12 @@ _decode_change = msgspec.json.Decoder(tuple[int, list[int]]).decode
 
 
 class Found(msgspec.Struct, frozen=True):
-    """The latest run of a name, as the journal tells it."""
+    """The latest run of a name, as the journal tells it.
+
+    Attributes:
+        owner: Whoever holds its lease, alive or not; None for nobody.
+        begun_s: When its latest start began; ``seconds`` are those of the starts that were ended before it.
+    """
 
     run: int
     state: State
@@ -55,11 +61,17 @@ class Found(msgspec.Struct, frozen=True):
     about: str
     outdated: bytes | None
     settings: str | None
+    owner: str | None
+    epoch: int
+    beat_s: float
+    begun_s: float | None
+    ended_s: float | None
 
 
 _RUN_COLUMNS = (
     "id, state, reason, total, completed, failed, timeout, cancelled, skipped, plan_hash, code_hash, listing,"
-    " created_s, started_s, seconds, group_word, usd, is_ordered, workload, about, outdated, settings"
+    " created_s, started_s, seconds, group_word, usd, is_ordered, workload, about, outdated, settings,"
+    " owner, epoch, beat_s, begun_s, ended_s"
 )
 
 
@@ -204,12 +216,26 @@ class RecordedCounts(msgspec.Struct):
     outdated: dict[int, str | None] = msgspec.field(default_factory=dict)
 
 
+class Standing(Protocol):
+    """How a session stands, as its snapshot has it."""
+
+    counts: Counts
+    spent_usd: float | None
+
+
+class NotBegun(msgspec.Struct):
+    """How a session stands that has done nothing yet."""
+
+    counts: Counts = msgspec.field(default_factory=Counts)
+    spent_usd: float | None = None
+
+
 class RunStore(msgspec.Struct):
     """A run that this process holds the lease of.
 
     Attributes:
         found: The run as it was before; None for one that was made with the lease.
-        live: The session's counts as its snapshot has them: the run's row keeps no count of its own.
+        live: How the session stands as its snapshot has it: the run's row keeps no count of its own.
         recorded: What is on record beside what the snapshot counts.
     """
 
@@ -217,7 +243,7 @@ class RunStore(msgspec.Struct):
     lease: Lease
     resource: str
     found: Found | None = None
-    live: Callable[[], Counts] = Counts
+    live: Standing = msgspec.field(default_factory=NotBegun)
     recorded: RecordedCounts = msgspec.field(default_factory=RecordedCounts)
     _has_begun: bool = False
     _has_outdated: bool = False
@@ -275,9 +301,10 @@ class RunStore(msgspec.Struct):
         counts = self._counts(entries)
         values = values_of(entries, self.lease.run)
         outdated = self._outdated()
+        usd = self.live.spent_usd
 
         def unit(database: sqlite3.Connection) -> None:
-            self._count(database, counts, now_s, outdated)
+            self._count(database, counts, now_s, outdated, usd)
             for table, some in values.items():
                 insert(database, table, some)
 
@@ -289,7 +316,7 @@ class RunStore(msgspec.Struct):
 
     def _counts(self, entries: Sequence[Entry]) -> Counts:
         """Return what the items table holds once these entries are written."""
-        counts, stale, outdated = msgspec.structs.replace(self.live()), self.recorded.stale, self.recorded.outdated
+        counts, stale, outdated = msgspec.structs.replace(self.live.counts), self.recorded.stale, self.recorded.outdated
         completed, was_recorded = 0, bool(stale or outdated)
         for entry in entries:
             if entry.status == "completed":
@@ -354,14 +381,13 @@ class RunStore(msgspec.Struct):
         outdated = b"" if is_anew else self._outdated()
 
         def unit(database: sqlite3.Connection) -> None:
-            self._count(database, counts, now_s, outdated)
+            self._count(database, counts, now_s, outdated, usd)
             self.lease.check_seen(database)
             if is_anew:
                 erase_items(database, self.run, kept="attempts = 0 AND status = 'skipped'")
             database.execute(
-                "UPDATE run SET state = ?, reason = ?, ended_s = ?, seconds = seconds + ?, total = ?,"
-                " usd = coalesce(?, usd) WHERE id = ?",
-                (state, reason, now_s, seconds, counts.total, usd, self.run),
+                "UPDATE run SET state = ?, reason = ?, ended_s = ?, seconds = seconds + ?, total = ? WHERE id = ?",
+                (state, reason, now_s, seconds, counts.total, self.run),
             )
             if listing is not None:
                 database.execute("UPDATE run SET listing = ? WHERE id = ?", (listing.tobytes(), self.run))
@@ -420,11 +446,18 @@ class RunStore(msgspec.Struct):
         self._has_outdated = True
         return array("q", self.recorded.outdated).tobytes()
 
-    def _count(self, database: sqlite3.Connection, counts: Counts, now_s: float, outdated: bytes | None = None) -> None:
+    def _count(  # once a commit
+        self,
+        database: sqlite3.Connection,
+        counts: Counts,
+        now_s: float,
+        outdated: bytes | None = None,
+        usd: float | None = None,
+    ) -> None:
         lease = self.lease
         renewed = database.execute(
-            "UPDATE run SET beat_s = ?, completed = ?, failed = ?, timeout = ?, cancelled = ?, skipped = ?"  # noqa: S608
-            f" WHERE {leases.IS_MINE}",
+            "UPDATE run SET beat_s = ?, completed = ?, failed = ?, timeout = ?, cancelled = ?, skipped = ?,"  # noqa: S608
+            f" usd = coalesce(?, usd) WHERE {leases.IS_MINE}",
             (
                 now_s,
                 counts.completed,
@@ -432,6 +465,7 @@ class RunStore(msgspec.Struct):
                 counts.timeout,
                 counts.cancelled,
                 counts.skipped,
+                usd,
                 *lease.mine,
             ),
         )
@@ -470,7 +504,7 @@ def taken(
     fresh: bool = False,
     code_hash: bytes | None = None,
     unix_s: Callable[[], float] = time.time,
-    live: Callable[[], Counts] = Counts,
+    live: Standing | None = None,
 ) -> Iterator[RunStore]:
     """Take the lease of a session's run, and leave the run as it was if anything raises before it begins.
 
@@ -485,7 +519,7 @@ def taken(
     Raises:
         JournalError: The journal refuses; `JournalLocked` if another live session holds the name.
     """
-    store = RunStore(journal, Lease(journal, unix_s), resource, live=live)
+    store = RunStore(journal, Lease(journal, unix_s), resource, live=live or NotBegun())
 
     def unit(database: sqlite3.Connection, silence: Silence) -> None:
         leases.drop(store.lease)  # of a transaction that was rolled back

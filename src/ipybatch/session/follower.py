@@ -1,0 +1,327 @@
+"""Follower: a session that another process runs, as its journal tells it.
+
+Rule: nothing is shown that the journal does not tell.  What is in flight is
+not on record, and counts as pending.
+
+    journal --`look`, every `FOLLOW_S`--> events --> feed --> snapshot, listeners, views
+    pause(), cancel(), ... --> `command` --> a row --> the owner's engine --> acknowledged --> `look`
+
+A run is followed until its owner lets go or is gone for certain.  An owner
+that has only not been heard of for long (its machine sleeps, or is another one)
+is shown as interrupted, and looked for all the same.  One thread looks for all
+followed sessions of a process, and ends with the last of them; it keeps none of
+them in memory.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import logging
+import os
+import sqlite3
+import threading
+import time
+import weakref
+from collections.abc import Callable
+from contextlib import closing
+from typing import Any, TypeVar
+
+import msgspec
+
+from ipybatch.engine.data import events
+from ipybatch.engine.data.events import State
+from ipybatch.engine.feed.feed import Feed
+from ipybatch.engine.feed.session_view import Elsewhere, Reply
+from ipybatch.engine.run.engine_thread import COMMAND_S
+from ipybatch.engine.store import commands, lease, rows, run_store
+from ipybatch.engine.store.journal import Journal
+from ipybatch.engine.store.run_store import Found
+from ipybatch.errors import EngineBusy, InputError, JournalError, JournalLocked
+
+FOLLOW_S = 1.0
+_LOOK_S = 0.02  # between two looks for what becomes of a command
+_REST = 20  # groups are read again after so many times the time that it took
+
+_log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+
+class Follower:
+    """One run that another process holds.
+
+    Attributes:
+        ended: Done when it runs no more, as far as is known.
+    """
+
+    def __init__(self, name: str, feed: Feed, journal: Journal, found: Found, go_on: str) -> None:
+        """Follow a run from now on.
+
+        Args:
+            go_on: How to go on with it once its process is gone.
+        """
+        self.ended: concurrent.futures.Future[None] = concurrent.futures.Future()
+        self._feed, self._journal, self._go_on = feed, journal, go_on
+        self._name, self._found = name, found
+        self._epoch = 0
+        self._is_over = self._is_looking = False
+        self._lock = threading.RLock()
+        self._groups_s = 0.0  # when they may be read again
+        self._untaken: dict[int, tuple[str, float]] = {}  # verb, and when it was asked, by command
+        if found.counts != feed.snapshot.counts:  # shown as it would go on
+            feed.emit(events.Planned(feed.clock.unix_s(), name, found.counts))
+        feed.snapshot.ended_before = found.counts.tried
+        if self.look():
+            _watch(self)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it is followed no more."""
+        return self._is_over
+
+    @property
+    def elsewhere(self) -> Elsewhere | None:
+        """Where it is running; None when nobody does, as far as is known."""
+        owner = self._found.owner
+        if self._is_over or owner is None or self._feed.snapshot.state == "interrupted":
+            return None
+        return Elsewhere(lease.where(owner), frozenset(verb for verb, _ in self._untaken.values()))
+
+    def look(self) -> bool:
+        """Publish what is new in the journal; return whether it is followed on."""
+        with self._lock:
+            if self._is_over or self._is_looking:  # a listener asks in the midst of it
+                return not self._is_over
+            self._is_looking = True
+            try:
+                self._look()
+            finally:
+                self._is_looking = False
+            return not self._is_over
+
+    def ask(self, question: Callable[[], T]) -> T:
+        """Answer a question while nothing moves.
+
+        Raises:
+            EngineBusy: A listener has kept it from being answered for a second.
+        """
+        if not self._lock.acquire(timeout=COMMAND_S):
+            msg = f"session {self._name!r} did not answer within {COMMAND_S:g} s: a listener of it takes its time"
+            raise EngineBusy(msg)
+        try:
+            return question()
+        finally:
+            self._lock.release()
+
+    def stop(self) -> None:
+        """Follow it no more: it was taken over, or deleted, here."""
+        with self._lock:
+            self._is_over = True
+            self._tell_end()
+
+    def command(self, verb: str, **arguments: Any) -> Reply:
+        """Ask the owner to do something, and wait up to `COMMAND_S` until it has.
+
+        Returns:
+            "done", also when nobody runs it any more; "asked" when the owner has not taken it, which a note says: it
+            does so as soon as it can.
+
+        Raises:
+            InputError: The owner refused it; says why.
+            JournalError: It could not be asked.
+        """
+        if not self.look():
+            return "done"
+        asked_s = time.monotonic()
+        try:
+            asked = commands.ask(
+                self._journal, self._found.run, self._epoch, verb, arguments, self._feed.clock.unix_s(), lease.me()
+            )
+        except (TypeError, msgspec.MsgspecError) as error:
+            msg = f"{verb} must be given what JSON can hold: {error}"
+            raise InputError(msg) from None
+        said = self._answer(asked) if asked else ""
+        if said is None:
+            with self._lock:
+                self._untaken[asked] = verb, asked_s
+                process = lease.process_of(self._found.owner or "")
+                why = "it may be stopped, busy with code that holds Python's lock, or run an older ipybatch"
+                self._feed.note(f"{process} has not taken {_word(verb)} yet: {why}")
+            return "asked"
+        if self.look() and said:
+            raise InputError(said)
+        return "done"
+
+    def wait(self, seconds: float) -> bool:
+        """Wait for the end, so long at most; return whether it has ended."""
+        until_s = time.monotonic() + seconds
+        while self.look() and time.monotonic() < until_s:
+            time.sleep(_LOOK_S)
+        return self._is_over
+
+    def _answer(self, asked: int) -> str | None:
+        until_s = time.monotonic() + COMMAND_S
+        with closing(self._journal.connect()) as database:
+            while (said := commands.answer(database, asked)) is None and time.monotonic() < until_s:
+                time.sleep(_LOOK_S)
+        return said
+
+    def _look(self) -> None:
+        try:
+            with self._journal.reader() as database:
+                found = run_store.find(database, self._name, self._found.run)
+                newer = run_store.find(database, self._name) if found is None or found.owner is None else None
+                groups = [] if found is None else self._read_groups(database, found)
+                answers = {command: commands.answer(database, command) for command in self._untaken}
+        except JournalLocked:
+            return  # by another program; the next look may do
+        except JournalError as error:  # it ends the session there, too
+            self._end("failed", str(error), self._feed.clock.unix_s())
+            return
+        self._tell_answers(answers)
+        if found is None:
+            self._end("interrupted", "what it recorded was deleted elsewhere", self._feed.clock.unix_s())
+            return
+        self._show(found, groups)
+        self._judge(found, newer)
+
+    def _show(self, found: Found, groups: list[events.GroupRecalled]) -> None:
+        """Publish what was recorded since the last look."""
+        snapshot, at_s = self._feed.snapshot, self._feed.clock.unix_s()
+        if found.counts != snapshot.counts:
+            self._feed.emit(events.Counted(at_s, found.counts))
+        for group in groups:
+            self._feed.emit(group)
+        if found.usd not in (None, snapshot.spent_usd):
+            self._feed.emit(events.Spent(at_s, found.usd))
+
+    def _judge(self, found: Found, newer: Found | None) -> None:
+        """Publish how it stands, and follow it no more when nobody holds it."""
+        owner, before = found.owner, self._found.owner
+        if owner is None:  # `elsewhere` is as before until the end is told
+            if found.state in ("running", "paused"):
+                self._end("interrupted", self._ended_silently(before), found.beat_s)
+            else:
+                self._end(found.state, found.reason, found.ended_s or found.beat_s)
+            if newer is not None and newer.run != found.run:
+                self._feed.note(f"it was begun anew: BatchSession.open({self._name!r}) opens that")
+            return
+        self._found = found
+        if lease.is_live(self._journal, found.run, owner, found.beat_s):
+            self._go_on_following(found, owner)
+        elif lease.may_live(owner):
+            heard = time.strftime("%H:%M:%S", time.localtime(found.beat_s))
+            reason = f"{lease.process_of(owner)} was last heard of at {heard}: if it is gone, {self._go_on}"
+            self._change("interrupted", reason, found.beat_s)
+        else:
+            self._end("interrupted", self._ended_silently(owner), found.beat_s)
+
+    def _ended_silently(self, owner: str | None) -> str:
+        process = "its process" if owner is None else lease.process_of(owner)
+        return f"{process} ended without letting go: {self._go_on}"
+
+    def _go_on_following(self, found: Found, owner: str) -> None:
+        snapshot = self._feed.snapshot
+        if found.epoch != self._epoch:
+            self._epoch = found.epoch
+            self._feed.note(f"it is running {lease.where(owner)}, and is followed here")
+        self._change("paused" if found.state == "paused" else "running", "", self._feed.clock.unix_s())
+        if found.begun_s is not None:  # not since somebody looks
+            snapshot.started_s, snapshot.before_s = found.begun_s, found.seconds
+
+    def _change(self, state: State, reason: str, at_s: float) -> None:
+        snapshot = self._feed.snapshot
+        if (state, reason) == (snapshot.state, snapshot.reason):
+            return
+        self._feed.emit(events.StateChanged(at_s, state, reason))
+        if state in events.ENDED:
+            self._tell_end()
+        elif self.ended.done():  # it is heard of again
+            self.ended = concurrent.futures.Future()
+
+    def _end(self, state: State, reason: str, at_s: float) -> None:
+        self._change(state, reason, at_s)
+        self._is_over = True
+        self._tell_end()
+
+    def _tell_end(self) -> None:
+        if not self.ended.done():
+            self.ended.set_result(None)
+
+    def _tell_answers(self, answers: dict[int, str | None]) -> None:
+        """Say what became of commands that were not taken at once."""
+        for command, said in answers.items():
+            if said is None:
+                continue
+            verb, asked_s = self._untaken.pop(command)
+            after = f"{time.monotonic() - asked_s:.0f} s after it was asked"
+            self._feed.note(f"{_word(verb)} was not done: {said}" if said else f"{_word(verb)} was taken {after}")
+
+    def _read_groups(self, database: sqlite3.Connection, found: Found) -> list[events.GroupRecalled]:
+        """Return the groups that changed; reading them takes a walk over all items on record."""
+        begun_s = time.monotonic()
+        if begun_s < self._groups_s and found.owner is not None:
+            return []
+        known = self._feed.snapshot.groups
+        at_s = self._feed.clock.unix_s()
+        read = rows.read_groups(database, found.run, found.group_word, at_s)
+        changed = [group for group in read if not _is_shown(group, known.get(group.group))]
+        self._groups_s = begun_s + _REST * (time.monotonic() - begun_s)
+        return changed
+
+
+def _is_shown(read: events.GroupRecalled, known: Any) -> bool:
+    return known is not None and (known.done, known.failed, known.ended_s) == (read.items, read.failed, read.ended_s)
+
+
+def _word(verb: str) -> str:
+    return verb.replace("_", " ")
+
+
+_followed: weakref.WeakSet[Follower] = weakref.WeakSet()
+_changing = threading.Lock()
+_thread: threading.Thread | None = None
+
+
+def _watch(follower: Follower) -> None:
+    """Look at it from now on, as long as anybody else has it."""
+    global _thread
+    with _changing:
+        _followed.add(follower)
+        if _thread is None:
+            _thread = threading.Thread(target=_look_at_all, name="ipybatch-follow", daemon=True)
+            _thread.start()
+
+
+def _look_at_all() -> None:
+    global _thread
+    while True:
+        time.sleep(FOLLOW_S)
+        with _changing:
+            followed = list(_followed)
+            if not followed:
+                _thread = None  # the next one that is followed starts another
+                return
+        while followed:
+            _look_at(followed.pop())
+
+
+def _look_at(follower: Follower) -> None:
+    try:
+        is_followed = follower.look()
+    except Exception:  # the others are followed all the same
+        _log.exception("a session could not be followed")
+        is_followed = True
+    if not is_followed:
+        with _changing:
+            _followed.discard(follower)
+
+
+def _forget() -> None:
+    """Follow none after a fork: the thread is the parent's."""
+    global _changing, _thread
+    _followed.clear()
+    _changing, _thread = threading.Lock(), None
+
+
+os.register_at_fork(after_in_child=_forget)
