@@ -3,6 +3,8 @@
 import json
 import os
 import re
+import signal
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -15,6 +17,7 @@ import pytest
 from ipybatch import Limits
 from ipybatch.__main__ import main
 from ipybatch.engine.store import journal as journals
+from tests.kernels import Kernel
 
 ROOT = Path(__file__).parents[1]
 COMMANDS = ["pause", "resume", "cancel"]
@@ -171,7 +174,41 @@ def test_what_its_process_left_is_told_with_how_to_go_on(run, night, journal, co
     code, told, said = run(command, "night")
     assert code == (0 if command == "show" else 1)
     assert "interrupted" in told + said
-    assert "run it again where it was made, and the same name goes on with the 2 items that are left" in told + said
+    assert f"BatchSession.open('night', work=..., journal={str(journal)!r}) goes on; 2 items are left\n" in told + said
+
+
+CELL = """
+import asyncio, time
+from ipybatch import BatchSession, Limits
+async def work(item):
+    await asyncio.sleep(60)
+session = BatchSession("night", work, [1, 2, 3], journal={!r}, limits=Limits(concurrency=1))
+session.start()
+said = session.state
+"""
+
+
+def test_a_session_of_another_process_is_commanded(run, journal):
+    """Found by its registration, also while a cell blocks its kernel; a stopped one is asked, and says so."""
+    kernel = Kernel()
+    try:
+        assert kernel.run(CELL.format(str(journal))) == "running"
+        kernel.begin("time.sleep(60)")
+        where = f"in process {kernel.pid} on {socket.gethostname()}"
+        assert re.search(rf"^  state +running {where}$", run("show", "night")[1], flags=re.MULTILINE)
+        assert run("pause", "night") == (0, "night: paused\n", "")
+        assert json.loads(run("list", "--json")[1])[0]["state"] == "paused"
+        assert run("resume", "night") == (0, "night: running\n", "")
+        kernel.process.send_signal(signal.SIGSTOP)
+        assert run("pause", "night")[:2] == (3, f"night: asked to pause; what runs it {where} has not done so yet\n")
+        kernel.process.send_signal(signal.SIGCONT)
+        assert run("cancel", "night") == (0, "night: cancelled\n", "")
+        assert [line.split(",")[1] for line in run("results", "night")[1].splitlines()] == [
+            "status",
+            *["cancelled"] * 3,
+        ]
+    finally:
+        kernel.kill()
 
 
 def test_a_session_is_paused_and_goes_on_and_is_cancelled(run, live, gate):

@@ -176,7 +176,7 @@ def _show(path: Path, run: RecordedRun, *, as_json: bool) -> int:
     said = ", ".join(f"{count:,} {word}" for word, count in counts.items() if count) or "none ended"
     told = {
         "state": f"{run.state} {run.where}".rstrip(),
-        "reason": run.reason or (_how_to_go_on(run) if run.state == "interrupted" else ""),
+        "reason": _how_to_go_on(path, run) if run.state == "interrupted" else run.reason,
         "started": _local(run.started_s, "%Y-%m-%d %H:%M:%S"),
         "took": _duration(run.seconds),
         "items": f"{'?' if run.total is None else f'{run.total:,}'}: {said}",
@@ -188,7 +188,8 @@ def _show(path: Path, run: RecordedRun, *, as_json: bool) -> int:
         if text:
             _write(f"  {word:8} {mask(printable(text))}")
     for error in errors:
-        _write(f"  {error['count']:,} x {error['status']}: {printable(error['message'])} (first: {error['key']})")
+        first = printable(str(error["key"]))
+        _write(f"  {error['count']:,} x {error['status']}: {printable(error['message'])} (first: {first})")
     return DONE
 
 
@@ -206,7 +207,7 @@ def _results(session: BatchSession, output: Path | None) -> int:
 def _command(verb: str, path: Path, run: RecordedRun) -> int:
     _, act, done = _COMMANDS[verb]
     if run.state == "interrupted":
-        return _refuse(f"session {run.name!r} was interrupted: {_how_to_go_on(run)}")
+        return _refuse(f"session {run.name!r} was interrupted: {_how_to_go_on(path, run)}")
     if run.state not in _LIVE:
         has_ended = "has not begun" if run.state == "planned" else f"has ended: {run.state}"
         return _refuse(f"session {run.name!r} {has_ended}; there is nothing to {verb}")
@@ -216,9 +217,9 @@ def _command(verb: str, path: Path, run: RecordedRun) -> int:
     return ASKED
 
 
-def _how_to_go_on(run: RecordedRun) -> str:
-    left = "what is left" if run.total is None else f"the {max(0, run.total - _done(run)):,} items that are left"
-    return f"its process ended before it did; run it again where it was made, and the same name goes on with {left}"
+def _how_to_go_on(path: Path, run: RecordedRun) -> str:
+    reason = BatchSession.open(run.name, journal=path).reason
+    return reason if run.total is None else f"{reason}; {max(0, run.total - _done(run)):,} items are left"
 
 
 def _done(run: RecordedRun) -> int:
