@@ -319,3 +319,13 @@ def test_on_windows_no_process_is_asked(monkeypatch):
         patch.setattr(leases.os, "name", "nt")
         patch.setattr(leases.os, "kill", lambda pid, number: pytest.fail("it was ended"))
         assert leases._process_exists(4711) is True
+
+
+def test_a_number_that_another_process_had_tells_of_this_one_only():
+    """In a container the kernel that follows has mostly the number of the one before."""
+    host, pid, _ = leases.me().split("/")
+    assert leases.find_process(leases.me()) is True
+    assert leases.find_process(f"{leases.me()}/2") is True
+    assert leases.find_process(f"{host}/{pid}/another") is False
+    assert leases.find_process(f"elsewhere/{pid}/another") is None
+    assert leases.find_process("somebody") is None

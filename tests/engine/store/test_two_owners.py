@@ -38,7 +38,7 @@ class Kernel:
 
     @contextmanager
     def acts(self):
-        with mock.patch.multiple(lease, _PROCESS=self.identity, SILENCE_S=0.0):
+        with mock.patch.multiple(lease, _PROCESS=self.identity, SILENCE_S=0.0, find_process=lambda owner: True):
             yield
 
 

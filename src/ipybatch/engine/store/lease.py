@@ -265,15 +265,17 @@ def _is_alive(owner: str, beat_s: float, now_s: float, live_here: bool) -> bool:
 
 def may_live(owner: str) -> bool:
     """Say whether an owner may be alive, whatever its beat."""
-    host, pid, _ = owner.split("/")
-    return owner != me() and (host != _HOST or _process_exists(int(pid)))
+    return owner != me() and find_process(owner) is not False
 
 
 def find_process(owner: str) -> bool | None:
     """Say whether an owner's process is there; None when it is of another machine, or no owner of ours."""
-    host, _, rest = owner.partition("/")
-    pid = rest.partition("/")[0]
-    return _process_exists(int(pid)) if host == _HOST and pid.isdigit() else None
+    host, pid, process, *_ = (*owner.split("/"), "", "")
+    if host != _HOST or not pid.isdigit():
+        return None
+    if int(pid) == os.getpid():  # containers give the same number again and again
+        return process == _PROCESS
+    return _process_exists(int(pid))
 
 
 def _process_exists(pid: int) -> bool:

@@ -99,6 +99,7 @@ class SharedLimiter(Limiter):
         self._used: dict[Rate, float] = {}
         self._is_whole = False  # the windows here hold all that the store knows
         self._is_in = False  # the store
+        self._is_due = False  # something is to be reported
         self._loop: asyncio.AbstractEventLoop | None = None
         self._timer: asyncio.TimerHandle | None = None
 
@@ -127,17 +128,18 @@ class SharedLimiter(Limiter):
         """Put other limits in the place of a session's; others heed them within a second."""
         super().change(member, limits)
         self._hint_s = -math.inf
-        self._arm(MERGE_S)
+        self._report_soon()
 
     def leave(self, member: object) -> None:
         """Take a session's limits away; what its requests used stays counted."""
         super().leave(member)
         self._labels.pop(member, None)
-        if not self._joined and self._is_in:
-            self._fall_back()
-            with suppress(JournalError):  # the lease runs out
-                self._persist(lambda: self._exchange(self._clock.now_s()))
-        if not self._joined and not self._in_flight:
+        if self._joined or not self._is_in:
+            return
+        self._fall_back()
+        with suppress(JournalError):  # the lease runs out
+            self._persist(lambda: self._exchange(self._clock.now_s()))
+        if not self._is_in:
             self._cancel_timer()
 
     def start(self, now_s: float, cost: Cost, *, slot: bool = True) -> Permit | None:
@@ -178,19 +180,19 @@ class SharedLimiter(Limiter):
                 self._say(now_s, "requests", 1.0)
                 self._latest, self._merges_until_s = self._answered["requests"][-1], now_s + MERGE_S
             if not self._is_ahead:
-                self._arm(MERGE_S if self.owners else TICK_S)
+                self._report_soon()
         Limiter.respond(self, now_s, permit, actual, slot=slot)
 
     def free(self) -> None:
         """Give a place among the ``concurrency`` back."""
         Limiter.free(self)
         if self._counts and not self._is_ahead:
-            self._arm(MERGE_S if self.owners else TICK_S)
+            self._report_soon()
 
     def give_back(self, permit: Permit, *, slot: bool) -> None:
         """Take a permit back for which nothing was sent."""
         Limiter.give_back(self, permit, slot=slot)
-        self._arm(MERGE_S)
+        self._report_soon()
 
     def cool_down(self, now_s: float, started_s: float, wait_s: float) -> bool:
         """Let nothing start for ``wait_s``, in no process; say whether that is news."""
@@ -341,7 +343,7 @@ class SharedLimiter(Limiter):
                 why=f"the service asked {self.label or 'a session'} to slow down" if cool_s else "",
             )
         )
-        self._answered, self._merges_until_s = {}, -math.inf
+        self._answered, self._merges_until_s, self._is_due = {}, -math.inf, False
         self._stale_s, self._renew_s, self._is_in = now_s + STALE_S, now_s + RENEW_S, not is_over
         self._cool_unsaid_s = -math.inf
         if answer.is_stranger:
@@ -403,9 +405,14 @@ class SharedLimiter(Limiter):
                 return act()
             except StoreBusy:
                 if time.monotonic() > ends_s:
-                    self._arm(MERGE_S)
+                    self._report_soon()
                     return None
                 time.sleep(random.uniform(*AGAIN_S))
+
+    def _report_soon(self) -> None:
+        """Report what changed, if no start does so before; at once where others may wait for it."""
+        self._is_due = True
+        self._arm(MERGE_S if self.owners else TICK_S)
 
     def _arm(self, wait_s: float) -> None:
         """Look after the store in so many seconds, or sooner."""
@@ -438,7 +445,7 @@ class SharedLimiter(Limiter):
         waited = self._hint_s > now_s or self.cool_until_s > now_s
         if self._is_ahead:
             self._tick(now_s)
-        elif self._answered or waited or now_s >= self._renew_s or self._is_in != bool(self._joined):
+        elif self._is_due or waited or now_s >= self._renew_s:
             if self._try(lambda: self._exchange(now_s)) is None:
                 self._arm(PULSE_S if self.trouble else random.uniform(*AGAIN_S))
             elif waited:

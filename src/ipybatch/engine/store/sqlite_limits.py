@@ -21,6 +21,7 @@ from __future__ import annotations
 import math
 import os
 import sqlite3
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -50,6 +51,7 @@ FRESH_S = 1.0  # a lease this young is not written again
 KEPT_S = 86_400.0  # what was answered is kept for a day, or for the longest window
 LOOK_S = 0.5  # between two looks at whose lease has ended
 THIN_AFTER = 1000  # answers
+_SPANS_S = (60.0, 3600.0)  # windows that somebody may yet have
 _STEPS = 1000  # moments in a window that are told apart at least
 _VERSION = 1
 
@@ -142,7 +144,9 @@ class SqliteLimits:
         self.path = path
         self._now_s, self._unix_s = now_s, unix_s
         self._database: sqlite3.Connection | None = None
-        self._is_lost = False  # the file that was open
+        self._entered: set[tuple[str, str]] = set()  # resources, and who of this process uses them
+        self._is_lost = False  # the file that was open, while it was used
+        self._turn = threading.Lock()
         self._file: tuple[int, int] | None = None
         self._owners: dict[tuple[int, str], tuple[int, Bounds, str, float]] = {}  # id, bounds, label, renewed at
         self._known: dict[int, _Known] = {}
@@ -282,7 +286,7 @@ class SqliteLimits:
         """Forget moments that no window tells apart: a cost counts a little longer then, never shorter."""
         rates = self._owners_of(database, row).bounds.rates
         for (unit,) in database.execute("SELECT DISTINCT unit FROM spent WHERE resource = ?", (row.id,)).fetchall():
-            spans = sorted({held_s(rate) for rate in rates if rate.unit == unit} | {KEPT_S})
+            spans = sorted({held_s(rate) for rate in rates if rate.unit == unit} | {*_SPANS_S, KEPT_S})
             for newer_s, older_s in zip([0.0, *spans[:-1]], spans, strict=True):
                 if newer_s:
                     since_s, until_s = row.last_s - older_s, row.last_s - newer_s
@@ -323,13 +327,16 @@ class SqliteLimits:
         if not report.owner:
             return 0
         key = row.id, report.owner
+        name = report.resource, report.owner
         owner, bounds, label, renewed_s = self._owners.get(key, (0, None, "", -math.inf))
         if report.bounds is None:
             found = database.execute("SELECT id FROM owner WHERE resource = ? AND name = ?", key).fetchone()
             if found is not None:
                 self._remove(database, row, found[0])
             self._owners.pop(key, None)
+            self._entered.discard(name)
             return 0
+        self._entered.add(name)
         is_same = bounds == report.bounds and label == report.label
         if is_same and now_s < renewed_s + FRESH_S:
             return owner
@@ -424,8 +431,10 @@ class SqliteLimits:
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
-        with translated(self.path, "limits file", "IPYBATCH_JOURNAL or journal="):
-            try:
+        if not self._turn.acquire(blocking=False):  # sessions may run on the loops of several threads
+            raise StoreBusy
+        try:
+            with translated(self.path, "limits file", "IPYBATCH_JOURNAL or journal="):
                 database = self._opened()
                 database.execute("BEGIN IMMEDIATE")
                 try:
@@ -435,14 +444,17 @@ class SqliteLimits:
                         database.execute("ROLLBACK")
                     raise
                 database.execute("COMMIT")
-            except BaseException as error:
-                self._forget()
-                if isinstance(error, sqlite3.OperationalError) and error.sqlite_errorname.startswith(_BUSY):
-                    raise StoreBusy(str(error)) from error
-                if isinstance(error, sqlite3.DatabaseError) and error.sqlite_errorname.startswith(_DAMAGED):
-                    self._put_aside()
-                    raise StoreBusy(str(error)) from error
-                raise
+        except BaseException as error:
+            self._forget()
+            cause = error.__cause__ if isinstance(error, JournalError) else None
+            name = cause.sqlite_errorname if isinstance(cause, sqlite3.Error) else ""
+            if name.startswith(_DAMAGED):
+                self._put_aside()
+            if name.startswith((*_BUSY, *_DAMAGED)):
+                raise StoreBusy(str(cause)) from error
+            raise
+        finally:
+            self._turn.release()
 
     def _forget(self) -> None:
         """Forget what was read: it may not be so."""
@@ -456,7 +468,7 @@ class SqliteLimits:
             if self._file == _identity(self.path):
                 return self._database
             self.close()
-            self._is_lost = True
+            self._is_lost = bool(self._entered)
             self._forget()
         with suppress(FileExistsError):
             os.close(os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
