@@ -192,7 +192,7 @@ def resources(limits: Path) -> pd.DataFrame:
 
 
 def _runs(runs: list[RecordedRun]) -> pd.DataFrame:
-    frame = pd.DataFrame([[getattr(run, field) for field in _RUN] for run in runs], columns=list(_RUN))
+    frame = pd.DataFrame({field: [getattr(run, field) for run in runs] for field in _RUN})
     frame.insert(1, "started", pd.to_datetime(frame.pop("started_s").astype(float), unit="s", utc=True))
     ended = frame[["completed", "failed", "timeout"]].sum(axis=1)
     frame.insert(3, "seconds_per_item", frame["seconds"] / ended.where(ended > 0))

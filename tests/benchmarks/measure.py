@@ -41,7 +41,7 @@ def turns(question: str, cases: Iterable[str], *, n: int, rounds: int) -> Runs:
 def run(command: list[str]) -> Figures:
     """Run one case in a fresh process, with a journal of its own, and return what it measured."""
     with tempfile.TemporaryDirectory(prefix="ipybatch-bench-") as folder:
-        place = {"IPYBATCH_JOURNAL": f"{folder}/journal.db", "BENCH_FOLDER": folder}
+        place = {"IPYBATCH_JOURNAL": f"{folder}/journal.db", "BENCH_FOLDER": folder, "XDG_RUNTIME_DIR": folder}
         ended = subprocess.run(
             command,
             cwd=ROOT,

@@ -211,6 +211,14 @@ def test_a_journal_is_told_once(path, tmp_path, patience):
     assert list(everywhere(tmp_path / "link.db")) == [path]
 
 
+def test_a_journal_that_cannot_be_read_is_named_once(path, caplog, patience):
+    """Though it is registered and the default one, too."""
+    Journal(path).close()
+    path.write_text("dear diary, " * 100)
+    assert everywhere(path) == {}
+    assert len(caplog.records) == 1
+
+
 def test_what_runs_here_is_known_to_run_here(live, journal):
     hold = threading.Event()
     session = live(lambda item: hold.wait(20) and None, [1])

@@ -106,16 +106,20 @@ def everywhere(default: Path | None = None, name: str = "") -> dict[Path, list[R
     asked = journals.resolved(default or journals.default_path())
     found: dict[Path, list[RecordedRun]] = {}
     seen = set()
-    for one in (*registration.registered(), registration.Registered(asked, asked)):
+
+    def read(database: sqlite3.Connection, path: Path) -> tuple[Path, list[RecordedRun]]:
+        return path, [] if path in seen else read_runs(database, journals.opened(path), name)
+
+    for one in dict.fromkeys([*(registered.asked for registered in registration.registered()), asked]):
         try:
-            runs = look(one.asked, lambda database, path: (path, read_runs(database, journals.opened(path), name)))
+            path, runs = look(one, read)
         except JournalError as error:
-            if one.asked != asked or not isinstance(error, _Gone):
+            if one != asked or not isinstance(error, _Gone):
                 _log.warning("%s", error)
             continue
-        if runs[0] not in seen:
-            seen.add(runs[0])
-            found[one.asked] = runs[1]
+        if path not in seen:
+            seen.add(path)
+            found[one] = runs
     return found
 
 
