@@ -11,6 +11,7 @@ from ipybatch.engine.store.resources import LIMITS_FILE
 from ipybatch.forecast import ForecastSession, forecast
 from ipybatch.forecast.data.partitions import ADVICE
 from ipybatch.forecast.forecast_files import COLUMNS
+from tests.works import Elsewhere
 
 
 def demand(sites=("Ambon", "Palu", "Sofifi"), days=40, parts=4):
@@ -385,6 +386,24 @@ def test_a_forecast_that_is_opened_again_is_the_forecast(session, journal):
     assert again.run().counts.completed == 3
     assert backend.ran == []
     pd.testing.assert_frame_equal(again.results(), made.results())
+
+
+def test_a_forecast_that_another_process_runs_is_followed(session, journal):
+    """With its table it may go on later; the files that the other process writes are not its to delete."""
+    session().run()
+    held = Elsewhere(journal)
+    opened = BatchSession.open("forecast", journal=journal, demand=demand(), backend=Inline())
+    assert isinstance(opened, ForecastSession)
+    assert (opened.state, opened.elsewhere.where) == ("running", Elsewhere.WHERE)
+    held.journal.write(lambda db: db.execute("DELETE FROM item").rowcount)  # written, and not recorded yet
+    held.write(owner=None, state="failed")
+    before = left_behind(journal)
+    while opened.state == "running":
+        opened.ask(opened._follower.look)
+    assert (opened.state, left_behind(journal)) == ("failed", before)
+    held.write(owner=Elsewhere.OWNER, beat_s=0.0, state="running")
+    assert BatchSession.open("forecast", journal=journal, demand=demand(), backend=Inline()).state == "interrupted"
+    assert left_behind(journal) == before
 
 
 def test_what_was_rolled_back_is_empty_when_it_is_opened_again(session, journal):

@@ -7,8 +7,10 @@ pytest.importorskip("google.genai")
 from pydantic import BaseModel
 
 from ipybatch import BatchSession, InputError, Limits
+from ipybatch.engine.store.journal import open_journal
 from ipybatch.gemini import CreditAccount, GeminiSession, Model, usage
 from tests.gemini.conftest import KEY, MODEL, names
+from tests.works import Elsewhere
 
 COLUMNS = ["text", "tokens_in", "tokens_out", "tokens_thoughts", "usd", "model", "finish_reason"]
 
@@ -238,6 +240,36 @@ def test_a_session_that_is_opened_again_knows_what_it_used(desk):
     reached = {"base_url": desk.server.url, "api_key": KEY}
     again = BatchSession.open("stars", journal=desk.journal, prompts=["a star", "a moon"], **reached)
     assert (again.run().counts.completed, desk.sent) == (2, 2)
+
+
+def test_a_session_that_another_process_runs_is_followed(desk):
+    """What it has cost so far is shown as it is recorded; with prompts it goes on once that process is gone."""
+    made = desk.run(["a star", "a moon"])
+    held = Elsewhere(desk.journal)
+    opened = BatchSession.open("stars", journal=desk.journal)
+    assert isinstance(opened, GeminiSession)
+    assert (opened.state, opened.elsewhere.where) == ("running", Elsewhere.WHERE)
+    assert opened.snapshot.spent_usd == made.snapshot.spent_usd > 0
+    assert opened.usage().equals(made.usage())
+    held.write(owner=None)
+    reached = {"base_url": desk.server.url, "api_key": KEY}
+    again = BatchSession.open("stars", journal=desk.journal, prompts=["a star", "a moon"], **reached)
+    assert again.state == "interrupted"
+    assert (again.run().counts.completed, desk.sent) == (2, 2)
+
+
+def test_what_was_spent_is_on_record_with_each_answer(desk):
+    """Whoever follows the session sees it while it runs."""
+    seen = []
+
+    def look(outcomes):
+        with open_journal(desk.journal).reader() as database:
+            seen.append(database.execute("SELECT usd FROM run").fetchone()[0])
+
+    session = desk.session(["a star"])
+    session.on_outcomes(look)
+    session.run()
+    assert seen == [session.snapshot.spent_usd]
 
 
 def test_no_key_is_recorded_with_a_session(desk):

@@ -5,10 +5,13 @@ import threading
 
 import pytest
 
-from ipybatch import Limits, Permanent, Rate, Retry
+from ipybatch import BatchSession, Limits, Permanent, Rate, Retry
 from ipybatch.engine.data import masking
+from ipybatch.engine.store import commands as journal_commands
 from ipybatch.jupyter import commands, messages
 from ipybatch.jupyter.messages import Ack, Rows
+from ipybatch.session import follower
+from tests.works import Elsewhere, Recorder
 
 LIMITS = Limits(concurrency=4, batch_size=10, rates=[Rate(20, per_s=2), Rate(500, per_s=60)])
 
@@ -67,6 +70,45 @@ def test_a_command_that_waits_for_the_engine_is_answered_twice(session, clock):
     assert session.state == "cancelled"
     assert settle(session, "cancel").text == "cancelled, 37 items left"
     assert settle(session, "pause").text == "the session is cancelled already"
+
+
+@pytest.fixture
+def followed(live, journal, monkeypatch):
+    """A session that another machine holds, as it is followed here."""
+    monkeypatch.setattr(follower, "_watch", lambda followed: None)
+    monkeypatch.setattr(follower, "COMMAND_S", 0.02)
+    live(Recorder({2: Permanent("gone")}), [1, 2]).run()
+    held = Elsewhere(journal)
+    return held, BatchSession.open("wishlist", journal=journal)
+
+
+def test_a_session_that_runs_elsewhere_offers_what_works_there(followed):
+    """Its limits are changed where it runs; once its process is gone, nothing is left but to make it again."""
+    held, session = followed
+    head = messages.head(session)
+    assert (head.state, head.where, head.can) == ("running", Elsewhere.WHERE, ["pause", "cancel"])
+    held.write(state="paused")
+    session.ask(session._follower.look)
+    assert messages.head(session).can == ["resume", "cancel"]
+    held.write(owner=None)
+    session.ask(session._follower.look)
+    head = messages.head(session)
+    assert (head.state, head.where, head.can) == ("interrupted", "", [])
+    again = BatchSession.open("wishlist", Recorder(), journal=session.journal)
+    assert messages.head(again).can == ["resume", "retry_failed"]
+
+
+def test_a_command_that_another_process_has_not_taken_is_answered_when_it_has(followed):
+    """The page is told that it was asked, and what became of it when that is on record."""
+    held, session = followed
+    text = f"asked to pause: not taken yet {Elsewhere.WHERE}"
+    assert execute(session, "pause") == Ack(id="panel/random/pause", ok=True, done=False, text=text)
+    assert settle(session, "pause") is None
+    (command,) = session._follower._untaken
+    held.journal.write(lambda db: journal_commands.acknowledge(db, [(command, "")], 1.0))
+    held.write(state="paused")
+    session.ask(session._follower.look)
+    assert settle(session, "pause").text == "paused"
 
 
 def test_what_is_not_done_is_not_said_to_be(session, clock):

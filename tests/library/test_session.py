@@ -17,6 +17,7 @@ from ipybatch.library import Character, Guild, Library, SteamStore, refresh
 from ipybatch.library.session import COLUMNS, RefreshSession
 from ipybatch.simulators import Faults
 from ipybatch.simulators.serve import Server, build
+from tests.works import Elsewhere
 
 from .conftest import DAY_S, Azeroth, Shop
 
@@ -344,6 +345,21 @@ def test_a_refresh_that_is_opened_again_knows_its_kinds(azeroth: Azeroth) -> Non
     assert str(opened.summary) == str(session.summary)
     with pytest.raises(InputError, match="was opened for reading: pass source= to go on"):
         opened.start()
+
+
+def test_a_refresh_that_another_process_runs_is_followed(shop: Shop) -> None:
+    """With its source and without; the breaker of its store here stays as it was."""
+    session = shop.run([1, 2, 3])
+    held = Elsewhere(session.journal)
+    for arguments in ({}, {"source": shop.store(), "library": shop.library}):
+        opened = BatchSession.open(session.name, **arguments)
+        assert isinstance(opened, RefreshSession)
+        assert opened.elsewhere is not None
+        assert (opened.state, opened.elsewhere.where) == ("running", Elsewhere.WHERE)
+        assert opened.summary.by("kind").loc["game", "completed"] == 3
+    held.write(owner=None)
+    reason = "its process ended without letting go: BatchSession.open('steam refresh', source=...) goes on"
+    assert BatchSession.open(session.name).reason == reason
 
 
 def test_a_refresh_goes_on_with_its_source(shop: Shop) -> None:

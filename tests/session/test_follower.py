@@ -14,10 +14,9 @@ import ipybatch
 from ipybatch import BatchSession, EngineBusy, InputError, JournalError, JournalLocked
 from ipybatch.engine.data import events
 from ipybatch.engine.store import commands, lease, run_store
-from ipybatch.engine.store.journal import open_journal
 from ipybatch.session import follower
 from tests.kernels import Kernel
-from tests.works import Recorder, hear
+from tests.works import Elsewhere, Recorder, hear
 
 # Its items end one after the other, when the file of their number is there; or at once, from "all" on.
 OWNER = """
@@ -218,26 +217,6 @@ def test_a_stopped_process_is_asked_and_answers_when_it_goes_on(owner, journal, 
 
 
 # What follows needs no other process: rows of the journal are all that is seen of it.
-
-
-class Elsewhere:
-    """A run that another machine holds, as far as the journal tells."""
-
-    OWNER = "elsewhere/77/x"
-
-    def __init__(self, journal, **changes):
-        self.journal = open_journal(journal)
-        (self.run,) = self.row("id")
-        self.write(owner=self.OWNER, beat_s=time.time(), state="running", epoch=5, completed=1, **changes)
-
-    def row(self, columns):
-        with self.journal.reader() as database:
-            return database.execute(f"SELECT {columns} FROM run ORDER BY id DESC LIMIT 1").fetchone()
-
-    def write(self, **changes):
-        sets = ", ".join(f"{column} = ?" for column in changes)
-        values = (*changes.values(), self.run)
-        self.journal.write(lambda db: db.execute(f"UPDATE run SET {sets} WHERE id = ?", values).rowcount)
 
 
 @pytest.fixture
@@ -476,12 +455,15 @@ def test_another_object_of_this_process_that_goes_on_is_followed(session, held, 
     assert session.state == "completed"
 
 
-def test_a_generator_s_session_that_was_interrupted_wants_its_items_anew(live, journal, monkeypatch):
-    live(Recorder(), iter([1, 2])).run()
+@pytest.mark.parametrize("items", [iter([1, 2]), [{"id": 1, "when": {1, 2}}]], ids=["generator", "not JSON"])
+def test_items_that_are_not_on_record_are_wanted_anew(live, journal, items):
+    live(Recorder(), items).run()
     Elsewhere(journal).write(owner=None)
     session = BatchSession.open("wishlist", journal=journal)
-    told = "its process ended without letting go: make it again with its items, which came from a generator"
+    told = "its process ended without letting go: make it again with its items, which are not on record"
     assert session.reason == f"{told}, and the same name goes on"
+    with pytest.raises(InputError, match="create it again with its items"):
+        BatchSession.open("wishlist", Recorder(), journal=journal)
 
 
 def test_a_session_that_is_made_anew_says_that_its_process_died(held, journal):

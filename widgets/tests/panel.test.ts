@@ -164,6 +164,26 @@ describe("updates", () => {
     close();
   });
 
+  it("stop the clocks when the process of the session has died, and say so", async () => {
+    const dead = head({ state: "interrupted", reason: "process 42 on host ended", can: [], eta_high_s: null });
+    const { el, close } = mount(update(1, { whole: true, head: dead }));
+    await vi.advanceTimersByTimeAsync(5100);
+    expect(words(el, ".ib-elapsed")).toBe("1 m 00 s");
+    expect(words(el, ".ib-state")).toBe("interrupted");
+    expect(words(el, ".ib-ending span")).toBe("process 42 on host ended");
+    close();
+  });
+
+  it("say where a session runs that another process has", async () => {
+    const followed = head({ where: "in process 42 on host", can: ["pause", "cancel"] });
+    const { el, close } = mount(update(1, { whole: true, head: followed }));
+    await frame();
+    expect(words(el, ".ib-state")).toBe("running in process 42 on host");
+    const offered = [...el.querySelectorAll<HTMLButtonElement>(".ib-buttons button")].filter((button) => !button.hidden);
+    expect(offered.map((button) => button.title)).toEqual(["Pause", "Cancel"]);
+    close();
+  });
+
   it("stop the clocks when the session has ended", async () => {
     const { el, close } = mount(update(1, { whole: true, head: head({ state: "completed", eta_high_s: null }) }));
     await vi.advanceTimersByTimeAsync(5100);

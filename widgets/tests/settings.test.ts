@@ -108,6 +108,8 @@ it("is disabled, with the reason, when nothing can be changed", () => {
   expect(values()).toEqual(["3", "20"]);
   receive({ state: "planned", can: ["resume"] });
   expect(node.querySelector<HTMLElement>(".ib-means")!.textContent).toBe("The limits can be changed once the session runs.");
+  receive({ where: "in process 42 on host", can: ["pause", "cancel"] });
+  expect(node.querySelector<HTMLElement>(".ib-means")!.textContent).toBe("The limits are changed where the session runs.");
   receive();
   expect(node.querySelector<HTMLElement>(".ib-means")!.hidden).toBe(true);
 });

@@ -143,20 +143,29 @@ def reopen(  # noqa: PLR0917  # what `BatchSession.open` was given, and the clas
             session = kind.open(name, journal.path, found, items, arguments)
     finally:
         _is_reopening.reset(reopening)
-    session._reattach(found, _how_to_go_on(session.lacks, kind, found, name, path))
+    lacks = _needed(kind, found, items) if session.lacks else None
+    session._reattach(found, _how_to_go_on(lacks, name, path))
     return cast("Session", session)
 
 
-def _how_to_go_on(
-    lacks: str, kind: type[Workload[Any]] | None, found: Found, name: str, path: str | Path | None
-) -> str:
-    """Return what to call to go on with a session whose process died, in words."""
-    if not lacks:
+def _needed(kind: type[Workload[Any]] | None, found: Found, items: Plan | Iterator[Any]) -> list[str]:
+    """Return the arguments of `open` with which a session could run; none where it must be made again."""
+    if kind is not None:
+        return [kind.needs, *unrecorded(found)]
+    return ["work"] if isinstance(items, Plan) and not any(task.refused for task in items) else []
+
+
+def _how_to_go_on(lacks: list[str] | None, name: str, path: str | Path | None) -> str:
+    """Return what to call to go on with a session whose process died, in words.
+
+    Args:
+        lacks: The arguments that are needed; none where it must be made again; None where it can run.
+    """
+    if lacks is None:
         return "start() goes on with what is not recorded"
-    if kind is None and found.plan_hash is None:
-        return "make it again with its items, which came from a generator, and the same name goes on"
-    needs = ["work"] if kind is None else [kind.needs, *unrecorded(found)]
-    given = [repr(name), *(f"{field}=..." for field in needs), *([] if path is None else [f"journal={str(path)!r}"])]
+    if not lacks:
+        return "make it again with its items, which are not on record, and the same name goes on"
+    given = [repr(name), *(f"{field}=..." for field in lacks), *([] if path is None else [f"journal={str(path)!r}"])]
     return f"BatchSession.open({', '.join(given)}) goes on"
 
 
