@@ -92,8 +92,8 @@ vitest: $(MODULES)
 	$(NPM) run --silent check
 	$(NPM) run --silent test
 
-# The notebooks get a journal of their own: a finished session in the user's would be continued, not run.
-RUN_PYTEST = journal=$$(mktemp -d); trap 'rm -r "$$journal"' EXIT; IPYBATCH_JOURNAL=$$journal/journal.db pytest
+# The notebooks get a journal of their own, registered apart: a finished session in the user's would be continued, not run.
+RUN_PYTEST = journal=$$(mktemp -d); trap 'rm -r "$$journal"' EXIT; IPYBATCH_JOURNAL=$$journal/journal.db XDG_RUNTIME_DIR=$$journal pytest
 NBVAL := --nbval --nbval-current-env --nbval-cell-timeout=120
 
 # Two at a time: a browser mostly waits.
