@@ -22,7 +22,7 @@ import contextvars
 import math
 import random
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from typing import TypeVar
 
@@ -119,9 +119,13 @@ class SharedLimiter(Limiter):
             self._cancel_timer()
             self._loop = loop
         self._labels[member] = label
-        self.join(member, limits, now_s=now_s)
-        if self._persist(lambda: self._exchange(now_s)) is not None:
-            self._load(now_s)
+        spans = [held_s(rate) for rate in (*self.windows, *limits.all_rates)]
+        self._persist(lambda: self.store.exchange(Report(resource=self.name)))  # whoever is gone counts from now on
+        told = self._persist(lambda: self._known(now_s, spans))
+        self.join(member, limits, now_s=now_s, spent=told or ())
+        if told is not None:
+            self._refill(told)
+        self._persist(lambda: self._exchange(now_s))
         self._arm(self._pause_s())
 
     def change(self, member: object, limits: Limits) -> None:
@@ -299,16 +303,27 @@ class SharedLimiter(Limiter):
 
     def _load(self, now_s: float) -> bool:
         """Let the windows hold what the store knows; return whether they do."""
-        longest_s = max(map(held_s, self.windows), default=0.0)
-        history = self._try(lambda: self.store.history(self.name, longest_s)) if longest_s else []
-        if history is None:
+        told = self._try(lambda: self._known(now_s, map(held_s, self.windows)))
+        if told is None:
             return False
-        unsaid = self._unsaid(now_s)  # the store does not know of it yet
-        told = sorted((now_s - ago_s, unit, cost) for ago_s, unit, cost in (*history, *unsaid))
+        self._refill(told)
+        return True
+
+    def _known(self, now_s: float, spans: Iterable[float]) -> list[Spent]:
+        """Return what was answered within the longest of some times: what the store knows, and what it does not yet.
+
+        Raises:
+            StoreBusy: Another process holds it.
+            JournalError: It cannot be read or written.
+        """
+        longest_s = max(spans, default=0.0)
+        history = self.store.history(self.name, longest_s) if longest_s else []
+        return sorted((now_s - ago_s, unit, cost) for ago_s, unit, cost in (*history, *self._unsaid(now_s)))
+
+    def _refill(self, told: Sequence[Spent]) -> None:
         for window in self.windows.values():
             window.refill(told)
         self._is_whole = True
-        return True
 
     def _exchange(
         self,
