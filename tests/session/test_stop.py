@@ -37,6 +37,26 @@ def test_pause_lets_what_runs_finish_and_starts_nothing(live, gate):
     assert session.run().counts.completed == 10
 
 
+def test_a_start_in_the_moment_of_the_end_is_not_lost(live, gate):
+    """The end is told before the name is given back: whoever hears of it and resumes at once is served."""
+    session = live(gate, list(range(10)), limits=Limits(concurrency=3))
+    ended = threading.Event()
+
+    def hold_the_end(event):
+        if isinstance(event, events.StateChanged) and event.state == "cancelled" and not ended.is_set():
+            ended.set()
+            time.sleep(0.2)
+
+    session.on(hold_the_end)
+    session.start()
+    gate.wait_begun(3)
+    threading.Thread(target=session.cancel).start()
+    assert ended.wait(20)
+    gate.open()
+    session.resume()
+    assert session.run().state == "completed"
+
+
 def test_waiting_goes_on_while_it_is_paused(live, gate, wait_for):
     """An await does not end at a pause: it gives the summary of the end."""
     session = live(gate, [1, 2, 3], limits=Limits(concurrency=1))

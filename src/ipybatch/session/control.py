@@ -205,6 +205,9 @@ class Control:
 
     def _launch(self, again: Again = NOTHING_AGAIN) -> None:
         with self._turn.wait(), waiting.hold_interrupts() as held:  # it begins, or nothing is left of the start
+            if self.state in events.ENDED and self._running is not None and self._is_on_other_thread():
+                # It has told its end, and gives the name back in a moment: a start that was dropped would be lost.
+                concurrent.futures.wait([self._running], timeout=COMMAND_S)
             if self._is_live():
                 return
             run = self._open_run(again)

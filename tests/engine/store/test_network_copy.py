@@ -526,7 +526,7 @@ def test_a_draft_that_a_crash_left_is_in_nobodys_way(asked, on):
     assert not beside.exists()
 
 
-def test_a_network_that_is_down_keeps_nobody_from_the_home(asked, on, monkeypatch):
+def test_a_network_that_is_down_keeps_nobody_from_the_home(asked, on, monkeypatch, tmp_path):
     on("ant")
     put(on.open(asked), "one")
     on("ant")
@@ -542,7 +542,7 @@ def test_a_network_that_is_down_keeps_nobody_from_the_home(asked, on, monkeypatc
     assert names(journal) == ["one"]
     assert open_journal(asked) is journal
     on.leave()
-    monkeypatch.setenv("XDG_STATE_HOME", "/nowhere")
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "another"))
     with pytest.raises(JournalReadOnly):
         on.open(asked)
 
