@@ -457,6 +457,11 @@ def _check_repeated(told: _Time, party: _Parties) -> None:
     a.flying = {"requests": 1.0}
     used = b.used()
     _holds(used == [1.0], "what was granted and not used is given back by the next report", used)
+    a.bounds = b.bounds = Bounds(rates=(Rate(9, per_s=10, unit="tokens"),))
+    a.tell(in_flight={"requests": 1.0, "tokens": 5.0})
+    a.tell(in_flight={"requests": 1.0})
+    used = b.used()
+    _holds(used == [0.0], "a unit that a report does not name is not in flight", used)
 
 
 def _check_leaving(told: _Time, party: _Parties) -> None:

@@ -149,6 +149,7 @@ class SqliteLimits:
         self._turn = threading.Lock()
         self._file: tuple[int, int] | None = None
         self._owners: dict[tuple[int, str], tuple[int, Bounds, str, float]] = {}  # id, bounds, label, renewed at
+        self._units: dict[tuple[int, int], set[str]] = {}  # in which an owner of ours had something in flight
         self._known: dict[int, _Known] = {}
         self._looked_s: dict[int, float] = {}
         self._answered: dict[int, int] = {}  # since old answers were thinned out
@@ -400,7 +401,11 @@ class SqliteLimits:
 
     def _fly(self, database: sqlite3.Connection, resource: int, me: int, report: Report, more: Cost | None) -> None:
         """Record what an owner has in flight, with what was granted."""
-        flight: dict[str, float] = {_RUNNING: report.running, **report.in_flight}
+        units = self._units.get((resource, me))
+        if units is None:
+            database.execute("DELETE FROM flight WHERE resource = ? AND owner = ?", (resource, me))
+            units = self._units[resource, me] = set()
+        flight: dict[str, float] = {**dict.fromkeys(units, 0.0), _RUNNING: report.running, **report.in_flight}
         if more is not None:
             flight[_RUNNING] += report.slot
             for unit in {"requests", *more}:
@@ -409,6 +414,7 @@ class SqliteLimits:
             "INSERT OR REPLACE INTO flight VALUES (?, ?, ?, ?)",
             [(resource, me, unit, cost) for unit, cost in flight.items()],
         )
+        units.update(flight)
 
     def _window(
         self, database: sqlite3.Connection, row: _Row, rate: Rate, in_flight: float, wanted: Cost | None
@@ -459,6 +465,7 @@ class SqliteLimits:
     def _forget(self) -> None:
         """Forget what was read: it may not be so."""
         self._owners.clear()
+        self._units.clear()
         self._known.clear()
         self._looked_s.clear()
 
