@@ -1,0 +1,212 @@
+"""Processes that share a resource, in virtual time: what they send, and what the worst of servers could count."""
+
+import heapq
+import math
+from bisect import bisect_left
+from itertools import count
+
+from ipybatch.engine.rules.limiter import NO_COST
+from ipybatch.engine.store.shared_limiter import SharedLimiter
+from ipybatch.engine.store.sqlite_limits import SqliteLimits
+from ipybatch.errors import JournalError
+from ipybatch.testing import START_UNIX_S, StoreBusy
+
+
+def worst_case(sent, per_s):
+    """Return the most that any window of ``per_s`` can hold, wherever each arrives between its start and its end.
+
+    Of (start, end, cost): all that begin no later than ``per_s`` after some request's end, and do not end before it.
+    """
+    by_start = sorted(sent)
+    starts = [start_s for start_s, _, _ in by_start]
+    return max(
+        (
+            sum(cost for _, end_s, cost in by_start[: bisect_left(starts, first_s + per_s)] if end_s >= first_s)
+            for first_s in {end_s for _, end_s, _ in sent}
+        ),
+        default=0.0,
+    )
+
+
+class Killed(BaseException):
+    """A process that ends where it is."""
+
+
+class Timer:
+    def __init__(self, when_s):
+        self._when_s, self.is_cancelled = when_s, False
+
+    def when(self):
+        return self._when_s
+
+    def cancel(self):
+        self.is_cancelled = True
+
+
+class World:
+    """Time, and whatever is to happen in it."""
+
+    def __init__(self, path, chance, faults):
+        self.path, self.chance, self.faults = path, chance, faults
+        self.now_s = START_UNIX_S
+        self.processes = {}
+        self.is_nested = False
+        self._events, self._numbers = [], count()
+        self._at_once = 0
+
+    def unix_s(self):
+        return self.now_s
+
+    def find_process(self, owner):
+        return not self.processes[owner].is_dead
+
+    def at(self, when_s, process, act):
+        heapq.heappush(self._events, (when_s, next(self._numbers), process, act))
+
+    def run_until(self, ends_s):
+        while self._events and self._events[0][0] <= ends_s:
+            when_s, _, process, act = heapq.heappop(self._events)
+            self._at_once = self._at_once + 1 if when_s <= self.now_s else 0
+            assert self._at_once < 10_000, "time stands still"
+            self.now_s = max(self.now_s, when_s)
+            if process.is_stopped:
+                process.put_off.append(act)
+            elif not process.is_dead:
+                try:
+                    act()
+                except Killed:
+                    process.kill()
+        self.now_s = max(self.now_s, ends_s)
+
+    def close(self):
+        for process in self.processes.values():
+            process.file.close()
+
+
+class Process:
+    """A kernel with a session that sends requests; also its loop, its clock, and its way to the store."""
+
+    def __init__(self, world, owner, limits):
+        self.world, self.owner = world, owner
+        self.has_begun = self.is_stopped = self.is_dead = False
+        self.put_off, self.sent, self.wanted, self.told = [], [], [], []
+        self.skew_s = world.chance.choice([0.0, -1e6, 500.0])  # its clock began some other time
+        self.file = SqliteLimits(world.path, world.unix_s, world.unix_s)
+        self.limiter = SharedLimiter(self, "api", owner, self, self.wake, self.told.append, is_private=False)
+        world.processes[owner] = self
+        self.limits = limits
+
+    def begin(self):
+        try:
+            self.limiter.enter(self, self.limits, self, self.owner)
+        except JournalError:
+            self.world.at(self.world.now_s + 0.1, self, self.begin)
+        else:
+            self.has_begun = True
+            self.wake()
+
+    # its clock and its loop
+    def now_s(self):
+        return self.world.now_s + self.skew_s
+
+    def unix_s(self):
+        return self.world.now_s
+
+    def time(self):
+        return self.world.now_s
+
+    def is_closed(self):
+        return False
+
+    def call_at(self, when_s, act, context=None):
+        timer = Timer(when_s)
+        self.world.at(when_s, self, lambda: timer.is_cancelled or act())
+        return timer
+
+    # its way to the store
+    def exchange(self, report):
+        chance, fault = self.world.chance, ""
+        if chance.random() < self.world.faults:
+            fault = chance.choice(["busy", "lost", "stopped before", "stopped after", "full"])
+        if fault == "busy":
+            raise StoreBusy
+        if fault == "full":
+            msg = "the disk is full"
+            raise JournalError(msg)
+        if fault == "stopped before":
+            self.stand_still()
+        answer = self.file.exchange(report)
+        if fault == "lost":
+            raise StoreBusy
+        if fault == "stopped after":
+            self.stand_still()
+        return answer
+
+    def history(self, resource, since_s):
+        return self.file.history(resource, since_s)
+
+    def stand_still(self):
+        """Do nothing for some time, in the middle of an exchange, while the others go on."""
+        if self.world.is_nested:
+            return
+        self.world.is_nested = self.is_stopped = True
+        self.world.run_until(self.world.now_s + self.world.chance.choice([0.01, 1.0, 4.0, 20.0, 70.0]))
+        self.world.is_nested = self.is_stopped = False
+        self.go_on()
+        if self.is_dead:
+            raise Killed
+
+    # what befalls it
+    def stop(self, seconds):
+        self.is_stopped = True
+        self.world.at(self.world.now_s + seconds, Other, self.go_on)
+
+    def go_on(self):
+        self.is_stopped = False
+        acts, self.put_off = self.put_off, []
+        for act in acts:
+            self.world.at(self.world.now_s, self, act)
+
+    def kill(self):
+        """End; what it has sent may arrive until now."""
+        self.is_dead = True
+        now_s = self.world.now_s
+        self.sent = [(start_s, max(start_s, min(end_s, now_s)), cost) for start_s, end_s, cost in self.sent]
+
+    # what it does
+    def want(self, latencies, cost=NO_COST):
+        self.wanted += [(latency_s, cost) for latency_s in latencies]
+        self.wake()
+
+    def wake(self):
+        self.world.at(self.world.now_s, self, self.work)
+
+    def work(self):
+        while self.wanted and self.has_begun:
+            latency_s, cost = self.wanted[0]
+            now_s = self.now_s()
+            permit = self.limiter.start(now_s, cost)
+            if permit is None:
+                wait_s = self.limiter.wait_s(now_s, cost)
+                if wait_s < math.inf:
+                    self.world.at(self.world.now_s + max(wait_s, 1e-4), self, self.work)
+                return
+            self.wanted.pop(0)
+            start_s = self.world.now_s
+            self.sent.append((start_s, start_s + latency_s, cost))
+            self.world.at(start_s + latency_s, self, lambda permit=permit: self.end(permit))
+
+    def end(self, permit):
+        self.limiter.respond(self.now_s(), permit, slot=True)
+        self.wake()
+
+    def leave(self):
+        self.wanted.clear()
+        self.has_begun = False
+        self.limiter.leave(self)
+
+
+class Other:
+    """Who lets a stopped process go on."""
+
+    is_stopped = is_dead = False
