@@ -384,6 +384,31 @@ def test_a_command_that_the_session_did_not_live_to_take_is_told(session, held):
     assert session.cancel() == "done"  # as of every session that has ended
 
 
+def test_a_command_that_meets_the_next_owner_is_asked_anew(session, held, monkeypatch):
+    """The one that was asked died, and another goes on: what the user wants is meant for that one."""
+    asked = []
+
+    def ask(journal, run, epoch, *rest):
+        asked.append(epoch)
+        if len(asked) == 1:
+            held.write(owner="other/78/y", epoch=6)
+        return commands.ask_(journal, run, epoch, *rest)
+
+    monkeypatch.setattr(commands, "ask_", commands.ask, raising=False)
+    monkeypatch.setattr(commands, "ask", ask)
+    assert session.pause() == "asked"
+    assert asked == [5, 6]
+    assert session.elsewhere.where == "in process 78 on other"
+
+
+def test_an_owner_that_is_not_heard_of_can_be_asked(held, journal):
+    """It may be asleep, and act when it wakes."""
+    held.write(beat_s=time.time() - 60)
+    session = BatchSession.open("wishlist", journal=journal)
+    assert session.cancel() == "asked"
+    assert list(session._follower._untaken) == [1]
+
+
 def test_a_command_to_one_that_has_just_ended_changes_nothing(session, held):
     held.write(owner=None, state="completed")
     assert (session.pause(), session.state) == ("done", "completed")

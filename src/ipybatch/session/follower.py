@@ -130,27 +130,40 @@ class Follower:
             InputError: The owner refused it; says why.
             JournalError: It could not be asked.
         """
-        if not self.look():
-            return "done"
-        asked_s = time.monotonic()
+        begun_s = time.monotonic()
+        until_s = begun_s + COMMAND_S
+        while self.look():
+            asked = self._ask(verb, arguments)
+            if not asked and time.monotonic() > until_s:
+                msg = f"session {self._name!r} could not be asked: it changes hands, or its journal is locked"
+                raise JournalLocked(msg)
+            said = self._answer(asked, until_s) if asked else commands.OVER
+            if said is None:
+                self._wait_for(asked, verb, begun_s)
+                return "asked"
+            if said == commands.OVER:
+                continue  # whoever goes on with it is asked anew
+            self.look()
+            if said:
+                raise InputError(said)
+            break
+        return "done"
+
+    def _ask(self, verb: str, arguments: dict[str, Any]) -> int:
+        run, epoch, at_s = self._found.run, self._found.epoch, self._feed.clock.unix_s()
         try:
-            asked = commands.ask(
-                self._journal, self._found.run, self._epoch, verb, arguments, self._feed.clock.unix_s(), lease.me()
-            )
+            return commands.ask(self._journal, run, epoch, verb, arguments, at_s, lease.me())
         except (TypeError, msgspec.MsgspecError) as error:
             msg = f"{verb} must be given what JSON can hold: {error}"
             raise InputError(msg) from None
-        said = self._answer(asked) if asked else ""
-        if said is None:
-            with self._lock:
-                self._untaken[asked] = verb, asked_s
-                process = lease.process_of(self._found.owner or "")
-                why = "it may be stopped, busy with code that holds Python's lock, or run an older ipybatch"
-                self._feed.note(f"{process} has not taken {_word(verb)} yet: {why}")
-            return "asked"
-        if self.look() and said:
-            raise InputError(said)
-        return "done"
+
+    def _wait_for(self, asked: int, verb: str, asked_s: float) -> None:
+        """Say that a command is not taken yet, and when it is."""
+        with self._lock:
+            self._untaken[asked] = verb, asked_s
+            process = lease.process_of(self._found.owner or "")
+            why = "it may be stopped, busy with code that holds Python's lock, or run an older ipybatch"
+            self._feed.note(f"{process} has not taken {_word(verb)} yet: {why}")
 
     def wait(self, seconds: float) -> bool:
         """Wait for the end, so long at most; return whether it has ended."""
@@ -159,8 +172,7 @@ class Follower:
             time.sleep(_LOOK_S)
         return self._is_over
 
-    def _answer(self, asked: int) -> str | None:
-        until_s = time.monotonic() + COMMAND_S
+    def _answer(self, asked: int, until_s: float) -> str | None:
         with closing(self._journal.connect()) as database:
             while (said := commands.answer(database, asked)) is None and time.monotonic() < until_s:
                 time.sleep(_LOOK_S)

@@ -22,6 +22,7 @@ from ipybatch.engine.store.journal import PATIENCE_S, Journal
 from ipybatch.errors import JournalError
 
 POLL_S = 0.2
+OVER = "the session had ended by then"
 
 _decode = msgspec.json.Decoder(dict[str, Any]).decode
 
@@ -87,10 +88,7 @@ def acknowledge(database: sqlite3.Connection, taken: Iterable[tuple[int, str]], 
 
 def refuse(database: sqlite3.Connection, run: int, now_s: float) -> None:
     """Let nobody act any more on what was asked of a start that is over, as part of a transaction."""
-    database.execute(
-        "UPDATE command SET taken_s = ?, reply = 'the session had ended by then' WHERE run = ? AND taken_s IS NULL",
-        (now_s, run),
-    )
+    database.execute("UPDATE command SET taken_s = ?, reply = ? WHERE run = ? AND taken_s IS NULL", (now_s, OVER, run))
 
 
 class Inbox:

@@ -456,8 +456,8 @@ class RunStore(msgspec.Struct):
     ) -> None:
         lease = self.lease
         renewed = database.execute(
-            "UPDATE run SET beat_s = ?, completed = ?, failed = ?, timeout = ?, cancelled = ?, skipped = ?,"  # noqa: S608
-            f" usd = coalesce(?, usd) WHERE {leases.IS_MINE}",
+            "UPDATE run SET beat_s = ?, completed = ?, failed = ?, timeout = ?, cancelled = ?, skipped = ?"  # noqa: S608
+            f" WHERE {leases.IS_MINE}",
             (
                 now_s,
                 counts.completed,
@@ -465,13 +465,14 @@ class RunStore(msgspec.Struct):
                 counts.timeout,
                 counts.cancelled,
                 counts.skipped,
-                usd,
                 *lease.mine,
             ),
         )
         leases.check(renewed)
         if outdated is not None:
             database.execute("UPDATE run SET outdated = ? WHERE id = ?", (outdated, lease.run))
+        if usd is not None:
+            database.execute("UPDATE run SET usd = ? WHERE id = ?", (usd, lease.run))
 
 
 def erase(database: sqlite3.Connection, run: int) -> None:
