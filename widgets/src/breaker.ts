@@ -12,7 +12,7 @@ const PIPS = 10;
 /** More than these do not fit without scrolling. */
 const MOVES_SHOWN = 5;
 /** More processes that use the same resource are counted. */
-const SHARING_SHOWN = 2;
+const SHARING_SHOWN = 1;
 const AT_ONCE = "at a time";
 const PRIORITIES = ["high", "medium", "low"];
 
@@ -136,7 +136,7 @@ class Limiter {
     this.gauges.append(...(this.gauges.lastElementChild === this.atOnce ? [] : [this.atOnce]));
     while (this.gauges.childElementCount > wanted) this.gauges.firstElementChild!.remove();
     shown.forEach(({ window, name }, index) => patchGauge(this.gauges.children[index]!, window.used, window.limit, name));
-    patchGauge(this.atOnce, head.counts.running, head.concurrency, AT_ONCE);
+    patchGauge(this.atOnce, head.counts.running + head.running_elsewhere, head.concurrency, AT_ONCE);
     hidden(this.none, shown.length > 0);
     text(this.queued, queuedWords(head));
     hidden(this.sharing, head.sharing.length === 0);
@@ -162,7 +162,7 @@ function queuedWords({ queued, more_limit_groups }: Head): string {
   return [waiting, more].filter(Boolean).join("; ");
 }
 
-/** `Shared with night in process 4711 and 2 others`. */
+/** `Shared with night in process 4711 and 2 others`: their attempts count in every gauge. */
 function sharingWords(owners: readonly string[]): string {
   const [named, more] = [owners.slice(0, SHARING_SHOWN).join(", "), owners.length - SHARING_SHOWN];
   return `Shared with ${named}${more > 0 ? ` and ${count(more)} other${more === 1 ? "" : "s"}` : ""}`;

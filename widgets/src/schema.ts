@@ -49,6 +49,7 @@ export interface Head {
   most_concurrency: number;
   cool_down_s: number;
   sharing: string[];
+  running_elsewhere: number;
   spent_usd: number | null;
   budget_usd: number | null;
   recorded: number;

@@ -83,7 +83,8 @@ it("says who else uses the limits, and counts the rest", () => {
     [...draw({ sharing }).querySelectorAll<HTMLElement>(".ib-means")].filter((one) => one.textContent?.startsWith("Shared with") && !one.hidden);
   expect(shared()).toEqual([]);
   expect(shared("night in process 7")[0]?.textContent).toBe("Shared with night in process 7");
-  expect(shared("a", "b", "c", "d")[0]?.textContent).toBe("Shared with a, b and 2 others");
+  expect(shared("a", "b", "c", "d")[0]?.textContent).toBe("Shared with a and 3 others");
+  expect(meters(draw({ sharing: ["a"], running_elsewhere: 2 })).at(-1)).toBe("3 of 3 at a time");
 });
 
 it("has a meter for the windows of each limit group, and says which of them cools down", () => {

@@ -29,6 +29,7 @@ export function head(changes: Partial<Head> = {}): Head {
     most_concurrency: 3,
     cool_down_s: 0,
     sharing: [],
+    running_elsewhere: 0,
     spent_usd: null,
     budget_usd: null,
     recorded: 6,

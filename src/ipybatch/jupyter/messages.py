@@ -116,7 +116,8 @@ class Head(msgspec.Struct, kw_only=True):
         queued: Numbers of items of high, medium and low priority that have not started; empty where all have the same.
         concurrency: Maximum of concurrent attempts; ``most_concurrency`` is that which the session was made with.
         cool_down_s: Seconds of cool-down left.
-        sharing: Who else uses the resource: sessions of other processes.
+        sharing: Who else uses the resource: sessions of other processes; ``running_elsewhere`` is the number of their
+            attempts that run.
         spent_usd: None for work that costs nothing.
         recorded: Outcomes in the journal, including those of earlier runs.
         where: Where it runs, such as "in process 42 on host", when that is another process; else "".
@@ -144,6 +145,7 @@ class Head(msgspec.Struct, kw_only=True):
     most_concurrency: int
     cool_down_s: float
     sharing: list[str]
+    running_elsewhere: int
     spent_usd: float | None
     budget_usd: float | None
     recorded: int
@@ -348,6 +350,7 @@ def head(session: SessionView) -> Head:
         most_concurrency=session.declared.concurrency,
         cool_down_s=max(0.0, snapshot.cool_until_s - now_s),
         sharing=list(status.sharing),
+        running_elsewhere=status.running_elsewhere,
         spent_usd=snapshot.spent_usd,
         budget_usd=snapshot.budget_usd,
         recorded=0 if snapshot.state == "rolled_back" else snapshot.counts.ended - snapshot.left,

@@ -45,6 +45,7 @@ class LiveStatus(msgspec.Struct, frozen=True):
         queued: How many items of high, medium and low priority have yet to start; None where all have the same.
         lingering: Given-up attempts that go on by themselves.
         sharing: Who else uses the resource: sessions of other processes, as people call them.
+        running_elsewhere: Attempts of theirs that run.
     """
 
     waiting: str = ""
@@ -55,6 +56,7 @@ class LiveStatus(msgspec.Struct, frozen=True):
     limit_groups: list[LimitGroupStatus] = msgspec.field(default_factory=list)
     queued: tuple[int, ...] | None = None
     sharing: tuple[str, ...] = ()
+    running_elsewhere: int = 0
 
 
 class Elsewhere(msgspec.Struct, frozen=True):

@@ -72,6 +72,7 @@ def read_live_status(runner: Runner | None, limits: Limits, snapshot: Snapshot, 
         _limit_groups(runner, now_s),
         None if runner.scheduler.queued is None else tuple(runner.scheduler.queued),
         tuple(map(who, runner.resource.limiter.owners)),
+        sum(owner.running for owner in runner.resource.limiter.owners),
     )
 
 
