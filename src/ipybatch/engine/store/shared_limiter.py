@@ -128,6 +128,13 @@ class SharedLimiter(Limiter):
         self._persist(lambda: self._exchange(now_s))
         self._arm(self._pause_s())
 
+    def join(self, member: object, limits: Limits, *, now_s: float = 0.0, spent: Iterable[Spent] = ()) -> None:
+        """Add a session's limits; what the store knows of a new window is asked for before anything starts ahead."""
+        if not self.windows.keys() >= set(limits.rates):
+            self._is_whole = False
+            self._fall_back()
+        super().join(member, limits, now_s=now_s, spent=spent)
+
     def change(self, member: object, limits: Limits) -> None:
         """Put other limits in the place of a session's; others heed them within a second."""
         super().change(member, limits)
@@ -288,7 +295,8 @@ class SharedLimiter(Limiter):
             used = self._given.get(unit, 0.0) - self._left_of.get(unit, 0.0)
             allowance[unit] = 2.0 * max(FAST * cost.get(unit, 0.0), used)
         answer = self._try(lambda: self._exchange(now_s, allowance=allowance))
-        if answer is None or answer.owners or answer.is_stranger or answer.cool_s:
+        is_late = self._clock.now_s() > now_s + STALE_S  # it was stopped meanwhile
+        if answer is None or answer.owners or answer.is_stranger or answer.cool_s or is_late:
             return False  # what was set apart goes back with the next report
         self._left = allowance["requests"]
         self._left_of = {unit: amount for unit, amount in allowance.items() if unit != "requests"}
