@@ -18,7 +18,7 @@ steps = st.lists(
     st.one_of(
         st.tuples(st.just("want"), who, st.sampled_from([1, 3, 12, 40]), st.sampled_from([0.0, 0.003, 0.05, 0.4, 2.5])),
         st.tuples(st.just("want"), who, st.integers(1, 12), st.sampled_from([0.0, 0.003, 0.05, 0.4, 2.5])),
-        st.tuples(st.just("pass"), st.sampled_from([0.001, 0.06, 0.5, 1.1, 4.0])),
+        st.tuples(st.just("pass"), st.sampled_from([0.001, 0.01, 0.03, 0.06, 0.5, 1.1, 4.0])),
         st.tuples(st.just("stop"), who, st.sampled_from([0.02, 3.0, 25.0, 80.0])),
         st.tuples(st.just("kill"), who),
         st.tuples(st.just("leave"), who),
@@ -83,7 +83,7 @@ def check(world, limits):
 @given(
     steps=steps,
     rates=rates,
-    concurrency=st.sampled_from([2, 10]),
+    concurrency=st.sampled_from([2, 40]),
     tokens=st.sampled_from([0.0, 1.0]),
     faults=st.sampled_from([0.0, 0.05, 0.3]),
     seed=st.integers(0, 10_000),
