@@ -376,7 +376,9 @@ class SqliteLimits:
         return known
 
     def _read_owners(self, database: sqlite3.Connection, resource: int) -> dict[int, tuple[str, str, Bounds, float]]:
-        rows = database.execute("SELECT id, name, label, bounds, until_s FROM owner WHERE resource = ?", (resource,))
+        rows = database.execute(
+            "SELECT id, name, label, bounds, until_s FROM owner WHERE resource = ? ORDER BY id", (resource,)
+        )
         return {owner: (name, label, _decode(bounds), until_s) for owner, name, label, bounds, until_s in rows}
 
     def _others(
