@@ -76,6 +76,20 @@ def test_a_pause_of_its_own_is_on_record_too(running, asker):
     assert asker.row("state") == ("running",)
 
 
+def test_what_is_noted_is_on_record_while_it_runs(running, asker, gate):
+    """Those of this start; whoever follows it sees them."""
+    running.note("the store is slow today")
+    while asker.row("notes") != ('["the store is slow today"]',):
+        threading.Event().wait(0.01)
+    gate.open()
+    running.run()
+    running.note("too late")
+    again = running.retry_failed()
+    assert again == "done"
+    running.run()
+    assert asker.row("notes") == ('["the store is slow today","too late"]',)
+
+
 def test_a_pause_before_the_engine_begins_is_on_record(asker, live, gate):
     session = live(gate, [1])
     session.start()

@@ -13,6 +13,7 @@ import pytest
 import ipybatch
 from ipybatch import BatchSession, EngineBusy, InputError, JournalError, JournalLocked
 from ipybatch.engine.data import events
+from ipybatch.engine.data.plan import Task
 from ipybatch.engine.store import commands, lease, run_store
 from ipybatch.session import follower
 from tests.kernels import Kernel
@@ -345,6 +346,24 @@ def test_what_it_costs_is_shown(session, held):
     assert session.snapshot.spent_usd == 0.25
 
 
+def test_what_the_owner_notes_is_noted_here_once(session, held):
+    held.write(notes='["the work function changed"]')
+    look(session)
+    look(session)
+    assert session.snapshot.notes[1:] == ["the work function changed"]
+
+
+def test_items_that_the_work_brings_there_are_shown_here(session, held):
+    """They are on record; the plan that the session was opened with did not have them."""
+    more = [Task(2, "3", 3, added=True), Task(3, "4", 4, added=True)]
+    held.journal.write(lambda db: run_store.extend_plan(db, held.run, more, 4))
+    look(session)
+    assert session.counts.total == 4
+    assert session.results()["key"].tolist() == [1, 2, 3, 4]
+    with pytest.raises(EngineBusy):
+        session.prioritize([4], "high")
+
+
 def test_its_groups_are_shown_as_they_change(session, held):
     """Each once: those that stand are not told again."""
     heard = []
@@ -504,6 +523,26 @@ def test_a_followed_session_in_a_loop_of_ours_cannot_be_driven(held, journal):
     session = BatchSession.open("wishlist", Recorder(), journal=journal)
     with pytest.raises(JournalError, match="is already running in process 77 on elsewhere"):
         asyncio.run(session.drive())
+
+
+def test_a_fork_s_copy_is_followed_no_more(session):
+    """The thread that follows is the parent's, and so is a lock that it holds just then."""
+    follower._followed.add(session._follower)
+    held, let_go = threading.Event(), threading.Event()
+
+    def hold():
+        with session._follower._lock:
+            held.set()
+            let_go.wait(20)
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    held.wait(20)
+    follower._forget()  # what a child does first
+    assert not look(session)
+    assert session.ask(lambda: session.state) == "running"
+    let_go.set()
+    thread.join(20)
 
 
 def test_what_nobody_has_is_followed_no_more_and_the_thread_ends(live, journal, monkeypatch):

@@ -189,6 +189,7 @@ class Control:
             InputError: There is no such priority, or the items come from a generator.
             EngineBusy: The engine did not answer within a second; it changes the priorities as soon as it is free.
         """
+        self._known_items()
         change = self._prioritizing(wanted, priority)
         if self._follower is not None and self._follower.look():
             return self._prioritize_elsewhere(wanted, priority)
@@ -242,6 +243,12 @@ class Control:
         finally:
             live_sessions.leave(self._journal, self.name, self)
             self._thread = 0
+
+    def _known_items(self) -> Items:
+        """Return the items; of a session that is read, also those that its work has brought since it was opened."""
+        if self._follower is not None and self.lacks and self._items.plan is not None:
+            self._items.plan = live_sessions.present_plan(self._journal, self.name, self._items.plan)
+        return self._items
 
     def _reattach(self, found: Found, go_on: str) -> None:
         """Follow a recorded run that another process holds, or show that its process died.

@@ -204,6 +204,8 @@ class Follower:
             self._feed.emit(events.Counted(at_s, found.counts))
         for group in groups:
             self._feed.emit(group)
+        for note in found.notes:
+            self._feed.note(note)
         if found.usd not in (None, snapshot.spent_usd):
             self._feed.emit(events.Spent(at_s, found.usd))
 
@@ -330,8 +332,10 @@ def _look_at(follower: Follower) -> None:
 
 
 def _forget() -> None:
-    """Follow none after a fork: the thread is the parent's."""
+    """Follow none after a fork: the thread is the parent's, and what it may have locked stays so."""
     global _changing, _thread
+    for follower in _followed:
+        follower._is_over, follower._lock = True, threading.RLock()
     _followed.clear()
     _changing, _thread = threading.Lock(), None
 

@@ -197,6 +197,15 @@ def recorded_items(journal: Journal, found: Found, name: str, *, to_run: bool) -
     return iter(()) if found.plan_hash is None else plan
 
 
+def present_plan(journal: Journal, name: str, plan: Plan) -> Plan:
+    """Return the recorded plan of a session, which was opened with this one: its work may have brought more."""
+    with journal.reader() as database:
+        found = run_store.find(database, name)
+        if found is None or found.plan_hash is None or found.counts.total == len(plan):
+            return plan
+        return Plan(run_store.read_plan(database, found))
+
+
 def show_recorded(feed: Feed, journal: Journal, spec: Spec, plan: Plan | None, *, to_read: bool) -> None:
     """Let a new session show what is recorded of it, before it starts.
 

@@ -272,7 +272,7 @@ class BatchSession(Control):
         """
         from ipybatch import frames
 
-        return frames.results(self._journal, self._spec, self._items, self.state, with_items=with_items)
+        return frames.results(self._journal, self._spec, self._known_items(), self.state, with_items=with_items)
 
     def errors(self) -> pd.DataFrame:
         """Return one row per message on record: message, count, status, scope, first key and its traceback.
@@ -281,13 +281,13 @@ class BatchSession(Control):
         """
         from ipybatch import frames
 
-        return frames.errors(self._journal, self._spec, self._items)
+        return frames.errors(self._journal, self._spec, self._known_items())
 
     def save(self, path: str | Path) -> Path:
         """Write the results to a .csv, .parquet or .jsonl file, whole or not at all, and return its path."""
         from ipybatch import frames
 
-        return frames.save(self._journal, self._spec, self._items, self.state, Path(path))
+        return frames.save(self._journal, self._spec, self._known_items(), self.state, Path(path))
 
     def log(self) -> pd.DataFrame:
         """Return the latest events of this process, one row each: at, event, and the event's own fields."""
@@ -362,7 +362,7 @@ class BatchSession(Control):
         """Return how many items of a group are recorded, and some of them with their attempts, failed ones first."""
         if self._spec.fresh:
             return 0, []
-        plan = self._items.plan
+        plan = self._known_items().plan
         return live_sessions.items_of(self._journal, self.name, group, offset=offset, limit=limit, plan=plan)
 
     def recall(self) -> None:

@@ -159,6 +159,7 @@ class Run:
         self._items, self._journal, self._feed, self._on_outcomes = items, journal, feed, on_outcomes
         self._clock: Clock = feed.clock
         self._held = self._is_held_on_record = False
+        self._noted = 0  # notes on record
         self.obey: Callable[[Command], str] | None = None
         self._inbox: Inbox | None = None
         self._stops: list[tuple[State, str, Status]] = []  # asked for before the loop has begun it
@@ -327,14 +328,16 @@ class Run:
             self._inbox.watch(asyncio.get_running_loop())
 
     def record(self, taken: Sequence[tuple[int, str]] = ()) -> None:
-        """Record whether it is paused, and which commands from elsewhere were taken, in one commit; not waited for.
+        """Record whether it is paused, what is noted, and which commands from elsewhere were taken; not waited for.
 
         Args:
             taken: Ids of commands, each with what is said of it.
         """
         is_changed = self._held != self._is_held_on_record and not self.is_over
-        if self._store is None or not (is_changed or taken):
+        notes = len(self._feed.snapshot.notes)
+        if self._store is None or not (is_changed or taken or notes != self._noted):
             return
+        self._noted = notes
         state: State | None = None
         if is_changed:
             self._is_held_on_record = self._held

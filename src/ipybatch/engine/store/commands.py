@@ -98,7 +98,7 @@ class Inbox:
 
     Args:
         obey: Acts on a command, and returns why it did not, "" if it did.
-        acknowledge: Is handed the ids of the commands that were taken, each with what was said of it.
+        looked: Called after each look with the ids of the commands that were taken, each with what was said of it.
     """
 
     def __init__(
@@ -106,10 +106,10 @@ class Inbox:
         journal: Journal,
         run: int,
         obey: Callable[[Command], str],
-        acknowledge: Callable[[list[tuple[int, str]]], None],
+        looked: Callable[[list[tuple[int, str]]], None],
     ) -> None:
         self._journal, self._run = journal, run
-        self._obey, self._acknowledge = obey, acknowledge
+        self._obey, self._looked = obey, looked
         self._database: sqlite3.Connection | None = None
         self._version = self._latest = 0
         self._timer: asyncio.TimerHandle | None = None
@@ -117,8 +117,7 @@ class Inbox:
     def watch(self, loop: asyncio.AbstractEventLoop) -> None:
         """Look every `POLL_S`, on the loop's thread, until it is closed."""
         self._timer = loop.call_later(POLL_S, self.watch, loop)
-        if taken := [(command.id, self._obey(command)) for command in self.new()]:
-            self._acknowledge(taken)
+        self._looked([(command.id, self._obey(command)) for command in self.new()])
 
     def new(self) -> list[Command]:
         """Return what was asked since the last call, each command once; nothing while the journal cannot be read."""

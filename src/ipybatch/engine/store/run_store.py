@@ -33,6 +33,7 @@ PART = 1000  # tasks a row of the plan
 
 _encode = msgspec.json.Encoder().encode
 _decode_plan = msgspec.json.Decoder(list[OrderedRow]).decode
+_decode_notes = msgspec.json.Decoder(list[str]).decode
 _decode_change = msgspec.json.Decoder(tuple[int, list[int]]).decode
 
 
@@ -66,12 +67,13 @@ class Found(msgspec.Struct, frozen=True):
     beat_s: float
     begun_s: float | None
     ended_s: float | None
+    notes: list[str]
 
 
 _RUN_COLUMNS = (
     "id, state, reason, total, completed, failed, timeout, cancelled, skipped, plan_hash, code_hash, listing,"
     " created_s, started_s, seconds, group_word, usd, is_ordered, workload, about, outdated, settings,"
-    " owner, epoch, beat_s, begun_s, ended_s"
+    " owner, epoch, beat_s, begun_s, ended_s, notes"
 )
 
 
@@ -95,7 +97,8 @@ def find(database: sqlite3.Connection, name: str, run: int = 0) -> Found | None:
         pending=max(0, (total or 0) - ended),
     )
     order = array("q", listing) if listing is not None else None
-    return Found(run, state, reason, counts, plan_hash, code_hash, order, *row[12:])
+    others = (*row[12:-1], _decode_notes(row[-1] or "[]"))
+    return Found(run, state, reason, counts, plan_hash, code_hash, order, *others)
 
 
 def create(
@@ -221,6 +224,7 @@ class Standing(Protocol):
 
     counts: Counts
     spent_usd: float | None
+    notes: list[str]
 
 
 class NotBegun(msgspec.Struct):
@@ -228,6 +232,7 @@ class NotBegun(msgspec.Struct):
 
     counts: Counts = msgspec.field(default_factory=Counts)
     spent_usd: float | None = None
+    notes: list[str] = msgspec.field(default_factory=list)
 
 
 class RunStore(msgspec.Struct):
@@ -277,7 +282,7 @@ class RunStore(msgspec.Struct):
         def unit(database: sqlite3.Connection) -> None:
             database.execute(
                 "UPDATE run SET state = 'running', reason = '', started_s = coalesce(started_s, ?), begun_s = ?,"
-                " resource = ?, workload = ?, about = ?, settings = ? WHERE id = ?",
+                " resource = ?, workload = ?, about = ?, settings = ?, notes = NULL WHERE id = ?",
                 (now_s, now_s, self.resource, workload, about, settings, self.run),
             )
             self._count(database, self._with_recorded(counts), now_s, self._outdated() or b"")
@@ -340,16 +345,19 @@ class RunStore(msgspec.Struct):
         return counts
 
     def mark(self, state: State | None, taken: Sequence[tuple[int, str]], now_s: float) -> None:
-        """Record how the run stands now, and which commands from elsewhere were taken, in one commit; not waited for.
+        """Record how the run stands now and what is noted, and which commands from elsewhere were taken, in one commit.
+
+        It is not waited for.
 
         Args:
             state: "running" or "paused"; None for as before.
             taken: Ids of commands, each with what is said of it.
         """
+        notes = self._notes()
 
         def unit(database: sqlite3.Connection) -> None:
-            if state is not None:
-                database.execute("UPDATE run SET state = ? WHERE id = ?", (state, self.run))
+            values = (state, notes, self.run)
+            database.execute("UPDATE run SET state = coalesce(?, state), notes = ? WHERE id = ?", values)
             commands.acknowledge(database, taken, now_s)
 
         self.journal.submit(self._guarded(unit, now_s), lambda _, error: None, patience_s=math.inf)
@@ -386,8 +394,9 @@ class RunStore(msgspec.Struct):
             if is_anew:
                 erase_items(database, self.run, kept="attempts = 0 AND status = 'skipped'")
             database.execute(
-                "UPDATE run SET state = ?, reason = ?, ended_s = ?, seconds = seconds + ?, total = ? WHERE id = ?",
-                (state, reason, now_s, seconds, counts.total, self.run),
+                "UPDATE run SET state = ?, reason = ?, ended_s = ?, seconds = seconds + ?, total = ?, notes = ?"
+                " WHERE id = ?",
+                (state, reason, now_s, seconds, counts.total, self._notes(), self.run),
             )
             if listing is not None:
                 database.execute("UPDATE run SET listing = ? WHERE id = ?", (listing.tobytes(), self.run))
@@ -438,6 +447,9 @@ class RunStore(msgspec.Struct):
             unit(database)
 
         return guarded
+
+    def _notes(self) -> str:
+        return _encode(self.live.notes).decode()
 
     def _outdated(self) -> bytes | None:
         """Return which items are on record with another input, to be written with the counts; None for nothing new."""

@@ -9,7 +9,8 @@ tables get no further columns.
     run       one run of a session: its lease, its state, its counts; a number is never given twice. Without a name:
               forgotten, and not quite deleted yet. `run.outdated`: the seqs of a generator's items that came again with
               another input and are not recorded anew; `run.settings`: the hash of
-              what its latest start sent with every item; `run.begun_s`: when that start began
+              what its latest start sent with every item; `run.begun_s`: when that start began; `run.notes`:
+              what it has told its user, a JSON list of texts
     plan      the items of a run, in order, up to 1,000 a row; `run.listing` says which seq they have, NULL: 0, 1,
               2, ...; items that the work brought say it themselves; parts -1, -2, ... are changes of priority, the
               oldest first; `run.is_ordered` says whether some go before others
@@ -216,6 +217,9 @@ STEPS = (
         reply TEXT NOT NULL DEFAULT ''
     );
     CREATE INDEX command_by_run ON command (run, id);
+    """,
+    """
+    ALTER TABLE run ADD COLUMN notes TEXT;
     """,
 )
 
