@@ -49,36 +49,12 @@ _LINE = 1 << 20
 _log = logging.getLogger(__name__)
 
 # WAL needs shared memory, which these do not give: https://sqlite.org/wal.html (2026-11-22)
-_NETWORK = frozenset(
-    {
-        *(
-            "9p",
-            "afs",
-            "beegfs",
-            "ceph",
-            "cifs",
-            "coda",
-            "davfs",
-            "glusterfs",
-            "gpfs",
-            "lustre",
-            "ncpfs",
-            "nfs",
-            "nfs4",
-        ),
-        *("orangefs", "panfs", "pvfs2", "smb2", "smb3", "smbfs", "wekafs"),
-        *(
-            "fuse.blobfuse",
-            "fuse.blobfuse2",
-            "fuse.ceph",
-            "fuse.cephfs",
-            "fuse.davfs",
-            "fuse.gcsfuse",
-            "fuse.glusterfs",
-        ),
-        *("fuse.juicefs", "fuse.mount-s3", "fuse.rclone", "fuse.s3fs", "fuse.sshfs"),
-    }
+_UNSAFE = (
+    "9p afs beegfs ceph cifs coda davfs fuse.blobfuse fuse.blobfuse2 fuse.ceph fuse.cephfs fuse.davfs "
+    "fuse.gcsfuse fuse.glusterfs fuse.juicefs fuse.mount-s3 fuse.rclone fuse.s3fs fuse.sshfs glusterfs "
+    "gpfs lustre ncpfs nfs nfs4 orangefs panfs pvfs2 smb2 smb3 smbfs wekafs"
 )
+_NETWORK = frozenset(_UNSAFE.split())
 
 
 def home_of(asked: Path) -> Path:

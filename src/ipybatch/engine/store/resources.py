@@ -27,13 +27,13 @@ from ipybatch.engine.store.journal import BUSY_S, Journal, default_path, resolve
 from ipybatch.engine.store.lease import me
 from ipybatch.engine.store.limit_store import Answer, LimitStore, Owner, Report, StoreBusy
 from ipybatch.engine.store.network_copy import home_of
-from ipybatch.engine.store.schema import GROUP, group_resource
 from ipybatch.engine.store.shared_limiter import SharedLimiter
 from ipybatch.engine.store.sqlite_limits import SqliteLimits
 from ipybatch.errors import InputError, JournalLocked
 
 T = TypeVar("T")
 
+GROUP = "\x1f"  # the unit separator: JSON writes it otherwise, so that no name of a group holds it
 LIMITS_FILE = "limits.sqlite3"
 
 
@@ -215,7 +215,7 @@ class Membership:
         Raises:
             JournalError: The limit store cannot be read or written.
         """
-        own = self._resource(group_resource(self._name, name), group_label(name))
+        own = self._resource(f"{self._name}{GROUP}{name}", group_label(name))
         own.wakers, own.tellers = self.resource.wakers, self.resource.tellers
         self._enter(own.limiter, each)
         return LimitGroup(name, GroupLimiter(self.resource.limiter, own.limiter))

@@ -18,9 +18,7 @@ tables get no further columns.
     traceback of items that failed, where in the user's code
     payload   results, apart, so that walking the items stays fast
     attempt   attempts that failed and were followed by another
-    window    what the responses of each rationed resource cost, while their window lasts; of a limit
-              group: the resource, `GROUP` and its name as JSON
-    resource  cool-downs, and which limit groups there are
+    window    of earlier versions, as is `resource`: what is rationed is in the limit store
     command   what other processes ask a run's owner to do: its verb, and its arguments as JSON. One that is not taken
               (`taken_s` NULL) belongs to the start that holds the lease: none after it acts on it. `reply` says why
               nothing came of it; "" for done
@@ -39,7 +37,6 @@ from ipybatch.errors import JournalCorrupt, JournalError
 SEQ_BITS = 40
 SEQ = (1 << SEQ_BITS) - 1
 RUN_TABLES = (("item", "id"), ("payload", "id"), ("traceback", "id"), ("attempt", "item"))  # and the column of `ids`
-GROUP = "\x1f"  # the unit separator: JSON writes it otherwise, so that no name of a group holds it
 
 STEPS = (
     """
@@ -222,11 +219,6 @@ STEPS = (
     ALTER TABLE run ADD COLUMN notes TEXT;
     """,
 )
-
-
-def group_resource(resource: str, group: str) -> str:
-    """Return what the limits of a resource's limit group are recorded under; the resource itself for no group."""
-    return f"{resource}{GROUP}{group}" if group else resource
 
 
 def ids(run: int) -> tuple[int, int]:
