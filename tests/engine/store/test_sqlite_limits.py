@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from ipybatch import Rate
 from ipybatch.engine.store import sqlite_limits
 from ipybatch.engine.store.limit_store import held_s
-from ipybatch.engine.store.sqlite_limits import HOLD_S, SqliteLimits
+from ipybatch.engine.store.sqlite_limits import HOLD_S, KEPT_S, SqliteLimits
 from ipybatch.errors import JournalError
 from ipybatch.testing import Bounds, Report, StoreBusy
 
@@ -288,3 +288,29 @@ def test_thinning_never_forgets_too_early(answers, thin_after):
                     exact = sum(cost for at_s, unit, cost in told if unit == rate.unit and at_s > since_s)
                     assert answer.used[rate] >= exact - 1e-6 if is_least else answer.used[rate] <= exact + 1e-6
         store.close()
+
+
+def test_what_nobody_has_used_for_long_is_forgotten(path, opened, clocks):
+    """Each session without a resource of its own leaves one behind."""
+    store = opened()
+    spend = Report(resource="old", owner="a", bounds=BOUNDS, spent=[(0.0, "requests", 1.0)])
+    store.exchange(spend)
+    clocks.pass_s(KEPT_S / 2)
+    opened().exchange(Report(resource="new", owner="a", bounds=BOUNDS))
+    assert opened().names() == ["new", "old"]
+    clocks.pass_s(KEPT_S / 2 + 1)
+    assert opened().names() == ["new"]
+    with sqlite3.connect(path) as database:
+        assert database.execute("SELECT count(*) FROM spent").fetchone() == (0,)
+    assert opened().exchange(spend).wait_s == 0.0
+
+
+def test_a_window_of_a_month_outlives_sessions_that_do_not_know_it(opened, clocks, monkeypatch):
+    """What is old is told apart by the hour, and kept."""
+    monkeypatch.setattr(sqlite_limits, "THIN_AFTER", 20)
+    store, month = opened(), Bounds(rates=(Rate(100, per_s=30 * 86_400),))
+    for _ in range(60):
+        store.exchange(Report(resource="api", owner="a", bounds=BOUNDS, spent=[(0.0, "requests", 1.0)]))
+        clocks.pass_s(86_400 / 3)
+    (used,) = store.exchange(Report(resource="api", owner="a", bounds=month)).used.values()
+    assert used == 60

@@ -48,10 +48,10 @@ from ipybatch.errors import JournalError
 
 HOLD_S = 45.0  # how much longer than its lease a process counts that is there and silent: it was stopped, or held
 FRESH_S = 1.0  # a lease this young is not written again
-KEPT_S = 86_400.0  # what was answered is kept for a day, or for the longest window
+KEPT_S = 40 * 86_400.0  # what was answered is kept for a monthly window, or for a longer one of whoever is there
 LOOK_S = 0.5  # between two looks at whose lease has ended
 THIN_AFTER = 1000  # answers
-_SPANS_S = (60.0, 3600.0)  # windows that somebody may yet have
+_SPANS_S = (60.0, 3600.0, 86_400.0)  # windows that somebody may yet have
 _STEPS = 1000  # moments in a window that are told apart at least
 _VERSION = 1
 
@@ -506,6 +506,7 @@ class SqliteLimits:
             msg = f"limits file {self.path} was written by a later ipybatch: upgrade, or choose another journal="
             raise JournalError(msg)
         if version == _VERSION:
+            self._clear(database)
             return
         database.execute("BEGIN IMMEDIATE")
         (version,) = database.execute("PRAGMA user_version").fetchone()
@@ -514,6 +515,18 @@ class SqliteLimits:
         if self._is_lost:  # who used it before has yet to come back, and what was answered is not known
             database.execute("INSERT INTO grace VALUES (?)", (self._now_s() + LEASE_S,))
         database.execute(f"PRAGMA user_version = {_VERSION}")
+        database.execute("COMMIT")
+
+    def _clear(self, database: sqlite3.Connection) -> None:
+        """Forget resources that nobody has used for so long that no window holds anything of it."""
+        old = "SELECT id FROM resource WHERE unix_s < ?"
+        values = (self._unix_s() - KEPT_S,)
+        if database.execute(f"{old} LIMIT 1", values).fetchone() is None:
+            return
+        database.execute("BEGIN IMMEDIATE")
+        for table in ("spent", "flight", "owner"):
+            database.execute(f"DELETE FROM {table} WHERE resource IN ({old})", values)  # noqa: S608  # constants
+        database.execute("DELETE FROM resource WHERE unix_s < ?", values)
         database.execute("COMMIT")
 
     def _put_aside(self) -> None:
