@@ -14,7 +14,7 @@ import pytest
 
 from ipybatch import BatchSession, Breaker, InputError, Limits, Rate, Retry
 from ipybatch.library import Character, Guild, Library, SteamStore, refresh
-from ipybatch.library.session import COLUMNS, RefreshSession
+from ipybatch.library.session import COLUMNS, RefreshSession, _breakers, breaker_state
 from ipybatch.simulators import Faults
 from ipybatch.simulators.serve import Server, build
 from tests.works import Elsewhere
@@ -347,16 +347,18 @@ def test_a_refresh_that_is_opened_again_knows_its_kinds(azeroth: Azeroth) -> Non
         opened.start()
 
 
-def test_a_refresh_that_another_process_runs_is_followed(shop: Shop) -> None:
+def test_a_refresh_that_another_process_runs_is_followed(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     """With its source and without; the breaker of its store here stays as it was."""
     session = shop.run([1, 2, 3])
     held = Elsewhere(session.journal)
+    monkeypatch.setitem(_breakers, session.policy.resource, "open")
     for arguments in ({}, {"source": shop.store(), "library": shop.library}):
         opened = BatchSession.open(session.name, **arguments)
         assert isinstance(opened, RefreshSession)
         assert opened.elsewhere is not None
         assert (opened.state, opened.elsewhere.where) == ("running", Elsewhere.WHERE)
         assert opened.summary.by("kind").loc["game", "completed"] == 3
+    assert breaker_state(shop.store()) == "open"
     held.write(owner=None)
     reason = "its process ended without letting go: BatchSession.open('steam refresh', source=...) goes on"
     assert BatchSession.open(session.name).reason == reason

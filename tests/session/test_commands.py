@@ -100,6 +100,7 @@ def test_a_pause_before_the_engine_begins_is_on_record(asker, live, gate):
 def test_a_cancel_from_elsewhere_ends_the_session(running, asker, gate):
     assert asker.tell("cancel") == ""
     summary = running.run()
+    assert running._run._inbox._timer.cancelled()  # nobody looks any more
     assert (summary.state, summary.counts.cancelled) == ("cancelled", 4)
     assert asker.row("state") == ("cancelled",)
     assert sorted(gate.cancelled) == [1, 2]

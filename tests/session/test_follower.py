@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import io
 import os
 import signal
 import threading
@@ -15,7 +16,7 @@ from ipybatch import BatchSession, EngineBusy, InputError, JournalError, Journal
 from ipybatch.engine.data import events
 from ipybatch.engine.data.plan import Task
 from ipybatch.engine.store import commands, lease, run_store
-from ipybatch.session import follower
+from ipybatch.session import follower, waiting
 from tests.kernels import Kernel
 from tests.works import Elsewhere, Recorder, hear
 
@@ -280,6 +281,7 @@ def test_an_owner_that_is_not_heard_of_is_looked_for_all_the_same(session, held)
     held.write(beat_s=time.time())
     look(session)
     assert (session.state, session.reason) == ("running", "")
+    assert not session._follower.ended.done()  # whoever waits from now on waits for its end
     assert session.elsewhere.where == "in process 77 on elsewhere"
 
 
@@ -451,6 +453,40 @@ def test_a_listener_may_ask_in_the_midst_of_a_look(session, held):
     held.write(state="paused")
     look(session)
     assert states == ["paused"]
+
+
+def test_what_is_newer_than_a_look_comes_with_the_next(session, held):
+    """A listener that asks in between brings no state forward that would then be taken back."""
+    states = []
+
+    def listen(event):
+        if isinstance(event, events.Counted):
+            held.write(state="paused")
+            session.resume()
+        if isinstance(event, events.StateChanged):
+            states.append(event.state)
+
+    session.on(listen)
+    held.write(completed=2)
+    look(session)
+    assert states == []
+    look(session)
+    assert states == ["paused"]
+
+
+def test_a_terminal_shows_its_progress(session, held, monkeypatch):
+    """The bar stands where the counts do, though no event of an item comes."""
+    terminal = io.StringIO()
+    terminal.isatty = lambda: True
+    monkeypatch.setattr("sys.stderr", terminal)
+    held.write(completed=0, failed=0)
+    look(session)
+    with waiting.show_progress(session, verbose=False):
+        held.write(completed=2)
+        look(session)
+        held.write(owner=None, state="completed")
+        look(session)
+    assert "2/2" in terminal.getvalue()
 
 
 def test_a_listener_that_takes_its_time_keeps_questions_waiting_a_second_at_most(session, held):

@@ -258,6 +258,7 @@ class Control:
         """
         if not self._spec.fresh and (found.owner is not None or found.state in _HELD):
             self._follower = Follower(self.name, self._feed, self._journal, found, go_on)
+            self._follower.begin()
 
     def _follow_no_more(self) -> None:
         if self._follower is not None:

@@ -55,7 +55,7 @@ class Follower:
     """
 
     def __init__(self, name: str, feed: Feed, journal: Journal, found: Found, go_on: str) -> None:
-        """Follow a run from now on.
+        """Follow a run once it is told to `begin`.
 
         Args:
             go_on: How to go on with it once its process is gone.
@@ -68,9 +68,13 @@ class Follower:
         self._lock = threading.RLock()
         self._groups_s = 0.0  # when they may be read again
         self._untaken: dict[int, tuple[str, float]] = {}  # verb, and when it was asked, by command
-        if found.counts != feed.snapshot.counts:  # shown as it would go on
-            feed.emit(events.Planned(feed.clock.unix_s(), name, found.counts))
-        feed.snapshot.ended_before = found.counts.tried
+
+    def begin(self) -> None:
+        """Show how it stands, and look again every `FOLLOW_S`."""
+        feed, counts = self._feed, self._found.counts
+        if counts != feed.snapshot.counts:  # shown as it would go on
+            feed.emit(events.Planned(feed.clock.unix_s(), self._name, counts))
+        feed.snapshot.ended_before = counts.tried
         if self.look():
             _watch(self)
 
@@ -277,6 +281,8 @@ class Follower:
         if begun_s < self._groups_s and found.owner is not None:
             return []
         known = self._feed.snapshot.groups
+        if not known and found.owner is not None and not rows.has_groups(database, found.run):
+            return []
         at_s = self._feed.clock.unix_s()
         read = rows.read_groups(database, found.run, found.group_word, at_s)
         changed = [group for group in read if not _is_shown(group, known.get(group.group))]

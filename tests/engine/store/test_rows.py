@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from ipybatch import Outcome
 from ipybatch.engine.data.plan import Task
 from ipybatch.engine.store import schema
-from ipybatch.engine.store.rows import ROWS, Entry, insert, values_of
+from ipybatch.engine.store.rows import ROWS, Entry, has_groups, insert, values_of
 from ipybatch.engine.store.schema import ids
 
 
@@ -27,6 +27,16 @@ def database():
 def write(database, entries, run=1):
     for table, rows in values_of(entries, run).items():
         insert(database, table, rows)
+
+
+def test_the_last_items_tell_whether_a_run_has_groups(database):
+    """Of a million items in none, a hundred are looked at."""
+    assert not has_groups(database, 1)
+    write(database, [entry(0)])
+    assert has_groups(database, 1)
+    assert not has_groups(database, 2)
+    database.execute("UPDATE item SET grp = 0")
+    assert not has_groups(database, 1)
 
 
 @given(statuses=st.lists(st.sampled_from(["completed", "failed", "pending", "cancelled"]), max_size=3 * ROWS))

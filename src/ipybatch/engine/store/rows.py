@@ -176,6 +176,12 @@ def read_groups(
         yield events.GroupRecalled(at_s, number, f"{group_word} {number}", items, failed, started_s, ended_s, error)
 
 
+def has_groups(database: sqlite3.Connection, run: int) -> bool:
+    """Say whether a run's items are in groups, as far as the last of them tell: a look at all may take long."""
+    last = "SELECT grp FROM item WHERE id >= ? AND id < ? ORDER BY id DESC LIMIT 100"
+    return any(group for (group,) in database.execute(last, ids(run)))
+
+
 def read_items(
     database: sqlite3.Connection, run: int, group: int, *, offset: int, limit: int, plan: Plan | None = None
 ) -> tuple[int, list[RecordedItem]]:
