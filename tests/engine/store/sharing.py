@@ -58,7 +58,8 @@ class World:
         return self.now_s
 
     def find_process(self, owner):
-        return not self.processes[owner].is_dead
+        process = self.processes.get(owner)
+        return None if process is None else not process.is_dead
 
     def at(self, when_s, process, act):
         heapq.heappush(self._events, (when_s, next(self._numbers), process, act))

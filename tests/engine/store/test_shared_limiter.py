@@ -8,9 +8,9 @@ from ipybatch import Limits, Rate
 from ipybatch.engine.data.events import CooledDown, Noted
 from ipybatch.engine.rules.limiter import NO_COST
 from ipybatch.engine.store import shared_limiter, sqlite_limits
-from ipybatch.engine.store.shared_limiter import PULSE_S, RENEW_S, STALE_S, TICK_S
+from ipybatch.engine.store.shared_limiter import MERGE_S, POLL_MOST_S, PULSE_S, RENEW_S, STALE_S, TICK_S
 from ipybatch.errors import JournalError
-from ipybatch.testing import LimitStore, Report, StoreBusy
+from ipybatch.testing import Bounds, Report, StoreBusy
 from tests.engine.store.sharing import Process, World, worst_case
 
 MANY = Limits(concurrency=1000, rates=[Rate(1000, per_s=1.0)])
@@ -175,17 +175,36 @@ def stopped_after(exchange):
     return stopped
 
 
-def test_what_strangers_sent_between_two_ticks_counts(world, begin):
-    """They came, sent, were answered and left: who runs ahead knows of it before it starts more."""
-    first = begin("first", EIGHT)
-    first.want([0.001] * 5)
-    world.run_until(world.now_s + 0.03)
-    store: LimitStore = first.file
-    store.exchange(Report(resource="api", owner="stranger", spent=[(0.0, "requests", 1.0)] * 3))
-    world.run_until(world.now_s + TICK_S)
-    first.want([0.001] * 5)
-    world.run_until(world.now_s + 2.0)
-    assert len(first.sent) == 5
+def test_what_others_did_between_two_ticks_counts(world, begin):
+    """Somebody has requests in flight, somebody came and left: who runs ahead knows of it before it starts more."""
+    first = begin("first", Limits(concurrency=1000, rates=[Rate(300, per_s=3.0)]))
+    for report, left in (
+        (Report(resource="api", owner="gone", spent=[(0.0, "requests", 100.0)]), 187),
+        (Report(resource="api", owner="other", bounds=Bounds(), wanted={"requests": 50.0}), 237),
+    ):
+        first.want([0.001] * 13)
+        world.run_until(world.now_s + TICK_S - 0.001)
+        first.file.exchange(report)
+        world.run_until(world.now_s + 0.0015)
+        before = len(first.sent)
+        first.want([0.001] * 300)
+        world.run_until(world.now_s + 1.0)
+        assert len(first.sent) - before == left
+        first.wanted.clear()
+        world.run_until(world.now_s + 5.0)
+
+
+def test_a_place_that_another_process_frees_is_taken_soon(world, begin):
+    """Only a response there can make room: it is looked for again and again, and not once a second."""
+    limits = Limits(concurrency=1)
+    first, second = begin("first", limits), begin("second", limits)
+    first.want([0.43])
+    world.run_until(world.now_s + 0.01)
+    second.want([0.1])
+    world.run_until(world.now_s + 0.4)
+    assert second.sent == []
+    world.run_until(world.now_s + 0.03 + POLL_MOST_S + MERGE_S)
+    assert len(second.sent) == 1
 
 
 @pytest.mark.parametrize("is_held", [False, True])

@@ -114,6 +114,8 @@ def test_who_meets_a_lock_does_not_wait(opened, path):
     for act in (lambda: ask(store), lambda: store.history("api", 60.0), store.names):
         with pytest.raises(StoreBusy):
             act()
+    with store._opened() as database:
+        assert database.execute("PRAGMA busy_timeout").fetchone() == (0,)
     holder.execute("ROLLBACK")
     holder.close()
     assert ask(store).used == {RATE: 2.0}
