@@ -179,8 +179,8 @@ def test_what_others_did_between_two_ticks_counts(world, begin):
     """Somebody has requests in flight, somebody came and left: who runs ahead knows of it before it starts more."""
     first = begin("first", Limits(concurrency=1000, rates=[Rate(300, per_s=3.0)]))
     for report, left in (
-        (Report(resource="api", owner="gone", spent=[(0.0, "requests", 100.0)]), 187),
-        (Report(resource="api", owner="other", bounds=Bounds(), wanted={"requests": 50.0}), 237),
+        (Report(resource="api", owner="gone", spent=[(0.0, "requests", 285.0)]), 2),
+        (Report(resource="api", owner="other", bounds=Bounds(), in_flight={"requests": 285.0}), 2),
     ):
         first.want([0.001] * 13)
         world.run_until(world.now_s + TICK_S - 0.001)
