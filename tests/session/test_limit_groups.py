@@ -3,6 +3,7 @@
 import asyncio
 import math
 
+import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -128,6 +129,24 @@ def test_what_was_in_flight_at_a_crash_counts_in_its_lane(plan, clock):
     clock.run(plan(work, items(eu=5, us=5), limits=limits, per=region_of))
     assert sum(at < restarted_s + 3600 for at in work.at["eu"]) == 5 - 3
     assert sum(at < restarted_s + 3600 for at in work.at["us"]) == 5 - 1
+
+
+class Filled(MemoryLimits):
+    """A store in which another process fills a lane, in the moment in which it is asked for a permit there."""
+
+    def exchange(self, report):
+        if report.resource.endswith('"eu"') and report.wanted is not None and not self.history(report.resource, math.inf):
+            super().exchange(msgspec.structs.replace(report, wanted=None, spent=[(0.0, "requests", 4.0)]))
+        return super().exchange(report)
+
+
+def test_a_lane_that_another_process_filled_holds_up_no_other(plan, clock):
+    work = Regions(clock)
+    each = Limits(concurrency=20, rates=[Rate(4, per_s=60.0)])
+    limits = Limits(concurrency=20, each=each, store=Filled(clock.now_s))
+    clock.run(plan(work, items(eu=2, us=4), limits=limits, per=region_of, resource="api"))
+    assert max(work.at["us"]) < 1
+    assert min(work.at["eu"]) >= 60
 
 
 def test_sessions_of_one_resource_share_its_lanes(plan, clock):

@@ -202,19 +202,23 @@ class Scheduler(msgspec.Struct):
     def _next_of(self, limit_groups: LimitGroups, now_s: float) -> Ticket | None:
         """Return the next attempt of any limit group that need not wait."""
         self._fill(limit_groups, now_s)
-        limit_group, wait_s, why = limit_groups.choose(now_s, self._cost)
         draws_in_s = 0.0
-        while limit_group is None and not self.exhausted and limit_groups.count < self.look_ahead and draws_in_s == 0.0:
-            draws_in_s = self._draw(limit_groups, now_s)
+        while True:
             limit_group, wait_s, why = limit_groups.choose(now_s, self._cost)
-        if limit_group is None:
-            self._wait_for_groups(now_s, wait_s, why, draws_in_s)
-            return None
-        cost = self._cost(limit_group)
-        permit = limit_group.limiter.start(now_s, cost)
-        if permit is None:
-            self._wait_for(limit_group.limiter, now_s, cost)
-            return None
+            if limit_group is None:
+                if not self.exhausted and limit_groups.count < self.look_ahead and draws_in_s == 0.0:
+                    draws_in_s = self._draw(limit_groups, now_s)
+                    continue
+                self._wait_for_groups(now_s, wait_s, why, draws_in_s)
+                return None
+            cost = self._cost(limit_group)
+            permit = limit_group.limiter.start(now_s, cost)
+            if permit is not None:
+                break
+            if limit_group.limiter.own.wait_s(now_s, cost) == 0.0:  # all wait for what they have in common
+                self._wait_for(limit_group.limiter, now_s, cost)
+                return None
+            # Another process has used what this one may: the other limit groups need not wait for that.
         task, refused = limit_groups.take(limit_group), "" if limit_group.priced is None else limit_group.priced[2]
         return self._start(now_s, task, permit, limit_group.limiter, limit_group.breaker, refused, limit_group.name)
 
