@@ -135,7 +135,11 @@ class Filled(MemoryLimits):
     """A store in which another process fills a lane, in the moment in which it is asked for a permit there."""
 
     def exchange(self, report):
-        if report.resource.endswith('"eu"') and report.wanted is not None and not self.history(report.resource, math.inf):
+        if (
+            report.resource.endswith('"eu"')
+            and report.wanted is not None
+            and not self.history(report.resource, math.inf)
+        ):
             super().exchange(msgspec.structs.replace(report, wanted=None, spent=[(0.0, "requests", 4.0)]))
         return super().exchange(report)
 

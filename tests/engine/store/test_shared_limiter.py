@@ -321,3 +321,18 @@ def test_a_hundred_starts_of_eight_processes_are_shared(world, begin):
     assert worst_case(sent, 1.0) <= 40
     assert len(sent) >= 0.95 * 40 * 6.0 / 1.05
     assert min(len(process.sent) for process in processes) > 0
+
+
+def test_a_file_that_is_deleted_in_use_makes_nothing_faster(world, begin):
+    """Each process reports again what it knows: together they send no more than was allowed."""
+    limits = Limits(concurrency=1000, rates=[Rate(8, per_s=60.0)])
+    processes = [begin(name, limits) for name in ("first", "second")]
+    for process in processes:
+        process.want([0.01] * 3)
+    world.run_until(world.now_s + 2.0)
+    for file in world.path.parent.glob("limits*"):
+        file.unlink()
+    for process in processes:
+        process.want([0.01] * 8)
+    world.run_until(world.now_s + 40.0)
+    assert sum(len(process.sent) for process in processes) == 8

@@ -106,6 +106,10 @@ class Window(msgspec.Struct):
             if unit == self.rate.unit:
                 self.spend(responded_s, cost)
 
+    def spent(self) -> list[tuple[float, float]]:
+        """Return what was answered, as far as it counts: when, and the cost."""
+        return [(free_at_s - self.rate.per_s * CLOCK_DRIFT, cost) for free_at_s, cost in self._spent]
+
     def spend(self, responded_s: float, cost: float) -> None:
         """Hold ``cost`` until ``per_s`` after the response; responses come in order of time."""
         self.used(responded_s)  # a window that nobody asks any more must not grow

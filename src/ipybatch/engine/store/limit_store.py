@@ -118,6 +118,7 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
         cool_s: Seconds until nothing cools down any more; 0.0 when nothing does.
         why: Why it cools down; "" when it does not.
         is_stranger: Whether somebody else's requests were counted since this owner's last report.
+        is_anew: Whether the store has lost what was answered before: what the owner knows is to be reported again.
     """
 
     wait_s: float = 0.0
@@ -126,6 +127,7 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     cool_s: float = 0.0
     why: str = ""
     is_stranger: bool = False
+    is_anew: bool = False
 
 
 class LimitStore(Protocol):

@@ -371,6 +371,8 @@ class SharedLimiter(Limiter):
         self._cool_unsaid_s = -math.inf
         if answer.is_stranger:
             self._is_whole = False
+        if answer.is_anew:
+            self._say_again()
         before, self.owners, self._used = self.owners, answer.owners, dict(answer.used)
         if {owner.name for owner in before} != {owner.name for owner in self.owners}:
             self._hint_s = -math.inf
@@ -387,6 +389,13 @@ class SharedLimiter(Limiter):
                 for unit in {"requests", *permit.cost}:
                     flying[unit] = flying.get(unit, 0.0) + cost_in(unit, permit.cost)
         return flying
+
+    def _say_again(self) -> None:
+        """Keep for the next report all that is known here: the store has lost it."""
+        longest = {window.rate.unit: window for window in sorted(self.windows.values(), key=lambda one: one.rate.per_s)}
+        for unit, window in longest.items():
+            self._answered[unit] = [[at_s, cost, at_s] for at_s, cost in window.spent()]
+        self._report_soon()
 
     def _unsaid(self, now_s: float) -> list[Spent]:
         return [(now_s - at_s, unit, cost) for unit, told in self._answered.items() for at_s, cost, _ in told]

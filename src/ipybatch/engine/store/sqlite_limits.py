@@ -146,6 +146,7 @@ class SqliteLimits:
         self._database: sqlite3.Connection | None = None
         self._entered: set[tuple[str, str]] = set()  # resources, and who of this process uses them
         self._is_lost = False  # the file that was open, while it was used
+        self._untold: set[tuple[str, str]] = set()  # who of them does not know of that
         self._turn = threading.Lock()
         self._file: tuple[int, int] | None = None
         self._owners: dict[tuple[int, str], tuple[int, Bounds, str, float]] = {}  # id, bounds, label, renewed at
@@ -237,6 +238,8 @@ class SqliteLimits:
             (now_s, self._unix_s(), row.started_s, row.cool_until_s, row.why, row.spender, row.id),
         )
         cool_s = max(0.0, row.cool_until_s - now_s)
+        is_anew = (report.resource, report.owner) in self._untold
+        self._untold.discard((report.resource, report.owner))
         return Answer(
             wait_s=max(0.0, wait_s),
             used=used,
@@ -244,6 +247,7 @@ class SqliteLimits:
             cool_s=cool_s,
             why=row.why if cool_s else "",
             is_stranger=is_stranger,
+            is_anew=is_anew,
         )
 
     def _resource(self, database: sqlite3.Connection, name: str) -> _Row:
@@ -478,6 +482,7 @@ class SqliteLimits:
                 return self._database
             self.close()
             self._is_lost = bool(self._entered)
+            self._untold |= self._entered
             self._forget()
         with suppress(FileExistsError):
             os.close(os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
@@ -534,6 +539,7 @@ class SqliteLimits:
         is_same = self._file == _identity(self.path)
         self.close()
         self._is_lost = True
+        self._untold |= self._entered
         if is_same:
             for end in ("-wal", "-shm", ""):
                 part = self.path.with_name(self.path.name + end)
