@@ -533,6 +533,44 @@ def _check_lowered(told: _Time, party: _Parties) -> None:
     _holds(waits == [0.0, math.inf], "then it starts, alone", waits)
 
 
+def _check_places(told: _Time, party: _Parties) -> None:
+    a, b = party("a", Bounds(concurrency=2)), party("b", Bounds())
+    a.tell()
+    waits = [a.ask(), a.ask(), b.ask()]
+    a.end()
+    a.end()
+    waits += [a.ask(), a.ask(slot=False)]
+    _holds(waits[3] == 0.0, "a place is free where nobody waits who has fewer", waits)
+    wait_s = a.ask()
+    _holds(0.0 < wait_s < 1.0, "a place goes to who waits and has fewer", wait_s)
+    waits = [a.ask(slot=False), b.ask()]
+    _holds(waits == [0.0, 0.0], "who has fewer gets it, and a further request of an attempt waits for nobody", waits)
+    b.ask()
+    told.unix_s += 1.0
+    b.running = 0
+    b.tell()
+    wait_s = a.ask()
+    _holds(wait_s == 0.0, "nobody waits for who does not ask any more", wait_s)
+
+
+def _check_turns(told: _Time, party: _Parties) -> None:
+    bounds = Bounds(rates=(Rate(10, per_s=0.2, unit="tokens"),))
+    a, b = party("a", bounds), party("b", bounds)
+    waits = []
+    a.ask(tokens=6.0)
+    for _ in range(8):
+        b.ask(tokens=10.0)
+        waits.append(a.ask(tokens=4.0))
+        if not waits[-1]:
+            a.end(tokens=4.0)
+        told.unix_s += 0.3
+    _holds(waits[0] == 0.0 < waits[-1], "what costs much is not passed over for ever", waits)
+    a.end(tokens=6.0)
+    told.unix_s += 0.6
+    wait_s = b.ask(tokens=10.0)
+    _holds(wait_s == 0.0, "who has waited longest goes first", wait_s)
+
+
 _LIMIT_CHECKS = (
     _check_windows,
     _check_another_unit,
@@ -548,4 +586,6 @@ _LIMIT_CHECKS = (
     _check_looking,
     _check_strangers,
     _check_lowered,
+    _check_places,
+    _check_turns,
 )

@@ -56,6 +56,36 @@ class Early(MemoryLimits):
         super()._spend(resource, (spent[0] - 1.0, *spent[1:]), spender)
 
 
+class Unfair(MemoryLimits):
+    """Gives to who asks first, or to who has fewest only."""
+
+    def __init__(self, now_s, keeps=lambda claim: False):
+        super().__init__(now_s)
+        self.keeps = keeps
+
+    def exchange(self, report):
+        answer = super().exchange(report)
+        resource = self._resources[report.resource]
+        resource.claims = {name: claim for name, claim in resource.claims.items() if self.keeps(claim)}
+        return answer
+
+
+class Pedantic(MemoryLimits):
+    """Lets further requests wait for places, or waits for who asked once."""
+
+    def __init__(self, now_s, **claimed):
+        super().__init__(now_s)
+        self.claimed = claimed
+
+    def exchange(self, report):
+        answer = super().exchange(report)
+        resource = self._resources[report.resource]
+        for name, claim in resource.claims.items():
+            if claim.of_slot:
+                resource.claims[name] = msgspec.structs.replace(claim, **self.claimed)
+        return answer
+
+
 class Altered(MemoryLimits):
     """Changes what is reported, or what is answered."""
 
@@ -113,6 +143,10 @@ def merged(report):
         (functools.partial(Altered, report=loose(spacing_s=0.0)), "the longest spacing separates"),
         (functools.partial(Altered, report=loose(concurrency=None)), "the attempts of all owners count"),
         (functools.partial(Altered, report=without(lease_s=1.0)), "an owner counts until its lease ends"),
+        (Unfair, "a place goes to who waits and has fewer"),
+        (functools.partial(Unfair, keeps=lambda claim: claim.of_slot), "what costs much is not passed over"),
+        (functools.partial(Pedantic, since_s=0.0, asks_s=0.0, of_slot=False), "a place is free where nobody waits"),
+        (functools.partial(Pedantic, until_s=math.inf), "who does not ask any more"),
         (functools.partial(Altered, report=merged), "another name is another resource"),
         (functools.partial(Altered, report=without(in_flight={})), "only a response makes room"),
         (functools.partial(Altered, answer=without(is_stranger=False)), "is told that others were counted"),

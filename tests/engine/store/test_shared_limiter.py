@@ -336,3 +336,38 @@ def test_a_file_that_is_deleted_in_use_makes_nothing_faster(world, begin):
         process.want([0.01] * 8)
     world.run_until(world.now_s + 40.0)
     assert sum(len(process.sent) for process in processes) == 8
+
+
+class Interrupted(Process):
+    """A process whose exchanges are counted, but some answers are lost."""
+
+    lost = iter(())
+
+    def exchange(self, report):
+        answer = super().exchange(report)
+        if next(self.lost, False):
+            raise StoreBusy
+        return answer
+
+
+@pytest.mark.parametrize("lost", [[True], [True, True], [False, True], [False, True, True]])
+@pytest.mark.parametrize("comes", [True, False])
+def test_an_allowance_that_the_store_took_back_is_not_used(world, begin, lost, comes):
+    """Whichever answer is lost while the allowance is renewed: what may start here, the store has set apart."""
+    kernel = Interrupted(world, "kernel", MANY)
+    kernel.begin()
+    while kernel.limiter._left < 45:
+        kernel.want([0.001] * 10)
+        world.run_until(world.now_s + 0.005)
+    kernel.want([0.001] * 4)  # the next allowance is far smaller
+    if comes:
+        begin("other")
+    kernel.lost = iter(lost)
+    world.run_until(world.now_s + TICK_S + 0.003)
+    assert kernel.limiter._left <= set_apart(kernel)
+
+
+def set_apart(kernel):
+    """Return how many requests the store counts as in flight."""
+    answered = sum(cost for _, _, cost in kernel.file.history("api", 1.0))
+    return look(kernel).used[Rate(1000, per_s=1.0)] - answered

@@ -316,3 +316,59 @@ def test_a_window_of_a_month_outlives_sessions_that_do_not_know_it(opened, clock
         clocks.pass_s(86_400 / 3)
     (used,) = store.exchange(Report(resource="api", owner="a", bounds=month)).used.values()
     assert used == 60
+
+
+def test_short_processes_leave_no_more_than_a_long_one(opened, path, clocks):
+    """3,000 answers within an hour, 20 a process: what no window tells apart is not kept."""
+    for start in range(150):
+        store = opened()
+        for _ in range(20):
+            spend(store, owner=f"process {start}")
+            clocks.pass_s(1.0)
+        store.exchange(Report(resource="api", owner=f"process {start}"))
+        store.close()
+    with sqlite3.connect(path) as database:
+        assert database.execute("SELECT count(*) FROM spent").fetchone()[0] < 2000
+    database.close()
+    assert sum(cost for _, _, cost in opened().history("api", 86_400.0)) == 3000
+
+
+def test_a_window_longer_than_all_before_counts_what_is_known(opened, clocks, monkeypatch):
+    """Not what is no longer known when each of it was answered: that may be years ago."""
+    monkeypatch.setattr(sqlite_limits, "KEPT_S", 86_400.0)
+    monkeypatch.setattr(sqlite_limits, "THIN_AFTER", 100)
+    store = opened()
+    for _ in range(5):
+        for _ in range(110):
+            spend(store)
+            clocks.pass_s(1.0)
+        clocks.pass_s(86_400.0)
+    long = Bounds(rates=(Rate(500, per_s=7 * 86_400.0),))
+    answer = store.exchange(Report(resource="api", owner="a", bounds=long, wanted={}))
+    assert answer.wait_s == 0.0
+    assert list(answer.used.values()) == [110.0 + 1.0]
+    assert sum(cost for _, _, cost in store.history("api", 9 * 86_400.0)) == 110.0
+
+
+def test_nothing_starts_in_a_file_that_a_new_process_made_anew(opened, clocks, path):
+    """Whoever used the one that was deleted says so in the new one, once."""
+    before, new = opened(), opened()
+    ask(before)
+    for file in path.parent.glob("limits*"):
+        file.unlink()
+    spend(new, owner="b")
+    spend(before)
+    answer = ask(new, "b")
+    assert 14.0 < answer.wait_s <= 15.0
+    assert "deleted or damaged while it was in use" in answer.why
+    clocks.pass_s(15.1)
+    ask(before)
+    assert ask(new, "b").wait_s == 0.0
+
+
+def test_a_file_of_an_earlier_version_begins_anew(opened, path):
+    database = sqlite3.connect(path)
+    database.execute("CREATE TABLE resource (id INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT)")
+    database.execute("PRAGMA user_version = 1")
+    database.close()
+    assert ask(opened()).wait_s == 0.0

@@ -11,5 +11,7 @@ commit_queue  entries of the loop, committed together
 resume        items meet what is recorded
 drawing       those of a generator, read in a thread
 resources     windows and cool-downs that outlive a process
+limit_store   what decides for processes that share a resource
+limit_schema  the tables of the file in which they do so
 atomic_write  files that appear whole or not at all
 """

@@ -14,6 +14,10 @@ was lost does no harm when it is made again.  An owner that is silent for
 longer than its lease may have sent what it had in flight until then: it counts
 as answered at that moment.
 
+Who asks in vain has a claim: places among the ``concurrency`` go to who has
+fewest of them, and all else, after `TURN_S`, to who has waited longest.  So
+none waits for the end of the others, and what costs much is not passed over.
+
 Prior art: a sliding-window log with running totals, so that a window costs two
 lookups whatever its length; leases (Gray and Cheriton, 1989).
 """
@@ -32,6 +36,10 @@ from ipybatch.engine.data.policy import Rate
 from ipybatch.engine.rules.limiter import CLOCK_DRIFT, LATE_S, Cost, Spent, Window, cost_in
 
 LEASE_S = 15.0
+PULSE_S, POLL_MOST_S = 1.0, 0.1  # who asked in vain asks again so soon: at a time that was told; after a response
+HEED_S = 0.25  # how much later it may be with that
+TURN_S = 1.0  # who has waited for longer goes first
+YIELD_S = 0.01  # who could start asks again so long after it let another go first
 
 
 class StoreBusy(Exception):  # no error: the next try is a moment later
@@ -130,6 +138,55 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     is_anew: bool = False
 
 
+class Claim(msgspec.Struct, frozen=True):
+    """What an owner is owed that asked in vain.
+
+    Attributes:
+        since_s: When it first did so.
+        asks_s: When it was told to ask again; inf: after a response.
+        until_s: Whether it asks again is seen until then.
+        of_slot: Whether it waits for a place among the ``concurrency``.
+        running: Its attempts.
+    """
+
+    since_s: float
+    asks_s: float
+    until_s: float
+    of_slot: bool
+    running: int = 0
+
+
+def claim(now_s: float, before: Claim | None, wait_s: float, *, of_slot: bool) -> Claim:
+    """Return what an owner is owed that is to wait, and was owed something before."""
+    since_s = before.since_s if before is not None and now_s < before.until_s else now_s
+    again_s = POLL_MOST_S if wait_s == math.inf else min(wait_s, PULSE_S)
+    return Claim(since_s, now_s + wait_s, now_s + again_s + HEED_S, of_slot)
+
+
+def give_way_s(
+    now_s: float, others: Iterable[Claim], mine: Claim | None, running: int, *, slot: bool
+) -> tuple[float, bool]:
+    """Return how long an owner that could start is to let others go first; and whether to a place of an attempt.
+
+    A further request of an attempt never waits for somebody's place: the attempt may have to end to free one.
+
+    Args:
+        running: The owner's attempts.
+    """
+    wait_s, of_slot = 0.0, False
+    since_s = mine.since_s if mine is not None and now_s < mine.until_s else now_s
+    for other in others:
+        if now_s >= other.until_s:
+            continue
+        is_older = other.since_s < min(since_s, now_s - TURN_S)
+        if not other.of_slot:
+            if is_older:
+                wait_s = max(wait_s, YIELD_S, other.asks_s - now_s)
+        elif slot and (other.running < running or (is_older and other.running == running)):
+            wait_s, of_slot = max(wait_s, YIELD_S), True
+    return wait_s, of_slot
+
+
 class LimitStore(Protocol):
     """Where the use of resources is counted; `ipybatch.testing.check_limit_store` says what each must do."""
 
@@ -160,6 +217,7 @@ class _Member(msgspec.Struct):
 
 class _Resource(msgspec.Struct):
     members: dict[str, _Member] = msgspec.field(default_factory=dict)
+    claims: dict[str, Claim] = msgspec.field(default_factory=dict)
     spent: list[Spent] = msgspec.field(default_factory=list)  # at, unit, cost
     started_s: float = -math.inf
     cool_until_s: float = -math.inf
@@ -192,8 +250,17 @@ class MemoryLimits:
         bounds = strictest(one.bounds for one in resource.members.values())
         wait_s, wanted = 0.0, report.wanted
         if wanted is not None and member is not None:
-            wait_s = self._wait_s(resource, bounds, report, now_s)
+            before = resource.claims.pop(report.owner, None)
+            wait_s, of_slot = self._wait_s(resource, bounds, report, now_s)
             if wait_s == 0.0:
+                others = [
+                    msgspec.structs.replace(one, running=resource.members[name].running)
+                    for name, one in resource.claims.items()
+                ]
+                wait_s, of_slot = give_way_s(now_s, others, before, report.running, slot=report.slot)
+            if wait_s > 0.0:
+                resource.claims[report.owner] = claim(now_s, before, wait_s, of_slot=of_slot)
+            else:
                 resource.started_s = count_start(now_s, resource.started_s + bounds.spacing_s)
                 units = {"requests", *wanted, *member.in_flight}
                 in_flight = member.in_flight
@@ -220,6 +287,7 @@ class MemoryLimits:
         for name, member in list(resource.members.items()):
             if name != besides and member.until_s <= now_s:
                 del resource.members[name]
+                resource.claims.pop(name, None)
                 for unit, cost in member.in_flight.items():
                     self._spend(resource, (now_s, unit, cost), name)
 
@@ -232,16 +300,17 @@ class MemoryLimits:
             return None
         if report.bounds is None:
             resource.members.pop(report.owner, None)
+            resource.claims.pop(report.owner, None)
             return None
         until_s = now_s + report.lease_s
         member = _Member(report.label, report.bounds, until_s, report.running, dict(report.in_flight))
         resource.members[report.owner] = member
         return member
 
-    def _wait_s(self, resource: _Resource, bounds: Bounds, report: Report, now_s: float) -> float:
+    def _wait_s(self, resource: _Resource, bounds: Bounds, report: Report, now_s: float) -> tuple[float, bool]:
         running = sum(member.running for member in resource.members.values())
         if report.slot and bounds.concurrency is not None and running >= bounds.concurrency:
-            return math.inf
+            return math.inf, True
         wait_s = max(0.0, resource.started_s + bounds.spacing_s - now_s, resource.cool_until_s - now_s)
         assert report.wanted is not None
         for rate in bounds.rates:
@@ -250,7 +319,7 @@ class MemoryLimits:
                 if unit == rate.unit:
                     window.spend(at_s, cost)
             wait_s = max(wait_s, window.wait_s(now_s, cost_in(rate.unit, report.wanted)))
-        return wait_s
+        return wait_s, False
 
     def _in_flight(self, resource: _Resource, unit: str) -> float:
         return sum(member.in_flight.get(unit, 0.0) for member in resource.members.values())

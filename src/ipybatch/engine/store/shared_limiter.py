@@ -30,7 +30,18 @@ from ipybatch.engine.data import events
 from ipybatch.engine.data.clock import Clock
 from ipybatch.engine.data.policy import Limits, Rate
 from ipybatch.engine.rules.limiter import NO_COST, REFUSED, Cost, Limiter, Permit, Spent, cost_in
-from ipybatch.engine.store.limit_store import LEASE_S, Answer, Bounds, LimitStore, Owner, Report, StoreBusy, held_s
+from ipybatch.engine.store.limit_store import (
+    LEASE_S,
+    POLL_MOST_S,
+    PULSE_S,
+    Answer,
+    Bounds,
+    LimitStore,
+    Owner,
+    Report,
+    StoreBusy,
+    held_s,
+)
 from ipybatch.errors import JournalError
 
 T = TypeVar("T")
@@ -38,11 +49,10 @@ T = TypeVar("T")
 TICK_S = 0.05
 STALE_S = 5.0  # after so long without an exchange nothing starts that was not asked for
 RENEW_S = 3.0
-PULSE_S = 1.0  # between two looks at what others did, while something may wait for it
 FAST = 3  # starts within a tick that make it worth to run ahead
 MERGE_S = 0.005  # answers that came within so long are reported as one, of the last moment
 AGAIN_S = 0.001, 0.005  # after another process held the store
-POLL_S, POLL_MOST_S = 0.005, 0.1  # while only a response in another process can make room
+POLL_S = 0.005  # at first, while only a response in another process can make room
 PATIENCE_S = 0.2  # to leave while another process holds the store
 
 
@@ -297,7 +307,9 @@ class SharedLimiter(Limiter):
         answer = self._try(lambda: self._exchange(now_s, allowance=allowance))
         is_late = self._clock.now_s() > now_s + STALE_S  # it was stopped meanwhile
         if answer is None or answer.owners or answer.is_stranger or answer.cool_s or is_late:
-            return False  # what was set apart goes back with the next report
+            self._fall_back()  # what was set apart goes back with the next report
+            self._report_soon()
+            return False
         self._left = allowance["requests"]
         self._left_of = {unit: amount for unit, amount in allowance.items() if unit != "requests"}
         self._given, self._is_ahead, self._hint_s = allowance, True, -math.inf
@@ -491,7 +503,6 @@ class SharedLimiter(Limiter):
         is_fast = self._given["requests"] - self._left >= FAST
         if is_fast and not self.owners and self._run_ahead(now_s, NO_COST):
             return
-        given, left, left_of = self._given, self._left, self._left_of
         self._fall_back()
-        if self._try(lambda: self._exchange(now_s)) is None:  # it is still set apart in the store
-            self._is_ahead, self._given, self._left, self._left_of = True, given, left, left_of
+        if self._try(lambda: self._exchange(now_s)) is None:
+            self._report_soon()

@@ -1,12 +1,5 @@
 """SqliteLimits: the limit store of the processes of one user, a file beside the journal.
 
-    resource  one row a resource or limit group: its last start, its cool-down, when and by whom it was last written;
-              `changed` counts the changes of its owners
-    owner     who uses it, within which limits, and until when that holds
-    flight    what each owner has in flight, by unit; its attempts stand under the unit ''
-    spent     what was answered, as running totals by unit: what a window holds is the difference of two of them
-    grace     until when nothing starts, because the file was deleted while it was in use
-
 An exchange is one transaction of some 50 us.  It never waits: who meets the
 lock of another process tries again in a moment.  The disk is never waited for
 either (``synchronous = OFF``): all of it survives the end of the processes, and
@@ -33,14 +26,29 @@ from ipybatch.engine.data.policy import Rate
 from ipybatch.engine.rules.limiter import Cost, Spent, cost_in
 from ipybatch.engine.store.journal import translated
 from ipybatch.engine.store.lease import find_process
+from ipybatch.engine.store.limit_schema import (
+    BEFORE,
+    CLAIMS,
+    LAST,
+    REACHED,
+    RESOURCE,
+    RUNNING,
+    VERSION,
+    Row,
+    make,
+    version,
+)
 from ipybatch.engine.store.limit_store import (
     LEASE_S,
     Answer,
     Bounds,
+    Claim,
     Owner,
     Report,
     StoreBusy,
+    claim,
     count_start,
+    give_way_s,
     held_s,
     strictest,
 )
@@ -53,72 +61,12 @@ LOOK_S = 0.5  # between two looks at whose lease has ended
 THIN_AFTER = 1000  # answers
 _SPANS_S = (60.0, 3600.0, 86_400.0)  # windows that somebody may yet have
 _STEPS = 1000  # moments in a window that are told apart at least
-_VERSION = 1
-
-_SCHEMA = """
-    CREATE TABLE resource (
-        id INTEGER PRIMARY KEY,
-        name TEXT NOT NULL UNIQUE,
-        changed INTEGER NOT NULL DEFAULT 0,
-        last_s REAL NOT NULL,
-        unix_s REAL NOT NULL,
-        started_s REAL NOT NULL,
-        cool_until_s REAL NOT NULL,
-        why TEXT NOT NULL DEFAULT '',
-        spender TEXT NOT NULL DEFAULT ''
-    );
-    CREATE TABLE owner (
-        id INTEGER PRIMARY KEY AUTOINCREMENT,
-        resource INTEGER NOT NULL,
-        name TEXT NOT NULL,
-        label TEXT NOT NULL,
-        bounds TEXT NOT NULL,
-        until_s REAL NOT NULL,
-        UNIQUE (resource, name)
-    );
-    CREATE TABLE flight (
-        resource INTEGER NOT NULL,
-        owner INTEGER NOT NULL,
-        unit TEXT NOT NULL,
-        cost REAL NOT NULL,
-        PRIMARY KEY (resource, owner, unit)
-    ) WITHOUT ROWID;
-    CREATE TABLE spent (
-        resource INTEGER NOT NULL,
-        unit TEXT NOT NULL,
-        at_s REAL NOT NULL,
-        total REAL NOT NULL,
-        PRIMARY KEY (resource, unit, at_s, total)
-    ) WITHOUT ROWID;
-    CREATE TABLE grace (until_s REAL NOT NULL)
-"""
-_LAST = "SELECT at_s, total FROM spent WHERE resource = ? AND unit = ? ORDER BY at_s DESC, total DESC LIMIT 1"
-_BEFORE = "SELECT total FROM spent WHERE resource = ? AND unit = ? AND at_s <= ? ORDER BY at_s DESC, total DESC LIMIT 1"
-_REACHED = (
-    "SELECT at_s FROM spent WHERE resource = ? AND unit = ? AND at_s > ? AND total >= ? ORDER BY at_s, total LIMIT 1"
-)
-_RESOURCE = "SELECT id, changed, last_s, unix_s, started_s, cool_until_s, why, spender FROM resource WHERE name = ?"
-_RUNNING = ""  # the unit of attempts
-
 _encode, _decode = msgspec.json.Encoder().encode, msgspec.json.Decoder(Bounds).decode
 
 
 def boot_s() -> float:
     """Return seconds since the machine started, those it slept included where the system tells."""
     return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
-
-
-class _Row(msgspec.Struct):
-    """A resource as it stands, in a transaction."""
-
-    id: int
-    changed: int
-    last_s: float
-    unix_s: float
-    started_s: float
-    cool_until_s: float
-    why: str
-    spender: str
 
 
 class _Known(msgspec.Struct):
@@ -153,7 +101,6 @@ class SqliteLimits:
         self._units: dict[tuple[int, int], set[str]] = {}  # in which an owner of ours had something in flight
         self._known: dict[int, _Known] = {}
         self._looked_s: dict[int, float] = {}
-        self._answered: dict[int, int] = {}  # since old answers were thinned out
 
     def exchange(self, report: Report) -> Answer:
         """Count what an owner reports, and decide on what it wants, at once.
@@ -214,16 +161,18 @@ class SqliteLimits:
         known = self._owners_of(database, row)
         flight, owners = self._others(database, row, known, me)
         used = dict.fromkeys(known.bounds.rates, 0.0)
-        wanted, wait_s = report.wanted if me else None, 0.0
-        running = flight.get(_RUNNING, 0.0) + report.running
+        wanted, wait_s, of_slot = report.wanted if me else None, 0.0, False
+        running = flight.get(RUNNING, 0.0) + report.running
         if wanted is not None:
             if report.slot and known.bounds.concurrency is not None and running >= known.bounds.concurrency:
-                wait_s = math.inf
+                wait_s, of_slot = math.inf, True
             wait_s = max(wait_s, row.started_s + known.bounds.spacing_s - now_s, row.cool_until_s - now_s)
         for rate in used:
             in_flight = flight.get(rate.unit, 0.0) + report.in_flight.get(rate.unit, 0.0)
             used[rate], fits_in_s = self._window(database, row, rate, in_flight, wanted)
             wait_s = max(wait_s, fits_in_s)
+        if wanted is not None and owners:
+            wait_s = self._take_turns(database, row, me, report, max(0.0, wait_s), of_slot=of_slot)
         is_granted = wanted is not None and wait_s == 0.0
         if me:
             self._fly(database, row.id, me, report, wanted if is_granted else None)
@@ -233,9 +182,9 @@ class SqliteLimits:
             for rate in used:
                 used[rate] += cost_in(rate.unit, wanted)
         database.execute(
-            "UPDATE resource SET last_s = ?, unix_s = ?, started_s = ?, cool_until_s = ?, why = ?, spender = ?"
-            " WHERE id = ?",
-            (now_s, self._unix_s(), row.started_s, row.cool_until_s, row.why, row.spender, row.id),
+            "UPDATE resource SET last_s = ?, unix_s = ?, started_s = ?, cool_until_s = ?, why = ?, spender = ?,"
+            " answered = ? WHERE id = ?",
+            (now_s, self._unix_s(), row.started_s, row.cool_until_s, row.why, row.spender, row.answered, row.id),
         )
         cool_s = max(0.0, row.cool_until_s - now_s)
         is_anew = (report.resource, report.owner) in self._untold
@@ -250,10 +199,26 @@ class SqliteLimits:
             is_anew=is_anew,
         )
 
-    def _resource(self, database: sqlite3.Connection, name: str) -> _Row:
+    def _take_turns(
+        self, database: sqlite3.Connection, row: Row, me: int, report: Report, wait_s: float, *, of_slot: bool
+    ) -> float:
+        """Return how long an owner is to wait that must wait so long already, or could start but for others' turn."""
+        now_s = row.last_s
+        claims = {owner: Claim(*told) for owner, *told in database.execute(CLAIMS, (row.id,))}
+        mine = claims.pop(me, None)
+        if wait_s == 0.0:
+            wait_s, of_slot = give_way_s(now_s, claims.values(), mine, report.running, slot=report.slot)
+        if wait_s > 0.0:
+            new = msgspec.structs.astuple(claim(now_s, mine, wait_s, of_slot=of_slot))
+            database.execute("INSERT OR REPLACE INTO claim VALUES (?, ?, ?, ?, ?, ?)", (row.id, me, *new[:4]))
+        elif mine is not None:
+            database.execute("DELETE FROM claim WHERE resource = ? AND owner = ?", (row.id, me))
+        return wait_s
+
+    def _resource(self, database: sqlite3.Connection, name: str) -> Row:
         """Return a resource at this moment, which is later than all that is recorded of it."""
         now_s = self._now_s()
-        found = database.execute(_RESOURCE, (name,)).fetchone()
+        found = database.execute(RESOURCE, (name,)).fetchone()
         if found is None:
             (grace_s,) = database.execute("SELECT max(until_s) FROM grace").fetchone()
             cool_until_s, why = (-math.inf, "") if grace_s is None or grace_s < now_s else (grace_s, _DELETED)
@@ -261,33 +226,34 @@ class SqliteLimits:
                 "INSERT INTO resource (name, last_s, unix_s, started_s, cool_until_s, why) VALUES (?, ?, ?, ?, ?, ?)",
                 (name, now_s, self._unix_s(), -math.inf, cool_until_s, why),
             )
-            found = database.execute(_RESOURCE, (name,)).fetchone()
-        row = _Row(*found)
+            found = database.execute(RESOURCE, (name,)).fetchone()
+        row = Row(*found)
         if now_s < row.last_s - 1.0:
             self._move(database, row, now_s)
         row.last_s = max(now_s, row.last_s)
         return row
 
-    def _move(self, database: sqlite3.Connection, row: _Row, now_s: float) -> None:
+    def _move(self, database: sqlite3.Connection, row: Row, now_s: float) -> None:
         """Let the clock have begun anew: what is recorded is as long ago as the other clock says."""
         by_s = now_s - max(0.0, self._unix_s() - row.unix_s) - row.last_s
         database.execute("UPDATE spent SET at_s = at_s + ? WHERE resource = ?", (by_s, row.id))
         database.execute("UPDATE owner SET until_s = until_s + ? WHERE resource = ?", (by_s, row.id))
+        database.execute("DELETE FROM claim WHERE resource = ?", (row.id,))
         database.execute("UPDATE resource SET changed = changed + 1 WHERE id = ?", (row.id,))
         row.changed += 1
         row.last_s, row.started_s, row.cool_until_s = now_s, row.started_s + by_s, row.cool_until_s + by_s
         self._looked_s.pop(row.id, None)
 
-    def _spend(self, database: sqlite3.Connection, row: _Row, at_s: float, unit: str, cost: float) -> None:
-        last_s, total = database.execute(_LAST, (row.id, unit)).fetchone() or (-math.inf, 0.0)
+    def _spend(self, database: sqlite3.Connection, row: Row, at_s: float, unit: str, cost: float) -> None:
+        last_s, total = database.execute(LAST, (row.id, unit)).fetchone() or (-math.inf, 0.0)
         at_s = max(last_s, min(at_s, row.last_s))
         database.execute("INSERT OR IGNORE INTO spent VALUES (?, ?, ?, ?)", (row.id, unit, at_s, total + cost))
-        self._answered[row.id] = answered = self._answered.get(row.id, 0) + 1
-        if answered >= THIN_AFTER:
-            self._answered[row.id] = 0
+        row.answered += 1
+        if row.answered >= THIN_AFTER:
+            row.answered = 0
             self._thin(database, row)
 
-    def _thin(self, database: sqlite3.Connection, row: _Row) -> None:
+    def _thin(self, database: sqlite3.Connection, row: Row) -> None:
         """Forget moments that no window tells apart: a cost counts a little longer then, never shorter."""
         rates = self._owners_of(database, row).bounds.rates
         for (unit,) in database.execute("SELECT DISTINCT unit FROM spent WHERE resource = ?", (row.id,)).fetchall():
@@ -302,13 +268,16 @@ class SqliteLimits:
                         " GROUP BY CAST(at_s / ? AS INTEGER))",
                         (*span, *span, older_s / _STEPS),
                     )
-            before = database.execute(_BEFORE, (row.id, unit, row.last_s - spans[-1])).fetchone()
-            if before is not None:
+            before = database.execute(BEFORE, (row.id, unit, row.last_s - spans[-1])).fetchone()
+            if before is not None:  # what it held counts in no window, not in one either that is longer than all so far
+                known = row.id, unit, *before
+                database.execute("DELETE FROM spent WHERE resource = ? AND unit = ? AND total < ?", known)
                 database.execute(
-                    "DELETE FROM spent WHERE resource = ? AND unit = ? AND total < ?", (row.id, unit, *before)
+                    "UPDATE OR REPLACE spent SET at_s = ? WHERE resource = ? AND unit = ? AND total = ?",
+                    (-math.inf, *known),
                 )
 
-    def _lapse(self, database: sqlite3.Connection, row: _Row, now_s: float, *, besides: str) -> None:
+    def _lapse(self, database: sqlite3.Connection, row: Row, now_s: float, *, besides: str) -> None:
         """Count as answered what those have in flight who are gone, or silent for too long."""
         if now_s < self._looked_s.get(row.id, -math.inf) + LOOK_S:
             return
@@ -327,7 +296,7 @@ class SqliteLimits:
                     row.spender = name
             self._remove(database, row, owner)
 
-    def _enter(self, database: sqlite3.Connection, row: _Row, report: Report, now_s: float) -> int:
+    def _enter(self, database: sqlite3.Connection, row: Row, report: Report, now_s: float) -> int:
         """Count an owner as one of the resource's, renew its lease, or let it leave; return its number, 0 for none."""
         if not report.owner:
             return 0
@@ -362,16 +331,17 @@ class SqliteLimits:
         self._owners[key] = owner, report.bounds, report.label, now_s
         return owner
 
-    def _remove(self, database: sqlite3.Connection, row: _Row, owner: int) -> None:
+    def _remove(self, database: sqlite3.Connection, row: Row, owner: int) -> None:
         database.execute("DELETE FROM flight WHERE resource = ? AND owner = ?", (row.id, owner))
+        database.execute("DELETE FROM claim WHERE resource = ? AND owner = ?", (row.id, owner))
         database.execute("DELETE FROM owner WHERE id = ?", (owner,))
         self._change(database, row)
 
-    def _change(self, database: sqlite3.Connection, row: _Row) -> None:
+    def _change(self, database: sqlite3.Connection, row: Row) -> None:
         row.changed += 1
         database.execute("UPDATE resource SET changed = ? WHERE id = ?", (row.changed, row.id))
 
-    def _owners_of(self, database: sqlite3.Connection, row: _Row) -> _Known:
+    def _owners_of(self, database: sqlite3.Connection, row: Row) -> _Known:
         known = self._known.get(row.id)
         if known is None or known.changed != row.changed:
             owners = self._read_owners(database, row.id)
@@ -385,9 +355,7 @@ class SqliteLimits:
         )
         return {owner: (name, label, _decode(bounds), until_s) for owner, name, label, bounds, until_s in rows}
 
-    def _others(
-        self, database: sqlite3.Connection, row: _Row, known: _Known, me: int
-    ) -> tuple[Cost, tuple[Owner, ...]]:
+    def _others(self, database: sqlite3.Connection, row: Row, known: _Known, me: int) -> tuple[Cost, tuple[Owner, ...]]:
         """Return what the others have in flight in all, by unit, and who they are."""
         if me in known.owners and len(known.owners) == 1:
             return {}, ()
@@ -397,7 +365,7 @@ class SqliteLimits:
             "SELECT owner, unit, cost FROM flight WHERE resource = ? AND owner <> ?", (row.id, me)
         ):
             flight[unit] = flight.get(unit, 0.0) + cost
-            if unit == _RUNNING:
+            if unit == RUNNING:
                 running[owner] = cost
         return flight, tuple(
             Owner(name, label, int(running.get(owner, 0)))
@@ -411,9 +379,9 @@ class SqliteLimits:
         if units is None:
             database.execute("DELETE FROM flight WHERE resource = ? AND owner = ?", (resource, me))
             units = self._units[resource, me] = set()
-        flight: dict[str, float] = {**dict.fromkeys(units, 0.0), _RUNNING: report.running, **report.in_flight}
+        flight: dict[str, float] = {**dict.fromkeys(units, 0.0), RUNNING: report.running, **report.in_flight}
         if more is not None:
-            flight[_RUNNING] += report.slot
+            flight[RUNNING] += report.slot
             for unit in {"requests", *more}:
                 flight[unit] = flight.get(unit, 0.0) + cost_in(unit, more)
         database.executemany(
@@ -423,12 +391,12 @@ class SqliteLimits:
         units.update(flight)
 
     def _window(
-        self, database: sqlite3.Connection, row: _Row, rate: Rate, in_flight: float, wanted: Cost | None
+        self, database: sqlite3.Connection, row: Row, rate: Rate, in_flight: float, wanted: Cost | None
     ) -> tuple[float, float]:
         """Return how much of a rate is taken, and seconds until what is wanted fits as well."""
         since_s = row.last_s - held_s(rate)
-        _, total = database.execute(_LAST, (row.id, rate.unit)).fetchone() or (0.0, 0.0)
-        (before,) = database.execute(_BEFORE, (row.id, rate.unit, since_s)).fetchone() or (0.0,)
+        _, total = database.execute(LAST, (row.id, rate.unit)).fetchone() or (0.0, 0.0)
+        (before,) = database.execute(BEFORE, (row.id, rate.unit, since_s)).fetchone() or (0.0,)
         used: float = in_flight + total - before
         if wanted is None:
             return used, 0.0
@@ -438,7 +406,7 @@ class SqliteLimits:
             over = used
         if over <= 1e-9:
             return used, 0.0
-        found = database.execute(_REACHED, (row.id, rate.unit, since_s, before + over - 1e-9)).fetchone()
+        found = database.execute(REACHED, (row.id, rate.unit, since_s, before + over - 1e-9)).fetchone()
         return used, math.inf if found is None else found[0] + held_s(rate) - row.last_s
 
     @contextmanager
@@ -451,11 +419,11 @@ class SqliteLimits:
                 database.execute("BEGIN IMMEDIATE")
                 try:
                     yield database
+                    database.execute("COMMIT")
                 except BaseException:
                     with suppress(sqlite3.Error):
                         database.execute("ROLLBACK")
                     raise
-                database.execute("COMMIT")
         except BaseException as error:
             self._forget()
             cause = error.__cause__ if isinstance(error, JournalError) else None
@@ -501,25 +469,28 @@ class SqliteLimits:
     def _prepare(self, database: sqlite3.Connection) -> None:
         """Make the tables where there are none.
 
+        Whoever used a file that is gone knows that others have yet to come back, and that what was answered is not
+        known: then nothing starts for a while, whoever made the new one.
+
         Raises:
             JournalError: A later version has made them.
         """
         database.execute("PRAGMA synchronous = OFF")
         database.execute("PRAGMA journal_mode = WAL")
-        (version,) = database.execute("PRAGMA user_version").fetchone()
-        if version > _VERSION:
+        if version(database) > VERSION:
             msg = f"limits file {self.path} was written by a later ipybatch: upgrade, or choose another journal="
             raise JournalError(msg)
-        if version == _VERSION:
+        if version(database) == VERSION and not self._is_lost:
             self._clear(database)
             return
         database.execute("BEGIN IMMEDIATE")
-        (version,) = database.execute("PRAGMA user_version").fetchone()
-        for statement in _SCHEMA.split(";") if version == 0 else ():
-            database.execute(statement)
-        if self._is_lost:  # who used it before has yet to come back, and what was answered is not known
-            database.execute("INSERT INTO grace VALUES (?)", (self._now_s() + LEASE_S,))
-        database.execute(f"PRAGMA user_version = {_VERSION}")
+        make(database)
+        if self._is_lost and not any(database.execute("SELECT 1 FROM grace LIMIT 1")):
+            until_s = self._now_s() + LEASE_S
+            database.execute("INSERT INTO grace VALUES (?)", (until_s,))
+            database.execute(
+                "UPDATE resource SET cool_until_s = ?, why = ? WHERE cool_until_s < ?", (until_s, _DELETED, until_s)
+            )
         database.execute("COMMIT")
 
     def _clear(self, database: sqlite3.Connection) -> None:
@@ -529,7 +500,7 @@ class SqliteLimits:
         if database.execute(f"{old} LIMIT 1", values).fetchone() is None:
             return
         database.execute("BEGIN IMMEDIATE")
-        for table in ("spent", "flight", "owner"):
+        for table in ("spent", "flight", "claim", "owner"):
             database.execute(f"DELETE FROM {table} WHERE resource IN ({old})", values)  # noqa: S608  # constants
         database.execute("DELETE FROM resource WHERE unix_s < ?", values)
         database.execute("COMMIT")
