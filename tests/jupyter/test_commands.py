@@ -87,14 +87,16 @@ def test_a_session_that_runs_elsewhere_offers_what_works_there(followed):
     held, session = followed
     head = messages.head(session)
     assert (head.state, head.where, head.can) == ("running", Elsewhere.WHERE, ["pause", "cancel"])
+    assert head.untold, "its limits and its breaker"
     held.write(state="paused")
     session.ask(session._follower.look)
     assert messages.head(session).can == ["resume", "cancel"]
     held.write(owner=None)
     session.ask(session._follower.look)
     head = messages.head(session)
-    assert (head.state, head.where, head.can) == ("interrupted", "", [])
+    assert (head.state, head.where, head.can, head.untold) == ("interrupted", "", [], True)
     again = BatchSession.open("wishlist", Recorder(), journal=session.journal)
+    assert not messages.head(again).untold
     assert messages.head(again).can == ["resume", "retry_failed"]
 
 

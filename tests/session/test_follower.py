@@ -16,6 +16,7 @@ from ipybatch import BatchSession, EngineBusy, InputError, JournalError, Journal
 from ipybatch.engine.data import events
 from ipybatch.engine.data.plan import Task
 from ipybatch.engine.store import commands, lease, run_store
+from ipybatch.engine.store.journal import open_journal
 from ipybatch.session import follower, waiting
 from tests.kernels import Kernel
 from tests.works import Elsewhere, Recorder, hear
@@ -99,6 +100,7 @@ def test_a_session_of_another_kernel_is_followed_to_its_end(owner, journal):
     night.open()
     assert str(session.run()) == "night completed: 4/4 successful, 0 failed, 0 skipped"
     assert (session.state, session.elsewhere) == ("completed", None)
+    assert session.snapshot.notes == [], "where it is running holds no more"
     assert (done[0], done[-1]) == ((1, 4), (4, 4))
     assert session.summary.seconds == pytest.approx(night.said("session.summary.seconds"), abs=0.2)
 
@@ -119,6 +121,7 @@ def test_it_is_told_what_to_do_while_a_foreign_cell_blocks_its_kernel(owner, jou
         with pytest.raises(InputError, match="concurrency must be <= 2, which the session was made with, got 3"):
             session.adjust(concurrency=3)
         assert (session.cancel(), session.state) == ("done", "cancelled")
+        assert session.snapshot.notes == []
     finally:
         os.kill(kernel.pid, signal.SIGINT)
         assert kernel.answer() == "KeyboardInterrupt()"
@@ -215,6 +218,7 @@ def test_a_stopped_process_is_asked_and_answers_when_it_goes_on(owner, journal, 
         os.kill(kernel.pid, signal.SIGCONT)
     until(session, lambda session: session.state == "paused" and not session.elsewhere.untaken)
     assert any(note.startswith("pause was taken ") for note in session.snapshot.notes)
+    assert not any("has not taken" in note and "pause" in note for note in session.snapshot.notes)
     assert night.said("session.state") == "paused"
 
 
@@ -267,7 +271,7 @@ def test_an_owner_that_takes_over_is_followed(session, held):
     held.write(owner="other/78/y", epoch=6)
     assert look(session)
     assert session.elsewhere.where == "in process 78 on other"
-    assert "it is running in process 78 on other, and is followed here" in session.snapshot.notes
+    assert session.snapshot.notes == ["it is running in process 78 on other, and is followed here"]
 
 
 def test_an_owner_that_is_not_heard_of_is_looked_for_all_the_same(session, held):
@@ -277,9 +281,10 @@ def test_an_owner_that_is_not_heard_of_is_looked_for_all_the_same(session, held)
     assert session.state == "interrupted"
     assert session.reason.startswith("process 77 on elsewhere was last heard of at ")
     assert f": if it is gone, {GO_ON}" in session.reason
-    assert session.elsewhere is None
+    assert (session.elsewhere, session.snapshot.notes) == (None, [])
     held.write(beat_s=time.time())
     look(session)
+    assert session.snapshot.notes == ["it is running in process 77 on elsewhere, and is followed here"]
     assert (session.state, session.reason) == ("running", "")
     assert not session._follower.ended.done()  # whoever waits from now on waits for its end
     assert session.elsewhere.where == "in process 77 on elsewhere"
@@ -353,6 +358,19 @@ def test_what_the_owner_notes_is_noted_here_once(session, held):
     look(session)
     look(session)
     assert session.snapshot.notes[1:] == ["the work function changed"]
+
+
+def test_what_holds_only_while_it_runs_is_not_on_record(live, journal):
+    """What a session notes of the moment is gone with it, for whoever follows too."""
+    session = live(Recorder(), [1])
+    session.on("executing", lambda event: session.retry_failed())
+    notes = []
+    session.on("done", lambda event: notes.extend(session.snapshot.notes))
+    session.run()
+    assert notes == ["retry failed: wait until the session has ended"]
+    assert session.snapshot.notes == []
+    with open_journal(journal).reader() as database:
+        assert run_store.find(database, "wishlist").notes == []
 
 
 def test_items_that_the_work_brings_there_are_shown_here(session, held):
@@ -551,6 +569,8 @@ def test_a_session_that_is_made_anew_says_that_its_process_died(held, journal):
     session = BatchSession("wishlist", Recorder(), [1, 2], journal=journal)
     told = "its last process ended without letting go: start() goes on with what is not recorded"
     assert (session.state, session.snapshot.notes) == ("planned", [told])
+    session.run()
+    assert told not in session.snapshot.notes
     fresh = BatchSession("wishlist", Recorder(), [1, 2], journal=journal, fresh=True)
     assert fresh.snapshot.notes == []
 
@@ -559,6 +579,19 @@ def test_a_followed_session_in_a_loop_of_ours_cannot_be_driven(held, journal):
     session = BatchSession.open("wishlist", Recorder(), journal=journal)
     with pytest.raises(JournalError, match="is already running in process 77 on elsewhere"):
         asyncio.run(session.drive())
+
+
+def test_resume_goes_on_with_one_that_was_paused_when_its_process_died(held, journal):
+    """However long ago the last look was."""
+    held.write(state="paused")
+    session = BatchSession.open("wishlist", Recorder(), journal=journal)
+    read = BatchSession.open("wishlist", journal=journal)
+    assert (session.state, read.state) == ("paused", "paused")
+    held.write(owner=None)
+    with pytest.raises(InputError, match="pass work= to go on"):
+        read.resume()
+    assert session.resume() == "done"
+    assert str(session.run()) == "wishlist completed: 2/2 successful, 0 failed, 0 skipped"
 
 
 def test_a_fork_s_copy_is_followed_no_more(session):

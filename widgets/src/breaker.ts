@@ -1,6 +1,6 @@
 // Breaker: the circuit breaker with its history, and how full each limit is.
 import { attribute, h, hidden, prefixed, svg, text, width } from "./dom";
-import { clock, count, limit, span } from "./format";
+import { clock, count, limit, NONE, span } from "./format";
 import { icon } from "./icons";
 import type { Context, Piece } from "./piece";
 import type { BreakerFact, BreakerMove, BreakerState, Head, LimitGroupFact, WindowFact } from "./schema";
@@ -13,6 +13,8 @@ const PIPS = 10;
 const MOVES_SHOWN = 5;
 /** More processes that use the same resource are counted. */
 const SHARING_SHOWN = 1;
+/** Of limits and a breaker of another process. */
+const UNTOLD = "Not on record.";
 const AT_ONCE = "at a time";
 const PRIORITIES = ["high", "medium", "low"];
 
@@ -42,7 +44,8 @@ export class BreakerPiece implements Piece {
     const head = store.head!;
     const passed_s = store.passed_s(now_s);
     this.state.patch(head.breaker, head.state === "running" ? passed_s : 0, ended(head.state));
-    this.history.patch(store.moves, head.breaker.threshold > 0);
+    if (head.untold) this.state.hide();
+    this.history.patch(store.moves, head.untold ? UNTOLD : head.breaker.threshold > 0 ? "It has not opened." : "There is no breaker.");
     this.limiter.patch(head, ended(head.state) ? Infinity : passed_s);
   }
 }
@@ -88,6 +91,15 @@ class StateFact {
     while (this.pips.childElementCount > pips) this.pips.lastElementChild!.remove();
     [...this.pips.children].forEach((pip, index) => attribute(pip, "data-on", index < failures ? "" : null));
   }
+
+  /** It is another process's. */
+  hide(): void {
+    attribute(this.node, "data-is", "none");
+    setLever(this.sign, "none");
+    text(this.word, NONE);
+    text(this.means, UNTOLD);
+    hidden(this.rows, true);
+  }
 }
 
 /** What the breaker did, the latest first. */
@@ -100,8 +112,8 @@ class History {
     this.list.setAttribute("aria-label", "History of the breaker");
   }
 
-  patch(moves: readonly BreakerMove[], has: boolean): void {
-    text(this.empty, moves.length ? "" : has ? "It has not opened." : "There is no breaker.");
+  patch(moves: readonly BreakerMove[], none: string): void {
+    text(this.empty, moves.length ? "" : none);
     hidden(this.empty, moves.length > 0);
     hidden(this.list, moves.length === 0);
     attribute(this.list, "tabindex", moves.length > MOVES_SHOWN ? "0" : null);
@@ -114,7 +126,7 @@ class History {
 /** How full each limit is, that of each limit group too, and what waits. */
 class Limiter {
   private readonly gauges = h("div", "gauges");
-  private readonly none = h("p", "means", "No rate limit.");
+  private readonly none = h("p", "means");
   private readonly atOnce = gauge();
   private readonly coolWords = h("span");
   private readonly cool = h("p", "cool", icon("timeout"), this.coolWords);
@@ -137,7 +149,9 @@ class Limiter {
     while (this.gauges.childElementCount > wanted) this.gauges.firstElementChild!.remove();
     shown.forEach(({ window, name }, index) => patchGauge(this.gauges.children[index]!, window.used, window.limit, name));
     patchGauge(this.atOnce, head.counts.running + head.running_elsewhere, head.concurrency, AT_ONCE);
+    hidden(this.gauges, head.untold);
     hidden(this.none, shown.length > 0);
+    text(this.none, head.untold ? UNTOLD : "No rate limit.");
     text(this.queued, queuedWords(head));
     hidden(this.sharing, head.sharing.length === 0);
     text(this.sharing, sharingWords(head.sharing));

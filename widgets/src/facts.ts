@@ -59,7 +59,8 @@ export class Facts {
   patch(head: Head, passed_s: number): void {
     this.patchRate(head);
     this.patchBreaker(head.breaker, head.state === "running" ? passed_s : 0, ended(head.state));
-    this.patchWindows(head.windows, head.state === "running");
+    if (head.untold) this.hideBreaker();
+    this.patchWindows(head.windows, head.state === "running" && !head.untold);
     if (head.spent_usd === null) this.patchJournal(head);
     else this.patchSpent(head.spent_usd, head.budget_usd);
   }
@@ -85,7 +86,14 @@ export class Facts {
     [...this.pips.children].forEach((pip, index) => attribute(pip, "data-on", index < on ? "" : null));
   }
 
-  /** Only a session that runs knows its windows. */
+  /** Another process's is not on record. */
+  private hideBreaker(): void {
+    attribute(this.breaker.node, "data-is", "none");
+    this.breaker.patch("Breaker", NONE, "", "");
+    this.pips.replaceChildren();
+  }
+
+  /** Only a session that runs here knows its windows. */
   private patchWindows(windows: WindowFact[], runs: boolean): void {
     const [fullest, ...others] = [...windows].sort((a, b) => b.used / b.limit - a.used / a.limit);
     if (!fullest) this.window.patch("Windows", runs ? "none" : NONE, "", runs ? "no rate limit" : "");

@@ -3,6 +3,7 @@
 export type Name = "received" | "queued" | "scheduled" | "executing" | "done" | "failed" | "retry" | "error" | "depleted" | "empty" | "idle";
 export type Level = "info" | "good" | "warn" | "bad";
 export type State = "planned" | "running" | "paused" | "completed" | "failed" | "cancelled" | "rolled_back" | "interrupted";
+export type NoteKind = "" | "listener" | "passing" | "over";
 export type Status = "pending" | "running" | "completed" | "failed" | "timeout" | "cancelled" | "skipped";
 export type BreakerState = "closed" | "open" | "half_open";
 export type CommandName = "pause" | "resume" | "cancel" | "retry_failed" | "adjust" | "items";
@@ -55,6 +56,7 @@ export interface Head {
   recorded: number;
   notes: string[];
   where: string;
+  untold: boolean;
   can: CommandName[];
 }
 

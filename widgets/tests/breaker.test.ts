@@ -98,3 +98,11 @@ it("says what waits by its priority, where there is more than one", () => {
   expect(draw({ queued: [3, 0, 1200] }).textContent).toContain("waiting: 3 high, 1,200 low");
   expect(draw({ queued: [] }).textContent).not.toContain("waiting");
 });
+
+it("tells nothing of limits and a breaker that another process has, and that are not on record", () => {
+  const node = draw({ untold: true, windows: [] });
+  expect(node.querySelector(".ib-value")!.textContent).toBe("\u2013");
+  expect([...node.querySelectorAll<HTMLElement>(".ib-means")].filter((one) => !one.hidden).map((one) => one.textContent)).toEqual(Array(3).fill("Not on record."));
+  expect(node.querySelector<HTMLElement>("dl")!.hidden).toBe(true);
+  expect(node.querySelector<HTMLElement>(".ib-gauges")!.hidden).toBe(true);
+});

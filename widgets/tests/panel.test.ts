@@ -184,6 +184,16 @@ describe("updates", () => {
     close();
   });
 
+  it("do not tell limits and a breaker that another process has", async () => {
+    const followed = head({ where: "in process 42 on host", windows: [], untold: true });
+    const { el, close } = mount(update(1, { whole: true, head: followed }));
+    await frame();
+    const facts = [...el.querySelectorAll<HTMLElement>(".ib-fact")].map((fact) => fact.textContent);
+    expect(facts.find((fact) => fact.includes("Breaker"))).toBe("Breaker\u2013");
+    expect(facts.find((fact) => fact.includes("Windows"))).toBe("Windows\u2013");
+    close();
+  });
+
   it("stop the clocks when the session has ended", async () => {
     const { el, close } = mount(update(1, { whole: true, head: head({ state: "completed", eta_high_s: null }) }));
     await vi.advanceTimersByTimeAsync(5100);

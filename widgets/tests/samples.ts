@@ -35,6 +35,7 @@ export function head(changes: Partial<Head> = {}): Head {
     recorded: 6,
     notes: [],
     where: "",
+    untold: false,
     can: ["pause", "cancel", "adjust"],
     ...changes,
   };

@@ -121,6 +121,7 @@ class Head(msgspec.Struct, kw_only=True):
         spent_usd: None for work that costs nothing.
         recorded: Outcomes in the journal, including those of earlier runs.
         where: Where it runs, such as "in process 42 on host", when that is another process; else "".
+        untold: Whether its limits and breaker are those of another process: they are not on record.
         can: The commands that are possible now.
     """
 
@@ -151,6 +152,7 @@ class Head(msgspec.Struct, kw_only=True):
     recorded: int
     notes: list[str]
     where: str
+    untold: bool
     can: list[CommandName]
 
 
@@ -356,6 +358,7 @@ def head(session: SessionView) -> Head:
         recorded=0 if snapshot.state == "rolled_back" else snapshot.counts.ended - snapshot.left,
         notes=snapshot.notes,
         where="" if session.elsewhere is None else session.elsewhere.where,
+        untold=is_untold(session),
         can=_can(session),
     )
 
@@ -436,6 +439,11 @@ def _rate(snapshot: Snapshot, now_s: float) -> float:
     if snapshot.state in events.ENDED:
         return snapshot.average_per_s(now_s)
     return snapshot.rate_per_s(now_s) if snapshot.state == "running" else 0.0
+
+
+def is_untold(session: SessionView) -> bool:
+    """Say whether a session's limits and breaker are those of another process, which records neither."""
+    return session.elsewhere is not None or bool(session.lacks)
 
 
 def _can(session: SessionView) -> list[CommandName]:

@@ -201,7 +201,7 @@ class View(anywidget.AnyWidget):
                 session.snapshot,
                 session.summary,
                 session.policy.group_word,
-                has_breaker=session.policy.breaker is not None,
+                has_breaker=session.policy.breaker is not None and not messages.is_untold(session),
             ),
             "text/plain": mask(str(session.summary)),
         }

@@ -122,6 +122,8 @@ class Control:
         Raises:
             JournalError: The journal refuses, or another session is running this one.
         """
+        if self._follower is not None:
+            self._follower.look()  # it may have ended since: then it goes on here
         if self.state in ("cancelled", "failed", "rolled_back", "planned", "interrupted"):
             self.start()
             return "done"
@@ -152,7 +154,7 @@ class Control:
         """
         only = None if keys is None else live_sessions.known_keys(self._journal, self._spec, self._items.plan, keys)
         if self.elsewhere is not None or self._is_live():
-            self._feed.note(f"retry failed: {_TOO_SOON}")
+            self._feed.note(f"retry failed: {_TOO_SOON}", "passing")
             return "done"
         self._feed.emit(events.Commanded(self._clock.unix_s(), "retry_failed"))
         self._launch(Again(_AGAIN, only))

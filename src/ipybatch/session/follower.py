@@ -63,11 +63,11 @@ class Follower:
         self.ended: concurrent.futures.Future[None] = concurrent.futures.Future()
         self._feed, self._journal, self._go_on = feed, journal, go_on
         self._name, self._found = name, found
-        self._epoch = 0
         self._is_over = self._is_looking = False
         self._lock = threading.RLock()
         self._groups_s = 0.0  # when they may be read again
         self._untaken: dict[int, tuple[str, float]] = {}  # verb, and when it was asked, by command
+        self._notes: dict[str, str] = {}  # what holds now, by what it is about
 
     def begin(self) -> None:
         """Show how it stands, and look again every `FOLLOW_S`."""
@@ -167,7 +167,16 @@ class Follower:
             self._untaken[asked] = verb, asked_s
             process = lease.process_of(self._found.owner or "")
             why = "it may be stopped, busy with code that holds Python's lock, or run an older ipybatch"
-            self._feed.note(f"{process} has not taken {_word(verb)} yet: {why}")
+            self._note(verb, f"{process} has not taken {_word(verb)} yet: {why}")
+
+    def _note(self, about: str, text: str) -> None:
+        """Note how something stands now, in place of how it stood; "" for nothing."""
+        before = self._notes.get(about, "")
+        if before != text:
+            self._feed.note(before, "over")
+        if text:
+            self._feed.note(text, "passing")
+        self._notes[about] = text
 
     def wait(self, seconds: float) -> bool:
         """Wait for the end, so long at most; return whether it has ended."""
@@ -240,10 +249,8 @@ class Follower:
 
     def _go_on_following(self, found: Found, owner: str) -> None:
         snapshot = self._feed.snapshot
-        if found.epoch != self._epoch:
-            self._epoch = found.epoch
-            self._feed.note(f"it is running {lease.where(owner)}, and is followed here")
         self._change("paused" if found.state == "paused" else "running", "", self._feed.clock.unix_s())
+        self._note("", f"it is running {lease.where(owner)}, and is followed here")
         if found.begun_s is not None:  # not since somebody looks
             snapshot.started_s, snapshot.before_s = found.begun_s, found.seconds
 
@@ -272,6 +279,8 @@ class Follower:
             if said is None:
                 continue
             verb, asked_s = self._untaken.pop(command)
+            if verb not in {other for other, _ in self._untaken.values()}:
+                self._note(verb, "")
             after = f"{time.monotonic() - asked_s:.0f} s after it was asked"
             self._feed.note(f"{_word(verb)} was not done: {said}" if said else f"{_word(verb)} was taken {after}")
 

@@ -275,7 +275,7 @@ def note_if_forgotten(feed: Feed, journal: Journal, name: str, run: int) -> None
     """Tell of a session that has ended that what it recorded is there no more."""
     with suppress(JournalError), journal.reader() as database:
         if run and run_store.find(database, name, run) is None and _FORGOTTEN not in feed.snapshot.notes:
-            feed.note(_FORGOTTEN)
+            feed.note(_FORGOTTEN, "passing")
 
 
 _FORGOTTEN = "what it recorded was deleted elsewhere since it ended: resume() or start() runs it again"
@@ -299,9 +299,10 @@ def _note_owner(feed: Feed, journal: Journal, found: Found, name: str) -> None:
     """Tell who runs a session that was made anew, or that its process died."""
     if found.owner is not None and is_live(journal, found.run, found.owner, found.beat_s):
         if found.owner != me():
-            feed.note(f"it is running {where(found.owner)}: BatchSession.open({name!r}) follows it")
+            feed.note(f"it is running {where(found.owner)}: BatchSession.open({name!r}) follows it", "passing")
     elif found.state in ("running", "paused"):
-        feed.note("its last process ended without letting go: start() goes on with what is not recorded")
+        told = "its last process ended without letting go: start() goes on with what is not recorded"
+        feed.note(told, "passing")
 
 
 def _show_as_it_ended(feed: Feed, database: sqlite3.Connection, found: Found, name: str, plan: Plan | None) -> None:

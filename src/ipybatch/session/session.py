@@ -350,9 +350,13 @@ class BatchSession(Control):
         """The workload that made it; None for a session of one function."""
         return self._workload
 
-    def note(self, text: str) -> None:
-        """Tell the user something, once."""
-        self._feed.note(text)
+    def note(self, text: str, kind: events.NoteKind = "") -> None:
+        """Tell the user something, once.
+
+        Args:
+            kind: "passing" for what holds until the session begins or ends at the latest; as in `events.Noted`.
+        """
+        self._feed.note(text, kind)
 
     def tell(self, event: events.Event) -> None:
         """Publish something that only the work knows; on the engine's thread while it runs."""

@@ -146,7 +146,7 @@ def _goes_on(session: SessionView) -> str | None:
     if (elsewhere := session.elsewhere) is None:
         return None
     told = f"nobody waits for it any more, and it goes on {elsewhere.where}: cancel() ends it"
-    session.note(told)
+    session.note(told, "passing")
     return told
 
 

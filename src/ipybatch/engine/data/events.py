@@ -11,6 +11,7 @@ from typing import Literal
 import msgspec
 
 State = Literal["planned", "running", "paused", "completed", "failed", "cancelled", "rolled_back", "interrupted"]
+NoteKind = Literal["", "listener", "passing", "over"]
 Status = Literal["pending", "running", "completed", "failed", "timeout", "cancelled", "skipped"]
 BreakerState = Literal["closed", "open", "half_open"]
 
@@ -298,11 +299,12 @@ class Noted(Event, frozen=True, gc=False, tag="noted"):
     """Something the user should know.
 
     Attributes:
-        kind: "listener" for a listener that raised and was dropped; "" for anything else.
+        kind: "listener" for a listener that raised and was dropped, "passing" for what holds until the session begins
+            or ends at the latest, "over" for what was noted and holds no more; "" for anything else.
     """
 
     text: str
-    kind: Literal["", "listener"] = ""
+    kind: NoteKind = ""
 
 
 AnyEvent = (

@@ -260,6 +260,8 @@ def line_of(event: events.Event) -> str:
             line = f"cooling down ended: {event.reason}"
         case events.CooledDown():
             line = f"cooling down for {event.until_s - event.at_s:.1f} s: {event.reason}"
+        case events.Noted(kind="over"):
+            line = ""
         case events.Noted():
             line = event.text
         case events.StateChanged() if event.state != "running":

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 
 from ipybatch.engine.data import events
 from ipybatch.engine.data.clock import Clock
+from ipybatch.engine.data.events import NoteKind
 from ipybatch.engine.data.masking import describe, mask
 from ipybatch.engine.feed.snapshot import FOLD, Snapshot
 
@@ -83,7 +84,7 @@ class Feed:
         self.snapshot = Snapshot()
         self.log.clear()
 
-    def note(self, text: str, kind: Literal["", "listener"] = "") -> None:
+    def note(self, text: str, kind: NoteKind = "") -> None:
         """Tell the user something, once."""
         noted = self.note_beside(text, kind)
         if noted is not None and self._listeners:
@@ -94,13 +95,13 @@ class Feed:
         if not self.snapshot.pace.is_whole:
             self.emit(events.PaceRecalled(self.clock.unix_s(), marks))
 
-    def note_beside(self, text: str, kind: Literal["", "listener"] = "") -> events.Noted | None:
+    def note_beside(self, text: str, kind: NoteKind = "") -> events.Noted | None:
         """Note something from another thread, while the engine's own is blocked; return what is to be published.
 
         The snapshot and the log have it at once; listeners hear of it on the engine's thread.
         """
         text = mask(text)
-        if text in self.snapshot.notes:
+        if (text in self.snapshot.notes) is (kind != "over"):
             return None
         event = events.Noted(self.clock.unix_s(), text, kind)
         FOLD[events.Noted](self.snapshot, event)

@@ -7,6 +7,7 @@ from typing import Literal, Protocol, TypeVar
 
 import msgspec
 
+from ipybatch.engine.data import events
 from ipybatch.engine.data.outcome import RecordedItem, Summary
 from ipybatch.engine.data.policy import Limits
 from ipybatch.engine.data.spec import Spec
@@ -102,7 +103,7 @@ class SessionView(Protocol):
     def lacks(self) -> str:
         """Why it can only be read here; "" when it can run."""
 
-    def note(self, text: str) -> None:
+    def note(self, text: str, kind: events.NoteKind = "") -> None:
         """Tell the user something, once."""
 
     def on(self, name: Listener) -> Callable[[], None]:

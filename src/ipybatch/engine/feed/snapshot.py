@@ -109,6 +109,7 @@ class Snapshot(msgspec.Struct, kw_only=True):
         before_s: Seconds it ran in earlier starts.
         ended_s: Unix time it ended; 0.0 before.
         cool_until_s: Unix time the resource's cool-down ends; 0.0 for none.
+        passing: Those of the notes that hold until it begins or ends at the latest.
         recent: The last items that ended, newest last.
         failures: The last items that ended otherwise than completed, by key, newest last.
         moved: Of each group, by number, which move of all groups was its latest; in the order of these moves.
@@ -137,6 +138,7 @@ class Snapshot(msgspec.Struct, kw_only=True):
     breaker: BreakerSnapshot = msgspec.field(default_factory=BreakerSnapshot)
     cool_until_s: float = 0.0
     notes: list[str] = msgspec.field(default_factory=list)
+    passing: set[str] = msgspec.field(default_factory=set)
     recent: deque[events.ItemEnded] = msgspec.field(default_factory=lambda: deque(maxlen=RECENT_ITEMS))
     failures: dict[str, events.ItemEnded] = msgspec.field(default_factory=dict)
     before_s: float = 0.0
@@ -222,9 +224,11 @@ class Snapshot(msgspec.Struct, kw_only=True):
             self._mark(event.at_s)
             self._breakers.clear()  # each start has new ones
             self.breaker = BreakerSnapshot()
+            self._pass()
         if event.state in events.ENDED:
             self.ended_s = event.at_s
             self._mark(event.at_s)
+            self._pass()
         self.state, self.reason = event.state, event.reason
 
     def _group_started(self, event: events.GroupStarted) -> None:
@@ -383,9 +387,20 @@ class Snapshot(msgspec.Struct, kw_only=True):
         self.spent_usd, self.budget_usd = event.usd, event.budget_usd
 
     def _noted(self, event: events.Noted) -> None:
+        if event.kind == "over":
+            self.notes.remove(event.text)
+            self.passing.discard(event.text)
+            return
         self._tell(event)
         self.notes.append(event.text)
+        if event.kind == "passing":
+            self.passing.add(event.text)
         self.dropped += event.kind == "listener"
+
+    def _pass(self) -> None:
+        if self.passing:
+            self.notes = [note for note in self.notes if note not in self.passing]
+            self.passing.clear()
 
 
 def _badness(breaker: BreakerSnapshot) -> tuple[int, int, int]:

@@ -225,6 +225,7 @@ class Standing(Protocol):
     counts: Counts
     spent_usd: float | None
     notes: list[str]
+    passing: set[str]
 
 
 class NotBegun(msgspec.Struct):
@@ -233,6 +234,7 @@ class NotBegun(msgspec.Struct):
     counts: Counts = msgspec.field(default_factory=Counts)
     spent_usd: float | None = None
     notes: list[str] = msgspec.field(default_factory=list)
+    passing: set[str] = msgspec.field(default_factory=set)
 
 
 class RunStore(msgspec.Struct):
@@ -449,7 +451,7 @@ class RunStore(msgspec.Struct):
         return guarded
 
     def _notes(self) -> str:
-        return _encode(self.live.notes).decode()
+        return _encode([note for note in self.live.notes if note not in self.live.passing]).decode()
 
     def _outdated(self) -> bytes | None:
         """Return which items are on record with another input, to be written with the counts; None for nothing new."""
