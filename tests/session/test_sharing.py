@@ -6,6 +6,7 @@ import aiolimiter
 import pytest
 
 from ipybatch import Breaker, Limits, Rate, RateLimited
+from ipybatch.testing import MemoryLimits
 from tests.works import Starts, gaps, worst
 
 
@@ -152,3 +153,35 @@ def test_an_estimate_beyond_100_000_items_extrapolates_and_says_so(plan):
     assert (said.extrapolated, said.requests) == (True, 1_000_000)
     assert said.seconds == pytest.approx(1000, rel=0.01)
     assert "the rest extrapolated" in str(said)
+
+
+class Away(MemoryLimits):
+    """A store of the user's own that cannot be reached for a while, or says nothing of use."""
+
+    def __init__(self, now_s, failure):
+        super().__init__(now_s)
+        self.failure, self.asked = failure, 0
+
+    def exchange(self, report):
+        self.asked += 1
+        if self.asked in range(12, 16):
+            return self.failure()
+        return super().exchange(report)
+
+
+def refuse():
+    msg = "nobody answers"
+    raise OSError(msg)
+
+
+@pytest.mark.parametrize("failure", [refuse, lambda: None])
+def test_a_store_of_the_users_own_that_fails_is_waited_for(plan, clock, failure):
+    """Whatever it raises: nothing starts meanwhile, the user is told, and then it goes on."""
+    store = Away(clock.now_s, failure)
+    limits = Limits(rates=[Rate(5, per_s=1)], store=store)
+    session = plan(Starts(), list(range(30)), limits=limits, resource="store")
+    notes = []
+    session.on(notes.append)
+    summary = clock.run(session)
+    assert summary.counts.completed == 30
+    assert any("nothing starts until limits can be kept: the limit store" in str(note) for note in notes)

@@ -224,17 +224,24 @@ def test_a_new_window_holds_what_went_before(world, begin, act, is_held):
     assert len(kernel.sent) == 6
 
 
-def test_trouble_with_the_store_is_told_once_and_ends(world, begin):
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (JournalError("the disk is full"), "the disk is full"),
+        (ConnectionError("nobody answers"), "the limit store failed: ConnectionError: nobody answers"),
+    ],
+)
+def test_trouble_with_the_store_is_told_once_and_ends(world, begin, error, text):
     """Nothing starts meanwhile; what was answered is reported afterwards."""
     kernel = begin()
     kernel.want([0.1])
     world.run_until(world.now_s + 0.01)
-    kernel.fails = JournalError("the disk is full")
+    kernel.fails = error
     kernel.want([0.1] * 3)
     world.run_until(world.now_s + 20.0)
     assert len(kernel.sent) == 1
     assert [event.text for event in kernel.told if isinstance(event, Noted)] == [
-        "nothing starts until limits can be kept: the disk is full"
+        f"nothing starts until limits can be kept: {text}"
     ]
     kernel.fails = None
     world.run_until(world.now_s + 2.0)

@@ -13,6 +13,8 @@ may be taken here; at the next tick, at the latest, the owner sees that it is
 not alone, and gives the allowance back.  If it is killed, the allowance counts
 as sent.  If it was stopped for longer than `STALE_S`, it asks before it starts
 anything.
+
+One subject, hence its length: all that passes between a limiter and its store.
 """
 
 from __future__ import annotations
@@ -28,6 +30,7 @@ from typing import TypeVar
 
 from ipybatch.engine.data import events
 from ipybatch.engine.data.clock import Clock
+from ipybatch.engine.data.masking import describe
 from ipybatch.engine.data.policy import Limits, Rate
 from ipybatch.engine.rules.limiter import NO_COST, REFUSED, Cost, Limiter, Permit, Spent, cost_in
 from ipybatch.engine.store.limit_store import (
@@ -130,7 +133,8 @@ class SharedLimiter(Limiter):
             self._loop = loop
         self._labels[member] = label
         spans = [held_s(rate) for rate in (*self.windows, *limits.all_rates)]
-        self._persist(lambda: self.store.exchange(Report(resource=self.name)))  # whoever is gone counts from now on
+        look = Report(resource=self.name)
+        self._persist(lambda: _asked(lambda: self.store.exchange(look)))  # whoever is gone counts from now on
         told = self._persist(lambda: self._known(now_s, spans))
         self.join(member, limits, now_s=now_s, spent=told or ())
         if told is not None:
@@ -337,7 +341,7 @@ class SharedLimiter(Limiter):
             JournalError: It cannot be read or written.
         """
         longest_s = max(spans, default=0.0)
-        history = self.store.history(self.name, longest_s) if longest_s else []
+        history = _asked(lambda: self.store.history(self.name, longest_s)) if longest_s else []
         return sorted((now_s - ago_s, unit, cost) for ago_s, unit, cost in (*history, *self._unsaid(now_s)))
 
     def _refill(self, told: Sequence[Spent]) -> None:
@@ -362,22 +366,24 @@ class SharedLimiter(Limiter):
         apart = {**self._left_of, "requests": self._left} if allowance is None else allowance
         is_over = not self._joined and not self._in_flight
         cool_s = self._cool_unsaid_s - now_s if self._cool_unsaid_s > now_s else None
-        answer = self.store.exchange(
-            Report(
-                resource=self.name,
-                owner=self.owner,
-                label=self.label,
-                bounds=None if is_over else self._bounds,
-                running=self.running + int(apart["requests"]),
-                in_flight=self._flying(apart),
-                spent=self._unsaid(now_s),
-                wanted=wanted,
-                slot=slot,
-                lease_s=LEASE_S,
-                cool_s=cool_s,
-                why=f"the service asked {self.label or 'a session'} to slow down" if cool_s else "",
-            )
+        report = Report(
+            resource=self.name,
+            owner=self.owner,
+            label=self.label,
+            bounds=None if is_over else self._bounds,
+            running=self.running + int(apart["requests"]),
+            in_flight=self._flying(apart),
+            spent=self._unsaid(now_s),
+            wanted=wanted,
+            slot=slot,
+            lease_s=LEASE_S,
+            cool_s=cool_s,
+            why=f"the service asked {self.label or 'a session'} to slow down" if cool_s else "",
         )
+        answer = _asked(lambda: self.store.exchange(report))
+        if not isinstance(answer, Answer):
+            msg = f"the limit store's exchange() must return an Answer, got {type(answer).__name__}"
+            raise JournalError(msg)
         self._answered, self._merges_until_s, self._is_due = {}, -math.inf, False
         self._stale_s, self._renew_s, self._is_in = now_s + STALE_S, now_s + RENEW_S, not is_over
         self._cool_unsaid_s = -math.inf
@@ -506,3 +512,19 @@ class SharedLimiter(Limiter):
         self._fall_back()
         if self._try(lambda: self._exchange(now_s)) is None:
             self._report_soon()
+
+
+def _asked(ask: Callable[[], T]) -> T:
+    """Ask a store, which may be anybody's and raise anything.
+
+    Raises:
+        StoreBusy: Another process holds it.
+        JournalError: It failed.
+    """
+    try:
+        return ask()
+    except (StoreBusy, JournalError):
+        raise
+    except Exception as error:
+        msg = f"the limit store failed: {describe(error)}"
+        raise JournalError(msg) from error

@@ -7,6 +7,8 @@ a power cut takes windows that are over by then.
 
 All processes of a machine read one clock, which stands in no sleep.  When it
 began anew, with the machine, all that is recorded moves along.
+
+One subject, hence its length: one transaction, and the file that it is made in.
 """
 
 from __future__ import annotations
