@@ -329,3 +329,21 @@ def test_a_number_that_another_process_had_tells_of_this_one_only():
     assert leases.find_process(f"{host}/{pid}/another") is False
     assert leases.find_process(f"elsewhere/{pid}/another") is None
     assert leases.find_process("somebody") is None
+
+
+@pytest.mark.parametrize(
+    ("numbers", "name"),
+    [("pid:[4026531836]", "vm"), ("pid:[4026532201]", "vm pid:[4026532201]"), (None, "vm")],
+)
+def test_a_container_is_a_host_of_its_own(monkeypatch, numbers, name):
+    """It may have the machine's name and its files, but another process has each of its numbers."""
+
+    def readlink(path):
+        assert str(path) == "/proc/self/ns/pid"
+        if numbers is None:
+            raise FileNotFoundError
+        return Path(numbers)
+
+    monkeypatch.setattr(Path, "readlink", readlink)
+    monkeypatch.setattr(leases.socket, "gethostname", lambda: "vm")
+    assert leases._host() == name

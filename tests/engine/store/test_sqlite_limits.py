@@ -372,3 +372,21 @@ def test_a_file_of_an_earlier_version_begins_anew(opened, path):
     database.execute("PRAGMA user_version = 1")
     database.close()
     assert ask(opened()).wait_s == 0.0
+
+
+def test_who_was_taken_for_gone_leaves_nothing_in_flight(opened, clocks, monkeypatch):
+    """It goes on at once, under another number; what it had under the old one does not stay for ever."""
+    gone = ["a"]
+    monkeypatch.setattr(sqlite_limits, "find_process", lambda owner: owner not in gone)
+    store, other = opened(), opened()
+    ask(store, "a")
+    ask(other, "b")
+    clocks.pass_s(0.6)
+    assert ask(other, "b", in_flight={"requests": 1.0}).owners == ()
+    ask(store, "a", in_flight={"requests": 1.0})
+    gone.clear()
+    clocks.pass_s(2.0)
+    for store_, owner in ((store, "a"), (other, "b")):
+        store_.exchange(Report(resource="api", owner=owner, bounds=BOUNDS))
+    clocks.pass_s(12.0)
+    assert other.exchange(Report(resource="api", owner="b", bounds=BOUNDS)).used == {RATE: 0.0}

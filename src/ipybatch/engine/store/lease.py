@@ -30,6 +30,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from pathlib import Path
 from typing import TypeVar
 
 import msgspec
@@ -47,7 +48,19 @@ IS_MINE = "id = ? AND epoch = ? AND owner = ?"  # the fence of every write
 
 T = TypeVar("T")
 
-_HOST = socket.gethostname()
+
+def _host() -> str:
+    """Return what process numbers are unique in: the machine, or the container on it, which may have its name."""
+    try:
+        numbers = Path("/proc/self/ns/pid").readlink().name
+    except OSError:  # no such thing, or none that can be seen
+        numbers = _NO_CONTAINER
+    name = socket.gethostname().replace("/", "_")
+    return name if numbers == _NO_CONTAINER else f"{name} {numbers}"
+
+
+_NO_CONTAINER = "pid:[4026531836]"  # a constant of Linux
+_HOST = _host()
 _PROCESS = os.urandom(16).hex()
 
 

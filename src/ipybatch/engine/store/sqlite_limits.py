@@ -329,6 +329,11 @@ class SqliteLimits:
                 (*key, report.label, _encode(report.bounds), until_s),
             )
             (owner,) = database.execute("SELECT id FROM owner WHERE resource = ? AND name = ?", key).fetchone()
+            # Who was taken for gone, and was not, may have reported since.
+            database.execute(
+                "DELETE FROM flight WHERE resource = ? AND owner NOT IN (SELECT id FROM owner WHERE resource = ?)",
+                (row.id, row.id),
+            )
             self._change(database, row)
         self._owners[key] = owner, report.bounds, report.label, now_s
         return owner
