@@ -89,7 +89,8 @@ class Follower:
         owner = self._found.owner
         if self._is_over or owner is None or self._feed.snapshot.state == "interrupted":
             return None
-        return Elsewhere(lease.where(owner), frozenset(verb for verb, _ in self._untaken.values()))
+        untaken = tuple(self._untaken.values())  # the thread that looks changes them
+        return Elsewhere(lease.where(owner), frozenset(verb for verb, _ in untaken))
 
     def look(self) -> bool:
         """Publish what is new in the journal; return whether it is followed on."""

@@ -254,7 +254,10 @@ class BatchSession(Control):
         return waiting.stream(self.on_outcomes, self._begin, self._is_live)
 
     def on_outcomes(self, listener: Callable[[list[Outcome]], None]) -> Callable[[], None]:
-        """Call ``listener`` with the outcomes of every commit, results included; return a function that ends that."""
+        """Call ``listener`` with the outcomes of every commit, results included; return a function that ends that.
+
+        Of a session that another process runs, none come.
+        """
         listeners = self._on_outcomes
         listeners.append(listener)
         return lambda: listeners.remove(listener) if listener in listeners else None
