@@ -249,6 +249,7 @@ def test_a_journal_that_cannot_be_read_keeps_no_engine_waiting(running, asker, g
 
 def test_a_command_that_is_not_acknowledged_yet_is_not_found_again(running, asker):
     """The commit may wait for another program, and the engine looks again meanwhile."""
+    running.ask(running._run._inbox.close)  # only this test looks
     inbox = commands.Inbox(asker.journal, running._run._store.run, None, None)
     asker.ask("pause")
     assert [command.verb for command in inbox.new()] == ["pause"]

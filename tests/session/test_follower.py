@@ -208,6 +208,7 @@ def test_a_stopped_process_is_asked_and_answers_when_it_goes_on(owner, journal, 
     night = owner()
     session = BatchSession.open("night", journal=journal)
     os.kill(kernel.pid, signal.SIGSTOP)
+    os.waitpid(kernel.pid, os.WUNTRACED)  # until it has stopped
     try:
         assert session.pause() == "asked"
         assert session.elsewhere.untaken == {"pause"}
