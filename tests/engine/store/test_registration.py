@@ -16,6 +16,8 @@ from ipybatch.engine.store.registration import Registered, register, registered
 def runtime(tmp_path, monkeypatch):
     folder = tmp_path / "runtime"
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(folder))
+    monkeypatch.setattr(registration, "_system", lambda: Path("/proc/nowhere"))
+    monkeypatch.setattr(registration.tempfile, "gettempdir", lambda: "/proc/nowhere")
     return folder / "ipybatch"
 
 
@@ -145,7 +147,35 @@ def test_without_a_runtime_folder_it_is_one_of_the_users_own(tmp_path, monkeypat
     """In a container, say: a name of this user's, in the folder for temporary files."""
     monkeypatch.delenv("XDG_RUNTIME_DIR")
     monkeypatch.setattr(registration.tempfile, "gettempdir", lambda: str(tmp_path))
-    monkeypatch.setattr(registration.os, "access", lambda path, mode: False)
-    assert registration.folder() == tmp_path / f"ipybatch-{os.geteuid()}"
-    monkeypatch.setattr(registration.os, "access", lambda path, mode: True)
-    assert registration.folder() == Path(f"/run/user/{os.geteuid()}/ipybatch")
+    system, own = Path("/proc/nowhere/ipybatch"), tmp_path / f"ipybatch-{os.geteuid()}"
+    assert registration._places() == [system, own]
+    for usable, expected in ([system, own], system), ([own], own), ([], own):
+        monkeypatch.setattr(registration, "_is_usable", usable.__contains__)
+        assert registration.folder() == expected
+
+
+@pytest.mark.parametrize("what", ["is another's", "is not to be written", "is a file", "is a link", "is relative"])
+def test_a_runtime_folder_that_is_not_this_users_is_passed_over(tmp_path, path, what, monkeypatch):
+    """``su`` and ``sudo`` leave the variable as it was."""
+    if what == "is another's" and os.geteuid() != 0:
+        pytest.skip("only root gives folders away")
+    given, spare = tmp_path / "given", tmp_path / "spare"
+    (tmp_path / "target").mkdir(mode=0o700)
+    if what == "is another's":
+        (given / "ipybatch").mkdir(parents=True)
+        os.chown(given / "ipybatch", 12345, -1)
+    elif what == "is not to be written":
+        given.mkdir()
+        monkeypatch.setattr(registration.os, "access", lambda place, mode: place != given)
+    elif what == "is a file":
+        given.touch()
+    elif what == "is a link":
+        given.mkdir()
+        (given / "ipybatch").symlink_to(tmp_path / "target")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_RUNTIME_DIR", "given" if what == "is relative" else str(given))
+    first, *_ = registration._places()
+    monkeypatch.setattr(registration, "_places", lambda: [*([] if what == "is relative" else [first]), spare])
+    register(path)
+    assert [one.path for one in registered()] == [path]
+    assert spare.stat().st_mode & 0o777 == 0o700

@@ -50,12 +50,30 @@ def folder() -> Path:
         import platformdirs
 
         return platformdirs.user_runtime_path("ipybatch", appauthor=False)
-    given = os.environ.get("XDG_RUNTIME_DIR")
-    if not given:
-        given = f"/run/user/{os.geteuid()}"
-        if not os.access(given, os.W_OK):  # platformdirs would warn, and where it goes instead differs by its version
-            return own_folder(Path(tempfile.gettempdir()))
-    return Path(given, "ipybatch")
+    *others, last = _places()  # platformdirs would warn, and where it goes instead differs by its version
+    return next((place for place in others if _is_usable(place)), last)
+
+
+def _places() -> list[Path]:
+    """Return where registrations may be, the best first."""
+    given = Path(os.environ.get("XDG_RUNTIME_DIR", ""), "ipybatch")
+    own = own_folder(Path(tempfile.gettempdir()))
+    return [*([given] if given.is_absolute() else []), _system() / "ipybatch", own]
+
+
+def _system() -> Path:
+    return Path(f"/run/user/{os.geteuid()}")
+
+
+def _is_usable(place: Path) -> bool:
+    """Say whether a folder is ours, or can be made: ``su`` and ``sudo`` leave us another user's to look at."""
+    try:
+        if os.path.lexists(place):
+            return is_own(place)
+        above = next(folder for folder in place.parents if os.path.lexists(folder))
+        return above.is_dir() and os.access(above, os.W_OK | os.X_OK)
+    except OSError:
+        return False
 
 
 def own_folder(parent: Path) -> Path:
