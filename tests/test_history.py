@@ -10,8 +10,9 @@ import pandas as pd
 import pytest
 
 import ipybatch
-from ipybatch import Limits
+from ipybatch import InputError, Limits
 from ipybatch.engine.store import journal as journals
+from tests.works import Elsewhere, Recorder
 
 
 async def work(item):
@@ -159,6 +160,29 @@ def test_a_session_whose_process_died_is_interrupted(journal, tmp_path):
     assert (row["state"], row["completed"]) == ("interrupted", 2)
     assert 0 <= row["seconds"] < 60
     assert ipybatch.history(journal)["state"].tolist() == ["interrupted"]
+
+
+def test_seconds_of_a_start_that_a_crash_ended_are_counted_when_another_goes_on(live, journal):
+    """Up to its last sign of life; the time until somebody goes on with it is none of it."""
+    live(Recorder({2: ConnectionError()}), [1, 2], retry=ipybatch.Retry(attempts=1)).run()
+    (before_s,) = ipybatch.history(journal)["seconds"]
+    now_s = time.time()
+    Elsewhere(journal).write(owner=None, begun_s=now_s - 100, beat_s=now_s - 60)
+    assert ipybatch.history(journal)["seconds"][0] == pytest.approx(before_s + 40)
+    session = live(Recorder(), [1, 2])
+    assert "completed" in str(session.run())
+    (seconds,) = ipybatch.history(journal)["seconds"]
+    assert seconds == pytest.approx(before_s + 40 + session.summary.seconds, abs=0.5)
+
+
+def test_a_start_that_did_not_begin_adds_no_seconds_to_a_crash(live, journal):
+    live(Recorder({2: ConnectionError()}), [1, 2], retry=ipybatch.Retry(attempts=1)).run()
+    now_s = time.time()
+    Elsewhere(journal).write(owner=None, seconds=0.0, begun_s=now_s - 1000, beat_s=now_s - 960)
+    with pytest.raises(InputError, match="ZeroDivisionError"):
+        live(Recorder(), [1, 2, 3], skip=lambda item: 1 / 0).run()
+    assert ipybatch.history(journal)["state"].tolist() == ["interrupted"]
+    assert ipybatch.history(journal)["seconds"][0] == pytest.approx(40, abs=0.5)
 
 
 def test_a_paused_session_is_paused_in_history(live, journal, gate):

@@ -313,6 +313,16 @@ def test_a_process_is_asked_with_a_signal_that_does_nothing(monkeypatch, raised,
     assert sent == [(4711, 0)]
 
 
+def test_a_process_that_nobody_has_asked_for_its_exit_code_is_gone(monkeypatch):
+    """It is there for as long as its parent likes: in a container without an init, for ever."""
+    with subprocess.Popen([sys.executable, "-c", ""]) as process:
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+        os.kill(process.pid, 0)
+        assert leases._process_exists(process.pid) is False
+    assert leases._process_exists(os.getpid()) is True
+    assert leases._process_exists(os.getppid()) is True
+
+
 def test_on_windows_no_process_is_asked(monkeypatch):
     """There, the signal would end it; the lease runs out instead."""
     with monkeypatch.context() as patch:

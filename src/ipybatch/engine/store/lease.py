@@ -150,8 +150,15 @@ def take_lease(database: sqlite3.Connection, lease: Lease, run: int, now_s: floa
     commands.refuse(database, run, now_s)
     lease.run, lease.owner = run, me()
     (lease.epoch,) = database.execute("SELECT epoch + 1 FROM run WHERE id = ?", (run,)).fetchone()
-    values = (lease.owner, now_s, lease.epoch, run)
-    database.execute("UPDATE run SET owner = ?, beat_s = ?, epoch = ? WHERE id = ?", values)
+    # The seconds of a start that was not ended: up to its last sign of life, which is overwritten here.
+    latest = "coalesce(begun_s, CASE WHEN seconds = 0 THEN started_s END)"
+    database.execute(
+        f"UPDATE run SET seconds = seconds + max(0, beat_s - {latest}) WHERE id = ? AND {latest} IS NOT NULL"  # noqa: S608
+        " AND state IN ('running', 'paused')",
+        (run,),
+    )
+    values = (lease.owner, now_s, now_s, lease.epoch, run)
+    database.execute("UPDATE run SET owner = ?, beat_s = ?, begun_s = ?, epoch = ? WHERE id = ?", values)
 
 
 class Silence(msgspec.Struct):
@@ -299,8 +306,17 @@ def _process_exists(pid: int) -> bool:
     except ProcessLookupError:
         return False
     except PermissionError:
-        return True
-    return True
+        pass
+    return not _has_ended(pid)
+
+
+def _has_ended(pid: int) -> bool:
+    """Say whether nothing but the exit code of a process is left: without an init, containers keep that for ever."""
+    try:
+        state, *fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
+    except (OSError, ValueError):  # not Linux, or gone just now
+        return False
+    return state in (b"Z", b"X") and int(fields[16]) <= 1  # threads: one that lost its first may go on
 
 
 _held: dict[tuple[Journal, int], Lease] = {}  # of this process
