@@ -294,6 +294,23 @@ def test_a_journal_that_is_none_is_told_and_left_as_it_is(run, tmp_path, command
     assert (path.read_bytes() if path.exists() else None) == content
 
 
+@pytest.mark.parametrize("arguments", ["list", "show night", "results night"])
+def test_a_closed_output_is_told(night, journal, arguments):
+    line = f"{sys.executable} -m ipybatch {arguments} --journal {journal}"
+    done = subprocess.run(
+        ["bash", "-c", f"{line} >&-"], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stderr) == (1, "ipybatch: standard output is closed\n")
+
+
+def test_a_folder_is_no_journal(run, tmp_path):
+    assert run("list", "--journal", tmp_path) == (
+        1,
+        "",
+        f"ipybatch: journal '{tmp_path}' is a folder: name a file in it\n",
+    )
+
+
 def test_help_says_what_the_exit_codes_mean(run):
     code, told, _ = run("--help")
     assert code == 0

@@ -52,7 +52,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a terminal that does not know a letter of a name
     try:
-        code = _execute(_parser().parse_args(arguments))
+        given = _parser().parse_args(arguments)
+        if sys.stdout is None:  # closed by whoever started it
+            if given.verb not in _COMMANDS:
+                return _refuse("standard output is closed")
+            sys.stdout = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115  # until the end
+        code = _execute(given)
         sys.stdout.flush()
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python says so once more as it ends
@@ -257,7 +262,8 @@ def _write_json(told: Any) -> int:
 
 
 def _refuse(why: str) -> int:
-    sys.stderr.write(f"ipybatch: {mask(printable(why))}\n")
+    if sys.stderr is not None:
+        sys.stderr.write(f"ipybatch: {mask(printable(why))}\n")
     return REFUSED
 
 

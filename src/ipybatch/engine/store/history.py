@@ -152,6 +152,9 @@ def look(path: Path, question: Callable[[sqlite3.Connection, Path], T]) -> T:
     asked = journals.resolved(path)
     home = home_of(asked)
     at = home if home.exists() else asked  # nobody has opened it on this machine
+    if at.is_dir():
+        msg = f"journal {str(path)!r} is a folder: name a file in it"
+        raise JournalError(msg)
     try:
         return _ask(at, question)
     except FileNotFoundError:
