@@ -282,6 +282,9 @@ def test_an_owner_that_is_not_heard_of_is_looked_for_all_the_same(session, held)
     assert session.state == "interrupted"
     assert session.reason.startswith("process 77 on elsewhere was last heard of at ")
     assert f": if it is gone, {GO_ON}" in session.reason
+    held.write(beat_s=1e9)
+    look(session)
+    assert " on 2001-09-" in session.reason
     assert (session.elsewhere, session.snapshot.notes) == (None, [])
     held.write(beat_s=time.time())
     look(session)
@@ -439,6 +442,29 @@ def test_a_command_that_meets_the_next_owner_is_asked_anew(session, held, monkey
     assert session.pause() == "asked"
     assert asked == [5, 6]
     assert session.elsewhere.where == "in process 78 on other"
+
+
+def test_a_command_does_not_meet_a_start_that_was_not_there_when_it_was_given(session, held):
+    """The one that is meant has ended, and the session is begun again, by whomever."""
+    before, now_s = session._follower._found, time.time()
+    assert before.begun_s < now_s
+    held.write(epoch=6, ended_s=now_s, begun_s=now_s)
+    assert look(session)
+    for command in (session.pause, session.cancel, lambda: session.adjust(concurrency=1)):
+        with pytest.raises(JournalLocked, match="had ended, and was begun again just now: ask again if that is meant"):
+            command()
+        session._follower._meant = before
+    with held.journal.reader() as database:
+        assert database.execute("SELECT count(*) FROM command").fetchone() == (0,)
+    assert session._follower.look_again()
+    assert session.cancel() == "asked", "that is meant now"
+
+
+def test_run_goes_on_with_one_whose_process_has_just_died(held, journal):
+    session = BatchSession.open("wishlist", Recorder(), journal=journal)
+    assert session.state == "running"
+    held.write(owner=None)
+    assert str(session.run()) == "wishlist completed: 2/2 successful, 0 failed, 0 skipped"
 
 
 def test_an_owner_that_is_not_heard_of_can_be_asked(held, journal):

@@ -39,6 +39,7 @@ from ipybatch.engine.store.run_store import Found
 from ipybatch.errors import EngineBusy, InputError, JournalError, JournalLocked
 
 FOLLOW_S = 1.0
+_HALF_A_DAY_S = 12 * 3600.0
 _LOOK_S = 0.02  # between two looks for what becomes of a command
 _REST = 20  # groups are read again after so many times the time that it took
 
@@ -63,6 +64,7 @@ class Follower:
         self.ended: concurrent.futures.Future[None] = concurrent.futures.Future()
         self._feed, self._journal, self._go_on = feed, journal, go_on
         self._name, self._found = name, found
+        self._meant = found  # as whoever commands it has seen it
         self._is_over = self._is_looking = False
         self._lock = threading.RLock()
         self._groups_s = 0.0  # when they may be read again
@@ -75,7 +77,7 @@ class Follower:
         if counts != feed.snapshot.counts:  # shown as it would go on
             feed.emit(events.Planned(feed.clock.unix_s(), self._name, counts))
         feed.snapshot.ended_before = counts.tried
-        if self.look():
+        if self.look_again():
             _watch(self)
 
     @property
@@ -91,6 +93,12 @@ class Follower:
             return None
         untaken = tuple(self._untaken.values())  # the thread that looks changes them
         return Elsewhere(lease.where(owner), frozenset(verb for verb, _ in untaken))
+
+    def look_again(self) -> bool:
+        """Look, as is done every `FOLLOW_S`: whoever commands it sees what was published."""
+        is_followed = self.look()
+        self._meant = self._found
+        return is_followed
 
     def look(self) -> bool:
         """Publish what is new in the journal; return whether it is followed on."""
@@ -133,11 +141,11 @@ class Follower:
 
         Raises:
             InputError: The owner refused it; says why.
-            JournalError: It could not be asked.
+            JournalError: It could not be asked; or it ended meanwhile, and another start of it is not what is meant.
         """
         begun_s = time.monotonic()
         until_s = begun_s + COMMAND_S
-        while self.look():
+        while self._is_meant():
             asked = self._ask(verb, arguments)
             if not asked and time.monotonic() > until_s:
                 msg = f"session {self._name!r} could not be asked: it changes hands, or its journal is locked"
@@ -147,12 +155,23 @@ class Follower:
                 self._wait_for(asked, verb, begun_s)
                 return "asked"
             if said == commands.OVER:
-                continue  # whoever goes on with it is asked anew
+                continue  # where its process died, whoever goes on with it is asked anew
             self.look()
             if said:
                 raise InputError(said)
             break
         return "done"
+
+    def _is_meant(self) -> bool:
+        """Return whether it is followed on; refuse a start that was begun after the one that is meant had ended."""
+        if not self.look():
+            return False
+        meant, found = self._meant, self._found
+        if found.epoch != meant.epoch and (found.ended_s or 0.0) >= (meant.begun_s or 0.0) > 0.0:
+            msg = f"session {self._name!r} had ended, and was begun again just now: ask again if that is meant"
+            self._meant = found
+            raise JournalLocked(msg)
+        return True
 
     def _ask(self, verb: str, arguments: dict[str, Any]) -> int:
         run, epoch, at_s = self._found.run, self._found.epoch, self._feed.clock.unix_s()
@@ -238,7 +257,8 @@ class Follower:
         if lease.is_live(self._journal, found.run, owner, found.beat_s):
             self._go_on_following(found, owner)
         elif lease.may_live(owner):
-            heard = time.strftime("%H:%M:%S", time.localtime(found.beat_s))
+            form = "%H:%M:%S" if time.time() - found.beat_s < _HALF_A_DAY_S else "%H:%M on %Y-%m-%d"
+            heard = time.strftime(form, time.localtime(found.beat_s))
             reason = f"{lease.process_of(owner)} was last heard of at {heard}: if it is gone, {self._go_on}"
             self._change("interrupted", reason, found.beat_s)
         else:
@@ -338,7 +358,7 @@ def _look_at_all() -> None:
 
 def _look_at(follower: Follower) -> None:
     try:
-        is_followed = follower.look()
+        is_followed = follower.look_again()
     except Exception:  # the others are followed all the same
         _log.exception("a session could not be followed")
         is_followed = True

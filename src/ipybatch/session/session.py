@@ -234,6 +234,8 @@ class BatchSession(Control):
     def _begin(self) -> waiting.Running | None:
         refuse_to_wait_for(self._run)
         with self._turn.wait():  # another thread may be starting it: the end of that is waited for
+            if self._follower is not None:
+                self._follower.look()  # its process may have ended since
             if self.state in ("planned", "interrupted"):
                 self.start()
             elif self._follower is not None:
