@@ -81,13 +81,17 @@ def test_what_is_noted_is_on_record_while_it_runs(running, asker, gate):
     running.note("the store is slow today")
     while asker.row("notes") != ('["the store is slow today"]',):
         threading.Event().wait(0.01)
+    running.note("the store is slow today", "over")
+    running.note("it is fast again")
+    while asker.row("notes") != ('["it is fast again"]',):
+        threading.Event().wait(0.01)
     gate.open()
     running.run()
     running.note("too late")
     again = running.retry_failed()
     assert again == "done"
     running.run()
-    assert asker.row("notes") == ('["the store is slow today","too late"]',)
+    assert asker.row("notes") == ('["it is fast again","too late"]',)
 
 
 def test_a_pause_before_the_engine_begins_is_on_record(asker, live, gate):

@@ -362,6 +362,9 @@ def test_what_the_owner_notes_is_noted_here_once(session, held):
     look(session)
     look(session)
     assert session.snapshot.notes[1:] == ["the work function changed"]
+    held.write(notes='["the journal is locked"]')
+    look(session)
+    assert session.snapshot.notes[1:] == ["the journal is locked"]  # what holds no more there goes here too
 
 
 def test_what_holds_only_while_it_runs_is_not_on_record(live, journal):

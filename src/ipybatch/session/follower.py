@@ -239,6 +239,9 @@ class Follower:
             self._feed.emit(group)
         for note in found.notes:
             self._feed.note(note)
+        for note in self._found.notes:
+            if note not in found.notes:
+                self._feed.note(note, "over")
         if found.usd not in (None, snapshot.spent_usd):
             self._feed.emit(events.Spent(at_s, found.usd))
 

@@ -159,7 +159,7 @@ class Run:
         self._items, self._journal, self._feed, self._on_outcomes = items, journal, feed, on_outcomes
         self._clock: Clock = feed.clock
         self._held = self._is_held_on_record = False
-        self._noted = 0  # notes on record
+        self._noted: list[str] = []  # notes on record
         self.obey: Callable[[Command], str] | None = None
         self._inbox: Inbox | None = None
         self._stops: list[tuple[State, str, Status]] = []  # asked for before the loop has begun it
@@ -334,10 +334,10 @@ class Run:
             taken: Ids of commands, each with what is said of it.
         """
         is_changed = self._held != self._is_held_on_record and not self.is_over
-        notes = len(self._feed.snapshot.notes)
+        notes = self._feed.snapshot.notes
         if self._store is None or not (is_changed or taken or notes != self._noted):
             return
-        self._noted = notes
+        self._noted = list(notes)
         state: State | None = None
         if is_changed:
             self._is_held_on_record = self._held
