@@ -17,6 +17,7 @@ import pytest
 from ipybatch import Limits
 from ipybatch.__main__ import main
 from ipybatch.engine.store import journal as journals
+from ipybatch.engine.store import run_store
 from tests.kernels import Kernel
 
 ROOT = Path(__file__).parents[1]
@@ -222,6 +223,27 @@ def test_a_session_is_paused_and_goes_on_and_is_cancelled(run, live, gate):
     assert session.state == "running"
     assert run("cancel", "night") == (0, "night: cancelled\n", "")
     assert session.state == "cancelled"
+
+
+def test_of_several_journals_that_in_which_it_runs_is_meant(run, elsewhere, live, gate):
+    session = live(gate, [4, 5, 6], name="night", limits=Limits(concurrency=1))
+    session.start()
+    gate.wait_begun(1)
+    assert run("cancel", "night") == (0, "night: cancelled\n", "")
+    assert session.state == "cancelled"
+    assert "is in 2 journals" in run("cancel", "night")[2]
+
+
+def test_a_command_reads_no_items(run, live, gate, monkeypatch):
+    """However many there are, it is taken within a second."""
+    live(gate, [1, 2, 3], name="night", limits=Limits(concurrency=1)).start()
+    gate.wait_begun(1)
+    monkeypatch.setattr(run_store, "read_plan", None)
+    assert [run(command, "night")[:2] for command in COMMANDS] == [
+        (0, "night: paused\n"),
+        (0, "night: running\n"),
+        (0, "night: cancelled\n"),
+    ]
 
 
 def test_what_is_only_asked_says_so(run, live):

@@ -9,21 +9,20 @@ import shlex
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from io import TextIOWrapper
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 
 from ipybatch.engine.data.masking import mask, printable
 from ipybatch.engine.store import history
 from ipybatch.engine.store.history import RecordedRun
+from ipybatch.engine.store.journal import open_journal
 from ipybatch.errors import BatchError, InputError
+from ipybatch.session import follower
 from ipybatch.session.session import BatchSession
-
-if TYPE_CHECKING:
-    from ipybatch.engine.feed.session_view import Reply
 
 DONE, REFUSED, ASKED, INTERRUPTED, PIPE_CLOSED = 0, 1, 3, 130, 141  # 2 is argparse's
 
@@ -39,10 +38,10 @@ Nothing makes a journal that is not there. `list` and `show` find the journals t
 since the machine started, and the default one (IPYBATCH_JOURNAL, else in the user's data folder)."""
 
 _SUFFIXES = (".csv", ".parquet", ".jsonl")
-_COMMANDS: dict[str, tuple[str, Callable[[BatchSession], Reply], str]] = {
-    "pause": ("let what runs finish, and start nothing more", BatchSession.pause, "paused"),
-    "resume": ("go on after a pause", BatchSession.resume, "running"),
-    "cancel": ("end what runs, and start nothing more", BatchSession.cancel, "cancelled"),
+_COMMANDS = {
+    "pause": ("let what runs finish, and start nothing more", "paused"),
+    "resume": ("go on after a pause", "running"),
+    "cancel": ("end what runs, and start nothing more", "cancelled"),
 }
 _LIVE = ("running", "paused")
 
@@ -89,7 +88,7 @@ def _parser() -> argparse.ArgumentParser:
 
     add("list", "list the sessions, oldest first", named=False).add_argument("--json", action="store_true")
     add("show", "show one session, and why its items failed").add_argument("--json", action="store_true")
-    for verb, (told, *_) in _COMMANDS.items():
+    for verb, (told, _) in _COMMANDS.items():
         add(verb, told)
     results = add("results", "print the results as CSV, or write them to a file")
     results.add_argument("-o", "--output", type=_writable, metavar="FILE", help=" ".join(_SUFFIXES))
@@ -106,7 +105,7 @@ def _writable(text: str) -> Path:
 def _execute(given: argparse.Namespace) -> int:
     if given.verb == "list":
         return _list(_runs(given.journal), as_json=given.json)
-    path, run = _find(given.name, given.journal)
+    path, run = _find(given.name, given.journal, is_running=given.verb in _COMMANDS)
     if given.verb == "show":
         return _show(path, run, as_json=given.json)
     if given.verb == "results":
@@ -119,13 +118,18 @@ def _runs(journal: Path | None, name: str = "") -> dict[Path, list[RecordedRun]]
     return history.everywhere(name=name) if journal is None else {journal: history.look_for_runs(journal, name)}
 
 
-def _find(name: str, journal: Path | None) -> tuple[Path, RecordedRun]:
+def _find(name: str, journal: Path | None, *, is_running: bool) -> tuple[Path, RecordedRun]:
     """Return the latest run of a name, and its journal.
+
+    Args:
+        is_running: Of several journals, those count in which it is running, if there are any.
 
     Raises:
         InputError: It is in no journal, or in several.
     """
     latest = {path: runs[-1] for path, runs in _runs(journal, name).items() if runs}
+    if is_running:
+        latest = {path: run for path, run in latest.items() if run.state in _LIVE} or latest
     if not latest:
         where = f" in {journal}" if journal else ""
         msg = f"no session is called {name!r}{where}: python -m ipybatch list shows those there are"
@@ -210,13 +214,13 @@ def _results(session: BatchSession, output: Path | None) -> int:
 
 
 def _command(verb: str, path: Path, run: RecordedRun) -> int:
-    _, act, done = _COMMANDS[verb]
+    _, done = _COMMANDS[verb]
     if run.state == "interrupted":
         return _refuse(f"session {run.name!r} was interrupted: {_how_to_go_on(path, run)}")
     if run.state not in _LIVE:
         has_ended = "has not begun" if run.state == "planned" else f"has ended: {run.state}"
         return _refuse(f"session {run.name!r} {has_ended}; there is nothing to {verb}")
-    if act(BatchSession.open(run.name, journal=path)) == "done":
+    if follower.command(open_journal(path), run.name, verb) == "done":
         return _write(f"{run.name}: {done}")
     _write(f"{run.name}: asked to {verb}; what runs it {run.where} has not done so yet")
     return ASKED

@@ -136,8 +136,8 @@ class Control:
             "done" when it has ended, "asked" when it has not within a second: it ends as soon as it can.
         """
         reply = self._command("cancel")
-        if reply == "done" and self._follower is not None:
-            return "done" if self._follower.wait(COMMAND_S) else "asked"
+        if self._follower is not None:
+            return reply
         if reply == "done" and self._is_on_other_thread() and self._running is not None:
             concurrent.futures.wait([self._running], timeout=COMMAND_S)
         return "asked" if self._is_live() else reply

@@ -29,6 +29,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from ipybatch.engine.data import events
+from ipybatch.engine.data.clock import SystemClock
 from ipybatch.engine.data.events import State
 from ipybatch.engine.feed.feed import Feed
 from ipybatch.engine.feed.session_view import Elsewhere, Reply
@@ -137,7 +138,7 @@ class Follower:
 
         Returns:
             "done", also when nobody runs it any more; "asked" when the owner has not taken it, which a note says: it
-            does so as soon as it can.
+            does so as soon as it can; of a cancel also when it has not ended yet.
 
         Raises:
             InputError: The owner refused it; says why.
@@ -159,7 +160,7 @@ class Follower:
             self.look()
             if said:
                 raise InputError(said)
-            break
+            return "asked" if verb == "cancel" and not self._wait() else "done"
         return "done"
 
     def _is_meant(self) -> bool:
@@ -198,9 +199,9 @@ class Follower:
             self._feed.note(text, "passing")
         self._notes[about] = text
 
-    def wait(self, seconds: float) -> bool:
-        """Wait for the end, so long at most; return whether it has ended."""
-        until_s = time.monotonic() + seconds
+    def _wait(self) -> bool:
+        """Wait for the end, up to `COMMAND_S`; return whether it has ended."""
+        until_s = time.monotonic() + COMMAND_S
         while self.look() and time.monotonic() < until_s:
             time.sleep(_LOOK_S)
         return self._is_over
@@ -329,6 +330,21 @@ def _is_shown(read: events.GroupRecalled, known: Any) -> bool:
 
 def _word(verb: str) -> str:
     return verb.replace("_", " ")
+
+
+def command(journal: Journal, name: str, verb: str) -> Reply:
+    """Ask whoever runs a session to do something, as `Follower.command` does; its items are not read.
+
+    Raises:
+        InputError: No session of that name is recorded.
+        JournalError: It could not be asked.
+    """
+    with journal.reader() as database:
+        found = run_store.find(database, name)
+    if found is None:
+        msg = f"name must be that of a recorded session, got {name!r}"
+        raise InputError(msg)
+    return Follower(name, Feed(SystemClock()), journal, found, "").command(verb)
 
 
 _followed: weakref.WeakSet[Follower] = weakref.WeakSet()
