@@ -112,6 +112,21 @@ def test_a_cool_down_is_shown_with_its_reason_and_can_be_lifted(live, journal):
     assert ipybatch.lift("api", journal=journal) is False
 
 
+def test_what_has_no_name_is_its_session_s(live, journal):
+    """Nobody gave it one: it is called by the session, which alone uses it."""
+
+    async def work(item):
+        raise RateLimited("slow down", retry_after_s=3600)
+
+    session = live(work, [1, 2])
+    cooled = hear(session, CooledDown)
+    session.start()
+    assert cooled.wait(20)
+    assert ipybatch.resources(journal)["resource"].tolist() == ["session wishlist"]
+    session.cancel()
+    assert ipybatch.lift("session wishlist", journal=journal) is True
+
+
 def test_only_what_was_used_can_be_lifted(live, journal):
     live(lambda item: item, [1], resource="api").run()
     with pytest.raises(InputError, match=r"resource must be one that was used \('api'\), got 'apy'"):

@@ -366,14 +366,6 @@ def test_nothing_starts_in_a_file_that_a_new_process_made_anew(opened, clocks, p
     assert ask(new, "b").wait_s == 0.0
 
 
-def test_a_file_of_an_earlier_version_begins_anew(opened, path):
-    database = sqlite3.connect(path)
-    database.execute("CREATE TABLE resource (id INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT)")
-    database.execute("PRAGMA user_version = 1")
-    database.close()
-    assert ask(opened()).wait_s == 0.0
-
-
 def test_who_was_taken_for_gone_leaves_nothing_in_flight(opened, clocks, monkeypatch):
     """It goes on at once, under another number; what it had under the old one does not stay for ever."""
     gone = ["a"]

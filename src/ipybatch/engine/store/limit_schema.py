@@ -15,7 +15,7 @@ import sqlite3
 
 import msgspec
 
-VERSION = 2
+VERSION = 1
 
 SCHEMA = """
     CREATE TABLE resource (
@@ -100,12 +100,9 @@ def version(database: sqlite3.Connection) -> int:
 
 
 def make(database: sqlite3.Connection) -> None:
-    """Make the tables, in a transaction, where there are none of this version; what an earlier one counted is lost."""
+    """Make the tables, in a transaction, where there are none."""
     if version(database) == VERSION:
         return
-    earlier = database.execute("SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%'")
-    for (name,) in earlier.fetchall():
-        database.execute(f"DROP TABLE {name}")
     for statement in SCHEMA.split(";"):
         database.execute(statement)
     database.execute(f"PRAGMA user_version = {VERSION}")

@@ -34,6 +34,7 @@ from ipybatch.errors import InputError, JournalLocked
 T = TypeVar("T")
 
 GROUP = "\x1f"  # the unit separator: JSON writes it otherwise, so that no name of a group holds it
+PRIVATE = "\x1e"  # the record separator: no name of a resource holds it
 LIMITS_FILE = "limits.sqlite3"
 
 
@@ -112,9 +113,8 @@ def look_at_all(limits: Path) -> list[Standing]:
     found = []
     for name, store in _named(limits):
         answer = _patiently(store.exchange, Report(resource=name))
-        resource, _, group = name.partition(GROUP)
         if answer.owners or answer.cool_s:
-            found.append(Standing(resource, group_label(group), answer))
+            found.append(Standing(_shown(name), group_label(name.partition(GROUP)[2]), answer))
     return found
 
 
@@ -127,7 +127,7 @@ def lift(limits: Path, resource: str) -> bool:
     """
     known, was_cool = [], False
     for name, store in _named(limits):
-        known.append(name.partition(GROUP)[0])
+        known.append(_shown(name))
         if resource != known[-1]:
             continue
         was_cool |= _patiently(store.exchange, Report(resource=name)).cool_s > 0.0
@@ -137,6 +137,11 @@ def lift(limits: Path, resource: str) -> bool:
         msg = f"resource must be one that was used ({names}), got {resource!r}; ipybatch.resources() lists them"
         raise InputError(msg)
     return was_cool
+
+
+def _shown(name: str) -> str:
+    """Return what people call a resource: without its limit group, and the journal that it is private to."""
+    return name.partition(GROUP)[0].partition(PRIVATE)[0]
 
 
 def _named(limits: Path) -> Iterator[tuple[str, SqliteLimits]]:
@@ -191,7 +196,7 @@ class Membership:
         self._store, self._clock = _store_of(journal, spec.limits, clock), clock
         self._is_private = spec.is_private
         # A private one is its session's alone, and several journals may lie in one folder.
-        self._name = f"{journal.path.name}: {spec.resource}" if spec.is_private else spec.resource
+        self._name = f"{spec.resource}{PRIVATE}{journal.path.name}" if spec.is_private else spec.resource
         self._label = spec.name
         self.resource = self._resource(self._name)
         self._entered: list[SharedLimiter] = []
