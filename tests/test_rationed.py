@@ -112,6 +112,14 @@ def test_a_cool_down_is_shown_with_its_reason_and_can_be_lifted(live, journal):
     assert ipybatch.lift("api", journal=journal) is False
 
 
+def test_what_is_not_rationed_leaves_no_file(live, journal):
+    """Neither rates nor a name: there is nothing to count, and nothing of it beside the journal."""
+    session = live(lambda item: item, [1, 2], limits=Limits(concurrency=2))
+    assert session.run().counts.completed == 2
+    session.adjust(concurrency=1)
+    assert [path.name for path in journal.parent.iterdir() if not path.name.startswith("journal.db")] == []
+
+
 def test_what_has_no_name_is_its_session_s(live, journal):
     """Nobody gave it one: it is called by the session, which alone uses it."""
 

@@ -134,12 +134,15 @@ class SharedLimiter(Limiter):
         self._labels[member] = label
         spans = [held_s(rate) for rate in (*self.windows, *limits.all_rates)]
         look = Report(resource=self.name)
-        self._persist(lambda: _asked(lambda: self.store.exchange(look)))  # whoever is gone counts from now on
+        found = self._persist(lambda: _asked(lambda: self.store.exchange(look)))  # whoever is gone counts from now on
         told = self._persist(lambda: self._known(now_s, spans))
         self.join(member, limits, now_s=now_s, spent=told or ())
         if told is not None:
             self._refill(told)
-        self._persist(lambda: self._exchange(now_s))
+        if self._counts:
+            self._persist(lambda: self._exchange(now_s))
+        elif found is not None:  # a cool-down is all that outlives a process
+            self._cool(now_s, found)
         self._arm(self._pause_s())
 
     def join(self, member: object, limits: Limits, *, now_s: float = 0.0, spent: Iterable[Spent] = ()) -> None:
@@ -461,6 +464,8 @@ class SharedLimiter(Limiter):
 
     def _report_soon(self) -> None:
         """Report what changed, if no start does so before; at once where others may wait for it."""
+        if not self._counts and not self._is_in:
+            return
         self._is_due = True
         self._arm(MERGE_S if self.owners else TICK_S)
 

@@ -111,6 +111,9 @@ class SqliteLimits:
             StoreBusy: Another process writes just now.
             JournalError: The file cannot be read or written; says why.
         """
+        is_look = not report.owner and report.cool_s is None
+        if is_look and self._database is None and not self.path.exists():
+            return Answer()  # nothing was counted yet, and looking makes no file
         with self._transaction() as database:
             return self._exchange(database, report)
 
