@@ -24,7 +24,7 @@ async def same(item):
 def test_a_full_disk_ends_the_session_and_a_later_run_goes_on(tmp_path):
     """What was acknowledged stays; with room again, the rest is done and nothing recorded is asked for again."""
     with Rounds(tmp_path / "journal.db", ids=300, concurrency=4) as rounds:
-        returncode, said = rounds.run(room_bytes=150_000)
+        returncode, said = rounds.run(room_bytes=300_000)
         assert returncode == 0
         assert "victim failed" in said[-1]
         assert "cannot grow" in said[-1]

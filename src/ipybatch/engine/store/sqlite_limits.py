@@ -485,6 +485,7 @@ class SqliteLimits:
         Raises:
             JournalError: A later version has made them.
         """
+        database.execute("PRAGMA page_size = 1024")  # commits copy whole pages: 4096 cost a tenth more
         database.execute("PRAGMA synchronous = OFF")
         database.execute("PRAGMA journal_mode = WAL")
         if version(database) > VERSION:
