@@ -47,6 +47,29 @@ def test_a_limiter_shared_with_other_machines_is_asked_before_every_request(plan
     assert shared.asked == [("store", 1)] * 4
 
 
+def test_a_limiter_of_another_library_may_be_the_store(plan, clock):
+    """Which takes the place of `shared`: it is asked beside our own file."""
+
+    async def work(item):
+        pass
+
+    asked = Shared()
+    clock.run(plan(work, [1, 2], limits=Limits(store=asked), resource="store"))
+    assert asked.asked == [("store", 1)] * 2
+
+
+def test_journals_that_lie_apart_share_a_file_that_both_name(plan, clock, tmp_path):
+    work, sessions = Starts(0.1), []
+    limits = Limits(rates=[Rate(10, per_s=10)], store=tmp_path / "limits.sqlite3")
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        journal = tmp_path / name / "journal.db"
+        sessions.append(plan(work, list(range(15)), name=name, limits=limits, resource="store", journal=journal))
+    run_both(clock, *sessions)
+    assert worst(sorted(work.at), 10) == 10
+    assert not (tmp_path / "one" / "limits.sqlite3").exists()
+
+
 def run_both(clock, *sessions):
     async def both():
         await asyncio.gather(*(session.drive() for session in sessions))

@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from ipybatch.errors import InputError
@@ -116,9 +117,11 @@ class Limits:
         rates: Sliding windows that all hold.
         also: Async context managers entered around every attempt, such as ``aiolimiter.AsyncLimiter``.
         store: Where the use of the resource is counted; default: the file ``limits.sqlite3`` beside the journal, by
-            which the kernels of a user share what they name alike.
-        shared: Deprecated, ``store`` takes its place: anything with pyrate-limiter's
-            ``try_acquire_async(name, weight)``; awaited before every request.
+            which the kernels of a user share what they name alike. Another such file by its path, for kernels whose
+            journals lie apart; an object with ``exchange()`` and ``history()``, see
+            `ipybatch.testing.check_limit_store`; or anything with pyrate-limiter's ``try_acquire_async(name, weight)``,
+            which is awaited before every request, beside the file.
+        shared: Deprecated, ``store`` takes its place: what has ``try_acquire_async``.
         pacer: Another voice in when a request may start, for services that tell their limits as they go.
         each: What holds beside all this for the items of each limit group, such as a region: ``per=`` of the session
             says which group an item is in. Only concurrency, spacing_s and rates.
@@ -151,6 +154,13 @@ class Limits:
         object.__setattr__(self, "also", _all("also", self.also))
         _check_plugs(self.also, self.store, self.shared)
         _check_each(self.each)
+
+    @property
+    def asked(self) -> Any:
+        """The limiter that is awaited before every request, such as one of pyrate-limiter; None for none."""
+        if self.shared is not None:
+            return self.shared
+        return self.store if hasattr(self.store, "try_acquire_async") else None
 
     @property
     def all_rates(self) -> tuple[Rate, ...]:
@@ -194,8 +204,13 @@ def _check_plugs(also: Sequence[Any], store: Any, shared: Any) -> None:
         if not hasattr(limiter, "__aenter__"):
             msg = f"also must hold async context managers such as aiolimiter.AsyncLimiter, got {limiter!r}"
             raise InputError(msg)
-    if store is not None and not (hasattr(store, "exchange") and hasattr(store, "history")):
-        msg = f"store must be a limit store, with exchange() and history(), got {store!r}"
+    is_store = hasattr(store, "exchange") and hasattr(store, "history")
+    is_path = isinstance(store, str | Path) and bool(str(store)) and "://" not in str(store)
+    if not (store is None or is_store or is_path or hasattr(store, "try_acquire_async")):
+        msg = (
+            "store must be the path of a file, a limit store with exchange() and history(), or a limiter with"
+            f" try_acquire_async(name, weight), got {store!r}"
+        )
         raise InputError(msg)
     if shared is None:
         return

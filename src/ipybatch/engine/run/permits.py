@@ -72,7 +72,7 @@ class Permits(msgspec.Struct):
         spec = self.spec
         work, limits = spec.work, spec.limits
         arguments = (task.item, self._attempt(ticket)) if work.takes_attempt else (task.item,)
-        if limits.also or limits.shared is not None:
+        if limits.also or limits.asked is not None:
             return self._run_limited(ticket, arguments)
         return spec.backend.run(work.call, arguments)
 
@@ -186,8 +186,8 @@ class Permits(msgspec.Struct):
         self.resource.changed()
 
     async def _ask_shared(self) -> None:
-        if self.spec.limits.shared is not None:
-            await self.spec.limits.shared.try_acquire_async(self.spec.resource, 1)
+        if self.spec.limits.asked is not None:
+            await self.spec.limits.asked.try_acquire_async(self.spec.resource, 1)
 
 
 class _EngineSide(msgspec.Struct):

@@ -147,7 +147,7 @@ class Runner:
         self._pool = Pool(self._loop, places, self._work)
         self._cancels_again = spec.work.is_coroutine and getattr(spec.backend, "runs_on_loop", False)
         limits = spec.limits
-        is_limited = bool(limits.also) or limits.shared is not None or spec.work.takes_attempt
+        is_limited = bool(limits.also) or limits.asked is not None or spec.work.takes_attempt
         # Where nothing stands between an attempt and its work, two calls an item are spared.
         self._direct = spec.work.call if self._cancels_again and not is_limited else None
         self._stopped: asyncio.Future[None] = self._loop.create_future()

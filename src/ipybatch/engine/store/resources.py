@@ -173,11 +173,14 @@ def who(owner: Owner) -> str:
 
 def _store_of(journal: Journal, limits: Limits, clock: Clock) -> LimitStore:
     """Return the store that a session's limits are counted in."""
-    if limits.store is not None:
+    path = journal.path.with_name(LIMITS_FILE)
+    if isinstance(limits.store, str | Path):
+        path = resolved(Path(limits.store))
+    elif limits.store is not None and limits.asked is None:
         given: LimitStore = limits.store
         return given
     is_real = isinstance(clock, SystemClock)
-    key = journal.path.with_name(LIMITS_FILE), None if is_real else clock
+    key = path, None if is_real else clock
     if key not in _stores:
         _stores[key] = SqliteLimits(key[0]) if is_real else SqliteLimits(key[0], clock.unix_s, clock.unix_s)
     return _stores[key]
