@@ -230,7 +230,7 @@ def test_of_several_journals_that_in_which_it_runs_is_meant(run, elsewhere, live
     session.start()
     gate.wait_begun(1)
     assert run("cancel", "night") == (0, "night: cancelled\n", "")
-    assert session.state == "cancelled"
+    assert session.run().state == "cancelled"
     assert "is in 2 journals" in run("cancel", "night")[2]
 
 
