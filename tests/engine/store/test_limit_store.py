@@ -142,7 +142,7 @@ def merged(report):
         (functools.partial(Altered, report=deaf), "who leaves takes its limits along"),
         (functools.partial(Altered, report=loose(spacing_s=0.0)), "the longest spacing separates"),
         (functools.partial(Altered, report=loose(concurrency=None)), "the attempts of all owners count"),
-        (functools.partial(Altered, report=without(lease_s=1.0)), "an owner counts until its lease ends"),
+        (functools.partial(Altered, report=without(lease_s=1.0)), "each response has a moment of its own"),
         (Unfair, "a place goes to who waits and has fewer"),
         (functools.partial(Unfair, keeps=lambda claim: claim.of_slot), "what costs much is not passed over"),
         (functools.partial(Pedantic, since_s=0.0, asks_s=0.0, of_slot=False), "a place is free where nobody waits"),

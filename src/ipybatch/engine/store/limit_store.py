@@ -26,8 +26,9 @@ from __future__ import annotations
 
 import math
 import time
-from bisect import insort
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from operator import itemgetter
 from typing import Protocol
 
 import msgspec
@@ -36,6 +37,7 @@ from ipybatch.engine.data.policy import Rate
 from ipybatch.engine.rules.limiter import CLOCK_DRIFT, LATE_S, Cost, Spent, Window, cost_in
 
 LEASE_S = 15.0
+KEPT_S = 3600.0  # in memory: what was answered is kept for so long, or for the longest window that anybody had
 PULSE_S, POLL_MOST_S = 1.0, 0.1  # who asked in vain asks again so soon: at a time that was told; after a response
 HEED_S = 0.25  # how much later it may be with that
 TURN_S = 1.0  # who has waited for longer goes first
@@ -218,7 +220,9 @@ class _Member(msgspec.Struct):
 class _Resource(msgspec.Struct):
     members: dict[str, _Member] = msgspec.field(default_factory=dict)
     claims: dict[str, Claim] = msgspec.field(default_factory=dict)
-    spent: list[Spent] = msgspec.field(default_factory=list)  # at, unit, cost
+    spent: deque[Spent] = msgspec.field(default_factory=deque)  # at, unit, cost; in order of each unit
+    last_s: dict[str, float] = msgspec.field(default_factory=dict)  # of them, by unit
+    windows: dict[Rate, Window] = msgspec.field(default_factory=dict)
     started_s: float = -math.inf
     cool_until_s: float = -math.inf
     why: str = ""
@@ -269,7 +273,7 @@ class MemoryLimits:
         cool_s = max(0.0, resource.cool_until_s - now_s)
         return Answer(
             wait_s=wait_s,
-            used={rate: self._used(resource, rate, now_s) for rate in bounds.rates},
+            used={rate: self._window(resource, rate).used(now_s) for rate in bounds.rates},
             owners=tuple(
                 Owner(name, one.label, one.running) for name, one in resource.members.items() if name != report.owner
             ),
@@ -281,7 +285,8 @@ class MemoryLimits:
     def history(self, resource: str, since_s: float) -> list[Spent]:
         """Return what was answered within the last ``since_s`` seconds: seconds ago, unit, cost; the oldest first."""
         now_s, known = self._now_s(), self._resources.get(resource, _Resource())
-        return [(now_s - at_s, unit, cost) for at_s, unit, cost in known.spent if at_s > now_s - since_s]
+        spent = sorted(known.spent, key=itemgetter(0))
+        return [(now_s - at_s, unit, cost) for at_s, unit, cost in spent if at_s > now_s - since_s]
 
     def _lapse(self, resource: _Resource, now_s: float, *, besides: str) -> None:
         for name, member in list(resource.members.items()):
@@ -292,7 +297,15 @@ class MemoryLimits:
                     self._spend(resource, (now_s, unit, cost), name)
 
     def _spend(self, resource: _Resource, spent: Spent, spender: str) -> None:
-        insort(resource.spent, spent)
+        at_s, unit, cost = spent
+        at_s = resource.last_s[unit] = max(at_s, resource.last_s.get(unit, -math.inf))
+        resource.spent.append((at_s, unit, cost))
+        for rate, window in resource.windows.items():
+            if rate.unit == unit:
+                window.spend(at_s, cost)
+        kept_s = max([KEPT_S, *map(held_s, resource.windows)])
+        while resource.spent[0][0] < at_s - kept_s:
+            resource.spent.popleft()
         resource.spender = spender
 
     def _enter(self, resource: _Resource, report: Report, now_s: float) -> _Member | None:
@@ -314,19 +327,20 @@ class MemoryLimits:
         wait_s = max(0.0, resource.started_s + bounds.spacing_s - now_s, resource.cool_until_s - now_s)
         assert report.wanted is not None
         for rate in bounds.rates:
-            window = Window(rate, self._in_flight(resource, rate.unit))
-            for at_s, unit, cost in resource.spent:
-                if unit == rate.unit:
-                    window.spend(at_s, cost)
-            wait_s = max(wait_s, window.wait_s(now_s, cost_in(rate.unit, report.wanted)))
+            cost = cost_in(rate.unit, report.wanted)
+            wait_s = max(wait_s, self._window(resource, rate).wait_s(now_s, cost))
         return wait_s, False
+
+    def _window(self, resource: _Resource, rate: Rate) -> Window:
+        window = resource.windows.get(rate)
+        if window is None:
+            window = resource.windows[rate] = Window(rate)
+            window.refill(resource.spent)
+        window.in_flight = self._in_flight(resource, rate.unit)
+        return window
 
     def _in_flight(self, resource: _Resource, unit: str) -> float:
         return sum(member.in_flight.get(unit, 0.0) for member in resource.members.values())
-
-    def _used(self, resource: _Resource, rate: Rate, now_s: float) -> float:
-        spent = [cost for at_s, unit, cost in resource.spent if unit == rate.unit and at_s > now_s - held_s(rate)]
-        return self._in_flight(resource, rate.unit) + sum(spent)
 
 
 def held_s(rate: Rate) -> float:
