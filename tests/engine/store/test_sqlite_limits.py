@@ -14,8 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ipybatch import Rate
+from ipybatch.engine.rules.limiter import held_s
 from ipybatch.engine.store import sqlite_limits
-from ipybatch.engine.store.limit_store import held_s
 from ipybatch.engine.store.sqlite_limits import HOLD_S, KEPT_S, SqliteLimits
 from ipybatch.errors import JournalError
 from ipybatch.testing import Bounds, Report, StoreBusy

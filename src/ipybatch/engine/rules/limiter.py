@@ -61,6 +61,19 @@ REFUSED: Cost = {"requests": 0.0}  # of a task that fails without being tried: i
 Spent = tuple[float, str, float]  # time of the response, unit, cost
 
 
+def held_s(rate: Rate) -> float:
+    """Return how long after its response a request counts in a window, seconds."""
+    return rate.per_s * CLOCK_DRIFT
+
+
+def count_start(now_s: float, due_s: float) -> float:
+    """Return when a start is taken to have been: one that its timer made a little late counts as punctual.
+
+    Else every start adds its lateness: spacings of 10 ms came to 11, nine tenths of the rate (measured).
+    """
+    return due_s if 0.0 <= now_s - due_s < LATE_S else now_s
+
+
 class Window(msgspec.Struct):
     """One sliding window of a resource."""
 
@@ -108,12 +121,12 @@ class Window(msgspec.Struct):
 
     def spent(self) -> list[tuple[float, float]]:
         """Return what was answered, as far as it counts: when, and the cost."""
-        return [(free_at_s - self.rate.per_s * CLOCK_DRIFT, cost) for free_at_s, cost in self._spent]
+        return [(free_at_s - held_s(self.rate), cost) for free_at_s, cost in self._spent]
 
     def spend(self, responded_s: float, cost: float) -> None:
         """Hold ``cost`` until ``per_s`` after the response; responses come in order of time."""
         self.used(responded_s)  # a window that nobody asks any more must not grow
-        self._spent.append((responded_s + self.rate.per_s * CLOCK_DRIFT, cost))
+        self._spent.append((responded_s + held_s(self.rate), cost))
         self._spent_sum += cost
 
 
@@ -224,7 +237,7 @@ class Limiter:
         self.running += slot
         if cost is REFUSED:
             return Permit(now_s, cost)
-        self._last_start_s = self._count_start(now_s) if self._spacing_s else now_s
+        self._last_start_s = count_start(now_s, self._last_start_s + self._spacing_s) if self._spacing_s else now_s
         if self._is_paced:
             for window in self.windows.values():
                 window.in_flight += cost_in(window.rate.unit, cost)
@@ -233,14 +246,6 @@ class Limiter:
         permit = Permit(now_s, cost)
         self._in_flight[id(permit)] = permit
         return permit
-
-    def _count_start(self, now_s: float) -> float:
-        """Return when a start is taken to have been: one that its timer made late counts as punctual.
-
-        Else every start adds its lateness: spacings of 10 ms came to 11, nine tenths of the rate (measured).
-        """
-        due_s = self._last_start_s + self._spacing_s
-        return due_s if 0.0 <= now_s - due_s < LATE_S else now_s
 
     def respond(self, now_s: float, permit: Permit, actual: Cost = NO_COST, *, slot: bool = False) -> None:
         """Count the response to a permit's request: its place in the windows comes free ``per_s`` from now.
@@ -320,7 +325,7 @@ class Limiter:
 def _fill(window: Window | Paced, history: Iterable[Spent], now_s: float) -> None:
     """Let a window start with what was spent before."""
     for responded_s, unit, cost in history:
-        if unit == window.rate.unit and responded_s + window.rate.per_s * CLOCK_DRIFT > now_s:
+        if unit == window.rate.unit and responded_s + held_s(window.rate) > now_s:
             window.spend(responded_s, cost)
 
 

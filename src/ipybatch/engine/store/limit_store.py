@@ -34,7 +34,7 @@ from typing import Protocol
 import msgspec
 
 from ipybatch.engine.data.policy import Rate
-from ipybatch.engine.rules.limiter import CLOCK_DRIFT, LATE_S, Cost, Spent, Window, cost_in
+from ipybatch.engine.rules.limiter import Cost, Spent, Window, cost_in, count_start, held_s
 
 LEASE_S = 15.0
 KEPT_S = 3600.0  # in memory: what was answered is kept for so long, or for the longest window that anybody had
@@ -341,13 +341,3 @@ class MemoryLimits:
 
     def _in_flight(self, resource: _Resource, unit: str) -> float:
         return sum(member.in_flight.get(unit, 0.0) for member in resource.members.values())
-
-
-def held_s(rate: Rate) -> float:
-    """Return how long after its response a request counts in a window, seconds."""
-    return rate.per_s * CLOCK_DRIFT
-
-
-def count_start(now_s: float, due_s: float) -> float:
-    """Return when a start is taken to have been: one that its timer made a little late counts as punctual."""
-    return due_s if 0.0 <= now_s - due_s < LATE_S else now_s

@@ -32,7 +32,7 @@ from ipybatch.engine.data import events
 from ipybatch.engine.data.clock import Clock
 from ipybatch.engine.data.masking import describe
 from ipybatch.engine.data.policy import Limits, Rate
-from ipybatch.engine.rules.limiter import NO_COST, REFUSED, Cost, Limiter, Permit, Spent, cost_in
+from ipybatch.engine.rules.limiter import NO_COST, REFUSED, Cost, Limiter, Permit, Spent, cost_in, held_s
 from ipybatch.engine.store.limit_store import (
     LEASE_S,
     POLL_MOST_S,
@@ -43,7 +43,6 @@ from ipybatch.engine.store.limit_store import (
     Owner,
     Report,
     StoreBusy,
-    held_s,
 )
 from ipybatch.errors import JournalError
 

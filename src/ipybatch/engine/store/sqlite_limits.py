@@ -25,8 +25,8 @@ from pathlib import Path
 import msgspec
 
 from ipybatch.engine.data.policy import Rate
-from ipybatch.engine.rules.limiter import Cost, Spent, cost_in
-from ipybatch.engine.store.journal import translated
+from ipybatch.engine.rules.limiter import Cost, Spent, cost_in, count_start, held_s
+from ipybatch.engine.store.journal import inode, translated
 from ipybatch.engine.store.lease import find_process
 from ipybatch.engine.store.limit_schema import (
     BEFORE,
@@ -49,9 +49,7 @@ from ipybatch.engine.store.limit_store import (
     Report,
     StoreBusy,
     claim,
-    count_start,
     give_way_s,
-    held_s,
     strictest,
 )
 from ipybatch.errors import JournalError
@@ -244,8 +242,7 @@ class SqliteLimits:
         database.execute("UPDATE spent SET at_s = at_s + ? WHERE resource = ?", (by_s, row.id))
         database.execute("UPDATE owner SET until_s = until_s + ? WHERE resource = ?", (by_s, row.id))
         database.execute("DELETE FROM claim WHERE resource = ?", (row.id,))
-        database.execute("UPDATE resource SET changed = changed + 1 WHERE id = ?", (row.id,))
-        row.changed += 1
+        self._change(database, row)
         row.last_s, row.started_s, row.cool_until_s = now_s, row.started_s + by_s, row.cool_until_s + by_s
         self._looked_s.pop(row.id, None)
 
@@ -456,7 +453,7 @@ class SqliteLimits:
     def _opened(self) -> sqlite3.Connection:
         """Return the connection to the file that is there now."""
         if self._database is not None:
-            if self._file == _identity(self.path):
+            if self._file == inode(self.path):
                 return self._database
             self.close()
             self._is_lost = bool(self._entered)
@@ -464,7 +461,7 @@ class SqliteLimits:
             self._forget()
         with suppress(FileExistsError):
             os.close(os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
-        self._file = _identity(self.path)
+        self._file = inode(self.path)
         database = sqlite3.connect(
             f"{self.path.as_uri()}?mode=rw", uri=True, timeout=0, isolation_level=None, check_same_thread=False
         )
@@ -518,7 +515,7 @@ class SqliteLimits:
 
     def _put_aside(self) -> None:
         """Move a damaged file away, unless somebody has done so."""
-        is_same = self._file == _identity(self.path)
+        is_same = self._file == inode(self.path)
         self.close()
         self._is_lost = True
         self._untold |= self._entered
@@ -532,14 +529,6 @@ class SqliteLimits:
 _BUSY = ("SQLITE_BUSY", "SQLITE_LOCKED")
 _DAMAGED = ("SQLITE_CORRUPT", "SQLITE_NOTADB")
 _DELETED = "limits.sqlite3 was deleted or damaged while it was in use: what it counted is unknown"
-
-
-def _identity(path: Path) -> tuple[int, int] | None:
-    try:
-        found = os.stat(path)  # noqa: PTH116  # once a permit: a third of the time
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino
 
 
 def _is_gone(owner: str, silent_s: float) -> bool:

@@ -25,7 +25,7 @@ from dataclasses import dataclass
 import msgspec
 
 from ipybatch.engine.data.policy import Rate, check
-from ipybatch.engine.rules.limiter import CLOCK_DRIFT, Cost, Window, cost_in
+from ipybatch.engine.rules.limiter import Cost, Window, cost_in, held_s
 from ipybatch.errors import InputError
 from ipybatch.gemini.service.reply import Refusal
 
@@ -112,7 +112,7 @@ class StartWindow(Window):
 
     def spend(self, responded_s: float, cost: float) -> None:
         """Count ``cost`` until one window after a start."""
-        self._spent.append((responded_s + self.rate.per_s * CLOCK_DRIFT + MARGIN_S, cost))
+        self._spent.append((responded_s + held_s(self.rate) + MARGIN_S, cost))
         self._spent_sum += cost
 
 
@@ -154,7 +154,7 @@ class ArrivalWindow(msgspec.Struct):
 
     @property
     def _span_s(self) -> float:
-        return self.rate.per_s * CLOCK_DRIFT
+        return held_s(self.rate)
 
 
 class ModelPacer(msgspec.Struct):
