@@ -17,6 +17,7 @@ from ipybatch.engine.data.events import State
 from ipybatch.engine.data.outcome import decode
 from ipybatch.engine.data.plan import key_value, label_of
 from ipybatch.engine.data.spec import Spec
+from ipybatch.engine.rules.classify import scope_of
 from ipybatch.engine.store import history as recorded_history
 from ipybatch.engine.store import run_store
 from ipybatch.engine.store.atomic_write import draft_of
@@ -36,13 +37,6 @@ SUFFIXES = (".csv", ".parquet", ".jsonl")
 _ERRORS = ("message", "count", "status", "scope", "key", "traceback")
 _RESOURCES = ("resource", "group", "window", "used", "limit", "owners", "cool_until", "why")
 _FAILED = "(status IN ('failed', 'timeout') OR kind <> '')"
-_SCOPES = {  # by kind; all others are the item's
-    "transient": "service",
-    "timeout": "service",
-    "rate_limited": "rate",
-    "refused": "account",
-    "withheld": "account",
-}
 _RUN = tuple(field for field in RecordedRun.__struct_fields__ if field != "where")
 _LEFT = {"failed": "skipped", "cancelled": "cancelled", "rolled_back": "cancelled"}
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
@@ -93,7 +87,7 @@ def errors(journal: Journal, spec: Spec, items: Items) -> pd.DataFrame:
     for key, row in _in_order(journal, spec, items, f"status, error, kind, {TRACEBACK}", _FAILED):
         if row is not None:
             status, message, kind, traceback = row
-            told = found.setdefault((_folded(message, label_of(key)), status, _scope(status, kind)), [])
+            told = found.setdefault((_folded(message, label_of(key)), status, scope_of(kind or status)), [])
             if told:
                 told[0] += 1
             else:
@@ -269,10 +263,6 @@ def _select(database: sqlite3.Connection, found: run_store.Found, columns: str, 
         f" WHERE item.id >= ? AND item.id < ? AND {where} ORDER BY item.id",
         ids(found.run),
     )
-
-
-def _scope(status: str, kind: str) -> str:
-    return _SCOPES.get(kind or status, "item")
 
 
 def _folded(message: str, label: str) -> str:

@@ -15,7 +15,7 @@ from sklearn.base import BaseEstimator, RegressorMixin
 
 from ipybatch import InputError, RateLimited, Refused, Retry, Transient
 from ipybatch.backends import Dask, Killed, OutOfMemory, Overrun, Processes, dask
-from ipybatch.engine.rules.retry import classify
+from ipybatch.engine.rules.classify import classify
 from ipybatch.errors import MissingExtra, Withheld
 from ipybatch.forecast import forecast
 from ipybatch.testing import check_backend

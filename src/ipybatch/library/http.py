@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from ipybatch.engine.data.masking import mask, register
-from ipybatch.engine.rules.retry import parse_retry_after
+from ipybatch.engine.rules.classify import parse_retry_after
 from ipybatch.errors import InputError, Permanent, RateLimited, Refused, Transient
 
 TIMEOUT_S = 30.0

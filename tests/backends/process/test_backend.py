@@ -18,7 +18,7 @@ import pytest
 from ipybatch import InputError, Limits, Permanent, RateLimited, Refused, Retry, Transient
 from ipybatch.backends import Killed, OutOfMemory, Overrun, Processes
 from ipybatch.engine.data import events
-from ipybatch.engine.rules.retry import classify
+from ipybatch.engine.rules.classify import classify
 from ipybatch.errors import MissingExtra, Withheld
 from ipybatch.testing import check_backend
 from tests.works import hear

@@ -13,7 +13,7 @@ from ipybatch.backends.process import protocol
 from ipybatch.backends.process.protocol import Ended, error_of
 from ipybatch.engine.data.masking import describe
 from ipybatch.engine.data.policy import Retry
-from ipybatch.engine.rules.retry import Kind, classify
+from ipybatch.engine.rules.classify import Kind, classify
 
 messages = st.one_of(
     st.builds(protocol.Kill, st.integers(0, 2**40)),

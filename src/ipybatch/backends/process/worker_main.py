@@ -30,7 +30,7 @@ from ipybatch.backends.process import protocol
 from ipybatch.backends.process.protocol import OutOfMemory
 from ipybatch.engine.data.policy import Retry
 from ipybatch.engine.data.user_frames import REMOTE
-from ipybatch.engine.rules.retry import Kind, Verdict, classify
+from ipybatch.engine.rules.classify import Kind, Verdict, classify
 from ipybatch.errors import ItemError, Permanent, RateLimited, Refused, Transient, Withheld
 
 _HEADROOM_MB = 300  # below that the packages themselves fail to load, with misleading errors

@@ -12,8 +12,8 @@ from ipybatch.engine.data.clock import Clock
 from ipybatch.engine.data.policy import Retry
 from ipybatch.engine.rules import retry
 from ipybatch.engine.rules.breaker import CircuitBreaker
+from ipybatch.engine.rules.classify import Kind, Verdict
 from ipybatch.engine.rules.limiter import LimitGroup, group_label
-from ipybatch.engine.rules.retry import Kind, Verdict
 from ipybatch.engine.rules.scheduler import Ticket
 from ipybatch.engine.store.resources import Resource
 

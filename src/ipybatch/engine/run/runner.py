@@ -34,7 +34,7 @@ from ipybatch.engine.data.policy import Limits
 from ipybatch.engine.data.spec import Spec, StillRunning
 from ipybatch.engine.data.user_frames import user_frames
 from ipybatch.engine.rules import retry
-from ipybatch.engine.rules.retry import Kind, Verdict
+from ipybatch.engine.rules.classify import Kind, Verdict, classify
 from ipybatch.engine.rules.scheduler import Scheduler, Ticket
 from ipybatch.engine.run.feedback import Feedback, why_gave_up, why_opened
 from ipybatch.engine.run.permits import Permits
@@ -455,7 +455,7 @@ class Runner:
         if isinstance(error, asyncio.CancelledError):  # not by us
             return Verdict(Kind.TRANSIENT, is_neutral=True), "something cancelled the attempt from outside"
         try:
-            verdict = retry.classify(error, self.spec.retry, self.clock.unix_s())
+            verdict = classify(error, self.spec.retry, self.clock.unix_s())
         except BaseException as raised:  # a property of the user's error, or the function of Retry(on=)
             return Verdict(Kind.PERMANENT), f"{text} (it cannot be judged: {describe(raised)})"
         if verdict.kind is Kind.TIMEOUT and ticket.gave_up:  # a timeout of the work's own around our waiting

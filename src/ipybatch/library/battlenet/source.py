@@ -41,7 +41,7 @@ from urllib.parse import urlsplit
 
 from ipybatch.engine.data.masking import mask
 from ipybatch.engine.data.policy import Breaker, Limits, Rate, Retry, check, check_count
-from ipybatch.engine.rules.retry import parse_retry_after
+from ipybatch.engine.rules.classify import parse_retry_after
 from ipybatch.engine.run.attempt import Attempt
 from ipybatch.errors import InputError, Permanent, RateLimited, Transient
 from ipybatch.library.battlenet.names import KINDS, Character, Guild, item_of, kind_of, path_of
