@@ -6,7 +6,8 @@ BatchError
 |   |   |-- RateLimited       slow down: the whole resource cools down
 |   |   `-- Killed            its process ended without an answer (`ipybatch.backends`)
 |   |-- Permanent             fix the item: it is not tried again
-|   |   `-- OutOfMemory       give it more memory, or make it smaller (`ipybatch.backends`)
+|   |   |-- OutOfMemory       give it more memory, or make it smaller (`ipybatch.backends`)
+|   |   `-- NotThere          the service has no such thing: it is asked again in some days (`ipybatch.library`)
 |   |-- Overrun               give it more time, or less to do (`ipybatch.backends`; also a TimeoutError)
 |   |-- Refused               fix the key or the account: the session stops
 |   `-- Withheld              raise the budget, or come back later: what runs finishes, nothing more starts

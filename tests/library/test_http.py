@@ -6,6 +6,7 @@ import pytest
 from ipybatch import InputError, Permanent, RateLimited, Refused, Transient
 from ipybatch.engine.data.masking import mask
 from ipybatch.library.http import check_client, check_url, read_json
+from ipybatch.library.source import NotThere
 
 
 def test_json_is_given_back() -> None:
@@ -27,7 +28,8 @@ def test_json_is_given_back() -> None:
             Permanent,
             "the store answered 301: it has moved to https://new; set base_url accordingly",
         ),
-        (httpx.Response(404), Permanent, "the store answered 404"),
+        (httpx.Response(404), NotThere, "the store answered 404"),
+        (httpx.Response(410), NotThere, "the store answered 410"),
         (httpx.Response(400), Permanent, "the store answered 400"),
         (httpx.Response(200, text=" <!DOCTYPE html>"), Transient, "the store answered with a web page instead of JSON"),
         (httpx.Response(200, text=""), Transient, "the store answered with nothing"),

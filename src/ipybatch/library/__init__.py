@@ -18,7 +18,7 @@ from ipybatch.library.battlenet.source import BattleNet
 from ipybatch.library.games import batch_refresh_games, get_cache_config, get_database_stats, smart_refresh_library
 from ipybatch.library.records import Library, Record, Staleness
 from ipybatch.library.session import RefreshSession, refresh
-from ipybatch.library.source import Defaults, Identity, Source
+from ipybatch.library.source import Defaults, Identity, NotThere, Source
 from ipybatch.library.steam import SteamStore
 
 __all__ = [
@@ -28,6 +28,7 @@ __all__ = [
     "Guild",
     "Identity",
     "Library",
+    "NotThere",
     "Record",
     "RefreshSession",
     "Source",

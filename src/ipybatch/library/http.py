@@ -5,6 +5,7 @@
 429                           slow down
 401, 403                      refused: the session stops
 408, 5xx, 302, 303, 307       try again
+404, 410                      the service has no such thing
 any other                     this item cannot succeed
 """
 
@@ -21,6 +22,7 @@ import msgspec
 from ipybatch.engine.data.masking import mask, register
 from ipybatch.engine.rules.classify import parse_retry_after
 from ipybatch.errors import InputError, Permanent, RateLimited, Refused, Transient
+from ipybatch.library.source import NotThere
 
 TIMEOUT_S = 30.0
 
@@ -61,6 +63,7 @@ def read_json(response: Response, service: str, *, refused: str = "check the key
         RateLimited: The status is 429.
         Refused: The status is 401 or 403.
         Transient: The same request may succeed later.
+        NotThere: The status is 404 or 410.
         Permanent: The same request cannot succeed.
     """
     status = response.status_code
@@ -72,6 +75,8 @@ def read_json(response: Response, service: str, *, refused: str = "check the key
         raise Refused(f"{answered}: {refused}")
     if status in _PASSING or status >= 500:
         raise Transient(answered, retry_after_s=retry_after_s)
+    if status in (404, 410):
+        raise NotThere(answered, is_certain=False)
     if not 200 <= status < 300:
         where = response.headers.get("location", "")[:200]
         raise Permanent(f"{answered}: it has moved to {where}; set base_url accordingly" if where else answered)

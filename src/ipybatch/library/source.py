@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from ipybatch.engine.data.policy import Breaker, Limits, Retry
 from ipybatch.engine.run.attempt import Attempt
-from ipybatch.errors import InputError
+from ipybatch.errors import InputError, Permanent
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -62,6 +62,21 @@ class Defaults:
     expands: tuple[str, ...] = ()
 
 
+class NotThere(Permanent):
+    """Say that the service has no such thing, or shows it no more: the library remembers it, and asks again later.
+
+    Attributes:
+        is_certain: Whether the answer itself says so; a bare 404 may come from a wrong address, or from a service that
+            is overloaded.
+    """
+
+    kind = "not_there"
+
+    def __init__(self, message: str = "there is no such thing", *, is_certain: bool = True) -> None:
+        super().__init__(message)
+        self.is_certain = is_certain
+
+
 class Source(AbstractAsyncContextManager[Any], Protocol):
     """A service that gives records; entered on the engine's event loop, so its HTTP client belongs to that loop."""
 
@@ -85,6 +100,7 @@ class Source(AbstractAsyncContextManager[Any], Protocol):
             expand: Further data to fetch, one of `Defaults.expands`.
 
         Raises:
+            NotThere: The service has no such thing, or shows it no more.
             ItemError: The fetch failed; the class says whether it is tried again.
         """
 

@@ -38,9 +38,9 @@ from ipybatch.engine.data.masking import mask, register
 from ipybatch.engine.data.policy import Breaker, Limits, Rate, Retry, check, check_count
 from ipybatch.engine.run.attempt import Attempt
 from ipybatch.engine.run.engine_thread import engine_thread
-from ipybatch.errors import InputError, ItemError, Permanent, Transient
+from ipybatch.errors import InputError, ItemError, Transient
 from ipybatch.library.http import TIMEOUT_S, Client, HttpSource, check_url, make_client, read_json
-from ipybatch.library.source import Defaults, Identity, read_environment
+from ipybatch.library.source import Defaults, Identity, NotThere, read_environment
 
 STORE_URL = "https://store.steampowered.com"
 API_URL = "https://api.steampowered.com"
@@ -207,7 +207,7 @@ class SteamStore(HttpSource):
         success = entry.get("success") if isinstance(entry, dict) else None
         if success is False:
             msg = f"no such game, or not sold in {self.cc.upper()}"
-            raise Permanent(msg)
+            raise NotThere(msg)
         data = entry.get("data") if isinstance(entry, dict) else None
         if success is not True or not isinstance(data, dict) or not isinstance(data.get("name"), str):
             msg = f"the Steam store answered without the details of {item}"

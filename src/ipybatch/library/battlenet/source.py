@@ -43,11 +43,11 @@ from ipybatch.engine.data.masking import mask
 from ipybatch.engine.data.policy import Breaker, Limits, Rate, Retry, check, check_count
 from ipybatch.engine.rules.classify import parse_retry_after
 from ipybatch.engine.run.attempt import Attempt
-from ipybatch.errors import InputError, Permanent, RateLimited, Transient
+from ipybatch.errors import InputError, RateLimited, Transient
 from ipybatch.library.battlenet.names import KINDS, Character, Guild, item_of, kind_of, path_of
 from ipybatch.library.battlenet.tokens import AccessTokens, OAuthClient, ServerClock, check_credential, read_date
 from ipybatch.library.http import TIMEOUT_S, HttpSource, check_url, read_json
-from ipybatch.library.source import Defaults, Identity, read_environment
+from ipybatch.library.source import Defaults, Identity, NotThere, read_environment
 
 REGIONS = {region: f"https://{region}.api.blizzard.com" for region in ("us", "eu", "kr", "tw")} | {
     "cn": "https://gateway.battlenet.com.cn"
@@ -281,7 +281,7 @@ class _Pages:
         response, data = await self._ask(self._kind, "", kept)
         if response.status_code == 404:
             msg = f"Battle.net answered 404: no such {self._kind} in {self._source.region}, or none it shows any more"
-            raise Permanent(msg)
+            raise NotThere(msg, is_certain=False)
         if not isinstance(data, dict) or not isinstance(data.get("name"), str):
             msg = f"Battle.net answered without the name of the {self._kind}"
             raise Transient(msg)
