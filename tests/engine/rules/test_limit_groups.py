@@ -8,7 +8,8 @@ from ipybatch.engine.data.plan import Task
 from ipybatch.engine.data.policy import Breaker as BreakerPolicy
 from ipybatch.engine.data.policy import Limits, Rate
 from ipybatch.engine.rules.estimate import estimate
-from ipybatch.engine.rules.limiter import NO_COST, GroupLimiter, Limiter, LimitGroup, LimitGroups
+from ipybatch.engine.rules.limit_groups import GroupLimiter, LimitGroup, LimitGroups
+from ipybatch.engine.rules.limiter import NO_COST, Limiter
 from ipybatch.engine.rules.scheduler import Scheduler
 
 

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from ipybatch.engine.data.plan import BY_ORDER, PRIORITIES, Task
 from ipybatch.engine.data.policy import Limits
 from ipybatch.engine.rules import scheduler as rules
-from ipybatch.engine.rules.limiter import GroupLimiter, Limiter, LimitGroup, LimitGroups
+from ipybatch.engine.rules.limit_groups import GroupLimiter, LimitGroup, LimitGroups
+from ipybatch.engine.rules.limiter import Limiter
 from ipybatch.engine.rules.scheduler import Line, Scheduler
 
 

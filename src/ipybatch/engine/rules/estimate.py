@@ -11,7 +11,8 @@ import msgspec
 
 from ipybatch.engine.data.plan import Task
 from ipybatch.engine.data.policy import Limits
-from ipybatch.engine.rules.limiter import Cost, GroupLimiter, Limiter, LimitGroup, LimitGroups
+from ipybatch.engine.rules.limit_groups import GroupLimiter, LimitGroup, LimitGroups
+from ipybatch.engine.rules.limiter import Cost, Limiter
 from ipybatch.engine.rules.scheduler import Scheduler, Ticket
 
 SIMULATED_AT_MOST = 100_000

@@ -31,16 +31,8 @@ from ipybatch.engine.data.masking import describe
 from ipybatch.engine.data.plan import BY_ORDER, PRIORITIES, Task
 from ipybatch.engine.data.policy import Limits
 from ipybatch.engine.rules.breaker import CircuitBreaker
-from ipybatch.engine.rules.limiter import (
-    NO_COST,
-    REFUSED,
-    Cost,
-    GroupLimiter,
-    Limiter,
-    LimitGroup,
-    LimitGroups,
-    Permit,
-)
+from ipybatch.engine.rules.limit_groups import GroupLimiter, LimitGroup, LimitGroups
+from ipybatch.engine.rules.limiter import NO_COST, REFUSED, Cost, Limiter, Permit
 from ipybatch.errors import InputError
 
 Source = Literal["fresh", "waiting"]

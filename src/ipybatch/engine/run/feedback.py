@@ -13,7 +13,7 @@ from ipybatch.engine.data.policy import Retry
 from ipybatch.engine.rules import retry
 from ipybatch.engine.rules.breaker import CircuitBreaker
 from ipybatch.engine.rules.classify import Kind, Verdict
-from ipybatch.engine.rules.limiter import LimitGroup, group_label
+from ipybatch.engine.rules.limit_groups import LimitGroup, group_label
 from ipybatch.engine.rules.scheduler import Ticket
 from ipybatch.engine.store.resources import Resource
 

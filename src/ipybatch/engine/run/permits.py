@@ -18,7 +18,8 @@ import msgspec
 from ipybatch.engine.data.clock import Clock
 from ipybatch.engine.data.items import ItemList
 from ipybatch.engine.data.spec import Spec
-from ipybatch.engine.rules.limiter import Cost, GroupLimiter, Permit, cost_in
+from ipybatch.engine.rules.limit_groups import GroupLimiter
+from ipybatch.engine.rules.limiter import Cost, Permit, cost_in
 from ipybatch.engine.rules.scheduler import Ticket
 from ipybatch.engine.run.attempt import Attempt
 from ipybatch.engine.store.resources import Resource

@@ -33,7 +33,8 @@ from ipybatch.engine.feed.feed import Feed
 from ipybatch.engine.feed.session_view import LimitGroupStatus, LiveStatus
 from ipybatch.engine.feed.snapshot import Snapshot
 from ipybatch.engine.rules.breaker import CircuitBreaker
-from ipybatch.engine.rules.limiter import GroupLimiter, Limiter, LimitGroup, LimitGroups
+from ipybatch.engine.rules.limit_groups import GroupLimiter, LimitGroup, LimitGroups
+from ipybatch.engine.rules.limiter import Limiter
 from ipybatch.engine.rules.scheduler import Batch, Scheduler
 from ipybatch.engine.run.engine_thread import SUPERVISED
 from ipybatch.engine.run.runner import Runner

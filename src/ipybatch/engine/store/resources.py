@@ -22,7 +22,7 @@ from ipybatch.engine.data.clock import Clock, SystemClock
 from ipybatch.engine.data.masking import mask
 from ipybatch.engine.data.policy import Limits
 from ipybatch.engine.data.spec import Spec
-from ipybatch.engine.rules.limiter import GroupLimiter, LimitGroup, group_label
+from ipybatch.engine.rules.limit_groups import GroupLimiter, LimitGroup, group_label
 from ipybatch.engine.store.journal import BUSY_S, Journal, default_path, resolved
 from ipybatch.engine.store.lease import me
 from ipybatch.engine.store.limit_store import Answer, LimitStore, Owner, Report, StoreBusy
