@@ -110,18 +110,23 @@ def resources(journal: str | Path | None = None) -> pd.DataFrame:
 
 
 def lift(resource: str, *, journal: str | Path | None = None) -> bool:
-    """End the cool-down of a resource, for all kernels that use it: they go on within a second.
+    """End the cool-down of a resource: sessions of this process go on at once, those of others within a second.
+
+    Args:
+        resource: As ``resource=`` of the sessions names it; that of one without a name is "session <its name>".
+        journal: Path of the journal whose sessions use it; default: ``IPYBATCH_JOURNAL``, else the one in the user's
+            data folder, and all sessions of this process.
 
     Returns:
         Whether it was cooling down.
 
     Raises:
-        InputError: No resource of that name was ever used.
+        InputError: No session of that resource ever ran.
         JournalError: The limits cannot be read or written.
     """
     from ipybatch.engine.store import resources as known
 
-    return known.lift(known.limits_of(None if journal is None else Path(journal)), resource)
+    return known.lift(None if journal is None else Path(journal), resource)
 
 
 def _forecast_form() -> type:

@@ -475,6 +475,9 @@ def _check_leaving(told: _Time, party: _Parties) -> None:
     answer = b.tell(wanted={})
     _holds(answer.wait_s == 0.0 and not answer.owners, "who leaves takes its limits along", answer)
     _holds(list(answer.used.values()) == [2.0], "what it used stays counted", answer.used)
+    b.tell(cool_s=90.0)
+    seen = [a.tell(cool_most_s=60.0).cool_s > 80.0, b.tell(bounds=None).cool_s > 80.0]
+    _holds(all([*seen, a.tell(cool_most_s=60.0).cool_s <= 60.0]), "who is alone cuts what is left of a cool-down", seen)
 
 
 def _check_history(told: _Time, party: _Parties) -> None:

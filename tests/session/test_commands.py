@@ -134,7 +134,11 @@ def test_priorities_are_changed_from_elsewhere(running, asker, gate):
         ("prioritize", {"keys": [1], "priority": []}, "priority must be one of"),
         ("pause", {"by": "me"}, "multiple values for argument 'by'"),
         ("retry_failed", {}, "wait until the session has ended"),
-        ("explode", {}, "the verb must be one of 'pause', 'resume', 'cancel', 'retry_failed', 'adjust', 'prioritize'"),
+        (
+            "explode",
+            {},
+            "the verb must be one of 'pause', 'resume', 'cancel', 'lift', 'retry_failed', 'adjust', 'prioritize'",
+        ),
     ],
 )
 def test_what_cannot_be_done_is_refused_in_the_reply(running, asker, verb, given, said):

@@ -159,6 +159,7 @@ class Limiter {
     const cool_s = Math.ceil(head.cool_down_s - passed_s);
     hidden(this.cool, cool_s <= 0);
     text(this.coolWords, `The service asked to slow down: ${clock(cool_s)} left`);
+    attribute(this.cool, "title", head.cool_why || null);
   }
 }
 

@@ -8,6 +8,7 @@ import { ended } from "./store";
 const LABELS: [CommandName, string][] = [
   ["pause", "Pause"],
   ["resume", "Resume"],
+  ["lift", "Lift"],
   ["retry_failed", "Retry failed"],
   ["cancel", "Cancel"],
 ];
@@ -48,6 +49,7 @@ export class Header {
     setIcon(this.icon, head.state);
     text(this.word, `${head.state.replace("_", " ")} ${head.where}`.trim());
     clipped(this.waiting, ended(head.state) ? "" : waiting(head, passed_s));
+    attribute(this.buttons.get("lift")!, "title", `Ask the service again now: ${head.cool_why}`);
     this.patchButtons(head.can, isPending);
   }
 

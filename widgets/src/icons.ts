@@ -26,6 +26,7 @@ const PATHS: Record<IconName, string> = {
   pause: BARS,
   resume: "M3.6 2.2L9.6 6L3.6 9.8Z",
   cancel: CROSS,
+  lift: "M6 9.8V2.4M2.8 5.4L6 2.2L9.2 5.4",
   retry_failed: TURN,
   adjust: "M1.5 3.5H5M8.6 3.5H10.5M5 3.5A1.8 1.8 0 1 1 8.6 3.5A1.8 1.8 0 1 1 5 3.5M1.5 8.7H2.4M6 8.7H10.5M2.4 8.7A1.8 1.8 0 1 1 6 8.7A1.8 1.8 0 1 1 2.4 8.7",
   items: "M4.2 2.2L8 6L4.2 9.8",

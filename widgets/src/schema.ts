@@ -6,7 +6,7 @@ export type State = "planned" | "running" | "paused" | "completed" | "failed" | 
 export type NoteKind = "" | "listener" | "passing" | "over";
 export type Status = "pending" | "running" | "completed" | "failed" | "timeout" | "cancelled" | "skipped";
 export type BreakerState = "closed" | "open" | "half_open";
-export type CommandName = "pause" | "resume" | "cancel" | "retry_failed" | "adjust" | "items";
+export type CommandName = "pause" | "resume" | "cancel" | "lift" | "retry_failed" | "adjust" | "items";
 export type ViewName = "panel" | "progress" | "table" | "breaker" | "timeline" | "log";
 
 /** The head, and the changes since the last update (everything when `whole`). */
@@ -49,6 +49,7 @@ export interface Head {
   concurrency: number;
   most_concurrency: number;
   cool_down_s: number;
+  cool_why: string;
   sharing: string[];
   running_elsewhere: number;
   spent_usd: number | null;

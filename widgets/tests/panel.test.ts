@@ -220,6 +220,23 @@ describe("what is shown", () => {
     close();
   });
 
+  it("offers to lift a cool-down, and says why it holds", async () => {
+    const cooling = { cool_down_s: 86_400, cool_why: "asked for 365 d: asked again in 24 h" };
+    const { model, el, close } = mount(update(1, { whole: true, head: head({ ...cooling, can: ["pause", "lift", "cancel"] }) }));
+    await frame();
+    const button = el.querySelector<HTMLButtonElement>("button.ib-lift")!;
+    expect([button.hidden, button.textContent, button.getAttribute("aria-label")]).toEqual([false, "Lift", "Lift"]);
+    expect(button.title).toBe("Ask the service again now: asked for 365 d: asked again in 24 h");
+    expect(words(el, ".ib-waiting")).toContain("the service asked us to wait 1 d 00 h");
+    button.click();
+    await frame();
+    expect(model.sent.at(-1)).toMatchObject({ kind: "command", name: "lift" });
+    model.receive(update(2, { head: head({ can: ["pause", "cancel"] }) }));
+    await frame();
+    expect(button.hidden).toBe(true);
+    close();
+  });
+
   it("moves the keyboard's focus from Pause to Resume", async () => {
     const { model, el, close } = mount();
     el.querySelector<HTMLButtonElement>("button.ib-pause")!.focus();

@@ -28,6 +28,7 @@ export function head(changes: Partial<Head> = {}): Head {
     concurrency: 3,
     most_concurrency: 3,
     cool_down_s: 0,
+    cool_why: "",
     sharing: [],
     running_elsewhere: 0,
     spent_usd: null,

@@ -114,6 +114,11 @@ _ACTIONS = {
     "pause": _Action(lambda session, _: session.pause(), "asked to pause: the engine is busy", _paused),
     "resume": _Action(lambda session, _: session.resume(), "asked to resume: the engine is busy", lambda _: "running"),
     "cancel": _Action(lambda session, _: session.cancel(), "asked to cancel: not ended yet", _cancelled),
+    "lift": _Action(
+        lambda session, _: session.lift(),
+        "asked to end the cool-down: the engine is busy",
+        lambda _: "the cool-down was ended",
+    ),
     "retry_failed": _Action(
         lambda session, _: session.retry_failed(),
         "asked to run again what failed",

@@ -29,7 +29,7 @@ from ipybatch.engine.feed.event_text import LogLine
 from ipybatch.engine.feed.session_view import LiveStatus, SessionView
 from ipybatch.engine.feed.snapshot import Group, Snapshot
 
-CommandName = Literal["pause", "resume", "cancel", "retry_failed", "adjust", "items"]
+CommandName = Literal["pause", "resume", "cancel", "lift", "retry_failed", "adjust", "items"]
 ViewName = Literal["panel", "progress", "table", "breaker", "timeline", "log"]
 
 
@@ -115,7 +115,7 @@ class Head(msgspec.Struct, kw_only=True):
         limit_groups: The busiest limit groups; ``more_limit_groups`` is the number of others.
         queued: Numbers of items of high, medium and low priority that have not started; empty where all have the same.
         concurrency: Maximum of concurrent attempts; ``most_concurrency`` is that which the session was made with.
-        cool_down_s: Seconds of cool-down left.
+        cool_down_s: Seconds of cool-down left; ``cool_why`` says why, also that of a limit group alone.
         sharing: Who else uses the resource: sessions of other processes; ``running_elsewhere`` is the number of their
             attempts that run.
         spent_usd: None for work that costs nothing.
@@ -145,6 +145,7 @@ class Head(msgspec.Struct, kw_only=True):
     concurrency: int
     most_concurrency: int
     cool_down_s: float
+    cool_why: str
     sharing: list[str]
     running_elsewhere: int
     spent_usd: float | None
@@ -258,6 +259,7 @@ Parts = frozenset[Literal["rows", "pace", "moves", "log"]]
 
 LINES_AT_ONCE = 25
 LIMIT_GROUPS_SHOWN = 8
+LIFTED_S = 60.0  # what is left of a cool-down that is worth a button
 
 _CAN: dict[events.State, list[CommandName]] = {
     "planned": ["resume"],
@@ -351,6 +353,7 @@ def head(session: SessionView) -> Head:
         concurrency=limits.concurrency,
         most_concurrency=session.declared.concurrency,
         cool_down_s=max(0.0, snapshot.cool_until_s - now_s),
+        cool_why=_cool_why(snapshot, now_s),
         sharing=list(status.sharing),
         running_elsewhere=status.running_elsewhere,
         spent_usd=snapshot.spent_usd,
@@ -359,8 +362,15 @@ def head(session: SessionView) -> Head:
         notes=snapshot.notes,
         where="" if session.elsewhere is None else session.elsewhere.where,
         untold=is_untold(session),
-        can=_can(session),
+        can=_can(session, now_s),
     )
+
+
+def _cool_why(snapshot: Snapshot, now_s: float) -> str:
+    event = snapshot.cooling(now_s)
+    if event is None:
+        return ""
+    return mask(f"{event.limit_group}: {event.reason}" if event.limit_group else event.reason)
 
 
 def _limit_groups(status: LiveStatus) -> list[LimitGroupFact]:
@@ -446,9 +456,11 @@ def is_untold(session: SessionView) -> bool:
     return session.elsewhere is not None or bool(session.lacks)
 
 
-def _can(session: SessionView) -> list[CommandName]:
+def _can(session: SessionView, now_s: float) -> list[CommandName]:
     snapshot = session.snapshot
     can = list(_CAN[snapshot.state])
+    if snapshot.state in ("running", "paused") and snapshot.cooling(now_s + LIFTED_S) is not None:
+        can.append("lift")
     if session.elsewhere is not None:  # the limits it was made with are not on record
         return [name for name in can if name != "adjust"]
     if session.lacks:

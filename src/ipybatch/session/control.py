@@ -25,6 +25,7 @@ from ipybatch.engine.feed.feed import Feed
 from ipybatch.engine.feed.session_view import Elsewhere, Reply
 from ipybatch.engine.run.engine_thread import COMMAND_S, engine_thread
 from ipybatch.engine.run.run import Change, Run
+from ipybatch.engine.store import resources
 from ipybatch.engine.store.commands import Command
 from ipybatch.engine.store.journal import Journal
 from ipybatch.engine.store.lease import process_of
@@ -141,6 +142,17 @@ class Control:
         if reply == "done" and self._is_on_other_thread() and self._running is not None:
             concurrent.futures.wait([self._running], timeout=COMMAND_S)
         return "asked" if self._is_live() else reply
+
+    def lift(self) -> Reply:
+        """End the cool-down of its resource, for all who share it: what waits goes on.
+
+        Raises:
+            JournalError: The limits cannot be read or written. So for `ipybatch.lift`, which this is.
+        """
+        if self._follower is None and not self._is_live():
+            resources.lift(self._journal.path, self._spec.resource)
+            return "done"
+        return self._command("lift")
 
     def retry_failed(self, keys: Iterable[Any] | None = None) -> Reply:
         """Run failed, timed-out and cancelled items again, permanent failures too, and return at once.
@@ -329,6 +341,11 @@ class Control:
         self._emit_command("resume", by)
         self._hold(False)
 
+    def _lift(self, by: str) -> None:
+        self._emit_command("lift", by)
+        if self._run is not None:
+            self._run.lift()
+
     def _hold(self, held: bool) -> None:
         before, after = _HELD if held else _HELD[::-1]
         if self.state == before and self._run is not None and self._run.hold(held=held):
@@ -392,6 +409,7 @@ _ACTS: dict[str, Callable[..., None]] = {  # with the session, and which other p
     "pause": Control._pause,
     "resume": Control._resume,
     "cancel": Control._cancel,
+    "lift": Control._lift,
     "retry_failed": Control._retry_failed,
     "adjust": Control._adjust,
     "prioritize": Control._prioritize,

@@ -31,10 +31,11 @@ import msgspec
 from ipybatch.engine.data import events
 from ipybatch.engine.data.clock import SystemClock
 from ipybatch.engine.data.events import State
+from ipybatch.engine.data.masking import mask
 from ipybatch.engine.feed.feed import Feed
 from ipybatch.engine.feed.session_view import Elsewhere, Reply
 from ipybatch.engine.run.engine_thread import COMMAND_S
-from ipybatch.engine.store import commands, lease, rows, run_store
+from ipybatch.engine.store import commands, lease, resources, rows, run_store
 from ipybatch.engine.store.journal import Journal
 from ipybatch.engine.store.run_store import Found
 from ipybatch.errors import EngineBusy, InputError, JournalError, JournalLocked
@@ -225,6 +226,8 @@ class Follower:
             self._end("failed", str(error), self._feed.clock.unix_s())
             return
         self._tell_answers(answers)
+        if found is not None and found.owner is not None:
+            self._show_cool_downs(found.resource)
         if found is None:
             self._end("interrupted", "what it recorded was deleted elsewhere", self._feed.clock.unix_s())
             return
@@ -245,6 +248,20 @@ class Follower:
                 self._feed.note(note, "over")
         if found.usd not in (None, snapshot.spent_usd):
             self._feed.emit(events.Spent(at_s, found.usd))
+
+    def _show_cool_downs(self, resource: str) -> None:
+        """Publish which cool-downs hold, that began or were lifted since the last look."""
+        try:
+            cooling = resources.cooling(self._journal, resource)
+        except JournalError:
+            return  # the limits hold there, and are shown again when they can be read
+        snapshot, at_s = self._feed.snapshot, self._feed.clock.unix_s()
+        shown = {name: event.until_s for name, event in snapshot.cools.items() if event.until_s > at_s + FOLLOW_S}
+        for name, (left_s, why) in cooling.items():
+            if at_s + left_s > shown.pop(name, 0.0) + FOLLOW_S:
+                self._feed.emit(events.CooledDown(at_s, at_s + left_s, mask(why), name, resource))
+        for name in shown:
+            self._feed.emit(events.CooledDown(at_s, 0.0, "it was lifted", name, resource))
 
     def _judge(self, found: Found, newer: Found | None) -> None:
         """Publish how it stands, and follow it no more when nobody holds it."""

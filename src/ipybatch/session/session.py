@@ -18,13 +18,13 @@ from ipybatch.engine.data.outcome import Outcome, RecordedItem, Summary
 from ipybatch.engine.data.plan import KeyFunction, Keying, Priority
 from ipybatch.engine.data.policy import Breaker, Limits, Retry
 from ipybatch.engine.data.spec import Backend, OnFailure, Spec, inspect_work
-from ipybatch.engine.feed.event_text import Name, named
+from ipybatch.engine.feed.event_text import Name, named, why_waiting
 from ipybatch.engine.feed.feed import Feed, Listener
 from ipybatch.engine.feed.session_view import LiveStatus, SessionView
 from ipybatch.engine.feed.snapshot import Snapshot
 from ipybatch.engine.rules.estimate import Estimate, estimate
 from ipybatch.engine.run.engine_thread import engine_thread, refuse_to_wait_for
-from ipybatch.engine.run.run import read_live_status
+from ipybatch.engine.run.live_status import read_live_status
 from ipybatch.engine.store import removal
 from ipybatch.engine.store.journal import open_journal
 from ipybatch.engine.store.resume import Items
@@ -186,8 +186,8 @@ class BatchSession(Control):
 
     @property
     def reason(self) -> str:
-        """Why it ended early, in one line; "" otherwise."""
-        return self._feed.snapshot.reason
+        """Why it ended early, in one line, or why it waits for an hour or longer; "" otherwise."""
+        return self._feed.snapshot.reason or why_waiting(self._feed.snapshot, self._clock.unix_s())
 
     @property
     def counts(self) -> Counts:

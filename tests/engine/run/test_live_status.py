@@ -5,7 +5,7 @@ import pytest
 
 from ipybatch import Breaker, Limits, Permanent, Rate, RateLimited, Retry
 from ipybatch.engine.feed.session_view import LiveStatus
-from ipybatch.engine.run.run import allowed_per_s
+from ipybatch.engine.run.live_status import allowed_per_s
 
 LATENCY_S = 0.5
 

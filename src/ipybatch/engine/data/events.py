@@ -265,11 +265,13 @@ class CooledDown(Event, frozen=True, gc=False, tag="cooled_down"):
 
     Attributes:
         limit_group: What alone cools down; "" for all.
+        resource: What `ipybatch.lift` knows it by.
     """
 
     until_s: float
     reason: str
     limit_group: str = ""
+    resource: str = ""
 
 
 class Spent(Event, frozen=True, gc=False, tag="spent"):

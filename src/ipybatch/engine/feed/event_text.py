@@ -19,6 +19,7 @@ Source: https://github.com/SGrondin/bottleneck#events (2026-11-22).
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal, get_args
 
@@ -28,6 +29,7 @@ from ipybatch.engine.data import events
 from ipybatch.engine.data.masking import mask
 from ipybatch.engine.feed.feed import Listener
 from ipybatch.engine.feed.snapshot import Group, Snapshot
+from ipybatch.engine.rules.limiter import LONG_COOL_S
 from ipybatch.errors import InputError
 
 Name = Literal[
@@ -203,7 +205,25 @@ def _cooled_down(event: events.CooledDown) -> Words:
     what = f"Cooling down {event.limit_group}" if event.limit_group else "Cooling down"
     if not event.until_s:
         return "info", f"{what} ended: {event.reason}"
-    return "warn", f"{what} for {max(0.0, event.until_s - event.at_s):.1f} s: {event.reason}"
+    return "warn", f"{what} for {max(0.0, event.until_s - event.at_s):.1f} s: {event.reason}{_way_out(event)}"
+
+
+def why_waiting(snapshot: Snapshot, now_s: float) -> str:
+    """Return why a session waits that is to do so for long, until when, and the way out; "" while it does not."""
+    event = snapshot.cooling(now_s)
+    if event is None or snapshot.state != "running" or not _way_out(event):
+        return ""
+    if event.limit_group and snapshot.counts.running:  # others go on
+        return ""
+    what = f"{event.limit_group} cools down" if event.limit_group else "cooling down"
+    until = time.strftime("%H:%M on %Y-%m-%d", time.localtime(event.until_s))
+    return f"{what} until {until}: {event.reason}{_way_out(event)}"
+
+
+def _way_out(event: events.CooledDown) -> str:
+    """Return what ends a long cool-down, to be said after its reason."""
+    is_long = event.until_s - event.at_s >= LONG_COOL_S - 1.0 and event.resource
+    return f"; ipybatch.lift({event.resource!r}) ends it" if is_long else ""
 
 
 def _tallied(event: events.Tallied) -> Words:
@@ -259,7 +279,7 @@ def line_of(event: events.Event) -> str:
         case events.CooledDown(until_s=0.0):
             line = f"cooling down ended: {event.reason}"
         case events.CooledDown():
-            line = f"cooling down for {event.until_s - event.at_s:.1f} s: {event.reason}"
+            line = f"cooling down for {event.until_s - event.at_s:.1f} s: {event.reason}{_way_out(event)}"
         case events.Noted(kind="over"):
             line = ""
         case events.Noted():

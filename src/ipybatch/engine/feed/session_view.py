@@ -138,5 +138,8 @@ class SessionView(Protocol):
     def cancel(self) -> Reply:
         """End the running attempts, and the session."""
 
+    def lift(self) -> Reply:
+        """End the cool-down of its resource."""
+
     def retry_failed(self) -> Reply:
         """Run failed items again."""

@@ -109,6 +109,7 @@ class Snapshot(msgspec.Struct, kw_only=True):
         before_s: Seconds it ran in earlier starts.
         ended_s: Unix time it ended; 0.0 before.
         cool_until_s: Unix time the resource's cool-down ends; 0.0 for none.
+        cools: The latest cool-down of each limit group, by its name, "" for that of the resource; without lifted ones.
         passing: Those of the notes that hold until it begins or ends at the latest.
         recent: The last items that ended, newest last.
         failures: The last items that ended otherwise than completed, by key, newest last.
@@ -137,6 +138,7 @@ class Snapshot(msgspec.Struct, kw_only=True):
     moves: int = 0
     breaker: BreakerSnapshot = msgspec.field(default_factory=BreakerSnapshot)
     cool_until_s: float = 0.0
+    cools: dict[str, events.CooledDown] = msgspec.field(default_factory=dict)
     notes: list[str] = msgspec.field(default_factory=list)
     passing: set[str] = msgspec.field(default_factory=set)
     recent: deque[events.ItemEnded] = msgspec.field(default_factory=lambda: deque(maxlen=RECENT_ITEMS))
@@ -166,6 +168,11 @@ class Snapshot(msgspec.Struct, kw_only=True):
     def apply(self, event: events.Event) -> None:
         """Fold one event in."""
         FOLD[type(event)](self, event)
+
+    def cooling(self, now_s: float) -> events.CooledDown | None:
+        """Return the cool-down that is in force: that of the resource, else the longest of a limit group."""
+        left = [event for event in self.cools.values() if event.until_s > now_s]
+        return max(left, key=lambda event: (not event.limit_group, event.until_s), default=None)
 
     def rate_per_s(self, now_s: float) -> float:
         """Return items ended per second over the last seconds, at most `RATE_SPAN_S` of them."""
@@ -380,6 +387,9 @@ class Snapshot(msgspec.Struct, kw_only=True):
 
     def _cooled_down(self, event: events.CooledDown) -> None:
         self._tell(event)
+        self.cools.pop(event.limit_group, None)
+        if event.until_s:
+            self.cools[event.limit_group] = event
         if not event.limit_group:
             self.cool_until_s = max(self.cool_until_s, event.until_s) if event.until_s else 0.0
 

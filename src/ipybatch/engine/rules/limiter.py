@@ -34,6 +34,9 @@ BURST = 200  # requests that are sent apart
 LATE_S = 0.01  # what an event loop that has something to do may be late
 TIMER_S = 0.002  # what an event loop can time well enough
 
+MOST_COOL_S = 86_400.0  # a service's word is obeyed for a day; then it is asked again
+LONG_COOL_S = 3600.0  # so long a cool-down is told with the way out, and what is left on record is cut to it
+
 Cost = Mapping[str, float]
 NO_COST: Cost = {}
 NOTHING: Cost = {"requests": 0.0}
@@ -270,11 +273,11 @@ class Limiter:
         return ""
 
     def cool_down(self, now_s: float, started_s: float, wait_s: float) -> bool:
-        """Let nothing start for ``wait_s``; say whether that is news.
+        """Let nothing start for ``wait_s``, or for `MOST_COOL_S`; say whether that is news.
 
         Requests that were under way when the last cool-down began say nothing new: they only make it longer.
         """
-        until_s = now_s + wait_s
+        until_s = now_s + min(wait_s, MOST_COOL_S)
         news = until_s > self.cool_until_s
         self.cool_until_s = max(self.cool_until_s, until_s)
         if started_s >= self._cooled_at_s:

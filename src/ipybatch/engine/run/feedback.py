@@ -85,10 +85,7 @@ class Feedback(msgspec.Struct):
             if verdict.kind is not Kind.RATE_LIMITED:
                 return
             wait_s = retry.cool_down_s(self.policy, ticket.limiter.cool_downs, self.clock.unix_s())
-        if ticket.limiter.cool_down(now_s, ticket.permit.started_s, wait_s):
-            until_s = self.clock.unix_s() + wait_s
-            reason = "the service asked us to slow down"
-            self.emit(events.CooledDown(self.clock.unix_s(), until_s, reason, group_label(ticket.limit_group)))
+        ticket.limiter.cool_down(now_s, ticket.permit.started_s, wait_s)
 
 
 def why_opened(breaker: CircuitBreaker) -> str:

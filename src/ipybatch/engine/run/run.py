@@ -1,10 +1,10 @@
-"""Run: one start of a session, from taking its run in the journal to releasing it; and its live status for the views.
+"""Run: one start of a session, from taking its run in the journal to releasing it.
 
 open (caller's thread: errors reach the caller)
   -> run (engine loop: enter the work, join the resource, runner)
     -> close (what is left, the last state, the lease)
 
-One subject, hence its length: what a start goes through, and how it stands meanwhile.
+One subject, hence its length: what a start goes through.
 """
 
 from __future__ import annotations
@@ -26,11 +26,10 @@ from ipybatch.engine.data.items import ItemList
 from ipybatch.engine.data.masking import describe
 from ipybatch.engine.data.outcome import Outcome
 from ipybatch.engine.data.plan import NOTHING_AGAIN, Again, Plan, Task, queued_by_priority
-from ipybatch.engine.data.policy import Limits, Paced
+from ipybatch.engine.data.policy import Limits
 from ipybatch.engine.data.spec import Spec
 from ipybatch.engine.feed import event_text
 from ipybatch.engine.feed.feed import Feed
-from ipybatch.engine.feed.session_view import LimitGroupStatus, LiveStatus
 from ipybatch.engine.feed.snapshot import Snapshot
 from ipybatch.engine.rules.breaker import CircuitBreaker
 from ipybatch.engine.rules.limit_groups import GroupLimiter, LimitGroup, LimitGroups
@@ -44,92 +43,9 @@ from ipybatch.engine.store.commands import Command, Inbox
 from ipybatch.engine.store.commit_queue import written
 from ipybatch.engine.store.drawing import CHUNK_S
 from ipybatch.engine.store.journal import BUSY_S, PATIENCE_S, Journal
-from ipybatch.engine.store.resources import Membership, who
+from ipybatch.engine.store.resources import Membership
 from ipybatch.engine.store.resume import Items, Opened, Wanted
 from ipybatch.errors import JournalError, Permanent, Withheld
-
-_WAITING = {
-    "batch": "next batch in {}",
-    "limit": "the limits allow the next request in {}",
-    "breaker": "the service fails: next probe in {}",
-    "probe": "one probe is asking whether the service is back",
-    "retry": "next retry in {}",
-    "items": "waiting for the next items of the generator",
-}
-
-
-def read_live_status(runner: Runner | None, limits: Limits, snapshot: Snapshot, clock: Clock) -> LiveStatus:
-    """Return the live status; on the engine's thread while it runs."""
-    now_s, unix_s = clock.now_s(), clock.unix_s()
-    if runner is None or runner.state is not None:
-        return LiveStatus(allowed_per_s=allowed_per_s(limits), lingering=runner.lingering if runner else 0)
-    shown = runner.resource.limiter.shown(limits.rates, now_s)
-    return LiveStatus(
-        _why(runner, snapshot, now_s, unix_s),
-        [*shown, *_windows(() if limits.pacer is None else limits.pacer.windows, now_s)],
-        allowed_per_s(limits),
-        _eta_s(snapshot, limits, unix_s),
-        runner.lingering,
-        _limit_groups(runner, now_s),
-        None if runner.scheduler.queued is None else tuple(runner.scheduler.queued),
-        tuple(map(who, runner.resource.limiter.owners)),
-        sum(owner.running for owner in runner.resource.limiter.owners),
-    )
-
-
-def allowed_per_s(limits: Limits) -> float | None:
-    """Return how many starts per second the limits allow in the long run; None without rates and spacing."""
-    bounds = [rate.limit / rate.per_s for rate in limits.all_rates if rate.unit == "requests"]
-    if limits.spacing_s:
-        bounds.append(1.0 / limits.spacing_s)
-    return min(bounds) if bounds else None
-
-
-def _windows(windows: Iterable[Paced], now_s: float) -> list[tuple[float, float, float, str]]:
-    return [(w.used(now_s), w.rate.limit, w.rate.per_s, w.rate.unit) for w in windows]
-
-
-def _limit_groups(runner: Runner, now_s: float) -> list[LimitGroupStatus]:
-    limit_groups = runner.scheduler.limit_groups
-    return [
-        LimitGroupStatus(
-            limit_group.label,
-            len(limit_group.tasks),
-            limit_group.limiter.own.shown(limit_group.limiter.own.windows, now_s),
-            max(0.0, limit_group.limiter.own.cool_until_s - now_s),
-        )
-        for limit_group in (() if limit_groups is None else limit_groups.by_name.values())
-    ]
-
-
-def _why(runner: Runner, snapshot: Snapshot, now_s: float, unix_s: float) -> str:
-    if snapshot.state == "paused":
-        running = snapshot.counts.running
-        return f"{running} in flight finish first" if running else ""
-    cool_s = snapshot.cool_until_s - unix_s
-    if cool_s > 0:
-        return f"the service asked us to slow down: {cool_s:.0f} s left"
-    scheduler = runner.scheduler
-    left_s = runner.next_start_s - now_s
-    if scheduler.why in _WAITING and (left_s > 0.5 or scheduler.why == "probe"):
-        return _WAITING[scheduler.why].format(f"{left_s:.0f} s")
-    return ""
-
-
-def _eta_s(snapshot: Snapshot, limits: Limits, unix_s: float) -> tuple[float, float] | None:
-    counts, elapsed_s = snapshot.counts, snapshot.elapsed_s(unix_s)
-    if counts.total is None or snapshot.ended_here < 3 or elapsed_s < 1:
-        return None
-    left = counts.pending + counts.running
-    overall = snapshot.average_per_s(unix_s)
-    lately = overall if limits.batch_pause_s else snapshot.rate_per_s(unix_s) or overall
-    fastest, slowest = max(overall, lately), min(overall, lately)
-    allowed = allowed_per_s(limits)
-    if allowed is not None:
-        fastest = min(fastest, allowed)
-        slowest = min(slowest, fastest)
-    return left / fastest, left / slowest * 1.1
-
 
 Change = tuple[Wanted, int]  # which tasks, and the place of their new priority
 
@@ -267,7 +183,7 @@ class Run:
     async def _run(self) -> None:
         assert self._opened is not None
         assert self._store is not None
-        self._membership = membership = Membership(self._journal, self._spec, self._clock)
+        self._membership = membership = Membership(self._journal, self._spec, self._clock, self._feed.emit)
         runner = self.runner = self._make_runner(self._opened, self._store, membership)
         self._listen_to_items(runner)
         self._listen_to_others(self._store)
@@ -397,6 +313,15 @@ class Run:
         if self.runner is not None and self._membership is not None and not self.is_over:
             self.runner.change(limits)
             self._membership.change(limits)
+
+    def lift(self) -> None:
+        """End the cool-down of its resource, for all who share it.
+
+        Raises:
+            JournalError: The limit store cannot be read or written.
+        """
+        if self._membership is not None:
+            self._membership.lift()
 
     def _planned(self) -> Plan:
         assert self._items.plan is not None

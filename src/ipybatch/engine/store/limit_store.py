@@ -88,6 +88,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
         lease_s: For how long the report holds, seconds.
         cool_s: Let nothing start for so long; 0.0 ends a cool-down; None leaves it as it is.
         why: Why it cools down.
+        cool_most_s: Cut what is left of a cool-down to so long, unless another owner is there; None for as it is.
     """
 
     resource: str
@@ -102,6 +103,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     lease_s: float = LEASE_S
     cool_s: float | None = None
     why: str = ""
+    cool_most_s: float | None = None
 
 
 class Owner(msgspec.Struct, frozen=True):
@@ -250,6 +252,8 @@ class MemoryLimits:
         if report.cool_s is not None:
             resource.cool_until_s = max(resource.cool_until_s, now_s + report.cool_s) if report.cool_s else -math.inf
             resource.why = report.why
+        if report.cool_most_s is not None and not resource.members.keys() - {report.owner}:
+            resource.cool_until_s = min(resource.cool_until_s, now_s + report.cool_most_s)
         member = self._enter(resource, report, now_s)
         bounds = strictest(one.bounds for one in resource.members.values())
         wait_s, wanted = 0.0, report.wanted

@@ -7,6 +7,7 @@ a permit wakes the others.  What other processes use is in the limit store.
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import contextlib
 import os
 import time
@@ -23,7 +24,7 @@ from ipybatch.engine.data.masking import mask
 from ipybatch.engine.data.policy import Limits
 from ipybatch.engine.data.spec import Spec
 from ipybatch.engine.rules.limit_groups import GroupLimiter, LimitGroup, group_label
-from ipybatch.engine.store.journal import BUSY_S, Journal, default_path, resolved
+from ipybatch.engine.store.journal import BUSY_S, Journal, default_path, open_journal, resolved
 from ipybatch.engine.store.lease import me
 from ipybatch.engine.store.limit_store import Answer, LimitStore, Owner, Report, StoreBusy
 from ipybatch.engine.store.network_copy import home_of
@@ -36,6 +37,7 @@ T = TypeVar("T")
 GROUP = "\x1f"  # the unit separator: JSON writes it otherwise, so that no name of a group holds it
 PRIVATE = "\x1e"  # the record separator: no name of a resource holds it
 LIMITS_FILE = "limits.sqlite3"
+LIFT_S = 1.0  # a loop that does not turn within so long is not waited for
 
 
 class Resource:
@@ -47,17 +49,42 @@ class Resource:
     """
 
     def __init__(self, store: LimitStore, name: str, clock: Clock, *, is_private: bool, group: str = "") -> None:
+        self.name = name
         self.wakers: list[Callable[[], None]] = []
         self.tellers: list[Callable[[events.Event], None]] = []
         owner = f"{me()}/{next(_numbers)}"
         self.limiter = SharedLimiter(
-            store, name, owner, clock, self.changed, self._tell, is_private=is_private, group=group
+            store, name, owner, clock, self.changed, self._tell, is_private=is_private, group=group, called=_shown(name)
         )
 
     def changed(self) -> None:
         """Wake everyone who may start something now."""
         for wake in tuple(self.wakers):
             wake()
+
+    def lift(self) -> bool:
+        """End its cool-down, on the loop of whoever uses it; from any thread; return whether there was one.
+
+        Raises:
+            JournalError: The store cannot be read or written.
+        """
+        limiter, loop = self.limiter, self.limiter.loop
+        if loop is None or not loop.is_running() or asyncio._get_running_loop() is loop:
+            return limiter.lift()
+        done: concurrent.futures.Future[bool] = concurrent.futures.Future()
+
+        def lift() -> None:
+            try:
+                done.set_result(limiter.lift())
+            except BaseException as error:  # handed to the thread, whatever it is
+                done.set_exception(error)
+
+        was_cool = limiter.cool_until_s > limiter.clock.now_s()
+        try:
+            loop.call_soon_threadsafe(lift)
+            return done.result(LIFT_S)
+        except (RuntimeError, TimeoutError):  # it is closed; or busy, and lifts as soon as it can
+            return was_cool
 
     def _tell(self, event: events.Event) -> None:
         for tell in tuple(self.tellers):
@@ -118,25 +145,65 @@ def look_at_all(limits: Path) -> list[Standing]:
     return found
 
 
-def lift(limits: Path, resource: str) -> bool:
-    """End the cool-down of a resource and of its limit groups; return whether there was one.
+def lift(journal: Path | None, resource: str) -> bool:
+    """End the cool-down of a resource and of its limit groups, in this process at once; return whether there was one.
+
+    Args:
+        journal: Whose sessions use it; None: those of the default one, and all of this process.
 
     Raises:
-        InputError: No resource of that name was ever used; names those that were.
-        JournalError: The file cannot be read or written.
+        InputError: No session of that resource ever ran; names those that did.
+        JournalError: The limits or the journal cannot be read or written.
     """
-    known, was_cool = [], False
+    limits = limits_of(journal)
+    known, was_cool = dict[str, None](), False
+    for one in tuple(_resources.values()):
+        if journal is None or getattr(one.limiter.store, "path", limits) == limits:
+            known[_shown(one.name)] = None
+            if resource == _shown(one.name):
+                was_cool |= one.lift()
     for name, store in _named(limits):
-        known.append(_shown(name))
-        if resource != known[-1]:
-            continue
-        was_cool |= _patiently(store.exchange, Report(resource=name)).cool_s > 0.0
-        _patiently(store.exchange, Report(resource=name, cool_s=0.0))
+        known[_shown(name)] = None
+        if resource == _shown(name):
+            was_cool |= _patiently(store.exchange, Report(resource=name)).cool_s > 0.0
+            _patiently(store.exchange, Report(resource=name, cool_s=0.0))
     if resource not in known:
-        names = ", ".join(map(repr, dict.fromkeys(known))) or "none so far"
+        known |= dict.fromkeys(_recorded(journal))
+    if resource not in known:
+        names = ", ".join(map(repr, known)) or "none so far"
         msg = f"resource must be one that was used ({names}), got {resource!r}; ipybatch.resources() lists them"
         raise InputError(msg)
     return was_cool
+
+
+def cooling(journal: Journal, resource: str) -> dict[str, tuple[float, str]]:
+    """Return what cools down of a resource, as somebody sees it who follows a session: by limit group, "" for all.
+
+    Each with the seconds that are left, and why. Nothing is waited for: while the file is held, nothing is known.
+
+    Raises:
+        JournalError: The limits cannot be read.
+    """
+    limits = journal.path.with_name(LIMITS_FILE)
+    names = resource, f"{resource}{PRIVATE}{journal.path.name}"
+    with contextlib.closing(SqliteLimits(limits)) as store, contextlib.suppress(StoreBusy):
+        found = store.cooling().items()
+        return {
+            group_label(group): told
+            for name, told in found
+            for base, _, group in [name.partition(GROUP)]
+            if base in names
+        }
+    return {}
+
+
+def _recorded(journal: Path | None) -> list[str]:
+    """Return the resources of the sessions on record: what was never rationed stands in no limits file."""
+    path = home_of(resolved(journal or default_path()))
+    if not path.exists():
+        return []
+    with open_journal(path).reader() as database:
+        return [name for (name,) in database.execute("SELECT DISTINCT resource FROM run ORDER BY resource")]
 
 
 def _shown(name: str) -> str:
@@ -147,6 +214,13 @@ def _shown(name: str) -> str:
 def _named(limits: Path) -> Iterator[tuple[str, SqliteLimits]]:
     if not limits.exists():
         return
+    for path, clock in tuple(_stores):
+        if path == limits and clock is not None:  # by the machine's own clock all of it would be long over
+            store = _stores[path, clock]
+            assert isinstance(store, SqliteLimits)
+            for name in _patiently(store.names):
+                yield name, store
+            return
     with contextlib.closing(SqliteLimits(limits)) as store:
         for name in _patiently(store.names):
             yield name, store
@@ -195,8 +269,15 @@ class Membership:
         resource: What all limit groups share.
     """
 
-    def __init__(self, journal: Journal, spec: Spec, clock: Clock) -> None:
-        self._store, self._clock = _store_of(journal, spec.limits, clock), clock
+    def __init__(
+        self, journal: Journal, spec: Spec, clock: Clock, tell: Callable[[events.Event], None] = lambda event: None
+    ) -> None:
+        """Know the resource; `join` holds to its limits.
+
+        Args:
+            tell: Told of a cool-down that is in force already.
+        """
+        self._store, self._clock, self._tell = _store_of(journal, spec.limits, clock), clock, tell
         self._is_private = spec.is_private
         # A private one is its session's alone, and several journals may lie in one folder.
         self._name = f"{spec.resource}{PRIVATE}{journal.path.name}" if spec.is_private else spec.resource
@@ -233,6 +314,15 @@ class Membership:
         self.resource.limiter.change(self, limits)
         self.resource.changed()
 
+    def lift(self) -> None:
+        """End the cool-down of the resource, and of the limit groups that the session has; on its loop.
+
+        Raises:
+            JournalError: The limit store cannot be read or written.
+        """
+        for limiter in dict.fromkeys([self.resource.limiter, *self._entered]):
+            limiter.lift()
+
     def leave(self) -> None:
         """Let others start."""
         for limiter in self._entered:
@@ -249,3 +339,6 @@ class Membership:
     def _enter(self, limiter: SharedLimiter, limits: Limits) -> None:
         limiter.enter(self, limits, asyncio.get_running_loop(), self._label)
         self._entered.append(limiter)
+        now_s = self._clock.now_s()
+        if limiter.cool_until_s > now_s:
+            self._tell(limiter.cooled_down(now_s))

@@ -67,13 +67,14 @@ class Found(msgspec.Struct, frozen=True):
     beat_s: float
     begun_s: float | None
     ended_s: float | None
+    resource: str
     notes: list[str]
 
 
 _RUN_COLUMNS = (
     "id, state, reason, total, completed, failed, timeout, cancelled, skipped, plan_hash, code_hash, listing,"
     " created_s, started_s, seconds, group_word, usd, is_ordered, workload, about, outdated, settings,"
-    " owner, epoch, beat_s, begun_s, ended_s, notes"
+    " owner, epoch, beat_s, begun_s, ended_s, resource, notes"
 )
 
 

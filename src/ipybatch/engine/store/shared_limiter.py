@@ -32,7 +32,18 @@ from ipybatch.engine.data import events
 from ipybatch.engine.data.clock import Clock
 from ipybatch.engine.data.masking import describe
 from ipybatch.engine.data.policy import Limits, Rate
-from ipybatch.engine.rules.limiter import NO_COST, REFUSED, Cost, Limiter, Permit, Spent, cost_in, held_s
+from ipybatch.engine.rules.limiter import (
+    LONG_COOL_S,
+    MOST_COOL_S,
+    NO_COST,
+    REFUSED,
+    Cost,
+    Limiter,
+    Permit,
+    Spent,
+    cost_in,
+    held_s,
+)
 from ipybatch.engine.store.limit_store import (
     LEASE_S,
     POLL_MOST_S,
@@ -69,8 +80,11 @@ class SharedLimiter(Limiter):
         changed: Called when something may start that could not before.
         tell: Called with events that people should know of: a cool-down, or a trouble with the store.
         group: Name of the limit group, as people read it; "" for the resource itself.
+        called: What people call the resource; by default its name.
 
     Attributes:
+        loop: That of the sessions that use it; None before the first.
+        why: Why it cools down, or did last.
         owners: The others that use it just now.
     """
 
@@ -85,14 +99,16 @@ class SharedLimiter(Limiter):
         *,
         is_private: bool,
         group: str = "",
+        called: str = "",
     ) -> None:
         self.is_private, self._bounds = is_private, Bounds()
         super().__init__()
         self.store, self.name, self.owner, self.group = store, name, owner, group
+        self.called, self.why = called or name, ""
         self.owners: tuple[Owner, ...] = ()
         self._labels: dict[object, str] = {}
         self.trouble = ""  # why the store cannot be asked; "" when it can
-        self._clock, self._changed, self._tell = clock, changed, tell
+        self.clock, self._changed, self._tell = clock, changed, tell
         self._counts = not is_private  # something of it must be asked for
         self._is_ahead = False
         self._given: Cost = {}  # the allowance as it was set apart
@@ -107,12 +123,13 @@ class SharedLimiter(Limiter):
         self._renew_s = -math.inf  # the next exchange is due, whatever happens
         self._hint_s = -math.inf  # nothing is granted before that
         self._poll_s = POLL_S
-        self._cool_unsaid_s = -math.inf  # end of a cool-down that the store does not know yet
+        self._unsaid_cool_s: float | None = None  # end of a cool-down that the store does not know; -inf: it was lifted
+        self._asked_for = ""  # what the service asked for, where that was cut
         self._used: dict[Rate, float] = {}
         self._is_whole = False  # the windows here hold all that the store knows
         self._is_in = False  # the store
         self._is_due = False  # something is to be reported
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self.loop: asyncio.AbstractEventLoop | None = None
         self._timer: asyncio.TimerHandle | None = None
 
     @property
@@ -126,22 +143,26 @@ class SharedLimiter(Limiter):
         Raises:
             JournalError: The store cannot be read or written.
         """
-        now_s = self._clock.now_s()
-        if self._loop is not loop:
+        now_s = self.clock.now_s()
+        if self.loop is not loop:
             self._cancel_timer()
-            self._loop = loop
+            self.loop = loop
         self._labels[member] = label
         spans = [held_s(rate) for rate in (*self.windows, *limits.all_rates)]
-        look = Report(resource=self.name)
+        is_first = not self._joined
+        if is_first and self.cool_until_s > now_s + LONG_COOL_S:
+            self.cool_until_s = now_s + LONG_COOL_S
+        # What is left from a session that has ended, or a process that is gone, must not hold this one for a day.
+        look = Report(resource=self.name, cool_most_s=LONG_COOL_S if is_first else None)
         found = self._persist(lambda: _asked(lambda: self.store.exchange(look)))  # whoever is gone counts from now on
         told = self._persist(lambda: self._known(now_s, spans))
         self.join(member, limits, now_s=now_s, spent=told or ())
         if told is not None:
             self._refill(told)
+        if found is not None:  # whoever joins is told apart
+            self._cool(now_s, found, is_told=not is_first)
         if self._counts:
             self._persist(lambda: self._exchange(now_s))
-        elif found is not None:  # a cool-down is all that outlives a process
-            self._cool(now_s, found)
         self._arm(self._pause_s())
 
     def join(self, member: object, limits: Limits, *, now_s: float = 0.0, spent: Iterable[Spent] = ()) -> None:
@@ -165,7 +186,7 @@ class SharedLimiter(Limiter):
             return
         self._fall_back()
         with suppress(JournalError):  # the lease runs out
-            self._persist(lambda: self._exchange(self._clock.now_s()))
+            self._persist(lambda: self._exchange(self.clock.now_s()))
         if not self._is_in:
             self._cancel_timer()
 
@@ -224,11 +245,37 @@ class SharedLimiter(Limiter):
     def cool_down(self, now_s: float, started_s: float, wait_s: float) -> bool:
         """Let nothing start for ``wait_s``, in no process; say whether that is news."""
         news = super().cool_down(now_s, started_s, wait_s)
-        self._cool_unsaid_s = self.cool_until_s
+        self._unsaid_cool_s = self.cool_until_s
+        if news:
+            self._asked_for = _cut_words(wait_s)
+            self.why = f"the service asked us to slow down{self._asked_for}"
         with suppress(JournalError):  # told at the next start
             self._persist(lambda: self._exchange(now_s))
         self._arm(PULSE_S)
+        if news:
+            self._tell(self.cooled_down(now_s))
         return news
+
+    def cooled_down(self, now_s: float) -> events.CooledDown:
+        """Return the cool-down that is in force as an event."""
+        unix_s = self.clock.unix_s()
+        return events.CooledDown(unix_s, unix_s + self.cool_until_s - now_s, self.why, self.group, self.called)
+
+    def lift(self) -> bool:
+        """End the cool-down, here and in every process; return whether there was one.
+
+        Raises:
+            JournalError: The store cannot be read or written.
+        """
+        now_s = self.clock.now_s()
+        was_cool = self.cool_until_s > now_s
+        self.cool_until_s = self._unsaid_cool_s = -math.inf
+        self._hint_s = -math.inf
+        self._persist(lambda: self._exchange(now_s))
+        if was_cool:
+            self._tell(events.CooledDown(self.clock.unix_s(), 0.0, "it was lifted", self.group, self.called))
+        self._changed()
+        return was_cool
 
     def shown(self, rates: Iterable[Rate], now_s: float) -> list[tuple[float, float, float, str]]:
         """Return of each of these windows what is used by all, its limit, its length in seconds and its unit."""
@@ -292,7 +339,7 @@ class SharedLimiter(Limiter):
             return False
         self._poll_s = POLL_S
         # A process that was stopped meanwhile may not send any more: the next report takes the permit back.
-        return self._clock.now_s() <= now_s + STALE_S
+        return self.clock.now_s() <= now_s + STALE_S
 
     def _is_fast(self, now_s: float) -> bool:
         """Say whether much has started since the last tick, or the last look."""
@@ -311,7 +358,7 @@ class SharedLimiter(Limiter):
             used = self._given.get(unit, 0.0) - self._left_of.get(unit, 0.0)
             allowance[unit] = 2.0 * max(FAST * cost.get(unit, 0.0), used)
         answer = self._try(lambda: self._exchange(now_s, allowance=allowance))
-        is_late = self._clock.now_s() > now_s + STALE_S  # it was stopped meanwhile
+        is_late = self.clock.now_s() > now_s + STALE_S  # it was stopped meanwhile
         if answer is None or answer.owners or answer.is_stranger or answer.cool_s or is_late:
             self._fall_back()  # what was set apart goes back with the next report
             self._report_soon()
@@ -367,7 +414,7 @@ class SharedLimiter(Limiter):
         """
         apart = {**self._left_of, "requests": self._left} if allowance is None else allowance
         is_over = not self._joined and not self._in_flight
-        cool_s = self._cool_unsaid_s - now_s if self._cool_unsaid_s > now_s else None
+        cool_s = self._unsaid_cool(now_s)
         report = Report(
             resource=self.name,
             owner=self.owner,
@@ -380,7 +427,7 @@ class SharedLimiter(Limiter):
             slot=slot,
             lease_s=LEASE_S,
             cool_s=cool_s,
-            why=f"the service asked {self.label or 'a session'} to slow down" if cool_s else "",
+            why=f"the service asked {self.label or 'a session'} to slow down{self._asked_for}" if cool_s else "",
         )
         answer = _asked(lambda: self.store.exchange(report))
         if not isinstance(answer, Answer):
@@ -388,7 +435,7 @@ class SharedLimiter(Limiter):
             raise JournalError(msg)
         self._answered, self._merges_until_s, self._is_due = {}, -math.inf, False
         self._stale_s, self._renew_s, self._is_in = now_s + STALE_S, now_s + RENEW_S, not is_over
-        self._cool_unsaid_s = -math.inf
+        self._unsaid_cool_s = None
         if answer.is_stranger:
             self._is_whole = False
         if answer.is_anew:
@@ -420,16 +467,24 @@ class SharedLimiter(Limiter):
     def _unsaid(self, now_s: float) -> list[Spent]:
         return [(now_s - at_s, unit, cost) for unit, told in self._answered.items() for at_s, cost, _ in told]
 
-    def _cool(self, now_s: float, answer: Answer) -> None:
+    def _unsaid_cool(self, now_s: float) -> float | None:
+        """Return what the store is to be told of a cool-down, as `Report.cool_s`."""
+        until_s = self._unsaid_cool_s
+        if until_s is None or -math.inf < until_s <= now_s:
+            return None
+        return max(0.0, until_s - now_s)
+
+    def _cool(self, now_s: float, answer: Answer, *, is_told: bool = True) -> None:
         """Heed the store's cool-down, which another process may have begun, or somebody ended."""
         before_s = max(self.cool_until_s, now_s)
         self.cool_until_s = until_s = now_s + answer.cool_s if answer.cool_s else -math.inf
-        unix_s = self._clock.unix_s()
         if until_s > before_s + 0.1:
-            self._tell(events.CooledDown(unix_s, unix_s + answer.cool_s, answer.why, self.group))
+            self.why = answer.why
+            if is_told:
+                self._tell(self.cooled_down(now_s))
         elif until_s == -math.inf and before_s > now_s + 0.1:
             self._hint_s = -math.inf
-            self._tell(events.CooledDown(unix_s, 0.0, "it was lifted", self.group))
+            self._tell(events.CooledDown(self.clock.unix_s(), 0.0, "it was lifted", self.group, self.called))
 
     def _try(self, act: Callable[[], T]) -> T | None:
         """Do something with the store; None when that was not possible just now."""
@@ -439,7 +494,7 @@ class SharedLimiter(Limiter):
             return None
         except JournalError as error:
             if not self.trouble:
-                self._tell(events.Noted(self._clock.unix_s(), f"nothing starts until limits can be kept: {error}"))
+                self._tell(events.Noted(self.clock.unix_s(), f"nothing starts until limits can be kept: {error}"))
             self.trouble = str(error)
             return None
         self.trouble = ""
@@ -470,7 +525,7 @@ class SharedLimiter(Limiter):
 
     def _arm(self, wait_s: float) -> None:
         """Look after the store in so many seconds, or sooner."""
-        loop = self._loop
+        loop = self.loop
         if loop is None or wait_s == math.inf or loop.is_closed():
             return
         when_s = loop.time() + wait_s
@@ -489,13 +544,13 @@ class SharedLimiter(Limiter):
         """Return seconds until the store is to be looked at again, whatever happens here."""
         if self._is_ahead:
             return TICK_S
-        is_waiting = self.cool_until_s > self._clock.now_s()
+        is_waiting = self.cool_until_s > self.clock.now_s()
         return PULSE_S if self._joined and (not self.is_private or is_waiting) else math.inf
 
     def _look_after(self) -> None:
         """Report what was answered, renew the lease, and see what others did."""
         self._timer = None
-        now_s = self._clock.now_s()
+        now_s = self.clock.now_s()
         waited = self._hint_s > now_s or self.cool_until_s > now_s
         if self._is_ahead:
             self._tick(now_s)
@@ -516,6 +571,14 @@ class SharedLimiter(Limiter):
         self._fall_back()
         if self._try(lambda: self._exchange(now_s)) is None:
             self._report_soon()
+
+
+def _cut_words(asked_s: float) -> str:
+    """Return what the service asked for, and what it gets, where that is less; "" where it is the same."""
+    if asked_s <= MOST_COOL_S:
+        return ""
+    days = f"{asked_s / 86_400:,.0f} d" if asked_s < 1e9 else "ever"
+    return f" (asked for {days}: asked again in {MOST_COOL_S / 3600:.0f} h)"
 
 
 def _asked(ask: Callable[[], T]) -> T:

@@ -143,6 +143,20 @@ class SqliteLimits:
         with self._transaction() as database:
             return [name for (name,) in database.execute("SELECT name FROM resource ORDER BY name")]
 
+    def cooling(self) -> dict[str, tuple[float, str]]:
+        """Return what cools down just now, by name: seconds left, and why; looking makes no file.
+
+        Raises:
+            StoreBusy: Another process writes just now.
+            JournalError: The file cannot be read or written; says why.
+        """
+        if self._database is None and not self.path.exists():
+            return {}
+        with self._transaction() as database:
+            now_s = self._now_s()
+            rows = database.execute("SELECT name, cool_until_s, why FROM resource WHERE cool_until_s > ?", (now_s,))
+            return {name: (until_s - now_s, why) for name, until_s, why in rows}
+
     def close(self) -> None:
         """Let the file go."""
         if self._database is not None:
@@ -157,11 +171,9 @@ class SqliteLimits:
         for ago_s, unit, cost in report.spent:
             self._spend(database, row, now_s - ago_s, unit, cost)
             row.spender = report.owner
-        if report.cool_s is not None:
-            row.cool_until_s = max(row.cool_until_s, now_s + report.cool_s) if report.cool_s else -math.inf
-            row.why = report.why
         me = self._enter(database, row, report, now_s)
         known = self._owners_of(database, row)
+        _cool(row, report, is_alone=not known.owners.keys() - {me})
         flight, owners = self._others(database, row, known, me)
         used = dict.fromkeys(known.bounds.rates, 0.0)
         wanted, wait_s, of_slot = report.wanted if me else None, 0.0, False
@@ -529,6 +541,15 @@ class SqliteLimits:
 _BUSY = ("SQLITE_BUSY", "SQLITE_LOCKED")
 _DAMAGED = ("SQLITE_CORRUPT", "SQLITE_NOTADB")
 _DELETED = "limits.sqlite3 was deleted or damaged while it was in use: what it counted is unknown"
+
+
+def _cool(row: Row, report: Report, *, is_alone: bool) -> None:
+    """Heed what a report says of a cool-down."""
+    if report.cool_s is not None:
+        row.cool_until_s = max(row.cool_until_s, row.last_s + report.cool_s) if report.cool_s else -math.inf
+        row.why = report.why
+    if report.cool_most_s is not None and is_alone:
+        row.cool_until_s = min(row.cool_until_s, row.last_s + report.cool_most_s)
 
 
 def _is_gone(owner: str, silent_s: float) -> bool:

@@ -1,0 +1,94 @@
+"""Live status: how a session stands at a moment, beyond what its events tell: windows, why it waits, when it ends."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from ipybatch.engine.data.clock import Clock
+from ipybatch.engine.data.policy import Limits, Paced
+from ipybatch.engine.feed.session_view import LimitGroupStatus, LiveStatus
+from ipybatch.engine.feed.snapshot import Snapshot
+from ipybatch.engine.run.runner import Runner
+from ipybatch.engine.store.resources import who
+
+_WAITING = {
+    "batch": "next batch in {}",
+    "limit": "the limits allow the next request in {}",
+    "breaker": "the service fails: next probe in {}",
+    "probe": "one probe is asking whether the service is back",
+    "retry": "next retry in {}",
+    "items": "waiting for the next items of the generator",
+}
+
+
+def read_live_status(runner: Runner | None, limits: Limits, snapshot: Snapshot, clock: Clock) -> LiveStatus:
+    """Return the live status; on the engine's thread while it runs."""
+    now_s, unix_s = clock.now_s(), clock.unix_s()
+    if runner is None or runner.state is not None:
+        return LiveStatus(allowed_per_s=allowed_per_s(limits), lingering=runner.lingering if runner else 0)
+    shown = runner.resource.limiter.shown(limits.rates, now_s)
+    return LiveStatus(
+        _why(runner, snapshot, now_s, unix_s),
+        [*shown, *_windows(() if limits.pacer is None else limits.pacer.windows, now_s)],
+        allowed_per_s(limits),
+        _eta_s(snapshot, limits, unix_s),
+        runner.lingering,
+        _limit_groups(runner, now_s),
+        None if runner.scheduler.queued is None else tuple(runner.scheduler.queued),
+        tuple(map(who, runner.resource.limiter.owners)),
+        sum(owner.running for owner in runner.resource.limiter.owners),
+    )
+
+
+def allowed_per_s(limits: Limits) -> float | None:
+    """Return how many starts per second the limits allow in the long run; None without rates and spacing."""
+    bounds = [rate.limit / rate.per_s for rate in limits.all_rates if rate.unit == "requests"]
+    if limits.spacing_s:
+        bounds.append(1.0 / limits.spacing_s)
+    return min(bounds) if bounds else None
+
+
+def _windows(windows: Iterable[Paced], now_s: float) -> list[tuple[float, float, float, str]]:
+    return [(w.used(now_s), w.rate.limit, w.rate.per_s, w.rate.unit) for w in windows]
+
+
+def _limit_groups(runner: Runner, now_s: float) -> list[LimitGroupStatus]:
+    limit_groups = runner.scheduler.limit_groups
+    return [
+        LimitGroupStatus(
+            limit_group.label,
+            len(limit_group.tasks),
+            limit_group.limiter.own.shown(limit_group.limiter.own.windows, now_s),
+            max(0.0, limit_group.limiter.own.cool_until_s - now_s),
+        )
+        for limit_group in (() if limit_groups is None else limit_groups.by_name.values())
+    ]
+
+
+def _why(runner: Runner, snapshot: Snapshot, now_s: float, unix_s: float) -> str:
+    if snapshot.state == "paused":
+        running = snapshot.counts.running
+        return f"{running} in flight finish first" if running else ""
+    cool_s = snapshot.cool_until_s - unix_s
+    if cool_s > 0:
+        return f"the service asked us to slow down: {cool_s:.0f} s left"
+    scheduler = runner.scheduler
+    left_s = runner.next_start_s - now_s
+    if scheduler.why in _WAITING and (left_s > 0.5 or scheduler.why == "probe"):
+        return _WAITING[scheduler.why].format(f"{left_s:.0f} s")
+    return ""
+
+
+def _eta_s(snapshot: Snapshot, limits: Limits, unix_s: float) -> tuple[float, float] | None:
+    counts, elapsed_s = snapshot.counts, snapshot.elapsed_s(unix_s)
+    if counts.total is None or snapshot.ended_here < 3 or elapsed_s < 1:
+        return None
+    left = counts.pending + counts.running
+    overall = snapshot.average_per_s(unix_s)
+    lately = overall if limits.batch_pause_s else snapshot.rate_per_s(unix_s) or overall
+    fastest, slowest = max(overall, lately), min(overall, lately)
+    allowed = allowed_per_s(limits)
+    if allowed is not None:
+        fastest = min(fastest, allowed)
+        slowest = min(slowest, fastest)
+    return left / fastest, left / slowest * 1.1
