@@ -35,7 +35,6 @@ TRANSIENT = {
     "httpx.ConnectError": transport_error(httpx.ConnectError),
     "httpx.ReadTimeout": transport_error(httpx.ReadTimeout),
     "httpx.RemoteProtocolError": transport_error(httpx.RemoteProtocolError),
-    "httpx.PoolTimeout": transport_error(httpx.PoolTimeout),
     "TimeoutError": TimeoutError(),
 }
 

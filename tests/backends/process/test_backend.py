@@ -18,7 +18,7 @@ import pytest
 from ipybatch import InputError, Limits, Permanent, RateLimited, Refused, Retry, Transient
 from ipybatch.backends import Killed, OutOfMemory, Overrun, Processes
 from ipybatch.engine.data import events
-from ipybatch.engine.rules.classify import classify
+from ipybatch.engine.rules.classify import Judged, classify
 from ipybatch.errors import MissingExtra, Withheld
 from ipybatch.testing import check_backend
 from tests.works import hear
@@ -431,7 +431,11 @@ class SealedClock(Sealed, TimeoutError):
         (SealedBar, {}, Refused),
         (SealedPurse, {}, Withheld),
         (SealedClock, {}, TimeoutError),
-        (Sealed, {"status": 503, "headers": {"Retry-After": "7"}}, Transient),
+        (Sealed, {"status": 503}, Transient),
+        (Sealed, {"status": 503, "headers": {"Retry-After": "7"}}, RateLimited),
+        (Sealed, {"status": 403}, Refused),
+        (Sealed, {"status": 407}, Judged),
+        (Sealed, {"status": 429, "headers": {"RateLimit": '"an hour";r=0;t=7'}}, Judged),
         (Sealed, {"status": 429, "headers": {"Retry-After": "7"}}, RateLimited),
         (Sealed, {}, Permanent),
     ],

@@ -87,7 +87,7 @@ def test_an_httpx_status_error_is_understood():
     response = httpx.Response(503, headers={"retry-after": "7"}, request=request)
     with pytest.raises(httpx.HTTPStatusError) as raised:
         response.raise_for_status()
-    assert classify(raised.value, Retry(), NOW_S) == Verdict(Kind.TRANSIENT, Told(7.0))
+    assert classify(raised.value, Retry(), NOW_S) == Verdict(Kind.RATE_LIMITED, Told(7.0), status=503)
 
 
 @pytest.mark.parametrize(
@@ -123,7 +123,9 @@ def test_the_user_may_call_an_error_transient():
     """``Retry(on=...)`` wins over a permanent reading, by type or by status, and keeps the service's word."""
     assert kind_of(KeyError(), Retry(on=LookupError)) is Kind.TRANSIENT
     again = Retry(on=lambda error: "409" in str(error))
-    assert classify(AnswerError(409, {"Retry-After": "3"}), again, NOW_S) == Verdict(Kind.TRANSIENT, Told(3.0))
+    assert classify(AnswerError(409, {"Retry-After": "3"}), again, NOW_S) == Verdict(
+        Kind.TRANSIENT, Told(3.0), status=409
+    )
 
 
 def test_the_user_cannot_turn_a_429_into_a_failure_of_the_service():
@@ -173,4 +175,5 @@ def test_no_header_of_a_service_can_break_the_engine(value):
 )
 def test_the_services_own_word_is_carried(error):
     """From our own errors as from a header."""
-    assert classify(error, Retry(), NOW_S) == Verdict(Kind.RATE_LIMITED, Told(9.0))
+    verdict = classify(error, Retry(), NOW_S)
+    assert (verdict.kind, verdict.told) == (Kind.RATE_LIMITED, Told(9.0))

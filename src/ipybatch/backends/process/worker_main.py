@@ -30,7 +30,7 @@ from ipybatch.backends.process import protocol
 from ipybatch.backends.process.protocol import OutOfMemory
 from ipybatch.engine.data.policy import Retry
 from ipybatch.engine.data.user_frames import REMOTE
-from ipybatch.engine.rules.classify import Kind, Verdict, classify
+from ipybatch.engine.rules.classify import Judged, Kind, Verdict, classify
 from ipybatch.errors import ItemError, Permanent, RateLimited, Refused, Transient, Withheld
 
 _HEADROOM_MB = 300  # below that the packages themselves fail to load, with misleading errors
@@ -110,10 +110,14 @@ def _plain(error: BaseException) -> Exception:
 
 def _likeness(error: Exception, verdict: Verdict) -> Exception:
     """Return an error of ours that means the same to the engine."""
-    likeness = _OURS[verdict.kind](f"{type(error).__name__}: {error}")
-    likeness.__dict__.update(retry_after_s=verdict.retry_after_s, counts=not verdict.is_neutral)
-    if isinstance(error, ItemError):
-        likeness.__dict__.update(kind=error.kind, advice=error.advice)
+    text = f"{type(error).__name__}: {error}"
+    said = {"kind": error.kind, "advice": error.advice} if isinstance(error, ItemError) else {}
+    likeness = _OURS.get(verdict.kind, Permanent)(text)
+    likeness.__dict__.update(retry_after_s=verdict.retry_after_s, counts=not verdict.is_neutral, **said)
+    likeness.__dict__.update(status=verdict.status, is_own=verdict.is_own)
+    if classify(likeness, Retry(), 0.0) != verdict:  # it means more than one of them can say
+        likeness = Judged(text, verdict)
+        likeness.__dict__.update(said)
     for note in error.__notes__:
         likeness.add_note(note)
     return likeness

@@ -339,13 +339,6 @@ def _is_sensitive(found: re.Match[str], follows: str, *, is_index: bool) -> bool
 _LONGEST_NAME = 40
 
 
-OTHER_LOOP = re.compile(r"different (event )?loop|[Ee]vent loop is closed")
-OTHER_LOOP_HINT = (
-    "the work uses a client that was opened in another event loop: open it in __aenter__ of the work object, which is"
-    " entered in the loop that uses it"
-)
-
-
 def describe(error: BaseException) -> str:
     """Return an error as one masked line."""
     try:

@@ -26,7 +26,7 @@ def cool_down_s(retry: Retry, cool_downs: int, now_unix_s: float) -> float:
 
 def is_last(retry: Retry, attempt: int, verdict: Verdict) -> bool:
     """Say whether the item is given up after this failure."""
-    if verdict.kind in (Kind.PERMANENT, Kind.REFUSED, Kind.WITHHELD):
+    if verdict.kind in (Kind.PERMANENT, Kind.REFUSED, Kind.WITHHELD, Kind.SETUP):
         return True
     if verdict.kind is Kind.RATE_LIMITED and retry.strategy == "next_second":
         return attempt >= min(2, retry.attempts)

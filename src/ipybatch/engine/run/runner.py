@@ -27,14 +27,14 @@ from ipybatch.engine.data import events
 from ipybatch.engine.data.clock import Clock
 from ipybatch.engine.data.events import State, Status
 from ipybatch.engine.data.items import ItemList
-from ipybatch.engine.data.masking import OTHER_LOOP, OTHER_LOOP_HINT, describe, mask
+from ipybatch.engine.data.masking import describe, mask
 from ipybatch.engine.data.outcome import Outcome, encode_result
 from ipybatch.engine.data.plan import Task
 from ipybatch.engine.data.policy import Limits
 from ipybatch.engine.data.spec import Spec, StillRunning
 from ipybatch.engine.data.user_frames import user_frames
 from ipybatch.engine.rules import retry
-from ipybatch.engine.rules.classify import Kind, Verdict, classify
+from ipybatch.engine.rules.classify import Kind, Verdict, classify, culprit
 from ipybatch.engine.rules.scheduler import Scheduler, Ticket
 from ipybatch.engine.run.feedback import Feedback, why_gave_up, why_opened
 from ipybatch.engine.run.permits import Permits
@@ -417,11 +417,12 @@ class Runner:
             self._feedback.failed(now_s, ticket, None)
             return self._record(ticket, now_s, "cancelled", False, "cancelled")
         verdict, text = self._judge(slot, ticket, error)
-        kind, advice = _said_by(error, verdict.kind.value)
+        error = culprit(error)
+        kind, advice = _said_by(error, verdict)
         self._feedback.failed(now_s, ticket, verdict)
         gave_up = ticket.breaker is not None and ticket.breaker.gave_up
-        if verdict.kind is Kind.REFUSED or verdict.kind is Kind.WITHHELD:
-            self.stop("failed", text, left="skipped", kill=verdict.kind is Kind.REFUSED)
+        if verdict.ends_session:
+            self.stop("failed", text, left="skipped", kill=verdict.kind is not Kind.WITHHELD)
         elif gave_up:
             self._give_up(now_s, ticket)
         if self.state is None and not gave_up and not retry.is_last(self.spec.retry, ticket.task.attempts, verdict):
@@ -430,7 +431,7 @@ class Runner:
             return self._record(ticket, now_s, "skipped", False, text, kind=kind, advice=advice)
         final = verdict.kind is Kind.PERMANENT
         status: Status = "timeout" if verdict.kind is Kind.TIMEOUT else "failed"
-        if self.spec.on_failure != "continue" and verdict.kind is not Kind.REFUSED:
+        if self.spec.on_failure != "continue" and not verdict.ends_session:
             reason = f"{self._called(ticket.task)} {status}: {text}"
             self.stop("failed", reason, left="skipped", kill=self.spec.on_failure == "rollback")
         return self._record(ticket, now_s, status, final, text, kind=kind, advice=advice, traceback=user_frames(error))
@@ -449,15 +450,14 @@ class Runner:
     def _judge(self, slot: Slot, ticket: Ticket, error: BaseException) -> tuple[Verdict, str]:
         if slot.stopped_by == "timeout":
             return Verdict(Kind.TIMEOUT), f"Exceeded {self.spec.timeout_s:g} s"
-        text = describe(error)
-        if isinstance(error, RuntimeError) and OTHER_LOOP.search(text):
-            return Verdict(Kind.REFUSED), OTHER_LOOP_HINT
+        text = describe(culprit(error))
         if isinstance(error, asyncio.CancelledError):  # not by us
             return Verdict(Kind.TRANSIENT, is_neutral=True), "something cancelled the attempt from outside"
         try:
             verdict = classify(error, self.spec.retry, self.clock.unix_s())
         except BaseException as raised:  # a property of the user's error, or the function of Retry(on=)
             return Verdict(Kind.PERMANENT), f"{text} (it cannot be judged: {describe(raised)})"
+        text = f"{text}: {verdict.advice}" if verdict.kind is Kind.SETUP else text
         if verdict.kind is Kind.TIMEOUT and ticket.gave_up:  # a timeout of the work's own around our waiting
             verdict = msgspec.structs.replace(verdict, is_neutral=True)
         return verdict, text
@@ -590,10 +590,9 @@ class Runner:
             self._sweeper = self._loop.call_later(0.05, self._sweep)
 
 
-def _said_by(error: BaseException, otherwise: str) -> tuple[str, str]:
-    """Return an error's own kind and advice, where it has any that are texts."""
-    try:
-        kind, advice = (error.kind, error.advice) if isinstance(error, ItemError) else (otherwise, "")
-    except BaseException:  # a property of the user's class
-        return otherwise, ""
-    return mask(kind) if isinstance(kind, str) else otherwise, mask(advice) if isinstance(advice, str) else ""
+def _said_by(error: BaseException, verdict: Verdict) -> tuple[str, str]:
+    """Return an error's own kind and advice, where it has any that are texts, else the verdict's."""
+    kind, advice = verdict.kind.value, verdict.advice
+    with suppress(BaseException):  # a property of the user's class
+        kind, advice = (error.kind, error.advice) if isinstance(error, ItemError) else (kind, advice)
+    return mask(kind) if isinstance(kind, str) else verdict.kind.value, mask(advice) if isinstance(advice, str) else ""
