@@ -6,7 +6,7 @@ import threading
 import time
 from itertools import pairwise
 
-import httpx
+import httpx2
 
 from ipybatch.engine.store import resources
 from ipybatch.engine.store.journal import open_journal
@@ -131,9 +131,9 @@ def hear(session, kind):
 
 
 def store(**options):
-    """Return a simulated store and work that asks it, over httpx, in that clock's time."""
+    """Return a simulated store and work that asks it, over httpx2, in that clock's time."""
     simulator = SteamSimulator(**options)
-    client = httpx.AsyncClient(transport=SimTransport(simulator), base_url="http://steam.invalid")
+    client = httpx2.AsyncClient(transport=SimTransport(simulator), base_url="http://steam.invalid")
 
     async def ask(app_id):
         answer = await client.get("/api/appdetails", params={"appids": app_id})

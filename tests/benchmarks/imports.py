@@ -9,7 +9,19 @@ from .table import Row
 
 OURS = "ipybatch"
 MODULES = (OURS, "asyncio", "tenacity", "aiometer", "pandas")
-HEAVY = ("IPython", "anywidget", "google", "httpx", "ipywidgets", "numpy", "pandas", "plotly", "sklearn", "tornado")
+HEAVY = (
+    "IPython",
+    "anywidget",
+    "google",
+    "httpx",
+    "httpx2",
+    "ipywidgets",
+    "numpy",
+    "pandas",
+    "plotly",
+    "sklearn",
+    "tornado",
+)
 GOAL_S = 0.15
 PROGRAM = """
 import time

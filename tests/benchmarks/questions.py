@@ -10,7 +10,21 @@ import os
 from collections.abc import Sequence
 from types import ModuleType
 
-from . import browser, engine, estimates, forecasting, gemini, imports, listing, memory, rate, resume, shared, view
+from . import (
+    browser,
+    engine,
+    estimates,
+    forecasting,
+    gemini,
+    imports,
+    listing,
+    memory,
+    rate,
+    refreshes,
+    resume,
+    shared,
+    view,
+)
 from .measure import ROOT
 from .table import Row, table
 
@@ -23,6 +37,7 @@ QUESTIONS: dict[str, ModuleType] = {
     "resume": resume,
     "listing": listing,
     "estimates": estimates,
+    "refresh": refreshes,
     "view": view,
     "gemini": gemini,
     "forecasting": forecasting,

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 
 from ipybatch import BatchSession
@@ -44,12 +44,12 @@ class Shop:
         """Take another store, in the same virtual time."""
         self.simulator = SteamSimulator(faults=faults, **options)
 
-    def client(self) -> httpx.AsyncClient:
-        async def note(request: httpx.Request) -> None:
+    def client(self) -> httpx2.AsyncClient:
+        async def note(request: httpx2.Request) -> None:
             self.asked.append(request.url.params["appids"])
 
         transport = SimTransport(self.simulator, sleep=asyncio.sleep, now=self.clock.now_s)
-        return httpx.AsyncClient(transport=transport, event_hooks={"request": [note]})
+        return httpx2.AsyncClient(transport=transport, event_hooks={"request": [note]})
 
     def store(self, **options: Any) -> SteamStore:
         return SteamStore("https://steam.invalid", client=self.client(), **options)
@@ -86,7 +86,7 @@ class Azeroth:
         self.library = library
         self.clock = VirtualClock()
         self.asked: list[str] = []
-        self.sent: list[httpx.Request] = []
+        self.sent: list[httpx2.Request] = []
         self.script: dict[str, list[int]] = {}
         self.open()
 
@@ -98,8 +98,8 @@ class Azeroth:
         )
         self.simulator.start_s = self.clock.now_s()
 
-    def client(self, **options: Any) -> httpx.AsyncClient:
-        return httpx.AsyncClient(transport=_Scripted(self), **options)
+    def client(self, **options: Any) -> httpx2.AsyncClient:
+        return httpx2.AsyncClient(transport=_Scripted(self), **options)
 
     def source(self, client_id: str = ID, client_secret: str = SECRET, **options: Any) -> BattleNet:
         options.setdefault("client", self.client())
@@ -122,12 +122,12 @@ class Azeroth:
         self.library.put(Record(kind=kind, key=item.key, place="us", fetched_at_s=fetched_at_s, data=data))
 
 
-class _Scripted(httpx.AsyncBaseTransport):
+class _Scripted(httpx2.AsyncBaseTransport):
     def __init__(self, azeroth: Azeroth) -> None:
         self._azeroth = azeroth
         self._inner = SimTransport(azeroth.simulator, now=azeroth.clock.now_s)
 
-    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         path = request.url.path
         self._azeroth.sent.append(request)
         if not path.startswith("/oauth"):
@@ -136,7 +136,7 @@ class _Scripted(httpx.AsyncBaseTransport):
         statuses = self._azeroth.script.get(path)
         if not statuses:
             return response
-        return httpx.Response(statuses.pop(0), headers={"Date": response.headers["Date"]}, request=request)
+        return httpx2.Response(statuses.pop(0), headers={"Date": response.headers["Date"]}, request=request)
 
 
 @pytest.fixture
@@ -161,9 +161,9 @@ def answering() -> Callable[..., SteamStore]:
     """Make a store that gives one fixed answer to everything."""
 
     def make(*args: Any, headers: dict[str, str] | None = None, **content: Any) -> SteamStore:
-        def answer(request: httpx.Request) -> httpx.Response:
-            return httpx.Response(*args, headers=headers, **content)
+        def answer(request: httpx2.Request) -> httpx2.Response:
+            return httpx2.Response(*args, headers=headers, **content)
 
-        return SteamStore("https://steam.invalid", client=httpx.AsyncClient(transport=httpx.MockTransport(answer)))
+        return SteamStore("https://steam.invalid", client=httpx2.AsyncClient(transport=httpx2.MockTransport(answer)))
 
     return make

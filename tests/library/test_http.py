@@ -1,58 +1,88 @@
 from __future__ import annotations
 
-import httpx
+import httpx2
 import pytest
 
 from ipybatch import InputError, Permanent, RateLimited, Refused, Transient
 from ipybatch.engine.data.masking import mask
-from ipybatch.library.http import check_client, check_url, read_json
+from ipybatch.library.http import Forbidden, check_client, check_url, read_json
 from ipybatch.library.source import NotThere
 
 
 def test_json_is_given_back() -> None:
-    assert read_json(httpx.Response(200, json={"a": [1, None]}), "the store") == {"a": [1, None]}
+    assert read_json(httpx2.Response(200, json={"a": [1, None]}), "the store") == {"a": [1, None]}
 
 
 @pytest.mark.parametrize(
     ("response", "error", "says"),
     [
-        (httpx.Response(429, json=None), RateLimited, "the store answered 429: too many requests"),
-        (httpx.Response(401), Refused, "the store answered 401: no key"),
-        (httpx.Response(403), Refused, "the store answered 403: no key"),
-        (httpx.Response(408), Transient, "the store answered 408"),
-        (httpx.Response(500), Transient, "the store answered 500"),
-        (httpx.Response(503, text="<html>"), Transient, "the store answered 503"),
-        (httpx.Response(302, headers={"location": "/busy"}), Transient, "the store answered 302"),
+        (httpx2.Response(429, json=None), RateLimited, "the store answered 429: too many requests"),
+        (httpx2.Response(401), Refused, "the store answered 401: no key"),
+        (httpx2.Response(403), Refused, "the store answered 403: no key"),
+        (httpx2.Response(408), Transient, "the store answered 408"),
+        (httpx2.Response(500), Transient, "the store answered 500"),
+        (httpx2.Response(503, text="<html>"), Transient, "the store answered 503"),
+        (httpx2.Response(302, headers={"location": "/busy"}), Transient, "the store answered 302"),
         (
-            httpx.Response(301, headers={"location": "https://new"}),
+            httpx2.Response(301, headers={"location": "https://new"}),
             Permanent,
-            "the store answered 301: it has moved to https://new; set base_url accordingly",
+            "the store answered 301: it has moved to https://new; set its address accordingly",
         ),
-        (httpx.Response(404), NotThere, "the store answered 404"),
-        (httpx.Response(410), NotThere, "the store answered 410"),
-        (httpx.Response(400), Permanent, "the store answered 400"),
-        (httpx.Response(200, text=" <!DOCTYPE html>"), Transient, "the store answered with a web page instead of JSON"),
-        (httpx.Response(200, text=""), Transient, "the store answered with nothing"),
+        (httpx2.Response(404), NotThere, "the store answered 404"),
+        (httpx2.Response(410), NotThere, "the store answered 410"),
+        (httpx2.Response(400), Permanent, "the store answered 400"),
         (
-            httpx.Response(200, text='{"440": {"succ'),
+            httpx2.Response(200, text=" <!DOCTYPE html>"),
+            Transient,
+            "the store answered with a web page instead of JSON",
+        ),
+        (httpx2.Response(200, text=""), Transient, "the store answered with nothing"),
+        (
+            httpx2.Response(200, text='{"440": {"succ'),
             Transient,
             "the store answered with JSON that is broken or breaks off after 14 bytes",
         ),
-        (httpx.Response(200, content=b'"\xff"'), Transient, "the store answered with JSON that is broken"),
-        (httpx.Response(200, text="[" * 100_000), Transient, "the store answered with JSON that is broken"),
+        (httpx2.Response(200, content=b'"\xff"'), Transient, "the store answered with JSON that is broken"),
+        (httpx2.Response(200, text="[" * 100_000), Transient, "the store answered with JSON that is broken"),
     ],
 )
-def test_every_answer_says_what_to_do(response: httpx.Response, error: type[Exception], says: str) -> None:
+def test_every_answer_says_what_to_do(response: httpx2.Response, error: type[Exception], says: str) -> None:
     with pytest.raises(error) as caught:
         read_json(response, "the store", refused="no key")
     assert type(caught.value) is error
     assert str(caught.value).startswith(says)
 
 
-@pytest.mark.parametrize("status", [429, 503])
+@pytest.mark.parametrize(
+    ("body", "value"),
+    [
+        (b'\xef\xbb\xbf{"name": "Doom"}', {"name": "Doom"}),
+        (b'{"name": "\\ud83d"}', {"name": "\ufffd"}),
+        (b'{"name": "\\ud83d\\ude00 \\ude00"}', {"name": "\U0001f600 \ufffd"}),
+        ('{"name": "Дум"}'.encode("utf-16"), {"name": "Дум"}),
+    ],
+    ids=["byte order mark", "half a surrogate pair", "a pair and a half", "utf-16"],
+)
+def test_what_other_readers_accept_is_read(body: bytes, value: object) -> None:
+    assert read_json(httpx2.Response(200, content=body), "the store") == value
+
+
+@pytest.mark.parametrize("body", [b'{"a": NaN}', b'{"a": "\\ud83d', b"\xef\xbb\xbf", b'{"a": 1} {"a": 2}'])
+def test_what_is_broken_stays_broken(body: bytes) -> None:
+    with pytest.raises(Transient, match="JSON that is broken"):
+        read_json(httpx2.Response(200, content=body), "the store")
+
+
+def test_a_403_may_be_of_one_item() -> None:
+    with pytest.raises(Forbidden, match="the store answered 403: hidden") as caught:
+        read_json(httpx2.Response(403), "the store", forbidden="hidden")
+    assert caught.value.status_code == 403
+
+
+@pytest.mark.parametrize("status", [403, 429, 503])
 def test_the_services_own_wait_is_kept(status: int) -> None:
-    with pytest.raises(Transient) as caught:
-        read_json(httpx.Response(status, headers={"Retry-After": "17"}), "the store")
+    with pytest.raises(RateLimited) as caught:
+        read_json(httpx2.Response(status, headers={"Retry-After": "17"}), "the store")
     assert caught.value.retry_after_s == 17.0
 
 
@@ -70,7 +100,7 @@ def test_a_password_in_an_address_is_never_repeated() -> None:
 
 def test_a_client_must_be_able_to_get() -> None:
     assert check_client(None) is None
-    with pytest.raises(InputError, match="client must be an httpx"):
+    with pytest.raises(InputError, match="client must be an httpx2"):
         check_client("https://store.example")
 
 

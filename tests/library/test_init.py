@@ -19,8 +19,10 @@ def test_exports_are_sorted_and_there() -> None:
 
 
 def test_importing_it_loads_nothing_heavy() -> None:
-    """Pandas and httpx load when they are needed."""
-    code = "import sys, ipybatch.library; print([m for m in ('pandas', 'httpx', 'IPython') if m in sys.modules])"
+    """Pandas and the HTTP clients load when they are needed."""
+    code = (
+        "import sys, ipybatch.library; print([m for m in ('pandas', 'httpx', 'httpx2', 'IPython') if m in sys.modules])"
+    )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
 
 

@@ -1,17 +1,20 @@
 from __future__ import annotations
 
+import asyncio
 import gc
 import logging
 from collections.abc import Callable
 from typing import Any
 
 import httpx
+import httpx2
 import pytest
 
 from ipybatch import Breaker, InputError, Limits, Rate, Refused, Retry, Transient
-from ipybatch.library import SteamStore, steam
+from ipybatch.library import Library, SteamStore, refresh, steam
 from ipybatch.library.steam import StoreSettings
-from ipybatch.simulators import Faults, serve
+from ipybatch.simulators import Faults, SimTransport, SteamSimulator, serve
+from ipybatch.testing import VirtualClock
 
 from .conftest import Shop
 
@@ -113,14 +116,65 @@ def test_a_redirect_is_not_followed(shop: Shop) -> None:
     """Every request needs its own permit, whatever the user's client is set to."""
     asked = []
 
-    def answer(request: httpx.Request) -> httpx.Response:
+    def answer(request: httpx2.Request) -> httpx2.Response:
         asked.append(str(request.url))
-        return httpx.Response(301, headers={"location": "https://elsewhere.invalid/"})
+        return httpx2.Response(301, headers={"location": "https://elsewhere.invalid/"})
 
-    client = httpx.AsyncClient(transport=httpx.MockTransport(answer), follow_redirects=True)
+    client = httpx2.AsyncClient(transport=httpx2.MockTransport(answer), follow_redirects=True)
     row = only(shop.run([440], source=SteamStore("https://steam.invalid", client=client)))
     assert asked == ["https://steam.invalid/api/appdetails?appids=440&cc=us"]
-    assert "moved to https://elsewhere.invalid/" in row["error"]
+    assert "moved to https://elsewhere.invalid;" in row["error"]  # the same text for every item
+
+
+@pytest.mark.parametrize("module", [httpx, httpx2], ids=lambda module: module.__name__)
+def test_a_client_of_either_library_is_taken(library: Library, module: Any) -> None:
+    """Over a real line and in process, with its answers and its errors."""
+    with serve("steam") as url:
+        client = module.AsyncClient(limits=module.Limits(max_keepalive_connections=0))  # it leaves nothing open
+        session = refresh([440], source=SteamStore(url, client=client), library=library)
+        assert session.run().counts.completed == 1
+    clock, simulator = VirtualClock(), SteamSimulator(faults=Faults(outages=((0.0, 10.0),), outage_kind="drop"))
+    client = module.AsyncClient(transport=SimTransport(simulator, now=clock.now_s))
+    store = SteamStore("https://steam.invalid", client=client)
+    again = refresh([570], source=store, library=library, clock=clock, name="in process", breaker=Breaker(failures=9))
+    clock.run(again)
+    assert again.results()["status"].tolist() == ["failed"]
+    assert again.results()["error"].str.contains("RemoteProtocolError|ReadError").all()
+
+
+@pytest.mark.parametrize("module", [httpx, httpx2], ids=lambda module: module.__name__)
+def test_a_pool_that_is_too_small_is_named(library: Library, module: Any) -> None:
+    """One connection for three at once: what the pool has, and what to give."""
+    limits, timeout = module.Limits(max_connections=1, max_keepalive_connections=0), module.Timeout(5, pool=0.05)
+    with serve("steam", latency_s=0.3) as url:
+        store = SteamStore(url, client=module.AsyncClient(limits=limits, timeout=timeout))
+        session = refresh([10, 20, 30], source=store, library=library, limits=Limits(concurrency=3), retry=Retry(1))
+        session.run()
+        told = " ".join(session.results()["error"].dropna()) + session.reason
+    assert "the pool of the client given to SteamStore has 1 connections, and had none free in time" in told
+
+
+def test_our_own_pool_is_as_large_as_what_runs_at_once(library: Library) -> None:
+    """150 requests in flight, more than an httpx pool has connections."""
+    with serve("steam", limit=None, latency_s=0.5) as url:
+        session = refresh(
+            range(10, 160), source=SteamStore(url), library=library, limits=Limits(concurrency=150), retry=Retry(1)
+        )
+        assert session.run().counts.completed == 150
+
+
+def test_a_connection_is_used_again(library: Library) -> None:
+    """No more connections than requests at once, and those in the order that leaves the fewest open."""
+    with serve("steam", limit=None) as url:
+        store = SteamStore(url)
+
+        async def ask() -> int:
+            async with store:
+                for app_id in range(10, 40):
+                    await store._client.get(f"{url}/api/appdetails", params={"appids": app_id})
+                return len(store._client._all)
+
+        assert asyncio.run(ask()) == 1
 
 
 def test_the_users_client_is_not_closed(shop: Shop) -> None:
@@ -208,7 +262,7 @@ def test_a_profile_without_games_owns_none() -> None:
 
 
 def test_a_wrong_key_is_told_and_never_shown(caplog: pytest.LogCaptureFixture) -> None:
-    """Neither the error nor httpx's log, which holds whole addresses, has the key."""
+    """Neither the error nor httpx2's log, which holds whole addresses, has the key."""
     wrong = "0123WRONG0123WRONG0123WRONG01234"
     caplog.set_level(logging.DEBUG)
     refused = pytest.raises(Refused, match="Steam answered 401: it does not accept the key")
@@ -225,7 +279,7 @@ def test_nobody_there_is_told_without_the_key() -> None:
         store.owned_games(ALICE, KEY)
     assert KEY not in str(caught.value)
     assert caught.value.__cause__ is None
-    assert caught.value.__context__ is None  # httpx's own error carries the request, and with it the key
+    assert caught.value.__context__ is None  # httpx2's own error carries the request, and with it the key
 
 
 @pytest.mark.parametrize("steam_id", ["", "alice", "123", ALICE + "0", True, None])
@@ -249,10 +303,10 @@ def test_a_wrong_shape_is_told(answering: Callable[..., SteamStore], body: str) 
 
 
 def test_the_users_client_is_used_and_not_closed() -> None:
-    def answer(request: httpx.Request) -> httpx.Response:
-        return httpx.Response(200, json={"response": {"game_count": 1, "games": [{"appid": 440}]}})
+    def answer(request: httpx2.Request) -> httpx2.Response:
+        return httpx2.Response(200, json={"response": {"game_count": 1, "games": [{"appid": 440}]}})
 
-    client = httpx.AsyncClient(transport=httpx.MockTransport(answer))
+    client = httpx2.AsyncClient(transport=httpx2.MockTransport(answer))
     assert SteamStore(client=client).owned_games(ALICE, KEY) == [440]
     assert not client.is_closed
 

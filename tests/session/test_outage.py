@@ -3,7 +3,7 @@
 import asyncio
 from itertools import pairwise
 
-import httpx
+import httpx2
 import pytest
 
 from ipybatch import Breaker, Limits, Retry
@@ -23,7 +23,7 @@ def test_an_outage_of_10_s_is_left_alone_and_then_everything_completes(plan, clo
     """At most failures + concurrency requests reach the dead service, then one probe at a time, in growing breaks."""
     from_s = 20.0
     simulator = SteamSimulator(limit=None, faults=Faults(latency_s=0.2, outages=((from_s, from_s + 10.0),)))
-    client = httpx.AsyncClient(transport=SimTransport(simulator), base_url="http://steam.invalid")
+    client = httpx2.AsyncClient(transport=SimTransport(simulator), base_url="http://steam.invalid")
     moves = []
 
     async def ask(app_id):

@@ -4,7 +4,7 @@ import json
 from email.utils import parsedate_to_datetime
 from urllib.parse import quote
 
-import httpx
+import httpx2
 import pytest
 
 from ipybatch.simulators import BattleNetSimulator, Faults, Request, SimTransport, serve
@@ -308,7 +308,7 @@ def test_bad_options_name_field_value_and_range(options, message):
 def test_one_server_gives_tokens_and_data():
     """A 304 over HTTP has no body, and the date is the service's, not the server's."""
     server = serve("battlenet", client_id="me", client_secret="cret", epoch_s=EPOCH_S, per_hour=3)
-    with server as url, httpx.Client(base_url=url, trust_env=False, params={"namespace": "profile-eu"}) as client:
+    with server as url, httpx2.Client(base_url=url, trust_env=False, params={"namespace": "profile-eu"}) as client:
         grant = client.post("/oauth/token", data={"grant_type": "client_credentials"}, auth=("me", "cret"))
         client.headers["Authorization"] = f"Bearer {grant.json()['access_token']}"
         whole = client.get(GUILD)
@@ -329,7 +329,7 @@ def test_in_process_it_answers_under_a_virtual_clock(clock):
     async def work():
         transport = SimTransport(service, sleep=clock.sleep, now=clock.now)
         params = {"namespace": "profile-us", "locale": "en_US"}
-        async with httpx.AsyncClient(transport=transport, base_url="http://battle.invalid", params=params) as client:
+        async with httpx2.AsyncClient(transport=transport, base_url="http://battle.invalid", params=params) as client:
             codes = []
             for _ in range(2):
                 grant = await client.post(

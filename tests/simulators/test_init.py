@@ -24,7 +24,7 @@ import ipybatch
 before = set(sys.modules)
 import ipybatch.simulators
 new = set(sys.modules) - before
-print(sorted(n for n in new if n.split(".")[0] in ("tornado", "httpx") or
+print(sorted(n for n in new if n.split(".")[0] in ("tornado", "httpx", "httpx2") or
              n.startswith("ipybatch.") and not n.startswith("ipybatch.simulators")))
 """
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout

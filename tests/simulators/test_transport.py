@@ -1,6 +1,6 @@
 import asyncio
 
-import httpx
+import httpx2
 import pytest
 
 from ipybatch.simulators import Faults, SimTransport, SteamSimulator
@@ -10,7 +10,7 @@ WAY = Faults(seed=1, latency_s=1.0)
 
 def client_of(store, clock, **options):
     transport = SimTransport(store, sleep=clock.sleep, now=clock.now)
-    return httpx.AsyncClient(transport=transport, base_url="http://steam.invalid", **options)
+    return httpx2.AsyncClient(transport=transport, base_url="http://steam.invalid", **options)
 
 
 async def get(client, app_id):
@@ -86,12 +86,12 @@ def test_dropped_lines_raise_what_real_ones_do(clock):
         errors = []
         async with client_of(SteamSimulator(faults=Faults(rate_drop=1.0)), clock) as client:
             for _ in range(2):
-                with pytest.raises(httpx.TransportError) as caught:
+                with pytest.raises(httpx2.TransportError) as caught:
                     await get(client, 440)
                 errors.append(caught.type)
         return errors
 
-    assert clock.run(work()) == [httpx.RemoteProtocolError, httpx.ReadError]
+    assert clock.run(work()) == [httpx2.RemoteProtocolError, httpx2.ReadError]
 
 
 def test_an_answer_slower_than_the_read_timeout_times_out_then(clock):
@@ -99,7 +99,7 @@ def test_an_answer_slower_than_the_read_timeout_times_out_then(clock):
 
     async def work():
         async with client_of(store, clock, timeout=5.0) as client:
-            with pytest.raises(httpx.ReadTimeout, match=r"no answer within the read timeout of 5.0 s"):
+            with pytest.raises(httpx2.ReadTimeout, match=r"no answer within the read timeout of 5.0 s"):
                 await get(client, 440)
 
     clock.run(work())
@@ -112,7 +112,7 @@ def test_by_default_the_first_request_is_the_start_of_the_loops_time():
     store = SteamSimulator()
 
     async def work():
-        async with httpx.AsyncClient(transport=SimTransport(store), base_url="http://steam.invalid") as client:
+        async with httpx2.AsyncClient(transport=SimTransport(store), base_url="http://steam.invalid") as client:
             return await get(client, 440)
 
     assert asyncio.run(work()).status_code == 200

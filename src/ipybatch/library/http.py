@@ -1,18 +1,24 @@
 """HTTP clients of the sources, and what an HTTP answer means, the same for every service.
 
-2xx with JSON                 the answer
-2xx with HTML or broken JSON  try again: overloaded services send that
-429                           slow down
-401, 403                      refused: the session stops
-408, 5xx, 302, 303, 307       try again
-404, 410                      the service has no such thing
-any other                     this item cannot succeed
+2xx with JSON                      the answer
+2xx with HTML or broken JSON       try again: overloaded services send that
+429; 403, 503 with Retry-After     slow down
+401, 403                           refused: the session stops; 403 of one item alone, where a source says so
+408, 5xx, 302, 303, 307            try again
+404, 410                           the service has no such thing
+any other                          this item cannot succeed
+
+Rule: a request is sent exactly once.  Nothing here resends it or follows a redirect, and a connection carries one
+request at a time.
 """
 
 from __future__ import annotations
 
+import json
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from types import TracebackType
 from typing import Any, Protocol, Self
 from urllib.parse import urlsplit
@@ -27,10 +33,17 @@ from ipybatch.library.source import NotThere
 TIMEOUT_S = 30.0
 
 _PASSING = frozenset({302, 303, 307, 408})
+_decode = msgspec.json.Decoder().decode
+
+
+class Forbidden(Permanent):
+    """Say that the service does not show this item, with status 403, though it may show others."""
+
+    status_code = 403
 
 
 class Response(Protocol):
-    """The part of httpx's response that is read here."""
+    """The part of a response of httpx and httpx2 that is read here."""
 
     @property
     def status_code(self) -> int:
@@ -46,44 +59,43 @@ class Response(Protocol):
 
 
 class Client(Protocol):
-    """The part of `httpx.AsyncClient`'s API that a source needs."""
+    """The part of the API of `httpx2.AsyncClient`, and of `httpx.AsyncClient`, that a source needs."""
 
     async def get(self, url: str, *, params: Any = None, headers: Any = None, follow_redirects: bool = False) -> Any:
         """Send one request and return its `Response`."""
 
+    async def post(self, url: str, *, data: Any = None, headers: Any = None, follow_redirects: bool = False) -> Any:
+        """Post one form and return its `Response`."""
 
-def read_json(response: Response, service: str, *, refused: str = "check the key") -> Any:
+
+def read_json(response: Response, service: str, *, refused: str = "check the key", forbidden: str = "") -> Any:
     """Return the JSON in an answer.
 
     Args:
         service: Name of the service, for the errors.
         refused: Meaning of a 401 or 403 from this service.
+        forbidden: Meaning of a 403 that is about this item alone; "" where it is about the client.
 
     Raises:
-        RateLimited: The status is 429.
+        RateLimited: The status is 429, or a 403 or 503 that names a time.
         Refused: The status is 401 or 403.
+        Forbidden: The status is 403, and ``forbidden`` is given.
         Transient: The same request may succeed later.
         NotThere: The status is 404 or 410.
         Permanent: The same request cannot succeed.
     """
     status = response.status_code
-    answered = f"{service} answered {status}"
-    retry_after_s = parse_retry_after(response.headers, time.time())
-    if status == 429:
-        raise RateLimited(f"{answered}: too many requests", retry_after_s=retry_after_s)
-    if status in (401, 403):
-        raise Refused(f"{answered}: {refused}")
-    if status in _PASSING or status >= 500:
-        raise Transient(answered, retry_after_s=retry_after_s)
-    if status in (404, 410):
-        raise NotThere(answered, is_certain=False)
     if not 200 <= status < 300:
-        where = response.headers.get("location", "")[:200]
-        raise Permanent(f"{answered}: it has moved to {where}; set base_url accordingly" if where else answered)
+        raise _error(response, service, refused, forbidden)
+    body = response.content
     try:
-        return msgspec.json.decode(response.content)
+        return _decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        raise Transient(_not_json(response.content, service)) from None
+        pass
+    try:
+        return _decode(_repaired(body))
+    except (msgspec.DecodeError, ValueError, RecursionError):
+        raise Transient(_not_json(body, service)) from None
 
 
 def check_url(field: str, url: Any) -> str:
@@ -106,18 +118,101 @@ def check_client(client: Any) -> Any:
     Raises:
         InputError: The client does not have httpx's API.
     """
-    if client is not None and not hasattr(client, "get"):
-        msg = f"client must be an httpx.AsyncClient or have its API, got {client!r}"
+    if client is not None and not (hasattr(client, "get") and hasattr(client, "post")):
+        msg = f"client must be an httpx2.AsyncClient or an httpx.AsyncClient, or have their API, got {client!r}"
         raise InputError(msg)
     return client
 
 
-def make_client(timeout_s: float) -> Any:
-    """Return an httpx client that sends every request exactly once: no redirects, no retries."""
-    import httpx
+class OwnClient:
+    """Clients of httpx2, each with one request at a time: as many as the session has requests in flight.
 
-    own_machine = dict.fromkeys(("all://127.0.0.1", "all://localhost", "all://[::1]"))  # never through a proxy
-    return httpx.AsyncClient(timeout=timeout_s, follow_redirects=False, mounts=own_machine)
+    The pool of a single client looks at every idle connection for every request: at 50 of them that is a third of the
+    CPU time.  The client used last is used first, so that no more connections stay open than are needed.
+
+    Args:
+        timeout_s: Time for each phase of a request, seconds.
+    """
+
+    def __init__(self, timeout_s: float) -> None:
+        import httpx2
+
+        self.is_closed = False
+        self._class: Any = httpx2.AsyncClient
+        self._options: dict[str, Any] = {
+            "timeout": timeout_s,
+            "follow_redirects": False,
+            "mounts": dict.fromkeys(("all://127.0.0.1", "all://localhost", "all://[::1]")),  # never through a proxy
+            "verify": httpx2.create_ssl_context(),
+            "cookies": CookieJar(DefaultCookiePolicy(allowed_domains=[])),  # no answer depends on an earlier one
+        }
+        self._all: list[Any] = []
+        self._idle: list[Any] = []
+
+    async def get(self, url: str, *, params: Any = None, headers: Any = None, follow_redirects: bool = False) -> Any:
+        """Send one request and return its `Response`."""
+        client = self._take()
+        try:
+            return await client.get(url, params=params, headers=headers, follow_redirects=follow_redirects)
+        finally:
+            self._idle.append(client)
+
+    async def post(self, url: str, *, data: Any = None, headers: Any = None, follow_redirects: bool = False) -> Any:
+        """Post one form and return its `Response`."""
+        client = self._take()
+        try:
+            return await client.post(url, data=data, headers=headers, follow_redirects=follow_redirects)
+        finally:
+            self._idle.append(client)
+
+    async def aclose(self) -> None:
+        """Close every connection."""
+        self.is_closed = True
+        for client in self._all:
+            await client.aclose()
+
+    def _take(self) -> Any:
+        if self._idle:
+            return self._idle.pop()
+        client = self._class(**self._options)
+        self._all.append(client)
+        return client
+
+
+class GivenClient:
+    """A user's client; an error of its pool says how large the pool is.
+
+    Args:
+        source: Name of the class that it was given to.
+    """
+
+    def __init__(self, client: Client, source: str) -> None:
+        self._client, self._source = client, source
+
+    async def get(self, url: str, *, params: Any = None, headers: Any = None, follow_redirects: bool = False) -> Any:
+        """Send one request and return its `Response`."""
+        with self._pool_told():
+            return await self._client.get(url, params=params, headers=headers, follow_redirects=follow_redirects)
+
+    async def post(self, url: str, *, data: Any = None, headers: Any = None, follow_redirects: bool = False) -> Any:
+        """Post one form and return its `Response`."""
+        with self._pool_told():
+            return await self._client.post(url, data=data, headers=headers, follow_redirects=follow_redirects)
+
+    @contextmanager
+    def _pool_told(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:
+            if type(error).__name__ == "PoolTimeout":
+                size = getattr(getattr(getattr(self._client, "_transport", None), "_pool", None), "_max_connections", 0)
+                has = f" has {size} connections, and" if isinstance(size, int) and size else ""
+                msg = (
+                    f"the pool of the client given to {self._source}{has} had none free in time: give the client"
+                    " limits=Limits(max_connections=...) of at least the session's concurrency, or give none"
+                )
+                error.args = (msg,)
+            raise
 
 
 def _not_json(body: bytes, service: str) -> str:
@@ -127,6 +222,36 @@ def _not_json(body: bytes, service: str) -> str:
     if not start:
         return f"{service} answered with nothing"
     return f"{service} answered with JSON that is broken or breaks off after {len(body)} bytes"
+
+
+def _error(response: Response, service: str, refused: str, forbidden: str) -> Exception:
+    """Return what an answer without 2xx means."""
+    status, headers = response.status_code, response.headers
+    answered = f"{service} answered {status}"
+    retry_after_s = parse_retry_after(headers, time.time())
+    if status == 429 or (status in (403, 503) and retry_after_s is not None):
+        return RateLimited(f"{answered}: too many requests", retry_after_s=retry_after_s)
+    if status == 403 and forbidden:
+        return Forbidden(f"{answered}: {forbidden}")
+    if status in (401, 403):
+        return Refused(f"{answered}: {refused}")
+    if status in _PASSING or status >= 500:
+        return Transient(answered, retry_after_s=retry_after_s)
+    if status in (404, 410):
+        return NotThere(answered, is_certain=False)
+    moved = urlsplit(headers.get("location", "")[:200])
+    where = f"{moved.scheme}://{moved.hostname}" if moved.hostname else moved.path  # the same for every item
+    return Permanent(f"{answered}: it has moved to {where}; set its address accordingly" if where else answered)
+
+
+def _repaired(body: bytes) -> bytes:
+    """Return JSON in plain UTF-8 from what other readers accept: a byte order mark, half a surrogate pair.
+
+    Raises:
+        ValueError: It is no JSON.
+    """
+    text = json.dumps(json.loads(body), ensure_ascii=False)
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace").encode()
 
 
 class HttpSource:
@@ -156,7 +281,8 @@ class HttpSource:
             msg = f"client is closed: give {type(self).__name__} one that is open, or none"
             raise InputError(msg)
         if self._client is None:
-            self._client = self._given or make_client(TIMEOUT_S)
+            given = self._given
+            self._client = OwnClient(TIMEOUT_S) if given is None else GivenClient(given, type(self).__name__)
         self._entered += 1
         return self
 

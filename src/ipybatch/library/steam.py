@@ -39,7 +39,7 @@ from ipybatch.engine.data.policy import Breaker, Limits, Rate, Retry, check, che
 from ipybatch.engine.run.attempt import Attempt
 from ipybatch.engine.run.engine_thread import engine_thread
 from ipybatch.errors import InputError, ItemError, Transient
-from ipybatch.library.http import TIMEOUT_S, Client, HttpSource, check_url, make_client, read_json
+from ipybatch.library.http import TIMEOUT_S, Client, HttpSource, OwnClient, check_url, read_json
 from ipybatch.library.source import Defaults, Identity, NotThere, read_environment
 
 STORE_URL = "https://store.steampowered.com"
@@ -124,8 +124,8 @@ class SteamStore(HttpSource):
 
     Args:
         base_url: URL of the store.
-        client: Client with the API of `httpx.AsyncClient`; it stays open. Default: a client of the source's own, opened
-            with its first session and closed with its last.
+        client: An `httpx2.AsyncClient` or `httpx.AsyncClient` of yours; it stays open. Default: a client of the
+            source's own, opened with its first session and closed with its last.
         cc: Country of prices and offers, two letters.
         api_url: URL of the Web API, for `owned_games`.
 
@@ -237,7 +237,8 @@ class SteamStore(HttpSource):
             msg = "key must be a Steam Web API key, got none: https://steamcommunity.com/dev/apikey gives one"
             raise InputError(msg)
         register(key)
-        logging.getLogger("httpx").addFilter(_masking)  # adding it twice is adding it once
+        for library in ("httpx2", "httpx"):
+            logging.getLogger(library).addFilter(_masking)  # adding it twice is adding it once
         # on the engine's loop, where clients live
         answer = engine_thread().wait(_ask_owned(self.api_url, self._given, profile, key))
         response = answer.get("response") if isinstance(answer, dict) else None
@@ -256,7 +257,7 @@ class SteamStore(HttpSource):
 
 async def _ask_owned(api_url: str, client: Client | None, profile: str, key: str) -> Any:
     params = {"key": key, "steamid": profile, "format": "json", "include_played_free_games": "1"}
-    used: Any = client or make_client(TIMEOUT_S)
+    used: Any = client or OwnClient(TIMEOUT_S)
     trouble = ""
     try:
         response = await used.get(f"{api_url}{_OWNED_PATH}/", params=params, follow_redirects=False)
@@ -277,7 +278,7 @@ def _is_id(value: Any) -> bool:
 
 
 class _Masking(logging.Filter):
-    """Mask log records: httpx logs whole URLs, and this endpoint takes its key in the URL."""
+    """Mask log records: httpx2 and httpx log whole URLs, and this endpoint takes its key in the URL."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Mask the message."""

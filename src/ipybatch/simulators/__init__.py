@@ -6,7 +6,7 @@ In reading order:
 - `service`: `Service`, the base of every simulator: requests, replies, rate limits, statistics.
 - `steam`, `battlenet` with `battlenet_world`, and `gemini`: the services.
 - `serve`: a service as a real HTTP server on loopback.
-- `transport`: a service in process, behind httpx.
+- `transport`: a service in process, behind httpx2 or httpx.
 - `__main__`: the command line.
 - `demand`: a demand table for the forecasting workload.
 
@@ -45,7 +45,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Load `SimTransport` on first use: it takes httpx along."""
+    """Load `SimTransport` on first use: it takes httpx2 along."""
     if name == "SimTransport":
         from .transport import SimTransport
 

@@ -45,7 +45,7 @@ _encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
 
 
 class RequestLike(Protocol):
-    """The attributes of a request that a service reads: `httpx.Request` and `Request` have them."""
+    """The attributes of a request that a service reads: requests of httpx2 and httpx, and `Request`, have them."""
 
     @property
     def method(self) -> str:
@@ -66,7 +66,7 @@ class RequestLike(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A request, for tests and servers without httpx.
+    """A request, for tests and servers without a client library.
 
     Attributes:
         url: With or without scheme and host, ``/api/appdetails?appids=440``.

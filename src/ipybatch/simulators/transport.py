@@ -1,4 +1,4 @@
-"""A simulated service in process, behind httpx: for tests and dry runs under any clock.
+"""A simulated service in process, behind httpx2 or httpx: for tests and dry runs under any clock.
 
     request --latency in--> arrival (recorded, decided) --delay, latency out--> reply
 
@@ -10,9 +10,10 @@ on a real connection.
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+import importlib
+from typing import TYPE_CHECKING, Any
 
-import httpx
+import httpx2
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -20,12 +21,14 @@ if TYPE_CHECKING:
     from .service import Service
 
 
-class SimTransport(httpx.AsyncBaseTransport):
-    """Answer an `httpx.AsyncClient` from a simulator, without a socket.
+class SimTransport(httpx2.AsyncBaseTransport):
+    """Answer an `httpx2.AsyncClient` or an `httpx.AsyncClient` from a simulator, without a socket.
+
+    Responses and errors are of the library that the request comes from.
 
     Example:
         >>> from ipybatch.simulators import SimTransport, SteamSimulator
-        >>> client = httpx.AsyncClient(transport=SimTransport(SteamSimulator()), base_url="http://steam.invalid")
+        >>> client = httpx2.AsyncClient(transport=SimTransport(SteamSimulator()), base_url="http://steam.invalid")
     """
 
     def __init__(
@@ -47,13 +50,13 @@ class SimTransport(httpx.AsyncBaseTransport):
         self._sleep = sleep
         self._now = now
 
-    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         """Send one request through the simulator.
 
         Raises:
-            httpx.ReadTimeout: The reply takes longer than the request's read timeout.
-            httpx.RemoteProtocolError: The connection was closed without a reply.
-            httpx.ReadError: The connection was reset.
+            httpx2.ReadTimeout: The reply takes longer than the request's read timeout.
+            httpx2.RemoteProtocolError: The connection was closed without a reply.
+            httpx2.ReadError: The connection was reset.
         """
         await request.aread()
         in_s, out_s = self._simulator.way_s(request)
@@ -69,11 +72,12 @@ class SimTransport(httpx.AsyncBaseTransport):
         await self._wait(reply.delay_s + out_s, left_s, request)
         if reply.drop == "close":
             msg = "Server disconnected without sending a response."
-            raise httpx.RemoteProtocolError(msg, request=request)
+            raise _library(request).RemoteProtocolError(msg, request=request)
         if reply.drop == "reset":
             msg = "Connection reset by peer"
-            raise httpx.ReadError(msg, request=request)
-        return httpx.Response(reply.status, headers=dict(reply.headers), content=reply.body, request=request)
+            raise _library(request).ReadError(msg, request=request)
+        respond: type[httpx2.Response] = _library(request).Response
+        return respond(reply.status, headers=dict(reply.headers), content=reply.body, request=request)
 
     def _now_s(self) -> float:
         reading_s = self._now() if self._now else asyncio.get_running_loop().time()
@@ -81,10 +85,15 @@ class SimTransport(httpx.AsyncBaseTransport):
             self._simulator.start_s = 0.0 if self._now else reading_s
         return reading_s - self._simulator.start_s
 
-    async def _wait(self, seconds: float, patience_s: float | None, request: httpx.Request) -> None:
+    async def _wait(self, seconds: float, patience_s: float | None, request: httpx2.Request) -> None:
         if patience_s is not None and seconds > patience_s:
             await self._sleep(patience_s)
             msg = f"no answer within the read timeout of {request.extensions['timeout']['read']} s"
-            raise httpx.ReadTimeout(msg, request=request)
+            raise _library(request).ReadTimeout(msg, request=request)
         if seconds > 0:
             await self._sleep(seconds)
+
+
+def _library(request: httpx2.Request) -> Any:
+    """Return the module that the request comes from: httpx2, or httpx, which has the same names."""
+    return importlib.import_module(type(request).__module__.partition(".")[0])

@@ -4,7 +4,7 @@ import json
 from dataclasses import fields
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 
 from ipybatch import InputError, Limits, Rate, Retry
@@ -179,12 +179,12 @@ def test_another_region_is_another_place(azeroth: Azeroth) -> None:
     ],
 )
 def test_a_wrong_shape_is_tried_again(azeroth: Azeroth, body: bytes, says: str) -> None:
-    def answer(request: httpx.Request) -> httpx.Response:
+    def answer(request: httpx2.Request) -> httpx2.Response:
         if request.method == "POST":
-            return httpx.Response(200, json={"access_token": "a-token-of-it", "expires_in": 86399})
-        return httpx.Response(200, content=body)
+            return httpx2.Response(200, json={"access_token": "a-token-of-it", "expires_in": 86399})
+        return httpx2.Response(200, content=body)
 
-    client = httpx.AsyncClient(transport=httpx.MockTransport(answer))
+    client = httpx2.AsyncClient(transport=httpx2.MockTransport(answer))
     row = only(azeroth.run([THRALL], source=azeroth.source(client=client), breaker=None))
     assert (row["status"], row["attempts"]) == ("failed", 3)
     assert says in row["error"]
@@ -344,7 +344,7 @@ def test_credentials_go_where_the_requests_go() -> None:
         ({"enhanced": "yes"}, "enhanced must be True or False, got 'yes'"),
         ({"base_url": "us.api"}, "base_url must be an address"),
         ({"oauth_url": "us.api"}, "oauth_url must be an address"),
-        ({"client": object()}, "client must be an httpx.AsyncClient"),
+        ({"client": object()}, "client must be an httpx2.AsyncClient"),
         ({"max_concurrent": 0}, "max_concurrent must be a whole number >= 1, got 0"),
         ({"min_time_ms": -1}, "min_time_ms must be >= 0"),
     ],

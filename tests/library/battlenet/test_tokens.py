@@ -7,7 +7,7 @@ from email.utils import formatdate
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -96,7 +96,7 @@ def test_a_dead_token_service_is_left_alone(azeroth: Azeroth) -> None:
     ],
 )
 def test_an_answer_without_a_token_is_tried_again(azeroth: Azeroth, answer: Any) -> None:
-    client = httpx.AsyncClient(transport=httpx.MockTransport(lambda _: httpx.Response(200, json=answer)))
+    client = httpx2.AsyncClient(transport=httpx2.MockTransport(lambda _: httpx2.Response(200, json=answer)))
     session = azeroth.run(many(1), source=azeroth.source(client=client), breaker=None)
     row = session.results().iloc[0]
     assert (row["attempts"], row["error"]) == (3, "Battle.net's token service answered without a token")

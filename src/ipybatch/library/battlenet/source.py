@@ -45,8 +45,8 @@ from ipybatch.engine.rules.classify import parse_retry_after
 from ipybatch.engine.run.attempt import Attempt
 from ipybatch.errors import InputError, RateLimited, Transient
 from ipybatch.library.battlenet.names import KINDS, Character, Guild, item_of, kind_of, path_of
-from ipybatch.library.battlenet.tokens import AccessTokens, OAuthClient, ServerClock, check_credential, read_date
-from ipybatch.library.http import TIMEOUT_S, HttpSource, check_url, read_json
+from ipybatch.library.battlenet.tokens import AccessTokens, ServerClock, check_credential, read_date
+from ipybatch.library.http import TIMEOUT_S, Client, HttpSource, check_url, read_json
 from ipybatch.library.source import Defaults, Identity, NotThere, read_environment
 
 REGIONS = {region: f"https://{region}.api.blizzard.com" for region in ("us", "eu", "kr", "tw")} | {
@@ -122,8 +122,8 @@ class BattleNet(HttpSource):
         region: "us", "eu", "kr", "tw" or "cn".
         base_url: URL of the API; default: that of the region.
         oauth_url: URL of the token service; default: Battle.net's, or ``/oauth`` below a ``base_url`` of your own.
-        client: Client with the API of `httpx.AsyncClient`; it stays open. Default: a client of the source's own, opened
-            with its first session and closed with its last.
+        client: An `httpx2.AsyncClient` or `httpx.AsyncClient` of yours; it stays open. Default: a client of the
+            source's own, opened with its first session and closed with its last.
         enhanced: Also fetch equipment, mythic keystones, collections, mounts and pets of a character, with five more
             requests.
         locale: Language of the answers.
@@ -148,7 +148,7 @@ class BattleNet(HttpSource):
         region: str = "us",
         base_url: str | None = None,
         oauth_url: str | None = None,
-        client: OAuthClient | None = None,
+        client: Client | None = None,
         *,
         enhanced: bool = False,
         locale: str = "en_US",
@@ -165,9 +165,6 @@ class BattleNet(HttpSource):
             raise InputError(msg)
         if not isinstance(enhanced, bool):
             msg = f"enhanced must be True or False, got {enhanced!r}"
-            raise InputError(msg)
-        if client is not None and not hasattr(client, "post"):
-            msg = f"client must be an httpx.AsyncClient or have its API, got {client!r}"
             raise InputError(msg)
         self.region, self.locale, self.enhanced = region, locale, enhanced
         self.base_url = check_url("base_url", base_url or REGIONS[region])
@@ -325,9 +322,7 @@ class ApiClient:
         self._server_clock = ServerClock()
         self._slowed: set[str] = set()  # keys of items that had a 429 in this round of attempts
 
-    async def get(
-        self, client: OAuthClient, url: str, attempt: Attempt, *, since: str = "", is_first: bool = False
-    ) -> Any:
+    async def get(self, client: Client, url: str, attempt: Attempt, *, since: str = "", is_first: bool = False) -> Any:
         """Return the response to one request, with any status but 429.
 
         Args:
@@ -351,7 +346,7 @@ class ApiClient:
 
     async def _send(
         self,
-        client: OAuthClient,
+        client: Client,
         url: str,
         permit: AbstractAsyncContextManager[None],
         since: str,

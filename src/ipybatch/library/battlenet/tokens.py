@@ -21,7 +21,7 @@ import asyncio
 import base64
 import math
 from email.utils import parsedate_to_datetime
-from typing import Any, Protocol
+from typing import Any
 
 from ipybatch.engine.data.masking import mask, register
 from ipybatch.errors import InputError, Transient
@@ -34,13 +34,6 @@ _WRONG = (
     "it does not accept client_id and client_secret; see those of the client at"
     " https://develop.battle.net/access/clients"
 )
-
-
-class OAuthClient(Client, Protocol):
-    """The part of `httpx.AsyncClient`'s API that a source with tokens needs."""
-
-    async def post(self, url: str, *, data: Any = None, headers: Any = None, follow_redirects: bool = False) -> Any:
-        """Post one form and return its `Response`."""
 
 
 class AccessTokens:
@@ -66,7 +59,7 @@ class AccessTokens:
         """Belong to the running event loop."""
         self._lock = asyncio.Lock()
 
-    async def get(self, client: OAuthClient, *, instead_of: str = "") -> str:
+    async def get(self, client: Client, *, instead_of: str = "") -> str:
         """Return a valid token.
 
         Args:
@@ -86,7 +79,7 @@ class AccessTokens:
     def _is_valid(self, instead_of: str) -> bool:
         return self._token != instead_of and asyncio.get_running_loop().time() < self._renew_at_s
 
-    async def _request(self, client: OAuthClient) -> None:
+    async def _request(self, client: Client) -> None:
         sent_s = asyncio.get_running_loop().time()  # its lifetime may begin now
         response = await client.post(
             f"{self.url}/token",
