@@ -10,7 +10,7 @@ import ipybatch
 from ipybatch import InputError, Limits, Rate, RateLimited
 from ipybatch.engine.rules import limiter
 from ipybatch.engine.rules.limiter import LONG_COOL_S, MOST_COOL_S
-from ipybatch.engine.store import limit_store, resources, shared_limiter
+from ipybatch.engine.store import limit_store, resources
 from ipybatch.engine.store.sqlite_limits import SqliteLimits
 from ipybatch.events import CooledDown
 from ipybatch.jupyter import commands, messages
@@ -51,8 +51,7 @@ def stopped(clock, session, after_s=10.0):
 def bound(monkeypatch):
     """Let a day be two hours, which are looked through a second at a time."""
     assert (MOST_COOL_S, LONG_COOL_S) == (86_400, 3600)
-    for module in (limiter, shared_limiter):
-        monkeypatch.setattr(module, "MOST_COOL_S", BOUND_S)
+    monkeypatch.setattr(limiter, "MOST_COOL_S", BOUND_S)
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ from ipybatch.engine.data.policy import Limits, Rate
 from ipybatch.engine.rules.estimate import estimate
 from ipybatch.engine.rules.limit_groups import GroupLimiter, LimitGroup, LimitGroups
 from ipybatch.engine.rules.limiter import NO_COST, Limiter
+from ipybatch.engine.rules.rate_headers import Quota, Told
 from ipybatch.engine.rules.scheduler import Scheduler
 
 
@@ -347,3 +348,25 @@ def test_an_estimate_keeps_to_the_limits_of_each_group():
     known = estimate(limits, 4, 1.0, None, iter(tasks("aaab")), per=lambda item: item)
     assert known.seconds == pytest.approx(3.0)
     assert estimate(limits, 4, 1.0, None).seconds == pytest.approx(4.0)
+
+
+@pytest.mark.parametrize(
+    ("quota", "common", "own"),
+    [
+        pytest.param(Quota(limit=3, remaining=1, per_s=10.0), 1, 5, id="of the common window"),
+        pytest.param(Quota(limit=5, remaining=1, per_s=60.0), 3, 1, id="of the group's"),
+        pytest.param(Quota(limit=99, remaining=1), 3, 1, id="of neither: the group's only one"),
+    ],
+)
+def test_what_the_service_counts_is_held_where_it_belongs(both, quota, common, own):
+    both.heed(0.0, Told(quotas=(quota,)))
+    windows = both.common.windows[Rate(3, per_s=10)], both.own.windows[Rate(5, per_s=60)]
+    assert [window.rate.limit - window.used(1.0) for window in windows] == [common, own]
+
+
+def test_what_is_used_up_holds_its_group_alone(both):
+    """Unless it is known to be the common window."""
+    both.heed(0.0, Told(quotas=(Quota(remaining=0, reset_s=8.0),)))
+    assert (both.common.wait_s(1.0), both.own.wait_s(1.0)) == (0.0, 7.0)
+    both.heed(0.0, Told(quotas=(Quota(limit=3, per_s=10.0, remaining=0, reset_s=9.0),)))
+    assert both.common.wait_s(1.0) == pytest.approx(8.0)

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 
 from ipybatch.engine.data.policy import Limits, Rate
-from ipybatch.engine.rules.limiter import CLOCK_DRIFT, LATE_S, Limiter
+from ipybatch.engine.rules.limiter import CLOCK_DRIFT, LATE_S, MOST_COOL_S, Limiter
+from ipybatch.engine.rules.rate_headers import Quota, Told
 from tests.engine.seen import busiest
 
 SPANS_S = [0.3, 1.0, 2.5, 7.0]
@@ -529,3 +530,66 @@ class SharedMachine(RuleBasedStateMachine):
 
 
 TestSharedMachine = SharedMachine.TestCase
+
+
+@pytest.mark.parametrize(
+    ("quota", "left", "held_s"),
+    [
+        pytest.param(Quota(limit=10, remaining=4, reset_s=5.0), 4, 0.0, id="another tool has used some"),
+        pytest.param(Quota(remaining=4), 4, 0.0, id="no word of when"),
+        pytest.param(Quota(limit=99, remaining=4, per_s=20.0), 4, 0.0, id="by its length"),
+        pytest.param(Quota(remaining=0), 0, 0.0, id="nothing is left"),
+        pytest.param(Quota(remaining=0, reset_s=7.0), 0, 7.0, id="nothing until then"),
+        pytest.param(Quota(limit=99, remaining=0, reset_s=7.0, per_s=60.0), 8, 7.0, id="of a window we do not know"),
+        pytest.param(Quota(remaining=0, reset_s=1e9), 0, MOST_COOL_S, id="bounded"),
+        pytest.param(Quota(limit=10, remaining=9, reset_s=5.0), 8, 0.0, id="more than ours"),
+        pytest.param(Quota(limit=5000, remaining=5000), 8, 0.0, id="far more"),
+        pytest.param(Quota(limit=10, reset_s=5.0), 8, 0.0, id="no word of the rest"),
+        pytest.param(Quota(remaining=4, per_s=3600.0), 8, 0.0, id="another window"),
+        pytest.param(Quota(remaining=0, reset_s=0.0), 8, 0.0, id="it begins anew now"),
+    ],
+)
+def test_what_the_service_counts_sets_the_window(quota, left, held_s):
+    """Two of ten are used here, one of them in flight. What it says is held to, and never loosens the limits."""
+    limiter = limiter_of(concurrency=20, rates=[Rate(10, per_s=20)])
+    answer(limiter, 0.5, limiter.start(0.0, {}))
+    limiter.start(1.0, {})
+    limiter.heed(1.0, Told(quotas=(quota,)))
+    assert max(0.0, limiter.cool_until_s - 1.0) == pytest.approx(held_s)
+    limiter.cool_until_s = -math.inf
+    starts = 0
+    while limiter.start(2.0 + starts / 100, {}) is not None:
+        starts += 1
+    assert starts == left
+
+
+def test_what_another_tool_used_is_free_when_the_window_begins_anew():
+    """Not a whole window later; what we use ourselves counts as before."""
+    limiter = limiter_of(concurrency=20, rates=[Rate(10, per_s=20)])
+    limiter.heed(0.0, Told(quotas=(Quota(limit=10, remaining=1, reset_s=5.0),)))
+    answer(limiter, 1.5, limiter.start(1.0, {}))
+    assert limiter.wait_s(2.0) == pytest.approx(3.0)
+    limiter.heed(5.5, Told(quotas=(Quota(limit=10, remaining=9, reset_s=20.0),)))
+    assert limiter.windows[Rate(10, per_s=20)].used(5.5) == 1.0
+
+
+@given(
+    rates=rates,
+    steps=st.lists(
+        st.tuples(st.floats(0, 2), st.integers(0, 8), st.sampled_from([None, 0.0, 0.4, 3.0])), min_size=1, max_size=30
+    ),
+)
+def test_heeding_never_loosens(rates, steps):
+    """Whatever a server says, wrong or right: no window of ours ever holds more than its limit."""
+    limiter, now_s, arrivals = limiter_of(concurrency=99, rates=rates), 0.0, []
+    for seconds, remaining, reset_s in steps:
+        now_s += seconds
+        while (permit := limiter.start(now_s, {})) is not None:
+            arrivals.append((now_s, 1))
+            answer(limiter, now_s, permit)
+            now_s += 0.001
+        limiter.heed(now_s, Told(quotas=(Quota(remaining=remaining, reset_s=reset_s), Quota(limit=3, remaining=1))))
+        wait_s = limiter.wait_s(now_s)
+        now_s += 0.0 if wait_s == math.inf else min(wait_s, 1.0)
+    for rate in rates:
+        assert busiest(arrivals, rate.per_s) <= rate.limit

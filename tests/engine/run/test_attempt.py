@@ -352,3 +352,69 @@ def test_a_timeout_of_another_loop_around_our_waiting_is_no_outage(live):
     while session.counts.timeout == 0:
         time.sleep(0.01)
     assert session.snapshot.breaker_moved == 0
+
+
+class FixedWindow:
+    """A service that allows 20 in every minute by its own clock, of which another tool takes 12, and tells the rest."""
+
+    def __init__(self, clock, of_others=12):
+        self.clock, self.of_others, self.counts, self.refused = clock, of_others, Counter(), 0
+
+    def answer(self):
+        minute, passed_s = divmod(self.clock.unix_s(), 60.0)
+        self.counts[minute] += 1
+        left = 20 - self.of_others - self.counts[minute]
+        self.refused += left < 0
+        headers = {"X-RateLimit-Limit": "20", "X-RateLimit-Remaining": str(max(0, left))}
+        return headers | {"X-RateLimit-Reset": str(math.ceil(60.0 - passed_s))}
+
+
+@pytest.mark.parametrize("rates", [[Rate(20, per_s=60)], []])
+def test_what_another_tool_used_is_not_used_again(plan, clock, rates):
+    """A good answer's headers say how much is left: none is refused, and nothing waits longer than they say."""
+    service = FixedWindow(clock)
+
+    async def work(item, attempt):
+        await asyncio.sleep(0.2)
+        attempt.heed(service.answer())
+
+    session = plan(work, list(range(32)), limits=Limits(concurrency=1, rates=rates))
+    clock.run(session)
+    assert (session.counts.completed, service.refused) == (32, 0)
+    assert clock.now_s() < 4 * 61.0
+
+
+@pytest.mark.parametrize("wrapped", ["headers", "email", "mapping", "httpx"])
+def test_any_client_s_answer_may_be_handed_over(live, wrapped):
+    """From a thread too; those of an error are read without being handed over."""
+    import email.message
+
+    import httpx
+
+    fields = {"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": "500"}
+    message = email.message.Message()
+    for name, value in fields.items():
+        message[name] = value
+    answers = {
+        "headers": type("Response", (), {"headers": fields})(),
+        "email": type("HTTPResponse", (), {"headers": message})(),
+        "mapping": fields,
+        "httpx": httpx.Response(200, headers=fields),
+    }
+    session = live(lambda item, attempt: attempt.heed(answers[wrapped]), [1, 2], limits=Limits(concurrency=1))
+    told = threading.Event()
+    session.on(lambda event: told.set() if type(event).__name__ == "CooledDown" else None)
+    session.start()
+    assert told.wait(20)
+    assert 490 < session.snapshot.cool_until_s - time.time() <= 501
+    session.cancel()
+
+
+def test_what_has_no_headers_cannot_be_heeded(plan, clock):
+    def work(item, attempt):
+        attempt.heed("Retry-After: 5")
+
+    session = plan(work, [1], backend="threads")
+    clock.run(session)
+    error = session.results()["error"][0]
+    assert "heed() must be given a response or a mapping of headers, got 'Retry-After: 5'" in error

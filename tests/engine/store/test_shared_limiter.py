@@ -7,8 +7,9 @@ import pytest
 from ipybatch import Limits, Rate
 from ipybatch.engine.data.events import CooledDown, Noted
 from ipybatch.engine.rules.limiter import NO_COST
+from ipybatch.engine.rules.rate_headers import Quota, Told
 from ipybatch.engine.store import shared_limiter, sqlite_limits
-from ipybatch.engine.store.shared_limiter import MERGE_S, POLL_MOST_S, PULSE_S, RENEW_S, STALE_S, TICK_S
+from ipybatch.engine.store.shared_limiter import MERGE_S, POLL_MOST_S, PULSE_S, RENEW_S, STALE_S, TICK_S, USED_UP
 from ipybatch.errors import JournalError
 from ipybatch.testing import Bounds, Report, StoreBusy
 from tests.engine.store.sharing import Process, World, worst_case
@@ -290,6 +291,45 @@ def test_a_cool_down_ends_what_runs_ahead(world, begin):
     first.want([0.1] * 5)
     world.run_until(world.now_s + 20.0)
     assert len(first.sent) == sent
+
+
+def test_what_the_service_counts_holds_for_all(world, begin):
+    """Another tool has used 5 of 8: whoever shares the window sends 3, until it begins anew; nobody is told of that."""
+    first, second = begin("first", EIGHT), begin("second", EIGHT)
+    world.run_until(world.now_s + 1.0)
+    first.limiter.heed(first.now_s(), Told(quotas=(Quota(limit=8, remaining=3, reset_s=0.5),)))
+    first.want([0.01] * 8)
+    second.want([0.01] * 8)
+    ends_s = world.now_s + 0.5
+    world.run_until(ends_s - 0.01)
+    assert len(first.sent) + len(second.sent) == 3
+    world.run_until(ends_s + 0.2)
+    assert len(first.sent) + len(second.sent) == 8
+    assert [*first.told, *second.told] == []
+
+
+def test_what_the_service_says_is_used_up_holds_everybody(world, begin):
+    """Within a second, also those who run ahead; it is told where it takes long."""
+    first, second = begin("first"), begin("second")
+    world.run_until(world.now_s + 1.0)
+    first.limiter.heed(first.now_s(), Told(quotas=(Quota(remaining=0, reset_s=30.0),)))
+    first.want([0.01])
+    second.want([0.01])
+    world.run_until(world.now_s + 29.0)
+    assert first.sent == second.sent == []
+    assert [event.reason for event in (*first.told, *second.told)] == [USED_UP, USED_UP]
+    world.run_until(world.now_s + 3.0)
+    assert len(first.sent) == len(second.sent) == 1
+
+
+def test_less_is_heeded_and_never_more(world, begin):
+    """A rest that is greater than ours changes nothing, not even what runs ahead."""
+    kernel = begin("kernel")
+    go_ahead(kernel)
+    exchanges = len(kernel.reports)
+    kernel.limiter.heed(kernel.now_s(), Told(quotas=(Quota(limit=1e6, remaining=1e6, reset_s=1.0),)))
+    assert len(kernel.reports) == exchanges
+    assert kernel.limiter._is_ahead
 
 
 def test_an_answer_counts_from_its_own_moment(world, begin):

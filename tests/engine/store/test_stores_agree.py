@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from ipybatch import Rate
 from ipybatch.engine.store import sqlite_limits
-from ipybatch.engine.store.limit_store import cost_in
+from ipybatch.engine.store.limit_store import Counted, cost_in
 from ipybatch.engine.store.sqlite_limits import SqliteLimits
 from ipybatch.testing import START_UNIX_S, Bounds, MemoryLimits, Report
 
@@ -23,6 +23,7 @@ bounds = st.builds(
     spacing_s=st.sampled_from([0.0, 0.0, 0.5]),
     rates=st.sets(st.sampled_from(RATES), max_size=3).map(lambda rates: tuple(sorted(rates, key=repr))),
 )
+resets = st.sampled_from([0.25, 5.0, math.inf])
 costs = st.sampled_from([{}, {}, {"tokens": 3.0}, {"tokens": 12.0}, {"requests": 2.0, "tokens": 1.0}])
 steps = st.lists(
     st.one_of(
@@ -35,6 +36,10 @@ steps = st.lists(
         st.tuples(st.just("leave"), who),
         st.tuples(st.just("vanish"), who),
         st.tuples(st.just("cool"), who, st.sampled_from([0.0, 2.0, 20.0])),
+        st.tuples(st.just("cut"), who),
+        st.tuples(
+            st.just("count"), who, st.sampled_from(RATES), st.integers(0, 9), st.sampled_from([0.25, 5, math.inf])
+        ),
         st.tuples(
             st.just("look"),
         ),
@@ -58,7 +63,7 @@ class Books:
         return Report(resource="api", **{**values, **more})
 
 
-def reports(step, books):
+def reports(step, books):  # noqa: C901  # one case a step
     """Return the report that a step makes, if any."""
     report = None
     match step:
@@ -81,6 +86,10 @@ def reports(step, books):
             books[owner] = Books(owner)
         case ("cool", owner, seconds):
             report = books[owner].report(cool_s=seconds, why="asked to")
+        case ("cut", owner):
+            report = books[owner].report(cool_most_s=1.0)
+        case ("count", owner, rate, used, reset_s):
+            report = books[owner].report(counted=[Counted(rate, float(used), float(reset_s))])
         case ("look",):
             report = Report(resource="api")
     return report

@@ -26,6 +26,7 @@ from ipybatch.engine.data.plan import BY_ORDER, Task, canonical, label_of, short
 from ipybatch.engine.data.policy import Breaker as BreakerPolicy
 from ipybatch.engine.rules.breaker import CircuitBreaker
 from ipybatch.engine.rules.limiter import NO_COST, Cost, Limiter, Permit
+from ipybatch.engine.rules.rate_headers import Told
 from ipybatch.errors import InputError
 
 
@@ -90,6 +91,14 @@ class GroupLimiter:
     def cool_down(self, now_s: float, started_s: float, wait_s: float) -> bool:
         """Cool the limit group down, and no other: the service rations each by itself."""
         return self.own.cool_down(now_s, started_s, wait_s)
+
+    def heed(self, now_s: float, told: Told) -> None:
+        """Hold to what an answer says of the service's own count: where its window is known, else in the group."""
+        common = [quota for quota in told.quotas if self.common.knows(quota) and not self.own.knows(quota)]
+        if common:
+            self.common.heed(now_s, Told(quotas=tuple(common)))
+            told = Told(quotas=tuple(quota for quota in told.quotas if quota not in common))
+        self.own.heed(now_s, told)
 
     def warm_up(self) -> None:
         """Forget how often the limit group cooled down in a row."""

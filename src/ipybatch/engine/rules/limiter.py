@@ -19,12 +19,14 @@ share it, and the strictest of their limits hold.
 from __future__ import annotations
 
 import math
+from bisect import insort
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
 from ipybatch.engine.data.policy import Limits, Paced, Pacer, Rate
+from ipybatch.engine.rules.rate_headers import Quota, Told
 
 # Two clocks slewed by NTP may drift apart by 500 ppm, so a window is held that much longer.
 CLOCK_DRIFT = 1.0005
@@ -102,6 +104,13 @@ class Window(msgspec.Struct):
             if unit == self.rate.unit:
                 self.spend(responded_s, cost)
 
+    def fill(self, now_s: float, used: float, reset_s: float) -> None:
+        """Let at least ``used`` be taken: what the service counts beside ours, until it begins anew."""
+        more = used - self.used(now_s)
+        if more > 0.0:
+            insort(self._spent, (now_s + min(reset_s, held_s(self.rate)), more))
+            self._spent_sum += more
+
     def spent(self) -> list[tuple[float, float]]:
         """Return what was answered, as far as it counts: when, and the cost."""
         return [(free_at_s - held_s(self.rate), cost) for free_at_s, cost in self._spent]
@@ -111,6 +120,19 @@ class Window(msgspec.Struct):
         self.used(responded_s)  # a window that nobody asks any more must not grow
         self._spent.append((responded_s + held_s(self.rate), cost))
         self._spent_sum += cost
+
+
+class Counted(msgspec.Struct, frozen=True):
+    """What the service counts of one of our windows.
+
+    Attributes:
+        used: At least so much of it is taken, also by others that we know nothing of.
+        reset_s: Seconds until that is free again; inf: as long as the window is.
+    """
+
+    rate: Rate
+    used: float
+    reset_s: float = math.inf
 
 
 class Permit(msgspec.Struct, frozen=True, gc=False):
@@ -285,6 +307,58 @@ class Limiter:
             self.cool_downs += 1
         return news
 
+    def flying(self, apart: Cost) -> Cost:
+        """Return what may be in flight before the next report, by unit."""
+        flying = dict(apart)
+        for permit in self._in_flight.values():
+            if permit.cost is NO_COST:
+                flying["requests"] += 1.0
+            else:
+                for unit in {"requests", *permit.cost}:
+                    flying[unit] = flying.get(unit, 0.0) + cost_in(unit, permit.cost)
+        return flying
+
+    def heed(self, now_s: float, told: Told) -> None:
+        """Hold to what an answer says of the service's own count: never looser than the limits.
+
+        What is used up holds everything until it begins anew. A smaller rest than ours fills the window that it is of:
+        another tool, or another machine, has used it.
+        """
+        counted, hold_s = [], 0.0
+        for quota in told.quotas:
+            if quota.remaining is None:
+                continue
+            reset_s = math.inf if quota.reset_s is None else quota.reset_s
+            if quota.remaining < 1.0 and reset_s < math.inf:
+                hold_s = max(hold_s, reset_s)
+            rate = self._rate_of(quota)
+            if rate is not None and reset_s > 0.0:
+                counted.append(Counted(rate, rate.limit - max(0.0, quota.remaining), reset_s))
+        if counted:
+            self._count(now_s, counted)
+        if hold_s and now_s + hold_s > self.cool_until_s:
+            self._hold(now_s, hold_s)
+
+    def knows(self, quota: Quota) -> bool:
+        """Say whether a window of the service is one of ours."""
+        return self._rate_of(quota) is not None
+
+    def _rate_of(self, quota: Quota) -> Rate | None:
+        """Return the rate that is a window of the service: of its length, else of its limit, else the only one."""
+        rates = [window.rate for window in self._active if window.rate.unit == "requests"]
+        if quota.per_s is not None:
+            same = [rate for rate in rates if math.isclose(rate.per_s, quota.per_s, rel_tol=0.01)]
+        else:
+            same = [rate for rate in rates if rate.limit == quota.limit] or (rates if len(rates) == 1 else [])
+        return min(same, key=lambda rate: rate.limit, default=None)
+
+    def _count(self, now_s: float, counted: Sequence[Counted]) -> None:
+        for one in counted:
+            self.windows[one.rate].fill(now_s, one.used, one.reset_s)
+
+    def _hold(self, now_s: float, hold_s: float) -> None:
+        self.cool_until_s = now_s + min(hold_s, MOST_COOL_S)
+
     def warm_up(self) -> None:
         """Forget how often it cooled down in a row: the service answered well."""
         self.cool_downs = 0
@@ -333,3 +407,11 @@ def _spread_s(rate: Rate) -> float:
 def cost_in(unit: str, cost: Cost) -> float:
     """Return what a cost is in a unit: one request, and nothing else, unless it says so."""
     return cost.get(unit, 1.0 if unit == "requests" else 0.0)
+
+
+def cut_words(asked_s: float) -> str:
+    """Return what the service asked for, and what it gets, where that is less; "" where it is the same."""
+    if asked_s <= MOST_COOL_S:
+        return ""
+    days = f"{asked_s / 86_400:,.0f} d" if asked_s < 1e9 else "ever"
+    return f" (asked for {days}: asked again in {MOST_COOL_S / 3600:.0f} h)"

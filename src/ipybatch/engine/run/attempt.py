@@ -16,6 +16,7 @@ from contextlib import suppress
 from typing import Any, Protocol, TypeVar
 
 from ipybatch.engine.data.items import ItemList, read_whole
+from ipybatch.engine.data.plan import short
 from ipybatch.engine.data.policy import check_count
 from ipybatch.engine.rules.limiter import NO_COST, Cost, Permit
 from ipybatch.engine.run.engine_thread import post
@@ -44,6 +45,9 @@ class AttemptEngine(Protocol):
 
     def add(self, given: ItemList) -> int:
         """Take further items into the session; return how many are to run."""
+
+    def heed(self, headers: Any) -> None:
+        """Hold to what an answer's headers say of the service's limits."""
 
     def withdraw(self) -> None:
         """Turn away what the attempt still waits for."""
@@ -122,6 +126,26 @@ class Attempt:
         """
         given = read_whole(items)  # here: a generator of the user's may block
         return self._on_loop(lambda: self._engine.add(given))
+
+    def heed(self, answer: Any) -> None:
+        """Hold to what a good answer's headers say of the service's limits: hand over the answer, or its headers.
+
+        X-RateLimit-Remaining and -Reset, RateLimit and their like: what is used up holds the resource (the item's limit
+        group) until it begins anew; where less is left than we know of, another tool has used it, and our window is
+        filled to that. Never looser than ``limits``. What an error's answer says is heeded without a word.
+
+        Args:
+            answer: A response of httpx, httpx2, requests, aiohttp, urllib or http.client, or a mapping of headers.
+
+        Raises:
+            InputError: It has no headers.
+            Withheld: The attempt has ended.
+        """
+        headers = getattr(answer, "headers", answer)
+        if not hasattr(headers, "items"):
+            msg = f"heed() must be given a response or a mapping of headers, got {short(answer)}"
+            raise InputError(msg)
+        self._on_loop(lambda: self._engine.heed(headers))
 
     def settle(self, **actual: float) -> None:
         """Say what the attempt really cost, by unit: ``attempt.settle(tokens=731)``.

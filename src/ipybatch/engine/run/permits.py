@@ -20,6 +20,7 @@ from ipybatch.engine.data.items import ItemList
 from ipybatch.engine.data.spec import Spec
 from ipybatch.engine.rules.limit_groups import GroupLimiter
 from ipybatch.engine.rules.limiter import Cost, Permit, cost_in
+from ipybatch.engine.rules.rate_headers import read_headers
 from ipybatch.engine.rules.scheduler import Ticket
 from ipybatch.engine.run.attempt import Attempt
 from ipybatch.engine.store.resources import Resource
@@ -186,6 +187,10 @@ class Permits(msgspec.Struct):
         ticket.limiter.respond(now_s, permit)
         self.resource.changed()
 
+    def heed(self, ticket: Ticket, headers: Any) -> None:
+        """Hold to what an answer's headers say of the service's limits."""
+        ticket.limiter.heed(self.clock.now_s(), read_headers(headers, self.clock.unix_s()))
+
     async def _ask_shared(self) -> None:
         if self.spec.limits.asked is not None:
             await self.spec.limits.asked.try_acquire_async(self.spec.resource, 1)
@@ -212,6 +217,9 @@ class _EngineSide(msgspec.Struct):
 
     def add(self, given: ItemList) -> int:
         return self.permits.add(given)
+
+    def heed(self, headers: Any) -> None:
+        self.permits.heed(self.ticket, headers)
 
     def give_up(self) -> None:
         self.ticket.gave_up = True

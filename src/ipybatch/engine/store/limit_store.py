@@ -29,12 +29,16 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from operator import itemgetter
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import msgspec
 
+from ipybatch.engine.data.masking import describe
 from ipybatch.engine.data.policy import Rate
-from ipybatch.engine.rules.limiter import Cost, Spent, Window, cost_in, count_start, held_s
+from ipybatch.engine.rules.limiter import Cost, Counted, Spent, Window, cost_in, count_start, held_s
+from ipybatch.errors import JournalError
+
+T = TypeVar("T")
 
 LEASE_S = 15.0
 KEPT_S = 3600.0  # in memory: what was answered is kept for so long, or for the longest window that anybody had
@@ -88,6 +92,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
         lease_s: For how long the report holds, seconds.
         cool_s: Let nothing start for so long; 0.0 ends a cool-down; None leaves it as it is.
         why: Why it cools down.
+        counted: What the service says is used: so much counts, beside what is in flight and was answered.
         cool_most_s: Cut what is left of a cool-down to so long, unless another owner is there; None for as it is.
     """
 
@@ -103,6 +108,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     lease_s: float = LEASE_S
     cool_s: float | None = None
     why: str = ""
+    counted: Sequence[Counted] = ()
     cool_most_s: float | None = None
 
 
@@ -191,6 +197,27 @@ def give_way_s(
     return wait_s, of_slot
 
 
+def found_at_s(now_s: float, counted: Counted) -> float:
+    """Return when what the service counts is taken to have been answered, so that it is free again when it says so."""
+    return now_s + min(counted.reset_s - held_s(counted.rate), 0.0)
+
+
+def asked(ask: Callable[[], T]) -> T:
+    """Ask a store, which may be anybody's and raise anything.
+
+    Raises:
+        StoreBusy: Another process holds it.
+        JournalError: It failed.
+    """
+    try:
+        return ask()
+    except (StoreBusy, JournalError):
+        raise
+    except Exception as error:
+        msg = f"the limit store failed: {describe(error)}"
+        raise JournalError(msg) from error
+
+
 class LimitStore(Protocol):
     """Where the use of resources is counted; `ipybatch.testing.check_limit_store` says what each must do."""
 
@@ -255,6 +282,8 @@ class MemoryLimits:
         if report.cool_most_s is not None and not resource.members.keys() - {report.owner}:
             resource.cool_until_s = min(resource.cool_until_s, now_s + report.cool_most_s)
         member = self._enter(resource, report, now_s)
+        for one in report.counted:
+            self._fill(resource, now_s, one, report.owner)
         bounds = strictest(one.bounds for one in resource.members.values())
         wait_s, wanted = 0.0, report.wanted
         if wanted is not None and member is not None:
@@ -310,6 +339,18 @@ class MemoryLimits:
         kept_s = max([KEPT_S, *map(held_s, resource.windows)])
         while resource.spent[0][0] < at_s - kept_s:
             resource.spent.popleft()
+        resource.spender = spender
+
+    def _fill(self, resource: _Resource, now_s: float, counted: Counted, spender: str) -> None:
+        rate = counted.rate
+        more = counted.used - self._window(resource, rate).used(now_s)
+        if more <= 0.0:
+            return
+        at_s = found_at_s(now_s, counted)
+        resource.spent = deque(sorted((*resource.spent, (at_s, rate.unit, more)), key=itemgetter(0)))
+        for known, window in resource.windows.items():
+            if known.unit == rate.unit:
+                window.fill(now_s, window.used(now_s) + more, at_s + held_s(known) - now_s)
         resource.spender = spender
 
     def _enter(self, resource: _Resource, report: Report, now_s: float) -> _Member | None:

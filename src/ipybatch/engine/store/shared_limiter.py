@@ -30,18 +30,18 @@ from typing import TypeVar
 
 from ipybatch.engine.data import events
 from ipybatch.engine.data.clock import Clock
-from ipybatch.engine.data.masking import describe
 from ipybatch.engine.data.policy import Limits, Rate
 from ipybatch.engine.rules.limiter import (
     LONG_COOL_S,
-    MOST_COOL_S,
     NO_COST,
     REFUSED,
     Cost,
+    Counted,
     Limiter,
     Permit,
     Spent,
     cost_in,
+    cut_words,
     held_s,
 )
 from ipybatch.engine.store.limit_store import (
@@ -54,6 +54,7 @@ from ipybatch.engine.store.limit_store import (
     Owner,
     Report,
     StoreBusy,
+    asked,
 )
 from ipybatch.errors import JournalError
 
@@ -66,6 +67,8 @@ FAST = 3  # starts within a tick that make it worth to run ahead
 MERGE_S = 0.005  # answers that came within so long are reported as one, of the last moment
 AGAIN_S = 0.001, 0.005  # after another process held the store
 POLL_S = 0.005  # at first, while only a response in another process can make room
+USED_UP = "the service's own window is used up"
+TOLD_S = 10.0  # so long a wait for that is worth a word
 PATIENCE_S = 0.2  # to leave while another process holds the store
 
 
@@ -124,6 +127,7 @@ class SharedLimiter(Limiter):
         self._hint_s = -math.inf  # nothing is granted before that
         self._poll_s = POLL_S
         self._unsaid_cool_s: float | None = None  # end of a cool-down that the store does not know; -inf: it was lifted
+        self._uncounted: Sequence[Counted] = ()  # what the store does not know yet of the service's own count
         self._asked_for = ""  # what the service asked for, where that was cut
         self._used: dict[Rate, float] = {}
         self._is_whole = False  # the windows here hold all that the store knows
@@ -154,7 +158,7 @@ class SharedLimiter(Limiter):
             self.cool_until_s = now_s + LONG_COOL_S
         # What is left from a session that has ended, or a process that is gone, must not hold this one for a day.
         look = Report(resource=self.name, cool_most_s=LONG_COOL_S if is_first else None)
-        found = self._persist(lambda: _asked(lambda: self.store.exchange(look)))  # whoever is gone counts from now on
+        found = self._persist(lambda: asked(lambda: self.store.exchange(look)))  # whoever is gone counts from now on
         told = self._persist(lambda: self._known(now_s, spans))
         self.join(member, limits, now_s=now_s, spent=told or ())
         if told is not None:
@@ -247,19 +251,41 @@ class SharedLimiter(Limiter):
         news = super().cool_down(now_s, started_s, wait_s)
         self._unsaid_cool_s = self.cool_until_s
         if news:
-            self._asked_for = _cut_words(wait_s)
+            self._asked_for = cut_words(wait_s)
             self.why = f"the service asked us to slow down{self._asked_for}"
-        with suppress(JournalError):  # told at the next start
+        self._persist_cool_down(now_s, is_told=news)
+        return news
+
+    def _persist_cool_down(self, now_s: float, *, is_told: bool) -> None:
+        with suppress(JournalError):  # the store hears of it at the next start
             self._persist(lambda: self._exchange(now_s))
         self._arm(PULSE_S)
-        if news:
+        if is_told:
             self._tell(self.cooled_down(now_s))
-        return news
 
     def cooled_down(self, now_s: float) -> events.CooledDown:
         """Return the cool-down that is in force as an event."""
         unix_s = self.clock.unix_s()
         return events.CooledDown(unix_s, unix_s + self.cool_until_s - now_s, self.why, self.group, self.called)
+
+    def _count(self, now_s: float, counted: Sequence[Counted]) -> None:
+        """Let the service's own count hold in the store, where it says more than is known."""
+        known = self._used if self.owners else {rate: window.used(now_s) for rate, window in self.windows.items()}
+        news = [one for one in counted if one.used > known.get(one.rate, 0.0) + 0.5]
+        if not news:
+            return
+        super()._count(now_s, news)
+        self._uncounted, self._is_whole = news, False
+        self._fall_back()  # what is set apart is not used yet
+        with suppress(JournalError):  # told at the next start
+            self._persist(lambda: self._exchange(now_s))
+
+    def _hold(self, now_s: float, hold_s: float) -> None:
+        """Let nothing start, in no process, until the service's window begins anew."""
+        super()._hold(now_s, hold_s)
+        self._unsaid_cool_s, self._asked_for = self.cool_until_s, cut_words(hold_s)
+        self.why = f"{USED_UP}{self._asked_for}"
+        self._persist_cool_down(now_s, is_told=hold_s >= TOLD_S)
 
     def lift(self) -> bool:
         """End the cool-down, here and in every process; return whether there was one.
@@ -390,7 +416,7 @@ class SharedLimiter(Limiter):
             JournalError: It cannot be read or written.
         """
         longest_s = max(spans, default=0.0)
-        history = _asked(lambda: self.store.history(self.name, longest_s)) if longest_s else []
+        history = asked(lambda: self.store.history(self.name, longest_s)) if longest_s else []
         return sorted((now_s - ago_s, unit, cost) for ago_s, unit, cost in (*history, *self._unsaid(now_s)))
 
     def _refill(self, told: Sequence[Spent]) -> None:
@@ -421,21 +447,22 @@ class SharedLimiter(Limiter):
             label=self.label,
             bounds=None if is_over else self._bounds,
             running=self.running + int(apart["requests"]),
-            in_flight=self._flying(apart),
+            in_flight=self.flying(apart),
             spent=self._unsaid(now_s),
             wanted=wanted,
             slot=slot,
             lease_s=LEASE_S,
             cool_s=cool_s,
-            why=f"the service asked {self.label or 'a session'} to slow down{self._asked_for}" if cool_s else "",
+            why=self._why() if cool_s else "",
+            counted=self._uncounted,
         )
-        answer = _asked(lambda: self.store.exchange(report))
+        answer = asked(lambda: self.store.exchange(report))
         if not isinstance(answer, Answer):
             msg = f"the limit store's exchange() must return an Answer, got {type(answer).__name__}"
             raise JournalError(msg)
         self._answered, self._merges_until_s, self._is_due = {}, -math.inf, False
         self._stale_s, self._renew_s, self._is_in = now_s + STALE_S, now_s + RENEW_S, not is_over
-        self._unsaid_cool_s = None
+        self._unsaid_cool_s, self._uncounted = None, ()
         if answer.is_stranger:
             self._is_whole = False
         if answer.is_anew:
@@ -446,17 +473,6 @@ class SharedLimiter(Limiter):
         self._cool(now_s, answer)
         return answer
 
-    def _flying(self, apart: Cost) -> Cost:
-        """Return what may be in flight before the next report, by unit."""
-        flying = dict(apart)
-        for permit in self._in_flight.values():
-            if permit.cost is NO_COST:
-                flying["requests"] += 1.0
-            else:
-                for unit in {"requests", *permit.cost}:
-                    flying[unit] = flying.get(unit, 0.0) + cost_in(unit, permit.cost)
-        return flying
-
     def _say_again(self) -> None:
         """Keep for the next report all that is known here: the store has lost it."""
         longest = {window.rate.unit: window for window in sorted(self.windows.values(), key=lambda one: one.rate.per_s)}
@@ -466,6 +482,12 @@ class SharedLimiter(Limiter):
 
     def _unsaid(self, now_s: float) -> list[Spent]:
         return [(now_s - at_s, unit, cost) for unit, told in self._answered.items() for at_s, cost, _ in told]
+
+    def _why(self) -> str:
+        """Return why it cools down, as others are told."""
+        if self.why.startswith(USED_UP):
+            return self.why
+        return f"the service asked {self.label or 'a session'} to slow down{self._asked_for}"
 
     def _unsaid_cool(self, now_s: float) -> float | None:
         """Return what the store is to be told of a cool-down, as `Report.cool_s`."""
@@ -480,7 +502,7 @@ class SharedLimiter(Limiter):
         self.cool_until_s = until_s = now_s + answer.cool_s if answer.cool_s else -math.inf
         if until_s > before_s + 0.1:
             self.why = answer.why
-            if is_told:
+            if is_told and (answer.cool_s >= TOLD_S or not answer.why.startswith(USED_UP)):
                 self._tell(self.cooled_down(now_s))
         elif until_s == -math.inf and before_s > now_s + 0.1:
             self._hint_s = -math.inf
@@ -571,27 +593,3 @@ class SharedLimiter(Limiter):
         self._fall_back()
         if self._try(lambda: self._exchange(now_s)) is None:
             self._report_soon()
-
-
-def _cut_words(asked_s: float) -> str:
-    """Return what the service asked for, and what it gets, where that is less; "" where it is the same."""
-    if asked_s <= MOST_COOL_S:
-        return ""
-    days = f"{asked_s / 86_400:,.0f} d" if asked_s < 1e9 else "ever"
-    return f" (asked for {days}: asked again in {MOST_COOL_S / 3600:.0f} h)"
-
-
-def _asked(ask: Callable[[], T]) -> T:
-    """Ask a store, which may be anybody's and raise anything.
-
-    Raises:
-        StoreBusy: Another process holds it.
-        JournalError: It failed.
-    """
-    try:
-        return ask()
-    except (StoreBusy, JournalError):
-        raise
-    except Exception as error:
-        msg = f"the limit store failed: {describe(error)}"
-        raise JournalError(msg) from error

@@ -25,7 +25,7 @@ from pathlib import Path
 import msgspec
 
 from ipybatch.engine.data.policy import Rate
-from ipybatch.engine.rules.limiter import Cost, Spent, cost_in, count_start, held_s
+from ipybatch.engine.rules.limiter import Cost, Counted, Spent, cost_in, count_start, held_s
 from ipybatch.engine.store.journal import inode, translated
 from ipybatch.engine.store.lease import find_process
 from ipybatch.engine.store.limit_schema import (
@@ -49,6 +49,7 @@ from ipybatch.engine.store.limit_store import (
     Report,
     StoreBusy,
     claim,
+    found_at_s,
     give_way_s,
     strictest,
 )
@@ -175,6 +176,8 @@ class SqliteLimits:
         known = self._owners_of(database, row)
         _cool(row, report, is_alone=not known.owners.keys() - {me})
         flight, owners = self._others(database, row, known, me)
+        for one in report.counted:
+            self._fill(database, row, one, report, flight)
         used = dict.fromkeys(known.bounds.rates, 0.0)
         wanted, wait_s, of_slot = report.wanted if me else None, 0.0, False
         running = flight.get(RUNNING, 0.0) + report.running
@@ -266,6 +269,22 @@ class SqliteLimits:
         if row.answered >= THIN_AFTER:
             row.answered = 0
             self._thin(database, row)
+
+    def _fill(self, database: sqlite3.Connection, row: Row, counted: Counted, report: Report, flight: Cost) -> None:
+        """Let at least as much of a rate be taken as the service says."""
+        unit = counted.rate.unit
+        in_flight = flight.get(unit, 0.0) + report.in_flight.get(unit, 0.0)
+        more = counted.used - self._window(database, row, counted.rate, in_flight, None)[0]
+        if more <= 0.0:
+            return
+        at_s = found_at_s(row.last_s, counted)
+        (before,) = database.execute(BEFORE, (row.id, unit, at_s)).fetchone() or (0.0,)
+        # What was answered later makes a greater total; in two steps, since no two may be the same meanwhile.
+        later = "WHERE resource = ? AND unit = ? AND at_s > ?"
+        database.execute(f"UPDATE spent SET total = -1.0 - total - ? {later}", (more, row.id, unit, at_s))  # noqa: S608
+        database.execute(f"UPDATE spent SET total = -1.0 - total {later}", (row.id, unit, at_s))  # noqa: S608
+        database.execute("INSERT OR IGNORE INTO spent VALUES (?, ?, ?, ?)", (row.id, unit, at_s, before + more))
+        row.spender = report.owner
 
     def _thin(self, database: sqlite3.Connection, row: Row) -> None:
         """Forget moments that no window tells apart: a cost counts a little longer then, never shorter."""
