@@ -110,6 +110,7 @@ LATE = [
     ("permit", lambda attempt: by_with(attempt, {})),
     ("settle", lambda attempt: attempt.settle(tokens=1)),
     ("join", lambda attempt: attempt.join(1)),
+    ("waiting", lambda attempt: attempt.waiting().__enter__()),
 ]
 
 
@@ -230,6 +231,20 @@ def test_what_is_on_its_way_runs_against_the_timeout_while_more_waits(plan, cloc
     session = plan(work, [1], limits=limits, timeout_s=5.0, retry=Retry(attempts=1))
     assert clock.run(session).counts.timeout == 1
     assert clock.now_s() < 60
+
+
+@pytest.mark.parametrize("seconds", [0.5, 2.0], ids=["in time", "too slow"])
+def test_waiting_for_what_the_work_says_is_no_timeout(plan, clock, seconds):
+    """A person's answer, for instance; what comes after it counts again."""
+
+    async def work(item, attempt):
+        with attempt.waiting():
+            await asyncio.sleep(600)
+        await asyncio.sleep(seconds)
+
+    session = plan(work, [1], timeout_s=1.0, retry=Retry(attempts=1))
+    assert clock.run(session).counts.completed == (seconds < 1.0)
+    assert session.results()["seconds"].tolist() == [pytest.approx(min(seconds, 1.0), abs=0.1)]
 
 
 class Slow:

@@ -11,8 +11,8 @@ import asyncio
 import concurrent.futures
 import numbers
 import threading
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from typing import Any, Protocol, TypeVar
 
 from ipybatch.engine.data.items import ItemList, read_whole
@@ -48,6 +48,9 @@ class AttemptEngine(Protocol):
 
     def heed(self, headers: Any) -> None:
         """Hold to what an answer's headers say of the service's limits."""
+
+    def stand(self, change: int) -> None:
+        """Let the attempt's clock stand (+1), or go on (-1)."""
 
     def withdraw(self) -> None:
         """Turn away what the attempt still waits for."""
@@ -146,6 +149,20 @@ class Attempt:
             msg = f"heed() must be given a response or a mapping of headers, got {short(answer)}"
             raise InputError(msg)
         self._on_loop(lambda: self._engine.heed(headers))
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Wait in this block for what is no fault of the service: it counts neither as ``seconds`` nor for timeouts.
+
+        Raises:
+            Withheld: The attempt has ended.
+        """
+        self._on_loop(lambda: self._engine.stand(+1))
+        try:
+            yield
+        finally:
+            if not self._is_over:
+                self._on_loop(lambda: self._engine.stand(-1))
 
     def settle(self, **actual: float) -> None:
         """Say what the attempt really cost, by unit: ``attempt.settle(tokens=731)``.

@@ -221,6 +221,9 @@ class _EngineSide(msgspec.Struct):
     def heed(self, headers: Any) -> None:
         self.permits.heed(self.ticket, headers)
 
+    def stand(self, change: int) -> None:
+        self.ticket.count(self.permits.clock.now_s(), waits=change)
+
     def give_up(self) -> None:
         self.ticket.gave_up = True
 
