@@ -8,6 +8,8 @@ from typing import Any
 
 import httpx
 import httpx2
+import numpy as np
+import pandas as pd
 import pytest
 
 from ipybatch import Breaker, InputError, Limits, Rate, Refused, Retry, Transient
@@ -108,7 +110,7 @@ def test_a_ban_stops_the_session_and_a_later_run_goes_on(shop: Shop) -> None:
     shop.clock.advance(700)
     shop.asked.clear()
     again = shop.run(range(1, 21), limits=Limits(rates=[Rate(3, per_s=60)]))
-    assert (again.state, again.counts.completed) == ("completed", 20)
+    assert (again.state, again.counts.completed, again.counts.skipped) == ("completed", 20, 0)
     assert len(shop.asked) == 20 - session.counts.completed
 
 
@@ -208,7 +210,52 @@ def test_a_closed_client_is_told_once(shop: Shop) -> None:
     assert "client is closed" in session.reason
 
 
-@pytest.mark.parametrize("item", [0, -1, 2**32, True, 1.0, "440", None, [440]])
+@pytest.mark.parametrize(
+    "item",
+    [440, 440.0, "440", " 440\n", "440.0", np.int32(440), np.float32(440), np.uint64(440)],
+    ids=lambda item: f"{type(item).__name__} {item}",
+)
+def test_an_id_is_a_game_however_it_is_written(shop: Shop, item: Any) -> None:
+    """One key and one record, so that a text of a file and a number of a table are the same game."""
+    shop.own(440, days=0)
+    session = shop.run([item])
+    assert session.counts.skipped == 1
+    assert session.results()["key"].tolist() == [440]
+
+
+@pytest.mark.parametrize(
+    "items",
+    [pd.Series([440, 570], dtype="Int64"), pd.Series([440.0, 570.0]), pd.Series(["440", "570"]), ["440", 570.0]],
+)
+def test_a_column_of_ids_is_a_list_of_games(shop: Shop, items: Any) -> None:
+    assert shop.run(items).results()["key"].tolist() == [440, 570]
+    assert shop.asked == ["440", "570"]
+
+
+def test_the_same_game_written_twice_is_refused(shop: Shop) -> None:
+    with pytest.raises(InputError, match="items 0 and 1 share the key 440"):
+        shop.session([440, "440"])
+
+
+@pytest.mark.parametrize(
+    "items",
+    [
+        pd.Series([440, 570, None]),
+        pd.Series([440, 570, None], dtype="Int64"),
+        [440, 570, float("nan")],
+        [440, 570, True],
+        pd.Series([440, 570, True], dtype=object),
+        [440, 570, np.True_],
+        [440, 570, "4四0"],
+    ],
+    ids=["NaN", "NA", "nan", "bool", "a column's bool", "numpy's bool", "other digits"],
+)
+def test_what_is_no_id_is_refused_with_its_row(shop: Shop, items: Any) -> None:
+    with pytest.raises(InputError, match=r"item 2: app id must be a whole number"):
+        shop.session(items)
+
+
+@pytest.mark.parametrize("item", [0, -1, 2**32, True, 1.5, "x", "", None, [440], float("inf"), 10**400])
 def test_what_is_no_app_id_is_refused_before_the_first_request(shop: Shop, item: Any) -> None:
     with pytest.raises(InputError, match=r"app id must be a whole number from 1 to 4294967295, got .*take the number"):
         shop.session([570, item])

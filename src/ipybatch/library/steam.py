@@ -26,7 +26,7 @@ https://partner.steamgames.com/doc/webapi/IPlayerService#GetOwnedGames, read 202
 from __future__ import annotations
 
 import logging
-import operator
+import numbers
 import os
 import re
 from collections.abc import Mapping
@@ -51,6 +51,7 @@ LARGEST_ID = 2**32 - 1
 # Source: https://steamdb.info/blog/store-prices-api/ (2026-11-22).
 STORE_RATE = Rate(200, per_s=300)
 
+_NUMBER = re.compile(r"\s*([0-9]{1,10})(?:\.0+)?\s*")
 _OWNED_PATH = "/IPlayerService/GetOwnedGames/v1"
 _BANNED = "it blocks this address for some minutes, as it does after too many requests; run the session again later"
 _WRONG_KEY = "it does not accept the key; https://steamcommunity.com/dev/apikey gives one"
@@ -175,15 +176,12 @@ class SteamStore(HttpSource):
         """Return the key of a game's record.
 
         Args:
-            item: App id, the number in the address of the game's page in the store.
+            item: App id, the number in the address of the game's page in the store; "440" and 440.0 are the game 440.
 
         Raises:
             InputError: The app id is not a whole number, or is out of range.
         """
-        try:
-            app_id = None if isinstance(item, bool) else operator.index(item)  # numpy's integers too
-        except TypeError:
-            app_id = None
+        app_id = _whole(item)
         if app_id is None or not 1 <= app_id <= LARGEST_ID:
             msg = (
                 f"app id must be a whole number from 1 to {LARGEST_ID}, got {item!r}:"
@@ -271,6 +269,20 @@ async def _ask_owned(api_url: str, client: Client | None, profile: str, key: str
             await used.aclose()
     msg = f"Steam did not answer ({trouble}): try again"
     raise Transient(msg)
+
+
+def _whole(item: Any) -> int | None:
+    """Return a whole number for an app id as tables have it: numbers of numpy and pandas, floats, texts; else None."""
+    if isinstance(item, str):
+        return int(found[1]) if (found := _NUMBER.fullmatch(item)) else None
+    if isinstance(item, bool) or not isinstance(item, numbers.Real):  # no numpy bool is one
+        return None
+    value: Any = item
+    try:
+        whole = int(value)
+    except (ValueError, OverflowError):  # NaN, infinity
+        return None
+    return whole if whole == value else None
 
 
 def _is_id(value: Any) -> bool:
