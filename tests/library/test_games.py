@@ -53,12 +53,27 @@ def test_smart_refresh_says_how_many(server: Server) -> None:
     assert server.stats()["requests"] == 15
 
 
-def test_games_that_fail_are_processed_and_said_and_tried_again() -> None:
+def test_games_that_are_not_there_are_processed_and_said_once_a_day() -> None:
     server = Server("steam", build("steam", limit=None, missing={3, 4}))
-    for _ in range(2):
-        smart = run(smart_refresh_library([1, 2, 3, 4], source=SteamStore(server.url), limits=FAST))
-    assert str(smart) == "Smart library refresh completed: 2/4 games processed, 2 failed"
-    assert server.stats()["ids"] == {"1": 1, "2": 1, "3": 2, "4": 2}
+    told = [str(run(smart_refresh_library([1, 2, 3, 4], source=SteamStore(server.url), limits=FAST))) for _ in "ab"]
+    assert told == [
+        "Smart library refresh completed: 4/4 games processed, 2 failed",
+        "Smart library refresh completed: 0/4 games processed",
+    ]
+    assert server.stats()["ids"] == {"1": 1, "2": 1, "3": 1, "4": 1}
+    server.close()
+
+
+def test_games_that_fail_are_tried_again_and_only_they_are_counted() -> None:
+    server = Server("steam", build("steam", limit=None))
+    run(smart_refresh_library([1, 2], source=SteamStore(server.url), limits=FAST))
+    server.outage(1000)
+    once = Retry(attempts=1)
+    broken = run(smart_refresh_library([1, 2, 3], source=SteamStore(server.url), limits=FAST, retry=once, breaker=None))
+    assert str(broken) == "Smart library refresh completed: 1/3 games processed, 1 failed"
+    server.outage(0)
+    again = run(smart_refresh_library([1, 2, 3], source=SteamStore(server.url), limits=FAST))
+    assert str(again) == "Smart library refresh completed: 1/3 games processed"
     server.close()
 
 

@@ -9,7 +9,7 @@ from types import ModuleType
 import pytest
 
 from ipybatch import library
-from ipybatch.library import session, steam
+from ipybatch.library import games, session, steam
 from ipybatch.library.battlenet import source
 
 
@@ -26,7 +26,7 @@ def test_importing_it_loads_nothing_heavy() -> None:
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
 
 
-@pytest.mark.parametrize("module", [source, session, steam], ids=lambda module: module.__name__)
+@pytest.mark.parametrize("module", [games, source, session, steam], ids=lambda module: module.__name__)
 def test_every_example_runs(module: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     failed, tried = doctest.testmod(module)

@@ -86,7 +86,7 @@ def test_frame_has_a_row_for_each_record(library: Library) -> None:
     library.put(game(440, days=0))
     library.put(game(570, days=8, name="=1+1"))
     frame = library.to_frame("game", now_s=NOW_S)
-    assert list(frame.columns) == ["kind", "key", "place", "name", "fetched_at", "staleness", "data"]
+    assert list(frame.columns) == ["kind", "key", "place", "name", "fetched_at", "staleness", "absent_since", "data"]
     assert frame["key"].tolist() == [570, 440]
     assert frame["name"].tolist() == ["=1+1", "Portal"]
     assert frame["staleness"].tolist() == ["high", "fresh"]

@@ -4,6 +4,7 @@ Read in this order:
 
 session    `refresh` and its session: which items are stale, and what is fetched
 games      convenience functions that refresh a library of games
+absences   what is not there any more, and whether that is believed
 records    `Library`: records in a SQLite file, and how stale they are
 source     the Protocol of a service, and settings from the environment
 http       HTTP clients, and what an answer means
@@ -13,15 +14,23 @@ battlenet  `BattleNet`: guilds and characters of World of Warcraft
 
 from __future__ import annotations
 
+from ipybatch.library.absences import OnVanished
 from ipybatch.library.battlenet.names import Character, Guild
 from ipybatch.library.battlenet.source import BattleNet
-from ipybatch.library.games import batch_refresh_games, get_cache_config, get_database_stats, smart_refresh_library
-from ipybatch.library.records import Library, Record, Staleness
+from ipybatch.library.games import (
+    batch_refresh_games,
+    get_cache_config,
+    get_database_stats,
+    get_library_games,
+    smart_refresh_library,
+)
+from ipybatch.library.records import Absence, Library, Record, Staleness
 from ipybatch.library.session import RefreshSession, refresh
 from ipybatch.library.source import Defaults, Identity, NotThere, Source
 from ipybatch.library.steam import SteamStore
 
 __all__ = [
+    "Absence",
     "BattleNet",
     "Character",
     "Defaults",
@@ -29,6 +38,7 @@ __all__ = [
     "Identity",
     "Library",
     "NotThere",
+    "OnVanished",
     "Record",
     "RefreshSession",
     "Source",
@@ -37,6 +47,7 @@ __all__ = [
     "batch_refresh_games",
     "get_cache_config",
     "get_database_stats",
+    "get_library_games",
     "refresh",
     "smart_refresh_library",
 ]

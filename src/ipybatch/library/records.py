@@ -13,7 +13,8 @@ Staleness::
              |  fresh     |    low       |    medium     |    high
     missing  high
 
-A record is judged once for a run, when the run is planned, and the plan keeps the result.
+What the service does not have is remembered as an `Absence`, and asked for again after 1, 7 and then every 30 days.  A
+record that was there before stays; a later fetch clears the absence.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ import sqlite3
 import threading
 import time
 import weakref
+from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +36,7 @@ import platformdirs
 from ipybatch.engine.data.policy import check
 from ipybatch.engine.store.journal import translated
 from ipybatch.errors import InputError, JournalCorrupt, JournalError
+from ipybatch.library.source import Identity
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -43,6 +46,9 @@ Staleness = Literal["high", "medium", "low", "fresh"]
 DAY_S = 86_400.0
 HIGH_S, MEDIUM_S, LOW_S = 7 * DAY_S, 3 * DAY_S, 1 * DAY_S
 SKEW_S = 60.0
+
+AGAIN_S = (1 * DAY_S, 7 * DAY_S, 30 * DAY_S)  # after the first, the second and every later time it was not there
+EARLY_S = 1800.0  # so that who asks every day at the same hour does so on the day it is due
 
 STALENESS: tuple[Staleness, ...] = get_args(Staleness)  # the stalest first
 
@@ -55,8 +61,18 @@ _SCHEMA = """
 CREATE TABLE IF NOT EXISTS record (
   kind TEXT NOT NULL, key TEXT NOT NULL, place TEXT NOT NULL, fetched_at_s REAL NOT NULL, data TEXT NOT NULL,
   PRIMARY KEY (kind, key, place)
-)
+);
+CREATE TABLE IF NOT EXISTS absence (
+  kind TEXT NOT NULL, key TEXT NOT NULL, place TEXT NOT NULL,
+  since_s REAL NOT NULL, asked_at_s REAL NOT NULL, times INTEGER NOT NULL,
+  PRIMARY KEY (kind, key, place)
+);
+CREATE TRIGGER IF NOT EXISTS record_is_there AFTER INSERT ON record BEGIN
+  DELETE FROM absence WHERE kind = new.kind AND key = new.key AND place = new.place AND asked_at_s <= new.fetched_at_s;
+END;
 """
+_ABSENCE = "SELECT * FROM absence WHERE kind = ? AND key = ? AND place = ?"
+_TABLES = 3  # and triggers
 _encode = msgspec.json.Encoder(order="deterministic").encode
 _decode = msgspec.json.Decoder().decode
 
@@ -106,6 +122,33 @@ class Record:
     data: dict[str, Any]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Absence:
+    """What a service does not have, or shows no more.
+
+    Attributes:
+        kind: "game", "guild" or "character"; ``key`` and ``place`` as in `Record`.
+        since_s: Unix time when it was first not there; ``asked_at_s`` when it was asked for last.
+        times: How often it was asked for when it was due, and was not there; >= 1.
+    """
+
+    kind: str
+    key: Any
+    place: str
+    since_s: float
+    asked_at_s: float
+    times: int
+
+    @property
+    def again_at_s(self) -> float:
+        """Unix time when it is asked for again: 1 day after the first time, 7 after the second, then 30."""
+        return self.asked_at_s + AGAIN_S[min(self.times, len(AGAIN_S)) - 1]
+
+    def is_due(self, now_s: float) -> bool:
+        """Return whether it is to be asked for again; also where a wrong clock wrote it."""
+        return now_s >= self.again_at_s - EARLY_S or now_s < self.asked_at_s - SKEW_S
+
+
 def default_path() -> Path:
     """Return the default path of the library: ``IPYBATCH_LIBRARY``, else a file in the user's data folder."""
     moved = os.environ.get(PATH_VARIABLE)
@@ -134,14 +177,15 @@ class Library:
             self._database = sqlite3.connect(self.path, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
             self._finish = weakref.finalize(self, self._database.close)
             (found,) = self._database.execute("PRAGMA application_id").fetchone()
-            (tables,) = self._database.execute("SELECT count(*) FROM sqlite_master").fetchone()
+            (tables,) = self._database.execute("SELECT count(*) FROM sqlite_master WHERE sql NOT NULL").fetchone()
             if found != _OURS and (found or tables):
                 raise _not_ours(self.path)
             self._database.execute("PRAGMA journal_mode = WAL")
             self._database.execute("PRAGMA synchronous = NORMAL")
             if found != _OURS:
-                self._database.execute(_SCHEMA)
                 self._database.execute(f"PRAGMA application_id = {_OURS}")
+            if tables < _TABLES:
+                self._database.executescript(_SCHEMA)
             self._database.execute("SELECT count(*) FROM record").fetchone()
 
     def __repr__(self) -> str:
@@ -231,6 +275,81 @@ class Library:
         )
         return [_decode(key) for key in dict.fromkeys(key for (key,) in rows)]
 
+    def mark_absent(self, found: Iterable[tuple[Identity, float]]) -> None:
+        """Remember what a service does not have; records that are held stay, marked.
+
+        Args:
+            found: Each with the Unix time when it was asked for.
+
+        Raises:
+            JournalError: Nothing was written.
+        """
+        with self._lock, _translated(self.path), self._database:
+            self._database.execute("BEGIN IMMEDIATE")
+            for one, asked_at_s in found:
+                where = one.kind, _encode(one.key).decode(), one.place
+                row = self._database.execute(_ABSENCE, where).fetchone()
+                before = None if row is None else _absence(row)
+                if before is None:
+                    since_s, times = asked_at_s, 1
+                else:  # asked for before it was due (force=True), it proves nothing more
+                    since_s, times = before.since_s, before.times + before.is_due(asked_at_s)
+                self._database.execute(
+                    "INSERT OR REPLACE INTO absence VALUES (?, ?, ?, ?, ?, ?)", (*where, since_s, asked_at_s, times)
+                )
+
+    def absence(self, kind: str, key: Any, place: str) -> Absence | None:
+        """Return what is remembered of something that a service does not have; None for nothing.
+
+        Raises:
+            JournalError: The file cannot be read.
+        """
+        rows = self._ask(_ABSENCE, (kind, _encode(key).decode(), place))
+        return _absence(rows[0]) if rows else None
+
+    def absent(self, kind: str | None = None) -> pd.DataFrame:
+        """Return one row per thing that a service does not have, sorted by when it is asked for again.
+
+        Its columns: kind, key, place, name (None without a record), since, asked_at, times, again_at; times in UTC.
+
+        Raises:
+            JournalError: The file cannot be read.
+        """
+        import pandas as pd
+
+        rows = self._ask(
+            "SELECT absence.*, data FROM absence LEFT JOIN record USING (kind, key, place)"
+            " WHERE kind = coalesce(?, kind)",
+            (kind,),
+        )
+        found = [(_absence(row[:-1]), None if row[-1] is None else _decode(row[-1]).get("name")) for row in rows]
+        found.sort(key=lambda one: one[0].again_at_s)
+        columns = {
+            "kind": [one.kind for one, _ in found],
+            "key": [one.key for one, _ in found],
+            "place": [one.place for one, _ in found],
+            "name": [name for _, name in found],
+            "since": pd.to_datetime([one.since_s for one, _ in found], unit="s", utc=True),
+            "asked_at": pd.to_datetime([one.asked_at_s for one, _ in found], unit="s", utc=True),
+            "times": [one.times for one, _ in found],
+            "again_at": pd.to_datetime([one.again_at_s for one, _ in found], unit="s", utc=True),
+        }
+        return pd.DataFrame(columns)
+
+    def latest(self, kind: str, place: str, *, n: int = 1) -> list[Any]:
+        """Return the keys of the ``n`` records that were fetched last and are still there, the latest first.
+
+        Raises:
+            JournalError: The file cannot be read.
+        """
+        rows = self._ask(
+            "SELECT key FROM record WHERE kind = ? AND place = ?"
+            " AND (kind, key, place) NOT IN (SELECT kind, key, place FROM absence)"
+            " ORDER BY fetched_at_s DESC, key LIMIT ?",
+            (kind, place, n),
+        )
+        return [_decode(key) for (key,) in rows]
+
     def keys(self, kind: str) -> list[Any]:
         """Return the keys of all records of a kind, the oldest first.
 
@@ -241,7 +360,10 @@ class Library:
         return [_decode(key) for key in dict.fromkeys(key for (key,) in rows)]
 
     def to_frame(self, kind: str | None = None, *, now_s: float | None = None) -> pd.DataFrame:
-        """Return one row per record, the oldest first: kind, key, place, name, fetched_at (UTC), staleness, data.
+        """Return one row per record, the oldest first.
+
+        Its columns: kind, key, place, name, fetched_at (UTC), staleness, absent_since (UTC, NaT for what is there),
+        data.
 
         Raises:
             JournalError: The file cannot be read.
@@ -249,11 +371,12 @@ class Library:
         import pandas as pd
 
         rows = self._ask(
-            "SELECT kind, key, place, fetched_at_s, data FROM record WHERE kind = coalesce(?, kind)"
+            "SELECT kind, key, place, fetched_at_s, data, since_s FROM record"
+            " LEFT JOIN absence USING (kind, key, place) WHERE kind = coalesce(?, kind)"
             " ORDER BY fetched_at_s, kind, key, place",
             (kind,),
         )
-        records, at_s = [_record(row) for row in rows], _now(now_s)
+        records, at_s = [_record(row[:-1]) for row in rows], _now(now_s)
         columns = {
             "kind": [record.kind for record in records],
             "key": [record.key for record in records],
@@ -261,6 +384,7 @@ class Library:
             "name": [record.data.get("name") for record in records],
             "fetched_at": pd.to_datetime([record.fetched_at_s for record in records], unit="s", utc=True),
             "staleness": [staleness(record.fetched_at_s, at_s) for record in records],
+            "absent_since": pd.to_datetime([row[-1] for row in rows], unit="s", utc=True),
             "data": [record.data for record in records],
         }
         return pd.DataFrame(columns)
@@ -283,7 +407,10 @@ class Library:
         return sum(file.stat().st_size for file in files if file.exists())
 
     def forget(self, kind: str | None = None, key: Any = None) -> int:
-        """Delete one record, all records of a kind, or all records; return their number.
+        """Delete one record, all records of a kind, or all records, and what is remembered as not there.
+
+        Returns:
+            How many were deleted; a record that is marked as not there counts once.
 
         Raises:
             InputError: ``key`` is given without ``kind``.
@@ -293,12 +420,9 @@ class Library:
             msg = f"kind must be given with key={key!r}: say which kind of record it is, such as 'game'"
             raise InputError(msg)
         wanted = None if key is None else _encode(key).decode()
-        return len(
-            self._ask(
-                "DELETE FROM record WHERE kind = coalesce(?, kind) AND key = coalesce(?, key) RETURNING 1",
-                (kind, wanted),
-            )
-        )
+        where = "WHERE kind = coalesce(?, kind) AND key = coalesce(?, key) RETURNING kind, key, place"
+        deleted = [self._ask(f"DELETE FROM {table} {where}", (kind, wanted)) for table in ("record", "absence")]  # noqa: S608
+        return len({row for rows in deleted for row in rows})
 
     def _ask(self, sql: str, values: tuple[Any, ...] = ()) -> list[Any]:
         with self._lock, _translated(self.path):
@@ -308,6 +432,11 @@ class Library:
 def _record(row: tuple[str, str, str, float, str]) -> Record:
     kind, key, place, fetched_at_s, data = row
     return Record(kind=kind, key=_decode(key), place=place, fetched_at_s=fetched_at_s, data=_decode(data))
+
+
+def _absence(row: tuple[str, str, str, float, float, int]) -> Absence:
+    kind, key, place, since_s, asked_at_s, times = row
+    return Absence(kind=kind, key=_decode(key), place=place, since_s=since_s, asked_at_s=asked_at_s, times=times)
 
 
 def _now(now_s: float | None) -> float:

@@ -2,43 +2,56 @@
 
     items --judge--> stale: the stalest first --> fetch --> library.put --> outcome
       ^      |                                          |
-      |      +-----> fresh: skipped                     |
+      |      +-----> fresh, or not there: skipped       |
       +---- members of a guild, where expand= says so --+
 
-Items are judged when the run is planned, and the plan keeps the result: an interrupted run continues as it was planned,
-however long ago that was.  An unfinished run of the same name continues; a finished one is followed by a new one.
+The library is a cache, and every start judges anew: it is a new run of the name, whether the one before was finished,
+cancelled or killed.  That loses nothing, because the library has what was fetched: it is fresh, for a day.  Only
+`retry_failed` goes on with the latest run.
+
+One subject, hence its length: what a start of a refresh judges, asks for and counts.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, TypeVar, Unpack, cast
+from typing import TYPE_CHECKING, Any, Unpack, cast
+
+import msgspec
 
 from ipybatch.engine.data import events
 from ipybatch.engine.data.clock import Clock, SystemClock
-from ipybatch.engine.data.items import read_whole
+from ipybatch.engine.data.items import plan_items, read_whole
 from ipybatch.engine.data.outcome import Summary
-from ipybatch.engine.data.plan import canonical, key_value
-from ipybatch.engine.run.attempt import Attempt
+from ipybatch.engine.data.plan import NOTHING_AGAIN, Again, canonical, key_value
+from ipybatch.engine.feed.snapshot import Snapshot
+from ipybatch.engine.rules.limiter import NO_COST, Cost
+from ipybatch.engine.run.attempt import Attempt, Request
+from ipybatch.engine.run.run import Run
 from ipybatch.engine.store import run_store
-from ipybatch.engine.store.journal import Journal, open_journal
+from ipybatch.engine.store.journal import open_journal
+from ipybatch.engine.store.lease import is_live
+from ipybatch.engine.store.resume import Items
+from ipybatch.engine.store.run_store import Found
 from ipybatch.errors import InputError, ItemError, JournalError, Refused
+from ipybatch.library.absences import Absences, OnVanished, check_on_vanished
 from ipybatch.library.records import STALENESS, Library, Record, Staleness, age_in_words, staleness
-from ipybatch.library.source import Defaults, Expanding, Identity, Source
+from ipybatch.library.source import Defaults, Expanding, Identity, NotThere, Source
 from ipybatch.session.arguments import SessionArguments, check_name
 from ipybatch.session.session import BatchSession
-from ipybatch.session.workload import Workload
+from ipybatch.session.workload import Workload, encode_about
 
 if TYPE_CHECKING:
     import pandas as pd
 
-T = TypeVar("T")
-
 COLUMNS = ("total", "completed", "failed", "timeout", "cancelled", "skipped", "pending")
 
 _FINISHED = frozenset({"completed", "rolled_back"})
+_HELD = frozenset({"running", "paused"})
 
 _breakers: dict[str, events.BreakerState] = {}
 
@@ -78,13 +91,35 @@ class RefreshSummary(Summary, frozen=True, eq=False):
 
 
 class RefreshSession(BatchSession):
-    """The session of a refresh."""
+    """The session of a refresh: each start is a new run of its name, in which all items are judged anew."""
 
     @property
     def summary(self) -> RefreshSummary:
         """The summary so far."""
         so_far = super().summary
         return RefreshSummary(so_far.name, so_far.state, so_far.counts, so_far.reason, so_far.seconds, self)
+
+    def _open_run(self, again: Again = NOTHING_AGAIN) -> Run:
+        work = self._workload
+        if not isinstance(work, Refreshing):
+            return super()._open_run(again)
+        is_anew = again is NOTHING_AGAIN
+        before = self._spec, self._items, self._feed.snapshot
+        if is_anew and self._items.run:  # what an earlier start did is no part of this one
+            self._feed.snapshot = Snapshot()
+        if is_anew and (items := work.begin(is_first=not self._items.run)) is not None:
+            self._items = Items(*plan_items(items, self._spec.keying))
+        self._spec = msgspec.structs.replace(self._spec, fresh=is_anew, about=encode_about(work))
+        try:
+            return super()._open_run(again)
+        except BaseException:
+            self._spec, self._items, self._feed.snapshot = before
+            raise
+
+    def _reattach(self, found: Found, go_on: str) -> None:
+        if found.owner is not None or found.state in _HELD:  # what is followed is that run, until it is started here
+            self._spec = msgspec.structs.replace(self._spec, fresh=False)
+        super()._reattach(found, go_on)
 
 
 def refresh(
@@ -95,12 +130,17 @@ def refresh(
     name: str | None = None,
     force: bool = False,
     expand: str | None = None,
+    on_vanished: OnVanished = "ask",
     **arguments: Unpack[SessionArguments],
 ) -> RefreshSession:
     """Return a session, not yet started, that fetches missing and stale records, the stalest first, and skips the rest.
 
     A result is a small dict: kind, name, fetched_at_s, and the staleness before; the record itself is in the library.
-    ``session.summary.by("kind")`` returns the number of items by kind and status.
+    ``session.summary.by("kind")`` returns the number of items by kind and status.  Every start judges all items
+    anew and counts what it did itself: what was fetched within a day is skipped, whatever became of the run before.
+
+    What the service does not have fails, and is skipped until it is asked for again, 1, 7 and then every 30 days later;
+    `Library.absent` lists it.  A record that was held stays.
 
     Args:
         items: App ids for `SteamStore`; guilds and characters for `BattleNet`, which fetches guilds first. All items
@@ -108,11 +148,16 @@ def refresh(
         source: Service that gives the records.
         library: Library that takes the records; default: `Library()`.
         name: Name of the session; default: that of the source, such as "steam refresh".
-        force: Fetch fresh records too.
+        force: Fetch fresh records too, and ask for what was not there. After a forced run that did not finish, those
+            that it fetched within a day are skipped.
         expand: "roster" adds the members of guilds to the items of the session.
+        on_vanished: What to do when more than a fifth of the records that are asked for, and at least 5, are not there
+            any more: "ask" pauses the session, which says so (outside a notebook on standard error): ``resume()``
+            believes it, ``cancel()`` leaves the records as they are. "believe" goes on. "fail" ends the session as
+            failed, for scripts that nobody watches; nothing is marked then.
         arguments: As for `BatchSession`: limits, retry, breaker, journal, fresh, timeout_s, on_failure, resource,
             on_progress, verbose, clock, priority, per. Each replaces the source's default; ``fresh=True`` gives an
-            unfinished run up.
+            unfinished forced run up.
 
     Raises:
         InputError: An item or an argument is invalid; nothing was started.
@@ -127,32 +172,40 @@ def refresh(
         steam refresh completed: 2/2 successful, 0 failed, 0 skipped
     """
     _check(source, library)
-    identities = [source.identify(item) for item in read_whole(items).items]
-    listed = [identity.key for identity in identities]
+    identities = _identify_all(source, items)
     defaults = source.defaults()
     _check_expand(expand, defaults)
+    check_on_vanished(on_vanished)
     name = name if name is not None else defaults.name
     check_name(name)
     chosen = _choose(defaults, arguments)
-    journal = open_journal(chosen["journal"])
     clock = chosen["clock"] or SystemClock()
-    kinds = {str(identity.turn): identity.kind for identity in identities}
     work = Refreshing(
         source,
         Library() if library is None else library,
         clock,
+        identities,
+        force=force,
         expand=expand or "",
-        about={"force": force, "expand": expand or "", "kinds": kinds},
+        on_vanished=on_vanished,
+        fresh=chosen["fresh"],
+    )
+    journal = open_journal(chosen["journal"])
+    with journal.reader() as database:
+        found = run_store.find(database, name)
+    work.look_back(found)
+    is_running = (
+        found is not None and found.owner is not None and is_live(journal, found.run, found.owner, found.beat_s)
     )
     return RefreshSession(
         name,
         work,
-        listed if force else work.with_members(listed),
+        work.with_members(),
         key=work.key,
         rank=work.rank,
-        skip=None if force else work.skip,
+        skip=work.skip,
         settings=defaults.settings,
-        **{**chosen, "clock": clock, "fresh": chosen["fresh"] or _has_finished(journal, name)},
+        **{**chosen, "clock": clock, "fresh": not is_running},
     )
 
 
@@ -190,12 +243,28 @@ class Refreshing(Workload[RefreshSession]):
     needs = "source"
     session_class = RefreshSession
 
-    def __init__(
-        self, source: Source, library: Library, clock: Clock, *, expand: str, about: Mapping[str, Any]
+    def __init__(  # its collaborators, and what it was asked for
+        self,
+        source: Source,
+        library: Library,
+        clock: Clock,
+        identities: Sequence[Identity],
+        *,
+        force: bool,
+        expand: str,
+        on_vanished: OnVanished,
+        fresh: bool,
     ) -> None:
         self._source, self._library, self._clock = source, library, clock
-        self._expand, self.about = expand, about
+        self._listed = [identity.key for identity in identities]
+        self._places = dict.fromkeys((identity.kind, identity.place) for identity in identities)
+        self._force, self._expand, self._is_fresh = force, expand, fresh
+        self._absences = Absences(library, clock, on_vanished)
+        self._since_s = 0.0  # what was fetched or asked for earlier is done again, however fresh it is
         self._judged: dict[str, Staleness] = {}
+        self._unproven: set[str] = set()  # keys of items that were asked for in this call, and did not succeed
+        kinds = {str(identity.turn): identity.kind for identity in identities}
+        self.about = {"force": force, "expand": expand, "on_vanished": on_vanished, "kinds": kinds, "begun_s": 0.0}
 
     def bind(self, session: RefreshSession) -> None:
         """Belong to a session, and follow its circuit breaker for `breaker_state`."""
@@ -203,6 +272,7 @@ class Refreshing(Workload[RefreshSession]):
         resource = session.policy.resource
 
         def follow(event: events.Event) -> None:
+            self._absences.follow(event)
             if session.elsewhere is not None:  # its breaker is not on record
                 return
             if isinstance(event, events.BreakerMoved):
@@ -227,7 +297,38 @@ class Refreshing(Workload[RefreshSession]):
             InputError: An argument is invalid.
         """
         kept = {"force": about["force"], "expand": about["expand"] or None}
+        kept["on_vanished"] = about.get("on_vanished", "ask")  # older journals have none
         return refresh([task.item for task in items], **{**kept, "name": name, "journal": journal, **arguments})
+
+    def look_back(self, found: Found | None) -> None:
+        """Learn from the latest run of the name since when a forced one counts: an unfinished one goes on.
+
+        Args:
+            found: None for none.
+        """
+        begun_s = self._clock.unix_s()
+        if not self._force:
+            self._since_s = 0.0
+        else:
+            self._since_s = math.inf
+            before = msgspec.json.decode(found.about) if found is not None and found.about else {}
+            if found is not None and found.state not in _FINISHED and before.get("force") and not self._is_fresh:
+                self._since_s = begun_s = before.get("begun_s", found.created_s)
+        self.about = {**self.about, "begun_s": begun_s}
+
+    def begin(self, *, is_first: bool) -> list[Any] | None:
+        """Begin a run; return its items, None for those that the session was made with.
+
+        Args:
+            is_first: Whether it is the first start of the session.
+        """
+        with open_journal(self.session.journal).reader() as database:
+            self.look_back(run_store.find(database, self.session.name))
+        self._is_fresh = False
+        self._absences.begin()
+        self._judged.clear()
+        self._unproven.clear()
+        return self.with_members() if self._expand or not is_first else None
 
     def kinds(self, results: pd.DataFrame) -> list[str]:
         """Return the kind of each row."""
@@ -247,23 +348,31 @@ class Refreshing(Workload[RefreshSession]):
     def skip(self, item: Any) -> str:
         """Return why the item is skipped; "" if it has to be fetched."""
         identity = self._source.identify(item)
-        fetched_at_s, now_s = self._fetched_at_s(identity), self._clock.unix_s()
-        if fetched_at_s is None or staleness(fetched_at_s, now_s) != "fresh":
+        kind, key, place = identity.kind, identity.key, identity.place
+        fetched_at_s, absence = self._fetched_at_s(identity), self._library.absence(kind, key, place)
+        now_s, since_s = self._clock.unix_s(), self._since_s
+        if absence is not None and not absence.is_due(now_s) and absence.asked_at_s >= since_s:
+            asked, again = age_in_words(now_s - absence.asked_at_s), age_in_words(absence.again_at_s - now_s)
+            return f"not there: asked {asked} ago, again in {again}"
+        if fetched_at_s is None:
             return ""
-        if self._expands(identity) and self._members(identity) is None:
-            return ""
-        return f"fresh: fetched {age_in_words(now_s - fetched_at_s)} ago"
+        if fetched_at_s >= since_s and staleness(fetched_at_s, now_s) == "fresh" and not self._lacks_members(identity):
+            return f"fresh: fetched {age_in_words(now_s - fetched_at_s)} ago"
+        if absence is None:
+            self._absences.expect(canonical(key))
+        return ""
 
-    def with_members(self, listed: list[Any]) -> list[Any]:
+    def with_members(self) -> list[Any]:
         """Return the items, and the members of fresh ones, which are not fetched and so add none during the run."""
         if not self._expand:
-            return listed
-        known = {canonical(key) for key in listed}
-        found = [one for key in listed if self.skip(key) for one in self._members(self._source.identify(key)) or ()]
-        return listed + [one for one in dict.fromkeys(found) if canonical(one) not in known]
+            return self._listed
+        known = {canonical(key) for key in self._listed}
+        skipped = [self._source.identify(key) for key in self._listed if self.skip(key)]
+        found = [one for identity in skipped for one in self._members(identity) or ()]
+        return self._listed + [one for one in dict.fromkeys(found) if canonical(one) not in known]
 
     async def __aenter__(self) -> Refreshing:
-        """Enter the source, and read the planned staleness: when a run is resumed, the library has changed."""
+        """Enter the source, and read the planned staleness: `retry_failed` goes on with what was judged before."""
         with open_journal(self.session.journal).reader() as database:
             found = run_store.find(database, self.session.name)
             tasks = () if found is None else run_store.read_plan(database, found)
@@ -274,34 +383,78 @@ class Refreshing(Workload[RefreshSession]):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Leave the source."""
-        await self._source.__aexit__(kind, error, trace)
+        """Leave the source, and remember what was not there."""
+        try:
+            self._absences.end(self.session)
+        finally:
+            await self._source.__aexit__(kind, error, trace)
 
     async def __call__(self, item: Any, attempt: Attempt) -> dict[str, Any]:
         """Fetch one record, put it into the library, and return its name and time."""
         identity = self._source.identify(item)
-        kept = self._use_library(lambda: self._library.get(identity.kind, identity.key, identity.place))
-        data = await self._source.fetch(item, attempt, None if kept is None else kept.data, self._expand)
-        members = self._named_in(identity, data)
-        record = Record(
-            kind=identity.kind, key=identity.key, place=identity.place, fetched_at_s=self._clock.unix_s(), data=data
-        )
-        self._use_library(lambda: self._library.put(record))
+        self._unproven.add(attempt.key)
+        with _needing_library():
+            kept = self._library.get(identity.kind, identity.key, identity.place)
+            try:
+                record, members = await self._fetch(identity, attempt, kept)
+            except NotThere as error:
+                await self._absences.find(self.session, attempt, identity, error, held=kept is not None)
+                raise
+            self._absences.succeed()
+        self._unproven.discard(attempt.key)
         if members:
             attempt.add(members)
         return {
             "kind": identity.kind,
-            "name": data.get("name", ""),
+            "name": record.data.get("name", ""),
             "fetched_at_s": record.fetched_at_s,
             "staleness": self._judged[attempt.key],
         }
 
-    def _use_library(self, use: Callable[[], T]) -> T:
-        """Use the library; if that fails, stop the session instead of fetching records that cannot be kept."""
-        try:
-            return use()
-        except JournalError as error:
-            raise Refused(str(error)) from error
+    async def probe(self, attempt: Attempt | None = None) -> bool:
+        """Ask the service for what it has given before, the latest of the library, and put it there again.
+
+        Items of this call that did not succeed are not asked for.
+
+        Args:
+            attempt: Takes the permits of further requests; without it there are none, and one answer is enough.
+
+        Returns:
+            Whether the service answered; False when there is nothing to ask for.
+
+        Raises:
+            ItemError: The fetch failed.
+        """
+        if (record := self._latest()) is None:
+            return False
+        identity = self._source.identify(record.key)
+        attempt = attempt or _OneRequest(canonical(record.key))
+        with suppress(_Answered), _needing_library():
+            await self._fetch(identity, attempt, record)
+        return True
+
+    def _latest(self) -> Record | None:
+        """Return the record that was fetched last, of the kinds and places of this call, without its failures."""
+        found: list[Record] = []
+        with _needing_library():
+            for kind, place in self._places:
+                keys = self._library.latest(kind, place, n=len(self._unproven) + 1)
+                proven = next((key for key in keys if canonical(key) not in self._unproven), None)
+                record = None if proven is None else self._library.get(kind, proven, place)
+                found += [] if record is None else [record]
+        return max(found, key=lambda record: record.fetched_at_s, default=None)
+
+    async def _fetch(
+        self, identity: Identity, attempt: Attempt, kept: Record | None
+    ) -> tuple[Record, list[Any] | None]:
+        """Fetch a record and put it into the library; return it with the members that it lists."""
+        data = await self._source.fetch(identity.key, attempt, None if kept is None else kept.data, self._expand)
+        members = self._named_in(identity, data)
+        record = Record(
+            kind=identity.kind, key=identity.key, place=identity.place, fetched_at_s=self._clock.unix_s(), data=data
+        )
+        self._library.put(record)
+        return record, members
 
     def _fetched_at_s(self, identity: Identity) -> float | None:
         return self._library.fetched_at_s(identity.kind, identity.key, identity.place)
@@ -313,6 +466,9 @@ class Refreshing(Workload[RefreshSession]):
             return None if kept is None else self._named_in(identity, kept.data)
         except ItemError:  # then it is fetched again
             return None
+
+    def _lacks_members(self, identity: Identity) -> bool:
+        return self._expands(identity) and self._members(identity) is None
 
     def _named_in(self, identity: Identity, data: Mapping[str, Any]) -> list[Any] | None:
         if not self._expands(identity):
@@ -354,7 +510,51 @@ def _choose(defaults: Defaults, arguments: SessionArguments) -> dict[str, Any]:
     return chosen | given
 
 
-def _has_finished(journal: Journal, name: str) -> bool:
-    with journal.reader() as database:
-        found = run_store.find(database, name)
-    return found is not None and found.state in _FINISHED
+def _identify_all(source: Source, items: Iterable[Any]) -> list[Identity]:
+    """Return the keys of all items' records.
+
+    Raises:
+        InputError: An item is invalid; names it and its place in the list.
+    """
+    found = []
+    for at, item in enumerate(read_whole(items).items):
+        try:
+            found.append(source.identify(item))
+        except InputError as error:
+            msg = f"item {at}: {error}"
+            raise InputError(msg) from None
+    return found
+
+
+@contextmanager
+def _needing_library() -> Iterator[None]:
+    """Stop the session if the library fails, instead of fetching records that cannot be kept.
+
+    Raises:
+        Refused: The library failed.
+    """
+    try:
+        yield
+    except JournalError as error:
+        raise Refused(str(error)) from error
+
+
+class _Answered(ItemError):
+    """A probe that would send more has its answer."""
+
+
+class _OneRequest(Attempt):
+    """An attempt that takes part in nothing, and has no permit for a further request."""
+
+    def __init__(self, key: str) -> None:
+        super().__init__(key, 1, cast("Any", _Nobody()))
+
+    def permit(self, cost: Cost = NO_COST) -> Request:
+        raise _Answered
+
+
+class _Nobody:
+    """The engine of such an attempt: whatever it is told is of no consequence."""
+
+    def __getattr__(self, name: str) -> Callable[..., int]:
+        return lambda *_: 0
