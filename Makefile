@@ -42,7 +42,7 @@ lab: $(VENV)/.lab ## Open JupyterLab in notebooks/
 	@cd notebooks && jupyter lab $$([ "$$(id -u)" != 0 ] || echo --allow-root) # root's in a container
 
 ##@ Check
-.PHONY: test checks lint unit beside notebooks browser chaos bench mutants matrix ruff format mypy imports schema-current api-current bundle-current vitest tests chromium
+.PHONY: test checks lint unit beside notebooks browser chaos bench mutants matrix ruff format mypy imports schema-current api-current faults-current bundle-current vitest tests chromium
 test: $(VENV)/.test $(MODULES) chromium ## Everything a change must pass
 	@checks=0 tests=0
 	@$(MAKE) --keep-going --jobs=2 --output-sync=target checks || checks=1
@@ -53,7 +53,7 @@ test: $(VENV)/.test $(MODULES) chromium ## Everything a change must pass
 # A recipe is one script, so that what it sets lasts to its end.
 .ONESHELL:
 
-checks: ruff format mypy imports schema-current api-current bundle-current vitest
+checks: ruff format mypy imports schema-current api-current faults-current bundle-current vitest
 
 lint: ruff format mypy imports ## ruff, mypy and the layers
 
@@ -80,6 +80,10 @@ schema-current: $(VENV)/.test
 api-current: $(VENV)/.test
 	@echo '== docs/api.md is current'
 	python -m tools.api --check
+
+faults-current: $(VENV)/.test
+	@echo '== docs/whose-fault.md is current'
+	python -m tools.whose_fault --check
 
 bundle-current: $(MODULES)
 	@echo '== panel bundle is current'
@@ -138,7 +142,7 @@ chromium: $(VENV)/.test
 	@python tools/chromium.py >/dev/null
 
 ##@ Build
-.PHONY: widgets schema api outputs constraints clean
+.PHONY: widgets schema api whose-fault outputs constraints clean
 widgets: $(MODULES) ## Bundle the panel into the package
 	@$(NPM) run --silent build
 
@@ -147,6 +151,9 @@ schema: $(VENV)/.test ## Write widgets/src/schema.ts from the Python types
 
 api: $(VENV)/.test ## Write docs/api.md from the docstrings
 	@python -m tools.api
+
+whose-fault: $(VENV)/.test ## Write docs/whose-fault.md from its table
+	@python -m tools.whose_fault
 
 outputs: $(VENV)/.test chromium ## Run the notebooks and keep what they show
 	@python -m tools.notebooks

@@ -272,7 +272,8 @@ def _of_us_below(error: BaseException) -> Meaning:
             meaning = meaning_of(one)
             if meaning in _OF_US:
                 return meaning
-            waiting += _sources(one)
+            chained = (one.__cause__, one.__context__)  # some clients hide what they met, though it is the cause
+            waiting += [*wrapped_by(one), *(inner for inner in chained if inner is not None)]
     return ""
 
 

@@ -4,8 +4,7 @@ Rule: a class is known by its package and its name, looked up along its bases, s
 subclass means what its base does.  An entry is a word; where the class alone does not tell, a function that returns
 one, "" where it cannot tell either.  What several attributes, causes and frames say together is `classify`'s.
 
-Texts are read in three places, where a library tells in no other way: a client that is closed, one of another event
-loop (both RuntimeError), and urllib3's "too many redirects".
+Texts are read where a library tells in no other way: of a client that is closed, and of one of another event loop.
 """
 
 from __future__ import annotations
@@ -77,6 +76,8 @@ _BY_NAME: dict[str, Meaning] = {  # of any package, where nothing else tells
     "DecodingError": "service",
     "ClientConnectionError": "service",
     "ServerDisconnectedError": "service",
+    "MaxRetryError": "service",  # of answers that urllib3 asked for again; what the last one was is in its frames
+    "RetryError": "service",
 }
 
 _OF_SERVICE = frozenset(
@@ -297,15 +298,11 @@ def _runtime_error(error: BaseException) -> Meaning:
 
 
 _OTHER_LOOP = re.compile(r"different (event )?loop|[Ee]vent loop is closed")
-_CLOSED = re.compile(r"^Session is closed$|^Cannot send a request, as the client has been closed\.?$")
+_CLOSED = re.compile(r"^(Session is|Connector is|Cannot send a request, as the client has been) closed\.?$")
 
 
 def _aiohttp_connection(error: BaseException) -> Meaning:
-    for frame in frames_of(error):
-        is_connector = frame.f_globals.get("__name__") == "aiohttp.connector"
-        if is_connector and getattr(frame.f_locals.get("self"), "_closed", None) is True:
-            return "closed"
-    return "service"
+    return "closed" if _CLOSED.search(str(error)) else "service"
 
 
 def _aiohttp_answer(error: BaseException) -> Meaning:
@@ -317,14 +314,6 @@ def _aiohttp_answer(error: BaseException) -> Meaning:
 def _content_type(error: BaseException) -> Meaning:
     """Of ContentTypeError: a web page with status 200; with another, the status tells more."""
     return "" if _status(error, "status") else "service"
-
-
-def _max_retries(error: BaseException) -> Meaning:
-    return "" if wrapped_by(error) else "service"
-
-
-def _response_error(error: BaseException) -> Meaning:
-    return "item" if str(error) == "too many redirects" else "service"
 
 
 def _unreadable(error: BaseException) -> Meaning:
@@ -377,7 +366,6 @@ _TABLES: dict[str, dict[str, Meaning | _Reader]] = {
         "ChunkedEncodingError": "service",
         "ConnectionError": "service",
         "ContentDecodingError": "service",
-        "RetryError": "service",
         "Timeout": "service",
         "RequestException": "",
     },
@@ -388,8 +376,8 @@ _TABLES: dict[str, dict[str, Meaning | _Reader]] = {
         "LocationValueError": "address",
         "ProxySchemeUnknown": "address",
         "ProxySchemeUnsupported": "address",
-        "MaxRetryError": _max_retries,
-        "ResponseError": _response_error,
+        "MaxRetryError": "",
+        "ResponseError": "",
         "DecodeError": "service",
         "InvalidHeader": "service",
         "ProtocolError": "service",
