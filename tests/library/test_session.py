@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from ipybatch import BatchSession, Breaker, InputError, Limits, Rate, Retry, Transient
+from ipybatch import BatchSession, Breaker, InputError, JournalLocked, Limits, Rate, Retry, Transient
 from ipybatch.engine.data.plan import Again
 from ipybatch.library import Character, Guild, Library, SteamStore, refresh
 from ipybatch.library.session import COLUMNS, RefreshSession, _breakers, breaker_state
@@ -142,6 +142,13 @@ def test_what_was_fetched_counts_however_the_run_ended(shop: Shop) -> None:
     session = shop.run([1, 2, 3])
     assert sorted(shop.asked) == ["1", "2"]
     assert session.results().set_index("key").loc[3, "error"] == "fresh: fetched 0 s ago"
+
+
+def test_a_refresh_at_the_same_hour_every_day_finds_all_of_yesterdays_due(shop: Shop) -> None:
+    """Else what was fetched late in the first call would be skipped in the second, and two days old in the third."""
+    for day in range(4):
+        shop.clock.advance(day * DAY_S - shop.clock.now_s())
+        assert shop.run(range(1, 31), limits=Limits(concurrency=1, spacing_s=60)).counts.completed == 30
 
 
 def test_a_finished_run_is_followed_by_a_new_one(shop: Shop) -> None:
@@ -447,6 +454,28 @@ def test_a_refresh_that_another_process_runs_is_followed(shop: Shop, monkeypatch
     held.write(owner=None)
     reason = "its process ended without letting go: BatchSession.open('steam refresh', source=...) goes on"
     assert BatchSession.open(session.name).reason == reason
+
+
+def test_a_refresh_that_runs_elsewhere_is_not_begun_here(shop: Shop) -> None:
+    session = shop.run([1, 2])
+    Elsewhere(session.journal)
+    again = shop.session([1, 2])
+    assert any("it is running" in note for note in again.snapshot.notes)
+    with pytest.raises(JournalLocked, match="is already running"):
+        again.start()
+    assert (again.state, len(again.results())) == ("planned", 2)
+
+
+def test_a_refresh_whose_process_died_is_judged_anew_when_it_is_opened(shop: Shop) -> None:
+    """What it recorded is shown until then; after that what it fetched lies in the library, fresh or stale by now."""
+    session = shop.run([1, 2, 3])
+    Elsewhere(session.journal).write(owner=None)
+    shop.clock.advance(2 * DAY_S)
+    shop.own(3, days=0)
+    opened = BatchSession.open(session.name, source=shop.store(), library=shop.library, clock=shop.clock)
+    assert (opened.state, opened.counts.completed) == ("interrupted", 1)  # as `Elsewhere` counts
+    shop.clock.run(opened)
+    assert (opened.state, opened.counts.completed, opened.counts.skipped) == ("completed", 2, 1)
 
 
 def test_a_refresh_goes_on_with_its_source(shop: Shop) -> None:

@@ -159,7 +159,8 @@ class Absences:
         session.note(self._question, "passing")
         if sys.stderr is not None and not waiting.in_notebook():
             with suppress(OSError, ValueError):  # closed, or its reader is gone
-                sys.stderr.write(f"ipybatch: session {session.name!r} is paused: {self._question}\n")
+                how = f'python -m ipybatch resume "{session.name}", or cancel, does it from a terminal'
+                sys.stderr.write(f"ipybatch: session {session.name!r} is paused: {self._question}. {how}\n")
 
     def _remember(self, found: _Found) -> None:
         if found:

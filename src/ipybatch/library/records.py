@@ -13,6 +13,8 @@ Staleness::
              |  fresh     |    low       |    medium     |    high
     missing  high
 
+A refresh fetches what will not be fresh for another hour: one at the same hour every day finds all of yesterday's due.
+
 What the service does not have is remembered as an `Absence`, and asked for again after 1, 7 and then every 30 days.  A
 record that was there before stays; a later fetch clears the absence.
 """
@@ -48,7 +50,7 @@ HIGH_S, MEDIUM_S, LOW_S = 7 * DAY_S, 3 * DAY_S, 1 * DAY_S
 SKEW_S = 60.0
 
 AGAIN_S = (1 * DAY_S, 7 * DAY_S, 30 * DAY_S)  # after the first, the second and every later time it was not there
-EARLY_S = 1800.0  # so that who asks every day at the same hour does so on the day it is due
+EARLY_S = 3600.0  # so much before its time a refresh counts what it skips as due: a day later it comes a little earlier
 
 STALENESS: tuple[Staleness, ...] = get_args(Staleness)  # the stalest first
 
@@ -93,6 +95,11 @@ def staleness(fetched_at_s: float | None, now_s: float) -> Staleness:
     if age_s > MEDIUM_S:
         return "medium"
     return "low" if age_s > LOW_S else "fresh"
+
+
+def is_due(fetched_at_s: float | None, now_s: float) -> bool:
+    """Return whether a refresh fetches a record: it is missing or stale, or will be within the hour."""
+    return staleness(fetched_at_s, now_s) != "fresh" or (fetched_at_s or 0.0) < now_s - (LOW_S - EARLY_S)
 
 
 def age_in_words(age_s: float) -> str:
@@ -146,7 +153,7 @@ class Absence:
 
     def is_due(self, now_s: float) -> bool:
         """Return whether it is to be asked for again; also where a wrong clock wrote it."""
-        return now_s >= self.again_at_s - EARLY_S or now_s < self.asked_at_s - SKEW_S
+        return now_s > self.again_at_s - EARLY_S or now_s < self.asked_at_s - SKEW_S
 
 
 def default_path() -> Path:

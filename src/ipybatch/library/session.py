@@ -39,7 +39,7 @@ from ipybatch.engine.store.resume import Items
 from ipybatch.engine.store.run_store import Found
 from ipybatch.errors import InputError, ItemError, JournalError, Refused
 from ipybatch.library.absences import Absences, OnVanished, check_on_vanished
-from ipybatch.library.records import STALENESS, Library, Record, Staleness, age_in_words, staleness
+from ipybatch.library.records import DAY_S, STALENESS, Library, Record, Staleness, age_in_words, is_due, staleness
 from ipybatch.library.source import Defaults, Expanding, Identity, NotThere, Source
 from ipybatch.session.arguments import SessionArguments, check_name
 from ipybatch.session.session import BatchSession
@@ -107,7 +107,8 @@ class RefreshSession(BatchSession):
         before = self._spec, self._items, self._feed.snapshot
         if is_anew and self._items.run:  # what an earlier start did is no part of this one
             self._feed.snapshot = Snapshot()
-        if is_anew and (items := work.begin(is_first=not self._items.run)) is not None:
+        work.begin()
+        if is_anew and (items := work.judge_anew(is_first=not self._items.run)) is not None:
             self._items = Items(*plan_items(items, self._spec.keying))
         self._spec = msgspec.structs.replace(self._spec, fresh=is_anew, about=encode_about(work))
         try:
@@ -307,17 +308,21 @@ class Refreshing(Workload[RefreshSession]):
             found: None for none.
         """
         begun_s = self._clock.unix_s()
-        if not self._force:
-            self._since_s = 0.0
-        else:
-            self._since_s = math.inf
-            before = msgspec.json.decode(found.about) if found is not None and found.about else {}
-            if found is not None and found.state not in _FINISHED and before.get("force") and not self._is_fresh:
+        self._since_s = math.inf if self._force else 0.0
+        if self._force and not self._is_fresh and found is not None and found.state not in _FINISHED:
+            before = msgspec.json.decode(found.about) if found.about else {}
+            is_recent = max(found.beat_s, found.ended_s or 0.0) > begun_s - DAY_S  # else all that it fetched is stale
+            if before.get("force") and is_recent:
                 self._since_s = begun_s = before.get("begun_s", found.created_s)
         self.about = {**self.about, "begun_s": begun_s}
 
-    def begin(self, *, is_first: bool) -> list[Any] | None:
-        """Begin a run; return its items, None for those that the session was made with.
+    def begin(self) -> None:
+        """Begin a start."""
+        self._absences.begin()
+        self._unproven.clear()
+
+    def judge_anew(self, *, is_first: bool) -> list[Any] | None:
+        """Be about to judge all items anew; return them, None for those that the session was made with.
 
         Args:
             is_first: Whether it is the first start of the session.
@@ -325,9 +330,7 @@ class Refreshing(Workload[RefreshSession]):
         with open_journal(self.session.journal).reader() as database:
             self.look_back(run_store.find(database, self.session.name))
         self._is_fresh = False
-        self._absences.begin()
         self._judged.clear()
-        self._unproven.clear()
         return self.with_members() if self._expand or not is_first else None
 
     def kinds(self, results: pd.DataFrame) -> list[str]:
@@ -356,7 +359,7 @@ class Refreshing(Workload[RefreshSession]):
             return f"not there: asked {asked} ago, again in {again}"
         if fetched_at_s is None:
             return ""
-        if fetched_at_s >= since_s and staleness(fetched_at_s, now_s) == "fresh" and not self._lacks_members(identity):
+        if fetched_at_s >= since_s and not is_due(fetched_at_s, now_s) and not self._lacks_members(identity):
             return f"fresh: fetched {age_in_words(now_s - fetched_at_s)} ago"
         if absence is None:
             self._absences.expect(canonical(key))
