@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from ipybatch import BatchSession, InputError, Limits
-from ipybatch.library import Character, Library, refresh
+from ipybatch.library import Character, Guild, Library, refresh
 from ipybatch.simulators import Faults
 
 from .conftest import DAY_S, Azeroth, Shop
@@ -101,6 +101,13 @@ def test_it_is_remembered_for_its_country_alone(shop: Shop) -> None:
     assert shop.run([440], cc="de").counts.skipped == 1
 
 
+def test_an_older_record_does_not_clear_it(shop: Shop) -> None:
+    """Such as one that is copied in from another library."""
+    shop.library.mark_absent([(shop.store().identify(440), shop.clock.unix_s())])
+    shop.own(440, days=3)
+    assert len(shop.library.absent()) == 1
+
+
 def test_other_errors_are_not_remembered(shop: Shop) -> None:
     """A game that answers 500 is asked for at every call."""
     shop.open(faults=Faults(rate_500=1.0))
@@ -159,6 +166,20 @@ def test_a_404_among_others_is_remembered(azeroth: Azeroth) -> None:
     azeroth.run(heroes)
     assert len(azeroth.library.absent()) == 6
     assert azeroth.run(heroes).counts.skipped == 8
+
+
+def test_a_guild_that_was_disbanded_adds_no_members(azeroth: Azeroth) -> None:
+    """Neither on the day it is asked for nor while it is skipped."""
+    wolves = Guild("Aerie Peak", "Wolves")
+    whole = azeroth.run([wolves], expand="roster").counts.total
+    assert whole is not None
+    assert whole > 1
+    azeroth.clock.advance(2 * DAY_S)
+    azeroth.script["/data/wow/guild/aerie-peak/wolves"] = [404]
+    assert azeroth.run([wolves], expand="roster").counts.total == 1
+    assert azeroth.run([wolves], expand="roster").counts.total == 1
+    azeroth.clock.advance(DAY_S)
+    assert azeroth.run([wolves], expand="roster").counts.total == whole
 
 
 # A mass disappearance

@@ -536,6 +536,14 @@ def test_a_probe_asks_for_no_failure_of_this_call(shop: Shop) -> None:
     assert shop.asked == ["7", "1"]
 
 
+def test_a_probe_asks_for_nothing_that_is_marked(shop: Shop) -> None:
+    shop.own(1, days=9)
+    shop.own(2, days=2)
+    shop.library.mark_absent([(shop.store().identify(2), shop.clock.unix_s())])
+    assert probe(shop.session([1, 2]))
+    assert shop.asked == ["1"]
+
+
 def test_a_probe_without_a_record_asks_nothing(shop: Shop) -> None:
     shop.own(1, days=1, cc="de")
     assert not probe(shop.session([1, 2]))

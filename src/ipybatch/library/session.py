@@ -105,17 +105,23 @@ class RefreshSession(BatchSession):
             return super()._open_run(again)
         is_anew = again is NOTHING_AGAIN
         before = self._spec, self._items, self._feed.snapshot
-        if is_anew and self._items.run:  # what an earlier start did is no part of this one
-            self._feed.snapshot = Snapshot()
-        work.begin()
-        if is_anew and (items := work.judge_anew(is_first=not self._items.run)) is not None:
-            self._items = Items(*plan_items(items, self._spec.keying))
-        self._spec = msgspec.structs.replace(self._spec, fresh=is_anew, about=encode_about(work))
         try:
+            work.begin()
+            if is_anew:
+                self._judge_anew(work)
+            self._spec = msgspec.structs.replace(self._spec, fresh=is_anew, about=encode_about(work))
             return super()._open_run(again)
         except BaseException:
             self._spec, self._items, self._feed.snapshot = before
             raise
+
+    def _judge_anew(self, work: Refreshing) -> None:
+        if self._items.run or self._follower is not None:  # what an earlier start did is no part of this one
+            self._feed.snapshot = Snapshot()
+            if self._journal.network_copy is not None:
+                self._feed.note(self._journal.network_copy.note)
+        if (items := work.judge_anew(is_first=not self._items.run)) is not None:
+            self._items = Items(*plan_items(items, self._spec.keying))
 
     def _reattach(self, found: Found, go_on: str) -> None:
         if found.owner is not None or found.state in _HELD:  # what is followed is that run, until it is started here
@@ -259,7 +265,7 @@ class Refreshing(Workload[RefreshSession]):
         self._source, self._library, self._clock = source, library, clock
         self._listed = [identity.key for identity in identities]
         self._places = dict.fromkeys((identity.kind, identity.place) for identity in identities)
-        self._force, self._expand, self._is_fresh = force, expand, fresh
+        self._force, self._expand, self._begins_anew = force, expand, fresh
         self._absences = Absences(library, clock, on_vanished)
         self._since_s = 0.0  # what was fetched or asked for earlier is done again, however fresh it is
         self._judged: dict[str, Staleness] = {}
@@ -309,7 +315,7 @@ class Refreshing(Workload[RefreshSession]):
         """
         begun_s = self._clock.unix_s()
         self._since_s = math.inf if self._force else 0.0
-        if self._force and not self._is_fresh and found is not None and found.state not in _FINISHED:
+        if self._force and not self._begins_anew and found is not None and found.state not in _FINISHED:
             before = msgspec.json.decode(found.about) if found.about else {}
             is_recent = max(found.beat_s, found.ended_s or 0.0) > begun_s - DAY_S  # else all that it fetched is stale
             if before.get("force") and is_recent:
@@ -329,7 +335,7 @@ class Refreshing(Workload[RefreshSession]):
         """
         with open_journal(self.session.journal).reader() as database:
             self.look_back(run_store.find(database, self.session.name))
-        self._is_fresh = False
+        self._begins_anew = False
         self._judged.clear()
         return self.with_members() if self._expand or not is_first else None
 
@@ -350,29 +356,34 @@ class Refreshing(Workload[RefreshSession]):
 
     def skip(self, item: Any) -> str:
         """Return why the item is skipped; "" if it has to be fetched."""
-        identity = self._source.identify(item)
-        kind, key, place = identity.kind, identity.key, identity.place
-        fetched_at_s, absence = self._fetched_at_s(identity), self._library.absence(kind, key, place)
-        now_s, since_s = self._clock.unix_s(), self._since_s
-        if absence is not None and not absence.is_due(now_s) and absence.asked_at_s >= since_s:
+        identity, now_s = self._source.identify(item), self._clock.unix_s()
+        absence = self._library.absence(identity.kind, identity.key, identity.place)
+        if absence is not None and not absence.is_due(now_s) and absence.asked_at_s >= self._since_s:
             asked, again = age_in_words(now_s - absence.asked_at_s), age_in_words(absence.again_at_s - now_s)
             return f"not there: asked {asked} ago, again in {again}"
+        fetched_at_s = self._fetched_at_s(identity)
         if fetched_at_s is None:
             return ""
-        if fetched_at_s >= since_s and not is_due(fetched_at_s, now_s) and not self._lacks_members(identity):
+        if self._is_fresh(identity, fetched_at_s, now_s):
             return f"fresh: fetched {age_in_words(now_s - fetched_at_s)} ago"
         if absence is None:
-            self._absences.expect(canonical(key))
+            self._absences.expect(canonical(identity.key))
         return ""
 
     def with_members(self) -> list[Any]:
         """Return the items, and the members of fresh ones, which are not fetched and so add none during the run."""
         if not self._expand:
             return self._listed
-        known = {canonical(key) for key in self._listed}
-        skipped = [self._source.identify(key) for key in self._listed if self.skip(key)]
-        found = [one for identity in skipped for one in self._members(identity) or ()]
-        return self._listed + [one for one in dict.fromkeys(found) if canonical(one) not in known]
+        known, now_s = {canonical(key) for key in self._listed}, self._clock.unix_s()
+        listed = map(self._source.identify, self._listed)
+        fresh = [one for one in listed if self._is_fresh(one, self._fetched_at_s(one), now_s)]
+        found = [key for identity in fresh for key in self._members(identity) or ()]
+        return self._listed + [key for key in dict.fromkeys(found) if canonical(key) not in known]
+
+    def _is_fresh(self, identity: Identity, fetched_at_s: float | None, now_s: float) -> bool:
+        if fetched_at_s is None or fetched_at_s < self._since_s or is_due(fetched_at_s, now_s):
+            return False
+        return not self._expands(identity) or self._members(identity) is not None
 
     async def __aenter__(self) -> Refreshing:
         """Enter the source, and read the planned staleness: `retry_failed` goes on with what was judged before."""
@@ -469,9 +480,6 @@ class Refreshing(Workload[RefreshSession]):
             return None if kept is None else self._named_in(identity, kept.data)
         except ItemError:  # then it is fetched again
             return None
-
-    def _lacks_members(self, identity: Identity) -> bool:
-        return self._expands(identity) and self._members(identity) is None
 
     def _named_in(self, identity: Identity, data: Mapping[str, Any]) -> list[Any] | None:
         if not self._expands(identity):
