@@ -68,7 +68,8 @@ class BatchSession(Control):
         rank: Function of an item: lower ranks run first; asked once, kept in the plan.
         priority: Function of an item: "high", "medium" or "low"; those run before all ranks. `prioritize` changes it.
         per: Function of an item that names its limit group (text or whole number), such as a region: each has limits,
-            ``Limits(each=Limits(...))``, and a breaker, and delays no other. An item without a name fails alone.
+            ``Limits(each=Limits(...))``, and a breaker, and delays no other. A list of names, or of ``("kind", name)``
+            pairs, puts the item into all of them: "X per user and Y per app". An item without a name fails alone.
         group_word: What a batch is called in the panel.
         verbose: In a terminal, a line per item instead of a progress line.
         clock: For tests.

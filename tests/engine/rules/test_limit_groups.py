@@ -1,5 +1,6 @@
 """Limits of their own for some of the items, without a session around them."""
 
+import functools
 import math
 
 import pytest
@@ -8,7 +9,14 @@ from ipybatch.engine.data.plan import Task
 from ipybatch.engine.data.policy import Breaker as BreakerPolicy
 from ipybatch.engine.data.policy import Limits, Rate
 from ipybatch.engine.rules.estimate import estimate
-from ipybatch.engine.rules.limit_groups import GroupLimiter, LimitGroup, LimitGroups
+from ipybatch.engine.rules.limit_groups import (
+    GroupLimiter,
+    JointLimiter,
+    LimitGroup,
+    LimitGroups,
+    group_label,
+    group_names,
+)
 from ipybatch.engine.rules.limiter import NO_COST, Limiter
 from ipybatch.engine.rules.rate_headers import Quota, Told
 from ipybatch.engine.rules.scheduler import Scheduler
@@ -370,3 +378,69 @@ def test_what_is_used_up_holds_its_group_alone(both):
     assert (both.common.wait_s(1.0), both.own.wait_s(1.0)) == (0.0, 7.0)
     both.heed(0.0, Told(quotas=(Quota(limit=3, per_s=10.0, remaining=0, reset_s=9.0),)))
     assert both.common.wait_s(1.0) == pytest.approx(8.0)
+
+
+class Elsewhere(Limiter):
+    """A limiter whose last place another process takes in the very moment."""
+
+    def start(self, now_s, cost, *, slot=True):
+        return None
+
+
+def test_what_one_of_several_groups_refuses_is_taken_of_none():
+    """However many there are: the places and windows of all are as before."""
+    limiters = [limiter_of(concurrency=1, rates=[Rate(1, per_s=10)]) for _ in range(3)]
+    for at in range(3):
+        groups = [*limiters[:at], Elsewhere(), *limiters[at:]]
+        common, joint = groups[0], functools.reduce(JointLimiter, groups[1:])
+        both = GroupLimiter(common, joint)
+        assert both.start(0.0, NO_COST) is None
+        assert [limiter.running for limiter in limiters] == [0, 0, 0]
+        assert [limiter.windows[Rate(1, per_s=10)].used(0.0) for limiter in limiters] == [0.0, 0.0, 0.0]
+
+
+def test_several_groups_are_taken_and_given_back_together():
+    common, *limiters = [limiter_of(concurrency=2, rates=[Rate(2, per_s=10)]) for _ in range(4)]
+    both = GroupLimiter(common, functools.reduce(JointLimiter, limiters))
+    permit = both.start(0.0, NO_COST)
+    further = both.start(0.01, NO_COST, slot=False)
+    assert [limiter.running for limiter in (common, *limiters)] == [1] * 4
+    both.respond(1.0, permit, slot=True)
+    both.respond(1.0, further)
+    assert [limiter.running for limiter in (common, *limiters)] == [0] * 4
+    assert both.wait_s(1.0) == pytest.approx(10.0, abs=0.01)
+    assert both.own.parts == tuple(limiters)
+
+
+@pytest.mark.parametrize(
+    ("value", "name", "label"),
+    [
+        ("eu", '"eu"', "eu"),
+        (7, "7", "7"),
+        (["eu"], '"eu"', "eu"),
+        (("user", 7), '"user"\x1f7', "user and 7"),
+        ([("user", 7)], '["user",7]', "user 7"),
+        ([("user", 7), "app", "app"], '"app"\x1f["user",7]', "app and user 7"),
+        (["app", ("user", "7")], '"app"\x1f["user","7"]', "app and user 7"),
+    ],
+)
+def test_names_of_groups_are_told_apart_and_read_well(value, name, label):
+    """In any order, each once; a tuple is a list of names, and a pair within one is a kind and a name."""
+    assert group_names(value) == name
+    assert group_label(name) == label
+
+
+def test_an_outage_is_of_the_group_in_which_all_fail():
+    """A user whose items of an app all failed has done nothing: the app gives up, in which others failed too."""
+    common = limiter_of(concurrency=9)
+    groups, _ = groups_of(common, BreakerPolicy(failures=2, break_s=1.0, give_up_after=1), concurrency=9)
+    lanes = [
+        groups.of(task) for task in [Task(0, "0", ["u1", "app"]), Task(1, "1", ["u2", "app"]), Task(2, "2", ["u1"])]
+    ]
+    for lane in (lanes[0], lanes[0]):
+        lane.breaker.fail(0.0, lane.breaker.epoch)
+    assert lanes[0].breaker.gave_up
+    assert [one.name for one in groups.give_up(lanes[0])] == ['"app"', '"app"\x1f"u1"', '"app"\x1f"u2"']
+    assert [lane.gave_up for lane in lanes] == [True, True, False]
+    assert [one.label for one in lanes[1].gone] == ["app"]
+    assert groups.of(Task(3, "3", ["u3", "app"])).gave_up

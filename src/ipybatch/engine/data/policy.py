@@ -124,7 +124,9 @@ class Limits:
         shared: Deprecated, ``store`` takes its place: what has ``try_acquire_async``.
         pacer: Another voice in when a request may start, for services that tell their limits as they go.
         each: What holds beside all this for the items of each limit group, such as a region: ``per=`` of the session
-            says which group an item is in. Only concurrency, spacing_s and rates.
+            says which group an item is in, or which several. One for every group, or a mapping: by a group's name, or
+            by the kind of its ``("kind", name)`` pair, ``each={"user": Limits(...), "app": Limits(...)}``. Only
+            concurrency, spacing_s and rates.
 
     Raises:
         InputError: A value is outside its range, or of another type; the message names the field.
@@ -139,7 +141,7 @@ class Limits:
     store: Any = None
     shared: Any = None
     pacer: Pacer | None = None
-    each: Limits | None = None
+    each: Limits | Mapping[Any, Limits] | None = None
 
     def __post_init__(self) -> None:
         check_count("concurrency", self.concurrency, low=1)
@@ -153,6 +155,8 @@ class Limits:
         object.__setattr__(self, "rates", _all_rates(self.rates))
         object.__setattr__(self, "also", _all("also", self.also))
         _check_plugs(self.also, self.store, self.shared)
+        if isinstance(self.each, Mapping):
+            object.__setattr__(self, "each", dict(self.each))
         _check_each(self.each)
 
     @property
@@ -161,6 +165,12 @@ class Limits:
         if self.shared is not None:
             return self.shared
         return self.store if hasattr(self.store, "try_acquire_async") else None
+
+    @property
+    def units(self) -> set[str]:
+        """What the rates count, those of the limit groups too."""
+        each = self.each.values() if isinstance(self.each, Mapping) else () if self.each is None else (self.each,)
+        return {rate.unit for limits in (self, *each) for rate in limits.rates}
 
     @property
     def all_rates(self) -> tuple[Rate, ...]:
@@ -190,8 +200,15 @@ def _all(field: str, given: Any) -> tuple[Any, ...]:
 def _check_each(each: Any) -> None:
     if each is None:
         return
+    if isinstance(each, dict) and each:
+        for key, limits in each.items():
+            if not isinstance(key, str | int | tuple) or isinstance(key, bool) or not isinstance(limits, Limits):
+                msg = f"each must map names or kinds of limit groups to Limits(...), got {{{key!r}: {limits!r}}}"
+                raise InputError(msg)
+            _check_each(limits)
+        return
     if not isinstance(each, Limits):
-        msg = f"each must be Limits(...) or None, got {each!r}"
+        msg = f"each must be Limits(...), a mapping of limit groups to such, or None, got {each!r}"
         raise InputError(msg)
     for field in ("batch_size", "also", "store", "shared", "pacer", "each"):
         if getattr(each, field):

@@ -115,7 +115,7 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True):
         given = self.cost(item)
         if isinstance(given, Mapping):
             return {unit: _amount(amount, unit) for unit, amount in given.items()}
-        units = {rate.unit for rate in self.limits.rates} - {"requests"} or {"requests"}
+        units = self.limits.units - {"requests"} or {"requests"}
         return dict.fromkeys(units, _amount(given, " and ".join(sorted(units))))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -11,7 +11,7 @@ import msgspec
 
 from ipybatch.engine.data.plan import Task
 from ipybatch.engine.data.policy import Limits
-from ipybatch.engine.rules.limit_groups import GroupLimiter, LimitGroup, LimitGroups
+from ipybatch.engine.rules.limit_groups import GroupLimiter, LimitGroup, LimitGroups, each_of
 from ipybatch.engine.rules.limiter import Cost, Limiter
 from ipybatch.engine.rules.scheduler import Scheduler, Ticket
 
@@ -63,7 +63,8 @@ def estimate(  # noqa: PLR0917  # one caller
     """Return what ``items`` items take under ``limits``.
 
     Args:
-        tasks: The tasks themselves, for ``cost`` and ``per``; without them, numbered ones of one limit group.
+        tasks: The tasks themselves, for ``cost`` and ``per``; without them, numbered ones of one limit group, or of
+            one of each kind.
         per: Which limit group an item is in.
     """
     simulated = min(items, SIMULATED_AT_MOST)
@@ -91,7 +92,7 @@ def _simulate(  # noqa: PLR0917  # one private caller
     limiter = Limiter()
     if limits.pacer is not None:
         limits = replace(limits, pacer=limits.pacer.anew())
-    limiter.join(limits, limits)
+    limiter.join("estimate", limits)
     source = _some(iter(tasks) if tasks else None, items)
     limit_groups = None if limits.each is None else _limit_groups(limits.each, limiter, per if tasks else None)
     scheduler = Scheduler(source, limits, limiter, cost=cost if tasks else None, limit_groups=limit_groups)
@@ -114,14 +115,17 @@ def _simulate(  # noqa: PLR0917  # one private caller
     return now_s, requests, scheduler.batch.number
 
 
-def _limit_groups(each: Limits, common: Limiter, per: Callable[[Any], Any] | None) -> LimitGroups:
+def _limit_groups(
+    each: Limits | Mapping[Any, Limits], common: Limiter, per: Callable[[Any], Any] | None
+) -> LimitGroups:
     def open_group(name: str) -> LimitGroup:
-        own = Limiter()
-        own.join(each, each)
+        own, limits = Limiter(), each_of(each, name)
+        own.join("estimate", limits)
         return LimitGroup(name, GroupLimiter(common, own))
 
+    unknown: Any = "all" if isinstance(each, Limits) else list(each)
     return LimitGroups(
-        per=per or (lambda item: "all"), open=open_group, nameless=LimitGroup("", GroupLimiter(common, Limiter()))
+        per=per or (lambda item: unknown), open=open_group, nameless=LimitGroup("", GroupLimiter(common, Limiter()))
     )
 
 

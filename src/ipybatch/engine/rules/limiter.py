@@ -168,6 +168,11 @@ class Limiter:
         self.units: tuple[str, ...] = ()
         self._in_flight: dict[int, Permit] = {}  # by id
 
+    @property
+    def parts(self) -> tuple[Limiter, ...]:
+        """The limiters that are asked: itself."""
+        return (self,)
+
     def join(self, member: object, limits: Limits, *, now_s: float = 0.0, spent: Iterable[Spent] = ()) -> None:
         """Add a session's limits; the strictest of all that joined hold.
 

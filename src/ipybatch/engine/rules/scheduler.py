@@ -262,19 +262,24 @@ class Scheduler(msgspec.Struct):
             self._wait(soonest_s, "retry" if soonest_s == ready_in_s else why if soonest_s == wait_s else "batch")
 
     def give_up(self, now_s: float, name: str) -> None:
-        """Start nothing more of a limit group: its tasks are put aside, those too that are still to be drawn."""
+        """Start nothing more of a limit group: its tasks are put aside, those too that are still to be drawn.
+
+        Of several groups together, the one at fault does, and all that is in it.
+        """
         assert self.limit_groups is not None
         limit_group = self.limit_groups.by_name[name]
         if limit_group.gave_up:
             return
-        limit_group.gave_up = True
-        self.limit_groups.count -= len(limit_group.tasks)
-        retries = [task for _, _, task in sorted(self._waiting) if task.limit_group == name]
-        self._waiting = [waiting for waiting in self._waiting if waiting[2].limit_group != name]
+        gone = self.limit_groups.give_up(limit_group)
+        names = {one.name for one in gone}
+        retries = [task for _, _, task in sorted(self._waiting) if task.limit_group in names]
+        self._waiting = [waiting for waiting in self._waiting if waiting[2].limit_group not in names]
         heapq.heapify(self._waiting)
-        for task in [*retries, *limit_group.tasks]:
+        self.limit_groups.count -= sum(len(one.tasks) for one in gone)
+        for task in [*retries, *(task for one in gone for task in one.tasks)]:
             self._put_aside(now_s, task)
-        limit_group.tasks.clear()
+        for one in gone:
+            one.tasks.clear()
 
     def _put_aside(self, now_s: float, task: Task) -> None:
         self.aside.append(task)

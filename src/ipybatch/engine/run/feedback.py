@@ -13,7 +13,7 @@ from ipybatch.engine.data.policy import Retry
 from ipybatch.engine.rules import retry
 from ipybatch.engine.rules.breaker import CircuitBreaker
 from ipybatch.engine.rules.classify import Kind, Verdict
-from ipybatch.engine.rules.limit_groups import LimitGroup, group_label
+from ipybatch.engine.rules.limit_groups import LimitGroup, group_label, named_breakers
 from ipybatch.engine.rules.scheduler import Ticket
 from ipybatch.engine.store.resources import Resource
 
@@ -67,17 +67,17 @@ class Feedback(msgspec.Struct):
 
     def tell(self, ticket: Ticket) -> None:
         """Publish the breaker of an attempt, if it moved."""
-        breaker = ticket.breaker
-        if breaker is None or breaker.moves == self._told.get(ticket.limit_group, 0):
-            return
-        self._told[ticket.limit_group] = breaker.moves
-        at_s = self.clock.unix_s()
-        probe_at_s = at_s + breaker.wait_s(self.clock.now_s()) if breaker.state == "open" else 0.0
-        self.emit(
-            events.BreakerMoved(
-                at_s, breaker.state, breaker.failures, breaker.openings, probe_at_s, group_label(ticket.limit_group)
+        for name, breaker in () if ticket.breaker is None else named_breakers(ticket.limit_group, ticket.breaker):
+            if breaker.moves == self._told.get(name, 0):
+                continue
+            self._told[name] = breaker.moves
+            at_s = self.clock.unix_s()
+            probe_at_s = at_s + breaker.wait_s(self.clock.now_s()) if breaker.state == "open" else 0.0
+            self.emit(
+                events.BreakerMoved(
+                    at_s, breaker.state, breaker.failures, breaker.openings, probe_at_s, group_label(name)
+                )
             )
-        )
 
     def _cool_down(self, now_s: float, ticket: Ticket, verdict: Verdict) -> None:
         wait_s = verdict.retry_after_s

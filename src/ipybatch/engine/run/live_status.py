@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 
 from ipybatch.engine.data.clock import Clock
@@ -54,14 +55,21 @@ def _windows(windows: Iterable[Paced], now_s: float) -> list[tuple[float, float,
 
 def _limit_groups(runner: Runner, now_s: float) -> list[LimitGroupStatus]:
     limit_groups = runner.scheduler.limit_groups
+    if limit_groups is None:
+        return []
+    waiting = Counter[int]()
+    for limit_group in limit_groups.by_name.values():
+        for part in limit_group.parts or (limit_group,):
+            waiting[id(part)] += len(limit_group.tasks)
     return [
         LimitGroupStatus(
             limit_group.label,
-            len(limit_group.tasks),
-            limit_group.limiter.own.shown(limit_group.limiter.own.windows, now_s),
-            max(0.0, limit_group.limiter.own.cool_until_s - now_s),
+            waiting[id(limit_group)],
+            own.shown(own.windows, now_s),
+            max(0.0, own.cool_until_s - now_s),
         )
-        for limit_group in (() if limit_groups is None else limit_groups.by_name.values())
+        for limit_group in limit_groups.groups()
+        for own in limit_group.limiter.own.parts
     ]
 
 

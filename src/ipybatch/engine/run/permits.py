@@ -19,7 +19,7 @@ from ipybatch.engine.data.clock import Clock
 from ipybatch.engine.data.items import ItemList
 from ipybatch.engine.data.spec import Spec
 from ipybatch.engine.rules.limit_groups import GroupLimiter
-from ipybatch.engine.rules.limiter import Cost, Permit, cost_in
+from ipybatch.engine.rules.limiter import Cost, Limiter, Permit, cost_in
 from ipybatch.engine.rules.rate_headers import read_headers
 from ipybatch.engine.rules.scheduler import Ticket
 from ipybatch.engine.run.attempt import Attempt
@@ -48,7 +48,7 @@ class Permits(msgspec.Struct):
         is_held: Whether first requests wait on: nothing is to start.
         closed: Why there are no first requests any more; None while there are.
         holds_all: Whether one waits for what all attempts need: then none starts before it.
-        held_back: Names of the limit groups in which one waits for what the group alone needs: none starts there.
+        held_back: Limiters of the limit groups in which one waits for what the group alone needs: none starts there.
     """
 
     resource: Resource
@@ -59,7 +59,7 @@ class Permits(msgspec.Struct):
     is_held: bool = False
     closed: str | None = None
     holds_all: bool = False
-    held_back: set[str] = msgspec.field(default_factory=set)
+    held_back: set[Limiter] = msgspec.field(default_factory=set)
     loop: asyncio.AbstractEventLoop = msgspec.field(default_factory=asyncio.get_running_loop)
 
     def run(self, ticket: Ticket) -> Awaitable[Any]:
@@ -99,9 +99,10 @@ class Permits(msgspec.Struct):
                 self.waiting.remove(asking)
                 continue
             # What the pause keeps back takes nothing from those that may go on.
-            if (asking.is_first and self.is_held) or asking.ticket.limit_group in held_back:
-                continue
             limiter = asking.ticket.limiter
+            parts = limiter.own.parts if isinstance(limiter, GroupLimiter) else ()
+            if (asking.is_first and self.is_held) or not held_back.isdisjoint(parts):
+                continue
             permit = limiter.start(now_s, asking.cost, slot=False)
             if permit is not None:
                 asking.granted.set_result(permit)
@@ -109,8 +110,9 @@ class Permits(msgspec.Struct):
                 continue
             wait_s = limiter.wait_s(now_s, asking.cost, slot=False)
             soonest_s = min(soonest_s or wait_s, wait_s)
-            if isinstance(limiter, GroupLimiter) and limiter.own.wait_s(now_s, asking.cost, slot=False) > 0:
-                held_back.add(asking.ticket.limit_group)
+            short = [part for part in parts if part.wait_s(now_s, asking.cost, slot=False) > 0.0]
+            if short:
+                held_back.update(short)
             else:  # who comes after it must wait as well, whatever group it is in
                 self.holds_all = True
                 break

@@ -32,7 +32,7 @@ from ipybatch.engine.feed import event_text
 from ipybatch.engine.feed.feed import Feed
 from ipybatch.engine.feed.snapshot import Snapshot
 from ipybatch.engine.rules.breaker import CircuitBreaker
-from ipybatch.engine.rules.limit_groups import GroupLimiter, LimitGroup, LimitGroups
+from ipybatch.engine.rules.limit_groups import GroupLimiter, LimitGroup, LimitGroups, each_of
 from ipybatch.engine.rules.limiter import Limiter
 from ipybatch.engine.rules.scheduler import Batch, Scheduler
 from ipybatch.engine.run.engine_thread import SUPERVISED
@@ -385,7 +385,7 @@ class Run:
             return None
         return LimitGroups(
             per=per,
-            open=lambda name: membership.open_group(name, each),
+            open=lambda name: membership.open_group(name, each_of(each, name)),
             nameless=LimitGroup("", GroupLimiter(membership.resource.limiter, Limiter())),
             policy=self._spec.breaker,
         )

@@ -177,7 +177,9 @@ class Runner:
             self.resource.tellers.remove(self.emit)
             await self.spec.backend.close()
         if self.state is None:
-            self.reason = why_gave_up([] if self.scheduler.limit_groups is None else self.scheduler.limit_groups.all())
+            self.reason = why_gave_up(
+                [] if self.scheduler.limit_groups is None else self.scheduler.limit_groups.groups()
+            )
             self.state = "failed" if self.reason else "completed"
 
     async def _wait_for_workers(self) -> None:
@@ -444,7 +446,7 @@ class Runner:
             self.stop("failed", why_opened(ticket.breaker), left="skipped", kill=False)
         elif not (limit_group := limit_groups.by_name[ticket.limit_group]).gave_up:
             self.scheduler.give_up(now_s, ticket.limit_group)
-            text = f"{why_gave_up([limit_group])}; what is left of it is skipped, the others go on"
+            text = f"{why_gave_up(limit_group.gone)}; what is left of it is skipped, the others go on"
             self.emit(events.Noted(self.clock.unix_s(), text))
 
     def _judge(self, slot: Slot, ticket: Ticket, error: BaseException) -> tuple[Verdict, str]:
