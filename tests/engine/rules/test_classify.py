@@ -1,14 +1,17 @@
+"""Classify: what every kind of error means, a row each."""
+
 import asyncio
-from email.utils import formatdate
+import pickle
+import ssl
 
 import httpx
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+import requests
 
 from ipybatch import InputError, JournalFull, JournalLocked, Permanent, RateLimited, Refused, Retry, Transient
-from ipybatch.engine.rules.classify import Kind, Verdict, classify, parse_retry_after
-from ipybatch.engine.rules.rate_headers import Told
+from ipybatch.engine.rules.classify import Judged, Kind, Verdict, classify, culprit
+from ipybatch.engine.rules.rate_headers import Quota, Told
+from ipybatch.errors import Withheld
 
 NOW_S = 1_700_000_000.0
 
@@ -139,37 +142,6 @@ def test_what_the_work_said_itself_is_final():
 
 
 @pytest.mark.parametrize(
-    ("headers", "wait_s"),
-    [
-        ({"Retry-After": "12"}, 12.0),
-        ({"retry-after": "1.5"}, 1.5),
-        (httpx.Headers({"RETRY-AFTER": "3"}), 3.0),
-        ({"Retry-After": formatdate(NOW_S + 90, usegmt=True)}, 90.0),
-        ({"Retry-After": formatdate(NOW_S - 90, usegmt=True)}, 0.0),
-        ({"Retry-After": "-5"}, 0.0),
-        ({"Retry-After": "soon"}, None),
-        ({"Retry-After": "nan"}, None),
-        ({"Retry-After": "inf"}, None),
-        ({"Retry-After": ""}, None),
-        ({}, None),
-        (None, None),
-        ("not a mapping", None),
-        ([("Retry-After", "5")], None),
-    ],
-)
-def test_retry_after_is_read_in_both_its_forms(headers, wait_s):
-    """Seconds or a date; the past means now, and what cannot be read says nothing."""
-    assert parse_retry_after(headers, NOW_S) == wait_s
-
-
-@given(value=st.one_of(st.text(), st.binary(), st.integers(), st.none(), st.lists(st.text())))
-def test_no_header_of_a_service_can_break_the_engine(value):
-    """Whatever stands in Retry-After: a wait that is not negative and finite, or none."""
-    wait_s = parse_retry_after({"Retry-After": value}, NOW_S)
-    assert wait_s is None or 0.0 <= wait_s < float("inf")
-
-
-@pytest.mark.parametrize(
     "error",
     [RateLimited(retry_after_s=9), AnswerError(429, {"Retry-After": "9"}), StatusError(429, {"Retry-After": "9"})],
 )
@@ -177,3 +149,246 @@ def test_the_services_own_word_is_carried(error):
     """From our own errors as from a header."""
     verdict = classify(error, Retry(), NOW_S)
     assert (verdict.kind, verdict.told) == (Kind.RATE_LIMITED, Told(9.0))
+
+
+def answered(make, status, **headers):
+    return make(status, {name.replace("_", "-"): value for name, value in headers.items()})
+
+
+@pytest.mark.parametrize("make", [AnswerError, StatusError])
+@pytest.mark.parametrize(
+    ("status", "headers", "scope"),
+    [
+        (401, {}, "account"),
+        (402, {}, "account"),
+        (403, {}, "account"),
+        (403, {"Retry_After": "7"}, "rate"),
+        (403, {"X_RateLimit_Remaining": "0"}, "rate"),
+        (403, {"X_RateLimit_Remaining": "5"}, "account"),
+        (404, {"X_RateLimit_Remaining": "0"}, "item"),
+        (407, {}, "us"),
+        (408, {}, "service"),
+        (420, {}, "rate"),
+        (425, {}, "service"),
+        (429, {}, "rate"),
+        (500, {"X_RateLimit_Remaining": "0"}, "service"),
+        (502, {"Retry_After": "7"}, "service"),
+        (503, {"Retry_After": "7"}, "rate"),
+        (503, {"RateLimit": '"a";r=0'}, "rate"),
+        (503, {}, "service"),
+        (599, {}, "service"),
+        (301, {"Location": "/there"}, "item"),
+        (451, {}, "item"),
+        (200, {}, "item"),
+        (True, {}, "item"),
+        ("503", {}, "item"),
+        (1006, {}, "item"),
+    ],
+)
+def test_status_and_headers_say_whose_fault_it_is(make, status, headers, scope):
+    """The last 404 of a window is still a 404: only refusals and 503 may mean 429."""
+    verdict = classify(answered(make, status, **headers), Retry(), NOW_S)
+    assert verdict.scope == scope
+    assert bool(verdict.advice) is (scope == "us" or "Location" in headers)
+
+
+def test_what_is_used_up_says_when_to_come_back():
+    """A 429 without Retry-After waits for the reset of what has nothing left."""
+    error = answered(AnswerError, 429, X_RateLimit_Remaining="0", X_RateLimit_Reset="9")
+    assert classify(error, Retry(), NOW_S).told == Told(9.0, (Quota(None, 0.0, 9.0),))
+    error = answered(AnswerError, 429, X_RateLimit_Remaining="3", X_RateLimit_Reset="9")
+    assert classify(error, Retry(), NOW_S).retry_after_s is None
+
+
+def test_a_redirect_says_where_it_leads():
+    assert "/there" in classify(answered(AnswerError, 301, Location="/there"), Retry(), NOW_S).advice
+
+
+@pytest.mark.parametrize(
+    ("error", "scope"),
+    [
+        (AnswerError(403), "item"),
+        (AnswerError(401), "account"),
+        (AnswerError(407), "us"),
+        (Refused("this key is banned"), "account"),
+        (answered(AnswerError, 403, Retry_After="7"), "rate"),
+        (requests.exceptions.MissingSchema("shop.example"), "item"),
+        (ssl.SSLCertVerificationError(1, "self-signed"), "item"),
+        (RuntimeError("Session is closed"), "us"),
+        (httpx.PoolTimeout(""), "us"),
+    ],
+)
+def test_what_refuses_one_item_is_that_items_where_others_succeed(error, scope):
+    """One character answers 403, one of many addresses lacks its https://: the session goes on."""
+    verdict = classify(error, Retry(), NOW_S, has_succeeded=True)
+    assert verdict.scope == scope
+    assert (verdict.kind is Kind.PERMANENT) is (scope == "item")
+
+
+def group(*errors):
+    return BaseExceptionGroup("unhandled errors in a TaskGroup", errors)
+
+
+OWN = Permanent("no such game")
+
+
+@pytest.mark.parametrize(
+    ("members", "decides"),
+    [
+        ([AnswerError(429)], 0),
+        ([ValueError(), AnswerError(429)], 1),
+        ([AnswerError(429), asyncio.CancelledError(), asyncio.CancelledError()], 0),
+        ([AnswerError(503), AnswerError(429), AnswerError(404)], 1),
+        ([AnswerError(429), Refused("banned")], 1),
+        ([AnswerError(429), AnswerError(401)], 1),
+        ([Withheld("no budget"), AnswerError(401)], 1),
+        ([AnswerError(429), Withheld("no budget")], 1),
+        ([AnswerError(429), httpx.UnsupportedProtocol("")], 1),
+        ([AnswerError(429), OWN], 1),
+        ([httpx.PoolTimeout(""), ConnectionResetError()], 1),
+        ([AnswerError(404), httpx.PoolTimeout("")], 1),
+        ([KeyError(), AnswerError(503)], 1),
+        ([asyncio.CancelledError(), KeyError("name")], 1),
+        ([KeyError("a"), KeyError("b")], 0),
+    ],
+)
+def test_the_gravest_member_of_a_group_decides(members, decides):
+    """And is what is told, however deep it lies."""
+    for error in (group(*members), group(group(*members))):
+        assert classify(error, Retry(), NOW_S) == classify(members[decides], Retry(), NOW_S)
+        assert culprit(error) is members[decides]
+
+
+def test_an_error_of_its_own_is_its_own_culprit():
+    error = ValueError()
+    assert culprit(error) is error
+
+
+def raised_from(error, cause):
+    try:
+        raise error from cause
+    except Exception as found:
+        return found
+
+
+def raised_while_handling(error, handled, *, parts=False):
+    try:
+        try:
+            raise handled
+        except Exception:
+            if parts:
+                raise error from None
+            raise error  # noqa: B904  # as many do
+    except Exception as found:
+        return found
+
+
+class NoPrice(Exception):
+    """A user's own, which says nothing."""
+
+
+CAUSES = [
+    (httpx.ConnectError(""), "service"),
+    (requests.exceptions.ConnectionError(), "service"),
+    (AnswerError(429, {"Retry-After": "7"}), "rate"),
+    (AnswerError(401), "account"),
+    (AnswerError(404), "item"),
+    (httpx.UnsupportedProtocol(""), "us"),
+    (Transient(), "service"),
+    (RateLimited(), "rate"),
+    (Refused(), "account"),
+    (group(ValueError(), AnswerError(503)), "service"),
+    (KeyError("name"), "item"),
+]
+
+
+@pytest.mark.parametrize(("cause", "scope"), CAUSES)
+def test_what_says_nothing_is_what_caused_it(cause, scope):
+    """``raise NoPrice() from error``, and without "from"; ``from None`` parts the two."""
+    for error in (NoPrice("440"), ValueError("440"), RuntimeError("440")):
+        assert classify(raised_from(error, cause), Retry(), NOW_S).scope == scope
+    assert classify(raised_from(NoPrice(), raised_from(NoPrice(), cause)), Retry(), NOW_S).scope == scope
+    assert classify(raised_while_handling(NoPrice(), cause), Retry(), NOW_S).scope == scope
+    assert classify(raised_while_handling(NoPrice(), cause, parts=True), Retry(), NOW_S).scope == "item"
+
+
+@pytest.mark.parametrize("slip", [NameError(), AttributeError(), TypeError(), ImportError()])
+def test_a_slip_of_the_pen_in_a_handler_is_no_outage(slip):
+    """It will be there at the next attempt too."""
+    assert classify(raised_while_handling(slip, httpx.ConnectError("")), Retry(), NOW_S).scope == "item"
+
+
+@pytest.mark.parametrize(
+    ("error", "scope"),
+    [
+        (Permanent("gone"), "item"),
+        (Transient("later"), "service"),
+        (RateLimited(), "rate"),
+        (Refused(), "account"),
+        (Withheld(), "account"),
+        (AnswerError(404), "item"),
+        (httpx.ReadTimeout(""), "service"),
+    ],
+)
+@pytest.mark.parametrize("cause", [AnswerError(401), AnswerError(503), Refused(), httpx.UnsupportedProtocol("")])
+def test_what_says_something_is_not_asked_for_its_cause(error, scope, cause):
+    """The work's own word counts most, and an answer more than the one before it."""
+    assert classify(raised_from(error, cause), Retry(), NOW_S).scope == ("us" if error_of_us(error, cause) else scope)
+
+
+def error_of_us(error, cause):
+    """A line that failed may hide what is ours."""
+    return isinstance(error, httpx.ReadTimeout) and isinstance(cause, httpx.UnsupportedProtocol)
+
+
+def test_causes_that_go_in_a_circle_come_to_an_end():
+    first, second = NoPrice("a"), NoPrice("b")
+    first.__cause__, second.__cause__ = second, first
+    assert classify(first, Retry(), NOW_S).scope == "item"
+
+
+def test_a_chain_without_end_comes_to_an_end():
+    error = httpx.ConnectError("")
+    for number in range(2000):
+        error = raised_from(NoPrice(str(number)), error)
+    assert classify(error, Retry(), NOW_S).scope == "item"
+
+
+@pytest.mark.parametrize("is_own", [True, False])
+def test_a_verdict_says_whether_the_work_said_it_itself(is_own):
+    """A status behind it makes it the service's word."""
+    error = Permanent("no such game")
+    if not is_own:
+        error.status = 410
+    verdict = classify(error, Retry(), NOW_S)
+    assert (verdict.is_own, verdict.status) == (is_own, None if is_own else 410)
+    assert not classify(ValueError(), Retry(), NOW_S).is_own
+
+
+@pytest.mark.parametrize(
+    ("on", "error", "scope"),
+    [
+        (KeyError, KeyError(), "service"),
+        (KeyError, group(KeyError(), ValueError()), "service"),
+        (ExceptionGroup, ExceptionGroup("", [KeyError()]), "service"),
+        (Exception, AnswerError(404), "service"),
+        (Exception, AnswerError(401), "service"),
+        (Exception, AnswerError(429), "rate"),
+        (Exception, httpx.PoolTimeout(""), "us"),
+        (Exception, httpx.UnsupportedProtocol(""), "us"),
+        (Exception, Permanent("gone"), "item"),
+        (Exception, Refused(), "account"),
+        (ValueError, KeyError(), "item"),
+    ],
+)
+def test_the_policy_turns_only_what_it_names_and_what_can_be_turned(on, error, scope):
+    """The item's and the account's are tried again; a 429, our set-up and the work's own word stay what they are."""
+    assert classify(error, Retry(on=on), NOW_S).scope == scope
+
+
+@pytest.mark.parametrize("verdict", [Verdict(Kind.SETUP, advice="give it"), Verdict(Kind.TRANSIENT, whose="us")])
+def test_what_was_judged_elsewhere_stays_judged(verdict):
+    """Also after it has travelled."""
+    error = pickle.loads(pickle.dumps(Judged("it failed", verdict)))
+    assert classify(error, Retry(), NOW_S) == verdict
+    assert (str(error), error.kind, error.advice) == ("it failed", verdict.kind.value, verdict.advice)

@@ -377,7 +377,6 @@ _TABLES: dict[str, dict[str, Meaning | _Reader]] = {
         "ProxySchemeUnknown": "address",
         "ProxySchemeUnsupported": "address",
         "MaxRetryError": "",
-        "ResponseError": "",
         "DecodeError": "service",
         "InvalidHeader": "service",
         "ProtocolError": "service",
