@@ -18,7 +18,7 @@ import pytest
 from ipybatch import InputError, Limits, Permanent, RateLimited, Refused, Retry, Transient
 from ipybatch.backends import Killed, OutOfMemory, Overrun, Processes
 from ipybatch.engine.data import events
-from ipybatch.engine.rules.classify import Judged, classify
+from ipybatch.engine.rules.classify import Judged, classify, culprit
 from ipybatch.errors import MissingExtra, Withheld
 from ipybatch.testing import check_backend
 from tests.works import hear
@@ -451,6 +451,65 @@ def test_an_error_that_cannot_travel_arrives_as_one_of_ours_that_means_the_same(
     assert classify(error, Retry(), 0) == classify(original, Retry(), 0)
     for name in ("kind", "advice"):
         assert getattr(original, name, None) in (None, getattr(error, name, None))
+
+
+class NoPrice(Exception):
+    """A user's own: its cause says what it means."""
+
+
+def from_a_dead_line():
+    raise NoPrice("440") from httpx.ReadTimeout("too slow")
+
+
+def from_a_refusal():
+    raise NoPrice("440") from httpx.HTTPStatusError("", request=None, response=httpx.Response(403))
+
+
+def from_a_pool():
+    raise NoPrice("440") from httpx.PoolTimeout("")
+
+
+def without_a_scheme():
+    raise NoPrice("440") from httpx.UnsupportedProtocol("")
+
+
+def read_from_a_page():
+    httpx.Response(200, content=b"what").json()
+
+
+def with_the_answer_in_hand():
+    response = httpx.Response(429, headers={"Retry-After": "7"})
+    raise NoPrice(response.status_code)
+
+
+def in_a_group():
+    try:
+        from_a_dead_line()
+    except NoPrice as error:
+        raise ExceptionGroup("unhandled errors", [KeyError("name"), error]) from None
+
+
+FAILS = {
+    from_a_dead_line: "service",
+    from_a_refusal: "account",
+    from_a_pool: "us",
+    without_a_scheme: "us",
+    read_from_a_page: "service",
+    with_the_answer_in_hand: "rate",
+    in_a_group: "service",
+}
+
+
+def test_what_causes_and_frames_tell_is_not_lost_on_the_way():
+    """They stay in the process: what they mean comes along."""
+    for error, (fails, scope) in zip(attempt(lambda fails: fails(), *FAILS), FAILS.items(), strict=True):
+        with pytest.raises(Exception) as here:  # noqa: PT011  # of any kind
+            fails()
+        assert str(culprit(here.value)) in str(culprit(error))
+        assert classify(error, Retry(), 0).scope == scope
+        for has_succeeded in (False, True):
+            verdict = classify(here.value, Retry(), 0, has_succeeded=has_succeeded)
+            assert classify(error, Retry(), 0, has_succeeded=has_succeeded) == verdict
 
 
 @pytest.mark.parametrize("raised", [SystemExit(2), KeyboardInterrupt(), StopIteration(4), asyncio.CancelledError()])

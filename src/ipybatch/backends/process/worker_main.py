@@ -30,7 +30,7 @@ from ipybatch.backends.process import protocol
 from ipybatch.backends.process.protocol import OutOfMemory
 from ipybatch.engine.data.policy import Retry
 from ipybatch.engine.data.user_frames import REMOTE
-from ipybatch.engine.rules.classify import Judged, Kind, Verdict, classify
+from ipybatch.engine.rules.classify import Judged, Kind, Verdict, classify, culprit
 from ipybatch.errors import ItemError, Permanent, RateLimited, Refused, Transient, Withheld
 
 _HEADROOM_MB = 300  # below that the packages themselves fail to load, with misleading errors
@@ -110,8 +110,9 @@ def _plain(error: BaseException) -> Exception:
 
 def _likeness(error: Exception, verdict: Verdict) -> Exception:
     """Return an error of ours that means the same to the engine."""
-    text = f"{type(error).__name__}: {error}"
-    said = {"kind": error.kind, "advice": error.advice} if isinstance(error, ItemError) else {}
+    told = culprit(error)
+    text = f"{type(told).__name__}: {told}"
+    said = {"kind": told.kind, "advice": told.advice} if isinstance(told, ItemError) else {}
     likeness = _OURS.get(verdict.kind, Permanent)(text)
     likeness.__dict__.update(retry_after_s=verdict.retry_after_s, counts=not verdict.is_neutral, **said)
     likeness.__dict__.update(status=verdict.status, is_own=verdict.is_own)

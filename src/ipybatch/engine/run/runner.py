@@ -467,7 +467,7 @@ class Runner:
     def _retry(self, now_s: float, ticket: Ticket, verdict: Verdict, text: str) -> asyncio.Future[None]:
         task = ticket.task
         ready_s = now_s
-        if verdict.counts and verdict.retry_after_s is None:
+        if (verdict.counts or verdict.scope == "us") and verdict.retry_after_s is None:
             ready_s += retry.back_off_s(self.spec.retry, ticket.task.attempts, self._random)
         self.scheduler.retry(ready_s, task)
         wait_s = max(ready_s, ticket.limiter.cool_until_s) - now_s
