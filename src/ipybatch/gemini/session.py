@@ -96,7 +96,7 @@ class GeminiSession(BatchSession):
         if lane != "batch" or not found.requests:
             return found
         low_s, high_s = BATCH_S
-        return msgspec.structs.replace(found, seconds=high_s, low_s=low_s, high_s=high_s)
+        return msgspec.structs.replace(found, seconds=high_s, low_s=low_s, high_s=high_s, begins_s=0.0, why="")
 
 
 def generate(

@@ -27,6 +27,7 @@ from ipybatch.engine.run.engine_thread import engine_thread, refuse_to_wait_for
 from ipybatch.engine.run.live_status import read_live_status
 from ipybatch.engine.store import removal
 from ipybatch.engine.store.journal import open_journal
+from ipybatch.engine.store.resources import in_force
 from ipybatch.engine.store.resume import Items
 from ipybatch.errors import InputError
 from ipybatch.session import arguments, live_sessions, waiting
@@ -304,18 +305,22 @@ class BatchSession(Control):
     def estimate(self, n: int | None = None, *, latency_s: float = 0.2) -> Estimate:
         """Run the scheduler dry in virtual time: seconds (low, high), requests, batches.
 
+        It begins with the cool-downs and windows in force, also those of other kernels, and says what it waits for.
+
         Args:
             n: Items to assume; default: those still to do. Needed for a generator, which is not drawn from.
             latency_s: Seconds from a request to its response.
 
         Raises:
             InputError: ``n`` is missing for a generator, or out of range.
+            JournalError: The limits cannot be read.
         """
         plan, spec = self._items.plan, self._spec
         left = arguments.items_left(self.counts, plan, spec.skip if self.state == "planned" else None)
         items = arguments.check_estimate(n, latency_s, left)
         cost = None if spec.cost is None else lambda task: spec.cost_of(task.item)
-        return estimate(spec.limits, items, latency_s, cost, None if plan is None else iter(plan), spec.per)
+        look = in_force(self._journal, spec, self._clock)
+        return estimate(spec.limits, items, latency_s, cost, None if plan is None else iter(plan), spec.per, look)
 
     def forget(self) -> None:
         """Delete everything the journal has under this name.

@@ -1,17 +1,19 @@
 import asyncio
 import tempfile
+from itertools import count
 from pathlib import Path
 
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from ipybatch import BatchSession, InputError, Limits, Rate
+from ipybatch import BatchSession, InputError, Limits, Rate, RateLimited
 from ipybatch.engine.rules import estimate as estimates
 from ipybatch.engine.rules.estimate import Estimate, estimate
 from ipybatch.engine.store import journal as journals
 from ipybatch.engine.store.shared_limiter import MERGE_S
 from ipybatch.testing import VirtualClock
+from tests.engine.store.test_resources import restart
 
 limits = st.builds(
     lambda batch, pause_s, **others: Limits(batch_size=batch, batch_pause_s=pause_s if batch else 0, **others),
@@ -193,3 +195,101 @@ def test_it_reads_as_people_say_it(seconds, words):
 def test_the_bound_of_the_simulation_is_the_documented_one():
     """The docstring and the text name it."""
     assert estimates.SIMULATED_AT_MOST == 100_000
+
+
+FORTY = Limits(concurrency=4, rates=[Rate(40, per_s=120)])
+
+
+async def answer(item):
+    await asyncio.sleep(0.2)
+
+
+async def refuse(item):
+    raise RateLimited(retry_after_s=600)
+
+
+def cool_down(plan, clock, **arguments):
+    """Let the service ask for ten minutes, of which one passes."""
+    session = plan(refuse, ["eu"], name="first", **arguments)
+
+    async def stop():
+        await asyncio.sleep(60.0)
+        session.cancel()
+
+    clock.run(session, stop())
+
+
+def fill(plan, clock, **arguments):
+    clock.run(plan(answer, list(range(40)), name="first", **arguments))
+
+
+GROUPS = {"per": lambda item: [("region", item), "all"], "limits": Limits(each=Limits(rates=[Rate(40, per_s=120)]))}
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        pytest.param((fill, {"limits": FORTY}, 60, "40 of 40 per 120 s are used"), id="40 of 40"),
+        pytest.param((cool_down, {}, 60, "the service asked first to slow down"), id="cool-down"),
+        pytest.param((cool_down, {"limits": FORTY}, 60, "the service asked first to slow down"), id="both"),
+        pytest.param((cool_down, GROUPS, ["eu"] * 60, "the service asked first to slow down"), id="groups"),
+    ],
+)
+@pytest.mark.parametrize("is_anew", [False, True])
+def test_an_estimate_knows_what_is_in_force(plan, clock, case, is_anew):
+    """Of this process, or of one that is gone; it says so, and is right within its own bounds."""
+    begin, arguments, items, why = case
+    begin(plan, clock, resource="store", **arguments)
+    if is_anew:
+        restart()
+    given = list(range(items)) if isinstance(items, int) else items
+    numbers = count()
+    session = plan(answer, given, name="second", resource="store", key=lambda item: next(numbers), **arguments)
+    told = session.estimate(latency_s=0.2)
+    assert told.begins_s > 60.0
+    assert told.why.endswith(why)
+    assert f"; nothing starts for {told.begins_s / 60:.1f} min: {told.why}" in str(told)
+    began_s = clock.now_s()
+    clock.run(session)
+    assert session.state == "completed"
+    assert told.low_s <= clock.now_s() - began_s <= told.high_s
+    assert told.seconds == pytest.approx(clock.now_s() - began_s, abs=1.0)
+
+
+def test_an_estimate_waits_for_nothing_where_nothing_is_in_force(plan, clock):
+    """Half a window is used: that counts, and is no reason to wait. A private resource is another one."""
+    clock.run(plan(answer, list(range(20)), name="first", resource="store", limits=FORTY))
+    session = plan(answer, list(range(30)), name="second", resource="store", limits=FORTY)
+    told = session.estimate(latency_s=0.2)
+    assert (told.begins_s, told.why) == (pytest.approx(0.0, abs=0.1), "")
+    assert 100 < told.seconds < 125
+    assert plan(answer, list(range(30)), name="third", limits=FORTY).estimate(latency_s=0.2).seconds < 10
+
+
+def test_an_estimate_holds_to_the_limits_of_those_who_share(plan, clock):
+    """While they are there."""
+    other = plan(
+        answer, list(range(9)), name="first", resource="store", limits=Limits(concurrency=1, rates=[Rate(1, 60)])
+    )
+    session = plan(answer, list(range(4)), name="second", resource="store", limits=Limits(rates=[Rate(40, per_s=1)]))
+    seen = []
+
+    async def ask():
+        await asyncio.sleep(1.0)
+        seen.append(session.estimate(latency_s=0.2).seconds)
+        other.cancel()
+
+    clock.run(other, ask())
+    seen.append(session.estimate(latency_s=0.2).seconds)
+    assert seen[0] > 180.0
+    assert seen[1] < 1.0
+
+
+def test_what_is_extrapolated_waits_only_once():
+    """A cool-down does not grow with the number of items."""
+    in_force = estimates.InForce(cool_s=600.0, why="asked to")
+    limits = Limits(concurrency=10, rates=[Rate(1000, per_s=1)])
+    short, long = (estimate(limits, n, 0.1, None, look=lambda *_: in_force) for n in (100_000, 1_000_000))
+    assert short.seconds == pytest.approx(600 + 1000, rel=0.05)
+    assert long.seconds == pytest.approx(600 + 10_000, rel=0.05)
+    assert "nothing starts for 10.0 min: asked to" in str(long)

@@ -3,20 +3,40 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import msgspec
 
 from ipybatch.engine.data.plan import Task
-from ipybatch.engine.data.policy import Limits
-from ipybatch.engine.rules.limit_groups import GroupLimiter, LimitGroup, LimitGroups, each_of
-from ipybatch.engine.rules.limiter import Cost, Limiter
+from ipybatch.engine.data.policy import Limits, Rate
+from ipybatch.engine.rules.limit_groups import GroupLimiter, LimitGroup, LimitGroups, each_of, group_label
+from ipybatch.engine.rules.limiter import Cost, Limiter, Spent, Window
 from ipybatch.engine.rules.scheduler import Scheduler, Ticket
 
 SIMULATED_AT_MOST = 100_000
+_WORTH_A_WORD_S = 0.1  # of waiting for what is in force
 _RETRIED = 20  # in the high estimate one request in so many is sent twice
+
+
+class InForce(msgspec.Struct, frozen=True):
+    """What a resource, or one of its limit groups, has to wait for already.
+
+    Attributes:
+        cool_s: Seconds of a cool-down that are left; ``why`` says why.
+        spent: What counts in its windows: seconds ago, unit, cost.
+        rates: Those of others who share it.
+    """
+
+    cool_s: float = 0.0
+    why: str = ""
+    spent: Sequence[Spent] = ()
+    rates: tuple[Rate, ...] = ()
+
+
+NOTHING_IN_FORCE = InForce()
+Look = Callable[[str, Limits], InForce]  # of a limit group, or "" for the resource, with these limits
 
 
 class Estimate(msgspec.Struct, frozen=True):
@@ -30,6 +50,8 @@ class Estimate(msgspec.Struct, frozen=True):
         batches: Batches; 0 without ``batch_size``.
         usd: None for work that costs nothing.
         extrapolated: Whether only the first 100,000 items were simulated.
+        begins_s: Seconds of all these until the first request may start: cool-downs and full windows are in force.
+        why: What it waits for until then; "" when it need not.
     """
 
     seconds: float
@@ -39,6 +61,8 @@ class Estimate(msgspec.Struct, frozen=True):
     batches: int
     usd: float | None = None
     extrapolated: bool = False
+    begins_s: float = 0.0
+    why: str = ""
 
     def __str__(self) -> str:
         text = f"about {_words(self.seconds)} ({_words(self.low_s)} to {_words(self.high_s)})"
@@ -47,6 +71,8 @@ class Estimate(msgspec.Struct, frozen=True):
             text += f" in {self.batches:,} batches"
         if self.usd is not None:
             text += f", ${self.usd:.2f}"
+        if self.why:
+            text += f"; nothing starts for {_words(self.begins_s)}: {self.why}"
         if self.extrapolated:
             text += f" (first {SIMULATED_AT_MOST:,} items simulated, the rest extrapolated)"
         return text
@@ -59,25 +85,44 @@ def estimate(  # noqa: PLR0917  # one caller
     cost: Callable[[Task], Cost] | None,
     tasks: Iterator[Task] | None = None,
     per: Callable[[Any], Any] | None = None,
+    look: Look = lambda group, limits: NOTHING_IN_FORCE,
 ) -> Estimate:
     """Return what ``items`` items take under ``limits``.
 
     Args:
         tasks: The tasks themselves, for ``cost`` and ``per``; without them, numbered ones of one limit group, or of
             one of each kind.
-        per: Which limit group an item is in.
+        per: Which limit group an item is in, or which several.
+        look: What is in force of a limit group, "" for the resource.
     """
-    simulated = min(items, SIMULATED_AT_MOST)
+    simulated, seen = min(items, SIMULATED_AT_MOST), dict[str, InForce]()
+
+    def look_once(group: str, limits: Limits) -> InForce:
+        if group not in seen:
+            seen[group] = look(group, limits)
+        return seen[group]
+
     is_known = tasks is not None and (cost is not None or per is not None)
     known = list(_some(tasks, simulated)) if is_known else None
     runs = [
-        _simulate(limits, simulated, latency_s * factor, retried, cost, known, per)
+        _simulate(limits, simulated, latency_s * factor, retried, cost, known, per, look_once)
         for factor, retried in ((1.0, 0), (0.5, 0), (2.0, _RETRIED))
     ]
     scale = items / simulated if simulated else 1.0
-    seconds, low_s, high_s = (run[0] * scale for run in runs)
-    requests, batches = (round(figure * scale) for figure in runs[0][1:])
-    return Estimate(seconds, low_s, high_s, requests, batches, extrapolated=simulated < items)
+    begins_s = runs[0].begins_s
+    seconds, low_s, high_s = (run.begins_s + (run.seconds - run.begins_s) * scale for run in runs)
+    requests, batches = round(runs[0].requests * scale), round(runs[0].batches * scale)
+    why = runs[0].why if begins_s >= _WORTH_A_WORD_S else ""
+    is_extrapolated = simulated < items
+    return Estimate(seconds, low_s, high_s, requests, batches, None, is_extrapolated, begins_s, why)
+
+
+class _Run(msgspec.Struct):
+    seconds: float
+    requests: int
+    batches: int
+    begins_s: float
+    why: str
 
 
 def _simulate(  # noqa: PLR0917  # one private caller
@@ -88,19 +133,24 @@ def _simulate(  # noqa: PLR0917  # one private caller
     cost: Callable[[Task], Cost] | None,
     tasks: list[Task] | None,
     per: Callable[[Any], Any] | None,
-) -> tuple[float, int, int]:
-    limiter = Limiter()
+    look: Look,
+) -> _Run:
     if limits.pacer is not None:
         limits = replace(limits, pacer=limits.pacer.anew())
-    limiter.join("estimate", limits)
+    whys: list[tuple[float, str]] = []  # until when, and what for
+    limiter = _limiter(limits, look("", limits), whys)
     source = _some(iter(tasks) if tasks else None, items)
-    limit_groups = None if limits.each is None else _limit_groups(limits.each, limiter, per if tasks else None)
+    limit_groups = None
+    if limits.each is not None:
+        limit_groups = _limit_groups(limits.each, limiter, per if tasks else None, look, whys)
     scheduler = Scheduler(source, limits, limiter, cost=cost if tasks else None, limit_groups=limit_groups)
     running: list[tuple[float, int, Ticket]] = []
-    now_s, requests, started = 0.0, 0, 0
+    now_s, requests, started, begins_s = 0.0, 0, 0, -1.0
     while not scheduler.finished:
         ticket = scheduler.next(now_s)
         if ticket is not None:
+            if begins_s < 0.0 and not ticket.refused:
+                begins_s = now_s
             requests += not ticket.refused
             started += 1
             heapq.heappush(running, (now_s if ticket.refused else now_s + latency_s, started, ticket))
@@ -112,15 +162,38 @@ def _simulate(  # noqa: PLR0917  # one private caller
         while running and running[0][0] <= now_s:
             _, number, ticket = heapq.heappop(running)
             _end(scheduler, now_s, ticket, again=bool(retried) and number % retried == 0)
-    return now_s, requests, scheduler.batch.number
+    begins_s = max(0.0, begins_s)
+    return _Run(now_s, requests, scheduler.batch.number, begins_s, max(whys, default=(0.0, ""))[1])
+
+
+def _limiter(limits: Limits, in_force: InForce, whys: list[tuple[float, str]], group: str = "") -> Limiter:
+    """Return a limiter at second 0, with what is in force; note what it waits for."""
+    limiter, of_group = Limiter(), f"{group}: " if group else ""
+    told = [(-ago_s, unit, cost) for ago_s, unit, cost in in_force.spent]
+    limiter.join("estimate", limits, spent=told)
+    if in_force.rates:
+        limiter.join("others", Limits(concurrency=limits.concurrency, rates=in_force.rates), spent=told)
+    if in_force.cool_s:
+        limiter.cool_until_s = in_force.cool_s
+        whys.append((in_force.cool_s, f"{of_group}{in_force.why}"))
+    for window in (*limiter.windows.values(), *(() if limits.pacer is None else limits.pacer.windows)):
+        used = window.used(0.0)
+        if used >= window.rate.limit:
+            frees_in_s = window.wait_s(0.0, 1.0) if isinstance(window, Window) else window.rate.per_s
+            whys.append((frees_in_s, f"{of_group}{used:g} of {window.rate} are used"))
+    return limiter
 
 
 def _limit_groups(
-    each: Limits | Mapping[Any, Limits], common: Limiter, per: Callable[[Any], Any] | None
+    each: Limits | Mapping[Any, Limits],
+    common: Limiter,
+    per: Callable[[Any], Any] | None,
+    look: Look,
+    whys: list[tuple[float, str]],
 ) -> LimitGroups:
     def open_group(name: str) -> LimitGroup:
-        own, limits = Limiter(), each_of(each, name)
-        own.join("estimate", limits)
+        limits = each_of(each, name)
+        own = _limiter(limits, look(name, limits), whys, group_label(name))
         return LimitGroup(name, GroupLimiter(common, own))
 
     unknown: Any = "all" if isinstance(each, Limits) else list(each)

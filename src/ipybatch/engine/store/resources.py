@@ -23,10 +23,12 @@ from ipybatch.engine.data.clock import Clock, SystemClock
 from ipybatch.engine.data.masking import mask
 from ipybatch.engine.data.policy import Limits
 from ipybatch.engine.data.spec import Spec
+from ipybatch.engine.rules.estimate import NOTHING_IN_FORCE, InForce
 from ipybatch.engine.rules.limit_groups import GroupLimiter, LimitGroup, group_label
+from ipybatch.engine.rules.limiter import LONG_COOL_S, held_s
 from ipybatch.engine.store.journal import BUSY_S, Journal, default_path, open_journal, resolved
 from ipybatch.engine.store.lease import me
-from ipybatch.engine.store.limit_store import Answer, LimitStore, Owner, Report, StoreBusy
+from ipybatch.engine.store.limit_store import Answer, LimitStore, Owner, Report, StoreBusy, asked
 from ipybatch.engine.store.network_copy import home_of
 from ipybatch.engine.store.shared_limiter import SharedLimiter
 from ipybatch.engine.store.sqlite_limits import SqliteLimits
@@ -245,6 +247,41 @@ def who(owner: Owner) -> str:
     return f"{mask(owner.label)} {where}" if owner.label else where
 
 
+def in_force(journal: Journal, spec: Spec, clock: Clock) -> Callable[[str, Limits], InForce]:
+    """Return what tells, of a limit group ("" for the resource), what a start of a session would find.
+
+    Raises:
+        JournalError: The limit store cannot be read.
+    """
+    store, base = _store_of(journal, spec.limits, clock), _name_of(journal, spec)
+
+    def look(group: str, limits: Limits) -> InForce:
+        name = f"{base}{GROUP}{group}" if group else base
+        if isinstance(store, SqliteLimits) and not store.path.exists():
+            return NOTHING_IN_FORCE
+        answer = _patiently(lambda: asked(lambda: store.exchange(Report(resource=name))))
+        rates = tuple(dict.fromkeys([*limits.all_rates, *answer.used]))
+        longest_s = max(map(held_s, rates), default=0.0)
+        spent = list(_patiently(lambda: asked(lambda: store.history(name, longest_s)))) if rates else []
+        flying: dict[str, float] = {}
+        for rate, used in answer.used.items():  # what is in flight is answered now, or later
+            known = sum(cost for ago_s, unit, cost in spent if unit == rate.unit and ago_s < held_s(rate))
+            flying[rate.unit] = max(flying.get(rate.unit, 0.0), used - known)
+        spent += [(0.0, unit, cost) for unit, cost in flying.items() if cost > 0.0]
+        cool_s = answer.cool_s if answer.owners else min(answer.cool_s, LONG_COOL_S)
+        return InForce(cool_s, answer.why, spent, tuple(answer.used))
+
+    return look
+
+
+def _name_of(journal: Journal, spec: Spec) -> str:
+    """Return what the store calls a session's resource.
+
+    A private one is its session's alone, and several journals may lie in one folder.
+    """
+    return f"{spec.resource}{PRIVATE}{journal.path.name}" if spec.is_private else spec.resource
+
+
 def _store_of(journal: Journal, limits: Limits, clock: Clock) -> LimitStore:
     """Return the store that a session's limits are counted in."""
     path = journal.path.with_name(LIMITS_FILE)
@@ -279,8 +316,7 @@ class Membership:
         """
         self._store, self._clock, self._tell = _store_of(journal, spec.limits, clock), clock, tell
         self._is_private = spec.is_private
-        # A private one is its session's alone, and several journals may lie in one folder.
-        self._name = f"{spec.resource}{PRIVATE}{journal.path.name}" if spec.is_private else spec.resource
+        self._name = _name_of(journal, spec)
         self._label = spec.name
         self.resource = self._resource(self._name)
         self._entered: list[SharedLimiter] = []
