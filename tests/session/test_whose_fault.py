@@ -171,7 +171,7 @@ def test_our_own_set_up_is_said_at_once_with_what_to_do(plan, clock, error, advi
 
 def test_a_full_pool_is_no_outage(plan, clock):
     """The service is not spared for what is ours, and the items are tried again."""
-    moves, calls = [], []
+    moves, told, calls = [], [], []
 
     async def work(item):
         calls.append(item)
@@ -181,5 +181,8 @@ def test_a_full_pool_is_no_outage(plan, clock):
 
     session = plan(work, ITEMS, limits=Limits(concurrency=4), breaker=Breaker(failures=2))
     session.on(lambda event: moves.append(event) if type(event).__name__ == "BreakerMoved" else None)
+    session.on(lambda event: told.append(event.error) if type(event).__name__ == "AttemptFailed" else None)
     assert clock.run(session).counts.completed == len(ITEMS)
     assert moves == []
+    assert all("at least as large as Limits(concurrency=)" in text for text in told)
+    assert len(told) == 4

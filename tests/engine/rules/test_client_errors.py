@@ -25,6 +25,7 @@ from google.genai import errors as genai_errors
 from ipybatch import Retry
 from ipybatch.engine.rules import client_errors
 from ipybatch.engine.rules.classify import classify
+from tests.engine.rules.faults import FaultServer
 
 NOW_S = 1_700_000_000.0
 
@@ -232,6 +233,7 @@ def test_none_of_several_addresses_answers():
 
 
 QUOTA = {"error": {"status": "RESOURCE_EXHAUSTED", "details": [{"@type": "RetryInfo", "retryDelay": "41.5s"}]}}
+FREE = {"error": {"status": "RESOURCE_EXHAUSTED", "details": [{"violations": [{"quotaValue": "0"}]}]}}
 KEYLESS = {"error": {"status": "INVALID_ARGUMENT", "details": [{"reason": "API_KEY_INVALID"}]}}
 
 
@@ -242,6 +244,7 @@ KEYLESS = {"error": {"status": "INVALID_ARGUMENT", "details": [{"reason": "API_K
         (genai_errors.ClientError(429, {"error": {"details": "none"}}), "rate", None),
         (genai_errors.APIError(0, QUOTA | {"code": None}), "rate", 41.5),
         (genai_errors.ClientError(400, KEYLESS), "account", None),
+        (genai_errors.ClientError(429, FREE), "account", None),
         (genai_errors.ClientError(400, {"error": {}}), "item", None),
         (genai_errors.ClientError(404, {"error": {}}), "item", None),
         (genai_errors.ServerError(503, {"error": {}}), "service", None),
@@ -298,6 +301,7 @@ def raised_by(work, answer):
         (parsed_by_the_client, 429, b"<html>", "rate"),
         (parsed_by_the_client, 401, b"<html>", "account"),
         (parsed_by_the_client, 302, b"", "item"),
+        (parsed_by_the_client, 204, b"", "item"),
         (parsed_by_hand, 200, b"what", "service"),
         (parsed_by_hand, 503, b"what", "service"),
         (parsed_by_hand, 429, b"what", "rate"),
@@ -339,3 +343,31 @@ def test_a_file_that_is_no_gzip_is_the_items(tmp_path):
     assert classify(raised_by(gzip.decompress, b"no gzip"), Retry(), NOW_S).scope == "service"
     cut = gzip.compress(b"a body that is long enough")[:-9]
     assert classify(raised_by(gzip.decompress, cut), Retry(), NOW_S).scope == "service"
+
+
+def test_what_our_own_frames_hold_is_another_items():
+    """The engine's loop keeps the last result: it says nothing about the next error."""
+    response = httpx.Response(503)
+    ours = {"__name__": "ipybatch.engine.run.runner", "work": taken_for_a_result, "response": response}
+    exec("def loop():\n    result = response\n    work(None)\n", ours)
+    assert classify(raised_by(lambda _: ours["loop"](), None), Retry(), NOW_S).scope == "item"
+    assert classify(raised_by(lambda _: taken_for_a_result(response), None), Retry(), NOW_S).scope == "service"
+
+
+@pytest.mark.parametrize("package", [httpx, httpx2])
+def test_a_timeout_of_the_works_own_in_a_full_pool_is_ours(package):
+    """It says no more than that it took too long: where it waited, tells whose fault that is."""
+
+    async def ask(url):
+        async with package.AsyncClient(limits=package.Limits(max_connections=1)) as client:
+            first = asyncio.create_task(client.get(url))
+            await asyncio.sleep(0.05)
+            try:
+                async with asyncio.timeout(0.05):
+                    await client.get(url)
+            finally:
+                first.cancel()
+
+    with FaultServer() as server, pytest.raises(TimeoutError) as raised:
+        asyncio.run(ask(f"http://{server.address}/slow-header"))
+    assert classify(raised.value, Retry(), NOW_S).scope == "us"

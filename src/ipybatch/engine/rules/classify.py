@@ -140,7 +140,7 @@ _SAID = (  # the first that fits
     (Refused, Kind.REFUSED),
     (Withheld, Kind.WITHHELD),
 )
-_JOURNAL = "Mend what the journal's own error says: its file, its folder or the disk."
+_JOURNAL = "The item runs again; make room on the journal's disk, or end the program that keeps it locked."
 _SLIPS = (AttributeError, ImportError, NameError, SyntaxError, TypeError)
 _DEEPEST = 16  # errors that cause one another
 
@@ -301,13 +301,15 @@ def _of_answer(answer: Answer, now_unix_s: float) -> Verdict:
     if answer.retry_after_s is not None:
         told = msgspec.structs.replace(told, retry_after_s=answer.retry_after_s)
     is_asked_to_wait = told.retry_after_s is not None or told.is_used_up
+    if answer.is_refused:
+        return Verdict(Kind.REFUSED, told, status=status)
     if status in (420, 429) or answer.is_rate or (status in (403, 503) and is_asked_to_wait):
         if told.retry_after_s is None and told.reset_s is not None:
             told = msgspec.structs.replace(told, retry_after_s=told.reset_s)
         return Verdict(Kind.RATE_LIMITED, told, status=status)
     if status == 407:
         return Verdict(Kind.SETUP, told, status=status, advice=ADVICE["proxy"])
-    if status in (401, 402, 403) or answer.is_key_refused:
+    if status in (401, 402, 403):
         return Verdict(Kind.REFUSED, told, status=status)
     if status in (408, 425) or status >= 500:
         return Verdict(Kind.TRANSIENT, told, status=status)

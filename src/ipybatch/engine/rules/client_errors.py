@@ -137,14 +137,14 @@ class Answer(msgspec.Struct, frozen=True):
         status: Of HTTP, 300 to 599: what is below is no error's.
         is_rate: Whether it says by another word than its status that a quota is used up.
         retry_after_s: How long to wait, seconds, where the body says it.
-        is_key_refused: Whether the body says that the key is not valid.
+        is_refused: Whether the body says that the key is not valid, or has a quota of nothing.
     """
 
     status: int
     headers: Any = None
     is_rate: bool = False
     retry_after_s: float | None = None
-    is_key_refused: bool = False
+    is_refused: bool = False
 
 
 def answer_of(error: BaseException) -> Answer | None:
@@ -185,7 +185,7 @@ def _of_google(error: Any, status: int | None, headers: Any) -> Answer | None:
     is_rate = getattr(error, "status", None) == "RESOURCE_EXHAUSTED"
     if status is None and not is_rate:
         return None
-    wait_s, is_key_refused = None, False
+    wait_s, is_refused = None, False
     body: Any = getattr(error, "details", None)
     for name in ("error", "details"):
         body = body.get(name) if isinstance(body, Mapping) else None
@@ -193,8 +193,12 @@ def _of_google(error: Any, status: int | None, headers: Any) -> Answer | None:
         if isinstance(detail, Mapping):
             found = _DURATION.fullmatch(str(detail.get("retryDelay", "")))
             wait_s = float(found[1]) if found else wait_s
-            is_key_refused |= detail.get("reason") == "API_KEY_INVALID"
-    return Answer(status or 429, headers, is_rate, wait_s, is_key_refused)
+            broken = detail.get("violations")
+            quotas = (
+                [one.get("quotaValue") for one in broken if isinstance(one, dict)] if isinstance(broken, list) else []
+            )
+            is_refused |= detail.get("reason") == "API_KEY_INVALID" or "0" in quotas
+    return Answer(status or 429, headers, is_rate, wait_s, is_refused)
 
 
 _DURATION = re.compile(r"(\d{1,19}(?:\.\d{1,9})?)s")
@@ -219,9 +223,12 @@ def trace_of(error: BaseException) -> Trace | None:
     """Return the answer that the innermost frame with one had in its hands; None where no frame has any.
 
     Work that looks at the status itself raises errors of its own, or none before the answer is read as what it is not.
+    Frames of this package are left out: what they hold may be another item's.
     """
     for frame in reversed(list(frames_of(error))):
         package = _package(frame.f_globals.get("__name__", ""))
+        if package == _OURS:
+            continue
         is_client = package in _CLIENTS or package == "json"
         for value in reversed(list(frame.f_locals.values())):
             cls = type(value)
@@ -234,6 +241,7 @@ def trace_of(error: BaseException) -> Trace | None:
     return None
 
 
+_OURS = __name__.partition(".")[0]
 _CLIENTS = frozenset({"aiohttp", "http", "httpx", "requests", "urllib", "urllib3"})
 _RESPONSES = frozenset({"BaseHTTPResponse", "ClientResponse", "HTTPResponse", "Response", "addinfourl"})
 
@@ -276,7 +284,10 @@ def _os_error(error: BaseException) -> Meaning:
 
 
 def _timeout(error: BaseException) -> Meaning:
-    return "pool" if _passed(error, "aiohttp", "_wait_for_available_connection") else "timeout"
+    return "pool" if any(_passed(error, *where) for where in _POOLS) else "timeout"
+
+
+_POOLS = (("aiohttp", "_wait_for_available_connection"), ("httpx", "wait_for_connection"))  # where they wait for a line
 
 
 def _url_error(error: Any) -> Meaning:
@@ -325,13 +336,16 @@ def _unreadable(error: BaseException) -> Meaning:
     trace = trace_of(error)
     document = getattr(error, "doc", None)
     if trace is not None and (trace.is_client or trace.body is None or _is_same(document, trace.body)):
-        return "" if trace.status >= 300 else "service"
+        return "item" if trace.status in _EMPTY else "" if trace.status >= 300 else "service"
     if isinstance(error, UnicodeDecodeError) or not isinstance(document, str | bytes):
         return ""
     text = document if isinstance(document, str) else document.decode("utf-8", "replace")
     text = text.strip()
     is_cut = getattr(error, "pos", 0) >= len(text) or str(getattr(error, "msg", "")).startswith("Unterminated")
     return "service" if text.startswith("<") or is_cut else ""
+
+
+_EMPTY = (204, 205)  # statuses of answers that have no body
 
 
 def _is_same(document: Any, body: bytes) -> bool:

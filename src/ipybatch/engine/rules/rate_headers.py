@@ -22,7 +22,6 @@ import calendar
 import math
 import re
 from collections.abc import Iterator
-from contextlib import suppress
 from datetime import UTC, datetime
 from email.utils import parsedate_tz
 from typing import Any
@@ -38,7 +37,7 @@ _COUNTED = [
     for prefix in ("x-ratelimit-", "x-rate-limit-", "ratelimit-")
     for suffix, span_s in _SPANS_S.items()
 ]
-_NAMES = re.compile(r"^(date|retry-after(-ms)?)$|rate-?limit")
+_NAMES = frozenset({"date", "retry-after", "retry-after-ms"})  # and what has "limit" in its name
 
 
 class Quota(msgspec.Struct, frozen=True):
@@ -93,7 +92,7 @@ def read_headers(headers: Any, now_unix_s: float) -> Told:
         now_unix_s: Our own clock, for answers without a Date.
     """
     found = _by_name(headers)
-    if not found:
+    if not found or found.keys() == {"date"}:  # what most answers say
         return NOTHING_TOLD
     dated_s = parse_date(found.get("date", ""))
     now_s = now_unix_s if dated_s is None else dated_s
@@ -122,13 +121,15 @@ def _by_name(headers: Any) -> dict[str, str]:
     except Exception:  # a list, None, or an object of the user's
         return found
     for pair in pairs:
-        with suppress(Exception):  # as above
+        try:
             name, value = pair
-            name = _text(name).lower()
-            if _NAMES.search(name) is not None:
+            name = name.lower() if type(name) is str else _text(name).lower()
+            if name in _NAMES or "limit" in name:
                 values = value if isinstance(value, list | tuple) else [value]
                 text = ", ".join(_text(one) for one in values)[:_LONGEST]
                 found[name] = f"{found[name]}, {text}" if name in found else text
+        except Exception:  # noqa: S112  # as above
+            continue
     return found
 
 
@@ -189,6 +190,8 @@ def _iso(text: str) -> float | None:
 def _counted(found: dict[str, str], now_s: float) -> Iterator[Quota]:
     """Yield the windows that are told by a header for each number."""
     for (limit_name, remaining_name, reset_name, after_name), span_s in _COUNTED:
+        if found.keys().isdisjoint((limit_name, remaining_name, reset_name, after_name)):
+            continue
         limit_text, *inline = found.get(limit_name, "").split(",")
         limit, remaining = _number(limit_text), _first(found.get(remaining_name))
         reset_s = _number(found.get(after_name))

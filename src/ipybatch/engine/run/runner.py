@@ -452,14 +452,14 @@ class Runner:
     def _judge(self, slot: Slot, ticket: Ticket, error: BaseException) -> tuple[Verdict, str]:
         if slot.stopped_by == "timeout":
             return Verdict(Kind.TIMEOUT), f"Exceeded {self.spec.timeout_s:g} s"
-        text = describe(culprit(error))
-        if isinstance(error, asyncio.CancelledError):  # not by us
+        text = describe(blamed := culprit(error))
+        if isinstance(blamed, asyncio.CancelledError):  # not by us
             return Verdict(Kind.TRANSIENT, is_neutral=True), "something cancelled the attempt from outside"
         try:
             verdict = classify(error, self.spec.retry, self.clock.unix_s())
         except BaseException as raised:  # a property of the user's error, or the function of Retry(on=)
             return Verdict(Kind.PERMANENT), f"{text} (it cannot be judged: {describe(raised)})"
-        text = f"{text}: {verdict.advice}" if verdict.kind is Kind.SETUP else text
+        text = f"{text}: {verdict.advice}" if verdict.scope == "us" else text
         if verdict.kind is Kind.TIMEOUT and ticket.gave_up:  # a timeout of the work's own around our waiting
             verdict = msgspec.structs.replace(verdict, is_neutral=True)
         return verdict, text
