@@ -194,9 +194,21 @@ def test_a_forced_run_that_is_started_again_goes_on_too(shop: Shop) -> None:
     assert shop.asked == ["3", "4", "5", "6"]
 
 
+def test_a_forced_run_counts_from_its_own_start(shop: Shop) -> None:
+    """What the same session fetched in an earlier start, which finished, is fetched again."""
+    session = shop.session(range(1, 7), force=True, limits=SLOW)
+    shop.clock.run(session)
+    shop.clock.advance(3600)
+    session.on("done", lambda *_: session.cancel() if session.counts.completed >= 2 else None)
+    shop.clock.run(session)
+    assert session.counts.completed == 2
+    assert shop.run(range(1, 7), force=True).counts.completed == 4
+
+
 def test_an_old_forced_run_is_stale(shop: Shop) -> None:
     stop_forced(shop)
     shop.clock.advance(2 * DAY_S)
+    shop.own(5, days=0.1)  # by another session
     assert shop.run(range(1, 7), force=True).counts.completed == 6
 
 
@@ -217,6 +229,33 @@ def test_a_session_that_is_started_again_judges_anew(shop: Shop) -> None:
     shop.clock.advance(10 * DAY_S)
     assert shop.clock.run(session).counts.completed == 6
     assert (session.counts.skipped, len(session.results()), len(shop.asked)) == (0, 6, 12)
+
+
+def test_what_an_earlier_start_did_is_not_shown_as_this_one_s(shop: Shop) -> None:
+    """Its batches belong to a run of their own, and have no items in this one."""
+    session = shop.session(range(1, 7), limits=Limits(concurrency=1, spacing_s=1, batch_size=2))
+    stop = session.on("done", lambda *_: session.cancel() if session.counts.completed >= 3 else None)
+    shop.clock.run(session)
+    stop()
+    shop.clock.advance(3600)
+    shop.clock.run(session)
+    groups = session.snapshot.groups
+    assert [group.items for group in groups.values()] == [2, 1]
+    assert [session.items_of(number)[0] for number in groups] == [2, 1]
+    assert session.snapshot.ended_here == 3
+
+
+def test_the_members_of_a_guild_that_an_earlier_start_fetched_are_still_asked_for(azeroth: Azeroth) -> None:
+    """The guild is fresh by now, so it adds none while it runs: they are read from the library."""
+    session = azeroth.session(GUILDS[:1], expand="roster", limits=SLOW)
+    stop = session.on("done", lambda *_: session.cancel() if session.counts.completed >= 2 else None)
+    azeroth.clock.run(session)
+    stop()
+    total = session.counts.total
+    assert total is not None
+    assert total > 4
+    azeroth.clock.run(session)
+    assert (session.state, session.counts.total, session.counts.skipped) == ("completed", total, 2)
 
 
 def test_retry_failed_goes_on_with_the_latest_run(shop: Shop) -> None:
