@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from ipybatch import BatchSession, InputError, Limits
+from ipybatch import BatchSession, InputError, Limits, Rate
 from ipybatch.library import Character, Guild, Library, refresh
 from ipybatch.simulators import Faults
 
@@ -175,7 +175,7 @@ def test_a_guild_that_was_disbanded_adds_no_members(azeroth: Azeroth) -> None:
     assert whole is not None
     assert whole > 1
     azeroth.clock.advance(2 * DAY_S)
-    azeroth.script["/data/wow/guild/aerie-peak/wolves"] = [404]
+    azeroth.script["/data/wow/guild/aerie-peak/wolves"] = [404, 404]
     assert azeroth.run([wolves], expand="roster").counts.total == 1
     assert azeroth.run([wolves], expand="roster").counts.total == 1
     azeroth.clock.advance(DAY_S)
@@ -201,10 +201,11 @@ async def when_paused(session: BatchSession, then: Any) -> None:
     then()
 
 
-def test_a_fifth_is_believed_and_a_little_is_too(shop: Shop) -> None:
-    session = shop.run(vanish(shop, 4), limits=SLOW)
-    assert (session.state, session.counts.failed) == ("completed", 4)
-    assert len(shop.library.absent()) == 4
+@pytest.mark.parametrize(("gone", "held"), [(6, 30), (4, 5)], ids=["a fifth", "a few"])
+def test_a_fifth_is_believed_and_a_few_are_too(shop: Shop, gone: int, held: int) -> None:
+    session = shop.run(vanish(shop, gone, held=held), limits=SLOW)
+    assert (session.state, session.counts.failed) == ("completed", gone)
+    assert len(shop.library.absent()) == gone
 
 
 @pytest.mark.parametrize("limits", [SLOW, Limits(concurrency=20)], ids=["one by one", "at once"])
@@ -272,13 +273,34 @@ def test_a_burst_of_404s_wipes_nothing(azeroth: Azeroth) -> None:
     heroes = characters(26)
     for hero in heroes:
         azeroth.own(hero, days=2)
-    script(azeroth, heroes[10:])
+    script(azeroth, heroes[10:], times=2)
     session = azeroth.session(heroes)
     azeroth.clock.run(session, when_paused(session, session.cancel))
     assert azeroth.library.absent().empty
     script(azeroth, heroes, times=0)
     assert azeroth.run(heroes).counts.failed == 0
     assert azeroth.library.by_staleness(now_s=azeroth.clock.unix_s())["fresh"] == 26
+
+
+def test_a_short_burst_of_404s_fails_nothing_that_is_held(azeroth: Azeroth) -> None:
+    """What is held is asked for once more, a moment later, with a permit of its own."""
+    heroes = characters(4)
+    for hero in heroes:
+        azeroth.own(hero, days=2)
+    script(azeroth, heroes)
+    session = azeroth.run(heroes, limits=Limits(concurrency=4, rates=[Rate(5, per_s=60)]))
+    assert session.counts.completed == 4
+    assert len(azeroth.asked) == 8
+    assert azeroth.clock.now_s() >= 60  # the windows count both
+    assert azeroth.library.absent().empty
+
+
+def test_a_session_that_was_cancelled_at_the_question_asks_it_again(shop: Shop) -> None:
+    session = shop.session(vanish(shop, 8), limits=SLOW)
+    for _ in range(2):
+        shop.clock.run(session, when_paused(session, session.cancel))
+        assert session.state == "cancelled"
+    assert shop.library.absent().empty
 
 
 def test_an_unknown_answer_is_refused(library: Library, shop: Shop) -> None:

@@ -10,8 +10,9 @@
 Too many: `MOST` of the records that the call asks for, and at least `FLOOR`.  A service that is overloaded, moved or
 broken may answer "not there" for everything; nothing is marked before somebody says that it is true.
 
-A bare 404 of what was never held may come from a wrong address: it is remembered once the service has answered anything
-else in this call, or where it is one of a few.
+What is held and answered with a bare 404 is asked for once more, a moment later: Battle.net may answer 404 where it
+means 429.  A 404 of what was never held may come from a wrong address: it is remembered once the service has answered
+anything else in this call, or where it is one of a few.
 """
 
 from __future__ import annotations
@@ -34,6 +35,8 @@ OnVanished = Literal["ask", "believe", "fail"]
 
 MOST = 1 / 5  # of what is held and asked for
 FLOOR = 5  # records
+
+MOMENT_S = 2.0  # before something that is held is asked for once more
 
 _LOOK_S = 1.0  # between two looks whether the session ends
 
@@ -86,6 +89,16 @@ class Absences:
         self._has_answered = True
         if self._unsure:
             self._remember(self._unsure)
+
+    def doubts(self, one: Identity, error: NotThere, *, held: bool) -> bool:
+        """Return whether to ask once more.
+
+        Raises:
+            JournalError: The library cannot be read.
+        """
+        if error.is_certain or not held or self._is_believed or self._question:
+            return False
+        return self._library.absence(one.kind, one.key, one.place) is None
 
     async def find(
         self, session: BatchSession, attempt: Attempt, one: Identity, error: NotThere, *, held: bool

@@ -14,6 +14,7 @@ One subject, hence its length: what a start of a refresh judges, asks for and co
 
 from __future__ import annotations
 
+import asyncio
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -38,7 +39,7 @@ from ipybatch.engine.store.lease import is_live
 from ipybatch.engine.store.resume import Items
 from ipybatch.engine.store.run_store import Found
 from ipybatch.errors import InputError, ItemError, JournalError, Refused
-from ipybatch.library.absences import Absences, OnVanished, check_on_vanished
+from ipybatch.library.absences import MOMENT_S, Absences, OnVanished, check_on_vanished
 from ipybatch.library.records import DAY_S, STALENESS, Library, Record, Staleness, age_in_words, is_due, staleness
 from ipybatch.library.source import Defaults, Expanding, Identity, NotThere, Source
 from ipybatch.session.arguments import SessionArguments, check_name
@@ -410,7 +411,7 @@ class Refreshing(Workload[RefreshSession]):
         with _needing_library():
             kept = self._library.get(identity.kind, identity.key, identity.place)
             try:
-                record, members = await self._fetch(identity, attempt, kept)
+                record, members = await self._fetch_surely(identity, attempt, kept)
             except NotThere as error:
                 await self._absences.find(self.session, attempt, identity, error, held=kept is not None)
                 raise
@@ -457,6 +458,20 @@ class Refreshing(Workload[RefreshSession]):
                 record = None if proven is None else self._library.get(kind, proven, place)
                 found += [] if record is None else [record]
         return max(found, key=lambda record: record.fetched_at_s, default=None)
+
+    async def _fetch_surely(
+        self, identity: Identity, attempt: Attempt, kept: Record | None
+    ) -> tuple[Record, list[Any] | None]:
+        """Fetch a record; ask once more for one that is held and doubtfully gone."""
+        try:
+            return await self._fetch(identity, attempt, kept)
+        except NotThere as error:
+            if not self._absences.doubts(identity, error, held=kept is not None):
+                raise
+        with attempt.waiting():
+            await asyncio.sleep(MOMENT_S)
+        async with attempt.permit():
+            return await self._fetch(identity, attempt, kept)
 
     async def _fetch(
         self, identity: Identity, attempt: Attempt, kept: Record | None
