@@ -61,12 +61,19 @@ class Transient(ItemError):
 
 
 class RateLimited(Transient):
-    """Say that the service answered "too fast"; the breaker does not count it."""
+    """Say that the service answered "too fast": no failure, and it costs the item no attempt.
+
+    Attributes:
+        back_off_s: Seconds that this item alone waits, where nothing was asked of all. None: our own back-off.
+    """
 
     kind = "rate_limited"
 
-    def __init__(self, message: str = "rate limited", *, retry_after_s: float | None = None) -> None:
+    def __init__(
+        self, message: str = "rate limited", *, retry_after_s: float | None = None, back_off_s: float | None = None
+    ) -> None:
         super().__init__(message, retry_after_s=retry_after_s)
+        self.back_off_s = back_off_s
 
 
 class Permanent(ItemError):

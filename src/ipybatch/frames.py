@@ -17,7 +17,6 @@ from ipybatch.engine.data.events import State
 from ipybatch.engine.data.outcome import decode
 from ipybatch.engine.data.plan import key_value, label_of
 from ipybatch.engine.data.spec import Spec
-from ipybatch.engine.rules.classify import scope_of
 from ipybatch.engine.store import history as recorded_history
 from ipybatch.engine.store import run_store
 from ipybatch.engine.store.atomic_write import draft_of
@@ -25,7 +24,7 @@ from ipybatch.engine.store.history import RecordedRun
 from ipybatch.engine.store.journal import Journal
 from ipybatch.engine.store.resources import look_at_all, who
 from ipybatch.engine.store.resume import Items
-from ipybatch.engine.store.rows import TRACEBACK
+from ipybatch.engine.store.rows import TRACEBACK, read_kind
 from ipybatch.engine.store.schema import ids
 from ipybatch.errors import InputError, MissingExtra
 
@@ -87,7 +86,7 @@ def errors(journal: Journal, spec: Spec, items: Items) -> pd.DataFrame:
     for key, row in _in_order(journal, spec, items, f"status, error, kind, {TRACEBACK}", _FAILED):
         if row is not None:
             status, message, kind, traceback = row
-            told = found.setdefault((_folded(message, label_of(key)), status, scope_of(kind or status)), [])
+            told = found.setdefault((_folded(message, label_of(key)), status, read_kind(status, kind)[1]), [])
             if told:
                 told[0] += 1
             else:
@@ -206,7 +205,10 @@ def recorded(journal: Journal, name: str) -> list[tuple[Any, str, Any]]:
                 ids(found.run),
             ).fetchall()
         )
-    return [(key_value(key), kind, None if payload is None else decode(payload)) for key, kind, payload in rows]
+    return [
+        (key_value(key), read_kind("", kind)[0], None if payload is None else decode(payload))
+        for key, kind, payload in rows
+    ]
 
 
 def _rows(journal: Journal, spec: Spec, items: Items, state: State) -> Iterator[tuple[Any, ...]]:

@@ -89,7 +89,10 @@ def test_a_refresh_that_ended_early_says_so() -> None:
             breaker=Breaker(failures=2, break_s=0, give_up_after=1),
         )
     )
-    assert str(smart) == "Smart library refresh failed: 2/20 games processed, 2 failed (the breaker opened)"
+    assert str(smart) == (
+        "Smart library refresh failed: 1/20 games processed, 1 failed"
+        " (the service failed, the breaker opened; last: the Steam store answered 500)"
+    )
     assert run(get_database_stats(source=SteamStore(server.url)))["breaker"] == "open"
     server.close()
 

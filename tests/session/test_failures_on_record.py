@@ -6,7 +6,7 @@ import sqlite3
 import pandas as pd
 import pytest
 
-from ipybatch import BatchSession, Limits, RateLimited, Refused, Retry, Transient
+from ipybatch import BatchSession, Limits, Refused, Retry, Transient
 from ipybatch.backends import Processes
 
 COLUMNS = ["message", "count", "status", "scope", "key", "traceback"]
@@ -88,7 +88,6 @@ def test_no_two_rows_have_the_same_text(plan, clock, keys, message):
         (Transient("busy"), "failed", "service"),
         (ConnectionError("reset"), "failed", "service"),
         (TimeoutError("slow"), "timeout", "service"),
-        (RateLimited("slow down"), "failed", "rate"),
         (Refused("no such key"), "failed", "account"),
         (ValueError("bad"), "failed", "item"),
     ],

@@ -64,7 +64,8 @@ def test_a_service_that_never_comes_back_ends_the_session_and_a_later_run_goes_o
     work = Failing(clock, *[None] * 5, *[ConnectionError("dead")] * 1000)
     session = plan(work, list(range(100)), limits=ONE, breaker=Breaker(failures=3, break_s=60, give_up_after=4))
     summary = clock.run(session)
-    assert (summary.state, summary.reason) == ("failed", "the service failed: the breaker opened 4 times in a row")
+    reason = "the service failed: the breaker opened 4 times in a row; last: ConnectionError: dead"
+    assert (summary.state, summary.reason) == ("failed", reason)
     assert (summary.counts.completed, summary.counts.ended) == (5, 100)
     assert len(work.calls) == 5 + 3 + 3
     assert clock.now_s() == pytest.approx(60 + 120 + 240, abs=15)

@@ -10,7 +10,7 @@ POLICY = Policy(failures=3, break_s=60, max_break_s=600, give_up_after=5)
 
 def fail(breaker, at_s, times=1):
     for _ in range(times):
-        breaker.fail(at_s, breaker.start(at_s))
+        breaker.fail(at_s, breaker.start(at_s), 0)
 
 
 @pytest.fixture
@@ -53,7 +53,7 @@ def test_a_dead_service_sees_failures_and_what_was_in_flight(breaker):
     """Ten attempts under way when it dies: each of them fails, none starts after the third."""
     under_way = [breaker.start(0.0) for _ in range(10)]
     for epoch in under_way:
-        breaker.fail(1.0, epoch)
+        breaker.fail(1.0, epoch, 0)
     assert (breaker.state, breaker.openings, breaker.failures) == ("open", 1, 3)
     assert breaker.wait_s(1.0) == 60.0
 
@@ -118,13 +118,20 @@ def test_a_cancelled_probe_makes_room_for_the_next(open_breaker):
     assert open_breaker.state == "closed"
 
 
+END = {
+    "succeed": lambda breaker, now_s, epoch: breaker.succeed(now_s, epoch),
+    "fail": lambda breaker, now_s, epoch: breaker.fail(now_s, epoch, 0),
+    "release": lambda breaker, now_s, epoch: breaker.release(epoch),
+}
+
+
 @pytest.mark.parametrize("end", ["succeed", "fail", "release"])
 def test_a_late_end_is_not_the_probe(breaker, end):
     """An attempt from before the break neither closes nor opens it, nor frees the probe's place."""
     late = breaker.start(0.0)
     fail(breaker, 0.0, times=3)
     breaker.start(60.0)
-    breaker.release(late) if end == "release" else getattr(breaker, end)(60.5, late)
+    END[end](breaker, 60.5, late)
     assert (breaker.state, breaker.openings) == ("half_open", 1)
     assert breaker.wait_s(60.5) == float("inf")
 
@@ -201,7 +208,7 @@ class BreakerMachine(RuleBasedStateMachine):
         if how == "release":
             self.breaker.release(epoch)
             return
-        getattr(self.breaker, how)(self.now_s, epoch)
+        END[how](self.breaker, self.now_s, epoch)
         if spell != self.spell:
             return
         if how == "succeed":

@@ -75,7 +75,7 @@ def fail(scheduler, now_s, ticket, ready_s):
     ticket.limiter.respond(now_s, ticket.permit)
     ticket.limiter.free()
     if ticket.breaker is not None:
-        ticket.breaker.fail(now_s, ticket.epoch)
+        ticket.breaker.fail(now_s, ticket.epoch, ticket.task.seq)
     scheduler.retry(ready_s, ticket.task)
 
 
@@ -437,8 +437,8 @@ def test_an_outage_is_of_the_group_in_which_all_fail():
     lanes = [
         groups.of(task) for task in [Task(0, "0", ["u1", "app"]), Task(1, "1", ["u2", "app"]), Task(2, "2", ["u1"])]
     ]
-    for lane in (lanes[0], lanes[0]):
-        lane.breaker.fail(0.0, lane.breaker.epoch)
+    for item in (0, 1):
+        lanes[0].breaker.fail(0.0, lanes[0].breaker.epoch, item)
     assert lanes[0].breaker.gave_up
     assert [one.name for one in groups.give_up(lanes[0])] == ['"app"', '"app"\x1f"u1"', '"app"\x1f"u2"']
     assert [lane.gave_up for lane in lanes] == [True, True, False]

@@ -50,20 +50,17 @@ def test_next_second_waits_for_the_next_full_second(now_s):
         (Kind.TRANSIENT, "exponential", 3, True),
         (Kind.TIMEOUT, "exponential", 2, False),
         (Kind.RATE_LIMITED, "exponential", 2, False),
-        (Kind.RATE_LIMITED, "exponential", 3, True),
         (Kind.PERMANENT, "exponential", 1, True),
         (Kind.REFUSED, "exponential", 1, True),
-        (Kind.RATE_LIMITED, "next_second", 1, False),
-        (Kind.RATE_LIMITED, "next_second", 2, True),
         (Kind.TRANSIENT, "next_second", 2, False),
     ],
 )
 def test_an_item_is_given_up_after_its_attempts(kind, strategy, attempt, last):
-    """Three tries in all; permanent errors get one; "next_second" answers a 429 once."""
+    """Three tries in all that count; permanent errors get one."""
     assert is_last(Retry(attempts=3, strategy=strategy), attempt, Verdict(kind)) is last
 
 
 def test_one_attempt_means_no_retry():
-    """``attempts=1`` holds for every strategy."""
-    assert is_last(Retry(attempts=1, strategy="next_second"), 1, Verdict(Kind.RATE_LIMITED))
+    """A 429 costs none: then there is one left."""
+    assert not is_last(Retry(attempts=1), 0, Verdict(Kind.RATE_LIMITED))
     assert is_last(Retry(attempts=1), 1, Verdict(Kind.TRANSIENT))

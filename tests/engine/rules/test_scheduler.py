@@ -41,7 +41,7 @@ def fail(scheduler, now_s, ticket, ready_s):
     scheduler.limiter.respond(now_s, ticket.permit)
     scheduler.limiter.free()
     if scheduler.breaker is not None:
-        scheduler.breaker.fail(now_s, ticket.epoch)
+        scheduler.breaker.fail(now_s, ticket.epoch, ticket.task.seq)
     scheduler.retry(ready_s, ticket.task)
 
 
@@ -123,9 +123,12 @@ class Drive:
         if how == "slow down":
             scheduler.limiter.cool_down(self.now_s, ticket.permit.started_s, 2.0)
         if breaker is not None:
-            {"ok": breaker.succeed, "fail": breaker.fail}.get(how, lambda _, epoch: breaker.release(epoch))(
-                self.now_s, ticket.epoch
-            )
+            if how == "ok":
+                breaker.succeed(self.now_s, ticket.epoch)
+            elif how == "fail":
+                breaker.fail(self.now_s, ticket.epoch, task.seq)
+            else:
+                breaker.release(ticket.epoch)
         if how in ("fail", "slow down") and task.attempts < self.attempts:
             scheduler.retry(self.now_s + self.chance.choice([0.0, 0.3, 2.0]), task)
             return

@@ -30,6 +30,7 @@ class Outcome(msgspec.Struct, kw_only=True, frozen=True):
         kind: One word for how it failed, such as "permanent" or "timeout"; "" when completed.
         advice: What the user can do about it, where the error said so in this process; "" otherwise.
         traceback: The last frames of the user's own code, one a line, the innermost last; "" where there are none.
+        scope: Whose fault it is: "item", "service", "rate", "account" or "us"; "" where nothing failed.
     """
 
     key: str
@@ -41,6 +42,7 @@ class Outcome(msgspec.Struct, kw_only=True, frozen=True):
     kind: str = ""
     advice: str = ""
     traceback: str = ""
+    scope: str = ""
 
 
 class Try(msgspec.Struct, kw_only=True, frozen=True):

@@ -243,12 +243,12 @@ class Retry:
     """How often an item is tried, and how long it waits between.
 
     Attributes:
-        attempts: Tries in all, >= 1.
+        attempts: Tries in all that count, >= 1. A 429, and what an outage of the service cost, do not.
         initial_s: Longest wait before the second try, seconds; doubles with each further one.
         max_s: Longest wait of all, seconds. A service's own Retry-After is never cut.
         on: Exception types, or a function of the exception, that are transient as well.
         strategy: "exponential" waits a random time up to the back-off (full jitter);
-            "next_second" answers a 429 once, 50 ms after the next full second, then gives the item up.
+            after a 429 that names no time, "next_second" waits until 50 ms after the next full second instead.
 
     Raises:
         InputError: A value is outside its range, or of another type; the message names the field.

@@ -3,6 +3,9 @@
 Rule: every breaker transition lives in this file, and every method takes
 ``now_s``.  The caller owns the clock.
 
+It opens after failures in a row, whoever failed: a dead service must not see
+more.  Whether the *service* failed, `charges` tells by the items that did.
+
 States follow Nygard, *Release It!* (2nd ed., ch. 5).
 
     CLOSED --failures in a row--> OPEN --break elapsed--> HALF_OPEN
@@ -28,6 +31,7 @@ class CircuitBreaker(msgspec.Struct):
         openings: Openings in a row since the last success.
         moves: Grows with every change that a view would show.
         epoch: Grows with every transition: an attempt that outlives its epoch proves nothing.
+        failed: How often each item has failed since the last success, by seq.
     """
 
     policy: Policy
@@ -38,6 +42,7 @@ class CircuitBreaker(msgspec.Struct):
     _opened_at_s: float = 0.0
     _probing: bool = False
     epoch: int = 0
+    failed: dict[int, int] = msgspec.field(default_factory=dict)
 
     @property
     def gave_up(self) -> bool:
@@ -79,13 +84,15 @@ class CircuitBreaker(msgspec.Struct):
             self._enter("closed", now_s)
         if self.failures or self.openings:
             self.failures = self.openings = 0
+            self.failed.clear()
             self.moves += 1
 
-    def fail(self, now_s: float, epoch: int) -> None:
+    def fail(self, now_s: float, epoch: int, item: int) -> None:
         """Count an attempt that failed transiently, and open when it is one too many."""
         if epoch != self.epoch:
             return
         self.failures += 1
+        self.failed[item] = self.failed.get(item, 0) + 1
         self.moves += 1
         if self.state == "half_open" or self.failures >= self.policy.failures:
             self.openings += 1

@@ -109,7 +109,8 @@ class Verdict(msgspec.Struct, frozen=True):
     @property
     def ends_session(self) -> bool:
         """Whether nothing more may start because of it."""
-        return self.kind in (Kind.REFUSED, Kind.WITHHELD, Kind.SETUP)
+        is_one_items = self.kind is Kind.SETUP and self.advice in _ONE_ITEMS  # then others are looked at first
+        return self.kind in (Kind.REFUSED, Kind.WITHHELD, Kind.SETUP) and not is_one_items
 
     @property
     def counts(self) -> bool:

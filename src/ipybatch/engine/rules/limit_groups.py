@@ -253,6 +253,18 @@ class LimitGroup(msgspec.Struct, eq=False):
     gave_up: bool = False
     priced: tuple[Task, Cost, str] | None = None
     parts: tuple[LimitGroup, ...] = ()
+    _later: Task | None = None  # was put first
+
+    def put_later_first(self) -> None:
+        """Let the last item that was not tried go next: those that are due may all be of a kind that fails."""
+        tasks = self.tasks
+        if not tasks or tasks[0] is self._later:
+            return
+        later = next((task for task in reversed(tasks) if not task.attempts), None)
+        if later is not None and later is not tasks[0]:
+            tasks.remove(later)
+            tasks.appendleft(later)
+            self._later = later
 
     def insert(self, task: Task) -> None:
         """Let a task wait where its order says; behind what is tried again."""

@@ -54,6 +54,7 @@ class Ticket(msgspec.Struct):
         label: The item's key as people read it.
         waited_s: How long its clock stood, seconds.
         gave_up: Whether the work stopped waiting for a permit by itself, by a timeout of its own.
+        is_asked: Whether it is the one item that may start, to tell whether any can succeed.
         open: Permits of further requests that have not been given back.
     """
 
@@ -69,6 +70,7 @@ class Ticket(msgspec.Struct):
     label: str = ""
     waited_s: float = 0.0
     gave_up: bool = False
+    is_asked: bool = False
     open: tuple[Permit, ...] = ()
     _waits: int = 0
     _in_flight: int = 0
@@ -110,6 +112,7 @@ class Scheduler(msgspec.Struct):
         look_ahead: How many may wait in limit groups before no more are drawn for limit groups that are free.
         cost: What a task costs, by unit.
         held: True while paused or stopping: nothing starts.
+        lets_one: Whether one item, of those that come later, may start all the same.
         breaker: Of all tasks; limit groups have their own.
         on_batch: Told of each new batch: number and items.
         limit_groups: Where drawn tasks wait, if they have limits of their own.
@@ -129,6 +132,7 @@ class Scheduler(msgspec.Struct):
     queued: list[int] | None = None
     look_ahead: float = math.inf
     held: bool = False
+    lets_one: bool = False
     exhausted: bool = False
     wait_s: float = math.inf
     why: str = ""
@@ -143,6 +147,7 @@ class Scheduler(msgspec.Struct):
     _retries: int = 0
     _batch_free_s: float = -math.inf
     _priced: Priced | None = None
+    _later: Task | None = None  # was put first
 
     @property
     def finished(self) -> bool:
@@ -154,19 +159,20 @@ class Scheduler(msgspec.Struct):
             and not (self.limit_groups and self.limit_groups.count)
         )
 
-    def next(self, now_s: float) -> Ticket | None:
+    def next(self, now_s: float) -> Ticket | None:  # once an item: calls cost more
         """Return the attempt to start now; None when nothing may, see `wait_s`."""
-        if self.held:
+        if self.held and not self.lets_one:
             self._wait(math.inf, "pause")
             return None
         if self.limit_groups is not None:
             return self._next_of(self.limit_groups, now_s)
         breaker = self.breaker
-        if breaker is not None and breaker.state != "closed":
-            wait_s = breaker.wait_s(now_s)
-            if wait_s > 0:
+        if self.lets_one or (breaker is not None and breaker.state != "closed"):
+            wait_s = 0.0 if breaker is None else breaker.wait_s(now_s)
+            if breaker is not None and wait_s > 0:
                 self._wait(wait_s, "probe" if breaker.state == "half_open" else "breaker")
                 return None
+            self._put_later_first(now_s)
         fresh = self._fresh
         source = "fresh" if fresh and not self._waiting else self._source(now_s)
         if source is None:
@@ -190,6 +196,27 @@ class Scheduler(msgspec.Struct):
     def _wait_for(self, limiter: AnyLimiter, now_s: float, cost: Cost) -> None:
         wait_s = limiter.wait_s(now_s, cost)
         self._wait(wait_s, "slot" if wait_s == math.inf else "limit")
+
+    def _put_later_first(self, now_s: float) -> None:
+        """Let an item go next that comes later: the ones that are due may all be of a kind that fails.
+
+        Where a batch has none left that was not tried, the next one lends one.
+        """
+        fresh = self._fresh
+        if not fresh and not self.exhausted:
+            self._refill(now_s)
+            if not fresh and self.limits.batch_size is not None and self.batch.unsettled:
+                self._borrow(self.limits.batch_size)
+        if len(fresh) > 1 and fresh[0] is not self._later:
+            self._later = fresh.pop()
+            fresh.appendleft(self._later)
+
+    def _borrow(self, size: int) -> None:
+        """Let the last item of the next batch run by itself, beside the batch that is open."""
+        if not self._gathered:
+            self._draw_into(self._gathered, size)
+        if self._gathered:
+            self._fresh.append(self._gathered.pop())
 
     def _next_of(self, limit_groups: LimitGroups, now_s: float) -> Ticket | None:
         """Return the next attempt of any limit group that need not wait."""
@@ -303,12 +330,19 @@ class Scheduler(msgspec.Struct):
                 self._batch_free_s = now_s + self.limits.batch_pause_s
 
     def retry(self, ready_s: float, task: Task) -> None:
-        """Let a task be tried again, at ``ready_s`` at the earliest."""
+        """Let a task be tried again, at ``ready_s`` at the earliest; not if its limit group gave up."""
+        if self.limit_groups is not None:
+            limit_group = self.limit_groups.by_name.get(task.limit_group)
+            if limit_group is not None and limit_group.gave_up:
+                self._put_aside(ready_s, task)
+                return
         self._retries += 1
         heapq.heappush(self._waiting, (ready_s, self._retries, task))
 
     def _cost(self, limit_group: LimitGroup) -> Cost:
         """Return what the first task of a limit group costs."""
+        if limit_group.breaker is not None and limit_group.breaker.state != "closed":
+            limit_group.put_later_first()
         task, priced = limit_group.tasks[0], limit_group.priced
         if priced is None or priced[0] is not task:
             priced = limit_group.priced = self._price(task, limit_group.limiter)

@@ -1,8 +1,10 @@
-"""Feedback: what the end of an attempt tells the breaker and the limiter, and what is published of that."""
+"""Feedback: what the end of an attempt tells the breaker and the limiter, what it costs its item, what is published."""
 
 from __future__ import annotations
 
 import math
+import random
+from collections import deque
 from collections.abc import Callable, Iterable
 
 import msgspec
@@ -12,50 +14,160 @@ from ipybatch.engine.data.clock import Clock
 from ipybatch.engine.data.policy import Retry
 from ipybatch.engine.rules import retry
 from ipybatch.engine.rules.breaker import CircuitBreaker
+from ipybatch.engine.rules.charges import Charges
 from ipybatch.engine.rules.classify import Kind, Verdict
+from ipybatch.engine.rules.doubt import Doubt
 from ipybatch.engine.rules.limit_groups import LimitGroup, group_label, named_breakers
 from ipybatch.engine.rules.scheduler import Ticket
+from ipybatch.engine.run.judgement import Judgement
 from ipybatch.engine.store.resources import Resource
+
+DENIED_S = 3600.0  # so long without one success, though nothing is wrong with the items, and a session ends
+NO_ITEM = -1
+STRAYS, OF = 5, 20  # so many answers 429 of the last ones are no strays
+
+
+class Following(msgspec.Struct, frozen=True):
+    """What follows from an attempt that failed.
+
+    Attributes:
+        is_last: Whether its item is given up.
+        wait_s: How long the item waits by itself otherwise.
+        over: Why the session ends; "" while it need not.
+    """
+
+    is_last: bool
+    wait_s: float
+    over: str
 
 
 class Feedback(msgspec.Struct):
-    """What the end of an attempt tells the breaker and the limiter.
+    """What the end of an attempt tells the breaker and the limiter, and what it costs its item.
 
-    A 429 cools the resource down and is no failure; timeouts, lost connections and 5xx are failures of the service;
-    cancellations and errors of the item itself prove nothing.
+    A 429 that names a time cools the resource down. One that names none, though we hold to the service's windows, may
+    be a stray: its own request waits, and only several of the last answers cool all (whether our window is full says
+    nothing: at full speed it always is). Neither is a failure, nor costs the item an attempt. Timeouts, lost
+    connections and 5xx are failures of the service; cancellations and errors of the item itself prove nothing.
 
     Attributes:
         has_failed: Whether an attempt has failed so far: else there is nothing to tell of those that succeed.
+        has_succeeded: Whether an item has, in this start; ``succeeded_before``: asks what is on record.
+        last_error: In one line.
+        charges: What an item's attempts have cost it.
+        doubt: Whether one error meets every item.
     """
 
     resource: Resource
     policy: Retry
     clock: Clock
     emit: Callable[[events.Event], None]
+    succeeded_before: Callable[[], bool]
     has_failed: bool = False
+    has_succeeded: bool = False
+    last_error: str = ""
+    charges: Charges = msgspec.field(default_factory=Charges)
+    doubt: Doubt = msgspec.field(default_factory=Doubt)
+    _chance: random.Random = msgspec.field(default_factory=random.Random)
     _told: dict[str, int] = msgspec.field(default_factory=dict)  # moves of the breaker, by limit group
     _depleted_s: float = -math.inf
+    _answers: dict[str, deque[bool]] = msgspec.field(default_factory=dict)  # the last ones, by limit group: 429 or not
+    _denied_since_s: float | None = None
+    _told_of_us: set[str] = msgspec.field(default_factory=set)
+    _has_before: bool | None = None  # None: not looked up
 
-    def succeeded(self, now_s: float, ticket: Ticket) -> None:
-        """Count an attempt that the service answered well."""
+    def has_ever_succeeded(self) -> bool:
+        """Say whether any item has, in this start or before."""
+        if not self.has_succeeded and self._has_before is None:
+            self._has_before = self.succeeded_before()
+        return self.has_succeeded or bool(self._has_before)
+
+    def succeeded(self, now_s: float, ticket: Ticket, item: int) -> None:
+        """Count an attempt that the service answered well, after some that failed.
+
+        Args:
+            item: Seq of what succeeded; `NO_ITEM` for a probe.
+        """
+        self._denied_since_s = None
+        self.doubt.succeed()
+        if self._answers:
+            self._note_answer(ticket, is_429=False)
         if ticket.limiter.cool_downs:
             ticket.limiter.warm_up()
         breaker = ticket.breaker
         if breaker is not None and (breaker.failures or breaker.openings):
+            if ticket.epoch == breaker.epoch:
+                self.charges.suspect(breaker, item)
             breaker.succeed(now_s, ticket.epoch)
             self.tell(ticket)
 
-    def failed(self, now_s: float, ticket: Ticket, verdict: Verdict | None) -> None:
-        """Count an attempt that failed; without a verdict it was cancelled."""
+    def cancelled(self, ticket: Ticket) -> None:
+        """Count an attempt that was cancelled."""
         self.has_failed = True
         if ticket.breaker is not None:
-            if verdict is not None and verdict.counts:
-                ticket.breaker.fail(now_s, ticket.epoch)
-            else:
-                ticket.breaker.release(ticket.epoch)
+            ticket.breaker.release(ticket.epoch)
             self.tell(ticket)
-        if verdict is not None:
-            self._cool_down(now_s, ticket, verdict)
+        if ticket.is_asked:
+            self.doubt.release()
+
+    def failed(self, now_s: float, ticket: Ticket, error: BaseException, judged: Judgement) -> Following:
+        """Count an attempt that failed, and return what follows."""
+        self.has_failed, self.last_error = True, judged.text
+        task, verdict = ticket.task, judged.verdict
+        self._tell_breaker(now_s, ticket, verdict)
+        if verdict.scope == "rate" or (verdict.scope == "us" and verdict.is_neutral):
+            self.charges.give_back(task.seq)
+            if verdict.scope == "us" and verdict.advice not in self._told_of_us:
+                self._told_of_us.add(verdict.advice)
+                self.emit(events.Noted(self.clock.unix_s(), judged.text))
+            if self._denied_since_s is None:
+                self._denied_since_s = now_s
+        if self._answers and verdict.scope != "rate":
+            self._note_answer(ticket, is_429=False)
+        is_cooling = self._cool_down(now_s, ticket, verdict)
+        paid = self.charges.paid(task.seq, task.attempts)
+        is_last = retry.is_last(self.policy, paid, verdict)
+        self._doubt(ticket, error, judged, is_last=is_last)
+        wait_s = 0.0
+        if not is_last and not is_cooling:
+            wait_s = judged.wait_s(self.policy, task.attempts, paid, self.clock.unix_s(), self._chance)
+        return Following(is_last, wait_s, self._why_over(now_s, judged))
+
+    def _tell_breaker(self, now_s: float, ticket: Ticket, verdict: Verdict) -> None:
+        breaker, item = ticket.breaker, ticket.task.seq
+        if breaker is None:
+            return
+        if verdict.counts:
+            is_late = ticket.epoch != breaker.epoch
+            breaker.fail(now_s, ticket.epoch, item)
+            if is_late:
+                self.charges.give_back(item)
+            elif self.charges.is_outage(breaker):
+                self.charges.give_outage_back(breaker)
+        else:
+            breaker.release(ticket.epoch)
+        self.tell(ticket)
+
+    def _doubt(self, ticket: Ticket, error: BaseException, judged: Judgement, *, is_last: bool) -> None:
+        doubt, task, was = self.doubt, ticket.task, self.doubt.state
+        doubt.has_succeeded = self.has_succeeded
+        if is_last:
+            doubt.fail(task.seq, error, judged.verdict, judged.text, task.label, asked=ticket.is_asked)
+        elif ticket.is_asked:
+            doubt.release()
+        if doubt.scope == "us" and doubt.state == "watching" and doubt.alike == [task.seq]:
+            self.emit(events.Noted(self.clock.unix_s(), judged.text))
+        if doubt.state == "asking" and was != "asking":
+            text = f"{len(doubt.alike)} items failed alike, and none succeeded: one more tells whether any can"
+            self.emit(events.Noted(self.clock.unix_s(), text))
+
+    def _why_over(self, now_s: float, judged: Judgement) -> str:
+        """Return why the session ends; "" while it need not."""
+        if judged.verdict.ends_session:
+            return judged.text
+        since_s = self._denied_since_s
+        if since_s is not None and now_s >= since_s + DENIED_S:
+            return f"nothing was let through for {(now_s - since_s) / 60:,.0f} min: {judged.text}"
+        return self.doubt.reason
 
     def wait(self, now_s: float, why: str) -> None:
         """Publish that the limits are used up, once a window."""
@@ -79,22 +191,46 @@ class Feedback(msgspec.Struct):
                 )
             )
 
-    def _cool_down(self, now_s: float, ticket: Ticket, verdict: Verdict) -> None:
+    def _cool_down(self, now_s: float, ticket: Ticket, verdict: Verdict) -> bool:
+        """Cool the resource down where the error says so; say whether it does."""
+        if verdict.told.quotas:
+            ticket.limiter.heed(now_s, verdict.told)
         wait_s = verdict.retry_after_s
         if wait_s is None:
-            if verdict.kind is not Kind.RATE_LIMITED:
-                return
+            if verdict.kind is not Kind.RATE_LIMITED or self._is_stray(ticket):
+                return False
             wait_s = retry.cool_down_s(self.policy, ticket.limiter.cool_downs, self.clock.unix_s())
+        self._answers.pop(ticket.limit_group, None)
         ticket.limiter.cool_down(now_s, ticket.permit.started_s, wait_s)
+        return True
+
+    def _is_stray(self, ticket: Ticket) -> bool:
+        """Say whether a 429 that names no time is one of few, though we hold to windows."""
+        return "requests" in ticket.limiter.units and self._note_answer(ticket, is_429=True) < STRAYS
+
+    def _note_answer(self, ticket: Ticket, *, is_429: bool) -> int:
+        """Return how many of the last answers were 429."""
+        answers = self._answers.get(ticket.limit_group)
+        if answers is None:
+            if not is_429:
+                return 0
+            answers = self._answers[ticket.limit_group] = deque(maxlen=OF)
+        answers.append(is_429)
+        return sum(answers)
 
 
-def why_opened(breaker: CircuitBreaker) -> str:
-    """Return why a breaker that gave up ends what it guards."""
+def why_opened(breaker: CircuitBreaker, error: str) -> str:
+    """Return why a breaker that gave up ends what it guards.
+
+    Args:
+        error: The last one.
+    """
     times = breaker.openings
-    return f"the service failed: the breaker opened {times} times in a row" if times > 1 else "the breaker opened"
+    often = f": the breaker opened {times} times in a row" if times > 1 else ", the breaker opened"
+    return f"the service failed{often}; last: {error}"
 
 
-def why_gave_up(limit_groups: Iterable[LimitGroup]) -> str:
+def why_gave_up(limit_groups: Iterable[LimitGroup], error: str) -> str:
     """Return which limit groups gave up, and why; "" when none has."""
     gone = [limit_group for limit_group in limit_groups if limit_group.gave_up]
     if not gone:
@@ -103,7 +239,7 @@ def why_gave_up(limit_groups: Iterable[LimitGroup]) -> str:
     more = f" and {len(gone) - _NAMED:,} more" if len(gone) > _NAMED else ""
     breaker = gone[0].breaker
     assert breaker is not None
-    return f"limit group{'' if len(gone) == 1 else 's'} {names}{more}: {why_opened(breaker)}"
+    return f"limit group{'' if len(gone) == 1 else 's'} {names}{more}: {why_opened(breaker, error)}"
 
 
 _NAMED = 5  # limit groups in a reason

@@ -468,6 +468,7 @@ class Run:
             listing=self._items.listing,
             usd=snapshot.spent_usd,
             is_anew=is_anew,
+            doubted=runner.doubted,
             patience_s=BUSY_S if runner.is_journal_locked else PATIENCE_S,
         )
         try:

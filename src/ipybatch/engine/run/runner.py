@@ -19,6 +19,7 @@ import math
 import random
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from inspect import iscoroutinefunction
 from typing import Any
 
 import msgspec
@@ -27,70 +28,28 @@ from ipybatch.engine.data import events
 from ipybatch.engine.data.clock import Clock
 from ipybatch.engine.data.events import State, Status
 from ipybatch.engine.data.items import ItemList
-from ipybatch.engine.data.masking import describe, mask
+from ipybatch.engine.data.masking import describe
 from ipybatch.engine.data.outcome import Outcome, encode_result
 from ipybatch.engine.data.plan import Task
 from ipybatch.engine.data.policy import Limits
 from ipybatch.engine.data.spec import Spec, StillRunning
 from ipybatch.engine.data.user_frames import user_frames
-from ipybatch.engine.rules import retry
-from ipybatch.engine.rules.classify import Kind, Verdict, classify, culprit
+from ipybatch.engine.rules.classify import Kind, culprit
 from ipybatch.engine.rules.scheduler import Scheduler, Ticket
-from ipybatch.engine.run.feedback import Feedback, why_gave_up, why_opened
+from ipybatch.engine.run.feedback import NO_ITEM, Feedback, why_gave_up, why_opened
+from ipybatch.engine.run.judgement import Judgement, judge
 from ipybatch.engine.run.permits import Permits
-from ipybatch.engine.run.slots import CANCELS, TICKET, Pool, Slot, refuse_stopped
+from ipybatch.engine.run.slots import CANCELS, TICKET, Pool, Slot, WorkerQueue, refuse_stopped
 from ipybatch.engine.store.commit_queue import CommitQueue
 from ipybatch.engine.store.journal import PATIENCE_S
 from ipybatch.engine.store.resources import Resource
 from ipybatch.engine.store.rows import Entry
 from ipybatch.engine.store.run_store import RunStore
-from ipybatch.errors import ItemError, JournalError
+from ipybatch.errors import JournalError
 
 FOREIGN_CANCEL = "something cancelled all tasks of the event loop: sessions go on, what was tried then is tried again"
 ALL_STUCK = "work that ignores its timeout holds every slot: nothing starts until it ends by itself, or you cancel"
 UNTURNED, UNTURNED_S = 16, 0.005  # commits without a turn of the loop, at most, and for how long
-
-
-class WorkerQueue:
-    """Workers that found nothing to start.
-
-    One is woken at a time: where one finds nothing, the next would not; one that starts something wakes the next.
-
-    Attributes:
-        parked: What they wait for.
-        is_waking: Whether one that was woken has not looked yet.
-    """
-
-    def __init__(self) -> None:
-        self.parked: list[asyncio.Future[None]] = []
-        self.is_waking = False
-
-    async def wait(self) -> None:
-        """Wait until woken."""
-        parked = asyncio.get_running_loop().create_future()
-        self.parked.append(parked)
-        try:
-            await parked
-        finally:
-            self.is_waking = False
-
-    def wake_one(self) -> None:
-        """Let one of them look, unless one is about to."""
-        while self.parked and not self.is_waking:
-            self.is_waking = _wake(self.parked.pop())
-
-    def wake_all(self) -> None:
-        """Let all of them look."""
-        for parked in self.parked:
-            _wake(parked)
-        self.parked.clear()
-
-
-def _wake(parked: asyncio.Future[None]) -> bool:
-    if not parked.done():  # else its loop is being closed
-        parked.set_result(None)
-        return True
-    return False
 
 
 Emit = Callable[[events.Event], None]
@@ -140,7 +99,7 @@ class Runner:
         )
         self._called, self._random = called, random.Random()
         self._permits = Permits(resource, clock, spec, add)
-        self._feedback = Feedback(resource, spec.retry, clock, emit)
+        self._feedback = Feedback(resource, spec.retry, clock, emit, store.has_succeeded)
         if scheduler.limit_groups is not None:
             scheduler.limit_groups.held_back = self._permits.held_back
         self._at_once = spec.limits.concurrency
@@ -148,6 +107,9 @@ class Runner:
         self._cancels_again = spec.work.is_coroutine and getattr(spec.backend, "runs_on_loop", False)
         limits = spec.limits
         is_limited = bool(limits.also) or limits.asked is not None or spec.work.takes_attempt
+        # What asks the service for something that once succeeded, in place of an item, while the breaker is half open.
+        is_probed = self._cancels_again and iscoroutinefunction(getattr(type(spec.work.call), "probe", None))
+        self._probe = spec.work.call.probe if is_probed else None  # type: ignore[attr-defined]  # just looked
         # Where nothing stands between an attempt and its work, two calls an item are spared.
         self._direct = spec.work.call if self._cancels_again and not is_limited else None
         self._stopped: asyncio.Future[None] = self._loop.create_future()
@@ -159,6 +121,11 @@ class Runner:
         self._alarm: asyncio.TimerHandle | None = None
         self._sweeper: asyncio.TimerHandle | None = None
         store.lease.on_lost = lambda error: self._loop.call_soon_threadsafe(self._lose, error)
+
+    @property
+    def doubted(self) -> tuple[list[int], str]:
+        """The items that failed for good though it was no fault of theirs, by seq, and their kind from now on."""
+        return self._feedback.doubt.on_record
 
     async def run(self) -> None:
         """Run until everything has ended; `state` and `reason` say how."""
@@ -177,8 +144,10 @@ class Runner:
             self.resource.tellers.remove(self.emit)
             await self.spec.backend.close()
         if self.state is None:
-            self.reason = why_gave_up(
-                [] if self.scheduler.limit_groups is None else self.scheduler.limit_groups.groups()
+            limit_groups = self.scheduler.limit_groups
+            self._feedback.doubt.conclude()
+            self.reason = self._feedback.doubt.reason or why_gave_up(
+                () if limit_groups is None else limit_groups.groups(), self._feedback.last_error
             )
             self.state = "failed" if self.reason else "completed"
 
@@ -208,7 +177,7 @@ class Runner:
         if self.state is not None:
             return
         self.state, self.reason, self.left = state, reason, left
-        self.scheduler.held = True
+        self._hold()
         self._stopped.set_result(None)
         self._commit_queue.bound(PATIENCE_S)
         self._permits.close(reason)
@@ -239,8 +208,14 @@ class Runner:
         """Pause or resume starting attempts."""
         if self.state is None:
             self._is_paused = self._permits.is_held = held
-            self.scheduler.held = held or self.is_journal_locked
+            self._hold()
             self.wake()
+
+    def _hold(self) -> None:
+        """Let nothing start that must not; one item may that is to tell whether any can succeed."""
+        is_held = self.state is not None or self._is_paused or self.is_journal_locked
+        self.scheduler.held = is_held or self._feedback.doubt.state == "asking"
+        self.scheduler.lets_one = not is_held and self._feedback.doubt.wants_one
 
     def _wait_for_journal(self, is_locked: bool) -> None:
         """Start nothing more while another program keeps the journal locked; what has ended is recorded after that."""
@@ -249,8 +224,7 @@ class Runner:
             if not self.is_journal_locked:
                 self.emit(events.Noted(self.clock.unix_s(), text))
         self.is_journal_locked = is_locked
-        if self.state is None:
-            self.scheduler.held = self._is_paused or is_locked
+        self._hold()
 
     def change(self, limits: Limits) -> None:
         """Let other limits hold from now on, within the places there are."""
@@ -291,10 +265,10 @@ class Runner:
             TICKET.set(ticket)
             label = ticket.label = task.label
             emit(events.AttemptStarted(self._unix_s(), label, task.group, task.attempts))
-            if feedback.has_failed:
-                feedback.tell(ticket)  # this attempt may be the probe
             try:
-                if self._direct is None or ticket.refused:
+                if feedback.has_failed and self._is_probe(ticket) and self._probe is not None:
+                    result = await self._run_after_probe(ticket)
+                elif self._direct is None or ticket.refused:
                     result = await self._permits.run(ticket)
                 else:
                     result = await self._direct(task.item)
@@ -313,12 +287,46 @@ class Runner:
                 slot.stopped_by = ""
             now_s = self._now_s()
             self._permits.end(now_s, ticket)
+            feedback.has_succeeded = True
             if feedback.has_failed:
-                feedback.succeeded(now_s, ticket)
+                self._succeeded(now_s, ticket, task.seq)
             recorded = self._record(ticket, now_s, "completed", True, "", result, payload)
             if self._latest is not ticket or worker.cancelling():
                 await self._rest(worker, recorded)  # attempts that ran side by side share a commit, and go on together
         self._worker_queue.wake_all()
+
+    def _is_probe(self, ticket: Ticket) -> bool:
+        """Say whether an attempt is to tell how the service is."""
+        self._feedback.tell(ticket)
+        if self.scheduler.lets_one:
+            ticket.is_asked = True
+            self._feedback.doubt.ask()
+            self._hold()
+            return True
+        breaker = ticket.breaker
+        return breaker is not None and breaker.state == "half_open" and ticket.epoch == breaker.epoch
+
+    async def _run_after_probe(self, ticket: Ticket) -> Any:
+        """Ask the service for something that once succeeded, then run the attempt: its own error is then its own."""
+        assert self._probe is not None
+        if await self._probe() is False:  # there is nothing to ask for
+            return await self._permits.run(ticket)
+        self._feedback.has_succeeded = True
+        self._succeeded(self._now_s(), ticket, NO_ITEM)
+        if ticket.breaker is not None:
+            ticket.epoch = ticket.breaker.epoch
+        self.wake()
+        permit = await self._permits.acquire(ticket, ticket.permit.cost)
+        try:
+            return await self._permits.run(ticket)
+        finally:
+            self._permits.release(ticket, permit)
+
+    def _succeeded(self, now_s: float, ticket: Ticket, item: int) -> None:
+        """Tell of an attempt that the service answered well, after some that failed."""
+        self._feedback.succeeded(now_s, ticket, item)
+        if self.scheduler.held:
+            self._hold()
 
     async def _rest(self, worker: asyncio.Task[None], recorded: asyncio.Future[None] | None) -> None:
         """Wait for a commit, or until there may be something to start.
@@ -416,61 +424,58 @@ class Runner:
             self.lingering += 1
             lingering.add_done_callback(lambda _: self._linger_no_more(ticket))
         if slot.stopped_by == "cancel":
-            self._feedback.failed(now_s, ticket, None)
+            self._feedback.cancelled(ticket)
+            self._hold()
             return self._record(ticket, now_s, "cancelled", False, "cancelled")
-        verdict, text = self._judge(slot, ticket, error)
+        has_succeeded, is_overrun = self._feedback.has_ever_succeeded(), slot.stopped_by == "timeout"
+        judged = judge(error, ticket, self.spec, self.clock.unix_s(), has_succeeded, is_overrun)
+        verdict, text = judged.verdict, judged.text
         error = culprit(error)
-        kind, advice = _said_by(error, verdict)
-        self._feedback.failed(now_s, ticket, verdict)
-        gave_up = ticket.breaker is not None and ticket.breaker.gave_up
-        if verdict.ends_session:
-            self.stop("failed", text, left="skipped", kill=verdict.kind is not Kind.WITHHELD)
-        elif gave_up:
-            self._give_up(now_s, ticket)
-        if self.state is None and not gave_up and not retry.is_last(self.spec.retry, ticket.task.attempts, verdict):
-            return self._retry(now_s, ticket, verdict, text)
+        following = self._feedback.failed(now_s, ticket, error, judged)
+        is_last = following.is_last
+        self._hold()
+        if following.over:
+            self.stop(
+                "failed",
+                following.over,
+                left="skipped",
+                kill=verdict.kind is not Kind.WITHHELD and verdict.ends_session,
+            )
+        elif ticket.breaker is not None and ticket.breaker.gave_up:
+            is_last = self._give_up(now_s, ticket, text) or is_last
+        if not is_last and (self.state is None or self.left == "skipped"):
+            return self._retry(now_s, ticket, following.wait_s, text)
         if verdict.kind is Kind.WITHHELD:
-            return self._record(ticket, now_s, "skipped", False, text, kind=kind, advice=advice)
+            return self._record(ticket, now_s, "skipped", False, text, judged=judged)
         final = verdict.kind is Kind.PERMANENT
         status: Status = "timeout" if verdict.kind is Kind.TIMEOUT else "failed"
         if self.spec.on_failure != "continue" and not verdict.ends_session:
             reason = f"{self._called(ticket.task)} {status}: {text}"
             self.stop("failed", reason, left="skipped", kill=self.spec.on_failure == "rollback")
-        return self._record(ticket, now_s, status, final, text, kind=kind, advice=advice, traceback=user_frames(error))
+        return self._record(ticket, now_s, status, final, text, judged=judged, traceback=user_frames(error))
 
-    def _give_up(self, now_s: float, ticket: Ticket) -> None:
-        """Leave a service alone: that of one limit group, and the others go on, or that of all."""
-        assert ticket.breaker is not None
-        limit_groups = self.scheduler.limit_groups
+    def _give_up(self, now_s: float, ticket: Ticket, text: str) -> bool:
+        """Leave a service alone: that of one limit group, and the others go on, or that of all.
+
+        Returns:
+            Whether it is rather the item's fault: so few have failed that nothing else was left to try.
+        """
+        breaker, limit_groups = ticket.breaker, self.scheduler.limit_groups
+        assert breaker is not None
+        if self._feedback.has_succeeded and not self._feedback.charges.is_outage(breaker):
+            return True
         if limit_groups is None:
-            self.stop("failed", why_opened(ticket.breaker), left="skipped", kill=False)
+            self.stop("failed", why_opened(breaker, text), left="skipped", kill=False)
         elif not (limit_group := limit_groups.by_name[ticket.limit_group]).gave_up:
             self.scheduler.give_up(now_s, ticket.limit_group)
-            text = f"{why_gave_up(limit_group.gone)}; what is left of it is skipped, the others go on"
-            self.emit(events.Noted(self.clock.unix_s(), text))
+            told = f"{why_gave_up(limit_group.gone, text)}; what is left of it is skipped, the others go on"
+            self.emit(events.Noted(self.clock.unix_s(), told))
+        return False
 
-    def _judge(self, slot: Slot, ticket: Ticket, error: BaseException) -> tuple[Verdict, str]:
-        if slot.stopped_by == "timeout":
-            return Verdict(Kind.TIMEOUT), f"Exceeded {self.spec.timeout_s:g} s"
-        text = describe(blamed := culprit(error))
-        if isinstance(blamed, asyncio.CancelledError):  # not by us
-            return Verdict(Kind.TRANSIENT, is_neutral=True), "something cancelled the attempt from outside"
-        try:
-            verdict = classify(error, self.spec.retry, self.clock.unix_s())
-        except BaseException as raised:  # a property of the user's error, or the function of Retry(on=)
-            return Verdict(Kind.PERMANENT), f"{text} (it cannot be judged: {describe(raised)})"
-        text = f"{text}: {verdict.advice}" if verdict.scope == "us" else text
-        if verdict.kind is Kind.TIMEOUT and ticket.gave_up:  # a timeout of the work's own around our waiting
-            verdict = msgspec.structs.replace(verdict, is_neutral=True)
-        return verdict, text
-
-    def _retry(self, now_s: float, ticket: Ticket, verdict: Verdict, text: str) -> asyncio.Future[None]:
+    def _retry(self, now_s: float, ticket: Ticket, wait_s: float, text: str) -> asyncio.Future[None]:
         task = ticket.task
-        ready_s = now_s
-        if (verdict.counts or verdict.scope == "us") and verdict.retry_after_s is None:
-            ready_s += retry.back_off_s(self.spec.retry, ticket.task.attempts, self._random)
-        self.scheduler.retry(ready_s, task)
-        wait_s = max(ready_s, ticket.limiter.cool_until_s) - now_s
+        self.scheduler.retry(now_s + wait_s, task)
+        wait_s = max(wait_s, ticket.limiter.cool_until_s - now_s)
         self.emit(
             events.AttemptFailed(self.clock.unix_s(), task.label, task.group, task.attempts, text, max(0.0, wait_s))
         )
@@ -485,8 +490,7 @@ class Runner:
         error: str,
         result: Any = None,
         payload: bytes | None = None,
-        kind: str = "",
-        advice: str = "",
+        judged: Judgement | None = None,
         traceback: str = "",
     ) -> asyncio.Future[None]:
         task = ticket.task
@@ -502,19 +506,23 @@ class Runner:
                 self._unix_s(),
                 now_s - ticket.permit.started_s - ticket.waited_s,
                 error,
-                kind,
-                advice,
+                "" if judged is None else judged.kind,
+                "" if judged is None else judged.advice,
                 traceback,
+                "" if judged is None else judged.verdict.scope,
             )
         )
 
     def _recorded(self, entries: list[Entry]) -> None:
         now_s, unix_s = self.clock.now_s(), self.clock.unix_s()
         scheduler, keep, emit = self.scheduler, self.keep, self.emit
+        charges = self._feedback.charges if self._feedback.has_failed else None
         for entry in entries:
             status, task = entry.status, entry.task
             if status == "pending":
                 continue
+            if charges is not None:
+                charges.settle(task.seq, has_succeeded=status == "completed")
             if keep and status in keep and not task.refused:
                 self.kept.append(entry)
             if task.group:
@@ -590,11 +598,3 @@ class Runner:
             self._sweeper = self._loop.call_later(min(0.05, max(0.002, timeout_s / 20)), self._sweep)
         elif self.state is not None:
             self._sweeper = self._loop.call_later(0.05, self._sweep)
-
-
-def _said_by(error: BaseException, verdict: Verdict) -> tuple[str, str]:
-    """Return an error's own kind and advice, where it has any that are texts, else the verdict's."""
-    kind, advice = verdict.kind.value, verdict.advice
-    with suppress(BaseException):  # a property of the user's class
-        kind, advice = (error.kind, error.advice) if isinstance(error, ItemError) else (kind, advice)
-    return mask(kind) if isinstance(kind, str) else verdict.kind.value, mask(advice) if isinstance(advice, str) else ""

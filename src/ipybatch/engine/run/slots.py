@@ -88,6 +88,48 @@ def refuse_stopped(slot: Slot, ticket: Ticket, result: Any) -> None:
         raise Permanent(slot.exited)
 
 
+class WorkerQueue:
+    """Workers that found nothing to start.
+
+    One is woken at a time: where one finds nothing, the next would not; one that starts something wakes the next.
+
+    Attributes:
+        parked: What they wait for.
+        is_waking: Whether one that was woken has not looked yet.
+    """
+
+    def __init__(self) -> None:
+        self.parked: list[asyncio.Future[None]] = []
+        self.is_waking = False
+
+    async def wait(self) -> None:
+        """Wait until woken."""
+        parked = asyncio.get_running_loop().create_future()
+        self.parked.append(parked)
+        try:
+            await parked
+        finally:
+            self.is_waking = False
+
+    def wake_one(self) -> None:
+        """Let one of them look, unless one is about to."""
+        while self.parked and not self.is_waking:
+            self.is_waking = _wake(self.parked.pop())
+
+    def wake_all(self) -> None:
+        """Let all of them look."""
+        for parked in self.parked:
+            _wake(parked)
+        self.parked.clear()
+
+
+def _wake(parked: asyncio.Future[None]) -> bool:
+    if not parked.done():  # else its loop is being closed
+        parked.set_result(None)
+        return True
+    return False
+
+
 class Pool:
     """The workers of a run, made as they are needed, up to the places there are.
 

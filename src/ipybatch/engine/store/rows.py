@@ -22,6 +22,7 @@ from ipybatch.engine.data import events
 from ipybatch.engine.data.events import MARKS, Mark, Status
 from ipybatch.engine.data.outcome import Outcome, RecordedItem, Try
 from ipybatch.engine.data.plan import Plan, Task, key_value, label_of
+from ipybatch.engine.rules.classify import scope_of
 from ipybatch.engine.store.schema import SEQ_BITS, ids
 
 ROWS = 32
@@ -48,7 +49,7 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
         payload: The result as JSON; None for None.
         responded_s: Unix time.
         kind: One word for how it failed; "" for none. ``advice``: what the user can do about it.
-        traceback: The last frames of the user's own code; "" for none.
+        traceback: The last frames of the user's own code; "" for none. ``scope``: whose fault it is.
     """
 
     task: Task
@@ -64,6 +65,7 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
     kind: str = ""
     advice: str = ""
     traceback: str = ""
+    scope: str = ""
 
     def outcome(self) -> Outcome:
         """Return what the user gets to see of it."""
@@ -77,6 +79,7 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
             kind=self.kind,
             advice=self.advice,
             traceback=self.traceback,
+            scope=self.scope,
         )
 
 
@@ -119,11 +122,22 @@ def values_of(entries: Sequence[Entry], run: int) -> dict[str, Values]:
                     entry.responded_s,
                     entry.error,
                     0 if payload is None else 1,
-                    entry.kind,
+                    kind_on_record(entry.kind, entry.scope),
                 )
             )
             values.setdefault("traceback", []).append((at, entry.traceback))
     return values
+
+
+def kind_on_record(kind: str, scope: str) -> str:
+    """Return a kind as it is written: with its scope, where the word does not say it."""
+    return kind if not scope or scope_of(kind) == scope else f"{kind}@{scope}"
+
+
+def read_kind(status: str, written: str) -> tuple[str, str]:
+    """Return the kind and the scope of what failed, as they are on record."""
+    kind, _, scope = written.rpartition("@") if "@" in written else (written, "", "")
+    return kind, scope or scope_of(kind or status)
 
 
 def insert(database: sqlite3.Connection, table: str, values: Values) -> None:

@@ -365,6 +365,16 @@ class RunStore(msgspec.Struct):
 
         self.journal.submit(self._guarded(unit, now_s), lambda _, error: None, patience_s=math.inf)
 
+    def has_succeeded(self) -> bool:
+        """Say whether any item of this name has, with the same resource: so with the same credential."""
+        with self.journal.reader() as database:
+            runs = database.execute(
+                "SELECT id, completed FROM run WHERE name = (SELECT name FROM run WHERE id = ?) AND resource = ?",
+                (self.run, self.resource),
+            ).fetchall()
+            one = "SELECT 1 FROM item WHERE id >= ? AND id < ? AND status = 'completed' LIMIT 1"  # listed or not
+            return any(completed or database.execute(one, ids(run)).fetchone() for run, completed in runs)
+
     def close(
         self,
         state: State,
@@ -376,6 +386,7 @@ class RunStore(msgspec.Struct):
         listing: array[int] | None,
         usd: float | None = None,
         is_anew: bool = False,
+        doubted: tuple[Sequence[int], str] = ((), ""),
         patience_s: float = PATIENCE_S,
         done: Callable[[JournalError | None], object],
     ) -> None:
@@ -386,6 +397,7 @@ class RunStore(msgspec.Struct):
             listing: The order in which a generator gave its items, by seq; None for that of the seqs, and for lists.
             usd: What the run has cost so far; None for nothing new.
             is_anew: Forget everything it recorded as well, but what its plan leaves out: all or nothing.
+            doubted: Seqs of items that failed for good, though it was no fault of theirs, and their kind from now on.
             patience_s: How long to wait while another process is writing.
             done: Called after the commit, on any thread.
         """
@@ -400,6 +412,11 @@ class RunStore(msgspec.Struct):
                 "UPDATE run SET state = ?, reason = ?, ended_s = ?, seconds = seconds + ?, total = ?, notes = ?"
                 " WHERE id = ?",
                 (state, reason, now_s, seconds, counts.total, self._notes(), self.run),
+            )
+            seqs, kind = doubted
+            database.executemany(
+                "UPDATE item SET final = 0, kind = ? WHERE id = ? AND status = 'failed'",
+                [(kind, ids(self.run)[0] + seq) for seq in seqs],
             )
             if listing is not None:
                 database.execute("UPDATE run SET listing = ? WHERE id = ?", (listing.tobytes(), self.run))

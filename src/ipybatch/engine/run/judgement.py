@@ -1,0 +1,92 @@
+"""Judgement: what the error of an attempt means, and what is told and recorded of it."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+
+import msgspec
+
+from ipybatch.engine.data.masking import describe, mask
+from ipybatch.engine.data.policy import Retry
+from ipybatch.engine.data.spec import Spec
+from ipybatch.engine.rules import retry
+from ipybatch.engine.rules.classify import Kind, Verdict, classify, culprit
+from ipybatch.engine.rules.scheduler import Ticket
+from ipybatch.errors import ItemError
+
+
+class Judgement(msgspec.Struct, frozen=True):
+    """What an error means.
+
+    Attributes:
+        text: It in one line.
+        kind: One word for it: the error's own, else that of the verdict.
+        advice: What the user can do about it; "" where nothing is known.
+        back_off_s: How long the error itself says that this item waits by itself; None if it does not.
+    """
+
+    verdict: Verdict
+    text: str
+    kind: str
+    advice: str = ""
+    back_off_s: float | None = None
+
+    def wait_s(self, policy: Retry, attempts: int, paid: int, now_unix_s: float, chance: random.Random) -> float:
+        """Return how long the item waits by itself before it is tried again, seconds, where the resource does not.
+
+        Args:
+            paid: How many of its attempts count.
+        """
+        verdict = self.verdict
+        if verdict.kind is Kind.RATE_LIMITED:
+            if self.back_off_s is None:
+                return retry.alone_s(policy, attempts, now_unix_s, chance)
+            return self.back_off_s
+        if verdict.scope == "us":
+            return retry.back_off_s(policy, attempts, chance)
+        return retry.back_off_s(policy, max(1, paid), chance) if verdict.counts else 0.0
+
+
+def judge(  # noqa: PLR0917  # what happened, and what went before
+    error: BaseException, ticket: Ticket, spec: Spec, now_unix_s: float, has_succeeded: bool, is_overrun: bool
+) -> Judgement:
+    """Return what the error of an attempt means.
+
+    Args:
+        has_succeeded: Whether any item of the session has, now or before.
+        is_overrun: Whether the attempt was stopped for its ``timeout_s``.
+    """
+    if is_overrun:
+        return Judgement(Verdict(Kind.TIMEOUT), f"Exceeded {spec.timeout_s:g} s", Kind.TIMEOUT.value)
+    blamed = culprit(error)
+    text = describe(blamed)
+    if isinstance(blamed, asyncio.CancelledError):  # not by us
+        neutral = Verdict(Kind.TRANSIENT, is_neutral=True)
+        return Judgement(neutral, "something cancelled the attempt from outside", neutral.kind.value)
+    try:
+        verdict = classify(error, spec.retry, now_unix_s, has_succeeded=has_succeeded)
+    except BaseException as raised:  # a property of the user's error, or the function of Retry(on=)
+        text = f"{text} (it cannot be judged: {describe(raised)})"
+        return Judgement(Verdict(Kind.PERMANENT), text, Kind.PERMANENT.value)
+    if verdict.kind is Kind.TIMEOUT and ticket.gave_up:  # a timeout of the work's own around our waiting
+        verdict = msgspec.structs.replace(verdict, is_neutral=True)
+    if verdict.scope == "us":
+        text = f"{text}: {verdict.advice}"
+    kind, advice, back_off_s = _said_by(blamed, verdict)
+    return Judgement(verdict, text, kind, advice or verdict.advice, back_off_s)
+
+
+def _said_by(error: BaseException, verdict: Verdict) -> tuple[str, str, float | None]:
+    """Return an error's own kind, advice and wait, where it has any that are what they must be."""
+    if not isinstance(error, ItemError):
+        return verdict.kind.value, "", None
+    try:
+        kind, advice, wait_s = error.kind, error.advice, getattr(error, "back_off_s", None)
+    except BaseException:  # a property of the user's class
+        return verdict.kind.value, "", None
+    return (
+        mask(kind) if isinstance(kind, str) else verdict.kind.value,
+        mask(advice) if isinstance(advice, str) else "",
+        float(wait_s) if isinstance(wait_s, int | float) and 0.0 <= wait_s < retry.FOREVER_S else None,
+    )
