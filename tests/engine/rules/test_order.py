@@ -11,7 +11,8 @@ from ipybatch.engine.data.policy import Limits
 from ipybatch.engine.rules import scheduler as rules
 from ipybatch.engine.rules.limit_groups import GroupLimiter, LimitGroup, LimitGroups
 from ipybatch.engine.rules.limiter import Limiter
-from ipybatch.engine.rules.scheduler import Line, Scheduler
+from ipybatch.engine.rules.line import Line
+from ipybatch.engine.rules.scheduler import Scheduler
 
 
 def scheduler_of(tasks, *, has_groups=False, ahead=100, **limits):

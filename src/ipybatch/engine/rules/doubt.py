@@ -127,4 +127,6 @@ def _sign_of(error: BaseException, verdict: Verdict, text: str, label: str) -> s
 
 
 def _folded(text: str, label: str) -> str:
-    return _NUMBER.sub("#", _ADDRESS.sub("", text.replace(label, "<key>") if label else text))
+    """Return a text without what differs from item to item: addresses, numbers, the item's own key."""
+    said, key = (_NUMBER.sub("#", _ADDRESS.sub("", one)) for one in (text, label))
+    return said.replace(key, "<key>") if key.strip("#") else said
