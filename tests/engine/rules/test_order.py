@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from ipybatch.engine.data.plan import BY_ORDER, PRIORITIES, Task
 from ipybatch.engine.data.policy import Limits
-from ipybatch.engine.rules import scheduler as rules
+from ipybatch.engine.rules import line as rules
 from ipybatch.engine.rules.limit_groups import GroupLimiter, LimitGroup, LimitGroups
 from ipybatch.engine.rules.limiter import Limiter
 from ipybatch.engine.rules.line import Line
