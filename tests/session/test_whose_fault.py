@@ -166,6 +166,8 @@ def test_our_own_set_up_is_said_at_once_with_what_to_do(plan, clock, error, advi
     summary = clock.run(session)
     assert (summary.state, len(calls)) == ("failed", tried)
     assert advised in summary.reason
+    assert "test_whose_fault.py" in summary.reason
+    assert set(session.errors()["scope"]) == {"us"}
     assert clock.run(plan(lambda item: item, ITEMS)).counts.completed == len(ITEMS)
 
 

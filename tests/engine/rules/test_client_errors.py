@@ -48,6 +48,11 @@ REFUSED = ConnectionRefusedError(errno.ECONNREFUSED, "refused")
 POOL = urllib3.HTTPConnectionPool("shop.example")
 
 
+def caused(error, cause):
+    error.__cause__ = cause
+    return error
+
+
 def retried(reason):
     return urllib3.exceptions.MaxRetryError(POOL, "/", reason)
 
@@ -156,6 +161,7 @@ ERRORS = [  # a row for each entry of the tables, and for what libraries wrap
     (json.JSONDecodeError("Unterminated string starting at", '{"a": "b', 6), "service"),
     (json.JSONDecodeError("Expecting ',' delimiter", '{"a": [1, 2', 11), "service"),
     (json.JSONDecodeError("Extra data", "{} {}", 3), "item"),
+    (msgspec.DecodeError("Input data was truncated"), "service"),
     (type("JSONDecodeError", (ValueError,), {"__module__": "simplejson.errors", "doc": "<html>"})(), "service"),
     (msgspec.DecodeError(), "item"),
     (msgspec.ValidationError(), "item"),
@@ -171,6 +177,12 @@ ERRORS = [  # a row for each entry of the tables, and for what libraries wrap
     (RuntimeError("no such shop"), "item"),
     (UnicodeDecodeError("utf-8", b"", 0, 1, ""), "item"),
     (ValueError("unknown url type: shop"), "item"),
+    (caused(type("RetryError", (Exception,), {"__module__": "tenacity"})(), KeyError()), "item"),
+    (caused(type("RetryError", (Exception,), {"__module__": "tenacity"})(), httpx.ReadError("")), "service"),
+    (
+        caused(httpx.LocalProtocolError(""), type("ProtocolError", (Exception,), {"__module__": "h2.exceptions"})()),
+        "service",
+    ),
     (type("TransportError", (Exception,), {"__module__": "elsewhere"})(), "service"),
 ]
 
@@ -325,7 +337,10 @@ def test_an_answer_in_the_works_hands_says_why_it_failed(package, work, status, 
 def test_a_text_of_the_item_is_the_items():
     """No answer is near: only what overloaded services send is taken for theirs."""
     assert classify(raised_by(json.loads, "{bad"), Retry(), NOW_S).scope == "item"
-    assert classify(raised_by(json.loads, '{"a": 1, "b'), Retry(), NOW_S).scope == "service"
+    whole = '{"a": [true, false, null], "b": -1.5e+3, "c": "\\u00e9"}'
+    assert json.loads(whole)
+    for end in range(len(whole)):
+        assert classify(raised_by(json.loads, whole[:end]), Retry(), NOW_S).scope == "service", whole[:end]
     assert classify(raised_by(msgspec.json.decode, b"{bad"), Retry(), NOW_S).scope == "item"
     assert classify(raised_by(lambda text: text.decode(), b"\xff"), Retry(), NOW_S).scope == "item"
 

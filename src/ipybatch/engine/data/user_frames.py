@@ -46,6 +46,11 @@ def user_frames(error: BaseException) -> str:
         return ""
 
 
+def last_user_frame(error: BaseException) -> str:
+    """Return the innermost frame of the user's own code that an error went through; "" for none."""
+    return user_frames(error).rpartition("\n")[2]
+
+
 def user_place(frame: FrameType) -> str:
     """Return where a thread is: in the innermost frame of the user's own code, or of any where there is none."""
     own: FrameType | None = frame

@@ -4,7 +4,8 @@ Rule: a class is known by its package and its name, looked up along its bases, s
 subclass means what its base does.  An entry is a word; where the class alone does not tell, a function that returns
 one, "" where it cannot tell either.  What several attributes, causes and frames say together is `classify`'s.
 
-Texts are read where a library tells in no other way: of a client that is closed, and of one of another event loop.
+Texts are read where a library tells in no other way: of a client that is closed, of one of another event loop, and of
+msgspec's input that breaks off.
 """
 
 from __future__ import annotations
@@ -56,29 +57,9 @@ ADVICE: dict[Meaning, str] = {
     "request": "The client refused to send the request as the work wrote it: look at its headers and its body.",
 }
 
-_HTTPX: dict[str, Meaning] = {
-    "UnsupportedProtocol": "address",
-    "InvalidURL": "address",
-    "LocalProtocolError": "request",
-    "PoolTimeout": "pool",
-    "TooManyRedirects": "item",
-    "ConnectionNotAvailable": "service",
-    "DecodingError": "service",
-    "NetworkError": "service",
-    "ProtocolError": "service",
-    "ProxyError": "service",
-    "TimeoutException": "service",
-    "TransportError": "service",
-}
 _SAME = {"httpx2": "httpx", "httpcore": "httpx", "httpcore2": "httpx", "h11": "httpx", "_socket": "socket"}
-_BY_NAME: dict[str, Meaning] = {  # of any package, where nothing else tells
-    "TransportError": "service",
-    "DecodingError": "service",
-    "ClientConnectionError": "service",
-    "ServerDisconnectedError": "service",
-    "MaxRetryError": "service",  # of answers that urllib3 asked for again; what the last one was is in its frames
-    "RetryError": "service",
-}
+_BY_NAME = {"TransportError", "DecodingError", "ClientConnectionError", "ServerDisconnectedError"}  # of the service
+_RETRIED = {("urllib3", "MaxRetryError"), ("requests", "RetryError")}  # what the last answer was is in their frames
 
 _OF_SERVICE = frozenset(
     getattr(errno, prefix + name)
@@ -119,7 +100,10 @@ def meaning_of(error: BaseException) -> Meaning:
 
 def named(error: BaseException) -> Meaning:
     """Return what the bare name of a class means, whatever its package: the last resort."""
-    return next((_BY_NAME[cls.__name__] for cls in type(error).__mro__ if cls.__name__ in _BY_NAME), "")
+    for cls in type(error).__mro__:
+        if cls.__name__ in _BY_NAME or (_package(cls.__module__), cls.__name__) in _RETRIED:
+            return "service"
+    return ""
 
 
 def wrapped_by(error: BaseException) -> list[BaseException]:
@@ -256,7 +240,7 @@ def frames_of(error: BaseException) -> Iterator[FrameType]:
 
 def _passed(error: BaseException, package: str, function: str) -> bool:
     """Say whether an error, or one of its causes, went through a function of a package."""
-    for _ in range(8):
+    for _ in range(_CHAIN):
         for frame in frames_of(error):
             if frame.f_code.co_name == function and _package(frame.f_globals.get("__name__", "")) == package:
                 return True
@@ -265,6 +249,9 @@ def _passed(error: BaseException, package: str, function: str) -> bool:
             return False
         error = inner
     return False
+
+
+_CHAIN = 8  # errors that are looked through
 
 
 def _package(module: Any) -> str:
@@ -312,6 +299,14 @@ _OTHER_LOOP = re.compile(r"different (event )?loop|[Ee]vent loop is closed")
 _CLOSED = re.compile(r"^(Session is|Connector is|Cannot send a request, as the client has been) closed\.?$")
 
 
+def _local_protocol(error: BaseException) -> Meaning:
+    """Of HTTP/1, a request that cannot be sent; of HTTP/2, also a line that the service has closed."""
+    chain: list[BaseException | None] = [error]
+    while chain[-1] is not None and len(chain) < _CHAIN:
+        chain.append(chain[-1].__cause__ or chain[-1].__context__)
+    return "service" if any(_package(type(one).__module__) == "h2" for one in chain) else "request"
+
+
 def _aiohttp_connection(error: BaseException) -> Meaning:
     return "closed" if _CLOSED.search(str(error)) else "service"
 
@@ -338,13 +333,18 @@ def _unreadable(error: BaseException) -> Meaning:
     if trace is not None and (trace.is_client or trace.body is None or _is_same(document, trace.body)):
         return "item" if trace.status in _EMPTY else "" if trace.status >= 300 else "service"
     if isinstance(error, UnicodeDecodeError) or not isinstance(document, str | bytes):
-        return ""
+        return "service" if str(error) == _TRUNCATED else ""
     text = document if isinstance(document, str) else document.decode("utf-8", "replace")
-    text = text.strip()
-    is_cut = getattr(error, "pos", 0) >= len(text) or str(getattr(error, "msg", "")).startswith("Unterminated")
-    return "service" if text.startswith("<") or is_cut else ""
+    is_open = str(getattr(error, "msg", "")).startswith("Unterminated")
+    is_cut = is_open or _CUT.fullmatch(text[getattr(error, "pos", 0) :].strip()) is not None
+    return "service" if text.lstrip().startswith("<") or is_cut else ""
 
 
+# What may be left of a JSON that breaks off, from where it cannot be read: part of a word, a number or an escape.
+_CUT = re.compile(r"|t(ru?)?|f(a(ls?)?)?|n(ul?)?|-|[.eE][+-]?|u[0-9a-fA-F]{0,4}")
+
+
+_TRUNCATED = "Input data was truncated"  # all that msgspec tells
 _EMPTY = (204, 205)  # statuses of answers that have no body
 
 
@@ -368,7 +368,20 @@ def _end_of_file(error: BaseException) -> Meaning:
 
 _Reader = Callable[[BaseException], Meaning]
 _TABLES: dict[str, dict[str, Meaning | _Reader]] = {
-    "httpx": {**_HTTPX},
+    "httpx": {
+        "UnsupportedProtocol": "address",
+        "InvalidURL": "address",
+        "LocalProtocolError": _local_protocol,
+        "PoolTimeout": "pool",
+        "TooManyRedirects": "item",
+        "ConnectionNotAvailable": "service",
+        "DecodingError": "service",
+        "NetworkError": "service",
+        "ProtocolError": "service",
+        "ProxyError": "service",
+        "TimeoutException": "service",
+        "TransportError": "service",
+    },
     "requests": {
         "MissingSchema": "address",
         "InvalidSchema": "address",

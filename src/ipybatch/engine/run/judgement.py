@@ -10,6 +10,7 @@ import msgspec
 from ipybatch.engine.data.masking import describe, mask
 from ipybatch.engine.data.policy import Retry
 from ipybatch.engine.data.spec import Spec
+from ipybatch.engine.data.user_frames import last_user_frame
 from ipybatch.engine.rules import retry
 from ipybatch.engine.rules.classify import Kind, Verdict, classify, culprit
 from ipybatch.engine.rules.scheduler import Ticket
@@ -72,7 +73,7 @@ def judge(  # noqa: PLR0917  # what happened, and what went before
     if verdict.kind is Kind.TIMEOUT and ticket.gave_up:  # a timeout of the work's own around our waiting
         verdict = msgspec.structs.replace(verdict, is_neutral=True)
     if verdict.scope == "us":
-        text = f"{text}: {verdict.advice}"
+        text = f"{text}: {verdict.advice} {last_user_frame(blamed)}".rstrip()
     kind, advice, back_off_s = _said_by(blamed, verdict)
     return Judgement(verdict, text, kind, advice or verdict.advice, back_off_s)
 
