@@ -72,7 +72,7 @@ def test_every_named_guild_is_found_on_every_named_realm(realm, guild):
         "/profile/wow/character/aerie-peak/Leeroy",
         "/profile/wow/character/aerie-peak/leeroy/pets",
         "/profile/wow/character/aerie-peak",
-        "/data/wow/realm/index",
+        "/data/wow/realm/list",
     ],
 )
 def test_a_path_that_is_not_there_gets_404_with_the_services_body(path):
@@ -81,6 +81,41 @@ def test_a_path_that_is_not_there_gets_404_with_the_services_body(path):
         404,
         {"code": 404, "type": "BLZWEBAPI00000404", "detail": "Not Found"},
     )
+
+
+def test_who_opted_out_is_hidden_and_nobody_else():
+    service = BattleNetSimulator(hidden={"Leeroy", "Méchants Loups"})
+    token = issue(service)
+    assert send(service, CHARACTER, token=token).status == send(service, GUILD, token=token).status == 403
+    assert send(service, CHARACTER + "x", token=token).status == 200
+
+
+def test_members_without_a_name_are_the_last_of_every_roster():
+    members = json.loads(send(BattleNetSimulator(nameless=2), f"{GUILD}/roster").body)["members"]
+    assert ["name" in member["character"] for member in members] == [True] * (len(members) - 2) + [False] * 2
+
+
+def test_the_index_of_realms_has_names_in_one_language_or_in_all():
+    service = BattleNetSimulator()
+    index = send(service, "/data/wow/realm/index", namespace="dynamic-eu")  # with a locale
+    names = {realm["slug"]: realm["name"] for realm in json.loads(index.body)["realms"]}
+    assert (names["gordunni"], names["kelthuzad"]) == ("Gordunni", "Kel'Thuzad")
+    token = {"Authorization": f"Bearer {issue(service)}"}
+    index = service.handle(Request("/data/wow/realm/index?namespace=dynamic-eu", "GET", token), 0.0)
+    names = {realm["slug"]: realm["name"] for realm in json.loads(index.body)["realms"]}
+    assert names["gordunni"] == {"en_US": "Gordunni", "ru_RU": "Гордунни"}
+    assert names["azshara"] == {"en_US": "Azshara", "ko_KR": "아즈샤라"}
+    assert send(service, "/data/wow/realm/index").status == 403  # of profiles
+    assert service.stats()["kinds"]["realms"] == {"200": 2, "403": 1}
+    assert send(service, "/profile/wow/character/гордунни/leeroy").status == 404
+
+
+@pytest.mark.parametrize("fault", [301, 400, 403, 404, "drop"])
+def test_a_token_service_may_have_gone(fault):
+    service = BattleNetSimulator(token_fault=fault)
+    reply = service.handle(Request("/oauth/token", "POST", BASIC, b"grant_type=client_credentials"), 0.0)
+    assert (reply.drop or reply.status) == ("close" if fault == "drop" else fault)
+    assert service.stats()["tokens"] == 0
 
 
 def test_ghosts_are_not_found_by_name_or_by_set():

@@ -203,3 +203,16 @@ def test_a_discount_is_taken_from_the_price():
 
 def test_the_name_alone_is_the_name_in_the_store():
     assert [game_name(data["steam_appid"]) for data in GAMES] == [data["name"] for data in GAMES]
+
+
+def test_languages_parts_and_gaps():
+    """Texts in the language asked for, the details of another id, and ids left out of an answer for several."""
+    store = SteamSimulator(part_of={441: 440}, left_out={20})
+
+    def ask(query):
+        return json.loads(store.handle(Request(f"/api/appdetails?{query}"), 0.0).body)
+
+    assert ask("appids=440&l=german")["440"]["data"]["short_description"].startswith("(german) ")
+    assert ask("appids=441")["441"]["data"]["steam_appid"] == 440
+    assert set(ask("appids=10,20&filters=price_overview")) == {"10"}
+    assert set(ask("appids=20&filters=price_overview")) == {"20"}

@@ -6,13 +6,15 @@
     GET  /data/wow/guild/{realm-slug}/{guild-slug}[/roster]
     GET  /profile/wow/character/{realm-slug}/{name}[/equipment | /mythic-keystone-profile
                                                     | /collections[/mounts | /pets]]
+    GET  /data/wow/realm/index   namespace dynamic-{region}; names in the locale asked for, else in all
 
 One server is both services: ``base_url=url`` and ``oauth_url=f"{url}/oauth"``.  The region is read from the
 namespace, and all regions share one client's limits.  Every grant issues a new token and leaves older ones valid, so
 the number of tokens issued is the number of requests for one.  A request for data is decided in this order, and
 every one counts in the windows, whatever its answer:
 
-    outage --> too many: 429 --> token: 401 --> a stray 429 --> a fault --> namespace: 403 --> 404, 304 or 200
+    outage --> too many: 429 --> token: 401 --> a stray 429 --> a fault --> namespace: 403 --> hidden: 403
+           --> 404, 304 or 200
 
 Every answer carries Date, and data Last-Modified; requests for tokens count in no window.  The real service counts by
 its own seconds and is reported to slow down above the hourly limit; here both windows slide and end in a 429, so a
@@ -36,7 +38,7 @@ from dataclasses import replace
 from datetime import UTC
 from email.utils import formatdate, parsedate_to_datetime
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from urllib.parse import parse_qs, unquote
 
 from . import battlenet_world as world
@@ -47,6 +49,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
 
 TOKEN = "/oauth/token"  # noqa: S105 - a path
+REALMS = "/data/wow/realm/index"
 _GUILD = re.compile(r"/data/wow/guild/([^/]+)/([^/]+)(/roster)?")
 _CHARACTER = re.compile(r"/profile/wow/character/([^/]+)/([^/]+)((?:/[a-z-]+)*)")
 _KINDS: dict[str, tuple[str, Callable[..., dict[str, Any]]]] = {
@@ -74,7 +77,7 @@ class BattleNetStats(Stats):
     """The statistics of every service, and those of this one.
 
     `kinds` counts replies by kind of resource and status, ``{"guild": {"200": 20}}``; kinds are token, guild, roster,
-    character, equipment, keystones, collections, mounts, pets and other.  `tokens` is the number issued.
+    character, equipment, keystones, collections, mounts, pets, realms and other.  `tokens` is the number issued.
     `worst_second` and `worst_hour` are the largest numbers of requests for data in any second and any hour.  `ids` are
     ``region/guild/realm-slug/guild-slug`` and so on, as in the path.
     """
@@ -106,6 +109,7 @@ class BattleNetSimulator(Service):
         client_secret: str = "SIMULATED",  # noqa: S107 - of the simulator
         token_lifetime_s: float = 86_399.0,
         token_told_s: float | None = None,
+        token_fault: Literal[301, 400, 403, 404, "drop"] | None = None,
         per_second: int | None = 100,
         per_hour: int | None = 36_000,
         stray_429_rate: float = 0.0,
@@ -113,6 +117,8 @@ class BattleNetSimulator(Service):
         retry_after_s: int | None = None,
         ghosts: Collection[str] = (),
         ghost_rate: float = 0.0,
+        hidden: Collection[str] = (),
+        nameless: int = 0,
         change_every_s: float | None = None,
         date_offset_s: float = 0.0,
         epoch_s: float | None = None,
@@ -126,6 +132,8 @@ class BattleNetSimulator(Service):
             token_lifetime_s: How long a token is valid, seconds, > 0.
             token_told_s: The ``expires_in`` of the reply; default the true lifetime.  A larger value makes
                 tokens expire early.
+            token_fault: How every request for a token ends: the status 301, 400, 403 or 404, or a dropped connection;
+                None for a token.
             per_second: Requests for data in any second, >= 1; None for no limit.
             per_hour: Requests for data in any hour, >= 1; None for no limit.
             stray_429_rate: Share of requests refused although they kept the limits, [0, 1].
@@ -133,6 +141,8 @@ class BattleNetSimulator(Service):
             retry_after_s: Sent as Retry-After with every 429, >= 0; None sends none, like the real service.
             ghosts: Names of guilds or characters that are not found; names that begin with "Ghost" never are.
             ghost_rate: Share of all other names that are not found, [0, 1], chosen by the seed of ``faults``.
+            hidden: Names of guilds or characters that answer 403, as those of players who opted out.
+            nameless: Members without a name in every roster, >= 0.
             change_every_s: How often each resource changes, seconds, > 0; None for never.
             date_offset_s: How far the service's clock is ahead, seconds.
             epoch_s: The start as a Unix time, seconds; default now.
@@ -142,6 +152,9 @@ class BattleNetSimulator(Service):
         """
         check("token_lifetime_s", 0 < token_lifetime_s < math.inf, "> 0 and finite", token_lifetime_s)
         check("token_told_s", token_told_s is None or 0 <= token_told_s < math.inf, ">= 0 and finite", token_told_s)
+        faults_of_tokens = (301, 400, 403, 404, "drop", None)
+        check("token_fault", token_fault in faults_of_tokens, '301, 400, 403, 404, "drop" or None', token_fault)
+        check("nameless", nameless >= 0, ">= 0", nameless)
         check("per_second", per_second is None or per_second >= 1, ">= 1 or None", per_second)
         check("per_hour", per_hour is None or per_hour >= 1, ">= 1 or None", per_hour)
         check("stray_429_rate", 0 <= stray_429_rate <= 1, "in [0, 1]", stray_429_rate)
@@ -159,6 +172,9 @@ class BattleNetSimulator(Service):
         self._retry_after = {} if retry_after_s is None else {"Retry-After": str(retry_after_s)}
         self._ghosts = frozenset(world.slug(name) for name in ghosts)
         self._ghost_rate = ghost_rate
+        self._hidden = frozenset(world.slug(name) for name in hidden)
+        self._nameless = nameless
+        self._token_fault = token_fault
         self._change_every_s = change_every_s
         self._epoch_s = (time.time() if epoch_s is None else epoch_s) + date_offset_s
         self._now_s = 0.0
@@ -174,7 +190,8 @@ class BattleNetSimulator(Service):
                 return reply
             status = "dropped" if reply.drop else str(reply.status)
             found = _asked(asked.path)
-            kind = "token" if asked.path == TOKEN else found.kind if found else "other"
+            named = {TOKEN: "token", REALMS: "realms"}.get(asked.path)
+            kind = named or (found.kind if found else "other")
             self._kinds.setdefault(kind, Counter())[status] += 1
         return replace(reply, headers={"Date": _http_date(self._epoch_s + now_s), **reply.headers})
 
@@ -212,11 +229,14 @@ class BattleNetSimulator(Service):
     def answer(self, request: Request) -> Reply:
         """Return the answer without faults."""
         if request.path == TOKEN:
-            return self._tokens.answer(request, self._now_s)
-        asked, region = _asked(request.path), _region(request)
+            return self._no_token() or self._tokens.answer(request, self._now_s)
         if request.method != "GET":
             return _error(405)
-        if region not in world.REGIONS:
+        return self._realms(request) if request.path == REALMS else self._data(request)
+
+    def _data(self, request: Request) -> Reply:
+        asked, region = _asked(request.path), _region(request)
+        if region not in world.REGIONS or (asked is not None and asked.name in self._hidden):
             return _error(403)
         if asked is None or not self.has(asked.realm, asked.name):
             return _error(404)
@@ -225,12 +245,30 @@ class BattleNetSimulator(Service):
         known_s = _unix_s(header(request.headers, "if-modified-since"))
         if known_s is not None and modified_s <= known_s:
             return Reply(status=304, headers=dated)
-        reply = as_json(asked.build(region, asked.realm, asked.name, changes))
+        data = asked.build(region, asked.realm, asked.name, changes)
+        if asked.kind == "roster":
+            data["members"] += [{"character": {"id": 1 + nth}, "rank": 9} for nth in range(self._nameless)]
+        reply = as_json(data)
         return replace(reply, headers={**reply.headers, **dated})
+
+    def _no_token(self) -> Reply | None:
+        if self._token_fault is None:
+            return None
+        if isinstance(self._token_fault, str):
+            return Reply(drop="close")
+        if self._token_fault == 301:
+            return Reply(status=301, headers={"Location": "https://new.battle.invalid/oauth/token"})
+        return as_json({"error": "gone", "error_description": "Try elsewhere"}, status=self._token_fault)
+
+    def _realms(self, request: Request) -> Reply:
+        name, _, region = request.query.get("namespace", "").partition("-")
+        if name != "dynamic" or region not in world.REGIONS:
+            return _error(403)
+        return as_json({"realms": world.realms(request.query.get("locale"))})
 
     def has(self, realm: str, name: str) -> bool:
         """Return whether a guild or character exists, by its slugs: the expected result in tests."""
-        if not world.well_formed(realm) or not world.well_formed(name):
+        if not world.well_formed(realm) or not world.is_latin(realm) or not world.well_formed(name):
             return False
         if name.startswith("ghost") or name in self._ghosts:
             return False

@@ -1,7 +1,8 @@
 """Test data of the simulated Battle.net: guilds and characters, computed from region, realm and name.
 
 So any well-formed name exists: a slug in lower case, without apostrophes, its words joined by hyphens, accents and
-Cyrillic kept.  A name that is not a slug (Kel'Thuzad, Aerie Peak, LEEROY) is not found, as by the real service.
+Cyrillic kept.  A name that is not a slug (Kel'Thuzad, Aerie Peak, LEEROY) is not found, as by the real service, and the
+slugs of realms are Latin.
 Digits are accepted, unlike there, so that tests may number their characters.
 
     realm      --in pairs--> its connected realm; the guilds of `GUILDS` are at the first of the pair
@@ -38,6 +39,8 @@ REALMS = {
     "gordunni": "Гордунни",
     "die-nachtwache": "Die Nachtwache",
     "stormrage": "Stormrage",
+    "azshara": "아즈샤라",
+    "sundown-marsh": "日落沼泽",
 }
 GUILDS = (
     "Méchants Loups",
@@ -70,6 +73,23 @@ def well_formed(text: str) -> bool:
     """Return whether this is a slug of at most 48 characters of letters, digits and single hyphens."""
     plain = text == text.lower() == unicodedata.normalize("NFC", text)
     return plain and len(text) <= 48 and _SLUG.fullmatch(text) is not None
+
+
+def is_latin(text: str) -> bool:
+    """Return whether every letter is Latin, accents or not."""
+    return all(unicodedata.name(letter, "").startswith("LATIN") for letter in text if letter.isalpha())
+
+
+def realms(locale: str | None) -> list[dict[str, Any]]:
+    """Return the index of realms: each name in one language, or in all, None; the realm's own and English here."""
+    found = []
+    for number, (slug_of, name) in enumerate(REALMS.items()):
+        script = unicodedata.name(name[0]).split()[0]
+        own = _LANGUAGES.get(script, "en_US")
+        english = name if is_latin(name) else slug_of.replace("-", " ").title()
+        names = {"en_US": english, own: name}
+        found.append({"id": 1 + number, "name": names.get(locale, english) if locale else names, "slug": slug_of})
+    return found
 
 
 def guild(region: str, realm: str, name: str, changes: int = 0) -> dict[str, Any]:
@@ -220,6 +240,7 @@ def _typed(name: str) -> dict[str, str]:
     return {"type": name.upper().replace(" ", "_"), "name": name}
 
 
+_LANGUAGES = {"CYRILLIC": "ru_RU", "HANGUL": "ko_KR", "CJK": "zh_TW"}
 _NAMES = REALMS | {slug(name): name for name in GUILDS}
 _SLUGS = tuple(REALMS)
 _PLACES = {realm: nth for nth, realm in enumerate(_SLUGS)}

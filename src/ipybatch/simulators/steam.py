@@ -1,6 +1,6 @@
 """The Steam store and the list of owned games, as clients of the real services see them.
 
-    GET /api/appdetails?appids=ID[&cc=DE]                     {"ID": {"success": true, "data": {...}}}
+    GET /api/appdetails?appids=ID[&cc=DE][&l=german]          {"ID": {"success": true, "data": {...}}}
                                                               {"ID": {"success": false}}: no such game, or not sold
                                                               there; the real store does not say which
     GET /api/appdetails?appids=1,2&filters=price_overview     several ids; without that filter 400 and null
@@ -51,6 +51,8 @@ class SteamSimulator(Service):
         missing: Collection[int] = (),
         missing_rate: float = 0.0,
         not_sold_in: Mapping[str, Collection[int]] | None = None,
+        part_of: Mapping[int, int] | None = None,
+        left_out: Collection[int] = (),
         key: str = "SIMULATED",
         libraries: Mapping[str, Sequence[int]] | None = None,
         library_size: int = 500,
@@ -68,6 +70,8 @@ class SteamSimulator(Service):
             missing: Ids without a game.
             missing_rate: Share of all other ids without a game, [0, 1], chosen by the seed of ``faults``.
             not_sold_in: Ids not sold in a country, by country code: ``{"DE": {440}}``.
+            part_of: Ids that are answered with the details of another: ``{441: 440}``.
+            left_out: Ids that an answer for several leaves out.
             key: The Web API key that GetOwnedGames accepts.
             libraries: Ids owned, by steamid; a steamid that is not listed owns ``library_size`` ids of its own.
             library_size: Games of a steamid that is not listed, >= 0.
@@ -83,6 +87,8 @@ class SteamSimulator(Service):
         self._missing = frozenset(missing)
         self._missing_rate = missing_rate
         self._not_sold_in = {country.upper(): frozenset(ids) for country, ids in (not_sold_in or {}).items()}
+        self._part_of = dict(part_of or {})
+        self._left_out = frozenset(left_out)
         self._key = key
         self._libraries = dict(libraries or {})
         self._library_size = library_size
@@ -128,12 +134,14 @@ class SteamSimulator(Service):
         if not ids or not all(text.isascii() and text.isdigit() for text in ids) or (len(ids) > 1 and not prices_only):
             return as_json(None, status=400)
         country = request.query.get("cc", "US").upper()
-        return as_json({text: self._entry(int(text), country, prices_only) for text in ids})
+        told = [text for text in ids if len(ids) == 1 or int(text) not in self._left_out]
+        language = request.query.get("l", "english")
+        return as_json({text: self._entry(int(text), country, language, prices_only) for text in told})
 
-    def _entry(self, app_id: int, country: str, prices_only: bool) -> dict[str, Any]:
+    def _entry(self, app_id: int, country: str, language: str, prices_only: bool) -> dict[str, Any]:
         if not self.has(app_id, country):
             return {"success": False}
-        data = game(app_id, country)
+        data = game(self._part_of.get(app_id, app_id), country, language)
         if not prices_only:
             return {"success": True, "data": data}
         # a game without a price has an empty list here, not an empty object
@@ -184,10 +192,15 @@ _CURRENCIES = {"US": ("USD", 1.0), "GB": ("GBP", 0.85), "JP": ("JPY", 140.0)} | 
 )
 
 
-def game(app_id: int, country: str = "US") -> dict[str, Any]:
-    """Return the `data` of one game as appdetails returns it for ``country`` (a code such as "DE")."""
+def game(app_id: int, country: str = "US", language: str = "english") -> dict[str, Any]:
+    """Return the `data` of one game as appdetails returns it for ``country`` (a code such as "DE").
+
+    Args:
+        language: The store's name of a language: "german" texts say so.
+    """
     rng = Random(f"game {app_id}")
     name = game_name(app_id)
+    spoken = "" if language == "english" else f"({language}) "
     is_free = rng.random() < 0.15
     coming_soon = rng.random() < 0.04
     about = {
@@ -196,7 +209,7 @@ def game(app_id: int, country: str = "US") -> dict[str, Any]:
         "steam_appid": app_id,
         "required_age": rng.choices((0, "17", "18"), (88, 8, 4))[0],
         "is_free": is_free,
-        "short_description": f"{name} is a game about a {rng.choice(_NOUNS).lower()} &amp; what was lost there.",
+        "short_description": f"{spoken}{name} is about a {rng.choice(_NOUNS).lower()} &amp; what was lost there.",
         "supported_languages": "English<strong>*</strong>, German<br><strong>*</strong>languages with full audio",
         "header_image": f"https://cdn.example.invalid/steam/apps/{app_id}/header.jpg?t={rng.randrange(10**9)}",
         "website": rng.choice((None, f"https://games.example.invalid/{app_id}")),
