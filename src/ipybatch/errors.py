@@ -36,10 +36,12 @@ class ItemError(BatchError):
     Attributes:
         kind: One word for the kind of failure, recorded with the outcome; subclasses may name their own.
         advice: What the user can do about it; "" where nothing is known.
+        status: HTTP status of the answer that it tells of; None for none.
     """
 
     kind = "failed"
     advice = ""
+    status: int | None = None
 
 
 class Transient(ItemError):

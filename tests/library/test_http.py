@@ -76,7 +76,7 @@ def test_what_is_broken_stays_broken(body: bytes) -> None:
 def test_a_403_may_be_of_one_item() -> None:
     with pytest.raises(Forbidden, match="the store answered 403: hidden") as caught:
         read_json(httpx2.Response(403), "the store", forbidden="hidden")
-    assert caught.value.status_code == 403
+    assert caught.value.status == 403
 
 
 @pytest.mark.parametrize("status", [403, 429, 503])

@@ -26,8 +26,8 @@ from urllib.parse import urlsplit
 import msgspec
 
 from ipybatch.engine.data.masking import mask, register
-from ipybatch.engine.rules.classify import parse_retry_after
-from ipybatch.errors import InputError, Permanent, RateLimited, Refused, Transient
+from ipybatch.engine.rules.rate_headers import read_headers
+from ipybatch.errors import InputError, ItemError, Permanent, RateLimited, Refused, Transient
 from ipybatch.library.source import NotThere
 
 TIMEOUT_S = 30.0
@@ -38,8 +38,6 @@ _decode = msgspec.json.Decoder().decode
 
 class Forbidden(Permanent):
     """Say that the service does not show this item, with status 403, though it may show others."""
-
-    status_code = 403
 
 
 class Response(Protocol):
@@ -224,24 +222,37 @@ def _not_json(body: bytes, service: str) -> str:
     return f"{service} answered with JSON that is broken or breaks off after {len(body)} bytes"
 
 
-def _error(response: Response, service: str, refused: str, forbidden: str) -> Exception:
-    """Return what an answer without 2xx means."""
+def _error(response: Response, service: str, refused: str, forbidden: str) -> ItemError:
+    """Return what an answer without 2xx means; it has the answer's status, unless the source knows what that means."""
+    error = _meaning(response, service, refused, forbidden)
+    if not isinstance(error, Refused):
+        error.status = response.status_code
+    return error
+
+
+def _meaning(response: Response, service: str, refused: str, forbidden: str) -> ItemError:
     status, headers = response.status_code, response.headers
     answered = f"{service} answered {status}"
-    retry_after_s = parse_retry_after(headers, time.time())
-    if status == 429 or (status in (403, 503) and retry_after_s is not None):
-        return RateLimited(f"{answered}: too many requests", retry_after_s=retry_after_s)
+    wait_s = asked_wait_s(headers)
+    if status == 429 or (status in (403, 503) and wait_s is not None):
+        return RateLimited(f"{answered}: too many requests", retry_after_s=wait_s)
     if status == 403 and forbidden:
         return Forbidden(f"{answered}: {forbidden}")
     if status in (401, 403):
         return Refused(f"{answered}: {refused}")
     if status in _PASSING or status >= 500:
-        return Transient(answered, retry_after_s=retry_after_s)
+        return Transient(answered, retry_after_s=wait_s)
     if status in (404, 410):
         return NotThere(answered, is_certain=False)
     moved = urlsplit(headers.get("location", "")[:200])
     where = f"{moved.scheme}://{moved.hostname}" if moved.hostname else moved.path  # the same for every item
     return Permanent(f"{answered}: it has moved to {where}; set its address accordingly" if where else answered)
+
+
+def asked_wait_s(headers: Mapping[str, str]) -> float | None:
+    """Return how long an answer asks us to wait, or until a window that is used up begins anew; None for neither."""
+    told = read_headers(headers, time.time())
+    return told.retry_after_s if told.retry_after_s is not None else told.reset_s if told.is_used_up else None
 
 
 def _repaired(body: bytes) -> bytes:

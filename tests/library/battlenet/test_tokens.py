@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ipybatch import Limits, Rate
+from ipybatch import Breaker, Limits, Rate
 from ipybatch.engine.data.masking import mask
 from ipybatch.library import Character
 from ipybatch.library.battlenet.tokens import GRACE_S, ServerClock, read_date
@@ -65,6 +65,46 @@ def test_a_wrong_secret_is_asked_about_once(azeroth: Azeroth) -> None:
     assert session.reason.startswith("Battle.net's token service answered 401: it does not accept client_id and")
     assert len(azeroth.sent) == 1
     assert session.counts.failed == 1
+
+
+@pytest.mark.parametrize(
+    ("fault", "says"),
+    [
+        (
+            301,
+            "answered 301: it has moved to https://new.battle.invalid; set its address accordingly; there is no token",
+        ),
+        (400, "answered 400: gone, Try elsewhere; there is no token to be had"),
+        (403, "answered 403: it does not accept client_id and client_secret"),
+        (404, "answered 404: gone, Try elsewhere; there is no token to be had"),
+    ],
+)
+@pytest.mark.parametrize("is_limited", [True, False])
+def test_a_token_that_cannot_be_had_is_one_error(azeroth: Azeroth, fault: Any, says: str, is_limited: bool) -> None:
+    """Of 200 items none is lost: one request, the service's own sentence, and the next call runs them all."""
+    limits = LIMITS if is_limited else Limits(concurrency=200)
+    azeroth.open(token_fault=fault)
+    session = azeroth.run(many(200), limits=limits)
+    assert session.state == "failed"
+    assert session.reason.startswith(f"Battle.net's token service {says}")
+    assert len(azeroth.sent) == 1
+    azeroth.open()
+    assert azeroth.run(many(200), limits=limits).counts.completed == 200
+
+
+@pytest.mark.parametrize("breaker", [Breaker(), None], ids=["breaker", "no breaker"])
+def test_a_token_service_that_vanished_is_not_asked_for_every_item(azeroth: Azeroth, breaker: Breaker | None) -> None:
+    """Three requests, and those who wait share the answer; a probe for each further opening."""
+    azeroth.open(token_fault="drop")
+    session = azeroth.run(many(200), limits=Limits(concurrency=20), breaker=breaker)
+    assert session.counts.completed == 0
+    if breaker is None:
+        assert len(azeroth.sent) <= 3 + azeroth.clock.now_s()
+    else:
+        assert session.state == "failed"
+        assert len(azeroth.sent) <= 3 + 4
+    azeroth.open()
+    assert azeroth.run(many(200)).counts.completed == 200
 
 
 def test_trouble_of_the_token_service_passes(azeroth: Azeroth) -> None:

@@ -32,7 +32,8 @@ class Guild:
     """A guild, as an item of `refresh`.
 
     Attributes:
-        realm: Name or slug of the realm: "Aerie Peak". Of a Russian realm, the slug: "gordunni".
+        realm: Name or slug of the realm: "Aerie Peak". A name that is not Latin ("Гордунни") is looked up in the
+            region's index of realms; the key keeps it as it was given, so prefer the slug: "gordunni".
         name: Name as the game shows it: "Méchants Loups".
         key: Key of its record, also accepted as an item: "guild/aerie-peak/méchants-loups".
 
@@ -127,6 +128,13 @@ def character_slug(name: Any) -> str:
         msg = f"character name must be one word without the realm, such as 'Thrall', got {name!r}"
         raise InputError(msg)
     return _slug(text)
+
+
+def is_latin(slug: str) -> bool:
+    """Return whether every letter is Latin, accents or not, as in the slugs of all realms."""
+    return slug.isascii() or all(
+        unicodedata.name(letter, "").startswith("LATIN") for letter in slug if letter.isalpha()
+    )
 
 
 def path_of(slug: str) -> str:

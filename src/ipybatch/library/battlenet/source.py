@@ -3,17 +3,21 @@
     GET {region}.api.blizzard.com/data/wow/guild/REALM/GUILD             a guild; with /roster its members
     GET {region}.api.blizzard.com/profile/wow/character/REALM/NAME       a character; with /equipment and so on more
 
-A record is the unchanged answer with three more fields:
+    GET {region}.api.blizzard.com/data/wow/realm/index                   slugs of realms, for names that are not Latin
+
+A record is the unchanged answer with more fields:
 
     extras          further answers by name: "roster" of a guild, those of `EXTRAS` of an enhanced character
     last_modified   Last-Modified of each answer, sent next time as If-Modified-Since
     locale          language of the answers
+    left_out        number of members in the roster that have no name, where there are any
 
 One request:
 
     permit --> token --> GET --401--> another permit --> a newer token --> GET --401--> refused
                           |
-                          +--429--> wait for the server's next second, then try once more; then the item fails
+                          +--429--> wait for the server's next second, then ask again: it costs no attempt
+                          +--403--> this guild or character fails, alone
 
 | variable              | default | meaning                                                     |
 |-----------------------|---------|-------------------------------------------------------------|
@@ -32,21 +36,19 @@ import asyncio
 import hashlib
 import os
 import re
-import time
-from collections.abc import Mapping
-from contextlib import AbstractAsyncContextManager, nullcontext
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
 from ipybatch.engine.data.masking import mask
 from ipybatch.engine.data.policy import Breaker, Limits, Rate, Retry, check, check_count
-from ipybatch.engine.rules.classify import parse_retry_after
 from ipybatch.engine.run.attempt import Attempt
-from ipybatch.errors import InputError, RateLimited, Transient
-from ipybatch.library.battlenet.names import KINDS, Character, Guild, item_of, kind_of, path_of
+from ipybatch.errors import InputError, Permanent, RateLimited, Transient
+from ipybatch.library.battlenet.names import KINDS, Character, Guild, is_latin, item_of, kind_of, path_of, realm_slug
 from ipybatch.library.battlenet.tokens import AccessTokens, ServerClock, check_credential, read_date
-from ipybatch.library.http import TIMEOUT_S, Client, HttpSource, check_url, read_json
+from ipybatch.library.http import TIMEOUT_S, Client, HttpSource, asked_wait_s, check_url, read_json
 from ipybatch.library.source import Defaults, Identity, NotThere, read_environment
 
 REGIONS = {region: f"https://{region}.api.blizzard.com" for region in ("us", "eu", "kr", "tw")} | {
@@ -68,8 +70,9 @@ PREFIX = "BNET_"
 # Source: https://rate-limits.apis.io/rate-limits/battle-net/battle-net-rate-limits/ (2026-11-22).
 RATES = (Rate(100, per_s=1), Rate(36_000, per_s=3600))
 
-_OURS = frozenset({"extras", "last_modified", "locale"})
+_OURS = frozenset({"extras", "last_modified", "left_out", "locale"})
 _REFUSED = "it rejects a token that it has just issued; see the client at https://develop.battle.net/access/clients"
+_FORBIDDEN = "it does not show this one; a player may have opted out, or the address is no longer in use"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -170,7 +173,9 @@ class BattleNet(HttpSource):
         self.base_url = check_url("base_url", base_url or REGIONS[region])
         token_url = oauth_url or (f"{self.base_url}/oauth" if base_url else OAUTH_URLS.get(region, OAUTH_URL))
         self.tokens = AccessTokens(check_url("oauth_url", token_url), client_id, secret)
-        self._api = ApiClient(self.tokens, {"namespace": f"profile-{region}", "locale": locale})
+        self._api = ApiClient(self.tokens)
+        self._params = {"namespace": f"profile-{region}", "locale": locale}
+        self._realms = RealmIndex(region)
         self._budget = hashlib.blake2b(client_id.encode(), digest_size=4).hexdigest()
         self._pace = max_concurrent, min_time_ms
         self._settings()
@@ -184,6 +189,7 @@ class BattleNet(HttpSource):
         await super().__aenter__()
         if self._entered == 1:
             self.tokens.enter()
+            self._realms.enter()
         return self
 
     def defaults(self) -> Defaults:
@@ -235,17 +241,19 @@ class BattleNet(HttpSource):
         if isinstance(what, Guild):
             paths = {ROSTER: "/roster"} if expand == ROSTER else {}
         extras = {name: await pages.further(name, path) for name, path in paths.items()}
-        more = {"extras": extras} if extras else {}
+        more: dict[str, Any] = {"extras": extras} if extras else {}
+        if left_out := _members(extras[ROSTER])[1] if ROSTER in extras else 0:
+            more["left_out"] = left_out
         return {**data, **more, "last_modified": pages.modified, "locale": self.locale}
 
     def expand(self, what: str, data: Mapping[str, Any]) -> list[Any] | None:
-        """Return the keys of the characters in a guild's roster; None when the record has no roster.
+        """Return the keys of the characters in a guild's roster that have a name; None when the record has no roster.
 
         Raises:
             Transient: The roster cannot be read.
         """
         roster = (data.get("extras") or {}).get(what)
-        return None if roster is None else _members(roster)
+        return None if roster is None else _members(roster)[0]
 
     def can_expand(self, what: str, kind: str) -> bool:
         """Return whether records of this kind list members."""
@@ -267,13 +275,16 @@ class _Pages:
         self._source, self._attempt = source, attempt
         self._kind = kind_of(what)
         self._kept = kept
-        _, realm, name = what.key.split("/", 2)
-        base = "/data/wow/guild" if isinstance(what, Guild) else "/profile/wow/character"
-        self._url = f"{source.base_url}{base}/{path_of(realm)}/{path_of(name)}"
+        _, self._realm, self._name = what.key.split("/", 2)
+        self._base = "/data/wow/guild" if isinstance(what, Guild) else "/profile/wow/character"
+        self._url = ""
+        self._has_sent = False
         self.modified: dict[str, str] = {}
 
     async def main(self) -> dict[str, Any]:
         """Return the guild or the character itself."""
+        realm = self._realm if is_latin(self._realm) else await self._source._realms.slug(self._realm, self._ask_index)
+        self._url = f"{self._source.base_url}{self._base}/{path_of(realm)}/{path_of(self._name)}"
         kept = {name: value for name, value in self._kept.items() if name not in _OURS}
         response, data = await self._ask(self._kind, "", kept)
         if response.status_code == 404:
@@ -296,58 +307,73 @@ class _Pages:
 
     async def _ask(self, name: str, path: str, kept: Any) -> tuple[Any, Any]:
         since = (self._kept.get("last_modified") or {}).get(name, "") if kept else ""
-        response = await self._source._api.get(
-            self._source._client, self._url + path, self._attempt, since=since, is_first=not path
-        )
+        response = await self._get(self._url + path, self._source._params, since)
         if response.status_code == 404:
             return response, None
         if response.status_code == 304 and since:
             self.modified[name] = since
             return response, kept
-        data = read_json(response, "Battle.net", refused=_REFUSED)
+        data = read_json(response, "Battle.net", refused=_REFUSED, forbidden=_FORBIDDEN)
         if modified := response.headers.get("last-modified"):
             self.modified[name] = modified
         return response, data
 
+    async def _ask_index(self) -> Any:
+        """Return the index of realms, in all languages: a request without locale."""
+        params = {"namespace": f"dynamic-{self._source.region}"}
+        response = await self._get(f"{self._source.base_url}/data/wow/realm/index", params, "")
+        if response.status_code == 404:
+            msg = f"Battle.net has no index of realms in {self._source.region}: give the slug of {self._realm!r}"
+            raise Permanent(msg)
+        return read_json(response, "Battle.net", refused=_REFUSED, forbidden=_FORBIDDEN)
+
+    async def _get(self, url: str, params: dict[str, str], since: str) -> Any:
+        is_first, self._has_sent = not self._has_sent, True
+        source = self._source
+        return await source._api.get(source._client, url, params, self._attempt, since=since, is_first=is_first)
+
 
 class ApiClient:
-    """Send requests for one client id.
+    """Send requests for one client id."""
 
-    Args:
-        params: Query of every request: namespace and locale.
-    """
-
-    def __init__(self, tokens: AccessTokens, params: dict[str, str]) -> None:
-        self._tokens, self._params = tokens, params
+    def __init__(self, tokens: AccessTokens) -> None:
+        self._tokens = tokens
         self._server_clock = ServerClock()
-        self._slowed: set[str] = set()  # keys of items that had a 429 in this round of attempts
 
-    async def get(self, client: Client, url: str, attempt: Attempt, *, since: str = "", is_first: bool = False) -> Any:
+    async def get(
+        self,
+        client: Client,
+        url: str,
+        params: dict[str, str],
+        attempt: Attempt,
+        *,
+        since: str = "",
+        is_first: bool = False,
+    ) -> Any:
         """Return the response to one request, with any status but 429.
 
         Args:
+            params: Query: namespace and locale.
             since: Last-Modified of an earlier answer; then an unchanged answer has status 304 and no body.
             is_first: Whether it is the attempt's first request, which has a permit already.
 
         Raises:
             RateLimited: The status is 429.
-            Transient: The status is 429 for the first time, after another failure of the same item.
-            Refused: The token service refuses client id and secret.
+            Refused: The token service refuses client id and secret, or has no token to give.
         """
-        if is_first and attempt.number == 1:
-            self._slowed.discard(attempt.key)
         permit = nullcontext() if is_first else attempt.permit()
-        response, token = await self._send(client, url, permit, since)
+        response, token = await self._send(client, url, params, permit, since)
         if response.status_code == 401:
-            response, _ = await self._send(client, url, attempt.permit(), since, instead_of=token)
+            response, _ = await self._send(client, url, params, attempt.permit(), since, instead_of=token)
         if response.status_code == 429:
-            raise self._slow_down(response, attempt)
+            raise self._slow_down(response)
         return response
 
     async def _send(
         self,
         client: Client,
         url: str,
+        params: dict[str, str],
         permit: AbstractAsyncContextManager[None],
         since: str,
         *,
@@ -358,38 +384,89 @@ class ApiClient:
             token = await self._tokens.get(client, instead_of=instead_of)
             headers = {"Authorization": f"Bearer {token}", **({"If-Modified-Since": since} if since else {})}
             sent_s = now_s()
-            response = await client.get(url, params=self._params, headers=headers, follow_redirects=False)
+            response = await client.get(url, params=params, headers=headers, follow_redirects=False)
             stamped_s = read_date(response.headers.get("date"))
             if stamped_s is not None:
                 self._server_clock.learn(stamped_s, sent_s, now_s())
             return response, token
 
-    def _slow_down(self, response: Any, attempt: Attempt) -> Transient:
-        """Return the error that lets the engine retry an item once after a 429, in the server's next second.
+    def _slow_down(self, response: Any) -> RateLimited:
+        """Return the error of a 429: all wait where the service names a time; else this request, for its next second.
 
-        The engine ends an item at a 429 of any attempt but the first.  A first 429 after another failure is therefore
-        raised as plain Transient.
+        The service counts by its own seconds, so a request that waits for the next one is in another window.
         """
-        is_first, said = attempt.key not in self._slowed, "Battle.net answered 429: too many requests"
-        self._slowed.add(attempt.key)
-        wait_s = self._wait_s(response)
-        if attempt.number == 1 or not is_first or wait_s is None:
-            return RateLimited(said, retry_after_s=wait_s)
-        return Transient(said, retry_after_s=wait_s, counts=False)
-
-    def _wait_s(self, response: Any) -> float | None:
+        said, wait_s = "Battle.net answered 429: too many requests", asked_wait_s(response.headers)
         stamped_s = read_date(response.headers.get("date"))
-        if stamped_s is None:  # the engine waits by its own clock
-            return parse_retry_after(response.headers, time.time())
-        asked_s = parse_retry_after(response.headers, stamped_s)
+        if wait_s is not None or stamped_s is None:
+            return RateLimited(said, retry_after_s=wait_s)
         now_s = asyncio.get_running_loop().time()
-        return self._server_clock.until_next_s(stamped_s, now_s) if asked_s is None else asked_s
+        return RateLimited(said, back_off_s=self._server_clock.until_next_s(stamped_s, now_s))
 
 
-def _members(roster: Any) -> list[Any]:
-    try:
-        found = [member["character"] for member in roster["members"]]
-        return [Character(one["realm"]["slug"], one["name"]).key for one in found]
-    except (KeyError, TypeError, InputError):
+class RealmIndex:
+    """The slugs of a region's realms by their names in all languages, asked for when the first name needs it."""
+
+    def __init__(self, region: str) -> None:
+        self._region = region
+        self._slugs: dict[str, str] = {}
+        self._lock = asyncio.Lock()
+
+    def enter(self) -> None:
+        """Belong to the running event loop."""
+        self._lock = asyncio.Lock()
+
+    async def slug(self, name: str, ask: Callable[[], Awaitable[Any]]) -> str:
+        """Return the slug of a realm.
+
+        Args:
+            name: Its name in any language, as `realm_slug` leaves it.
+            ask: Returns the service's answer; called once, unless it fails.
+
+        Raises:
+            Permanent: The region has no realm of that name.
+            ItemError: The index cannot be had.
+        """
+        async with self._lock:
+            if not self._slugs:
+                self._slugs = _slugs_of(await ask())
+        found = self._slugs.get(name) or self._slugs.get(name.replace("-", ""))
+        if found is None:
+            msg = f"no realm of region {self._region} is named {name!r}: give its slug, such as 'gordunni'"
+            raise Permanent(msg)
+        return found
+
+
+def _slugs_of(index: Any) -> dict[str, str]:
+    """Return the slugs in an index of realms, by the names in all languages as `realm_slug` leaves them.
+
+    Raises:
+        Transient: It is no index.
+    """
+    slugs: dict[str, str] = {}
+    for realm in index.get("realms", ()) if isinstance(index, dict) else ():
+        with suppress(AttributeError, KeyError, TypeError, InputError):
+            names = realm["name"]
+            for name in names.values() if isinstance(names, dict) else [names]:
+                slugs[realm_slug(name)] = slugs[realm_slug(name).replace("-", "")] = realm["slug"]
+    if not slugs:
+        msg = "Battle.net answered without the index of realms"
+        raise Transient(msg)
+    return slugs
+
+
+def _members(roster: Any) -> tuple[list[Any], int]:
+    """Return the keys of a roster's members, and how many members have no name.
+
+    Raises:
+        Transient: None can be read, or it is no roster.
+    """
+    listed = roster.get("members") if isinstance(roster, dict) else None
+    found: list[Any] = []
+    for member in listed if isinstance(listed, list) else ():
+        with suppress(KeyError, TypeError, InputError):
+            one = member["character"]
+            found.append(Character(one["realm"]["slug"], one["name"]).key)
+    if not isinstance(listed, list) or (listed and not found):
         msg = "Battle.net answered without the members of the guild"
-        raise Transient(msg) from None
+        raise Transient(msg)
+    return found, len(listed) - len(found)
