@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ipybatch import Breaker, InputError, Limits, Rate, Refused, Retry, Transient
+from ipybatch import Breaker, InputError, Limits, Rate, RateLimited, Refused, Retry, Transient
 from ipybatch.library import Library, SteamStore, refresh, steam
 from ipybatch.library.steam import StoreSettings
 from ipybatch.simulators import Faults, SimTransport, SteamSimulator, serve
@@ -263,6 +263,67 @@ def test_what_is_no_app_id_is_refused_before_the_first_request(shop: Shop, item:
     assert shop.asked == []
 
 
+def test_the_next_country_is_asked_for_what_one_does_not_sell(shop: Shop) -> None:
+    """Each request has a permit of its own; the record says which country answered."""
+    shop.open(not_sold_in={"US": {440, 570}, "DE": {570}}, missing={10})
+    limits = Limits(rates=[Rate(2, per_s=10)])
+    session = shop.run([440, 570, 730, 10], cc=("us", "DE", "jp"), limits=limits)
+    frame = session.results().set_index("key")
+    assert frame["status"].tolist() == ["completed", "completed", "completed", "failed"]
+    assert frame["cc"].tolist()[:3] == ["de", "jp", "us"]
+    assert frame["error"][10] == "no such game, or not sold in US, DE, JP"
+    assert sorted(shop.asked) == sorted(["440"] * 2 + ["570"] * 3 + ["730"] + ["10"] * 3)
+    assert shop.simulator.worst(10) == 2
+    record = shop.library.get("game", 440)
+    assert record is not None
+    assert (record.place, record.data["cc"]) == ("us,de,jp", "de")
+    assert shop.run([440], cc="us", name="us alone").counts.failed == 1  # what Germany sells is no record of it
+
+
+def test_a_country_that_fails_is_no_country_without_the_game(shop: Shop) -> None:
+    shop.open(faults=Faults(outages=((0.0, 1e6),)))
+    row = only(shop.run([440], cc=("us", "de"), breaker=None))
+    assert (row["status"], row["attempts"], row["error"]) == ("failed", 3, "the Steam store answered 500")
+    assert shop.asked == ["440"] * 3
+
+
+def test_another_language_is_fetched_anew(shop: Shop) -> None:
+    shop.run([440])
+    session = shop.run([440], source=shop.store(language="german"), name="german")
+    assert session.counts.completed == 1
+    german, english = shop.library.get("game", 440, "us in german"), shop.library.get("game", 440, "us")
+    assert german is not None
+    assert english is not None
+    assert german.data["short_description"] == f"(german) {english.data['short_description']}"
+    assert shop.run([440], source=shop.store(language="german"), name="again").counts.skipped == 1
+
+
+@pytest.mark.parametrize("language", ["", "deutsch", "de", 7, "German"])
+def test_a_language_has_the_stores_own_name(language: Any) -> None:
+    with pytest.raises(InputError, match=r"language must be None or one of arabic, .*, vietnamese, got"):
+        SteamStore(language=language)
+
+
+def test_what_is_part_of_another_says_so(shop: Shop) -> None:
+    shop.open(part_of={441: 440})
+    frame = shop.run([440, 441]).results()
+    assert frame["part_of"].fillna(0).tolist() == [0, 440]
+    record = shop.library.get("game", 441)
+    assert record is not None
+    assert (record.data["part_of"], record.data["steam_appid"]) == (440, 440)
+
+
+def test_stray_429s_fail_no_game(shop: Shop) -> None:
+    shop.open(faults=Faults(seed=3, rate_429=0.3))
+    assert shop.run(range(10, 110)).counts.completed == 100
+
+
+@pytest.mark.parametrize("cc", [(), [], ("us", "US"), ("us", "deu"), {"us": 1}])
+def test_countries_are_different_ones(cc: Any) -> None:
+    with pytest.raises(InputError, match="cc must be"):
+        SteamStore(cc=cc)
+
+
 @pytest.mark.parametrize("cc", ["", "usa", "u1", None, "üs"])
 def test_a_country_has_two_letters(cc: Any) -> None:
     with pytest.raises(InputError, match="cc must be a country's two letters"):
@@ -319,6 +380,15 @@ def test_a_wrong_key_is_told_and_never_shown(caplog: pytest.LogCaptureFixture) -
     assert wrong not in str(caught.value)
     assert "GetOwnedGames" in caplog.text
     assert wrong not in caplog.text
+
+
+def test_too_many_requests_are_no_wrong_key(answering: Callable[..., SteamStore]) -> None:
+    """The Web API answers 403 where it means 429; with a time to wait it is one."""
+    with pytest.raises(RateLimited, match="Steam answered 403: too many requests") as caught:
+        answering(403, headers={"Retry-After": "60"}).owned_games(ALICE, KEY)
+    assert caught.value.retry_after_s == 60.0
+    with pytest.raises(Refused, match="Steam answered 403: it does not accept the key"):
+        answering(403).owned_games(ALICE, KEY)
 
 
 def test_nobody_there_is_told_without_the_key() -> None:

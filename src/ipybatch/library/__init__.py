@@ -2,14 +2,15 @@
 
 Read in this order:
 
-session    `refresh` and its session: which items are stale, and what is fetched
-games      convenience functions that refresh a library of games
-absences   what is not there any more, and whether that is believed
-records    `Library`: records in a SQLite file, and how stale they are
-source     the Protocol of a service, and settings from the environment
-http       HTTP clients, and what an answer means
-steam      `SteamStore`: the store's details of a game, and the games a profile owns
-battlenet  `BattleNet`: guilds and characters of World of Warcraft
+session       `refresh` and its session: which items are stale, and what is fetched
+games         convenience functions that refresh a library of games
+absences      what is not there any more, and whether that is believed
+records       `Library`: records in a SQLite file, and how stale they are
+source        the Protocol of a service, and settings from the environment
+http          HTTP clients, and what an answer means
+steam         `SteamStore`: the store's details of a game, and the games a profile owns
+steam_prices  `SteamPrices`: prices of many games in one request
+battlenet     `BattleNet`: guilds and characters of World of Warcraft
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from ipybatch.library.records import Absence, Library, Record, Staleness
 from ipybatch.library.session import RefreshSession, refresh
 from ipybatch.library.source import Defaults, Identity, NotThere, Source
 from ipybatch.library.steam import SteamStore
+from ipybatch.library.steam_prices import SteamPrices
 
 __all__ = [
     "Absence",
@@ -43,6 +45,7 @@ __all__ = [
     "RefreshSession",
     "Source",
     "Staleness",
+    "SteamPrices",
     "SteamStore",
     "batch_refresh_games",
     "get_cache_config",

@@ -17,7 +17,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Unpack, cast
@@ -30,7 +30,7 @@ from ipybatch.engine.data.items import plan_items, read_whole
 from ipybatch.engine.data.outcome import Summary
 from ipybatch.engine.data.plan import NOTHING_AGAIN, Again, canonical, key_value
 from ipybatch.engine.feed.snapshot import Snapshot
-from ipybatch.engine.rules.limiter import NO_COST, Cost
+from ipybatch.engine.rules.limiter import NO_COST, NOTHING, Cost
 from ipybatch.engine.run.attempt import Attempt, Request
 from ipybatch.engine.run.run import Run
 from ipybatch.engine.store import run_store
@@ -51,6 +51,7 @@ if TYPE_CHECKING:
 
 COLUMNS = ("total", "completed", "failed", "timeout", "cancelled", "skipped", "pending")
 
+_TOLD = ("cc", "part_of", "left_out")  # of a record's data, where a source says them
 _FINISHED = frozenset({"completed", "rolled_back"})
 _HELD = frozenset({"running", "paused"})
 
@@ -212,6 +213,7 @@ def refresh(
         key=work.key,
         rank=work.rank,
         skip=work.skip,
+        cost=(lambda _: NOTHING) if defaults.shares_requests else None,
         settings=defaults.settings,
         **{**chosen, "clock": clock, "fresh": not is_running},
     )
@@ -424,6 +426,7 @@ class Refreshing(Workload[RefreshSession]):
             "name": record.data.get("name", ""),
             "fetched_at_s": record.fetched_at_s,
             "staleness": self._judged[attempt.key],
+            **{told: record.data[told] for told in _TOLD if told in record.data},
         }
 
     async def probe(self, attempt: Attempt | None = None) -> bool:
@@ -443,7 +446,7 @@ class Refreshing(Workload[RefreshSession]):
         if (record := self._latest()) is None:
             return False
         identity = self._source.identify(record.key)
-        attempt = attempt or _OneRequest(canonical(record.key))
+        attempt = attempt or _OneRequest(canonical(record.key), further=int(self._source.defaults().shares_requests))
         with suppress(_Answered), _needing_library():
             await self._fetch(identity, attempt, record)
         return True
@@ -570,13 +573,21 @@ class _Answered(ItemError):
 
 
 class _OneRequest(Attempt):
-    """An attempt that takes part in nothing, and has no permit for a further request."""
+    """An attempt that takes part in nothing, and has no permit for more than one request.
 
-    def __init__(self, key: str) -> None:
+    Args:
+        further: How many requests need a permit; 0 where the first has the attempt's own.
+    """
+
+    def __init__(self, key: str, *, further: int = 0) -> None:
         super().__init__(key, 1, cast("Any", _Nobody()))
+        self._left = further
 
     def permit(self, cost: Cost = NO_COST) -> Request:
-        raise _Answered
+        self._left -= 1
+        if self._left < 0:
+            raise _Answered
+        return cast("Request", nullcontext())
 
 
 class _Nobody:

@@ -49,6 +49,8 @@ class Defaults:
         retry: Retry policy.
         breaker: Circuit breaker.
         timeout_s: Time of one attempt, seconds; None for no limit.
+        shares_requests: Whether one request may serve several items: an item then takes no permit of its own, and the
+            source takes one for each request, from any of the attempts that it serves.
         expands: Allowed values of ``expand=`` in `refresh`; if there are any, the source is an `Expanding` one.
     """
 
@@ -60,6 +62,7 @@ class Defaults:
     breaker: Breaker
     timeout_s: float | None
     expands: tuple[str, ...] = ()
+    shares_requests: bool = False
 
 
 class NotThere(Permanent):

@@ -1,8 +1,14 @@
 """`SteamStore`: the store's details of a game, and the list of games that a profile owns.
 
     GET store.steampowered.com/api/appdetails?appids=ID&cc=us     {"ID": {"success": true, "data": {...}}}
+                                                                  {"ID": {"success": false}}: none, or not sold there
     GET api.steampowered.com/IPlayerService/GetOwnedGames/v1      {"response": {"game_count": 2, "games": [...]}}
                                                                   {"response": {}} is a private profile
+
+A record is the store's answer, with two more fields where they say something:
+
+    cc        the country that answered, where several may
+    part_of   the id whose details these are, where the store answers with those of another game
 
 Valve does not document the store's endpoint: shape and limits are observed, and may change any day.
 
@@ -20,7 +26,8 @@ replace all of theirs.  The store's own 200 requests per 5 minutes hold too, unl
 
 Source: https://wiki.teamfortress.com/wiki/User:RJackson/StorefrontAPI (shape),
 https://github.com/daniel-tran/steam-points-shop-search/wiki/Rate-Limiting-by-the-Steam-API (429, then 403) and
-https://partner.steamgames.com/doc/webapi/IPlayerService#GetOwnedGames, read 2026-11-22.
+https://partner.steamgames.com/doc/webapi/IPlayerService#GetOwnedGames, read 2026-11-22;
+https://partner.steamgames.com/doc/store/localization/languages (languages), read 2026-11-30.
 """
 
 from __future__ import annotations
@@ -29,7 +36,8 @@ import logging
 import numbers
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -51,9 +59,19 @@ LARGEST_ID = 2**32 - 1
 # Source: https://steamdb.info/blog/store-prices-api/ (2026-11-22).
 STORE_RATE = Rate(200, per_s=300)
 
+# fmt: off
+LANGUAGES = (
+    "arabic", "brazilian", "bulgarian", "czech", "danish", "dutch", "english", "finnish", "french", "german",
+    "greek", "hungarian", "indonesian", "italian", "japanese", "koreana", "latam", "norwegian", "polish",
+    "portuguese", "romanian", "russian", "schinese", "spanish", "swedish", "tchinese", "thai", "turkish",
+    "ukrainian", "vietnamese",
+)
+# fmt: on
+
 _NUMBER = re.compile(r"\s*([0-9]{1,10})(?:\.0+)?\s*")
+DETAILS = "/api/appdetails"
 _OWNED_PATH = "/IPlayerService/GetOwnedGames/v1"
-_BANNED = "it blocks this address for some minutes, as it does after too many requests; run the session again later"
+BANNED = "it blocks this address for some minutes, as it does after too many requests; run the session again later"
 _WRONG_KEY = "it does not accept the key; https://steamcommunity.com/dev/apikey gives one"
 
 
@@ -127,8 +145,12 @@ class SteamStore(HttpSource):
         base_url: URL of the store.
         client: An `httpx2.AsyncClient` or `httpx.AsyncClient` of yours; it stays open. Default: a client of the
             source's own, opened with its first session and closed with its last.
-        cc: Country of prices and offers, two letters.
+        cc: Country of prices and offers, two letters; or several: the next one is asked, by a further request, for
+            what the one before does not sell, and the record's ``cc`` says which answered.
+        language: Language of the texts, by the store's own name such as "german" or "schinese"; default: the store's.
         api_url: URL of the Web API, for `owned_games`.
+
+    A record of other countries or in another language is another record: its place is "us,de", or "us in german".
 
     Raises:
         InputError: An argument is invalid; names it, its value and the allowed values.
@@ -143,29 +165,37 @@ class SteamStore(HttpSource):
         self,
         base_url: str = STORE_URL,
         client: Client | None = None,
-        cc: str = "us",
+        cc: str | Sequence[str] = "us",
         *,
+        language: str | None = None,
         api_url: str = API_URL,
     ) -> None:
         super().__init__(client)
-        if not isinstance(cc, str) or not re.fullmatch("[A-Za-z]{2}", cc):
-            msg = f"cc must be a country's two letters such as 'us' or 'de', got {cc!r}"
-            raise InputError(msg)
         self.base_url = check_url("base_url", base_url)
         self.api_url = check_url("api_url", api_url)
-        self.cc = cc.lower()
+        self.countries = tuple(map(country_of, [cc] if isinstance(cc, str) or not isinstance(cc, Sequence) else cc))
+        if not self.countries or len(set(self.countries)) < len(self.countries):
+            msg = f"cc must be one country or several different ones such as ('us', 'de'), got {cc!r}"
+            raise InputError(msg)
+        if language is not None and language not in LANGUAGES:
+            msg = f"language must be None or one of {', '.join(LANGUAGES)}, got {language!r}"
+            raise InputError(msg)
+        self.language = language
+        self._place = ",".join(self.countries) + (f" in {language}" if language else "")
 
     def __repr__(self) -> str:
-        return f"SteamStore({mask(self.base_url)!r}, cc={self.cc!r})"
+        cc = self.countries[0] if len(self.countries) == 1 else self.countries
+        more = f", language={self.language!r}" if self.language else ""
+        return f"SteamStore({mask(self.base_url)!r}, cc={cc!r}{more})"
 
     def defaults(self) -> Defaults:
         """Return the policy of the store, with settings from the environment."""
         settings = StoreSettings.from_environment()
-        host = urlsplit(self.base_url).netloc.rpartition("@")[2]
+        language = {"language": self.language} if self.language else {}
         return Defaults(
             name="steam refresh",
-            resource="steam store" if self.base_url == STORE_URL else f"steam store at {host}",
-            settings={"source": "steam", "cc": self.cc},
+            resource=resource_at(self.base_url),
+            settings={"source": "steam", "cc": ",".join(self.countries), **language},
             limits=settings.limits(),
             retry=settings.retry(),
             breaker=settings.breaker(),
@@ -181,36 +211,40 @@ class SteamStore(HttpSource):
         Raises:
             InputError: The app id is not a whole number, or is out of range.
         """
-        app_id = _whole(item)
-        if app_id is None or not 1 <= app_id <= LARGEST_ID:
-            msg = (
-                f"app id must be a whole number from 1 to {LARGEST_ID}, got {item!r}:"
-                " take the number in the address of the game's page in the store"
-            )
-            raise InputError(msg)
-        return Identity(kind="game", key=app_id, place=self.cc)
+        return Identity(kind="game", key=app_id_of(item), place=self._place)
 
     async def fetch(
         self, item: Any, attempt: Attempt, kept: dict[str, Any] | None = None, expand: str = ""
     ) -> dict[str, Any]:
-        """Return the store's details of a game, unchanged.
+        """Return the store's details of a game, from the first of the countries that has it.
 
         Raises:
+            NotThere: None of the countries has it.
             ItemError: The fetch failed; the class says whether it is tried again.
         """
-        address = f"{self.base_url}/api/appdetails"
-        response = await self._client.get(address, params={"appids": item, "cc": self.cc}, follow_redirects=False)
-        answer = read_json(response, "the Steam store", refused=_BANNED)
-        entry = answer.get(str(item)) if isinstance(answer, dict) else None
+        for country in self.countries:
+            async with nullcontext() if country == self.countries[0] else attempt.permit():
+                data = await self._ask(item, country)
+            if data is not None:
+                return {**data, "cc": country} if len(self.countries) > 1 else data
+        msg = f"no such game, or not sold in {', '.join(self.countries).upper()}"
+        raise NotThere(msg)
+
+    async def _ask(self, app_id: int, country: str) -> dict[str, Any] | None:
+        """Return the store's details of a game in one country; None if it has none there."""
+        params = {"appids": app_id, "cc": country, **({"l": self.language} if self.language else {})}
+        response = await self._client.get(f"{self.base_url}{DETAILS}", params=params, follow_redirects=False)
+        answer = read_json(response, "the Steam store", refused=BANNED)
+        entry = answer.get(str(app_id)) if isinstance(answer, dict) else None
         success = entry.get("success") if isinstance(entry, dict) else None
         if success is False:
-            msg = f"no such game, or not sold in {self.cc.upper()}"
-            raise NotThere(msg)
+            return None
         data = entry.get("data") if isinstance(entry, dict) else None
         if success is not True or not isinstance(data, dict) or not isinstance(data.get("name"), str):
-            msg = f"the Steam store answered without the details of {item}"
+            msg = f"the Steam store answered without the details of {app_id}"
             raise Transient(msg)
-        return data
+        told = whole(data.get("steam_appid"))
+        return data if told is None or told == app_id else {**data, "part_of": told}
 
     def owned_games(self, steam_id: str | int, key: str) -> list[int]:
         """Return the app ids of the games that a profile owns, in Steam's order; block until the answer is there.
@@ -271,7 +305,40 @@ async def _ask_owned(api_url: str, client: Client | None, profile: str, key: str
     raise Transient(msg)
 
 
-def _whole(item: Any) -> int | None:
+def country_of(cc: Any) -> str:
+    """Return a country as the store names it.
+
+    Raises:
+        InputError: It is not two letters.
+    """
+    if not isinstance(cc, str) or not re.fullmatch("[A-Za-z]{2}", cc):
+        msg = f"cc must be a country's two letters such as 'us' or 'de', got {cc!r}"
+        raise InputError(msg)
+    return cc.lower()
+
+
+def resource_at(base_url: str) -> str:
+    """Return the name of what a store limits: simulators do not count in the real store's windows."""
+    return "steam store" if base_url == STORE_URL else f"steam store at {urlsplit(base_url).netloc.rpartition('@')[2]}"
+
+
+def app_id_of(item: Any) -> int:
+    """Return an item as an app id.
+
+    Raises:
+        InputError: It is not a whole number, or is out of range.
+    """
+    app_id = whole(item)
+    if app_id is None or not 1 <= app_id <= LARGEST_ID:
+        msg = (
+            f"app id must be a whole number from 1 to {LARGEST_ID}, got {item!r}:"
+            " take the number in the address of the game's page in the store"
+        )
+        raise InputError(msg)
+    return app_id
+
+
+def whole(item: Any) -> int | None:
     """Return a whole number for an app id as tables have it: numbers of numpy and pandas, floats, texts; else None."""
     if isinstance(item, str):
         return int(found[1]) if (found := _NUMBER.fullmatch(item)) else None

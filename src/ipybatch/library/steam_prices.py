@@ -1,0 +1,191 @@
+"""`SteamPrices`: the store's prices of many games in one request.
+
+    GET store.steampowered.com/api/appdetails?appids=440,570&cc=us&filters=price_overview
+
+        {"440": {"success": true, "data": {"price_overview": {"currency": "USD", "final": 999, ...}}},
+         "570": {"success": true, "data": []}}        free, or not for sale
+
+Items are app ids, each with an outcome and a record of its own.  Those that run at the same time share requests:
+
+    items --> waiting --no more for 20 ms--> permit --> one request for up to 100 --> each has its own price or error
+                                                            |
+                                                            +--> fails: the item that asked fails, the others ask
+                                                                 again; the third time in a row it is the error of
+                                                                 all who wait
+
+Only this filter takes several ids; the store answers any other request for several with 400.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from ipybatch.engine.data.masking import mask
+from ipybatch.engine.data.policy import Limits, check_count
+from ipybatch.engine.run.attempt import Attempt
+from ipybatch.errors import Transient
+from ipybatch.library.http import TIMEOUT_S, Client, HttpSource, check_url, read_json
+from ipybatch.library.source import Defaults, Identity, NotThere
+from ipybatch.library.steam import (
+    BANNED,
+    DETAILS,
+    STORE_RATE,
+    STORE_URL,
+    StoreSettings,
+    app_id_of,
+    country_of,
+    resource_at,
+)
+
+IDS_PER_REQUEST = 100
+LINGER_S = 0.02  # for the next item: the engine starts those of a rate some milliseconds apart
+FAILURES = 3  # so many in a row, and those who wait do not ask again each on their own
+
+Answer = asyncio.Future[dict[str, Any]]
+
+
+class SteamPrices(HttpSource):
+    """The Steam store as a source of prices, of which one request gives many.
+
+    A record's kind is "price", its place the country, and its data ``{"price_overview": {...}}``, in hundredths of the
+    currency; None instead of a price for what is free or not for sale.
+
+    Args:
+        base_url: URL of the store.
+        client: An `httpx2.AsyncClient` or `httpx.AsyncClient` of yours; it stays open. Default: a client of the
+            source's own, opened with its first session and closed with its last.
+        cc: Country of the prices, two letters.
+        ids_per_request: Games in one request, 1 to 1000.
+
+    Raises:
+        InputError: An argument is invalid; names it, its value and the allowed values.
+
+    Example:
+        >>> from ipybatch.library import Library, SteamPrices, refresh
+        >>> from ipybatch.simulators import serve
+        >>> with serve("steam") as url:
+        ...     session = refresh(range(10, 260), source=SteamPrices(url), library=Library("prices.db"))
+        ...     print(session.run())
+        steam prices refresh completed: 250/250 successful, 0 failed, 0 skipped
+    """
+
+    def __init__(
+        self,
+        base_url: str = STORE_URL,
+        client: Client | None = None,
+        cc: str = "us",
+        *,
+        ids_per_request: int = IDS_PER_REQUEST,
+    ) -> None:
+        super().__init__(client)
+        check_count("ids_per_request", ids_per_request, low=1, high=1000)
+        self.base_url, self.cc, self.ids_per_request = check_url("base_url", base_url), country_of(cc), ids_per_request
+        self._waiting: dict[Answer, int] = {}
+        self._turn = asyncio.Lock()
+        self._failures = 0
+
+    def __repr__(self) -> str:
+        return f"SteamPrices({mask(self.base_url)!r}, cc={self.cc!r})"
+
+    def defaults(self) -> Defaults:
+        """Return the policy of the store: its own rate, and no pause between items that share a request."""
+        settings = StoreSettings.from_environment()
+        return Defaults(
+            name="steam prices refresh",
+            resource=resource_at(self.base_url),
+            settings={"source": "steam prices", "cc": self.cc},
+            limits=Limits(concurrency=self.ids_per_request, rates=[STORE_RATE]),
+            retry=settings.retry(),
+            breaker=settings.breaker(),
+            timeout_s=None,  # each request has its own; a permit may take minutes
+            shares_requests=True,
+        )
+
+    def identify(self, item: Any) -> Identity:
+        """Return the key of a price's record.
+
+        Raises:
+            InputError: The app id is not a whole number, or is out of range.
+        """
+        return Identity(kind="price", key=app_id_of(item), place=self.cc)
+
+    async def __aenter__(self) -> SteamPrices:
+        """Open a client, unless one was given."""
+        await super().__aenter__()
+        if self._entered == 1:
+            self._waiting, self._turn, self._failures = {}, asyncio.Lock(), 0
+        return self
+
+    async def fetch(
+        self, item: Any, attempt: Attempt, kept: dict[str, Any] | None = None, expand: str = ""
+    ) -> dict[str, Any]:
+        """Return the price of one game, from a request that other items share.
+
+        Raises:
+            NotThere: The store has no such game, or does not sell it in the country.
+            ItemError: The fetch failed; the class says whether it is tried again.
+        """
+        answer: Answer = asyncio.get_running_loop().create_future()
+        self._waiting[answer] = item
+        try:
+            async with self._turn:
+                if not answer.done():
+                    await self._ask(answer, attempt)
+            return await answer
+        finally:
+            self._waiting.pop(answer, None)
+
+    async def _ask(self, mine: Answer, attempt: Attempt) -> None:
+        """Send one request for the items that wait, this one first, and give each of them its answer."""
+        seen = 0
+        while seen < len(self._waiting) < self.ids_per_request:
+            seen = len(self._waiting)
+            await asyncio.sleep(LINGER_S)
+        async with attempt.permit():
+            others = [answer for answer in self._waiting if answer is not mine and not answer.done()]
+            asked = [mine, *others[: self.ids_per_request - 1]]
+            ids = {answer: self._waiting[answer] for answer in asked}
+            try:
+                async with asyncio.timeout(2 * TIMEOUT_S):
+                    found = await self._request(sorted(set(ids.values())))
+            except Exception as error:
+                self._failures += 1
+                is_shared = self._failures >= FAILURES or not isinstance(error, Transient | OSError | TimeoutError)
+                self._fail([*self._waiting] if is_shared else [mine], error)
+                return
+        self._failures = 0
+        for answer, app_id in ids.items():
+            if not answer.done():  # its item was not given up meanwhile
+                _settle(answer, app_id, found.get(str(app_id)), self.cc)
+
+    async def _request(self, ids: list[int]) -> dict[str, Any]:
+        params = {"appids": ",".join(map(str, ids)), "cc": self.cc, "filters": "price_overview"}
+        response = await self._client.get(f"{self.base_url}{DETAILS}", params=params, follow_redirects=False)
+        found = read_json(response, "the Steam store", refused=BANNED)
+        if not isinstance(found, dict):
+            msg = "the Steam store answered without prices"
+            raise Transient(msg)
+        return found
+
+    @staticmethod
+    def _fail(answers: list[Answer], error: Exception) -> None:
+        for answer in answers:
+            if not answer.done():
+                answer.set_exception(error)
+                answer.exception()  # it may have been given up: then nobody asks
+
+
+def _settle(answer: Answer, app_id: int, entry: Any, country: str) -> None:
+    """Give one item what a request's answer says of it."""
+    data = entry.get("data") if isinstance(entry, dict) and entry.get("success") is True else None
+    price = data.get("price_overview") if isinstance(data, dict) else None
+    if isinstance(price, dict):
+        answer.set_result({"price_overview": price})
+    elif data in ([], {}):
+        answer.set_result({"price_overview": None})
+    elif isinstance(entry, dict) and entry.get("success") is False:
+        answer.set_exception(NotThere(f"no such game, or not sold in {country.upper()}"))
+    else:
+        answer.set_exception(Transient(f"the Steam store answered without the price of {app_id}"))
+    answer.exception()  # it may have been given up: then nobody asks

@@ -1,0 +1,146 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from ipybatch import InputError, Limits, Rate, Retry
+from ipybatch.library import SteamPrices, SteamStore, refresh
+from ipybatch.simulators import Faults
+from ipybatch.simulators.steam import game
+
+from .conftest import DAY_S, Shop
+
+PAID = next(app_id for app_id in range(10, 99) if "price_overview" in game(app_id))
+
+
+def prices(shop: Shop, **options: Any) -> SteamPrices:
+    return SteamPrices("https://steam.invalid", client=shop.client(), **options)
+
+
+def sizes(shop: Shop) -> list[int]:
+    """Return how many ids each request was for."""
+    return [asked.count(",") + 1 for asked in shop.asked]
+
+
+def test_one_request_gives_many_prices_and_each_its_record(shop: Shop) -> None:
+    session = shop.run(range(10, 260), source=prices(shop))
+    assert str(session.summary) == "steam prices refresh completed: 250/250 successful, 0 failed, 0 skipped"
+    assert sizes(shop) == [100, 100, 50]
+    for app_id in range(10, 260):
+        record = shop.library.get("price", app_id, "us")
+        assert record is not None
+        priced = record.data["price_overview"]
+        assert priced is None or priced["currency"] == "USD"
+    assert {(row["kind"], row["staleness"]) for _, row in session.results().iterrows()} == {("price", "high")}
+    assert any(record is None for record in shop.library.to_frame("price")["data"].str["price_overview"])  # free games
+
+
+def test_a_price_is_no_game_and_belongs_to_its_country(shop: Shop) -> None:
+    shop.run([PAID], source=prices(shop, cc="de"))
+    assert shop.library.get("game", PAID) is None
+    record = shop.library.get("price", PAID, "de")
+    assert record is not None
+    assert record.data["price_overview"]["currency"] == "EUR"
+    assert shop.run([PAID], source=prices(shop, cc="de"), name="again").counts.skipped == 1
+    assert shop.run([PAID], source=prices(shop, cc="jp"), name="japan").counts.completed == 1
+
+
+def test_every_item_has_its_own_outcome(shop: Shop) -> None:
+    """Of one request: a price, a game that is not there, and an id that the answer does not name."""
+    shop.open(missing={20}, left_out={30})
+    session = shop.run([10, 20, 30, 40], source=prices(shop))
+    frame = session.results().set_index("key")
+    assert frame["status"].tolist() == ["completed", "failed", "completed", "completed"]
+    assert frame["error"][20] == "no such game, or not sold in US"
+    assert frame["attempts"].tolist() == [1, 1, 2, 1]  # alone it is answered
+    again = shop.run([10, 20, 30, 40], source=prices(shop))
+    assert again.counts.skipped == 4  # what is not there is remembered too
+
+
+def test_an_id_that_no_answer_names_is_told(shop: Shop) -> None:
+    shop.open(left_out={30, 31})
+    session = shop.run([10, 30, 31], source=prices(shop), breaker=None, retry=Retry(attempts=1))
+    frame = session.results().set_index("key")
+    assert frame["error"][30] == "the Steam store answered without the price of 30"
+    assert frame["status"].tolist() == ["completed", "failed", "failed"]
+
+
+def test_a_request_counts_once_in_the_stores_window_however_many_it_serves(shop: Shop) -> None:
+    """Beside a refresh of games, whose requests count in the same window."""
+    limits = Limits(concurrency=10, rates=[Rate(3, per_s=60)])
+    games = shop.session(range(500, 505), limits=limits, name="games")
+    cheap = shop.session(range(10, 60), source=prices(shop, ids_per_request=10), limits=limits, name="prices")
+
+    async def both() -> None:
+        import asyncio
+
+        await asyncio.gather(games.drive(), cheap.drive())
+
+    shop.clock.run_coroutine(both())
+    assert (games.counts.completed, cheap.counts.completed) == (5, 50)
+    assert shop.simulator.worst(60) == 3
+    assert len(shop.asked) == 10
+    assert shop.clock.now_s() < 240
+
+
+def test_a_hiccup_costs_those_who_asked_a_try(shop: Shop) -> None:
+    shop.open(faults=Faults(outages=((0.0, 0.28),)))
+    session = shop.run(range(10, 60), source=prices(shop))
+    assert session.counts.completed == 50
+    assert session.snapshot.breaker.openings == 0
+    failed = shop.simulator.stats()["statuses"]["500"]
+    assert 1 <= failed < 3
+    assert session.results()["attempts"].sum() == 50 + failed
+
+
+@pytest.mark.parametrize("kind", ["500", "drop"])
+def test_a_dead_store_is_not_asked_for_every_item(shop: Shop, kind: Any) -> None:
+    shop.open(faults=Faults(outages=((0.0, 1e9),), outage_kind=kind))
+    session = shop.run(range(10, 510), source=prices(shop))
+    assert session.state == "failed"
+    assert len(shop.asked) <= 3 + 4  # failures, and a probe for each further opening
+    shop.open()
+    assert shop.run(range(10, 510), source=prices(shop)).counts.completed == 500
+
+
+def test_a_ban_stops_the_session(shop: Shop) -> None:
+    shop.open(limit=1, per_s=60, ban_after=1)
+    limits = Limits(concurrency=10)
+    session = shop.run(range(10, 60), source=prices(shop, ids_per_request=10), limits=limits)
+    assert session.state == "failed"
+    assert session.reason.startswith("the Steam store answered 403: it blocks this address")
+
+
+def test_a_cancel_leaves_nobody_waiting(shop: Shop) -> None:
+    import asyncio
+
+    shop.open(faults=Faults(latency_s=3.0))
+    source = prices(shop)
+    session = shop.session(range(10, 310), source=source)
+
+    async def stop() -> None:
+        await asyncio.sleep(5)
+        session.cancel()
+
+    shop.clock.run(session, stop())
+    assert session.state == "cancelled"
+    assert session.counts.completed == 100
+    assert source._waiting == {}
+    assert shop.run(range(10, 310), source=source).counts.completed == 200
+
+
+def test_prices_are_asked_with_the_same_words_as_games() -> None:
+    assert SteamPrices().defaults().resource == SteamStore().defaults().resource == "steam store"
+    assert repr(SteamPrices("http://me:geheim66@127.0.0.1:8000")).count("geheim66") == 0
+    for wrong in ({"cc": "deu"}, {"ids_per_request": 0}, {"ids_per_request": 1001}, {"base_url": "store"}):
+        with pytest.raises(InputError):
+            SteamPrices(**wrong)
+    with pytest.raises(InputError, match="app id must be a whole number"):
+        refresh(["x"], source=SteamPrices())
+
+
+def test_stale_prices_are_fetched_anew(shop: Shop) -> None:
+    shop.run([10, 20], source=prices(shop))
+    shop.clock.advance(2 * DAY_S)
+    assert shop.run([10, 20], source=prices(shop)).counts.completed == 2
