@@ -64,6 +64,12 @@ class Work(msgspec.Struct, frozen=True):
     takes_attempt: bool
     code_hash: bytes | None
 
+    @property
+    def probe(self) -> Callable[[], Awaitable[Any]] | None:
+        """What asks the service for something that once succeeded, where the work has such a method."""
+        has_one = inspect.iscoroutinefunction(getattr(type(self.call), "probe", None))
+        return getattr(self.call, "probe") if has_one else None  # noqa: B009  # of an object of the user's
+
 
 class Spec(msgspec.Struct, frozen=True, kw_only=True):
     """Everything that says how a session runs. It is replaced as a whole, never changed.

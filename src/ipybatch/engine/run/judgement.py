@@ -7,6 +7,7 @@ import random
 
 import msgspec
 
+from ipybatch.engine.data.clock import Clock, SystemClock
 from ipybatch.engine.data.masking import describe, mask
 from ipybatch.engine.data.policy import Retry
 from ipybatch.engine.data.spec import Spec
@@ -14,6 +15,7 @@ from ipybatch.engine.data.user_frames import last_user_frame
 from ipybatch.engine.rules import retry
 from ipybatch.engine.rules.classify import Kind, Verdict, classify, culprit
 from ipybatch.engine.rules.scheduler import Ticket
+from ipybatch.engine.run.watchdog import LATEST
 from ipybatch.errors import ItemError
 
 
@@ -50,7 +52,7 @@ class Judgement(msgspec.Struct, frozen=True):
 
 
 def judge(  # noqa: PLR0917  # what happened, and what went before
-    error: BaseException, ticket: Ticket, spec: Spec, now_unix_s: float, has_succeeded: bool, is_overrun: bool
+    error: BaseException, ticket: Ticket, spec: Spec, clock: Clock, has_succeeded: bool, is_overrun: bool
 ) -> Judgement:
     """Return what the error of an attempt means.
 
@@ -66,12 +68,15 @@ def judge(  # noqa: PLR0917  # what happened, and what went before
         neutral = Verdict(Kind.TRANSIENT, is_neutral=True)
         return Judgement(neutral, "something cancelled the attempt from outside", neutral.kind.value)
     try:
-        verdict = classify(error, spec.retry, now_unix_s, has_succeeded=has_succeeded)
+        verdict = classify(error, spec.retry, clock.unix_s(), has_succeeded=has_succeeded)
     except BaseException as raised:  # a property of the user's error, or the function of Retry(on=)
         text = f"{text} (it cannot be judged: {describe(raised)})"
         return Judgement(Verdict(Kind.PERMANENT), text, Kind.PERMANENT.value)
     if verdict.kind is Kind.TIMEOUT and ticket.gave_up:  # a timeout of the work's own around our waiting
         verdict = msgspec.structs.replace(verdict, is_neutral=True)
+    is_real = isinstance(clock, SystemClock)
+    if verdict.kind is Kind.TIMEOUT and is_real and ticket.permit.started_s <= LATEST.at_s:  # the loop did not turn
+        verdict = Verdict(Kind.TRANSIENT, is_neutral=True, advice=LATEST.text, whose="us")
     if verdict.scope == "us":
         text = f"{text}: {verdict.advice} {last_user_frame(blamed)}".rstrip()
     kind, advice, back_off_s = _said_by(blamed, verdict)

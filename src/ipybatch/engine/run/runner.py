@@ -16,10 +16,8 @@ from __future__ import annotations
 
 import asyncio
 import math
-import random
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from inspect import iscoroutinefunction
 from typing import Any
 
 import msgspec
@@ -40,6 +38,7 @@ from ipybatch.engine.run.feedback import NO_ITEM, Feedback, why_gave_up, why_ope
 from ipybatch.engine.run.judgement import Judgement, judge
 from ipybatch.engine.run.permits import Permits
 from ipybatch.engine.run.slots import CANCELS, TICKET, Pool, Slot, WorkerQueue, refuse_stopped
+from ipybatch.engine.run.watchdog import STALLED_S
 from ipybatch.engine.store.commit_queue import CommitQueue
 from ipybatch.engine.store.journal import PATIENCE_S
 from ipybatch.engine.store.resources import Resource
@@ -97,7 +96,7 @@ class Runner:
         self._commit_queue = CommitQueue(
             store, clock, on_recorded=self._recorded, on_error=self._lose, on_busy=self._wait_for_journal
         )
-        self._called, self._random = called, random.Random()
+        self._called = called
         self._permits = Permits(resource, clock, spec, add)
         self._feedback = Feedback(resource, spec.retry, clock, emit, store.has_succeeded)
         if scheduler.limit_groups is not None:
@@ -105,11 +104,8 @@ class Runner:
         self._at_once = spec.limits.concurrency
         self._pool = Pool(self._loop, places, self._work)
         self._cancels_again = spec.work.is_coroutine and getattr(spec.backend, "runs_on_loop", False)
-        limits = spec.limits
-        is_limited = bool(limits.also) or limits.asked is not None or spec.work.takes_attempt
-        # What asks the service for something that once succeeded, in place of an item, while the breaker is half open.
-        is_probed = self._cancels_again and iscoroutinefunction(getattr(type(spec.work.call), "probe", None))
-        self._probe = spec.work.call.probe if is_probed else None  # type: ignore[attr-defined]  # just looked
+        is_limited = bool(spec.limits.also) or spec.limits.asked is not None or spec.work.takes_attempt
+        self._probe = spec.work.probe if self._cancels_again else None  # in place of an item, while the breaker asks
         # Where nothing stands between an attempt and its work, two calls an item are spared.
         self._direct = spec.work.call if self._cancels_again and not is_limited else None
         self._stopped: asyncio.Future[None] = self._loop.create_future()
@@ -120,6 +116,7 @@ class Runner:
         self._latest: Ticket | None = None
         self._alarm: asyncio.TimerHandle | None = None
         self._sweeper: asyncio.TimerHandle | None = None
+        self._sweep_s = math.inf  # the latest one
         store.lease.on_lost = lambda error: self._loop.call_soon_threadsafe(self._lose, error)
 
     @property
@@ -428,7 +425,7 @@ class Runner:
             self._hold()
             return self._record(ticket, now_s, "cancelled", False, "cancelled")
         has_succeeded, is_overrun = self._feedback.has_ever_succeeded(), slot.stopped_by == "timeout"
-        judged = judge(error, ticket, self.spec, self.clock.unix_s(), has_succeeded, is_overrun)
+        judged = judge(error, ticket, self.spec, self.clock, has_succeeded, is_overrun)
         verdict, text = judged.verdict, judged.text
         error = culprit(error)
         following = self._feedback.failed(now_s, ticket, error, judged)
@@ -583,10 +580,13 @@ class Runner:
         One timer for all of them costs less than one each.
         """
         timeout_s, now_s = self.spec.timeout_s, self.clock.now_s()
+        late_s, self._sweep_s = now_s - self._sweep_s, now_s
         for slot in self._pool.slots:
             ticket = slot.ticket
             if ticket is None:
                 continue
+            if late_s > STALLED_S:  # the loop did not turn: that is no time of the attempt's
+                ticket.waited_s += min(late_s, ticket.ran_s(now_s))
             if slot.stopped_by:
                 if self._cancels_again:
                     slot.stop_again(now_s)

@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import logging
+import math
 import sys
 import threading
 import time
@@ -29,6 +30,21 @@ LOOK_S = 0.25
 _log = logging.getLogger("ipybatch")
 
 OnStall = Callable[[str, contextvars.Context], None]
+
+
+class Stall:
+    """The latest time that the loop did not turn: what runs out then is no fault of the service.
+
+    Attributes:
+        at_s: When it was last seen not to, by `time.monotonic`; -inf for never.
+        text: What kept it.
+    """
+
+    at_s = -math.inf
+    text = ""
+
+
+LATEST = Stall()
 
 
 class Watchdog:
@@ -62,9 +78,10 @@ class Watchdog:
             except RuntimeError:
                 return  # the loop is closed
             if not self._answered.wait(STALLED_S):
+                LATEST.at_s = time.monotonic()
                 self._tell()
-                while not self._answered.wait(STALLED_S) and self._watched.is_alive():
-                    pass
+                while not self._answered.wait(STALLED_S / 10) and self._watched.is_alive():
+                    LATEST.at_s = time.monotonic()
             time.sleep(LOOK_S)
 
     def _tell(self) -> None:
@@ -76,6 +93,7 @@ class Watchdog:
             f"all sessions of this process have waited for more than {STALLED_S:g} s for {user_place(frame)}"
             " (use await there, or a plain function, which runs in a thread)"
         )
+        LATEST.text = text
         if text not in self._told:
             self._told.add(text)
             _log.warning("%s", text)
