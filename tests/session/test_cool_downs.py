@@ -91,6 +91,28 @@ def test_a_year_is_cut_and_then_the_service_is_asked_again(plan, clock, panel_ti
     ]
 
 
+def test_a_group_that_cools_down_is_a_reason_once_nothing_else_runs(plan, clock, bound):
+    """The others go on meanwhile."""
+    reasons = []
+
+    async def work(item):
+        await asyncio.sleep(1.0)
+        if item[:2] == "eu" and clock.now_s() < 2.0:
+            raise RateLimited(retry_after_s=YEAR_S)
+
+    regions = Limits(concurrency=2, each=Limits(concurrency=1))
+    session = plan(work, ["eu1", "eu2", "us1", "us2", "us3"], per=lambda item: item[:2], limits=regions)
+
+    def look():
+        reasons.append(session.reason)
+
+    clock.run(session, after(1.5, look), after(5.0, look))
+    assert session.counts.completed == 5
+    assert reasons[0] == ""
+    assert reasons[1].startswith("eu cools down until")
+    assert reasons[1].endswith("ipybatch.lift('session wishlist') ends it")
+
+
 def test_a_short_one_is_no_reason(plan, clock, panel_time):
     """It is shown as before; there is a button while it is worth one."""
     session = plan(Slowed(clock, 90.0), [1, 2], limits=ALONE)

@@ -266,6 +266,24 @@ def test_further_permits_are_of_all_groups(plan, clock):
     assert max(at for at, name in sent if "/b/" in name) < 1.0
 
 
+def test_what_a_further_permit_waits_for_is_kept_for_it(plan, clock):
+    """It takes more of the app than others would, who come again and again; another app goes on."""
+    sent = []
+
+    async def work(item, attempt):
+        sent.append(item)
+        await asyncio.sleep(0.1 + 0.3 * (len(sent) % 7))
+        if item == "u1/a/0":
+            async with attempt.permit({"tokens": 10}):
+                sent.append("further")
+
+    limits = per_user_and_app(Limits(concurrency=9), Limits(concurrency=9, rates=[Rate(10, per_s=1.0, unit="tokens")]))
+    given = [*items(["u1", "u2", "u3", "u4"], each=30), *items(["u1"], "b", each=30)]
+    clock.run(plan(work, given, limits=limits, per=groups_of, cost=lambda item: 1))
+    app = [item for item in sent if "/b/" not in item]
+    assert app.index("further") <= 12
+
+
 def test_the_estimate_reckons_with_all_groups(plan, clock):
     session = plan(Asked(clock), items(["u1", "u2", "u3", "u4"], each=20), limits=EACH, per=groups_of)
     estimate = session.estimate(latency_s=0.1)

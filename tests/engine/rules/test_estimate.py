@@ -293,3 +293,35 @@ def test_what_is_extrapolated_waits_only_once():
     assert short.seconds == pytest.approx(600 + 1000, rel=0.05)
     assert long.seconds == pytest.approx(600 + 10_000, rel=0.05)
     assert "nothing starts for 10.0 min: asked to" in str(long)
+
+
+def test_an_estimate_counts_what_others_have_in_flight(plan, clock):
+    """It may be answered now, at the earliest, and then counts for a whole window."""
+
+    async def long(item):
+        await asyncio.sleep(50.0)
+
+    limits, seen = Limits(concurrency=4, rates=[Rate(4, per_s=60)]), []
+    other = plan(long, list(range(4)), name="first", resource="store", limits=limits)
+    session = plan(answer, [1], name="second", resource="store", limits=limits)
+
+    async def ask():
+        await asyncio.sleep(5.0)
+        seen.append(session.estimate(latency_s=0.2))
+
+    clock.run(other, ask())
+    assert seen[0].begins_s == pytest.approx(60.0, abs=0.1)
+    assert seen[0].why == "4 of 4 per 60 s are used"
+
+
+def test_an_estimate_takes_a_year_for_what_a_start_makes_of_it(plan, clock):
+    async def never(item):
+        raise RateLimited(retry_after_s=31_536_000)
+
+    async def stop():
+        await asyncio.sleep(1.0)
+        session.cancel()
+
+    session = plan(never, [1], name="first", resource="store")
+    clock.run(session, stop())
+    assert plan(answer, [1], name="second", resource="store").estimate().begins_s == pytest.approx(3600.0)

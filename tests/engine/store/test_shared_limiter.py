@@ -322,6 +322,19 @@ def test_what_the_service_says_is_used_up_holds_everybody(world, begin):
     assert len(first.sent) == len(second.sent) == 1
 
 
+def test_a_short_while_until_the_window_begins_anew_is_not_worth_a_word(world, begin):
+    """Of no process: it would fill the log of every session at full speed."""
+    first, second = begin("first"), begin("second")
+    world.run_until(world.now_s + 1.0)
+    first.limiter.heed(first.now_s(), Told(quotas=(Quota(remaining=0, reset_s=5.0),)))
+    second.want([0.01])
+    world.run_until(world.now_s + 4.5)
+    assert second.sent == []
+    world.run_until(world.now_s + 2.0)
+    assert len(second.sent) == 1
+    assert [*first.told, *second.told] == []
+
+
 def test_less_is_heeded_and_never_more(world, begin):
     """A rest that is greater than ours changes nothing, not even what runs ahead."""
     kernel = begin("kernel")

@@ -253,15 +253,12 @@ class SharedLimiter(Limiter):
         if news:
             self._asked_for = cut_words(wait_s)
             self.why = f"the service asked us to slow down{self._asked_for}"
-        self._persist_cool_down(now_s, is_told=news)
-        return news
-
-    def _persist_cool_down(self, now_s: float, *, is_told: bool) -> None:
         with suppress(JournalError):  # the store hears of it at the next start
             self._persist(lambda: self._exchange(now_s))
         self._arm(PULSE_S)
-        if is_told:
+        if news:
             self._tell(self.cooled_down(now_s))
+        return news
 
     def cooled_down(self, now_s: float) -> events.CooledDown:
         """Return the cool-down that is in force as an event."""
@@ -277,15 +274,19 @@ class SharedLimiter(Limiter):
         super()._count(now_s, news)
         self._uncounted, self._is_whole = news, False
         self._fall_back()  # what is set apart is not used yet
-        with suppress(JournalError):  # told at the next start
-            self._persist(lambda: self._exchange(now_s))
+        if self._try(lambda: self._exchange(now_s)) is None:
+            self._report_soon()
 
     def _hold(self, now_s: float, hold_s: float) -> None:
         """Let nothing start, in no process, until the service's window begins anew."""
         super()._hold(now_s, hold_s)
         self._unsaid_cool_s, self._asked_for = self.cool_until_s, cut_words(hold_s)
         self.why = f"{USED_UP}{self._asked_for}"
-        self._persist_cool_down(now_s, is_told=hold_s >= TOLD_S)
+        if self._try(lambda: self._exchange(now_s)) is None:
+            self._report_soon()
+        self._arm(PULSE_S)
+        if hold_s >= TOLD_S:
+            self._tell(self.cooled_down(now_s))
 
     def lift(self) -> bool:
         """End the cool-down, here and in every process; return whether there was one.
