@@ -140,7 +140,7 @@ that, and none is imported.
 again; the circuit breaker counts it |
 | `rate` | 429; 403 and 503 with Retry-After or with nothing remaining | the request waits, or the whole resource \
 does; no attempt of an item is used up |
-| `account` | 401; 403 before anything has succeeded | the session ends; its items run at the next call |
+| `account` | 401, 402; 403 before anything has succeeded | the session ends; its items run at the next call |
 | `us` | no `https://`, a certificate, a pool that is too small, a closed client | said at once with what to do; never \
 taken for an outage |
 
@@ -182,6 +182,9 @@ answer's own Date, and one without a zone is UTC.
 """
 
 
+_KEPT = "Half a surrogate pair can be read but not be kept: a result that holds one fails its item, told where it is."
+
+
 def generate() -> str:
     """Return the whole page."""
     notes: list[str] = []
@@ -189,7 +192,7 @@ def generate() -> str:
     for fault in FAULTS:
         cells = [_cell(fault, client, notes) for client in CLIENTS]
         lines.append(f"| {fault.what} | {' | '.join(cells)} |")
-    lines += ["", '"read": the client makes a result of it. "-": there is nothing to try.', ""]
+    lines += ["", '"read": the client makes a result of it. "-": there is nothing to try.', _KEPT, ""]
     lines += [f"{number}. {note}" for number, note in enumerate(notes, 1)]
     return HEAD + "\n".join(lines) + "\n" + RULES
 

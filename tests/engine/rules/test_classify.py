@@ -3,6 +3,7 @@
 import asyncio
 import pickle
 import ssl
+import urllib.error
 
 import httpx
 import pytest
@@ -392,3 +393,39 @@ def test_what_was_judged_elsewhere_stays_judged(verdict):
     error = pickle.loads(pickle.dumps(Judged("it failed", verdict)))
     assert classify(error, Retry(), NOW_S) == verdict
     assert (str(error), error.kind, error.advice) == ("it failed", verdict.kind.value, verdict.advice)
+
+
+def odd(kind=Exception, **attributes):
+    error = kind("odd")
+    error.__dict__.update(attributes)
+    return error
+
+
+class OddSystemError(OSError):
+    errno = ([],)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        odd(response=object()),
+        odd(response={}),
+        odd(response={"ResponseMetadata": 7}),
+        odd(response=odd(status_code=[]), headers=7),
+        odd(status=503.0, headers=[]),
+        odd(status=True),
+        odd(reason=7, os_error="x", certificate_error=odd),
+        odd(code=404),
+        OddSystemError(),
+        ExceptionGroup("", [odd(response=object())]),
+    ],
+)
+def test_odd_attributes_say_nothing(error):
+    """Whatever a class keeps under the names that are looked at."""
+    assert classify(error, Retry(), NOW_S) == Verdict(Kind.PERMANENT)
+
+
+def test_an_error_that_wraps_itself_comes_to_an_end():
+    error = urllib.error.URLError("")
+    error.reason = error
+    assert classify(error, Retry(), NOW_S).scope == "item"

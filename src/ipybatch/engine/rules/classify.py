@@ -319,8 +319,8 @@ def _of_answer(answer: Answer, now_unix_s: float) -> Verdict:
 
 def _moved(answer: Answer) -> str:
     """Return where an answer says that what was asked for has moved to."""
-    headers: Any = answer.headers
-    where = headers.get("Location") or headers.get("location") if hasattr(headers, "get") else None
+    get = getattr(answer.headers, "get", None)
+    where = (get("Location") or get("location")) if callable(get) else None
     return f"It has moved to {str(where)[:200]}: ask there, or let the client follow redirects." if where else ""
 
 

@@ -189,10 +189,9 @@ _DURATION = re.compile(r"(\d{1,19}(?:\.\d{1,9})?)s")
 
 
 class Trace(msgspec.Struct, frozen=True):
-    """What the frames show that an error went through.
+    """An answer that the frames show which an error went through: the last that the work had in its hands.
 
     Attributes:
-        status: Of the last answer that the work had in its hands; None where there was none.
         is_client: Whether the client itself was reading that answer.
         body: Of that answer; None where it is not kept.
     """
@@ -261,6 +260,8 @@ def _package(module: Any) -> str:
 
 def _os_error(error: BaseException) -> Meaning:
     number = getattr(error, "errno", None)
+    if not isinstance(number, int | None):
+        return ""
     if number in _OF_SERVICE:
         return "service"
     if number in _OF_US:
