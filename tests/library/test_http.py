@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import asyncio
+
 import httpx2
 import pytest
 
 from ipybatch import InputError, Permanent, RateLimited, Refused, Transient
 from ipybatch.engine.data.masking import mask
-from ipybatch.library.http import Forbidden, check_client, check_url, read_json
+from ipybatch.library.http import Forbidden, OwnClient, check_client, check_url, read_json
 from ipybatch.library.source import NotThere
 
 
@@ -102,6 +104,38 @@ def test_a_client_must_be_able_to_get() -> None:
     assert check_client(None) is None
     with pytest.raises(InputError, match="client must be an httpx2"):
         check_client("https://store.example")
+
+
+def test_a_client_must_be_able_to_post_where_that_is_needed() -> None:
+    class Getting:
+        async def get(self) -> None: ...
+
+    client = Getting()
+    assert check_client(client) is client
+    with pytest.raises(InputError, match="client must be an httpx2"):
+        check_client(client, posts=True)
+
+
+def test_no_answer_depends_on_an_earlier_one() -> None:
+    """Our own client keeps no cookies, and sends each of several requests at once by another connection."""
+    sent: list[httpx2.Request] = []
+
+    async def answer(request: httpx2.Request) -> httpx2.Response:
+        sent.append(request)
+        await asyncio.sleep(0)
+        return httpx2.Response(200, json={}, headers={"Set-Cookie": "country=de; Path=/"})
+
+    async def ask() -> int:
+        client = OwnClient(5.0)
+        client._options["transport"] = httpx2.MockTransport(answer)
+        for _ in range(3):
+            await asyncio.gather(*(client.get("https://store.invalid/") for _ in range(4)))
+        await client.aclose()
+        return len(client._all)
+
+    assert asyncio.run(ask()) == 4
+    assert len(sent) == 12
+    assert not any("cookie" in request.headers for request in sent)
 
 
 def test_a_password_in_an_address_is_masked_from_then_on() -> None:

@@ -104,6 +104,18 @@ def test_a_dead_store_is_not_asked_for_every_item(shop: Shop, kind: Any) -> None
     assert shop.run(range(10, 510), source=prices(shop)).counts.completed == 500
 
 
+def test_after_an_outage_something_known_is_asked_for_first(shop: Shop) -> None:
+    """The probe is one request for one price that the store gave before, with a permit of its own."""
+    shop.run([PAID], source=prices(shop))
+    shop.clock.advance(2 * DAY_S)
+    began_s = shop.clock.now_s()
+    shop.open(faults=Faults(outages=((began_s, began_s + 90.0),)))
+    shop.asked.clear()
+    session = shop.run(range(100, 200), source=prices(shop), name="others")
+    assert session.counts.completed == 100
+    assert shop.asked.count(str(PAID)) >= 1
+
+
 def test_a_ban_stops_the_session(shop: Shop) -> None:
     shop.open(limit=1, per_s=60, ban_after=1)
     limits = Limits(concurrency=10)

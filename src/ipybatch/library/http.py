@@ -110,13 +110,16 @@ def check_url(field: str, url: Any) -> str:
     return parts.geturl().rstrip("/")
 
 
-def check_client(client: Any) -> Any:
+def check_client(client: Any, *, posts: bool = False) -> Any:
     """Return a user's client, or None.
+
+    Args:
+        posts: Whether it must be able to post, not only to get.
 
     Raises:
         InputError: The client does not have httpx's API.
     """
-    if client is not None and not (hasattr(client, "get") and hasattr(client, "post")):
+    if client is not None and not (hasattr(client, "get") and (hasattr(client, "post") or not posts)):
         msg = f"client must be an httpx2.AsyncClient or an httpx.AsyncClient, or have their API, got {client!r}"
         raise InputError(msg)
     return client
@@ -272,13 +275,14 @@ class HttpSource:
 
     Args:
         client: The user's client, which stays open; None for a client of the source's own.
+        posts: Whether the client must be able to post, not only to get.
 
     Raises:
         InputError: ``client`` does not have httpx's API.
     """
 
-    def __init__(self, client: Any) -> None:
-        self._given: Any = check_client(client)
+    def __init__(self, client: Any, *, posts: bool = False) -> None:
+        self._given: Any = check_client(client, posts=posts)
         self._client: Any = None
         self._entered = 0  # sessions that run side by side share one client
 

@@ -56,7 +56,7 @@ class SteamPrices(HttpSource):
         client: An `httpx2.AsyncClient` or `httpx.AsyncClient` of yours; it stays open. Default: a client of the
             source's own, opened with its first session and closed with its last.
         cc: Country of the prices, two letters.
-        ids_per_request: Games in one request, 1 to 1000.
+        ids_per_request: Games in one request, 1 to 1000; fewer where ``limits=`` lets fewer items run at once.
 
     Raises:
         InputError: An argument is invalid; names it, its value and the allowed values.

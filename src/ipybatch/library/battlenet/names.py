@@ -15,6 +15,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 from urllib.parse import quote
 
@@ -81,13 +82,18 @@ def item_of(value: Any) -> Guild | Character:
     """
     if isinstance(value, Guild | Character):
         return value
-    kind, realm, name = ([*value.split("/", 2), "", ""] if isinstance(value, str) else ["", "", ""])[:3]
-    if kind not in KINDS:
-        msg = (
-            "an item must be Guild(realm, name), Character(realm, name) or a key such as 'guild/aerie-peak/wolves',"
-            f" got {value!r}"
-        )
-        raise InputError(msg)
+    if isinstance(value, str) and value.partition("/")[0] in KINDS:
+        return _item_of_key(value)
+    msg = (
+        "an item must be Guild(realm, name), Character(realm, name) or a key such as 'guild/aerie-peak/wolves',"
+        f" got {value!r}"
+    )
+    raise InputError(msg)
+
+
+@lru_cache(maxsize=1024)  # a refresh reads the same key several times in a row
+def _item_of_key(key: str) -> Guild | Character:
+    kind, realm, name = [*key.split("/", 2), "", ""][:3]
     return KINDS[kind](realm, name)
 
 
@@ -137,6 +143,7 @@ def is_latin(slug: str) -> bool:
     )
 
 
+@lru_cache(maxsize=1024)  # of few realms
 def path_of(slug: str) -> str:
     """Return a slug as one segment of a URL's path."""
     return quote(slug, safe="")

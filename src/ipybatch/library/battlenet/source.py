@@ -158,7 +158,7 @@ class BattleNet(HttpSource):
         max_concurrent: int | None = None,
         min_time_ms: float | None = None,
     ) -> None:
-        super().__init__(client)
+        super().__init__(client, posts=True)
         client_id, secret = check_credential("client_id", client_id), check_credential("client_secret", client_secret)
         if region not in REGIONS:
             msg = f"region must be one of {', '.join(map(repr, REGIONS))}, got {region!r}"
