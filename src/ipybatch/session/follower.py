@@ -251,10 +251,9 @@ class Follower:
 
     def _show_cool_downs(self, resource: str) -> None:
         """Publish which cool-downs hold, that began or were lifted since the last look."""
-        try:
-            cooling = resources.cooling(self._journal, resource)
-        except JournalError:
-            return  # the limits hold there, and are shown again when they can be read
+        cooling = resources.cooling(self._journal, resource)
+        if cooling is None:
+            return
         snapshot, at_s = self._feed.snapshot, self._feed.clock.unix_s()
         shown = {name: event.until_s for name, event in snapshot.cools.items() if event.until_s > at_s + FOLLOW_S}
         for name, (left_s, why) in cooling.items():

@@ -26,6 +26,7 @@ from ipybatch.engine.data.spec import Spec
 from ipybatch.engine.rules.estimate import NOTHING_IN_FORCE, InForce
 from ipybatch.engine.rules.limit_groups import GroupLimiter, LimitGroup, group_label
 from ipybatch.engine.rules.limiter import LONG_COOL_S, held_s
+from ipybatch.engine.store import sqlite_limits
 from ipybatch.engine.store.journal import BUSY_S, Journal, default_path, open_journal, resolved
 from ipybatch.engine.store.lease import me
 from ipybatch.engine.store.limit_store import Answer, LimitStore, Owner, Report, StoreBusy, asked
@@ -178,25 +179,20 @@ def lift(journal: Path | None, resource: str) -> bool:
     return was_cool
 
 
-def cooling(journal: Journal, resource: str) -> dict[str, tuple[float, str]]:
+def cooling(journal: Journal, resource: str) -> dict[str, tuple[float, str]] | None:
     """Return what cools down of a resource, as somebody sees it who follows a session: by limit group, "" for all.
 
-    Each with the seconds that are left, and why. Nothing is waited for: while the file is held, nothing is known.
-
-    Raises:
-        JournalError: The limits cannot be read.
+    Each with the seconds that are left, and why; None while the file cannot be read.
     """
-    limits = journal.path.with_name(LIMITS_FILE)
-    names = resource, f"{resource}{PRIVATE}{journal.path.name}"
-    with contextlib.closing(SqliteLimits(limits)) as store, contextlib.suppress(StoreBusy):
-        found = store.cooling().items()
-        return {
-            group_label(group): told
-            for name, told in found
-            for base, _, group in [name.partition(GROUP)]
-            if base in names
-        }
-    return {}
+    everything = sqlite_limits.cooling(journal.path.with_name(LIMITS_FILE))
+    if everything is None:
+        return None
+    names, found = (resource, f"{resource}{PRIVATE}{journal.path.name}"), {}
+    for name, told in everything.items():
+        base, _, group = name.partition(GROUP)
+        if base in names:
+            found[group_label(group)] = told
+    return found
 
 
 def _recorded(journal: Path | None) -> list[str]:

@@ -19,7 +19,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 import msgspec
@@ -68,6 +68,18 @@ _encode, _decode = msgspec.json.Encoder().encode, msgspec.json.Decoder(Bounds).d
 def boot_s() -> float:
     """Return seconds since the machine started, those it slept included where the system tells."""
     return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
+
+
+def cooling(path: Path, now_s: Callable[[], float] = boot_s) -> dict[str, tuple[float, str]] | None:
+    """Return what cools down just now, by name: seconds left, and why; None where the file cannot be read.
+
+    Looking makes no file, and holds up nobody who uses it.
+    """
+    at_s = now_s()
+    with suppress(sqlite3.Error), closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, timeout=0)) as database:
+        rows = database.execute("SELECT name, cool_until_s, why FROM resource WHERE cool_until_s > ?", (at_s,))
+        return {name: (until_s - at_s, why) for name, until_s, why in rows}
+    return None
 
 
 class _Known(msgspec.Struct):
@@ -143,20 +155,6 @@ class SqliteLimits:
         """
         with self._transaction() as database:
             return [name for (name,) in database.execute("SELECT name FROM resource ORDER BY name")]
-
-    def cooling(self) -> dict[str, tuple[float, str]]:
-        """Return what cools down just now, by name: seconds left, and why; looking makes no file.
-
-        Raises:
-            StoreBusy: Another process writes just now.
-            JournalError: The file cannot be read or written; says why.
-        """
-        if self._database is None and not self.path.exists():
-            return {}
-        with self._transaction() as database:
-            now_s = self._now_s()
-            rows = database.execute("SELECT name, cool_until_s, why FROM resource WHERE cool_until_s > ?", (now_s,))
-            return {name: (until_s - now_s, why) for name, until_s, why in rows}
 
     def close(self) -> None:
         """Let the file go."""
