@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import httpx
 import pytest
 
-from ipybatch import BatchSession, InputError, Limits, Rate
-from ipybatch.library import Character, Guild, Library, refresh
+from ipybatch import BatchSession, Breaker, InputError, Limits, Rate, Retry
+from ipybatch.library import Character, Guild, Library, SteamStore, refresh
 from ipybatch.simulators import Faults
 
 from .conftest import DAY_S, Azeroth, Shop
@@ -160,10 +161,11 @@ def test_a_404_where_nothing_else_is_answered_is_not_remembered(azeroth: Azeroth
     assert azeroth.run(heroes).counts.completed == 6
 
 
-def test_a_404_among_others_is_remembered(azeroth: Azeroth) -> None:
+@pytest.mark.parametrize("is_first", [True, False], ids=["first", "last"])
+def test_a_404_among_others_is_remembered(azeroth: Azeroth, is_first: bool) -> None:
     heroes = characters(8)
-    script(azeroth, heroes[:6])
-    azeroth.run(heroes)
+    script(azeroth, heroes[:6] if is_first else heroes[2:])
+    azeroth.run(heroes, limits=SLOW)
     assert len(azeroth.library.absent()) == 6
     assert azeroth.run(heroes).counts.skipped == 8
 
@@ -224,13 +226,15 @@ def test_more_pauses_and_nothing_is_marked_before_the_answer(
         assert note in capsys.readouterr().err
         session.resume()
 
+    notes: list[str] = []
+    session.on("done", lambda *_: notes.extend(session.snapshot.notes) if marked else None)
     shop.clock.run(session, when_paused(session, answer))
     assert session.state == "completed"
     assert marked == [0]
     assert (session.counts.failed, session.counts.timeout) == (gone, 0)
     assert len(shop.library.absent()) == gone
     assert len(shop.library) == 20
-    assert not [note for note in session.snapshot.notes if "resume()" in note]
+    assert not [note for note in notes if "resume()" in note]
 
 
 @pytest.mark.parametrize("limits", [SLOW, Limits(concurrency=20)], ids=["one by one", "at once"])
@@ -293,6 +297,29 @@ def test_a_short_burst_of_404s_fails_nothing_that_is_held(azeroth: Azeroth) -> N
     assert len(azeroth.asked) == 8
     assert azeroth.clock.now_s() >= 60  # the windows count both
     assert azeroth.library.absent().empty
+
+
+def test_a_session_that_ends_otherwise_waits_for_no_answer(shop: Shop) -> None:
+    """What was on its way when it paused may end it: the breaker opens, and gives up."""
+
+    async def answer(request: httpx.Request) -> httpx.Response:
+        app_id = request.url.params["appids"]
+        if app_id == "7":
+            await asyncio.sleep(30)
+            return httpx.Response(500)
+        return httpx.Response(200, json={app_id: {"success": False}})
+
+    client = httpx.AsyncClient(transport=httpx.MockTransport(answer))
+    session = shop.session(
+        vanish(shop, 6, held=8),
+        source=SteamStore("https://steam.invalid", client=client),
+        limits=Limits(concurrency=7),
+        breaker=Breaker(failures=1, give_up_after=1),
+        retry=Retry(attempts=1),
+    )
+    shop.clock.run(session)
+    assert session.state == "failed"
+    assert shop.library.absent().empty
 
 
 def test_a_session_that_was_cancelled_at_the_question_asks_it_again(shop: Shop) -> None:
