@@ -188,3 +188,26 @@ def test_a_full_pool_is_no_outage(plan, clock):
     assert moves == []
     assert all("at least as large as Limits(concurrency=)" in text for text in told)
     assert len(told) == 4
+
+
+class Shop:
+    """Work whose client opens in a group, as those with a background task do."""
+
+    async def __aenter__(self):
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self.sign_in())
+
+    async def __aexit__(self, *_):
+        pass
+
+    async def sign_in(self):
+        msg = "the shop has no such user"
+        raise PermissionError(msg)
+
+    async def __call__(self, item):
+        return item
+
+
+def test_a_group_of_work_that_cannot_open_tells_what_its_member_says(plan, clock):
+    summary = clock.run(plan(Shop(), [1]))
+    assert "PermissionError: the shop has no such user" in summary.reason

@@ -32,6 +32,7 @@ from ipybatch.engine.feed import event_text
 from ipybatch.engine.feed.feed import Feed
 from ipybatch.engine.feed.snapshot import Snapshot
 from ipybatch.engine.rules.breaker import CircuitBreaker
+from ipybatch.engine.rules.classify import culprit
 from ipybatch.engine.rules.limit_groups import GroupLimiter, LimitGroup, LimitGroups, each_of
 from ipybatch.engine.rules.limiter import Limiter
 from ipybatch.engine.rules.scheduler import Batch, Scheduler
@@ -199,7 +200,7 @@ class Run:
             if not self._stops:
                 runner.fail("the work could not be opened or closed: something cancelled it from outside")
         except BaseException as error:  # of the work's __aenter__ or __aexit__, or the backend's
-            runner.fail(f"the work could not be opened or closed: {describe(error)}")
+            runner.fail(f"the work could not be opened or closed: {describe(culprit(error))}")
         await self._close(runner, self._store)
 
     async def _run_inside_work(self, runner: Runner) -> None:
