@@ -140,6 +140,7 @@ class OwnClient:
 
         self.is_closed = False
         self._class: Any = httpx2.AsyncClient
+        self._url: Any = httpx2.URL
         self._options: dict[str, Any] = {
             "timeout": timeout_s,
             "follow_redirects": False,
@@ -152,9 +153,10 @@ class OwnClient:
 
     async def get(self, url: str, *, params: Any = None, headers: Any = None, follow_redirects: bool = False) -> Any:
         """Send one request and return its `Response`."""
+        whole = self._url(url, params=params)  # read once; the client would read it three times
         client = self._take()
         try:
-            return await client.get(url, params=params, headers=headers, follow_redirects=follow_redirects)
+            return await client.get(whole, headers=headers, follow_redirects=follow_redirects)
         finally:
             self._idle.append(client)
 
