@@ -12,6 +12,7 @@ from google.genai import types
 
 from ipybatch import Retry
 from ipybatch.engine.data.masking import mask
+from ipybatch.engine.run import feedback
 from ipybatch.engine.run.engine_thread import engine_thread
 from ipybatch.errors import BatchError
 from ipybatch.gemini import GeminiBatches
@@ -78,7 +79,8 @@ def found(stem, tmp_path, *told):
 
 
 @pytest.mark.parametrize("status", ECHOES)
-def test_a_session_tells_the_key_nowhere(desk, secret, way_in, *, tmp_path, status, said):
+def test_a_session_tells_the_key_nowhere(desk, secret, way_in, *, tmp_path, status, said, monkeypatch):
+    monkeypatch.setattr(feedback, "DENIED_S", 0.1)  # a 429 that never ends: the session does, in an hour
     stem, key = secret
     echo(desk, key, status)
     heard = []
