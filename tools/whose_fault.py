@@ -173,6 +173,26 @@ RULES = """
 
 Files that are missing, disks that are full and everything else that is not a line to a service is the item's.
 
+## What an item pays, and what ends a session
+
+| what happens | what an item pays | what follows |
+|---|---|---|
+| it fails while others succeed | an attempt | after `Retry(attempts=)` it is given up, alone |
+| items fail together: `Breaker(failures=)` of them, none of which failed while others succeeded | nothing | an \
+outage: one probe at a time, in growing breaks; after `give_up_after` openings the session ends, what is left is \
+skipped |
+| a 429 | nothing | told a time, all wait; a stray one waits alone; five of the last twenty, and all wait |
+| an hour of that without one success | nothing | the session ends |
+| twenty items fail alike for good, and none has succeeded | nothing | one that comes later is tried; if it fails \
+alike, the session ends, and they run again at the next call. A 404, a 410 and your own `Permanent` never count; \
+after a success only a 403 does |
+| no `https://`, or a certificate that is refused, for three items, and none has succeeded | nothing | the same; one \
+alone among others fails alone |
+
+The first to go after a failure is another item, and a probe takes one that comes later, so that a crowd of bad items
+at one place of the list ends nothing. A work object with `async def probe(self)` has a better one: it asks the service
+for something that once succeeded, and says False where there is nothing to ask for. `refresh()` does so.
+
 ## What is read of limits
 
 Retry-After in seconds or as a date, `retry-after-ms`, `X-RateLimit-Limit`, `-Remaining` and `-Reset` (also
