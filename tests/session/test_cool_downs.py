@@ -144,15 +144,6 @@ def test_what_is_left_on_record_is_cut_to_an_hour(plan, clock, resource, is_anew
     assert event.until_s - event.at_s == pytest.approx(LONG_COOL_S, abs=1.0)
 
 
-@pytest.mark.parametrize("wait_s", [0.0, -5.0, float("nan")])
-def test_what_is_no_time_to_wait_is_none(plan, clock, wait_s):
-    """Whatever the work makes of a header: it is asked again at once, and nothing is stuck."""
-    session = plan(Slowed(clock, wait_s), [1, 2], limits=ALONE)
-    clock.run(session)
-    assert session.counts.completed == 2
-    assert clock.now_s() < 10.0
-
-
 def test_while_others_heed_it_a_later_start_does_too(plan, clock, bound):
     """The service's word was said to a session that still waits: who joins it waits as long."""
     first = plan(Slowed(clock), [1], name="first", limits=ALONE, resource="store")

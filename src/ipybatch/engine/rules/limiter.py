@@ -304,7 +304,7 @@ class Limiter:
 
         Requests that were under way when the last cool-down began say nothing new: they only make it longer.
         """
-        until_s = now_s + min(max(0.0, wait_s), MOST_COOL_S)  # 0.0 too for what is no number
+        until_s = now_s + min(wait_s, MOST_COOL_S)
         news = until_s > self.cool_until_s
         self.cool_until_s = max(self.cool_until_s, until_s)
         if started_s >= self._cooled_at_s:
@@ -416,7 +416,7 @@ def cost_in(unit: str, cost: Cost) -> float:
 
 def cut_words(asked_s: float) -> str:
     """Return what the service asked for, and what it gets, where that is less; "" where it is the same."""
-    if not asked_s > MOST_COOL_S:
+    if asked_s <= MOST_COOL_S:
         return ""
     days = f"{asked_s / 86_400:,.0f} d" if asked_s < 1e9 else "ever"
     return f" (asked for {days}: asked again in {MOST_COOL_S / 3600:.0f} h)"
