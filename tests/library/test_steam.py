@@ -313,6 +313,15 @@ def test_what_is_part_of_another_says_so(shop: Shop) -> None:
     assert (record.data["part_of"], record.data["steam_appid"]) == (440, 440)
 
 
+@pytest.mark.parametrize("told", [None, 0, "", "440", "soon", [440], True])
+def test_an_id_that_says_nothing_is_no_other_game(shop: Shop, answering: Callable[..., SteamStore], told: Any) -> None:
+    source = answering(200, json={"440": {"success": True, "data": {"name": "Fort", "steam_appid": told}}})
+    assert only(shop.run([440], source=source))["status"] == "completed"
+    record = shop.library.get("game", 440)
+    assert record is not None
+    assert "part_of" not in record.data
+
+
 def test_stray_429s_fail_no_game(shop: Shop) -> None:
     shop.open(faults=Faults(seed=3, rate_429=0.3))
     assert shop.run(range(10, 110)).counts.completed == 100

@@ -244,7 +244,7 @@ class SteamStore(HttpSource):
             msg = f"the Steam store answered without the details of {app_id}"
             raise Transient(msg)
         told = whole(data.get("steam_appid"))
-        return data if told is None or told == app_id else {**data, "part_of": told}
+        return data if not told or told == app_id else {**data, "part_of": told}
 
     def owned_games(self, steam_id: str | int, key: str) -> list[int]:
         """Return the app ids of the games that a profile owns, in Steam's order; block until the answer is there.

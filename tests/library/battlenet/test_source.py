@@ -319,6 +319,33 @@ def test_a_realm_that_is_not_latin_is_looked_up(azeroth: Azeroth, realm: str, sl
     assert azeroth.simulator.stats()["statuses"] == {"200": 6}  # a token, the index, four characters
 
 
+@pytest.mark.parametrize(
+    "index",
+    [
+        {"realms": [None, {}, {"name": None, "slug": "x"}, {"name": "Гордунни", "slug": "gordunni"}]},
+        {"realms": [{"name": {"ru_RU": "Гордунни", "en_US": "Gordunni"}, "slug": "gordunni"}]},
+        {"realms": [{"name": "Gordunni", "slug": "гордунни"}]},
+    ],
+    ids=["broken entries", "all languages", "a slug that is not Latin"],
+)
+def test_an_index_may_have_names_in_several_shapes(azeroth: Azeroth, index: Any) -> None:
+    async def answered() -> Any:
+        return index
+
+    realms = source.RealmIndex("eu")
+    found = azeroth.clock.run_coroutine(realms.slug("гордунни", answered))
+    assert found == index["realms"][-1]["slug"]
+
+
+@pytest.mark.parametrize("index", [None, [], {}, {"realms": None}, {"realms": [{"id": 7}]}])
+def test_what_is_no_index_is_asked_for_again(azeroth: Azeroth, index: Any) -> None:
+    async def answered() -> Any:
+        return index
+
+    with pytest.raises(Transient, match="without the index of realms"):
+        azeroth.clock.run_coroutine(source.RealmIndex("eu").slug("гордунни", answered))
+
+
 def test_a_slug_needs_no_index(azeroth: Azeroth) -> None:
     assert (
         azeroth.run([Character("confrérie-du-thorium", "Orc1"), Guild("gordunni", "Стражи Севера")]).counts.failed == 0

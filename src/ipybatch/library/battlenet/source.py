@@ -443,11 +443,12 @@ def _slugs_of(index: Any) -> dict[str, str]:
         Transient: It is no index.
     """
     slugs: dict[str, str] = {}
-    for realm in index.get("realms", ()) if isinstance(index, dict) else ():
+    listed = index.get("realms") if isinstance(index, dict) else None
+    for realm in listed if isinstance(listed, list) else ():
         with suppress(AttributeError, KeyError, TypeError, InputError):
-            names = realm["name"]
-            for name in names.values() if isinstance(names, dict) else [names]:
-                slugs[realm_slug(name)] = slugs[realm_slug(name).replace("-", "")] = realm["slug"]
+            names, slug = realm["name"], realm["slug"]
+            for name in [slug, *(names.values() if isinstance(names, dict) else [names])]:
+                slugs[realm_slug(name)] = slugs[realm_slug(name).replace("-", "")] = slug
     if not slugs:
         msg = "Battle.net answered without the index of realms"
         raise Transient(msg)
