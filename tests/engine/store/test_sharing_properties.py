@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from ipybatch import Limits, Rate
 from ipybatch.engine.rules.limiter import NO_COST, cost_in
+from ipybatch.engine.rules.rate_headers import Quota, Told
 from ipybatch.engine.store import shared_limiter, sqlite_limits
 from tests.engine.store.sharing import Process, World, worst_case
 
@@ -22,6 +23,7 @@ steps = st.lists(
         st.tuples(st.just("stop"), who, st.sampled_from([0.02, 3.0, 25.0, 80.0])),
         st.tuples(st.just("kill"), who),
         st.tuples(st.just("leave"), who),
+        st.tuples(st.just("heed"), who, st.integers(0, 30), st.sampled_from([None, 0.3, 2.0])),
     ),
     min_size=8,
     max_size=40,
@@ -65,6 +67,9 @@ def play(world, limits, steps, cost):
                 living.pop(which).kill()
             case ("leave", which) if which in living:
                 living.pop(which).leave()
+            case ("heed", which, remaining, reset_s) if which in living and living[which].has_begun:
+                quotas = Quota(remaining=remaining, reset_s=reset_s), Quota(limit=limits.rates[0].limit, remaining=1)
+                living[which].limiter.heed(living[which].now_s(), Told(quotas=quotas))
     return living
 
 
