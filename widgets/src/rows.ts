@@ -135,6 +135,10 @@ function itemRows(store: Store, over: boolean): Item[] {
 
 function emptyWords(head: Head): string {
   if (head.counts.total === 0) return "There was nothing to do.";
-  if (ended(head.state)) return "Everything was recorded before; nothing ran.";
+  if (ended(head.state)) {
+    const left = head.counts.skipped + head.counts.cancelled;
+    return left ? "Nothing has ended; what is left runs at the next start." : "Everything was recorded before; nothing ran.";
+  }
+  if (head.breaker.state !== "closed") return "The service fails: no item has ended so far.";
   return head.state === "planned" ? "Nothing has started yet." : "The first results are on their way.";
 }

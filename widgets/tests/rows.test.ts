@@ -2,7 +2,7 @@ import { beforeEach, expect, it, vi } from "vitest";
 import { csv, fileName, tsv } from "../src/csv";
 import type { Context } from "../src/piece";
 import { RowsPiece } from "../src/rows";
-import type { Group, Update } from "../src/schema";
+import type { Group, Head, Update } from "../src/schema";
 import { Store } from "../src/store";
 import { group, head, item, update } from "./samples";
 
@@ -184,4 +184,21 @@ it("calls a partition by what it is of, since its number has a column, and whole
   expect(names(piece)).toEqual(["Sofifi", "Batch 4"]);
   const subjects = [...piece.node.querySelectorAll<HTMLElement>(".ib-rows .ib-subject")].filter(isShown);
   expect(subjects.map((node) => node.title)).toContain("Partition 3 (Sofifi)");
+});
+
+it("says why there is nothing to see, and nothing that it cannot know", () => {
+  const none = { pending: 0, running: 0, completed: 0, failed: 0, timeout: 0, cancelled: 0, skipped: 0, total: 300 };
+  const open = { ...head().breaker, state: "open" as const };
+  const empty = (changes: Partial<Head>): string | undefined =>
+    [...mount({ head: head({ counts: none, ...changes }) }).piece.node.querySelectorAll(".ib-empty")].map((node) => node.textContent).find(Boolean);
+  expect(empty({ counts: { ...none, total: 0 } })).toBe("There was nothing to do.");
+  expect(empty({ state: "planned" })).toBe("Nothing has started yet.");
+  expect(empty({ state: "running" })).toBe("The first results are on their way.");
+  expect(empty({ state: "running", breaker: open })).toBe("The service fails: no item has ended so far.");
+  expect(empty({ state: "failed", counts: { ...none, skipped: 300 } })).toBe(
+    "Nothing has ended; what is left runs at the next start.",
+  );
+  expect(empty({ state: "completed", counts: { ...none, completed: 300 } })).toBe(
+    "Everything was recorded before; nothing ran.",
+  );
 });

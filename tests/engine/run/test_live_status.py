@@ -85,7 +85,7 @@ def test_a_break_and_its_probe_are_told(plan, clock):
     session = plan(failing, [1, 2, 3], limits=Limits(concurrency=2), breaker=Breaker(failures=1, break_s=60))
     seen = at(clock, session, 1.5, 60.7)
     assert [gauges.waiting for gauges in seen] == [
-        "the service fails: next probe in 59 s",
+        "the service fails: next probe in 59 s (ConnectionError)",
         "one probe is asking whether the service is back",
     ]
 
@@ -158,6 +158,34 @@ def test_limits_that_allow_more_do_not_shorten_an_eta(plan, clock):
     session = plan(work, list(range(100)), limits=Limits(concurrency=1, rates=[Rate(1000, per_s=1)]))
     (seen,) = at(clock, session, 10.25)
     assert seen.eta_s[0] == pytest.approx(80 * LATENCY_S, rel=0.1)
+
+
+def test_an_eta_has_the_cool_down_in_it(plan, clock):
+    """What the service asked for is waited for, whatever the pace was before."""
+    asked = []
+
+    async def busy(item):
+        asked.append(item)
+        await asyncio.sleep(LATENCY_S)
+        if len(asked) == 20:
+            raise RateLimited(retry_after_s=3600)
+
+    (seen,) = at(clock, plan(busy, list(range(30)), limits=Limits(concurrency=1)), 15.0)
+    assert 3500 < seen.eta_s[0] < 3700
+
+
+def test_nobody_knows_when_a_service_that_fails_is_back(plan, clock):
+    asked = []
+
+    async def dying(item):
+        asked.append(item)
+        await asyncio.sleep(LATENCY_S)
+        if 20 < len(asked) < 25:
+            raise ConnectionError
+
+    before, seen = at(clock, plan(dying, list(range(30)), limits=Limits(concurrency=1)), 9.0, 30.0)
+    assert before.eta_s is not None
+    assert seen.eta_s is None
 
 
 def test_an_eta_of_a_generator_is_unknown(plan, clock):

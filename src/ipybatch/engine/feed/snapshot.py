@@ -111,6 +111,7 @@ class Snapshot(msgspec.Struct, kw_only=True):
         cool_until_s: Unix time the resource's cool-down ends; 0.0 for none.
         cools: The latest cool-down of each limit group, by its name, "" for that of the resource; without lifted ones.
         passing: Those of the notes that hold until it begins or ends at the latest.
+        last_error: Of the latest attempt that failed and is followed by another.
         recent: The last items that ended, newest last.
         failures: The last items that ended otherwise than completed, by key, newest last.
         moved: Of each group, by number, which move of all groups was its latest; in the order of these moves.
@@ -139,6 +140,7 @@ class Snapshot(msgspec.Struct, kw_only=True):
     breaker: BreakerSnapshot = msgspec.field(default_factory=BreakerSnapshot)
     cool_until_s: float = 0.0
     cools: dict[str, events.CooledDown] = msgspec.field(default_factory=dict)
+    last_error: str = ""
     notes: list[str] = msgspec.field(default_factory=list)
     passing: set[str] = msgspec.field(default_factory=set)
     recent: deque[events.ItemEnded] = msgspec.field(default_factory=lambda: deque(maxlen=RECENT_ITEMS))
@@ -298,6 +300,7 @@ class Snapshot(msgspec.Struct, kw_only=True):
 
     def _attempt_failed(self, event: events.AttemptFailed) -> None:
         self._tell(event)
+        self.last_error = event.error
         if event.at_s >= self._next_mark_s:
             self._mark(event.at_s)
         self.counts.running -= 1

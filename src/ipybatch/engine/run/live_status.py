@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
+from textwrap import shorten
 
 from ipybatch.engine.data.clock import Clock
 from ipybatch.engine.data.policy import Limits, Paced
@@ -83,13 +84,17 @@ def _why(runner: Runner, snapshot: Snapshot, now_s: float, unix_s: float) -> str
     scheduler = runner.scheduler
     left_s = runner.next_start_s - now_s
     if scheduler.why in _WAITING and (left_s > 0.5 or scheduler.why == "probe"):
-        return _WAITING[scheduler.why].format(f"{left_s:.0f} s")
+        why = _WAITING[scheduler.why].format(f"{left_s:.0f} s")
+        error = shorten(snapshot.last_error, 100, placeholder="...") if scheduler.why == "breaker" else ""
+        return f"{why} ({error})" if error else why
     return ""
 
 
 def _eta_s(snapshot: Snapshot, limits: Limits, unix_s: float) -> tuple[float, float] | None:
     counts, elapsed_s = snapshot.counts, snapshot.elapsed_s(unix_s)
     if counts.total is None or snapshot.ended_here < 3 or elapsed_s < 1:
+        return None
+    if snapshot.breaker.state != "closed" and not snapshot.breaker.limit_group:  # nobody knows when it is back
         return None
     left = counts.pending + counts.running
     overall = snapshot.average_per_s(unix_s)
@@ -99,4 +104,5 @@ def _eta_s(snapshot: Snapshot, limits: Limits, unix_s: float) -> tuple[float, fl
     if allowed is not None:
         fastest = min(fastest, allowed)
         slowest = min(slowest, fastest)
-    return left / fastest, left / slowest * 1.1
+    cool_s = max(0.0, snapshot.cool_until_s - unix_s)
+    return cool_s + left / fastest, cool_s + left / slowest * 1.1
