@@ -4,6 +4,7 @@ Rule: an item pays for what it did itself, and for nothing else.  Nobody can
 tell one failure from an outage; items that fail together tell:
 
     `failures` items failed in a row, and the breaker is open    an outage: given back
+    what once succeeded failed, which the work's probe asks for  an outage: given back
     fewer, or items that failed before while others succeeded    they pay
     a late result of an earlier state, a 429, our own set-up     given back
 
@@ -17,6 +18,8 @@ from __future__ import annotations
 import msgspec
 
 from ipybatch.engine.rules.breaker import CircuitBreaker
+
+NO_ITEM = -1  # in place of a seq: what the work asks for to tell how the service is
 
 
 class Charges(msgspec.Struct):
@@ -38,6 +41,8 @@ class Charges(msgspec.Struct):
         """Say whether so many items have failed together that it is no fault of theirs."""
         if breaker.state == "closed":
             return False
+        if NO_ITEM in breaker.failed:
+            return True
         witnesses = sum(item not in self._suspects for item in breaker.failed)
         return witnesses >= max(2, breaker.policy.failures)
 
@@ -52,7 +57,7 @@ class Charges(msgspec.Struct):
         """Remember which items have failed, now that another has succeeded."""
         for item in breaker.failed:
             self._in_outage.pop(item, None)
-            if item != succeeded:
+            if item not in (succeeded, NO_ITEM):
                 self._suspects.add(item)
 
     def settle(self, item: int, *, has_succeeded: bool) -> None:

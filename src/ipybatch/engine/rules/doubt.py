@@ -79,6 +79,8 @@ class Doubt(msgspec.Struct):
         if asked:
             self._is_asking = False
             self.state = "proved" if is_alike else "watching"
+            if not is_alike:
+                self.alike, self._sign = [], ""
         if is_alike:
             self.alike.append(item)
         elif sign and self.state == "watching":

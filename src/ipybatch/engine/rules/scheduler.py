@@ -55,6 +55,7 @@ class Ticket(msgspec.Struct):
         waited_s: How long its clock stood, seconds.
         gave_up: Whether the work stopped waiting for a permit by itself, by a timeout of its own.
         is_asked: Whether it is the one item that may start, to tell whether any can succeed.
+        is_probing: Whether the work's probe runs in place of its item.
         open: Permits of further requests that have not been given back.
     """
 
@@ -71,10 +72,17 @@ class Ticket(msgspec.Struct):
     waited_s: float = 0.0
     gave_up: bool = False
     is_asked: bool = False
+    is_probing: bool = False
     open: tuple[Permit, ...] = ()
     _waits: int = 0
     _in_flight: int = 0
     _stood_since_s: float | None = None
+
+    @property
+    def is_probe(self) -> bool:
+        """Whether its breaker waits for how it ends."""
+        breaker = self.breaker
+        return breaker is not None and breaker.state == "half_open" and self.epoch == breaker.epoch
 
     def count(self, now_s: float, *, waits: int = 0, in_flight: int = 0) -> None:
         """Count requests that wait for our own limits, or that were sent.

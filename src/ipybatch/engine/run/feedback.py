@@ -14,7 +14,7 @@ from ipybatch.engine.data.clock import Clock
 from ipybatch.engine.data.policy import Retry
 from ipybatch.engine.rules import retry
 from ipybatch.engine.rules.breaker import CircuitBreaker
-from ipybatch.engine.rules.charges import Charges
+from ipybatch.engine.rules.charges import NO_ITEM, Charges
 from ipybatch.engine.rules.classify import Kind, Verdict
 from ipybatch.engine.rules.doubt import Doubt
 from ipybatch.engine.rules.limit_groups import LimitGroup, group_label, named_breakers
@@ -23,7 +23,7 @@ from ipybatch.engine.run.judgement import Judgement
 from ipybatch.engine.store.resources import Resource
 
 DENIED_S = 3600.0  # so long without one success, though nothing is wrong with the items, and a session ends
-NO_ITEM = -1
+DENIED = 3  # times it was asked, at least: one long wait that the service names may end a little too early
 STRAYS, OF = 5, 20  # so many answers 429 of the last ones are no strays
 
 
@@ -72,7 +72,9 @@ class Feedback(msgspec.Struct):
     _depleted_s: float = -math.inf
     _answers: dict[str, deque[bool]] = msgspec.field(default_factory=dict)  # the last ones, by limit group: 429 or not
     _denied_since_s: float | None = None
-    _told_of_us: set[str] = msgspec.field(default_factory=set)
+    _denied: int = 0  # times since then, one after the other
+    _denied_at_s: float = -math.inf  # the latest of them
+    _told_about: set[str] = msgspec.field(default_factory=set)
     _has_before: bool | None = None  # None: not looked up
 
     def has_ever_succeeded(self) -> bool:
@@ -114,13 +116,15 @@ class Feedback(msgspec.Struct):
         self.has_failed, self.last_error = True, judged.text
         task, verdict = ticket.task, judged.verdict
         self._tell_breaker(now_s, ticket, verdict)
-        if verdict.scope == "rate" or (verdict.scope == "us" and verdict.is_neutral):
+        is_denied = verdict.scope == "rate" or (verdict.scope == "us" and verdict.is_neutral)
+        if is_denied or ticket.is_probing:
             self.charges.give_back(task.seq)
-            if verdict.scope == "us" and verdict.advice not in self._told_of_us:
-                self._told_of_us.add(verdict.advice)
-                self.emit(events.Noted(self.clock.unix_s(), judged.text))
-            if self._denied_since_s is None:
-                self._denied_since_s = now_s
+        if is_denied:
+            if verdict.scope == "us":
+                self.note(verdict.advice, judged.text)
+            self._note_denial(now_s, ticket)
+        else:  # it was let through, or the service is out of order: that is bounded otherwise
+            self._denied_since_s = None
         if self._answers and verdict.scope != "rate":
             self._note_answer(ticket, is_429=False)
         is_cooling = self._cool_down(now_s, ticket, verdict)
@@ -133,7 +137,7 @@ class Feedback(msgspec.Struct):
         return Following(is_last, wait_s, self._why_over(now_s, judged))
 
     def _tell_breaker(self, now_s: float, ticket: Ticket, verdict: Verdict) -> None:
-        breaker, item = ticket.breaker, ticket.task.seq
+        breaker, item = ticket.breaker, NO_ITEM if ticket.is_probing else ticket.task.seq
         if breaker is None:
             return
         if verdict.counts:
@@ -165,9 +169,25 @@ class Feedback(msgspec.Struct):
         if judged.verdict.ends_session:
             return judged.text
         since_s = self._denied_since_s
-        if since_s is not None and now_s >= since_s + DENIED_S:
+        if since_s is not None and self._denied >= DENIED and now_s >= since_s + DENIED_S:
             return f"nothing was let through for {(now_s - since_s) / 60:,.0f} min: {judged.text}"
         return self.doubt.reason
+
+    def note(self, about: str, text: str) -> None:
+        """Publish a text, once about each thing."""
+        if about not in self._told_about:
+            self._told_about.add(about)
+            self.emit(events.Noted(self.clock.unix_s(), text))
+
+    def _note_denial(self, now_s: float, ticket: Ticket) -> None:
+        if self._denied_since_s is None:
+            self._denied_since_s, self._denied, self._denied_at_s = now_s, 0, -math.inf
+        if ticket.permit.started_s >= self._denied_at_s:  # not one more of those that were under way together
+            self._denied, self._denied_at_s = self._denied + 1, now_s
+
+    def resume(self) -> None:
+        """Let the time of a pause count for nothing."""
+        self._denied_since_s = None
 
     def wait(self, now_s: float, why: str) -> None:
         """Publish that the limits are used up, once a window."""

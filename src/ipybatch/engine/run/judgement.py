@@ -35,6 +35,11 @@ class Judgement(msgspec.Struct, frozen=True):
     advice: str = ""
     back_off_s: float | None = None
 
+    @property
+    def is_of_item(self) -> bool:
+        """Whether it says nothing of the service, nor of our set-up for all."""
+        return self.verdict.kind in (Kind.PERMANENT, Kind.SETUP) and not self.verdict.ends_session
+
     def wait_s(self, policy: Retry, attempts: int, paid: int, now_unix_s: float, chance: random.Random) -> float:
         """Return how long the item waits by itself before it is tried again, seconds, where the resource does not.
 

@@ -1,7 +1,7 @@
 """Runner: the one loop, a pool of workers over the scheduler.
 
 Rule: this file starts attempts and reports how they ended.  Whether one may
-start is the scheduler's, what an error means is `retry`'s, what is on disk is
+start is the scheduler's, what an error means is the judgement's, what is on disk is
 the commit queue's.
 
 One worker per slot, for the whole run: a task per item would cost more than
@@ -32,9 +32,10 @@ from ipybatch.engine.data.plan import Task
 from ipybatch.engine.data.policy import Limits
 from ipybatch.engine.data.spec import Spec, StillRunning
 from ipybatch.engine.data.user_frames import user_frames
+from ipybatch.engine.rules.charges import NO_ITEM
 from ipybatch.engine.rules.classify import Kind, culprit
 from ipybatch.engine.rules.scheduler import Scheduler, Ticket
-from ipybatch.engine.run.feedback import NO_ITEM, Feedback, why_gave_up, why_opened
+from ipybatch.engine.run.feedback import Feedback, why_gave_up, why_opened
 from ipybatch.engine.run.judgement import Judgement, judge
 from ipybatch.engine.run.permits import Permits
 from ipybatch.engine.run.slots import CANCELS, TICKET, Pool, Slot, WorkerQueue, refuse_stopped
@@ -49,8 +50,6 @@ from ipybatch.errors import JournalError
 FOREIGN_CANCEL = "something cancelled all tasks of the event loop: sessions go on, what was tried then is tried again"
 ALL_STUCK = "work that ignores its timeout holds every slot: nothing starts until it ends by itself, or you cancel"
 UNTURNED, UNTURNED_S = 16, 0.005  # commits without a turn of the loop, at most, and for how long
-
-
 Emit = Callable[[events.Event], None]
 
 
@@ -85,12 +84,10 @@ class Runner:
         self.state: State | None = None
         self.reason = ""
         self.left: Status = "skipped"
-        self.lingering = 0
-        self.next_start_s = math.inf
+        self.lingering, self.next_start_s = 0, math.inf
         self.keep: frozenset[Status] = frozenset()
         self.kept: list[Entry] = []
-        self.is_journal_locked = False
-        self._is_paused = False
+        self.is_journal_locked = self._is_paused = False
         self.on_outcomes: list[Callable[[list[Outcome]], None]] = []
         self._loop = asyncio.get_running_loop()
         self._commit_queue = CommitQueue(
@@ -205,6 +202,7 @@ class Runner:
         """Pause or resume starting attempts."""
         if self.state is None:
             self._is_paused = self._permits.is_held = held
+            self._feedback.resume()
             self._hold()
             self.wake()
 
@@ -216,10 +214,9 @@ class Runner:
 
     def _wait_for_journal(self, is_locked: bool) -> None:
         """Start nothing more while another program keeps the journal locked; what has ended is recorded after that."""
-        if is_locked:
+        if is_locked and not self.is_journal_locked:
             text = "the journal is locked by another program: nothing new starts until it can be written again"
-            if not self.is_journal_locked:
-                self.emit(events.Noted(self.clock.unix_s(), text))
+            self.emit(events.Noted(self.clock.unix_s(), text))
         self.is_journal_locked = is_locked
         self._hold()
 
@@ -263,7 +260,7 @@ class Runner:
             label = ticket.label = task.label
             emit(events.AttemptStarted(self._unix_s(), label, task.group, task.attempts))
             try:
-                if feedback.has_failed and self._is_probe(ticket) and self._probe is not None:
+                if feedback.has_failed and self._is_probe(ticket) and self._probe is not None and not ticket.refused:
                     result = await self._run_after_probe(ticket)
                 elif self._direct is None or ticket.refused:
                     result = await self._permits.run(ticket)
@@ -300,19 +297,28 @@ class Runner:
             self._feedback.doubt.ask()
             self._hold()
             return True
-        breaker = ticket.breaker
-        return breaker is not None and breaker.state == "half_open" and ticket.epoch == breaker.epoch
+        return ticket.is_probe
 
     async def _run_after_probe(self, ticket: Ticket) -> Any:
         """Ask the service for something that once succeeded, then run the attempt: its own error is then its own."""
         assert self._probe is not None
-        if await self._probe() is False:  # there is nothing to ask for
+        ticket.is_probing, told = True, None
+        try:
+            told = await self._probe() is not False
+        except Exception as error:
+            judged = judge(error, ticket, self.spec, self.clock, self._feedback.has_ever_succeeded(), False)
+            if self.state is not None or not judged.is_of_item:
+                raise
+            text = f"probe() of the work tells nothing, so an item is asked in its place: {judged.text}"
+            self._feedback.note("probe", text)
+        ticket.is_probing = False
+        if told is False:  # there is nothing to ask for
             return await self._permits.run(ticket)
-        self._feedback.has_succeeded = True
-        self._succeeded(self._now_s(), ticket, NO_ITEM)
-        if ticket.breaker is not None:
-            ticket.epoch = ticket.breaker.epoch
-        self.wake()
+        if told:
+            self._feedback.has_succeeded = True
+            self._succeeded(self._now_s(), ticket, NO_ITEM)
+            ticket.epoch = 0 if ticket.breaker is None else ticket.breaker.epoch
+            self.wake()
         permit = await self._permits.acquire(ticket, ticket.permit.cost)
         try:
             return await self._permits.run(ticket)
@@ -432,12 +438,8 @@ class Runner:
         is_last = following.is_last
         self._hold()
         if following.over:
-            self.stop(
-                "failed",
-                following.over,
-                left="skipped",
-                kill=verdict.kind is not Kind.WITHHELD and verdict.ends_session,
-            )
+            kill = verdict.kind is not Kind.WITHHELD and verdict.ends_session
+            self.stop("failed", following.over, left="skipped", kill=kill)
         elif ticket.breaker is not None and ticket.breaker.gave_up:
             is_last = self._give_up(now_s, ticket, text) or is_last
         if not is_last and (self.state is None or self.left == "skipped"):
@@ -472,10 +474,8 @@ class Runner:
     def _retry(self, now_s: float, ticket: Ticket, wait_s: float, text: str) -> asyncio.Future[None]:
         task = ticket.task
         self.scheduler.retry(now_s + wait_s, task)
-        wait_s = max(wait_s, ticket.limiter.cool_until_s - now_s)
-        self.emit(
-            events.AttemptFailed(self.clock.unix_s(), task.label, task.group, task.attempts, text, max(0.0, wait_s))
-        )
+        at_s, wait_s = self.clock.unix_s(), max(0.0, wait_s, ticket.limiter.cool_until_s - now_s)
+        self.emit(events.AttemptFailed(at_s, task.label, task.group, task.attempts, text, wait_s))
         return self._record(ticket, now_s, "pending", False, text)
 
     def _record(  # noqa: PLR0917  # once an item: keywords cost more

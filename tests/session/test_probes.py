@@ -1,0 +1,127 @@
+"""Probes and denials: what the work's own probe tells, and when an hour of 429s has passed."""
+
+import asyncio
+
+import pytest
+
+from ipybatch import Breaker, Limits, Permanent, Rate, Retry
+from tests.session.test_charges import HOUR_S, Probed, Service
+from tests.session.test_errors import http_error
+
+
+def test_an_outage_that_a_probe_meets_costs_a_lone_item_nothing(plan, clock):
+    """What once succeeded fails, so it is the service."""
+    work = Probed(clock, [], down=(0.0, 8 * HOUR_S))
+    summary = clock.run(plan(work, [1], retry=Retry(attempts=4), breaker=Breaker(give_up_after=100)))
+    assert (summary.state, summary.counts.completed) == ("completed", 1)
+    assert work.service.calls.count(1) == 4
+
+
+def test_a_service_that_its_probe_meets_dead_ends_the_session(plan, clock):
+    """Also where fewer items failed than tell of an outage, and others have succeeded."""
+    work = Probed(clock, [], down=(0.15, 8 * HOUR_S))
+    summary = clock.run(plan(work, [1, 2], retry=Retry(attempts=4), limits=Limits(1)))
+    assert (summary.state, summary.counts.completed, summary.counts.skipped) == ("failed", 1, 1)
+
+
+TELLS_NOTHING = {
+    "a mistake of its own": TypeError("no such field"),
+    "what it asks for is gone": http_error(404),
+    "said for good": Permanent("gone"),
+}
+
+
+@pytest.mark.parametrize("error", TELLS_NOTHING.values(), ids=TELLS_NOTHING)
+def test_a_probe_that_fails_by_itself_fails_no_item(plan, clock, error):
+    """An item is asked in its place, and the session says so."""
+
+    class Odd(Probed):
+        async def probe(self):
+            raise error
+
+    work = Odd(clock, [], down=(0.0, 300.0))
+    session = plan(work, list(range(20)), limits=Limits(3))
+    assert clock.run(session).counts.completed == 20
+    assert [note.split(":")[0] for note in session.snapshot.notes] == [
+        "probe() of the work tells nothing, so an item is asked in its place"
+    ]
+
+
+def test_an_item_that_is_refused_sends_no_probe(plan, clock):
+    """It has no permit that the probe could use: the server would see more than the windows allow."""
+    work = Probed(clock, [], down=(0.0, 300.0))
+    limits = Limits(1, rates=[Rate(1, per_s=40), Rate(9, per_s=1, unit="tokens")])
+    session = plan(work, list(range(12)), limits=limits, cost=lambda item: {"tokens": 10 if item > 7 else 1})
+    assert clock.run(session).counts.completed == 8
+    assert min(later - at for at, later in zip(work.service.at, work.service.at[1:], strict=False)) >= 40.0
+
+
+class Denying(Service):
+    """A service that answers 429 in these spans of time, with these headers."""
+
+    def __init__(self, clock, *spans, headers=None, **more):
+        super().__init__(clock, **more)
+        self.spans, self.headers = spans, headers or {}
+
+    async def __call__(self, item):
+        if any(begin <= self.clock.now_s() < end for begin, end in self.spans):
+            self.calls.append(item)
+            await asyncio.sleep(self.latency_s)
+            raise http_error(429, **self.headers)
+        return await super().__call__(item)
+
+
+def test_an_outage_after_a_429_is_not_an_hour_of_429s(plan, clock):
+    service = Denying(clock, (0.0, 0.1), (8 * HOUR_S, 8 * HOUR_S + 60), down=(0.1, 8 * HOUR_S))
+    summary = clock.run(plan(service, list(range(20)), limits=Limits(3), breaker=Breaker(give_up_after=100)))
+    assert (summary.state, summary.counts.completed) == ("completed", 20)
+
+
+def test_an_item_that_fails_by_itself_an_hour_after_a_429_ends_nothing(plan, clock):
+    """Work that takes hours, a 429 at first, then a mistake in the work: the reason of neither."""
+
+    async def work(item):
+        tried.append(item)
+        if tried.count(item) == 1:
+            raise http_error(429)
+        await asyncio.sleep(2 * HOUR_S + item)
+        return item["price"] if item < 3 else item
+
+    tried = []
+    summary = clock.run(plan(work, list(range(6)), limits=Limits(6)))
+    assert (summary.state, summary.counts.completed, summary.counts.failed) == ("completed", 3, 3)
+
+
+def test_a_pause_is_no_time_of_429s(plan, clock):
+    service = Denying(clock, (0.0, 600.0), (2 * HOUR_S, 2 * HOUR_S + 60))
+    session = plan(service, list(range(20)), limits=Limits(3))
+
+    async def pause():
+        await asyncio.sleep(300.0)
+        session.pause()
+        await asyncio.sleep(2 * HOUR_S - 290)
+        session.resume()
+
+    summary = clock.run(session, pause())
+    assert (summary.state, summary.counts.completed) == ("completed", 20)
+
+
+def test_a_window_of_an_hour_that_is_told_a_little_short_ends_nothing(plan, clock):
+    """The service names an hour, and refuses once more when it is over."""
+    service = Denying(clock, (0.0, 1.0), (HOUR_S, HOUR_S + 5), headers={"retry-after": "3600"})
+    summary = clock.run(plan(service, list(range(20)), limits=Limits(3)))
+    assert (summary.state, summary.counts.completed) == ("completed", 20)
+
+
+def test_doubt_that_is_answered_begins_anew(plan, clock):
+    """What fails otherwise tells that not every item meets the same: the others do not wait for one another."""
+
+    async def work(item):
+        await asyncio.sleep(1.0)
+        if item < 20:
+            raise KeyError("price")
+        raise http_error(404)
+
+    summary = clock.run(plan(work, list(range(220)), limits=Limits(20)))
+    assert (summary.state, summary.counts.failed) == ("completed", 220)
+    assert clock.now_s() < 20
