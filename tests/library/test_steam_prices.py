@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
+import httpx2
 import pytest
 
-from ipybatch import InputError, Limits, Rate, Retry
+from ipybatch import InputError, Limits, Rate, Retry, Transient
 from ipybatch.library import SteamPrices, SteamStore, refresh
+from ipybatch.library import session as session_module
 from ipybatch.simulators import Faults
 from ipybatch.simulators.steam import game
 
@@ -16,6 +19,10 @@ PAID = next(app_id for app_id in range(10, 99) if "price_overview" in game(app_i
 
 def prices(shop: Shop, **options: Any) -> SteamPrices:
     return SteamPrices("https://steam.invalid", client=shop.client(), **options)
+
+
+def poisoned(shop: Shop, answers: dict[int, int | Exception]) -> httpx2.AsyncClient:
+    return httpx2.AsyncClient(transport=Poisoned(shop, answers))
 
 
 def sizes(shop: Shop) -> list[int]:
@@ -73,8 +80,6 @@ def test_a_request_counts_once_in_the_stores_window_however_many_it_serves(shop:
     cheap = shop.session(range(10, 60), source=prices(shop, ids_per_request=10), limits=limits, name="prices")
 
     async def both() -> None:
-        import asyncio
-
         await asyncio.gather(games.drive(), cheap.drive())
 
     shop.clock.run_coroutine(both())
@@ -84,14 +89,14 @@ def test_a_request_counts_once_in_the_stores_window_however_many_it_serves(shop:
     assert shop.clock.now_s() < 240
 
 
-def test_a_hiccup_costs_those_who_asked_a_try(shop: Shop) -> None:
+def test_a_hiccup_costs_nobody_a_try(shop: Shop) -> None:
     shop.open(faults=Faults(outages=((0.0, 0.28),)))
     session = shop.run(range(10, 60), source=prices(shop))
     assert session.counts.completed == 50
     assert session.snapshot.breaker.openings == 0
     failed = shop.simulator.stats()["statuses"]["500"]
     assert 1 <= failed < 3
-    assert session.results()["attempts"].sum() == 50 + failed
+    assert session.results()["attempts"].sum() == 50
 
 
 @pytest.mark.parametrize("kind", ["500", "drop"])
@@ -116,6 +121,55 @@ def test_after_an_outage_something_known_is_asked_for_first(shop: Shop) -> None:
     assert shop.asked.count(str(PAID)) >= 1
 
 
+class Poisoned(httpx2.AsyncBaseTransport):
+    """A store that cannot answer requests for some ids, whatever else they are for."""
+
+    def __init__(self, shop: Shop, answers: dict[int, int | Exception]) -> None:
+        self._shop, self._answers = shop, answers
+
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        ids = request.url.params["appids"].split(",")
+        self._shop.asked.append(",".join(ids))
+        await asyncio.sleep(0.05)
+        for app_id in map(int, ids):
+            answer = self._answers.get(app_id)
+            if isinstance(answer, Exception):
+                raise answer
+            if answer is not None:
+                return httpx2.Response(answer)
+        return httpx2.Response(200, json={one: {"success": True, "data": []} for one in ids})
+
+
+@pytest.mark.parametrize(
+    "answer", [400, 404, 500, httpx2.ReadError("it closed the line"), httpx2.ReadTimeout("nothing came")], ids=str
+)
+def test_a_game_that_a_request_fails_for_fails_alone(shop: Shop, answer: int | Exception) -> None:
+    source = SteamPrices("https://steam.invalid", client=poisoned(shop, dict.fromkeys([17, 555, 901], answer)))
+    session = shop.run(range(10, 1010), source=source)
+    frame = session.results().set_index("key")
+    assert frame.index[frame["status"] != "completed"].tolist() == [17, 555, 901]
+    assert session.state == "completed"
+    assert session.snapshot.breaker.openings <= 1
+    assert len(shop.asked) < 120
+
+
+def test_a_store_that_rejects_every_request_is_not_asked_for_every_item(shop: Shop) -> None:
+    source = SteamPrices("https://steam.invalid", client=poisoned(shop, dict.fromkeys(range(10, 510), 404)))
+    session = shop.run(range(10, 510), source=source)
+    assert session.counts.failed == 500
+    assert len(shop.asked) < 50
+
+
+def test_a_probe_of_what_fails_for_many_is_no_success(shop: Shop) -> None:
+    """What once had a price asks for others along with it: then a request for several is to be answered."""
+    source, attempt = prices(shop), session_module._OneRequest("1", further=1)
+    with attempt.permit():
+        pass
+    with pytest.raises(Transient, match="a request for several items failed"):
+        attempt.permit()
+    assert source.defaults().shares_requests
+
+
 def test_a_ban_stops_the_session(shop: Shop) -> None:
     shop.open(limit=1, per_s=60, ban_after=1)
     limits = Limits(concurrency=10)
@@ -125,8 +179,6 @@ def test_a_ban_stops_the_session(shop: Shop) -> None:
 
 
 def test_a_cancel_leaves_nobody_waiting(shop: Shop) -> None:
-    import asyncio
-
     shop.open(faults=Faults(latency_s=3.0))
     source = prices(shop)
     session = shop.session(range(10, 310), source=source)

@@ -38,7 +38,7 @@ from ipybatch.engine.store.journal import open_journal
 from ipybatch.engine.store.lease import is_live
 from ipybatch.engine.store.resume import Items
 from ipybatch.engine.store.run_store import Found
-from ipybatch.errors import InputError, ItemError, JournalError, Refused
+from ipybatch.errors import InputError, ItemError, JournalError, Refused, Transient
 from ipybatch.library.absences import MOMENT_S, Absences, OnVanished, check_on_vanished
 from ipybatch.library.records import DAY_S, STALENESS, Library, Record, Staleness, age_in_words, is_due, staleness
 from ipybatch.library.source import Defaults, Expanding, Identity, NotThere, Source
@@ -581,12 +581,12 @@ class _OneRequest(Attempt):
 
     def __init__(self, key: str, *, further: int = 0) -> None:
         super().__init__(key, 1, cast("Any", _Nobody()))
-        self._left = further
+        self._left, self._shares = further, further > 0
 
     def permit(self, cost: Cost = NO_COST) -> Request:
         self._left -= 1
         if self._left < 0:
-            raise _Answered
+            raise Transient("a request for several items failed") if self._shares else _Answered
         return cast("Request", nullcontext())
 
 

@@ -9,9 +9,11 @@ Items are app ids, each with an outcome and a record of its own.  Those that run
 
     items --> waiting --no more for 20 ms--> permit --> one request for up to 100 --> each has its own price or error
                                                             |
-                                                            +--> fails: the item that asked fails, the others ask
-                                                                 again; the third time in a row it is the error of
-                                                                 all who wait
+                                                            +--> fails: asked again in tenths, down to the one game
+                                                                 that it fails for; that one alone fails, and is
+                                                                 asked for alone from then on
+
+So many failures in a row are no game's fault: then they are the error of all who wait.
 
 Only this filter takes several ids; the store answers any other request for several with 400.
 """
@@ -19,12 +21,13 @@ Only this filter takes several ids; the store answers any other request for seve
 from __future__ import annotations
 
 import asyncio
+import math
 from typing import Any
 
 from ipybatch.engine.data.masking import mask
 from ipybatch.engine.data.policy import Limits, check_count
 from ipybatch.engine.run.attempt import Attempt
-from ipybatch.errors import Transient
+from ipybatch.errors import Permanent, RateLimited, Refused, Transient
 from ipybatch.library.http import TIMEOUT_S, Client, HttpSource, check_url, read_json
 from ipybatch.library.source import Defaults, Identity, NotThere
 from ipybatch.library.steam import (
@@ -41,6 +44,8 @@ from ipybatch.library.steam import (
 IDS_PER_REQUEST = 100
 LINGER_S = 0.02  # for the next item: the engine starts those of a rate some milliseconds apart
 FAILURES = 3  # so many in a row, and those who wait do not ask again each on their own
+REJECTIONS = 20  # the same for answers that say that it cannot succeed: the service is there
+PARTS = 10  # of a request that failed
 
 Answer = asyncio.Future[dict[str, Any]]
 
@@ -84,6 +89,7 @@ class SteamPrices(HttpSource):
         self._waiting: dict[Answer, int] = {}
         self._turn = asyncio.Lock()
         self._failures = 0
+        self._alone: set[int] = set()  # games that a request failed for
 
     def __repr__(self) -> str:
         return f"SteamPrices({mask(self.base_url)!r}, cc={self.cc!r})"
@@ -114,7 +120,7 @@ class SteamPrices(HttpSource):
         """Open a client, unless one was given."""
         await super().__aenter__()
         if self._entered == 1:
-            self._waiting, self._turn, self._failures = {}, asyncio.Lock(), 0
+            self._waiting, self._turn, self._failures, self._alone = {}, asyncio.Lock(), 0, set()
         return self
 
     async def fetch(
@@ -137,27 +143,57 @@ class SteamPrices(HttpSource):
             self._waiting.pop(answer, None)
 
     async def _ask(self, mine: Answer, attempt: Attempt) -> None:
-        """Send one request for the items that wait, this one first, and give each of them its answer."""
+        """Send requests for the items that wait, this one first, and give each of them its answer."""
         seen = 0
         while seen < len(self._waiting) < self.ids_per_request:
             seen = len(self._waiting)
             await asyncio.sleep(LINGER_S)
         async with attempt.permit():
-            others = [answer for answer in self._waiting if answer is not mine and not answer.done()]
-            asked = [mine, *others[: self.ids_per_request - 1]]
-            ids = {answer: self._waiting[answer] for answer in asked}
-            try:
-                async with asyncio.timeout(2 * TIMEOUT_S):
-                    found = await self._request(sorted(set(ids.values())))
-            except Exception as error:
-                self._failures += 1
-                is_shared = self._failures >= FAILURES or not isinstance(error, Transient | OSError | TimeoutError)
-                self._fail([*self._waiting] if is_shared else [mine], error)
-                return
+            parts = await self._send(self._together(mine))
+        while parts:
+            part = [answer for answer in parts.pop(0) if not answer.done()]
+            if part:
+                async with attempt.permit():
+                    parts = await self._send(part) + parts
+
+    def _together(self, mine: Answer) -> list[Answer]:
+        """Return who is asked for in one request with an item."""
+        if self._waiting[mine] in self._alone:
+            return [mine]
+        others = [answer for answer in self._waiting if answer is not mine and not answer.done()]
+        others = [answer for answer in others if self._waiting[answer] not in self._alone]
+        return [mine, *others[: self.ids_per_request - 1]]
+
+    async def _send(self, asked: list[Answer]) -> list[list[Answer]]:
+        """Send one request, and give each item its answer; return those that are to be asked for again, in parts."""
+        ids = {answer: self._waiting[answer] for answer in asked if answer in self._waiting}
+        try:
+            async with asyncio.timeout(2 * TIMEOUT_S):
+                found = await self._request(sorted(set(ids.values())))
+        except Exception as error:
+            self._failures += 1
+            return self._divide(ids, error)
         self._failures = 0
+        self._alone.difference_update(ids.values())
         for answer, app_id in ids.items():
             if not answer.done():  # its item was not given up meanwhile
                 _settle(answer, app_id, found.get(str(app_id)), self.cc)
+        return []
+
+    def _divide(self, ids: dict[Answer, int], error: Exception) -> list[list[Answer]]:
+        """Return the parts of a request that failed, to be asked for again; give its error to those who are not."""
+        asked = [*ids]
+        if len(asked) == 1 and not isinstance(error, RateLimited | Refused):
+            self._alone.update(ids.values())
+        most = REJECTIONS if isinstance(error, Permanent) else FAILURES
+        if self._failures >= most or isinstance(error, Refused):
+            self._fail([*self._waiting], error)
+        elif len(asked) == 1 or isinstance(error, RateLimited):
+            self._fail(asked[:1], error)
+        else:
+            size = math.ceil(len(asked) / PARTS)
+            return [asked[at : at + size] for at in range(0, len(asked), size)]
+        return []
 
     async def _request(self, ids: list[int]) -> dict[str, Any]:
         params = {"appids": ",".join(map(str, ids)), "cc": self.cc, "filters": "price_overview"}

@@ -362,10 +362,46 @@ def test_a_realm_that_is_not_there_is_told_with_what_to_give(azeroth: Azeroth) -
 
 
 def test_an_index_that_cannot_be_had_is_asked_for_again(azeroth: Azeroth) -> None:
-    azeroth.script["/data/wow/realm/index"] = [500, 404, 204]
+    azeroth.script["/data/wow/realm/index"] = [500, 204, 404, 404]
     session = azeroth.run([Character("Гордунни", "Orc1")], retry=Retry(attempts=5), breaker=None)
-    assert only(session)["error"].startswith("Battle.net has no index of realms in us: give the slug")
+    assert only(session)["error"] == (
+        "Battle.net has no index of realms in us (Battle.net answered 404): give the slug of 'гордунни'"
+    )
+    azeroth.script.clear()
     assert only(azeroth.run([Character("Гордунни", "Orc1")], name="again"))["status"] == "completed"
+
+
+@pytest.mark.parametrize("status", [301, 403, 404, 410])
+def test_an_index_that_is_not_there_is_one_failure_of_all(azeroth: Azeroth, status: int) -> None:
+    """Told by each with its slug to give, none of them taken for an absence, and not asked for 60 times."""
+    azeroth.script["/data/wow/realm/index"] = [status] * 99
+    names = [Character("Гордунни", f"Orc{n}") for n in range(60)]
+    session = azeroth.run([*names, Character("aerie-peak", "Elf")])
+    assert (session.counts.completed, session.counts.failed) == (1, 60)
+    assert azeroth.asked.count("/data/wow/realm/index") == 1
+    assert azeroth.library.absent().empty
+    assert session.errors()["message"][0].startswith(
+        f"Battle.net has no index of realms in us (Battle.net answered {status}"
+    )
+
+
+def test_an_index_that_keeps_failing_is_no_outage_of_what_is_answered(azeroth: Azeroth) -> None:
+    azeroth.script["/data/wow/realm/index"] = [500] * 99
+    names = [Character("Гордунни", f"Orc{n}") for n in range(60)]
+    session = azeroth.run([*[Character("aerie-peak", f"Elf{n}") for n in range(60)], *names])
+    assert (session.state, session.counts.completed, session.counts.failed) == ("completed", 60, 60)
+    assert azeroth.asked.count("/data/wow/realm/index") < 30
+    assert session.snapshot.breaker.openings <= 1
+    assert session.results()["error"].iloc[-1] == (
+        "Battle.net has no index of realms in us (Battle.net answered 500): give the slug of 'гордунни'"
+    )
+
+
+def test_an_index_that_fails_in_an_outage_is_tried_again(azeroth: Azeroth) -> None:
+    began_s = azeroth.clock.now_s()
+    azeroth.open(faults=Faults(latency_s=0.01, outages=((began_s + 0.05, began_s + 100.0),)))
+    session = azeroth.run([*[Character("Гордунни", f"Orc{n}") for n in range(30)], Character("aerie-peak", "Elf1")])
+    assert (session.counts.completed, session.counts.failed) == (31, 0)
 
 
 def test_twenty_guilds_and_two_thousand_characters(azeroth: Azeroth) -> None:

@@ -27,6 +27,8 @@ One request:
 They are read whenever a session is made; ``max_concurrent=`` and ``min_time_ms=`` override them, and ``limits=``
 replaces both and the service's own windows.
 
+One subject, hence its length: what a guild or a character takes to be asked for.
+
 Source: https://develop.battle.net/documentation/world-of-warcraft/profile-apis.
 """
 
@@ -34,6 +36,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import math
 import os
 import re
 from collections.abc import Awaitable, Callable, Mapping
@@ -45,7 +48,7 @@ from urllib.parse import urlsplit
 from ipybatch.engine.data.masking import mask
 from ipybatch.engine.data.policy import Breaker, Limits, Rate, Retry, check, check_count
 from ipybatch.engine.run.attempt import Attempt
-from ipybatch.errors import InputError, Permanent, RateLimited, Transient
+from ipybatch.errors import InputError, Permanent, RateLimited, Refused, Transient
 from ipybatch.library.battlenet.names import KINDS, Character, Guild, is_latin, item_of, kind_of, path_of, realm_slug
 from ipybatch.library.battlenet.tokens import AccessTokens, ServerClock, check_credential, read_date
 from ipybatch.library.http import TIMEOUT_S, Client, HttpSource, asked_wait_s, check_url, read_json
@@ -64,6 +67,7 @@ EXTRAS = {
     "pets": "/collections/pets",
 }
 ROSTER = "roster"
+INDEX_PATIENCE_S = 30.0  # for an index of realms that fails while all else is answered
 PREFIX = "BNET_"
 
 # Per client id, all regions together.
@@ -72,6 +76,7 @@ RATES = (Rate(100, per_s=1), Rate(36_000, per_s=3600))
 
 _OURS = frozenset({"extras", "last_modified", "left_out", "locale"})
 _REFUSED = "it rejects a token that it has just issued; see the client at https://develop.battle.net/access/clients"
+_NO_INDEX = "it does not show the index of realms"
 _FORBIDDEN = "it does not show this one; a player may have opted out, or the address is no longer in use"
 
 
@@ -312,20 +317,19 @@ class _Pages:
             return response, None
         if response.status_code == 304 and since:
             self.modified[name] = since
+            self._source._realms.answered_s = asyncio.get_running_loop().time()
             return response, kept
         data = read_json(response, "Battle.net", refused=_REFUSED, forbidden=_FORBIDDEN)
         if modified := response.headers.get("last-modified"):
             self.modified[name] = modified
+        self._source._realms.answered_s = asyncio.get_running_loop().time()
         return response, data
 
     async def _ask_index(self) -> Any:
         """Return the index of realms, in all languages: a request without locale."""
         params = {"namespace": f"dynamic-{self._source.region}"}
         response = await self._get(f"{self._source.base_url}/data/wow/realm/index", params, "")
-        if response.status_code == 404:
-            msg = f"Battle.net has no index of realms in {self._source.region}: give the slug of {self._realm!r}"
-            raise Permanent(msg)
-        return read_json(response, "Battle.net", refused=_REFUSED, forbidden=_FORBIDDEN)
+        return read_json(response, "Battle.net", refused=_REFUSED, forbidden=_NO_INDEX)
 
     async def _get(self, url: str, params: dict[str, str], since: str) -> Any:
         is_first, self._has_sent = not self._has_sent, True
@@ -404,16 +408,26 @@ class ApiClient:
 
 
 class RealmIndex:
-    """The slugs of a region's realms by their names in all languages, asked for when the first name needs it."""
+    """The slugs of a region's realms by their names in all languages, asked for when the first name needs it.
+
+    An index that the service does not have, or that keeps failing while all else is answered, is not asked for again:
+    that is one failure of all who need it, and none of the service.
+
+    Attributes:
+        answered_s: When the service answered anything else well.
+    """
 
     def __init__(self, region: str) -> None:
         self._region = region
         self._slugs: dict[str, str] = {}
-        self._lock = asyncio.Lock()
+        self.enter()
 
     def enter(self) -> None:
-        """Belong to the running event loop."""
+        """Belong to the running event loop, and forget what failed."""
         self._lock = asyncio.Lock()
+        self._failed_s = math.inf  # when it did first
+        self._why = ""  # it is not asked for again
+        self.answered_s = -math.inf
 
     async def slug(self, name: str, ask: Callable[[], Awaitable[Any]]) -> str:
         """Return the slug of a realm.
@@ -423,17 +437,33 @@ class RealmIndex:
             ask: Returns the service's answer; called once, unless it fails.
 
         Raises:
-            Permanent: The region has no realm of that name.
-            ItemError: The index cannot be had.
+            Permanent: The region has no realm of that name, or no index.
+            ItemError: The index cannot be had just now.
         """
         async with self._lock:
-            if not self._slugs:
-                self._slugs = _slugs_of(await ask())
+            if not self._slugs and not self._why:
+                await self._read(ask)
         found = self._slugs.get(name) or self._slugs.get(name.replace("-", ""))
         if found is None:
             msg = f"no realm of region {self._region} is named {name!r}: give its slug, such as 'gordunni'"
+            if self._why:
+                msg = f"Battle.net has no index of realms in {self._region} ({self._why}): give the slug of {name!r}"
             raise Permanent(msg)
         return found
+
+    async def _read(self, ask: Callable[[], Awaitable[Any]]) -> None:
+        now_s = asyncio.get_running_loop().time()
+        try:
+            self._slugs = _slugs_of(await ask())
+        except (Refused, RateLimited):
+            raise
+        except Permanent as error:
+            self._why = str(error)
+        except Exception as error:
+            self._failed_s = min(self._failed_s, now_s)
+            if self.answered_s < self._failed_s + INDEX_PATIENCE_S:
+                raise
+            self._why = mask(str(error)) or type(error).__name__
 
 
 def _slugs_of(index: Any) -> dict[str, str]:
