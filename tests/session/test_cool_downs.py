@@ -288,3 +288,26 @@ def test_who_follows_a_session_sees_its_cool_down_and_lifts_it(live, journal, mo
     followed._follower.look()
     assert messages.head(followed).cool_down_s == 0.0
     assert followed.reason == ""
+
+
+@pytest.mark.parametrize("says", ["429", "nothing left"])
+def test_a_cool_down_that_all_in_flight_are_told_of_is_one(plan, clock, says):
+    """Each answer comes a millisecond later than the one before, and would make it so much longer."""
+    calls, told = [], []
+
+    async def work(item, attempt):
+        calls.append(item)
+        late = len(calls)
+        await asyncio.sleep(0.02 + 0.001 * late)
+        if late <= 50 and says == "429":
+            raise RateLimited("slow down", retry_after_s=60)
+        if late <= 50:
+            attempt.heed({"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": "60"})
+        return item
+
+    session = plan(work, range(60), limits=Limits(concurrency=50), resource="busy")
+    session.on(lambda event: told.append(event) if isinstance(event, CooledDown) else None)
+    clock.run(session)
+    assert session.counts.completed == 60
+    assert len(told) == 1
+    assert clock.now_s() > 60.07  # and still the last of them is heeded

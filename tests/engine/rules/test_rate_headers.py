@@ -27,6 +27,8 @@ NOW_S = 1_700_000_000.0  # Tue, 14 Nov 2023 22:13:20 GMT
         ({b"Retry-After": b"5"}, 5.0),
         ({"Retry-After": "-5"}, 0.0),
         ({"Retry-After": "31536000"}, 31536000.0),
+        ({"Retry-After": "1700000030"}, 30.0),  # the Unix time itself
+        ({"Retry-After": "1699999990"}, 0.0),
         ({"Retry-After": "Tue, 14 Nov 2023 22:14:50 GMT"}, 90.0),
         ({"Retry-After": "Tuesday, 14-Nov-23 22:14:50 GMT"}, 90.0),
         ({"Retry-After": "Tue Nov 14 22:14:50 2023"}, 90.0),

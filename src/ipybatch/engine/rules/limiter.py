@@ -37,6 +37,7 @@ LATE_S = 0.01  # what an event loop that has something to do may be late
 TIMER_S = 0.002  # what an event loop can time well enough
 
 MOST_COOL_S = 86_400.0  # a service's word is obeyed for a day; then it is asked again
+NEWS_S = 1.0  # a cool-down that gets less longer is the same
 LONG_COOL_S = 3600.0  # so long a cool-down is told with the way out, and what is left on record is cut to it
 
 Cost = Mapping[str, float]
@@ -157,6 +158,7 @@ class Limiter:
         self.cool_downs = 0
         self._last_start_s = -math.inf
         self._cooled_at_s = -math.inf
+        self._told_until_s = -math.inf  # as it was news last
         self._joined: dict[object, Limits] = {}
         self._declared: dict[object, Limits] = {}  # what they joined with
         self._most: dict[tuple[str, float], float] = {}  # of a unit, in such a window: the strictest that was declared
@@ -304,9 +306,7 @@ class Limiter:
 
         Requests that were under way when the last cool-down began say nothing new: they only make it longer.
         """
-        until_s = now_s + min(wait_s, MOST_COOL_S)
-        news = until_s > self.cool_until_s
-        self.cool_until_s = max(self.cool_until_s, until_s)
+        news = self._prolong(now_s, wait_s)
         if started_s >= self._cooled_at_s:
             self._cooled_at_s = now_s
             self.cool_downs += 1
@@ -362,7 +362,16 @@ class Limiter:
             self.windows[one.rate].fill(now_s, one.used, one.reset_s)
 
     def _hold(self, now_s: float, hold_s: float) -> None:
-        self.cool_until_s = now_s + min(hold_s, MOST_COOL_S)
+        self._prolong(now_s, hold_s)
+
+    def _prolong(self, now_s: float, wait_s: float) -> bool:
+        """Let nothing start for so long; say whether that is news: not what each of those in flight says once more."""
+        until_s = now_s + min(wait_s, MOST_COOL_S)
+        news = until_s > self.cool_until_s and (self.cool_until_s <= now_s or until_s > self._told_until_s + NEWS_S)
+        self.cool_until_s = max(self.cool_until_s, until_s)
+        if news:
+            self._told_until_s = until_s
+        return news
 
     def warm_up(self) -> None:
         """Forget how often it cooled down in a row: the service answered well."""

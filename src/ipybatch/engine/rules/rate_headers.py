@@ -30,6 +30,7 @@ import msgspec
 
 _UNIX_S = 1e8  # from here on a number is a time, not a span: three years
 _UNIX_MS = 1e11
+_DAY_S = 86_400.0
 _LONGEST = 2000  # characters of a header that are looked at
 _SPANS_S = {"": None, "-second": 1.0, "-minute": 60.0, "-hour": 3600.0, "-day": 86400.0}
 _COUNTED = [
@@ -152,8 +153,8 @@ def _retry_after_s(found: dict[str, str], now_s: float) -> float | None:
         return wait_ms / 1000
     text = found.get("retry-after", "")
     wait_s = _largest(text)
-    if wait_s is not None:
-        return wait_s
+    if wait_s is not None:  # some send the time itself
+        return wait_s if wait_s < now_s - _DAY_S else max(0.0, wait_s - now_s)
     at_s = parse_date(text)
     return None if at_s is None else max(0.0, at_s - now_s)
 

@@ -248,17 +248,15 @@ class SharedLimiter(Limiter):
 
     def cool_down(self, now_s: float, started_s: float, wait_s: float) -> bool:
         """Let nothing start for ``wait_s``, in no process; say whether that is news."""
-        news = super().cool_down(now_s, started_s, wait_s)
-        self._unsaid_cool_s = self.cool_until_s
-        if news:
-            self._asked_for = cut_words(wait_s)
-            self.why = f"the service asked us to slow down{self._asked_for}"
+        if not super().cool_down(now_s, started_s, wait_s):
+            return False
+        self._asked_for = cut_words(wait_s)
+        self.why = f"the service asked us to slow down{self._asked_for}"
         with suppress(JournalError):  # the store hears of it at the next start
             self._persist(lambda: self._exchange(now_s))
         self._arm(PULSE_S)
-        if news:
-            self._tell(self.cooled_down(now_s))
-        return news
+        self._tell(self.cooled_down(now_s))
+        return True
 
     def cooled_down(self, now_s: float) -> events.CooledDown:
         """Return the cool-down that is in force as an event."""
@@ -277,13 +275,19 @@ class SharedLimiter(Limiter):
         if self._try(lambda: self._exchange(now_s)) is None:
             self._report_soon()
 
+    def _prolong(self, now_s: float, wait_s: float) -> bool:
+        news = super()._prolong(now_s, wait_s)
+        self._unsaid_cool_s = self.cool_until_s
+        self._report_soon()
+        return news
+
     def _hold(self, now_s: float, hold_s: float) -> None:
         """Let nothing start, in no process, until the service's window begins anew."""
-        super()._hold(now_s, hold_s)
-        self._unsaid_cool_s, self._asked_for = self.cool_until_s, cut_words(hold_s)
-        self.why = f"{USED_UP}{self._asked_for}"
-        if self._try(lambda: self._exchange(now_s)) is None:
-            self._report_soon()
+        if not self._prolong(now_s, hold_s):
+            return
+        self._asked_for = cut_words(hold_s)
+        self.why = USED_UP + self._asked_for
+        self._try(lambda: self._exchange(now_s))
         self._arm(PULSE_S)
         if hold_s >= TOLD_S:
             self._tell(self.cooled_down(now_s))
