@@ -9,12 +9,40 @@ from tests.session.test_charges import HOUR_S, Probed, Service
 from tests.session.test_errors import http_error
 
 
-def test_an_outage_that_a_probe_meets_costs_a_lone_item_nothing(plan, clock):
+@pytest.mark.parametrize("attempts", [3, 4])
+def test_an_outage_that_a_probe_meets_costs_a_lone_item_nothing(plan, clock, attempts):
     """What once succeeded fails, so it is the service."""
     work = Probed(clock, [], down=(0.0, 8 * HOUR_S))
-    summary = clock.run(plan(work, [1], retry=Retry(attempts=4), breaker=Breaker(give_up_after=100)))
+    summary = clock.run(plan(work, [1], retry=Retry(attempts=attempts), breaker=Breaker(give_up_after=100)))
     assert (summary.state, summary.counts.completed) == ("completed", 1)
     assert work.service.calls.count(1) == 4
+
+
+def test_a_lone_item_that_fails_though_the_probe_does_not_is_given_up(plan, clock):
+    """One attempt more than those that count: by then the probe has told."""
+    work = Probed(clock, [1])
+    summary = clock.run(plan(work, [1]))
+    assert (summary.state, summary.counts.failed, work.service.calls.count(1)) == ("completed", 1, 4)
+
+
+@pytest.mark.parametrize("batch_size", [1, 2])
+@pytest.mark.parametrize("give_up_after", [5, 100])
+@pytest.mark.parametrize("from_s", [0.0, 0.35, 1.05])
+def test_an_outage_costs_no_item_of_a_batch_that_is_nearly_over(plan, clock, batch_size, give_up_after, from_s):
+    """It alone has opened the breaker: those of the next batch tell that it is not its fault."""
+    service = Service(clock, down=(from_s, from_s + 8 * HOUR_S))
+    policy = Breaker(give_up_after=give_up_after)
+    summary = clock.run(plan(service, list(range(30)), limits=Limits(3, batch_size=batch_size), breaker=policy))
+    assert summary.counts.failed == 0
+    assert summary.state == ("failed" if give_up_after == 5 else "completed")
+
+
+@pytest.mark.parametrize("batch_size", [None, 1, 2])
+def test_an_item_that_opens_the_breaker_alone_is_given_up_when_another_succeeds(plan, clock, batch_size):
+    service = Service(clock, bad=[0])
+    summary = clock.run(plan(service, list(range(6)), limits=Limits(1, batch_size=batch_size)))
+    assert (summary.state, summary.counts.completed, summary.counts.failed) == ("completed", 5, 1)
+    assert service.calls.count(0) == (4 if batch_size == 1 else 3)
 
 
 def test_a_service_that_its_probe_meets_dead_ends_the_session(plan, clock):

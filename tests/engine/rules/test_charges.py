@@ -86,3 +86,32 @@ def test_one_that_is_settled_is_no_witness_all_the_same():
     story.fail(1, 2, 3)
     story.charges.settle(1, has_succeeded=False)
     assert not story.charges.is_outage(story.breaker)
+
+
+@pytest.mark.parametrize("tries", [1, 3])
+def test_what_is_remembered_of_a_million_items_is_bounded(tries):
+    """Items that are given up one after the other, each between others that succeed."""
+    story = Story(failures=5)
+    for item in range(0, 200, 2):
+        for _ in range(tries - 1):
+            story.fail(item)
+            story.succeed(item + 1)
+        story.fail(item)
+        story.charges.give_up(item)
+        story.charges.settle(item, has_succeeded=False)
+        story.succeed(item + 1)
+        story.charges.settle(item + 1, has_succeeded=True)
+    assert not any(getattr(story.charges, field) for field in story.charges.__struct_fields__)
+
+
+def test_an_item_that_opened_the_breaker_alone_waits_once_for_others():
+    story = Story()
+    story.fail(1, 1, 1)
+    assert story.charges.spare(1, story.breaker)
+    assert not story.charges.spare(1, story.breaker)
+    assert story.paid(1) == 2
+    story.fail(2, 3)
+    assert [story.paid(item) for item in (1, 2, 3)] == [0, 0, 0]
+    story.succeed(4)
+    story.fail(1, 2, 3)
+    assert not story.charges.spare(1, story.breaker), "others have succeeded since"

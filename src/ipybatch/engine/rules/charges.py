@@ -5,6 +5,7 @@ tell one failure from an outage; items that fail together tell:
 
     `failures` items failed in a row, and the breaker is open    an outage: given back
     what once succeeded failed, which the work's probe asks for  an outage: given back
+    fewer, while others are left that can tell                   the last attempt waits for them
     fewer, or items that failed before while others succeeded    they pay
     a late result of an earlier state, a 429, our own set-up     given back
 
@@ -28,6 +29,7 @@ class Charges(msgspec.Struct):
     _free: dict[int, int] = msgspec.field(default_factory=dict)
     _in_outage: dict[int, int] = msgspec.field(default_factory=dict)  # of that: in the present one
     _suspects: set[int] = msgspec.field(default_factory=set)  # failed, and then another succeeded
+    _gone: set[int] = msgspec.field(default_factory=set)  # given up since the last success
 
     def paid(self, item: int, attempts: int) -> int:
         """Return how many of an item's attempts count."""
@@ -53,15 +55,30 @@ class Charges(msgspec.Struct):
             self._free[item] = self._free.get(item, 0) + owed - self._in_outage.get(item, 0)
             self._in_outage[item] = owed
 
+    def spare(self, item: int, breaker: CircuitBreaker) -> bool:
+        """Let an item wait that opened the breaker alone, until another one tells whose fault it is; once an outage."""
+        if breaker.state == "closed" or item in self._suspects or self._in_outage.get(item):
+            return False
+        self._in_outage[item] = 1
+        self.give_back(item)
+        return True
+
     def suspect(self, breaker: CircuitBreaker, succeeded: int) -> None:
         """Remember which items have failed, now that another has succeeded."""
         for item in breaker.failed:
             self._in_outage.pop(item, None)
-            if item not in (succeeded, NO_ITEM):
+            if item in self._gone:
+                self._gone.discard(item)
+                self._suspects.discard(item)
+            elif item not in (succeeded, NO_ITEM):
                 self._suspects.add(item)
 
+    def give_up(self, item: int) -> None:
+        """Let an item that fails once more be forgotten, as soon as another succeeds: until then it is no witness."""
+        self._gone.add(item)
+
     def settle(self, item: int, *, has_succeeded: bool) -> None:
-        """Forget an item that has its outcome; not that a failed one was no witness, while others of its kind fail."""
+        """Forget what an item has cost that has its outcome."""
         self._free.pop(item, None)
         self._in_outage.pop(item, None)
         if has_succeeded:

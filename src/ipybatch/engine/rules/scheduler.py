@@ -371,6 +371,13 @@ class Scheduler(msgspec.Struct):
                 refused = f"cost= raised {describe(error)}"
         return task, REFUSED if refused else cost, refused
 
+    def has_others(self, ticket: Ticket) -> bool:
+        """Say whether another item may still be tried first: it can tell whose fault a failure is."""
+        if self.limit_groups is None:
+            return bool(self._fresh) or not self.exhausted
+        waiting = self.limit_groups.by_name[ticket.limit_group].tasks
+        return not self.exhausted or any(not task.attempts for task in waiting)
+
     def left(self) -> list[Task]:
         """Return the tasks that were drawn and are neither running nor settled: a generator gives them only once."""
         in_groups = [] if self.limit_groups is None else self.limit_groups.left()

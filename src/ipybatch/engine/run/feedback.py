@@ -6,6 +6,7 @@ import math
 import random
 from collections import deque
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import msgspec
 
@@ -52,7 +53,9 @@ class Feedback(msgspec.Struct):
     Attributes:
         has_failed: Whether an attempt has failed so far: else there is nothing to tell of those that succeed.
         has_succeeded: Whether an item has, in this start; ``succeeded_before``: asks what is on record.
+        has_others: Asks whether an item that was not tried can tell whose fault a failure is.
         last_error: In one line.
+        probe: What the work asks for to tell how the service is; None for nothing.
         charges: What an item's attempts have cost it.
         doubt: Whether one error meets every item.
     """
@@ -62,9 +65,11 @@ class Feedback(msgspec.Struct):
     clock: Clock
     emit: Callable[[events.Event], None]
     succeeded_before: Callable[[], bool]
+    has_others: Callable[[Ticket], bool]
     has_failed: bool = False
     has_succeeded: bool = False
     last_error: str = ""
+    probe: Callable[[], Any] | None = None
     charges: Charges = msgspec.field(default_factory=Charges)
     doubt: Doubt = msgspec.field(default_factory=Doubt)
     _chance: random.Random = msgspec.field(default_factory=random.Random)
@@ -129,7 +134,9 @@ class Feedback(msgspec.Struct):
             self._note_answer(ticket, is_429=False)
         is_cooling = self._cool_down(now_s, ticket, verdict)
         paid = self.charges.paid(task.seq, task.attempts)
-        is_last = retry.is_last(self.policy, paid, verdict)
+        is_last = retry.is_last(self.policy, paid, verdict) and not self._is_spared(ticket, verdict)
+        if is_last and verdict.counts and ticket.breaker is not None:
+            self.charges.give_up(task.seq)
         self._doubt(ticket, error, judged, is_last=is_last)
         wait_s = 0.0
         if not is_last and not is_cooling:
@@ -150,6 +157,13 @@ class Feedback(msgspec.Struct):
         else:
             breaker.release(ticket.epoch)
         self.tell(ticket)
+
+    def _is_spared(self, ticket: Ticket, verdict: Verdict) -> bool:
+        """Say whether an item waits that would be given up: others have yet to tell whether it is an outage."""
+        breaker = ticket.breaker
+        if breaker is None or not verdict.counts or (self.probe is None and not self.has_others(ticket)):
+            return False
+        return self.charges.spare(ticket.task.seq, breaker)
 
     def _doubt(self, ticket: Ticket, error: BaseException, judged: Judgement, *, is_last: bool) -> None:
         doubt, task, was = self.doubt, ticket.task, self.doubt.state

@@ -95,14 +95,14 @@ class Runner:
         )
         self._called = called
         self._permits = Permits(resource, clock, spec, add)
-        self._feedback = Feedback(resource, spec.retry, clock, emit, store.has_succeeded)
+        self._feedback = Feedback(resource, spec.retry, clock, emit, store.has_succeeded, scheduler.has_others)
         if scheduler.limit_groups is not None:
             scheduler.limit_groups.held_back = self._permits.held_back
         self._at_once = spec.limits.concurrency
         self._pool = Pool(self._loop, places, self._work)
         self._cancels_again = spec.work.is_coroutine and getattr(spec.backend, "runs_on_loop", False)
         is_limited = bool(spec.limits.also) or spec.limits.asked is not None or spec.work.takes_attempt
-        self._probe = spec.work.probe if self._cancels_again else None  # in place of an item, while the breaker asks
+        self._probe = self._feedback.probe = spec.work.probe if self._cancels_again else None  # in place of an item
         # Where nothing stands between an attempt and its work, two calls an item are spared.
         self._direct = spec.work.call if self._cancels_again and not is_limited else None
         self._stopped: asyncio.Future[None] = self._loop.create_future()
