@@ -153,3 +153,19 @@ def test_doubt_that_is_answered_begins_anew(plan, clock):
     summary = clock.run(plan(work, list(range(220)), limits=Limits(20)))
     assert (summary.state, summary.counts.failed) == ("completed", 220)
     assert clock.now_s() < 20
+
+
+@pytest.mark.parametrize("limits", [Limits(1), Limits(3), Limits(2, each=Limits(1))])
+@pytest.mark.parametrize("headers", [{}, {"retry-after": "5"}])
+def test_an_item_that_always_gets_a_429_keeps_no_other_waiting(plan, clock, limits, headers):
+    """After a cool-down the others go first; it is tried again until an hour has passed without a success."""
+
+    async def work(item):
+        if item == 0:
+            raise http_error(429, **headers)
+        return item
+
+    grouped = {"per": lambda item: item % 2} if limits.each else {}
+    summary = clock.run(plan(work, list(range(20)), limits=limits, **grouped))
+    assert (summary.state, summary.counts.completed, summary.counts.skipped) == ("failed", 19, 1)
+    assert summary.reason.startswith("nothing was let through for 6")

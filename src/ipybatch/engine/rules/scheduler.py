@@ -268,11 +268,11 @@ class Scheduler(msgspec.Struct):
         return Ticket(task, permit, epoch, limiter, limit_group, breaker, refused)
 
     def _fill(self, limit_groups: LimitGroups, now_s: float) -> None:
-        """Let retries that are ready wait in their limit groups: first, but last while the service fails."""
+        """Let retries that are ready wait in their limit groups: first, but last while the service fails or denies."""
         while self._waiting and self._waiting[0][0] <= now_s:
             task = heapq.heappop(self._waiting)[2]
             limit_group = limit_groups.of(task)
-            limit_groups.put(limit_group, task, first=not limit_group.is_failing)
+            limit_groups.put(limit_group, task, first=not (limit_group.is_failing or limit_group.limiter.cool_downs))
 
     def _draw(self, limit_groups: LimitGroups, now_s: float) -> float:
         """Draw tasks into their limit groups; return seconds until there may be more, 0.0 when some came."""
@@ -467,11 +467,11 @@ class Scheduler(msgspec.Struct):
         """Say where the next task comes from: retries that are ready, then fresh tasks; None while there is none.
 
         While the service fails, fresh ones go first: every probe then costs another item one of its attempts,
-        and an outage exhausts none.
+        and an outage exhausts none. So they do after a cool-down, until one succeeds: a 429 may be one item's.
         """
         waiting = self._waiting
         ready = bool(waiting) and waiting[0][0] <= now_s
-        if ready and not (self.breaker is not None and self.breaker.failures):
+        if ready and not (self.limiter.cool_downs or (self.breaker is not None and self.breaker.failures)):
             return "waiting"
         if self._fresh:
             return "fresh"
