@@ -1,12 +1,16 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
+from typing import Any
 
 import httpx2
 import pytest
+import requests
 
 from ipybatch import InputError, Permanent, RateLimited, Refused, Transient
 from ipybatch.engine.data.masking import mask
+from ipybatch.library import Library, SteamStore, refresh
 from ipybatch.library.http import Forbidden, OwnClient, check_client, check_url, read_json
 from ipybatch.library.source import NotThere
 
@@ -25,6 +29,7 @@ def test_json_is_given_back() -> None:
         (httpx2.Response(500), Transient, "the store answered 500"),
         (httpx2.Response(503, text="<html>"), Transient, "the store answered 503"),
         (httpx2.Response(302, headers={"location": "/busy"}), Transient, "the store answered 302"),
+        (httpx2.Response(301, headers={"location": "http://[new"}), Permanent, "the store answered 301"),
         (
             httpx2.Response(301, headers={"location": "https://new"}),
             Permanent,
@@ -106,6 +111,32 @@ def test_a_client_must_be_able_to_get() -> None:
         check_client("https://store.example")
 
 
+@pytest.mark.parametrize("kind", [httpx2.Client, requests.Session])
+def test_a_client_of_another_api_is_refused_at_once(kind: Any) -> None:
+    """Else every item fails: it can get, but not as it is asked to."""
+    with pytest.raises(InputError, match=f"got a {kind.__module__.partition('.')[0]}.{kind.__name__}: give one of"):
+        check_client(kind())
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "says"),
+    [
+        ("ALL_PROXY", "ftp://127.0.0.1:9", "proxy"),
+        ("SSL_CERT_FILE", "/no/such/file", "SSL_CERT_FILE=/no/such/file"),
+    ],
+)
+def test_a_broken_environment_is_said_once(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, variable: str, value: str, says: str
+) -> None:
+    """Not by each item."""
+    monkeypatch.setenv(variable, value)
+    library, source = Library(tmp_path / "games.db"), SteamStore("http://127.0.0.1:9")
+    session = refresh(range(1, 31), source=source, library=library, journal=tmp_path / "journal.db")
+    session.run()
+    assert (session.state, session.counts.skipped) == ("failed", 30)
+    assert says in session.reason
+
+
 def test_a_client_must_be_able_to_post_where_that_is_needed() -> None:
     class Getting:
         async def get(self) -> None: ...
@@ -128,6 +159,8 @@ def test_no_answer_depends_on_an_earlier_one() -> None:
     async def ask() -> int:
         client = OwnClient(5.0)
         client._options["transport"] = httpx2.MockTransport(answer)
+        client._idle.clear()
+        client._all.clear()
         for _ in range(3):
             await asyncio.gather(*(client.get("https://store.invalid/") for _ in range(4)))
         await client.aclose()

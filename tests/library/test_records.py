@@ -190,6 +190,22 @@ def test_a_lock_of_another_program_is_told(library: Library, monkeypatch: pytest
     other.close()
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="an open file cannot be deleted there")
+@pytest.mark.parametrize("how", ["deleted", "moved", "replaced"])
+def test_nothing_is_written_to_a_file_that_nobody_will_find_again(tmp_path: Path, how: str) -> None:
+    library = Library(tmp_path / "games.db")
+    library.put(game(440))
+    if how == "deleted":
+        library.path.unlink()
+    else:
+        library.path.rename(tmp_path / "old.db")
+    if how == "replaced":
+        Library(library.path).close()
+    for write in (lambda: library.put(game(570)), lambda: library.mark_absent([])):
+        with pytest.raises(JournalError, match=r"games\.db was moved, deleted or replaced since it was opened"):
+            write()
+
+
 def test_many_threads_write_at_once(library: Library) -> None:
     def write(first: int) -> None:
         for key in range(first, first + 50):

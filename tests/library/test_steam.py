@@ -4,6 +4,7 @@ import asyncio
 import gc
 import logging
 from collections.abc import Callable
+from decimal import Decimal
 from typing import Any
 
 import httpx
@@ -213,7 +214,7 @@ def test_a_closed_client_is_told_once(shop: Shop) -> None:
 
 @pytest.mark.parametrize(
     "item",
-    [440, 440.0, "440", " 440\n", "440.0", np.int32(440), np.float32(440), np.uint64(440)],
+    [440, 440.0, "440", " 440\n", "440.0", np.int32(440), np.float32(440), np.uint64(440), Decimal(440)],
     ids=lambda item: f"{type(item).__name__} {item}",
 )
 def test_an_id_is_a_game_however_it_is_written(shop: Shop, item: Any) -> None:
@@ -226,7 +227,13 @@ def test_an_id_is_a_game_however_it_is_written(shop: Shop, item: Any) -> None:
 
 @pytest.mark.parametrize(
     "items",
-    [pd.Series([440, 570], dtype="Int64"), pd.Series([440.0, 570.0]), pd.Series(["440", "570"]), ["440", 570.0]],
+    [
+        pd.Series([440, 570], dtype="Int64"),
+        pd.Series([440.0, 570.0]),
+        pd.Series(["440", "570"]),
+        ["440", 570.0],
+        pd.DataFrame({"name": ["a", "b"], "id": [440.0, 570.0]}),
+    ],
 )
 def test_a_column_of_ids_is_a_list_of_games(shop: Shop, items: Any) -> None:
     assert shop.run(items).results()["key"].tolist() == [440, 570]

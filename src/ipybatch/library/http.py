@@ -15,6 +15,7 @@ request at a time.
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -32,6 +33,7 @@ from ipybatch.library.source import NotThere
 
 TIMEOUT_S = 30.0
 
+_OTHERS = frozenset({"aiohttp.ClientSession", "httpx.Client", "httpx2.Client", "requests.Session"})  # they can get, too
 _PASSING = frozenset({302, 303, 307, 408})
 _decode = msgspec.json.Decoder().decode
 
@@ -122,6 +124,10 @@ def check_client(client: Any, *, posts: bool = False) -> Any:
     if client is not None and not (hasattr(client, "get") and (hasattr(client, "post") or not posts)):
         msg = f"client must be an httpx2.AsyncClient or an httpx.AsyncClient, or have their API, got {client!r}"
         raise InputError(msg)
+    kinds = {f"{kind.__module__.partition('.')[0]}.{kind.__name__}" for kind in type(client).__mro__}
+    if other := next(iter(sorted(kinds & _OTHERS)), ""):
+        msg = f"client must be an httpx2.AsyncClient or an httpx.AsyncClient, got a {other}: give one of those, or none"
+        raise InputError(msg)
     return client
 
 
@@ -133,11 +139,20 @@ class OwnClient:
 
     Args:
         timeout_s: Time for each phase of a request, seconds.
+
+    Raises:
+        InputError: The certificates that the environment names cannot be read.
     """
 
     def __init__(self, timeout_s: float) -> None:
         import httpx2
 
+        try:
+            certificates = httpx2.create_ssl_context()
+        except OSError as error:
+            where = [f"{name}={os.environ[name]}" for name in ("SSL_CERT_FILE", "SSL_CERT_DIR") if name in os.environ]
+            msg = f"the certificates cannot be read ({error}): {' and '.join(where) or 'see those of Python'}"
+            raise InputError(msg) from error
         self.is_closed = False
         self._class: Any = httpx2.AsyncClient
         self._url: Any = httpx2.URL
@@ -145,11 +160,11 @@ class OwnClient:
             "timeout": timeout_s,
             "follow_redirects": False,
             "mounts": dict.fromkeys(("all://127.0.0.1", "all://localhost", "all://[::1]")),  # never through a proxy
-            "verify": httpx2.create_ssl_context(),
+            "verify": certificates,
             "cookies": CookieJar(DefaultCookiePolicy(allowed_domains=[])),  # no answer depends on an earlier one
         }
         self._all: list[Any] = []
-        self._idle: list[Any] = []
+        self._idle: list[Any] = [self._take()]  # now: what is wrong with the proxies of the environment is said once
 
     async def get(self, url: str, *, params: Any = None, headers: Any = None, follow_redirects: bool = False) -> Any:
         """Send one request and return its `Response`."""
@@ -175,7 +190,7 @@ class OwnClient:
             await client.aclose()
 
     def _take(self) -> Any:
-        if self._idle:
+        if self._all and self._idle:
             return self._idle.pop()
         client = self._class(**self._options)
         self._all.append(client)
@@ -249,9 +264,17 @@ def _meaning(response: Response, service: str, refused: str, forbidden: str) -> 
         return Transient(answered, retry_after_s=wait_s)
     if status in (404, 410):
         return NotThere(answered, is_certain=False)
-    moved = urlsplit(headers.get("location", "")[:200])
-    where = f"{moved.scheme}://{moved.hostname}" if moved.hostname else moved.path  # the same for every item
+    where = _host_of(headers.get("location", "")[:200])
     return Permanent(f"{answered}: it has moved to {where}; set its address accordingly" if where else answered)
+
+
+def _host_of(location: str) -> str:
+    """Return where an answer points to, the same for every item; "" where that is no address."""
+    try:
+        moved = urlsplit(location)
+        return f"{moved.scheme}://{moved.hostname}" if moved.hostname else moved.path
+    except ValueError:
+        return ""
 
 
 def asked_wait_s(headers: Mapping[str, str]) -> float | None:

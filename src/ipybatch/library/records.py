@@ -36,7 +36,7 @@ import msgspec
 import platformdirs
 
 from ipybatch.engine.data.policy import check
-from ipybatch.engine.store.journal import translated
+from ipybatch.engine.store.journal import inode, translated
 from ipybatch.errors import InputError, JournalCorrupt, JournalError
 from ipybatch.library.source import Identity
 
@@ -194,6 +194,7 @@ class Library:
             if tables < _TABLES:
                 self._database.executescript(_SCHEMA)
             self._database.execute("SELECT count(*) FROM record").fetchone()
+            self._file = inode(self.path)
 
     def __repr__(self) -> str:
         return f"Library({str(self.path)!r})"
@@ -218,6 +219,7 @@ class Library:
         except (TypeError, ValueError, msgspec.MsgspecError) as error:
             msg = f"data must be what JSON can hold, got that of {record.kind} {record.key!r}: {error}"
             raise InputError(msg) from None
+        self._check_file()
         self._ask(
             "INSERT OR REPLACE INTO record VALUES (?, ?, ?, ?, ?)",
             (record.kind, key, record.place, record.fetched_at_s, data),
@@ -291,6 +293,7 @@ class Library:
         Raises:
             JournalError: Nothing was written.
         """
+        self._check_file()
         with self._lock, _translated(self.path), self._database:
             self._database.execute("BEGIN IMMEDIATE")
             for one, asked_at_s in found:
@@ -430,6 +433,16 @@ class Library:
         where = "WHERE kind = coalesce(?, kind) AND key = coalesce(?, key) RETURNING kind, key, place"
         deleted = [self._ask(f"DELETE FROM {table} {where}", (kind, wanted)) for table in ("record", "absence")]  # noqa: S608
         return len({row for rows in deleted for row in rows})
+
+    def _check_file(self) -> None:
+        """Write nothing to a file that nobody will find again.
+
+        Raises:
+            JournalError: The file was moved, deleted or replaced since it was opened.
+        """
+        if inode(self.path) != self._file:
+            msg = f"library {self.path} was moved, deleted or replaced since it was opened: open it again"
+            raise JournalError(msg)
 
     def _ask(self, sql: str, values: tuple[Any, ...] = ()) -> list[Any]:
         with self._lock, _translated(self.path):

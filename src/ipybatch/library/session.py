@@ -152,8 +152,8 @@ def refresh(
     `Library.absent` lists it.  A record that was held stays.
 
     Args:
-        items: App ids for `SteamStore`; guilds and characters for `BattleNet`, which fetches guilds first. All items
-            are checked before the first request.
+        items: App ids for `SteamStore`; guilds and characters for `BattleNet`, which fetches guilds first; of a
+            DataFrame its column "id" or "key", else its index. All are checked before the first request.
         source: Service that gives the records.
         library: Library that takes the records; default: `Library()`.
         name: Name of the session; default: that of the source, such as "steam refresh".
@@ -545,8 +545,8 @@ def _identify_all(source: Source, items: Iterable[Any]) -> list[Identity]:
     Raises:
         InputError: An item is invalid; names it and its place in the list.
     """
-    found = []
-    for at, item in enumerate(read_whole(items).items):
+    found, given = [], read_whole(items)
+    for at, item in enumerate(given.items if given.keys is None else given.keys):  # of a table: its "id" or "key"
         try:
             found.append(source.identify(item))
         except InputError as error:

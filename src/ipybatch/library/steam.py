@@ -39,6 +39,7 @@ import re
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
+from decimal import Decimal
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -339,10 +340,10 @@ def app_id_of(item: Any) -> int:
 
 
 def whole(item: Any) -> int | None:
-    """Return a whole number for an app id as tables have it: numbers of numpy and pandas, floats, texts; else None."""
+    """Return a whole number for an app id as tables have it: numbers of numpy and pandas, floats, decimals, texts."""
     if isinstance(item, str):
         return int(found[1]) if (found := _NUMBER.fullmatch(item)) else None
-    if isinstance(item, bool) or not isinstance(item, numbers.Real):  # no numpy bool is one
+    if isinstance(item, bool) or not isinstance(item, numbers.Real | Decimal):  # no numpy bool is one
         return None
     value: Any = item
     try:
