@@ -181,8 +181,13 @@ Files that are missing, disks that are full and everything else that is not a li
 | items fail together: `Breaker(failures=)` of them, none of which failed while others succeeded | nothing | an \
 outage: one probe at a time, in growing breaks; after `give_up_after` openings the session ends, what is left is \
 skipped |
-| a 429 | nothing | told a time, all wait; a stray one waits alone; five of the last twenty, and all wait |
-| an hour of that without one success | nothing | the session ends |
+| one opens the breaker alone with its last attempt, and others are still to be tried | nothing | it waits once for \
+what they tell |
+| a 429 | nothing | told a time, all wait; a stray one waits alone; five of the last twenty, and all wait. After \
+that the others go first: it may be that item's |
+| an hour of that, three times or more, without one success or another answer; pauses aside | nothing | the session \
+ends |
+| the work's `probe()` meets the service dead | nothing | an outage, however few items failed |
 | twenty items fail alike for good, and none has succeeded | nothing | one that comes later is tried; if it fails \
 alike, the session ends, and they run again at the next call. A 404, a 410 and your own `Permanent` never count; \
 after a success only a 403 does |
@@ -191,7 +196,8 @@ alone among others fails alone |
 
 The first to go after a failure is another item, and a probe takes one that comes later, so that a crowd of bad items
 at one place of the list ends nothing. A work object with `async def probe(self)` has a better one: it asks the service
-for something that once succeeded, and says False where there is nothing to ask for. `refresh()` does so.
+for something that once succeeded, and says False where there is nothing to ask for. `refresh()` does so. What fails
+in the probe itself, such as a 404 or a mistake in it, is told, and an item is asked in its place.
 
 ## What is read of limits
 
