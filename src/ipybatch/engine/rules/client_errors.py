@@ -250,6 +250,18 @@ def _passed(error: BaseException, package: str, function: str) -> bool:
     return False
 
 
+def is_timeout(error: BaseException) -> bool:
+    """Say whether an error, or one of its causes, is a time that ran out, whatever its client calls it."""
+    for _ in range(_CHAIN):
+        if any("Timeout" in cls.__name__ for cls in type(error).__mro__):
+            return True
+        inner = error.__cause__ or error.__context__
+        if inner is None:
+            return False
+        error = inner
+    return False
+
+
 _CHAIN = 8  # errors that are looked through
 
 

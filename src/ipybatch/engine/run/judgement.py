@@ -14,6 +14,7 @@ from ipybatch.engine.data.spec import Spec
 from ipybatch.engine.data.user_frames import last_user_frame
 from ipybatch.engine.rules import retry
 from ipybatch.engine.rules.classify import Kind, Verdict, classify, culprit
+from ipybatch.engine.rules.client_errors import is_timeout
 from ipybatch.engine.rules.scheduler import Ticket
 from ipybatch.engine.run.watchdog import LATEST
 from ipybatch.errors import ItemError
@@ -80,8 +81,10 @@ def judge(  # noqa: PLR0917  # what happened, and what went before
     if verdict.kind is Kind.TIMEOUT and ticket.gave_up:  # a timeout of the work's own around our waiting
         verdict = msgspec.structs.replace(verdict, is_neutral=True)
     is_real = isinstance(clock, SystemClock)
-    if verdict.kind is Kind.TIMEOUT and is_real and ticket.permit.started_s <= LATEST.at_s:  # the loop did not turn
-        verdict = Verdict(Kind.TRANSIENT, is_neutral=True, advice=LATEST.text, whose="us")
+    if verdict.counts and verdict.status is None and is_real and is_timeout(error):
+        stalled = LATEST.since(ticket.permit.started_s)  # the loop did not turn
+        if stalled:
+            verdict = Verdict(Kind.TRANSIENT, is_neutral=True, advice=stalled, whose="us")
     if verdict.scope == "us":
         text = f"{text}: {verdict.advice} {last_user_frame(blamed)}".rstrip()
     kind, advice, back_off_s = _said_by(blamed, verdict)

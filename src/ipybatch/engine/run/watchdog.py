@@ -6,6 +6,9 @@ them, their timeouts and their buttons.  A thread beside the loop asks it to
 answer; when it does not for `STALLED_S`, the stack of the engine's thread
 tells where it is:
 
+The thread's own beat tells when the whole process stood still (SIGSTOP, a
+frozen container): then neither it nor the loop can be blamed.
+
     ping --> loop answers                          nothing to tell
          `-> no answer for 1 s --> stack --> the innermost frame of the user's own code
 """
@@ -26,6 +29,8 @@ from ipybatch.engine.data.user_frames import user_place
 
 STALLED_S = 1.0
 LOOK_S = 0.25
+STOPPED_S = 2.0  # between two beats, the longest of which is a little over STALLED_S
+STOPPED = "this process stood still for a while: it was stopped, or the machine was"
 
 _log = logging.getLogger("ipybatch")
 
@@ -38,10 +43,26 @@ class Stall:
     Attributes:
         at_s: When it was last seen not to, by `time.monotonic`; -inf for never.
         text: What kept it.
+        beat_s: When the watchdog last ran, by the same clock; None while it has nothing to watch.
     """
 
     at_s = -math.inf
     text = ""
+    beat_s: float | None = None
+
+    def beat(self) -> None:
+        """Note that the watchdog runs."""
+        now_s = time.monotonic()
+        if self.beat_s is not None and now_s - self.beat_s > STOPPED_S:
+            self.at_s, self.text = now_s, STOPPED
+        self.beat_s = now_s
+
+    def since(self, started_s: float) -> str:
+        """Return what kept the loop from turning since then; "" when nothing did."""
+        beat_s, now_s = self.beat_s, time.monotonic()
+        if beat_s is not None and now_s - max(beat_s, started_s) > STOPPED_S:  # it has not run since, either
+            self.at_s, self.text = now_s, STOPPED
+        return self.text if started_s <= self.at_s else ""
 
 
 LATEST = Stall()
@@ -71,16 +92,22 @@ class Watchdog:
 
     def _run(self) -> None:
         while self._watched.is_alive():
-            self._has_work.wait()
+            if not self._has_work.is_set():
+                LATEST.beat_s = None
+                self._has_work.wait()
+            LATEST.beat()
             self._answered.clear()
             try:
                 self._loop.call_soon_threadsafe(self._answered.set)
             except RuntimeError:
                 return  # the loop is closed
-            if not self._answered.wait(STALLED_S):
+            has_answered = self._answered.wait(STALLED_S)
+            LATEST.beat()
+            if not has_answered:
                 LATEST.at_s = time.monotonic()
                 self._tell()
                 while not self._answered.wait(STALLED_S / 10) and self._watched.is_alive():
+                    LATEST.beat()
                     LATEST.at_s = time.monotonic()
             time.sleep(LOOK_S)
 
@@ -88,6 +115,7 @@ class Watchdog:
         frame = sys._current_frames().get(self._watched.ident or 0)
         context = None if frame is None else _context(frame)
         if frame is None or context is None:
+            LATEST.text = STOPPED
             return  # it waits for events: the whole process was stopped for a while
         text = (
             f"all sessions of this process have waited for more than {STALLED_S:g} s for {user_place(frame)}"
