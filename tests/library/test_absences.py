@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shlex
 from typing import Any
 
 import httpx
@@ -208,6 +209,14 @@ def test_a_fifth_is_believed_and_a_few_are_too(shop: Shop, gone: int, held: int)
     session = shop.run(vanish(shop, gone, held=held), limits=SLOW)
     assert (session.state, session.counts.failed) == ("completed", gone)
     assert len(shop.library.absent()) == gone
+
+
+def test_the_way_out_can_be_pasted_whatever_the_name_is(shop: Shop, capsys: pytest.CaptureFixture[str]) -> None:
+    session = shop.session(vanish(shop, 20), limits=SLOW, name="it's `id` of $HOME")
+    shop.clock.run(session, when_paused(session, session.resume))
+    command = capsys.readouterr().err.partition("leaves the records as they are. ")[2].partition(", or cancel")[0]
+    assert shlex.split(command) == ["python", "-m", "ipybatch", "resume", session.name]
+    assert "`" not in command.replace(shlex.quote(session.name), "")
 
 
 @pytest.mark.parametrize("limits", [SLOW, Limits(concurrency=20)], ids=["one by one", "at once"])

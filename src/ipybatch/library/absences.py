@@ -18,6 +18,7 @@ anything else in this call, or where it is one of a few.
 from __future__ import annotations
 
 import asyncio
+import shlex
 import sys
 from contextlib import suppress
 from typing import Any, Literal, get_args
@@ -172,7 +173,7 @@ class Absences:
         session.note(self._question, "passing")
         if sys.stderr is not None and not waiting.in_notebook():
             with suppress(OSError, ValueError):  # closed, or its reader is gone
-                how = f'python -m ipybatch resume "{session.name}", or cancel, does it from a terminal'
+                how = f"python -m ipybatch resume {shlex.quote(session.name)}, or cancel, does it from a terminal"
                 sys.stderr.write(f"ipybatch: session {session.name!r} is paused: {self._question}. {how}\n")
 
     def _remember(self, found: _Found) -> None:

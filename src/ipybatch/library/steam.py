@@ -74,6 +74,7 @@ DETAILS = "/api/appdetails"
 _OWNED_PATH = "/IPlayerService/GetOwnedGames/v1"
 BANNED = "it blocks this address for some minutes, as it does after too many requests; run the session again later"
 _WRONG_KEY = "it does not accept the key; https://steamcommunity.com/dev/apikey gives one"
+_OFTEN = ". Where the key is right it was asked too often: try again in some minutes"  # it may say 403 for 429
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -294,7 +295,7 @@ async def _ask_owned(api_url: str, client: Client | None, profile: str, key: str
     trouble = ""
     try:
         response = await used.get(f"{api_url}{_OWNED_PATH}/", params=params, follow_redirects=False)
-        return read_json(response, "Steam", refused=_WRONG_KEY)
+        return read_json(response, "Steam", refused=_WRONG_KEY + (_OFTEN if response.status_code == 403 else ""))
     except ItemError:
         raise
     except Exception as error:  # raised below: a client's error holds the request, and so the key
