@@ -169,3 +169,33 @@ def test_an_item_that_always_gets_a_429_keeps_no_other_waiting(plan, clock, limi
     summary = clock.run(plan(work, list(range(20)), limits=limits, **grouped))
     assert (summary.state, summary.counts.completed, summary.counts.skipped) == ("failed", 19, 1)
     assert summary.reason.startswith("nothing was let through for 6")
+
+
+@pytest.mark.parametrize("error", [http_error(404), KeyError("price"), Permanent("no such thing"), http_error(500)])
+def test_one_that_fails_otherwise_after_twenty_403s_answers_the_doubt(plan, clock, error):
+    """The key is not withdrawn: the session goes on."""
+
+    async def work(item):
+        if item < 10:
+            return item
+        raise error if item >= 50 else http_error(403)
+
+    summary = clock.run(plan(work, list(range(60)), limits=Limits(2), retry=Retry(attempts=1)))
+    assert summary.counts.completed == 10
+    assert summary.counts.failed + summary.counts.skipped == 50
+
+
+@pytest.mark.parametrize("good", [[59], [58, 59]])
+def test_the_one_that_is_asked_in_a_limit_group_comes_later(plan, clock, good):
+    """The next ones in order may all be of a kind that fails."""
+    tried = []
+
+    async def work(item):
+        tried.append(item)
+        if item in good:
+            return item
+        raise http_error(400)
+
+    session = plan(work, list(range(60)), limits=Limits(1, each=Limits(1)), per=lambda item: "one")
+    assert clock.run(session).counts.completed == len(good)
+    assert 20 <= tried.index(59) <= 21

@@ -72,9 +72,8 @@ class Doubt(msgspec.Struct):
             label: Its key as people read it, which makes no difference between two errors.
             asked: Whether it is the one that was to tell.
         """
-        if self.has_succeeded and verdict.status != _FORBIDDEN:
-            return
-        sign = _sign_of(error, verdict, text, label)
+        is_counted = not self.has_succeeded or verdict.status == _FORBIDDEN
+        sign = _sign_of(error, verdict, text, label) if is_counted else ""
         is_alike = bool(sign) and sign == self._sign
         if asked:
             self._is_asking = False

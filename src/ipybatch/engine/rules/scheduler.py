@@ -349,7 +349,7 @@ class Scheduler(msgspec.Struct):
 
     def _cost(self, limit_group: LimitGroup) -> Cost:
         """Return what the first task of a limit group costs."""
-        if limit_group.breaker is not None and limit_group.breaker.state != "closed":
+        if self.lets_one or (limit_group.breaker is not None and limit_group.breaker.state != "closed"):
             limit_group.put_later_first()
         task, priced = limit_group.tasks[0], limit_group.priced
         if priced is None or priced[0] is not task:

@@ -87,6 +87,8 @@ class Watchdog:
         """Watch while anything runs."""
         if running:
             self._has_work.set()
+            if LATEST.beat_s is None:  # from now on, not from when its thread wakes
+                LATEST.beat()
         else:
             self._has_work.clear()
 
