@@ -608,3 +608,17 @@ def test_a_probe_sends_one_request(azeroth: Azeroth) -> None:
     record = azeroth.library.get("guild", guild[0], "us")
     assert record is not None
     assert record.data["extras"]["roster"]["members"]
+
+
+@pytest.mark.parametrize("status", [403, 500])
+def test_a_guild_that_fails_keeps_none_of_its_members_stale(azeroth: Azeroth, status: int) -> None:
+    """It is there, and who was in it is known: they are fetched as on every other day."""
+    wolves = GUILDS[0]
+    first = azeroth.run([wolves], expand="roster").results()
+    for _ in range(3):
+        azeroth.clock.advance(DAY_S)
+        azeroth.script["/data/wow/guild/aerie-peak/wolves"] = [status] * 5
+        session = azeroth.run([wolves], expand="roster", name="daily")
+        frame = session.results()
+        assert frame["key"].tolist() == first["key"].tolist()
+        assert frame["status"].tolist() == ["failed", *["completed"] * (len(first) - 1)]

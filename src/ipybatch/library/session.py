@@ -417,6 +417,10 @@ class Refreshing(Workload[RefreshSession]):
             except NotThere as error:
                 await self._absences.find(self.session, attempt, identity, error, held=kept is not None)
                 raise
+            except Exception:
+                with suppress(ItemError):  # it is there: what is known of its members must not get stale with it
+                    attempt.add(self._members(identity) or ())
+                raise
             self._absences.succeed()
         self._unproven.discard(attempt.key)
         if members:
@@ -430,9 +434,7 @@ class Refreshing(Workload[RefreshSession]):
         }
 
     async def probe(self, attempt: Attempt | None = None) -> bool:
-        """Ask the service for what it has given before, the latest of the library, and put it there again.
-
-        Items of this call that did not succeed are not asked for.
+        """Ask the service for the latest that it has given, of what has not failed in this call, and put it again.
 
         Args:
             attempt: Takes the permits of further requests; without it there are none, and one answer is enough.
