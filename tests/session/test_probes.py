@@ -199,3 +199,20 @@ def test_the_one_that_is_asked_in_a_limit_group_comes_later(plan, clock, good):
     session = plan(work, list(range(60)), limits=Limits(1, each=Limits(1)), per=lambda item: "one")
     assert clock.run(session).counts.completed == len(good)
     assert 20 <= tried.index(59) <= 21
+
+
+def test_a_session_that_is_cancelled_while_it_asks_blames_no_item(plan, clock):
+    """Nobody has told whose fault it was: they run again."""
+
+    async def work(item):
+        await asyncio.sleep(1.0 if item < 20 else 600.0)
+        raise http_error(400)
+
+    async def cancel():
+        await asyncio.sleep(100.0)
+        session.cancel()
+
+    session = plan(work, list(range(60)), limits=Limits(20))
+    assert clock.run(session, cancel()).state == "cancelled"
+    assert set(session.errors()["scope"]) == {"account"}
+    assert clock.run(plan(lambda item: item, list(range(60)))).counts.completed == 60

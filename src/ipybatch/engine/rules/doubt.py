@@ -106,8 +106,8 @@ class Doubt(msgspec.Struct):
 
     @property
     def on_record(self) -> tuple[list[int], str]:
-        """The items that run again, by seq, and the kind they are recorded with; none while it is not proved."""
-        if self.state != "proved":
+        """The items that run again, by seq, and their kind on record; also where the session ends while it asks."""
+        if self.state == "watching":
             return [], ""
         return self.alike, (Kind.SETUP if self.scope == "us" else Kind.REFUSED).value
 
