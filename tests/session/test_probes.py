@@ -1,6 +1,9 @@
 """Probes and denials: what the work's own probe tells, and when an hour of 429s has passed."""
 
 import asyncio
+import os
+import subprocess
+import sys
 
 import pytest
 
@@ -216,3 +219,37 @@ def test_a_session_that_is_cancelled_while_it_asks_blames_no_item(plan, clock):
     assert clock.run(session, cancel()).state == "cancelled"
     assert set(session.errors()["scope"]) == {"account"}
     assert clock.run(plan(lambda item: item, list(range(60)))).counts.completed == 60
+
+
+DIES = """
+import asyncio, os, sys
+from ipybatch import BatchSession, Limits
+from tests.session.test_errors import http_error
+
+
+async def work(item):
+    if item == 59:
+        if sys.argv[2] == "dies":
+            await asyncio.sleep(0.2)
+            os.kill(os.getpid(), 9)
+        return item
+    raise http_error(400)
+
+
+BatchSession("wishlist", work, list(range(60)), journal=sys.argv[1], limits=Limits(5)).run()
+"""
+
+
+@pytest.mark.parametrize(("end", "again"), [("dies", 60), ("succeeds", 0)])
+def test_a_process_that_dies_while_it_asks_blames_no_item(plan, clock, journal, end, again):
+    """They run again; and not where the one that was asked has told that they are at fault."""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    subprocess.run([sys.executable, "-c", DIES, str(journal), end], check=False, env=environment, timeout=20)
+    calls = []
+
+    async def work(item):
+        calls.append(item)
+        return item
+
+    clock.run(plan(work, list(range(60))))
+    assert len(calls) == again

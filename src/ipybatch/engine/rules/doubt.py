@@ -105,6 +105,11 @@ class Doubt(msgspec.Struct):
         return " since" if self.has_succeeded else ""
 
     @property
+    def in_question(self) -> list[int]:
+        """The items, by seq, of which it is not told yet whether they are at fault."""
+        return [] if self.state == "watching" else self.alike
+
+    @property
     def on_record(self) -> tuple[list[int], str]:
         """The items that run again, by seq, and their kind on record; also where the session ends while it asks."""
         if self.state == "watching":

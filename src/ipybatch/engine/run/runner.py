@@ -108,7 +108,6 @@ class Runner:
         self._stopped: asyncio.Future[None] = self._loop.create_future()
         self._worker_queue = WorkerQueue()
         self._taken = 0  # slots
-        self._noted: set[str] = set()
         self._unturned, self._turned_s = 0, -math.inf  # commits since the loop turned, and when it did
         self._latest: Ticket | None = None
         self._alarm: asyncio.TimerHandle | None = None
@@ -162,9 +161,8 @@ class Runner:
         """Go on though somebody cancelled a task of ours, and say so."""
         while task is not None and task.cancelling():
             task.uncancel()
-        if self.state is None and FOREIGN_CANCEL not in self._noted:
-            self._noted.add(FOREIGN_CANCEL)
-            self.emit(events.Noted(self.clock.unix_s(), FOREIGN_CANCEL))
+        if self.state is None:
+            self._feedback.note("cancel", FOREIGN_CANCEL)
 
     def stop(self, state: State, reason: str, *, left: Status, kill: bool) -> None:
         """Start nothing more and end in ``state``; with ``kill``, end what runs as well."""
@@ -514,6 +512,8 @@ class Runner:
         now_s, unix_s = self.clock.now_s(), self.clock.unix_s()
         scheduler, keep, emit = self.scheduler, self.keep, self.emit
         charges = self._feedback.charges if self._feedback.has_failed else None
+        if charges is not None:
+            self.store.leave_open(self._feedback.doubt.in_question, unix_s)
         for entry in entries:
             status, task = entry.status, entry.task
             if status == "pending":

@@ -256,6 +256,7 @@ class RunStore(msgspec.Struct):
     _has_begun: bool = False
     _has_outdated: bool = False
     _is_over: bool = False
+    _open: list[int] = msgspec.field(default_factory=list)  # seqs: see `leave_open`
 
     @property
     def run(self) -> int:
@@ -362,6 +363,25 @@ class RunStore(msgspec.Struct):
             values = (state, notes, self.run)
             database.execute("UPDATE run SET state = coalesce(?, state), notes = ? WHERE id = ?", values)
             commands.acknowledge(database, taken, now_s)
+
+        self.journal.submit(self._guarded(unit, now_s), lambda _, error: None, patience_s=math.inf)
+
+    def leave_open(self, seqs: Sequence[int], now_s: float) -> None:
+        """Let items on record that failed for good run again if this process dies, and those of before no more.
+
+        It is not waited for.
+
+        Args:
+            seqs: All of them; nothing is written while they are as many as before.
+        """
+        if len(seqs) == len(self._open):
+            return
+        closed, self._open = self._open, list(seqs)
+        first = ids(self.run)[0]
+        values = [(1, first + seq) for seq in closed] + [(0, first + seq) for seq in self._open]
+
+        def unit(database: sqlite3.Connection) -> None:
+            database.executemany("UPDATE item SET final = ? WHERE id = ? AND status = 'failed'", values)
 
         self.journal.submit(self._guarded(unit, now_s), lambda _, error: None, patience_s=math.inf)
 
