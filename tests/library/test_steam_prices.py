@@ -6,7 +6,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from ipybatch import InputError, Limits, Rate, Retry, Transient
+from ipybatch import InputError, Limits, Rate, Transient
 from ipybatch.library import SteamPrices, SteamStore, refresh
 from ipybatch.library import session as session_module
 from ipybatch.simulators import Faults
@@ -21,7 +21,7 @@ def prices(shop: Shop, **options: Any) -> SteamPrices:
     return SteamPrices("https://steam.invalid", client=shop.client(), **options)
 
 
-def poisoned(shop: Shop, answers: dict[int, int | Exception]) -> httpx2.AsyncClient:
+def poisoned(shop: Shop, answers: dict[int, Any]) -> httpx2.AsyncClient:
     return httpx2.AsyncClient(transport=Poisoned(shop, answers))
 
 
@@ -60,17 +60,30 @@ def test_every_item_has_its_own_outcome(shop: Shop) -> None:
     frame = session.results().set_index("key")
     assert frame["status"].tolist() == ["completed", "failed", "completed", "completed"]
     assert frame["error"][20] == "no such game, or not sold in US"
-    assert frame["attempts"].tolist() == [1, 1, 2, 1]  # alone it is answered
+    assert frame["attempts"].tolist() == [1, 1, 1, 1]  # alone it is answered
     again = shop.run([10, 20, 30, 40], source=prices(shop))
     assert again.counts.skipped == 4  # what is not there is remembered too
 
 
-def test_an_id_that_no_answer_names_is_told(shop: Shop) -> None:
-    shop.open(left_out={30, 31})
-    session = shop.run([10, 30, 31], source=prices(shop), breaker=None, retry=Retry(attempts=1))
+@pytest.mark.parametrize("entry", [None, {"success": True}, {"success": True, "data": None}, 7], ids=str)
+def test_ids_that_no_answer_names_fail_alone(shop: Shop, entry: Any) -> None:
+    """Asked for once more, each alone: no outage, and no attempts of the others."""
+    told = dict.fromkeys(range(30, 230, 10), entry)
+    source = SteamPrices("https://steam.invalid", client=poisoned(shop, told))
+    session = shop.run(range(10, 210), source=source)
     frame = session.results().set_index("key")
     assert frame["error"][30] == "the Steam store answered without the price of 30"
-    assert frame["status"].tolist() == ["completed", "failed", "failed"]
+    assert frame.index[frame["status"] == "failed"].tolist() == list(range(30, 210, 10))
+    assert (session.snapshot.breaker.openings, frame["attempts"].max()) == (0, 1)
+    assert len(shop.asked) == 2 + 18
+
+
+def test_an_answer_without_any_price_is_the_stores_fault(shop: Shop) -> None:
+    source = SteamPrices("https://steam.invalid", client=poisoned(shop, dict.fromkeys(range(10, 510), None)))
+    session = shop.run(range(10, 510), source=source)
+    assert session.state == "failed"
+    assert "without" in session.reason
+    assert len(shop.asked) < 30
 
 
 def test_a_request_counts_once_in_the_stores_window_however_many_it_serves(shop: Shop) -> None:
@@ -122,22 +135,25 @@ def test_after_an_outage_something_known_is_asked_for_first(shop: Shop) -> None:
 
 
 class Poisoned(httpx2.AsyncBaseTransport):
-    """A store that cannot answer requests for some ids, whatever else they are for."""
+    """A store that answers some ids oddly: no request that they are in, or without them."""
 
-    def __init__(self, shop: Shop, answers: dict[int, int | Exception]) -> None:
+    def __init__(self, shop: Shop, answers: dict[int, Any]) -> None:
         self._shop, self._answers = shop, answers
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         ids = request.url.params["appids"].split(",")
         self._shop.asked.append(",".join(ids))
         await asyncio.sleep(0.05)
-        for app_id in map(int, ids):
-            answer = self._answers.get(app_id)
+        told: dict[str, Any] = {}
+        for one in ids:
+            answer = self._answers.get(int(one), {"success": True, "data": []})
             if isinstance(answer, Exception):
                 raise answer
-            if answer is not None:
+            if isinstance(answer, int) and answer >= 400:
                 return httpx2.Response(answer)
-        return httpx2.Response(200, json={one: {"success": True, "data": []} for one in ids})
+            if answer is not None:
+                told[one] = answer
+        return httpx2.Response(200, json=told)
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,8 @@ Items are app ids, each with an outcome and a record of its own.  Those that run
                                                                  that it fails for; that one alone fails, and is
                                                                  asked for alone from then on
 
-So many failures in a row are no game's fault: then they are the error of all who wait.
+A game that an answer does not name is asked for once more, alone.  So many failures in a row are no game's fault: then
+they are the error of all who wait.
 
 Only this filter takes several ids; the store answers any other request for several with 400.
 """
@@ -46,6 +47,8 @@ LINGER_S = 0.02  # for the next item: the engine starts those of a rate some mil
 FAILURES = 3  # so many in a row, and those who wait do not ask again each on their own
 REJECTIONS = 20  # the same for answers that say that it cannot succeed: the service is there
 PARTS = 10  # of a request that failed
+
+_NO_PRICES = "the Steam store answered without prices"
 
 Answer = asyncio.Future[dict[str, Any]]
 
@@ -90,6 +93,7 @@ class SteamPrices(HttpSource):
         self._turn = asyncio.Lock()
         self._failures = 0
         self._alone: set[int] = set()  # games that a request failed for
+        self._has_told = False  # it has told of any game
 
     def __repr__(self) -> str:
         return f"SteamPrices({mask(self.base_url)!r}, cc={self.cc!r})"
@@ -121,6 +125,7 @@ class SteamPrices(HttpSource):
         await super().__aenter__()
         if self._entered == 1:
             self._waiting, self._turn, self._failures, self._alone = {}, asyncio.Lock(), 0, set()
+            self._has_told = False
         return self
 
     async def fetch(
@@ -170,15 +175,24 @@ class SteamPrices(HttpSource):
         try:
             async with asyncio.timeout(2 * TIMEOUT_S):
                 found = await self._request(sorted(set(ids.values())))
+            is_told = any(_is_told(found.get(str(app_id))) for app_id in ids.values())
+            if not is_told and (len(ids) > 1 or self._failures or not self._has_told):
+                raise Transient(_NO_PRICES)
         except Exception as error:
             self._failures += 1
             return self._divide(ids, error)
-        self._failures = 0
+        self._failures, self._has_told = 0, True
         self._alone.difference_update(ids.values())
+        unnamed = []
         for answer, app_id in ids.items():
-            if not answer.done():  # its item was not given up meanwhile
-                _settle(answer, app_id, found.get(str(app_id)), self.cc)
-        return []
+            if answer.done():  # its item was given up meanwhile
+                continue
+            entry = found.get(str(app_id))
+            if len(ids) > 1 and not _is_told(entry):  # alone it may be answered
+                unnamed.append([answer])
+            else:
+                _settle(answer, app_id, entry, self.cc)
+        return unnamed
 
     def _divide(self, ids: dict[Answer, int], error: Exception) -> list[list[Answer]]:
         """Return the parts of a request that failed, to be asked for again; give its error to those who are not."""
@@ -200,8 +214,7 @@ class SteamPrices(HttpSource):
         response = await self._client.get(f"{self.base_url}{DETAILS}", params=params, follow_redirects=False)
         found = read_json(response, "the Steam store", refused=BANNED)
         if not isinstance(found, dict):
-            msg = "the Steam store answered without prices"
-            raise Transient(msg)
+            raise Transient(_NO_PRICES)
         return found
 
     @staticmethod
@@ -212,16 +225,21 @@ class SteamPrices(HttpSource):
                 answer.exception()  # it may have been given up: then nobody asks
 
 
+def _is_told(entry: Any) -> bool:
+    """Return whether a request's answer says anything of a game."""
+    if not isinstance(entry, dict):
+        return False
+    data = entry.get("data")
+    has_price = isinstance(data, dict) and isinstance(data.get("price_overview"), dict)
+    return entry.get("success") is False or (entry.get("success") is True and (has_price or data in ([], {})))
+
+
 def _settle(answer: Answer, app_id: int, entry: Any, country: str) -> None:
     """Give one item what a request's answer says of it."""
-    data = entry.get("data") if isinstance(entry, dict) and entry.get("success") is True else None
-    price = data.get("price_overview") if isinstance(data, dict) else None
-    if isinstance(price, dict):
-        answer.set_result({"price_overview": price})
-    elif data in ([], {}):
-        answer.set_result({"price_overview": None})
-    elif isinstance(entry, dict) and entry.get("success") is False:
+    if not _is_told(entry):  # the service is there, and answers others
+        answer.set_exception(Permanent(f"the Steam store answered without the price of {app_id}"))
+    elif entry["success"] is False:
         answer.set_exception(NotThere(f"no such game, or not sold in {country.upper()}"))
     else:
-        answer.set_exception(Transient(f"the Steam store answered without the price of {app_id}"))
+        answer.set_result({"price_overview": entry["data"]["price_overview"] if entry["data"] else None})
     answer.exception()  # it may have been given up: then nobody asks
