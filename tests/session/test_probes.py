@@ -59,6 +59,7 @@ TELLS_NOTHING = {
     "a mistake of its own": TypeError("no such field"),
     "what it asks for is gone": http_error(404),
     "said for good": Permanent("gone"),
+    "its end": SystemExit(1),
 }
 
 
@@ -76,6 +77,17 @@ def test_a_probe_that_fails_by_itself_fails_no_item(plan, clock, error):
     assert [note.split(":")[0] for note in session.snapshot.notes] == [
         "probe() of the work tells nothing, so an item is asked in its place"
     ]
+
+
+def test_a_probe_that_cancels_itself_is_not_asked_for_ever(plan, clock):
+    class Odd(Probed):
+        async def probe(self):
+            self.probes.append(clock.now_s())
+            raise asyncio.CancelledError
+
+    work = Odd(clock, [], down=(0.0, 300.0))
+    clock.run(plan(work, list(range(20)), limits=Limits(3)))
+    assert len(work.probes) <= 20 * 3
 
 
 def test_an_item_that_is_refused_sends_no_probe(plan, clock):

@@ -122,7 +122,7 @@ class Feedback(msgspec.Struct):
         task, verdict = ticket.task, judged.verdict
         self._tell_breaker(now_s, ticket, verdict)
         is_denied = verdict.scope == "rate" or (verdict.scope == "us" and verdict.is_neutral)
-        if is_denied or ticket.is_probing:
+        if is_denied or (ticket.is_probing and verdict.counts):
             self.charges.give_back(task.seq)
         if is_denied:
             if verdict.scope == "us":

@@ -303,7 +303,7 @@ class Runner:
         ticket.is_probing, told = True, None
         try:
             told = await self._probe() is not False
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             judged = judge(error, ticket, self.spec, self.clock, self._feedback.has_ever_succeeded(), False)
             if self.state is not None or not judged.is_of_item:
                 raise
