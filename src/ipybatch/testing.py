@@ -386,6 +386,8 @@ def _check_spacing(told: _Time, party: _Parties) -> None:
     told.unix_s += 1.0
     wait_s = a.ask()
     _holds(0.9 < wait_s < 1.1, "the longest spacing separates the starts of all owners", wait_s)
+    wait_s = a.ask(requests=0.0)
+    _holds(wait_s == 0.0, "what sends no request itself waits for no spacing", wait_s)
     told.unix_s += 1.0
     wait_s = b.ask()
     _holds(wait_s == 0.0, "after it the next one starts", wait_s)

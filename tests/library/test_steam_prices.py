@@ -103,7 +103,7 @@ def test_a_request_counts_once_in_the_stores_window_however_many_it_serves(shop:
 
 
 def test_a_hiccup_costs_nobody_a_try(shop: Shop) -> None:
-    shop.open(faults=Faults(outages=((0.0, 0.28),)))
+    shop.open(faults=Faults(outages=((0.0, 0.045),)))
     session = shop.run(range(10, 60), source=prices(shop))
     assert session.counts.completed == 50
     assert session.snapshot.breaker.openings == 0
@@ -167,6 +167,16 @@ def test_a_game_that_a_request_fails_for_fails_alone(shop: Shop, answer: int | E
     assert session.state == "completed"
     assert session.snapshot.breaker.openings <= 1
     assert len(shop.asked) < 120
+
+
+def test_games_that_share_a_request_start_together_whatever_the_spacing(shop: Shop) -> None:
+    """It is the requests that are kept apart: 500 games are five of them, not five hundred."""
+    limits = Limits(concurrency=100, spacing_s=1.5, rates=[Rate(4, per_s=10)])
+    began_s = shop.clock.now_s()
+    session = shop.run(range(10, 510), source=prices(shop), limits=limits)
+    assert session.counts.completed == 500
+    assert sizes(shop) == [100] * 5
+    assert 10 < shop.clock.now_s() - began_s < 12
 
 
 def test_a_store_that_rejects_every_request_is_not_asked_for_every_item(shop: Shop) -> None:

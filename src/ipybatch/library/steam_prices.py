@@ -43,7 +43,7 @@ from ipybatch.library.steam import (
 )
 
 IDS_PER_REQUEST = 100
-LINGER_S = 0.02  # for the next item: the engine starts those of a rate some milliseconds apart
+LINGER_S = 0.02  # for the next item: where all that ran ended together, their outcomes are recorded first
 FAILURES = 3  # so many in a row, and those who wait do not ask again each on their own
 REJECTIONS = 20  # the same for answers that say that it cannot succeed: the service is there
 PARTS = 10  # of a request that failed

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 
 from ipybatch.engine.data.policy import Limits, Rate
-from ipybatch.engine.rules.limiter import CLOCK_DRIFT, LATE_S, MOST_COOL_S, Limiter
+from ipybatch.engine.rules.limiter import CLOCK_DRIFT, LATE_S, MOST_COOL_S, NOTHING, Limiter
 from ipybatch.engine.rules.rate_headers import Quota, Told
 from tests.engine.seen import busiest
 
@@ -593,3 +593,12 @@ def test_heeding_never_loosens(rates, steps):
         now_s += 0.0 if wait_s == math.inf else min(wait_s, 1.0)
     for rate in rates:
         assert busiest(arrivals, rate.per_s) <= rate.limit
+
+
+def test_what_sends_no_request_itself_waits_for_no_spacing():
+    """It asks for permits of its own: those are kept apart."""
+    limiter = limiter_of(spacing_s=1.0)
+    limiter.acquire(0.0)
+    assert limiter.wait_s(0.0, NOTHING) == 0.0
+    limiter.acquire(0.5, NOTHING)
+    assert limiter.wait_s(0.5) == 0.5

@@ -220,7 +220,8 @@ class Limiter:
             return math.inf
         if cost is REFUSED:
             return 0.0
-        free_s = self._last_start_s + self._spacing_s
+        is_request = cost is NO_COST or cost_in("requests", cost)  # else it asks for permits of its own
+        free_s = self._last_start_s + self._spacing_s if is_request else -math.inf
         if self.cool_until_s > free_s:  # noqa: PLR1730  # max() costs a call for every item
             free_s = self.cool_until_s
         wait_s = free_s - now_s if free_s > now_s else 0.0
@@ -249,7 +250,8 @@ class Limiter:
         self.running += slot
         if cost is REFUSED:
             return Permit(now_s, cost)
-        self._last_start_s = count_start(now_s, self._last_start_s + self._spacing_s) if self._spacing_s else now_s
+        if cost is NO_COST or cost_in("requests", cost):
+            self._last_start_s = count_start(now_s, self._last_start_s + self._spacing_s) if self._spacing_s else now_s
         if self._is_paced:
             for window in self.windows.values():
                 window.in_flight += cost_in(window.rate.unit, cost)

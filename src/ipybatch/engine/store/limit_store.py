@@ -197,6 +197,16 @@ def give_way_s(
     return wait_s, of_slot
 
 
+def apart_s(bounds: Bounds, wanted: Cost) -> float:
+    """Return how long after the last start another may be: what sends no request itself waits for none."""
+    return bounds.spacing_s if cost_in("requests", wanted) else -math.inf
+
+
+def last_start_s(now_s: float, before_s: float, bounds: Bounds, granted: Cost) -> float:
+    """Return when the last start is taken to have been, after one that was granted."""
+    return count_start(now_s, before_s + bounds.spacing_s) if cost_in("requests", granted) else before_s
+
+
 def found_at_s(now_s: float, counted: Counted) -> float:
     """Return when what the service counts is taken to have been answered, so that it is free again when it says so."""
     return now_s + min(counted.reset_s - held_s(counted.rate), 0.0)
@@ -298,7 +308,7 @@ class MemoryLimits:
             if wait_s > 0.0:
                 resource.claims[report.owner] = claim(now_s, before, wait_s, of_slot=of_slot)
             else:
-                resource.started_s = count_start(now_s, resource.started_s + bounds.spacing_s)
+                resource.started_s = last_start_s(now_s, resource.started_s, bounds, wanted)
                 units = {"requests", *wanted, *member.in_flight}
                 in_flight = member.in_flight
                 member.in_flight = {unit: in_flight.get(unit, 0.0) + cost_in(unit, wanted) for unit in units}
@@ -369,8 +379,8 @@ class MemoryLimits:
         running = sum(member.running for member in resource.members.values())
         if report.slot and bounds.concurrency is not None and running >= bounds.concurrency:
             return math.inf, True
-        wait_s = max(0.0, resource.started_s + bounds.spacing_s - now_s, resource.cool_until_s - now_s)
         assert report.wanted is not None
+        wait_s = max(0.0, resource.started_s + apart_s(bounds, report.wanted) - now_s, resource.cool_until_s - now_s)
         for rate in bounds.rates:
             cost = cost_in(rate.unit, report.wanted)
             wait_s = max(wait_s, self._window(resource, rate).wait_s(now_s, cost))

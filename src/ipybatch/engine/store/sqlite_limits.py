@@ -25,7 +25,7 @@ from pathlib import Path
 import msgspec
 
 from ipybatch.engine.data.policy import Rate
-from ipybatch.engine.rules.limiter import Cost, Counted, Spent, cost_in, count_start, held_s
+from ipybatch.engine.rules.limiter import Cost, Counted, Spent, cost_in, held_s
 from ipybatch.engine.store.journal import inode, translated
 from ipybatch.engine.store.lease import find_process
 from ipybatch.engine.store.limit_schema import (
@@ -48,9 +48,11 @@ from ipybatch.engine.store.limit_store import (
     Owner,
     Report,
     StoreBusy,
+    apart_s,
     claim,
     found_at_s,
     give_way_s,
+    last_start_s,
     strictest,
 )
 from ipybatch.errors import JournalError
@@ -182,7 +184,7 @@ class SqliteLimits:
         if wanted is not None:
             if report.slot and known.bounds.concurrency is not None and running >= known.bounds.concurrency:
                 wait_s, of_slot = math.inf, True
-            wait_s = max(wait_s, row.started_s + known.bounds.spacing_s - now_s, row.cool_until_s - now_s)
+            wait_s = max(wait_s, row.started_s + apart_s(known.bounds, wanted) - now_s, row.cool_until_s - now_s)
         for rate in used:
             in_flight = flight.get(rate.unit, 0.0) + report.in_flight.get(rate.unit, 0.0)
             used[rate], fits_in_s = self._window(database, row, rate, in_flight, wanted)
@@ -194,7 +196,7 @@ class SqliteLimits:
             self._fly(database, row.id, me, report, wanted if is_granted else None)
         if is_granted:
             assert wanted is not None
-            row.started_s = count_start(now_s, row.started_s + known.bounds.spacing_s)
+            row.started_s = last_start_s(now_s, row.started_s, known.bounds, wanted)
             for rate in used:
                 used[rate] += cost_in(rate.unit, wanted)
         database.execute(
