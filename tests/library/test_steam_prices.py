@@ -8,7 +8,7 @@ import pytest
 
 from ipybatch import InputError, Limits, Rate, Transient
 from ipybatch.library import SteamPrices, SteamStore, refresh
-from ipybatch.library import session as session_module
+from ipybatch.library.source import OneRequest
 from ipybatch.simulators import Faults
 from ipybatch.simulators.steam import game
 
@@ -179,6 +179,16 @@ def test_games_that_share_a_request_start_together_whatever_the_spacing(shop: Sh
     assert 10 < shop.clock.now_s() - began_s < 12
 
 
+def test_the_estimate_counts_requests_not_games(shop: Shop) -> None:
+    limits = Limits(concurrency=100, rates=[Rate(4, per_s=10)])
+    session = shop.session(range(10, 1010), source=prices(shop), limits=limits)
+    estimate, began_s = session.estimate(latency_s=0.05), shop.clock.now_s()
+    assert estimate.requests == 10
+    shop.clock.run(session)
+    assert len(shop.asked) == 10
+    assert 0.9 < estimate.seconds / (shop.clock.now_s() - began_s) < 1.1
+
+
 def test_a_store_that_rejects_every_request_is_not_asked_for_every_item(shop: Shop) -> None:
     source = SteamPrices("https://steam.invalid", client=poisoned(shop, dict.fromkeys(range(10, 510), 404)))
     session = shop.run(range(10, 510), source=source)
@@ -188,7 +198,7 @@ def test_a_store_that_rejects_every_request_is_not_asked_for_every_item(shop: Sh
 
 def test_a_probe_of_what_fails_for_many_is_no_success(shop: Shop) -> None:
     """What once had a price asks for others along with it: then a request for several is to be answered."""
-    source, attempt = prices(shop), session_module._OneRequest("1", further=1)
+    source, attempt = prices(shop), OneRequest("1", further=1)
     with attempt.permit():
         pass
     with pytest.raises(Transient, match="a request for several items failed"):

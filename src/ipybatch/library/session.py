@@ -16,8 +16,9 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Unpack, cast
@@ -30,18 +31,20 @@ from ipybatch.engine.data.items import plan_items, read_whole
 from ipybatch.engine.data.outcome import Summary
 from ipybatch.engine.data.plan import NOTHING_AGAIN, Again, canonical, key_value
 from ipybatch.engine.feed.snapshot import Snapshot
-from ipybatch.engine.rules.limiter import NO_COST, NOTHING, Cost
-from ipybatch.engine.run.attempt import Attempt, Request
+from ipybatch.engine.rules.estimate import Estimate, estimate
+from ipybatch.engine.rules.limiter import NOTHING
+from ipybatch.engine.run.attempt import Attempt
 from ipybatch.engine.run.run import Run
 from ipybatch.engine.store import run_store
 from ipybatch.engine.store.journal import open_journal
 from ipybatch.engine.store.lease import is_live
+from ipybatch.engine.store.resources import in_force
 from ipybatch.engine.store.resume import Items
 from ipybatch.engine.store.run_store import Found
-from ipybatch.errors import InputError, ItemError, JournalError, Refused, Transient
+from ipybatch.errors import InputError, ItemError, JournalError, Refused
 from ipybatch.library.absences import MOMENT_S, Absences, OnVanished, check_on_vanished
 from ipybatch.library.records import DAY_S, STALENESS, Library, Record, Staleness, age_in_words, is_due, staleness
-from ipybatch.library.source import Defaults, Expanding, Identity, NotThere, Source
+from ipybatch.library.source import Answered, Defaults, Expanding, Identity, NotThere, OneRequest, Source
 from ipybatch.session.arguments import SessionArguments, check_name
 from ipybatch.session.session import BatchSession
 from ipybatch.session.workload import Workload, encode_about
@@ -100,6 +103,20 @@ class RefreshSession(BatchSession):
         """The summary so far."""
         so_far = super().summary
         return RefreshSummary(so_far.name, so_far.state, so_far.counts, so_far.reason, so_far.seconds, self)
+
+    def estimate(self, n: int | None = None, *, latency_s: float = 0.2) -> Estimate:
+        """Run the scheduler dry in virtual time; where items share requests, those are counted.
+
+        Raises:
+            InputError: ``n`` or ``latency_s`` is out of range.
+            JournalError: The limits cannot be read.
+        """
+        found, spec, work = super().estimate(n, latency_s=latency_s), self._spec, self._workload
+        if not isinstance(work, Refreshing) or (most := min(work.items_per_request, spec.limits.concurrency)) == 1:
+            return found
+        one_by_one = replace(spec.limits, concurrency=1)
+        look = in_force(self._journal, spec, self._clock)
+        return estimate(one_by_one, math.ceil(found.requests / most), latency_s, None, look=look)
 
     def _open_run(self, again: Again = NOTHING_AGAIN) -> Run:
         work = self._workload
@@ -270,6 +287,7 @@ class Refreshing(Workload[RefreshSession]):
         self._places = dict.fromkeys((identity.kind, identity.place) for identity in identities)
         self._force, self._expand, self._begins_anew = force, expand, fresh
         self._absences = Absences(library, clock, on_vanished)
+        self.items_per_request = source.defaults().items_per_request
         self._since_s = 0.0  # what was fetched or asked for earlier is done again, however fresh it is
         self._judged: dict[str, Staleness] = {}
         self._unproven: set[str] = set()  # keys of items that were asked for in this call, and did not succeed
@@ -448,8 +466,8 @@ class Refreshing(Workload[RefreshSession]):
         if (record := self._latest()) is None:
             return False
         identity = self._source.identify(record.key)
-        attempt = attempt or _OneRequest(canonical(record.key), further=int(self._source.defaults().shares_requests))
-        with suppress(_Answered), _needing_library():
+        attempt = attempt or OneRequest(canonical(record.key), further=int(self._source.defaults().shares_requests))
+        with suppress(Answered), _needing_library():
             await self._fetch(identity, attempt, record)
         return True
 
@@ -568,32 +586,3 @@ def _needing_library() -> Iterator[None]:
         yield
     except JournalError as error:
         raise Refused(str(error)) from error
-
-
-class _Answered(ItemError):
-    """A probe that would send more has its answer."""
-
-
-class _OneRequest(Attempt):
-    """An attempt that takes part in nothing, and has no permit for more than one request.
-
-    Args:
-        further: How many requests need a permit; 0 where the first has the attempt's own.
-    """
-
-    def __init__(self, key: str, *, further: int = 0) -> None:
-        super().__init__(key, 1, cast("Any", _Nobody()))
-        self._left, self._shares = further, further > 0
-
-    def permit(self, cost: Cost = NO_COST) -> Request:
-        self._left -= 1
-        if self._left < 0:
-            raise Transient("a request for several items failed") if self._shares else _Answered
-        return cast("Request", nullcontext())
-
-
-class _Nobody:
-    """The engine of such an attempt: whatever it is told is of no consequence."""
-
-    def __getattr__(self, name: str) -> Callable[..., int]:
-        return lambda *_: 0

@@ -5,14 +5,15 @@ A new service is a new module with such a class; `refresh` needs nothing else.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Callable, Mapping
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
 from ipybatch.engine.data.policy import Breaker, Limits, Retry
-from ipybatch.engine.run.attempt import Attempt
-from ipybatch.errors import InputError, Permanent
+from ipybatch.engine.rules.limiter import NO_COST, Cost
+from ipybatch.engine.run.attempt import Attempt, Request
+from ipybatch.errors import InputError, ItemError, Permanent, Transient
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -51,6 +52,7 @@ class Defaults:
         timeout_s: Time of one attempt, seconds; None for no limit.
         shares_requests: Whether one request may serve several items: an item then takes no permit of its own, and the
             source takes one for each request, from any of the attempts that it serves.
+        items_per_request: How many at most.
         expands: Allowed values of ``expand=`` in `refresh`; if there are any, the source is an `Expanding` one.
     """
 
@@ -63,6 +65,7 @@ class Defaults:
     timeout_s: float | None
     expands: tuple[str, ...] = ()
     shares_requests: bool = False
+    items_per_request: int = 1
 
 
 class NotThere(Permanent):
@@ -120,6 +123,41 @@ class Expanding(Source, Protocol):
         Raises:
             ItemError: The list cannot be read.
         """
+
+
+class Answered(ItemError):
+    """A probe that would send more has its answer."""
+
+
+class OneRequest(Attempt):
+    """An attempt that takes part in nothing, and has no permit for more than one request.
+
+    Args:
+        further: How many requests need a permit; 0 where the first has the attempt's own.
+    """
+
+    def __init__(self, key: str, *, further: int = 0) -> None:
+        super().__init__(key, 1, cast("Any", _Nobody()))
+        self._left, self._shares = further, further > 0
+
+    def permit(self, cost: Cost = NO_COST) -> Request:
+        """Return a permit that nobody counts.
+
+        Raises:
+            Answered: The probe has its answer.
+            Transient: It has none: the request that others shared failed.
+        """
+        self._left -= 1
+        if self._left < 0:
+            raise Transient("a request for several items failed") if self._shares else Answered
+        return cast("Request", nullcontext())
+
+
+class _Nobody:
+    """The engine of such an attempt: whatever it is told is of no consequence."""
+
+    def __getattr__(self, name: str) -> Callable[..., int]:
+        return lambda *_: 0
 
 
 def read_environment(

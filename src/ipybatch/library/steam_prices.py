@@ -110,6 +110,7 @@ class SteamPrices(HttpSource):
             breaker=settings.breaker(),
             timeout_s=None,  # each request has its own; a permit may take minutes
             shares_requests=True,
+            items_per_request=self.ids_per_request,
         )
 
     def identify(self, item: Any) -> Identity:
