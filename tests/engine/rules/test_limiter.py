@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 
 from ipybatch.engine.data.policy import Limits, Rate
-from ipybatch.engine.rules.limiter import CLOCK_DRIFT, LATE_S, MOST_COOL_S, NOTHING, Limiter
+from ipybatch.engine.rules.limiter import CLOCK_DRIFT, LATE_S, MOST_COOL_S, NOTHING, Limiter, cut_words
 from ipybatch.engine.rules.rate_headers import Quota, Told
 from tests.engine.seen import busiest
 
@@ -602,3 +602,10 @@ def test_what_sends_no_request_itself_waits_for_no_spacing():
     assert limiter.wait_s(0.0, NOTHING) == 0.0
     limiter.acquire(0.5, NOTHING)
     assert limiter.wait_s(0.5) == 0.5
+
+
+@pytest.mark.parametrize(
+    ("asked_s", "words"), [(86_400, ""), (100_000, "28 h"), (31_536_000, "365 d"), (1e300, "ever")]
+)
+def test_what_was_asked_for_is_told_where_it_is_cut(asked_s, words):
+    assert cut_words(asked_s) == (f" (asked for {words}: asked again in 24 h)" if words else "")

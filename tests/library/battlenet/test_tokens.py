@@ -127,8 +127,9 @@ def test_a_dead_token_service_is_left_alone(azeroth: Azeroth) -> None:
     [
         {},
         [],
-        {"access_token": "abcdefgh"},
         {"access_token": "", "expires_in": 5},
+        {"access_token": "abcdefgh", "expires_in": None},
+        {"access_token": "abcdefgh", "expires_in": "nan"},
         {"access_token": "abcdefgh", "expires_in": 0},
         {"access_token": "ab\ncdefgh", "expires_in": 5},
         {"access_token": 7, "expires_in": 5},
@@ -140,6 +141,20 @@ def test_an_answer_without_a_token_is_tried_again(azeroth: Azeroth, answer: Any)
     session = azeroth.run(many(1), source=azeroth.source(client=client), breaker=None)
     row = session.results().iloc[0]
     assert (row["attempts"], row["error"]) == (3, "Battle.net's token service answered without a token")
+
+
+@pytest.mark.parametrize("told", [{}, {"expires_in": "86399"}, {"expires_in": 1e300}, {"expires_in": 86399.0}], ids=str)
+def test_a_lifetime_may_be_a_text_or_not_be_told(azeroth: Azeroth, told: dict[str, Any]) -> None:
+    asked = []
+
+    def answer(request: httpx2.Request) -> httpx2.Response:
+        asked.append(request.url.path)
+        return httpx2.Response(200, json={"access_token": "abcdefgh", "name": "Orc", **told})
+
+    client = httpx2.AsyncClient(transport=httpx2.MockTransport(answer))
+    session = azeroth.run(many(20), source=azeroth.source(client=client))
+    assert session.counts.completed == 20
+    assert asked.count("/oauth/token") == 1
 
 
 def test_no_secret_is_written_anywhere(azeroth: Azeroth, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

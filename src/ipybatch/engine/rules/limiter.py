@@ -429,5 +429,5 @@ def cut_words(asked_s: float) -> str:
     """Return what the service asked for, and what it gets, where that is less; "" where it is the same."""
     if asked_s <= MOST_COOL_S:
         return ""
-    days = f"{asked_s / 86_400:,.0f} d" if asked_s < 1e9 else "ever"
-    return f" (asked for {days}: asked again in {MOST_COOL_S / 3600:.0f} h)"
+    long = f"{asked_s / 3600:,.0f} h" if asked_s < 10 * MOST_COOL_S else f"{asked_s / 86_400:,.0f} d"
+    return f" (asked for {long if asked_s < 1e9 else 'ever'}: asked again in {MOST_COOL_S / 3600:.0f} h)"

@@ -34,6 +34,8 @@ from ipybatch.library.http import Client, Response, read_json
 
 MARGIN_S = 60.0  # a token is renewed that long before it expires,
 MARGIN = 0.05  # or, if that is later, when this share of its lifetime is left
+UNTOLD_S = 600.0  # of a token whose lifetime is not told, which RFC 6749 allows; a 401 renews it earlier
+LONGEST_S = 86_400.0
 GRACE_S = 0.05  # after the beginning of the server's next second
 FAILURES = 3  # so many in a row, and those who wait do not ask again each on their own
 REFUSED_S, FAILED_S = 60.0, 1.0  # how long a refusal and such a failure are remembered
@@ -123,8 +125,8 @@ class AccessTokens:
         token = answer.get("access_token") if isinstance(answer, dict) else None
         if isinstance(token, str) and token and token.isascii() and token.isprintable():
             register(token)
-            lasts_s = answer.get("expires_in")
-            if isinstance(lasts_s, int | float) and lasts_s > 0:
+            lasts_s = _lifetime_s(answer)
+            if lasts_s > 0:
                 return token, sent_s + lasts_s - min(MARGIN_S, MARGIN * lasts_s)
         msg = "Battle.net's token service answered without a token"
         raise Transient(msg)
@@ -132,6 +134,15 @@ class AccessTokens:
     @staticmethod
     def _now_s() -> float:
         return asyncio.get_running_loop().time()
+
+
+def _lifetime_s(answer: dict[str, Any]) -> float:
+    """Return how long a token lasts: a number, its text, or, where nothing is said, a while; 0.0 for anything else."""
+    try:
+        lasts_s = float(answer.get("expires_in", UNTOLD_S))
+    except (OverflowError, TypeError, ValueError):
+        return 0.0
+    return min(lasts_s, LONGEST_S) if lasts_s > 0 else 0.0
 
 
 def _sentence_of(response: Response) -> str:
