@@ -10,6 +10,8 @@ from google.genai.types import HttpOptions
 from ipybatch import Retry
 from ipybatch.gemini import price_of
 from ipybatch.gemini.service.reply import Tokens
+from ipybatch.simulators.gemini.quotas import as_error
+from ipybatch.simulators.service import as_json
 from tests.gemini.nights import (
     SOON,
     check_billed_once,
@@ -272,6 +274,33 @@ def test_prompts_that_are_not_asked_any_more_keep_their_answers(journal, clock):
         session = night(service, journal, 10, clock=clock)
         clock.run(session)
         check_matched(session, 10)
+        assert service.jobs == 1
+        check_billed_once(service)
+
+
+@pytest.mark.parametrize("status", [403, 404])
+def test_a_job_that_another_key_cannot_see_is_never_sent_again(journal, clock, status):
+    """The service tells another key nothing of it: what was sent stays sent, and its own key collects it."""
+    with gemini(batch_delay_s=0.1) as service:
+        assert clock.run(night(service, journal, 6, clock=clock, wait_s=1)).state == "failed"
+        simulator = service._server.simulator
+        answer = simulator.refused
+
+        def blind(request, now_s):
+            if "/batches/" in request.path:
+                return as_error(status, "not for you")
+            return as_json({}) if request.path.endswith("/batches") else answer(request, now_s)
+
+        simulator.refused = blind
+        other = night(service, journal, 6, clock=clock, wait_s=1e6)
+        summary = clock.run(other)
+        assert (summary.state, summary.counts.skipped) == ("failed", 6)
+        assert "It may belong to another key" in summary.reason
+        assert service.jobs == 1
+        simulator.refused = answer
+        session = night(service, journal, 6, clock=clock, wait_s=1e6)
+        clock.run(session)
+        check_matched(session, 6)
         assert service.jobs == 1
         check_billed_once(service)
 

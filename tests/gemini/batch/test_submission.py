@@ -9,10 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ipybatch.errors import InputError, Permanent, RateLimited, Refused
+from ipybatch.errors import InputError, RateLimited, Refused
 from ipybatch.gemini.batch import results
 from ipybatch.gemini.batch.submission import INLINE_BYTES, BatchRequest, chunks, polls, wire_key
 from ipybatch.gemini.service.api import NotSent
+from ipybatch.simulators.gemini.quotas import not_found
 from tests.gemini.stories import KEY, MODEL, Session, chunk_of, gemini
 
 # google-genai 3.4.0 has a session class of its own, which aiohttp discourages.
@@ -108,11 +109,11 @@ def test_a_refusal_is_no_doubt(session):
     """The service said that it did not take it: the error is raised, the journal says why, nothing is looked for."""
     with gemini() as service:
         at = session(service)
-        with pytest.raises(Permanent, match="404"):
+        with pytest.raises(Refused, match=r"no such model for this key \(404"):
             at.tell(lambda at: at.submission.submit("night", 0, "gemini-0", chunk_of()))
         (job,) = at.store.of_session("night")
         assert job.state == "failed"
-        assert job.reason.startswith("not accepted: 404")
+        assert job.reason.startswith("not accepted: Gemini has no such model")
         assert not job.sent
         assert service.jobs == 0
 
@@ -188,12 +189,31 @@ def test_why_a_job_failed_or_expired_is_told(session):
         assert jobs[1].reason.startswith("expired: the service did not finish it within 48 hours")
 
 
-def test_a_job_that_was_deleted_elsewhere_is_told(session):
+def test_a_job_that_the_service_shows_no_more_is_in_doubt(session):
+    """Deleted elsewhere, or asked for with another key: it may run, and be paid; nothing is sent again by itself."""
     with gemini(batch_delay_s=None) as service:
         at = session(service)
         job = at.submit()
         at.tell(lambda at: at.remote.delete(job.remote))
-        assert at.refresh(job).reason == "failed: the service has no such job any more"
+        again = at.refresh(job)
+        assert again.state == "unknown"
+        assert "the service shows no job 0 to this key (404" in again.reason
+        assert "another key" in again.reason
+        assert at.refresh(again).state == "unknown"
+        assert service.jobs == 1
+
+
+def test_a_job_whose_status_cannot_be_had_is_found_in_the_list(session):
+    """A 404 of one look is no proof."""
+    with gemini(batch_delay_s=None) as service:
+        at = session(service)
+        job = at.submit()
+        simulator = service._server.simulator
+        answer = simulator.refused
+        simulator.refused = lambda request, now_s: (
+            not_found(job.remote) if request.path.endswith(job.remote) else answer(request, now_s)
+        )
+        assert at.refresh(job).state in LIVE
 
 
 def test_waiting_ends_with_the_jobs_or_with_the_time(session, clock):

@@ -200,10 +200,7 @@ class Submission:
         while not isinstance(found := await self._look(job), Operation):
             left_s = deadline_s - self._clock.now_s()
             if left_s <= 0:
-                reason = (
-                    f"unknown: {job.display_name} was sent and no answer came; {found}. It is not sent again by itself:"
-                    " look for it later, or forget it and submit it anew"
-                )
+                reason = _lost(job, found) if job.remote else _unanswered(job, found)
                 return await self._store.put(msgspec.structs.replace(job, state="unknown", reason=reason))
             await asyncio.sleep(min(pause_s, left_s))
             pause_s *= 2
@@ -224,9 +221,11 @@ class Submission:
             return job if isinstance(found, str) else await self._store.put(reported(job, found))
         try:
             return await self._store.put(reported(job, await self._api.get(job.remote)))
-        except Missing:
-            gone = msgspec.structs.replace(job, state="failed", reason="failed: the service has no such job any more")
-            return await self._store.put(gone)
+        except Missing as error:  # the list may show it all the same; and to another key it shows nothing
+            found = await self._look(job)
+            if isinstance(found, Operation):
+                return await self._store.put(reported(job, found))
+            return await self._store.put(msgspec.structs.replace(job, state="unknown", reason=_lost(job, str(error))))
 
     async def wait(self, jobs: Sequence[Job], *, poll_s: float, wait_s: float) -> list[Job]:
         """Poll until all jobs have ended, or ``wait_s`` is over; a poll without an answer is repeated.
@@ -287,6 +286,22 @@ class Submission:
             path = Path(folder) / "requests.jsonl"
             await asyncio.to_thread(_write, path, chunk)
             return await self._api.upload(path, name)
+
+
+def _unanswered(job: Job, why: str) -> str:
+    """Return what is said of a job that was sent, and may not have arrived."""
+    return (
+        f"unknown: {job.display_name} was sent and no answer came; {why}. It is not sent again by itself: look for it"
+        " later, or forget it and submit it anew"
+    )
+
+
+def _lost(job: Job, why: str) -> str:
+    """Return what is said of a job that was there, and that the service does not show any more."""
+    return (
+        f"unknown: the service shows no job {job.number} to this key ({why}). It may belong to another key, or be"
+        " deleted; it is not sent again by itself: look for it later, or forget it and submit it anew"
+    )
 
 
 def reported(job: Job, operation: Operation) -> Job:

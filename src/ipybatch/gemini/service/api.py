@@ -15,17 +15,20 @@ import re
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
+from urllib.parse import quote
 
 import msgspec
 
 from ipybatch.engine.data.clock import Clock, SystemClock
 from ipybatch.engine.data.masking import mask, register
 from ipybatch.errors import BatchError, InputError, MissingExtra, Permanent, RateLimited, Refused, Transient
-from ipybatch.gemini.service.reply import retry_delay_s
+from ipybatch.gemini.service.reply import is_key_refused, is_nothing_allowed, retry_delay_s
 
 if TYPE_CHECKING:
     from google.genai import Client
+    from google.genai.errors import APIError
 
+Asked = Literal["content", "content with a file", "create", "list", "named"]  # the last: a job or a file by its name
 RemoteState = Literal["pending", "running", "succeeded", "failed", "cancelled", "expired"]
 
 TIMEOUT_S = 600.0  # for one request of generate_content
@@ -108,7 +111,7 @@ class Api:
         """
         given = {"fileName": file} if file else {"requests": {"requests": list(requests)}}
         body = {"batch": {"displayName": display_name, "inputConfig": given}}
-        return read_operation(await self._ask("post", f"{_path(model)}:batchGenerateContent", body))
+        return read_operation(await self._ask("post", f"{_path(model)}:batchGenerateContent", body, asked="create"))
 
     async def generate(self, model: str, request: Mapping[str, Any]) -> dict[str, Any]:
         """Send one request of generate_content and return the reply as JSON.
@@ -119,7 +122,8 @@ class Api:
         Raises:
             ItemError: There is no reply; the client's error is the cause.
         """
-        return await self._ask("post", f"{_path(model)}:generateContent", dict(request))
+        body = dict(request)
+        return await self._ask("post", f"{_path(model)}:generateContent", body, asked=_kind_of(body))
 
     async def get(self, name: str) -> Operation:
         """Return a job's present state, with its results if they are inline.
@@ -139,7 +143,8 @@ class Api:
         token = ""
         while True:
             # Without a page size the service has answered with nothing: googleapis/python-genai#1250
-            page = await self._ask("get", f"batches?pageSize={PAGE}" + (f"&pageToken={token}" if token else ""))
+            after = f"&pageToken={quote(token, safe='')}" if token else ""
+            page = await self._ask("get", f"batches?pageSize={PAGE}{after}", asked="list")
             for raw in page.get("operations") or ():
                 with contextlib.suppress(Transient):  # a job that we cannot read is not ours
                     yield read_operation(raw)
@@ -194,28 +199,32 @@ class Api:
             ItemError: The download failed.
         """
         config: Any = {"http_options": _once(FILE_TIMEOUT_S)}
-        with self._asking():
+        with self._asking("named"):
             await self._client.aio.files.download(file=name, destination=path, config=config)
 
-    async def _ask(self, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
-        with self._asking():
+    async def _ask(
+        self, method: str, path: str, body: dict[str, Any] | None = None, *, asked: Asked = "named"
+    ) -> dict[str, Any]:
+        with self._asking(asked):
             # No public method returns a raw body and keeps the client's address, key and headers.
             answer = await self._client.aio._api_client.async_request(method, path, body or {}, _once(self._timeout_s))
             read = msgspec.json.decode(answer.body or "{}")
+            if asked != "named" and isinstance(read, dict) and isinstance(read.get("error"), dict):
+                raise _as_error(read)  # with status 200
         if not isinstance(read, dict):
             msg = f"Gemini replied with a {type(read).__name__} instead of an object"
             raise Transient(msg)
         return read
 
     @contextlib.contextmanager
-    def _asking(self) -> Iterator[None]:
+    def _asking(self, asked: Asked = "list") -> Iterator[None]:
         self._clock.hold(+1)
         try:
             yield
         except (BatchError, asyncio.CancelledError):
             raise
         except Exception as error:  # of any transport
-            raise explain(error) from error
+            raise explain(error, asked) from error
         finally:
             self._clock.hold(-1)
 
@@ -255,8 +264,30 @@ def read_operation(raw: Any) -> Operation:
     )
 
 
-def explain(error: Exception) -> BatchError:
-    """Translate an error of the client or its transport into ours."""
+def _kind_of(request: Mapping[str, Any]) -> Asked:
+    """Return whether a request for content names a file: then what is refused may be that file."""
+    contents = request.get("contents")
+    parts = [
+        part
+        for content in (contents if isinstance(contents, list) else [contents])
+        for part in (content.get("parts") or () if isinstance(content, dict) else ())
+    ]
+    return "content with a file" if any(isinstance(part, dict) and "fileData" in part for part in parts) else "content"
+
+
+def _as_error(body: dict[str, Any]) -> Exception:
+    """Return the error that an answer with status 200 holds, as the client raises one with a status of its own."""
+    from google.genai.errors import APIError
+
+    return APIError(_number(body["error"].get("code")) or 500, body)
+
+
+def explain(error: Exception, asked: Asked = "content") -> BatchError:
+    """Translate an error of the client or its transport into ours.
+
+    Args:
+        asked: What was asked for: the same status means another thing of a model than of one file.
+    """
     from google.genai.errors import APIError
 
     if not isinstance(error, APIError):
@@ -267,13 +298,31 @@ def explain(error: Exception) -> BatchError:
         return Transient(f"{type(error).__name__}: {said}")
     code = error.code if isinstance(error.code, int) else 0
     said = mask(f"{code} {error.status or ''}: {error.message or 'no message'}")
-    if code in (401, 403) or (code == 400 and "API_KEY_INVALID" in str(error.details)):
-        return Refused(f"Gemini refuses the key ({said}): check api_key")
+    refused, wait_s = _of_account(error, code, asked), retry_delay_s(error.details)
+    if refused is not None:
+        return Refused(refused.replace("{}", said))
     if code == 429:
-        return RateLimited(said, retry_after_s=retry_delay_s(error.details))
-    if code == 404:
-        return Missing(said)
-    return Permanent(said) if code in (400, 413) else Transient(said, retry_after_s=retry_delay_s(error.details))
+        return RateLimited(said, retry_after_s=wait_s)
+    is_passing = code == 400 and error.status == "FAILED_PRECONDITION"  # a file that is not ACTIVE yet
+    if code not in (400, 403, 404, 413) or is_passing:
+        return Transient(said, retry_after_s=wait_s, counts=not is_passing)
+    its_own = Missing(said) if code in (403, 404) else Permanent(said)
+    its_own.status = code  # what all items meet is no fault of theirs
+    return its_own
+
+
+def _of_account(error: APIError, code: int, asked: Asked) -> str | None:
+    """Return what an answer says of the key, the account or the model; None where it says nothing of them."""
+    is_of_file = asked in ("named", "content with a file")
+    if code == 401 or is_key_refused(error.details) or (code == 403 and not is_of_file):
+        return "Gemini refuses the key ({}): check api_key"
+    if code == 404 and asked in ("content", "create"):
+        return "Gemini has no such model for this key ({}): check model"
+    if code == 429 and is_nothing_allowed(error.details):
+        return "Gemini allows this key nothing ({}): check its plan and billing"
+    if code == 400 and error.status == "FAILED_PRECONDITION" and asked == "content":
+        return "Gemini serves nothing here ({}): see the region and the billing of the key"
+    return None
 
 
 def _state(word: str, *, done: bool, error: Mapping[str, Any]) -> RemoteState:
@@ -329,6 +378,9 @@ def connect(
         if not hasattr(client, "aio"):
             msg = f"client must be a google.genai.Client, got {client!r}"
             raise InputError(msg)
+        if getattr(client, "vertexai", False) is True:
+            msg = "client must be one of the Gemini Developer API, got one of Vertex AI: make it with vertexai=False"
+            raise InputError(msg)
         its_key = getattr(getattr(client, "_api_client", None), "api_key", None)
         if isinstance(its_key, str):
             register(its_key)
@@ -347,7 +399,8 @@ def connect(
         timeout=int(timeout_s * 1000),
         retry_options=types.HttpRetryOptions(attempts=1),
     )
-    made: Client = genai.Client(api_key=key, http_options=options)
+    # Said, so that GOOGLE_GENAI_USE_VERTEXAI in the environment does not send a key to another service.
+    made: Client = genai.Client(vertexai=False, api_key=key, http_options=options)
     return made
 
 

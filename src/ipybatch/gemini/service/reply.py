@@ -343,6 +343,18 @@ def retry_delay_s(body: Any) -> float | None:
     return None
 
 
+def is_nothing_allowed(body: Any) -> bool:
+    """Say whether a reply 429 names a quota of 0: waiting does not help."""
+    violations = [one for detail in _details(_error(body)) for one in _list(detail.get("violations"))]
+    limits = [str(one["quotaValue"]) for one in violations if isinstance(one, dict) and "quotaValue" in one]
+    return any(limit.strip() == "0" for limit in limits)
+
+
+def is_key_refused(body: Any) -> bool:
+    """Say whether an error's details say that it is the key."""
+    return any(str(detail.get("reason", "")).startswith("API_KEY") for detail in _details(_error(body)))
+
+
 def midnight_pacific_s(now_s: float) -> float:
     """Return the Unix time of the next midnight in California, when daily quotas are renewed."""
     zone = ZoneInfo("America/Los_Angeles")
