@@ -37,11 +37,14 @@ class ItemError(BatchError):
         kind: One word for the kind of failure, recorded with the outcome; subclasses may name their own.
         advice: What the user can do about it; "" where nothing is known.
         status: HTTP status of the answer that it tells of; None for none.
+        result: What was received all the same, such as an answer that was paid for and cut off; recorded with the item
+            like a result. None for nothing.
     """
 
     kind = "failed"
     advice = ""
     status: int | None = None
+    result: object = None
 
 
 class Transient(ItemError):

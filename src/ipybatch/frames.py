@@ -217,8 +217,7 @@ def _rows(journal: Journal, spec: Spec, items: Items, state: State) -> Iterator[
     columns = "status, attempts, seconds, error, CASE WHEN has_result THEN payload.result END"
     for key, row in _in_order(journal, spec, items, columns):
         *ours, payload = missing if row is None else row
-        result = decode(payload) if payload is not None and ours[0] == "completed" else None
-        yield key_value(key), *ours, result
+        yield key_value(key), *ours, None if payload is None else decode(payload)
 
 
 def _in_order(

@@ -158,7 +158,7 @@ def test_a_frame_and_a_template_make_prompts(desk):
 def test_a_schema_makes_data_of_answers(desk):
     session = desk.run([*names(3), "[[bad_json]]"], schema=Star)
     frame = session.results()
-    assert "text" not in frame.columns
+    assert frame["text"].notna().tolist() == [False] * 3 + [True], "what does not fit, as it came"
     assert all(Star.model_validate(data) for data in frame["data"][:3])
     assert frame["status"].tolist() == ["completed"] * 3 + ["failed"]
 
@@ -200,6 +200,11 @@ def test_answers_that_are_none_are_errors_of_their_items(desk, prompt, said, sta
     assert (row["requests"], row["failed"], row["tokens_in"]) == (3, 1, desk.truth["billed"]["online"]["prompt"])
     assert desk.run([prompt, *names(2)]).counts.failed == 1
     assert desk.asked[prompt] == 1
+    if status != "400":  # what was paid for is kept
+        assert frame["usd"].iloc[0] > 0
+        assert frame["tokens_in"].iloc[0] > 0
+        assert frame["finish_reason"].iloc[0] == {"cut": "MAX_TOKENS"}.get(status, frame["finish_reason"].iloc[0])
+        assert frame["usd"].sum() == pytest.approx(session.usage()["usd"].sum())
 
 
 def test_an_answer_that_does_not_fit_the_schema_is_billed(desk):
@@ -207,6 +212,7 @@ def test_an_answer_that_does_not_fit_the_schema_is_billed(desk):
     assert session.counts.failed == 1
     assert desk.calls()[0][2] == "invalid"
     assert session.usage()["usd"][0] > 0
+    assert session.results()["text"][0], "what does not fit is kept"
     desk.run(["[[bad_json]] p"], schema=Star)
     assert desk.sent == 1
 

@@ -97,8 +97,9 @@ class Caller(msgspec.Struct):
                 raise Permanent(answer.reason)
             schema = self.request_configs[lane].schema
             data = msgspec.UNSET if schema is None else schema.parse(answer.text)
-        except Permanent:
+        except Permanent as error:
             status = "invalid" if status == "ok" else status
+            error.result = {**result_of(answer, usd=usd), "model": answer.model_version or model}  # it is paid for
             raise
         finally:
             self.record(prompt, model, lane, status, ms, tokens=answer.tokens, usd=usd)

@@ -23,7 +23,7 @@ class Outcome(msgspec.Struct, kw_only=True, frozen=True):
     Attributes:
         key: Canonical JSON of the item's key.
         status: "completed", "failed", "timeout", "cancelled" or "skipped".
-        result: What the work returned; None unless completed.
+        result: What the work returned; of an item that failed, what its error says was received all the same.
         error: One line; "" when completed.
         attempts: How often it was tried in this run.
         seconds: Of its last attempt.

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import random
+from typing import Any
 
 import msgspec
 
 from ipybatch.engine.data.clock import Clock, SystemClock
 from ipybatch.engine.data.masking import describe, mask
+from ipybatch.engine.data.outcome import encode_result
 from ipybatch.engine.data.policy import Retry
 from ipybatch.engine.data.spec import Spec
 from ipybatch.engine.data.user_frames import last_user_frame
@@ -28,6 +30,7 @@ class Judgement(msgspec.Struct, frozen=True):
         kind: One word for it: the error's own, else that of the verdict.
         advice: What the user can do about it; "" where nothing is known.
         back_off_s: How long the error itself says that this item waits by itself; None if it does not.
+        result: What was received all the same, and as JSON; None for nothing.
     """
 
     verdict: Verdict
@@ -35,6 +38,8 @@ class Judgement(msgspec.Struct, frozen=True):
     kind: str
     advice: str = ""
     back_off_s: float | None = None
+    result: Any = None
+    payload: bytes | None = None
 
     @property
     def is_of_item(self) -> bool:
@@ -88,7 +93,16 @@ def judge(  # noqa: PLR0917  # what happened, and what went before
     if verdict.scope == "us":
         text = f"{text}: {verdict.advice} {last_user_frame(blamed)}".rstrip()
     kind, advice, back_off_s = _said_by(blamed, verdict)
-    return Judgement(verdict, text, kind, advice or verdict.advice, back_off_s)
+    return Judgement(verdict, text, kind, advice or verdict.advice, back_off_s, *_received(blamed))
+
+
+def _received(error: BaseException) -> tuple[Any, bytes | None]:
+    """Return what an error says was received all the same, and as JSON; nothing where JSON cannot hold it."""
+    try:
+        result = error.result if isinstance(error, ItemError) else None
+        return result, encode_result(result)
+    except BaseException:  # a property of the user's class
+        return None, None
 
 
 def _said_by(error: BaseException, verdict: Verdict) -> tuple[str, str, float | None]:

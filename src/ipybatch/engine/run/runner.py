@@ -444,12 +444,12 @@ class Runner:
             return self._retry(now_s, ticket, following.wait_s, text)
         if verdict.kind is Kind.WITHHELD:
             return self._record(ticket, now_s, "skipped", False, text, judged=judged)
-        final = verdict.kind is Kind.PERMANENT
         status: Status = "timeout" if verdict.kind is Kind.TIMEOUT else "failed"
         if self.spec.on_failure != "continue" and not verdict.ends_session:
             reason = f"{self._called(ticket.task)} {status}: {text}"
             self.stop("failed", reason, left="skipped", kill=self.spec.on_failure == "rollback")
-        return self._record(ticket, now_s, status, final, text, judged=judged, traceback=user_frames(error))
+        received, is_final = (judged.result, judged.payload), verdict.kind is Kind.PERMANENT
+        return self._record(ticket, now_s, status, is_final, text, *received, judged, user_frames(error))
 
     def _give_up(self, now_s: float, ticket: Ticket, text: str) -> bool:
         """Leave a service alone: that of one limit group, and the others go on, or that of all.
