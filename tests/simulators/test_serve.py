@@ -122,6 +122,16 @@ def test_a_client_that_leaves_early_harms_nobody(caplog):
     assert caplog.records == []
 
 
+def test_the_clock_of_a_service_runs_ahead_when_told():
+    server = serve("steam", outages=[(100, 1e9)], outage_kind="500")
+    with server as url:
+        assert get(url, 440).status_code == 200
+        server.advance(100.0)
+        assert get(url, 440).status_code == 500
+        with pytest.raises(ValueError, match="seconds must be >= 0, got -1"):
+            server.advance(-1)
+
+
 def test_options_go_to_the_simulator_and_to_its_faults():
     server = serve("steam", limit=7, per_s=2, rate_500=1.0, seed=9)
     with server:

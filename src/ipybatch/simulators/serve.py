@@ -17,11 +17,12 @@ import socket
 import struct
 import threading
 import time
+from contextlib import suppress
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 from .battlenet import BattleNetSimulator
-from .faults import FaultKind, Faults
+from .faults import FaultKind, Faults, check
 from .gemini.server import GeminiSimulator
 from .service import Reply, Request, Service, Stats
 from .steam import SteamSimulator
@@ -111,6 +112,15 @@ class Server:
         """Return the seconds since the start: the clock of `stats`."""
         return time.monotonic() - self._started_s
 
+    def advance(self, seconds: float) -> None:
+        """Let the service's clock run ahead by ``seconds`` >= 0: jobs end and files grow old at once.
+
+        Raises:
+            ValueError: ``seconds`` is negative.
+        """
+        check("seconds", seconds >= 0, ">= 0", seconds)
+        self._started_s -= seconds
+
     def stats(self) -> Stats:
         """Return the statistics so far."""
         return self.simulator.stats()
@@ -165,7 +175,10 @@ def _application(simulator: Service, now_s: Callable[[], float]) -> Application:
             await _wait(in_s)
             reply = simulator.handle(request, now_s())
             await _wait(reply.delay_s + out_s)
-            _drop(self, reply) if reply.drop else _send(self, reply)
+            if reply.drop:
+                _drop(self, reply)
+            else:
+                await _send(self, reply)
 
         def clear(self) -> None:
             """Start with headers that keep their spelling."""
@@ -183,12 +196,18 @@ async def _wait(seconds: float) -> None:
         await asyncio.sleep(seconds)
 
 
-def _send(handler: RequestHandler, reply: Reply) -> None:
+async def _send(handler: RequestHandler, reply: Reply) -> None:
     handler.set_status(reply.status)
     handler.clear_header("Content-Type")
     for name, value in reply.headers.items():
         handler.set_header(name, value)
-    handler.finish(reply.body or None)  # tornado takes even an empty one for a body, which a 304 must not have
+    leaving = handler.finish(
+        reply.body or None
+    )  # tornado takes even an empty one for a body, which a 304 must not have
+    if reply.sent:
+        with suppress(OSError):  # the client has gone
+            await leaving
+            reply.sent()
 
 
 def _drop(handler: RequestHandler, reply: Reply) -> None:

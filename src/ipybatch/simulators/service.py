@@ -38,7 +38,7 @@ from urllib.parse import parse_qsl, urlsplit
 from .faults import HANG_S, FaultKind, Faults, check
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
 SCRIPT = "/_sim/"
 _encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
@@ -107,6 +107,7 @@ class Reply:
         headers: The headers, without Content-Length.
         delay_s: Time to wait at the server before replying, seconds.
         drop: "close" closes the connection and "reset" resets it, both without a reply; None replies.
+        sent: Called when the whole reply has left the service, or None.
     """
 
     status: int = 200
@@ -114,6 +115,7 @@ class Reply:
     headers: Mapping[str, str] = field(default_factory=dict)
     delay_s: float = 0.0
     drop: Literal["close", "reset"] | None = None
+    sent: Callable[[], None] | None = None
 
 
 class WindowStats(TypedDict):
@@ -274,7 +276,7 @@ class Service:
             return replace(self.answer(request), drop="close" if nth % 2 else "reset")
         if kind == "truncated":
             whole = self.answer(request)
-            return replace(whole, body=whole.body[: len(whole.body) // 2])
+            return replace(whole, body=whole.body[: len(whole.body) // 2], sent=None)
         if kind == "hang":
             return Reply(drop="close", delay_s=HANG_S)
         return as_page("Service temporarily unavailable", status=200 if kind == "html" else int(kind))

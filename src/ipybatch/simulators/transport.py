@@ -76,6 +76,8 @@ class SimTransport(httpx2.AsyncBaseTransport):
         if reply.drop == "reset":
             msg = "Connection reset by peer"
             raise _library(request).ReadError(msg, request=request)
+        if reply.sent:
+            reply.sent()
         respond: type[httpx2.Response] = _library(request).Response
         return respond(reply.status, headers=dict(reply.headers), content=reply.body, request=request)
 
