@@ -193,6 +193,47 @@ def test_a_job_from_a_file_gives_a_file(start):
         call("files.get", name=file.name)
 
 
+def test_the_client_reads_the_output_of_a_job_that_did_not_succeed(start):
+    _, call = start(batch_delay_s=0.05, job_faults=["expire+partial"])
+    job = finished(call, call("batches.create", model=MODEL, src=inline("one", "two")).name)
+    assert (job.state, len(job.dest.inlined_responses)) == ("JOB_STATE_EXPIRED", 1)
+
+
+def test_the_client_is_told_of_no_output_while_it_is_late(start):
+    _, call = start(batch_delay_s=0.05, job_faults=["late"], job_looks=1)
+    job = finished(call, call("batches.create", model=MODEL, src=inline("one")).name)
+    assert (job.state, job.dest) == ("JOB_STATE_SUCCEEDED", None)
+    assert len(call("batches.get", name=job.name).dest.inlined_responses) == 1
+
+
+def test_the_client_finds_no_order_and_no_keys(start):
+    server, call = start(batch_delay_s=0.05, job_faults=["shuffled+keyless"])
+    job = finished(call, call("batches.create", model=MODEL, src=inline("one", "two")).name)
+    texts = [result.response.text for result in job.dest.inlined_responses]
+    assert texts == [server.simulator.answers.text(prompt) for prompt in ("two", "one")]
+    assert [result.metadata for result in job.dest.inlined_responses] == [None, None]
+
+
+@pytest.mark.parametrize(("flaw", "reason"), [("malformed_call", "MALFORMED_FUNCTION_CALL"), ("no_parts", "STOP")])
+def test_the_client_finds_no_text_in_a_candidate_without_parts(start, flaw, reason):
+    _, call = start()
+    answer = call("models.generate_content", model=MODEL, contents=f"[[{flaw}]]")
+    assert (answer.text, answer.candidates[0].finish_reason) == (None, reason)
+
+
+def test_the_client_takes_an_error_of_status_200_for_an_answer(start):
+    """It raises nothing: candidates and usage are just not there."""
+    _, call = start()
+    answer = call("models.generate_content", model=MODEL, contents="[[error_body]]")
+    assert (answer.candidates, answer.usage_metadata) == (None, None)
+
+
+def test_the_client_escapes_page_tokens(start):
+    _, call = start(plus_tokens=True, batch_delay_s=None)
+    names = [call("batches.create", model=MODEL, src=inline(f"{n}")).name for n in range(3)]
+    assert [job.name for job in call("batches.list", config={"page_size": 1})] == names[::-1]
+
+
 def test_a_job_is_cancelled_and_another_deleted(start):
     server, call = start(batch_delay_s=None, cancel_s=0.0)
     first, second = (

@@ -1,4 +1,5 @@
 import json
+import math
 
 import pytest
 from hypothesis import given
@@ -6,6 +7,7 @@ from hypothesis import strategies as st
 
 from ipybatch.simulators.gemini.quotas import DAY_S, Bucket, Meter, Quota, Sliding, as_exhausted
 
+FLASH = "gemini-2.5-flash"
 GAPS = st.lists(st.integers(0, 40).map(lambda tick: tick / 8), max_size=60)  # eighths are exact in binary
 
 
@@ -149,3 +151,119 @@ def test_no_shape_has_a_retry_after(shape):
 def test_a_bad_quota_names_field_value_and_range(fields, message):
     with pytest.raises(ValueError, match=message):
         Quota(**fields)
+
+
+def told(answer):
+    return {entry["@type"].rpartition(".")[2]: entry for entry in answer["error"].get("details", [])}
+
+
+@pytest.mark.parametrize(
+    ("word", "refusal"),
+    [
+        ("region", (400, "FAILED_PRECONDITION", "User location is not supported for the API use.")),
+        ("leaked", (403, "PERMISSION_DENIED", "Your API key was reported as leaked.")),
+        ("billing", (403, "PERMISSION_DENIED", "This API method requires billing to be enabled.")),
+        ("billing_400", (400, "FAILED_PRECONDITION", "Gemini API free tier is not available in your country.")),
+        ("credits", (429, "RESOURCE_EXHAUSTED", "Your prepayment credits are depleted.")),
+        ("limit_zero", (429, "RESOURCE_EXHAUSTED", "You exceeded your current quota")),
+        ("centuries", (429, "RESOURCE_EXHAUSTED", "You exceeded your current quota")),
+        ("gone", (404, "NOT_FOUND", "models/gemini-2.5-flash is not found for API version v1beta")),
+    ],
+)
+@pytest.mark.parametrize("for_whom", ["*", "SIMULATED", FLASH])
+def test_an_account_or_a_model_is_refused_for_ever_with_the_services_sentence(start, word, refusal, for_whom):
+    """Each call and each job, and nothing is billed."""
+    line = start(refusals={for_whom: word})
+    status, name, sentence = refusal
+    for seen, answer in (line.generate("a"), line.generate("a"), line.create("a")):
+        assert (seen, answer["error"]["code"], answer["error"]["status"]) == (status, status, name)
+        assert answer["error"]["message"].startswith(sentence)
+    assert line.ledger() == []
+    assert line.simulator.truth()["prompts"]["a"]["requests"] == 2
+
+
+def test_other_keys_and_models_are_not_refused(start):
+    line = start(keys=["OTHER"], refusals={"OTHER": "credits", "gemini-2.5-pro": "gone"})
+    assert line.generate("a")[0] == 200
+    assert line.generate("b", key="OTHER")[0] == 429
+    assert line.generate("c", model="gemini-2.5-pro")[0] == 404
+
+
+@pytest.mark.parametrize("word", ["billing", "billing_400", "credits", "limit_zero", "centuries", "gone"])
+def test_what_is_paid_can_still_be_read(start, word):
+    line = start(refusals={"*": (word, 5.0, math.inf)})
+    name = line.ended("a")
+    assert line.generate("b")[0] != 200
+    assert "output" in line.job(name)["metadata"]
+
+
+@pytest.mark.parametrize("word", ["region", "leaked"])
+def test_some_refusals_hold_for_jobs_and_files_too(start, word):
+    line = start(refusals={"*": (word, 5.0, math.inf)})
+    name = line.ended("a")
+    assert [line("GET", path)[0] for path in (f"/v1/{name}", "/v1/files", "/v1/models")] == [
+        line.generate("b")[0],
+    ] * 3
+
+
+def test_a_refusal_may_be_lifted(start):
+    line = start(refusals={"*": ("centuries", 0.0, 100.0)})
+    assert line.generate("a")[0] == 429
+    line.advance(100.0)
+    assert line.generate("a")[0] == 200
+
+
+def test_credits_are_gone_after_so_many_generations_of_a_key(start):
+    """Online or in jobs."""
+    line = start(prepaid=3, keys=["OTHER"])
+    line.ended("a", "b")
+    assert [line.generate(f"{n}")[0] for n in range(3)] == [200, 429, 429]
+    assert line.create("c")[1]["error"]["message"].startswith("Your prepayment credits are depleted.")
+    assert line.generate("d", key="OTHER")[0] == 200
+
+
+def test_a_limit_of_zero_tells_a_wait_that_never_helps(start):
+    """Zero is absent from the details; the message has it."""
+    line = start(refusals={FLASH: "limit_zero"})
+    answer = line.generate()[1]
+    assert f"free_tier_requests, limit: 0, model: {FLASH}" in answer["error"]["message"]
+    details = told(answer)
+    assert all("quotaValue" not in violation for violation in details["QuotaFailure"]["violations"])
+    assert details["QuotaFailure"]["violations"][1]["quotaId"].startswith("GenerateRequestsPerDay")
+    assert details["RetryInfo"]["retryDelay"] == "25.465784708s"
+
+
+def test_a_delay_of_centuries_is_the_greatest_int64(start):
+    details = told(start(refusals={"*": "centuries"}).generate()[1])
+    assert details["RetryInfo"]["retryDelay"] == "9223372036854775807s"
+
+
+@pytest.mark.parametrize("verb", ["generateContent", "countTokens", "batchGenerateContent"])
+def test_a_misspelt_model_is_not_found(start, verb):
+    line = start()
+    status, answer = line("POST", f"/v1/models/gemini-2.5-flush:{verb}", {})
+    assert (status, answer["error"]["status"]) == (404, "NOT_FOUND")
+    assert answer["error"]["message"].startswith("models/gemini-2.5-flush is not found for API version")
+
+
+def test_each_key_has_a_quota_of_its_own(start):
+    line = start(keys=["OTHER"], windows=[(1, 60.0)])
+    assert [line.generate(f"{n}", key=key)[0] for n, key in enumerate(["SIMULATED", "OTHER", "OTHER"])] == [
+        200,
+        200,
+        429,
+    ]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"refusals": {"*": "mood"}}, "refusals must be one of region, .*, got 'mood'"),
+        ({"refusals": {"nobody": "region"}}, r"refusals must be keyed by \*, SIMULATED, .*, got 'nobody'"),
+        ({"refusals": {"*": ("region", 5.0, 5.0)}}, "refusals must be .* from_s < to_s, got"),
+        ({"prepaid": -1}, "prepaid must be >= 0 or None, got -1"),
+    ],
+)
+def test_refusals_are_checked(start, options, message):
+    with pytest.raises(ValueError, match=message):
+        start(**options)

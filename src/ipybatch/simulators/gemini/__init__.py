@@ -3,8 +3,10 @@
 In reading order:
 
 - `server`: `GeminiSimulator`, the routes, and the order in which a request is decided.
-- `generation`: a request for content, its made-up answer, and the ledger of what is billed.
-- `quotas`: limits per model, and the error replies.
-- `batches`: batch jobs and their endpoints.
+- `generation`: a request for content, and its made-up answer.
+- `ledger`: what was accepted, billed and delivered, row by row and in sums.
+- `quotas`: limits per model, refusals of whole accounts, and the error replies.
+- `jobs`: batch jobs over time, and their faults.
+- `batches`: the endpoints for batch jobs.
 - `files`: uploads, generated files and their endpoints.
 """

@@ -1,18 +1,25 @@
-"""One generation by the simulated Gemini: what a request asks, the made-up answer, and the ledger of what is billed.
+"""One generation by the simulated Gemini: what a request asks, and the made-up answer.
 
 An answer follows from the request, the seed and the number of times it was asked.  A prompt may ask for a flawed
-answer by a mark, ``[[safety]]``; a share of all prompts gets one by the seed:
+answer by a mark, ``[[safety]]``, or ``[[safety:2]]`` for its first two requests; a share of all prompts gets one by the
+seed:
 
     blocked                           no candidates, promptFeedback says why
     safety, max_tokens, recitation    a candidate without parts
     empty                             a candidate with the text ""
     bad_json                          JSON of another type than the schema's
+    cut, cut_stop                     the first half of the text, with MAX_TOKENS or with STOP
+    fenced, trailing, doubled         the text in ```json, with words after it, or twice
+    malformed_call                    a candidate without content, MALFORMED_FUNCTION_CALL
+    no_parts                          a candidate without parts, STOP
+    no_usage                          a sound answer without usageMetadata
+    error_body                        status 200 with the body of an error 503; not billed
     invalid                           the request itself is refused with 400 (by its mark only)
 
-All but ``invalid`` are billed, as by the real service.  The ledger is the server's own record: a client's cost report
-is right when it agrees with this one.
+All but the last two are billed, as by the real service, ``no_usage`` too; `ledger` keeps the record.
 
-Source: https://ai.google.dev/api/generate-content, read 2026-11-22.
+Source: https://ai.google.dev/api/generate-content, read 2026-11-22; answers cut, fenced and doubled as reported in
+public issues, read 2026-11-30.
 """
 
 from __future__ import annotations
@@ -21,25 +28,25 @@ import base64
 import hashlib
 import json
 import math
+import re
 import struct
 import zlib
-from array import array
-from bisect import insort
-from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from functools import lru_cache
 from random import Random
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypedDict
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ipybatch.simulators.faults import check, uniforms
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping
 
 _NAMED_BY_USERS = ("properties", "$defs")
 _NOT_CONTENT = ("serviceTier", "labels", "store", "model")
 _IMAGE_IN_TOKENS = 258
 _SMALL_BYTES = 65_536
+_FILE = re.compile(r"files/[^/:?]+$")
+_MARK = re.compile(r"\[\[(\w+)(?::(\d+))?\]\]")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +63,7 @@ class ContentRequest:
         wants_image: Whether the answer is a picture.
         max_tokens: Maximum length of the answer, tokens, or None.
         may_think: Whether thinking is allowed.
+        files: The names of the files that it refers to, ``files/...``.
     """
 
     prompt: str
@@ -67,6 +75,7 @@ class ContentRequest:
     wants_image: bool
     max_tokens: int | None
     may_think: bool
+    files: tuple[str, ...] = ()
 
 
 def read_bytes(content: bytes) -> ContentRequest | None:
@@ -102,6 +111,7 @@ def read(body: object) -> ContentRequest | None:
         wants_image="IMAGE" in settings.get("responseModalities", ()),
         max_tokens=settings.get("maxOutputTokens"),
         may_think=settings.get("thinkingConfig", {}).get("thinkingBudget") != 0,
+        files=tuple(_files(whole["contents"])),
     )
 
 
@@ -125,6 +135,14 @@ def _parts(content: object) -> list[dict[str, Any]]:
     return [part for part in parts if isinstance(part, dict)] if isinstance(parts, list) else []
 
 
+def _files(contents: list[object]) -> Iterator[str]:
+    for content in contents:
+        for part in _parts(content):
+            found = _FILE.search(str(part["fileData"].get("fileUri"))) if "fileData" in part else None
+            if found:
+                yield found[0]
+
+
 def _tokens(contents: object) -> int:
     total = 0
     for content in contents if isinstance(contents, list) else [contents]:
@@ -133,7 +151,21 @@ def _tokens(contents: object) -> int:
     return total
 
 
-FLAWS = ("blocked", "safety", "max_tokens", "recitation", "empty", "bad_json")
+_CUT = ("cut", "cut_stop")
+_SPOILT = {"fenced": "```json\n{}\n```", "trailing": "{}\n\nLet me know if anything is missing.", "doubled": "{0}\n{0}"}
+_CONTENTLESS: dict[str, dict[str, Any]] = {
+    **{
+        flaw: {"content": {"role": "model"}, "finishReason": flaw.upper()}
+        for flaw in ("safety", "max_tokens", "recitation")
+    },
+    "malformed_call": {
+        "finishReason": "MALFORMED_FUNCTION_CALL",
+        "finishMessage": "Malformed function call: print(default_api.answer(",
+    },
+    "no_parts": {"content": {"role": "model"}, "finishReason": "STOP"},
+}
+FLAWS = ("blocked", *_CONTENTLESS, "empty", "bad_json", *_CUT, *_SPOILT, "no_usage", "error_body")
+_ERROR_BODY = {"code": 503, "message": "The model is overloaded. Please try again later.", "status": "UNAVAILABLE"}
 IMAGE_TOKENS = 1290
 
 
@@ -176,9 +208,9 @@ class Answers:
 
     def flaw(self, asked: ContentRequest, nth: int) -> str | None:
         """Return the flaw of the ``nth`` answer to this request, or None."""
-        for name in FLAWS:
-            if f"[[{name}]]" in asked.prompt:
-                return name
+        for name, times in _MARK.findall(asked.prompt):
+            if name in FLAWS and nth <= int(times or nth):
+                return str(name)
         draw = uniforms("flaw", self.seed, asked.prompt, nth)[0]
         for name, share in self.flaws.items():
             if draw < share:
@@ -189,12 +221,13 @@ class Answers:
     def reply(self, asked: ContentRequest, model: str, nth: int) -> tuple[dict[str, Any], BilledTokens]:
         """Return the body of the ``nth`` answer to this request, and its billed tokens."""
         flaw = self.flaw(asked, nth)
+        if flaw == "error_body":
+            return {"error": _ERROR_BODY}, BilledTokens()
+        out = 0
         if flaw == "blocked":
             body: dict[str, Any] = {"promptFeedback": {"blockReason": "PROHIBITED_CONTENT"}}
-            out = 0
-        elif flaw in ("safety", "max_tokens", "recitation"):
-            body = {"candidates": [{"content": {"role": "model"}, "finishReason": flaw.upper(), "index": 0}]}
-            out = 0
+        elif flaw in _CONTENTLESS:
+            body = {"candidates": [{**_CONTENTLESS[flaw], "index": 0}]}
         else:
             parts, out, reason = self._parts(asked, flaw)
             body = {"candidates": [{"content": {"role": "model", "parts": parts}, "finishReason": reason, "index": 0}]}
@@ -213,7 +246,8 @@ class Answers:
         if asked.wants_image and out:
             usage["candidatesTokensDetails"] = [{"modality": "IMAGE", "tokenCount": out}]
         digest = f"{asked.fingerprint[:16]}{nth:04x}"
-        return body | {"usageMetadata": usage, "modelVersion": model, "responseId": digest}, billed
+        told = {} if flaw == "no_usage" else {"usageMetadata": usage}
+        return body | told | {"modelVersion": model, "responseId": digest}, billed
 
     def _parts(self, asked: ContentRequest, flaw: str | None) -> tuple[list[dict[str, Any]], int, str]:
         if flaw == "empty":
@@ -225,11 +259,15 @@ class Answers:
         if flaw == "bad_json":
             return _cut(misfit(asked.schema), asked)
         if asked.form == "text/x.enum":
-            return _cut(str(fitting(asked.schema, rng, asked.prompt)), asked)
-        if asked.form == "application/json":
-            value = fitting(asked.schema, rng, asked.prompt)
-            return _cut(json.dumps(value, ensure_ascii=False), asked)
-        return _cut(self.text(asked.prompt), asked)
+            text = str(fitting(asked.schema, rng, asked.prompt))
+        elif asked.form == "application/json":
+            text = json.dumps(fitting(asked.schema, rng, asked.prompt), ensure_ascii=False)
+        else:
+            text = self.text(asked.prompt)
+        if flaw in _CUT:
+            half = text[: len(text) // 2]
+            return [{"text": half}], tokens_of(half), "MAX_TOKENS" if flaw == "cut" else "STOP"
+        return _cut(_SPOILT[flaw].format(text) if flaw in _SPOILT else text, asked)
 
     def text(self, prompt: str) -> str:
         """Return the text for a prompt: it starts with the prompt's first words."""
@@ -344,121 +382,3 @@ def _scalar(kind: str, schema: Mapping[str, Any], rng: Random, prompt: str) -> A
         return formats[schema["format"]]
     text = words(rng, prompt, max(24, int(schema.get("minLength", 0))))
     return text[: int(schema.get("maxLength", len(text)))]
-
-
-Lane = Literal["online", "flex", "batch"]
-LANES: tuple[Lane, ...] = ("online", "flex", "batch")
-
-
-class PromptCounts(TypedDict):
-    """One prompt: requests sent online or flex, those accepted, and generations billed by lane."""
-
-    requests: int
-    accepted: int
-    online: int
-    flex: int
-    batch: int
-
-
-class LaneTokens(TypedDict):
-    """Tokens billed in one lane: `prompt` includes cached tokens, `out` excludes thoughts."""
-
-    generations: int
-    prompt: int
-    out: int
-    thoughts: int
-    cached: int
-
-
-class Truth(TypedDict):
-    """The server's ledger, ready for JSON.
-
-    `prompts` by the text of the last turn; `billed_twice` the prompts that were billed more than once with the same
-    contents and settings, in any lane and model; `jobs` the states of all jobs by display name; `submitted_twice` the
-    display names of jobs created while another with the same requests was active or had succeeded; `refused` the
-    number of replies 429; `in_flight` and `most_in_flight` the numbers of concurrent generations, now and at most;
-    `arrivals` the times of online and flex requests by model, seconds since the start, sorted.
-    """
-
-    prompts: dict[str, PromptCounts]
-    billed: dict[str, LaneTokens]
-    billed_twice: list[str]
-    jobs: dict[str, list[str]]
-    submitted_twice: list[str]
-    refused: int
-    in_flight: int
-    most_in_flight: int
-    arrivals: dict[str, list[float]]
-
-
-class BillingLedger:
-    """The record of requests, accepted requests and billed generations."""
-
-    def __init__(self) -> None:
-        self._arrivals: defaultdict[str, array[float]] = defaultdict(lambda: array("d"))
-        self._requests: Counter[str] = Counter()
-        self._accepted: Counter[str] = Counter()
-        self._billed: dict[Lane, Counter[str]] = {lane: Counter() for lane in LANES}
-        self._tokens: dict[Lane, LaneTokens] = {
-            lane: LaneTokens(generations=0, prompt=0, out=0, thoughts=0, cached=0) for lane in LANES
-        }
-        self._same: Counter[str] = Counter()
-        self._twice: dict[str, None] = {}
-        self._from_s = array("d")
-        self._to_s = array("d")
-
-    def arrive(self, asked: ContentRequest, model: str, now_s: float) -> None:
-        """Record the arrival of a request."""
-        self._requests[asked.prompt] += 1
-        insort(self._arrivals[model], now_s)
-
-    def accept(self, asked: ContentRequest, from_s: float, to_s: float) -> None:
-        """Record an accepted request and the time span of its generation."""
-        self._accepted[asked.prompt] += 1
-        self._from_s.append(from_s)
-        self._to_s.append(to_s)
-
-    def bill(self, lane: Lane, asked: ContentRequest, billed: BilledTokens) -> None:
-        """Record a billed generation."""
-        self._billed[lane][asked.prompt] += 1
-        self._same[asked.fingerprint] += 1
-        if self._same[asked.fingerprint] > 1:
-            self._twice[asked.prompt] = None
-        tokens = self._tokens[lane]
-        tokens["generations"] += 1
-        tokens["prompt"] += billed.prompt
-        tokens["out"] += billed.out
-        tokens["thoughts"] += billed.thoughts
-        tokens["cached"] += billed.cached
-
-    def truth(self, jobs: dict[str, list[str]], submitted_twice: Sequence[str], refused: int, now_s: float) -> Truth:
-        """Return the whole ledger as of ``now_s``."""
-        names = dict.fromkeys([*self._requests, *self._billed["batch"]])
-        return Truth(
-            prompts={name: self._prompt(name) for name in names},
-            billed={lane: self._tokens[lane].copy() for lane in LANES},
-            billed_twice=list(self._twice),
-            jobs=jobs,
-            submitted_twice=list(submitted_twice),
-            refused=refused,
-            in_flight=sum(a <= now_s < b for a, b in zip(self._from_s, self._to_s, strict=True)),
-            most_in_flight=self._most(),
-            arrivals={model: times.tolist() for model, times in self._arrivals.items()},
-        )
-
-    def _prompt(self, name: str) -> PromptCounts:
-        return PromptCounts(
-            requests=self._requests[name],
-            accepted=self._accepted[name],
-            online=self._billed["online"][name],
-            flex=self._billed["flex"][name],
-            batch=self._billed["batch"][name],
-        )
-
-    def _most(self) -> int:
-        steps = [(at_s, 1) for at_s in self._from_s] + [(at_s, -1) for at_s in self._to_s]
-        running = most = 0
-        for _, step in sorted(steps):  # an end before a start at the same moment
-            running += step
-            most = max(most, running)
-        return most

@@ -1,4 +1,5 @@
-"""Quotas of the simulated Gemini (requests and tokens a minute, requests a day), and errors as Google words them.
+"""Quotas of the simulated Gemini (requests and tokens a minute, requests a day), refusals of whole accounts, and errors
+as Google words them.
 
 Rule: a refused request takes nothing from its quotas, and the delay told is the time after which one more fits.
 
@@ -10,6 +11,12 @@ Requests a minute come in one of two disciplines:
 All errors have one JSON shape:
 
     {"error": {"code": 429, "status": "RESOURCE_EXHAUSTED", "message": "...", "details": [{"@type": ...}, ...]}}
+
+A refusal holds for every request of a key or a model, whoever sends it and however often, see `REFUSALS`:
+
+    region, leaked                                            400, 403 for every call, files and jobs too
+    billing, billing_400, credits, limit_zero, centuries      403, 400 and 429 for what generates; jobs can be read
+    gone                                                      404 for what names the model
 
 Source: https://ai.google.dev/gemini-api/docs/rate-limits, https://ai.google.dev/gemini-api/docs/troubleshooting,
 https://google.aip.dev/193, and replies quoted in public issues, read 2026-11-22.
@@ -25,7 +32,7 @@ from ipybatch.simulators.faults import check
 from ipybatch.simulators.service import Reply, as_json
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
 Shape = Literal["a", "b", "c"]
 DAY_S = 86400.0
@@ -200,14 +207,13 @@ def as_exhausted(shape: Shape, violations: Sequence[Violation] = (), model: str 
         return as_error(429, "Resource has been exhausted (e.g. check quota).")
     message = "You exceeded your current quota, please check your plan and billing details."
     message += f" For more information on this error, head to: {_DOCS}."
-    help_ = detail("Help", links=[{"description": "Learn more about Gemini API quotas", "url": _DOCS}])
     if shape == "b":
-        return as_error(429, message, [help_])
+        return as_error(429, message, [_HELP])
     wait_s = max((violation.wait_s for violation in violations), default=1.0)
     failure = detail("QuotaFailure", violations=[_violation(violation, model) for violation in violations])
     retry = detail("RetryInfo", retryDelay=f"{wait_s:.9f}s")
     return as_error(
-        429, f"{message} Please retry in {wait_s:.9f}s.", [failure, help_, retry] if violations else [retry]
+        429, f"{message} Please retry in {wait_s:.9f}s.", [failure, _HELP, retry] if violations else [retry]
     )
 
 
@@ -237,9 +243,9 @@ _IN_TROUBLE = {
 }
 
 
-def as_error(code: int, message: str, details: Sequence[dict[str, Any]] = ()) -> Reply:
-    """Return an error reply; ``details`` are absent when there are none."""
-    error: dict[str, Any] = {"code": code, "message": message, "status": STATUSES[code]}
+def as_error(code: int, message: str, details: Sequence[dict[str, Any]] = (), *, status: str = "") -> Reply:
+    """Return an error reply; ``details`` are absent when there are none, ``status`` is the usual one of its code."""
+    error: dict[str, Any] = {"code": code, "message": message, "status": status or STATUSES[code]}
     if details:
         error["details"] = list(details)
     return as_json({"error": error}, status=code)
@@ -253,6 +259,136 @@ def as_trouble(code: int) -> Reply:
 def detail(kind: str, **fields: object) -> dict[str, Any]:
     """Return one entry of an error's details; ``kind`` is its type in google.rpc."""
     return {"@type": f"type.googleapis.com/google.rpc.{kind}", **fields}
+
+
+CENTURIES_S = 9223372036854775807  # the greatest int64: what the service tells when it knows no time
+STORAGE_BYTES = 21_474_836_480
+_HELP = detail("Help", links=[{"description": "Learn more about Gemini API quotas", "url": _DOCS}])
+_METRIC = "generativelanguage.googleapis.com/"
+_CREDITS = (
+    "Your prepayment credits are depleted. Please go to AI Studio at https://ai.studio/projects to manage your project "
+    "and billing."
+)
+
+
+def _exceeded(lines: Sequence[str], violations: Sequence[dict[str, object]], retry: str) -> Reply:
+    message = "You exceeded your current quota, please check your plan and billing details. For more information on "
+    message += "\n* ".join([f"this error, head to: {_DOCS}.", *lines])
+    told = [_HELP, detail("QuotaFailure", violations=list(violations)), detail("RetryInfo", retryDelay=retry)]
+    return as_error(429, message, told)
+
+
+def storage_full(most: int) -> Reply:
+    """Return 429 for an upload that does not fit: its RetryInfo tells 292 billion years."""
+    metric = f"{_METRIC}file_storage_bytes"
+    violation: dict[str, object] = {
+        "quotaMetric": metric,
+        "quotaId": "FileStorageBytesPerProject",
+        "quotaValue": str(most),
+    }
+    return _exceeded([f"Quota exceeded for metric: {metric}, limit: {most}"], [violation], f"{CENTURIES_S}s")
+
+
+def _limit_zero(model: str) -> Reply:
+    """Return 429 for a model that the free tier does not have: it tells 25 s, for ever."""
+    kinds = {
+        "input_token_count": "GenerateContentInputTokensPerModelPerMinute-FreeTier",
+        "requests": "GenerateRequestsPerDayPerProjectPerModel-FreeTier",
+    }
+    lines = [f"Quota exceeded for metric: {_PREFIX}{kind}, limit: 0, model: {model}" for kind in kinds]
+    violations = [_violation(Violation(f"{_PREFIX}{kind}", quota, 0, 25.0), model) for kind, quota in kinds.items()]
+    for violation in violations:
+        del violation["quotaValue"]  # zero is absent, as protobuf has it
+    return _exceeded([*lines, "Please retry in 25.465784708s."], violations, "25.465784708s")
+
+
+def _centuries(model: str) -> Reply:
+    violation = Violation(f"{_PREFIX}requests", "GenerateRequestsPerMinutePerProjectPerModel-FreeTier", 10, 0.0)
+    return _exceeded([], [_violation(violation, model)], f"{CENTURIES_S}s")
+
+
+def model_gone(model: str) -> Reply:
+    """Return 404 for a model that is unknown, misspelt or retired."""
+    return as_error(
+        404,
+        f"models/{model} is not found for API version v1beta, or is not supported for generateContent. Call ListModels "
+        "to see the list of available models and their supported methods.",
+    )
+
+
+def _billing(_: str) -> Reply:
+    return as_error(
+        403,
+        "This API method requires billing to be enabled. Please enable billing on project #123456789 by visiting "
+        "https://console.developers.google.com/billing/enable?project=123456789 then retry. If you enabled billing for "
+        "this project recently, wait a few minutes for the action to propagate to our systems and retry.",
+        [detail("ErrorInfo", reason="BILLING_DISABLED", domain="googleapis.com")],
+    )
+
+
+def _no_free_tier(_: str) -> Reply:
+    message = (
+        "Gemini API free tier is not available in your country. Please enable billing on your project in Google AI "
+    )
+    return as_error(400, f"{message}Studio.", status="FAILED_PRECONDITION")
+
+
+REFUSALS: dict[str, Callable[[str], Reply]] = {
+    "region": lambda _: as_error(400, "User location is not supported for the API use.", status="FAILED_PRECONDITION"),
+    "leaked": lambda _: as_error(403, "Your API key was reported as leaked. Please use another API key."),
+    "billing": _billing,
+    "billing_400": _no_free_tier,
+    "credits": lambda _: as_error(429, _CREDITS),
+    "limit_zero": _limit_zero,
+    "centuries": _centuries,
+    "gone": model_gone,
+}
+_ALWAYS = ("region", "leaked")
+
+
+class Refusals:
+    """The refusals that hold for whole accounts and models."""
+
+    def __init__(
+        self, told: Mapping[str, str | tuple[str, float, float]], names: Iterable[str], credit: int | None
+    ) -> None:
+        """Set the refusals by key, by model or by "*" for all, and the prepaid generations of each key.
+
+        Args:
+            told: A word of `REFUSALS`, or (word, from_s, to_s).
+            names: The keys and models that there are.
+            credit: Generations billed to a key until its credits are gone; None for no end.
+
+        Raises:
+            ValueError: No such word, key or model, or a number outside its range.
+        """
+        names = ("*", *names)
+        check("prepaid", credit is None or credit >= 0, ">= 0 or None", credit)
+        self._told: dict[str, tuple[str, float, float]] = {}
+        for name, how in told.items():
+            word, from_s, to_s = span = how if isinstance(how, tuple) else (how, 0.0, float("inf"))
+            check("refusals", name in names, f"keyed by {', '.join(names)}", name)
+            check("refusals", word in REFUSALS, f"one of {', '.join(REFUSALS)}", word)
+            check("refusals", from_s < to_s, "(word, from_s, to_s) with from_s < to_s", how)
+            self._told[name] = span
+        self._credit = credit
+
+    def reply(self, key: str, model: str, now_s: float, *, generates: bool, billed: int) -> Reply | None:
+        """Return the refusal of a request, or None; ``model`` is empty for a request that names none."""
+        for name in ("*", key, model):
+            word, from_s, to_s = self._told.get(name, ("", 0.0, 0.0))
+            if from_s <= now_s < to_s and (word in _ALWAYS or generates or (word == "gone" and model)):
+                return REFUSALS[word](model)
+        if generates and self._credit is not None and billed >= self._credit:
+            return REFUSALS["credits"](model)
+        return None
+
+
+def no_access(name: str) -> Reply:
+    """Return 403 for a file of somebody else, or one that is too old."""
+    return as_error(
+        403, f"You do not have permission to access the File {name.removeprefix('files/')} or it may not exist."
+    )
 
 
 def not_found(what: str) -> Reply:
