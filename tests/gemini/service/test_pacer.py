@@ -11,7 +11,17 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from ipybatch import InputError
-from ipybatch.gemini.service.pacer import MARGIN_S, GeminiPacer, Model, automatic_concurrency, choose_models
+from ipybatch.engine.data.policy import Rate
+from ipybatch.engine.rules.limiter import held_s
+from ipybatch.gemini.service.pacer import (
+    LATEST_S,
+    MARGIN_S,
+    ArrivalWindow,
+    GeminiPacer,
+    Model,
+    automatic_concurrency,
+    choose_models,
+)
 from ipybatch.gemini.service.reply import Refusal
 
 ONE = {"requests": 1.0}
@@ -249,3 +259,28 @@ def test_models_that_make_no_sense_are_refused(model, models, words):
 def test_a_quota_below_one_is_refused(field):
     with pytest.raises(InputError, match=f"{field} must be >= 1, got 0"):
         Model("a", **{field: 0})
+
+
+@given(
+    steps=st.lists(st.tuples(st.sampled_from(["start", "answer", "look"]), st.integers(0, 12), st.integers(0, 5))),
+    cost=st.sampled_from([0.0, 1.0, 2.0]),
+)
+def test_a_window_of_arrivals_counts_until_the_answer_or_the_latest_arrival(steps, cost):
+    """As many, and as long to wait, as by its definition; at 10,000 a minute each start had counted all of them."""
+    window, span_s = ArrivalWindow(Rate(3, per_s=1.0)), held_s(Rate(3, per_s=1.0))
+    held, open_, now_s = [], [], 0.0
+    for step, tenths, which in steps:
+        now_s += tenths / 10
+        if step == "start":
+            window.spend(now_s, 1.0)
+            held.append([now_s, now_s + LATEST_S + span_s])
+            open_.append(held[-1])
+        elif step == "answer" and open_:
+            entry = open_.pop(which % len(open_))
+            window.answer(entry[0], now_s)
+            entry[1] = min(entry[1], now_s + span_s)
+        frees = sorted(free_s for _, free_s in held if free_s > now_s)
+        assert window.used(now_s) == len(frees)
+        over = math.ceil(len(frees) + cost - 3)
+        expected_s = 0.0 if over <= 0 else frees[over - 1] - now_s if over <= len(frees) else math.inf
+        assert window.wait_s(now_s, cost) == expected_s

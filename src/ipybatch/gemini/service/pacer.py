@@ -18,9 +18,10 @@ from __future__ import annotations
 
 import math
 import re
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from heapq import heappop, heappush
 
 import msgspec
 
@@ -124,33 +125,48 @@ class ArrivalWindow(msgspec.Struct):
     """
 
     rate: Rate
-    _held: deque[list[float]] = msgspec.field(default_factory=deque)  # start and expiry, by start
+    _expiries: list[float] = msgspec.field(default_factory=list)  # a heap, of all that count
+    _outdated: list[float] = msgspec.field(default_factory=list)  # a heap: those of answered requests, to be left out
+    _open: deque[float] = msgspec.field(default_factory=deque)  # starts of requests without an answer, in order
 
     def used(self, now_s: float) -> float:
-        """Return how much of the limit is used at ``now_s``."""
-        while self._held and self._held[0][1] <= now_s:
-            self._held.popleft()
-        return float(sum(free_s > now_s for _, free_s in self._held))
+        """Return how much of the limit is used at ``now_s``, which never goes back."""
+        while (self._expiries and self._expiries[0] <= now_s) or self._is_outdated:
+            if self._is_outdated:
+                heappop(self._outdated)
+            heappop(self._expiries)
+        return float(len(self._expiries) - len(self._outdated))
 
     def wait_s(self, now_s: float, cost: float) -> float:
         """Return seconds until ``cost`` fits; inf if only an answer can make room."""
         over = math.ceil(self.used(now_s) + cost - self.rate.limit)
         if over <= 0:
             return 0.0
-        frees = sorted(free_s for _, free_s in self._held if free_s > now_s)
+        if over == 1 and self._expiries:
+            return self._expiries[0] - now_s
+        frees = sorted((Counter(self._expiries) - Counter(self._outdated)).elements())
         return frees[over - 1] - now_s if over <= len(frees) else math.inf
 
     def spend(self, started_s: float, cost: float) -> None:
         """Count a request that starts."""
         if cost:
-            self._held.append([started_s, started_s + LATEST_S + self._span_s])
+            self._open.append(started_s)
+            heappush(self._expiries, started_s + LATEST_S + self._span_s)
 
     def answer(self, started_s: float, now_s: float) -> None:
         """Record the answer to a request."""
-        for held in reversed(self._held):
-            if held[0] == started_s and held[1] > now_s + self._span_s:
-                held[1] = now_s + self._span_s
-                return
+        expiry_s, free_s = started_s + LATEST_S + self._span_s, now_s + self._span_s
+        while self._open and self._open[0] + LATEST_S <= now_s:  # they expire before an answer makes room
+            self._open.popleft()
+        if free_s < expiry_s and started_s in self._open:
+            self._open.remove(started_s)
+            heappush(self._outdated, expiry_s)
+            heappush(self._expiries, free_s)
+
+    @property
+    def _is_outdated(self) -> bool:
+        """Whether the first expiry is one of an answered request."""
+        return bool(self._outdated) and self._outdated[0] == self._expiries[0]
 
     @property
     def _span_s(self) -> float:
