@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import copy
 from datetime import UTC, datetime
 from decimal import Decimal
 
 import pytest
-from genai_prices import Usage, calc_price
+from genai_prices import Usage, calc_price, data_snapshot
 from genai_prices.data_snapshot import get_snapshot
+from genai_prices.types import ModelPrice
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -62,6 +64,20 @@ def test_a_price_is_that_of_genai_prices_where_it_has_one_and_half_of_online_whe
     ours = price_of(model.id, spent, lane, at=AT)
     assert ours.usd == (theirs if known else theirs / 2)
     assert ours.assumed is not known
+
+
+def test_a_new_edition_of_the_prices_holds_at_once(monkeypatch):
+    """What is kept of one edition is not taken for the next: genai-prices can fetch prices while it runs."""
+    before = price_of("gemini-2.5-flash", MILLION, "online").usd
+    edition = copy.deepcopy(get_snapshot())
+    for provider in edition.providers:
+        for model in provider.models:
+            if provider.id == "google" and model.id == "gemini-2.5-flash":
+                model.prices = ModelPrice(input_mtok=Decimal(7), output_mtok=Decimal(8))
+    monkeypatch.setattr(data_snapshot, "_custom_snapshot", edition)
+    assert price_of("gemini-2.5-flash", MILLION, "online").usd == 15
+    monkeypatch.undo()
+    assert price_of("gemini-2.5-flash", MILLION, "online").usd == before
 
 
 def test_models_without_a_row_are_not_given_the_full_price():

@@ -21,6 +21,7 @@ import msgspec
 from ipybatch.errors import InputError, MissingExtra
 
 if TYPE_CHECKING:
+    from genai_prices.data_snapshot import DataSnapshot
     from genai_prices.types import TieredPrices
 
     from ipybatch.gemini.service.reply import Tokens
@@ -157,34 +158,60 @@ def _own_rates(own: Mapping[str, Decimal], lane: str) -> _Rates:
 def _known_rates(name: str, lane: str, moment: datetime, prompt: int) -> _Rates | None:
     """Return the rates for a prompt of so many tokens.
 
-    The rows are read here because the package's own `calc_price` takes 0.5 ms a call; a test compares the two.
+    The rows are read here because the package's own `calc_price` takes 0.5 ms a call; a test compares the two.  They
+    are kept for a minute, since a row may hold for some hours of the day.
     """
+    global _kept
     try:
-        from genai_prices import __version__
         from genai_prices.data_snapshot import get_snapshot
     except ImportError:
         raise MissingExtra("gemini") from None
+    if _kept[0] is not (snapshot := get_snapshot()) or len(_kept[1]) > _MOST_KEPT:
+        _kept = snapshot, {}
+    asked = name, lane, moment.replace(second=0, microsecond=0)
+    if asked not in (kept := _kept[1]):
+        kept[asked] = _read_rates(snapshot, *asked)
+    return next((rates for start, rates in kept[asked] if prompt > start), None)
+
+
+_Kept = dict[tuple[str, str, datetime], list[tuple[int, _Rates]]]
+_kept: tuple[DataSnapshot | None, _Kept] = (None, {})  # of one edition of the prices
+_MOST_KEPT = 1000
+
+
+def _read_rates(snapshot: DataSnapshot, name: str, lane: str, moment: datetime) -> list[tuple[int, _Rates]]:
+    """Return the rates of prompts above each of some lengths, the greatest first; none of a model without a price."""
+    from genai_prices import __version__
+
     try:
-        _, model = get_snapshot().find_provider_model(name, None, "google", None)
+        _, model = snapshot.find_provider_model(name, None, "google", None)
     except LookupError:
-        return None
+        return []
     key, value = _ROWS.get(lane, ("", ""))
     has_row = any(
         row.when == {key: value} and (row.constraint is None or row.constraint.active(moment))
         for row in model.price_variants or ()
     )
     rates = model.get_prices(moment, {key: value} if has_row else None)
-    asked, answered = _tier(rates.input_mtok, prompt), _tier(rates.output_mtok, prompt)
     assumed = lane != "online" and not has_row
-    return _Rates(
-        in_=asked or _FREE,
-        out=answered or _FREE,
-        cached=_first(_tier(rates.cache_read_mtok, prompt), asked),
-        image=_first(_tier(rates.output_image_mtok, prompt), answered),
-        share=HALF if assumed else Decimal(1),
-        assumed=assumed,
-        source=f"genai-prices {__version__}",
-    )
+    given = rates.input_mtok, rates.output_mtok, rates.cache_read_mtok, rates.output_image_mtok
+    starts = {
+        tier.start for price in given if price is not None and not isinstance(price, Decimal) for tier in price.tiers
+    }
+    found = []
+    for start in sorted({-1, *starts}, reverse=True):
+        asked, answered, cached, image = (_tier(price, start + 1) for price in given)
+        of_length = _Rates(
+            in_=asked or _FREE,
+            out=answered or _FREE,
+            cached=_first(cached, asked),
+            image=_first(image, answered),
+            share=HALF if assumed else Decimal(1),
+            assumed=assumed,
+            source=f"genai-prices {__version__}",
+        )
+        found.append((start, of_length))
+    return found
 
 
 def _first(*rates: Decimal | None) -> Decimal:
