@@ -15,8 +15,8 @@ import asyncio
 import math
 import random
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterable
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Iterable
+from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Any, Literal
 
 import msgspec
@@ -91,10 +91,10 @@ class Lanes(msgspec.Struct):
         Raises:
             ItemError: There is no result; the type says what to do.
         """
-        cost = cost_of(prompt, self.caller.request_configs["online"])
-        permits = RequestPermits(prompt, attempt, cost, is_free=self.lane in ("batch", "auto"))
         if self.lane == "batch":
             return await self._batch(prompt, attempt)
+        request_config = self.caller.request_configs["online"]
+        permits = RequestPermits(prompt, attempt, request_config, is_free=self.lane == "auto")
         if self.lane == "flex":
             return await self._flex(permits, self.flex_tries)
         if self.lane == "auto":
@@ -185,23 +185,20 @@ class RequestPermits:
     """The permits of one attempt, one for each of its requests.
 
     Args:
-        cost: Cost of each request.
+        request_config: Settings of the requests, for their cost.
         is_free: Whether the attempt started without a permit.
     """
 
-    def __init__(self, prompt: Prompt, attempt: Attempt, cost: Cost, *, is_free: bool) -> None:
-        self.prompt, self.attempt, self._cost = prompt, attempt, cost
+    def __init__(self, prompt: Prompt, attempt: Attempt, request_config: RequestConfig, *, is_free: bool) -> None:
+        self.prompt, self.attempt, self._request_config = prompt, attempt, request_config
         self._has_own = not is_free
 
-    @asynccontextmanager
-    async def next(self) -> AsyncIterator[None]:
-        """Wait for the permit of the next request."""
+    def next(self) -> AbstractAsyncContextManager[None]:
+        """Return what waits for the permit of the next request, and holds it."""
         if self._has_own:
             self._has_own = False
-            yield
-            return
-        async with self.attempt.permit(self._cost):
-            yield
+            return nullcontext()
+        return self.attempt.permit(cost_of(self.prompt, self._request_config))
 
 
 def cost_of(prompt: Prompt, request_config: RequestConfig) -> Cost:

@@ -29,6 +29,8 @@ from ipybatch.gemini.service.pacer import GeminiPacer
 from ipybatch.gemini.service.reply import Answer, midnight_pacific_s, read_answer, read_refusal, result_of
 from ipybatch.gemini.service.request_config import RequestConfig
 
+_NO_USD = Decimal(0)
+
 
 class UsedUp(RateLimited):
     """The daily quota of a model is used up, and another model is available."""
@@ -77,9 +79,11 @@ class Caller(msgspec.Struct):
             self.tell_spent()
 
     def expected_usd(self, prompt: Prompt, model: str, lane: str) -> Decimal:
-        """Return the expected cost of a call, for the reservation; 0 if no price is known."""
+        """Return the expected cost of a call, for the reservation; 0 if no price is known, or there is no budget."""
+        if self.money.budget.limit_usd is None:
+            return _NO_USD
         expected = estimate_call(prompt, self.request_configs[lane], self.output_tokens)
-        return self.money.usd(model, expected, lane) or Decimal(0)
+        return self.money.usd(model, expected, lane) or _NO_USD
 
     async def finish(self, prompt: Prompt, answer: Answer, model: str, lane: str, ms: float) -> dict[str, Any]:
         """Record an answer's usage, save its images, and return the item's result.
@@ -103,7 +107,7 @@ class Caller(msgspec.Struct):
             raise
         finally:
             self.record(prompt, model, lane, status, ms, tokens=answer.tokens, usd=usd)
-            self.money.budget.spend(usd or Decimal(0))
+            self.money.budget.spend(usd or _NO_USD)
             self.output_tokens += 0.1 * (answer.tokens.out + answer.tokens.thoughts - self.output_tokens)
         files = []
         if answer.images and self.store is not None:
@@ -143,7 +147,7 @@ class Caller(msgspec.Struct):
         request_config = self.request_configs[lane]
         try:
             answer = read_answer(
-                await self.api.generate(model, await self._wire(prompt, request_config)),
+                await self.api.generate(model, await self._body(prompt, request_config)),
                 image=request_config.wants_image(prompt.config),
             )
         except ItemError as error:
@@ -161,11 +165,11 @@ class Caller(msgspec.Struct):
         attempt.settle(tokens=float(answer.tokens.in_))
         return answer, seconds * 1000
 
-    async def _wire(self, prompt: Prompt, request_config: RequestConfig) -> dict[str, Any]:
+    async def _body(self, prompt: Prompt, request_config: RequestConfig) -> bytes:
         if not prompt.images:
-            return prompt.wire(request_config)
+            return prompt.body(request_config)
         with self._time_stands():
-            return await asyncio.to_thread(prompt.wire, request_config)  # it reads files
+            return await asyncio.to_thread(prompt.body, request_config)  # it reads files
 
     @contextmanager
     def _time_stands(self) -> Iterator[None]:

@@ -75,7 +75,7 @@ class Prompt(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def images(self) -> tuple[Image, ...]:
         """All images of the prompt, earlier turns first."""
-        return tuple(part for part in self._all_parts() if isinstance(part, Image))
+        return tuple([part for part in self._all_parts() if isinstance(part, Image)])
 
     def wire(self, settings: RequestConfig) -> dict[str, Any]:
         """Return the request as the service's JSON, with the content of the images.
@@ -83,16 +83,25 @@ class Prompt(msgspec.Struct, frozen=True, kw_only=True):
         Raises:
             Permanent: An image is gone or was changed.
         """
-        turns = [{"role": turn.role, "parts": list(map(_part_to_wire, turn.parts))} for turn in self.all_turns()]
-        return settings.wire(turns, self.system, self.config)
+        return settings.wire(self._contents(), self.system, self.config)
+
+    def body(self, settings: RequestConfig) -> bytes:
+        """Return the request as the bytes that are sent online: the JSON of `wire`.
+
+        Raises:
+            Permanent: An image is gone or was changed.
+        """
+        return settings.body(self._contents(), self.system, self.config)
 
     def all_turns(self) -> tuple[Turn, ...]:
         """Return the earlier turns and the prompt itself."""
         return (*self.turns, Turn("user", self.parts))
 
-    def _all_parts(self) -> Iterator[Part]:
-        for turn in self.all_turns():
-            yield from turn.parts
+    def _contents(self) -> list[dict[str, Any]]:
+        return [{"role": turn.role, "parts": list(map(_part_to_wire, turn.parts))} for turn in self.all_turns()]
+
+    def _all_parts(self) -> Iterable[Part]:
+        return [part for turn in self.all_turns() for part in turn.parts] if self.turns else self.parts
 
 
 def to_prompts(

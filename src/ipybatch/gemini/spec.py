@@ -151,6 +151,7 @@ class GeminiSpec(msgspec.Struct, frozen=True, kw_only=True):
         client = self.connection.open()
         stack.push_async_callback(self.connection.close, client)
         api = Api(client, self.clock, timeout_s=self.connection.timeout_s)
+        stack.push_async_callback(api.close)
         with self.journal.reader() as database:
             run = run_store.find(database, self.name)
         assert run is not None

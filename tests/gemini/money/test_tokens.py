@@ -45,7 +45,7 @@ def reserved(desk, prompt, monkeypatch, **arguments):
         await reserve(budget, usd)
 
     monkeypatch.setattr(Budget, "reserve", noted)
-    desk.run([prompt], prices=USD_A_TOKEN, **arguments)
+    desk.run([prompt], prices=USD_A_TOKEN, budget_usd=1e9, **arguments)
     return seen[0]
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import re
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
@@ -23,6 +24,7 @@ from ipybatch.engine.data.clock import Clock, SystemClock
 from ipybatch.engine.data.masking import mask, register
 from ipybatch.errors import BatchError, InputError, MissingExtra, Permanent, RateLimited, Refused, Transient
 from ipybatch.gemini.service.reply import is_key_refused, is_nothing_allowed, retry_delay_s
+from ipybatch.gemini.service.transport import DirectTransport
 
 if TYPE_CHECKING:
     from google.genai import Client
@@ -96,6 +98,7 @@ class Api:
         self._client = client
         self._timeout_s = timeout_s
         self._clock = clock or SystemClock()
+        self._direct = DirectTransport(client, _once(timeout_s)) if DirectTransport.is_for(client) else None
 
     async def create(
         self, model: str, display_name: str, *, requests: Sequence[Mapping[str, Any]] = (), file: str = ""
@@ -113,17 +116,26 @@ class Api:
         body = {"batch": {"displayName": display_name, "inputConfig": given}}
         return read_operation(await self._ask("post", f"{_path(model)}:batchGenerateContent", body, asked="create"))
 
-    async def generate(self, model: str, request: Mapping[str, Any]) -> dict[str, Any]:
-        """Send one request of generate_content and return the reply as JSON.
+    async def generate(self, model: str, request: bytes) -> dict[str, Any]:
+        """Send one request of generate_content, as JSON, and return the reply.
 
-        The client's own generate_content sends the same, but takes three times the CPU, and repeats the request after
-        a dropped connection if the client is the user's own.
+        The client's own generate_content sends the same, but takes several times the CPU, and repeats the request
+        after a dropped connection if the client is the user's own.
 
         Raises:
             ItemError: There is no reply; the client's error is the cause.
         """
-        body = dict(request)
-        return await self._ask("post", f"{_path(model)}:generateContent", body, asked=_kind_of(body))
+        path = f"{_path(model)}:generateContent"
+        asked = _kind_of(json.loads(request)) if b'"fileData"' in request else "content"
+        if self._direct is None:
+            return await self._ask("post", path, json.loads(request), asked=asked)
+        with self._asking(asked):
+            return _read(await self._direct.post(path, request), asked)
+
+    async def close(self) -> None:
+        """Close the connections of `generate`; the client stays open."""
+        if self._direct is not None:
+            await self._direct.close()
 
     async def get(self, name: str) -> Operation:
         """Return a job's present state, with its results if they are inline.
@@ -208,13 +220,7 @@ class Api:
         with self._asking(asked):
             # No public method returns a raw body and keeps the client's address, key and headers.
             answer = await self._client.aio._api_client.async_request(method, path, body or {}, _once(self._timeout_s))
-            read = msgspec.json.decode(answer.body or "{}")
-            if asked != "named" and isinstance(read, dict) and isinstance(read.get("error"), dict):
-                raise _as_error(read)  # with status 200
-        if not isinstance(read, dict):
-            msg = f"Gemini replied with a {type(read).__name__} instead of an object"
-            raise Transient(msg)
-        return read
+            return _read(answer.body or b"", asked)
 
     @contextlib.contextmanager
     def _asking(self, asked: Asked = "list") -> Iterator[None]:
@@ -231,6 +237,16 @@ class Api:
 
 def _path(model: str) -> str:
     return model if "/" in model else f"models/{model}"
+
+
+def _read(body: str | bytes, asked: Asked) -> dict[str, Any]:
+    read = msgspec.json.decode(body or b"{}")
+    if not isinstance(read, dict):
+        msg = f"Gemini replied with a {type(read).__name__} instead of an object"
+        raise Transient(msg)
+    if asked != "named" and isinstance(read.get("error"), dict):
+        raise _as_error(read)  # with status 200
+    return read
 
 
 def _once(timeout_s: float) -> Any:
@@ -291,13 +307,13 @@ def explain(error: Exception, asked: Asked = "content") -> BatchError:
     from google.genai.errors import APIError
 
     if not isinstance(error, APIError):
-        kinds = {kind.__name__ for kind in type(error).__mro__}
-        said = mask(str(error)) or "no answer in time"
-        if kinds & {"ClientConnectorError", "ConnectError", "ConnectTimeout"}:  # of aiohttp, httpx and httpx2
-            return NotSent(f"no connection to Gemini: {said}")
-        return Transient(f"{type(error).__name__}: {said}")
+        return _explain_line(error)
     code = error.code if isinstance(error.code, int) else 0
     said = mask(f"{code} {error.status or ''}: {error.message or 'no message'}")
+    if 300 <= code < 400:  # followed, it would be a second request
+        moved = getattr(error.response, "headers", {}).get("Location", "another address")
+        said = mask(f"the address redirects to {moved} ({code}): pass that server as base_url=")
+        return Refused(said) if code in (301, 308) else Transient(said)
     refused, wait_s = _of_account(error, code, asked), retry_delay_s(error.details)
     if refused is not None:
         return Refused(refused.replace("{}", said))
@@ -323,6 +339,14 @@ def _of_account(error: APIError, code: int, asked: Asked) -> str | None:
     if code == 400 and error.status == "FAILED_PRECONDITION" and asked == "content":
         return "Gemini serves nothing here ({}): see the region and the billing of the key"
     return None
+
+
+def _explain_line(error: Exception) -> Transient:
+    kinds = {kind.__name__ for kind in type(error).__mro__}
+    said = mask(str(error)) or "no answer in time"
+    if kinds & {"ClientConnectorError", "ConnectError", "ConnectTimeout"}:  # of aiohttp, httpx and httpx2
+        return NotSent(f"no connection to Gemini: {said}")
+    return Transient(f"{type(error).__name__}: {said}")
 
 
 def _state(word: str, *, done: bool, error: Mapping[str, Any]) -> RemoteState:
