@@ -5,6 +5,7 @@ refused, and what it billed more than once.  Answers take 200 ms, lognormal.
 
     bucket   3,000 requests a minute, 50 at once at first      ideal: (500 - 50) / 50 + one answer
     window   300 in any 6 s                                    ideal: 6 s, the 200th start, one answer
+    calls    no quota, answers after 20 ms                     CPU of a call, beside aiohttp by hand
 
 CPU and time count from where everything is imported; memory counts all.
 """
@@ -28,6 +29,7 @@ from .memory import MB, peak
 from .table import Row
 
 PROMPTS = 500
+CALL_COUNT = 3000
 JOB_PROMPTS = 10_000
 FAILURES = 0.03
 RPM = 3000
@@ -46,12 +48,14 @@ class Service:
 
 
 BUCKET, WINDOW, JOBS = "bucket of 3,000 a minute, 50 at once", "window of 300 in 6 s", "batch jobs"
+CALLS = "online, 50 at once, no quota"
 SERVICES = {
     BUCKET: Service(options={**ANSWERS, "rpm": RPM, "burst": 50}, ideal_s=9.25),
     WINDOW: Service(
         options={**ANSWERS, "windows": [[300, 6.0]]},
         ideal_s=6 + 150 / peers.AT_ONCE * LATENCY_S + LATENCY_S,
     ),
+    CALLS: Service(options={"latency_s": 0.02}),
     JOBS: Service(options={"item_failure_rate": FAILURES, "batch_delay_s": 1.0, "output_tokens": 60}),
 }
 
@@ -101,6 +105,12 @@ def measured(contestant: peers.Contestant, rpm: int | None, n: int) -> Figures:
 
 
 OURS, OURS_LEARNING, OURS_JOBS = "ipybatch, rpm=3000", "ipybatch, nothing told", "ipybatch, batch"
+OURS_CALLS, BY_HAND = "ipybatch, rpm=10,000,000", "aiohttp by hand"
+CALLERS: dict[str, tuple[peers.Contestant, int | None]] = {
+    OURS_CALLS: (ours, 10_000_000),
+    "google-genai, attempts=1": (peers.once, None),
+    BY_HAND: (peers.aiohttp, None),
+}
 CONTESTANTS: dict[str, tuple[peers.Contestant, int | None]] = {
     OURS: (ours, RPM),
     OURS_LEARNING: (ours, None),
@@ -110,6 +120,7 @@ CONTESTANTS: dict[str, tuple[peers.Contestant, int | None]] = {
     "lm-deluge, rpm=3000": (peers.lm_deluge, RPM),
     "lm-deluge, its default of 1,000": (peers.lm_deluge, None),
     OURS_JOBS: (jobs, None),
+    **CALLERS,
 }
 CASES: dict[str, Case] = {name: partial(measured, work, rpm) for name, (work, rpm) in CONTESTANTS.items()}
 GOALS = {OURS: (1.12, 0.0), OURS_LEARNING: (1.10, 25.0)}
@@ -123,7 +134,7 @@ def ask(rounds: int, scale: float) -> tuple[Runs, int]:
         for service in SERVICES:
             for name in _present(service):
                 print(f"  gemini {number + 1}/{rounds}: {service}: {name}", file=sys.stderr, flush=True)
-                n = int(JOB_PROMPTS * scale) if service == JOBS else PROMPTS
+                n = {JOBS: int(JOB_PROMPTS * scale), CALLS: CALL_COUNT}.get(service, PROMPTS)
                 runs.setdefault(f"{service}: {name}", []).append(_run(service, name, n))
     return runs, int(JOB_PROMPTS * scale)
 
@@ -131,7 +142,9 @@ def ask(rounds: int, scale: float) -> tuple[Runs, int]:
 def _present(service: str) -> list[str]:
     if service == JOBS:
         return [OURS_JOBS]
-    names = [name for name in CONTESTANTS if name != OURS_JOBS]
+    if service == CALLS:
+        return list(CALLERS)
+    names = [name for name in CONTESTANTS if name != OURS_JOBS and name not in CALLERS]
     if peers.PYTHON.exists():
         return names
     print(f"  gemini: no litellm, no lm-deluge. Run: python -m {peers.__name__}", file=sys.stderr, flush=True)
@@ -208,7 +221,7 @@ def rows(runs: Runs, n: int) -> list[Row]:
                 Row(what=what, name=name, values=found, goal=None if goal is None else GOALS.get(name, NONE)[goal])
                 for name, found in values.items()
             ]
-    return made + _job_rows(runs, n)
+    return made + _call_rows(runs) + _job_rows(runs, n)
 
 
 NONE: tuple[float | None, float | None] = (None, None)
@@ -222,6 +235,32 @@ def _questions(ideal_s: float) -> list[tuple[str, Callable[[Figures], float], in
         ("billed twice", lambda figures: figures["twice"], None),
         ("client CPU s", lambda figures: figures["cpu_s"], None),
         ("resident MB at most", lambda figures: figures["mb"], None),
+    ]
+
+
+def _call_rows(runs: Runs) -> list[Row]:
+    ms = {name: [1000 * f["cpu_s"] / CALL_COUNT for f in runs[f"{CALLS}: {name}"]] for name in CALLERS}
+    what = f"gemini, {CALL_COUNT:,} prompts {CALLS}: "
+    beside = ms[OURS_CALLS]
+    times = [ours / by_hand for ours, by_hand in zip(beside, ms[BY_HAND], strict=True)]
+    return [
+        *[
+            Row(
+                what=f"{what}client CPU ms a call",
+                name=name,
+                values=values,
+                ours=() if name == OURS_CALLS else ms[OURS_CALLS],
+            )
+            for name, values in ms.items()
+        ],
+        Row(what=f"{what}client CPU, times aiohttp by hand", name=OURS_CALLS, values=times, goal=2.5),
+        Row(
+            what=f"{what}calls a second on a core",
+            name=OURS_CALLS,
+            values=[1000 / each for each in beside],
+            goal=600.0,
+            least=True,
+        ),
     ]
 
 

@@ -46,6 +46,46 @@ def plain(url: str, prompts: list[str], rpm: int | None) -> Callable[[], list[st
     return lambda: asyncio.run(run())
 
 
+def once(url: str, prompts: list[str], rpm: int | None) -> Callable[[], list[str | None]]:
+    """Google's own client, each request sent once: what a call takes."""
+    from google import genai
+    from google.genai import types
+
+    async def run() -> list[str | None]:
+        options = types.HttpOptions(base_url=url, retry_options=types.HttpRetryOptions(attempts=1))
+        client, slots = genai.Client(api_key=KEY, http_options=options), asyncio.Semaphore(AT_ONCE)
+
+        async def one(prompt: str) -> str | None:
+            async with slots:
+                return (await client.aio.models.generate_content(model=MODEL, contents=prompt)).text
+
+        texts = await asyncio.gather(*map(one, prompts), return_exceptions=True)
+        await client.aio.aclose()
+        return kept(texts)
+
+    return lambda: asyncio.run(run())
+
+
+def aiohttp(url: str, prompts: list[str], rpm: int | None) -> Callable[[], list[str | None]]:
+    """The same requests by hand: the least that a call can take."""
+    import aiohttp
+
+    async def run() -> list[str | None]:
+        slots, headers = asyncio.Semaphore(AT_ONCE), {"x-goog-api-key": KEY}
+        connector, address = aiohttp.TCPConnector(limit=0), f"{url}/v1beta/models/{MODEL}:generateContent"
+
+        async with aiohttp.ClientSession(connector=connector, headers=headers) as session:
+
+            async def one(prompt: str) -> Any:
+                sent = {"contents": [{"role": "user", "parts": [{"text": prompt}]}]}
+                async with slots, session.post(address, json=sent) as answer:
+                    return (await answer.json())["candidates"][0]["content"]["parts"][0]["text"]
+
+            return kept(await asyncio.gather(*map(one, prompts), return_exceptions=True))
+
+    return lambda: asyncio.run(run())
+
+
 def litellm(url: str, prompts: list[str], rpm: int | None) -> Callable[[], list[str | None]]:
     """The router of litellm, which knows quotas and tries again."""
     os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"  # else it asks the internet for prices
