@@ -6,7 +6,7 @@ pytest.importorskip("google.genai")
 from google import genai
 from google.genai.errors import APIError
 
-from ipybatch.engine.data.policy import Retry
+from ipybatch.engine.data.policy import Limits, Retry
 from ipybatch.engine.rules.classify import classify
 from ipybatch.errors import InputError, Permanent, Refused, Transient
 from ipybatch.gemini.service.api import Missing, _kind_of, connect, explain
@@ -14,6 +14,7 @@ from ipybatch.simulators.service import as_json
 
 REGION = "User location is not supported for the API use."
 NOTHING = [{"@type": "type.googleapis.com/google.rpc.QuotaFailure", "violations": [{"quotaValue": "0"}]}]
+BARE = [{"@type": "type.googleapis.com/google.rpc.QuotaFailure", "violations": [{"quotaId": "PerDay-FreeTier"}]}]
 FEW = [{"@type": "type.googleapis.com/google.rpc.QuotaFailure", "violations": [{"quotaValue": "10"}]}]
 BAD_KEY = [{"@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": "API_KEY_INVALID"}]
 CENTURIES = [{"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "9223372036854775807s"}]
@@ -36,6 +37,8 @@ TABLE = {
     "model": (error(404, "NOT_FOUND", "models/x is not found"), "content", Refused, "account"),
     "model of a job": (error(404, "NOT_FOUND", "models/x is not found"), "create", Refused, "account"),
     "a limit of 0": (error(429, "RESOURCE_EXHAUSTED", details=NOTHING), "content", Refused, "account"),
+    "a limit of 0 in words": (error(429, "EXHAUSTED", "Quota exceeded, limit: 0", BARE), "content", Refused, "account"),
+    "a limit of 05": (error(429, "EXHAUSTED", "Quota exceeded, limit: 05", BARE), "content", Transient, "rate"),
     "a limit": (error(429, "RESOURCE_EXHAUSTED", details=FEW), "content", Transient, "rate"),
     "an old file": (error(403, "PERMISSION_DENIED"), "content with a file", Missing, "item"),
     "a file that is gone": (error(404, "NOT_FOUND"), "content with a file", Missing, "item"),
@@ -121,3 +124,12 @@ def test_a_key_goes_to_the_developer_api_whatever_the_environment_says(monkeypat
 def test_a_client_of_vertex_is_refused_in_one_sentence():
     with pytest.raises(InputError, match="make it with vertexai=False"):
         connect(client=genai.Client(vertexai=True, project="p", location="us-central1", api_key=None))
+
+
+@pytest.mark.parametrize("word", ["region", "leaked", "billing", "billing_400", "limit_zero", "gone"])
+def test_what_the_service_says_of_an_account_is_said_once(desk, word):
+    """As people have reported it: one request, the service's sentence, nothing recorded against the prompts."""
+    desk.open(refusals={"*": word})
+    session = desk.run([f"prompt {n}" for n in range(40)], limits=Limits(concurrency=1))
+    assert (session.state, session.counts.failed, session.counts.skipped) == ("failed", 1, 39)
+    assert set(session.errors()["scope"]) == {"account"}

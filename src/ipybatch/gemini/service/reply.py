@@ -295,6 +295,7 @@ def _storable(text: str) -> str:
 
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)s")
+_NO_LIMIT = re.compile(r"\blimit: 0\b(?![.,]\d)")
 _IN_WORDS = re.compile(r"retry in (\d+(?:\.\d+)?)\s*(ms|s)\b")
 
 
@@ -344,10 +345,11 @@ def retry_delay_s(body: Any) -> float | None:
 
 
 def is_nothing_allowed(body: Any) -> bool:
-    """Say whether a reply 429 names a quota of 0: waiting does not help."""
+    """Say whether a reply 429 names a quota of 0, by its value or in its sentence: waiting does not help."""
     violations = [one for detail in _details(_error(body)) for one in _list(detail.get("violations"))]
     limits = [str(one["quotaValue"]) for one in violations if isinstance(one, dict) and "quotaValue" in one]
-    return any(limit.strip() == "0" for limit in limits)
+    is_said = bool(violations) and not limits and bool(_NO_LIMIT.search(str(_error(body).get("message", ""))))
+    return is_said or any(limit.strip() == "0" for limit in limits)
 
 
 def is_key_refused(body: Any) -> bool:
