@@ -196,6 +196,102 @@ def test_a_frame_is_known_by_its_index_or_its_id():
     ]
 
 
+def talk(*before, last="And now?"):
+    return {"contents": [*({"role": role, "parts": [text]} for role, text in before), last]}
+
+
+HELLO, HI = [("user", "Hello"), ("model", "Good day")], [("user", "Hi"), ("model", "Good day")]
+PDF = {"fileData": {"fileUri": "https://x/files/1", "mimeType": "application/pdf"}}
+OTHER_PDF = {"fileData": {"fileUri": "https://x/files/2", "mimeType": "application/pdf"}}
+KEYS = {  # what is given --> the keys; "..." stands for a hash of what is sent beside the text
+    "texts": (["a", "b"], ["a", "b"]),
+    "text that looks like a key": (["[config]", '"a"'], ["[config]", '"a"']),
+    "one turn": ([{"contents": "a"}, {"contents": ["b"]}], ["a", "b"]),
+    "talks": ([talk(), talk(*HELLO), talk(*HI)], ["And now?", "And now?\n[turns ...]", "And now?\n[turns ...]"]),
+    "talks with ids": ([{"id": 1, **talk(*HELLO)}, {"key": "x", **talk(*HI)}], [1, "x"]),
+    "own system": (
+        [{"prompt": "a", "system": "Be brief"}, {"prompt": "a", "system": "Be long"}, "a"],
+        ["a\n[system ...]", "a\n[system ...]", "a"],
+    ),
+    "own config": (
+        [{"prompt": "a", "config": {"temperature": 0}}, {"prompt": "a", "config": {"temperature": 1}}, "a"],
+        ["a\n[config ...]", "a\n[config ...]", "a"],
+    ),
+    "both": ([{"prompt": "a", "system": "b", "config": {"seed": 1}}], ["a\n[system, config ...]"]),
+    "images": (
+        [{"prompt": "a", "image": PNG}, {"prompt": "a", "image": PNG + b"x"}],
+        ["a\n[image/png ...]", "a\n[image/png ...]"],
+    ),
+    "files": (
+        [{"contents": [PDF, "read"]}, {"contents": [OTHER_PDF, "read"]}, "read"],
+        ["read\n[parts ...]", "read\n[parts ...]", "read"],
+    ),
+    "another order": (
+        [{"contents": ["a", PDF, "b"]}, {"contents": ["a", "b", PDF]}, {"contents": ["a", "b"]}, "a\nb"],
+        ["a\nb\n[parts ...]", "a\nb\n[parts ...]", "a\nb\n[parts ...]", "a\nb"],
+    ),
+    "labels": ([{"prompt": "a", "operation": "food", "project": "menu"}], ["a"]),
+    "series": (pd.Series(["a", "a"], index=["x", "y"]), ["x", "y"]),
+    "series of numbers": (pd.Series(["a", "b", "c"])[[True, False, True]], [0, 2]),
+    "series of dates": (pd.Series(["a"], index=pd.to_datetime(["2026-01-01"])), ["2026-01-01 00:00:00"]),
+    "series of dicts": (pd.Series([{"prompt": "a"}, {"id": 7, "prompt": "b"}], index=["x", "y"]), ["x", 7]),
+    "series that repeats its index": (pd.Series(["a", "b"], index=[1, 1]), ["a", "b"]),
+    "frame": (pd.DataFrame({"prompt": ["a", "a"], "system": ["b", "c"]}, index=["x", "y"]), ["x", "y"]),
+    "frame that repeats its index": (
+        pd.DataFrame({"prompt": ["a", "a", "a"], "system": ["b", "c", None]}, index=[1, 1, 1]),
+        ["a\n[system ...]", "a\n[system ...]", "a"],
+    ),
+    "frame of settings": (
+        pd.DataFrame({"prompt": ["a", "a"], "config": [{"temperature": 0}, {"temperature": 1}]}, index=[1, 1]),
+        ["a\n[config ...]", "a\n[config ...]"],
+    ),
+}
+
+
+@pytest.mark.parametrize("given", KEYS)
+def test_a_key_differs_where_what_is_sent_differs(given):
+    """And is the same at each reading, in whatever order the items come, so that the same name continues."""
+    prompts, keys = KEYS[given]
+    made = [prompt.id for prompt in to_prompts(prompts)]
+    shown = [re.sub(r"(?<= )[0-9a-f]{12}(?=\]$)", "...", key) if isinstance(key, str) else key for key in made]
+    assert shown == keys
+    assert len(set(made)) == len(made)
+    again = prompts[::-1] if isinstance(prompts, list) else prompts.iloc[::-1]
+    assert [prompt.id for prompt in to_prompts(again)] == made[::-1]
+
+
+def test_the_same_prompt_twice_is_refused_and_may_have_ids(tmp_path):
+    """There is nothing by which two answers to the same could be told apart."""
+    for twice in (["a", "a"], [talk(*HELLO), talk(*HELLO)], [{"contents": ["a"]}, "a"]):
+        with pytest.raises(InputError, match="items 0 and 1 share the key"):
+            BatchSession("twice", print, to_prompts(twice), journal=tmp_path / "journal.db")
+    made = to_prompts([{"id": 1, "prompt": "a"}, {"id": 2, "prompt": "a"}])
+    assert [prompt.id for prompt in made] == [1, 2]
+
+
+SETTINGS = {
+    "model": "make a session for each model, with model=, or drop it",
+    "temperature": "put it into the field 'config', such as {'config': {'temperature': ...}}, or drop it",
+    "max_output_tokens": "put it into the field 'config', such as {'config': {'max_output_tokens': ...}}",
+    "candidate_count": "list the prompt several times, each with an 'id' of its own, or drop it",
+    "system_instruction": "call it 'system', or drop it",
+}
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+@pytest.mark.parametrize(
+    ("made", "template"),
+    [(pd.DataFrame, None), (pd.DataFrame, "{prompt}"), (lambda fields: [fields], None), (lambda f: [f], "{prompt}")],
+    ids=["frame", "frame and template", "dict", "dict and template"],
+)
+def test_a_setting_that_would_be_ignored_is_refused(name, made, template):
+    """A column that the template or the key names is data."""
+    fields = {"prompt": ["a"], name: [1]} if made is pd.DataFrame else {"prompt": "a", name: 1}
+    with pytest.raises(InputError, match=rf"the field '{name}', which is not sent: {re.escape(SETTINGS[name])}"):
+        to_prompts(made(fields), template=template)
+    assert to_prompts(made(fields), template=f"{{prompt}} {{{name}}}")[0].text == "a 1"
+
+
 def test_an_empty_cell_of_an_optional_column_is_nothing():
     frame = pd.DataFrame({"prompt": ["a", "b"], "image": [PNG, None], "project": ["p", float("nan")]})
     made = to_prompts(frame, project="rest")

@@ -9,20 +9,32 @@ from __future__ import annotations
 
 import base64
 import binascii
-import string
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import hashlib
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from numbers import Real
 from typing import Any, TypeAlias
 
 import msgspec
 
+from ipybatch.engine.data.items import plain
 from ipybatch.errors import InputError, MissingExtra
 from ipybatch.gemini.images import MAX_BYTES, Image
 from ipybatch.gemini.service.request_config import RequestConfig, check_config, check_system
+from ipybatch.gemini.template import Template, is_missing
 
 _TEXTS = ("prompt", "text", "contents")
 _FIELDS = ("id", "key", *_TEXTS, "image", "images", "system", "config", "operation", "project")
+
+_IN_CONFIG = "put it into the field 'config', such as {'config': {%r: ...}}"
+_SETTINGS = {  # fields that others may mean as settings of their row; a template makes data of them
+    **{
+        name: _IN_CONFIG % name
+        for name in ("temperature", "top_p", "top_k", "seed", "max_output_tokens", "stop_sequences", "thinking_config")
+    },
+    "model": "make a session for each model, with model=",
+    "candidate_count": "list the prompt several times, each with an 'id' of its own",
+    "system_instruction": "call it 'system'",
+}
 
 Part: TypeAlias = str | Image | dict[str, Any]
 
@@ -115,27 +127,57 @@ def to_prompts(
     """Return a `Prompt` for each item.
 
     Args:
-        prompts: Texts, dicts, or both; or a frame.  Fields of a dict, and columns of a frame: ``prompt`` (or ``text``,
-            or ``contents`` in a form that Google's client accepts), ``image`` or ``images``, ``system``, ``config``,
-            ``id`` (or ``key``), ``operation`` and ``project``.
+        prompts: Texts, dicts, or both; a Series of them; or a frame.  Fields of a dict, and columns of a frame:
+            ``prompt`` (or ``text``, or ``contents`` in a form that Google's client accepts), ``image`` or ``images``,
+            ``system``, ``config``, ``id`` (or ``key``), ``operation`` and ``project``.
         template: A text with columns in braces, which replaces ``prompt``; other columns are ignored.
         key: The field that holds the key, or a function of the item.  Default: its ``id`` or ``key``, else the index
-            of a frame if it is unique, else the text (and the names of the images).
+            of a frame or Series if it is unique, else the text, the names of the images, and a hash of what else is
+            sent for this item alone (earlier turns, other parts, its own system instruction and config).
         operation: Default for items without this field.
         project: Default for items without this field.
 
     Raises:
         InputError: An item is no valid prompt; the message names its number, the field and the value.
     """
+    return read_prompts(prompts, template=template, key=key, operation=operation, project=project).prompts
+
+
+class PromptList(msgspec.Struct, frozen=True):
+    """Prompts, and what the user gave for them.
+
+    Attributes:
+        given: One for each prompt; a row of a frame as a dict of plain values.
+        index: That of the frame or the Series; None for a list.
+    """
+
+    prompts: list[Prompt]
+    given: list[Any]
+    index: Any = None
+
+
+def read_prompts(
+    prompts: Any, *, template: str | None, key: str | Callable[[Any], Any] | None, operation: str, project: str
+) -> PromptList:
+    """Read prompts in any form that `to_prompts` takes.
+
+    Raises:
+        InputError: As `to_prompts`.
+    """
     reader = _Reader(None if template is None else Template.of(template), key, operation, project)
     for field in ("operation", "project"):
         _check_label(getattr(reader, field), field)
     if hasattr(prompts, "columns") and hasattr(prompts, "itertuples"):
-        return list(_read_frame(prompts, reader))
+        return _read_frame(prompts, reader)
     if isinstance(prompts, str | bytes | Mapping) or not isinstance(prompts, Iterable):
         msg = f"prompts must be a list of prompts or a frame, got {_short(prompts)}: pass it in a list"
         raise InputError(msg)
-    return [reader.read(item, f"prompts[{number}]") for number, item in enumerate(prompts)]
+    given, index = list(prompts), getattr(prompts, "index", None)
+    if hasattr(index, "is_unique"):  # a Series
+        pairs = enumerate(zip(given, _names_of(index), strict=True))
+        read = [reader.read(item, f"prompts[{number}]", index=name) for number, (item, name) in pairs]
+        return PromptList(read, given, index)
+    return PromptList([reader.read(item, f"prompts[{number}]") for number, item in enumerate(given)], given)
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +198,7 @@ class _Reader:
             fields = {name: value for name, value in fields.items() if name in _TEXTS or not is_missing(value)}
         elif self.template is None:
             for name in fields:
+                self.check_no_setting(name, where)
                 if name not in _FIELDS:
                     allowed = f"it may have {', '.join(_FIELDS)}; for others pass template="
                     msg = f"{where} has the unknown field {name!r}: {allowed}"
@@ -168,14 +211,27 @@ class _Reader:
         own = {name: fields.get(name, getattr(self, name)) for name in ("operation", "project")}
         for name, value in own.items():
             _check_label(value, f"{where}[{name!r}]")
-        return Prompt(
-            id=self._id(item, fields, where, index, parts),
+        given = self._id(item, fields, where, index)
+        prompt = Prompt(
+            id="" if given is None else given,
             parts=parts,
             turns=turns[:-1],
             system=system,
             config=check_config(fields.get("config") or {}, f"{where}['config']"),
             **own,
         )
+        return prompt if given is not None else msgspec.structs.replace(prompt, id=_name_of(prompt))
+
+    def check_no_setting(self, name: Any, where: str) -> None:
+        """Refuse a field that looks as if it set something for its row, and would be ignored.
+
+        Raises:
+            InputError: Says where such a setting goes.
+        """
+        is_data = self.key == name or (self.template is not None and name in self.template.columns)
+        if not is_data and isinstance(name, str) and (instead := _SETTINGS.get(name)):
+            msg = f"{where} has the field {name!r}, which is not sent: {instead}, or drop it"
+            raise InputError(msg)
 
     def _fields(self, item: Any, where: str) -> Mapping[str, Any]:
         """Return an item's fields, without the columns that the template uses."""
@@ -186,6 +242,8 @@ class _Reader:
             raise InputError(msg)
         if self.template is None:
             return item
+        for name in item:
+            self.check_no_setting(name, where)
         taken = {*self.template.columns, *_TEXTS} - {"id", "key"}
         return {name: value for name, value in item.items() if name in _FIELDS and name not in taken}
 
@@ -211,7 +269,8 @@ class _Reader:
             raise InputError(msg)
         return (Turn("user", (value,)),)
 
-    def _id(self, item: Any, fields: Mapping[str, Any], where: str, index: Any, parts: tuple[Part, ...]) -> str | int:
+    def _id(self, item: Any, fields: Mapping[str, Any], where: str, index: Any) -> str | int | None:
+        """Return the key that an item was given; None for none."""
         if callable(self.key):
             return _check_id(self.key(item), f"key of {where}")
         if self.key is not None:
@@ -224,20 +283,48 @@ class _Reader:
                 return _check_id(fields[name], f"{where}[{name!r}]")
         if index is not None:
             return _check_id(index, f"index of {where}")
-        texts = [part for part in parts if isinstance(part, str)]
-        return "\n".join(texts + [f"[{part.label}]" for part in parts if isinstance(part, Image)])
+        return None
 
 
-def _read_frame(frame: Any, reader: _Reader) -> Iterator[Prompt]:
+def _read_frame(frame: Any, reader: _Reader) -> PromptList:
     columns = list(frame.columns)
     if len(set(columns)) < len(columns):
         msg = f"prompts must be a frame whose columns differ, got {_short(columns)}: rename one"
         raise InputError(msg)
-    indexes = frame.index.tolist() if frame.index.is_unique else [None] * len(frame)
-    rows = frame.itertuples(index=False, name=None)
-    for number, (index, row) in enumerate(zip(indexes, rows, strict=True)):
-        name = index if index is None or isinstance(index, int | str) else str(index)
-        yield reader.read(dict(zip(columns, row, strict=True)), f"prompts[{number}]", index=name, is_row=True)
+    for name in columns:
+        reader.check_no_setting(name, "prompts")
+    rows = [dict(zip(columns, row, strict=True)) for row in frame.itertuples(index=False, name=None)]
+    pairs = enumerate(zip(rows, _names_of(frame.index), strict=True))
+    read = [reader.read(row, f"prompts[{number}]", index=name, is_row=True) for number, (row, name) in pairs]
+    return PromptList(read, [{str(name): plain(row[name]) for name in columns} for row in rows], frame.index)
+
+
+def _names_of(index: Any) -> list[str | int | None]:
+    """Return the keys that the index of a frame gives its rows; None for each where they are not unique."""
+    if not index.is_unique:
+        return [None] * len(index)
+    return [name if isinstance(name, int | str) else str(name) for name in index.tolist()]
+
+
+def _name_of(prompt: Prompt) -> str:
+    """Return the key of a prompt that was given none: its text, its images by name, and a hash of all else of it.
+
+    So that prompts share a key only where the same is sent; what is sent with all of a session is not in it.
+    """
+    texts = [part for part in prompt.parts if isinstance(part, str)]
+    images = [part for part in prompt.parts if isinstance(part, Image)]
+    beside: dict[str, Any] = {
+        "turns": prompt.turns,
+        "system": prompt.system,
+        "config": prompt.config,
+        "parts": () if prompt.parts == (*images, *texts[:1]) else prompt.parts,
+    }
+    lines = [*texts, *(f"[{image.label}]" for image in images)]
+    if any(beside.values()):
+        words = ", ".join(name for name, value in beside.items() if value)
+        sent = msgspec.json.Encoder(order="deterministic").encode(beside)
+        lines.append(f"[{words} {hashlib.blake2b(sent, digest_size=6).hexdigest()}]")
+    return "\n".join(lines)
 
 
 def _images(fields: Mapping[str, Any], where: str) -> list[Image]:
@@ -391,77 +478,3 @@ def _plain(value: Any) -> Any:
     if hasattr(value, "model_dump"):
         return value.model_dump(mode="json", by_alias=True, exclude_none=True)
     return value
-
-
-@dataclass(frozen=True, slots=True)
-class Template:
-    """A text with columns in braces; made with `Template.of`.
-
-    Only plain names are allowed in the braces, with an optional format (``{price:.2f}``), and neither attributes nor
-    indexes: a template reads nothing but the row.
-
-    Attributes:
-        text: The text as the user wrote it.
-        columns: Names of the columns, by first use.
-    """
-
-    text: str
-    columns: tuple[str, ...]
-
-    @classmethod
-    def of(cls, text: Any) -> Template:
-        """Return ``text`` as a template.
-
-        Raises:
-            InputError: ``text`` is no text, or its braces hold no names.
-        """
-        if not isinstance(text, str) or not text.strip():
-            msg = f"template must be a text such as 'Describe {{name}}', got {text!r}"
-            raise InputError(msg)
-        try:
-            names = [name for _, name, _, _ in string.Formatter().parse(text) if name is not None]
-        except ValueError as error:
-            msg = f"template has braces that do not match ({error}): write {{{{ and }}}} for braces in the text"
-            raise InputError(msg) from None
-        for name in names:
-            if not name or any(sign in name for sign in ".[]") or name.isdigit():
-                msg = (
-                    f"template must have names of columns in its braces, got {{{name}}}: write {{{{ and }}}} for braces"
-                )
-                raise InputError(msg)
-        if not names:
-            msg = f"template must name a column in braces, got {text!r}: without one all prompts are the same"
-            raise InputError(msg)
-        return cls(text, tuple(dict.fromkeys(names)))
-
-    def fill(self, row: Mapping[str, Any], where: str) -> str:
-        """Return the text for one row.
-
-        Raises:
-            InputError: A column is missing, is empty, or does not fit its format; the message names it.
-        """
-        for column in self.columns:
-            if column not in row:
-                msg = f"{where} has no {column!r}, which the template needs: it has {_names(row)}"
-                raise InputError(msg)
-            value = row[column]
-            if is_missing(value) or (isinstance(value, str) and not value.strip()):
-                msg = f"{where}[{column!r}] must be a value for the template, got {value!r}: fill it or drop the row"
-                raise InputError(msg)
-        try:
-            return string.Formatter().vformat(self.text, (), row)
-        except (ValueError, TypeError, KeyError) as error:
-            msg = f"{where} does not fit the template {self.text!r}: {error}"
-            raise InputError(msg) from None
-
-
-def is_missing(value: Any) -> bool:
-    """Say whether a cell is empty: None, NaN, NaT or NA."""
-    if value is None or type(value).__name__ in ("NAType", "NaTType"):
-        return True
-    return isinstance(value, Real) and bool(value != value)  # noqa: PLR0124 - NaN alone is unlike itself
-
-
-def _names(row: Mapping[str, Any]) -> str:
-    names = list(map(repr, row))
-    return ", ".join(names[:10]) + (" ..." if len(names) > 10 else "") if names else "no columns"

@@ -207,10 +207,12 @@ class Plan(list[Task]):
     Attributes:
         is_ordered: Whether they run in another order, or some were added to the user's list.
         index: That of the frame whose rows the first tasks are; None when the items were no frame.
+        given: What the user gave for the first tasks, where their items were made from it; None where they are it.
     """
 
     is_ordered = False
     index: Any = None
+    given: Sequence[Any] | None = None
 
     def __init__(self, tasks: Iterable[Task] = ()) -> None:
         super().__init__(tasks)

@@ -202,7 +202,10 @@ def _check_read(read: GenerateContentConfig, field: str) -> None:
     if read.max_output_tokens is not None:
         check_count(f"{field}['max_output_tokens']", read.max_output_tokens, low=1)
     if read.candidate_count not in (None, 1):
-        msg = f"{field}['candidate_count'] must be 1, got {read.candidate_count!r}: list a prompt several times instead"
+        msg = (
+            f"{field}['candidate_count'] must be 1, got {read.candidate_count!r}: list a prompt several times, each"
+            " with an 'id' of its own"
+        )
         raise InputError(msg)
     if read.response_modalities:
         _check_modalities(read.response_modalities)
