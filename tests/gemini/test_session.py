@@ -55,32 +55,6 @@ def test_the_same_again_costs_nothing(desk):
     pd.testing.assert_frame_equal(first.results()[columns], again.results()[columns])
 
 
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"system": "Be brief."},
-        {"config": {"temperature": 0.5}},
-        {"model": "gemini-2.5-pro"},
-        {"modalities": ["TEXT"]},
-        {"schema": {"type": "object", "properties": {"name": {"type": "string"}}, "required": ["name"]}},
-    ],
-    ids=lambda change: next(iter(change)),
-)
-def test_what_is_sent_otherwise_is_sent_again(desk, change):
-    desk.run(names(4))
-    changed = desk.run(names(4), **change)
-    assert changed.counts.completed == 4
-    assert desk.sent == 8
-
-
-def test_a_changed_prompt_runs_again_alone(desk):
-    desk.run([{"id": number, "prompt": prompt} for number, prompt in enumerate(names(5))])
-    session = desk.run([{"id": number, "prompt": prompt} for number, prompt in enumerate([*names(4), "Other"])])
-    assert session.results()["key"].tolist() == [0, 1, 2, 3, 4]
-    assert desk.sent == 6
-    assert desk.asked["Other"] == 1
-
-
 def test_another_lane_asks_nothing_anew(desk):
     """What was answered online is not bought again by flex."""
     desk.run(names(3))

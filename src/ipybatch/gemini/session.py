@@ -5,21 +5,25 @@ prompts --check--> session --lanes--> answers, with the cost of each
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
+import re
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AsyncExitStack
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Unpack, cast, get_args
 
 import msgspec
 
 from ipybatch.engine.data.clock import SystemClock
+from ipybatch.engine.data.masking import mask
 from ipybatch.engine.data.outcome import Outcome
+from ipybatch.engine.data.plan import Keying, Plan, make_plan
 from ipybatch.engine.data.policy import Breaker, Limits, Retry, check, check_count
 from ipybatch.engine.rules.estimate import Estimate
 from ipybatch.engine.run.attempt import Attempt
-from ipybatch.engine.store.journal import open_journal
+from ipybatch.engine.store import run_store
+from ipybatch.engine.store.journal import Journal, open_journal
 from ipybatch.errors import InputError
 from ipybatch.gemini.batch.results import BatchPolicy
 from ipybatch.gemini.batch.submission import MAX_REQUESTS
@@ -31,12 +35,12 @@ from ipybatch.gemini.money.prices import LANES, Prices, check_prices
 from ipybatch.gemini.money.quote import BATCH_S
 from ipybatch.gemini.money.tokens import OUTPUT_TOKENS, estimate_input
 from ipybatch.gemini.money.usage import Budget
-from ipybatch.gemini.prompts import Prompt, to_prompts
+from ipybatch.gemini.prompts import Prompt, read_prompts
 from ipybatch.gemini.service.api import TIMEOUT_S, find_key
 from ipybatch.gemini.service.pacer import MOST, SEQUENTIAL, GeminiPacer, Model, choose_models
 from ipybatch.gemini.service.request_config import RequestConfig
 from ipybatch.gemini.spec import Connection, GeminiSpec
-from ipybatch.session.arguments import SessionArguments, check_name, check_session
+from ipybatch.session.arguments import SessionArguments, check_name, check_session, encode_settings
 from ipybatch.session.session import BatchSession
 from ipybatch.session.workload import Workload, recordable
 
@@ -131,6 +135,7 @@ def generate(
     base_url: str | None = None,
     client: Any = None,
     name: str | None = None,
+    replace: bool = False,
     **arguments: Unpack[SessionArguments],
 ) -> GeminiSession:
     """Return a session that sends prompts to Gemini and records the answers; it is not started yet.
@@ -170,12 +175,16 @@ def generate(
         api_key: Default: ``GEMINI_API_KEY``, else ``GOOGLE_API_KEY``.
         base_url: Address of another server, such as a simulator.
         client: A `google.genai.Client` of your own.
-        name: Name of the session; default: "gemini" and the lane.
+        name: Name of the session; default: one that follows from the prompts and all that is sent with them, so that
+            the same call goes on and another one is another session.  With a name of your own, more prompts may join.
+        replace: Whether to pay again for prompts that have an answer under this name, to another text, model, system
+            instruction, config or schema.  Without it they are refused: nothing that was paid is overwritten.
         arguments: As for `BatchSession`: limits, retry, breaker, journal, fresh, timeout_s of a request, on_failure,
             resource, on_progress, verbose, clock.
 
     Raises:
-        InputError: A prompt or an argument is invalid; nothing was sent.
+        InputError: A prompt or an argument is invalid, or a prompt changed that has a paid answer under this name;
+            nothing was sent.
         MissingExtra: google-genai is not installed.
 
     Example:
@@ -184,11 +193,12 @@ def generate(
         >>> with serve("gemini") as url:
         ...     session = generate(["Name a star"], base_url=url, api_key="SIMULATED")
         ...     print(session.run())
-        gemini online completed: 1/1 successful, 0 failed, 0 skipped
+        gemini name-a-star 40281e99 completed: 1/1 successful, 0 failed, 0 skipped
     """
     about = recordable(locals(), _RECORDED)
     _check_lane(lane, arguments, deadline_s, sequential=sequential)
-    check_name(name := f"gemini {lane}" if name is None else name)
+    if name is not None:
+        check_name(name)
     check_session(
         arguments.get("timeout_s"),
         arguments.get("on_failure") or "continue",
@@ -197,11 +207,18 @@ def generate(
         arguments.get("breaker"),
     )
     chosen = choose_models(model, models)
-    listed = to_prompts(prompts, template=template, key=key, operation=operation, project=project)
+    read = read_prompts(prompts, template=template, key=key, operation=operation, project=project)
+    listed = read.prompts
     policy = _policy(max_requests_per_job, max_active_jobs, poll_s, wait_s)
     common = {"system": system, "config": config or {}, "schema": schema, "modalities": tuple(modalities)}
     configs = {way: RequestConfig(lane=way, **common) for way in LANES}
     _check_sizes(listed, configs["online"])
+    settings = {"model": chosen[0].name, **configs["online"].settings()}
+    plan = make_plan(listed, Keying(None, encode_settings(settings)))
+    plan.given, plan.index = read.given, read.index
+    recorded_in = open_journal(arguments.get("journal"))
+    if name is None:
+        name = _default_name(plan, lane, recorded_in, _word(template, schema, listed))
     given = arguments.get("limits") or Limits()
     at_once = _at_once(concurrency, arguments.get("limits"), sequential=sequential)
     hurried = IN_A_HURRY if deadline_s is not None else MOST
@@ -216,7 +233,7 @@ def generate(
         connection=_connection(api_key, base_url, client, arguments.get("timeout_s")),
         pacer=pacer,
         at_once=at_once or hurried,
-        journal=open_journal(arguments.get("journal")),
+        journal=recorded_in,
         clock=arguments.get("clock") or SystemClock(),
         prices=check_prices(prices) or None,
         budget_usd=budget_usd,
@@ -229,17 +246,45 @@ def generate(
     )
     _check_budget(spec)
     slots = min(len(listed), SLOTS) or 1
-    limits = replace(
+    limits = dataclasses.replace(
         given,
         concurrency=slots if spec.has_batch else at_once or MOST,
         batch_size=SEQUENTIAL if sequential else given.batch_size,
         pacer=pacer,
     )
     about |= {"models": [one.name for one in chosen], "images_to": None if images_to is None else str(images_to)}
-    return _session(spec, limits, arguments, about)
+    work = Generation(spec, about, has_groups=limits.batch_size is None, replaces=replace)
+    return _session(work, spec, plan, settings, limits, arguments)
 
 
-def _session(spec: GeminiSpec, limits: Limits, arguments: SessionArguments, about: dict[str, Any]) -> GeminiSession:
+def _word(template: str | None, schema: Any, prompts: list[Prompt]) -> str:
+    """Return what a session is about, in up to three words: of its template, else its schema, else its first prompt."""
+    title = schema.get("title", "") if isinstance(schema, dict) else getattr(schema, "__name__", "")
+    for text in (re.sub(r"{.*?}", " ", template or ""), str(title), *(prompt.text for prompt in prompts[:1])):
+        if words := re.findall(r"\w+", mask(text).lower())[:3]:
+            return "-".join(words)[:40]
+    return "prompts"
+
+
+def _default_name(plan: Plan, lane: str, journal: Journal, word: str) -> str:
+    """Return a name that follows from the keys of the prompts and all that is sent, and not from the lane.
+
+    The same work goes on under the name that it had by default in earlier versions.
+    """
+    with journal.reader() as database:
+        found = run_store.find(database, former := f"gemini {lane}")
+    is_there = found is not None and found.plan_hash == plan.hash
+    return former if is_there else f"gemini {word} {plan.hash.hex()[:8]}"
+
+
+def _session(  # noqa: PLR0917  # what `generate` made, each of another type
+    work: Generation,
+    spec: GeminiSpec,
+    plan: Plan,
+    settings: dict[str, Any],
+    limits: Limits,
+    arguments: SessionArguments,
+) -> GeminiSession:
     handed: dict[str, Any] = {field: value for field, value in arguments.items() if value is not None}
     defaults = {"retry": Retry(attempts=5), "breaker": arguments.get("breaker", Breaker(failures=5, break_s=30.0))}
     if spec.has_batch:
@@ -248,10 +293,10 @@ def _session(spec: GeminiSpec, limits: Limits, arguments: SessionArguments, abou
     resource = "gemini" if key is None else f"gemini {hashlib.blake2b(key.encode(), digest_size=4).hexdigest()}"
     return GeminiSession(
         spec.name,
-        Generation(spec, about, has_groups=limits.batch_size is None),
-        spec.prompts,
+        work,
+        plan,
         cost=start_cost(spec.lane, spec.request_configs["online"]),
-        settings={"model": spec.models[0].name, **spec.request_configs["online"].settings()},
+        settings=settings,
         group_word="Job" if spec.lane in ("batch", "auto") else "Group",
         **{"resource": resource, **defaults, **handed, "limits": limits},
     )
@@ -297,8 +342,10 @@ class Generation(Workload[GeminiSession]):
     needs = "prompts"
     session_class = GeminiSession
 
-    def __init__(self, spec: GeminiSpec | None, about: Mapping[str, Any], *, has_groups: bool = False) -> None:
-        self.spec, self.about = spec, about
+    def __init__(
+        self, spec: GeminiSpec | None, about: Mapping[str, Any], *, has_groups: bool = False, replaces: bool = False
+    ) -> None:
+        self.spec, self.about, self.replaces = spec, about, replaces
         self._has_groups = has_groups
         self._stack = AsyncExitStack()
         self._lanes: Lanes | None = None

@@ -24,7 +24,7 @@ from ipybatch.engine.feed.snapshot import Snapshot
 from ipybatch.engine.store import rows, run_store
 from ipybatch.engine.store.journal import Journal, open_journal
 from ipybatch.engine.store.lease import is_live, me, where
-from ipybatch.engine.store.resume import preview
+from ipybatch.engine.store.resume import check_paid, preview
 from ipybatch.engine.store.run_store import Found
 from ipybatch.errors import InputError, JournalError, JournalLocked
 from ipybatch.session.waiting import in_notebook
@@ -211,6 +211,9 @@ def show_recorded(feed: Feed, journal: Journal, spec: Spec, plan: Plan | None, *
 
     Args:
         to_read: Show it as it ended, not as it would go on.
+
+    Raises:
+        InputError: Items have paid answers to another input on record; see `resume.check_paid`.
     """
     total = None if plan is None else len(plan)
     counts = events.Counts(total=total, pending=total or 0)
@@ -220,6 +223,7 @@ def show_recorded(feed: Feed, journal: Journal, spec: Spec, plan: Plan | None, *
             _show_as_it_ended(feed, database, found, spec.name, plan)
         else:
             if found is not None and plan is not None:
+                check_paid(database, found, spec, plan)
                 counts = preview(database, found, plan)
             feed.emit(events.Planned(feed.clock.unix_s(), spec.name, counts))
         if found is not None and not _is_reopening.get():

@@ -132,6 +132,7 @@ class BatchSession(Control):
             keying=keying,
             group_word=group_word,
             fresh=fresh,
+            replaces=self._workload is None or self._workload.replaces,
             cost=cost,
             skip=skip,
             rank=rank,

@@ -32,6 +32,8 @@ class Workload(Generic[Session]):
         name: What the journal records; the name of the entry point.
         needs: The argument of `open` without which a recorded session can only be read, such as "demand".
         session_class: What `open` gives back.
+        replaces: Whether an item whose input changed takes the place of its answer on record. Where answers are paid,
+            it does so only when its user passed ``replace=True``. For items that are a list.
         lacks: Why this one can only be read; "" when it can run.
         about: What is recorded beside the name, as JSON holds it, for `reading` and `going_on`; no secrets.
     """
@@ -39,6 +41,7 @@ class Workload(Generic[Session]):
     name: ClassVar[str] = ""
     needs: ClassVar[str] = "work"
     session_class: ClassVar[type[Any]]
+    replaces: bool = True
     lacks: str = ""
     about: Mapping[str, Any] = MappingProxyType({})
     session: Session

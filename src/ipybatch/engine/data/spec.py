@@ -82,6 +82,8 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True):
         group_word: What a group is called in the panel.
         keying: How keys and digests are made from items.
         fresh: Begin a new run under the same name.
+        replaces: Whether an item whose input changed takes the place of its answer on record; where answers are paid,
+            only when the user asked for it.
         skip: Function of an item: why it need not run ("" if it must); asked once, kept in the plan.
         rank: Function of an item: lower ranks run first; asked once, kept in the plan.
         priority: Function of an item: its place in `plan.PRIORITIES`, before all ranks; asked once, kept in the plan.
@@ -103,6 +105,7 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True):
     keying: Keying
     group_word: str = "Batch"
     fresh: bool = False
+    replaces: bool = True
     cost: Callable[[Any], Any] | None = None
     skip: Callable[[Any], str] | None = None
     rank: Callable[[Any], int] | None = None

@@ -2,7 +2,8 @@
 
 Rule: the same name continues.  What is final stays as recorded; timeouts,
 transient failures, cancelled, skipped and unrecorded items run again, new
-keys are added, and a key whose input changed runs again.
+keys are added, and a key whose input changed runs again (where answers are
+paid: only if its user said so).
 
     list       --> plan --> matched at once, by its hash or by key --> tasks to run
     generator  --> drawn one by one, each matched in a walk        --> tasks to run
@@ -27,7 +28,7 @@ import msgspec
 from ipybatch.engine.data.events import Counts, Status
 from ipybatch.engine.data.items import ItemList
 from ipybatch.engine.data.masking import describe, mask
-from ipybatch.engine.data.plan import MEDIUM, Again, Plan, Task, canonical, queued_by_priority, short
+from ipybatch.engine.data.plan import MEDIUM, Again, Plan, Task, canonical, key_value, queued_by_priority, short
 from ipybatch.engine.data.spec import Spec
 from ipybatch.engine.store import run_store
 from ipybatch.engine.store.drawing import Drawing, Emit, Listing, Walk
@@ -189,8 +190,15 @@ class Items:
 
 
 def open_list(store: RunStore, spec: Spec, tasks: Plan, again: Again, now_s: float) -> Opened:
-    """Match a list whose keys were checked with what is recorded."""
+    """Match a list whose keys were checked with what is recorded.
+
+    Raises:
+        InputError: Items have paid answers to another input on record; nothing is changed.
+    """
     found = store.found
+    if found is not None and not spec.replaces:
+        with store.journal.reader() as database:
+            check_paid(database, found, spec, tasks)
     has_order = spec.rank is not None or spec.priority is not None
     tasks.is_ordered = has_order or (found is not None and bool(found.is_ordered))
     if found is None:
@@ -288,6 +296,37 @@ def _is_rank(value: Any) -> bool:
 
 def _is_reason(value: Any) -> bool:
     return value is None or isinstance(value, str)
+
+
+def check_paid(database: sqlite3.Connection, found: run_store.Found, spec: Spec, tasks: Plan) -> None:
+    """Refuse items that would take the place of paid answers to another input, unless the session replaces them.
+
+    Paid is what has an answer on record, also of an item that failed; what failed without one runs again.
+
+    Raises:
+        InputError: Counts them, names the first, and says what to pass.
+    """
+    if spec.replaces:
+        return
+    listed = {task.key: task.digest for task in tasks}
+    recorded = database.execute(
+        "SELECT key, digest FROM item WHERE id >= ? AND id < ? AND (status = 'completed' OR has_result) ORDER BY id",
+        ids(found.run),
+    )
+    changed = [key for key, digest in recorded if listed.get(key, digest) != digest]
+    if not changed:
+        return
+    named = ", ".join(short(key_value(key)) for key in changed[:_NAMED])
+    more = f" and {len(changed) - _NAMED:,} more" if len(changed) > _NAMED else ""
+    msg = (
+        f"{len(changed):,} of {len(tasks):,} items of {spec.name!r} have paid answers on record, and they or what is"
+        f" sent with them changed since: {named}{more}. Pass fresh=True for a new run, replace=True to pay again for"
+        " these, or another name= to keep both"
+    )
+    raise InputError(msg)
+
+
+_NAMED = 5  # keys in a message
 
 
 def preview(database: sqlite3.Connection, found: run_store.Found, tasks: Plan) -> Counts:
