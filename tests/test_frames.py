@@ -79,6 +79,71 @@ def test_plain_results_stand_in_the_column_result(plan, clock):
     assert frame["name"].tolist()[1] == "x"
 
 
+NESTED = {
+    "fields of fields": ([{"a": {"b": 1, "c": {"d": 2}}, "e": 3}], {"a.b": 1, "a.c.d": 2, "e": 3}),
+    "lists": ([{"a": {"b": [{"c": 1}]}}], {"a.b": [{"c": 1}]}),
+    "nothing in it": ([{"a": {}}], {"a": {}}),
+    "a name of ours": ([{"error": {"code": 4}, "key": {"status": 5}}], {"error.code": 4, "key.status": 5}),
+    "ours": ([{"error": 4}], {"result_error": 4}),
+    "a field of that name": ([{"a": {"b": 1}, "a.b": 2}], {"a.b": 1, "result_a.b": 2}),
+    "a field of both names": (
+        [{"a": {"b": 1}, "a.b": 2, "result_a.b": 3}],
+        {"a.b": 1, "result_result_a.b": 2, "result_a.b": 3},
+    ),
+    "no dict": ([{"result": {"b": 1}}, 7], {"result.b": 1}),
+    "a field once more": ([{"a": {"b": 1}}, {"a": 7}], {"a.b": 1}),
+}
+
+
+@pytest.mark.parametrize("nested", NESTED)
+def test_flat_columns_hold_the_fields_of_fields(plan, clock, nested):
+    """None of them shadows another, whatever they are called."""
+    results, first = NESTED[nested]
+
+    async def work(item):
+        return results[item]
+
+    session = plan(work, list(range(len(results))))
+    clock.run(session)
+    row = session.results(columns="flat").astype(object).iloc[0].drop(list(done_columns()))
+    assert row.dropna().to_dict() == first
+    assert "a.b" not in session.results() or "a.b" in results[0]
+
+
+def test_a_field_shadows_no_column_of_the_items(plan, clock):
+    """Of the item, of the result and of its fields each stands in its own column, in whatever order they come."""
+
+    async def work(item):
+        return {"a": {"b": 1}, "result_a.b": 2, "c": 3, "result_c": 4}
+
+    session = plan(work, [{"id": 7, "a.b": 10, "result_a.b": 20, "c": 30, "result_c": 40}])
+    clock.run(session)
+    frame = session.results(with_items=True, columns="flat")
+    assert sorted(frame.drop(columns=list(done_columns())).iloc[0]) == [1, 2, 3, 4, 7, 10, 20, 30, 40]
+    assert (frame["a.b"][0], frame["c"][0], frame["result_c"][0]) == (10, 30, 40)
+
+
+def test_there_are_no_other_columns_than_flat(done):
+    with pytest.raises(InputError, match="columns must be 'flat' or None, got 'wide'"):
+        done.results(columns="wide")
+
+
+def test_lists_and_dicts_are_json_in_csv(plan, clock, tmp_path):
+    """Python's own form would be no JSON: None, True, and texts in single quotes."""
+    answer = {"tags": ["it's", None, True], "data": {"name": "Vega", "far": 25.0}, "text": "['plain']", "n": 1}
+
+    async def work(item):
+        return answer if item else {"n": None}
+
+    session = plan(work, [0, 1])
+    clock.run(session)
+    frame = pd.read_csv(session.save(tmp_path / "out.csv"), dtype={"n": "Int64"})
+    assert json.loads(frame["tags"][1]) == answer["tags"]
+    assert json.loads(frame["data"][1]) == answer["data"]
+    assert (frame["text"][1], frame["n"][1]) == ("['plain']", 1)
+    assert frame.iloc[0][["tags", "data", "text", "n"]].isna().all()
+
+
 def test_csv_is_written_with_formulas_escaped(done, tmp_path):
     """A spreadsheet must not run what a service sent: =, +, -, @, tab and return are escaped."""
     frame = pd.read_csv(done.save(tmp_path / "out.csv"), keep_default_na=False)

@@ -6,7 +6,7 @@ import sqlite3
 from array import array
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import quote
 
 import msgspec
@@ -41,7 +41,15 @@ _LEFT = {"failed": "skipped", "cancelled": "cancelled", "rolled_back": "cancelle
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
-def results(journal: Journal, spec: Spec, items: Items, state: State, *, with_items: bool = False) -> pd.DataFrame:
+def results(
+    journal: Journal,
+    spec: Spec,
+    items: Items,
+    state: State,
+    *,
+    with_items: bool = False,
+    columns: Literal["flat"] | None = None,
+) -> pd.DataFrame:
     """Return one row per item, in input order: `OURS`, then the columns of the results.
 
     A dict's fields become columns; one that has a name of ours is prefixed ``result_``.  Any other result stands in
@@ -52,23 +60,37 @@ def results(journal: Journal, spec: Spec, items: Items, state: State, *, with_it
         with_items: Put the items' own columns first: the fields of dicts, one that has a name of ours prefixed
             ``item_``; any other item in the column ``item``.  A result's field of the same name is prefixed
             ``result_``.
+        columns: "flat": fields of dicts in results become columns too, ``a.b`` for field b of field a.
 
     Raises:
         JournalError: The journal cannot be read.
-        InputError: ``with_items`` is given, and the items came from a generator.
+        InputError: ``with_items`` is given, and the items came from a generator; or there are no such ``columns``.
     """
-    plan, rows = items.plan, _rows(journal, spec, items, state)
+    check_columns(columns)
+    plan, rows, is_flat = items.plan, _rows(journal, spec, items, state), columns == "flat"
     if not with_items:
-        frame = _frame(rows)
+        frame = _frame(rows, is_flat=is_flat)
     elif plan is None:
         msg = "with_items needs a session whose items are a list or a DataFrame: nothing keeps those of a generator"
         raise InputError(msg)
     else:
-        frame = _frame(rows, [task.item for task in plan])
+        given = plan.given or ()
+        frame = _frame(rows, [*given, *(task.item for task in plan[len(given) :])], is_flat=is_flat)
     if plan is not None and plan.index is not None:
         added = [key_value(task.key) for task in plan[len(plan.index) :]]  # by the work, while it ran
         frame.index = pd.Index([*plan.index, *added], tupleize_cols=False) if added else plan.index
     return frame
+
+
+def check_columns(columns: Any) -> None:
+    """Refuse columns that there are not.
+
+    Raises:
+        InputError: Says what they may be.
+    """
+    if columns not in (None, "flat"):
+        msg = f"columns must be 'flat' or None, got {columns!r}"
+        raise InputError(msg)
 
 
 def errors(journal: Journal, spec: Spec, items: Items) -> pd.DataFrame:
@@ -283,8 +305,9 @@ def _folded(message: str, label: str) -> str:
     return told + message[end:]
 
 
-def _frame(rows: Iterable[tuple[Any, ...]], items: list[Any] | None = None) -> pd.DataFrame:
-    return pd.DataFrame({name: _series(values) for name, values in _columns(list(rows), items).items()})
+def _frame(rows: Iterable[tuple[Any, ...]], items: list[Any] | None = None, *, is_flat: bool = False) -> pd.DataFrame:
+    columns = _columns(list(rows), items, is_flat=is_flat)
+    return pd.DataFrame({name: _series(values) for name, values in columns.items()})
 
 
 def _series(values: list[Any]) -> pd.Series[Any]:
@@ -300,23 +323,41 @@ def _series(values: list[Any]) -> pd.Series[Any]:
         return pd.Series(values, dtype=object)
 
 
-def _columns(rows: list[tuple[Any, ...]], items: list[Any] | None) -> dict[str, list[Any]]:
+def _columns(rows: list[tuple[Any, ...]], items: list[Any] | None, *, is_flat: bool) -> dict[str, list[Any]]:
     columns = {} if items is None else _spread(items, "item", OURS)
     taken = {*OURS, *columns}
     columns |= {name: [row[at] for row in rows] for at, name in enumerate(OURS)}
-    return columns | _spread([row[-1] for row in rows], "result", taken)
+    return columns | _spread([row[-1] for row in rows], "result", taken, is_flat=is_flat)
 
 
-def _spread(values: list[Any], word: str, taken: Collection[str]) -> dict[str, list[Any]]:
-    """Return the fields of those that are dicts as columns, and the others in a column of that word."""
-    fields = dict.fromkeys(field for value in values if isinstance(value, dict) for field in value)
-    columns = {
-        _column(field, fields, word, taken): [value.get(field) if isinstance(value, dict) else None for value in values]
-        for field in fields
-    }
+def _spread(values: list[Any], word: str, taken: Collection[str], *, is_flat: bool = False) -> dict[str, list[Any]]:
+    """Return the fields of those that are dicts as columns, and the others in a column of that word.
+
+    Args:
+        is_flat: Their dicts' fields too.
+    """
+    read = [dict(_fields(value, is_flat=is_flat)) if isinstance(value, dict) else {} for value in values]
+    paths = {path: ".".join(path) for row in read for path in row}
+    named, used, columns = set(paths.values()), set(taken), dict[str, list[Any]]()
+    for path, field in paths.items():
+        name = _column(field, named, word, used)
+        used.add(name)
+        columns[name] = [row.get(path) for row in read]
     if any(value is not None and not isinstance(value, dict) for value in values):
         columns[word] = [None if isinstance(value, dict) else value for value in values]
     return columns
+
+
+def _fields(
+    value: dict[str, Any], above: tuple[str, ...] = (), *, is_flat: bool
+) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Yield the fields of a dict, each with its path; an empty dict stays a value."""
+    for field, inner in value.items():
+        path = (*above, str(field))
+        if is_flat and isinstance(inner, dict) and inner:
+            yield from _fields(inner, path, is_flat=True)
+        else:
+            yield path, inner
 
 
 def _column(field: str, fields: Iterable[str], word: str = "result", taken: Collection[str] = OURS) -> str:
@@ -330,9 +371,14 @@ def _column(field: str, fields: Iterable[str], word: str = "result", taken: Coll
 def _write_csv(rows: Iterator[tuple[Any, ...]], path: Path) -> None:
     frame = _frame(rows)
     for name in frame.columns:
-        frame[name] = frame[name].map(safe_cell)
+        frame[name] = frame[name].map(lambda value: safe_cell(_json_of(value)))
     frame.columns = pd.Index([safe_cell(name) for name in frame.columns])
     frame.to_csv(path, index=False, lineterminator="\r\n")  # RFC 4180; and a cell's own "\r" is quoted
+
+
+def _json_of(value: Any) -> Any:
+    """Return a list or dict as its JSON, which other programs read; Python's own form is for Python."""
+    return msgspec.json.encode(value).decode() if isinstance(value, dict | list) else value
 
 
 def safe_cell(value: Any) -> Any:

@@ -137,6 +137,40 @@ def test_a_schema_makes_data_of_answers(desk):
     assert frame["status"].tolist() == ["completed"] * 3 + ["failed"]
 
 
+def test_answers_stand_beside_the_frames_own_columns(desk):
+    """Each row keeps the frame's index and columns; an answer's fields are columns, and shadow none of them."""
+    frame = pd.DataFrame(
+        {"city": ["Oslo", "Lima"], "model": ["T", "S"], "text": ["x", "y"], "data.name": ["p", "q"], "n": [1, 2]},
+        index=["a", "b"],
+    )
+    session = desk.run(frame, template="Name a star over {city} {model}", schema=Star)
+    flat = session.results(with_items=True, columns="flat")
+    assert flat.index.tolist() == flat["key"].tolist() == ["a", "b"]
+    assert flat[list(frame.columns)].equals(frame)
+    plain = session.results()
+    assert plain.index.tolist() == ["a", "b"]
+    assert flat["result_data.name"].tolist() == [data["name"] for data in plain["data"]]
+    assert flat["data.distance"].tolist() == [data["distance"] for data in plain["data"]]
+    assert flat["result_model"].tolist() == [MODEL] * 2
+
+
+@pytest.mark.parametrize(
+    ("prompts", "column", "first"),
+    [
+        (["Name star 0", "Name star 1"], "item", "Name star 0"),
+        ([{"id": 7, "prompt": "Name star 0"}, "Name star 1"], "prompt", "Name star 0"),
+        (pd.Series(["Name star 0", "Name star 1"], index=["x", "y"]), "item", "Name star 0"),
+        (pd.DataFrame({"prompt": ["a", "b"], "day": pd.to_datetime(["2026-11-29"] * 2)}), "day", "2026-11-29T00:00:00"),
+    ],
+    ids=["texts", "dicts", "series", "frame"],
+)
+def test_the_prompts_come_back_as_they_were_given(desk, prompts, column, first):
+    session = desk.run(prompts)
+    assert session.results(with_items=True)[column].tolist()[0] == first
+    if isinstance(prompts, pd.Series | pd.DataFrame):
+        assert session.results().index.equals(prompts.index)
+
+
 @pytest.mark.parametrize("is_local", [True, False], ids=["local", "memory"])
 def test_images_are_saved_as_files(desk, tmp_path, is_local):
     folder = str(tmp_path / "pictures") if is_local else "memory://test_images_are_saved/pictures"

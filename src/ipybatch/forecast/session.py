@@ -11,7 +11,7 @@ import asyncio
 import hashlib
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Unpack, cast
+from typing import TYPE_CHECKING, Any, Literal, Unpack, cast
 
 from ipybatch import frames
 from ipybatch.backends.dask import Dask
@@ -62,15 +62,17 @@ class ForecastSession(BatchSession):
         rows.insert(len(frames.OURS), "advice", advice)
         return rows
 
-    def results(self, *, with_items: bool = False) -> pd.DataFrame:
+    def results(self, *, with_items: bool = False, columns: Literal["flat"] | None = None) -> pd.DataFrame:
         """Return the forecast: one row per (site, part, date), with forecast, lo, hi, model_used and reason.
 
         With ``on_failure="rollback"`` it is empty until all partitions are completed; else it holds those that are.
 
         Raises:
             JournalError: The journal cannot be read.
-            InputError: ``with_items`` is given: a forecast's rows are not its items, which `partitions` lists.
+            InputError: ``with_items`` is given: a forecast's rows are not its items, which `partitions` lists; or
+                there are no such ``columns``.
         """
+        frames.check_columns(columns)  # a forecast's are flat
         if with_items:
             msg = "with_items must be False for a forecast, whose rows are not its items: use partitions()"
             raise InputError(msg)

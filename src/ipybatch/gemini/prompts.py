@@ -288,7 +288,7 @@ class _Reader:
 
 def _read_frame(frame: Any, reader: _Reader) -> PromptList:
     columns = list(frame.columns)
-    if len(set(columns)) < len(columns):
+    if len(set(map(str, columns))) < len(columns):
         msg = f"prompts must be a frame whose columns differ, got {_short(columns)}: rename one"
         raise InputError(msg)
     for name in columns:

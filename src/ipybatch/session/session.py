@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Generator, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
 from ipybatch.backends import choose
 from ipybatch.engine.data import events
@@ -267,20 +267,23 @@ class BatchSession(Control):
         listeners.append(listener)
         return lambda: listeners.remove(listener) if listener in listeners else None
 
-    def results(self, *, with_items: bool = False) -> pd.DataFrame:
+    def results(self, *, with_items: bool = False, columns: Literal["flat"] | None = None) -> pd.DataFrame:
         """Return one row per item, in input order: key, status, attempts, seconds, error, and the result's columns.
 
         Items that were a DataFrame give it their index.
 
         Args:
             with_items: Put the items' own columns first, as `ipybatch.frames.results` names them.
+            columns: "flat": fields of dicts in results become columns too, ``a.b`` for field b of field a.
 
         Raises:
-            InputError: ``with_items`` is given, and the items came from a generator: nothing keeps them.
+            InputError: ``with_items`` is given, and the items came from a generator: nothing keeps them; or there are
+                no such ``columns``.
         """
         from ipybatch import frames
 
-        return frames.results(self._journal, self._spec, self._known_items(), self.state, with_items=with_items)
+        known = self._known_items()
+        return frames.results(self._journal, self._spec, known, self.state, with_items=with_items, columns=columns)
 
     def errors(self) -> pd.DataFrame:
         """Return one row per message on record: message, count, status, scope, first key and its traceback.
