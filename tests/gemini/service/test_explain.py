@@ -97,7 +97,7 @@ def test_an_error_with_status_200_is_that_error(desk, code, counts):
         return as_json({"error": {"code": code, "status": "ODD", "message": "sorry"}})
 
     simulator.refused = answer
-    session = desk.run([f"prompt {n}" for n in range(3)], breaker=None, retry=Retry(attempts=3, initial_s=0.01))
+    session = desk.run([f"prompt {n}" for n in range(3)], breaker=None, retry=Retry(attempts=4, initial_s=0.01))
     assert (session.counts.completed, session.counts.failed) == counts
     assert len(told) == 3
 
