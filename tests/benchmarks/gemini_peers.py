@@ -28,31 +28,20 @@ Contestant = Callable[[str, list[str], int | None], Callable[[], list[str | None
 
 def plain(url: str, prompts: list[str], rpm: int | None) -> Callable[[], list[str | None]]:
     """Google's own client, its retries as they come; it takes no quota."""
-    from google import genai
-    from google.genai import types
-
-    async def run() -> list[str | None]:
-        options = types.HttpOptions(base_url=url, retry_options=types.HttpRetryOptions())
-        client, slots = genai.Client(api_key=KEY, http_options=options), asyncio.Semaphore(AT_ONCE)
-
-        async def one(prompt: str) -> str | None:
-            async with slots:
-                return (await client.aio.models.generate_content(model=MODEL, contents=prompt)).text
-
-        texts = await asyncio.gather(*map(one, prompts), return_exceptions=True)
-        await client.aio.aclose()
-        return kept(texts)
-
-    return lambda: asyncio.run(run())
+    return _by_sdk(url, prompts)
 
 
 def once(url: str, prompts: list[str], rpm: int | None) -> Callable[[], list[str | None]]:
     """Google's own client, each request sent once: what a call takes."""
+    return _by_sdk(url, prompts, attempts=1)
+
+
+def _by_sdk(url: str, prompts: list[str], **retry: int) -> Callable[[], list[str | None]]:
     from google import genai
     from google.genai import types
 
     async def run() -> list[str | None]:
-        options = types.HttpOptions(base_url=url, retry_options=types.HttpRetryOptions(attempts=1))
+        options = types.HttpOptions(base_url=url, retry_options=types.HttpRetryOptions(**retry))
         client, slots = genai.Client(api_key=KEY, http_options=options), asyncio.Semaphore(AT_ONCE)
 
         async def one(prompt: str) -> str | None:

@@ -26,10 +26,9 @@ def _is_impatient(monkeypatch):
 ONCE = {"retry": Retry(attempts=1), "breaker": Breaker(failures=1, give_up_after=1), "limits": Limits(concurrency=3)}
 
 
-@pytest.mark.parametrize("timeout_s", [None, 0.25])
-def test_what_runs_out_while_work_blocks_the_loop_is_no_outage(live, timeout_s):
-    """Neither a timeout of the work's own nor ours: the line that blocks is named, and no item pays."""
-    failures, calls = [], []
+def blocking(other):
+    """Work whose first item blocks the loop once, while each of the others does something that takes time."""
+    calls = []
 
     async def work(item):
         calls.append(item)
@@ -37,10 +36,21 @@ def test_what_runs_out_while_work_blocks_the_loop_is_no_outage(live, timeout_s):
             await asyncio.sleep(0.05)
             time.sleep(0.4)  # noqa: ASYNC251  # what must not be done
         else:
-            async with asyncio.timeout(None if timeout_s else 0.25):
-                await asyncio.sleep(0.1)
+            await other()
 
-    session = live(work, [0, 1, 2], timeout_s=timeout_s, **ONCE)
+    return work
+
+
+@pytest.mark.parametrize("timeout_s", [None, 0.25])
+def test_what_runs_out_while_work_blocks_the_loop_is_no_outage(live, timeout_s):
+    """Neither a timeout of the work's own nor ours: the line that blocks is named, and no item pays."""
+    failures = []
+
+    async def wait():
+        async with asyncio.timeout(None if timeout_s else 0.25):
+            await asyncio.sleep(0.1)
+
+    session = live(blocking(wait), [0, 1, 2], timeout_s=timeout_s, **ONCE)
     session.on(lambda event: failures.append(event.failures) if isinstance(event, events.BreakerMoved) else None)
     assert session.run().counts.completed == 3
     assert not any(failures)
@@ -56,22 +66,16 @@ IN_THE_WORDS_OF = {
 
 @pytest.mark.parametrize("raised", IN_THE_WORDS_OF.values(), ids=IN_THE_WORDS_OF)
 def test_a_timeout_is_one_whatever_its_client_calls_it(live, raised):
-    calls = []
 
-    async def work(item):
-        calls.append(item)
-        if item == 0 and calls.count(0) == 1:
-            await asyncio.sleep(0.05)
-            time.sleep(0.4)  # noqa: ASYNC251  # what must not be done
-        else:
-            try:
-                async with asyncio.timeout(0.25):
-                    await asyncio.sleep(0.1)
-            except TimeoutError as error:
-                msg = "no answer in time"
-                raise raised(msg) from error
+    async def wait():
+        try:
+            async with asyncio.timeout(0.25):
+                await asyncio.sleep(0.1)
+        except TimeoutError as error:
+            msg = "no answer in time"
+            raise raised(msg) from error
 
-    assert live(work, [0, 1, 2], **ONCE).run().counts.completed == 3
+    assert live(blocking(wait), [0, 1, 2], **ONCE).run().counts.completed == 3
 
 
 STOPPED = """

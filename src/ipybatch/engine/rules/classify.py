@@ -28,7 +28,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import suppress
 from enum import Enum
-from typing import Any, Literal
+from typing import Literal
 
 import msgspec
 
@@ -322,8 +322,3 @@ def _moved(answer: Answer) -> str:
     get = getattr(answer.headers, "get", None)
     where = (get("Location") or get("location")) if callable(get) else None
     return f"It has moved to {str(where)[:200]}: ask there, or let the client follow redirects." if where else ""
-
-
-def parse_retry_after(headers: Any, now_unix_s: float) -> float | None:
-    """Return how long an answer's headers ask us to wait, seconds; None if they say nothing."""
-    return read_headers(headers, now_unix_s).retry_after_s

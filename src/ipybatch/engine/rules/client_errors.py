@@ -237,32 +237,31 @@ def frames_of(error: BaseException) -> Iterator[FrameType]:
         place = place.tb_next
 
 
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """Yield an error, its cause, and so on, a few of them."""
+    one: BaseException | None = error
+    for _ in range(_CHAIN):
+        if one is None:
+            return
+        yield one
+        one = one.__cause__ or one.__context__
+
+
+_CHAIN = 8  # errors that are looked through
+
+
 def _passed(error: BaseException, package: str, function: str) -> bool:
     """Say whether an error, or one of its causes, went through a function of a package."""
-    for _ in range(_CHAIN):
-        for frame in frames_of(error):
-            if frame.f_code.co_name == function and _package(frame.f_globals.get("__name__", "")) == package:
-                return True
-        inner = error.__cause__ or error.__context__
-        if inner is None:
-            return False
-        error = inner
-    return False
+    return any(
+        frame.f_code.co_name == function and _package(frame.f_globals.get("__name__", "")) == package
+        for one in _chain(error)
+        for frame in frames_of(one)
+    )
 
 
 def is_timeout(error: BaseException) -> bool:
     """Say whether an error, or one of its causes, is a time that ran out, whatever its client calls it."""
-    for _ in range(_CHAIN):
-        if any("Timeout" in cls.__name__ for cls in type(error).__mro__):
-            return True
-        inner = error.__cause__ or error.__context__
-        if inner is None:
-            return False
-        error = inner
-    return False
-
-
-_CHAIN = 8  # errors that are looked through
+    return any("Timeout" in cls.__name__ for one in _chain(error) for cls in type(one).__mro__)
 
 
 def _package(module: Any) -> str:
@@ -314,10 +313,7 @@ _CLOSED = re.compile(r"^(Session is|Connector is|Cannot send a request, as the c
 
 def _local_protocol(error: BaseException) -> Meaning:
     """Of HTTP/1, a request that cannot be sent; of HTTP/2, also a line that the service has closed."""
-    chain: list[BaseException | None] = [error]
-    while chain[-1] is not None and len(chain) < _CHAIN:
-        chain.append(chain[-1].__cause__ or chain[-1].__context__)
-    return "service" if any(_package(type(one).__module__) == "h2" for one in chain) else "request"
+    return "service" if any(_package(type(one).__module__) == "h2" for one in _chain(error)) else "request"
 
 
 def _aiohttp_connection(error: BaseException) -> Meaning:

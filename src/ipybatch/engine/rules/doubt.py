@@ -62,9 +62,7 @@ class Doubt(msgspec.Struct):
         if self._sign and self.state != "proved":
             self.state, self.alike, self._sign, self._is_asking = "watching", [], "", False
 
-    def fail(  # what failed, and how
-        self, item: int, error: BaseException, verdict: Verdict, text: str, label: str, *, asked: bool
-    ) -> None:
+    def fail(self, item: int, error: BaseException, verdict: Verdict, text: str, label: str, *, asked: bool) -> None:
         """Count an item that failed for good.
 
         Args:

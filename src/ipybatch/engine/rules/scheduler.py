@@ -167,7 +167,7 @@ class Scheduler(msgspec.Struct):
             and not (self.limit_groups and self.limit_groups.count)
         )
 
-    def next(self, now_s: float) -> Ticket | None:  # once an item: calls cost more
+    def next(self, now_s: float) -> Ticket | None:
         """Return the attempt to start now; None when nothing may, see `wait_s`."""
         if self.held and not self.lets_one:
             self._wait(math.inf, "pause")
