@@ -8,4 +8,5 @@ events   what happens, as frozen types
 outcome  how an item ended; results as JSON
 masking  secrets out of every text; an error as one line
 clock    the time as a parameter
+loop_call  a function handed to the thread of an event loop
 """

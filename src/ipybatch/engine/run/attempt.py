@@ -16,10 +16,10 @@ from contextlib import contextmanager, suppress
 from typing import Any, Protocol, TypeVar
 
 from ipybatch.engine.data.items import ItemList, read_whole
+from ipybatch.engine.data.loop_call import post
 from ipybatch.engine.data.plan import short
 from ipybatch.engine.data.policy import check_count
 from ipybatch.engine.rules.limiter import NO_COST, Cost, Permit
-from ipybatch.engine.run.engine_thread import post
 from ipybatch.errors import InputError, Withheld
 
 T = TypeVar("T")

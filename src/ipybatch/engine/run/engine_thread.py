@@ -23,6 +23,7 @@ from collections.abc import Callable, Coroutine
 from types import TracebackType
 from typing import Any, Protocol, TypeVar
 
+from ipybatch.engine.data.loop_call import post
 from ipybatch.engine.data.masking import describe
 from ipybatch.engine.run.watchdog import Watchdog
 from ipybatch.errors import EngineBusy, InputError
@@ -182,28 +183,6 @@ class EngineThread:
                 running.set_exception(EngineBusy(reason))
             else:  # it has told its reason
                 running.set_result(None)
-
-
-def post(loop: asyncio.AbstractEventLoop, function: Callable[[], T]) -> concurrent.futures.Future[T]:
-    """Run a quick function on a loop's thread soon; the future has its result.
-
-    Raises:
-        EngineBusy: The loop is closed.
-    """
-    done: concurrent.futures.Future[T] = concurrent.futures.Future()
-
-    def run() -> None:
-        try:
-            done.set_result(function())
-        except BaseException as error:  # handed to the caller, whatever it is
-            done.set_exception(error)
-
-    try:
-        loop.call_soon_threadsafe(run, context=contextvars.Context())
-    except RuntimeError:
-        msg = "the engine's thread ended"
-        raise EngineBusy(msg) from None
-    return done
 
 
 def refuse_to_wait_for(supervised: Supervised | None) -> None:

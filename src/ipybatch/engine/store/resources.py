@@ -7,7 +7,6 @@ a permit wakes the others.  What other processes use is in the limit store.
 from __future__ import annotations
 
 import asyncio
-import concurrent.futures
 import contextlib
 import os
 import time
@@ -20,6 +19,7 @@ import msgspec
 
 from ipybatch.engine.data import events
 from ipybatch.engine.data.clock import Clock, SystemClock
+from ipybatch.engine.data.loop_call import post
 from ipybatch.engine.data.masking import mask
 from ipybatch.engine.data.policy import Limits
 from ipybatch.engine.data.spec import Spec
@@ -33,7 +33,7 @@ from ipybatch.engine.store.limit_store import Answer, LimitStore, Owner, Report,
 from ipybatch.engine.store.network_copy import home_of
 from ipybatch.engine.store.shared_limiter import SharedLimiter
 from ipybatch.engine.store.sqlite_limits import SqliteLimits
-from ipybatch.errors import InputError, JournalLocked
+from ipybatch.errors import EngineBusy, InputError, JournalLocked
 
 T = TypeVar("T")
 
@@ -74,19 +74,10 @@ class Resource:
         limiter, loop = self.limiter, self.limiter.loop
         if loop is None or not loop.is_running() or asyncio._get_running_loop() is loop:
             return limiter.lift()
-        done: concurrent.futures.Future[bool] = concurrent.futures.Future()
-
-        def lift() -> None:
-            try:
-                done.set_result(limiter.lift())
-            except BaseException as error:  # handed to the thread, whatever it is
-                done.set_exception(error)
-
         was_cool = limiter.cool_until_s > limiter.clock.now_s()
         try:
-            loop.call_soon_threadsafe(lift)
-            return done.result(LIFT_S)
-        except (RuntimeError, TimeoutError):  # it is closed; or busy, and lifts as soon as it can
+            return post(loop, limiter.lift).result(LIFT_S)
+        except (EngineBusy, TimeoutError):  # it is closed; or busy, and lifts as soon as it can
             return was_cool
 
     def _tell(self, event: events.Event) -> None:
