@@ -151,8 +151,8 @@ taken for an outage |
 RULES = """
 ## The rules
 
-1. **Your own word counts most.** `Transient`, `RateLimited`, `Permanent`, `Refused` and `Withheld` say what they say,
-   also in an `ExceptionGroup` and as the cause of another error.
+1. **Your own word counts most.** `Transient`, `RateLimited`, `Permanent`, `Refused`, `Held` and `Withheld` say what
+   they say, also in an `ExceptionGroup` and as the cause of another error.
 2. **A group** (`asyncio.TaskGroup`, `asyncio.timeout` within one) is judged by its members, and told by the one that
    decides, the first of: an account's refusal; our set-up; your own `Permanent`; a 429; the service; what may go well
    next time; the item. A member that was only cancelled with the others never decides.

@@ -29,6 +29,7 @@ __all__ = [
     "EngineBusy",
     "Estimate",
     "Fenced",
+    "Held",
     "InputError",
     "ItemError",
     "JournalCorrupt",

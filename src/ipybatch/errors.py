@@ -10,6 +10,7 @@ BatchError
 |   |   `-- NotThere          the service has no such thing: it is asked again in some days (`ipybatch.library`)
 |   |-- Overrun               give it more time, or less to do (`ipybatch.backends`; also a TimeoutError)
 |   |-- Refused               fix the key or the account: the session stops
+|   |-- Held                  come back later for this item: the others go on
 |   `-- Withheld              raise the budget, or come back later: what runs finishes, nothing more starts
 |-- InputError                fix the call (also a ValueError)
 |-- EngineBusy                ask again: the engine did not answer within a second
@@ -100,6 +101,15 @@ class Withheld(ItemError):
     """
 
     kind = "withheld"
+
+
+class Held(ItemError):
+    """Say that this item is not sent for now, and why; the others go on.
+
+    The item counts as skipped, and runs when the session goes on.
+    """
+
+    kind = "held"
 
 
 class InputError(BatchError, ValueError):

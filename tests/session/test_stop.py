@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from ipybatch import Limits, Rate, Retry, Withheld
+from ipybatch import Held, Limits, Rate, Retry, Withheld
 from ipybatch.engine.data import events
 from ipybatch.engine.run import run, slots
 from ipybatch.errors import EngineBusy
@@ -275,6 +275,26 @@ def test_withheld_ends_the_session_when_what_runs_has_finished(plan, clock):
     assert (summary.counts.completed, summary.counts.skipped, summary.counts.failed) == (2, 4, 0)
     withholds = False
     assert clock.run(session).counts.completed == 6
+
+
+def test_an_item_that_is_held_is_skipped_and_the_others_go_on(plan, clock):
+    """It says nothing of the service, is not tried again by this start, and is by the next."""
+    starts, holds = [], True
+
+    async def work(item):
+        starts.append(item)
+        if item < 2 and holds:
+            raise Held("its job lacks an answer")
+        return item
+
+    session = plan(work, list(range(6)), retry=Retry(attempts=3))
+    summary = clock.run(session)
+    assert (summary.state, summary.counts.completed, summary.counts.skipped) == ("completed", 4, 2)
+    assert sorted(starts) == list(range(6))
+    assert session.results().error.tolist()[:2] == ["its job lacks an answer"] * 2
+    holds = False
+    assert clock.run(session).counts.completed == 6
+    assert sorted(starts[6:]) == [0, 1]
 
 
 async def starts_later(item, attempt):

@@ -356,6 +356,23 @@ def test_migrations_are_steps_that_keep_what_is_there(path, monkeypatch):
     book.close()
 
 
+def test_usage_of_an_earlier_version_is_kept(path, monkeypatch):
+    """Tokens may be unknown now; what was recorded stays as it was, and a later row may leave them out."""
+    with monkeypatch.context() as patch:
+        patch.setattr(schema, "STEPS", schema.STEPS[:8])
+        Journal(path).close()
+    old = "INSERT INTO usage (at_s, session, lane, model, operation, project, status, tokens_in, usd) VALUES"
+    with sqlite3.connect(path) as database:
+        database.execute(f"{old} (1.0, 's', 'online', 'm', 'text', '', 'ok', 7, 0.5)")
+    database.close()
+    book = Journal(path)
+    book.write(lambda db: db.execute(f"{old} (2.0, 's', 'online', 'm', 'text', '', 'ok', NULL, NULL)").rowcount)
+    with book.reader() as database:
+        rows = database.execute("SELECT tokens_in, tokens_out, usd, job, item FROM usage ORDER BY at_s").fetchall()
+    book.close()
+    assert rows == [(7, 0, 0.5, "", None), (None, None, None, "", None)]
+
+
 def test_a_migration_that_fails_changes_nothing(path, monkeypatch):
     """A step is one transaction: half of it is never there."""
     Journal(path).close()

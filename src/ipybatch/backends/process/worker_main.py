@@ -31,7 +31,7 @@ from ipybatch.backends.process.protocol import OutOfMemory
 from ipybatch.engine.data.policy import Retry
 from ipybatch.engine.data.user_frames import REMOTE
 from ipybatch.engine.rules.classify import Judged, Kind, Verdict, classify, culprit
-from ipybatch.errors import ItemError, Permanent, RateLimited, Refused, Transient, Withheld
+from ipybatch.errors import Held, ItemError, Permanent, RateLimited, Refused, Transient, Withheld
 
 _HEADROOM_MB = 300  # below that the packages themselves fail to load, with misleading errors
 _OURS: dict[Kind, type[Exception]] = {
@@ -41,6 +41,7 @@ _OURS: dict[Kind, type[Exception]] = {
     Kind.PERMANENT: Permanent,
     Kind.REFUSED: Refused,
     Kind.WITHHELD: Withheld,
+    Kind.HELD: Held,
 }
 
 

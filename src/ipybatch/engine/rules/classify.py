@@ -11,7 +11,7 @@ of and from what went before; nowhere else, and never from its text.
 
 What is asked of an error, in this order; the first that answers decides:
 
-1. Is it the work's own word (Transient, RateLimited, Permanent, Refused, Withheld)?
+1. Is it the work's own word (Transient, RateLimited, Permanent, Refused, Held, Withheld)?
 2. Is it a group? Then its members are judged one by one, and the gravest decides (`_rank`).
 3. Does its class tell (`client_errors`)? A failed line may wrap what is ours: a certificate, too many open files.
 4. Does it tell of an answer? Then the status does (`_of_answer`).
@@ -44,7 +44,7 @@ from ipybatch.engine.rules.client_errors import (
     wrapped_by,
 )
 from ipybatch.engine.rules.rate_headers import NOTHING_TOLD, Told, read_headers
-from ipybatch.errors import ItemError, JournalError, Permanent, RateLimited, Refused, Transient, Withheld
+from ipybatch.errors import Held, ItemError, JournalError, Permanent, RateLimited, Refused, Transient, Withheld
 
 Scope = Literal["item", "service", "rate", "account", "us"]
 
@@ -58,6 +58,7 @@ class Kind(Enum):
     PERMANENT = "permanent"
     REFUSED = "refused"
     WITHHELD = "withheld"
+    HELD = "held"
     SETUP = "setup"
 
 
@@ -140,6 +141,7 @@ _SAID = (  # the first that fits
     (Permanent, Kind.PERMANENT),
     (Refused, Kind.REFUSED),
     (Withheld, Kind.WITHHELD),
+    (Held, Kind.HELD),
 )
 _JOURNAL = "The item runs again; make room on the journal's disk, or end the program that keeps it locked."
 _SLIPS = (AttributeError, ImportError, NameError, SyntaxError, TypeError)

@@ -40,7 +40,7 @@ def is_last(retry: Retry, paid: int, verdict: Verdict) -> bool:
     Args:
         paid: How many of its attempts count.
     """
-    if verdict.kind in (Kind.PERMANENT, Kind.REFUSED, Kind.WITHHELD, Kind.SETUP):
+    if verdict.kind in (Kind.PERMANENT, Kind.REFUSED, Kind.WITHHELD, Kind.HELD, Kind.SETUP):
         return True
     return paid >= retry.attempts
 

@@ -442,7 +442,7 @@ class Runner:
             is_last = self._give_up(now_s, ticket, text) or is_last
         if not is_last and (self.state is None or self.left == "skipped"):
             return self._retry(now_s, ticket, following.wait_s, text)
-        if verdict.kind is Kind.WITHHELD:
+        if verdict.kind in (Kind.WITHHELD, Kind.HELD):
             return self._record(ticket, now_s, "skipped", False, text, judged=judged)
         status: Status = "timeout" if verdict.kind is Kind.TIMEOUT else "failed"
         if self.spec.on_failure != "continue" and not verdict.ends_session:

@@ -22,8 +22,12 @@ tables get no further columns.
     command   what other processes ask a run's owner to do: its verb, and its arguments as JSON. One that is not taken
               (`taken_s` NULL) belongs to the start that holds the lease: none after it acts on it. `reply` says why
               nothing came of it; "" for done
-    usage     every billed call: its tokens and what they cost
-    job       remote batch jobs, from the intent to submit one to its results
+    usage     every billed call: its tokens and what they cost, NULL where the service did not tell. It is here before
+              it is sent, as `status` "sent" with the most that it may cost, `bound_usd`. `job`, `item`: of a request
+              of a batch job, its display name and the key in it; `at_once`: calls in flight at its start
+    job       remote batch jobs, from the intent to submit one to its results. `account`: a hash of the key that sent
+              it; `look`: why the last look at it failed; `answers`: how many were received; `is_released`: whether what
+              it did not answer may be sent again
     credit    movements of credit accounts; amounts are decimal text
 """
 
@@ -217,6 +221,39 @@ STEPS = (
     """,
     """
     ALTER TABLE run ADD COLUMN notes TEXT;
+    """,
+    """
+    CREATE TABLE told (
+        id INTEGER PRIMARY KEY,
+        at_s REAL NOT NULL,
+        session TEXT NOT NULL,
+        lane TEXT NOT NULL,
+        model TEXT NOT NULL,
+        operation TEXT NOT NULL,
+        project TEXT NOT NULL,
+        status TEXT NOT NULL,
+        tokens_in INTEGER,
+        tokens_out INTEGER,
+        tokens_thoughts INTEGER,
+        tokens_cached INTEGER,
+        usd REAL,
+        credits TEXT,
+        ms REAL NOT NULL DEFAULT 0,
+        job TEXT NOT NULL DEFAULT '',
+        item TEXT,
+        bound_usd REAL,
+        at_once INTEGER
+    );
+    INSERT INTO told SELECT *, '', NULL, NULL, NULL FROM usage;
+    DROP TABLE usage;
+    ALTER TABLE told RENAME TO usage;
+    CREATE INDEX usage_by_session ON usage (session, at_s);
+    CREATE UNIQUE INDEX usage_by_item ON usage (job, item) WHERE item IS NOT NULL;
+    ALTER TABLE job ADD COLUMN account TEXT NOT NULL DEFAULT '';
+    ALTER TABLE job ADD COLUMN bound_usd REAL;
+    ALTER TABLE job ADD COLUMN look TEXT NOT NULL DEFAULT '';
+    ALTER TABLE job ADD COLUMN answers INTEGER;
+    ALTER TABLE job ADD COLUMN is_released INTEGER NOT NULL DEFAULT 0;
     """,
 )
 

@@ -40,8 +40,9 @@ ENDED: frozenset[JobState] = frozenset({"succeeded", "failed", "cancelled", "exp
 CANCELLING = "we asked for it to be cancelled"  # reason of a job that runs on for a while
 _COLUMNS = (
     "display_name, session, number, model, remote, state, file, created_s, updated_s, ended_s, requests, reason, keys,"
-    " collected"
+    " collected, account, bound_usd, look, answers, is_released"
 )
+_FLAGS = ("collected", "is_released")
 _NEVER_SENT = "(remote = '' AND state IN ('intent', 'failed'))"
 _STATUS: dict[JobState, Status] = {
     "intent": "pending",
@@ -72,6 +73,11 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
         ended_s: Time at which the end was first seen, Unix time; None before.
         reason: Reason for the state, in one line.
         collected: Whether all of its results are recorded.
+        account: Hash of the key that sent it: to another key it is not there; "" if it is not known.
+        bound_usd: Most that it may cost, USD; None if it is not known.
+        look: Why the last look at it failed; "" after one that did not.
+        answers: Number of its items of which an answer or an error was received; None before its results were read.
+        is_released: Whether the user allowed that what it did not answer is sent again.
         counts: Number of requests by state, as last reported by the service; not in the journal.
     """
 
@@ -88,6 +94,11 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     ended_s: float | None = None
     reason: str = ""
     collected: bool = False
+    account: str = ""
+    bound_usd: float | None = None
+    look: str = ""
+    answers: int | None = None
+    is_released: bool = False
     counts: Mapping[str, int] = {}
 
     @property
@@ -243,14 +254,15 @@ def _jobs(database: sqlite3.Connection, where: str, values: Sequence[Any]) -> li
 
 def _row(job: Job) -> dict[str, Any]:
     fields = {name: getattr(job, name) for name in _COLUMNS.split(", ")}
-    return {**fields, "keys": msgspec.json.encode(job.keys), "collected": int(job.collected)}
+    flags = {name: int(getattr(job, name)) for name in _FLAGS}
+    return {**fields, **flags, "keys": msgspec.json.encode(job.keys)}
 
 
 def _from_row(row: Sequence[Any]) -> Job:
     fields = dict(zip(_COLUMNS.split(", "), row, strict=True))
     del fields["requests"]
     keys = msgspec.json.decode(fields["keys"], type=tuple[str, ...])
-    return Job(**{**fields, "keys": keys, "collected": bool(fields["collected"])})
+    return Job(**{**fields, **{name: bool(fields[name]) for name in _FLAGS}, "keys": keys})
 
 
 def _update(database: sqlite3.Connection, job: Job, only: JobState | None) -> bool:
