@@ -28,7 +28,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from ipybatch.engine.data.masking import mask, register
-from ipybatch.errors import InputError, MissingExtra, Permanent
+from ipybatch.errors import BatchError, InputError, MissingExtra, Permanent
 
 # A request holds 20 MB, and base64 needs four bytes for three.
 # Source: https://ai.google.dev/gemini-api/docs/image-understanding (2026-11-22).
@@ -205,13 +205,25 @@ class ImageStore:
 
     Args:
         folder: A path, or an address such as "memory://pictures" or "s3://bucket/pictures".
+        later: Whether to make the folder when it is first written.
 
     Raises:
         InputError: The folder cannot be written.
         MissingExtra: fsspec is not installed.
     """
 
-    def __init__(self, folder: str | Path) -> None:
+    def __init__(self, folder: str | Path, *, later: bool = False) -> None:
+        self._folder, self._root = folder, ""
+        self._files: Any = None
+        if not later:
+            self._open(folder)
+
+    @classmethod
+    def unasked(cls, journal: Path, session: str) -> ImageStore:
+        """Return the place of images that nobody asked for: a folder beside the journal, made when one comes."""
+        return cls(journal.with_name("images") / _stem(session), later=True)
+
+    def _open(self, folder: str | Path) -> None:
         if not isinstance(folder, str | Path) or not str(folder).strip():
             msg = f"folder must be a path or an address such as 's3://bucket/pictures', got {folder!r}"
             raise InputError(msg)
@@ -240,6 +252,12 @@ class ImageStore:
         Raises:
             Permanent: An image cannot be written. The answer was billed, so the item is not sent again by itself.
         """
+        if self._files is None:
+            try:
+                self._open(self._folder)
+            except BatchError as error:
+                msg = f"image of {key!r} was received but could not be saved: {error}"
+                raise Permanent(msg) from None
         return [self._save(key, number, *image) for number, image in enumerate(images, 1)]
 
     def _save(self, key: str | int, number: int, mime_type: str, content: bytes) -> str:

@@ -43,7 +43,7 @@ class Caller(msgspec.Struct):
         session: Name of the session.
         request_configs: Settings of requests, by lane.
         tell: Function that publishes an event.
-        store: Where images of answers are saved; None: nowhere.
+        images: Where images of answers are saved.
         output_tokens: Expected tokens of an answer, for the reservation; a moving average of those received.
     """
 
@@ -55,7 +55,7 @@ class Caller(msgspec.Struct):
     journal: Journal
     clock: Clock
     tell: Callable[[Event], None]
-    store: ImageStore | None = None
+    images: ImageStore | None = None
     output_tokens: float = OUTPUT_TOKENS
 
     async def call(self, prompt: Prompt, lane: str, attempt: Attempt) -> dict[str, Any]:
@@ -92,29 +92,39 @@ class Caller(msgspec.Struct):
             ms: Time to the answer, milliseconds; 0.0 in a batch job.
 
         Raises:
-            Permanent: The answer's verdict is not "ok", or it does not match the schema; it is billed all the same.
+            Permanent: The answer's verdict is not "ok", it does not match the schema, or an image cannot be saved; it
+                is billed all the same, and the error has it as its result.
         """
         usd = self.money.usd(model, answer.tokens, lane)
-        status: str = answer.verdict
-        try:
-            if answer.verdict != "ok":
-                raise Permanent(answer.reason)
-            schema = self.request_configs[lane].schema
-            data = msgspec.UNSET if schema is None else schema.parse(answer.text)
-        except Permanent as error:
-            status = "invalid" if status == "ok" else status
-            error.result = {**result_of(answer, usd=usd), "model": answer.model_version or model}  # it is paid for
-            raise
-        finally:
-            self.record(prompt, model, lane, status, ms, tokens=answer.tokens, usd=usd)
-            self.money.budget.spend(usd or _NO_USD)
-            self.output_tokens += 0.1 * (answer.tokens.out + answer.tokens.thoughts - self.output_tokens)
-        files = []
-        if answer.images and self.store is not None:
-            with self._time_stands():
-                files = await asyncio.to_thread(self.store.save, prompt.id, answer.images)
+        status, data, unusable = self._read(answer, lane)
+        self.record(prompt, model, lane, status, ms, tokens=answer.tokens, usd=usd)
+        self.money.budget.spend(usd or _NO_USD)
+        self.output_tokens += 0.1 * (answer.tokens.out + answer.tokens.thoughts - self.output_tokens)
+        files: list[str] = []
+        if answer.images and self.images is not None:
+            try:
+                with self._time_stands():
+                    files = await asyncio.to_thread(self.images.save, prompt.id, answer.images)
+            except Permanent as error:
+                unusable = unusable or error
         result = result_of(answer, usd=usd, data=data, files=files)
-        return {**result, "model": result["model"] or model}
+        result["model"] = result["model"] or model
+        if unusable is not None:
+            unusable.result = result
+            raise unusable
+        return result
+
+    def _read(self, answer: Answer, lane: str) -> tuple[str, Any, Permanent | None]:
+        """Return an answer's status in the usage, its data under the schema, and the error of one that is unusable."""
+        if answer.verdict != "ok":
+            return answer.verdict, msgspec.UNSET, Permanent(answer.reason)
+        schema = self.request_configs[lane].schema
+        if schema is None:
+            return "ok", msgspec.UNSET, None
+        try:
+            return "ok", schema.parse(answer.text), None
+        except Permanent as error:
+            return "invalid", msgspec.UNSET, error
 
     def record(self, prompt: Prompt, model: str, lane: str, status: str, ms: float, **used: Any) -> None:
         """Record one call.

@@ -115,7 +115,7 @@ def generate(
     modalities: Iterable[str] = (),
     template: str | None = None,
     key: str | Callable[[Any], Any] | None = None,
-    images_to: str | Path | None = None,
+    images_to: str | Path | Literal[False] | None = None,
     operation: str = "text",
     project: str = "",
     concurrency: int | None = None,
@@ -156,7 +156,8 @@ def generate(
         modalities: Modalities of answers, "TEXT" and "IMAGE".
         template: A text with columns in braces, for a frame or dicts.
         key: The field that holds an item's key, or a function of the item.
-        images_to: Folder or fsspec address for images of answers.
+        images_to: Folder or fsspec address for images of answers; False: they are thrown away.  Prompts that ask for
+            images need one of these; an image that nobody asked for is saved in a folder "images" beside the journal.
         operation: Kind of work: a label in `usage`, from which the credits follow.
         project: Another label in `usage`.
         concurrency: Requests in flight; default: from quota and latency, 3 to 10.
@@ -213,6 +214,7 @@ def generate(
     common = {"system": system, "config": config or {}, "schema": schema, "modalities": tuple(modalities)}
     configs = {way: RequestConfig(lane=way, **common) for way in LANES}
     _check_sizes(listed, configs["online"])
+    _check_images(images_to, listed, chosen, configs["online"])
     settings = {"model": chosen[0].name, **configs["online"].settings()}
     plan = make_plan(listed, Keying(None, encode_settings(settings)))
     plan.given, plan.index = read.given, read.index
@@ -242,7 +244,7 @@ def generate(
         output_tokens=output_tokens,
         flex_tries=flex_tries,
         flex_fallback=flex_fallback,
-        store=None if images_to is None else ImageStore(images_to),
+        images=_place_of_images(images_to, recorded_in, name),
     )
     _check_budget(spec)
     slots = min(len(listed), SLOTS) or 1
@@ -252,7 +254,10 @@ def generate(
         batch_size=SEQUENTIAL if sequential else given.batch_size,
         pacer=pacer,
     )
-    about |= {"models": [one.name for one in chosen], "images_to": None if images_to is None else str(images_to)}
+    about |= {
+        "models": [one.name for one in chosen],
+        "images_to": str(images_to) if images_to else images_to,
+    }
     work = Generation(spec, about, has_groups=limits.batch_size is None, replaces=replace)
     return _session(work, spec, plan, settings, limits, arguments)
 
@@ -426,6 +431,29 @@ def _check_sizes(prompts: list[Prompt], request_config: RequestConfig) -> None:
         if (tokens := estimate_input(prompt, request_config)) > MOST_INPUT_TOKENS:
             msg = f"prompt {number} must have <= {MOST_INPUT_TOKENS:,} tokens, got about {tokens:,}: cut it"
             raise InputError(msg)
+
+
+def _check_images(images_to: Any, prompts: list[Prompt], models: list[Model], request_config: RequestConfig) -> None:
+    """Refuse prompts that ask for images which have no place to go: they would be paid for and lost."""
+    if images_to is not None:
+        return
+    draws = next((one.name for one in models if "-image" in one.name), None)  # unless it is told otherwise
+    common = request_config.generation({})
+    for number, prompt in enumerate(prompts):
+        asked = (request_config.generation(prompt.config) if prompt.config else common).get("responseModalities")
+        if "IMAGE" in asked if asked else draws:
+            why = f"prompt {number} asks for an image" if asked else f"{draws} answers with images"
+            msg = (
+                f'images_to must say where images go, as {why}: pass a folder, such as images_to="pictures",'
+                " or images_to=False to throw them away"
+            )
+            raise InputError(msg)
+
+
+def _place_of_images(images_to: Any, journal: Journal, session: str) -> ImageStore | None:
+    if images_to is False:
+        return None
+    return ImageStore.unasked(journal.path, session) if images_to is None else ImageStore(images_to)
 
 
 def _check_budget(spec: GeminiSpec) -> None:

@@ -83,7 +83,7 @@ class GeminiSpec(msgspec.Struct, frozen=True, kw_only=True):
         deadline_s: Time from the start to the deadline, seconds; None: there is no deadline.
         output_tokens: Expected tokens of an answer, > 0.
         flex_tries: Tries by flex, >= 1.
-        store: Where images of answers are saved; None: nowhere.
+        images: Where images of answers are saved; None: nowhere.
 
     Raises:
         InputError: A field is invalid; the message names it.
@@ -107,7 +107,7 @@ class GeminiSpec(msgspec.Struct, frozen=True, kw_only=True):
     output_tokens: float = OUTPUT_TOKENS
     flex_tries: int = 3
     flex_fallback: Literal["online", "batch"] | None = "online"
-    store: ImageStore | None = None
+    images: ImageStore | None = None
 
     def __post_init__(self) -> None:
         check_count("flex_tries", self.flex_tries, low=1)
@@ -166,7 +166,7 @@ class GeminiSpec(msgspec.Struct, frozen=True, kw_only=True):
             journal=self.journal,
             clock=self.clock,
             tell=tell,
-            store=self.store,
+            images=self.images,
             output_tokens=self.output_tokens,
         )
         self._release_credits()

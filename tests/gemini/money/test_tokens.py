@@ -139,7 +139,12 @@ def test_an_image_of_an_answer_is_quoted_as_it_is_reserved(images):
 def test_an_image_is_expected_at_the_price_of_an_image(tmp_path):
     """It costs twelve times what as much text does."""
     session = generate(
-        ["Draw a star"], model="gemini-2.5-flash-image", modalities=["IMAGE"], api_key=KEY, journal=tmp_path / "j.db"
+        ["Draw a star"],
+        model="gemini-2.5-flash-image",
+        modalities=["IMAGE"],
+        images_to=False,
+        api_key=KEY,
+        journal=tmp_path / "j.db",
     )
     image = price_of("gemini-2.5-flash-image", Tokens(in_=3, out=1290, image=1290), "online")
     assert session.estimate().usd == pytest.approx(float(image.usd))

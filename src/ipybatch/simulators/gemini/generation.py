@@ -13,6 +13,7 @@ seed:
     malformed_call                    a candidate without content, MALFORMED_FUNCTION_CALL
     no_parts                          a candidate without parts, STOP
     no_usage                          a sound answer without usageMetadata
+    extras                            a sound answer with all of `_EXTRAS` and an image that nobody asked for
     error_body                        status 200 with the body of an error 503; not billed
     invalid                           the request itself is refused with 400 (by its mark only)
 
@@ -164,7 +165,17 @@ _CONTENTLESS: dict[str, dict[str, Any]] = {
     },
     "no_parts": {"content": {"role": "model"}, "finishReason": "STOP"},
 }
-FLAWS = ("blocked", *_CONTENTLESS, "empty", "bad_json", *_CUT, *_SPOILT, "no_usage", "error_body")
+FLAWS = ("blocked", *_CONTENTLESS, "empty", "bad_json", *_CUT, *_SPOILT, "no_usage", "extras", "error_body")
+_EXTRAS: dict[str, Any] = {  # of a candidate
+    "groundingMetadata": {"groundingChunks": [{"web": {"uri": "https://stars.example/1", "title": "Stars"}}]},
+    "citationMetadata": {"citationSources": [{"uri": "https://stars.example/2", "startIndex": 0, "endIndex": 9}]},
+}
+_EXTRA_PARTS: list[dict[str, Any]] = [
+    {"text": "First I think.", "thought": True},
+    {"functionCall": {"name": "measure", "args": {"star": 1}}},
+    {"executableCode": {"language": "PYTHON", "code": "print(1)"}},
+    {"codeExecutionResult": {"outcome": "OUTCOME_OK", "output": "1"}},
+]
 _ERROR_BODY = {"code": 503, "message": "The model is overloaded. Please try again later.", "status": "UNAVAILABLE"}
 IMAGE_TOKENS = 1290
 
@@ -230,7 +241,12 @@ class Answers:
             body = {"candidates": [{**_CONTENTLESS[flaw], "index": 0}]}
         else:
             parts, out, reason = self._parts(asked, flaw)
-            body = {"candidates": [{"content": {"role": "model", "parts": parts}, "finishReason": reason, "index": 0}]}
+            if flaw == "extras":
+                image = {"inlineData": {"mimeType": "image/png", "data": picture(Random(asked.prompt))}}
+                parts = [*_EXTRA_PARTS, *parts, image]
+            more = _EXTRAS if flaw == "extras" else {}
+            content = {"role": "model", "parts": parts}
+            body = {"candidates": [{"content": content, "finishReason": reason, **more, "index": 0}]}
         thoughts = self.thought_tokens if asked.may_think and flaw != "blocked" else 0
         billed = BilledTokens(asked.tokens, out, thoughts, int(asked.tokens * self.cached_share))
         counts = {
