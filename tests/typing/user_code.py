@@ -33,7 +33,19 @@ from ipybatch import (
 from ipybatch.backends import Dask, Killed, Processes
 from ipybatch.events import AttemptFailed, Event, ItemEnded, State, StateChanged, Status
 from ipybatch.forecast import ForecastSession, analyze, evaluate, forecast
-from ipybatch.gemini import CreditAccount, GeminiSession, InsufficientCredits, Model, compare, generate, usage
+from ipybatch.gemini import (
+    Auto,
+    Batch,
+    CreditAccount,
+    Flex,
+    GeminiSession,
+    InsufficientCredits,
+    Model,
+    Online,
+    compare,
+    generate,
+    usage,
+)
 from ipybatch.library import BattleNet, Guild, Library, RefreshSession, SteamStore, refresh
 from ipybatch.simulators import Faults, serve
 from ipybatch.testing import VirtualClock
@@ -150,6 +162,11 @@ def generated(prompts: pd.DataFrame) -> None:
     account = CreditAccount("shop")
     session = generate(prompts, model=Model("gemini-2.5-flash", rpm=30), lane="batch", budget_usd=5, account=account)
     assert_type(session, GeminiSession)
+    generate(prompts, lane=Online(concurrency=20), name="stars", timeout_s=60)
+    generate(prompts, lane=Flex(tries=5, fallback=Batch(wait_s=600)))
+    generate(prompts, lane=Auto(deadline_s=7200, batch=Batch(max_requests_per_job=20), flex=Flex(concurrency=5)))
+    generate(prompts, lane="auto", deadline_s=7200, poll_s=5, client=None)
+    generate(prompts, poll=5)  # type: ignore[call-arg]  # no such argument
     assert_type(session.usage(), pd.DataFrame)
     assert_type(session.estimate(), Estimate)
     assert_type(usage(last_s=3600), pd.DataFrame)

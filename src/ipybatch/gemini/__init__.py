@@ -5,6 +5,7 @@ flex    at once if there is room, half price
 batch   within a day, half price
 
 session       `generate` and the session that it returns
+arguments     what `generate` takes: the settings of each lane, and the rest
 spec          all settings of a session, and its parts
 lanes         the lanes that a prompt goes through, and the deadlines of these
 online_call   one request and its cost
@@ -17,6 +18,7 @@ service/      requests, replies and pacing
 
 from __future__ import annotations
 
+from ipybatch.gemini.arguments import Auto, Batch, Flex, Online
 from ipybatch.gemini.batch.manual import GeminiBatches
 from ipybatch.gemini.images import Image
 from ipybatch.gemini.money.credits import CreditAccount, InsufficientCredits, credits_of
@@ -29,12 +31,16 @@ from ipybatch.gemini.service.reply import Tokens
 from ipybatch.gemini.session import GeminiSession, generate
 
 __all__ = [
+    "Auto",
+    "Batch",
     "CreditAccount",
+    "Flex",
     "GeminiBatches",
     "GeminiSession",
     "Image",
     "InsufficientCredits",
     "Model",
+    "Online",
     "Prompt",
     "Quote",
     "Tokens",

@@ -8,10 +8,10 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Unpack, cast, get_args
+from typing import TYPE_CHECKING, Any, Unpack, cast
 
 import msgspec
 
@@ -19,19 +19,28 @@ from ipybatch.engine.data.clock import SystemClock
 from ipybatch.engine.data.masking import mask
 from ipybatch.engine.data.outcome import Outcome
 from ipybatch.engine.data.plan import Keying, Plan, make_plan
-from ipybatch.engine.data.policy import Breaker, Limits, Retry, check, check_count
+from ipybatch.engine.data.policy import Breaker, Limits, Retry, check
 from ipybatch.engine.rules.estimate import Estimate
 from ipybatch.engine.run.attempt import Attempt
 from ipybatch.engine.store import run_store
 from ipybatch.engine.store.journal import Journal, open_journal
 from ipybatch.errors import InputError
-from ipybatch.gemini.batch.results import BatchPolicy
-from ipybatch.gemini.batch.submission import MAX_REQUESTS
+from ipybatch.gemini.arguments import (
+    Auto,
+    Batch,
+    Flex,
+    GenerateArguments,
+    Online,
+    check_names,
+    for_session,
+    going_on,
+    read_lane,
+    recorded,
+)
 from ipybatch.gemini.images import ImageStore
 from ipybatch.gemini.lanes import IN_A_HURRY, Lane, Lanes, PromptGroups, start_cost
 from ipybatch.gemini.money import usage
-from ipybatch.gemini.money.credits import CreditAccount
-from ipybatch.gemini.money.prices import LANES, Prices, check_prices
+from ipybatch.gemini.money.prices import LANES, check_prices
 from ipybatch.gemini.money.quote import BATCH_S
 from ipybatch.gemini.money.tokens import OUTPUT_TOKENS, estimate_input
 from ipybatch.gemini.money.usage import Budget
@@ -42,7 +51,7 @@ from ipybatch.gemini.service.request_config import RequestConfig
 from ipybatch.gemini.spec import Connection, GeminiSpec
 from ipybatch.session.arguments import SessionArguments, check_name, check_session, encode_settings
 from ipybatch.session.session import BatchSession
-from ipybatch.session.workload import Workload, recordable
+from ipybatch.session.workload import Workload
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -107,36 +116,12 @@ def generate(
     prompts: Iterable[Any],
     *,
     model: str | Model | None = None,
-    models: Iterable[str | Model] | None = None,
-    lane: Lane = "online",
-    system: str | None = None,
-    config: dict[str, Any] | None = None,
-    schema: Any = None,
-    modalities: Iterable[str] = (),
+    lane: Lane | Online | Flex | Batch | Auto = "online",
     template: str | None = None,
-    key: str | Callable[[Any], Any] | None = None,
-    images_to: str | Path | Literal[False] | None = None,
-    operation: str = "text",
-    project: str = "",
-    concurrency: int | None = None,
-    sequential: bool = False,
-    output_tokens: float = OUTPUT_TOKENS,
-    flex_tries: int = 3,
-    flex_fallback: Literal["online", "batch"] | None = "online",
-    max_requests_per_job: int = MAX_REQUESTS,
-    max_active_jobs: int = 10,
-    poll_s: float = 30.0,
-    wait_s: float = 7200.0,
-    deadline_s: float | None = None,
-    budget_usd: float | None = None,
-    account: CreditAccount | None = None,
-    prices: Prices | None = None,
-    api_key: str | None = None,
-    base_url: str | None = None,
-    client: Any = None,
-    name: str | None = None,
-    replace: bool = False,
-    **arguments: Unpack[SessionArguments],
+    system: str | None = None,
+    schema: Any = None,
+    config: dict[str, Any] | None = None,
+    **arguments: Unpack[GenerateArguments],
 ) -> GeminiSession:
     """Return a session that sends prompts to Gemini and records the answers; it is not started yet.
 
@@ -147,29 +132,21 @@ def generate(
     Args:
         prompts: Texts, dicts or a frame; see `ipybatch.gemini.to_prompts`.
         model: A name or `Model`; default "gemini-2.5-flash".
-        models: Several models, used by priority: the next one when a daily quota is used up.
         lane: "online"; "flex", half price, if there is room; "batch", half price, within a day; "auto", the cheapest
-            lane that meets ``deadline_s``.
-        system: The system instruction.
-        config: The generation config, with the field names of google-genai's `GenerateContentConfig`.
-        schema: The schema of answers: a pydantic class, or a dict.
-        modalities: Modalities of answers, "TEXT" and "IMAGE".
+            lane that meets its deadline.  With settings: `Online`, `Flex`, `Batch` or `Auto`, such as
+            ``lane=Batch(wait_s=600)``.
         template: A text with columns in braces, for a frame or dicts.
+        system: The system instruction.
+        schema: The schema of answers: a pydantic class, or a dict.
+        config: The generation config, with the field names of google-genai's `GenerateContentConfig`.
+        models: Several models, used by priority: the next one when a daily quota is used up.
+        modalities: Modalities of answers, "TEXT" and "IMAGE".
         key: The field that holds an item's key, or a function of the item.
         images_to: Folder or fsspec address for images of answers; False: they are thrown away.  Prompts that ask for
             images need one of these; an image that nobody asked for is saved in a folder "images" beside the journal.
-        operation: Kind of work: a label in `usage`, from which the credits follow.
+        operation: Kind of work, by default "text": a label in `usage`, from which the credits follow.
         project: Another label in `usage`.
-        concurrency: Requests in flight; default: from quota and latency, 3 to 10.
-        sequential: Whether to send five at a time, the next five when all are answered.
-        output_tokens: Expected tokens of an answer, for the estimate and the budget's reservations.
-        flex_tries: Tries by flex while it has no room, >= 1.
-        flex_fallback: The lane after these tries; None: the prompt fails, and runs again with the session.
-        max_requests_per_job: Prompts in one batch job, >= 1.
-        max_active_jobs: Batch jobs at the same time, >= 1.
-        poll_s: Time to the first poll of a job, seconds; grows by half each time, up to 300.
-        wait_s: Longest wait for jobs, seconds; then they are left running, and the same call picks them up.
-        deadline_s: Time from the start to the deadline, seconds (lane "auto").
+        output_tokens: Expected tokens of an answer, for the estimate and the budget's reservations; default 1,000.
         budget_usd: The budget, USD; a call that would exceed it is not sent.
         account: The `CreditAccount` that pays the operations.
         prices: Your own prices, USD per million tokens; see `ipybatch.gemini.price_of`.
@@ -180,13 +157,18 @@ def generate(
             the same call goes on and another one is another session.  With a name of your own, more prompts may join.
         replace: Whether to pay again for prompts that have an answer under this name, to another text, model, system
             instruction, config or schema.  Without it they are refused: nothing that was paid is overwritten.
+        concurrency, sequential: As in `Online`, for a ``lane`` that is a word, as those that follow.
+        flex_tries, flex_fallback: ``tries`` and ``fallback`` of `Flex`.
+        max_requests_per_job, max_active_jobs, poll_s, wait_s: As in `Batch`.
+        deadline_s: As in `Auto`.
         arguments: As for `BatchSession`: limits, retry, breaker, journal, fresh, timeout_s of a request, on_failure,
-            resource, on_progress, verbose, clock.
+            resource, on_progress, priority, per, verbose, clock.
 
     Raises:
         InputError: A prompt or an argument is invalid, or a prompt changed that has a paid answer under this name;
             nothing was sent.
         MissingExtra: google-genai is not installed.
+        TypeError: There is no argument of that name.
 
     Example:
         >>> from ipybatch.gemini import generate
@@ -196,54 +178,63 @@ def generate(
         ...     print(session.run())
         gemini name-a-star 40281e99 completed: 1/1 successful, 0 failed, 0 skipped
     """
-    about = recordable(locals(), _RECORDED)
-    _check_lane(lane, arguments, deadline_s, sequential=sequential)
+    check_names(arguments)
+    lanes = read_lane(lane, arguments)
+    name = arguments.get("name")
     if name is not None:
         check_name(name)
+    of_session = for_session(arguments)
     check_session(
-        arguments.get("timeout_s"),
-        arguments.get("on_failure") or "continue",
-        arguments.get("limits"),
-        arguments.get("retry"),
-        arguments.get("breaker"),
+        of_session.get("timeout_s"),
+        of_session.get("on_failure") or "continue",
+        of_session.get("limits"),
+        of_session.get("retry"),
+        of_session.get("breaker"),
     )
-    chosen = choose_models(model, models)
-    read = read_prompts(prompts, template=template, key=key, operation=operation, project=project)
+    chosen = choose_models(model, arguments.get("models"))
+    read = read_prompts(
+        prompts,
+        template=template,
+        key=arguments.get("key"),
+        operation=arguments.get("operation", "text"),
+        project=arguments.get("project", ""),
+    )
     listed = read.prompts
-    policy = _policy(max_requests_per_job, max_active_jobs, poll_s, wait_s)
-    common = {"system": system, "config": config or {}, "schema": schema, "modalities": tuple(modalities)}
+    modalities, images_to = tuple(arguments.get("modalities", ())), arguments.get("images_to")
+    common = {"system": system, "config": config or {}, "schema": schema, "modalities": modalities}
     configs = {way: RequestConfig(lane=way, **common) for way in LANES}
     _check_sizes(listed, configs["online"])
     _check_images(images_to, listed, chosen, configs["online"])
     settings = {"model": chosen[0].name, **configs["online"].settings()}
     plan = make_plan(listed, Keying(None, encode_settings(settings)))
     plan.given, plan.index = read.given, read.index
-    recorded_in = open_journal(arguments.get("journal"))
+    recorded_in = open_journal(of_session.get("journal"))
+    word = lanes.lane
     if name is None:
-        name = _default_name(plan, lane, recorded_in, _word(template, schema, listed))
-    given = arguments.get("limits") or Limits()
-    at_once = _at_once(concurrency, arguments.get("limits"), sequential=sequential)
-    hurried = IN_A_HURRY if deadline_s is not None else MOST
-    pacer = GeminiPacer(chosen, at_once=at_once or (hurried if lane == "auto" else None))
+        name = _default_name(plan, word, recorded_in, _word(template, schema, listed))
+    given = of_session.get("limits") or Limits()
+    at_once = _at_once(lanes.flex, of_session.get("limits"))
+    hurried = IN_A_HURRY if lanes.deadline_s is not None else MOST
+    pacer = GeminiPacer(chosen, at_once=at_once or (hurried if word == "auto" else None))
     spec = GeminiSpec(
         name=name,
-        lane=lane,
+        lane=word,
         prompts=listed,
         models=chosen,
         request_configs=configs,
-        policy=policy,
-        connection=_connection(api_key, base_url, client, arguments.get("timeout_s")),
+        policy=lanes.policy,
+        connection=_connection(arguments, of_session.get("timeout_s")),
         pacer=pacer,
         at_once=at_once or hurried,
         journal=recorded_in,
-        clock=arguments.get("clock") or SystemClock(),
-        prices=check_prices(prices) or None,
-        budget_usd=budget_usd,
-        account=account,
-        deadline_s=deadline_s,
-        output_tokens=output_tokens,
-        flex_tries=flex_tries,
-        flex_fallback=flex_fallback,
+        clock=of_session.get("clock") or SystemClock(),
+        prices=check_prices(arguments.get("prices")) or None,
+        budget_usd=arguments.get("budget_usd"),
+        account=arguments.get("account"),
+        deadline_s=lanes.deadline_s,
+        output_tokens=arguments.get("output_tokens", OUTPUT_TOKENS),
+        flex_tries=lanes.flex.tries,
+        flex_fallback=lanes.fallback,
         images=_place_of_images(images_to, recorded_in, name),
     )
     _check_budget(spec)
@@ -251,15 +242,15 @@ def generate(
     limits = dataclasses.replace(
         given,
         concurrency=slots if spec.has_batch else at_once or MOST,
-        batch_size=SEQUENTIAL if sequential else given.batch_size,
+        batch_size=SEQUENTIAL if lanes.flex.sequential else given.batch_size,
         pacer=pacer,
     )
-    about |= {
-        "models": [one.name for one in chosen],
-        "images_to": str(images_to) if images_to else images_to,
-    }
-    work = Generation(spec, about, has_groups=limits.batch_size is None, replaces=replace)
-    return _session(work, spec, plan, settings, limits, arguments)
+    first = {"template": template, "system": system, "schema": schema, "config": config}
+    about = recorded({**arguments, **first, "modalities": modalities}, lanes)
+    about |= {"models": [one.name for one in chosen], "images_to": str(images_to) if images_to else images_to}
+    replaces = bool(arguments.get("replace"))
+    work = Generation(spec, about, has_groups=limits.batch_size is None, replaces=replaces)
+    return _session(work, spec, plan, settings, limits, of_session)
 
 
 def _word(template: str | None, schema: Any, prompts: list[Prompt]) -> str:
@@ -307,35 +298,6 @@ def _session(  # noqa: PLR0917  # what `generate` made, each of another type
     )
 
 
-# Arguments of `generate` that are recorded, so that the session can go on with its prompts alone; never a key.
-_RECORDED = (
-    "lane",
-    "system",
-    "config",
-    "schema",
-    "modalities",
-    "template",
-    "key",
-    "operation",
-    "project",
-    "concurrency",
-    "sequential",
-    "output_tokens",
-    "flex_tries",
-    "flex_fallback",
-    "max_requests_per_job",
-    "max_active_jobs",
-    "poll_s",
-    "wait_s",
-    "deadline_s",
-    "budget_usd",
-    "prices",
-    "account",
-    "client",
-    "base_url",
-)
-
-
 class Generation(Workload[GeminiSession]):
     """The work of a Gemini session: its lanes, opened on the event loop that uses them.
 
@@ -375,8 +337,7 @@ class Generation(Workload[GeminiSession]):
         Raises:
             InputError: A prompt or an argument is not what it must be.
         """
-        kept = {field: value for field, value in about.items() if not (field == "models" and "model" in arguments)}
-        return generate(**{**kept, "name": name, "journal": journal, **arguments})
+        return generate(**going_on(about, {"name": name, "journal": journal, **arguments}))
 
     async def __aenter__(self) -> Generation:
         """Open the lanes."""
@@ -407,23 +368,6 @@ class Generation(Workload[GeminiSession]):
             self._groups.recorded(outcomes)
         if self._lanes is not None and self._lanes.gatherer is not None:
             self._lanes.gatherer.recorded(outcomes)
-
-
-def _check_lane(lane: Any, arguments: SessionArguments, deadline_s: Any, *, sequential: bool) -> None:
-    if lane not in get_args(Lane):
-        msg = f"lane must be one of {', '.join(map(repr, get_args(Lane)))}, got {lane!r}"
-        raise InputError(msg)
-    if deadline_s is not None:
-        check("deadline_s", deadline_s, low=0, above=True)
-        if lane != "auto":
-            msg = f'deadline_s needs lane="auto", got lane={lane!r}'
-            raise InputError(msg)
-    if lane == "batch" and arguments.get("timeout_s") is not None:
-        msg = "timeout_s is for one request: a batch job has wait_s, after which it is left running"
-        raise InputError(msg)
-    if sequential and lane not in ("online", "flex"):
-        msg = f'sequential=True is for lane "online" or "flex", got {lane!r}'
-        raise InputError(msg)
 
 
 def _check_sizes(prompts: list[Prompt], request_config: RequestConfig) -> None:
@@ -472,26 +416,18 @@ def _check_budget(spec: GeminiSpec) -> None:
         Budget(spec.budget_usd).check(usd / len(spec.prompts))
 
 
-def _policy(max_requests: Any, max_active: Any, poll_s: Any, wait_s: Any) -> BatchPolicy:
-    check_count("max_requests_per_job", max_requests, low=1)
-    check_count("max_active_jobs", max_active, low=1)
-    check("poll_s", poll_s, low=0, above=True)
-    check("wait_s", wait_s, low=0, above=True)
-    return BatchPolicy(max_requests=max_requests, max_active=max_active, poll_s=poll_s, wait_s=wait_s)
-
-
-def _at_once(concurrency: Any, limits: Limits | None, *, sequential: bool) -> int | None:
-    if concurrency is not None:
-        check_count("concurrency", concurrency, low=1)
-        return int(concurrency)
-    if sequential:
+def _at_once(flex: Flex, limits: Limits | None) -> int | None:
+    if flex.concurrency is not None:
+        return flex.concurrency
+    if flex.sequential:
         return SEQUENTIAL
     return None if limits is None else limits.concurrency
 
 
-def _connection(api_key: str | None, base_url: str | None, client: Any, timeout_s: float | None) -> Connection:
+def _connection(arguments: GenerateArguments, timeout_s: float | None) -> Connection:
     """Return how to connect; a missing key raises here."""
-    key = find_key(api_key) if client is None else None
-    connection = Connection(key, base_url, client, min(timeout_s or TIMEOUT_S, LONGEST_S))
+    client = arguments.get("client")
+    key = find_key(arguments.get("api_key")) if client is None else None
+    connection = Connection(key, arguments.get("base_url"), client, min(timeout_s or TIMEOUT_S, LONGEST_S))
     connection.prepare()
     return connection

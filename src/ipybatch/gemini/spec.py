@@ -12,7 +12,7 @@ import msgspec
 
 from ipybatch.engine.data.clock import Clock
 from ipybatch.engine.data.events import Event, State
-from ipybatch.engine.data.policy import check, check_count
+from ipybatch.engine.data.policy import check
 from ipybatch.engine.store import run_store
 from ipybatch.engine.store.journal import Journal
 from ipybatch.errors import InputError
@@ -36,7 +36,6 @@ if TYPE_CHECKING:
     from google.genai import Client
 
 
-FALLBACKS = ("online", "batch", None)
 FEW = 2  # most prompts for which a batch is not worth the wait
 MEASURED_S = 86_400.0  # age of the oldest answers of which the latency is measured
 
@@ -110,11 +109,7 @@ class GeminiSpec(msgspec.Struct, frozen=True, kw_only=True):
     images: ImageStore | None = None
 
     def __post_init__(self) -> None:
-        check_count("flex_tries", self.flex_tries, low=1)
         check("output_tokens", self.output_tokens, low=0, above=True)
-        if self.flex_fallback not in FALLBACKS:
-            msg = f"flex_fallback must be one of {', '.join(map(repr, FALLBACKS))}, got {self.flex_fallback!r}"
-            raise InputError(msg)
         if self.account is not None and not isinstance(self.account, CreditAccount):
             msg = f"account must be a CreditAccount or None, got {self.account!r}"
             raise InputError(msg)

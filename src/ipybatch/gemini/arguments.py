@@ -1,0 +1,371 @@
+"""Arguments of `generate`: the settings of each lane, and all that stands behind the first six.
+
+    lane=Batch(poll_s=5)    --+
+    lane="batch", poll_s=5  --+--read_lane--> LaneSettings --> session
+                                                  +--recorded--> journal --> the same session goes on
+
+Where a new argument goes:
+
+a setting of one lane   a field of `Online`, `Flex`, `Batch` or `Auto`, handed on by `LaneSettings`
+anything else           a line of `GenerateArguments` under its heading, a line of `generate`'s docstring, and, if it is
+                        to hold when the session goes on with its prompts alone, its name in `RECORDED`
+
+`LaneArguments` are settings of lanes as keywords of `generate`: older than the classes, and shorter for a single one.
+No more are added.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, ClassVar, Literal, TypedDict, get_args
+
+import msgspec
+
+from ipybatch.engine.data.plan import short
+from ipybatch.engine.data.policy import check, check_count
+from ipybatch.errors import InputError
+from ipybatch.gemini.batch.results import BatchPolicy
+from ipybatch.gemini.batch.submission import MAX_REQUESTS
+from ipybatch.gemini.lanes import Lane
+from ipybatch.gemini.money.credits import CreditAccount
+from ipybatch.gemini.money.prices import Prices
+from ipybatch.gemini.service.pacer import Model
+from ipybatch.session.arguments import SessionArguments
+from ipybatch.session.workload import recordable
+
+FALLBACKS = ("online", "batch", None)
+FIRST = ("model", "lane", "template", "system", "schema", "config")  # in the signature of `generate`
+
+
+def _check_pace(concurrency: Any, sequential: Any) -> None:
+    if concurrency is not None:
+        check_count("concurrency", concurrency, low=1)
+    if not isinstance(sequential, bool):
+        msg = f"sequential must be True or False, got {short(sequential)}"
+        raise InputError(msg)
+
+
+def _check_flex(tries: Any, fallback: Any, prefix: str = "") -> None:
+    check_count(f"{prefix}tries", tries, low=1)
+    if fallback not in FALLBACKS and (prefix or not isinstance(fallback, Batch)):
+        msg = f"{prefix}fallback must be one of {', '.join(map(repr, FALLBACKS))}, got {short(fallback)}"
+        raise InputError(msg)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Online:
+    """Lane "online" with settings: at once, full price.
+
+    Attributes:
+        concurrency: Requests in flight, >= 1; None: from quota and latency, 3 to 10.
+        sequential: Whether to send five at a time, the next five when all are answered.
+
+    Raises:
+        InputError: A value is outside its range; the message names the field.
+    """
+
+    word: ClassVar[Lane] = "online"
+    concurrency: int | None = None
+    sequential: bool = False
+
+    def __post_init__(self) -> None:
+        _check_pace(self.concurrency, self.sequential)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batch:
+    """Lane "batch" with settings: within a day, half price.
+
+    Attributes:
+        max_requests_per_job: Prompts in one batch job, >= 1.
+        max_active_jobs: Batch jobs at the same time, >= 1.
+        poll_s: Time to the first poll of a job, seconds; grows by half each time, up to 300.
+        wait_s: Longest wait for jobs, seconds; then they are left running, and the same call picks them up.
+
+    Raises:
+        InputError: A value is outside its range; the message names the field.
+    """
+
+    word: ClassVar[Lane] = "batch"
+    max_requests_per_job: int = MAX_REQUESTS
+    max_active_jobs: int = 10
+    poll_s: float = 30.0
+    wait_s: float = 7200.0
+
+    def __post_init__(self) -> None:
+        check_count("max_requests_per_job", self.max_requests_per_job, low=1)
+        check_count("max_active_jobs", self.max_active_jobs, low=1)
+        check("poll_s", self.poll_s, low=0, above=True)
+        check("wait_s", self.wait_s, low=0, above=True)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Flex:
+    """Lane "flex" with settings: at once if there is room, half price.
+
+    Attributes:
+        tries: Tries while flex has no room, >= 1.
+        fallback: The lane after these tries: "online", "batch" or `Batch` with settings; None: the prompt fails, and
+            runs again with the session.
+        concurrency: Requests in flight, those of the fallback included, >= 1; None: from quota and latency, 3 to 10.
+        sequential: Whether to send five at a time, the next five when all are answered.
+
+    Raises:
+        InputError: A value is outside its range; the message names the field.
+    """
+
+    word: ClassVar[Lane] = "flex"
+    tries: int = 3
+    fallback: Literal["online", "batch"] | Batch | None = "online"
+    concurrency: int | None = None
+    sequential: bool = False
+
+    def __post_init__(self) -> None:
+        _check_flex(self.tries, self.fallback)
+        _check_pace(self.concurrency, self.sequential)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Auto:
+    """Lane "auto" with settings: by batch, then flex, then online, each left early enough to meet the deadline.
+
+    Attributes:
+        deadline_s: Time from the start to the deadline, seconds, > 0; None: there is no deadline.
+        batch: Settings of its batch jobs.
+        flex: Settings of flex, and of online after it.
+
+    Raises:
+        InputError: A value is invalid; the message names the field.
+    """
+
+    word: ClassVar[Lane] = "auto"
+    deadline_s: float | None = None
+    batch: Batch = Batch()
+    flex: Flex = Flex()
+
+    def __post_init__(self) -> None:
+        if self.deadline_s is not None:
+            check("deadline_s", self.deadline_s, low=0, above=True)
+        for field, value, kind in (("batch", self.batch, Batch), ("flex", self.flex, Flex)):
+            if not isinstance(value, kind):
+                msg = f"{field} must be {kind.__name__}(...), got {short(value)}"
+                raise InputError(msg)
+        if self.flex.sequential:
+            msg = 'flex must not be sequential here: that is for lane "online" or "flex"'
+            raise InputError(msg)
+        if self.flex.fallback not in ("online", None):
+            msg = f"flex must have fallback 'online' or None here, got {self.flex.fallback!r}: the batch comes first"
+            raise InputError(msg)
+
+
+class LaneArguments(TypedDict, total=False):
+    """Settings of lanes as keywords of `generate`, for a lane that is a word."""
+
+    concurrency: int | None
+    sequential: bool
+    flex_tries: int
+    flex_fallback: Literal["online", "batch"] | None
+    max_requests_per_job: int
+    max_active_jobs: int
+    poll_s: float
+    wait_s: float
+    deadline_s: float | None
+
+
+class GenerateArguments(LaneArguments, SessionArguments, total=False):
+    """Arguments of `generate` behind the first six; its docstring says what they mean."""
+
+    # models, prompts and answers
+    models: Iterable[str | Model] | None
+    modalities: Iterable[str]
+    key: str | Callable[[Any], Any] | None
+    images_to: str | Path | Literal[False] | None
+    # labels
+    operation: str
+    project: str
+    # money
+    output_tokens: float
+    budget_usd: float | None
+    account: CreditAccount | None
+    prices: Prices | None
+    # the service
+    api_key: str | None
+    base_url: str | None
+    client: Any
+    # the session
+    name: str | None
+    replace: bool
+
+
+# What is recorded beside the lane, so that the session can go on with its prompts alone; never a key.  `generate` adds
+# the names of models and folder.
+RECORDED = (
+    "system",
+    "config",
+    "schema",
+    "template",
+    "modalities",
+    "key",
+    "operation",
+    "project",
+    "output_tokens",
+    "budget_usd",
+    "prices",
+    "account",
+    "client",
+    "base_url",
+)
+
+
+class LaneSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """The lane of a session, and the settings of all lanes that its prompts may take.
+
+    Attributes:
+        lane: The lane.
+        flex: Settings of flex; its concurrency and ``sequential`` are those of online too.
+        batch: Settings of batch jobs.
+        deadline_s: Time from the start to the deadline, seconds; None: there is no deadline.
+    """
+
+    lane: Lane
+    flex: Flex
+    batch: Batch
+    deadline_s: float | None = None
+
+    @property
+    def fallback(self) -> Literal["online", "batch"] | None:
+        """The lane after flex."""
+        return "batch" if isinstance(self.flex.fallback, Batch) else self.flex.fallback
+
+    @property
+    def policy(self) -> BatchPolicy:
+        """The limits of batch jobs."""
+        batch = self.batch
+        return BatchPolicy(
+            max_requests=batch.max_requests_per_job,
+            max_active=batch.max_active_jobs,
+            poll_s=batch.poll_s,
+            wait_s=batch.wait_s,
+        )
+
+    def keywords(self) -> dict[str, Any]:
+        """Return them as keywords of `generate`, whichever way they were given."""
+        flex, batch = self.flex, self.batch
+        return {
+            "lane": self.lane,
+            "concurrency": flex.concurrency,
+            "sequential": flex.sequential,
+            "flex_tries": flex.tries,
+            "flex_fallback": self.fallback,
+            **{field.name: getattr(batch, field.name) for field in fields(batch)},
+            "deadline_s": self.deadline_s,
+        }
+
+
+def read_lane(lane: Any, given: Mapping[str, Any]) -> LaneSettings:
+    """Return the lane that a user chose, with its settings.
+
+    Args:
+        lane: A word, or one of the lanes' classes.
+        given: Arguments of `generate`.
+
+    Raises:
+        InputError: A setting is invalid, not for this lane, or given twice.
+    """
+    if isinstance(lane, Online | Flex | Batch | Auto):
+        _check_once(lane, given)
+        settings = _read_object(lane)
+    elif isinstance(lane, str) and lane in get_args(Lane):
+        settings = _read_word(lane, given)
+    else:
+        words = ", ".join(map(repr, get_args(Lane)))
+        others = "" if isinstance(lane, str) else ", Online(...), Flex(...), Batch(...), Auto(...)"
+        msg = f"lane must be one of {words}{others}, got {short(lane)}"
+        raise InputError(msg)
+    if settings.lane == "batch" and given.get("timeout_s") is not None:
+        msg = "timeout_s is for one request: a batch job has wait_s, after which it is left running"
+        raise InputError(msg)
+    return settings
+
+
+def check_names(arguments: Mapping[str, Any]) -> None:
+    """Refuse keywords that `generate` does not know, as Python does for those of a signature.
+
+    Raises:
+        TypeError: Names the keyword, and the one that was probably meant.
+    """
+    known = [*FIRST, *GenerateArguments.__annotations__]
+    for name in arguments:
+        if name not in GenerateArguments.__annotations__:
+            meant = difflib.get_close_matches(name, known, n=1)
+            hint = f": did you mean {meant[0]!r}?" if meant else ""
+            msg = f"generate() got an unexpected keyword argument {name!r}{hint}"
+            raise TypeError(msg)
+
+
+def for_session(arguments: Mapping[str, Any]) -> SessionArguments:
+    """Return the arguments that every session takes."""
+    names = SessionArguments.__annotations__
+    found: SessionArguments = {name: value for name, value in arguments.items() if name in names}  # type: ignore[assignment]  # by name
+    return found
+
+
+def recorded(given: Mapping[str, Any], settings: LaneSettings) -> dict[str, Any]:
+    """Return what the journal holds beside a session's name, as keywords of `generate`.
+
+    Args:
+        given: Arguments of `generate`.
+        settings: Its lane.
+    """
+    kept = settings.keywords() | {name: given[name] for name in RECORDED if name in given}
+    return recordable(kept, tuple(kept))
+
+
+def going_on(about: Mapping[str, Any], arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments of a session that goes on: what is recorded, and what is given anew in its place."""
+    replaced = set()
+    if "model" in arguments:
+        replaced.add("models")
+    lane = arguments.get("lane", "auto")
+    if lane != "auto":
+        replaced.update(["deadline_s"] if isinstance(lane, str) else LaneArguments.__annotations__)
+    return {**{field: value for field, value in about.items() if field not in replaced}, **arguments}
+
+
+def _read_object(lane: Online | Flex | Batch | Auto) -> LaneSettings:
+    if isinstance(lane, Auto):
+        return LaneSettings(lane="auto", flex=lane.flex, batch=lane.batch, deadline_s=lane.deadline_s)
+    if isinstance(lane, Batch):
+        return LaneSettings(lane="batch", flex=Flex(), batch=lane)
+    if isinstance(lane, Online):
+        flex = Flex(concurrency=lane.concurrency, sequential=lane.sequential)
+        return LaneSettings(lane="online", flex=flex, batch=Batch())
+    return LaneSettings(lane="flex", flex=lane, batch=lane.fallback if isinstance(lane.fallback, Batch) else Batch())
+
+
+def _read_word(lane: Any, given: Mapping[str, Any]) -> LaneSettings:
+    deadline_s, sequential = given.get("deadline_s"), bool(given.get("sequential"))
+    if deadline_s is not None:
+        check("deadline_s", deadline_s, low=0, above=True)
+        if lane != "auto":
+            msg = f'deadline_s needs lane="auto", got lane={lane!r}'
+            raise InputError(msg)
+    if sequential and lane not in ("online", "flex"):
+        msg = f'sequential=True is for lane "online" or "flex", got {lane!r}'
+        raise InputError(msg)
+    tries, fallback = given.get("flex_tries", 3), given.get("flex_fallback", "online")
+    _check_flex(tries, fallback, prefix="flex_")
+    flex = Flex(tries=tries, fallback=fallback, concurrency=given.get("concurrency"), sequential=sequential)
+    jobs = {field.name: given[field.name] for field in fields(Batch) if field.name in given}
+    return LaneSettings(lane=lane, flex=flex, batch=Batch(**jobs), deadline_s=deadline_s)
+
+
+def _check_once(lane: Online | Flex | Batch | Auto, given: Mapping[str, Any]) -> None:
+    for name in LaneArguments.__annotations__:
+        if given.get(name) is not None:
+            kind = type(lane).__name__
+            msg = f'give {name}= beside lane="{lane.word}", or settings in lane={kind}(...), not both'
+            raise InputError(msg)
