@@ -118,6 +118,10 @@ def test_each_setting_changes_something(made):
     """The spellings above do not all agree because none is read."""
     shown = [msgspec.json.encode(made(lane=lane).workload.about) for lane, _ in SPELLINGS.values()]
     assert len(set(shown)) == len(shown)
+    spec = made(lane=Auto(deadline_s=7200, batch=Batch(**JOBS), flex=Flex(tries=2, concurrency=9))).spec
+    policy = spec.policy
+    assert (policy.max_requests, policy.max_active, policy.poll_s, policy.wait_s) == (20, 3, 0.5, 60.0)
+    assert (spec.lane, spec.deadline_s, spec.flex_tries, spec.at_once) == ("auto", 7200, 2, 9)
 
 
 @pytest.mark.parametrize("bad", BAD)
@@ -143,6 +147,17 @@ def test_settings_are_given_once(made, lane, keyword):
         InputError, match=rf'give {keyword}= beside lane="{lane.word}", or .* in lane={kind}\(...\), not'
     ):
         made(lane=lane, **{keyword: value})
+
+
+@pytest.mark.parametrize("given", [{"sequential": False}, {"flex_tries": 0}, {"poll_s": 30.0}], ids=str)
+def test_settings_that_change_nothing_are_given_once_too(made, given):
+    with pytest.raises(InputError, match="not both"):
+        made(lane=Batch(), **given)
+
+
+def test_a_keyword_holds_no_lane(made):
+    with pytest.raises(InputError, match="flex_fallback must be one of 'online', 'batch', None, got Batch"):
+        made(lane="flex", flex_fallback=Batch())
 
 
 @pytest.mark.parametrize("lane", [3, None, Batch, ["batch"]], ids=repr)
@@ -232,6 +247,15 @@ def test_what_is_given_anew_takes_the_place_of_what_is_recorded(desk):
     assert (batch["lane"], batch["poll_s"], batch["deadline_s"]) == ("batch", 0.5, None)
     anew = opened(desk, names(3), lane=Batch(wait_s=5)).workload.about
     assert (anew["lane"], anew["poll_s"], anew["wait_s"], anew["concurrency"]) == ("batch", 30.0, 5, None)
+
+
+def test_another_model_takes_the_place_of_those_recorded(desk):
+    desk.open()
+    record(desk, desk.session(names(3), models=["gemini-2.5-pro", "gemini-2.5-flash"]).workload.about)
+    assert [one.name for one in opened(desk, names(3)).spec.models] == ["gemini-2.5-pro", "gemini-2.5-flash"]
+    assert [one.name for one in opened(desk, names(3), model="gemini-2.5-flash-lite").spec.models] == [
+        "gemini-2.5-flash-lite"
+    ]
 
 
 # As the first release recorded it.
