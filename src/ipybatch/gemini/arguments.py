@@ -183,6 +183,7 @@ class GenerateArguments(LaneArguments, SessionArguments, total=False):
     modalities: Iterable[str]
     key: str | Callable[[Any], Any] | None
     images_to: str | Path | Literal[False] | None
+    again: str | Iterable[str] | Mapping[str, int] | None
     # labels
     operation: str
     project: str
@@ -209,6 +210,7 @@ RECORDED = (
     "template",
     "modalities",
     "key",
+    "again",
     "operation",
     "project",
     "output_tokens",

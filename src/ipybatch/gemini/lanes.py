@@ -28,7 +28,7 @@ from ipybatch.engine.data.outcome import Outcome
 from ipybatch.engine.data.plan import key_value
 from ipybatch.engine.rules.limiter import NOTHING, Cost
 from ipybatch.engine.run.attempt import Attempt
-from ipybatch.errors import Transient
+from ipybatch.errors import ItemError, Transient
 from ipybatch.gemini.batch.gatherer import CONFIRM_S, Gatherer
 from ipybatch.gemini.batch.results import TooLate
 from ipybatch.gemini.money.tokens import estimate_input
@@ -36,6 +36,7 @@ from ipybatch.gemini.online_call import Caller, UsedUp
 from ipybatch.gemini.prompts import Prompt
 from ipybatch.gemini.service.reply import read_answer
 from ipybatch.gemini.service.request_config import RequestConfig
+from ipybatch.gemini.tries import Tries
 
 Lane = Literal["online", "flex", "batch", "auto"]
 CONFIRM_SHARE = 0.25  # of the time to the deadline, for jobs to confirm their cancellation, which bills nothing
@@ -73,6 +74,7 @@ class Lanes(msgspec.Struct):
         flex_tries: Tries by flex before a prompt takes ``flex_fallback``.
         flex_fallback: The next lane; None: the prompt fails.
         deadline: The deadline; None: there is none.
+        tries: Billed answers that were of no use, of which some are sent again; None: none is.
         chance: Source of random numbers for pauses.
     """
 
@@ -82,6 +84,7 @@ class Lanes(msgspec.Struct):
     flex_tries: int = 3
     flex_fallback: Literal["online", "batch"] | None = "online"
     deadline: Deadline | None = None
+    tries: Tries | None = None
     chance: random.Random = msgspec.field(default_factory=random.Random)
     _leaving: asyncio.Task[None] | None = None
 
@@ -91,15 +94,18 @@ class Lanes(msgspec.Struct):
         Raises:
             ItemError: There is no result; the type says what to do.
         """
-        if self.lane == "batch":
-            return await self._batch(prompt, attempt)
         request_config = self.caller.request_configs["online"]
-        permits = RequestPermits(prompt, attempt, request_config, is_free=self.lane == "auto")
-        if self.lane == "flex":
-            return await self._flex(permits, self.flex_tries)
-        if self.lane == "auto":
-            return await self._auto(permits)
-        return await self._online(permits)
+        permits = RequestPermits(prompt, attempt, request_config, is_free=self.lane in ("auto", "batch"))
+        if self.tries is None:
+            return await self._send(permits)
+        item = self.tries.of(prompt, attempt)
+        while True:
+            try:
+                result = await self._send(permits, len(item.tries))
+            except ItemError as error:
+                await self.tries.follow(item, attempt, error)
+            else:
+                return self.tries.succeed(item, attempt, result)
 
     async def __aenter__(self) -> Lanes:
         """Open the batch, and watch the deadline."""
@@ -117,14 +123,30 @@ class Lanes(msgspec.Struct):
         if self.gatherer is not None:
             await self.gatherer.__aexit__()
 
-    async def _auto(self, permits: RequestPermits) -> dict[str, Any]:
+    def recorded(self, outcomes: list[Outcome]) -> None:
+        """Handle outcomes that are on disk."""
+        if self.gatherer is not None:
+            self.gatherer.recorded(outcomes)
+        if self.tries is not None:
+            self.tries.recorded(outcomes)
+
+    async def _send(self, permits: RequestPermits, again: int = 0) -> dict[str, Any]:
+        if self.lane == "batch":
+            return await self._batch(permits.prompt, permits.attempt, again)
+        if self.lane == "flex":
+            return await self._flex(permits, self.flex_tries, again)
+        if self.lane == "auto":
+            return await self._auto(permits, again)
+        return await self._online(permits)
+
+    async def _auto(self, permits: RequestPermits, again: int) -> dict[str, Any]:
         if self.gatherer is not None:
             try:
-                return await self._batch(permits.prompt, permits.attempt)
+                return await self._batch(permits.prompt, permits.attempt, again)
             except TooLate:
                 pass
         tries = self.flex_tries if self._flex_left_s() > 0 else 0
-        return await self._flex(permits, tries)
+        return await self._flex(permits, tries, again)
 
     async def _online(self, permits: RequestPermits) -> dict[str, Any]:
         while True:
@@ -134,7 +156,7 @@ class Lanes(msgspec.Struct):
             except UsedUp:
                 continue  # with the next model
 
-    async def _flex(self, permits: RequestPermits, tries: int) -> dict[str, Any]:
+    async def _flex(self, permits: RequestPermits, tries: int, again: int) -> dict[str, Any]:
         pause_s = SHED_PAUSE_S
         while tries:
             try:
@@ -154,10 +176,10 @@ class Lanes(msgspec.Struct):
                 await asyncio.sleep(self.chance.uniform(0.5, 1.0) * pause_s)
                 pause_s *= 2
         if self.flex_fallback == "batch" and self.gatherer is not None and self.lane == "flex":
-            return await self._batch(permits.prompt, permits.attempt)
+            return await self._batch(permits.prompt, permits.attempt, again)
         return await self._online(permits)
 
-    async def _batch(self, prompt: Prompt, attempt: Attempt) -> dict[str, Any]:
+    async def _batch(self, prompt: Prompt, attempt: Attempt, again: int) -> dict[str, Any]:
         assert self.gatherer is not None
         caller, model = self.caller, self.gatherer.model
         money, request_config = caller.money, caller.request_configs["batch"]
@@ -165,7 +187,7 @@ class Lanes(msgspec.Struct):
         await money.budget.reserve(reserved)
         try:
             with money.credits_for(prompt, "batch", caller.session):
-                body = await self.gatherer.reply(prompt, attempt)
+                body = await self.gatherer.reply(prompt, attempt, again)
                 answer = read_answer(body, image=request_config.wants_image(prompt.config))
                 return await caller.finish(prompt, answer, model, "batch", 0.0)
         finally:

@@ -28,6 +28,7 @@ from ipybatch.gemini.service.api import Api
 from ipybatch.gemini.service.pacer import GeminiPacer
 from ipybatch.gemini.service.reply import Answer, midnight_pacific_s, read_answer, read_refusal, result_of
 from ipybatch.gemini.service.request_config import RequestConfig
+from ipybatch.gemini.tries import Unusable
 
 _NO_USD = Decimal(0)
 
@@ -92,8 +93,9 @@ class Caller(msgspec.Struct):
             ms: Time to the answer, milliseconds; 0.0 in a batch job.
 
         Raises:
-            Permanent: The answer's verdict is not "ok", it does not match the schema, or an image cannot be saved; it
-                is billed all the same, and the error has it as its result.
+            Unusable: The answer's verdict is not "ok", or it does not match the schema; it is billed all the same, and
+                the error has it as its result.
+            Permanent: An image cannot be saved; the error has the rest as its result.
         """
         usd = self.money.usd(model, answer.tokens, lane)
         status, data, unusable = self._read(answer, lane)
@@ -117,14 +119,14 @@ class Caller(msgspec.Struct):
     def _read(self, answer: Answer, lane: str) -> tuple[str, Any, Permanent | None]:
         """Return an answer's status in the usage, its data under the schema, and the error of one that is unusable."""
         if answer.verdict != "ok":
-            return answer.verdict, msgspec.UNSET, Permanent(answer.reason)
+            return answer.verdict, msgspec.UNSET, Unusable(answer.reason, answer.verdict)
         schema = self.request_configs[lane].schema
         if schema is None:
             return "ok", msgspec.UNSET, None
         try:
             return "ok", schema.parse(answer.text), None
         except Permanent as error:
-            return "invalid", msgspec.UNSET, error
+            return "invalid", msgspec.UNSET, Unusable(str(error), "invalid")
 
     def record(self, prompt: Prompt, model: str, lane: str, status: str, ms: float, **used: Any) -> None:
         """Record one call.

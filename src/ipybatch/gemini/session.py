@@ -49,6 +49,7 @@ from ipybatch.gemini.service.api import TIMEOUT_S, find_key
 from ipybatch.gemini.service.pacer import MOST, SEQUENTIAL, GeminiPacer, Model, choose_models
 from ipybatch.gemini.service.request_config import RequestConfig
 from ipybatch.gemini.spec import Connection, GeminiSpec
+from ipybatch.gemini.tries import read_again
 from ipybatch.session.arguments import SessionArguments, check_name, check_session, encode_settings
 from ipybatch.session.session import BatchSession
 from ipybatch.session.workload import Workload
@@ -127,7 +128,7 @@ def generate(
 
     A result has text (or data, with a schema), file or files (of images), tokens_in, tokens_out, tokens_thoughts, usd,
     model and finish_reason.  A blocked, cut or empty answer, or one that does not match the schema, is an error of its
-    item; it is billed, and the item is not sent again by itself.
+    item; it is billed, and the item is not sent again unless ``again`` says so.
 
     Args:
         prompts: Texts, dicts or a frame; see `ipybatch.gemini.to_prompts`.
@@ -146,6 +147,9 @@ def generate(
             images need one of these; an image that nobody asked for is saved in a folder "images" beside the journal.
         operation: Kind of work, by default "text": a label in `usage`, from which the credits follow.
         project: Another label in `usage`.
+        again: Which unusable answers are sent again: some of "empty", "cut" and "invalid" (does not match the schema),
+            once each, or with a number, ``{"cut": 2}``.  Each try is billed; ``usd`` in the item's row is their sum,
+            ``tries`` their number, and the rest is of the last one.
         output_tokens: Expected tokens of an answer, for the estimate and the budget's reservations; default 1,000.
         budget_usd: The budget, USD; a call that would exceed it is not sent.
         account: The `CreditAccount` that pays the operations.
@@ -201,6 +205,7 @@ def generate(
     )
     listed = read.prompts
     modalities, images_to = tuple(arguments.get("modalities", ())), arguments.get("images_to")
+    again = read_again(arguments.get("again"))
     common = {"system": system, "config": config or {}, "schema": schema, "modalities": modalities}
     configs = {way: RequestConfig(lane=way, **common) for way in LANES}
     _check_sizes(listed, configs["online"])
@@ -236,6 +241,7 @@ def generate(
         flex_tries=lanes.flex.tries,
         flex_fallback=lanes.fallback,
         images=_place_of_images(images_to, recorded_in, name),
+        again=again,
     )
     _check_budget(spec)
     slots = min(len(listed), SLOTS) or 1
@@ -246,7 +252,7 @@ def generate(
         pacer=pacer,
     )
     first = {"template": template, "system": system, "schema": schema, "config": config}
-    about = recorded({**arguments, **first, "modalities": modalities}, lanes)
+    about = recorded({**arguments, **first, "modalities": modalities, "again": again}, lanes)
     about |= {"models": [one.name for one in chosen], "images_to": str(images_to) if images_to else images_to}
     replaces = bool(arguments.get("replace"))
     work = Generation(spec, about, has_groups=limits.batch_size is None, replaces=replaces)
@@ -366,8 +372,8 @@ class Generation(Workload[GeminiSession]):
         """Handle outcomes that are on disk."""
         if self._groups is not None:
             self._groups.recorded(outcomes)
-        if self._lanes is not None and self._lanes.gatherer is not None:
-            self._lanes.gatherer.recorded(outcomes)
+        if self._lanes is not None:
+            self._lanes.recorded(outcomes)
 
 
 def _check_sizes(prompts: list[Prompt], request_config: RequestConfig) -> None:

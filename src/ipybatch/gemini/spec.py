@@ -31,6 +31,7 @@ from ipybatch.gemini.prompts import Prompt
 from ipybatch.gemini.service.api import TIMEOUT_S, Api, connect
 from ipybatch.gemini.service.pacer import GeminiPacer, Model
 from ipybatch.gemini.service.request_config import RequestConfig
+from ipybatch.gemini.tries import Tries
 
 if TYPE_CHECKING:
     from google.genai import Client
@@ -82,6 +83,7 @@ class GeminiSpec(msgspec.Struct, frozen=True, kw_only=True):
         deadline_s: Time from the start to the deadline, seconds; None: there is no deadline.
         output_tokens: Expected tokens of an answer, > 0.
         flex_tries: Tries by flex, >= 1.
+        again: How often an unusable answer is sent again, by its verdict.
         images: Where images of answers are saved; None: nowhere.
 
     Raises:
@@ -107,6 +109,7 @@ class GeminiSpec(msgspec.Struct, frozen=True, kw_only=True):
     flex_tries: int = 3
     flex_fallback: Literal["online", "batch"] | None = "online"
     images: ImageStore | None = None
+    again: dict[str, int] = {}
 
     def __post_init__(self) -> None:
         check("output_tokens", self.output_tokens, low=0, above=True)
@@ -174,6 +177,7 @@ class GeminiSpec(msgspec.Struct, frozen=True, kw_only=True):
             flex_tries=self.flex_tries,
             flex_fallback=self.flex_fallback,
             deadline=self._deadline(),
+            tries=self._tries(state, run.created_s) if self.again else None,
         )
 
     def _gatherer(
@@ -187,6 +191,18 @@ class GeminiSpec(msgspec.Struct, frozen=True, kw_only=True):
             api,
             JobStore(self.journal, self.clock),
             JobGroups(tell, self.clock),
+            self.clock,
+            state,
+            since_s,
+        )
+
+    def _tries(self, state: Callable[[], State], since_s: float) -> Tries:
+        return Tries(
+            self.again,
+            self.journal,
+            self.name,
+            self.models[0].name,
+            self.request_configs["online"],
             self.clock,
             state,
             since_s,

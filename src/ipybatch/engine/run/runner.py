@@ -442,13 +442,13 @@ class Runner:
             is_last = self._give_up(now_s, ticket, text) or is_last
         if not is_last and (self.state is None or self.left == "skipped"):
             return self._retry(now_s, ticket, following.wait_s, text)
+        received, is_final = (judged.result, judged.payload), verdict.kind is Kind.PERMANENT
         if verdict.kind in (Kind.WITHHELD, Kind.HELD):
-            return self._record(ticket, now_s, "skipped", False, text, judged=judged)
+            return self._record(ticket, now_s, "skipped", False, text, *received, judged)
         status: Status = "timeout" if verdict.kind is Kind.TIMEOUT else "failed"
         if self.spec.on_failure != "continue" and not verdict.ends_session:
             reason = f"{self._called(ticket.task)} {status}: {text}"
             self.stop("failed", reason, left="skipped", kill=self.spec.on_failure == "rollback")
-        received, is_final = (judged.result, judged.payload), verdict.kind is Kind.PERMANENT
         return self._record(ticket, now_s, status, is_final, text, *received, judged, user_frames(error))
 
     def _give_up(self, now_s: float, ticket: Ticket, text: str) -> bool:

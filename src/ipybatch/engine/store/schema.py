@@ -28,6 +28,8 @@ tables get no further columns.
     job       remote batch jobs, from the intent to submit one to its results. `account`: a hash of the key that sent
               it; `look`: why the last look at it failed; `answers`: how many were received; `is_released`: whether what
               it did not answer may be sent again
+    again     billed answers of no use after which their item was sent again, until it has its outcome; `item`: a hash
+              of its key and all that is sent
     credit    movements of credit accounts; amounts are decimal text
 """
 
@@ -254,6 +256,17 @@ STEPS = (
     ALTER TABLE job ADD COLUMN look TEXT NOT NULL DEFAULT '';
     ALTER TABLE job ADD COLUMN answers INTEGER;
     ALTER TABLE job ADD COLUMN is_released INTEGER NOT NULL DEFAULT 0;
+    """,
+    """
+    CREATE TABLE again (
+        id INTEGER PRIMARY KEY,
+        at_s REAL NOT NULL,
+        session TEXT NOT NULL,
+        item TEXT NOT NULL,
+        verdict TEXT NOT NULL,
+        result BLOB NOT NULL
+    );
+    CREATE INDEX again_by_session ON again (session, item);
     """,
 )
 

@@ -117,8 +117,11 @@ class Gatherer:
             submitting.cancel()
         await asyncio.gather(*self._cut_short, return_exceptions=True)
 
-    async def reply(self, prompt: Prompt, attempt: Attempt) -> Body:
+    async def reply(self, prompt: Prompt, attempt: Attempt, again: int = 0) -> Body:
         """Wait for a prompt's job, and return the reply.
+
+        Args:
+            again: How many answers were read already, each of another job, and were of no use.
 
         Raises:
             TooLate: `give_up` was called.
@@ -127,7 +130,13 @@ class Gatherer:
         """
         if self._closed is not None:
             raise self._closed
-        key = key_of(self.model, self._request_config, prompt, attempt.key)
+        key, *earlier = [
+            key_of(self.model, self._request_config, prompt, attempt.key, times) for times in range(again, -1, -1)
+        ]
+        for read in earlier:  # the last process read them: their jobs end with this item
+            if (number := self._index.of(read)) is not None:
+                self._index.owe(number, read, attempt.key)
+                self._want(number)
         answer: asyncio.Future[Body] = asyncio.get_running_loop().create_future()
         item = self._pending[key] = PendingItem(key, prompt, attempt, answer)
         number = self._index.of(key)

@@ -96,9 +96,10 @@ class PendingItem(msgspec.Struct, frozen=True):
             self.answer.set_exception(Transient(str(error), counts=False) if isinstance(error, Transient) else error)
 
 
-def key_of(model: str, request_config: RequestConfig, prompt: Prompt, key: str) -> str:
-    """Return an item's key in a job: a hash of its key and of all that is sent."""
-    sent = msgspec.json.encode((model, key, request_config.settings(), prompt._ipybatch_sent_), order="deterministic")
+def key_of(model: str, request_config: RequestConfig, prompt: Prompt, key: str, again: int = 0) -> str:
+    """Return an item's key in a job: a hash of its key, of all that is sent, and of how often it was sent again."""
+    about: tuple[Any, ...] = model, key, request_config.settings(), prompt._ipybatch_sent_
+    sent = msgspec.json.encode((*about, f"again {again}") if again else about, order="deterministic")
     return hashlib.blake2b(sent, digest_size=12).hexdigest()
 
 
