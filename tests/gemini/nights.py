@@ -7,9 +7,11 @@ from contextlib import contextmanager
 import httpx
 
 from ipybatch.gemini import generate
-from ipybatch.gemini.batch.submission import BatchRequest, chunks
+from ipybatch.gemini.batch.spool import BatchRequest, chunks
+from ipybatch.gemini.prompts import to_prompts
+from ipybatch.gemini.service.request_config import RequestConfig
 from ipybatch.simulators import serve
-from tests.gemini.stories import KEY, MODEL, Service
+from tests.gemini.stories import KEY, Service, create_elsewhere
 
 SOON = 0.005  # in real time: virtual looks are 2 ms apart
 
@@ -66,9 +68,9 @@ class NightService(Service):
     def take(self, session, prompts):
         """Let the one job in doubt turn up, as if its request had been on its way all the time."""
         (job,) = session.store.of_session("night")
-        wires = [{"contents": [{"role": "user", "parts": [{"text": prompt}]}]} for prompt in prompts]
-        (chunk,) = chunks([BatchRequest.of(key, wire) for key, wire in zip(job.keys, wires, strict=True)])
-        session.tell(lambda at: at.remote.create(MODEL, job.display_name, requests=chunk.inlined()))
+        made = zip(job.keys, to_prompts(prompts), strict=True)
+        (chunk,) = chunks([BatchRequest.of(key, prompt, RequestConfig(lane="batch")) for key, prompt in made])
+        session.tell(lambda at: create_elsewhere(at, job.display_name, chunk))
 
 
 @contextmanager

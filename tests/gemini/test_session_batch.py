@@ -367,10 +367,65 @@ class Flaky(httpx.AsyncHTTPTransport):
 
     async def handle_async_request(self, request):
         response = await super().handle_async_request(request)
-        is_result = request.method == "GET" and b"inlinedResponses" in await response.aread()
+        is_result = request.method == "GET" and b"responsesFile" in await response.aread()
         if is_result and self.told and self.troubles:
             self.troubles -= 1
             body = {"error": {"code": 503, "status": "UNAVAILABLE", "message": "Deadline."}}
             return httpx.Response(503, json=body, request=request)
         self.told = self.told or is_result
         return response
+
+
+def test_a_job_that_is_refused_seven_times_is_uploaded_once(journal, clock):
+    with gemini(batch_delay_s=SOON, create_faults=["429_before"] * 7) as service:
+        session = night(service, journal, 5, clock=clock)
+        clock.run(session)
+        check_matched(session, 5)
+        check_billed_once(service)
+        assert (service.jobs, service.uploads) == (1, 1)
+
+
+def test_an_upload_of_an_earlier_process_is_used_again(journal, clock):
+    with gemini(batch_delay_s=None, max_active_jobs=1, cancel_s=0.0) as service:
+        clock.run(night(service, journal, 2, clock=clock, wait_s=1, name="other"))
+        assert clock.run(night(service, journal, 5, clock=clock, wait_s=60)).state == "failed"
+        service.cancel_all()
+        assert clock.run(night(service, journal, 5, clock=clock, wait_s=60)).state == "failed"  # it runs
+        assert (service.jobs, service.uploads) == (2, 2)
+
+
+def test_a_file_is_waited_for_until_it_is_ready(journal, clock):
+    with gemini(batch_delay_s=SOON, file_wait_s=0.05) as service:
+        session = night(service, journal, 5, clock=clock)
+        clock.run(session)
+        check_matched(session, 5)
+        assert (service.jobs, service.uploads) == (1, 1)
+
+
+def test_a_full_store_ends_the_session_with_what_to_delete(journal, clock):
+    with gemini(storage_bytes=10) as service:
+        session = night(service, journal, 5, clock=clock)
+        summary = clock.run(session)
+        assert (summary.state, summary.counts.skipped) == ("failed", 5)
+        assert "no room for another file of this key" in session.reason
+        assert "client.files.delete" in session.reason
+
+
+def test_a_full_store_is_waited_for_while_jobs_make_room(journal, clock):
+    with gemini(batch_delay_s=SOON, storage_bytes=400) as service:
+        session = night(service, journal, 4, clock=clock, max_requests_per_job=2)
+        clock.run(session)
+        check_matched(session, 4)
+        assert (service.jobs, service.files) == (2, [])
+
+
+def test_files_are_deleted_when_nobody_needs_them(journal, clock):
+    """Of a collected job, of one that failed, and of one that was never created."""
+    with gemini(batch_delay_s=SOON, job_faults=["fail"], create_faults=[None, "429_before"]) as service:
+        session = night(service, journal, 6, clock=clock, max_requests_per_job=3, wait_s=1)
+        assert clock.run(session).state == "failed"
+        assert len(service.files) > 0
+        session = night(service, journal, 6, clock=clock, wait_s=1e6)
+        clock.run(session)
+        check_matched(session, 6)
+        assert service.files == []

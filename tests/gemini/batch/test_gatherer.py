@@ -86,10 +86,10 @@ def test_only_a_cancel_ends_jobs_at_the_service(tell, state):
 def test_a_job_that_is_accepted_at_the_moment_of_a_cancel_is_cancelled(tell, monkeypatch, turns):
     """The end may come at any turn of the loop between the acceptance and whoever waits for it."""
     accepted = asyncio.Event()
-    submit = Submission.submit
+    create = Submission.create
 
-    async def submit_and_tell(self, *args):
-        job = await submit(self, *args)
+    async def create_and_tell(self, *args):
+        job = await create(self, *args)
         accepted.set()
         return job
 
@@ -100,7 +100,7 @@ def test_a_job_that_is_accepted_at_the_moment_of_a_cancel_is_cancelled(tell, mon
             await asyncio.sleep(0)
         asked.cancel()
 
-    monkeypatch.setattr(Submission, "submit", submit_and_tell)
+    monkeypatch.setattr(Submission, "create", create_and_tell)
     with night_service(batch_delay_s=None, cancel_s=0.0) as service:
         tell(service, story, state="cancelled")
         assert service.states() == ["CANCELLED"]

@@ -6,7 +6,7 @@ from ipybatch.engine.store.journal import open_journal
 from ipybatch.errors import InputError, Refused
 from ipybatch.gemini.batch.jobs import JobStore
 from ipybatch.gemini.batch.manual import GeminiBatches
-from tests.gemini.stories import KEY, MODEL, Session, chunk_of, gemini
+from tests.gemini.stories import KEY, MODEL, Session, chunk_of, create_elsewhere, gemini
 
 # google-genai 3.4.0 has a session class of its own, which aiohttp discourages.
 pytestmark = pytest.mark.filterwarnings("ignore:Inheritance class AiohttpClientSession:DeprecationWarning")
@@ -92,9 +92,7 @@ def test_an_unknown_batch_that_turns_up_is_not_given_up(batches, journal):
         at = batches(service, grace_s=0)
         name = at.create_text(PROMPTS, model=MODEL)
         (job,) = JobStore(open_journal(journal)).of_session(name)
-        Session(service.url, journal).tell(
-            lambda other: other.remote.create(MODEL, job.display_name, requests=chunk_of().inlined())
-        )
+        Session(service.url, journal).tell(lambda other: create_elsewhere(other, job.display_name, chunk_of()))
         at.forget(name)
         assert at.status(name).remote[0].startswith("batches/")
 
@@ -174,9 +172,7 @@ def test_the_list_tells_ours_from_others(batches, journal):
     with gemini() as service:
         at = batches(service)
         at.create_text(PROMPTS, model=MODEL)
-        Session(service.url, journal).tell(
-            lambda other: other.remote.create(MODEL, "somebody's", requests=chunk_of(2).inlined())
-        )
+        Session(service.url, journal).tell(lambda other: create_elsewhere(other, "somebody's", chunk_of(2)))
         frame = at.list().set_index("ours")
         assert frame.loc[False, "display_name"] == "somebody's"
         assert frame.loc[False, "requests"] == 2

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from ipybatch.errors import ItemError, Permanent, RateLimited, Transient
 from ipybatch.gemini.batch.results import _echoes_of, _lines, matched, places, rpc_error
-from ipybatch.gemini.batch.submission import wire_key
+from ipybatch.gemini.batch.spool import wire_key
 
 KEYS = tuple(f'"k{number}"' for number in range(5))
 

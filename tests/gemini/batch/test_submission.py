@@ -1,20 +1,22 @@
-"""A job is submitted once, and requests are cut into jobs that the service takes."""
+"""A job is submitted once."""
 
 import itertools
-import json
+import math
 import random
 import socket
+import time
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from ipybatch.errors import InputError, RateLimited, Refused
+from ipybatch.errors import Fenced, InputError, RateLimited, Refused, Transient
 from ipybatch.gemini.batch import results
-from ipybatch.gemini.batch.submission import INLINE_BYTES, BatchRequest, chunks, polls, wire_key
-from ipybatch.gemini.service.api import NotSent
-from ipybatch.simulators.gemini.quotas import not_found
-from tests.gemini.stories import KEY, MODEL, Session, chunk_of, gemini
+from ipybatch.gemini.batch.spool import spooled
+from ipybatch.gemini.batch.submission import polls
+from ipybatch.gemini.service.api import NotReady, NotSent, StoreFull
+from ipybatch.simulators.gemini.files import File
+from ipybatch.simulators.gemini.quotas import as_trouble, not_found
+from ipybatch.testing import START_UNIX_S
+from tests.gemini.stories import KEY, MODEL, Session, chunk_of, create_elsewhere, gemini
 
 # google-genai 3.4.0 has a session class of its own, which aiohttp discourages.
 pytestmark = pytest.mark.filterwarnings("ignore:Inheritance class AiohttpClientSession:DeprecationWarning")
@@ -34,16 +36,17 @@ async def _collected(at, job):
     return [(key, body) async for key, body in results.results(at.remote, job)]
 
 
-@pytest.mark.parametrize("images", [False, True], ids=["inline", "file"])
-def test_a_job_is_submitted_followed_and_its_results_reach_their_items(session, images):
+@pytest.mark.parametrize("count", [1, 5])
+def test_a_job_is_submitted_followed_and_its_results_reach_their_items(session, count):
+    """The smallest job too is a file with keys."""
     with gemini() as service:
         at = session(service)
-        job = at.submit(chunk_of(5, images=images))
+        job = at.submit(chunk_of(count))
         assert job.state in LIVE
         assert job.remote.startswith("batches/")
-        assert bool(job.file) == images
+        assert job.file.startswith("files/")
         job = at.wait(job)
-        assert (job.state, job.counts["successful"]) == ("succeeded", 5)
+        assert (job.state, job.counts["successful"]) == ("succeeded", count)
         answers = dict(at.tell(lambda at: _collected(at, job)))
         assert list(answers) == list(job.keys)
         assert all(body["candidates"] for body in answers.values())
@@ -85,7 +88,7 @@ def test_an_unknown_job_that_turns_up_later_is_adopted(session):
         at, chunk = session(service), chunk_of()
         job = at.submit(chunk)
         assert job.state == "unknown"
-        at.tell(lambda at: at.remote.create(MODEL, job.display_name, requests=chunk.inlined()))
+        at.tell(lambda at: create_elsewhere(at, job.display_name, chunk))
         assert at.refresh(job).remote.startswith("batches/")
         assert at.store.named(job.display_name).state in LIVE
 
@@ -97,7 +100,7 @@ def test_a_doubt_is_settled_on_a_later_page(session):
 
         async def others(at):
             for number in range(205):
-                await at.remote.create(MODEL, f"other-{number}", requests=chunk_of(1, start=number + 10).inlined())
+                await at.remote.create(MODEL, f"other-{number}", first.file)
 
         at.submit(chunk_of(1, start=1), 1)
         at.tell(others)
@@ -110,7 +113,7 @@ def test_a_refusal_is_no_doubt(session):
     with gemini() as service:
         at = session(service)
         with pytest.raises(Refused, match=r"no such model for this key \(404"):
-            at.tell(lambda at: at.submission.submit("night", 0, "gemini-0", chunk_of()))
+            at.submit(model="gemini-0")
         (job,) = at.store.of_session("night")
         assert job.state == "failed"
         assert job.reason.startswith("not accepted: Gemini has no such model")
@@ -128,13 +131,21 @@ def test_a_wrong_key_is_refused_and_told_nowhere(session, journal):
             assert b"WRONG-key-of-mine" not in path.read_bytes()
 
 
-def test_one_job_too_many_leaves_nothing_behind(session):
-    with gemini(max_active_jobs=1, batch_delay_s=None) as service:
+def test_one_job_too_many_leaves_its_upload_for_the_next_time(session):
+    """Another number, another process: the same requests are not uploaded again."""
+    with gemini(max_active_jobs=1, batch_delay_s=None, cancel_s=0.0) as service:
         at = session(service)
-        at.submit()
-        with pytest.raises(RateLimited):
-            at.submit(chunk_of(start=3), 1)
-        assert [job.number for job in at.store.of_session("night")] == [0]
+        first = at.submit()
+        for number in (1, 2):
+            with pytest.raises(RateLimited):
+                session(service).submit(chunk_of(start=3), number)
+            assert [(job.number, job.state) for job in at.store.of_session("night")] == [
+                (0, first.state),
+                (number, "intent"),
+            ]
+        at.tell(lambda at: at.remote.cancel(first.remote))
+        assert at.submit(chunk_of(start=3), 3).state in LIVE
+        assert service.uploads == 2
 
 
 def test_a_429_to_a_job_that_was_taken_is_found_out(session):
@@ -244,72 +255,139 @@ def test_looks_grow_apart_up_to_five_minutes():
     assert len(set(waits)) == 12
 
 
-texts = st.lists(st.text(max_size=30), max_size=40)
+@pytest.fixture
+def uploaded(session):
+    """Upload a chunk and return its intent."""
+
+    def upload(at, chunk=None, number=0):
+        async def story(at):
+            async with spooled(MODEL, chunk or chunk_of(), at.clock) as written:
+                return await at.submission.upload("night", number, MODEL, written)
+
+        return at.tell(story)
+
+    return upload
 
 
-def requests_of(said, images=()):
-    return [
-        BatchRequest.of(f'"{number}"', {"contents": [{"parts": [{"text": text}]}]}, images=number in images)
-        for number, text in enumerate(said)
-    ]
+def test_a_job_is_created_when_its_file_is_ready(session):
+    with gemini(file_wait_s=0.03) as service:
+        assert session(service).submit().state in LIVE
+        assert (service.jobs, service.uploads) == (1, 1)
 
 
-@given(texts, st.integers(1, 9), st.integers(400, 2000), st.integers(100, 1500))
-def test_nothing_is_lost_order_is_kept_and_every_chunk_is_under_every_limit(said, most, most_bytes, inline_bytes):
-    requests = requests_of(said)
-    cut = list(chunks(requests, max_requests=most, max_bytes=most_bytes, inline_bytes=inline_bytes))
-    assert [request for chunk in cut for request in chunk.requests] == requests
-    for chunk in cut:
-        assert 1 <= len(chunk.requests) <= most
-        assert len(b"".join(chunk.lines())) <= chunk.size <= most_bytes
-        assert len(json.dumps(chunk.inlined())) - 2 <= chunk.size
-        assert chunk.inline == (chunk.size <= inline_bytes)
+def test_a_file_that_is_never_ready_is_waited_for_so_long(session, uploaded, clock):
+    with gemini(file_wait_s=math.inf) as service:
+        at = session(service)
+        job = uploaded(at)
+        with pytest.raises(
+            Transient, match=r"has not processed the uploaded requests within 1800 s: files/\w+ is PROC"
+        ):
+            at.tell(lambda at: at.submission.wait_for_file(job))
+        assert 1800 <= clock.now_s() < 1900
+        assert at.store.of_session("night") == [job]
+        assert service.jobs == 0
 
 
-@given(texts)
-def test_lines_and_inlined_requests_say_the_same(said):
-    """Text of any script arrives as it was, under the same key, whichever way it is sent."""
-    for chunk in chunks(requests_of(said)):
-        lines = [json.loads(line) for line in chunk.lines()]
-        assert [line["key"] for line in lines] == [request["metadata"]["key"] for request in chunk.inlined()]
-        assert [line["request"] for line in lines] == [request["request"] for request in chunk.inlined()]
-        assert [line["request"]["contents"][0]["parts"][0]["text"] for line in lines] == said
+def test_a_job_that_is_refused_as_its_file_is_not_ready_is_an_intent_again(session, uploaded):
+    with gemini(file_wait_s=math.inf) as service:
+        at = session(service)
+        job = uploaded(at)
+        with pytest.raises(NotReady, match="400 FAILED_PRECONDITION"):
+            at.tell(lambda at: at.submission.create(job))
+        (held,) = at.store.of_session("night")
+        assert (held.state, held.file) == ("intent", job.file)
+        assert "not in an ACTIVE state" in held.reason
+        assert uploaded(at, number=1).file == job.file
+        assert service.uploads == 1
 
 
-def test_images_go_as_a_file():
-    """An inline job of images could be submitted, but never fetched."""
-    (chunk,) = chunks(requests_of(["a", "b"], images=[1]))
-    assert not chunk.inline
+def test_a_file_that_could_not_be_processed_is_told_and_not_used_again(session, uploaded, monkeypatch):
+    with gemini(file_wait_s=math.inf) as service:
+        at = session(service)
+        job = uploaded(at)
+        shown = File.as_dict
+        failed = {"state": "FAILED", "error": {"code": 13, "message": "Line 2 is no JSON."}}
+        monkeypatch.setattr(File, "as_dict", lambda *arguments: shown(*arguments) | failed)
+        with pytest.raises(Transient, match=r"could not process the uploaded requests: Line 2 is no JSON\."):
+            at.tell(lambda at: at.submission.wait_for_file(job))
+        assert at.store.of_session("night") == []
+        assert service.files == []
 
 
-def test_only_the_chunk_at_hand_is_drawn():
-    drawn = []
-
-    def draw():
-        for request in requests_of("abcdef"):
-            drawn.append(request.key)
-            yield request
-
-    next(chunks(draw(), max_requests=2))
-    assert len(drawn) == 3
-
-
-def test_wire_keys_of_other_items_differ():
-    """A result file of another job is not taken for this one's."""
-    assert wire_key(0, '"a"') != wire_key(0, '"b"')
-    assert wire_key(0, '"a"') != wire_key(1, '"a"')
+@pytest.mark.parametrize("status", [403, 404])
+def test_a_file_that_is_gone_is_uploaded_anew(session, uploaded, status):
+    with gemini(file_life_s=0.05, gone_status=status) as service:
+        at = session(service)
+        job = uploaded(at)
+        time.sleep(0.06)  # the service has its own time
+        with pytest.raises(Transient, match="has lost the uploaded requests"):
+            at.tell(lambda at: at.submission.wait_for_file(job))
+        assert at.store.of_session("night") == []
+        other = uploaded(at)
+        time.sleep(0.06)
+        assert uploaded(at, number=1).file != other.file
+        assert [job.number for job in at.store.of_session("night")] == [1]
 
 
-def test_a_request_that_is_too_large_alone_is_refused_by_name():
-    with pytest.raises(InputError, match=r'the request of "1" must be <= 500 bytes, got \d+: send smaller images'):
-        list(chunks(requests_of(["a", "b" * 500]), max_bytes=500))
+def test_a_file_that_is_about_to_go_is_uploaded_anew(session, uploaded):
+    with gemini(file_life_s=3000.0, epoch_s=START_UNIX_S) as service:
+        at = session(service)
+        assert uploaded(at).file != uploaded(at, number=1).file
 
 
-@pytest.mark.parametrize("field", ["max_requests", "max_bytes"])
-def test_limits_are_checked(field):
-    with pytest.raises(InputError, match=f"{field} must be"):
-        list(chunks([], **{field: 0}))
+@pytest.mark.parametrize("other", [chunk_of(2), chunk_of(3, start=1)], ids=["fewer", "others"])
+def test_the_upload_of_other_requests_is_not_used(session, uploaded, other):
+    with gemini() as service:
+        at = session(service)
+        assert uploaded(at).file != uploaded(at, other, 1).file
+        assert service.uploads == 2
 
 
-def test_a_body_stays_below_what_the_service_takes():
-    assert INLINE_BYTES + 1_000_000 <= 20_000_000
+def test_an_upload_is_used_by_one_of_two_who_want_it(session, uploaded):
+    """The other process had it, and was about to create its job."""
+    with gemini() as service:
+        at = session(service)
+        before = uploaded(at)
+        after = uploaded(session(service), number=1)
+        assert before.file == after.file
+        with pytest.raises(Fenced, match="another process took it over"):
+            at.tell(lambda at: at.submission.create(before))
+        assert at.tell(lambda at: at.submission.create(after)).state in LIVE
+        assert service.jobs == 1
+
+
+def test_the_file_of_a_job_is_deleted_once_and_a_failure_is_tried_again(session):
+    with gemini() as service:
+        at = session(service)
+        job = at.wait(at.submit())
+        simulator = service._server.simulator
+        answer = simulator.refused
+        simulator.refused = lambda request, now_s: as_trouble(503)
+        assert at.tell(lambda at: at.submission.tidy(job)) == job
+        assert service.files == [job.file]
+        simulator.refused = answer
+        for _ in range(2):
+            tidied = at.tell(lambda at: at.submission.tidy(job))
+            assert (tidied.file, service.files) == ("", [])
+            assert at.store.named(job.remote).file == ""
+
+
+def test_a_rejected_job_leaves_no_file(session):
+    with gemini() as service:
+        with pytest.raises(Refused):
+            session(service).submit(model="gemini-0")
+        assert service.files == []
+
+
+def test_a_full_store_says_what_to_delete(session):
+    with gemini(storage_bytes=400) as service:
+        at = session(service)
+        at.submit()
+        with pytest.raises(StoreFull) as caught:
+            at.submit(chunk_of(start=3), 1)
+        (file,) = service.files
+        said = str(caught.value)
+        assert said.startswith("Gemini has no room for another file of this key (429 RESOURCE_EXHAUSTED")
+        assert f"1 files hold 0.0 GB; the largest are {file} (night-0-" in said
+        assert "Delete files that no job needs any more, with client.files.delete(name=...)" in said
+        assert [job.number for job in at.store.of_session("night")] == [0]

@@ -2,20 +2,24 @@
 
 Each item is an attempt of the session that waits here:
 
-    items --gather--> chunk --submit--> job --poll--> results --> each item its own
-      ^                                  |
-      |                                  +--> failed items are gathered again, without the others
+    items --gather--> chunk --write--> file --upload--> job --poll--> results --> each item its own
+      ^                                                  |
+      |                                                  +--> failed items are gathered again, without the others
       +-- jobs of an earlier process are picked up: their items wait for them, and are not sent again
 
 Rule: a request that may have been sent is never sent again by itself.
+
+Rule: nothing here holds the loop for long: items are cut into chunks in portions, and one chunk at a time is written,
+in a thread, and uploaded.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Sequence
 from contextlib import suppress
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -24,20 +28,25 @@ from ipybatch.engine.data.events import State
 from ipybatch.engine.data.masking import describe
 from ipybatch.engine.data.outcome import Outcome
 from ipybatch.engine.run.attempt import Attempt
-from ipybatch.errors import BatchError, ItemError, Permanent, RateLimited, Transient, Withheld
+from ipybatch.errors import BatchError, ItemError, Permanent, RateLimited, Refused, Transient, Withheld
 from ipybatch.gemini.batch import results
 from ipybatch.gemini.batch.jobs import CANCELLING, Job, JobGroups, JobIndex, JobStore
 from ipybatch.gemini.batch.results import BatchPolicy, Body, PendingItem, TooLate, key_of
-from ipybatch.gemini.batch.submission import Chunk, Submission, chunks, polls
+from ipybatch.gemini.batch.spool import BatchRequest, Chunk, chunks, spooled
+from ipybatch.gemini.batch.submission import Submission, polls
 from ipybatch.gemini.prompts import Prompt
-from ipybatch.gemini.service.api import Api
+from ipybatch.gemini.service.api import Api, NotReady, StoreFull
 from ipybatch.gemini.service.request_config import RequestConfig
 
+T = TypeVar("T")
+
 LINGER_S = 0.2  # longest time between two items that are gathered together
+PORTION = 200  # items that are cut into chunks between two turns of the loop
 TRIES = 5  # of a submission that was not accepted, and of fetching results
 PAUSE_S = 2.0  # before the second try; doubles
 LONGEST_PAUSE_S = 300.0
 CONFIRM_S = 30.0  # longest wait for jobs to confirm their cancellation
+TIDY_S = 5.0  # longest wait for the deletion of files
 CANCEL_S = 5.0  # longest wait for the service to accept cancellations
 HURRY_S = 0.5  # between polls after `Gatherer.give_up`
 HELD_S = 0.2  # between checks whether a paused session goes on
@@ -74,6 +83,8 @@ class Gatherer:
         self._room = asyncio.Semaphore(policy.max_active)
         self._gathered: list[PendingItem] = []
         self._gathering: asyncio.TimerHandle | None = None
+        self._quiet_at_s = 0.0  # when no more items are expected, by the loop's clock
+        self._uploading = asyncio.Lock()
         self._jobs: dict[int, Job] = {}  # at the service, by number
         self._index = JobIndex()
         self._pending: dict[str, PendingItem] = {}  # by key
@@ -81,6 +92,7 @@ class Gatherer:
         self._cancelling: set[int] = set()  # jobs that we cancelled
         self._tasks: set[asyncio.Task[None]] = set()
         self._writes: set[asyncio.Task[Any]] = set()
+        self._tidying: set[asyncio.Task[Any]] = set()
         self._cut_short: set[asyncio.Future[Job]] = set()  # submissions whose task was cancelled
         self._number = 0
         self._closed: ItemError | None = None  # error of items that come too late
@@ -91,12 +103,17 @@ class Gatherer:
         for job in self._store.of_session(self._session):
             self._number = max(self._number, job.number)
             if job.state == "intent":
-                await self._store.withdraw(job)
-            elif not job.ended:
+                if not job.file:  # otherwise the same requests may use it
+                    await self._store.withdraw(job)
+                continue
+            if not job.ended:
                 self._groups.show(job)
                 self._track(job)
                 self._start(self._pick_up(job))
-            elif job.created_s >= self._since_s:
+                continue
+            if job.collected or job.state != "succeeded":
+                self._tidy(job)  # what was left of an earlier time
+            if job.created_s >= self._since_s:
                 self._groups.recall(job)
                 if job.state == "succeeded" and not job.collected:
                     self._index.keep(job)
@@ -113,9 +130,15 @@ class Gatherer:
                 done, _late = await asyncio.wait(self._cut_short, timeout=CANCEL_S)
                 jobs += [one.result() for one in done if not one.cancelled() and one.exception() is None]
             await self._ask_to_cancel(jobs)
-        for submitting in self._cut_short:
-            submitting.cancel()
-        await asyncio.gather(*self._cut_short, return_exceptions=True)
+        if self._state() == "completed":  # no more requests that might use an upload
+            for job in self._store.find("WHERE session = ? AND state = 'intent'", (self._session,)):
+                self._later(self._submission.discard(job))
+        if self._tidying and self._state() != "cancelled":
+            await asyncio.wait(tuple(self._tidying), timeout=TIDY_S)
+        unfinished: list[asyncio.Future[Any]] = [*self._cut_short, *self._tidying]
+        for each in unfinished:
+            each.cancel()
+        await asyncio.gather(*unfinished, return_exceptions=True)
 
     async def reply(self, prompt: Prompt, attempt: Attempt, again: int = 0) -> Body:
         """Wait for a prompt's job, and return the reply.
@@ -174,22 +197,44 @@ class Gatherer:
         self._fail(self._pending.values())
 
     def _gather_soon(self) -> None:
-        if self._gathering is not None:
+        """Gather when no item has come for a moment, and full jobs at once."""
+        loop = asyncio.get_running_loop()
+        self._quiet_at_s = loop.time() + LINGER_S
+        if self._gathering is None:
+            self._gathering = loop.call_at(self._quiet_at_s, self._gather)
+        elif len(self._gathered) >= self._policy.max_requests and self._gathering.when() > loop.time():
             self._gathering.cancel()
-        self._gathering = asyncio.get_running_loop().call_later(LINGER_S, self._gather)
+            self._gathering = loop.call_at(loop.time(), self._gather)
 
     def _gather(self) -> None:
+        loop = asyncio.get_running_loop()
+        rest = 0 if loop.time() >= self._quiet_at_s else len(self._gathered) % self._policy.max_requests
+        count = len(self._gathered) - rest
+        gathered, self._gathered = self._gathered[:count], self._gathered[count:]
+        self._gathering = loop.call_at(self._quiet_at_s, self._gather) if rest else None
         wanted, self._wanted = self._wanted, set()
         for number in wanted & self._index.kept.keys():
             self._start(self._hand_out(self._index.kept[number]))
-        gathered, self._gathered = [item for item in self._gathered if not item.answer.done()], []
-        requests = [request for item in gathered if (request := item.request(self._request_config)) is not None]
+        if gathered:
+            self._start(self._cut(gathered))
+
+    async def _cut(self, gathered: list[PendingItem]) -> None:
+        """Cut items into chunks, and start a job for each."""
+        requests: list[BatchRequest] = []
+        for portion in _portions(gathered):
+            await asyncio.sleep(0)
+            made = [item.request(self._request_config) for item in portion if not item.answer.done()]
+            requests += [request for request in made if request is not None]
         for chunk in chunks(requests, max_requests=self._policy.max_requests):
             self._number += 1
-            for key in chunk.keys:
-                self._pending[key].attempt.join(self._number)
-            self._groups.queue(self._number, len(chunk.keys))
-            self._start(self._run(self._number, chunk))
+            number = self._number
+            self._groups.queue(number, len(chunk.requests))
+            for keys in _portions(chunk.keys):
+                await asyncio.sleep(0)
+                for key in keys:
+                    if key in self._pending:
+                        self._pending[key].attempt.join(number)
+            self._start(self._run(number, chunk))
 
     async def _run(self, number: int, chunk: Chunk) -> None:
         async with self._room:
@@ -208,35 +253,59 @@ class Gatherer:
                 )
                 self._turn_away(items, error)
                 return
-            del chunk
+            del chunk, items
             self._track(job)
             await self._await(job)
 
     async def _submit(self, number: int, chunk: Chunk) -> Job:
+        """Write a chunk to a file, upload it, and create its job; only the last is not done one after the other."""
+        async with self._uploading, spooled(self.model, chunk, self._clock) as written:
+            for key, error in written.failed.items():
+                if key in self._pending:
+                    self._pending[key].fail(error)
+            if not written.keys:
+                msg = "no request of it could be written"
+                raise Permanent(msg)
+            # From here on the items of the job are known: `written.keys`.
+            upload = partial(self._submission.upload, self._session, number, self.model, written)
+            job = await self._patiently(number, upload)
+        return await self._patiently(number, partial(self._create, job))
+
+    async def _patiently(self, number: int, step: Callable[[], Awaitable[Job]]) -> Job:
+        """Take a step of a submission, again and again while the service does not let us."""
         deadline_s = self._clock.now_s() + self._policy.wait_s
         tried = 0
         while True:
             tried += 1
             try:
-                return await self._send(number, chunk)
+                return await step()
+            except StoreFull as error:
+                if not self._jobs:  # none that makes room when it is collected
+                    raise Withheld(str(error)) from error
+                last: Transient = error
             except Transient as error:
+                if tried == TRIES and isinstance(error, NotReady):  # its file is: so it is the account
+                    msg = f"Gemini serves nothing here ({error}): see the region and the billing of the key"
+                    raise Refused(msg) from error
                 if tried == TRIES and not isinstance(error, RateLimited):
                     raise
-                pause_s = error.retry_after_s or min(PAUSE_S * 2.0 ** (tried - 1), LONGEST_PAUSE_S)
-                if self._clock.now_s() + pause_s > deadline_s:
-                    msg = f"Gemini accepts no more jobs for now ({error}): run it again for the rest"
-                    raise Withheld(msg) from error
-                self._groups.hold(number, str(error))
+                last = error
+            pause_s = last.retry_after_s or min(PAUSE_S * 2.0 ** (tried - 1), LONGEST_PAUSE_S)
+            if self._clock.now_s() + pause_s > deadline_s:
+                msg = f"Gemini accepts no more jobs for now ({last}): run it again for the rest"
+                raise Withheld(msg) from last
+            self._groups.hold(number, str(last))
             await self._pause(pause_s)
             if self._closed is not None:
                 raise self._closed
 
-    async def _send(self, number: int, chunk: Chunk) -> Job:
-        submitting = asyncio.ensure_future(self._submission.submit(self._session, number, self.model, chunk))
+    async def _create(self, job: Job) -> Job:
+        await self._submission.wait_for_file(job)
+        creating = asyncio.ensure_future(self._submission.create(job))
         try:
-            return await asyncio.shield(submitting)
+            return await asyncio.shield(creating)
         except asyncio.CancelledError:
-            self._cut_short.add(submitting)  # its job is cancelled as well, should it be submitted
+            self._cut_short.add(creating)  # its job is cancelled as well, should it be created
             raise
 
     def _track(self, job: Job) -> None:
@@ -265,6 +334,7 @@ class Gatherer:
         if job.state == "succeeded":
             await self._hand_out(job)
             return
+        self._tidy(job)
         why = f"job {job.number} {job.reason or job.state}"
         is_final = job.state == "cancelled" and job.number not in self._cancelling
         self._send_back(job, self._closed or (Permanent(why) if is_final else Transient(why)))
@@ -344,9 +414,24 @@ class Gatherer:
         for job, is_whole in self._index.settled():
             self._groups.end(job.number, "completed")
             if is_whole:
-                task = asyncio.get_running_loop().create_task(self._store.collect(job))
+                task = asyncio.get_running_loop().create_task(self._collect(job))
                 self._writes.add(task)
                 task.add_done_callback(self._writes.discard)
+
+    async def _collect(self, job: Job) -> None:
+        """Record that all results of a job are recorded; then the file of its requests is needed no more."""
+        self._tidy(await self._store.collect(job))
+
+    def _tidy(self, job: Job) -> None:
+        """Delete the file of a job's requests."""
+        if job.file:
+            self._later(self._submission.tidy(job))
+
+    def _later(self, coroutine: Coroutine[Any, Any, Any]) -> None:
+        """Tidy up, for which nobody waits for long."""
+        task = asyncio.get_running_loop().create_task(coroutine)
+        self._tidying.add(task)
+        task.add_done_callback(self._tidying.discard)
 
     def _want(self, number: int) -> None:
         if number not in self._jobs:
@@ -401,3 +486,8 @@ class Gatherer:
         if not task.cancelled() and (error := task.exception()) is not None:  # of the journal, or a bug
             self._closed = Withheld(f"a batch job could not be followed: {describe(error)}")
             self._fail(self._pending.values())
+
+
+def _portions(things: Sequence[T]) -> Iterator[Sequence[T]]:
+    for at in range(0, len(things), PORTION):
+        yield things[at : at + PORTION]

@@ -67,7 +67,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
         keys: Keys of the items, in the order sent.
         state: What is known of the job.
         remote: The service's name for it, ``batches/ID``; "" until it is known.
-        file: The uploaded requests, ``files/ID``; "" if they were sent inline.
+        file: The uploaded requests, ``files/ID``; "" before the upload, and after the file was deleted.
         created_s: Time of the intent, Unix time.
         updated_s: Time of the last change in the journal, Unix time.
         ended_s: Time at which the end was first seen, Unix time; None before.
@@ -128,12 +128,12 @@ def display_name(session: str, number: int, digest: str) -> str:
     return f"{slug}-{number}-{digest[:8]}-{secrets.token_hex(6)}"
 
 
-def digest_of(model: str, lines: Sequence[bytes]) -> str:
+def digest_of(model: str, requests: Iterable[bytes]) -> str:
     """Return the hash of a job's requests."""
     found = hashlib.blake2b(model.encode(), digest_size=4)
-    for line in lines:
-        found.update(len(line).to_bytes(8, "big"))
-        found.update(line)
+    for request in requests:
+        found.update(len(request).to_bytes(8, "big"))
+        found.update(request)
     return found.hexdigest()
 
 
@@ -149,29 +149,36 @@ class JobStore:
         self._journal = journal
         self._clock = clock or SystemClock()
 
-    async def intend(self, job: Job, *, once: bool = False) -> Job:
+    async def intend(self, job: Job, *, once: bool = False, instead_of: Job | None = None) -> Job:
         """Record that a job is about to be submitted; the record survives a power cut.
 
         Args:
             once: Reject the job if one of this session and number was, or is being, submitted.
+            instead_of: An intent that is deleted in the same step: its requests, and its file, are now this job's.
 
         Raises:
             InputError: There is such a job.
+            Fenced: ``instead_of`` is no intent any more.
         """
         now_s = self._clock.unix_s()
         new = msgspec.structs.replace(job, state="intent", created_s=now_s, updated_s=now_s, reason=mask(job.reason))
         place = job.session, job.number
         places = ", ".join(f":{name}" for name in _COLUMNS.split(", "))
 
-        def unit(database: sqlite3.Connection) -> bool:
+        def unit(database: sqlite3.Connection) -> bool | None:
+            if once and _jobs(database, "WHERE session = ? AND number = ? AND NOT " + _NEVER_SENT, place):
+                return False
+            if instead_of is not None and not _delete(database, instead_of.display_name, only="intent"):
+                return None
             if once:
-                if _jobs(database, "WHERE session = ? AND number = ? AND NOT " + _NEVER_SENT, place):
-                    return False
                 database.execute(f"DELETE FROM job WHERE session = ? AND number = ? AND {_NEVER_SENT}", place)  # noqa: S608  # a constant
             database.execute(f"INSERT INTO job ({_COLUMNS}) VALUES ({places})", _row(new))  # noqa: S608  # constants of ours
             return True
 
-        if not await self._commit(unit, durable=True):
+        written = await self._commit(unit, durable=True)
+        if written is None:
+            raise _taken_over(job)
+        if not written:
             msg = f"job {job.number} of {job.session!r} was submitted already: wait for it, or choose another name="
             raise InputError(msg)
         return new
@@ -183,6 +190,14 @@ class JobStore:
             Fenced: Another process took the intent over.
         """
         return await self._change(job, state="unknown", reason="sent, not confirmed", only="intent", durable=True)
+
+    async def hold(self, job: Job, reason: str) -> Job:
+        """Record that the service did not accept a job for now: it is an intent again.
+
+        Raises:
+            Fenced: The job is no longer in the journal, or was found meanwhile.
+        """
+        return await self._change(job, state="intent", reason=reason, only="unknown")
 
     async def put(self, job: Job) -> Job:
         """Record the present state of a job.
@@ -225,8 +240,7 @@ class JobStore:
             changed = msgspec.structs.replace(changed, ended_s=now_s)
         changed = msgspec.structs.replace(changed, reason=mask(changed.reason))
         if not await self._commit(lambda database: _update(database, changed, only), durable=durable):
-            msg = f"job {job.display_name} is no longer ours to submit: another process took it over"
-            raise Fenced(msg)
+            raise _taken_over(job)
         return changed
 
     async def _commit(self, unit: Unit, *, durable: bool = False) -> Any:
@@ -271,8 +285,13 @@ def _update(database: sqlite3.Connection, job: Job, only: JobState | None) -> bo
     return database.execute(query, {**_row(job), "only": only}).rowcount == 1
 
 
-def _delete(database: sqlite3.Connection, name: str) -> None:
-    database.execute("DELETE FROM job WHERE display_name = ?", (name,))
+def _delete(database: sqlite3.Connection, name: str, only: JobState | None = None) -> bool:
+    query = "DELETE FROM job WHERE display_name = ? AND state = coalesce(?, state)"
+    return database.execute(query, (name, only)).rowcount == 1
+
+
+def _taken_over(job: Job) -> Fenced:
+    return Fenced(f"job {job.display_name} is no longer ours to submit: another process took it over")
 
 
 def _resolve(written: asyncio.Future[Any], result: Any, error: JournalError | None) -> None:

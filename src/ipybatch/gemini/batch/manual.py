@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
+from ipybatch.engine.data.clock import SystemClock
 from ipybatch.engine.data.masking import mask_registered
 from ipybatch.engine.data.plan import key_value
 from ipybatch.engine.data.policy import check, check_count
@@ -23,7 +24,8 @@ from ipybatch.engine.store.journal import open_journal
 from ipybatch.errors import InputError, ItemError, Permanent
 from ipybatch.gemini.batch import results
 from ipybatch.gemini.batch.jobs import Job, JobStore, digest_of
-from ipybatch.gemini.batch.submission import GRACE_S, MAX_REQUESTS, BatchRequest, Chunk, Submission, chunks
+from ipybatch.gemini.batch.spool import MAX_REQUESTS, BatchRequest, Chunk, chunks, spooled
+from ipybatch.gemini.batch.submission import GRACE_S, Submission
 from ipybatch.gemini.images import ImageStore
 from ipybatch.gemini.prompts import Prompt, to_prompts
 from ipybatch.gemini.service.api import Api, Operation, connect
@@ -299,23 +301,30 @@ class GeminiBatches:
             if first != number:
                 msg = f"prompts {first} and {number} have the same key {prompt.id!r}: give each an id of its own"
                 raise InputError(msg)
-            images = request_config.wants_image(prompt.config) or bool(prompt.images)
-            requests.append(BatchRequest.of(key, prompt.wire(request_config), images=images))
+            requests.append(BatchRequest.of(key, prompt, request_config))
         called = name or _name_of(prompts[0].operation, model, requests)
         _wait_for(self._submit(called, model, list(chunks(requests, max_requests=most))))
         return called
 
     async def _submit(self, name: str, model: str, cut: Sequence[Chunk]) -> None:
         known = {job.number: job for job in self._store.of_session(name) if job.sent}
-        sent = [digest_of(model, [request.body for request in chunk.requests]) for chunk in cut]
+        sent = [digest_of(model, (request.sent() for request in chunk.requests)) for chunk in cut]
         if any(number >= len(cut) or job.digest != sent[number] for number, job in known.items()):
             msg = f"name must be new for other prompts, got {name!r}, which has jobs already: choose another name="
             raise InputError(msg)
         for number, chunk in enumerate(cut):
             if number not in known:
-                await self._submission.submit(name, number, model, chunk, once=True)
+                await self._send(name, number, model, chunk)
             elif known[number].state == "unknown":
                 await self._submission.adopt(known[number])
+
+    async def _send(self, name: str, number: int, model: str, chunk: Chunk) -> None:
+        async with spooled(model, chunk, SystemClock()) as written:
+            for error in written.failed.values():
+                raise error
+            job = await self._submission.upload(name, number, model, written, once=True)
+        await self._submission.wait_for_file(job)
+        await self._submission.create(job)
 
     async def _results(self, jobs: Sequence[Job], reader: RowReader) -> builtins.list[dict[str, Any]]:
         rows: builtins.list[dict[str, Any]] = []
@@ -371,7 +380,7 @@ async def _each(what: Any, jobs: Iterable[Job]) -> list[Job]:
 def _name_of(operation: str, model: str, requests: Sequence[BatchRequest]) -> str:
     found = hashlib.blake2b(model.encode(), digest_size=5)
     for request in requests:
-        found.update(_canonical([request.key, request.body.decode()]))
+        found.update(request.sent())
     return f"{operation}-{found.hexdigest()}"
 
 

@@ -20,9 +20,9 @@ import msgspec
 
 from ipybatch.engine.data.masking import mask
 from ipybatch.engine.run.attempt import Attempt
-from ipybatch.errors import BatchError, ItemError, Permanent, RateLimited, Transient
+from ipybatch.errors import InputError, ItemError, Permanent, RateLimited, Transient
 from ipybatch.gemini.batch.jobs import Job
-from ipybatch.gemini.batch.submission import BatchRequest, chunks, wire_key
+from ipybatch.gemini.batch.spool import BatchRequest, check_size, wire_key
 from ipybatch.gemini.prompts import Prompt
 from ipybatch.gemini.service.api import Api
 from ipybatch.gemini.service.request_config import RequestConfig
@@ -75,13 +75,12 @@ class PendingItem(msgspec.Struct, frozen=True):
     answer: asyncio.Future[Body]
 
     def request(self, request_config: RequestConfig) -> BatchRequest | None:
-        """Return its request; None if it fails alone, since an image was changed or is too large."""
+        """Return its request; None if it fails alone, since it is too large."""
+        request = BatchRequest.of(self.key, self.prompt, request_config)
         try:
-            images = bool(self.prompt.images) or request_config.wants_image(self.prompt.config)
-            request = BatchRequest.of(self.key, self.prompt.wire(request_config), images=images)
-            next(chunks([request]))
-        except BatchError as error:
-            self.fail(error if isinstance(error, ItemError) else Permanent(str(error)))
+            check_size(request)
+        except InputError as error:
+            self.fail(Permanent(str(error)))
             return None
         return request
 

@@ -1,147 +1,42 @@
-"""Submission of batch jobs: requests cut into jobs, and each job submitted once, whatever fails.
+"""Submission of batch jobs: each chunk uploaded once and submitted once, whatever fails.
 
 Rule: only an intent is sent, and it is marked as sent before.  Whether a job was accepted in doubt is looked up in the
 service's list, and never found out by sending it again.
 
-    intend --> upload --> mark as sent --> create --> accepted: pending, running ...
-                                             |------> rejected: failed, the error is raised
-                                             `------> in doubt: list until found --> adopted
-                                                        `--> not found in time: unknown
+    intend --> upload --> wait until ACTIVE --> mark as sent --> create --> accepted: pending, running ...
+                 ^                                  ^              |------> refused for now: an intent with its file
+                 |                                  `--------------|
+                 `-- not again while its file is there, also      |------> rejected: failed, the error is raised
+                     not by another process                        `------> in doubt: list until found --> adopted
+                                                                              `--> not found in time: unknown
 
 The service has no idempotency key; a unique display name is the only handle.
 
-Rule: requests are cut into chunks in order and without loss, and every chunk is under every limit.  A chunk ends when
-the next request would not fit, so only one is in memory.
-
-Source: https://ai.google.dev/gemini-api/docs/batch-api (2026-11-22): inline below 20 MB for the whole body, a file up
-to 2 GB.
+Source: https://ai.google.dev/gemini-api/docs/files (2026-11-30): files are removed after 48 hours.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
+import math
 import random
-import tempfile
-import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 
 import msgspec
 
 from ipybatch.engine.data.clock import Clock, SystemClock
-from ipybatch.engine.data.policy import check_count
-from ipybatch.errors import BatchError, InputError, Permanent, RateLimited, Refused, Transient
-from ipybatch.gemini.batch.jobs import CANCELLING, Job, JobStore, digest_of, display_name
-from ipybatch.gemini.service.api import Api, Missing, NotSent, Operation
+from ipybatch.errors import BatchError, Permanent, RateLimited, Refused, Transient
+from ipybatch.gemini.batch.jobs import CANCELLING, Job, JobStore, display_name
+from ipybatch.gemini.batch.spool import Spooled
+from ipybatch.gemini.service.api import Api, Missing, NotReady, NotSent, Operation
 
-INLINE_BYTES = 19_000_000  # of 20 MB: the rest of the body takes some
-FILE_BYTES = 2_000_000_000
-CHUNK_BYTES = 100_000_000  # held in memory while it is sent
-MAX_REQUESTS = 10_000
 GRACE_S = 120.0
 FIRST_PAUSE_S = 0.5
 LONGEST_POLL_S = 300.0
-_AROUND = len('{"request": , "metadata": {"key": "9999999999-00000000"}}, ')
-_encode_wire = json.JSONEncoder(separators=(", ", ": "), allow_nan=False).encode
-
-
-class BatchRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """One encoded request of a batch job.
-
-    Attributes:
-        key: Key of the item.
-        body: The request as JSON, as Google's client writes it.
-        images: Whether the prompt or the answer has images.
-    """
-
-    key: str
-    body: bytes
-    images: bool = False
-
-    @classmethod
-    def of(cls, key: str, wire: Mapping[str, Any], *, images: bool = False) -> BatchRequest:
-        """Encode the service's JSON of a request, as returned by `Prompt.wire`."""
-        return cls(key=key, body=_encode_wire(wire).encode(), images=images)
-
-
-class Chunk(msgspec.Struct, frozen=True, kw_only=True):
-    """The requests of one job.
-
-    Attributes:
-        requests: The requests, in order.
-        inline: Whether they are sent in the body; otherwise as a file.
-        size: Size of the encoded requests, bytes.
-    """
-
-    requests: tuple[BatchRequest, ...]
-    inline: bool
-    size: int
-
-    @property
-    def keys(self) -> tuple[str, ...]:
-        """The items' keys, in order."""
-        return tuple(request.key for request in self.requests)
-
-    def inlined(self) -> list[dict[str, Any]]:
-        """Return the requests as JSON of the body."""
-        return [
-            {"request": msgspec.json.decode(request.body), "metadata": {"key": wire_key(place, request.key)}}
-            for place, request in enumerate(self.requests)
-        ]
-
-    def lines(self) -> Iterator[bytes]:
-        """Yield the requests as lines of a file."""
-        for place, request in enumerate(self.requests):
-            yield b'{"key": "%b", "request": %b}\n' % (wire_key(place, request.key).encode(), request.body)
-
-
-def wire_key(place: int, key: str) -> str:
-    """Return the key that is sent: short, ASCII, and with a checksum against mix-ups."""
-    return f"{place}-{zlib.crc32(key.encode()):08x}"
-
-
-def chunks(
-    requests: Iterable[BatchRequest],
-    *,
-    max_requests: int = MAX_REQUESTS,
-    max_bytes: int = CHUNK_BYTES,
-    inline_bytes: int = INLINE_BYTES,
-) -> Iterator[Chunk]:
-    """Cut requests into chunks.
-
-    Args:
-        requests: The requests, in order.
-        max_requests: Most requests in a chunk.
-        max_bytes: Largest size of a chunk, bytes, up to 2 GB.
-        inline_bytes: A larger chunk is sent as a file, and any chunk with images.
-
-    Raises:
-        InputError: A limit is out of range, or one request alone is too large.
-    """
-    check_count("max_requests", max_requests, low=1)
-    check_count("max_bytes", max_bytes, low=1)
-    limit = min(max_bytes, FILE_BYTES)
-    held: list[BatchRequest] = []
-    size = 0
-    for request in requests:
-        more = len(request.body) + _AROUND
-        if more > limit:
-            msg = f"the request of {request.key} must be <= {limit} bytes, got {more}: send smaller images or less text"
-            raise InputError(msg)
-        if held and (len(held) == max_requests or size + more > limit):
-            yield _chunk(held, size, inline_bytes)
-            held, size = [], 0
-        held.append(request)
-        size += more
-    if held:
-        yield _chunk(held, size, inline_bytes)
-
-
-def _chunk(held: list[BatchRequest], size: int, inline_bytes: int) -> Chunk:
-    inline = size <= inline_bytes and not any(request.images for request in held)
-    return Chunk(requests=tuple(held), inline=inline, size=size)
+LONGEST_FILE_PAUSE_S = 30.0
+FILE_WAIT_S = 1800.0  # for a file to become ACTIVE
+FILE_LEFT_S = 3600.0  # least time until a file is removed: the job has to be created, and its requests read
 
 
 class Submission:
@@ -159,35 +54,107 @@ class Submission:
         self._store = store
         self._grace_s = grace_s
         self._clock = clock or SystemClock()
+        self._active: set[str] = set()  # files that are ready
 
-    async def submit(self, session: str, number: int, model: str, chunk: Chunk, *, once: bool = False) -> Job:
-        """Submit a chunk as a job, and return it in a remote state, or ``unknown`` with the reason.
+    async def upload(self, session: str, number: int, model: str, spooled: Spooled, *, once: bool = False) -> Job:
+        """Upload a chunk, unless an earlier intent of the session has its file, and return the intent of a job.
 
-        Args:
-            session: Name of the session.
-            number: Number of the job in the session.
-            model: Name of the model.
-            chunk: The requests.
-            once: Reject the job if one of this session and number was submitted before.
+        Raises:
+            ItemError: The upload failed; the journal keeps no trace of it.
+            Fenced: Another process submits it.
+            InputError: With ``once``, a job of this session and number was submitted before.
+        """
+        name = display_name(session, number, spooled.digest)
+        job = Job(display_name=name, session=session, number=number, model=model, keys=spooled.keys)
+        held = self._held(session, spooled)
+        if held is not None and await self._is_there(held):
+            job = msgspec.structs.replace(job, file=held.file)
+        job = await self._store.intend(job, once=once, instead_of=held)
+        if job.file:
+            return job
+        try:
+            file = await self._api.upload(spooled.path, name)
+            if file.state == "ACTIVE":
+                self._active.add(file.name)
+            return await self._store.put(msgspec.structs.replace(job, file=file.name))
+        except Exception:
+            await self._store.withdraw(job)
+            raise
+
+    async def wait_for_file(self, job: Job) -> None:
+        """Wait until the service has processed the file of an intent.
+
+        Raises:
+            Transient: The file is gone, could not be processed, or is not ready in time; the journal keeps no trace of
+                the job if it needs another file.
+            ItemError: There is no answer.
+        """
+        deadline_s, pause_s = self._clock.now_s() + FILE_WAIT_S, FIRST_PAUSE_S
+        while job.file not in self._active:
+            try:
+                state, why = (file := await self._api.file(job.file)).state, file.reason
+            except Missing as error:
+                state, why = "gone", str(error)
+            if state == "ACTIVE":
+                self._active.add(job.file)
+            elif state in ("FAILED", "gone"):
+                await self.discard(job)
+                msg = f"Gemini has lost the uploaded requests: {why}"
+                raise Transient(msg if state == "gone" else f"Gemini could not process the uploaded requests: {why}")
+            elif self._clock.now_s() >= deadline_s:
+                msg = f"Gemini has not processed the uploaded requests within {FILE_WAIT_S:g} s: {job.file} is {state}"
+                raise Transient(msg)
+            else:
+                await asyncio.sleep(pause_s)
+                pause_s = min(2 * pause_s, LONGEST_FILE_PAUSE_S)
+
+    async def create(self, job: Job) -> Job:
+        """Create the job of an intent with a file, and return it in a remote state, or ``unknown`` with the reason.
 
         Raises:
             Permanent: The service rejects the job.
             Refused: The service rejects the key or the account.
-            RateLimited: The service rejects the job for now; the journal keeps no trace of it.
-            Transient: The job was not sent; the journal keeps no trace of it.
+            RateLimited: The service rejects the job for now; it is an intent again.
+            Transient: The job was not sent, or its file is not ready; it is an intent again.
             Fenced: Another process submits it.
-            InputError: With ``once``, such a job was submitted before.
         """
-        name = display_name(session, number, digest_of(model, [request.body for request in chunk.requests]))
-        job = Job(display_name=name, session=session, number=number, model=model, keys=chunk.keys)
-        job = await self._store.intend(job, once=once)
-        if not chunk.inline:
-            try:
-                job = msgspec.structs.replace(job, file=await self._upload(name, chunk))
-            except Exception:
-                await self._store.withdraw(job)
-                raise
-        return await self._create(await self._store.send(job), chunk)
+        job = await self._store.send(job)
+        try:
+            accepted = await self._api.create(job.model, job.display_name, job.file)
+        except (NotSent, NotReady) as error:
+            self._active.discard(job.file)
+            await self._store.hold(job, str(error))
+            raise
+        except RateLimited as error:
+            # As far as we know it then accepts nothing; a look-up is free, and a second job is not.
+            if isinstance(found := await self._look(job), Operation):
+                return await self._store.put(reported(job, found))
+            await self._store.hold(job, str(error))
+            raise
+        except (Permanent, Refused) as error:
+            job = await self._store.put(msgspec.structs.replace(job, state="failed", reason=f"not accepted: {error}"))
+            await self.tidy(job)
+            raise
+        except Transient:
+            return await self.adopt(job)
+        return await self._store.put(reported(job, accepted))
+
+    async def tidy(self, job: Job) -> Job:
+        """Delete the file of a job that has ended, if the service lets us; what is left can be tried again later."""
+        if not job.file:
+            return job
+        try:
+            await self._api.delete(job.file)
+            return await self._store.put(msgspec.structs.replace(job, file=""))
+        except BatchError:
+            return job
+
+    async def discard(self, job: Job) -> None:
+        """Delete an intent, and its file if the service lets us."""
+        if job.file:
+            with suppress(BatchError):
+                await self._api.delete(job.file)
+        await self._store.withdraw(job)
 
     async def adopt(self, job: Job) -> Job:
         """Look a job in doubt up in the service's list, repeatedly within the grace time.
@@ -254,26 +221,6 @@ class Submission:
         except Transient:
             return job
 
-    async def _create(self, job: Job, chunk: Chunk) -> Job:
-        requests = chunk.inlined() if chunk.inline else []
-        try:
-            accepted = await self._api.create(job.model, job.display_name, requests=requests, file=job.file)
-        except NotSent:
-            await self._store.withdraw(job)
-            raise
-        except RateLimited:
-            # As far as we know it then accepts nothing; a look-up is free, and a second job is not.
-            if isinstance(found := await self._look(job), Operation):
-                return await self._store.put(reported(job, found))
-            await self._store.withdraw(job)
-            raise
-        except (Permanent, Refused) as error:
-            await self._store.put(msgspec.structs.replace(job, state="failed", reason=f"not accepted: {error}"))
-            raise
-        except Transient:
-            return await self.adopt(job)
-        return await self._store.put(reported(job, accepted))
-
     async def _look(self, job: Job) -> Operation | str:
         """Return the job as the service lists it, or the reason why it is not found."""
         try:
@@ -281,11 +228,20 @@ class Submission:
         except BatchError as error:
             return f"the service could not be asked: {error}"
 
-    async def _upload(self, name: str, chunk: Chunk) -> str:
-        with tempfile.TemporaryDirectory(prefix="ipybatch-") as folder:
-            path = Path(folder) / "requests.jsonl"
-            await asyncio.to_thread(_write, path, chunk)
-            return await self._api.upload(path, name)
+    def _held(self, session: str, spooled: Spooled) -> Job | None:
+        """Return the intent that has the file of these requests already."""
+        found = self._store.find("WHERE session = ? AND state = 'intent' AND file != ''", (session,))
+        same = [job for job in found if job.digest == spooled.digest and job.keys == spooled.keys]
+        return same[-1] if same else None
+
+    async def _is_there(self, held: Job) -> bool:
+        """Say whether the file of an intent can still be used."""
+        try:
+            file = await self._api.file(held.file)
+        except Missing:
+            return False
+        left_s = math.inf if file.expires_s is None else file.expires_s - self._clock.unix_s()
+        return file.state != "FAILED" and left_s > FILE_LEFT_S
 
 
 def _unanswered(job: Job, why: str) -> str:
@@ -322,8 +278,3 @@ def polls(poll_s: float, chance: random.Random | None = None) -> Iterator[float]
     while True:
         yield wait_s * chance.uniform(0.9, 1.1)
         wait_s = min(wait_s * 1.5, max(LONGEST_POLL_S, poll_s))
-
-
-def _write(path: Path, chunk: Chunk) -> None:
-    with path.open("wb") as file:
-        file.writelines(chunk.lines())

@@ -4,6 +4,8 @@ Rule: retries are ours alone.  With its default settings Google's client repeats
 and one call is billed twice.  So each request is sent once, also by a client of the user's own.
 
 Raw bodies are read because the client's types omit why a job failed and how many of its requests are done.
+
+One subject, whence more than 500 lines: what is asked of the service, how its answers are read, and its errors.
 """
 
 from __future__ import annotations
@@ -13,7 +15,8 @@ import contextlib
 import json
 import os
 import re
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import quote
@@ -23,7 +26,7 @@ import msgspec
 from ipybatch.engine.data.clock import Clock, SystemClock
 from ipybatch.engine.data.masking import mask, register
 from ipybatch.errors import BatchError, InputError, MissingExtra, Permanent, RateLimited, Refused, Transient
-from ipybatch.gemini.service.reply import is_key_refused, is_nothing_allowed, retry_delay_s
+from ipybatch.gemini.service.reply import is_key_refused, is_nothing_allowed, is_storage_full, retry_delay_s
 from ipybatch.gemini.service.transport import DirectTransport
 
 if TYPE_CHECKING:
@@ -57,8 +60,36 @@ class NotSent(Transient):
     """No connection to the service could be opened: nothing was sent."""
 
 
+class NotReady(Transient):
+    """The service accepts nothing yet: a file is not ACTIVE."""
+
+
+class StoreFull(RateLimited):
+    """The service has no room for another file of this key."""
+
+
 class Missing(Permanent):
     """The service has no job or file of this name."""
+
+
+class RemoteFile(msgspec.Struct, frozen=True, kw_only=True):
+    """A file as the service reports it.
+
+    Attributes:
+        name: ``files/ID``.
+        state: "PROCESSING", "ACTIVE", "FAILED", or what the service says.
+        display_name: The name that its owner gave it.
+        size: Size, bytes.
+        expires_s: When the service removes it, Unix time; None if it does not say.
+        reason: Why its processing failed; "" otherwise.
+    """
+
+    name: str
+    state: str
+    display_name: str = ""
+    size: int = 0
+    expires_s: float | None = None
+    reason: str = ""
 
 
 class Operation(msgspec.Struct, frozen=True, kw_only=True):
@@ -72,7 +103,7 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
         counts: Number of requests by "requests", "successful", "failed" and "pending".
         created: Time of creation, as the service writes it.
         reason: Why the job failed, was cancelled or expired; "" otherwise.
-        output: Results: "inlinedResponses" or "responsesFile"; empty until the job has succeeded.
+        output: Results: "responsesFile", or "inlinedResponses" of an odd job; empty until the job has succeeded.
     """
 
     name: str
@@ -100,20 +131,18 @@ class Api:
         self._clock = clock or SystemClock()
         self._direct = DirectTransport(client, _once(timeout_s)) if DirectTransport.is_for(client) else None
 
-    async def create(
-        self, model: str, display_name: str, *, requests: Sequence[Mapping[str, Any]] = (), file: str = ""
-    ) -> Operation:
-        """Submit a job once, with inline requests or with an uploaded file.
+    async def create(self, model: str, display_name: str, file: str) -> Operation:
+        """Submit a job once, with the requests of an uploaded file.
 
         Raises:
             Permanent: The service rejects the job.
             Refused: The service rejects the key or the account.
             RateLimited: The service rejects the job for now.
+            NotReady: The file is not ACTIVE yet.
             NotSent: The service could not be reached.
             Transient: It is unknown whether the job was accepted.
         """
-        given = {"fileName": file} if file else {"requests": {"requests": list(requests)}}
-        body = {"batch": {"displayName": display_name, "inputConfig": given}}
+        body = {"batch": {"displayName": display_name, "inputConfig": {"fileName": file}}}
         return read_operation(await self._ask("post", f"{_path(model)}:batchGenerateContent", body, asked="create"))
 
     async def generate(self, model: str, request: bytes) -> dict[str, Any]:
@@ -152,14 +181,18 @@ class Api:
         Raises:
             ItemError: There is no answer.
         """
+        async for raw in self._pages("batches", "operations"):
+            with contextlib.suppress(Transient):  # a job that we cannot read is not ours
+                yield read_operation(raw)
+
+    async def _pages(self, path: str, field: str = "") -> AsyncIterator[Any]:
         token = ""
         while True:
             # Without a page size the service has answered with nothing: googleapis/python-genai#1250
             after = f"&pageToken={quote(token, safe='')}" if token else ""
-            page = await self._ask("get", f"batches?pageSize={PAGE}{after}", asked="list")
-            for raw in page.get("operations") or ():
-                with contextlib.suppress(Transient):  # a job that we cannot read is not ours
-                    yield read_operation(raw)
+            page = await self._ask("get", f"{path}?pageSize={PAGE}{after}", asked="list")
+            for raw in page.get(field or path) or ():
+                yield raw
             if page.get("nextPageToken") in (None, "", token):  # a repeated token would never end
                 return
             token = page["nextPageToken"]
@@ -190,19 +223,57 @@ class Api:
         with contextlib.suppress(Missing):
             await self._ask("delete", name)
 
-    async def upload(self, path: Path, display_name: str) -> str:
-        """Upload a job's requests and return the file's name, ``files/ID``.
+    async def upload(self, path: Path, display_name: str) -> RemoteFile:
+        """Upload a job's requests, block by block.
 
         Raises:
+            StoreFull: There is no room for the file; says what takes it.
             ItemError: The upload failed, or the answer holds no name.
         """
         config: Any = {"display_name": display_name, "mime_type": JSONL}
-        with self._asking():
-            uploaded = await self._client.aio.files.upload(file=path, config=config)
-        if not uploaded.name:
-            msg = "Gemini accepted an upload without naming the file"
-            raise Transient(msg)
-        return uploaded.name
+        try:
+            with self._asking():
+                uploaded = await self._client.aio.files.upload(file=path, config=config)
+        except RateLimited as error:
+            if is_storage_full(getattr(error.__cause__, "details", None)):
+                raise StoreFull(await self._what_is_stored(str(error))) from error
+            raise
+        return read_file(uploaded.model_dump(mode="json", by_alias=True))
+
+    async def file(self, name: str) -> RemoteFile:
+        """Return a file's present state.
+
+        Raises:
+            Missing: The service has no such file.
+            ItemError: There is no answer.
+        """
+        return read_file(await self._ask("get", name))
+
+    async def files(self) -> AsyncIterator[RemoteFile]:
+        """Yield all files of the key, page by page.
+
+        Raises:
+            ItemError: There is no answer.
+        """
+        async for raw in self._pages("files"):
+            with contextlib.suppress(Transient):
+                yield read_file(raw)
+
+    async def _what_is_stored(self, said: str) -> str:
+        """Say what takes the room for files, and what to delete."""
+        stored: list[RemoteFile] = []
+        with contextlib.suppress(BatchError):
+            stored = [file async for file in self.files()]
+        size = sum(file.size for file in stored)
+        largest = sorted(stored, key=lambda file: file.size, reverse=True)[:3]
+        named = ", ".join(
+            f"{file.name} ({file.display_name or 'no name'}, {file.size / 1e6:,.0f} MB)" for file in largest
+        )
+        holds = f" {len(stored)} files hold {size / 1e9:.1f} GB; the largest are {named}." if stored else ""
+        return (
+            f"Gemini has no room for another file of this key ({said}).{holds} Delete files that no job needs any more,"
+            " with client.files.delete(name=...), or wait: each is removed 48 hours after its upload"
+        )
 
     async def download(self, name: str, path: Path) -> None:
         """Write a result file to disk, block by block.
@@ -280,6 +351,29 @@ def read_operation(raw: Any) -> Operation:
     )
 
 
+def read_file(raw: Any) -> RemoteFile:
+    """Read a file's JSON.
+
+    Raises:
+        Transient: ``raw`` is no file.
+    """
+    found = _dict(raw)
+    if not str(found.get("name", "")).startswith("files/"):
+        msg = "Gemini replied with something that is no file"
+        raise Transient(msg)
+    expires_s = None
+    with contextlib.suppress(TypeError, ValueError):
+        expires_s = datetime.fromisoformat(found["expirationTime"]).timestamp() if found.get("expirationTime") else None
+    return RemoteFile(
+        name=found["name"],
+        state=str(found.get("state") or "ACTIVE").removeprefix("FILE_STATE_"),
+        display_name=str(found.get("displayName") or ""),
+        size=_number(found.get("sizeBytes")),
+        expires_s=expires_s,
+        reason=mask(str(_dict(found.get("error")).get("message") or "")),
+    )
+
+
 def _kind_of(request: Mapping[str, Any]) -> Asked:
     """Return whether a request for content names a file: then what is refused may be that file."""
     contents = request.get("contents")
@@ -321,7 +415,7 @@ def explain(error: Exception, asked: Asked = "content") -> BatchError:
         return RateLimited(said, retry_after_s=wait_s)
     is_passing = code == 400 and error.status == "FAILED_PRECONDITION"  # a file that is not ACTIVE yet
     if code not in (400, 403, 404, 413) or is_passing:
-        return Transient(said, retry_after_s=wait_s, counts=not is_passing)
+        return NotReady(said, counts=False) if is_passing else Transient(said, retry_after_s=wait_s)
     its_own = Missing(said) if code in (403, 404) else Permanent(said)
     its_own.status = code  # what all items meet is no fault of theirs
     return its_own

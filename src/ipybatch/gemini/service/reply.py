@@ -352,6 +352,12 @@ def is_nothing_allowed(body: Any) -> bool:
     return is_said or any(limit.strip() == "0" for limit in limits)
 
 
+def is_storage_full(body: Any) -> bool:
+    """Say whether a reply 429 is about the room for files."""
+    violations = [one for detail in _details(_error(body)) for one in _list(detail.get("violations"))]
+    return any("file_storage" in str(one.get("quotaMetric")) for one in violations if isinstance(one, dict))
+
+
 def is_key_refused(body: Any) -> bool:
     """Say whether an error's details say that it is the key."""
     return any(str(detail.get("reason", "")).startswith("API_KEY") for detail in _details(_error(body)))

@@ -108,6 +108,10 @@ class RequestConfig(msgspec.Struct, frozen=True, kw_only=True):
         fixed = self._common if system is None and not config else _encode(self._fixed(system, config))
         return b"".join((b'{"contents":', _encode(contents), b"," if len(fixed) > 2 else b"", fixed[1:]))
 
+    def fixed_size(self, system: str | None, config: Mapping[str, Any]) -> int:
+        """Return the size of what `body` has beside the contents, bytes."""
+        return len(self._common if system is None and not config else _encode(self._fixed(system, config)))
+
     def _fixed(self, system: str | None, config: Mapping[str, Any]) -> dict[str, Any]:
         """Return a request without its contents."""
         sent = self.generation(config)
