@@ -1,5 +1,6 @@
 """What a session makes of a service in trouble: quotas, faults, refused keys, clients of the user's own."""
 
+import asyncio
 import threading
 from collections import Counter
 
@@ -10,6 +11,7 @@ import httpx2
 from google import genai
 from google.genai import types
 
+import ipybatch
 from ipybatch import Breaker, Retry
 from ipybatch.engine.run.engine_thread import engine_thread
 from ipybatch.gemini import Model
@@ -67,6 +69,75 @@ def test_when_no_model_has_a_day_left_the_rest_waits(desk):
     again = desk.run(names(30), models=[MODEL, LITE])
     assert again.counts.completed == 30
     assert desk.sent == 22
+
+
+def test_models_share_the_work_by_their_quotas(desk):
+    """Neither waits for the other, and none is refused."""
+    desk.open(models={MODEL: {"rpm": 600, "burst": 10}, LITE: {"rpm": 6000, "burst": 100}}, network_s=0.01)
+    session = desk.run(names(60), models=[Model(MODEL, rpm=600), Model(LITE, rpm=6000)])
+    used = Counter(session.results()["model"])
+    assert used[MODEL] >= 5
+    assert used[LITE] >= 30
+    assert desk.refused == 0
+    assert session.usage().set_index("model")["requests"].to_dict() == used
+
+
+@pytest.mark.parametrize("shape", ["b", "c"])
+def test_a_model_that_goes_on_refusing_without_a_word_rests(desk, clock, shape):
+    """Its day may be used up: the other one does the rest, and it is asked again later and later."""
+    desk.open(models={MODEL: {"rpd": 5}, LITE: {}}, shape=shape)
+    session = desk.session(names(60), models=[MODEL, LITE], concurrency=2, clock=clock)
+    clock.run(session)
+    assert session.counts.completed == 60
+    assert Counter(session.results()["model"]) == {MODEL: 5, LITE: 55}
+    assert session.results()["attempts"].max() == 1
+    assert 1 <= desk.refused <= 10
+
+
+@pytest.mark.parametrize("lane", ["online", "flex"])
+def test_a_model_that_asks_for_centuries_leaves_the_work_to_the_others(desk, clock, lane):
+    """Told once with the way out, and bounded."""
+    desk.open(models={MODEL: {}, LITE: {}}, refusals={MODEL: "centuries"})
+    session = desk.session(names(12), models=[MODEL, LITE], clock=clock, lane=lane)
+    clock.run(session)
+    assert Counter(session.results()["model"]) == {LITE: 12}
+    assert clock.now_s() < 60
+    (note,) = [note for note in session.snapshot.notes if "is not asked" in note]
+    assert note.startswith(f"{MODEL} is not asked for 1,440 min (asked for ever: asked again in 24 h): 429")
+    assert note.endswith("The other models go on; ipybatch.lift() asks it at once")
+
+
+@pytest.mark.parametrize("models", [[MODEL], [MODEL, LITE]], ids=["one model", "two"])
+def test_centuries_for_all_are_told_bounded_and_lifted(desk, clock, models):
+    """By the same call as any cool-down; what comes after it is answered."""
+    desk.open(models=models, refusals={"*": "centuries"})
+    session = desk.session(names(3), models=models, clock=clock, resource="the key")
+    reasons = []
+
+    async def look_and_lift():
+        await asyncio.sleep(30.0)
+        reasons.append(session.reason)
+        desk.server.simulator._refusals._told.clear()
+        assert ipybatch.lift("the key", journal=desk.journal)
+
+    clock.run(session, look_and_lift())
+    assert session.counts.completed == 3
+    assert "asked for ever: asked again in 24 h" in reasons[0]
+    assert reasons[0].endswith("ipybatch.lift('the key') ends it")
+    assert clock.now_s() < 60
+    assert desk.refused <= 10
+
+
+@pytest.mark.parametrize("models", [[MODEL], [MODEL, LITE]], ids=["one model", "two"])
+def test_what_never_ends_ends_the_session(desk, clock, models):
+    """After an hour without one answer, with the service's own sentence; nothing is held against the prompts."""
+    desk.open(models=models, refusals={"*": "credits"})
+    session = desk.session(names(3), models=models, clock=clock)
+    clock.run(session)
+    assert session.state == "failed"
+    assert "nothing was let through for" in session.reason
+    assert "credits are depleted" in session.reason
+    assert session.counts.skipped == 3
 
 
 @pytest.mark.parametrize("fault", ["500", "503", "504", "drop", "html", "truncated"])

@@ -32,7 +32,7 @@ from ipybatch.errors import ItemError, Transient
 from ipybatch.gemini.batch.gatherer import CONFIRM_S, Gatherer
 from ipybatch.gemini.batch.results import TooLate
 from ipybatch.gemini.money.tokens import estimate_input
-from ipybatch.gemini.online_call import Caller, UsedUp
+from ipybatch.gemini.online_call import Caller, NextModel
 from ipybatch.gemini.prompts import Prompt
 from ipybatch.gemini.service.reply import read_answer
 from ipybatch.gemini.service.request_config import RequestConfig
@@ -153,7 +153,7 @@ class Lanes(msgspec.Struct):
             try:
                 async with permits.next():
                     return await self.caller.call(permits.prompt, "online", permits.attempt)
-            except UsedUp:
+            except NextModel:
                 continue  # with the next model
 
     async def _flex(self, permits: RequestPermits, tries: int, again: int) -> dict[str, Any]:
@@ -162,7 +162,7 @@ class Lanes(msgspec.Struct):
             try:
                 async with permits.next():
                     return await self.caller.call(permits.prompt, "flex", permits.attempt)
-            except UsedUp:
+            except NextModel:
                 continue  # with the next model
             except Transient as error:
                 if not is_shed(error):

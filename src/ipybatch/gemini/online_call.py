@@ -6,6 +6,7 @@ reserve money --> send once --> read the answer --> record usage --> settle mone
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from decimal import Decimal
@@ -15,6 +16,7 @@ import msgspec
 
 from ipybatch.engine.data.clock import Clock
 from ipybatch.engine.data.events import Event, Noted, Spent
+from ipybatch.engine.rules.limiter import cut_words
 from ipybatch.engine.run.attempt import Attempt
 from ipybatch.engine.store.journal import Journal
 from ipybatch.errors import ItemError, Permanent, RateLimited, Withheld
@@ -25,7 +27,7 @@ from ipybatch.gemini.money.tokens import OUTPUT_TOKENS, estimate_call
 from ipybatch.gemini.money.usage import Money
 from ipybatch.gemini.prompts import Prompt
 from ipybatch.gemini.service.api import Api
-from ipybatch.gemini.service.pacer import GeminiPacer
+from ipybatch.gemini.service.pacer import REST_S, GeminiPacer
 from ipybatch.gemini.service.reply import Answer, midnight_pacific_s, read_answer, read_refusal, result_of
 from ipybatch.gemini.service.request_config import RequestConfig
 from ipybatch.gemini.tries import Unusable
@@ -33,8 +35,8 @@ from ipybatch.gemini.tries import Unusable
 _NO_USD = Decimal(0)
 
 
-class UsedUp(RateLimited):
-    """The daily quota of a model is used up, and another model is available."""
+class NextModel(RateLimited):
+    """A model refused, and another one may be asked in its place."""
 
 
 class Caller(msgspec.Struct):
@@ -58,6 +60,7 @@ class Caller(msgspec.Struct):
     tell: Callable[[Event], None]
     images: ImageStore | None = None
     output_tokens: float = OUTPUT_TOKENS
+    _resting: set[str] = msgspec.field(default_factory=set)
 
     async def call(self, prompt: Prompt, lane: str, attempt: Attempt) -> dict[str, Any]:
         """Send one request and return the item's result.
@@ -66,7 +69,7 @@ class Caller(msgspec.Struct):
             Withheld: The budget or the account does not allow it.
             ItemError: There is no result; the type says what to do.
         """
-        model = self.pacer.current.model.name
+        model = self.pacer.take()
         reserved = self.expected_usd(prompt, model, lane)
         await self.money.budget.reserve(reserved)
         attempt.is_billed = True
@@ -172,6 +175,7 @@ class Caller(msgspec.Struct):
         seconds = self.clock.now_s() - started_s
         pace = self.pacer.of(model)
         pace.answered(seconds)
+        self._resting.discard(model)
         if advice := pace.advice():
             self.tell(Noted(self.clock.unix_s(), advice))
         attempt.settle(tokens=float(answer.tokens.in_))
@@ -195,13 +199,32 @@ class Caller(msgspec.Struct):
     def _refused(self, error: RateLimited, model: str, started_s: float) -> ItemError:
         """Learn from a 429, and return the error for the prompt."""
         now_s, refusal = self.clock.now_s(), read_refusal(getattr(error.__cause__, "details", None))
-        self.pacer.of(model).refused(now_s, started_s, refusal)
-        if not refusal.is_daily:
-            return RateLimited(str(error), retry_after_s=refusal.retry_s)
+        pacer, pace = self.pacer, self.pacer.of(model)
+        pace.refused(now_s, started_s, refusal)
         until_s = midnight_pacific_s(self.clock.unix_s())
-        if self.pacer.use_up(model, until_s):
-            return UsedUp(f"the quota of {model} for today is used up", retry_after_s=0.0)
         hours = (until_s - self.clock.unix_s()) / 3600
-        return Withheld(
-            f"the quota of every model for today is used up: run again after midnight Pacific, in {hours:.1f} h"
-        )
+        if refusal.is_daily:
+            pace.used_up_until_s = until_s
+        elif pacer.is_alone(model):
+            return RateLimited(str(error), retry_after_s=refusal.retry_s)
+        else:
+            rest_s = pace.rest(now_s, started_s, refusal.retry_s)
+            if rest_s >= REST_S:
+                told = f" for {rest_s / 60:,.0f} min{cut_words(refusal.retry_s or 0.0)}"
+                self._note_rest(model, f"{model} is not asked{told}: {error}")
+        rest_s = pacer.rest_s(now_s)
+        if rest_s == math.inf:
+            return Withheld(
+                f"the quota of every model for today is used up: run again after midnight Pacific, in {hours:.1f} h"
+            )
+        if refusal.is_daily:
+            self._note_rest(model, f"the quota of {model} for today is used up, for {hours:.1f} h")
+        if rest_s:
+            return RateLimited(f"no model may be asked now; {error}", retry_after_s=rest_s)
+        return NextModel(str(error), retry_after_s=0.0)
+
+    def _note_rest(self, model: str, text: str) -> None:
+        """Publish that a model is not asked for a while, once until it answers again."""
+        if model not in self._resting:
+            self._resting.add(model)
+            self.tell(Noted(self.clock.unix_s(), f"{text}. The other models go on; ipybatch.lift() asks it at once"))

@@ -140,7 +140,8 @@ def generate(
         system: The system instruction.
         schema: The schema of answers: a pydantic class, or a dict.
         config: The generation config, with the field names of google-genai's `GenerateContentConfig`.
-        models: Several models, used by priority: the next one when a daily quota is used up.
+        models: Several models: the one that may be asked first is asked, of those that may be asked now the first by
+            ``priority``.  One whose daily quota is used up, or that goes on refusing, is left out for so long.
         modalities: Modalities of answers, "TEXT" and "IMAGE".
         key: The field that holds an item's key, or a function of the item.
         images_to: Folder or fsspec address for images of answers; False: they are thrown away.  Prompts that ask for

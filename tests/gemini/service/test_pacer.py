@@ -229,14 +229,98 @@ def test_what_is_no_request_waits_for_nothing():
 def test_a_model_whose_day_is_used_up_gives_way_to_the_next_until_it_is_over():
     pacer = GeminiPacer(choose_models(None, [Model("b", priority=2), Model("a", rpm=10)]))
     assert pacer.current.model.name == "a"
-    assert pacer.use_up("a", 1000.0)
-    assert pacer.current.model.name == "b"
-    assert not pacer.use_up("b", 2000.0)
+    pacer.of("a").used_up_until_s = 1000.0
+    assert (pacer.current.model.name, pacer.rest_s(0.0)) == ("b", 0.0)
+    pacer.of("b").used_up_until_s = 2000.0
+    assert pacer.rest_s(0.0) == math.inf
     pacer.refresh(999.0)
     assert pacer.current.model.name == "a"
     assert pacer.current.used_up_until_s == 1000.0
     pacer.refresh(1000.0)
     assert (pacer.current.model.name, pacer.current.used_up_until_s) == ("a", 0.0)
+
+
+def models_of(pacer, times, *, takes_s=0.0):
+    """Start a request at each of these times, if one may start, and return the models that they are for."""
+    asked = []
+    for now_s in times:
+        if pacer.wait_s(now_s, ONE) == 0.0:
+            pacer.start(now_s, ONE)
+            asked.append(pacer.take())
+            pacer.end(now_s + takes_s, now_s, ONE, {})
+    return asked
+
+
+def test_models_with_quotas_are_used_each_at_its_own_pace():
+    """10 and 100 a minute make 110, by no more than what may start together at first."""
+    pacer = GeminiPacer([Model("a", rpm=10), Model("b", rpm=100)])
+    asked = models_of(pacer, [tick / 10 for tick in range(1200)])
+    counts = {name: asked.count(name) for name in "ab"}
+    assert 19 <= counts["a"] <= 21
+    assert 190 <= counts["b"] <= 204
+
+
+@pytest.mark.parametrize(("priorities", "first"), [((1, 1), "a"), ((2, 1), "b")])
+def test_of_models_that_may_start_now_the_first_by_priority_goes_first(priorities, first):
+    """Without quotas that is always the same one, though its own starts are a little apart."""
+    models = [Model(name, priority=priority) for name, priority in zip("ab", priorities, strict=True)]
+    pacer = GeminiPacer(choose_models(None, models), at_once=50)
+    assert set(models_of(pacer, [tick / 1000 for tick in range(200)])) == {first}
+
+
+def test_a_model_with_no_room_leaves_its_turn_to_the_next():
+    pacer = GeminiPacer([Model("a"), Model("b")], at_once=2)
+    for now_s in (0.0, 1.0, 2.0):
+        assert pacer.wait_s(now_s, ONE) == 0.0
+        pacer.start(now_s, ONE)
+    assert [pacer.take() for _ in range(3)] == ["a", "a", "b"]
+    pacer.start(3.0, ONE)
+    assert pacer.wait_s(4.0, ONE) == math.inf
+
+
+def test_requests_that_were_never_sent_leave_nothing_behind():
+    """An attempt that ended before it asked for its model: the next one gets its own."""
+    pacer = GeminiPacer([Model("a"), Model("b")])
+    pacer.start(0.0, ONE)
+    pacer.start(0.1, ONE)
+    pacer.end(0.2, 0.0, ONE, {})
+    pacer.of("a").used_up_until_s = 1e9
+    pacer.start(0.3, ONE)
+    assert [pacer.take() for _ in range(2)] == ["a", "b"]
+    assert pacer.of("a").in_flight == 1
+
+
+@pytest.mark.parametrize(("told_s", "rest_s"), [(30.0, 30.0), (9.2e18, 86_400.0), (math.inf, 86_400.0)])
+def test_a_model_rests_as_long_as_it_told_at_most_a_day(told_s, rest_s):
+    pacer = GeminiPacer([Model("a"), Model("b")])
+    assert pacer.of("a").rest(0.0, 0.0, told_s) == rest_s
+    assert models_of(pacer, [1.0, 2.0]) == ["b", "b"]
+    assert models_of(pacer, [rest_s]) == ["a"]
+
+
+def test_refusals_in_a_row_that_tell_nothing_rest_longer_and_longer():
+    """Those of requests that were under way together count as one, and an answer ends the row."""
+    model = GeminiPacer([Model("a"), Model("b")]).of("a")
+    rests, now_s = [], 0.0
+    for _ in range(12):
+        rests.append(model.rest(now_s + 0.1, now_s, None))
+        assert model.rest(now_s + 0.2, now_s, None) == rests[-1]
+        now_s += 1.0
+    assert rests == [1.0, 2.0, 60.0, 120.0, 240.0, 480.0, 960.0, 1920.0, 3600.0, 3600.0, 3600.0, 3600.0]
+    model.answered(1.0)
+    assert model.rest(now_s + 0.1, now_s, None) == 1.0
+
+
+def test_when_all_rest_the_first_to_be_free_waits_with_the_resource():
+    """So that what ends the cool-down of the resource, from wherever, lets one go on."""
+    pacer = GeminiPacer([Model("a"), Model("b")])
+    pacer.of("a").rest(0.0, 0.0, 50.0)
+    pacer.of("b").rest(0.0, 0.0, 30.0)
+    assert pacer.rest_s(10.0) == 20.0
+    assert models_of(pacer, [11.0]) == ["b"]
+    assert pacer.lift(12.0)
+    assert models_of(pacer, [13.0]) == ["a"]
+    assert not pacer.lift(14.0)
 
 
 @pytest.mark.parametrize(

@@ -101,6 +101,9 @@ class Pacer(Protocol):
     def end(self, now_s: float, started_s: float, cost: Mapping[str, float], actual: Mapping[str, float]) -> None:
         """Count the response to what started at ``started_s``, and what it really cost where that differs."""
 
+    def lift(self, now_s: float) -> bool:
+        """Forget how long the service asked it to wait; return whether that held something."""
+
     def anew(self) -> Pacer:
         """Return one that holds to the same and has seen nothing: `estimate` runs on a clock of its own."""
 

@@ -299,7 +299,7 @@ class SharedLimiter(Limiter):
             JournalError: The store cannot be read or written.
         """
         now_s = self.clock.now_s()
-        was_cool = self.cool_until_s > now_s
+        was_cool = sum(pacer.lift(now_s) for pacer in self._pacers) > 0 or self.cool_until_s > now_s
         self.cool_until_s = self._unsaid_cool_s = -math.inf
         self._hint_s = -math.inf
         self._persist(lambda: self._exchange(now_s))

@@ -5,7 +5,11 @@ Rule: no clock and no I/O here.  Google publishes no table of quotas, so none sh
     no quota known         slow start: one more request in flight with each answer
     429 with a value       that many a minute, evenly spaced, or in a window if the service turns out to use one
     429 without a value    half as many in flight, then slowly more again
-    daily quota used up    the next model, until midnight in California
+    daily quota used up    the other models, until midnight in California
+    429 with a delay       the other models meanwhile
+    429 after 429          the other models for a moment; from the third in a row for a minute, then two, ... an hour
+
+Of several models the one goes first that may start first; of those that may start now, the first by priority.
 
 Requests count from their start: an answer may take a minute, and a request that counted until a minute after its
 answer would halve the pace.  Requests reach the service a moment after their start, hence `MARGIN_S`.
@@ -26,7 +30,7 @@ from heapq import heappop, heappush
 import msgspec
 
 from ipybatch.engine.data.policy import Rate, check
-from ipybatch.engine.rules.limiter import Cost, Window, cost_in, held_s
+from ipybatch.engine.rules.limiter import MOST_COOL_S, Cost, Window, cost_in, held_s
 from ipybatch.errors import InputError
 from ipybatch.gemini.service.reply import Refusal
 
@@ -42,6 +46,8 @@ LATE = 2  # requests that may be caught up after a late timer, at a learned pace
 FIRST_AT_ONCE = 10
 EVIDENCE = 5  # fewest requests that show a window
 ADVISED_AFTER = 20  # answers
+IN_A_ROW = 3  # 429 that tell no delay, after which a model rests for long: its quota of the day may be used up
+MOMENT_S, REST_S, LONGEST_REST_S = 1.0, 60.0, 3600.0  # of such rests: the first, the first long one, the longest
 LITTLE = 0.5
 LEAST, MOST = 3, 10  # requests in flight, unless the user sets a number
 SEQUENTIAL = 5  # requests in flight with sequential=True
@@ -56,7 +62,7 @@ class Model:
         name: Google's name of the model, such as "gemini-2.5-flash".
         rpm: Requests per minute, >= 1; None: learned from the service's replies.
         tpm: Input tokens per minute, >= 1; None: learned from the service's replies.
-        priority: Models of a lower value are used first; the next one when a daily quota is used up.
+        priority: Of the models that may be asked now, those of a lower value are asked first.
 
     Raises:
         InputError: A field is invalid; the message names it.
@@ -181,6 +187,9 @@ class ModelPacer(msgspec.Struct):
         windows: The windows that limit it.
         latency_s: Moving average of the time to an answer, seconds; 0.0 before the first answer.
         used_up_until_s: Unix time at which the daily quota is renewed; 0.0 while it is not used up.
+        rests_until_s: Time until which it is not asked, since it refused; for a session of several models.
+        told_s: How long it told to wait when it last refused, seconds; 0.0 if it did not.
+        in_flight: Requests in flight.
     """
 
     model: Model
@@ -188,6 +197,9 @@ class ModelPacer(msgspec.Struct):
     windows: list[StartWindow | ArrivalWindow] = msgspec.field(default_factory=list)
     latency_s: float = 0.0
     used_up_until_s: float = 0.0
+    rests_until_s: float = -math.inf
+    told_s: float = 0.0
+    in_flight: int = 0
     _rpm: float | None = None
     _interval_s: float = APART_S
     _burst_s: float = 0.0
@@ -198,6 +210,8 @@ class ModelPacer(msgspec.Struct):
     _is_even: bool = False
     _answers: int = 0
     _slowed_s: float = -math.inf  # time at which a 429 last changed the pace
+    _refusals: int = 0  # 429 in a row that told no delay
+    _rested_s: float = -math.inf  # time of the latest of them
     _starts: deque[float] = msgspec.field(default_factory=deque)  # of the last minute
 
     def __post_init__(self) -> None:
@@ -220,9 +234,14 @@ class ModelPacer(msgspec.Struct):
             return automatic_concurrency(self._rpm, self.latency_s, most)
         return most
 
+    @property
+    def is_limited(self) -> bool:
+        """Whether a quota of requests is known."""
+        return self._rpm is not None
+
     def wait_s(self, now_s: float, cost: Cost) -> float:
         """Return seconds until a request may start, apart from the limit on requests in flight."""
-        wait_s = max(0.0, self._due_s - self._burst_s - now_s)
+        wait_s = max(0.0, self._due_s - self._burst_s - now_s, self.rests_until_s - now_s)
         for window in self.windows:
             wait_s = max(wait_s, window.wait_s(now_s, cost_in(window.rate.unit, cost)))
         return wait_s
@@ -259,6 +278,7 @@ class ModelPacer(msgspec.Struct):
     def answered(self, seconds: float) -> None:
         """Learn from an answer that took ``seconds``."""
         self._answers += 1
+        self._refusals = 0
         self.latency_s = seconds if not self.latency_s else 0.8 * self.latency_s + 0.2 * seconds
         if self._rpm is None:
             self._ramp = min(self.at_once or MOST, self._ramp + (1.0 if self._is_ramping else 1.0 / self._ramp))
@@ -277,6 +297,28 @@ class ModelPacer(msgspec.Struct):
         elif refusal.tpm is None and self._rpm is None:
             self._is_ramping = False
             self._ramp = max(1.0, min(self._ramp, self.concurrency) / 2)
+
+    def rest(self, now_s: float, started_s: float, retry_s: float | None) -> float:
+        """Ask it no more for a while, after a 429; return for how long, seconds.
+
+        Args:
+            retry_s: As long as the service told; None or 0: longer with each in a row, those together counted as one.
+        """
+        self.told_s = retry_s or 0.0
+        rest_s = min(self.told_s, MOST_COOL_S)
+        if not self.told_s:
+            if started_s >= self._rested_s:
+                self._refusals, self._rested_s = self._refusals + 1, now_s
+            more = self._refusals - IN_A_ROW
+            rest_s = MOMENT_S * 2.0 ** (self._refusals - 1) if more < 0 else min(REST_S * 2.0**more, LONGEST_REST_S)
+        self.rests_until_s = max(self.rests_until_s, now_s + rest_s)
+        return rest_s
+
+    def lift(self, now_s: float) -> bool:
+        """Let it be asked again at once; return whether it rested."""
+        rested = self.rests_until_s > now_s or bool(self.used_up_until_s)
+        self.rests_until_s, self.used_up_until_s, self._refusals = -math.inf, 0.0, 0
+        return rested
 
     def _learn(self, now_s: float, rpm: float, retry_s: float) -> None:
         if rpm == self._rpm:
@@ -324,14 +366,32 @@ class ModelPacer(msgspec.Struct):
         self.windows.append(window)
 
 
+class Start(msgspec.Struct, eq=False):
+    """A request in flight.
+
+    Attributes:
+        pace: Of the model that it is for.
+        is_open: Whether nobody has asked for its model yet.
+    """
+
+    pace: ModelPacer
+    is_open: bool = True
+
+
 class GeminiPacer:
-    """The pace of a session, which uses one model at a time."""
+    """The pace of a session, and which of its models takes the next request.
+
+    A start is of one model, which the request then asks for by `take`.  Two requests that start at the same moment may
+    take each other's.
+    """
 
     def __init__(self, models: Sequence[Model], *, at_once: int | None = None) -> None:
         self._models = tuple(models)
         self._at_once = at_once
         self._pacers = [ModelPacer(model, at_once) for model in models]
-        self._in_flight = 0
+        self._others: dict[str, ModelPacer] = {}  # that are asked beside these
+        self._starts: dict[tuple[float, int], deque[Start]] = {}  # in flight, by time and identity of their costs
+        self._open: deque[Start] = deque()
 
     @property
     def windows(self) -> list[StartWindow | ArrivalWindow]:
@@ -345,13 +405,31 @@ class GeminiPacer:
         return left[0] if left else min(self._pacers, key=lambda pacer: pacer.used_up_until_s)
 
     def of(self, name: str) -> ModelPacer:
-        """Return the pacer of a model."""
-        return next(pacer for pacer in self._pacers if pacer.model.name == name)
+        """Return the pacer of a model; one apart if it is not a model of the session."""
+        for pacer in self._pacers:
+            if pacer.model.name == name:
+                return pacer
+        if name not in self._others:
+            self._others[name] = ModelPacer(Model(name), self._at_once)
+        return self._others[name]
 
-    def use_up(self, name: str, until_s: float) -> bool:
-        """Exclude a model until a Unix time; return whether another one is left."""
-        self.of(name).used_up_until_s = until_s
-        return not self.current.used_up_until_s
+    def is_alone(self, name: str) -> bool:
+        """Say whether a model has no others that may be asked in its place."""
+        return len(self._pacers) == 1 or name in self._others
+
+    def rest_s(self, now_s: float) -> float:
+        """Return seconds for which no model is to be asked; 0.0 if one may; inf if the day of all is used up.
+
+        If all rest, the one that is free first rests no more: it is for the whole resource to cool down so long, or as
+        long as the service told, which its bound is told of.
+        """
+        left = [pacer for pacer in self._pacers if not pacer.used_up_until_s]
+        first = min(left, key=lambda pacer: pacer.rests_until_s, default=None)
+        if first is None:
+            return math.inf
+        rest_s = max(0.0, first.rests_until_s - now_s)
+        first.rests_until_s = -math.inf
+        return first.told_s if rest_s and first.told_s > MOST_COOL_S else rest_s
 
     def refresh(self, unix_s: float) -> None:
         """Include models again whose daily quota has been renewed."""
@@ -361,23 +439,61 @@ class GeminiPacer:
 
     def wait_s(self, now_s: float, cost: Cost) -> float:
         """Return seconds until a request of ``cost`` may start; inf: not before a response."""
-        if not cost_in("requests", cost):
-            return 0.0
-        current = self.current
-        return math.inf if self._in_flight >= current.concurrency else current.wait_s(now_s, cost)
+        return self._next(now_s, cost)[0] if cost_in("requests", cost) else 0.0
 
     def start(self, now_s: float, cost: Cost) -> None:
         """Count a request that starts."""
         if cost_in("requests", cost):
-            self._in_flight += 1
-            self.current.start(now_s, cost)
+            pace = self._next(now_s, cost)[1]
+            pace.in_flight += 1
+            pace.start(now_s, cost)
+            start = Start(pace)
+            self._open.append(start)
+            self._starts.setdefault((now_s, id(cost)), deque()).append(start)
+
+    def take(self) -> str:
+        """Return the model of a request that has started."""
+        while self._open:
+            start = self._open.popleft()
+            if start.is_open:
+                start.is_open = False
+                return start.pace.model.name
+        return self.current.model.name
 
     def end(self, now_s: float, started_s: float, cost: Cost, actual: Cost) -> None:
         """Count the response to a request."""
-        if cost_in("requests", cost):
-            self._in_flight = max(0, self._in_flight - 1)
-            self.current.settle(now_s, started_s, cost, actual)
+        starts = self._starts.get((started_s, id(cost)))
+        if starts is None:
+            return
+        start = starts.popleft()
+        if not starts:
+            del self._starts[started_s, id(cost)]
+        if start.is_open:
+            start.is_open = False
+            self._open.remove(start)
+        start.pace.in_flight -= 1
+        start.pace.settle(now_s, started_s, cost, actual)
+
+    def lift(self, now_s: float) -> bool:
+        """Let all models be asked again at once; return whether one rested."""
+        return sum(pacer.lift(now_s) for pacer in (*self._pacers, *self._others.values())) > 0
 
     def anew(self) -> GeminiPacer:
         """Return a new pacer of the same models, without what was learned."""
         return GeminiPacer(self._models, at_once=self._at_once)
+
+    def _next(self, now_s: float, cost: Cost) -> tuple[float, ModelPacer]:
+        """Return which model starts first, and in how many seconds; at the same time the first by priority."""
+        if len(self._pacers) == 1:
+            pace = self._pacers[0]
+            return (math.inf if pace.in_flight >= pace.concurrency else pace.wait_s(now_s, cost)), pace
+        found, found_s, first_s = self.current, math.inf, math.inf
+        for pace in self._pacers:
+            if pace.used_up_until_s and pace is not found:
+                continue
+            wait_s = math.inf if pace.in_flight >= pace.concurrency else pace.wait_s(now_s, cost)
+            # Starts are a little apart while no quota is known: that alone is no reason to ask another model.
+            rank_s = wait_s if pace.is_limited or wait_s > APART_S else 0.0
+            if rank_s < first_s:
+                found, found_s, first_s = pace, wait_s, rank_s
+        return found_s, found
