@@ -183,15 +183,14 @@ class Lanes(msgspec.Struct):
         assert self.gatherer is not None
         caller, model = self.caller, self.gatherer.model
         money, request_config = caller.money, caller.request_configs["batch"]
-        reserved = caller.expected_usd(prompt, model, "batch")
-        await money.budget.reserve(reserved)
+        ticket = await caller.reserve(prompt, model, "batch")
         try:
             with money.credits_for(prompt, "batch", caller.session):
                 body = await self.gatherer.reply(prompt, attempt, again)
                 answer = read_answer(body, image=request_config.wants_image(prompt.config))
-                return await caller.finish(prompt, answer, model, "batch", 0.0)
+                return await caller.finish(prompt, answer, model, "batch", 0.0, ticket)
         finally:
-            money.budget.free(reserved)
+            caller.settle(ticket, None)
             caller.tell_spent()
 
     async def _leave(self, deadline: Deadline, gatherer: Gatherer) -> None:

@@ -1,6 +1,7 @@
 """One request of generate_content, with its cost.
 
-reserve money --> send once --> read the answer --> record usage --> settle money --> result or error
+reserve money --> record that it is sent --> send once --> read the answer --> record usage, settle money --> result
+                                               `--> no answer: it may be billed, and counts at what was reserved
 """
 
 from __future__ import annotations
@@ -22,21 +23,53 @@ from ipybatch.engine.store.journal import Journal
 from ipybatch.errors import ItemError, Permanent, RateLimited, Withheld
 from ipybatch.gemini.images import ImageStore
 from ipybatch.gemini.money import usage
+from ipybatch.gemini.money.budget import MARGIN, NOTHING, Money
 from ipybatch.gemini.money.credits import find_credits
-from ipybatch.gemini.money.tokens import OUTPUT_TOKENS, estimate_call
-from ipybatch.gemini.money.usage import Money
 from ipybatch.gemini.prompts import Prompt
-from ipybatch.gemini.service.api import Api
+from ipybatch.gemini.service.api import Api, NotSent
 from ipybatch.gemini.service.pacer import REST_S, GeminiPacer
-from ipybatch.gemini.service.reply import Answer, midnight_pacific_s, read_answer, read_refusal, result_of
+from ipybatch.gemini.service.reply import (
+    UNTOLD,
+    Answer,
+    midnight_pacific_s,
+    read_answer,
+    read_refusal,
+    result_of,
+)
 from ipybatch.gemini.service.request_config import RequestConfig
 from ipybatch.gemini.tries import Unusable
 
 _NO_USD = Decimal(0)
+_NO_BOUND = (
+    f"budget_usd has no room for the longest answer that the model may give, so {MARGIN} times the longest so far is"
+    " reserved for each call: config={'max_output_tokens': ...} makes the budget a bound"
+)
 
 
 class NextModel(RateLimited):
     """A model refused, and another one may be asked in its place."""
+
+
+class Ticket(msgspec.Struct):
+    """What is reserved for a call, and where it is on record.
+
+    Attributes:
+        reserved: Reserved in the budget, USD.
+        bound_usd: The same; None if no price is known.
+        is_settled: Whether the reservation is released.
+        number: Its row in the usage; 0 before there is one.
+        at_once: Requests in flight when it was sent, itself included; None in a batch job.
+        job: Display name of its batch job; "" for none.
+        item: Key in the job; None for none.
+    """
+
+    reserved: Decimal = _NO_USD
+    bound_usd: Decimal | None = None
+    is_settled: bool = False
+    number: int = 0
+    at_once: int | None = None
+    job: str = ""
+    item: str | None = None
 
 
 class Caller(msgspec.Struct):
@@ -46,8 +79,8 @@ class Caller(msgspec.Struct):
         session: Name of the session.
         request_configs: Settings of requests, by lane.
         tell: Function that publishes an event.
+        log: The calls on record.
         images: Where images of answers are saved.
-        output_tokens: Expected tokens of an answer, for the reservation; a moving average of those received.
     """
 
     session: str
@@ -58,9 +91,11 @@ class Caller(msgspec.Struct):
     journal: Journal
     clock: Clock
     tell: Callable[[Event], None]
+    log: usage.CallLog
     images: ImageStore | None = None
-    output_tokens: float = OUTPUT_TOKENS
     _resting: set[str] = msgspec.field(default_factory=set)
+    _in_flight: int = 0
+    _is_advised: bool = False
 
     async def call(self, prompt: Prompt, lane: str, attempt: Attempt) -> dict[str, Any]:
         """Send one request and return the item's result.
@@ -70,41 +105,60 @@ class Caller(msgspec.Struct):
             ItemError: There is no result; the type says what to do.
         """
         model = self.pacer.take()
-        reserved = self.expected_usd(prompt, model, lane)
-        await self.money.budget.reserve(reserved)
-        attempt.is_billed = True
+        ticket = await self.reserve(prompt, model, lane)
         try:
             with self.money.credits_for(prompt, lane, self.session):
-                answer, ms = await self._send(prompt, model, lane, attempt)
-                return await self.finish(prompt, answer, model, lane, ms)
+                answer, ms = await self._send(prompt, model, lane, attempt, ticket)
+                return await self.finish(prompt, answer, model, lane, ms, ticket)
         finally:
             attempt.is_billed = False
-            self.money.budget.free(reserved)
+            self.settle(ticket, None)
             self.tell_spent()
 
-    def expected_usd(self, prompt: Prompt, model: str, lane: str) -> Decimal:
-        """Return the expected cost of a call, for the reservation; 0 if no price is known, or there is no budget."""
-        if self.money.budget.limit_usd is None:
-            return _NO_USD
-        expected = estimate_call(prompt, self.request_configs[lane], self.output_tokens)
-        return self.money.usd(model, expected, lane) or _NO_USD
+    async def reserve(self, prompt: Prompt, model: str, lane: str) -> Ticket:
+        """Reserve the most that a call can cost, so far as it is known; wait while calls in flight may make room.
 
-    async def finish(self, prompt: Prompt, answer: Answer, model: str, lane: str, ms: float) -> dict[str, Any]:
-        """Record an answer's usage, save its images, and return the item's result.
+        Raises:
+            Withheld: The budget does not allow it.
+        """
+        request_config, budget = self.request_configs[lane], self.money.budget
+        bound = self.money.bound(prompt, model, lane, request_config)
+        if bound is None:
+            return Ticket(await budget.reserve(NOTHING))
+        if bound.is_known:
+            reserved = await budget.reserve(bound)
+        else:
+            reserved = await budget.reserve(lambda: self.money.bound(prompt, model, lane, request_config) or NOTHING)
+            if reserved < bound.usd and budget.limit_usd is not None and not self._is_advised:
+                self._is_advised = True
+                self.tell(Noted(self.clock.unix_s(), _NO_BOUND))
+        return Ticket(reserved, reserved)
+
+    def settle(self, ticket: Ticket, usd: Decimal | None) -> None:
+        """Count the cost of a call in place of its reservation, once."""
+        if not ticket.is_settled:
+            ticket.is_settled = True
+            self.money.budget.settle(ticket.reserved, usd or _NO_USD)
+
+    async def finish(  # noqa: PLR0917  # what a call has become
+        self, prompt: Prompt, answer: Answer, model: str, lane: str, ms: float, ticket: Ticket
+    ) -> dict[str, Any]:
+        """Record an answer's usage, settle it, save its images, and return the item's result.
 
         Args:
             ms: Time to the answer, milliseconds; 0.0 in a batch job.
+            ticket: What is reserved for it: what it costs if the service did not tell its tokens.
 
         Raises:
             Unusable: The answer's verdict is not "ok", or it does not match the schema; it is billed all the same, and
                 the error has it as its result.
             Permanent: An image cannot be saved; the error has the rest as its result.
         """
-        usd = self.money.usd(model, answer.tokens, lane)
+        usd = self.money.usd(model, answer.tokens, lane) if answer.tokens.are_told else ticket.bound_usd
         status, data, unusable = self._read(answer, lane)
-        self.record(prompt, model, lane, status, ms, tokens=answer.tokens, usd=usd)
-        self.money.budget.spend(usd or _NO_USD)
-        self.output_tokens += 0.1 * (answer.tokens.out + answer.tokens.thoughts - self.output_tokens)
+        self.record(ticket, prompt, model, lane, status, ms=ms, tokens=answer.tokens, usd=usd)
+        self.money.learn(prompt, model, answer.tokens)
+        self.settle(ticket, usd)
         files: list[str] = []
         if answer.images and self.images is not None:
             try:
@@ -131,13 +185,20 @@ class Caller(msgspec.Struct):
         except Permanent as error:
             return "invalid", msgspec.UNSET, Unusable(str(error), "invalid")
 
-    def record(self, prompt: Prompt, model: str, lane: str, status: str, ms: float, **used: Any) -> None:
-        """Record one call.
+    def record(self, ticket: Ticket, prompt: Prompt, model: str, lane: str, status: str, **ended: Any) -> None:
+        """Record how a call has ended.
 
         Args:
-            used: Fields of `Call`: tokens, usd.
+            ended: Fields of `Call`: ms, tokens, usd.
         """
-        call = usage.Call(
+        call = self._entry(ticket, prompt, model, lane, status, **ended)
+        if ticket.number:
+            self.log.end(ticket.number, call)
+        else:
+            usage.record_calls(self.journal, call)
+
+    def _entry(self, ticket: Ticket, prompt: Prompt, model: str, lane: str, status: str, **ended: Any) -> usage.Call:
+        return usage.Call(
             at_s=self.clock.unix_s(),
             session=self.session,
             lane=lane,
@@ -145,11 +206,13 @@ class Caller(msgspec.Struct):
             operation=prompt.operation,
             project=prompt.project,
             status=status,
-            ms=ms,
             credits=find_credits(prompt.operation, 1, lane) if status == "ok" else None,
-            **used,
+            job=ticket.job,
+            item=ticket.item,
+            bound_usd=ticket.bound_usd,
+            at_once=ticket.at_once,
+            **ended,
         )
-        usage.record_calls(self.journal, call)
 
     def tell_spent(self) -> None:
         """Publish the amount spent so far."""
@@ -157,29 +220,54 @@ class Caller(msgspec.Struct):
         limit = None if budget.limit_usd is None else float(budget.limit_usd)
         self.tell(Spent(self.clock.unix_s(), float(budget.spent_usd), limit))
 
-    async def _send(self, prompt: Prompt, model: str, lane: str, attempt: Attempt) -> tuple[Answer, float]:
-        started_s = self.clock.now_s()
+    async def _send(
+        self, prompt: Prompt, model: str, lane: str, attempt: Attempt, ticket: Ticket
+    ) -> tuple[Answer, float]:
         request_config = self.request_configs[lane]
+        body = await self._body(prompt, request_config)
+        self._in_flight += 1
         try:
-            answer = read_answer(
-                await self.api.generate(model, await self._body(prompt, request_config)),
-                image=request_config.wants_image(prompt.config),
-            )
-        except ItemError as error:
-            told = self._refused(error, model, started_s) if isinstance(error, RateLimited) else None
-            status = str(getattr(error.__cause__, "code", "") or type(error).__name__).lower()
-            self.record(prompt, model, lane, status, (self.clock.now_s() - started_s) * 1000)
-            if told is not None:
-                raise told from error
-            raise
+            ticket.at_once = self._in_flight
+            sent = self._entry(ticket, prompt, model, lane, usage.SENT, tokens=UNTOLD)
+            ticket.number = await self.log.begin(sent)
+            attempt.is_billed = True
+            started_s = self.clock.now_s()
+            try:
+                reply = await self.api.generate(model, body)
+                answer = read_answer(reply, image=request_config.wants_image(prompt.config))
+            except BaseException as error:
+                self._end_unanswered(error, prompt, model, lane, (self.clock.now_s() - started_s) * 1000, ticket)
+                told = self._refused(error, model, started_s) if isinstance(error, RateLimited) else None
+                if told is not None:
+                    raise told from error
+                raise
+        finally:
+            self._in_flight -= 1
         seconds = self.clock.now_s() - started_s
         pace = self.pacer.of(model)
         pace.answered(seconds)
         self._resting.discard(model)
         if advice := pace.advice():
             self.tell(Noted(self.clock.unix_s(), advice))
-        attempt.settle(tokens=float(answer.tokens.in_))
+        if answer.tokens.in_ is not None:
+            attempt.settle(tokens=float(answer.tokens.in_))
         return answer, seconds * 1000
+
+    def _end_unanswered(  # noqa: PLR0917  # one private caller
+        self, error: BaseException, prompt: Prompt, model: str, lane: str, ms: float, ticket: Ticket
+    ) -> None:
+        """Record a call without an answer: what the service refused costs nothing, all else may be billed.
+
+        Source: https://ai.google.dev/gemini-api/docs/billing, "If your request fails with a 400 or 500 error, you won't
+        be charged for the tokens used" (2026-11-22).
+        """
+        code = getattr(error.__cause__, "code", None)
+        if isinstance(code, int) or isinstance(error, NotSent):
+            status = str(code) if isinstance(code, int) else "notsent"
+            self.record(ticket, prompt, model, lane, status, ms=ms)
+            return
+        self.record(ticket, prompt, model, lane, usage.UNANSWERED, ms=ms, tokens=UNTOLD, usd=ticket.bound_usd)
+        self.settle(ticket, ticket.bound_usd)
 
     async def _body(self, prompt: Prompt, request_config: RequestConfig) -> bytes:
         if not prompt.images:

@@ -19,7 +19,7 @@ from ipybatch.engine.data.clock import SystemClock
 from ipybatch.engine.data.masking import mask
 from ipybatch.engine.data.outcome import Outcome
 from ipybatch.engine.data.plan import Keying, Plan, make_plan
-from ipybatch.engine.data.policy import Breaker, Limits, Retry, check
+from ipybatch.engine.data.policy import Breaker, Limits, Retry
 from ipybatch.engine.rules.estimate import Estimate
 from ipybatch.engine.run.attempt import Attempt
 from ipybatch.engine.store import run_store
@@ -43,7 +43,6 @@ from ipybatch.gemini.money import usage
 from ipybatch.gemini.money.prices import LANES, check_prices
 from ipybatch.gemini.money.quote import BATCH_S
 from ipybatch.gemini.money.tokens import OUTPUT_TOKENS, estimate_input
-from ipybatch.gemini.money.usage import Budget
 from ipybatch.gemini.prompts import Prompt, read_prompts
 from ipybatch.gemini.service.api import TIMEOUT_S, find_key
 from ipybatch.gemini.service.pacer import MOST, SEQUENTIAL, GeminiPacer, Model, choose_models
@@ -409,18 +408,8 @@ def _place_of_images(images_to: Any, journal: Journal, session: str) -> ImageSto
 
 def _check_budget(spec: GeminiSpec) -> None:
     lane = {"auto": "batch" if spec.has_batch else "online"}.get(spec.lane, spec.lane)
-    usd = spec.expected_usd(lane)  # always: the prices take half a second to load, too long on the engine's thread
-    if spec.budget_usd is None:
-        return
-    check("budget_usd", spec.budget_usd, low=0, above=True)
-    if usd is None:
-        msg = (
-            f"budget_usd needs a price for {spec.models[0].name}, and none is known:"
-            f' give it as prices={{"{spec.models[0].name}": {{"in": ..., "out": ...}}}}'
-        )
-        raise InputError(msg)
-    if spec.prompts:
-        Budget(spec.budget_usd).check(usd / len(spec.prompts))
+    spec.expected_usd(lane)  # always: the prices take half a second to load, too long on the engine's thread
+    spec.check_budget(lane)
 
 
 def _at_once(flex: Flex, limits: Limits | None) -> int | None:

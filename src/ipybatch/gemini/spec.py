@@ -22,10 +22,10 @@ from ipybatch.gemini.batch.results import BatchPolicy
 from ipybatch.gemini.images import ImageStore
 from ipybatch.gemini.lanes import Deadline, Lane, Lanes, assumed_latency_s, plan
 from ipybatch.gemini.money import usage
+from ipybatch.gemini.money.budget import Budget, Money
 from ipybatch.gemini.money.credits import CreditAccount
 from ipybatch.gemini.money.prices import Prices
 from ipybatch.gemini.money.tokens import OUTPUT_TOKENS, estimate_call
-from ipybatch.gemini.money.usage import Budget, Money
 from ipybatch.gemini.online_call import Caller
 from ipybatch.gemini.prompts import Prompt
 from ipybatch.gemini.service.api import TIMEOUT_S, Api, connect
@@ -137,6 +137,29 @@ class GeminiSpec(msgspec.Struct, frozen=True, kw_only=True):
             total += count * usd
         return total
 
+    def check_budget(self, lane: str) -> None:
+        """Check that the budget allows one call, and that what it may cost is known.
+
+        Raises:
+            InputError: It is not so; the message says what to give.
+        """
+        if self.budget_usd is None:
+            return
+        check("budget_usd", self.budget_usd, low=0, above=True)
+        money = Money(Budget(self.budget_usd), self.prices, output_tokens=self.output_tokens)
+        for name in [model.name for model in self.models]:
+            if money.rates(name, lane, 0) is None:
+                msg = (
+                    f"budget_usd needs a price for {name}, and none is known:"
+                    f' give it as prices={{"{name}": {{"in": ..., "out": ...}}}}'
+                )
+                raise InputError(msg)
+        config, name = self.request_configs[lane], self.models[0].name
+        bounds = [money.bound(prompt, name, lane, config) for prompt in self.prompts]
+        least = min((bound.likely_usd for bound in bounds if bound is not None), default=None)
+        if least is not None:
+            money.budget.check(least)
+
     def open(self, stack: AsyncExitStack, tell: Callable[[Event], None], state: Callable[[], State]) -> Lanes:
         """Return the lanes.
 
@@ -153,6 +176,7 @@ class GeminiSpec(msgspec.Struct, frozen=True, kw_only=True):
         with self.journal.reader() as database:
             run = run_store.find(database, self.name)
         assert run is not None
+        usage.settle_interrupted(self.journal, self.name)
         budget = Budget(self.budget_usd)
         budget.spend(usage.spent_usd(self.journal, self.name, run.created_s))
         caller = Caller(
@@ -160,12 +184,12 @@ class GeminiSpec(msgspec.Struct, frozen=True, kw_only=True):
             api=api,
             request_configs=self.request_configs,
             pacer=self.pacer,
-            money=Money(budget, self.prices, self.account),
+            money=Money(budget, self.prices, self.account, self.output_tokens),
             journal=self.journal,
             clock=self.clock,
             tell=tell,
+            log=usage.CallLog(self.journal, self.clock),
             images=self.images,
-            output_tokens=self.output_tokens,
         )
         self._release_credits()
         caller.tell_spent()

@@ -163,7 +163,7 @@ def test_the_users_prices_are_taken_apart():
         ([], "prices must be a dict such as"),
         ({"mine": 3}, "prices must be a dict such as"),
         ({"mine": {"in": 1}}, "it has no 'out'"),
-        ({"mine": {"in": 1, "out": 1, "batsh": 1}}, "may have 'cached', 'image', 'batch', 'flex': it has 'batsh'"),
+        ({"mine": {"in": 1, "out": 1, "batsh": 1}}, "may have 'cached', .*'search', 'batch', 'flex': it has 'batsh'"),
         ({"mine": {"in": -1, "out": 1}}, r"prices\['mine'\]\['in'\] must be USD per million tokens, >= 0, got -1"),
         ({"mine": {"in": "x", "out": 1}}, "USD per million tokens, >= 0, got 'x'"),
         ({"mine": {"in": True, "out": 1}}, "got True"),

@@ -1,4 +1,7 @@
-"""One estimate of tokens: what is reserved, quoted, estimated, paced and checked for size is the same number."""
+"""One estimate of tokens: what is quoted, estimated, paced and checked for size is the same number.
+
+And one bound, which is no less: what a budget reserves, and what it must have before a session is made.
+"""
 
 import re
 
@@ -9,9 +12,9 @@ pytest.importorskip("google.genai")
 from ipybatch import InputError
 from ipybatch.gemini import compare, generate
 from ipybatch.gemini import session as sessions
+from ipybatch.gemini.money.budget import Budget
 from ipybatch.gemini.money.prices import price_of
 from ipybatch.gemini.money.tokens import INPUT_IMAGE_TOKENS
-from ipybatch.gemini.money.usage import Budget
 from ipybatch.gemini.service.pacer import GeminiPacer
 from ipybatch.gemini.service.reply import Tokens
 from ipybatch.simulators import serve
@@ -40,9 +43,9 @@ def reserved(desk, prompt, monkeypatch, **arguments):
     """What a budget sets aside, USD; in USD a token."""
     seen, reserve = [], Budget.reserve
 
-    async def noted(budget, usd):
-        seen.append(usd)
-        await reserve(budget, usd)
+    async def noted(budget, bound):
+        seen.append(bound.usd)
+        return await reserve(budget, bound)
 
     monkeypatch.setattr(Budget, "reserve", noted)
     desk.run([prompt], prices=USD_A_TOKEN, budget_usd=1e9, **arguments)
@@ -90,24 +93,39 @@ def sized(desk, prompt, monkeypatch, **arguments):
     return int(re.search(r"got about ([\d,]+)", str(raised.value))[1].replace(",", ""))
 
 
-@pytest.mark.parametrize("path", [reserved, reserved_by_batch, least_budget, quoted, estimated, paced, sized])
+def prompt_of(fields):
+    return {name: value for name, value in {"id": 1, "prompt": "Name a star", **fields}.items() if value is not None}
+
+
+@pytest.mark.parametrize("path", [quoted, estimated, paced, sized])
 @pytest.mark.parametrize("ingredient", INGREDIENTS)
 def test_every_ingredient_counts_on_every_path(desk, monkeypatch, path, ingredient):
     """Each adds its own tokens, and as many everywhere."""
     fields, arguments, tokens = INGREDIENTS[ingredient]
-    prompt = {name: value for name, value in {"id": 1, "prompt": "Name a star", **fields}.items() if value is not None}
-    assert path(desk, prompt, monkeypatch, **arguments) == 3 + tokens
+    assert path(desk, prompt_of(fields), monkeypatch, **arguments) == 3 + tokens
+
+
+@pytest.mark.parametrize("ingredient", INGREDIENTS)
+def test_every_ingredient_is_in_the_bound(desk, monkeypatch, ingredient):
+    """A byte is at least a token, and an image may have 24 tiles; the same is reserved in every lane."""
+    fields, arguments, tokens = INGREDIENTS[ingredient]
+    without, prompt = prompt_of({}), prompt_of(fields)
+    added = 24 * tokens if ingredient == "image" else 4 * (tokens - 1)
+    bound = reserved(desk, prompt, monkeypatch, **arguments)
+    assert bound >= least_budget(desk, without, monkeypatch) + added - len(without["prompt"]) - 64
+    assert bound == reserved_by_batch(desk, prompt, monkeypatch, name="by batch", **arguments)
+    assert bound == least_budget(desk, prompt, monkeypatch, **arguments)
 
 
 def test_a_long_system_instruction_is_within_the_budget(desk):
-    """40,000 characters with each of 100 prompts: 5 USD a call.  It had spent 500 USD of a budget of 20."""
+    """40,000 characters with each of 100 prompts: 5 USD a call, 20 before it is known how many tokens they have."""
     prices = {MODEL: {"in": 500, "out": 1}}
-    session = desk.run(names(100), system="x" * 40_000, prices=prices, budget_usd=20)
+    session = desk.run(names(100), system="x" * 40_000, prices=prices, budget_usd=32)
     assert session.state == "failed"
-    assert "budget_usd is 20" in session.reason
-    assert session.counts.completed == desk.sent == 3
-    assert 15 <= session.usage()["usd"].sum() <= 20
-    assert desk.truth["billed"]["online"]["prompt"] * 500 / 1e6 <= 20
+    assert "budget_usd is 32" in session.reason
+    assert session.counts.completed == desk.sent == 6
+    assert 30 <= session.usage()["usd"].sum() <= 32
+    assert desk.truth["billed"]["online"]["prompt"] * 500 / 1e6 <= 32
 
 
 def test_the_service_counts_the_system_instruction_too():

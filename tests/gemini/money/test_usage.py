@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from ipybatch.engine.store.journal import open_journal
 from ipybatch.errors import InputError, Withheld
 from ipybatch.gemini import CreditAccount, Tokens
-from ipybatch.gemini.money.usage import USAGE_COLUMNS, Budget, Call, latency_s, record_calls, spent_usd, usage
+from ipybatch.gemini.money.budget import Budget
+from ipybatch.gemini.money.usage import USAGE_COLUMNS, Call, latency_s, record_calls, spent_usd, usage
 from tests.gemini.conftest import MODEL, names
 
 USED = Tokens(in_=10, out=20, thoughts=5, cached=4)

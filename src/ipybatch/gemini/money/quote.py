@@ -261,7 +261,7 @@ def compare(
     configs = [prompt.config for prompt in listed] or [{}]
     answers = [estimate_answer(request_config, config, output_tokens, made) for config in configs]
     tokens = Tokens(
-        in_=size.tokens, out=mean([each.out for each in answers]), image=mean([each.image for each in answers])
+        in_=size.tokens, out=mean([each.answered for each in answers]), image=mean([each.image for each in answers])
     )
     priced = {lane: price_of(name, tokens, lane, at=at, prices=prices) for lane in LANES}
     offers = _offers(priced, pace, count, operation, units)

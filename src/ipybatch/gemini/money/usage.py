@@ -1,56 +1,70 @@
-"""Usage: the recorded calls with their tokens and cost, and the budget of a session.
+"""Usage: the calls of all sessions, with their tokens and cost, in the journal.
+
+A call online or by flex is on record before it is sent, and again, in the same row, when it has ended:
+
+    sent --answered--> ok, blocked, cut, empty, invalid      its cost; its bound, if the service told no tokens
+      |--refused-----> 429, 503, ...                         nothing
+      |--no answer---> unanswered                            its bound: it may have been billed
+      `--(kill -9)---> stays "sent", until the session goes on: unanswered
+
+A call of a job is on record when its answer is: once, however often the answer is fetched.
 
 A call is handed to the journal's writer before its item's outcome, so a completed item is never without its cost.
-
-Money is reserved before a call and released after it, so that a budget cannot be overspent:
-
-    free --reserve--> reserved --free--> free
-                          |
-                          +---spend----> spent
-
-A call that does not fit waits for the calls in flight, which may turn out cheaper.  If none is in flight, the call is
-withheld, and the session ends.
 """
 
 from __future__ import annotations
 
 import asyncio
+import sqlite3
+import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from decimal import Decimal
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from ipybatch.engine.store.journal import Journal, open_journal
-from ipybatch.errors import InputError, Withheld
-from ipybatch.gemini.money.credits import CreditAccount, InsufficientCredits, find_credits
-from ipybatch.gemini.money.prices import Prices, find_price
-from ipybatch.gemini.prompts import Prompt
+from ipybatch.engine.data.clock import Clock
+from ipybatch.engine.store.journal import Journal, is_busy, open_journal
+from ipybatch.errors import InputError, JournalError
 from ipybatch.gemini.service.reply import Tokens
 
 if TYPE_CHECKING:
     import pandas as pd
 
+SENT, UNANSWERED = "sent", "unanswered"
 _COLUMNS = (
     "at_s, session, lane, model, operation, project, status,"
-    " tokens_in, tokens_out, tokens_thoughts, tokens_cached, usd, credits, ms"
+    " tokens_in, tokens_out, tokens_thoughts, tokens_cached, usd, credits, ms, job, item, bound_usd, at_once"
 )
-_INSERT = f"INSERT INTO usage ({_COLUMNS}) VALUES ({', '.join('?' * 14)})"  # noqa: S608  # constants
-USAGE_COLUMNS = "operation model lane requests failed tokens_in tokens_out tokens_thoughts tokens_cached usd credits ms"
+# A row of a job replaces the one of the same item.
+_INSERT = f"INSERT OR REPLACE INTO usage ({_COLUMNS}) VALUES ({', '.join('?' * 18)})"  # noqa: S608  # constants
+_END = (
+    "UPDATE usage SET at_s = ?, status = ?, tokens_in = ?, tokens_out = ?, tokens_thoughts = ?, tokens_cached = ?,"
+    " usd = ?, credits = ?, ms = ? WHERE id = ?"
+)
+_GROUPS = ("operation", "model", "lane")
+_BY = ("project", "session")
+_SUMS = "requests failed tokens_in tokens_out tokens_thoughts tokens_cached usd credits ms"
+_MORE = "at_once seconds unanswered untold usd_unconfirmed"
+USAGE_COLUMNS = f"{' '.join(_GROUPS)} {_SUMS} {_MORE}"
 
 
 class Call(msgspec.Struct, frozen=True, kw_only=True):
     """One call, or one request of a batch job.
 
     Attributes:
-        at_s: End of the call, Unix time.
-        status: "ok"; "blocked", "cut", "empty" or "invalid" (all billed); else the error, such as "429".
-        usd: Cost; None if no price is known.
+        at_s: End of the call, Unix time; its start while it is not answered.
+        status: "ok"; "blocked", "cut", "empty" or "invalid" (all billed); "sent"; "unanswered" (it may be billed); else
+            the error, such as "429" (not billed).
+        usd: Cost, or the most that it may be; None if no price is known, or nothing is billed.
         credits: Credits taken; None for an operation without credits.
         ms: Time from request to answer, milliseconds; 0.0 in a batch job.
+        job: Display name of the batch job; "" for none.
+        item: Key in the job; None for none.
+        bound_usd: What was reserved for it, USD; None if no price is known.
+        at_once: Requests in flight when it was sent, itself included; None in a batch job.
     """
 
     at_s: float
@@ -64,39 +78,192 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     usd: Decimal | None = None
     credits: Decimal | None = None
     ms: float = 0.0
+    job: str = ""
+    item: str | None = None
+    bound_usd: Decimal | None = None
+    at_once: int | None = None
 
 
 def record_calls(journal: Journal, *calls: Call) -> None:
-    """Hand calls to the journal's writer, which keeps their order among all records."""
-    rows = [
-        (
-            call.at_s,
-            call.session,
-            call.lane,
-            call.model,
-            call.operation,
-            call.project,
-            call.status,
-            call.tokens.in_,
-            call.tokens.out,
-            call.tokens.thoughts,
-            call.tokens.cached,
-            None if call.usd is None else float(call.usd),
-            None if call.credits is None else str(call.credits),
-            call.ms,
-        )
-        for call in calls
-    ]
+    """Hand calls to the journal's writer, which keeps their order among all records.
+
+    A call of the same ``job`` and ``item`` as one on record takes its place.
+    """
+    rows = [_row(call) for call in calls]
     journal.submit(lambda database: database.executemany(_INSERT, rows), lambda result, error: None)
 
 
+def _row(call: Call) -> tuple[Any, ...]:
+    return (
+        call.at_s,
+        call.session,
+        call.lane,
+        call.model,
+        call.operation,
+        call.project,
+        call.status,
+        *_told(call.tokens),
+        _float(call.usd),
+        None if call.credits is None else str(call.credits),
+        call.ms,
+        call.job,
+        call.item,
+        _float(call.bound_usd),
+        call.at_once,
+    )
+
+
+def _told(tokens: Tokens) -> tuple[int | None, ...]:
+    return tokens.in_, tokens.out, tokens.thoughts, tokens.cached if tokens.in_ is not None else None
+
+
+def _float(usd: Decimal | None) -> float | None:
+    return None if usd is None else float(usd)
+
+
+class _Begun:
+    """A call that is about to be sent, and its row once that is on disk."""
+
+    __slots__ = ("id", "is_dropped", "row")
+
+    def __init__(self, row: tuple[Any, ...]) -> None:
+        self.row, self.id, self.is_dropped = row, 0, False
+
+
+class _Committed(asyncio.Future[None]):
+    """Done after a commit; several calls wait for it, so that the cancel of one is none of the others."""
+
+    def cancel(self, msg: Any = None) -> bool:
+        return False
+
+
+class CallLog:
+    """Calls of a session in the journal, each before it is sent; to be used on one event loop.
+
+    Calls that begin at the same time share one commit.
+    """
+
+    def __init__(self, journal: Journal, clock: Clock) -> None:
+        self._journal, self._clock = journal, clock
+        self._begun: list[_Begun] = []
+        self._committed: _Committed | None = None
+
+    async def begin(self, call: Call) -> int:
+        """Record a call that is about to be sent, and return the number of its row.
+
+        Raises:
+            JournalError: It is not on record: it must not be sent.
+        """
+        begun = _Begun(_row(call))
+        self._begun.append(begun)
+        if (committed := self._committed) is None:
+            loop = asyncio.get_running_loop()
+            committed = self._committed = _Committed(loop=loop)
+            loop.call_soon(self._flush)
+        try:
+            await committed
+        except asyncio.CancelledError:
+            begun.is_dropped = True
+            if begun.id:
+                self._drop([begun])
+            raise
+        return begun.id
+
+    def end(self, number: int, call: Call) -> None:
+        """Hand the end of a call to the journal's writer, which keeps its order among all records."""
+        values = (
+            call.at_s,
+            call.status,
+            *_told(call.tokens),
+            _float(call.usd),
+            None if call.credits is None else str(call.credits),
+            call.ms,
+            number,
+        )
+        self._journal.submit(lambda database: database.execute(_END, values), lambda result, error: None)
+
+    def _flush(self) -> None:
+        begun, committed = [one for one in self._begun if not one.is_dropped], self._committed
+        self._begun, self._committed = [], None
+        assert committed is not None
+        self._clock.hold(+1)
+        self._submit(begun, committed, committed.get_loop(), threading.get_ident())
+
+    def _submit(self, begun: list[_Begun], committed: _Committed, loop: asyncio.AbstractEventLoop, thread: int) -> None:
+        def insert(database: sqlite3.Connection) -> list[int]:
+            return [database.execute(_INSERT, one.row).lastrowid or 0 for one in begun]
+
+        def tell(ids: list[int] | None, error: JournalError | None) -> None:
+            if threading.get_ident() == thread:
+                answer(ids, error)
+            else:
+                loop.call_soon_threadsafe(answer, ids, error)
+
+        def answer(ids: list[int] | None, error: JournalError | None) -> None:
+            if error is not None and is_busy(error):  # another program is writing: nothing is sent meanwhile
+                self._submit(begun, committed, loop, thread)
+                return
+            self._clock.hold(-1)
+            if error is not None:
+                committed.set_exception(error)
+                return
+            for one, number in zip(begun, ids or (), strict=True):
+                one.id = number
+            self._drop([one for one in begun if one.is_dropped])
+            committed.set_result(None)
+
+        self._journal.submit(insert, tell)
+
+    def _drop(self, begun: Iterable[_Begun]) -> None:
+        """Take calls that were never sent off the record."""
+        numbers = [(one.id,) for one in begun]
+        if numbers:
+            self._journal.submit(
+                lambda database: database.executemany("DELETE FROM usage WHERE id = ?", numbers),
+                lambda result, error: None,
+            )
+
+
+def settle_interrupted(journal: Journal, session: str) -> None:
+    """Record that the calls of a session that were sent by a process that is gone have no answer.
+
+    Raises:
+        JournalError: It was not written.
+    """
+    journal.write(
+        lambda database: database.execute(
+            "UPDATE usage SET status = ?, usd = bound_usd WHERE session = ? AND status = ?", (UNANSWERED, session, SENT)
+        )
+    )
+
+
 def spent_usd(journal: Journal, session: str, since_s: float) -> Decimal:
-    """Return the cost of a session's calls since a Unix time."""
+    """Return what a session's calls have cost since a Unix time, and may have cost, USD.
+
+    Calls without an answer count at their bound, and so does what is not on record of each job that is not collected.
+    """
     with journal.reader() as database:
         (usd,) = database.execute(
-            "SELECT coalesce(sum(usd), 0) FROM usage WHERE session = ? AND at_s >= ?", (session, since_s)
+            "SELECT coalesce(sum(CASE status WHEN ? THEN bound_usd ELSE usd END), 0) FROM usage"
+            " WHERE session = ? AND at_s >= ?",
+            (SENT, session, since_s),
         ).fetchone()
-    return Decimal(str(usd))
+    return Decimal(str(usd)) + sum(uncollected_usd(journal, session, since_s).values())
+
+
+def uncollected_usd(journal: Journal, session: str, since_s: float) -> dict[str, Decimal]:
+    """Return the most that each job of a session may still cost, by display name: its bound less what is on record.
+
+    Jobs that are collected, were never sent, or have no bound, are left out.
+    """
+    with journal.reader() as database:
+        rows = database.execute(
+            "SELECT display_name, bound_usd - coalesce((SELECT sum(usd) FROM usage WHERE job = display_name), 0)"
+            " FROM job WHERE session = ? AND created_s >= ? AND NOT collected AND bound_usd IS NOT NULL"
+            " AND NOT (remote = '' AND state IN ('intent', 'failed'))",
+            (session, since_s),
+        ).fetchall()
+    return {name: Decimal(str(usd)) for name, usd in rows if usd > 0}
 
 
 def latency_s(journal: Journal, model: str, since_s: float) -> float | None:
@@ -113,6 +280,8 @@ def usage(
     last_s: float | None = None,
     *,
     session: str | None = None,
+    project: str | None = None,
+    by: str | Iterable[str] = (),
     journal: str | Path | None = None,
     now_s: float | None = None,
 ) -> pd.DataFrame:
@@ -121,124 +290,51 @@ def usage(
     Args:
         last_s: Length of the time up to now, seconds; None: all time.
         session: Name of a session; None: all sessions.
+        project: A project, as given to `generate`; None: all projects.
+        by: "project", "session", or both: a row for each of them, and a column at the end that names it.
         journal: Path of the journal; default: the common one.
         now_s: Unix time that counts as now; default: the present.
 
     Returns:
-        operation, model, lane, requests, failed (status other than "ok"), tokens_in, tokens_out, tokens_thoughts,
-        tokens_cached, usd (None if no price is known), credits (Decimal), ms (mean over requests outside batch jobs).
+        operation, model, lane, requests, failed (with another end than "ok"), tokens_in, tokens_out, tokens_thoughts,
+        tokens_cached (each of what the service told; None if it told none), usd (None if no price is known), credits
+        (Decimal), ms (mean over requests outside batch jobs), at_once (mean number of requests in flight when one was
+        sent, itself included), seconds (mean time to an answer, as ms), unanswered (requests without an answer: in
+        flight, cut off or interrupted), untold (answers without their tokens), usd_unconfirmed (the part of usd that is
+        the most which those two may have cost).
 
     Raises:
+        InputError: ``by`` names something else.
         JournalError: The journal is damaged or cannot be read.
     """
     import pandas as pd
 
+    also = [by] if isinstance(by, str) else list(by)
+    for name in also:
+        if name not in _BY:
+            msg = f"by must be of {' and '.join(map(repr, _BY))}, got {name!r}"
+            raise InputError(msg)
     since_s = 0.0 if last_s is None else (time.time() if now_s is None else now_s) - last_s
-    where, values = "at_s >= ?", [since_s]
-    if session is not None:
-        where, values = where + " AND session = ?", [*values, session]  # type: ignore[list-item]  # a name
+    where, values = "at_s >= :since_s", {"since_s": since_s, "session": session, "project": project}
+    for name in _BY:
+        if values[name] is not None:
+            where += f" AND {name} = :{name}"
+    groups = ", ".join([*_GROUPS, *also])
+    cost = f"CASE WHEN status = '{SENT}' THEN bound_usd ELSE usd END"
+    answered = "status IN ('ok', 'blocked', 'cut', 'empty', 'invalid')"
+    untold = f"({answered} AND (tokens_in IS NULL OR tokens_out IS NULL OR tokens_thoughts IS NULL))"
+    unanswered = f"status IN ('{SENT}', '{UNANSWERED}')"
     with open_journal(journal).reader() as database:
         rows = database.execute(
-            "SELECT operation, model, lane, count(*), sum(status <> 'ok'), sum(tokens_in), sum(tokens_out),"  # noqa: S608  # constants
-            " sum(tokens_thoughts), sum(tokens_cached), sum(usd), group_concat(credits, ' '),"
-            f" avg(nullif(ms, 0)) FROM usage WHERE {where} GROUP BY operation, model, lane ORDER BY 1, 2, 3",
+            f"SELECT {groups}, count(*), sum(status NOT IN ('ok', '{SENT}')), sum(tokens_in), sum(tokens_out),"  # noqa: S608  # constants
+            f" sum(tokens_thoughts), sum(tokens_cached), sum({cost}), group_concat(credits, ' '), avg(nullif(ms, 0)),"
+            f" avg(at_once), avg(nullif(ms, 0)) / 1000, sum({unanswered}), sum({untold}),"
+            f" coalesce(sum(CASE WHEN {unanswered} OR {untold} THEN {cost} END), 0.0)"
+            f" FROM usage WHERE {where} GROUP BY {groups} ORDER BY {groups}",
             values,
         ).fetchall()
-    summed = [[*row, sum(map(Decimal, (taken or "").split()), Decimal(0)), ms] for *row, taken, ms in rows]
-    return pd.DataFrame(summed, columns=USAGE_COLUMNS.split())
-
-
-class Budget:
-    """The budget of a session, in USD; to be used on one event loop.
-
-    Attributes:
-        limit_usd: The budget; None: unlimited.
-        spent_usd: Cost so far, in this run.
-    """
-
-    def __init__(self, limit_usd: float | Decimal | None) -> None:
-        self.limit_usd = None if limit_usd is None else Decimal(str(limit_usd))
-        self.spent_usd = Decimal(0)
-        self._reserved = Decimal(0)
-        self._waiting: list[asyncio.Future[None]] = []
-
-    def check(self, least: Decimal) -> None:
-        """Check that the budget allows one call.
-
-        Raises:
-            InputError: It does not; the message says what one call may cost.
-        """
-        if self.limit_usd is not None and self.limit_usd < least:
-            msg = f"budget_usd must be >= {least:.6f}, which one call may take, got {self.limit_usd}"
-            raise InputError(msg)
-
-    async def reserve(self, usd: Decimal) -> None:
-        """Reserve the expected cost of a call; wait while calls in flight may make room.
-
-        Raises:
-            Withheld: The call does not fit, and none is in flight.
-        """
-        while self.limit_usd is not None and self.spent_usd + self._reserved + usd > self.limit_usd:
-            if not self._reserved:
-                msg = (
-                    f"budget_usd is {self.limit_usd:f}: {self.spent_usd:.4f} is spent, and the next call may take"
-                    f" {usd:.4f}. Raise it, and run again for the rest"
-                )
-                raise Withheld(msg)
-            freed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            self._waiting.append(freed)
-            await freed
-        self._reserved += usd
-
-    def spend(self, usd: Decimal) -> None:
-        """Count the actual cost of a call."""
-        self.spent_usd += usd
-
-    def free(self, usd: Decimal) -> None:
-        """Release a reservation."""
-        self._reserved -= usd
-        waiting, self._waiting = self._waiting, []
-        for freed in waiting:
-            if not freed.done():
-                freed.set_result(None)
-
-
-class Money(msgspec.Struct):
-    """Budget, prices and credits of a session.
-
-    Attributes:
-        budget: The budget in USD.
-        prices: The user's own prices.
-        account: The credit account; None: credits are not counted.
-    """
-
-    budget: Budget
-    prices: Prices | None = None
-    account: CreditAccount | None = None
-
-    def usd(self, model: str, tokens: Tokens, lane: str) -> Decimal | None:
-        """Return the cost of tokens, or None if no price is known."""
-        found = find_price(model, tokens, lane, prices=self.prices)
-        return None if found is None else found.usd
-
-    @contextmanager
-    def credits_for(self, prompt: Prompt, lane: str, session: str) -> Iterator[None]:
-        """Reserve the credits of a call; take them if it succeeds, refund them if it fails.
-
-        Raises:
-            Withheld: The account has too few credits.
-        """
-        amount = find_credits(prompt.operation, 1, lane)
-        if self.account is None or amount is None:
-            yield
-            return
-        try:
-            reservation = self.account.reserve(amount, prompt.operation, f"{session}: {prompt.id}")
-        except InsufficientCredits as error:
-            raise Withheld(str(error)) from error
-        try:
-            yield
-        except BaseException:
-            self.account.refund(reservation)
-            raise
-        self.account.settle(reservation, amount)
+    columns = [*_GROUPS, *also, *_SUMS.split(), *_MORE.split()]
+    summed = [dict(zip(columns, row, strict=True)) for row in rows]
+    for row in summed:
+        row["credits"] = sum(map(Decimal, (row["credits"] or "").split()), Decimal(0))
+    return pd.DataFrame(summed, columns=[*USAGE_COLUMNS.split(), *also])

@@ -7,7 +7,8 @@ An answer has a verdict:
     no content, or no image where one was requested       empty
     text or an image                                      ok
 
-All four are billed, so their tokens are always read.  A reply of another form (half a JSON, say) is a transient error.
+All four are billed, so their tokens are always read: a count that the reply does not tell is None, and never 0.  A
+reply of another form (half a JSON, say) is a transient error.
 
 A 429 may name the quota that was exceeded:
 
@@ -62,21 +63,42 @@ Count = Annotated[int, msgspec.Meta(ge=0, lt=2**53)]
 
 
 class Tokens(msgspec.Struct, frozen=True):
-    """The billed tokens of one call.
+    """The billed tokens of one call, and its searches.
 
     Attributes:
-        in_: Input: prompt and tool use, including cached tokens.
-        out: Output: the answer without thoughts.
-        thoughts: Thoughts; billed as output.
+        in_: Input: prompt and tool use, including cached tokens; None: the service did not tell.
+        out: Output: the answer without thoughts; None: the service did not tell.
+        thoughts: Thoughts; billed as output; None: the service did not tell.
         cached: The part of ``in_`` that was read from a cache.
         image: The part of ``out`` that belongs to images.
+        audio: The part of ``in_`` that belongs to sound.
+        image_in: The part of ``in_`` that belongs to images.
+        cached_audio: The part of ``audio`` that was read from a cache.
+        searches: Queries of a search that grounds the answer; 0: there was no search.
     """
 
-    in_: int = 0
-    out: int = 0
-    thoughts: int = 0
+    in_: int | None = 0
+    out: int | None = 0
+    thoughts: int | None = 0
     cached: int = 0
     image: int = 0
+    audio: int = 0
+    image_in: int = 0
+    cached_audio: int = 0
+    searches: int = 0
+
+    @property
+    def are_told(self) -> bool:
+        """Whether the service told input, output and thoughts."""
+        return self.in_ is not None and self.out is not None and self.thoughts is not None
+
+    @property
+    def answered(self) -> int:
+        """Tokens of the answer with its thoughts, as far as they are told."""
+        return (self.out or 0) + (self.thoughts or 0)
+
+
+UNTOLD = Tokens(None, None, None)
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
@@ -129,7 +151,7 @@ def read_answer(body: Any, *, image: bool = False) -> Answer:
     blobs = [part.inline_data for part in parts if part.inline_data is not None and not part.thought]
     images = tuple((blob.mime_type or "", _bytes(blob.data)) for blob in blobs if blob.is_image)
     feedback = reply.prompt_feedback or _Feedback()
-    tokens = _tokens(reply.usage_metadata or _Usage())
+    tokens = _tokens(reply.usage_metadata, candidate, has_content=bool(text or images))
     verdict, reason = _judge(
         candidate, feedback, tokens, text=bool(text.strip()), image=bool(images), image_asked=image
     )
@@ -151,13 +173,13 @@ def result_of(
     """Return the result columns of an item.
 
     Args:
-        usd: Cost of the call; None if the model has no known price.
+        usd: Cost of the call, or the most that it may be if the tokens are not told; None if it is not known.
         data: The answer's data under a schema, in place of its text.
         files: Paths of its images.
 
     Returns:
         text or data, file (files, if there are several), tokens_in, tokens_out, tokens_thoughts, usd, model and
-        finish_reason.
+        finish_reason; and usd_is_bound, True, where the service did not tell the tokens, which are None.
     """
     said = {"text": answer.text} if data is msgspec.UNSET else {"data": data}
     saved = {"file": files[0]} if len(files) == 1 else {"files": list(files)} if files else {}
@@ -170,6 +192,7 @@ def result_of(
         "usd": None if usd is None else float(usd),
         "model": answer.model_version,
         "finish_reason": answer.finish_reason,
+        **({} if answer.tokens.are_told or usd is None else {"usd_is_bound": True}),
     }
 
 
@@ -207,6 +230,7 @@ class _Candidate(_Wire):
     finish_reason: str | None = None
     finish_message: str | None = None
     safety_ratings: list[_Rating] | None = None
+    grounding_metadata: Any = None
 
 
 class _Feedback(_Wire):
@@ -226,7 +250,10 @@ class _Usage(_Wire):
     thoughts_token_count: Count | None = None
     cached_content_token_count: Count | None = None
     tool_use_prompt_token_count: Count | None = None
+    total_token_count: Count | None = None
+    prompt_tokens_details: list[_Modality] | None = None
     candidates_tokens_details: list[_Modality] | None = None
+    cache_tokens_details: list[_Modality] | None = None
 
 
 class _Reply(_Wire):
@@ -251,7 +278,8 @@ def _judge(
         advice = ": raise max_output_tokens"
         if tokens.thoughts and not text:
             advice = ", all of them thoughts: raise max_output_tokens, or lower thinking_config"
-        return "cut", f"answer cut off after {tokens.out + tokens.thoughts} tokens{advice}"
+        after = f" after {tokens.answered} tokens" if tokens.answered else ""
+        return "cut", f"answer cut off{after}{advice}"
     if not came or finish == "NO_IMAGE" or (image_asked and not image):
         parts = (candidate.content and candidate.content.parts) or []
         called = any(part.function_call is not None for part in parts)
@@ -265,15 +293,45 @@ def _told(word: str, message: str | None, ratings: list[_Rating] | None) -> str:
     return _line(": ".join([word, *([", ".join(harms)] if harms else []), *([message] if message else [])]))
 
 
-def _tokens(usage: _Usage) -> Tokens:
-    details = usage.candidates_tokens_details or ()
+def _tokens(usage: _Usage | None, candidate: _Candidate, *, has_content: bool) -> Tokens:
+    """Return what was counted.
+
+    A count of 0 is absent, and so is one that is not told: the latter if the total is more than all that is there, or
+    if there is content.
+    """
+    if usage is None:
+        return msgspec.structs.replace(UNTOLD, searches=_searches(candidate.grounding_metadata))
+    prompt, out, thoughts = usage.prompt_token_count, usage.candidates_token_count, usage.thoughts_token_count
+    used = usage.tool_use_prompt_token_count or 0
+    is_missing = (usage.total_token_count or 0) > (prompt or 0) + (out or 0) + (thoughts or 0) + used
+    if out is None and not is_missing and not (has_content and usage.total_token_count is None):
+        out = 0
+    if thoughts is None and not is_missing:
+        thoughts = 0
     return Tokens(
-        in_=(usage.prompt_token_count or 0) + (usage.tool_use_prompt_token_count or 0),
-        out=usage.candidates_token_count or 0,
-        thoughts=usage.thoughts_token_count or 0,
+        in_=None if prompt is None else prompt + used,
+        out=out,
+        thoughts=thoughts,
         cached=usage.cached_content_token_count or 0,
-        image=sum(each.token_count or 0 for each in details if each.modality == "IMAGE"),
+        image=_of(usage.candidates_tokens_details, "IMAGE"),
+        audio=_of(usage.prompt_tokens_details, "AUDIO"),
+        image_in=_of(usage.prompt_tokens_details, "IMAGE"),
+        cached_audio=_of(usage.cache_tokens_details, "AUDIO"),
+        searches=_searches(candidate.grounding_metadata),
     )
+
+
+def _of(details: list[_Modality] | None, modality: str) -> int:
+    return sum(each.token_count or 0 for each in details or () if each.modality == modality)
+
+
+def _searches(grounding: Any) -> int:
+    """Return how many queries ground an answer; one, if it has sources and names no query."""
+    if not isinstance(grounding, dict) or not grounding:
+        return 0
+    queries = {str(query) for query in _list(grounding.get("webSearchQueries"))}
+    is_grounded = any(grounding.get(name) for name in ("groundingChunks", "searchEntryPoint", "groundingSupports"))
+    return len(queries) or int(is_grounded)
 
 
 def _bytes(data: str | None) -> bytes:
