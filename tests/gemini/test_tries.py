@@ -11,9 +11,11 @@ from ipybatch.engine.store.journal import open_journal
 from ipybatch.gemini.batch.jobs import JobStore
 from ipybatch.gemini.tries import read_again
 from ipybatch.simulators.gemini.quotas import as_error
-from tests.gemini.conftest import names
+from tests.gemini.conftest import MODEL, names
 from tests.gemini.nights import SOON, groups, night, reached
 from tests.gemini.nights import night_service as gemini
+
+PRO = "gemini-2.5-pro"
 
 
 class Star(BaseModel):
@@ -121,7 +123,7 @@ def test_what_fails_otherwise_in_the_end_still_has_what_was_paid(desk):
 def test_a_restart_counts_on(desk):
     """Withheld by the budget after one try: the next call has one left, and its row has both."""
     prompt, priced = "[[empty]] a star", {"prices": {"gemini-2.5-flash": {"in": 1000.0, "out": 0.1}}}
-    session = desk.run([prompt], again={"empty"}, budget_usd=0.006, **priced)
+    session = desk.run([prompt], again={"empty"}, budget_usd=0.13, **priced)
     row = session.results().iloc[0]
     assert (session.state, row["status"], row["tries"]) == ("failed", "skipped", 1)
     assert row["usd"] == pytest.approx(paid(desk))
@@ -196,3 +198,66 @@ def test_a_resume_finds_the_job_of_each_try(journal, clock):
         assert groups(session) == [("completed", "succeeded")] * 2
         jobs = JobStore(open_journal(journal)).of_session("night")
         assert [job.collected for job in jobs] == [True, True]
+
+
+@pytest.mark.parametrize("lane", ["online", "flex"])
+def test_what_was_blocked_is_sent_to_another_model_once(desk, lane):
+    """Prompts and answers alike; what is empty is not blocked, and what that model blocks too stays so."""
+    prompts = ["[[blocked:1]] a", "[[safety:1]] b", "[[blocked]] c", "[[empty]] d", "e"]
+    session = desk.run(prompts, lane=lane, fallback=PRO)
+    frame = session.results()
+    assert frame["status"].tolist() == ["completed", "completed", "failed", "failed", "completed"]
+    assert frame["model"].tolist() == [PRO, PRO, PRO, MODEL, MODEL]
+    assert frame["tries"].tolist() == [2, 2, 2, 1, 1]
+    assert list(desk.asked.values()) == [2, 2, 2, 1, 1]
+    assert session.usage().groupby("model")["requests"].sum().to_dict() == {MODEL: 5, PRO: 3}
+    assert frame["usd"].sum() == pytest.approx(paid(desk))
+
+
+def test_what_is_blocked_in_a_batch_is_answered_at_once(journal, clock):
+    with gemini(batch_delay_s=SOON) as service:
+        session = night(service, journal, ["[[safety:1]] a", "b"], clock=clock, fallback=PRO)
+        clock.run(session)
+        assert session.results()["model"].tolist() == [PRO, MODEL]
+        assert session.usage().set_index("lane")["model"].to_dict() == {"batch": MODEL, "online": PRO}
+        assert service.jobs == 1
+
+
+def test_both_count_on_their_own(desk):
+    """An empty answer of the other model is sent to it again."""
+    session = desk.run(["[[safety:1]] [[empty:2]] a"], fallback=PRO, again={"empty"})
+    row = session.results().iloc[0]
+    assert (row["status"], row["tries"], row["model"]) == ("completed", 3, PRO)
+    assert session.usage().set_index("model")["requests"].to_dict() == {MODEL: 1, PRO: 2}
+
+
+def test_a_fallback_whose_day_is_used_up_holds_its_prompt_and_no_other(desk, clock):
+    """What was blocked is kept and not paid again: the next call goes on with the other model."""
+    prompts = [*names(5), "[[safety:1]] a", "[[safety:1]] b", *names(9)[5:]]
+    desk.open(models={MODEL: {}, PRO: {"rpd": 1}})
+    options = {"fallback": PRO, "clock": clock, "concurrency": 1, "retry": Retry(attempts=2)}
+    session = desk.session(prompts, **options)
+    clock.run(session)
+    frame = session.results().set_index("key")
+    assert session.counts.completed == 10
+    assert frame.loc["[[safety:1]] b", ["status", "tries"]].tolist() == ["skipped", 1]
+    assert f"the quota of {PRO} for today is used up" in frame.loc["[[safety:1]] b", "error"]
+    desk.open()
+    frame = clock.run(again := desk.session(prompts, **options)) and again.results().set_index("key")
+    assert frame.loc["[[safety:1]] b", ["tries", "model"]].tolist() == [2, PRO]
+    assert desk.sent == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"fallback": MODEL}, "fallback must be another model than those that are asked first"),
+        ({"models": ["a", "b"], "fallback": "models/b"}, "fallback must be another model"),
+        ({"fallback": "a b"}, "model must be a name"),
+        ({"fallback": "nobody-knows", "budget_usd": 1.0}, "budget_usd needs a price for nobody-knows"),
+        ({"fallback": "gemini-2.5-flash-image"}, "gemini-2.5-flash-image answers with images"),
+    ],
+)
+def test_a_fallback_that_makes_no_sense_is_refused(desk, arguments, said):
+    with pytest.raises(InputError, match=said):
+        desk.session(names(1), **arguments)

@@ -184,6 +184,7 @@ class GenerateArguments(LaneArguments, SessionArguments, total=False):
     key: str | Callable[[Any], Any] | None
     images_to: str | Path | Literal[False] | None
     again: str | Iterable[str] | Mapping[str, int] | None
+    fallback: str | Model | None
     # labels
     operation: str
     project: str
@@ -211,6 +212,7 @@ RECORDED = (
     "modalities",
     "key",
     "again",
+    "fallback",
     "operation",
     "project",
     "output_tokens",

@@ -75,6 +75,7 @@ class Lanes(msgspec.Struct):
         flex_fallback: The next lane; None: the prompt fails.
         deadline: The deadline; None: there is none.
         tries: Billed answers that were of no use, of which some are sent again; None: none is.
+        fallback: The model for what was blocked, asked online in every lane; None: none is.
         chance: Source of random numbers for pauses.
     """
 
@@ -85,6 +86,7 @@ class Lanes(msgspec.Struct):
     flex_fallback: Literal["online", "batch"] | None = "online"
     deadline: Deadline | None = None
     tries: Tries | None = None
+    fallback: str | None = None
     chance: random.Random = msgspec.field(default_factory=random.Random)
     _leaving: asyncio.Task[None] | None = None
 
@@ -101,7 +103,10 @@ class Lanes(msgspec.Struct):
         item = self.tries.of(prompt, attempt)
         while True:
             try:
-                result = await self._send(permits, len(item.tries))
+                if item.count("blocked"):
+                    result = await self._online(permits, self.fallback)
+                else:
+                    result = await self._send(permits, len(item.tries))
             except ItemError as error:
                 await self.tries.follow(item, attempt, error)
             else:
@@ -148,11 +153,11 @@ class Lanes(msgspec.Struct):
         tries = self.flex_tries if self._flex_left_s() > 0 else 0
         return await self._flex(permits, tries, again)
 
-    async def _online(self, permits: RequestPermits) -> dict[str, Any]:
+    async def _online(self, permits: RequestPermits, model: str | None = None) -> dict[str, Any]:
         while True:
             try:
                 async with permits.next():
-                    return await self.caller.call(permits.prompt, "online", permits.attempt)
+                    return await self.caller.call(permits.prompt, "online", permits.attempt, model)
             except NextModel:
                 continue  # with the next model
 

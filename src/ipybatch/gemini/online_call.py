@@ -17,10 +17,10 @@ import msgspec
 
 from ipybatch.engine.data.clock import Clock
 from ipybatch.engine.data.events import Event, Noted, Spent
-from ipybatch.engine.rules.limiter import cut_words
+from ipybatch.engine.rules.limiter import MOST_COOL_S, cut_words
 from ipybatch.engine.run.attempt import Attempt
 from ipybatch.engine.store.journal import Journal
-from ipybatch.errors import ItemError, Permanent, RateLimited, Withheld
+from ipybatch.errors import Held, ItemError, Permanent, RateLimited, Withheld
 from ipybatch.gemini.images import ImageStore
 from ipybatch.gemini.money import usage
 from ipybatch.gemini.money.budget import MARGIN, NOTHING, Money
@@ -97,14 +97,18 @@ class Caller(msgspec.Struct):
     _in_flight: int = 0
     _is_advised: bool = False
 
-    async def call(self, prompt: Prompt, lane: str, attempt: Attempt) -> dict[str, Any]:
+    async def call(self, prompt: Prompt, lane: str, attempt: Attempt, model: str | None = None) -> dict[str, Any]:
         """Send one request and return the item's result.
+
+        Args:
+            model: A model beside those of the session; None: the one whose turn it is.
 
         Raises:
             Withheld: The budget or the account does not allow it.
             ItemError: There is no result; the type says what to do.
         """
-        model = self.pacer.take()
+        turn = self.pacer.take()
+        model = model or turn
         ticket = await self.reserve(prompt, model, lane)
         try:
             with self.money.credits_for(prompt, lane, self.session):
@@ -291,9 +295,13 @@ class Caller(msgspec.Struct):
         pace.refused(now_s, started_s, refusal)
         until_s = midnight_pacific_s(self.clock.unix_s())
         hours = (until_s - self.clock.unix_s()) / 3600
+        if pacer.is_beside(model):
+            if refusal.is_daily:
+                return Held(f"the quota of {model} for today is used up: run again in {hours:.1f} h")
+            return RateLimited(str(error), back_off_s=refusal.retry_s and min(refusal.retry_s, MOST_COOL_S))
         if refusal.is_daily:
             pace.used_up_until_s = until_s
-        elif pacer.is_alone(model):
+        elif pacer.has_one:
             return RateLimited(str(error), retry_after_s=refusal.retry_s)
         else:
             rest_s = pace.rest(now_s, started_s, refusal.retry_s)

@@ -150,6 +150,8 @@ def generate(
         again: Which unusable answers are sent again: some of "empty", "cut" and "invalid" (does not match the schema),
             once each, or with a number, ``{"cut": 2}``.  Each try is billed; ``usd`` in the item's row is their sum,
             ``tries`` their number, and the rest is of the last one.
+        fallback: Another model, to which prompts and answers that were blocked are sent once, at once and at the price
+            of lane "online"; counted in ``tries`` and ``usd`` as these.
         output_tokens: Expected tokens of an answer, for the estimate and the budget's reservations; default 1,000.
         budget_usd: The budget, USD; a call that would exceed it is not sent.
         account: The `CreditAccount` that pays the operations.
@@ -206,10 +208,12 @@ def generate(
     listed = read.prompts
     modalities, images_to = tuple(arguments.get("modalities", ())), arguments.get("images_to")
     again = read_again(arguments.get("again"))
+    fallback = _read_fallback(arguments.get("fallback"), chosen)
     common = {"system": system, "config": config or {}, "schema": schema, "modalities": modalities}
     configs = {way: RequestConfig(lane=way, **common) for way in LANES}
     _check_sizes(listed, configs["online"])
-    _check_images(images_to, listed, chosen, configs["online"])
+    asked = [*(one.name for one in chosen), *([] if fallback is None else [fallback])]
+    _check_images(images_to, listed, asked, configs["online"])
     settings = {"model": chosen[0].name, **configs["online"].settings()}
     plan = make_plan(listed, Keying(None, encode_settings(settings)))
     plan.given, plan.index = read.given, read.index
@@ -242,6 +246,7 @@ def generate(
         flex_fallback=lanes.fallback,
         images=_place_of_images(images_to, recorded_in, name),
         again=again,
+        fallback=fallback,
     )
     _check_budget(spec)
     slots = min(len(listed), SLOTS) or 1
@@ -252,7 +257,7 @@ def generate(
         pacer=pacer,
     )
     first = {"template": template, "system": system, "schema": schema, "config": config}
-    about = recorded({**arguments, **first, "modalities": modalities, "again": again}, lanes)
+    about = recorded({**arguments, **first, "modalities": modalities, "again": again, "fallback": fallback}, lanes)
     about |= {"models": [one.name for one in chosen], "images_to": str(images_to) if images_to else images_to}
     replaces = bool(arguments.get("replace"))
     work = Generation(spec, about, has_groups=limits.batch_size is None, replaces=replaces)
@@ -383,11 +388,21 @@ def _check_sizes(prompts: list[Prompt], request_config: RequestConfig) -> None:
             raise InputError(msg)
 
 
-def _check_images(images_to: Any, prompts: list[Prompt], models: list[Model], request_config: RequestConfig) -> None:
+def _read_fallback(fallback: Any, models: list[Model]) -> str | None:
+    if fallback is None:
+        return None
+    (one,) = choose_models(fallback, None)
+    if one.name in (model.name for model in models):
+        msg = f"fallback must be another model than those that are asked first, got {one.name!r}"
+        raise InputError(msg)
+    return one.name
+
+
+def _check_images(images_to: Any, prompts: list[Prompt], models: list[str], request_config: RequestConfig) -> None:
     """Refuse prompts that ask for images which have no place to go: they would be paid for and lost."""
     if images_to is not None:
         return
-    draws = next((one.name for one in models if "-image" in one.name), None)  # unless it is told otherwise
+    draws = next((name for name in models if "-image" in name), None)  # unless it is told otherwise
     common = request_config.generation({})
     for number, prompt in enumerate(prompts):
         asked = (request_config.generation(prompt.config) if prompt.config else common).get("responseModalities")

@@ -84,6 +84,7 @@ class GeminiSpec(msgspec.Struct, frozen=True, kw_only=True):
         output_tokens: Expected tokens of an answer, > 0.
         flex_tries: Tries by flex, >= 1.
         again: How often an unusable answer is sent again, by its verdict.
+        fallback: The model for what was blocked; None: none is.
         images: Where images of answers are saved; None: nowhere.
 
     Raises:
@@ -110,6 +111,7 @@ class GeminiSpec(msgspec.Struct, frozen=True, kw_only=True):
     flex_fallback: Literal["online", "batch"] | None = "online"
     images: ImageStore | None = None
     again: dict[str, int] = {}
+    fallback: str | None = None
 
     def __post_init__(self) -> None:
         check("output_tokens", self.output_tokens, low=0, above=True)
@@ -147,8 +149,9 @@ class GeminiSpec(msgspec.Struct, frozen=True, kw_only=True):
             return
         check("budget_usd", self.budget_usd, low=0, above=True)
         money = Money(Budget(self.budget_usd), self.prices, output_tokens=self.output_tokens)
-        for name in [model.name for model in self.models]:
-            if money.rates(name, lane, 0) is None:
+        asked = [(model.name, lane) for model in self.models]
+        for name, way in asked if self.fallback is None else [*asked, (self.fallback, "online")]:
+            if money.rates(name, way, 0) is None:
                 msg = (
                     f"budget_usd needs a price for {name}, and none is known:"
                     f' give it as prices={{"{name}": {{"in": ..., "out": ...}}}}'
@@ -201,7 +204,8 @@ class GeminiSpec(msgspec.Struct, frozen=True, kw_only=True):
             flex_tries=self.flex_tries,
             flex_fallback=self.flex_fallback,
             deadline=self._deadline(),
-            tries=self._tries(state, run.created_s) if self.again else None,
+            tries=self._tries(state, run.created_s) if self.again or self.fallback else None,
+            fallback=self.fallback,
         )
 
     def _gatherer(
@@ -222,7 +226,7 @@ class GeminiSpec(msgspec.Struct, frozen=True, kw_only=True):
 
     def _tries(self, state: Callable[[], State], since_s: float) -> Tries:
         return Tries(
-            self.again,
+            self.again | ({} if self.fallback is None else {"blocked": 1}),
             self.journal,
             self.name,
             self.models[0].name,

@@ -413,9 +413,14 @@ class GeminiPacer:
             self._others[name] = ModelPacer(Model(name), self._at_once)
         return self._others[name]
 
-    def is_alone(self, name: str) -> bool:
-        """Say whether a model has no others that may be asked in its place."""
-        return len(self._pacers) == 1 or name in self._others
+    @property
+    def has_one(self) -> bool:
+        """Whether the session has one model only."""
+        return len(self._pacers) == 1
+
+    def is_beside(self, name: str) -> bool:
+        """Say whether a model is not one of the session's."""
+        return name in self._others
 
     def rest_s(self, now_s: float) -> float:
         """Return seconds for which no model is to be asked; 0.0 if one may; inf if the day of all is used up.
