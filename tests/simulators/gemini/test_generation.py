@@ -4,6 +4,8 @@ import zlib
 
 import jsonschema
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ipybatch.simulators.gemini.generation import FLAWS, Answers, camel, read, read_bytes
 
@@ -124,6 +126,47 @@ def test_an_answer_is_cut_at_the_longest_allowed():
     body, billed = answer(asked(maxOutputTokens=5))
     assert (len(text_of(body)), billed.out) == (20, 5)
     assert body["candidates"][0]["finishReason"] == "MAX_TOKENS"
+
+
+def test_thoughts_count_in_the_longest_allowed():
+    """They may leave the answer no room at all; the real service counts both together."""
+    body, billed = answer(asked(maxOutputTokens=30), thought_tokens=20)
+    assert (billed.thoughts, billed.out, len(text_of(body))) == (20, 10, 40)
+    body, billed = answer(asked(maxOutputTokens=15), thought_tokens=20)
+    assert (billed.thoughts, billed.out) == (15, 0)
+    assert body["candidates"][0] == {"content": {"role": "model"}, "finishReason": "MAX_TOKENS", "index": 0}
+    _, billed = answer(asked("[[uncapped]]", maxOutputTokens=15), thought_tokens=20)
+    assert (billed.thoughts, billed.out) == (20, 15)
+
+
+@given(flaw=st.sampled_from(FLAWS), limit=st.integers(1, 80), thoughts=st.integers(0, 60))
+def test_no_answer_is_longer_than_allowed_whatever_is_wrong_with_it(flaw, limit, thoughts):
+    _, billed = answer(asked(f"[[{flaw}]]", maxOutputTokens=limit), thought_tokens=thoughts)
+    assert billed.out + billed.thoughts <= limit or flaw == "uncapped"
+
+
+def test_sound_and_images_are_counted_apart():
+    parts = [
+        {"text": "x" * 40},
+        {"inlineData": {"mimeType": "audio/wav", "data": "AAAA" * 100}},
+        {"inlineData": {"mimeType": "image/png", "data": "AAAA"}},
+        {"fileData": {"mimeType": "application/pdf", "fileUri": "https://a/files/b"}},
+    ]
+    body, billed = answer(read({"contents": [{"role": "user", "parts": parts}]}))
+    assert (billed.prompt, billed.audio, billed.drawn) == (10 + 50 + 258 + 258, 50, 258)
+    assert body["usageMetadata"]["promptTokensDetails"] == [
+        {"modality": "TEXT", "tokenCount": 268},
+        {"modality": "IMAGE", "tokenCount": 258},
+        {"modality": "AUDIO", "tokenCount": 50},
+    ]
+
+
+def test_a_search_has_queries_and_sources():
+    request = {"contents": [{"parts": [{"text": "a"}]}], "tools": [{"google_search": {}}]}
+    body, billed = answer(read(request))
+    grounding = body["candidates"][0]["groundingMetadata"]
+    assert billed.queries == len(grounding["webSearchQueries"]) >= 1
+    assert grounding["groundingChunks"]
 
 
 def test_a_blocked_prompt_has_no_candidates_and_costs_its_input():
@@ -289,6 +332,13 @@ def test_an_answer_without_usage_is_billed_all_the_same(start):
     assert line.generate("[[no_usage]]")[1].keys() == {"candidates", "modelVersion", "responseId"}
     (row,) = line.ledger()
     assert (row["told"], row["tokens_in"] > 0, row["tokens_out"] > 0) == (False, True, True)
+
+
+def test_usage_may_hold_the_total_alone(start):
+    line = start()
+    usage = line.generate("[[total_only]]")[1]["usageMetadata"]
+    (row,) = line.ledger()
+    assert usage == {"totalTokenCount": row["tokens_in"] + row["tokens_out"]}
 
 
 def test_status_200_may_have_the_body_of_an_error_and_costs_nothing(start):

@@ -37,6 +37,11 @@ def test_a_call_is_one_row_that_says_what_its_answer_says(start):
         "tokens_out": usage["candidatesTokenCount"],
         "tokens_thoughts": usage["thoughtsTokenCount"],
         "tokens_cached": usage["cachedContentTokenCount"],
+        "tokens_audio": 0,
+        "tokens_drawn": 0,
+        "tokens_image": 0,
+        "queries": 0,
+        "usd": pytest.approx((5 * 0.3 + 5 * 0.03 + (usage["candidatesTokenCount"] + 7) * 2.5) / 1e6),
         "told": True,
         "delivered": True,
     }
@@ -149,3 +154,36 @@ def test_rows_are_the_same_whatever_the_order_of_the_calls():
 
     prompts = [f"p{number}" for number in range(30)]
     assert rows(prompts) == rows(prompts[::-1])
+
+
+# Model, tier, and the bill for 1,000 tokens in and 100 out of text, at the prices of November 2026.
+BILLS = {
+    "online": ("gemini-2.5-flash", {}, 1000 * 0.3 + 100 * 2.5),
+    "flex, assumed": ("gemini-2.5-flash", {"serviceTier": "flex"}, (1000 * 0.3 + 100 * 2.5) / 2),
+    "a search": ("gemini-2.5-flash", {"tools": [{"googleSearch": {}}]}, 1000 * 0.3 + 100 * 2.5 + 35_000),
+    "a search by flex": ("gemini-2.5-flash", {"tools": [{"googleSearch": {}}], "serviceTier": "flex"}, 275 + 35_000),
+}
+
+
+@pytest.mark.parametrize("what", BILLS)
+def test_the_bill_follows_from_public_prices(start, what):
+    model, more, millionths = BILLS[what]
+    line = start(output_tokens=1000)
+    line.generate("x" * 4000, model=model, generationConfig={"maxOutputTokens": 100}, **more)
+    assert line.ledger()[0]["usd"] == pytest.approx(millionths / 1e6)
+
+
+def test_sound_has_its_own_price_and_gemini_3_bills_each_query(start):
+    line = start(models=[FLASH, "gemini-3-flash-preview"])
+    audio = {"inlineData": {"mimeType": "audio/wav", "data": "AAAA" * 2000}}
+    line("POST", f"/v1/models/{FLASH}:generateContent", {"contents": [{"parts": [audio]}]})
+    line.generate("a", model="gemini-3-flash-preview", tools=[{"googleSearch": {}}])
+    heard, searched = line.ledger()
+    assert heard["usd"] == pytest.approx((1000 * 1.0 + heard["tokens_out"] * 2.5) / 1e6)
+    assert searched["usd"] == pytest.approx((0.5 + searched["tokens_out"] * 3) / 1e6 + 0.014 * searched["queries"])
+
+
+def test_a_model_without_a_public_price_has_no_bill(start):
+    line = start(models=["my-own"])
+    line.generate("a", model="my-own")
+    assert line.ledger()[0]["usd"] is None

@@ -13,11 +13,15 @@ seed:
     malformed_call                    a candidate without content, MALFORMED_FUNCTION_CALL
     no_parts                          a candidate without parts, STOP
     no_usage                          a sound answer without usageMetadata
+    total_only                        a sound answer whose usageMetadata has nothing but the total
+    uncapped                          a sound answer whose thoughts are not counted in maxOutputTokens, as they ought
     extras                            a sound answer with all of `_EXTRAS` and an image that nobody asked for
     error_body                        status 200 with the body of an error 503; not billed
     invalid                           the request itself is refused with 400 (by its mark only)
 
-All but the last two are billed, as by the real service, ``no_usage`` too; `ledger` keeps the record.
+All but the last two are billed, as by the real service, ``no_usage`` too; `ledger` keeps the record.  maxOutputTokens
+bounds thoughts and answer together.  Sound in the input has tokens of its own modality, and a request with the tool
+googleSearch gets the queries and sources of a search.
 
 Source: https://ai.google.dev/api/generate-content, read 2026-11-22; answers cut, fenced and doubled as reported in
 public issues, read 2026-11-30.
@@ -35,9 +39,11 @@ import zlib
 from dataclasses import dataclass, field
 from functools import lru_cache
 from random import Random
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from ipybatch.simulators.faults import check, uniforms
+
+from .bill import BilledTokens
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -57,7 +63,10 @@ class ContentRequest:
     Attributes:
         prompt: The text of the last turn; identifies the request in tests.
         fingerprint: Hash of contents and settings; the same for every model, tier and lane.
-        tokens: Input tokens: one per four characters, 258 per image.
+        tokens: Input tokens: one per four characters, 258 per image or file, one per eight bytes of sound in base64.
+        audio: Those of sound.
+        drawn: Those of images.
+        searches: Whether it may search.
         tier: "flex", or "standard".
         schema: The schema of the answer, or None.
         form: The MIME type of the answer: "application/json", "text/x.enum" or plain text.
@@ -70,6 +79,9 @@ class ContentRequest:
     prompt: str
     fingerprint: str
     tokens: int
+    audio: int
+    drawn: int
+    searches: bool
     tier: str
     schema: dict[str, Any] | None
     form: str
@@ -101,11 +113,16 @@ def read(body: object) -> ContentRequest | None:
         return None
     settings = whole.get("generationConfig") or {}
     kept = {name: value for name, value in whole.items() if name not in _NOT_CONTENT}
+    parts = [part for content in [*whole["contents"], whole.get("systemInstruction")] for part in _parts(content)]
+    audio, drawn = _tokens(parts, "audio"), _tokens(parts, "image")
     canonical = json.dumps(kept, sort_keys=True, separators=(",", ":"))
     return ContentRequest(
         prompt="\n".join(str(part["text"]) for part in _parts(whole["contents"][-1]) if "text" in part),
         fingerprint=hashlib.blake2b(canonical.encode(), digest_size=16).hexdigest(),
-        tokens=max(1, _tokens(whole["contents"]) + _tokens(whole.get("systemInstruction"))),
+        tokens=max(1, audio + drawn + _tokens(parts, "text")),
+        audio=audio,
+        drawn=drawn,
+        searches=any("googleSearch" in tool for tool in whole.get("tools") or () if isinstance(tool, dict)),
         tier=str(whole.get("serviceTier", "standard")).lower(),
         schema=settings.get("responseSchema") or settings.get("responseJsonSchema"),
         form=settings.get("responseMimeType") or "text/plain",
@@ -144,10 +161,17 @@ def _files(contents: list[object]) -> Iterator[str]:
                 yield found[0]
 
 
-def _tokens(contents: object) -> int:
+def _tokens(parts: list[dict[str, Any]], modality: str) -> int:
+    """Return the input tokens of text, images or sound in these parts; files of another kind count as text."""
     total = 0
-    for content in contents if isinstance(contents, list) else [contents]:
-        for part in _parts(content):
+    for part in parts:
+        data = part.get("inlineData") or part.get("fileData") or {}
+        kind = str(data.get("mimeType")).partition("/")[0] if data else "text"
+        if (kind if kind in ("audio", "image") else "text") != modality:
+            continue
+        if modality == "audio" and "data" in data:
+            total += -(-len(str(data["data"])) // 8)
+        else:
             total += -(-len(str(part["text"])) // 4) if "text" in part else _IMAGE_IN_TOKENS
     return total
 
@@ -165,7 +189,8 @@ _CONTENTLESS: dict[str, dict[str, Any]] = {
     },
     "no_parts": {"content": {"role": "model"}, "finishReason": "STOP"},
 }
-FLAWS = ("blocked", *_CONTENTLESS, "empty", "bad_json", *_CUT, *_SPOILT, "no_usage", "extras", "error_body")
+_SOUND = ("no_usage", "total_only", "uncapped", "extras")
+FLAWS = ("blocked", *_CONTENTLESS, "empty", "bad_json", *_CUT, *_SPOILT, *_SOUND, "error_body")
 _EXTRAS: dict[str, Any] = {  # of a candidate
     "groundingMetadata": {"groundingChunks": [{"web": {"uri": "https://stars.example/1", "title": "Stars"}}]},
     "citationMetadata": {"citationSources": [{"uri": "https://stars.example/2", "startIndex": 0, "endIndex": 9}]},
@@ -178,15 +203,6 @@ _EXTRA_PARTS: list[dict[str, Any]] = [
 ]
 _ERROR_BODY = {"code": 503, "message": "The model is overloaded. Please try again later.", "status": "UNAVAILABLE"}
 IMAGE_TOKENS = 1290
-
-
-class BilledTokens(NamedTuple):
-    """The tokens of one generation: ``prompt`` includes cached ones, ``out`` excludes thoughts."""
-
-    prompt: int = 0
-    out: int = 0
-    thoughts: int = 0
-    cached: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -235,37 +251,49 @@ class Answers:
         if flaw == "error_body":
             return {"error": _ERROR_BODY}, BilledTokens()
         out = 0
+        grounding: dict[str, Any] = self._grounding(asked) if asked.searches and flaw != "blocked" else {}
+        thoughts = self.thought_tokens if asked.may_think and flaw != "blocked" else 0
+        left = asked.max_tokens
+        if left is not None and flaw != "uncapped":
+            thoughts = min(thoughts, left)
+            left -= thoughts
         if flaw == "blocked":
             body: dict[str, Any] = {"promptFeedback": {"blockReason": "PROHIBITED_CONTENT"}}
         elif flaw in _CONTENTLESS:
-            body = {"candidates": [{**_CONTENTLESS[flaw], "index": 0}]}
+            body = {"candidates": [{**_CONTENTLESS[flaw], "index": 0, **grounding}]}
+        elif left == 0 and not asked.wants_image:
+            body = {"candidates": [{**_CONTENTLESS["max_tokens"], "index": 0, **grounding}]}
         else:
-            parts, out, reason = self._parts(asked, flaw)
+            parts, out, reason = self._parts(asked, flaw, left)
             if flaw == "extras":
                 image = {"inlineData": {"mimeType": "image/png", "data": picture(Random(asked.prompt))}}
-                parts = [*_EXTRA_PARTS, *parts, image]
-            more = _EXTRAS if flaw == "extras" else {}
+                parts, grounding = [*_EXTRA_PARTS, *parts, image], {**_EXTRAS, **grounding}
             content = {"role": "model", "parts": parts}
-            body = {"candidates": [{"content": content, "finishReason": reason, **more, "index": 0}]}
-        thoughts = self.thought_tokens if asked.may_think and flaw != "blocked" else 0
-        billed = BilledTokens(asked.tokens, out, thoughts, int(asked.tokens * self.cached_share))
-        counts = {
-            "promptTokenCount": billed.prompt,
-            "candidatesTokenCount": out,
-            "thoughtsTokenCount": thoughts,
-            "cachedContentTokenCount": billed.cached,
-        }
-        # zero is absent, as protobuf has it
-        usage: dict[str, Any] = {name: count for name, count in counts.items() if count}
-        usage["totalTokenCount"] = billed.prompt + out + thoughts
-        usage["promptTokensDetails"] = [{"modality": "TEXT", "tokenCount": billed.prompt}]
-        if asked.wants_image and out:
-            usage["candidatesTokensDetails"] = [{"modality": "IMAGE", "tokenCount": out}]
+            body = {"candidates": [{"content": content, "finishReason": reason, "index": 0, **grounding}]}
+        billed = BilledTokens(
+            prompt=asked.tokens,
+            out=out,
+            thoughts=thoughts,
+            cached=int(asked.tokens * self.cached_share),
+            audio=asked.audio,
+            drawn=asked.drawn,
+            image=out if asked.wants_image else 0,
+            queries=len(grounding.get("groundingMetadata", {}).get("webSearchQueries", (...,))) if grounding else 0,
+        )
+        told = {} if flaw == "no_usage" else {"usageMetadata": _usage(billed, is_total_only=flaw == "total_only")}
         digest = f"{asked.fingerprint[:16]}{nth:04x}"
-        told = {} if flaw == "no_usage" else {"usageMetadata": usage}
         return body | told | {"modelVersion": model, "responseId": digest}, billed
 
-    def _parts(self, asked: ContentRequest, flaw: str | None) -> tuple[list[dict[str, Any]], int, str]:
+    def _grounding(self, asked: ContentRequest) -> dict[str, Any]:
+        rng = Random(f"search {self.seed} {asked.prompt}")
+        queries = [f"{' '.join(asked.prompt.split())[:40]} {rng.choice(_WORDS)} {number}" for number in range(2)]
+        sources = [{"web": {"uri": "https://example.org/star", "title": "example.org"}}]
+        found = {"webSearchQueries": queries[: rng.randint(1, 2)], "groundingChunks": sources}
+        return {"groundingMetadata": found}
+
+    def _parts(
+        self, asked: ContentRequest, flaw: str | None, limit: int | None
+    ) -> tuple[list[dict[str, Any]], int, str]:
         if flaw == "empty":
             return [{"text": ""}], 0, "STOP"
         rng = Random(f"answer {self.seed} {asked.prompt}")
@@ -273,7 +301,7 @@ class Answers:
             image = {"inlineData": {"mimeType": "image/png", "data": picture(rng)}}
             return [image], IMAGE_TOKENS, "STOP"
         if flaw == "bad_json":
-            return _cut(misfit(asked.schema), asked)
+            return _cut(misfit(asked.schema), limit)
         if asked.form == "text/x.enum":
             text = str(fitting(asked.schema, rng, asked.prompt))
         elif asked.form == "application/json":
@@ -281,9 +309,9 @@ class Answers:
         else:
             text = self.text(asked.prompt)
         if flaw in _CUT:
-            half = text[: len(text) // 2]
+            half = text[: min(len(text) // 2, len(text) if limit is None else limit * 4)]
             return [{"text": half}], tokens_of(half), "MAX_TOKENS" if flaw == "cut" else "STOP"
-        return _cut(_SPOILT[flaw].format(text) if flaw in _SPOILT else text, asked)
+        return _cut(_SPOILT[flaw].format(text) if flaw in _SPOILT else text, limit)
 
     def text(self, prompt: str) -> str:
         """Return the text for a prompt: it starts with the prompt's first words."""
@@ -297,8 +325,28 @@ def tokens_of(text: str) -> int:
     return math.ceil(len(text) / 4)
 
 
-def _cut(text: str, asked: ContentRequest) -> tuple[list[dict[str, Any]], int, str]:
-    limit = asked.max_tokens
+def _usage(billed: BilledTokens, *, is_total_only: bool) -> dict[str, Any]:
+    total = {"totalTokenCount": billed.prompt + billed.out + billed.thoughts}
+    if is_total_only:
+        return total
+    counts = {
+        "promptTokenCount": billed.prompt,
+        "candidatesTokenCount": billed.out,
+        "thoughtsTokenCount": billed.thoughts,
+        "cachedContentTokenCount": billed.cached,
+    }
+    # zero is absent, as protobuf has it
+    usage: dict[str, Any] = {name: count for name, count in counts.items() if count}
+    modalities = {"TEXT": billed.prompt - billed.audio - billed.drawn, "IMAGE": billed.drawn, "AUDIO": billed.audio}
+    usage["promptTokensDetails"] = [
+        {"modality": modality, "tokenCount": count} for modality, count in modalities.items() if count
+    ]
+    if billed.image:
+        usage["candidatesTokensDetails"] = [{"modality": "IMAGE", "tokenCount": billed.image}]
+    return usage | total
+
+
+def _cut(text: str, limit: int | None) -> tuple[list[dict[str, Any]], int, str]:
     if limit is not None and tokens_of(text) > limit:
         return [{"text": text[: limit * 4]}], limit, "MAX_TOKENS"
     return [{"text": text}], tokens_of(text), "STOP"

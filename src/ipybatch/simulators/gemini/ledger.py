@@ -16,10 +16,12 @@ from bisect import insort
 from collections import Counter, defaultdict
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypedDict, cast
 
+from .bill import BilledTokens, usd_of
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from .generation import BilledTokens, ContentRequest
+    from .generation import ContentRequest
 
 Lane = Literal["online", "flex", "batch"]
 LANES: tuple[Lane, ...] = ("online", "flex", "batch")
@@ -31,8 +33,9 @@ class LedgerRow(TypedDict):
     `at_s` is the time of billing, seconds since the start; `key` the API key, and `item` the item's own key in its job;
     `job` the job's name, None outside of batch.  `finish_reason` is that of the answer, or of the blocked prompt;
     "ERROR" for an item that failed, "NOT_PROCESSED" for one that its job never came to.  `tokens_in` include cached
-    tokens, `tokens_out` exclude thoughts; all are 0 where nothing was billed.  `told` says whether the answer carries
-    usageMetadata.
+    tokens, sound and images, `tokens_out` those of images, and exclude thoughts; `queries` are those of a search; all
+    are 0 where nothing was billed.  `usd` is the bill for them, None if no price is public.  `told` says whether the
+    answer carries usageMetadata.
     """
 
     at_s: float
@@ -48,6 +51,11 @@ class LedgerRow(TypedDict):
     tokens_out: int
     tokens_thoughts: int
     tokens_cached: int
+    tokens_audio: int
+    tokens_drawn: int
+    tokens_image: int
+    queries: int
+    usd: float | None
     told: bool
     delivered: bool
 
@@ -119,7 +127,7 @@ class BillingLedger:
         self._twice: dict[str, None] = {}
         self._from_s = array("d")
         self._to_s = array("d")
-        self._rows: list[tuple[Any, ...]] = []  # in the order of LedgerRow, without its last field
+        self._rows: list[tuple[Work, str, str, bool, BilledTokens, bool]] = []
         self._delivered = bytearray()
         self._by_key: Counter[str] = Counter()
 
@@ -147,11 +155,11 @@ class BillingLedger:
         tokens["out"] += billed.out
         tokens["thoughts"] += billed.thoughts
         tokens["cached"] += billed.cached
-        return self._write(*work, asked.prompt, _finish_reason(body), True, *billed, "usageMetadata" in body)
+        return self._write(work, asked.prompt, _finish_reason(body), True, billed, "usageMetadata" in body)
 
     def skip(self, work: Work, asked: ContentRequest, finish_reason: str) -> int:
         """Record an item that costs nothing: "ERROR" or "NOT_PROCESSED"; return the number of its row."""
-        return self._write(*work, asked.prompt, finish_reason, False, 0, 0, 0, 0, False)
+        return self._write(work, asked.prompt, finish_reason, False, BilledTokens(), False)
 
     def deliver(self, rows: Iterable[int]) -> None:
         """Record that the answers of these rows have left the service."""
@@ -165,10 +173,12 @@ class BillingLedger:
     def rows(self) -> list[LedgerRow]:
         """Return all rows, in the order of billing."""
         names = tuple(LedgerRow.__annotations__)
-        return [
-            cast("LedgerRow", dict(zip(names, (*row, bool(delivered)), strict=True)))
-            for row, delivered in zip(self._rows, self._delivered, strict=True)
-        ]
+        rows = []
+        for (work, prompt, reason, is_billed, billed, told), delivered in zip(self._rows, self._delivered, strict=True):
+            usd = usd_of(work.model, work.lane, billed) if is_billed else 0.0
+            row = (*work, prompt, reason, is_billed, *billed, usd, told, bool(delivered))
+            rows.append(cast("LedgerRow", dict(zip(names, row, strict=True))))
+        return rows
 
     def truth(self, jobs: dict[str, list[str]], submitted_twice: Sequence[str], refused: int, now_s: float) -> Truth:
         """Return the whole ledger in sums, as of ``now_s``."""
@@ -185,8 +195,10 @@ class BillingLedger:
             arrivals={model: times.tolist() for model, times in self._arrivals.items()},
         )
 
-    def _write(self, *values: object) -> int:
-        self._rows.append(values)
+    def _write(  # noqa: PLR0917  # the fields of a row, in order
+        self, work: Work, prompt: str, finish_reason: str, is_billed: bool, billed: BilledTokens, told: bool
+    ) -> int:
+        self._rows.append((work, prompt, finish_reason, is_billed, billed, told))
         self._delivered.append(False)
         return len(self._rows) - 1
 
