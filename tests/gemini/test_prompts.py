@@ -273,7 +273,7 @@ SETTINGS = {
     "model": "make a session for each model, with model=, or drop it",
     "temperature": "put it into the field 'config', such as {'config': {'temperature': ...}}, or drop it",
     "max_output_tokens": "put it into the field 'config', such as {'config': {'max_output_tokens': ...}}",
-    "candidate_count": "list the prompt several times, each with an 'id' of its own, or drop it",
+    "candidate_count": "pass samples= for several answers of each prompt, or drop it",
     "system_instruction": "call it 'system', or drop it",
 }
 
@@ -423,7 +423,10 @@ def test_every_text_comes_through(text):
         ({"config": {"temperature": 3}}, r"config\['temperature'\] must be >= 0 and <= 2, got 3"),
         ({"config": {"temperature": "hot"}}, r"config\['temperature'\] is invalid, got 'hot'"),
         ({"config": {"max_output_tokens": 0}}, r"config\['max_output_tokens'\] must be a whole number >= 1, got 0"),
-        ({"config": {"candidate_count": 2}}, r"config\['candidate_count'\] must be 1, got 2"),
+        (
+            {"config": {"candidate_count": 2}},
+            r"config\['candidate_count'\] must be 1, got 2: pass samples=",
+        ),
         ({"config": {"thinking_config": {"x": 1}}}, r"config\['thinking_config'\] must not hold 'x'"),
         ({"config": {"response_schema": {}}}, "config must not hold 'response_schema', got {}: pass schema="),
         ({"config": {"tools": [print]}}, r"functions are not called here"),

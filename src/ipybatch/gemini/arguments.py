@@ -183,6 +183,7 @@ class GenerateArguments(LaneArguments, SessionArguments, total=False):
     modalities: Iterable[str]
     key: str | Callable[[Any], Any] | None
     images_to: str | Path | Literal[False] | None
+    samples: int
     again: str | Iterable[str] | Mapping[str, int] | None
     fallback: str | Model | None
     # labels
@@ -211,6 +212,7 @@ RECORDED = (
     "template",
     "modalities",
     "key",
+    "samples",
     "again",
     "fallback",
     "operation",

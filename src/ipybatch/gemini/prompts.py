@@ -32,7 +32,7 @@ _SETTINGS = {  # fields that others may mean as settings of their row; a templat
         for name in ("temperature", "top_p", "top_k", "seed", "max_output_tokens", "stop_sequences", "thinking_config")
     },
     "model": "make a session for each model, with model=",
-    "candidate_count": "list the prompt several times, each with an 'id' of its own",
+    "candidate_count": "pass samples= for several answers of each prompt",
     "system_instruction": "call it 'system'",
 }
 
@@ -154,6 +154,24 @@ class PromptList(msgspec.Struct, frozen=True):
     prompts: list[Prompt]
     given: list[Any]
     index: Any = None
+
+
+def with_samples(read: PromptList, samples: int) -> PromptList:
+    """Return each prompt several times: the first with its own key, the others with ``#2``, ``#3``, ... after it.
+
+    So what was answered once is not asked again when more samples are wanted.
+    """
+    if samples == 1:
+        return read
+    numbers = range(1, samples + 1)
+    prompts = [
+        prompt if number == 1 else msgspec.structs.replace(prompt, id=f"{prompt.id}#{number}")
+        for prompt in read.prompts
+        for number in numbers
+    ]
+    rows = [row if isinstance(row, Mapping) else {"prompt": row} for row in read.given]
+    given = [{**row, "sample": row.get("sample", number)} for row in rows for number in numbers]
+    return PromptList(prompts, given, None if read.index is None else read.index.repeat(samples))
 
 
 def read_prompts(

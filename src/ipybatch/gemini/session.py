@@ -19,7 +19,7 @@ from ipybatch.engine.data.clock import SystemClock
 from ipybatch.engine.data.masking import mask
 from ipybatch.engine.data.outcome import Outcome
 from ipybatch.engine.data.plan import Keying, Plan, make_plan
-from ipybatch.engine.data.policy import Breaker, Limits, Retry
+from ipybatch.engine.data.policy import Breaker, Limits, Retry, check_count
 from ipybatch.engine.rules.estimate import Estimate
 from ipybatch.engine.run.attempt import Attempt
 from ipybatch.engine.store import run_store
@@ -43,7 +43,7 @@ from ipybatch.gemini.money import usage
 from ipybatch.gemini.money.prices import LANES, check_prices
 from ipybatch.gemini.money.quote import BATCH_S
 from ipybatch.gemini.money.tokens import OUTPUT_TOKENS, estimate_input
-from ipybatch.gemini.prompts import Prompt, read_prompts
+from ipybatch.gemini.prompts import Prompt, read_prompts, with_samples
 from ipybatch.gemini.service.api import TIMEOUT_S, find_key
 from ipybatch.gemini.service.pacer import MOST, SEQUENTIAL, GeminiPacer, Model, choose_models
 from ipybatch.gemini.service.request_config import RequestConfig
@@ -59,6 +59,7 @@ if TYPE_CHECKING:
 
 # Of every model. Source: https://ai.google.dev/gemini-api/docs/models (2026-11-22).
 MOST_INPUT_TOKENS = 1_048_576
+MOST_SAMPLES = 1000  # of a prompt
 SLOTS = 20_000  # most prompts that wait for jobs at the same time
 LONGEST_S = 1e6  # longest time limit that the client accepts
 
@@ -147,6 +148,8 @@ def generate(
             images need one of these; an image that nobody asked for is saved in a folder "images" beside the journal.
         operation: Kind of work, by default "text": a label in `usage`, from which the credits follow.
         project: Another label in `usage`.
+        samples: Answers of each prompt, >= 1, default 1: each is an item and a row of its own, the first with the
+            prompt's key, the others with ``#2``, ``#3``, ... after it.  More samples later pay for no more than these.
         again: Which unusable answers are sent again: some of "empty", "cut" and "invalid" (does not match the schema),
             once each, or with a number, ``{"cut": 2}``.  Each try is billed; ``usd`` in the item's row is their sum,
             ``tries`` their number, and the rest is of the last one.
@@ -207,6 +210,7 @@ def generate(
     )
     listed = read.prompts
     modalities, images_to = tuple(arguments.get("modalities", ())), arguments.get("images_to")
+    check_count("samples", samples := arguments.get("samples", 1), low=1, high=MOST_SAMPLES)
     again = read_again(arguments.get("again"))
     fallback = _read_fallback(arguments.get("fallback"), chosen)
     common = {"system": system, "config": config or {}, "schema": schema, "modalities": modalities}
@@ -215,12 +219,16 @@ def generate(
     asked = [*(one.name for one in chosen), *([] if fallback is None else [fallback])]
     _check_images(images_to, listed, asked, configs["online"])
     settings = {"model": chosen[0].name, **configs["online"].settings()}
-    plan = make_plan(listed, Keying(None, encode_settings(settings)))
-    plan.given, plan.index = read.given, read.index
+    keying = Keying(None, encode_settings(settings))
+    plan = make_plan(listed, keying)
     recorded_in = open_journal(of_session.get("journal"))
     word = lanes.lane
     if name is None:
         name = _default_name(plan, word, recorded_in, _word(template, schema, listed))
+    if samples > 1:  # under the same name
+        read = with_samples(read, samples)
+        plan, listed = make_plan(read.prompts, keying), read.prompts
+    plan.given, plan.index = read.given, read.index
     given = of_session.get("limits") or Limits()
     at_once = _at_once(lanes.flex, of_session.get("limits"))
     hurried = IN_A_HURRY if lanes.deadline_s is not None else MOST

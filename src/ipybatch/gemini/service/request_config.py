@@ -207,8 +207,8 @@ def _check_read(read: GenerateContentConfig, field: str) -> None:
         check_count(f"{field}['max_output_tokens']", read.max_output_tokens, low=1)
     if read.candidate_count not in (None, 1):
         msg = (
-            f"{field}['candidate_count'] must be 1, got {read.candidate_count!r}: list a prompt several times, each"
-            " with an 'id' of its own"
+            f"{field}['candidate_count'] must be 1, got {read.candidate_count!r}: pass samples= for several"
+            " answers of each prompt"
         )
         raise InputError(msg)
     if read.response_modalities:
