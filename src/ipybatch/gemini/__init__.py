@@ -10,6 +10,7 @@ spec          all settings of a session, and its parts
 lanes         the lanes that a prompt goes through, and the deadlines of these
 online_call   one request and its cost
 tries         answers that were of no use, and which of them are sent again
+statement     what was sent, billed there, kept here and lost
 prompts       items, as users write them and as they are sent
 images        images of prompts and of answers
 money/        prices, tokens, budgets, credits, quotes

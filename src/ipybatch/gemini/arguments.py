@@ -27,7 +27,7 @@ import msgspec
 from ipybatch.engine.data.plan import short
 from ipybatch.engine.data.policy import check, check_count
 from ipybatch.errors import InputError
-from ipybatch.gemini.batch.results import BatchPolicy
+from ipybatch.gemini.batch.pending import BatchPolicy
 from ipybatch.gemini.batch.spool import MAX_REQUESTS
 from ipybatch.gemini.lanes import Lane
 from ipybatch.gemini.money.credits import CreditAccount

@@ -30,7 +30,8 @@ from ipybatch.engine.rules.limiter import NOTHING, Cost
 from ipybatch.engine.run.attempt import Attempt
 from ipybatch.errors import ItemError, Transient
 from ipybatch.gemini.batch.gatherer import CONFIRM_S, Gatherer
-from ipybatch.gemini.batch.results import TooLate
+from ipybatch.gemini.batch.pending import TooLate
+from ipybatch.gemini.batch.results import Unmatched
 from ipybatch.gemini.money.tokens import estimate_input
 from ipybatch.gemini.online_call import Caller, NextModel
 from ipybatch.gemini.prompts import Prompt
@@ -191,9 +192,14 @@ class Lanes(msgspec.Struct):
         ticket = await caller.reserve(prompt, model, "batch")
         try:
             with money.credits_for(prompt, "batch", caller.session):
-                body = await self.gatherer.reply(prompt, attempt, again)
-                answer = read_answer(body, image=request_config.wants_image(prompt.config))
-                return await caller.finish(prompt, answer, model, "batch", 0.0, ticket)
+                try:
+                    async with self.gatherer.reply(prompt, attempt, again) as received:
+                        ticket.job, ticket.item = received.job, received.key
+                        answer = read_answer(received.body, image=request_config.wants_image(prompt.config))
+                        return await caller.finish(prompt, answer, model, "batch", 0.0, ticket)
+                except Unmatched as error:
+                    ticket.job, ticket.item, ticket.unmatched = error.job, error.key, error
+                    return await caller.finish(prompt, read_answer(error.body), model, "batch", 0.0, ticket)
         finally:
             caller.settle(ticket, None)
             caller.tell_spent()

@@ -61,6 +61,7 @@ class Ticket(msgspec.Struct):
         at_once: Requests in flight when it was sent, itself included; None in a batch job.
         job: Display name of its batch job; "" for none.
         item: Key in the job; None for none.
+        unmatched: The error of an answer that may be another item's: it stands in no column of the item's own.
     """
 
     reserved: Decimal = _NO_USD
@@ -70,6 +71,7 @@ class Ticket(msgspec.Struct):
     at_once: int | None = None
     job: str = ""
     item: str | None = None
+    unmatched: Permanent | None = None
 
 
 class Caller(msgspec.Struct):
@@ -159,7 +161,10 @@ class Caller(msgspec.Struct):
             Permanent: An image cannot be saved; the error has the rest as its result.
         """
         usd = self.money.usd(model, answer.tokens, lane) if answer.tokens.are_told else ticket.bound_usd
-        status, data, unusable = self._read(answer, lane)
+        unmatched = ticket.unmatched
+        status, data, unusable = (
+            self._read(answer, lane) if unmatched is None else ("unmatched", msgspec.UNSET, unmatched)
+        )
         self.record(ticket, prompt, model, lane, status, ms=ms, tokens=answer.tokens, usd=usd)
         self.money.learn(prompt, model, answer.tokens)
         self.settle(ticket, usd)
@@ -167,11 +172,14 @@ class Caller(msgspec.Struct):
         if answer.images and self.images is not None:
             try:
                 with self._time_stands():
-                    files = await asyncio.to_thread(self.images.save, prompt.id, answer.images)
+                    name = prompt.id if unmatched is None else f"{prompt.id} unmatched"
+                    files = await asyncio.to_thread(self.images.save, name, answer.images)
             except Permanent as error:
                 unusable = unusable or error
         result = result_of(answer, usd=usd, data=data, files=files)
         result["model"] = result["model"] or model
+        if unmatched is not None:  # in no column where anybody looks for an answer
+            result = {"unmatched": result.pop("text"), **result}
         if unusable is not None:
             unusable.result = result
             raise unusable

@@ -6,7 +6,6 @@ prompts --check--> session --lanes--> answers, with the cost of each
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import re
 from collections.abc import Iterable, Mapping
 from contextlib import AsyncExitStack
@@ -37,6 +36,7 @@ from ipybatch.gemini.arguments import (
     read_lane,
     recorded,
 )
+from ipybatch.gemini.batch.jobs import JobStore
 from ipybatch.gemini.images import ImageStore
 from ipybatch.gemini.lanes import IN_A_HURRY, Lane, Lanes, PromptGroups, start_cost
 from ipybatch.gemini.money import usage
@@ -44,10 +44,11 @@ from ipybatch.gemini.money.prices import LANES, check_prices
 from ipybatch.gemini.money.quote import BATCH_S
 from ipybatch.gemini.money.tokens import OUTPUT_TOKENS, estimate_input
 from ipybatch.gemini.prompts import Prompt, read_prompts, with_samples
-from ipybatch.gemini.service.api import TIMEOUT_S, find_key
+from ipybatch.gemini.service.api import TIMEOUT_S, account_of, find_key
 from ipybatch.gemini.service.pacer import MOST, SEQUENTIAL, GeminiPacer, Model, choose_models
 from ipybatch.gemini.service.request_config import RequestConfig
 from ipybatch.gemini.spec import Connection, GeminiSpec
+from ipybatch.gemini.statement import statement
 from ipybatch.gemini.tries import read_again
 from ipybatch.session.arguments import SessionArguments, check_name, check_session, encode_settings
 from ipybatch.session.session import BatchSession
@@ -89,6 +90,52 @@ class GeminiSession(BatchSession):
             JournalError: The journal cannot be read.
         """
         return usage.usage(last_s, session=self.name, journal=self.journal, now_s=self._clock.unix_s())
+
+    def statement(self) -> pd.DataFrame:
+        """Return what was sent, billed there, kept here and lost, by job and model; no request is sent for it.
+
+        Returns:
+            One row per batch job, and one per lane and model of the other calls: job (number; NA without a job), lane,
+            model, state, sent, billed, kept, waiting, lost, unknown (numbers of requests; what waits can be fetched
+            until ``expires``, what is unknown may be billed), usd (of what is kept), usd_unknown (most that the unknown
+            may cost), expires (UTC, 48 hours after the job's end), reason.
+
+        Raises:
+            JournalError: The journal cannot be read.
+        """
+        return statement(open_journal(self.journal), self.name, self._clock.unix_s())
+
+    def resend(self, *jobs: int) -> int:
+        """Let the next run send again, and pay again, what batch jobs did not answer; what has come since is used.
+
+        Without this nothing is sent again of a job whose results are incomplete, that cannot be found, that belongs to
+        another key, or that expired or failed for the second time.
+
+        Args:
+            jobs: Numbers of jobs; default: all such jobs.
+
+        Returns:
+            The number of jobs.
+
+        Raises:
+            InputError: The session is running, was opened for reading, or has no such job.
+            JournalError: The journal cannot be written.
+        """
+        generation = cast("Generation", self.workload)
+        generation.check_complete(self.name)
+        if self.ending in ("running", "paused"):
+            msg = f"session {self.name!r} is running: wait until it has ended, or cancel it"
+            raise InputError(msg)
+        store = JobStore(open_journal(self.journal), self._clock)
+        held = [job.number for job in store.of_session(self.name) if job.is_held]
+        for number in jobs:
+            if number not in held:
+                msg = f"jobs must be of those that wait for this, {held or 'none'}, got {number!r}: see statement()"
+                raise InputError(msg)
+        numbers = list(jobs) or held
+        if numbers:
+            store.release(self.name, numbers)
+        return len(numbers)
 
     def estimate(self, n: int | None = None, *, latency_s: float = 5.0) -> Estimate:
         """Return the expected duration and cost in the session's first lane; of a batch, 5 minutes to 24 hours.
@@ -305,7 +352,7 @@ def _session(  # noqa: PLR0917  # what `generate` made, each of another type
     if spec.has_batch:
         handed.pop("timeout_s", None)
     key = spec.connection.api_key  # whose quotas are the resource
-    resource = "gemini" if key is None else f"gemini {hashlib.blake2b(key.encode(), digest_size=4).hexdigest()}"
+    resource = "gemini" if key is None else f"gemini {account_of(key)}"
     return GeminiSession(
         spec.name,
         work,

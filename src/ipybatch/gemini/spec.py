@@ -18,7 +18,7 @@ from ipybatch.engine.store.journal import Journal
 from ipybatch.errors import InputError
 from ipybatch.gemini.batch.gatherer import Gatherer
 from ipybatch.gemini.batch.jobs import JobGroups, JobStore
-from ipybatch.gemini.batch.results import BatchPolicy
+from ipybatch.gemini.batch.pending import BatchPolicy
 from ipybatch.gemini.images import ImageStore
 from ipybatch.gemini.lanes import Deadline, Lane, Lanes, assumed_latency_s, plan
 from ipybatch.gemini.money import usage

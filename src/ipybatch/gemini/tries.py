@@ -27,7 +27,7 @@ from ipybatch.engine.run.attempt import Attempt
 from ipybatch.engine.store.commit_queue import written
 from ipybatch.engine.store.journal import Journal
 from ipybatch.errors import InputError, ItemError, JournalError, Permanent, Withheld
-from ipybatch.gemini.batch.results import key_of
+from ipybatch.gemini.batch.pending import key_of
 from ipybatch.gemini.prompts import Prompt
 from ipybatch.gemini.service.request_config import RequestConfig
 

@@ -11,7 +11,7 @@ from ipybatch.engine.store.journal import open_journal
 from ipybatch.errors import Withheld
 from ipybatch.gemini.batch.gatherer import Gatherer
 from ipybatch.gemini.batch.jobs import JobGroups, JobStore
-from ipybatch.gemini.batch.results import BatchPolicy, TooLate
+from ipybatch.gemini.batch.pending import BatchPolicy, TooLate
 from ipybatch.gemini.batch.submission import Submission
 from ipybatch.gemini.prompts import to_prompts
 from ipybatch.gemini.service.api import Api, connect
@@ -53,7 +53,12 @@ def tell(journal):
 def ask(at, text):
     (prompt,) = to_prompts([text])
     attempt = Attempt(f'"{text}"', 1, SimpleNamespace(join=lambda group: None))
-    return asyncio.ensure_future(at.reply(prompt, attempt))
+
+    async def reply():
+        async with at.reply(prompt, attempt) as received:
+            return received.body
+
+    return asyncio.ensure_future(reply())
 
 
 async def ended(*asked):

@@ -33,7 +33,8 @@ def session(journal, clock):
 
 
 async def _collected(at, job):
-    return [(key, body) async for key, body in results.results(at.remote, job)]
+    async with results.fetch(at.remote, job) as output:
+        return [result async for block in output.blocks(is_last=True) for result in block]
 
 
 @pytest.mark.parametrize("count", [1, 5])

@@ -6,8 +6,13 @@ hours in milliseconds (`ipybatch.testing.VirtualClock`).
 
 from __future__ import annotations
 
+import asyncio
 import time
-from typing import Protocol
+from collections.abc import Callable
+from typing import ParamSpec, Protocol, TypeVar
+
+T = TypeVar("T")
+P = ParamSpec("P")
 
 
 class Clock(Protocol):
@@ -31,3 +36,12 @@ class SystemClock:
 
     def hold(self, change: int) -> None:
         """Do nothing: real time passes anyway."""
+
+
+async def in_thread(clock: Clock, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Run a function in a thread and return its result; virtual time stands meanwhile."""
+    clock.hold(+1)
+    try:
+        return await asyncio.to_thread(function, *args, **kwargs)
+    finally:
+        clock.hold(-1)

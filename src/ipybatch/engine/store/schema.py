@@ -26,8 +26,8 @@ tables get no further columns.
               it is sent, as `status` "sent" with the most that it may cost, `bound_usd`. `job`, `item`: of a request
               of a batch job, its display name and the key in it; `at_once`: calls in flight at its start
     job       remote batch jobs, from the intent to submit one to its results. `account`: a hash of the key that sent
-              it; `look`: why the last look at it failed; `answers`: how many were received; `is_released`: whether what
-              it did not answer may be sent again
+              it; `look`: why the last look at it failed; `answers`: how many it made, as far as is known; `rows`: how
+              many rows its output had at the last look; `is_released`: whether what it did not answer may be sent again
     again     billed answers of no use after which their item was sent again, until it has its outcome; `item`: a hash
               of its key and all that is sent
     credit    movements of credit accounts; amounts are decimal text
@@ -255,6 +255,7 @@ STEPS = (
     ALTER TABLE job ADD COLUMN bound_usd REAL;
     ALTER TABLE job ADD COLUMN look TEXT NOT NULL DEFAULT '';
     ALTER TABLE job ADD COLUMN answers INTEGER;
+    ALTER TABLE job ADD COLUMN rows INTEGER;
     ALTER TABLE job ADD COLUMN is_released INTEGER NOT NULL DEFAULT 0;
     """,
     """

@@ -3,7 +3,9 @@
 jobs         jobs in the journal, and the items in them
 spool        requests cut into chunks, and the file of each
 submission   each chunk uploaded once, and submitted once
-results      the results of a job, and the items that wait for them
+pending      items that wait for their answers
+results      the output of an ended job, matched by key
+collector    what becomes of the items of an ended job
 gatherer     the jobs of a session
 manual       jobs by hand: `GeminiBatches`
 """

@@ -7,17 +7,17 @@ Each item is an attempt of the session that waits here:
       |                                                  +--> failed items are gathered again, without the others
       +-- jobs of an earlier process are picked up: their items wait for them, and are not sent again
 
-Rule: a request that may have been sent is never sent again by itself.
-
 Rule: nothing here holds the loop for long: items are cut into chunks in portions, and one chunk at a time is written,
 in a thread, and uploaded.
+
+Rule: a request that may have been sent is never sent again by itself; see `collector` for what a job did not answer.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Iterator, Sequence
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import Any, TypeVar
 
@@ -29,9 +29,9 @@ from ipybatch.engine.data.masking import describe
 from ipybatch.engine.data.outcome import Outcome
 from ipybatch.engine.run.attempt import Attempt
 from ipybatch.errors import BatchError, ItemError, Permanent, RateLimited, Refused, Transient, Withheld
-from ipybatch.gemini.batch import results
-from ipybatch.gemini.batch.jobs import CANCELLING, Job, JobGroups, JobIndex, JobStore
-from ipybatch.gemini.batch.results import BatchPolicy, Body, PendingItem, TooLate, key_of
+from ipybatch.gemini.batch.collector import Collector
+from ipybatch.gemini.batch.jobs import CANCELLING, Job, JobGroups, JobStore
+from ipybatch.gemini.batch.pending import BatchPolicy, PendingItem, PendingItems, Received, TooLate, key_of
 from ipybatch.gemini.batch.spool import BatchRequest, Chunk, chunks, spooled
 from ipybatch.gemini.batch.submission import Submission, polls
 from ipybatch.gemini.prompts import Prompt
@@ -42,11 +42,12 @@ T = TypeVar("T")
 
 LINGER_S = 0.2  # longest time between two items that are gathered together
 PORTION = 200  # items that are cut into chunks between two turns of the loop
-TRIES = 5  # of a submission that was not accepted, and of fetching results
+TRIES = 5  # of a submission that was not accepted
+LOOKS = 8  # at the results of an ended job, at growing intervals
+ASK = "after session.resend() the next run sends it again"
 PAUSE_S = 2.0  # before the second try; doubles
 LONGEST_PAUSE_S = 300.0
 CONFIRM_S = 30.0  # longest wait for jobs to confirm their cancellation
-TIDY_S = 5.0  # longest wait for the deletion of files
 CANCEL_S = 5.0  # longest wait for the service to accept cancellations
 HURRY_S = 0.5  # between polls after `Gatherer.give_up`
 HELD_S = 0.2  # between checks whether a paused session goes on
@@ -86,17 +87,13 @@ class Gatherer:
         self._quiet_at_s = 0.0  # when no more items are expected, by the loop's clock
         self._uploading = asyncio.Lock()
         self._jobs: dict[int, Job] = {}  # at the service, by number
-        self._index = JobIndex()
-        self._pending: dict[str, PendingItem] = {}  # by key
+        self._items = PendingItems()
         self._wanted: set[int] = set()  # kept jobs with pending items
-        self._cancelling: set[int] = set()  # jobs that we cancelled
         self._tasks: set[asyncio.Task[None]] = set()
-        self._writes: set[asyncio.Task[Any]] = set()
-        self._tidying: set[asyncio.Task[Any]] = set()
         self._cut_short: set[asyncio.Future[Job]] = set()  # submissions whose task was cancelled
         self._number = 0
-        self._closed: ItemError | None = None  # error of items that come too late
         self._hurried = asyncio.Event()
+        self._collector = Collector(self._items, policy, api, store, groups, self._submission, clock, self._pause)
 
     async def __aenter__(self) -> Gatherer:
         """Pick up jobs that an earlier process left running or did not record."""
@@ -112,19 +109,23 @@ class Gatherer:
                 self._start(self._pick_up(job))
                 continue
             if job.collected or job.state != "succeeded":
-                self._tidy(job)  # what was left of an earlier time
+                self._collector.tidy(job)  # what was left of an earlier time
             if job.created_s >= self._since_s:
                 self._groups.recall(job)
-                if job.state == "succeeded" and not job.collected:
-                    self._index.keep(job)
+                if job.remote and not job.collected:
+                    self._items.index.keep(job)
+                elif job.remote and job.state in ("failed", "expired") and not job.is_released:
+                    self._collector.lost.update(job.keys)
         return self
 
     async def __aexit__(self, *_: object) -> None:
         """Cancel the jobs if the session was cancelled; otherwise leave them running."""
         jobs = list(self._jobs.values())
+        if self._state() != "cancelled":
+            await self._collector.finish()
         for task in tuple(self._tasks):
             task.cancel()
-        await asyncio.gather(*self._tasks, *self._writes, return_exceptions=True)
+        await asyncio.gather(*self._tasks, *self._collector.writes, return_exceptions=True)
         if self._state() == "cancelled":
             if self._cut_short:  # they may be submitted in a moment
                 done, _late = await asyncio.wait(self._cut_short, timeout=CANCEL_S)
@@ -132,16 +133,15 @@ class Gatherer:
             await self._ask_to_cancel(jobs)
         if self._state() == "completed":  # no more requests that might use an upload
             for job in self._store.find("WHERE session = ? AND state = 'intent'", (self._session,)):
-                self._later(self._submission.discard(job))
-        if self._tidying and self._state() != "cancelled":
-            await asyncio.wait(tuple(self._tidying), timeout=TIDY_S)
-        unfinished: list[asyncio.Future[Any]] = [*self._cut_short, *self._tidying]
-        for each in unfinished:
-            each.cancel()
-        await asyncio.gather(*unfinished, return_exceptions=True)
+                self._collector.later(self._submission.discard(job))
+        await self._collector.close(at_once=self._state() == "cancelled")
+        for creating in self._cut_short:
+            creating.cancel()
+        await asyncio.gather(*self._cut_short, return_exceptions=True)
 
-    async def reply(self, prompt: Prompt, attempt: Attempt, again: int = 0) -> Body:
-        """Wait for a prompt's job, and return the reply.
+    @asynccontextmanager
+    async def reply(self, prompt: Prompt, attempt: Attempt, again: int = 0) -> AsyncIterator[Received]:
+        """Wait for a prompt's job, and return the reply; no more replies are read while some are in use.
 
         Args:
             again: How many answers were read already, each of another job, and were of no use.
@@ -149,20 +149,21 @@ class Gatherer:
         Raises:
             TooLate: `give_up` was called.
             Withheld: Its job is left running, or its state is unknown.
+            Held: Its job ended without its answer, which may come yet or has been paid for.
             ItemError: There is no reply; the type says what to do.
         """
-        if self._closed is not None:
-            raise self._closed
         key, *earlier = [
             key_of(self.model, self._request_config, prompt, attempt.key, times) for times in range(again, -1, -1)
         ]
         for read in earlier:  # the last process read them: their jobs end with this item
-            if (number := self._index.of(read)) is not None:
-                self._index.owe(number, read, attempt.key)
+            if (number := self._items.index.of(read)) is not None:
+                self._items.index.owe(number, read, attempt.key)
                 self._want(number)
-        answer: asyncio.Future[Body] = asyncio.get_running_loop().create_future()
-        item = self._pending[key] = PendingItem(key, prompt, attempt, answer)
-        number = self._index.of(key)
+        number = self._items.index.of(key)
+        if number is None and self._items.closed is not None:
+            raise self._items.closed
+        answer: asyncio.Future[Received] = asyncio.get_running_loop().create_future()
+        item = self._items.by_key[key] = PendingItem(key, prompt, attempt, answer)
         if number is None:
             self._gathered.append(item)
         else:
@@ -170,15 +171,16 @@ class Gatherer:
             self._want(number)
         self._gather_soon()
         try:
-            return await answer
+            yield await answer
         finally:
-            if self._pending.get(key) is item:
-                del self._pending[key]
+            if self._items.by_key.get(key) is item:
+                del self._items.by_key[key]
+            self._collector.taken(key)
 
     def recorded(self, outcomes: Iterable[Outcome]) -> None:
         """Handle outcomes that are on disk: end the jobs whose results are all recorded."""
-        self._index.recorded(outcomes)
-        self._end_settled()
+        self._items.index.recorded(outcomes)
+        self._collector.end_settled()
 
     async def give_up(self, why: str, within_s: float = CONFIRM_S) -> None:
         """Cancel all jobs, and release their items; results that arrive meanwhile count.
@@ -187,14 +189,14 @@ class Gatherer:
             why: Reason, for the items' errors.
             within_s: Longest wait for jobs to confirm their cancellation, seconds.
         """
-        self._closed = self._closed or TooLate(why)
-        self._fail(self._gathered)
+        self._items.closed = self._items.closed or TooLate(why)
+        self._items.fail(self._gathered)
         self._gathered = []
         self._hurried.set()
         await self._ask_to_cancel(self._jobs.values())
         if self._tasks:
             await asyncio.wait(tuple(self._tasks), timeout=within_s)
-        self._fail(self._pending.values())
+        self._items.fail(self._items.by_key.values())
 
     def _gather_soon(self) -> None:
         """Gather when no item has come for a moment, and full jobs at once."""
@@ -213,8 +215,8 @@ class Gatherer:
         gathered, self._gathered = self._gathered[:count], self._gathered[count:]
         self._gathering = loop.call_at(self._quiet_at_s, self._gather) if rest else None
         wanted, self._wanted = self._wanted, set()
-        for number in wanted & self._index.kept.keys():
-            self._start(self._hand_out(self._index.kept[number]))
+        for number in wanted & self._items.index.kept.keys():
+            self._start(self._hand_out(self._items.index.kept[number]))
         if gathered:
             self._start(self._cut(gathered))
 
@@ -232,18 +234,18 @@ class Gatherer:
             for keys in _portions(chunk.keys):
                 await asyncio.sleep(0)
                 for key in keys:
-                    if key in self._pending:
-                        self._pending[key].attempt.join(number)
+                    if key in self._items.by_key:
+                        self._items.by_key[key].attempt.join(number)
             self._start(self._run(number, chunk))
 
     async def _run(self, number: int, chunk: Chunk) -> None:
         async with self._room:
             while self._state() == "paused":  # noqa: ASYNC110  # the engine has no event for it, and jobs are long
                 await asyncio.sleep(HELD_S)
-            items = [self._pending[key] for key in chunk.keys if key in self._pending]
-            if self._closed is not None or not items:
-                self._groups.refuse(number, str(self._closed or "cancelled"), "skipped")
-                self._fail(items)
+            items = [self._items.by_key[key] for key in chunk.keys if key in self._items.by_key]
+            if self._items.closed is not None or not items:
+                self._groups.refuse(number, str(self._items.closed or "cancelled"), "skipped")
+                self._items.fail(items)
                 return
             try:
                 job = await self._submit(number, chunk)
@@ -251,7 +253,7 @@ class Gatherer:
                 self._groups.refuse(
                     number, str(error), "skipped" if isinstance(error, Withheld | TooLate) else "failed"
                 )
-                self._turn_away(items, error)
+                self._items.turn_away(items, error)
                 return
             del chunk, items
             self._track(job)
@@ -261,8 +263,8 @@ class Gatherer:
         """Write a chunk to a file, upload it, and create its job; only the last is not done one after the other."""
         async with self._uploading, spooled(self.model, chunk, self._clock) as written:
             for key, error in written.failed.items():
-                if key in self._pending:
-                    self._pending[key].fail(error)
+                if key in self._items.by_key:
+                    self._items.by_key[key].fail(error)
             if not written.keys:
                 msg = "no request of it could be written"
                 raise Permanent(msg)
@@ -296,8 +298,8 @@ class Gatherer:
                 raise Withheld(msg) from last
             self._groups.hold(number, str(last))
             await self._pause(pause_s)
-            if self._closed is not None:
-                raise self._closed
+            if self._items.closed is not None:
+                raise self._items.closed
 
     async def _create(self, job: Job) -> Job:
         await self._submission.wait_for_file(job)
@@ -310,9 +312,9 @@ class Gatherer:
 
     def _track(self, job: Job) -> None:
         self._jobs[job.number] = job
-        self._index.add(job)
+        self._items.index.add(job)
         if job.reason == CANCELLING:
-            self._cancelling.add(job.number)
+            self._collector.cancelling.add(job.number)
 
     async def _pick_up(self, job: Job) -> None:
         async with self._room:
@@ -327,38 +329,41 @@ class Gatherer:
                 await self._ask_to_cancel([self._jobs[job.number]])
             job = await self._look_until_ended(job.number)
         except ItemError as error:
-            self._turn_away(self._pending_in(job), error)
+            self._items.turn_away(self._items.of(job), error)
             return
         finally:
             self._jobs.pop(job.number, None)
-        if job.state == "succeeded":
-            await self._hand_out(job)
-            return
-        self._tidy(job)
-        why = f"job {job.number} {job.reason or job.state}"
-        is_final = job.state == "cancelled" and job.number not in self._cancelling
-        self._send_back(job, self._closed or (Permanent(why) if is_final else Transient(why)))
+        await self._hand_out(job)
 
     async def _look_until_ended(self, number: int) -> Job:
         deadline_s = self._clock.now_s() + self._policy.wait_s
         for pause_s in polls(self._policy.poll_s):
             job = self._jobs[number]
             self._groups.show(job)
+            if job.state == "unknown" and job.remote:  # it was there: it may be seen again in a moment
+                job = self._jobs[number] = await self._submission.adopt(job)
+                self._groups.show(job)
             if job.ended:
                 break
+            if job.state == "unknown" and job.is_released:
+                given_up = msgspec.structs.replace(job, state="failed", reason="given up: it was not found")
+                return await self._store.put(given_up)
             if job.state == "unknown":
                 raise Withheld(job.reason)
             left_s = deadline_s - self._clock.now_s()
             if left_s <= 0:
-                raise Withheld(self._policy.left_running(len(self._jobs)))
+                raise Withheld(self._policy.left_running(len(self._jobs), job.look))
             await self._pause(min(pause_s, left_s))
             await self._look(job)
         return job
 
     async def _look(self, job: Job) -> None:
-        with suppress(Transient):
-            look = self._submission.adopt if job.state == "unknown" else self._submission.refresh
-            self._jobs[job.number] = await look(job)
+        look = self._submission.adopt if job.state == "unknown" else self._submission.refresh
+        try:
+            found = await look(job)
+        except Transient as error:
+            found = await self._store.put(msgspec.structs.replace(job, look=str(error)))
+        self._jobs[job.number] = found
 
     async def _pause(self, seconds: float) -> None:
         """Sleep; after `give_up` only for a moment."""
@@ -369,98 +374,20 @@ class Gatherer:
             await asyncio.wait_for(self._hurried.wait(), seconds)
 
     async def _hand_out(self, job: Job) -> None:
-        """Resolve the pending items of a job with its results; keep the other results."""
-        self._groups.show(job)
-        try:
-            if self._pending_in(job):
-                await self._fetch(job)
-        except Permanent as error:  # the results are gone; their items are sent again only on request
-            await self._store.put(msgspec.structs.replace(job, state="failed", reason=str(error)))
-            self._send_back(job, error)
-            return
-        except ItemError as error:
-            self._index.keep(job)
-            self._turn_away(self._pending_in(job), error)
-            return
-        self._index.handed_out(job)
-        self._end_settled()
-        if self._pending_in(job):  # new ones since the fetch
+        await self._collector.hand_out(job)
+        if self._items.of(job):  # new ones since
             self._want(job.number)
             self._gather_soon()
-
-    async def _fetch(self, job: Job) -> None:
-        for left in reversed(range(TRIES)):
-            try:
-                async for key, body in results.results(self._api, job):
-                    self._deliver(job.number, key, body)
-            except Transient:
-                if not left:
-                    raise
-            else:
-                return
-            await self._pause(self._policy.poll_s)
-
-    def _deliver(self, number: int, key: str, body: Body | ItemError) -> None:
-        item = self._pending.get(key)
-        if isinstance(body, ItemError):
-            if item is not None and self._index.of(key) == number:
-                item.fail(body)
-            self._index.release(number, key)  # its next attempt goes into another job
-        elif item is not None and self._index.of(key) == number:
-            self._index.owe(number, key, item.attempt.key)
-            item.succeed(body)
-
-    def _end_settled(self) -> None:
-        for job, is_whole in self._index.settled():
-            self._groups.end(job.number, "completed")
-            if is_whole:
-                task = asyncio.get_running_loop().create_task(self._collect(job))
-                self._writes.add(task)
-                task.add_done_callback(self._writes.discard)
-
-    async def _collect(self, job: Job) -> None:
-        """Record that all results of a job are recorded; then the file of its requests is needed no more."""
-        self._tidy(await self._store.collect(job))
-
-    def _tidy(self, job: Job) -> None:
-        """Delete the file of a job's requests."""
-        if job.file:
-            self._later(self._submission.tidy(job))
-
-    def _later(self, coroutine: Coroutine[Any, Any, Any]) -> None:
-        """Tidy up, for which nobody waits for long."""
-        task = asyncio.get_running_loop().create_task(coroutine)
-        self._tidying.add(task)
-        task.add_done_callback(self._tidying.discard)
 
     def _want(self, number: int) -> None:
         if number not in self._jobs:
             self._wanted.add(number)
 
-    def _pending_in(self, job: Job) -> list[PendingItem]:
-        """Return the pending items of a job."""
-        at = self._index.of
-        found = [self._pending[key] for key in job.keys if key in self._pending and at(key) == job.number]
-        return [item for item in found if not item.answer.done()]
-
-    def _send_back(self, job: Job, error: ItemError) -> None:
-        """Fail the items of a job without results; their next attempts go into another job."""
-        items = self._pending_in(job)
-        self._index.drop(job)
-        self._turn_away(items, error)
-
-    def _turn_away(self, items: Iterable[PendingItem], error: ItemError) -> None:
-        items = list(items)
-        if isinstance(error, Withheld) and items:
-            self._closed = self._closed or error
-        for item in items:
-            item.fail(error)
-
     async def _ask_to_cancel(self, jobs: Iterable[Job]) -> None:
         """Request the cancellation of jobs, after recording it in the journal."""
 
         async def ask(job: Job) -> None:
-            self._cancelling.add(job.number)
+            self._collector.cancelling.add(job.number)
             with suppress(BatchError):
                 asked = await self._store.put(msgspec.structs.replace(job, reason=CANCELLING))
                 if job.number in self._jobs:
@@ -472,10 +399,6 @@ class Gatherer:
         with suppress(TimeoutError):
             await asyncio.wait_for(asyncio.gather(*map(ask, running)), CANCEL_S)
 
-    def _fail(self, items: Iterable[PendingItem]) -> None:
-        for item in list(items):
-            item.fail(self._closed or Permanent("its job was not submitted"))
-
     def _start(self, coroutine: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(coroutine)
         self._tasks.add(task)
@@ -484,8 +407,8 @@ class Gatherer:
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:  # of the journal, or a bug
-            self._closed = Withheld(f"a batch job could not be followed: {describe(error)}")
-            self._fail(self._pending.values())
+            self._items.closed = Withheld(f"a batch job could not be followed: {describe(error)}")
+            self._items.fail(self._items.by_key.values())
 
 
 def _portions(things: Sequence[T]) -> Iterator[Sequence[T]]:

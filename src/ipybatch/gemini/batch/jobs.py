@@ -37,10 +37,11 @@ from ipybatch.gemini.service.api import RemoteState
 
 JobState = Literal["intent", "unknown"] | RemoteState
 ENDED: frozenset[JobState] = frozenset({"succeeded", "failed", "cancelled", "expired"})
+KEPT_S = 172_800.0  # of results; Source: https://ai.google.dev/gemini-api/docs/files (2026-11-30): 48 hours
 CANCELLING = "we asked for it to be cancelled"  # reason of a job that runs on for a while
 _COLUMNS = (
     "display_name, session, number, model, remote, state, file, created_s, updated_s, ended_s, requests, reason, keys,"
-    " collected, account, bound_usd, look, answers, is_released"
+    " collected, account, bound_usd, look, answers, rows, is_released"
 )
 _FLAGS = ("collected", "is_released")
 _NEVER_SENT = "(remote = '' AND state IN ('intent', 'failed'))"
@@ -76,7 +77,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
         account: Hash of the key that sent it: to another key it is not there; "" if it is not known.
         bound_usd: Most that it may cost, USD; None if it is not known.
         look: Why the last look at it failed; "" after one that did not.
-        answers: Number of its items of which an answer or an error was received; None before its results were read.
+        answers: Number of its items that were answered, as the service told last; None if it never did.
+        rows: Number of rows of its output, answers and errors, at the last look; None before its results were read.
         is_released: Whether the user allowed that what it did not answer is sent again.
         counts: Number of requests by state, as last reported by the service; not in the journal.
     """
@@ -98,6 +100,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     bound_usd: float | None = None
     look: str = ""
     answers: int | None = None
+    rows: int | None = None
     is_released: bool = False
     counts: Mapping[str, int] = {}
 
@@ -115,6 +118,18 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     def sent(self) -> bool:
         """Whether the job may have reached the service: then it is never sent again."""
         return bool(self.remote) or self.state not in ("intent", "failed")
+
+    @property
+    def is_held(self) -> bool:
+        """Whether items of it wait for the user's word: it may have been paid for, and is not collected."""
+        return not self.collected and (
+            self.state == "unknown" or self.lacks_answers or (bool(self.remote) and self.state in ("expired", "failed"))
+        )
+
+    @property
+    def lacks_answers(self) -> bool:
+        """Whether it succeeded, and its results hold fewer answers than it has items."""
+        return self.state == "succeeded" and self.rows is not None and self.rows < self.requests
 
     @property
     def digest(self) -> str:
@@ -219,6 +234,12 @@ class JobStore:
         """
         return await self._change(job, collected=True)
 
+    def release(self, session: str, numbers: Sequence[int]) -> None:
+        """Record that the user allows jobs' items without an answer to be sent again."""
+        places = [(session, number) for number in numbers]
+        query = "UPDATE job SET is_released = 1 WHERE session = ? AND number = ?"
+        self._journal.write(lambda database: database.executemany(query, places).rowcount)
+
     def of_session(self, session: str) -> list[Job]:
         """Return all jobs of a session, by number."""
         return self.find("WHERE session = ?", (session,))
@@ -259,6 +280,11 @@ class JobStore:
         finally:
             self._clock.hold(-1)
         return result
+
+
+def jobs_of(database: sqlite3.Connection, session: str) -> list[Job]:
+    """Return all jobs of a session, by number."""
+    return _jobs(database, "WHERE session = ?", (session,))
 
 
 def _jobs(database: sqlite3.Connection, where: str, values: Sequence[Any]) -> list[Job]:
@@ -335,6 +361,10 @@ class JobIndex:
         self.add(job)
         self.kept[job.number] = job
 
+    def retain(self, job: Job) -> None:
+        """Keep a job whose items were added before: those that are in another job by now stay there."""
+        self.kept[job.number] = job
+
     def drop(self, job: Job) -> None:
         """Remove a job without results: its items have to be sent again."""
         self.kept.pop(job.number, None)
@@ -392,6 +422,8 @@ class JobGroups:
         state = f"running {total - pending}/{total}" if job.state == "running" and total else job.state
         # The failed items go into another job and no longer count in this row.
         reason = f"{failed} failed, to be sent again" if job.state == "succeeded" and failed else job.reason
+        if job.look:
+            reason = f"the last look failed: {job.look}"
         extra: events.Extra = {"Remote": job.remote, "State": state}
         if job.number not in self._shown:
             self._start(job.number, job.requests, extra)
@@ -399,6 +431,10 @@ class JobGroups:
         self._change(job.number, status, extra, reason)
         if job.ended and job.state != "succeeded":
             self.end(job.number, status)
+
+    def note(self, job: Job, why: str) -> None:
+        """Show what is the matter with the results of an ended job."""
+        self._change(job.number, "running", {"Remote": job.remote, "State": job.state}, why)
 
     def hold(self, number: int, why: str) -> None:
         """Show why a job is not submitted yet."""

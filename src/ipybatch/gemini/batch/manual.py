@@ -24,6 +24,7 @@ from ipybatch.engine.store.journal import open_journal
 from ipybatch.errors import InputError, ItemError, Permanent
 from ipybatch.gemini.batch import results
 from ipybatch.gemini.batch.jobs import Job, JobStore, digest_of
+from ipybatch.gemini.batch.results import Unanswered
 from ipybatch.gemini.batch.spool import MAX_REQUESTS, BatchRequest, Chunk, chunks, spooled
 from ipybatch.gemini.batch.submission import GRACE_S, Submission
 from ipybatch.gemini.images import ImageStore
@@ -63,6 +64,10 @@ class RowReader(msgspec.Struct, frozen=True):
         """
         images = None if folder is None else ImageStore(folder)
         return cls(images, None if schema is None else Schema.of(schema))
+
+    def rows(self, block: Iterable[results.Result]) -> dict[str, dict[str, Any]]:
+        """Return the rows of those items of which there is an answer or an error, by key."""
+        return {key: self.row(key, body) for key, body in block if not isinstance(body, Unanswered)}
 
     def row(self, key: str, body: Mapping[str, Any] | ItemError) -> dict[str, Any]:
         """Return an item's row: key, status, error, and the columns of its result if it has one."""
@@ -329,14 +334,15 @@ class GeminiBatches:
     async def _results(self, jobs: Sequence[Job], reader: RowReader) -> builtins.list[dict[str, Any]]:
         rows: builtins.list[dict[str, Any]] = []
         for job in await _each(self._submission.refresh, jobs):
-            if job.state != "succeeded":
-                status = "failed" if job.ended else "pending"
-                rows += [{"key": key_value(key), "status": status, "error": job.reason} for key in job.keys]
-                continue
-            found = {}
-            async for key, body in results.results(self._api, job):
-                found[key] = await asyncio.to_thread(reader.row, key, body)
-            await self._store.collect(job)
+            status = "failed" if job.ended and job.state != "succeeded" else "pending"
+            found = {key: {"key": key_value(key), "status": status, "error": _why(job)} for key in job.keys}
+            if job.ended and job.remote:
+                async with results.fetch(self._api, job) as output:
+                    async for block in output.blocks(is_last=True):
+                        found |= await asyncio.to_thread(reader.rows, block)
+                    is_whole = output.is_whole
+                if is_whole:
+                    await self._store.collect(job)
             rows += [found[key] for key in job.keys]
         return rows
 
@@ -371,6 +377,10 @@ class GeminiBatches:
 def _wait_for(coroutine: Coroutine[Any, Any, T]) -> T:
     """Run a coroutine on the engine's thread and wait for it; the notebook's own loop does not matter."""
     return engine_thread().wait(coroutine)
+
+
+def _why(job: Job) -> str:
+    return job.reason or ("results incomplete: it has no answer yet" if job.state == "succeeded" else "")
 
 
 async def _each(what: Any, jobs: Iterable[Job]) -> list[Job]:

@@ -1,164 +1,209 @@
-"""Results of a finished job, each for the item that waits for it.
+"""Output of an ended job: which of its items was answered with what.
 
-Rule: a result is matched by key, then by order, and never by a guess.  The order is trusted only if the count is right
-and every key received is in its place.
+Rule: an answer belongs to its prompt by the key that was sent with it, and never by its place.  What comes back is in
+another order, lacks keys, is not there yet or ends early; so
 
-Results are read twice, at first for their keys only, so that one result at a time is in memory.
+    its key, once                         it is that item's
+    its key twice, the same both times    it is that item's
+    no key, the job has one prompt        it is that item's
+    no key, or one that was not sent      it is kept with an item that has no answer, as an error: `Unmatched`
+    nothing                               `Unanswered`: it may come yet, and is not sent again because of it
+
+The output is read twice, at first for its keys only, and block by block in a thread: no more than one block is in
+memory.
 """
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import tempfile
-from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from ipybatch.engine.data.clock import Clock, SystemClock, in_thread
 from ipybatch.engine.data.masking import mask
-from ipybatch.engine.run.attempt import Attempt
-from ipybatch.errors import InputError, ItemError, Permanent, RateLimited, Transient
+from ipybatch.errors import ItemError, Permanent, RateLimited, Transient
 from ipybatch.gemini.batch.jobs import Job
-from ipybatch.gemini.batch.spool import BatchRequest, check_size, wire_key
-from ipybatch.gemini.prompts import Prompt
-from ipybatch.gemini.service.api import Api
-from ipybatch.gemini.service.request_config import RequestConfig
+from ipybatch.gemini.batch.spool import wire_key
+from ipybatch.gemini.service.api import Api, Operation
 
 Body = dict[str, Any]
-Result = tuple[str, "dict[str, Any] | ItemError"]
+Result = tuple[str, "Body | ItemError"]
+
+BLOCK_BYTES = 500_000  # of the output that are read at a time; a larger line alone
+BLOCK_LINES = 200
+NO_KEY, TORN = -1, -2  # in place of an item's place
+_UNMATCHED = (
+    "an answer of its job came without its key, and may be another prompt's: it is kept in this row, under unmatched,"
+    " and nothing is sent again by itself"
+)
 # google.rpc.Code; Source: https://github.com/googleapis/googleapis/blob/master/google/rpc/code.proto (2026-11-22)
+_CODES = frozenset(range(17))
 _QUOTA = 8
 _TRANSIENT = frozenset({1, 2, 4, 10, 13, 14})
 
 
-class BatchPolicy(msgspec.Struct, frozen=True, kw_only=True):
-    """Limits of a session's jobs.
+class Unanswered(Transient):
+    """The job's output holds nothing for the item, so far."""
+
+
+class Unmatched(Permanent):
+    """An answer of a job cannot be matched: it is billed, and may be this item's or another's.
 
     Attributes:
-        max_requests: Most requests in a job.
-        max_active: Most jobs at the same time.
-        poll_s: Time to the first poll of a job, seconds; grows.
-        wait_s: Longest wait for results, seconds; then jobs are left running.
+        body: The answer.
+        job: Display name of the job.
+        key: Key in the job of the item with which it is kept.
     """
 
-    max_requests: int
-    max_active: int
-    poll_s: float
-    wait_s: float
-
-    def left_running(self, jobs: int) -> str:
-        """Return the reason why a session ends while jobs are running."""
-        which = "1 job is" if jobs == 1 else f"{jobs} jobs are"
-        return f"{which} still running at Gemini after {self.wait_s:g} s: run it again to pick up the results"
+    def __init__(self, body: Body, job: str, key: str) -> None:
+        super().__init__(_UNMATCHED)
+        self.body, self.job, self.key = body, job, key
 
 
-class TooLate(ItemError):
-    """The batch is not back in time: the item takes another lane."""
-
-
-class PendingItem(msgspec.Struct, frozen=True):
-    """An item that waits for its answer.
+class Output:
+    """The output of an ended job; made by `fetch`.
 
     Attributes:
-        key: Its key in a job.
-        prompt: The item.
-        attempt: The session's attempt.
-        answer: Resolved with the reply or an error.
+        state: The job's state.
+        rows: Number of rows, answers and errors.
+        answers: Number of answers that the job made, as the service tells; else that of rows of known items.
+
+    Args:
+        job: The job, with its items' keys in the order sent.
+        operation: The job as the service reports it.
+        source: A result file, or entries that were answered inline; None where there is no output.
+        clock: A virtual clock stands still while a thread reads.
     """
 
-    key: str
-    prompt: Prompt
-    attempt: Attempt
-    answer: asyncio.Future[Body]
+    def __init__(
+        self,
+        job: Job,
+        operation: Operation,
+        source: Path | Sequence[Any] | None,
+        clock: Clock,
+    ) -> None:
+        self.state = operation.state
+        self._job, self._keys, self._source, self._clock = job.display_name, job.keys, source, clock
+        self._places = places(self._echoes(), job.keys)
+        seen = {place for place in self._places if place >= 0}
+        self._lacking = [place for place in range(job.requests) if place not in seen]
+        self.rows = sum(place != TORN for place in self._places)
+        self.answers = operation.counts.get("successful") or len(seen)
+        told = operation.counts.get("successful", 0) + operation.counts.get("failed", 0)
+        self._due = job.requests if self.state == "succeeded" else min(told, job.requests)
 
-    def request(self, request_config: RequestConfig) -> BatchRequest | None:
-        """Return its request; None if it fails alone, since it is too large."""
-        request = BatchRequest.of(self.key, self.prompt, request_config)
-        try:
-            check_size(request)
-        except InputError as error:
-            self.fail(Permanent(str(error)))
-            return None
-        return request
+    @property
+    def is_whole(self) -> bool:
+        """Whether it holds as many rows as it must: of a job that succeeded one an item, else as many as are told."""
+        return self.rows >= self._due
 
-    def succeed(self, body: Body) -> None:
-        """Resolve it with its reply, unless it is resolved."""
-        if not self.answer.done():
-            self.answer.set_result(body)
+    @property
+    def lacking(self) -> list[str]:
+        """Keys of the items for which it holds nothing."""
+        return [self._keys[place] for place in self._lacking]
 
-    def fail(self, error: ItemError) -> None:
-        """Resolve it with an error, which the breaker does not count, unless it is resolved."""
-        if not self.answer.done():
-            self.answer.set_exception(Transient(str(error), counts=False) if isinstance(error, Transient) else error)
+    async def blocks(self, *, is_last: bool) -> AsyncIterator[list[Result]]:
+        """Yield each item once, with its reply or its error, in blocks; those that lack an answer come last.
+
+        Args:
+            is_last: Whether this is the last look: then an answer that cannot be matched goes to an item that has
+                none.
+        """
+        lacking = list(reversed(self._lacking))
+        entries = self._entries()
+        taken: set[int] = set()
+        while block := await in_thread(self._clock, _next_block, entries):
+            found: list[Result] = []
+            for place, entry in block:
+                if place >= 0 and place not in taken:
+                    taken.add(place)
+                    found.append((self._keys[place], _body(entry)))
+                elif place == NO_KEY and is_last and lacking and isinstance(body := _body(entry), dict):
+                    key = self._keys[lacking.pop()]
+                    found.append((key, Unmatched(body, self._job, key)))
+            yield found
+        if lacking:
+            why = f"results incomplete: {self.rows:,} answers to {len(self._keys):,} prompts"
+            yield [(self._keys[place], Unanswered(why)) for place in reversed(lacking)]
+
+    def _echoes(self) -> Iterator[tuple[str | None, bytes] | None]:
+        """Yield the key in each entry and a hash of it; None for what is no whole JSON."""
+        for line in self._lines():
+            said = line if isinstance(line, bytes) else msgspec.json.encode(line, order="deterministic")
+            try:
+                read = msgspec.json.decode(said, type=_Line)
+            except msgspec.MsgspecError:
+                yield None
+            else:
+                yield (read.echo, hashlib.blake2b(said, digest_size=8).digest()) if read.is_of_item else None
+
+    def _entries(self) -> Iterator[tuple[int, Any, int]]:
+        for place, line in zip(self._places, self._lines(), strict=True):
+            if place == TORN:
+                continue
+            if isinstance(line, bytes):
+                yield place, msgspec.json.decode(line), len(line)
+            else:
+                yield place, line, BLOCK_BYTES // BLOCK_LINES
+
+    def _lines(self) -> Iterable[Any]:
+        if self._source is None:
+            return ()
+        return _raw_lines(self._source) if isinstance(self._source, Path) else self._source
 
 
-def key_of(model: str, request_config: RequestConfig, prompt: Prompt, key: str, again: int = 0) -> str:
-    """Return an item's key in a job: a hash of its key, of all that is sent, and of how often it was sent again."""
-    about: tuple[Any, ...] = model, key, request_config.settings(), prompt._ipybatch_sent_
-    sent = msgspec.json.encode((*about, f"again {again}") if again else about, order="deterministic")
-    return hashlib.blake2b(sent, digest_size=12).hexdigest()
-
-
-class _Line(msgspec.Struct):
-    """The key of a line; the rest is skipped."""
-
-    key: Any = None
-    metadata: Any = None
-
-
-async def results(api: Api, job: Job) -> AsyncIterator[Result]:
-    """Yield each item of a succeeded job once, with its reply or its error.
-
-    The items are in the service's order; those without an answer come last.
+@asynccontextmanager
+async def fetch(api: Api, job: Job, clock: Clock | None = None) -> AsyncIterator[Output]:
+    """Download the output of an ended job, whatever its end.
 
     Raises:
-        Transient: The results could not be fetched.
-        Permanent: The job failed, or its results are gone.
+        Transient: The output could not be fetched.
+        Missing: The service has no such job, or no such file.
         Refused: The service rejects the key or the account.
     """
+    clock = clock or SystemClock()
     operation = await api.get(job.remote)
-    if operation.state != "succeeded":
-        msg = f"{job.display_name} has no results: {operation.reason or operation.state}"
-        raise Permanent(msg)
     file = operation.output.get("responsesFile") or operation.output.get("fileName")
     if not isinstance(file, str) or not file:
         inlined = operation.output.get("inlinedResponses")
         if isinstance(inlined, dict):
             inlined = inlined.get("inlinedResponses")
-        for result in matched(inlined if isinstance(inlined, list) else [], job.keys):
-            yield result
+        yield await in_thread(clock, Output, job, operation, inlined if isinstance(inlined, list) else None, clock)
         return
     with tempfile.TemporaryDirectory(prefix="ipybatch-") as folder:
         path = Path(folder) / "results.jsonl"
         await api.download(file, path)
-        echoes = await asyncio.to_thread(_echoes_of, path)
-        for result in _matched(echoes, _lines(path), job.keys):
-            yield result
+        yield await in_thread(clock, Output, job, operation, path, clock)
 
 
-def matched(entries: Sequence[Any], keys: Sequence[str]) -> Iterator[Result]:
-    """Yield each key once, with the entry that answers it."""
-    echoes = [_key(each.get("key"), each.get("metadata")) if isinstance(each, dict) else None for each in entries]
-    return _matched(echoes, entries, keys)
-
-
-def places(echoes: Sequence[str | None], keys: Sequence[str]) -> list[int | None]:
-    """Return the index of the item that each entry answers, or None if that is uncertain.
+def places(echoes: Iterable[tuple[str | None, bytes] | None], keys: Sequence[str]) -> list[int]:
+    """Return the place of the item that each entry answers; `NO_KEY` where that is uncertain, `TORN` for half a one.
 
     Args:
-        echoes: The key in each entry; None without one.
+        echoes: The key in each entry, None without one, and a hash of it; None for what is no whole JSON.
         keys: The items' keys, in the order sent.
     """
     sent = {wire_key(place, key): place for place, key in enumerate(keys)}
-    seen = Counter(echo for echo in echoes if echo is not None)
-    found = [sent.get(echo) if echo is not None and seen[echo] == 1 else None for echo in echoes]
-    in_order = len(echoes) == len(keys) and all(
-        echo is None or place == at for at, (echo, place) in enumerate(zip(echoes, found, strict=True))
-    )
-    return list(range(len(keys))) if in_order else found
+    found: list[int] = []
+    first: dict[int, bytes] = {}
+    unsure: set[int] = set()
+    for echo in echoes:
+        if echo is None:
+            found.append(TORN)
+            continue
+        key, digest = echo
+        place = NO_KEY if key is None else sent.get(key, NO_KEY)
+        if place >= 0 and first.setdefault(place, digest) != digest:
+            unsure.add(place)
+        found.append(place)
+    if found == [NO_KEY] and len(keys) == 1:
+        return [0]
+    return [NO_KEY if place in unsure else place for place in found]
 
 
 def rpc_error(status: Mapping[str, Any]) -> ItemError:
@@ -170,52 +215,49 @@ def rpc_error(status: Mapping[str, Any]) -> ItemError:
     return Transient(said) if code in _TRANSIENT or not isinstance(code, int) else Permanent(said)
 
 
-def _matched(echoes: Sequence[str | None], entries: Iterable[Any], keys: Sequence[str]) -> Iterator[Result]:
-    missing = dict.fromkeys(range(len(keys)))
-    for place, entry in zip(places(echoes, keys), entries, strict=True):
-        if place is not None:
-            del missing[place]
-            yield keys[place], _body(entry)
-    why = f"its answer cannot be identified: {len(echoes)} answers to {len(keys)} requests"
-    for place in missing:
-        yield keys[place], Transient(why)
+def _next_block(entries: Iterator[tuple[int, Any, int]]) -> list[tuple[int, Any]]:
+    block, size = [], 0
+    for place, entry, length in entries:
+        block.append((place, entry))
+        size += length
+        if size >= BLOCK_BYTES or len(block) == BLOCK_LINES:
+            break
+    return block
 
 
-def _body(entry: Any) -> dict[str, Any] | ItemError:
+def _body(entry: Any) -> Body | ItemError:
+    """Return the reply or the error in an entry; what is neither may be billed, and is not sent again by itself."""
     if not isinstance(entry, dict):
-        return Transient("its answer is no whole JSON object")
-    if isinstance(entry.get("response"), dict):
-        response: dict[str, Any] = entry["response"]
-        return response
+        return Permanent("its answer is no JSON object")
     status = entry.get("error", entry.get("status"))
+    if isinstance(response := entry.get("response"), dict):
+        if not isinstance(response.get("error"), dict) or "candidates" in response:
+            return response
+        status = response["error"]
     if isinstance(status, dict):
         return rpc_error(status)
-    return Transient("its answer holds neither a response nor an error")
+    return Permanent("its answer holds neither a response nor an error")
 
 
-def _key(key: Any, metadata: Any) -> str | None:
-    found = metadata.get("key") if key is None and isinstance(metadata, dict) else key
-    return found if isinstance(found, str) and found else None
+class _Line(msgspec.Struct):
+    """The key of a line; its answer is skipped."""
 
+    key: Any = None
+    metadata: Any = None
+    response: msgspec.Raw = msgspec.Raw()
+    error: Any = None
 
-def _echoes_of(path: Path) -> list[str | None]:
-    echoes: list[str | None] = []
-    for line in _raw_lines(path):
-        try:
-            read = msgspec.json.decode(line, type=_Line)
-        except msgspec.MsgspecError:
-            echoes.append(None)
-        else:
-            echoes.append(_key(read.key, read.metadata))
-    return echoes
+    @property
+    def echo(self) -> str | None:
+        """The key that came back."""
+        found = self.metadata.get("key") if self.key is None and isinstance(self.metadata, dict) else self.key
+        return found if isinstance(found, str) and found else None
 
-
-def _lines(path: Path) -> Iterator[Any]:
-    for line in _raw_lines(path):
-        try:
-            yield msgspec.json.decode(line)
-        except msgspec.MsgspecError:
-            yield None
+    @property
+    def is_of_item(self) -> bool:
+        """Whether it is of an item, and not an error in place of the whole output."""
+        code = self.error.get("code") if isinstance(self.error, dict) else None
+        return self.echo is not None or bool(bytes(self.response)) or code in _CODES
 
 
 def _raw_lines(path: Path) -> Iterator[bytes]:

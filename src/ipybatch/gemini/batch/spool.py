@@ -13,7 +13,6 @@ Source: https://ai.google.dev/gemini-api/docs/batch-api (2026-11-22): a file of 
 
 from __future__ import annotations
 
-import asyncio
 import os
 import tempfile
 import threading
@@ -25,7 +24,7 @@ from typing import IO, Any
 
 import msgspec
 
-from ipybatch.engine.data.clock import Clock
+from ipybatch.engine.data.clock import Clock, in_thread
 from ipybatch.engine.data.policy import check_count
 from ipybatch.errors import InputError, ItemError, Permanent
 from ipybatch.gemini.batch.jobs import digest_of
@@ -178,12 +177,7 @@ async def spooled(model: str, chunk: Chunk, clock: Clock) -> AsyncIterator[Spool
     os.close(handle)
     path, stop = Path(name), threading.Event()
     try:
-        clock.hold(+1)
-        try:
-            written = await asyncio.to_thread(_write, path, model, chunk, stop)
-        finally:
-            clock.hold(-1)
-        yield written
+        yield await in_thread(clock, _write, path, model, chunk, stop)
     finally:
         stop.set()
         _remove(path)

@@ -65,7 +65,14 @@ class Submission:
             InputError: With ``once``, a job of this session and number was submitted before.
         """
         name = display_name(session, number, spooled.digest)
-        job = Job(display_name=name, session=session, number=number, model=model, keys=spooled.keys)
+        job = Job(
+            display_name=name,
+            session=session,
+            number=number,
+            model=model,
+            keys=spooled.keys,
+            account=self._api.account,
+        )
         held = self._held(session, spooled)
         if held is not None and await self._is_there(held):
             job = msgspec.structs.replace(job, file=held.file)
@@ -167,7 +174,7 @@ class Submission:
         while not isinstance(found := await self._look(job), Operation):
             left_s = deadline_s - self._clock.now_s()
             if left_s <= 0:
-                reason = _lost(job, found) if job.remote else _unanswered(job, found)
+                reason = self._why_lost(job, found)
                 return await self._store.put(msgspec.structs.replace(job, state="unknown", reason=reason))
             await asyncio.sleep(min(pause_s, left_s))
             pause_s *= 2
@@ -192,7 +199,9 @@ class Submission:
             found = await self._look(job)
             if isinstance(found, Operation):
                 return await self._store.put(reported(job, found))
-            return await self._store.put(msgspec.structs.replace(job, state="unknown", reason=_lost(job, str(error))))
+            return await self._store.put(
+                msgspec.structs.replace(job, state="unknown", reason=self._why_lost(job, str(error)))
+            )
 
     async def wait(self, jobs: Sequence[Job], *, poll_s: float, wait_s: float) -> list[Job]:
         """Poll until all jobs have ended, or ``wait_s`` is over; a poll without an answer is repeated.
@@ -222,8 +231,11 @@ class Submission:
             return job
 
     async def _look(self, job: Job) -> Operation | str:
-        """Return the job as the service lists it, or the reason why it is not found."""
+        """Return the job as the service shows or lists it, or the reason why it is not found."""
         try:
+            if job.remote:
+                with suppress(Missing):
+                    return await self._api.get(job.remote)
             return await self._api.find(job.display_name) or "the service does not list it"
         except BatchError as error:
             return f"the service could not be asked: {error}"
@@ -242,6 +254,15 @@ class Submission:
             return False
         left_s = math.inf if file.expires_s is None else file.expires_s - self._clock.unix_s()
         return file.state != "FAILED" and left_s > FILE_LEFT_S
+
+    def _why_lost(self, job: Job, why: str) -> str:
+        """Return what is said of a job that the service does not show."""
+        if job.account and job.account != self._api.account:
+            return (
+                f"job {job.number} belongs to another key: the one in use shows nothing of it ({why}). Nothing is sent;"
+                " use the key that sent it, or session.resend() to pay for it again"
+            )
+        return _lost(job, why) if job.remote else _unanswered(job, why)
 
 
 def _unanswered(job: Job, why: str) -> str:
@@ -267,6 +288,8 @@ def reported(job: Job, operation: Operation) -> Job:
         remote=operation.name,
         state=operation.state,
         counts=operation.counts,
+        look="",
+        answers=operation.counts.get("successful") or job.answers,
         reason=operation.reason or (CANCELLING if job.reason == CANCELLING else ""),
     )
 

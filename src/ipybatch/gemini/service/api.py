@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import json
 import os
 import re
@@ -130,6 +131,12 @@ class Api:
         self._timeout_s = timeout_s
         self._clock = clock or SystemClock()
         self._direct = DirectTransport(client, _once(timeout_s)) if DirectTransport.is_for(client) else None
+
+    @property
+    def account(self) -> str:
+        """A hash of the client's key: a job is there for the key that sent it; "" if the client has none."""
+        key = getattr(getattr(self._client, "_api_client", None), "api_key", None)
+        return account_of(key) if isinstance(key, str) else ""
 
     async def create(self, model: str, display_name: str, file: str) -> Operation:
         """Submit a job once, with the requests of an uploaded file.
@@ -306,6 +313,11 @@ class Api:
             self._clock.hold(-1)
 
 
+def account_of(key: str) -> str:
+    """Return a short hash of a key, which tells keys apart and does not tell the key."""
+    return hashlib.blake2b(key.encode(), digest_size=4).hexdigest()
+
+
 def _path(model: str) -> str:
     return model if "/" in model else f"models/{model}"
 
@@ -315,7 +327,7 @@ def _read(body: str | bytes, asked: Asked) -> dict[str, Any]:
     if not isinstance(read, dict):
         msg = f"Gemini replied with a {type(read).__name__} instead of an object"
         raise Transient(msg)
-    if asked != "named" and isinstance(read.get("error"), dict):
+    if isinstance(read.get("error"), dict) and (asked != "named" or "name" not in read):  # a job may hold its error
         raise _as_error(read)  # with status 200
     return read
 

@@ -1,0 +1,140 @@
+"""Items that wait for their answers, and in which jobs these are."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+
+from ipybatch.engine.run.attempt import Attempt
+from ipybatch.errors import InputError, ItemError, Permanent, Transient, Withheld
+from ipybatch.gemini.batch.jobs import Job, JobIndex
+from ipybatch.gemini.batch.spool import BatchRequest, check_size
+from ipybatch.gemini.prompts import Prompt
+from ipybatch.gemini.service.request_config import RequestConfig
+
+Body = dict[str, Any]
+
+
+class BatchPolicy(msgspec.Struct, frozen=True, kw_only=True):
+    """Limits of a session's jobs.
+
+    Attributes:
+        max_requests: Most requests in a job.
+        max_active: Most jobs at the same time.
+        poll_s: Time to the first poll of a job, seconds; grows.
+        wait_s: Longest wait for results, seconds; then jobs are left running.
+    """
+
+    max_requests: int
+    max_active: int
+    poll_s: float
+    wait_s: float
+
+    def left_running(self, jobs: int, look: str) -> str:
+        """Return the reason why a session ends while jobs are running.
+
+        Args:
+            look: Why the last look at one of them failed; "" if it did not.
+        """
+        which = "1 job is" if jobs == 1 else f"{jobs} jobs are"
+        failed = f" (the last look failed: {look})" if look else ""
+        return f"{which} still running at Gemini after {self.wait_s:g} s{failed}: run it again to pick up the results"
+
+
+class TooLate(ItemError):
+    """The batch is not back in time: the item takes another lane."""
+
+
+class Received(msgspec.Struct, frozen=True):
+    """The answer to an item.
+
+    Attributes:
+        body: The reply.
+        job: Display name of its job.
+        key: The item's key in the job.
+    """
+
+    body: Body
+    job: str
+    key: str
+
+
+class PendingItem(msgspec.Struct, frozen=True):
+    """An item that waits for its answer.
+
+    Attributes:
+        key: Its key in a job.
+        prompt: The item.
+        attempt: The session's attempt.
+        answer: Resolved with the answer or an error.
+    """
+
+    key: str
+    prompt: Prompt
+    attempt: Attempt
+    answer: asyncio.Future[Received]
+
+    def request(self, request_config: RequestConfig) -> BatchRequest | None:
+        """Return its request; None if it fails alone, since it is too large."""
+        request = BatchRequest.of(self.key, self.prompt, request_config)
+        try:
+            check_size(request)
+        except InputError as error:
+            self.fail(Permanent(str(error)))
+            return None
+        return request
+
+    def succeed(self, received: Received) -> None:
+        """Resolve it with its answer, unless it is resolved."""
+        if not self.answer.done():
+            self.answer.set_result(received)
+
+    def fail(self, error: ItemError) -> None:
+        """Resolve it with an error, which the breaker does not count, unless it is resolved."""
+        if not self.answer.done():
+            self.answer.set_exception(Transient(str(error), counts=False) if isinstance(error, Transient) else error)
+
+
+def key_of(model: str, request_config: RequestConfig, prompt: Prompt, key: str, again: int = 0) -> str:
+    """Return an item's key in a job: a hash of its key, of all that is sent, and of how often it was sent again."""
+    about: tuple[Any, ...] = model, key, request_config.settings(), prompt._ipybatch_sent_
+    sent = msgspec.json.encode((*about, f"again {again}") if again else about, order="deterministic")
+    return hashlib.blake2b(sent, digest_size=12).hexdigest()
+
+
+class PendingItems:
+    """The items of a session that wait; to be used on one event loop.
+
+    Attributes:
+        by_key: The items, by their keys in a job.
+        index: In which jobs they are.
+        closed: Error of items that come too late; None before.
+    """
+
+    def __init__(self) -> None:
+        self.by_key: dict[str, PendingItem] = {}
+        self.index = JobIndex()
+        self.closed: ItemError | None = None
+
+    def of(self, job: Job) -> list[PendingItem]:
+        """Return the items of a job that have no answer yet."""
+        at = self.index.of
+        found = [self.by_key[key] for key in job.keys if key in self.by_key and at(key) == job.number]
+        return [item for item in found if not item.answer.done()]
+
+    def turn_away(self, items: Iterable[PendingItem], error: ItemError) -> None:
+        """Resolve items with an error; one that ends the session is that of all later items too."""
+        items = list(items)
+        if isinstance(error, Withheld) and items:
+            self.closed = self.closed or error
+        for item in items:
+            item.fail(error)
+
+    def fail(self, items: Iterable[PendingItem]) -> None:
+        """Resolve items that are not sent any more."""
+        for item in list(items):
+            item.fail(self.closed or Permanent("its job was not submitted"))

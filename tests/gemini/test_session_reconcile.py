@@ -1,0 +1,193 @@
+"""Jobs whose results come late, in part, without keys, or not at all: nothing is paid for twice, nothing is lost."""
+
+import math
+
+import pytest
+
+from tests.gemini.nights import SOON, check_billed_once, groups, night, stars
+from tests.gemini.nights import night_service as gemini
+
+# google-genai 3.4.0 has a session class of its own, which aiohttp discourages.
+pytestmark = pytest.mark.filterwarnings("ignore:Inheritance class AiohttpClientSession:DeprecationWarning")
+
+KEY_LOST = "an answer of its job came without its key"
+
+
+def check_nothing_wrong(session):
+    """Whatever stands beside a prompt was said of it; and what was paid is on record."""
+    results = session.results()
+    for key, status, text in zip(results.key, results.status, results.get("text", [None] * len(results)), strict=True):
+        if status == "completed":
+            assert text.startswith(f"On {key}: ")
+        else:
+            assert not isinstance(text, str)
+    return results
+
+
+def check_statement(session, service):
+    """The statement of a session agrees with what the service knows."""
+    rows = [row for row in service.simulator.ledger() if row["finish_reason"] != "ERROR"]
+    statement = session.statement()
+    assert statement.billed.sum() == sum(row["billed"] for row in rows)
+    assert (statement.billed == statement.kept + statement.waiting + statement.lost).all()
+    return statement
+
+
+@pytest.mark.parametrize(
+    "fault",
+    ["late", "late_file", "cut", "torn", "shuffled", "inline", "error_body", "error_file", "unseen", "late+shuffled"],
+)
+@pytest.mark.parametrize("prompts", [1, 7])
+def test_what_comes_late_or_otherwise_is_waited_for_and_matched(journal, clock, fault, prompts):
+    with gemini(batch_delay_s=SOON, job_faults=[fault], job_looks=2) as service:
+        session = night(service, journal, prompts, clock=clock)
+        assert clock.run(session).counts.completed == prompts
+        check_nothing_wrong(session)
+        assert service.jobs == 1
+        assert check_billed_once(service)["billed"]["batch"]["generations"] == prompts
+        assert check_statement(session, service).lost.sum() == 0
+
+
+@pytest.mark.parametrize("fault", ["late", "late_file", "cut", "torn", "error_file"])
+def test_what_does_not_come_is_held_and_nothing_is_sent_again(journal, clock, fault):
+    with gemini(batch_delay_s=SOON, job_faults=[fault], job_looks=math.inf) as service:
+        for _ in range(2):
+            session = night(service, journal, 6, clock=clock)
+            summary = clock.run(session)
+            assert summary.state == "completed"
+            assert summary.counts.skipped > 0
+            assert summary.counts.completed + summary.counts.skipped == 6
+            results = check_nothing_wrong(session)
+            held = results[results.status == "skipped"]
+            assert held.error.str.startswith("job 1: results incomplete" if fault == "late_file" else "job 1 ").all()
+            assert held.error.str.endswith("after session.resend() the next run sends it again").all()
+            assert service.jobs == 1
+        row = check_statement(session, service).iloc[0]
+        assert row.waiting == 6 - row.kept > 0
+        assert row.expires.timestamp() - clock.unix_s() == pytest.approx(48 * 3600, rel=0.1)
+        service.heal()
+        session = night(service, journal, 6, clock=clock)
+        assert clock.run(session).counts.completed == 6
+        check_billed_once(service)
+        assert check_statement(session, service).waiting.sum() == 0
+
+
+@pytest.mark.parametrize("fault", ["keyless", "keyless+shuffled", "inline+keyless"])
+def test_answers_without_keys_are_kept_under_no_prompt(journal, clock, fault):
+    with gemini(batch_delay_s=SOON, job_faults=[fault]) as service:
+        session = night(service, journal, 6, clock=clock)
+        assert clock.run(session).counts.failed == 6
+        results = check_nothing_wrong(session)
+        assert results.error.str.startswith(KEY_LOST).all()
+        answers = {row["prompt"] for row in service.simulator.ledger()}
+        assert {text.split(":")[0].removeprefix("On ") for text in results.unmatched} == answers == set(stars(6))
+        assert (results.usd > 0).all()
+        again = night(service, journal, 6, clock=clock)
+        assert clock.run(again).counts.failed == 6
+        assert service.jobs == 1
+        assert list(check_statement(session, service).kept) == [6]
+
+
+def test_the_only_answer_of_a_job_needs_no_key(journal, clock):
+    with gemini(batch_delay_s=SOON, job_faults=["inline+keyless"]) as service:
+        session = night(service, journal, 1, clock=clock)
+        assert clock.run(session).counts.completed == 1
+        check_nothing_wrong(session)
+
+
+@pytest.mark.parametrize("end", ["expire", "fail"])
+@pytest.mark.parametrize("output", ["", "+partial", "+billed", "+partial+late", "+partial+cut"])
+def test_a_job_that_ends_badly_is_read_and_the_rest_goes_once_into_another(journal, clock, end, output):
+    with gemini(batch_delay_s=SOON, job_faults=[end + output], job_looks=2, partial_share=0.5) as service:
+        session = night(service, journal, 8, clock=clock)
+        assert clock.run(session).counts.completed == 8
+        check_nothing_wrong(session)
+        assert service.jobs == 2
+        statement = check_statement(session, service)
+        billed = 4 if output else 0
+        assert list(statement.sent) == [8, 4 if "partial" in output else 8]
+        assert statement.kept[0] == (4 if "partial" in output else 0)
+        assert service.truth()["billed"]["batch"]["generations"] == billed + statement.sent[1]
+
+
+@pytest.mark.parametrize("ends", [["expire", "expire"], ["fail", "expire"], ["expire", "fail+billed"]])
+def test_nothing_goes_into_a_third_job_unasked(journal, clock, ends):
+    with gemini(batch_delay_s=SOON, job_faults=ends) as service:
+        for _ in range(2):
+            session = night(service, journal, 4, clock=clock)
+            summary = clock.run(session)
+            assert (summary.state, summary.counts.skipped) == ("completed", 4)
+            assert service.jobs == 2
+        assert session.results().error.str.endswith("after session.resend() the next run sends it again").all()
+        assert session.resend() == 1
+        assert clock.run(session).counts.completed == 4
+        check_nothing_wrong(session)
+        assert service.jobs == 3
+
+
+def test_a_job_cancelled_elsewhere_gives_what_it_has(journal, clock):
+    with gemini(batch_delay_s=SOON, job_faults=["cancel+partial"], partial_share=0.5) as service:
+        session = night(service, journal, 6, clock=clock)
+        counts = clock.run(session).counts
+        assert (counts.completed, counts.failed) == (3, 3)
+        check_nothing_wrong(session)
+        assert service.jobs == 1
+
+
+def test_what_is_asked_for_again_is_looked_for_first(journal, clock):
+    """A resend pays only for what has not come by then."""
+    with gemini(batch_delay_s=SOON, job_faults=["cut"], job_looks=math.inf) as service:
+        session = night(service, journal, 6, clock=clock)
+        kept = clock.run(session).counts.completed
+        assert 0 < kept < 6
+        assert session.resend(1) == 1
+        assert clock.run(session).counts.completed == 6
+        check_nothing_wrong(session)
+        assert service.jobs == 2
+        assert service.truth()["billed"]["batch"]["generations"] == 6 + 6 - kept
+        assert list(session.statement().sent) == [6, 6 - kept]
+
+
+def test_only_what_is_held_can_be_asked_for_again(journal, clock):
+    with gemini(batch_delay_s=SOON) as service:
+        session = night(service, journal, 2, clock=clock)
+        clock.run(session)
+        assert session.resend() == 0
+        with pytest.raises(ValueError, match="jobs must be of those that wait for this, none, got 1"):
+            session.resend(1)
+
+
+def test_the_last_failed_look_stands_in_the_row_of_its_job(journal, clock):
+    with gemini(batch_delay_s=0.1, job_faults=["error_body"], job_looks=math.inf) as service:
+        session = night(service, journal, 2, clock=clock, wait_s=300)
+        clock.run(session)
+        (group,) = session.snapshot.groups.values()
+        assert "(the last look failed: 503" in group.error
+        assert session.statement().reason[0].startswith("503")
+
+
+@pytest.mark.parametrize("status", [403, 404])
+def test_another_key_is_told_whose_job_it_is(journal, clock, status):
+    keys = ["KEY-OF-THE-DAY", "KEY-OF-THE-NIGHT"]
+    with gemini(batch_delay_s=0.1, keys=keys, key=None, foreign_status=status) as service:
+        assert clock.run(night(service, journal, 6, clock=clock, wait_s=1, api_key=keys[0])).state == "failed"
+        other = night(service, journal, 6, clock=clock, wait_s=1e6, api_key=keys[1])
+        summary = clock.run(other)
+        assert (summary.state, summary.counts.skipped) == ("failed", 6)
+        assert summary.reason.startswith("job 1 belongs to another key")
+        assert service.jobs == 1
+        assert groups(other)[0][1] == "unknown"
+        own = night(service, journal, 6, clock=clock, wait_s=1e6, api_key=keys[0])
+        assert clock.run(own).counts.completed == 6
+        assert service.jobs == 1
+        check_billed_once(service)
+
+
+def test_a_job_that_nobody_finds_is_sent_again_on_request(journal, clock):
+    with gemini(batch_delay_s=SOON, create_faults=["drop_before"]) as service:
+        session = night(service, journal, 3, clock=clock)
+        assert clock.run(session).counts.skipped == 3
+        assert list(session.statement().unknown) == [3]
+        assert session.resend() == 1
+        assert clock.run(session).counts.completed == 3
+        assert service.jobs == 1
