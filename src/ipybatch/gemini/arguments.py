@@ -183,6 +183,7 @@ class GenerateArguments(LaneArguments, SessionArguments, total=False):
     modalities: Iterable[str]
     key: str | Callable[[Any], Any] | None
     images_to: str | Path | Literal[False] | None
+    keep: Literal["reply"] | None
     samples: int
     again: str | Iterable[str] | Mapping[str, int] | None
     fallback: str | Model | None
@@ -212,6 +213,7 @@ RECORDED = (
     "template",
     "modalities",
     "key",
+    "keep",
     "samples",
     "again",
     "fallback",

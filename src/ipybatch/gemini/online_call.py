@@ -37,6 +37,7 @@ from ipybatch.gemini.service.reply import (
     result_of,
 )
 from ipybatch.gemini.service.request_config import RequestConfig
+from ipybatch.gemini.service.whole_reply import IMAGES, drafts, keep_reply, names_beside
 from ipybatch.gemini.tries import Unusable
 
 _NO_USD = Decimal(0)
@@ -82,7 +83,8 @@ class Caller(msgspec.Struct):
         request_configs: Settings of requests, by lane.
         tell: Function that publishes an event.
         log: The calls on record.
-        images: Where images of answers are saved.
+        images: Where images of answers are saved; None: nowhere.
+        keeps_reply: Whether the whole reply is kept in the item's result.
     """
 
     session: str
@@ -95,6 +97,7 @@ class Caller(msgspec.Struct):
     tell: Callable[[Event], None]
     log: usage.CallLog
     images: ImageStore | None = None
+    keeps_reply: bool = False
     _resting: set[str] = msgspec.field(default_factory=set)
     _in_flight: int = 0
     _is_advised: bool = False
@@ -168,18 +171,25 @@ class Caller(msgspec.Struct):
         self.record(ticket, prompt, model, lane, status, ms=ms, tokens=answer.tokens, usd=usd)
         self.money.learn(prompt, model, answer.tokens)
         self.settle(ticket, usd)
-        files: list[str] = []
-        if answer.images and self.images is not None:
-            try:
+        images, files, dropped = list(answer.images), list[str](), names_beside(answer.body)
+        try:
+            images += drafts(answer.body) if self.keeps_reply and "thoughts" in dropped else []
+            if images and self.images is not None:
                 with self._time_stands():
                     name = prompt.id if unmatched is None else f"{prompt.id} unmatched"
-                    files = await asyncio.to_thread(self.images.save, name, answer.images)
-            except Permanent as error:
-                unusable = unusable or error
-        result = result_of(answer, usd=usd, data=data, files=files)
+                    files = await asyncio.to_thread(self.images.save, name, images)
+        except ItemError as error:
+            unusable = unusable or Permanent(str(error))
+        result = result_of(answer, usd=usd, data=data, files=files[: len(answer.images)])
         result["model"] = result["model"] or model
         if unmatched is not None:  # in no column where anybody looks for an answer
             result = {"unmatched": result.pop("text"), **result}
+        if self.keeps_reply and unmatched is None and (reply := keep_reply(answer, files)) is not None:
+            result["reply"], dropped = reply, []
+        if len(files) < len(images):
+            dropped.append(IMAGES)
+        if dropped:
+            result["dropped"] = ", ".join(dropped)
         if unusable is not None:
             unusable.result = result
             raise unusable

@@ -195,6 +195,9 @@ def generate(
             images need one of these; an image that nobody asked for is saved in a folder "images" beside the journal.
         operation: Kind of work, by default "text": a label in `usage`, from which the credits follow.
         project: Another label in `usage`.
+        keep: "reply": the whole reply stands in the item's result as ``reply`` (sources, citations, function calls,
+            executed code, thoughts), with the files of its images in their place; default: what of these came is named
+            in ``dropped``.
         samples: Answers of each prompt, >= 1, default 1: each is an item and a row of its own, the first with the
             prompt's key, the others with ``#2``, ``#3``, ... after it.  More samples later pay for no more than these.
         again: Which unusable answers are sent again: some of "empty", "cut" and "invalid" (does not match the schema),
@@ -257,6 +260,9 @@ def generate(
     )
     listed = read.prompts
     modalities, images_to = tuple(arguments.get("modalities", ())), arguments.get("images_to")
+    if arguments.get("keep") not in (None, "reply"):
+        msg = f"keep must be 'reply' or None, got {arguments.get('keep')!r}"
+        raise InputError(msg)
     check_count("samples", samples := arguments.get("samples", 1), low=1, high=MOST_SAMPLES)
     again = read_again(arguments.get("again"))
     fallback = _read_fallback(arguments.get("fallback"), chosen)
@@ -300,6 +306,7 @@ def generate(
         flex_tries=lanes.flex.tries,
         flex_fallback=lanes.fallback,
         images=_place_of_images(images_to, recorded_in, name),
+        keeps_reply=arguments.get("keep") is not None,
         again=again,
         fallback=fallback,
     )

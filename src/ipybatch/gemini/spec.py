@@ -86,6 +86,7 @@ class GeminiSpec(msgspec.Struct, frozen=True, kw_only=True):
         again: How often an unusable answer is sent again, by its verdict.
         fallback: The model for what was blocked; None: none is.
         images: Where images of answers are saved; None: nowhere.
+        keeps_reply: Whether the whole reply is kept in the item's result.
 
     Raises:
         InputError: A field is invalid; the message names it.
@@ -110,6 +111,7 @@ class GeminiSpec(msgspec.Struct, frozen=True, kw_only=True):
     flex_tries: int = 3
     flex_fallback: Literal["online", "batch"] | None = "online"
     images: ImageStore | None = None
+    keeps_reply: bool = False
     again: dict[str, int] = {}
     fallback: str | None = None
 
@@ -193,6 +195,7 @@ class GeminiSpec(msgspec.Struct, frozen=True, kw_only=True):
             tell=tell,
             log=usage.CallLog(self.journal, self.clock),
             images=self.images,
+            keeps_reply=self.keeps_reply,
         )
         self._release_credits()
         caller.tell_spent()

@@ -16,6 +16,8 @@ answer would halve the pace.  Requests reach the service a moment after their st
 
 Prior art: slow start and additive increase, multiplicative decrease (RFC 5681); the generic cell rate algorithm
 (ITU-T I.371) for the even pace; Little's law for how many run at once.
+
+One subject, hence its length: when a request starts, and to which model.
 """
 
 from __future__ import annotations

@@ -113,6 +113,7 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
         block_reason: Why the prompt was blocked; "" if it was not.
         tokens: The billed tokens.
         model_version: The model that answered; "" if the service omits it.
+        body: The whole reply.
     """
 
     verdict: Verdict
@@ -123,6 +124,7 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     block_reason: str = ""
     tokens: Tokens = Tokens()
     model_version: str = ""
+    body: dict[str, Any] = {}
 
 
 def read_answer(body: Any, *, image: bool = False) -> Answer:
@@ -149,7 +151,7 @@ def read_answer(body: Any, *, image: bool = False) -> Answer:
     parts = (candidate.content and candidate.content.parts) or []
     text = "".join([part.text for part in parts if part.text and not part.thought])
     blobs = [part.inline_data for part in parts if part.inline_data is not None and not part.thought]
-    images = tuple((blob.mime_type or "", _bytes(blob.data)) for blob in blobs if blob.is_image)
+    images = tuple((blob.mime_type or "", decoded(blob.data)) for blob in blobs if blob.is_image)
     feedback = reply.prompt_feedback or _Feedback()
     tokens = _tokens(reply.usage_metadata, candidate, has_content=bool(text or images))
     verdict, reason = _judge(
@@ -158,12 +160,13 @@ def read_answer(body: Any, *, image: bool = False) -> Answer:
     return Answer(
         verdict=verdict,
         reason=reason,
-        text=_storable(text),
+        text=storable(text),
         images=images,
-        finish_reason=_storable(candidate.finish_reason or ""),
-        block_reason=_storable(feedback.block_reason or ""),
+        finish_reason=storable(candidate.finish_reason or ""),
+        block_reason=storable(feedback.block_reason or ""),
         tokens=tokens,
-        model_version=_storable(reply.model_version or ""),
+        model_version=storable(reply.model_version or ""),
+        body=body,
     )
 
 
@@ -334,7 +337,12 @@ def _searches(grounding: Any) -> int:
     return len(queries) or int(is_grounded)
 
 
-def _bytes(data: str | None) -> bytes:
+def decoded(data: str | None) -> bytes:
+    """Return the content of a blob.
+
+    Raises:
+        Transient: It is no base64.
+    """
     try:  # the client writes the URL-safe alphabet, the service the plain one
         return base64.b64decode((data or "").replace("-", "+").replace("_", "/"), validate=True)
     except (binascii.Error, ValueError):
@@ -343,11 +351,11 @@ def _bytes(data: str | None) -> bytes:
 
 
 def _line(text: str) -> str:
-    line = " ".join(_storable(text).split())
+    line = " ".join(storable(text).split())
     return line if len(line) <= _LINE else line[: _LINE - 3] + "..."
 
 
-def _storable(text: str) -> str:
+def storable(text: str) -> str:
     """Return text without unpaired surrogates, which no journal could store."""
     return text if text.isascii() else text.encode(errors="replace").decode()
 
