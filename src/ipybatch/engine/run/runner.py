@@ -174,8 +174,7 @@ class Runner:
         self._commit_queue.bound(PATIENCE_S)
         self._permits.close(reason)
         if kill:
-            for slot in self._pool.slots:
-                slot.stop("cancel")
+            self._pool.cancel()
             if self._cancels_again and self._sweeper is None:
                 self._sweep()
         self._worker_queue.wake_all()

@@ -16,6 +16,7 @@ from ipybatch.engine.rules.scheduler import Ticket
 from ipybatch.errors import Permanent
 
 AGAIN_S = 0.25  # from one cancel to the next: work may need some time to clean up
+AT_ONCE = 500  # attempts cancelled in one turn of the loop, which has more to do: the others hear of it in the next
 CANCELS = 20  # then it is left to itself
 
 TICKET: contextvars.ContextVar[Ticket | None] = contextvars.ContextVar("ticket", default=None)
@@ -154,6 +155,13 @@ class Pool:
         self.workers += 1
         slot.worker = self._loop.create_task(self._work(slot))
         slot.worker.add_done_callback(self._on_end)
+
+    def cancel(self, begin: int = 0) -> None:
+        """Cancel what runs, from the ``begin``-th slot on."""
+        for slot in self.slots[begin : begin + AT_ONCE]:
+            slot.stop("cancel")
+        if begin + AT_ONCE < len(self.slots):
+            self._loop.call_soon(self.cancel, begin + AT_ONCE)
 
     def set_aside(self, slot: Slot) -> None:
         """Go on without a worker, until its work has ended."""
