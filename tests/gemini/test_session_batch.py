@@ -9,6 +9,8 @@ from google.genai.types import HttpOptions
 
 from ipybatch import Retry
 from ipybatch.gemini import price_of
+from ipybatch.gemini import session as session_module
+from ipybatch.gemini.batch import pending
 from ipybatch.gemini.batch.collector import LOOKS
 from ipybatch.gemini.service.reply import Tokens
 from ipybatch.simulators.gemini.quotas import as_error
@@ -429,3 +431,17 @@ def test_files_are_deleted_when_nobody_needs_them(journal, clock):
         clock.run(session)
         check_matched(session, 6)
         assert service.files == []
+
+
+def test_as_many_jobs_are_active_as_may_be(journal, clock, monkeypatch):
+    """Where not all prompts can wait at the same time, jobs are smaller."""
+    for module in (pending, session_module):
+        monkeypatch.setattr(module, "WAITING", 20)
+    with gemini(batch_delay_s=None) as service:
+        session = night(service, journal, 50, clock=clock, max_requests_per_job=10, max_active_jobs=5, wait_s=60)
+        assert clock.run(session).counts.skipped == 50
+        assert [group.items for group in session.snapshot.groups.values()] == [4] * 5
+        assert service.jobs == 5
+        small = night(service, journal, 20, clock=clock, name="small", max_requests_per_job=10, wait_s=60)
+        clock.run(small)
+        assert [group.items for group in small.snapshot.groups.values()] == [10] * 2

@@ -21,7 +21,6 @@ from ipybatch.engine.rules.limiter import MOST_COOL_S, cut_words
 from ipybatch.engine.run.attempt import Attempt
 from ipybatch.engine.store.journal import Journal
 from ipybatch.errors import Held, ItemError, Permanent, RateLimited, Withheld
-from ipybatch.gemini.batch.pending import Stake
 from ipybatch.gemini.images import ImageStore
 from ipybatch.gemini.money import usage
 from ipybatch.gemini.money.budget import MARGIN, NOTHING, Money
@@ -52,12 +51,12 @@ class NextModel(RateLimited):
     """A model refused, and another one may be asked in its place."""
 
 
-class Ticket(Stake):
+class Ticket(msgspec.Struct):
     """What is reserved for a call, and where it is on record.
 
     Attributes:
         reserved: Reserved in the budget, USD.
-        prepaid: What counts as spent of it already, USD.
+        bound_usd: The same; None if no price is known.
         is_settled: Whether the reservation is released.
         number: Its row in the usage; 0 before there is one.
         at_once: Requests in flight when it was sent, itself included; None in a batch job.
@@ -67,7 +66,7 @@ class Ticket(Stake):
     """
 
     reserved: Decimal = _NO_USD
-    prepaid: Decimal = _NO_USD
+    bound_usd: Decimal | None = None
     is_settled: bool = False
     number: int = 0
     at_once: int | None = None
@@ -102,6 +101,7 @@ class Caller(msgspec.Struct):
     _resting: set[str] = msgspec.field(default_factory=set)
     _in_flight: int = 0
     _is_advised: bool = False
+    _told: tuple[float, float | None] | None = None
 
     async def call(self, prompt: Prompt, lane: str, attempt: Attempt, model: str | None = None) -> dict[str, Any]:
         """Send one request and return the item's result.
@@ -134,7 +134,7 @@ class Caller(msgspec.Struct):
         request_config, budget = self.request_configs[lane], self.money.budget
         bound = self.money.bound(prompt, model, lane, request_config)
         if bound is None:
-            return Ticket(reserved=await budget.reserve(NOTHING))
+            return Ticket(await budget.reserve(NOTHING))
         if bound.is_known:
             reserved = await budget.reserve(bound)
         else:
@@ -142,13 +142,13 @@ class Caller(msgspec.Struct):
             if reserved < bound.usd and budget.limit_usd is not None and not self._is_advised:
                 self._is_advised = True
                 self.tell(Noted(self.clock.unix_s(), _NO_BOUND))
-        return Ticket(bound_usd=reserved, reserved=reserved)
+        return Ticket(reserved, reserved)
 
     def settle(self, ticket: Ticket, usd: Decimal | None) -> None:
         """Count the cost of a call in place of its reservation, once."""
         if not ticket.is_settled:
             ticket.is_settled = True
-            self.money.budget.settle(ticket.reserved, (usd or _NO_USD) - ticket.prepaid)
+            self.money.budget.settle(ticket.reserved, usd or _NO_USD)
 
     async def finish(  # noqa: PLR0917  # what a call has become
         self, prompt: Prompt, answer: Answer, model: str, lane: str, ms: float, ticket: Ticket
@@ -241,7 +241,10 @@ class Caller(msgspec.Struct):
         """Publish the amount spent so far."""
         budget = self.money.budget
         limit = None if budget.limit_usd is None else float(budget.limit_usd)
-        self.tell(Spent(self.clock.unix_s(), float(budget.spent_usd), limit))
+        told = float(budget.spent_usd), limit
+        if told != self._told:  # a cancel ends thousands of prompts, and spends nothing
+            self._told = told
+            self.tell(Spent(self.clock.unix_s(), *told))
 
     async def _send(
         self, prompt: Prompt, model: str, lane: str, attempt: Attempt, ticket: Ticket

@@ -37,6 +37,7 @@ from ipybatch.gemini.arguments import (
     recorded,
 )
 from ipybatch.gemini.batch.jobs import JobStore
+from ipybatch.gemini.batch.pending import WAITING
 from ipybatch.gemini.images import ImageStore
 from ipybatch.gemini.lanes import IN_A_HURRY, Lane, Lanes, PromptGroups, start_cost
 from ipybatch.gemini.money import usage
@@ -61,7 +62,6 @@ if TYPE_CHECKING:
 # Of every model. Source: https://ai.google.dev/gemini-api/docs/models (2026-11-22).
 MOST_INPUT_TOKENS = 1_048_576
 MOST_SAMPLES = 1000  # of a prompt
-SLOTS = 20_000  # most prompts that wait for jobs at the same time
 LONGEST_S = 1e6  # longest time limit that the client accepts
 
 
@@ -292,7 +292,7 @@ def generate(
         prompts=listed,
         models=chosen,
         request_configs=configs,
-        policy=lanes.policy,
+        policy=lanes.policy.fitted(len(listed)),
         connection=_connection(arguments, of_session.get("timeout_s")),
         pacer=pacer,
         at_once=at_once or hurried,
@@ -311,7 +311,7 @@ def generate(
         fallback=fallback,
     )
     _check_budget(spec)
-    slots = min(len(listed), SLOTS) or 1
+    slots = min(len(listed), max(spec.policy.prompts, spec.at_once), WAITING) or 1
     limits = dataclasses.replace(
         given,
         concurrency=slots if spec.has_batch else at_once or MOST,

@@ -9,7 +9,7 @@ from ipybatch.engine.data.clock import SystemClock
 from ipybatch.engine.run.attempt import Attempt
 from ipybatch.engine.store.journal import open_journal
 from ipybatch.errors import Withheld
-from ipybatch.gemini.batch.gatherer import Gatherer
+from ipybatch.gemini.batch.gatherer import LINGER_S, Gatherer
 from ipybatch.gemini.batch.jobs import JobGroups, JobStore
 from ipybatch.gemini.batch.pending import BatchPolicy, TooLate
 from ipybatch.gemini.batch.submission import Submission
@@ -27,11 +27,11 @@ pytestmark = pytest.mark.filterwarnings("ignore:Inheritance class AiohttpClientS
 def tell(journal):
     """Run ``await story(batching)`` between the opening and the closing of a session's jobs."""
 
-    def run(service, story, *, state="running"):
+    def run(service, story, *, state="running", max_active=5):
         async def whole():
             client = connect(KEY, service.url)
             try:
-                policy = BatchPolicy(max_requests=10, max_active=5, poll_s=0.05, wait_s=60)
+                policy = BatchPolicy(max_requests=10, max_active=max_active, poll_s=0.05, wait_s=60)
                 parts = Api(client), JobStore(open_journal(journal)), JobGroups(lambda event: None, SystemClock())
                 at = Gatherer(
                     "night", MODEL, RequestConfig(lane="batch"), policy, *parts, SystemClock(), lambda: states["now"]
@@ -125,6 +125,23 @@ def test_items_that_come_one_after_another_share_a_job(tell):
             True
         ] * 4
         assert service.jobs == 1
+
+
+def test_items_that_find_no_room_for_a_job_wait_for_others(tell):
+    """As a job hands its answers out, items come one by one: each would be a job of its own."""
+
+    async def story(at):
+        first = [ask(at, text) for text in stars(10)]
+        await reached(lambda: service.jobs == 1)
+        late = []
+        for number in range(3):
+            late.append(ask(at, f"Name moon {number}"))
+            await asyncio.sleep(1.5 * LINGER_S)
+        await ended(*first, *late)
+
+    with night_service(batch_delay_s=1.0) as service:
+        tell(service, story, max_active=1)
+        assert service.jobs == 2
 
 
 def test_an_item_that_comes_after_its_results_still_gets_them(tell):

@@ -31,16 +31,7 @@ from ipybatch.engine.run.attempt import Attempt
 from ipybatch.errors import BatchError, ItemError, Permanent, RateLimited, Refused, Transient, Withheld
 from ipybatch.gemini.batch.collector import Collector
 from ipybatch.gemini.batch.jobs import CANCELLING, Job, JobGroups, JobStore
-from ipybatch.gemini.batch.pending import (
-    BatchPolicy,
-    Funds,
-    PendingItem,
-    PendingItems,
-    Received,
-    Stake,
-    TooLate,
-    key_of,
-)
+from ipybatch.gemini.batch.pending import BatchPolicy, PendingItem, PendingItems, Received, TooLate, key_of
 from ipybatch.gemini.batch.spool import BatchRequest, Chunk, chunks, spooled
 from ipybatch.gemini.batch.submission import Submission, polls
 from ipybatch.gemini.prompts import Prompt
@@ -71,7 +62,6 @@ class Gatherer:
         state: Function that returns the session's state: a paused session submits no job, a cancelled one cancels its
             jobs.
         since_s: Start of the session's run, Unix time: jobs that ended before belong to another run.
-        funds: What pays for the jobs; None: nothing is paid.
     """
 
     def __init__(  # noqa: PLR0917  # its collaborators, each of another type
@@ -86,12 +76,10 @@ class Gatherer:
         clock: Clock,
         state: Callable[[], State],
         since_s: float = 0.0,
-        funds: Funds | None = None,
     ) -> None:
         self._session, self.model, self._request_config, self._policy = session, model, request_config, policy
         self._api, self._store, self._groups, self._clock = api, store, groups, clock
         self._state, self._since_s = state, since_s
-        self._funds = funds = funds or Funds()
         self._submission = Submission(api, store, clock=clock)
         self._room = asyncio.Semaphore(policy.max_active)
         self._gathered: list[PendingItem] = []
@@ -103,11 +91,10 @@ class Gatherer:
         self._wanted: set[int] = set()  # kept jobs with pending items
         self._tasks: set[asyncio.Task[None]] = set()
         self._cut_short: set[asyncio.Future[Job]] = set()  # submissions whose task was cancelled
+        self._cancelled: asyncio.Task[None] | None = None
         self._number = 0
         self._hurried = asyncio.Event()
-        self._collector = Collector(
-            self._items, policy, api, store, groups, self._submission, clock, self._pause, funds
-        )
+        self._collector = Collector(self._items, policy, api, store, groups, self._submission, clock, self._pause)
 
     async def __aenter__(self) -> Gatherer:
         """Pick up jobs that an earlier process left running or did not record."""
@@ -134,17 +121,15 @@ class Gatherer:
 
     async def __aexit__(self, *_: object) -> None:
         """Cancel the jobs if the session was cancelled; otherwise leave them running."""
-        jobs = list(self._jobs.values())
-        if self._state() != "cancelled":
+        if self._gathering is not None:
+            self._gathering.cancel()
+        if self._state() == "cancelled":
+            await self._cancel_all()
+        else:
             await self._collector.finish()
         for task in tuple(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, *self._collector.writes, return_exceptions=True)
-        if self._state() == "cancelled":
-            if self._cut_short:  # they may be submitted in a moment
-                done, _late = await asyncio.wait(self._cut_short, timeout=CANCEL_S)
-                jobs += [one.result() for one in done if not one.cancelled() and one.exception() is None]
-            await self._ask_to_cancel(jobs)
         if self._state() == "completed":  # no more requests that might use an upload
             for job in self._store.find("WHERE session = ? AND state = 'intent'", (self._session,)):
                 self._collector.later(self._submission.discard(job))
@@ -153,28 +138,12 @@ class Gatherer:
             creating.cancel()
         await asyncio.gather(*self._cut_short, return_exceptions=True)
 
-    @property
-    def has_open_jobs(self) -> bool:
-        """Whether jobs were left running, or hold results that are not recorded."""
-        return any(job.sent and not job.collected for job in self._store.of_session(self._session))
-
-    def key_of(self, prompt: Prompt, attempt: Attempt, again: int = 0) -> str:
-        """Return an item's key in a job; see `reply`."""
-        return key_of(self.model, self._request_config, prompt, attempt.key, again)
-
-    def has(self, key: str) -> bool:
-        """Say whether an item is in a job already, and is not sent again."""
-        return self._items.index.of(key) is not None
-
     @asynccontextmanager
-    async def reply(
-        self, prompt: Prompt, attempt: Attempt, again: int = 0, stake: Stake | None = None
-    ) -> AsyncIterator[Received]:
+    async def reply(self, prompt: Prompt, attempt: Attempt, again: int = 0) -> AsyncIterator[Received]:
         """Wait for a prompt's job, and return the reply; no more replies are read while some are in use.
 
         Args:
             again: How many answers were read already, each of another job, and were of no use.
-            stake: What is reserved for it; whether it was sent is noted there.
 
         Raises:
             TooLate: `give_up` was called.
@@ -193,7 +162,7 @@ class Gatherer:
         if number is None and self._items.closed is not None:
             raise self._items.closed
         answer: asyncio.Future[Received] = asyncio.get_running_loop().create_future()
-        item = self._items.by_key[key] = PendingItem(key, prompt, attempt, answer, stake or Stake())
+        item = self._items.by_key[key] = PendingItem(key, prompt, attempt, answer)
         if number is None:
             self._gathered.append(item)
         else:
@@ -202,10 +171,32 @@ class Gatherer:
         self._gather_soon()
         try:
             yield await answer
+        except asyncio.CancelledError:
+            if self._state() == "cancelled":
+                self._cancel_all()  # before the others hear of it: of thousands that takes a while
+            raise
         finally:
             if self._items.by_key.get(key) is item:
                 del self._items.by_key[key]
             self._collector.taken(key)
+
+    def _cancel_all(self) -> asyncio.Task[None]:
+        """Stop what is under way, and cancel the jobs, once."""
+        if self._cancelled is None:
+            self._cancelled = asyncio.get_running_loop().create_task(self._stop())
+        return self._cancelled
+
+    async def _stop(self) -> None:
+        jobs = list(self._jobs.values())
+        asking = asyncio.ensure_future(self._ask_to_cancel(jobs))
+        for task in tuple(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._cut_short:  # their jobs may be created in a moment
+            done, _late = await asyncio.wait(self._cut_short, timeout=CANCEL_S)
+            found = [one.result() for one in done if not one.cancelled() and one.exception() is None]
+            await self._ask_to_cancel(found)
+        await asking
 
     def recorded(self, outcomes: Iterable[Outcome]) -> None:
         """Handle outcomes that are on disk: end the jobs whose results are all recorded."""
@@ -229,7 +220,7 @@ class Gatherer:
         self._items.fail(self._items.by_key.values())
 
     def _gather_soon(self) -> None:
-        """Gather when no item has come for a moment, and full jobs at once."""
+        """Gather when no item has come for a moment and there is room for a job, and full jobs at once."""
         loop = asyncio.get_running_loop()
         self._quiet_at_s = loop.time() + LINGER_S
         if self._gathering is None:
@@ -240,10 +231,11 @@ class Gatherer:
 
     def _gather(self) -> None:
         loop = asyncio.get_running_loop()
-        rest = 0 if loop.time() >= self._quiet_at_s else len(self._gathered) % self._policy.max_requests
+        is_quiet = loop.time() >= self._quiet_at_s
+        rest = 0 if is_quiet and not self._room.locked() else len(self._gathered) % self._policy.max_requests
         count = len(self._gathered) - rest
         gathered, self._gathered = self._gathered[:count], self._gathered[count:]
-        self._gathering = loop.call_at(self._quiet_at_s, self._gather) if rest else None
+        self._gathering = None if is_quiet or not rest else loop.call_at(self._quiet_at_s, self._gather)
         wanted, self._wanted = self._wanted, set()
         for number in wanted & self._items.index.kept.keys():
             self._start(self._hand_out(self._items.index.kept[number]))
@@ -278,7 +270,6 @@ class Gatherer:
                 self._items.fail(items)
                 return
             try:
-                chunk = await self._fund(chunk, items)
                 job = await self._submit(number, chunk)
             except ItemError as error:
                 self._groups.refuse(
@@ -290,18 +281,6 @@ class Gatherer:
             self._track(job)
             await self._await(job)
 
-    async def _fund(self, chunk: Chunk, items: list[PendingItem]) -> Chunk:
-        """Reserve the credits of a chunk, and return what of it they suffice for."""
-        count = await self._funds.fund([item.prompt for item in items])
-        if count == len(items):
-            return chunk
-        error = Withheld(f"the credits suffice for {count:,} of {len(items):,} prompts: grant more, and run it again")
-        self._items.turn_away(items[count:], error)
-        if not count:
-            raise error
-        kept = {item.key for item in items[:count]}
-        return msgspec.structs.replace(chunk, requests=tuple(one for one in chunk.requests if one.key in kept))
-
     async def _submit(self, number: int, chunk: Chunk) -> Job:
         """Write a chunk to a file, upload it, and create its job; only the last is not done one after the other."""
         async with self._uploading, spooled(self.model, chunk, self._clock) as written:
@@ -311,10 +290,8 @@ class Gatherer:
             if not written.keys:
                 msg = "no request of it could be written"
                 raise Permanent(msg)
-            items = [self._items.by_key[key] for key in written.keys if key in self._items.by_key]
-            bounds = [item.stake.bound_usd for item in items if item.stake.bound_usd is not None]
-            bound_usd = float(sum(bounds)) if len(bounds) == len(written.keys) else None
-            upload = partial(self._submission.upload, self._session, number, self.model, written, bound_usd=bound_usd)
+            # From here on the items of the job are known: `written.keys`.
+            upload = partial(self._submission.upload, self._session, number, self.model, written)
             job = await self._patiently(number, upload)
         return await self._patiently(number, partial(self._create, job))
 
@@ -348,16 +325,9 @@ class Gatherer:
 
     async def _create(self, job: Job) -> Job:
         await self._submission.wait_for_file(job)
-        stakes = [self._items.by_key[key].stake for key in job.keys if key in self._items.by_key]
-        for stake in stakes:
-            stake.is_sent = True
         creating = asyncio.ensure_future(self._submission.create(job))
         try:
             return await asyncio.shield(creating)
-        except ItemError:  # it was rejected, for now or for good
-            for stake in stakes:
-                stake.is_sent = False
-            raise
         except asyncio.CancelledError:
             self._cut_short.add(creating)  # its job is cancelled as well, should it be created
             raise
@@ -458,6 +428,8 @@ class Gatherer:
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
+        if self._gathered and not task.cancelled():  # there may be room for a job
+            self._gather_soon()
         if not task.cancelled() and (error := task.exception()) is not None:  # of the journal, or a bug
             self._items.closed = Withheld(f"a batch job could not be followed: {describe(error)}")
             self._items.fail(self._items.by_key.values())

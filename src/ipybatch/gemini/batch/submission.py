@@ -56,16 +56,7 @@ class Submission:
         self._clock = clock or SystemClock()
         self._active: set[str] = set()  # files that are ready
 
-    async def upload(
-        self,
-        session: str,
-        number: int,
-        model: str,
-        spooled: Spooled,
-        *,
-        once: bool = False,
-        bound_usd: float | None = None,
-    ) -> Job:
+    async def upload(self, session: str, number: int, model: str, spooled: Spooled, *, once: bool = False) -> Job:
         """Upload a chunk, unless an earlier intent of the session has its file, and return the intent of a job.
 
         Raises:
@@ -81,7 +72,6 @@ class Submission:
             model=model,
             keys=spooled.keys,
             account=self._api.account,
-            bound_usd=bound_usd,
         )
         held = self._held(session, spooled)
         if held is not None and await self._is_there(held):
