@@ -60,7 +60,7 @@ def test_what_does_not_come_is_held_and_nothing_is_sent_again(journal, clock, fa
             results = check_nothing_wrong(session)
             held = results[results.status == "skipped"]
             assert held.error.str.startswith("job 1: results incomplete" if fault == "late_file" else "job 1 ").all()
-            assert held.error.str.endswith("after session.resend() the next run sends it again").all()
+            assert held.error.str.endswith("and sends it again only after session.resend()").all()
             assert service.jobs == 1
         row = check_statement(session, service).iloc[0]
         assert row.waiting == 6 - row.kept > 0
@@ -118,7 +118,7 @@ def test_nothing_goes_into_a_third_job_unasked(journal, clock, ends):
             summary = clock.run(session)
             assert (summary.state, summary.counts.skipped) == ("completed", 4)
             assert service.jobs == 2
-        assert session.results().error.str.endswith("after session.resend() the next run sends it again").all()
+        assert session.results().error.str.endswith("and sends it again only after session.resend()").all()
         assert session.resend() == 1
         assert clock.run(session).counts.completed == 4
         check_nothing_wrong(session)
@@ -153,7 +153,7 @@ def test_only_what_is_held_can_be_asked_for_again(journal, clock):
         session = night(service, journal, 2, clock=clock)
         clock.run(session)
         assert session.resend() == 0
-        with pytest.raises(ValueError, match="jobs must be of those that wait for this, none, got 1"):
+        with pytest.raises(ValueError, match="jobs must be numbers of held jobs, and there is none, got 1"):
             session.resend(1)
 
 

@@ -130,7 +130,8 @@ class GeminiSession(BatchSession):
         held = [job.number for job in store.of_session(self.name) if job.is_held]
         for number in jobs:
             if number not in held:
-                msg = f"jobs must be of those that wait for this, {held or 'none'}, got {number!r}: see statement()"
+                those = f"that is of {held}" if held else "and there is none"
+                msg = f"jobs must be numbers of held jobs, {those}, got {number!r}: see statement()"
                 raise InputError(msg)
         numbers = list(jobs) or held
         if numbers:

@@ -287,7 +287,7 @@ def test_the_usage_tells_projects_apart(desk):
     assert frame[["project", "requests"]].values.tolist() == [["map", 1], ["menu", 1]]
     assert usage(project="menu", journal=desk.journal)["requests"].tolist() == [1]
     assert usage(by=["session", "project"], journal=desk.journal)["session"].tolist() == ["stars", "stars"]
-    with pytest.raises(InputError, match="by must be of 'project' and 'session', got 'lane'"):
+    with pytest.raises(InputError, match="by must be 'project', 'session' or both, got 'lane'"):
         usage(by="lane", journal=desk.journal)
 
 

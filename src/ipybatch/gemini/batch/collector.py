@@ -29,7 +29,7 @@ from ipybatch.gemini.service.api import Api, Missing
 
 LOOKS = 8  # at the results of an ended job, at growing intervals
 TIDY_S = 5.0  # longest wait for the deletion of files
-ASK = "after session.resend() the next run sends it again"
+ASK = "the next run looks again, and sends it again only after session.resend()"
 
 
 class Collector:

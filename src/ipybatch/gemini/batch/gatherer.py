@@ -43,8 +43,6 @@ T = TypeVar("T")
 LINGER_S = 0.2  # longest time between two items that are gathered together
 PORTION = 200  # items that are cut into chunks between two turns of the loop
 TRIES = 5  # of a submission that was not accepted
-LOOKS = 8  # at the results of an ended job, at growing intervals
-ASK = "after session.resend() the next run sends it again"
 PAUSE_S = 2.0  # before the second try; doubles
 LONGEST_PAUSE_S = 300.0
 CONFIRM_S = 30.0  # longest wait for jobs to confirm their cancellation
@@ -309,7 +307,7 @@ class Gatherer:
                 last: Transient = error
             except Transient as error:
                 if tried == TRIES and isinstance(error, NotReady):  # its file is: so it is the account
-                    msg = f"Gemini serves nothing here ({error}): see the region and the billing of the key"
+                    msg = f"Gemini does not serve this key ({error}): check its region and billing"
                     raise Refused(msg) from error
                 if tried == TRIES and not isinstance(error, RateLimited):
                     raise

@@ -38,7 +38,7 @@ from ipybatch.gemini.service.api import RemoteState
 JobState = Literal["intent", "unknown"] | RemoteState
 ENDED: frozenset[JobState] = frozenset({"succeeded", "failed", "cancelled", "expired"})
 KEPT_S = 172_800.0  # of results; Source: https://ai.google.dev/gemini-api/docs/files (2026-11-30): 48 hours
-CANCELLING = "we asked for it to be cancelled"  # reason of a job that runs on for a while
+CANCELLING = "cancelled here, and still running there"  # reason of a job that runs on for a while
 _COLUMNS = (
     "display_name, session, number, model, remote, state, file, created_s, updated_s, ended_s, requests, reason, keys,"
     " collected, account, bound_usd, look, answers, rows, is_released"
@@ -317,7 +317,7 @@ def _delete(database: sqlite3.Connection, name: str, only: JobState | None = Non
 
 
 def _taken_over(job: Job) -> Fenced:
-    return Fenced(f"job {job.display_name} is no longer ours to submit: another process took it over")
+    return Fenced(f"job {job.display_name} was taken over by another process, which submits it")
 
 
 def _resolve(written: asyncio.Future[Any], result: Any, error: JournalError | None) -> None:

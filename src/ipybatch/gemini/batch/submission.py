@@ -268,8 +268,8 @@ class Submission:
 def _unanswered(job: Job, why: str) -> str:
     """Return what is said of a job that was sent, and may not have arrived."""
     return (
-        f"unknown: {job.display_name} was sent and no answer came; {why}. It is not sent again by itself: look for it"
-        " later, or forget it and submit it anew"
+        f"unknown: {job.display_name} was sent and no answer came; {why}. It is not sent again by itself: run it again"
+        " to look for it, or give it up with session.resend(), of jobs by hand with forget()"
     )
 
 
@@ -277,7 +277,8 @@ def _lost(job: Job, why: str) -> str:
     """Return what is said of a job that was there, and that the service does not show any more."""
     return (
         f"unknown: the service shows no job {job.number} to this key ({why}). It may belong to another key, or be"
-        " deleted; it is not sent again by itself: look for it later, or forget it and submit it anew"
+        " deleted. It is not sent again by itself: run it again to look for it, or give it up with session.resend(), of"
+        " jobs by hand with forget()"
     )
 
 

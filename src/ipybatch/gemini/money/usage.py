@@ -312,7 +312,7 @@ def usage(
     also = [by] if isinstance(by, str) else list(by)
     for name in also:
         if name not in _BY:
-            msg = f"by must be of {' and '.join(map(repr, _BY))}, got {name!r}"
+            msg = f"by must be {', '.join(map(repr, _BY))} or both, got {name!r}"
             raise InputError(msg)
     since_s = 0.0 if last_s is None else (time.time() if now_s is None else now_s) - last_s
     where, values = "at_s >= :since_s", {"since_s": since_s, "session": session, "project": project}

@@ -441,9 +441,9 @@ def _of_account(error: APIError, code: int, asked: Asked) -> str | None:
     if code == 404 and asked in ("content", "create"):
         return "Gemini has no such model for this key ({}): check model"
     if code == 429 and is_nothing_allowed(error.details):
-        return "Gemini allows this key nothing ({}): check its plan and billing"
+        return "Gemini allows this key no requests ({}): check its plan and billing"
     if code == 400 and error.status == "FAILED_PRECONDITION" and asked == "content":
-        return "Gemini serves nothing here ({}): see the region and the billing of the key"
+        return "Gemini does not serve this key ({}): check its region and billing"
     return None
 
 

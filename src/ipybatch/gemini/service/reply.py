@@ -137,12 +137,12 @@ def read_answer(body: Any, *, image: bool = False) -> Answer:
         Transient: ``body`` is no reply of generateContent.
     """
     if not isinstance(body, dict):
-        msg = f"Gemini replied with a {type(body).__name__} instead of a reply of generateContent"
+        msg = f"Gemini replied with a {type(body).__name__} instead of an answer"
         raise Transient(msg)
     try:
         reply = msgspec.convert(body, _Reply, strict=False)
     except (msgspec.ValidationError, RecursionError) as error:
-        msg = f"Gemini replied with a reply that is not one of generateContent: {_line(str(error))}"
+        msg = f"Gemini's reply cannot be read as an answer: {_line(str(error))}"
         raise Transient(msg) from None
     if not reply.candidates and reply.prompt_feedback is None and reply.usage_metadata is None:
         msg = "Gemini replied without an answer: no candidates, no block reason, no usage"
