@@ -19,6 +19,7 @@ from IPython.utils.capture import capture_output
 from ipybatch import InputError
 from ipybatch.engine.data.policy import Limits
 from ipybatch.engine.rules.estimate import estimate
+from ipybatch.engine.store.journal import open_journal
 from ipybatch.errors import MissingExtra
 from ipybatch.gemini.money.quote import (
     RequestPace,
@@ -30,7 +31,10 @@ from ipybatch.gemini.money.quote import (
     parallel_from,
     sequential_s,
 )
+from ipybatch.gemini.money.usage import Call, record_calls
+from ipybatch.gemini.service.reply import Tokens
 from ipybatch.simulators import serve
+from tests.gemini.conftest import names
 
 AT = datetime(2026, 11, 22, tzinfo=UTC)
 TEXTS = [f"Write one line about star number {number:04}." for number in range(500)]
@@ -346,3 +350,67 @@ def test_the_concurrency_is_the_lanes_own(rpm, latency_s, at_once):
 def test_batch_takes_minutes_to_a_day():
     assert batch_s(1) == batch_s(10_000) == (300.0, 86_400.0)
     assert batch_s(0) == (0.0, 0.0)
+
+
+def recorded(journal, *calls, **differences):
+    """Put calls on record, by input, answer and thoughts."""
+    usual = {"session": "stars", "lane": "online", "model": "gemini-2.5-flash", "operation": "text", "project": ""}
+    opened = open_journal(journal)
+    for in_, out, thoughts in calls:
+        tokens = Tokens(in_=in_, out=out, thoughts=thoughts)
+        record_calls(opened, Call(**{"at_s": 1.0, "status": "ok", **usual, **differences}, tokens=tokens))
+    opened.write(lambda database: None)
+
+
+def test_a_quote_from_ones_own_calls_counts_thoughts(journal):
+    """Mean and 95th percentile of what the service told; refused calls and other models are not among them."""
+    recorded(journal, *[(10, 100, 300)] * 18, (10, 100, 300), (30, 1000, 5000))
+    recorded(journal, (9, 9, 9), model="gemini-2.5-pro")
+    recorded(journal, (9, 9, 9), operation="food")
+    recorded(journal, (0, 0, 0), status="429")
+    recorded(journal, (None, None, None), status="unanswered")
+    told = compare(n=1000, tokens_from="stars", journal=journal, at=AT)
+    assert told.tokens == Tokens(in_=11, out=145, thoughts=535)
+    assert (told.tokens_p95.in_, told.tokens_p95.answered) == (10, 400)
+    assert told.offers["online"].usd == 1000 * (11 * Decimal("0.30") + 680 * Decimal("2.50")) / 1_000_000
+    assert told.offers["online"].usd_p95 == 1000 * (10 * Decimal("0.30") + 400 * Decimal("2.50")) / 1_000_000
+    assert told.to_frame()["usd_p95"].tolist()[0] == pytest.approx(1.003)
+    mean = "tokens: 11 a prompt, the mean of calls on record (20 calls in session 'stars'); 145 an answer"
+    assert notes_of(told)[0] == f"{mean} and 535 of thoughts"
+    said = (
+        "95 % of these calls had at most 10 tokens in and 400 out, thoughts included; if all had as many: online $1.00"
+    )
+    assert said in repr(told)
+    assert any(note.startswith(said) for note in notes_of(told))
+
+
+def test_a_quote_may_be_from_the_calls_of_all_sessions(journal):
+    recorded(journal, (10, 100, 0))
+    recorded(journal, (30, 100, 0), session="planets")
+    assert compare(TEXTS, tokens_from=True, journal=journal).tokens == Tokens(in_=20, out=100)
+    assert compare(TEXTS, tokens_from="planets", journal=journal, input_tokens=5).tokens == Tokens(in_=5, out=100)
+
+
+@pytest.mark.parametrize(
+    ("tokens_from", "words"),
+    [
+        (
+            "stars",
+            "tokens_from needs calls on record, and session 'stars' has none to gemini-2.5-flash for operation 'text'",
+        ),
+        (True, "and any session has none .*: run a few prompts first, or leave it out for an estimate"),
+        (3, "tokens_from must be a session's name, or True for all sessions, got 3"),
+    ],
+)
+def test_without_calls_on_record_there_is_no_quote_from_them(journal, tokens_from, words):
+    with pytest.raises(InputError, match=words):
+        compare(TEXTS, tokens_from=tokens_from, journal=journal)
+
+
+def test_a_quote_from_a_session_is_what_the_service_billed(desk):
+    """For the same prompts again."""
+    desk.open(thought_tokens=200)
+    session = desk.run(names(20))
+    told = compare(names(20), tokens_from="stars", journal=desk.journal)
+    assert float(told.offers["online"].usd) == pytest.approx(session.usage()["usd"].sum(), rel=0.01)
+    assert told.tokens.thoughts == 200

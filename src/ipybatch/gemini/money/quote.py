@@ -26,16 +26,19 @@ from collections.abc import Iterable, Sequence
 from datetime import date, datetime
 from decimal import Decimal
 from html import escape
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from ipybatch.engine.data.masking import mask
 from ipybatch.engine.data.policy import check, check_count
-from ipybatch.errors import MissingExtra
+from ipybatch.engine.store.journal import open_journal
+from ipybatch.errors import InputError, MissingExtra
 from ipybatch.gemini.money.credits import CREDITS, batch_size_of, find_credits, plain
 from ipybatch.gemini.money.prices import LANES, Price, Prices, price_of
 from ipybatch.gemini.money.tokens import Size, count_size, estimate_answer, mean, size_of
+from ipybatch.gemini.money.usage import MeasuredTokens, measured_tokens
 from ipybatch.gemini.prompts import Prompt, to_prompts
 from ipybatch.gemini.service.api import connect
 from ipybatch.gemini.service.pacer import DEFAULT_MODEL, MOST, SEQUENTIAL, Model, automatic_concurrency
@@ -97,6 +100,7 @@ class Offer(msgspec.Struct, frozen=True):
         credits: Credits; None for an operation without credits.
         low_s: Shortest duration, seconds.
         high_s: Longest duration, seconds.
+        usd_p95: Cost if every call had as many tokens as 95 % of the calls on record had at most; None for an estimate.
     """
 
     usd: Decimal
@@ -104,6 +108,7 @@ class Offer(msgspec.Struct, frozen=True):
     credits: Decimal | None
     low_s: float
     high_s: float
+    usd_p95: Decimal | None = None
 
 
 class Quote(msgspec.Struct, frozen=True, kw_only=True):
@@ -124,6 +129,7 @@ class Quote(msgspec.Struct, frozen=True, kw_only=True):
         parallel_from: Number of prompts from which the parallel mode is quicker than five at a time; None: never.
         source: Source of the prices.
         dated: Day of the prices.
+        tokens_p95: Of 95 % of the calls on record at most so many; None for an estimate.
     """
 
     model: str
@@ -140,12 +146,13 @@ class Quote(msgspec.Struct, frozen=True, kw_only=True):
     parallel_from: int | None
     source: str
     dated: date
+    tokens_p95: Tokens | None = None
 
     def to_frame(self) -> pd.DataFrame:
         """Return one row per lane: online, flex, batch.
 
         Columns: lane, usd (float), assumed (whether the price is an assumption), credits (Decimal, or None), low_s,
-        high_s, recommended.
+        high_s, recommended; and usd_p95, if the tokens are those of calls on record.
         """
         import pandas as pd
 
@@ -153,7 +160,10 @@ class Quote(msgspec.Struct, frozen=True, kw_only=True):
             (lane, float(offer.usd), offer.assumed, offer.credits, offer.low_s, offer.high_s, lane == self.recommended)
             for lane, offer in self.offers.items()
         ]
-        return pd.DataFrame(rows, columns=["lane", "usd", "assumed", "credits", "low_s", "high_s", "recommended"])
+        frame = pd.DataFrame(rows, columns=["lane", "usd", "assumed", "credits", "low_s", "high_s", "recommended"])
+        if self.tokens_p95 is not None:
+            frame["usd_p95"] = [float(offer.usd_p95 or 0) for offer in self.offers.values()]
+        return frame
 
     def chart(self) -> Any:
         """Return a plotly figure of cost and duration by lane.
@@ -207,8 +217,13 @@ def compare(
     api_key: str | None = None,
     base_url: str | None = None,
     client: Any = None,
+    tokens_from: str | bool = False,
+    journal: str | Path | None = None,
 ) -> Quote:
     """Return cost and duration of these prompts by each lane; no prompt is sent for an answer.
+
+    With ``tokens_from`` it is a quote from your own calls: their mean tokens, thoughts included, and what it would cost
+    if every call had as many as 95 % of them had at most.
 
     With ``api_key``, ``base_url`` or ``client`` the service counts the tokens of a sample of the prompts, at no cost.
 
@@ -241,9 +256,14 @@ def compare(
         api_key: Key for counting.
         base_url: Address of another server, for counting.
         client: A `google.genai.Client` of your own, for counting.
+        tokens_from: Name of a session whose calls, to this model and for this operation, say how many tokens a call
+            has, or True for those of all sessions; in place of ``output_tokens``, and of ``input_tokens`` unless given.
+        journal: Path of the journal with these calls; default: the common one.
 
     Raises:
-        InputError: An argument is out of range, a prompt is invalid, or the model's price is unknown.
+        InputError: An argument is out of range, a prompt is invalid, the model's price is unknown, or ``tokens_from``
+            has no such calls.
+        JournalError: The journal cannot be read.
         MissingExtra: google-genai or genai-prices is needed and not installed.
     """
     name = Model(model).name
@@ -253,8 +273,11 @@ def compare(
     count = len(listed) if n is None else n
     access = None if client is base_url is api_key is None else (api_key, base_url, client)
     request_config = RequestConfig(system=system, schema=schema)
+    measured = _measured(tokens_from, journal, name, operation)
     if input_tokens is not None:
         size = Size(input_tokens, "as given")
+    elif measured is not None:
+        size = Size(measured.mean.in_ or 0, "the mean of calls on record")
     else:
         size = _size(listed, request_config, count, name, sample, access)
     made = units if images is None and operation in CREDITS else images
@@ -263,8 +286,15 @@ def compare(
     tokens = Tokens(
         in_=size.tokens, out=mean([each.answered for each in answers]), image=mean([each.image for each in answers])
     )
+    p95: Tokens | None = None
+    if measured is not None:
+        replaced = {"in_": input_tokens} if input_tokens is not None else {}
+        tokens = msgspec.structs.replace(measured.mean, image=tokens.image, **replaced)
+        p95 = msgspec.structs.replace(measured.p95, image=tokens.image, **replaced)
+        size = Size(size.tokens, f"{size.said}{_said_of(measured, tokens_from)}")
     priced = {lane: price_of(name, tokens, lane, at=at, prices=prices) for lane in LANES}
-    offers = _offers(priced, pace, count, operation, units)
+    dearest = {lane: price_of(name, p95, lane, at=at, prices=prices).usd * count for lane in LANES} if p95 else {}
+    offers = _offers(priced, pace, count, operation, units, dearest)
     recommended, why = _recommend(count, offers, urgent=urgent, interactive=interactive, preview=preview)
     return Quote(
         model=name,
@@ -281,7 +311,31 @@ def compare(
         parallel_from=parallel_from(pace),
         source=priced["online"].source,
         dated=priced["online"].dated,
+        tokens_p95=p95,
     )
+
+
+def _measured(tokens_from: Any, journal: str | Path | None, model: str, operation: str) -> MeasuredTokens | None:
+    if tokens_from is False:
+        return None
+    if tokens_from is not True and not isinstance(tokens_from, str):
+        msg = f"tokens_from must be a session's name, or True for all sessions, got {tokens_from!r}"
+        raise InputError(msg)
+    session = None if tokens_from is True else tokens_from
+    measured = measured_tokens(open_journal(journal), model, operation, session)
+    if measured is None:
+        whose = "any session" if session is None else f"session {session!r}"
+        msg = (
+            f"tokens_from needs calls on record, and {whose} has none to {model} for operation {operation!r}: run a few"
+            " prompts first, or leave it out for an estimate"
+        )
+        raise InputError(msg)
+    return measured
+
+
+def _said_of(measured: MeasuredTokens, tokens_from: str | bool) -> str:
+    whose = "" if tokens_from is True else f" in session {tokens_from!r}"
+    return f" ({measured.calls:,} call{'' if measured.calls == 1 else 's'}{whose})"
 
 
 def _size(  # noqa: PLR0917  # one private caller
@@ -302,10 +356,18 @@ def _size(  # noqa: PLR0917  # one private caller
             client.close()
 
 
-def _offers(priced: dict[str, Price], pace: RequestPace, count: int, operation: str, units: int) -> dict[str, Offer]:
+def _offers(  # noqa: PLR0917  # one private caller
+    priced: dict[str, Price], pace: RequestPace, count: int, operation: str, units: int, dearest: dict[str, Decimal]
+) -> dict[str, Offer]:
     seconds = {"online": online_s(pace, count), "flex": flex_s(pace, count), "batch": batch_s(count)}
     return {
-        lane: Offer(price.usd * count, price.assumed, find_credits(operation, units * count, lane), *seconds[lane])
+        lane: Offer(
+            price.usd * count,
+            price.assumed,
+            find_credits(operation, units * count, lane),
+            *seconds[lane],
+            dearest.get(lane),
+        )
         for lane, price in priced.items()
     }
 
@@ -413,7 +475,7 @@ def quote_text(quote: Quote) -> str:
     """Return the quote as a few lines of text."""
     lanes = [f"  {lane}: {', '.join(_facts(offer, ' credits'))}" for lane, offer in quote.offers.items()]
     head = f"{work_text(quote)} to {quote.model}: use {quote.recommended}, because {quote.why}"
-    return mask("\n".join([head, *lanes]))
+    return mask("\n".join([head, *lanes, *(f"  {note}" for note in _p95_notes(quote))]))
 
 
 def notes_of(quote: Quote) -> list[str]:
@@ -425,8 +487,10 @@ def notes_of(quote: Quote) -> list[str]:
     pays = f"from {quote.parallel_from:,} prompts on" if quote.parallel_from else "never, at this pace"
     guesses = [lane for lane, offer in quote.offers.items() if offer.assumed]
     assumed = f"; assumed for {' and '.join(guesses)}: half of online" if guesses else ""
+    thoughts = f" and {tokens.thoughts:,} of thoughts" if tokens.thoughts else ""
     return [
-        f"tokens: {tokens.in_:,} a prompt, {quote.tokens_said}; {tokens.out:,} an answer{images}",
+        f"tokens: {tokens.in_:,} a prompt, {quote.tokens_said}; {tokens.out:,} an answer{images}{thoughts}",
+        *_p95_notes(quote),
         f"prices: {quote.source}, of {quote.dated}{assumed}",
         f"online: {pace.at_once} at a time, {pace.latency_s:g} s an answer{rpm}",
         f"five at a time would take {_range(*quote.sequential_s)}; more at a time is quicker {pays}",
@@ -435,15 +499,25 @@ def notes_of(quote: Quote) -> list[str]:
     ]
 
 
+def _p95_notes(quote: Quote) -> list[str]:
+    """Return what is said of the longest calls on record."""
+    if quote.tokens_p95 is None:
+        return []
+    costs = ", ".join(f"{lane} {price_text(offer, offer.usd_p95)}" for lane, offer in quote.offers.items())
+    most = f"{quote.tokens_p95.in_:,} tokens in and {quote.tokens_p95.answered:,} out, thoughts included"
+    return [f"95 % of these calls had at most {most}; if all had as many: {costs}"]
+
+
 def work_text(quote: Quote) -> str:
     """Return the number of prompts as text."""
     return f"{quote.n:,} prompt{'' if quote.n == 1 else 's'}"
 
 
-def price_text(offer: Offer) -> str:
-    """Return a lane's cost as text: with cents, or with more digits for a small amount."""
-    digits = 2 if offer.usd == 0 or offer.usd >= 1 else 4 if offer.usd >= 0.001 else 7
-    return f"${offer.usd:,.{digits}f}"
+def price_text(offer: Offer, usd: Decimal | None = None) -> str:
+    """Return a lane's cost, or another amount, as text: with cents, or with more digits for a small one."""
+    usd = offer.usd if usd is None else usd
+    digits = 2 if usd == 0 or usd >= 1 else 4 if usd >= 0.001 else 7
+    return f"${usd:,.{digits}f}"
 
 
 def _facts(offer: Offer, word: str = "") -> list[str]:

@@ -15,6 +15,7 @@ A call is handed to the journal's writer before its item's outcome, so a complet
 from __future__ import annotations
 
 import asyncio
+import math
 import sqlite3
 import threading
 import time
@@ -274,6 +275,51 @@ def latency_s(journal: Journal, model: str, since_s: float) -> float | None:
             (model, since_s),
         ).fetchone()
     return None if ms is None else float(ms) / 1000
+
+
+class MeasuredTokens(msgspec.Struct, frozen=True):
+    """Tokens of recorded calls, of which the service told the tokens.
+
+    Attributes:
+        calls: Number of calls.
+        mean: Mean tokens of one, each rounded up.
+        p95: Of 95 % of them at most so many: input, and the answer with its thoughts, of which a share is thoughts.
+    """
+
+    calls: int
+    mean: Tokens
+    p95: Tokens
+
+
+def measured_tokens(journal: Journal, model: str, operation: str, session: str | None = None) -> MeasuredTokens | None:
+    """Return the tokens of a model's calls for an operation, in one session or in all; None if there are none.
+
+    Raises:
+        JournalError: The journal cannot be read.
+    """
+    where = (
+        "FROM usage WHERE model = :model AND operation = :operation AND status IN ('ok', 'blocked', 'cut', 'empty',"
+        " 'invalid') AND tokens_in + tokens_out + tokens_thoughts > 0 AND (:session IS NULL OR session = :session)"
+    )
+    values: dict[str, Any] = {"model": model, "operation": operation, "session": session}
+    answered = "tokens_out + tokens_thoughts"
+    with journal.reader() as database:
+        means = "avg(tokens_in), avg(tokens_out), avg(tokens_thoughts), avg(tokens_cached)"
+        calls, *mean = database.execute(f"SELECT count(*), {means} {where}", values).fetchone()
+        if not calls:
+            return None
+        values["before"] = math.ceil(0.95 * calls) - 1  # the nearest rank
+        p95 = [
+            database.execute(f"SELECT {each} {where} ORDER BY 1 LIMIT 1 OFFSET :before", values).fetchone()[0]
+            for each in ("tokens_in", answered)
+        ]
+    in_, out, thoughts, cached = (math.ceil(each or 0) for each in mean)
+    thought = p95[1] * thoughts // (out + thoughts) if out + thoughts else 0
+    return MeasuredTokens(
+        calls,
+        Tokens(in_, out, thoughts, min(cached, in_)),
+        Tokens(p95[0], p95[1] - thought, thought, min(cached, p95[0])),
+    )
 
 
 def usage(
