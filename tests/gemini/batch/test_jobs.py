@@ -54,7 +54,7 @@ def test_an_intent_is_sent_by_one_of_two_who_hold_it(store):
     """A kernel that wakes up with an intent that another one has sent, or withdrawn, sends nothing."""
     job = run(store.intend(job_of()))
     assert run(store.send(job)).state == "unknown"
-    with pytest.raises(Fenced, match="another process took it over"):
+    with pytest.raises(Fenced, match="was taken over by another process"):
         run(store.send(job))
     other = run(store.intend(job_of(1)))
     run(store.withdraw(other))

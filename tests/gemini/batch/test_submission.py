@@ -351,7 +351,7 @@ def test_an_upload_is_used_by_one_of_two_who_want_it(session, uploaded):
         before = uploaded(at)
         after = uploaded(session(service), number=1)
         assert before.file == after.file
-        with pytest.raises(Fenced, match="another process took it over"):
+        with pytest.raises(Fenced, match="was taken over by another process"):
             at.tell(lambda at: at.submission.create(before))
         assert at.tell(lambda at: at.submission.create(after)).state in LIVE
         assert service.jobs == 1

@@ -142,7 +142,7 @@ def read_answer(body: Any, *, image: bool = False) -> Answer:
     try:
         reply = msgspec.convert(body, _Reply, strict=False)
     except (msgspec.ValidationError, RecursionError) as error:
-        msg = f"Gemini's reply cannot be read as an answer: {_line(str(error))}"
+        msg = f"Gemini replied with something that is no answer: {_line(str(error))}"
         raise Transient(msg) from None
     if not reply.candidates and reply.prompt_feedback is None and reply.usage_metadata is None:
         msg = "Gemini replied without an answer: no candidates, no block reason, no usage"
