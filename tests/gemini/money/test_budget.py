@@ -166,6 +166,8 @@ def test_a_job_that_is_not_collected_counts_at_its_bound_less_what_is_on_record(
 def test_a_model_without_a_price_among_several_is_asked_for(desk):
     with pytest.raises(InputError, match=r"budget_usd needs a price for my-own, .*give it as prices="):
         desk.session(names(1), models=[MODEL, "my-own"], budget_usd=1)
+    with pytest.raises(InputError, match=r"budget_usd needs a price for my-own"):
+        desk.session(names(1), fallback="my-own", budget_usd=1)
     prices = {"my-own": {"in": 1, "out": 1}}
     assert desk.session(names(1), models=[MODEL, "my-own"], budget_usd=1, prices=prices)
 

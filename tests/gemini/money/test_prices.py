@@ -4,6 +4,7 @@ import copy
 from datetime import UTC, datetime
 from decimal import Decimal
 
+import msgspec
 import pytest
 from genai_prices import Usage, calc_price, data_snapshot
 from genai_prices.data_snapshot import get_snapshot
@@ -12,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ipybatch import InputError
-from ipybatch.gemini.money.prices import LANES, find_price, price_of
+from ipybatch.gemini.money.prices import LANES, find_price, find_rates, price_of, rates_of
 from ipybatch.gemini.service.reply import Tokens
 
 AT = datetime(2026, 11, 22, tzinfo=UTC)
@@ -187,3 +188,36 @@ def test_counts_that_contradict_themselves_cost_no_less_than_nothing():
     """More cached than asked, more image than answer: each at most the whole."""
     odd = Tokens(in_=10, cached=50, out=10, image=50)
     assert price_of("mine", odd, "online", prices=OWN).usd == Decimal("0.0003003")
+
+
+def test_sound_images_and_searches_have_rates_of_their_own():
+    prices = {"mine": {"in": 1, "out": 2, "cached": 0.1, "audio": 5, "image_in": 3, "search": 35}}
+    spent = Tokens(in_=1000, cached=300, audio=200, image_in=100, cached_audio=0, out=10, searches=3)
+    millionths = 400 * 1 + 300 * Decimal("0.1") + 200 * 5 + 100 * 3 + 10 * 2
+    assert price_of("mine", spent, "online", prices=prices).usd == Decimal(millionths) / 1_000_000 + Decimal("0.035")
+    assert price_of("mine", spent, "batch", prices=prices).usd == Decimal(millionths) / 2_000_000 + Decimal("0.035")
+
+
+@pytest.mark.parametrize(("model", "usd"), [("gemini-2.5-flash", "0.035"), ("gemini-3-flash-preview", "0.042")])
+def test_from_gemini_3_on_each_query_is_billed(model, usd):
+    assert price_of(model, Tokens(searches=3), "online", at=AT).usd == Decimal(usd)
+
+
+def test_sound_is_dearer_than_text():
+    heard = [price_of("gemini-2.5-flash", Tokens(in_=1000, audio=each), "online", at=AT).usd for each in (0, 1000)]
+    assert heard == [Decimal("0.0003"), Decimal("0.001")]
+
+
+def test_tokens_that_are_not_known_have_no_price():
+    assert find_price("gemini-2.5-flash", Tokens(in_=1, out=None), "online") is None
+    with pytest.raises(InputError, match="tokens must be numbers, got Tokens"):
+        price_of("gemini-2.5-flash", Tokens(in_=None), "online")
+
+
+@given(model=st.sampled_from(MODELS), spent=tokens, lane=st.sampled_from(LANES), has_audio=st.booleans())
+def test_no_call_costs_more_than_the_most(model, spent, lane, has_audio):
+    """Whatever of it is cached, an image or sound."""
+    spent = msgspec.structs.replace(spent, audio=spent.in_ // 3 if has_audio else 0)
+    rates = rates_of(find_rates(model.id, lane, at=AT, own={}), spent.in_)
+    most = rates.most(spent.in_, spent.answered, has_audio=has_audio, has_images=bool(spent.image), searches=0)
+    assert rates.cost(spent) <= most

@@ -19,6 +19,7 @@ from ipybatch.engine.data.outcome import encode_result
 from ipybatch.gemini.prompts import to_prompts
 from ipybatch.gemini.service.api import connect
 from ipybatch.gemini.service.reply import (
+    UNTOLD,
     Answer,
     Refusal,
     Tokens,
@@ -84,6 +85,63 @@ def test_every_kind_of_token_is_counted():
         "candidatesTokensDetails": [{"modality": "TEXT", "tokenCount": 1}, {"modality": "IMAGE", "tokenCount": 7}],
     }
     assert read_answer(reply({"text": "a"}, usageMetadata=usage)).tokens == Tokens(7, 8, 7, 2, 7)
+
+
+# What the service told of the tokens of an answer with a text, and what is known of them; a count of 0 is absent.
+PROMPT, OUT, THOUGHTS, TOTAL = "promptTokenCount", "candidatesTokenCount", "thoughtsTokenCount", "totalTokenCount"
+TOLD = {
+    "nothing": (None, UNTOLD),
+    "an empty usage": ({}, Tokens(None, None, 0)),
+    "the total alone": ({TOTAL: 19}, UNTOLD),
+    "no thoughts": ({PROMPT: 4, OUT: 8, TOTAL: 12}, Tokens(4, 8, 0)),
+    "no thoughts, though there are": ({PROMPT: 4, OUT: 8, TOTAL: 19}, Tokens(4, 8, None)),
+    "no answer, though there is": ({PROMPT: 4, TOTAL: 12}, Tokens(4, None, None)),
+    "no answer, no total": ({PROMPT: 4}, Tokens(4, None, 0)),
+    "thoughts alone": ({PROMPT: 4, THOUGHTS: 7, TOTAL: 11}, Tokens(4, 0, 7)),
+    "no prompt": ({OUT: 8, TOTAL: 12}, Tokens(None, 8, None)),
+}
+
+
+@pytest.mark.parametrize("what", TOLD)
+def test_tokens_that_the_service_did_not_tell_are_none(what):
+    usage, tokens = TOLD[what]
+    answer = read_answer(reply({"text": "a"}, usageMetadata=usage))
+    assert answer.tokens == tokens
+    assert tokens.are_told == (None not in (tokens.in_, tokens.out, tokens.thoughts))
+    assert ("usd_is_bound" in result_of(answer, usd=Decimal(1))) is not tokens.are_told
+
+
+def test_a_blocked_prompt_has_no_answer_to_count():
+    body = {"promptFeedback": {"blockReason": "SAFETY"}, "usageMetadata": {PROMPT: 4, TOTAL: 4}}
+    assert read_answer(body).tokens == Tokens(4, 0, 0)
+
+
+def test_sound_images_and_searches_are_counted_apart():
+    usage = {
+        **USAGE,
+        "cachedContentTokenCount": 3,
+        "promptTokensDetails": [{"modality": "AUDIO", "tokenCount": 2}, {"modality": "IMAGE", "tokenCount": 1}],
+        "cacheTokensDetails": [{"modality": "AUDIO", "tokenCount": 1}, {"modality": "TEXT", "tokenCount": 2}],
+    }
+    tokens = read_answer(reply({"text": "a"}, usageMetadata=usage)).tokens
+    assert tokens == Tokens(4, 8, 7, 3, audio=2, image_in=1, cached_audio=1)
+
+
+@pytest.mark.parametrize(
+    ("grounding", "searches"),
+    [
+        (None, 0),
+        ({}, 0),
+        ([], 0),
+        ({"webSearchQueries": ["a", "b", "a"]}, 2),
+        ({"webSearchQueries": [], "groundingChunks": [{"web": {}}]}, 1),
+        ({"retrievalMetadata": {}}, 0),
+    ],
+)
+def test_each_query_of_a_search_counts_once(grounding, searches):
+    body = reply({"text": "a"})
+    body["candidates"][0]["groundingMetadata"] = grounding
+    assert read_answer(body).tokens.searches == searches
 
 
 @pytest.mark.parametrize(
