@@ -1,9 +1,11 @@
 import asyncio
 
+import pandas as pd
 import pytest
 
 from ipybatch.engine.store.journal import open_journal
 from ipybatch.errors import InputError, Refused
+from ipybatch.gemini import credits_of, usage
 from ipybatch.gemini.batch.jobs import JobStore
 from ipybatch.gemini.batch.manual import GeminiBatches
 from tests.gemini.stories import KEY, MODEL, Session, chunk_of, create_elsewhere, gemini
@@ -226,3 +228,59 @@ def test_the_key_is_nowhere(batches, journal):
         assert "secret-but-wrong" not in shown
         for path in journal.parent.glob("journal.db*"):
             assert secret.encode() not in path.read_bytes()
+
+
+def test_what_answers_cost_is_recorded_once(batches, journal):
+    """However often they are read; and blocked answers are billed too."""
+    with gemini(item_failure_rate=0.3, answer_faults={"blocked": 0.3}) as service:
+        at = batches(service)
+        name = at.create_text([f"prompt {number}" for number in range(30)], model=MODEL)
+        at.wait(name, poll_s=0.02)
+        frames = [at.results(name) for _ in range(2)]
+        billed = service.truth()["billed"]["batch"]
+        (row,) = usage(journal=journal).to_dict("records")
+        assert (row["operation"], row["lane"], row["requests"]) == ("text", "batch", billed["generations"])
+        assert 0 < row["failed"] < row["requests"] < 30
+        assert (row["tokens_in"], row["tokens_out"]) == (billed["prompt"], billed["out"])
+        assert 0 < row["usd"] == pytest.approx(at.history().usd[0])
+        assert frames[0].usd.sum() == pytest.approx(frames[1].usd.sum())
+        assert frames[0].usd.sum() < row["usd"]  # what is billed, and no answer
+
+
+def test_history_tells_successes_failures_and_cost_of_each_job(batches):
+    with gemini(job_faults=[None, "fail"]) as service:
+        at = batches(service)
+        prompts = [{"id": number, "prompt": f"Pose {number}", "operation": "character"} for number in range(3)]
+        one = at.create_text([*prompts, "Name it [[invalid]]"], model=MODEL, name="one")
+        other = at.create_text(PROMPTS, model=MODEL, name="other")
+        before = at.history()
+        assert before[["successful", "failed", "usd", "credits"]].isna().all(axis=None)
+        for name in (one, other):
+            at.wait(name, poll_s=0.02)
+            at.results(name)
+        first, second = at.history().to_dict("records")
+        assert (first["name"], first["requests"], first["successful"], first["failed"]) == ("one", 4, 3, 1)
+        assert first["credits"] == 3 * credits_of("character", lane="batch")
+        assert first["usd"] > 0
+        assert (second["name"], second["state"], second["requests"]) == ("other", "failed", 5)
+        assert pd.isna(second["usd"])
+
+
+def test_prices_of_the_users_own_hold(batches):
+    with gemini(output_tokens=100) as service:
+        at = batches(service, prices={MODEL: {"in": 0.0, "out": 2000.0}})
+        name = at.create_text(PROMPTS, model=MODEL)
+        at.wait(name, poll_s=0.02)
+        frame = at.results(name)
+        assert frame.usd.tolist() == pytest.approx([tokens * 0.001 for tokens in frame.tokens_out])
+
+
+def test_the_file_of_a_collected_batch_is_deleted(batches):
+    with gemini() as service:
+        at = batches(service)
+        name = at.create_text(PROMPTS, model=MODEL)
+        at.wait(name, poll_s=0.02)
+        assert len(service.files) == 1
+        at.results(name)
+        assert service.files == []
+        assert len(at.results(name)) == 5

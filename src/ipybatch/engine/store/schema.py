@@ -269,6 +269,9 @@ STEPS = (
     );
     CREATE INDEX again_by_session ON again (session, item);
     """,
+    """
+    ALTER TABLE job ADD COLUMN labels TEXT NOT NULL DEFAULT '[]';
+    """,
 )
 
 

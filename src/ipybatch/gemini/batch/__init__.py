@@ -7,5 +7,6 @@ pending      items that wait for their answers
 results      the output of an ended job, matched by key
 collector    what becomes of the items of an ended job
 gatherer     the jobs of a session
+tables       tables of jobs and answers, for `manual`
 manual       jobs by hand: `GeminiBatches`
 """

@@ -41,7 +41,7 @@ KEPT_S = 172_800.0  # of results; Source: https://ai.google.dev/gemini-api/docs/
 CANCELLING = "cancelled here, and still running there"  # reason of a job that runs on for a while
 _COLUMNS = (
     "display_name, session, number, model, remote, state, file, created_s, updated_s, ended_s, requests, reason, keys,"
-    " collected, account, bound_usd, look, answers, rows, is_released"
+    " collected, account, bound_usd, look, answers, rows, is_released, labels"
 )
 _FLAGS = ("collected", "is_released")
 _NEVER_SENT = "(remote = '' AND state IN ('intent', 'failed'))"
@@ -80,6 +80,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
         answers: Number of its items that were answered, as the service told last; None if it never did.
         rows: Number of rows of its output, answers and errors, at the last look; None before its results were read.
         is_released: Whether the user allowed that what it did not answer is sent again.
+        labels: Operation and project of each item; one pair for all where they are the same.
         counts: Number of requests by state, as last reported by the service; not in the journal.
     """
 
@@ -102,6 +103,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     answers: int | None = None
     rows: int | None = None
     is_released: bool = False
+    labels: tuple[tuple[str, str], ...] = ()
     counts: Mapping[str, int] = {}
 
     @property
@@ -295,14 +297,21 @@ def _jobs(database: sqlite3.Connection, where: str, values: Sequence[Any]) -> li
 def _row(job: Job) -> dict[str, Any]:
     fields = {name: getattr(job, name) for name in _COLUMNS.split(", ")}
     flags = {name: int(getattr(job, name)) for name in _FLAGS}
-    return {**fields, **flags, "keys": msgspec.json.encode(job.keys)}
+    return {
+        **fields,
+        **flags,
+        "keys": msgspec.json.encode(job.keys),
+        "labels": msgspec.json.encode(job.labels).decode(),
+    }
 
 
 def _from_row(row: Sequence[Any]) -> Job:
     fields = dict(zip(_COLUMNS.split(", "), row, strict=True))
     del fields["requests"]
-    keys = msgspec.json.decode(fields["keys"], type=tuple[str, ...])
-    return Job(**{**fields, **{name: bool(fields[name]) for name in _FLAGS}, "keys": keys})
+    fields |= {name: bool(fields[name]) for name in _FLAGS}
+    fields["keys"] = msgspec.json.decode(fields["keys"], type=tuple[str, ...])
+    fields["labels"] = msgspec.json.decode(fields["labels"], type=tuple[tuple[str, str], ...])
+    return Job(**fields)
 
 
 def _update(database: sqlite3.Connection, job: Job, only: JobState | None) -> bool:

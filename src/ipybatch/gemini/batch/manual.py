@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import builtins
 import hashlib
-from collections.abc import Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Coroutine, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -21,16 +21,18 @@ from ipybatch.engine.data.plan import key_value
 from ipybatch.engine.data.policy import check, check_count
 from ipybatch.engine.run.engine_thread import engine_thread
 from ipybatch.engine.store.journal import open_journal
-from ipybatch.errors import InputError, ItemError, Permanent
+from ipybatch.errors import InputError
 from ipybatch.gemini.batch import results
 from ipybatch.gemini.batch.jobs import Job, JobStore, digest_of
-from ipybatch.gemini.batch.results import Unanswered
 from ipybatch.gemini.batch.spool import MAX_REQUESTS, BatchRequest, Chunk, chunks, spooled
 from ipybatch.gemini.batch.submission import GRACE_S, Submission
+from ipybatch.gemini.batch.tables import RowReader, history, joined, table
 from ipybatch.gemini.images import ImageStore
+from ipybatch.gemini.money.budget import Budget, Money
+from ipybatch.gemini.money.prices import Prices, check_prices
+from ipybatch.gemini.money.usage import spent_by_job
 from ipybatch.gemini.prompts import Prompt, to_prompts
 from ipybatch.gemini.service.api import Api, Operation, connect
-from ipybatch.gemini.service.reply import read_answer, result_of
 from ipybatch.gemini.service.request_config import RequestConfig, Schema
 
 if TYPE_CHECKING:
@@ -41,48 +43,6 @@ T = TypeVar("T")
 
 
 _canonical = msgspec.json.Encoder(order="deterministic").encode
-
-
-class RowReader(msgspec.Struct, frozen=True):
-    """Reads answers as rows.
-
-    Attributes:
-        images: Where images are saved; None: nowhere.
-        schema: The schema of answers; None: any text.
-    """
-
-    images: ImageStore | None = None
-    schema: Schema | None = None
-
-    @classmethod
-    def of(cls, folder: str | Path | None, schema: Any) -> RowReader:
-        """Return a reader for a user's arguments.
-
-        Raises:
-            InputError: An argument is invalid.
-            MissingExtra: A package is not installed.
-        """
-        images = None if folder is None else ImageStore(folder)
-        return cls(images, None if schema is None else Schema.of(schema))
-
-    def rows(self, block: Iterable[results.Result]) -> dict[str, dict[str, Any]]:
-        """Return the rows of those items of which there is an answer or an error, by key."""
-        return {key: self.row(key, body) for key, body in block if not isinstance(body, Unanswered)}
-
-    def row(self, key: str, body: Mapping[str, Any] | ItemError) -> dict[str, Any]:
-        """Return an item's row: key, status, error, and the columns of its result if it has one."""
-        row = {"key": key_value(key), "status": "completed", "error": ""}
-        try:
-            if isinstance(body, ItemError):
-                raise body
-            answer = read_answer(body)
-            if answer.verdict != "ok":
-                raise Permanent(answer.reason)
-            data = msgspec.UNSET if self.schema is None else self.schema.parse(answer.text)
-            files = self.images.save(key, answer.images) if self.images is not None and answer.images else ()
-            return {**row, **result_of(answer, data=data, files=files)}
-        except ItemError as error:
-            return {**row, "status": "failed", "error": str(error)}
 
 
 class GeminiBatches:
@@ -96,6 +56,7 @@ class GeminiBatches:
         base_url: Address of another server, such as a simulator.
         client: A `google.genai.Client` of the user's own.
         journal: Path of the journal of jobs; default: the common one.
+        prices: Your own prices, USD per million tokens; see `ipybatch.gemini.price_of`.
         grace_s: Time for which a job is looked up whose submission was not answered, seconds, >= 0.
 
     Raises:
@@ -110,12 +71,15 @@ class GeminiBatches:
         client: Any = None,
         journal: str | Path | None = None,
         *,
+        prices: Prices | None = None,
         grace_s: float = GRACE_S,
     ) -> None:
         check("grace_s", grace_s, low=0)
         self._own_client = client is None
         self._client = connect(api_key, base_url, client)
-        self._store = JobStore(open_journal(journal))
+        self._journal = open_journal(journal)
+        self._money = Money(Budget(None), check_prices(prices) or None)
+        self._store = JobStore(self._journal)
         self._api = Api(self._client)
         self._submission = Submission(self._api, self._store, grace_s=grace_s)
 
@@ -215,7 +179,8 @@ class GeminiBatches:
     def results(self, name: str, folder: str | Path | None = None, schema: Any = None) -> pd.DataFrame:
         """Return one row per prompt, in the order sent: key, status, error, and the columns of the result.
 
-        Status is "completed", "failed", or "pending" while its job runs.
+        Status is "completed", "failed", or "pending" while its job runs.  What the answers cost is recorded, once; see
+        `ipybatch.gemini.usage`.
 
         Args:
             name: Name of the batch.
@@ -228,7 +193,9 @@ class GeminiBatches:
         """
         import pandas as pd
 
-        rows = _wait_for(self._results(self._jobs(name), RowReader.of(folder, schema)))
+        images = None if folder is None else ImageStore(folder)
+        reader = RowReader(self._journal, self._money, images, None if schema is None else Schema.of(schema))
+        rows = _wait_for(self._results(self._jobs(name), reader))
         return pd.DataFrame(rows, columns=None if rows else ["key", "status", "error"])
 
     def cancel(self, name: str) -> pd.DataFrame:
@@ -285,11 +252,13 @@ class GeminiBatches:
         return joined(self._store.find(), _wait_for(self._listed()))
 
     def history(self) -> pd.DataFrame:
-        """Return one row per job in the journal, oldest first; no request is sent.
+        """Return one row per job in the journal, those of sessions too, oldest first; no request is sent.
 
-        Columns: name, display_name, remote, number, model, state, requests, created (UTC), ended, reason, collected.
+        Columns: name, display_name, remote, number, model, state, requests, successful and failed (of jobs that ended,
+        as last reported), created (UTC), ended, reason, collected, usd and credits (of the answers that were read;
+        credits where the operation has a price in them).
         """
-        return table(self._store.find()).drop(columns=["successful", "failed", "pending"])
+        return history(self._store.find(), spent_by_job(self._journal))
 
     def _create(
         self, prompts: Sequence[Prompt], request_config: RequestConfig, model: str, name: str | None, most: int
@@ -337,12 +306,13 @@ class GeminiBatches:
             status = "failed" if job.ended and job.state != "succeeded" else "pending"
             found = {key: {"key": key_value(key), "status": status, "error": _why(job)} for key in job.keys}
             if job.ended and job.remote:
+                places = {key: place for place, key in enumerate(job.keys)}
                 async with results.fetch(self._api, job) as output:
                     async for block in output.blocks(is_last=True):
-                        found |= await asyncio.to_thread(reader.rows, block)
+                        found |= await asyncio.to_thread(reader.rows, job, places, block)
                     is_whole = output.is_whole
                 if is_whole:
-                    await self._store.collect(job)
+                    await self._submission.tidy(await self._store.collect(job))
             rows += [found[key] for key in job.keys]
         return rows
 
@@ -392,62 +362,3 @@ def _name_of(operation: str, model: str, requests: Sequence[BatchRequest]) -> st
     for request in requests:
         found.update(request.sent())
     return f"{operation}-{found.hexdigest()}"
-
-
-def joined(jobs: Sequence[Job], listed: Iterable[Operation]) -> pd.DataFrame:
-    """Return a `table` of the jobs in the journal and all others that the service lists, with a column ``ours``."""
-    by_name = {operation.name: operation for operation in listed}
-    known = {job.remote for job in jobs}
-    mine = [_with_counts(job, by_name.get(job.remote)) for job in jobs]
-    others = [_foreign(operation) for name, operation in by_name.items() if name not in known]
-    return table([*mine, *others]).assign(ours=[True] * len(mine) + [False] * len(others))
-
-
-def table(jobs: Sequence[Job]) -> pd.DataFrame:
-    """Return one row per job.
-
-    Columns: name, display_name, remote, number, model, state, requests, successful, failed, pending (as last reported
-    by the service), created and ended (UTC), reason, collected.
-    """
-    import pandas as pd
-
-    columns: dict[str, Any] = {
-        "name": [job.session for job in jobs],
-        **{
-            name: [getattr(job, name) for job in jobs]
-            for name in ("display_name", "remote", "number", "model", "state")
-        },
-        "requests": [job.requests or job.counts.get("requests", 0) for job in jobs],
-        **{name: [job.counts.get(name) for job in jobs] for name in ("successful", "failed", "pending")},
-        "created": _times([job.created_s or None for job in jobs]),
-        "ended": _times([job.ended_s for job in jobs]),
-        "reason": [job.reason for job in jobs],
-        "collected": [job.collected for job in jobs],
-    }
-    return pd.DataFrame(columns)
-
-
-def _with_counts(job: Job, operation: Operation | None) -> Job:
-    if operation is None:
-        return job
-    return msgspec.structs.replace(job, state=operation.state, counts=operation.counts)
-
-
-def _foreign(operation: Operation) -> Job:
-    return Job(
-        display_name=operation.display_name,
-        session="",
-        number=0,
-        model=operation.model,
-        keys=(),
-        state=operation.state,
-        remote=operation.name,
-        reason=operation.reason,
-        counts=operation.counts,
-    )
-
-
-def _times(unix_s: list[Any]) -> pd.Series[Any]:
-    import pandas as pd
-
-    return pd.to_datetime(pd.Series(unix_s, dtype="float64"), unit="s", utc=True)

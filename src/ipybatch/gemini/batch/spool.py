@@ -117,12 +117,14 @@ class Spooled(msgspec.Struct, frozen=True, kw_only=True):
         keys: The items in it, in order.
         failed: The items that are not in it, and why.
         digest: Hash of its requests.
+        labels: Operation and project of each item; one pair for all where they are the same.
     """
 
     path: Path
     keys: tuple[str, ...]
     failed: Mapping[str, ItemError]
     digest: str
+    labels: tuple[tuple[str, str], ...]
 
 
 def wire_key(place: int, key: str) -> str:
@@ -201,11 +203,13 @@ def _write(path: Path, model: str, chunk: Chunk, stop: threading.Event) -> Spool
     finally:
         if stop.is_set():  # nobody waits for it, and the file may have been made after its removal
             _remove(path)
+    labels = [(request.prompt.operation, request.prompt.project) for request in written]
     return Spooled(
         path=path,
         keys=tuple([request.key for request in written]),
         failed=failed,
         digest=digest_of(model, (request.sent() for request in written)),
+        labels=tuple(labels if len(set(labels)) > 1 else labels[:1]),
     )
 
 

@@ -72,6 +72,7 @@ class Submission:
             model=model,
             keys=spooled.keys,
             account=self._api.account,
+            labels=spooled.labels,
         )
         held = self._held(session, spooled)
         if held is not None and await self._is_there(held):

@@ -267,6 +267,15 @@ def uncollected_usd(journal: Journal, session: str, since_s: float) -> dict[str,
     return {name: Decimal(str(usd)) for name, usd in rows if usd > 0}
 
 
+def spent_by_job(journal: Journal) -> dict[str, tuple[float | None, Decimal]]:
+    """Return USD (None if no price is known) and credits of the answers on record of each batch job, by its name."""
+    with journal.reader() as database:
+        rows = database.execute(
+            "SELECT job, sum(usd), group_concat(credits, ' ') FROM usage WHERE job != '' GROUP BY job"
+        ).fetchall()
+    return {job: (usd, sum(map(Decimal, (taken or "").split()), Decimal(0))) for job, usd, taken in rows}
+
+
 def latency_s(journal: Journal, model: str, since_s: float) -> float | None:
     """Return the mean time to a model's online answers since a Unix time, seconds; None if there were none."""
     with journal.reader() as database:
