@@ -12,7 +12,9 @@ import pytest
 
 from ipybatch.testing import KILL_VARIABLE
 from tests.chaos.rounds import ROOT
+from tests.gemini.nights import night_service
 from tests.gemini.stories import gemini
+from tests.gemini.test_statement import check_killed_batch, check_killed_calls
 
 PROMPTS = 12
 VICTIM = """
@@ -154,3 +156,17 @@ def test_ten_thousand_prompts_of_which_some_fail_and_are_sent_again_alone(tmp_pa
         night.check_once(10_000)
         assert service.jobs <= 5
         assert int(peak_mb) <= 300
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_the_statement_after_fifty_kills_is_the_ledger_of_the_service(tmp_path, seed):
+    faults = {"late": 0.2, "cut": 0.2, "shuffled": 0.2}
+    with night_service(batch_delay_s=1.0, job_faults=faults, job_looks=1, seed=seed) as service:
+        told = check_killed_batch(service, tmp_path / "journal.db", times=50, seed=seed)
+        assert told["summary"].startswith("night completed: 40/40")
+
+
+@pytest.mark.parametrize("lane", ["online", "flex"])
+def test_the_budget_holds_through_thirty_kills(tmp_path, lane):
+    with night_service(latency_s=0.1) as service:
+        check_killed_calls(service, tmp_path / "journal.db", lane, times=30, seed=3)

@@ -1,0 +1,107 @@
+"""The statement and the budget of sessions, also of killed ones: what was billed is known, and never above the budget.
+
+`make chaos` kills more often.
+"""
+
+import tempfile
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ipybatch.testing import VirtualClock
+from tests.gemini.killed import PRICES, Killed
+from tests.gemini.nights import SOON, night
+from tests.gemini.nights import night_service as gemini
+
+
+def billed(service):
+    """What the service billed: number of answers, and USD at the prices of the session."""
+    rows = [row for row in service.simulator.ledger() if row["billed"]]
+    usd = sum(
+        (row["tokens_in"] + 10 * (row["tokens_out"] + row["tokens_thoughts"]))
+        / 1e6
+        * (1 if row["lane"] == "online" else 0.5)
+        for row in rows
+    )
+    return len(rows), usd
+
+
+def check_statement(told, service, *, is_exact):
+    """What is billed there is kept here; calls that were cut may be billed, and are told as unknown."""
+    count, usd = billed(service)
+    known = sum(row["billed"] for row in told["statement"])
+    unknown = sum(row["unknown"] for row in told["statement"])
+    assert known == sum(row["kept"] for row in told["statement"])
+    assert known <= count <= known + unknown
+    assert told["usd"] >= usd - 1e-9
+    if is_exact:
+        assert (unknown, known) == (0, count)
+        assert told["usd"] == pytest.approx(usd)
+    assert service.truth()["submitted_twice"] == []
+
+
+def test_the_statement_of_a_killed_batch_is_the_ledger_of_the_service(journal):
+    with gemini(batch_delay_s=0.2, job_faults={"late": 0.2, "cut": 0.2, "shuffled": 0.2}, job_looks=1) as service:
+        check_killed_batch(service, journal, times=6, seed=1)
+
+
+def check_killed_batch(service, journal, times, seed):
+    options = {"prompts": 40, "lane": "batch", "max_requests_per_job": 5, "poll_s": 0.05, "max_active_jobs": 3}
+    with Killed(service.url, journal, config={"max_output_tokens": 300}, budget_usd=1.0, **options) as night:
+        night.kill_often(times, seed)
+        told = night.run()
+    check_statement(told, service, is_exact=told["summary"].startswith("night completed: 40/40"))
+    assert service.truth()["billed_twice"] == []
+    assert billed(service)[1] <= 1.0
+    return told
+
+
+@pytest.mark.parametrize("lane", ["online", "flex"])
+def test_what_killed_calls_may_have_cost_is_told_and_counts(journal, lane):
+    with gemini(latency_s=0.1) as service:
+        check_killed_calls(service, journal, lane, times=4, seed=2)
+
+
+def check_killed_calls(service, journal, lane, times, seed):
+    budget_usd = 0.02 if lane == "online" else 0.01
+    options = {"prompts": 60, "lane": lane, "concurrency": 4, "config": {"max_output_tokens": 50}}
+    with Killed(service.url, journal, budget_usd=budget_usd, **options) as night:
+        night.kill_often(times, seed)
+        told = night.run()
+    check_statement(told, service, is_exact=False)
+    assert billed(service)[1] <= budget_usd
+    return told
+
+
+FAULTS = [None, "late", "cut", "shuffled", "keyless", "expire", "expire+billed", "expire+partial", "fail+billed"]
+FAULTS += ["fail+partial", "cancel+partial", "cancel+billed", "late+keyless", "torn"]
+MARKS = ["", " [[no_usage]]", " [[cut]]", " [[blocked]]", " [[total_only]]", " [[extras]]"]
+
+
+@settings(deadline=None, max_examples=15)
+@given(
+    st.lists(st.sampled_from(FAULTS), max_size=4),
+    st.lists(st.sampled_from(MARKS), min_size=1, max_size=9),
+    st.floats(0.001, 0.01),
+    st.sampled_from(["batch", "flex"]),
+)
+def test_no_job_that_goes_wrong_costs_more_than_the_budget(faults, marks, budget_usd, lane):
+    """Whatever becomes of the jobs, and though the same call goes on and asks for what was held."""
+    prompts = [f"Name star {number}{mark}" for number, mark in enumerate(marks)]
+    given = {"max_requests_per_job": 3, "prices": PRICES, "config": {"max_output_tokens": 120}}
+    given |= {"flex_fallback": "batch", "flex_tries": 1} if lane == "flex" else {}
+    options = {"batch_delay_s": SOON, "job_faults": faults, "job_looks": 2, "flex_shed_rate": 0.5}
+    with gemini(**options) as service, tempfile.TemporaryDirectory() as folder:
+        for _ in range(3):
+            clock = VirtualClock()
+            where = {"lane": lane, "clock": clock, "budget_usd": budget_usd, **given}
+            session = night(service, Path(folder) / "j.db", prompts, **where)
+            clock.run(session)
+            count, usd = billed(service)
+            assert usd <= budget_usd
+            statement = session.statement()
+            known = statement.kept.sum() + statement.waiting.sum() + statement.lost.sum()
+            assert known <= count <= known + statement.unknown.sum()
+            session.resend()
