@@ -9,6 +9,7 @@ arguments     what `generate` takes: the settings of each lane, and the rest
 spec          all settings of a session, and its parts
 lanes         the lanes that a prompt goes through, and the deadlines of these
 online_call   one request and its cost
+batch_call    one prompt in the batch lane, and its cost
 tries         answers that were of no use, and which of them are sent again
 statement     what was sent, billed there, kept here and lost
 prompts       items, as users write them and as they are sent

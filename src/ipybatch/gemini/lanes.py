@@ -31,11 +31,10 @@ from ipybatch.engine.run.attempt import Attempt
 from ipybatch.errors import ItemError, Transient
 from ipybatch.gemini.batch.gatherer import CONFIRM_S, Gatherer
 from ipybatch.gemini.batch.pending import TooLate
-from ipybatch.gemini.batch.results import Unmatched
+from ipybatch.gemini.batch_call import BatchCaller
 from ipybatch.gemini.money.tokens import estimate_input
 from ipybatch.gemini.online_call import Caller, NextModel
 from ipybatch.gemini.prompts import Prompt
-from ipybatch.gemini.service.reply import read_answer
 from ipybatch.gemini.service.request_config import RequestConfig
 from ipybatch.gemini.tries import Tries
 
@@ -71,7 +70,7 @@ class Lanes(msgspec.Struct):
     Attributes:
         lane: The session's lane.
         caller: Sends requests online and by flex.
-        gatherer: Sends batch jobs; None for a session without a batch.
+        batch: Sends prompts by batch; None for a session without a batch.
         flex_tries: Tries by flex before a prompt takes ``flex_fallback``.
         flex_fallback: The next lane; None: the prompt fails.
         deadline: The deadline; None: there is none.
@@ -82,7 +81,7 @@ class Lanes(msgspec.Struct):
 
     lane: Lane
     caller: Caller
-    gatherer: Gatherer | None = None
+    batch: BatchCaller | None = None
     flex_tries: int = 3
     flex_fallback: Literal["online", "batch"] | None = "online"
     deadline: Deadline | None = None
@@ -113,6 +112,11 @@ class Lanes(msgspec.Struct):
             else:
                 return self.tries.succeed(item, attempt, result)
 
+    @property
+    def gatherer(self) -> Gatherer | None:
+        """The batch jobs; None for a session without a batch."""
+        return None if self.batch is None else self.batch.gatherer
+
     async def __aenter__(self) -> Lanes:
         """Open the batch, and watch the deadline."""
         if self.gatherer is not None:
@@ -128,6 +132,8 @@ class Lanes(msgspec.Struct):
             await asyncio.gather(self._leaving, return_exceptions=True)
         if self.gatherer is not None:
             await self.gatherer.__aexit__()
+            if not self.gatherer.has_open_jobs:
+                self.caller.money.release_credits()
 
     def recorded(self, outcomes: list[Outcome]) -> None:
         """Handle outcomes that are on disk."""
@@ -186,23 +192,8 @@ class Lanes(msgspec.Struct):
         return await self._online(permits)
 
     async def _batch(self, prompt: Prompt, attempt: Attempt, again: int) -> dict[str, Any]:
-        assert self.gatherer is not None
-        caller, model = self.caller, self.gatherer.model
-        money, request_config = caller.money, caller.request_configs["batch"]
-        ticket = await caller.reserve(prompt, model, "batch")
-        try:
-            with money.credits_for(prompt, "batch", caller.session):
-                try:
-                    async with self.gatherer.reply(prompt, attempt, again) as received:
-                        ticket.job, ticket.item = received.job, received.key
-                        answer = read_answer(received.body, image=request_config.wants_image(prompt.config))
-                        return await caller.finish(prompt, answer, model, "batch", 0.0, ticket)
-                except Unmatched as error:
-                    ticket.job, ticket.item, ticket.unmatched = error.job, error.key, error
-                    return await caller.finish(prompt, read_answer(error.body), model, "batch", 0.0, ticket)
-        finally:
-            caller.settle(ticket, None)
-            caller.tell_spent()
+        assert self.batch is not None
+        return await self.batch.call(prompt, attempt, again)
 
     async def _leave(self, deadline: Deadline, gatherer: Gatherer) -> None:
         await asyncio.sleep(max(0.0, deadline.batch_until_s - self.caller.clock.now_s()))

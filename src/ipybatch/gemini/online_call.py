@@ -21,6 +21,7 @@ from ipybatch.engine.rules.limiter import MOST_COOL_S, cut_words
 from ipybatch.engine.run.attempt import Attempt
 from ipybatch.engine.store.journal import Journal
 from ipybatch.errors import Held, ItemError, Permanent, RateLimited, Withheld
+from ipybatch.gemini.batch.pending import Stake
 from ipybatch.gemini.images import ImageStore
 from ipybatch.gemini.money import usage
 from ipybatch.gemini.money.budget import MARGIN, NOTHING, Money
@@ -51,12 +52,12 @@ class NextModel(RateLimited):
     """A model refused, and another one may be asked in its place."""
 
 
-class Ticket(msgspec.Struct):
+class Ticket(Stake):
     """What is reserved for a call, and where it is on record.
 
     Attributes:
         reserved: Reserved in the budget, USD.
-        bound_usd: The same; None if no price is known.
+        prepaid: What counts as spent of it already, USD.
         is_settled: Whether the reservation is released.
         number: Its row in the usage; 0 before there is one.
         at_once: Requests in flight when it was sent, itself included; None in a batch job.
@@ -66,7 +67,7 @@ class Ticket(msgspec.Struct):
     """
 
     reserved: Decimal = _NO_USD
-    bound_usd: Decimal | None = None
+    prepaid: Decimal = _NO_USD
     is_settled: bool = False
     number: int = 0
     at_once: int | None = None
@@ -134,7 +135,7 @@ class Caller(msgspec.Struct):
         request_config, budget = self.request_configs[lane], self.money.budget
         bound = self.money.bound(prompt, model, lane, request_config)
         if bound is None:
-            return Ticket(await budget.reserve(NOTHING))
+            return Ticket(reserved=await budget.reserve(NOTHING))
         if bound.is_known:
             reserved = await budget.reserve(bound)
         else:
@@ -142,13 +143,13 @@ class Caller(msgspec.Struct):
             if reserved < bound.usd and budget.limit_usd is not None and not self._is_advised:
                 self._is_advised = True
                 self.tell(Noted(self.clock.unix_s(), _NO_BOUND))
-        return Ticket(reserved, reserved)
+        return Ticket(bound_usd=reserved, reserved=reserved)
 
     def settle(self, ticket: Ticket, usd: Decimal | None) -> None:
         """Count the cost of a call in place of its reservation, once."""
         if not ticket.is_settled:
             ticket.is_settled = True
-            self.money.budget.settle(ticket.reserved, usd or _NO_USD)
+            self.money.budget.settle(ticket.reserved, (usd or _NO_USD) - ticket.prepaid)
 
     async def finish(  # noqa: PLR0917  # what a call has become
         self, prompt: Prompt, answer: Answer, model: str, lane: str, ms: float, ticket: Ticket

@@ -19,6 +19,7 @@ from ipybatch.errors import InputError
 from ipybatch.gemini.batch.gatherer import Gatherer
 from ipybatch.gemini.batch.jobs import JobGroups, JobStore
 from ipybatch.gemini.batch.pending import BatchPolicy
+from ipybatch.gemini.batch_call import BatchCaller, BatchFunds
 from ipybatch.gemini.images import ImageStore
 from ipybatch.gemini.lanes import Deadline, Lane, Lanes, assumed_latency_s, plan
 from ipybatch.gemini.money import usage
@@ -189,7 +190,7 @@ class GeminiSpec(msgspec.Struct, frozen=True, kw_only=True):
             api=api,
             request_configs=self.request_configs,
             pacer=self.pacer,
-            money=Money(budget, self.prices, self.account, self.output_tokens),
+            money=Money(budget, self.prices, self.account, self.output_tokens, self._credits_held()),
             journal=self.journal,
             clock=self.clock,
             tell=tell,
@@ -197,13 +198,12 @@ class GeminiSpec(msgspec.Struct, frozen=True, kw_only=True):
             images=self.images,
             keeps_reply=self.keeps_reply,
         )
-        self._release_credits()
         caller.tell_spent()
         self.pacer.refresh(self.clock.unix_s())
         return Lanes(
             lane=self.lane,
             caller=caller,
-            gatherer=self._gatherer(api, tell, state, run.created_s) if self.has_batch else None,
+            batch=self._batch(caller, state, run.created_s) if self.has_batch else None,
             flex_tries=self.flex_tries,
             flex_fallback=self.flex_fallback,
             deadline=self._deadline(),
@@ -211,21 +211,21 @@ class GeminiSpec(msgspec.Struct, frozen=True, kw_only=True):
             fallback=self.fallback,
         )
 
-    def _gatherer(
-        self, api: Api, tell: Callable[[Event], None], state: Callable[[], State], since_s: float
-    ) -> Gatherer:
-        return Gatherer(
+    def _batch(self, caller: Caller, state: Callable[[], State], since_s: float) -> BatchCaller:
+        gatherer = Gatherer(
             self.name,
             self.models[0].name,
             self.request_configs["batch"],
             self.policy,
-            api,
+            caller.api,
             JobStore(self.journal, self.clock),
-            JobGroups(tell, self.clock),
+            JobGroups(caller.tell, self.clock),
             self.clock,
             state,
             since_s,
+            BatchFunds(caller),
         )
+        return BatchCaller(caller, gatherer, usage.uncollected_usd(self.journal, self.name, since_s))
 
     def _tries(self, state: Callable[[], State], since_s: float) -> Tries:
         return Tries(
@@ -239,13 +239,16 @@ class GeminiSpec(msgspec.Struct, frozen=True, kw_only=True):
             since_s,
         )
 
-    def _release_credits(self) -> None:
-        """Refund the credits reserved by calls that a crash interrupted."""
+    def _credits_held(self) -> dict[tuple[str, Decimal], int]:
+        """Return what earlier processes reserved for jobs that are not collected; all else is refunded."""
         if self.account is None:
-            return
-        for held in self.account.open_reservations():
-            if held.reference.startswith(f"{self.name}: "):
-                self.account.refund(held.id)
+            return {}
+        ours = [held for held in self.account.open_reservations() if held.reference.startswith(f"{self.name}: ")]
+        if any(job.sent and not job.collected for job in JobStore(self.journal).of_session(self.name)):
+            return {(held.reference, held.credits): held.id for held in ours}
+        for held in ours:
+            self.account.refund(held.id)
+        return {}
 
     def _deadline(self) -> Deadline | None:
         if self.deadline_s is None:

@@ -22,9 +22,10 @@ import msgspec
 from ipybatch.engine.data.clock import Clock
 from ipybatch.errors import Held, ItemError, Permanent, Transient
 from ipybatch.gemini.batch.jobs import KEPT_S, Job, JobGroups, JobStore
-from ipybatch.gemini.batch.pending import BatchPolicy, PendingItems, Received
+from ipybatch.gemini.batch.pending import BatchPolicy, Funds, PendingItems, Received
 from ipybatch.gemini.batch.results import Output, Unanswered, Unmatched, fetch
 from ipybatch.gemini.batch.submission import Submission, polls
+from ipybatch.gemini.prompts import Prompt
 from ipybatch.gemini.service.api import Api, Missing
 
 LOOKS = 8  # at the results of an ended job, at growing intervals
@@ -38,6 +39,7 @@ class Collector:
     Args:
         items: The items that wait.
         pause: Function that sleeps for so many seconds, or less.
+        funds: What pays for the jobs.
 
     Attributes:
         cancelling: Numbers of jobs that we cancelled.
@@ -54,9 +56,10 @@ class Collector:
         submission: Submission,
         clock: Clock,
         pause: Callable[[float], Awaitable[None]],
+        funds: Funds,
     ) -> None:
         self._items, self._policy, self._api, self._store, self._groups = items, policy, api, store, groups
-        self._submission, self._clock, self._pause = submission, clock, pause
+        self._submission, self._clock, self._pause, self._funds = submission, clock, pause, funds
         self.cancelling: set[int] = set()
         self.lost: Counter[str] = Counter()
         self._delivered: dict[str, asyncio.Future[None]] = {}  # resolved when the answer was taken; by key
@@ -168,6 +171,7 @@ class Collector:
                 elif isinstance(body, ItemError) and not isinstance(body, Unmatched):
                     self._items.index.release(number, key)  # its next attempt goes into another job
                     if item is not None:
+                        item.stake.is_refused = True
                         item.fail(body)
                 elif item is not None:
                     self._items.index.owe(number, key, item.attempt.key)
@@ -175,7 +179,7 @@ class Collector:
                     if isinstance(body, Unmatched):
                         item.fail(body)
                     else:
-                        item.succeed(Received(body, job.display_name, key))
+                        item.succeed(Received(body, job, key))
         return lacking
 
     def _turn_back(self, job: Job, lacking: Iterable[str]) -> None:
@@ -183,12 +187,18 @@ class Collector:
         why = f"job {job.number} {job.reason or job.state}"
         was_ours = job.number in self.cancelling
         is_elsewhere = job.state == "cancelled" and not was_ours and not job.is_released
+        unseen = max(0, (job.answers or 0) - (job.rows or 0)) if job.state == "cancelled" else job.requests
+        booked: dict[str, Prompt | None] = {}  # what the job may bill without telling
         for key in lacking:
             self.lost[key] += job.state in ("expired", "failed")
             is_due = job.is_released or was_ours or (job.state != "succeeded" and self.lost[key] <= 1)
             item = self._items.by_key.get(key) if self._items.index.of(key) == job.number else None
             if is_due or is_elsewhere:
                 self._items.index.release(job.number, key)
+                if len(booked) < unseen:
+                    booked[key] = None if item is None else item.prompt
+                elif item is not None:
+                    item.stake.is_refused = True
             if item is None:
                 continue
             if is_elsewhere:
@@ -197,6 +207,8 @@ class Collector:
                 item.fail(self._items.closed or Transient(why))
             else:
                 item.fail(Held(f"{why}; {ASK}"))
+        if booked and job.sent:
+            self._funds.book(job, booked)
 
     def _send_back(self, job: Job, error: ItemError) -> None:
         """Fail the items of a job without results; their next attempts go into another job."""

@@ -31,7 +31,16 @@ from ipybatch.engine.run.attempt import Attempt
 from ipybatch.errors import BatchError, ItemError, Permanent, RateLimited, Refused, Transient, Withheld
 from ipybatch.gemini.batch.collector import Collector
 from ipybatch.gemini.batch.jobs import CANCELLING, Job, JobGroups, JobStore
-from ipybatch.gemini.batch.pending import BatchPolicy, PendingItem, PendingItems, Received, TooLate, key_of
+from ipybatch.gemini.batch.pending import (
+    BatchPolicy,
+    Funds,
+    PendingItem,
+    PendingItems,
+    Received,
+    Stake,
+    TooLate,
+    key_of,
+)
 from ipybatch.gemini.batch.spool import BatchRequest, Chunk, chunks, spooled
 from ipybatch.gemini.batch.submission import Submission, polls
 from ipybatch.gemini.prompts import Prompt
@@ -60,6 +69,7 @@ class Gatherer:
         state: Function that returns the session's state: a paused session submits no job, a cancelled one cancels its
             jobs.
         since_s: Start of the session's run, Unix time: jobs that ended before belong to another run.
+        funds: What pays for the jobs; None: nothing is paid.
     """
 
     def __init__(  # noqa: PLR0917  # its collaborators, each of another type
@@ -74,10 +84,12 @@ class Gatherer:
         clock: Clock,
         state: Callable[[], State],
         since_s: float = 0.0,
+        funds: Funds | None = None,
     ) -> None:
         self._session, self.model, self._request_config, self._policy = session, model, request_config, policy
         self._api, self._store, self._groups, self._clock = api, store, groups, clock
         self._state, self._since_s = state, since_s
+        self._funds = funds = funds or Funds()
         self._submission = Submission(api, store, clock=clock)
         self._room = asyncio.Semaphore(policy.max_active)
         self._gathered: list[PendingItem] = []
@@ -92,7 +104,9 @@ class Gatherer:
         self._cancelled: asyncio.Task[None] | None = None
         self._number = 0
         self._hurried = asyncio.Event()
-        self._collector = Collector(self._items, policy, api, store, groups, self._submission, clock, self._pause)
+        self._collector = Collector(
+            self._items, policy, api, store, groups, self._submission, clock, self._pause, funds
+        )
 
     async def __aenter__(self) -> Gatherer:
         """Pick up jobs that an earlier process left running or did not record."""
@@ -136,12 +150,28 @@ class Gatherer:
             creating.cancel()
         await asyncio.gather(*self._cut_short, return_exceptions=True)
 
+    @property
+    def has_open_jobs(self) -> bool:
+        """Whether jobs were left running, or hold results that are not recorded."""
+        return any(job.sent and not job.collected for job in self._store.of_session(self._session))
+
+    def key_of(self, prompt: Prompt, attempt: Attempt, again: int = 0) -> str:
+        """Return an item's key in a job; see `reply`."""
+        return key_of(self.model, self._request_config, prompt, attempt.key, again)
+
+    def has(self, key: str) -> bool:
+        """Say whether an item is in a job already, and is not sent again."""
+        return self._items.index.of(key) is not None
+
     @asynccontextmanager
-    async def reply(self, prompt: Prompt, attempt: Attempt, again: int = 0) -> AsyncIterator[Received]:
+    async def reply(
+        self, prompt: Prompt, attempt: Attempt, again: int = 0, stake: Stake | None = None
+    ) -> AsyncIterator[Received]:
         """Wait for a prompt's job, and return the reply; no more replies are read while some are in use.
 
         Args:
             again: How many answers were read already, each of another job, and were of no use.
+            stake: What is reserved for it; whether it was sent is noted there.
 
         Raises:
             TooLate: `give_up` was called.
@@ -160,7 +190,7 @@ class Gatherer:
         if number is None and self._items.closed is not None:
             raise self._items.closed
         answer: asyncio.Future[Received] = asyncio.get_running_loop().create_future()
-        item = self._items.by_key[key] = PendingItem(key, prompt, attempt, answer)
+        item = self._items.by_key[key] = PendingItem(key, prompt, attempt, answer, stake or Stake())
         if number is None:
             self._gathered.append(item)
         else:
@@ -268,6 +298,7 @@ class Gatherer:
                 self._items.fail(items)
                 return
             try:
+                chunk = await self._fund(chunk, items)
                 job = await self._submit(number, chunk)
             except ItemError as error:
                 self._groups.refuse(
@@ -279,6 +310,18 @@ class Gatherer:
             self._track(job)
             await self._await(job)
 
+    async def _fund(self, chunk: Chunk, items: list[PendingItem]) -> Chunk:
+        """Reserve the credits of a chunk, and return what of it they suffice for."""
+        count = await self._funds.fund([item.prompt for item in items])
+        if count == len(items):
+            return chunk
+        error = Withheld(f"the credits suffice for {count:,} of {len(items):,} prompts: grant more, and run it again")
+        self._items.turn_away(items[count:], error)
+        if not count:
+            raise error
+        kept = {item.key for item in items[:count]}
+        return msgspec.structs.replace(chunk, requests=tuple(one for one in chunk.requests if one.key in kept))
+
     async def _submit(self, number: int, chunk: Chunk) -> Job:
         """Write a chunk to a file, upload it, and create its job; only the last is not done one after the other."""
         async with self._uploading, spooled(self.model, chunk, self._clock) as written:
@@ -288,8 +331,10 @@ class Gatherer:
             if not written.keys:
                 msg = "no request of it could be written"
                 raise Permanent(msg)
-            # From here on the items of the job are known: `written.keys`.
-            upload = partial(self._submission.upload, self._session, number, self.model, written)
+            items = [self._items.by_key[key] for key in written.keys if key in self._items.by_key]
+            bounds = [item.stake.bound_usd for item in items if item.stake.bound_usd is not None]
+            bound_usd = float(sum(bounds)) if len(bounds) == len(written.keys) else None
+            upload = partial(self._submission.upload, self._session, number, self.model, written, bound_usd=bound_usd)
             job = await self._patiently(number, upload)
         return await self._patiently(number, partial(self._create, job))
 
@@ -323,9 +368,16 @@ class Gatherer:
 
     async def _create(self, job: Job) -> Job:
         await self._submission.wait_for_file(job)
+        stakes = [self._items.by_key[key].stake for key in job.keys if key in self._items.by_key]
+        for stake in stakes:
+            stake.is_sent = True
         creating = asyncio.ensure_future(self._submission.create(job))
         try:
             return await asyncio.shield(creating)
+        except ItemError:  # it was rejected, for now or for good
+            for stake in stakes:
+                stake.is_sent = False
+            raise
         except asyncio.CancelledError:
             self._cut_short.add(creating)  # its job is cancelled as well, should it be created
             raise

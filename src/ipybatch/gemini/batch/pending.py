@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Iterable
+from decimal import Decimal
 from typing import Any
 
 import msgspec
@@ -65,17 +66,47 @@ class TooLate(ItemError):
     """The batch is not back in time: the item takes another lane."""
 
 
+class Stake(msgspec.Struct):
+    """What is reserved for an item, and whether it may be billed.
+
+    Attributes:
+        bound_usd: The most that it can cost, USD; None if that is not known.
+        is_sent: Whether its job may have been accepted.
+        is_refused: Whether the service did not process it: then it costs nothing.
+    """
+
+    bound_usd: Decimal | None = None
+    is_sent: bool = False
+    is_refused: bool = False
+
+    @property
+    def is_unanswered(self) -> bool:
+        """Whether it may be billed without an answer."""
+        return self.is_sent and not self.is_refused
+
+
+class Funds:
+    """What pays for jobs; without a class of its own nothing does."""
+
+    async def fund(self, prompts: list[Prompt]) -> int:
+        """Reserve the credits of prompts that are about to be sent, and return for how many they suffice, the first."""
+        return len(prompts)
+
+    def book(self, job: Job, prompts: dict[str, Prompt | None]) -> None:
+        """Record that items of a job may be billed, though it does not tell of them; by key."""
+
+
 class Received(msgspec.Struct, frozen=True):
     """The answer to an item.
 
     Attributes:
         body: The reply.
-        job: Display name of its job.
+        job: Its job.
         key: The item's key in the job.
     """
 
     body: Body
-    job: str
+    job: Job
     key: str
 
 
@@ -87,12 +118,14 @@ class PendingItem(msgspec.Struct, frozen=True):
         prompt: The item.
         attempt: The session's attempt.
         answer: Resolved with the answer or an error.
+        stake: What is reserved for it.
     """
 
     key: str
     prompt: Prompt
     attempt: Attempt
     answer: asyncio.Future[Received]
+    stake: Stake
 
     def request(self, request_config: RequestConfig) -> BatchRequest | None:
         """Return its request; None if it fails alone, since it is too large."""

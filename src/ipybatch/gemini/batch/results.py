@@ -56,11 +56,11 @@ class Unmatched(Permanent):
 
     Attributes:
         body: The answer.
-        job: Display name of the job.
+        job: The job.
         key: Key in the job of the item with which it is kept.
     """
 
-    def __init__(self, body: Body, job: str, key: str) -> None:
+    def __init__(self, body: Body, job: Job, key: str) -> None:
         super().__init__(_UNMATCHED)
         self.body, self.job, self.key = body, job, key
 
@@ -88,7 +88,7 @@ class Output:
         clock: Clock,
     ) -> None:
         self.state = operation.state
-        self._job, self._keys, self._source, self._clock = job.display_name, job.keys, source, clock
+        self._job, self._keys, self._source, self._clock = job, job.keys, source, clock
         self._places = places(self._echoes(), job.keys)
         seen = {place for place in self._places if place >= 0}
         self._lacking = [place for place in range(job.requests) if place not in seen]

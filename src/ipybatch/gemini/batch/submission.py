@@ -56,7 +56,16 @@ class Submission:
         self._clock = clock or SystemClock()
         self._active: set[str] = set()  # files that are ready
 
-    async def upload(self, session: str, number: int, model: str, spooled: Spooled, *, once: bool = False) -> Job:
+    async def upload(
+        self,
+        session: str,
+        number: int,
+        model: str,
+        spooled: Spooled,
+        *,
+        once: bool = False,
+        bound_usd: float | None = None,
+    ) -> Job:
         """Upload a chunk, unless an earlier intent of the session has its file, and return the intent of a job.
 
         Raises:
@@ -73,6 +82,7 @@ class Submission:
             keys=spooled.keys,
             account=self._api.account,
             labels=spooled.labels,
+            bound_usd=bound_usd,
         )
         held = self._held(session, spooled)
         if held is not None and await self._is_there(held):

@@ -19,7 +19,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -185,12 +185,14 @@ class Money(msgspec.Struct):
         prices: The user's own prices.
         account: The credit account; None: credits are not counted.
         output_tokens: Expected tokens of an answer, the least that is reserved for one where no bound is known.
+        credits_held: Reservations for prompts in jobs, by what for and how much.
     """
 
     budget: Budget
     prices: Prices | None = None
     account: CreditAccount | None = None
     output_tokens: float = OUTPUT_TOKENS
+    credits_held: dict[tuple[str, Decimal], int] = {}
     _minute: float = 0.0
     _tiers: dict[tuple[str, str], list[tuple[int, Rates]]] = {}
     _bounds: dict[tuple[str, str, Most, int | None, int | None, int], Bound] = {}
@@ -272,6 +274,25 @@ class Money(msgspec.Struct):
             known = self._beside[key] = msgspec.structs.replace(beside, asked=fixed, has_cache=False)
         return known
 
+    def reserve_credits(self, prompts: Sequence[Prompt], lane: str, session: str) -> int:
+        """Reserve the credits of prompts, all at once, and return for how many of them they suffice, the first ones."""
+        wanted = []
+        for at, prompt in enumerate(prompts):
+            amount, reference = find_credits(prompt.operation, 1, lane), f"{session}: {prompt.id}"
+            if amount is not None and (reference, amount) not in self.credits_held:
+                wanted.append((at, amount, prompt.operation, reference))
+        if self.account is None or not wanted:
+            return len(prompts)
+        made = self.account.reserve_all([(amount, operation, what) for _, amount, operation, what in wanted])
+        for (_, amount, _, reference), reservation in zip(wanted, made, strict=False):
+            self.credits_held[reference, amount] = reservation
+        return len(prompts) if len(made) == len(wanted) else wanted[len(made)][0]
+
+    def release_credits(self) -> None:
+        """Refund what was reserved for prompts that are not sent any more."""
+        while self.account is not None and self.credits_held:
+            self.account.refund(self.credits_held.popitem()[1])
+
     @contextmanager
     def credits_for(self, prompt: Prompt, lane: str, session: str) -> Iterator[None]:
         """Reserve the credits of a call; take them if it succeeds, refund them if it fails.
@@ -283,8 +304,11 @@ class Money(msgspec.Struct):
         if self.account is None or amount is None:
             yield
             return
+        reference = f"{session}: {prompt.id}"
+        reservation = self.credits_held.pop((reference, amount), None)
         try:
-            reservation = self.account.reserve(amount, prompt.operation, f"{session}: {prompt.id}")
+            if reservation is None:
+                reservation = self.account.reserve(amount, prompt.operation, reference)
         except InsufficientCredits as error:
             raise Withheld(str(error)) from error
         try:

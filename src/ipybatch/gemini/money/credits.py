@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
@@ -281,6 +281,30 @@ class CreditAccount:
         reservation = self._write(unit)
         to_disk(self._journal().path)  # before anything is bought with it
         return reservation
+
+    def reserve_all(self, wanted: Sequence[tuple[Decimal, str, str]]) -> list[int]:
+        """Reserve credits for several pieces of work in one commit, and return the ids of as many as they suffice for.
+
+        Args:
+            wanted: Amount, operation and reference of each, as for `reserve`.
+
+        Raises:
+            InputError: An argument is invalid.
+        """
+        asked = [(_amount(amount), _text("operation", work), _text("reference", what)) for amount, work, what in wanted]
+
+        def unit(database: sqlite3.Connection, fold: Fold) -> list[int] | BatchError:
+            left, made = fold.available, []
+            for amount, work, what in asked:
+                if amount > left:
+                    break
+                left -= amount
+                made.append(self._add(database, "reserve", amount, operation=work, reference=what))
+            return made
+
+        reserved = self._write(unit)
+        to_disk(self._journal().path)  # before anything is bought with it
+        return reserved
 
     def settle(self, reservation: int, amount: Amount) -> bool:
         """Take the credits really used, at most those reserved; the rest is available again.
