@@ -445,3 +445,70 @@ def test_as_many_jobs_are_active_as_may_be(journal, clock, monkeypatch):
         small = night(service, journal, 20, clock=clock, name="small", max_requests_per_job=10, wait_s=60)
         clock.run(small)
         assert [group.items for group in small.snapshot.groups.values()] == [10] * 2
+
+
+LITE = "gemini-2.5-flash-lite"
+USED_UP = {
+    "@type": "type.googleapis.com/google.rpc.QuotaFailure",
+    "violations": [{"quotaId": "BatchEnqueuedTokensPerDayPerProjectPerModel", "quotaValue": "3000000"}],
+}
+
+
+def refuse_jobs(service, model, *details):
+    """Let the service take no jobs of a model."""
+    simulator = service._server.simulator
+    answer = simulator.refused
+
+    def refused(request, now_s):
+        if request.path.endswith(f"/{model}:batchGenerateContent"):
+            return as_error(429, "Resource has been exhausted (e.g. check quota).", details)
+        return answer(request, now_s)
+
+    simulator.refused = refused
+    return answer
+
+
+@pytest.mark.parametrize("details", [[USED_UP], []], ids=["told", "without a word"])
+def test_jobs_that_are_refused_for_a_quota_go_to_the_next_model(journal, clock, details):
+    """At once where its day is used up, else after three refusals in a row; rows and usage name who answered."""
+    with gemini(batch_delay_s=SOON) as service:
+        refuse_jobs(service, "gemini-2.5-flash", *details)
+        options = {"models": ["gemini-2.5-flash", LITE], "max_requests_per_job": 3, "poll_s": 1.0}
+        session = night(service, journal, 5, clock=clock, **options)
+        clock.run(session)
+        check_matched(session, 5)
+        assert set(session.results().model) == set(session.usage().model) == {LITE}
+        check_billed_once(service)
+        assert clock.now_s() < (10 if details else 30)
+        assert [state for _, state in groups(session)[:2]] == ["not submitted"] * 2
+        assert {state for _, state in groups(session)[2:]} == {"succeeded"}
+
+
+def test_a_resume_finds_a_job_of_whichever_model(journal, clock):
+    """It was left running, and the first model takes jobs again: what was sent is not sent to that one."""
+    with gemini(batch_delay_s=0.3) as service:
+        answer = refuse_jobs(service, "gemini-2.5-flash", USED_UP)
+        options = {"models": ["gemini-2.5-flash", LITE], "clock": clock}
+        assert clock.run(night(service, journal, 4, wait_s=60, **options)).counts.skipped == 4
+        service._server.simulator.refused = answer
+        session = night(service, journal, 6, wait_s=1e6, **options)
+        clock.run(session)
+        check_matched(session, 6)
+        assert session.results().model.tolist() == [LITE] * 4 + ["gemini-2.5-flash"] * 2
+        assert service.jobs == 2
+        check_billed_once(service)
+
+
+def test_the_last_model_is_asked_again_and_again(journal, clock):
+    with gemini(batch_delay_s=SOON) as service:
+        answer = refuse_jobs(service, "gemini-2.5-flash", USED_UP)
+        refuse_jobs(service, LITE, USED_UP)
+        session = night(service, journal, 3, clock=clock, models=["gemini-2.5-flash", LITE])
+
+        async def later():
+            await asyncio.sleep(600)
+            service._server.simulator.refused = answer
+
+        clock.run(session, later())
+        check_matched(session, 3)
+        assert set(session.results().model) == {LITE}

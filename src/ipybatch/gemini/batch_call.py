@@ -19,7 +19,7 @@ from ipybatch.engine.run.attempt import Attempt
 from ipybatch.errors import ItemError, Permanent
 from ipybatch.gemini.batch.gatherer import Gatherer
 from ipybatch.gemini.batch.jobs import Job
-from ipybatch.gemini.batch.pending import Body, Funds
+from ipybatch.gemini.batch.pending import Body, Funds, OtherModel
 from ipybatch.gemini.batch.results import Unmatched
 from ipybatch.gemini.money import usage
 from ipybatch.gemini.online_call import Caller, Ticket
@@ -93,14 +93,21 @@ class BatchCaller(msgspec.Struct):
             Withheld: The budget or the account does not allow it, or its job is left running.
             ItemError: There is no result; the type says what to do.
         """
-        key = self.gatherer.key_of(prompt, attempt, again)
+        while True:
+            try:
+                return await self._send(prompt, attempt, again)
+            except OtherModel:
+                continue
+
+    async def _send(self, prompt: Prompt, attempt: Attempt, again: int) -> dict[str, Any]:
+        model, key = place = self.gatherer.place_of(prompt, attempt, again)
         if self.gatherer.has(key):
             self.caller.money.budget.hold(_NO_USD)
             ticket = Ticket()
         else:
-            ticket = await self.caller.reserve(prompt, self.gatherer.model, "batch")
+            ticket = await self.caller.reserve(prompt, model, "batch")
         try:
-            async with self.gatherer.reply(prompt, attempt, again, ticket) as received:
+            async with self.gatherer.reply(prompt, attempt, again, ticket, place) as received:
                 return await self._finish(prompt, ticket, received.body, received.job, received.key)
         except Unmatched as error:
             ticket.unmatched = error

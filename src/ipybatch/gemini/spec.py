@@ -214,7 +214,7 @@ class GeminiSpec(msgspec.Struct, frozen=True, kw_only=True):
     def _batch(self, caller: Caller, state: Callable[[], State], since_s: float) -> BatchCaller:
         gatherer = Gatherer(
             self.name,
-            self.models[0].name,
+            [model.name for model in self.models],
             self.request_configs["batch"],
             self.policy,
             caller.api,

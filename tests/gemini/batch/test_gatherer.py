@@ -34,7 +34,7 @@ def tell(journal):
                 policy = BatchPolicy(max_requests=10, max_active=max_active, poll_s=0.05, wait_s=60)
                 parts = Api(client), JobStore(open_journal(journal)), JobGroups(lambda event: None, SystemClock())
                 at = Gatherer(
-                    "night", MODEL, RequestConfig(lane="batch"), policy, *parts, SystemClock(), lambda: states["now"]
+                    "night", [MODEL], RequestConfig(lane="batch"), policy, *parts, SystemClock(), lambda: states["now"]
                 )
                 states = {"now": "running"}
                 async with at:

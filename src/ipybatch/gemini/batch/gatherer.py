@@ -11,6 +11,8 @@ Rule: nothing here holds the loop for long: items are cut into chunks in portion
 in a thread, and uploaded.
 
 Rule: a request that may have been sent is never sent again by itself; see `collector` for what a job did not answer.
+
+One subject, hence its length: the way of an item into a job, and of a job to its end.
 """
 
 from __future__ import annotations
@@ -32,8 +34,10 @@ from ipybatch.errors import BatchError, ItemError, Permanent, RateLimited, Refus
 from ipybatch.gemini.batch.collector import Collector
 from ipybatch.gemini.batch.jobs import CANCELLING, Job, JobGroups, JobStore
 from ipybatch.gemini.batch.pending import (
+    BatchModels,
     BatchPolicy,
     Funds,
+    OtherModel,
     PendingItem,
     PendingItems,
     Received,
@@ -65,7 +69,7 @@ class Gatherer:
 
     Args:
         session: Name of the session.
-        model: Name of the model.
+        models: Names of the models: a job is for the first; for the next one where the service refuses that.
         state: Function that returns the session's state: a paused session submits no job, a cancelled one cancels its
             jobs.
         since_s: Start of the session's run, Unix time: jobs that ended before belong to another run.
@@ -75,7 +79,7 @@ class Gatherer:
     def __init__(  # noqa: PLR0917  # its collaborators, each of another type
         self,
         session: str,
-        model: str,
+        models: Sequence[str],
         request_config: RequestConfig,
         policy: BatchPolicy,
         api: Api,
@@ -86,7 +90,8 @@ class Gatherer:
         since_s: float = 0.0,
         funds: Funds | None = None,
     ) -> None:
-        self._session, self.model, self._request_config, self._policy = session, model, request_config, policy
+        self._session, self._request_config, self._policy = session, request_config, policy
+        self._models = BatchModels(models, clock)
         self._api, self._store, self._groups, self._clock = api, store, groups, clock
         self._state, self._since_s = state, since_s
         self._funds = funds = funds or Funds()
@@ -155,9 +160,14 @@ class Gatherer:
         """Whether jobs were left running, or hold results that are not recorded."""
         return any(job.sent and not job.collected for job in self._store.of_session(self._session))
 
-    def key_of(self, prompt: Prompt, attempt: Attempt, again: int = 0) -> str:
-        """Return an item's key in a job; see `reply`."""
-        return key_of(self.model, self._request_config, prompt, attempt.key, again)
+    def place_of(self, prompt: Prompt, attempt: Attempt, again: int = 0) -> tuple[str, str]:
+        """Return the model that an item is sent to, and its key in a job: of the job that it is in, if it is in one."""
+        models, first = self._models.names, self._models.first
+        for model in models if len(models) > 1 else ():
+            key = key_of(model, self._request_config, prompt, attempt.key, again)
+            if self.has(key):
+                return model, key
+        return first, key_of(first, self._request_config, prompt, attempt.key, again)
 
     def has(self, key: str) -> bool:
         """Say whether an item is in a job already, and is not sent again."""
@@ -165,24 +175,30 @@ class Gatherer:
 
     @asynccontextmanager
     async def reply(
-        self, prompt: Prompt, attempt: Attempt, again: int = 0, stake: Stake | None = None
+        self,
+        prompt: Prompt,
+        attempt: Attempt,
+        again: int = 0,
+        stake: Stake | None = None,
+        place: tuple[str, str] | None = None,
     ) -> AsyncIterator[Received]:
         """Wait for a prompt's job, and return the reply; no more replies are read while some are in use.
 
         Args:
             again: How many answers were read already, each of another job, and were of no use.
             stake: What is reserved for it; whether it was sent is noted there.
+            place: As `place_of` returns it.
 
         Raises:
             TooLate: `give_up` was called.
+            OtherModel: No job was made of it, as the service refuses its model.
             Withheld: Its job is left running, or its state is unknown.
             Held: Its job ended without its answer, which may come yet or has been paid for.
             ItemError: There is no reply; the type says what to do.
         """
-        key, *earlier = [
-            key_of(self.model, self._request_config, prompt, attempt.key, times) for times in range(again, -1, -1)
-        ]
-        for read in earlier:  # the last process read them: their jobs end with this item
+        model, key = place or self.place_of(prompt, attempt, again)
+        for times in range(again):  # the last process read these: their jobs end with this item
+            _, read = self.place_of(prompt, attempt, times)
             if (number := self._items.index.of(read)) is not None:
                 self._items.index.owe(number, read, attempt.key)
                 self._want(number)
@@ -190,7 +206,7 @@ class Gatherer:
         if number is None and self._items.closed is not None:
             raise self._items.closed
         answer: asyncio.Future[Received] = asyncio.get_running_loop().create_future()
-        item = self._items.by_key[key] = PendingItem(key, prompt, attempt, answer, stake or Stake())
+        item = self._items.by_key[key] = PendingItem(key, model, prompt, attempt, answer, stake or Stake())
         if number is None:
             self._gathered.append(item)
         else:
@@ -272,12 +288,15 @@ class Gatherer:
 
     async def _cut(self, gathered: list[PendingItem]) -> None:
         """Cut items into chunks, and start a job for each."""
-        requests: list[BatchRequest] = []
+        requests: dict[str, list[BatchRequest]] = {}  # by model
         for portion in _portions(gathered):
             await asyncio.sleep(0)
-            made = [item.request(self._request_config) for item in portion if not item.answer.done()]
-            requests += [request for request in made if request is not None]
-        for chunk in chunks(requests, max_requests=self._policy.max_requests):
+            for item in portion:
+                request = None if item.answer.done() else item.request(self._request_config)
+                if request is not None:
+                    requests.setdefault(item.model, []).append(request)
+        cut = [(model, chunks(of, max_requests=self._policy.max_requests)) for model, of in requests.items()]
+        for model, chunk in [(model, chunk) for model, of in cut for chunk in of]:
             self._number += 1
             number = self._number
             self._groups.queue(number, len(chunk.requests))
@@ -286,9 +305,9 @@ class Gatherer:
                 for key in keys:
                     if key in self._items.by_key:
                         self._items.by_key[key].attempt.join(number)
-            self._start(self._run(number, chunk))
+            self._start(self._run(number, model, chunk))
 
-    async def _run(self, number: int, chunk: Chunk) -> None:
+    async def _run(self, number: int, model: str, chunk: Chunk) -> None:
         async with self._room:
             while self._state() == "paused":  # noqa: ASYNC110  # the engine has no event for it, and jobs are long
                 await asyncio.sleep(HELD_S)
@@ -299,10 +318,10 @@ class Gatherer:
                 return
             try:
                 chunk = await self._fund(chunk, items)
-                job = await self._submit(number, chunk)
+                job = await self._submit(number, model, chunk)
             except ItemError as error:
                 self._groups.refuse(
-                    number, str(error), "skipped" if isinstance(error, Withheld | TooLate) else "failed"
+                    number, str(error), "skipped" if isinstance(error, Withheld | TooLate | OtherModel) else "failed"
                 )
                 self._items.turn_away(items, error)
                 return
@@ -322,9 +341,9 @@ class Gatherer:
         kept = {item.key for item in items[:count]}
         return msgspec.structs.replace(chunk, requests=tuple(one for one in chunk.requests if one.key in kept))
 
-    async def _submit(self, number: int, chunk: Chunk) -> Job:
+    async def _submit(self, number: int, model: str, chunk: Chunk) -> Job:
         """Write a chunk to a file, upload it, and create its job; only the last is not done one after the other."""
-        async with self._uploading, spooled(self.model, chunk, self._clock) as written:
+        async with self._uploading, spooled(model, chunk, self._clock) as written:
             for key, error in written.failed.items():
                 if key in self._items.by_key:
                     self._items.by_key[key].fail(error)
@@ -334,11 +353,11 @@ class Gatherer:
             items = [self._items.by_key[key] for key in written.keys if key in self._items.by_key]
             bounds = [item.stake.bound_usd for item in items if item.stake.bound_usd is not None]
             bound_usd = float(sum(bounds)) if len(bounds) == len(written.keys) else None
-            upload = partial(self._submission.upload, self._session, number, self.model, written, bound_usd=bound_usd)
-            job = await self._patiently(number, upload)
-        return await self._patiently(number, partial(self._create, job))
+            upload = partial(self._submission.upload, self._session, number, model, written, bound_usd=bound_usd)
+            job = await self._patiently(number, model, upload)
+        return await self._patiently(number, model, partial(self._create, job))
 
-    async def _patiently(self, number: int, step: Callable[[], Awaitable[Job]]) -> Job:
+    async def _patiently(self, number: int, model: str, step: Callable[[], Awaitable[Job]]) -> Job:
         """Take a step of a submission, again and again while the service does not let us."""
         deadline_s = self._clock.now_s() + self._policy.wait_s
         tried = 0
@@ -356,6 +375,8 @@ class Gatherer:
                     raise Refused(msg) from error
                 if tried == TRIES and not isinstance(error, RateLimited):
                     raise
+                if isinstance(error, RateLimited) and self._models.leave_out(model, error, tried):
+                    raise OtherModel(str(error)) from error
                 last = error
             pause_s = last.retry_after_s or min(PAUSE_S * 2.0 ** (tried - 1), LONGEST_PAUSE_S)
             if self._clock.now_s() + pause_s > deadline_s:

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from decimal import Decimal
 from typing import Any
 
 import msgspec
 
+from ipybatch.engine.data.clock import Clock
 from ipybatch.engine.run.attempt import Attempt
 from ipybatch.errors import InputError, ItemError, Permanent, Transient, Withheld
 from ipybatch.gemini.batch.jobs import Job, JobIndex
 from ipybatch.gemini.batch.spool import BatchRequest, check_size
 from ipybatch.gemini.prompts import Prompt
+from ipybatch.gemini.service.pacer import IN_A_ROW, LONGEST_REST_S
+from ipybatch.gemini.service.reply import midnight_pacific_s, read_refusal
 from ipybatch.gemini.service.request_config import RequestConfig
 
 Body = dict[str, Any]
@@ -66,6 +69,48 @@ class TooLate(ItemError):
     """The batch is not back in time: the item takes another lane."""
 
 
+class OtherModel(ItemError):
+    """Its job was refused, and nothing was sent: the item goes into a job of another model."""
+
+
+class BatchModels:
+    """The models of a session's jobs: a job is for the first of them that is not left out.
+
+    One for which the service refuses jobs is left out until its day is over, or for an hour if the refusals do not say
+    that it is the day; but not the last one, for which it is asked again and again.
+
+    Attributes:
+        names: All of them.
+    """
+
+    def __init__(self, names: Sequence[str], clock: Clock) -> None:
+        self.names = tuple(names)
+        self._clock = clock
+        self._out: dict[str, float] = {}  # Unix time until which each is left out
+
+    @property
+    def first(self) -> str:
+        """The model of the next job."""
+        return self._left()[0]
+
+    def leave_out(self, name: str, error: ItemError, tried: int) -> bool:
+        """Leave a model out after a refusal, if there is another and that is likely to help; return whether it is.
+
+        Args:
+            tried: How often it was asked for this job.
+        """
+        refusal, now_s = read_refusal(getattr(error.__cause__, "details", None)), self._clock.unix_s()
+        if not refusal.is_daily and (refusal.retry_s is not None or tried < IN_A_ROW):
+            return False
+        if name in self._left() and len(self._left()) > 1:
+            self._out[name] = midnight_pacific_s(now_s) if refusal.is_daily else now_s + LONGEST_REST_S
+        return name not in self._left()
+
+    def _left(self) -> list[str]:
+        now_s = self._clock.unix_s()
+        return [name for name in self.names if self._out.get(name, 0.0) <= now_s]
+
+
 class Stake(msgspec.Struct):
     """What is reserved for an item, and whether it may be billed.
 
@@ -115,6 +160,7 @@ class PendingItem(msgspec.Struct, frozen=True):
 
     Attributes:
         key: Its key in a job.
+        model: The model of that job.
         prompt: The item.
         attempt: The session's attempt.
         answer: Resolved with the answer or an error.
@@ -122,6 +168,7 @@ class PendingItem(msgspec.Struct, frozen=True):
     """
 
     key: str
+    model: str
     prompt: Prompt
     attempt: Attempt
     answer: asyncio.Future[Received]
