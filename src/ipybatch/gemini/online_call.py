@@ -139,7 +139,9 @@ class Caller(msgspec.Struct):
         if bound.is_known:
             reserved = await budget.reserve(bound)
         else:
-            reserved = await budget.reserve(lambda: self.money.bound(prompt, model, lane, request_config) or NOTHING)
+            reserved = await budget.reserve(
+                bound, lambda: self.money.bound(prompt, model, lane, request_config) or NOTHING
+            )
             if reserved < bound.usd and budget.limit_usd is not None and not self._is_advised:
                 self._is_advised = True
                 self.tell(Noted(self.clock.unix_s(), _NO_BOUND))

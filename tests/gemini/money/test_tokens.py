@@ -43,9 +43,9 @@ def reserved(desk, prompt, monkeypatch, **arguments):
     """What a budget sets aside, USD; in USD a token."""
     seen, reserve = [], Budget.reserve
 
-    async def noted(budget, bound):
+    async def noted(budget, bound, *anew):
         seen.append(bound.usd)
-        return await reserve(budget, bound)
+        return await reserve(budget, bound, *anew)
 
     monkeypatch.setattr(Budget, "reserve", noted)
     desk.run([prompt], prices=USD_A_TOKEN, budget_usd=1e9, **arguments)

@@ -102,23 +102,26 @@ class Budget:
             msg = f"budget_usd must be >= {least:.6f}, which one call may take, got {self.limit_usd}"
             raise InputError(msg)
 
-    async def reserve(self, bound: Bound | Decimal | Callable[[], Bound]) -> Decimal:
+    async def reserve(self, bound: Bound | Decimal, anew: Callable[[], Bound] | None = None) -> Decimal:
         """Reserve what a call, or several together, may cost, and return it; wait while calls in flight may make room.
 
         Args:
-            bound: What may be reserved, or a function that returns it: after a wait more is known.
+            bound: What may be reserved.
+            anew: Function that returns it anew: after a wait more is known.
 
         Raises:
             Withheld: It does not fit, and nothing is in flight.
         """
+        if isinstance(bound, Decimal):
+            bound = Bound(bound, bound)
         has_waited = False
-        while (amount := self._fitting(now := _bound_of(bound))) is None:
+        while (amount := self._fitting(bound)) is None:
             if not self._holds:
                 self._wake()
                 assert self.limit_usd is not None
                 msg = (
                     f"budget_usd is {self.limit_usd:f}: {self.spent_usd:.4f} is spent, and the next call may take"
-                    f" {now.likely_usd:.4f}. Raise it, and run again for the rest"
+                    f" {bound.likely_usd:.4f}. Raise it, and run again for the rest"
                 )
                 raise Withheld(msg)
             freed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -130,6 +133,8 @@ class Budget:
                 if freed.done() and not freed.cancelled():
                     self._wake()  # in its place
                 raise
+            if anew is not None:
+                bound = anew()
         self.hold(amount)
         if has_waited:
             self._wake()
@@ -317,12 +322,6 @@ class Money(msgspec.Struct):
             self.account.refund(reservation)
             raise
         self.account.settle(reservation, amount)
-
-
-def _bound_of(bound: Bound | Decimal | Callable[[], Bound]) -> Bound:
-    if isinstance(bound, Decimal):
-        return Bound(bound, bound)
-    return bound if isinstance(bound, Bound) else bound()
 
 
 def _cost(rates: Rates, most: Most, asked: int, answered: int) -> Decimal:

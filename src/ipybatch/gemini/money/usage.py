@@ -41,8 +41,8 @@ _COLUMNS = (
 )
 # A row of a job replaces the one of the same item.
 _INSERT = f"INSERT OR REPLACE INTO usage ({_COLUMNS}) VALUES ({', '.join('?' * 18)})"  # noqa: S608  # constants
-_END = (
-    "UPDATE usage SET at_s = ?, status = ?, tokens_in = ?, tokens_out = ?, tokens_thoughts = ?, tokens_cached = ?,"
+_END = (  # without at_s, which has an index: three times as quick
+    "UPDATE usage SET status = ?, tokens_in = ?, tokens_out = ?, tokens_thoughts = ?, tokens_cached = ?,"
     " usd = ?, credits = ?, ms = ? WHERE id = ?"
 )
 _GROUPS = ("operation", "model", "lane")
@@ -56,7 +56,7 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     """One call, or one request of a batch job.
 
     Attributes:
-        at_s: End of the call, Unix time; its start while it is not answered.
+        at_s: When it was sent, or when the answer of a batch job was read, Unix time.
         status: "ok"; "blocked", "cut", "empty" or "invalid" (all billed); "sent"; "unanswered" (it may be billed); else
             the error, such as "429" (not billed).
         usd: Cost, or the most that it may be; None if no price is known, or nothing is billed.
@@ -173,7 +173,6 @@ class CallLog:
     def end(self, number: int, call: Call) -> None:
         """Hand the end of a call to the journal's writer, which keeps its order among all records."""
         values = (
-            call.at_s,
             call.status,
             *_told(call.tokens),
             _float(call.usd),
