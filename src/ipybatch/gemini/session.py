@@ -80,16 +80,18 @@ class GeminiSession(BatchSession):
         assert generation.spec is not None
         return generation.spec
 
-    def usage(self, last_s: float | None = None) -> pd.DataFrame:
+    def usage(self, last_s: float | None = None, *, by: str | Iterable[str] = ()) -> pd.DataFrame:
         """Return this session's usage, one row per (operation, model, lane); see `ipybatch.gemini.usage`.
 
         Args:
             last_s: Length of the time up to now, seconds; None: all time.
+            by: "project": a row for each of them, and a column at the end that names it.
 
         Raises:
+            InputError: ``by`` is something else.
             JournalError: The journal cannot be read.
         """
-        return usage.usage(last_s, session=self.name, journal=self.journal, now_s=self._clock.unix_s())
+        return usage.usage(last_s, session=self.name, by=by, journal=self.journal, now_s=self._clock.unix_s())
 
     def statement(self) -> pd.DataFrame:
         """Return what was sent, billed there, kept here and lost, by job and model; no request is sent for it.

@@ -1,6 +1,7 @@
 """What may be billed counts: calls are on record before they are sent, and those without an answer cost their bound."""
 
 import asyncio
+import sqlite3
 import time
 from decimal import Decimal
 
@@ -9,10 +10,13 @@ import pytest
 pytest.importorskip("google.genai")
 
 from ipybatch import InputError, Retry
+from ipybatch.engine.data.clock import SystemClock
+from ipybatch.engine.store import journal as journals
 from ipybatch.engine.store.journal import open_journal
+from ipybatch.errors import JournalError
 from ipybatch.gemini import usage
 from ipybatch.gemini.money.budget import Bound, Budget, Money
-from ipybatch.gemini.money.usage import SENT, UNANSWERED, Call, record_calls, spent_usd, uncollected_usd
+from ipybatch.gemini.money.usage import SENT, UNANSWERED, Call, CallLog, record_calls, spent_usd, uncollected_usd
 from ipybatch.gemini.prompts import to_prompts
 from ipybatch.gemini.service.api import Api
 from ipybatch.gemini.service.reply import UNTOLD, Tokens
@@ -284,7 +288,8 @@ def test_a_chunk_is_reserved_as_one_sum():
 
 
 def test_the_usage_tells_projects_apart(desk):
-    desk.run([{"prompt": "a", "project": "menu"}, {"prompt": "b", "project": "map"}])
+    session = desk.run([{"prompt": "a", "project": "menu"}, {"prompt": "b", "project": "map"}])
+    assert session.usage(by="project")["project"].tolist() == ["map", "menu"]
     frame = usage(by="project", journal=desk.journal)
     assert frame[["project", "requests"]].values.tolist() == [["map", 1], ["menu", 1]]
     assert usage(project="menu", journal=desk.journal)["requests"].tolist() == [1]
@@ -299,3 +304,73 @@ def test_the_usage_tells_how_many_ran_at_once_and_how_long_a_call_took(desk):
     assert 1 < row["at_once"] <= 3
     assert row["seconds"] == pytest.approx(row["ms"] / 1000)
     assert row["seconds"] >= 0.05
+
+
+CALL = Call(
+    at_s=1.0, session="stars", lane="online", model=MODEL, operation="text", project="", status=SENT, tokens=UNTOLD
+)
+
+
+def test_calls_that_begin_together_share_a_commit(journal):
+    opened = open_journal(journal)
+    commits, submit = [], opened.submit
+    opened.submit = lambda *arguments, **more: (commits.append(1), submit(*arguments, **more))
+
+    async def story():
+        log = CallLog(opened, SystemClock())
+        return await asyncio.gather(*(log.begin(CALL) for _ in range(20)))
+
+    assert len(set(asyncio.run(story()))) == 20
+    assert len(commits) == 1
+
+
+@pytest.mark.parametrize("turns", range(5))
+def test_a_call_that_is_cancelled_before_it_is_sent_leaves_no_row(journal, turns):
+    """Whether its row is on disk already or not; its neighbour is sent."""
+    opened = open_journal(journal)
+
+    async def story():
+        log = CallLog(opened, SystemClock())
+        first, second = (asyncio.ensure_future(log.begin(CALL)) for _ in range(2))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        was_sent = first.done()
+        first.cancel()
+        await asyncio.gather(first, return_exceptions=True)
+        return await second, was_sent
+
+    number, was_sent = asyncio.run(story())
+    opened.write(lambda database: None)
+    with opened.reader() as database:
+        rows = [row[0] for row in database.execute("SELECT id FROM usage")]
+    assert number in rows
+    assert len(rows) == 1 + was_sent
+
+
+def test_a_call_that_is_not_on_record_is_not_sent(journal):
+    opened = open_journal(journal)
+    opened.write(lambda database: database.execute("DROP TABLE usage"))
+
+    async def story():
+        with pytest.raises(JournalError):
+            await CallLog(opened, SystemClock()).begin(CALL)
+
+    asyncio.run(story())
+
+
+def test_a_call_waits_for_another_program_that_writes(journal, monkeypatch):
+    """Nothing is sent meanwhile."""
+    monkeypatch.setattr(journals, "BUSY_S", 0.01)
+    opened = open_journal(journal)
+
+    async def story():
+        other = sqlite3.connect(journal, isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+        begun = asyncio.ensure_future(CallLog(opened, SystemClock()).begin(CALL))
+        done, _ = await asyncio.wait([begun], timeout=0.1)
+        assert not done
+        other.execute("COMMIT")
+        other.close()
+        return await begun
+
+    assert asyncio.run(story()) > 0
