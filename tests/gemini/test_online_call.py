@@ -12,7 +12,7 @@ from google import genai
 from google.genai import types
 
 import ipybatch
-from ipybatch import Breaker, Retry
+from ipybatch import Breaker, Limits, Retry
 from ipybatch.engine.run.engine_thread import engine_thread
 from ipybatch.gemini import Model
 from tests.gemini.conftest import KEY, MODEL, names
@@ -56,6 +56,16 @@ def test_models_are_used_by_their_priority(desk):
     desk.open(models={MODEL: {"rpd": 5}, LITE: {"rpd": 5}})
     session = desk.run(names(10), models=[Model(MODEL, priority=2), LITE], concurrency=1)
     assert session.results()["model"].tolist() == [LITE] * 5 + [MODEL] * 5
+
+
+def test_a_model_is_asked_again_when_its_day_is_renewed(desk, clock):
+    """Also while the session runs."""
+    session = desk.session(names(20), models=[MODEL, LITE], clock=clock, limits=Limits(spacing_s=10.0))
+    session.spec.pacer.of(MODEL).used_up_until_s = clock.unix_s() + 60.0
+    clock.run(session)
+    used = session.results()["model"].tolist()
+    assert 5 <= used.count(LITE) <= 9
+    assert used[-10:] == [MODEL] * 10
 
 
 def test_when_no_model_has_a_day_left_the_rest_waits(desk):

@@ -15,7 +15,7 @@ from tests.gemini.conftest import MODEL, names
 from tests.gemini.nights import SOON, groups, night, reached
 from tests.gemini.nights import night_service as gemini
 
-PRO = "gemini-2.5-pro"
+PRO, LITE = "gemini-2.5-pro", "gemini-2.5-flash-lite"
 
 
 class Star(BaseModel):
@@ -221,6 +221,21 @@ def test_what_is_blocked_in_a_batch_is_answered_at_once(journal, clock):
         assert session.results()["model"].tolist() == [PRO, MODEL]
         assert session.usage().set_index("lane")["model"].to_dict() == {"batch": MODEL, "online": PRO}
         assert service.jobs == 1
+
+
+def test_a_job_ends_though_its_blocked_answer_was_read_before_a_restart(journal, clock):
+    """The other model's day is over, and the next call asks it at last."""
+    with gemini(batch_delay_s=SOON, models={MODEL: {}, LITE: {}, PRO: {"rpd": 1}}) as service:
+        clock.run(night(service, journal, ["a"], clock=clock, model=PRO, lane="online", name="other"))
+        session = night(service, journal, ["[[safety:1]] b"], clock=clock, fallback=PRO)
+        clock.run(session)
+        assert session.results()["status"].tolist() == ["skipped"]
+        jobs = JobStore(open_journal(journal))
+        assert [job.collected for job in jobs.of_session("night")] == [False]
+        session = night(service, journal, ["[[safety:1]] b"], clock=clock, fallback=LITE)
+        clock.run(session)
+        assert session.results()[["status", "tries", "model"]].values.tolist() == [["completed", 2, LITE]]
+        assert [job.collected for job in jobs.of_session("night")] == [True]
 
 
 def test_both_count_on_their_own(desk):

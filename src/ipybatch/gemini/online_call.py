@@ -275,6 +275,8 @@ class Caller(msgspec.Struct):
         seconds = self.clock.now_s() - started_s
         pace = self.pacer.of(model)
         pace.answered(seconds)
+        if not self.pacer.has_one:
+            self.pacer.refresh(self.clock.unix_s())
         self._resting.discard(model)
         if advice := pace.advice():
             self.tell(Noted(self.clock.unix_s(), advice))
