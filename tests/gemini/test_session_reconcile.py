@@ -1,6 +1,7 @@
 """Jobs whose results come late, in part, without keys, or not at all: nothing is paid for twice, nothing is lost."""
 
 import math
+from datetime import datetime
 
 import pytest
 
@@ -191,3 +192,22 @@ def test_a_job_that_nobody_finds_is_sent_again_on_request(journal, clock):
         assert session.resend() == 1
         assert clock.run(session).counts.completed == 3
         assert service.jobs == 1
+
+
+def test_the_row_of_a_job_tells_until_when_its_results_are_kept(journal, clock):
+    """Counted from its end; once all of them are recorded nothing expires any more."""
+    page = journal.with_suffix(".html")
+    with gemini(batch_delay_s=SOON, job_faults=["cut"], job_looks=math.inf) as service:
+        session = night(service, journal, 6, clock=clock)
+        clock.run(session)
+        session.export_html(page)
+        (group,) = session.snapshot.groups.values()
+        until = datetime.strptime(group.extra["Collect by"], "%Y-%m-%dT%H:%M:%S%z")
+        (expires,) = session.statement().expires
+        assert abs(until.timestamp() - expires.timestamp()) < 1
+        assert f"{expires:%Y-%m-%d %H:%M} UTC" in page.read_text()
+        service.heal()
+        session = night(service, journal, 6, clock=clock)
+        clock.run(session)
+        assert [group.extra["Collect by"] for group in session.snapshot.groups.values()] == [""]
+        assert session.statement().expires.isna().all()

@@ -1,6 +1,6 @@
 // Columns: what the rows of groups and of items show.
 import { attribute, clipped, h, text, width } from "./dom";
-import { clock, count, duration, NONE } from "./format";
+import { clock, count, countdown, duration, NONE } from "./format";
 import { icon, setIcon } from "./icons";
 import type { Group, Item, Status } from "./schema";
 import { STATUSES } from "./selection";
@@ -63,15 +63,15 @@ function failures(group: Group): number {
   return setAside(group) ? 0 : group.failed;
 }
 
-function extra({ title, numeric }: Extra, index: number): Column<Group> {
+function extra({ title, numeric }: Extra, index: number, now_s: () => number): Column<Group> {
   const value = (group: Group): string | number => group.extra[title] ?? "";
   const name = `extra no-${index} ${numeric ? "amount" : "text"}`;
-  return { name, title, value, make: (cell) => (group) => clipped(cell, said(value(group))) };
+  return { name, title, value, make: (cell) => (group) => clipped(cell, said(value(group), now_s())) };
 }
 
 /** A value of the workload's, as it is shown. */
-export function said(value: string | number): string {
-  return typeof value === "number" ? count(value) : value;
+export function said(value: string | number, now_s: number): string {
+  return typeof value === "number" ? count(value) : countdown(value, now_s);
 }
 
 /** A group's name: of `Partition 3 (Sofifi)` what it is of, since its number has a column; whole in the tooltip. */
@@ -87,7 +87,7 @@ export function groupColumns(extras: Extra[], now_s: () => number): Column<Group
     status(),
     { ...long<Group>("subject", "Name", (group) => group.name), make: (cell) => (group) => named(cell, group.name) },
     items(),
-    ...extras.map(extra),
+    ...extras.map((each, index) => extra(each, index, now_s)),
     words("failures", "Failed", failures, (group) => (failures(group) ? count(failures(group)) : "")),
     words("time", "Time", (group) => seconds(group, now_s()), (group) => time(group, now_s())),
     long("error", "Error", (group) => (group.error === group.status ? "" : group.error)),

@@ -93,7 +93,9 @@ export class Details {
   private patchGroup(group: Group, now_s: number): void {
     this.ask(group, now_s);
     const { columns } = this.context.store;
-    const extras = columns.filter((title) => title in group.extra).map((title) => `${title} ${said(group.extra[title]!)}`);
+    const extras = columns
+      .filter((title) => (group.extra[title] ?? "") !== "")
+      .map((title) => `${title} ${said(group.extra[title]!, now_s)}`);
     this.patchHead(group.name, group.status, [`${count(group.done)} of ${count(group.items)} items`, ...extras].join(", "));
     // Where a group ended with an error of its own, no item may tell it.
     this.patchError(this.shown?.items.some((item) => item.error === group.error) ? "" : group.error);

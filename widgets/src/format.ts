@@ -29,6 +29,20 @@ function pair(whole: number, large: number, largeWord: string, small: number, sm
   return `${Math.floor(whole / large)} ${largeWord} ${String(rest).padStart(2, "0")} ${smallWord}`;
 }
 
+const DEADLINE = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$/;
+
+/** What is left until a time in UTC: `47 h 59 m left`; any other text as it is. */
+export function countdown(value: string, now_s: number): string {
+  if (!DEADLINE.test(value)) return value;
+  const left_s = Date.parse(value) / 1000 - now_s;
+  return left_s > 0 ? `${hours(left_s)} left` : "expired";
+}
+
+/** As a clock, but in hours up to three days: `47 h 59 m`. */
+function hours(seconds: number): string {
+  return seconds < DAY || seconds >= 3 * DAY ? clock(seconds) : pair(Math.floor(seconds), HOUR, "h", MINUTE, "m");
+}
+
 /** How long something took: milliseconds and tenths where they matter. */
 export function duration(seconds: number): string {
   if (!Number.isFinite(seconds)) return NONE;

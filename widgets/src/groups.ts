@@ -77,7 +77,7 @@ export class Groups {
     this.lookedAt_s = now_s;
     const { counts, extras } = survey(groups.values(), columns);
     this.counts = counts;
-    this.makeRoom(extras.slice(0, EXTRAS));
+    this.makeRoom(extras.filter(({ empty }) => !empty).slice(0, EXTRAS));
     this.order = this.ordered();
   }
 

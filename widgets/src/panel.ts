@@ -15,6 +15,7 @@ import { View } from "./view";
 const ANSWER_S = 2;
 const PATIENCE_S = 60;
 const TICK_MS = 1000;
+const RARELY_S = 30; // between two looks at a session that has ended: results may be about to expire
 const MOMENT_S = 2.5;
 const REPLACED_MS = 50;
 
@@ -32,6 +33,7 @@ class Panel {
   private readonly view: View;
   private readonly root = h("div");
   private watcher: IntersectionObserver | null = null;
+  private renderedAt_s = 0;
   private ticker: ReturnType<typeof setInterval> | undefined;
   private readonly page = crypto.getRandomValues(new Uint32Array(2)).join("");
   private visible = true;
@@ -146,13 +148,15 @@ class Panel {
     if (this.root.isConnected) this.shownAt_s = now_s();
     this.turn();
     const state = this.store.head?.state;
-    if (this.visible && !document.hidden && (state === "running" || state === "paused")) this.schedule();
+    const isDue = state === "running" || state === "paused" || now_s() - this.renderedAt_s >= RARELY_S;
+    if (this.visible && !document.hidden && isDue) this.schedule();
   }
 
   private schedule(): void {
     this.frame ||= requestAnimationFrame(() => {
       this.frame = 0;
-      this.view.render(now_s());
+      this.renderedAt_s = now_s();
+      this.view.render(this.renderedAt_s);
     });
   }
 

@@ -8,6 +8,7 @@ export interface Extra {
   numeric: boolean;
   /** Characters of the longest value. */
   chars: number;
+  empty: boolean;
 }
 
 export interface Survey {
@@ -31,13 +32,16 @@ class Range {
   private high = 0;
   private chars = 0;
   private numeric = true;
+  private empty = true;
 
   take(value: string | number | undefined): void {
+    if (value === undefined || value === "") return;
+    this.empty = false;
     if (typeof value === "number") {
       this.low = Math.min(this.low, value);
       this.high = Math.max(this.high, value);
       if (!Number.isInteger(value)) this.chars = Math.max(this.chars, count(value).length);
-    } else if (value) {
+    } else {
       this.numeric = false;
       this.chars = Math.max(this.chars, value.length);
     }
@@ -45,6 +49,6 @@ class Range {
 
   extra(title: string): Extra {
     const chars = Math.max(this.chars, count(this.low).length, count(this.high).length);
-    return { title, numeric: this.numeric, chars };
+    return { title, numeric: this.numeric, chars, empty: this.empty };
   }
 }

@@ -1,5 +1,6 @@
 import { expect, it } from "vitest";
 import { groupColumns } from "../src/columns";
+import { survey } from "../src/survey";
 import type { Group } from "../src/schema";
 import { group } from "./samples";
 
@@ -25,4 +26,18 @@ it("shows as failed what failed, and not a partition that was only cancelled bec
     expect(bars.map((bar) => bar.style.width)).toEqual(["0%", "0%"]);
   }
   expect(cells(group(2, { status: "cancelled", failed: 4 })).failures!.textContent).toBe("4");
+});
+
+it("counts down to the deadline in a column of the workload's", () => {
+  const deadline = { title: "Collect by", numeric: false, chars: 20, empty: false };
+  const [column] = groupColumns([deadline], () => Date.parse("2026-11-30T09:10:00Z") / 1000).slice(4);
+  const cell = document.createElement("span");
+  column!.make(cell)(group(1, { extra: { "Collect by": "2026-12-02T08:10:00Z" } }));
+  expect(cell.textContent).toBe("47 h 00 m left");
+});
+
+it("knows the columns in which nothing stands", () => {
+  const rows = [group(1, { extra: { State: "running", "Collect by": "" } }), group(2)];
+  const { extras } = survey(rows, ["State", "Collect by"]);
+  expect(extras.map(({ title, empty }) => [title, empty])).toEqual([["State", false], ["Collect by", true]]);
 });

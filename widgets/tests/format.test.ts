@@ -52,3 +52,11 @@ it.each([[0.84, "$0.84"], [0.0042, "$0.0042"], [0, "$0.00"], [1234.5, "$1,234.50
 });
 
 it("separates thousands", () => expect(format.count(1000000)).toBe("1,000,000"));
+
+it.each([
+  ["2026-12-02T08:10:00Z", 0, "48 h 00 m left"], ["2026-12-02T08:10:00Z", 600, "47 h 50 m left"],
+  ["2026-12-02T08:10:00Z", 171_000, "30 m 00 s left"], ["2026-12-02T08:10:00Z", 172_800, "expired"],
+  ["2026-12-09T08:10:00Z", 0, "9 d 00 h left"], ["batches/2026", 0, "batches/2026"],
+])("counts %s down after %s s to %s", (value, passed, words) => {
+  expect(format.countdown(value, Date.parse("2026-11-30T08:10:00Z") / 1000 + passed)).toBe(words);
+});

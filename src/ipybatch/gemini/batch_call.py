@@ -44,6 +44,10 @@ class BatchFunds(Funds):
         caller = self._caller
         return await in_thread(caller.clock, caller.money.reserve_credits, prompts, "batch", caller.session)
 
+    def on_record(self, job: Job) -> set[str]:
+        """Return the keys of a job's items whose answers are on record."""
+        return usage.answered_in(self._caller.journal, job.display_name)
+
     def book(self, job: Job, prompts: dict[str, Prompt | None]) -> None:
         """Record that items of a job may be billed, though it does not tell of them; by key."""
         share = None if job.bound_usd is None else Decimal(str(job.bound_usd)) / job.requests

@@ -15,7 +15,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ipybatch.engine.store.journal import Journal
-from ipybatch.gemini.batch.jobs import KEPT_S, Job, jobs_of
+from ipybatch.gemini.batch.jobs import Job, jobs_of
 
 if TYPE_CHECKING:
     import sqlite3
@@ -80,8 +80,7 @@ def _by_lane(used: dict[str, _Used]) -> dict[tuple[str, str], _Used]:
 def _of_job(job: Job, used: _Used, now_s: float) -> tuple[Any, ...]:
     kept = _count(used, ANSWERED)
     billed = max(job.answers or 0, kept)
-    ended_s = job.ended_s if job.state == "succeeded" or job.rows else None
-    is_kept_there = ended_s is not None and now_s < ended_s + KEPT_S and not job.collected
+    is_kept_there = job.expires_s is not None and now_s < job.expires_s
     missing = billed - kept
     # Of a job that did not succeed the service may bill what it tells nothing of.
     unsure = job.requests - billed if job.state in ("unknown", "failed", "expired", "cancelled") else 0
@@ -99,7 +98,7 @@ def _of_job(job: Job, used: _Used, now_s: float) -> tuple[Any, ...]:
         unsure,
         _sum(used, ANSWERED, 1),
         _bound(job, unsure),
-        ended_s + KEPT_S if is_kept_there and ended_s is not None else None,
+        job.expires_s if is_kept_there else None,
         job.look or job.reason,
     )
 

@@ -19,6 +19,7 @@ One subject, hence its length: one page, with all that stands on it.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from html import escape
@@ -78,6 +79,7 @@ COLOURS = {
     "cancelled": _ASIDE,
     "skipped": _ASIDE,
 }
+_DEADLINE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
 _WORST = ("failed", "timeout", "running", "cancelled", "pending", "skipped", "completed")
 _CELLS = 40  # characters of the bar, where it is text
 _BLOCKS = {"completed": "█", "failed": "▚", "timeout": "▞", "running": "▓", "cancelled": "▒", "skipped": "▒"}
@@ -297,7 +299,11 @@ def _failed_in(group: Group) -> int:
 
 
 def _value(value: object) -> str:
-    return f"{value:,}" if isinstance(value, int | float) else str(value)
+    """Return a value of the workload's; of a deadline, which the panel counts down to, its time."""
+    if isinstance(value, int | float):
+        return f"{value:,}"
+    text = str(value)
+    return f"{text[:10]} {text[11:16]} UTC" if _DEADLINE.fullmatch(text) else text
 
 
 def table(sheet: Sheet, *, margin: str = "4px 0 0 0") -> str:

@@ -15,7 +15,9 @@ NoteKind = Literal["", "listener", "passing", "over"]
 Status = Literal["pending", "running", "completed", "failed", "timeout", "cancelled", "skipped"]
 BreakerState = Literal["closed", "open", "half_open"]
 
-Extra = dict[str, str | int | float]  # a workload's own columns of a group, by their titles
+# A workload's own columns of a group, by their titles.  A text such as 2026-12-02T08:10:00Z is a deadline, of which the
+# panel shows what is left.
+Extra = dict[str, str | int | float]
 
 ENDED: frozenset[State] = frozenset({"completed", "failed", "cancelled", "rolled_back", "interrupted"})
 

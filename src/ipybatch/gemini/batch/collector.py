@@ -219,12 +219,29 @@ class Collector:
     def end_settled(self) -> None:
         """End the jobs whose results are all on disk."""
         for job, is_whole in self._items.index.settled():
+            if is_whole:
+                self._groups.collect(job)
             if job.state == "succeeded":
                 self._groups.end(job.number, "skipped" if job.lacks_answers else "completed")
             if is_whole:
                 task = asyncio.get_running_loop().create_task(self._collect(job))
                 self.writes.add(task)
                 task.add_done_callback(self.writes.discard)
+
+    async def collect_rest(self) -> None:
+        """Collect the jobs of whose items none has to be asked for any more; to be used when all items are settled.
+
+        An earlier process recorded some, so that they did not ask in this one.
+        """
+        index = self._items.index
+        for job in tuple(index.kept.values()):
+            left = [key for key in job.keys if index.of(key) == job.number]
+            if left and self._funds.on_record(job).issuperset(left):
+                index.drop(job)
+                self._groups.collect(job)
+                if job.state == "succeeded":
+                    self._groups.end(job.number, "completed")
+                await self._collect(job)
 
     async def _collect(self, job: Job) -> None:
         """Record that all results of a job are recorded; then the file of its requests is needed no more."""

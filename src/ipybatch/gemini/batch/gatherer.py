@@ -151,7 +151,8 @@ class Gatherer:
         for task in tuple(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, *self._collector.writes, return_exceptions=True)
-        if self._state() == "completed":  # no more requests that might use an upload
+        if self._state() == "completed":
+            await self._collector.collect_rest()  # and there are no more requests that might use an upload
             for job in self._store.find("WHERE session = ? AND state = 'intent'", (self._session,)):
                 self._collector.later(self._submission.discard(job))
         await self._collector.close(at_once=self._state() == "cancelled")

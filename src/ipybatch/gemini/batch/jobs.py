@@ -20,6 +20,7 @@ import hashlib
 import re
 import secrets
 import sqlite3
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal
 
@@ -38,6 +39,7 @@ from ipybatch.gemini.service.api import RemoteState
 JobState = Literal["intent", "unknown"] | RemoteState
 ENDED: frozenset[JobState] = frozenset({"succeeded", "failed", "cancelled", "expired"})
 KEPT_S = 172_800.0  # of results; Source: https://ai.google.dev/gemini-api/docs/files (2026-11-30): 48 hours
+EXPIRES = "Collect by"  # a column of the panel: a time, of which it shows what is left
 CANCELLING = "cancelled here, and still running there"  # reason of a job that runs on for a while
 _COLUMNS = (
     "display_name, session, number, model, remote, state, file, created_s, updated_s, ended_s, requests, reason, keys,"
@@ -120,6 +122,12 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     def sent(self) -> bool:
         """Whether the job may have reached the service: then it is never sent again."""
         return bool(self.remote) or self.state not in ("intent", "failed")
+
+    @property
+    def expires_s(self) -> float | None:
+        """Unix time at which results are deleted that are not collected yet; None if there are none."""
+        has_results = self.ended_s is not None and (self.state == "succeeded" or bool(self.rows))
+        return self.ended_s + KEPT_S if has_results and self.ended_s is not None and not self.collected else None
 
     @property
     def is_held(self) -> bool:
@@ -329,6 +337,12 @@ def _taken_over(job: Job) -> Fenced:
     return Fenced(f"job {job.display_name} was taken over by another process, which submits it")
 
 
+def _extra(job: Job, state: str) -> events.Extra:
+    expires_s = job.expires_s
+    until = "" if expires_s is None else time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(expires_s))
+    return {"Remote": job.remote, "State": state, EXPIRES: until}
+
+
 def _resolve(written: asyncio.Future[Any], result: Any, error: JournalError | None) -> None:
     if written.done():  # the waiting task was cancelled
         return
@@ -422,7 +436,7 @@ class JobGroups:
 
     def queue(self, number: int, items: int) -> None:
         """Show a job that is not submitted yet."""
-        self._start(number, items, {"Remote": "", "State": "queued"})
+        self._start(number, items, {"Remote": "", "State": "queued", EXPIRES: ""})
         self._change(number, "pending", {}, "")
 
     def show(self, job: Job) -> None:
@@ -433,7 +447,7 @@ class JobGroups:
         reason = f"{failed} failed, to be sent again" if job.state == "succeeded" and failed else job.reason
         if job.look:
             reason = f"the last look failed: {job.look}"
-        extra: events.Extra = {"Remote": job.remote, "State": state}
+        extra = _extra(job, state)
         if job.number not in self._shown:
             self._start(job.number, job.requests, extra)
         status = "running" if job.state == "succeeded" else _STATUS[job.state]  # until its results are on disk
@@ -441,9 +455,15 @@ class JobGroups:
         if job.ended and job.state != "succeeded":
             self.end(job.number, status)
 
+    def collect(self, job: Job) -> None:
+        """Show that all results of a job are recorded: nothing of it expires any more."""
+        status: Status = "running" if job.state == "succeeded" else _STATUS[job.state]
+        whole = msgspec.structs.replace(job, collected=True)
+        self._change(job.number, status, _extra(whole, job.state), job.reason)
+
     def note(self, job: Job, why: str) -> None:
         """Show what is the matter with the results of an ended job."""
-        self._change(job.number, "running", {"Remote": job.remote, "State": job.state}, why)
+        self._change(job.number, "running", _extra(job, job.state), why)
 
     def hold(self, number: int, why: str) -> None:
         """Show why a job is not submitted yet."""
@@ -474,7 +494,7 @@ class JobGroups:
                 "",
             )
         )
-        self._change(job.number, _STATUS[job.state], {"Remote": job.remote, "State": job.state}, job.reason)
+        self._change(job.number, _STATUS[job.state], _extra(job, job.state), job.reason)
 
     def _start(self, number: int, items: int, extra: events.Extra) -> None:
         self._tell(events.GroupStarted(self._clock.unix_s(), number, f"Job {number}", items, extra, lasts=True))

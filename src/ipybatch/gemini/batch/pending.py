@@ -137,6 +137,10 @@ class Funds:
         """Reserve the credits of prompts that are about to be sent, and return for how many they suffice, the first."""
         return len(prompts)
 
+    def on_record(self, job: Job) -> set[str]:
+        """Return the keys of a job's items whose answers are on record."""
+        return set()
+
     def book(self, job: Job, prompts: dict[str, Prompt | None]) -> None:
         """Record that items of a job may be billed, though it does not tell of them; by key."""
 

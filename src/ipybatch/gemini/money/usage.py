@@ -275,6 +275,13 @@ def spent_by_job(journal: Journal) -> dict[str, tuple[float | None, Decimal]]:
     return {job: (usd, sum(map(Decimal, (taken or "").split()), Decimal(0))) for job, usd, taken in rows}
 
 
+def answered_in(journal: Journal, job: str) -> set[str]:
+    """Return the keys of the items of a job whose answers are on record."""
+    with journal.reader() as database:
+        rows = database.execute("SELECT item FROM usage WHERE job = ? AND status != ?", (job, UNANSWERED))
+        return {item for (item,) in rows}
+
+
 def latency_s(journal: Journal, model: str, since_s: float) -> float | None:
     """Return the mean time to a model's online answers since a Unix time, seconds; None if there were none."""
     with journal.reader() as database:
