@@ -5,6 +5,7 @@ from datetime import datetime
 
 import pytest
 
+from tests.gemini.killed import PRICES
 from tests.gemini.nights import SOON, check_billed_once, groups, night, stars
 from tests.gemini.nights import night_service as gemini
 
@@ -211,3 +212,18 @@ def test_the_row_of_a_job_tells_until_when_its_results_are_kept(journal, clock):
         clock.run(session)
         assert [group.extra["Collect by"] for group in session.snapshot.groups.values()] == [""]
         assert session.statement().expires.isna().all()
+
+
+def test_what_is_paid_already_is_fetched_though_the_budget_is_used_up(journal, clock):
+    """The next call has no room for another prompt, and collects the job that an earlier one left running."""
+    options = {"max_requests_per_job": 4, "clock": clock, "config": {"max_output_tokens": 100}, "prices": PRICES}
+    with gemini(batch_delay_s=0.2) as service:
+        session = night(service, journal, 4, wait_s=1, budget_usd=0.0025, **options)
+        assert clock.run(session).counts.skipped == 4
+        session = night(service, journal, 12, wait_s=1e6, budget_usd=0.0025, **options)
+        summary = clock.run(session)
+        assert summary.state == "failed"
+        assert summary.reason.startswith("budget_usd is 0.0025")
+        assert summary.counts.completed >= 4
+        assert list(session.results().status[:4]) == ["completed"] * 4
+        assert service.truth()["billed"]["batch"]["generations"] == summary.counts.completed

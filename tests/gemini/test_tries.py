@@ -231,7 +231,6 @@ def test_a_job_ends_though_its_blocked_answer_was_read_before_a_restart(journal,
         clock.run(session)
         assert session.results()["status"].tolist() == ["skipped"]
         jobs = JobStore(open_journal(journal))
-        assert [job.collected for job in jobs.of_session("night")] == [False]
         session = night(service, journal, ["[[safety:1]] b"], clock=clock, fallback=LITE)
         clock.run(session)
         assert session.results()[["status", "tries", "model"]].values.tolist() == [["completed", 2, LITE]]

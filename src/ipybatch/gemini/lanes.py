@@ -101,8 +101,6 @@ class Lanes(msgspec.Struct):
         if self.tries is None:
             return await self._send(permits)
         item = self.tries.of(prompt, attempt)
-        if self.gatherer is not None:
-            self.gatherer.end_with(prompt, attempt, len(item.tries))
         while True:
             try:
                 if item.count("blocked"):

@@ -143,10 +143,6 @@ class Gatherer:
         if self._state() == "cancelled":
             await self._cancel_all()
         else:
-            kept = self._items.index.kept
-            for job in [kept[number] for number in self._wanted & kept.keys()]:
-                if job.state == "succeeded" and not self._items.of(job):  # its answers were read by an earlier process
-                    await self._collector.hand_out(job)
             await self._collector.finish()
         for task in tuple(self._tasks):
             task.cancel()
@@ -241,15 +237,6 @@ class Gatherer:
             found = [one.result() for one in done if not one.cancelled() and one.exception() is None]
             await self._ask_to_cancel(found)
         await asking
-
-    def end_with(self, prompt: Prompt, attempt: Attempt, again: int) -> None:
-        """Let the jobs of an item's earlier answers, which an earlier process read, end when it has its outcome."""
-        for times in range(again):
-            _, read = self.place_of(prompt, attempt, times)
-            if (number := self._items.index.of(read)) is not None:
-                self._items.index.owe(number, read, attempt.key)
-                self._want(number)
-                self._gather_soon()
 
     def recorded(self, outcomes: Iterable[Outcome]) -> None:
         """Handle outcomes that are on disk: end the jobs whose results are all recorded."""
