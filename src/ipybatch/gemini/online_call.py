@@ -294,7 +294,7 @@ class Caller(msgspec.Struct):
         """
         code = getattr(error.__cause__, "code", None)
         if isinstance(code, int) or isinstance(error, NotSent):
-            status = str(code) if isinstance(code, int) else "notsent"
+            status = str(code) if isinstance(code, int) else usage.NOT_SENT
             self.record(ticket, prompt, model, lane, status, ms=ms)
             return
         self.record(ticket, prompt, model, lane, usage.UNANSWERED, ms=ms, tokens=UNTOLD, usd=ticket.bound_usd)

@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 from ipybatch.engine.store.journal import Journal
 from ipybatch.gemini.batch.jobs import Job, jobs_of
+from ipybatch.gemini.money import usage
+from ipybatch.gemini.money.usage import ANSWERED
 
 if TYPE_CHECKING:
     import sqlite3
@@ -26,8 +28,7 @@ COLUMNS = (
     *("job", "lane", "model", "state", "sent", "billed", "kept", "waiting", "lost", "unknown"),
     *("usd", "usd_unknown", "expires", "reason"),
 )
-ANSWERED = ("ok", "blocked", "cut", "empty", "invalid", "unmatched")  # status of calls that are billed and recorded
-UNANSWERED = ("sent", "unanswered")  # status of calls that may be billed
+UNANSWERED = (usage.SENT, usage.UNANSWERED)
 
 
 def statement(journal: Journal, session: str, now_s: float) -> pd.DataFrame:
@@ -111,7 +112,7 @@ def _bound(job: Job, unsure: int) -> float | None:
 
 def _of_calls(lane: str, model: str, used: _Used) -> tuple[Any, ...]:
     kept, unknown = _count(used, ANSWERED), _count(used, UNANSWERED)
-    sent = sum(count for count, _, _ in used.values())
+    sent = sum(count for (_, _, status), (count, _, _) in used.items() if status != usage.NOT_SENT)
     usd_unknown = _sum(used, UNANSWERED, 2) if unknown else 0.0
     return None, lane, model, "", sent, kept, kept, 0, 0, unknown, _sum(used, ANSWERED, 1), usd_unknown, None, ""
 

@@ -94,6 +94,7 @@ def test_a_service_that_is_not_there_costs_nothing(desk):
     )
     session.run()
     assert [(status, usd) for status, *_, usd, _, _ in rows_of(desk.journal)] == [("notsent", None)]
+    assert session.statement()["sent"].tolist() == [0]
     assert session.snapshot.spent_usd == 0
 
 

@@ -34,7 +34,9 @@ from ipybatch.gemini.service.reply import Tokens
 if TYPE_CHECKING:
     import pandas as pd
 
-SENT, UNANSWERED = "sent", "unanswered"
+SENT, UNANSWERED = "sent", "unanswered"  # status of calls that may be billed
+NOT_SENT = "notsent"  # status of calls that never left: there was no connection
+ANSWERED = ("ok", "blocked", "cut", "empty", "invalid", "unmatched")  # status of calls that are billed
 _COLUMNS = (
     "at_s, session, lane, model, operation, project, status,"
     " tokens_in, tokens_out, tokens_thoughts, tokens_cached, usd, credits, ms, job, item, bound_usd, at_once"
@@ -313,8 +315,8 @@ def measured_tokens(journal: Journal, model: str, operation: str, session: str |
         JournalError: The journal cannot be read.
     """
     where = (
-        "FROM usage WHERE model = :model AND operation = :operation AND status IN ('ok', 'blocked', 'cut', 'empty',"
-        " 'invalid') AND tokens_in + tokens_out + tokens_thoughts > 0 AND (:session IS NULL OR session = :session)"
+        f"FROM usage WHERE model = :model AND operation = :operation AND status IN {ANSWERED}"
+        " AND tokens_in + tokens_out + tokens_thoughts > 0 AND (:session IS NULL OR session = :session)"
     )
     values: dict[str, Any] = {"model": model, "operation": operation, "session": session}
     answered = "tokens_out + tokens_thoughts"
@@ -382,8 +384,7 @@ def usage(
             where += f" AND {name} = :{name}"
     groups = ", ".join([*_GROUPS, *also])
     cost = f"CASE WHEN status = '{SENT}' THEN bound_usd ELSE usd END"
-    answered = "status IN ('ok', 'blocked', 'cut', 'empty', 'invalid')"
-    untold = f"({answered} AND (tokens_in IS NULL OR tokens_out IS NULL OR tokens_thoughts IS NULL))"
+    untold = f"(status IN {ANSWERED} AND (tokens_in IS NULL OR tokens_out IS NULL OR tokens_thoughts IS NULL))"
     unanswered = f"status IN ('{SENT}', '{UNANSWERED}')"
     with open_journal(journal).reader() as database:
         rows = database.execute(
