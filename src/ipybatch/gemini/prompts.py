@@ -51,7 +51,7 @@ class Turn(msgspec.Struct, frozen=True):
     parts: tuple[Part, ...]
 
 
-class Prompt(msgspec.Struct, frozen=True, kw_only=True):
+class Prompt(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The request of one item.
 
     Its JSON holds everything that is sent for it, images as their hash: when that changes, the item runs again.

@@ -600,8 +600,11 @@ def test_what_sends_no_request_itself_waits_for_no_spacing():
     limiter = limiter_of(spacing_s=1.0)
     limiter.acquire(0.0)
     assert limiter.wait_s(0.0, NOTHING) == 0.0
-    limiter.acquire(0.5, NOTHING)
+    permit = limiter.acquire(0.5, {**NOTHING})
     assert limiter.wait_s(0.5) == 0.5
+    assert len(limiter._in_flight) == 1  # thousands of such may wait, and what flies is gone through
+    limiter.respond(0.6, permit, slot=True)
+    assert limiter.running == 1
 
 
 @pytest.mark.parametrize(

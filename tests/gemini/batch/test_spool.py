@@ -73,7 +73,7 @@ def test_only_the_chunk_at_hand_is_drawn():
     assert len(drawn) == 3
 
 
-def test_one_image_is_in_memory_and_the_loop_does_not_encode(tmp_path):
+def test_one_image_is_in_memory_and_the_loop_does_not_encode(tmp_path, monkeypatch):
     """Forty images of 1 MB take as much as one."""
     pictures = [tmp_path / f"{number}.png" for number in range(40)]
     for number, picture in enumerate(pictures):
@@ -83,20 +83,26 @@ def test_one_image_is_in_memory_and_the_loop_does_not_encode(tmp_path):
     threads = set()
     line = BatchRequest.line
 
+    remove = spool._remove
+
     def told(self, place):
         threads.add(threading.current_thread())
         return line(self, place)
+
+    def told_of_end(path):
+        threads.add(threading.current_thread())
+        remove(path)
 
     async def story():
         async with spooled(MODEL, chunk, SystemClock()) as of_chunk:
             return tracemalloc.get_traced_memory()[1], of_chunk.path.stat().st_size
 
-    BatchRequest.line = told
+    monkeypatch.setattr(BatchRequest, "line", told)
+    monkeypatch.setattr(spool, "_remove", told_of_end)
+    tracemalloc.start()
     try:
-        tracemalloc.start()
         peak, size = asyncio.run(story())
     finally:
-        BatchRequest.line = line
         tracemalloc.stop()
     assert size > 40 * 1_333_000
     assert peak < 10_000_000

@@ -248,7 +248,7 @@ class Limiter:
     def acquire(self, now_s: float, cost: Cost = NO_COST, *, slot: bool = True) -> Permit:
         """Take a permit; `wait_s` must have said 0.0."""
         self.running += slot
-        if cost is REFUSED or cost is NOTHING:  # not in flight: thousands of such may wait
+        if cost == NOTHING:  # not in flight: thousands of such may wait
             return Permit(now_s, cost)
         if cost is NO_COST or cost_in("requests", cost):
             self._last_start_s = count_start(now_s, self._last_start_s + self._spacing_s) if self._spacing_s else now_s

@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import importlib
 import json
 import os
 import re
@@ -524,6 +525,8 @@ def connect(
         from google.genai import types
     except ImportError:
         raise MissingExtra("gemini") from None
+    with contextlib.suppress(ImportError):  # of uploads: loaded by the first one, it would hold the engine's loop
+        importlib.import_module("anyio._backends._asyncio")
     options = types.HttpOptions(
         base_url=base_url,
         timeout=int(timeout_s * 1000),
