@@ -117,6 +117,30 @@ def test_a_model_that_asks_for_centuries_leaves_the_work_to_the_others(desk, clo
     assert note.endswith("The other models go on; ipybatch.lift() asks it at once")
 
 
+def test_a_rest_of_one_model_is_lifted_by_the_same_call(desk, clock):
+    """Though the resource as a whole does not cool down."""
+    desk.open(models={MODEL: {}, LITE: {}}, refusals={MODEL: "centuries"})
+    limits = Limits(spacing_s=5.0)
+    session = desk.session(names(12), models=[MODEL, LITE], clock=clock, resource="the key", limits=limits)
+
+    async def lift():
+        await asyncio.sleep(27.0)
+        desk.server.simulator._refusals._told.clear()
+        assert ipybatch.lift("the key", journal=desk.journal)
+        assert not ipybatch.lift("the key", journal=desk.journal)
+
+    clock.run(session, lift())
+    used = session.results()["model"].tolist()
+    assert used[:5] == [LITE] * 5
+    assert used[-5:] == [MODEL] * 5
+
+
+def test_an_estimate_counts_on_all_models(desk):
+    """600 prompts, 10 and 100 a minute: five and a half minutes, not an hour."""
+    session = desk.session(names(600), models=[Model(MODEL, rpm=10), Model(LITE, rpm=100)])
+    assert 5 * 60 < session.estimate(latency_s=0.5).seconds < 6 * 60
+
+
 @pytest.mark.parametrize("models", [[MODEL], [MODEL, LITE]], ids=["one model", "two"])
 def test_centuries_for_all_are_told_bounded_and_lifted(desk, clock, models):
     """By the same call as any cool-down; what comes after it is answered."""

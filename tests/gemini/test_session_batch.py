@@ -452,6 +452,7 @@ USED_UP = {
     "@type": "type.googleapis.com/google.rpc.QuotaFailure",
     "violations": [{"quotaId": "BatchEnqueuedTokensPerDayPerProjectPerModel", "quotaValue": "3000000"}],
 }
+CENTURIES = {"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "9223372036854775807s"}
 
 
 def refuse_jobs(service, model, *details):
@@ -468,7 +469,7 @@ def refuse_jobs(service, model, *details):
     return answer
 
 
-@pytest.mark.parametrize("details", [[USED_UP], []], ids=["told", "without a word"])
+@pytest.mark.parametrize("details", [[USED_UP], [CENTURIES], []], ids=["told", "for centuries", "without a word"])
 def test_jobs_that_are_refused_for_a_quota_go_to_the_next_model(journal, clock, details):
     """At once where its day is used up, else after three refusals in a row; rows and usage name who answered."""
     with gemini(batch_delay_s=SOON) as service:
@@ -486,10 +487,10 @@ def test_jobs_that_are_refused_for_a_quota_go_to_the_next_model(journal, clock, 
 
 def test_a_resume_finds_a_job_of_whichever_model(journal, clock):
     """It was left running, and the first model takes jobs again: what was sent is not sent to that one."""
-    with gemini(batch_delay_s=0.3) as service:
+    with gemini(batch_delay_s=0.8) as service:
         answer = refuse_jobs(service, "gemini-2.5-flash", USED_UP)
         options = {"models": ["gemini-2.5-flash", LITE], "clock": clock}
-        assert clock.run(night(service, journal, 4, wait_s=60, **options)).counts.skipped == 4
+        assert clock.run(night(service, journal, 4, wait_s=1, **options)).counts.skipped == 4
         service._server.simulator.refused = answer
         session = night(service, journal, 6, wait_s=1e6, **options)
         clock.run(session)

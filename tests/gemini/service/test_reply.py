@@ -387,3 +387,28 @@ def test_no_body_is_too_strange(value):
 )
 def test_a_day_ends_at_midnight_in_california(now, midnight):
     assert midnight_pacific_s(now.timestamp()) == midnight.timestamp()
+
+
+@pytest.mark.parametrize(
+    ("told", "delay_s"),
+    [
+        ("0s", 0.0),
+        ("45.837906927s", 45.837906927),
+        ("9223372036854775807s", 9.223372036854775807e18),
+        ("9" * 400 + "s", float("inf")),
+        ("-5s", None),
+        ("NaNs", None),
+        ("infs", None),
+        ("1e9s", None),
+        ("45", None),
+        ("", None),
+        (None, None),
+        ({"seconds": 5}, None),
+    ],
+)
+def test_a_delay_is_a_time_or_nothing(told, delay_s):
+    """Never one that is negative or no number; its bound is the limiter's."""
+    body = {
+        "error": {"code": 429, "details": [{"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": told}]}
+    }
+    assert read_refusal(body).retry_s == delay_s

@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from ipybatch.engine.data.clock import Clock
+from ipybatch.engine.rules.limiter import MOST_COOL_S
 from ipybatch.engine.run.attempt import Attempt
 from ipybatch.errors import InputError, ItemError, Permanent, Transient, Withheld
 from ipybatch.gemini.batch.jobs import Job, JobIndex
@@ -76,8 +77,8 @@ class OtherModel(ItemError):
 class BatchModels:
     """The models of a session's jobs: a job is for the first of them that is not left out.
 
-    One for which the service refuses jobs is left out until its day is over, or for an hour if the refusals do not say
-    that it is the day; but not the last one, for which it is asked again and again.
+    One for which the service refuses jobs is left out until its day is over; for as long as it told, if that is an
+    hour or more; for an hour, if it goes on without a word; but not the last one, which is asked again and again.
 
     Attributes:
         names: All of them.
@@ -100,10 +101,12 @@ class BatchModels:
             tried: How often it was asked for this job.
         """
         refusal, now_s = read_refusal(getattr(error.__cause__, "details", None)), self._clock.unix_s()
-        if not refusal.is_daily and (refusal.retry_s is not None or tried < IN_A_ROW):
+        told_s = refusal.retry_s or 0.0
+        if not refusal.is_daily and (told_s < LONGEST_REST_S if told_s else tried < IN_A_ROW):
             return False
         if name in self._left() and len(self._left()) > 1:
-            self._out[name] = midnight_pacific_s(now_s) if refusal.is_daily else now_s + LONGEST_REST_S
+            rest_s = min(max(told_s, LONGEST_REST_S), MOST_COOL_S)
+            self._out[name] = midnight_pacific_s(now_s) if refusal.is_daily else now_s + rest_s
         return name not in self._left()
 
     def _left(self) -> list[str]:
