@@ -162,10 +162,12 @@ def test_a_job_that_is_not_collected_counts_at_its_bound_less_what_is_on_record(
     assert uncollected_usd(opened, "stars", 0.0) == {"stars-1": Decimal("0.5"), "stars-4": Decimal("0.125")}
     answer = {"at_s": 20.0, "session": "stars", "lane": "batch", "model": MODEL, "operation": "text", "project": ""}
     for _ in range(2):  # it is fetched twice
-        record_calls(opened, Call(**answer, status="ok", usd=Decimal("0.2"), job="stars-1", item="a"))
+        told = {"usd": Decimal("0.125"), "bound_usd": Decimal("0.25")}
+        record_calls(opened, Call(**answer, **told, status="ok", job="stars-1", item="a"))
     opened.write(lambda database: None)
     assert usage(journal=journal)["requests"].tolist() == [1]
-    assert spent_usd(opened, "stars", 0.0) == Decimal("0.625")
+    assert uncollected_usd(opened, "stars", 0.0)["stars-1"] == Decimal("0.25")
+    assert spent_usd(opened, "stars", 0.0) == Decimal("0.5")
 
 
 def test_a_model_without_a_price_among_several_is_asked_for(desk):

@@ -254,14 +254,15 @@ def spent_usd(journal: Journal, session: str, since_s: float) -> Decimal:
 
 
 def uncollected_usd(journal: Journal, session: str, since_s: float) -> dict[str, Decimal]:
-    """Return the most that each job of a session may still cost, by display name: its bound less what is on record.
+    """Return the most that each job of a session may still cost, by display name: its bound less those on record.
 
     Jobs that are collected, were never sent, or have no bound, are left out.
     """
+    known = "SELECT sum(max(coalesce(usage.bound_usd, 0), coalesce(usd, 0))) FROM usage WHERE job = display_name"
     with journal.reader() as database:
         rows = database.execute(
-            "SELECT display_name, bound_usd - coalesce((SELECT sum(usd) FROM usage WHERE job = display_name), 0)"
-            " FROM job WHERE session = ? AND created_s >= ? AND NOT collected AND bound_usd IS NOT NULL"
+            f"SELECT display_name, job.bound_usd - coalesce(({known}), 0) FROM job"  # noqa: S608  # constants
+            " WHERE session = ? AND created_s >= ? AND NOT collected AND bound_usd IS NOT NULL"
             " AND NOT (remote = '' AND state IN ('intent', 'failed'))",
             (session, since_s),
         ).fetchall()
