@@ -185,6 +185,8 @@ class GeminiSpec(msgspec.Struct, frozen=True, kw_only=True):
         usage.settle_interrupted(self.journal, self.name)
         budget = Budget(self.budget_usd)
         budget.spend(usage.spent_usd(self.journal, self.name, run.created_s))
+        log = usage.CallLog(self.journal, self.clock)
+        stack.callback(log.close)
         caller = Caller(
             session=self.name,
             api=api,
@@ -194,7 +196,7 @@ class GeminiSpec(msgspec.Struct, frozen=True, kw_only=True):
             journal=self.journal,
             clock=self.clock,
             tell=tell,
-            log=usage.CallLog(self.journal, self.clock),
+            log=log,
             images=self.images,
             keeps_reply=self.keeps_reply,
         )

@@ -5,6 +5,7 @@ import sqlite3
 import time
 from decimal import Decimal
 
+import msgspec
 import pytest
 
 pytest.importorskip("google.genai")
@@ -377,3 +378,26 @@ def test_a_call_waits_for_another_program_that_writes(journal, monkeypatch):
         return await begun
 
     assert asyncio.run(story()) > 0
+
+
+def test_calls_that_end_together_are_on_record_before_whatever_follows(journal):
+    """In one commit; whoever submits it, and whether or not the loop turns."""
+    opened = open_journal(journal)
+    seen = []
+
+    async def story(turns):
+        log = CallLog(opened, SystemClock())
+        numbers = [await log.begin(CALL) for _ in range(3)]
+        for number in numbers:
+            log.end(number, msgspec.structs.replace(CALL, status="ok", tokens=Tokens(1, 2)))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        ended = "SELECT count(*) FROM usage WHERE status = 'ok'"
+        opened.submit(lambda database: seen.append(database.execute(ended).fetchone()[0]), lambda result, error: None)
+        log.close()
+
+    asyncio.run(story(0))
+    asyncio.run(story(2))
+    opened.write(lambda database: None)
+    assert seen == [3, 6]
+    assert opened.before == []

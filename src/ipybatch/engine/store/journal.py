@@ -91,12 +91,14 @@ class Journal:
     Attributes:
         path: Where it really is.
         network_copy: Its copy where it was asked to be, if that is a network file system; else None.
+        before: Called before anything is submitted, on any thread: what they submit is on record no later.
     """
 
     def __init__(self, path: Path) -> None:
         asked = resolved(path)
         self.path = home_of(asked)
         self.network_copy = None if self.path == asked else NetworkCopy(self.path, asked)
+        self.before: list[Callable[[], None]] = []
         self._queue: queue.SimpleQueue[_Submitted | None] = queue.SimpleQueue()
         self._writing = threading.Lock()
         self._waiting: list[_Submitted] = []  # for another process, in the writer thread
@@ -128,6 +130,8 @@ class Journal:
             size: Bytes to be written, roughly.
             patience_s: How long to wait while another process is writing; default: `BUSY_S`.
         """
+        for submit_more in self.before:
+            submit_more()
         submitted = _Submitted(unit, done, time.monotonic() + (BUSY_S if patience_s is None else patience_s))
         if self._is_forked:
             msg = f"journal {self.path} was opened before this process was forked: make the session anew in this one"

@@ -132,7 +132,10 @@ def find_rates(
 
 def rates_of(tiers: list[tuple[int, Rates]], prompt: int) -> Rates | None:
     """Return the rates of a prompt of so many tokens, of those that `find_rates` returned; None if there are none."""
-    return next((rates for start, rates in tiers if prompt > start), None)
+    for start, rates in tiers:
+        if prompt > start:
+            return rates
+    return None
 
 
 def check_lane(lane: Any) -> None:

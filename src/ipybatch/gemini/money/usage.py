@@ -19,6 +19,7 @@ import math
 import sqlite3
 import threading
 import time
+from collections import deque
 from collections.abc import Iterable
 from decimal import Decimal
 from pathlib import Path
@@ -143,13 +144,21 @@ class _Committed(asyncio.Future[None]):
 class CallLog:
     """Calls of a session in the journal, each before it is sent; to be used on one event loop.
 
-    Calls that begin at the same time share one commit.
+    Calls that begin at the same time share one commit, and so do those that end; the ends are on record before whatever
+    is submitted after them.
     """
 
     def __init__(self, journal: Journal, clock: Clock) -> None:
         self._journal, self._clock = journal, clock
         self._begun: list[_Begun] = []
         self._committed: _Committed | None = None
+        self._ended: deque[tuple[Any, ...]] = deque()
+        journal.before.append(self._write_ends)
+
+    def close(self) -> None:
+        """Write what waits."""
+        self._write_ends()
+        self._journal.before.remove(self._write_ends)
 
     async def begin(self, call: Call) -> int:
         """Record a call that is about to be sent, and return the number of its row.
@@ -173,16 +182,22 @@ class CallLog:
         return begun.id
 
     def end(self, number: int, call: Call) -> None:
-        """Hand the end of a call to the journal's writer, which keeps its order among all records."""
-        values = (
-            call.status,
-            *_told(call.tokens),
-            _float(call.usd),
-            None if call.credits is None else str(call.credits),
-            call.ms,
-            number,
-        )
-        self._journal.submit(lambda database: database.execute(_END, values), lambda result, error: None)
+        """Record the end of a call, in the turn of the loop after this one, or before what is submitted till then."""
+        credits_ = None if call.credits is None else str(call.credits)
+        values = (call.status, *_told(call.tokens), _float(call.usd), credits_, call.ms, number)
+        self._ended.append(values)
+        if len(self._ended) == 1:
+            asyncio.get_running_loop().call_soon(self._write_ends)
+
+    def _write_ends(self) -> None:
+        ended = []
+        while self._ended:  # one by one: whoever submits may be on another thread
+            try:
+                ended.append(self._ended.popleft())
+            except IndexError:
+                break
+        if ended:
+            self._journal.submit(lambda database: database.executemany(_END, ended), lambda result, error: None)
 
     def _flush(self) -> None:
         begun, committed = [one for one in self._begun if not one.is_dropped], self._committed
