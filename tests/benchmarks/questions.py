@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from types import ModuleType
 
 from . import (
+    batches,
     browser,
     engine,
     estimates,
@@ -40,6 +41,7 @@ QUESTIONS: dict[str, ModuleType] = {
     "refresh": refreshes,
     "view": view,
     "gemini": gemini,
+    "batches": batches,
     "forecasting": forecasting,
     "browser": browser,
 }
