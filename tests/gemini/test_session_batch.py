@@ -13,6 +13,7 @@ from ipybatch.gemini import session as session_module
 from ipybatch.gemini.batch import pending
 from ipybatch.gemini.batch.collector import LOOKS
 from ipybatch.gemini.service.reply import Tokens
+from ipybatch.simulators.gemini.batches import BatchEndpoints
 from ipybatch.simulators.gemini.quotas import as_error
 from ipybatch.simulators.service import as_json
 from tests.gemini.nights import (
@@ -513,3 +514,39 @@ def test_the_last_model_is_asked_again_and_again(journal, clock):
         clock.run(session, later())
         check_matched(session, 3)
         assert set(session.results().model) == {LITE}
+
+
+@pytest.mark.parametrize("status", [403, 404])
+def test_a_file_that_is_gone_before_its_job_is_accepted_is_uploaded_anew(journal, clock, monkeypatch, status):
+    """Refused for two days: the service has removed it, and nothing is wrong with the key or the model."""
+    with gemini(batch_delay_s=SOON, create_faults=["429_before"], gone_status=status) as service:
+        files, create = service._server.simulator._stored, BatchEndpoints.create
+
+        def create_and_age(self, *arguments):
+            if service.uploads == 1:
+                for file in files._files.values():
+                    file.ends_s = 0.0
+            return create(self, *arguments)
+
+        monkeypatch.setattr(BatchEndpoints, "create", create_and_age)
+        session = night(service, journal, 5, clock=clock)
+        clock.run(session)
+        check_matched(session, 5)
+        check_billed_once(service)
+        assert (service.jobs, service.uploads) == (1, 2)
+
+
+def test_nothing_is_created_while_paused(journal, clock):
+    """The upload may be under way then."""
+    with gemini(batch_delay_s=SOON, file_wait_s=0.2) as service:
+        session = night(service, journal, 5, clock=clock)
+
+        async def hold():
+            await reached(lambda: service.uploads == 1)
+            session.pause()
+            await asyncio.sleep(3600)
+            assert service.jobs == 0
+            session.resume()
+
+        clock.run(session, hold())
+        check_matched(session, 5)

@@ -206,3 +206,19 @@ def test_a_job_that_is_taken_out_of_the_journal_leaves_nobody_waiting(tell, jour
         (error,) = tell(service, story)
         assert isinstance(error, Withheld)
         assert str(error).startswith("a batch job could not be followed: Fenced: job night-1-")
+
+
+def test_a_job_whose_items_have_gone_another_way_is_not_created(tell):
+    """Its file was uploaded, and not ready yet."""
+
+    async def story(at):
+        asked = ask(at, "Name star 1")
+        await reached(lambda: service.uploads == 1)
+        await at.give_up("no time is left", 0.1)
+        (error,) = await ended(asked)
+        await asyncio.sleep(1.0)
+        return error
+
+    with night_service(batch_delay_s=None, file_wait_s=0.3) as service:
+        assert isinstance(tell(service, story), TooLate)
+        assert service.jobs == 0

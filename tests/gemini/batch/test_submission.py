@@ -11,7 +11,7 @@ import pytest
 from ipybatch.errors import Fenced, InputError, RateLimited, Refused, Transient
 from ipybatch.gemini.batch import results
 from ipybatch.gemini.batch.spool import spooled
-from ipybatch.gemini.batch.submission import polls
+from ipybatch.gemini.batch.submission import FileLost, polls
 from ipybatch.gemini.service.api import NotReady, NotSent, StoreFull
 from ipybatch.simulators.gemini.files import File
 from ipybatch.simulators.gemini.quotas import as_trouble, not_found
@@ -309,7 +309,7 @@ def test_a_file_that_could_not_be_processed_is_told_and_not_used_again(session, 
         shown = File.as_dict
         failed = {"state": "FAILED", "error": {"code": 13, "message": "Line 2 is no JSON."}}
         monkeypatch.setattr(File, "as_dict", lambda *arguments: shown(*arguments) | failed)
-        with pytest.raises(Transient, match=r"could not process the uploaded requests: Line 2 is no JSON\."):
+        with pytest.raises(FileLost, match=r"could not process the uploaded requests: Line 2 is no JSON\."):
             at.tell(lambda at: at.submission.wait_for_file(job))
         assert at.store.of_session("night") == []
         assert service.files == []
@@ -321,7 +321,7 @@ def test_a_file_that_is_gone_is_uploaded_anew(session, uploaded, status):
         at = session(service)
         job = uploaded(at)
         time.sleep(0.06)  # the service has its own time
-        with pytest.raises(Transient, match="has lost the uploaded requests"):
+        with pytest.raises(FileLost, match="has lost the uploaded requests"):
             at.tell(lambda at: at.submission.wait_for_file(job))
         assert at.store.of_session("night") == []
         other = uploaded(at)

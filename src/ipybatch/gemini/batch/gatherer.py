@@ -46,7 +46,7 @@ from ipybatch.gemini.batch.pending import (
     key_of,
 )
 from ipybatch.gemini.batch.spool import BatchRequest, Chunk, chunks, spooled
-from ipybatch.gemini.batch.submission import Submission, polls
+from ipybatch.gemini.batch.submission import FileLost, Submission, polls
 from ipybatch.gemini.prompts import Prompt
 from ipybatch.gemini.service.api import Api, NotReady, StoreFull
 from ipybatch.gemini.service.request_config import RequestConfig
@@ -305,8 +305,7 @@ class Gatherer:
 
     async def _run(self, number: int, model: str, chunk: Chunk) -> None:
         async with self._room:
-            while self._state() == "paused":  # noqa: ASYNC110  # the engine has no event for it, and jobs are long
-                await asyncio.sleep(HELD_S)
+            await self._unpaused()
             items = [self._items.by_key[key] for key in chunk.keys if key in self._items.by_key]
             if self._items.closed is not None or not items:
                 self._groups.refuse(number, str(self._items.closed or "cancelled"), "skipped")
@@ -353,6 +352,10 @@ class Gatherer:
             job = await self._patiently(number, model, upload)
         return await self._patiently(number, model, partial(self._create, job))
 
+    async def _unpaused(self) -> None:
+        while self._state() == "paused":  # noqa: ASYNC110  # the engine has no event for it, and jobs are long
+            await asyncio.sleep(HELD_S)
+
     async def _patiently(self, number: int, model: str, step: Callable[[], Awaitable[Job]]) -> Job:
         """Take a step of a submission, again and again while the service does not let us."""
         deadline_s = self._clock.now_s() + self._policy.wait_s
@@ -369,7 +372,7 @@ class Gatherer:
                 if tried == TRIES and isinstance(error, NotReady):  # its file is: so it is the account
                     msg = f"Gemini does not serve this key ({error}): check its region and billing"
                     raise Refused(msg) from error
-                if tried == TRIES and not isinstance(error, RateLimited):
+                if isinstance(error, FileLost) or (tried == TRIES and not isinstance(error, RateLimited)):
                     raise
                 if isinstance(error, RateLimited) and self._models.leave_out(model, error, tried):
                     raise OtherModel(str(error)) from error
@@ -385,6 +388,9 @@ class Gatherer:
 
     async def _create(self, job: Job) -> Job:
         await self._submission.wait_for_file(job)
+        await self._unpaused()
+        if self._items.closed is not None:  # meanwhile its items have gone another way
+            raise self._items.closed
         stakes = [self._items.by_key[key].stake for key in job.keys if key in self._items.by_key]
         for stake in stakes:
             stake.is_sent = True

@@ -39,6 +39,10 @@ FILE_WAIT_S = 1800.0  # for a file to become ACTIVE
 FILE_LEFT_S = 3600.0  # least time until a file is removed: the job has to be created, and its requests read
 
 
+class FileLost(Transient):
+    """The file of an intent cannot be used: the journal keeps no trace of the intent, and the requests need another."""
+
+
 class Submission:
     """Submits jobs and follows them.
 
@@ -103,8 +107,8 @@ class Submission:
         """Wait until the service has processed the file of an intent.
 
         Raises:
-            Transient: The file is gone, could not be processed, or is not ready in time; the journal keeps no trace of
-                the job if it needs another file.
+            FileLost: The file is gone, or could not be processed.
+            Transient: It is not ready in time.
             ItemError: There is no answer.
         """
         deadline_s, pause_s = self._clock.now_s() + FILE_WAIT_S, FIRST_PAUSE_S
@@ -117,8 +121,9 @@ class Submission:
                 self._active.add(job.file)
             elif state in ("FAILED", "gone"):
                 await self.discard(job)
-                msg = f"Gemini has lost the uploaded requests: {why}"
-                raise Transient(msg if state == "gone" else f"Gemini could not process the uploaded requests: {why}")
+                what = "has lost" if state == "gone" else "could not process"
+                msg = f"Gemini {what} the uploaded requests: {why}"
+                raise FileLost(msg)
             elif self._clock.now_s() >= deadline_s:
                 msg = f"Gemini has not processed the uploaded requests within {FILE_WAIT_S:g} s: {job.file} is {state}"
                 raise Transient(msg)
@@ -137,10 +142,10 @@ class Submission:
             Fenced: Another process submits it.
         """
         job = await self._store.send(job)
+        self._active.discard(job.file)  # should the job be refused: by the next time it may be gone
         try:
             accepted = await self._api.create(job.model, job.display_name, job.file)
         except (NotSent, NotReady) as error:
-            self._active.discard(job.file)
             await self._store.hold(job, str(error))
             raise
         except RateLimited as error:
