@@ -203,14 +203,14 @@ def test_the_row_of_a_job_tells_until_when_its_results_are_kept(journal, clock):
         clock.run(session)
         session.export_html(page)
         (group,) = session.snapshot.groups.values()
-        until = datetime.strptime(group.extra["Collect by"], "%Y-%m-%dT%H:%M:%S%z")
+        until = datetime.strptime(group.extra["Expires in"], "%Y-%m-%dT%H:%M:%S%z")
         (expires,) = session.statement().expires
         assert abs(until.timestamp() - expires.timestamp()) < 1
         assert f"{expires:%Y-%m-%d %H:%M} UTC" in page.read_text()
         service.heal()
         session = night(service, journal, 6, clock=clock)
         clock.run(session)
-        assert [group.extra["Collect by"] for group in session.snapshot.groups.values()] == [""]
+        assert [group.extra["Expires in"] for group in session.snapshot.groups.values()] == [""]
         assert session.statement().expires.isna().all()
 
 

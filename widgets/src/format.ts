@@ -31,11 +31,16 @@ function pair(whole: number, large: number, largeWord: string, small: number, sm
 
 const DEADLINE = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$/;
 
-/** What is left until a time in UTC: `47 h 59 m left`; any other text as it is. */
+/** Whether a text is a time in UTC, such as `2026-12-02T08:10:00Z`. */
+export function isDeadline(value: string): boolean {
+  return DEADLINE.test(value);
+}
+
+/** What is left until a time in UTC: `47 h 59 m`; any other text as it is. */
 export function countdown(value: string, now_s: number): string {
-  if (!DEADLINE.test(value)) return value;
+  if (!isDeadline(value)) return value;
   const left_s = Date.parse(value) / 1000 - now_s;
-  return left_s > 0 ? `${hours(left_s)} left` : "expired";
+  return left_s > 0 ? hours(left_s) : "expired";
 }
 
 /** As a clock, but in hours up to three days: `47 h 59 m`. */

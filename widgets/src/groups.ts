@@ -103,6 +103,6 @@ export class Groups {
     });
     if (widths.join() === this.widths.join()) return;
     this.widths = widths;
-    this.table.node.style.setProperty("--extras", widths.map((chars) => `minmax(4ch, ${chars}ch)`).join(" "));
+    this.table.node.style.setProperty("--extras", widths.map((chars, at) => `minmax(${extras[at]!.least + 1}ch, ${chars}ch)`).join(" "));
   }
 }

@@ -1,6 +1,8 @@
 // Survey: what has to be known of all groups together, to lay out the few that are shown.
-import { count } from "./format";
+import { count, isDeadline } from "./format";
 import type { Group, Status } from "./schema";
+
+const COUNTDOWN = "47 h 59 m".length;
 
 /** A column of the workload's own. */
 export interface Extra {
@@ -8,6 +10,8 @@ export interface Extra {
   numeric: boolean;
   /** Characters of the longest value. */
   chars: number;
+  /** Characters without which its values say nothing. */
+  least: number;
   empty: boolean;
 }
 
@@ -33,6 +37,7 @@ class Range {
   private chars = 0;
   private numeric = true;
   private empty = true;
+  private least = 3;
 
   take(value: string | number | undefined): void {
     if (value === undefined || value === "") return;
@@ -43,12 +48,13 @@ class Range {
       if (!Number.isInteger(value)) this.chars = Math.max(this.chars, count(value).length);
     } else {
       this.numeric = false;
-      this.chars = Math.max(this.chars, value.length);
+      if (isDeadline(value)) this.least = COUNTDOWN;
+      this.chars = Math.max(this.chars, isDeadline(value) ? COUNTDOWN : value.length);
     }
   }
 
   extra(title: string): Extra {
     const chars = Math.max(this.chars, count(this.low).length, count(this.high).length);
-    return { title, numeric: this.numeric, chars, empty: this.empty };
+    return { title, numeric: this.numeric, chars, least: this.least, empty: this.empty };
   }
 }

@@ -29,15 +29,15 @@ it("shows as failed what failed, and not a partition that was only cancelled bec
 });
 
 it("counts down to the deadline in a column of the workload's", () => {
-  const deadline = { title: "Collect by", numeric: false, chars: 20, empty: false };
+  const deadline = { title: "Expires in", numeric: false, chars: 9, least: 9, empty: false };
   const [column] = groupColumns([deadline], () => Date.parse("2026-11-30T09:10:00Z") / 1000).slice(4);
   const cell = document.createElement("span");
-  column!.make(cell)(group(1, { extra: { "Collect by": "2026-12-02T08:10:00Z" } }));
-  expect(cell.textContent).toBe("47 h 00 m left");
+  column!.make(cell)(group(1, { extra: { "Expires in": "2026-12-02T08:10:00Z" } }));
+  expect(cell.textContent).toBe("47 h 00 m");
 });
 
 it("knows the columns in which nothing stands", () => {
-  const rows = [group(1, { extra: { State: "running", "Collect by": "" } }), group(2)];
-  const { extras } = survey(rows, ["State", "Collect by"]);
-  expect(extras.map(({ title, empty }) => [title, empty])).toEqual([["State", false], ["Collect by", true]]);
+  const rows = [group(1, { extra: { State: "running", "Expires in": "" } }), group(2)];
+  const { extras } = survey(rows, ["State", "Expires in"]);
+  expect(extras.map(({ title, empty }) => [title, empty])).toEqual([["State", false], ["Expires in", true]]);
 });

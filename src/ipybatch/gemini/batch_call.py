@@ -119,7 +119,7 @@ class BatchCaller(msgspec.Struct):
         finally:
             if ticket.is_unanswered and not ticket.is_settled:
                 self._booked[key] = ticket.reserved
-                self.caller.settle(ticket, ticket.reserved)
+                self.caller.settle(ticket, ticket.reserved, is_told=False)
             self.caller.settle(ticket, None)
             self.caller.tell_spent()
 

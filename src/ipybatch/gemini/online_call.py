@@ -147,11 +147,17 @@ class Caller(msgspec.Struct):
                 self.tell(Noted(self.clock.unix_s(), _NO_BOUND))
         return Ticket(bound_usd=reserved, reserved=reserved)
 
-    def settle(self, ticket: Ticket, usd: Decimal | None) -> None:
-        """Count the cost of a call in place of its reservation, once."""
+    def settle(self, ticket: Ticket, usd: Decimal | None, *, is_told: bool = True) -> None:
+        """Count the cost of a call in place of its reservation, once.
+
+        Args:
+            is_told: Whether an answer tells it; otherwise it is the most that it can be.
+        """
         if not ticket.is_settled:
             ticket.is_settled = True
-            self.money.budget.settle(ticket.reserved, (usd or _NO_USD) - ticket.prepaid)
+            cost = usd or _NO_USD
+            unconfirmed_usd = (_NO_USD if is_told else cost) - ticket.prepaid
+            self.money.budget.settle(ticket.reserved, cost - ticket.prepaid, unconfirmed_usd)
 
     async def finish(  # noqa: PLR0917  # what a call has become
         self, prompt: Prompt, answer: Answer, model: str, lane: str, ms: float, ticket: Ticket
@@ -174,7 +180,7 @@ class Caller(msgspec.Struct):
         )
         self.record(ticket, prompt, model, lane, status, ms=ms, tokens=answer.tokens, usd=usd)
         self.money.learn(prompt, model, answer.tokens)
-        self.settle(ticket, usd)
+        self.settle(ticket, usd, is_told=answer.tokens.are_told)
         images, files, dropped = list(answer.images), list[str](), names_beside(answer.body)
         try:
             images += drafts(answer.body) if self.keeps_reply and "thoughts" in dropped else []
@@ -244,7 +250,7 @@ class Caller(msgspec.Struct):
         """Publish the amount spent so far."""
         budget = self.money.budget
         limit = None if budget.limit_usd is None else float(budget.limit_usd)
-        told = float(budget.spent_usd), limit
+        told = float(budget.spent_usd - budget.unconfirmed_usd), limit
         if told != self._told:  # a cancel ends thousands of prompts, and spends nothing
             self._told = told
             self.tell(Spent(self.clock.unix_s(), *told))
@@ -298,7 +304,7 @@ class Caller(msgspec.Struct):
             self.record(ticket, prompt, model, lane, status, ms=ms)
             return
         self.record(ticket, prompt, model, lane, usage.UNANSWERED, ms=ms, tokens=UNTOLD, usd=ticket.bound_usd)
-        self.settle(ticket, ticket.bound_usd)
+        self.settle(ticket, ticket.bound_usd, is_told=False)
 
     async def _body(self, prompt: Prompt, request_config: RequestConfig) -> bytes:
         if not prompt.images:

@@ -184,7 +184,8 @@ class GeminiSpec(msgspec.Struct, frozen=True, kw_only=True):
         assert run is not None
         usage.settle_interrupted(self.journal, self.name)
         budget = Budget(self.budget_usd)
-        budget.spend(usage.spent_usd(self.journal, self.name, run.created_s))
+        spent_usd = usage.spent_usd(self.journal, self.name, run.created_s)
+        budget.spend(spent_usd, spent_usd - usage.confirmed_usd(self.journal, self.name, run.created_s))
         log = usage.CallLog(self.journal, self.clock)
         stack.callback(log.close)
         caller = Caller(

@@ -146,7 +146,7 @@ class Collector:
                 why = f"its results could not be fetched: {error}"
                 if is_last:
                     raise
-            self._groups.note(job, f"{why}; it is looked at again")
+            self._groups.note(job, f"{why}, looked at again")
             await self._pause(pause_s)
         raise AssertionError
 

@@ -39,7 +39,7 @@ from ipybatch.gemini.service.api import RemoteState
 JobState = Literal["intent", "unknown"] | RemoteState
 ENDED: frozenset[JobState] = frozenset({"succeeded", "failed", "cancelled", "expired"})
 KEPT_S = 172_800.0  # of results; Source: https://ai.google.dev/gemini-api/docs/files (2026-11-30): 48 hours
-EXPIRES = "Collect by"  # a column of the panel: a time, of which it shows what is left
+EXPIRES = "Expires in"  # a column of the panel: a time, of which it shows what is left
 CANCELLING = "cancelled here, and still running there"  # reason of a job that runs on for a while
 _COLUMNS = (
     "display_name, session, number, model, remote, state, file, created_s, updated_s, ended_s, requests, reason, keys,"
@@ -462,8 +462,8 @@ class JobGroups:
         self._change(job.number, status, _extra(whole, job.state), job.reason)
 
     def note(self, job: Job, why: str) -> None:
-        """Show what is the matter with the results of an ended job."""
-        self._change(job.number, "running", _extra(job, job.state), why)
+        """Show what is the matter with the results of an ended job, which is looked at again."""
+        self._change(job.number, "running", _extra(job, why), "")
 
     def hold(self, number: int, why: str) -> None:
         """Show why a job is not submitted yet."""

@@ -82,12 +82,13 @@ class Budget:
 
     Attributes:
         limit_usd: The budget; None: unlimited.
-        spent_usd: Cost so far, in this run.
+        spent_usd: Cost so far, in this run, and what may have been one.
+        unconfirmed_usd: The part of it that only may have been: of calls without an answer.
     """
 
     def __init__(self, limit_usd: float | Decimal | None) -> None:
         self.limit_usd = None if limit_usd is None else Decimal(str(limit_usd))
-        self.spent_usd = _NO_USD
+        self.spent_usd = self.unconfirmed_usd = _NO_USD
         self._reserved = _NO_USD
         self._holds = 0  # reservations
         self._waiting: deque[asyncio.Future[None]] = deque()
@@ -120,7 +121,7 @@ class Budget:
                 self._wake()
                 assert self.limit_usd is not None
                 msg = (
-                    f"budget_usd is {self.limit_usd:f}: {self.spent_usd:.4f} is spent, and the next call may take"
+                    f"budget_usd is {self.limit_usd:f}: {self._said()}, and the next call may take"
                     f" {bound.likely_usd:.4f}. Raise it, and run again for the rest"
                 )
                 raise Withheld(msg)
@@ -145,20 +146,29 @@ class Budget:
         self._reserved += usd
         self._holds += 1
 
-    def settle(self, reserved: Decimal, actual: Decimal) -> None:
+    def settle(self, reserved: Decimal, actual: Decimal, unconfirmed_usd: Decimal = _NO_USD) -> None:
         """Count the actual cost of a call, or of a job, in place of what `reserve` returned for it."""
-        self.spend(actual)
+        self.spend(actual, unconfirmed_usd)
         self.free(reserved)
 
-    def spend(self, usd: Decimal) -> None:
-        """Count a cost."""
+    def spend(self, usd: Decimal, unconfirmed_usd: Decimal = _NO_USD) -> None:
+        """Count a cost, and the part of it of which no answer came."""
         self.spent_usd += usd
+        self.unconfirmed_usd += unconfirmed_usd
 
     def free(self, usd: Decimal) -> None:
         """Release a reservation."""
         self._reserved -= usd
         self._holds -= 1
         self._wake()
+
+    def _said(self) -> str:
+        if not self.unconfirmed_usd:
+            return f"{self.spent_usd:.4f} is spent"
+        return (
+            f"{self.spent_usd - self.unconfirmed_usd:.4f} is spent, {self.unconfirmed_usd:.4f} may be, on calls without"
+            " an answer"
+        )
 
     def _fitting(self, bound: Bound) -> Decimal | None:
         """Return how much to reserve; None while that does not fit."""

@@ -268,6 +268,17 @@ def spent_usd(journal: Journal, session: str, since_s: float) -> Decimal:
     return Decimal(str(usd)) + sum(uncollected_usd(journal, session, since_s).values())
 
 
+def confirmed_usd(journal: Journal, session: str, since_s: float) -> Decimal:
+    """Return what a session's calls have cost since a Unix time by what their answers tell, USD."""
+    with journal.reader() as database:
+        (usd,) = database.execute(
+            "SELECT coalesce(sum(usd), 0) FROM usage WHERE session = ? AND at_s >= ? AND tokens_in IS NOT NULL"
+            " AND status NOT IN (?, ?)",
+            (session, since_s, SENT, UNANSWERED),
+        ).fetchone()
+    return Decimal(str(usd))
+
+
 def uncollected_usd(journal: Journal, session: str, since_s: float) -> dict[str, Decimal]:
     """Return the most that each job of a session may still cost, by display name: its bound less those on record.
 
