@@ -208,8 +208,9 @@ def generate(
             ``tries`` their number, and the rest is of the last one.
         fallback: Another model, to which prompts and answers that were blocked are sent once, at once and at the price
             of lane "online"; counted in ``tries`` and ``usd`` as these.
-        output_tokens: Expected tokens of an answer, for the estimate and the budget's reservations; default 1,000.
-        budget_usd: The budget, USD; a call that would exceed it is not sent.
+        output_tokens: Expected tokens of an answer, for the estimate; default 1,000. Without max_output_tokens a budget
+            reserves no less for a call.
+        budget_usd: The budget, USD: a bound, if ``config`` has max_output_tokens. Each model needs a price.
         account: The `CreditAccount` that pays the operations.
         prices: Your own prices, USD per million tokens; see `ipybatch.gemini.price_of`.
         api_key: Default: ``GEMINI_API_KEY``, else ``GOOGLE_API_KEY``.

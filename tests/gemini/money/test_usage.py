@@ -281,3 +281,32 @@ def test_without_credits_nothing_is_sent(desk):
 def test_an_operation_that_takes_no_credits_needs_no_account(desk):
     account = CreditAccount("empty", journal=desk.journal)
     assert desk.run(names(2), account=account).counts.completed == 2
+
+
+SEARCH = {"tools": [{"google_search": {}}]}
+AUDIO = {"id": 1, "contents": [{"inline_data": {"mime_type": "audio/wav", "data": "AAAA" * 500}}, "Write it down"]}
+IMAGE = {"id": 1, "prompt": "What is it?", "image": b"\x89PNG\r\n\x1a\n" + bytes(200)}
+BILLS = {
+    "thoughts and cached input": ([*names(5)], {}),
+    "by flex": ([*names(5)], {"lane": "flex"}),
+    "searches": ([*names(5)], {"config": SEARCH}),
+    "searches by flex": ([*names(5)], {"config": SEARCH, "lane": "flex"}),
+    "queries of a search": ([*names(5)], {"config": SEARCH, "model": "gemini-3-flash-preview"}),
+    "sound": ([AUDIO], {}),
+    "an image": ([IMAGE], {}),
+    "an image made": (names(2), {"modalities": ["IMAGE"], "model": "gemini-2.5-flash-image"}),
+    "a long prompt": ([{"id": 1, "prompt": "star " * 170_000}], {"model": "gemini-2.5-pro"}),
+}
+
+
+@pytest.mark.parametrize("what", BILLS)
+def test_what_a_call_costs_is_what_the_service_bills(desk, tmp_path, what):
+    """By a calculator that is not ours; and it is no more than what was reserved."""
+    prompts, arguments = BILLS[what]
+    desk.open(thought_tokens=20, cached_share=0.5 if "cached" in what else 0.0)
+    session = desk.run(prompts, images_to=tmp_path, budget_usd=50, **arguments)
+    assert session.counts.completed == len(prompts)
+    billed_usd = sum(row["usd"] for row in desk.server.simulator.ledger())
+    assert session.usage()["usd"].sum() == pytest.approx(billed_usd)
+    with open_journal(desk.journal).reader() as database:
+        assert all(usd <= bound for usd, bound in database.execute("SELECT usd, bound_usd FROM usage"))
