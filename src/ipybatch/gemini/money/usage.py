@@ -272,8 +272,8 @@ def confirmed_usd(journal: Journal, session: str, since_s: float) -> Decimal:
     """Return what a session's calls have cost since a Unix time by what their answers tell, USD."""
     with journal.reader() as database:
         (usd,) = database.execute(
-            "SELECT coalesce(sum(usd), 0) FROM usage WHERE session = ? AND at_s >= ? AND tokens_in IS NOT NULL"
-            " AND status NOT IN (?, ?)",
+            "SELECT coalesce(sum(usd), 0) FROM usage WHERE session = ? AND at_s >= ?"
+            " AND tokens_in + tokens_out + tokens_thoughts IS NOT NULL AND status NOT IN (?, ?)",
             (session, since_s, SENT, UNANSWERED),
         ).fetchone()
     return Decimal(str(usd))
