@@ -58,6 +58,11 @@ class Service:
         return [file.name for file in stored if file.source == "UPLOADED"]
 
     @property
+    def statuses(self):
+        """How often it answered with each status."""
+        return self._server.stats()["statuses"]
+
+    @property
     def uploads(self):
         """How many files were uploaded."""
         return len(self._server.simulator._stored._uploads)

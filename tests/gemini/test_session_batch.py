@@ -415,11 +415,14 @@ def test_a_full_store_ends_the_session_with_what_to_delete(journal, clock):
 
 
 def test_a_full_store_is_waited_for_while_jobs_make_room(journal, clock):
-    with gemini(batch_delay_s=SOON, storage_bytes=400) as service:
-        session = night(service, journal, 4, clock=clock, max_requests_per_job=2)
+    """It has room for the requests of one job, and the answers of another."""
+    with gemini(batch_delay_s=0.1, storage_bytes=6000) as service:
+        arguments = {"clock": clock, "max_requests_per_job": 2, "system": "Be brief. " * 200}
+        session = night(service, journal, 4, **arguments)
         clock.run(session)
         check_matched(session, 4)
         assert (service.jobs, service.files) == (2, [])
+        assert service.statuses["429"] > 0
 
 
 def test_files_are_deleted_when_nobody_needs_them(journal, clock):

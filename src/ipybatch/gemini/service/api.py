@@ -244,7 +244,7 @@ class Api:
                 uploaded = await self._client.aio.files.upload(file=path, config=config)
         except RateLimited as error:
             if is_storage_full(getattr(error.__cause__, "details", None)):
-                raise StoreFull(await self._what_is_stored(str(error))) from error
+                raise StoreFull(await self._what_is_stored()) from error
             raise
         return read_file(uploaded.model_dump(mode="json", by_alias=True))
 
@@ -267,7 +267,7 @@ class Api:
             with contextlib.suppress(Transient):
                 yield read_file(raw)
 
-    async def _what_is_stored(self, said: str) -> str:
+    async def _what_is_stored(self) -> str:
         """Say what takes the room for files, and what to delete."""
         stored: list[RemoteFile] = []
         with contextlib.suppress(BatchError):
@@ -277,10 +277,10 @@ class Api:
         named = ", ".join(
             f"{file.name} ({file.display_name or 'no name'}, {file.size / 1e6:,.0f} MB)" for file in largest
         )
-        holds = f" {len(stored)} files hold {size / 1e9:.1f} GB; the largest are {named}." if stored else ""
+        holds = f": {len(stored)} hold {size / 1e9:.1f} GB, the largest are {named}" if stored else ""
         return (
-            f"Gemini has no room for another file of this key ({said}).{holds} Delete files that no job needs any more,"
-            " with client.files.delete(name=...), or wait: each is removed 48 hours after its upload"
+            f"Gemini has no room for another file of this key{holds}. Delete what no job needs any more, with"
+            " client.files.delete(name=...), or wait: each file is removed 48 hours after its upload"
         )
 
     async def download(self, name: str, path: Path) -> None:
