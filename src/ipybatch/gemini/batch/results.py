@@ -35,7 +35,7 @@ Body = dict[str, Any]
 Result = tuple[str, "Body | ItemError"]
 
 BLOCK_BYTES = 500_000  # of the output that are read at a time; a larger line alone
-BLOCK_LINES = 100  # which hold the loop for 30 ms, as each is read, recorded and counted
+BLOCK_LINES = 50  # which hold the loop for 30 ms: each answer is read, recorded and counted
 NO_KEY, TORN = -1, -2  # in place of an item's place
 _UNMATCHED = (
     "an answer of its job came without its key, and may be another prompt's: it is kept in this row, under unmatched,"
