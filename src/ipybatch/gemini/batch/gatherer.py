@@ -359,15 +359,15 @@ class Gatherer:
     async def _patiently(self, number: int, model: str, step: Callable[[], Awaitable[Job]]) -> Job:
         """Take a step of a submission, again and again while the service does not let us."""
         deadline_s = self._clock.now_s() + self._policy.wait_s
-        tried = 0
+        tried, is_alone, last = 0, False, Transient()
         while True:
             tried += 1
             try:
                 return await step()
             except StoreFull as error:
-                if not self._jobs:  # none that makes room when it is collected
+                if is_alone and not self._jobs:  # nor was there a job at the last try, whose file may be deleted by now
                     raise Withheld(str(error)) from error
-                last: Transient = error
+                is_alone, last = not self._jobs, error
             except Transient as error:
                 if tried == TRIES and isinstance(error, NotReady):  # its file is: so it is the account
                     msg = f"Gemini does not serve this key ({error}): check its region and billing"
