@@ -7,8 +7,9 @@
 Where a new argument goes:
 
 a setting of one lane   a field of `Online`, `Flex`, `Batch` or `Auto`, handed on by `LaneSettings`
-anything else           a line of `GenerateArguments` under its heading, a line of `generate`'s docstring, and, if it is
-                        to hold when the session goes on with its prompts alone, its name in `RECORDED`
+anything else           a line of `GenerateArguments` under its heading, a function here that checks it, a line of
+                        `generate`'s docstring, and, if it is to hold when the session goes on with its prompts alone,
+                        its name in `RECORDED`
 
 `LaneArguments` are settings of lanes as keywords of `generate`: older than the classes, and shorter for a single one.
 No more are added.
@@ -32,11 +33,15 @@ from ipybatch.gemini.batch.spool import MAX_REQUESTS
 from ipybatch.gemini.lanes import Lane
 from ipybatch.gemini.money.credits import CreditAccount
 from ipybatch.gemini.money.prices import Prices
-from ipybatch.gemini.service.pacer import Model
+from ipybatch.gemini.money.tokens import MOST_INPUT_TOKENS, estimate_input
+from ipybatch.gemini.prompts import Prompt
+from ipybatch.gemini.service.pacer import Model, choose_models
+from ipybatch.gemini.service.request_config import RequestConfig
 from ipybatch.session.arguments import SessionArguments
 from ipybatch.session.workload import recordable
 
 FALLBACKS = ("online", "batch", None)
+MOST_SAMPLES = 1000  # of a prompt
 FIRST = ("model", "lane", "template", "system", "schema", "config")  # in the signature of `generate`
 
 
@@ -319,6 +324,76 @@ def for_session(arguments: Mapping[str, Any]) -> SessionArguments:
     names = SessionArguments.__annotations__
     found: SessionArguments = {name: value for name, value in arguments.items() if name in names}  # type: ignore[assignment]  # by name
     return found
+
+
+def check_sizes(prompts: list[Prompt], request_config: RequestConfig) -> None:
+    """Refuse prompts that are longer than a model takes.
+
+    Raises:
+        InputError: Names the first one.
+    """
+    for number, prompt in enumerate(prompts):
+        if (tokens := estimate_input(prompt, request_config)) > MOST_INPUT_TOKENS:
+            msg = f"prompt {number} must have <= {MOST_INPUT_TOKENS:,} tokens, got about {tokens:,}: cut it"
+            raise InputError(msg)
+
+
+def read_fallback(fallback: Any, models: list[Model]) -> str | None:
+    """Return the name of the model for what was blocked; None for none.
+
+    Raises:
+        InputError: It is no model, or one of those that are asked first.
+    """
+    if fallback is None:
+        return None
+    (one,) = choose_models(fallback, None)
+    if one.name in (model.name for model in models):
+        msg = f"fallback must be another model than those that are asked first, got {one.name!r}"
+        raise InputError(msg)
+    return one.name
+
+
+def check_images(images_to: Any, prompts: list[Prompt], models: list[str], request_config: RequestConfig) -> None:
+    """Refuse prompts that ask for images which have no place to go: they would be paid for and lost.
+
+    Raises:
+        InputError: Says who asks for an image, and what to pass.
+    """
+    if images_to is not None:
+        return
+    draws = next((name for name in models if "-image" in name), None)  # unless it is told otherwise
+    common = request_config.generation({})
+    for number, prompt in enumerate(prompts):
+        asked = (request_config.generation(prompt.config) if prompt.config else common).get("responseModalities")
+        if "IMAGE" in asked if asked else draws:
+            why = f"prompt {number} asks for an image" if asked else f"{draws} answers with images"
+            msg = (
+                f'images_to must say where images go, as {why}: pass a folder, such as images_to="pictures",'
+                " or images_to=False to throw them away"
+            )
+            raise InputError(msg)
+
+
+def read_keep(keep: Any) -> bool:
+    """Say whether whole replies are kept.
+
+    Raises:
+        InputError: ``keep`` is another word.
+    """
+    if keep not in (None, "reply"):
+        msg = f"keep must be 'reply' or None, got {short(keep)}"
+        raise InputError(msg)
+    return keep is not None
+
+
+def read_samples(samples: Any) -> int:
+    """Return the number of answers of each prompt.
+
+    Raises:
+        InputError: ``samples`` is out of range.
+    """
+    check_count("samples", samples, low=1, high=MOST_SAMPLES)
+    return int(samples)
 
 
 def recorded(given: Mapping[str, Any], settings: LaneSettings) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from ipybatch.engine.data.clock import SystemClock
 from ipybatch.engine.data.masking import mask
 from ipybatch.engine.data.outcome import Outcome
 from ipybatch.engine.data.plan import Keying, Plan, make_plan
-from ipybatch.engine.data.policy import Breaker, Limits, Retry, check_count
+from ipybatch.engine.data.policy import Breaker, Limits, Retry
 from ipybatch.engine.rules.estimate import Estimate
 from ipybatch.engine.run.attempt import Attempt
 from ipybatch.engine.store import run_store
@@ -30,10 +30,15 @@ from ipybatch.gemini.arguments import (
     Flex,
     GenerateArguments,
     Online,
+    check_images,
     check_names,
+    check_sizes,
     for_session,
     going_on,
+    read_fallback,
+    read_keep,
     read_lane,
+    read_samples,
     recorded,
 )
 from ipybatch.gemini.batch.jobs import JobStore
@@ -43,7 +48,7 @@ from ipybatch.gemini.lanes import IN_A_HURRY, Lane, Lanes, PromptGroups, start_c
 from ipybatch.gemini.money import usage
 from ipybatch.gemini.money.prices import LANES, check_prices
 from ipybatch.gemini.money.quote import BATCH_S
-from ipybatch.gemini.money.tokens import OUTPUT_TOKENS, estimate_input
+from ipybatch.gemini.money.tokens import OUTPUT_TOKENS
 from ipybatch.gemini.prompts import Prompt, read_prompts, with_samples
 from ipybatch.gemini.service.api import TIMEOUT_S, account_of, find_key
 from ipybatch.gemini.service.pacer import MOST, SEQUENTIAL, GeminiPacer, Model, choose_models
@@ -59,9 +64,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-# Of every model. Source: https://ai.google.dev/gemini-api/docs/models (2026-11-22).
-MOST_INPUT_TOKENS = 1_048_576
-MOST_SAMPLES = 1000  # of a prompt
 LONGEST_S = 1e6  # longest time limit that the client accepts
 
 
@@ -264,17 +266,14 @@ def generate(
     )
     listed = read.prompts
     modalities, images_to = tuple(arguments.get("modalities", ())), arguments.get("images_to")
-    if arguments.get("keep") not in (None, "reply"):
-        msg = f"keep must be 'reply' or None, got {arguments.get('keep')!r}"
-        raise InputError(msg)
-    check_count("samples", samples := arguments.get("samples", 1), low=1, high=MOST_SAMPLES)
+    keeps_reply, samples = read_keep(arguments.get("keep")), read_samples(arguments.get("samples", 1))
     again = read_again(arguments.get("again"))
-    fallback = _read_fallback(arguments.get("fallback"), chosen)
+    fallback = read_fallback(arguments.get("fallback"), chosen)
     common = {"system": system, "config": config or {}, "schema": schema, "modalities": modalities}
     configs = {way: RequestConfig(lane=way, **common) for way in LANES}
-    _check_sizes(listed, configs["online"])
+    check_sizes(listed, configs["online"])
     asked = [*(one.name for one in chosen), *([] if fallback is None else [fallback])]
-    _check_images(images_to, listed, asked, configs["online"])
+    check_images(images_to, listed, asked, configs["online"])
     settings = {"model": chosen[0].name, **configs["online"].settings()}
     keying = Keying(None, encode_settings(settings))
     plan = make_plan(listed, keying)
@@ -310,7 +309,7 @@ def generate(
         flex_tries=lanes.flex.tries,
         flex_fallback=lanes.fallback,
         images=_place_of_images(images_to, recorded_in, name),
-        keeps_reply=arguments.get("keep") is not None,
+        keeps_reply=keeps_reply,
         again=again,
         fallback=fallback,
     )
@@ -445,40 +444,6 @@ class Generation(Workload[GeminiSession]):
             self._groups.recorded(outcomes)
         if self._lanes is not None:
             self._lanes.recorded(outcomes)
-
-
-def _check_sizes(prompts: list[Prompt], request_config: RequestConfig) -> None:
-    for number, prompt in enumerate(prompts):
-        if (tokens := estimate_input(prompt, request_config)) > MOST_INPUT_TOKENS:
-            msg = f"prompt {number} must have <= {MOST_INPUT_TOKENS:,} tokens, got about {tokens:,}: cut it"
-            raise InputError(msg)
-
-
-def _read_fallback(fallback: Any, models: list[Model]) -> str | None:
-    if fallback is None:
-        return None
-    (one,) = choose_models(fallback, None)
-    if one.name in (model.name for model in models):
-        msg = f"fallback must be another model than those that are asked first, got {one.name!r}"
-        raise InputError(msg)
-    return one.name
-
-
-def _check_images(images_to: Any, prompts: list[Prompt], models: list[str], request_config: RequestConfig) -> None:
-    """Refuse prompts that ask for images which have no place to go: they would be paid for and lost."""
-    if images_to is not None:
-        return
-    draws = next((name for name in models if "-image" in name), None)  # unless it is told otherwise
-    common = request_config.generation({})
-    for number, prompt in enumerate(prompts):
-        asked = (request_config.generation(prompt.config) if prompt.config else common).get("responseModalities")
-        if "IMAGE" in asked if asked else draws:
-            why = f"prompt {number} asks for an image" if asked else f"{draws} answers with images"
-            msg = (
-                f'images_to must say where images go, as {why}: pass a folder, such as images_to="pictures",'
-                " or images_to=False to throw them away"
-            )
-            raise InputError(msg)
 
 
 def _place_of_images(images_to: Any, journal: Journal, session: str) -> ImageStore | None:

@@ -11,7 +11,6 @@ pytest.importorskip("google.genai")
 
 from ipybatch import InputError
 from ipybatch.gemini import compare, generate
-from ipybatch.gemini import session as sessions
 from ipybatch.gemini.money.budget import Budget
 from ipybatch.gemini.money.prices import price_of
 from ipybatch.gemini.money.tokens import INPUT_IMAGE_TOKENS
@@ -87,7 +86,7 @@ def paced(desk, prompt, monkeypatch, **arguments):
 
 def sized(desk, prompt, monkeypatch, **arguments):
     """What is said of a prompt that is too long."""
-    monkeypatch.setattr(sessions, "MOST_INPUT_TOKENS", 0)
+    monkeypatch.setattr("ipybatch.gemini.arguments.MOST_INPUT_TOKENS", 0)
     with pytest.raises(InputError, match="got about ") as raised:
         desk.session([prompt], **arguments)
     return int(re.search(r"got about ([\d,]+)", str(raised.value))[1].replace(",", ""))
