@@ -1,4 +1,4 @@
-"""Workers are cancelled a few hundred at a time."""
+"""Workers are cancelled a hundred at a time."""
 
 import asyncio
 from types import SimpleNamespace

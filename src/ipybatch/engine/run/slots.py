@@ -16,7 +16,7 @@ from ipybatch.engine.rules.scheduler import Ticket
 from ipybatch.errors import Permanent
 
 AGAIN_S = 0.25  # from one cancel to the next: work may need some time to clean up
-AT_ONCE = 500  # attempts cancelled in one turn of the loop, which has more to do: the others hear of it in the next
+AT_ONCE = 100  # attempts cancelled in one turn of the loop, which has more to do: the others hear of it in the next
 CANCELS = 20  # then it is left to itself
 
 TICKET: contextvars.ContextVar[Ticket | None] = contextvars.ContextVar("ticket", default=None)
