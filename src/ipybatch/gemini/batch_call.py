@@ -9,6 +9,7 @@ until the answer tells what it cost.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
 
@@ -19,7 +20,7 @@ from ipybatch.engine.run.attempt import Attempt
 from ipybatch.errors import ItemError, Permanent
 from ipybatch.gemini.batch.gatherer import Gatherer
 from ipybatch.gemini.batch.jobs import Job
-from ipybatch.gemini.batch.pending import Body, Funds, OtherModel
+from ipybatch.gemini.batch.pending import Body, Funds, OtherModel, PendingItem
 from ipybatch.gemini.batch.results import Unmatched
 from ipybatch.gemini.money import usage
 from ipybatch.gemini.online_call import Caller, Ticket
@@ -34,10 +35,11 @@ class BatchFunds(Funds):
 
     Args:
         caller: What reserves and records, as for other calls.
+        prepaid: What counts as spent of jobs of earlier processes, beyond what is on record, USD; by display name.
     """
 
-    def __init__(self, caller: Caller) -> None:
-        self._caller = caller
+    def __init__(self, caller: Caller, prepaid: dict[str, Decimal] | None = None) -> None:
+        self._caller, self._prepaid = caller, prepaid or {}
 
     async def fund(self, prompts: list[Prompt]) -> int:
         """Reserve the credits of prompts that are about to be sent, and return of how many, the first ones."""
@@ -48,27 +50,61 @@ class BatchFunds(Funds):
         """Return the keys of a job's items whose answers are on record."""
         return usage.answered_in(self._caller.journal, job.display_name)
 
-    def book(self, job: Job, prompts: dict[str, Prompt | None]) -> None:
+    def prepaid(self, job: Job, prompt: Prompt) -> Decimal:
+        """Return what counts as spent of an item of an earlier process, and count it no more."""
+        left = self._prepaid.get(job.display_name, _NO_USD)
+        most = min(left, self.most(job, prompt) or _NO_USD)
+        self._prepaid[job.display_name] = left - most
+        return most
+
+    def give_up(self, job: Job, items: Mapping[str, PendingItem | None], unseen: int) -> None:
+        """Count items that a job did not answer, by key: so many may be billed unseen, the others cost nothing.
+
+        Which of them is not known, so that it is the dearest.
+        """
+        most = {key: self.most(job, None if item is None else item.prompt) for key, item in items.items()}
+        booked = set(sorted(most, key=lambda key: most[key] or _NO_USD, reverse=True)[:unseen])
+        for key, item in items.items():
+            if item is None or key in booked:
+                continue
+            item.stake.is_refused = True
+            if not item.stake.is_sent:  # by this process
+                usd = self.prepaid(job, item.prompt)
+                self._caller.money.budget.spend(-usd, -usd)
+        self._book(job, {key: (items[key], most[key]) for key in booked})
+
+    def most(self, job: Job, prompt: Prompt | None) -> Decimal | None:
+        """Return the most that an item of a job may cost: an even share, unless more is known; None without a bound."""
+        if job.bound_usd is None:
+            return None
+        caller, total = self._caller, Decimal(str(job.bound_usd))
+        if prompt is not None:
+            bound = caller.money.bound(prompt, job.model, "batch", caller.request_configs["batch"])
+            if bound is not None and bound.is_known:
+                return min(bound.usd, total)
+        return total / max(1, job.requests)
+
+    def _book(self, job: Job, items: Mapping[str, tuple[PendingItem | None, Decimal | None]]) -> None:
         """Record that items of a job may be billed, though it does not tell of them; by key."""
-        share = None if job.bound_usd is None else Decimal(str(job.bound_usd)) / job.requests
         calls = [
             usage.Call(
                 at_s=self._caller.clock.unix_s(),
                 session=self._caller.session,
                 lane="batch",
                 model=job.model,
-                operation="" if prompt is None else prompt.operation,
-                project="" if prompt is None else prompt.project,
+                operation="" if item is None else item.prompt.operation,
+                project="" if item is None else item.prompt.project,
                 status=usage.UNANSWERED,
                 tokens=UNTOLD,
-                usd=share,
+                usd=most,
                 job=job.display_name,
                 item=key,
-                bound_usd=share,
+                bound_usd=most,
             )
-            for key, prompt in prompts.items()
+            for key, (item, most) in items.items()
         ]
-        usage.record_calls(self._caller.journal, *calls)
+        if calls:
+            usage.record_calls(self._caller.journal, *calls)
 
 
 class BatchCaller(msgspec.Struct):
@@ -77,13 +113,17 @@ class BatchCaller(msgspec.Struct):
     Attributes:
         caller: What reserves, records and settles, as for other calls.
         gatherer: The jobs.
-        prepaid: What counts as spent of jobs of earlier processes, beyond what is on record, USD; by display name.
+        funds: What pays for the jobs.
     """
 
     caller: Caller
     gatherer: Gatherer
-    prepaid: dict[str, Decimal]
+    funds: BatchFunds
     _booked: dict[str, Decimal] = {}  # by key in a job: calls without an answer that count at what was reserved
+
+    def holds(self, prompt: Prompt, attempt: Attempt, again: int) -> bool:
+        """Say whether a job has a prompt already, of this process or an earlier one: it is paid for there."""
+        return self.gatherer.has(self.gatherer.place_of(prompt, attempt, again)[1])
 
     async def call(self, prompt: Prompt, attempt: Attempt, again: int) -> dict[str, Any]:
         """Send a prompt in a job and return the item's result.
@@ -127,19 +167,12 @@ class BatchCaller(msgspec.Struct):
         caller, lane = self.caller, "batch"
         ticket.job, ticket.item = job.display_name, key
         if not ticket.is_sent:
-            ticket.prepaid = ticket.bound_usd = self._prepaid(job, key)
+            booked = self._booked.pop(key, None)
+            ticket.prepaid = self.funds.prepaid(job, prompt) if booked is None else booked
+            ticket.bound_usd = self.funds.most(job, prompt)
         try:
             answer = read_answer(body, image=caller.request_configs[lane].wants_image(prompt.config))
         except ItemError as error:  # it is billed: nothing is sent again because it cannot be read
             raise Permanent(str(error)) from error
         with caller.money.credits_for(prompt, lane, caller.session):
             return await caller.finish(prompt, answer, job.model, lane, 0.0, ticket)
-
-    def _prepaid(self, job: Job, key: str) -> Decimal:
-        """Return what counts as spent of an item already."""
-        if (booked := self._booked.pop(key, None)) is not None:
-            return booked
-        left = self.prepaid.get(job.display_name, _NO_USD)
-        share = min(left, Decimal(str(job.bound_usd or 0.0)) / max(1, job.requests))
-        self.prepaid[job.display_name] = left - share
-        return share

@@ -16,7 +16,7 @@ import math
 import random
 from collections import Counter
 from collections.abc import Callable, Iterable
-from contextlib import AbstractAsyncContextManager, nullcontext
+from contextlib import AbstractAsyncContextManager, nullcontext, suppress
 from typing import Any, Literal
 
 import msgspec
@@ -70,7 +70,8 @@ class Lanes(msgspec.Struct):
     Attributes:
         lane: The session's lane.
         caller: Sends requests online and by flex.
-        batch: Sends prompts by batch; None for a session without a batch.
+        batch: Sends prompts by batch; None for a session without jobs.
+        has_batch: Whether prompts go into jobs; otherwise only those that an earlier process sent are waited for.
         flex_tries: Tries by flex before a prompt takes ``flex_fallback``.
         flex_fallback: The next lane; None: the prompt fails.
         deadline: The deadline; None: there is none.
@@ -82,6 +83,7 @@ class Lanes(msgspec.Struct):
     lane: Lane
     caller: Caller
     batch: BatchCaller | None = None
+    has_batch: bool = True
     flex_tries: int = 3
     flex_fallback: Literal["online", "batch"] | None = "online"
     deadline: Deadline | None = None
@@ -114,7 +116,7 @@ class Lanes(msgspec.Struct):
 
     @property
     def gatherer(self) -> Gatherer | None:
-        """The batch jobs; None for a session without a batch."""
+        """The batch jobs; None for a session without jobs."""
         return None if self.batch is None else self.batch.gatherer
 
     async def __aenter__(self) -> Lanes:
@@ -145,6 +147,9 @@ class Lanes(msgspec.Struct):
     async def _send(self, permits: RequestPermits, again: int = 0) -> dict[str, Any]:
         if self.lane == "batch":
             return await self._batch(permits.prompt, permits.attempt, again)
+        if self.batch is not None and self.batch.holds(permits.prompt, permits.attempt, again):
+            with suppress(TooLate):
+                return await self._batch(permits.prompt, permits.attempt, again)
         if self.lane == "flex":
             return await self._flex(permits, self.flex_tries, again)
         if self.lane == "auto":
@@ -152,11 +157,9 @@ class Lanes(msgspec.Struct):
         return await self._online(permits)
 
     async def _auto(self, permits: RequestPermits, again: int) -> dict[str, Any]:
-        if self.gatherer is not None:
-            try:
+        if self.has_batch and self.batch is not None:
+            with suppress(TooLate):
                 return await self._batch(permits.prompt, permits.attempt, again)
-            except TooLate:
-                pass
         tries = self.flex_tries if self._flex_left_s() > 0 else 0
         return await self._flex(permits, tries, again)
 
@@ -187,7 +190,7 @@ class Lanes(msgspec.Struct):
             if tries:
                 await asyncio.sleep(self.chance.uniform(0.5, 1.0) * pause_s)
                 pause_s *= 2
-        if self.flex_fallback == "batch" and self.gatherer is not None and self.lane == "flex":
+        if self.flex_fallback == "batch" and self.has_batch and self.lane == "flex":
             return await self._batch(permits.prompt, permits.attempt, again)
         return await self._online(permits)
 

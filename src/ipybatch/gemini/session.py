@@ -359,7 +359,7 @@ def _session(  # noqa: PLR0917  # what `generate` made, each of another type
 ) -> GeminiSession:
     handed: dict[str, Any] = {field: value for field, value in arguments.items() if value is not None}
     defaults = {"retry": Retry(attempts=5), "breaker": arguments.get("breaker", Breaker(failures=5, break_s=30.0))}
-    if spec.has_batch:
+    if spec.has_batch or spec.has_open_jobs:
         handed.pop("timeout_s", None)
     key = spec.connection.api_key  # whose quotas are the resource
     resource = "gemini" if key is None else f"gemini {account_of(key)}"

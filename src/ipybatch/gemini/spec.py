@@ -129,6 +129,12 @@ class GeminiSpec(msgspec.Struct, frozen=True, kw_only=True):
             return len(self.prompts) > FEW
         return self.lane == "batch" or (self.lane == "flex" and self.flex_fallback == "batch")
 
+    @property
+    def has_open_jobs(self) -> bool:
+        """Whether an earlier process left jobs, in whatever lane, whose answers are not all recorded."""
+        jobs = JobStore(self.journal, self.clock).of_session(self.name)
+        return any(job.sent and not job.collected for job in jobs)
+
     def expected_usd(self, lane: str) -> Decimal | None:
         """Return the expected cost of all prompts, or None if no price is known."""
         money = Money(Budget(None), self.prices)
@@ -206,7 +212,8 @@ class GeminiSpec(msgspec.Struct, frozen=True, kw_only=True):
         return Lanes(
             lane=self.lane,
             caller=caller,
-            batch=self._batch(caller, state, run.created_s) if self.has_batch else None,
+            batch=self._batch(caller, state, run.created_s) if self.has_batch or self.has_open_jobs else None,
+            has_batch=self.has_batch,
             flex_tries=self.flex_tries,
             flex_fallback=self.flex_fallback,
             deadline=self._deadline(),
@@ -215,6 +222,7 @@ class GeminiSpec(msgspec.Struct, frozen=True, kw_only=True):
         )
 
     def _batch(self, caller: Caller, state: Callable[[], State], since_s: float) -> BatchCaller:
+        funds = BatchFunds(caller, usage.uncollected_usd(self.journal, self.name, since_s))
         gatherer = Gatherer(
             self.name,
             [model.name for model in self.models],
@@ -226,9 +234,9 @@ class GeminiSpec(msgspec.Struct, frozen=True, kw_only=True):
             self.clock,
             state,
             since_s,
-            BatchFunds(caller),
+            funds,
         )
-        return BatchCaller(caller, gatherer, usage.uncollected_usd(self.journal, self.name, since_s))
+        return BatchCaller(caller, gatherer, funds)
 
     def _tries(self, state: Callable[[], State], since_s: float) -> Tries:
         return Tries(

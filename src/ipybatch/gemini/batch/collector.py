@@ -22,10 +22,9 @@ import msgspec
 from ipybatch.engine.data.clock import Clock
 from ipybatch.errors import Held, ItemError, Permanent, Transient
 from ipybatch.gemini.batch.jobs import KEPT_S, Job, JobGroups, JobStore
-from ipybatch.gemini.batch.pending import BatchPolicy, Funds, PendingItems, Received
+from ipybatch.gemini.batch.pending import BatchPolicy, Funds, PendingItem, PendingItems, Received
 from ipybatch.gemini.batch.results import Output, Unanswered, Unmatched, fetch
 from ipybatch.gemini.batch.submission import Submission, polls
-from ipybatch.gemini.prompts import Prompt
 from ipybatch.gemini.service.api import Api, Missing
 
 LOOKS = 8  # at the results of an ended job, at growing intervals
@@ -72,6 +71,11 @@ class Collector:
         if (taken := self._delivered.pop(key, None)) is not None and not taken.done():
             taken.set_result(None)
 
+    def lose(self, job: Job, keys: Iterable[str]) -> None:
+        """Note that an ended job gave no answer to items."""
+        if job.state in ("failed", "expired") and not job.is_released:
+            self.lost.update(keys)
+
     async def finish(self) -> None:
         """Wait until results that are being handed out are: their last answers may be on disk before that is noted."""
         if self._handing:
@@ -100,10 +104,6 @@ class Collector:
         try:
             is_due = bool(job.remote) and (job.state != "succeeded" or bool(self._items.of(job)))
             job, lacking = await self._fetch(job) if is_due else (job, [] if job.state == "succeeded" else job.keys)
-        except Missing as error:  # the results are gone; their items are sent again only on request
-            await self._store.put(msgspec.structs.replace(job, state="failed", reason=str(error)))
-            self._send_back(job, Permanent(f"the results of job {job.number} are gone: {error}"))
-            return
         except ItemError as error:
             self._items.index.retain(job)
             self._items.turn_away(self._items.of(job), error)
@@ -119,7 +119,6 @@ class Collector:
 
         Raises:
             Transient: They could not be fetched.
-            Missing: They are gone.
             Refused: The service rejects the key or the account.
         """
         deadline_s = self._clock.now_s() + self._policy.wait_s
@@ -137,10 +136,12 @@ class Collector:
                 if output.is_whole or is_last:
                     return job, lacking
             except Missing as error:
-                if self._clock.unix_s() > (job.ended_s or 0.0) + KEPT_S:
-                    raise
-                why = f"results incomplete: {error}"
-                if is_last:
+                is_gone = self._clock.unix_s() > (job.ended_s or 0.0) + KEPT_S
+                why = f"{'its results are gone' if is_gone else 'results incomplete'}: {error}"
+                if is_gone or is_last:
+                    job = await self._store.put(msgspec.structs.replace(job, reason=why, rows=job.rows or 0))
+                    if is_gone or job.is_released:
+                        return job, job.keys
                     raise Held(f"job {job.number}: {why}; {ASK}") from error
             except Transient as error:
                 why = f"its results could not be fetched: {error}"
@@ -170,8 +171,8 @@ class Collector:
                     lacking.append(key)
                 elif isinstance(body, ItemError) and not isinstance(body, Unmatched):
                     self._items.index.release(number, key)  # its next attempt goes into another job
+                    self._funds.give_up(job, {key: item}, 0)
                     if item is not None:
-                        item.stake.is_refused = True
                         item.fail(body)
                 elif item is not None:
                     self._items.index.owe(number, key, item.attempt.key)
@@ -185,36 +186,25 @@ class Collector:
     def _turn_back(self, job: Job, lacking: Iterable[str]) -> None:
         """Decide about the items that an ended job did not answer: none is paid for twice unasked."""
         why = f"job {job.number} {job.reason or job.state}"
-        was_ours = job.number in self.cancelling
+        was_ours = job.number in self.cancelling or job.was_cancelled_here
         is_elsewhere = job.state == "cancelled" and not was_ours and not job.is_released
+        # What the job may bill without telling.
         unseen = max(0, (job.answers or 0) - (job.rows or 0)) if job.state == "cancelled" else job.requests
-        booked: dict[str, Prompt | None] = {}  # what the job may bill without telling
+        left: dict[str, PendingItem | None] = {}
         for key in lacking:
-            self.lost[key] += job.state in ("expired", "failed")
+            self.lose(job, [key])
             is_due = job.is_released or was_ours or (job.state != "succeeded" and self.lost[key] <= 1)
             item = self._items.by_key.get(key) if self._items.index.of(key) == job.number else None
             if is_due or is_elsewhere:
                 self._items.index.release(job.number, key)
-                if len(booked) < unseen:
-                    booked[key] = None if item is None else item.prompt
-                elif item is not None:
-                    item.stake.is_refused = True
-            if item is None:
-                continue
-            if is_elsewhere:
-                item.fail(Permanent(why))
-            elif is_due:
-                item.fail(self._items.closed or Transient(why))
-            else:
+                left[key] = item
+            elif item is not None:
                 item.fail(Held(f"{why}; {ASK}"))
-        if booked and job.sent:
-            self._funds.book(job, booked)
-
-    def _send_back(self, job: Job, error: ItemError) -> None:
-        """Fail the items of a job without results; their next attempts go into another job."""
-        items = self._items.of(job)
-        self._items.index.drop(job)
-        self._items.turn_away(items, error)
+        self._funds.give_up(job, left, unseen if job.sent else 0)
+        error = Permanent(why) if is_elsewhere else self._items.closed or Transient(why)
+        for item in left.values():
+            if item is not None:
+                item.fail(error)
 
     def end_settled(self) -> None:
         """End the jobs whose results are all on disk."""
@@ -236,7 +226,7 @@ class Collector:
         index = self._items.index
         for job in tuple(index.kept.values()):
             left = [key for key in job.keys if index.of(key) == job.number]
-            if left and self._funds.on_record(job).issuperset(left):
+            if not left or self._funds.on_record(job).issuperset(left):
                 index.drop(job)
                 self._groups.collect(job)
                 if job.state == "succeeded":

@@ -32,7 +32,7 @@ from ipybatch.engine.data.outcome import Outcome
 from ipybatch.engine.run.attempt import Attempt
 from ipybatch.errors import BatchError, ItemError, Permanent, RateLimited, Refused, Transient, Withheld
 from ipybatch.gemini.batch.collector import Collector
-from ipybatch.gemini.batch.jobs import CANCELLING, Job, JobGroups, JobStore
+from ipybatch.gemini.batch.jobs import Job, JobGroups, JobStore
 from ipybatch.gemini.batch.pending import (
     BatchModels,
     BatchPolicy,
@@ -130,10 +130,12 @@ class Gatherer:
                 self._collector.tidy(job)  # what was left of an earlier time
             if job.created_s >= self._since_s:
                 self._groups.recall(job)
-                if job.remote and not job.collected:
+                if job.sent and not job.collected:
                     self._items.index.keep(job)
-                elif job.remote and job.state in ("failed", "expired") and not job.is_released:
-                    self._collector.lost.update(job.keys)
+                elif job.remote:
+                    self._collector.lose(job, job.keys)
+        for job in self._items.index.kept.values():  # what is in a later job by now was lost in this one
+            self._collector.lose(job, [key for key in job.keys if self._items.index.of(key) != job.number])
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -408,7 +410,7 @@ class Gatherer:
     def _track(self, job: Job) -> None:
         self._jobs[job.number] = job
         self._items.index.add(job)
-        if job.reason == CANCELLING:
+        if job.was_cancelled_here:
             self._collector.cancelling.add(job.number)
 
     async def _pick_up(self, job: Job) -> None:
@@ -458,6 +460,8 @@ class Gatherer:
             found = await look(job)
         except Transient as error:
             found = await self._store.put(msgspec.structs.replace(job, look=str(error)))
+        if job.number in self._collector.cancelling and found != (asked := found.as_cancelled_here()):
+            found = await self._store.put(asked)  # we asked for its cancellation meanwhile
         self._jobs[job.number] = found
 
     async def _pause(self, seconds: float) -> None:
@@ -484,7 +488,7 @@ class Gatherer:
         async def ask(job: Job) -> None:
             self._collector.cancelling.add(job.number)
             with suppress(BatchError):
-                asked = await self._store.put(msgspec.structs.replace(job, reason=CANCELLING))
+                asked = await self._store.put(job.as_cancelled_here())
                 if job.number in self._jobs:
                     self._jobs[job.number] = asked
                 self._groups.show(asked)

@@ -11,6 +11,8 @@ again::
 
 ``unknown`` is written before the request is sent, and only over ``intent``: of two processes with the same intent one
 sends it.  Only the service's own list leads out of ``unknown``.
+
+One subject, hence its length: jobs on record, and where each item is.
 """
 
 from __future__ import annotations
@@ -40,13 +42,14 @@ JobState = Literal["intent", "unknown"] | RemoteState
 ENDED: frozenset[JobState] = frozenset({"succeeded", "failed", "cancelled", "expired"})
 KEPT_S = 172_800.0  # of results; Source: https://ai.google.dev/gemini-api/docs/files (2026-11-30): 48 hours
 EXPIRES = "Expires in"  # a column of the panel: a time, of which it shows what is left
-CANCELLING = "cancelled here, and still running there"  # reason of a job that runs on for a while
+CANCELLED = "cancelled here"  # how the reason of a job begins that was cancelled by us
+CANCELLING = f"{CANCELLED}, and still running there"  # of one that runs on for a while
 _COLUMNS = (
     "display_name, session, number, model, remote, state, file, created_s, updated_s, ended_s, requests, reason, keys,"
     " collected, account, bound_usd, look, answers, rows, is_released, labels"
 )
 _FLAGS = ("collected", "is_released")
-_NEVER_SENT = "(remote = '' AND state IN ('intent', 'failed'))"
+_NEVER_SENT = "(remote = '' AND state IN ('intent', 'failed') AND NOT is_released)"
 _STATUS: dict[JobState, Status] = {
     "intent": "pending",
     "unknown": "pending",
@@ -73,7 +76,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
         file: The uploaded requests, ``files/ID``; "" before the upload, and after the file was deleted.
         created_s: Time of the intent, Unix time.
         updated_s: Time of the last change in the journal, Unix time.
-        ended_s: Time at which the end was first seen, Unix time; None before.
+        ended_s: Time of the end, Unix time: as the service tells it, else when it was first seen; None before.
         reason: Reason for the state, in one line.
         collected: Whether all of its results are recorded.
         account: Hash of the key that sent it: to another key it is not there; "" if it is not known.
@@ -121,7 +124,19 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def sent(self) -> bool:
         """Whether the job may have reached the service: then it is never sent again."""
-        return bool(self.remote) or self.state not in ("intent", "failed")
+        return bool(self.remote) or self.state not in ("intent", "failed") or self.is_released
+
+    @property
+    def was_cancelled_here(self) -> bool:
+        """Whether we asked for its cancellation, in this process or an earlier one."""
+        return self.reason.startswith(CANCELLED)
+
+    def as_cancelled_here(self) -> Job:
+        """Return it with the note that we asked for its cancellation, unless it has ended otherwise."""
+        if self.was_cancelled_here or self.state in ENDED - {"cancelled"}:
+            return self
+        reason = f"{CANCELLED}: {self.reason.removeprefix('cancelled: ')}" if self.ended else CANCELLING
+        return msgspec.structs.replace(self, reason=reason)
 
     @property
     def expires_s(self) -> float | None:
@@ -267,8 +282,9 @@ class JobStore:
     async def _change(self, job: Job, *, only: JobState | None = None, durable: bool = False, **fields: Any) -> Job:
         now_s = self._clock.unix_s()
         changed = msgspec.structs.replace(job, updated_s=now_s, **fields)
-        if changed.ended and changed.ended_s is None:
-            changed = msgspec.structs.replace(changed, ended_s=now_s)
+        if changed.ended:  # by our clock it ended between its creation and now
+            ended_s = now_s if changed.ended_s is None else max(changed.created_s, min(changed.ended_s, now_s))
+            changed = msgspec.structs.replace(changed, ended_s=ended_s)
         changed = msgspec.structs.replace(changed, reason=mask(changed.reason))
         if not await self._commit(lambda database: _update(database, changed, only), durable=durable):
             raise _taken_over(job)

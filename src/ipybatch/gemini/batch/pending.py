@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
@@ -144,8 +144,8 @@ class Funds:
         """Return the keys of a job's items whose answers are on record."""
         return set()
 
-    def book(self, job: Job, prompts: dict[str, Prompt | None]) -> None:
-        """Record that items of a job may be billed, though it does not tell of them; by key."""
+    def give_up(self, job: Job, items: Mapping[str, PendingItem | None], unseen: int) -> None:
+        """Count items that a job did not answer, by key: so many may be billed unseen, the others cost nothing."""
 
 
 class Received(msgspec.Struct, frozen=True):

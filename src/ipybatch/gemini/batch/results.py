@@ -71,7 +71,7 @@ class Output:
     Attributes:
         state: The job's state.
         rows: Number of rows, answers and errors.
-        answers: Number of answers that the job made, as the service tells; else that of rows of known items.
+        answers: Number of answers that the job made, as the service tells; else that of answers in the output.
 
     Args:
         job: The job, with its items' keys in the order sent.
@@ -89,12 +89,13 @@ class Output:
     ) -> None:
         self.state = operation.state
         self._job, self._keys, self._source, self._clock = job, job.keys, source, clock
+        self._answers = 0  # of its lines
         self._places = places(self._echoes(), job.keys)
         seen = {place for place in self._places if place >= 0}
         self._lacking = [place for place in range(job.requests) if place not in seen]
         self.rows = sum(place != TORN for place in self._places)
-        self.answers = operation.counts.get("successful") or len(seen)
         told = operation.counts.get("successful", 0) + operation.counts.get("failed", 0)
+        self.answers = operation.counts.get("successful", 0) if told else self._answers
         self._due = job.requests if self.state == "succeeded" else min(told, job.requests)
 
     @property
@@ -140,6 +141,7 @@ class Output:
             except msgspec.MsgspecError:
                 yield None
             else:
+                self._answers += bool(bytes(read.response))
                 yield (read.echo, hashlib.blake2b(said, digest_size=8).digest()) if read.is_of_item else None
 
     def _entries(self) -> Iterator[tuple[int, Any, int]]:

@@ -27,7 +27,7 @@ import msgspec
 
 from ipybatch.engine.data.clock import Clock, SystemClock
 from ipybatch.errors import BatchError, Permanent, RateLimited, Refused, Transient
-from ipybatch.gemini.batch.jobs import CANCELLING, Job, JobStore, display_name
+from ipybatch.gemini.batch.jobs import ENDED, Job, JobStore, display_name
 from ipybatch.gemini.batch.spool import Spooled
 from ipybatch.gemini.service.api import Api, Missing, NotReady, NotSent, Operation
 
@@ -300,15 +300,18 @@ def _lost(job: Job, why: str) -> str:
 
 def reported(job: Job, operation: Operation) -> Job:
     """Return a job updated by the service's report."""
-    return msgspec.structs.replace(
+    found = msgspec.structs.replace(
         job,
         remote=operation.name,
         state=operation.state,
         counts=operation.counts,
         look="",
         answers=operation.counts.get("successful") or job.answers,
-        reason=operation.reason or (CANCELLING if job.reason == CANCELLING else ""),
+        reason=operation.reason,
+        ended_s=operation.ended_s if job.ended_s is None and operation.state in ENDED else job.ended_s,
     )
+    # Who cancelled it decides what becomes of its items, in a later process too.
+    return found.as_cancelled_here() if job.was_cancelled_here else found
 
 
 def polls(poll_s: float, chance: random.Random | None = None) -> Iterator[float]:

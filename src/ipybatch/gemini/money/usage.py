@@ -42,8 +42,9 @@ _COLUMNS = (
     "at_s, session, lane, model, operation, project, status,"
     " tokens_in, tokens_out, tokens_thoughts, tokens_cached, usd, credits, ms, job, item, bound_usd, at_once"
 )
-# A row of a job replaces the one of the same item.
+# A row of a job replaces the one of the same item.  One without an answer does not: the item was answered before.
 _INSERT = f"INSERT OR REPLACE INTO usage ({_COLUMNS}) VALUES ({', '.join('?' * 18)})"  # noqa: S608  # constants
+_ADD = _INSERT.replace("REPLACE", "IGNORE", 1)
 _END = (  # without at_s, which has an index: three times as quick
     "UPDATE usage SET status = ?, tokens_in = ?, tokens_out = ?, tokens_thoughts = ?, tokens_cached = ?,"
     " usd = ?, credits = ?, ms = ? WHERE id = ?"
@@ -91,10 +92,15 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
 def record_calls(journal: Journal, *calls: Call) -> None:
     """Hand calls to the journal's writer, which keeps their order among all records.
 
-    A call of the same ``job`` and ``item`` as one on record takes its place.
+    A call of the same ``job`` and ``item`` as one on record takes its place; but an answer stays on record.
     """
-    rows = [_row(call) for call in calls]
-    journal.submit(lambda database: database.executemany(_INSERT, rows), lambda result, error: None)
+    rows = [(_ADD if call.status == UNANSWERED else _INSERT, _row(call)) for call in calls]
+
+    def unit(database: sqlite3.Connection) -> None:
+        for query, row in rows:
+            database.execute(query, row)
+
+    journal.submit(unit, lambda result, error: None)
 
 
 def _row(call: Call) -> tuple[Any, ...]:
@@ -289,7 +295,7 @@ def uncollected_usd(journal: Journal, session: str, since_s: float) -> dict[str,
         rows = database.execute(
             f"SELECT display_name, job.bound_usd - coalesce(({known}), 0) FROM job"  # noqa: S608  # constants
             " WHERE session = ? AND created_s >= ? AND NOT collected AND bound_usd IS NOT NULL"
-            " AND NOT (remote = '' AND state IN ('intent', 'failed'))",
+            " AND NOT (remote = '' AND state IN ('intent', 'failed') AND NOT is_released)",
             (session, since_s),
         ).fetchall()
     return {name: Decimal(str(usd)) for name, usd in rows if usd > 0}

@@ -106,6 +106,7 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
         created: Time of creation, as the service writes it.
         reason: Why the job failed, was cancelled or expired; "" otherwise.
         output: Results: "responsesFile", or "inlinedResponses" of an odd job; empty until the job has succeeded.
+        ended_s: When it ended, Unix time; None before, and if the service does not say.
     """
 
     name: str
@@ -116,6 +117,7 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
     created: str
     reason: str
     output: Mapping[str, Any]
+    ended_s: float | None = None
 
 
 class Api:
@@ -359,6 +361,7 @@ def read_operation(raw: Any) -> Operation:
         state=state,
         counts={"requests": _number(stats.get("requestCount")), **counts},
         created=str(told.get("createTime", "")),
+        ended_s=_unix_s(told.get("endTime")),
         reason=_reason(state, error),
         output=_dict(raw.get("response")) or _dict(told.get("output")),
     )
@@ -374,15 +377,12 @@ def read_file(raw: Any) -> RemoteFile:
     if not str(found.get("name", "")).startswith("files/"):
         msg = "Gemini replied with something that is no file"
         raise Transient(msg)
-    expires_s = None
-    with contextlib.suppress(TypeError, ValueError):
-        expires_s = datetime.fromisoformat(found["expirationTime"]).timestamp() if found.get("expirationTime") else None
     return RemoteFile(
         name=found["name"],
         state=str(found.get("state") or "ACTIVE").removeprefix("FILE_STATE_"),
         display_name=str(found.get("displayName") or ""),
         size=_number(found.get("sizeBytes")),
-        expires_s=expires_s,
+        expires_s=_unix_s(found.get("expirationTime")),
         reason=mask(str(_dict(found.get("error")).get("message") or "")),
     )
 
@@ -477,6 +477,13 @@ def _reason(state: RemoteState, error: Mapping[str, Any]) -> str:
 
 def _dict(value: Any) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
+
+
+def _unix_s(value: Any) -> float | None:
+    try:
+        return datetime.fromisoformat(value).timestamp()
+    except (TypeError, ValueError, OverflowError):
+        return None
 
 
 def _number(value: Any) -> int:
