@@ -15,6 +15,7 @@ import ipybatch
 from ipybatch import Breaker, Limits, Retry
 from ipybatch.engine.run.engine_thread import engine_thread
 from ipybatch.gemini import Model
+from ipybatch.simulators.gemini.quotas import as_error, detail
 from tests.gemini.conftest import KEY, MODEL, names
 
 # google-genai derives a class from aiohttp's session, which aiohttp discourages
@@ -172,6 +173,40 @@ def test_what_never_ends_ends_the_session(desk, clock, models):
     assert "nothing was let through for" in session.reason
     assert "credits are depleted" in session.reason
     assert session.counts.skipped == 3
+
+
+@pytest.mark.parametrize("told", ["0s", "0.01s"])
+@pytest.mark.parametrize(
+    ("lane", "given"),
+    [
+        ("online", {}),
+        ("online", {"models": [MODEL, LITE]}),
+        ("online", {"fallback": LITE}),
+        ("flex", {}),
+        ("batch", {}),
+    ],
+    ids=["one model", "two", "fallback", "flex", "batch"],
+)
+def test_a_service_that_tells_a_moment_again_and_again_is_not_stormed(desk, clock, lane, given, told):
+    """In two minutes of refusals at most one request a second, and as ever the rest when it accepts again."""
+    desk.open(batch_delay_s=0.005)
+    answer, refused, beside = desk.server.simulator.refused, [], given.get("fallback")
+
+    def refuse(request, now_s):
+        if not request.path.endswith(("generateContent", "batchGenerateContent")):
+            return answer(request, now_s)
+        if clock.now_s() > began_s + 120 or (beside and beside not in request.path):
+            return answer(request, now_s)
+        refused.append(clock.now_s())
+        return as_error(429, "Quota.", [detail("RetryInfo", retryDelay=told)])
+
+    desk.server.simulator.refused = refuse
+    began_s = clock.now_s()
+    prompts = [f"[[safety:1]] {name}" if beside else name for name in names(3)]
+    session = desk.session(prompts, lane=lane, clock=clock, **given)
+    clock.run(session)
+    assert session.counts.completed == 3
+    assert 1 <= len(refused) <= 130 * len(given.get("models", "1"))
 
 
 @pytest.mark.parametrize("fault", ["500", "503", "504", "drop", "html", "truncated"])

@@ -28,7 +28,7 @@ from ipybatch.gemini.money.budget import MARGIN, NOTHING, Money
 from ipybatch.gemini.money.credits import find_credits
 from ipybatch.gemini.prompts import Prompt
 from ipybatch.gemini.service.api import Api, NotSent
-from ipybatch.gemini.service.pacer import REST_S, GeminiPacer
+from ipybatch.gemini.service.pacer import MOMENT_S, REST_S, GeminiPacer
 from ipybatch.gemini.service.reply import (
     UNTOLD,
     Answer,
@@ -331,7 +331,8 @@ class Caller(msgspec.Struct):
         if pacer.is_beside(model):
             if refusal.is_daily:
                 return Held(f"the quota of {model} for today is used up: run again in {hours:.1f} h")
-            return RateLimited(str(error), back_off_s=refusal.retry_s and min(refusal.retry_s, MOST_COOL_S))
+            told_s = min(refusal.retry_s or 0.0, MOST_COOL_S)
+            return RateLimited(str(error), back_off_s=told_s if told_s >= MOMENT_S else None)
         if refusal.is_daily:
             pace.used_up_until_s = until_s
         elif pacer.has_one:

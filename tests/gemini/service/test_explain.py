@@ -133,3 +133,13 @@ def test_what_the_service_says_of_an_account_is_said_once(desk, word):
     session = desk.run([f"prompt {n}" for n in range(40)], limits=Limits(concurrency=1))
     assert (session.state, session.counts.failed, session.counts.skipped) == ("failed", 1, 39)
     assert set(session.errors()["scope"]) == {"account"}
+
+
+def test_a_region_that_is_refused_is_said_at_the_upload(desk, clock):
+    """No file is there yet that might not be ACTIVE: nothing to wait for."""
+    desk.open(refusals={"*": "region"})
+    session = desk.session(["a star"], lane="batch", clock=clock)
+    began_s = clock.now_s()
+    clock.run(session)
+    assert "User location is not supported" in session.reason
+    assert clock.now_s() - began_s < 1

@@ -26,6 +26,7 @@ from ipybatch.engine.store.resources import Resource
 DENIED_S = 3600.0  # so long without one success, though nothing is wrong with the items, and a session ends
 DENIED = 3  # times it was asked, at least: one long wait that the service names may end a little too early
 STRAYS, OF = 5, 20  # so many answers 429 of the last ones are no strays
+IN_A_ROW, SHORTEST_S = 3, 1.0  # a service that told less, and refused so often in a row, is not asked more often
 
 
 class Following(msgspec.Struct, frozen=True):
@@ -234,6 +235,8 @@ class Feedback(msgspec.Struct):
             if verdict.kind is not Kind.RATE_LIMITED or self._is_stray(ticket):
                 return False
             wait_s = retry.cool_down_s(self.policy, ticket.limiter.cool_downs, self.clock.unix_s())
+        elif ticket.limiter.cool_downs >= IN_A_ROW:
+            wait_s = max(wait_s, SHORTEST_S)
         self._answers.pop(ticket.limit_group, None)
         ticket.limiter.cool_down(now_s, ticket.permit.started_s, wait_s)
         return True

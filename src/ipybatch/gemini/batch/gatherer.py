@@ -379,7 +379,8 @@ class Gatherer:
                 if isinstance(error, RateLimited) and self._models.leave_out(model, error, tried):
                     raise OtherModel(str(error)) from error
                 last = error
-            pause_s = last.retry_after_s or min(PAUSE_S * 2.0 ** (tried - 1), LONGEST_PAUSE_S)
+            told_s = last.retry_after_s or 0.0
+            pause_s = told_s if told_s >= PAUSE_S else min(PAUSE_S * 2.0 ** (tried - 1), LONGEST_PAUSE_S)
             if self._clock.now_s() + pause_s > deadline_s:
                 msg = f"Gemini accepts no more jobs for now ({last}): run it again for the rest"
                 raise Withheld(msg) from last

@@ -416,7 +416,8 @@ def explain(error: Exception, asked: Asked = "content") -> BatchError:
     if not isinstance(error, APIError):
         return _explain_line(error)
     code = error.code if isinstance(error.code, int) else 0
-    said = mask(f"{code} {error.status or ''}: {error.message or 'no message'}")
+    words = [str(code), *([str(error.status)] if error.status else [])]
+    said = mask(f"{' '.join(words)}: {error.message or 'no message'}")
     if 300 <= code < 400:  # followed, it would be a second request
         moved = getattr(error.response, "headers", {}).get("Location", "another address")
         said = mask(f"the address redirects to {moved} ({code}): pass that server as base_url=")
@@ -443,7 +444,7 @@ def _of_account(error: APIError, code: int, asked: Asked) -> str | None:
         return "Gemini has no such model for this key ({}): check model"
     if code == 429 and is_nothing_allowed(error.details):
         return "Gemini allows this key no requests ({}): check its plan and billing"
-    if code == 400 and error.status == "FAILED_PRECONDITION" and asked == "content":
+    if code == 400 and error.status == "FAILED_PRECONDITION" and asked in ("content", "list"):
         return "Gemini does not serve this key ({}): check its region and billing"
     return None
 

@@ -212,7 +212,7 @@ class ModelPacer(msgspec.Struct):
     _is_even: bool = False
     _answers: int = 0
     _slowed_s: float = -math.inf  # time at which a 429 last changed the pace
-    _refusals: int = 0  # 429 in a row that told no delay
+    _refusals: int = 0  # 429 in a row that told no delay, or next to none
     _rested_s: float = -math.inf  # time of the latest of them
     _starts: deque[float] = msgspec.field(default_factory=deque)  # of the last minute
 
@@ -305,14 +305,18 @@ class ModelPacer(msgspec.Struct):
 
         Args:
             retry_s: As long as the service told; None or 0: longer with each in a row, those together counted as one.
+                Less than a second is believed twice in a row.
         """
         self.told_s = retry_s or 0.0
         rest_s = min(self.told_s, MOST_COOL_S)
-        if not self.told_s:
+        if self.told_s < MOMENT_S:
             if started_s >= self._rested_s:
                 self._refusals, self._rested_s = self._refusals + 1, now_s
             more = self._refusals - IN_A_ROW
-            rest_s = MOMENT_S * 2.0 ** (self._refusals - 1) if more < 0 else min(REST_S * 2.0**more, LONGEST_REST_S)
+            if self.told_s:
+                rest_s = MOMENT_S if more >= 0 else rest_s
+            else:
+                rest_s = MOMENT_S * 2.0 ** (self._refusals - 1) if more < 0 else min(REST_S * 2.0**more, LONGEST_REST_S)
         self.rests_until_s = max(self.rests_until_s, now_s + rest_s)
         return rest_s
 
