@@ -49,6 +49,7 @@ from ipybatch.errors import JournalError
 
 FOREIGN_CANCEL = "something cancelled all tasks of the event loop: sessions go on, what was tried then is tried again"
 ALL_STUCK = "work that ignores its timeout holds every slot: nothing starts until it ends by itself, or you cancel"
+SWEPT_PER_S = 50_000  # slots at most, while the session ends
 UNTURNED, UNTURNED_S = 16, 0.005  # commits without a turn of the loop, at most, and for how long
 Emit = Callable[[events.Event], None]
 
@@ -596,4 +597,4 @@ class Runner:
         if timeout_s is not None:
             self._sweeper = self._loop.call_later(min(0.05, max(0.002, timeout_s / 20)), self._sweep)
         elif self.state is not None:
-            self._sweeper = self._loop.call_later(0.05, self._sweep)
+            self._sweeper = self._loop.call_later(max(0.05, len(self._pool.slots) / SWEPT_PER_S), self._sweep)
