@@ -5,7 +5,7 @@ import json
 import pandas as pd
 import pytest
 
-from ipybatch import InputError, Limits
+from ipybatch import InputError, Limits, Permanent
 
 RESULTS = {
     1: {"name": "Portal", "price": 9.99},
@@ -203,6 +203,22 @@ def test_parquet_takes_columns_of_mixed_kinds(plan, clock, tmp_path):
     session = plan(work, [0, 1, 2])
     clock.run(session)
     assert len(pd.read_parquet(session.save(tmp_path / "out.parquet"))) == 3
+
+
+def test_parquet_keeps_what_is_missing_beside_what_is_there(plan, clock, tmp_path):
+    """As in the results of a batch of which one item failed: whole numbers, texts, truths, dicts."""
+    there = {"count": 2**60 + 1, "text": "said", "is_whole": True, "usd": 0.5, "data": {"a": [1]}}
+
+    async def work(item):
+        if item == "failed":
+            raise Permanent("not there")
+        return there
+
+    session = plan(work, ["there", "failed"])
+    clock.run(session)
+    frame = pd.read_parquet(session.save(tmp_path / "out.parquet"))
+    assert frame.loc[0, list(there)].to_dict() == there | {"data": '{"a":[1]}'}
+    assert frame.loc[1, list(there)].isna().all()
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])

@@ -398,6 +398,8 @@ def _write_parquet(rows: Iterator[tuple[Any, ...]], path: Path) -> None:
         raise MissingExtra("forecast") from None
     frame = _frame(rows)
     for name in frame.columns:
+        if not pd.api.types.is_object_dtype(frame[name]):
+            continue  # of one kind, and what is missing is marked
         kinds = {type(value) for value in frame[name] if value is not None}
         if len(kinds - {int, float}) > 1 or (kinds - {int, float} and kinds & {int, float}) or kinds & {dict, list}:
             frame[name] = [None if value is None else msgspec.json.encode(value).decode() for value in frame[name]]

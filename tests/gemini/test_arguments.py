@@ -188,6 +188,23 @@ def test_an_unknown_keyword_is_refused(made, keyword, meant):
     assert str(raised.value) == f"generate() got an unexpected keyword argument '{keyword}'{hint}"
 
 
+@pytest.mark.parametrize("keyword", ["temperature", "max_output_tokens", "seed"])
+def test_a_setting_of_the_config_is_sent_there(made, keyword):
+    """And not to the argument whose name is nearest."""
+    with pytest.raises(TypeError, match=rf"'{keyword}': pass config={{'{keyword}': \.\.\.}}$"):
+        made(**{keyword: 1})
+
+
+@pytest.mark.parametrize("modalities", [["IMAGE"], "IMAGE", ("IMAGE",), {"IMAGE"}, iter(["IMAGE"])])
+def test_modalities_may_be_one_or_several(made, modalities):
+    session = made(modalities=modalities, images_to=False)
+    assert session.spec.request_configs["online"].modalities == ("IMAGE",)
+
+
+def test_no_modalities_are_those_of_the_model(made):
+    assert made(modalities=None).spec.request_configs["batch"].modalities == ()
+
+
 def test_the_signature_holds_the_six_most_used():
     parameters = [name for name in inspect.signature(generate).parameters if name not in ("prompts", "arguments")]
     assert tuple(parameters) == FIRST

@@ -21,6 +21,8 @@ BAD = {
     "temperature": ({"config": {"temperature": 5}}, r"config\['temperature'\] must be >= 0 and <= 2, got 5"),
     "schema": ({"schema": 3}, r"schema must be a pydantic class or a dict, got 3"),
     "modalities": ({"modalities": ["SOUND"]}, r"modalities must be some of 'TEXT' and 'IMAGE', got"),
+    "one modality": ({"modalities": "SOUND"}, r"modalities must be some of 'TEXT' and 'IMAGE', got 'SOUND'"),
+    "another model": ({"fallback": ""}, r"fallback must be a name such as 'gemini-2.5-flash', got ''"),
     "operation": ({"operation": 3}, r"operation must be a text of at most 200 characters, got 3"),
     "project": ({"project": None}, r"project must be a text of at most 200 characters, got None"),
     "folder": ({"images_to": ""}, r"folder must be a path or an address such as 's3://bucket/pictures', got ''"),

@@ -34,7 +34,7 @@ from ipybatch.gemini.lanes import Lane
 from ipybatch.gemini.money.credits import CreditAccount
 from ipybatch.gemini.money.prices import Prices
 from ipybatch.gemini.money.tokens import MOST_INPUT_TOKENS, estimate_input
-from ipybatch.gemini.prompts import Prompt
+from ipybatch.gemini.prompts import IN_CONFIG, Prompt
 from ipybatch.gemini.service.pacer import Model, choose_models
 from ipybatch.gemini.service.request_config import RequestConfig
 from ipybatch.session.arguments import SessionArguments
@@ -315,6 +315,7 @@ def check_names(arguments: Mapping[str, Any]) -> None:
         if name not in GenerateArguments.__annotations__:
             meant = difflib.get_close_matches(name, known, n=1)
             hint = f": did you mean {meant[0]!r}?" if meant else ""
+            hint = f": pass config={{{name!r}: ...}}" if name in IN_CONFIG else hint
             msg = f"generate() got an unexpected keyword argument {name!r}{hint}"
             raise TypeError(msg)
 
@@ -346,7 +347,10 @@ def read_fallback(fallback: Any, models: list[Model]) -> str | None:
     """
     if fallback is None:
         return None
-    (one,) = choose_models(fallback, None)
+    try:
+        (one,) = choose_models(fallback, None)
+    except InputError as error:
+        raise InputError(str(error).replace("model must", "fallback must", 1)) from None
     if one.name in (model.name for model in models):
         msg = f"fallback must be another model than those that are asked first, got {one.name!r}"
         raise InputError(msg)

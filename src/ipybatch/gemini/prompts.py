@@ -25,12 +25,10 @@ from ipybatch.gemini.template import Template, is_missing
 _TEXTS = ("prompt", "text", "contents")
 _FIELDS = ("id", "key", *_TEXTS, "image", "images", "system", "config", "operation", "project")
 
-_IN_CONFIG = "put it into the field 'config', such as {'config': {%r: ...}}"
+# The fields of a generation config that users are likely to give outside of one.
+IN_CONFIG = ("temperature", "top_p", "top_k", "seed", "max_output_tokens", "stop_sequences", "thinking_config")
 _SETTINGS = {  # fields that others may mean as settings of their row; a template makes data of them
-    **{
-        name: _IN_CONFIG % name
-        for name in ("temperature", "top_p", "top_k", "seed", "max_output_tokens", "stop_sequences", "thinking_config")
-    },
+    **{name: f"put it into the field 'config', such as {{'config': {{{name!r}: ...}}}}" for name in IN_CONFIG},
     "model": "make a session for each model, with model=",
     "candidate_count": "pass samples= for several answers of each prompt",
     "system_instruction": "call it 'system'",

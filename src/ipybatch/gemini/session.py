@@ -265,12 +265,14 @@ def generate(
         project=arguments.get("project", ""),
     )
     listed = read.prompts
-    modalities, images_to = tuple(arguments.get("modalities", ())), arguments.get("images_to")
+    images_to = arguments.get("images_to")
     keeps_reply, samples = read_keep(arguments.get("keep")), read_samples(arguments.get("samples", 1))
     again = read_again(arguments.get("again"))
     fallback = read_fallback(arguments.get("fallback"), chosen)
-    common = {"system": system, "config": config or {}, "schema": schema, "modalities": modalities}
+    asked_for = arguments.get("modalities")
+    common = {"system": system, "config": config or {}, "schema": schema, "modalities": asked_for or ()}
     configs = {way: RequestConfig(lane=way, **common) for way in LANES}
+    modalities = configs["online"].modalities
     check_sizes(listed, configs["online"])
     asked = [*(one.name for one in chosen), *([] if fallback is None else [fallback])]
     check_images(images_to, listed, asked, configs["online"])

@@ -217,7 +217,9 @@ def _check_read(read: GenerateContentConfig, field: str) -> None:
 
 def _check_modalities(modalities: Any) -> tuple[str, ...]:
     given = [modalities] if isinstance(modalities, str) else modalities
-    if not isinstance(given, list | tuple) or any(each not in ("TEXT", "IMAGE") for each in given):
+    if isinstance(given, Iterable):
+        given = list(given)
+    if not isinstance(given, list) or any(each not in ("TEXT", "IMAGE") for each in given):
         msg = f"modalities must be some of 'TEXT' and 'IMAGE', got {modalities!r}"
         raise InputError(msg)
     return tuple(given)
