@@ -111,6 +111,36 @@ def test_failed_items_say_why_and_the_others_are_there(batches):
         assert frame[frame.status == "completed"].text.notna().all()
 
 
+def test_what_was_received_of_a_failed_prompt_stands_in_its_row(batches):
+    """As in the results of a session; and one reply that is none fails alone."""
+    marks = ["cut", "safety", "blocked", "empty", "error_body", "extras"]
+    prompts = ["Name a star", *(f"[[{mark}]] Name a star" for mark in marks)]
+    with gemini() as service:
+        at = batches(service)
+        name = at.create_text(prompts, model=MODEL)
+        at.wait(name, poll_s=0.02)
+        frame = at.results(name).set_index("key")
+        frame.index = ["", *marks]
+        assert frame.status.to_dict() == {"": "completed", **dict.fromkeys(marks, "failed"), "extras": "completed"}
+        assert frame.text["cut"].startswith("On [[cut]]")
+        assert frame.finish_reason[["cut", "safety"]].tolist() == ["MAX_TOKENS", "SAFETY"]
+        billed = frame.drop("error_body")
+        assert billed.tokens_in.min() > 0
+        assert billed.usd.sum() == pytest.approx(usage(journal=at._journal.path).usd.sum())
+        assert "images" in frame.dropped["extras"]
+
+
+@pytest.mark.parametrize("schema", [int, None])
+def test_a_text_that_does_not_fit_the_schema_is_not_lost(batches, schema):
+    with gemini() as service:
+        at = batches(service)
+        name = at.create_text(PROMPTS[:1], model=MODEL)
+        at.wait(name, poll_s=0.02)
+        row = at.results(name, schema=schema).iloc[0]
+        assert row.status == ("completed" if schema is None else "failed")
+        assert row.text.startswith("On ")
+
+
 def test_data_is_read_by_its_schema(batches):
     schema = {"type": "object", "properties": {"name": {"type": "string"}}, "required": ["name"]}
     with gemini() as service:
@@ -244,7 +274,7 @@ def test_what_answers_cost_is_recorded_once(batches, journal):
         assert (row["tokens_in"], row["tokens_out"]) == (billed["prompt"], billed["out"])
         assert 0 < row["usd"] == pytest.approx(at.history().usd[0])
         assert frames[0].usd.sum() == pytest.approx(frames[1].usd.sum())
-        assert frames[0].usd.sum() < row["usd"]  # what is billed, and no answer
+        assert frames[0].usd.sum() == pytest.approx(row["usd"])
 
 
 def test_history_tells_successes_failures_and_cost_of_each_job(batches):

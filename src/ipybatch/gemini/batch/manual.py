@@ -179,7 +179,8 @@ class GeminiBatches:
     def results(self, name: str, folder: str | Path | None = None, schema: Any = None) -> pd.DataFrame:
         """Return one row per prompt, in the order sent: key, status, error, and the columns of the result.
 
-        Status is "completed", "failed", or "pending" while its job runs.  What the answers cost is recorded, once; see
+        Status is "completed", "failed", or "pending" while its job runs; what was received of one that failed stands
+        in its row, and ``dropped`` names what came beside an answer.  What the answers cost is recorded, once; see
         `ipybatch.gemini.usage`.
 
         Args:

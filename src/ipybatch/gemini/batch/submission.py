@@ -276,7 +276,7 @@ class Submission:
         if job.account and job.account != self._api.account:
             return (
                 f"job {job.number} belongs to another key: the one in use shows nothing of it ({why}). Nothing is sent;"
-                " use the key that sent it, or session.resend() to pay for it again"
+                " use the key that sent it, or session.resend() to pay for it again, of jobs by hand forget()"
             )
         return _lost(job, why) if job.remote else _unanswered(job, why)
 

@@ -18,8 +18,9 @@ from ipybatch.gemini.money.budget import Money
 from ipybatch.gemini.money.credits import find_credits
 from ipybatch.gemini.money.usage import Call, record_calls
 from ipybatch.gemini.service.api import Operation
-from ipybatch.gemini.service.reply import Tokens, read_answer, result_of
+from ipybatch.gemini.service.reply import Answer, Tokens, read_answer, result_of
 from ipybatch.gemini.service.request_config import Schema
+from ipybatch.gemini.service.whole_reply import IMAGES, names_beside
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -63,22 +64,38 @@ class RowReader(msgspec.Struct, frozen=True):
         billed = body.body if isinstance(body, Unmatched) else body
         if isinstance(billed, ItemError):
             return {**row, "status": "failed", "error": str(billed)}, None
-        answer = read_answer(dict(billed))
-        usd, status = self.money.usd(job.model, answer.tokens, "batch"), "unmatched"
         try:
-            if isinstance(body, Unmatched):
-                raise body
-            status = answer.verdict
-            if answer.verdict != "ok":
-                raise Permanent(answer.reason)
-            status = "invalid"
-            data = msgspec.UNSET if self.schema is None else self.schema.parse(answer.text)
-            status = "ok"
-            files = self.images.save(key, answer.images) if self.images is not None and answer.images else ()
-            row |= result_of(answer, usd=usd, data=data, files=files)
+            answer = read_answer(dict(billed))
+        except ItemError as error:  # of one item: the others' answers are read all the same
+            return {**row, "status": "failed", "error": str(error)}, None
+        usd = self.money.usd(job.model, answer.tokens, "batch")
+        status, data, unusable = self._judge(answer) if billed is body else ("unmatched", msgspec.UNSET, body)
+        files, dropped = list[str](), names_beside(answer.body)
+        try:
+            if answer.images and self.images is not None:
+                files = self.images.save(key if billed is body else f"{key} unmatched", answer.images)
         except ItemError as error:
-            row |= {"status": "failed", "error": str(error)}
+            unusable = unusable or error
+        if len(files) < len(answer.images):
+            dropped.append(IMAGES)
+        result = result_of(answer, usd=usd, data=data, files=files)
+        if billed is not body:  # in no column where anybody looks for an answer
+            result = {"unmatched": result.pop("text"), **result}
+        row |= result
+        if dropped:
+            row["dropped"] = ", ".join(dropped)
+        if unusable is not None:
+            row |= {"status": "failed", "error": str(unusable)}
         return row, _call(job, place, key, status, answer.tokens, usd)
+
+    def _judge(self, answer: Answer) -> tuple[str, Any, ItemError | None]:
+        """Return an answer's status in the usage, its data under the schema, and the error of one that is unusable."""
+        if answer.verdict != "ok":
+            return answer.verdict, msgspec.UNSET, Permanent(answer.reason)
+        try:
+            return "ok", msgspec.UNSET if self.schema is None else self.schema.parse(answer.text), None
+        except Permanent as error:
+            return "invalid", msgspec.UNSET, error
 
 
 def _call(job: Job, place: int, key: str, status: str, tokens: Tokens, usd: Decimal | None) -> Call:  # noqa: PLR0917
