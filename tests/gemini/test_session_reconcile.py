@@ -168,6 +168,17 @@ def test_the_last_failed_look_stands_in_the_row_of_its_job(journal, clock):
         assert session.statement().reason[0].startswith("503")
 
 
+def test_a_failed_look_is_told_until_the_next_one(journal, clock):
+    states = []
+    with gemini(batch_delay_s=0.1, job_faults=["error_body"], job_looks=2) as service:
+        session = night(service, journal, 2, clock=clock)
+        session.on(lambda event: states.append(getattr(event, "extra", {}).get("State", "")))
+        clock.run(session)
+    assert any(", last look failed: 503" in state for state in states)
+    assert groups(session) == [("completed", "succeeded")]
+    assert session.snapshot.groups[1].error == ""
+
+
 @pytest.mark.parametrize("status", [403, 404])
 def test_another_key_is_told_whose_job_it_is(journal, clock, status):
     keys = ["KEY-OF-THE-DAY", "KEY-OF-THE-NIGHT"]

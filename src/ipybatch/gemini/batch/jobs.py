@@ -461,8 +461,8 @@ class JobGroups:
         state = f"running {total - pending}/{total}" if job.state == "running" and total else job.state
         # The failed items go into another job and no longer count in this row.
         reason = f"{failed} failed, to be sent again" if job.state == "succeeded" and failed else job.reason
-        if job.look:
-            reason = f"the last look failed: {job.look}"
+        if job.look:  # in a column that changes with the next look, as an error does not
+            state = f"{state}, last look failed: {job.look}"
         extra = _extra(job, state)
         if job.number not in self._shown:
             self._start(job.number, job.requests, extra)
