@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from ipybatch.testing import VirtualClock
@@ -80,17 +80,23 @@ FAULTS += ["fail+partial", "cancel+partial", "cancel+billed", "late+keyless", "t
 MARKS = ["", " [[no_usage]]", " [[cut]]", " [[blocked]]", " [[total_only]]", " [[extras]]"]
 
 
-@settings(deadline=None, max_examples=15)
+@settings(deadline=None, max_examples=10)
+@example(["expire+billed"] * 4, [""] * 9, 0.001, 30, "batch")
+@example(["fail+billed", "cut"] * 2, [" [[no_usage]]"] * 9, 0.001, 30, "flex")
 @given(
     st.lists(st.sampled_from(FAULTS), max_size=4),
     st.lists(st.sampled_from(MARKS), min_size=1, max_size=9),
     st.floats(0.001, 0.01),
+    st.sampled_from([30, 120]),
     st.sampled_from(["batch", "flex"]),
 )
-def test_no_job_that_goes_wrong_costs_more_than_the_budget(faults, marks, budget_usd, lane):
-    """Whatever becomes of the jobs, and though the same call goes on and asks for what was held."""
+def test_no_job_that_goes_wrong_costs_more_than_the_budget(faults, marks, budget_usd, longest, lane):
+    """Whatever becomes of the jobs, and though the same call goes on and asks for what was held.
+
+    An answer that is cut at its longest costs its bound, so that nothing is left over for what was not counted.
+    """
     prompts = [f"Name star {number}{mark}" for number, mark in enumerate(marks)]
-    given = {"max_requests_per_job": 3, "prices": PRICES, "config": {"max_output_tokens": 120}}
+    given = {"max_requests_per_job": 3, "prices": PRICES, "config": {"max_output_tokens": longest}}
     given |= {"flex_fallback": "batch", "flex_tries": 1} if lane == "flex" else {}
     options = {"batch_delay_s": SOON, "job_faults": faults, "job_looks": 2, "flex_shed_rate": 0.5}
     with gemini(**options) as service, tempfile.TemporaryDirectory() as folder:
