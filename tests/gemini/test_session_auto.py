@@ -133,3 +133,17 @@ def test_an_auto_session_that_was_killed_by_its_wait_goes_on_with_its_job(journa
         clock.run(session)
         check_matched(session, 20)
         assert service.jobs == 1
+
+
+@pytest.mark.parametrize("is_left", [False, True])
+def test_a_prompt_that_left_a_job_which_runs_on_never_waits_for_it_again(journal, clock, is_left):
+    """Neither when its first request by another lane fails, nor when an earlier process left the job."""
+    with night_service(batch_delay_s=None, cancel_s=1e9, answer_faults={"error_body": 0.3}) as service:
+        if is_left:
+            assert clock.run(auto(service, journal, wait_s=60, clock=clock)).state == "failed"
+        began_s = clock.now_s()
+        session = auto(service, journal, deadline_s=3600, wait_s=1e6, clock=clock)
+        clock.run(session)
+        check_matched(session, 20)
+        assert service.jobs == 1
+        assert clock.now_s() - began_s < 3600

@@ -164,3 +164,16 @@ def test_of_prompts_of_which_one_is_long_that_one_may_be_billed(journal, clock):
         session = night(service, journal, prompts, clock=clock, **MOST)
         assert clock.run(session).counts.completed == 6
         assert session.usage().usd_unconfirmed.sum() > long_usd
+
+
+def test_a_budget_counts_what_a_job_of_the_run_before_may_cost(journal, clock):
+    budget_usd = 9.5 * MOST_USD
+    with gemini(batch_delay_s=0.6) as service:
+        leave(service, journal, clock, **MOST)
+        session = night(service, journal, 20, clock=clock, fresh=True, wait_s=1e6, budget_usd=budget_usd, **MOST)
+        clock.run(session)
+        first, *others = Session(service.url, journal).store.of_session("night")
+        assert first.requests == 6
+        assert others[0].requests == 3
+        assert session.usage().usd.sum() <= budget_usd
+        check_billed_once(service)

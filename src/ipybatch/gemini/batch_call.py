@@ -50,6 +50,14 @@ class BatchFunds(Funds):
         """Return the keys of a job's items whose answers are on record."""
         return usage.answered_in(self._caller.journal, job.display_name)
 
+    def uncounted(self, job: Job | None, prompt: Prompt) -> Decimal:
+        """Return what an item may cost whose job counts for nothing yet: it is of another run, or has no bound."""
+        if job is None or job.display_name in self._prepaid:
+            return _NO_USD
+        caller = self._caller
+        bound = caller.money.bound(prompt, job.model, "batch", caller.request_configs["batch"])
+        return _NO_USD if bound is None else bound.likely_usd
+
     def prepaid(self, job: Job, prompt: Prompt) -> Decimal:
         """Return what counts as spent of an item of an earlier process, and count it no more."""
         left = self._prepaid.get(job.display_name, _NO_USD)
@@ -146,8 +154,8 @@ class BatchCaller(msgspec.Struct):
     async def _send(self, prompt: Prompt, attempt: Attempt, again: int) -> dict[str, Any]:
         model, key = place = self.gatherer.place_of(prompt, attempt, again)
         if self.gatherer.has(key):
-            self.caller.money.budget.hold(_NO_USD)
-            ticket = Ticket()
+            ticket = Ticket(reserved=self.funds.uncounted(self.gatherer.job_of(key), prompt))
+            self.caller.money.budget.hold(ticket.reserved)
         else:
             ticket = await self.caller.reserve(prompt, model, "batch")
         try:

@@ -147,6 +147,8 @@ class Lanes(msgspec.Struct):
     async def _send(self, permits: RequestPermits, again: int = 0) -> dict[str, Any]:
         if self.lane == "batch":
             return await self._batch(permits.prompt, permits.attempt, again)
+        if self.lane == "auto" and self.has_batch:
+            return await self._auto(permits, again)
         if self.batch is not None and self.batch.holds(permits.prompt, permits.attempt, again):
             with suppress(TooLate):
                 return await self._batch(permits.prompt, permits.attempt, again)

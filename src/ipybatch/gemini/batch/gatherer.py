@@ -176,6 +176,11 @@ class Gatherer:
         """Say whether an item is in a job already, and is not sent again."""
         return self._items.index.of(key) is not None
 
+    def job_of(self, key: str) -> Job | None:
+        """Return the job that an item is in; None where it is in none, or in one whose results are being fetched."""
+        number = self._items.index.of(key)
+        return None if number is None else self._jobs.get(number) or self._items.index.kept.get(number)
+
     @asynccontextmanager
     async def reply(
         self,
@@ -201,8 +206,9 @@ class Gatherer:
         """
         model, key = place or self.place_of(prompt, attempt, again)
         number = self._items.index.of(key)
-        if number is None and self._items.closed is not None:
-            raise self._items.closed
+        closed = self._items.closed
+        if closed is not None and (number is None or (number in self._jobs and isinstance(closed, TooLate))):
+            raise closed
         answer: asyncio.Future[Received] = asyncio.get_running_loop().create_future()
         item = self._items.by_key[key] = PendingItem(key, model, prompt, attempt, answer, stake or Stake())
         if number is None:
