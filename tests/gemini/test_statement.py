@@ -3,16 +3,21 @@
 `make chaos` kills more often.
 """
 
+import contextlib
+import sqlite3
 import tempfile
+import time
 from pathlib import Path
 
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from ipybatch.engine.store import journal as journals
+from ipybatch.gemini.batch import results
 from ipybatch.testing import VirtualClock
 from tests.gemini.killed import PRICES, Killed
-from tests.gemini.nights import SOON, night
+from tests.gemini.nights import SOON, night, waited
 from tests.gemini.nights import night_service as gemini
 
 
@@ -73,6 +78,46 @@ def check_killed_calls(service, journal, lane, times, seed):
     check_statement(told, service, is_exact=False)
     assert billed(service)[1] <= budget_usd
     return told
+
+
+@pytest.mark.parametrize("lane", ["online", "batch"])
+def test_what_is_answered_while_another_program_holds_the_journal_is_on_record(journal, monkeypatch, lane):
+    """However long it does: outcomes wait for it, and what they cost waits with them."""
+    monkeypatch.setattr(journals, "BUSY_S", 0.05)
+    monkeypatch.setattr(journals, "_ROUND_S", 0.05)
+    with gemini(batch_delay_s=0.1, latency_s=0.1) as service:
+        session = night(service, journal, 3, lane=lane, poll_s=0.05, prices=PRICES)
+        with contextlib.closing(sqlite3.connect(journal, isolation_level=None, check_same_thread=False)) as other:
+
+            def hold(*_):
+                if not other.in_transaction:
+                    other.execute("BEGIN IMMEDIATE")
+
+            if lane == "online":
+                session.start()
+                waited(lambda: billed(service)[0] == 3)
+                hold()
+                time.sleep(0.5)
+            else:
+                monkeypatch.setattr(results.Output, "blocks", held_blocks(results.Output.blocks, hold))
+                session.start()
+                waited(lambda: other.in_transaction)
+                time.sleep(0.5)
+            other.execute("ROLLBACK")
+        waited(lambda: session.state == "completed")
+        count, usd = billed(service)
+        (row,) = session.statement().to_dict("records")
+        assert (row["kept"], row["unknown"]) == (count, 0) == (3, 0)
+        assert session.usage().usd.sum() == pytest.approx(usd)
+
+
+def held_blocks(blocks, hold):
+    async def held(self, *, is_last):
+        hold()
+        async for block in blocks(self, is_last=is_last):
+            yield block
+
+    return held
 
 
 FAULTS = [None, "late", "cut", "shuffled", "keyless", "expire", "expire+billed", "expire+partial", "fail+billed"]

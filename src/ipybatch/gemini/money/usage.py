@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from ipybatch.engine.data.clock import Clock
-from ipybatch.engine.store.journal import Journal, is_busy, open_journal
+from ipybatch.engine.store.journal import Journal, Unit, is_busy, open_journal
 from ipybatch.errors import InputError, JournalError
 from ipybatch.gemini.service.reply import Tokens
 
@@ -100,7 +100,12 @@ def record_calls(journal: Journal, *calls: Call) -> None:
         for query, row in rows:
             database.execute(query, row)
 
-    journal.submit(unit, lambda result, error: None)
+    _write(journal, unit)
+
+
+def _write(journal: Journal, unit: Unit) -> None:
+    """Hand a unit to the journal's writer, which waits for as long as another program is writing: so do outcomes."""
+    journal.submit(unit, lambda result, error: None, patience_s=math.inf)
 
 
 def _row(call: Call) -> tuple[Any, ...]:
@@ -203,7 +208,7 @@ class CallLog:
             except IndexError:
                 break
         if ended:
-            self._journal.submit(lambda database: database.executemany(_END, ended), lambda result, error: None)
+            _write(self._journal, lambda database: database.executemany(_END, ended))
 
     def _flush(self) -> None:
         begun, committed = [one for one in self._begun if not one.is_dropped], self._committed
@@ -241,10 +246,7 @@ class CallLog:
         """Take calls that were never sent off the record."""
         numbers = [(one.id,) for one in begun]
         if numbers:
-            self._journal.submit(
-                lambda database: database.executemany("DELETE FROM usage WHERE id = ?", numbers),
-                lambda result, error: None,
-            )
+            _write(self._journal, lambda database: database.executemany("DELETE FROM usage WHERE id = ?", numbers))
 
 
 def settle_interrupted(journal: Journal, session: str) -> None:
