@@ -175,6 +175,13 @@ def test_what_never_ends_ends_the_session(desk, clock, models):
     assert session.counts.skipped == 3
 
 
+def test_answers_that_take_no_time_by_the_clock_are_kept(desk, clock):
+    """A clock may be coarse, and a virtual one stands still while a service answers."""
+    session = desk.session(names(30), model=Model(MODEL, rpm=6000), clock=clock)
+    clock.run(session)
+    assert session.counts.completed == 30
+
+
 @pytest.mark.parametrize("told", ["0s", "0.01s"])
 @pytest.mark.parametrize(
     ("lane", "given"),

@@ -259,7 +259,7 @@ class ModelPacer(msgspec.Struct):
 
     def advice(self) -> str:
         """Advise a higher concurrency, once, if the present one uses little of a known quota; "" otherwise."""
-        if self._rpm is None or self.at_once is not None or self._answers != ADVISED_AFTER:
+        if self._rpm is None or self.at_once is not None or self._answers != ADVISED_AFTER or not self.latency_s:
             return ""
         share = self.concurrency / self.latency_s * MINUTE_S / self._rpm
         if share > LITTLE:
