@@ -90,6 +90,19 @@ def test_answers_without_keys_are_kept_under_no_prompt(journal, clock, fault):
         assert list(check_statement(session, service).kept) == [6]
 
 
+def test_errors_without_keys_are_held_for_nothing(journal, clock):
+    """All of the job's rows have come, so nothing more will."""
+    with gemini(batch_delay_s=SOON, job_faults=["keyless"], item_failure_rate=0.4) as service:
+        session = night(service, journal, 8, clock=clock)
+        assert clock.run(session).counts.failed == 8
+        answers = service.truth()["billed"]["batch"]["generations"]
+        assert 0 < answers < 8
+        errors = session.results().error
+        assert errors.str.startswith(KEY_LOST).sum() == answers
+        assert errors.str.startswith("an error of its job came without its key").sum() == 8 - answers
+        assert service.files == []
+
+
 def test_the_only_answer_of_a_job_needs_no_key(journal, clock):
     with gemini(batch_delay_s=SOON, job_faults=["inline+keyless"]) as service:
         session = night(service, journal, 1, clock=clock)

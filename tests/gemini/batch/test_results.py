@@ -118,6 +118,16 @@ def test_what_cannot_be_matched_waits_for_the_last_look():
     assert [type(body) for _, body in read(made, is_last=True)] == [dict, Unmatched, *[Unanswered] * 3]
 
 
+def test_an_error_without_its_key_is_told_after_the_answers():
+    """One item that has neither an answer nor an error: it was processed, and waits for nothing."""
+    error = {"error": {"code": 13, "message": "Internal."}}
+    results = got([error, entry(1, key=False), entry(2), entry(3), entry(4)])
+    assert isinstance(results[KEYS[0]], Unmatched)
+    assert type(results[KEYS[1]]) is Permanent
+    assert str(results[KEYS[1]]).startswith("an error of its job came without its key")
+    assert str(results[KEYS[1]]).endswith("Internal. (code 13)")
+
+
 def test_two_answers_under_one_key_are_no_answer_unless_they_are_the_same():
     assert answered([entry(0), entry(0), *map(entry, range(1, 5))]) == RIGHT
     other = {**entry(0), "response": {"is": 7}}

@@ -6,7 +6,8 @@ another order, lacks keys, is not there yet or ends early; so
     its key, once                         it is that item's
     its key twice, the same both times    it is that item's
     no key, the job has one prompt        it is that item's
-    no key, or one that was not sent      it is kept with an item that has no answer, as an error: `Unmatched`
+    no key, or one that was not sent      it is kept with an item that has no answer, as an error: `Unmatched`; an error
+                                          is one of an item that has neither
     nothing                               `Unanswered`: it may come yet, and is not sent again because of it
 
 The output is read twice, at first for its keys only, and block by block in a thread: no more than one block is in
@@ -40,6 +41,10 @@ NO_KEY, TORN = -1, -2  # in place of an item's place
 _UNMATCHED = (
     "an answer of its job came without its key, and may be another prompt's: it is kept in this row, under unmatched,"
     " and nothing is sent again by itself"
+)
+_UNMATCHED_ERROR = (
+    "an error of its job came without its key, and may be another prompt's, whose answer then stands under unmatched;"
+    " nothing is sent again by itself"
 )
 # google.rpc.Code; Source: https://github.com/googleapis/googleapis/blob/master/google/rpc/code.proto (2026-11-22)
 _CODES = frozenset(range(17))
@@ -118,16 +123,23 @@ class Output:
         lacking = list(reversed(self._lacking))
         entries = self._entries()
         taken: set[int] = set()
+        errors: list[ItemError] = []
         while block := await in_thread(self._clock, _next_block, entries):
             found: list[Result] = []
             for place, entry in block:
                 if place >= 0 and place not in taken:
                     taken.add(place)
                     found.append((self._keys[place], _body(entry)))
-                elif place == NO_KEY and is_last and lacking and isinstance(body := _body(entry), dict):
+                elif place == NO_KEY and is_last and lacking:
+                    if isinstance(body := _body(entry), ItemError):
+                        errors.append(body)
+                        continue
                     key = self._keys[lacking.pop()]
                     found.append((key, Unmatched(body, self._job, key)))
             yield found
+        if errors and lacking:  # after the answers: these are paid
+            several = [(self._keys[lacking.pop()], error) for error in errors[: len(lacking)]]
+            yield [(key, Permanent(f"{_UNMATCHED_ERROR}: {error}")) for key, error in several]
         if lacking:
             why = f"results incomplete: {self.rows:,} answers to {len(self._keys):,} prompts"
             yield [(self._keys[place], Unanswered(why)) for place in reversed(lacking)]
