@@ -13,6 +13,7 @@ batch_call    one prompt in the batch lane, and its cost
 tries         answers that were of no use, and which of them are sent again
 statement     what was sent, billed there, kept here and lost
 prompts       items, as users write them and as they are sent
+prompt_files  files that a prompt names, waited for until they are processed
 images        images of prompts and of answers
 money/        prices, tokens, budgets, credits, quotes
 batch/        batch jobs: of a session, and by hand

@@ -35,6 +35,7 @@ from ipybatch.gemini.batch_call import BatchCaller
 from ipybatch.gemini.money.tokens import estimate_input
 from ipybatch.gemini.online_call import Caller, NextModel
 from ipybatch.gemini.prompts import Prompt
+from ipybatch.gemini.service.api import NotReady
 from ipybatch.gemini.service.request_config import RequestConfig
 from ipybatch.gemini.tries import Tries
 
@@ -166,21 +167,27 @@ class Lanes(msgspec.Struct):
         return await self._flex(permits, tries, again)
 
     async def _online(self, permits: RequestPermits, model: str | None = None) -> dict[str, Any]:
+        files = self.caller.files_of(permits.prompt)
         while True:
             try:
                 async with permits.next():
                     return await self.caller.call(permits.prompt, "online", permits.attempt, model)
             except NextModel:
                 continue  # with the next model
+            except NotReady as error:
+                await files.wait(error)
 
     async def _flex(self, permits: RequestPermits, tries: int, again: int) -> dict[str, Any]:
-        pause_s = SHED_PAUSE_S
+        pause_s, files = SHED_PAUSE_S, self.caller.files_of(permits.prompt)
         while tries:
             try:
                 async with permits.next():
                     return await self.caller.call(permits.prompt, "flex", permits.attempt)
             except NextModel:
                 continue  # with the next model
+            except NotReady as error:
+                await files.wait(error)
+                continue
             except Transient as error:
                 if not is_shed(error):
                     raise

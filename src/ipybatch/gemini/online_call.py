@@ -26,6 +26,7 @@ from ipybatch.gemini.images import ImageStore
 from ipybatch.gemini.money import usage
 from ipybatch.gemini.money.budget import MARGIN, NOTHING, Money
 from ipybatch.gemini.money.credits import find_credits
+from ipybatch.gemini.prompt_files import PromptFiles
 from ipybatch.gemini.prompts import Prompt
 from ipybatch.gemini.service.api import Api, NotSent
 from ipybatch.gemini.service.pacer import MOMENT_S, REST_S, GeminiPacer
@@ -125,6 +126,10 @@ class Caller(msgspec.Struct):
             attempt.is_billed = False
             self.settle(ticket, None)
             self.tell_spent()
+
+    def files_of(self, prompt: Prompt) -> PromptFiles:
+        """Return the files that a prompt names."""
+        return PromptFiles(prompt, self.api, self.clock)
 
     async def reserve(self, prompt: Prompt, model: str, lane: str) -> Ticket:
         """Reserve the most that a call can cost, so far as it is known; wait while calls in flight may make room.
