@@ -9,9 +9,11 @@ from google.genai.errors import APIError
 from ipybatch.engine.data.policy import Limits, Retry
 from ipybatch.engine.rules.classify import classify
 from ipybatch.errors import InputError, Permanent, Refused, Transient
-from ipybatch.gemini.service.api import Missing, _kind_of, connect, explain
+from ipybatch.gemini.service.api import Missing, NotReady, _kind_of, connect, explain
 from ipybatch.simulators.service import as_json
 
+OLD = "You do not have permission to access the File abc or it may not exist."
+WAIT = "The File abc is not in an ACTIVE state and usage is not allowed."
 REGION = "User location is not supported for the API use."
 NOTHING = [{"@type": "type.googleapis.com/google.rpc.QuotaFailure", "violations": [{"quotaValue": "0"}]}]
 BARE = [{"@type": "type.googleapis.com/google.rpc.QuotaFailure", "violations": [{"quotaId": "PerDay-FreeTier"}]}]
@@ -40,9 +42,17 @@ TABLE = {
     "a limit of 0 in words": (error(429, "EXHAUSTED", "Quota exceeded, limit: 0", BARE), "content", Refused, "account"),
     "a limit of 05": (error(429, "EXHAUSTED", "Quota exceeded, limit: 05", BARE), "content", Transient, "rate"),
     "a limit": (error(429, "RESOURCE_EXHAUSTED", details=FEW), "content", Transient, "rate"),
-    "an old file": (error(403, "PERMISSION_DENIED"), "content with a file", Missing, "item"),
-    "a file that is gone": (error(404, "NOT_FOUND"), "content with a file", Missing, "item"),
-    "a file that is not ready": (error(400, "FAILED_PRECONDITION"), "content with a file", Transient, "service"),
+    "an old file": (error(403, "PERMISSION_DENIED", OLD), "content with a file", Missing, "item"),
+    "a file that is gone": (error(404, "NOT_FOUND", "files/a is not found."), "content with a file", Missing, "item"),
+    "a model, of a file": (
+        error(404, "NOT_FOUND", "models/a is not found."),
+        "content with a file",
+        Refused,
+        "account",
+    ),
+    "billing, of a file": (error(403, "DENIED", "Enable billing."), "content with a file", Refused, "account"),
+    "a region, of a file": (error(400, "FAILED_PRECONDITION", "Location."), "content with a file", Refused, "account"),
+    "a file that is not ready": (error(400, "FAILED_PRECONDITION", WAIT), "content with a file", NotReady, "service"),
     "the input of a job is not ready": (error(400, "FAILED_PRECONDITION"), "create", Transient, "service"),
     "a job of another key": (error(403, "PERMISSION_DENIED"), "named", Missing, "item"),
     "a job that is gone": (error(404, "NOT_FOUND"), "named", Missing, "item"),
@@ -126,11 +136,16 @@ def test_a_client_of_vertex_is_refused_in_one_sentence():
         connect(client=genai.Client(vertexai=True, project="p", location="us-central1", api_key=None))
 
 
+FILE = {"fileData": {"fileUri": "https://files.example/v1beta/files/abc", "mimeType": "text/plain"}}
+
+
+@pytest.mark.parametrize("beside", [[], [FILE]], ids=["text", "file"])
 @pytest.mark.parametrize("word", ["region", "leaked", "billing", "billing_400", "limit_zero", "gone"])
-def test_what_the_service_says_of_an_account_is_said_once(desk, word):
+def test_what_the_service_says_of_an_account_is_said_once(desk, word, beside):
     """As people have reported it: one request, the service's sentence, nothing recorded against the prompts."""
     desk.open(refusals={"*": word})
-    session = desk.run([f"prompt {n}" for n in range(40)], limits=Limits(concurrency=1))
+    prompts = [{"id": n, "contents": [*beside, f"prompt {n}"]} for n in range(40)]
+    session = desk.run(prompts, limits=Limits(concurrency=1))
     assert (session.state, session.counts.failed, session.counts.skipped) == ("failed", 1, 39)
     assert set(session.errors()["scope"]) == {"account"}
 

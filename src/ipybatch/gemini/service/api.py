@@ -437,9 +437,13 @@ def explain(error: Exception, asked: Asked = "content") -> BatchError:
 
 def _of_account(error: APIError, code: int, asked: Asked) -> str | None:
     """Return what an answer says of the key, the account or the model; None where it says nothing of them."""
+    if asked == "content with a file" and "file" not in str(error.message).lower():
+        asked = "content"  # a refused file is named
     is_of_file = asked in ("named", "content with a file")
-    if code == 401 or is_key_refused(error.details) or (code == 403 and not is_of_file):
+    if code == 401 or is_key_refused(error.details):
         return "Gemini refuses the key ({}): check api_key"
+    if code == 403 and not is_of_file:
+        return "Gemini refuses the key ({}): check api_key, and the billing of its project"
     if code == 404 and asked in ("content", "create"):
         return "Gemini has no such model for this key ({}): check model"
     if code == 429 and is_nothing_allowed(error.details):
