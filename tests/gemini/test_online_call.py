@@ -172,6 +172,9 @@ def test_what_never_ends_ends_the_session(desk, clock, models):
     assert session.state == "failed"
     assert "nothing was let through for" in session.reason
     assert "credits are depleted" in session.reason
+    (note,) = [note for note in session.snapshot.notes if "lets nothing through" in note]  # meanwhile
+    assert note.startswith("the service lets nothing through, after 60 min of it the session ends: ")
+    assert "credits are depleted" in note
     assert session.counts.skipped == 3
 
 

@@ -24,6 +24,7 @@ from ipybatch.engine.run.judgement import Judgement
 from ipybatch.engine.store.resources import Resource
 
 DENIED_S = 3600.0  # so long without one success, though nothing is wrong with the items, and a session ends
+TOLD_S = 60.0  # after so long of it the service's sentence is told
 DENIED = 3  # times it was asked, at least: one long wait that the service names may end a little too early
 STRAYS, OF = 5, 20  # so many answers 429 of the last ones are no strays
 IN_A_ROW, SHORTEST_S = 3, 1.0  # a service that told less, and refused so often in a row, is not asked more often
@@ -128,7 +129,7 @@ class Feedback(msgspec.Struct):
         if is_denied:
             if verdict.scope == "us":
                 self.note(verdict.advice, judged.text)
-            self._note_denial(now_s, ticket)
+            self._note_denial(now_s, ticket, judged)
         else:  # it was let through, or the service is out of order: that is bounded otherwise
             self._denied_since_s = None
         if self._answers and verdict.scope != "rate":
@@ -194,11 +195,15 @@ class Feedback(msgspec.Struct):
             self._told_about.add(about)
             self.emit(events.Noted(self.clock.unix_s(), text))
 
-    def _note_denial(self, now_s: float, ticket: Ticket) -> None:
+    def _note_denial(self, now_s: float, ticket: Ticket, judged: Judgement) -> None:
         if self._denied_since_s is None:
             self._denied_since_s, self._denied, self._denied_at_s = now_s, 0, -math.inf
         if ticket.permit.started_s >= self._denied_at_s:  # not one more of those that were under way together
             self._denied, self._denied_at_s = self._denied + 1, now_s
+        has_lasted = self._denied >= DENIED and now_s >= self._denied_since_s + TOLD_S
+        if has_lasted and judged.verdict.scope == "rate":
+            over = f"after {DENIED_S / 60:.0f} min of it the session ends"
+            self.note("denied", f"the service lets nothing through, {over}: {judged.text}")
 
     def resume(self) -> None:
         """Let the time of a pause count for nothing."""
