@@ -1,10 +1,13 @@
 """Jobs whose results come late, in part, without keys, or not at all: nothing is paid for twice, nothing is lost."""
 
+import json
 import math
+from dataclasses import replace
 from datetime import datetime
 
 import pytest
 
+from ipybatch.simulators.gemini.batches import BatchEndpoints
 from tests.gemini.killed import PRICES
 from tests.gemini.nights import SOON, check_billed_once, groups, night, stars
 from tests.gemini.nights import night_service as gemini
@@ -251,3 +254,56 @@ def test_what_is_paid_already_is_fetched_though_the_budget_is_used_up(journal, c
         assert summary.counts.completed >= 4
         assert list(session.results().status[:4]) == ["completed"] * 4
         assert service.truth()["billed"]["batch"]["generations"] == summary.counts.completed
+
+
+def key_of(line):
+    return json.loads(line)["key"]
+
+
+def line_of(**fields):
+    return json.dumps(fields).encode() + b"\n"
+
+
+ODD = {  # what comes in place of the lines of a job of four, what becomes of the last prompt, and what may be billed
+    "a mark of the byte order": (lambda lines: [b"\xef\xbb\xbf" + lines[0], *lines[1:]], "completed", 0),
+    "empty lines": (lambda lines: [b"\n", *lines, b" \n"], "completed", 0),
+    "a foreign line": (lambda lines: [*lines, line_of(key="9-00000000", response={})], "completed", 0),
+    "one line twice": (lambda lines: [lines[0], *lines[:-1]], "skipped", 0),
+    "no JSON": (lambda lines: [*lines[:-1], lines[-1].replace(b"a", b"\0", 1)], "skipped", 0),
+    "no answer": (lambda lines: [*lines[:-1], line_of(key=key_of(lines[-1]))], "failed", 1),
+    "an empty answer": (lambda lines: [*lines[:-1], line_of(key=key_of(lines[-1]), response=None)], "failed", 1),
+    "a strange answer": (
+        lambda lines: [*lines[:-1], line_of(key=key_of(lines[-1]), response={"candidates": 5})],
+        "failed",
+        1,
+    ),
+}
+
+
+@pytest.mark.parametrize("odd", ODD)
+@pytest.mark.parametrize("is_left", [False, True])
+def test_odd_lines_are_read_held_or_counted_and_the_others_are_answers(journal, clock, monkeypatch, odd, is_left):
+    change, status, unanswered = ODD[odd]
+    download = BatchEndpoints.download
+
+    def changed(self, *arguments):
+        reply = download(self, *arguments)
+        return replace(reply, body=b"".join(change(reply.body.splitlines(keepends=True))))
+
+    monkeypatch.setattr(BatchEndpoints, "download", changed)
+    given = {"clock": clock, "prices": PRICES, "config": {"max_output_tokens": 100}}
+    with gemini(batch_delay_s=0.1 if is_left else SOON) as service:
+        if is_left:
+            clock.run(night(service, journal, 4, wait_s=1, **given))
+        session = night(service, journal, 4, wait_s=1e6, **given)
+        clock.run(session)
+        results = check_nothing_wrong(session)
+        assert list(results.status) == ["completed"] * 3 + [status]
+        assert session.usage().unanswered.sum() == unanswered
+        billed_usd = sum(row["tokens_in"] + 10 * row["tokens_out"] for row in service.simulator.ledger()) * 0.5e-6
+        if status != "skipped":
+            assert session.usage().usd.sum() >= billed_usd - 1e-12
+            assert service.files == []
+        else:
+            assert session.resend() == 1
+        assert service.jobs == 1

@@ -79,7 +79,8 @@ class BatchFunds(Funds):
             if not item.stake.is_sent:  # by this process
                 usd = self.prepaid(job, item.prompt)
                 self._caller.money.budget.spend(-usd, -usd)
-        self._book(job, {key: (items[key], most[key]) for key in booked})
+        prompts = {key: item if item is None else item.prompt for key, item in items.items()}
+        self.book(job, {key: prompts[key] for key in booked})
 
     def most(self, job: Job, prompt: Prompt | None) -> Decimal | None:
         """Return the most that an item of a job may cost: an even share, unless more is known; None without a bound."""
@@ -92,7 +93,7 @@ class BatchFunds(Funds):
                 return min(bound.usd, total)
         return total / max(1, job.requests)
 
-    def _book(self, job: Job, items: Mapping[str, tuple[PendingItem | None, Decimal | None]]) -> None:
+    def book(self, job: Job, prompts: Mapping[str, Prompt | None]) -> None:
         """Record that items of a job may be billed, though it does not tell of them; by key."""
         calls = [
             usage.Call(
@@ -100,16 +101,16 @@ class BatchFunds(Funds):
                 session=self._caller.session,
                 lane="batch",
                 model=job.model,
-                operation="" if item is None else item.prompt.operation,
-                project="" if item is None else item.prompt.project,
+                operation="" if prompt is None else prompt.operation,
+                project="" if prompt is None else prompt.project,
                 status=usage.UNANSWERED,
                 tokens=UNTOLD,
-                usd=most,
+                usd=(most := self.most(job, prompt)),
                 job=job.display_name,
                 item=key,
                 bound_usd=most,
             )
-            for key, (item, most) in items.items()
+            for key, prompt in prompts.items()
         ]
         if calls:
             usage.record_calls(self._caller.journal, *calls)
@@ -181,6 +182,8 @@ class BatchCaller(msgspec.Struct):
         try:
             answer = read_answer(body, image=caller.request_configs[lane].wants_image(prompt.config))
         except ItemError as error:  # it is billed: nothing is sent again because it cannot be read
+            self.funds.book(job, {key: prompt})
+            caller.settle(ticket, ticket.bound_usd, is_told=False)
             raise Permanent(str(error)) from error
         with caller.money.credits_for(prompt, lane, caller.session):
             return await caller.finish(prompt, answer, job.model, lane, 0.0, ticket)

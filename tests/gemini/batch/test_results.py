@@ -13,6 +13,7 @@ from ipybatch.gemini.batch.results import (
     Output,
     Unanswered,
     Unmatched,
+    Unreadable,
     places,
     rpc_error,
 )
@@ -171,7 +172,7 @@ def test_an_item_error_reaches_its_item():
 def test_an_entry_without_an_answer_is_no_answer(place):
     """It may be billed: only an error that the service tells lets its item go into another job."""
     error = got([{**entry(0), "response": None, **place}], KEYS[:1])[KEYS[0]]
-    assert type(error) is (Transient if place.get("response") else Permanent)
+    assert type(error) is (Transient if place.get("response") else Unreadable)
 
 
 def test_an_error_in_place_of_the_output_is_no_row_of_it():

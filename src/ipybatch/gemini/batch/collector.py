@@ -23,7 +23,7 @@ from ipybatch.engine.data.clock import Clock
 from ipybatch.errors import Held, ItemError, Permanent, Transient
 from ipybatch.gemini.batch.jobs import KEPT_S, Job, JobGroups, JobStore
 from ipybatch.gemini.batch.pending import BatchPolicy, Funds, PendingItem, PendingItems, Received
-from ipybatch.gemini.batch.results import Output, Unanswered, Unmatched, fetch
+from ipybatch.gemini.batch.results import Output, Unanswered, Unmatched, Unreadable, fetch
 from ipybatch.gemini.batch.submission import Submission, polls
 from ipybatch.gemini.service.api import Api, Missing
 
@@ -171,7 +171,7 @@ class Collector:
                     lacking.append(key)
                 elif isinstance(body, ItemError) and not isinstance(body, Unmatched):
                     self._items.index.release(number, key)  # its next attempt goes into another job
-                    self._funds.give_up(job, {key: item}, 0)
+                    self._funds.give_up(job, {key: item}, unseen=isinstance(body, Unreadable))
                     if item is not None:
                         item.fail(body)
                 elif item is not None:

@@ -16,6 +16,7 @@ memory.
 
 from __future__ import annotations
 
+import codecs
 import hashlib
 import tempfile
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
@@ -56,6 +57,10 @@ class Unanswered(Transient):
     """The job's output holds nothing for the item, so far."""
 
 
+class Unreadable(Permanent):
+    """What came for the item is neither an answer nor an error: it may be billed."""
+
+
 class Unmatched(Permanent):
     """An answer of a job cannot be matched: it is billed, and may be this item's or another's.
 
@@ -75,7 +80,7 @@ class Output:
 
     Attributes:
         state: The job's state.
-        rows: Number of rows, answers and errors.
+        rows: Number of rows, answers and errors; the same one twice is one.
         answers: Number of answers that the job made, as the service tells; else that of answers in the output.
 
     Args:
@@ -98,7 +103,7 @@ class Output:
         self._places = places(self._echoes(), job.keys)
         seen = {place for place in self._places if place >= 0}
         self._lacking = [place for place in range(job.requests) if place not in seen]
-        self.rows = sum(place != TORN for place in self._places)
+        self.rows = len(seen) + self._places.count(NO_KEY)
         told = operation.counts.get("successful", 0) + operation.counts.get("failed", 0)
         self.answers = operation.counts.get("successful", 0) if told else self._answers
         self._due = job.requests if self.state == "succeeded" else min(told, job.requests)
@@ -242,7 +247,7 @@ def _next_block(entries: Iterator[tuple[int, Any, int]]) -> list[tuple[int, Any]
 def _body(entry: Any) -> Body | ItemError:
     """Return the reply or the error in an entry; what is neither may be billed, and is not sent again by itself."""
     if not isinstance(entry, dict):
-        return Permanent("its answer is no JSON object")
+        return Unreadable("its answer is no JSON object")
     status = entry.get("error", entry.get("status"))
     if isinstance(response := entry.get("response"), dict):
         if not isinstance(response.get("error"), dict) or "candidates" in response:
@@ -250,7 +255,7 @@ def _body(entry: Any) -> Body | ItemError:
         status = response["error"]
     if isinstance(status, dict):
         return rpc_error(status)
-    return Permanent("its answer holds neither a response nor an error")
+    return Unreadable("its answer holds neither a response nor an error")
 
 
 class _Line(msgspec.Struct):
@@ -276,6 +281,7 @@ class _Line(msgspec.Struct):
 
 def _raw_lines(path: Path) -> Iterator[bytes]:
     with path.open("rb") as file:
-        for line in file:
+        for number, read in enumerate(file):
+            line = read if number else read.removeprefix(codecs.BOM_UTF8)
             if line.strip():
                 yield line
