@@ -553,3 +553,9 @@ def test_nothing_is_created_while_paused(journal, clock):
 
         clock.run(session, hold())
         check_matched(session, 5)
+
+
+def test_a_job_that_has_ended_when_it_is_created_is_collected(journal, clock):
+    with gemini(batch_delay_s=0.0) as service:
+        session = night(service, journal, 3, clock=clock)
+        assert clock.run(session).counts.completed == 3

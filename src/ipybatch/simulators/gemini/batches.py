@@ -177,6 +177,7 @@ class BatchEndpoints:
             if not inline:
                 return as_error(400, "batch.input_config must hold requests with contents, or a file_name.")
             job = self._jobs.create(key, model, name, inline, now_s)
+        self._jobs.settle(now_s)  # it may have ended already
         return as_json(self._operation(job, now_s)[0])
 
     def _operation(self, job: BatchJob, now_s: float, *, in_list: bool = False) -> tuple[dict[str, Any], Sequence[int]]:
