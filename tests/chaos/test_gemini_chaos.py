@@ -46,13 +46,13 @@ class Victim:
         return process.returncode, said.split()
 
 
-@pytest.mark.parametrize("kill_at", ["before:1", "after:1", "before:2", "before:3", "after:3"])
+@pytest.mark.parametrize("kill_at", ["before:1", "after:1", "after:2", "before:3", "before:4", "after:4"])
 def test_a_kill_at_any_commit_of_a_submission_leaves_one_job(tmp_path, kill_at):
-    """The intent, the mark that it leaves, the service's answer: killed at each, the next run makes it whole."""
+    """The intent, its file, the mark that it leaves, the service's answer: the next run makes it whole."""
     with gemini(batch_delay_s=0.1) as service:
         victim = Victim(service, tmp_path / "journal.db")
         assert victim.run(kill_at=kill_at)[0] == -9
-        assert service.jobs == (1 if kill_at.endswith("3") else 0)
+        assert service.jobs == (1 if kill_at.endswith("4") else 0)
         returncode, said = victim.run()
         assert (returncode, said[-1]) == (0, "6")
         assert service.jobs == 1
@@ -76,7 +76,7 @@ def test_a_kill_just_before_it_leaves_is_told_and_waits_for_a_word(tmp_path):
     """Nobody can know whether it left: it is unknown, and sent again only when the user gives it up."""
     with gemini(batch_delay_s=0.1) as service:
         victim = Victim(service, tmp_path / "journal.db")
-        assert victim.run(kill_at="after:2")[0] == -9
+        assert victim.run(kill_at="after:3")[0] == -9
         for _ in range(2):
             returncode, (name, state) = victim.run()
             assert (returncode, state) == (0, "unknown")
@@ -88,7 +88,7 @@ def test_a_kill_just_before_it_leaves_is_told_and_waits_for_a_word(tmp_path):
 
 @pytest.mark.chaos
 @pytest.mark.parametrize("fault", ["drop_after", "503_after", "html_after", "truncated_after"])
-@pytest.mark.parametrize("kill_at", ["before:2", "before:3", "after:3"])
+@pytest.mark.parametrize("kill_at", ["after:2", "before:4", "after:4"])
 def test_a_kill_and_a_bad_answer_leave_one_job(tmp_path, fault, kill_at):
     with gemini(batch_delay_s=0.1, create_faults=[fault]) as service:
         victim = Victim(service, tmp_path / "journal.db")
@@ -101,7 +101,7 @@ def test_a_kill_and_a_bad_answer_leave_one_job(tmp_path, fault, kill_at):
 def test_no_process_tells_the_key(tmp_path):
     with gemini(batch_delay_s=0.1) as service:
         victim = Victim(service, tmp_path / "journal.db")
-        assert victim.run(kill_at="before:3")[0] == -9
+        assert victim.run(kill_at="before:4")[0] == -9
         said = victim.run()[1]
         kept = b"".join(path.read_bytes() for path in tmp_path.glob("journal.db*"))
         assert KEY.encode() not in kept
