@@ -16,8 +16,10 @@ import pytest
 
 from ipybatch import Limits
 from ipybatch.__main__ import main
+from ipybatch.engine.run import engine_thread
 from ipybatch.engine.store import journal as journals
 from ipybatch.engine.store import run_store
+from ipybatch.session import follower
 from tests.kernels import Kernel
 
 ROOT = Path(__file__).parents[1]
@@ -212,7 +214,9 @@ def test_a_session_of_another_process_is_commanded(run, journal):
         kernel.kill()
 
 
-def test_a_session_is_paused_and_goes_on_and_is_cancelled(run, live, gate):
+def test_a_session_is_paused_and_goes_on_and_is_cancelled(run, live, gate, monkeypatch):
+    for module in (engine_thread, follower):
+        monkeypatch.setattr(module, "COMMAND_S", 20.0)  # the machine may be busy for a second
     session = live(gate, [1, 2, 3], name="night", limits=Limits(concurrency=1))
     session.start()
     gate.wait_begun(1)

@@ -267,7 +267,7 @@ def test_a_fallback_whose_day_is_used_up_holds_its_prompt_and_no_other(desk, clo
     [
         ({"fallback": MODEL}, "fallback must be another model than those that are asked first"),
         ({"models": ["a", "b"], "fallback": "models/b"}, "fallback must be another model"),
-        ({"fallback": "a b"}, "model must be a name"),
+        ({"fallback": "a b"}, "fallback must be a name"),
         ({"fallback": "nobody-knows", "budget_usd": 1.0}, "budget_usd needs a price for nobody-knows"),
         ({"fallback": "gemini-2.5-flash-image"}, "gemini-2.5-flash-image answers with images"),
     ],
