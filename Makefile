@@ -42,7 +42,7 @@ lab: $(VENV)/.lab ## Open JupyterLab in notebooks/
 	@cd notebooks && jupyter lab $$([ "$$(id -u)" != 0 ] || echo --allow-root) # root's in a container
 
 ##@ Check
-.PHONY: test checks lint unit beside notebooks browser chaos bench mutants matrix ruff format mypy imports schema-current api-current faults-current bundle-current vitest tests chromium
+.PHONY: test checks lint unit most beside notebooks browser chaos bench mutants matrix ruff format mypy imports schema-current api-current faults-current bundle-current vitest tests chromium
 test: $(VENV)/.test $(MODULES) chromium ## Everything a change must pass
 	@checks=0 tests=0
 	@$(MAKE) --keep-going --jobs=2 --output-sync=target checks || checks=1
@@ -100,19 +100,27 @@ vitest: $(MODULES)
 RUN_PYTEST = journal=$$(mktemp -d); trap 'rm -r "$$journal"' EXIT; IPYBATCH_JOURNAL=$$journal/journal.db XDG_RUNTIME_DIR=$$journal pytest
 NBVAL := --nbval --nbval-current-env --nbval-cell-timeout=120
 
-# Two at a time: a browser mostly waits.
+UNIT := pytest -m 'not browser and not chaos and not bench and not matrix'
+
+# Two at a time, of about the same length: a browser mostly waits.
 tests: $(VENV)/.test chromium
-	@$(MAKE) --keep-going --jobs=2 unit beside
+	@$(MAKE) --keep-going --jobs=2 most beside
+
+most:
+	@echo '== pytest: tests, without Gemini'
+	$(UNIT) tests --ignore tests/gemini
 
 beside:
-	@echo '== pytest: notebooks and browser, beside the tests'
-	mkdir -p out; told=out/beside.txt
-	($(RUN_PYTEST) $(NBVAL) notebooks tests/browser) >$$told 2>&1 || { cat $$told; exit 1; }
-	tail -1 $$told
+	@echo '== pytest: notebooks, browser, and then Gemini, beside the tests'
+	mkdir -p out; told=out/beside.txt failed=0
+	($(RUN_PYTEST) $(NBVAL) notebooks tests/browser) >$$told 2>&1 || failed=1
+	$(UNIT) tests/gemini >>$$told 2>&1 || failed=1
+	[ $$failed = 0 ] || { cat $$told; exit 1; }
+	grep -E '^=+ .*(passed|failed)' $$told
 
 unit: $(VENV)/.test ## The Python tests without browser and notebooks
 	@echo '== pytest: tests'
-	pytest tests -m 'not browser and not chaos and not bench and not matrix'
+	$(UNIT) tests
 
 notebooks: $(VENV)/.test ## Run the notebooks and compare their outputs
 	@$(RUN_PYTEST) $(NBVAL) notebooks
