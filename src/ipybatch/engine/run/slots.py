@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import gc
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -17,6 +18,8 @@ from ipybatch.errors import Permanent
 
 AGAIN_S = 0.25  # from one cancel to the next: work may need some time to clean up
 AT_ONCE = 100  # attempts cancelled in one turn of the loop, which has more to do: the others hear of it in the next
+MANY = 1000  # slots
+MANY_S = 5.0  # longest time without a collection
 CANCELS = 20  # then it is left to itself
 
 TICKET: contextvars.ContextVar[Ticket | None] = contextvars.ContextVar("ticket", default=None)
@@ -157,7 +160,15 @@ class Pool:
         slot.worker.add_done_callback(self._on_end)
 
     def cancel(self, begin: int = 0) -> None:
-        """Cancel what runs, from the ``begin``-th slot on."""
+        """Cancel what runs, from the ``begin``-th slot on.
+
+        Python collects no garbage until many have ended: it would look at all of them again and again, which takes as
+        long as to cancel them.
+        """
+        if begin == 0 and len(self.slots) > MANY and gc.isenabled() and not self.idle.done():
+            gc.disable()
+            self.idle.add_done_callback(lambda _: gc.enable())
+            self._loop.call_later(MANY_S, gc.enable)  # billed calls may go on for long
         for slot in self.slots[begin : begin + AT_ONCE]:
             slot.stop("cancel")
         if begin + AT_ONCE < len(self.slots):
