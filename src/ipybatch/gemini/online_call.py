@@ -6,16 +6,14 @@ reserve money --> record that it is sent --> send once --> read the answer --> r
 
 from __future__ import annotations
 
-import asyncio
 import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
 
 import msgspec
 
-from ipybatch.engine.data.clock import Clock
+from ipybatch.engine.data.clock import Clock, in_thread
 from ipybatch.engine.data.events import Event, Noted, Spent
 from ipybatch.engine.rules.limiter import MOST_COOL_S, cut_words
 from ipybatch.engine.run.attempt import Attempt
@@ -190,9 +188,8 @@ class Caller(msgspec.Struct):
         try:
             images += drafts(answer.body) if self.keeps_reply and "thoughts" in dropped else []
             if images and self.images is not None:
-                with self._time_stands():
-                    name = prompt.id if unmatched is None else f"{prompt.id} unmatched"
-                    files = await asyncio.to_thread(self.images.save, name, images)
+                name = prompt.id if unmatched is None else f"{prompt.id} unmatched"
+                files = await in_thread(self.clock, self.images.save, name, images)
         except ItemError as error:
             unusable = unusable or Permanent(str(error))
         result = result_of(answer, usd=usd, data=data, files=files[: len(answer.images)])
@@ -314,17 +311,7 @@ class Caller(msgspec.Struct):
     async def _body(self, prompt: Prompt, request_config: RequestConfig) -> bytes:
         if not prompt.images:
             return prompt.body(request_config)
-        with self._time_stands():
-            return await asyncio.to_thread(prompt.body, request_config)  # it reads files
-
-    @contextmanager
-    def _time_stands(self) -> Iterator[None]:
-        """Hold virtual time while a thread is awaited."""
-        self.clock.hold(+1)
-        try:
-            yield
-        finally:
-            self.clock.hold(-1)
+        return await in_thread(self.clock, prompt.body, request_config)  # it reads files
 
     def _refused(self, error: RateLimited, model: str, started_s: float) -> ItemError:
         """Learn from a 429, and return the error for the prompt."""

@@ -7,23 +7,33 @@ from types import SimpleNamespace
 from ipybatch.engine.run.slots import AT_ONCE, MANY, Pool
 
 
+async def busy(count):
+    """A pool whose workers all have an attempt that waits."""
+    pool = Pool(asyncio.get_running_loop(), count, lambda slot: asyncio.sleep(60))
+    for _ in range(count):
+        pool.hire()
+    for slot in pool.slots:
+        slot.ticket = SimpleNamespace(handed=None)
+    await asyncio.sleep(0)
+    return pool
+
+
+async def ended(pool):
+    await asyncio.gather(*[slot.worker for slot in pool.slots], return_exceptions=True)
+
+
 def test_no_turn_of_the_loop_cancels_more_than_some():
     """Each wakes up for it, in one turn of the loop: thousands would hold it."""
     count = 2 * AT_ONCE + 10
 
     async def story():
-        pool = Pool(asyncio.get_running_loop(), count, lambda slot: asyncio.sleep(60))
-        for _ in range(count):
-            pool.hire()
-        for slot in pool.slots:
-            slot.ticket = SimpleNamespace(handed=None)
-        await asyncio.sleep(0)
+        pool = await busy(count)
         pool.cancel()
         stopped = []
         while not stopped or stopped[-1] < count:
             stopped.append(sum(bool(slot.stopped_by) for slot in pool.slots))
             await asyncio.sleep(0)
-        await asyncio.gather(*[slot.worker for slot in pool.slots], return_exceptions=True)
+        await ended(pool)
         assert pool.workers == 0
         return stopped
 
@@ -34,15 +44,10 @@ def test_python_collects_no_garbage_while_many_are_cancelled():
     """It is collected again when they have ended."""
 
     async def story(count):
-        pool = Pool(asyncio.get_running_loop(), count, lambda slot: asyncio.sleep(60))
-        for _ in range(count):
-            pool.hire()
-        for slot in pool.slots:
-            slot.ticket = SimpleNamespace(handed=None)
-        await asyncio.sleep(0)
+        pool = await busy(count)
         pool.cancel()
         meanwhile = gc.isenabled()
-        await asyncio.gather(*[slot.worker for slot in pool.slots], return_exceptions=True)
+        await ended(pool)
         pool.end_without_stuck()
         await asyncio.sleep(0)
         return meanwhile, gc.isenabled()
