@@ -385,6 +385,9 @@ def test_threads_that_start_one_session_join_one_start(live, gate, acts):
     for thread in threads:
         thread.start()
     gate.wait_begun(3)
+    for thread, name in zip(threads, acts, strict=True):
+        if name == "start":
+            thread.join(20)  # one that came after the end would start it once more
     gate.open()
     for thread in threads:
         thread.join(20)
