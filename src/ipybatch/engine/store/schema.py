@@ -31,6 +31,9 @@ tables get no further columns.
     again     billed answers of no use after which their item was sent again, until it has its outcome; `item`: a hash
               of its key and all that is sent
     credit    movements of credit accounts; amounts are decimal text
+    submission what was submitted to run in a kernel of its own. `request`: the request's body; `requests`: how many
+              items; `digest`: of the body, for an `idempotency` key that comes again; `owner`, `beat_s`: whoever starts
+              or runs it, as with a run; `run`: its session's; `credits`: what `reservation` of the account holds
 """
 
 from __future__ import annotations
@@ -271,6 +274,38 @@ STEPS = (
     """,
     """
     ALTER TABLE job ADD COLUMN labels TEXT NOT NULL DEFAULT '[]';
+    """,
+    """
+    ALTER TABLE run ADD COLUMN kernel TEXT NOT NULL DEFAULT '';
+    ALTER TABLE run ADD COLUMN notebook TEXT NOT NULL DEFAULT '';
+    ALTER TABLE run ADD COLUMN live BLOB;
+    CREATE INDEX run_by_state ON run (state, id);
+    CREATE TABLE submission (
+        number INTEGER PRIMARY KEY AUTOINCREMENT,
+        id TEXT NOT NULL UNIQUE,
+        name TEXT NOT NULL,
+        template TEXT NOT NULL,
+        request BLOB NOT NULL,
+        requests INTEGER NOT NULL,
+        digest TEXT NOT NULL,
+        idempotency TEXT UNIQUE,
+        state TEXT NOT NULL,
+        reason TEXT NOT NULL DEFAULT '',
+        priority INTEGER NOT NULL DEFAULT 1,
+        created_s REAL NOT NULL,
+        start_at_s REAL,
+        ended_s REAL,
+        starts INTEGER NOT NULL DEFAULT 0,
+        owner TEXT,
+        beat_s REAL NOT NULL DEFAULT 0,
+        kernel TEXT NOT NULL DEFAULT '',
+        run INTEGER,
+        account TEXT NOT NULL DEFAULT '',
+        credits TEXT,
+        reservation INTEGER
+    );
+    CREATE INDEX submission_by_state ON submission (state, priority, number);
+    CREATE INDEX submission_by_name ON submission (name, number);
     """,
 )
 

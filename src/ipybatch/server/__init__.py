@@ -1,0 +1,30 @@
+"""The Jupyter server extension: every session of the user, and submissions, over REST and in the side bar.
+
+Rule: state lives in journals only.  Handlers hold no SQL and no rules; what
+blocks runs in the extension's two threads, never on the server's loop.
+
+In reading order:
+
+- `extension`: what Jupyter loads: configuration, routes, and what runs beside them.
+- `wire`: everything that goes over the wire, as types; `openapi`: the same as OpenAPI 3.1.
+- `handler`: what all handlers share: authorization, bodies, ETags; `refusal`: errors; `services`: what they work with.
+- `routes`: which handler answers which path; `root`: what the server is and allows.
+- `catalogue`: the sessions of all journals, by opaque ids; `sessions`: their routes; `results`: what they hold.
+- `uploads`: tables that are kept until they are submitted.
+- `submission_store`: submissions as rows of the journal; `templates`: what can be submitted; `submissions`: routes.
+- `supervisor`: which submission runs next, and in which kernel; `run`: what runs in that kernel.
+- `watcher`: what changed, told through Jupyter's events and as server-sent events; `activity`: what keeps a live
+  batch from being culled.
+- `aliases`: the routes of two systems that users come from.
+"""
+
+from __future__ import annotations
+
+__all__ = ["_jupyter_server_extension_points"]
+
+
+def _jupyter_server_extension_points() -> list[dict[str, object]]:
+    """Return what Jupyter loads."""
+    from ipybatch.server.extension import IpyBatch
+
+    return [{"module": "ipybatch.server", "app": IpyBatch}]

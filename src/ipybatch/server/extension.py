@@ -1,0 +1,74 @@
+"""Extension: what Jupyter loads: configuration, routes, and the services that run beside them.
+
+c.IpyBatch.max_requests = 20     # in jupyter_server_config.py, or --IpyBatch.max_requests=20
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from collections.abc import Coroutine
+from typing import Any
+
+from jupyter_server.extension.application import ExtensionApp
+from traitlets import Bool, Float, Int, Unicode
+
+from ipybatch.server.handler import NoRoute
+from ipybatch.server.services import Options, Services
+
+BASE = "/ipybatch/api/v1"
+
+
+class IpyBatch(ExtensionApp):
+    """Sessions and submissions of this user, over REST and in JupyterLab's side bar."""
+
+    name = "ipybatch"
+    app_name = "ipybatch"
+    description = "Sessions and submissions of this user, over REST and in JupyterLab's side bar."
+    load_other_extensions = True
+
+    max_requests = Int(20, min=1, help="Most requests of a submission.").tag(config=True)
+    max_running = Int(2, min=1, help="Submissions that run at the same time; the others wait, by priority.").tag(
+        config=True
+    )
+    account = Unicode("default", help="The credit account that pays submissions to Gemini.").tag(config=True)
+    max_upload_mb = Int(200, min=1, help="Largest table that can be uploaded, in megabytes.").tag(config=True)
+    max_body_mb = Int(64, min=1, help="Largest body of any other request, in megabytes.").tag(config=True)
+    max_streams = Int(8, min=1, help="Streams of server-sent events at the same time.").tag(config=True)
+    keep_alive_h = Float(
+        24.0, min=0.0, help="Hours for which a live session keeps its kernel and this server from being culled."
+    ).tag(config=True)
+    keep_alive = Bool(True, help="Whether live sessions keep their kernel and this server from being culled.").tag(
+        config=True
+    )
+    kernel_name = Unicode("", help="The kernel that submissions run in; the default one when empty.").tag(config=True)
+
+    def initialize_settings(self) -> None:
+        """Make what the handlers share."""
+        options = Options(**{option.name: getattr(self, option.name) for option in dataclasses.fields(Options)})
+        self.services = Services(options=options, app=self.serverapp)
+        self.settings["ipybatch"] = self.services
+        self._running: list[asyncio.Task[None]] = []
+
+    def initialize_handlers(self) -> None:
+        """Add the routes."""
+        from ipybatch.server.routes import ALIASES, ROUTES
+
+        self.handlers.extend((f"{BASE}{pattern}", handler) for pattern, handler in ROUTES)
+        self.handlers.extend((f"/ipybatch{pattern}", handler) for pattern, handler in ALIASES)
+        self.handlers.append((r"/ipybatch(?:/.*)?", NoRoute))
+
+    def _beside(self) -> list[Coroutine[Any, Any, None]]:
+        """Return what runs as long as the server does."""
+        return []
+
+    async def _start_jupyter_server_extension(self, serverapp: Any) -> None:
+        """Start what runs beside the routes."""
+        self._running = [asyncio.ensure_future(service) for service in self._beside()]
+
+    async def stop_extension(self) -> None:
+        """End it."""
+        for task in self._running:
+            task.cancel()
+        await asyncio.gather(*self._running, return_exceptions=True)
+        self.services.pool.shutdown(wait=False, cancel_futures=True)

@@ -1,0 +1,300 @@
+"""Handler: what all routes share: who may ask, how bodies are read, how answers and errors are written.
+
+Rule: a route says what it is for in `Handler.operations`, from which the
+OpenAPI file is made, and holds no rules of its own.  Whoever has no token is
+told 403 whatever is asked, so that nothing is learnt from the difference.
+
+    prepare   403, 405 with Allow, 413 and 415: before a body is read
+    a method  `body`, `parameter`, `blocking` --> `answer`
+    errors    `Refusal`, or one of ours --> application/problem+json
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from http import HTTPStatus
+from types import MappingProxyType
+from typing import Any, ClassVar, TypeVar
+
+import msgspec
+from jupyter_server.base.handlers import APIHandler
+from tornado import web
+
+from ipybatch.engine.data.masking import mask
+from ipybatch.server.refusal import Refusal, as_refusal, without_paths
+from ipybatch.server.services import Services
+from ipybatch.server.wire import Problem
+
+T = TypeVar("T")
+
+RESOURCE = "ipybatch"  # what authorization is asked for
+PAGE = 100  # most entries of a page
+TYPES = "https://ipybatch.readthedocs.io/en/latest/problems"  # each status is an anchor of it
+_PROBLEM = "application/problem+json"
+
+decode = msgspec.json.decode
+encode = msgspec.json.Encoder().encode
+
+
+class Parameter(msgspec.Struct, frozen=True):
+    """A query parameter or a header, for the OpenAPI file."""
+
+    name: str
+    told: str
+    schema: Mapping[str, Any] = MappingProxyType({"type": "string"})
+    where: str = "query"
+
+
+class Media(msgspec.Struct, frozen=True):
+    """A body that is not JSON, by its media types."""
+
+    types: tuple[str, ...]
+
+
+class Operation(msgspec.Struct, frozen=True, kw_only=True):
+    """What one method of a route does.
+
+    Attributes:
+        answers: By status, the type of the body; None for none.
+        refuses: Statuses of errors, beside 403.
+        body: The type of the request's body; None for none.
+    """
+
+    summary: str
+    answers: Mapping[int, Any]
+    refuses: tuple[int, ...] = ()
+    parameters: tuple[Parameter, ...] = ()
+    body: Any = None
+
+
+LIMIT = Parameter("limit", "Entries of a page, at most 100.", {"type": "integer", "minimum": 1, "maximum": PAGE})
+CURSOR = Parameter("cursor", "Where the page begins: `next` of the one before.")
+IF_NONE_MATCH = Parameter("If-None-Match", "An ETag: 304 where nothing changed.", where="header")
+
+
+class Handler(APIHandler):
+    """Base of all routes.
+
+    Attributes:
+        operations: What each method does, by its name.
+        accepts: Media types of bodies; empty where none is taken.
+        most_bytes: Of a body.
+    """
+
+    operations: ClassVar[Mapping[str, Operation]] = {}
+    auth_resource = RESOURCE
+
+    @property
+    def services(self) -> Services:
+        """What answers are made with."""
+        services: Services = self.settings["ipybatch"]
+        return services
+
+    async def prepare(self) -> None:  # type: ignore[override]  # as APIHandler has it
+        """Refuse who may not ask, and what cannot be asked, before the body is read."""
+        self._track_activity = False  # a page that polls must not keep an idle server alive
+        await super().prepare()
+        method = self.request.method or ""
+        if method == "OPTIONS":
+            return
+        if self.current_user is None:
+            raise web.HTTPError(403)
+        if method not in self.allowed:
+            raise Refusal(
+                405,
+                f"{method} is not possible here",
+                field="method",
+                value=method,
+                allowed=self.allowed,
+                headers={"Allow": ", ".join(self.allowed)},
+            )
+
+    @property
+    def allowed(self) -> list[str]:
+        """The methods that are possible here."""
+        methods = list(self.operations)
+        return [*methods, *(["HEAD"] if "GET" in methods and "HEAD" not in methods else []), "OPTIONS"]
+
+    async def head(self, *args: str) -> None:
+        """Answer as GET does, without a body."""
+        answered = self.get(*args)  # tornado sends none
+        if answered is not None:
+            await answered
+
+    def options(self, *args: str) -> None:
+        """Say which methods are possible."""
+        self.set_header("Allow", ", ".join(self.allowed))
+        self.set_status(204)
+        self.finish()
+
+    async def blocking(self, call: Callable[..., T], *args: Any) -> T:
+        """Return what a call that blocks returns, from one of the server's two threads."""
+        return await asyncio.get_running_loop().run_in_executor(self.services.pool, call, *args)
+
+    def body(self, kind: type[T]) -> T:
+        """Return the request's body as what it must be.
+
+        Raises:
+            Refusal: It is not JSON (415, 400), or not such a thing (422).
+        """
+        given = self.request.headers.get("Content-Type", "application/json").partition(";")[0].strip().lower()
+        if given != "application/json":
+            raise Refusal(415, "the body must be JSON", field="Content-Type", value=given, allowed=["application/json"])
+        return read_json(self.request.body or b"", kind)
+
+    def parameter(self, name: str, default: str = "", *, allowed: Sequence[str] = ()) -> str:
+        """Return a query parameter.
+
+        Raises:
+            Refusal: It is not one of those that are allowed.
+        """
+        value = self.get_query_argument(name, default) or default
+        if allowed and value and value not in allowed:
+            raise Refusal(
+                422, f"{name} must be one of {', '.join(allowed)}", field=name, value=value, allowed=list(allowed)
+            )
+        return value
+
+    def limit(self, default: int = PAGE) -> int:
+        """Return how many entries a page has.
+
+        Raises:
+            Refusal: It is no number from 1 to 100.
+        """
+        value = self.parameter("limit", str(default))
+        if not value.isascii() or not value.isdecimal() or not 1 <= int(value[:6]) <= PAGE:
+            raise Refusal(
+                422,
+                f"limit must be from 1 to {PAGE}",
+                field="limit",
+                value=value,
+                allowed={"minimum": 1, "maximum": PAGE},
+            )
+        return int(value)
+
+    def answer(
+        self, value: Any, status: int = 200, *, headers: Mapping[str, str] | None = None, etag: bool = False
+    ) -> None:
+        """Write an answer, and end the request.
+
+        Args:
+            etag: Send an ETag, and 304 alone where the reader has just that.
+        """
+        self.set_status(status)
+        for name, text in (headers or {}).items():
+            self.set_header(name, text)
+        body = encode(value)
+        if etag:
+            self.set_header("ETag", etag_of(body))
+            if self.check_etag_header():
+                self.set_status(304)
+                self.finish()
+                return
+        self.finish(body, set_content_type="application/json")
+
+    def compute_etag(self) -> str | None:
+        """Make none of its own: `answer` does where a route has one."""
+        return None
+
+    def page_link(self, after: str | None) -> dict[str, str]:
+        """Return the header that leads to the page after this one."""
+        if after is None:
+            return {}
+        from tornado.httputil import url_concat
+
+        query = [(name, value) for name, (value, *_) in _texts(self.request.query_arguments) if name != "cursor"]
+        return {"Link": f'<{url_concat(self.request.path, [*query, ("cursor", after)])}>; rel="next"'}
+
+    def write_error(self, status_code: int, **kwargs: Any) -> None:
+        """Write an error as application/problem+json."""
+        error = (kwargs.get("exc_info") or (None, None, None))[1]
+        refusal = as_refusal(error, status_code)
+        title = HTTPStatus(refusal.status_code).phrase
+        detail = without_paths(mask(refusal.detail))
+        self.set_status(refusal.status_code)
+        for name, text in refusal.headers.items():
+            self.set_header(name, text)
+        problem = Problem(
+            type=f"{TYPES}#{refusal.status_code}",
+            title=title,
+            status=refusal.status_code,
+            detail=detail,
+            message=detail,
+            field=refusal.field,
+            value=_short(refusal.value),
+            allowed=refusal.allowed,
+            next_step=without_paths(mask(refusal.next_step)),
+        )
+        self.finish(encode(problem), set_content_type=_PROBLEM)
+
+    def log_exception(self, typ: Any, value: Any, tb: Any) -> None:
+        """Log what is a fault of the server's alone: a refusal is an answer."""
+        if as_refusal(value, 500).status_code >= 500:
+            super().log_exception(typ, value, tb)
+
+
+class NoRoute(Handler):
+    """Anything that is not there."""
+
+    @property
+    def allowed(self) -> list[str]:
+        """Every method: what is not there is told whatever is asked."""
+        return ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
+
+    @web.authenticated
+    async def get(self, *args: str) -> None:
+        """Say so."""
+        raise Refusal(404, "there is no such route", next_step="GET /ipybatch/api/v1/ lists what there is")
+
+    head = post = put = patch = delete = get  # type: ignore[assignment]
+
+
+def etag_of(body: bytes) -> str:
+    """Return the ETag of a body."""
+    return f'"{hashlib.blake2b(body, digest_size=12).hexdigest()}"'
+
+
+def read_json(body: bytes, kind: type[T]) -> T:
+    """Return JSON as what it must be.
+
+    Raises:
+        Refusal: It is no JSON (400), or not such a thing (422).
+    """
+    try:
+        return decode(body, type=kind)
+    except msgspec.ValidationError as error:
+        said, _, where = str(error).partition(" - at ")
+        field = where.strip("`").removeprefix("$").lstrip(".")
+        raise Refusal(422, said, field=field or "body") from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise Refusal(400, f"the body must be JSON: {error}", field="body") from None
+
+
+def to_cursor(value: Any) -> str:
+    """Return a cursor that holds a value, opaque to its reader."""
+    return base64.urlsafe_b64encode(encode(value)).decode().rstrip("=")
+
+
+def from_cursor(text: str, kind: type[T]) -> T:
+    """Return what a cursor holds.
+
+    Raises:
+        Refusal: It is not one of ours.
+    """
+    try:
+        return decode(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)), type=kind)
+    except (ValueError, msgspec.MsgspecError):
+        raise Refusal(
+            422, "cursor must be `next` of another page", field="cursor", value=text, next_step="begin without a cursor"
+        ) from None
+
+
+def _texts(arguments: Mapping[str, list[bytes]]) -> list[tuple[str, list[str]]]:
+    return [(name, [value.decode("utf-8", "replace") for value in values]) for name, values in arguments.items()]
+
+
+def _short(value: Any) -> Any:
+    return mask(value)[:200] if isinstance(value, str) else value

@@ -1,0 +1,42 @@
+"""Root: what this server is and allows; the front end says "reload" where the version is another one."""
+
+from __future__ import annotations
+
+import functools
+from importlib.metadata import version
+from typing import ClassVar
+
+from jupyter_server.auth.decorator import authorized
+from tornado import web
+
+from ipybatch.engine.store import schema
+from ipybatch.server.handler import RESOURCE, Handler, Operation
+from ipybatch.server.wire import Root
+
+TEMPLATES = ("character", "food", "product", "text-to-image", "text", "refresh", "forecast")
+
+
+class RootHandler(Handler):
+    """GET /."""
+
+    operations: ClassVar = {"GET": Operation(summary="What this server is and allows", answers={200: Root})}
+
+    @web.authenticated
+    @authorized("read", resource=RESOURCE)
+    async def get(self) -> None:
+        """Tell it."""
+        base = self.request.path.rstrip("/")
+        links = {name: f"{base}/{name}" for name in ("sessions", "submissions", "uploads", "events", "openapi.json")}
+        root = Root(
+            version=_version(),
+            journal_schema=len(schema.STEPS),
+            limits=self.services.options.limits,
+            templates=list(TEMPLATES),
+            links=links,
+        )
+        self.answer(root, etag=True)
+
+
+@functools.cache
+def _version() -> str:
+    return version("ipybatch")

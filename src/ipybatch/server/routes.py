@@ -1,0 +1,18 @@
+"""Routes: which handler answers which path; the OpenAPI file is made from the same table.
+
+ROUTES   below /ipybatch/api/v1
+ALIASES  below /ipybatch
+"""
+
+from __future__ import annotations
+
+from ipybatch.server.handler import Handler
+from ipybatch.server.root import RootHandler
+
+ID = r"([^/]+)"
+
+ROUTES: list[tuple[str, type[Handler]]] = [
+    (r"/?", RootHandler),
+]
+
+ALIASES: list[tuple[str, type[Handler]]] = []

@@ -1,0 +1,375 @@
+"""Wire: what the REST API and the events say, as types.
+
+Rule: names are snake_case on both sides, with no mapping layer.  `openapi.json`
+and `widgets/src/schema.ts` are generated from these types; times are ISO 8601
+in UTC, durations are seconds.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+
+from ipybatch.engine.data.events import BreakerState, Counts, State, Status
+
+Verb = Literal["pause", "resume", "cancel", "retry_failed", "adjust", "lift"]
+CommandState = Literal["done", "waiting"]
+SubmissionState = Literal["PENDING", "RUNNING", "PAUSED", "COMPLETED", "FAILED", "CANCELLED", "ROLLED_BACK", "UNKNOWN"]
+UrgencyWord = Literal["high", "medium", "low"]
+
+
+class Problem(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """An error, as RFC 9457 has it, and what the reader can do about it.
+
+    Attributes:
+        detail: What was wrong, in a sentence; ``message`` is the same, for JupyterLab.
+        field: The field, parameter or header that was wrong; ``value``: what it was, ``allowed``: what it may be.
+        next_step: What to do.
+    """
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    message: str
+    field: str = ""
+    value: Any = None
+    allowed: Any = None
+    next_step: str = ""
+
+
+class Link(msgspec.Struct, kw_only=True):
+    """Where something is, below the server's base URL."""
+
+    href: str
+
+
+class Root(msgspec.Struct, kw_only=True):
+    """What this server is and allows.
+
+    Attributes:
+        journal_schema: The version that this server reads and writes.
+        limits: By the name of its option, such as ``max_requests``.
+        templates: What can be submitted.
+    """
+
+    version: str
+    journal_schema: int
+    limits: dict[str, float]
+    templates: list[str]
+    links: dict[str, str]
+
+
+class SessionItem(msgspec.Struct, kw_only=True):
+    """A session in a list.
+
+    Attributes:
+        id: Opaque.
+        seconds: How long it has run, over all its starts.
+        eta_s: Seconds left, at worst; None when unknown or ended.
+        usd: None for what costs nothing, or where nothing is known.
+        reason: Why it ended early, or why it waits.
+        workload: "refresh", "gemini", "forecast" or another plug-in's; "" for plain work.
+        kernel: The id of the kernel of this server that runs it, or last did; None where that is not known.
+        notebook: The notebook of that kernel, below the server's root; None where there is none.
+        breaker: None where it is not on record.
+        waiting: Why nothing can start now; "" when something can.
+        where: Where it runs, such as "in process 42 on host"; "" where nobody runs it.
+        can: The commands that are possible now.
+        untaken: Commands that were not taken a second after they were asked.
+        submission: The id of the submission that it belongs to; None for one that was started in code.
+        group_word: What a group is called: "Batch", "Job", "Partition".
+    """
+
+    id: str
+    name: str
+    state: State
+    counts: Counts
+    started: str
+    seconds: float
+    eta_s: float | None
+    usd: float | None
+    reason: str
+    workload: str
+    kernel: str | None
+    notebook: str | None
+    breaker: BreakerState | None
+    waiting: str
+    where: str
+    can: list[Verb]
+    untaken: list[Verb]
+    submission: str | None
+    group_word: str
+
+
+class SessionPage(msgspec.Struct, kw_only=True):
+    """Some of the sessions, the latest first; ``next`` is the cursor of the page after it.
+
+    Attributes:
+        unread: What is wrong with journals that could not be read, one sentence each.
+    """
+
+    items: list[SessionItem]
+    next: str | None
+    unread: list[str]
+
+
+class GroupItem(msgspec.Struct, kw_only=True):
+    """A row of the partition table: a batch, a remote job or a partition."""
+
+    number: int
+    name: str
+    status: Status
+    items: int
+    done: int
+    failed: int
+    started: str | None
+    seconds: float
+    error: str
+    extra: dict[str, Any]
+
+
+class GroupPage(msgspec.Struct, kw_only=True):
+    """Some of the groups of a session, in order."""
+
+    items: list[GroupItem]
+    next: str | None
+
+
+class Breaker(msgspec.Struct, kw_only=True):
+    """The circuit breaker; with limit groups, that of the one that is worst off."""
+
+    state: BreakerState
+    failures: int
+    openings: int
+    limit_group: str
+
+
+class Window(msgspec.Struct, kw_only=True):
+    """One sliding window: ``used`` of ``limit`` in the last ``per_s`` seconds."""
+
+    used: float
+    limit: float
+    per_s: float
+    unit: str
+
+
+class Session(SessionItem, kw_only=True):
+    """One session, with its groups (the first hundred) and its breaker.
+
+    Attributes:
+        breaker_detail: None where it is not on record.
+        windows: Empty where they are not on record.
+    """
+
+    groups: list[GroupItem]
+    breaker_detail: Breaker | None
+    windows: list[Window]
+    notes: list[str]
+    links: dict[str, str]
+
+
+class Item(msgspec.Struct, kw_only=True):
+    """An item that has an outcome."""
+
+    key: Any
+    status: Status
+    group: int
+    attempts: int
+    seconds: float
+    ended: str
+    error: str
+    scope: str
+    result: Any
+
+
+class ItemPage(msgspec.Struct, kw_only=True):
+    """Some of the items of a session, in plan order."""
+
+    items: list[Item]
+    next: str | None
+
+
+class ErrorItem(msgspec.Struct, kw_only=True):
+    """A message, and how many items failed with it."""
+
+    message: str
+    count: int
+    status: Status
+    scope: str
+    key: Any
+
+
+class ErrorPage(msgspec.Struct, kw_only=True):
+    """The messages of a session's failures, the most frequent first."""
+
+    items: list[ErrorItem]
+    next: str | None
+
+
+class LogItem(msgspec.Struct, kw_only=True):
+    """A line of a session's log: an attempt that failed, or an item that ended."""
+
+    at: str
+    level: Literal["info", "good", "warn", "bad"]
+    text: str
+
+
+class LogPage(msgspec.Struct, kw_only=True):
+    """Some of the lines of a session's log, the latest first."""
+
+    items: list[LogItem]
+    next: str | None
+
+
+class CommandRequest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """What a session is asked to do.
+
+    Attributes:
+        keys: Of "retry_failed": only these items.
+        concurrency: Of "adjust"; ``rates``: the limit of each rate.
+    """
+
+    verb: Verb
+    keys: list[Any] | None = None
+    concurrency: int | None = None
+    rates: list[float] | None = None
+
+
+class CommandAnswer(msgspec.Struct, kw_only=True):
+    """What became of a command.
+
+    Attributes:
+        detail: What it came to, or why it was not taken yet.
+        kernel: The kernel that can be interrupted or shut down where it was not taken; None for none of this server.
+    """
+
+    id: str
+    verb: str
+    state: CommandState
+    detail: str
+    kernel: str | None = None
+
+
+class Upload(msgspec.Struct, kw_only=True):
+    """A table that was uploaded; it is kept until it is submitted, or for a day.
+
+    Attributes:
+        columns: Their names, in order.
+        analysis: What `ipybatch.forecast.analyze` says of it, where it is a demand table; else None.
+    """
+
+    id: str
+    sha256: str
+    rows: int
+    columns: list[str]
+    bytes: int
+    analysis: dict[str, Any] | None = None
+
+
+class SubmissionRequest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """What is submitted.
+
+    Attributes:
+        template: One of those that `Root` lists.
+        name: Of the session; by default it follows the submission's id.
+        requests: Of the Gemini templates: a prompt each, and ``imageBase64``; of "refresh": app ids.
+        upload: Of "forecast": the id of an upload.
+        params: Arguments of the template, such as ``{"model": ..., "lane": "batch"}`` or ``{"horizon": 30}``.
+        start_at: Not before then, ISO 8601.
+        priority: "high" goes first.
+        notify: Not there yet.
+    """
+
+    template: str
+    name: str = ""
+    requests: list[Any] | None = None
+    upload: str | None = None
+    params: dict[str, Any] = {}
+    start_at: str | None = None
+    priority: UrgencyWord = "medium"
+    notify: Any = None
+
+
+class Credits(msgspec.Struct, kw_only=True):
+    """Credits of a submission, and of the account that pays them."""
+
+    account: str
+    cost: float
+    used: float | None
+    balance: float
+    available: float
+
+
+class Submission(msgspec.Struct, kw_only=True):
+    """A submission.
+
+    Attributes:
+        progress: Percent of the items that have an outcome.
+        starts: How often a kernel was started for it.
+        session: The id of its session; None until it has begun.
+        results: Files that results hold, as URLs.
+    """
+
+    id: str
+    name: str
+    template: str
+    state: SubmissionState
+    reason: str
+    created: str
+    ended: str | None
+    start_at: str | None
+    priority: UrgencyWord
+    request_count: int
+    counts: Counts
+    progress: float
+    eta_s: float | None
+    starts: int
+    groups: list[GroupItem]
+    errors: list[ErrorItem]
+    results: list[str]
+    credits: Credits | None
+    usd: float | None
+    session: str | None
+    links: dict[str, str]
+
+
+class SubmissionPage(msgspec.Struct, kw_only=True):
+    """Some of the submissions, the latest first."""
+
+    items: list[Submission]
+    next: str | None
+
+
+class Quote(msgspec.Struct, kw_only=True):
+    """What a submission would take; nothing is reserved.
+
+    Attributes:
+        seconds: At best and at worst; None where nothing is known of that.
+        usd: None where nothing is known.
+        quote: What the template's own quote or analysis says, such as a row for each lane.
+        notes: What was assumed.
+    """
+
+    template: str
+    request_count: int
+    seconds: tuple[float, float] | None
+    usd: float | None
+    credits: Credits | None
+    quote: list[dict[str, Any]]
+    notes: list[str]
+
+
+class Change(msgspec.Struct, kw_only=True):
+    """What changed in the sessions since the event before; a gap in the cursors means: list them anew.
+
+    Attributes:
+        cursor: Counts changes, for each server.
+        items: Sessions that are new, or changed.
+        removed: Ids of sessions that are not there any more.
+    """
+
+    cursor: int
+    items: list[SessionItem]
+    removed: list[str]
