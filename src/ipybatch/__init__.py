@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from ipybatch.engine.data.events import Counts
-from ipybatch.engine.data.masking import secret
-from ipybatch.engine.data.outcome import Outcome, Summary
-from ipybatch.engine.data.policy import Breaker, Limits, Rate, Retry
-from ipybatch.engine.rules.estimate import Estimate
-from ipybatch.engine.run.attempt import Attempt
 from ipybatch.errors import *
 from ipybatch.jupyter import aliases
-from ipybatch.session.session import BatchSession
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from ipybatch.engine.data.events import Counts
+    from ipybatch.engine.data.masking import secret
+    from ipybatch.engine.data.outcome import Outcome, Summary
+    from ipybatch.engine.data.policy import Breaker, Limits, Rate, Retry
+    from ipybatch.engine.rules.estimate import Estimate
+    from ipybatch.engine.run.attempt import Attempt
+    from ipybatch.session.session import BatchSession
 
 __version__ = "0.1.0"
 
@@ -54,6 +56,36 @@ __all__ = [
     "resources",
     "secret",
 ]
+
+# Loaded when first asked for (PEP 562): a server that imports `ipybatch.server`, and a child process, need none of it.
+_HOMES = {
+    "Attempt": "engine.run.attempt",
+    "BatchSession": "session.session",
+    "Breaker": "engine.data.policy",
+    "Counts": "engine.data.events",
+    "Estimate": "engine.rules.estimate",
+    "Limits": "engine.data.policy",
+    "Outcome": "engine.data.outcome",
+    "Rate": "engine.data.policy",
+    "Retry": "engine.data.policy",
+    "Summary": "engine.data.outcome",
+    "secret": "engine.data.masking",
+}
+
+if not TYPE_CHECKING:  # else any name would pass a type checker
+
+    def __getattr__(name: str) -> Any:
+        if name == "backends":  # public, and users need not import it
+            return import_module("ipybatch.backends")
+        if name not in _HOMES:
+            msg = f"module {__name__!r} has no attribute {name!r}"
+            raise AttributeError(msg, name=name)
+        member = globals()[name] = getattr(import_module(f"ipybatch.{_HOMES[name]}"), name)
+        return member
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
 
 
 def history(journal: str | Path | None = None, *, everywhere: bool = False) -> pd.DataFrame:
@@ -142,5 +174,6 @@ aliases["ForecastForm"] = _forecast_form
 def load_ipython_extension(shell: object) -> None:
     """Answer ``%load_ext ipybatch``."""
     from ipybatch.jupyter.commands import load_magic
+    from ipybatch.session.session import BatchSession
 
     load_magic(shell, history, BatchSession.open)
