@@ -42,7 +42,7 @@ lab: $(VENV)/.lab ## Open JupyterLab in notebooks/
 	@cd notebooks && jupyter lab $$([ "$$(id -u)" != 0 ] || echo --allow-root) # root's in a container
 
 ##@ Check
-.PHONY: test checks lint unit most beside notebooks browser chaos bench mutants matrix ruff format mypy imports schema-current api-current faults-current bundle-current vitest tests chromium
+.PHONY: test checks lint unit most beside notebooks browser chaos bench mutants matrix ruff format mypy imports schema-current openapi-current api-current faults-current bundle-current vitest tests chromium
 test: $(VENV)/.test $(MODULES) chromium ## Everything a change must pass
 	@checks=0 tests=0
 	@$(MAKE) --keep-going --jobs=2 --output-sync=target checks || checks=1
@@ -53,7 +53,7 @@ test: $(VENV)/.test $(MODULES) chromium ## Everything a change must pass
 # A recipe is one script, so that what it sets lasts to its end.
 .ONESHELL:
 
-checks: ruff format mypy imports schema-current api-current faults-current bundle-current vitest
+checks: ruff format mypy imports schema-current openapi-current api-current faults-current bundle-current vitest
 
 lint: ruff format mypy imports ## ruff, mypy and the layers
 
@@ -76,6 +76,10 @@ imports: $(VENV)/.test
 schema-current: $(VENV)/.test
 	@echo '== schema.ts is current'
 	python -m tools.schema --check
+
+openapi-current: $(VENV)/.test
+	@echo '== openapi.json is current'
+	python -m tools.openapi --check
 
 api-current: $(VENV)/.test
 	@echo '== docs/api.md is current'
@@ -150,12 +154,15 @@ chromium: $(VENV)/.test
 	@python tools/chromium.py >/dev/null
 
 ##@ Build
-.PHONY: widgets schema api whose-fault outputs constraints clean
+.PHONY: widgets schema openapi api whose-fault outputs constraints clean
 widgets: $(MODULES) ## Bundle the panel into the package
 	@$(NPM) run --silent build
 
 schema: $(VENV)/.test ## Write widgets/src/schema.ts from the Python types
 	@python -m tools.schema
+
+openapi: $(VENV)/.test ## Write src/ipybatch/server/openapi.json from the routes and their types
+	@python -m tools.openapi
 
 api: $(VENV)/.test ## Write docs/api.md from the docstrings
 	@python -m tools.api

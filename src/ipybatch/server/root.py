@@ -10,7 +10,7 @@ from jupyter_server.auth.decorator import authorized
 from tornado import web
 
 from ipybatch.engine.store import schema
-from ipybatch.server.handler import RESOURCE, Handler, Operation
+from ipybatch.server.handler import IF_NONE_MATCH, RESOURCE, Handler, Operation
 from ipybatch.server.wire import Root
 
 TEMPLATES = ("character", "food", "product", "text-to-image", "text", "refresh", "forecast")
@@ -19,7 +19,9 @@ TEMPLATES = ("character", "food", "product", "text-to-image", "text", "refresh",
 class RootHandler(Handler):
     """GET /."""
 
-    operations: ClassVar = {"GET": Operation(summary="What this server is and allows", answers={200: Root})}
+    operations: ClassVar = {
+        "GET": Operation(summary="What this server is and allows", answers={200: Root}, parameters=(IF_NONE_MATCH,))
+    }
 
     @web.authenticated
     @authorized("read", resource=RESOURCE)

@@ -7,12 +7,14 @@ ALIASES  below /ipybatch
 from __future__ import annotations
 
 from ipybatch.server.handler import Handler
+from ipybatch.server.openapi import OpenApiHandler
 from ipybatch.server.root import RootHandler
 
 ID = r"([^/]+)"
 
 ROUTES: list[tuple[str, type[Handler]]] = [
     (r"/?", RootHandler),
+    (r"/openapi\.json", OpenApiHandler),
 ]
 
 ALIASES: list[tuple[str, type[Handler]]] = []
