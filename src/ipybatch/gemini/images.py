@@ -221,7 +221,12 @@ class ImageStore:
     @classmethod
     def unasked(cls, journal: Path, session: str) -> ImageStore:
         """Return the place of images that nobody asked for: a folder beside the journal, made when one comes."""
-        return cls(journal.with_name("images") / _stem(session), later=True)
+        return cls(cls.beside(journal, session), later=True)
+
+    @staticmethod
+    def beside(journal: Path, session: str) -> Path:
+        """Return the folder beside the journal for the images of a session."""
+        return journal.with_name("images") / _stem(session)
 
     def _open(self, folder: str | Path) -> None:
         if not isinstance(folder, str | Path) or not str(folder).strip():

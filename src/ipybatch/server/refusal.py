@@ -68,7 +68,8 @@ def _ours(error: BatchError) -> Refusal:
         return Refusal(409, str(error), next_step="ask again")
     if isinstance(error, JournalError):
         return Refusal(503, str(error), next_step="see the log of the server")
-    return Refusal(422, str(error))
+    told = {name: found for name in ("field", "value", "allowed", "next_step") if (found := getattr(error, name, None))}
+    return Refusal(422, str(error), **told)
 
 
 def without_paths(text: str) -> str:

@@ -258,6 +258,7 @@ class Upload(msgspec.Struct, kw_only=True):
     Attributes:
         columns: Their names, in order.
         analysis: What `ipybatch.forecast.analyze` says of it, where it is a demand table; else None.
+        note: Why it is none; "" where it is.
     """
 
     id: str
@@ -266,6 +267,7 @@ class Upload(msgspec.Struct, kw_only=True):
     columns: list[str]
     bytes: int
     analysis: dict[str, Any] | None = None
+    note: str = ""
 
 
 class SubmissionRequest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):

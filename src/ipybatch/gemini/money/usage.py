@@ -312,6 +312,19 @@ def spent_by_job(journal: Journal) -> dict[str, tuple[float | None, Decimal]]:
     return {job: (usd, sum(map(Decimal, (taken or "").split()), Decimal(0))) for job, usd, taken in rows}
 
 
+def credits_since(journal: str | Path, session: str, since_s: float) -> Decimal:
+    """Return the credits of a session's answers that came since a Unix time.
+
+    Raises:
+        JournalError: The journal cannot be read.
+    """
+    with open_journal(journal).reader() as database:
+        rows = database.execute(
+            "SELECT credits FROM usage WHERE session = ? AND at_s >= ? AND credits IS NOT NULL", (session, since_s)
+        ).fetchall()
+    return sum((Decimal(taken) for (taken,) in rows), Decimal(0))
+
+
 def answered_in(journal: Journal, job: str) -> set[str]:
     """Return the keys of the items of a job whose answers are on record."""
     with journal.reader() as database:

@@ -1,0 +1,355 @@
+"""Templates of Gemini: characters, food, products, images from texts, and texts.
+
+    {"prompt": "A red fox", "imageBase64": "iVBORw0..."}    a request; a text alone will do
+
+A request without an id has its number, from 1, as its key.  Images of answers go to a folder of the submission's own
+beside the journal; results name the files.
+
+The key is that of the environment, ``GEMINI_API_KEY`` or ``GOOGLE_API_KEY``.  A simulator of this machine needs none.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import os
+import re
+from collections.abc import Mapping
+from decimal import Decimal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import msgspec
+
+from ipybatch.errors import InputError
+from ipybatch.server.templates.template import (
+    CHECKED,
+    Checked,
+    WrongField,
+    check_count,
+    check_installed,
+    check_unused,
+    given,
+    is_loopback,
+    naming,
+    read_address,
+    read_params,
+)
+from ipybatch.server.wire import Credits, Quote, SubmissionRequest
+
+if TYPE_CHECKING:
+    from ipybatch.gemini import GeminiSession
+    from ipybatch.server.services import Options
+    from ipybatch.session.session import BatchSession
+
+ADDRESSES = ("GEMINI_BASE_URL", "GOOGLE_GEMINI_BASE_URL")
+KEYS = ("GEMINI_API_KEY", "GOOGLE_API_KEY")
+PLACEHOLDER = "SIMULATED"  # the key for a simulator
+WAIT_S = 49 * 3600.0  # of batch jobs: the service ends them after 48 hours
+IMAGE_MODEL, TEXT_MODEL = "gemini-2.5-flash-image", "gemini-2.5-flash"
+_FIELDS = ("id", "prompt", "imageBase64")
+_CONFIG = ("temperature", "top_p", "top_k", "seed", "max_output_tokens", "stop_sequences", "thinking_config")
+_OURS = ("base_url", *_CONFIG)
+_INSTEAD = {
+    "images_to": "images go to a folder of the submission's own; results name them",
+    "account": "c.IpyBatch.account names the credit account",
+    "name": "give it beside params",
+    "template": "write whole prompts",
+    "client": "give base_url",
+}
+
+
+class Params(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """Parameters of the Gemini templates; as the arguments of `ipybatch.gemini.generate`.
+
+    Attributes:
+        lane: "batch" by default: half the credits, within a day.
+        config: The generation config; its most used fields are parameters too.
+        wait_s: Longest wait for batch jobs, seconds; by default until the service gives them up.
+        base_url: An address of this machine, or the one that the server's environment names.
+    """
+
+    model: str | None = None
+    models: list[str] | None = None
+    lane: Literal["online", "flex", "batch", "auto"] = "batch"
+    system: str | None = None
+    schema: dict[str, Any] | None = None
+    config: dict[str, Any] = {}
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: float | None = None
+    seed: int | None = None
+    max_output_tokens: int | None = None
+    stop_sequences: list[str] | None = None
+    thinking_config: dict[str, Any] | None = None
+    modalities: list[Literal["TEXT", "IMAGE"]] | None = None
+    keep: Literal["reply"] | None = None
+    samples: int = 1
+    again: str | list[str] | dict[str, int] | None = None
+    fallback: str | None = None
+    project: str = ""
+    output_tokens: float | None = None
+    budget_usd: float | None = None
+    prices: dict[str, dict[str, float]] | None = None
+    concurrency: int | None = None
+    sequential: bool = False
+    flex_tries: int = 3
+    flex_fallback: Literal["online", "batch"] | None = "online"
+    max_requests_per_job: int | None = None
+    max_active_jobs: int | None = None
+    poll_s: float | None = None
+    wait_s: float | None = None
+    deadline_s: float | None = None
+    timeout_s: float | None = None
+    on_failure: Literal["continue", "stop", "rollback"] = "continue"
+    base_url: str | None = None
+
+
+class Generate:
+    """One kind of generation with Gemini.
+
+    Args:
+        operation: "character", "food", "product", "text-to-image" or "text".
+    """
+
+    def __init__(self, operation: str) -> None:
+        self._operation = operation
+
+    def check(self, request: SubmissionRequest, options: Options) -> Checked:
+        """Check prompts, images, parameters and the key; nothing is sent.
+
+        Raises:
+            WrongField: Something is not what it must be.
+            InputError: The same, where no single field is at fault.
+            BatchError: A package or the journal is missing.
+        """
+        from ipybatch.gemini.money.credits import find_credits
+
+        prompts, read = self._read(request, options)
+        units = len(prompts) * read.samples
+        lane = "online" if read.lane == "auto" else read.lane  # the dearest that it may come to
+        return Checked(
+            requests=len(prompts),
+            operation=self._operation,
+            units=units,
+            credits=find_credits(self._operation, units, lane),
+        )
+
+    def quote(self, request: SubmissionRequest, options: Options) -> Quote:
+        """Return cost and duration by each lane, and the credits of the one that was asked for.
+
+        Raises:
+            BatchError: As `check`.
+        """
+        from ipybatch.gemini.money.credits import CreditAccount
+        from ipybatch.gemini.money.quote import compare, notes_of
+
+        checked = self.check(request, options)
+        prompts, read = self._read(request, options)
+        tokens = 400 if read.output_tokens is None else read.output_tokens
+        with naming(request.params):
+            offered = compare(
+                prompts,
+                model=read.models[0] if read.models else self._model(read),
+                output_tokens=round(tokens),
+                system=read.system,
+                schema=read.schema,
+                operation=self._operation,
+                n=len(prompts) * read.samples,
+                prices=read.prices,
+            )
+        lane = offered.recommended if read.lane == "auto" else read.lane
+        offer = offered.offers[lane]
+        rows = [
+            {str(name): float(value) if isinstance(value, Decimal) else value for name, value in row.items()}
+            for row in offered.to_frame().to_dict("records")
+        ]
+        paid = None
+        if checked.credits is not None:
+            account = CreditAccount(options.account)
+            paid = Credits(
+                account=options.account,
+                cost=float(checked.credits),
+                used=None,
+                balance=float(account.balance),
+                available=float(account.available),
+            )
+        return Quote(
+            template=request.template,
+            request_count=checked.requests,
+            seconds=(offer.low_s, offer.high_s),
+            usd=float(offer.usd),
+            credits=paid,
+            quote=rows,
+            notes=[f"{offered.recommended} is recommended: {offered.why}", *notes_of(offered)],
+        )
+
+    def session(
+        self, request: SubmissionRequest, *, name: str, journal: Path, options: Options | None = None
+    ) -> GeminiSession:
+        """Return the session; those of one key share its windows.
+
+        Raises:
+            BatchError: It cannot be made any more.
+        """
+        from ipybatch.gemini import generate
+        from ipybatch.gemini.images import ImageStore
+
+        read = read_params(request.params, Params, _INSTEAD)
+        base_url = read_address(read.base_url, ADDRESSES)
+        folder: Path | None = None
+        if self._draws(read):
+            folder = ImageStore.beside(journal, name)
+            for made in (folder.parent, folder):
+                made.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with naming(request.params):
+            return generate(
+                read_requests(request.requests or []),
+                name=name,
+                journal=journal,
+                images_to=folder,
+                api_key=find_key(base_url),
+                base_url=base_url,
+                **self._arguments(request, read),
+            )
+
+    def used(self, session: BatchSession, *, since_s: float = 0.0) -> Decimal:
+        """Return the credits of the answers on record.
+
+        Raises:
+            JournalError: The journal cannot be read.
+        """
+        from ipybatch.gemini.money.usage import credits_since
+
+        return credits_since(session.journal, session.name, since_s)
+
+    def _read(self, request: SubmissionRequest, options: Options) -> tuple[list[dict[str, Any]], Params]:
+        """Return prompts and parameters of which a session can be made."""
+        check_unused(request, "upload")
+        prompts = read_requests(check_count(request, options))
+        read = read_params(request.params, Params, _INSTEAD)
+        find_key(read_address(read.base_url, ADDRESSES))
+        check_installed("google.genai", "gemini")
+        from ipybatch.gemini import generate
+
+        with naming(request.params):
+            generate(
+                prompts,
+                name=request.name or CHECKED,
+                images_to=False,
+                client=_NotUsed(),
+                **self._arguments(request, read),
+            )
+        return prompts, read
+
+    def _arguments(self, request: SubmissionRequest, read: Params) -> dict[str, Any]:
+        """Return the arguments of `generate`, all but those that say where."""
+        arguments = given(read, request.params, *_OURS)
+        config = {name: value for name in _CONFIG if (value := getattr(read, name)) is not None}
+        if both := sorted(config.keys() & read.config.keys()):
+            msg = f"params.{both[0]} must be given once, beside params.config or in it"
+            raise WrongField(f"params.{both[0]}", msg)
+        arguments |= {"config": {**read.config, **config}, "lane": read.lane, "operation": self._operation}
+        if read.models is None:
+            arguments["model"] = self._model(read)
+        if read.modalities is None and self._operation != "text":
+            arguments["modalities"] = ["TEXT", "IMAGE"]
+        arguments = {name: value for name, value in arguments.items() if value is not None}
+        return {**({"wait_s": WAIT_S} if read.lane in ("batch", "auto") else {}), **arguments}
+
+    def _model(self, read: Params) -> str:
+        return read.model or (TEXT_MODEL if self._operation == "text" else IMAGE_MODEL)
+
+    def _draws(self, read: Params) -> bool:
+        """Say whether images are asked for, or may be."""
+        named = [*(read.models or [self._model(read)]), read.fallback or ""]
+        asked = [*(read.modalities or ()), *read.config.get("response_modalities", ())]
+        return self._operation != "text" or "IMAGE" in asked or any("-image" in name for name in named)
+
+
+class _NotUsed:
+    """In place of a client, for a session that is never started: the real one takes a second to load."""
+
+    aio = None
+
+
+def find_key(base_url: str | None) -> str:
+    """Return the key of the environment, or one that a simulator of this machine accepts.
+
+    Raises:
+        WrongField: There is none.
+    """
+    key = next((found for variable in KEYS if (found := os.environ.get(variable, "").strip())), "")
+    if key:
+        return key
+    if base_url is not None and is_loopback(base_url):
+        return PLACEHOLDER
+    msg = f"{KEYS[0]} must be set in the environment of the Jupyter server: without a key nothing can be sent"
+    step = f"set {KEYS[0]} (https://aistudio.google.com/apikey) where Jupyter starts, and start it again"
+    raise WrongField(KEYS[0], msg, next_step=step)
+
+
+def read_requests(requests: list[Any]) -> list[dict[str, Any]]:
+    """Return requests as prompts, with a key each.
+
+    Raises:
+        WrongField: One is not what it must be; names its number and field, and does not repeat what is in it.
+    """
+    prompts = [_prompt(item, f"requests[{number - 1}]", number) for number, item in enumerate(requests, 1)]
+    seen: set[str | int] = set()
+    for number, prompt in enumerate(prompts):
+        if prompt["id"] in seen:
+            field = f"requests[{number}].id"
+            raise WrongField(field, f"{field} must differ from those before it", value=prompt["id"])
+        seen.add(prompt["id"])
+    return prompts
+
+
+def _prompt(item: Any, where: str, number: int) -> dict[str, Any]:
+    fields: Mapping[str, Any] = {"prompt": item} if isinstance(item, str) else item
+    if not isinstance(fields, Mapping):
+        msg = f"{where} must be a text, or an object with a prompt, got {_kind(item)}"
+        raise WrongField(where, msg, allowed=list(_FIELDS))
+    for name in fields:
+        if name not in _FIELDS:
+            msg = f"{where} must not have the field {name[:60]!r}"
+            raise WrongField(f"{where}.{name[:60]}", msg, allowed=list(_FIELDS))
+    text, image = fields.get("prompt"), fields.get("imageBase64")
+    if not isinstance(text, str) or not text.strip():
+        field = f"{where}.prompt"
+        raise WrongField(field, f"{field} must be a text that is not empty, got {_kind(text)}")
+    key = fields.get("id", number)
+    if isinstance(key, bool) or not isinstance(key, int | str) or key == "" or len(str(key)) > 200:
+        field = f"{where}.id"
+        raise WrongField(field, f"{field} must be a whole number or a text of 1 to 200 characters, got {_kind(key)}")
+    prompt: dict[str, Any] = {"id": key, "prompt": text}
+    if image is not None:
+        prompt["image"] = _image(image, f"{where}.imageBase64")
+    return prompt
+
+
+def _image(text: Any, field: str) -> Any:
+    """Return an image; never from a file or an address, which a request could name."""
+    from ipybatch.gemini.images import MAX_BYTES, Image
+
+    if not isinstance(text, str) or not text:
+        raise WrongField(field, f"{field} must be an image in base64, got {_kind(text)}")
+    if len(text) > MAX_BYTES * 4 // 3 + 4096:
+        msg = f"{field} must be at most {MAX_BYTES:,} bytes, got about {len(text) * 3 // 4:,}"
+        raise WrongField(field, msg, value=len(text) * 3 // 4, allowed={"maximum": MAX_BYTES})
+    try:
+        body = text.partition(",")[2] if text.startswith("data:") else text
+        content = base64.b64decode(re.sub(r"\s+", "", body), validate=True)
+    except (binascii.Error, ValueError):
+        raise WrongField(field, f"{field} must be base64, got a text that is not") from None
+    try:
+        return Image.of(content, field)
+    except InputError as error:
+        kinds = ["image/png", "image/jpeg", "image/webp", "image/gif", "image/heic", "image/heif"]
+        raise WrongField(field, str(error), allowed=kinds) from None
+
+
+def _kind(value: Any) -> str:
+    words = {type(None): "none", str: "an empty text" if value == "" else "a text", bool: "a boolean"}
+    words |= {int: "a number", float: "a number", list: "a list", dict: "an object"}
+    return words.get(type(value), "something else")
