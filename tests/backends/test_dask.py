@@ -288,6 +288,7 @@ def test_an_attempt_whose_worker_is_lost_runs_once_more(client, tmp_path):
 
 
 @needs_fork
+@pytest.mark.chaos
 def test_an_attempt_whose_worker_is_lost_twice_has_failed(client, tmp_path):
     async def run():
         backend = Dask(client)

@@ -16,6 +16,7 @@ from tests.gemini.nights import night_service
 from tests.gemini.stories import gemini
 from tests.gemini.test_statement import check_killed_batch, check_killed_calls
 
+pytestmark = pytest.mark.chaos
 PROMPTS = 12
 VICTIM = """
 import json, resource, sys
@@ -123,7 +124,6 @@ def test_a_kill_when_some_results_are_recorded(tmp_path):
         night.check_whole(jobs=3)
 
 
-@pytest.mark.chaos
 @pytest.mark.parametrize("failures", [0.0, 0.3])
 def test_a_kill_at_any_commit_of_a_night(tmp_path, failures):
     """Between mark and answer nobody knows whether a job was taken: then it is told, and nothing is sent."""
@@ -145,7 +145,6 @@ def test_a_kill_at_any_commit_of_a_night(tmp_path, failures):
     assert number > 20
 
 
-@pytest.mark.chaos
 def test_ten_thousand_prompts_of_which_some_fail_and_are_sent_again_alone(tmp_path):
     """Three in a hundred: only those are sent again, every answer is beside its prompt, and 300 MB are enough."""
     with gemini(batch_delay_s=0.5, item_failure_rate=0.03, output_tokens=200) as service:

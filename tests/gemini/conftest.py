@@ -1,12 +1,10 @@
 """What the tests of Gemini sessions share: a simulated service on loopback, and sessions that use it."""
 
 import json
-from pathlib import Path
 
 import pytest
 
 pytest.importorskip("google.genai")
-import certifi
 from google.genai import types
 
 from ipybatch.gemini import generate
@@ -81,19 +79,9 @@ class Desk:
             return database.execute("SELECT lane, model, status, operation, project FROM usage").fetchall()
 
 
-@pytest.fixture(scope="session")
-def authority(tmp_path_factory):
-    """One certificate authority: a client reads all of them three times, in 0.2 s, and loopback needs none."""
-    first, end, _ = Path(certifi.where()).read_text().partition("-----END CERTIFICATE-----")
-    path = tmp_path_factory.mktemp("authority") / "one.pem"
-    path.write_text(first[first.index("-----BEGIN") :] + end + "\n")
-    return path
-
-
 @pytest.fixture
-def desk(journal, authority, monkeypatch):
+def desk(journal, monkeypatch):
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    monkeypatch.setenv("SSL_CERT_FILE", str(authority))
     made = Desk(journal)
     yield made
     made.end()

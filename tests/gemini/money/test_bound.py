@@ -126,7 +126,7 @@ class Process:
     seed=st.integers(0, 99),
 )
 def test_no_more_is_billed_than_the_budget(  # noqa: PLR0917  # what hypothesis draws
-    authority, lane, models, calls, prompts, faults, flaws, thoughts, kills, seed
+    lane, models, calls, prompts, faults, flaws, thoughts, kills, seed
 ):
     """And what is told as spent is no less than what was billed."""
     share = {"online": 1.0, "flex": 0.5}[lane]
@@ -136,7 +136,6 @@ def test_no_more_is_billed_than_the_budget(  # noqa: PLR0917  # what hypothesis 
     server = serve("gemini", key=KEY, latency_s=0.003, slow_s=1.0, models=own, seed=seed, **answers, **faults)
     with server, tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as environment:
         environment.setenv("NO_PROXY", "127.0.0.1")
-        environment.setenv("SSL_CERT_FILE", str(authority))
         journal, session = Path(folder).resolve() / "journal.db", None
         for kill in [*kills, None]:
             process = Process(journal, kill)
@@ -188,10 +187,9 @@ generate(
 
 
 @pytest.mark.parametrize("kills", [(8,), pytest.param((1, 6, 11, 16), marks=pytest.mark.chaos)], ids=["once", "often"])
-def test_no_more_is_billed_than_the_budget_through_kill_9(journal, authority, monkeypatch, kills):
+def test_no_more_is_billed_than_the_budget_through_kill_9(journal, monkeypatch, kills):
     """What was in flight when its process was killed costs its bound from then on; the rest goes to the next one."""
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    monkeypatch.setenv("SSL_CERT_FILE", str(authority))
     budget_usd = (25 + 10 * len(kills)) * MOST_USD[MODEL]
     server = serve("gemini", key=KEY, latency_s=0.1, thought_tokens=10, rate_drop_after=0.1)
     with server:

@@ -89,8 +89,7 @@ PROMPTS = {
 
 
 @pytest.fixture(autouse=True)
-def environment(monkeypatch, authority):
-    monkeypatch.setenv("SSL_CERT_FILE", str(authority))
+def environment(monkeypatch):
     for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy", "NETRC"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("NO_PROXY", "127.0.0.1,::1")
