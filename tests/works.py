@@ -179,8 +179,8 @@ class Elsewhere:
     def __init__(self, journal, **changes):
         self.journal = open_journal(journal)
         (self.run,) = self.row("id")
-        now = {"beat_s": time.time(), "begun_s": time.time()}
-        self.write(owner=self.OWNER, state="running", epoch=5, completed=1, **{**now, **changes})
+        now = {"beat_s": time.time(), "begun_s": time.time(), "live": None, "completed": 1}
+        self.write(owner=self.OWNER, state="running", epoch=5, **{**now, **changes})
 
     def row(self, columns):
         with self.journal.reader() as database:

@@ -15,7 +15,7 @@ import ipybatch
 from ipybatch import BatchSession, EngineBusy, InputError, JournalError, JournalLocked
 from ipybatch.engine.data import events
 from ipybatch.engine.data.plan import Task
-from ipybatch.engine.store import commands, lease, run_store
+from ipybatch.engine.store import commands, lease, plan_rows, run_store
 from ipybatch.engine.store.journal import open_journal
 from ipybatch.session import follower, waiting
 from tests.kernels import Kernel
@@ -383,7 +383,7 @@ def test_what_holds_only_while_it_runs_is_not_on_record(live, journal):
 def test_items_that_the_work_brings_there_are_shown_here(session, held):
     """They are on record; the plan that the session was opened with did not have them."""
     more = [Task(2, "3", 3, added=True), Task(3, "4", 4, added=True)]
-    held.journal.write(lambda db: run_store.extend_plan(db, held.run, more, 4))
+    held.journal.write(lambda db: plan_rows.extend_plan(db, held.run, more, 4))
     look(session)
     assert session.counts.total == 4
     assert session.results()["key"].tolist() == [1, 2, 3, 4]

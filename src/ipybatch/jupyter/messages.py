@@ -121,7 +121,7 @@ class Head(msgspec.Struct, kw_only=True):
         spent_usd: None for work that costs nothing.
         recorded: Outcomes in the journal, including those of earlier runs.
         where: Where it runs, such as "in process 42 on host", when that is another process; else "".
-        untold: Whether its limits and breaker are those of another process: they are not on record.
+        untold: Whether its limits and breaker are those of another process, and not on record.
         can: The commands that are possible now.
     """
 
@@ -452,8 +452,10 @@ def _rate(snapshot: Snapshot, now_s: float) -> float:
 
 
 def is_untold(session: SessionView) -> bool:
-    """Say whether a session's limits and breaker are those of another process, which records neither."""
-    return session.elsewhere is not None or bool(session.lacks)
+    """Say whether a session's limits and breaker are those of another process, which has not recorded them."""
+    if session.elsewhere is not None:
+        return not session.elsewhere.is_told
+    return bool(session.lacks)
 
 
 def _can(session: SessionView, now_s: float) -> list[CommandName]:
@@ -461,8 +463,8 @@ def _can(session: SessionView, now_s: float) -> list[CommandName]:
     can = list(_CAN[snapshot.state])
     if snapshot.state in ("running", "paused") and snapshot.cooling(now_s + LIFTED_S) is not None:
         can.append("lift")
-    if session.elsewhere is not None:  # the limits it was made with are not on record
-        return [name for name in can if name != "adjust"]
+    if session.elsewhere is not None:
+        return can if session.elsewhere.is_told else [name for name in can if name != "adjust"]
     if session.lacks:
         return []
     is_over = snapshot.state in events.ENDED and snapshot.state != "rolled_back"  # there is nothing but all to run

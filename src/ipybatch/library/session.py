@@ -35,7 +35,7 @@ from ipybatch.engine.rules.estimate import Estimate, estimate
 from ipybatch.engine.rules.limiter import NOTHING
 from ipybatch.engine.run.attempt import Attempt
 from ipybatch.engine.run.run import Run
-from ipybatch.engine.store import run_store
+from ipybatch.engine.store import plan_rows, run_store
 from ipybatch.engine.store.journal import open_journal
 from ipybatch.engine.store.lease import is_live
 from ipybatch.engine.store.resources import in_force
@@ -255,7 +255,7 @@ class RecordedRefresh(Workload[RefreshSession]):
         """Return the kind of each row: the plan ranks items by the turn of their kind."""
         with open_journal(self.session.journal).reader() as database:
             found = run_store.find(database, self.session.name)
-            tasks = [] if found is None else list(run_store.read_plan(database, found))
+            tasks = [] if found is None else list(plan_rows.read_plan(database, found))
         turns = {key_value(task.key): str(task.rank // len(STALENESS)) for task in tasks}
         rows = zip(results["key"], results.get("kind", ()), strict=False)
         named = {turns[key]: kind for key, kind in rows if isinstance(kind, str)}
@@ -410,7 +410,7 @@ class Refreshing(Workload[RefreshSession]):
         """Enter the source, and read the planned staleness: `retry_failed` goes on with what was judged before."""
         with open_journal(self.session.journal).reader() as database:
             found = run_store.find(database, self.session.name)
-            tasks = () if found is None else run_store.read_plan(database, found)
+            tasks = () if found is None else plan_rows.read_plan(database, found)
             self._judged.update((task.key, STALENESS[task.rank % len(STALENESS)]) for task in tasks)
         await self._source.__aenter__()
         return self

@@ -84,6 +84,8 @@ class Control:
     @property
     def declared(self) -> Limits:
         """The limits it was made with, which `adjust` does not exceed."""
+        if self._follower is not None and (told := self._follower.record) is not None:
+            return told.limits(declared=True)
         return self._made.limits
 
     def ask(self, question: Callable[[], T]) -> T:

@@ -1,7 +1,8 @@
 """Follower: a session that another process runs, as its journal tells it.
 
-Rule: nothing is shown that the journal does not tell.  What is in flight is
-not on record, and counts as pending.
+Rule: nothing is shown that the journal does not tell.  What is in flight is as
+its process told it a second ago; of an earlier version's, which does not tell
+it, it counts as pending.
 
     journal --`look`, every `FOLLOW_S`--> events --> feed --> snapshot, listeners, views
     pause(), cancel(), ... --> `command` --> a row --> the owner's engine --> acknowledged --> `look`
@@ -32,7 +33,9 @@ from ipybatch.engine.data import events
 from ipybatch.engine.data.clock import SystemClock
 from ipybatch.engine.data.events import State
 from ipybatch.engine.data.masking import mask
+from ipybatch.engine.feed import live_record
 from ipybatch.engine.feed.feed import Feed
+from ipybatch.engine.feed.live_record import LiveRecord
 from ipybatch.engine.feed.session_view import Elsewhere, Reply
 from ipybatch.engine.run.engine_thread import COMMAND_S
 from ipybatch.engine.store import commands, lease, resources, rows, run_store
@@ -70,6 +73,8 @@ class Follower:
         self._is_over = self._is_looking = False
         self._lock = threading.RLock()
         self._groups_s = 0.0  # when they may be read again
+        self._live: bytes | None = None  # as `_record` was read from
+        self._record: LiveRecord | None = None
         self._untaken: dict[int, tuple[str, float]] = {}  # verb, and when it was asked, by command
         self._notes: dict[str, str] = {}  # what holds now, by what it is about
 
@@ -94,7 +99,12 @@ class Follower:
         if self._is_over or owner is None or self._feed.snapshot.state == "interrupted":
             return None
         untaken = tuple(self._untaken.values())  # the thread that looks changes them
-        return Elsewhere(lease.where(owner), frozenset(verb for verb, _ in untaken))
+        return Elsewhere(lease.where(owner), frozenset(verb for verb, _ in untaken), self._record is not None)
+
+    @property
+    def record(self) -> LiveRecord | None:
+        """What its process last told of the moment; None when that is not there any more, or tells nothing."""
+        return None if self.elsewhere is None else self._record
 
     def look_again(self) -> bool:
         """Look, as is done every `FOLLOW_S`: whoever commands it sees what was published."""
@@ -237,9 +247,15 @@ class Follower:
     def _show(self, found: Found, groups: list[events.GroupRecalled]) -> None:
         """Publish what was recorded since the last look."""
         snapshot, at_s = self._feed.snapshot, self._feed.clock.unix_s()
-        if found.counts != snapshot.counts:
-            self._feed.emit(events.Counted(at_s, found.counts))
-        for group in groups:
+        if found.live != self._live:
+            self._live, self._record = found.live, live_record.decode(found.live)
+        counts = self._counts(found)
+        if counts != snapshot.counts:
+            self._feed.emit(events.Counted(at_s, counts))
+        self._show_breaker(found, at_s)
+        is_live = found.owner is not None
+        groups = [*live_record.recalled(groups, self._record, at_s, is_live=is_live)]
+        for group in (group for group in groups if not _is_shown(group, snapshot.groups.get(group.group))):
             self._feed.emit(group)
         for note in found.notes:
             self._feed.note(note)
@@ -247,7 +263,32 @@ class Follower:
             if note not in found.notes:
                 self._feed.note(note, "over")
         if found.usd not in (None, snapshot.spent_usd):
-            self._feed.emit(events.Spent(at_s, found.usd))
+            budget_usd = None if self._record is None else self._record.budget_usd
+            self._feed.emit(events.Spent(at_s, found.usd, budget_usd))
+
+    def _counts(self, found: Found) -> events.Counts:
+        """Return what is on record, and what is in flight as its process last told it."""
+        record, counts = self._record, found.counts
+        if record is None or found.owner is None:
+            return counts
+        total = counts.total if record.total is None else max(record.total, counts.total or 0)
+        left = None if total is None else max(0, total - counts.ended)
+        running = record.running if left is None else min(record.running, left)
+        pending = counts.pending if left is None else left - running
+        return msgspec.structs.replace(counts, total=total, running=running, pending=pending)
+
+    def _show_breaker(self, found: Found, at_s: float) -> None:
+        """Publish how the breaker stands, where it moved."""
+        record = self._record
+        if record is None or found.owner is None or record.breaker == self._feed.snapshot.breaker:
+            return
+        told = record.breaker
+        if not told.limit_group and (before := self._feed.snapshot.breaker).limit_group:
+            self._feed.emit(events.BreakerMoved(at_s, "closed", 0, 0, 0.0, before.limit_group))
+        self._feed.emit(
+            events.BreakerMoved(at_s, told.state, told.failures, told.openings, told.probe_at_s, told.limit_group)
+        )
+        self._feed.snapshot.last_error = record.last_error
 
     def _show_cool_downs(self, resource: str) -> None:
         """Publish which cool-downs hold, that began or were lifted since the last look."""
@@ -334,14 +375,18 @@ class Follower:
         if not known and found.owner is not None and not rows.has_groups(database, found.run):
             return []
         at_s = self._feed.clock.unix_s()
-        read = rows.read_groups(database, found.run, found.group_word, at_s)
-        changed = [group for group in read if not _is_shown(group, known.get(group.group))]
+        read = list(rows.read_groups(database, found.run, found.group_word, at_s))
         self._groups_s = begun_s + _REST * (time.monotonic() - begun_s)
-        return changed
+        return read
 
 
 def _is_shown(read: events.GroupRecalled, known: Any) -> bool:
-    return known is not None and (known.done, known.failed, known.ended_s) == (read.items, read.failed, read.ended_s)
+    if known is None:
+        return False
+    done = read.items if read.done is None else read.done
+    if (known.done, known.failed, known.ended_s) != (done, read.failed, read.ended_s):
+        return False
+    return read.status is None or (known.status, known.extra, known.error) == (read.status, read.extra, read.error)
 
 
 def _word(verb: str) -> str:

@@ -19,9 +19,11 @@ from ipybatch.engine.data.events import Mark
 from ipybatch.engine.data.outcome import RecordedItem
 from ipybatch.engine.data.plan import Plan, canonical
 from ipybatch.engine.data.spec import Spec
+from ipybatch.engine.feed import live_record
 from ipybatch.engine.feed.feed import Feed
+from ipybatch.engine.feed.live_record import recalled
 from ipybatch.engine.feed.snapshot import Snapshot
-from ipybatch.engine.store import rows, run_store
+from ipybatch.engine.store import plan_rows, rows, run_store
 from ipybatch.engine.store.journal import Journal, open_journal
 from ipybatch.engine.store.lease import is_live, me, where
 from ipybatch.engine.store.resume import check_paid, preview
@@ -190,7 +192,7 @@ def recorded_items(journal: Journal, found: Found, name: str, *, to_run: bool) -
         InputError: It cannot go on from the journal alone.
     """
     with journal.reader() as database:
-        plan = Plan(run_store.read_plan(database, found))
+        plan = Plan(plan_rows.read_plan(database, found))
     if to_run and (found.plan_hash is None or any(task.refused for task in plan)):
         msg = f"session {name!r} cannot go on from the journal alone: create it again with its items"
         raise InputError(msg)
@@ -203,7 +205,7 @@ def present_plan(journal: Journal, name: str, plan: Plan) -> Plan:
         found = run_store.find(database, name)
         if found is None or found.plan_hash is None or found.counts.total == len(plan):
             return plan
-        return Plan(run_store.read_plan(database, found))
+        return Plan(plan_rows.read_plan(database, found))
 
 
 def show_recorded(feed: Feed, journal: Journal, spec: Spec, plan: Plan | None, *, to_read: bool) -> None:
@@ -312,7 +314,9 @@ def _note_owner(feed: Feed, journal: Journal, found: Found, name: str) -> None:
 def _show_as_it_ended(feed: Feed, database: sqlite3.Connection, found: Found, name: str, plan: Plan | None) -> None:
     at_s = feed.clock.unix_s()
     feed.emit(events.Planned(at_s, name, found.counts))
-    for group in rows.read_groups(database, found.run, found.group_word, at_s, plan):
+    read = rows.read_groups(database, found.run, found.group_word, at_s, plan)
+    groups = recalled(read, live_record.decode(found.live), at_s, is_live=False)
+    for group in sorted(groups, key=lambda group: group.group):
         feed.emit(group)
     if found.usd is not None:
         feed.emit(events.Spent(at_s, found.usd))

@@ -9,6 +9,8 @@ from collections.abc import AsyncIterator, Callable, Generator, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
+import msgspec
+
 from ipybatch.backends import choose
 from ipybatch.engine.data import events
 from ipybatch.engine.data.clock import Clock, SystemClock
@@ -30,6 +32,7 @@ from ipybatch.engine.store.journal import open_journal
 from ipybatch.engine.store.resources import in_force
 from ipybatch.engine.store.resume import Items
 from ipybatch.errors import InputError
+from ipybatch.jupyter.kernel import this_kernel
 from ipybatch.session import arguments, live_sessions, waiting
 from ipybatch.session.control import Control
 from ipybatch.session.workload import Workload, encode_about
@@ -118,6 +121,7 @@ class BatchSession(Control):
         keying = Keying(key, arguments.encode_settings(settings))
         source, plan = plan_items(items, keying)
         self._workload = work if isinstance(work, Workload) else None
+        kernel, notebook = this_kernel()
         self._made = self._spec = Spec(
             name=name,
             work=found,
@@ -140,6 +144,8 @@ class BatchSession(Control):
             per=per,
             workload="" if self._workload is None else self._workload.name,
             about=encode_about(self._workload),
+            kernel=kernel,
+            notebook=notebook,
         )
         self._journal = open_journal(journal)
         self._feed = Feed(clock or SystemClock())
@@ -205,6 +211,8 @@ class BatchSession(Control):
     @property
     def live_status(self) -> LiveStatus:
         """Windows, waiting and ETA; read them through `ask` while the session runs."""
+        if self._follower is not None and (told := self._follower.record) is not None:
+            return told.status
         runner = None if self._run is None else self._run.runner
         return read_live_status(runner, self._spec.limits, self.snapshot, self._clock)
 
@@ -357,7 +365,9 @@ class BatchSession(Control):
 
     @property
     def policy(self) -> Spec:
-        """Limits, retry and breaker, as they hold."""
+        """Limits, retry and breaker, as they hold; those of the process that runs it, as far as they are on record."""
+        if self._follower is not None and (told := self._follower.record) is not None:
+            return msgspec.structs.replace(self._spec, limits=told.limits(), breaker=told.policy)
         return self._spec
 
     @property

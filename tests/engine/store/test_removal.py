@@ -4,7 +4,7 @@ import sqlite3
 import pytest
 
 from ipybatch.engine.data.plan import Keying, Task, make_plan
-from ipybatch.engine.store import removal, run_store
+from ipybatch.engine.store import plan_rows, removal, run_store
 from ipybatch.engine.store.journal import Journal
 from ipybatch.engine.store.lease import LEASE_S
 from ipybatch.engine.store.rows import Entry
@@ -32,7 +32,7 @@ def recorded(book, name="wishlist", items=3):
     """Take a run that has something in every table."""
     store = take(book, name)
     tasks = make_plan(list(range(items)), Keying())
-    store.write(lambda db: run_store.write_plan(db, store.run, tasks), NOW_S)
+    store.write(lambda db: plan_rows.write_plan(db, store.run, tasks), NOW_S)
     store.write(lambda db: db.execute(ASKED, (store.run, NOW_S)).rowcount, NOW_S)
     store.submit([entry(seq) for seq in range(items)], NOW_S, lambda error: None)
     store.submit([entry(seq, "pending") for seq in range(items)], NOW_S, lambda error: None)

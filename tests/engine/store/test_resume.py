@@ -15,7 +15,7 @@ from ipybatch.engine.data.items import ItemList
 from ipybatch.engine.data.plan import NOTHING_AGAIN, Again, Keying, make_plan
 from ipybatch.engine.data.spec import Spec, Work
 from ipybatch.engine.store import journal as journals
-from ipybatch.engine.store import run_store
+from ipybatch.engine.store import plan_rows, run_store
 from ipybatch.engine.store.drawing import Walk
 from ipybatch.engine.store.resume import Items, Wanted, add, open_list, prioritize
 from ipybatch.engine.store.schema import ids
@@ -613,7 +613,7 @@ def test_what_is_added_has_numbers_of_its_own(book):
     with book.reader() as database:
         found = run_store.find(database, "x")
         assert found.is_ordered
-        assert [task.key for task in run_store.read_plan(database, found)] == ['"a"', '"b"', '"c"', '"d"']
+        assert [task.key for task in plan_rows.read_plan(database, found)] == ['"a"', '"b"', '"c"', '"d"']
 
 
 def listed(book, items):
@@ -627,7 +627,7 @@ def listed(book, items):
 
 def recorded_plan(book):
     with book.reader() as database:
-        return list(run_store.read_plan(database, run_store.find(database, "x")))
+        return list(plan_rows.read_plan(database, run_store.find(database, "x")))
 
 
 def parts(book):

@@ -5,7 +5,7 @@ import pytest
 
 from ipybatch.engine.data.events import Counts
 from ipybatch.engine.data.plan import Keying, Task, make_plan
-from ipybatch.engine.store import run_store
+from ipybatch.engine.store import plan_rows, run_store
 from ipybatch.engine.store.journal import Journal
 from ipybatch.engine.store.rows import Entry
 from ipybatch.engine.store.schema import ids
@@ -68,10 +68,10 @@ def test_a_plan_comes_back_as_it_was_recorded(book, run):
     tasks = make_plan(items, Keying(settings=b"{}"))
     for task in tasks:
         task.rank = task.seq % 3
-    book.write(lambda db: run_store.write_plan(db, run, tasks))
+    book.write(lambda db: plan_rows.write_plan(db, run, tasks))
     with book.reader() as database:
         found = run_store.find(database, "wishlist")
-        assert list(run_store.read_plan(database, found)) == tasks
+        assert list(plan_rows.read_plan(database, found)) == tasks
     assert found.listing is None, "each item has the number of its place"
     assert rows(book, "SELECT count(*) FROM plan") == [(3,)]
 
@@ -81,9 +81,9 @@ def test_a_plan_whose_items_moved_keeps_their_numbers(book, run):
     tasks = make_plan(["c", "a", "d"], Keying())
     for task, seq in zip(tasks, (2, 0, 9), strict=True):
         task.seq = seq
-    book.write(lambda db: run_store.write_plan(db, run, tasks))
+    book.write(lambda db: plan_rows.write_plan(db, run, tasks))
     with book.reader() as database:
-        read = list(run_store.read_plan(database, run_store.find(database, "wishlist")))
+        read = list(plan_rows.read_plan(database, run_store.find(database, "wishlist")))
     assert [(task.seq, task.item) for task in read] == [(2, "c"), (0, "a"), (9, "d")]
 
 
@@ -91,9 +91,9 @@ def test_a_plan_is_replaced_whole(book, run):
     """A shorter list leaves nothing of the longer one."""
     for count in (2500, 10):
         tasks = make_plan(list(range(count)), Keying())
-        book.write(lambda db, tasks=tasks: run_store.write_plan(db, run, tasks))
+        book.write(lambda db, tasks=tasks: plan_rows.write_plan(db, run, tasks))
     with book.reader() as database:
-        assert len(list(run_store.read_plan(database, run_store.find(database, "wishlist")))) == 10
+        assert len(list(plan_rows.read_plan(database, run_store.find(database, "wishlist")))) == 10
     assert find(book).counts.total == 10
 
 
@@ -224,7 +224,7 @@ def test_what_raises_before_a_run_begins_leaves_it_as_it_was(book, taken, raised
 
     def begin_badly(name):
         with taking(book, name) as store:
-            store.write(lambda db: run_store.write_plan(db, store.run, make_plan([1], Keying())), NOW_S)
+            store.write(lambda db: plan_rows.write_plan(db, store.run, make_plan([1], Keying())), NOW_S)
             raise raised
 
     close(taken, "failed", "budget", Counts(failed=1, total=1))
@@ -267,7 +267,7 @@ def test_ending_anew_leaves_nothing_of_the_items(book, taken):
 def test_skipped_items_are_final_with_their_reason(book, run):
     """Decided once: a resume does not ask again."""
     task = Task(4, '"fresh"', "fresh")
-    book.write(lambda db: run_store.skip(db, run, [(task, "younger than a day")], NOW_S))
+    book.write(lambda db: plan_rows.skip(db, run, [(task, "younger than a day")], NOW_S))
     assert rows(book, "SELECT key, status, final, error FROM item") == [('"fresh"', "skipped", 1, "younger than a day")]
 
 

@@ -155,10 +155,13 @@ class GroupEnded(Event, frozen=True, gc=False, tag="group_ended"):
 
 
 class GroupRecalled(Event, frozen=True, gc=False, tag="group_recalled"):
-    """A group of an earlier process, as the journal tells it.
+    """A group of another process, as the journal tells it.
 
     Attributes:
-        items: Those that are recorded; ``failed`` of them did not complete.
+        items: Those that are recorded, or all of them where ``done`` says how many have ended; ``failed`` of these did
+            not complete.
+        status: None for what follows from that.
+        extra: The workload's own columns, by title. ``lasts``: whether it goes on when the session ends.
     """
 
     group: int
@@ -168,6 +171,10 @@ class GroupRecalled(Event, frozen=True, gc=False, tag="group_recalled"):
     started_s: float
     ended_s: float
     error: str
+    status: Status | None = None
+    done: int | None = None
+    extra: Extra = {}
+    lasts: bool = False
 
 
 class PaceRecalled(Event, frozen=True, gc=False, tag="pace_recalled"):

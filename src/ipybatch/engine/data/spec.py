@@ -90,6 +90,7 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True):
         per: Function of an item: the limit group it is in.
         workload: Name of the workload that made it, recorded with the run; "" for none.
         about: What that workload records to open it again, as JSON; "" for nothing.
+        kernel: The id of the kernel of Jupyter that it runs in, and ``notebook``: its file; "" where that is not known.
     """
 
     name: str
@@ -113,6 +114,8 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True):
     per: Callable[[Any], Any] | None = None
     workload: str = ""
     about: str = ""
+    kernel: str = ""
+    notebook: str = ""
 
     def cost_of(self, item: Any) -> Mapping[str, float]:
         """Return what an item costs, by unit: a plain number is in the units beside requests, or in requests.

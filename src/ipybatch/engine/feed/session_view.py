@@ -66,10 +66,12 @@ class Elsewhere(msgspec.Struct, frozen=True):
     Attributes:
         where: Such as "in process 42 on host".
         untaken: Verbs of the commands that it was asked, and has not taken yet.
+        is_told: Whether its limits, its breaker and what is in flight are on record.
     """
 
     where: str
     untaken: frozenset[str] = frozenset()
+    is_told: bool = False
 
 
 class SessionView(Protocol):

@@ -272,13 +272,15 @@ class Snapshot(msgspec.Struct, kw_only=True):
         self.groups[event.group] = Group(
             number=event.group,
             name=printable(event.name),
-            status="failed" if event.failed == event.items else "completed",
+            status=event.status or ("failed" if event.failed == event.items else "completed"),
             items=event.items,
-            done=event.items,
+            done=event.items if event.done is None else event.done,
             failed=event.failed,
             started_s=event.started_s,
             ended_s=event.ended_s,
             error=event.error,
+            extra=event.extra,
+            lasts=event.lasts,
         )
         self._move(event.group)
 

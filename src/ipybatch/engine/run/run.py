@@ -30,6 +30,7 @@ from ipybatch.engine.data.policy import Limits
 from ipybatch.engine.data.spec import Spec
 from ipybatch.engine.feed import event_text
 from ipybatch.engine.feed.feed import Feed
+from ipybatch.engine.feed.live_record import live_record
 from ipybatch.engine.feed.snapshot import Snapshot
 from ipybatch.engine.rules.breaker import CircuitBreaker
 from ipybatch.engine.rules.classify import culprit
@@ -37,6 +38,7 @@ from ipybatch.engine.rules.limit_groups import GroupLimiter, LimitGroup, LimitGr
 from ipybatch.engine.rules.limiter import Limiter
 from ipybatch.engine.rules.scheduler import Batch, Scheduler
 from ipybatch.engine.run.engine_thread import SUPERVISED
+from ipybatch.engine.run.live_status import read_live_status
 from ipybatch.engine.run.runner import Runner
 from ipybatch.engine.run.slots import AGAIN_S, CANCELS, TICKET
 from ipybatch.engine.store import resume, rows, run_store
@@ -51,6 +53,7 @@ from ipybatch.errors import JournalError, Permanent, Withheld
 Change = tuple[Wanted, int]  # which tasks, and the place of their new priority
 
 _AHEAD = 100  # tasks that the scheduler takes at once
+LIVE_S = 1.0  # how often the facts of the moment are recorded
 _LOOK_AHEAD = 1000  # items of a generator that may wait in limit groups
 _UNFINISHED: frozenset[Status] = frozenset({"failed", "timeout", "cancelled", "skipped"})
 
@@ -78,6 +81,8 @@ class Run:
         self._clock: Clock = feed.clock
         self._held = self._is_held_on_record = False
         self._noted: list[str] = []  # notes on record
+        self._live = b""  # facts of the moment on record
+        self._live_s = -math.inf  # when they were looked at
         self.obey: Callable[[Command], str] | None = None
         self._inbox: Inbox | None = None
         self._stops: list[tuple[State, str, Status]] = []  # asked for before the loop has begun it
@@ -144,6 +149,7 @@ class Run:
                 workload=spec.workload,
                 about=spec.about,
                 settings=spec.keying.settings_hash,
+                place=(spec.kernel, spec.notebook),
             )
         self._feed.emit(events.Planned(now_s, spec.name, opened.counts))
         for group in groups:
@@ -246,21 +252,39 @@ class Run:
             self._inbox.watch(asyncio.get_running_loop())
 
     def record(self, taken: Sequence[tuple[int, str]] = ()) -> None:
-        """Record whether it is paused, what is noted, and which commands from elsewhere were taken; not waited for.
+        """Record whether it is paused, what is noted, how it stands and which commands were taken; not waited for.
 
         Args:
             taken: Ids of commands, each with what is said of it.
         """
         is_changed = self._held != self._is_held_on_record and not self.is_over
         notes = self._feed.snapshot.notes
-        if self._store is None or not (is_changed or taken or notes != self._noted):
+        live = None if self.is_over else self._read_live()
+        if self._store is None or not (is_changed or taken or notes != self._noted or live):
             return
         self._noted = list(notes)
         state: State | None = None
         if is_changed:
             self._is_held_on_record = self._held
             state = "paused" if self._held else "running"
-        self._store.mark(state, taken, self._clock.unix_s())
+        self._store.mark(state, taken, self._clock.unix_s(), live)
+
+    def _read_live(self) -> bytes | None:
+        """Return the facts of the moment, to be recorded; None when they are as on record, or were just looked at."""
+        now_s = self._clock.now_s()
+        if now_s < self._live_s + LIVE_S:
+            return None
+        self._live_s = now_s
+        live = self._encode_live()
+        if live == self._live:
+            return None
+        self._live = live
+        return live
+
+    def _encode_live(self) -> bytes:
+        snapshot, limits = self._feed.snapshot, self._spec.limits
+        status = read_live_status(self.runner, limits, snapshot, self._clock)
+        return msgspec.json.encode(live_record(snapshot, status, self._spec, self._declared))
 
     def _press(self) -> None:
         """Cancel the entering or leaving of the work, once it has been stopped, until it ends or is left to itself."""
@@ -470,6 +494,7 @@ class Run:
             usd=snapshot.spent_usd,
             is_anew=is_anew,
             doubted=runner.doubted,
+            live=None if is_anew else self._encode_live(),
             patience_s=BUSY_S if runner.is_journal_locked else PATIENCE_S,
         )
         try:

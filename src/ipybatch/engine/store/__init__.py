@@ -6,6 +6,7 @@ lease         who may write and delete a run
 run_store     one run under its lease
 removal       runs that are forgotten or pruned
 commands      what other processes ask a run's owner to do
+plan_rows     the tasks of a plan as rows
 rows          attempts as rows, and rows as items
 commit_queue  entries of the loop, committed together
 resume        items meet what is recorded

@@ -30,7 +30,7 @@ from ipybatch.engine.data.items import ItemList
 from ipybatch.engine.data.masking import describe, mask
 from ipybatch.engine.data.plan import MEDIUM, Again, Plan, Task, canonical, key_value, queued_by_priority, short
 from ipybatch.engine.data.spec import Spec
-from ipybatch.engine.store import run_store
+from ipybatch.engine.store import plan_rows, run_store
 from ipybatch.engine.store.drawing import Drawing, Emit, Listing, Walk
 from ipybatch.engine.store.journal import Journal
 from ipybatch.engine.store.run_store import RecordedCounts, RunStore
@@ -178,7 +178,7 @@ class Items:
             raise InputError(msg) from None
         self._owed, self._recorded = deque(todo), recorded
         if found is not None and not is_own:
-            store.write(lambda database: run_store.forget_plan(database, run), clock_s())
+            store.write(lambda database: plan_rows.forget_plan(database, run), clock_s())
         notes = [] if found is None else _note_changes(found, spec)
         return Opened(self._draw_on(drawing), counts, recorded, notes, drawing=drawing)
 
@@ -242,8 +242,8 @@ def _plan_anew(store: RunStore, spec: Spec, tasks: Plan, now_s: float) -> None:
     reasons = decide(spec, tasks)
 
     def unit(database: sqlite3.Connection) -> None:
-        run_store.write_plan(database, store.run, tasks)
-        run_store.skip(database, store.run, reasons, now_s)
+        plan_rows.write_plan(database, store.run, tasks)
+        plan_rows.skip(database, store.run, reasons, now_s)
 
     store.write(unit, now_s)
 
@@ -361,7 +361,7 @@ def _match(store: RunStore, found: run_store.Found, spec: Spec, tasks: Plan, now
             task.seq, task.rank, task.priority, task.added = seq, 0, MEDIUM, False
         if found.is_ordered:
             with store.journal.reader() as database:
-                for task, planned in zip(tasks, run_store.read_plan(database, found), strict=True):
+                for task, planned in zip(tasks, plan_rows.read_plan(database, found), strict=True):
                     task.rank, task.priority, task.added = planned.rank, planned.priority, planned.added
         return
     known, first_free = _known(store.journal, found)
@@ -379,8 +379,8 @@ def _match(store: RunStore, found: run_store.Found, spec: Spec, tasks: Plan, now
     reasons = decide(spec, new)
 
     def unit(database: sqlite3.Connection) -> None:
-        run_store.write_plan(database, found.run, tasks)
-        run_store.skip(database, found.run, reasons, now_s)
+        plan_rows.write_plan(database, found.run, tasks)
+        plan_rows.skip(database, found.run, reasons, now_s)
 
     store.write(unit, now_s)
 
@@ -392,7 +392,7 @@ def _known(journal: Journal, found: run_store.Found) -> tuple[dict[str, Task], i
             key: Task(id_ & SEQ, key, None)
             for id_, key in database.execute("SELECT id, key FROM item WHERE id >= ? AND id < ?", (first, after))
         }
-        known.update((task.key, task) for task in run_store.read_plan(database, found))
+        known.update((task.key, task) for task in plan_rows.read_plan(database, found))
     return known, max((task.seq for task in known.values()), default=-1) + 1
 
 
@@ -437,7 +437,7 @@ def prioritize(tasks: Plan, store: RunStore, meant: Iterable[Task], priority: in
     changed = [task for task in meant if task.priority != priority]
     if changed:
         seqs = [task.seq for task in changed]
-        store.write(lambda database: run_store.change_priorities(database, store.run, priority, seqs), now_s)
+        store.write(lambda database: plan_rows.change_priorities(database, store.run, priority, seqs), now_s)
         tasks.is_ordered = True
     return changed
 
@@ -453,8 +453,8 @@ def add(tasks: Plan, store: RunStore, spec: Spec, more: ItemList, now_s: float) 
     if new:
 
         def unit(database: sqlite3.Connection) -> None:
-            run_store.extend_plan(database, store.run, new, len(tasks) + len(new))
-            run_store.skip(database, store.run, reasons, now_s)
+            plan_rows.extend_plan(database, store.run, new, len(tasks) + len(new))
+            plan_rows.skip(database, store.run, reasons, now_s)
 
         store.write(unit, now_s)
         tasks.add(new)

@@ -20,21 +20,16 @@ from typing import Protocol
 import msgspec
 
 from ipybatch.engine.data.events import Counts, State, Status
-from ipybatch.engine.data.plan import OrderedRow, Plan, Task, from_row, to_row
 from ipybatch.engine.store import commands
 from ipybatch.engine.store import lease as leases
 from ipybatch.engine.store.journal import PATIENCE_S, Journal
 from ipybatch.engine.store.lease import Lease, Silence
 from ipybatch.engine.store.rows import Entry, insert, values_of
-from ipybatch.engine.store.schema import RUN_TABLES, SEQ_BITS, ids
+from ipybatch.engine.store.schema import RUN_TABLES, ids
 from ipybatch.errors import JournalError
 
-PART = 1000  # tasks a row of the plan
-
 _encode = msgspec.json.Encoder().encode
-_decode_plan = msgspec.json.Decoder(list[OrderedRow]).decode
 _decode_notes = msgspec.json.Decoder(list[str]).decode
-_decode_change = msgspec.json.Decoder(tuple[int, list[int]]).decode
 
 
 class Found(msgspec.Struct, frozen=True):
@@ -43,6 +38,7 @@ class Found(msgspec.Struct, frozen=True):
     Attributes:
         owner: Whoever holds its lease, alive or not; None for nobody.
         begun_s: When its latest start began; ``seconds`` are those of the starts that were ended before it.
+        live: Facts of the moment, as JSON.
     """
 
     run: int
@@ -69,12 +65,13 @@ class Found(msgspec.Struct, frozen=True):
     ended_s: float | None
     resource: str
     notes: list[str]
+    live: bytes | None
 
 
 _RUN_COLUMNS = (
     "id, state, reason, total, completed, failed, timeout, cancelled, skipped, plan_hash, code_hash, listing,"
     " created_s, started_s, seconds, group_word, usd, is_ordered, workload, about, outdated, settings,"
-    " owner, epoch, beat_s, begun_s, ended_s, resource, notes"
+    " owner, epoch, beat_s, begun_s, ended_s, resource, notes, live"
 )
 
 
@@ -98,7 +95,7 @@ def find(database: sqlite3.Connection, name: str, run: int = 0) -> Found | None:
         pending=max(0, (total or 0) - ended),
     )
     order = array("q", listing) if listing is not None else None
-    others = (*row[12:-1], _decode_notes(row[-1] or "[]"))
+    others = (*row[12:-2], _decode_notes(row[-2] or "[]"), row[-1])
     return Found(run, state, reason, counts, plan_hash, code_hash, order, *others)
 
 
@@ -124,81 +121,6 @@ def count_items(database: sqlite3.Connection, run: int) -> Counter[Status]:
     """Return how many items of a run are recorded with which status."""
     rows = database.execute("SELECT status, count(*) FROM item WHERE id >= ? AND id < ? GROUP BY status", ids(run))
     return Counter(dict(rows.fetchall()))
-
-
-def read_plan(database: sqlite3.Connection, found: Found) -> Iterator[Task]:
-    """Yield the recorded tasks in plan order."""
-    changes: dict[int, int] = {}
-    for (change,) in database.execute(
-        "SELECT tasks FROM plan WHERE run = ? AND part < 0 ORDER BY part DESC", (found.run,)
-    ):
-        priority, seqs = _decode_change(change)
-        changes.update(dict.fromkeys(seqs, priority))
-    at = 0
-    for (part,) in database.execute("SELECT tasks FROM plan WHERE run = ? AND part >= 0 ORDER BY part", (found.run,)):
-        for row in _decode_plan(part):
-            seq = row.seq if row.seq is not None else at if found.listing is None else found.listing[at]
-            at += 1
-            task = from_row(seq, row)
-            if changes:
-                task.priority = changes.get(seq, task.priority)
-            yield task
-
-
-def write_plan(database: sqlite3.Connection, run: int, tasks: Plan) -> None:
-    """Record the tasks of a list, in place of what was there."""
-    identity = all(task.seq == at for at, task in enumerate(tasks))
-    listing = None if identity else array("q", [task.seq for task in tasks]).tobytes()
-    database.execute("DELETE FROM plan WHERE run = ?", (run,))
-    database.executemany(
-        "INSERT INTO plan VALUES (?, ?, ?)",
-        (
-            (run, part, _encode([to_row(task) for task in tasks[at : at + PART]]))
-            for part, at in enumerate(range(0, len(tasks), PART))
-        ),
-    )
-    database.execute(
-        "UPDATE run SET plan_hash = ?, listing = ?, total = ?, is_ordered = ? WHERE id = ?",
-        (tasks.hash, listing, len(tasks), int(tasks.is_ordered), run),
-    )
-
-
-def extend_plan(database: sqlite3.Connection, run: int, new: Sequence[Task], total: int) -> None:
-    """Record tasks that are added to the end of a list, with their numbers; what is there of the others stays.
-
-    The hash is left empty: the user's own list has another one, and is matched by its keys from now on.
-    """
-    (part,) = database.execute(
-        "SELECT coalesce(max(part), -1) + 1 FROM plan WHERE run = ? AND part >= 0", (run,)
-    ).fetchone()
-    rows = [to_row(task, seq=task.seq) for task in new]
-    database.execute("INSERT INTO plan VALUES (?, ?, ?)", (run, part, _encode(rows)))
-    database.execute("UPDATE run SET plan_hash = x'', total = ?, is_ordered = 1 WHERE id = ?", (total, run))
-
-
-def change_priorities(database: sqlite3.Connection, run: int, priority: int, seqs: Sequence[int]) -> None:
-    """Record another priority of some tasks; what is there of them stays, and is read with the change."""
-    (part,) = database.execute(
-        "SELECT coalesce(min(part), 0) - 1 FROM plan WHERE run = ? AND part < 0", (run,)
-    ).fetchone()
-    database.execute("INSERT INTO plan VALUES (?, ?, ?)", (run, part, _encode((priority, seqs))))
-    database.execute("UPDATE run SET is_ordered = 1 WHERE id = ?", (run,))
-
-
-def forget_plan(database: sqlite3.Connection, run: int) -> None:
-    """Let a run have no list: a generator gives its items from now on, and numbers what the list had not begun."""
-    database.execute("DELETE FROM plan WHERE run = ?", (run,))
-    database.execute("UPDATE run SET plan_hash = NULL, listing = NULL, total = NULL WHERE id = ?", (run,))
-
-
-def skip(database: sqlite3.Connection, run: int, reasons: Sequence[tuple[Task, str]], now_s: float) -> None:
-    """Record tasks that the plan leaves out, each with its reason."""
-    base = run << SEQ_BITS
-    database.executemany(
-        "INSERT OR REPLACE INTO item VALUES (?, ?, ?, 'skipped', 1, 0, 0, 0.0, ?, ?, 0, '')",
-        ((base + task.seq, task.key, task.digest, now_s, reason) for task, reason in reasons),
-    )
-    database.executemany("DELETE FROM traceback WHERE id = ?", ((base + task.seq,) for task, _ in reasons))
 
 
 class RecordedCounts(msgspec.Struct):
@@ -271,6 +193,7 @@ class RunStore(msgspec.Struct):
         workload: str = "",
         about: str = "",
         settings: str = "",
+        place: tuple[str, str] = ("", ""),
     ) -> None:
         """Mark the run as running.
 
@@ -278,6 +201,7 @@ class RunStore(msgspec.Struct):
             counts: Where the session starts from.
             workload: Name of the workload that made the session; ``about``: what it records to open it again.
             settings: Hash of what is sent with every item.
+            place: The kernel and the notebook of Jupyter that it runs in; "" where that is not known.
 
         Raises:
             JournalError: It was not written.
@@ -286,8 +210,9 @@ class RunStore(msgspec.Struct):
         def unit(database: sqlite3.Connection) -> None:
             database.execute(
                 "UPDATE run SET state = 'running', reason = '', started_s = coalesce(started_s, ?), begun_s = ?,"
-                " resource = ?, workload = ?, about = ?, settings = ?, notes = NULL WHERE id = ?",
-                (now_s, now_s, self.resource, workload, about, settings, self.run),
+                " resource = ?, workload = ?, about = ?, settings = ?, notes = NULL, live = NULL, kernel = ?,"
+                " notebook = ? WHERE id = ?",
+                (now_s, now_s, self.resource, workload, about, settings, *place, self.run),
             )
             self._count(database, self._with_recorded(counts), now_s, self._outdated() or b"")
 
@@ -348,7 +273,9 @@ class RunStore(msgspec.Struct):
                 counts.add(status, items)
         return counts
 
-    def mark(self, state: State | None, taken: Sequence[tuple[int, str]], now_s: float) -> None:
+    def mark(
+        self, state: State | None, taken: Sequence[tuple[int, str]], now_s: float, live: bytes | None = None
+    ) -> None:
         """Record how the run stands now and what is noted, and which commands from elsewhere were taken, in one commit.
 
         It is not waited for.
@@ -356,12 +283,14 @@ class RunStore(msgspec.Struct):
         Args:
             state: "running" or "paused"; None for as before.
             taken: Ids of commands, each with what is said of it.
+            live: Facts of the moment, as JSON; None for as before.
         """
         notes = self._notes()
 
         def unit(database: sqlite3.Connection) -> None:
-            values = (state, notes, self.run)
-            database.execute("UPDATE run SET state = coalesce(?, state), notes = ? WHERE id = ?", values)
+            values = (state, notes, live, self.run)
+            told = "state = coalesce(?, state), notes = ?, live = coalesce(?, live)"
+            database.execute(f"UPDATE run SET {told} WHERE id = ?", values)  # noqa: S608  # a constant
             commands.acknowledge(database, taken, now_s)
 
         self.journal.submit(self._guarded(unit, now_s), lambda _, error: None, patience_s=math.inf)
@@ -407,6 +336,7 @@ class RunStore(msgspec.Struct):
         usd: float | None = None,
         is_anew: bool = False,
         doubted: tuple[Sequence[int], str] = ((), ""),
+        live: bytes | None = None,
         patience_s: float = PATIENCE_S,
         done: Callable[[JournalError | None], object],
     ) -> None:
@@ -418,6 +348,7 @@ class RunStore(msgspec.Struct):
             usd: What the run has cost so far; None for nothing new.
             is_anew: Forget everything it recorded as well, but what its plan leaves out: all or nothing.
             doubted: Seqs of items that failed for good, though it was no fault of theirs, and their kind from now on.
+            live: How it stood at the end, as JSON.
             patience_s: How long to wait while another process is writing.
             done: Called after the commit, on any thread.
         """
@@ -429,9 +360,9 @@ class RunStore(msgspec.Struct):
             if is_anew:
                 erase_items(database, self.run, kept="attempts = 0 AND status = 'skipped'")
             database.execute(
-                "UPDATE run SET state = ?, reason = ?, ended_s = ?, seconds = seconds + ?, total = ?, notes = ?"
-                " WHERE id = ?",
-                (state, reason, now_s, seconds, counts.total, self._notes(), self.run),
+                "UPDATE run SET state = ?, reason = ?, ended_s = ?, seconds = seconds + ?, total = ?, notes = ?,"
+                " live = ? WHERE id = ?",
+                (state, reason, now_s, seconds, counts.total, self._notes(), live, self.run),
             )
             seqs, kind = doubted
             database.executemany(
