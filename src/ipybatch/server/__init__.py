@@ -6,10 +6,12 @@ blocks runs in the extension's two threads, never on the server's loop.
 In reading order:
 
 - `extension`: what Jupyter loads: configuration, routes, and what runs beside them.
-- `wire`: everything that goes over the wire, as types; `openapi`: the same as OpenAPI 3.1.
+- `wire`: everything that goes over the wire, as types; `openapi`: the same as OpenAPI 3.1; `cursor`: where a page goes
+  on.
 - `handler`: what all handlers share: authorization, bodies, ETags; `refusal`: errors; `services`: what they work with.
 - `routes`: which handler answers which path; `root`: what the server is and allows.
-- `catalogue`: the sessions of all journals, by opaque ids; `sessions`: their routes; `results`: what they hold.
+- `catalogue`: the sessions of all journals, by opaque ids; `run_rows`: what the row of a run tells.
+- `sessions`: routes of what is on record; `session_commands`: of what is asked of them; `results`: of what they hold.
 - `uploads`: tables that are kept until they are submitted.
 - `submission_store`: submissions as rows of the journal; `templates`: what can be submitted; `submissions`: routes.
 - `supervisor`: which submission runs next, and in which kernel; `run`: what runs in that kernel.

@@ -13,6 +13,7 @@ from typing import Any
 from jupyter_server.extension.application import ExtensionApp
 from traitlets import Bool, Float, Int, Unicode
 
+from ipybatch.server.catalogue import Catalogue
 from ipybatch.server.handler import NoRoute
 from ipybatch.server.services import Options, Services
 
@@ -46,7 +47,7 @@ class IpyBatch(ExtensionApp):
     def initialize_settings(self) -> None:
         """Make what the handlers share."""
         options = Options(**{option.name: getattr(self, option.name) for option in dataclasses.fields(Options)})
-        self.services = Services(options=options, app=self.serverapp)
+        self.services = Services(options=options, app=self.serverapp, catalogue=Catalogue(self.serverapp))
         self.settings["ipybatch"] = self.services
         self._running: list[asyncio.Task[None]] = []
 

@@ -12,7 +12,6 @@ told 403 whatever is asked, so that nothing is learnt from the difference.
 from __future__ import annotations
 
 import asyncio
-import base64
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from http import HTTPStatus
@@ -271,25 +270,6 @@ def read_json(body: bytes, kind: type[T]) -> T:
         raise Refusal(422, said, field=field or "body") from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise Refusal(400, f"the body must be JSON: {error}", field="body") from None
-
-
-def to_cursor(value: Any) -> str:
-    """Return a cursor that holds a value, opaque to its reader."""
-    return base64.urlsafe_b64encode(encode(value)).decode().rstrip("=")
-
-
-def from_cursor(text: str, kind: type[T]) -> T:
-    """Return what a cursor holds.
-
-    Raises:
-        Refusal: It is not one of ours.
-    """
-    try:
-        return decode(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)), type=kind)
-    except (ValueError, msgspec.MsgspecError):
-        raise Refusal(
-            422, "cursor must be `next` of another page", field="cursor", value=text, next_step="begin without a cursor"
-        ) from None
 
 
 def _texts(arguments: Mapping[str, list[bytes]]) -> list[tuple[str, list[str]]]:

@@ -6,6 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
+from ipybatch.server.catalogue import Catalogue
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
@@ -34,9 +36,11 @@ class Services:
 
     Attributes:
         app: The Jupyter server, for its kernels, sessions and events.
+        catalogue: The sessions of all journals.
         pool: Two threads for what blocks: SQL, parsing, files.
     """
 
     options: Options
     app: Any
+    catalogue: Catalogue
     pool: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(2, "ipybatch-server"))

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import TypeVar
 
@@ -58,7 +58,7 @@ class RecordedRun(msgspec.Struct, frozen=True):
 
 
 _TOLD = tuple(field for field in RecordedRun.__struct_fields__ if field not in ("started_s", "where"))
-_UNENDED = ("running", "paused")
+UNENDED: tuple[State, ...] = ("running", "paused")
 
 
 def read_runs(database: sqlite3.Connection, journal: Journal | None, name: str = "") -> list[RecordedRun]:
@@ -71,9 +71,7 @@ def read_runs(database: sqlite3.Connection, journal: Journal | None, name: str =
     known = {column for _, column, *_ in database.execute("PRAGMA table_info(run)")}
     if not known:
         return []  # nothing was ever written to it
-    begun = "begun_s" if "begun_s" in known else "NULL"
-    # What is not known of an older schema: when its latest start was, unless that is the only one.
-    latest = f"coalesce({begun}, CASE WHEN seconds = 0 THEN started_s END)"
+    latest = latest_start(known)
     rows = database.execute(
         f"SELECT id, owner, beat_s, {latest}, coalesce(started_s, created_s), {', '.join(_TOLD)} FROM run"  # noqa: S608
         " WHERE name <> '' AND ? IN ('', name) ORDER BY id",
@@ -82,13 +80,44 @@ def read_runs(database: sqlite3.Connection, journal: Journal | None, name: str =
     runs = []
     for run, owner, beat_s, begun_s, started_s, *values in rows:
         told = dict(zip(_TOLD, values, strict=True))
-        where = ""
-        if told["state"] in _UNENDED:
-            where = lease.where_held(journal, run, owner, beat_s)
-            told["seconds"] += 0.0 if begun_s is None else max(0.0, beat_s - begun_s)
-            told["state"] = told["state"] if where else "interrupted"
+        state, seconds, where = stands(journal, run, owner, beat_s, begun_s, told["state"], told["seconds"])
+        told.update(state=state, seconds=seconds)
         runs.append(RecordedRun(**told, started_s=started_s, where=where))
     return runs
+
+
+def latest_start(known: Collection[str]) -> str:
+    """Return when a run's latest start was, in SQL.
+
+    An older schema does not tell, unless it was the only one.
+
+    Args:
+        known: The columns that there are.
+    """
+    begun = "begun_s" if "begun_s" in known else "NULL"
+    return f"coalesce({begun}, CASE WHEN seconds = 0 THEN started_s END)"
+
+
+def stands(  # noqa: PLR0917  # of the row
+    journal: Journal | None,
+    run: int,
+    owner: str | None,
+    beat_s: float,
+    begun_s: float | None,
+    state: State,
+    seconds: float,
+) -> tuple[State, float, str]:
+    """Return how a run stands, how long it has run, and where it is running, from its row.
+
+    Args:
+        journal: What this process has opened for the file; None for nothing.
+        begun_s: When its latest start was; None where an older schema does not tell.
+    """
+    if state not in UNENDED:
+        return state, seconds, ""
+    where = lease.where_held(journal, run, owner, beat_s)
+    seconds += 0.0 if begun_s is None else max(0.0, beat_s - begun_s)
+    return state if where else "interrupted", seconds, where
 
 
 def everywhere(default: Path | None = None, name: str = "") -> dict[Path, list[RecordedRun]]:
@@ -114,7 +143,7 @@ def everywhere(default: Path | None = None, name: str = "") -> dict[Path, list[R
         try:
             path, runs = look(one, read)
         except JournalError as error:
-            if one != asked or not isinstance(error, _Gone):
+            if one != asked or not isinstance(error, Gone):
                 _log.warning("%s", error)
             continue
         if path not in seen:
@@ -135,7 +164,7 @@ def look_for_runs(path: Path, name: str = "") -> list[RecordedRun]:
     return look(path, lambda database, at: read_runs(database, journals.opened(at), name))
 
 
-class _Gone(JournalError):
+class Gone(JournalError):
     """It is not there."""
 
 
@@ -159,7 +188,7 @@ def look(path: Path, question: Callable[[sqlite3.Connection, Path], T]) -> T:
         return _ask(at, question)
     except FileNotFoundError:
         msg = f"there is no journal {path}"
-        raise _Gone(msg) from None
+        raise Gone(msg) from None
     except OSError as error:
         msg = f"journal {path} cannot be read: {error.strerror}"
         raise JournalError(msg) from error

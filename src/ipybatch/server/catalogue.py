@@ -1,0 +1,417 @@
+"""Catalogue: the sessions of all journals of this user, by opaque ids.
+
+Rule: journals are read as they are, in short connections: nothing is created,
+migrated or locked, and an older schema tells what it has.  Nobody outside
+learns where a journal lies.
+
+    registered journals, the default one --`page`, `live`, `item`--> `wire.SessionItem`
+    id = hash of the journal's path - number of the run          --`place`--> (path, run)
+
+Rows of a journal that nobody has written to since they were read are not read
+again: what does not stand in them (whether an owner is alive, which kernel it
+is) is judged anew each time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import functools
+import hashlib
+import heapq
+import itertools
+import os
+import re
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, TypeVar
+
+from ipybatch.engine.data.events import State
+from ipybatch.engine.data.masking import mask, printable
+from ipybatch.engine.store import history, lease, registration
+from ipybatch.engine.store import journal as journals
+from ipybatch.engine.store.network_copy import home_of
+from ipybatch.errors import JournalError
+from ipybatch.server.cursor import from_cursor, to_cursor
+from ipybatch.server.refusal import Refusal, without_paths
+from ipybatch.server.run_rows import (
+    Row,
+    can,
+    counts_of,
+    facts_of,
+    iso,
+    look,
+    on_record,
+    read_rows,
+    untaken,
+    why_interrupted,
+)
+from ipybatch.server.wire import SessionItem, SessionPage
+
+_BATCH = 100  # rows that are read at once
+_HEARD_S = 60.0  # far longer than a lease: whose process was silent for longer is interrupted
+_KERNELS_S = 2.0  # how long what is known of kernels is used again
+_KEPT = 4096  # answers of journals that are kept
+_TICK_NS = 50_000_000  # a file that was written just now may be written again within the same tick of its clock
+_ID = re.compile(r"([0-9a-f]{16})-([0-9]{1,15})")
+
+T = TypeVar("T")
+
+
+class Catalogue:
+    """The sessions of all journals; called from the extension's threads.
+
+    Args:
+        app: The Jupyter server, whose kernels are looked for; None for none.
+    """
+
+    def __init__(self, app: Any = None) -> None:
+        self._app = app
+        self._lock = threading.Lock()
+        self._registered: tuple[Any, list[Path]] = None, []
+        self._answers: dict[tuple[Any, ...], tuple[Any, Any]] = {}
+        self._kernels: tuple[float, dict[str, str]] = 0.0, {}
+
+    def page(
+        self, states: Collection[str] = (), name: str = "", limit: int = _BATCH, cursor: str | None = None
+    ) -> SessionPage:
+        """Return some of the sessions, the latest first.
+
+        Args:
+            states: Only those that stand so; none for all.
+            name: Only those with this in their name, in any case.
+            cursor: `next` of the page before.
+
+        Raises:
+            Refusal: The cursor is not one of ours.
+        """
+        unread: list[str] = []
+        places = None if not cursor else from_cursor(cursor, dict[str, int])
+        runs = _Merged(
+            _Runs(self, key, path, states, name, limit + 1, (places or {}).get(key), unread)
+            for key, path in self.journals().items()
+            if places is None or key in places
+        )
+        items = [self._item(key, *judged) for key, judged in itertools.islice(runs, limit)]
+        after = runs.places()
+        return SessionPage(items=items, next=to_cursor(after) if after else None, unread=unread)
+
+    def live(self) -> list[SessionItem]:
+        """Return the sessions that are running, or paused, the latest first."""
+        unread: list[str] = []
+        runs = _Merged(
+            _Runs(self, key, path, history.UNENDED, "", _BATCH, None, unread) for key, path in self.journals().items()
+        )
+        return [self._item(key, *judged) for key, judged in runs]
+
+    def item(self, id_: str) -> SessionItem:
+        """Return one session.
+
+        Raises:
+            Refusal: There is none of this id, or its journal cannot be read.
+        """
+        return self._item(id_.partition("-")[0], *self.judge(*self.row(id_)))
+
+    def place(self, id_: str) -> tuple[Path, int]:
+        """Return the journal of a session, by the path that it is asked for, and the number of its run.
+
+        Raises:
+            Refusal: No journal of this user has such an id.
+        """
+        told = _ID.fullmatch(id_)
+        path = self.journals().get(told[1]) if told else None
+        if told is None or path is None:
+            raise not_there()
+        return path, int(told[2])
+
+    def row(self, id_: str) -> tuple[Path, Row]:
+        """Return a session's journal, and its row.
+
+        Raises:
+            Refusal: There is none of this id, or its journal cannot be read.
+        """
+        path, run = self.place(id_)
+        found: list[Row] = self.ask(
+            path, ("row", run), lambda database: read_rows(database, "id = ? AND name <> ''", (run,), 1), self._refuse
+        )
+        if not found:
+            raise not_there()
+        return path, found[0]
+
+    def id_of(self, path: Path, run: int) -> str:
+        """Return the id of a run of a journal."""
+        return f"{_key(journals.resolved(path))}-{run}"
+
+    def stamp(self) -> object:
+        """Return something that changes when any journal did; what only time tells, such as a dead owner, does not."""
+        return tuple((key, _stamp(path)) for key, path in self.journals().items())
+
+    def journals(self) -> dict[str, Path]:
+        """Return the registered journals, and the default one, by the first part of their sessions' ids."""
+        with suppress(JournalError):
+            return {_key(path): path for path in dict.fromkeys([*self._found(), default()])}
+        return {_key(path): path for path in self._found()}
+
+    def ask(
+        self,
+        path: Path,
+        about: Any,
+        question: Callable[[sqlite3.Connection], T],
+        refuse: Callable[[Path, JournalError], Exception],
+    ) -> T:
+        """Return what a journal answers, from memory while nobody has written to it since.
+
+        Args:
+            about: What tells this question from others.
+            refuse: Makes of its error what is raised.
+
+        Raises:
+            Exception: The journal cannot be read.
+        """
+        stamp = _stamp(path)
+        with self._lock:
+            before = self._answers.get((path, about))
+        if before is not None and before[0] == stamp:
+            kept: T = before[1]
+            return kept
+        try:
+            answer = history.look(path, lambda database, _: question(database))
+        except JournalError as error:
+            raise refuse(path, error) from None
+        if time.time_ns() - max((part[1] for part in stamp), default=0) > _TICK_NS:
+            with self._lock:
+                if len(self._answers) >= _KEPT:
+                    self._answers.clear()
+                self._answers[path, about] = stamp, answer
+        return answer
+
+    def judge(self, path: Path, row: Row) -> tuple[Row, State, float, str]:
+        """Return a row with how it stands, how long it has run, and where it is running."""
+        journal = journals.opened(path) if row.owner == lease.me() else None
+        return row, *history.stands(journal, row.id, row.owner, row.beat_s, row.latest_s, row.state, row.seconds)
+
+    def kernel_of(self, row: Row) -> tuple[str | None, str | None]:
+        """Return the kernel of this server that runs a session, or last did, and its notebook; None for not known."""
+        kernel = row.kernel or self._kernel_by_process(row.owner)
+        if not kernel:
+            return None, self._below_root(row.notebook)
+        return kernel, self._notebooks().get(kernel) or self._below_root(row.notebook)
+
+    def _item(self, key: str, row: Row, state: State, seconds: float, where: str) -> SessionItem:
+        facts = facts_of(row) if where else None
+        kernel, notebook = self.kernel_of(row)
+        waiting = "" if facts is None else mask(facts.status.waiting)
+        return SessionItem(
+            id=f"{key}-{row.id}",
+            name=printable(row.name),
+            state=state,
+            counts=counts_of(row, facts),
+            started=iso(row.created_s if row.started_s is None else row.started_s),
+            seconds=round(seconds, 3),
+            eta_s=facts.status.eta_s[1] if facts is not None and facts.status.eta_s else None,
+            usd=row.usd,
+            reason=why_interrupted(row) if state == "interrupted" else mask(row.reason) or waiting,
+            workload=row.workload,
+            kernel=kernel,
+            notebook=notebook,
+            breaker=None if facts is None or facts.breaker is None else facts.breaker.state,
+            waiting=waiting,
+            where=where,
+            can=can(row, state, where, facts),
+            untaken=untaken(row, where),
+            submission=row.submission or None,
+            group_word=printable(row.group_word),
+        )
+
+    def _found(self) -> list[Path]:
+        """Return the registered journals; their folder is not read again while none is added."""
+        try:
+            stamp = registration.folder().stat().st_mtime_ns
+        except OSError:
+            return []
+        known, found = self._registered
+        if known != stamp or time.time_ns() - stamp < _TICK_NS:
+            found = [registered.asked for registered in registration.registered()]
+            self._registered = stamp, found
+        return found
+
+    def _refuse(self, path: Path, error: JournalError) -> Exception:
+        return not_there() if isinstance(error, history.Gone) else Refusal(503, told(path, error))
+
+    def _kernel_by_process(self, owner: str | None) -> str:
+        """Return the kernel of this server whose process an owner is; "" for none."""
+        if owner is None or self._app is None or not lease.find_process(owner):
+            return ""
+        pid = int(owner.split("/")[1])
+        kernels = dict(getattr(self._app.kernel_manager, "_kernels", {}))
+        for kernel, manager in kernels.items():
+            if getattr(getattr(manager, "provisioner", None), "pid", None) == pid:
+                return str(kernel)
+        return ""
+
+    def _notebooks(self) -> Mapping[str, str]:
+        """Return the notebook of each kernel of this server, as Jupyter's session manager has it now."""
+        read_s, known = self._kernels
+        if self._app is None or time.monotonic() - read_s < _KERNELS_S:
+            return known
+        loop = getattr(getattr(self._app, "io_loop", None), "asyncio_loop", None)
+        if loop is None or not loop.is_running() or _is_here(loop):
+            return known
+        with suppress(concurrent.futures.TimeoutError, RuntimeError):  # the server ends, or its loop is held
+            found = asyncio.run_coroutine_threadsafe(self._app.session_manager.list_sessions(), loop).result(1.0)
+            known = {one["kernel"]["id"]: one["path"] for one in found if one.get("type") == "notebook"}
+            self._kernels = time.monotonic(), known
+        return known
+
+    def _below_root(self, notebook: str) -> str | None:
+        """Return a notebook as the server's clients name it; None for one that they cannot open."""
+        if not notebook or self._app is None:
+            return None
+        path = Path(notebook)
+        if path.suffix != ".ipynb":
+            return None
+        try:
+            return Path(os.path.normpath(path)).relative_to(Path(self._app.root_dir).resolve()).as_posix()
+        except ValueError:
+            return None
+
+
+class _Runs:
+    """The runs of one journal that are looked for, the latest first, a batch at a time."""
+
+    def __init__(  # noqa: PLR0917  # of a catalogue's page
+        self,
+        catalogue: Catalogue,
+        key: str,
+        path: Path,
+        states: Collection[str],
+        name: str,
+        batch: int,
+        below: int | None,
+        unread: list[str],
+    ) -> None:
+        self.key, self.below = key, below
+        self._catalogue, self._path, self._unread = catalogue, path, unread
+        self._states, self._name, self._batch = states, name, batch
+        self._runs = self._read()
+        self.head = next(self._runs, None)
+        if self.head is not None and below is None:
+            self.below = self.head[0].id + 1  # what begins after this page is of no page after it
+
+    def next(self) -> tuple[Row, State, float, str]:
+        """Return the latest, and go on to the next."""
+        taken = self.head
+        assert taken is not None
+        self.below, self.head = taken[0].id, next(self._runs, None)
+        return taken
+
+    def _read(self) -> Iterator[tuple[Row, State, float, str]]:
+        below = self.below
+        wanted = on_record(self._states)
+        while True:
+            heard_s = None if "interrupted" in self._states else time.time() // _HEARD_S * _HEARD_S - _HEARD_S
+            about = (wanted, self._name, below, self._batch, heard_s)
+            question = functools.partial(
+                look, states=wanted, name=self._name, below=below, limit=self._batch, heard_s=heard_s
+            )
+            try:
+                rows = self._catalogue.ask(self._path, about, question, _raise)
+            except JournalError as error:
+                if not isinstance(error, history.Gone):
+                    self._unread.append(told(self._path, error))
+                return
+            for row in rows:
+                judged = self._catalogue.judge(self._path, row)
+                if not self._states or judged[1] in self._states:
+                    yield judged
+            if len(rows) < self._batch:
+                return
+            below = rows[-1].id
+
+
+class _Merged:
+    """The runs of several journals, the latest first: within a journal as they were made."""
+
+    def __init__(self, journals: Iterator[_Runs]) -> None:
+        self._heap = [(_newest(runs), runs.key, runs) for runs in journals if runs.head is not None]
+        heapq.heapify(self._heap)
+
+    def __iter__(self) -> Iterator[tuple[str, tuple[Row, State, float, str]]]:
+        while self._heap:
+            _, key, runs = self._heap[0]
+            taken = runs.next()
+            if runs.head is None:
+                heapq.heappop(self._heap)
+            else:
+                heapq.heapreplace(self._heap, (_newest(runs), key, runs))
+            yield key, taken
+
+    def places(self) -> dict[str, int]:
+        """Return where each journal goes on, for those that have more."""
+        return {key: runs.below for _, key, runs in self._heap if runs.below is not None}
+
+
+def _newest(runs: _Runs) -> float:
+    assert runs.head is not None
+    return -runs.head[0].created_s
+
+
+def told(path: Path, error: JournalError) -> str:
+    """Return what is wrong with a journal in a sentence that names no folder."""
+    text = str(error).replace(str(journals.resolved(path)), path.name).replace(str(path), path.name)
+    if "later ipybatch" in text:
+        return f"journal {path.name} was written by a later ipybatch: upgrade the one that this server has"
+    return without_paths(mask(text))
+
+
+def not_there() -> Refusal:
+    """Return what is said of an id that is not there, or not this user's."""
+    return Refusal(404, "there is no such session", next_step="GET /ipybatch/api/v1/sessions lists those there are")
+
+
+def default() -> Path:
+    """Return where the default journal lies.
+
+    Raises:
+        JournalError: It leads nowhere.
+    """
+    return journals.resolved(journals.default_path())
+
+
+def _raise(path: Path, error: JournalError) -> Exception:
+    return error
+
+
+def _key(path: Path) -> str:
+    return hashlib.blake2b(os.fsencode(path), digest_size=8).hexdigest()
+
+
+@functools.lru_cache(_KEPT)
+def _home(path: Path) -> Path:
+    """Return where a journal lies on this machine: what is mounted where is not read for each look."""
+    with suppress(JournalError):
+        return home_of(path)
+    return path
+
+
+def _stamp(path: Path) -> tuple[tuple[int, int, int], ...]:
+    """Return what changes with every commit: inode, time and size of the file and of its log."""
+    home = _home(path)
+    at = home if home is path or home.exists() else path  # nobody has opened it on this machine
+    parts = []
+    for part in (at, at.with_name(f"{at.name}-wal")):
+        with suppress(OSError):
+            found = part.stat()
+            parts.append((found.st_ino, found.st_mtime_ns, found.st_size))
+    return tuple(parts)
+
+
+def _is_here(loop: asyncio.AbstractEventLoop) -> bool:
+    try:
+        return asyncio.get_running_loop() is loop
+    except RuntimeError:
+        return False

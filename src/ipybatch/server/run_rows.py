@@ -1,0 +1,243 @@
+"""Run rows: what a journal's row of a run tells of it, whatever the journal's schema.
+
+    `look` --> rows, the latest first --`facts_of`, `counts_of`, `can`, `untaken`--> what a session's item says
+
+Rule: a row is what somebody wrote.  Whether its owner is still there is judged
+by whoever has it (`history.stands`), each time.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import re
+import sqlite3
+import time
+from collections.abc import Collection, Sequence
+from contextlib import suppress
+from typing import Any, get_args
+
+import msgspec
+
+from ipybatch.engine.data.events import Counts, State
+from ipybatch.engine.feed.session_view import LiveStatus
+from ipybatch.engine.feed.snapshot import BreakerSnapshot
+from ipybatch.engine.store import history, lease
+from ipybatch.server.wire import Verb
+
+TAKEN_S = 1.0  # a command that was not taken by then is told
+
+
+class Row(msgspec.Struct):
+    """A run as its row tells it; what an older schema does not have is as it is where nothing is known.
+
+    Attributes:
+        latest_s: When its latest start was, Unix; None where an older schema does not tell.
+        takes_commands: Whether its schema has commands from elsewhere.
+        submission: The id of its submission; "" for none.
+        asked: Verbs of commands that were not taken, each with when it was asked.
+    """
+
+    id: int
+    name: str
+    state: State
+    reason: str
+    created_s: float
+    started_s: float | None
+    latest_s: float | None
+    seconds: float
+    total: int | None
+    completed: int
+    failed: int
+    timeout: int
+    cancelled: int
+    skipped: int
+    usd: float | None
+    group_word: str
+    epoch: int
+    owner: str | None
+    beat_s: float
+    resource: str
+    workload: str
+    kernel: str
+    notebook: str
+    live: bytes | None
+    takes_commands: bool = False
+    submission: str = ""
+    asked: list[tuple[str, float]] = []
+
+    @property
+    def counts(self) -> Counts:
+        """How many items stand where, none of them running."""
+        ended = self.completed + self.failed + self.timeout + self.cancelled + self.skipped
+        return Counts(
+            pending=max(0, (self.total or 0) - ended),
+            completed=self.completed,
+            failed=self.failed,
+            timeout=self.timeout,
+            cancelled=self.cancelled,
+            skipped=self.skipped,
+            total=self.total,
+        )
+
+
+class Facts(msgspec.Struct):
+    """What the process of a run last told of the moment."""
+
+    running: int = 0
+    total: int | None = None
+    status: LiveStatus = LiveStatus()
+    breaker: BreakerSnapshot | None = None
+    rates: list[Any] = []
+
+
+_read_facts = msgspec.json.Decoder(Facts).decode
+
+_COLUMNS = tuple(field for field in Row.__struct_fields__ if field not in ("takes_commands", "submission", "asked"))
+_LATER = {"workload": "''", "kernel": "''", "notebook": "''", "live": "NULL"}  # columns that an older schema lacks
+
+
+def on_record(states: Collection[str]) -> tuple[str, ...]:
+    """Return the states that rows have which stand in one of these."""
+    wanted = {state for state in states if state != "interrupted"}
+    return tuple(sorted(wanted | (set(history.UNENDED) if "interrupted" in states else set())))
+
+
+def look(  # noqa: PLR0917  # what a page is made of
+    database: sqlite3.Connection,
+    states: Sequence[str],
+    name: str,
+    below: int | None,
+    limit: int,
+    heard_s: float | None = None,
+) -> list[Row]:
+    """Return the latest rows that a page is made of.
+
+    Args:
+        states: On record; none for all. One after the other is looked for, so that an index gives each in order.
+        name: Part of it, in any case.
+        below: Only runs before this one.
+        heard_s: Of those that are said to run, only whose process gave a sign of life since then; None for all.
+    """
+    where, values = "name <> '' AND id < ?", [1 << 62 if below is None else below]
+    if name:
+        condition, value = _holds(database, name)
+        # The names alone are in an index, which is a tenth of the table.
+        named = f"id IN (SELECT id FROM run WHERE {condition})"  # noqa: S608  # a constant
+        where, values = f"{where} AND {named}", [*values, value]
+    if not states:
+        return read_rows(database, where, values, limit)
+    found = []
+    for state in states:
+        of_state, given = f"{where} AND state = ?", [*values, state]
+        if heard_s is not None and state in history.UNENDED:
+            of_state, given = (
+                f"{of_state} AND owner IS NOT NULL AND (beat_s >= ? OR owner = ?)",
+                [*given, heard_s, lease.me()],
+            )
+        found += read_rows(database, of_state, given, limit)
+    return sorted(found, key=lambda row: -row.id)[:limit]
+
+
+def _holds(database: sqlite3.Connection, name: str) -> tuple[str, Any]:
+    """Return the condition that a name has this in it, in any case, and its value."""
+    if name.isascii():
+        spelt = re.sub(r"([\\%_])", r"\\\1", name)
+        return r"name LIKE ? ESCAPE '\'", f"%{spelt}%"
+    database.create_function("holds", 2, lambda text, part: part in text.casefold(), deterministic=True)
+    return "holds(name, ?)", name.casefold()
+
+
+def read_rows(database: sqlite3.Connection, where: str, values: Sequence[Any], limit: int) -> list[Row]:
+    """Return the latest rows that meet a condition, with their submissions, and the commands that they did not take."""
+    known = {column for _, column, *_ in database.execute("PRAGMA table_info(run)")}
+    if not known:
+        return []  # nothing was ever written to it
+    of_schema = {"latest_s": history.latest_start(known)}
+    of_schema |= {column: text for column, text in _LATER.items() if column not in known}
+    columns = ", ".join(of_schema.get(column, column) for column in _COLUMNS)
+    rows = [
+        Row(*values)
+        for values in database.execute(
+            f"SELECT {columns} FROM run WHERE {where} ORDER BY id DESC LIMIT ?",  # noqa: S608  # constants
+            (*values, limit),
+        )
+    ]
+    tables = {name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    for row in rows:
+        row.takes_commands = "command" in tables
+        if row.takes_commands and row.state in history.UNENDED:
+            asked = "SELECT verb, asked_s FROM command WHERE run = ? AND taken_s IS NULL ORDER BY id"
+            row.asked = database.execute(asked, (row.id,)).fetchall()
+    if rows and "submission" in tables and database.execute("SELECT 1 FROM submission LIMIT 1").fetchone():
+        for row in rows:
+            submitted = "SELECT id FROM submission WHERE name = ? AND run = ? ORDER BY number DESC LIMIT 1"
+            found = database.execute(submitted, (row.name, row.id)).fetchone()
+            row.submission = "" if found is None else found[0]
+    return rows
+
+
+def facts_of(row: Row) -> Facts | None:
+    """Return what a run's process last told of the moment; None for nothing, or for what a later version wrote."""
+    if row.live is None:
+        return None
+    try:
+        return _read_facts(row.live)
+    except (msgspec.MsgspecError, ValueError):
+        return None
+
+
+def counts_of(row: Row, facts: Facts | None) -> Counts:
+    """Return how many items stand where, and how many run as their process last told."""
+    counts = row.counts
+    if facts is None:
+        return counts
+    total = counts.total if facts.total is None else facts.total
+    left = None if total is None else max(0, total - counts.ended)
+    running = facts.running if left is None else min(facts.running, left)
+    return msgspec.structs.replace(
+        counts, total=total, running=running, pending=counts.pending if left is None else left - running
+    )
+
+
+def can(row: Row, state: State, where: str, facts: Facts | None = None) -> list[Verb]:
+    """Return the commands that are possible: of what runs, those that reach it; of what ended, what can begin again."""
+    if where:
+        if not row.takes_commands:
+            return []
+        verbs: list[Verb] = ["resume" if state == "paused" else "pause", "cancel", "adjust"]
+        return [*verbs, "lift"] if facts is not None and "slow down" in facts.status.waiting else verbs
+    if not row.submission:
+        return []  # its work is in the notebook or the script that made it
+    has_failed = row.failed + row.timeout + row.cancelled > 0
+    has_more = state in ("interrupted", "cancelled", "failed", "rolled_back") or row.skipped > 0
+    again: list[Verb] = ["resume"] if has_more else []
+    return [*again, "retry_failed"] if has_failed else again
+
+
+def untaken(row: Row, where: str) -> list[Verb]:
+    """Return the verbs that were asked of a live session more than `TAKEN_S` ago, and that it has not taken."""
+    if not where:
+        return []
+    late = time.time() - TAKEN_S
+    asked = {verb for verb, asked_s in row.asked if asked_s < late}
+    return [verb for verb in _VERBS if verb in asked]
+
+
+_VERBS: tuple[Verb, ...] = get_args(Verb)
+
+
+def why_interrupted(row: Row) -> str:
+    """Return why a session is interrupted."""
+    if row.owner is None:
+        return "its process ended without letting go"
+    process = lease.process_of(row.owner)
+    if lease.may_live(row.owner):
+        return f"{process} was last heard of at {iso(row.beat_s)}"
+    return f"{process} ended without letting go"
+
+
+def iso(unix_s: float) -> str:
+    """Return a time as ISO 8601 in UTC."""
+    with suppress(ValueError, OverflowError, OSError):  # a clock that was never set
+        return dt.datetime.fromtimestamp(unix_s, dt.UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return "1970-01-01T00:00:00.000Z"
