@@ -28,7 +28,8 @@ DONE, REFUSED, ASKED, INTERRUPTED, PIPE_CLOSED = 0, 1, 3, 130, 141  # 2 is argpa
 
 _EPILOG = """exit codes:
   0    done
-  1    not possible: no such session, it has ended, its journal cannot be read; one line on standard error says why
+  1    not possible: no such session, it has ended, its journal cannot be read; one line on standard error says why.
+       Of `doctor`: something is wrong
   2    the command line is wrong
   3    asked, and not taken within a second: whoever runs the session takes it as soon as it can
   130  interrupted
@@ -90,6 +91,8 @@ def _parser() -> argparse.ArgumentParser:
     add("show", "show one session, and why its items failed").add_argument("--json", action="store_true")
     for verb, (told, _) in _COMMANDS.items():
         add(verb, told)
+    look = "look at what is installed and where, and say what is wrong"
+    add("doctor", look, named=False).add_argument("--json", action="store_true")
     results = add("results", "print the results as CSV, or write them to a file")
     results.add_argument("-o", "--output", type=_writable, metavar="FILE", help=" ".join(_SUFFIXES))
     return parser
@@ -105,6 +108,8 @@ def _writable(text: str) -> Path:
 def _execute(given: argparse.Namespace) -> int:
     if given.verb == "list":
         return _list(_runs(given.journal), as_json=given.json)
+    if given.verb == "doctor":
+        return _doctor(given.journal, as_json=given.json)
     path, run = _find(given.name, given.journal, is_running=given.verb in _COMMANDS)
     if given.verb == "show":
         return _show(path, run, as_json=given.json)
@@ -224,6 +229,20 @@ def _command(verb: str, path: Path, run: RecordedRun) -> int:
         return _write(f"{run.name}: {done}")
     _write(f"{run.name}: asked to {verb}; what runs it {run.where} has not done so yet")
     return ASKED
+
+
+def _doctor(journal: Path | None, *, as_json: bool) -> int:
+    from ipybatch.server import doctor
+
+    findings = doctor.examine(journal)
+    if as_json:
+        _write_json(findings)
+    else:
+        width = max(len(finding.about) for finding in findings)
+        for finding in findings:
+            told = f"{finding.verdict:8} {finding.about:{width}}  {finding.told}"
+            _write(mask(printable(f"{told}; {finding.next_step}" if finding.next_step else told)))
+    return REFUSED if any(finding.verdict == "wrong" for finding in findings) else DONE
 
 
 def _how_to_go_on(path: Path, run: RecordedRun) -> str:
