@@ -13,8 +13,10 @@ In reading order:
 - `catalogue`: the sessions of all journals, by opaque ids; `run_rows`: what the row of a run tells.
 - `sessions`: routes of what is on record; `session_commands`: of what is asked of them; `results`: of what they hold.
 - `uploads`: tables that are kept until they are submitted.
-- `submission_store`: submissions as rows of the journal; `templates`: what can be submitted; `submissions`: routes.
-- `supervisor`: which submission runs next, and in which kernel; `run`: what runs in that kernel.
+- `submission_store`: the life of a submission, and `submission_rows` its row; `templates`: what can be
+  submitted; `submissions`: routes.
+- `supervisor`: which submission runs next, and in which kernel; `session_kernels`: where those come from; `run`: what
+  runs in that kernel.
 - `watcher`: what changed, told through Jupyter's events and as server-sent events; `activity`: what keeps a live
   batch from being culled.
 - `aliases`: the routes of two systems that users come from.

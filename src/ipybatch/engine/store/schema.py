@@ -33,7 +33,9 @@ tables get no further columns.
     credit    movements of credit accounts; amounts are decimal text
     submission what was submitted to run in a kernel of its own. `request`: the request's body; `requests`: how many
               items; `digest`: of the body, for an `idempotency` key that comes again; `owner`, `beat_s`: whoever starts
-              or runs it, as with a run; `run`: its session's; `credits`: what `reservation` of the account holds
+              or runs it, as with a run; `run`: its session's; `verb`: "retry_failed" when failed items run
+              again; `queued_s`: when it came into the queue, at first or once more; `credits`: what all of it costs,
+              as decimal text, NULL for nothing; `reservation`: what holds them in the account, open or not
 """
 
 from __future__ import annotations
@@ -300,6 +302,8 @@ STEPS = (
         beat_s REAL NOT NULL DEFAULT 0,
         kernel TEXT NOT NULL DEFAULT '',
         run INTEGER,
+        verb TEXT NOT NULL DEFAULT '',
+        queued_s REAL NOT NULL,
         account TEXT NOT NULL DEFAULT '',
         credits TEXT,
         reservation INTEGER

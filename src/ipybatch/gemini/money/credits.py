@@ -9,6 +9,8 @@ An account is a ledger of movements:
 
 Rule: movements are only ever added.  The state of an account is the fold of its movements, computed inside the
 transaction that adds the next one, so that several processes see one account.
+
+One subject, hence its length: a ledger, and who may add to it.
 """
 
 from __future__ import annotations
@@ -213,6 +215,74 @@ def was_made(database: sqlite3.Connection, account: str, reservation: int) -> bo
     return found.fetchone() is not None
 
 
+def add_movement(
+    database: sqlite3.Connection,
+    account: str,
+    kind: str,
+    amount: Decimal,
+    *,
+    at_s: float,
+    reservation: int | None = None,
+    operation: str = "",
+    reference: str = "",
+    note: str = "",
+) -> int:
+    """Add a movement as part of a transaction, and return its id; whoever adds it has read the account in there."""
+    added = database.execute(
+        "INSERT INTO credit (at_s, account, kind, credits, reservation, operation, reference, note)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        (at_s, account, kind, plain(amount), reservation, operation, reference, note),
+    )
+    return int(added.lastrowid or 0)
+
+
+def reserve_in(  # noqa: PLR0917  # the movement
+    database: sqlite3.Connection, account: str, amount: Decimal, operation: str, reference: str, at_s: float, fold: Fold
+) -> int | InsufficientCredits:
+    """Reserve credits as part of a transaction, which is about what they are for; return the reservation's id.
+
+    Args:
+        fold: A state of the account, at any time before; a new `Fold` where none is known.
+
+    Returns:
+        Why not, where the available credits are fewer; nothing is reserved.
+    """
+    now = advanced(database, account, fold)
+    if amount > now.available:
+        return InsufficientCredits(account, now.balance, now.available, amount)
+    return add_movement(database, account, "reserve", amount, at_s=at_s, operation=operation, reference=reference)
+
+
+def close_in(database: sqlite3.Connection, account: str, reservation: int, used: Decimal, at_s: float) -> bool:
+    """Close a reservation as part of a transaction: take the credits that were used, at most those reserved.
+
+    Returns:
+        Whether this call closed it; a closed one is not changed.
+    """
+    held = database.execute(
+        "SELECT credits FROM credit WHERE id = ? AND account = ? AND kind = 'reserve' AND NOT EXISTS"
+        " (SELECT 1 FROM credit AS after WHERE after.account = credit.account AND after.id > credit.id"
+        " AND after.reservation = credit.id)",
+        (reservation, account),
+    ).fetchone()
+    if held is None:
+        return False
+    kind, amount = ("settle", min(used, Decimal(held[0]))) if used > 0 else ("refund", Decimal(held[0]))
+    add_movement(database, account, kind, amount, at_s=at_s, reservation=reservation)
+    return True
+
+
+def used_for(database: sqlite3.Connection, account: str, reference: str) -> Decimal:
+    """Return the credits that were taken of reservations with this reference."""
+    rows = database.execute(
+        "SELECT taken.credits FROM credit AS held JOIN credit AS taken ON taken.account = held.account"
+        " AND taken.id > held.id AND taken.reservation = held.id"
+        " WHERE held.account = ? AND held.kind = 'reserve' AND held.reference = ? AND taken.kind = 'settle'",
+        (account, reference),
+    )
+    return sum((Decimal(row[0]) for row in rows), Decimal(0))
+
+
 def _movements(database: sqlite3.Connection, account: str, after: int) -> Iterator[Movement]:
     rows = database.execute(
         "SELECT id, at_s, kind, credits, reservation, operation, reference, note FROM credit"
@@ -388,12 +458,17 @@ class CreditAccount:
         reference: str = "",
         note: str = "",
     ) -> int:
-        added = database.execute(
-            "INSERT INTO credit (at_s, account, kind, credits, reservation, operation, reference, note)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-            (self._unix_s(), self.name, kind, plain(amount), reservation, operation, reference, note),
+        return add_movement(
+            database,
+            self.name,
+            kind,
+            amount,
+            at_s=self._unix_s(),
+            reservation=reservation,
+            operation=operation,
+            reference=reference,
+            note=note,
         )
-        return int(added.lastrowid or 0)
 
     def _write(self, unit: Callable[[sqlite3.Connection, Fold], T | BatchError]) -> T:
         journal = self._journal()

@@ -1,0 +1,197 @@
+"""Run: a submission, in this process: a kernel that a server started for it, cron, or Slurm.
+
+Rule: whatever ends this process, at whatever line, the next one goes on from
+what the journal tells, and the credits are settled once.
+
+    find the row in the default journal, or in any that is registered --> `take` it, and beat
+    the template makes the session --> start --> `link` --> wait --> `end`: state, reason, credits
+
+A session that has ended already (the process before this one died just then)
+is not run again: what is left of its submission is done.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from ipybatch.engine.data import events
+from ipybatch.engine.data.masking import describe, printable
+from ipybatch.engine.store import history, lease, registration, run_store
+from ipybatch.engine.store.run_store import Found
+from ipybatch.errors import BatchError, JournalError
+from ipybatch.jupyter.kernel import this_kernel
+from ipybatch.server.submission_rows import Ended, NoSuchSubmission, Row
+from ipybatch.server.submission_store import Submissions
+from ipybatch.server.templates import find_template
+from ipybatch.server.wire import SubmissionRequest
+from ipybatch.session.session import BatchSession
+
+TOLD_S = 10.0  # between two lines of progress
+_STATES: dict[str, Ended] = {"completed": "COMPLETED", "cancelled": "CANCELLED", "rolled_back": "ROLLED_BACK"}
+
+
+def main(submission: str) -> None:
+    """Run a submission in this kernel, and wait for its end.
+
+    Raises:
+        InputError: There is no such submission, it has ended, or it runs in another process.
+        JournalError: The journal cannot be read or written.
+    """
+    work(submission, kernel=this_kernel()[0])
+
+
+def work(submission: str, *, journal: Path | None = None, kernel: str = "") -> Row:
+    """Run a submission in this process, wait for its end, and return it as it ended.
+
+    Args:
+        journal: Where it is; default: the default one, or any that is registered.
+        kernel: The id of this kernel; "" for none.
+
+    Raises:
+        InputError: There is no such submission, it has ended, or it runs in another process.
+        JournalError: The journal cannot be read or written.
+    """
+    store = _store(submission, journal)
+    held = store.take(submission, kernel)
+    told = _Told(held)
+    told.line(f"start {held.starts} of {held.requests:,} requests ({held.template})")
+    try:
+        with _beating(store, held) as beat:
+            state, reason, used = _run(store, held, beat, told)
+    except BatchError as error:
+        state, reason, used = "FAILED", str(error), None
+    except Exception as error:  # of the template
+        state, reason, used = "FAILED", describe(error), None
+    store.end(held, state, reason, used)
+    told.line(f"{state} {reason}".rstrip())
+    return store.find(submission)
+
+
+def _store(submission: str, journal: Path | None) -> Submissions:
+    """Return the submissions of the journal that has it.
+
+    Raises:
+        NoSuchSubmission: None has.
+        JournalError: The one that was named cannot be read.
+    """
+    first = Submissions(journal)
+    if journal is not None:
+        first.find(submission)
+        return first
+    for store in (first, *(Submissions(registered.asked) for registered in registration.registered())):
+        try:
+            store.find(submission)
+        except (NoSuchSubmission, JournalError):
+            continue
+        return store
+    msg = f"there is no submission {submission[:40]!r} in any journal of this user"
+    raise NoSuchSubmission(msg)
+
+
+class _Beat:
+    """Beats of a row, from a thread of their own, until it is told to stop.
+
+    Attributes:
+        session: What is to be cancelled when the row is.
+    """
+
+    def __init__(self, store: Submissions, held: Row) -> None:
+        self.session: BatchSession | None = None
+        self._store, self._held = store, held
+        self.stop = threading.Event()
+
+    def run(self) -> None:
+        """Beat, every `lease.BEAT_S`."""
+        while not self.stop.wait(lease.BEAT_S):
+            try:
+                state = self._store.beat(self._held)
+            except JournalError:
+                continue  # the session's own lease tells what is wrong
+            if state is None:
+                return
+            self.obey(state)
+
+    def obey(self, state: str | None) -> None:
+        """Cancel the session where that was asked of its submission."""
+        if state == "CANCELLING" and self.session is not None:
+            self.session.cancel()
+
+
+@contextmanager
+def _beating(store: Submissions, held: Row) -> Iterator[_Beat]:
+    beat = _Beat(store, held)
+    thread = threading.Thread(target=beat.run, name="ipybatch-submission", daemon=True)
+    thread.start()
+    try:
+        yield beat
+    finally:
+        beat.stop.set()
+
+
+def _run(store: Submissions, held: Row, beat: _Beat, told: _Told) -> tuple[Ended, str, Decimal | None]:
+    """Run its session to the end, unless it has ended already; return how, and the credits it has used, over all."""
+    request = msgspec.json.decode(store.request(held.id), type=SubmissionRequest)
+    template = find_template(held.template)
+    before = _found(store, held)
+    session = template.session(request, name=held.name, journal=store.path)
+    has_begun = before is not None and before.begun_s is not None and before.begun_s >= held.queued_s
+    if has_begun and before is not None and before.state in events.ENDED - {"interrupted"}:
+        store.link(held, before.run)
+        return _ended(before.state), before.reason, template.used(session, since_s=held.queued_s)
+    stop = session.on(told.hear(session))
+    if held.verb == "retry_failed" and not has_begun:
+        session.retry_failed()
+    else:
+        session.start()
+    beat.session = session
+    if (found := _found(store, held)) is not None:
+        beat.obey(store.link(held, found.run))
+    session.run(verbose=False)
+    stop()
+    return _ended(session.state), session.reason, template.used(session, since_s=held.queued_s)
+
+
+def _found(store: Submissions, held: Row) -> Found | None:
+    return history.look(store.path, lambda database, _: run_store.find(database, held.name))
+
+
+def _ended(state: str) -> Ended:
+    return _STATES.get(state, "FAILED")
+
+
+class _Told:
+    """Lines for whoever looks at the kernel's console, or reads cron's mail."""
+
+    def __init__(self, held: Row) -> None:
+        self._name = held.name
+        self._next_s = time.monotonic() + TOLD_S
+
+    def line(self, text: str) -> None:
+        """Write one."""
+        if sys.stdout is not None:
+            sys.stdout.write(f"{time.strftime('%H:%M:%S')} {printable(f'{self._name}: {text}')}\n")
+            sys.stdout.flush()
+
+    def hear(self, session: BatchSession) -> Any:
+        """Return a listener that tells the progress from time to time, and every change of state."""
+
+        def listen(event: events.Event) -> None:
+            is_due = isinstance(event, events.ItemEnded) and time.monotonic() >= self._next_s
+            if not is_due and not isinstance(event, events.StateChanged):
+                return
+            self._next_s = time.monotonic() + TOLD_S
+            counts = session.snapshot.counts
+            total = "?" if counts.total is None else f"{counts.total:,}"
+            failed = counts.failed + counts.timeout
+            self.line(f"{session.state}, {counts.ended:,} of {total} done{f', {failed:,} failed' if failed else ''}")
+
+        return listen

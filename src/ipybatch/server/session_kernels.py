@@ -1,0 +1,106 @@
+"""Session kernels: kernels that Jupyter's own session manager starts, as it does for notebooks.
+
+So they are listed under Running with the submission's name, are culled like
+any other once they are idle, which they are not as long as their line runs,
+and can be interrupted, restarted and shut down there.  Their type is
+"console": JupyterLab opens one when it is clicked, which shows the progress.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+from contextlib import suppress
+from typing import Any
+
+from tornado.web import HTTPError
+
+from ipybatch.server.submission_rows import Row
+from ipybatch.server.supervisor import Reply
+
+READY_S = 120.0  # until a kernel answers for the first time
+LOOK_S = 1.0  # between two looks whether it is alive
+
+
+class SessionKernels:
+    """Kernels of a Jupyter server, on its loop.
+
+    Args:
+        app: The `ServerApp`.
+        kernel_name: The kernel spec; "" for the default one.
+    """
+
+    def __init__(self, app: Any, kernel_name: str = "") -> None:
+        self._app, self._kernel_name = app, kernel_name
+        self._sessions: dict[str, str] = {}  # by kernel
+        self._restarted: set[str] = set()  # by Jupyter, which starts what died anew
+
+    async def start(self, row: Row) -> str:
+        """Start one for a submission, and return its id."""
+        session = await self._app.session_manager.create_session(
+            path=f"ipybatch-{row.id}", name=row.name, type="console", kernel_name=self._kernel_name or None
+        )
+        kernel = str(session["kernel"]["id"])
+        self._sessions[kernel] = session["id"]
+        with suppress(Exception):  # a gateway's has none
+            self._app.kernel_manager.add_restart_callback(kernel, lambda: self._restarted.add(kernel), "restart")
+        return kernel
+
+    async def execute(self, kernel: str, line: str) -> Reply:
+        """Execute a line in the foreground, and wait for its reply."""
+        client = self._app.kernel_manager.get_kernel(kernel).client()
+        client.start_channels(iopub=True, stdin=False, hb=False)
+        try:
+            if not await self._is_ready(kernel, client):
+                return Reply(died=True)
+            client.iopub_channel.stop()  # nobody reads what it prints
+            asked = client.execute(line, store_history=False, allow_stdin=False)
+            while True:
+                try:
+                    reply = await client.get_shell_msg(timeout=LOOK_S)
+                except queue.Empty:
+                    if not await self._is_alive(kernel):
+                        return Reply(died=True)
+                    continue
+                if reply["parent_header"].get("msg_id") == asked:
+                    return _reply(reply["content"])
+        finally:
+            client.stop_channels()
+
+    async def stop(self, kernel: str) -> None:
+        """Shut it down; one that is gone is no error."""
+        self._restarted.discard(kernel)
+        session = self._sessions.pop(kernel, "")
+        try:
+            await self._app.session_manager.delete_session(session)
+        except (HTTPError, KeyError):  # its session is gone: somebody has shut it down
+            if kernel in self._app.kernel_manager:
+                await self._app.kernel_manager.shutdown_kernel(kernel)
+
+    async def _is_ready(self, kernel: str, client: Any) -> bool:
+        """Wait until it answers; say whether it is alive."""
+        ready = asyncio.ensure_future(client.wait_for_ready(timeout=READY_S))
+        try:
+            while not ready.done():
+                await asyncio.wait({ready}, timeout=LOOK_S)
+                if not await self._is_alive(kernel):
+                    return False
+            with suppress(RuntimeError):  # it died, or took its time
+                ready.result()
+                return True
+            return False
+        finally:
+            ready.cancel()
+
+    async def _is_alive(self, kernel: str) -> bool:
+        kernels = self._app.kernel_manager
+        if kernel in self._restarted or kernel not in kernels:
+            return False
+        alive = kernels.get_kernel(kernel).is_alive()
+        return bool(await alive if asyncio.iscoroutine(alive) or asyncio.isfuture(alive) else alive)
+
+
+def _reply(content: dict[str, Any]) -> Reply:
+    if content.get("status") == "ok":
+        return Reply()
+    return Reply(error=str(content.get("ename") or "error"), said=str(content.get("evalue") or "it did not reply"))
