@@ -9,12 +9,15 @@ from __future__ import annotations
 from ipybatch.server.handler import Handler
 from ipybatch.server.openapi import OpenApiHandler
 from ipybatch.server.root import RootHandler
+from ipybatch.server.uploads import UploadHandler, UploadsHandler
 
 ID = r"([^/]+)"
 
 ROUTES: list[tuple[str, type[Handler]]] = [
     (r"/?", RootHandler),
     (r"/openapi\.json", OpenApiHandler),
+    (r"/uploads", UploadsHandler),
+    (rf"/uploads/{ID}", UploadHandler),
 ]
 
 ALIASES: list[tuple[str, type[Handler]]] = []

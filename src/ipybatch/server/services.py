@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
@@ -37,10 +38,12 @@ class Services:
     Attributes:
         app: The Jupyter server, for its kernels, sessions and events.
         catalogue: The sessions of all journals.
-        pool: Two threads for what blocks: SQL, parsing, files.
+        readers: As many uploaded tables are read at the same time, each in a process of its own.
+        pool: Two threads for what blocks: SQL, files.
     """
 
     options: Options
     app: Any
     catalogue: Catalogue
+    readers: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(2))
     pool: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(2, "ipybatch-server"))

@@ -94,7 +94,7 @@ def sweep(held: Collection[str] = (), journal: Path | None = None, *, now_s: flo
         with suppress(OSError):
             last[path.name.partition(".")[0]] = max(path.stat().st_mtime, last.get(path.name.partition(".")[0], 0.0))
     for stem, used_s in last.items():
-        if stem not in held and not 0 <= now_s - used_s < KEPT_S:
+        if stem not in held and abs(now_s - used_s) >= KEPT_S:  # a clock may have been wrong, either way
             for path in folder_of(journal).glob(f"{stem}.*"):
                 path.unlink(missing_ok=True)
 
@@ -170,7 +170,7 @@ class Draft:
         """
         upload = Upload(id=self.id, sha256=self._digest.hexdigest(), bytes=self.size, **described["told"])
         source = Path(described["file"])
-        kept = self.path.with_suffix(source.name.partition(".part")[2] or f".{described['kind']}")
+        kept = self.path.with_suffix(f".{described['kind']}")
         source.replace(kept)
         self.path.unlink(missing_ok=True)
         with draft_of(kept.with_suffix(".json")) as draft:
