@@ -9,6 +9,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 MODULES := widgets/node_modules/.stamp
 STATIC := src/ipybatch/jupyter/static
+LABEXTENSION := src/ipybatch/labextension
 NPM := npm --prefix widgets --loglevel=error
 
 # The environment's own programs first: its Python, and Node where the machine has none.
@@ -74,7 +75,7 @@ imports: $(VENV)/.test
 	lint-imports --no-logo
 
 schema-current: $(VENV)/.test
-	@echo '== schema.ts is current'
+	@echo '== schema.ts and wire.ts are current'
 	python -m tools.schema --check
 
 openapi-current: $(VENV)/.test
@@ -90,10 +91,12 @@ faults-current: $(VENV)/.test
 	python -m tools.whose_fault --check
 
 bundle-current: $(MODULES)
-	@echo '== panel bundle is current'
+	@echo '== bundles of panel and side bar are current'
 	built=$$(mktemp -d); trap 'rm -r "$$built"' EXIT
 	$(NPM) run --silent build -- --out="$$built"
-	diff --recursive --brief "$$built" $(STATIC) || { echo 'Run: make widgets' >&2; exit 1; }
+	for folder in $(STATIC) $(LABEXTENSION); do
+	  diff --recursive --brief "$$built/$${folder##*/}" $$folder || { echo 'Run: make widgets' >&2; exit 1; }
+	done
 
 vitest: $(MODULES)
 	@echo '== TypeScript: types and vitest'
@@ -155,10 +158,10 @@ chromium: $(VENV)/.test
 
 ##@ Build
 .PHONY: widgets schema openapi api whose-fault outputs constraints clean
-widgets: $(MODULES) ## Bundle the panel into the package
+widgets: $(MODULES) ## Bundle the panel and JupyterLab's side bar into the package
 	@$(NPM) run --silent build
 
-schema: $(VENV)/.test ## Write widgets/src/schema.ts from the Python types
+schema: $(VENV)/.test ## Write widgets/src/schema.ts and wire.ts from the Python types
 	@python -m tools.schema
 
 openapi: $(VENV)/.test ## Write src/ipybatch/server/openapi.json from the routes and their types
@@ -185,23 +188,25 @@ clean: ## Remove what these targets made
 	@rm -rf $(VENV) widgets/node_modules out mutants .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -r {} +
 
-# The environment: made once, brought up to date when pyproject.toml or the pins change.
+# The environment: made once, brought up to date when pyproject.toml or the pins change, or JupyterLab's side bar, which
+# an installation copies to where JupyterLab looks.
+INSTALLED := pyproject.toml constraints.txt $(LABEXTENSION)/package.json
 $(BIN)/python:
 	@eval "$$FIND_PYTHON"
 	echo "== .venv from $$($$python --version)"
 	$$python -m venv --clear $(VENV)
 
-$(VENV)/.demo: pyproject.toml constraints.txt | $(BIN)/python
+$(VENV)/.demo: $(INSTALLED) | $(BIN)/python
 	@echo '== .venv: JupyterLab, and the package'
 	python -m pip install --quiet --constraint constraints.txt --editable '.[lab]'
 	touch $@
 
-$(VENV)/.lab: pyproject.toml constraints.txt | $(BIN)/python
+$(VENV)/.lab: $(INSTALLED) | $(BIN)/python
 	@echo '== .venv: JupyterLab, and the package with what its notebooks need'
 	python -m pip install --quiet --constraint constraints.txt --editable '.[lab,all]'
 	touch $(VENV)/.demo $@
 
-$(VENV)/.test: pyproject.toml constraints.txt | $(BIN)/python
+$(VENV)/.test: $(INSTALLED) | $(BIN)/python
 	@echo '== .venv: the package and everything its tests need'
 	python -m pip install --quiet --constraint constraints.txt --editable '.[test]'
 	touch $(VENV)/.demo $(VENV)/.lab $@
