@@ -10,6 +10,7 @@ import copy
 import json
 import os
 import secrets
+import shutil
 import socket
 import subprocess
 import sys
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
     from playwright.sync_api import Locator, Page
 
+CHECKOUT = Path(__file__).parents[2]
 START_S = 60.0
 CHROMIUM_ARGS = (
     "--no-sandbox",
@@ -65,6 +67,14 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def install_extension(data: Path, config: Path) -> None:
+    """Put both halves of the extension where a wheel would, as they are in this checkout."""
+    front = data / "labextensions" / "@ipybatch" / "lab"
+    front.parent.mkdir(parents=True)
+    front.symlink_to(CHECKOUT / "src" / "ipybatch" / "labextension", target_is_directory=True)
+    shutil.copytree(CHECKOUT / "jupyter-config" / "server-config", config / "jupyter_server_config.d")
+
+
 @dataclass(kw_only=True)
 class Lab:
     """A JupyterLab server of our own: its port, token, folders and settings end with it."""
@@ -85,6 +95,7 @@ class Lab:
         root.mkdir()
         page_config = {"disabledExtensions": dict.fromkeys(DISABLED, True)}
         (config / "labconfig" / "page_config.json").write_text(json.dumps(page_config))
+        install_extension(folder / "data", config)
         port, token = free_port(), secrets.token_hex(16)
         command = [
             *(sys.executable, "-m", *application, "--no-browser", "--allow-root", "--ip=127.0.0.1"),

@@ -18,7 +18,7 @@ const UNTOLD = "Not on record.";
 const AT_ONCE = "at a time";
 const PRIORITIES = ["high", "medium", "low"];
 
-type Is = BreakerState | "none";
+export type Is = BreakerState | "none";
 
 /** A switch: two ends, and a lever that closes the circuit or not. */
 const ENDS = "M.8 7H2.2M9.8 7H11.2M4.4 7A1.1 1.1 0 1 1 2.2 7A1.1 1.1 0 1 1 4.4 7M9.8 7A1.1 1.1 0 1 1 7.6 7A1.1 1.1 0 1 1 9.8 7";
@@ -195,11 +195,11 @@ function probeWords({ state, probe_in_s }: BreakerFact, passed_s: number, over: 
   return left_s > 0 ? `in ${clock(left_s)}` : "due";
 }
 
-function lever(): SVGSVGElement {
+export function lever(): SVGSVGElement {
   return svg("svg", { viewBox: "0 0 12 12", class: prefixed("icon lever"), "aria-hidden": "true" }, svg("path", {}));
 }
 
-function setLever(node: Element, is: Is): void {
+export function setLever(node: Element, is: Is): void {
   attribute(node, "data-is", is);
   attribute(node.firstElementChild!, "d", ENDS + LEVERS[is]);
 }

@@ -2,7 +2,8 @@
 import { attribute, prefixed, svg } from "./dom";
 import type { CommandName, State, Status } from "./schema";
 
-export type IconName = State | Status | CommandName | "note" | "warn" | "ascending" | "descending" | "copy" | "download" | "close";
+type Sign = "note" | "warn" | "ascending" | "descending" | "copy" | "download" | "close" | "plus" | "notebook" | "reload" | "power";
+export type IconName = State | Status | CommandName | Sign;
 
 const CIRCLE = "M10.7 6A4.7 4.7 0 1 1 1.3 6A4.7 4.7 0 1 1 10.7 6Z";
 const CHECK = "M2 6.4L4.8 9.2L10 3.2";
@@ -36,6 +37,10 @@ const PATHS: Record<IconName, string> = {
   copy: "M4.2 4.2H10.4V10.4H4.2ZM1.6 7.4V1.6H7.4",
   download: "M6 1.4V7.6M3.2 5L6 7.8L8.8 5M1.6 10.4H10.4",
   close: CROSS,
+  plus: "M6 2V10M2 6H10",
+  notebook: "M3.2 1.4H9.6V10.6H3.2ZM1.6 3.4H3.2M1.6 6H3.2M1.6 8.6H3.2M5.4 4H7.6",
+  reload: TURN,
+  power: "M6 1.4V5.6M3.4 3A4.2 4.2 0 1 0 8.6 3",
   note: `${CIRCLE}M6 5.6V8.6M6 3.4V3.41`,
 };
 

@@ -1,18 +1,12 @@
 // Progress: the bar in its shares, and one line of truth under it.
-import { attribute, h, hidden, text, width } from "./dom";
+import { Bar, ofTotal } from "./bar";
+import { attribute, h, hidden, text } from "./dom";
 import { clock, count, remaining } from "./format";
 import type { Counts, Head } from "./schema";
-import { done, ended, tried } from "./store";
+import { ended, tried } from "./store";
 
 /** A screen reader hears of progress at most this often. */
 const SPOKEN_EVERY_S = 5;
-
-const SHARES: [string, (counts: Counts) => number][] = [
-  ["ok", (counts) => counts.completed],
-  ["bad", (counts) => counts.failed + counts.timeout],
-  ["skip", (counts) => counts.skipped + counts.cancelled],
-  ["run", (counts) => counts.running],
-];
 
 /** Those that stand in the line only when there are any come last, so the others keep their places. */
 const WORDS: [keyof Omit<Counts, "total" | "pending">, string, boolean][] = [
@@ -25,8 +19,7 @@ const WORDS: [keyof Omit<Counts, "total" | "pending">, string, boolean][] = [
 ];
 
 export class Progress {
-  private readonly shares = SHARES.map(([name]) => h("i", name));
-  private readonly bar = h("div", "bar", ...this.shares);
+  private readonly bar = new Bar();
   private readonly done = h("b");
   private readonly total = h("span");
   private readonly counts = WORDS.map(([name]) => new Figure(name));
@@ -41,7 +34,7 @@ export class Progress {
   readonly node = h(
     "div",
     "progress",
-    this.bar,
+    this.bar.node,
     h(
       "div",
       "line",
@@ -53,14 +46,12 @@ export class Progress {
   );
 
   constructor() {
-    this.bar.setAttribute("role", "progressbar");
-    this.bar.setAttribute("aria-valuemin", "0");
     this.spoken.setAttribute("aria-live", "polite");
   }
 
   patch(head: Head, passed_s: number, now_s: number): void {
     const going_s = ended(head.state) || head.state === "planned" ? 0 : passed_s;
-    this.patchBar(head);
+    this.bar.patch(head.name, head.state, head.counts);
     this.patchCounts(head.counts);
     text(this.elapsed, head.elapsed_s || going_s ? clock(head.elapsed_s + going_s) : "");
     const left = left_words(head, head.state === "running" ? passed_s : 0);
@@ -69,22 +60,6 @@ export class Progress {
     text(this.of, head.state === "planned" ? " in all" : " left");
     hidden(this.guess, left === "");
     this.speak(head, left, now_s);
-  }
-
-  private patchBar(head: Head): void {
-    const { total } = head.counts;
-    const over = Math.max(total ?? 0, done(head.counts) + head.counts.running);
-    SHARES.forEach(([, share], index) => {
-      const value = share(head.counts);
-      const node = this.shares[index]!;
-      width(node, total !== null && over ? value / over : 0);
-      attribute(node, "data-none", value && total !== null ? null : "");
-    });
-    attribute(this.bar, "data-open", total === null && !ended(head.state) ? "" : null);
-    attribute(this.bar, "aria-label", head.name);
-    attribute(this.bar, "aria-valuemax", total === null ? null : String(total));
-    attribute(this.bar, "aria-valuenow", total === null ? null : String(done(head.counts)));
-    attribute(this.bar, "aria-valuetext", of_total(head.counts));
   }
 
   private patchCounts(counts: Counts): void {
@@ -98,7 +73,7 @@ export class Progress {
     this.spokenAt_s = now_s;
     this.spokenState = head.state;
     const failed = head.counts.failed + head.counts.timeout;
-    const parts = [head.state.replace("_", " "), of_total(head.counts), failed ? `${count(failed)} failed` : ""];
+    const parts = [head.state.replace("_", " "), ofTotal(head.counts), failed ? `${count(failed)} failed` : ""];
     text(this.spoken, [...parts, left && `${left} left`].filter(Boolean).join(", "));
   }
 }
@@ -118,11 +93,6 @@ class Figure {
     attribute(this.node, "data-none", value ? null : "");
     hidden(this.node, !always && value === 0);
   }
-}
-
-function of_total(counts: Counts): string {
-  const figure = count(tried(counts));
-  return counts.total === null ? `${figure} done` : `${figure} of ${count(counts.total)} done`;
 }
 
 function left_words(head: Head, passed_s: number): string {

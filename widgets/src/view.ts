@@ -8,11 +8,11 @@ import type { ViewName } from "./schema";
 import { SettingsPiece } from "./settings";
 import { FactsPiece, HeaderPiece, NotesPiece, ProgressPiece, SaidPiece } from "./sheet";
 import { Stack } from "./stack";
-import { Tabs } from "./tabs";
+import { Tabs, type Tab } from "./tabs";
 import { TimelinePiece } from "./timeline";
 
-const LAYOUTS: Record<ViewName, (context: Context) => Piece[]> = {
-  panel: (context) => [
+const LAYOUTS: Record<ViewName, (context: Context, more: Tab[]) => Piece[]> = {
+  panel: (context, more) => [
     new HeaderPiece(context),
     new ProgressPiece(context),
     new FactsPiece(context),
@@ -21,6 +21,7 @@ const LAYOUTS: Record<ViewName, (context: Context) => Piece[]> = {
       { title: () => "Timeline", piece: new TimelinePiece(context) },
       { title: () => "Limits and breaker", piece: new Stack([new BreakerPiece(context), new SettingsPiece(context)]) },
       { title: () => "Log", piece: new LogPiece(context) },
+      ...more,
     ]),
     new NotesPiece(context),
   ],
@@ -35,8 +36,9 @@ export class View {
   private readonly pieces: Piece[];
   readonly node: HTMLElement;
 
-  constructor(name: ViewName, private readonly context: Context) {
-    this.pieces = LAYOUTS[name](context);
+  /** `more` are tabs of a whole panel that has room for them. */
+  constructor(name: ViewName, private readonly context: Context, more: Tab[] = []) {
+    this.pieces = LAYOUTS[name](context, more);
     this.node = h("section", "panel", ...this.pieces.map((piece) => piece.node));
     this.node.classList.add(`ib-view-${name}`);
   }

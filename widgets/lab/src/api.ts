@@ -1,0 +1,80 @@
+// Api: the REST routes of the server, with ETags, and errors in words.
+import type { Problem } from "../../src/wire";
+
+/** Ask a path below `/ipybatch/api/v1`; fails only where nobody answers. */
+export type Ask = (path: string, init?: RequestInit) => Promise<Response>;
+
+/** The server refused, and says why. */
+export class Refused extends Error {
+  constructor(readonly status: number, readonly problem: Partial<Problem>) {
+    super(problem.message || problem.detail || `the server answered ${status}`);
+  }
+}
+
+/** Nobody answered. */
+export class Gone extends Error {
+  constructor() {
+    super("the server does not answer");
+  }
+}
+
+/** What a person is told of an error; what to do stands behind it. */
+export function words(error: unknown): string {
+  if (!(error instanceof Error)) return String(error);
+  const step = error instanceof Refused ? error.problem.next_step : "";
+  return step ? `${error.message}: ${step}` : error.message;
+}
+
+/** As many answers as are worth to be kept: those of what is looked at. */
+const KEPT = 40;
+
+export class Api {
+  private readonly kept = new Map<string, { etag: string; value: unknown }>();
+
+  constructor(private readonly ask: Ask) {}
+
+  /** Get a path; what has not changed is not sent again, and is the same object. */
+  async get<T>(path: string): Promise<T> {
+    const known = this.kept.get(path);
+    const response = await this.answer(path, known ? { headers: { "If-None-Match": known.etag } } : {});
+    if (response.status === 304 && known) return known.value as T;
+    const value = (await response.json()) as T;
+    const etag = response.headers.get("ETag");
+    this.kept.delete(path);
+    if (etag) this.kept.set(path, { etag, value });
+    if (this.kept.size > KEPT) this.kept.delete(this.kept.keys().next().value!);
+    return value;
+  }
+
+  async post<T>(path: string, body: unknown, headers: Record<string, string> = {}): Promise<T> {
+    const init = { method: "POST", body: JSON.stringify(body), headers: { "Content-Type": "application/json", ...headers } };
+    return (await (await this.answer(path, init)).json()) as T;
+  }
+
+  /** Send a file as the body. */
+  async send<T>(path: string, file: Blob, type: string): Promise<T> {
+    const response = await this.answer(path, { method: "POST", body: file, headers: { "Content-Type": type } });
+    return (await response.json()) as T;
+  }
+
+  async delete(path: string): Promise<void> {
+    await this.answer(path, { method: "DELETE" });
+  }
+
+  private async answer(path: string, init: RequestInit): Promise<Response> {
+    let response: Response;
+    try {
+      response = await this.ask(path, init);
+    } catch {
+      throw new Gone();
+    }
+    if (response.ok || response.status === 304) return response;
+    throw new Refused(response.status, await response.json().catch(() => ({})));
+  }
+}
+
+/** A query: what is empty is left out. */
+export function query(values: Record<string, string | number | null>): string {
+  const pairs = Object.entries(values).filter(([, value]) => value !== "" && value !== null);
+  return pairs.length ? `?${new URLSearchParams(pairs.map(([name, value]) => [name, String(value)]))}` : "";
+}

@@ -1,0 +1,14 @@
+// Hooks: what the side bar has done for it by JupyterLab.
+import type { SessionItem, Verb } from "../../src/wire";
+
+export interface Hooks {
+  open(item: SessionItem): void;
+  press(item: SessionItem, verb: Verb): void;
+  notebook(item: SessionItem): void;
+  download(item: SessionItem): void;
+  interrupt(kernel: string): void;
+  shutDown(kernel: string): void;
+  create(): void;
+  refresh(): void;
+  reload(): void;
+}

@@ -1,0 +1,229 @@
+// Newbatch: a form that submits prompts or a table without any code: choose, see what it would take, submit, follow.
+//
+// Rule: what is wrong is said by the server's own check (a dry run), while it is typed; nothing is reserved by it.
+import { attribute, h, hidden } from "../../src/dom";
+import { count } from "../../src/format";
+import { icon } from "../../src/icons";
+import type { Quote, Root, Submission, Upload, UrgencyWord } from "../../src/wire";
+import { Api, words } from "./api";
+import { EMPTY, isAskable, kindOf, linesOf, requestOf, titleOf, type Draft } from "./draft";
+import { choice, entry, Field, option } from "./field";
+import { Follow, type Finish } from "./follow";
+import { Quoted } from "./quoted";
+
+const TYPED_MS = 400;
+const TABLES: Record<string, string> = {
+  csv: "text/csv",
+  parquet: "application/vnd.apache.parquet",
+  xlsx: "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
+};
+const HINTS = {
+  prompts: "One a line. A line may be an object too: {\"id\": 7, \"prompt\": \"\u2026\"}",
+  ids: "App ids, one a line; none: all that the library holds.",
+};
+
+export class NewBatch {
+  private readonly template = new Field(choice([]), "What");
+  private readonly name = new Field(entry("text", "automatic"), "Name", "The same name continues what it has recorded.");
+  private readonly lines = new Field(Object.assign(h("textarea"), { rows: 7, spellcheck: false }), "Prompts", HINTS.prompts);
+  private readonly from = new Field(entry("file"), "From a file", "Text or JSON lines; it fills the prompts.");
+  private readonly image = new Field(entry("file"), "Picture", "Goes with every prompt; none is needed.");
+  private readonly table = new Field(entry("file"), "Table", "CSV, Parquet or Excel; it stays on the server for a day.");
+  private readonly lane = new Field(choice([["batch", "Batch: half the price, within a day"], ["online", "Online: at once"], ["flex", "Flex: half the price, when there is room"], ["auto", "What the quote recommends"]]), "Lane");
+  private readonly model = new Field(entry("text", "automatic"), "Model");
+  private readonly horizon = new Field(entry("number"), "Horizon", "Steps ahead.");
+  private readonly by = new Field(choice([["site", "Site"], ["size", "Size"]]), "Partition by");
+  private readonly priority = new Field(choice([["high", "High: first in the queue"], ["medium", "Medium"], ["low", "Low"]]), "Priority");
+  private readonly more = new Field(Object.assign(h("textarea"), { rows: 2, spellcheck: false }), "More parameters", 'A JSON object, such as {"temperature": 0.4}');
+  private readonly quoted = new Quoted();
+  private readonly submit = h("button", "apply", icon("resume"), "Submit");
+  private readonly form: HTMLFormElement;
+  private readonly follow: Follow;
+  private draft: Draft = { ...EMPTY };
+  private limits: Record<string, number> = {};
+  private asked = 0;
+  private key = "";
+  private typing: ReturnType<typeof setTimeout> | undefined;
+  readonly node: HTMLElement;
+
+  constructor(private readonly api: Api, finish: Finish) {
+    this.follow = new Follow(api, finish, () => this.again());
+    this.from.control.accept = ".txt,.jsonl,.ndjson,text/plain";
+    this.image.control.accept = "image/*";
+    this.table.control.accept = Object.keys(TABLES).map((type) => `.${type}`).join();
+    Object.assign(this.horizon.control, { min: "1", value: EMPTY.horizon });
+    this.priority.control.value = EMPTY.priority;
+    const more = h("details", "", h("summary", "", "More"), this.model.node, this.more.node);
+    const row = (...fields: { node: HTMLElement }[]): HTMLElement => h("div", "pair", ...fields.map(({ node }) => node));
+    this.form = h(
+      "form",
+      "draft",
+      h("h2", "", "New batch"),
+      row(this.template, this.name),
+      this.table.node,
+      this.lines.node,
+      row(this.from, this.image),
+      row(this.lane, this.horizon, this.by, this.priority),
+      more,
+      this.quoted.node,
+      h("div", "actions", this.submit),
+    );
+    this.form.noValidate = true;
+    this.submit.type = "submit";
+    this.submit.disabled = true;
+    this.listen();
+    this.node = h("div", "new", this.form, this.follow.node);
+    this.node.setAttribute("data-lm-suppress-shortcuts", "true");
+    this.arrange();
+  }
+
+  /** What the server offers and allows. */
+  offer({ templates, limits }: Root): void {
+    if (this.template.control.length) return;
+    this.limits = limits;
+    for (const name of templates) this.template.control.append(option(name, titleOf(name)));
+    const first = templates.includes("text") ? "text" : (templates[0] ?? "");
+    this.template.control.value = this.draft.template = first;
+    this.arrange();
+  }
+
+  /** The server cannot be asked. */
+  refuse(words: string): void {
+    this.quoted.refuse(words);
+  }
+
+  close(): void {
+    clearTimeout(this.typing);
+    this.follow.close();
+  }
+
+  private listen(): void {
+    this.form.addEventListener("submit", (event) => {
+      event.preventDefault();
+      void this.send();
+    });
+    this.form.addEventListener("input", () => this.typed());
+    this.template.control.addEventListener("change", () => this.arrange());
+    this.from.control.addEventListener("change", () => void this.fill());
+    this.image.control.addEventListener("change", () => void this.picture());
+    this.table.control.addEventListener("change", () => void this.upload());
+  }
+
+  /** Show the fields that the template has. */
+  private arrange(): void {
+    const kind = kindOf(this.template.control.value);
+    const draws = kind === "prompts" && this.template.control.value !== "text";
+    this.table.show(kind === "table");
+    this.lines.show(kind !== "table");
+    this.lines.rename(kind === "ids" ? "App ids" : "Prompts");
+    this.from.show(kind !== "table");
+    this.image.show(draws && this.template.control.value !== "text-to-image");
+    this.lane.show(kind === "prompts");
+    this.model.show(kind === "prompts");
+    this.horizon.show(kind === "table");
+    this.by.show(kind === "table");
+    this.typed();
+  }
+
+  private typed(): void {
+    const { draft } = this;
+    draft.template = this.template.control.value;
+    draft.name = this.name.control.value;
+    draft.priority = this.priority.control.value as UrgencyWord;
+    draft.lines = this.lines.control.value;
+    draft.lane = this.lane.control.value;
+    draft.model = this.model.control.value;
+    draft.horizon = this.horizon.control.value;
+    draft.by = this.by.control.value;
+    draft.more = this.more.control.value;
+    this.key = ""; // another request: another key
+    this.countLines();
+    this.submit.disabled = true;
+    clearTimeout(this.typing);
+    this.typing = setTimeout(() => void this.quote(), TYPED_MS);
+  }
+
+  private countLines(): void {
+    const kind = kindOf(this.draft.template);
+    if (kind === "table") return;
+    const lines = linesOf(this.draft.lines).length;
+    const most = this.limits["max_requests"] ?? Infinity;
+    const of = lines ? `${count(lines)}${Number.isFinite(most) ? ` of at most ${count(most)}` : ""}` : HINTS[kind];
+    this.lines.say(of, lines > most);
+  }
+
+  private async quote(): Promise<void> {
+    const asked = (this.asked += 1);
+    if (!isAskable(this.draft)) return this.quoted.wait("Nothing is reserved or sent before you submit.");
+    try {
+      const request = requestOf(this.draft);
+      this.quoted.wait("Reckoning\u2026");
+      const quote = await this.api.post<Quote>("/submissions?dry_run=1", request);
+      if (asked !== this.asked) return;
+      this.quoted.tell(quote);
+      this.submit.disabled = false;
+    } catch (error) {
+      if (asked === this.asked) this.quoted.refuse(words(error));
+    }
+  }
+
+  private async send(): Promise<void> {
+    if (this.submit.disabled) return;
+    this.submit.disabled = true;
+    attribute(this.submit, "aria-busy", "true");
+    // Pressed twice, or sent again after a cut line, it is one submission.
+    this.key ||= crypto.getRandomValues(new Uint32Array(4)).join("-");
+    try {
+      const submission = await this.api.post<Submission>("/submissions", requestOf(this.draft), { "Idempotency-Key": this.key });
+      hidden(this.form, true);
+      this.follow.show(submission);
+    } catch (error) {
+      this.quoted.refuse(words(error));
+      this.submit.disabled = false;
+    }
+    attribute(this.submit, "aria-busy", null);
+  }
+
+  private again(): void {
+    this.key = "";
+    hidden(this.form, false);
+    this.typed();
+    this.template.control.focus();
+  }
+
+  private async fill(): Promise<void> {
+    const [file] = this.from.control.files ?? [];
+    if (!file) return;
+    this.lines.control.value = await file.text();
+    this.typed();
+  }
+
+  private async picture(): Promise<void> {
+    const [file] = this.image.control.files ?? [];
+    this.draft.image = file ? base64(new Uint8Array(await file.arrayBuffer())) : "";
+    this.typed();
+  }
+
+  private async upload(): Promise<void> {
+    const [file] = this.table.control.files ?? [];
+    this.draft.upload = "";
+    if (!file) return this.typed();
+    this.table.say(`Uploading ${file.name}\u2026`);
+    try {
+      const type = TABLES[file.name.split(".").at(-1)!.toLowerCase()] ?? (file.type || "text/csv");
+      const { id, rows, columns } = await this.api.send<Upload>("/uploads", file, type);
+      this.draft.upload = id;
+      this.table.say(`${count(rows)} rows: ${columns.join(", ")}`);
+    } catch (error) {
+      this.table.say(words(error), true);
+    }
+    this.typed();
+  }
+}
+
+function base64(bytes: Uint8Array): string {
+  let binary = "";
+  for (let at = 0; at < bytes.length; at += 0x8000) binary += String.fromCharCode(...bytes.subarray(at, at + 0x8000));
+  return btoa(binary);
+}
+

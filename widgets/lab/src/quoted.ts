@@ -1,0 +1,98 @@
+// Quoted: what a submission would take, or what is wrong with it.
+import { h, hidden, text } from "../../src/dom";
+import { count, figure, remaining, usd } from "../../src/format";
+import { icon } from "../../src/icons";
+import type { Quote } from "../../src/wire";
+
+const COLUMNS = 8;
+
+export class Quoted {
+  private readonly title = h("h3", "", "What it would take");
+  private readonly facts = h("p", "facts-of");
+  private readonly table = h("table");
+  private readonly frame = h("div", "frame", this.table);
+  private readonly notes = h("ul", "notes");
+  private readonly wrong = h("p", "wrong", icon("warn"), h("span"));
+  private readonly idle = h("p", "idle");
+  readonly node = h("section", "quoted", this.title, this.idle, this.wrong, this.facts, this.frame, this.notes);
+
+  constructor() {
+    this.node.setAttribute("aria-live", "polite");
+    this.frame.tabIndex = 0;
+    this.frame.setAttribute("role", "region");
+    this.frame.setAttribute("aria-label", "Quote");
+    this.wait("Nothing is reserved or sent before you submit.");
+  }
+
+  wait(words: string): void {
+    this.show(words, "", null);
+  }
+
+  refuse(words: string): void {
+    this.show("", words, null);
+  }
+
+  tell(quote: Quote): void {
+    this.show("", "", quote);
+  }
+
+  private show(idle: string, wrong: string, quote: Quote | null): void {
+    text(this.idle, idle);
+    hidden(this.idle, idle === "");
+    text(this.wrong.lastElementChild!, wrong);
+    hidden(this.wrong, wrong === "");
+    hidden(this.facts, quote === null);
+    text(this.facts, quote ? factsOf(quote) : "");
+    this.notes.replaceChildren(...(quote?.notes ?? []).map((note) => h("li", "", icon("note"), h("span", "", note))));
+    hidden(this.notes, !quote?.notes.length);
+    const rows = quote ? tableRows(quote.quote) : [];
+    hidden(this.frame, rows.length === 0);
+    this.table.replaceChildren(...(rows.length ? [headOf(rows), bodyOf(rows)] : []));
+  }
+}
+
+/** `12 requests, about 3 m, $0.42, 24 credits of 100`. */
+export function factsOf({ request_count, seconds, usd: cost, credits }: Quote): string {
+  const parts = [`${count(request_count)} ${request_count === 1 ? "request" : "requests"}`];
+  const time = seconds ? remaining(...seconds) : "";
+  if (time) parts.push(/^\d/.test(time) ? `about ${time}` : time);
+  if (cost !== null) parts.push(usd(cost));
+  if (credits) parts.push(`${figure(credits.cost)} credits of ${figure(credits.available)}`);
+  return parts.join(", ");
+}
+
+/** Rows that are alike: a summary among them, with other columns, is told by the notes. */
+function tableRows(rows: Record<string, unknown>[]): Record<string, unknown>[] {
+  const columns = Object.keys(rows[0] ?? {}).join();
+  return rows.filter((row) => Object.keys(row).join() === columns);
+}
+
+function namesOf(rows: Record<string, unknown>[]): string[] {
+  return Object.keys(rows[0]!)
+    .filter((name) => rows.some((row) => isPlain(row[name])))
+    .slice(0, COLUMNS);
+}
+
+function headOf(rows: Record<string, unknown>[]): HTMLElement {
+  const cells = namesOf(rows).map((name) => {
+    const cell = h("th", typeof rows[0]![name] === "number" ? "number" : "", name.replaceAll("_", " "));
+    cell.scope = "col";
+    return cell;
+  });
+  return h("thead", "", h("tr", "", ...cells));
+}
+
+function bodyOf(rows: Record<string, unknown>[]): HTMLElement {
+  const names = namesOf(rows);
+  return h("tbody", "", ...rows.map((row) => h("tr", "", ...names.map((name) => h("td", typeof row[name] === "number" ? "number" : "", wordsOf(row[name]))))));
+}
+
+function isPlain(value: unknown): boolean {
+  return value !== null && typeof value !== "object" && value !== "";
+}
+
+function wordsOf(value: unknown): string {
+  if (typeof value === "number") return Number.isInteger(value) ? count(value) : Math.abs(value) < 0.1 ? value.toPrecision(2) : figure(value);
+  if (typeof value === "boolean") return value ? "yes" : "no";
+  return value === null || value === undefined || typeof value === "object" ? "\u2013" : String(value);
+}

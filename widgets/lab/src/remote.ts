@@ -1,0 +1,188 @@
+// Remote: a panel that is fed over REST instead of by its kernel.
+//
+//   event of this session, or a second of silence while it is live --> GET panel (ETag) --> store --frame--> view
+//   press --> POST command        rows of a group --> GET items      failures --> GET errors
+import { h, hidden, text } from "../../src/dom";
+import type { Context } from "../../src/piece";
+import type { CommandName, RecordedItem, Update } from "../../src/schema";
+import { ended, Store } from "../../src/store";
+import { View } from "../../src/view";
+import type { ItemPage, SessionItem, Verb } from "../../src/wire";
+import { Gone, query, Refused, words } from "./api";
+import { FailuresPiece } from "./failures";
+import type { IBatch } from "./token";
+
+const TICK_MS = 1000;
+const PAGE = 100;
+/** Of a session that is live; of one that has ended only events tell. */
+const EVERY_S = 1;
+const RARELY_S = 30;
+
+export interface Place {
+  isSeen(): boolean;
+  now_s(): number;
+  renamed(name: string): void;
+}
+
+export class Remote {
+  private readonly store = new Store();
+  private readonly pending = new Set<CommandName>();
+  private readonly cursors = new Map<number, string>();
+  private readonly failures: FailuresPiece;
+  private readonly view: View;
+  private readonly trouble = h("p", "trouble");
+  private readonly skeleton = skeleton();
+  readonly node = h("div", "remote", this.trouble, this.skeleton);
+  private frame = 0;
+  private heard: SessionItem | undefined;
+  private askedAt_s = -Infinity;
+  private isAsking = false;
+  private isOver = false;
+  private last: Update | null = null;
+  private ticker: ReturnType<typeof setInterval> | undefined;
+  private forget: ReturnType<typeof setTimeout> | undefined;
+  private stopped: () => void = () => undefined;
+
+  constructor(private readonly batch: IBatch, private readonly id: string, private readonly place: Place) {
+    const context: Context = {
+      store: this.store,
+      press: (name, ...values) => void this.press(name, values.map(Number)),
+      isPending: (name) => this.pending.has(name),
+      say: (text) => this.say(text),
+      redraw: () => this.draw(),
+      unix_s: () => Date.now() / 1000,
+    };
+    this.failures = new FailuresPiece(context, (cursor) => batch.api.get(`/sessions/${id}/errors${query({ cursor })}`));
+    this.view = new View("panel", context, [{ title: () => "Failures", piece: this.failures }]);
+    this.view.node.hidden = true;
+    this.trouble.setAttribute("role", "alert");
+    this.trouble.hidden = true;
+    this.node.append(this.view.node);
+  }
+
+  start(): void {
+    this.stopped = this.batch.sessions.onChange(() => this.heardOf());
+    this.ticker = setInterval(() => this.tick(), TICK_MS);
+    void this.ask();
+  }
+
+  stop(): void {
+    this.stopped();
+    clearInterval(this.ticker);
+    clearTimeout(this.forget);
+    cancelAnimationFrame(this.frame);
+  }
+
+  /** It is seen again. */
+  look(): void {
+    this.askedAt_s = -Infinity;
+    this.tick();
+  }
+
+  private heardOf(): void {
+    const item = this.batch.sessions.get(this.id);
+    if (item === this.heard) return;
+    this.heard = item;
+    this.askedAt_s = Math.min(this.askedAt_s, this.place.now_s() - EVERY_S / 2);
+    this.isOver = false;
+    if (this.place.isSeen()) void this.askSoon();
+  }
+
+  private async askSoon(): Promise<void> {
+    if (this.place.now_s() - this.askedAt_s >= EVERY_S / 2) await this.ask();
+  }
+
+  private tick(): void {
+    if (!this.place.isSeen()) return;
+    const head = this.store.head;
+    const every_s = !head || !ended(head.state) ? EVERY_S : this.isOver ? Infinity : RARELY_S;
+    if (this.place.now_s() - this.askedAt_s >= every_s) void this.ask();
+    if (head && !ended(head.state)) this.draw();
+  }
+
+  private async ask(): Promise<void> {
+    if (this.isAsking) return;
+    this.isAsking = true;
+    this.askedAt_s = this.place.now_s();
+    try {
+      const update = await this.batch.api.get<Update>(`/sessions/${this.id}/panel`);
+      if (update !== this.last) this.fold(update);
+      this.last = update;
+      this.tell("");
+    } catch (error) {
+      this.isOver = error instanceof Refused && error.status === 404;
+      this.tell(error instanceof Gone ? "The server does not answer; what is shown may be old." : words(error));
+    }
+    this.isAsking = false;
+    this.draw();
+  }
+
+  private fold(update: Update): void {
+    this.store.fold(update, this.place.now_s());
+    this.view.sample(this.place.now_s());
+    this.place.renamed(update.head.name);
+    hidden(this.skeleton, true);
+    hidden(this.view.node, false);
+  }
+
+  private tell(words: string): void {
+    text(this.trouble, words);
+    hidden(this.trouble, words === "");
+    if (words && !this.store.head) hidden(this.skeleton, true);
+  }
+
+  private async press(name: CommandName, values: number[]): Promise<void> {
+    if (this.pending.has(name)) return;
+    this.pending.add(name);
+    this.draw();
+    if (name === "items") await this.items(values[0]!, values[1]!);
+    else await this.command(name, values);
+    this.pending.delete(name);
+    this.draw();
+  }
+
+  private async command(verb: Verb, [concurrency, ...rates]: number[]): Promise<void> {
+    const more = verb === "adjust" && concurrency !== undefined ? { concurrency, rates } : {};
+    this.say(await this.batch.verbs.press(this.id, verb, more));
+    await this.ask();
+  }
+
+  /** Some of a group's items; the panel counts them, the API has cursors. */
+  private async items(group: number, offset: number): Promise<void> {
+    const cursor = offset ? (this.cursors.get(group) ?? null) : null;
+    try {
+      const page = await this.batch.api.get<ItemPage>(`/sessions/${this.id}/items${query({ group, limit: PAGE, cursor })}`);
+      const items = page.items.map(recorded);
+      const total = page.next === null ? offset + items.length : Math.max(offset + items.length + 1, this.store.groups.get(group)?.done ?? 0);
+      if (page.next) this.cursors.set(group, page.next);
+      this.store.answer({ kind: "rows", id: "", group, offset, total, items });
+    } catch (error) {
+      this.say(words(error));
+    }
+  }
+
+  private say(words: string): void {
+    clearTimeout(this.forget);
+    this.view.say(words);
+    if (words) this.forget = setTimeout(() => this.say(""), 5000);
+    this.draw();
+  }
+
+  private draw(): void {
+    this.frame ||= requestAnimationFrame(() => {
+      this.frame = 0;
+      if (this.place.isSeen()) this.view.render(this.place.now_s());
+    });
+  }
+}
+
+function recorded({ key, status, attempts, seconds, error }: ItemPage["items"][number]): RecordedItem {
+  const name = typeof key === "string" ? key : JSON.stringify(key);
+  return { key: name, status, attempts, seconds, error, tries: [], traceback: "" };
+}
+
+function skeleton(): HTMLElement {
+  const node = h("div", "skeleton", ...Array.from({ length: 6 }, () => h("div", "", h("i"), h("i"))));
+  node.setAttribute("aria-hidden", "true");
+  return node;
+}

@@ -1,0 +1,134 @@
+// Sessions: what is known of the user's sessions.
+//
+// Rule: what an event says is newer than the answer to a question that was asked before it.
+//
+//   GET /sessions --page--> known <--change-- event        known --filter--> live, past
+import { ended } from "../../src/store";
+import type { Change, Root, SessionItem, SessionPage } from "../../src/wire";
+
+/** A session as it was heard of at `at_s`, by a clock that never jumps. */
+export interface Entry {
+  item: SessionItem;
+  at_s: number;
+}
+
+export interface Filter {
+  /** Part of a name, in small letters. */
+  name: string;
+  state: string;
+}
+
+export type Health = "loading" | "ready" | "gone" | "missing" | "refused";
+
+export class Sessions {
+  readonly known = new Map<string, Entry>();
+  root: Root | null = null;
+  health: Health = "loading";
+  /** Why nothing is shown, or what is shown may be old. */
+  trouble = "";
+  /** What is wrong with journals that cannot be read. */
+  unread: string[] = [];
+  filter: Filter = { name: "", state: "" };
+  /** Where the page after those that are known begins. */
+  next: string | null = null;
+  /** Whether the first page of this filter has come. */
+  isListed = false;
+  /** Of the oldest session of the pages so far; those that are older have gaps between them. */
+  private floor = "";
+  private readonly changes = new Set<() => void>();
+  private readonly endings = new Set<(item: SessionItem) => void>();
+  /** Ids that events told of since a question was asked. */
+  private told: Set<string> | null = null;
+
+  /** Call `listener` after every change; returns what ends that. */
+  onChange(listener: () => void): () => void {
+    this.changes.add(listener);
+    return () => this.changes.delete(listener);
+  }
+
+  /** Call `listener` when a session that was live has ended. */
+  onEnd(listener: (item: SessionItem) => void): () => void {
+    this.endings.add(listener);
+    return () => this.endings.delete(listener);
+  }
+
+  emit(): void {
+    for (const listener of this.changes) listener();
+  }
+
+  get(id: string): SessionItem | undefined {
+    return this.known.get(id)?.item;
+  }
+
+  /** All that are live, whatever is filtered; the latest first. */
+  get live(): Entry[] {
+    return this.sorted(({ item }) => !ended(item.state));
+  }
+
+  get shownLive(): Entry[] {
+    return this.live.filter(({ item }) => this.matches(item));
+  }
+
+  get shownPast(): Entry[] {
+    return this.sorted(({ item }) => ended(item.state) && item.started >= this.floor && this.matches(item));
+  }
+
+  /** A question is about to be asked. */
+  asking(): void {
+    this.told = new Set();
+  }
+
+  /** Fold a page that was asked for; the first replaces what is not there any more. */
+  page(page: SessionPage, isFirst: boolean, now_s: number): void {
+    const oldest = page.items.at(-1)?.started ?? "";
+    if (isFirst) {
+      const listed = new Set(page.items.map((item) => item.id));
+      const within = ({ item }: Entry): boolean => this.matches(item) && (page.next === null || item.started > oldest);
+      for (const [id, entry] of [...this.known]) if (!listed.has(id) && !this.told?.has(id) && within(entry)) this.known.delete(id);
+    }
+    this.floor = page.next === null ? "" : oldest;
+    this.next = page.next;
+    this.unread = page.unread;
+    this.isListed = true;
+    for (const item of page.items) if (!this.told?.has(item.id)) this.put(item, now_s);
+  }
+
+  /** Fold live sessions that may be older than the first page. */
+  lived(items: SessionItem[], now_s: number): void {
+    for (const item of items) if (!this.told?.has(item.id)) this.put(item, now_s);
+  }
+
+  change(change: Change, now_s: number): void {
+    for (const id of change.removed) {
+      this.known.delete(id);
+      this.told?.add(id);
+    }
+    for (const item of change.items) {
+      this.put(item, now_s);
+      this.told?.add(item.id);
+    }
+  }
+
+  /** Look for others: what comes next is the first page of that. */
+  search(filter: Filter): void {
+    this.filter = filter;
+    this.next = null;
+    this.isListed = false;
+  }
+
+  private put(item: SessionItem, now_s: number): void {
+    const before = this.known.get(item.id)?.item;
+    this.known.set(item.id, { item, at_s: now_s });
+    if (before && !ended(before.state) && ended(item.state)) for (const listener of this.endings) listener(item);
+  }
+
+  private matches({ name, state }: SessionItem): boolean {
+    const wanted = this.filter;
+    return name.toLowerCase().includes(wanted.name) && (wanted.state === "" || wanted.state === state);
+  }
+
+  private sorted(wanted: (entry: Entry) => boolean): Entry[] {
+    const entries = [...this.known.values()].filter(wanted);
+    return entries.sort((a, b) => (a.item.started < b.item.started ? 1 : a.item.started > b.item.started ? -1 : a.item.id < b.item.id ? 1 : -1));
+  }
+}

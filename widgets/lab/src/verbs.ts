@@ -1,0 +1,91 @@
+// Verbs: what a button asks of a session, and what became of it.
+//
+// Rule: a command that was not taken a second after it was asked is not asked again; what can be done instead is offered
+// by name.
+import type { CommandAnswer, CommandRequest, Verb } from "../../src/wire";
+import { Api, words } from "./api";
+import type { Sessions } from "./sessions";
+
+const SAID_MS = 5000;
+const OWN_S = 60;
+
+const DOING: Record<Verb, string> = {
+  pause: "pausing\u2026",
+  resume: "resuming\u2026",
+  cancel: "cancelling\u2026",
+  retry_failed: "retrying failed items\u2026",
+  adjust: "changing the limits\u2026",
+  lift: "ending the cool-down\u2026",
+};
+
+export class Verbs {
+  private readonly pending = new Set<string>();
+  private readonly said = new Map<string, string>();
+  private readonly answers = new Map<string, CommandAnswer>();
+  private readonly cancelledAt_s = new Map<string, number>();
+
+  constructor(
+    private readonly api: Api,
+    private readonly sessions: Sessions,
+    private readonly now_s: () => number,
+  ) {}
+
+  isPending(id: string, verb: Verb): boolean {
+    return this.pending.has(`${id}/${verb}`);
+  }
+
+  /** What became of the last press, for a few seconds. */
+  saidOf(id: string): string {
+    return this.said.get(id) ?? "";
+  }
+
+  /** The answer to a command that its kernel does not take. */
+  stuck(id: string): CommandAnswer | undefined {
+    const item = this.sessions.get(id);
+    if (!item) return undefined;
+    const answer = this.answers.get(id);
+    if (answer && item.can.includes(answer.verb as Verb)) return answer;
+    const [verb] = item.untaken;
+    return verb && item.kernel ? { id: "", verb, state: "waiting", detail: "", kernel: item.kernel } : undefined;
+  }
+
+  /** Whether this page has just cancelled it: its user need not be told that it ended. */
+  wasCancelledHere(id: string): boolean {
+    return this.now_s() - (this.cancelledAt_s.get(id) ?? -Infinity) < OWN_S;
+  }
+
+  async press(id: string, verb: Verb, more: Partial<CommandRequest> = {}): Promise<string> {
+    const asked = `${id}/${verb}`;
+    if (this.pending.has(asked)) return "";
+    this.pending.add(asked);
+    if (verb === "cancel") this.cancelledAt_s.set(id, this.now_s());
+    this.say(id, DOING[verb]);
+    const text = await this.ask(id, { verb, ...more });
+    this.pending.delete(asked);
+    this.say(id, text);
+    return text;
+  }
+
+  say(id: string, text: string): void {
+    this.said.set(id, text);
+    if (!text.endsWith("\u2026")) setTimeout(() => this.forget(id, text), SAID_MS);
+    this.sessions.emit();
+  }
+
+  private async ask(id: string, request: CommandRequest): Promise<string> {
+    try {
+      const answer = await this.api.post<CommandAnswer>(`/sessions/${id}/commands?wait=1`, request);
+      if (answer.state === "waiting" && answer.kernel) this.answers.set(id, answer);
+      else this.answers.delete(id);
+      return answer.detail;
+    } catch (error) {
+      return words(error);
+    }
+  }
+
+  private forget(id: string, text: string): void {
+    if (this.said.get(id) !== text) return;
+    this.said.delete(id);
+    this.sessions.emit();
+  }
+}

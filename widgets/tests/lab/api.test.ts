@@ -1,0 +1,43 @@
+import { describe, expect, it } from "vitest";
+import { Api, Gone, query, Refused, words } from "../../lab/src/api";
+import { server } from "./samples";
+
+describe("asking", () => {
+  it("sends the ETag it has, and gives the same object for what has not changed", async () => {
+    const { api, asked, table } = server({ "GET /sessions": () => new Response('{"items": []}', { headers: { ETag: '"a"' } }) });
+    const first = await api.get("/sessions");
+    table["GET /sessions"] = () => new Response(null, { status: 304 });
+    expect(await api.get("/sessions")).toBe(first);
+    expect(asked[1]!.init.headers).toEqual({ "If-None-Match": '"a"' });
+  });
+
+  it("tells what was refused in the server's words, with what to do", async () => {
+    const problem = { message: "limit must be from 1 to 100", next_step: "ask for less" };
+    const { api } = server({ "GET /sessions": () => Response.json(problem, { status: 422 }) });
+    const error = await api.get("/sessions?limit=0").catch((error: unknown) => error);
+    expect(error).toBeInstanceOf(Refused);
+    expect(words(error)).toBe("limit must be from 1 to 100: ask for less");
+  });
+
+  it("tells an answer that is no problem document by its status", async () => {
+    const { api } = server({ "GET /sessions": () => new Response("<html>", { status: 502 }) });
+    await expect(api.get("/sessions")).rejects.toThrow("the server answered 502");
+  });
+
+  it("is told apart from nobody being there", async () => {
+    const api = new Api(() => Promise.reject(new TypeError("Failed to fetch")));
+    await expect(api.get("/")).rejects.toBeInstanceOf(Gone);
+  });
+
+  it("sends a table as the body, by its type", async () => {
+    const { api, asked } = server({ "POST /uploads": { id: "u" } });
+    const file = new Blob(["a,b"]);
+    expect(await api.send("/uploads", file, "text/csv")).toEqual({ id: "u" });
+    expect(asked[0]!.init).toMatchObject({ method: "POST", body: file, headers: { "Content-Type": "text/csv" } });
+  });
+});
+
+it("leaves what is empty out of a query", () => {
+  expect(query({ limit: 50, name: "", cursor: null, state: "a b" })).toBe("?limit=50&state=a+b");
+  expect(query({ name: "" })).toBe("");
+});

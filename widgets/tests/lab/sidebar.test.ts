@@ -1,0 +1,248 @@
+import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
+import { Sidebar } from "../../lab/src/sidebar";
+import { isTold } from "../../lab/src/told";
+import { counts } from "../samples";
+import { batch, change, item, past, root } from "./samples";
+
+const EVIL = "<img src=x onerror=alert(1)>";
+const HOOKS = ["open", "press", "notebook", "download", "interrupt", "shutDown", "create", "refresh", "reload"] as const;
+
+function open(items = [item("a")], more: { next?: string | null; unread?: string[]; table?: Parameters<typeof batch>[0] } = {}) {
+  const made = batch(more.table);
+  const hooks = Object.fromEntries(HOOKS.map((name) => [name, vi.fn()])) as unknown as Record<(typeof HOOKS)[number], ReturnType<typeof vi.fn>>;
+  const listing = { search: vi.fn(), more: vi.fn(() => Promise.resolve()) };
+  const sidebar = new Sidebar(made.sessions, made.verbs, listing, hooks as never, "0.1.0");
+  document.body.append(sidebar.node);
+  made.sessions.page({ items, next: more.next ?? null, unread: more.unread ?? [] }, true, 1000);
+  Object.assign(made.sessions, { health: "ready", root });
+  const render = (): void => sidebar.render(made.now_s());
+  made.sessions.onChange(render);
+  render();
+  const all = (selector: string): HTMLElement[] => [...sidebar.node.querySelectorAll<HTMLElement>(selector)].filter((node) => !node.closest("[hidden]"));
+  const words = (selector: string): string[] => all(selector).map((node) => node.textContent ?? "");
+  const button = (label: string): HTMLButtonElement => all("button").find((node) => node.getAttribute("aria-label") === label || node.textContent === label) as HTMLButtonElement;
+  return { ...made, hooks, listing, node: sidebar.node, render, all, words, button };
+}
+
+beforeEach(() => void vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout"] }));
+afterEach(() => document.body.replaceChildren());
+
+describe("the side bar", () => {
+  it("says how far each live session is", () => {
+    const { words } = open([
+      item("a", { counts: counts({ completed: 300, failed: 15, pending: 185, total: 500 }), eta_s: 71, usd: 0.84, seconds: 108 }),
+    ]);
+    expect(words(".ib-card .ib-percent")).toEqual(["63 %"]);
+    expect(words(".ib-card .ib-line")[1]).toBe("315 of 50015 failed1 m 10 s left");
+    expect(words(".ib-card .ib-facts-of")).toEqual(["1 m 48 s \u00b7 $0.84"]);
+  });
+
+  it("goes on by its own clock between events, and not while paused", () => {
+    const { words, pass, render } = open([
+      item("a", { eta_s: 71 }),
+      item("b", { state: "paused", started: "2026-11-30T09:00:00Z", can: ["resume"] }),
+    ]);
+    pass(11);
+    render();
+    expect(words(".ib-card .ib-facts-of")).toEqual(["1 m 11 s", "1 m 00 s"]);
+    expect(words(".ib-card .ib-left")).toEqual(["1 m left", "paused"]);
+  });
+
+  it("says why nothing starts, counted down, and where the breaker stands", () => {
+    const { words, all, pass, render } = open([item("a", { waiting: "breaker open: probe in 41 s", breaker: "open" })]);
+    pass(10);
+    render();
+    expect(words(".ib-facts-of")).toEqual(["breaker open: probe in 31 s"]);
+    expect(all(".ib-light")[0]!.getAttribute("aria-label")).toBe("Breaker open");
+  });
+
+  it("lists what is past with its result and how long it took", () => {
+    const { words } = open([
+      past("a", { seconds: 724, started: "2025-11-30T10:00:00Z" }),
+      past("b", { state: "cancelled", counts: counts({ completed: 2, cancelled: 8, total: 10 }), started: "2025-11-29T10:00:00Z" }),
+    ]);
+    expect(words(".ib-past .ib-of")).toEqual(["10 of 10", "cancelled, 2 of 10"]);
+    expect(words(".ib-past .ib-bad")).toEqual(["1 failed", ""]);
+    expect(words(".ib-past .ib-took")).toEqual(["12 m 04 s", "1 m 00 s"]);
+    expect(words(".ib-past .ib-when")).toEqual(["30 Nov 2025", "29 Nov 2025"]);
+  });
+
+  it("keeps the nodes of a session, wherever it stands", () => {
+    const { sessions, all, render } = open([item("a", { started: "1" })]);
+    const [node] = all(".ib-card");
+    sessions.change(change(1, [item("b", { started: "2" }), item("a", { started: "1", counts: counts({ completed: 9, total: 10 }) })]), 1001);
+    render();
+    expect(all(".ib-card")[1]).toBe(node);
+    expect(node!.textContent).toContain("90 %");
+  });
+
+  it("shows text as text, whatever it contains", () => {
+    const { node } = open([item("a", { name: EVIL, waiting: EVIL, where: EVIL }), past("b", { name: EVIL, reason: EVIL })], { unread: [EVIL] });
+    expect(node.querySelector("img")).toBeNull();
+    expect(node.textContent).toContain(EVIL);
+  });
+
+  it("offers what makes sense, and nothing else", () => {
+    const { all, button, hooks } = open([item("a", { name: "n", can: ["resume", "cancel"], notebook: "dir/my.ipynb" })]);
+    expect(all(".ib-card .ib-tools button").map((node) => node.title)).toEqual([
+      "Resume n",
+      "Cancel n",
+      "Open my.ipynb",
+      "Download the results of n",
+    ]);
+    button("Cancel n").click();
+    expect(hooks.press).toHaveBeenCalledWith(expect.objectContaining({ id: "a" }), "cancel");
+  });
+
+  it("loads more when asked", () => {
+    const { button, listing } = open([past("a")], { next: "c" });
+    button("Load more").click();
+    expect(listing.more).toHaveBeenCalledOnce();
+  });
+
+  it("filters by name once typing pauses, and by state at once", () => {
+    const { node, listing } = open();
+    const input = node.querySelector("input")!;
+    input.value = "Wish";
+    input.dispatchEvent(new Event("input"));
+    expect(listing.search).not.toHaveBeenCalled();
+    vi.advanceTimersByTime(300);
+    expect(listing.search).toHaveBeenLastCalledWith("wish", "");
+    node.querySelector("select")!.value = "failed";
+    node.querySelector("select")!.dispatchEvent(new Event("change"));
+    expect(listing.search).toHaveBeenLastCalledWith("wish", "failed");
+  });
+
+  it("teaches how it begins where there is nothing", () => {
+    const { words, button, hooks, all } = open([]);
+    expect(words(".ib-first b")).toEqual(["No sessions yet."]);
+    expect(all("input")).toEqual([]);
+    button("New batch\u2026").click();
+    expect(hooks.create).toHaveBeenCalledOnce();
+  });
+
+  it("has a skeleton until it knows, and no word of emptiness", () => {
+    const { sessions, all, render } = open([]);
+    Object.assign(sessions, { isListed: false, health: "loading" });
+    render();
+    expect(all(".ib-skeleton")).toHaveLength(1);
+    expect(all(".ib-first")).toEqual([]);
+  });
+
+  it("says to reload when the server has another version", () => {
+    const { sessions, render, words, button, hooks } = open();
+    sessions.root = { ...root, version: "0.2.0" };
+    render();
+    expect(words(".ib-banner p")).toEqual(["The server has ipybatch 0.2.0, this page 0.1.0."]);
+    button("Reload the page").click();
+    expect(hooks.reload).toHaveBeenCalledOnce();
+  });
+
+  it("goes on showing what it knows when the server is gone", () => {
+    const { sessions, render, words, all } = open();
+    sessions.health = "gone";
+    render();
+    expect(words(".ib-banner p")).toEqual(["The server does not answer; what is shown may be old."]);
+    expect(all(".ib-card")).toHaveLength(1);
+  });
+});
+
+describe("a command", () => {
+  const press = { "POST /sessions/a/commands": { id: "1", verb: "cancel", state: "done", detail: "cancelled, 4 items left" } };
+
+  it("is said while it is asked, and what came of it for a few seconds", async () => {
+    const { verbs, words, button, asked } = open([item("a", { name: "n" })], { table: press });
+    const answer = verbs.press("a", "cancel");
+    expect(words(".ib-facts-of")).toEqual(["cancelling\u2026"]);
+    expect(button("Cancel n").getAttribute("aria-busy")).toBe("true");
+    void verbs.press("a", "cancel");
+    await answer;
+    expect(words(".ib-facts-of")).toEqual(["cancelled, 4 items left"]);
+    expect(asked.map(({ path }) => path)).toEqual(["/sessions/a/commands?wait=1"]);
+    expect(JSON.parse(String(asked[0]!.init.body))).toEqual({ verb: "cancel" });
+    vi.advanceTimersByTime(6000);
+    expect(words(".ib-facts-of")).toEqual(["1 m 00 s"]);
+  });
+
+  it("that is not taken offers the kernel's end by name", async () => {
+    const waiting = { id: "1", verb: "cancel", state: "waiting", detail: "not taken yet", kernel: "k7" };
+    const { verbs, sessions, words, button, hooks, all, render } = open([item("a", { notebook: "a.ipynb" })], {
+      table: { "POST /sessions/a/commands": waiting },
+    });
+    await verbs.press("a", "cancel");
+    expect(words(".ib-stuck p")).toEqual(["The kernel of a.ipynb does not answer; \u201ccancel\u201d waits for it."]);
+    button("Interrupt kernel").click();
+    button("Shut down kernel").click();
+    expect([hooks.interrupt.mock.calls, hooks.shutDown.mock.calls]).toEqual([[["k7"]], [["k7"]]]);
+    sessions.change(change(1, [past("a")]), 1001);
+    render();
+    expect(all(".ib-stuck")).toEqual([]);
+  });
+
+  it("that is refused says why", async () => {
+    const { verbs, words } = open([item("a")]);
+    await verbs.press("a", "pause");
+    expect(words(".ib-facts-of")).toEqual(["there is no such session"]);
+  });
+
+  it("of one's own is known for a minute: its end need not be told", async () => {
+    const { verbs, pass } = open([item("a")], { table: press });
+    await verbs.press("a", "cancel");
+    expect(verbs.wasCancelledHere("a")).toBe(true);
+    pass(61);
+    expect(verbs.wasCancelledHere("a")).toBe(false);
+  });
+});
+
+describe("the keyboard", () => {
+  const key = (name: string): void => void document.activeElement!.dispatchEvent(new KeyboardEvent("keydown", { key: name, bubbles: true }));
+  const focused = (): string | null => document.activeElement!.getAttribute("aria-label");
+
+  it("reaches one button of all with Tab, the others with the arrows", () => {
+    const { all, render } = open([item("a", { name: "n" }), past("b", { name: "m" })]);
+    render();
+    const stops = all("li button").filter((node) => node.tabIndex === 0);
+    expect(stops.map((node) => node.getAttribute("aria-label"))).toEqual(["n, running, open"]);
+    stops[0]!.focus();
+    key("ArrowRight");
+    expect(focused()).toBe("Pause n");
+    key("ArrowDown");
+    expect(focused()).toBe("m, completed, open");
+    expect(all("li button").filter((node) => node.tabIndex === 0)).toHaveLength(1);
+    key("Home");
+    expect(focused()).toBe("n, running, open");
+  });
+
+  it("goes from Pause to Resume when one takes the place of the other", async () => {
+    const { button, sessions, render } = open([item("a", { name: "n" })]);
+    button("Pause n").focus();
+    sessions.change(change(1, [item("a", { name: "n", state: "paused", can: ["resume", "cancel"] })]), 1001);
+    render();
+    await Promise.resolve();
+    expect(focused()).toBe("Resume n");
+  });
+});
+
+describe("an ending", () => {
+  const settings = { pollSeconds: 10, notify: "all" as const, notifyAfterSeconds: 10 };
+
+  it("is told, unless it was quick, or its user's own doing", () => {
+    expect(isTold(past("a"), settings, false)).toBe(true);
+    expect(isTold(past("a", { seconds: 9 }), settings, false)).toBe(false);
+    const cancelled = past("a", { state: "cancelled" });
+    expect([isTold(cancelled, settings, true), isTold(cancelled, settings, false)]).toEqual([false, true]);
+  });
+
+  it("that is well is not told to one who asked for failures", () => {
+    const failures = { ...settings, notify: "failures" as const };
+    const well = past("a", { counts: counts({ completed: 10, total: 10 }) });
+    expect([isTold(well, failures, false), isTold(past("a"), failures, false)]).toEqual([false, true]);
+    expect(isTold(past("a", { state: "failed" }), { ...settings, notify: "none" }, false)).toBe(false);
+  });
+
+  it("is spoken", () => {
+    const { sessions, words } = open([item("a", { name: "n" })]);
+    sessions.change(change(1, [past("a", { name: "n" })]), 1001);
+    expect(words("[role=status]")).toEqual(["n completed: 10 of 10, 1 failed, 1 m 00 s"]);
+  });
+});
