@@ -300,8 +300,8 @@ def test_a_submission_can_begin_again(catalogue, path, run, wanted):
 def submit(path, run):
     with closing(sqlite3.connect(path)) as database:
         database.execute(
-            "INSERT INTO submission (id, name, template, request, requests, digest, state, created_s, run)"
-            " VALUES ('s1', 'night', 'text', x'', 1, '', 'RUNNING', 1, ?)",
+            "INSERT INTO submission (id, name, template, request, requests, digest, state, created_s, queued_s, run)"
+            " VALUES ('s1', 'night', 'text', x'', 1, '', 'RUNNING', 1, 1, ?)",
             (run,),
         )
         database.commit()

@@ -12,6 +12,7 @@ In reading order:
 - `routes`: which handler answers which path; `root`: what the server is and allows.
 - `catalogue`: the sessions of all journals, by opaque ids; `run_rows`: what the row of a run tells.
 - `sessions`: routes of what is on record; `session_commands`: of what is asked of them; `results`: of what they hold.
+- `panel`: what a session's tab draws; `recorded_view`: a session as its journal tells it.
 - `uploads`: tables that are kept until they are submitted.
 - `submission_store`: the life of a submission, and `submission_rows` its row; `templates`: what can be
   submitted; `submissions`: routes.

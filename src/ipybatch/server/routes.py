@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from ipybatch.server.handler import Handler
 from ipybatch.server.openapi import OpenApiHandler
+from ipybatch.server.panel import PanelHandler
 from ipybatch.server.root import RootHandler
 from ipybatch.server.uploads import UploadHandler, UploadsHandler
 
@@ -18,6 +19,7 @@ ROUTES: list[tuple[str, type[Handler]]] = [
     (r"/openapi\.json", OpenApiHandler),
     (r"/uploads", UploadsHandler),
     (rf"/uploads/{ID}", UploadHandler),
+    (rf"/sessions/{ID}/panel", PanelHandler),
 ]
 
 ALIASES: list[tuple[str, type[Handler]]] = []

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ipybatch.server.catalogue import Catalogue
+from ipybatch.server.recorded_view import Views
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +40,7 @@ class Services:
         app: The Jupyter server, for its kernels, sessions and events.
         catalogue: The sessions of all journals.
         readers: As many uploaded tables are read at the same time, each in a process of its own.
+        views: Those of them that tabs show.
         pool: Two threads for what blocks: SQL, files.
     """
 
@@ -46,4 +48,5 @@ class Services:
     app: Any
     catalogue: Catalogue
     readers: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(2))
+    views: Views = field(default_factory=Views)
     pool: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(2, "ipybatch-server"))

@@ -12,6 +12,7 @@ from typing import Any, Literal
 import msgspec
 
 from ipybatch.engine.data.events import BreakerState, Counts, State, Status
+from ipybatch.jupyter.messages import Update
 
 Verb = Literal["pause", "resume", "cancel", "retry_failed", "adjust", "lift"]
 CommandState = Literal["done", "waiting"]
@@ -168,6 +169,13 @@ class Session(SessionItem, kw_only=True):
     windows: list[Window]
     notes: list[str]
     links: dict[str, str]
+
+
+class PanelUpdate(msgspec.Struct, kw_only=True):
+    """What is new of a session, for its tab; ``cursor``: what the next question says to be told what came after it."""
+
+    update: Update
+    cursor: str
 
 
 class Item(msgspec.Struct, kw_only=True):

@@ -1,0 +1,124 @@
+"""The panel of a session's tab is what its own process would draw, as far as the journal tells it."""
+
+import time
+
+import msgspec
+import pytest
+
+from ipybatch import BatchSession, Limits, Permanent, Rate
+from ipybatch.server import recorded_view
+from tests.server.conftest import write_runs
+from tests.works import Gate, Recorder
+
+
+def panel(served, id_, cursor=None):
+    answer = served.get(f"/sessions/{id_}/panel", params={"cursor": cursor} if cursor else {})
+    assert answer.status_code == 200, answer.text
+    return answer.json()["update"], answer.json()["cursor"]
+
+
+@pytest.fixture
+def run(served):
+    """Run a session in the test's journal, here; its server looks at the journal as at another process's."""
+
+    def begin(work, items, **given):
+        return BatchSession("night", work, items, **given)
+
+    return begin
+
+
+def shown(served):
+    services = served.services
+    (path,) = services.catalogue.journals().values()
+    return services.catalogue.id_of(path, 1)
+
+
+def test_a_session_that_ended_is_drawn_as_it_ended(served, run):
+    """Counts, failures, batches, the curve, and why it can do nothing more here."""
+    session = run(Recorder({3: Permanent("gone")}), list(range(7)), limits=Limits(batch_size=3))
+    session.run()
+    update, _ = panel(served, shown(served))
+    head = update["head"]
+    assert (head["name"], head["state"], head["can"]) == ("night", "completed", [])
+    assert (head["counts"]["completed"], head["counts"]["failed"], head["counts"]["total"]) == (6, 1, 7)
+    assert [(group["name"], group["status"], group["done"]) for group in update["groups"]] == [
+        ("Batch 1", "completed", 3),
+        ("Batch 2", "completed", 3),
+        ("Batch 3", "completed", 1),
+    ]
+    assert [(item["key"], item["error"]) for item in update["failures"]] == [("3", "gone")]
+    assert (update["whole"], update["pace"][-1]["ended"]) == (True, 7)
+    assert not head["untold"]
+
+
+def test_a_running_session_is_followed_and_told_in_changes(served, run):
+    """The second question gets what is new; the same question again, 304."""
+    gate = Gate()
+    session = run(gate, [1, 2, 3, 4], limits=Limits(concurrency=2, rates=[Rate(50, per_s=10)]))
+    session.start()
+    gate.wait_begun(2)
+    until_s = time.monotonic() + 10
+    update, cursor = panel(served, shown(served))
+    while not update["head"]["counts"]["running"] and time.monotonic() < until_s:
+        time.sleep(0.05)
+        update, cursor = panel(served, shown(served), cursor)
+    head = update["head"]
+    assert (head["state"], head["counts"]["running"], head["concurrency"]) == ("running", 2, 2)
+    assert head["windows"][0]["limit"] == 50
+    assert {"pause", "cancel"} <= set(head["can"])
+    gate.open()
+    session.run()
+    update, cursor = panel(served, shown(served), cursor)
+    assert (update["whole"], update["head"]["state"], update["head"]["counts"]["completed"]) == (False, "completed", 4)
+    assert update["log"][-1]["level"] == "good"
+
+
+def test_nothing_new_is_answered_in_a_line(served):
+    write_runs(served.services.catalogue.journals().popitem()[1], [{"completed": 4, "total": 4, "ended_s": 200.0}])
+    first = served.get(f"/sessions/{shown(served)}/panel")
+    again = served.get(f"/sessions/{shown(served)}/panel", headers={"If-None-Match": first.headers["ETag"]})
+    assert (first.status_code, again.status_code, again.content) == (200, 304, b"")
+
+
+def test_a_session_that_begins_again_is_followed_on(served, run):
+    run(Recorder({1: ConnectionError("down")}), [1, 2], breaker=None).run()
+    id_ = shown(served)
+    _, cursor = panel(served, id_)
+    run(Recorder(), [1, 2]).run()
+    update, _ = panel(served, id_, cursor)
+    assert (update["head"]["state"], update["head"]["counts"]["completed"]) == ("completed", 2)
+
+
+def test_a_cursor_of_another_server_gets_everything(served, run):
+    run(Recorder(), [1]).run()
+    _, cursor = panel(served, shown(served))
+    served.services.views.__init__()
+    update, _ = panel(served, shown(served), cursor)
+    assert update["whole"]
+
+
+@pytest.mark.parametrize(
+    ("id_", "cursor", "status"), [("0" * 16 + "-1", "", 404), ("", "x", 422), ("..%2f..", "", 404)]
+)
+def test_what_is_not_there_is_told(served, run, id_, cursor, status):
+    run(Recorder(), [1]).run()
+    answer = served.get(f"/sessions/{id_ or shown(served)}/panel", params={"cursor": cursor})
+    assert (answer.status_code, answer.json()["status"]) == (status, status)
+
+
+def test_the_least_used_view_goes(tmp_path):
+    path = tmp_path / "j.sqlite3"
+    write_runs(path, [{"name": f"n{at}"} for at in range(recorded_view.VIEWS + 3)])
+    views = recorded_view.Views()
+    for run in range(1, recorded_view.VIEWS + 4):
+        views.update(path, run, None)
+    assert len(views._views) == recorded_view.VIEWS
+    assert (path, 1) not in views._views
+
+
+def test_it_is_json_that_the_panel_reads(served, run):
+    from ipybatch.jupyter.messages import Update
+
+    run(Recorder(), [1]).run()
+    update, _ = panel(served, shown(served))
+    assert msgspec.convert(update, Update).head.recorded == 1
