@@ -7,15 +7,15 @@ from array import array
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
-from urllib.parse import quote
 
 import msgspec
 import pandas as pd
 
 from ipybatch.engine.data import events
+from ipybatch.engine.data.error_groups import grouped
 from ipybatch.engine.data.events import State
 from ipybatch.engine.data.outcome import decode
-from ipybatch.engine.data.plan import key_value, label_of
+from ipybatch.engine.data.plan import key_value
 from ipybatch.engine.data.spec import Spec
 from ipybatch.engine.store import history as recorded_history
 from ipybatch.engine.store import run_store
@@ -104,22 +104,15 @@ def errors(journal: Journal, spec: Spec, items: Items) -> pd.DataFrame:
     Raises:
         JournalError: The journal cannot be read.
     """
-    found: dict[tuple[str, str, str], list[Any]] = {}
-    for key, row in _in_order(journal, spec, items, f"status, error, kind, {TRACEBACK}", _FAILED):
-        if row is not None:
-            status, message, kind, traceback = row
-            told = found.setdefault((_folded(message, label_of(key)), status, read_kind(status, kind)[1]), [])
-            if told:
-                told[0] += 1
-            else:
-                told += [1, message, key_value(key), traceback]
-    shown: dict[tuple[str, str, str], list[Any]] = {}
-    for (folded, status, scope), (count, message, key, traceback) in found.items():  # the first in input order first
-        told = shown.setdefault((folded if count > 1 else message, status, scope), [0, key, traceback])
-        told[0] += count
-    ordered = sorted(shown.items(), key=lambda entry: -entry[1][0])
-    rows = [(text, count, *whose, key, traceback) for (text, *whose), (count, key, traceback) in ordered]
-    frame = pd.DataFrame(rows, columns=list(_ERRORS))
+    rows = _in_order(journal, spec, items, f"error, status, kind, {TRACEBACK}", _FAILED)
+    failures = (
+        (key, message, status, read_kind(status, kind)[1], traceback)
+        for key, row in rows
+        if row is not None
+        for message, status, kind, traceback in [row]
+    )
+    groups = grouped(failures)
+    frame = pd.DataFrame([[getattr(group, field) for field in _ERRORS] for group in groups], columns=list(_ERRORS))
     return frame.astype({"count": "int64", "key": object})
 
 
@@ -286,23 +279,6 @@ def _select(database: sqlite3.Connection, found: run_store.Found, columns: str, 
         f" WHERE item.id >= ? AND item.id < ? AND {where} ORDER BY item.id",
         ids(found.run),
     )
-
-
-def _folded(message: str, label: str) -> str:
-    """Return a message with ``<key>`` for each place where the item's own key stands as a word of its own."""
-    if "%" in message and (spelt := quote(label, "")) != label:  # in an address
-        message = message.replace(spelt, "<key>")
-    if not label or label not in message:
-        return message
-    told, end = "", 0
-    while (at := message.find(label, end)) >= 0:
-        after = at + len(label)
-        is_part = (label[0].isalnum() and message[at - 1 : at].isalnum() and at > 0) or (
-            label[-1].isalnum() and message[after : after + 1].isalnum()
-        )
-        told += message[end:at] + (label if is_part else "<key>")
-        end = after
-    return told + message[end:]
 
 
 def _frame(rows: Iterable[tuple[Any, ...]], items: list[Any] | None = None, *, is_flat: bool = False) -> pd.DataFrame:

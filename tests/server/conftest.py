@@ -48,6 +48,7 @@ class Served:
     def request(self, method, path, **given):
         """Ask below the API's base, or below the server's for a path that begins with /ipybatch or /api."""
         at = path if path.startswith(("/ipybatch", "/api/")) else f"{BASE}{path}"
+        self.client.cookies.clear()  # Jupyter gives one to whoever has the token
         return self.client.request(method, at, **given)
 
     def get(self, path, **given):

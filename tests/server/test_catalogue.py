@@ -297,12 +297,18 @@ def test_a_submission_can_begin_again(catalogue, path, run, wanted):
     assert (item.submission, item.can) == ("s1", wanted)
 
 
-def submit(path, run):
+def test_a_submission_that_is_begun_by_itself_offers_nothing(catalogue, path):
+    (number,) = write_runs(path, [{"state": "running", "owner": DEAD, "failed": 1}])
+    submit(path, number, "RUNNING")
+    assert catalogue.page().items[0].can == []
+
+
+def submit(path, run, state="FAILED"):
     with closing(sqlite3.connect(path)) as database:
         database.execute(
             "INSERT INTO submission (id, name, template, request, requests, digest, state, created_s, queued_s, run)"
-            " VALUES ('s1', 'night', 'text', x'', 1, '', 'RUNNING', 1, 1, ?)",
-            (run,),
+            " VALUES ('s1', 'night', 'text', x'', 1, '', ?, 1, 1, ?)",
+            (state, run),
         )
         database.commit()
 

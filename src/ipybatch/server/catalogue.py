@@ -36,7 +36,7 @@ from ipybatch.engine.store import history, lease, registration
 from ipybatch.engine.store import journal as journals
 from ipybatch.engine.store.network_copy import home_of
 from ipybatch.errors import JournalError
-from ipybatch.server.cursor import from_cursor, to_cursor
+from ipybatch.server.cursor import Place, from_cursor, to_cursor
 from ipybatch.server.refusal import Refusal, without_paths
 from ipybatch.server.run_rows import (
     Row,
@@ -73,7 +73,7 @@ class Catalogue:
         self._app = app
         self._lock = threading.Lock()
         self._registered: tuple[Any, list[Path]] = None, []
-        self._answers: dict[tuple[Any, ...], tuple[Any, Any]] = {}
+        self._answers: dict[tuple[Any, ...], tuple[Any, Any, float]] = {}  # until when the answer holds all the same
         self._kernels: tuple[float, dict[str, str]] = 0.0, {}
 
     def page(
@@ -90,7 +90,7 @@ class Catalogue:
             Refusal: The cursor is not one of ours.
         """
         unread: list[str] = []
-        places = None if not cursor else from_cursor(cursor, dict[str, int])
+        places = None if not cursor else from_cursor(cursor, dict[str, Place])
         runs = _Merged(
             _Runs(self, key, path, states, name, limit + 1, (places or {}).get(key), unread)
             for key, path in self.journals().items()
@@ -136,7 +136,7 @@ class Catalogue:
         """
         path, run = self.place(id_)
         found: list[Row] = self.ask(
-            path, ("row", run), lambda database: read_rows(database, "id = ? AND name <> ''", (run,), 1), self._refuse
+            path, ("row", run), lambda database: read_rows(database, "id = ? AND name <> ''", (run,), 1)
         )
         if not found:
             raise not_there()
@@ -159,34 +159,39 @@ class Catalogue:
     def ask(
         self,
         path: Path,
-        about: Any,
+        about: tuple[Any, ...] | None,
         question: Callable[[sqlite3.Connection], T],
-        refuse: Callable[[Path, JournalError], Exception],
+        refuse: Callable[[Path, JournalError], Exception] | None = None,
+        *,
+        rest: float = 0.0,
     ) -> T:
         """Return what a journal answers, from memory while nobody has written to it since.
 
         Args:
-            about: What tells this question from others.
-            refuse: Makes of its error what is raised.
+            about: What tells this question from others; None for an answer that is not kept.
+            refuse: Makes of its error what is raised; a refusal where none is given.
+            rest: An answer that was written to since holds for so many times the time that it took.
 
         Raises:
             Exception: The journal cannot be read.
         """
         stamp = _stamp(path)
+        began_s = time.monotonic()
         with self._lock:
-            before = self._answers.get((path, about))
-        if before is not None and before[0] == stamp:
+            before = None if about is None else self._answers.get((path, about))
+        if before is not None and (before[0] == stamp or began_s < before[2]):
             kept: T = before[1]
             return kept
         try:
             answer = history.look(path, lambda database, _: question(database))
         except JournalError as error:
-            raise refuse(path, error) from None
-        if time.time_ns() - max((part[1] for part in stamp), default=0) > _TICK_NS:
+            raise (refuse or self._refuse)(path, error) from None
+        now_s = time.monotonic()
+        if about is not None and time.time_ns() - max((part[1] for part in stamp), default=0) > _TICK_NS:
             with self._lock:
                 if len(self._answers) >= _KEPT:
                     self._answers.clear()
-                self._answers[path, about] = stamp, answer
+                self._answers[path, about] = stamp, answer, now_s + rest * (now_s - began_s)
         return answer
 
     def judge(self, path: Path, row: Row) -> tuple[Row, State, float, str]:

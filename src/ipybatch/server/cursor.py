@@ -2,20 +2,20 @@
 
     a value --`to_cursor`--> `next` of a page --> ?cursor= of the request after it --`from_cursor`--> the value
 
-Rule: a cursor holds a place, such as the last key that was told, never a count
-of what came before: entries that come or go meanwhile move nothing.
+Rule: a cursor holds a place wherever entries have one that lasts, such as that
+of the last one that was told: what comes or goes meanwhile moves nothing.
 """
 
 from __future__ import annotations
 
 import base64
-from typing import Any, TypeVar
+from typing import Annotated, Any
 
 import msgspec
 
 from ipybatch.server.refusal import Refusal
 
-T = TypeVar("T")
+Place = Annotated[int, msgspec.Meta(ge=-(1 << 62), le=1 << 62)]  # a number that SQLite can hold, and be added to
 
 _encode = msgspec.json.Encoder().encode
 
@@ -25,8 +25,11 @@ def to_cursor(value: Any) -> str:
     return base64.urlsafe_b64encode(_encode(value)).decode().rstrip("=")
 
 
-def from_cursor(text: str, kind: type[T]) -> T:
+def from_cursor(text: str, kind: Any) -> Any:
     """Return what a cursor holds.
+
+    Args:
+        kind: The type of it.
 
     Raises:
         Refusal: It is not one of ours.

@@ -10,6 +10,14 @@ from ipybatch.server.handler import Handler
 from ipybatch.server.openapi import OpenApiHandler
 from ipybatch.server.panel import PanelHandler
 from ipybatch.server.root import RootHandler
+from ipybatch.server.sessions import (
+    ErrorsHandler,
+    GroupsHandler,
+    ItemsHandler,
+    LogHandler,
+    SessionHandler,
+    SessionsHandler,
+)
 from ipybatch.server.uploads import UploadHandler, UploadsHandler
 
 ID = r"([^/]+)"
@@ -20,6 +28,12 @@ ROUTES: list[tuple[str, type[Handler]]] = [
     (r"/uploads", UploadsHandler),
     (rf"/uploads/{ID}", UploadHandler),
     (rf"/sessions/{ID}/panel", PanelHandler),
+    (r"/sessions", SessionsHandler),
+    (rf"/sessions/{ID}", SessionHandler),
+    (rf"/sessions/{ID}/items", ItemsHandler),
+    (rf"/sessions/{ID}/groups", GroupsHandler),
+    (rf"/sessions/{ID}/errors", ErrorsHandler),
+    (rf"/sessions/{ID}/log", LogHandler),
 ]
 
 ALIASES: list[tuple[str, type[Handler]]] = []

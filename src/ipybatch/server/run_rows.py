@@ -24,6 +24,7 @@ from ipybatch.engine.feed.snapshot import BreakerSnapshot
 from ipybatch.engine.store import history, lease
 from ipybatch.server.wire import Verb
 
+_QUEUED = ("PENDING", "RUNNING", "CANCELLING")  # states of submissions
 TAKEN_S = 1.0  # a command that was not taken by then is told
 
 
@@ -34,6 +35,7 @@ class Row(msgspec.Struct):
         latest_s: When its latest start was, Unix; None where an older schema does not tell.
         takes_commands: Whether its schema has commands from elsewhere.
         submission: The id of its submission; "" for none.
+        is_queued: Whether a submission of its name has not ended: it is begun by itself.
         asked: Verbs of commands that were not taken, each with when it was asked.
     """
 
@@ -63,6 +65,7 @@ class Row(msgspec.Struct):
     live: bytes | None
     takes_commands: bool = False
     submission: str = ""
+    is_queued: bool = False
     asked: list[tuple[str, float]] = []
 
     @property
@@ -92,7 +95,9 @@ class Facts(msgspec.Struct):
 
 _read_facts = msgspec.json.Decoder(Facts).decode
 
-_COLUMNS = tuple(field for field in Row.__struct_fields__ if field not in ("takes_commands", "submission", "asked"))
+_COLUMNS = tuple(
+    field for field in Row.__struct_fields__ if field not in ("takes_commands", "submission", "is_queued", "asked")
+)
 _LATER = {"workload": "''", "kernel": "''", "notebook": "''", "live": "NULL"}  # columns that an older schema lacks
 
 
@@ -170,9 +175,10 @@ def read_rows(database: sqlite3.Connection, where: str, values: Sequence[Any], l
             row.asked = database.execute(asked, (row.id,)).fetchall()
     if rows and "submission" in tables and database.execute("SELECT 1 FROM submission LIMIT 1").fetchone():
         for row in rows:
-            submitted = "SELECT id FROM submission WHERE name = ? AND run = ? ORDER BY number DESC LIMIT 1"
-            found = database.execute(submitted, (row.name, row.id)).fetchone()
-            row.submission = "" if found is None else found[0]
+            submitted = "SELECT id, run, state FROM submission WHERE name = ? ORDER BY number"
+            for id_, run, state in database.execute(submitted, (row.name,)):
+                row.is_queued |= state in _QUEUED
+                row.submission = id_ if run == row.id else row.submission
     return rows
 
 
@@ -206,8 +212,8 @@ def can(row: Row, state: State, where: str, facts: Facts | None = None) -> list[
             return []
         verbs: list[Verb] = ["resume" if state == "paused" else "pause", "cancel", "adjust"]
         return [*verbs, "lift"] if facts is not None and "slow down" in facts.status.waiting else verbs
-    if not row.submission:
-        return []  # its work is in the notebook or the script that made it
+    if not row.submission or row.is_queued:
+        return []  # its work is in the notebook or the script that made it; or it is begun by itself
     has_failed = row.failed + row.timeout + row.cancelled > 0
     has_more = state in ("interrupted", "cancelled", "failed", "rolled_back") or row.skipped > 0
     again: list[Verb] = ["resume"] if has_more else []

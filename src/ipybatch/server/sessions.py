@@ -1,0 +1,239 @@
+"""Sessions: the routes of what is on record: the list, one session, its items, groups, errors and log.
+
+GET /sessions                the list, over all journals
+    /sessions/ID             one; DELETE deletes it
+                /items       those that have an outcome
+                /groups      rows of the partition table
+                /errors      failures by message
+                /log         what happened
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, ClassVar, TypeVar, get_args
+
+import msgspec
+from jupyter_server.auth.decorator import authorized
+from tornado import web
+
+from ipybatch.engine.data.events import State
+from ipybatch.server import record
+from ipybatch.server.catalogue import Catalogue
+from ipybatch.server.handler import CURSOR, IF_NONE_MATCH, LIMIT, PAGE, RESOURCE, Handler, Operation, Parameter
+from ipybatch.server.refusal import Refusal
+from ipybatch.server.run_rows import Row
+from ipybatch.server.wire import ErrorPage, GroupPage, ItemPage, LogPage, Session, SessionPage
+
+T = TypeVar("T")
+
+STATES: tuple[State, ...] = get_args(State)
+PARTS = ("items", "groups", "errors", "log", "commands")
+FILES = ("results.csv", "results.jsonl", "results.parquet")
+
+_STATE = Parameter("state", f"Only sessions in one of these states, with commas: {', '.join(STATES)}.")
+_NAME = Parameter("name", "Only sessions with this in their name, in any case.")
+_STATUS = Parameter("status", "Only items that ended so.", {"type": "string", "enum": list(record.STATUSES)})
+_GROUP = Parameter("group", "Only items of the group of this number.", {"type": "integer", "minimum": 0})
+_REST = 20  # groups of a live session are read again after so many times the time that it took
+
+
+class SessionsHandler(Handler):
+    """GET /sessions."""
+
+    operations: ClassVar = {
+        "GET": Operation(
+            summary="The sessions of all journals, the latest first",
+            answers={200: SessionPage},
+            refuses=(422,),
+            parameters=(_STATE, _NAME, LIMIT, CURSOR, IF_NONE_MATCH),
+        )
+    }
+
+    @web.authenticated
+    @authorized("read", resource=RESOURCE)
+    async def get(self) -> None:
+        """List them."""
+        states = [state for state in self.parameter("state").split(",") if state]
+        for state in states:
+            if state not in STATES:
+                raise Refusal(
+                    422, f"state must be some of {', '.join(STATES)}", field="state", value=state, allowed=list(STATES)
+                )
+        name, limit, cursor = self.parameter("name"), self.limit(), self.parameter("cursor")
+        page = await self.blocking(self.services.catalogue.page, states, name, limit, cursor)
+        self.answer(page, headers=self.page_link(page.next), etag=True)
+
+
+class SessionHandler(Handler):
+    """GET /sessions/ID."""
+
+    operations: ClassVar = {
+        "GET": Operation(
+            summary="One session, with its first groups and its breaker",
+            answers={200: Session},
+            refuses=(404, 503),
+            parameters=(IF_NONE_MATCH,),
+        )
+    }
+
+    @web.authenticated
+    @authorized("read", resource=RESOURCE)
+    async def get(self, session: str) -> None:
+        """Tell of it."""
+        self.answer(await self.blocking(self.tell, session), etag=True)
+
+    def tell(self, id_: str) -> Session:
+        """Return a session in detail.
+
+        Raises:
+            Refusal: There is none of this id, or its journal cannot be read.
+        """
+        catalogue = self.services.catalogue
+        item = catalogue.item(id_)
+        path, row = catalogue.row(id_)
+        breaker, windows = record.moment(row)
+        groups = _groups(catalogue, path, row, PAGE, "")
+        base = self.request.path.rstrip("/")
+        links = {name: f"{base}/{name}" for name in (*PARTS, *FILES)}
+        return Session(
+            **msgspec.structs.asdict(item),
+            groups=groups.items,
+            breaker_detail=breaker,
+            windows=windows,
+            notes=catalogue.ask(path, ("notes", row.id), lambda database: record.notes(database, row)),
+            links=links,
+        )
+
+
+class PartHandler(Handler):
+    """Base of the routes that tell a part of one session."""
+
+    def page(self, id_: str, look: Callable[..., T], *, is_kept: bool = False, **given: Any) -> T:
+        """Return a page of a session's record.
+
+        Args:
+            is_kept: Whether it is kept while nobody writes to the journal: it takes a walk over all items.
+
+        Raises:
+            Refusal: There is no such session, or its journal cannot be read.
+        """
+        catalogue = self.services.catalogue
+        path, row = catalogue.row(id_)
+
+        def ask(database: sqlite3.Connection) -> T:
+            return look(database, row, **given)
+
+        about = (look.__name__, row.id, *given.values()) if is_kept else None
+        return catalogue.ask(path, about, ask)
+
+    def paged(self) -> dict[str, Any]:
+        """Return how many entries are asked for, and where they begin."""
+        return {"limit": self.limit(), "cursor": self.parameter("cursor")}
+
+
+class ItemsHandler(PartHandler):
+    """GET /sessions/ID/items."""
+
+    operations: ClassVar = {
+        "GET": Operation(
+            summary="Its items that have an outcome, in plan order",
+            answers={200: ItemPage},
+            refuses=(404, 422, 503),
+            parameters=(_STATUS, _GROUP, LIMIT, CURSOR),
+        )
+    }
+
+    @web.authenticated
+    @authorized("read", resource=RESOURCE)
+    async def get(self, session: str) -> None:
+        """Tell of some."""
+        status = self.parameter("status", allowed=record.STATUSES)
+        group = self.parameter("group")
+        if group and not (group.isascii() and group.isdecimal() and len(group) < 16):
+            raise Refusal(
+                422, "group must be the number of a group", field="group", value=group, allowed={"minimum": 0}
+            )
+        number = int(group) if group else None
+        page = await self.blocking(
+            lambda: self.page(session, record.items, status=status, group=number, **self.paged())
+        )
+        self.answer(page, headers=self.page_link(page.next))
+
+
+class GroupsHandler(PartHandler):
+    """GET /sessions/ID/groups."""
+
+    operations: ClassVar = {
+        "GET": Operation(
+            summary="Its groups: batches, remote jobs or partitions",
+            answers={200: GroupPage},
+            refuses=(404, 422, 503),
+            parameters=(LIMIT, CURSOR),
+        )
+    }
+
+    @web.authenticated
+    @authorized("read", resource=RESOURCE)
+    async def get(self, session: str) -> None:
+        """Tell of some."""
+        given = self.paged()
+
+        def tell() -> GroupPage:
+            path, row = self.services.catalogue.row(session)
+            return _groups(self.services.catalogue, path, row, **given)
+
+        page = await self.blocking(tell)
+        self.answer(page, headers=self.page_link(page.next))
+
+
+class ErrorsHandler(PartHandler):
+    """GET /sessions/ID/errors."""
+
+    operations: ClassVar = {
+        "GET": Operation(
+            summary="Its failures by message, the most frequent first",
+            answers={200: ErrorPage},
+            refuses=(404, 422, 503),
+            parameters=(LIMIT, CURSOR),
+        )
+    }
+
+    @web.authenticated
+    @authorized("read", resource=RESOURCE)
+    async def get(self, session: str) -> None:
+        """Tell of some."""
+        page = await self.blocking(lambda: self.page(session, record.errors, is_kept=True, **self.paged()))
+        self.answer(page, headers=self.page_link(page.next))
+
+
+class LogHandler(PartHandler):
+    """GET /sessions/ID/log."""
+
+    operations: ClassVar = {
+        "GET": Operation(
+            summary="What happened, the latest first: attempts that failed, outcomes, commands",
+            answers={200: LogPage},
+            refuses=(404, 422, 503),
+            parameters=(LIMIT, CURSOR),
+        )
+    }
+
+    @web.authenticated
+    @authorized("read", resource=RESOURCE)
+    async def get(self, session: str) -> None:
+        """Tell of some."""
+        page = await self.blocking(lambda: self.page(session, record.log, is_kept=True, **self.paged()))
+        self.answer(page, headers=self.page_link(page.next))
+
+
+def _groups(catalogue: Catalogue, path: Path, row: Row, limit: int, cursor: str) -> GroupPage:
+    """Return some groups; reading them takes a walk over all items, so that of a live session they are kept a while."""
+    is_live = bool(catalogue.judge(path, row)[-1])
+
+    def ask(database: sqlite3.Connection) -> GroupPage:
+        return record.groups(database, row, is_live=is_live, limit=limit, cursor=cursor)
+
+    return catalogue.ask(path, ("groups", row.id, is_live, limit, cursor), ask, rest=_REST if is_live else 0.0)
