@@ -137,6 +137,8 @@ browser: $(VENV)/.test chromium ## Real JupyterLab in real Chromium
 
 chaos: $(VENV)/.test ## 200 kills, full disks, broken files; takes minutes, prints what was lost
 	@pytest -m chaos -rP
+	echo '== pytest: the properties, with four times the examples'
+	HYPOTHESIS_PROFILE=chaos pytest -m 'hypothesis and not browser and not bench and not matrix' tests
 
 bench: $(VENV)/.test ## Measure beside the peers; prints a table
 	@pytest tests/benchmarks -m bench --capture=no

@@ -1,12 +1,13 @@
 """What the tests of sessions share: a journal of their own, time that jumps, and an end to whatever hangs."""
 
 import asyncio
+import os
 import signal
 from pathlib import Path
 
 import certifi
 import pytest
-from hypothesis import Phase, settings
+from hypothesis import HealthCheck, Phase, settings
 
 from ipybatch import BatchSession
 from ipybatch.engine.store import journal as journals
@@ -15,9 +16,17 @@ from tests.works import Gate, ThreadGate
 
 PATIENCE_S = 30  # nothing here takes a third of it
 
+# The property tests: the same few examples in every run, others each time in `make chaos`, and to look further by
+# HYPOTHESIS_PROFILE=search. None judges by the time that an example takes: the machine may have other work.
+_SLOW = [HealthCheck.too_slow, HealthCheck.data_too_large]
+_ALL = settings(deadline=None, suppress_health_check=_SLOW, print_blob=True)
+settings.register_profile("every_run", _ALL, derandomize=True, max_examples=25, stateful_step_count=30)
+settings.register_profile("chaos", _ALL, max_examples=100, stateful_step_count=40)
+settings.register_profile("search", _ALL, max_examples=1500, stateful_step_count=80)
 # For `make mutants`: the same examples each time, and a failing one is not made smaller.
 _PHASES = (Phase.explicit, Phase.generate)
 settings.register_profile("mutants", derandomize=True, database=None, deadline=None, phases=_PHASES)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "every_run"))
 
 
 @pytest.fixture
@@ -30,7 +39,7 @@ def patience():
 
     before = signal.signal(signal.SIGALRM, give_up)
     # Again and again, because a loop logs what its callbacks raise and goes on.
-    signal.setitimer(signal.ITIMER_REAL, PATIENCE_S, 0.1)
+    signal.setitimer(signal.ITIMER_REAL, PATIENCE_S, 3)
     yield
     signal.setitimer(signal.ITIMER_REAL, 0)
     signal.signal(signal.SIGALRM, before)

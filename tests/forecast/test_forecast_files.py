@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ipybatch import InputError
@@ -37,7 +37,6 @@ names = st.lists(st.text(st.characters(codec="utf-8"), min_size=1), min_size=1, 
 
 
 @given(st.lists(names, min_size=1, max_size=3))
-@settings(max_examples=25, deadline=None)
 def test_the_whole_is_all_partitions_one_below_the_other(tmp_path_factory, partitions):
     """Each file numbers its names by itself; in the whole they are names again."""
     files = ForecastFiles(tmp_path_factory.mktemp("files") / "journal.db", "spare parts")

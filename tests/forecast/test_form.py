@@ -1,5 +1,6 @@
 """The form: a forecast without code does what the functions do, and tells what goes wrong where it is seen."""
 
+import functools
 import io
 import subprocess
 import sys
@@ -10,6 +11,8 @@ import pandas as pd
 import pytest
 from sklearn.linear_model import Ridge
 
+from ipybatch.backends import Threads
+from ipybatch.forecast import analyze
 from ipybatch.simulators import demand
 
 with warnings.catch_warnings():
@@ -40,6 +43,12 @@ def form(tmp_path):
     for each in made:
         if each.session is not None:
             each.session.cancel()
+
+
+@pytest.fixture
+def untimed(monkeypatch):
+    """Say of a table what is in it, and not how long it takes: that starts a process."""
+    monkeypatch.setattr("ipybatch.forecast.form.analyze", functools.partial(analyze, timed=False))
 
 
 def typed(form, tmp_path, text):
@@ -93,7 +102,7 @@ def test_analyze_shows_the_card(form):
     assert "estimated" in made.card.value
 
 
-def test_the_strategy_is_that_of_the_form(form):
+def test_the_strategy_is_that_of_the_form(form, untimed):
     made = form()
     made.strategy.value = "size"
     made.max_rows.value = 100
@@ -103,7 +112,7 @@ def test_the_strategy_is_that_of_the_form(form):
 
 
 def test_without_batch_mode_one_job_trains_what_is_named(form):
-    made = form()
+    made = form(backend=Threads())
     made.batch.value = False
     made.sites.value = "Manado, Sofifi"
     press(made.run_button, made)
@@ -123,14 +132,14 @@ def test_the_fields_of_the_mode_are_shown(form):
     assert any("Batch mode trains each partition by itself" in text for text in texts)
 
 
-def test_a_table_comes_by_its_path(form, tmp_path):
+def test_a_table_comes_by_its_path(form, tmp_path, untimed):
     made = form()
     typed(made, tmp_path, demand(120, 2, parts=20).to_csv(index=False))
     press(made.analyze_button, made)
     assert (made.status.value, made.analysis.rows) == ("", 120)
 
 
-def test_a_table_is_uploaded(form):
+def test_a_table_is_uploaded(form, untimed):
     """Again and again: it can be analyzed, and then run. It takes the place of a path."""
     made = form()
     made._demand, made.path.value = None, "no such file.csv"
@@ -149,7 +158,7 @@ def test_a_table_is_uploaded(form):
     assert made._table().read() == content
 
 
-def test_what_goes_wrong_is_told_beside_its_field(form, tmp_path):
+def test_what_goes_wrong_is_told_beside_its_field(form, tmp_path, untimed):
     """As text: the file's own words cannot become markup. The form stays ready, and a next try clears it."""
     made = form()
     typed(made, tmp_path, "site,part,<b>when</b>,qty\na,1,2025-07-01,1\n")
@@ -168,7 +177,7 @@ def test_what_goes_wrong_is_told_beside_its_field(form, tmp_path):
     assert made.errors["table"].value == ""
 
 
-def test_columns_that_are_not_recognised_are_asked_for(form, tmp_path):
+def test_columns_that_are_not_recognised_are_asked_for(form, tmp_path, untimed):
     """Those that are found are chosen already; another table is asked about anew."""
     made = form()
     table = demand(120, 2, parts=20).rename(columns={"part": "was", "date": "wann"})
@@ -221,7 +230,7 @@ def test_a_forecast_that_failed_is_not_downloaded(form):
     """The reason is told in its line, beside the button that stays grey; the next run clears it."""
     table = demand(300, 3, parts=60).astype({"date": str})
     good, table.loc[5, "date"] = table.loc[5, "date"], "31/13/2025"
-    made = form(table)
+    made = form(table, backend=Threads())
     press(made.run_button, made)
     assert made.session.run().state == "rolled_back"
     assert made.download_button.disabled
@@ -254,7 +263,7 @@ def test_what_is_too_large_for_a_browser_is_a_file(form, tmp_path, monkeypatch):
     """Its path is told."""
     monkeypatch.setattr("ipybatch.forecast.form._LARGEST_MB", 0.001)
     monkeypatch.chdir(tmp_path)
-    made = form()
+    made = form(backend=Threads())
     press(made.run_button, made)
     made.session.run()
     press(made.download_button, made)
@@ -273,18 +282,16 @@ def ran(code):
     ).stdout
 
 
-def test_views_load_no_workload_and_forecasts_load_no_widgets():
-    """The form is loaded by whoever asks for it."""
-    loaded = "print([m for m in sys.modules if m.startswith({!r})])"
-    assert ran(f"import sys, ipybatch.jupyter.panel; {loaded.format('ipybatch.forecast')}").strip() == "[]"
-    assert ran(f"import sys, ipybatch.forecast; {loaded.format(('ipywidgets', 'anywidget'))}").strip() == "[]"
-
-
-@pytest.mark.parametrize("first", ["ipybatch.jupyter", "ipybatch.forecast"])
-def test_its_former_name_is_the_same_class(first):
-    """Whichever is imported first."""
-    code = f"import {first}; from ipybatch.jupyter import ForecastForm as old; import ipybatch.forecast as f"
-    assert ran(f"{code}; print(old is f.ForecastForm, old.__module__)").split() == ["True", "ipybatch.forecast.form"]
+@pytest.mark.parametrize(
+    ("first", "later"),
+    [("ipybatch.jupyter.panel", "ipybatch.forecast"), ("ipybatch.forecast", ("ipywidgets", "anywidget"))],
+)
+def test_views_load_no_workload_and_forecasts_load_no_widgets(first, later):
+    """The form is loaded by whoever asks for it; its former name is the same class, whichever is imported first."""
+    loaded = f"import sys, {first}; print([m for m in sys.modules if m.startswith({later!r})])"
+    named = "from ipybatch.jupyter import ForecastForm as old; import ipybatch.forecast as f"
+    said = ran(f"{loaded}; {named}; print(old is f.ForecastForm, old.__module__)")
+    assert said.split() == ["[]", "True", "ipybatch.forecast.form"]
 
 
 @pytest.mark.parametrize("package", ["ipybatch.forecast", "ipybatch.jupyter"])

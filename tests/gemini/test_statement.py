@@ -125,7 +125,7 @@ FAULTS += ["fail+partial", "cancel+partial", "cancel+billed", "late+keyless", "t
 MARKS = ["", " [[no_usage]]", " [[cut]]", " [[blocked]]", " [[total_only]]", " [[extras]]"]
 
 
-@settings(deadline=None, max_examples=10)
+@settings(max_examples=settings().max_examples // 3)
 @example(["expire+billed"] * 4, [""] * 9, 0.001, 30, "batch")
 @example(["fail+billed", "cut"] * 2, [" [[no_usage]]"] * 9, 0.001, 30, "flex")
 @given(

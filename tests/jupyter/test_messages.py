@@ -6,7 +6,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ipybatch import BatchSession, Breaker, Limits, Permanent, Rate, RateLimited, Retry
@@ -74,7 +74,6 @@ def check_same(page, session):
         assert page.items == anew.items
 
 
-@settings(max_examples=30)
 @given(asked=runs)
 def test_updates_add_up_to_the_whole(asked):
     """Any session, looked at whenever, paused, cancelled, gone on with: the page knows what a new page would."""
@@ -141,7 +140,6 @@ class Partitions:
             raise Permanent("gone")
 
 
-@settings(max_examples=30)
 @given(
     order=st.permutations(range(1, 14)),
     bad=st.sets(st.integers(1, 13)),

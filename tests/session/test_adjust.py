@@ -7,7 +7,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ipybatch import BatchSession, InputError, Limits, Rate, Retry
@@ -51,7 +51,6 @@ changes = st.lists(
 )
 
 
-@settings(max_examples=40, deadline=None)
 @given(asked=changes, seconds=st.sampled_from([(0.0,), (0.4,), (0.1, 3.0)]), seed=st.integers(0, 99))
 def test_no_window_is_exceeded_whatever_is_changed(asked, seconds, seed):
     """As the server counts: what arrives is never beside more than the limit that held when it was sent.

@@ -97,7 +97,7 @@ def check(session, journal):
 
 
 @pytest.mark.parametrize("kind", ["list", "generator"])
-@settings(max_examples=15, derandomize=True, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=settings().max_examples // 3, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(starts=STARTS)
 def test_counts_are_those_of_the_rows_whoever_had_the_session(kind, tmp_path_factory, patience, starts):
     """A list or a generator; the same object, a new one, or one of before; inputs, order and number may change."""

@@ -213,7 +213,7 @@ regions = st.lists(st.sampled_from(["eu", "us", "kr"]), min_size=1, max_size=40)
 
 
 @given(regions, st.integers(1, 6), st.integers(1, 6), st.floats(0.0, 2.0))
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_no_window_is_ever_exceeded(tmp_path_factory, wanted, common, own, latency_s):
     """Whatever the mix of limit groups: the server of each, and the one that all share, count as they should."""
     from ipybatch import BatchSession
@@ -460,7 +460,7 @@ outages = st.lists(st.tuples(st.sampled_from("abc"), st.floats(0.0, 20.0), st.fl
 
 
 @given(outages, st.integers(1, 3), st.integers(0, 5))
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_a_groups_outage_never_delays_another(tmp_path_factory, down, at_once, give_up_after):
     """Whatever is down when: what is never down is done as if it were alone, and its breaker never moves."""
     from ipybatch import BatchSession
@@ -499,7 +499,7 @@ names = st.one_of(
 
 
 @given(st.lists(names, min_size=1, max_size=8), st.integers(1, 5))
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_the_common_window_holds_whatever_per_returns(tmp_path_factory, named, common):
     """And each item is sent once, or fails alone, told why by the name of the argument."""
     from ipybatch import BatchSession

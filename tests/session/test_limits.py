@@ -84,7 +84,7 @@ def test_300_ids_under_40_per_2_s_meet_no_429_at_97_percent_of_the_rate(plan, cl
         assert share_used(stats["arrivals"], 40, 2.0, latency_s=0.005 + jitter_s / 2) >= 0.97
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(suppress_health_check=list(HealthCheck))
 @given(
     rates=st.lists(st.tuples(st.integers(1, 12), st.sampled_from([0.5, 1.0, 3.0, 10.0])), min_size=1, max_size=3),
     ways=st.lists(st.tuples(st.floats(0, 2), st.floats(0, 2)), min_size=1, max_size=12),

@@ -297,7 +297,7 @@ members = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 2)), min_size=1, 
 
 
 @given(members, st.tuples(st.integers(1, 4), st.integers(1, 5), st.integers(1, 6)), st.floats(0.0, 1.5))
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_no_window_of_any_group_is_exceeded_and_none_starves(tmp_path_factory, members, most, latency_s):
     """Whatever the mix of users and apps; and nobody waits longer than it takes to go through all one by one."""
     clock, (user, app, common) = VirtualClock(), most

@@ -90,7 +90,7 @@ def test_the_estimate_knows_both_windows(plan, clock, order):
     assert session.estimate(latency_s=0.01).seconds == pytest.approx(74.2, rel=0.01)
 
 
-@settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(suppress_health_check=list(HealthCheck))
 @given(
     short=st.integers(1, 20),
     more=st.integers(1, 60),

@@ -1,7 +1,7 @@
 """The simulated demand table: the described one, seeded, and larger."""
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ipybatch.simulators.demand import DAYS, SITE_ROWS, demand, site_name
@@ -34,7 +34,6 @@ def test_same_seed_same_table():
 
 
 @given(rows=st.integers(20, 3000), sites=st.integers(1, 20), days=st.integers(20, 90), seed=st.integers(0, 2**32))
-@settings(max_examples=30, deadline=None)
 def test_any_size_keeps_what_such_a_table_is(rows, sites, days, seed):
     """As many rows, sites and parts as asked for; a day of a series comes once, and is wanted at least once."""
     parts = max(1, rows // 4)

@@ -107,7 +107,7 @@ def test_a_listener_that_is_none_is_refused(plan):
 
 
 @given(st.lists(st.sampled_from(["fine", "flaky", "gone"]), max_size=30), st.integers(1, 8), st.randoms())
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_what_is_heard_and_what_is_counted_agree(tmp_path_factory, kinds, concurrency, chance):
     from ipybatch import BatchSession
 

@@ -258,4 +258,4 @@ class TwoOwners(RuleBasedStateMachine):
 
 
 TestTwoOwners = TwoOwners.TestCase
-TestTwoOwners.settings = settings(max_examples=60, stateful_step_count=30)
+TestTwoOwners.settings = settings(stateful_step_count=30)

@@ -3,7 +3,7 @@
 import msgspec
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ipybatch import InputError
@@ -67,7 +67,6 @@ def test_a_size_makes_so_many_partitions(rows, low, high):
     most=st.integers(1, 25),
     by=st.sampled_from(["site", "size", "part", lambda frame: frame["part"].str[-1]]),
 )
-@settings(max_examples=60, deadline=None)
 def test_every_row_is_in_one_partition(rows, sites, max_rows, most, by):
     """However it is cut: no row is lost or doubled, names differ, there are not too many, and series stay whole."""
     table = read_table(demand(rows, sites, parts=max(1, rows // 3)))

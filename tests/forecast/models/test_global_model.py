@@ -29,7 +29,7 @@ def test_it_errs_less_than_naive_on_demand_that_comes_and_goes():
 
 
 def test_same_seed_same_forecast():
-    values = matrix()
+    values = matrix(20, 40)
     assert np.array_equal(forecast(GlobalModel(seed=1), values), forecast(GlobalModel(seed=1), values))
 
 

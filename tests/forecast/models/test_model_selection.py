@@ -220,12 +220,8 @@ def test_all_models_forecast_within_their_intervals():
 
 
 def test_same_rows_same_forecast():
-    frame = table(matrix(30))
-    pd.testing.assert_frame_equal(*(run_partition(frame, Settings(horizon=4)) for _ in range(2)))
-
-
-def test_the_order_of_the_rows_does_not_matter():
-    frame = table(matrix(30))
+    """In whatever order they come."""
+    frame = table(matrix(15))
     turned = frame.sample(frac=1, random_state=1)
     pd.testing.assert_frame_equal(*(run_partition(rows, Settings(horizon=4)) for rows in (frame, turned)))
 

@@ -2,7 +2,7 @@ import asyncio
 import json
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ipybatch.engine.data.clock import SystemClock
@@ -54,13 +54,11 @@ def answered(entries, keys=KEYS):
 RIGHT = {key: place for place, key in enumerate(KEYS)}
 
 
-@settings(deadline=None)
 @given(st.permutations(range(5)))
 def test_keys_decide_whatever_the_order(order):
     assert answered([entry(place) for place in order]) == RIGHT
 
 
-@settings(deadline=None)
 @given(st.permutations(range(5)), st.sets(st.integers(0, 4)))
 def test_an_answer_without_its_key_goes_under_no_prompt(order, keyless):
     """Answers have come back without keys and in another order: each is kept, beside an item that has none."""
@@ -78,7 +76,6 @@ def test_the_only_answer_to_the_only_prompt_needs_no_key():
     assert answered([entry(0, key=False), entry(0, key=False)], KEYS[:1]) == {}
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 4), st.booleans()), max_size=8))
 def test_an_answer_is_never_given_to_an_item_by_guess(said):
     """Whatever comes back, each item is told once, and only what its own key says."""
@@ -191,7 +188,6 @@ json_values = st.recursive(
 )
 
 
-@settings(deadline=None)
 @given(st.lists(json_values, max_size=6))
 def test_nonsense_is_an_error_of_the_item_only(entries):
     results = read(output(entries))

@@ -7,7 +7,7 @@ import random
 from collections import deque
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from ipybatch import InputError
@@ -140,7 +140,6 @@ def test_a_429_that_says_nothing_halves_what_runs_at_once(seed):
     assert seconds <= 2.0 * 30
 
 
-@settings(max_examples=60, deadline=None)
 @example(rpm=63, burst=60, slots=37, known=False, seed=1)
 @given(
     rpm=st.integers(30, 3000),

@@ -2,7 +2,7 @@ import json
 from datetime import datetime
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ipybatch.simulators import Faults, GeminiSimulator, Request
@@ -344,7 +344,6 @@ def test_times_are_words_that_can_be_read():
 
 
 @given(st.lists(st.integers(1, 5), min_size=1, max_size=8), st.integers(0, 99))
-@settings(deadline=None)
 def test_every_item_of_every_job_is_answered_once_in_its_place(sizes, seed):
     """Whatever fails, no result is lost, doubled or moved."""
     service = GeminiSimulator(item_failure_rate=0.3, faults=Faults(seed=seed))
