@@ -2,6 +2,7 @@
 
 import http.client
 import json
+from dataclasses import replace
 from urllib.parse import urlsplit
 
 import pytest
@@ -110,22 +111,25 @@ def test_what_cannot_be_kept_is_refused_and_nothing_is_left(kept_here, content_t
     assert names() == []
 
 
-def limited(served, monkeypatch, most_mb):
+def limited(served, monkeypatch, **options):
     """Let the server take so much: options are frozen, but for a test."""
-    options = served.services.options
-    monkeypatch.setattr(served.services, "options", type(options)(**{**fields_of(options), "max_upload_mb": most_mb}))
-
-
-def fields_of(options):
-    return {name: getattr(options, name) for name in options.__dataclass_fields__}
+    monkeypatch.setattr(served.services, "options", replace(served.services.options, **options))
 
 
 BIG = b"0123456789abcde\n" * 65536  # a MB and a bit
 
 
+@pytest.mark.parametrize("content", [BIG * 3, iter([BIG] * 3)])
+def test_any_other_body_is_limited_too(served, monkeypatch, content):
+    limited(served, monkeypatch, max_body_mb=1)
+    answer = served.request("GET", "/", content=content)
+    assert (answer.status_code, answer.json()["allowed"]) == (413, {"maximum": 1_000_000, "max_body_mb": 1})
+    assert served.request("GET", "/", content=BIG[:1000]).status_code == 200
+
+
 @pytest.mark.parametrize("way", ["whole", "chunks", "form"])
 def test_a_large_body_is_refused_with_the_limit_named(kept_here, monkeypatch, way):
-    limited(kept_here, monkeypatch, 1)
+    limited(kept_here, monkeypatch, max_upload_mb=1)
     if way == "form":
         answer = kept_here.post("/uploads", files={"file": ("a.csv", BIG * 3)})
     else:

@@ -13,7 +13,8 @@ In reading order:
 - `catalogue`: the sessions of all journals, by opaque ids; `run_rows`: what the row of a run tells.
 - `sessions`: routes of what is on record; `session_commands`: of what is asked of them; `results`: of what they hold.
 - `panel`: what a session's tab draws; `recorded_view`: a session as its journal tells it.
-- `uploads`: tables that are kept until they are submitted.
+- `body`: how bodies come, and are refused; `multipart`: forms with a file.
+- `uploads`: tables that are kept until they are submitted; `upload_store`: where.
 - `submission_store`: the life of a submission, and `submission_rows` its row; `templates`: what can be
   submitted; `submissions`: routes.
 - `supervisor`: which submission runs next, and in which kernel; `session_kernels`: where those come from; `run`: what

@@ -4,7 +4,7 @@ Rule: a route says what it is for in `Handler.operations`, from which the
 OpenAPI file is made, and holds no rules of its own.  Whoever has no token is
 told 403 whatever is asked, so that nothing is learnt from the difference.
 
-    prepare   403, 405 with Allow, 413 and 415: before a body is read
+    admit     403, 405 with Allow; 413: before a body is read, see `body`
     a method  `body`, `parameter`, `blocking` --> `answer`
     errors    `Refusal`, or one of ours --> application/problem+json
 """
@@ -19,12 +19,11 @@ from types import MappingProxyType
 from typing import Any, ClassVar, TypeVar
 
 import msgspec
-from jupyter_server.base.handlers import APIHandler
 from tornado import web
 
 from ipybatch.engine.data.masking import mask
+from ipybatch.server.body import BodyReader
 from ipybatch.server.refusal import Refusal, as_refusal, without_paths
-from ipybatch.server.services import Services
 from ipybatch.server.wire import Problem
 
 T = TypeVar("T")
@@ -74,28 +73,24 @@ CURSOR = Parameter("cursor", "Where the page begins: `next` of the one before.")
 IF_NONE_MATCH = Parameter("If-None-Match", "An ETag: 304 where nothing changed.", where="header")
 
 
-class Handler(APIHandler):
+class Handler(BodyReader):
     """Base of all routes.
 
     Attributes:
         operations: What each method does, by its name.
-        accepts: Media types of bodies; empty where none is taken.
-        most_bytes: Of a body.
     """
 
     operations: ClassVar[Mapping[str, Operation]] = {}
     auth_resource = RESOURCE
 
-    @property
-    def services(self) -> Services:
-        """What answers are made with."""
-        services: Services = self.settings["ipybatch"]
-        return services
+    async def admit(self) -> None:
+        """Refuse who may not ask, and what cannot be asked, before the body is read.
 
-    async def prepare(self) -> None:  # type: ignore[override]  # as APIHandler has it
-        """Refuse who may not ask, and what cannot be asked, before the body is read."""
+        Raises:
+            Refusal: The method is not possible here.
+        """
         self._track_activity = False  # a page that polls must not keep an idle server alive
-        await super().prepare()
+        await super().admit()
         method = self.request.method or ""
         if method == "OPTIONS":
             return
@@ -142,7 +137,7 @@ class Handler(APIHandler):
         given = self.request.headers.get("Content-Type", "application/json").partition(";")[0].strip().lower()
         if given != "application/json":
             raise Refusal(415, "the body must be JSON", field="Content-Type", value=given, allowed=["application/json"])
-        return read_json(self.request.body or b"", kind)
+        return read_json(self.received, kind)
 
     def parameter(self, name: str, default: str = "", *, allowed: Sequence[str] = ()) -> str:
         """Return a query parameter.
@@ -256,7 +251,7 @@ def etag_of(body: bytes) -> str:
     return f'"{hashlib.blake2b(body, digest_size=12).hexdigest()}"'
 
 
-def read_json(body: bytes, kind: type[T]) -> T:
+def read_json(body: bytes | bytearray, kind: type[T]) -> T:
     """Return JSON as what it must be.
 
     Raises:

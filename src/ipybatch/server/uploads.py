@@ -1,28 +1,25 @@
 """Uploads: routes of tables that are kept until they are submitted.
 
-    headers --prepare--> refused before the body, or a draft --data_received--> disk --receive--> described, kept
+    headers --begin--> refused before the body, or a draft --take--> disk, block by block --receive--> described, kept
 
-Rule: a body goes to disk block by block.  A refusal is written before the rest of the body has come, and what still
-comes of it is read and dropped, up to a bound: a connection that is closed in the face of a client that sends loses
-the answer.  `Receiver` is for every route that takes a file.
+`Receiver` is for every route that takes a file.
 """
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping
 from http import HTTPMethod
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from jupyter_server.auth.decorator import authorized
 from jupyter_server.utils import ensure_async
 from tornado import web
 
-from ipybatch.errors import BatchError
 from ipybatch.server import upload_store
+from ipybatch.server.body import MB
 from ipybatch.server.handler import IF_NONE_MATCH, RESOURCE, Handler, Media, Operation, Parameter
 from ipybatch.server.multipart import Form
-from ipybatch.server.refusal import Refusal, as_refusal
+from ipybatch.server.refusal import Refusal
 from ipybatch.server.upload_store import Draft, Kind
 from ipybatch.server.wire import Upload
 
@@ -40,11 +37,8 @@ FILENAME = Parameter("filename", "What the file is called: its suffix says what 
 _SUFFIXES: Mapping[str, Kind] = {".csv": "csv", ".parquet": "parquet", ".xlsx": "xlsx"}
 _BLOCK = 1 << 20
 _FORM_BYTES = 1 << 20  # of a form beside its file
-_MB = 1_000_000
-_DRAINED_BYTES, _DRAINED_S = 2 << 30, 60.0  # of a body that was refused
 
 
-@web.stream_request_body
 class Receiver(Handler):
     """Base of the routes that take a file as the body, or in a form.
 
@@ -52,29 +46,20 @@ class Receiver(Handler):
         fields: Those of the form.
     """
 
-    operations: ClassVar[Mapping[str, Operation]] = {}
     fields: Mapping[str, str] = {}
     _draft: Draft | None = None
     _form: Form | None = None
     _block = b""
-    _drained: int | None = None  # bytes of a body that was refused; None for one that was not
-    _answered_s = 0.0
 
-    async def prepare(self) -> None:  # type: ignore[override]  # as APIHandler has it
-        """Refuse what can be refused before the body comes."""
-        try:
-            await super().prepare()
-            if self.request.method == HTTPMethod.POST:
-                await self._begin()
-        except (web.HTTPError, BatchError) as error:
-            if self._finished or not self._has_body():
-                raise
-            self._allow_bytes(1 << 62)  # what still comes is dropped
-            if self.request.headers.get("Expect"):  # whoever waits to be asked for the body sends none
-                raise
-            await self._refuse(error)
+    async def begin(self) -> None:
+        """Refuse what is no table by its headers; else begin a draft.
 
-    async def _begin(self) -> None:
+        Raises:
+            HTTPError: It is refused.
+            BatchError: It cannot be kept.
+        """
+        if self.request.method != HTTPMethod.POST:
+            return
         allowed = self.authorizer.is_authorized(self, self.current_user, "write", RESOURCE)
         if not await ensure_async(allowed):
             raise web.HTTPError(403)
@@ -86,19 +71,8 @@ class Receiver(Handler):
             self._form = Form(given)
         else:
             self._kind_of(given, self._filename())
-        length = int(self.request.headers.get("Content-Length", "0"))
-        self._check_size(length, self.most_bytes + (_FORM_BYTES if self._form else 0))
-        self._allow_bytes(self.most_bytes + _FORM_BYTES + _BLOCK)
+        self._check(self.told_bytes - (_FORM_BYTES if self._form else 0))
         self._draft = await self.blocking(Draft)
-
-    @property
-    def most_bytes(self) -> int:
-        """Of a file."""
-        return self.services.options.max_upload_mb * _MB
-
-    def _has_body(self) -> bool:
-        headers = self.request.headers
-        return "Transfer-Encoding" in headers or headers.get("Content-Length", "0") != "0"
 
     def _filename(self) -> str:
         """Return what the client calls the file, for its suffix alone."""
@@ -130,39 +104,28 @@ class Receiver(Handler):
             raise Refusal(415, msg, field="Content-Type", value=given, allowed=list(TYPES), next_step=step)
         return kind
 
-    def _allow_bytes(self, most: int) -> None:
-        """Let a body of this size come: the server's own limit is for bodies that are in memory."""
-        self.request.connection.set_max_body_size(most)  # type: ignore[union-attr]  # a connection of HTTP/1
+    def _check(self, size: int) -> None:
+        most = self.services.options.max_upload_mb
+        step = "set c.IpyBatch.max_upload_mb, send parquet, or pass the file's path to ipybatch.forecast"
+        self.check_size(size, most * MB, "max_upload_mb", most, step=step)
 
-    def _check_size(self, size: int, most_bytes: int) -> None:
-        if size > most_bytes:
-            most = self.services.options.max_upload_mb
-            msg = f"the table must be at most {most} MB (max_upload_mb)"
-            allowed = {"maximum": self.most_bytes, "max_upload_mb": most}
-            step = "set c.IpyBatch.max_upload_mb, send parquet, or pass the file's path to ipybatch.forecast"
-            raise Refusal(413, msg, field="body", value=size, allowed=allowed, next_step=step)
+    async def take(self, chunk: bytes) -> None:
+        """Take a piece of the body, and write a block to disk where there is one.
 
-    async def data_received(self, chunk: bytes) -> None:
-        """Take a piece of the body, and write a block to disk where there is one."""
-        if self._drained is not None:
-            self._drained += len(chunk)
-            late = asyncio.get_running_loop().time() - self._answered_s > _DRAINED_S
-            if not self._finished and (late or self._drained > _DRAINED_BYTES):
-                self._end()
-            return
+        Raises:
+            HTTPError: It is refused.
+            BatchError: It cannot be kept.
+        """
         if self._draft is None:  # a body that is not asked for
             return
-        try:
-            self._block += chunk if self._form is None else self._form.feed(chunk)
-            if len(self._block) >= _BLOCK:
-                await self._flush()
-        except (web.HTTPError, BatchError) as error:
-            await self._refuse(error)
+        self._block += chunk if self._form is None else self._form.feed(chunk)
+        if len(self._block) >= _BLOCK:
+            await self._flush()
 
     async def _flush(self) -> None:
         assert self._draft is not None
         block, self._block = self._block, b""
-        self._check_size(self._draft.size + len(block), self.most_bytes)
+        self._check(self._draft.size + len(block))
         await self.blocking(self._draft.write, block)
 
     async def receive(self) -> Upload:
@@ -173,9 +136,11 @@ class Receiver(Handler):
             BatchError: It cannot be read, or not be kept.
         """
         try:
+            if self._draft is None:  # there was no body
+                await self.begin()
             return await self._received()
         finally:
-            self._drop()  # what was not kept is gone before the answer comes
+            self.discard()  # what was not kept is gone before the answer comes
 
     async def _received(self) -> Upload:
         draft, form = self._draft, self._form
@@ -195,46 +160,11 @@ class Receiver(Handler):
         self._draft = None
         return upload
 
-    async def _refuse(self, error: BaseException) -> None:
-        """Write a refusal while the body still comes; the request ends with the body, or at the bound."""
-        self._drop()
-        self._allow_bytes(1 << 62)
-        self._drained, self._answered_s = 0, asyncio.get_running_loop().time()
-        setattr(self, (self.request.method or "").lower(), self._end_of_body)  # what is called when the body has come
-        refusal = as_refusal(error)
-        self.write_error(refusal.status_code, exc_info=(type(refusal), refusal, None))
-        await self.flush()
-
-    def finish(self, *args: Any, **named: Any) -> Any:
-        """End the request; of a refusal, only write it."""
-        if self._drained is None or self._headers_written:
-            return super().finish(*args, **named)
-        (body,) = args
-        self.set_header("Content-Type", named["set_content_type"])
-        self.set_header("Content-Length", len(body))
-        self.write(body)
-        return None
-
-    def _end_of_body(self, *args: str) -> None:
-        self._end()
-
-    def _end(self) -> None:
-        web.RequestHandler.finish(self)
-
-    def _drop(self) -> None:
+    def discard(self) -> None:
+        """Delete what was not kept."""
         if self._draft is not None:
             self._draft.drop()
             self._draft = None
-
-    def on_finish(self) -> None:
-        """Delete what was not kept."""
-        self._drop()
-        super().on_finish()
-
-    def on_connection_close(self) -> None:
-        """Delete what was not kept."""
-        self._drop()
-        super().on_connection_close()
 
 
 def _plain_type(form: Form) -> str:
