@@ -110,7 +110,9 @@ class Lab:
             "JUPYTERLAB_WORKSPACES_DIR": folder / "workspaces",
             "IPYTHONDIR": folder / "ipython",
             "IPYBATCH_JOURNAL": folder / "journal.db",
+            "XDG_RUNTIME_DIR": folder / "run",  # where journals are registered: the side bar lists them all
         }
+        own["XDG_RUNTIME_DIR"].mkdir(mode=0o700)
         with (folder / "server.log").open("wb") as log:
             process = subprocess.Popen(
                 command,

@@ -33,15 +33,15 @@ export class Api {
 
   constructor(private readonly ask: Ask) {}
 
-  /** Get a path; what has not changed is not sent again, and is the same object. */
-  async get<T>(path: string): Promise<T> {
-    const known = this.kept.get(path);
+  /** Get a path; what has not changed is not sent again, and is the same object. `about` names what the ETag is of. */
+  async get<T>(path: string, about = path): Promise<T> {
+    const known = this.kept.get(about);
     const response = await this.answer(path, known ? { headers: { "If-None-Match": known.etag } } : {});
     if (response.status === 304 && known) return known.value as T;
     const value = (await response.json()) as T;
     const etag = response.headers.get("ETag");
-    this.kept.delete(path);
-    if (etag) this.kept.set(path, { etag, value });
+    this.kept.delete(about);
+    if (etag) this.kept.set(about, { etag, value });
     if (this.kept.size > KEPT) this.kept.delete(this.kept.keys().next().value!);
     return value;
   }

@@ -77,7 +77,7 @@ export class Card {
 class Stuck {
   private readonly words = h("span");
   private readonly interrupt = h("button", "", "Interrupt kernel");
-  private readonly shutDown = h("button", "cancel", "Shut down kernel");
+  private readonly shutDown = h("button", "end", "Shut down kernel");
   private kernel = "";
   readonly node = h("div", "stuck", h("p", "", icon("warn"), this.words), h("div", "buttons", this.interrupt, this.shutDown));
 

@@ -37,12 +37,13 @@ export const commands: JupyterFrontEndPlugin<void> = {
   activate: (app: JupyterFrontEnd, batch: IBatch, palette: ICommandPalette | null, restorer: ILayoutRestorer | null) => {
     const tracker = new WidgetTracker<SessionTab>({ namespace: "ipybatch" });
     const front = (): string => (app.shell.currentWidget instanceof SessionTab ? app.shell.currentWidget.session : "");
-    const idOf = (args: { id?: string }): string => args.id ?? front();
-    const itemOf = (args: { id?: string }) => batch.sessions.get(idOf(args));
+    const idOf = (args: { readonly [name: string]: unknown }): string => (typeof args["id"] === "string" ? args["id"] : front());
+    const itemOf = (args: { readonly [name: string]: unknown }) => batch.sessions.get(idOf(args));
 
     app.commands.addCommand(ID.open, {
       label: "Open Session",
-      execute: ({ id, name }: { id: string; name?: string }) => {
+      execute: (args) => {
+        const { id, name } = args as { id: string; name?: string };
         let tab = tracker.find((one) => one.session === id);
         if (!tab) {
           tab = new SessionTab(batch, id, name ?? batch.sessions.get(id)?.name ?? "session");
@@ -64,7 +65,7 @@ export const commands: JupyterFrontEndPlugin<void> = {
     app.commands.addCommand(ID.notebook, {
       label: "Open the Session's Notebook",
       isEnabled: (args) => Boolean(itemOf(args)?.notebook),
-      execute: (args) => app.commands.execute("docmanager:open", { path: itemOf(args)!.notebook }),
+      execute: (args) => app.commands.execute("docmanager:open", { path: itemOf(args)!.notebook! }),
     });
     app.commands.addCommand(ID.download, {
       label: "Download the Session's Results",
@@ -79,20 +80,18 @@ export const commands: JupyterFrontEndPlugin<void> = {
     });
     app.commands.addCommand(ID.interrupt, {
       label: "Interrupt Kernel",
-      execute: async ({ kernel }: { kernel: string }) => {
-        await KernelAPI.interruptKernel(kernel, app.serviceManager.serverSettings);
-      },
+      execute: ({ kernel }) => KernelAPI.interruptKernel(String(kernel), app.serviceManager.serverSettings),
     });
     app.commands.addCommand(ID.shutDown, {
       label: "Shut Down Kernel",
-      execute: async ({ kernel }: { kernel: string }) => {
+      execute: async ({ kernel }) => {
         const button = Dialog.warnButton({ label: "Shut Down" });
         const answer = await showDialog({
           title: "Shut down the kernel?",
           body: "Its variables are lost. What the session has recorded stays, and the same name continues it.",
           buttons: [Dialog.cancelButton(), button],
         });
-        if (answer.button.accept) await app.serviceManager.kernels.shutdown(kernel);
+        if (answer.button.accept) await app.serviceManager.kernels.shutdown(String(kernel));
       },
     });
     app.commands.addCommand(ID.refresh, { label: "Refresh Sessions", execute: () => batch.feed.refresh() });

@@ -10,7 +10,7 @@ export const EVENTS = "https://ipybatch.readthedocs.io/events/sessions/v1";
 const PAGE = 50;
 const TICK_MS = 1000;
 const PATIENCE_S = 60;
-const LIVE = "running,paused,planned";
+const LIVE = "running,paused";
 
 export interface Surroundings {
   isVisible(): boolean;
@@ -79,13 +79,14 @@ export class Feed {
   private async list(): Promise<void> {
     const { sessions, around } = this;
     await this.try(async () => {
-      sessions.root = await this.api.get<Root>("/");
+      // Another version comes with another server: one that was not there for a while.
+      if (sessions.root === null || sessions.health !== "ready") sessions.root = await this.api.get<Root>("/");
       const { filter } = sessions;
       const hasMore = sessions.isListed && sessions.shownPast.length > PAGE;
       sessions.asking();
-      const live = this.api.get<SessionPage>(`/sessions${query({ state: LIVE, limit: 100 })}`);
-      const page = await this.api.get<SessionPage>(this.path(null));
-      sessions.lived((await live).items, around.now_s());
+      const asked = [`/sessions${query({ state: LIVE, limit: 100 })}`, this.path(null)].map((path) => this.api.get<SessionPage>(path));
+      const [live, page] = (await Promise.all(asked)) as [SessionPage, SessionPage];
+      sessions.lived(live.items, around.now_s());
       if (filter !== sessions.filter) this.isStale = true;
       // Those who have loaded more keep their place: only what the first page has is renewed.
       else if (hasMore) sessions.lived(page.items, around.now_s());

@@ -1,5 +1,5 @@
 // What is used of JupyterLab's packages; they are the page's own, never bundled. Written down here instead of installed:
-// the packages are 90 MB, and these lines were checked against those of JupyterLab 4.4 and 4.6.
+// the packages are 90 MB, and these lines agree with those of JupyterLab 4.6.
 declare const VERSION: string;
 declare const STYLE: string;
 
@@ -55,19 +55,20 @@ declare module "@jupyterlab/application" {
   import type { ISignal } from "@lumino/signaling";
   import type { Widget } from "@lumino/widgets";
   import type { ServiceManager } from "@jupyterlab/services";
+  import type { LabIcon } from "@jupyterlab/ui-components";
+  interface Args {
+    readonly [name: string]: unknown;
+  }
   interface CommandOptions {
-    label: string | ((args: any) => string);
-    caption?: string;
-    icon?: unknown;
-    isEnabled?: (args: any) => boolean;
-    isVisible?: (args: any) => boolean;
-    execute: (args: any) => unknown;
+    label: string;
+    icon?: LabIcon;
+    isEnabled?: (args: Args) => boolean;
+    execute: (args: Args) => unknown;
   }
   export interface JupyterFrontEnd {
     readonly commands: {
       addCommand(id: string, options: CommandOptions): unknown;
-      execute(id: string, args?: any): Promise<any>;
-      hasCommand(id: string): boolean;
+      execute(id: string, args?: { [name: string]: string }): Promise<unknown>;
       notifyCommandChanged(id?: string): void;
     };
     readonly serviceManager: ServiceManager.IManager;

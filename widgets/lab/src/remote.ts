@@ -1,21 +1,21 @@
 // Remote: a panel that is fed over REST instead of by its kernel.
 //
-//   event of this session, or a second of silence while it is live --> GET panel (ETag) --> store --frame--> view
+//   event of this session, or a second of silence while it is live --> GET panel (cursor, ETag) --> store --frame--> view
 //   press --> POST command        rows of a group --> GET items      failures --> GET errors
 import { h, hidden, text } from "../../src/dom";
 import type { Context } from "../../src/piece";
-import type { CommandName, RecordedItem, Update } from "../../src/schema";
+import type { CommandName, RecordedItem } from "../../src/schema";
 import { ended, Store } from "../../src/store";
 import { View } from "../../src/view";
-import type { ItemPage, SessionItem, Verb } from "../../src/wire";
+import type { ItemPage, PanelUpdate, SessionItem, Verb } from "../../src/wire";
 import { Gone, query, Refused, words } from "./api";
 import { FailuresPiece } from "./failures";
 import type { IBatch } from "./token";
 
 const TICK_MS = 1000;
 const PAGE = 100;
-/** Of a session that is live; of one that has ended only events tell. */
-const EVERY_S = 1;
+/** Of a session that is live, a little less than the ticks are apart; of one that has ended only events tell. */
+const EVERY_S = 0.9;
 const RARELY_S = 30;
 
 export interface Place {
@@ -38,7 +38,7 @@ export class Remote {
   private askedAt_s = -Infinity;
   private isAsking = false;
   private isOver = false;
-  private last: Update | null = null;
+  private last: PanelUpdate | null = null;
   private ticker: ReturnType<typeof setInterval> | undefined;
   private forget: ReturnType<typeof setTimeout> | undefined;
   private stopped: () => void = () => undefined;
@@ -105,9 +105,10 @@ export class Remote {
     this.isAsking = true;
     this.askedAt_s = this.place.now_s();
     try {
-      const update = await this.batch.api.get<Update>(`/sessions/${this.id}/panel`);
-      if (update !== this.last) this.fold(update);
-      this.last = update;
+      const path = `/sessions/${this.id}/panel`;
+      const answer = await this.batch.api.get<PanelUpdate>(`${path}${query({ cursor: this.last?.cursor ?? "" })}`, path);
+      // Unchanged, it is the same object; what is missed is asked for anew as a whole.
+      if (answer !== this.last) this.last = this.fold(answer) ? answer : null;
       this.tell("");
     } catch (error) {
       this.isOver = error instanceof Refused && error.status === 404;
@@ -117,12 +118,14 @@ export class Remote {
     this.draw();
   }
 
-  private fold(update: Update): void {
-    this.store.fold(update, this.place.now_s());
+  /** Whether it was next, or whole. */
+  private fold({ update }: PanelUpdate): boolean {
+    const folded = this.store.fold(update, this.place.now_s());
     this.view.sample(this.place.now_s());
     this.place.renamed(update.head.name);
     hidden(this.skeleton, true);
     hidden(this.view.node, false);
+    return folded === "folded";
   }
 
   private tell(words: string): void {

@@ -30,7 +30,7 @@ class SideWidget extends Widget {
 
   constructor(app: JupyterFrontEnd, batch: IBatch) {
     super();
-    const run = (command: string, args: object = {}): void => void app.commands.execute(command, args);
+    const run = (command: string, args: Record<string, string> = {}): void => void app.commands.execute(command, args);
     const listing = {
       search: (name: string, state: string) => {
         batch.sessions.search({ name, state });

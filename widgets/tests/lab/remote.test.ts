@@ -1,0 +1,121 @@
+import { afterEach, beforeEach, expect, it, vi } from "vitest";
+import { Remote } from "../../lab/src/remote";
+import type { Update } from "../../src/schema";
+import { counts, group, head, update } from "../samples";
+import { batch, change, item, past } from "./samples";
+
+beforeEach(() => void vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout", "setInterval", "clearInterval", "requestAnimationFrame", "cancelAnimationFrame"] }));
+afterEach(() => document.body.replaceChildren());
+
+async function open(first: Update, table: Parameters<typeof batch>[0] = {}) {
+  const made = batch({ "GET /sessions/a/panel": { update: first, cursor: "c1" }, ...table });
+  made.sessions.page({ items: [item("a")], next: null, unread: [] }, true, 1000);
+  const place = { isSeen: vi.fn(() => true), now_s: made.now_s, renamed: vi.fn() };
+  const remote = new Remote({ ...made, feed: null, settings: null } as never, "a", place);
+  document.body.append(remote.node);
+  remote.start();
+  const wait = async (seconds = 0): Promise<void> => {
+    made.pass(seconds);
+    await vi.advanceTimersByTimeAsync(seconds * 1000 + 50);
+  };
+  await wait();
+  const words = (selector: string): string => remote.node.querySelector(selector)?.textContent ?? "";
+  const asked = (): string[] => made.asked.map(({ path }) => path);
+  const button = (label: string): HTMLButtonElement => [...remote.node.querySelectorAll("button")].find((one) => one.textContent === label && !one.closest("[hidden]"))!;
+  return { ...made, remote, place, wait, words, paths: asked, button };
+}
+
+const whole = (changes: Parameters<typeof head>[0] = {}, more: Partial<Update> = {}): Update => update(1, { whole: true, head: head(changes), ...more });
+
+it("shows the whole panel, and asks for what is new since", async () => {
+  const { words, place, table, wait, paths, remote } = await open(whole());
+  expect(words(".ib-name")).toBe("wishlist");
+  expect(place.renamed).toHaveBeenCalledWith("wishlist");
+  table["GET /sessions/a/panel"] = { update: update(2, { head: head({ name: "renamed" }) }), cursor: "c2" };
+  await wait(1);
+  expect(words(".ib-name")).toBe("renamed");
+  expect(paths().slice(0, 2)).toEqual(["/sessions/a/panel", "/sessions/a/panel?cursor=c1"]);
+  remote.stop();
+});
+
+it("asks for everything again when it has missed something", async () => {
+  const { table, wait, paths, remote } = await open(whole());
+  table["GET /sessions/a/panel"] = { update: update(9), cursor: "c9" };
+  await wait(1);
+  await wait(1);
+  expect(paths().at(-1)).toBe("/sessions/a/panel");
+  remote.stop();
+});
+
+it("asks nothing while it is not seen, and at once when it is", async () => {
+  const { place, wait, paths, remote } = await open(whole());
+  place.isSeen.mockReturnValue(false);
+  await wait(60);
+  expect(paths()).toHaveLength(1);
+  place.isSeen.mockReturnValue(true);
+  remote.look();
+  await wait();
+  expect(paths()).toHaveLength(2);
+  remote.stop();
+});
+
+it("asks about a session that has ended when an event tells of it", async () => {
+  const { sessions, wait, paths, remote } = await open(whole({ state: "completed", can: [] }));
+  await wait(5);
+  expect(paths()).toHaveLength(1);
+  sessions.change(change(1, [past("a")]), 1005);
+  sessions.emit();
+  await wait();
+  expect(paths()).toHaveLength(2);
+  remote.stop();
+});
+
+it("sends what is pressed, and says what came of it", async () => {
+  const answer = { id: "1", verb: "cancel", state: "done", detail: "cancelled, 4 items left" };
+  const { asked, wait, words, button, remote } = await open(whole(), { "POST /sessions/a/commands": answer });
+  button("Cancel").click();
+  await wait();
+  expect(words("[role=status]")).toBe("cancelled, 4 items left");
+  const sent = asked.find(({ init }) => init.method === "POST")!;
+  expect([sent.path, JSON.parse(String(sent.init.body))]).toEqual(["/sessions/a/commands?wait=1", { verb: "cancel" }]);
+  remote.stop();
+});
+
+it("reads the items of a group, page by page", async () => {
+  const one = (key: unknown, error = ""): object => ({ key, status: error ? "failed" : "completed", group: 1, attempts: 1, seconds: 1, ended: "", error, scope: "", result: null });
+  const { wait, paths, table, remote } = await open(whole({}, { groups: [group(1, { done: 150, items: 150 })] }), {
+    "GET /sessions/a/items": { items: [...Array.from({ length: 99 }, (_, index) => one(`k${index}`)), one({ id: 2 }, "HTTP 404")], next: "n1" },
+  });
+  remote.node.querySelector<HTMLElement>(".ib-of-groups .ib-rows .ib-row")!.click();
+  await wait(1);
+  const entries = (): string[] => [...remote.node.querySelectorAll(".ib-entry")].map((entry) => entry.querySelector(".ib-subject")!.textContent!);
+  expect(entries()).toHaveLength(100);
+  expect(entries().at(-1)).toBe('{"id":2}');
+  table["GET /sessions/a/items"] = { items: [one("last")], next: null };
+  remote.node.querySelector<HTMLElement>(".ib-details .ib-more")!.click();
+  await wait(1);
+  expect(entries().slice(-2)).toEqual(['{"id":2}', "last"]);
+  expect(paths().filter((path) => path.includes("items"))).toEqual(["/sessions/a/items?group=1&limit=100", "/sessions/a/items?group=1&limit=100&cursor=n1"]);
+  remote.stop();
+});
+
+it("lists failures by message under a tab of their own", async () => {
+  const errors = { items: [{ message: "HTTP 404", count: 1200, status: "failed", scope: "item", key: 7 }], next: "e1" };
+  const { button, wait, words, table, remote } = await open(whole({ counts: counts({ completed: 8, failed: 2, total: 10 }) }), { "GET /sessions/a/errors": errors });
+  button("Failures").click();
+  await wait(1);
+  expect(words(".ib-failed-list li")).toBe("1,200\u00d7HTTP 404item, first: 7");
+  table["GET /sessions/a/errors"] = { items: [{ ...errors.items[0], message: "HTTP 500", count: 1 }], next: null };
+  remote.node.querySelector<HTMLElement>(".ib-failed-of .ib-more")!.click();
+  await wait(1);
+  expect(remote.node.querySelectorAll(".ib-failed-list li")).toHaveLength(2);
+  remote.stop();
+});
+
+it("says what is wrong, and goes on showing what it knows", async () => {
+  const { table, wait, words, remote } = await open(whole());
+  table["GET /sessions/a/panel"] = () => Response.json({ message: "no session has that id" }, { status: 404 });
+  await wait(1);
+  expect([words(".ib-trouble"), words(".ib-name")]).toEqual(["no session has that id", "wishlist"]);
+  remote.stop();
+});
