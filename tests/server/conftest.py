@@ -87,6 +87,7 @@ class Served:
             allow_root=True,
             open_browser=False,
             log_level="ERROR",
+            allow_unauthenticated_access=False,  # what anybody may ask must say so itself
             jpserver_extensions={"ipybatch.server": True},
         )
         arguments = [f"--IdentityProvider.token={TOKEN}"]

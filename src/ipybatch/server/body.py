@@ -85,8 +85,11 @@ class BodyReader(APIHandler):
                 self._allow(_ANY)  # the server's own limit closes the connection; ours are told
                 await self.begin()
         except (web.HTTPError, BatchError) as error:
-            if self._finished or not has_body:
+            if self._finished:
                 raise
+            if not has_body:
+                self._refuse_then(error)
+                return
             self._allow(_ANY)
             if self.request.headers.get("Expect"):  # whoever waits to be asked for the body sends none
                 raise
@@ -124,6 +127,14 @@ class BodyReader(APIHandler):
 
     def _allow(self, most_bytes: int) -> None:
         self.request.connection.set_max_body_size(most_bytes)  # type: ignore[union-attr]  # a connection of HTTP/1
+
+    def _refuse_then(self, error: Exception) -> None:
+        """Refuse when the request has been read: else the connection ends without a word."""
+
+        async def refuse(*args: str) -> None:
+            raise error
+
+        setattr(self, (self.request.method or "").lower(), refuse)
 
     async def _refuse(self, error: BaseException) -> None:
         """Write a refusal while the body still comes; the request ends with the body, or at the bound."""

@@ -19,6 +19,7 @@ from types import MappingProxyType
 from typing import Any, ClassVar, TypeVar
 
 import msgspec
+from jupyter_server.auth.decorator import allow_unauthenticated
 from tornado import web
 
 from ipybatch.engine.data.masking import mask
@@ -82,6 +83,7 @@ class Handler(BodyReader):
 
     operations: ClassVar[Mapping[str, Operation]] = {}
     auth_resource = RESOURCE
+    SUPPORTED_METHODS = (*BodyReader.SUPPORTED_METHODS, "TRACE", "CONNECT")  # so that these are refused here, as others
 
     async def admit(self) -> None:
         """Refuse who may not ask, and what cannot be asked, before the body is read.
@@ -97,14 +99,7 @@ class Handler(BodyReader):
         if self.current_user is None:
             raise web.HTTPError(403)
         if method not in self.allowed:
-            raise Refusal(
-                405,
-                f"{method} is not possible here",
-                field="method",
-                value=method,
-                allowed=self.allowed,
-                headers={"Allow": ", ".join(self.allowed)},
-            )
+            raise Refusal(405, f"{method} is not possible here", field="method", value=method, allowed=self.allowed)
 
     @property
     def allowed(self) -> list[str]:
@@ -112,12 +107,20 @@ class Handler(BodyReader):
         methods = list(self.operations)
         return [*methods, *(["HEAD"] if "GET" in methods and "HEAD" not in methods else []), "OPTIONS"]
 
+    @web.authenticated
     async def head(self, *args: str) -> None:
         """Answer as GET does, without a body."""
         answered = self.get(*args)  # tornado sends none
         if answered is not None:
             await answered
 
+    @web.authenticated
+    def trace(self, *args: str) -> None:
+        """Be there to be refused as other methods are: no route has it among its operations."""
+
+    connect = trace
+
+    @allow_unauthenticated
     def options(self, *args: str) -> None:
         """Say which methods are possible."""
         self.set_header("Allow", ", ".join(self.allowed))
@@ -189,6 +192,10 @@ class Handler(BodyReader):
                 return
         self.finish(body, set_content_type="application/json")
 
+    def decode_argument(self, value: bytes, name: str | None = None) -> str:
+        """Return a part of the path, or a parameter, as text: a path must not fail before it is known who asks."""
+        return value.decode("utf-8", "replace") if name is None else super().decode_argument(value, name)
+
     def compute_etag(self) -> str | None:
         """Make none of its own: `answer` does where a route has one."""
         return None
@@ -211,6 +218,8 @@ class Handler(BodyReader):
         self.set_status(refusal.status_code)
         for name, text in refusal.headers.items():
             self.set_header(name, text)
+        if status_code == 405:
+            self.set_header("Allow", ", ".join(self.allowed))
         problem = Problem(
             type=f"{TYPES}#{refusal.status_code}",
             title=title,
@@ -243,7 +252,7 @@ class NoRoute(Handler):
         """Say so."""
         raise Refusal(404, "there is no such route", next_step="GET /ipybatch/api/v1/ lists what there is")
 
-    head = post = put = patch = delete = get  # type: ignore[assignment]
+    head = post = put = patch = delete = get
 
 
 def etag_of(body: bytes) -> str:

@@ -124,7 +124,7 @@ def path_of(pattern: str, handler: type[Handler]) -> tuple[str, list[dict[str, A
 def _names(handler: type[Handler]) -> list[str]:
     for method in handler.operations:
         given = list(inspect.signature(getattr(handler, method.lower())).parameters.values())[1:]
-        names = [parameter.name for parameter in given if parameter.kind is parameter.POSITIONAL_OR_KEYWORD]
+        names = [parameter.name.rstrip("_") for parameter in given if parameter.kind is parameter.POSITIONAL_OR_KEYWORD]
         if names:
             return names
     return []
@@ -140,7 +140,7 @@ def _operation(operation: Operation, groups: Sequence[Any], schemas: _Schemas) -
         told["parameters"] = [_parameter(parameter) for parameter in operation.parameters]
     refuses = {403, *operation.refuses}
     if groups:
-        refuses |= {400, 404}
+        refuses.add(404)
     if any(parameter.where == "query" for parameter in operation.parameters):
         refuses |= {400, 422}
     if operation.body is not None:

@@ -7,6 +7,7 @@ ALIASES  below /ipybatch
 from __future__ import annotations
 
 from ipybatch.server.handler import Handler
+from ipybatch.server.later import LaterHandler, LaterListHandler
 from ipybatch.server.openapi import OpenApiHandler
 from ipybatch.server.panel import PanelHandler
 from ipybatch.server.root import RootHandler
@@ -34,6 +35,10 @@ ROUTES: list[tuple[str, type[Handler]]] = [
     (rf"/sessions/{ID}/groups", GroupsHandler),
     (rf"/sessions/{ID}/errors", ErrorsHandler),
     (rf"/sessions/{ID}/log", LogHandler),
+    (r"/templates", LaterListHandler),
+    (rf"/templates/{ID}", LaterHandler),
+    (r"/schedules", LaterListHandler),
+    (rf"/schedules/{ID}", LaterHandler),
 ]
 
 ALIASES: list[tuple[str, type[Handler]]] = []
