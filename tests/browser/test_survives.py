@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING
 
-from playwright.sync_api import expect
+from playwright.sync_api import Error, expect
+
+from tests.browser.lab import CHROMIUM_ARGS
+from tools.chromium import ensure
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from playwright.sync_api import Locator
+    from playwright.sync_api import Browser, Locator
 
     from tests.browser.lab import Notebook
 
@@ -95,6 +99,21 @@ def test_two_tabs_show_the_same_and_one_may_close(open_notebook: Callable[..., N
     expect(second.locator(".ib-state").first).to_contain_text("cancelled")
     other.run(1)
     other.wait_output(1, "cancelled")
+
+
+def test_a_browser_that_is_killed_ends_nothing(open_notebook: Callable[..., Notebook], browser: Browser) -> None:
+    """Another one finds the notebook, its kernel, and the session that ran on meanwhile."""
+    notebook = open_notebook([SESSION.replace("NAME", "abandoned"), "print(session.state); session.cancel()"])
+    killed = browser.browser_type.launch(executable_path=ensure(), args=list(CHROMIUM_ARGS))
+    first = notebook.show_in(killed.new_page())
+    first.run(0)
+    wait_news(panel_in(first, 0, "running"))
+    with contextlib.suppress(Error):  # nobody is left to answer
+        killed.new_browser_cdp_session().send("Browser.crash")
+    second = notebook.show_in(notebook.page.context.new_page())
+    assert not killed.is_connected()
+    second.run(1)
+    second.wait_output(1, "running")
 
 
 def test_after_a_kernel_restart_open_shows_what_is_recorded(open_notebook: Callable[..., Notebook]) -> None:
