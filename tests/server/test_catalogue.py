@@ -145,6 +145,7 @@ def test_what_a_live_session_told_of_the_moment_is_shown(catalogue, path):
         "total": 10,
         "status": {"waiting": "waits for the next second", "eta_s": [4.0, 6.0]},
         "breaker": {"state": "half_open"},
+        "breaker_policy": [3, 5],
     }
     told = {"live": msgspec.json.encode(live), "completed": 4, "failed": 1, "usd": 0.5, "workload": "gemini"}
     write_runs(path, [live_run(total=None, **told), {"total": 10, **told}])

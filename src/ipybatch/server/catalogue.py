@@ -32,6 +32,7 @@ from typing import Any, TypeVar
 
 from ipybatch.engine.data.events import State
 from ipybatch.engine.data.masking import mask, printable
+from ipybatch.engine.feed.live_record import decode
 from ipybatch.engine.store import history, lease, registration
 from ipybatch.engine.store import journal as journals
 from ipybatch.engine.store.network_copy import home_of
@@ -41,8 +42,6 @@ from ipybatch.server.refusal import Refusal, without_paths
 from ipybatch.server.run_rows import (
     Row,
     can,
-    counts_of,
-    facts_of,
     iso,
     look,
     on_record,
@@ -207,26 +206,26 @@ class Catalogue:
         return kernel, self._notebooks().get(kernel) or self._below_root(row.notebook)
 
     def _item(self, key: str, row: Row, state: State, seconds: float, where: str) -> SessionItem:
-        facts = facts_of(row) if where else None
+        told = decode(row.live) if where else None
         kernel, notebook = self.kernel_of(row)
-        waiting = "" if facts is None else mask(facts.status.waiting)
+        waiting = "" if told is None else mask(told.status.waiting)
         return SessionItem(
             id=f"{key}-{row.id}",
             name=printable(row.name),
             state=state,
-            counts=counts_of(row, facts),
+            counts=row.counts if told is None else told.counts(row.counts),
             started=iso(row.created_s if row.started_s is None else row.started_s),
             seconds=round(seconds, 3),
-            eta_s=facts.status.eta_s[1] if facts is not None and facts.status.eta_s else None,
+            eta_s=told.status.eta_s[1] if told is not None and told.status.eta_s else None,
             usd=row.usd,
             reason=why_interrupted(row) if state == "interrupted" else mask(row.reason) or waiting,
             workload=row.workload,
             kernel=kernel,
             notebook=notebook,
-            breaker=None if facts is None or facts.breaker is None else facts.breaker.state,
+            breaker=None if told is None or told.breaker_policy is None else told.breaker.state,
             waiting=waiting,
             where=where,
-            can=can(row, state, where, facts),
+            can=can(row, state, where, told),
             untaken=untaken(row, where),
             submission=row.submission or None,
             group_word=printable(row.group_word),

@@ -1,6 +1,6 @@
 """Run rows: what a journal's row of a run tells of it, whatever the journal's schema.
 
-    `look` --> rows, the latest first --`facts_of`, `counts_of`, `can`, `untaken`--> what a session's item says
+    `look` --> rows, the latest first --`can`, `untaken`--> what a session's item says
 
 Rule: a row is what somebody wrote.  Whether its owner is still there is judged
 by whoever has it (`history.stands`), each time.
@@ -19,8 +19,7 @@ from typing import Any, get_args
 import msgspec
 
 from ipybatch.engine.data.events import Counts, State
-from ipybatch.engine.feed.session_view import LiveStatus
-from ipybatch.engine.feed.snapshot import BreakerSnapshot
+from ipybatch.engine.feed.live_record import LiveRecord
 from ipybatch.engine.store import history, lease
 from ipybatch.server.wire import Verb
 
@@ -82,18 +81,6 @@ class Row(msgspec.Struct):
             total=self.total,
         )
 
-
-class Facts(msgspec.Struct):
-    """What the process of a run last told of the moment."""
-
-    running: int = 0
-    total: int | None = None
-    status: LiveStatus = LiveStatus()
-    breaker: BreakerSnapshot | None = None
-    rates: list[Any] = []
-
-
-_read_facts = msgspec.json.Decoder(Facts).decode
 
 _COLUMNS = tuple(
     field for field in Row.__struct_fields__ if field not in ("takes_commands", "submission", "is_queued", "asked")
@@ -182,36 +169,13 @@ def read_rows(database: sqlite3.Connection, where: str, values: Sequence[Any], l
     return rows
 
 
-def facts_of(row: Row) -> Facts | None:
-    """Return what a run's process last told of the moment; None for nothing, or for what a later version wrote."""
-    if row.live is None:
-        return None
-    try:
-        return _read_facts(row.live)
-    except (msgspec.MsgspecError, ValueError):
-        return None
-
-
-def counts_of(row: Row, facts: Facts | None) -> Counts:
-    """Return how many items stand where, and how many run as their process last told."""
-    counts = row.counts
-    if facts is None:
-        return counts
-    total = counts.total if facts.total is None else facts.total
-    left = None if total is None else max(0, total - counts.ended)
-    running = facts.running if left is None else min(facts.running, left)
-    return msgspec.structs.replace(
-        counts, total=total, running=running, pending=counts.pending if left is None else left - running
-    )
-
-
-def can(row: Row, state: State, where: str, facts: Facts | None = None) -> list[Verb]:
+def can(row: Row, state: State, where: str, told: LiveRecord | None = None) -> list[Verb]:
     """Return the commands that are possible: of what runs, those that reach it; of what ended, what can begin again."""
     if where:
         if not row.takes_commands:
             return []
         verbs: list[Verb] = ["resume" if state == "paused" else "pause", "cancel", "adjust"]
-        return [*verbs, "lift"] if facts is not None and "slow down" in facts.status.waiting else verbs
+        return [*verbs, "lift"] if told is not None and "slow down" in told.status.waiting else verbs
     if not row.submission or row.is_queued:
         return []  # its work is in the notebook or the script that made it; or it is begun by itself
     has_failed = row.failed + row.timeout + row.cancelled > 0

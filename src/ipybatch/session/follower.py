@@ -249,7 +249,8 @@ class Follower:
         snapshot, at_s = self._feed.snapshot, self._feed.clock.unix_s()
         if found.live != self._live:
             self._live, self._record = found.live, live_record.decode(found.live)
-        counts = self._counts(found)
+        record = self._record
+        counts = found.counts if record is None or found.owner is None else record.counts(found.counts)
         if counts != snapshot.counts:
             self._feed.emit(events.Counted(at_s, counts))
         self._show_breaker(found, at_s)
@@ -265,17 +266,6 @@ class Follower:
         if found.usd not in (None, snapshot.spent_usd):
             budget_usd = None if self._record is None else self._record.budget_usd
             self._feed.emit(events.Spent(at_s, found.usd, budget_usd))
-
-    def _counts(self, found: Found) -> events.Counts:
-        """Return what is on record, and what is in flight as its process last told it."""
-        record, counts = self._record, found.counts
-        if record is None or found.owner is None:
-            return counts
-        total = counts.total if record.total is None else max(record.total, counts.total or 0)
-        left = None if total is None else max(0, total - counts.ended)
-        running = record.running if left is None else min(record.running, left)
-        pending = counts.pending if left is None else left - running
-        return msgspec.structs.replace(counts, total=total, running=running, pending=pending)
 
     def _show_breaker(self, found: Found, at_s: float) -> None:
         """Publish how the breaker stands, where it moved."""

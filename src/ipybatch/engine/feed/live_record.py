@@ -34,17 +34,25 @@ class LiveRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
         groups: Those that have a name or columns of their own, and those that have not ended.
     """
 
-    running: int
-    total: int | None
-    status: LiveStatus
-    breaker: BreakerSnapshot
-    breaker_policy: tuple[int, int] | None
-    concurrency: int
-    most_concurrency: int
-    rates: list[tuple[float, float, float, str]]
-    groups: list[Group]
+    running: int = 0
+    total: int | None = None
+    status: LiveStatus = LiveStatus()
+    breaker: BreakerSnapshot = msgspec.field(default_factory=BreakerSnapshot)
+    breaker_policy: tuple[int, int] | None = None
+    concurrency: int = 1
+    most_concurrency: int = 1
+    rates: list[tuple[float, float, float, str]] = []
+    groups: list[Group] = []
     last_error: str = ""
     budget_usd: float | None = None
+
+    def counts(self, on_record: events.Counts) -> events.Counts:
+        """Return the counts of what has ended, and of what is in flight: no more than is left, as this may be older."""
+        total = on_record.total if self.total is None else max(self.total, on_record.total or 0)
+        left = None if total is None else max(0, total - on_record.ended)
+        running = self.running if left is None else min(self.running, left)
+        pending = on_record.pending if left is None else left - running
+        return msgspec.structs.replace(on_record, total=total, running=running, pending=pending)
 
     def limits(self, *, declared: bool = False) -> Limits:
         """Return the limits that hold, or those that the session was made with."""
