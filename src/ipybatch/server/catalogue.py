@@ -36,7 +36,7 @@ from ipybatch.engine.feed.live_record import decode
 from ipybatch.engine.store import history, lease, registration
 from ipybatch.engine.store import journal as journals
 from ipybatch.engine.store.network_copy import home_of
-from ipybatch.errors import JournalError
+from ipybatch.errors import JournalError, JournalLocked
 from ipybatch.server.cursor import Place, from_cursor, to_cursor
 from ipybatch.server.refusal import Refusal, without_paths
 from ipybatch.server.run_rows import (
@@ -184,7 +184,7 @@ class Catalogue:
         try:
             answer = history.look(path, lambda database, _: question(database))
         except JournalError as error:
-            raise (refuse or self._refuse)(path, error) from None
+            raise (refuse or self.refuse)(path, error) from None
         now_s = time.monotonic()
         if about is not None and time.time_ns() - max((part[1] for part in stamp), default=0) > _TICK_NS:
             with self._lock:
@@ -192,6 +192,11 @@ class Catalogue:
                     self._answers.clear()
                 self._answers[path, about] = stamp, answer, now_s + rest * (now_s - began_s)
         return answer
+
+    def forget(self, path: Path) -> None:
+        """Ask a journal anew, whatever the time of its file."""
+        with self._lock:
+            self._answers = {key: answer for key, answer in self._answers.items() if key[0] != path}
 
     def judge(self, path: Path, row: Row) -> tuple[Row, State, float, str]:
         """Return a row with how it stands, how long it has run, and where it is running."""
@@ -243,8 +248,13 @@ class Catalogue:
             self._registered = stamp, found
         return found
 
-    def _refuse(self, path: Path, error: JournalError) -> Exception:
-        return not_there() if isinstance(error, history.Gone) else Refusal(503, told(path, error))
+    def refuse(self, path: Path, error: JournalError) -> Refusal:
+        """Return what is said of a journal that cannot be read or written."""
+        return (
+            not_there()
+            if isinstance(error, history.Gone)
+            else Refusal(409 if isinstance(error, JournalLocked) else 503, told(path, error))
+        )
 
     def _kernel_by_process(self, owner: str | None) -> str:
         """Return the kernel of this server whose process an owner is; "" for none."""

@@ -11,6 +11,7 @@ from ipybatch.server.later import LaterHandler, LaterListHandler
 from ipybatch.server.openapi import OpenApiHandler
 from ipybatch.server.panel import PanelHandler
 from ipybatch.server.root import RootHandler
+from ipybatch.server.session_commands import CommandHandler, CommandsHandler
 from ipybatch.server.sessions import (
     ErrorsHandler,
     GroupsHandler,
@@ -39,6 +40,8 @@ ROUTES: list[tuple[str, type[Handler]]] = [
     (rf"/templates/{ID}", LaterHandler),
     (r"/schedules", LaterListHandler),
     (rf"/schedules/{ID}", LaterHandler),
+    (rf"/sessions/{ID}/commands", CommandsHandler),
+    (rf"/sessions/{ID}/commands/{ID}", CommandHandler),
 ]
 
 ALIASES: list[tuple[str, type[Handler]]] = []

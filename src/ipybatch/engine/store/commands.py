@@ -55,18 +55,25 @@ def ask(  # noqa: PLR0917  # the row
         JournalError: It was not written; says why.
     """
     values = (verb, msgspec.json.encode(arguments).decode(), asked_s, asked_by, run, epoch)
-
-    def unit(database: sqlite3.Connection) -> int:
-        asked = database.execute(
-            "INSERT INTO command (run, verb, arguments, asked_s, asked_by) SELECT id, ?, ?, ?, ? FROM run"
-            " WHERE id = ? AND epoch = ? AND owner IS NOT NULL",
-            values,
-        )
-        return asked.lastrowid or 0 if asked.rowcount == 1 else 0
-
     journal.check_there()
-    asked: int = journal.write(unit, patience_s=PATIENCE_S)
+    asked: int = journal.write(lambda database: insert(database, *values), patience_s=PATIENCE_S)
     return asked
+
+
+def insert(  # noqa: PLR0917  # the row
+    database: sqlite3.Connection, verb: str, arguments: str, asked_s: float, asked_by: str, run: int, epoch: int
+) -> int:
+    """Write a command, as part of a transaction, and return its id; 0 when that start is over.
+
+    Args:
+        arguments: As JSON.
+    """
+    asked = database.execute(
+        "INSERT INTO command (run, verb, arguments, asked_s, asked_by) SELECT id, ?, ?, ?, ? FROM run"
+        " WHERE id = ? AND epoch = ? AND owner IS NOT NULL",
+        (verb, arguments, asked_s, asked_by, run, epoch),
+    )
+    return asked.lastrowid or 0 if asked.rowcount == 1 else 0
 
 
 def answer(database: sqlite3.Connection, command: int) -> str | None:

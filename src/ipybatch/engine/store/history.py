@@ -2,7 +2,8 @@
 
 Rule: a journal is read as it is.  Nothing is created, migrated or locked, and
 every schema there was is understood: what an older one does not have is told
-as far as the rest of the row tells it.
+as far as the rest of the row tells it.  What is written (`jot`) is a row or two
+that some process asks of another one's run.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import sqlite3
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import TypeVar
 
@@ -23,6 +24,7 @@ from ipybatch.engine.store.journal import Journal
 from ipybatch.engine.store.network_copy import home_of
 from ipybatch.errors import JournalCorrupt, JournalError, JournalLocked
 
+WRITE_S = 2.0  # how long something small waits for whoever is writing
 BUSY_S = 0.5  # how long a look waits for whoever keeps readers out: there are others to be looked at
 _LOOKS = 3
 
@@ -178,6 +180,40 @@ def look(path: Path, question: Callable[[sqlite3.Connection, Path], T]) -> T:
     Raises:
         JournalError: It is not there, damaged, locked, of a later version, or not ours; says so in one sentence.
     """
+    with _told(path) as at:
+        return _ask(at, question)
+
+
+def jot(path: Path, unit: Callable[[sqlite3.Connection], T]) -> T:
+    """Write something small into a journal that may be another's: nothing is created or migrated, no run is taken.
+
+    Args:
+        path: What it is asked for by.
+        unit: Of a transaction.
+
+    Raises:
+        JournalError: It is not there, damaged, locked, of a later version, not ours, or cannot be written; says so in
+            one sentence.
+    """
+    with _told(path) as at:
+        if not at.exists():
+            raise FileNotFoundError
+        with contextlib.closing(journals.connect(at, busy_s=WRITE_S)) as database:
+            database.execute("PRAGMA wal_autocheckpoint = 0")  # that is its engines' to do
+            schema.check_ours(database, at)
+            database.execute("BEGIN IMMEDIATE")
+            written = unit(database)
+            database.execute("COMMIT")
+            return written
+
+
+@contextlib.contextmanager
+def _told(path: Path) -> Iterator[Path]:
+    """Give where a journal really is, and turn what is wrong with it into a sentence.
+
+    Raises:
+        JournalError: It is not there, damaged, locked, of a later version, or not ours.
+    """
     asked = journals.resolved(path)
     home = home_of(asked)
     at = home if home.exists() else asked  # nobody has opened it on this machine
@@ -185,7 +221,7 @@ def look(path: Path, question: Callable[[sqlite3.Connection, Path], T]) -> T:
         msg = f"journal {str(path)!r} is a folder: name a file in it"
         raise JournalError(msg)
     try:
-        return _ask(at, question)
+        yield at
     except FileNotFoundError:
         msg = f"there is no journal {path}"
         raise Gone(msg) from None
@@ -200,7 +236,8 @@ def look(path: Path, question: Callable[[sqlite3.Connection, Path], T]) -> T:
         if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
             msg = f"journal {path} is locked by another program: close it, then look again"
             raise JournalLocked(msg) from error
-        msg = f"journal {path} cannot be read: {error}"
+        what = "written" if name.startswith(("SQLITE_READONLY", "SQLITE_FULL", "SQLITE_IOERR_WRITE")) else "read"
+        msg = f"journal {path} cannot be {what}: {error}"
         raise JournalError(msg) from error
 
 
