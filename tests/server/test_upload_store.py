@@ -55,6 +55,11 @@ def test_a_demand_table_is_kept_with_its_analysis(beside, write, kind):
     assert len(list(beside.iterdir())) == 2
 
 
+def test_the_same_table_is_the_same_upload(beside):
+    assert keep(csv_of(demand(20, 1))).id == keep(csv_of(demand(20, 1))).id != keep(csv_of(demand(21, 1))).id
+    assert len(list(beside.iterdir())) == 4
+
+
 @pytest.mark.parametrize(("write", "kind"), [(csv_of, "csv"), (parquet_of, "parquet")])
 def test_another_table_says_why_it_is_no_demand_table(write, kind):
     kept = keep(write(pd.DataFrame({"colour": ["red", "blue"], "n": [1, 2]})), kind)
@@ -149,14 +154,20 @@ def test_an_id_is_no_path(beside, name):
 
 
 def test_an_upload_goes_after_a_day_unless_it_is_needed():
-    old, held, used = (keep(csv_of(demand(20, 1))) for _ in range(3))
+    old, held, used, done = (keep(csv_of(demand(rows, 1))) for rows in (20, 21, 22, 23))
     draft = draft_of(b"given up")
     now_s = time.time()
     for path in upload_store.folder_of().iterdir():
-        os.utime(path, (now_s - 86_401, now_s - 86_401))
+        if done.id not in path.name:
+            os.utime(path, (now_s - 86_401, now_s - 86_401))
     assert upload_store.path_of(used.id) is not None, "asked for: kept for another day"
     upload_store.sweep({held.id}, now_s=now_s)
-    assert [upload_store.find(each.id) is not None for each in (old, held, used)] == [False, True, True]
+    there = [upload_store.find(each.id) is not None for each in (old, held, used, done)]
+    assert there == [False, True, True, True]
+    upload_store.sweep({held.id}, {done.id, held.id}, now_s=now_s + 3000)
+    assert upload_store.find(done.id) is not None
+    upload_store.sweep({held.id}, {done.id, held.id}, now_s=now_s + 3700)
+    assert upload_store.find(done.id) is None
     assert not draft.path.exists()
     upload_store.discard(used.id)
     assert upload_store.find(used.id) is None

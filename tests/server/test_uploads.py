@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import os
 from dataclasses import replace
 from urllib.parse import urlsplit
 
@@ -198,3 +199,11 @@ def test_what_is_not_there_is_not_found(served, name):
     answer = served.get(f"/uploads/{name}")
     assert answer.status_code == 404
     assert "application/problem+json" in answer.headers["Content-Type"]
+
+
+def test_old_ones_go_when_another_comes(kept_here):
+    old = send(kept_here, CSV, "text/csv").json()["id"]
+    for path in upload_store.folder_of().iterdir():
+        os.utime(path, (1.0, 1.0))
+    new = send(kept_here, CSV.replace(b"Makassar", b"Palu"), "text/csv").json()["id"]
+    assert {name.partition(".")[0] for name in names()} == {new} != {old}

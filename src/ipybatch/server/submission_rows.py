@@ -18,7 +18,7 @@ from ipybatch.engine.store import history, lease, schema
 from ipybatch.engine.store.journal import Journal
 from ipybatch.engine.store.network_copy import home_of
 from ipybatch.errors import InputError
-from ipybatch.server.wire import UrgencyWord
+from ipybatch.server.wire import SubmissionRequest, UrgencyWord
 
 PRIORITIES: tuple[UrgencyWord, ...] = ("high", "medium", "low")
 
@@ -184,6 +184,16 @@ def held(database: sqlite3.Connection) -> Iterator[Row]:
     """Yield those that run, or did when their process died."""
     asked = f"SELECT {COLUMNS} FROM submission WHERE state IN ('RUNNING', 'CANCELLING') ORDER BY number"  # noqa: S608
     return read(database.execute(asked))
+
+
+def uploads(database: sqlite3.Connection) -> dict[str, set[RowState]]:
+    """Return how the latest submissions stand that an upload was made for, by upload."""
+    found: dict[str, set[RowState]] = {}
+    asked = "SELECT request, state FROM submission WHERE template = 'forecast' ORDER BY number DESC LIMIT 1000"
+    for request, state in database.execute(asked):
+        upload = msgspec.json.decode(request, type=SubmissionRequest).upload
+        found.setdefault(upload or "", set()).add(state)
+    return found
 
 
 def repeated(database: sqlite3.Connection, idempotency: str, digest: str) -> Row | KeyUsed | None:

@@ -2,12 +2,13 @@
 
     body --Draft--> file --describe, apart--> rows, columns, analysis --> ID.csv or ID.parquet, and ID.json
 
-Rules: the name of a file is an id that was drawn here, never a name from a request.  A table is read in a process of
+Rules: the name of a file is a hash of what is in it, never a name from a request: the same table is the same upload,
+and a request that is sent again with it is the same request.  A table is read in a process of
 its own, which has so much memory and time and no more: what a small file unpacks to, or a line of a million titles,
 is that process's end and no one else's.
 
-An upload goes when its submission is completed, or a day after it came or was last asked for; never while a
-submission that has not ended needs it.
+An upload goes an hour after it was last asked for where its submissions are completed, else after a day; never while
+a submission that has not ended needs it.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ Kind = Literal["csv", "parquet", "xlsx"]
 T = TypeVar("T")
 
 KEPT_S = 86_400.0
+DONE_S = 3600.0  # the same table may have come again, for another submission
 MOST_COLUMNS = 2000
 MOST_ROWS = 50_000_000
 MOST_TITLES_BYTES = 1 << 20
@@ -81,11 +83,14 @@ def discard(upload: str, journal: Path | None = None) -> None:
             (folder_of(journal) / f"{upload}.{suffix}").unlink(missing_ok=True)
 
 
-def sweep(held: Collection[str] = (), journal: Path | None = None, *, now_s: float | None = None) -> None:
-    """Delete what nobody asked for in a day, and drafts that were given up.
+def sweep(
+    held: Collection[str] = (), done: Collection[str] = (), journal: Path | None = None, *, now_s: float | None = None
+) -> None:
+    """Delete what nobody needs any more, or asked for in a day, and drafts that were given up.
 
     Args:
         held: Ids that submissions need which have not ended.
+        done: Ids of which all submissions are completed.
         now_s: Unix time; default: the present.
     """
     now_s = time.time() if now_s is None else now_s
@@ -94,7 +99,8 @@ def sweep(held: Collection[str] = (), journal: Path | None = None, *, now_s: flo
         with suppress(OSError):
             last[path.name.partition(".")[0]] = max(path.stat().st_mtime, last.get(path.name.partition(".")[0], 0.0))
     for stem, used_s in last.items():
-        if stem not in held and abs(now_s - used_s) >= KEPT_S:  # a clock may have been wrong, either way
+        kept_s = DONE_S if stem in done else KEPT_S
+        if stem not in held and abs(now_s - used_s) >= kept_s:  # a clock may have been wrong, either way
             for path in folder_of(journal).glob(f"{stem}.*"):
                 path.unlink(missing_ok=True)
 
@@ -106,7 +112,6 @@ class Draft:
         journal: The journal beside which it is kept; default: the common one.
 
     Attributes:
-        id: Of the upload.
         size: Bytes so far.
 
     Raises:
@@ -114,11 +119,11 @@ class Draft:
     """
 
     def __init__(self, journal: Path | None = None) -> None:
-        self.id, self.size = secrets.token_hex(16), 0
+        self._own, self.size = secrets.token_hex(16), 0
         self._journal = journal
         self._digest = hashlib.sha256()
         folder = folder_of(journal)
-        self.path = folder / f"{self.id}.part"
+        self.path = folder / f"{self._own}.part"
         try:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._file: BinaryIO = open(self.path, "xb", opener=_privately)  # noqa: SIM115  # closed by `end` or `drop`
@@ -156,7 +161,7 @@ class Draft:
         """Delete the file, if it was not kept."""
         with suppress(OSError):
             self._file.close()
-        for path in folder_of(self._journal).glob(f"{self.id}.*part*"):
+        for path in folder_of(self._journal).glob(f"{self._own}.*part*"):
             path.unlink(missing_ok=True)
 
     def keep(self, described: dict[str, Any]) -> Upload:
@@ -168,10 +173,10 @@ class Draft:
         Raises:
             OSError: The disk is full, or fails.
         """
-        upload = Upload(id=self.id, sha256=self._digest.hexdigest(), bytes=self.size, **described["told"])
-        source = Path(described["file"])
-        kept = self.path.with_suffix(f".{described['kind']}")
-        source.replace(kept)
+        sha256 = self._digest.hexdigest()
+        upload = Upload(id=sha256[:32], sha256=sha256, bytes=self.size, **described["told"])
+        kept = self.path.with_name(f"{upload.id}.{described['kind']}")
+        Path(described["file"]).replace(kept)
         self.path.unlink(missing_ok=True)
         with draft_of(kept.with_suffix(".json")) as draft:
             draft.write_bytes(msgspec.json.encode(upload))

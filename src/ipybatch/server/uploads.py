@@ -7,6 +7,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from collections.abc import Mapping
 from http import HTTPMethod
 from typing import ClassVar
@@ -15,11 +17,15 @@ from jupyter_server.auth.decorator import authorized
 from jupyter_server.utils import ensure_async
 from tornado import web
 
-from ipybatch.server import upload_store
+from ipybatch.engine.data.masking import mask
+from ipybatch.engine.store import journal as journals
+from ipybatch.errors import BatchError
+from ipybatch.server import submission_rows, upload_store
 from ipybatch.server.body import MB
 from ipybatch.server.handler import IF_NONE_MATCH, RESOURCE, Handler, Media, Operation, Parameter
 from ipybatch.server.multipart import Form
 from ipybatch.server.refusal import Refusal
+from ipybatch.server.services import Services
 from ipybatch.server.upload_store import Draft, Kind
 from ipybatch.server.wire import Upload
 
@@ -35,8 +41,11 @@ FORM = "multipart/form-data"
 TYPES = (*KINDS, "application/octet-stream", FORM)
 FILENAME = Parameter("filename", "What the file is called: its suffix says what an application/octet-stream is.")
 _SUFFIXES: Mapping[str, Kind] = {".csv": "csv", ".parquet": "parquet", ".xlsx": "xlsx"}
+SWEEP_S = 3600.0
 _BLOCK = 1 << 20
 _FORM_BYTES = 1 << 20  # of a form beside its file
+
+_log = logging.getLogger(__name__)
 
 
 class Receiver(Handler):
@@ -158,6 +167,7 @@ class Receiver(Handler):
             described = await upload_store.apart(upload_store.describe, draft.path, kind)
         upload = await self.blocking(draft.keep, described)
         self._draft = None
+        await self.blocking(try_to_sweep)
         return upload
 
     def discard(self) -> None:
@@ -165,6 +175,35 @@ class Receiver(Handler):
         if self._draft is not None:
             self._draft.drop()
             self._draft = None
+
+
+async def sweeping(services: Services) -> None:
+    """Delete uploads that nobody needs any more, every hour; whenever another one comes that is done too."""
+    while True:
+        await asyncio.sleep(SWEEP_S)
+        await asyncio.get_running_loop().run_in_executor(services.pool, try_to_sweep)
+
+
+def try_to_sweep() -> None:
+    """Do as `sweep`, and log what is wrong where it cannot."""
+    try:
+        sweep()
+    except (BatchError, OSError) as error:
+        _log.warning("uploads cannot be deleted: %s", mask(str(error)))
+
+
+def sweep() -> None:
+    """Delete uploads whose submissions are completed, an hour later, and those that nobody asked for in a day.
+
+    Raises:
+        JournalError: The journal cannot be read: nothing is deleted.
+    """
+    if upload_store.folder_of().exists():
+        nothing: dict[str, set[submission_rows.RowState]] = {}
+        stand = submission_rows.ask(journals.resolved(journals.default_path()), submission_rows.uploads, nothing)
+        held = {upload for upload, states in stand.items() if not states <= submission_rows.ENDED}
+        done = {upload for upload, states in stand.items() if states == {"COMPLETED"}}
+        upload_store.sweep(held, done)
 
 
 def _plain_type(form: Form) -> str:

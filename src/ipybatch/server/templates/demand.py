@@ -85,7 +85,7 @@ class Forecast:
             BatchError: A package or the journal is missing.
         """
         arguments, path = self._read(request)
-        with naming(request.params):
+        with naming(request.params, OTHER_NAMES):
             partitions = upload_store.run_apart(_partitions, path, request.name or CHECKED, arguments)
         return Checked(requests=partitions, operation="forecast", units=0)
 
@@ -96,7 +96,7 @@ class Forecast:
             BatchError: As `check`.
         """
         arguments, path = self._read(request)
-        with naming(request.params):
+        with naming(request.params, OTHER_NAMES):
             partitions, found = upload_store.run_apart(_quoted, path, request.name or CHECKED, arguments)
         seconds, rows = found["seconds"], found.pop("partitions")
         return Quote(
@@ -120,7 +120,7 @@ class Forecast:
         from ipybatch.forecast import forecast
 
         arguments, path = self._read(request, journal)
-        with naming(request.params):
+        with naming(request.params, OTHER_NAMES):
             return forecast(path, name=name, journal=journal, **arguments)
 
     def used(self, session: BatchSession, *, since_s: float = 0.0) -> Decimal:

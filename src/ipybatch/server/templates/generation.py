@@ -46,6 +46,7 @@ ADDRESSES = ("GEMINI_BASE_URL", "GOOGLE_GEMINI_BASE_URL")
 KEYS = ("GEMINI_API_KEY", "GOOGLE_API_KEY")
 PLACEHOLDER = "SIMULATED"  # the key for a simulator
 WAIT_S = 49 * 3600.0  # of batch jobs: the service ends them after 48 hours
+SIMULATOR_POLL_S = 1.0  # of jobs on this machine, which take seconds
 IMAGE_MODEL, TEXT_MODEL = "gemini-2.5-flash-image", "gemini-2.5-flash"
 _FIELDS = ("id", "prompt", "imageBase64")
 _CONFIG = ("temperature", "top_p", "top_k", "seed", "max_output_tokens", "stop_sequences", "thinking_config")
@@ -160,9 +161,17 @@ class Generate:
             )
         lane = offered.recommended if read.lane == "auto" else read.lane
         offer = offered.offers[lane]
-        rows = [
-            {str(name): float(value) if isinstance(value, Decimal) else value for name, value in row.items()}
-            for row in offered.to_frame().to_dict("records")
+        rows = [  # as `Quote.to_frame` has them, without pandas: the server needs it for nothing else
+            {
+                "lane": name,
+                "usd": float(each.usd),
+                "assumed": each.assumed,
+                "credits": None if each.credits is None else float(each.credits),
+                "low_s": each.low_s,
+                "high_s": each.high_s,
+                "recommended": name == offered.recommended,
+            }
+            for name, each in offered.offers.items()
         ]
         paid = None
         if checked.credits is not None:
@@ -202,6 +211,7 @@ class Generate:
             folder = ImageStore.beside(journal, name)
             for made in (folder.parent, folder):
                 made.mkdir(mode=0o700, parents=True, exist_ok=True)
+        paced = {"poll_s": SIMULATOR_POLL_S} if base_url is not None and is_loopback(base_url) else {}
         with naming(request.params):
             return generate(
                 read_requests(request.requests or []),
@@ -210,7 +220,7 @@ class Generate:
                 images_to=folder,
                 api_key=find_key(base_url),
                 base_url=base_url,
-                **self._arguments(request, read),
+                **{**paced, **self._arguments(request, read)},
             )
 
     def used(self, session: BatchSession, *, since_s: float = 0.0) -> Decimal:

@@ -176,8 +176,11 @@ def given(read: msgspec.Struct, params: Mapping[str, Any], *left_out: str) -> di
 
 
 @contextmanager
-def naming(params: Mapping[str, Any]) -> Iterator[None]:
+def naming(params: Mapping[str, Any], other_names: Mapping[str, str] | None = None) -> Iterator[None]:
     """Say which field an error is about, where it begins with the name of an argument.
+
+    Args:
+        other_names: Arguments by the names that a request may have for them.
 
     Raises:
         WrongField: An argument is not what it must be.
@@ -190,8 +193,10 @@ def naming(params: Mapping[str, Any]) -> Iterator[None]:
         if isinstance(error, TypeError) and not isinstance(error, InputError):  # an argument of another type
             raise WrongField("params", f"params: {error}") from None
         first = (re.match(r"\w+", str(error)) or [""])[0]
-        if first in params:
-            raise WrongField(f"params.{first}", str(error), value=params[first]) from None
+        said = next((name for name, ours in (other_names or {}).items() if ours == first and name in params), first)
+        if said in params:
+            msg = f"{said}{str(error).removeprefix(first)}"
+            raise WrongField(f"params.{said}", msg, value=params[said]) from None
         raise
 
 
