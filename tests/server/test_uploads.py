@@ -207,3 +207,21 @@ def test_old_ones_go_when_another_comes(kept_here):
         os.utime(path, (1.0, 1.0))
     new = send(kept_here, CSV.replace(b"Makassar", b"Palu"), "text/csv").json()["id"]
     assert {name.partition(".")[0] for name in names()} == {new} != {old}
+
+
+@pytest.mark.parametrize(
+    ("method", "body", "status", "stays"),
+    [("PUT", b"", 405, True), ("PUT", b"abc", 405, True), ("PROPFIND", b"", 405, False)],
+)
+def test_a_refusal_keeps_the_connection_or_says_that_it_does_not(served, method, body, status, stays):
+    at = urlsplit(served.url)
+    client = http.client.HTTPConnection(at.hostname, at.port, timeout=20)
+    client.request(method, "/ipybatch/api/v1/", body=body, headers=dict(served.client.headers))
+    answer = client.getresponse()
+    answer.read()
+    assert (answer.status, answer.headers["Connection"]) == (status, None if stays else "close")
+    before = client.sock
+    client.request("GET", "/ipybatch/api/v1/", headers={"Authorization": served.client.headers["Authorization"]})
+    assert client.getresponse().status == 200
+    assert (client.sock is before) == stays
+    client.close()

@@ -140,7 +140,7 @@ class BodyReader(APIHandler):
         """Write a refusal while the body still comes; the request ends with the body, or at the bound."""
         self.discard()
         self._dropped, self._answered_s = 0, asyncio.get_running_loop().time()
-        setattr(self, (self.request.method or "").lower(), self._end_of_body)  # what is called when the body has come
+        self._instead(None)
         refusal = as_refusal(error)
         self.write_error(refusal.status_code, exc_info=(type(refusal), refusal, None))
         await self.flush()
@@ -148,6 +148,8 @@ class BodyReader(APIHandler):
     def finish(self, *args: Any, **named: Any) -> Any:
         """End the request; of a refusal, only write it."""
         if self._dropped is None or self._headers_written:
+            if not self._headers_written and not self.request._body_future.done():
+                self.set_header("Connection", "close")  # tornado closes it, and a client must know
             return super().finish(*args, **named)
         (body,) = args
         self.set_header("Content-Type", named["set_content_type"])
@@ -155,8 +157,15 @@ class BodyReader(APIHandler):
         self.write(body)
         return None
 
-    def _end_of_body(self, *args: str) -> None:
-        self._end()
+    def _instead(self, error: BaseException | None) -> None:
+        """Let the method raise an error, or end what is written, once the body has come: so the connection stays."""
+
+        def method(*args: str) -> None:
+            if error is not None:
+                raise error
+            self._end()
+
+        setattr(self, (self.request.method or "").lower(), method)
 
     def _end(self) -> None:
         web.RequestHandler.finish(self)
