@@ -10,6 +10,7 @@ export const EVENTS = "https://ipybatch.readthedocs.io/events/sessions/v1";
 const PAGE = 50;
 const TICK_MS = 1000;
 const PATIENCE_S = 60;
+const UNTOLD_S = 3;
 const LIVE = "running,paused";
 
 export interface Surroundings {
@@ -113,10 +114,16 @@ export class Feed {
     return `/sessions${query({ limit: PAGE, name, state, cursor })}`;
   }
 
+  /** A server that tells nothing by itself is asked more often while something is live. */
+  private poll_s(): number {
+    const poll_s = this.around.poll_s();
+    return this.cursor === null && this.sessions.live.length ? Math.min(poll_s, UNTOLD_S) : poll_s;
+  }
+
   private tick(): void {
     if (!this.around.isVisible() || this.asking) return;
     const silent_s = this.around.now_s() - this.heardAt_s;
-    const wait_s = this.sessions.health === "ready" ? this.around.poll_s() : this.wait_s;
+    const wait_s = this.sessions.health === "ready" ? this.poll_s() : this.wait_s;
     if (wait_s > 0 && silent_s >= wait_s) void this.refresh();
   }
 }

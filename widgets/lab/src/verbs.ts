@@ -2,12 +2,14 @@
 //
 // Rule: a command that was not taken a second after it was asked is not asked again; what can be done instead is offered
 // by name.
-import type { CommandAnswer, CommandRequest, Verb } from "../../src/wire";
+import type { CommandAnswer, CommandRequest, Session, Verb } from "../../src/wire";
 import { Api, words } from "./api";
 import type { Sessions } from "./sessions";
 
 const SAID_MS = 5000;
 const OWN_S = 60;
+/** An engine that was asked acts within this time, if it can. */
+const ACTS_MS = 500;
 
 const DOING: Record<Verb, string> = {
   pause: "pausing\u2026",
@@ -61,8 +63,10 @@ export class Verbs {
     if (verb === "cancel") this.cancelledAt_s.set(id, this.now_s());
     this.say(id, DOING[verb]);
     const text = await this.ask(id, { verb, ...more });
+    await this.look(id);
     this.pending.delete(asked);
     this.say(id, text);
+    setTimeout(() => void this.look(id), ACTS_MS);
     return text;
   }
 
@@ -81,6 +85,14 @@ export class Verbs {
     } catch (error) {
       return words(error);
     }
+  }
+
+  /** See what came of it without waiting to be told. */
+  private async look(id: string): Promise<void> {
+    const item = await this.api.get<Session>(`/sessions/${id}`).catch(() => null);
+    if (!item) return;
+    this.sessions.change({ cursor: 0, items: [item], removed: [] }, this.now_s());
+    this.sessions.emit();
   }
 
   private forget(id: string, text: string): void {

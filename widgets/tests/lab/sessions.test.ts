@@ -94,8 +94,10 @@ describe("the feed", () => {
   });
 
   it("looks after a silence, but not while it is hidden, nor when told never to", async () => {
-    const { feed: one, wait, lists, around } = feed();
+    const { feed: one, wait, lists, around, emit } = feed();
     one.start();
+    await wait(0);
+    emit(1);
     await wait(9);
     expect(lists()).toBe(1);
     await wait(3);
@@ -107,6 +109,17 @@ describe("the feed", () => {
     around.poll_s.mockReturnValue(0);
     await wait(60);
     expect(lists()).toBe(2);
+    one.stop();
+  });
+
+  it("looks more often while something is live that no event tells of", async () => {
+    const { feed: one, wait, lists, sessions } = feed();
+    one.start();
+    await wait(10);
+    expect(lists()).toBe(4);
+    sessions.change(change(0, [past("a")]), 0);
+    await wait(8);
+    expect(lists()).toBe(4);
     one.stop();
   });
 

@@ -158,10 +158,17 @@ describe("a command", () => {
     void verbs.press("a", "cancel");
     await answer;
     expect(words(".ib-facts-of")).toEqual(["cancelled, 4 items left"]);
-    expect(asked.map(({ path }) => path)).toEqual(["/sessions/a/commands?wait=1"]);
+    expect(asked.map(({ path }) => path)).toEqual(["/sessions/a/commands?wait=1", "/sessions/a"]);
     expect(JSON.parse(String(asked[0]!.init.body))).toEqual({ verb: "cancel" });
     vi.advanceTimersByTime(6000);
     expect(words(".ib-facts-of")).toEqual(["1 m 00 s"]);
+  });
+
+  it("is seen at once where no event tells of it", async () => {
+    const { verbs, all, words } = open([item("a")], { table: { ...press, "GET /sessions/a": past("a", { state: "cancelled" }) } });
+    await verbs.press("a", "cancel");
+    expect(all(".ib-card")).toEqual([]);
+    expect(words(".ib-past .ib-of")).toEqual(["cancelled, 4 items left"]);
   });
 
   it("that is not taken offers the kernel's end by name", async () => {

@@ -1,0 +1,98 @@
+"""The side bar in a real JupyterLab, with a server, a kernel and a journal of its own."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+import pytest
+from playwright.sync_api import expect
+
+from tests.browser.lab import Lab, Notebook
+from tests.browser.test_access import violations
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from playwright.sync_api import Locator, Page
+
+SOON_MS = 20_000
+SLOW = """
+import asyncio, time
+from ipybatch import BatchSession, Limits
+
+async def fetch(item):
+    await asyncio.sleep(0.05 if item < 6 else 3600)
+    if item == 3:
+        raise ValueError("no such game")
+
+BatchSession("wishlist", fetch, range(12), limits=Limits(concurrency=6, batch_size=6)).start()
+"""
+BUSY = "time.sleep(3600)"
+
+
+@pytest.fixture(scope="module")
+def own_lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    server = Lab.start(tmp_path_factory.mktemp("side"))
+    yield server
+    server.stop()
+
+
+def side_of(page: Page, lab: Lab, workspace: str) -> Locator:
+    """Open JupyterLab with nothing but the side bar."""
+    page.goto(f"{lab.url}/lab/workspaces/{workspace}?token={lab.token}")
+    page.wait_for_function("() => window.jupyterapp?.commands.hasCommand('ipybatch:show')", timeout=60_000)
+    expect(page.locator("#jupyterlab-splash")).to_have_count(0, timeout=30_000)
+    return show_side(page)
+
+
+def show_side(page: Page) -> Locator:
+    page.evaluate("() => window.jupyterapp.commands.execute('ipybatch:show')")
+    side = page.locator(".ib-side")
+    expect(side).to_be_visible()
+    return side
+
+
+def test_side_bar_teaches_where_there_is_nothing_and_new_batch_asks_the_server(page: Page, own_lab: Lab) -> None:
+    side = side_of(page, own_lab, "empty")
+    expect(side).to_contain_text("No sessions yet.", timeout=SOON_MS)
+    expect(page.locator("button.ib-status")).to_be_hidden()
+    assert violations(side) == []
+    side.locator(".ib-first").get_by_role("button", name="New batch").click()
+    form = page.locator(".ib-new")
+    form.get_by_label("What").select_option("forecast")
+    table = {"name": "demand.csv", "mimeType": "text/csv", "buffer": b"site,part,date,demand\n"}
+    form.get_by_label("Table").set_input_files([table])
+    expect(form.locator(".ib-hint").filter(has_text=re.compile(r"row|table"))).not_to_have_count(0, timeout=SOON_MS)
+    assert violations(form) == []
+
+
+def test_side_bar_cancels_what_a_busy_notebook_runs_after_its_tab_was_closed(page: Page, own_lab: Lab) -> None:
+    """The command goes by the journal: neither the tab nor the kernel's shell is needed."""
+    notebook = Notebook(page, own_lab, "busy", [SLOW, BUSY])
+    side = show_side(page)
+    notebook.run(0)
+    notebook.wait_done(0)
+    notebook.run(1)
+    card = side.locator(".ib-card")
+    expect(card).to_contain_text("1 failed", timeout=SOON_MS)
+    expect(card.locator(".ib-percent")).to_have_text("50 %")
+    expect(page.locator("button.ib-status")).to_have_text("1 session, 50 %")
+    notebook.call("await panel.context.save(); panel.dispose(); return null")
+    card.get_by_role("button", name="wishlist, running, open").click()
+    tab = page.locator(".ib-in-tab")
+    expect(tab.locator(".ib-name")).to_have_text("wishlist", timeout=SOON_MS)
+    tab.get_by_role("tab", name="Failures").click()
+    expect(tab.locator(".ib-failed-list li")).to_contain_text("no such game", timeout=SOON_MS)
+    assert violations(side) + violations(tab) == []
+    card.get_by_role("button", name="Cancel wishlist").click()
+    expect(side.locator(".ib-past")).to_contain_text("cancelled", timeout=SOON_MS)
+    expect(card).to_have_count(0)
+    expect(tab.locator(".ib-state")).to_contain_text("cancelled", timeout=SOON_MS)
+    expect(page.locator("button.ib-status")).to_be_hidden()
+    page.evaluate(
+        "() => Promise.all([...window.jupyterapp.serviceManager.sessions.running()].map("
+        "({id}) => window.jupyterapp.serviceManager.sessions.shutdown(id)))"
+    )
+    page.reload()
+    expect(page.locator(".ib-in-tab .ib-state")).to_contain_text("cancelled", timeout=SOON_MS)
