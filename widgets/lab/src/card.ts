@@ -95,7 +95,7 @@ class Stuck {
     this.kernel = answer.kernel ?? "";
     const whose = item.notebook ? ` of ${item.notebook}` : "";
     text(this.words, `The kernel${whose} does not answer; \u201c${answer.verb.replace("_", " ")}\u201d waits for it.`);
-    title(this.interrupt, `Interrupt the kernel${whose}: what runs there stops with KeyboardInterrupt`);
-    title(this.shutDown, `Shut down the kernel${whose}: its variables are lost, what is recorded stays`);
+    attribute(this.interrupt, "title", `Interrupt the kernel${whose}: what runs there stops with KeyboardInterrupt`);
+    attribute(this.shutDown, "title", `Shut down the kernel${whose}: its variables are lost, what is recorded stays`);
   }
 }
