@@ -79,18 +79,20 @@ def expression(kind: inspect.Type) -> str:
     return text
 
 
-def reachable(kind: inspect.Type, found: dict[str, inspect.StructType]) -> None:
-    """Add every struct that ``kind`` leads to, the outer ones first."""
+def reachable(kind: inspect.Type, found: dict[str, inspect.StructType], *, module: str = "") -> None:
+    """Add every struct that ``kind`` leads to, the outer ones first; of other modules than ``module`` only itself."""
     match kind:
         case inspect.StructType(cls=cls, fields=fields) if cls.__name__ not in found:
             found[cls.__name__] = kind
-            for field in fields:
-                reachable(field.type, found)
+            for field in fields if module in ("", cls.__module__) else ():
+                reachable(field.type, found, module=module)
+        case inspect.StructType(cls=cls) if found[cls.__name__].cls is not cls:
+            raise TypeError(f"two structs on the wire have the name {cls.__name__}")
         case inspect.ListType(item_type=item):
-            reachable(item, found)
+            reachable(item, found, module=module)
         case inspect.UnionType(types=types):
             for member in types:
-                reachable(member, found)
+                reachable(member, found, module=module)
 
 
 def interface(struct: inspect.StructType) -> str:
@@ -125,7 +127,7 @@ def generate_wire() -> str:
     """Return the whole of ``wire.ts``; what the panel's messages have too comes from ``schema.ts``."""
     found: dict[str, inspect.StructType] = {}
     for kind in ON_WIRE:
-        reachable(msgspec.inspect.type_info(kind), found)
+        reachable(msgspec.inspect.type_info(kind), found, module=wire.__name__)
     bodies = [interface(struct) for struct in found.values() if struct.cls.__module__ == wire.__name__]
     names = "".join(f"export type {name} = {union(values)};\n" for name, values in WIRE_LITERALS.items())
     known = [name for name, struct in found.items() if struct.cls.__module__ != wire.__name__]

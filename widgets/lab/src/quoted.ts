@@ -3,6 +3,7 @@ import { h, hidden, text } from "../../src/dom";
 import { count, figure, remaining, usd } from "../../src/format";
 import { icon } from "../../src/icons";
 import type { Quote } from "../../src/wire";
+import { kindOf } from "./draft";
 
 const COLUMNS = 8;
 
@@ -51,9 +52,12 @@ export class Quoted {
   }
 }
 
+const UNITS = { prompts: "request", ids: "item", table: "partition" };
+
 /** `12 requests, about 3 m, $0.42, 24 credits of 100`. */
-export function factsOf({ request_count, seconds, usd: cost, credits }: Quote): string {
-  const parts = [`${count(request_count)} ${request_count === 1 ? "request" : "requests"}`];
+export function factsOf({ template, request_count, seconds, usd: cost, credits }: Quote): string {
+  const unit = UNITS[kindOf(template)];
+  const parts = [`${count(request_count)} ${unit}${request_count === 1 ? "" : "s"}`];
   const time = seconds ? remaining(...seconds) : "";
   if (time) parts.push(/^\d/.test(time) ? `about ${time}` : time);
   if (cost !== null) parts.push(usd(cost));

@@ -7,13 +7,14 @@ import type { Context } from "../../src/piece";
 import type { CommandName, RecordedItem } from "../../src/schema";
 import { ended, Store } from "../../src/store";
 import { View } from "../../src/view";
-import type { ItemPage, PanelUpdate, SessionItem, Verb } from "../../src/wire";
+import type { Item, ItemPage, PanelUpdate, SessionItem, Verb } from "../../src/wire";
 import { Gone, query, Refused, words } from "./api";
 import { FailuresPiece } from "./failures";
 import type { IBatch } from "./token";
 
 const TICK_MS = 1000;
 const PAGE = 100;
+const FAILED = ["failed", "timeout"];
 /** Of a session that is live, a little less than the ticks are apart; of one that has ended only events tell. */
 const EVERY_S = 0.9;
 const RARELY_S = 30;
@@ -28,6 +29,8 @@ export class Remote {
   private readonly store = new Store();
   private readonly pending = new Set<CommandName>();
   private readonly cursors = new Map<number, string>();
+  /** Of each group the keys of what failed: they come first, and once. */
+  private readonly failed = new Map<number, Set<string>>();
   private readonly failures: FailuresPiece;
   private readonly view: View;
   private readonly trouble = h("p", "trouble");
@@ -150,13 +153,20 @@ export class Remote {
     await this.ask();
   }
 
-  /** Some of a group's items; the panel counts them, the API has cursors. */
+  /** Some of a group's items, what failed before the rest; the panel counts them, the API has cursors. */
   private async items(group: number, offset: number): Promise<void> {
     const cursor = offset ? (this.cursors.get(group) ?? null) : null;
+    const of = (more: Parameters<typeof query>[0]): Promise<ItemPage> =>
+      this.batch.api.get(`/sessions/${this.id}/items${query({ group, limit: PAGE, ...more })}`);
+    const { failed = 0, done = 0 } = this.store.groups.get(group) ?? {};
+    const wanted = offset || !failed ? [] : FAILED.map((status) => of({ status }));
     try {
-      const page = await this.batch.api.get<ItemPage>(`/sessions/${this.id}/items${query({ group, limit: PAGE, cursor })}`);
-      const items = page.items.map(recorded);
-      const total = page.next === null ? offset + items.length : Math.max(offset + items.length + 1, this.store.groups.get(group)?.done ?? 0);
+      const [page, ...first] = (await Promise.all([of({ cursor }), ...wanted])) as [ItemPage, ...ItemPage[]];
+      if (!offset) this.failed.set(group, new Set(first.flatMap(({ items }) => items.map(keyOf))));
+      const shown = this.failed.get(group);
+      const rest = page.items.filter((item) => !shown?.has(keyOf(item)));
+      const items = [...first.flatMap(({ items }) => items), ...rest].map(recorded);
+      const total = page.next === null ? offset + items.length : Math.max(offset + items.length + 1, done);
       if (page.next) this.cursors.set(group, page.next);
       this.store.answer({ kind: "rows", id: "", group, offset, total, items });
     } catch (error) {
@@ -179,9 +189,13 @@ export class Remote {
   }
 }
 
-function recorded({ key, status, attempts, seconds, error }: ItemPage["items"][number]): RecordedItem {
-  const name = typeof key === "string" ? key : JSON.stringify(key);
-  return { key: name, status, attempts, seconds, error, tries: [], traceback: "" };
+function keyOf({ key }: Item): string {
+  return typeof key === "string" ? key : JSON.stringify(key);
+}
+
+function recorded(item: Item): RecordedItem {
+  const { status, attempts, seconds, error } = item;
+  return { key: keyOf(item), status, attempts, seconds, error, tries: [], traceback: "" };
 }
 
 function skeleton(): HTMLElement {

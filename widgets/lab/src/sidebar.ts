@@ -24,7 +24,7 @@ const STATES: [string, string][] = [
   ["interrupted", "Interrupted"],
   ["rolled_back", "Rolled back"],
 ];
-const CODE = 'session = BatchSession(\n    "wishlist", fetch, app_ids)\nsession.start()';
+const CODE = 'session = BatchSession(\n    "wishlist", fetch, ids)\nsession.start()';
 
 export interface Listing {
   /** Look for the sessions of a filter. */

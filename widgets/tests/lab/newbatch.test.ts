@@ -1,10 +1,12 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import { EMPTY, isAskable, requestOf } from "../../lab/src/draft";
 import { NewBatch } from "../../lab/src/newbatch";
+import { factsOf } from "../../lab/src/quoted";
+import type { Quote } from "../../src/wire";
 import { counts } from "../samples";
 import { root, server } from "./samples";
 
-const quote = { template: "text", request_count: 2, seconds: [2, 3], usd: 0.42, credits: null, quote: [{ lane: "batch", usd: 0.42 }], notes: ["batch is recommended"] };
+const quote: Quote = { template: "text", request_count: 2, seconds: [2, 3], usd: 0.42, credits: null, quote: [{ lane: "batch", usd: 0.42 }], notes: ["batch is recommended"] };
 const submission = {
   id: "s1",
   name: "foxes",
@@ -88,6 +90,12 @@ describe("the form", () => {
     expect(find(".ib-quoted .ib-facts-of").textContent).toBe("2 requests, about 2 to 3 s, $0.42");
     expect(find(".ib-quoted tbody").textContent).toBe("batch0.42");
     expect(button().disabled).toBe(false);
+  });
+
+  it("counts in the words of what is submitted", () => {
+    expect(factsOf({ ...quote, template: "forecast", request_count: 1, seconds: null, usd: null })).toBe("1 partition");
+    const credits = { account: "default", cost: 24, used: null, balance: 100, available: 90 };
+    expect(factsOf({ ...quote, credits })).toBe("2 requests, about 2 to 3 s, $0.42, 24 credits of 90");
   });
 
   it("says what the server's check finds, and cannot be sent", async () => {

@@ -99,6 +99,22 @@ it("reads the items of a group, page by page", async () => {
   remote.stop();
 });
 
+it("shows what failed of a group before the rest, and once", async () => {
+  const one = (key: string, error = ""): object => ({ key, status: error ? "failed" : "completed", group: 1, attempts: 1, seconds: 1, ended: "", error, scope: "", result: null });
+  const of = (path: string): Response => {
+    const status = new URLSearchParams(path.split("?")[1]).get("status");
+    return Response.json({ items: status === "failed" ? [one("b", "HTTP 404")] : status ? [] : [one("a"), one("b", "HTTP 404")], next: null });
+  };
+  const { ask, wait, remote } = await open(whole({}, { groups: [group(1, { done: 2, items: 2, failed: 1 })] }));
+  const others = ask.getMockImplementation()!;
+  ask.mockImplementation((path, init) => (path.includes("/items") ? Promise.resolve(of(path)) : others(path, init)));
+  remote.node.querySelector<HTMLElement>(".ib-of-groups .ib-rows .ib-row")!.click();
+  await wait(1);
+  const entries = [...remote.node.querySelectorAll(".ib-entry")].map((entry) => entry.querySelector(".ib-subject")!.textContent);
+  expect(entries).toEqual(["b", "a"]);
+  remote.stop();
+});
+
 it("lists failures by message under a tab of their own", async () => {
   const errors = { items: [{ message: "HTTP 404", count: 1200, status: "failed", scope: "item", key: 7 }], next: "e1" };
   const { button, wait, words, table, remote } = await open(whole({ counts: counts({ completed: 8, failed: 2, total: 10 }) }), { "GET /sessions/a/errors": errors });
