@@ -15,6 +15,7 @@ import pytest
 
 from ipybatch.engine.store import journal as journals
 from ipybatch.engine.store import lease, registration, schema
+from ipybatch.server.services import Services
 
 TOKEN = "t0ken"
 BASE = "/ipybatch/api/v1"
@@ -27,7 +28,10 @@ class Served:
     Attributes:
         app: The `ServerApp`.
         url: Its base URL, without a slash at the end.
+        runs_them: Whether submissions run: each starts a kernel.
     """
+
+    runs_them = False
 
     def __init__(self, folder):
         folder.mkdir()
@@ -110,12 +114,25 @@ class Served:
 def jupyter(tmp_path_factory):
     """The server; `served` gives it to one test."""
     folder = tmp_path_factory.mktemp("jupyter")
-    with pytest.MonkeyPatch.context() as patch:
-        for name in ("CONFIG", "DATA", "RUNTIME"):
-            patch.setenv(f"JUPYTER_{name}_DIR", str(folder / name.lower()))
-        server = Served(folder / "root")
-    yield server
-    server.close()
+    open_submissions = Services.open_submissions
+    with pytest.MonkeyPatch.context() as always:
+        always.setattr(
+            Services, "open_submissions", lambda services: open_submissions(services) if server.runs_them else None
+        )
+        with pytest.MonkeyPatch.context() as patch:
+            for name in ("CONFIG", "DATA", "RUNTIME"):
+                patch.setenv(f"JUPYTER_{name}_DIR", str(folder / name.lower()))
+            server = Served(folder / "root")
+        yield server
+        server.close()
+
+
+@pytest.fixture
+def running(served):
+    """The server, and submissions run in it, each in a kernel."""
+    served.runs_them = True
+    yield served
+    served.runs_them = False
 
 
 @pytest.fixture

@@ -4,9 +4,11 @@ import asyncio
 import functools
 import os
 import re
+import sqlite3
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from decimal import Decimal
 from pathlib import Path
 
@@ -18,6 +20,8 @@ from ipybatch.server.run import work
 from ipybatch.server.submission_rows import Order
 from ipybatch.server.submission_store import Submissions
 from ipybatch.server.supervisor import Reply, Supervisor
+from ipybatch.server.templates.template import Checked, check_count
+from ipybatch.server.wire import Quote
 
 DEAD = f"{lease._HOST}/4194304/dead"  # Linux gives no process this number
 OTHER = f"{lease._HOST}/{os.getppid()}/other"  # a process that is there, and is not this one
@@ -35,6 +39,13 @@ def paid(amount=8, **given):
     return order(account="default", operation="character", credits=Decimal(amount), **given)
 
 
+def set_row(store, row, **columns):
+    """Change the row of a submission, as another process would."""
+    with closing(sqlite3.connect(store.path, isolation_level=None)) as database:
+        fields = ", ".join(f"{name} = ?" for name in columns)
+        database.execute(f"UPDATE submission SET {fields} WHERE id = ?", (*columns.values(), row.id))
+
+
 class Time:
     """Time that passes when it is told to."""
 
@@ -47,6 +58,19 @@ class Time:
 
 class Words:
     """A template of which each request is a word: it is written to a file, once the gate is open."""
+
+    def check(self, request, options):
+        """Return two credits a word, where `paid` says so."""
+        requests = check_count(request, options)
+        paid = Decimal(2 * len(requests)) if request.params.get("paid") else None
+        return Checked(requests=len(requests), operation="character", units=len(requests), credits=paid)
+
+    def quote(self, request, options):
+        """Return that it takes a second a word."""
+        count = self.check(request, options).requests
+        return Quote(
+            template="words", request_count=count, seconds=(1.0, count), usd=None, credits=None, quote=[], notes=[]
+        )
 
     def session(self, request, *, name, journal, options=None):
         """Return the session, which writes each word when it begins, and ends once the file `gate` is there."""

@@ -14,7 +14,7 @@ from ipybatch.engine.store import lease, schema
 from ipybatch.gemini.money.credits import CreditAccount, InsufficientCredits
 from ipybatch.server.submission_rows import Conflict, KeyUsed, NoSuchSubmission
 from ipybatch.server.submission_store import STARTS, Submissions
-from tests.server.submitting import AWAY, DEAD, OTHER, Time, order, paid
+from tests.server.submitting import AWAY, DEAD, OTHER, Time, order, paid, set_row
 
 
 @pytest.fixture
@@ -36,12 +36,6 @@ def account(journal):
 
 def as_owner(monkeypatch, owner):
     monkeypatch.setattr(lease, "me", lambda: owner)
-
-
-def set_row(store, row, **columns):
-    with closing(sqlite3.connect(store.path, isolation_level=None)) as database:
-        fields = ", ".join(f"{name} = ?" for name in columns)
-        database.execute(f"UPDATE submission SET {fields} WHERE id = ?", (*columns.values(), row.id))
 
 
 class TestReading:

@@ -16,6 +16,7 @@ from traitlets import Bool, Float, Int, Unicode
 from ipybatch.server.catalogue import Catalogue
 from ipybatch.server.handler import NoRoute
 from ipybatch.server.services import Options, Services
+from ipybatch.server.session_kernels import supervise
 from ipybatch.server.uploads import sweeping
 
 BASE = "/ipybatch/api/v1"
@@ -63,6 +64,7 @@ class IpyBatch(ExtensionApp):
     def _beside(self) -> list[Coroutine[Any, Any, None]]:
         """Return what runs as long as the server does."""
         return [sweeping(self.services)]
+        return [supervise(self.services)]
 
     async def _start_jupyter_server_extension(self, serverapp: Any) -> None:
         """Start what runs beside the routes."""

@@ -20,12 +20,16 @@ from ipybatch.server.sessions import (
     SessionHandler,
     SessionsHandler,
 )
+from ipybatch.server.submissions import SubmissionCommandsHandler, SubmissionHandler, SubmissionsHandler
 from ipybatch.server.uploads import UploadHandler, UploadsHandler
 
 ID = r"([^/]+)"
 
 ROUTES: list[tuple[str, type[Handler]]] = [
     (r"/?", RootHandler),
+    (r"/submissions", SubmissionsHandler),
+    (rf"/submissions/{ID}", SubmissionHandler),
+    (rf"/submissions/{ID}/commands", SubmissionCommandsHandler),
     (r"/openapi\.json", OpenApiHandler),
     (r"/uploads", UploadsHandler),
     (rf"/uploads/{ID}", UploadHandler),

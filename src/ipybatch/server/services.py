@@ -5,10 +5,16 @@ from __future__ import annotations
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+from ipybatch.engine.store import journal as journals
+from ipybatch.server import submission_rows
 from ipybatch.server.catalogue import Catalogue
 from ipybatch.server.recorded_view import Views
+
+if TYPE_CHECKING:
+    from ipybatch.server.submission_store import Submissions
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +48,8 @@ class Services:
         readers: As many uploaded tables are read at the same time, each in a process of its own.
         views: Those of them that tabs show.
         pool: Two threads for what blocks: SQL, files.
+        submitted: Set when something was: the supervisor looks at once.
+        creating: Idempotency keys of submissions that are being made.
     """
 
     options: Options
@@ -50,3 +58,26 @@ class Services:
     readers: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(2))
     views: Views = field(default_factory=Views)
     pool: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(2, "ipybatch-server"))
+    submitted: asyncio.Event = field(default_factory=asyncio.Event)
+    creating: set[str] = field(default_factory=set)
+    _submissions: dict[Path, Submissions] = field(default_factory=dict, init=False)
+
+    def submissions(self) -> Submissions:
+        """Return the submissions of the default journal, in a thread: what they need takes half a second to load.
+
+        Raises:
+            JournalError: It leads nowhere.
+        """
+        from ipybatch.server.submission_store import Submissions
+
+        path = journals.resolved(journals.default_path())
+        return self._submissions.setdefault(path, Submissions(path))
+
+    def open_submissions(self) -> Submissions | None:
+        """Return them as `submissions` does, if some have not ended.
+
+        Raises:
+            JournalError: The journal cannot be read.
+        """
+        path = journals.resolved(journals.default_path())
+        return self.submissions() if submission_rows.is_any_open(path) else None

@@ -10,13 +10,15 @@ from __future__ import annotations
 
 import asyncio
 import queue
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any
 
 from tornado.web import HTTPError
 
+from ipybatch.server.services import Services
 from ipybatch.server.submission_rows import Row
-from ipybatch.server.supervisor import Reply
+from ipybatch.server.supervisor import Reply, Supervisor
 
 READY_S = 120.0  # until a kernel answers for the first time
 LOOK_S = 1.0  # between two looks whether it is alive
@@ -104,3 +106,17 @@ def _reply(content: dict[str, Any]) -> Reply:
     if content.get("status") == "ok":
         return Reply()
     return Reply(error=str(content.get("ename") or "error"), said=str(content.get("evalue") or "it did not reply"))
+
+
+async def supervise(services: Services) -> None:
+    """Run submissions in kernels of the server, until it ends."""
+    options, loop = services.options, asyncio.get_running_loop()
+
+    def blocking(call: Callable[..., Any], *arguments: Any) -> Awaitable[Any]:
+        return loop.run_in_executor(services.pool, call, *arguments)
+
+    kernels = SessionKernels(services.app, options.kernel_name)
+    supervisor = Supervisor(
+        services.open_submissions, kernels, blocking, most=options.max_running, news=services.submitted
+    )
+    await supervisor.run()

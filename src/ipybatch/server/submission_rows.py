@@ -103,6 +103,12 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     credits: Decimal | None
     reservation: int | None
 
+    def as_created(self) -> Row:
+        """Return it as it was when it came: what the same request is answered again."""
+        return msgspec.structs.replace(
+            self, state="PENDING", reason="", ended_s=None, starts=0, owner=None, kernel="", run=None
+        )
+
     @property
     def epoch(self) -> tuple[int, int]:
         """Which start of which row it is."""

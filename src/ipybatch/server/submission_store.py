@@ -25,12 +25,13 @@ import time
 from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
-from typing import Literal, TypeVar, cast
+from typing import Any, Literal, TypeVar, cast
 
 from ipybatch.engine.data.masking import mask
 from ipybatch.engine.store import journal as journals
 from ipybatch.engine.store import lease
-from ipybatch.engine.store.journal import PATIENCE_S, open_journal, to_disk
+from ipybatch.engine.store.journal import BUSY_S, PATIENCE_S, open_journal, to_disk
+from ipybatch.engine.store.network_copy import home_of
 from ipybatch.errors import BatchError
 from ipybatch.gemini.money.credits import Fold, InsufficientCredits, advanced, reserve_in, used_for
 from ipybatch.server import submission_rows as rows
@@ -52,7 +53,7 @@ class Submissions:
     def __init__(self, journal: Path | None = None, *, unix_s: Callable[[], float] = time.time) -> None:
         self.path = journals.resolved(journal or journals.default_path())
         self._unix_s = unix_s
-        self._folds: dict[str, Fold] = {}  # states of accounts, some time ago
+        self._folds: dict[tuple[Any, ...], Fold] = {}  # states of accounts, some time ago
         self._silence: lease.Silence | None = None
         self._held: set[tuple[int, int]] = set()  # by this process, as epochs
         self._lock = threading.Lock()
@@ -106,6 +107,15 @@ class Submissions:
             msg = f"there is no submission {submission[:40]!r}"
             raise NoSuchSubmission(msg)
         return bytes(found[0])
+
+    def balance(self, account: str) -> tuple[Decimal, Decimal]:
+        """Return the credits of an account, and how many of them are not reserved.
+
+        Raises:
+            JournalError: The journal cannot be read.
+        """
+        fold = self._fold(account)
+        return fold.balance, fold.available
 
     # From a request to the queue
 
@@ -271,7 +281,7 @@ class Submissions:
             chosen = min([*left, *waiting], key=lambda row: (row.priority, row.number), default=None)
             return None if chosen is None else self._begin(database, chosen)
 
-        claimed = self._written(unit)
+        claimed = self._written(unit, patience_s=BUSY_S)
         if claimed is not None:
             self._keep(claimed)
         return claimed
@@ -470,16 +480,17 @@ class Submissions:
             self._held.discard(row.epoch)
 
     def _fold(self, account: str) -> Fold:
-        with open_journal(self.path).reader() as database:
-            fold = advanced(database, account, self._folds.get(account, Fold()))
-        self._folds[account] = fold
+        """Return the state of an account some time ago: what is new since then is few rows."""
+        which = account, journals.inode(home_of(self.path))  # a file that was deleted has other movements
+        before = self._folds.get(which, Fold())
+        fold = self._folds[which] = self.read(lambda database: advanced(database, account, before), before)
         return fold
 
-    def _written(self, unit: Callable[[sqlite3.Connection], T | BatchError]) -> T:
+    def _written(self, unit: Callable[[sqlite3.Connection], T | BatchError], *, patience_s: float = PATIENCE_S) -> T:
         """Run a unit that returns what it refuses: what one raises would be told as the journal's fault."""
         journal = open_journal(self.path)
         journal.check_there()
-        result = journal.write(unit, patience_s=PATIENCE_S)
+        result = journal.write(unit, patience_s=patience_s)
         if isinstance(result, BatchError):
             raise result
         return cast("T", result)

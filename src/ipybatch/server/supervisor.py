@@ -110,7 +110,7 @@ class Supervisor:
     async def _start_all(self) -> None:
         while True:
             try:
-                claimed = await self._blocking(self._claim)
+                claimed = await self._claimed()
             except JournalError as error:  # the next look may do
                 _log.debug("submissions cannot be looked at: %s", error)
                 return
@@ -122,6 +122,16 @@ class Supervisor:
             task = asyncio.ensure_future(self._watch(*claimed))
             self._watching.add(task)
             task.add_done_callback(self._over)
+
+    async def _claimed(self) -> tuple[Submissions, Row] | None:
+        claiming = asyncio.ensure_future(self._blocking(self._claim))
+        try:
+            return await asyncio.shield(claiming)
+        except asyncio.CancelledError:  # its thread goes on, and nobody would start what it claims
+            with contextlib.suppress(JournalError):
+                if (claimed := await claiming) is not None:
+                    await self._blocking(_release, *claimed, "its server has ended", False)
+            raise
 
     def _claim(self) -> tuple[Submissions, Row] | None:
         store = self._submissions()
