@@ -29,7 +29,7 @@ DONE, REFUSED, ASKED, INTERRUPTED, PIPE_CLOSED = 0, 1, 3, 130, 141  # 2 is argpa
 _EPILOG = """exit codes:
   0    done
   1    not possible: no such session, it has ended, its journal cannot be read; one line on standard error says why.
-       Of `doctor`: something is wrong
+       Of `doctor`: something is wrong. Of `run`: it runs elsewhere, has ended, or did not complete
   2    the command line is wrong
   3    asked, and not taken within a second: whoever runs the session takes it as soon as it can
   130  interrupted
@@ -54,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         given = _parser().parse_args(arguments)
         if sys.stdout is None:  # closed by whoever started it
-            if given.verb not in _COMMANDS:
+            if given.verb not in (*_COMMANDS, "run"):
                 return _refuse("standard output is closed")
             sys.stdout = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115  # until the end
         code = _execute(given)
@@ -93,6 +93,9 @@ def _parser() -> argparse.ArgumentParser:
         add(verb, told)
     look = "look at what is installed and where, and say what is wrong"
     add("doctor", look, named=False).add_argument("--json", action="store_true")
+    told = "run a submission here, and wait for its end: for cron and Slurm, where no Jupyter server does"
+    run = add("run", told, named=False)
+    run.add_argument("submission", metavar="ID", help="of the submission")
     results = add("results", "print the results as CSV, or write them to a file")
     results.add_argument("-o", "--output", type=_writable, metavar="FILE", help=" ".join(_SUFFIXES))
     return parser
@@ -110,6 +113,8 @@ def _execute(given: argparse.Namespace) -> int:
         return _list(_runs(given.journal), as_json=given.json)
     if given.verb == "doctor":
         return _doctor(given.journal, as_json=given.json)
+    if given.verb == "run":
+        return _run(given.submission, given.journal)
     path, run = _find(given.name, given.journal, is_running=given.verb in _COMMANDS)
     if given.verb == "show":
         return _show(path, run, as_json=given.json)
@@ -216,6 +221,15 @@ def _results(session: BatchSession, output: Path | None) -> int:
             sys.stdout.flush()
             shutil.copyfileobj(file, sys.stdout.buffer)
     return DONE
+
+
+def _run(submission: str, journal: Path | None) -> int:
+    from ipybatch.server.run import work
+
+    row = work(submission, journal=journal)
+    if row.state == "COMPLETED":
+        return DONE
+    return _refuse(f"submission {row.id} did not complete: {row.state}{f' ({row.reason})' if row.reason else ''}")
 
 
 def _command(verb: str, path: Path, run: RecordedRun) -> int:

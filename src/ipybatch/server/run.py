@@ -16,7 +16,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ from ipybatch.engine.store import history, lease, registration, run_store
 from ipybatch.engine.store.run_store import Found
 from ipybatch.errors import BatchError, JournalError
 from ipybatch.jupyter.kernel import this_kernel
-from ipybatch.server.submission_rows import Ended, NoSuchSubmission, Row
+from ipybatch.server.submission_rows import Ended, NoSuchSubmission, Row, RowState
 from ipybatch.server.submission_store import Submissions
 from ipybatch.server.templates import find_template
 from ipybatch.server.wire import SubmissionRequest
@@ -67,6 +67,9 @@ def work(submission: str, *, journal: Path | None = None, kernel: str = "") -> R
     try:
         with _beating(store, held) as beat:
             state, reason, used = _run(store, held, beat, told)
+    except KeyboardInterrupt:
+        store.end(held, "CANCELLED", "it was interrupted before it began")
+        raise
     except BatchError as error:
         state, reason, used = "FAILED", str(error), None
     except Exception as error:  # of the template
@@ -153,8 +156,11 @@ def _run(store: Submissions, held: Row, beat: _Beat, told: _Told) -> tuple[Ended
     else:
         session.start()
     beat.session = session
-    if (found := _found(store, held)) is not None:
-        beat.obey(store.link(held, found.run))
+    try:
+        beat.obey(_linked(store, held))
+    except KeyboardInterrupt:
+        session.cancel()
+        _linked(store, held)
     session.run(verbose=False)
     stop()
     return _ended(session.state), session.reason, template.used(session, since_s=held.queued_s)
@@ -162,6 +168,11 @@ def _run(store: Submissions, held: Row, beat: _Beat, told: _Told) -> tuple[Ended
 
 def _found(store: Submissions, held: Row) -> Found | None:
     return history.look(store.path, lambda database, _: run_store.find(database, held.name))
+
+
+def _linked(store: Submissions, held: Row) -> RowState | None:
+    found = _found(store, held)
+    return None if found is None else store.link(held, found.run)
 
 
 def _ended(state: str) -> Ended:
@@ -177,9 +188,10 @@ class _Told:
 
     def line(self, text: str) -> None:
         """Write one."""
-        if sys.stdout is not None:
-            sys.stdout.write(f"{time.strftime('%H:%M:%S')} {printable(f'{self._name}: {text}')}\n")
-            sys.stdout.flush()
+        with suppress(OSError, ValueError):  # whoever read it has gone
+            if sys.stdout is not None:
+                sys.stdout.write(f"{time.strftime('%H:%M:%S')} {printable(f'{self._name}: {text}')}\n")
+                sys.stdout.flush()
 
     def hear(self, session: BatchSession) -> Any:
         """Return a listener that tells the progress from time to time, and every change of state."""
