@@ -263,3 +263,11 @@ def test_log_has_a_time_and_a_type_for_every_event(done):
     assert log.columns.tolist()[:2] == ["at", "event"]
     assert log["event"].tolist()[0] == "planned"
     assert log["event"].tolist()[-1] == "state_changed"
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet", ".jsonl"])
+def test_a_whole_number_that_no_column_holds_is_kept_beside_missing_ones(plan, clock, tmp_path, suffix):
+    session = plan(lambda item: {"n": 10**20 if item else None}, [0, 1])
+    clock.run(session)
+    assert session.results()["n"].tolist() == [None, 10**20]
+    assert str(10**20).encode() in session.save(tmp_path / f"out{suffix}").read_bytes()

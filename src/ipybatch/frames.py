@@ -16,6 +16,7 @@ from ipybatch.engine.data.error_groups import grouped
 from ipybatch.engine.data.events import State
 from ipybatch.engine.data.outcome import decode
 from ipybatch.engine.data.plan import key_value
+from ipybatch.engine.data.result_columns import LEFT, OURS, column, json_of, safe_cell
 from ipybatch.engine.data.spec import Spec
 from ipybatch.engine.store import history as recorded_history
 from ipybatch.engine.store import run_store
@@ -30,15 +31,12 @@ from ipybatch.errors import InputError, MissingExtra
 
 __all__ = ["OURS", "SUFFIXES", "errors", "history", "history_everywhere", "log", "resources", "results", "save"]
 
-OURS = ("key", "status", "attempts", "seconds", "error")
 SUFFIXES = (".csv", ".parquet", ".jsonl")
 
 _ERRORS = ("message", "count", "status", "scope", "key", "traceback")
 _RESOURCES = ("resource", "group", "window", "used", "limit", "owners", "cool_until", "why")
 _FAILED = "(status IN ('failed', 'timeout') OR kind <> '')"
 _RUN = tuple(field for field in RecordedRun.__struct_fields__ if field != "where")
-_LEFT = {"failed": "skipped", "cancelled": "cancelled", "rolled_back": "cancelled"}
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 def results(
@@ -228,7 +226,7 @@ def recorded(journal: Journal, name: str) -> list[tuple[Any, str, Any]]:
 
 def _rows(journal: Journal, spec: Spec, items: Items, state: State) -> Iterator[tuple[Any, ...]]:
     """Yield (key, status, attempts, seconds, error, result) in input order."""
-    missing = _LEFT.get(state, "pending"), 0, 0.0, "", None
+    missing = LEFT.get(state, "pending"), 0, 0.0, "", None
     columns = "status, attempts, seconds, error, CASE WHEN has_result THEN payload.result END"
     for key, row in _in_order(journal, spec, items, columns):
         *ours, payload = missing if row is None else row
@@ -289,13 +287,12 @@ def _frame(rows: Iterable[tuple[Any, ...]], items: list[Any] | None = None, *, i
 def _series(values: list[Any]) -> pd.Series[Any]:
     """Keep whole numbers whole where some are missing: pandas would make them floats."""
     kinds = {type(value) for value in values}
-    if kinds == {int, type(None)}:
-        return pd.Series(values, dtype="Int64")
     if kinds == {bool, type(None)}:
         return pd.Series(values, dtype="boolean")
+    whole = "Int64" if kinds == {int, type(None)} else None
     try:
-        return pd.Series(values, dtype=None if values else object)
-    except UnicodeEncodeError:  # half a character, which pandas' own texts cannot hold
+        return pd.Series(values, dtype=whole if values else object)
+    except (UnicodeEncodeError, OverflowError):  # half a character, or a number that pandas' own cannot hold
         return pd.Series(values, dtype=object)
 
 
@@ -316,7 +313,7 @@ def _spread(values: list[Any], word: str, taken: Collection[str], *, is_flat: bo
     paths = {path: ".".join(path) for row in read for path in row}
     named, used, columns = set(paths.values()), set(taken), dict[str, list[Any]]()
     for path, field in paths.items():
-        name = _column(field, named, word, used)
+        name = column(field, named, word, used)
         used.add(name)
         columns[name] = [row.get(path) for row in read]
     if any(value is not None and not isinstance(value, dict) for value in values):
@@ -336,35 +333,12 @@ def _fields(
             yield path, inner
 
 
-def _column(field: str, fields: Iterable[str], word: str = "result", taken: Collection[str] = OURS) -> str:
-    """Return a column name that is neither ours nor another field's."""
-    name = field
-    while name == word or name in taken or (name != field and name in fields):
-        name = f"{word}_{name}"
-    return name
-
-
 def _write_csv(rows: Iterator[tuple[Any, ...]], path: Path) -> None:
     frame = _frame(rows)
     for name in frame.columns:
-        frame[name] = frame[name].map(lambda value: safe_cell(_json_of(value)))
+        frame[name] = frame[name].map(lambda value: safe_cell(json_of(value)))
     frame.columns = pd.Index([safe_cell(name) for name in frame.columns])
     frame.to_csv(path, index=False, lineterminator="\r\n")  # RFC 4180; and a cell's own "\r" is quoted
-
-
-def _json_of(value: Any) -> Any:
-    """Return a list or dict as its JSON, which other programs read; Python's own form is for Python."""
-    return msgspec.json.encode(value).decode() if isinstance(value, dict | list) else value
-
-
-def safe_cell(value: Any) -> Any:
-    """Keep a spreadsheet from running text as a formula.
-
-    Source: https://owasp.org/www-community/attacks/CSV_Injection (2026-11-22).
-    """
-    if isinstance(value, str) and value.startswith(_FORMULA):
-        return f"'{value}"
-    return value
 
 
 def _write_parquet(rows: Iterator[tuple[Any, ...]], path: Path) -> None:
@@ -377,7 +351,9 @@ def _write_parquet(rows: Iterator[tuple[Any, ...]], path: Path) -> None:
         if not pd.api.types.is_object_dtype(frame[name]):
             continue  # of one kind, and what is missing is marked
         kinds = {type(value) for value in frame[name] if value is not None}
-        if len(kinds - {int, float}) > 1 or (kinds - {int, float} and kinds & {int, float}) or kinds & {dict, list}:
+        others = kinds - {int, float}
+        # One kind of number and nothing else is a column; whole ones are only here when it cannot hold them.
+        if int in kinds or len(others) > 1 or (others and float in kinds) or kinds & {dict, list}:
             frame[name] = [None if value is None else msgspec.json.encode(value).decode() for value in frame[name]]
     frame.to_parquet(path, index=False)
 
@@ -389,7 +365,7 @@ def _write_jsonl(rows: Iterator[tuple[Any, ...]], path: Path) -> None:
             line = dict(zip(OURS, row, strict=False))
             result = row[-1]
             if isinstance(result, dict):
-                line.update((_column(field, result), value) for field, value in result.items())
+                line.update((column(field, result), value) for field, value in result.items())
             elif result is not None:
                 line["result"] = result
             file.write(encoder.encode(line) + b"\n")

@@ -18,9 +18,10 @@ from typing import Any, TypeVar
 
 import pandas as pd
 
+from ipybatch.engine.data.result_columns import safe_cell
 from ipybatch.engine.store.atomic_write import draft_of
 from ipybatch.errors import InputError, MissingExtra
-from ipybatch.frames import SUFFIXES, safe_cell
+from ipybatch.frames import SUFFIXES
 
 KEYS = ("site", "part")
 COLUMNS = (*KEYS, "date", "forecast", "lo", "hi", "model_used", "reason")
@@ -74,6 +75,12 @@ class ForecastFiles:
                 self._folder.parent.rmdir()
 
 
+def safe(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return a frame whose cells a spreadsheet does not run as formulas."""
+    names = frame.select_dtypes(exclude=["number", "datetime"]).columns
+    return frame.assign(**{str(name): frame[name].astype("category").map(safe_cell) for name in names})
+
+
 def write(frame: pd.DataFrame, path: Path) -> None:
     """Write a frame to a .csv, .parquet or .jsonl file, atomically.
 
@@ -82,9 +89,7 @@ def write(frame: pd.DataFrame, path: Path) -> None:
     """
     with draft_of(path) as draft:
         if path.suffix == ".csv":
-            names = frame.select_dtypes(exclude=["number", "datetime"]).columns
-            safe = frame.assign(**{str(name): frame[name].astype("category").map(safe_cell) for name in names})
-            safe.to_csv(draft, index=False, lineterminator="\r\n")
+            safe(frame).to_csv(draft, index=False, lineterminator="\r\n")
         elif path.suffix == ".parquet":
             _arrow(lambda: frame.to_parquet(draft, index=False))
         else:

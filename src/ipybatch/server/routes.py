@@ -10,6 +10,7 @@ from ipybatch.server.handler import Handler
 from ipybatch.server.later import LaterHandler, LaterListHandler
 from ipybatch.server.openapi import OpenApiHandler
 from ipybatch.server.panel import PanelHandler
+from ipybatch.server.results import FileHandler, ResultsHandler
 from ipybatch.server.root import RootHandler
 from ipybatch.server.session_commands import CommandHandler, CommandsHandler
 from ipybatch.server.sessions import (
@@ -44,6 +45,8 @@ ROUTES: list[tuple[str, type[Handler]]] = [
     (rf"/templates/{ID}", LaterHandler),
     (r"/schedules", LaterListHandler),
     (rf"/schedules/{ID}", LaterHandler),
+    (rf"/sessions/{ID}/results\.(csv|jsonl|parquet)", ResultsHandler),
+    (rf"/sessions/{ID}/files/{ID}", FileHandler),
     (rf"/sessions/{ID}/commands", CommandsHandler),
     (rf"/sessions/{ID}/commands/{ID}", CommandHandler),
 ]

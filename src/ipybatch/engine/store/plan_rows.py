@@ -19,7 +19,7 @@ from ipybatch.engine.store.schema import SEQ_BITS
 PART = 1000  # tasks a row of the plan
 
 _encode = msgspec.json.Encoder().encode
-_decode_plan = msgspec.json.Decoder(list[OrderedRow]).decode
+decode_plan = msgspec.json.Decoder(list[OrderedRow]).decode
 _decode_change = msgspec.json.Decoder(tuple[int, list[int]]).decode
 
 
@@ -33,7 +33,7 @@ def read_plan(database: sqlite3.Connection, found: Found) -> Iterator[Task]:
         changes.update(dict.fromkeys(seqs, priority))
     at = 0
     for (part,) in database.execute("SELECT tasks FROM plan WHERE run = ? AND part >= 0 ORDER BY part", (found.run,)):
-        for row in _decode_plan(part):
+        for row in decode_plan(part):
             seq = row.seq if row.seq is not None else at if found.listing is None else found.listing[at]
             at += 1
             task = from_row(seq, row)
