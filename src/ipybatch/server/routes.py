@@ -6,6 +6,16 @@ ALIASES  below /ipybatch
 
 from __future__ import annotations
 
+from ipybatch.server.aliases import (
+    ForecastCancelHandler,
+    ForecastDownloadHandler,
+    ForecastHistoryHandler,
+    ForecastStatusHandler,
+    ForecastSubmitHandler,
+    JobCreateHandler,
+    JobHistoryHandler,
+    JobStatusHandler,
+)
 from ipybatch.server.handler import Handler
 from ipybatch.server.later import LaterHandler, LaterListHandler
 from ipybatch.server.openapi import OpenApiHandler
@@ -51,4 +61,13 @@ ROUTES: list[tuple[str, type[Handler]]] = [
     (rf"/sessions/{ID}/commands/{ID}", CommandHandler),
 ]
 
-ALIASES: list[tuple[str, type[Handler]]] = []
+ALIASES: list[tuple[str, type[Handler]]] = [
+    (r"/batch/create", JobCreateHandler),
+    (rf"/batch/status/{ID}", JobStatusHandler),
+    (r"/batch/history", JobHistoryHandler),
+    (r"/api/batch/submit", ForecastSubmitHandler),
+    (rf"/api/batch/status/{ID}", ForecastStatusHandler),
+    (rf"/api/batch/download/{ID}", ForecastDownloadHandler),
+    (rf"/api/batch/cancel/{ID}", ForecastCancelHandler),
+    (r"/api/batch/history", ForecastHistoryHandler),
+]

@@ -51,7 +51,7 @@ LATE_S = 5.0  # a start that was to be so long ago is taken for now: clocks diff
 KEY_LENGTH = 255
 _Number = Annotated[int, msgspec.Meta(ge=0, le=1 << 62)]
 
-_KEY = Parameter(
+KEY = Parameter(
     "Idempotency-Key",
     "A text of the client's own: the same request with the same key is one submission.",
     {"type": "string", "minLength": 1, "maxLength": KEY_LENGTH},
@@ -76,7 +76,7 @@ class SubmissionsHandler(Handler):
             summary="Submit work that runs in a kernel of its own",
             answers={200: Quote, 202: Submission},
             refuses=(402, 409, 415, 422, 501, 503),
-            parameters=(_DRY_RUN, _KEY),
+            parameters=(_DRY_RUN, KEY),
             body=SubmissionRequest,
         ),
     }
