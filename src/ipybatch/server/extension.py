@@ -13,6 +13,7 @@ from typing import Any
 from jupyter_server.extension.application import ExtensionApp
 from traitlets import Bool, Float, Int, Unicode
 
+from ipybatch.server.activity import Activity
 from ipybatch.server.catalogue import Catalogue
 from ipybatch.server.handler import NoRoute
 from ipybatch.server.services import Options, Services
@@ -63,8 +64,16 @@ class IpyBatch(ExtensionApp):
 
     def _beside(self) -> list[Coroutine[Any, Any, None]]:
         """Return what runs as long as the server does."""
-        return [sweeping(self.services)]
-        return [supervise(self.services)]
+        options, catalogue, pool = self.services.options, self.services.catalogue, self.services.pool
+        beside = [
+            sweeping(self.services),
+            supervise(self.services),
+            self.services.watcher.run(),
+        ]
+        if options.keep_alive:
+            activity = Activity(self.serverapp, catalogue.live, pool, keep_alive_h=options.keep_alive_h)
+            beside.append(activity.run())
+        return beside
 
     async def _start_jupyter_server_extension(self, serverapp: Any) -> None:
         """Start what runs beside the routes."""

@@ -16,6 +16,7 @@ from ipybatch.server.aliases import (
     JobHistoryHandler,
     JobStatusHandler,
 )
+from ipybatch.server.event_stream import EventsHandler
 from ipybatch.server.handler import Handler
 from ipybatch.server.later import LaterHandler, LaterListHandler
 from ipybatch.server.openapi import OpenApiHandler
@@ -42,6 +43,7 @@ ROUTES: list[tuple[str, type[Handler]]] = [
     (rf"/submissions/{ID}", SubmissionHandler),
     (rf"/submissions/{ID}/commands", SubmissionCommandsHandler),
     (r"/openapi\.json", OpenApiHandler),
+    (r"/events", EventsHandler),
     (r"/uploads", UploadsHandler),
     (rf"/uploads/{ID}", UploadHandler),
     (rf"/sessions/{ID}/panel", PanelHandler),

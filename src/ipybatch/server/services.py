@@ -12,6 +12,7 @@ from ipybatch.engine.store import journal as journals
 from ipybatch.server import submission_rows
 from ipybatch.server.catalogue import Catalogue
 from ipybatch.server.recorded_view import Views
+from ipybatch.server.watcher import Watcher, watch
 
 if TYPE_CHECKING:
     from ipybatch.server.submission_store import Submissions
@@ -47,6 +48,7 @@ class Services:
         catalogue: The sessions of all journals.
         readers: As many uploaded tables are read at the same time, each in a process of its own.
         views: Those of them that tabs show.
+        watcher: What changed in the sessions.
         pool: Two threads for what blocks: SQL, files.
         submitted: Set when something was: the supervisor looks at once.
         creating: Idempotency keys of submissions that are being made.
@@ -55,12 +57,17 @@ class Services:
     options: Options
     app: Any
     catalogue: Catalogue
+    watcher: Watcher = field(init=False)
     readers: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(2))
     views: Views = field(default_factory=Views)
     pool: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(2, "ipybatch-server"))
     submitted: asyncio.Event = field(default_factory=asyncio.Event)
     creating: set[str] = field(default_factory=set)
     _submissions: dict[Path, Submissions] = field(default_factory=dict, init=False)
+
+    def __post_init__(self) -> None:
+        """Begin to watch."""
+        self.watcher = watch(self.app, self.catalogue, self.pool)
 
     def submissions(self) -> Submissions:
         """Return the submissions of the default journal, in a thread: what they need takes half a second to load.
