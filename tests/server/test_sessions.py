@@ -2,12 +2,16 @@
 
 import json
 import sqlite3
+import time
 from contextlib import closing
 
 import pytest
 
 from ipybatch import Limits, Permanent, Retry
-from tests.server.conftest import BASE, LATEST, write_runs
+from ipybatch.forecast import forecast
+from tests.forecast.test_session import Inline, demand
+from tests.server.conftest import BASE, DEAD, LATEST, write_runs
+from tests.server.test_catalogue import ALIVE, submit
 
 
 async def work(item):
@@ -272,3 +276,72 @@ def test_without_a_token_nothing_is_told(served, night):
 def test_other_verbs_are_refused_with_those_that_are_possible(served, night):
     answer = served.request("PUT", f"{night}/items")
     assert (answer.status_code, answer.headers["Allow"]) == (405, "GET, HEAD, OPTIONS")
+
+
+def deleted(served, path, tag):
+    return served.delete(path, headers={} if tag is None else {"If-Match": tag})
+
+
+def test_a_session_is_deleted_as_it_was_read(served, night, journal):
+    tag = served.get(night).headers["ETag"]
+    assert (deleted(served, night, None).status_code, deleted(served, night, '"x"').status_code) == (428, 412)
+    assert told(served, night)["counts"]["total"] == 30
+    answer = deleted(served, night, tag)
+    assert (answer.status_code, answer.content) == (204, b"")
+    assert served.get(night).status_code == deleted(served, night, tag).status_code == 404
+    assert told(served, "/sessions")["items"] == []
+    with closing(sqlite3.connect(journal)) as database:
+        for table in ("run", "item", "payload", "attempt", "plan", "traceback", "command"):
+            assert database.execute(f"SELECT count(*) FROM {table}").fetchone() == (0,), table
+
+
+def test_another_run_of_the_name_stays(served, tmp_path):
+    write_runs(tmp_path / "journal.sqlite3", [{"seconds": 1.0}, {"seconds": 2.0}])
+    latest, first = told(served, "/sessions")["items"]
+    assert deleted(served, f"/sessions/{latest['id']}", "*").status_code == 204
+    assert told(served, "/sessions")["items"] == [first]
+
+
+def test_what_runs_is_not_deleted(served, live, gate):
+    session = live(gate, [1])
+    session.start()
+    gate.wait_begun(1)
+    (item,) = told(served, "/sessions")["items"]
+    at = f"/sessions/{item['id']}"
+    answer = deleted(served, at, "*")
+    assert (answer.status_code, answer.json()["detail"]) == (409, "the session is running in this kernel")
+    gate.open()
+    assert session.run().counts.completed == 1
+    assert deleted(served, at, "*").status_code == 204
+
+
+OTHER = "another-machine/1/x"
+
+
+@pytest.mark.parametrize(
+    ("owner", "silent_s", "status"),
+    [(DEAD, 0, 204), (ALIVE, 3600, 409), (OTHER, 16, 409), (OTHER, 3600, 204)],
+)
+def test_only_what_is_gone_for_certain_is_deleted(served, tmp_path, owner, silent_s, status):
+    write_runs(tmp_path / "journal.sqlite3", [{"state": "running", "owner": owner, "beat_s": time.time() - silent_s}])
+    (item,) = told(served, "/sessions")["items"]
+    assert deleted(served, f"/sessions/{item['id']}", "*").status_code == status
+    assert len(told(served, "/sessions")["items"]) == (status == 409)
+
+
+def test_a_submission_that_has_not_ended_is_not_deleted(served, tmp_path):
+    path = tmp_path / "journal.sqlite3"
+    (number,) = write_runs(path, [{"state": "failed"}])
+    submit(path, number, "PENDING")
+    (item,) = told(served, "/sessions")["items"]
+    answer = deleted(served, f"/sessions/{item['id']}", "*")
+    assert (answer.status_code, answer.json()["next_step"]) == (409, "cancel submission s1 first")
+
+
+def test_the_files_of_a_forecast_go_with_it(served, journal):
+    session = forecast(demand(), horizon=5, models=["naive"], journal=journal, backend=Inline())
+    session.run()
+    assert list(journal.parent.glob("journal-forecasts/*/*.arrow"))
+    (item,) = told(served, "/sessions")["items"]
+    assert deleted(served, f"/sessions/{item['id']}", "*").status_code == 204
+    assert list(journal.parent.glob("journal-forecasts/*")) == []

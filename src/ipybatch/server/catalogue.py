@@ -384,7 +384,7 @@ def told(path: Path, error: JournalError) -> str:
 
 def not_there() -> Refusal:
     """Return what is said of an id that is not there, or not this user's."""
-    return Refusal(404, "there is no such session", next_step="GET /ipybatch/api/v1/sessions lists those there are")
+    return Refusal(404, "there is no such session", next_step="ask for the list of sessions")
 
 
 def default() -> Path:

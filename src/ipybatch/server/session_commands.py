@@ -190,7 +190,7 @@ def _begin_again(path: Path, row: Row, state: str, request: CommandRequest) -> C
     if state == "planned":
         stands = "has not begun"
     if verb not in ("resume", "retry_failed"):
-        step = f"DELETE /submissions/{row.submission} ends it" if row.is_queued and verb == "cancel" else ""
+        step = f"cancel submission {row.submission}" if row.is_queued and verb == "cancel" else ""
         raise Refusal(409, f"the session {stands}; there is nothing to {verb}", field="verb", next_step=step)
     if not row.submission:
         raise Refusal(

@@ -10,8 +10,11 @@ GET /sessions                the list, over all journals
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar, get_args
 
@@ -20,9 +23,23 @@ from jupyter_server.auth.decorator import authorized
 from tornado import web
 
 from ipybatch.engine.data.events import State
+from ipybatch.engine.store import history, removal
+from ipybatch.engine.store.network_copy import home_of
+from ipybatch.errors import JournalError
 from ipybatch.server import record
 from ipybatch.server.catalogue import Catalogue
-from ipybatch.server.handler import CURSOR, IF_NONE_MATCH, LIMIT, PAGE, RESOURCE, Handler, Operation, Parameter
+from ipybatch.server.handler import (
+    CURSOR,
+    IF_NONE_MATCH,
+    LIMIT,
+    PAGE,
+    RESOURCE,
+    Handler,
+    Operation,
+    Parameter,
+    encode,
+    etag_of,
+)
 from ipybatch.server.refusal import Refusal
 from ipybatch.server.run_rows import Row
 from ipybatch.server.wire import ErrorPage, GroupPage, ItemPage, LogPage, Session, SessionPage
@@ -37,6 +54,7 @@ _STATE = Parameter("state", f"Only sessions in one of these states, with commas:
 _NAME = Parameter("name", "Only sessions with this in their name, in any case.")
 _STATUS = Parameter("status", "Only items that ended so.", {"type": "string", "enum": list(record.STATUSES)})
 _GROUP = Parameter("group", "Only items of the group of this number.", {"type": "integer", "minimum": 0})
+_IF_MATCH = Parameter("If-Match", "The ETag of the session as it was read; needed.", where="header")
 _REST = 20  # groups of a live session are read again after so many times the time that it took
 
 
@@ -76,7 +94,13 @@ class SessionHandler(Handler):
             answers={200: Session},
             refuses=(404, 503),
             parameters=(IF_NONE_MATCH,),
-        )
+        ),
+        "DELETE": Operation(
+            summary="Delete what is on record of a session that does not run",
+            answers={204: None},
+            refuses=(404, 409, 412, 428, 503),
+            parameters=(_IF_MATCH,),
+        ),
     }
 
     @web.authenticated
@@ -84,6 +108,50 @@ class SessionHandler(Handler):
     async def get(self, session: str) -> None:
         """Tell of it."""
         self.answer(await self.blocking(self.tell, session), etag=True)
+
+    @web.authenticated
+    @authorized("write", resource=RESOURCE)
+    async def delete(self, session: str) -> None:
+        """Delete it."""
+        wanted = self.request.headers.get("If-Match", "")
+        if not wanted:
+            msg = "If-Match is needed"
+            raise Refusal(428, msg, field="If-Match", next_step="GET the session, and send the ETag of that answer")
+        path = await self.blocking(self.hide, session, wanted)
+        with suppress(JournalError):  # whoever deletes something next goes on with it
+            while not await self.blocking(history.jot, path, removal.delete_some):  # noqa: ASYNC110  # others write too
+                await asyncio.sleep(removal.PAUSE_S)
+        self.set_status(204)
+        self.finish()
+
+    def hide(self, id_: str, wanted: str) -> Path:
+        """Let a session be gone, and return its journal, from which the rest is to be deleted.
+
+        Raises:
+            Refusal: It is not there, or not as it was read; or it runs, or is begun again by itself.
+        """
+        catalogue = self.services.catalogue
+        tag = etag_of(encode(self.tell(id_)))
+        if wanted.strip() != "*" and tag not in {given.strip().removeprefix("W/") for given in wanted.split(",")}:
+            msg = "the session is not any more as it was read"
+            raise Refusal(412, msg, field="If-Match", value=wanted, allowed=tag, next_step="GET it again")
+        path, row = catalogue.row(id_)
+        if row.is_queued:
+            step = f"cancel submission {row.submission} first".replace("  ", " ")
+            raise Refusal(409, "the session belongs to a submission that has not ended", next_step=step)
+        if not row.takes_commands:
+            raise Refusal(409, "its journal is of an older ipybatch", next_step="begin any session in it, then delete")
+        try:
+            where = history.jot(path, lambda database: removal.hide_run(database, row.id, time.time()))
+        except JournalError as error:
+            raise catalogue.refuse(path, error) from None
+        if where:
+            raise Refusal(
+                409, f"the session is running {where}", next_step="cancel it, and delete it once it has ended"
+            )
+        catalogue.forget(path)
+        _delete_files(catalogue, path, row)
+        return path
 
     def tell(self, id_: str) -> Session:
         """Return a session in detail.
@@ -227,6 +295,20 @@ class LogHandler(PartHandler):
         """Tell of some."""
         page = await self.blocking(lambda: self.page(session, record.log, is_kept=True, **self.paged()))
         self.answer(page, headers=self.page_link(page.next))
+
+
+def _delete_files(catalogue: Catalogue, path: Path, row: Row) -> None:
+    """Delete the forecasts of a session of which nothing else is on record."""
+    if row.workload != "forecast":
+        return
+
+    def others(database: sqlite3.Connection) -> bool:
+        return database.execute("SELECT 1 FROM run WHERE name = ?", (row.name,)).fetchone() is not None
+
+    if not catalogue.ask(path, None, others):
+        from ipybatch.forecast.forecast_files import ForecastFiles
+
+        ForecastFiles(home_of(path), row.name).keep(())
 
 
 def _groups(catalogue: Catalogue, path: Path, row: Row, limit: int, cursor: str) -> GroupPage:

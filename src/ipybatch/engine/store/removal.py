@@ -65,17 +65,37 @@ def prune(journal: Journal, ended_before_s: float, now_s: float) -> int:
     return removed
 
 
+def hide_run(database: sqlite3.Connection, run: int, now_s: float) -> str:
+    """Let one run be gone, as part of a transaction of a process that may not have opened the journal.
+
+    Returns:
+        Where it is running, and so it is not gone; "" when it is.
+    """
+    found = database.execute("SELECT owner, beat_s FROM run WHERE id = ?", (run,)).fetchone()
+    if found is None:
+        return ""
+    owner, beat_s = found
+    if owner is not None and lease.may_live(owner):
+        # Nobody watches its silence here, so that it has to be longer; a process that is seen is not silent.
+        if lease.find_process(owner) or now_s - beat_s < lease.LEASE_S + lease.SILENCE_S:
+            return lease.where(owner)
+    elif owner == lease.me() and now_s - beat_s < lease.LEASE_S:
+        return lease.where(owner)
+    _hide(database, [run])
+    return ""
+
+
 def _hide(database: sqlite3.Connection, runs: Iterable[int]) -> None:
     for run in runs:
         database.execute("UPDATE run SET name = '', owner = NULL, epoch = epoch + 1 WHERE id = ?", (run,))
 
 
 def _delete_hidden(journal: Journal) -> None:
-    while not journal.write(_delete_some, patience_s=PATIENCE_S):
+    while not journal.write(delete_some, patience_s=PATIENCE_S):
         time.sleep(PAUSE_S)
 
 
-def _delete_some(database: sqlite3.Connection) -> bool:
+def delete_some(database: sqlite3.Connection) -> bool:
     """Delete of what is hidden for `CHUNK_S`; return whether that was all."""
     until_s = time.monotonic() + CHUNK_S
     for (run,) in database.execute("SELECT id FROM run WHERE name = '' ORDER BY id").fetchall():
