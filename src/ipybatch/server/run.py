@@ -6,12 +6,15 @@ what the journal tells, and the credits are settled once.
     find the row in the default journal, or in any that is registered --> `take` it, and beat
     the template makes the session --> start --> `link` --> wait --> `end`: state, reason, credits
 
-A session that has ended already (the process before this one died just then)
+An interrupt cancels; so Jupyter's "Interrupt kernel" does, and its "Shut down"
+or "Restart" does not.  A session that has ended already (the process before this one died just then)
 is not run again: what is left of its submission is done.
 """
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
 import threading
 import time
@@ -19,6 +22,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from decimal import Decimal
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import msgspec
@@ -36,6 +40,7 @@ from ipybatch.server.wire import SubmissionRequest
 from ipybatch.session.session import BatchSession
 
 TOLD_S = 10.0  # between two lines of progress
+SHUTDOWN_S = 1.0  # within which a kernel that was interrupted is told to end, if it is
 _STATES: dict[str, Ended] = {"completed": "COMPLETED", "cancelled": "CANCELLED", "rolled_back": "ROLLED_BACK"}
 
 
@@ -46,7 +51,42 @@ def main(submission: str) -> None:
         InputError: There is no such submission, it has ended, or it runs in another process.
         JournalError: The journal cannot be read or written.
     """
-    work(submission, kernel=this_kernel()[0])
+    with _outliving_shutdown():
+        work(submission, kernel=this_kernel()[0])
+
+
+@contextmanager
+def _outliving_shutdown() -> Iterator[None]:
+    """Tell an interrupt of this kernel, which cancels, from its shutdown, which Jupyter begins with an interrupt.
+
+    At a shutdown nothing more is written: whoever takes the submission next goes on.
+    """
+    before = signal.getsignal(signal.SIGINT)
+
+    def hear(number: int, frame: FrameType | None) -> None:
+        until_s = time.monotonic() + SHUTDOWN_S
+        while time.monotonic() < until_s:
+            if _is_shut_down():
+                os._exit(0)
+            time.sleep(0.02)
+        if callable(before):
+            before(number, frame)
+
+    if threading.current_thread() is not threading.main_thread() or not callable(before):
+        yield
+        return
+    signal.signal(signal.SIGINT, hear)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _is_shut_down() -> bool:
+    """Say whether this kernel was told to end; another thread of ipykernel hears that."""
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython is not None else None
+    return bool(getattr(shell, "exit_now", False))
 
 
 def work(submission: str, *, journal: Path | None = None, kernel: str = "") -> Row:

@@ -1,0 +1,50 @@
+"""Kernels of Jupyter's session manager: a submission runs in one, is listed with it, and outlives it."""
+
+import os
+import signal
+import time
+
+import pytest
+
+pytest.importorskip("google.genai")
+from ipybatch.server.submission_store import Submissions
+from ipybatch.simulators import serve
+
+PROMPTS = 8
+
+
+@pytest.fixture
+def gemini():
+    server = serve("gemini", latency_s=0.25)
+    yield server
+    server.close()
+
+
+def test_one_outlives_its_kernel(running, gemini):
+    """Busy and listed under Running as long as it runs; killed, another kernel goes on; at the end none is left."""
+    body = {"template": "text", "name": "night", "requests": [f"prompt {number}" for number in range(PROMPTS)]}
+    params = {"lane": "online", "base_url": gemini.url, "concurrency": 1}
+    made = running.post("/submissions", json={**body, "params": params}).json()
+    path = f"/submissions/{made['id']}"
+
+    def until(is_so):
+        late_s = time.monotonic() + 60
+        while not is_so(told := running.get(path).json()):
+            assert time.monotonic() < late_s, told
+            time.sleep(0.05)
+        return told
+
+    told = until(lambda told: told["counts"]["completed"] >= 2)
+    assert (told["state"], told["starts"]) == ("RUNNING", 1)
+    (listed,) = running.get("/api/sessions").json()
+    assert (listed["name"], listed["type"]) == ("night", "console")
+    assert listed["kernel"]["execution_state"] == "busy"
+    first = Submissions().find(made["id"])
+    assert first.kernel == listed["kernel"]["id"]
+    assert running.get(f"/sessions/{told['session']}").json()["submission"] == made["id"]
+    os.kill(int(first.owner.split("/")[1]), signal.SIGKILL)
+    told = until(lambda told: told["state"] in ("COMPLETED", "FAILED"))
+    assert (told["state"], told["starts"], told["counts"]["completed"]) == ("COMPLETED", 2, PROMPTS)
+    assert told["session"].endswith("-1"), "the same run went on"
+    while running.get("/api/kernels").json():
+        time.sleep(0.05)
