@@ -83,7 +83,7 @@ class Words:
                 await asyncio.sleep(0.02)
             if word == "bad":
                 raise Permanent(word)
-            return word.upper()
+            return {"word": word.upper(), "file": str(log.with_name(f"{word}.png"))}
 
         return BatchSession(name, work, request.requests, journal=journal, limits=Limits(concurrency=4))
 

@@ -275,6 +275,7 @@ def test_one_that_runs_is_commanded_through_its_session(server, kernel, tmp_path
     assert ended["session"] == told["session"]
     assert (ended["progress"], ended["counts"]["completed"], ended["counts"]["failed"]) == (100, 1, 1)
     assert (ended["credits"]["used"], ended["credits"]["balance"]) == (2, 8)
+    assert ended["results"] == [f"/ipybatch/api/v1/sessions/{ended['session']}/files/one.png"]
     assert [(error["message"], error["count"], error["key"]) for error in ended["errors"]] == [("bad", 1, "bad")]
     assert server.post(f"{path}/commands", json={"verb": "retry_failed"}).json()["state"] == "done"
     assert server.get(path).json()["state"] == "PENDING"

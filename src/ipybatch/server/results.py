@@ -11,6 +11,7 @@ import re
 import sqlite3
 import stat
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -158,6 +159,20 @@ def _named(database: sqlite3.Connection, run: int, name: str) -> str | None:
             if path.rpartition("/")[2] == name or Path(path).name == name:
                 return path
     return None
+
+
+def file_names(database: sqlite3.Connection, run: int, most: int) -> list[str]:
+    """Return the names of files that results hold, in the order of the items.
+
+    Args:
+        most: So many results are looked at: those that tell of a file.
+    """
+    sql = "SELECT result FROM payload WHERE id >= ? AND id < ? AND instr(result, ?) ORDER BY id LIMIT ?"
+    names: dict[str, None] = {}
+    for (payload,) in database.execute(sql, (*ids(run), b'"file', most)):
+        with suppress(msgspec.MsgspecError):
+            names |= dict.fromkeys(Path(path).name for path in _files(decode(payload)))
+    return list(names)
 
 
 def _files(result: Any) -> list[str]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import sqlite3
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 import msgspec
 
@@ -21,6 +22,7 @@ from ipybatch.server import record
 from ipybatch.server import submission_rows as rows
 from ipybatch.server.handler import PAGE
 from ipybatch.server.refusal import Refusal, without_paths
+from ipybatch.server.results import file_names
 from ipybatch.server.run_rows import iso
 from ipybatch.server.services import Services
 from ipybatch.server.submission_rows import ENDED, PRIORITIES, Row
@@ -38,6 +40,7 @@ from ipybatch.server.wire import (
 if TYPE_CHECKING:
     from ipybatch.server.submission_store import Submissions
 
+_FILES = 1000  # as many are told
 _REST = 20  # groups and errors of a live session are read again after so many times the time that it took
 _LIVE: dict[str, SubmissionState] = {"running": "RUNNING", "paused": "PAUSED"}
 _OVER: dict[str, SubmissionState] = {
@@ -79,7 +82,7 @@ def tell(services: Services, store: Submissions, row: Row, *, is_whole: bool = T
     links = {"self": f"{base}/submissions/{row.id}", "commands": f"{base}/submissions/{row.id}/commands"}
     if session is not None:
         links |= {"session": f"{base}/sessions/{session.id}", "results": f"{base}/sessions/{session.id}/results.csv"}
-    groups, errors = _parts(services, session) if is_whole and session is not None else ([], [])
+    groups, errors, results = _parts(services, session, base) if is_whole and session is not None else ([], [], [])
     return Submission(
         id=row.id,
         name=printable(row.name),
@@ -97,7 +100,7 @@ def tell(services: Services, store: Submissions, row: Row, *, is_whole: bool = T
         starts=row.starts,
         groups=groups,
         errors=errors,
-        results=[],
+        results=results,
         credits=_credits(store, row, facts),
         usd=None if session is None else session.usd,
         session=None if session is None else session.id,
@@ -165,8 +168,8 @@ def _credits(store: Submissions, row: Row, facts: _Facts) -> Credits | None:
     )
 
 
-def _parts(services: Services, session: SessionItem) -> tuple[list[GroupItem], list[ErrorItem]]:
-    """Return the first groups and errors of a session."""
+def _parts(services: Services, session: SessionItem, base: str) -> tuple[list[GroupItem], list[ErrorItem], list[str]]:
+    """Return the first groups and errors of a session, and the addresses of its files."""
     catalogue, is_live = services.catalogue, bool(session.where)
     path, run = catalogue.row(session.id)
 
@@ -176,8 +179,14 @@ def _parts(services: Services, session: SessionItem) -> tuple[list[GroupItem], l
     def errors(database: sqlite3.Connection) -> ErrorPage:
         return record.errors(database, run, limit=PAGE, cursor="")
 
-    found = catalogue.ask(path, ("groups", run.id, is_live, PAGE, ""), groups, rest=_REST if is_live else 0.0)
-    failed = session.counts.failed + session.counts.timeout
-    if not failed:
-        return found.items, []
-    return found.items, catalogue.ask(path, ("errors", run.id), errors, rest=_REST if is_live else 0.0).items
+    def files(database: sqlite3.Connection) -> list[str]:
+        return [
+            f"{base}/sessions/{session.id}/files/{quote(name, '')}" for name in file_names(database, run.id, _FILES)
+        ]
+
+    rest = _REST if is_live else 0.0
+    grouped = catalogue.ask(path, ("groups", run.id, is_live, PAGE, ""), groups, rest=rest).items
+    urls = catalogue.ask(path, ("files of", session.id), files, rest=rest)
+    if not session.counts.failed + session.counts.timeout:
+        return grouped, [], urls
+    return grouped, catalogue.ask(path, ("errors of", session.id), errors, rest=rest).items, urls
