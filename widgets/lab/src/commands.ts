@@ -22,10 +22,10 @@ export const ID = {
 
 export const CATEGORY = "Batch";
 const VERBS: [Verb, string][] = [
-  ["pause", "Pause Session"],
-  ["resume", "Resume Session"],
-  ["cancel", "Cancel Session"],
-  ["retry_failed", "Retry What Failed"],
+  ["pause", "Pause Batch Session"],
+  ["resume", "Resume Batch Session"],
+  ["cancel", "Cancel Batch Session"],
+  ["retry_failed", "Retry What Failed of the Batch Session"],
 ];
 
 export const commands: JupyterFrontEndPlugin<void> = {
@@ -41,7 +41,7 @@ export const commands: JupyterFrontEndPlugin<void> = {
     const itemOf = (args: { readonly [name: string]: unknown }) => batch.sessions.get(idOf(args));
 
     app.commands.addCommand(ID.open, {
-      label: "Open Session",
+      label: "Open Batch Session",
       execute: (args) => {
         const { id, name } = args as { id: string; name?: string };
         let tab = tracker.find((one) => one.session === id);
@@ -63,12 +63,12 @@ export const commands: JupyterFrontEndPlugin<void> = {
       palette?.addItem({ command: `ipybatch:${verb.replace("_", "-")}`, category: CATEGORY });
     }
     app.commands.addCommand(ID.notebook, {
-      label: "Open the Session's Notebook",
+      label: "Open the Notebook of the Batch Session",
       isEnabled: (args) => Boolean(itemOf(args)?.notebook),
       execute: (args) => app.commands.execute("docmanager:open", { path: itemOf(args)!.notebook! }),
     });
     app.commands.addCommand(ID.download, {
-      label: "Download the Session's Results",
+      label: "Download the Results of the Batch Session",
       isEnabled: (args) => idOf(args) !== "",
       execute: (args) => {
         const { baseUrl } = app.serviceManager.serverSettings;
@@ -94,7 +94,7 @@ export const commands: JupyterFrontEndPlugin<void> = {
         if (answer.button.accept) await app.serviceManager.kernels.shutdown(String(kernel));
       },
     });
-    app.commands.addCommand(ID.refresh, { label: "Refresh Sessions", execute: () => batch.feed.refresh() });
+    app.commands.addCommand(ID.refresh, { label: "Refresh Batch Sessions", execute: () => batch.feed.refresh() });
     for (const command of [ID.notebook, ID.download, ID.refresh]) palette?.addItem({ command, category: CATEGORY });
     batch.sessions.onChange(() => app.commands.notifyCommandChanged());
     void restorer?.restore(tracker, {

@@ -19,7 +19,7 @@ export const side: JupyterFrontEndPlugin<void> = {
     const widget = new SideWidget(app, batch);
     app.shell.add(widget, "left", { rank: 550, type: "Batch sessions" });
     restorer?.add(widget, "ipybatch-sessions");
-    app.commands.addCommand(ID.show, { label: "Show Sessions", icon: sign, execute: () => app.shell.activateById(widget.id) });
+    app.commands.addCommand(ID.show, { label: "Show Batch Sessions", icon: sign, execute: () => app.shell.activateById(widget.id) });
     palette?.addItem({ command: ID.show, category: CATEGORY });
   },
 };
