@@ -94,11 +94,13 @@ class Pages:
             return [], None
         at, page, size = found[0] * plan_rows.PART, list[Line](), 0
         tasks = plan_rows.decode_plan(found[1])
+        seqs = [
+            task.seq if task.seq is not None else number if order is None else order[number]
+            for number, task in enumerate(tasks, at)
+        ]
+        rows = self._rows(database, seqs[begin:])
         for number in range(begin, len(tasks)):
-            task = tasks[number]
-            place_of = at + number
-            seq = task.seq if task.seq is not None else place_of if order is None else order[place_of]
-            row = self._row(database, seq)
+            task, row = tasks[number], next(rows)
             is_recorded = row is not None and (row[1], row[2]) == (task.key, task.digest)
             line, bytes_ = self._told(row) if row is not None and is_recorded else (self._missing, 0)
             page.append((key_value(task.key), *line))
@@ -142,6 +144,22 @@ class Pages:
             if size > PIECE_BYTES or len(page) == _ITEMS:
                 return page, ("rest", seq)
         return page, None
+
+    def _rows(self, database: sqlite3.Connection, seqs: Sequence[int]) -> Iterator[Sequence[Any] | None]:
+        """Yield the row of each item, None where there is none: one look for all where they follow on each other."""
+        if not seqs or list(seqs) != list(range(seqs[0], seqs[0] + len(seqs))):
+            yield from (self._row(database, seq) for seq in seqs)
+            return
+        first = ids(self._run)[0] + seqs[0]
+        sql = f"{_SELECT} WHERE item.id >= ? AND item.id < ? ORDER BY item.id"
+        found = database.execute(sql, (first, first + len(seqs)))
+        row = found.fetchone()
+        for id_ in range(first, first + len(seqs)):
+            if row is not None and row[0] == id_:
+                yield row
+                row = found.fetchone()
+            else:
+                yield None
 
     def _row(self, database: sqlite3.Connection, seq: int) -> Sequence[Any] | None:
         sql = f"{_SELECT} WHERE item.id = ?"
