@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,7 +19,7 @@ from schemathesis.engine import events
 
 from ipybatch.server import upload_store
 from ipybatch.server.openapi import FILE
-from tests.server.conftest import TOKEN
+from tests.server.conftest import TOKEN, write_runs
 
 STATUSES = ["2xx", "3xx", "4xx", "501"]  # what comes later answers 501
 # A server has one user; what is a table, or a template's parameter, no schema says; 403 is tested elsewhere.
@@ -28,8 +29,8 @@ NOT_HERE = {
 }
 
 
-def ask(url: str, *, examples: int, **settings: Any) -> tuple[list[str], Counter[str]]:
-    """Ask every operation; return what went wrong, and how many answers each operation gave."""
+def ask(url: str, *, examples: int, **settings: Any) -> tuple[list[str], dict[str, Counter[int]]]:
+    """Ask every operation; return what went wrong, and how often each operation answered with which status."""
     document = json.loads(FILE.read_text(encoding="utf-8"))
     config = SchemathesisConfig.from_dict(
         {
@@ -54,12 +55,14 @@ def ask(url: str, *, examples: int, **settings: Any) -> tuple[list[str], Counter
         }
     )
     schema = schemathesis.openapi.from_dict({**document, "servers": [{"url": "/"}]}, config=config)
-    wrong, asked = [], Counter[str]()
+    wrong: list[str] = []
+    asked: dict[str, Counter[int]] = {}
     for event in schemathesis.engine.from_schema(schema).execute():
         if isinstance(event, events.NonFatalError | events.FatalError):
             wrong.append(str(event))
         elif isinstance(event, events.ScenarioFinished):
-            asked[event.recorder.label] += len(event.recorder.interactions)
+            answers = [each.response for each in event.recorder.interactions.values() if each.response is not None]
+            asked.setdefault(event.recorder.label, Counter()).update(answer.status_code for answer in answers)
             wrong += failures(event.recorder)
     return wrong, asked
 
@@ -81,11 +84,14 @@ async def here(call: Callable[..., Any], *arguments: Any) -> Any:
     return call(*arguments)
 
 
-def test_every_operation_answers_as_documented(served: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_operation_answers_as_documented(served: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(upload_store, "apart", here)  # a process for each table is slow
+    (run,) = write_runs(tmp_path / "journal.sqlite3", [{"name": "night", "total": 3, "completed": 2, "failed": 1}])
+    session = served.services.catalogue.id_of(tmp_path / "journal.sqlite3", run)
     wrong, asked = ask(
         served.url,
         examples=2,
+        parameters={"path.session": session, "path.id": session},
         seed=16,
         generation={"deterministic": True},
         phases={"stateful": {"enabled": False}},
@@ -93,6 +99,8 @@ def test_every_operation_answers_as_documented(served: Any, monkeypatch: pytest.
     assert wrong == []
     paths = json.loads(FILE.read_text(encoding="utf-8"))["paths"]
     verbs = [(verb, path) for path, told in paths.items() for verb in told if verb != "parameters"]
+    for path in ("", "/items", "/results.{suffix}"):
+        assert asked[f"GET /ipybatch/api/v1/sessions/{{session}}{path}"][200], "a session that is there"
     assert {f"{verb.upper()} {path}" for verb, path in verbs if not path.endswith("/events")} <= set(asked)
 
 
