@@ -90,6 +90,11 @@ class TestImages:
         work(job)
         told = server.get(f"/ipybatch/batch/status/{job}").json()
         assert (told["status"], told["successCount"], told["failCount"]) == ("completed", 5, 0)
+        assert len(set(told["results"])) == 5
+        for url in told["results"]:
+            image = server.request("GET", url)
+            assert (image.status_code, image.headers["Content-Type"]) == (200, "image/png")
+            assert image.content.startswith(b"\x89PNG")
         assert server.get("/ipybatch/batch/history").json() == [
             {
                 "id": job,

@@ -18,7 +18,6 @@ import re
 import secrets
 import sqlite3
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import msgspec
@@ -30,6 +29,7 @@ from ipybatch.engine.store import plan_rows, run_store
 from ipybatch.server import submissions, upload_store
 from ipybatch.server.handler import PAGE, RESOURCE, Handler, Media, Operation, Parameter
 from ipybatch.server.refusal import Refusal
+from ipybatch.server.results import ResultsHandler
 from ipybatch.server.services import Services
 from ipybatch.server.templates import demand
 from ipybatch.server.uploads import FILENAME, TYPES, Receiver
@@ -37,7 +37,6 @@ from ipybatch.server.wire import CommandRequest, GroupItem, Submission, Submissi
 
 KINDS = ("character", "food", "product")
 MOST_LISTED = 100
-_BLOCK = 1 << 20
 
 JobStatus = Literal["pending", "processing", "completed", "failed", "cancelled"]
 _STATUS: Mapping[SubmissionState, JobStatus] = {
@@ -287,12 +286,12 @@ class ForecastStatusHandler(Handler):
         self.answer(await self.blocking(_forecast, self.services, batch))
 
 
-class ForecastDownloadHandler(Handler):
+class ForecastDownloadHandler(ResultsHandler):
     """GET /api/batch/download/ID."""
 
     operations: ClassVar = {
         "GET": Operation(
-            summary="A forecast as one CSV file", answers={200: Media(("text/csv",))}, refuses=(404, 409, 503)
+            summary="A forecast as one CSV file", answers={200: Media(("text/csv",))}, refuses=(404, 409, 422, 503)
         )
     }
 
@@ -301,26 +300,12 @@ class ForecastDownloadHandler(Handler):
     async def get(self, batch: str) -> None:
         """Send it."""
         found = await self.blocking(_find, self.services, batch, ("forecast",))
-        draft = await self.blocking(upload_store.Draft)
-        try:
-            rows = 0
-            if found.session is not None and found.state != "ROLLED_BACK":
-                async with self.services.readers:
-                    path = self.services.catalogue.place(found.session)[0]
-                    rows = await upload_store.apart(_write, found.name, path, draft.path)
-            if not rows:
-                step = "ask for its status until it is COMPLETED"
-                raise Refusal(
-                    409, f"there is no forecast: it is {found.state}", field="id", value=batch, next_step=step
-                )
-            self.set_header("Content-Type", "text/csv; charset=utf-8")
-            self.set_header("Content-Disposition", f'attachment; filename="forecast-{found.id}.csv"')
-            with await self.blocking(draft.path.open, "rb") as file:
-                while block := await self.blocking(file.read, _BLOCK):
-                    self.write(block)
-                    await self.flush()
-        finally:
-            draft.drop()
+        asked = await self.blocking(_request, self.services, found)
+        in_part = found.state in ("CANCELLED", "FAILED") and asked.params.get("on_failure", "rollback") != "rollback"
+        if found.session is None or not (found.state == "COMPLETED" or in_part):
+            step = "ask for its status until it is COMPLETED"
+            raise Refusal(409, f"there is no forecast: it is {found.state}", field="id", value=batch, next_step=step)
+        await self.send(found.session, "csv")
 
 
 class ForecastCancelHandler(Handler):
@@ -352,17 +337,6 @@ class ForecastHistoryHandler(Handler):
     async def get(self) -> None:
         """List them."""
         self.answer([_forecast_of(one) for one in await self.blocking(_listed, self.services, ("forecast",))])
-
-
-def _write(name: str, journal: Path, path: Path) -> int:
-    """Write a forecast as CSV, and return its number of rows.  Called in a process of its own."""
-    from ipybatch import BatchSession
-
-    session = BatchSession.open(name, journal=journal)
-    rows = len(session.results())
-    if rows:
-        session.save(path.with_suffix(".part.csv")).replace(path)
-    return rows
 
 
 def _base(handler: Handler) -> str:
@@ -476,10 +450,14 @@ def _discarded(services: Services, submission: Submission) -> list[PartitionItem
 
 def _sizes(services: Services, submission: Submission) -> dict[str, dict[str, Any]]:
     """Return what the analysis of the table says of its partitions, by name; nothing where it is gone."""
-    request = msgspec.json.decode(services.submissions().request(submission.id), type=SubmissionRequest)
-    upload = upload_store.find(request.upload or "")
+    upload = upload_store.find(_request(services, submission).upload or "")
     analysis = None if upload is None else upload.analysis
     return {str(one["name"]): one for one in (analysis or {}).get("partitions", ())}
+
+
+def _request(services: Services, submission: Submission) -> SubmissionRequest:
+    """Return what was submitted."""
+    return msgspec.json.decode(services.submissions().request(submission.id), type=SubmissionRequest)
 
 
 def _told(number: int, error: str) -> str:

@@ -74,6 +74,14 @@ class ResultsHandler(StreamHandler):
     @authorized("read", resource=RESOURCE)
     async def get(self, session: str, suffix: str) -> None:
         """Send it."""
+        await self.send(session, suffix)
+
+    async def send(self, session: str, suffix: str) -> None:
+        """Send the results of a session as a file.
+
+        Raises:
+            Refusal: There is no such session, or its journal cannot be read.
+        """
         name, pieces = await self.blocking(self.made, session, suffix)
         self.name_file(f"{name}.{suffix}", _TYPES[suffix])
         if self.request.method == "HEAD":
