@@ -104,6 +104,29 @@ def test_a_server_that_ends_leaves_its_submission_to_the_other(servers, gemini, 
         assert told["starts"] <= (2 if number == signal.SIGKILL else 1)
 
 
+@pytest.mark.parametrize(
+    ("verb", "path", "state", "starts"),
+    [("POST", "/interrupt", "CANCELLED", 1), ("POST", "/restart", "COMPLETED", 2), ("DELETE", "", "COMPLETED", 2)],
+)
+def test_what_is_done_to_its_kernel_by_hand(servers, gemini, verb, path, state, starts):  # noqa: PLR0917  # a table
+    """An interrupt cancels; a kernel that was restarted or shut down is replaced."""
+    params = {"lane": "online", "base_url": gemini.url, "concurrency": 1}
+    body = {"template": "text", "requests": [f"prompt {at}" for at in range(PROMPTS)], "params": params}
+    made = servers[0].client.post("/submissions", json=body).json()["id"]
+    store = Submissions()
+    while (row := store.find(made)).run is None:
+        time.sleep(0.05)
+    time.sleep(0.5)
+    server = next(server for server in servers if store_started(server, [row]))
+    root = server.client.base_url.copy_with(path=f"/api/kernels/{row.kernel}{path}")
+    assert server.client.request(verb, root).status_code in (200, 204)
+    late_s = time.monotonic() + 90
+    while (row := store.find(made)).ended_s is None:
+        assert time.monotonic() < late_s, row
+        time.sleep(0.1)
+    assert (row.state, row.starts) == (state, starts)
+
+
 def store_started(server, rows):
     """Say whether a server has started one of the kernels of these rows."""
     root = server.client.base_url.copy_with(path="/api/kernels")
