@@ -82,9 +82,10 @@ async def run(
 
 
 def environment(folder: Path) -> dict[str, str]:
-    """Return a kernel's environment: its temporary files in ``folder``, none of the user's settings, no proxy."""
+    """Return a kernel's environment: its files in ``folder``, none of the user's settings or sessions, no proxy."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("IPYBATCH_")}
-    return kept | dict.fromkeys(("TMPDIR", "TEMP", "TMP"), str(folder)) | dict.fromkeys(("NO_PROXY", "no_proxy"), "*")
+    places = dict.fromkeys(("TMPDIR", "TEMP", "TMP", "XDG_RUNTIME_DIR"), str(folder))
+    return kept | places | dict.fromkeys(("NO_PROXY", "no_proxy"), "*")
 
 
 def tidy(notebook: Notebook) -> Notebook:
