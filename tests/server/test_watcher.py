@@ -12,7 +12,7 @@ from jupyter_events.logger import EventLogger
 from ipybatch.engine.data.events import Counts
 from ipybatch.server import watcher as watchers
 from ipybatch.server.refusal import Refusal
-from ipybatch.server.watcher import LATEST, TIMED_S, UNHEARD_S, Watcher
+from ipybatch.server.watcher import ENDED_S, LATEST, TIMED_S, UNHEARD_S, Watcher
 from ipybatch.server.wire import Change, SessionItem, SessionPage
 from tests.server.conftest import write_runs
 
@@ -70,7 +70,7 @@ class Watched:
         self.pool = ThreadPoolExecutor(1)
         self.watcher = Watcher(self.sessions, self.pool, self.told.append, is_heard=lambda: self.heard)
 
-    def look(self, after_s=TIMED_S):
+    def look(self, after_s=ENDED_S):
         """Return what a look tells: cursor, items, removed; None for nothing."""
         self.now_s += after_s
         before = len(self.told)
@@ -201,12 +201,13 @@ def test_while_nobody_listens_it_is_looked_rarely_and_no_end_is_missed(watched):
     watched.sessions.write(session())
     watched.look()
     watched.sessions.write(session(state="completed", where=""))
-    assert watched.look() is None
+    assert watched.look(UNHEARD_S - 1) is None
     assert watched.sessions.looks == 1
     watched.heard = True
     assert [item.state for item in watched.look(0.5).items] == ["completed"]
     watched.heard = False
     watched.sessions.write(session("a-2"))
+    assert watched.look(0.5) is None
     assert [item.id for item in watched.look(UNHEARD_S).items] == ["a-2"]
 
 
@@ -316,7 +317,7 @@ def test_jupyters_own_events_tell_of_a_session(served, tmp_path):
 
 
 async def look(served):
-    served.services.watcher._latest_s = -TIMED_S
+    served.services.watcher._latest_s = -ENDED_S
     await served.services.watcher.look(time.monotonic())
 
 

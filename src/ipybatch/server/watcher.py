@@ -45,8 +45,9 @@ SCHEMA = {
 }
 LOOK_S = 0.5  # at most two changes a second
 UNHEARD_S = 5.0  # between looks while nobody listens
-TIMED_S = 2.0  # between looks at what ended; and at what is live while no journal changes: time tells that it is dead
-SHARE = 0.01  # of a core
+TIMED_S = 2.0  # between looks at what is live while no journal changes: time alone tells that an owner is dead
+ENDED_S = 5.0  # between looks at what ended: an end that was seen coming is told at once
+SHARE = 0.006  # of a core; what tabs are sent comes on top
 LATEST = 50  # sessions that are compared beside the live ones: one may begin and end between two looks
 BACKLOG = 100  # changes that a stream can come back for
 
@@ -91,7 +92,7 @@ class Watcher:
         self._told: dict[str, SessionItem] | None = None  # None until the first look
         self._stamp: object = None
         self._latest_stamp: object = None  # when the latest sessions were read
-        self._latest_s = -TIMED_S
+        self._latest_s = -ENDED_S
         self._looked_s = -UNHEARD_S
         self._cpu_s = 0.0  # of the latest look
         self._backlog: deque[tuple[int, bytes]] = deque(maxlen=BACKLOG)
@@ -157,7 +158,7 @@ class Watcher:
         began_s = time.thread_time()
         stamp, told = self._sessions.stamp(), self._told or {}
         is_timed = now_s - self._looked_s >= TIMED_S and any(item.where for item in told.values())
-        is_stale = stamp != self._latest_stamp and now_s - self._latest_s >= TIMED_S
+        is_stale = stamp != self._latest_stamp and now_s - self._latest_s >= ENDED_S
         if stamp == self._stamp and not is_timed and not is_stale:
             return None, time.thread_time() - began_s
         self._stamp, self._looked_s = stamp, now_s
