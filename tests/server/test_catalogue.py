@@ -269,7 +269,7 @@ def test_its_state_is_judged_anew_though_nobody_wrote(catalogue, path, monkeypat
         (live_run(), ["pause", "cancel", "adjust"]),
         (live_run(state="paused"), ["resume", "cancel", "adjust"]),
         (
-            live_run(live=b'{"status": {"waiting": "the service asked us to slow down: 9 s left"}}'),
+            live_run(live=b'{"is_cooling": true}'),
             ["pause", "cancel", "adjust", "lift"],
         ),
         ({"state": "completed", "failed": 3}, []),

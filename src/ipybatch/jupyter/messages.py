@@ -26,6 +26,7 @@ from ipybatch.engine.data.masking import mask
 from ipybatch.engine.data.outcome import RecordedItem
 from ipybatch.engine.feed import event_text
 from ipybatch.engine.feed.event_text import LogLine
+from ipybatch.engine.feed.live_record import LIFTED_S
 from ipybatch.engine.feed.session_view import LiveStatus, SessionView
 from ipybatch.engine.feed.snapshot import Group, Snapshot
 
@@ -259,7 +260,6 @@ Parts = frozenset[Literal["rows", "pace", "moves", "log"]]
 
 LINES_AT_ONCE = 25
 LIMIT_GROUPS_SHOWN = 8
-LIFTED_S = 60.0  # what is left of a cool-down that is worth a button
 
 _CAN: dict[events.State, list[CommandName]] = {
     "planned": ["resume"],

@@ -229,7 +229,7 @@ class Handler(BodyReader):
             field=refusal.field,
             value=_short(refusal.value),
             allowed=refusal.allowed,
-            next_step=without_paths(mask(refusal.next_step)),
+            next_step=mask(refusal.next_step),  # ours: it may name a route
         )
         self.finish(encode(problem), set_content_type=_PROBLEM)
 

@@ -18,6 +18,7 @@ from ipybatch.engine.data.spec import Spec
 from ipybatch.engine.feed.session_view import LiveStatus
 from ipybatch.engine.feed.snapshot import BreakerSnapshot, Group, Snapshot
 
+LIFTED_S = 60.0  # what is left of a cool-down that is worth a button
 GROUPS = 500  # the latest that changed, at most
 _LIMIT_GROUPS = 20
 _UNENDED = ("pending", "running")
@@ -28,6 +29,7 @@ class LiveRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
 
     Attributes:
         running: Attempts in flight.
+        is_cooling: Whether the service asked to slow down, for long enough to lift that.
         total: Items in all; None until a generator is exhausted.
         breaker_policy: (failures, give_up_after); None for no breaker.
         rates: (limit, limit as declared, per_s, unit) of each rate.
@@ -44,6 +46,7 @@ class LiveRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
     rates: list[tuple[float, float, float, str]] = []
     groups: list[Group] = []
     last_error: str = ""
+    is_cooling: bool = False
     budget_usd: float | None = None
 
     def counts(self, on_record: events.Counts) -> events.Counts:
@@ -81,7 +84,7 @@ def decode(live: bytes | None) -> LiveRecord | None:
         return None
 
 
-def live_record(snapshot: Snapshot, status: LiveStatus, spec: Spec, declared: Limits) -> LiveRecord:
+def live_record(snapshot: Snapshot, status: LiveStatus, spec: Spec, declared: Limits, now_s: float) -> LiveRecord:
     """Return what is to be recorded; on the engine's thread while it runs."""
     rates, paced = spec.limits.rates, spec.limits.all_rates[len(spec.limits.rates) :]
     busiest = sorted(status.limit_groups, key=lambda group: -group.waiting)[:_LIMIT_GROUPS]
@@ -97,6 +100,7 @@ def live_record(snapshot: Snapshot, status: LiveStatus, spec: Spec, declared: Li
         rates=[(rate.limit, most.limit, rate.per_s, rate.unit) for rate, most in pairs],
         groups=_groups(snapshot, spec.group_word),
         last_error=snapshot.last_error,
+        is_cooling=snapshot.cooling(now_s + LIFTED_S) is not None,
         budget_usd=snapshot.budget_usd,
     )
 

@@ -284,7 +284,7 @@ class Run:
     def _encode_live(self) -> bytes:
         snapshot, limits = self._feed.snapshot, self._spec.limits
         status = read_live_status(self.runner, limits, snapshot, self._clock)
-        return msgspec.json.encode(live_record(snapshot, status, self._spec, self._declared))
+        return msgspec.json.encode(live_record(snapshot, status, self._spec, self._declared, self._clock.unix_s()))
 
     def _press(self) -> None:
         """Cancel the entering or leaving of the work, once it has been stopped, until it ends or is left to itself."""
