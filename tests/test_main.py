@@ -18,7 +18,7 @@ from ipybatch import Limits
 from ipybatch.__main__ import main
 from ipybatch.engine.run import engine_thread
 from ipybatch.engine.store import journal as journals
-from ipybatch.engine.store import run_store
+from ipybatch.engine.store import plan_rows
 from ipybatch.session import follower
 from tests.kernels import Kernel
 
@@ -242,7 +242,7 @@ def test_a_command_reads_no_items(run, live, gate, monkeypatch):
     """However many there are, it is taken within a second."""
     live(gate, [1, 2, 3], name="night", limits=Limits(concurrency=1)).start()
     gate.wait_begun(1)
-    monkeypatch.setattr(run_store, "read_plan", None)
+    monkeypatch.setattr(plan_rows, "read_plan", None)
     assert [run(command, "night")[:2] for command in COMMANDS] == [
         (0, "night: paused\n"),
         (0, "night: running\n"),
