@@ -10,7 +10,8 @@ import msgspec
 import pytest
 
 from ipybatch.engine.store import journal as journals
-from ipybatch.engine.store import lease
+from ipybatch.engine.store import lease, registration
+from ipybatch.server import catalogue as catalogue_module
 from ipybatch.server.catalogue import Catalogue
 from ipybatch.server.refusal import Refusal
 from ipybatch.server.run_rows import look
@@ -244,9 +245,51 @@ def test_a_journal_that_nobody_wrote_to_is_not_opened_again(catalogue, path, mon
     first = [catalogue.page(), catalogue.live()]
     times = len(opened)
     assert [catalogue.page(), catalogue.live()] == first
-    assert len(opened) == times == 2
+    assert len(opened) == times == 1, "nothing that was written a minute ago is live"
     write_runs(path, [{"name": "two"}])
     assert names(catalogue.page()) == ["two", "one"]
+
+
+def test_of_many_journals_only_those_are_opened_that_have_what_is_asked_for(catalogue, path, monkeypatch):
+    """A page of the latest runs opens the latest journals, and no others; pages tell each run once all the same."""
+    now_s, opened = time.time(), []
+    for at in range(30):
+        each = path.with_name(f"j{at}.sqlite3")
+        write_runs(each, [{"name": f"{at} {run}", "created_s": now_s - 1000 * at - run} for run in (2, 1, 0)])
+        os.utime(each, (now_s - 1000 * at, now_s - 1000 * at))
+    connect = journals.connect
+    monkeypatch.setattr(journals, "connect", lambda *given, **more: opened.append(given[0]) or connect(*given, **more))
+    page = catalogue.page(limit=4)
+    assert names(page) == ["0 0", "0 1", "0 2", "1 0"]
+    assert len(opened) == 2
+    assert catalogue.live() == []
+    told, cursor = names(page), page.next
+    assert len(cursor) < 200
+    while cursor:
+        page = catalogue.page(limit=4, cursor=cursor)
+        told, cursor = told + names(page), page.next
+    assert told == [f"{at} {run}" for at in range(30) for run in range(3)]
+
+
+def test_of_very_many_journals_old_ones_are_looked_at_seldom(catalogue, path, monkeypatch):
+    """One that is written again is seen when it is registered again, as whoever opens it does, else a little later."""
+    monkeypatch.setattr("ipybatch.server.catalogue._MANY", 3)
+    old_s = time.time() - 7200
+    for at in range(5):
+        each = path.with_name(f"j{at}.sqlite3")
+        write_runs(each, [{"name": f"old {at}", "created_s": old_s}])
+        os.utime(each, (old_s, old_s))
+    os.utime(registration.folder(), (old_s, old_s))
+    assert len(names(catalogue.page())) == 5
+    looked = []
+    stamp = vars(catalogue_module)["_stamp"]
+    monkeypatch.setattr(catalogue_module, "_stamp", lambda path: looked.append(path.name) or stamp(path))
+    catalogue.stamps()
+    assert looked == []
+    write_runs(path.with_name("j3.sqlite3"), [live_run(name="new", created_s=time.time())])
+    registration.register(path.with_name("j3.sqlite3"))
+    assert names(catalogue.page(limit=1)) == ["new"]
+    assert [item.name for item in catalogue.live()] == ["new"]
 
 
 def test_its_state_is_judged_anew_though_nobody_wrote(catalogue, path, monkeypatch):

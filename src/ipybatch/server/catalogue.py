@@ -9,7 +9,8 @@ learns where a journal lies.
 
 Rows of a journal that nobody has written to since they were read are not read
 again: what does not stand in them (whether an owner is alive, which kernel it
-is) is judged anew each time.
+is) is judged anew each time.  A journal is not opened for what it cannot have:
+no run of it is newer than its file, and a live one is written every few seconds.
 """
 
 from __future__ import annotations
@@ -25,10 +26,12 @@ import re
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
+
+import msgspec
 
 from ipybatch.engine.data.events import State
 from ipybatch.engine.data.masking import mask, printable
@@ -56,9 +59,27 @@ _HEARD_S = 60.0  # far longer than a lease: whose process was silent for longer 
 _KERNELS_S = 2.0  # how long what is known of kernels is used again
 _KEPT = 4096  # answers of journals that are kept
 _TICK_NS = 50_000_000  # a file that was written just now may be written again within the same tick of its clock
+_MANY = 200  # journals; of more, those that nobody has written to for long are looked at seldom
+_LONG_S, _SELDOM_S = 3600.0, 30.0
+_LATE_S = 5.0  # how much later a file's clock may be, or a beat
 _ID = re.compile(r"([0-9a-f]{16})-([0-9]{1,15})")
 
 T = TypeVar("T")
+
+Stamp = tuple[tuple[int, int, int], ...]
+
+
+class _After(msgspec.Struct, array_like=True):
+    """Where a page goes on.
+
+    Attributes:
+        created_s: When the last run that was told was made; ``key``: which journal has it.
+        below: In journals that had more to tell: only runs with a smaller number.
+    """
+
+    created_s: float
+    key: str
+    below: dict[str, Place]
 
 
 class Catalogue:
@@ -71,7 +92,9 @@ class Catalogue:
     def __init__(self, app: Any = None) -> None:
         self._app = app
         self._lock = threading.Lock()
-        self._registered: tuple[Any, list[Path]] = None, []
+        self._registered: tuple[Any, dict[str, Path]] = None, {}
+        self._stamps: dict[str, Stamp] = {}
+        self._all_s = 0.0  # when all of them are to be looked at
         self._answers: dict[tuple[Any, ...], tuple[Any, Any, float]] = {}  # until when the answer holds all the same
         self._kernels: tuple[float, dict[str, str]] = 0.0, {}
 
@@ -89,21 +112,33 @@ class Catalogue:
             Refusal: The cursor is not one of ours.
         """
         unread: list[str] = []
-        places = None if not cursor else from_cursor(cursor, dict[str, Place])
+        after = from_cursor(cursor, _After) if cursor else None
+        stamps = self.stamps()
+
+        def open_runs(key: str, path: Path) -> _Runs:
+            return _Runs(self, key, path, states, name, limit + 1, after, unread)
+
         runs = _Merged(
-            _Runs(self, key, path, states, name, limit + 1, (places or {}).get(key), unread)
+            (_written_s(stamps[key]), key, functools.partial(open_runs, key, path))
             for key, path in self.journals().items()
-            if places is None or key in places
+            if key in stamps
         )
         items = [self._item(key, *judged) for key, judged in itertools.islice(runs, limit)]
-        after = runs.places()
-        return SessionPage(items=items, next=to_cursor(after) if after else None, unread=unread)
+        place = runs.place()
+        return SessionPage(items=items, next=None if place is None else to_cursor(place), unread=unread)
 
     def live(self) -> list[SessionItem]:
         """Return the sessions that are running, or paused, the latest first."""
         unread: list[str] = []
+        stamps, since_s = self.stamps(), time.time() - lease.LEASE_S - _LATE_S
+
+        def open_runs(key: str, path: Path) -> _Runs:
+            return _Runs(self, key, path, history.UNENDED, "", _BATCH, None, unread)
+
         runs = _Merged(
-            _Runs(self, key, path, history.UNENDED, "", _BATCH, None, unread) for key, path in self.journals().items()
+            (_written_s(stamps[key]), key, functools.partial(open_runs, key, path))
+            for key, path in self.journals().items()
+            if key in stamps and _written_s(stamps[key]) > since_s
         )
         return [self._item(key, *judged) for key, judged in runs]
 
@@ -147,13 +182,28 @@ class Catalogue:
 
     def stamp(self) -> object:
         """Return something that changes when any journal did; what only time tells, such as a dead owner, does not."""
-        return tuple((key, _stamp(path)) for key, path in self.journals().items())
+        return tuple(self.stamps().items())
+
+    def stamps(self) -> dict[str, Stamp]:
+        """Return when each journal was last written; of `_MANY`, the old ones as they were some seconds ago."""
+        journals, now_s = self.journals(), time.monotonic()
+        is_whole = len(journals) <= _MANY or now_s >= self._all_s or len(journals) != len(self._stamps)
+        if is_whole:
+            self._stamps = {key: _stamp(path) for key, path in journals.items()}
+            self._all_s = now_s + _SELDOM_S
+            return self._stamps
+        since_s = time.time() - _LONG_S
+        recent = {key: path for key, path in journals.items() if _written_s(self._stamps.get(key, ())) > since_s}
+        self._stamps = self._stamps | {key: _stamp(path) for key, path in recent.items()}
+        return self._stamps
 
     def journals(self) -> dict[str, Path]:
         """Return the registered journals, and the default one, by the first part of their sessions' ids."""
+        found = self._found()
         with suppress(JournalError):
-            return {_key(path): path for path in dict.fromkeys([*self._found(), default()])}
-        return {_key(path): path for path in self._found()}
+            path = default()
+            return found | {_key(path): path}
+        return found
 
     def ask(
         self,
@@ -236,16 +286,17 @@ class Catalogue:
             group_word=printable(row.group_word),
         )
 
-    def _found(self) -> list[Path]:
+    def _found(self) -> dict[str, Path]:
         """Return the registered journals; their folder is not read again while none is added."""
         try:
             stamp = registration.folder().stat().st_mtime_ns
         except OSError:
-            return []
+            return {}
         known, found = self._registered
         if known != stamp or time.time_ns() - stamp < _TICK_NS:
-            found = [registered.asked for registered in registration.registered()]
+            found = {_key(registered.asked): registered.asked for registered in registration.registered()}
             self._registered = stamp, found
+            self._all_s = 0.0  # one that was opened again is registered again, and may be written
         return found
 
     def refuse(self, path: Path, error: JournalError) -> Refusal:
@@ -305,10 +356,12 @@ class _Runs:
         states: Collection[str],
         name: str,
         batch: int,
-        below: int | None,
+        after: _After | None,
         unread: list[str],
     ) -> None:
+        below = None if after is None else after.below.get(key)
         self.key, self.below = key, below
+        self._after = None if after is None or below is not None else (-after.created_s, after.key)
         self._catalogue, self._path, self._unread = catalogue, path, unread
         self._states, self._name, self._batch = states, name, batch
         self._runs = self._read()
@@ -340,6 +393,8 @@ class _Runs:
                 return
             for row in rows:
                 judged = self._catalogue.judge(self._path, row)
+                if self._after is not None and (-row.created_s, self.key) <= self._after:
+                    continue  # it was told, or began since
                 if not self._states or judged[1] in self._states:
                     yield judged
             if len(rows) < self._batch:
@@ -348,25 +403,48 @@ class _Runs:
 
 
 class _Merged:
-    """The runs of several journals, the latest first: within a journal as they were made."""
+    """The runs of several journals, the latest first: within a journal as they were made.
 
-    def __init__(self, journals: Iterator[_Runs]) -> None:
-        self._heap = [(_newest(runs), runs.key, runs) for runs in journals if runs.head is not None]
+    Args:
+        journals: When each was last written, its key, and what opens it: not before a run of that time is due.
+    """
+
+    def __init__(self, journals: Iterable[tuple[float, str, Callable[[], _Runs]]]) -> None:
+        self._heap: list[tuple[float, str, _Runs | Callable[[], _Runs]]] = [
+            (-written_s - _LATE_S, key, opens) for written_s, key, opens in journals
+        ]
         heapq.heapify(self._heap)
+        self._last = (0.0, "")
 
     def __iter__(self) -> Iterator[tuple[str, tuple[Row, State, float, str]]]:
-        while self._heap:
-            _, key, runs = self._heap[0]
+        while (runs := self._first()) is not None:
             taken = runs.next()
+            self._last = taken[0].created_s, runs.key
             if runs.head is None:
                 heapq.heappop(self._heap)
             else:
-                heapq.heapreplace(self._heap, (_newest(runs), key, runs))
-            yield key, taken
+                heapq.heapreplace(self._heap, (_newest(runs), runs.key, runs))
+            yield runs.key, taken
 
-    def places(self) -> dict[str, int]:
-        """Return where each journal goes on, for those that have more."""
-        return {key: runs.below for _, key, runs in self._heap if runs.below is not None}
+    def place(self) -> _After | None:
+        """Return where it goes on; None when nothing is left."""
+        if self._first() is None:
+            return None
+        opened = (runs for _, _, runs in self._heap if isinstance(runs, _Runs))
+        return _After(*self._last, {runs.key: runs.below for runs in opened if runs.below is not None})
+
+    def _first(self) -> _Runs | None:
+        """Return the journal that has the next run."""
+        while self._heap:
+            _, key, runs = self._heap[0]
+            if isinstance(runs, _Runs):
+                return runs
+            opened = runs()
+            if opened.head is None:
+                heapq.heappop(self._heap)
+            else:
+                heapq.heapreplace(self._heap, (_newest(opened), key, opened))
+        return None
 
 
 def _newest(runs: _Runs) -> float:
@@ -412,7 +490,11 @@ def _home(path: Path) -> Path:
     return path
 
 
-def _stamp(path: Path) -> tuple[tuple[int, int, int], ...]:
+def _written_s(stamp: Stamp) -> float:
+    return max((part[1] for part in stamp), default=0) / 1e9
+
+
+def _stamp(path: Path) -> Stamp:
     """Return what changes with every commit: inode, time and size of the file and of its log."""
     home = _home(path)
     at = home if home is path or home.exists() else path  # nobody has opened it on this machine
