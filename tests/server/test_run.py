@@ -13,7 +13,7 @@ from ipybatch.engine.store import lease
 from ipybatch.gemini.money.credits import CreditAccount
 from ipybatch.server.submission_store import Submissions
 from tests.kernels import Kernel
-from tests.server.submitting import OTHER, add_words, order, paid, set_row
+from tests.server.submitting import OTHER, Words, add_words, order, paid, set_row
 
 
 @pytest.fixture
@@ -102,6 +102,16 @@ def test_an_interrupt_cancels_it(store, words, tmp_path, monkeypatch, is_begun):
     row = store.find(made.id)
     assert (row.state, row.run) == ("CANCELLED", 1 if is_begun else None)
     assert store.claim(2) is None
+
+
+def test_interrupted_once_it_has_ended_it_stays_as_it_is(store, words, monkeypatch):
+    account = CreditAccount(journal=store.path)
+    account.grant(10)
+    made = store.create(paid(4, request=words("one", "two"), requests=2))
+    monkeypatch.setattr(Words, "used", lambda *given, **named: os.kill(os.getpid(), signal.SIGINT))
+    assert main(["run", made.id]) == 130
+    assert (store.find(made.id).state, store.find(made.id).reason) == ("COMPLETED", "")
+    assert (account.balance, account.available) == (6, 6)
 
 
 def test_killed_it_goes_on_where_it_was(store, words, tmp_path, monkeypatch):

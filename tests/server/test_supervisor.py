@@ -4,6 +4,7 @@ import asyncio
 import json
 import subprocess
 import sys
+import time
 from collections import Counter
 
 import pytest
@@ -13,7 +14,7 @@ from ipybatch.gemini.money.credits import CreditAccount
 from ipybatch.server.submission_store import Submissions
 from ipybatch.server.supervisor import Reply
 from tests.kernels import ROOT
-from tests.server.submitting import Threads, add_words, order, paid, supervise
+from tests.server.submitting import OTHER, Threads, add_words, order, paid, set_row, supervise
 
 _KERNEL = "the kernel that it was started in has"
 _VERSION = f"{_KERNEL} another version of ipybatch than this server:"
@@ -202,6 +203,42 @@ class TestDying:
         kernels.execute = execute
         run(store, kernels)
         assert store.find(made.id).state == "COMPLETED"
+
+    @pytest.mark.parametrize("step", ["start", "stop"])
+    def test_a_server_that_ends_leaves_no_kernel_halfway(self, store, kernels, words, step):
+        """Jupyter waits for ever for one whose start or shutdown was cancelled."""
+        begun, went = asyncio.Event(), []
+        do = getattr(kernels, step)
+
+        async def slowly(given):
+            begun.set()
+            await asyncio.sleep(0.1)
+            went.append(step)
+            return await do(given)
+
+        setattr(kernels, step, slowly)
+        made = store.create(order(request=words("one")))
+        run(store, kernels, begun.is_set)
+        assert went == [step]
+        assert len(kernels.stopped) == kernels.started == 1
+        row = store.find(made.id)
+        assert (row.state, row.starts) == (("RUNNING", 0) if step == "start" else ("COMPLETED", 1))
+
+    def test_a_shutdown_that_takes_long_does_not_touch_the_next_start(self, store, kernels, words, tmp_path):
+        """Put into the queue again meanwhile, it is claimed by another server: that start is the other's."""
+        stop, others = kernels.stop, Submissions(store.path)
+        made = store.create(order(request=words("one")))
+
+        async def stop_late(kernel):
+            if store.find(made.id).state == "COMPLETED":
+                others.requeue(1, "resume")
+                set_row(store, others.claim(2), owner=OTHER, beat_s=time.time())
+            await stop(kernel)
+
+        kernels.stop = stop_late
+        run(store, kernels, lambda: store.find(made.id).state == "RUNNING" and kernels.stopped)
+        row = store.find(made.id)
+        assert (row.state, row.starts, row.owner, row.reason) == ("RUNNING", 1, OTHER, "")
 
     def test_a_session_that_ended_before_its_row_did_is_not_run_again(
         self, store, kernels, words, tmp_path, monkeypatch

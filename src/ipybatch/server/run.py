@@ -104,11 +104,18 @@ def work(submission: str, *, journal: Path | None = None, kernel: str = "") -> R
     held = store.take(submission, kernel)
     told = _Told(held)
     told.line(f"start {held.starts} of {held.requests:,} requests ({held.template})")
+    beat = _Beat(store, held)
     try:
-        with _beating(store, held) as beat:
+        with beat.beating():
             state, reason, used = _run(store, held, beat, told)
     except KeyboardInterrupt:
-        store.end(held, "CANCELLED", "it was interrupted before it began")
+        session = beat.session
+        if session is None:
+            store.end(held, "CANCELLED", "it was interrupted before it began")
+        elif session.state in events.ENDED:
+            store.end(held, _ended(session.state), session.reason)
+        else:
+            store.end(held, "CANCELLED", "it was interrupted again while it was cancelled")
         raise
     except BatchError as error:
         state, reason, used = "FAILED", str(error), None
@@ -163,21 +170,19 @@ class _Beat:
                 return
             self.obey(state)
 
+    @contextmanager
+    def beating(self) -> Iterator[None]:
+        """Do so meanwhile."""
+        threading.Thread(target=self.run, name="ipybatch-submission", daemon=True).start()
+        try:
+            yield
+        finally:
+            self.stop.set()
+
     def obey(self, state: str | None) -> None:
         """Cancel the session where that was asked of its submission."""
         if state == "CANCELLING" and self.session is not None:
             self.session.cancel()
-
-
-@contextmanager
-def _beating(store: Submissions, held: Row) -> Iterator[_Beat]:
-    beat = _Beat(store, held)
-    thread = threading.Thread(target=beat.run, name="ipybatch-submission", daemon=True)
-    thread.start()
-    try:
-        yield beat
-    finally:
-        beat.stop.set()
 
 
 def _run(store: Submissions, held: Row, beat: _Beat, told: _Told) -> tuple[Ended, str, Decimal | None]:

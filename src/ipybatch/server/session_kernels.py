@@ -36,6 +36,7 @@ class SessionKernels:
         self._app, self._kernel_name = app, kernel_name
         self._sessions: dict[str, str] = {}  # by kernel
         self._restarted: set[str] = set()  # by Jupyter, which starts what died anew
+        self._processes: dict[str, int | None] = {}  # by kernel; another one is another kernel: somebody restarted it
 
     async def start(self, row: Row) -> str:
         """Start one for a submission, and return its id."""
@@ -44,6 +45,7 @@ class SessionKernels:
         )
         kernel = str(session["kernel"]["id"])
         self._sessions[kernel] = session["id"]
+        self._processes[kernel] = self._process(kernel)
         with suppress(Exception):  # a gateway's has none
             self._app.kernel_manager.add_restart_callback(kernel, lambda: self._restarted.add(kernel), "restart")
         return kernel
@@ -72,6 +74,7 @@ class SessionKernels:
     async def stop(self, kernel: str) -> None:
         """Shut it down; one that is gone is no error."""
         self._restarted.discard(kernel)
+        self._processes.pop(kernel, None)
         session = self._sessions.pop(kernel, "")
         try:
             await self._app.session_manager.delete_session(session)
@@ -96,10 +99,14 @@ class SessionKernels:
 
     async def _is_alive(self, kernel: str) -> bool:
         kernels = self._app.kernel_manager
-        if kernel in self._restarted or kernel not in kernels:
+        if kernel in self._restarted or kernel not in kernels or self._process(kernel) != self._processes.get(kernel):
             return False
         alive = kernels.get_kernel(kernel).is_alive()
         return bool(await alive if asyncio.iscoroutine(alive) or asyncio.isfuture(alive) else alive)
+
+    def _process(self, kernel: str) -> int | None:
+        """Return the number of its process; None where it is on another machine, or has none just now."""
+        return getattr(getattr(self._app.kernel_manager.get_kernel(kernel), "provisioner", None), "pid", None)
 
 
 def _reply(content: dict[str, Any]) -> Reply:

@@ -72,7 +72,8 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         number: The order in which they came.
         state: "CANCELLING" where a cancel was asked of one that runs.
-        starts: How often it was started since it came into the queue.
+        starts: How often it was started since it came into the queue, without those that its server ended.
+        epoch: How often it was ever started.
         owner: Whoever starts or runs it, as with a run; None for nobody.
         kernel: The id of the kernel of its latest start.
         run: The number of its session's run; None until that has begun.
@@ -93,6 +94,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     start_at_s: float | None
     ended_s: float | None
     starts: int
+    epoch: int
     owner: str | None
     beat_s: float
     kernel: str
@@ -110,16 +112,16 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
         )
 
     @property
-    def epoch(self) -> tuple[int, int]:
-        """Which start of which row it is."""
-        return self.number, self.starts
+    def this(self) -> tuple[int, int]:
+        """Which start of which row it is: the values of `THIS`."""
+        return self.number, self.epoch
 
 
 _FIELDS = Row.__struct_fields__
 COLUMNS = ", ".join(_FIELDS)
 
 
-THIS = "number = ? AND starts = ? AND state IN ('RUNNING', 'CANCELLING')"
+THIS = "number = ? AND epoch = ? AND state IN ('RUNNING', 'CANCELLING')"
 MINE = f"{THIS} AND owner = ?"
 DUE = (
     f"SELECT {COLUMNS} FROM submission WHERE state = 'PENDING' AND coalesce(start_at_s, 0) <= ?"  # noqa: S608

@@ -11,7 +11,7 @@ why, and whoever writes to a row is who holds it, or has taken it over.
     `end`      COMPLETED, FAILED, CANCELLED or ROLLED_BACK; the credits that were used are taken, the rest is free
     `cancel`   one that waits has ended with that; of one that runs it is on record, so that nobody starts it again
 
-Owners and their beats are those of `lease`; `starts` is the epoch.  After
+Owners and their beats are those of `lease`; each start is an epoch.  After
 `STARTS` of them it has failed, whoever died.  Reading opens no journal and
 makes none.
 """
@@ -55,7 +55,7 @@ class Submissions:
         self._unix_s = unix_s
         self._folds: dict[tuple[Any, ...], Fold] = {}  # states of accounts, some time ago
         self._silence: lease.Silence | None = None
-        self._held: set[tuple[int, int]] = set()  # by this process, as epochs
+        self._held: set[tuple[int, int]] = set()  # by this process
         self._lock = threading.Lock()
 
     # What is on record
@@ -293,7 +293,7 @@ class Submissions:
             JournalError: The journal cannot be written.
         """
         asked = f"UPDATE submission SET kernel = ? WHERE {rows.THIS}"  # noqa: S608  # a constant
-        self._written(lambda database: database.execute(asked, (kernel, *claimed.epoch)).rowcount)
+        self._written(lambda database: database.execute(asked, (kernel, *claimed.this)).rowcount)
 
     def take(self, submission: str, kernel: str = "") -> Row:
         """Hold it as this process, which is about to run it.
@@ -317,7 +317,7 @@ class Submissions:
                 rows.end(database, row, "CANCELLED", "it was cancelled before it began", self._unix_s())
                 return Conflict(f"submission {row.id} was cancelled")
             if row.state == "RUNNING" and kernel and kernel == row.kernel:
-                values = (lease.me(), self._unix_s(), *row.epoch)
+                values = (lease.me(), self._unix_s(), *row.this)
                 database.execute(f"UPDATE submission SET owner = ?, beat_s = ? WHERE {rows.THIS}", values)  # noqa: S608
                 return rows.get(database, submission)
             if row.state != "PENDING" and self._is_live(row):
@@ -339,7 +339,7 @@ class Submissions:
         """
 
         def unit(database: sqlite3.Connection) -> RowState | None:
-            values = (self._unix_s(), *held.epoch, lease.me())
+            values = (self._unix_s(), *held.this, lease.me())
             if not database.execute(f"UPDATE submission SET beat_s = ? WHERE {rows.MINE}", values).rowcount:  # noqa: S608
                 return None
             return rows.get(database, held.id).state
@@ -354,7 +354,7 @@ class Submissions:
         """
 
         def unit(database: sqlite3.Connection) -> RowState | None:
-            values = (run, self._unix_s(), *held.epoch, lease.me())
+            values = (run, self._unix_s(), *held.this, lease.me())
             linked = database.execute(f"UPDATE submission SET run = ?, beat_s = ? WHERE {rows.MINE}", values)  # noqa: S608
             return rows.get(database, held.id).state if linked.rowcount else None
 
@@ -373,7 +373,7 @@ class Submissions:
 
         def unit(database: sqlite3.Connection) -> bool:
             row = rows.get(database, held.id)
-            if row.state in ENDED or row.epoch != held.epoch:
+            if row.state in ENDED or row.this != held.this:
                 return False
             rows.end(database, row, state, reason, self._unix_s(), used)
             return True
@@ -390,10 +390,11 @@ class Submissions:
         Raises:
             JournalError: The journal cannot be written.
         """
-        values = (mask(reason), 0 if counted else 1, *held.epoch)
+        values = (mask(reason), 0 if counted else 1, *held.this)
         asked = f"UPDATE submission SET owner = NULL, reason = ?, starts = starts - ? WHERE {rows.THIS}"  # noqa: S608
         self._let_go(held)
-        self._written(lambda database: database.execute(asked, values).rowcount)
+        patience_s = PATIENCE_S if counted else BUSY_S  # without that it is found gone
+        self._written(lambda database: database.execute(asked, values).rowcount, patience_s=patience_s)
 
     def stands(self, held: Row) -> Literal["ours", "theirs", "over", "gone"]:
         """Return how a start stands that this process has claimed.
@@ -406,7 +407,9 @@ class Submissions:
             JournalError: The journal cannot be read.
         """
         row = self.find(held.id)
-        if row.state in ENDED or row.epoch != held.epoch:
+        if row.this != held.this or row.owner != lease.me():
+            self._let_go(held)
+        if row.state in ENDED or row.this != held.this:
             return "over"
         if row.owner is None or (row.owner != lease.me() and lease.find_process(row.owner) is False):
             return "gone"
@@ -429,8 +432,8 @@ class Submissions:
 
     def _begin(self, database: sqlite3.Connection, row: Row) -> Row:
         database.execute(
-            "UPDATE submission SET state = 'RUNNING', starts = starts + 1, owner = ?, beat_s = ?, kernel = ''"
-            " WHERE number = ?",
+            "UPDATE submission SET state = 'RUNNING', starts = starts + 1, epoch = epoch + 1, owner = ?, beat_s = ?,"
+            " kernel = '' WHERE number = ?",
             (lease.me(), self._unix_s(), row.number),
         )
         return rows.get(database, row.id)
@@ -460,7 +463,7 @@ class Submissions:
         if row.owner is None:
             return False
         if row.owner == lease.me():
-            return row.epoch in self._held
+            return row.this in self._held
         return lease.may_live(row.owner) and self._unix_s() - row.beat_s < lease.LEASE_S
 
     def _may_be_held(self, row: Row, silence: lease.Silence) -> bool:
@@ -473,11 +476,11 @@ class Submissions:
 
     def _keep(self, row: Row) -> None:
         with self._lock:
-            self._held.add(row.epoch)
+            self._held.add(row.this)
 
     def _let_go(self, row: Row) -> None:
         with self._lock:
-            self._held.discard(row.epoch)
+            self._held.discard(row.this)
 
     def _fold(self, account: str) -> Fold:
         """Return the state of an account some time ago: what is new since then is few rows."""

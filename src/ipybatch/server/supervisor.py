@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 LOOK_S = 1.0  # between two looks for what others have submitted, and at what runs
 BEGIN_S = 180.0  # how long a kernel may take to begin: its disk may be a slow one
-STOP_S = 30.0  # how long it may take to end
+STOP_S = 15.0  # how long it may take to end, before nobody waits for that any more
 LINE = 'from ipybatch.server.run import main; main("{}")'
 
 _log = logging.getLogger(__name__)
@@ -93,6 +93,7 @@ class Supervisor:
         self._most, self._look_s = most, look_s
         self._news = news or asyncio.Event()
         self._watching: set[asyncio.Task[None]] = set()
+        self._ending: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:
         """Start what is to run, until it is cancelled."""
@@ -146,27 +147,23 @@ class Supervisor:
 
     async def _watch(self, store: Submissions, row: Row) -> None:
         """Run one in a kernel, and see to it that its row tells how that came out."""
-        kernel: list[str] = []
-        driving = asyncio.ensure_future(self._drive(store, row, kernel))
+        starting = asyncio.ensure_future(self._kernels.start(row))
+        driving = asyncio.ensure_future(self._drive(store, row, starting))
         try:
             try:
                 why = await self._until_over(store, row, driving)
             finally:
-                driving.cancel()
-                with contextlib.suppress(asyncio.CancelledError, Exception):
-                    await driving
-                for each in kernel:
-                    await self._stop(each)
+                await self._end(starting, driving)
         except asyncio.CancelledError:
             await self._blocking(_release, store, row, "its server has ended", False)
             raise
         if why is not None:
             await self._blocking(_conclude, store, row, why)
 
-    async def _drive(self, store: Submissions, row: Row, kernel: list[str]) -> Reply:
-        kernel.append(await self._kernels.start(row))
-        await self._blocking(store.started, row, kernel[0])
-        return await self._kernels.execute(kernel[0], LINE.format(row.id))
+    async def _drive(self, store: Submissions, row: Row, starting: asyncio.Future[str]) -> Reply:
+        kernel = await asyncio.shield(starting)
+        await self._blocking(store.started, row, kernel)
+        return await self._kernels.execute(kernel, LINE.format(row.id))
 
     async def _until_over(self, store: Submissions, row: Row, driving: asyncio.Future[Reply]) -> Reply | None:
         """Wait for the kernel's reply, or for what makes it needless; None where the row tells how it came out."""
@@ -192,9 +189,25 @@ class Supervisor:
             said = str(error) if isinstance(error, BatchError) else describe(error)
             return Reply(error="start", said=f"no kernel could be started: {said}")
 
-    async def _stop(self, kernel: str) -> None:
+    async def _end(self, starting: asyncio.Future[str], driving: asyncio.Future[Reply]) -> None:
+        """Shut its kernel down, whoever cancels this: for one that is left halfway, Jupyter waits for ever."""
+        ending = asyncio.ensure_future(self._stop(starting, driving))
+        self._ending.add(ending)
+        ending.add_done_callback(self._ending.discard)
         try:
-            await asyncio.wait_for(self._kernels.stop(kernel), STOP_S)
+            await asyncio.wait({ending}, timeout=STOP_S)
+        except asyncio.CancelledError:
+            await asyncio.wait({ending}, timeout=STOP_S)
+            raise
+
+    async def _stop(self, starting: asyncio.Future[str], driving: asyncio.Future[Reply]) -> None:
+        driving.cancel()
+        await asyncio.gather(starting, driving, return_exceptions=True)
+        if starting.cancelled() or starting.exception() is not None:
+            return
+        kernel = starting.result()
+        try:
+            await self._kernels.stop(kernel)
         except Exception as error:  # it is Jupyter's, and may be gone
             _log.warning("kernel %s could not be shut down: %s", kernel, mask(str(error)))
 

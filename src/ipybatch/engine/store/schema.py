@@ -32,10 +32,10 @@ tables get no further columns.
               of its key and all that is sent
     credit    movements of credit accounts; amounts are decimal text
     submission what was submitted to run in a kernel of its own. `request`: the request's body; `requests`: how many
-              items; `digest`: of the body, for an `idempotency` key that comes again; `owner`, `beat_s`: whoever starts
-              or runs it, as with a run; `run`: its session's; `verb`: "retry_failed" when failed items run
-              again; `queued_s`: when it came into the queue, at first or once more; `credits`: what all of it costs,
-              as decimal text, NULL for nothing; `reservation`: what holds them in the account, open or not
+              items; `digest`: of the body, for an `idempotency` key that comes again; `owner`, `beat_s`, `epoch`:
+              whoever starts or runs it, as with a run; `run`: its session's; `verb`: "retry_failed" when failed items
+              run again; `queued_s`: when it came into the queue, at first or once more; `credits`: what all of it
+              costs, as decimal text, NULL for nothing; `reservation`: what holds them in the account, open or not
 """
 
 from __future__ import annotations
@@ -298,6 +298,7 @@ STEPS = (
         start_at_s REAL,
         ended_s REAL,
         starts INTEGER NOT NULL DEFAULT 0,
+        epoch INTEGER NOT NULL DEFAULT 0,
         owner TEXT,
         beat_s REAL NOT NULL DEFAULT 0,
         kernel TEXT NOT NULL DEFAULT '',
