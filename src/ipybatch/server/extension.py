@@ -13,13 +13,6 @@ from typing import Any
 from jupyter_server.extension.application import ExtensionApp
 from traitlets import Bool, Float, Int, Unicode
 
-from ipybatch.server.activity import Activity
-from ipybatch.server.catalogue import Catalogue
-from ipybatch.server.handler import NoRoute
-from ipybatch.server.services import Options, Services
-from ipybatch.server.session_kernels import supervise
-from ipybatch.server.uploads import sweeping
-
 BASE = "/ipybatch/api/v1"
 
 
@@ -49,6 +42,9 @@ class IpyBatch(ExtensionApp):
 
     def initialize_settings(self) -> None:
         """Make what the handlers share."""
+        from ipybatch.server.catalogue import Catalogue
+        from ipybatch.server.services import Options, Services
+
         options = Options(**{option.name: getattr(self, option.name) for option in dataclasses.fields(Options)})
         self.services = Services(options=options, app=self.serverapp, catalogue=Catalogue(self.serverapp))
         self.settings["ipybatch"] = self.services
@@ -56,6 +52,7 @@ class IpyBatch(ExtensionApp):
 
     def initialize_handlers(self) -> None:
         """Add the routes."""
+        from ipybatch.server.handler import NoRoute
         from ipybatch.server.routes import ALIASES, ROUTES
 
         self.handlers.extend((f"{BASE}{pattern}", handler) for pattern, handler in ROUTES)
@@ -64,6 +61,10 @@ class IpyBatch(ExtensionApp):
 
     def _beside(self) -> list[Coroutine[Any, Any, None]]:
         """Return what runs as long as the server does."""
+        from ipybatch.server.activity import Activity
+        from ipybatch.server.session_kernels import supervise
+        from ipybatch.server.uploads import sweeping
+
         options, catalogue, pool = self.services.options, self.services.catalogue, self.services.pool
         beside = [
             sweeping(self.services),
