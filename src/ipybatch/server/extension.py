@@ -6,12 +6,16 @@ c.IpyBatch.max_requests = 20     # in jupyter_server_config.py, or --IpyBatch.ma
 from __future__ import annotations
 
 import asyncio
+import copy
 import dataclasses
+import math
 from collections.abc import Coroutine
 from typing import Any
 
 from jupyter_server.extension.application import ExtensionApp
-from traitlets import Bool, Float, Int, Unicode
+from traitlets import Bool, Float, Int, TraitError, Unicode, validate
+from traitlets.config import Config
+from traitlets.config.loader import DeferredConfig
 
 BASE = "/ipybatch/api/v1"
 
@@ -39,6 +43,30 @@ class IpyBatch(ExtensionApp):
         config=True
     )
     kernel_name = Unicode("", help="The kernel that submissions run in; the default one when empty.").tag(config=True)
+
+    _is_stopped = False
+
+    @validate("keep_alive_h")
+    def _is_finite(self, proposal: Any) -> Any:
+        if not math.isfinite(proposal["value"]):
+            msg = f"keep_alive_h must be a number of hours, not {proposal['value']}"
+            raise TraitError(msg)
+        return proposal["value"]
+
+    def update_config(self, config: Config) -> None:
+        """Take what is configured: a value that cannot be is told, and takes none of the others with it."""
+        possible = copy.deepcopy(config)
+        section = possible.get(type(self).__name__, {})
+        for name, value in [*section.items()]:
+            trait = self.traits(config=True).get(name)
+            if trait is None:  # traitlets says so
+                continue
+            try:
+                setattr(self, name, value.get_value(trait) if isinstance(value, DeferredConfig) else value)
+            except (TraitError, ValueError) as error:
+                del section[name]
+                self.log.error("c.IpyBatch.%s is left at %r: %s", name, getattr(self, name), error)
+        super().update_config(possible)
 
     def initialize_settings(self) -> None:
         """Make what the handlers share."""
@@ -78,10 +106,12 @@ class IpyBatch(ExtensionApp):
 
     async def _start_jupyter_server_extension(self, serverapp: Any) -> None:
         """Start what runs beside the routes."""
-        self._running = [asyncio.ensure_future(service) for service in self._beside()]
+        if not self._is_stopped:  # by a signal while it was being started
+            self._running = [asyncio.ensure_future(service) for service in self._beside()]
 
     async def stop_extension(self) -> None:
         """End it."""
+        self._is_stopped = True
         for task in self._running:
             task.cancel()
         await asyncio.gather(*self._running, return_exceptions=True)
