@@ -157,6 +157,16 @@ def submit(server, data=CSV, headers=None, **fields):
 
 
 class TestForecasts:
+    def test_who_asks_and_what_it_is_called_may_be_in_the_query(self, server):
+        """A token is one of Jupyter's ways to ask; the form's fields count before the query's."""
+        data = demand(60, 2).to_csv(index=False)
+        headers = {"Authorization": "", "Content-Type": "text/csv"}
+        query = "token=t0ken&_xsrf=a&display_name=Spare+parts&horizon=7"
+        answer = server.post(f"/ipybatch/api/batch/submit?{query}", content=data, headers=headers)
+        assert answer.status_code == 202, answer.text
+        told = server.get(f"/submissions/{answer.json()['batch_id']}").json()
+        assert told["name"].startswith("Spare parts ")
+
     def test_a_table_from_its_upload_to_one_csv(self, server):
         made = submit(server, partition_strategy="site", max_execution_time="60", max_partitions="20")
         batch = made["batch_id"]

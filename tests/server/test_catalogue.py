@@ -194,6 +194,43 @@ def test_a_journal_that_cannot_be_read_is_told_in_a_sentence_without_its_folder(
     assert not any("folder" in text or "/" in text for text in page.unread)
 
 
+ODD = {
+    "no file": "is no file",
+    "links in a circle": "leads nowhere",
+    "a time": "is damaged (ValidationError)",
+    "a state": "is damaged (ValidationError)",
+    "a number": "is damaged (ValidationError)",
+}
+
+
+@pytest.mark.parametrize("what", ODD)
+def test_an_odd_journal_keeps_nobody_from_the_others(catalogue, path, tmp_path, what):
+    write_runs(path, [{"name": "fine"}, live_run(name="live")])
+    odd = tmp_path / "a folder" / "odd.db"
+    values = {"a time": {"created_s": "long ago"}, "a state": {"state": "lost"}, "a number": {"completed": b"many"}}
+    write_runs(odd, [live_run() | values.get(what, {})])
+    writer = None
+    if what in ("no file", "links in a circle"):
+        odd.unlink()
+    if what == "no file":
+        os.mkfifo(odd)
+        writer = os.open(odd, os.O_RDWR | os.O_NONBLOCK)  # else SQLite waited for one
+    elif what == "links in a circle":
+        odd.symlink_to(odd)
+        registered = f'{{"path": "{tmp_path}", "asked": "{odd}"}}'
+        (registration.folder() / "journal-0.json").write_text(registered)
+    try:
+        page = catalogue.page()
+        assert names(page) == ["live", "fine"]
+        (unread,) = page.unread
+        assert ODD[what] in unread
+        assert "/" not in unread
+        assert [item.name for item in catalogue.live()] == ["live"]
+    finally:
+        if writer is not None:
+            os.close(writer)
+
+
 @pytest.mark.parametrize(
     "id_", ["", "x", "1-1", f"{'0' * 16}-1", f"{'0' * 16}-{'9' * 40}", "../../etc/passwd", f"{'0' * 16}-1\n", "%2e%2e"]
 )

@@ -136,6 +136,7 @@ def test_head_tells_what_get_would_send(served, plan, clock):
     clock.run(plan(odd, [1]))
     head = served.request("HEAD", url(served, "csv"))
     assert (head.status_code, head.content, head.headers["Content-Type"]) == (200, b"", "text/csv; charset=utf-8")
+    assert "Content-Length" not in head.headers, "it is not known, and not 0"
 
 
 def test_a_piece_holds_no_more_than_its_bytes(served, plan, clock, journal):
@@ -168,7 +169,8 @@ def test_a_file_that_cannot_be_sent_to_its_end_is_cut(served, plan, clock, monke
         served.get(url(served, "csv"))
 
 
-def test_a_reader_that_goes_away_ends_it(served, plan, clock, monkeypatch):
+@pytest.mark.parametrize("piece", [b"x" * 100_000, b""], ids=["while it is sent", "while its columns are looked for"])
+def test_a_reader_that_goes_away_ends_it(served, plan, clock, monkeypatch, piece):
     clock.run(plan(odd, [1]))
     made, ended = [], []
 
@@ -176,7 +178,7 @@ def test_a_reader_that_goes_away_ends_it(served, plan, clock, monkeypatch):
         try:
             while True:
                 made.append(1)
-                yield b"x" * 100_000
+                yield piece or (b"" if len(made) > 1 else b"key")
         finally:
             ended.append(len(made))
 

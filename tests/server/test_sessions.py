@@ -204,6 +204,7 @@ def test_an_id_that_is_not_ours_reads_nothing(served, night, id_, part):
         ("/sessions?limit=0", "limit"),
         ("/sessions?limit=ten", "limit"),
         ("/sessions?cursor=nonsense", "cursor"),
+        (f"/sessions?name={'n' * 51_000}", "name"),
         ("NIGHT/items?status=pending", "status"),
         ("NIGHT/items?group=-1", "group"),
         ("NIGHT/items?group=99999999999999999999", "group"),
@@ -228,6 +229,35 @@ def test_a_place_that_is_nowhere_gives_an_empty_page_or_all(served, night, numbe
     for part, value in (("items", number), ("groups", number), ("errors", number), ("log", [1.5e300, number, number])):
         page = told(served, f"{night}/{part}?cursor={to_cursor(value)}")
         assert page["next"] is None
+
+
+def test_a_place_before_the_first_leads_to_no_other_session(served, night, plan, clock):
+    from ipybatch.server.cursor import to_cursor
+
+    clock.run(plan(work, [101, 102], name="later"))
+    later = night.rpartition("-")[0] + "-2"
+    found = told(served, f"{later}/items?cursor={to_cursor(-(1 << 62))}")
+    assert [item["key"] for item in found["items"]] == [101, 102]
+
+
+@pytest.mark.parametrize(
+    ("change", "part"),
+    [
+        ("UPDATE run SET notes = '{'", ""),
+        ("UPDATE run SET notes = '{'", "/panel"),
+        ("UPDATE run SET listing = x'01'", "/items"),
+        ("UPDATE run SET listing = x'01'", "/panel"),
+        ("UPDATE item SET error = x'ff'", "/items"),
+        ("UPDATE plan SET tasks = x'ff'", "/results.csv"),
+        ("UPDATE payload SET result = x'ff'", "/results.jsonl"),
+        ("UPDATE run SET total = 'many'", "/results.parquet"),
+    ],
+)
+def test_what_ipybatch_did_not_write_is_told_in_a_sentence(served, night, journal, change, part):
+    with closing(sqlite3.connect(journal)) as database, database:
+        database.execute(change)
+    problem = told(served, f"{night}{part}", 503)
+    assert problem["detail"].startswith("journal journal.db is damaged (")
 
 
 @pytest.mark.parametrize("steps", range(1, LATEST))

@@ -1,15 +1,19 @@
 """Routes of submissions: made once, told, listed, cancelled; what is refused, and how that is said."""
 
+import threading
 import time
 import tracemalloc
+from concurrent.futures import ThreadPoolExecutor
 
+import httpx2
 import pytest
 
 from ipybatch.engine.store import journal as journals
 from ipybatch.gemini.money.credits import CreditAccount
 from ipybatch.server.submission_store import Submissions
+from ipybatch.server.templates import WrongField
 from tests.kernels import Kernel
-from tests.server.submitting import DEAD, OTHER, add_words, order, set_row
+from tests.server.submitting import DEAD, OTHER, Words, add_words, order, set_row
 
 
 @pytest.fixture
@@ -127,6 +131,49 @@ class TestMaking:
         for path in ("/submissions", "/submissions?dry_run=1"):
             refused(server.post(path, json={**words(), **given}), status, field)
         assert server.get("/submissions").json()["items"] == []
+
+    @pytest.mark.parametrize("query", ["", "?dry_run=1"])
+    def test_nothing_else_waits_for_a_check_that_takes_long(self, server, monkeypatch, query):
+        """Such as of a table, which is read for seconds."""
+        begun, go_on = threading.Semaphore(0), threading.Event()
+        check = Words.check
+
+        def slow(*given):
+            begun.release()
+            assert go_on.wait(20)
+            return check(*given)
+
+        monkeypatch.setattr(Words, "check", slow)
+        with ThreadPoolExecutor(4) as clients:
+
+            def ask(number):
+                headers = {"Authorization": server.client.headers["Authorization"]}
+                url = f"{server.url}/ipybatch/api/v1/submissions{query}"
+                return httpx2.post(url, json=words(name=f"night {number}"), headers=headers, timeout=30)
+
+            asked = [clients.submit(ask, number) for number in range(4)]
+            assert begun.acquire(timeout=20)
+            assert begun.acquire(timeout=20)
+            try:
+                assert server.get("/sessions").status_code == 200
+                assert server.get("/submissions").status_code == 200
+                assert not any(each.done() for each in asked)
+            finally:
+                go_on.set()
+            assert {each.result().status_code for each in asked} == {200 if query else 202}
+
+    @pytest.mark.parametrize("value", ["x" * 5000, ["x" * 5000], {"key": "AIzaSyD-" + "b" * 31}, 10**400])
+    def test_an_error_repeats_little_of_what_was_asked(self, server, monkeypatch, value):
+        def check(template, request, options):
+            msg = f"params.word must be short, got {request.params['word']!r}"
+            raise WrongField("params.word", msg, value=request.params["word"])
+
+        monkeypatch.setattr(Words, "check", check)
+        answer = server.post("/submissions", json=words(params={"word": value}))
+        told = refused(answer, 422, "params.word")
+        assert len(answer.text) < 3000
+        assert len(str(told["value"])) <= 200
+        assert "AIza" not in answer.text
 
     def test_an_unknown_template_is_told_which_there_are(self, server):
         assert refused(server.post("/submissions", json=words(template="x")), 422, "template")["allowed"] == ["words"]

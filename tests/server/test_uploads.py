@@ -1,5 +1,6 @@
 """The routes of uploads, over a real server."""
 
+import hashlib
 import http.client
 import json
 import os
@@ -192,6 +193,14 @@ def test_other_methods_say_which_are_possible(served, method):
     answer = served.request(method, "/uploads", content=b"x" * 1000)
     assert (answer.status_code, answer.headers["Allow"]) == (405, "POST, OPTIONS")
     assert served.request("OPTIONS", "/uploads", content=b"x").status_code == 204
+
+
+def test_what_cannot_be_written_at_last_is_told_in_a_sentence(kept_here):
+    """Such as on a disk that is full by then."""
+    told = upload_store.folder_of() / f"{hashlib.sha256(CSV).hexdigest()[:32]}.json"
+    (told / "in the way").mkdir(parents=True)
+    answer = send(kept_here, CSV, "text/csv")
+    assert (answer.status_code, answer.json()["detail"]) == (503, "the upload cannot be kept: Is a directory")
 
 
 @pytest.mark.parametrize("name", ["0" * 32, "x", "..%2Fjournal", "%2e%2e%2fjournal"])

@@ -167,7 +167,7 @@ class JobCreateHandler(Handler):
         asked = await self.blocking(self.body, JobRequest)
         name = _name_of(asked.display_name, key)
         request = SubmissionRequest(template=asked.type, name=name, requests=asked.requests)
-        made = await self.blocking(submissions.submit, self.services, request, key)
+        made = await self.checking(submissions.submit, self.services, request, key)
         self.services.submitted.set()
         count = made.request_count
         told = JobMade(
@@ -239,7 +239,11 @@ _CUT = (
     Parameter("max_execution_time", "Seconds that a partition may take.", {"type": "number", "exclusiveMinimum": 0}),
     Parameter("max_partitions", "The smallest are merged.", {"type": "integer", "minimum": 1}),
     Parameter("horizon", "Periods ahead.", {"type": "integer", "minimum": 1}),
+    Parameter("display_name", "What the session is called."),
 )
+
+
+_NOT_PARAMS = ("filename", "token", "_xsrf")  # of the file, and of whoever asks
 
 
 class ForecastSubmitHandler(Receiver):
@@ -260,13 +264,17 @@ class ForecastSubmitHandler(Receiver):
     async def post(self) -> None:
         """Keep the table, and submit it."""
         key = self.request.headers.get("Idempotency-Key", "")
-        query = {name: self.get_query_argument(name) for name in self.request.query_arguments if name != "filename"}
-        demand.read_arguments(_typed(query))  # before the table is read
+        query = {
+            name: self.get_query_argument(name) for name in self.request.query_arguments if name not in _NOT_PARAMS
+        }
+        params = _typed(query)
+        display_name = params.pop("display_name", "")
+        demand.read_arguments(params)  # before the table is read
         upload = await self.receive()
-        params = _typed({**query, **self.fields})
-        name = _name_of(params.pop("display_name", ""), key)
+        params |= _typed({name: text for name, text in self.fields.items() if name not in _NOT_PARAMS})
+        name = _name_of(str(params.pop("display_name", display_name)), key)
         request = SubmissionRequest(template="forecast", name=name, upload=upload.id, params=params)
-        made = await self.blocking(submissions.submit, self.services, request, key)
+        made = await self.checking(submissions.submit, self.services, request, key)
         self.services.submitted.set()
         location = f"{_base(self)}/api/batch/status/{made.id}"
         self.answer(_forecast_of(made), 202, headers={"Location": location})

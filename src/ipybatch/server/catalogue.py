@@ -454,7 +454,7 @@ def _newest(runs: _Runs) -> float:
 
 def told(path: Path, error: JournalError) -> str:
     """Return what is wrong with a journal in a sentence that names no folder."""
-    text = str(error).replace(str(journals.resolved(path)), path.name).replace(str(path), path.name)
+    text = str(error).replace(os.path.realpath(path), path.name).replace(str(path), path.name)
     if "later ipybatch" in text:
         return f"journal {path.name} was written by a later ipybatch: upgrade the one that this server has"
     return without_paths(mask(text))

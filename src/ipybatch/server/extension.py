@@ -115,4 +115,5 @@ class IpyBatch(ExtensionApp):
         for task in self._running:
             task.cancel()
         await asyncio.gather(*self._running, return_exceptions=True)
-        self.services.pool.shutdown(wait=False, cancel_futures=True)
+        for pool in (self.services.pool, self.services.checks):
+            pool.shutdown(wait=False, cancel_futures=True)

@@ -32,6 +32,7 @@ T = TypeVar("T")
 RESOURCE = "ipybatch"  # what authorization is asked for
 PAGE = 100  # most entries of a page
 TYPES = "https://ipybatch.readthedocs.io/en/latest/problems"  # each status is an anchor of it
+_SHOWN, _LONGEST = 200, 1000  # characters of a value, and of a sentence, that an error repeats
 _PROBLEM = "application/problem+json"
 
 decode = msgspec.json.decode
@@ -131,6 +132,10 @@ class Handler(BodyReader):
         """Return what a call that blocks returns, from one of the server's two threads."""
         return await asyncio.get_running_loop().run_in_executor(self.services.pool, call, *args)
 
+    async def checking(self, call: Callable[..., T], *args: Any) -> T:
+        """Return what a call that may take seconds returns; what only blocks for moments does not wait for it."""
+        return await asyncio.get_running_loop().run_in_executor(self.services.checks, call, *args)
+
     def body(self, kind: type[T]) -> T:
         """Return the request's body as what it must be.
 
@@ -215,6 +220,7 @@ class Handler(BodyReader):
         refusal = as_refusal(error, status_code)
         title = HTTPStatus(refusal.status_code).phrase
         detail = without_paths(mask(refusal.detail))
+        detail = detail if len(detail) <= _LONGEST else f"{detail[:_LONGEST]}..."  # it repeats what was asked
         self.set_status(refusal.status_code)
         for name, text in refusal.headers.items():
             self.set_header(name, text)
@@ -234,9 +240,12 @@ class Handler(BodyReader):
         self.finish(encode(problem), set_content_type=_PROBLEM)
 
     def log_exception(self, typ: Any, value: Any, tb: Any) -> None:
-        """Log what is a fault of the server's alone: a refusal is an answer."""
-        if as_refusal(value, 500).status_code >= 500:
+        """Log what is a fault of the server's alone: a refusal is an answer, and of a journal a line is enough."""
+        status = as_refusal(value, 500).status_code
+        if status == 500:
             super().log_exception(typ, value, tb)
+        elif status == 503:
+            self.log.warning("%s", mask(str(value)))
 
 
 class NoRoute(Handler):
@@ -281,4 +290,9 @@ def _texts(arguments: Mapping[str, list[bytes]]) -> list[tuple[str, list[str]]]:
 
 
 def _short(value: Any) -> Any:
-    return mask(value)[:200] if isinstance(value, str) else value
+    """Return what a reader needs to see of a value: it comes from a request, and may hold anything."""
+    if value is None or isinstance(value, bool | float) or (isinstance(value, int) and abs(value) < 1 << 64):
+        return value
+    text = value if isinstance(value, str) else encode(value).decode()
+    told = mask(text)
+    return value if told == text and len(text) <= _SHOWN else told[:_SHOWN]

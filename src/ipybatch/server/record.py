@@ -61,7 +61,7 @@ def items(
     Raises:
         Refusal: The cursor is not one of ours.
     """
-    after: int = min(from_cursor(cursor, Place), SEQ) if cursor else -1
+    after: int = max(-1, min(from_cursor(cursor, Place), SEQ)) if cursor else -1  # what is before is another session's
     where, values = "true", list[Any]()
     if status:
         where, values = "status = ?", [status]

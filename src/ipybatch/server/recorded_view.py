@@ -30,8 +30,8 @@ from ipybatch.engine.feed.feed import Feed
 from ipybatch.engine.feed.live_record import LiveRecord
 from ipybatch.engine.feed.session_view import Elsewhere, LiveStatus, SessionView
 from ipybatch.engine.feed.snapshot import RECENT_ITEMS, Snapshot
+from ipybatch.engine.store import history, rows, run_store
 from ipybatch.engine.store import journal as journals
-from ipybatch.engine.store import rows, run_store
 from ipybatch.engine.store.journal import Journal, translated
 from ipybatch.engine.store.network_copy import home_of
 from ipybatch.engine.store.rows import read_kind
@@ -127,7 +127,7 @@ class RecordedView:
         return self._follower.elsewhere
 
     def _find(self) -> Found:
-        with self._journal.reader() as database:
+        with self._journal.reader() as database, history.understood(self._journal.path):
             row = database.execute("SELECT name FROM run WHERE id = ? AND name <> ''", (self._run,)).fetchone()
             found = None if row is None else run_store.find(database, row[0], self._run)
         if row is None or found is None:
@@ -141,7 +141,7 @@ class RecordedView:
         feed, at_s = self._feed, self._feed.clock.unix_s()
         feed.emit(events.Planned(at_s, self._name, found.counts))
         self._record = live_record.decode(found.live)
-        with self._journal.reader() as database:
+        with self._journal.reader() as database, history.understood(self._journal.path):
             read = list(rows.read_groups(database, self._run, found.group_word, at_s))
             feed.recall(rows.read_pace(database, self._run, at_s))
             failed = found.counts.failed + found.counts.timeout

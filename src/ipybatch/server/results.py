@@ -35,10 +35,19 @@ _IMAGES = ("image/png", "image/jpeg", "image/webp", "image/gif", "image/heic", "
 class StreamHandler(Handler):
     """Base of the routes whose answer is a file."""
 
+    _is_gone = False
+
+    def on_connection_close(self) -> None:
+        """Make nothing more of a file that nobody reads."""
+        super().on_connection_close()
+        self._is_gone = True
+
     async def stream(self, pieces: Iterator[bytes]) -> None:
         """Send a file piece by piece, each made in one of the server's threads, until it ends or its reader is gone."""
         try:
             while (piece := await self.blocking(next, pieces, None)) is not None:
+                if self._is_gone:
+                    return
                 if piece:
                     self.write(piece)
                     await self.flush()  # no faster than it is read
@@ -85,6 +94,7 @@ class ResultsHandler(StreamHandler):
         name, pieces = await self.blocking(self.made, session, suffix)
         self.name_file(f"{name}.{suffix}", _TYPES[suffix])
         if self.request.method == "HEAD":
+            await self.flush()  # else a length of 0 would be told
             self.finish(set_content_type=_TYPES[suffix])
             return
         await self.stream(pieces)

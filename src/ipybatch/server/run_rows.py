@@ -27,7 +27,7 @@ _QUEUED = ("PENDING", "RUNNING", "CANCELLING")  # states of submissions
 TAKEN_S = 1.0  # a command that was not taken by then is told
 
 
-class Row(msgspec.Struct):
+class Row(msgspec.Struct, array_like=True):
     """A run as its row tells it; what an older schema does not have is as it is where nothing is known.
 
     Attributes:
@@ -148,7 +148,7 @@ def read_rows(database: sqlite3.Connection, where: str, values: Sequence[Any], l
     of_schema |= {column: text for column, text in _LATER.items() if column not in known}
     columns = ", ".join(of_schema.get(column, column) for column in _COLUMNS)
     rows = [
-        Row(*values)
+        msgspec.convert(values, Row)  # SQLite keeps whatever was written, of any type
         for values in database.execute(
             f"SELECT {columns} FROM run WHERE {where} ORDER BY id DESC LIMIT ?",  # noqa: S608  # constants
             (*values, limit),

@@ -49,7 +49,8 @@ class Services:
         readers: As many uploaded tables are read at the same time, each in a process of its own.
         views: Those of them that tabs show.
         watcher: What changed in the sessions.
-        pool: Two threads for what blocks: SQL, files.
+        pool: Two threads for what blocks for moments: SQL, files.
+        checks: Two for the checks of what is submitted: reading a table takes seconds.
         submitted: Set when something was: the supervisor looks at once.
         creating: Idempotency keys of submissions that are being made.
     """
@@ -61,6 +62,7 @@ class Services:
     readers: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(2))
     views: Views = field(default_factory=Views)
     pool: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(2, "ipybatch-server"))
+    checks: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(2, "ipybatch-checks"))
     submitted: asyncio.Event = field(default_factory=asyncio.Event)
     creating: set[str] = field(default_factory=set)
     _submissions: dict[Path, Submissions] = field(default_factory=dict, init=False)

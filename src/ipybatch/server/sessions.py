@@ -55,6 +55,7 @@ _NAME = Parameter("name", "Only sessions with this in their name, in any case.")
 _STATUS = Parameter("status", "Only items that ended so.", {"type": "string", "enum": list(record.STATUSES)})
 _GROUP = Parameter("group", "Only items of the group of this number.", {"type": "integer", "minimum": 0})
 _IF_MATCH = Parameter("If-Match", "The ETag of the session as it was read; needed.", where="header")
+_LONGEST_NAME = 200  # that is looked for
 _REST = 20  # groups of a live session are read again after so many times the time that it took
 
 
@@ -81,6 +82,9 @@ class SessionsHandler(Handler):
                     422, f"state must be some of {', '.join(STATES)}", field="state", value=state, allowed=list(STATES)
                 )
         name, limit, cursor = self.parameter("name"), self.limit(), self.parameter("cursor")
+        if len(name) > _LONGEST_NAME:
+            msg, allowed = f"name must be at most {_LONGEST_NAME} characters", {"maxLength": _LONGEST_NAME}
+            raise Refusal(422, msg, field="name", value=name, allowed=allowed)
         page = await self.blocking(self.services.catalogue.page, states, name, limit, cursor)
         self.answer(page, headers=self.page_link(page.next), etag=True)
 

@@ -97,9 +97,9 @@ class SubmissionsHandler(Handler):
         is_dry = self.parameter("dry_run", "0", allowed=("0", "1")) == "1"
         request = await self.blocking(self.body, SubmissionRequest)
         if is_dry:
-            self.answer(await self.blocking(quote, self.services, request))
+            self.answer(await self.checking(quote, self.services, request))
             return
-        made = await self.blocking(submit, self.services, request, key)
+        made = await self.checking(submit, self.services, request, key)
         self.services.submitted.set()
         self.answer(made, 202, headers={"Location": made.links["self"]})
 

@@ -171,8 +171,15 @@ class Draft:
             described: What `describe` returned.
 
         Raises:
-            OSError: The disk is full, or fails.
+            JournalError: The disk is full, or fails.
         """
+        try:
+            return self._keep(described)
+        except OSError as error:
+            msg = f"the upload cannot be kept: {error.strerror}"
+            raise JournalError(msg) from None
+
+    def _keep(self, described: dict[str, Any]) -> Upload:
         sha256 = self._digest.hexdigest()
         upload = Upload(id=sha256[:32], sha256=sha256, bytes=self.size, **described["told"])
         kept = self.path.with_name(f"{upload.id}.{described['kind']}")

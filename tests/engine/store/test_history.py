@@ -1,5 +1,6 @@
 """History: every journal is read as it is, whatever its schema, its state and its owner."""
 
+import os
 import shutil
 import sqlite3
 import threading
@@ -227,3 +228,28 @@ def test_what_runs_here_is_known_to_run_here(live, journal):
     assert (run.state, run.where) == ("running", "in this kernel")
     hold.set()
     session.run()
+
+
+@pytest.mark.parametrize("read", [runs, Journal, lambda path: history.jot(path, lambda _: None)])
+def test_a_pipe_is_no_journal(path, read, patience):
+    """SQLite would wait for ever for whoever writes to it."""
+    os.mkfifo(path)
+    writer = os.open(path, os.O_RDWR | os.O_NONBLOCK)  # else this test waited, too
+    try:
+        with pytest.raises(JournalError, match="is no file: choose another"):
+            read(path)
+    finally:
+        os.close(writer)
+
+
+def test_what_ipybatch_did_not_write_is_told_in_a_sentence(path, caplog):
+    write(path)
+
+    def question(*_):
+        msg = "what an item holds"
+        raise ValueError(msg)
+
+    for _ in range(3):
+        with pytest.raises(JournalCorrupt, match=r"is damaged \(ValueError\): move it away"):
+            look(path, question)
+    assert len(caplog.records) == 1, "it is looked at every second"

@@ -144,6 +144,25 @@ def test_paid_answers_of_a_name_are_not_replaced(desk, gemini):
     assert "paid" in str(desk.refused("text", ["b"], **given))
 
 
+@pytest.mark.parametrize(
+    ("params", "field", "told"),
+    [
+        ({"temperature": 3}, "params.temperature", "temperature must be >= 0 and <= 2, got 3.0"),
+        ({"max_output_tokens": 0}, "params.max_output_tokens", "max_output_tokens must be a whole number >= 1, got 0"),
+        ({"config": {"temperature": 3}}, "params.config", "config['temperature'] must be >= 0 and <= 2, got 3"),
+    ],
+)
+def test_a_wrong_parameter_is_named_as_it_was_given(desk, gemini, params, field, told):
+    error = desk.refused("text", ["a"], base_url=gemini.url, **params)
+    assert (error.field, str(error).startswith(told)) == (field, True), error
+
+
+def test_models_without_a_price_are_named_as_they_were_given(desk, gemini):
+    with pytest.raises(WrongField, match="models must be one with a known price") as refused:
+        desk.quote("text", ["a"], base_url=gemini.url, models=["none"])
+    assert refused.value.field == "params.models"
+
+
 def test_a_quote_has_a_row_for_each_lane_and_reserves_nothing(desk, gemini):
     CreditAccount().grant(10)
     quote = desk.quote("character", ["a"] * 3, base_url=gemini.url)

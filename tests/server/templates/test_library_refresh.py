@@ -2,6 +2,7 @@
 
 import pytest
 
+from ipybatch.errors import InputError
 from ipybatch.library import Library
 from ipybatch.server.templates import TEMPLATES, WrongField
 from ipybatch.simulators import serve
@@ -28,6 +29,15 @@ def test_games_are_fetched_into_the_default_library(desk, steam):
     assert TEMPLATES["refresh"].used(session) == 0
     again = desk.quote("refresh", None, **given)
     assert (again.request_count, again.quote[0]["requests"]) == (2, 0), "all that the library holds, and it is fresh"
+
+
+@pytest.mark.parametrize("name", ["batch_size", "max_concurrent_requests", "max_retries", "circuit_breaker_threshold"])
+def test_a_number_that_no_machine_has_is_refused_or_taken(desk, steam, name):
+    given = {"base_url": steam.url, **QUICK, name: 1 << 70}
+    try:
+        assert desk.quote("refresh", [440, 570], **given).request_count == 2
+    except InputError as error:
+        assert name in str(error)  # noqa: PT017  # either will do
 
 
 def test_guilds_and_characters_are_fetched(desk):

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import heapq
 import math
+import sys
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain, islice
@@ -525,7 +526,7 @@ class Scheduler(msgspec.Struct):
         self._awaits_items = False
         if self._raised is None:
             try:
-                for task in islice(self.source, size - len(tasks)):
+                for task in islice(self.source, min(size - len(tasks), sys.maxsize)):
                     if task is None:
                         self._awaits_items = True
                         return False

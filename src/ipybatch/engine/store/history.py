@@ -22,13 +22,14 @@ from ipybatch.engine.store import journal as journals
 from ipybatch.engine.store import lease, registration, schema
 from ipybatch.engine.store.journal import Journal
 from ipybatch.engine.store.network_copy import home_of
-from ipybatch.errors import JournalCorrupt, JournalError, JournalLocked
+from ipybatch.errors import BatchError, JournalCorrupt, JournalError, JournalLocked
 
 WRITE_S = 2.0  # how long something small waits for whoever is writing
 BUSY_S = 0.5  # how long a look waits for whoever keeps readers out: there are others to be looked at
 _LOOKS = 3
 
 _log = logging.getLogger(__name__)
+_damaged: set[tuple[Path, str]] = set()  # what was told of
 
 T = TypeVar("T")
 
@@ -180,8 +181,28 @@ def look(path: Path, question: Callable[[sqlite3.Connection, Path], T]) -> T:
     Raises:
         JournalError: It is not there, damaged, locked, of a later version, or not ours; says so in one sentence.
     """
-    with _told(path) as at:
+    with _told(path) as at, understood(path):
         return _ask(at, question)
+
+
+@contextlib.contextmanager
+def understood(path: Path) -> Iterator[None]:
+    """Turn what a reader trips over into a sentence: SQLite keeps whatever was written, of any type.
+
+    Raises:
+        JournalCorrupt: Something in the journal is not as ipybatch writes it.
+    """
+    try:
+        yield
+    except BatchError:
+        raise
+    except (msgspec.MsgspecError, ValueError, TypeError, LookupError, ArithmeticError, AttributeError) as error:
+        kind = type(error).__name__
+        if (path, kind) not in _damaged:  # once: it is looked at every second
+            _damaged.add((path, kind))
+            _log.warning("journal %s has what ipybatch did not write", path, exc_info=True)
+        msg = f"journal {path} is damaged ({kind}): move it away, or restore it from a copy"
+        raise JournalCorrupt(msg) from error
 
 
 def jot(path: Path, unit: Callable[[sqlite3.Connection], T]) -> T:
@@ -216,11 +237,9 @@ def _told(path: Path) -> Iterator[Path]:
     """
     asked = journals.resolved(path)
     home = home_of(asked)
-    at = home if home.exists() else asked  # nobody has opened it on this machine
-    if at.is_dir():
-        msg = f"journal {str(path)!r} is a folder: name a file in it"
-        raise JournalError(msg)
     try:
+        at = home if home.exists() else asked  # nobody has opened it on this machine
+        schema.check_file(at, path)
         yield at
     except FileNotFoundError:
         msg = f"there is no journal {path}"

@@ -534,6 +534,7 @@ def inode(path: Path) -> _Inode | None:
 
 
 def _create(path: Path) -> None:
+    schema.check_file(path, path)
     if path.exists():
         with path.open("rb") as file:
             start = file.read(len(_MAGIC))

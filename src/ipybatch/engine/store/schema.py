@@ -332,6 +332,22 @@ def migrate(database: sqlite3.Connection) -> None:
     database.execute("COMMIT")
 
 
+def check_file(at: Path, path: Path) -> None:
+    """Refuse what is no file, before SQLite opens it: that waits for ever for whoever writes to a pipe.
+
+    Args:
+        at: Where it really is.
+        path: What it is asked for by.
+
+    Raises:
+        JournalError: It is a folder, a pipe, a socket or a device.
+    """
+    if at.exists() and not at.is_file():
+        what = "a folder: name a file in it" if at.is_dir() else "no file: choose another"
+        msg = f"journal {str(path)!r} is {what}, with journal= or IPYBATCH_JOURNAL"
+        raise JournalError(msg)
+
+
 def check_ours(database: sqlite3.Connection, path: Path) -> None:
     """Refuse a file that is not ours, or that this version does not understand, before anything is written to it.
 

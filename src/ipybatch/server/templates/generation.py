@@ -51,6 +51,7 @@ IMAGE_MODEL, TEXT_MODEL = "gemini-2.5-flash-image", "gemini-2.5-flash"
 _FIELDS = ("id", "prompt", "imageBase64")
 _CONFIG = ("temperature", "top_p", "top_k", "seed", "max_output_tokens", "stop_sequences", "thinking_config")
 _OURS = ("base_url", *_CONFIG)
+_OTHER_NAMES = {"models": "model"}
 _INSTEAD = {
     "images_to": "images go to a folder of the submission's own; results name them",
     "account": "c.IpyBatch.account names the credit account",
@@ -148,7 +149,7 @@ class Generate:
         checked = self.check(request, options)
         prompts, read = self._read(request, options)
         tokens = 400 if read.output_tokens is None else read.output_tokens
-        with naming(request.params):
+        with naming(request.params, _OTHER_NAMES):
             offered = compare(
                 prompts,
                 model=read.models[0] if read.models else self._model(read),
@@ -212,7 +213,7 @@ class Generate:
             for made in (folder.parent, folder):
                 made.mkdir(mode=0o700, parents=True, exist_ok=True)
         paced = {"poll_s": SIMULATOR_POLL_S} if base_url is not None and is_loopback(base_url) else {}
-        with naming(request.params):
+        with naming(request.params, _OTHER_NAMES):
             return generate(
                 read_requests(request.requests or []),
                 name=name,
@@ -242,7 +243,7 @@ class Generate:
         check_installed("google.genai", "gemini")
         from ipybatch.gemini import generate
 
-        with naming(request.params):
+        with naming(request.params, _OTHER_NAMES):
             generate(
                 prompts,
                 name=request.name or CHECKED,

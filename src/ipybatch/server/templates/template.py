@@ -192,10 +192,11 @@ def naming(params: Mapping[str, Any], other_names: Mapping[str, str] | None = No
     except (InputError, TypeError) as error:
         if isinstance(error, TypeError) and not isinstance(error, InputError):  # an argument of another type
             raise WrongField("params", f"params: {error}") from None
-        first = (re.match(r"\w+", str(error)) or [""])[0]
+        told = re.sub(r"^config\['(\w+)'\]", lambda field: field[1] if field[1] in params else field[0], str(error))
+        first = (re.match(r"\w+", told) or [""])[0]
         said = next((name for name, ours in (other_names or {}).items() if ours == first and name in params), first)
         if said in params:
-            msg = f"{said}{str(error).removeprefix(first)}"
+            msg = f"{said}{told.removeprefix(first)}"
             raise WrongField(f"params.{said}", msg, value=params[said]) from None
         raise
 
