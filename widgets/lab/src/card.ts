@@ -32,6 +32,7 @@ export class Card {
     this.tools = new Tools(hooks, verbs);
     this.stuck = new Stuck(hooks);
     this.open.type = "button";
+    this.name.dir = "auto";
     this.open.addEventListener("click", () => this.item && hooks.open(this.item));
     this.light.setAttribute("role", "img");
     this.node = h(
@@ -59,10 +60,10 @@ export class Card {
     text(this.done, ofAll(item));
     text(this.failed, failedWords(item));
     text(this.left, item.state === "running" ? leftWords(item, passed_s) : stateWords(item));
-    const said = this.verbs.saidOf(item.id) || waitingWords(item, passed_s);
+    const isStuck = this.stuck.patch(item, this.verbs);
+    const said = (isStuck ? "" : this.verbs.saidOf(item.id)) || waitingWords(item, passed_s);
     clipped(this.facts, said || [elapsedWords(item, passed_s), costWords(item)].filter(Boolean).join(" \u00b7 "));
     this.tools.patch(item);
-    this.stuck.patch(item, this.verbs);
   }
 
   private patchLight({ breaker }: SessionItem): void {
@@ -88,14 +89,16 @@ class Stuck {
     this.shutDown.addEventListener("click", () => hooks.shutDown(this.kernel));
   }
 
-  patch(item: SessionItem, verbs: Verbs): void {
+  /** Whether it is: what was answered to the command says no more then. */
+  patch(item: SessionItem, verbs: Verbs): boolean {
     const answer = verbs.stuck(item.id);
     hidden(this.node, answer === undefined);
-    if (!answer) return;
+    if (!answer) return false;
     this.kernel = answer.kernel ?? "";
     const whose = item.notebook ? ` of ${item.notebook}` : "";
     text(this.words, `The kernel${whose} does not answer; \u201c${answer.verb.replace("_", " ")}\u201d waits for it.`);
     attribute(this.interrupt, "title", `Interrupt the kernel${whose}: what runs there stops with KeyboardInterrupt`);
     attribute(this.shutDown, "title", `Shut down the kernel${whose}: its variables are lost, what is recorded stays`);
+    return true;
   }
 }

@@ -1,6 +1,6 @@
 // Commands: what can be asked of a session by its id, in the palette of the session whose tab is in front.
 import { ILayoutRestorer, type JupyterFrontEnd, type JupyterFrontEndPlugin } from "@jupyterlab/application";
-import { Dialog, ICommandPalette, showDialog, WidgetTracker } from "@jupyterlab/apputils";
+import { Dialog, ICommandPalette, showDialog, showErrorMessage, WidgetTracker } from "@jupyterlab/apputils";
 import { URLExt } from "@jupyterlab/coreutils";
 import { KernelAPI } from "@jupyterlab/services";
 import type { Verb } from "../../src/wire";
@@ -80,7 +80,10 @@ export const commands: JupyterFrontEndPlugin<void> = {
     });
     app.commands.addCommand(ID.interrupt, {
       label: "Interrupt Kernel",
-      execute: ({ kernel }) => KernelAPI.interruptKernel(String(kernel), app.serviceManager.serverSettings),
+      execute: async ({ kernel }) => {
+        const asked = KernelAPI.interruptKernel(String(kernel), app.serviceManager.serverSettings);
+        await asked.catch((error: Error) => showErrorMessage("The kernel was not interrupted", error));
+      },
     });
     app.commands.addCommand(ID.shutDown, {
       label: "Shut Down Kernel",
@@ -91,7 +94,9 @@ export const commands: JupyterFrontEndPlugin<void> = {
           body: "Its variables are lost. What the session has recorded stays, and the same name continues it.",
           buttons: [Dialog.cancelButton(), button],
         });
-        if (answer.button.accept) await app.serviceManager.kernels.shutdown(String(kernel));
+        if (!answer.button.accept) return;
+        const asked = app.serviceManager.kernels.shutdown(String(kernel));
+        await asked.catch((error: Error) => showErrorMessage("The kernel was not shut down", error));
       },
     });
     app.commands.addCommand(ID.refresh, { label: "Refresh Batch Sessions", execute: () => batch.feed.refresh() });

@@ -2,14 +2,14 @@
 //
 //   Jupyter's events (one WebSocket, open anyway) --Change with a cursor--> fold; after a gap: GET
 //   silence for `poll_s` --> GET, with an ETag              hidden, or nobody answers --> wait
-import type { Change, Root, SessionPage } from "../../src/wire";
+import type { Change, Root, SessionItem, SessionPage } from "../../src/wire";
 import { Api, Gone, query, Refused, words } from "./api";
 import type { Sessions } from "./sessions";
 
 export const EVENTS = "https://ipybatch.readthedocs.io/events/sessions/v1";
 const PAGE = 50;
 const TICK_MS = 1000;
-const PATIENCE_S = 60;
+const PATIENCE_S = 15;
 const UNTOLD_S = 3;
 const LIVE = "running,paused";
 
@@ -88,6 +88,7 @@ export class Feed {
       const asked = [`/sessions${query({ state: LIVE, limit: 100 })}`, this.path(null)].map((path) => this.api.get<SessionPage>(path));
       const [live, page] = (await Promise.all(asked)) as [SessionPage, SessionPage];
       sessions.lived(live.items, around.now_s());
+      if (live.next === null) await this.settle(sessions.missed(live.items));
       if (filter !== sessions.filter) this.isStale = true;
       // Those who have loaded more keep their place: only what the first page has is renewed.
       else if (hasMore) sessions.lived(page.items, around.now_s());
@@ -95,6 +96,17 @@ export class Feed {
     });
     this.heardAt_s = around.now_s();
     sessions.emit();
+  }
+
+  /** See how those ended that were live, and are so no more, whether the first page has them or not. */
+  private async settle(ids: string[]): Promise<void> {
+    for (const id of ids) {
+      const item = await this.api.get<SessionItem>(`/sessions/${id}`).catch((error: unknown) => {
+        if (error instanceof Refused && error.status === 404) return null;
+        throw error;
+      });
+      this.sessions.settle(id, item, this.around.now_s());
+    }
   }
 
   private async try(what: () => Promise<void>): Promise<void> {

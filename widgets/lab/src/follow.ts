@@ -79,7 +79,9 @@ export class Follow {
     const id = this.submission?.id;
     if (!id) return;
     try {
-      if (!document.hidden) this.patch(await this.api.get<Submission>(`/submissions/${id}`));
+      const submission = document.hidden ? null : await this.api.get<Submission>(`/submissions/${id}`);
+      if (this.submission?.id !== id) return; // another was begun meanwhile, or the tab closed
+      if (submission) this.patch(submission);
     } catch (error) {
       this.say(words(error));
     }

@@ -142,6 +142,7 @@ declare module "@jupyterlab/apputils" {
     function cancelButton(options?: { label?: string }): IButton;
     function warnButton(options?: { label?: string }): IButton;
   }
+  export function showErrorMessage(title: string, error: Error): Promise<void>;
   export function showDialog(options: { title: string; body: string; buttons: Dialog.IButton[] }): Promise<{ button: Dialog.IButton }>;
   export class WidgetTracker<T extends Widget> {
     constructor(options: { namespace: string });

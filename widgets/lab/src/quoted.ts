@@ -1,11 +1,13 @@
 // Quoted: what a submission would take, or what is wrong with it.
 import { h, hidden, text } from "../../src/dom";
-import { count, figure, remaining, usd } from "../../src/format";
+import { clock, count, figure, remaining, usd } from "../../src/format";
 import { icon } from "../../src/icons";
 import type { Quote } from "../../src/wire";
 import { kindOf } from "./draft";
 
 const COLUMNS = 8;
+/** How the names of durations end. */
+const SECONDS = /_s$|^seconds$/;
 
 export class Quoted {
   private readonly title = h("h3", "", "What it would take");
@@ -79,7 +81,7 @@ function namesOf(rows: Record<string, unknown>[]): string[] {
 
 function headOf(rows: Record<string, unknown>[]): HTMLElement {
   const cells = namesOf(rows).map((name) => {
-    const cell = h("th", typeof rows[0]![name] === "number" ? "number" : "", name.replaceAll("_", " "));
+    const cell = h("th", typeof rows[0]![name] === "number" ? "number" : "", name.replace(SECONDS, "").replaceAll("_", " "));
     cell.scope = "col";
     return cell;
   });
@@ -88,14 +90,16 @@ function headOf(rows: Record<string, unknown>[]): HTMLElement {
 
 function bodyOf(rows: Record<string, unknown>[]): HTMLElement {
   const names = namesOf(rows);
-  return h("tbody", "", ...rows.map((row) => h("tr", "", ...names.map((name) => h("td", typeof row[name] === "number" ? "number" : "", wordsOf(row[name]))))));
+  return h("tbody", "", ...rows.map((row) => h("tr", "", ...names.map((name) => h("td", typeof row[name] === "number" ? "number" : "", wordsOf(name, row[name]))))));
 }
 
 function isPlain(value: unknown): boolean {
   return value !== null && typeof value !== "object" && value !== "";
 }
 
-function wordsOf(value: unknown): string {
+function wordsOf(name: string, value: unknown): string {
+  if (typeof value === "number" && SECONDS.test(name)) return value < 60 ? `${figure(value)} s` : clock(value);
+  if (typeof value === "number" && name === "usd") return usd(value);
   if (typeof value === "number") return Number.isInteger(value) ? count(value) : Math.abs(value) < 0.1 ? value.toPrecision(2) : figure(value);
   if (typeof value === "boolean") return value ? "yes" : "no";
   return value === null || value === undefined || typeof value === "object" ? "\u2013" : String(value);

@@ -18,6 +18,8 @@ const FAILED = ["failed", "timeout"];
 /** Of a session that is live, a little less than the ticks are apart; of one that has ended only events tell. */
 const EVERY_S = 0.9;
 const RARELY_S = 30;
+const GONE = "The server does not answer; what is shown may be old.";
+const DELETED = "This session is not there any more: it was deleted, with what it had recorded.";
 
 export interface Place {
   isSeen(): boolean;
@@ -96,9 +98,10 @@ export class Remote {
   }
 
   private tick(): void {
-    if (!this.place.isSeen()) return;
+    // A server that does not answer is asked by the feed, less and less often: one of us is enough.
+    if (!this.place.isSeen() || this.batch.sessions.health === "gone") return;
     const head = this.store.head;
-    const every_s = !head || !ended(head.state) ? EVERY_S : this.isOver ? Infinity : RARELY_S;
+    const every_s = this.isOver ? Infinity : !head || !ended(head.state) ? EVERY_S : RARELY_S;
     if (this.place.now_s() - this.askedAt_s >= every_s) void this.ask();
     if (head && !ended(head.state)) this.draw();
   }
@@ -115,7 +118,8 @@ export class Remote {
       this.tell("");
     } catch (error) {
       this.isOver = error instanceof Refused && error.status === 404;
-      this.tell(error instanceof Gone ? "The server does not answer; what is shown may be old." : words(error));
+      this.tell(error instanceof Gone ? GONE : this.isOver ? DELETED : words(error));
+      if (error instanceof Gone) void this.batch.feed.refresh();
     }
     this.isAsking = false;
     this.draw();

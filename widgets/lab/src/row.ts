@@ -24,6 +24,7 @@ export class Row {
   constructor(hooks: Hooks, private readonly verbs: Verbs) {
     this.tools = new Tools(hooks, verbs);
     this.open.type = "button";
+    this.name.dir = "auto";
     this.open.addEventListener("click", () => this.item && hooks.open(this.item));
     this.node = h(
       "li",

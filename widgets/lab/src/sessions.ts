@@ -98,6 +98,19 @@ export class Sessions {
     for (const item of items) if (!this.told?.has(item.id)) this.put(item, now_s);
   }
 
+  /** Ids of those that are known as live, and were not among those that are. */
+  missed(items: SessionItem[]): string[] {
+    const listed = new Set(items.map((item) => item.id));
+    return this.live.map(({ item }) => item.id).filter((id) => !listed.has(id) && !this.told?.has(id));
+  }
+
+  /** Fold one that was asked for by itself; null for one that is not there any more. */
+  settle(id: string, item: SessionItem | null, now_s: number): void {
+    if (this.told?.has(id)) return;
+    if (item) this.put(item, now_s);
+    else this.known.delete(id);
+  }
+
   change(change: Change, now_s: number): void {
     for (const id of change.removed) {
       this.known.delete(id);

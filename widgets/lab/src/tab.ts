@@ -6,14 +6,16 @@ import { now_s } from "./token";
 import { Remote } from "./remote";
 import { sign } from "./sign";
 
+/** JupyterLab's status bar shows a tab's whole title, and moves its own signs out of sight for a long one. */
+const TITLE = 48;
+
 export class SessionTab extends Widget {
   private readonly remote: Remote;
 
   constructor(batch: IBatch, readonly session: string, name: string) {
     super();
     this.id = `ipybatch-${session}`;
-    this.title.label = name;
-    this.title.caption = `Batch session ${name}`;
+    this.rename(name);
     this.title.icon = sign;
     this.title.closable = true;
     this.addClass("ipybatch");
@@ -38,6 +40,8 @@ export class SessionTab extends Widget {
   }
 
   private rename(name: string): void {
-    if (this.title.label !== name) this.title.label = name;
+    const letters = [...name];
+    this.title.label = letters.length > TITLE ? `${letters.slice(0, TITLE).join("")}\u2026` : name;
+    this.title.caption = `Batch session ${name}`;
   }
 }

@@ -39,8 +39,13 @@ export function costWords({ usd: spent }: SessionItem): string {
   return spent === null ? "" : usd(spent);
 }
 
-/** Why nothing can start now, counted down; "" when something can. */
+/** A wait that is over before its sentence is read; limits that space starts make one after the other. */
+const BRIEF_S = 5;
+
+/** Why nothing can start now, counted down; "" when something can, or will in a moment. */
 export function waitingWords(item: SessionItem, passed_s: number): string {
+  const [, wait = Infinity] = /(?:\bin |: )(\d+) s\b/.exec(item.waiting) ?? [];
+  if (Number(wait) < BRIEF_S) return "";
   return ended(item.state) ? "" : countedDown(item.waiting, passed_s);
 }
 

@@ -63,7 +63,8 @@ export class Verbs {
     if (verb === "cancel") this.cancelledAt_s.set(id, this.now_s());
     this.say(id, DOING[verb]);
     const text = await this.ask(id, { verb, ...more });
-    await this.look(id);
+    // What the server tells of it from here on is newer than the answer.
+    if (await this.look(id)) this.answers.delete(id);
     this.pending.delete(asked);
     this.say(id, text);
     setTimeout(() => void this.look(id), ACTS_MS);
@@ -88,11 +89,12 @@ export class Verbs {
   }
 
   /** See what came of it without waiting to be told. */
-  private async look(id: string): Promise<void> {
+  private async look(id: string): Promise<boolean> {
     const item = await this.api.get<Session>(`/sessions/${id}`).catch(() => null);
-    if (!item) return;
+    if (!item) return false;
     this.sessions.change({ cursor: 0, items: [item], removed: [] }, this.now_s());
     this.sessions.emit();
+    return true;
   }
 
   private forget(id: string, text: string): void {

@@ -6,7 +6,7 @@ import type { Quote } from "../../src/wire";
 import { counts } from "../samples";
 import { root, server } from "./samples";
 
-const quote: Quote = { template: "text", request_count: 2, seconds: [2, 3], usd: 0.42, credits: null, quote: [{ lane: "batch", usd: 0.42 }], notes: ["batch is recommended"] };
+const quote: Quote = { template: "text", request_count: 2, seconds: [2, 3], usd: 0.42, credits: null, quote: [{ lane: "batch", usd: 0.42, low_s: 2.5, high_s: 86_400 }], notes: ["batch is recommended"] };
 const submission = {
   id: "s1",
   name: "foxes",
@@ -88,7 +88,7 @@ describe("the form", () => {
     await type("A fox\nA whale");
     expect(asked.map(({ path }) => path)).toEqual(["/submissions?dry_run=1"]);
     expect(find(".ib-quoted .ib-facts-of").textContent).toBe("2 requests, about 2 to 3 s, $0.42");
-    expect(find(".ib-quoted tbody").textContent).toBe("batch0.42");
+    expect(find(".ib-quoted tbody").textContent).toBe("batch$0.422.5 s1 d 00 h");
     expect(button().disabled).toBe(false);
   });
 

@@ -11,7 +11,8 @@ async function open(first: Update, table: Parameters<typeof batch>[0] = {}) {
   const made = batch({ "GET /sessions/a/panel": { update: first, cursor: "c1" }, ...table });
   made.sessions.page({ items: [item("a")], next: null, unread: [] }, true, 1000);
   const place = { isSeen: vi.fn(() => true), now_s: made.now_s, renamed: vi.fn() };
-  const remote = new Remote({ ...made, feed: null, settings: null } as never, "a", place);
+  const feed = { refresh: vi.fn(() => Promise.resolve((made.sessions.health = "gone"))) };
+  const remote = new Remote({ ...made, feed, settings: null } as never, "a", place);
   document.body.append(remote.node);
   remote.start();
   const wait = async (seconds = 0): Promise<void> => {
@@ -132,6 +133,30 @@ it("says what is wrong, and goes on showing what it knows", async () => {
   const { table, wait, words, remote } = await open(whole());
   table["GET /sessions/a/panel"] = () => Response.json({ message: "no session has that id" }, { status: 404 });
   await wait(1);
-  expect([words(".ib-trouble"), words(".ib-name")]).toEqual(["no session has that id", "wishlist"]);
+  expect([words(".ib-trouble"), words(".ib-name")]).toEqual(["This session is not there any more: it was deleted, with what it had recorded.", "wishlist"]);
+  remote.stop();
+});
+
+it("asks no more for what was deleted, nor by itself while the server is gone", async () => {
+  const { table, ask, wait, paths, sessions, remote } = await open(whole());
+  ask.mockRejectedValueOnce(new TypeError("refused"));
+  await wait(1);
+  const before = paths().length;
+  await wait(30);
+  expect(paths()).toHaveLength(before);
+  table["GET /sessions/a/panel"] = () => Response.json({ message: "no session has that id" }, { status: 404 });
+  sessions.health = "ready";
+  await wait(1);
+  expect(paths()).toHaveLength(before + 1);
+  await wait(60);
+  expect(paths()).toHaveLength(before + 1);
+  remote.stop();
+});
+
+it("asks once for one that was deleted before its tab was open", async () => {
+  const { wait, paths, words, remote } = await open(whole(), { "GET /sessions/a/panel": () => Response.json({}, { status: 404 }) });
+  await wait(5);
+  expect(words(".ib-trouble")).toContain("deleted");
+  expect(paths()).toHaveLength(1);
   remote.stop();
 });

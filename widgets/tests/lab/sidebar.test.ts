@@ -171,6 +171,11 @@ describe("a command", () => {
     expect(words(".ib-past .ib-of")).toEqual(["cancelled, 4 items left"]);
   });
 
+  it("leaves a wait of a moment unsaid", () => {
+    const { words } = open([item("a", { waiting: "the limits allow the next start in 2 s" }), item("b", { waiting: "next batch in 12 s" })]);
+    expect(words(".ib-facts-of")).toEqual(["next batch in 12 s", "1 m 00 s"]);
+  });
+
   it("that is not taken offers the kernel's end by name", async () => {
     const waiting = { id: "1", verb: "cancel", state: "waiting", detail: "not taken yet", kernel: "k7" };
     const { verbs, sessions, words, button, hooks, all, render } = open([item("a", { notebook: "a.ipynb" })], {
@@ -182,6 +187,18 @@ describe("a command", () => {
     button("Shut down kernel").click();
     expect([hooks.interrupt.mock.calls, hooks.shutDown.mock.calls]).toEqual([[["k7"]], [["k7"]]]);
     sessions.change(change(1, [past("a")]), 1001);
+    render();
+    expect(all(".ib-stuck")).toEqual([]);
+  });
+
+  it("that is taken late is not told as waiting once the server says so", async () => {
+    const waiting = { id: "1", verb: "adjust", state: "waiting", detail: "not taken yet", kernel: "k7" };
+    const one = item("a", { kernel: "k7", can: ["adjust", "cancel"], untaken: ["adjust"] });
+    const { verbs, sessions, words, all, render } = open([one], { table: { "POST /sessions/a/commands": waiting, "GET /sessions/a": one } });
+    await verbs.press("a", "adjust");
+    expect(words(".ib-stuck p")).toEqual(["The kernel does not answer; \u201cadjust\u201d waits for it."]);
+    expect(words(".ib-facts-of")).toEqual(["1 m 00 s"]);
+    sessions.change(change(1, [{ ...one, untaken: [] }]), 1001);
     render();
     expect(all(".ib-stuck")).toEqual([]);
   });
