@@ -324,6 +324,16 @@ def test_one_that_runs_is_commanded_through_its_session(server, kernel, tmp_path
     assert (ended["credits"]["used"], ended["credits"]["balance"]) == (2, 8)
     assert ended["results"] == [f"/ipybatch/api/v1/sessions/{ended['session']}/files/one.png"]
     assert [(error["message"], error["count"], error["key"]) for error in ended["errors"]] == [("bad", 1, "bad")]
+    earlier = f"/submissions/{made['id']}/commands"
+    told = refused(server.post(earlier, json={"verb": "retry_failed"}), 409, "verb")
+    assert told["detail"].endswith(f"and its session is that of submission {again['id']}")
+    told = refused(server.post(f"{path}/commands", json={"verb": "resume"}), 409, "verb")
+    assert told["detail"].endswith("has ended: COMPLETED, and has nothing that could be tried again")
     assert server.post(f"{path}/commands", json={"verb": "retry_failed"}).json()["state"] == "done"
     assert server.get(path).json()["state"] == "PENDING"
     assert Submissions().find(again["id"]).verb == "retry_failed"
+    assert server.delete(path).json()["state"] == "done"
+    session = f"/sessions/{ended['session']}"
+    assert server.delete(session, headers={"If-Match": "*"}).status_code == 204
+    told = refused(server.post(f"{path}/commands", json={"verb": "retry_failed"}), 409, "verb")
+    assert told["detail"].endswith("and its session was deleted")

@@ -13,6 +13,8 @@ import hashlib
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from http import HTTPStatus
+from pathlib import Path
 from typing import Annotated, ClassVar
 
 import msgspec
@@ -26,6 +28,7 @@ from ipybatch.server import submission_view
 from ipybatch.server.cursor import from_cursor, to_cursor
 from ipybatch.server.handler import CURSOR, IF_NONE_MATCH, LIMIT, RESOURCE, Handler, Operation, Parameter
 from ipybatch.server.refusal import Refusal
+from ipybatch.server.run_rows import can
 from ipybatch.server.services import Services
 from ipybatch.server.submission_rows import (
     ENDED,
@@ -44,6 +47,7 @@ from ipybatch.server.wire import (
     Submission,
     SubmissionPage,
     SubmissionRequest,
+    Verb,
 )
 from ipybatch.session.arguments import check_name
 
@@ -241,6 +245,7 @@ def command(services: Services, submission: str, asked: CommandRequest) -> Comma
         store = services.submissions()
         row, verb = store.find(submission), asked.verb
         if row.state in ENDED and verb in ("resume", "retry_failed") and row.run is not None:
+            _check_again(services, store.path, row, verb)
             store.requeue(row.run, verb)
             return _said(row, verb, "it is in the queue again")
         if row.state in ENDED:
@@ -261,6 +266,30 @@ def command(services: Services, submission: str, asked: CommandRequest) -> Comma
 
         is_done = follower.command(open_journal(store.path), row.name, verb) == "done"
         return _said(row, verb, "" if is_done else "its session does so as soon as it can", is_done=is_done)
+
+
+def _check_again(services: Services, journal: Path, row: Row, verb: Verb) -> None:
+    """Refuse to begin an ended one again where that does nothing, or is of another one: as its session says.
+
+    Raises:
+        Refusal: It cannot be begun again.
+    """
+    stands, step = f"submission {row.id} has ended: {row.state}", "submit it again: the same name goes on"
+    try:
+        path, run = services.catalogue.row(services.catalogue.id_of(journal, row.run or 0))
+    except Refusal as error:
+        if error.status_code != HTTPStatus.NOT_FOUND:
+            raise
+        why = "its session was deleted"
+        raise Refusal(409, f"{stands}, and {why}", field="verb", value=verb, next_step=step) from None
+    _, state, _, where = services.catalogue.judge(path, run)
+    if run.submission not in ("", row.id):
+        why = f"its session is that of submission {run.submission}"
+    elif where or run.is_queued or verb in can(run, state, ""):
+        return  # the store says what keeps it
+    else:
+        why = "has nothing that could be tried again"
+    raise Refusal(409, f"{stands}, and {why}", field="verb", value=verb, next_step=step)
 
 
 def _said(row: Row, verb: str, detail: str, *, is_done: bool = True) -> CommandAnswer:
