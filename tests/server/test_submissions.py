@@ -197,6 +197,32 @@ class TestMaking:
         assert "c.IpyBatch.max_requests" in told["next_step"]
         assert left < 4e6
 
+    @pytest.mark.parametrize("value", [b"[]", b"{}", b"1", b'""', b'{"a":1}'])
+    def test_a_million_values_are_refused_before_they_are_made(self, server, value):
+        body = b'{"template": "words", "requests": [' + b", ".join([value] * 600_000) + b"]}"
+        tracemalloc.start()
+        try:
+            answer = server.post("/submissions", content=body, headers={"Content-Type": "application/json"})
+            _, most = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        told = refused(answer, 413, "body")
+        assert told["allowed"] == {"maximum": 250_000}
+        assert most < 4 * len(body), "it is sent and received in this process"
+
+    def test_what_is_in_a_text_are_no_values(self, server):
+        text = 'a, [b], {c}, "quoted", \\ ' * 100_000
+        assert server.post("/submissions?dry_run=1", json=words(text, text)).status_code == 200
+
+    def test_what_is_nested_too_deeply_is_refused(self, server, monkeypatch):
+        def check(template, request, options):
+            return check(template, request, options)
+
+        monkeypatch.setattr(Words, "check", check)
+        for path in ("/submissions", "/submissions?dry_run=1"):
+            told = refused(server.post(path, json=words()), 422, "body")
+            assert told["detail"] == "the body must not be nested so deeply"
+
     def test_a_name_that_has_not_ended(self, server):
         server.post("/submissions", json=words(name="night"))
         told = refused(server.post("/submissions", json=words(name="night")), 409, "name")

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import re
 from collections.abc import Callable, Mapping, Sequence
 from http import HTTPStatus
 from types import MappingProxyType
@@ -30,9 +31,12 @@ from ipybatch.server.wire import Problem
 T = TypeVar("T")
 
 RESOURCE = "ipybatch"  # what authorization is asked for
+MOST_VALUES = 250_000  # of a body: texts and images may be large, but a million of them are a mistake, or worse
 PAGE = 100  # most entries of a page
 TYPES = "https://ipybatch.readthedocs.io/en/latest/problems"  # each status is an anchor of it
 _SHOWN, _LONGEST = 200, 1000  # characters of a value, and of a sentence, that an error repeats
+_BEFORE_VALUES = (b",", b"[", b"{")
+_TEXT = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
 _PROBLEM = "application/problem+json"
 
 decode = msgspec.json.decode
@@ -273,8 +277,11 @@ def read_json(body: bytes | bytearray, kind: type[T]) -> T:
     """Return JSON as what it must be.
 
     Raises:
-        Refusal: It is no JSON (400), or not such a thing (422).
+        Refusal: It is no JSON (400), not such a thing (422), or has too many values (413).
     """
+    if _has_many(body):
+        msg = f"the body must have at most {MOST_VALUES:,} values"
+        raise Refusal(413, msg, field="body", allowed={"maximum": MOST_VALUES}, next_step="send less")
     try:
         return decode(body, type=kind)
     except msgspec.ValidationError as error:
@@ -283,6 +290,19 @@ def read_json(body: bytes | bytearray, kind: type[T]) -> T:
         raise Refusal(422, said, field=field or "body") from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise Refusal(400, f"the body must be JSON: {error}", field="body") from None
+
+
+def _has_many(body: bytes | bytearray) -> bool:
+    """Say whether JSON has more values than are taken, without making them: that would take the server's memory."""
+    if sum(body.count(mark) for mark in _BEFORE_VALUES) <= MOST_VALUES:
+        return False
+    count, at = 0, 0
+    while at < len(body) and count <= MOST_VALUES:  # what is in texts are no values
+        text = _TEXT.search(body, at)
+        end, after = text.span() if text else (len(body), len(body))
+        count += sum(body.count(mark, at, end) for mark in _BEFORE_VALUES)
+        at = after
+    return count > MOST_VALUES
 
 
 def _texts(arguments: Mapping[str, list[bytes]]) -> list[tuple[str, list[str]]]:

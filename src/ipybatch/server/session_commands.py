@@ -59,7 +59,7 @@ class CommandsHandler(Handler):
     @authorized("execute", resource=RESOURCE)
     async def post(self, session: str) -> None:
         """Ask it."""
-        request = self.body(CommandRequest)
+        request = await self.blocking(self.body, CommandRequest)
         wait_s = self.wait_s()
         check(request)
         catalogue, base = self.services.catalogue, self.request.path.rstrip("/")

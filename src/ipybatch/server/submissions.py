@@ -169,8 +169,9 @@ def quote(services: Services, request: SubmissionRequest) -> Quote:
         Refusal: It cannot be submitted.
         BatchError: The same, as its template tells it.
     """
-    _check(request)
-    return find_template(request.template).quote(request, services.options)
+    with _refused():
+        _check(request)
+        return find_template(request.template).quote(request, services.options)
 
 
 def submit(services: Services, request: SubmissionRequest, key: str = "") -> Submission:
@@ -330,6 +331,8 @@ def _refused() -> Iterator[None]:
         raise Refusal(404, "there is no such submission", next_step=step) from None
     except KeyUsed as error:
         raise Refusal(422, str(error), field="Idempotency-Key", next_step="send a new key") from None
+    except RecursionError:
+        raise Refusal(422, "the body must not be nested so deeply", field="body") from None
     except Conflict as error:
         raise Refusal(409, str(error), field="name", next_step="cancel it, wait, or choose another name") from None
 
