@@ -36,6 +36,7 @@ export class Follow {
   private readonly bar = new Bar();
   private readonly facts = h("p", "facts-of");
   private readonly reason = h("p", "wrong", icon("note"), h("span"));
+  private readonly files = h("ul", "files");
   private readonly open = action("Open the session");
   private readonly download = action("Download the results");
   private readonly cancel = action("Cancel", "cancel");
@@ -54,7 +55,8 @@ export class Follow {
     });
     const actions = h("div", "actions", this.open, this.download, this.cancel, this.again);
     this.state.setAttribute("role", "status");
-    this.node = h("section", "follow", this.name, this.state, this.bar.node, this.facts, this.reason, actions);
+    this.files.setAttribute("aria-label", "Files");
+    this.node = h("section", "follow", this.name, this.state, this.bar.node, this.facts, this.reason, this.files, actions);
     this.node.hidden = true;
   }
 
@@ -112,10 +114,18 @@ export class Follow {
     this.bar.patch(submission.name, is, counts);
     text(this.facts, factsOf(submission));
     this.say(submission.reason);
+    this.list(submission.results);
     hidden(this.open, session === null);
     hidden(this.download, session === null || tried(counts) === 0);
     hidden(this.cancel, isOver);
     hidden(this.again, !isOver);
+  }
+
+  /** What its results hold, as it comes: pictures are shown, and each can be kept. */
+  private list(urls: string[]): void {
+    hidden(this.files, urls.length === 0);
+    if (this.files.childElementCount > urls.length) this.files.replaceChildren();
+    for (const url of urls.slice(this.files.childElementCount)) this.files.append(h("li", "", linkTo(url)));
   }
 
   private say(words: string): void {
@@ -133,6 +143,13 @@ function factsOf({ counts, request_count, eta_s, credits, starts }: Submission):
   if (credits) parts.push(credits.used === null ? `${credits.cost} credits reserved` : `${credits.used} of ${credits.cost} credits`);
   if (starts > 1) parts.push(`start ${starts}`);
   return parts.join(", ");
+}
+
+function linkTo(url: string): HTMLAnchorElement {
+  const name = decodeURIComponent(url.split("/").at(-1)!);
+  const picture = Object.assign(document.createElement("img"), { src: url, alt: name, loading: "lazy" });
+  const link = h("a", "", ...(/\.(png|jpe?g|webp|gif)$/i.test(name) ? [picture] : [name]));
+  return Object.assign(link, { href: url, download: name, title: `Download ${name}` });
 }
 
 function action(label: string, name = ""): HTMLButtonElement {

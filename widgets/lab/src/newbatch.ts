@@ -2,7 +2,7 @@
 //
 // Rule: what is wrong is said by the server's own check (a dry run), while it is typed; nothing is reserved by it.
 import { attribute, h, hidden } from "../../src/dom";
-import { count } from "../../src/format";
+import { count, figure } from "../../src/format";
 import { icon } from "../../src/icons";
 import type { Quote, Root, Submission, Upload, UrgencyWord } from "../../src/wire";
 import { Api, words } from "./api";
@@ -160,8 +160,10 @@ export class NewBatch {
       this.quoted.wait("Reckoning\u2026");
       const quote = await this.api.post<Quote>("/submissions?dry_run=1", request);
       if (asked !== this.asked) return;
-      this.quoted.tell(quote);
-      this.submit.disabled = false;
+      const { credits } = quote;
+      const isShort = credits !== null && credits.cost > credits.available;
+      this.quoted.tell(quote, isShort ? `${figure(credits.cost - credits.available)} credits are missing: grant them from Python, or submit less` : "");
+      this.submit.disabled = isShort;
     } catch (error) {
       if (asked === this.asked) this.quoted.refuse(words(error));
     }
@@ -213,7 +215,7 @@ export class NewBatch {
       const type = TABLES[file.name.split(".").at(-1)!.toLowerCase()] ?? (file.type || "text/csv");
       const { id, rows, columns } = await this.api.send<Upload>("/uploads", file, type);
       this.draft.upload = id;
-      this.table.say(`${count(rows)} rows: ${columns.join(", ")}`);
+      this.table.say(`${count(rows)} ${rows === 1 ? "row" : "rows"}: ${columns.join(", ")}`);
     } catch (error) {
       this.table.say(words(error), true);
     }

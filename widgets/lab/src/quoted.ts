@@ -35,8 +35,9 @@ export class Quoted {
     this.show("", words, null);
   }
 
-  tell(quote: Quote): void {
-    this.show("", "", quote);
+  /** Tell it, and why it cannot be submitted all the same. */
+  tell(quote: Quote, wrong = ""): void {
+    this.show("", wrong, quote);
   }
 
   private show(idle: string, wrong: string, quote: Quote | null): void {
@@ -81,7 +82,7 @@ function namesOf(rows: Record<string, unknown>[]): string[] {
 
 function headOf(rows: Record<string, unknown>[]): HTMLElement {
   const cells = namesOf(rows).map((name) => {
-    const cell = h("th", typeof rows[0]![name] === "number" ? "number" : "", name.replace(SECONDS, "").replaceAll("_", " "));
+    const cell = h("th", typeof rows[0]![name] === "number" ? "number" : "", name === "seconds" ? "time" : name.replace(SECONDS, "").replaceAll("_", " "));
     cell.scope = "col";
     return cell;
   });

@@ -6,7 +6,7 @@ import type { Quote } from "../../src/wire";
 import { counts } from "../samples";
 import { root, server } from "./samples";
 
-const quote: Quote = { template: "text", request_count: 2, seconds: [2, 3], usd: 0.42, credits: null, quote: [{ lane: "batch", usd: 0.42, low_s: 2.5, high_s: 86_400 }], notes: ["batch is recommended"] };
+const quote: Quote = { template: "text", request_count: 2, seconds: [2, 3], usd: 0.42, credits: null, quote: [{ lane: "batch", usd: 0.42, low_s: 2.5, high_s: 86_400, seconds: 60 }], notes: ["batch is recommended"] };
 const submission = {
   id: "s1",
   name: "foxes",
@@ -18,6 +18,7 @@ const submission = {
   eta_s: null,
   starts: 0,
   credits: null,
+  results: [] as string[],
   session: null,
 };
 
@@ -88,7 +89,8 @@ describe("the form", () => {
     await type("A fox\nA whale");
     expect(asked.map(({ path }) => path)).toEqual(["/submissions?dry_run=1"]);
     expect(find(".ib-quoted .ib-facts-of").textContent).toBe("2 requests, about 2 to 3 s, $0.42");
-    expect(find(".ib-quoted tbody").textContent).toBe("batch$0.422.5 s1 d 00 h");
+    expect(find(".ib-quoted tbody").textContent).toBe("batch$0.422.5 s1 d 00 h1 m 00 s");
+    expect(find(".ib-quoted thead").textContent).toBe("laneusdlowhightime");
     expect(button().disabled).toBe(false);
   });
 
@@ -105,6 +107,32 @@ describe("the form", () => {
     expect(find(".ib-wrong span").textContent).toBe("requests must be at most 20, got 21");
     expect(find(".ib-hint[data-wrong]").textContent).toBe("21 of at most 20");
     expect(button().disabled).toBe(true);
+  });
+
+  it("says how many credits are missing, and cannot be sent", async () => {
+    const credits = { account: "default", cost: 24, used: null, balance: 100, available: 20 };
+    const { type, button, find } = open({ "POST /submissions": { ...quote, credits } });
+    await type("A fox");
+    expect(find(".ib-wrong span").textContent).toBe("4 credits are missing: grant them from Python, or submit less");
+    expect([find(".ib-quoted .ib-facts-of").hidden, button().disabled]).toEqual([false, true]);
+  });
+
+  it("shows the pictures of what was sent, each once, as they come", async () => {
+    const files = ["/base/sessions/a-1/files/1.png", "/base/sessions/a-1/files/a%20clip.mp4"];
+    const running = { ...submission, state: "RUNNING", session: "a-1", results: files.slice(0, 1) };
+    const { type, submit, find, table } = open({ "GET /submissions/s1": running });
+    await type("A fox\nA whale");
+    table["POST /submissions"] = submission;
+    await submit();
+    expect(find(".ib-files").hidden).toBe(true);
+    await vi.advanceTimersByTimeAsync(1000);
+    table["GET /submissions/s1"] = { ...running, results: files };
+    await vi.advanceTimersByTimeAsync(1000);
+    const links = [...find(".ib-files").querySelectorAll("a")];
+    expect(links.map((link) => [link.getAttribute("href"), link.download, link.querySelector("img")?.alt ?? link.textContent])).toEqual([
+      [files[0], "1.png", "1.png"],
+      [files[1], "a clip.mp4", "a clip.mp4"],
+    ]);
   });
 
   it("sends once, under one key however often it is sent", async () => {
