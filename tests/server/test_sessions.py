@@ -117,6 +117,10 @@ def test_items_are_in_plan_order_with_their_results(served, night):
     assert (found[0]["status"], found[0]["attempts"], found[0]["group"], found[0]["error"]) == ("completed", 1, 1, "")
     fifth = found[4]
     assert (fifth["status"], fifth["error"], fifth["scope"], fifth["result"]) == ("failed", "no page 5", "item", None)
+    assert fifth["traceback"].startswith("test_sessions.py:")
+    assert (found[0]["traceback"], found[0]["tries"]) == ("", [])
+    ((at, error),) = [(each["attempt"], each["error"]) for each in found[6]["tries"]]
+    assert (at, "went away" in error) == (1, True)
 
 
 def test_items_of_a_status_or_a_group_alone(served, night):

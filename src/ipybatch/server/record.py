@@ -68,10 +68,13 @@ def items(
     if group is not None:
         where, values = f"{where} AND grp = ?", [*values, group]
     found, size, place = list[Item](), 0, after
-    for at, (key, *told, ended_s, error, kind, length, payload) in _in_order(database, row.id, after, where, values):
+    for at, (id_, key, *told, ended_s, error, kind, length, payload, frames) in _in_order(
+        database, row.id, after, where, values
+    ):
         if len(found) == limit or (found and size + length > PAGE_BYTES):
             return ItemPage(items=found, next=to_cursor(place))
         how, grp, attempts, seconds = told
+        tries = rows.read_tries(database, [id_])[id_] if attempts > 1 else []
         found.append(
             Item(
                 key=key_value(key),
@@ -83,6 +86,8 @@ def items(
                 error=mask(error),
                 scope=read_kind(how, kind)[1] if error else "",
                 result=None if payload is None else msgspec.Raw(payload),
+                tries=[msgspec.structs.replace(each, error=mask(each.error)) for each in tries],
+                traceback=mask(frames),
             )
         )
         size, place = size + length, at
@@ -90,7 +95,8 @@ def items(
 
 
 _ITEM = (
-    "key, status, grp, attempts, seconds, ended_s, error, {kind}, coalesce(length(payload.result), 0), payload.result"
+    "item.id, key, status, grp, attempts, seconds, ended_s, error, {kind}, coalesce(length(payload.result), 0),"
+    " payload.result, {frames}"
 )
 
 
@@ -100,7 +106,8 @@ def _in_order(
     """Yield items in plan order, each with its place in it, from the one after a place on."""
     first, end = ids(run)
     kind = "kind" if _has(database, "item", "kind") else "''"
-    columns = f"item.id, {_ITEM.format(kind=kind)}"
+    frames = TRACEBACK if _has(database, "traceback", "frames") else "''"
+    columns = f"item.id, {_ITEM.format(kind=kind, frames=frames)}"
     of_items = "FROM item LEFT JOIN payload ON payload.id = item.id AND has_result"
     (listing,) = database.execute("SELECT listing FROM run WHERE id = ?", (run,)).fetchone() or (None,)
     if listing is None:

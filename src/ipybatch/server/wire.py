@@ -12,6 +12,7 @@ from typing import Any, Literal
 import msgspec
 
 from ipybatch.engine.data.events import BreakerState, Counts, State, Status
+from ipybatch.engine.data.outcome import Try
 from ipybatch.jupyter.messages import Update
 
 Verb = Literal["pause", "resume", "cancel", "retry_failed", "adjust", "lift"]
@@ -179,7 +180,12 @@ class PanelUpdate(msgspec.Struct, kw_only=True):
 
 
 class Item(msgspec.Struct, kw_only=True):
-    """An item that has an outcome."""
+    """An item that has an outcome.
+
+    Attributes:
+        tries: Its attempts that failed, and were followed by another.
+        traceback: The last frames of the user's own code, of an item that failed; "" for none.
+    """
 
     key: Any
     status: Status
@@ -190,6 +196,8 @@ class Item(msgspec.Struct, kw_only=True):
     error: str
     scope: str
     result: Any
+    tries: list[Try]
+    traceback: str
 
 
 class ItemPage(msgspec.Struct, kw_only=True):

@@ -198,8 +198,8 @@ function keyOf({ key }: Item): string {
 }
 
 function recorded(item: Item): RecordedItem {
-  const { status, attempts, seconds, error } = item;
-  return { key: keyOf(item), status, attempts, seconds, error, tries: [], traceback: "" };
+  const { status, attempts, seconds, error, tries, traceback } = item;
+  return { key: keyOf(item), status, attempts, seconds, error, tries, traceback };
 }
 
 function skeleton(): HTMLElement {

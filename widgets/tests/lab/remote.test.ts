@@ -83,7 +83,7 @@ it("sends what is pressed, and says what came of it", async () => {
 });
 
 it("reads the items of a group, page by page", async () => {
-  const one = (key: unknown, error = ""): object => ({ key, status: error ? "failed" : "completed", group: 1, attempts: 1, seconds: 1, ended: "", error, scope: "", result: null });
+  const one = (key: unknown, error = ""): object => ({ key, status: error ? "failed" : "completed", group: 1, attempts: 1, seconds: 1, ended: "", error, scope: "", result: null, tries: [], traceback: error && "shop.py:7 in fetch: raise" });
   const { wait, paths, table, remote } = await open(whole({}, { groups: [group(1, { done: 150, items: 150 })] }), {
     "GET /sessions/a/items": { items: [...Array.from({ length: 99 }, (_, index) => one(`k${index}`)), one({ id: 2 }, "HTTP 404")], next: "n1" },
   });
@@ -101,7 +101,7 @@ it("reads the items of a group, page by page", async () => {
 });
 
 it("shows what failed of a group before the rest, and once", async () => {
-  const one = (key: string, error = ""): object => ({ key, status: error ? "failed" : "completed", group: 1, attempts: 1, seconds: 1, ended: "", error, scope: "", result: null });
+  const one = (key: string, error = ""): object => ({ key, status: error ? "failed" : "completed", group: 1, attempts: 1, seconds: 1, ended: "", error, scope: "", result: null, tries: [], traceback: error && "shop.py:7 in fetch: raise" });
   const of = (path: string): Response => {
     const status = new URLSearchParams(path.split("?")[1]).get("status");
     return Response.json({ items: status === "failed" ? [one("b", "HTTP 404")] : status ? [] : [one("a"), one("b", "HTTP 404")], next: null });
@@ -113,6 +113,9 @@ it("shows what failed of a group before the rest, and once", async () => {
   await wait(1);
   const entries = [...remote.node.querySelectorAll(".ib-entry")].map((entry) => entry.querySelector(".ib-subject")!.textContent);
   expect(entries).toEqual(["b", "a"]);
+  remote.node.querySelector<HTMLElement>(".ib-entry")!.click();
+  await wait(1);
+  expect(remote.node.textContent).toContain("shop.py:7 in fetch");
   remote.stop();
 });
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import functools
 import sqlite3
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import msgspec
@@ -211,7 +211,7 @@ def read_items(
         " ORDER BY status = 'completed', id LIMIT ? OFFSET ?",
         (*values, limit, offset),
     ).fetchall()
-    tries = _tries(database, [row[0] for row in rows])
+    tries = read_tries(database, [row[0] for row in rows])
     return total, [
         RecordedItem(
             key=label_of(key),
@@ -256,7 +256,8 @@ def read_pace(database: sqlite3.Connection, run: int, before_s: float) -> list[M
     return marks
 
 
-def _tries(database: sqlite3.Connection, items: list[int]) -> defaultdict[int, list[Try]]:
+def read_tries(database: sqlite3.Connection, items: Iterable[int]) -> defaultdict[int, list[Try]]:
+    """Return the attempts of items that failed and were followed by another, by the item's id."""
     tries: defaultdict[int, list[Try]] = defaultdict(list)
     for item in items:
         rows = database.execute("SELECT attempt, seconds, error FROM attempt WHERE item = ? ORDER BY attempt", (item,))
