@@ -33,7 +33,8 @@ BUSY = "time.sleep(3600)"
 
 @pytest.fixture(scope="module")
 def own_lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    server = Lab.start(tmp_path_factory.mktemp("side"))
+    # On loopback no key is needed; a quote asks nobody.
+    server = Lab.start(tmp_path_factory.mktemp("side"), {"GEMINI_BASE_URL": "http://127.0.0.1:9"})
     yield server
     server.stop()
 
@@ -64,6 +65,10 @@ def test_side_bar_teaches_where_there_is_nothing_and_new_batch_asks_the_server(p
     table = {"name": "demand.csv", "mimeType": "text/csv", "buffer": b"site,part,date,demand\n"}
     form.get_by_label("Table").set_input_files([table])
     expect(form.locator(".ib-hint").filter(has_text=re.compile(r"row|table"))).not_to_have_count(0, timeout=SOON_MS)
+    assert violations(form) == []
+    form.get_by_label("What").select_option("text")
+    form.get_by_label("Prompts").fill("A fox\nA whale")
+    expect(form.locator(".ib-quoted table")).to_be_visible(timeout=SOON_MS)
     assert violations(form) == []
 
 
