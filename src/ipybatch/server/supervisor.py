@@ -154,11 +154,11 @@ class Supervisor:
                 why = await self._until_over(store, row, driving)
             finally:
                 await self._end(starting, driving)
+            if why is not None:
+                await self._blocking(_conclude, store, row, why)
         except asyncio.CancelledError:
             await self._blocking(_release, store, row, "its server has ended", False)
             raise
-        if why is not None:
-            await self._blocking(_conclude, store, row, why)
 
     async def _drive(self, store: Submissions, row: Row, starting: asyncio.Future[str]) -> Reply:
         kernel = await asyncio.shield(starting)

@@ -44,7 +44,7 @@ def test_a_process_that_could_not_be_started_says_so_and_leaves_no_descriptor(mo
         served = supervisor.Supervisor(theirs)
         before = descriptors()
         served._start(protocol.Start(1, None, None), os.dup(theirs.fileno()))
-        assert descriptors() == before
+        assert descriptors() <= before  # fewer where something of another test was collected
         (ended,) = served._ended
     assert ended.cause == cause
     assert ended.printed.startswith("no process could be started: [Errno")
