@@ -137,7 +137,7 @@ async def supervise(store, kernels, until, *, most=2, look_s=0.02, pool=None):
     running = asyncio.ensure_future(Supervisor(lambda: store, kernels, blocking, most=most, look_s=look_s).run())
     try:
         while not await blocking(until):  # noqa: ASYNC110  # of the journal
-            await asyncio.sleep(look_s)
+            await asyncio.sleep(0.02)
     finally:
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
