@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from ipybatch import BatchSession
 from ipybatch.__main__ import main
 from ipybatch.engine.store import journal as journals
 from ipybatch.engine.store import lease
@@ -102,6 +103,47 @@ def test_an_interrupt_cancels_it(store, words, tmp_path, monkeypatch, is_begun):
     row = store.find(made.id)
     assert (row.state, row.run) == ("CANCELLED", 1 if is_begun else None)
     assert store.claim(2) is None
+
+
+def test_paused_it_stays_paused_when_another_process_takes_it(store, words, tmp_path):
+    """Nothing is sent until somebody says so."""
+    gate = tmp_path / "gate"
+    gate.unlink()
+    made = store.create(order(request=words(*"abcdefgh"), name="night"))
+    run = "from tests.server.submitting import add_words, work\nadd_words()"
+    cell = f"import contextlib, sys\nwith contextlib.redirect_stdout(sys.stderr): work({made.id!r})"
+    first, second = Kernel(), Kernel()
+
+    def asked():
+        return [line.split()[0] for line in (tmp_path / "log").read_text().splitlines()]
+
+    def until_paused():
+        while BatchSession.open("night", journal=store.path).state != "paused":
+            time.sleep(0.05)
+
+    try:
+        first.run(run)
+        first.begin(cell)
+        while not (tmp_path / "log").exists() or len(asked()) < 4:
+            time.sleep(0.01)
+        BatchSession.open("night", journal=store.path).pause()
+        until_paused()
+        first.kill()
+        second.run(run)
+        second.begin(cell)
+        while store.find(made.id).starts < 2:
+            time.sleep(0.01)
+        until_paused()
+        gate.touch()
+        time.sleep(0.3)
+        assert sorted(asked()) == [*"abcd"]
+        BatchSession.open("night", journal=store.path).resume()
+        while store.find(made.id).state != "COMPLETED":
+            time.sleep(0.05)
+        assert sorted(asked()) == sorted([*"abcdefgh", *"abcd"])
+    finally:
+        first.kill()
+        second.kill()
 
 
 def test_interrupted_once_it_has_ended_it_stays_as_it_is(store, words, monkeypatch):

@@ -37,6 +37,17 @@ def test_pause_lets_what_runs_finish_and_starts_nothing(live, gate):
     assert session.run().counts.completed == 10
 
 
+def test_started_paused_nothing_starts_before_it_is_resumed(live, gate):
+    session = live(gate, [1, 2, 3])
+    gate.open()
+    session.start(paused=True)
+    assert session.state == "paused"
+    session.adjust(concurrency=2)  # the engine has begun it by then
+    assert gate.started == []
+    session.resume()
+    assert session.run().state == "completed"
+
+
 def test_a_start_in_the_moment_of_the_end_is_not_lost(live, gate):
     """The end is told before the name is given back: whoever hears of it and resumes at once is served."""
     session = live(gate, list(range(10)), limits=Limits(concurrency=3))

@@ -199,7 +199,8 @@ def _run(store: Submissions, held: Row, beat: _Beat, told: _Told) -> tuple[Ended
     if held.verb == "retry_failed" and not has_begun:
         session.retry_failed()
     else:
-        session.start()
+        # Whoever had it paused when the process before this one ended is to say that it goes on.
+        session.start(paused=has_begun and before is not None and before.state == "paused")
     beat.session = session
     try:
         beat.obey(_linked(store, held))

@@ -28,7 +28,7 @@ import msgspec
 
 from ipybatch.engine.data.masking import describe, mask
 from ipybatch.errors import BatchError, JournalError
-from ipybatch.server.submission_rows import Row
+from ipybatch.server.submission_rows import NoSuchSubmission, Row
 
 if TYPE_CHECKING:
     from ipybatch.server.submission_store import Submissions
@@ -213,7 +213,10 @@ class Supervisor:
 
 
 def _look_at(store: Submissions, row: Row) -> str:
-    stands = store.stands(row)
+    try:
+        stands = store.stands(row)
+    except NoSuchSubmission:  # its journal was deleted
+        return "over"
     if stands == "ours":
         store.beat(row)
     return stands

@@ -98,14 +98,17 @@ class Control:
             return self._follower.ask(question)
         return engine_thread().call(question) if self._is_on_other_thread() else question()
 
-    def start(self) -> None:
+    def start(self, *, paused: bool = False) -> None:
         """Start it, or go on with what is left, and return at once.
+
+        Args:
+            paused: Start nothing of it before `resume`.
 
         Raises:
             JournalError: The journal refuses, or another session is running this one.
             InputError: It was opened for reading, or lacks an argument of its workload.
         """
-        self._launch()
+        self._launch(is_paused=paused)
 
     def pause(self) -> Reply:
         """Let what runs finish, start nothing more.
@@ -220,7 +223,7 @@ class Control:
         self._open_run()
         await self._drive()
 
-    def _launch(self, again: Again = NOTHING_AGAIN) -> None:
+    def _launch(self, again: Again = NOTHING_AGAIN, *, is_paused: bool = False) -> None:
         with self._turn.wait(), waiting.hold_interrupts() as held:  # it begins, or nothing is left of the start
             if self.state in events.ENDED and self._running is not None and self._is_on_other_thread():
                 # It has told its end, and gives the name back in a moment: a start that was dropped would be lost.
@@ -228,6 +231,9 @@ class Control:
             if self._is_live():
                 return
             run = self._open_run(again)
+            if is_paused:
+                self._hold(True)
+                run.record()
             if held:
                 run.stop("cancelled", "", "cancelled")
             try:
