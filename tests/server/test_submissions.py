@@ -197,7 +197,7 @@ class TestMaking:
         assert "c.IpyBatch.max_requests" in told["next_step"]
         assert left < 4e6
 
-    @pytest.mark.parametrize("value", [b"[]", b"{}", b"1", b'""', b'{"a":1}'])
+    @pytest.mark.parametrize("value", [b"[]", b"{}", b"1"])
     def test_a_million_values_are_refused_before_they_are_made(self, server, value):
         body = b'{"template": "words", "requests": [' + b", ".join([value] * 600_000) + b"]}"
         tracemalloc.start()
@@ -213,6 +213,7 @@ class TestMaking:
     def test_what_is_in_a_text_are_no_values(self, server):
         text = 'a, [b], {c}, "quoted", \\ ' * 100_000
         assert server.post("/submissions?dry_run=1", json=words(text, text)).status_code == 200
+        refused(server.post("/submissions?dry_run=1", json=words(*[""] * 260_000)), 413, "body")
 
     def test_what_is_nested_too_deeply_is_refused(self, server, monkeypatch):
         def check(template, request, options):
