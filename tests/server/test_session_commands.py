@@ -1,5 +1,6 @@
 """Commands reach a session in whichever process it runs; what cannot work is refused with the reason."""
 
+import asyncio
 import os
 import sqlite3
 import time
@@ -146,7 +147,9 @@ def test_a_session_that_does_not_run_takes_nothing(served, tmp_path, run, said):
     assert "BatchSession.open('night', work=...)" in problem["next_step"]
 
 
-def test_a_submission_that_has_ended_goes_into_the_queue_again(served, tmp_path):
+def test_a_submission_that_has_ended_goes_into_the_queue_again(served, tmp_path, monkeypatch):
+    submitted = asyncio.Event()
+    monkeypatch.setattr(served.services, "submitted", submitted)
     path = tmp_path / "journal.sqlite3"
     (number,) = write_runs(path, [{"state": "cancelled", "failed": 1, "cancelled": 1}])
     submit(path, number)
@@ -160,6 +163,7 @@ def test_a_submission_that_has_ended_goes_into_the_queue_again(served, tmp_path)
     assert answer.headers["Location"] == "/ipybatch/api/v1/submissions/s1"
     with closing(sqlite3.connect(path)) as database:
         assert database.execute("SELECT state, verb FROM submission").fetchall() == [("PENDING", "retry_failed")]
+    assert submitted.is_set(), "the supervisor looks at once"
     assert only(served)["can"] == []
     assert "begins again by itself" in refused(send(served, "resume"), 409)["detail"]
 

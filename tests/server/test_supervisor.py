@@ -12,7 +12,7 @@ import pytest
 from ipybatch.engine.store import lease
 from ipybatch.gemini.money.credits import CreditAccount
 from ipybatch.server.submission_store import Submissions
-from ipybatch.server.supervisor import Reply
+from ipybatch.server.supervisor import Reply, Supervisor
 from tests.kernels import ROOT
 from tests.server.submitting import OTHER, Threads, add_words, order, paid, set_row, supervise
 
@@ -55,6 +55,30 @@ def run(store, kernels, until=None, **how):
 
 def logged(tmp_path):
     return Counter(line.split()[0] for line in (tmp_path / "log").read_text().splitlines())
+
+
+def test_it_looks_rarely_while_nothing_is_submitted_and_at_once_when_something_is():
+    """Each look opens a journal, as long as the server runs."""
+    looks = []
+
+    async def blocking(call):
+        await asyncio.sleep(0)
+        return call()
+
+    async def story():
+        news = asyncio.Event()
+        supervisor = Supervisor(
+            lambda: looks.append("none"), None, blocking, most=1, news=news, look_s=0.001, idle_s=1000.0
+        )
+        running = asyncio.ensure_future(supervisor.run())
+        await asyncio.sleep(0.05)
+        before = len(looks)
+        news.set()
+        await asyncio.sleep(0.05)
+        running.cancel()
+        return before, len(looks)
+
+    assert asyncio.run(story()) == (1, 2)
 
 
 class KilledError(Exception):

@@ -66,6 +66,7 @@ class CommandsHandler(Handler):
         until_s = time.monotonic() + wait_s
         asked = await self.blocking(ask, catalogue, session, request)
         if isinstance(asked, CommandAnswer):  # a submission that is in the queue again
+            self.services.submitted.set()
             at = base.partition("/sessions/")[0]
             self.answer(asked, 202, headers={"Location": f"{at}/submissions/{asked.id}"})
             return

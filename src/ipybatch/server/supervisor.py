@@ -33,7 +33,8 @@ from ipybatch.server.submission_rows import NoSuchSubmission, Row
 if TYPE_CHECKING:
     from ipybatch.server.submission_store import Submissions
 
-LOOK_S = 1.0  # between two looks for what others have submitted, and at what runs
+LOOK_S = 1.0  # between two looks at what is to run, and at what runs
+IDLE_S = 5.0  # between two looks for what others have submitted: what is submitted here is started at once
 BEGIN_S = 180.0  # how long a kernel may take to begin: its disk may be a slow one
 STOP_S = 15.0  # how long it may take to end, before nobody waits for that any more
 LINE = 'from ipybatch.server.run import main; main("{}")'
@@ -88,9 +89,11 @@ class Supervisor:
         most: int,
         news: asyncio.Event | None = None,
         look_s: float = LOOK_S,
+        idle_s: float = IDLE_S,
     ) -> None:
         self._submissions, self._kernels, self._blocking = submissions, kernels, blocking
-        self._most, self._look_s = most, look_s
+        self._most, self._look_s, self._idle_s = most, look_s, idle_s
+        self._is_idle = False
         self._news = news or asyncio.Event()
         self._watching: set[asyncio.Task[None]] = set()
         self._ending: set[asyncio.Task[None]] = set()
@@ -101,7 +104,7 @@ class Supervisor:
             while True:
                 await self._start_all()
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._news.wait(), self._look_s)
+                    await asyncio.wait_for(self._news.wait(), self._idle_s if self._is_idle else self._look_s)
                 self._news.clear()
         finally:
             for task in self._watching:
@@ -136,6 +139,7 @@ class Supervisor:
 
     def _claim(self) -> tuple[Submissions, Row] | None:
         store = self._submissions()
+        self._is_idle = store is None
         row = None if store is None else store.claim(self._most)
         return None if store is None or row is None else (store, row)
 

@@ -20,6 +20,7 @@ lock, and a copy comes in only where nobody else does.
 from __future__ import annotations
 
 import atexit
+import functools
 import hashlib
 import json
 import logging
@@ -110,11 +111,17 @@ def _is_local(path: Path) -> bool:
 
 def _file_system(path: Path) -> str:
     try:
-        mounts = Path("/proc/self/mounts").read_text(encoding="utf-8", errors="surrogateescape").splitlines()
+        mounts = Path("/proc/self/mounts").read_text(encoding="utf-8", errors="surrogateescape")
     except OSError:
         return ""
-    kinds = {Path(_unescape(fields[1])): fields[2] for line in mounts if len(fields := line.split()) > 2}
+    kinds = _kinds(mounts)
     return next((kinds[folder] for folder in (path, *path.parents) if folder in kinds), "")
+
+
+@functools.lru_cache(1)  # every look at a journal asks, and they hardly ever change
+def _kinds(mounts: str) -> dict[Path, str]:
+    """Return the kind of each file system by where it is mounted."""
+    return {Path(_unescape(fields[1])): fields[2] for line in mounts.splitlines() if len(fields := line.split()) > 2}
 
 
 def _unescape(mount: str) -> str:
