@@ -81,6 +81,32 @@ def test_it_looks_rarely_while_nothing_is_submitted_and_at_once_when_something_i
     assert asyncio.run(story()) == (1, 2)
 
 
+@pytest.mark.parametrize("steps", range(5))
+def test_it_ends_also_while_there_is_news(steps):
+    """`asyncio.wait_for` of Python 3.11 forgets that it is cancelled when what it waits for comes just then."""
+
+    async def blocking(call):
+        return call()
+
+    async def story():
+        news = asyncio.Event()
+        supervisor = Supervisor(lambda: None, None, blocking, most=1, news=news)
+        running = asyncio.ensure_future(supervisor.run())
+        for _ in range(10):
+            await asyncio.sleep(0)
+        news.set()
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        running.cancel()
+        for _ in range(10):
+            await asyncio.sleep(0)
+        ended = running.done()
+        running.cancel()
+        return ended
+
+    assert asyncio.run(story())
+
+
 class KilledError(Exception):
     """Stands for the end of a process."""
 

@@ -103,13 +103,20 @@ class Supervisor:
         try:
             while True:
                 await self._start_all()
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._news.wait(), self._idle_s if self._is_idle else self._look_s)
+                await self._until_news(self._idle_s if self._is_idle else self._look_s)
                 self._news.clear()
         finally:
             for task in self._watching:
                 task.cancel()
             await asyncio.gather(*self._watching, return_exceptions=True)
+
+    async def _until_news(self, timeout_s: float) -> None:
+        """Wait for it; not by `asyncio.wait_for`, which in Python 3.11 may forget that it is cancelled."""
+        waiting = asyncio.ensure_future(self._news.wait())
+        try:
+            await asyncio.wait({waiting}, timeout=timeout_s)
+        finally:
+            waiting.cancel()
 
     async def _start_all(self) -> None:
         while True:
