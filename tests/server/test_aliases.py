@@ -223,7 +223,9 @@ class TestForecasts:
 
     def test_a_cancelled_one_is_submitted_again(self, server):
         batch = submit(server)["batch_id"]
-        told = server.post(f"/ipybatch/api/batch/cancel/{batch}").json()
+        answer = server.post(f"/ipybatch/api/batch/cancel/{batch}")
+        assert answer.headers["Location"] == f"/ipybatch/api/batch/status/{batch}"
+        told = answer.json()
         assert (told["batch_id"], told["status"]) == (batch, "CANCELLED")
         assert server.post(f"/ipybatch/api/batch/cancel/{batch}").status_code == 409
         again = submit(server)["batch_id"]

@@ -302,7 +302,9 @@ class TestCancelling:
     def test_one_whose_kernel_starts(self, server, store):
         made = store.create(order())
         store.claim(2)
-        assert server.delete(f"/submissions/{made.id}").json()["state"] == "waiting"
+        answer = server.delete(f"/submissions/{made.id}")
+        assert answer.json()["state"] == "waiting"
+        assert answer.headers["Location"] == f"/ipybatch/api/v1/submissions/{made.id}"
         assert store.find(made.id).state == "CANCELLING"
 
 

@@ -330,7 +330,8 @@ class ForecastCancelHandler(Handler):
         await self.blocking(_find, self.services, batch, ("forecast",))
         await self.blocking(submissions.command, self.services, batch, CommandRequest(verb="cancel"))
         self.services.submitted.set()
-        self.answer(await self.blocking(_forecast, self.services, batch), 202)
+        location = f"{_base(self)}/api/batch/status/{batch}"
+        self.answer(await self.blocking(_forecast, self.services, batch), 202, headers={"Location": location})
 
 
 class ForecastHistoryHandler(Handler):

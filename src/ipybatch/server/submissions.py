@@ -137,7 +137,7 @@ class SubmissionHandler(Handler):
         """Cancel it."""
         said = await self.blocking(command, self.services, submission, CommandRequest(verb="cancel"))
         self.services.submitted.set()
-        self.answer(said, 202)
+        self.answer(said, 202, headers={"Location": self.request.path})
 
 
 class SubmissionCommandsHandler(Handler):
