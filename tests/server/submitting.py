@@ -109,6 +109,10 @@ class Threads:
         self.instead, self.started, self.stopped = [], 0, []
         self._threads = ThreadPoolExecutor(8)
 
+    def close(self):
+        """Wait for the end of what they run."""
+        self._threads.shutdown()
+
     async def start(self, row):
         """Return the id of one."""
         self.started += 1
@@ -128,13 +132,19 @@ class Threads:
         self.stopped.append(kernel)
 
 
-async def supervise(store, kernels, until, *, most=2, look_s=0.02, pool=None):
-    """Run a supervisor until something is true of it all."""
+async def supervise(store, kernels, until, *, most=2, look_s=0.02, pool=None, is_asleep=lambda: False):
+    """Run a supervisor until something is true of it all.
+
+    Args:
+        is_asleep: Whether it finds nothing to start, whatever there is.
+    """
 
     def blocking(call, *arguments):
         return asyncio.get_running_loop().run_in_executor(pool, call, *arguments)
 
-    running = asyncio.ensure_future(Supervisor(lambda: store, kernels, blocking, most=most, look_s=look_s).run())
+    running = asyncio.ensure_future(
+        Supervisor(lambda: None if is_asleep() else store, kernels, blocking, most=most, look_s=look_s).run()
+    )
     try:
         while not await blocking(until):  # noqa: ASYNC110  # of the journal
             await asyncio.sleep(0.02)

@@ -378,8 +378,10 @@ class Submissions:
             rows.end(database, row, state, reason, self._unix_s(), used)
             return True
 
-        self._let_go(held)
-        return self._written(unit)
+        try:
+            return self._written(unit)
+        finally:
+            self._let_go(held)  # not before: a claim that comes between would find it free
 
     def release(self, held: Row, reason: str, *, counted: bool = True) -> None:
         """Let it be started again: its process is gone.
@@ -392,9 +394,11 @@ class Submissions:
         """
         values = (mask(reason), 0 if counted else 1, *held.this)
         asked = f"UPDATE submission SET owner = NULL, reason = ?, starts = starts - ? WHERE {rows.THIS}"  # noqa: S608
-        self._let_go(held)
         patience_s = PATIENCE_S if counted else BUSY_S  # without that it is found gone
-        self._written(lambda database: database.execute(asked, values).rowcount, patience_s=patience_s)
+        try:
+            self._written(lambda database: database.execute(asked, values).rowcount, patience_s=patience_s)
+        finally:
+            self._let_go(held)
 
     def stands(self, held: Row) -> Literal["ours", "theirs", "over", "gone"]:
         """Return how a start stands that this process has claimed.

@@ -264,7 +264,8 @@ class Journal:
         self._thread.join()
         if self.network_copy is not None:
             self.network_copy.close()
-        self._database.close()
+        with self._writing:  # a caller's thread may be in the midst of a commit of its own
+            self._database.close()
 
     def _commit_here(self, submitted: _Submitted) -> _Answer | None:
         """Commit on the caller's thread; None if that would keep it waiting."""
