@@ -50,7 +50,10 @@ def test_values_that_can_be_are_taken_without_a_word(caplog):
 def test_nothing_begins_beside_a_server_that_has_ended():
     """A signal may come before Jupyter has started what it loads."""
     extension = IpyBatch()
-    extension.services, extension._running = SimpleNamespace(pool=ThreadPoolExecutor(1)), []
+    extension.services, extension._running = (
+        SimpleNamespace(pool=ThreadPoolExecutor(1), checks=ThreadPoolExecutor(1)),
+        [],
+    )
     extension._beside = lambda: [asyncio.sleep(0)]
 
     async def ended_first():
