@@ -333,7 +333,7 @@ def test_a_folder_is_no_journal(run, tmp_path):
     assert run("list", "--journal", tmp_path) == (
         1,
         "",
-        f"ipybatch: journal '{tmp_path}' is a folder: name a file in it\n",
+        f"ipybatch: journal '{tmp_path}' is a folder: name a file in it, with journal= or IPYBATCH_JOURNAL\n",
     )
 
 

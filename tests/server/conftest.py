@@ -115,10 +115,13 @@ def jupyter(tmp_path_factory):
     """The server; `served` gives it to one test."""
     folder = tmp_path_factory.mktemp("jupyter")
     open_submissions = Services.open_submissions
+
+    @functools.wraps(open_submissions)
+    def open_if_run(services):
+        return open_submissions(services) if server.runs_them else None
+
     with pytest.MonkeyPatch.context() as always:
-        always.setattr(
-            Services, "open_submissions", lambda services: open_submissions(services) if server.runs_them else None
-        )
+        always.setattr(Services, "open_submissions", open_if_run)
         with pytest.MonkeyPatch.context() as patch:
             for name in ("CONFIG", "DATA", "RUNTIME"):
                 patch.setenv(f"JUPYTER_{name}_DIR", str(folder / name.lower()))
