@@ -33,7 +33,7 @@ from ipybatch.engine.feed.snapshot import RECENT_ITEMS, Snapshot
 from ipybatch.engine.store import history, rows, run_store
 from ipybatch.engine.store import journal as journals
 from ipybatch.engine.store.journal import Journal, translated
-from ipybatch.engine.store.network_copy import home_of
+from ipybatch.engine.store.network_copy import place_of
 from ipybatch.engine.store.rows import read_kind
 from ipybatch.engine.store.run_store import Found
 from ipybatch.engine.store.schema import ids
@@ -50,15 +50,12 @@ class ReadOnlyJournal:
     """What a follower reads of a journal, without opening it as an engine does."""
 
     def __init__(self, asked: Path) -> None:
-        home = home_of(journals.resolved(asked))
-        self.path = home if home.exists() else journals.resolved(asked)
+        self.path = place_of(journals.resolved(asked))
 
     @contextmanager
     def reader(self) -> Iterator[sqlite3.Connection]:
         """Give a connection that reads; nothing is made or migrated."""
-        is_written = self.path.with_name(f"{self.path.name}-wal").exists()
-        mode = "ro" if is_written else "ro&immutable=1"
-        with translated(self.path), closing(journals.connect(self.path, mode)) as database:
+        with translated(self.path), closing(journals.connect(self.path, history.read_mode(self.path))) as database:
             yield database
 
 

@@ -29,7 +29,7 @@ from ipybatch.engine.data.outcome import decode
 from ipybatch.engine.data.plan import key_value
 from ipybatch.engine.data.result_columns import LEFT, OURS, ResultColumns, column, json_of, safe_cell
 from ipybatch.engine.store import history, plan_rows
-from ipybatch.engine.store.network_copy import home_of
+from ipybatch.engine.store.network_copy import place_of
 from ipybatch.engine.store.schema import ids
 from ipybatch.errors import MissingExtra
 
@@ -315,8 +315,7 @@ def forecast_pieces(  # noqa: PLR0917  # of the row
     is_all_or_nothing = (msgspec.json.decode(about) if about else {}).get("on_failure") == "rollback"
     if is_all_or_nothing and (state == "rolled_back" or not is_whole):
         made = []
-    home = home_of(path)
-    files = ForecastFiles(home if home.exists() else path, name)
+    files = ForecastFiles(place_of(path), name)
     if suffix == "parquet":
         yield from _forecast_parquet(files, made)
         return

@@ -201,6 +201,11 @@ class PartHandler(Handler):
         about = (look.__name__, row.id, *given.values()) if is_kept else None
         return catalogue.ask(path, about, ask)
 
+    async def answer_page(self, tell: Callable[[], Any]) -> None:
+        """Answer with a page, which a thread makes, and with the link to the one after it."""
+        page = await self.blocking(tell)
+        self.answer(page, headers=self.page_link(page.next))
+
     def paged(self) -> dict[str, Any]:
         """Return how many entries are asked for, and where they begin."""
         return {"limit": self.limit(), "cursor": self.parameter("cursor")}
@@ -229,10 +234,7 @@ class ItemsHandler(PartHandler):
                 422, "group must be the number of a group", field="group", value=group, allowed={"minimum": 0}
             )
         number = int(group) if group else None
-        page = await self.blocking(
-            lambda: self.page(session, record.items, status=status, group=number, **self.paged())
-        )
-        self.answer(page, headers=self.page_link(page.next))
+        await self.answer_page(lambda: self.page(session, record.items, status=status, group=number, **self.paged()))
 
 
 class GroupsHandler(PartHandler):
@@ -257,8 +259,7 @@ class GroupsHandler(PartHandler):
             path, row = self.services.catalogue.row(session)
             return _groups(self.services.catalogue, path, row, **given)
 
-        page = await self.blocking(tell)
-        self.answer(page, headers=self.page_link(page.next))
+        await self.answer_page(tell)
 
 
 class ErrorsHandler(PartHandler):
@@ -277,8 +278,7 @@ class ErrorsHandler(PartHandler):
     @authorized("read", resource=RESOURCE)
     async def get(self, session: str) -> None:
         """Tell of some."""
-        page = await self.blocking(lambda: self.page(session, record.errors, is_kept=True, **self.paged()))
-        self.answer(page, headers=self.page_link(page.next))
+        await self.answer_page(lambda: self.page(session, record.errors, is_kept=True, **self.paged()))
 
 
 class LogHandler(PartHandler):
@@ -297,8 +297,7 @@ class LogHandler(PartHandler):
     @authorized("read", resource=RESOURCE)
     async def get(self, session: str) -> None:
         """Tell of some."""
-        page = await self.blocking(lambda: self.page(session, record.log, is_kept=True, **self.paged()))
-        self.answer(page, headers=self.page_link(page.next))
+        await self.answer_page(lambda: self.page(session, record.log, is_kept=True, **self.paged()))
 
 
 def _delete_files(catalogue: Catalogue, path: Path, row: Row) -> None:

@@ -21,7 +21,7 @@ from ipybatch.engine.data.events import State
 from ipybatch.engine.store import journal as journals
 from ipybatch.engine.store import lease, registration, schema
 from ipybatch.engine.store.journal import Journal
-from ipybatch.engine.store.network_copy import home_of
+from ipybatch.engine.store.network_copy import place_of
 from ipybatch.errors import BatchError, JournalCorrupt, JournalError, JournalLocked
 
 WRITE_S = 2.0  # how long something small waits for whoever is writing
@@ -236,9 +236,8 @@ def _told(path: Path) -> Iterator[Path]:
         JournalError: It is not there, damaged, locked, of a later version, or not ours.
     """
     asked = journals.resolved(path)
-    home = home_of(asked)
     try:
-        at = home if home.exists() else asked  # nobody has opened it on this machine
+        at = place_of(asked)
         schema.check_file(at, path)
         yield at
     except FileNotFoundError:
@@ -260,11 +259,18 @@ def _told(path: Path) -> Iterator[Path]:
         raise JournalError(msg) from error
 
 
+def read_mode(at: Path) -> str:
+    """Return how SQLite is to open a journal that is only read.
+
+    Without a log nobody writes, and SQLite would make one to read beside, and leave it there.
+    """
+    return "ro" if at.with_name(f"{at.name}-wal").exists() else "ro&immutable=1"
+
+
 def _ask(at: Path, question: Callable[[sqlite3.Connection, Path], T]) -> T:
     for _ in range(_LOOKS):
         before = _stamp(at)
-        # Without a log nobody writes, and SQLite would make one to read beside, and leave it there.
-        mode = "ro" if at.with_name(f"{at.name}-wal").exists() else "ro&immutable=1"
+        mode = read_mode(at)
         try:
             with contextlib.closing(journals.connect(at, mode, busy_s=BUSY_S)) as database:
                 schema.check_ours(database, at)

@@ -79,6 +79,16 @@ def home_of(asked: Path) -> Path:
     raise JournalError(msg)
 
 
+def place_of(asked: Path) -> Path:
+    """Return where a journal is to be read: its home, or where it was asked for while nobody has opened it here.
+
+    Raises:
+        JournalError: It has no home; see `home_of`.
+    """
+    home = home_of(asked)
+    return home if home.exists() else asked
+
+
 def _name_of(asked: Path) -> str:
     which = hashlib.blake2b(str(asked).encode(errors="replace"), digest_size=4).hexdigest()
     return f"{asked.stem}-{which}{asked.suffix}"
