@@ -43,7 +43,7 @@ lab: $(VENV)/.lab ## Open JupyterLab in notebooks/
 	@cd notebooks && jupyter lab $$([ "$$(id -u)" != 0 ] || echo --allow-root) # root's in a container
 
 ##@ Check
-.PHONY: test checks lint unit most beside notebooks browser chaos bench mutants matrix ruff format mypy imports schema-current openapi-current api-current faults-current bundle-current vitest tests chromium
+.PHONY: test checks lint unit sessions others pages notebooks browser chaos bench mutants matrix ruff format mypy imports schema-current openapi-current api-current faults-current bundle-current vitest tests chromium
 test: $(VENV)/.test $(MODULES) chromium ## Everything a change must pass
 	@checks=0 tests=0
 	@$(MAKE) --keep-going --jobs=2 --output-sync=target checks || checks=1
@@ -107,23 +107,25 @@ vitest: $(MODULES)
 RUN_PYTEST = journal=$$(mktemp -d); trap 'rm -r "$$journal"' EXIT; IPYBATCH_JOURNAL=$$journal/journal.db XDG_RUNTIME_DIR=$$journal pytest
 NBVAL := --nbval --nbval-current-env --nbval-cell-timeout=120
 
-UNIT := pytest -m 'not browser and not chaos and not bench and not matrix'
+UNIT := pytest -p no:nbval -m 'not browser and not chaos and not bench and not matrix'
 
-# Two at a time, of about the same length: a browser mostly waits.
+# Three at a time on two cores: a browser mostly waits. What is told of each stands together.
 tests: $(VENV)/.test chromium
-	@$(MAKE) --keep-going --jobs=2 most beside
+	@echo '== pytest: three runs at the same time, about 8 minutes; each is told when it has ended'
+	$(MAKE) --keep-going --jobs=3 --output-sync=target sessions others pages
 
-most:
-	@echo '== pytest: tests, without Gemini'
-	$(UNIT) tests --ignore tests/gemini
+SESSIONS := tests/session tests/library tests/gemini
+sessions:
+	@echo '== pytest: sessions and the two workloads that ask services'
+	$(UNIT) $(SESSIONS)
 
-beside:
-	@echo '== pytest: notebooks, browser, and then Gemini, beside the tests'
-	mkdir -p out; told=out/beside.txt failed=0
-	($(RUN_PYTEST) $(NBVAL) notebooks tests/browser) >$$told 2>&1 || failed=1
-	$(UNIT) tests/gemini >>$$told 2>&1 || failed=1
-	[ $$failed = 0 ] || { cat $$told; exit 1; }
-	grep -E '^=+ .*(passed|failed)' $$told
+others:
+	@echo '== pytest: all other tests without a browser'
+	$(UNIT) tests $(SESSIONS:%=--ignore %)
+
+pages:
+	@echo '== pytest: notebooks and browser'
+	$(RUN_PYTEST) $(NBVAL) notebooks tests/browser
 
 unit: $(VENV)/.test ## The Python tests without browser and notebooks
 	@echo '== pytest: tests'

@@ -1,6 +1,7 @@
 """What the tests of sessions share: a journal of their own, time that jumps, and an end to whatever hangs."""
 
 import asyncio
+import gc
 import os
 import signal
 from pathlib import Path
@@ -27,6 +28,12 @@ settings.register_profile("search", _ALL, max_examples=1500, stateful_step_count
 _PHASES = (Phase.explicit, Phase.generate)
 settings.register_profile("mutants", derandomize=True, database=None, deadline=None, phases=_PHASES)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "every_run"))
+
+
+def pytest_collection_finish():
+    """Leave 7,000 tests and their modules out of every collection of garbage: a tenth of the time."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture

@@ -71,7 +71,7 @@ def test_it_looks_rarely_while_nothing_is_submitted_and_at_once_when_something_i
     async def story():
         news = asyncio.Event()
         supervisor = Supervisor(
-            lambda: looks.append("none"), None, blocking, most=1, news=news, look_s=0.001, idle_s=1000.0
+            lambda: looks.append("none"), None, blocking, most=1, news=news, look_s=0.001, idle_s=lambda: 1000.0
         )
         running = asyncio.ensure_future(supervisor.run())
         await asyncio.sleep(0.05)

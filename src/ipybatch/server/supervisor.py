@@ -29,12 +29,12 @@ import msgspec
 from ipybatch.engine.data.masking import describe, mask
 from ipybatch.errors import BatchError, JournalError
 from ipybatch.server.submission_rows import NoSuchSubmission, Row
+from ipybatch.server.ticks import until_tick
 
 if TYPE_CHECKING:
     from ipybatch.server.submission_store import Submissions
 
 LOOK_S = 1.0  # between two looks at what is to run, and at what runs
-IDLE_S = 5.0  # between two looks for what others have submitted: what is submitted here is started at once
 BEGIN_S = 180.0  # how long a kernel may take to begin: its disk may be a slow one
 STOP_S = 15.0  # how long it may take to end, before nobody waits for that any more
 LINE = 'from ipybatch.server.run import main; main("{}")'
@@ -78,6 +78,7 @@ class Supervisor:
         blocking: Runs a function that blocks in a thread: its arguments follow it.
         most: How many may run at the same time, over all servers of the journal.
         news: Set when something was submitted: then it looks at once.
+        idle_s: Returns the seconds until it looks for what others have submitted, while there is nothing to do.
     """
 
     def __init__(
@@ -89,7 +90,7 @@ class Supervisor:
         most: int,
         news: asyncio.Event | None = None,
         look_s: float = LOOK_S,
-        idle_s: float = IDLE_S,
+        idle_s: Callable[[], float] = until_tick,
     ) -> None:
         self._submissions, self._kernels, self._blocking = submissions, kernels, blocking
         self._most, self._look_s, self._idle_s = most, look_s, idle_s
@@ -103,7 +104,7 @@ class Supervisor:
         try:
             while True:
                 await self._start_all()
-                await self._until_news(self._idle_s if self._is_idle else self._look_s)
+                await self._until_news(self._idle_s() if self._is_idle else self._look_s)
                 self._news.clear()
         finally:
             for task in self._watching:

@@ -9,8 +9,8 @@
 
 Rule: a change is told once, and the end of a session always.  Cursors count changes and begin at the time of the
 server's start, in milliseconds: none is ever given twice, and whoever comes with one of another server is told so.
-Looking takes about a hundredth of a core at most: a look that took long is followed by a longer rest, of `REST_S` at
-most.
+Looking takes about a hundredth of a core at most: a look that took long is followed by a longer rest, until the next
+tick at most: a side bar that is older looks broken.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from typing import Any, Protocol
 import msgspec
 
 from ipybatch.server.refusal import Refusal
+from ipybatch.server.ticks import until_tick
 from ipybatch.server.wire import Change, SessionItem, SessionPage
 
 SCHEMA_ID = "https://ipybatch.readthedocs.io/events/sessions/v1"
@@ -47,7 +48,6 @@ LOOK_S = 0.5  # at most two changes a second
 UNHEARD_S = 5.0  # between looks while nobody listens
 TIMED_S = 2.0  # between looks at what is live while no journal changes: time alone tells that an owner is dead
 ENDED_S = 5.0  # between looks at what ended: an end that was seen coming is told at once
-REST_S = 3.0  # at most: a side bar that is older looks broken
 SHARE = 0.006  # of a core; what tabs are sent comes on top
 LATEST = 50  # sessions that are compared beside the live ones: one may begin and end between two looks
 BACKLOG = 100  # changes that a stream can come back for
@@ -108,7 +108,7 @@ class Watcher:
         try:
             while True:
                 await self.look_if_due(time.monotonic())
-                await asyncio.sleep(max(LOOK_S, min(REST_S, self._cpu_s / SHARE)))
+                await asyncio.sleep(min(max(LOOK_S, self._cpu_s / SHARE), until_tick()))
         finally:
             self.is_closed = True
             self._wake()
