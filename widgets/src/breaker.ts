@@ -1,5 +1,5 @@
 // Breaker: the circuit breaker with its history, and how full each limit is.
-import { attribute, h, hidden, prefixed, svg, text, width } from "./dom";
+import { attribute, focusable, h, hidden, prefixed, svg, text, width } from "./dom";
 import { clock, count, limit, NONE, span } from "./format";
 import { icon } from "./icons";
 import type { Context, Piece } from "./piece";
@@ -116,7 +116,7 @@ class History {
     text(this.empty, moves.length ? "" : none);
     hidden(this.empty, moves.length > 0);
     hidden(this.list, moves.length === 0);
-    attribute(this.list, "tabindex", moves.length > MOVES_SHOWN ? "0" : null);
+    focusable(this.list, moves.length > MOVES_SHOWN ? 0 : null);
     while (this.list.childElementCount < moves.length) this.list.append(moveRow());
     while (this.list.childElementCount > moves.length) this.list.lastElementChild!.remove();
     moves.forEach((move, index) => patchMove(this.list.children[moves.length - 1 - index]!, move));
@@ -136,9 +136,9 @@ class Limiter {
 
   constructor() {
     // It scrolls where there are many rates, or little room.
-    for (const [name, value] of Object.entries({ tabindex: "0", role: "group", "aria-label": "Limits" })) {
-      this.gauges.setAttribute(name, value);
-    }
+    focusable(this.gauges);
+    this.gauges.setAttribute("role", "group");
+    this.gauges.setAttribute("aria-label", "Limits");
   }
 
   patch(head: Head, passed_s: number): void {

@@ -2,7 +2,7 @@
 //
 // Rule: the items are those of the last whole answer. While another is fetched, page by page, they stay as they are.
 import { said, statusSign, took } from "./columns";
-import { attribute, h, hidden, text } from "./dom";
+import { attribute, focusable, h, hidden, text } from "./dom";
 import { count, duration } from "./format";
 import { icon } from "./icons";
 import type { Context } from "./piece";
@@ -46,7 +46,7 @@ export class Details {
     this.more.addEventListener("click", () => this.showMore());
     this.node = h("section", "details", h("div", "details-head", this.name, this.state, this.facts, button), this.body);
     this.node.hidden = true;
-    this.body.tabIndex = 0;
+    focusable(this.body);
     for (const [name, value] of [["role", "region"], ["aria-label", "Details"]]) this.body.setAttribute(name!, value!);
   }
 

@@ -2,6 +2,10 @@
 
 type Child = Node | string;
 
+/** Lumino looks for it on the focused node itself, and without it would take each key there for the notebook's. */
+const KEEPS_KEYS = "data-lm-suppress-shortcuts";
+const CONTROLS = new Set(["a", "button", "input", "select", "summary", "textarea"]);
+
 /** Make an element. Its classes get a prefix: pages of notebooks have rules of their own for `progress` or `row`. */
 export function h<K extends keyof HTMLElementTagNameMap>(
   tag: K,
@@ -10,8 +14,15 @@ export function h<K extends keyof HTMLElementTagNameMap>(
 ): HTMLElementTagNameMap[K] {
   const node = document.createElement(tag);
   if (className) node.className = prefixed(className);
+  if (CONTROLS.has(tag)) node.setAttribute(KEEPS_KEYS, "true");
   node.append(...children);
   return node;
+}
+
+/** Let the keyboard reach a node: 0 by Tab, -1 by the panel's own hand, null not at all. Its keys stay in the panel. */
+export function focusable(node: Element, index: 0 | -1 | null = 0): void {
+  attribute(node, "tabindex", index === null ? null : String(index));
+  attribute(node, KEEPS_KEYS, index === null ? null : "true");
 }
 
 export function prefixed(names: string): string {

@@ -1,5 +1,5 @@
 // Log: what happened, newest first. Lines are only ever put on top, so a line once read stays as it is.
-import { attribute, h, hidden, text } from "./dom";
+import { attribute, focusable, h, hidden, text } from "./dom";
 import { time } from "./format";
 import { icon, type IconName } from "./icons";
 import type { Context, Piece } from "./piece";
@@ -19,7 +19,7 @@ export class LogPiece implements Piece {
   readonly node = h("div", "log", h("div", "tools", ...this.switches), this.list, this.empty);
 
   constructor(private readonly context: Context) {
-    this.list.tabIndex = 0;
+    focusable(this.list);
     this.list.setAttribute("aria-label", "Log, newest first");
     this.choose(false);
   }

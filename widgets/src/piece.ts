@@ -10,8 +10,8 @@ export interface Piece {
   sample?(now_s: number): void;
 }
 
-/** What a piece may use. */
-export interface Context {
+/** What a view needs of the page that it is in. */
+export interface Surroundings {
   readonly store: Store;
   /** Send a command, with its arguments. */
   press(name: CommandName, ...values: (string | number)[]): void;
@@ -23,4 +23,10 @@ export interface Context {
   redraw(): void;
   /** Unix time of this machine, seconds. */
   unix_s(): number;
+}
+
+/** What a piece may use. */
+export interface Context extends Surroundings {
+  /** Bring the tab of that name to the front, if the view has one. */
+  open(name: string): void;
 }

@@ -46,8 +46,6 @@ export class RowsPiece implements Piece {
     });
     this.node = h("div", "lists", this.tools.node, this.groups.table.node, this.items.node, this.details.node);
     this.node.addEventListener("keydown", (event) => this.escape(event));
-    // JupyterLab would take the arrows and Enter for the notebook's own.
-    this.node.setAttribute("data-lm-suppress-shortcuts", "true");
   }
 
   private get grouped(): boolean {

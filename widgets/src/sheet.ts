@@ -1,5 +1,5 @@
 // Sheet: what stands above the tables of a panel, as pieces.
-import { attribute, clipped, h, hidden, text } from "./dom";
+import { clipped, focusable, h, hidden, text } from "./dom";
 import { Facts } from "./facts";
 import { Header } from "./header";
 import { icon } from "./icons";
@@ -68,7 +68,7 @@ export class NotesPiece implements Piece {
   render(): void {
     const { notes } = this.context.store.head!;
     hidden(this.node, notes.length === 0);
-    attribute(this.node, "tabindex", notes.length > 3 ? "0" : null);
+    focusable(this.node, notes.length > 3 ? 0 : null);
     while (this.node.childElementCount > notes.length) this.node.lastElementChild!.remove();
     notes.forEach((note, index) => {
       if (!this.node.children[index]) this.node.append(h("li", "", icon("note"), h("span")));

@@ -3,7 +3,7 @@
 // Rows have one fixed height, so the row at a scroll position is a division; a pool of row nodes is laid over the
 // place that is looked at, row i in node i modulo the pool. 10,000 rows are 20 nodes. One row in sight can be
 // reached with Tab, the others with the arrows; when it is scrolled away, its neighbour in sight takes its place.
-import { attribute, h, hidden, prefixed, text } from "./dom";
+import { attribute, focusable, h, hidden, prefixed, text } from "./dom";
 import { SortHead, type Sort } from "./sorthead";
 
 export const ROW_PX = 28;
@@ -184,7 +184,7 @@ export class Table<T> {
     const first = Math.ceil(this.top / ROW_PX);
     const last = Math.min(Math.floor(this.top / ROW_PX) + this.visible, this.rows.length) - 1;
     this.active = Math.max(0, Math.min(Math.max(this.active, first), last));
-    for (const slot of this.slots) attribute(slot.node, "tabindex", slot.index === this.active ? "0" : "-1");
+    for (const slot of this.slots) focusable(slot.node, slot.index === this.active ? 0 : -1);
     const node = this.slot(this.active)?.node;
     if (focused && node && !node.matches(":focus")) node.focus({ preventScroll: true });
   }

@@ -6,8 +6,12 @@ import type { Context, Piece } from "./piece";
 const ROWS = 6;
 
 export interface Tab {
+  /** What it is opened by. */
+  name: string;
   /** What it is called just now. */
   title(): string;
+  /** Whether it is offered just now; always, unless it says so. */
+  isOffered?(): boolean;
   piece: Piece;
 }
 
@@ -29,8 +33,24 @@ export class Tabs implements Piece {
   render(now_s: number): void {
     const { total } = this.context.store.head!.counts;
     this.node.style.setProperty("--rows", String(Math.min(total ?? ROWS, ROWS)));
-    this.tabs.forEach((tab, index) => text(this.buttons[index]!, tab.title()));
+    this.tabs.forEach((tab, index) => {
+      text(this.buttons[index]!, tab.title());
+      hidden(this.buttons[index]!, !offered(tab));
+    });
+    if (!offered(this.tabs[this.current]!)) this.show(0);
     this.tabs[this.current]!.piece.render(now_s);
+  }
+
+  /** Select a tab by its name and put the keyboard on it; return whether it is offered. */
+  open(name: string): boolean {
+    const index = this.tabs.findIndex((tab) => tab.name === name && offered(tab));
+    const button = this.buttons[index];
+    if (!button) return false;
+    hidden(button, false); // it may be offered since the last drawing
+    this.select(index);
+    button.focus({ preventScroll: true });
+    this.node.scrollIntoView?.({ block: "nearest" });
+    return true;
   }
 
   private makeButton(tab: Tab, index: number): HTMLButtonElement {
@@ -66,8 +86,15 @@ export class Tabs implements Piece {
     const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
     if (!step) return;
     event.preventDefault();
-    const index = (this.current + step + this.tabs.length) % this.tabs.length;
+    const count = this.tabs.length;
+    let index = this.current;
+    do index = (index + step + count) % count;
+    while (!offered(this.tabs[index]!));
     this.select(index);
     this.buttons[index]!.focus();
   }
+}
+
+function offered(tab: Tab): boolean {
+  return tab.isOffered?.() ?? true;
 }

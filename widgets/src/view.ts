@@ -2,7 +2,7 @@
 import { BreakerPiece } from "./breaker";
 import { attribute, h } from "./dom";
 import { LogPiece } from "./log";
-import type { Context, Piece } from "./piece";
+import type { Context, Piece, Surroundings } from "./piece";
 import { RowsPiece } from "./rows";
 import type { ViewName } from "./schema";
 import { SettingsPiece } from "./settings";
@@ -17,10 +17,10 @@ const LAYOUTS: Record<ViewName, (context: Context, more: Tab[]) => Piece[]> = {
     new ProgressPiece(context),
     new FactsPiece(context),
     new Tabs(context, [
-      { title: () => rowsTitle(context), piece: new RowsPiece(context) },
-      { title: () => "Timeline", piece: new TimelinePiece(context) },
-      { title: () => "Limits and breaker", piece: new Stack([new BreakerPiece(context), new SettingsPiece(context)]) },
-      { title: () => "Log", piece: new LogPiece(context) },
+      { name: "rows", title: () => rowsTitle(context), piece: new RowsPiece(context) },
+      { name: "timeline", title: () => "Timeline", piece: new TimelinePiece(context) },
+      { name: "limits", title: () => "Limits and breaker", piece: new Stack([new BreakerPiece(context), new SettingsPiece(context)]) },
+      { name: "log", title: () => "Log", piece: new LogPiece(context) },
       ...more,
     ]),
     new NotesPiece(context),
@@ -32,15 +32,22 @@ const LAYOUTS: Record<ViewName, (context: Context, more: Tab[]) => Piece[]> = {
   log: (context) => [new LogPiece(context)],
 };
 
+export const VIEWS = Object.keys(LAYOUTS) as ViewName[];
+
 export class View {
   private readonly pieces: Piece[];
   readonly node: HTMLElement;
 
   /** `more` are tabs of a whole panel that has room for them. */
-  constructor(name: ViewName, private readonly context: Context, more: Tab[] = []) {
-    this.pieces = LAYOUTS[name](context, more);
+  constructor(name: ViewName, private readonly context: Surroundings, more: Tab[] = []) {
+    this.pieces = LAYOUTS[name]({ ...context, open: (name) => this.open(name) }, more);
     this.node = h("section", "panel", ...this.pieces.map((piece) => piece.node));
     this.node.classList.add(`ib-view-${name}`);
+  }
+
+  /** Bring the tab of that name to the front, if there is one. */
+  open(name: string): void {
+    for (const piece of this.pieces) if (piece instanceof Tabs) piece.open(name);
   }
 
   say(words: string): void {

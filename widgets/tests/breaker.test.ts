@@ -1,8 +1,8 @@
-import { expect, it, vi } from "vitest";
+import { expect, it } from "vitest";
 import { BreakerPiece } from "../src/breaker";
 import type { BreakerFact, BreakerMove, BreakerState, Head, WindowFact } from "../src/schema";
 import { Store } from "../src/store";
-import { counts, head, update } from "./samples";
+import { context, counts, head, update } from "./samples";
 
 const breaker = (changes: Partial<BreakerFact> = {}): BreakerFact => ({ ...head().breaker, ...changes });
 const move = (at_s: number, state: BreakerState, failures = 3, limit_group = ""): BreakerMove => ({ at_s, state, failures, openings: 1, limit_group });
@@ -10,9 +10,8 @@ const window = (changes: Partial<WindowFact> = {}): WindowFact => ({ ...head().w
 
 function draw(changes: Partial<Head> = {}, moves: BreakerMove[] = [], now_s = 100): HTMLElement {
   const store = new Store();
-  const context = { store, press: vi.fn(), isPending: () => false, say: vi.fn(), redraw: vi.fn(), unix_s: () => 0 };
   store.fold(update(1, { whole: true, head: head(changes), moves }), 100);
-  const piece = new BreakerPiece(context);
+  const piece = new BreakerPiece(context(store));
   piece.render(now_s);
   return piece.node;
 }

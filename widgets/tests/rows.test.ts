@@ -1,10 +1,9 @@
 import { beforeEach, expect, it, vi } from "vitest";
 import { csv, fileName, tsv } from "../src/csv";
-import type { Context } from "../src/piece";
 import { RowsPiece } from "../src/rows";
 import type { Group, Head, Update } from "../src/schema";
 import { Store } from "../src/store";
-import { group, head, item, update } from "./samples";
+import { context, group, head, item, update } from "./samples";
 
 const GROUPS = [
   group(1, { name: "Kendari", failed: 2, extra: { Parts: 310 } }),
@@ -17,8 +16,7 @@ let now_s = 100;
 function mount(first: Partial<Update>) {
   const store = new Store();
   const press = vi.fn();
-  const context: Context = { store, press, isPending: () => true, say: vi.fn(), redraw: vi.fn(), unix_s: () => 2000 };
-  const piece = new RowsPiece(context);
+  const piece = new RowsPiece(context(store, { press, isPending: () => true }));
   document.body.replaceChildren(piece.node);
   let seq = 0;
   const receive = (changes: Partial<Update>, at_s = now_s): void => {

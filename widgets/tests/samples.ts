@@ -1,5 +1,7 @@
 // Samples: a small valid message, a model that records what is sent, and a kernel with subshells.
+import type { Context } from "../src/piece";
 import type { Counts, Group, Head, Item, Update } from "../src/schema";
+import type { Store } from "../src/store";
 
 export function counts(changes: Partial<Counts> = {}): Counts {
   const none = { pending: 0, running: 0, completed: 0, failed: 0, timeout: 0, cancelled: 0, skipped: 0, total: 0 };
@@ -56,6 +58,13 @@ export function group(number: number, changes: Partial<Group> = {}): Group {
 
 export function item(key: string, changes: Partial<Item> = {}): Item {
   return { key, group: 0, status: "completed", attempts: 1, seconds: 0.2, error: "", ...changes };
+}
+
+/** What a piece may use, with nothing behind it. */
+export function context(store: Store, changes: Partial<Context> = {}): Context {
+  const nothing = (): void => undefined;
+  const acts = { press: nothing, isPending: () => false, say: nothing, open: nothing, redraw: nothing };
+  return { store, ...acts, unix_s: () => 2000, ...changes };
 }
 
 type Handler = (message: unknown, buffers: DataView[]) => void;

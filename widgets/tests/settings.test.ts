@@ -2,7 +2,7 @@ import { beforeEach, expect, it, vi } from "vitest";
 import type { Head } from "../src/schema";
 import { SettingsPiece } from "../src/settings";
 import { Store } from "../src/store";
-import { head, update } from "./samples";
+import { context, head, update } from "./samples";
 
 const window = { used: 17, limit: 20, most: 40, per_s: 2, unit: "requests" };
 const limits: Partial<Head> = { concurrency: 3, most_concurrency: 6, windows: [window] };
@@ -16,7 +16,7 @@ beforeEach(() => {
 
 function open(changes: Partial<Head> = {}) {
   const store = new Store();
-  const piece = new SettingsPiece({ store, press, isPending: () => pending, say: vi.fn(), redraw: () => piece.render(), unix_s: () => 0 });
+  const piece = new SettingsPiece(context(store, { press, isPending: () => pending, redraw: () => piece.render() }));
   let seq = 0;
   const receive = (more: Partial<Head> = {}): void => {
     store.fold(update((seq += 1), { whole: seq === 1, head: head({ ...limits, ...more }) }), 100);

@@ -1,4 +1,4 @@
-import { describe, expect, it, vi } from "vitest";
+import { describe, expect, it } from "vitest";
 import { average, openings, rates } from "../src/rates";
 import { columns, lanes, MOST_BARS, MOST_LANES } from "../src/lanes";
 import type { BreakerState, Group, Mark, Update } from "../src/schema";
@@ -6,7 +6,7 @@ import { Store } from "../src/store";
 import { TimelinePiece } from "../src/timeline";
 import { Timescale, timeOfDay, worked } from "../src/timescale";
 import { fitted } from "../src/words";
-import { group, head, update } from "./samples";
+import { context, group, head, update } from "./samples";
 
 const mark = (at_s: number, started: number, failed = 0): Mark => ({ at_s, started, ended: started, failed });
 const move = (at_s: number, state: BreakerState, limit_group = "") => ({ at_s, state, failures: 3, openings: 1, limit_group });
@@ -14,8 +14,7 @@ const numbered = (groups: Group[]): Map<number, Group> => new Map(groups.map((on
 
 function draw(changes: Partial<Update> = {}): { piece: TimelinePiece; store: Store; send: (more: Partial<Update>, now_s: number) => void } {
   const store = new Store();
-  const context = { store, press: vi.fn(), isPending: () => false, say: vi.fn(), redraw: vi.fn(), unix_s: () => 0 };
-  const piece = new TimelinePiece(context);
+  const piece = new TimelinePiece(context(store, { unix_s: () => 0 }));
   let seq = 0;
   const send = (more: Partial<Update>, now_s: number): void => {
     store.fold(update((seq += 1), { whole: seq === 1, ...more }), now_s);

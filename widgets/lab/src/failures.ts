@@ -2,7 +2,7 @@
 import { attribute, h, hidden, text } from "../../src/dom";
 import { count } from "../../src/format";
 import { icon, setIcon } from "../../src/icons";
-import type { Context, Piece } from "../../src/piece";
+import type { Piece, Surroundings } from "../../src/piece";
 import type { ErrorItem, ErrorPage } from "../../src/wire";
 import { words } from "./api";
 
@@ -19,7 +19,7 @@ export class FailuresPiece implements Piece {
   private askedAt_s = -Infinity;
   private isRead = false;
 
-  constructor(private readonly context: Context, private readonly read: (cursor: string | null) => Promise<ErrorPage>) {
+  constructor(private readonly context: Surroundings, private readonly read: (cursor: string | null) => Promise<ErrorPage>) {
     this.list.setAttribute("aria-label", "Failures");
     this.more.type = "button";
     this.more.addEventListener("click", () => void this.load(this.next));

@@ -1,5 +1,5 @@
 // Quoted: what a submission would take, or what is wrong with it.
-import { h, hidden, text } from "../../src/dom";
+import { focusable, h, hidden, text } from "../../src/dom";
 import { clock, count, figure, remaining, usd } from "../../src/format";
 import { icon } from "../../src/icons";
 import type { Quote } from "../../src/wire";
@@ -21,7 +21,7 @@ export class Quoted {
 
   constructor() {
     this.node.setAttribute("aria-live", "polite");
-    this.frame.tabIndex = 0;
+    focusable(this.frame);
     this.frame.setAttribute("role", "region");
     this.frame.setAttribute("aria-label", "Quote");
     this.wait("Nothing is reserved or sent before you submit.");

@@ -3,7 +3,7 @@
 //   event of this session, or a second of silence while it is live --> GET panel (cursor, ETag) --> store --frame--> view
 //   press --> POST command        rows of a group --> GET items      failures --> GET errors
 import { h, hidden, text } from "../../src/dom";
-import type { Context } from "../../src/piece";
+import type { Surroundings } from "../../src/piece";
 import type { CommandName, RecordedItem } from "../../src/schema";
 import { ended, Store } from "../../src/store";
 import { View } from "../../src/view";
@@ -49,7 +49,7 @@ export class Remote {
   private stopped: () => void = () => undefined;
 
   constructor(private readonly batch: IBatch, private readonly id: string, private readonly place: Place) {
-    const context: Context = {
+    const context: Surroundings = {
       store: this.store,
       press: (name, ...values) => void this.press(name, values.map(Number)),
       isPending: (name) => this.pending.has(name),
@@ -58,7 +58,7 @@ export class Remote {
       unix_s: () => Date.now() / 1000,
     };
     this.failures = new FailuresPiece(context, (cursor) => batch.api.get(`/sessions/${id}/errors${query({ cursor })}`));
-    this.view = new View("panel", context, [{ title: () => "Failures", piece: this.failures }]);
+    this.view = new View("panel", context, [{ name: "failures", title: () => "Failures", piece: this.failures }]);
     this.view.node.hidden = true;
     this.trouble.setAttribute("role", "alert");
     this.trouble.hidden = true;

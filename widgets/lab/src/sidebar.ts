@@ -1,5 +1,5 @@
 // Sidebar: live sessions, then past ones; what is wrong above them, what can be begun where there are none.
-import { attribute, h, hidden, ownId, text } from "../../src/dom";
+import { attribute, focusable, h, hidden, ownId, text } from "../../src/dom";
 import { count } from "../../src/format";
 import { icon } from "../../src/icons";
 import { Card } from "./card";
@@ -166,7 +166,7 @@ function emptyState(hooks: Hooks): HTMLElement {
   create.type = "button";
   create.addEventListener("click", () => hooks.create());
   const code = h("pre", "", h("code", "", CODE));
-  code.tabIndex = 0;
+  focusable(code);
   code.setAttribute("aria-label", "Example");
   const node = h(
     "div",
