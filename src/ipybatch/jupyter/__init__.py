@@ -5,6 +5,7 @@ In reading order:
 - `panel`: the widgets: the panel, and its parts.
 - `messages`: the messages between kernel and browser, and how they are made from a session.
 - `commands`: what a button does to the session.
+- `magics`: `%ipybatch`.
 - `publisher`: the thread that sends updates.
 - `static_html`: a session as HTML without scripts: in saved notebooks, and as a page.
 - `timeline`: the chart of that page.

@@ -1,20 +1,29 @@
 """Commands of the panel: what a button does to the session, and the answers.
 
+Rule: whatever arrives is answered by a sentence: arguments are checked here before anything acts on them.
+
 A command is answered once when the engine has executed it, and twice when the engine was too busy to answer within a
 second: "asked to pause: the engine is busy", and later, under the same id, "paused, 4 in flight finish".
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from ipybatch.engine.data.events import ENDED
 from ipybatch.engine.data.masking import mask
+from ipybatch.engine.data.plan import short
 from ipybatch.engine.feed.session_view import Reply, SessionView
+from ipybatch.errors import BatchError, InputError
 from ipybatch.jupyter.messages import Ack, Rows
 
 ROWS_AT_ONCE = 100
+
+_DIGITS = 15  # more is no offset of anything, and above 18 SQLite cannot hold it
+_WHOLE = re.compile(rf"[0-9]{{1,{_DIGITS}}}")
+_TAKE_ARGUMENTS = ("adjust",)
 
 Arguments = Sequence[str]
 
@@ -27,37 +36,22 @@ class _Action(NamedTuple):
     done: Callable[[SessionView], str | None]
 
 
-def load_magic(shell: Any, history: Callable[[], Any], open_session: Callable[[str], Any]) -> None:
-    """Register the magic with an IPython shell.
-
-    Args:
-        history: Returns the table of all sessions.
-        open_session: Returns a session by its name.
-    """
-
-    def ipybatch(line: str) -> Any:
-        """List the recorded sessions, or show the one that is named."""
-        name = line.strip()
-        return open_session(name) if name else history()
-
-    shell.register_magic_function(ipybatch, "line", "ipybatch")
-
-
 def execute(session: SessionView, command: str) -> Ack | Rows:
     """Execute a command, given by its id, and return the first answer.
 
     Raises:
-        ValueError: The command is unknown, or its arguments are invalid or not allowed.
+        InputError: The command is unknown, or its arguments are invalid or not allowed.
     """
-    _, _, name, *arguments = command.split("/")
+    name, arguments = _parts(command)
     if name == "items":
-        group, offset = map(int, arguments)
-        total, items = session.items_of(group, offset=offset, limit=ROWS_AT_ONCE)
-        return Rows(id=command, group=group, offset=offset, total=total, items=items)
+        return _rows(session, command, arguments)
     action = _ACTIONS.get(name)
     if action is None:
-        msg = f"unknown command {name!r}"
-        raise ValueError(msg)
+        msg = f"unknown command {short(name)}: {', '.join(['items', *_ACTIONS])} are known"
+        raise InputError(msg)
+    if arguments and name not in _TAKE_ARGUMENTS:
+        msg = f"{name} takes no arguments, got {short('/'.join(arguments))}"
+        raise InputError(msg)
     text = action.done(session) if action.act(session, arguments) == "done" else None
     asked = action.asked
     if session.elsewhere is not None:
@@ -81,7 +75,44 @@ def settle(session: SessionView, command: str) -> Ack | None:
 
 def describe(error: Exception) -> str:
     """Return an error as a line for the panel."""
-    return mask(str(error) if isinstance(error, ValueError) and str(error) else f"{type(error).__name__}: {error}")
+    is_told = isinstance(error, (ValueError, BatchError)) and str(error)
+    return mask(str(error) if is_told else f"{type(error).__name__}: {error}")
+
+
+def _parts(command: str) -> tuple[str, Arguments]:
+    """Return the name of a command and its arguments."""
+    _, _, rest = command.partition("/")
+    _, slash, rest = rest.partition("/")
+    if not slash:
+        msg = f"a command must be <panel>/<number>/<name>, got {short(command)}"
+        raise InputError(msg)
+    name, *arguments = rest.split("/")
+    return name, arguments
+
+
+def _rows(session: SessionView, command: str, arguments: Arguments) -> Rows:
+    if len(arguments) != 2:
+        msg = f"items needs a group and an offset, items/1/0, got {len(arguments)} arguments"
+        raise InputError(msg)
+    group, offset = _whole("group", arguments[0]), _whole("offset", arguments[1])
+    total, items = session.items_of(group, offset=offset, limit=ROWS_AT_ONCE)
+    return Rows(id=command, group=group, offset=offset, total=total, items=items)
+
+
+def _whole(field: str, given: str) -> int:
+    """Return a number that was sent as text, one that SQLite can hold."""
+    if not _WHOLE.fullmatch(given):
+        msg = f"{field} must be a whole number from 0 to {10**_DIGITS - 1:,}, got {short(given)}"
+        raise InputError(msg)
+    return int(given)
+
+
+def _limit(given: str) -> float:
+    try:
+        return float(given)
+    except ValueError:
+        msg = f"limit must be a number, got {short(given)}"
+        raise InputError(msg) from None
 
 
 def _paused(session: SessionView) -> str:
@@ -101,8 +132,11 @@ def _cancelled(session: SessionView) -> str | None:
 
 
 def _adjust(session: SessionView, arguments: Arguments) -> Reply:
+    if not arguments:
+        msg = "adjust needs the concurrency, and then the limit of each rate: adjust/4/200"
+        raise InputError(msg)
     concurrency, *limits = arguments
-    return session.adjust(concurrency=int(concurrency), rates=[float(limit) for limit in limits])
+    return session.adjust(concurrency=_whole("concurrency", concurrency), rates=[_limit(limit) for limit in limits])
 
 
 def _adjusted(session: SessionView) -> str:

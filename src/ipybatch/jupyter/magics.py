@@ -1,0 +1,190 @@
+"""Magics: `%ipybatch` lists the recorded sessions, and `%ipybatch NAME` shows one.
+
+    recorded runs --`Sessions`--> a table: local times, rounded durations, states and counts
+
+A typing error is answered by one line, not by a traceback.
+"""
+
+from __future__ import annotations
+
+import difflib
+import html
+import sys
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from ipybatch.engine.data.masking import mask, printable
+from ipybatch.engine.data.plan import short
+from ipybatch.engine.store.history import RecordedRun
+from ipybatch.errors import BatchError
+
+SHOWN = 50  # of the latest; more are no table to read
+_NEAR = 3
+_REASON = 80  # characters
+_HEAD = ("Session", "State", "Done", "Failed", "Started", "Took", "Cost", "Reason")
+_NUMBERS = frozenset({"Done", "Failed", "Took", "Cost"})
+_DAY_S = 86_400
+_STYLE = (
+    "<style scoped>"
+    ".ipybatch-sessions{border-collapse:collapse;font-variant-numeric:tabular-nums}"
+    ".ipybatch-sessions :is(th,td){padding:3px 12px 3px 0;text-align:left;white-space:nowrap}"
+    ".ipybatch-sessions :is(th,td).n{text-align:right}"
+    ".ipybatch-sessions td:last-child{white-space:normal}"
+    ".ipybatch-sessions th{font-weight:600}"
+    "</style>"
+)
+
+
+def load_magic(shell: Any, read_runs: Callable[[], Sequence[RecordedRun]], open_session: Callable[[str], Any]) -> None:
+    """Register the magic with an IPython shell, and let Tab complete the names of sessions after it.
+
+    Args:
+        read_runs: Returns all recorded runs, oldest first.
+        open_session: Returns a session by its name.
+    """
+
+    def ipybatch(line: str) -> Any:
+        """List the recorded sessions, or show the one that is named."""
+        name = line.strip()
+        try:
+            runs = read_runs()
+            if not name:
+                return Sessions(runs)
+            if not any(run.name == name for run in runs):
+                sys.stdout.write(f"{missing(name, runs)}\n")
+                return None
+            return open_session(name)
+        except BatchError as error:  # the journal's, or that of a session which needs more than its name
+            sys.stdout.write(f"{mask(str(error))}\n")
+        return None
+
+    def complete(_: Any, event: Any) -> list[str]:
+        try:
+            return completions(event.line, event.symbol, read_runs())
+        except BatchError:
+            return []
+
+    shell.register_magic_function(ipybatch, "line", "ipybatch")
+    for command in ("%ipybatch", "ipybatch"):  # the latter where "automagic" is on
+        shell.set_hook("complete_command", complete, str_key=command)
+
+
+def missing(name: str, runs: Sequence[RecordedRun]) -> str:
+    """Return one line that says that there is no such session, with the nearest names."""
+    told = f"no such session: {printable(name)}" if len(name) <= 60 else f"no such session: {short(printable(name))}"
+    near = _near(name, list({run.name: None for run in reversed(runs)}))
+    if near:
+        return f"{told}; near: {', '.join(map(printable, near))}"
+    return f"{told}; %ipybatch lists them" if runs else f"{told}; none is recorded"
+
+
+def completions(line: str, symbol: str, runs: Sequence[RecordedRun]) -> list[str]:
+    """Return what may stand in place of the word under the cursor, the latest sessions first.
+
+    Args:
+        line: All that was typed; ``symbol``: its last word. A name of several words is completed from there on.
+    """
+    _, _, typed = line.lstrip().partition(" ")
+    typed = typed.lstrip()
+    before = len(typed) - len(symbol) if typed.endswith(symbol) else 0
+    names = {run.name: None for run in reversed(runs)}
+    return [name[before:] for name in names if name.startswith(typed)]
+
+
+def _near(name: str, names: list[str]) -> list[str]:
+    """Return the names that are most like one, whatever the case; those that hold it come first."""
+    low = {known.casefold(): known for known in reversed(names)}
+    wanted = name.casefold()
+    inside = [known for spelt, known in reversed(low.items()) if wanted in spelt]
+    alike = [low[spelt] for spelt in difflib.get_close_matches(wanted, list(low), n=_NEAR, cutoff=0.6)]
+    return list(dict.fromkeys([*inside, *alike]))[:_NEAR]
+
+
+class Sessions:
+    """The recorded runs as a table, the latest first: in a notebook as HTML, elsewhere as text."""
+
+    def __init__(self, runs: Sequence[RecordedRun], now_s: float | None = None) -> None:
+        now_s = time.time() if now_s is None else now_s
+        self._earlier = max(0, len(runs) - SHOWN)
+        self._rows = [_cells(run, now_s) for run in reversed(runs[self._earlier :])]
+
+    @property
+    def _columns(self) -> list[int]:
+        """Those that say something: without any cost or reason there is no column for it."""
+        kept = [at for at, _ in enumerate(_HEAD) if at < 6 or any(row[at] for row in self._rows)]
+        return kept if self._rows else []
+
+    @property
+    def _foot(self) -> str:
+        if not self._rows:
+            return "No session is recorded yet."
+        return f"{self._earlier:,} earlier ones: ipybatch.history()" if self._earlier else ""
+
+    def __repr__(self) -> str:
+        table = [[row[at] for at in self._columns] for row in ([_HEAD, *self._rows] if self._rows else [])]
+        widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+        right = [_HEAD[at] in _NUMBERS for at in self._columns]
+        lines = [
+            "  ".join(
+                cell.rjust(width) if is_right else cell.ljust(width)
+                for cell, width, is_right in zip(row, widths, right, strict=True)
+            ).rstrip()
+            for row in table
+        ]
+        return "\n".join([*lines, self._foot] if self._foot else lines)
+
+    def _repr_html_(self) -> str:
+        def cells(row: Sequence[str], tag: str) -> str:
+            kind = {True: ' class="n"', False: ""}
+            told = [f"<{tag}{kind[_HEAD[at] in _NUMBERS]}>{html.escape(row[at])}</{tag}>" for at in self._columns]
+            return f"<tr>{''.join(told)}</tr>"
+
+        foot = f"<p>{html.escape(self._foot)}</p>" if self._foot else ""
+        if not self._rows:
+            return foot
+        body = "".join(cells(row, "td") for row in self._rows)
+        return f'{_STYLE}<table class="ipybatch-sessions">{cells(_HEAD, "th")}{body}</table>{foot}'
+
+
+def _cells(run: RecordedRun, now_s: float) -> tuple[str, ...]:
+    done, failed = run.completed + run.failed + run.timeout, run.failed + run.timeout
+    state = f"{run.state.replace('_', ' ')} {run.where}".strip()
+    return (
+        printable(run.name),
+        state,
+        f"{done:,}" if run.total is None else f"{done:,} of {run.total:,}",
+        f"{failed:,}" if failed else "",
+        _when(run.started_s, now_s),
+        _took(run.seconds),
+        "" if run.usd is None else f"${run.usd:,.2f}" if run.usd >= 0.1 or not run.usd else f"${run.usd:.4f}",
+        _cut(mask(printable(run.reason))),
+    )
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _REASON else f"{text[: _REASON - 1].rstrip()}\N{HORIZONTAL ELLIPSIS}"
+
+
+def _when(unix_s: float, now_s: float) -> str:
+    """Return a time as the clock on this machine's wall tells it: ``14:03`` today, ``28 Nov 14:03`` before."""
+    then, now = time.localtime(unix_s), time.localtime(now_s)
+    if then[:3] == now[:3]:
+        return time.strftime("%H:%M", then)
+    if then[:3] == time.localtime(now_s - _DAY_S)[:3]:
+        return time.strftime("yesterday %H:%M", then)
+    return time.strftime("%d %b %H:%M" if then[0] == now[0] else "%d %b %Y", then).removeprefix("0")
+
+
+def _took(seconds: float) -> str:
+    """Return a duration in two units at most: ``0.4 s``, ``48 s``, ``1 m 48 s``, ``2 h 05 m``, ``3 d 04 h``."""
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} m {whole % 60:02} s"
+    if whole < _DAY_S:
+        return f"{whole // 3600} h {whole % 3600 // 60:02} m"
+    return f"{whole // _DAY_S} d {whole % _DAY_S // 3600:02} h"
