@@ -161,9 +161,13 @@ chromium: $(VENV)/.test
 	@python tools/chromium.py >/dev/null
 
 ##@ Build
-.PHONY: widgets schema openapi api whose-fault outputs constraints clean
+.PHONY: widgets shots schema openapi api whose-fault outputs constraints clean
 widgets: $(MODULES) ## Bundle the panel and JupyterLab's side bar into the package
 	@$(NPM) run --silent build
+
+shots: $(VENV)/.test $(MODULES) chromium ## Pictures of the panel in every state, into out/shots; see tools/shots.py for more
+	@$(NPM) run --silent build
+	python -m tools.shots --width 280 480 960 1920
 
 schema: $(VENV)/.test ## Write widgets/src/schema.ts and wire.ts from the Python types
 	@python -m tools.schema
