@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import ast
 import re
+import sys
+import tomllib
+from functools import cache
+from importlib.metadata import PackageNotFoundError, packages_distributions, requires
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -11,9 +15,11 @@ from urllib.parse import urlsplit
 import nbformat
 import pytest
 from IPython.core.inputtransformer2 import TransformerManager
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
 ROOT = Path(__file__).resolve().parents[1]
 PATHS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -37,6 +43,25 @@ def test_begins_with_a_title_and_some_words(path: Path) -> None:
     assert first.cell_type == "markdown"
     assert first.source.startswith("# ")
     assert len(first.source.split()) >= 30
+
+
+@each_notebook
+def test_says_what_to_install_and_needs_no_more(path: Path) -> None:
+    """Its first cell names the extras that bring all it imports, and all that its part of ours needs."""
+    (named,) = re.findall(r'`pip install "ipybatch\[([a-z,]+)\]"`', _read(path).cells[0].source)
+    extras = named.split(",")
+    installed = _requirements("ipybatch", extras)
+    providers = _providers()
+    imported = {name for cell in _code(path) for name in _imported(_parse(cell.source))}
+    lacking = {
+        name
+        for name in imported
+        if (top := name.partition(".")[0]) not in sys.stdlib_module_names | {"ipybatch"}
+        and not installed & {canonicalize_name(provider) for provider in providers.get(top, ())}
+    }
+    assert lacking == set()
+    of_ours = {"ipybatch.gemini": "gemini", "ipybatch.forecast": "forecast"}
+    assert {extra for module, extra in of_ours.items() if module in imported} <= set(extras)
 
 
 @each_notebook
@@ -169,6 +194,50 @@ def _code(path: Path) -> list[nbformat.NotebookNode]:
 
 def _parse(source: str) -> ast.Module:
     return ast.parse(TransformerManager().transform_cell(source))
+
+
+@cache
+def _providers() -> Mapping[str, list[str]]:
+    return packages_distributions()
+
+
+def _imported(tree: ast.AST) -> Iterator[str]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield node.module or ""
+
+
+def _requirements(name: str, extras: Iterable[str]) -> set[str]:
+    """Return the names of all that an installation with these extras brings: its requirements, and theirs."""
+    found: set[str] = set()
+    wanted = {(canonicalize_name(name), extra) for extra in ("", *extras)}
+    seen: set[tuple[str, str]] = set()
+    while wanted:
+        name, extra = wanted.pop()
+        seen.add((name, extra))
+        found.add(name)
+        try:
+            lines = _ours() if name == "ipybatch" else requires(name) or ()
+        except PackageNotFoundError:  # for another system
+            continue
+        for needed in map(Requirement, lines):
+            if needed.marker is None or needed.marker.evaluate({"extra": extra}):
+                wanted |= {(canonicalize_name(needed.name), each) for each in ("", *needed.extras)} - seen
+    return found
+
+
+def _ours() -> list[str]:
+    """Return our own requirements, as they stand in the project's file."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    optional = project["optional-dependencies"].items()
+    return [*project["dependencies"], *(_of_extra(line, extra) for extra, lines in optional for line in lines)]
+
+
+def _of_extra(line: str, extra: str) -> str:
+    needs, _, marker = line.partition(";")
+    return f"{needs}; {f'({marker}) and ' if marker else ''}extra == '{extra}'"
 
 
 def _texts(path: Path) -> Iterator[str]:
