@@ -15,7 +15,7 @@ from ipybatch.engine.store import journal as journals
 from ipybatch.testing import VirtualClock
 from tests.works import Gate, ThreadGate
 
-PATIENCE_S = 30  # nothing here takes a third of it
+PATIENCE_S = 120  # nothing here takes a tenth of it on a quiet machine
 
 # The property tests: the same few examples in every run, others each time in `make chaos`, and to look further by
 # HYPOTHESIS_PROFILE=search. None judges by the time that an example takes: the machine may have other work.
@@ -34,6 +34,15 @@ def pytest_collection_finish():
     """Leave 7,000 tests and their modules out of every collection of garbage: a tenth of the time."""
     gc.collect()
     gc.freeze()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call():
+    """Let `patience` end with the test: an alarm in the midst of its report ends the whole run."""
+    try:
+        return (yield)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
 
 
 @pytest.fixture
