@@ -32,11 +32,11 @@ session
 """
 COUNTED = """
 import asyncio, collections
-import ipybatch.jupyter.panel
+import ipybatch.jupyter.pages
 from ipybatch import BatchSession
 from ipybatch.jupyter import Panel
 
-ipybatch.jupyter.panel._HELLO_S = 0.2  # seconds after this cell: who has not shown it by then, does not
+ipybatch.jupyter.pages.HELLO_S = 0.2  # seconds after this cell: who has not shown it by then, does not
 sent = collections.Counter()
 
 async def fetch(item):

@@ -13,8 +13,9 @@ from ipybatch import Limits
 from ipybatch.engine.data import events
 from ipybatch.engine.run import engine_thread
 from ipybatch.errors import EngineBusy
+from ipybatch.jupyter import pages
 from ipybatch.jupyter import panel as panels
-from ipybatch.jupyter.messages import Bye, Command, Hello, Resync
+from ipybatch.jupyter.messages import Bye, Command, Hello, Here, Resync
 from tests.jupyter.folding import Page
 
 
@@ -35,6 +36,24 @@ class Turns:
         pass
 
 
+class Ears(pages.Cells):
+    """The kernel's ears, by a clock that the tests move."""
+
+    def __init__(self):
+        self.at_s = 1000.0
+        super().__init__(lambda: self.at_s)
+
+    def pass_(self, seconds):
+        self.at_s += seconds
+
+
+@pytest.fixture
+def ears(monkeypatch):
+    made = Ears()
+    monkeypatch.setattr(panels, "cells", made)
+    return made
+
+
 @pytest.fixture
 def make(monkeypatch):
     """Make a view of a session, and the list of what it sends."""
@@ -44,7 +63,7 @@ def make(monkeypatch):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of ipywidgets, about the kernel that is not there
             view, sent = kind(session), []
-        view.tell = lambda message: sent.append(msgspec.to_builtins(message))
+        view.send = lambda content, buffers: sent.append(msgspec.json.decode(buffers[0]))
         return view, sent
 
     return made
@@ -59,18 +78,24 @@ def say(view, message):
     view._hear(None, msgspec.to_builtins(message), None)
 
 
+def news(sent):
+    """Leave out the beats, which may come at any second while the engine is busy."""
+    return [message for message in sent if message["kind"] != "beat"]
+
+
 def kinds(sent):
     return [(message["kind"], message.get("whole")) for message in sent]
 
 
-def test_until_a_page_is_heard_it_is_taken_to_be_there(session, make):
+def test_until_a_page_is_heard_it_is_taken_to_be_there(session, make, ears):
     """The cell that displays a view may keep the kernel from hearing anything."""
     view, sent = make(session)
     view.publish()
     assert kinds(sent) == [("update", True)]
-    view._expect_no_more()
+    ears.pass_(pages.HELLO_S + 0.1)
     view.publish()
     assert len(sent) == 1
+    assert not view.is_open
 
 
 def test_nothing_is_sent_while_no_page_is_open(session, make, clock):
@@ -198,13 +223,13 @@ def test_what_keeps_the_engine_busy_is_shown_while_it_does(live, make):
     while not stalled:
         view.publish()
         stalled = [message for message in sent if "fetch_one_price" in str(message.get("log"))]
-    before = len(sent)
+    before = len(news(sent))
     view.publish()
-    assert len(sent) == before
+    assert len(news(sent)) == before
     released.set()
     session.run()
     view.publish()
-    for message in sent:
+    for message in news(sent):
         page.fold(message)
     assert sum("fetch_one_price" in line["text"] for line in page.log) == 1
     assert page.head["counts"]["completed"] == 1
@@ -230,10 +255,10 @@ def test_a_press_while_the_engine_is_busy_is_answered_twice(live, make, wait_for
     say(view, Command(id=command, name="pause"))
     say(view, Command(id=command, name="pause"))
     asked = {"kind": "ack", "id": command, "ok": True, "done": False, "text": "asked to pause: the engine is busy"}
-    assert sent[1:] == [asked]
+    assert news(sent)[1:] == [asked]
     assert session.state == "running"
     view.publish()
-    assert sent[1:] == [asked], "the engine could not be asked"
+    assert news(sent)[1:] == [asked], "the engine could not be asked"
     deadline_s = time.monotonic() + 20
     while len(acks := [message for message in sent if message["kind"] == "ack"]) < 2 and time.monotonic() < deadline_s:
         view.publish()
@@ -345,9 +370,71 @@ def test_static_forms_are_renewed_at_the_end(session, make, clock):
             renewed.append(bundle["text/plain"])
 
     view._shown = Shown()
-    view._expect_no_more()
+    say(view, Bye(view="one"))
     view.publish()
     clock.run(session)
     view.publish()
     view.publish()
     assert renewed == [str(session.summary)]
+
+
+def test_a_page_that_says_here_is_answered(session, make, ears):
+    """By a beat; one that was forgotten is told everything, as after Hello."""
+    view, sent = make(session)
+    say(view, Hello(view="one"))
+    view.publish()
+    ears.pass_(20)
+    say(view, Here(view="one"))
+    view.publish()
+    assert kinds(sent) == [("update", True), ("beat", None)]
+    assert (sent[-1]["page"], sent[-1]["always"]) == ("one", False)
+    ears.pass_(pages.FORGET_S + 1)
+    assert not view.is_open
+    say(view, Here(view="one"))
+    view.publish()
+    assert kinds(sent)[2:] == [("beat", None), ("update", True)]
+    assert sent[-1]["pages"] == ["one"]
+
+
+def test_a_killed_page_costs_nothing_after_a_minute(session, make, ears, clock):
+    """Without a Bye; the session runs on."""
+    view, sent = make(session)
+    say(view, Hello(view="one"))
+    clock.run(session, asyncio.sleep(1.1))
+    view.publish()
+    before = len(sent)
+    ears.pass_(pages.FORGET_S + 1)
+    view.publish()
+    view.beat()
+    assert len(sent) == before > 0
+
+
+def test_here_comes_by_the_second_road(session, make, ears):
+    """What the page's code calls in a subshell, or on the control channel."""
+    view, sent = make(session)
+    message = msgspec.json.encode(Here(view="one")).decode()
+    thread = threading.Thread(target=panels.hear, args=(view.panel_id, message))
+    thread.start()
+    thread.join(10)
+    panels.hear("no such panel", message)
+    assert sent[0] | {"at_s": 0} == {"kind": "beat", "at_s": 0, "page": "one", "always": True}
+
+
+def test_pages_of_a_busy_engine_are_sent_beats(session, make, clock):
+    """At most one a second, and none while the session does not run or nobody looks."""
+    view, sent = make(session)
+    view.publish()
+    clock.run(session, asyncio.sleep(1.1))
+    session._feed.emit(events.StateChanged(0.0, "running", ""))
+    session.ask = too_busy
+    for _ in range(3):
+        view.publish()
+    assert kinds(sent) == [("update", True)], "too soon"
+    view._told_s -= panels.TICK_S
+    view.publish()
+    assert kinds(sent)[1:] == [("beat", None)]
+    session._feed.emit(events.StateChanged(0.0, "paused", ""))
+    view._told_s -= panels.TICK_S
+    say(view, Bye(view="one"))
+    view.publish()
+    assert len(sent) == 2

@@ -5,7 +5,7 @@
 //         -> 0.3 s without an answer -> private subshell -> answer   while a cell keeps the kernel busy
 //         -> no subshells -> control channel -> answer               ipykernel 6
 // No cell is ever interrupted. An engine that is busy is asked, and says so: a second answer tells when it has acted.
-import type { Ack, Command, CommandName, Rows } from "./schema";
+import type { Ack, Command, CommandName, FromBrowser, Rows } from "./schema";
 import { execute, join, leave, warm, type Kernel } from "./subshell";
 
 const PATIENCE_MS = 300;
@@ -84,6 +84,24 @@ export class Commands {
     }
   }
 
+  /** Say something by the second road alone; false where there is none. */
+  async tell(message: FromBrowser): Promise<boolean> {
+    const kernel = this.kernel();
+    if (!kernel) return false;
+    const told = execute(kernel, call("hear", this.road.panelId(), JSON.stringify(message)));
+    return told.then(() => true, () => false);
+  }
+
+  /** Whether the kernel seems to be running a cell. */
+  isBusy(): boolean {
+    return this.kernel()?.status === "busy";
+  }
+
+  /** Nobody will answer any more: what waits is given up. */
+  giveUp(): void {
+    for (const asked of [...this.pending.keys()]) this.settle(asked, "");
+  }
+
   isPending(name: CommandName): boolean {
     return [...this.pending.values()].some((pending) => pending.name === name);
   }
@@ -124,9 +142,7 @@ export class Commands {
     const kernel = this.kernel();
     if (!kernel) return busy();
     pending.timer = setTimeout(busy, BUSY_MS);
-    // An import statement would leave a name among the user's.
-    const code = `__import__("ipybatch.jupyter.panel").jupyter.panel.act(${JSON.stringify(pending.id)})`;
-    await execute(kernel, code).catch(busy);
+    await execute(kernel, call("act", pending.id)).catch(busy);
   }
 
   private settle(asked: string, text: string): void {
@@ -142,4 +158,9 @@ export class Commands {
     this.road.say(text);
     if (text && this.pending.size === 0) this.forget = setTimeout(() => this.road.say(""), SAID_MS);
   }
+}
+
+/** Python that calls one of `panel`'s functions; an import statement would leave a name among the user's. */
+function call(name: "act" | "hear", ...values: string[]): string {
+  return `__import__("ipybatch.jupyter.panel").jupyter.panel.${name}(${values.map((value) => JSON.stringify(value)).join(", ")})`;
 }

@@ -1,8 +1,10 @@
 // Header: the session's name, its state in a word, why it waits, and the buttons that make sense now.
+import { copy } from "./csv";
 import { attribute, clipped, h, hidden, text } from "./dom";
 import { clock, countedDown } from "./format";
 import { icon, setIcon } from "./icons";
 import type { CommandName, Head } from "./schema";
+import { goneWords, type Silence, type Why } from "./silence";
 import { ended } from "./store";
 
 const LABELS: [CommandName, string][] = [
@@ -13,6 +15,22 @@ const LABELS: [CommandName, string][] = [
   ["cancel", "Cancel"],
 ];
 
+/** What a person can do about it. */
+const STEPS: Record<Why, string> = {
+  silent: "if it stays away, run its cell again, or",
+  restarted: "it was restarted: run its cell again, or",
+  dead: "run its cell again, or",
+};
+const SAID_MS = 1600;
+
+/** What is known, as the header says it. */
+export interface Known {
+  head: Head;
+  passed_s: number;
+  gone: Silence | null;
+  unix_s: number;
+}
+
 export class Header {
   private readonly name = h("h3", "name");
   private readonly icon = icon();
@@ -22,10 +40,20 @@ export class Header {
   private readonly said = h("span", "said");
   private readonly buttons = new Map<CommandName, HTMLButtonElement>();
   private readonly row = h("div", "buttons");
-  readonly node = h("header", "", this.name, h("div", "now", this.state, this.waiting, this.said), this.row);
+  private readonly reattach = new Reattach();
+  private readonly spoken = h("span", "spoken");
+  readonly node = h(
+    "header",
+    "",
+    this.name,
+    h("div", "now", this.state, this.waiting, this.said, this.spoken),
+    this.row,
+    this.reattach.node,
+  );
 
   constructor(press: (name: CommandName) => void) {
     this.said.setAttribute("role", "status");
+    this.spoken.setAttribute("role", "status");
     for (const [name, label] of LABELS) {
       const button = h("button", name, icon(name), h("span", "label", label));
       button.type = "button";
@@ -43,14 +71,20 @@ export class Header {
     hidden(this.waiting, words !== "");
   }
 
-  patch(head: Head, passed_s: number, isPending: (name: CommandName) => boolean): void {
+  patch({ head, passed_s, gone, unix_s }: Known, isPending: (name: CommandName) => boolean): void {
+    const over = ended(head.state);
+    const words = gone ? goneWords(gone, unix_s) : "";
+    const is = gone && !over ? "interrupted" : head.state;
     clipped(this.name, head.name);
-    attribute(this.state, "data-is", head.state);
-    setIcon(this.icon, head.state);
-    text(this.word, `${head.state.replace("_", " ")} ${head.where}`.trim());
-    clipped(this.waiting, ended(head.state) ? "" : waiting(head, passed_s));
+    attribute(this.state, "data-is", is);
+    setIcon(this.icon, is);
+    // How a session has ended is known for good; that one runs is not.
+    text(this.word, gone && !over ? words : `${head.state.replace("_", " ")} ${head.where}`.trim());
+    clipped(this.waiting, gone || over ? (over ? words : "") : waiting(head, passed_s));
+    text(this.spoken, words);
     attribute(this.buttons.get("lift")!, "title", `Ask the service again now: ${head.cool_why}`);
-    this.patchButtons(head.can, isPending);
+    this.patchButtons(gone ? [] : head.can, isPending);
+    hidden(this.row, this.reattach.patch(gone, head.reopen));
   }
 
   private patchButtons(can: CommandName[], isPending: (name: CommandName) => boolean): void {
@@ -62,6 +96,49 @@ export class Header {
     // Pause gives way to Resume under the keyboard's focus.
     if (focused?.hidden) [...this.buttons.values()].find((button) => !button.hidden)?.focus();
   }
+}
+
+/** How to come by the session again: what stands in the place of buttons that nobody would hear. */
+class Reattach {
+  private readonly step = h("span", "step");
+  private readonly sign = icon("copy");
+  private readonly code = h("code");
+  private readonly button = h("button", "reopen", this.sign, this.code);
+  private readonly said = h("span", "spoken");
+  private reopen = "";
+  readonly node = h("div", "reattach", this.step, this.button, this.said);
+
+  constructor() {
+    this.button.type = "button";
+    this.said.setAttribute("role", "status");
+    this.button.addEventListener("click", () => void this.copy());
+  }
+
+  /** Return whether it stands there. */
+  patch(gone: Silence | null, reopen: string): boolean {
+    const isOffered = gone?.teller === "kernel";
+    hidden(this.node, !isOffered);
+    if (!isOffered) return false;
+    this.reopen = reopen;
+    const step = STEPS[gone.why];
+    text(this.step, reopen ? step : step.replace(/, or$/, ""));
+    text(this.code, reopen);
+    attribute(this.button, "title", `Copy: it shows what is recorded, in any kernel\n${lines(reopen)}`);
+    attribute(this.button, "aria-label", `Copy ${reopen}`);
+    hidden(this.button, reopen === "");
+    return true;
+  }
+
+  private async copy(): Promise<void> {
+    const copied = await copy(lines(this.reopen));
+    text(this.said, copied ? "copied" : "the browser refused to copy");
+    setIcon(this.sign, copied ? "completed" : "failed");
+    setTimeout(() => setIcon(this.sign, "copy"), SAID_MS);
+  }
+}
+
+function lines(reopen: string): string {
+  return `from ipybatch import BatchSession\n${reopen}`;
 }
 
 function waiting(head: Head, passed_s: number): string {

@@ -2,18 +2,19 @@
 //
 //   kernel --Update--> store --frame--> view          view --press--> commands --Command--> kernel
 //
-// A view that is out of sight says Bye, and Hello when it is seen again: the kernel sends nothing meanwhile. A Hello
-// is answered by a whole update; one that is not is said again, since a page may speak before its kernel listens.
+// A view that is out of sight says Bye, and Hello when it is seen again: the kernel sends nothing meanwhile, see
+// `presence`. A kernel that is not heard of any more is said to be gone, see `silence` and `liveness`.
 import type { AnyModel, RenderProps } from "@anywidget/types";
 import { Commands } from "./commands";
 import { h } from "./dom";
+import { Liveness } from "./liveness";
+import { Presence } from "./presence";
 import type { FromBrowser, FromKernel, Update, ViewName } from "./schema";
+import type { Silence } from "./silence";
 import { Store } from "./store";
 import type { Kernel } from "./subshell";
 import { View } from "./view";
 
-const ANSWER_S = 2;
-const PATIENCE_S = 60;
 const TICK_MS = 1000;
 const RARELY_S = 30; // between two looks at a session that has ended: results may be about to expire
 const MOMENT_S = 2.5;
@@ -30,40 +31,53 @@ interface Traits {
 class Panel {
   private readonly store: Store;
   private readonly commands: Commands;
+  private readonly liveness: Liveness;
+  private readonly presence: Presence;
   private readonly view: View;
   private readonly root = h("div");
   private watcher: IntersectionObserver | null = null;
   private renderedAt_s = 0;
   private ticker: ReturnType<typeof setInterval> | undefined;
-  private readonly page = crypto.getRandomValues(new Uint32Array(2)).join("");
   private visible = true;
   private frame = 0;
-  private seen = false;
   private shownAt_s = -Infinity;
-  private askedAt_s = -Infinity;
-  /** How long to wait for the answer of what was asked last; 0: it has come. */
-  private wait_s = 0;
+  private wasGone: Silence["why"] | undefined;
 
   constructor(private readonly model: AnyModel<Traits>, known: Panel | undefined) {
     this.store = known?.store ?? new Store();
+    const kernel = (): Kernel | null => (model.widget_manager as { kernel?: Kernel | null } | undefined)?.kernel ?? null;
     const commands = (this.commands = new Commands({
       panelId: () => model.get("panel_id"),
       send: (command) => this.send(command),
-      kernel: () => (model.widget_manager as { kernel?: Kernel | null } | undefined)?.kernel ?? null,
+      kernel,
       say: (text) => this.say(text),
     }));
+    this.liveness = new Liveness(kernel, (why) => this.lost(why));
+    this.presence = new Presence({
+      first: (message) => this.trySend(message),
+      second: (message) => void commands.tell(message),
+      isBusy: () => commands.isBusy(),
+    });
     this.view = new View((model.get("view") || "panel") as ViewName, {
       store: this.store,
-      press: (name, ...values) => commands.press(name, ...values),
+      press: (name, ...values) => {
+        if (!this.gone()) commands.press(name, ...values);
+      },
       isPending: (name) => commands.isPending(name),
       say: (words) => this.say(words),
       redraw: () => this.schedule(),
-      unix_s: () => Date.now() / 1000,
+      gone: () => this.gone(),
+      unix_s: () => this.gone()?.heard ?? Date.now() / 1000,
     });
     this.root.className = "ipybatch";
     this.root.append(this.view.node);
     const initial = model.get("initial");
-    if (initial && !known) this.store.fold(JSON.parse(initial) as Update, now_s());
+    if (initial && !known) this.begin(JSON.parse(initial) as Update);
+  }
+
+  /** Show what the widget holds: of a notebook that was saved it is as old as that. */
+  private begin(update: Update): void {
+    this.store.fold(update, now_s(), update.head.at_s);
   }
 
   /** Whether its place was taken away: it is closed, or was in the page a moment ago (a cell scrolled away comes back). */
@@ -77,19 +91,22 @@ class Panel {
     this.shownAt_s = now_s();
     if (this.watcher) return;
     this.model.on("msg:custom", this.receive);
+    this.model.on("comm_live_update", this.schedule);
     document.addEventListener("visibilitychange", this.turn);
     addEventListener("pagehide", this.leave);
     this.watcher = new IntersectionObserver(([entry]) => (this.visible = entry?.isIntersecting ?? true));
     this.watcher.observe(this.root);
     this.ticker = setInterval(() => this.tick(), TICK_MS);
-    this.view.render(now_s());
-    this.look(!document.hidden);
+    this.render();
+    this.presence.turn(!document.hidden, now_s());
+    this.schedule(); // once it is in the page, where the front end marks what has no kernel
   }
 
   /** Leave `el`, unless it has moved elsewhere by now. */
   hide(el: HTMLElement): void {
     if (this.root.parentElement !== el) return;
     this.model.off("msg:custom", this.receive);
+    this.model.off("comm_live_update", this.schedule);
     document.removeEventListener("visibilitychange", this.turn);
     removeEventListener("pagehide", this.leave);
     this.watcher?.disconnect();
@@ -98,29 +115,22 @@ class Panel {
     cancelAnimationFrame(this.frame);
     this.frame = 0;
     this.commands.close();
+    this.liveness.close();
     this.root.remove();
-    this.seen = false;
     this.leave();
   }
 
-  private readonly turn = (): void => this.look(!document.hidden && this.root.isConnected);
+  private readonly turn = (): void => this.presence.turn(!document.hidden && this.root.isConnected, now_s());
 
-  private look(seen: boolean): void {
-    const turned = seen !== this.seen;
-    this.seen = seen;
-    if (turned && !seen) this.leave();
-    else if (seen && (turned || (this.wait_s && now_s() - this.askedAt_s > this.wait_s))) this.ask("hello", turned);
-  }
-
-  private readonly leave = (): void => {
-    this.trySend({ kind: "bye", view: this.page });
-  };
+  private readonly leave = (): void => this.presence.turn(false, now_s());
 
   private readonly receive = (_: unknown, buffers: DataView[]): void => {
     const message = JSON.parse(decoder.decode(buffers[0])) as FromKernel;
+    this.store.heard(now_s());
     if (message.kind === "update") this.update(message);
+    else if (message.kind === "beat") this.presence.beat(message);
     else if (message.kind === "rows") this.store.answer(message);
-    if (message.kind !== "update") this.commands.answered(message);
+    if (message.kind === "rows" || message.kind === "ack") this.commands.answered(message);
     this.schedule();
   };
 
@@ -128,15 +138,18 @@ class Panel {
     const folded = this.store.fold(update, now_s()); // stale: another view of this widget has folded it
     this.view.sample(now_s());
     this.commands.offered(update.head.can);
-    if (update.pages.includes(this.page)) this.wait_s = 0;
-    if (folded === "gap" && now_s() - this.askedAt_s > ANSWER_S) this.ask("resync", true);
+    this.presence.answered(update.pages);
+    if (folded === "gap") this.presence.missed(now_s());
   }
 
-  /** Hello and Resync are both answered by a whole update; a kernel that is busy is asked less and less often. */
-  private ask(kind: "hello" | "resync", anew: boolean): void {
-    this.askedAt_s = now_s();
-    this.wait_s = anew ? ANSWER_S : Math.min(PATIENCE_S, 2 * this.wait_s);
-    this.trySend({ kind, view: this.page });
+  private gone(): Silence | null {
+    return this.store.silence(now_s());
+  }
+
+  private lost(why: Silence["why"]): void {
+    this.store.lost(why);
+    this.commands.giveUp();
+    this.schedule();
   }
 
   private say(text: string): void {
@@ -147,17 +160,27 @@ class Panel {
   private tick(): void {
     if (this.root.isConnected) this.shownAt_s = now_s();
     this.turn();
+    if (this.presence.seen) this.store.listen(now_s());
+    this.presence.tick(now_s(), this.store.quiet_s(now_s()));
+    this.liveness.look(this.root);
     const state = this.store.head?.state;
-    const isDue = state === "running" || state === "paused" || now_s() - this.renderedAt_s >= RARELY_S;
+    const isLive = (state === "running" || state === "paused") && !(this.wasGone && this.gone());
+    const isDue = isLive || now_s() - this.renderedAt_s >= RARELY_S;
     if (this.visible && !document.hidden && isDue) this.schedule();
   }
 
-  private schedule(): void {
+  private readonly schedule = (): void => {
     this.frame ||= requestAnimationFrame(() => {
       this.frame = 0;
-      this.renderedAt_s = now_s();
-      this.view.render(this.renderedAt_s);
+      this.liveness.look(this.root);
+      this.render();
     });
+  };
+
+  private render(): void {
+    this.renderedAt_s = now_s();
+    this.wasGone = this.gone()?.why;
+    this.view.render(this.renderedAt_s);
   }
 
   private send(message: FromBrowser): void {

@@ -1,5 +1,6 @@
 // Piece: a part of a view. Its nodes are made once and patched from the store, at most once a frame.
 import type { CommandName } from "./schema";
+import type { Silence } from "./silence";
 import type { Store } from "./store";
 
 export interface Piece {
@@ -21,7 +22,9 @@ export interface Surroundings {
   say(words: string): void;
   /** Draw soon: something of the piece's own has changed. */
   redraw(): void;
-  /** Unix time of this machine, seconds. */
+  /** Null while there is word of the session; else who is gone, so that clocks stand and nothing is offered. */
+  gone(): Silence | null;
+  /** Unix time of this machine, seconds; it stands at the last word while `gone`. */
   unix_s(): number;
 }
 

@@ -49,7 +49,7 @@ export class Progress {
     this.spoken.setAttribute("aria-live", "polite");
   }
 
-  patch(head: Head, passed_s: number, now_s: number): void {
+  patch(head: Head, passed_s: number, now_s: number, isGone = false): void {
     const going_s = ended(head.state) || head.state === "planned" ? 0 : passed_s;
     this.bar.patch(head.name, head.state, head.counts);
     this.patchCounts(head.counts);
@@ -59,7 +59,7 @@ export class Progress {
     text(this.about, /^at most/.test(left) ? "" : "about ");
     text(this.of, head.state === "planned" ? " in all" : " left");
     hidden(this.guess, left === "");
-    this.speak(head, left, now_s);
+    if (!isGone) this.speak(head, left, now_s);
   }
 
   private patchCounts(counts: Counts): void {

@@ -59,6 +59,7 @@ export interface Head {
   where: string;
   untold: boolean;
   can: CommandName[];
+  reopen: string;
 }
 
 /** How many items stand where. */
@@ -152,6 +153,14 @@ export interface LogLine {
   group: number;
 }
 
+/** The kernel is there: the answer to Here; and once a second while the engine cannot be asked for a head. */
+export interface Beat {
+  kind: "beat";
+  at_s: number;
+  page: string;
+  always: boolean;
+}
+
 /** The answer to a command; `text` is its result, in words for the panel. */
 export interface Ack {
   kind: "ack";
@@ -195,6 +204,12 @@ export interface Hello {
   view: string;
 }
 
+/** A view is still shown; of a page that the kernel does not know it is a Hello. */
+export interface Here {
+  kind: "here";
+  view: string;
+}
+
 /** A view was closed, or its page is hidden. */
 export interface Bye {
   kind: "bye";
@@ -214,5 +229,5 @@ export interface Command {
   name: CommandName;
 }
 
-export type FromKernel = Update | Ack | Rows;
-export type FromBrowser = Hello | Bye | Resync | Command;
+export type FromKernel = Update | Beat | Ack | Rows;
+export type FromBrowser = Hello | Here | Bye | Resync | Command;

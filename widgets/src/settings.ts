@@ -43,7 +43,8 @@ export class SettingsPiece implements Piece {
 
   render(): void {
     const head = this.context.store.head!;
-    const can = head.can.includes("adjust");
+    const isGone = this.context.gone() !== null;
+    const can = head.can.includes("adjust") && !isGone;
     const busy = this.context.isPending("adjust");
     if (!can) this.edited = this.sent = false;
     this.settle(head, busy);
@@ -55,7 +56,7 @@ export class SettingsPiece implements Piece {
     attribute(this.node, "aria-busy", busy ? "true" : null);
     attribute(this.apply, "aria-busy", busy ? "true" : null);
     hidden(this.reason, can);
-    text(this.reason, can ? "" : whyNot(head));
+    text(this.reason, can ? "" : whyNot(head, isGone));
   }
 
   private settle(head: Head, busy: boolean): void {
@@ -146,7 +147,8 @@ function wantedOf(head: Head): Wanted[] {
   return [{ name: "attempts at a time", now: head.concurrency, most: head.most_concurrency, whole: true }, ...rates];
 }
 
-function whyNot(head: Head): string {
+function whyNot(head: Head, isGone: boolean): string {
+  if (isGone) return "Nobody is there to change them.";
   if (ended(head.state)) return "The session has ended: its limits no longer apply.";
   return head.where ? "The limits are changed where the session runs." : "The limits can be changed once the session runs.";
 }

@@ -22,7 +22,8 @@ export class HeaderPiece implements Piece {
 
   render(now_s: number): void {
     const { store } = this.context;
-    this.header.patch(store.head!, store.passed_s(now_s), (name) => this.context.isPending(name));
+    const known = { head: store.head!, passed_s: store.passed_s(now_s), gone: store.silence(now_s), unix_s: Date.now() / 1000 };
+    this.header.patch(known, (name) => this.context.isPending(name));
   }
 }
 
@@ -37,7 +38,7 @@ export class ProgressPiece implements Piece {
   render(now_s: number): void {
     const { store } = this.context;
     const head = store.head!;
-    this.progress.patch(head, store.passed_s(now_s), now_s);
+    this.progress.patch(head, store.passed_s(now_s), now_s, store.silence(now_s) !== null);
     text(this.reason, head.reason);
     hidden(this.ending, !ended(head.state) || head.reason === "");
   }

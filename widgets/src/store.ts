@@ -3,6 +3,7 @@
 // Rule: a whole update replaces everything; a partial one is folded when it is the next in sequence.
 // One that comes too late changes nothing; one that comes too early shows what it knows, and is a gap.
 import type { BreakerMove, Counts, Group, Head, Item, LogLine, Mark, RecordedItem, Rows, State, Update } from "./schema";
+import { Hearing, type Silence, type Teller, type Why } from "./silence";
 
 const MOVES = 100;
 const LINES = 500;
@@ -41,9 +42,15 @@ export class Store {
   readonly details = new Map<number, Detail>();
   private seq = 0;
   private headAt_s = 0;
+  private readonly hearing: Hearing;
+
+  constructor(teller: Teller = "kernel") {
+    this.hearing = new Hearing(teller);
+  }
 
   /** Fold one update, received at `now_s`; a gap asks the caller for a resync. */
-  fold(update: Update, now_s: number): Folded {
+  fold(update: Update, now_s: number, unix_s = Date.now() / 1000): Folded {
+    this.heard(now_s, unix_s);
     if (!update.whole && update.seq <= this.seq) return "stale";
     const gap = !update.whole && update.seq !== this.seq + 1;
     if (update.whole) this.clear();
@@ -66,9 +73,38 @@ export class Store {
     this.details.set(rows.group, { total: rows.total, items: [...before.slice(0, rows.offset), ...rows.items] });
   }
 
-  /** Seconds since the head was received: what the panel's clocks go on by between updates. */
+  /** Seconds since the head was received, what the panel's clocks go on by between updates; up to the last word. */
   passed_s(now_s: number): number {
-    return Math.max(0, now_s - this.headAt_s);
+    return Math.max(0, (this.silence(now_s) ? this.hearing.at_s : now_s) - this.headAt_s);
+  }
+
+  /** Take in that who tells of the session is there, whatever it said. */
+  heard(now_s: number, unix_s = Date.now() / 1000): void {
+    this.hearing.heard(now_s, unix_s);
+  }
+
+  /** Count the silence; called each second by a page that is told of the session. */
+  listen(now_s: number): void {
+    this.hearing.tick(now_s);
+  }
+
+  /** Take in that who tells of the session is gone, until there is word again. */
+  lost(why: Why): void {
+    this.hearing.lost(why);
+  }
+
+  /** Seconds without a word from a session that should tell; 0 of one that has nothing to tell. */
+  quiet_s(now_s: number): number {
+    return this.isLive ? this.hearing.quiet_s(now_s) : 0;
+  }
+
+  /** Who is not heard of any more, and since when; null as long as all is well. */
+  silence(now_s: number): Silence | null {
+    return this.hearing.silence(now_s, this.isLive);
+  }
+
+  private get isLive(): boolean {
+    return this.head?.state === "running" || this.head?.state === "paused";
   }
 
   private foldHistory(update: Update): void {

@@ -8,6 +8,7 @@ import type { ViewName } from "./schema";
 import { SettingsPiece } from "./settings";
 import { FactsPiece, HeaderPiece, NotesPiece, ProgressPiece, SaidPiece } from "./sheet";
 import { Stack } from "./stack";
+import { ended } from "./store";
 import { Tabs, type Tab } from "./tabs";
 import { TimelinePiece } from "./timeline";
 
@@ -63,6 +64,7 @@ export class View {
     if (!head) return;
     attribute(this.node, "aria-label", head.name);
     attribute(this.node, "data-is", head.state);
+    attribute(this.node, "data-gone", this.context.gone() && !ended(head.state) ? "" : null);
     for (const piece of this.pieces) piece.render(now_s);
   }
 }

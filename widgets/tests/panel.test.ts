@@ -2,7 +2,7 @@ import type { RenderProps } from "@anywidget/types";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import panel from "../src/panel";
 import type { Update } from "../src/schema";
-import { counts, group, head, item, Model, update } from "./samples";
+import { counts, group, head, item, Model, SubshellKernel, update } from "./samples";
 
 type Props = RenderProps<{ initial: string; panel_id: string; view: string }>;
 
@@ -10,9 +10,9 @@ const EVIL = '<img src=x onerror="alert(1)">';
 
 let mounted = 0;
 
-function mount(first: Update | null = update(1, { whole: true })): { model: Model; el: HTMLElement; close: () => void } {
+function mount(first: Update | null = update(1, { whole: true }), kernel: unknown = null): { model: Model; el: HTMLElement; close: () => void } {
   mounted += 1;
-  const model = new Model({ panel_id: `p${mounted}`, initial: first ? JSON.stringify(first) : "" });
+  const model = new Model({ panel_id: `p${mounted}`, initial: first ? JSON.stringify(first) : "" }, { kernel });
   const el = document.createElement("div");
   document.body.append(el);
   const close = panel.render({ model, el } as unknown as Props);
@@ -42,7 +42,7 @@ describe("opening and closing", () => {
     const { model, el, close } = mount();
     close();
     expect(model.kinds()).toEqual(["hello", "bye"]);
-    expect(model.handlers.size).toBe(0);
+    expect(model.handlers.size + model.watchers.size).toBe(0);
     expect(el.childElementCount).toBe(0);
     expect(vi.getTimerCount()).toBe(0);
   });
@@ -54,8 +54,9 @@ describe("opening and closing", () => {
     model.receive(update(9, { whole: true, pages: ["another"] }));
     await vi.advanceTimersByTimeAsync(10_000);
     expect(model.kinds()).toHaveLength(4);
-    model.receive(update(10, { whole: true, pages: ["another", model.page()] }));
-    await vi.advanceTimersByTimeAsync(60_000);
+    const over = head({ state: "completed" });
+    model.receive(update(10, { whole: true, head: over, pages: ["another", model.page()] }));
+    await vi.advanceTimersByTimeAsync(11_000);
     expect(model.kinds()).toHaveLength(4);
     close();
   });
@@ -113,6 +114,7 @@ describe("updates", () => {
   it("are drawn once a frame, into nodes that stay", async () => {
     const { model, el, close } = mount(update(1, { whole: true, groups: [group(1)] }));
     const nodes = [".ib-bar", ".ib-name", ".ib-rows .ib-row", ".ib-fact"].map((selector) => el.querySelector(selector));
+    await frame();
     const asked = vi.spyOn(globalThis, "requestAnimationFrame");
     for (let seq = 2; seq < 30; seq += 1) model.receive(update(seq, { groups: [group(1, { done: seq })] }));
     expect(asked).toHaveBeenCalledTimes(1);
@@ -126,7 +128,7 @@ describe("updates", () => {
   it("that skip a number are followed by one Resync, not a flood", async () => {
     const { model, close } = mount();
     model.receive(update(1, { whole: true, pages: [model.page()] }));
-    await vi.advanceTimersByTimeAsync(3000);
+    await vi.advanceTimersByTimeAsync(2500);
     for (let seq = 5; seq < 15; seq += 1) model.receive(update(seq));
     expect(model.kinds()).toEqual(["hello", "resync"]);
     await vi.advanceTimersByTimeAsync(2500);
@@ -134,7 +136,7 @@ describe("updates", () => {
     expect(model.kinds().slice(0, 2)).toEqual(["hello", "resync"]);
     expect(model.kinds()).toHaveLength(3);
     model.receive(update(16, { whole: true, pages: [model.page()] }));
-    await vi.advanceTimersByTimeAsync(3000);
+    await vi.advanceTimersByTimeAsync(2500);
     model.receive(update(17));
     expect(model.kinds()).toHaveLength(3);
     close();
@@ -310,6 +312,93 @@ describe("what is shown", () => {
     model.receive(update(2, { head: head({ state: "completed", can: ["retry_failed"] }), ...rows }));
     await frame();
     expect(keys()).toEqual(["bad", "b", "a"]);
+    close();
+  });
+});
+
+describe("a kernel that is gone", () => {
+  const state = (el: HTMLElement): string => words(el, ".ib-state");
+  const isOffered = (el: HTMLElement, name: string): boolean => {
+    const node = el.querySelector<HTMLElement>(`.ib-${name}`)!;
+    return !node.hidden && !node.parentElement!.hidden;
+  };
+
+  it("by its silence: grey, with clocks that stand and nothing to press, until it is heard again", async () => {
+    vi.setSystemTime(new Date(2026, 10, 30, 16, 20, 3));
+    const { model, el, close } = mount();
+    model.receive(update(2));
+    await vi.advanceTimersByTimeAsync(4_000);
+    expect(state(el)).toBe("running");
+    await vi.advanceTimersByTimeAsync(3_000);
+    expect(state(el)).toMatch(/^kernel gone, last heard 16:20:0\d$/);
+    expect(el.querySelector(".ib-panel")!.hasAttribute("data-gone")).toBe(true);
+    expect(isOffered(el, "cancel")).toBe(false);
+    expect(isOffered(el, "reopen")).toBe(true);
+    expect(words(el, ".ib-reopen")).toBe("BatchSession.open('wishlist')");
+    const [shown, spoken] = [el.innerHTML, el.querySelector(".ib-progress .ib-spoken")!.textContent];
+    await vi.advanceTimersByTimeAsync(60_000);
+    expect(el.innerHTML).toBe(shown);
+    expect(el.querySelector(".ib-progress .ib-spoken")!.textContent).toBe(spoken);
+    model.receive(update(3));
+    await frame();
+    expect(state(el)).toBe("running");
+    expect(el.querySelector(".ib-panel")!.hasAttribute("data-gone")).toBe(false);
+    expect([isOffered(el, "cancel"), isOffered(el, "reopen")]).toEqual([true, false]);
+    close();
+  });
+
+  it("but not while beats come, nor while the page is hidden", async () => {
+    const { model, el, close } = mount();
+    for (let second = 0; second < 20; second += 1) {
+      model.receive({ kind: "beat", at_s: 0, page: "", always: false });
+      await vi.advanceTimersByTimeAsync(1_000);
+    }
+    expect(state(el)).toBe("running");
+    const isHidden = vi.spyOn(document, "hidden", "get").mockReturnValue(true);
+    document.dispatchEvent(new Event("visibilitychange"));
+    await vi.advanceTimersByTimeAsync(600_000);
+    isHidden.mockReturnValue(false);
+    document.dispatchEvent(new Event("visibilitychange"));
+    await vi.advanceTimersByTimeAsync(3_000);
+    expect(state(el)).toBe("running");
+    close();
+  });
+
+  it.each(["restarting", "autorestarting", "dead"])("as its connection says: %s", async (status) => {
+    const kernel = new SubshellKernel();
+    const { el, close } = mount(undefined, kernel);
+    await vi.advanceTimersByTimeAsync(1_500);
+    kernel.turn(status);
+    await frame();
+    expect(state(el)).toMatch(/^kernel gone/);
+    expect(words(el, ".ib-step")).toContain(status === "dead" ? "run its cell again" : "it was restarted");
+    close();
+    expect(kernel.watched).toBe(0);
+  });
+
+  it.each([
+    ["running", /^kernel gone, last heard/, ""],
+    ["completed", /^completed$/, /^kernel gone, last heard/],
+  ] as const)("as the widget is marked, of a session that was %s", async (was, word, aside) => {
+    const { el, model, close } = mount(update(1, { whole: true, head: head({ state: was, at_s: 1060 }) }));
+    el.classList.add("jupyter-widgets-disconnected");
+    for (const watch of model.watchers) watch();
+    await frame();
+    expect(state(el)).toMatch(word);
+    expect(words(el, ".ib-waiting")).toMatch(aside);
+    expect(isOffered(el, "reopen")).toBe(true);
+    close();
+  });
+
+  it("is not asked for anything", async () => {
+    const { model, el, close } = mount(update(1, { whole: true, groups: [group(1)] }));
+    el.classList.add("jupyter-widgets-disconnected");
+    await vi.advanceTimersByTimeAsync(2_000);
+    el.querySelector<HTMLElement>(".ib-rows .ib-row")!.click();
+    el.querySelectorAll<HTMLElement>("[role=tab]")[2]!.click();
+    await frame();
+    expect(model.kinds()).not.toContain("command");
+    expect(el.querySelector<HTMLFieldSetElement>(".ib-settings fieldset")!.disabled).toBe(true);
     close();
   });
 });

@@ -40,6 +40,7 @@ export function head(changes: Partial<Head> = {}): Head {
     where: "",
     untold: false,
     can: ["pause", "cancel", "adjust"],
+    reopen: "BatchSession.open('wishlist')",
     ...changes,
   };
 }
@@ -64,7 +65,7 @@ export function item(key: string, changes: Partial<Item> = {}): Item {
 export function context(store: Store, changes: Partial<Context> = {}): Context {
   const nothing = (): void => undefined;
   const acts = { press: nothing, isPending: () => false, say: nothing, open: nothing, redraw: nothing };
-  return { store, ...acts, unix_s: () => 2000, ...changes };
+  return { store, ...acts, gone: () => null, unix_s: () => 2000, ...changes };
 }
 
 type Handler = (message: unknown, buffers: DataView[]) => void;
@@ -73,6 +74,8 @@ type Handler = (message: unknown, buffers: DataView[]) => void;
 export class Model {
   readonly sent: { kind: string; id?: string; view?: string }[] = [];
   readonly handlers = new Set<Handler>();
+  /** What is called when the comm is opened or closed. */
+  readonly watchers = new Set<() => void>();
 
   constructor(
     private readonly traits: Record<string, string>,
@@ -83,12 +86,14 @@ export class Model {
     return this.traits[name];
   }
 
-  on(_event: string, handler: Handler): void {
-    this.handlers.add(handler);
+  on(event: string, handler: Handler & (() => void)): void {
+    if (event === "msg:custom") this.handlers.add(handler);
+    else this.watchers.add(handler);
   }
 
-  off(_event: string, handler: Handler): void {
+  off(_event: string, handler: Handler & (() => void)): void {
     this.handlers.delete(handler);
+    this.watchers.delete(handler);
   }
 
   send(message: { kind: string }): void {
@@ -158,7 +163,16 @@ export class SubshellKernel {
     return { done: this.broken ? new Promise(() => undefined) : Promise.resolve() };
   }
 
+  get watched(): number {
+    return this.slots.size;
+  }
+
   restart(): void {
-    for (const slot of this.slots) slot(this, "restarting");
+    this.turn("restarting");
+  }
+
+  turn(status: string): void {
+    this.status = status;
+    for (const slot of this.slots) slot(this, status);
   }
 }

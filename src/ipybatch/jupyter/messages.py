@@ -3,8 +3,8 @@
 Rule: `widgets/src/schema.ts` is generated from these types (``make schema``); names are the same on both sides,
 snake_case, with no mapping layer.
 
-    kernel  -> browser   Update (the whole state, or the changes), Ack, Rows
-    browser -> kernel    Hello, Bye, Resync, Command
+    kernel  -> browser   Update (the whole state, or the changes), Beat, Ack, Rows
+    browser -> kernel    Hello, Here, Bye, Resync, Command
 
 A message to the browser is JSON in the one buffer of a custom message.  Updates carry a sequence number; a browser
 that misses one sends Resync and gets an update with ``whole`` set.  A command's id holds all of the command, and it
@@ -124,6 +124,7 @@ class Head(msgspec.Struct, kw_only=True):
         where: Where it runs, such as "in process 42 on host", when that is another process; else "".
         untold: Whether its limits and breaker are those of another process, and not on record.
         can: The commands that are possible now.
+        reopen: The expression that opens it again in another kernel, as it stands on record; "" when nothing does.
     """
 
     at_s: float
@@ -156,6 +157,7 @@ class Head(msgspec.Struct, kw_only=True):
     where: str
     untold: bool
     can: list[CommandName]
+    reopen: str
 
 
 class Update(msgspec.Struct, kw_only=True, tag_field="kind", tag="update"):
@@ -189,6 +191,20 @@ class Update(msgspec.Struct, kw_only=True, tag_field="kind", tag="update"):
     pace: list[Mark]
     moves: list[BreakerMove]
     log: list[LogLine]
+
+
+class Beat(msgspec.Struct, kw_only=True, tag_field="kind", tag="beat"):
+    """The kernel is there: the answer to Here; and once a second while the engine cannot be asked for a head.
+
+    Attributes:
+        at_s: Unix time of the kernel.
+        page: The view that it answers; "" for none.
+        always: Whether that view is heard while a cell runs, too.
+    """
+
+    at_s: float
+    page: str = ""
+    always: bool = False
 
 
 class Ack(msgspec.Struct, kw_only=True, tag_field="kind", tag="ack"):
@@ -228,6 +244,12 @@ class Hello(msgspec.Struct, kw_only=True, tag_field="kind", tag="hello"):
     view: str
 
 
+class Here(msgspec.Struct, kw_only=True, tag_field="kind", tag="here"):
+    """A view is still shown; of a page that the kernel does not know it is a Hello."""
+
+    view: str
+
+
 class Bye(msgspec.Struct, kw_only=True, tag_field="kind", tag="bye"):
     """A view was closed, or its page is hidden."""
 
@@ -252,8 +274,8 @@ class Command(msgspec.Struct, kw_only=True, tag_field="kind", tag="command"):
     name: CommandName
 
 
-FromBrowser = Hello | Bye | Resync | Command
-FromKernel = Update | Ack | Rows
+FromBrowser = Hello | Here | Bye | Resync | Command
+FromKernel = Update | Beat | Ack | Rows
 
 
 Parts = frozenset[Literal["rows", "pace", "moves", "log"]]
@@ -363,6 +385,7 @@ def head(session: SessionView) -> Head:
         where="" if session.elsewhere is None else session.elsewhere.where,
         untold=is_untold(session),
         can=_can(session, now_s),
+        reopen=mask(session.reopen),
     )
 
 

@@ -6,17 +6,19 @@ Parts can be laid out by hand:
 
 The browser half is `static/panel.js`, built from `widgets/src`; the messages between the halves are in `messages`.  A
 command comes as a message of the widget, or, while another cell keeps the kernel from reading those, through a
-private subshell that calls `act`; whichever arrives first is executed, the other one is ignored.
+private subshell that calls `act`; whichever arrives first is executed, the other one is ignored.  By the same second
+road, which calls `hear`, a page says that it is there.
 
 A saved notebook holds the state of a view when its cells had run.  So the final state of a session is stored in the
 widget and in its static forms no later than the end of the cell that waited for it.
 
-Nothing is sent while no page shows the view.  A page says Hello and Bye; until the first of these arrives, a page is
-assumed, because the cell that displays a view may keep the kernel from reading messages.
+Nothing is sent while no page shows the view, see `pages`.  While a session runs, its pages are sent something each
+second, a beat where there is nothing else: one that hears nothing says that the kernel is gone.
 """
 
 from __future__ import annotations
 
+import json
 import pathlib
 import threading
 import time
@@ -41,17 +43,20 @@ from ipybatch.errors import EngineBusy
 from ipybatch.jupyter import commands, messages, static_html
 from ipybatch.jupyter.messages import (
     Ack,
+    Beat,
     Bye,
     Command,
     Cursor,
     FromBrowser,
     FromKernel,
     Hello,
+    Here,
     Parts,
     Resync,
     Update,
     ViewName,
 )
+from ipybatch.jupyter.pages import Pages, cells
 from ipybatch.jupyter.publisher import publisher
 
 _STATIC = pathlib.Path(__file__).parent / "static"
@@ -59,7 +64,6 @@ _VIEW = "application/vnd.jupyter.widget-view+json"
 _ANSWERED_AT_MOST = 1000
 TICK_S = 1.0
 _LIVE = frozenset({"running", "paused"})
-_HELLO_S = 5.0  # the longest time from the end of a cell to the Hello of a view that it displayed
 
 _views: weakref.WeakValueDictionary[str, View] = weakref.WeakValueDictionary()
 
@@ -88,8 +92,8 @@ class View(anywidget.AnyWidget):
         self._figures: tuple[Any, ...] = ()  # of the latest update
         self._looked_s = 0.0
         self._noted = 0  # notes that were sent
-        self._pages: set[str] = set()
-        self._is_expected = True
+        self._pages = Pages(cells)
+        self._told_s = 0.0
         self._answered: deque[str] = deque(maxlen=_ANSWERED_AT_MOST)
         self._acting = threading.Lock()
         self._asked: list[str] = []  # commands whose second answer is due
@@ -101,8 +105,8 @@ class View(anywidget.AnyWidget):
         self.on_msg(self._hear)
         publisher().add(self)
         shell = get_ipython()
+        cells.follow(shell)
         if shell is not None:
-            _after_cell(shell, self._expect_no_more)
             shell.events.register("post_run_cell", _keep_ends)
 
     def get_state(self, key: Any = None, drop_defaults: bool = False) -> dict[str, Any]:
@@ -125,7 +129,7 @@ class View(anywidget.AnyWidget):
     @property
     def is_open(self) -> bool:
         """Whether a page shows the view, as far as is known."""
-        return bool(self._pages) or self._is_expected
+        return self._pages.is_any
 
     def publish(self) -> bool:
         """Send the changes to the pages, and return whether the session runs; called by the publisher."""
@@ -140,7 +144,14 @@ class View(anywidget.AnyWidget):
         except EngineBusy:
             self._figures = ()  # the pages keep their figures; the next round tries again
             self._show_stall()
+            self.beat()
         return is_live
+
+    def beat(self) -> None:
+        """Tell the pages of a session that runs that the kernel is there, if they were told nothing for a second."""
+        is_live = self._session.snapshot.state in _LIVE
+        if is_live and time.monotonic() - self._told_s >= TICK_S and self.is_open:
+            self.tell(Beat(at_s=time.time()))
 
     def _show_stall(self) -> None:
         """Send what was noted meanwhile: what keeps the engine from answering, so that nothing else moves."""
@@ -176,7 +187,7 @@ class View(anywidget.AnyWidget):
         sent = msgspec.structs.replace(self._sent, is_whole_wanted=wanted != self._wholes_sent)
         update = ask(lambda: messages.next_update(self._session, sent, self.parts))
         self._sent, self._wholes_sent = sent, wanted
-        update.pages = sorted(self._pages) if update.whole else []
+        update.pages = self._pages.names() if update.whole else []
         update.head.at_s = time.time()
         self.tell(update)
 
@@ -242,9 +253,14 @@ class View(anywidget.AnyWidget):
 
     def tell(self, message: FromKernel) -> None:
         """Send a message to the pages, as bytes: ipykernel needs 5 ms an update for anything else."""
+        self._told_s = time.monotonic()
         self.send({}, buffers=[msgspec.json.encode(message)])
 
     def _hear(self, widget: Any, content: Any, buffers: Any) -> None:
+        self.hear(content)
+
+    def hear(self, content: Any) -> None:
+        """Take in what a page says: a message of `messages.FromBrowser`; any other is left alone."""
         try:
             message = msgspec.convert(content, FromBrowser)
         except msgspec.ValidationError:
@@ -253,16 +269,19 @@ class View(anywidget.AnyWidget):
             case Command():
                 self.act(message.id)
             case Hello() | Resync():
-                self._is_expected = False
-                self._pages.add(message.view)
-                self._wholes_wanted += 1
-                publisher().hurry()
+                self._pages.heard(message.view)
+                self._answer_whole()
+            case Here():
+                was_known, always = self._pages.heard(message.view)
+                self.tell(Beat(at_s=time.time(), page=message.view, always=always))
+                if not was_known:
+                    self._answer_whole()
             case Bye():
-                self._is_expected = False
-                self._pages.discard(message.view)
+                self._pages.left(message.view)
 
-    def _expect_no_more(self) -> None:
-        self._is_expected = False
+    def _answer_whole(self) -> None:
+        self._wholes_wanted += 1
+        publisher().hurry()
 
 
 def act(command: str) -> None:
@@ -276,16 +295,16 @@ def act(command: str) -> None:
         view.act(command)
 
 
-def _after_cell(shell: Any, act: Any) -> None:
-    """Call ``act`` some seconds after the present cell has ended, when a page that shows its output has said Hello."""
+def hear(panel: str, message: str) -> None:
+    """Take in what a page says that does not come as a message of the widget.
 
-    def ended(*_: Any) -> None:
-        shell.events.unregister("post_run_cell", ended)
-        timer = threading.Timer(_HELLO_S, act)
-        timer.daemon = True
-        timer.start()
-
-    shell.events.register("post_run_cell", ended)
+    Args:
+        panel: The panel's id.
+        message: As the page sends it otherwise, as JSON.
+    """
+    view = _views.get(panel)
+    if view is not None:
+        view.hear(json.loads(message))
 
 
 def _keep_ends(*_: Any) -> None:

@@ -2,10 +2,14 @@
 
 Views poll their session instead of listening to its events, of which an engine at full speed has 60,000 a second.
 Ten updates a second cost twice as much as five, in the kernel and on the page, and are not easier to read.
+
+A view whose engine is busy keeps the others waiting for a second.  After each of these all views may tell their pages
+that the kernel is there: several such views would have them think otherwise.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 import time
@@ -15,6 +19,10 @@ from typing import Protocol
 LEAST_S = 0.05  # between two rounds, however many buttons are pressed
 INTERVAL_S = 0.15
 RESTING_S = 0.5  # while no session runs
+SLOW_S = 0.5  # the round of one view
+
+
+_log = logging.getLogger(__name__)
 
 
 class Publishable(Protocol):
@@ -22,6 +30,9 @@ class Publishable(Protocol):
 
     def publish(self) -> bool:
         """Send the changes; return whether more are expected soon."""
+
+    def beat(self) -> None:
+        """Send a sign of life, if that is due."""
 
 
 class Publisher:
@@ -41,11 +52,23 @@ class Publisher:
         """Start the next round now, because a user did something."""
         self._news.set()
 
+    def _publish(self, view: Publishable) -> bool:
+        try:
+            return view.publish()
+        except Exception:
+            _log.exception("a view is updated no more")
+            self._views.discard(view)
+            return False
+
     def _run(self) -> None:
         while True:
-            is_live = False
-            for view in tuple(self._views):
-                is_live |= view.publish()
+            is_live, views = False, tuple(self._views)
+            for view in views:
+                begun_s = time.monotonic()
+                is_live |= self._publish(view)
+                if time.monotonic() - begun_s > SLOW_S:
+                    for other in views:
+                        other.beat()
             time.sleep(LEAST_S)
             self._news.wait(INTERVAL_S if is_live else RESTING_S if self._views else None)
             self._news.clear()

@@ -62,7 +62,7 @@ class ReadOnlyJournal:
 class RecordedView:
     """One run as its journal tells it; a `SessionView` as far as `messages` reads one."""
 
-    lacks = ""
+    lacks = reopen = ""
 
     def __init__(self, path: Path, run: int) -> None:
         """Read a run.

@@ -148,6 +148,7 @@ class BatchSession(Control):
             notebook=notebook,
         )
         self._journal = open_journal(journal)
+        self._journal_words = "" if journal is None else f", journal={str(self._journal.path)!r}"
         self._feed = Feed(clock or SystemClock())
         self._clock = self._feed.clock
         self._items = Items(source, plan)
@@ -186,6 +187,13 @@ class BatchSession(Control):
     def journal(self) -> Path:
         """Where its journal lies."""
         return self._journal.path
+
+    @property
+    def reopen(self) -> str:
+        """The expression that opens it again in another kernel; "" while nothing of it is on record."""
+        if self.state == "planned" and self.counts.ended == 0:
+            return ""
+        return f"BatchSession.open({self.name!r}{self._journal_words})"
 
     @property
     def ending(self) -> State:

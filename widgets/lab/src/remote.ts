@@ -5,6 +5,7 @@
 import { h, hidden, text } from "../../src/dom";
 import type { Surroundings } from "../../src/piece";
 import type { CommandName, RecordedItem } from "../../src/schema";
+import type { Silence } from "../../src/silence";
 import { ended, Store } from "../../src/store";
 import { View } from "../../src/view";
 import type { Item, ItemPage, PanelUpdate, SessionItem, Verb } from "../../src/wire";
@@ -18,7 +19,7 @@ const FAILED = ["failed", "timeout"];
 /** Of a session that is live, a little less than the ticks are apart; of one that has ended only events tell. */
 const EVERY_S = 0.9;
 const RARELY_S = 30;
-const GONE = "The server does not answer; what is shown may be old.";
+const GONE = "The server does not answer.";
 const DELETED = "This session is not there any more: it was deleted, with what it had recorded.";
 
 export interface Place {
@@ -28,7 +29,7 @@ export interface Place {
 }
 
 export class Remote {
-  private readonly store = new Store();
+  private readonly store = new Store("server");
   private readonly pending = new Set<CommandName>();
   private readonly cursors = new Map<number, string>();
   /** Of each group the keys of what failed: they come first, and once. */
@@ -51,11 +52,14 @@ export class Remote {
   constructor(private readonly batch: IBatch, private readonly id: string, private readonly place: Place) {
     const context: Surroundings = {
       store: this.store,
-      press: (name, ...values) => void this.press(name, values.map(Number)),
+      press: (name, ...values) => {
+        if (!this.gone()) void this.press(name, values.map(Number));
+      },
       isPending: (name) => this.pending.has(name),
       say: (text) => this.say(text),
       redraw: () => this.draw(),
-      unix_s: () => Date.now() / 1000,
+      gone: () => this.gone(),
+      unix_s: () => this.gone()?.heard ?? Date.now() / 1000,
     };
     this.failures = new FailuresPiece(context, (cursor) => batch.api.get(`/sessions/${id}/errors${query({ cursor })}`));
     this.view = new View("panel", context, [{ name: "failures", title: () => "Failures", piece: this.failures }]);
@@ -98,11 +102,14 @@ export class Remote {
   }
 
   private tick(): void {
+    if (!this.place.isSeen()) return;
+    const now_s = this.place.now_s();
+    this.store.listen(now_s);
     // A server that does not answer is asked by the feed, less and less often: one of us is enough.
-    if (!this.place.isSeen() || this.batch.sessions.health === "gone") return;
+    if (this.batch.sessions.health === "gone") return this.lost();
     const head = this.store.head;
     const every_s = this.isOver ? Infinity : !head || !ended(head.state) ? EVERY_S : RARELY_S;
-    if (this.place.now_s() - this.askedAt_s >= every_s) void this.ask();
+    if (now_s - this.askedAt_s >= every_s || this.gone()) void this.ask();
     if (head && !ended(head.state)) this.draw();
   }
 
@@ -115,14 +122,32 @@ export class Remote {
       const answer = await this.batch.api.get<PanelUpdate>(`${path}${query({ cursor: this.last?.cursor ?? "" })}`, path);
       // Unchanged, it is the same object; what is missed is asked for anew as a whole.
       if (answer !== this.last) this.last = this.fold(answer) ? answer : null;
+      this.store.heard(this.place.now_s());
       this.tell("");
     } catch (error) {
       this.isOver = error instanceof Refused && error.status === 404;
-      this.tell(error instanceof Gone ? GONE : this.isOver ? DELETED : words(error));
-      if (error instanceof Gone) void this.batch.feed.refresh();
+      if (error instanceof Gone) {
+        this.lost();
+        void this.batch.feed.refresh();
+      } else {
+        this.store.heard(this.place.now_s());
+        this.tell(this.isOver ? DELETED : words(error));
+      }
     }
     this.isAsking = false;
     this.draw();
+  }
+
+  private gone(): Silence | null {
+    return this.store.silence(this.place.now_s());
+  }
+
+  /** Nobody answered: the header says so, where there is one. */
+  private lost(): void {
+    const before = this.gone()?.why;
+    this.store.lost("silent");
+    this.tell(this.store.head ? "" : GONE);
+    if (!before) this.draw();
   }
 
   /** Whether it was next, or whole. */

@@ -105,6 +105,10 @@ class SessionView(Protocol):
     def lacks(self) -> str:
         """Why it can only be read here; "" when it can run."""
 
+    @property
+    def reopen(self) -> str:
+        """The expression that opens it again in another kernel; "" when it is not on record."""
+
     def note(self, text: str, kind: events.NoteKind = "") -> None:
         """Tell the user something, once."""
 

@@ -1,0 +1,94 @@
+// Presence: how a page tells the kernel that it shows a view, so that it is told of the session, and nobody else is.
+//
+//   seen       --Hello--> answered by a whole update        out of sight, or closed --Bye-->
+//   each 20 s  --Here---> answered by a beat                60 s without either: the kernel forgets the page
+//
+// What is not answered within two seconds is said again, less and less often, and by the second road as well: while
+// a cell runs, the kernel may not read the first. A cell that has just begun is a reason to say Here: once heard in
+// the midst of a cell, a page that falls silent is forgotten in the midst of one too.
+import type { Beat, Here, Hello, Resync, Bye } from "./schema";
+
+export const EVERY_S = 20;
+const ANSWER_S = 2;
+const BUSY_S = 2;
+/** A session that runs is told of each second. */
+const QUIET_S = 3;
+
+type Asking = Hello | Here | Resync;
+
+export interface Roads {
+  first(message: Asking | Bye): void;
+  second(message: Asking): void;
+  /** Whether the kernel seems to be running a cell. */
+  isBusy(): boolean;
+}
+
+export class Presence {
+  readonly page = crypto.getRandomValues(new Uint32Array(2)).join("");
+  private isSeen = false;
+  private asked: Asking["kind"] = "hello";
+  private askedAt_s = -Infinity;
+  /** How long to wait for the answer of what was asked last; 0: it has come. */
+  private wait_s = 0;
+  private busySince_s: number | null = null;
+  /** Whether the kernel has heard this page while a cell ran. */
+  private isAlwaysHeard = false;
+
+  constructor(private readonly roads: Roads) {}
+
+  get seen(): boolean {
+    return this.isSeen;
+  }
+
+  /** Come into sight, or go out of it. */
+  turn(isSeen: boolean, now_s: number): void {
+    if (isSeen === this.isSeen) return;
+    this.isSeen = isSeen;
+    if (isSeen) this.ask("hello", now_s);
+    else this.roads.first({ kind: "bye", view: this.page });
+  }
+
+  /** Look each second whether something is to be said; `quiet_s`: how long a session that runs was not heard of. */
+  tick(now_s: number, quiet_s: number): void {
+    if (!this.isSeen) return;
+    this.busySince_s = this.roads.isBusy() ? (this.busySince_s ?? now_s) : null;
+    const asked_s = now_s - this.askedAt_s;
+    const isUnproven = !this.isAlwaysHeard && this.busySince_s !== null && now_s - this.busySince_s >= BUSY_S;
+    if (this.wait_s) {
+      if (asked_s >= this.wait_s) this.askAgain(now_s);
+    } else if (quiet_s >= QUIET_S) this.ask("hello", now_s);
+    else if (asked_s >= EVERY_S || isUnproven) this.ask("here", now_s);
+  }
+
+  /** An update came that was not the next. */
+  missed(now_s: number): void {
+    if (now_s - this.askedAt_s > ANSWER_S) this.ask("resync", now_s);
+  }
+
+  /** A whole update, or a beat, names the pages that it answers. */
+  answered(pages: readonly string[]): void {
+    if (pages.includes(this.page)) this.wait_s = 0;
+  }
+
+  beat({ page, always }: Beat): void {
+    if (page !== this.page) return;
+    // A Hello waits for the whole state.
+    if (this.asked === "here") this.wait_s = 0;
+    this.isAlwaysHeard ||= always;
+  }
+
+  private ask(kind: Asking["kind"], now_s: number): void {
+    this.asked = kind;
+    this.askedAt_s = now_s;
+    this.wait_s = ANSWER_S;
+    this.roads.first({ kind, view: this.page });
+  }
+
+  private askAgain(now_s: number): void {
+    const message: Asking = { kind: this.asked, view: this.page };
+    this.askedAt_s = now_s;
+    this.wait_s = Math.min(EVERY_S, 2 * this.wait_s);
+    this.roads.first(message);
+    this.roads.second(message);
+  }
+}
