@@ -2,8 +2,10 @@
 
 import asyncio
 import html as entities
+import os
 import random
 import re
+import sys
 import threading
 from html.parser import HTMLParser
 
@@ -19,8 +21,8 @@ from ipybatch.engine.data.events import Counts, Mark
 from ipybatch.engine.data.outcome import RecordedItem, Summary, Try
 from ipybatch.engine.feed.snapshot import Group, Snapshot
 from ipybatch.errors import EngineBusy
-from ipybatch.jupyter import static_html
-from ipybatch.jupyter.static_html import Facts
+from ipybatch.jupyter import static_html, static_page
+from ipybatch.jupyter.static_page import Facts
 
 ATTACKS = [
     "<img src=x onerror=alert(1)>",
@@ -29,7 +31,8 @@ ATTACKS = [
     "&lt;b>",
 ]
 texts = st.one_of(st.sampled_from(ATTACKS), st.text(max_size=40))
-TAGS = {"div", "span", "b", "br", "small", "table", "thead", "tbody", "tr", "th", "td", "details", "summary"}
+TAGS = {"div", "span", "b", "br", "small", "table", "thead", "tbody", "tr", "th", "td", "details", "summary", "bdi"}
+TAGS |= {"colgroup", "col"}
 VOID = ("br", "meta", "link", "hr", "img", "input")
 
 
@@ -47,7 +50,7 @@ class Seen(HTMLParser):
         self.tags.add(tag)
         self.attributes |= {name for name, _ in attrs}
         self.styles += [value for name, value in attrs if name == "style"]
-        if tag != "br":
+        if tag not in ("br", "col"):
             self.open.append(tag)
 
     def handle_endtag(self, tag):
@@ -109,7 +112,7 @@ def test_text_from_outside_is_text(fields, word):
     """Whatever a name, an error, a key, a note or a column says, no tag and no attribute comes of it."""
     seen = Seen(static_html.output(*made(**fields), word))
     assert seen.tags <= TAGS
-    assert seen.attributes <= {"style", "align"}
+    assert seen.attributes <= {"style", "align", "title", "nowrap"}
     assert not re.search(r"url|expression|@|<|&", "".join(seen.styles))
 
 
@@ -156,7 +159,8 @@ def test_secrets_are_masked(monkeypatch):
         (Counts(completed=1, failed=1, pending=998, total=1000), "█▚" + "░" * 38 + " 0 %"),
         (Counts(completed=20, skipped=20, total=40), "█" * 20 + "▒" * 20 + " 50 %"),
         (Counts(pending=0, total=0), "░" * 40 + " 0 %"),
-        (Counts(completed=3, total=None), "█" * 40 + " 100 %"),
+        (Counts(completed=497, failed=3, total=500), "█" * 39 + "▚ 100 %"),
+        (Counts(completed=9_990, failed=3, timeout=2, pending=5, total=10_000), "█" * 37 + "▚▞░ 99 %"),
     ],
 )
 def test_the_bar_is_text_where_styles_are_taken_away(counts, bar):
@@ -237,6 +241,33 @@ def test_the_worst_groups_come_first():
     assert [row[0] for row in rows][:5] == ["777", "100", "200", "300", "400"]
     assert len(rows) == 40
     assert "and 960 more with fewer failures" in source
+
+
+def test_a_group_that_completed_with_failures_says_so():
+    """No green tick where some of it failed."""
+    groups = {
+        number: Group(number=number, name=f"Batch {number}", status="completed", items=5, done=5, failed=failed)
+        for number, failed in ((1, 0), (2, 3))
+    }
+    _, *rows = rows_of(static_html.output(*made(groups=groups), "Batch"))
+    assert [row[1] for row in rows] == ["◐ with failures", "✓ completed"]
+
+
+def test_what_is_cut_stands_whole_in_its_title():
+    """A row is one line, with an ellipsis; the pointer tells the rest, up to two thousand characters."""
+    error = "HTTP 503 <b>" * 100
+    source = static_html.output(*made(failures={"a" * 400: ended("a" * 400, error=error)}), "Batch")
+    titles = list(map(entities.unescape, re.findall(r' title="([^"]*)"', source)))
+    assert titles == ["a" * 400, error]
+
+
+def test_right_to_left_texts_turn_nothing_around():
+    """Each is isolated where it stands; what overrides a direction is named."""
+    name = "שלום 42"
+    source = static_html.output(*made(name=name, reason="a\u202egpj.exe", failures={name: ended(name)}), "Batch")
+    assert source.count("<bdi") == 2
+    assert "<b><bdi>שלום 42</bdi></b>" in source
+    assert "a&lt;U+202E&gt;gpj.exe" in source
 
 
 def test_what_was_only_cancelled_did_not_fail():
@@ -327,7 +358,7 @@ def test_a_saved_notebook_is_converted_with_its_table(plan, clock):
 
 ATTACK = "<img src=x onerror=alert(1)>"
 PAGE_TAGS = {"html", "head", "meta", "title", "style", "body", "main", "h2", "p", "svg", "path", "rect", "text"}
-PAGE_TAGS |= {"div", "span", "b", "br", "small", "table", "thead", "tbody", "tr", "th", "td"}
+PAGE_TAGS |= {"div", "span", "b", "br", "small", "table", "thead", "tbody", "tr", "th", "td", "bdi", "colgroup", "col"}
 PAGE_ATTRIBUTES = {
     "lang",
     "charset",
@@ -425,7 +456,7 @@ def test_text_from_outside_is_text_on_the_page(said):
     failed = RecordedItem(
         key=key, status="failed", attempts=2, seconds=1.0, error=error, tries=[Try(attempt=1, seconds=1.0, error=error)]
     )
-    seen = SeenPage(static_html.page(Facts(told.snapshot, told.summary, word, 3.0), [failed]))
+    seen = SeenPage(static_page.page(Facts(told.snapshot, told.summary, word, 3.0), [failed]))
     assert set(seen.tags) <= PAGE_TAGS
     assert seen.attributes <= PAGE_ATTRIBUTES
     assert seen.tags.count("title") == seen.tags.count("style") == 1
@@ -451,6 +482,18 @@ def test_both_suffixes_are_taken(wishlist, tmp_path, name):
     assert wishlist.export_html(str(tmp_path / name)).name == name
 
 
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o077, 0o600), (0o002, 0o664)])
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no umask")
+def test_who_may_read_the_page_is_the_users_to_say(wishlist, tmp_path, umask, mode):
+    """It is made as any other file of theirs."""
+    before = os.umask(umask)
+    try:
+        path = wishlist.export_html(tmp_path / "wishlist.html")
+    finally:
+        os.umask(before)
+    assert path.stat().st_mode & 0o777 == mode
+
+
 def test_it_is_written_whole_or_not_at_all(wishlist, tmp_path, monkeypatch):
     """A page that cannot be written leaves the one before, and no draft."""
     path = wishlist.export_html(tmp_path / "wishlist.html")
@@ -463,7 +506,7 @@ def test_it_is_written_whole_or_not_at_all(wishlist, tmp_path, monkeypatch):
         wrote.append(draft)
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(static_html.Path, "write_text", full)
+    monkeypatch.setattr(static_page.Path, "write_text", full)
     with pytest.raises(OSError, match="No space left"):
         wishlist.export_html(path)
     assert wrote
@@ -502,14 +545,14 @@ def test_a_busy_engine_is_asked_again(wishlist, tmp_path):
 
 def test_the_page_is_of_one_moment(wishlist):
     """What happens after it was read changes nothing of it."""
-    before = static_html._read(wishlist)
-    lines, source = len(before.snapshot.story), static_html.page(before, [])
+    before = static_page._read(wishlist)
+    lines, source = len(before.snapshot.story), static_page.page(before, [])
     wishlist._feed.emit(events.StateChanged(1.0, "running", ""))
     wishlist._feed.emit(events.GroupStarted(1.0, 1, "Batch 1", 99))
     wishlist._feed.emit(events.AttemptStarted(1.0, "a", 1, 1))
     wishlist._feed.emit(events.ItemEnded(900.0, "a", 1, "failed", 1, 1.0, "later"))
     assert len(before.snapshot.story) == lines
-    assert static_html.page(before, []) == source
+    assert static_page.page(before, []) == source
 
 
 def test_a_reopened_session_tells_its_past(wishlist, journal, tmp_path):
@@ -545,8 +588,8 @@ def test_two_thousand_groups_are_listed_worst_first_beyond():
             for number in range(1, count + 1)
         }
 
-    assert static_html.page(facts(groups=groups(2000)), []).count("<tr>") == 2001
-    source = static_html.page(facts(groups=groups(3000)), [])
+    assert static_page.page(facts(groups=groups(2000)), []).count("<tr>") == 2001
+    source = static_page.page(facts(groups=groups(3000)), [])
     assert source.count("<tr>") == 2001
     assert "The 2,000 with most failures, of 3,000." in source
     assert source.index(">2500<") < source.index(">1<")
@@ -554,11 +597,11 @@ def test_two_thousand_groups_are_listed_worst_first_beyond():
 
 def test_failures_are_taken_from_the_worst_groups(plan, clock, monkeypatch):
     """As many as fit, a few hundred at a time, however many groups there are."""
-    monkeypatch.setattr(static_html, "FAILURES", 7)
-    monkeypatch.setattr(static_html, "_AT_ONCE", 2)
+    monkeypatch.setattr(static_page, "FAILURES", 7)
+    monkeypatch.setattr(static_page, "_AT_ONCE", 2)
     session = plan(work, list(range(60)), limits=Limits(batch_size=10), retry=Retry(attempts=1), breaker=None)
     clock.run(session)
-    failed = list(static_html._failures(session))
+    failed = list(static_page._failures(session))
     assert [item.key for item in failed] == ["3", "5", "13", "15", "23", "25", "33"]
-    monkeypatch.setattr(static_html, "FAILURES", 500)
-    assert len(list(static_html._failures(session))) == 12
+    monkeypatch.setattr(static_page, "FAILURES", 500)
+    assert len(list(static_page._failures(session))) == 12

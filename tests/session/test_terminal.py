@@ -90,7 +90,7 @@ HOSTILE = "a\x1b]0;title\x07b\x9b31m\u202ec\x08"  # what a terminal, or a reader
 
 
 def test_keys_and_errors_are_shown_as_given_without_what_acts_on_a_terminal(live, capsys):
-    """A key with a backslash or quotes reads as it was given; escape codes and overrides reach no terminal."""
+    """A key with a backslash or quotes reads as it was given; escape codes reach no terminal, overrides are named."""
     keys = ["C:\\games\\xcom", 'say "hi" twice', HOSTILE, "two\nlines"]
 
     def work(item):
@@ -103,11 +103,11 @@ def test_keys_and_errors_are_shown_as_given_without_what_acts_on_a_terminal(live
     assert [line.split(" failed")[0] for line in told.splitlines()[:4]] == [
         "wishlist: C:\\games\\xcom",
         'wishlist: say "hi" twice',
-        "wishlist: abc",
+        "wishlist: ab<U+202E>c",
         "wishlist: two lines",
     ]
     recorded = [item.key for item in session.items_of(0)[1]]
-    assert recorded == ["C:\\games\\xcom", 'say "hi" twice', "abc", "two lines"]
+    assert recorded == ["C:\\games\\xcom", 'say "hi" twice', "ab<U+202E>c", "two lines"]
     shown = [told.replace("\n", ""), *recorded, *session.snapshot.notes, *session.results()["error"]]
     assert [text for text in shown if not text.isprintable()] == []
     assert session.results()["key"].tolist() == keys
@@ -128,8 +128,11 @@ def test_group_names_are_shown_without_what_acts_on_a_terminal_and_without_secre
     session.on("done", lambda event: groups.extend(session.live_status.limit_groups))
     session.run()
     (group,) = session.snapshot.groups.values()
-    assert (group.name, group.error, group.extra) == ("***abc", "***abc", {"***abc": "***abc", "rows": 2})
-    assert [group.name for group in groups] == ["***abc"]
+    assert (group.name, group.error, group.extra) == (
+        *["***ab<U+202E>c"] * 2,
+        {"***ab<U+202E>c": "***ab<U+202E>c", "rows": 2},
+    )
+    assert [group.name for group in groups] == ["***ab<U+202E>c"]
 
 
 @pytest.mark.parametrize("field", ["name", "resource", "group_word"])

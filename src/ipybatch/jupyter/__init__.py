@@ -7,7 +7,7 @@ In reading order:
 - `commands`: what a button does to the session.
 - `magics`: `%ipybatch`.
 - `publisher`: the thread that sends updates.
-- `static_html`: a session as HTML without scripts: in saved notebooks, and as a page.
+- `static_html`: a session as HTML without scripts, in saved notebooks; `static_page`: as a page of its own.
 - `timeline`: the chart of that page.
 """
 

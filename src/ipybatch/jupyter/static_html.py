@@ -1,52 +1,39 @@
-"""A session as static HTML: in the notebook's output, and as a page of its own.
-
-Over 500 lines, because the page is made of the same pieces as the output: overview, tables, escaped text.
+"""A session as static HTML in the notebook's output; `static_page` makes a page of its own of the same pieces.
 
 `output` is for saved notebooks and for front ends without widgets.  It must be readable where every style is removed,
 as on GitHub, and unchanged where JupyterLab sanitizes the output of an untrusted notebook.  So: words and marks beside
 every colour, real tables, a bar that is text underneath its colours, and only tags, attributes and values that both
-allow.  No script, no external address, no class.
+allow.  No script, no external address, no class.  What is coloured is a border: it is printed too, a background is not.
 
-`write_page` is one HTML file that needs nothing else, with all groups, failures, the timeline and the log.
+A table has columns of fixed widths and rows of one line; what is cut there stands whole in its ``title``.
 
 Rule: every text that is not ours is escaped and masked.
 
 Source: https://github.com/gjtorikian/html-pipeline (sanitization_filter.rb), GitHub's list of tags, no ``style``;
 https://github.com/jupyterlab/jupyterlab (apputils/src/sanitizer.ts), JupyterLab's; both 2026-11-22.
-
-One subject, hence its length: one page, with all that stands on it.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import suppress
-from html import escape
-from pathlib import Path
+from collections.abc import Iterable, Sequence
+from html import escape, unescape
 from time import gmtime, strftime
-from typing import TypeVar
+from unicodedata import combining, east_asian_width
 
 import msgspec
 
 from ipybatch.engine.data import events
 from ipybatch.engine.data.events import Counts
-from ipybatch.engine.data.masking import mask
+from ipybatch.engine.data.masking import mask, turns
 from ipybatch.engine.data.outcome import RecordedItem, Summary
-from ipybatch.engine.feed import event_text
-from ipybatch.engine.feed.event_text import LogLine
-from ipybatch.engine.feed.session_view import SessionView
 from ipybatch.engine.feed.snapshot import Group, Snapshot
-from ipybatch.engine.store.atomic_write import draft_of
-from ipybatch.errors import EngineBusy, InputError
-from ipybatch.jupyter import timeline
-
-T = TypeVar("T")
 
 ROWS = 40
 ITEM_COLUMNS = [("Item", False), ("Status", False), ("Attempts", True), ("Time", True), ("Error", False)]
 LATEST = 10
 LONGEST = 300  # characters of an error
+LONGEST_WHOLE = 2000  # of one in a title
 
 MARKS = {
     "pending": "…",
@@ -55,6 +42,7 @@ MARKS = {
     "paused": "Ⅱ",
     "completed": "✓",
     "failed": "✕",
+    "partly": "◐",
     "timeout": "◷",
     "cancelled": "⊘",
     "skipped": "→",
@@ -72,6 +60,7 @@ COLOURS = {
     "completed": _GOOD,
     "failed": _BAD,
     "rolled_back": _BAD,
+    "partly": _LATE,
     "timeout": _LATE,
     "running": _BUSY,
     "paused": _LATE,
@@ -82,8 +71,19 @@ COLOURS = {
 _DEADLINE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
 _WORST = ("failed", "timeout", "running", "cancelled", "pending", "skipped", "completed")
 _CELLS = 40  # characters of the bar, where it is text
-_BLOCKS = {"completed": "█", "failed": "▚", "timeout": "▞", "running": "▓", "cancelled": "▒", "skipped": "▒"}
+_BLOCKS = {
+    "completed": "█",
+    "failed": "▚",
+    "timeout": "▞",
+    "running": "▓",
+    "cancelled": "▒",
+    "skipped": "▒",
+    "pending": "░",
+}
+_TRACK = "rgba(127,127,127,0.2)"
 _LINE = "1px solid rgba(127,127,127,0.25)"
+_TEXT = "overflow:hidden;overflow-wrap:break-word"  # of a block: stacked accents stay in it, long words are broken
+_CUT = "overflow:hidden;text-overflow:ellipsis;white-space:nowrap"
 
 
 class Sheet(msgspec.Struct, frozen=True):
@@ -100,6 +100,15 @@ class Sheet(msgspec.Struct, frozen=True):
         """Return the table without its empty columns."""
         kept = [at for at in range(len(self.columns)) if any(row[at] for row in self.rows)]
         return Sheet([self.columns[at] for at in kept], [[row[at] for at in kept] for row in self.rows])
+
+    def widths(self) -> list[int | None]:
+        """Return the columns' widths in pixels, as their texts need it; None for that of errors: what is left."""
+        titles = [title for title, _ in self.columns]
+        rest = next((at for at, title in enumerate(titles) if title in _REST), -1)
+        return [
+            None if at == rest else _GAP_PX + max(breadth(unescape(_TAG.sub("", cell))) for cell in [title, *cells])
+            for at, (title, *cells) in enumerate(zip(titles, *self.rows, strict=True))
+        ]
 
 
 def output(snapshot: Snapshot, summary: Summary, group_word: str, *, has_breaker: bool = True) -> str:
@@ -118,17 +127,17 @@ def output(snapshot: Snapshot, summary: Summary, group_word: str, *, has_breaker
         # folded below the groups, whose rows hold the latest errors
         parts.append(f"<details>{title}{told}</details>" if groups else told)
     return (
-        '<div style="max-width:920px;border:1px solid rgba(127,127,127,0.35);border-radius:8px;padding:12px 16px;'
+        '<div style="max-width:1100px;border:1px solid rgba(127,127,127,0.35);border-radius:8px;padding:12px 16px;'
         f'font-family:system-ui,sans-serif;font-size:13px;line-height:1.45">{"".join(parts)}</div>'
     )
 
 
 def overview(snapshot: Snapshot, summary: Summary, *, has_breaker: bool = True) -> str:
     """Return name, bar, counts, facts and notes."""
-    notes = [f'<div style="padding-top:8px">Note: {said(note)}</div>' for note in snapshot.notes]
-    reason = f'<div style="padding-top:2px">{said(summary.reason)}</div>' if summary.reason else ""
+    notes = [f'<div style="margin-top:8px;{_TEXT}">Note: {said(note)}</div>' for note in snapshot.notes]
+    reason = f'<div style="margin-top:2px;{_TEXT}">{said(summary.reason)}</div>' if summary.reason else ""
     title = (
-        f'<div style="font-size:15px"><b>{said(summary.name)}</b>'
+        f'<div style="font-size:15px;{_TEXT}"><b>{said(summary.name)}</b>'
         f'<span style="padding-left:10px"> {marked(summary.state)}</span></div>'
     )
     facts = _facts(snapshot, summary, has_breaker=has_breaker)
@@ -138,17 +147,38 @@ def overview(snapshot: Snapshot, summary: Summary, *, has_breaker: bool = True) 
 def said(words: str, longest: int = LONGEST) -> str:
     """Return a text as escaped and masked HTML, cut at ``longest`` characters.
 
-    A dollar sign and a backslash get an element each: else notebooks render the text between two as a formula.
+    A dollar sign and a backslash get an element each: else notebooks render the text between two as a formula.  What
+    has letters that are read from right to left is isolated: it turns nothing around but itself.
     """
     masked = mask(words)
     short = masked if len(masked) <= longest else masked[: longest - 1] + "…"
     apart = {"$": "<span>$</span>", "\\": "<span>\\</span>"}
-    return "".join(apart.get(letter) or escape(letter) for letter in short)
+    source = "".join(apart.get(letter) or escape(letter) for letter in short)
+    return source if not turns(masked) else f"<bdi>{source}</bdi>"
+
+
+def cut(words: str, longest: int = LONGEST) -> str:
+    """Return a text for a cell of one line: as `said`, and whole in the title of what a long one is in."""
+    masked = mask(words)
+    source = said(masked, longest)
+    if len(masked) <= _NEVER_CUT:
+        return source
+    tag = "bdi" if turns(masked) else "span"
+    inner = source.removeprefix("<bdi>").removesuffix("</bdi>")
+    whole = masked if len(masked) <= LONGEST_WHOLE else masked[: LONGEST_WHOLE - 1] + "…"
+    style = f' style="display:block;{_CUT}"' if tag == "bdi" else ""  # that it is cut where its text ends
+    return f'<{tag} title="{escape(whole)}"{style}>{inner}</{tag}>'
 
 
 def marked(state: str) -> str:
     """Return a state as a coloured mark and a word."""
-    return f'<span style="color:{COLOURS.get(state, _ASIDE)}">{MARKS.get(state, "")}</span> {state.replace("_", " ")}'
+    word = "with failures" if state == "partly" else state.replace("_", " ")
+    return f'<span style="color:{COLOURS.get(state, _ASIDE)}">{MARKS.get(state, "")}</span> {word}'
+
+
+def shown_status(group: Group) -> str:
+    """Return a group's status as it is shown: "partly" where it completed and some of it failed."""
+    return "partly" if group.status == "completed" and group.failed else group.status
 
 
 def span(seconds: float) -> str:
@@ -179,13 +209,13 @@ def group_sheet(groups: Sequence[Group], word: str, longest: int = LONGEST) -> S
     columns = [(said(word), False), ("Status", False), *titles, ("Items", True), ("Failed", True), ("Time", True)]
     rows = [
         [
-            said(group.name.removeprefix(f"{word} ") or str(group.number)),
-            marked(group.status),
-            *[said(_value(group.extra.get(title, ""))) for title in extra],
+            cut(group.name.removeprefix(f"{word} ") or str(group.number)),
+            marked(shown_status(group)),
+            *[cut(_value(group.extra.get(title, ""))) for title in extra],
             f"{group.items:,}" if group.done == group.items else f"{group.done:,} of {group.items:,}",
             f"{_failed_in(group):,}" if _failed_in(group) else "",
             span(group.ended_s - group.started_s) if group.ended_s else "",
-            "" if group.error == group.status else said(group.error, longest),
+            "" if group.error == group.status else cut(group.error, longest),
         ]
         for group in groups
     ]
@@ -194,7 +224,8 @@ def group_sheet(groups: Sequence[Group], word: str, longest: int = LONGEST) -> S
 
 def item_row(item: events.ItemEnded) -> list[str]:
     """Return an item as a row of `ITEM_COLUMNS`."""
-    return [said(item.key), marked(item.status), f"{item.attempts:,}", f"{item.seconds:.1f} s", error_of(item)]
+    error = "" if item.error == item.status else cut(item.error)
+    return [cut(item.key), marked(item.status), f"{item.attempts:,}", f"{item.seconds:.1f} s", error]
 
 
 def error_of(item: events.ItemEnded | RecordedItem, longest: int = LONGEST) -> str:
@@ -213,22 +244,43 @@ def _items(snapshot: Snapshot) -> list[events.ItemEnded]:
 
 
 def _bar(counts: Counts) -> str:
-    """Return the progress bar: coloured segments that hold text of size 0, for where colours are removed."""
-    total = max(counts.total or counts.ended + counts.running, 1)
-    pieces, ended, drawn = [], 0, 0
-    for status, block in _BLOCKS.items():
-        items = getattr(counts, status)
-        if items:
-            ended += items
-            cells = min(_CELLS - drawn, max(1, round(_CELLS * ended / total) - drawn))
-            drawn += cells
-            style = f"display:inline-block;height:8px;width:{100 * items / total:.3f}%;background:{COLOURS[status]}"
-            pieces.append(f'<span style="{style}">{block * cells}</span>')
-    percent = 100 * _tried(counts) // total
+    """Return the progress bar: coloured segments that hold text of size 0, for where colours are removed.
+
+    A segment is as wide as its share, and wide enough to be seen where that is less than two pixels.  Without a total
+    no share is known.
+    """
+    shares = {} if counts.total is None else {status: getattr(counts, status) for status in _BLOCKS}
+    if counts.total is not None:
+        shares["pending"] = counts.total - counts.ended - counts.running
+    shares = {status: items for status, items in shares.items() if items > 0}
+    cells = _cells(list(shares.values()))
+    pieces = [
+        f'<span style="flex-grow:{items};flex-basis:0;min-width:2px;height:0;overflow:hidden'
+        f"{';margin-right:1px' if at < len(shares) - 1 else ''}"
+        f';border-top:8px solid {COLOURS.get(status, _TRACK)}">{_BLOCKS[status] * cells[at]}</span>'
+        for at, (status, items) in enumerate(shares.items())
+    ]
+    percent = "" if counts.total is None else f" {100 * _tried(counts) // max(counts.total, 1)} %"
+    rest = "" if shares else f'<span style="flex-grow:1;border-top:8px solid {_TRACK}"></span>'
+    told = f'<span style="width:0;overflow:hidden">{"" if shares else _BLOCKS["pending"] * _CELLS}{percent}</span>'
     return (
-        '<div style="height:8px;margin:10px 0 8px 0;border-radius:4px;overflow:hidden;white-space:nowrap;'
-        f'background:rgba(127,127,127,0.2);font-size:0">{"".join(pieces)}{"░" * (_CELLS - drawn)} {percent} %</div>'
+        '<div style="display:flex;height:8px;margin:10px 0 8px 0;border-radius:4px;overflow:hidden;white-space:nowrap;'
+        f'font-size:0;line-height:0">{"".join(pieces)}{rest}{told if percent else ""}</div>'
     )
+
+
+def _cells(shares: Sequence[int]) -> list[int]:
+    """Return how many of the bar's characters each share takes: one at least, and all together `_CELLS`."""
+    if not shares:
+        return []
+    spare, total = _CELLS - len(shares), sum(shares)
+    exact = [max(0.0, _CELLS * share / total - 1) for share in shares]  # beyond the one that each has
+    scale = spare / sum(exact) if sum(exact) else 0.0
+    cells = [1 + int(part * scale) for part in exact]
+    largest = sorted(range(len(shares)), key=lambda at: exact[at] * scale % 1, reverse=True)
+    for at in largest[: _CELLS - sum(cells)]:
+        cells[at] += 1
+    return cells
 
 
 def _tried(counts: Counts) -> int:
@@ -236,7 +288,7 @@ def _tried(counts: Counts) -> int:
 
 
 def _line(counts: Counts) -> str:
-    total = "" if counts.total is None else f" of {counts.total:,}"
+    total = " done" if counts.total is None else f" of {counts.total:,}"
     facts = [f"<b>{_tried(counts):,}</b>{total}"]
     facts += [
         f'<span style="color:{COLOURS[status]}">{MARKS[status]}</span> <b>{items:,}</b> {word}'
@@ -307,211 +359,72 @@ def _value(value: object) -> str:
 
 
 def table(sheet: Sheet, *, margin: str = "4px 0 0 0") -> str:
-    """Return the table as HTML."""
-    head = "".join(_cell("th", title, is_number) for title, is_number in sheet.columns)
-    kinds = [is_number for _, is_number in sheet.columns]
+    """Return the table as HTML: columns of fixed widths, rows of one line, in a box that scrolls where it is narrow."""
+    widths = sheet.widths()
+    starts = [_cell_start(title, is_number) for title, is_number in sheet.columns]
+    titles = (
+        f'<th{"" if " align=" in start else _LEFT}{start}{_HEAD}">{title}</th>'
+        for start, (title, _) in zip(starts, sheet.columns, strict=True)
+    )
     rows = "".join(
-        f'<tr style="background:transparent">{"".join(map(_cell, ["td"] * len(row), row, kinds))}</tr>'
+        f'<tr style="{_ROW}">'
+        + "".join(f'<td{_title(cell)}{start}">{cell}</td>' for start, cell in zip(starts, row, strict=True))
+        + "</tr>"
         for row in sheet.rows
     )
-    style = f"border-collapse:collapse;border:0;width:100%;margin:{margin};font-size:13px"
+    style = f"table-layout:fixed;border-collapse:collapse;border:0;{whole_style(widths)};margin:0;font-size:13px"
     return (
-        f'<table style="{style}"><thead><tr style="background:transparent">{head}</tr></thead>'
-        f"<tbody>{rows}</tbody></table>"
+        f'<div style="overflow-x:auto;margin:{margin}"><table style="{style}">{columns(widths)}'
+        f'<thead style="border:0"><tr style="{_ROW}">{"".join(titles)}</tr></thead><tbody>{rows}</tbody></table></div>'
     )
 
 
-def _cell(tag: str, content: str, is_number: bool) -> str:
+def whole_style(widths: Sequence[int | None]) -> str:
+    """Return the style for the width of a table of these columns."""
+    fixed_px = sum(filter(None, widths))
+    return f"width:100%;min-width:{fixed_px + _LEAST_PX}px" if None in widths else f"width:{fixed_px}px"
+
+
+def columns(widths: Sequence[int | None]) -> str:
+    """Return a table's columns as HTML: widths in pixels, None for what is left."""
+    each = (f'<col style="width:{width}px">' if width else "<col>" for width in widths)
+    return f"<colgroup>{''.join(each)}</colgroup>"
+
+
+_REST = ("Error", "What happened", "")  # titles of columns that take what is left
+_ROW = f"background:transparent;border:0;border-top:{_LINE}"
+_GAP_PX = 16  # between columns
+_CHAR_PX, _WIDE_PX = 8, 14  # of a character, in 13 px of the widest common font; twice for what East Asia calls wide
+_NEVER_CUT = 4  # characters, whatever the font
+_LEAST_PX = 160  # of the column that takes what is left
+_WIDEST_PX = 200  # of any other
+_TAG = re.compile("<[^>]*>")
+
+
+def breadth(words: str) -> int:
+    """Return about how many pixels a text takes in a cell; at most `_WIDEST_PX`."""
+    if words.isascii():
+        return min(_WIDEST_PX, _CHAR_PX * len(words))
+    pixels = (
+        0 if combining(letter) else _WIDE_PX if east_asian_width(letter) in "WF" else _CHAR_PX for letter in words[:999]
+    )
+    return min(_WIDEST_PX, sum(pixels))
+
+
+def _title(cell: str) -> str:
+    """Return the attribute that says a cell whole where it may be cut, unless what is in it does."""
+    words = unescape(_TAG.sub("", cell))
+    return "" if " title=" in cell or breadth(words) <= _WIDEST_PX / 2 else f' title="{escape(words)}"'
+
+
+_LEFT = ' align="left"'  # where styles are removed
+_HEAD = ";font-weight:normal;opacity:0.7"
+
+
+def _cell_start(title: str, is_number: bool) -> str:
+    """Return the attributes of a column's cells, up to where their style may go on."""
     side = "right" if is_number else "left"
-    weight = ";font-weight:normal;opacity:0.7" if tag == "th" else ""
-    style = f"border:0;border-top:{_LINE};padding:4px 20px 4px 0;text-align:{side};vertical-align:top{weight}"
-    return f'<{tag} align="{side}" style="{style}">{content}</{tag}>'
-
-
-GROUPS = 2000
-FAILURES = 500
-SUFFIXES = (".html", ".htm")
-
-_ASKED_AT_MOST = 5
-_AT_ONCE = 100
-LONGEST_ON_PAGE = 2000  # characters of an error
-_LEVELS = {"info": ("·", "noted"), "good": ("✓", "good"), "warn": ("!", "warning"), "bad": ("✕", "bad")}
-_STYLE = """
-:root { color-scheme: light dark; --fg: #1f2328; --soft: #59636e; --bg: #fff; --line: #d8dee4; --good: #1a7f37;
-  --bad: #cf222e; --late: #9a6700; --busy: #0969da; --aside: #afb8c1 }
-@media (prefers-color-scheme: dark) { :root { --fg: #e6edf3; --soft: #9198a1; --bg: #111418; --line: #2b3138;
-  --good: #3fb950; --bad: #f85149; --late: #d29922; --busy: #58a6ff; --aside: #565d66 } }
-body { margin: 0 auto; padding: 28px 24px 60px; max-width: 960px; background: var(--bg); color: var(--fg);
-  font: 13px/1.45 system-ui, sans-serif; font-variant-numeric: tabular-nums }
-h2 { font-size: 13px; font-weight: 600; margin: 30px 0 6px } p { color: var(--soft); margin: 6px 0 }
-.sheet { border-collapse: collapse; width: 100% }
-.sheet th { font-weight: 400; color: var(--soft); text-align: left }
-.sheet th, .sheet td { border-top: 1px solid var(--line); padding: 4px 20px 4px 0; vertical-align: top }
-.sheet .n { text-align: right; white-space: nowrap } td { overflow-wrap: anywhere }
-.good { color: var(--good) } .bad { color: var(--bad) } .warn { color: var(--late) } .info { color: var(--soft) }
-svg { display: block; width: 100%; font-size: 11px } svg text { fill: var(--soft) }
-svg rect { rx: 1px; fill: var(--aside) }
-.grid { stroke: var(--line) } .tried { fill: var(--busy); fill-opacity: .22; stroke: var(--busy); stroke-width: 1.2 }
-.allowed { stroke: var(--soft); stroke-dasharray: 2 3 } .opened { stroke: var(--late) }
-svg .failed { fill: var(--bad) } svg .timeout { fill: var(--late) } svg .completed { fill: var(--good) }
-svg .running { fill: var(--busy) } svg .opened, svg .grid, svg .allowed { fill: none }
-@media print { body { padding: 0 } tr { break-inside: avoid } }
-"""
-
-
-class Facts(msgspec.Struct, frozen=True):
-    """A copy of a session's state at one moment."""
-
-    snapshot: Snapshot
-    summary: Summary
-    group_word: str
-    allowed_per_s: float | None
-    has_breaker: bool = True
-
-
-def write_page(session: SessionView, path: Path) -> Path:
-    """Write the page atomically, and return its path.
-
-    Raises:
-        InputError: The name does not end in .html or .htm.
-        EngineBusy: The engine did not answer.
-    """
-    if path.suffix.lower() not in SUFFIXES:
-        msg = f"path must end in {' or '.join(SUFFIXES)}, got {str(path)!r}"
-        raise InputError(msg)
-    _patiently(session.recall)
-    content = page(_read(session), list(_failures(session)))
-    with draft_of(path) as draft:
-        draft.write_text(content, encoding="utf-8")
-        draft.chmod(0o644)
-    return path
-
-
-def page(facts: Facts, failures: list[RecordedItem]) -> str:
-    """Return the page."""
-    snapshot = facts.snapshot
-    parts = [
-        overview(snapshot, facts.summary, has_breaker=facts.has_breaker),
-        _timeline(facts),
-        _groups(snapshot, facts.group_word),
-        _all_failed(failures, snapshot),
-        _log(event_text.lines(snapshot.story, snapshot.groups), snapshot.told),
-    ]
-    return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        f"<title>{escape(mask(snapshot.name))}</title>"
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<style>{_STYLE}</style></head>\n<body><main>{''.join(parts)}</main></body></html>\n"
-    )
-
-
-def _read(session: SessionView) -> Facts:
-    """Return a copy of the state, made on the engine's thread."""
-
-    def copy() -> Facts:
-        snapshot = session.snapshot
-        frozen = msgspec.structs.replace(
-            snapshot,
-            counts=msgspec.structs.replace(snapshot.counts),
-            groups={number: msgspec.structs.replace(group) for number, group in snapshot.groups.items()},
-            notes=list(snapshot.notes),
-            recent=snapshot.recent.copy(),
-            failures=dict(snapshot.failures),
-            pace=msgspec.structs.replace(snapshot.pace, marks=list(snapshot.pace.marks)),
-            breaker_moves=snapshot.breaker_moves.copy(),
-            story=snapshot.story.copy(),
-        )
-        summary = msgspec.structs.replace(session.summary, counts=frozen.counts)
-        policy, allowed_per_s = session.policy, session.live_status.allowed_per_s
-        return Facts(frozen, summary, policy.group_word, allowed_per_s, policy.breaker is not None)
-
-    return _patiently(lambda: session.ask(copy))
-
-
-def _patiently(ask: Callable[[], T]) -> T:
-    for _ in range(_ASKED_AT_MOST - 1):
-        with suppress(EngineBusy):
-            return ask()
-    return ask()
-
-
-def _failures(session: SessionView) -> Iterator[RecordedItem]:
-    """Yield recorded failed items, at most `FAILURES`, those of the groups with most failures first."""
-    snapshot, left = session.snapshot, FAILURES
-    groups = _patiently(lambda: session.ask(lambda: worst(snapshot.groups.values(), GROUPS)))
-    for number in [*[group.number for group in groups if group.failed], 0]:
-        offset = 0
-        while left > 0:
-            _, items = session.items_of(number, offset=offset, limit=min(left, _AT_ONCE))
-            failed = [item for item in items if item.status != "completed"]
-            yield from failed
-            left -= len(failed)
-            offset += len(items)
-            if not failed or len(failed) < len(items):
-                break
-
-
-def _timeline(facts: Facts) -> str:
-    snapshot = facts.snapshot
-    drawing = timeline.svg(snapshot.pace.marks, snapshot.groups.values(), snapshot.breaker_moves, facts.allowed_per_s)
-    if not drawing:
-        return ""
-    words = ["Attempts a second", "items that did not complete in red"]
-    words += ["what the limits allow as dashes"] if facts.allowed_per_s is not None else []
-    words += ["openings of the breaker as vertical lines"] if snapshot.breaker_moved else []
-    words += [f"each {facts.group_word.lower()} as a bar"] if snapshot.groups else []
-    begun = moment(snapshot.pace.marks[0].at_s)
-    return f"<h2>Timeline</h2><p>{said(', '.join(words))}. It begins {begun}.</p>{drawing}"
-
-
-def _groups(snapshot: Snapshot, word: str) -> str:
-    if not snapshot.groups:
-        return ""
-    groups = worst(snapshot.groups.values(), GROUPS)
-    if len(groups) == len(snapshot.groups):
-        groups.sort(key=lambda group: group.number)
-        note = ""
-    else:
-        note = f"<p>The {GROUPS:,} with most failures, of {len(snapshot.groups):,}.</p>"
-    return f"<h2>{said(word)}: {len(snapshot.groups):,}</h2>{note}{_table(group_sheet(groups, word, LONGEST_ON_PAGE))}"
-
-
-def _all_failed(recorded: list[RecordedItem], snapshot: Snapshot) -> str:
-    """Return the failed items: those in the journal, and those that a rollback has discarded."""
-    known = {item.key for item in recorded}
-    told = [] if len(recorded) >= FAILURES else [item for item in snapshot.failures.values() if item.key not in known]
-    rows = [*map(_failure, recorded), *map(item_row, told)]
-    if not rows:
-        return ""
-    more = f"<p>The first {FAILURES:,}.</p>" if len(recorded) >= FAILURES else ""
-    return f"<h2>Did not complete</h2>{more}{_table(Sheet(ITEM_COLUMNS, rows).filled())}"
-
-
-def _failure(item: RecordedItem) -> list[str]:
-    """Return the row of an item: below its error where it came from, and the errors of its earlier attempts."""
-    tries = [said(line) for line in item.traceback.splitlines()]
-    tries += [f"attempt {each.attempt}, {each.seconds:.1f} s: {said(each.error)}" for each in item.tries]
-    error = "<br>".join([error_of(item, LONGEST_ON_PAGE), *[f'<span class="info">{each}</span>' for each in tries]])
-    return [said(item.key), marked(item.status), f"{item.attempts:,}", f"{item.seconds:.1f} s", error]
-
-
-def _log(lines: list[LogLine], told: int) -> str:
-    if not lines:
-        return ""
-    rows = []
-    for line in reversed(lines):
-        mark, word = _LEVELS[line.level]
-        sign = f'<span class="{line.level}" title="{word}">{mark}</span>'
-        rows.append([strftime("%H:%M:%S", gmtime(line.at_s)), f"{sign} {said(line.text, LONGEST_ON_PAGE)}"])
-    more = f"<p>The latest {len(lines):,} of {told:,}, newest first.</p>" if told > len(lines) else ""
-    return f"<h2>Log</h2>{more}{_table(Sheet([('UTC', False), ('What happened', False)], rows))}"
-
-
-def _table(sheet: Sheet) -> str:
-    kinds = [' class="n"' if is_number else "" for _, is_number in sheet.columns]
-    head = "".join(f"<th{kind}>{title}</th>" for kind, (title, _) in zip(kinds, sheet.columns, strict=True))
-    rows = "".join(
-        f"<tr>{''.join(f'<td{kind}>{cell}</td>' for kind, cell in zip(kinds, row, strict=True))}</tr>\n"
-        for row in sheet.rows
-    )
-    return f'<table class="sheet"><thead><tr>{head}</tr></thead><tbody>\n{rows}</tbody></table>'
+    side_of_bare = ' align="right"' if is_number else ""
+    whole = ' nowrap="nowrap"' if is_number or title == "Status" else ""  # where styles are removed
+    style = f"padding:4px {_GAP_PX}px 4px 0;text-align:{side};line-height:19px;{_CUT}"
+    return f'{side_of_bare}{whole} style="{style}'

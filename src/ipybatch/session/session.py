@@ -411,9 +411,9 @@ class BatchSession(Control):
 
     def export_html(self, path: str | Path) -> Path:
         """Write the panel as it stands as one HTML page that needs nothing else, and return its path."""
-        from ipybatch.jupyter import static_html
+        from ipybatch.jupyter import static_page
 
-        return static_html.write_page(cast("SessionView", self), Path(path))
+        return static_page.write_page(cast("SessionView", self), Path(path))
 
     def _ipython_display_(self) -> None:
         from ipybatch.jupyter import show

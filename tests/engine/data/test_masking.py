@@ -297,7 +297,7 @@ def test_secret_returns_what_it_registers():
         ("\x1bcreset", "reset"),
         ("a\rb\x00c\x7fd\x85e\x08", "abcde"),
         ("two\nlines\tand a tab", "two lines and a tab"),
-        ("invoice_\u202egpj.exe\u2069", "invoice_gpj.exe"),
+        ("invoice_\u202egpj.exe\u2069", "invoice_<U+202E>gpj.exe<U+2069>"),
         ("Überraschung, 表, 🎲, a\xa0b, \u200fعربي\u200e", "Überraschung, 表, 🎲, a\xa0b, \u200fعربي\u200e"),
     ],
 )

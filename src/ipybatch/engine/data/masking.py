@@ -6,8 +6,9 @@ known by its shape: by its name where it stands in an address, a header, JSON
 or a dict, and by its own look (``AKIA...``, ``ghp_...``) anywhere.  In prose
 ``key=value`` stays, unless the value looks like a secret.
 
-What would act on a terminal or turn text around (escape codes, control
-characters, bidirectional overrides) leaves with `printable`, and nowhere else.
+What would act on a terminal (escape codes, control characters) leaves with
+`printable`, and nowhere else; what would turn text around is named there: a
+file "invoice_<U+202E>gpj.exe" is no picture.
 """
 
 from __future__ import annotations
@@ -80,14 +81,42 @@ _ESCAPES = re.compile(
     r"|\x1b[ -/]*[0-~]?"
 )
 # C0, DEL, C1, line separators; and what embeds, overrides or isolates a direction of text (UAX 9, section 2).
-_CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
+_ACTS = "\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069"
+_CONTROLS = re.compile(f"(\u2068[^{_ACTS}]*\u2069)|[{_ACTS}]")  # `isolated` is the exception
+# The blocks of scripts that are written from right to left, and the marks and numbers that count as such.
+_RIGHT_TO_LEFT = re.compile("[\u0590-\u08ff\u200f\ufb1d-\ufdff\ufe70-\ufefc\U00010800-\U00010fff\U0001e800-\U0001efff]")
 
 
 def printable(text: str) -> str:
-    """Return ``text`` as one line without escape codes, control characters and overrides of direction."""
+    """Return ``text`` as one line without escape codes and control characters, and with changes of direction named."""
     if text.isprintable():
         return text
-    return _CONTROLS.sub(lambda found: " " if found[0] in "\t\n" else "", _ESCAPES.sub("", text))
+    return _CONTROLS.sub(_named, _ESCAPES.sub("", text))
+
+
+def _named(found: re.Match[str]) -> str:
+    letter = found[0]
+    if letter in "\t\n":
+        return " "
+    return found[1] or (f"<U+{ord(letter):04X}>" if letter > "\u2029" else "")
+
+
+def turns(text: str) -> bool:
+    """Say whether a text has letters that are read from right to left: what stands beside it would change its place."""
+    return not text.isascii() and _RIGHT_TO_LEFT.search(text) is not None
+
+
+def isolated(text: str) -> str:
+    """Return a text so that it turns nothing around but itself, wherever it is put into a line.
+
+    Source: https://www.unicode.org/reports/tr9/ (UAX 9, section 2.4.2, first strong isolate; 2026-11-30).
+    """
+    if not turns(text):
+        return text
+    return f"\u2068{printable(text).translate(_ISOLATES)}\u2069"
+
+
+_ISOLATES = dict.fromkeys(map(ord, "\u2068\u2069"))
 
 
 def is_encodable(text: str) -> bool:

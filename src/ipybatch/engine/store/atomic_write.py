@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import os
-import tempfile
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 
 @contextmanager
-def draft_of(path: Path) -> Iterator[Path]:
-    """Give a draft that takes the path's place when all went well, and is gone otherwise."""
-    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    os.close(descriptor)
-    draft = Path(name)
+def draft_of(path: Path, mode: int = 0o600) -> Iterator[Path]:
+    """Give a draft that takes the path's place when all went well, and is gone otherwise.
+
+    Args:
+        mode: Who may read and write it: what is left of that by the process's umask.
+    """
+    draft = path.parent / f".{path.name}.{secrets.token_hex(4)}"
+    os.close(os.open(draft, os.O_CREAT | os.O_EXCL | os.O_WRONLY, mode))
     try:
         yield draft
         draft.replace(path)
