@@ -16,7 +16,7 @@ from msgspec import inspect
 
 from ipybatch.engine.data import events
 from ipybatch.engine.feed import event_text
-from ipybatch.jupyter import messages
+from ipybatch.jupyter import messages, sessions
 from ipybatch.server import wire
 from tools.generated import write_or_check
 
@@ -42,7 +42,12 @@ WIRE_LITERALS = {
     for name, value in vars(wire).items()
     if typing.get_origin(value) is typing.Literal and name not in LITERALS
 }
-MESSAGES = {"FromKernel": messages.FromKernel, "FromBrowser": messages.FromBrowser}
+MESSAGES = {
+    "FromKernel": messages.FromKernel,
+    "FromBrowser": messages.FromBrowser,
+    "ForSessions": sessions.List,
+    "FromSessions": sessions.FromSessions,
+}
 ON_WIRE = [
     kind
     for kind in vars(wire).values()
@@ -119,7 +124,7 @@ def generate() -> str:
         reachable(msgspec.inspect.type_info(kind), found)
     names = [f"export type {name} = {union(values)};\n" for name, values in LITERALS.items()]
     unions = [f"export type {n} = {expression(msgspec.inspect.type_info(k))};\n" for n, k in MESSAGES.items()]
-    head = HEAD.format("jupyter/messages.py")
+    head = HEAD.format("jupyter/messages.py and sessions.py")
     return "\n".join([head, "".join(names), *map(interface, found.values()), "".join(unions)])
 
 

@@ -20,6 +20,7 @@ const DOING: Record<CommandName, string> = {
   retry_failed: "retrying failed items\u2026",
   adjust: "changing the limits\u2026",
   items: "",
+  open: "",
 };
 export const BUSY = "the kernel is busy; the command runs as soon as it is free";
 export const GONE = "no kernel is connected to this panel; run its cell again";
@@ -80,7 +81,7 @@ export class Commands {
   /** An update that no longer offers a command answers it too: its Ack may have been lost. */
   offered(can: readonly CommandName[]): void {
     for (const [asked, { name }] of this.pending) {
-      if (name !== "items" && !can.includes(name)) this.settle(asked, "");
+      if (DOING[name] && !can.includes(name)) this.settle(asked, "");
     }
   }
 

@@ -9,8 +9,10 @@ import { survey, type Extra } from "./survey";
 import { Table, type Rows } from "./table";
 
 const AGAIN_S = 1;
-/** More columns leave no room for the others; the details have them all. */
+/** More columns leave no room for the others in a panel of usual width; the details have them all. */
 const EXTRAS = 4;
+/** A panel as wide as a page has room for these. */
+const MOST_EXTRAS = 8;
 const EXTRA_CHARS = 16;
 
 export class Groups {
@@ -77,7 +79,7 @@ export class Groups {
     this.lookedAt_s = now_s;
     const { counts, extras } = survey(groups.values(), columns);
     this.counts = counts;
-    this.makeRoom(extras.filter(({ empty }) => !empty).slice(0, EXTRAS));
+    this.makeRoom(extras.filter(({ empty }) => !empty).slice(0, MOST_EXTRAS));
     this.order = this.ordered();
   }
 
@@ -103,6 +105,8 @@ export class Groups {
     });
     if (widths.join() === this.widths.join()) return;
     this.widths = widths;
-    this.table.node.style.setProperty("--extras", widths.map((chars, at) => `minmax(${extras[at]!.least + 1}ch, ${chars}ch)`).join(" "));
+    const tracks = widths.map((chars, at) => `minmax(${extras[at]!.least + 1}ch, ${chars}ch)`);
+    this.table.node.style.setProperty("--extras", tracks.slice(0, EXTRAS).join(" "));
+    this.table.node.style.setProperty("--more-extras", tracks.slice(EXTRAS).join(" "));
   }
 }

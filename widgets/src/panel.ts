@@ -10,6 +10,7 @@ import { h } from "./dom";
 import { Liveness } from "./liveness";
 import { Presence } from "./presence";
 import type { FromBrowser, FromKernel, Update, ViewName } from "./schema";
+import { showSessions, type Traits } from "./sessions";
 import type { Silence } from "./silence";
 import { Store } from "./store";
 import type { Kernel } from "./subshell";
@@ -22,12 +23,6 @@ const REPLACED_MS = 50;
 
 const decoder = new TextDecoder();
 
-interface Traits {
-  initial: string;
-  panel_id: string;
-  view: string;
-}
-
 class Panel {
   private readonly store: Store;
   private readonly commands: Commands;
@@ -39,6 +34,7 @@ class Panel {
   private renderedAt_s = 0;
   private ticker: ReturnType<typeof setInterval> | undefined;
   private visible = true;
+  private isWhole = false;
   private frame = 0;
   private shownAt_s = -Infinity;
   private wasGone: Silence["why"] | undefined;
@@ -66,9 +62,10 @@ class Panel {
       isPending: (name) => commands.isPending(name),
       say: (words) => this.say(words),
       redraw: () => this.schedule(),
+      unfolded: () => this.unfolded(),
       gone: () => this.gone(),
       unix_s: () => this.gone()?.heard ?? Date.now() / 1000,
-    });
+    }, { compact: model.get("compact") === true });
     this.root.className = "ipybatch";
     this.root.append(this.view.node);
     const initial = model.get("initial");
@@ -152,6 +149,14 @@ class Panel {
     this.schedule();
   }
 
+  /** One of several sessions tells no more than its line until it is opened. */
+  private unfolded(): boolean {
+    const isToCome = this.model.get("is_part") === true && !this.isWhole && !this.gone();
+    this.isWhole ||= isToCome;
+    if (isToCome) this.commands.press("open");
+    return isToCome;
+  }
+
   private say(text: string): void {
     this.view.say(text);
     this.schedule();
@@ -204,27 +209,31 @@ function now_s(): number {
 /** Of each widget on this page, by its id (every display is handed a model object of its own), what shows it, or did. */
 const panels = new Map<string, Set<Panel>>();
 
+function mount(model: AnyModel<Traits>, el: HTMLElement): () => void {
+  const id = model.get("panel_id");
+  const known = panels.get(id) ?? new Set<Panel>();
+  panels.set(id, known);
+  let panel = [...known].find((one) => one.isFree) ?? new Panel(model, [...known][0]);
+  known.add(panel);
+  panel.show(el);
+  // An output that is drawn anew, as the kernel has it done at the end, takes the place of the old one a moment
+  // later: it goes on with that one's tab, filter and details.
+  const timer = setTimeout(() => {
+    const old = [...known].find((one) => one !== panel && one.isFree);
+    if (!old) return;
+    panel.hide(el);
+    known.delete(panel);
+    panel = old;
+    panel.show(el);
+  }, REPLACED_MS);
+  return () => {
+    clearTimeout(timer);
+    panel.hide(el);
+  };
+}
+
 export default {
   render({ model, el }: RenderProps<Traits>): () => void {
-    const id = model.get("panel_id");
-    const known = panels.get(id) ?? new Set<Panel>();
-    panels.set(id, known);
-    let panel = [...known].find((one) => one.isFree) ?? new Panel(model, [...known][0]);
-    known.add(panel);
-    panel.show(el);
-    // An output that is drawn anew, as the kernel has it done at the end, takes the place of the old one a moment
-    // later: it goes on with that one's tab, filter and details.
-    const timer = setTimeout(() => {
-      const old = [...known].find((one) => one !== panel && one.isFree);
-      if (!old) return;
-      panel.hide(el);
-      known.delete(panel);
-      panel = old;
-      panel.show(el);
-    }, REPLACED_MS);
-    return () => {
-      clearTimeout(timer);
-      panel.hide(el);
-    };
+    return model.get("view") === "sessions" ? showSessions(model, el, mount) : mount(model, el);
   },
 };

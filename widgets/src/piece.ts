@@ -22,6 +22,8 @@ export interface Surroundings {
   say(words: string): void;
   /** Draw soon: something of the piece's own has changed. */
   redraw(): void;
+  /** A line was opened: ask for the rest of what it shows, and tell whether that is to come. */
+  unfolded?(): boolean;
   /** Null while there is word of the session; else who is gone, so that clocks stand and nothing is offered. */
   gone(): Silence | null;
   /** Unix time of this machine, seconds; it stands at the last word while `gone`. */

@@ -37,7 +37,11 @@ export class SettingsPiece implements Piece {
     this.node.noValidate = true;
     this.node.addEventListener("submit", (event) => this.submit(event));
     this.node.addEventListener("input", () => this.edit(true));
-    this.node.addEventListener("keydown", (event) => event.key === "Escape" && this.edited && this.edit(false));
+    this.node.addEventListener("keydown", (event) => {
+      if (event.key !== "Escape" || !this.edited) return;
+      event.preventDefault(); // it is used up: the next one leaves the panel
+      this.edit(false);
+    });
     this.reset.addEventListener("click", () => this.send(this.fields.map((field) => field.most)));
   }
 

@@ -4,6 +4,8 @@ import type { Context, Piece } from "./piece";
 
 /** Room is kept for so many rows from the start, so that nothing jumps as they come; for fewer if there will be fewer. */
 const ROWS = 6;
+/** So much of the neighbour is left in sight. */
+const PEEK_PX = 20;
 
 export interface Tab {
   /** What it is opened by. */
@@ -34,7 +36,7 @@ export class Tabs implements Piece {
     const { total } = this.context.store.head!.counts;
     this.node.style.setProperty("--rows", String(Math.min(total ?? ROWS, ROWS)));
     this.tabs.forEach((tab, index) => {
-      text(this.buttons[index]!, tab.title());
+      patchName(this.buttons[index]!, tab.title());
       hidden(this.buttons[index]!, !offered(tab));
     });
     if (!offered(this.tabs[this.current]!)) this.show(0);
@@ -54,7 +56,8 @@ export class Tabs implements Piece {
   }
 
   private makeButton(tab: Tab, index: number): HTMLButtonElement {
-    const button = h("button", "", tab.title());
+    const button = h("button", "", h("span"), h("span", "rest"));
+    patchName(button, tab.title());
     const { node } = tab.piece;
     button.type = "button";
     button.id = ownId("tab");
@@ -79,6 +82,15 @@ export class Tabs implements Piece {
       button.tabIndex = at === index ? 0 : -1;
       hidden(this.tabs[at]!.piece.node, at !== index);
     });
+    this.reveal(this.buttons[index]!);
+  }
+
+  /** Scroll the row of names, and nothing else, so that this one is seen whole. */
+  private reveal(button: HTMLElement): void {
+    const left = button.offsetLeft - this.row.offsetLeft;
+    const least = left + button.offsetWidth + PEEK_PX - this.row.clientWidth;
+    const most = Math.max(0, left - PEEK_PX);
+    if (this.row.scrollLeft > most || this.row.scrollLeft < least) this.row.scrollLeft = Math.min(most, least);
   }
 
   /** Arrows walk along the row, as in every tab list. */
@@ -93,6 +105,13 @@ export class Tabs implements Piece {
     this.select(index);
     this.buttons[index]!.focus();
   }
+}
+
+/** Of "Limits and breaker" a narrow row shows "Limits"; it is read out whole. */
+function patchName({ firstElementChild, lastElementChild }: Element, name: string): void {
+  const at = name.includes(" and ") ? name.indexOf(" and ") : name.length;
+  text(firstElementChild!, name.slice(0, at));
+  text(lastElementChild!, name.slice(at));
 }
 
 function offered(tab: Tab): boolean {

@@ -64,7 +64,7 @@ it("a tab is opened by its name, and one that is not offered any more gives way 
   let isOffered = true;
   const node = document.createElement("div");
   const more = [{ name: "errors", title: () => "Errors", isOffered: () => isOffered, piece: { node, render: vi.fn() } }];
-  const view = new View("panel", context(store), more);
+  const view = new View("panel", context(store), { more });
   document.body.append(view.node);
   view.render(0);
   view.open("errors");

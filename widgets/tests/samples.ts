@@ -78,11 +78,11 @@ export class Model {
   readonly watchers = new Set<() => void>();
 
   constructor(
-    private readonly traits: Record<string, string>,
+    private readonly traits: Record<string, unknown>,
     readonly widget_manager: { kernel: unknown } = { kernel: null },
   ) {}
 
-  get(name: string): string | undefined {
+  get(name: string): unknown {
     return this.traits[name];
   }
 
@@ -100,9 +100,12 @@ export class Model {
     this.sent.push(message);
   }
 
-  receive(message: unknown): void {
-    const bytes = new TextEncoder().encode(JSON.stringify(message));
-    for (const handler of this.handlers) handler({}, [new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength)]);
+  receive(...messages: unknown[]): void {
+    const views = messages.map((message) => {
+      const bytes = new TextEncoder().encode(JSON.stringify(message));
+      return new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+    });
+    for (const handler of this.handlers) handler({}, views);
   }
 
   /** The view that has said hello. */

@@ -3,6 +3,7 @@
 In reading order:
 
 - `panel`: the widgets: the panel, and its parts.
+- `sessions`: several sessions in one widget.
 - `messages`: the messages between kernel and browser, and how they are made from a session.
 - `commands`: what a button does to the session.
 - `magics`: `%ipybatch`.
@@ -21,17 +22,31 @@ from ipybatch.errors import MissingExtra
 if TYPE_CHECKING:
     from ipybatch.engine.feed.session_view import SessionView
     from ipybatch.jupyter.panel import BreakerStatus, Log, Panel, PartitionTable, Progress, Timeline
+    from ipybatch.jupyter.sessions import Sessions
 
-__all__ = ["BreakerStatus", "ForecastForm", "Log", "Panel", "PartitionTable", "Progress", "Timeline", "show"]
+__all__ = [
+    "BreakerStatus",
+    "ForecastForm",
+    "Log",
+    "Panel",
+    "PartitionTable",
+    "Progress",
+    "Sessions",
+    "Timeline",
+    "show",
+]
 
 
-def show(session: SessionView) -> None:
+def show(session: SessionView, *, compact: bool = False) -> None:
     """Display the live panel of a session in the cell's output.
+
+    Args:
+        compact: As one line, which opens.
 
     Raises:
         MissingExtra: anywidget or IPython is not installed.
     """
-    __getattr__("Panel")(session).show()
+    __getattr__("Panel")(session, compact=compact).show()
 
 
 # Other names of widgets that lie above the views: the package fills it in, as the views know no workload.
@@ -45,7 +60,7 @@ def __getattr__(name: str) -> Any:
     if name in aliases:
         return aliases[name]()
     try:
-        from ipybatch.jupyter import panel
+        from ipybatch.jupyter import panel, sessions
     except ImportError as error:
         raise MissingExtra("jupyter") from error
-    return getattr(panel, name)
+    return getattr(sessions if name == "Sessions" else panel, name)

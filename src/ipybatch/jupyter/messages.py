@@ -30,7 +30,7 @@ from ipybatch.engine.feed.live_record import LIFTED_S
 from ipybatch.engine.feed.session_view import LiveStatus, SessionView
 from ipybatch.engine.feed.snapshot import Group, Snapshot
 
-CommandName = Literal["pause", "resume", "cancel", "lift", "retry_failed", "adjust", "items"]
+CommandName = Literal["pause", "resume", "cancel", "lift", "retry_failed", "adjust", "items", "open"]
 ViewName = Literal["panel", "progress", "table", "breaker", "timeline", "log"]
 
 

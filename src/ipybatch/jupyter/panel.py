@@ -60,10 +60,10 @@ from ipybatch.jupyter.pages import Pages, cells
 from ipybatch.jupyter.publisher import publisher
 
 _STATIC = pathlib.Path(__file__).parent / "static"
-_VIEW = "application/vnd.jupyter.widget-view+json"
+VIEW_MIME = "application/vnd.jupyter.widget-view+json"
 _ANSWERED_AT_MOST = 1000
 TICK_S = 1.0
-_LIVE = frozenset({"running", "paused"})
+LIVE = frozenset({"running", "paused"})
 
 _views: weakref.WeakValueDictionary[str, View] = weakref.WeakValueDictionary()
 
@@ -79,7 +79,7 @@ class View(anywidget.AnyWidget):
     _esm = _STATIC / "panel.js"
     _css = _STATIC / "panel.css"
     shows: ClassVar[ViewName] = "panel"
-    parts: ClassVar[Parts] = frozenset({"rows", "pace", "moves", "log"})
+    parts: Parts = frozenset({"rows", "pace", "moves", "log"})
     view = traitlets.Unicode("").tag(sync=True)
     initial = traitlets.Unicode("").tag(sync=True)
     panel_id = traitlets.Unicode("").tag(sync=True)
@@ -134,7 +134,7 @@ class View(anywidget.AnyWidget):
     def publish(self) -> bool:
         """Send the changes to the pages, and return whether the session runs; called by the publisher."""
         self.keep_end()
-        is_live = self._session.snapshot.state in _LIVE
+        is_live = self._session.snapshot.state in LIVE
         try:
             self._settle()
             if not self.is_open:
@@ -149,7 +149,7 @@ class View(anywidget.AnyWidget):
 
     def beat(self) -> None:
         """Tell the pages of a session that runs that the kernel is there, if they were told nothing for a second."""
-        is_live = self._session.snapshot.state in _LIVE
+        is_live = self._session.snapshot.state in LIVE
         if is_live and time.monotonic() - self._told_s >= TICK_S and self.is_open:
             self.tell(Beat(at_s=time.time()))
 
@@ -207,7 +207,7 @@ class View(anywidget.AnyWidget):
         """Return the display of the session: the widget, and static forms for front ends without widgets."""
         session = self._session
         return {
-            _VIEW: {"version_major": 2, "version_minor": 0, "model_id": self.model_id},
+            VIEW_MIME: {"version_major": 2, "version_minor": 0, "model_id": self.model_id},
             "text/html": static_html.output(
                 session.snapshot,
                 session.summary,
@@ -314,39 +314,50 @@ def _keep_ends(*_: Any) -> None:
 
 
 class Panel(View):
-    """Everything about a session, with its controls."""
+    """Everything about a session, with its controls.
+
+    Args:
+        session: Which session.
+        compact: Whether it begins as one line: state, name, bar, figures, time left and buttons; a press opens it.
+        layout: Traits of the widget, as for any other.
+    """
+
+    compact = traitlets.Bool(False).tag(sync=True)
+
+    def __init__(self, session: SessionView, *, compact: bool = False, **layout: Any) -> None:
+        super().__init__(session, compact=compact, **layout)
 
 
 class Progress(View):
     """Progress: done, failed, running, rate, elapsed, time left, cost; with the controls."""
 
     shows: ClassVar[ViewName] = "progress"
-    parts: ClassVar[Parts] = frozenset()
+    parts: Parts = frozenset()
 
 
 class PartitionTable(View):
     """The groups (batches, jobs, partitions), each with its items; the latest items where there are no groups."""
 
     shows: ClassVar[ViewName] = "table"
-    parts: ClassVar[Parts] = frozenset({"rows"})
+    parts: Parts = frozenset({"rows"})
 
 
 class BreakerStatus(View):
     """The circuit breaker with its history, and the windows of the limiter."""
 
     shows: ClassVar[ViewName] = "breaker"
-    parts: ClassVar[Parts] = frozenset({"moves"})
+    parts: Parts = frozenset({"moves"})
 
 
 class Timeline(View):
     """Attempts a second against the limits, and the groups as bars."""
 
     shows: ClassVar[ViewName] = "timeline"
-    parts: ClassVar[Parts] = frozenset({"rows", "pace", "moves"})
+    parts: Parts = frozenset({"rows", "pace", "moves"})
 
 
 class Log(View):
     """The log, newest line first."""
 
     shows: ClassVar[ViewName] = "log"
-    parts: ClassVar[Parts] = frozenset({"log"})
+    parts: Parts = frozenset({"log"})

@@ -22,7 +22,7 @@ from ipybatch.engine.data.policy import Breaker, Limits, Retry
 from ipybatch.engine.data.spec import Backend, OnFailure, Spec, inspect_work
 from ipybatch.engine.feed.event_text import Name, named, why_waiting
 from ipybatch.engine.feed.feed import Feed, Listener
-from ipybatch.engine.feed.session_view import LiveStatus, SessionView
+from ipybatch.engine.feed.session_view import LiveStatus, SessionView, enlist
 from ipybatch.engine.feed.snapshot import Snapshot
 from ipybatch.engine.rules.estimate import Estimate, estimate
 from ipybatch.engine.run.engine_thread import engine_thread, refuse_to_wait_for
@@ -160,6 +160,7 @@ class BatchSession(Control):
             self.on(waiting.progress(self, on_progress))
         if self._workload is not None:
             self._workload.bind(self)
+        enlist(cast("SessionView", self))
 
     @classmethod
     def open(
@@ -415,10 +416,21 @@ class BatchSession(Control):
 
         return static_page.write_page(cast("SessionView", self), Path(path))
 
-    def _ipython_display_(self) -> None:
+    def show(self, *, compact: bool = False) -> None:
+        """Display the live panel; a cell that ends in the session does so by itself.
+
+        Args:
+            compact: As one line: state, name, bar, figures, time left and buttons; a press opens it.
+
+        Raises:
+            MissingExtra: anywidget or IPython is not installed.
+        """
         from ipybatch.jupyter import show
 
-        show(cast("SessionView", self))
+        show(cast("SessionView", self), compact=compact)
+
+    def _ipython_display_(self) -> None:
+        self.show()
 
     def __repr__(self) -> str:
         total = "?" if self.counts.total is None else self.counts.total

@@ -62,7 +62,7 @@ export class Remote {
       unix_s: () => this.gone()?.heard ?? Date.now() / 1000,
     };
     this.failures = new FailuresPiece(context, (cursor) => batch.api.get(`/sessions/${id}/errors${query({ cursor })}`));
-    this.view = new View("panel", context, [{ name: "failures", title: () => "Failures", piece: this.failures }]);
+    this.view = new View("panel", context, { more: [{ name: "failures", title: () => "Failures", piece: this.failures }] });
     this.view.node.hidden = true;
     this.trouble.setAttribute("role", "alert");
     this.trouble.hidden = true;
@@ -171,7 +171,7 @@ export class Remote {
     this.pending.add(name);
     this.draw();
     if (name === "items") await this.items(values[0]!, values[1]!);
-    else await this.command(name, values);
+    else if (name !== "open") await this.command(name, values);
     this.pending.delete(name);
     this.draw();
   }

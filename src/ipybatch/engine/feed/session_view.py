@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import weakref
 from collections.abc import Callable, Sequence
 from typing import Literal, Protocol, TypeVar
 
@@ -15,6 +17,9 @@ from ipybatch.engine.feed.feed import Listener
 from ipybatch.engine.feed.snapshot import Snapshot
 
 T = TypeVar("T")
+
+_made: weakref.WeakValueDictionary[int, SessionView] = weakref.WeakValueDictionary()
+_numbers = itertools.count()
 
 Reply = Literal["asked", "done"]  # "asked": the engine was too busy to answer and executes the command later
 
@@ -149,3 +154,13 @@ class SessionView(Protocol):
 
     def retry_failed(self) -> Reply:
         """Run failed items again."""
+
+
+def enlist(session: SessionView) -> None:
+    """Count a session among those that were made in this process."""
+    _made[next(_numbers)] = session
+
+
+def made_here() -> list[SessionView]:
+    """Return the sessions that were made in this process and still exist, in the order in which they were made."""
+    return [session for _, session in sorted(_made.items())]
