@@ -14,7 +14,7 @@ from pathlib import Path
 import msgspec
 from msgspec import inspect
 
-from ipybatch.engine.data import events
+from ipybatch.engine.data import events, fact
 from ipybatch.engine.feed import event_text
 from ipybatch.jupyter import messages, sessions
 from ipybatch.server import wire
@@ -33,7 +33,7 @@ PLAIN: dict[type[inspect.Type], str] = {
 }
 LITERALS = {
     name: typing.get_args(value)
-    for module in (event_text, events, messages)
+    for module in (event_text, events, fact, messages)
     for name, value in vars(module).items()
     if typing.get_origin(value) is typing.Literal
 }

@@ -18,6 +18,7 @@ from nbconvert import HTMLExporter
 from ipybatch import BatchSession, Breaker, InputError, Limits, Permanent, Rate, Retry
 from ipybatch.engine.data import events, masking
 from ipybatch.engine.data.events import Counts, Mark
+from ipybatch.engine.data.fact import Fact
 from ipybatch.engine.data.outcome import RecordedItem, Summary, Try
 from ipybatch.engine.feed.snapshot import Group, Snapshot
 from ipybatch.errors import EngineBusy
@@ -201,13 +202,30 @@ def test_facts_are_told():
         assert fact in text
 
 
-def test_a_session_without_a_breaker_tells_of_none():
-    """To call one closed would promise what is not there; with nothing else to tell, there is no table either."""
-    assert "Breaker" in static_html.output(*made(), "Batch")
-    assert "Breaker" not in static_html.output(*made(), "Batch", has_breaker=False)
+def test_a_breaker_that_has_done_nothing_is_not_told():
+    """Nor one that is not there: to call it closed would promise it; with nothing to tell, there is no table either."""
+    assert "Breaker" not in static_html.output(*made(), "Batch")
+    opened = made()
+    opened[0].apply(events.BreakerMoved(1.0, "open", 3, 1, 61.0))
+    assert "Breaker" in static_html.output(*opened, "Batch")
+    assert "Breaker" not in static_html.output(*opened, "Batch", has_breaker=False)
     assert "<td" not in static_html.output(
         Snapshot(), Summary("a", "planned", Counts(), "", 0.0), "Batch", has_breaker=False
     )
+
+
+def test_what_the_work_tells_of_itself_is_told_as_it_stood():
+    """Nothing counts on in a static form; what held only while it ran is left out; spent stands beside its budget."""
+    slowest = Fact("Slowest", "So<fi", "of 7", "2026-12-02T08:10:00.250Z so far")
+    kept = Fact("Results expire", "in 2026-12-04T08:10:00Z")
+    busy = Fact("Processes", "2", "of 2 busy", is_live=True)
+    at_s = 1_796_199_000.0
+    state = {"facts": [slowest, kept, busy], "ended_s": at_s + 12.3, "spent_usd": 0.42, "budget_usd": 5.0}
+    text = " ".join(Seen(static_html.output(*made(**state), "Batch").replace("<br>", " ")).text.split())
+    assert "Slowest So<fi of 7 12 s so far" in text
+    assert "Results expire on 2026-12-04 at 08:10 UTC" in text
+    assert "Spent $0.42 of $5.00" in text
+    assert "busy" not in text
 
 
 def test_a_rollback_says_that_nothing_is_kept():

@@ -83,15 +83,28 @@ export function countedDown(sentence: string, passed: number): string {
   });
 }
 
+const SINCE = /(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?Z) so far/g;
+const UNTIL = /\bin (\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?Z)/g;
+
+/** A text of a fact, counted at Unix time `now_s`: `12 s so far`; `in 47 h 59 m`, and `expired` from then on. */
+export function moments(value: string, now_s: number): string {
+  const since = (at: string): string => clock(now_s - Date.parse(at) / 1000);
+  const left_s = (at: string): number => Date.parse(at) / 1000 - now_s;
+  return value
+    .replace(SINCE, (_, at: string) => `${since(at)} so far`)
+    .replace(UNTIL, (_, at: string) => (left_s(at) > 0 ? `in ${hours(left_s(at))}` : "expired"));
+}
+
 export interface RateUnit {
   per_s: number;
   word: string;
+  name: string;
 }
 
 /** The unit in which `fastest` (per second) is a number one can read. */
 export function rateUnit(fastest: number): RateUnit {
-  if (fastest >= 1 || fastest <= 0) return { per_s: 1, word: "/s" };
-  return fastest >= 1 / MINUTE ? { per_s: MINUTE, word: "/min" } : { per_s: HOUR, word: "/h" };
+  if (fastest >= 1 || fastest <= 0) return { per_s: 1, word: "/s", name: "second" };
+  return fastest >= 1 / MINUTE ? { per_s: MINUTE, word: "/min", name: "minute" } : { per_s: HOUR, word: "/h", name: "hour" };
 }
 
 /** Three figures: `0.50`, `8.2`, `38.4`, `412`, `12,000`; a round number stays round. */
@@ -110,6 +123,13 @@ export function span(seconds: number): string {
   const units: [number, string][] = [[DAY, "day"], [HOUR, "h"], [MINUTE, "min"], [1, "s"]];
   const [size, word] = units.find(([size]) => seconds >= size && seconds % size === 0) ?? [1, "s"];
   return seconds === size ? word : `${figure(seconds / size)} ${word}`;
+}
+
+/** The same in words: `per second`, `per 5 min`, `per hour`. */
+export function perWords(seconds: number): string {
+  const names: Record<string, string> = { s: "second", min: "minute", h: "hour" };
+  const word = span(seconds);
+  return `per ${names[word] ?? word}`;
 }
 
 export function usd(value: number): string {

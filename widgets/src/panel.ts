@@ -133,7 +133,6 @@ class Panel {
 
   private update(update: Update): void {
     const folded = this.store.fold(update, now_s()); // stale: another view of this widget has folded it
-    this.view.sample(now_s());
     this.commands.offered(update.head.can);
     this.presence.answered(update.pages);
     if (folded === "gap") this.presence.missed(now_s());

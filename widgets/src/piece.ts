@@ -7,8 +7,6 @@ export interface Piece {
   readonly node: HTMLElement;
   /** Patch the nodes; `now_s` is a clock that never jumps. */
   render(now_s: number): void;
-  /** Take in an update that has just been folded, whether it is drawn or not. */
-  sample?(now_s: number): void;
 }
 
 /** What a view needs of the page that it is in. */

@@ -53,7 +53,8 @@ export class Progress {
     const going_s = ended(head.state) || head.state === "planned" ? 0 : passed_s;
     this.bar.patch(head.name, head.state, head.counts);
     this.patchCounts(head.counts);
-    text(this.elapsed, head.elapsed_s || going_s ? clock(head.elapsed_s + going_s) : "");
+    const elapsed = clock(head.elapsed_s + going_s);
+    text(this.elapsed, head.elapsed_s || going_s ? (ended(head.state) ? `${head.state === "completed" ? "took" : "ran"} ${elapsed}` : `${elapsed} elapsed`) : "");
     const left = left_words(head, head.state === "running" ? passed_s : 0);
     text(this.left, left);
     text(this.about, /^at most/.test(left) ? "" : "about ");

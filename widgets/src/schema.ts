@@ -6,6 +6,7 @@ export type State = "planned" | "running" | "paused" | "completed" | "failed" | 
 export type NoteKind = "" | "listener" | "passing" | "over";
 export type Status = "pending" | "running" | "completed" | "failed" | "timeout" | "cancelled" | "skipped";
 export type BreakerState = "closed" | "open" | "half_open";
+export type Tone = "" | "good" | "warn" | "bad";
 export type CommandName = "pause" | "resume" | "cancel" | "lift" | "retry_failed" | "adjust" | "items" | "open";
 export type ViewName = "panel" | "progress" | "table" | "breaker" | "timeline" | "log";
 
@@ -55,6 +56,7 @@ export interface Head {
   spent_usd: number | null;
   budget_usd: number | null;
   recorded: number;
+  facts: Fact[];
   notes: string[];
   where: string;
   untold: boolean;
@@ -100,6 +102,17 @@ export interface LimitGroupFact {
   waiting: number;
   windows: WindowFact[];
   cool_s: number;
+}
+
+/** A figure, with what it is of. */
+export interface Fact {
+  title: string;
+  value: string;
+  aside: string;
+  foot: string;
+  share: number | null;
+  tone: Tone;
+  is_live: boolean;
 }
 
 /** One row of the table: a batch, a remote job or a partition. */

@@ -50,14 +50,9 @@ export class FactsPiece implements Piece {
 
   constructor(private readonly context: Context) {}
 
-  sample(now_s: number): void {
-    const { head } = this.context.store;
-    if (head?.state === "running") this.facts.spark.add(head.rate_per_s, now_s);
-  }
-
   render(now_s: number): void {
     const { store } = this.context;
-    this.facts.patch(store.head!, store.passed_s(now_s));
+    this.facts.patch({ head: store.head!, pace: store.pace, moves: store.moves }, store.passed_s(now_s));
   }
 }
 

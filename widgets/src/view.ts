@@ -83,10 +83,6 @@ export class View {
     for (const piece of this.pieces) if (piece instanceof HeaderPiece || piece instanceof SaidPiece) piece.say(words);
   }
 
-  sample(now_s: number): void {
-    for (const piece of this.pieces) piece.sample?.(now_s);
-  }
-
   render(now_s: number): void {
     const { head } = this.context.store;
     if (!head) return;

@@ -161,7 +161,7 @@ describe("updates", () => {
     const running = head({ waiting: "next batch in 12 s", elapsed_s: 60 });
     const { el, close } = mount(update(1, { whole: true, head: running }));
     await vi.advanceTimersByTimeAsync(5100);
-    expect(words(el, ".ib-elapsed")).toBe("1 m 05 s");
+    expect(words(el, ".ib-elapsed")).toBe("1 m 05 s elapsed");
     expect(words(el, ".ib-waiting")).toBe("next batch in 7 s");
     close();
   });
@@ -170,7 +170,7 @@ describe("updates", () => {
     const dead = head({ state: "interrupted", reason: "process 42 on host ended", can: [], eta_high_s: null });
     const { el, close } = mount(update(1, { whole: true, head: dead }));
     await vi.advanceTimersByTimeAsync(5100);
-    expect(words(el, ".ib-elapsed")).toBe("1 m 00 s");
+    expect(words(el, ".ib-elapsed")).toBe("ran 1 m 00 s");
     expect(words(el, ".ib-state")).toBe("interrupted");
     expect(words(el, ".ib-ending span")).toBe("process 42 on host ended");
     close();
@@ -190,16 +190,15 @@ describe("updates", () => {
     const followed = head({ where: "in process 42 on host", windows: [], untold: true });
     const { el, close } = mount(update(1, { whole: true, head: followed }));
     await frame();
-    const facts = [...el.querySelectorAll<HTMLElement>(".ib-fact")].map((fact) => fact.textContent);
-    expect(facts.find((fact) => fact.includes("Breaker"))).toBe("Breaker\u2013");
-    expect(facts.find((fact) => fact.includes("Windows"))).toBe("Windows\u2013");
+    const facts = [...el.querySelectorAll<HTMLElement>(".ib-facts .ib-title")].map((fact) => fact.textContent);
+    expect(facts).toEqual(["Rate now", "Journal"]);
     close();
   });
 
   it("stop the clocks when the session has ended", async () => {
     const { el, close } = mount(update(1, { whole: true, head: head({ state: "completed", eta_high_s: null }) }));
     await vi.advanceTimersByTimeAsync(5100);
-    expect(words(el, ".ib-elapsed")).toBe("1 m 00 s");
+    expect(words(el, ".ib-elapsed")).toBe("took 1 m 00 s");
     expect(el.querySelector<HTMLElement>(".ib-left")!.hidden).toBe(true);
     close();
   });
@@ -275,22 +274,13 @@ describe("what is shown", () => {
 
   it("shows what was spent where work costs, else what the journal holds", async () => {
     const { model, el, close } = mount();
-    expect(words(el, ".ib-last")).toContain("6recordedkept for a resume");
+    expect(words(el, ".ib-journal")).toContain("6recordedkept for a resume");
     model.receive(update(2, { head: head({ spent_usd: 0.84, budget_usd: 5 }) }));
     await frame();
-    expect(words(el, ".ib-last")).toContain("$0.84of $5.00");
+    expect(words(el, ".ib-spent")).toContain("$0.84of $5.00");
     model.receive(update(3, { head: head({ state: "rolled_back", recorded: 0 }) }));
     await frame();
-    expect(words(el, ".ib-last")).toContain("0recordedrolled back: nothing kept");
-    close();
-  });
-
-  it("claims no lack of limits for a session that has ended", async () => {
-    const { model, el, close } = mount(update(1, { whole: true, head: head({ windows: [] }) }));
-    expect(words(el, ".ib-window .ib-value")).toBe("none");
-    model.receive(update(2, { head: head({ state: "completed", windows: [] }) }));
-    await frame();
-    expect(words(el, ".ib-window .ib-value")).toBe("\u2013");
+    expect(words(el, ".ib-journal")).toContain("0recordedrolled back: nothing kept");
     close();
   });
 

@@ -36,6 +36,7 @@ export function head(changes: Partial<Head> = {}): Head {
     spent_usd: null,
     budget_usd: null,
     recorded: 6,
+    facts: [],
     notes: [],
     where: "",
     untold: false,

@@ -18,6 +18,7 @@ from ipybatch.backends.dask import Dask
 from ipybatch.backends.process.backend import Processes, processors
 from ipybatch.engine.data import events
 from ipybatch.engine.data.events import Status
+from ipybatch.engine.data.fact import Fact
 from ipybatch.engine.data.outcome import Outcome
 from ipybatch.engine.data.policy import Limits, Retry, check_count
 from ipybatch.engine.data.spec import Backend
@@ -29,6 +30,7 @@ from ipybatch.forecast.forecast_files import ForecastFiles, check_output, write
 from ipybatch.forecast.models.model_registry import described, packages
 from ipybatch.forecast.models.model_selection import PRELOAD, run_partition
 from ipybatch.forecast.settings import Settings
+from ipybatch.forecast.training_facts import TrainingFacts
 from ipybatch.session.arguments import Arguments
 from ipybatch.session.session import BatchSession
 from ipybatch.session.workload import Workload, recordable
@@ -294,6 +296,7 @@ class Forecasting(RecordedForecast):
     ) -> None:
         super().__init__(about)
         self._partitions, self._settings, self._backend, self._output = partitions, settings, backend, output
+        self._training = TrainingFacts(partitions, backend)
 
     def bind(self, session: ForecastSession) -> None:
         """Publish the partitions' events in a session, and delete files that it no longer needs."""
@@ -305,6 +308,7 @@ class Forecasting(RecordedForecast):
         """Open the backend, and publish all partitions."""
         await self._backend.open(self.session.policy.limits.concurrency)
         done = self.session.finished()
+        self._training.begin(done)
         for part in self._partitions:
             self._tell(part, "completed" if part.name in done else "pending")
         return self
@@ -340,6 +344,21 @@ class Forecasting(RecordedForecast):
             "file": file,
         }
 
+    def facts(self, *, is_over: bool) -> list[Fact]:
+        """Return processes busy, memory of the largest, the slowest partition, and the time."""
+        session = self.session
+        return self._training.read(session.snapshot, self._workers, session.now_s, is_over=is_over)
+
+    def left_s(self) -> tuple[float, float] | None:
+        """Return the seconds left: partitions differ in size, the largest come first."""
+        session = self.session
+        return self._training.left_s(session.snapshot, self._workers, session.now_s)
+
+    @property
+    def _workers(self) -> int:
+        most = getattr(self._backend, "workers", None) or len(self._partitions)
+        return max(1, min(self.session.policy.limits.concurrency, most))
+
     def _tell(self, part: Partition, status: Status) -> None:
         extra: events.Extra = {"Sites": len(part.sites), "Parts": part.parts, "Rows": part.rows}
         now_s = self.session.now_s
@@ -351,6 +370,9 @@ class Forecasting(RecordedForecast):
         for outcome in outcomes:
             session.tell(events.GroupEnded(session.now_s, numbers[str(outcome.key)], outcome.status))
             self.advice[str(outcome.key)] = outcome.advice
+            if outcome.status in ("completed", "failed", "timeout"):
+                is_completed = outcome.status == "completed"
+                self._training.ended(str(outcome.key), outcome.seconds, is_completed=is_completed)
             if advice := outcome.advice or ADVICE.get(outcome.kind, ""):
                 session.note(f"{outcome.error.split(' in row', 1)[0]}: {advice}")
 

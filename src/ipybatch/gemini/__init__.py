@@ -12,6 +12,7 @@ online_call   one request and its cost
 batch_call    one prompt in the batch lane, and its cost
 tries         answers that were of no use, and which of them are sent again
 statement     what was sent, billed there, kept here and lost
+bill_facts    what the panel shows of what was saved, and of the jobs
 prompts       items, as users write them and as they are sent
 prompt_files  files that a prompt names, waited for until they are processed
 images        images of prompts and of answers

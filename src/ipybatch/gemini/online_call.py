@@ -184,6 +184,8 @@ class Caller(msgspec.Struct):
         self.record(ticket, prompt, model, lane, status, ms=ms, tokens=answer.tokens, usd=usd)
         self.money.learn(prompt, model, answer.tokens)
         self.settle(ticket, usd, is_told=answer.tokens.are_told)
+        if lane != "online":
+            self.money.save(model, lane, None if usd is None else usd - ticket.prepaid)
         images, files, dropped = list(answer.images), list[str](), names_beside(answer.body)
         try:
             images += drafts(answer.body) if self.keeps_reply and "thoughts" in dropped else []

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Unpack, cast
 import msgspec
 
 from ipybatch.engine.data.clock import SystemClock
+from ipybatch.engine.data.fact import Fact
 from ipybatch.engine.data.masking import mask
 from ipybatch.engine.data.outcome import Outcome
 from ipybatch.engine.data.plan import Keying, Plan, make_plan
@@ -43,6 +44,7 @@ from ipybatch.gemini.arguments import (
 )
 from ipybatch.gemini.batch.jobs import JobStore
 from ipybatch.gemini.batch.pending import WAITING
+from ipybatch.gemini.bill_facts import bill_facts
 from ipybatch.gemini.images import ImageStore
 from ipybatch.gemini.lanes import IN_A_HURRY, Lane, Lanes, PromptGroups, start_cost
 from ipybatch.gemini.money import usage
@@ -432,6 +434,21 @@ class Generation(Workload[GeminiSession]):
     async def __aexit__(self, *_: object) -> None:
         """Close the lanes."""
         await self._stack.aclose()
+
+    def facts(self, *, is_over: bool) -> list[Fact]:
+        """Return what was saved against online, and how the batch jobs stand."""
+        session, spec, lanes = self.session, self.spec, self._lanes
+        if spec is None or (lanes is None and is_over):
+            return []
+        has_jobs = spec.has_batch or (lanes is not None and lanes.gatherer is not None)
+        return bill_facts(
+            session.snapshot,
+            None if lanes is None else lanes.caller.money,
+            spec.clock.unix_s(),
+            is_cheaper=spec.lane != "online" or has_jobs,
+            has_jobs=has_jobs,
+            is_over=is_over,
+        )
 
     async def __call__(self, prompt: Prompt, attempt: Attempt) -> dict[str, Any]:
         """Send a prompt and return the item's result."""

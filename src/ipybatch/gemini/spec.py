@@ -207,6 +207,8 @@ class GeminiSpec(msgspec.Struct, frozen=True, kw_only=True):
             images=self.images,
             keeps_reply=self.keeps_reply,
         )
+        for model, lane, usd in usage.usd_of_lanes(self.journal, self.name, run.created_s):
+            caller.money.save(model, lane, usd)
         caller.tell_spent()
         self.pacer.refresh(self.clock.unix_s())
         return Lanes(

@@ -22,6 +22,7 @@ import msgspec
 
 from ipybatch.engine.data import events
 from ipybatch.engine.data.events import BreakerState, Counts, Mark, State, Status
+from ipybatch.engine.data.fact import Fact
 from ipybatch.engine.data.masking import mask
 from ipybatch.engine.data.outcome import RecordedItem
 from ipybatch.engine.feed import event_text
@@ -121,6 +122,7 @@ class Head(msgspec.Struct, kw_only=True):
             attempts that run.
         spent_usd: None for work that costs nothing.
         recorded: Outcomes in the journal, including those of earlier runs.
+        facts: What the work tells of itself.
         where: Where it runs, such as "in process 42 on host", when that is another process; else "".
         untold: Whether its limits and breaker are those of another process, and not on record.
         can: The commands that are possible now.
@@ -153,6 +155,7 @@ class Head(msgspec.Struct, kw_only=True):
     spent_usd: float | None
     budget_usd: float | None
     recorded: int
+    facts: list[Fact]
     notes: list[str]
     where: str
     untold: bool
@@ -381,12 +384,23 @@ def head(session: SessionView) -> Head:
         spent_usd=snapshot.spent_usd,
         budget_usd=snapshot.budget_usd,
         recorded=0 if snapshot.state == "rolled_back" else snapshot.counts.ended - snapshot.left,
+        facts=facts_of(session),
         notes=snapshot.notes,
         where="" if session.elsewhere is None else session.elsewhere.where,
         untold=is_untold(session),
         can=_can(session, now_s),
         reopen=mask(session.reopen),
     )
+
+
+def facts_of(session: SessionView) -> list[Fact]:
+    """Return what a session's work tells of itself: of one that runs no more, what still holds."""
+    is_over = session.snapshot.state in events.ENDED
+    return [_masked(fact) for fact in session.facts if not (is_over and fact.is_live)]
+
+
+def _masked(fact: Fact) -> Fact:
+    return msgspec.structs.replace(fact, value=mask(fact.value), aside=mask(fact.aside), foot=mask(fact.foot))
 
 
 def _cool_why(snapshot: Snapshot, now_s: float) -> str:

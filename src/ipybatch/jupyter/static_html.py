@@ -18,13 +18,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from html import escape, unescape
-from time import gmtime, strftime
+from time import gmtime, strftime, time
 from unicodedata import combining, east_asian_width
 
 import msgspec
 
 from ipybatch.engine.data import events
 from ipybatch.engine.data.events import Counts
+from ipybatch.engine.data.fact import standing, usd
 from ipybatch.engine.data.masking import mask, turns
 from ipybatch.engine.data.outcome import RecordedItem, Summary
 from ipybatch.engine.feed.snapshot import Group, Snapshot
@@ -306,7 +307,21 @@ def _line(counts: Counts) -> str:
 
 
 def _facts(snapshot: Snapshot, summary: Summary, *, has_breaker: bool) -> str:
-    facts = [("Breaker", *_breaker(snapshot))] if has_breaker else []
+    now_s = snapshot.ended_s or time()
+    facts = [
+        (
+            said(fact.title),
+            " ".join(filter(None, [said(standing(fact.value, now_s)), said(fact.aside)])),
+            said(standing(fact.foot, now_s)),
+        )
+        for fact in snapshot.facts
+        if not (fact.is_live and snapshot.state in events.ENDED)
+    ]
+    if snapshot.spent_usd is not None:
+        budget = "" if snapshot.budget_usd is None else f"of {usd(snapshot.budget_usd)}"
+        facts.append(("Spent", said(usd(snapshot.spent_usd)), said(budget)))
+    if has_breaker and (breaker := _breaker(snapshot)):
+        facts.append(("Breaker", *breaker))
     if snapshot.state == "rolled_back":
         facts.append(("Journal", "0 recorded", "rolled back: nothing kept"))
     if summary.seconds:
@@ -327,14 +342,14 @@ def _facts(snapshot: Snapshot, summary: Summary, *, has_breaker: bool) -> str:
     return f'<table style="{style}"><tbody><tr style="background:transparent">{cells}</tr></tbody></table>'
 
 
-def _breaker(snapshot: Snapshot) -> tuple[str, str]:
-    """Return the breaker's state, and how often it opened in this process."""
+def _breaker(snapshot: Snapshot) -> tuple[str, str] | None:
+    """Return the breaker's state, and how often it opened in this process; None of one that has had nothing to do."""
     openings = sum(move.state == "open" for move in snapshot.breaker_moves)
     failures = snapshot.breaker.failures
     facts = [f"opened {openings:,} time{'' if openings == 1 else 's'}"] if openings else []
     facts += [f"{failures:,} failure{'' if failures == 1 else 's'} in a row"] if failures else []
-    if not facts and snapshot.ended_here:
-        facts = ["never opened"]
+    if not facts and snapshot.breaker.state == "closed":
+        return None
     state, limit_group = snapshot.breaker.state.replace("_", " "), snapshot.breaker.limit_group
     return f"{state} ({said(limit_group, 40)})" if limit_group else state, ", ".join(facts)
 

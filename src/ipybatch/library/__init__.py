@@ -4,6 +4,7 @@ Read in this order:
 
 session       `refresh` and its session: which items are stale, and what is fetched
 games         convenience functions that refresh a library of games
+freshness     what the panel shows of a refresh
 absences      what is not there any more, and whether that is believed
 records       `Library`: records in a SQLite file, and how stale they are
 source        the Protocol of a service, and settings from the environment

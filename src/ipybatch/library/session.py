@@ -27,6 +27,7 @@ import msgspec
 
 from ipybatch.engine.data import events
 from ipybatch.engine.data.clock import Clock, SystemClock
+from ipybatch.engine.data.fact import Fact
 from ipybatch.engine.data.items import plan_items, read_whole
 from ipybatch.engine.data.outcome import Summary
 from ipybatch.engine.data.plan import NOTHING_AGAIN, Again, canonical, key_value
@@ -43,6 +44,7 @@ from ipybatch.engine.store.resume import Items
 from ipybatch.engine.store.run_store import Found
 from ipybatch.errors import InputError, ItemError, JournalError, Refused
 from ipybatch.library.absences import MOMENT_S, Absences, OnVanished, check_on_vanished
+from ipybatch.library.freshness import FRESH, NOT_THERE, Freshness
 from ipybatch.library.records import DAY_S, STALENESS, Library, Record, Staleness, age_in_words, is_due, staleness
 from ipybatch.library.source import Answered, Defaults, Expanding, Identity, NotThere, OneRequest, Source
 from ipybatch.session.arguments import SessionArguments, check_name
@@ -290,6 +292,7 @@ class Refreshing(Workload[RefreshSession]):
         self.items_per_request = source.defaults().items_per_request
         self._since_s = 0.0  # what was fetched or asked for earlier is done again, however fresh it is
         self._judged: dict[str, Staleness] = {}
+        self._freshness = Freshness()
         self._unproven: set[str] = set()  # keys of items that were asked for in this call, and did not succeed
         kinds = {str(identity.turn): identity.kind for identity in identities}
         self.about = {"force": force, "expand": expand, "on_vanished": on_vanished, "kinds": kinds, "begun_s": 0.0}
@@ -301,6 +304,7 @@ class Refreshing(Workload[RefreshSession]):
 
         def follow(event: events.Event) -> None:
             self._absences.follow(event)
+            self._freshness.follow(event)
             if session.elsewhere is not None:  # its breaker is not on record
                 return
             if isinstance(event, events.BreakerMoved):
@@ -380,13 +384,15 @@ class Refreshing(Workload[RefreshSession]):
         identity, now_s = self._source.identify(item), self._clock.unix_s()
         absence = self._library.absence(identity.kind, identity.key, identity.place)
         if absence is not None and not absence.is_due(now_s) and absence.asked_at_s >= self._since_s:
+            self._freshness.skip(NOT_THERE)
             asked, again = age_in_words(now_s - absence.asked_at_s), age_in_words(absence.again_at_s - now_s)
-            return f"not there: asked {asked} ago, again in {again}"
+            return f"{NOT_THERE}: asked {asked} ago, again in {again}"
         fetched_at_s = self._fetched_at_s(identity)
         if fetched_at_s is None:
             return ""
         if self._is_fresh(identity, fetched_at_s, now_s):
-            return f"fresh: fetched {age_in_words(now_s - fetched_at_s)} ago"
+            self._freshness.skip(FRESH)
+            return f"{FRESH}: fetched {age_in_words(now_s - fetched_at_s)} ago"
         if absence is None:
             self._absences.expect(canonical(identity.key))
         return ""
@@ -412,6 +418,7 @@ class Refreshing(Workload[RefreshSession]):
             found = run_store.find(database, self.session.name)
             tasks = () if found is None else plan_rows.read_plan(database, found)
             self._judged.update((task.key, STALENESS[task.rank % len(STALENESS)]) for task in tasks)
+            self._freshness.begin({} if found is None else plan_rows.skipped(database, found.run))
         await self._source.__aenter__()
         return self
 
@@ -423,6 +430,10 @@ class Refreshing(Workload[RefreshSession]):
             self._absences.end(self.session)
         finally:
             await self._source.__aexit__(kind, error, trace)
+
+    def facts(self, *, is_over: bool) -> list[Fact]:
+        """Return how many records are fresh, stale and not there."""
+        return self._freshness.facts(self.session.counts, is_over=is_over)
 
     async def __call__(self, item: Any, attempt: Attempt) -> dict[str, Any]:
         """Fetch one record, put it into the library, and return its name and time."""

@@ -22,6 +22,7 @@ import msgspec
 from ipybatch.backends import choose
 from ipybatch.engine.data import events
 from ipybatch.engine.data.clock import SystemClock
+from ipybatch.engine.data.fact import Fact
 from ipybatch.engine.data.plan import Keying, label_of
 from ipybatch.engine.data.policy import Limits, Retry
 from ipybatch.engine.data.spec import Spec, inspect_work
@@ -105,6 +106,11 @@ class RecordedView:
         return LiveStatus() if told is None else told.status
 
     @property
+    def facts(self) -> list[Fact]:
+        """What its work told of itself."""
+        return self._feed.snapshot.facts
+
+    @property
     def policy(self) -> Spec:
         """Limits and breaker, as they hold or held."""
         told = self._follower.record or self._record
@@ -148,6 +154,7 @@ class RecordedView:
         for group in sorted(groups, key=lambda group: group.group):
             feed.emit(group)
         feed.snapshot.ended_before = found.counts.tried
+        feed.snapshot.facts = [] if self._record is None else self._record.facts
         if found.usd is not None:
             feed.emit(events.Spent(at_s, found.usd, None if self._record is None else self._record.budget_usd))
         if found.state in events.ENDED:

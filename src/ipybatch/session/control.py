@@ -16,6 +16,7 @@ import msgspec
 from ipybatch.engine.data import events
 from ipybatch.engine.data.clock import Clock
 from ipybatch.engine.data.events import State, Status
+from ipybatch.engine.data.fact import Fact
 from ipybatch.engine.data.masking import describe
 from ipybatch.engine.data.outcome import Outcome
 from ipybatch.engine.data.plan import NOTHING_AGAIN, Again, Priority, key_value, short
@@ -87,6 +88,13 @@ class Control:
         if self._follower is not None and (told := self._follower.record) is not None:
             return told.limits(declared=True)
         return self._made.limits
+
+    @property
+    def facts(self) -> list[Fact]:
+        """What its work tells of itself; of one that runs or ran elsewhere, as far as it is on record."""
+        if self._run is None or self._follower is not None or self._is_on_other_thread():
+            return self._feed.snapshot.facts
+        return self._run.read_facts(is_over=self.state in events.ENDED)
 
     def ask(self, question: Callable[[], T]) -> T:
         """Answer a question on the engine's thread, where nothing moves meanwhile.
@@ -251,6 +259,8 @@ class Control:
             self._workload.check_complete(self.name)
         run = Run(self._spec, self.declared, self._items, self._journal, self._feed, self._on_outcomes)
         run.obey = self._obey
+        if (work := self._workload) is not None:
+            run.left_s, run.tell_facts = work.left_s, lambda is_over: work.facts(is_over=is_over)
         run.open(again=again, priorities=self._priorities, on_taken=self._follow_no_more)
         self._spec = msgspec.structs.replace(self._spec, fresh=False)
         self._run, self._running = run, None

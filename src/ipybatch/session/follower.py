@@ -255,6 +255,7 @@ class Follower:
             self._feed.emit(events.Counted(at_s, counts))
         self._show_breaker(found, at_s)
         is_live = found.owner is not None
+        snapshot.facts = [] if record is None else record.facts
         groups = [*live_record.recalled(groups, self._record, at_s, is_live=is_live)]
         for group in (group for group in groups if not _is_shown(group, snapshot.groups.get(group.group))):
             self._feed.emit(group)

@@ -315,11 +315,15 @@ def _show_as_it_ended(feed: Feed, database: sqlite3.Connection, found: Found, na
     at_s = feed.clock.unix_s()
     feed.emit(events.Planned(at_s, name, found.counts))
     read = rows.read_groups(database, found.run, found.group_word, at_s, plan)
-    groups = recalled(read, live_record.decode(found.live), at_s, is_live=False)
+    record = live_record.decode(found.live)
+    groups = recalled(read, record, at_s, is_live=False)
     for group in sorted(groups, key=lambda group: group.group):
         feed.emit(group)
     if found.usd is not None:
-        feed.emit(events.Spent(at_s, found.usd))
+        feed.emit(events.Spent(at_s, found.usd, None if record is None else record.budget_usd))
+    feed.snapshot.facts = [] if record is None else record.facts
     if found.state in events.ENDED:
-        feed.snapshot.started_s = at_s - found.seconds
-        feed.emit(events.StateChanged(at_s, found.state, found.reason))
+        ended_s = found.ended_s or at_s
+        feed.snapshot.ended_before = found.counts.tried
+        feed.snapshot.started_s = ended_s - found.seconds
+        feed.emit(events.StateChanged(ended_s, found.state, found.reason))

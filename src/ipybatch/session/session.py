@@ -222,8 +222,9 @@ class BatchSession(Control):
         """Windows, waiting and ETA; read them through `ask` while the session runs."""
         if self._follower is not None and (told := self._follower.record) is not None:
             return told.status
-        runner = None if self._run is None else self._run.runner
-        return read_live_status(runner, self._spec.limits, self.snapshot, self._clock)
+        run = self._run
+        runner, left_s = (None, None) if run is None else (run.runner, run.left_s)
+        return read_live_status(runner, self._spec.limits, self.snapshot, self._clock, left_s)
 
     @property
     def summary(self) -> Summary:

@@ -17,6 +17,7 @@ from typing import Any, ClassVar, Generic, TypeVar
 
 import msgspec
 
+from ipybatch.engine.data.fact import Fact
 from ipybatch.engine.store.run_store import Found
 from ipybatch.errors import InputError
 
@@ -49,6 +50,20 @@ class Workload(Generic[Session]):
     def bind(self, session: Session) -> None:
         """Belong to a session: called once, at the end of its constructor."""
         self.session = session
+
+    def facts(self, *, is_over: bool) -> list[Fact]:
+        """Return what the panel shows of the work itself, four figures at most: it is asked a few times a second.
+
+        While it runs, always as many of the same titles, so that nothing moves: what is not known yet is `fact.NONE`.
+
+        Args:
+            is_over: Whether it runs no more; then what is returned is recorded, for whoever opens the session later.
+        """
+        return []
+
+    def left_s(self) -> tuple[float, float] | None:
+        """Return the seconds left, at best and at worst, of work whose items differ much; None: as the others took."""
+        return None
 
     @classmethod
     def open(cls, name: str, journal: Path, found: Found, items: Any, arguments: dict[str, Any]) -> Session:

@@ -293,6 +293,29 @@ def test_out_of_memory_is_told_as_such(work):
     assert str(error) == "Out of memory"
 
 
+def hold_memory(item):
+    held = bytearray(b"x" * 60 * 2**20)
+    time.sleep(0.3)  # until it has been measured, which is done 20 times a second
+    return len(held)
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_the_memory_of_the_largest_attempt_is_measured(method):
+    """What a fork shares with the others is not its own."""
+
+    async def measure():
+        backend = Processes(1, memory_mb=1000, method=method)
+        assert backend.most_mb is None
+        await backend.open(1)
+        try:
+            await backend.run(hold_memory, (1,))
+        finally:
+            await backend.close()
+        return backend.most_mb
+
+    assert 55 <= asyncio.run(measure()) <= 150
+
+
 def test_memory_is_watched_where_it_cannot_be_limited():
     (error,) = attempt(fill_lists, 1, memory_mb=100, method="spawn")
     assert isinstance(error, OutOfMemory)

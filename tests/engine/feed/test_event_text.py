@@ -25,9 +25,13 @@ TOLD = [
     (
         events.Tallied(AT_S, {"scheduled": 1200, "done": 1183, "failed": 17, "retry": 5}),
         "info",
-        "1,200 tried: 1,183 done, 17 failed, 5 retries",
+        "1,200 attempts: 1,183 items completed, 12 did not, 5 tried again",
     ),
-    (events.Tallied(AT_S, {"scheduled": 3, "done": 3, "failed": 0, "retry": 0}), "info", "3 tried: 3 done"),
+    (
+        events.Tallied(AT_S, {"scheduled": 3, "done": 3, "failed": 0, "retry": 0}),
+        "info",
+        "3 attempts: 3 items completed",
+    ),
     (events.ItemsAdded(AT_S, 2, 1), "info", "2 items added, and 1 that need not run"),
     (events.GroupStarted(AT_S, 3, "Batch 3", 15), "info", "Batch 3 began: 15 items"),
     (events.GroupEnded(AT_S, 3, "completed"), "good", "Group 3 completed"),

@@ -153,7 +153,6 @@ export class Remote {
   /** Whether it was next, or whole. */
   private fold({ update }: PanelUpdate): boolean {
     const folded = this.store.fold(update, this.place.now_s());
-    this.view.sample(this.place.now_s());
     this.place.renamed(update.head.name);
     hidden(this.skeleton, true);
     hidden(this.view.node, false);

@@ -81,8 +81,17 @@ class Processes:
             msg = f'method must be "spawn", or "fork" on Linux, got {method!r}'
             raise InputError(msg)
         self._users = 0
+        self._most_mb: float | None = None  # of attempts before those of the present place
         self._place: SupervisorClient | Interpreters | None = None
         self._threads = Threads()
+
+    @property
+    def most_mb(self) -> float | None:
+        """The most memory that one attempt had taken since the first `open`, as measured; None before any was."""
+        return self._with(None if self._place is None else self._place.most_mb)
+
+    def _with(self, most_mb: float | None) -> float | None:
+        return max((one for one in (self._most_mb, most_mb) if one is not None), default=None)
 
     def within(self, *, memory_mb: float | None, timeout_s: float | None, preload: Sequence[str]) -> Processes:
         """Return a copy of this backend that takes these limits and modules where it has none of its own."""
@@ -102,6 +111,7 @@ class Processes:
         """
         if self._place is None:
             self._free = asyncio.Semaphore(self.workers)
+            self._most_mb = None
             self._place = self._start()
         self._users += 1
 
@@ -132,6 +142,7 @@ class Processes:
         self._users -= 1
         if self._users <= 0 and self._place is not None:
             place, self._place, self._users = self._place, None, 0
+            self._most_mb = self._with(place.most_mb)
             await place.close()
             await self._threads.close()
 
@@ -139,6 +150,7 @@ class Processes:
         assert self._place is not None, "open() comes first"
         lost = self._place
         if lost.is_lost:
+            self._most_mb = self._with(lost.most_mb)
             self._place = self._start()
             await lost.close()
         return self._place
@@ -214,6 +226,7 @@ class Interpreters:
     """
 
     is_lost = False
+    most_mb: float | None = None
 
     def __init__(self, preload: Sequence[str]) -> None:
         try:
@@ -235,6 +248,8 @@ class Interpreters:
                 cancelled = error
                 attempt.kill("cancel")
             attempt.watch(time.monotonic())
+            if attempt.most_mb:
+                self.most_mb = max(self.most_mb or 0.0, attempt.most_mb)
         ended = attempt.end()
         if cancelled is not None:
             raise cancelled
@@ -259,6 +274,7 @@ class _InterpreterProcess:
         self._timeout_s, self._memory_mb = timeout_s, memory_mb
         self._deadline_s: float | None = None
         self._base_mb: float | None = None
+        self.most_mb = 0.0
         self._cause = ""
         self._killed: set[Any] = set()
 
@@ -284,8 +300,10 @@ class _InterpreterProcess:
         deadline_s = self._deadline_s
         if deadline_s is not None and now_s >= deadline_s:
             self.kill("timeout")
-        elif self._memory_mb is not None and self._own_mb() > self._memory_mb:
-            self.kill("memory")
+        elif self._memory_mb is not None:
+            self.most_mb = max(self.most_mb, own_mb := self._own_mb())
+            if own_mb > self._memory_mb:
+                self.kill("memory")
 
     def _own_mb(self) -> float:
         return 0.0 if self._base_mb is None else _taken_mb(self._process.pid) - self._base_mb

@@ -2,7 +2,7 @@
 
 Three lines, each of them private to one process and its children::
 
-    session <-- control: Start, Kill / Ended, Failed --> supervisor
+    session <-- control: Start, Kill / Ended, Taken, Failed --> supervisor
     session <-- data: one pickle each way -------------> process of the attempt
     supervisor <-- status: READY, then DONE ------------ process of the attempt
 
@@ -71,13 +71,19 @@ class Ended(msgspec.Struct, tag="ended", frozen=True):
     printed: str = ""
 
 
+class Taken(msgspec.Struct, tag="taken", frozen=True):
+    """The most memory that one attempt had taken so far, beyond the preloaded modules."""
+
+    most_mb: float
+
+
 class Failed(msgspec.Struct, tag="failed", frozen=True):
     """The supervisor has to end."""
 
     reason: str
 
 
-Message = Start | Kill | Ended | Failed
+Message = Start | Kill | Ended | Taken | Failed
 _decoder: msgspec.json.Decoder[Message] = msgspec.json.Decoder(Message)
 
 

@@ -38,6 +38,8 @@ from ipybatch.backends.process import process_tree, protocol, worker_main
 _TICK_S = 0.05
 _START_S = 60.0  # for reading its call, beside timeout_s
 _KEEP = 2_000  # bytes of what an attempt printed
+_TELL_S = 0.5  # between two reports of the memory that attempts take
+_TOLD_MB = 1.0  # more than this is worth a report
 
 _OUT_OF_MEMORY_CODE = 86  # of a process that is too short of memory to send its error
 # Printed by C++, OpenBLAS, Cython and the loader before they give up.
@@ -51,6 +53,7 @@ class AttemptProcess:
     Attributes:
         deadline_s: When it is killed, on the monotonic clock; None for never.
         base_mb: What it had in memory when it began.
+        most_mb: The most that it and the processes it started took for themselves.
         cause: What it was killed for.
     """
 
@@ -58,6 +61,8 @@ class AttemptProcess:
         self.start, self.pid, self.status, self.output = start, pid, status, output
         self.deadline_s = None if start.timeout_s is None else time.monotonic() + start.timeout_s + _START_S
         self.base_mb = process_tree.resident_mb(os.getpid())
+        self.base_private_mb = process_tree.private_mb(os.getpid())
+        self.most_mb = 0.0
         self.system_kills = process_tree.system_kills()
         self.cause = ""
         self.printed = b""
@@ -83,10 +88,13 @@ class AttemptProcess:
         process_tree.kill(self.pid)
 
     def watch(self, now_s: float) -> None:
-        """Kill the process once it exceeds its time or its memory."""
+        """Measure the memory of the process, and kill it once it exceeds its time or its memory."""
+        descendants = process_tree.descendants(self.pid)
+        own_mb = process_tree.private_mb(self.pid) - self.base_private_mb
+        self.most_mb = max(self.most_mb, own_mb + sum(map(process_tree.private_mb, descendants)))
         if self.deadline_s is not None and now_s >= self.deadline_s:
             self.kill("timeout")
-        elif self.start.memory_mb is not None and self._taken_mb() > self.start.memory_mb:
+        elif self.start.memory_mb is not None and self._taken_mb(descendants) > self.start.memory_mb:
             self.kill("memory")
 
     def end(self, code: int) -> protocol.Ended:
@@ -100,9 +108,9 @@ class AttemptProcess:
             self.cause = "memory"
         return protocol.Ended(self.start.number, code, self.cause, printed)
 
-    def _taken_mb(self) -> float:
+    def _taken_mb(self, descendants: list[int]) -> float:
         own_mb = process_tree.resident_mb(self.pid) - self.base_mb
-        return own_mb + sum(map(process_tree.resident_mb, process_tree.descendants(self.pid)))
+        return own_mb + sum(map(process_tree.resident_mb, descendants))
 
 
 class Supervisor:
@@ -116,6 +124,8 @@ class Supervisor:
         self._ended: list[protocol.Ended] = []  # reported once their descendants are dead
         self._selector = selectors.DefaultSelector()
         self._is_over = False
+        self._most_mb = self._told_mb = 0.0  # of one attempt, of all so far
+        self._told_s = 0.0
 
     def run(self) -> None:
         """Serve until the kernel has ended; then kill all attempts."""
@@ -132,12 +142,22 @@ class Supervisor:
             now_s = time.monotonic()
             for attempt in self._attempts.values():
                 attempt.watch(now_s)
+                self._most_mb = max(self._most_mb, attempt.most_mb)
+            if now_s >= self._told_s + _TELL_S:
+                self._told_s = now_s
+                self._tell_memory()
             self._reap()
         for attempt in self._attempts.values():
             attempt.kill("cancel")
         while self._attempts or process_tree.children(os.getpid()):
             self._selector.select(_TICK_S)
             self._reap()
+
+    def _tell_memory(self) -> None:
+        if self._most_mb > self._told_mb + _TOLD_MB and not self._is_over:
+            self._told_mb = self._most_mb
+            with contextlib.suppress(OSError):  # the kernel has ended
+                self._control.sendall(protocol.encode_message(protocol.Taken(self._most_mb)))
 
     def _watch(self, descriptor: int, act: Callable[[], object]) -> None:
         self._selector.register(descriptor, selectors.EVENT_READ, act)
@@ -203,6 +223,7 @@ class Supervisor:
         for pid in orphans:
             process_tree.kill(pid)
         if not orphans and self._ended:
+            self._tell_memory()
             with contextlib.suppress(OSError):  # the kernel has ended
                 self._control.sendall(b"".join(map(protocol.encode_message, self._ended)))
             self._ended.clear()

@@ -29,7 +29,11 @@ _CLOSE_S = 5.0
 
 
 class SupervisorClient:
-    """Run attempts as children of a supervisor process (Linux)."""
+    """Run attempts as children of a supervisor process (Linux).
+
+    Attributes:
+        most_mb: The most memory that one attempt had taken so far; None before any was measured.
+    """
 
     def __init__(self, preload: Sequence[str]) -> None:
         self._threads = Threads()
@@ -39,6 +43,7 @@ class SupervisorClient:
         self._sockets: dict[int, socket.socket] = {}
         self._messages = protocol.MessageReader()
         self._lost = ""
+        self.most_mb: float | None = None
         self._control, theirs = socket.socketpair()
         with theirs:
             self._process = subprocess.Popen(  # noqa: S603  # our own program
@@ -110,6 +115,8 @@ class SupervisorClient:
         for message in self._messages.feed(piece):
             if isinstance(message, protocol.Ended) and message.number in self._ended:
                 self._ended[message.number].set_result(message)
+            elif isinstance(message, protocol.Taken):
+                self.most_mb = message.most_mb
             elif isinstance(message, protocol.Failed):
                 self._lose(message.reason)
         if not piece:

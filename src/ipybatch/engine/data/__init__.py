@@ -6,6 +6,7 @@ items    what a user gives as items, tables too, as a list
 plan     items as tasks with keys
 events   what happens, as frozen types
 outcome  how an item ended; results as JSON
+fact     a figure of the row above a session's table
 masking  secrets out of every text; an error as one line
 clock    the time as a parameter
 loop_call  a function handed to the thread of an event loop

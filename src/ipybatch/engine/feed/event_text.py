@@ -26,6 +26,7 @@ from typing import Any, Literal, get_args
 import msgspec
 
 from ipybatch.engine.data import events
+from ipybatch.engine.data.fact import counted
 from ipybatch.engine.data.masking import mask
 from ipybatch.engine.feed.feed import Listener
 from ipybatch.engine.feed.snapshot import Group, Snapshot
@@ -228,9 +229,10 @@ def _way_out(event: events.CooledDown) -> str:
 
 def _tallied(event: events.Tallied) -> Words:
     times = event.times
-    words = [f"{times['done']:,} done", f"{times['failed']:,} failed" if times["failed"] else ""]
-    words.append(f"{times['retry']:,} {'retry' if times['retry'] == 1 else 'retries'}" if times["retry"] else "")
-    return "info", f"{times['scheduled']:,} tried: {', '.join(filter(None, words))}"
+    again, left = times["retry"], max(0, times["failed"] - times["retry"])  # what failed and was not tried again
+    words = [f"{_items(times['done'])} completed", f"{left:,} did not" if left else ""]
+    words.append(f"{again:,} tried again" if again else "")
+    return "info", f"{counted(times['scheduled'], 'attempt')}: {', '.join(filter(None, words))}"
 
 
 def _items_added(event: events.ItemsAdded) -> Words:

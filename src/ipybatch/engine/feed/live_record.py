@@ -8,11 +8,12 @@ may be a second old, or that of a process that died.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import msgspec
 
 from ipybatch.engine.data import events
+from ipybatch.engine.data.fact import Fact
 from ipybatch.engine.data.policy import Breaker, Limits, Rate
 from ipybatch.engine.data.spec import Spec
 from ipybatch.engine.feed.session_view import LiveStatus
@@ -34,6 +35,7 @@ class LiveRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
         breaker_policy: (failures, give_up_after); None for no breaker.
         rates: (limit, limit as declared, per_s, unit) of each rate.
         groups: Those that have a name or columns of their own, and those that have not ended.
+        facts: What the work tells of itself.
     """
 
     running: int = 0
@@ -48,6 +50,7 @@ class LiveRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
     last_error: str = ""
     is_cooling: bool = False
     budget_usd: float | None = None
+    facts: list[Fact] = []
 
     def counts(self, on_record: events.Counts) -> events.Counts:
         """Return the counts of what has ended, and of what is in flight: no more than is left, as this may be older."""
@@ -84,7 +87,9 @@ def decode(live: bytes | None) -> LiveRecord | None:
         return None
 
 
-def live_record(snapshot: Snapshot, status: LiveStatus, spec: Spec, declared: Limits, now_s: float) -> LiveRecord:
+def live_record(  # noqa: PLR0917  # what is known of the moment, each of another type
+    snapshot: Snapshot, status: LiveStatus, spec: Spec, declared: Limits, now_s: float, facts: Sequence[Fact] = ()
+) -> LiveRecord:
     """Return what is to be recorded; on the engine's thread while it runs."""
     rates, paced = spec.limits.rates, spec.limits.all_rates[len(spec.limits.rates) :]
     busiest = sorted(status.limit_groups, key=lambda group: -group.waiting)[:_LIMIT_GROUPS]
@@ -102,6 +107,7 @@ def live_record(snapshot: Snapshot, status: LiveStatus, spec: Spec, declared: Li
         last_error=snapshot.last_error,
         is_cooling=snapshot.cooling(now_s + LIFTED_S) is not None,
         budget_usd=snapshot.budget_usd,
+        facts=list(facts),
     )
 
 

@@ -10,6 +10,7 @@ from typing import Literal, Protocol, TypeVar
 import msgspec
 
 from ipybatch.engine.data import events
+from ipybatch.engine.data.fact import Fact
 from ipybatch.engine.data.outcome import RecordedItem, Summary
 from ipybatch.engine.data.policy import Limits
 from ipybatch.engine.data.spec import Spec
@@ -89,6 +90,10 @@ class SessionView(Protocol):
     @property
     def live_status(self) -> LiveStatus:
         """The live status: facts of the moment."""
+
+    @property
+    def facts(self) -> list[Fact]:
+        """What its work tells of itself; while it runs always as many, so that nothing moves."""
 
     @property
     def policy(self) -> Spec:

@@ -15,6 +15,7 @@ import msgspec
 
 from ipybatch.engine.data import events
 from ipybatch.engine.data.events import MARKS, BreakerState, Counts, Extra, Mark, State, Status
+from ipybatch.engine.data.fact import Fact
 from ipybatch.engine.data.masking import printable
 
 RECENT_ITEMS = 50
@@ -126,6 +127,7 @@ class Snapshot(msgspec.Struct, kw_only=True):
         depleted: How often the limits were used up, once a window at most; ``emptied``: how often nothing waited any
             more; ``idled``: how often nothing ran either; ``dropped``: how many listeners raised and were dropped.
         spent_usd: In this run so far; None for work that costs nothing.
+        facts: What its work told of itself last.
     """
 
     name: str = ""
@@ -162,6 +164,7 @@ class Snapshot(msgspec.Struct, kw_only=True):
     dropped: int = 0
     spent_usd: float | None = None
     budget_usd: float | None = None
+    facts: list[Fact] = msgspec.field(default_factory=list)
     _marks: deque[tuple[float, int]] = msgspec.field(default_factory=lambda: deque(maxlen=RATE_SPAN_S))
     _next_mark_s: float = 0.0
     _before: Mark = Mark(0.0, 0, 0, 0)  # of earlier processes

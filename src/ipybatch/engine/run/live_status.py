@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from textwrap import shorten
 
 from ipybatch.engine.data.clock import Clock
@@ -23,8 +23,17 @@ _WAITING = {
 }
 
 
-def read_live_status(runner: Runner | None, limits: Limits, snapshot: Snapshot, clock: Clock) -> LiveStatus:
-    """Return the live status; on the engine's thread while it runs."""
+Left = Callable[[], tuple[float, float] | None]
+
+
+def read_live_status(
+    runner: Runner | None, limits: Limits, snapshot: Snapshot, clock: Clock, left_s: Left | None = None
+) -> LiveStatus:
+    """Return the live status; on the engine's thread while it runs.
+
+    Args:
+        left_s: What the work itself tells of the seconds left, at best and at worst; None where it cannot.
+    """
     now_s, unix_s = clock.now_s(), clock.unix_s()
     if runner is None or runner.state is not None:
         return LiveStatus(allowed_per_s=allowed_per_s(limits), lingering=runner.lingering if runner else 0)
@@ -33,7 +42,7 @@ def read_live_status(runner: Runner | None, limits: Limits, snapshot: Snapshot, 
         _why(runner, snapshot, now_s, unix_s),
         [*shown, *_windows(() if limits.pacer is None else limits.pacer.windows, now_s)],
         allowed_per_s(limits),
-        _eta_s(snapshot, limits, unix_s),
+        (None if left_s is None else left_s()) or _eta_s(snapshot, limits, unix_s),
         runner.lingering,
         _limit_groups(runner, now_s),
         None if runner.scheduler.queued is None else tuple(runner.scheduler.queued),

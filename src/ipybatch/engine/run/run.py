@@ -22,6 +22,7 @@ import msgspec
 from ipybatch.engine.data import events
 from ipybatch.engine.data.clock import Clock, SystemClock
 from ipybatch.engine.data.events import Counts, State, Status
+from ipybatch.engine.data.fact import Fact
 from ipybatch.engine.data.items import ItemList
 from ipybatch.engine.data.masking import describe
 from ipybatch.engine.data.outcome import Outcome
@@ -38,7 +39,7 @@ from ipybatch.engine.rules.limit_groups import GroupLimiter, LimitGroup, LimitGr
 from ipybatch.engine.rules.limiter import Limiter
 from ipybatch.engine.rules.scheduler import Batch, Scheduler
 from ipybatch.engine.run.engine_thread import SUPERVISED
-from ipybatch.engine.run.live_status import read_live_status
+from ipybatch.engine.run.live_status import Left, read_live_status
 from ipybatch.engine.run.runner import Runner
 from ipybatch.engine.run.slots import AGAIN_S, CANCELS, TICKET
 from ipybatch.engine.store import resume, rows, run_store
@@ -54,6 +55,7 @@ Change = tuple[Wanted, int]  # which tasks, and the place of their new priority
 
 _AHEAD = 100  # tasks that the scheduler takes at once
 LIVE_S = 1.0  # how often the facts of the moment are recorded
+FACTS_S = 0.15  # how long the work's own are taken for new
 _LOOK_AHEAD = 1000  # items of a generator that may wait in limit groups
 _UNFINISHED: frozenset[Status] = frozenset({"failed", "timeout", "cancelled", "skipped"})
 
@@ -64,6 +66,8 @@ class Run:
     Attributes:
         runner: None until the engine's loop has begun it.
         obey: What acts on a command from elsewhere, on the engine's thread, and returns why it did not; None for none.
+        left_s: What the work tells of the seconds left; None for work that tells nothing.
+        tell_facts: What the work tells of itself, given whether it is over; None for work that tells nothing.
     """
 
     def __init__(  # noqa: PLR0917  # its collaborators, each of another type
@@ -84,6 +88,9 @@ class Run:
         self._live = b""  # facts of the moment on record
         self._live_s = -math.inf  # when they were looked at
         self.obey: Callable[[Command], str] | None = None
+        self.left_s: Left | None = None
+        self.tell_facts: Callable[[bool], list[Fact]] | None = None
+        self._facts_of = (-math.inf, False)  # when they were made, and whether it was over
         self._inbox: Inbox | None = None
         self._stops: list[tuple[State, str, Status]] = []  # asked for before the loop has begun it
         self._opened: Opened | None = None
@@ -281,10 +288,30 @@ class Run:
         self._live = live
         return live
 
-    def _encode_live(self) -> bytes:
+    def _encode_live(self, *, is_over: bool = False) -> bytes:
         snapshot, limits = self._feed.snapshot, self._spec.limits
-        status = read_live_status(self.runner, limits, snapshot, self._clock)
-        return msgspec.json.encode(live_record(snapshot, status, self._spec, self._declared, self._clock.unix_s()))
+        status = read_live_status(self.runner, limits, snapshot, self._clock, self.left_s)
+        facts = self.read_facts(is_over=is_over)
+        record = live_record(snapshot, status, self._spec, self._declared, self._clock.unix_s(), facts)
+        return msgspec.json.encode(record)
+
+    def read_facts(self, *, is_over: bool) -> list[Fact]:
+        """Return what the work tells of itself; on the engine's thread while it runs.
+
+        It is made anew for each update of a view, so that its figures move with the others, and once for all views.
+        """
+        now_s = self._clock.now_s()
+        made_s, was_over = self._facts_of
+        snapshot = self._feed.snapshot
+        if self.tell_facts is None or (was_over is is_over and now_s < made_s + FACTS_S):
+            return snapshot.facts
+        self._facts_of = now_s, is_over
+        try:
+            snapshot.facts = self.tell_facts(is_over)
+        except Exception as error:  # the run goes on without them
+            snapshot.facts = []
+            self._feed.note(f"the work could not tell how it stands: {describe(error)}")
+        return snapshot.facts
 
     def _press(self) -> None:
         """Cancel the entering or leaving of the work, once it has been stopped, until it ends or is left to itself."""
@@ -483,6 +510,7 @@ class Run:
         assert self._membership is not None
         self._membership.leave()
         is_anew = state == "rolled_back"
+        self.read_facts(is_over=True)
         close = partial(
             store.close,
             state,
@@ -494,7 +522,7 @@ class Run:
             usd=snapshot.spent_usd,
             is_anew=is_anew,
             doubted=runner.doubted,
-            live=None if is_anew else self._encode_live(),
+            live=None if is_anew else self._encode_live(is_over=True),
             patience_s=BUSY_S if runner.is_journal_locked else PATIENCE_S,
         )
         try:

@@ -14,7 +14,7 @@ import msgspec
 
 from ipybatch.engine.data.plan import OrderedRow, Plan, Task, from_row, to_row
 from ipybatch.engine.store.run_store import Found
-from ipybatch.engine.store.schema import SEQ_BITS
+from ipybatch.engine.store.schema import SEQ_BITS, ids
 
 PART = 1000  # tasks a row of the plan
 
@@ -96,3 +96,13 @@ def skip(database: sqlite3.Connection, run: int, reasons: Sequence[tuple[Task, s
         ((base + task.seq, task.key, task.digest, now_s, reason) for task, reason in reasons),
     )
     database.executemany("DELETE FROM traceback WHERE id = ?", ((base + task.seq,) for task, _ in reasons))
+
+
+def skipped(database: sqlite3.Connection, run: int) -> dict[str, int]:
+    """Return how many tasks the plan left out, by what their reasons say before the colon."""
+    rows = database.execute(
+        "SELECT substr(error, 1, instr(error || ':', ':') - 1) reason, count(*) FROM item"
+        " WHERE id >= ? AND id < ? AND status = 'skipped' AND attempts = 0 GROUP BY reason",
+        ids(run),
+    )
+    return dict(rows.fetchall())

@@ -44,6 +44,7 @@ from ipybatch.gemini.service.request_config import RequestConfig
 
 MARGIN = 2  # times the longest answer so far
 _NO_USD = Decimal(0)
+_MANY = Tokens(1_000_000, 1_000_000, 0, 0)  # to compare the prices of two lanes
 
 
 class Bound(msgspec.Struct, frozen=True):
@@ -201,6 +202,8 @@ class Money(msgspec.Struct):
         account: The credit account; None: credits are not counted.
         output_tokens: Expected tokens of an answer, the least that is reserved for one where no bound is known.
         credits_held: Reservations for prompts in jobs, by what for and how much.
+        saved_usd: How much more the answers by flex and batch would have cost online.
+        has_prices: Whether a price was found for every answer so far.
     """
 
     budget: Budget
@@ -208,6 +211,8 @@ class Money(msgspec.Struct):
     account: CreditAccount | None = None
     output_tokens: float = OUTPUT_TOKENS
     credits_held: dict[tuple[str, Decimal], int] = {}
+    saved_usd: Decimal = _NO_USD
+    has_prices: bool = True
     _minute: float = 0.0
     _tiers: dict[tuple[str, str], list[tuple[int, Rates]]] = {}
     _bounds: dict[tuple[str, str, Most, int | None, int | None, int], Bound] = {}
@@ -233,6 +238,16 @@ class Money(msgspec.Struct):
             found = find_rates(model, lane, at=datetime.now(tz=UTC), own=check_prices(self.prices))
             tiers = self._tiers[model, lane] = found
         return rates_of(tiers, prompt)
+
+    def save(self, model: str, lane: str, usd: Decimal | None) -> None:
+        """Count how much more answers would have cost online."""
+        if lane == "online":
+            return
+        paid, online = self.rates(model, lane, 0), self.rates(model, "online", 0)
+        if usd is None or paid is None or online is None:
+            self.has_prices = False
+        elif (cost := paid.cost(_MANY)) > 0:
+            self.saved_usd += max(_NO_USD, usd * (online.cost(_MANY) / cost - 1))
 
     def bound(self, prompt: Prompt, model: str, lane: str, request_config: RequestConfig) -> Bound | None:
         """Return what may be reserved for a call; None if no price is known."""

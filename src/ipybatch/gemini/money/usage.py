@@ -287,6 +287,17 @@ def confirmed_usd(journal: Journal, session: str, since_s: float) -> Decimal:
     return Decimal(str(usd))
 
 
+def usd_of_lanes(journal: Journal, session: str, since_s: float) -> list[tuple[str, str, Decimal]]:
+    """Return model, lane and USD of a session's answers since a Unix time that came by flex and batch."""
+    with journal.reader() as database:
+        rows = database.execute(
+            f"SELECT model, lane, sum(usd) FROM usage WHERE session = ? AND at_s >= ? AND lane != 'online'"  # noqa: S608
+            f" AND status IN {ANSWERED} AND usd IS NOT NULL GROUP BY model, lane",
+            (session, since_s),
+        ).fetchall()
+    return [(model, lane, Decimal(str(usd))) for model, lane, usd in rows]
+
+
 def uncollected_usd(journal: Journal, session: str, since_s: float) -> dict[str, Decimal]:
     """Return the most that each job of a session may still cost, by display name: its bound less those on record.
 
