@@ -160,6 +160,15 @@ def test_csv_is_written_with_formulas_escaped(done, tmp_path):
         "@SUM",
         "\tx",
         "\rx",
+        "\nx",
+        " =1",
+        "\n\n=1",
+        "\u200b\ufeff=1",
+        "\u202e-1",
+        "\uff1d1+1",
+        "\u3000\uff0b1",
+        "\uff0d1",
+        "\uff20SUM",
     ],
 )
 def test_every_start_of_a_formula_is_escaped(plan, clock, tmp_path, text):

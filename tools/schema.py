@@ -15,6 +15,7 @@ import msgspec
 from msgspec import inspect
 
 from ipybatch.engine.data import events, fact
+from ipybatch.engine.data.result_columns import FORMULA
 from ipybatch.engine.feed import event_text
 from ipybatch.jupyter import messages, sessions
 from ipybatch.server import wire
@@ -125,7 +126,8 @@ def generate() -> str:
     names = [f"export type {name} = {union(values)};\n" for name, values in LITERALS.items()]
     unions = [f"export type {n} = {expression(msgspec.inspect.type_info(k))};\n" for n, k in MESSAGES.items()]
     head = HEAD.format("jupyter/messages.py and sessions.py")
-    return "\n".join([head, "".join(names), *map(interface, found.values()), "".join(unions)])
+    rule = f"/** What a spreadsheet would run as a formula begins like this. */\nexport const FORMULA = /{FORMULA}/;\n"
+    return "\n".join([head, "".join(names), *map(interface, found.values()), "".join(unions), rule])
 
 
 def generate_wire() -> str:

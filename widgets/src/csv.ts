@@ -1,11 +1,9 @@
 // Csv: rows as text for a spreadsheet, into a file or onto the clipboard.
 import { seconds } from "./columns";
-import type { Group, Item } from "./schema";
+import { FORMULA, type Group, type Item } from "./schema";
 
 type Value = string | number;
 
-/** A spreadsheet would run what starts with one of these as a formula. */
-const FORMULA = /^[=+\-@\t\r]/;
 const NAME_CHARS = 80;
 
 /** Comma-separated, as RFC 4180 has it. */

@@ -261,3 +261,6 @@ export type FromKernel = Update | Beat | Ack | Rows;
 export type FromBrowser = Hello | Here | Bye | Resync | Command;
 export type ForSessions = List;
 export type FromSessions = Within | Hello;
+
+/** What a spreadsheet would run as a formula begins like this. */
+export const FORMULA = /^(?:[\u0000-\u0020\u007f-\u00a0\u00ad\u034f\u061c\u1680\u180e\u2000-\u200f\u2028-\u202f\u205f-\u206f\u3000\ufeff]*[=+\-@\uff1d\uff0b\uff0d\uff20]|[\t\r\n])/;

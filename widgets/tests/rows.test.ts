@@ -171,6 +171,12 @@ it("writes what a spreadsheet reads as text, never as a formula", () => {
   expect(tsv([["a\tb", "=x"], [1, ""]])).toBe("a b\t'=x\n1\t");
 });
 
+it("guards a formula also behind what is not seen, and one in full-width signs", () => {
+  const starts = ["\u200b=1", " \n-1", "\uff1d1+1", "\uff20SUM", "\ufeff+1", "\nx", "\u202e@x"];
+  for (const cell of starts) expect(csv([[cell]])).toMatch(/^"?'/);
+  expect(csv([[" a = b", "x-1", "5 + 5", "\u5168\u89d2"]])).toBe(" a = b,x-1,5 + 5,\u5168\u89d2\r\n");
+});
+
 it("names the file after the session, safely", () => {
   expect(fileName("wishlist refresh")).toBe("wishlist-refresh.csv");
   expect(fileName("../../etc/passwd")).toBe("etc-passwd.csv");

@@ -22,7 +22,7 @@ from types import FrameType
 from typing import Any
 
 from ipybatch.engine.data import events
-from ipybatch.engine.data.masking import printable
+from ipybatch.engine.data.masking import isolated, printable
 from ipybatch.engine.data.outcome import Outcome
 from ipybatch.engine.feed.event_text import line_of
 from ipybatch.engine.feed.feed import Listener
@@ -60,7 +60,7 @@ def _bar(session: SessionView) -> tuple[Any, Any]:
     bar = tqdm(
         total=session.snapshot.counts.total,
         initial=session.snapshot.counts.ended,
-        desc=session.snapshot.name,
+        desc=isolated(session.snapshot.name),
         unit="item",
     )
 
@@ -80,7 +80,7 @@ def _words(session: SessionView) -> str:
     breaker = session.snapshot.breaker
     words: list[str] = [] if session.snapshot.state == "running" else [session.snapshot.state]
     if breaker.state != "closed":
-        whose = f" of {breaker.limit_group}" if breaker.limit_group else ""
+        whose = f" of {isolated(breaker.limit_group)}" if breaker.limit_group else ""
         words.append(f"breaker{whose} {breaker.state.replace('_', '-')}")
     if session.snapshot.counts.failed:
         words.append(f"{session.snapshot.counts.failed} failed")
@@ -91,7 +91,7 @@ def _lines(session: SessionView) -> tuple[Any, Any]:
     def listen(event: events.Event) -> None:
         line = line_of(event)
         if line and sys.stderr is not None:
-            sys.stderr.write(f"{session.snapshot.name}: {printable(line)}\n")
+            sys.stderr.write(f"{isolated(session.snapshot.name)}: {printable(line)}\n")
 
     return session.on(listen), lambda: None
 

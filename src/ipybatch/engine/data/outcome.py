@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from ipybatch.engine.data.events import Counts, State, Status
-from ipybatch.engine.data.masking import mask_bytes
+from ipybatch.engine.data.masking import isolated, mask_bytes
 from ipybatch.errors import Permanent
 
 encoder = msgspec.json.Encoder()
@@ -141,9 +141,9 @@ class Summary(msgspec.Struct, frozen=True):
         counts = self.counts
         total = counts.ended if counts.total is None else counts.total
         line = (
-            f"{self.name} {self.state}: {counts.completed}/{total} successful,"
+            f"{isolated(self.name)} {self.state}: {counts.completed}/{total} successful,"
             f" {counts.failed + counts.timeout} failed, {counts.skipped} skipped"
         )
         if counts.cancelled:
             line += f", {counts.cancelled} cancelled"
-        return f"{line} ({self.reason})" if self.reason else line
+        return f"{line} ({isolated(self.reason)})" if self.reason else line

@@ -8,6 +8,7 @@ same columns whether they are in memory at once or told one after the other.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
@@ -16,7 +17,12 @@ import msgspec
 OURS = ("key", "status", "attempts", "seconds", "error")
 LEFT = {"failed": "skipped", "cancelled": "cancelled", "rolled_back": "cancelled"}  # items without an outcome, by state
 
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+# What a spreadsheet takes for the beginning of a formula: a sign of ASCII or its full-width form, also behind what is
+# not seen (blanks, line feeds, controls, marks of direction and of byte order), and a tab or an end of line alone.
+# The panel's CSV has the same rule: the front end's is generated from this one, so both languages must read it alike.
+_UNSEEN = r"\u0000-\u0020\u007f-\u00a0\u00ad\u034f\u061c\u1680\u180e\u2000-\u200f\u2028-\u202f\u205f-\u206f\u3000\ufeff"
+FORMULA = rf"^(?:[{_UNSEEN}]*[=+\-@\uff1d\uff0b\uff0d\uff20]|[\t\r\n])"
+_FORMULA = re.compile(FORMULA)
 _WIDEST = 1 << 63  # of whole numbers that a column of them holds
 
 
@@ -36,9 +42,9 @@ def json_of(value: Any) -> Any:
 def safe_cell(value: Any) -> Any:
     """Keep a spreadsheet from running text as a formula.
 
-    Source: https://owasp.org/www-community/attacks/CSV_Injection (2026-11-22).
+    Source: https://owasp.org/www-community/attacks/CSV_Injection (2026-11-30).
     """
-    if isinstance(value, str) and value.startswith(_FORMULA):
+    if isinstance(value, str) and _FORMULA.match(value):
         return f"'{value}"
     return value
 

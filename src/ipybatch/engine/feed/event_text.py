@@ -27,7 +27,7 @@ import msgspec
 
 from ipybatch.engine.data import events
 from ipybatch.engine.data.fact import counted
-from ipybatch.engine.data.masking import mask
+from ipybatch.engine.data.masking import isolated, mask
 from ipybatch.engine.feed.feed import Listener
 from ipybatch.engine.feed.snapshot import Group, Snapshot
 from ipybatch.engine.rules.limiter import LONG_COOL_S
@@ -138,7 +138,7 @@ def lines(told: Iterable[tuple[int, events.Event]], groups: Mapping[int, Group])
     for number, event in told:
         group = getattr(event, "group", 0)
         if isinstance(event, events.GroupEnded | events.GroupChanged):
-            name = groups[group].name if group in groups else f"Group {group}"
+            name = isolated(groups[group].name) if group in groups else f"Group {group}"
             level, text = _group_ended(event, name) if isinstance(event, events.GroupEnded) else _changed(event, name)
         else:
             level, text = _WORDS[type(event)](event)
@@ -163,7 +163,7 @@ def _planned(event: events.Planned) -> Words:
 
 def _state_changed(event: events.StateChanged) -> Words:
     word = event.state.replace("_", " ").capitalize()
-    return _LEVELS.get(event.state, "info"), f"{word}: {event.reason}" if event.reason else word
+    return _LEVELS.get(event.state, "info"), f"{word}: {isolated(event.reason)}" if event.reason else word
 
 
 def _group_ended(event: events.GroupEnded, name: str) -> Words:
@@ -171,19 +171,23 @@ def _group_ended(event: events.GroupEnded, name: str) -> Words:
 
 
 def _changed(event: events.GroupChanged, name: str) -> Words:
-    return ("bad", f"{name} {event.status}: {event.error}") if event.error else ("info", f"{name} {event.status}")
+    return (
+        ("bad", f"{name} {event.status}: {isolated(event.error)}")
+        if event.error
+        else ("info", f"{name} {event.status}")
+    )
 
 
 def _attempt_failed(event: events.AttemptFailed) -> Words:
     again = f"; again in {event.wait_s:.1f} s" if event.wait_s else ""
-    return "warn", f"{event.key}: attempt {event.attempt} failed{again}: {event.error}"
+    return "warn", f"{isolated(event.key)}: attempt {event.attempt} failed{again}: {isolated(event.error)}"
 
 
 def _item_ended(event: events.ItemEnded) -> Words:
     times = "" if event.attempts == 1 else f" after {event.attempts} attempts"
     level: Level = "bad" if event.status in ("failed", "timeout") else "info"
-    error = "" if event.error in ("", event.status) else f": {event.error}"
-    return level, f"{event.key} {_SAID.get(event.status, event.status)}{times}{error}"
+    error = "" if event.error in ("", event.status) else f": {isolated(event.error)}"
+    return level, f"{isolated(event.key)} {_SAID.get(event.status, event.status)}{times}{error}"
 
 
 def _items_left(event: events.ItemsLeft) -> Words:
@@ -191,7 +195,7 @@ def _items_left(event: events.ItemsLeft) -> Words:
 
 
 def _breaker_moved(event: events.BreakerMoved) -> Words:
-    breaker = f"Breaker of {event.limit_group}" if event.limit_group else "Breaker"
+    breaker = f"Breaker of {isolated(event.limit_group)}" if event.limit_group else "Breaker"
     if event.state == "open":
         failures = "1 failure" if event.failures == 1 else f"{event.failures:,} failures"
         return "bad", f"{breaker} open after {failures} in a row; opening {event.openings:,}"
@@ -203,10 +207,10 @@ def _breaker_moved(event: events.BreakerMoved) -> Words:
 
 
 def _cooled_down(event: events.CooledDown) -> Words:
-    what = f"Cooling down {event.limit_group}" if event.limit_group else "Cooling down"
+    what = f"Cooling down {isolated(event.limit_group)}" if event.limit_group else "Cooling down"
     if not event.until_s:
-        return "info", f"{what} ended: {event.reason}"
-    return "warn", f"{what} for {max(0.0, event.until_s - event.at_s):.1f} s: {event.reason}{_way_out(event)}"
+        return "info", f"{what} ended: {isolated(event.reason)}"
+    return "warn", f"{what} for {max(0.0, event.until_s - event.at_s):.1f} s: {isolated(event.reason)}{_way_out(event)}"
 
 
 def why_waiting(snapshot: Snapshot, now_s: float) -> str:
@@ -216,9 +220,9 @@ def why_waiting(snapshot: Snapshot, now_s: float) -> str:
         return ""
     if event.limit_group and snapshot.counts.running:  # others go on
         return ""
-    what = f"{event.limit_group} cools down" if event.limit_group else "cooling down"
+    what = f"{isolated(event.limit_group)} cools down" if event.limit_group else "cooling down"
     until = time.strftime("%H:%M on %Y-%m-%d", time.localtime(event.until_s))
-    return f"{what} until {until}: {event.reason}{_way_out(event)}"
+    return f"{what} until {until}: {isolated(event.reason)}{_way_out(event)}"
 
 
 def _way_out(event: events.CooledDown) -> str:
@@ -254,7 +258,7 @@ _SAID = {"timeout": "timed out"}
 _WORDS: dict[type, Callable[[Any], Words]] = {
     events.Planned: _planned,
     events.StateChanged: _state_changed,
-    events.GroupStarted: lambda event: ("info", f"{event.name} began: {_items(event.items)}"),
+    events.GroupStarted: lambda event: ("info", f"{isolated(event.name)} began: {_items(event.items)}"),
     events.AttemptFailed: _attempt_failed,
     events.ItemEnded: _item_ended,
     events.ItemsLeft: _items_left,
@@ -271,17 +275,17 @@ def line_of(event: events.Event) -> str:
     """Return an event as one line for people; "" for one they need not see."""
     match event:
         case events.ItemEnded():
-            line = f"{event.key} {event.status} in {event.seconds:.2f} s{_because(event.error)}"
+            line = f"{isolated(event.key)} {event.status} in {event.seconds:.2f} s{_because(event.error)}"
         case events.AttemptFailed():
             again = f"again in {event.wait_s:.1f} s"
-            line = f"{event.key} attempt {event.attempt} failed, {again}{_because(event.error)}"
+            line = f"{isolated(event.key)} attempt {event.attempt} failed, {again}{_because(event.error)}"
         case events.BreakerMoved(state="open" | "half_open"):
-            breaker = f"breaker of {event.limit_group}" if event.limit_group else "breaker"
+            breaker = f"breaker of {isolated(event.limit_group)}" if event.limit_group else "breaker"
             line = f"{breaker} {event.state.replace('_', '-')} after {event.failures} failures in a row"
         case events.CooledDown(until_s=0.0):
-            line = f"cooling down ended: {event.reason}"
+            line = f"cooling down ended: {isolated(event.reason)}"
         case events.CooledDown():
-            line = f"cooling down for {event.until_s - event.at_s:.1f} s: {event.reason}{_way_out(event)}"
+            line = f"cooling down for {event.until_s - event.at_s:.1f} s: {isolated(event.reason)}{_way_out(event)}"
         case events.Noted(kind="over"):
             line = ""
         case events.Noted():
@@ -294,4 +298,4 @@ def line_of(event: events.Event) -> str:
 
 
 def _because(reason: str) -> str:
-    return f": {reason}" if reason else ""
+    return f": {isolated(reason)}" if reason else ""
