@@ -198,7 +198,7 @@ def test_a_hundred_rows_come_at_once(plan, clock):
     assert [len(execute(session, f"items/0/{offset}").items) for offset in (0, 100, 200, 300)] == [100, 100, 50, 0]
 
 
-WHOLE = "must be a whole number from 0 to 999,999,999,999,999, got"
+WHOLE = "must be a whole number from 0 to 9,999,999,999,999,999, got"
 
 
 @pytest.mark.parametrize(
@@ -230,6 +230,14 @@ WHOLE = "must be a whole number from 0 to 999,999,999,999,999, got"
         ("items/1/-1", f"offset {WHOLE} '-1'"),
         ("items/1/1e3", f"offset {WHOLE} '1e3'"),
         ("items/1/\N{ARABIC-INDIC DIGIT ONE}", f"offset {WHOLE} '\N{ARABIC-INDIC DIGIT ONE}'"),
+        ("errors", "errors needs an offset, and takes a search, a limit and a version, got 0 arguments"),
+        ("errors/0/a/b/c/d", "errors needs an offset, and takes a search, a limit and a version, got 5 arguments"),
+        ("errors/-1", f"offset {WHOLE} '-1'"),
+        ("errors/0//0", "limit must be a whole number from 1 to 2,000, got 0"),
+        ("errors/0//99999", "limit must be a whole number from 1 to 2,000, got 99,999"),
+        ("errors/0//10/x", f"version {WHOLE} 'x'"),
+        ("retry_failed", "the session is planned: what failed can be tried again once it has ended"),
+        ("retry_failed/a/b", "retry_failed takes one search at most, got 2 arguments"),
         ("pause/1", "pause takes no arguments, got '1'"),
         ("resume/now/please", "resume takes no arguments, got 'now/please'"),
         ("cancel/", "cancel takes no arguments, got ''"),
@@ -244,6 +252,40 @@ def test_what_is_no_command_is_refused(session, words, message):
     assert commands.describe(caught.value).startswith(message)
     assert session.policy == before
     assert session.state == "planned"
+
+
+def test_errors_are_told_by_message_and_by_page(session, clock):
+    """The messages come with the first page; a page of another list is not mixed with it."""
+    clock.run(session)
+    first = execute(session, "errors/0")
+    assert [(group.message, group.count, group.scope) for group in first.groups] == [
+        ("ConnectionError: HTTP 503 of <key>", 8, "service")
+    ]
+    assert (first.total, first.of, first.offset, len(first.items)) == (8, 8, 0, 8)
+    second = execute(session, f"errors/6//100/{first.version}")
+    assert (second.version, second.offset, second.groups) == (first.version, 6, [])
+    assert [item.key for item in second.items] == ["33", "38"]
+    searched = execute(session, "errors/0/503%20of%203%2F/50")
+    assert (searched.search, searched.total, searched.of) == ("503 of 3/", 0, 8)
+    assert execute(session, "errors/9999999999999999").items == []
+    assert len(execute(session, "errors/0//3").items) == 3
+
+
+def test_what_matches_is_run_again(live, wait_for):
+    tried = []
+
+    async def fail(item):
+        tried.append(item)
+        raise Permanent("HTTP 404: no game" if item % 2 else "HTTP 410: a/b gone")
+
+    session = live(fail, [1, 2, 3])
+    session.run()
+    tried.clear()
+    assert execute(session, "retry_failed/a%2Fb").text == "running what failed again"
+    wait_for(session)
+    assert tried == [2]
+    with pytest.raises(InputError, match="nothing that failed matches 'teapot'"):
+        execute(session, "retry_failed/teapot")
 
 
 @pytest.mark.parametrize("command", ["", "panel", "panel/random"])

@@ -176,6 +176,31 @@ def test_failures_are_grouped_by_message(served, plan, clock):
     ]
 
 
+def test_failures_are_searched_and_paged_in_the_journal(served, plan, clock):
+    """A page and the one after it are of one list; what cannot be is refused with its field."""
+
+    async def fail(item):
+        raise Permanent("gone" if item > 7 else f"no page {item}")
+
+    clock.run(plan(fail, list(range(10))))
+    (item,) = told(served, "/sessions")["items"]
+    at = f"/sessions/{item['id']}/failures"
+    first = told(served, f"{at}?limit=3")
+    assert [(group["message"], group["count"]) for group in first["groups"]] == [("no page <key>", 8), ("gone", 2)]
+    rest = told(served, f"{at}?offset=3&version={first['version']}")
+    assert [one["key"] for one in (*first["items"], *rest["items"])] == [str(number) for number in range(10)]
+    assert rest["version"] == first["version"]
+    assert [one["key"] for one in told(served, f"{at}?search=PAGE%205")["items"]] == ["5"]
+    for asked, field in (
+        ("offset=-1", "offset"),
+        ("limit=0", "limit"),
+        ("limit=2001", "limit"),
+        ("version=x", "version"),
+    ):
+        response = served.get(f"{at}?{asked}")
+        assert (response.status_code, response.json()["field"]) == (422, field)
+
+
 def test_the_log_tells_attempts_and_outcomes_the_latest_first(served, night):
     found, count = pages(served, f"{night}/log?limit=10")
     texts = [line["text"] for line in found]

@@ -5,7 +5,7 @@
 //         -> 0.3 s without an answer -> private subshell -> answer   while a cell keeps the kernel busy
 //         -> no subshells -> control channel -> answer               ipykernel 6
 // No cell is ever interrupted. An engine that is busy is asked, and says so: a second answer tells when it has acted.
-import type { Ack, Command, CommandName, FromBrowser, Rows } from "./schema";
+import type { Ack, Command, CommandName, Errors, FromBrowser, Rows } from "./schema";
 import { execute, join, leave, warm, type Kernel } from "./subshell";
 
 const PATIENCE_MS = 300;
@@ -21,6 +21,7 @@ const DOING: Record<CommandName, string> = {
   adjust: "changing the limits\u2026",
   items: "",
   open: "",
+  errors: "",
 };
 export const BUSY = "the kernel is busy; the command runs as soon as it is free";
 export const GONE = "no kernel is connected to this panel; run its cell again";
@@ -68,7 +69,7 @@ export class Commands {
   }
 
   /** Python's answer, for every view of the panel; "" says nothing. */
-  answered(answer: Ack | Rows): void {
+  answered(answer: Ack | Rows | Errors): void {
     const [asked, pending] = [...this.pending].find(([, pending]) => pending.id === answer.id) ?? [];
     const words = answer.kind === "ack" ? answer.text : "";
     if (pending && answer.kind === "ack" && !answer.done) {

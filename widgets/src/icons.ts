@@ -32,6 +32,7 @@ const PATHS: Record<IconName, string> = {
   adjust: "M1.5 3.5H5M8.6 3.5H10.5M5 3.5A1.8 1.8 0 1 1 8.6 3.5A1.8 1.8 0 1 1 5 3.5M1.5 8.7H2.4M6 8.7H10.5M2.4 8.7A1.8 1.8 0 1 1 6 8.7A1.8 1.8 0 1 1 2.4 8.7",
   items: "M4.2 2.2L8 6L4.2 9.8",
   open: "M4.2 2.2L8 6L4.2 9.8",
+  errors: CROSS,
   warn: "M6 1.8L11 10.4H1ZM6 5V7.4M6 8.8V8.81",
   ascending: "M3 7.5L6 4.5L9 7.5",
   descending: "M3 4.5L6 7.5L9 4.5",

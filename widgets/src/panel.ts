@@ -127,7 +127,8 @@ class Panel {
     if (message.kind === "update") this.update(message);
     else if (message.kind === "beat") this.presence.beat(message);
     else if (message.kind === "rows") this.store.answer(message);
-    if (message.kind === "rows" || message.kind === "ack") this.commands.answered(message);
+    else if (message.kind === "errors") this.store.tell(message);
+    if (message.kind === "rows" || message.kind === "errors" || message.kind === "ack") this.commands.answered(message);
     this.schedule();
   };
 

@@ -2,7 +2,7 @@
 //
 // Rule: a whole update replaces everything; a partial one is folded when it is the next in sequence.
 // One that comes too late changes nothing; one that comes too early shows what it knows, and is a gap.
-import type { BreakerMove, Counts, Group, Head, Item, LogLine, Mark, RecordedItem, Rows, State, Update } from "./schema";
+import type { BreakerMove, Counts, Errors, Group, Head, Item, LogLine, Mark, RecordedItem, Rows, State, Update } from "./schema";
 import { Hearing, type Silence, type Teller, type Why } from "./silence";
 
 const MOVES = 100;
@@ -40,6 +40,8 @@ export class Store {
   log: LogLine[] = [];
   /** Items of the groups that were asked for. */
   readonly details = new Map<number, Detail>();
+  /** Called with each answer to "errors". */
+  readonly onErrors = new Set<(errors: Errors) => void>();
   private seq = 0;
   private headAt_s = 0;
   private readonly hearing: Hearing;
@@ -71,6 +73,11 @@ export class Store {
   answer(rows: Rows): void {
     const before = rows.offset ? (this.details.get(rows.group)?.items ?? []) : [];
     this.details.set(rows.group, { total: rows.total, items: [...before.slice(0, rows.offset), ...rows.items] });
+  }
+
+  /** Hand on the answer to "errors", which is kept where it is shown. */
+  tell(errors: Errors): void {
+    for (const hear of this.onErrors) hear(errors);
   }
 
   /** Seconds since the head was received, what the panel's clocks go on by between updates; up to the last word. */

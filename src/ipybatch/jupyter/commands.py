@@ -11,19 +11,21 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
+from urllib.parse import unquote
 
 from ipybatch.engine.data.events import ENDED
 from ipybatch.engine.data.masking import mask
 from ipybatch.engine.data.plan import short
 from ipybatch.engine.feed.session_view import Reply, SessionView
 from ipybatch.errors import BatchError, InputError
-from ipybatch.jupyter.messages import Ack, Rows
+from ipybatch.jupyter.messages import Ack, Errors, Rows, errors_of
 
 ROWS_AT_ONCE = 100
+ERRORS_AT_ONCE = 2000  # for a file of all of them
 
-_DIGITS = 15  # more is no offset of anything, and above 18 SQLite cannot hold it
+_DIGITS = 16  # of a version; above 18 SQLite cannot hold it
 _WHOLE = re.compile(rf"[0-9]{{1,{_DIGITS}}}")
-_TAKE_ARGUMENTS = ("adjust",)
+_TAKE_ARGUMENTS = ("adjust", "retry_failed")
 
 Arguments = Sequence[str]
 
@@ -36,18 +38,18 @@ class _Action(NamedTuple):
     done: Callable[[SessionView], str | None]
 
 
-def execute(session: SessionView, command: str) -> Ack | Rows:
+def execute(session: SessionView, command: str) -> Ack | Rows | Errors:
     """Execute a command, given by its id, and return the first answer.
 
     Raises:
         InputError: The command is unknown, or its arguments are invalid or not allowed.
     """
     name, arguments = _parts(command)
-    if name == "items":
-        return _rows(session, command, arguments)
+    if name in _QUESTIONS:
+        return _QUESTIONS[name](session, command, arguments)
     action = _ACTIONS.get(name)
     if action is None:
-        msg = f"unknown command {short(name)}: {', '.join(['items', *_ACTIONS])} are known"
+        msg = f"unknown command {short(name)}: {', '.join([*_QUESTIONS, *_ACTIONS])} are known"
         raise InputError(msg)
     if arguments and name not in _TAKE_ARGUMENTS:
         msg = f"{name} takes no arguments, got {short('/'.join(arguments))}"
@@ -99,6 +101,20 @@ def _rows(session: SessionView, command: str, arguments: Arguments) -> Rows:
     return Rows(id=command, group=group, offset=offset, total=total, items=items)
 
 
+def _errors(session: SessionView, command: str, arguments: Arguments) -> Errors:
+    if not 1 <= len(arguments) <= 4:
+        msg = f"errors needs an offset, and takes a search, a limit and a version, got {len(arguments)} arguments"
+        raise InputError(msg)
+    offset, search, limit, version = (*arguments, *("", str(ROWS_AT_ONCE), "0")[len(arguments) - 1 :])
+    at, most, which = _whole("offset", offset), _whole("limit", limit), _whole("version", version)
+    if not 1 <= most <= ERRORS_AT_ONCE:
+        msg = f"limit must be a whole number from 1 to {ERRORS_AT_ONCE:,}, got {most:,}"
+        raise InputError(msg)
+    wanted = unquote(search)
+    found, items = session.failures(wanted, offset=at, limit=most, version=which)
+    return errors_of(command, wanted, at, found, items)
+
+
 def _whole(field: str, given: str) -> int:
     """Return a number that was sent as text, one that SQLite can hold."""
     if not _WHOLE.fullmatch(given):
@@ -139,6 +155,16 @@ def _adjust(session: SessionView, arguments: Arguments) -> Reply:
     return session.adjust(concurrency=_whole("concurrency", concurrency), rates=[_limit(limit) for limit in limits])
 
 
+def _retry(session: SessionView, arguments: Arguments) -> Reply:
+    if len(arguments) > 1:
+        msg = f"retry_failed takes one search at most, got {len(arguments)} arguments"
+        raise InputError(msg)
+    if session.snapshot.state not in ENDED:
+        msg = f"the session is {session.snapshot.state}: what failed can be tried again once it has ended"
+        raise InputError(msg)
+    return session.retry_matching(unquote("".join(arguments)))
+
+
 def _adjusted(session: SessionView) -> str:
     limits = session.policy.limits
     return f"limits changed: {', '.join([f'{limits.concurrency} at a time', *map(str, limits.rates)])}"
@@ -154,9 +180,10 @@ _ACTIONS = {
         lambda _: "the cool-down was ended",
     ),
     "retry_failed": _Action(
-        lambda session, _: session.retry_failed(),
+        _retry,
         "asked to run again what failed",
         lambda _: "running what failed again",
     ),
     "adjust": _Action(_adjust, "asked to change the limits: the engine is busy", _adjusted),
 }
+_QUESTIONS: dict[str, Callable[[SessionView, str, Arguments], Rows | Errors]] = {"items": _rows, "errors": _errors}

@@ -3,7 +3,7 @@
 Rule: `widgets/src/schema.ts` is generated from these types (``make schema``); names are the same on both sides,
 snake_case, with no mapping layer.
 
-    kernel  -> browser   Update (the whole state, or the changes), Beat, Ack, Rows
+    kernel  -> browser   Update (the whole state, or the changes), Beat, Ack, Rows, Errors
     browser -> kernel    Hello, Here, Bye, Resync, Command
 
 A message to the browser is JSON in the one buffer of a custom message.  Updates carry a sequence number; a browser
@@ -16,11 +16,12 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 from itertools import islice, takewhile
-from typing import Literal
+from typing import Literal, cast
 
 import msgspec
 
 from ipybatch.engine.data import events
+from ipybatch.engine.data.error_groups import FailureList
 from ipybatch.engine.data.events import BreakerState, Counts, Mark, State, Status
 from ipybatch.engine.data.fact import Fact
 from ipybatch.engine.data.masking import mask
@@ -31,7 +32,7 @@ from ipybatch.engine.feed.live_record import LIFTED_S
 from ipybatch.engine.feed.session_view import LiveStatus, SessionView
 from ipybatch.engine.feed.snapshot import Group, Snapshot
 
-CommandName = Literal["pause", "resume", "cancel", "lift", "retry_failed", "adjust", "items", "open"]
+CommandName = Literal["pause", "resume", "cancel", "lift", "retry_failed", "adjust", "items", "errors", "open"]
 ViewName = Literal["panel", "progress", "table", "breaker", "timeline", "log"]
 
 
@@ -237,6 +238,36 @@ class Rows(msgspec.Struct, kw_only=True, tag_field="kind", tag="rows"):
     items: list[RecordedItem]
 
 
+class ErrorCount(msgspec.Struct, kw_only=True, frozen=True):
+    """A message, and how many items failed with it."""
+
+    message: str
+    status: Status
+    scope: str
+    count: int
+
+
+class Errors(msgspec.Struct, kw_only=True, tag_field="kind", tag="errors"):
+    """The answer to the command "errors": what failed, by message, and some of these items, in the groups' order.
+
+    Attributes:
+        version: Tells this list from a later one: pages of one list fit together.
+        total: Number of items that match; ``of`` is the number of all that failed.
+        groups: The most frequent first; ``more_groups`` is the number of others, whose items come last.
+        offset: The place of the first of ``items`` among all that match.
+    """
+
+    id: str
+    search: str
+    version: int
+    total: int
+    of: int
+    groups: list[ErrorCount]
+    more_groups: int
+    offset: int
+    items: list[RecordedItem]
+
+
 class Hello(msgspec.Struct, kw_only=True, tag_field="kind", tag="hello"):
     """A view was opened, or is visible again.
 
@@ -270,7 +301,8 @@ class Command(msgspec.Struct, kw_only=True, tag_field="kind", tag="command"):
 
     Attributes:
         id: ``<panel id>/<random>/<name>``, and the arguments, each after a slash: ``items/<group>/<offset>``,
-            ``adjust/<concurrency>/<limit of the first rate>/...``.
+            ``adjust/<concurrency>/<limit of the first rate>/...``, ``errors/<offset>/<search>/<limit>/<version>`` and
+            ``retry_failed/<search>``, the search encoded as part of an address.
     """
 
     id: str
@@ -278,12 +310,13 @@ class Command(msgspec.Struct, kw_only=True, tag_field="kind", tag="command"):
 
 
 FromBrowser = Hello | Here | Bye | Resync | Command
-FromKernel = Update | Beat | Ack | Rows
+FromKernel = Update | Beat | Ack | Rows | Errors
 
 
 Parts = frozenset[Literal["rows", "pace", "moves", "log"]]
 
 LINES_AT_ONCE = 25
+MESSAGES_SHOWN = 300
 LIMIT_GROUPS_SHOWN = 8
 
 _CAN: dict[events.State, list[CommandName]] = {
@@ -350,6 +383,27 @@ def _update(session: SessionView, sent: Cursor, parts: Parts, *, is_whole: bool 
         pace=pace,
         moves=_moves(snapshot, sent) if "moves" in parts else [],
         log=_lines(snapshot, sent) if "log" in parts else [],
+    )
+
+
+def errors_of(id_: str, search: str, offset: int, found: FailureList, items: list[RecordedItem]) -> Errors:
+    """Return a page of what failed; the messages come with the first."""
+    groups = () if offset else found.groups[:MESSAGES_SHOWN]
+    return Errors(
+        id=id_,
+        search=search,
+        version=found.version,
+        total=len(found.ids),
+        of=found.of,
+        groups=[
+            ErrorCount(
+                message=mask(group.message), status=cast("Status", group.status), scope=group.scope, count=group.count
+            )
+            for group in groups
+        ],
+        more_groups=max(0, len(found.groups) - MESSAGES_SHOWN),
+        offset=offset,
+        items=items,
     )
 
 

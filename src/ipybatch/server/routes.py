@@ -17,6 +17,7 @@ from ipybatch.server.aliases import (
     JobStatusHandler,
 )
 from ipybatch.server.event_stream import EventsHandler
+from ipybatch.server.failures import FailuresHandler
 from ipybatch.server.handler import Handler
 from ipybatch.server.later import LaterHandler, LaterListHandler
 from ipybatch.server.openapi import OpenApiHandler
@@ -52,6 +53,7 @@ ROUTES: list[tuple[str, type[Handler]]] = [
     (rf"/sessions/{ID}/items", ItemsHandler),
     (rf"/sessions/{ID}/groups", GroupsHandler),
     (rf"/sessions/{ID}/errors", ErrorsHandler),
+    (rf"/sessions/{ID}/failures", FailuresHandler),
     (rf"/sessions/{ID}/log", LogHandler),
     (r"/templates", LaterListHandler),
     (rf"/templates/{ID}", LaterHandler),

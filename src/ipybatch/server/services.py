@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ipybatch.engine.store import journal as journals
+from ipybatch.engine.store.failures import Looks
 from ipybatch.server import submission_rows
 from ipybatch.server.catalogue import Catalogue
 from ipybatch.server.recorded_view import Views
@@ -48,6 +49,7 @@ class Services:
         catalogue: The sessions of all journals.
         readers: As many uploaded tables are read at the same time, each in a process of its own.
         views: Those of them that tabs show.
+        looks: At what failed in them.
         watcher: What changed in the sessions.
         pool: Two threads for what blocks for moments: SQL, files.
         checks: Two for the checks of what is submitted: reading a table takes seconds.
@@ -61,6 +63,7 @@ class Services:
     watcher: Watcher = field(init=False)
     readers: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(2))
     views: Views = field(default_factory=Views)
+    looks: Looks = field(default_factory=Looks)
     pool: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(2, "ipybatch-server"))
     checks: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(2, "ipybatch-checks"))
     submitted: asyncio.Event = field(default_factory=asyncio.Event)

@@ -5,7 +5,9 @@ Rule: this file wires the parts and owns no rules of its own.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Generator, Iterable
+import sqlite3
+from collections.abc import AsyncIterator, Callable, Generator, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
@@ -14,20 +16,22 @@ import msgspec
 from ipybatch.backends import choose
 from ipybatch.engine.data import events
 from ipybatch.engine.data.clock import Clock, SystemClock
+from ipybatch.engine.data.error_groups import FailureList
 from ipybatch.engine.data.events import Counts, State
 from ipybatch.engine.data.items import plan_items
 from ipybatch.engine.data.outcome import Outcome, RecordedItem, Summary
-from ipybatch.engine.data.plan import KeyFunction, Keying, Priority
+from ipybatch.engine.data.plan import KeyFunction, Keying, Priority, key_value
 from ipybatch.engine.data.policy import Breaker, Limits, Retry
 from ipybatch.engine.data.spec import Backend, OnFailure, Spec, inspect_work
 from ipybatch.engine.feed.event_text import Name, named, why_waiting
 from ipybatch.engine.feed.feed import Feed, Listener
-from ipybatch.engine.feed.session_view import LiveStatus, SessionView, enlist
+from ipybatch.engine.feed.session_view import LiveStatus, Reply, SessionView, enlist
 from ipybatch.engine.feed.snapshot import Snapshot
 from ipybatch.engine.rules.estimate import Estimate, estimate
 from ipybatch.engine.run.engine_thread import engine_thread, refuse_to_wait_for
 from ipybatch.engine.run.live_status import read_live_status
-from ipybatch.engine.store import removal
+from ipybatch.engine.store import failures as failed_items
+from ipybatch.engine.store import removal, run_store
 from ipybatch.engine.store.journal import open_journal
 from ipybatch.engine.store.resources import in_force
 from ipybatch.engine.store.resume import Items
@@ -154,6 +158,7 @@ class BatchSession(Control):
         self._items = Items(source, plan)
         self._on_outcomes: list[Callable[[list[Outcome]], None]] = []
         self._turn = live_sessions.Turn(name)
+        self._looks = failed_items.Looks()
         self.verbose = verbose
         self._show_recorded()
         if on_progress is not None:
@@ -403,6 +408,42 @@ class BatchSession(Control):
             return 0, []
         plan = self._known_items().plan
         return live_sessions.items_of(self._journal, self.name, group, offset=offset, limit=limit, plan=plan)
+
+    def failures(
+        self, search: str = "", *, offset: int = 0, limit: int = 100, version: int = 0
+    ) -> tuple[FailureList, list[RecordedItem]]:
+        """Return what failed, by message, and some of these items in that order, with their attempts.
+
+        Args:
+            search: Part of a key or of a message, in any case; "" for all.
+            version: That of the look to go on with; 0 for how it stands now.
+        """
+        with self._look(search, version) as (database, found):
+            return found, failed_items.page(database, found.ids[offset : offset + limit])
+
+    def retry_matching(self, search: str) -> Reply:
+        """Run the failed items again whose key or message holds a text, as `retry_failed` does.
+
+        Raises:
+            InputError: None does; nothing was started.
+            JournalError: The journal refuses, or another session is running this one.
+        """
+        if not search:
+            return self.retry_failed()
+        with self._look(search) as (database, found):
+            keys = failed_items.keys_of(database, found.ids)
+        if not keys:
+            msg = f"nothing that failed matches {search!r}"
+            raise InputError(msg)
+        return self.retry_failed(keys=map(key_value, keys))
+
+    @contextmanager
+    def _look(self, search: str, version: int = 0) -> Iterator[tuple[sqlite3.Connection, FailureList]]:
+        plan = self._known_items().plan
+        with self._journal.reader() as database:
+            recorded = None if self._spec.fresh else run_store.find(database, self.name)
+            run = 0 if recorded is None else recorded.run
+            yield database, self._looks.at(self._journal.path, database, run, search, version, plan)
 
     def recall(self) -> None:
         """Let the snapshot know how items ended in earlier processes."""

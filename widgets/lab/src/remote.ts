@@ -4,7 +4,7 @@
 //   press --> POST command        rows of a group --> GET items      failures --> GET errors
 import { h, hidden, text } from "../../src/dom";
 import type { Surroundings } from "../../src/piece";
-import type { CommandName, RecordedItem } from "../../src/schema";
+import type { CommandName, Errors, RecordedItem } from "../../src/schema";
 import type { Silence } from "../../src/silence";
 import { ended, Store } from "../../src/store";
 import { View } from "../../src/view";
@@ -53,7 +53,7 @@ export class Remote {
     const context: Surroundings = {
       store: this.store,
       press: (name, ...values) => {
-        if (!this.gone()) void this.press(name, values.map(Number));
+        if (!this.gone()) void this.press(name, values);
       },
       isPending: (name) => this.pending.has(name),
       say: (text) => this.say(text),
@@ -165,17 +165,19 @@ export class Remote {
     if (words && !this.store.head) hidden(this.skeleton, true);
   }
 
-  private async press(name: CommandName, values: number[]): Promise<void> {
+  private async press(name: CommandName, values: (string | number)[]): Promise<void> {
     if (this.pending.has(name)) return;
     this.pending.add(name);
     this.draw();
-    if (name === "items") await this.items(values[0]!, values[1]!);
+    if (name === "items") await this.items(Number(values[0]), Number(values[1]));
+    else if (name === "errors") await this.errors(values);
     else if (name !== "open") await this.command(name, values);
     this.pending.delete(name);
     this.draw();
   }
 
-  private async command(verb: Verb, [concurrency, ...rates]: number[]): Promise<void> {
+  private async command(verb: Verb, values: (string | number)[]): Promise<void> {
+    const [concurrency, ...rates] = values.map(Number);
     const more = verb === "adjust" && concurrency !== undefined ? { concurrency, rates } : {};
     this.say(await this.batch.verbs.press(this.id, verb, more));
     await this.ask();
@@ -197,6 +199,15 @@ export class Remote {
       const total = page.next === null ? offset + items.length : Math.max(offset + items.length + 1, done);
       if (page.next) this.cursors.set(group, page.next);
       this.store.answer({ kind: "rows", id: "", group, offset, total, items });
+    } catch (error) {
+      this.say(words(error));
+    }
+  }
+
+  private async errors([offset, search = "", limit, version]: (string | number)[]): Promise<void> {
+    const of = { offset: Number(offset), search: decodeURIComponent(String(search)), limit: Number(limit), version: Number(version) };
+    try {
+      this.store.tell(await this.batch.api.get<Errors>(`/sessions/${this.id}/failures${query(of)}`));
     } catch (error) {
       this.say(words(error));
     }

@@ -8,6 +8,8 @@ as ``<key>`` in them, unless only one item failed so.
 
 from __future__ import annotations
 
+import heapq
+from array import array
 from collections.abc import Iterable
 from typing import Any
 from urllib.parse import quote
@@ -33,25 +35,51 @@ class ErrorGroup(msgspec.Struct):
     traceback: str
 
 
+class FailureList(msgspec.Struct, frozen=True):
+    """What failed and matches a search, at one moment.
+
+    Attributes:
+        version: A number that no other list has.
+        groups: Items with the same message, the most frequent first, then by their first item.
+        ids: The rows of the items, those of the first group in input order, then those of the second.
+        of: How many failed in all.
+    """
+
+    version: int
+    groups: list[ErrorGroup]
+    ids: array[int]
+    of: int
+
+
 def grouped(failures: Iterable[tuple[str, str, str, str, str]]) -> list[ErrorGroup]:
     """Return the groups, the most frequent first, then by the first item.
 
     Args:
         failures: The key, the message, the status, the scope and the traceback of each item, in input order.
     """
+    return [group for group, _ in members((0, *failure) for failure in failures)]
+
+
+def members(failures: Iterable[tuple[int, str, str, str, str, str]]) -> list[tuple[ErrorGroup, array[int]]]:
+    """Return the groups as `grouped` does, each with the numbers of its items, in input order.
+
+    Args:
+        failures: The number of each item, rising, and what `grouped` takes of it.
+    """
     found: dict[tuple[str, str, str], list[Any]] = {}
-    for key, message, status, scope, traceback in failures:
+    for number, key, message, status, scope, traceback in failures:
         told = found.setdefault((folded(message, label_of(key)), status, scope), [])
-        if told:
-            told[0] += 1
-        else:
-            told += [1, message, key_value(key), traceback]
-    shown: dict[tuple[str, str, str], ErrorGroup] = {}
-    for (alike, status, scope), (count, message, key, traceback) in found.items():
-        text = alike if count > 1 else message
-        group = shown.setdefault((text, status, scope), ErrorGroup(text, status, scope, 0, key, traceback))
-        group.count += count
-    return sorted(shown.values(), key=lambda group: -group.count)
+        if not told:
+            told += [array("q"), message, key, traceback]
+        told[0].append(number)
+    shown: dict[tuple[str, str, str], tuple[ErrorGroup, array[int]]] = {}
+    for (alike, status, scope), (numbers, message, key, traceback) in found.items():
+        text = alike if len(numbers) > 1 else message
+        first = ErrorGroup(text, status, scope, 0, key_value(key), traceback)
+        group, known = shown.setdefault((text, status, scope), (first, array("q")))
+        group.count += len(numbers)
+        shown[text, status, scope] = group, array("q", heapq.merge(known, numbers)) if known else numbers
+    return sorted(shown.values(), key=lambda entry: -entry[0].count)
 
 
 def folded(message: str, label: str) -> str:

@@ -10,6 +10,7 @@ from typing import Literal, Protocol, TypeVar
 import msgspec
 
 from ipybatch.engine.data import events
+from ipybatch.engine.data.error_groups import FailureList
 from ipybatch.engine.data.fact import Fact
 from ipybatch.engine.data.outcome import RecordedItem, Summary
 from ipybatch.engine.data.policy import Limits
@@ -141,6 +142,14 @@ class SessionView(Protocol):
 
     def items_of(self, group: int, *, offset: int, limit: int) -> tuple[int, list[RecordedItem]]:
         """Return the number of recorded items of a group, and some of them."""
+
+    def failures(
+        self, search: str = "", *, offset: int = 0, limit: int = 100, version: int = 0
+    ) -> tuple[FailureList, list[RecordedItem]]:
+        """Return what failed and matches, and some of these items."""
+
+    def retry_matching(self, search: str) -> Reply:
+        """Run the failed items again that match."""
 
     def adjust(self, *, concurrency: int | None, rates: Sequence[float] | None) -> Reply:
         """Change concurrency, and the limit of each rate."""

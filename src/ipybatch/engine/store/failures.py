@@ -1,0 +1,194 @@
+"""Failures: the items of a run that failed, by their message, a page at a time.
+
+    items on record --`look`--> the messages, and the rows of all failed items in their order --`page`--> some of them
+
+Rule: however many there are, SQLite steps rarely.  Python lets its lock go and takes it back at each step, and
+waits for that as long as an engine at full speed lets it: so thousands of rows come with one step, as JSON.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+import time
+from array import array
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from ipybatch.engine.data.error_groups import FailureList, folded, members
+from ipybatch.engine.data.masking import mask
+from ipybatch.engine.data.outcome import RecordedItem, Try
+from ipybatch.engine.data.plan import Plan, label_of
+from ipybatch.engine.store.rows import TRACEBACK, read_kind
+from ipybatch.engine.store.schema import ids
+
+FAILED = "status IN ('failed', 'timeout')"  # as the counts have it
+_AT_ONCE = 10_000  # rows of a step
+_LOOKED_AT = 1000  # characters of an error: where two differ further on, they are told as one
+_KEPT = 8  # looks
+
+_Row = tuple[int, str, str | None, str, str, str]  # id, key, digest, error, status, kind
+_decode_rows = msgspec.json.Decoder(list[_Row]).decode
+_decode_keys = msgspec.json.Decoder(list[str]).decode
+_decode_tries = msgspec.json.Decoder(list[tuple[int, int, float, str]]).decode
+
+
+class Looks:
+    """Looks at the failures of runs, each kept until something is recorded; a page of an older one can be had still."""
+
+    def __init__(self) -> None:
+        self._looks: OrderedDict[tuple[Path, int, str], tuple[tuple[object, ...], FailureList]] = OrderedDict()
+        self._versions: OrderedDict[int, FailureList] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def at(  # noqa: PLR0917  # where it lies, and what is looked for
+        self,
+        path: Path,
+        database: sqlite3.Connection,
+        run: int,
+        search: str = "",
+        version: int = 0,
+        plan: Plan | None = None,
+    ) -> FailureList:
+        """Return a look at what a run has on record.
+
+        Args:
+            path: Of the journal.
+            search: Part of a key or of a message, in any case; "" for all.
+            version: The one that is wanted, if it is still there; 0 for how it stands now.
+            plan: What the items are now; those with another input are left out.
+        """
+        stamp = (*_stamp(database, run), None if plan is None else (id(plan), len(plan)))
+        key = path, run, search
+        with self._lock:
+            if version and (known := self._versions.get(version)) is not None:
+                return known
+            before, kept = self._looks.get(key, (None, None))
+            if kept is not None and before == stamp:
+                self._looks.move_to_end(key)
+                return kept
+        found = look(database, run, search, plan)
+        with self._lock:
+            self._looks[key] = stamp, found
+            self._versions[found.version] = found
+            for kept_ones in (self._looks, self._versions):
+                while len(kept_ones) > _KEPT:
+                    kept_ones.popitem(last=False)
+        return found
+
+
+def look(database: sqlite3.Connection, run: int, search: str = "", plan: Plan | None = None) -> FailureList:
+    """Return what failed in a run and matches a search; a walk over all its items.
+
+    Args:
+        plan: What the items are now; those with another input are left out.
+    """
+    rows = _present(database, run, [row for some in _chunks(database, run) for row in some], plan)
+    wanted = search.casefold()
+    matching = [row for row in rows if _matches(row[1], row[3], wanted)] if wanted else rows
+    found = members(
+        (id_, key, error, status, read_kind(status, kind)[1], "") for id_, key, _, error, status, kind in matching
+    )
+    order = array("q")
+    for _, some in found:
+        order.extend(some)
+    return FailureList(time.time_ns() // 1000, [group for group, _ in found], order, len(rows))
+
+
+def page(database: sqlite3.Connection, rows: Sequence[int]) -> list[RecordedItem]:
+    """Return items by their rows, each with its attempts; one that is there no more is "pending", without a key."""
+    if not rows:
+        return []
+    marks = ", ".join("?" * len(rows))
+    frames = TRACEBACK if _has(database, "traceback", "frames") else "''"
+    sql = f"SELECT id, key, status, attempts, seconds, error, {frames} FROM item WHERE id IN ({marks})"  # noqa: S608
+    told = {row[0]: row for row in database.execute(sql, [*rows]).fetchall()}
+    tries = _tries(database, [id_ for id_, row in told.items() if row[3] > 1])
+    nothing: tuple[Any, ...] = ("", "pending", 0, 0.0, "", "")
+    found = []
+    for id_ in rows:
+        key, status, attempts, seconds, error, traceback = told[id_][1:] if id_ in told else nothing
+        found.append(
+            RecordedItem(
+                key=label_of(key) if key else "",
+                status=status,
+                attempts=attempts,
+                seconds=seconds,
+                error=mask(error),
+                tries=tries.get(id_, []),
+                traceback=mask(traceback),
+            )
+        )
+    return found
+
+
+def keys_of(database: sqlite3.Connection, rows: Sequence[int]) -> list[str]:
+    """Return the keys of items by their rows, as the journal has them."""
+    found: list[str] = []
+    for at in range(0, len(rows), _AT_ONCE):
+        some = msgspec.json.encode(list(rows[at : at + _AT_ONCE])).decode()
+        sql = "SELECT json_group_array(key) FROM item WHERE id IN (SELECT value FROM json_each(?))"
+        found += _decode_keys(database.execute(sql, (some,)).fetchone()[0])
+    return found
+
+
+def _stamp(database: sqlite3.Connection, run: int) -> tuple[object, ...]:
+    """Return what changes with each outcome of a run."""
+    sql = "SELECT epoch, state, total, completed, failed, timeout, cancelled, skipped FROM run WHERE id = ?"
+    return tuple(database.execute(sql, (run,)).fetchone() or ())
+
+
+def _chunks(database: sqlite3.Connection, run: int) -> Iterator[list[_Row]]:
+    after, end = ids(run)
+    after -= 1
+    kind = "kind" if _has(database, "item", "kind") else "''"
+    some = f"SELECT id, key, digest, substr(error, 1, ?3) error, status, {kind} kind FROM item"  # noqa: S608
+    sql = (
+        "SELECT json_group_array(json_array(id, key, digest, error, status, kind))"  # noqa: S608  # constants
+        f" FROM ({some} WHERE id > ?1 AND id < ?2 AND {FAILED} ORDER BY id LIMIT {_AT_ONCE})"
+    )
+    while True:
+        rows = _decode_rows(database.execute(sql, (after, end, _LOOKED_AT)).fetchone()[0])
+        yield rows
+        if len(rows) < _AT_ONCE:
+            return
+        after = rows[-1][0]
+
+
+def _present(database: sqlite3.Connection, run: int, rows: list[_Row], plan: Plan | None) -> list[_Row]:
+    """Return the rows of items that are there now, with the input that they have now."""
+    if plan is not None:
+        digests = {task.key: task.digest for task in plan.find({row[1] for row in rows})} if rows else {}
+        return [row for row in rows if digests.get(row[1]) == row[2]]
+    (listing,) = database.execute("SELECT listing FROM run WHERE id = ?", (run,)).fetchone() or (None,)
+    if listing is None:
+        return rows
+    listed, first = set(array("q", listing)), ids(run)[0]
+    return [row for row in rows if row[0] - first in listed]
+
+
+def _matches(key: str, message: str, wanted: str) -> bool:
+    label = label_of(key)
+    if wanted in message.casefold() or wanted in label.casefold():
+        return True
+    return "<key>" in wanted and wanted in folded(message, label).casefold()
+
+
+def _tries(database: sqlite3.Connection, rows: Sequence[int]) -> dict[int, list[Try]]:
+    found: dict[int, list[Try]] = {}
+    some = msgspec.json.encode(list(rows)).decode()
+    sql = (
+        "SELECT json_group_array(json_array(item, attempt, seconds, error)) FROM"
+        " (SELECT * FROM attempt WHERE item IN (SELECT value FROM json_each(?)) ORDER BY item, attempt)"
+    )
+    for item, attempt, seconds, error in _decode_tries(database.execute(sql, (some,)).fetchone()[0]):
+        found.setdefault(item, []).append(Try(attempt=attempt, seconds=seconds, error=mask(error)))
+    return found
+
+
+def _has(database: sqlite3.Connection, table: str, column: str) -> bool:
+    return any(name == column for _, name, *_ in database.execute(f"PRAGMA table_info({table})"))
