@@ -3,7 +3,7 @@ import { attribute, clipped, h, text, width } from "./dom";
 import { clock, count, countdown, duration, NONE } from "./format";
 import { icon, setIcon } from "./icons";
 import type { Group, Item, Status } from "./schema";
-import { STATUSES } from "./selection";
+import { shownStatus, STATUSES, statusWord, type ShownStatus } from "./selection";
 import type { Extra } from "./survey";
 import type { Column } from "./table";
 
@@ -18,24 +18,24 @@ function long<T>(name: string, title: string, say: (row: T) => string): Column<T
   return { name, title, value: say, make: (cell) => (row) => clipped(cell, say(row)) };
 }
 
-function status<T extends { status: Status }>(): Column<T> {
+function status<T extends { status: Status; failed?: number }>(): Column<T> {
   const make = (cell: HTMLElement) => {
     const patch = statusSign(cell);
-    return (row: T): void => patch(row.status);
+    return (row: T): void => patch(shownStatus(row));
   };
-  return { name: "status", title: "Status", value: (row) => STATUSES.indexOf(row.status), make };
+  return { name: "status", title: "Status", value: (row) => STATUSES.indexOf(shownStatus(row)), make };
 }
 
 /** Fill `node` with a status as icon and word; return what changes it. */
-export function statusSign(node: HTMLElement): (status: Status) => void {
+export function statusSign(node: HTMLElement): (status: ShownStatus) => void {
   const sign = icon();
   const word = h("span", "word");
   node.append(sign, word);
   return (status) => {
     setIcon(sign, status);
     attribute(node, "data-is", status);
-    attribute(node, "title", status);
-    text(word, status);
+    attribute(node, "title", statusWord(status));
+    text(word, statusWord(status));
   };
 }
 

@@ -1,6 +1,7 @@
 // Csv: rows as text for a spreadsheet, into a file or onto the clipboard.
 import { seconds } from "./columns";
-import { FORMULA, type Group, type Item } from "./schema";
+import { FORMULA, type Group, type Item, type RecordedItem } from "./schema";
+import { shownStatus, statusWord } from "./selection";
 
 type Value = string | number;
 
@@ -29,8 +30,8 @@ function guarded(value: Value): string {
 export function groupLines(groups: Group[], word: string, titles: string[], now_s: number): Value[][] {
   const head = ["#", "Status", word, "Items", "Done", ...titles, "Failed", "Seconds", "Error"];
   const line = (group: Group): Value[] => {
-    const { number, status, name, items, done, failed, error, extra } = group;
-    return [number, status, name, items, done, ...titles.map((title) => extra[title] ?? ""), failed, rounded(seconds(group, now_s)), error];
+    const { number, name, items, done, failed, error, extra } = group;
+    return [number, statusWord(shownStatus(group)), name, items, done, ...titles.map((title) => extra[title] ?? ""), failed, rounded(seconds(group, now_s)), error];
   };
   return [head, ...groups.map(line)];
 }
@@ -38,6 +39,15 @@ export function groupLines(groups: Group[], word: string, titles: string[], now_
 export function itemLines(items: Item[]): Value[][] {
   const line = (item: Item): Value[] => [item.status, item.key, item.attempts, rounded(item.seconds), item.error];
   return [["Status", "Item", "Attempts", "Seconds", "Error"], ...items.map(line)];
+}
+
+/** What failed, with all that is known of it. */
+export function errorLines(items: RecordedItem[]): Value[][] {
+  const line = ({ key, status, attempts, seconds, error, traceback, tries }: RecordedItem): Value[] => {
+    const earlier = tries.map((each) => `${each.attempt}: ${each.error}`).join("\n");
+    return [key, status, attempts, rounded(seconds), error, traceback, earlier];
+  };
+  return [["Item", "Status", "Attempts", "Seconds", "Error", "Where", "Earlier attempts"], ...items.map(line)];
 }
 
 /** To the millisecond: more figures only pretend. */

@@ -2,16 +2,23 @@
 //
 // Rule: the items are those of the last whole answer. While another is fetched, page by page, they stay as they are.
 import { said, statusSign, took } from "./columns";
+import { copy } from "./csv";
 import { attribute, focusable, h, hidden, text } from "./dom";
 import { count, duration } from "./format";
 import { icon } from "./icons";
 import type { Context } from "./piece";
-import type { Group, Item, RecordedItem, Status } from "./schema";
+import type { Group, Item, RecordedItem } from "./schema";
+import { shownStatus, type ShownStatus } from "./selection";
 import type { Detail } from "./store";
 
 /** As many as the kernel sends at once. */
 const PAGE = 100;
 const AGAIN_S = 1;
+/** Characters of an error that are shown at once, alone and among others; a few more are shown as well. */
+const WHOLE = 800;
+const WHY = 300;
+const LITTLE = 80;
+const NOTHING = {};
 const READING = "Reading the journal\u2026";
 const NO_ANSWER = "The items cannot be read: no kernel answers.";
 
@@ -19,22 +26,27 @@ export class Details {
   private readonly name = h("h4", "title");
   private readonly state = h("span", "sign");
   private readonly facts = h("span", "facts-of");
-  private readonly error = h("p", "whole");
+  private readonly error = new LongText("whole", WHOLE);
+  private readonly where = h("ol", "where");
+  private readonly tries = h("ol", "tries");
   private readonly note = h("p", "note");
   private readonly list = h("ul", "entries");
   private readonly more = h("button", "more");
-  private readonly body = h("div", "entries-of", this.error, this.list, this.note, this.more);
+  private readonly body = h("div", "entries-of", this.error.node, this.where, this.tries, this.list, this.note, this.more);
   private readonly sign = statusSign(this.state);
   private readonly entries: Entry[] = [];
   private wanted = PAGE;
   private shown: Detail | undefined;
   /** The last answer that was looked at: a page of many is not shown alone. */
   private seen: Detail | undefined;
+  /** What is filled in beside the error. */
+  private told: Partial<RecordedItem> = NOTHING;
   private asked = "";
   private askedAt_s = -Infinity;
   /** The number of the group that is open. */
   group: number | null = null;
-  item: Item | null = null;
+  /** The item that is open, with all that is known of it. */
+  item: Item | RecordedItem | null = null;
   readonly node: HTMLElement;
 
   constructor(private readonly context: Context, close: () => void) {
@@ -46,6 +58,7 @@ export class Details {
     this.more.addEventListener("click", () => this.showMore());
     this.node = h("section", "details", h("div", "details-head", this.name, this.state, this.facts, button), this.body);
     this.node.hidden = true;
+    fillStory(this.where, this.tries, NOTHING);
     focusable(this.body);
     for (const [name, value] of [["role", "region"], ["aria-label", "Details"]]) this.body.setAttribute(name!, value!);
   }
@@ -62,7 +75,7 @@ export class Details {
     this.open();
   }
 
-  openItem(item: Item): void {
+  openItem(item: Item | RecordedItem): void {
     this.close();
     this.item = item;
     this.open();
@@ -96,9 +109,10 @@ export class Details {
     const extras = columns
       .filter((title) => (group.extra[title] ?? "") !== "")
       .map((title) => `${title} ${said(group.extra[title]!, now_s)}`);
-    this.patchHead(group.name, group.status, [`${count(group.done)} of ${count(group.items)} items`, ...extras].join(", "));
+    this.patchHead(group.name, shownStatus(group), [`${count(group.done)} of ${count(group.items)} items`, ...extras].join(", "));
     // Where a group ended with an error of its own, no item may tell it.
-    this.patchError(this.shown?.items.some((item) => item.error === group.error) ? "" : group.error);
+    this.error.patch(this.shown?.items.some((item) => item.error === group.error) ? "" : group.error);
+    if (this.told !== NOTHING) fillStory(this.where, this.tries, (this.told = NOTHING));
     this.patchEntries(this.shown?.items ?? []);
     const left = this.shown ? this.shown.total - this.shown.items.length : 0;
     hidden(this.more, left <= 0);
@@ -112,26 +126,22 @@ export class Details {
     hidden(this.note, this.note.textContent === "");
   }
 
-  private patchItem(item: Item): void {
+  private patchItem(item: Omit<Item, "group"> & Partial<RecordedItem>): void {
     const attempts = item.attempts === 1 ? "1 attempt" : `${count(item.attempts)} attempts`;
     this.patchHead(item.key, item.status, `${attempts}, ${took(item)}`);
-    this.patchError(item.error);
+    if (this.told !== item) fillStory(this.where, this.tries, (this.told = item));
+    this.error.patch(item.error);
     this.patchEntries([]);
     hidden(this.more, true);
     text(this.note, "No error.");
     hidden(this.note, item.error !== "");
   }
 
-  private patchHead(name: string, status: Status, facts: string): void {
+  private patchHead(name: string, status: ShownStatus, facts: string): void {
     text(this.name, name);
     this.sign(status);
     text(this.facts, facts);
     attribute(this.body, "aria-label", `Details of ${name}`);
-  }
-
-  private patchError(error: string): void {
-    text(this.error, error);
-    hidden(this.error, error === "");
   }
 
   private patchEntries(items: RecordedItem[]): void {
@@ -176,12 +186,12 @@ class Entry {
   private readonly state = h("span", "sign");
   private readonly attempts = h("span", "tried");
   private readonly time = h("span", "took");
-  private readonly error = h("span", "why");
+  private readonly error = new LongText("why", WHY);
   private readonly tries = h("ol", "tries");
   private readonly where = h("ol", "where"); // in the user's own code
   private readonly sign = statusSign(this.state);
   private item: RecordedItem | null = null;
-  readonly node = h("li", "entry", this.state, this.key, this.attempts, this.time, this.error, this.where, this.tries);
+  readonly node = h("li", "entry", this.state, this.key, this.attempts, this.time, this.error.node, this.where, this.tries);
 
   patch(item: RecordedItem): void {
     if (item === this.item) return;
@@ -191,12 +201,56 @@ class Entry {
     attribute(this.key, "title", item.key);
     text(this.attempts, item.attempts === 1 ? "1 attempt" : `${count(item.attempts)} attempts`);
     text(this.time, took(item));
-    text(this.error, item.error);
-    const places = item.traceback === "" ? [] : item.traceback.split("\n");
-    hidden(this.where, places.length === 0);
-    this.where.replaceChildren(...places.map((place) => h("li", "", place)));
-    hidden(this.tries, item.tries.length === 0);
-    const lines = item.tries.map(({ attempt, error, seconds }) => `attempt ${count(attempt)}: ${error} (${duration(seconds)})`);
-    this.tries.replaceChildren(...lines.map((line) => h("li", "", line)));
+    this.error.patch(item.error);
+    fillStory(this.where, this.tries, item);
+  }
+}
+
+/** Fill in where in the user's own code it failed, and the attempts before the last. */
+function fillStory(where: HTMLElement, tries: HTMLElement, { traceback = "", tries: earlier = [] }: Partial<RecordedItem>): void {
+  const places = traceback === "" ? [] : traceback.split("\n");
+  // Frames of libraries are told by their number.
+  where.replaceChildren(...places.map((place) => h("li", /^then \d/.test(place) ? "folded" : "", place)));
+  hidden(where, places.length === 0);
+  const lines = earlier.map(({ attempt, error, seconds }) => `attempt ${count(attempt)}: ${error} (${duration(seconds)})`);
+  tries.replaceChildren(...lines.map((line) => h("li", "", line)));
+  hidden(tries, lines.length === 0);
+}
+
+/** Text that may be long: its beginning, how much more there is, and the rest when it is asked for. */
+class LongText {
+  private readonly words = h("span", "words");
+  private readonly much = h("span");
+  private readonly all = h("button", "quiet", "Show all");
+  private readonly take = h("button", "quiet", "Copy");
+  private readonly cut = h("span", "cut", this.much, this.all, this.take);
+  private value: string | null = null;
+  readonly node: HTMLElement;
+
+  constructor(name: string, private readonly most: number) {
+    this.node = h("div", name, this.words);
+    this.all.type = this.take.type = "button";
+    this.all.addEventListener("click", () => this.show(true));
+    this.take.addEventListener("click", async () => text(this.take, (await copy(this.value ?? "")) ? "Copied" : "Not copied"));
+    this.patch("");
+  }
+
+  patch(value: string): void {
+    if (value === this.value) return;
+    this.value = value;
+    hidden(this.node, value === "");
+    text(this.take, "Copy");
+    this.show(value.length <= this.most + LITTLE);
+  }
+
+  private show(whole: boolean): void {
+    const value = this.value ?? "";
+    const focused = this.all.matches(":focus");
+    text(this.words, whole ? value : value.slice(0, this.most).replace(/[\uD800-\uDBFF]$/, ""));
+    text(this.much, whole ? "" : `\u2026 ${count(value.length - this.most)} characters more`);
+    hidden(this.all, whole);
+    if (value.length <= this.most + LITTLE) this.cut.remove();
+    else this.node.append(this.cut);
+    if (focused && whole) this.take.focus({ preventScroll: true });
   }
 }

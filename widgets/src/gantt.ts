@@ -3,7 +3,8 @@ import { path } from "./chart";
 import { attribute, prefixed, svg } from "./dom";
 import { icon, setIcon } from "./icons";
 import { columns, lanes, STACK, type Bar } from "./lanes";
-import type { Group, Status } from "./schema";
+import type { Group } from "./schema";
+import { shownStatus, type ShownStatus } from "./selection";
 import type { Timescale } from "./timescale";
 import { fitted, Words } from "./words";
 
@@ -64,18 +65,18 @@ export class Gantt {
     return this.pitch - (this.pitch > 9 ? 4 : 1.5);
   }
 
-  private barPaths(): Map<Status, string> {
-    const paths = new Map<Status, string>();
+  private barPaths(): Map<ShownStatus, string> {
+    const paths = new Map<ShownStatus, string>();
     for (const { group, lane, x, width } of this.drawn) {
       const bar = box(x, this.top + lane * this.pitch, width, this.thick, Math.min(3, this.thick / 3, width / 2));
-      paths.set(group.status, (paths.get(group.status) ?? "") + bar);
+      paths.set(shownStatus(group), (paths.get(shownStatus(group)) ?? "") + bar);
     }
     return paths;
   }
 
   /** The end of a bar tells its state by shape; one that completed needs no more than its bar. */
   private drawSigns(): void {
-    const told = this.drawn.filter((bar) => bar.group.status !== "completed");
+    const told = this.drawn.filter((bar) => shownStatus(bar.group) !== "completed");
     while (this.signs.childElementCount < told.length) this.signs.append(svg("g", {}, sign()));
     while (this.signs.childElementCount > told.length) this.signs.lastElementChild!.remove();
     const size = Math.min(this.thick - 2, 9);
@@ -83,7 +84,7 @@ export class Gantt {
       const node = this.signs.children[index]!;
       const left = Math.max(x + width / 2 - size / 2, x + width - size - 3);
       const down = this.top + lane * this.pitch + (this.thick - size) / 2;
-      setIcon(node.firstElementChild as SVGSVGElement, group.status);
+      setIcon(node.firstElementChild as SVGSVGElement, shownStatus(group));
       attribute(node, "transform", `translate(${left.toFixed(1)} ${down.toFixed(1)}) scale(${(size / 12).toFixed(3)})`);
     });
   }
@@ -91,7 +92,7 @@ export class Gantt {
   private drawNames(): void {
     if (this.thick >= NAMED_PX) {
       for (const { group, lane, x, width } of this.drawn) {
-        const words = fitted(group.name, width - (group.status === "completed" ? 8 : 20));
+        const words = fitted(group.name, width - (shownStatus(group) === "completed" ? 8 : 20));
         if (words) this.names.put(x + 5, this.top + lane * this.pitch + this.thick / 2 + 3.5, words);
       }
     }
@@ -113,7 +114,7 @@ function placed(bar: Bar, scale: Timescale): Drawn {
   return { ...bar, x: Math.min(from, scale.right - width), width };
 }
 
-function columnPaths(groups: ReadonlyMap<number, Group>, to_s: number, scale: Timescale, top: number): Map<Status, string> {
+function columnPaths(groups: ReadonlyMap<number, Group>, to_s: number, scale: Timescale, top: number): Map<ShownStatus, string> {
   const count = Math.floor((scale.right - scale.left) / COLUMN_PX);
   const stacked = columns(groups, to_s, count, (at_s) => (scale.x(at_s) - scale.left) / COLUMN_PX);
   const sums = Array.from({ length: count }, (_, column) => STACK.reduce((sum, status) => sum + stacked.get(status)![column]!, 0));

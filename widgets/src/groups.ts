@@ -2,8 +2,8 @@
 import { groupColumns } from "./columns";
 import { attribute } from "./dom";
 import type { Context } from "./piece";
-import type { Group, Status } from "./schema";
-import { filters, matches, sorted, type Filter } from "./selection";
+import type { Group } from "./schema";
+import { filters, isBad, matches, sorted, type Filter, type ShownStatus } from "./selection";
 import { ended } from "./store";
 import { survey, type Extra } from "./survey";
 import { Table, type Rows } from "./table";
@@ -17,7 +17,7 @@ const EXTRA_CHARS = 16;
 
 export class Groups {
   readonly table: Table<Group>;
-  counts: ReadonlyMap<Status, number> = new Map();
+  counts: ReadonlyMap<ShownStatus, number> = new Map();
   /** The numbers of those that are shown, in the order they are shown. */
   private order: readonly number[] = [];
   private extras = "";
@@ -25,6 +25,7 @@ export class Groups {
   private version = -1;
   private state = "";
   private lookedAt_s = -Infinity;
+  private badFirst = false;
 
   constructor(
     private readonly context: Context,
@@ -33,6 +34,7 @@ export class Groups {
   ) {
     const columns = groupColumns([], () => context.unix_s());
     this.table = new Table<Group>(columns, "of-groups", { ...hooks, sorted: () => hooks.changed() });
+    for (const left of ["pointerleave", "focusout"]) this.table.node.addEventListener(left, () => context.redraw());
   }
 
   get shown(): number {
@@ -58,12 +60,25 @@ export class Groups {
   patch(visible: number, now_s: number): void {
     const { head, groups, order, running, groupWord } = this.context.store;
     const word = groupWord || "Group";
+    this.turn();
     this.lookAgain(now_s);
     this.table.title("subject", word);
     attribute(this.table.node, "aria-label", `${word} by ${word} of ${head!.name}`);
     const rows: Rows<Group> = { length: this.order.length, at: (index) => groups.get(this.order[index]!) };
     const current = this.order === order && running.size ? order.indexOf(Math.max(...running)) : -1;
     this.table.show(rows, visible, current, `No ${word.toLowerCase()} matches the filter.`);
+  }
+
+  /**
+   * Once all is over, what failed comes first, as a person would look for it. While the session runs it does not: rows
+   * would move with each failure; nor at its end while the pointer or the keyboard is on the table.
+   */
+  private turn(): void {
+    const over = ended(this.context.store.head!.state);
+    const { node } = this.table;
+    if (over === this.badFirst || (over && (node.matches(":hover") || node.contains(document.activeElement)))) return;
+    this.badFirst = over;
+    this.forget();
   }
 
   /** A look at 10,000 groups takes milliseconds; while they run, it can wait. */
@@ -86,10 +101,13 @@ export class Groups {
   private ordered(): readonly number[] {
     const { groups, order } = this.context.store;
     const { sort } = this.table;
+    const hasBad = this.badFirst && [...groups.values()].some(isBad);
     // In their natural order they are the store's own, which goes on by itself.
-    if (!sort && !filters(this.filter)) return order;
+    if (!sort && !filters(this.filter) && !hasBad) return order;
     const rows = order.map((number) => groups.get(number)!).filter((group) => matches(group, group.name, this.filter));
-    return (sort ? sorted(rows, sort) : rows).map((group) => group.number);
+    if (sort) return sorted(rows, sort).map((group) => group.number);
+    const inOrder = hasBad ? [...rows.filter(isBad), ...rows.filter((group) => !isBad(group))] : rows;
+    return inOrder.map((group) => group.number);
   }
 
   /** Make the columns of the workload's own anew when they change; their widths only grow. */

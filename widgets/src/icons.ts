@@ -1,9 +1,10 @@
 // Icons: one stroked path of 12 by 12 for every state, so a state is told by shape as well as by colour and word.
 import { attribute, prefixed, svg } from "./dom";
-import type { CommandName, State, Status } from "./schema";
+import type { CommandName, State } from "./schema";
+import type { ShownStatus } from "./selection";
 
 type Sign = "note" | "warn" | "ascending" | "descending" | "copy" | "download" | "close" | "plus" | "notebook" | "reload" | "power";
-export type IconName = State | Status | CommandName | Sign;
+export type IconName = State | ShownStatus | CommandName | Sign;
 
 const CIRCLE = "M10.7 6A4.7 4.7 0 1 1 1.3 6A4.7 4.7 0 1 1 10.7 6Z";
 const CHECK = "M2 6.4L4.8 9.2L10 3.2";
@@ -18,6 +19,7 @@ const PATHS: Record<IconName, string> = {
   running: "M9.2 6A3.2 3.2 0 1 1 2.8 6A3.2 3.2 0 1 1 9.2 6Z",
   paused: BARS,
   completed: CHECK,
+  partly: "M1 6.2L3.2 8.4L7 3.4M7.6 6.6L11 10M11 6.6L7.6 10",
   failed: CROSS,
   timeout: `${CIRCLE}M6 3.4V6.2L7.8 7.4`,
   cancelled: `${CIRCLE}M2.8 9.2L9.2 2.8`,
@@ -28,7 +30,8 @@ const PATHS: Record<IconName, string> = {
   resume: "M3.6 2.2L9.6 6L3.6 9.8Z",
   cancel: CROSS,
   lift: "M6 9.8V2.4M2.8 5.4L6 2.2L9.2 5.4",
-  retry_failed: TURN,
+  // What failed, and on with it: a circling arrow reads as "reload the page".
+  retry_failed: "M1.2 4L4.2 8M4.2 4L1.2 8M6.6 2.6L11 6L6.6 9.4Z",
   adjust: "M1.5 3.5H5M8.6 3.5H10.5M5 3.5A1.8 1.8 0 1 1 8.6 3.5A1.8 1.8 0 1 1 5 3.5M1.5 8.7H2.4M6 8.7H10.5M2.4 8.7A1.8 1.8 0 1 1 6 8.7A1.8 1.8 0 1 1 2.4 8.7",
   items: "M4.2 2.2L8 6L4.2 9.8",
   open: "M4.2 2.2L8 6L4.2 9.8",

@@ -4,7 +4,7 @@ import { count } from "./format";
 import { icon } from "./icons";
 import type { Rates } from "./chart";
 import { STACK } from "./lanes";
-import type { Status } from "./schema";
+import { shownStatus, statusWord, type ShownStatus } from "./selection";
 import type { Store } from "./store";
 
 const SECOND_WORDS: Record<string, string> = { "/s": "second", "/min": "minute", "/h": "hour" };
@@ -30,12 +30,15 @@ export class GroupKeys {
   readonly node = h("div", "keys", h("span", "key-row", this.title, ...[...this.counts.values()].reverse()));
 
   patch({ groups, groupWord }: Store): void {
-    const counts = new Map<Status, number>();
-    for (const { status } of groups.values()) counts.set(status, (counts.get(status) ?? 0) + 1);
+    const counts = new Map<ShownStatus, number>();
+    for (const group of groups.values()) {
+      const status = shownStatus(group);
+      counts.set(status, (counts.get(status) ?? 0) + 1);
+    }
     text(this.title, groups.size ? `By ${(groupWord || "group").toLowerCase()}` : "");
     for (const [status, node] of this.counts) {
       hidden(node, !counts.get(status));
-      text(node.lastElementChild!, `${count(counts.get(status) ?? 0)} ${status}`);
+      text(node.lastElementChild!, `${count(counts.get(status) ?? 0)} ${statusWord(status)}`);
     }
   }
 }
@@ -46,7 +49,7 @@ function key(name: string, words = name): HTMLElement {
   return h("span", "key", sample, h("span", "", words));
 }
 
-function statusKey(status: Status): HTMLElement {
+function statusKey(status: ShownStatus): HTMLElement {
   const node = h("span", "key tally", icon(status), h("span"));
   attribute(node, "data-is", status);
   return node;

@@ -1,5 +1,6 @@
 // Lanes: groups that overlap in time lie one under the other, as few lanes as can be.
-import type { Group, Status } from "./schema";
+import type { Group } from "./schema";
+import { shownStatus, type ShownStatus } from "./selection";
 
 export interface Bar {
   group: Group;
@@ -28,7 +29,7 @@ export function lanes(groups: ReadonlyMap<number, Group>, to_s: number): Bar[] |
 }
 
 /** From the bottom of a column to its top. */
-export const STACK: Status[] = ["failed", "timeout", "cancelled", "skipped", "pending", "running", "completed"];
+export const STACK: ShownStatus[] = ["failed", "timeout", "partly", "cancelled", "skipped", "pending", "running", "completed"];
 
 /** How many groups of each status were at work in each of `count` columns. */
 export function columns(
@@ -36,13 +37,13 @@ export function columns(
   to_s: number,
   count: number,
   columnOf: (at_s: number) => number,
-): Map<Status, number[]> {
+): Map<ShownStatus, number[]> {
   // Where one begins and where it ends; summing up along the columns gives how many there are.
   const steps = new Map(STACK.map((status) => [status, new Array<number>(count + 1).fill(0)]));
   const clamp = (column: number): number => Math.min(count - 1, Math.max(0, Math.floor(column)));
   for (const group of groups.values()) {
     if (group.started_s <= 0) continue;
-    const step = steps.get(group.status)!;
+    const step = steps.get(shownStatus(group))!;
     step[clamp(columnOf(group.started_s))]! += 1;
     step[clamp(columnOf(endOf(group, to_s))) + 1]! -= 1;
   }

@@ -26,6 +26,8 @@ export interface Surroundings {
   gone(): Silence | null;
   /** Unix time of this machine, seconds; it stands at the last word while `gone`. */
   unix_s(): number;
+  /** Set where "retry_failed" takes no search: all that failed is run again, or nothing. */
+  readonly retriesAll?: boolean;
 }
 
 /** What a piece may use. */

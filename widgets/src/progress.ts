@@ -22,7 +22,7 @@ export class Progress {
   private readonly bar = new Bar();
   private readonly done = h("b");
   private readonly total = h("span");
-  private readonly counts = WORDS.map(([name]) => new Figure(name));
+  private readonly counts: Figure[];
   private readonly elapsed = h("span", "elapsed");
   private readonly left = h("b");
   private readonly about = h("span");
@@ -31,22 +31,16 @@ export class Progress {
   private readonly spoken = h("span", "spoken");
   private spokenAt_s = -Infinity;
   private spokenState = "";
-  readonly node = h(
-    "div",
-    "progress",
-    this.bar.node,
-    h(
-      "div",
-      "line",
-      h("span", "done", this.done, this.total),
-      ...this.counts.map((figure) => figure.node),
-      h("span", "clocks", this.elapsed, this.guess),
-    ),
-    this.spoken,
-  );
+  readonly node: HTMLElement;
 
-  constructor() {
+  /** `openErrors` is called when the number of those that failed is pressed. */
+  constructor(openErrors?: () => void) {
+    this.counts = WORDS.map(([name]) => new Figure(name, name === "failed" || name === "timeout" ? openErrors : undefined));
     this.spoken.setAttribute("aria-live", "polite");
+    const figures = this.counts.map((figure) => figure.node);
+    const clocks = h("span", "clocks", this.elapsed, this.guess);
+    const line = h("div", "line", h("span", "done", this.done, this.total), ...figures, clocks);
+    this.node = h("div", "progress", this.bar.node, line, this.spoken);
   }
 
   patch(head: Head, passed_s: number, now_s: number, isGone = false): void {
@@ -84,8 +78,15 @@ class Figure {
   private readonly word = h("span");
   readonly node: HTMLElement;
 
-  constructor(name: string) {
-    this.node = h("span", `figure ${name}`, this.value, this.word);
+  constructor(name: string, private readonly open?: () => void) {
+    this.node = open ? this.makeButton(name, open) : h("span", `figure ${name}`, this.value, this.word);
+  }
+
+  private makeButton(name: string, open: () => void): HTMLButtonElement {
+    const button = h("button", `figure ${name}`, this.value, this.word);
+    button.type = "button";
+    button.addEventListener("click", open);
+    return button;
   }
 
   patch(value: number, word: string, always: boolean): void {
@@ -93,6 +94,9 @@ class Figure {
     text(this.word, ` ${word}`);
     attribute(this.node, "data-none", value ? null : "");
     hidden(this.node, !always && value === 0);
+    if (!this.open) return;
+    attribute(this.node, "disabled", value ? null : "");
+    attribute(this.node, "title", value ? "Show what failed" : null);
   }
 }
 

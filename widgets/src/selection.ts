@@ -2,21 +2,36 @@
 import type { Status } from "./schema";
 import type { Sort } from "./sorthead";
 
+/** What a row shows: a group that ended with failures has not just completed. */
+export type ShownStatus = Status | "partly";
+
 /** What a filter may look at. */
 export interface Filterable {
   status: Status;
   error: string;
+  /** Of a group: how many of its items did not complete. */
+  failed?: number;
 }
 
 export interface Filter {
   /** Small letters; "" lets everything through. */
   text: string;
   /** None of them lets every status through. */
-  statuses: ReadonlySet<Status>;
+  statuses: ReadonlySet<ShownStatus>;
+}
+
+/** The status that a row shows. */
+export function shownStatus({ status, failed }: { status: Status; failed?: number }): ShownStatus {
+  return status === "completed" && failed ? "partly" : status;
+}
+
+/** How a status is called. */
+export function statusWord(status: ShownStatus): string {
+  return status === "partly" ? "with failures" : status;
 }
 
 /** What needs attention comes first. */
-export const STATUSES: Status[] = ["failed", "timeout", "running", "completed", "cancelled", "skipped", "pending"];
+export const STATUSES: ShownStatus[] = ["failed", "timeout", "partly", "running", "completed", "cancelled", "skipped", "pending"];
 
 /** `Batch 9` comes before `Batch 10`. */
 const COLLATOR = new Intl.Collator("en", { numeric: true });
@@ -26,8 +41,13 @@ export function filters(filter: Filter): boolean {
 }
 
 export function matches(row: Filterable, name: string, { text, statuses }: Filter): boolean {
-  if (statuses.size && !statuses.has(row.status)) return false;
+  if (statuses.size && !statuses.has(shownStatus(row))) return false;
   return text === "" || name.toLowerCase().includes(text) || row.error.toLowerCase().includes(text);
+}
+
+/** Whether a row needs attention. */
+export function isBad(row: { status: Status; failed?: number }): boolean {
+  return STATUSES.indexOf(shownStatus(row)) < STATUSES.indexOf("running");
 }
 
 /** Return `rows` sorted; equal ones stay as they are, and those with nothing to sort by come last either way. */

@@ -28,12 +28,16 @@ export class HeaderPiece implements Piece {
 }
 
 export class ProgressPiece implements Piece {
-  private readonly progress = new Progress();
+  private readonly progress: Progress;
   private readonly reason = h("span");
   private readonly ending = h("p", "ending", icon("note"), this.reason);
-  readonly node = h("div", "", this.progress.node, this.ending);
+  readonly node: HTMLElement;
 
-  constructor(private readonly context: Context) {}
+  /** `openErrors` shows what failed, where the view has a place for it. */
+  constructor(private readonly context: Context, openErrors?: () => void) {
+    this.progress = new Progress(openErrors);
+    this.node = h("div", "", this.progress.node, this.ending);
+  }
 
   render(now_s: number): void {
     const { store } = this.context;

@@ -1,6 +1,7 @@
 // Survey: what has to be known of all groups together, to lay out the few that are shown.
 import { count, isDeadline } from "./format";
-import type { Group, Status } from "./schema";
+import type { Group } from "./schema";
+import { shownStatus, type ShownStatus } from "./selection";
 
 const COUNTDOWN = "47 h 59 m".length;
 
@@ -16,15 +17,16 @@ export interface Extra {
 }
 
 export interface Survey {
-  counts: Map<Status, number>;
+  counts: Map<ShownStatus, number>;
   extras: Extra[];
 }
 
 export function survey(groups: Iterable<Group>, titles: string[]): Survey {
-  const counts = new Map<Status, number>();
+  const counts = new Map<ShownStatus, number>();
   const ranges = titles.map(() => new Range());
   for (const group of groups) {
-    counts.set(group.status, (counts.get(group.status) ?? 0) + 1);
+    const status = shownStatus(group);
+    counts.set(status, (counts.get(status) ?? 0) + 1);
     for (let at = 0; at < titles.length; at += 1) ranges[at]!.take(group.extra[titles[at]!]);
   }
   return { counts, extras: titles.map((title, at) => ranges[at]!.extra(title)) };

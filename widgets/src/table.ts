@@ -29,6 +29,8 @@ export interface Hooks<T> {
   /** Another order was asked for. */
   sorted?(): void;
   opened?(row: T): void;
+  /** Other rows are in sight. */
+  scrolled?(): void;
   isOpen?(row: T): boolean;
 }
 
@@ -46,7 +48,8 @@ export class Table<T> {
   private rows: Rows<T> = [];
   private visible = 0;
   private following = true;
-  private active = 0;
+  /** The row that has the keyboard, or would have it. */
+  active = 0;
   /** Read once a frame: to ask the browser after every write would make it lay out every time. */
   private top = 0;
   readonly node: HTMLElement;
@@ -106,9 +109,15 @@ export class Table<T> {
     this.slot(this.active)?.node.focus({ preventScroll: true });
   }
 
+  /** The rows that have nodes just now: those in sight, and a few around them. */
+  inSight(): T[] {
+    return this.slots.map((slot) => this.rows.at(slot.index)).filter((row) => row !== undefined);
+  }
+
   private scrolled(): void {
     this.top = this.node.scrollTop;
     this.layOut();
+    this.hooks.scrolled?.();
   }
 
   private touched(event: Event): void {
@@ -189,7 +198,7 @@ export class Table<T> {
     if (focused && node && !node.matches(":focus")) node.focus({ preventScroll: true });
   }
 
-  private hasFocus(): boolean {
+  hasFocus(): boolean {
     return this.body.querySelector(".ib-row:focus") !== null;
   }
 

@@ -6,6 +6,7 @@ import { Gantt } from "./gantt";
 import { GroupKeys, RateKeys } from "./keys";
 import type { Context, Piece } from "./piece";
 import { average, openings, rates } from "./rates";
+import { shownStatus, statusWord } from "./selection";
 import { ended, type Store } from "./store";
 import { CUT_PX, timeOfDay, Timescale, worked, type Span } from "./timescale";
 import { widthOf, Words } from "./words";
@@ -159,7 +160,7 @@ export class TimelinePiece implements Piece {
     const group = this.gantt.at(x, y);
     if (group) {
       const seconds = (group.ended_s || Math.max(at_s, scale.pieces.at(-1)!.to_s)) - group.started_s;
-      parts.push(`${group.name}: ${group.status}, ${count(group.done)} of ${count(group.items)}, ${clock(seconds)}`);
+      parts.push(`${group.name}: ${statusWord(shownStatus(group))}, ${count(group.done)} of ${count(group.items)}, ${clock(seconds)}`);
     }
     return parts.join(" \u00b7 ");
   }

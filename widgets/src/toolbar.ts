@@ -2,8 +2,7 @@
 import { attribute, h, hidden, text } from "./dom";
 import { count } from "./format";
 import { icon, setIcon, type IconName } from "./icons";
-import type { Status } from "./schema";
-import { filters, STATUSES, type Filter } from "./selection";
+import { filters, STATUSES, statusWord, type Filter, type ShownStatus } from "./selection";
 
 const SAID_MS = 1600;
 
@@ -19,8 +18,8 @@ interface Chip {
 }
 
 export class Toolbar {
-  private readonly chips = new Map<Status, Chip>();
-  private readonly chosen = new Set<Status>();
+  private readonly chips = new Map<ShownStatus, Chip>();
+  private readonly chosen = new Set<ShownStatus>();
   private readonly row = h("div", "chips");
   private readonly input = h("input", "filter");
   private readonly aside = h("span", "aside");
@@ -40,7 +39,7 @@ export class Toolbar {
   }
 
   /** Offer the statuses that there are; `aside` stands where they do when there are none to choose from. */
-  offer(counts: ReadonlyMap<Status, number>, over: boolean, aside = ""): void {
+  offer(counts: ReadonlyMap<ShownStatus, number>, over: boolean, aside = ""): void {
     text(this.aside, aside);
     hidden(this.aside, aside === "");
     hidden(this.row, aside !== "");
@@ -61,12 +60,12 @@ export class Toolbar {
     this.node.style.visibility = total ? "" : "hidden";
   }
 
-  private makeChip(status: Status): HTMLButtonElement {
+  private makeChip(status: ShownStatus): HTMLButtonElement {
     const figure = h("span", "count");
-    const button = h("button", "chip", icon(status), h("span", "word", status), figure);
+    const button = h("button", "chip", icon(status), h("span", "word", statusWord(status)), figure);
     button.type = "button";
     button.hidden = true;
-    button.title = `Only ${status}`;
+    button.title = `Only ${statusWord(status)}`;
     button.setAttribute("data-is", status);
     button.setAttribute("aria-pressed", "false");
     button.addEventListener("click", () => this.press(status, button));
@@ -74,7 +73,7 @@ export class Toolbar {
     return button;
   }
 
-  private press(status: Status, button: HTMLElement): void {
+  private press(status: ShownStatus, button: HTMLElement): void {
     if (!this.chosen.delete(status)) this.chosen.add(status);
     attribute(button, "aria-pressed", String(this.chosen.has(status)));
     this.changed();

@@ -2,6 +2,7 @@
 import { BreakerPiece } from "./breaker";
 import { Fold } from "./compact";
 import { attribute, h } from "./dom";
+import { ErrorsPiece } from "./errors";
 import { leaveByEscape } from "./leave";
 import { LogPiece } from "./log";
 import type { Context, Piece, Surroundings } from "./piece";
@@ -17,10 +18,11 @@ import { TimelinePiece } from "./timeline";
 const LAYOUTS: Record<ViewName, (context: Context, more: Tab[]) => Piece[]> = {
   panel: (context, more) => [
     new HeaderPiece(context),
-    new ProgressPiece(context),
+    new ProgressPiece(context, () => context.open("errors")),
     new FactsPiece(context),
     new Tabs(context, [
       { name: "rows", title: () => rowsTitle(context), piece: new RowsPiece(context) },
+      { name: "errors", title: () => "Errors", isOffered: () => hasFailures(context), piece: new ErrorsPiece(context) },
       { name: "timeline", title: () => "Timeline", piece: new TimelinePiece(context) },
       { name: "limits", title: () => "Limits and breaker", piece: new Stack([new BreakerPiece(context), new SettingsPiece(context)]) },
       { name: "log", title: () => "Log", piece: new LogPiece(context) },
@@ -101,6 +103,11 @@ function enlarged(): number {
   const style = getComputedStyle(document.documentElement);
   const sizes = Object.entries(USUAL_PX).map(([name, px]) => (parseFloat(style.getPropertyValue(name)) || px) / px);
   return Math.round(100 * Math.max(LEAST, Math.min(MOST, Math.max(...sizes)))) / 100;
+}
+
+function hasFailures({ store }: Context): boolean {
+  const counts = store.head?.counts;
+  return counts !== undefined && counts.failed + counts.timeout > 0;
 }
 
 function rowsTitle({ store }: Context): string {

@@ -86,16 +86,18 @@ it("sorts anew at most once a second while it runs, though the rows themselves a
 it("filters by status and by text, and says how many are left", () => {
   const { piece, find } = grouped();
   const chips = [...piece.node.querySelectorAll<HTMLElement>(".ib-chip")].filter(isShown);
-  expect(chips.map((chip) => chip.textContent)).toEqual(["failed1", "completed2"]);
+  expect(chips.map((chip) => chip.textContent)).toEqual(["failed1", "with failures1", "completed1"]);
   chips[1]!.click();
   expect(chips[1]!.getAttribute("aria-pressed")).toBe("true");
+  expect(names(piece)).toEqual(["Kendari"]);
+  chips[2]!.click();
   expect(names(piece)).toEqual(["Kendari", "Tembaga"]);
   const input = find<HTMLInputElement>("input");
   input.value = "TEM";
   input.dispatchEvent(new Event("input"));
   expect(names(piece)).toEqual(["Tembaga"]);
   expect(find(".ib-shown").textContent).toBe("1 of 3");
-  chips[1]!.click();
+  for (const chip of chips.slice(1)) chip.click();
   input.value = "memory";
   input.dispatchEvent(new Event("input"));
   expect(names(piece)).toEqual(["Sofifi"]);
@@ -122,9 +124,9 @@ it("asks for the items of a row that is opened, and shows them with their attemp
   store.answer({ kind: "rows", id: "", group: 1, offset: 0, total: 250, items: Array<typeof failed>(100).fill(failed) });
   piece.render(now_s);
   expect(find(".ib-why").textContent).toBe("<b>reset</b>");
-  expect(find(".ib-where").textContent).toBe("shop.py:12 in fetch: get(url)notebook cell:3 in parse: int(text)");
-  expect(find(".ib-where").children.length).toBe(2);
-  expect(find(".ib-tries li").textContent).toBe("attempt 1: TimeoutError: Exceeded 5 s (0.5 s)");
+  expect(find(".ib-entry .ib-where").textContent).toBe("shop.py:12 in fetch: get(url)notebook cell:3 in parse: int(text)");
+  expect(find(".ib-entry .ib-where").children.length).toBe(2);
+  expect(find(".ib-entry .ib-tries li").textContent).toBe("attempt 1: TimeoutError: Exceeded 5 s (0.5 s)");
   find(".ib-more").click();
   expect(press).toHaveBeenLastCalledWith("items", 1, 100);
 });

@@ -1,7 +1,7 @@
 // Remote: a panel that is fed over REST instead of by its kernel.
 //
 //   event of this session, or a second of silence while it is live --> GET panel (cursor, ETag) --> store --frame--> view
-//   press --> POST command        rows of a group --> GET items      failures --> GET errors
+//   press --> POST command        rows of a group --> GET items      what failed --> GET failures
 import { h, hidden, text } from "../../src/dom";
 import type { Surroundings } from "../../src/piece";
 import type { CommandName, Errors, RecordedItem } from "../../src/schema";
@@ -10,7 +10,6 @@ import { ended, Store } from "../../src/store";
 import { View } from "../../src/view";
 import type { Item, ItemPage, PanelUpdate, SessionItem, Verb } from "../../src/wire";
 import { Gone, query, Refused, words } from "./api";
-import { FailuresPiece } from "./failures";
 import type { IBatch } from "./token";
 
 const TICK_MS = 1000;
@@ -34,7 +33,6 @@ export class Remote {
   private readonly cursors = new Map<number, string>();
   /** Of each group the keys of what failed: they come first, and once. */
   private readonly failed = new Map<number, Set<string>>();
-  private readonly failures: FailuresPiece;
   private readonly view: View;
   private readonly trouble = h("p", "trouble");
   private readonly skeleton = skeleton();
@@ -50,7 +48,7 @@ export class Remote {
   private stopped: () => void = () => undefined;
 
   constructor(private readonly batch: IBatch, private readonly id: string, private readonly place: Place) {
-    const context: Surroundings = {
+    const surroundings: Surroundings = {
       store: this.store,
       press: (name, ...values) => {
         if (!this.gone()) void this.press(name, values);
@@ -60,9 +58,9 @@ export class Remote {
       redraw: () => this.draw(),
       gone: () => this.gone(),
       unix_s: () => this.gone()?.heard ?? Date.now() / 1000,
+      retriesAll: true,
     };
-    this.failures = new FailuresPiece(context, (cursor) => batch.api.get(`/sessions/${id}/errors${query({ cursor })}`));
-    this.view = new View("panel", context, { more: [{ name: "failures", title: () => "Failures", piece: this.failures }] });
+    this.view = new View("panel", surroundings);
     this.view.node.hidden = true;
     this.trouble.setAttribute("role", "alert");
     this.trouble.hidden = true;

@@ -119,16 +119,29 @@ it("shows what failed of a group before the rest, and once", async () => {
   remote.stop();
 });
 
-it("lists failures by message under a tab of their own", async () => {
-  const errors = { items: [{ message: "HTTP 404", count: 1200, status: "failed", scope: "item", key: 7 }], next: "e1" };
-  const { button, wait, words, table, remote } = await open(whole({ counts: counts({ completed: 8, failed: 2, total: 10 }) }), { "GET /sessions/a/errors": errors });
-  button("Failures").click();
+it("lists what failed under a tab of its own, searched and paged on the server", async () => {
+  const of = (path: string): object => {
+    const search = new URLSearchParams(path.split("?")[1]).get("search") ?? "";
+    const items = search ? [] : ["a", "b"].map((key) => ({ key, status: "failed", attempts: 1, seconds: 1, error: "HTTP 404", tries: [], traceback: "" }));
+    const groups = search ? [] : [{ message: "HTTP 404", count: 2, status: "failed", scope: "item" }];
+    return { kind: "errors", id: "", search, version: search ? 8 : 7, total: items.length, of: 2, groups, more_groups: 0, offset: 0, items };
+  };
+  const { button, wait, ask, remote } = await open(whole({ state: "completed", can: ["retry_failed"], counts: counts({ completed: 8, failed: 2, total: 10 }) }));
+  const others = ask.getMockImplementation()!;
+  ask.mockImplementation((path, init) => (path.includes("/failures") ? Promise.resolve(Response.json(of(path))) : others(path, init)));
+  button("Errors").click();
   await wait(1);
-  expect(words(".ib-failed-list li")).toBe("1,200\u00d7HTTP 404item, first: 7");
-  table["GET /sessions/a/errors"] = { items: [{ ...errors.items[0], message: "HTTP 500", count: 1 }], next: null };
-  remote.node.querySelector<HTMLElement>(".ib-failed-of .ib-more")!.click();
   await wait(1);
-  expect(remote.node.querySelectorAll(".ib-failed-list li")).toHaveLength(2);
+  const rows = [...remote.node.querySelectorAll<HTMLElement>(".ib-of-errors .ib-rows .ib-row")].map((row) => row.querySelector(".ib-words")!.textContent);
+  expect(rows).toEqual(["HTTP 404", "a", "b"]);
+  expect(button("Retry all 2")).toBeDefined();
+  const input = remote.node.querySelector<HTMLInputElement>(".ib-of-errors .ib-filter")!;
+  input.value = "no/such?";
+  input.dispatchEvent(new Event("input"));
+  await wait(1);
+  await wait(1);
+  expect(remote.node.querySelector(".ib-of-errors .ib-aside")!.textContent).toBe("0 of 2");
+  expect(ask.mock.calls.at(-1)![0]).toContain("/sessions/a/failures?offset=0&search=no%2Fsuch%3F&limit=100");
   remote.stop();
 });
 
