@@ -17,6 +17,8 @@ import { ended } from "./store";
 import { Table, type Column } from "./table";
 
 const ROWS = 10;
+/** Room for so many lines is kept while messages are closed. */
+const LEAST = 6;
 const EVERY_S = 2;
 const REST = 10;
 const TYPED_MS = 250;
@@ -60,29 +62,31 @@ export class ErrorsPiece implements Piece {
     if (this.details.isOpen) this.details.patch(now_s);
     this.lookAgain(head, now_s);
     attribute(this.table.node, "aria-label", `Errors of ${head.name}`);
-    const room = Math.max(1, Math.min(ROWS, this.list.isKnown ? this.list.most : failed(head)));
+    const room = Math.min(ROWS, Math.max(this.list.length, Math.min(LEAST, this.list.isKnown ? this.list.most : failed(head)), 1));
     this.table.show(this.list, room, -1, this.words());
     this.fetch(now_s);
     this.patchTools(head);
   }
 
   private words(): string {
-    if (!this.list.isKnown) return "Reading the journal\u2026";
+    if (!this.list.isKnown) return this.context.gone() ? "The errors cannot be read: nobody answers." : "Reading the journal\u2026";
     return this.list.of ? "No error matches." : "Nothing has failed.";
   }
 
   private patchTools(head: Head): void {
     const { list } = this;
     const more = failed(head) - list.of;
+    const gone = this.context.gone() !== null;
+    const canRetry = !gone && head.can.includes("retry_failed") && (!this.search || !this.context.retriesAll);
     const isNew = list.isKnown && more > 0 && this.figures(head) !== this.asked;
     const words = list.messages === 1 ? "1 message" : `${count(list.messages)} messages`;
     this.tools.tell({
       shown: !list.isKnown ? "" : this.search ? `${count(list.total)} of ${count(list.of)}` : `${count(list.total)} failed, ${words}`,
       news: isNew ? `${count(more)} more: show` : "",
-      retry: head.can.includes("retry_failed") && list.total > 0 && (!this.search || !this.context.retriesAll) ? this.retryWords() : "",
+      retry: canRetry && list.total > 0 ? this.retryWords() : "",
       take: this.file ? `${count(this.file.length)} of ${count(list.total)}\u2026` : "CSV",
       isBusy: this.file !== null || this.context.isPending("retry_failed"),
-      isEmpty: list.total === 0,
+      isEmpty: gone || list.total === 0,
     });
   }
 
