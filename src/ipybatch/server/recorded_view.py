@@ -197,7 +197,7 @@ class Views:
 def _failures(database: sqlite3.Connection, run: int, at_s: float) -> list[events.ItemEnded]:
     """Return the latest items that failed, oldest first."""
     found = database.execute(
-        "SELECT key, grp, status, attempts, seconds, error, kind FROM item WHERE id >= ? AND id < ?"
+        "SELECT key, grp, status, attempts, seconds, substr(error, 1, 500), kind FROM item WHERE id >= ? AND id < ?"
         " AND status IN ('failed', 'timeout') ORDER BY ended_s DESC LIMIT ?",
         (*ids(run), RECENT_ITEMS),
     ).fetchall()

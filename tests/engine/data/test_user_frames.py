@@ -6,7 +6,7 @@ import linecache
 
 import pytest
 
-from ipybatch.engine.data.user_frames import LONGEST, REMOTE, user_frames
+from ipybatch.engine.data.user_frames import LONGEST, REMOTE, last_user_frame, user_frames
 
 
 def lines_of(code, file):
@@ -49,8 +49,29 @@ def test_a_file_is_called_by_its_short_name(file, name):
     ],
 )
 def test_frames_of_libraries_are_left_out(file):
-    """They say how the error came about, not where to look."""
-    assert lines_of("1 / 0", file) == []
+    """They say how the error came about, not where to look: what was called from the user's code is counted."""
+    assert [line for line in lines_of("1 / 0", file) if not line.startswith("then 1 frame of ")] == []
+
+
+@pytest.mark.parametrize(
+    ("path", "told"),
+    [
+        ("/venv/lib/python3.12/site-packages/aiohttp/client.py", "then 3 frames of aiohttp"),
+        ("C:\\venv\\Lib\\site-packages\\httpx\\_client.py", "then 3 frames of httpx"),
+        ("/venv/lib/python3.12/site-packages/six.py", "then 3 frames of six"),
+        ("/usr/lib/python3.11/json/decoder.py", "then 3 frames of json"),
+        (json.__file__, "then 3 frames of json"),
+        ("<frozen importlib._bootstrap>", "then 3 frames of importlib"),
+    ],
+)
+def test_frames_of_libraries_are_folded(path, told):
+    """Those that the user's code called are counted, by library; the last frame of the user's stays the last."""
+    library = {}
+    exec(compile("def get(n=2):\n    return get(n - 1) if n else 1 / 0", path, "exec"), library)
+    with pytest.raises(ZeroDivisionError) as caught:
+        exec(compile("get()", "/home/me/shop.py", "exec"), library)
+    assert user_frames(caught.value).splitlines()[-2:] == ["shop.py:1 in <module>", told]
+    assert last_user_frame(caught.value) == "shop.py:1 in <module>"
 
 
 def test_the_last_three_are_kept():

@@ -26,6 +26,7 @@ from ipybatch.errors import InputError, ItemError
 
 MASK = "***"
 _SHORTEST = 4  # masking "a" would spoil every text
+SHORT, LONGEST = 500, 4000  # characters of an error: in views and sentences, and on record
 _LOOKED_AT = 20_000  # characters of an error: some services answer with a page of a megabyte
 
 _encode = msgspec.json.Encoder().encode
@@ -369,7 +370,21 @@ _LONGEST_NAME = 40
 
 
 def describe(error: BaseException) -> str:
-    """Return an error as one masked line."""
+    """Return an error as one masked line, cut to what can be read at a glance."""
+    line = _line(error)
+    return line if len(line) <= SHORT else f"{line[: SHORT - 1]}\N{HORIZONTAL ELLIPSIS}"
+
+
+def whole(text: str, error: BaseException) -> str:
+    """Return a text that begins as `describe` has it with the error as it is: it says how much more there was."""
+    if len(text) < SHORT or not text.startswith(told := describe(error)):
+        return text
+    line = _line(error)
+    more = f" \N{HORIZONTAL ELLIPSIS} {len(line) - LONGEST:,} characters more" if len(line) > LONGEST else ""
+    return f"{line[:LONGEST]}{more}{text[len(told) :]}"
+
+
+def _line(error: BaseException) -> str:
     try:
         text = " ".join(str(error).split())
     except BaseException:  # whatever the user's class does
@@ -377,4 +392,4 @@ def describe(error: BaseException) -> str:
     name = type(error).__name__
     is_ours = isinstance(error, ItemError) and type(error).__module__.startswith("ipybatch.")
     line = text if is_ours and text else f"{name}: {text}" if text else name
-    return mask(line[:_LOOKED_AT])[:500]
+    return mask(line[:_LOOKED_AT])

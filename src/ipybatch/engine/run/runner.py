@@ -26,7 +26,7 @@ from ipybatch.engine.data import events
 from ipybatch.engine.data.clock import Clock
 from ipybatch.engine.data.events import State, Status
 from ipybatch.engine.data.items import ItemList
-from ipybatch.engine.data.masking import describe
+from ipybatch.engine.data.masking import SHORT, describe, whole
 from ipybatch.engine.data.outcome import Outcome, encode_result
 from ipybatch.engine.data.plan import Task
 from ipybatch.engine.data.policy import Limits
@@ -449,7 +449,7 @@ class Runner:
         if self.spec.on_failure != "continue" and not verdict.ends_session:
             reason = f"{self._called(ticket.task)} {status}: {text}"
             self.stop("failed", reason, left="skipped", kill=self.spec.on_failure == "rollback")
-        return self._record(ticket, now_s, status, is_final, text, *received, judged, user_frames(error))
+        return self._record(ticket, now_s, status, is_final, whole(text, error), *received, judged, user_frames(error))
 
     def _give_up(self, now_s: float, ticket: Ticket, text: str) -> bool:
         """Leave a service alone: that of one limit group, and the others go on, or that of all.
@@ -526,11 +526,8 @@ class Runner:
                 scheduler.settle(now_s, task, failed=status != "completed")
             else:
                 scheduler.unsettled -= 1
-            emit(
-                events.ItemEnded(
-                    unix_s, entry.label, task.group, status, entry.attempts, entry.seconds, entry.error, entry.kind
-                )
-            )
+            error, kind, seconds = entry.error[:SHORT], entry.kind, entry.seconds
+            emit(events.ItemEnded(unix_s, entry.label, task.group, status, entry.attempts, seconds, error, kind))
             if task.group:
                 self._end_group(unix_s, task)
         if self.on_outcomes:

@@ -182,8 +182,8 @@ def read_groups(
     """
     where = f"id >= ? AND id < ? AND grp > 0 AND {present(database, plan)}"
     rows = database.execute(
-        "SELECT grp, count(*), sum(status <> 'completed'), min(ended_s - seconds), max(ended_s), max(error)"  # noqa: S608
-        f" FROM item WHERE {where} GROUP BY grp ORDER BY grp",
+        "SELECT grp, count(*), sum(status <> 'completed'), min(ended_s - seconds), max(ended_s),"  # noqa: S608
+        f" max(substr(error, 1, 500)) FROM item WHERE {where} GROUP BY grp ORDER BY grp",
         ids(run),
     )
     for number, items, failed, started_s, ended_s, error in rows:
