@@ -385,7 +385,7 @@ describe("a kernel that is gone", () => {
     el.classList.add("jupyter-widgets-disconnected");
     await vi.advanceTimersByTimeAsync(2_000);
     el.querySelector<HTMLElement>(".ib-rows .ib-row")!.click();
-    el.querySelectorAll<HTMLElement>("[role=tab]")[2]!.click();
+    [...el.querySelectorAll<HTMLElement>("[role=tab]")].find((tab) => tab.textContent!.startsWith("Limits"))!.click();
     await frame();
     expect(model.kinds()).not.toContain("command");
     expect(el.querySelector<HTMLFieldSetElement>(".ib-settings fieldset")!.disabled).toBe(true);
