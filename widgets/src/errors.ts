@@ -81,7 +81,7 @@ export class ErrorsPiece implements Piece {
     const isNew = list.isKnown && more > 0 && this.figures(head) !== this.asked;
     const words = list.messages === 1 ? "1 message" : `${count(list.messages)} messages`;
     this.tools.tell({
-      shown: !list.isKnown ? "" : this.search ? `${count(list.total)} of ${count(list.of)}` : `${count(list.total)} failed, ${words}`,
+      shown: !list.isKnown ? "" : this.search ? `${count(list.total)} of ${count(list.of)}` : words,
       news: isNew ? `${count(more)} more: show` : "",
       retry: canRetry && list.total > 0 ? this.retryWords() : "",
       take: this.file ? `${count(this.file.length)} of ${count(list.total)}\u2026` : "CSV",

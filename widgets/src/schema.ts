@@ -7,7 +7,7 @@ export type NoteKind = "" | "listener" | "passing" | "over";
 export type Status = "pending" | "running" | "completed" | "failed" | "timeout" | "cancelled" | "skipped";
 export type BreakerState = "closed" | "open" | "half_open";
 export type Tone = "" | "good" | "warn" | "bad";
-export type CommandName = "pause" | "resume" | "cancel" | "lift" | "retry_failed" | "adjust" | "items" | "open";
+export type CommandName = "pause" | "resume" | "cancel" | "lift" | "retry_failed" | "adjust" | "items" | "errors" | "open";
 export type ViewName = "panel" | "progress" | "table" | "breaker" | "timeline" | "log";
 
 /** The head, and the changes since the last update (everything when `whole`). */
@@ -211,6 +211,28 @@ export interface Try {
   error: string;
 }
 
+/** The answer to the command "errors": what failed, by message, and some of these items, in the groups' order. */
+export interface Errors {
+  kind: "errors";
+  id: string;
+  search: string;
+  version: number;
+  total: number;
+  of: number;
+  groups: ErrorCount[];
+  more_groups: number;
+  offset: number;
+  items: RecordedItem[];
+}
+
+/** A message, and how many items failed with it. */
+export interface ErrorCount {
+  message: string;
+  status: Status;
+  scope: string;
+  count: number;
+}
+
 /** A view was opened, or is visible again. */
 export interface Hello {
   kind: "hello";
@@ -257,7 +279,7 @@ export interface Within {
   message: Hello | Here | Bye | Resync | Command;
 }
 
-export type FromKernel = Update | Beat | Ack | Rows;
+export type FromKernel = Update | Beat | Ack | Rows | Errors;
 export type FromBrowser = Hello | Here | Bye | Resync | Command;
 export type ForSessions = List;
 export type FromSessions = Within | Hello;

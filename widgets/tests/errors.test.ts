@@ -75,7 +75,7 @@ it("asks the journal, and shows messages as the overview; one that is alone is i
   expect(find(".ib-empty").textContent).toBe("Reading the journal\u2026");
   answer(page(0));
   expect(lines(piece.node)).toEqual([...HEADS.slice(0, 2), "\u2026"]);
-  expect(find(".ib-aside").textContent).toBe("104 failed, 3 messages");
+  expect(find(".ib-aside").textContent).toBe("3 messages");
   expect(press.mock.calls.at(-1)).toEqual(["errors", 100, "", 100, 7]);
   answer(page(100));
   expect(lines(piece.node).at(-1)).toBe("k103");
