@@ -6,6 +6,7 @@ from typing import Any
 
 from ipybatch.engine.data import events
 from ipybatch.engine.data.events import Counts, Mark
+from ipybatch.engine.data.fact import Fact
 from ipybatch.engine.data.outcome import Summary
 from ipybatch.engine.feed.snapshot import Group, Snapshot
 from ipybatch.jupyter.static_page import Facts
@@ -32,7 +33,7 @@ def case(counts: Counts, state: str = "completed", **fields: Any) -> Facts:
     begun = {"started_s": BEGUN_S, "ended_s": BEGUN_S + 107.0 if state not in ("running", "planned") else 0.0}
     snapshot = Snapshot(**{"name": "wishlist", "state": state, "counts": counts, **begun, **fields})
     snapshot.ended_here = counts.ended
-    snapshot.pace.marks = [Mark(BEGUN_S + at * 10.0, at * 40, at * 39, at % 3) for at in range(11)]
+    snapshot.pace.marks = [Mark(BEGUN_S + at * 10.0, at * 40, at * 39, at * 2) for at in range(11)]
     return Facts(snapshot, Summary(snapshot.name, snapshot.state, counts, snapshot.reason, 107.96), "Batch", 5.0)
 
 
@@ -106,6 +107,10 @@ def cases() -> dict[str, Facts]:
                 for at, name in wide.items()
             },
             notes=[ZALGO],
+        ),
+        "many facts": case(
+            Counts(completed=60, total=60),
+            facts=[Fact(f"Figure {at}", "1,024 MB", "of 2,048 MB", f"{ZALGO} {SCRIPTS[1]}") for at in range(7)],
         ),
         "jobs": case(Counts(completed=400, failed=15, total=415), groups=jobs),
     }

@@ -101,7 +101,9 @@ def test_a_csv_has_the_keys_and_runs_none(shown, tmp_path):
         assert cell.startswith("'") == (key in ("=1+1", "\uff1d1+1", "\n@SUM")), key
 
 
-@pytest.mark.parametrize("name", [*(text for text in GIVEN if ACTS.search(text) or "\n" in text), "x" * 201, "\udc80"])
+@pytest.mark.parametrize(
+    "name", [*(text for text in GIVEN if ACTS.search(text) or "\n" in text), isolated(RTL), "x" * 201, "\udc80"]
+)
 def test_a_name_that_acts_is_refused_before_anything_is_spent(live, journal, name):
     called = []
     with pytest.raises(InputError, match="name must"):

@@ -107,7 +107,7 @@ class Sheet(msgspec.Struct, frozen=True):
         titles = [title for title, _ in self.columns]
         rest = next((at for at, title in enumerate(titles) if title in _REST), -1)
         return [
-            None if at == rest else _GAP_PX + max(breadth(unescape(_TAG.sub("", cell))) for cell in [title, *cells])
+            None if at == rest else _GAP_PX + max(map(_breadth_of, [title, *cells]))
             for at, (title, *cells) in enumerate(zip(titles, *self.rows, strict=True))
         ]
 
@@ -124,7 +124,9 @@ def output(snapshot: Snapshot, summary: Summary, group_word: str, *, has_breaker
     items = _items(snapshot)
     if items:
         told = table(Sheet(ITEM_COLUMNS, list(map(item_row, items))).filled())
-        title = '<summary style="padding:8px 0 4px 0">The latest items that did not complete</summary>'
+        title = (
+            '<summary style="display:list-item;padding:8px 0 4px 0">The latest items that did not complete</summary>'
+        )
         # folded below the groups, whose rows hold the latest errors
         parts.append(f"<details>{title}{told}</details>" if groups else told)
     return (
@@ -332,14 +334,15 @@ def _facts(snapshot: Snapshot, summary: Summary, *, has_breaker: bool) -> str:
             rate = f"{per_s:,.1f} per s" if per_s >= 0.1 else f"{60 * per_s:,.1f} per min"
             facts.insert(0, ("Rate", rate, "items, on average"))
     cells = "".join(
-        f'<td align="left" style="border:0;padding:8px 28px 8px 0;text-align:left;vertical-align:top">'
+        f'<td align="left" style="border:0;padding:8px 28px 8px 0;text-align:left;vertical-align:top;{_TEXT}">'
         f'<span style="opacity:0.7">{name}</span><br><b>{value}</b><br><small style="opacity:0.7">{more}</small></td>'
         for name, value, more in facts
     )
     if not cells:
         return ""
     style = "border-collapse:collapse;border:0;margin:6px 0 4px 0;font-size:13px"
-    return f'<table style="{style}"><tbody><tr style="background:transparent">{cells}</tr></tbody></table>'
+    row = f'<tr style="background:transparent">{cells}</tr>'
+    return f'<div style="overflow-x:auto"><table style="{style}"><tbody>{row}</tbody></table></div>'
 
 
 def _breaker(snapshot: Snapshot) -> tuple[str, str] | None:
@@ -424,6 +427,12 @@ def breadth(words: str) -> int:
         0 if combining(letter) else _WIDE_PX if east_asian_width(letter) in "WF" else _CHAR_PX for letter in words[:999]
     )
     return min(_WIDEST_PX, sum(pixels))
+
+
+def _breadth_of(cell: str) -> int:
+    """Return about how many pixels a cell's content takes; bold letters are wider."""
+    pixels = breadth(unescape(_TAG.sub("", cell)))
+    return pixels * 9 // 8 if "<b>" in cell else pixels
 
 
 def _title(cell: str) -> str:

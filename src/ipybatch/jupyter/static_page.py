@@ -59,7 +59,7 @@ body { margin: 0 auto; padding: 28px 24px 60px; max-width: 1100px; background: v
   font: 13px/1.45 system-ui, sans-serif; font-variant-numeric: tabular-nums }
 h2 { font-size: 13px; font-weight: 600; margin: 30px 0 6px } p { color: var(--soft); margin: 6px 0 }
 .box { overflow-x: auto } .sheet { border-collapse: collapse; table-layout: fixed }
-.sheet th { font-weight: 400; color: var(--soft); text-align: left }
+.sheet th { font-weight: 400; color: var(--soft) } .sheet th, .sheet td { text-align: left }
 .sheet th, .sheet td { border-top: 1px solid var(--line); padding: 4px 16px 4px 0; vertical-align: top;
   line-height: 19px; overflow: hidden; text-overflow: ellipsis; white-space: nowrap }
 .sheet .n { text-align: right } .sheet .whole { overflow-wrap: anywhere; white-space: normal }

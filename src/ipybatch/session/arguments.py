@@ -53,7 +53,7 @@ def check_name(name: Any, field: str = "name") -> None:
     if not isinstance(name, str) or not name.strip() or len(name) > 200:
         msg = f"{field} must be a text of 1 to 200 characters, got {short(name)}"
         raise InputError(msg)
-    if printable(name) != name:
+    if printable(name) != name or "\u2068" in name:  # the isolate that `printable` leaves, too
         msg = f"{field} must have no control characters or escape codes, got {name!r}"
         raise InputError(msg)
     if not is_encodable(name):
