@@ -1,4 +1,8 @@
-"""One JupyterLab and one Chromium for all browser tests; a fresh page and notebook for each."""
+"""One JupyterLab, server and page, for all browser tests; a fresh notebook and kernel for each.
+
+Loading JupyterLab is more than half of what a short test takes, so `open_notebook` closes what the test before it had
+open, and opens the new notebook in the same page. A test that asks for `page` has one of its own.
+"""
 
 from __future__ import annotations
 
@@ -8,13 +12,13 @@ from typing import TYPE_CHECKING
 import pytest
 from playwright.sync_api import sync_playwright
 
-from tests.browser.lab import CHROMIUM_ARGS, Lab, Notebook
+from tests.browser.lab import CHROMIUM_ARGS, Lab, Notebook, clear
 from tools.chromium import ensure
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import Browser, BrowserContext, Page
 
 FOLDER = Path(__file__).parent
 
@@ -46,18 +50,31 @@ def browser() -> Iterator[Browser]:
         chromium.close()
 
 
-@pytest.fixture
-def page(browser: Browser) -> Iterator[Page]:
+@pytest.fixture(scope="session")
+def window(browser: Browser) -> Iterator[BrowserContext]:
     context = browser.new_context(viewport={"width": 1280, "height": 900}, reduced_motion="reduce")
-    yield context.new_page()
+    yield context
     context.close()
 
 
 @pytest.fixture
-def open_notebook(page: Page, lab: Lab, tmp_path: Path) -> Callable[..., Notebook]:
+def page(window: BrowserContext) -> Iterator[Page]:
+    opened = window.new_page()
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def open_notebook(window: BrowserContext, lab: Lab, tmp_path: Path) -> Iterator[Callable[..., Notebook]]:
     """Open a new notebook with the given cell sources: `open_notebook(["1 + 1"])`."""
 
     def opened(sources: list[str], **options: str) -> Notebook:
+        page = window.pages[0] if window.pages else window.new_page()
         return Notebook(page, lab, tmp_path.name, sources, **options)
 
-    return opened
+    yield opened
+    for page in window.pages[1:]:
+        page.close()
+    for page in window.pages:
+        clear(page)
+    lab.end_kernels()  # a session that runs on would slow the next test down

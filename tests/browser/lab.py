@@ -15,11 +15,13 @@ import socket
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Thread
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.error import URLError
-from urllib.request import urlopen
+from urllib.request import Request, urlopen
 
 import nbformat
 from playwright.sync_api import expect
@@ -105,6 +107,7 @@ class Lab:
         own = {
             "JUPYTER_CONFIG_DIR": config,
             "JUPYTER_DATA_DIR": folder / "data",
+            "JUPYTER_PREFER_ENV_PATH": 0,  # or the environment's copy of the extension would be before ours
             "JUPYTER_RUNTIME_DIR": folder / "runtime",
             "JUPYTERLAB_SETTINGS_DIR": folder / "settings",
             "JUPYTERLAB_WORKSPACES_DIR": folder / "workspaces",
@@ -148,6 +151,16 @@ class Lab:
         self.stop()
         raise RuntimeError(f"JupyterLab did not start:\n{log.read_text(errors='replace')[-4000:]}")
 
+    def end_kernels(self) -> None:
+        """End all that runs; nobody waits for it."""
+        for session in self._ask("GET", "sessions") or ():
+            Thread(target=self._ask, args=("DELETE", f"sessions/{session['id']}"), daemon=True).start()
+
+    def _ask(self, method: str, path: str) -> Any:
+        request = Request(f"{self.url}/api/{path}", method=method, headers={"Authorization": f"token {self.token}"})
+        with suppress(OSError), urlopen(request, timeout=30) as answer:
+            return json.loads(answer.read() or "null")
+
     def stop(self) -> None:
         """End the server by its pid; it ends its kernels."""
         self.process.terminate()
@@ -156,6 +169,11 @@ class Lab:
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
+
+
+def clear(page: Page) -> None:
+    """Close all that is open in a page of JupyterLab, unsaved, and leave its theme as it is."""
+    page.evaluate("() => { for (const open of [...(window.jupyterapp?.shell.widgets('main') ?? [])]) open.dispose(); }")
 
 
 class Notebook:
@@ -175,13 +193,25 @@ class Notebook:
         metadata = {"kernelspec": {"name": kernel, "display_name": kernel, "language": "python"}}
         nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=metadata), self.path)
         self.lab = lab
-        self.go(name)
+        if page.url.startswith(f"{lab.url}/lab"):
+            self.open()
+        else:
+            self.go(name)
 
     def go(self, workspace: str) -> None:
         """Bring the page to the notebook."""
         self.page.goto(f"{self.lab.url}/{self.route(workspace)}?token={self.lab.token}")
         self.wait_kernel()
         self.call("if (!app.shell.leftCollapsed) app.shell.collapseLeft()")
+
+    def open(self) -> None:
+        """Open the notebook in a page that has this JupyterLab already."""
+        self.call(
+            "const opened = await app.commands.execute('docmanager:open', {path: argument});"
+            "await opened.context.ready; app.shell.activateById(opened.id); return null",
+            self.path.name,
+        )
+        self.wait_kernel()
 
     def reload(self) -> None:
         """Save, and load the page anew."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.browser.conftest import browser, lab, page
+from tests.browser.conftest import browser, lab, page, window
 from tests.browser.lab import Lab, Notebook
 from tests.matrix import measured
 from tests.matrix.setups import NOTEBOOK7, OUT, SETUPS, Notebook7, Setup, notebook_environment
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from playwright.sync_api import Page
 
-__all__ = ["browser", "lab", "page"]
+__all__ = ["browser", "lab", "page", "window"]
 
 FOLDER = Path(__file__).parent
 
