@@ -149,8 +149,8 @@ mutants: $(VENV)/.mutants ## Change the engine in one place at a time: do its te
 	@python -m tools.mutants
 
 # Kernels and a front end beside the environment's own: only their own files, on the environment's packages.
-MATRIX := ipykernel==6.31.* ipykernel==7.3.* notebook==7.6.*
-matrix: $(VENV)/.test chromium ## Buttons on other kernels and Notebook 7; writes out/matrix.md
+MATRIX := ipykernel==6.31.* ipykernel==7.3.* notebook==7.6.* voila==0.5.*
+matrix: $(VENV)/.test chromium ## Buttons on other kernels, Notebook 7 and Voila; writes out/matrix.md
 	@for wanted in $(MATRIX); do
 	  folder=out/matrix/$${wanted%.\*}
 	  [ -d "$$folder" ] || python -m pip install --quiet --no-deps --target "$$folder" "$$wanted"

@@ -10,7 +10,7 @@ import pytest
 from tests.browser.conftest import browser, lab, page, window
 from tests.browser.lab import Lab, Notebook
 from tests.matrix import measured
-from tests.matrix.setups import NOTEBOOK7, OUT, SETUPS, Notebook7, Setup, notebook_environment
+from tests.matrix.setups import NOTEBOOK7, OUT, SETUPS, VOILA, Notebook7, Setup, notebook_environment
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -42,7 +42,7 @@ def cases() -> Iterator[list[measured.Case]]:
     found: list[measured.Case] = []
     yield found
     if found:
-        parts = [measured.machine(), measured.table(found, map(str, SETUPS)), measured.said(found)]
+        parts = [measured.machine(), measured.table(found, [*map(str, SETUPS), VOILA]), measured.said(found)]
         (OUT / "matrix.md").write_text("\n\n".join(parts) + "\n")
 
 

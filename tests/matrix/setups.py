@@ -68,6 +68,7 @@ SETUPS = [
     *(Setup(ipykernel=version, comms=comms) for version in ("6.31", "7.3", NEWEST) for comms in (DEFAULT, DISABLED)),
     Setup(ipykernel=NEWEST, is_notebook=True),
 ]
+VOILA = f"{'.'.join(NEWEST.split('.')[:2])}, Voila"
 
 
 class Notebook7(Notebook):
