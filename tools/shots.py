@@ -117,8 +117,6 @@ class Studio:
         self.faults: list[str] = []
         self.page.on("pageerror", lambda error: self.faults.append(str(error)))
         self.page.expose_function("askKernel", self.answer)
-        if how == "print":
-            self.page.emulate_media(media="print")
 
     def answer(self, command: str) -> str:
         """Do what a button or a question wants, as the kernel does."""
@@ -178,6 +176,8 @@ class Studio:
 
     def take(self, path: Path, width: int) -> None:
         """Keep a picture, at a width of the panel."""
+        if self.how == "print":
+            self.page.emulate_media(media="print")
         zoom = 2 if self.how == "zoom" else 1  # a browser's zoom halves what a page is wide
         self.page.set_viewport_size({"width": width // zoom + 2 * MARGIN_PX, "height": HEIGHT_PX})
         self.settle()
@@ -187,6 +187,8 @@ class Studio:
             print(f"{path.name}: {wide} px wide, wider than its place")
         path.parent.mkdir(parents=True, exist_ok=True)
         self.page.screenshot(path=path, full_page=True, clip={"x": 0, "y": 0, "width": wide, "height": max(40, body)})
+        if self.how == "print":
+            self.page.emulate_media(media="null")
 
 
 def static_form(session: Any) -> str:

@@ -1,6 +1,7 @@
 """The panel: when it sends, what, and that a command is acted on once."""
 
 import asyncio
+import sys
 import threading
 import time
 import warnings
@@ -279,7 +280,7 @@ def test_an_end_that_could_not_be_read_is_kept_later(session, make, clock):
     """Another session's work may keep the engine busy at that moment."""
     view, _ = make(session)
     renewed = []
-    view._shown = SimpleNamespace(update=lambda bundle, raw: renewed.append(bundle["text/plain"]))
+    view._shown = SimpleNamespace(update=lambda bundle, **_: renewed.append(bundle["text/plain"]))
     clock.run(session)
     ask, session.ask = session.ask, too_busy
     view.keep_end()
@@ -366,7 +367,7 @@ def test_static_forms_are_renewed_at_the_end(session, make, clock):
     renewed = []
 
     class Shown:
-        def update(self, bundle, raw):
+        def update(self, bundle, **_):
             renewed.append(bundle["text/plain"])
 
     view._shown = Shown()
@@ -438,3 +439,22 @@ def test_pages_of_a_busy_engine_are_sent_beats(session, make, clock):
     say(view, Bye(view="one"))
     view.publish()
     assert len(sent) == 2
+
+
+def test_colab_is_told_where_its_manager_of_widgets_is_and_that_it_is_wanted(session, make, monkeypatch):
+    """Else Colab shows a line about third-party widgets in the panel's place; other front ends are told nothing."""
+    wanted, shown = [], []
+    output = SimpleNamespace(
+        enable_custom_widget_manager=lambda: wanted.append(True),
+        _widgets=SimpleNamespace(_installed_url="https://colab.test/manager.js"),
+    )
+    monkeypatch.setattr(panels, "display", lambda data, *, metadata, **_: shown.append((data, metadata)))
+    view, _ = make(session)
+    view.show()
+    monkeypatch.setitem(sys.modules, "google.colab.output", output)
+    view.show()
+    assert wanted
+    (elsewhere, nothing), (data, told) = shown
+    assert nothing == {}
+    assert told == {panels.VIEW_MIME: {"colab": {"custom_widget_manager": {"url": "https://colab.test/manager.js"}}}}
+    assert set(data) == set(elsewhere) == {panels.VIEW_MIME, "text/html", "text/plain"}

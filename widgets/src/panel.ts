@@ -233,7 +233,10 @@ function mount(model: AnyModel<Traits>, el: HTMLElement): () => void {
 }
 
 export default {
-  render({ model, el }: RenderProps<Traits>): () => void {
-    return model.get("view") === "sessions" ? showSessions(model, el, mount) : mount(model, el);
+  render({ model, el, signal }: RenderProps<Traits>): () => void {
+    const close = model.get("view") === "sessions" ? showSessions(model, el, mount) : mount(model, el);
+    // Hosts end a view by what is returned, by the signal, or by both.
+    (signal as AbortSignal | undefined)?.addEventListener("abort", close, { once: true });
+    return close;
   },
 };

@@ -219,7 +219,8 @@ class View(anywidget.AnyWidget):
 
     def show(self) -> None:
         """Display the view; its static forms are updated when the session ends."""
-        self._shown = display(self.bundle(), raw=True, display_id=True)  # type: ignore[no-untyped-call]  # IPython's
+        found = widget_metadata(self)
+        self._shown = display(self.bundle(), raw=True, display_id=True, metadata=found)  # type: ignore[no-untyped-call]  # IPython's
 
     def keep_end(self) -> None:
         """Store the final state in the widget and its static forms, once for each end of the session."""
@@ -234,7 +235,7 @@ class View(anywidget.AnyWidget):
                 return  # it is called again
             self._kept = end
             if self._shown is not None:
-                self._shown.update(self.bundle(), raw=True)
+                self._shown.update(self.bundle(), raw=True, metadata=widget_metadata(self))
 
     def act(self, command: str) -> None:
         """Execute a command once, by its id, and answer it; `publish` sends the second answer of a busy engine."""
@@ -282,6 +283,12 @@ class View(anywidget.AnyWidget):
     def _answer_whole(self) -> None:
         self._wholes_wanted += 1
         publisher().hurry()
+
+
+def widget_metadata(widget: anywidget.AnyWidget) -> dict[str, Any]:
+    """Return what a display adds for Colab: where its manager of other people's widgets is."""
+    _, metadata = widget._repr_mimebundle_() or ({}, {})
+    return dict(metadata)
 
 
 def act(command: str) -> None:

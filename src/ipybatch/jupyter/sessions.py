@@ -29,7 +29,7 @@ from ipybatch.engine.feed import session_view
 from ipybatch.engine.feed.session_view import SessionView
 from ipybatch.errors import EngineBusy, InputError
 from ipybatch.jupyter.messages import Ack, FromBrowser, Hello
-from ipybatch.jupyter.panel import LIVE, VIEW_MIME, Panel
+from ipybatch.jupyter.panel import LIVE, VIEW_MIME, Panel, widget_metadata
 from ipybatch.jupyter.publisher import publisher
 from ipybatch.jupyter.static_html import Sheet, marked, said, table
 
@@ -133,7 +133,8 @@ class Sessions(anywidget.AnyWidget):
 
     def show(self) -> None:
         """Display the list; its static forms are updated when the last of its sessions ends."""
-        self._shown = display(self.bundle(), raw=True, display_id=True)  # type: ignore[no-untyped-call]  # IPython's
+        found = widget_metadata(self)
+        self._shown = display(self.bundle(), raw=True, display_id=True, metadata=found)  # type: ignore[no-untyped-call]  # IPython's
 
     def bundle(self) -> dict[str, Any]:
         """Return the display of the list: the widget, and static forms for front ends without widgets."""
@@ -156,7 +157,7 @@ class Sessions(anywidget.AnyWidget):
             self._kept = ends
         self.send_state("initial")
         if self._shown is not None and not any(each.state in LIVE for each in snapshots):
-            self._shown.update(self.bundle(), raw=True)
+            self._shown.update(self.bundle(), raw=True, metadata=widget_metadata(self))
 
     def _ipython_display_(self) -> None:
         self.show()
