@@ -1,7 +1,7 @@
 // Progress: the bar in its shares, and one line of truth under it.
 import { Bar, ofTotal } from "./bar";
 import { attribute, h, hidden, text } from "./dom";
-import { clock, count, remaining } from "./format";
+import { clock, count, duration, remaining } from "./format";
 import type { Counts, Head } from "./schema";
 import { ended, tried } from "./store";
 
@@ -47,8 +47,7 @@ export class Progress {
     const going_s = ended(head.state) || head.state === "planned" ? 0 : passed_s;
     this.bar.patch(head.name, head.state, head.counts);
     this.patchCounts(head.counts);
-    const elapsed = clock(head.elapsed_s + going_s);
-    text(this.elapsed, head.elapsed_s || going_s ? (ended(head.state) ? `${head.state === "completed" ? "took" : "ran"} ${elapsed}` : `${elapsed} elapsed`) : "");
+    text(this.elapsed, elapsedWords(head, going_s));
     const left = left_words(head, head.state === "running" ? passed_s : 0);
     text(this.left, left);
     text(this.about, /^at most/.test(left) ? "" : "about ");
@@ -98,6 +97,13 @@ class Figure {
     attribute(this.node, "disabled", value ? null : "");
     attribute(this.node, "title", value ? "Show what failed" : null);
   }
+}
+
+/** `48 s elapsed`; at the end `took 48.3 s`, or `ran` where it did not come to all. */
+function elapsedWords({ state, elapsed_s }: Head, going_s: number): string {
+  if (elapsed_s + going_s === 0) return "";
+  if (ended(state)) return `${state === "completed" ? "took" : "ran"} ${duration(elapsed_s)}`;
+  return `${clock(elapsed_s + going_s)} elapsed`;
 }
 
 function left_words(head: Head, passed_s: number): string {

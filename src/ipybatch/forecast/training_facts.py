@@ -84,8 +84,9 @@ class TrainingFacts:
         return Fact(_SLOWEST, name, "", f"took {took(self._seconds[name])}")
 
     def left_s(self, snapshot: Snapshot, workers: int, now_s: float) -> tuple[float, float] | None:
-        """Return the seconds left, at best and at worst; None before a partition was trained."""
-        if not self._trained:
+        """Return the seconds left, at best and at worst; None before one was trained that had no packages to load."""
+        late = set(self._left[workers:])
+        if late.isdisjoint(self._trained):
             return None
         if self._estimated is None or self._estimated.ended != len(self._seconds):
             self._estimated = self._estimate(snapshot, workers, now_s)
@@ -97,7 +98,9 @@ class TrainingFacts:
     def _estimate(self, snapshot: Snapshot, workers: int, now_s: float) -> _Estimate:
         running = {self._names.get(group.number, ""): now_s - group.started_s for group in _running(snapshot)}
         left = [name for name in self._left if name not in self._seconds]
-        low_s, high_s = left_of(left, running, self._trained, self._rows, workers)
+        first = set(self._left[:workers])  # in their time the packages were loaded
+        trained = {name: seconds for name, seconds in self._trained.items() if name not in first}
+        low_s, high_s = left_of(left, running, trained, self._rows, workers)
         return _Estimate(len(self._seconds), now_s, low_s, high_s)
 
     def _time(self, snapshot: Snapshot, workers: int, now_s: float) -> Fact:
@@ -151,7 +154,7 @@ def left_of(
     Args:
         running: Seconds that some of them have run, by name.
         trained: Seconds that others took. At best one takes as long as these by its rows, at worst as long as these:
-            the largest come first. The median of them, as the first ones wait for the packages to load.
+            the largest come first. So the median of them.
     """
     names, typical_s = list(left), statistics.median(trained.values())
     per_row_s = statistics.median(seconds / max(1, rows.get(name, 0)) for name, seconds in trained.items())

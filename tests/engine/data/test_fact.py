@@ -14,7 +14,7 @@ def test_a_span_is_written_as_the_panels_clocks_are(seconds, words):
 
 
 def test_how_long_something_took_has_tenths_where_they_matter():
-    assert [took(1.234), took(9.96), took(59.7)] == ["1.2 s", "10 s", "1 m 00 s"]
+    assert [took(1.234), took(59.94), took(59.96)] == ["1.2 s", "59.9 s", "1 m 00 s"]
 
 
 def test_an_amount_keeps_digits_where_two_would_be_nothing():

@@ -78,8 +78,8 @@ def span(seconds: float) -> str:
 
 
 def took(seconds: float) -> str:
-    """Return how long something took: with tenths below ten seconds, where they matter."""
-    return f"{seconds:.1f} s" if seconds < 9.95 else span(round(seconds))
+    """Return how long something took, as the panel has it: with tenths below a minute."""
+    return f"{seconds:.1f} s" if seconds < _MINUTE_S - 0.05 else span(round(seconds))
 
 
 def usd(value: float) -> str:
