@@ -42,6 +42,14 @@ CASES = {
     "empty": "s = session('empty', 0, 0); s.run(); display(s)",
     "not started": "session('planned', 10, 0)",
 }
+SIZES = """
+from ipybatch.jupyter import Panel, Sessions
+two = session("two", 50, 0)
+two.run()
+one = session("one", 100, 60)
+one.start()
+display(Panel(one), Panel(one, compact=True), Sessions([one, two]))
+"""
 VIEWS = """
 s = session("views", 40, 0)
 s.run()
@@ -85,6 +93,31 @@ def test_axe_finds_nothing(open_notebook: Callable[..., Notebook], theme: str) -
         expect(shown).to_be_visible(timeout=60_000)
         found[name] = through_tabs(shown)
         assert shown.locator("img").count() == 0
+    assert not any(found.values()), found
+
+
+@pytest.mark.parametrize(("theme", "widths_px"), [("light", [280, 480, 960, 1900]), ("dark", [280])])
+def test_axe_finds_nothing_in_any_size(
+    open_notebook: Callable[..., Notebook], theme: str, widths_px: list[int]
+) -> None:
+    """From a line to a full width, several sessions, and letters twice as large."""
+    notebook = open_notebook([SESSION, SIZES])
+    notebook.set_theme(theme)
+    notebook.run(0)
+    notebook.run(1)
+    panels = notebook.output(1).locator(".ipybatch:not(.ipybatch .ipybatch)")
+    expect(panels).to_have_count(3, timeout=60_000)
+    expect(panels.last.locator(".ib-compact")).to_have_count(2)
+    found = {}
+    for px in widths_px:
+        panels.evaluate_all("(nodes, px) => { for (const node of nodes) node.style.width = `${px}px`; }", px)
+        found[px] = [problem for shown in panels.all() for problem in through_tabs(shown) or violations(shown)]
+    notebook.page.evaluate("() => document.documentElement.style.setProperty('--jp-ui-font-size1', '26px')")
+    expect(panels.first).to_have_css("zoom", "2", timeout=10_000)
+    found[200] = through_tabs(panels.first) + violations(panels.last)
+    panels.last.locator(".ib-fold").first.click()
+    expect(panels.last.locator(".ib-book").first).to_be_visible()
+    found[1] = through_tabs(panels.last)
     assert not any(found.values()), found
 
 

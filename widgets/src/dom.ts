@@ -3,7 +3,7 @@
 type Child = Node | string;
 
 /** Lumino looks for it on the focused node itself, and without it would take each key there for the notebook's. */
-const KEEPS_KEYS = "data-lm-suppress-shortcuts";
+export const KEEPS_KEYS = "data-lm-suppress-shortcuts";
 const CONTROLS = new Set(["a", "button", "input", "select", "summary", "textarea"]);
 
 /** Make an element. Its classes get a prefix: pages of notebooks have rules of their own for `progress` or `row`. */

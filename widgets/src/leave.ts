@@ -1,8 +1,10 @@
 // Leave: how the keyboard gets out of a panel. Its keys stay in it (see `dom`), so the notebook's own do nothing while
 // the focus is in here, until Escape puts it on the cell; a hint says so as long as the keyboard is used.
 //
+// Ctrl+S stays the notebook's: in a panel there is nothing to save, and the browser would save its page.
+//
 // Rule: Escape closes the innermost thing first (details, an edited form, what was typed into the filter), then leaves.
-import { h, hidden } from "./dom";
+import { h, hidden, KEEPS_KEYS } from "./dom";
 
 const CELL = ".jp-Cell";
 
@@ -28,9 +30,21 @@ export function leaveByEscape(node: HTMLElement): void {
   });
   // By the pointer one is in and out without a word.
   node.addEventListener("focusin", ({ target }) => {
+    addEventListener("keydown", letSave, true); // before Lumino, which listens on the document
     show((target as Element).matches(":focus-visible") && node.closest(CELL) !== null);
   });
   node.addEventListener("focusout", ({ relatedTarget }) => {
-    if (!node.contains(relatedTarget as Node | null)) show(false);
+    if (node.contains(relatedTarget as Node | null)) return;
+    removeEventListener("keydown", letSave, true);
+    show(false);
   });
+}
+
+/** Hand one key to the notebook: for as long as it takes, nothing on its way keeps it. */
+function letSave({ key, target, ctrlKey, metaKey, altKey, shiftKey }: KeyboardEvent): void {
+  if (key.toLowerCase() !== "s" || !(ctrlKey || metaKey) || altKey || shiftKey || !(target instanceof Element)) return;
+  const keepers: Element[] = [];
+  for (let at = target.closest(`[${KEEPS_KEYS}]`); at; at = at.parentElement?.closest(`[${KEEPS_KEYS}]`) ?? null) keepers.push(at);
+  for (const keeper of keepers) keeper.removeAttribute(KEEPS_KEYS);
+  setTimeout(() => keepers.forEach((keeper) => keeper.setAttribute(KEEPS_KEYS, "true")));
 }
