@@ -19,7 +19,7 @@ import msgspec
 from ipybatch.engine.data import events
 from ipybatch.engine.data.error_groups import grouped
 from ipybatch.engine.data.events import Status
-from ipybatch.engine.data.masking import mask, printable
+from ipybatch.engine.data.masking import isolated, mask, printable
 from ipybatch.engine.data.plan import key_value, label_of
 from ipybatch.engine.feed import live_record
 from ipybatch.engine.store import rows
@@ -225,8 +225,8 @@ def _line(  # noqa: PLR0917  # the row
     if how == "command":
         late = ", not taken yet" if attempt else ""
         return LogItem(at=iso(at_s), level="info", text=f"{printable(error)}, asked by {process_of(key or '')}{late}")
-    label = f"item {id_ - base + 1:,}" if key is None else printable(label_of(key))
-    why = f": {mask(printable(error))}" if error else ""
+    label = f"item {id_ - base + 1:,}" if key is None else isolated(label_of(key))
+    why = f": {isolated(mask(printable(error)))}" if error else ""
     if how == "pending":
         return LogItem(at=iso(at_s), level="warn", text=f"{label}: attempt {attempts} failed{why}; it is tried again")
     took = f" in {seconds:.1f} s" if attempts else ""
