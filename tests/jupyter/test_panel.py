@@ -458,3 +458,18 @@ def test_colab_is_told_where_its_manager_of_widgets_is_and_that_it_is_wanted(ses
     assert nothing == {}
     assert told == {panels.VIEW_MIME: {"colab": {"custom_widget_manager": {"url": "https://colab.test/manager.js"}}}}
     assert set(data) == set(elsewhere) == {panels.VIEW_MIME, "text/html", "text/plain"}
+
+
+def test_a_view_has_an_ended_session_looked_for_once_a_second(session, make, clock, monkeypatch):
+    """Another process may go on with it, and nobody tells; not while it runs here, nor while nobody looks."""
+    view, _ = make(session)
+    looks = []
+    monkeypatch.setattr(session, "look", lambda: looks.append(session.state))
+    clock.run(session, asyncio.sleep(1.1))
+    for _ in range(3):
+        view.publish()
+    assert looks == ["completed"]
+    view._looked_elsewhere_s -= panels.TICK_S
+    say(view, Bye(view="one"))
+    view.publish()
+    assert len(looks) == 1

@@ -314,6 +314,43 @@ def test_a_session_that_is_deleted_elsewhere_says_so(session, held):
     assert (session.state, session.reason) == ("interrupted", "what it recorded was deleted elsewhere")
 
 
+@pytest.mark.parametrize("how", ["interrupted", "cancelled", "was open"])
+def test_another_process_that_goes_on_later_is_followed(held, journal, how):
+    """What ended, as far as was known, runs again: nobody tells, so a view that shows it has it look."""
+    ended = {"interrupted": {"owner": None}, "cancelled": {"owner": None, "state": "cancelled"}}
+    if how in ended:
+        held.write(**ended[how])
+    session, heard = BatchSession.open("wishlist", journal=journal), []
+    if how == "was open":
+        held.write(owner=None, state="cancelled")
+        look(session)
+    before = session.state
+    session.on(heard.append)
+    session.look()
+    assert (session.state, heard) == (before, [])
+    assert session.elsewhere is None
+    held.write(owner="other/78/y", epoch=6, state="running", beat_s=time.time())
+    session.look()
+    assert (session.state, session.reason) == ("running", "")
+    assert session.elsewhere.where == "in process 78 on other"
+    assert not session._follower.ended.done()
+    held.write(owner=None, state="completed", completed=2, failed=0, ended_s=time.time())
+    look(session)
+    assert (session.state, session.counts.completed) == ("completed", 2)
+
+
+def test_what_is_begun_anew_later_is_not_taken_for_it(session, held):
+    """Another run of the same name is another session: `open` opens it."""
+    held.write(owner=None, state="cancelled")
+    look(session)
+    anew = {"resource": "", "group_word": "Batch", "now_s": 1.0}
+    held.journal.write(lambda db: run_store.create(db, "wishlist", **anew))
+    (held.run,) = held.row("id")
+    held.write(owner="other/78/y", epoch=1, state="running", beat_s=time.time())
+    session.look()
+    assert session.state == "cancelled"
+
+
 def test_a_run_that_is_begun_anew_elsewhere_is_another_one(session, held, journal):
     """The end of the one that was followed is shown; `open` opens the new one."""
     held.write(owner=None, state="cancelled")

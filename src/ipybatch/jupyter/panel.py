@@ -39,7 +39,7 @@ from ipybatch.engine.data import events
 from ipybatch.engine.data.masking import mask
 from ipybatch.engine.feed.session_view import SessionView
 from ipybatch.engine.feed.snapshot import Snapshot
-from ipybatch.errors import EngineBusy
+from ipybatch.errors import EngineBusy, JournalError
 from ipybatch.jupyter import commands, messages, static_html
 from ipybatch.jupyter.messages import (
     Ack,
@@ -93,7 +93,7 @@ class View(anywidget.AnyWidget):
         self._looked_s = 0.0
         self._noted = 0  # notes that were sent
         self._pages = Pages(cells)
-        self._told_s = 0.0
+        self._told_s = self._looked_elsewhere_s = 0.0
         self._answered: deque[str] = deque(maxlen=_ANSWERED_AT_MOST)
         self._acting = threading.Lock()
         self._asked: list[str] = []  # commands whose second answer is due
@@ -139,13 +139,23 @@ class View(anywidget.AnyWidget):
             self._settle()
             if not self.is_open:
                 self._wholes_wanted += 1
-            elif self._has_changed(is_live=is_live):
+                return is_live
+            self._look(is_live=is_live)
+            if self._has_changed(is_live=is_live):
                 self._update()
         except EngineBusy:
             self._figures = ()  # the pages keep their figures; the next round tries again
             self._show_stall()
             self.beat()
         return is_live
+
+    def _look(self, *, is_live: bool) -> None:
+        """Look once a second whether another process has gone on with what has ended, as far as is known here."""
+        now_s = time.monotonic()
+        if not is_live and now_s - self._looked_elsewhere_s >= TICK_S:
+            self._looked_elsewhere_s = now_s
+            with suppress(JournalError):  # locked by another program, or gone: what is shown stays
+                self._session.look()
 
     def beat(self) -> None:
         """Tell the pages of a session that runs that the kernel is there, if they were told nothing for a second."""

@@ -33,7 +33,7 @@ from ipybatch.engine.store.lease import process_of
 from ipybatch.engine.store.resume import Items, Wanted
 from ipybatch.engine.store.run_store import Found
 from ipybatch.errors import EngineBusy, InputError, JournalLocked
-from ipybatch.session import arguments, live_sessions, waiting
+from ipybatch.session import arguments, follower, live_sessions, waiting
 from ipybatch.session.follower import Follower
 from ipybatch.session.workload import Workload
 
@@ -60,6 +60,7 @@ class Control:
         self._run: Run | None = None
         self._running: waiting.Running | None = None
         self._follower: Follower | None = None  # of another process's session of this name
+        self._opened: tuple[int, str] | None = None  # which run, and how to go on with it
         self._thread = 0  # the one it runs on
 
     @property
@@ -95,6 +96,20 @@ class Control:
         if self._run is None or self._follower is not None or self._is_on_other_thread():
             return self._feed.snapshot.facts
         return self._run.read_facts(is_over=self.state in events.ENDED)
+
+    def look(self) -> None:
+        """Look whether another process has gone on with it; a view asks now and then, while it does not run here.
+
+        Raises:
+            JournalError: The journal cannot be read.
+        """
+        if self._follower is not None:
+            self._follower.revive()
+        elif self._opened is not None and self._run is None:
+            run, go_on = self._opened
+            found = follower.run_elsewhere(self._journal, self.name, run)
+            if found is not None:
+                self._reattach(found, go_on)
 
     def ask(self, question: Callable[[], T]) -> T:
         """Answer a question on the engine's thread, where nothing moves meanwhile.
@@ -288,6 +303,7 @@ class Control:
         Args:
             go_on: How to go on with it then.
         """
+        self._opened = found.run, go_on
         if not self._spec.fresh and (found.owner is not None or found.state in _HELD):
             self._follower = Follower(self.name, self._feed, self._journal, found, go_on)
             self._follower.begin()

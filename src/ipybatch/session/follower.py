@@ -7,7 +7,8 @@ it, it counts as pending.
     journal --`look`, every `FOLLOW_S`--> events --> feed --> snapshot, listeners, views
     pause(), cancel(), ... --> `command` --> a row --> the owner's engine --> acknowledged --> `look`
 
-A run is followed until its owner lets go or is gone for certain.  An owner
+A run is followed until its owner lets go or is gone for certain; and again once
+another process has gone on with it, if somebody who shows it asks.  An owner
 that has only not been heard of for long (its machine sleeps, or is another one)
 is shown as interrupted, and looked for all the same.  One thread looks for all
 followed sessions of a process, and ends with the last of them; it keeps none of
@@ -70,7 +71,7 @@ class Follower:
         self._feed, self._journal, self._go_on = feed, journal, go_on
         self._name, self._found = name, found
         self._meant = found  # as whoever commands it has seen it
-        self._is_over = self._is_looking = False
+        self._is_over = self._is_dropped = self._is_looking = False
         self._lock = threading.RLock()
         self._groups_s = 0.0  # when they may be read again
         self._live: bytes | None = None  # as `_record` was read from
@@ -124,6 +125,22 @@ class Follower:
                 self._is_looking = False
             return not self._is_over
 
+    def revive(self) -> None:
+        """Follow it again, if another process has gone on with it since; nothing tells us, so whoever shows it asks.
+
+        Raises:
+            JournalError: The journal cannot be read.
+        """
+        with self._lock:
+            if not self._is_over or self._is_dropped:
+                return
+            if run_elsewhere(self._journal, self._name, self._found.run) is None:
+                return
+            self._is_over = False
+            self._live = None
+            if self.look_again():
+                _watch(self)
+
     def ask(self, question: Callable[[], T]) -> T:
         """Answer a question while nothing moves.
 
@@ -141,7 +158,7 @@ class Follower:
     def stop(self) -> None:
         """Follow it no more: it was taken over, or deleted, here."""
         with self._lock:
-            self._is_over = True
+            self._is_over = self._is_dropped = True
             self._tell_end()
 
     def command(self, verb: str, **arguments: Any) -> Reply:
@@ -249,12 +266,11 @@ class Follower:
         snapshot, at_s = self._feed.snapshot, self._feed.clock.unix_s()
         if found.live != self._live:
             self._live, self._record = found.live, live_record.decode(found.live)
-        record = self._record
-        counts = found.counts if record is None or found.owner is None else record.counts(found.counts)
+        record, is_live = self._record, self._is_heard(found)
+        counts = record.counts(found.counts) if record is not None and is_live else found.counts
         if counts != snapshot.counts:
             self._feed.emit(events.Counted(at_s, counts))
         self._show_breaker(found, at_s)
-        is_live = found.owner is not None
         snapshot.facts = [] if record is None else record.facts
         groups = [*live_record.recalled(groups, self._record, at_s, is_live=is_live)]
         for group in (group for group in groups if not _is_shown(group, snapshot.groups.get(group.group))):
@@ -271,7 +287,7 @@ class Follower:
     def _show_breaker(self, found: Found, at_s: float) -> None:
         """Publish how the breaker stands, where it moved."""
         record = self._record
-        if record is None or found.owner is None or record.breaker == self._feed.snapshot.breaker:
+        if record is None or not self._is_heard(found) or record.breaker == self._feed.snapshot.breaker:
             return
         told = record.breaker
         if not told.limit_group and (before := self._feed.snapshot.breaker).limit_group:
@@ -306,7 +322,7 @@ class Follower:
                 self._feed.note(f"it was begun anew: BatchSession.open({self._name!r}) opens that")
             return
         self._found = found
-        if lease.is_live(self._journal, found.run, owner, found.beat_s):
+        if self._is_heard(found):
             self._go_on_following(found, owner)
         elif lease.may_live(owner):
             form = "%H:%M:%S" if time.time() - found.beat_s < _HALF_A_DAY_S else "%H:%M on %Y-%m-%d"
@@ -316,13 +332,19 @@ class Follower:
         else:
             self._end("interrupted", self._ended_silently(owner), found.beat_s)
 
+    def _is_heard(self, found: Found) -> bool:
+        """Return whether its owner is there, as far as is known: what that told of the moment holds."""
+        return lease.is_live(self._journal, found.run, found.owner, found.beat_s)
+
     def _ended_silently(self, owner: str | None) -> str:
         process = "its process" if owner is None else lease.process_of(owner)
         return f"{process} ended without letting go: {self._go_on}"
 
     def _go_on_following(self, found: Found, owner: str) -> None:
         snapshot = self._feed.snapshot
-        self._change("paused" if found.state == "paused" else "running", "", self._feed.clock.unix_s())
+        at_s = self._feed.clock.unix_s()
+        self._change("paused" if found.state == "paused" else "running", "", at_s)
+        self._show_breaker(found, at_s)  # one that has just begun is taken for closed
         self._note("", f"it is running {lease.where(owner)}, and is followed here")
         if found.begun_s is not None:  # not since somebody looks
             snapshot.started_s, snapshot.before_s = found.begun_s, found.seconds
@@ -382,6 +404,19 @@ def _is_shown(read: events.GroupRecalled, known: Any) -> bool:
 
 def _word(verb: str) -> str:
     return verb.replace("_", " ")
+
+
+def run_elsewhere(journal: Journal, name: str, run: int) -> Found | None:
+    """Return a run of a session if another process has it now.
+
+    Raises:
+        JournalError: The journal cannot be read.
+    """
+    with journal.reader() as database:
+        found = run_store.find(database, name, run)
+    if found is None or found.owner is None or not lease.may_live(found.owner):
+        return None
+    return found if lease.is_live(journal, found.run, found.owner, found.beat_s) else None
 
 
 def command(journal: Journal, name: str, verb: str) -> Reply:

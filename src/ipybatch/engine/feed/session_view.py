@@ -126,6 +126,13 @@ class SessionView(Protocol):
     def on(self, name: Listener) -> Callable[[], None]:
         """Call a listener with every event; return a function that ends that."""
 
+    def look(self) -> None:
+        """Look whether another process has gone on with it, once it has ended.
+
+        Raises:
+            JournalError: The journal cannot be read.
+        """
+
     def ask(self, question: Callable[[], T]) -> T:
         """Call ``question`` on the engine's thread and return its result.
 
