@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import contextlib
+import json
+import re
+import time
 from typing import TYPE_CHECKING
 
 from playwright.sync_api import Error, expect
 
-from tests.browser.lab import CHROMIUM_ARGS
+from tests.browser.lab import CHROMIUM_ARGS, Notebook
 from tools.chromium import ensure
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from playwright.sync_api import Browser, Locator
 
-    from tests.browser.lab import Notebook
+    from tests.browser.lab import Lab
 
 # Work that would take minutes: it still runs when the page is back.
 SESSION = """
@@ -57,10 +61,45 @@ RUN = "sent.clear(); summary = await session; await asyncio.sleep(1); print(summ
 LOAD_S = 90
 
 
+# Once the test says that the page is dead: how the kernel learns of it, and what is sent then.
+FORGETTING = """
+import json, pathlib, threading, time
+import ipybatch.jupyter.pages as pages
+place = pathlib.Path("PLACE")
+
+def watch():
+    while not any(page.always for page in panel._pages._pages.values()):
+        time.sleep(0.02)
+    (place / "heard").write_text("past its cells")
+    while not (place / "dead").exists():
+        time.sleep(0.02)
+    pages.FORGET_S = 0.5
+    while panel.is_open:
+        time.sleep(0.02)
+    time.sleep(0.1)  # a round of the publisher's that had begun
+    before = sent["custom"]
+    time.sleep(2)
+    (place / "sent").write_text(json.dumps([before, sent["custom"], session.state]))
+
+session.start()
+threading.Thread(target=watch, daemon=True).start()
+time.sleep(60)
+"""
+GONE = re.compile(r"kernel gone, last heard \d\d:\d\d:\d\d")
+
+
 def panel_in(notebook: Notebook, index: int, state: str) -> Locator:
     panel = notebook.output(index).locator(".ipybatch")
     expect(panel.locator(".ib-state").first).to_contain_text(state, timeout=LOAD_S * 1000)
     return panel
+
+
+def wait_for(file: Path) -> str:
+    """Wait until the kernel has written a file, and return its text."""
+    deadline_s = time.monotonic() + 30
+    while not (file.exists() and file.read_text()) and time.monotonic() < deadline_s:
+        time.sleep(0.05)
+    return file.read_text()
 
 
 def wait_news(panel: Locator) -> None:
@@ -116,6 +155,25 @@ def test_a_browser_that_is_killed_ends_nothing(open_notebook: Callable[..., Note
     second.wait_output(1, "running")
 
 
+def test_a_page_that_is_killed_costs_nothing_soon(lab: Lab, browser: Browser, tmp_path: Path) -> None:
+    """It says no Bye, and a cell keeps the kernel from hearing anything by the first road."""
+    killed = browser.browser_type.launch(executable_path=ensure(), args=list(CHROMIUM_ARGS))
+    counted = COUNTED.replace("NAME", "killed").replace("0.001", "0.5").replace("2000", "8000") + "panel"
+    cells = [counted, FORGETTING.replace("PLACE", str(tmp_path))]
+    notebook = Notebook(killed.new_page(), lab, tmp_path.name, cells)
+    notebook.run(0)
+    panel = panel_in(notebook, 0, "planned")
+    notebook.run(1)
+    wait_news(panel)
+    wait_for(tmp_path / "heard")
+    with contextlib.suppress(Error):
+        killed.new_browser_cdp_session().send("Browser.crash")
+    (tmp_path / "dead").touch()
+    before, after, state = json.loads(wait_for(tmp_path / "sent"))
+    assert state == "running"
+    assert before == after
+
+
 def test_after_a_kernel_restart_open_shows_what_is_recorded(open_notebook: Callable[..., Notebook]) -> None:
     opened = "from ipybatch import BatchSession; session = BatchSession.open('restarted'); session"
     notebook = open_notebook(
@@ -131,6 +189,11 @@ def test_after_a_kernel_restart_open_shows_what_is_recorded(open_notebook: Calla
     notebook.run(1)
     known = int(notebook.wait_output(1, "recorded").inner_text().split()[0])
     notebook.restart_kernel()
+    left = notebook.output(0).locator(".ipybatch")
+    expect(left.locator(".ib-state").first).to_contain_text(GONE)
+    expect(left.locator(".ib-cancel")).to_be_hidden()
+    expect(left.locator(".ib-reopen")).to_have_text("BatchSession.open('restarted')")
+    shown = left.inner_text()
     notebook.run(2)
     panel = notebook.output(2).locator(".ipybatch")
     expect(panel).to_contain_text("restarted", timeout=LOAD_S * 1000)
@@ -138,6 +201,7 @@ def test_after_a_kernel_restart_open_shows_what_is_recorded(open_notebook: Calla
     recorded = int(notebook.wait_output(3, "recorded").inner_text().split()[1])
     assert recorded >= known > 0
     expect(panel).to_contain_text(f"{recorded:,}")
+    assert left.inner_text() == shown, "its clocks stand"
 
 
 def test_a_panel_that_was_never_shown_is_sent_nothing(open_notebook: Callable[..., Notebook]) -> None:

@@ -4,13 +4,13 @@
 //   each 20 s  --Here---> answered by a beat                60 s without either: the kernel forgets the page
 //
 // What is not answered within two seconds is said again, less and less often, and by the second road as well: while
-// a cell runs, the kernel may not read the first. A cell that has just begun is a reason to say Here: once heard in
-// the midst of a cell, a page that falls silent is forgotten in the midst of one too.
+// a cell runs, the kernel may not read the first. Once it has heard a page past its cells, it forgets that page in the
+// midst of one too: so each page says Here soon after its Hello, and soon after a cell has begun, until it was.
 import type { Beat, Here, Hello, Resync, Bye } from "./schema";
 
 export const EVERY_S = 20;
 const ANSWER_S = 2;
-const BUSY_S = 2;
+const SOON_S = 2;
 /** A session that runs is told of each second. */
 const QUIET_S = 3;
 
@@ -30,9 +30,11 @@ export class Presence {
   private askedAt_s = -Infinity;
   /** How long to wait for the answer of what was asked last; 0: it has come. */
   private wait_s = 0;
-  private busySince_s: number | null = null;
-  /** Whether the kernel has heard this page while a cell ran. */
+  /** Since when the kernel runs a cell; 0: it runs none. */
+  private busySince_s = 0;
+  /** Whether the kernel hears this page past its cells, and for which of them that was tried. */
   private isAlwaysHeard = false;
+  private triedFor_s = -1;
 
   constructor(private readonly roads: Roads) {}
 
@@ -51,13 +53,20 @@ export class Presence {
   /** Look each second whether something is to be said; `quiet_s`: how long a session that runs was not heard of. */
   tick(now_s: number, quiet_s: number): void {
     if (!this.isSeen) return;
-    this.busySince_s = this.roads.isBusy() ? (this.busySince_s ?? now_s) : null;
+    this.busySince_s = this.roads.isBusy() ? this.busySince_s || now_s : 0;
     const asked_s = now_s - this.askedAt_s;
-    const isUnproven = !this.isAlwaysHeard && this.busySince_s !== null && now_s - this.busySince_s >= BUSY_S;
     if (this.wait_s) {
       if (asked_s >= this.wait_s) this.askAgain(now_s);
     } else if (quiet_s >= QUIET_S) this.ask("hello", now_s);
-    else if (asked_s >= EVERY_S || isUnproven) this.ask("here", now_s);
+    else if (asked_s >= EVERY_S || this.isToTry(now_s)) {
+      this.triedFor_s = this.busySince_s;
+      this.ask("here", now_s);
+    }
+  }
+
+  private isToTry(now_s: number): boolean {
+    if (this.isAlwaysHeard || this.triedFor_s >= this.busySince_s) return false;
+    return now_s - Math.max(this.busySince_s, this.askedAt_s) >= SOON_S;
   }
 
   /** An update came that was not the next. */

@@ -48,7 +48,7 @@ export class Progress {
     this.bar.patch(head.name, head.state, head.counts);
     this.patchCounts(head.counts);
     text(this.elapsed, elapsedWords(head, going_s));
-    const left = left_words(head, head.state === "running" ? passed_s : 0);
+    const left = isGone ? "" : left_words(head, head.state === "running" ? passed_s : 0); // nobody knows
     text(this.left, left);
     text(this.about, /^at most/.test(left) ? "" : "about ");
     text(this.of, head.state === "planned" ? " in all" : " left");

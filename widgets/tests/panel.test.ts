@@ -56,6 +56,7 @@ describe("opening and closing", () => {
     expect(model.kinds()).toHaveLength(4);
     const over = head({ state: "completed" });
     model.receive(update(10, { whole: true, head: over, pages: ["another", model.page()] }));
+    model.receive({ kind: "beat", at_s: 0, page: model.page(), always: true });
     await vi.advanceTimersByTimeAsync(11_000);
     expect(model.kinds()).toHaveLength(4);
     close();
@@ -128,6 +129,7 @@ describe("updates", () => {
   it("that skip a number are followed by one Resync, not a flood", async () => {
     const { model, close } = mount();
     model.receive(update(1, { whole: true, pages: [model.page()] }));
+    model.receive({ kind: "beat", at_s: 0, page: model.page(), always: true });
     await vi.advanceTimersByTimeAsync(2500);
     for (let seq = 5; seq < 15; seq += 1) model.receive(update(seq));
     expect(model.kinds()).toEqual(["hello", "resync"]);
@@ -323,6 +325,7 @@ describe("a kernel that is gone", () => {
     expect(state(el)).toMatch(/^kernel gone, last heard 16:20:0\d$/);
     expect(el.querySelector(".ib-panel")!.hasAttribute("data-gone")).toBe(true);
     expect(isOffered(el, "cancel")).toBe(false);
+    expect(el.querySelector<HTMLElement>(".ib-left")!.hidden).toBe(true);
     expect(isOffered(el, "reopen")).toBe(true);
     expect(words(el, ".ib-reopen")).toBe("BatchSession.open('wishlist')");
     const [shown, spoken] = [el.innerHTML, el.querySelector(".ib-progress .ib-spoken")!.textContent];

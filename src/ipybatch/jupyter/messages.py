@@ -8,7 +8,8 @@ snake_case, with no mapping layer.
 
 A message to the browser is JSON in the one buffer of a custom message.  Updates carry a sequence number; a browser
 that misses one sends Resync and gets an update with ``whole`` set.  A command's id holds all of the command, and it
-is executed once, however often and on whichever channel it arrives.
+is executed once, however often and on whichever channel it arrives.  All types are in this one file: it is what the
+two sides agree on.
 """
 
 from __future__ import annotations
