@@ -47,6 +47,7 @@ export class ErrorsPiece implements Piece {
       scrolled: () => this.fetch(performance.now() / 1000),
       isOpen: (line) => line.kind === "item" && line.item !== undefined && line.item.key === this.details.item?.key,
     });
+    this.table.node.setAttribute("role", "treegrid"); // only its rows may be expanded
     const { input, retry, take, news } = this.tools;
     input.addEventListener("input", () => this.typed());
     retry.addEventListener("click", () => this.retry());
@@ -278,6 +279,7 @@ function signs(cell: HTMLElement): (line: Line) => void {
     const row = cell.parentElement!;
     const message = line.kind === "message" ? line : null;
     attribute(row, "data-line", line.kind === "item" && line.within ? "within" : line.kind);
+    attribute(row, "aria-level", line.kind === "item" && line.within ? "2" : "1");
     attribute(row, "aria-expanded", message ? String(message.open) : null);
     fold.style.display = message ? "" : "none";
     setIcon(fold, message?.open ? "descending" : "items");

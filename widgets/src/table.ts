@@ -64,6 +64,10 @@ export class Table<T> {
     this.node.addEventListener("scroll", () => this.scrolled(), { passive: true });
     this.body.addEventListener("click", (event) => this.clicked(event));
     this.body.addEventListener("keydown", (event) => this.keyed(event));
+    // A screen reader may put the keyboard on any row.
+    this.body.addEventListener("focusin", (event) => {
+      this.active = this.slots.find(({ node }) => node === event.target)?.index ?? this.active;
+    });
     // Only the user's own hand ends the following; our own scrolling fires "scroll" too.
     for (const hand of ["wheel", "pointerdown", "touchmove", "keydown"]) {
       this.node.addEventListener(hand, (event) => this.touched(event), { passive: true });

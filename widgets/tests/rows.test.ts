@@ -208,3 +208,27 @@ it("says why there is nothing to see, and nothing that it cannot know", () => {
     "Everything was recorded before; nothing ran.",
   );
 });
+
+it("puts what failed first once all is over, and not under the pointer or the keyboard", () => {
+  const groups = [group(1), group(2, { failed: 1 }), group(3), group(4, { status: "failed", failed: 15 })];
+  const { piece, receive, find } = mount({ groups });
+  const inOrder = groups.map(({ name }) => name);
+  expect(names(piece)).toEqual(inOrder);
+  const row = find(".ib-rows .ib-row");
+  row.focus();
+  now_s += 2;
+  receive({ head: head({ state: "completed", can: [] }) });
+  expect(names(piece)).toEqual(inOrder);
+  row.blur();
+  piece.render(now_s);
+  expect(names(piece)).toEqual(["Batch 2", "Batch 4", "Batch 1", "Batch 3"]);
+  now_s += 2;
+  receive({ head: head({ state: "running" }), groups: [group(2, { status: "running", failed: 1 })] });
+  expect(names(piece)).toEqual(inOrder);
+});
+
+it("tells a batch with failures from one that completed, and one of a single failure by its icon", () => {
+  const { find } = mount({ groups: [group(1, { failed: 1 })] });
+  expect(find(".ib-rows .ib-status").textContent).toBe("with failures");
+  expect(find(".ib-rows .ib-status").getAttribute("data-is")).toBe("partly");
+});

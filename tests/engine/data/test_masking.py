@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 import ipybatch
 from ipybatch import InputError
 from ipybatch.engine.data import masking
-from ipybatch.engine.data.masking import MASK, mask, mask_bytes, mask_source, printable, register
+from ipybatch.engine.data.masking import MASK, describe, mask, mask_bytes, mask_source, printable, register, whole
 from ipybatch.engine.data.outcome import encode_result
 
 
@@ -311,3 +311,18 @@ def test_nothing_of_an_escape_code_survives(text):
     """Also where leaving one out would make another."""
     assert printable(text).isprintable()
     assert printable(printable(text)) == printable(text)
+
+
+@pytest.mark.parametrize("length", [0, 400, 480, 3900, 4000, 5000])
+def test_a_long_error_says_that_it_was_cut(length):
+    """At a glance it ends in an ellipsis; on record it is whole, or says how much more there was."""
+    error = ValueError("x" * length)
+    line = f"ValueError: {'x' * length}".removesuffix(": ")
+    told = describe(error)
+    assert told == line if len(line) <= 500 else told == f"{line[:499]}\N{HORIZONTAL ELLIPSIS}"
+    recorded = whole(f"{told}: do this", error)
+    if len(line) <= 4000:
+        assert recorded == f"{line}: do this"
+    else:
+        assert recorded == f"{line[:4000]} \N{HORIZONTAL ELLIPSIS} {len(line) - 4000:,} characters more: do this"
+    assert whole("Exceeded 3 s", error) == "Exceeded 3 s"
