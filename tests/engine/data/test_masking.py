@@ -10,7 +10,17 @@ from hypothesis import strategies as st
 import ipybatch
 from ipybatch import InputError
 from ipybatch.engine.data import masking
-from ipybatch.engine.data.masking import MASK, describe, mask, mask_bytes, mask_source, printable, register, whole
+from ipybatch.engine.data.masking import (
+    MASK,
+    clipped,
+    describe,
+    mask,
+    mask_bytes,
+    mask_source,
+    printable,
+    register,
+    whole,
+)
 from ipybatch.engine.data.outcome import encode_result
 
 
@@ -326,3 +336,4 @@ def test_a_long_error_says_that_it_was_cut(length):
     else:
         assert recorded == f"{line[:4000]} \N{HORIZONTAL ELLIPSIS} {len(line) - 4000:,} characters more: do this"
     assert whole("Exceeded 3 s", error) == "Exceeded 3 s"
+    assert clipped(recorded) == (recorded if len(recorded) <= 1000 else f"{recorded[:999]}\N{HORIZONTAL ELLIPSIS}")

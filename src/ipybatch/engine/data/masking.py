@@ -375,6 +375,11 @@ def describe(error: BaseException) -> str:
     return line if len(line) <= SHORT else f"{line[: SHORT - 1]}\N{HORIZONTAL ELLIPSIS}"
 
 
+def clipped(text: str) -> str:
+    """Return what views are sent of an error on record: its beginning, with room for advice behind a short one."""
+    return text if len(text) <= 2 * SHORT else f"{text[: 2 * SHORT - 1]}\N{HORIZONTAL ELLIPSIS}"
+
+
 def whole(text: str, error: BaseException) -> str:
     """Return a text that begins as `describe` has it with the error as it is: it says how much more there was."""
     if len(text) < SHORT or not text.startswith(told := describe(error)):

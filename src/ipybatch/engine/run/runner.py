@@ -26,7 +26,7 @@ from ipybatch.engine.data import events
 from ipybatch.engine.data.clock import Clock
 from ipybatch.engine.data.events import State, Status
 from ipybatch.engine.data.items import ItemList
-from ipybatch.engine.data.masking import SHORT, describe, whole
+from ipybatch.engine.data.masking import clipped, describe, whole
 from ipybatch.engine.data.outcome import Outcome, encode_result
 from ipybatch.engine.data.plan import Task
 from ipybatch.engine.data.policy import Limits
@@ -526,7 +526,7 @@ class Runner:
                 scheduler.settle(now_s, task, failed=status != "completed")
             else:
                 scheduler.unsettled -= 1
-            error, kind, seconds = entry.error[:SHORT], entry.kind, entry.seconds
+            error, kind, seconds = clipped(entry.error), entry.kind, entry.seconds
             emit(events.ItemEnded(unix_s, entry.label, task.group, status, entry.attempts, seconds, error, kind))
             if task.group:
                 self._end_group(unix_s, task)
