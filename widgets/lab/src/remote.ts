@@ -102,12 +102,12 @@ export class Remote {
   private tick(): void {
     if (!this.place.isSeen()) return;
     const now_s = this.place.now_s();
-    this.store.listen(now_s);
+    if (!this.isOver) this.store.listen(now_s); // of what was deleted nobody tells any more
     // A server that does not answer is asked by the feed, less and less often: one of us is enough.
     if (this.batch.sessions.health === "gone") return this.lost();
     const head = this.store.head;
     const every_s = this.isOver ? Infinity : !head || !ended(head.state) ? EVERY_S : RARELY_S;
-    if (now_s - this.askedAt_s >= every_s || this.gone()) void this.ask();
+    if (now_s - this.askedAt_s >= every_s || (this.gone() && !this.isOver)) void this.ask();
     if (head && !ended(head.state)) this.draw();
   }
 

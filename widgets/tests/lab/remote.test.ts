@@ -169,6 +169,34 @@ it("asks no more for what was deleted, nor by itself while the server is gone", 
   remote.stop();
 });
 
+it("says that the server is gone, with clocks that stand and nothing to press, until it answers again", async () => {
+  const { ask, wait, words, sessions, button, remote } = await open(whole());
+  ask.mockRejectedValueOnce(new TypeError("refused"));
+  await wait(1);
+  expect(words(".ib-state")).toMatch(/^server gone, last heard \d\d:\d\d:\d\d$/);
+  expect([words(".ib-trouble"), button("Cancel")]).toEqual(["", undefined]);
+  expect(remote.node.querySelector(".ib-reattach")!.matches("[hidden]")).toBe(true);
+  const elapsed = words(".ib-elapsed");
+  for (let second = 0; second < 5; second += 1) await wait(1);
+  expect(words(".ib-elapsed")).toBe(elapsed);
+  sessions.health = "ready";
+  await wait(1);
+  expect(words(".ib-state")).toBe("running");
+  expect(button("Cancel")).toBeDefined();
+  remote.stop();
+});
+
+it("does not take what was deleted for a server that is gone", async () => {
+  const { table, wait, words, paths, remote } = await open(whole());
+  table["GET /sessions/a/panel"] = () => Response.json({ message: "no session has that id" }, { status: 404 });
+  await wait(1);
+  const before = paths().length;
+  for (let second = 0; second < 10; second += 1) await wait(1);
+  expect(words(".ib-state")).toBe("running");
+  expect(paths()).toHaveLength(before);
+  remote.stop();
+});
+
 it("asks once for one that was deleted before its tab was open", async () => {
   const { wait, paths, words, remote } = await open(whole(), { "GET /sessions/a/panel": () => Response.json({}, { status: 404 }) });
   await wait(5);
