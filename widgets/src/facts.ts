@@ -68,13 +68,13 @@ export class Facts {
     this.rate.foot.replaceWith(this.spark.node);
   }
 
-  /** `passed_s` are the seconds since the head was sent: none of one that has stood still since. */
-  patch({ head, pace, moves }: Pick<Store, "pace" | "moves"> & { head: Head }, passed_s: number): void {
+  /** `passed_s` are the seconds since the head was sent; of a session that is `gone` nothing holds now. */
+  patch({ head, pace, moves }: Pick<Store, "pace" | "moves"> & { head: Head }, passed_s: number, gone = false): void {
     const names = shownOf(head, moves);
     this.place(names, head.facts.length);
-    if (names.includes("rate")) this.patchRate(head, !names.includes("breaker"), pace);
+    if (names.includes("rate")) this.patchRate(head, !names.includes("breaker"), pace, gone);
     if (names.includes("breaker")) this.patchBreaker(head.breaker, moves, head.state === "running" ? passed_s : 0, ended(head.state));
-    if (names.includes("window")) this.patchWindows(head);
+    if (names.includes("window")) this.patchWindows(head, gone);
     if (names.includes("spent")) this.patchSpent(head.spent_usd ?? 0, head.budget_usd);
     if (names.includes("journal")) this.patchJournal(head);
     head.facts.forEach((fact, index) => patchFact(this.work[index]!, fact, head.at_s + passed_s));
@@ -92,7 +92,7 @@ export class Facts {
     hidden(this.node, cells.length === 0);
   }
 
-  private patchRate(head: Head, tellsBreaker: boolean, pace: Store["pace"]): void {
+  private patchRate(head: Head, tellsBreaker: boolean, pace: Store["pace"], gone: boolean): void {
     const over = ended(head.state);
     const unit = rateUnit(Math.max(head.rate_per_s, head.allowed_per_s ?? 0));
     const quiet = head.rate_per_s === 0 && head.state !== "running";
@@ -100,7 +100,7 @@ export class Facts {
     const open = tellsBreaker && !over && head.breaker.threshold > 0 && head.breaker.state !== "closed";
     attribute(this.rate.node, "data-tone", open ? "warn" : null);
     const aside = open ? `breaker ${head.breaker.state.replace("_", " ")}` : quiet && head.allowed_per_s === null ? "" : allowed;
-    this.rate.patch(over ? "Average rate" : "Rate now", quiet ? NONE : figure(head.rate_per_s * unit.per_s), aside);
+    this.rate.patch(over ? "Average rate" : gone ? "Last rate" : "Rate now", quiet ? NONE : figure(head.rate_per_s * unit.per_s), aside);
     attribute(this.rate.node, "title", over ? "Items a second, over the whole run" : "Items a second, of the last minute");
     this.spark.draw(head, pace);
   }
@@ -116,10 +116,10 @@ export class Facts {
     [...this.pips.children].forEach((pip, index) => attribute(pip, "data-on", index < on ? "" : null));
   }
 
-  private patchWindows({ windows, state }: Head): void {
+  private patchWindows({ windows, state }: Head, gone: boolean): void {
     const [fullest, ...others] = [...windows].sort((a, b) => b.used / b.limit - a.used / a.limit);
     const used = state === "planned" ? NONE : limit(fullest!.used);
-    const room = state === "planned" ? "" : roomWords(fullest!);
+    const room = state === "planned" || gone ? "" : roomWords(fullest!);
     const foot = others.length ? others.map(windowWords).join(", ") : room;
     this.window.patch("Limit used", used, ofLimit(fullest!), foot, fullest!.used / fullest!.limit);
   }

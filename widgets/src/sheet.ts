@@ -56,7 +56,7 @@ export class FactsPiece implements Piece {
 
   render(now_s: number): void {
     const { store } = this.context;
-    this.facts.patch({ head: store.head!, pace: store.pace, moves: store.moves }, store.passed_s(now_s));
+    this.facts.patch({ head: store.head!, pace: store.pace, moves: store.moves }, store.passed_s(now_s), store.silence(now_s) !== null);
   }
 }
 

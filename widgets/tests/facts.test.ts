@@ -75,6 +75,14 @@ describe("figures", () => {
     expect(draw({ state: "planned", rate_per_s: 0 }).words("Limit used")).toEqual(["\u2013", "of 200 per 5 min"]);
   });
 
+  it("claim nothing of now once the kernel is gone", () => {
+    const { facts, titles, words } = draw();
+    expect(words("Limit used").at(-1)).toBe("room for 183 requests now");
+    facts.patch({ head: head(), moves: [], pace: [] }, 0, true);
+    expect(titles()[0]).toBe("Last rate");
+    expect(words("Limit used")).toEqual(["17", "of 200 per 5 min"]);
+  });
+
   it("tell a breaker that has no cell of its own, in place of what is allowed", () => {
     const facts = ["a", "b", "c"].map((title) => fact(title));
     const { words, cell } = draw({ facts, rate_per_s: 0, breaker: { ...head().breaker, state: "open" } });
