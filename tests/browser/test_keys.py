@@ -46,6 +46,7 @@ CONTROLS = {
         ".ib-entries-of",
         ".ib-details .ib-close",
     ],
+    "Errors": [".ib-filter", ".ib-rows .ib-row[tabindex='0']", "button:visible"],
     "Timeline": [],
     "Limits and breaker": [".ib-gauges", ".ib-field input", ".ib-settings button:enabled"],
     "Log": [".ib-switch", ".ib-lines"],
@@ -85,15 +86,16 @@ def use_own_keys(watched: Watched, panel: Locator) -> None:
     page = panel.page
     panel.get_by_role("tab", name="Batches").click()
     page.keyboard.press("ArrowRight")
-    expect(panel.get_by_role("tab", name="Timeline")).to_be_focused()
+    expect(panel.get_by_role("tab", name="Errors")).to_be_focused()
     page.keyboard.press("ArrowLeft")
-    panel.locator(".ib-details .ib-close").click()
-    expect(panel.locator(".ib-rows .ib-row:focus")).to_have_count(1)
+    body = panel.locator(".ib-tab:not([hidden])")
+    body.locator(".ib-details .ib-close").click()
+    expect(body.locator(".ib-rows .ib-row:focus")).to_have_count(1)
     for key in ("Enter", "Space"):
         page.keyboard.press(key)
-        expect(panel.locator(".ib-details")).to_be_visible()
+        expect(body.locator(".ib-details")).to_be_visible()
         page.keyboard.press("Escape")
-        expect(panel.locator(".ib-details")).to_be_hidden()
+        expect(body.locator(".ib-details")).to_be_hidden()
     panel.locator(".ib-buttons .ib-pause").focus()
     page.keyboard.press("Enter")
     expect(panel.locator(".ib-buttons .ib-resume")).to_be_focused()
@@ -132,11 +134,12 @@ def test_no_key_leaves_a_control(open_notebook: Callable[..., Notebook]) -> None
     for tab, controls in CONTROLS.items():
         panel.get_by_role("tab", name=tab).click()
         watched.press_all(panel.locator("[role=tab][aria-selected=true]"))
+        body = panel.locator(".ib-tab:not([hidden])")
         for selector in controls:
             if selector == ".ib-rows .ib-row[tabindex='0']":
-                panel.locator(".ib-filter").fill("")
-                panel.locator(".ib-rows .ib-row").first.click()
-            watched.press_all(panel.locator(selector).first)
+                body.locator(".ib-filter").fill("")
+                body.locator(".ib-rows .ib-row").first.click()
+            watched.press_all(body.locator(selector).first)
     watched.press_all(panel.locator(".ib-notes"))
     expect(panel.locator(".ib-state")).to_contain_text("running")
     use_own_keys(watched, panel)
