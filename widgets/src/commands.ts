@@ -90,7 +90,7 @@ export class Commands {
   async tell(message: FromBrowser): Promise<boolean> {
     const kernel = this.kernel();
     if (!kernel) return false;
-    const told = execute(kernel, call("hear", this.road.panelId(), JSON.stringify(message)));
+    const told = execute(kernel, call("hear", this.road.panelId(), JSON.stringify(message)), true);
     return told.then(() => true, () => false);
   }
 

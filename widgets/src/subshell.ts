@@ -28,6 +28,10 @@ interface Line {
 interface Shared {
   views: number;
   line: Promise<Line> | null;
+  /** Whether somebody wants the line to stay open. */
+  isKept: boolean;
+  /** How many wait for an answer on it. */
+  waiting: number;
   slot: Slot;
 }
 
@@ -43,7 +47,7 @@ export function join(kernel: Kernel): void {
   const slot: Slot = (_, status) => {
     if (status === "restarting" || status === "autorestarting") drop(made);
   };
-  const made: Shared = { views: 1, line: null, slot };
+  const made: Shared = { views: 1, line: null, isKept: false, waiting: 0, slot };
   kernel.statusChanged?.connect(slot);
   shared.set(kernel, made);
 }
@@ -60,27 +64,38 @@ export function leave(kernel: Kernel): void {
 export function warm(kernel: Kernel): void {
   const known = shared.get(kernel);
   if (!known || !kernel.supportsSubshells || kernel.status !== "busy") return;
+  known.isKept = true;
   known.line ??= open(kernel);
   known.line.catch(() => undefined);
 }
 
-/** Run code while a cell may block the kernel's main shell; fails where the kernel has no second way in. */
-export async function execute(kernel: Kernel, code: string): Promise<void> {
-  if (kernel.supportsSubshells) return executeInSubshell(kernel, code);
+/**
+ * Run code while a cell may block the kernel's main shell; fails where the kernel has no second way in.
+ *
+ * `once`: nothing more is expected soon. A line is a connection of its own, on which the kernel's server sends the
+ * page all that it sends already: one that stays open doubles the messages.
+ */
+export async function execute(kernel: Kernel, code: string, once = false): Promise<void> {
+  if (kernel.supportsSubshells) return executeInSubshell(kernel, code, once);
   if (await takesControl(kernel)) return executeByControl(kernel, code);
   throw new Error("the kernel has one way in");
 }
 
-async function executeInSubshell(kernel: Kernel, code: string): Promise<void> {
+async function executeInSubshell(kernel: Kernel, code: string, once: boolean): Promise<void> {
   const known = shared.get(kernel);
   if (!known) return;
+  known.isKept ||= !once;
+  known.waiting += 1;
   known.line ??= open(kernel);
   try {
     const line = await known.line;
     await line.requestExecute({ code, silent: true, store_history: false }, true).done;
+    if (!known.isKept && known.waiting === 1) drop(known);
   } catch (error) {
     drop(known);
     throw error;
+  } finally {
+    known.waiting -= 1;
   }
 }
 
@@ -96,4 +111,5 @@ async function open(kernel: Kernel): Promise<Line> {
 function drop(known: Shared): void {
   known.line?.then((line) => line.dispose()).catch(() => undefined);
   known.line = null;
+  known.isKept = false;
 }

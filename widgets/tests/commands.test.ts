@@ -213,6 +213,20 @@ describe("the subshell", () => {
     expect(kernel.disposed).toBe(1);
   });
 
+  it("closes after a word that wants no more of it, and stays open for a press", async () => {
+    const kernel = new SubshellKernel();
+    const [, commands] = open(kernel);
+    expect(await Promise.all([commands.tell({ kind: "here", view: "1" }), commands.tell({ kind: "here", view: "2" })])).toEqual([true, true]);
+    await wait(0);
+    expect([kernel.created, kernel.disposed]).toEqual([1, 1]);
+    commands.press("pause");
+    await wait(300);
+    await commands.tell({ kind: "here", view: "1" });
+    await wait(0);
+    expect([kernel.created, kernel.disposed]).toEqual([2, 1]);
+    commands.close();
+  });
+
   it("is made anew after a restart of the kernel", async () => {
     const kernel = new SubshellKernel();
     const [road, commands] = open(kernel);
