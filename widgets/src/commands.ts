@@ -162,7 +162,11 @@ export class Commands {
   }
 }
 
-/** Python that calls one of `panel`'s functions; an import statement would leave a name among the user's. */
+/**
+ * Python that calls one of `panel`'s functions. It leaves no name among the user's, and loads nothing: a kernel that
+ * has not loaded it (it was restarted, or the notebook is yesterday's) has no panel that could be meant.
+ */
 function call(name: "act" | "hear", ...values: string[]): string {
-  return `__import__("ipybatch.jupyter.panel").jupyter.panel.${name}(${values.map((value) => JSON.stringify(value)).join(", ")})`;
+  const given = values.map((value) => JSON.stringify(value)).join(", ");
+  return `getattr(__import__("sys").modules.get("ipybatch.jupyter.panel"), "${name}", lambda *_: None)(${given})`;
 }
