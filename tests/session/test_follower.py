@@ -701,3 +701,38 @@ def test_what_nobody_has_is_followed_no_more_and_the_thread_ends(live, journal, 
     thread.join(20)
     assert not thread.is_alive()
     assert again.state == "completed"
+
+
+@pytest.mark.parametrize("how", ["interrupted by a cancel", "ended"])
+def test_what_ran_here_and_goes_on_in_another_process_is_followed(live, journal, how):
+    """Its panel would show the end for ever, and offer to resume what runs."""
+    session = live(Recorder(), list(range(4)))
+    if how == "ended":
+        session.run()
+    else:
+        session.start(paused=True)
+        session.cancel()
+    before = session.state
+    session.look()
+    assert (session.state, session.elsewhere) == (before, None)
+    held = Elsewhere(journal, completed=3, total=4)
+    session.look()
+    assert (session.state, session.ending, session.reason) == ("running", "running", "")
+    assert session.elsewhere.where == Elsewhere.WHERE
+    assert session.counts.completed == 3
+    held.write(owner=None, state="completed", completed=4, ended_s=time.time())
+    look(session)
+    assert (session.state, session.elsewhere) == ("completed", None)
+    assert session.run().counts.completed == 4
+
+
+def test_what_is_begun_at_the_moment_is_not_looked_for(live, journal):
+    """The look comes from the thread of the views."""
+    session = live(Recorder(), list(range(4)))
+    session.run()
+    Elsewhere(journal)
+    with session._turn.wait():
+        thread = threading.Thread(target=session.look)
+        thread.start()
+        thread.join(10)
+    assert session.elsewhere is None

@@ -94,6 +94,7 @@ class View(anywidget.AnyWidget):
         self._noted = 0  # notes that were sent
         self._pages = Pages(cells)
         self._told_s = self._looked_elsewhere_s = 0.0
+        self.look_s = TICK_S  # between two looks for another process that has gone on with what has ended
         self._answered: deque[str] = deque(maxlen=_ANSWERED_AT_MOST)
         self._acting = threading.Lock()
         self._asked: list[str] = []  # commands whose second answer is due
@@ -150,9 +151,9 @@ class View(anywidget.AnyWidget):
         return is_live
 
     def _look(self, *, is_live: bool) -> None:
-        """Look once a second whether another process has gone on with what has ended, as far as is known here."""
+        """Look each `look_s` whether another process has gone on with what has ended, as far as is known here."""
         now_s = time.monotonic()
-        if not is_live and now_s - self._looked_elsewhere_s >= TICK_S:
+        if not is_live and now_s - self._looked_elsewhere_s >= self.look_s:
             self._looked_elsewhere_s = now_s
             with suppress(JournalError):  # locked by another program, or gone: what is shown stays
                 self._session.look()

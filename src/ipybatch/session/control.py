@@ -60,7 +60,7 @@ class Control:
         self._run: Run | None = None
         self._running: waiting.Running | None = None
         self._follower: Follower | None = None  # of another process's session of this name
-        self._opened: tuple[int, str] | None = None  # which run, and how to go on with it
+        self._opened: tuple[int, str] = 0, ""  # which run on record, 0 for none, and how to go on with it
         self._thread = 0  # the one it runs on
 
     @property
@@ -103,12 +103,16 @@ class Control:
         Raises:
             JournalError: The journal cannot be read.
         """
-        if self._follower is not None:
-            self._follower.revive()
-        elif self._opened is not None and self._run is None:
-            run, go_on = self._opened
-            found = follower.run_elsewhere(self._journal, self.name, run)
+        with self._turn.try_to_take() as is_ours:
+            if not is_ours or self._is_live():  # it is begun here, at this moment or before
+                return
+            if self._follower is not None:
+                self._follower.revive()
+                return
+            run, go_on = self._opened if self._run is None else (self._items.run, live_sessions.GOES_ON)
+            found = follower.run_elsewhere(self._journal, self.name, run) if run else None
             if found is not None:
+                self._run = None  # what this process knows of it is outdated
                 self._reattach(found, go_on)
 
     def ask(self, question: Callable[[], T]) -> T:

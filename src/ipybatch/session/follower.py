@@ -84,7 +84,7 @@ class Follower:
         feed, counts = self._feed, self._found.counts
         if counts != feed.snapshot.counts:  # shown as it would go on
             feed.emit(events.Planned(feed.clock.unix_s(), self._name, counts))
-        feed.snapshot.ended_before = counts.tried
+        feed.snapshot.ended_before = max(0, counts.tried - feed.snapshot.ended_here)
         if self.look_again():
             _watch(self)
 

@@ -9,7 +9,7 @@ import sqlite3
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -33,6 +33,7 @@ from ipybatch.session.waiting import in_notebook
 from ipybatch.session.workload import ReadOnly, Workload, find_workload, unrecorded
 
 Session = TypeVar("Session")
+GOES_ON = "start() goes on with what is not recorded"
 
 _live: dict[tuple[Journal, str], Any] = {}
 _lock = threading.Lock()
@@ -92,6 +93,16 @@ class Turn:
         """
         self.check()
         return self._lock
+
+    @contextmanager
+    def try_to_take(self) -> Iterator[bool]:
+        """Take the lock, unless somebody has it; gives whether it was taken."""
+        is_taken = self._lock.acquire(blocking=False)
+        try:
+            yield is_taken
+        finally:
+            if is_taken:
+                self._lock.release()
 
 
 def _forget() -> None:
@@ -164,7 +175,7 @@ def _how_to_go_on(lacks: list[str] | None, name: str, path: str | Path | None) -
         lacks: The arguments that are needed; none where it must be made again; None where it can run.
     """
     if lacks is None:
-        return "start() goes on with what is not recorded"
+        return GOES_ON
     if not lacks:
         return "make it again with its items, which are not on record, and the same name goes on"
     given = [repr(name), *(f"{field}=..." for field in lacks), *([] if path is None else [f"journal={str(path)!r}"])]
