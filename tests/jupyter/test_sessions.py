@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from ipybatch import BatchSession, Limits
-from ipybatch.errors import InputError
+from ipybatch.errors import EngineBusy, InputError
 from ipybatch.jupyter import panel as panels
 from ipybatch.jupyter import sessions as lists
 from ipybatch.jupyter.messages import Bye, Command, Hello, Update
@@ -233,3 +233,56 @@ def test_what_is_no_session_is_refused_by_its_place(three):
     """Names are for `BatchSession.open`."""
     with pytest.raises(InputError, match="sessions must be sessions, got str at 1"):
         Sessions([three[0], "wishlist"])
+
+
+@pytest.mark.parametrize("command", ["", "x", "PANEL", "PANEL/1", "PANEL/1/open/2", "PANEL/1/nonsense"])
+def test_a_malformed_command_is_answered_by_a_sentence(three, show, turns, command):
+    """By either road; an error in a handler would appear in the user's cell."""
+    page = show(three[:1])
+    turns.turn()
+    turns.turn()
+    panel = page.panel("one")
+    command = command.replace("PANEL", panel)
+    page.say("one", Command(id=command, name="pause"))
+    panels.act(f"{panel}/2/{command.partition('/')[2]}")
+    turns.turn()
+    turns.turn()
+    assert (panel, "ack") in page.kinds
+    assert len(page.updates[panel].groups) == 0
+
+
+def test_an_end_that_a_busy_engine_keeps_back_is_stored_later(three, show, turns, clock, monkeypatch):
+    """As of one panel."""
+    page = show(three[:2])
+    clock.run(three[0])
+    stored = []
+
+    def store(key):
+        firsts = msgspec.json.decode(page.widget.get_state(key)[key], type=List).initial.values()
+        stored.append([msgspec.json.decode(first, type=Update).head.state if first else "" for first in firsts])
+
+    def busy(question):
+        raise EngineBusy("busy")
+
+    monkeypatch.setattr(page.widget, "send_state", store)
+    with monkeypatch.context() as patched:
+        patched.setattr(three[0], "ask", busy)
+        page.widget.keep_ends()
+    page.widget.keep_ends()
+    page.widget.keep_ends()
+    assert stored == [["", "planned"], ["completed", "planned"]]
+
+
+def test_of_a_busy_engine_one_question_is_asked_for_all_that_run(three, show, turns, monkeypatch):
+    """Each would keep the page that is loaded waiting for a second."""
+    page, asked = show(three), []
+
+    def busy(question):
+        asked.append(question)
+        raise EngineBusy("busy")
+
+    for each in three:
+        each.snapshot.state = "running"
+        monkeypatch.setattr(each, "ask", busy)
+    page.widget.get_state("initial")
+    assert len(asked) == 1

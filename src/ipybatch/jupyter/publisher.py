@@ -40,6 +40,7 @@ class Publisher:
 
     def __init__(self) -> None:
         self._views: weakref.WeakSet[Publishable] = weakref.WeakSet()
+        self._failing: weakref.WeakSet[Publishable] = weakref.WeakSet()
         self._news = threading.Event()
         threading.Thread(target=self._run, name="ipybatch-views", daemon=True).start()
 
@@ -54,11 +55,14 @@ class Publisher:
 
     def _publish(self, view: Publishable) -> bool:
         try:
-            return view.publish()
-        except Exception:
-            _log.exception("a view is updated no more")
-            self._views.discard(view)
+            is_live = view.publish()
+        except Exception:  # a state in the midst of a change, or a fault of ours: the next round may do
+            if view not in self._failing:
+                _log.exception("a view cannot be updated")
+            self._failing.add(view)
             return False
+        self._failing.discard(view)
+        return is_live
 
     def _run(self) -> None:
         while True:

@@ -29,12 +29,13 @@ from ipybatch.engine.feed import session_view
 from ipybatch.engine.feed.session_view import SessionView
 from ipybatch.errors import EngineBusy, InputError
 from ipybatch.jupyter.messages import Ack, FromBrowser, Hello
-from ipybatch.jupyter.panel import LIVE, VIEW_MIME, Panel, widget_metadata
+from ipybatch.jupyter.panel import LIVE, TICK_S, VIEW_MIME, Panel, widget_metadata
 from ipybatch.jupyter.publisher import publisher
 from ipybatch.jupyter.static_html import Sheet, marked, said, table
 
 _STATIC = pathlib.Path(__file__).parent / "static"
 SHOWN_AT_MOST = 100  # those that run, and of those that ended the latest
+LOOKS_PER_S = 10  # at the journal, for who has gone on with those that ended
 
 
 class Within(msgspec.Struct, kw_only=True, tag_field="kind", tag="within"):
@@ -91,6 +92,7 @@ class Sessions(anywidget.AnyWidget):
         self._told: list[tuple[str, bytes]] = []
         self._is_wanted = False  # the pages are to be told the list: it has changed, or one has come
         self._kept: list[tuple[float, int]] = []  # the ends that are stored
+        self._lacked = 0  # how often a session's state could not be had for want of an answer
         self._shown: Any = None
         super().__init__(panel_id=uuid.uuid4().hex, **layout)
         self._follow()
@@ -102,9 +104,19 @@ class Sessions(anywidget.AnyWidget):
         """Return the widget's state, with the present state of each session for a page that is reloaded."""
         state: dict[str, Any] = super().get_state(key=key, drop_defaults=drop_defaults)
         if key is None or "initial" in state:
-            first = {part.panel_id: part.first() for part in self._parts}
+            first = self._firsts()
             state["initial"] = msgspec.json.encode(List(panels=list(first), initial=first)).decode()
         return state
+
+    def _firsts(self) -> dict[str, str]:
+        """Return by panel the present states; all that run have one engine, and one that is busy is asked once."""
+        found, is_busy = {}, False
+        for part in self._parts:
+            is_asked = not is_busy or part.session.snapshot.state not in LIVE
+            found[part.panel_id] = part.first() if is_asked else ""
+            is_busy |= not found[part.panel_id]
+        self._lacked += is_busy
+        return found
 
     def publish(self) -> bool:
         """Send what the panels were told since the last message; called by the publisher."""
@@ -154,8 +166,12 @@ class Sessions(anywidget.AnyWidget):
         with self._lock:
             if ends == self._kept:
                 return
-            self._kept = ends
+            before, self._kept = self._kept, ends
+        lacked = self._lacked
         self.send_state("initial")
+        if self._lacked != lacked:
+            self._kept = before  # the next round tries again
+            return
         if self._shown is not None and not any(each.state in LIVE for each in snapshots):
             self._shown.update(self.bundle(), raw=True, metadata=widget_metadata(self))
 
@@ -170,6 +186,8 @@ class Sessions(anywidget.AnyWidget):
             return False
         known = {id(part.session): part for part in self._parts}
         self._parts = [known.get(id(session)) or _Part(session, self) for session in wanted[:SHOWN_AT_MOST]]
+        for part in self._parts:
+            part.look_s = max(TICK_S, len(self._parts) / LOOKS_PER_S)
         return True
 
     def _hear(self, widget: Any, content: Any, buffers: Any) -> None:
@@ -207,7 +225,7 @@ class _Part(Panel):
 
     def act(self, command: str) -> None:
         """Execute a command; "open" is answered by all that the session has, from then on."""
-        if command.split("/")[2] != "open":
+        if command.split("/")[2:] != ["open"]:
             super().act(command)
             return
         self.parts = Panel.parts
@@ -247,8 +265,9 @@ def _place(session: SessionView) -> tuple[int, float]:
 def _latest(sessions: Iterable[SessionView]) -> list[SessionView]:
     """Of those with one name in one journal, return the last, and each that runs."""
     ordered = list(sessions)
-    last = {(str(getattr(session, "journal", "")), session.policy.name): session for session in ordered}
-    return [each for each in ordered if each in last.values() or each.snapshot.state in LIVE]
+    last = {(str(getattr(session, "journal", "")), session.policy.name): id(session) for session in ordered}
+    wanted = {*last.values()}
+    return [each for each in ordered if id(each) in wanted or each.snapshot.state in LIVE]
 
 
 def _outcome(summary: Any) -> str:
