@@ -87,8 +87,8 @@ def test_side_bar_cancels_what_a_busy_notebook_runs_after_its_tab_was_closed(pag
     card.get_by_role("button", name="wishlist, running, open").click()
     tab = page.locator(".ib-in-tab")
     expect(tab.locator(".ib-name")).to_have_text("wishlist", timeout=SOON_MS)
-    tab.get_by_role("tab", name="Failures").click()
-    expect(tab.locator(".ib-failed-list li")).to_contain_text("no such game", timeout=SOON_MS)
+    tab.get_by_role("tab", name="Errors").click()
+    expect(tab.locator(".ib-of-errors .ib-rows .ib-row").first).to_contain_text("no such game", timeout=SOON_MS)
     assert violations(side) + violations(tab) == []
     card.get_by_role("button", name="Cancel wishlist").click()
     expect(side.locator(".ib-past")).to_contain_text("cancelled", timeout=SOON_MS)

@@ -1,13 +1,14 @@
 """Several sessions in one widget: what it sends, in which order, and what reaches which session."""
 
 import asyncio
-import gc
 import warnings
+import weakref
 
 import msgspec
 import pytest
 
 from ipybatch import BatchSession, Limits
+from ipybatch.engine.feed import session_view
 from ipybatch.errors import EngineBusy, InputError
 from ipybatch.jupyter import panel as panels
 from ipybatch.jupyter import sessions as lists
@@ -76,7 +77,7 @@ def turns(monkeypatch):
     made = Turns()
     for module in (panels, lists):
         monkeypatch.setattr(module, "publisher", lambda: made)
-    gc.collect()  # sessions of earlier tests
+    monkeypatch.setattr(session_view, "_made", weakref.WeakValueDictionary())  # not those of earlier tests
     return made
 
 
@@ -126,7 +127,7 @@ def plan_of(session, name):
 
 
 def test_one_message_a_round_however_many_sessions(three, show, turns):
-    """DESIGN 7: a view gets five messages a second at most, and this is one view."""
+    """A view gets five messages a second at most, and this is one view."""
     page = show(three)
     turns.turn()
     turns.turn()
