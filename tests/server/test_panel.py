@@ -1,13 +1,18 @@
 """The panel of a session's tab is what its own process would draw, as far as the journal tells it."""
 
+import contextlib
+import sqlite3
 import time
 
 import msgspec
 import pytest
 
 from ipybatch import BatchSession, Limits, Permanent, Rate
+from ipybatch.engine.store import schema
+from ipybatch.engine.store.journal import default_path
+from ipybatch.engine.store.schema import ids
 from ipybatch.server import recorded_view
-from tests.server.conftest import write_runs
+from tests.server.conftest import DEAD, LATEST, write_runs
 from tests.works import Gate, Recorder
 
 
@@ -122,3 +127,36 @@ def test_it_is_json_that_the_panel_reads(served, run):
     run(Recorder(), [1]).run()
     update, _ = panel(served, shown(served))
     assert msgspec.convert(update, Update).head.recorded == 1
+
+
+@pytest.mark.parametrize("state", ["completed", "running"])
+@pytest.mark.parametrize("steps", [1, 3, 4, 7, LATEST - 1, LATEST])
+def test_a_journal_of_an_older_version_has_a_panel_and_its_errors(served, steps, state):
+    """It is read as it is: nobody but its own process changes it."""
+    path = default_path()
+    told = {"name": "old", "state": state, "total": 3, "completed": 1, "failed": 2}
+    held = {"owner": DEAD, "beat_s": 1.0} if state == "running" else {}
+    (run,) = write_runs(path, [told | held], steps=steps)
+    with contextlib.closing(sqlite3.connect(path)) as database, database:
+        kind = [""] if schema.has(database, "item", "kind") else []
+        for number, error in enumerate(["HTTP 404: no 0", "", "HTTP 404: no 2"]):
+            row = [
+                ids(run)[0] + number,
+                str(number),
+                "",
+                "failed" if error else "completed",
+                1,
+                1,
+                1,
+                0.1,
+                1.0,
+                error,
+                0,
+            ]
+            database.execute(f"INSERT INTO item VALUES ({', '.join('?' * len(row + kind))})", row + kind)
+    update, _ = panel(served, shown(served))
+    assert update["head"]["state"] == ("completed" if state == "completed" else "interrupted")
+    assert sorted(item["key"] for item in update["failures"]) == ["0", "2"]
+    failures = served.get(f"/sessions/{shown(served)}/failures").json()
+    assert [(group["message"], group["count"]) for group in failures["groups"]] == [("HTTP 404: no <key>", 2)]
+    assert [item["key"] for item in failures["items"]] == ["0", "2"]

@@ -25,7 +25,7 @@ from ipybatch.engine.feed import live_record
 from ipybatch.engine.store import rows
 from ipybatch.engine.store.lease import process_of
 from ipybatch.engine.store.rows import TRACEBACK, read_kind
-from ipybatch.engine.store.schema import SEQ, SEQ_BITS, ids
+from ipybatch.engine.store.schema import SEQ, SEQ_BITS, has, ids
 from ipybatch.server.cursor import Place, from_cursor, to_cursor
 from ipybatch.server.run_rows import Row, iso
 from ipybatch.server.wire import (
@@ -105,8 +105,8 @@ def _in_order(
 ) -> Iterator[tuple[int, tuple[Any, ...]]]:
     """Yield items in plan order, each with its place in it, from the one after a place on."""
     first, end = ids(run)
-    kind = "kind" if _has(database, "item", "kind") else "''"
-    frames = TRACEBACK if _has(database, "traceback", "frames") else "''"
+    kind = "kind" if has(database, "item", "kind") else "''"
+    frames = TRACEBACK if has(database, "traceback", "frames") else "''"
     columns = f"item.id, {_ITEM.format(kind=kind, frames=frames)}"
     of_items = "FROM item LEFT JOIN payload ON payload.id = item.id AND has_result"
     (listing,) = database.execute("SELECT listing FROM run WHERE id = ?", (run,)).fetchone() or (None,)
@@ -170,7 +170,7 @@ def errors(database: sqlite3.Connection, row: Row, *, limit: int, cursor: str) -
         Refusal: The cursor is not one of ours.
     """
     after: int = max(0, from_cursor(cursor, Place)) if cursor else 0
-    has_kind, has_frames = _has(database, "item", "kind"), _has(database, "traceback", "frames")
+    has_kind, has_frames = has(database, "item", "kind"), has(database, "traceback", "frames")
     kind, frames = "kind" if has_kind else "''", TRACEBACK if has_frames else "''"
     where = FAILED if has_kind else "status IN ('failed', 'timeout')"
     sql = f"SELECT key, error, status, {kind}, {frames} FROM item WHERE id >= ? AND id < ? AND {where} ORDER BY id"  # noqa: S608
@@ -251,11 +251,7 @@ def moment(row: Row) -> tuple[Breaker | None, list[Window]]:
 
 def notes(database: sqlite3.Connection, row: Row) -> list[str]:
     """Return what a session has told its user."""
-    if not _has(database, "run", "notes"):
+    if not has(database, "run", "notes"):
         return []
     (told,) = database.execute("SELECT notes FROM run WHERE id = ?", (row.id,)).fetchone() or (None,)
     return [mask(printable(note)) for note in msgspec.json.decode(told or "[]", type=list[str])]
-
-
-def _has(database: sqlite3.Connection, table: str, column: str) -> bool:
-    return any(name == column for _, name, *_ in database.execute(f"PRAGMA table_info({table})"))

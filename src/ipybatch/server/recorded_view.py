@@ -37,7 +37,7 @@ from ipybatch.engine.store.journal import Journal, translated
 from ipybatch.engine.store.network_copy import place_of
 from ipybatch.engine.store.rows import read_kind
 from ipybatch.engine.store.run_store import Found
-from ipybatch.engine.store.schema import ids
+from ipybatch.engine.store.schema import has, ids
 from ipybatch.errors import InputError
 from ipybatch.jupyter import messages
 from ipybatch.jupyter.messages import Cursor, Update
@@ -196,8 +196,9 @@ class Views:
 
 def _failures(database: sqlite3.Connection, run: int, at_s: float) -> list[events.ItemEnded]:
     """Return the latest items that failed, oldest first."""
+    kind = "kind" if has(database, "item", "kind") else "''"
     found = database.execute(
-        "SELECT key, grp, status, attempts, seconds, substr(error, 1, 500), kind FROM item WHERE id >= ? AND id < ?"
+        f"SELECT key, grp, status, attempts, seconds, substr(error, 1, 500), {kind} FROM item WHERE id >= ? AND id < ?"  # noqa: S608
         " AND status IN ('failed', 'timeout') ORDER BY ended_s DESC LIMIT ?",
         (*ids(run), RECENT_ITEMS),
     ).fetchall()

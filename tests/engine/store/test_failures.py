@@ -5,7 +5,8 @@ import sqlite3
 
 import pytest
 
-from ipybatch import BatchSession, Permanent, Retry, Transient
+from ipybatch import BatchSession, InputError, Permanent, Retry, Transient, secret
+from ipybatch.engine.data import masking
 from ipybatch.engine.store import failures
 from ipybatch.engine.store.schema import ids
 from tests.works import Recorder
@@ -129,6 +130,7 @@ def test_many_come_with_few_steps(journal, live, monkeypatch):
                 for n in range(4000)
             ],
         )
+        database.execute("UPDATE run SET failed = 3000")
         database.commit()
         steps = 0
 
@@ -149,3 +151,67 @@ def test_many_come_with_few_steps(journal, live, monkeypatch):
         assert len(failures.page(database, found.ids[1000:1100])) == 100
         assert failures.keys_of(database, found.ids[:2]) == ['"key 1"', '"key 7"']
         assert failures.keys_of(database, []) == []
+
+
+def missing(number):
+    if number % 3 == 0:
+        raise Permanent(f"no game {number}")
+
+
+GENERATED, LISTED = (lambda items: (item for item in items)), list
+
+
+@pytest.mark.parametrize(
+    ("first", "then", "step"),
+    [
+        (GENERATED, GENERATED, 1),
+        (GENERATED, GENERATED, 2),
+        (GENERATED, LISTED, 1),
+        (LISTED, GENERATED, 1),
+        (LISTED, LISTED, 1),
+        (LISTED, LISTED, 2),
+    ],
+)
+def test_what_its_items_are_no_more_is_not_listed(live, journal, first, then, step):
+    """Of a list or a generator that has become shorter, or is sent otherwise: as counts and `errors` have it."""
+    live(missing, first(range(30)), name="shorter", breaker=None, settings="1").run()
+    session = live(missing, then(range(0, 15, step)), name="shorter", breaker=None, settings=str(step))
+    session.run()
+    with contextlib.closing(sqlite3.connect(journal)) as database:
+        on_record = failures.look(database, 1)
+    failed = list(range(0, 15, 3 * step))
+    assert session.counts.failed == len(failed)
+    assert session.errors()["count"].sum() == len(failed)
+    assert [item.key for item in session.failures()[1]] == list(map(str, failed))
+    assert (on_record.of, [number - ids(1)[0] for number in on_record.ids]) == (len(failed), failed)
+
+
+def test_a_version_is_that_of_one_search_of_one_session(live, journal):
+    """A page that is asked for with another's version is one of a list of its own."""
+    one, other = (live(missing, list(range(number)), name=f"of {number}", breaker=None) for number in (10, 13))
+    one.run()
+    other.run()
+    looks = failures.Looks()
+    with contextlib.closing(sqlite3.connect(journal)) as database:
+        first = looks.at(journal, database, 1)
+        searched = looks.at(journal, database, 1, "game 9", first.version)
+        apart = looks.at(journal, database, 2, "", first.version)
+        assert looks.at(journal, database, 1, "", first.version) is first
+    assert [len(found.ids) for found in (first, searched, apart)] == [4, 1, 5]
+
+
+def test_a_secret_that_was_registered_since_is_not_found_and_tells_no_messages_apart(live, monkeypatch):
+    """Not by a part of it either, nor where the looked-at part of an error ends in it."""
+    monkeypatch.setattr(masking, "_secrets", ())
+    texts = [f"{'x' * number} refused {word}" for number in (0, 985) for word in ("hush-money-1", "hush-money-2")]
+    session = live(Recorder(dict(enumerate(map(Permanent, texts)))), list(range(4)), breaker=None)
+    session.run()
+    assert len(session.failures("hush-m")[0].ids) == 4
+    for word in ("hush-money-1", "hush-money-2"):
+        secret(word)
+    with pytest.raises(InputError, match="nothing that failed"):
+        session.retry_matching("hush-m")
+    assert not len(session.failures("hush-m")[0].ids)
+    groups = session.failures("refused")[0].groups
+    assert [group.count for group in groups] == [2, 2]
+    assert not [group for group in groups if "hush" in group.message]

@@ -75,6 +75,11 @@ def register(secret: str | None) -> None:
         _secrets = tuple((text, _encode(text.encode(errors="replace").decode())[1:-1]) for text in known)
 
 
+def registered() -> int:
+    """Return a number that grows with each secret that is registered."""
+    return len(_secrets)
+
+
 # Escape codes: CSI, then OSC, DCS, SOS, PM and APC with their text, then the short ones (ECMA-48, 5.3 to 5.6 and 8.3).
 _ESCAPES = re.compile(
     r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]"
@@ -371,7 +376,7 @@ _LONGEST_NAME = 40
 
 def describe(error: BaseException) -> str:
     """Return an error as one masked line, cut to what can be read at a glance."""
-    line = _line(error)
+    line, _ = _line(error)
     return line if len(line) <= SHORT else f"{line[: SHORT - 1]}\N{HORIZONTAL ELLIPSIS}"
 
 
@@ -384,12 +389,14 @@ def whole(text: str, error: BaseException) -> str:
     """Return a text that begins as `describe` has it with the error as it is: it says how much more there was."""
     if len(text) < SHORT or not text.startswith(told := describe(error)):
         return text
-    line = _line(error)
-    more = f" \N{HORIZONTAL ELLIPSIS} {len(line) - LONGEST:,} characters more" if len(line) > LONGEST else ""
+    line, beyond = _line(error)
+    left = len(line) + beyond - LONGEST
+    more = f" \N{HORIZONTAL ELLIPSIS} {left:,} characters more" if left > 0 else ""
     return f"{line[:LONGEST]}{more}{text[len(told) :]}"
 
 
-def _line(error: BaseException) -> str:
+def _line(error: BaseException) -> tuple[str, int]:
+    """Return an error as one masked line, as far as it is looked at, and how many characters come after that."""
     try:
         text = " ".join(str(error).split())
     except BaseException:  # whatever the user's class does
@@ -397,4 +404,4 @@ def _line(error: BaseException) -> str:
     name = type(error).__name__
     is_ours = isinstance(error, ItemError) and type(error).__module__.startswith("ipybatch.")
     line = text if is_ours and text else f"{name}: {text}" if text else name
-    return mask(line[:_LOOKED_AT])
+    return mask(line[:_LOOKED_AT]), max(0, len(line) - _LOOKED_AT)

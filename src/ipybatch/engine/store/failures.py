@@ -20,15 +20,17 @@ from typing import Any
 import msgspec
 
 from ipybatch.engine.data.error_groups import FailureList, folded, members
-from ipybatch.engine.data.masking import mask
+from ipybatch.engine.data.masking import mask, mask_registered, registered
 from ipybatch.engine.data.outcome import RecordedItem, Try
 from ipybatch.engine.data.plan import Plan, label_of
+from ipybatch.engine.store.plan_rows import decode_plan
 from ipybatch.engine.store.rows import TRACEBACK, read_kind
-from ipybatch.engine.store.schema import ids
+from ipybatch.engine.store.schema import has, ids
 
 FAILED = "status IN ('failed', 'timeout')"  # as the counts have it
 _AT_ONCE = 10_000  # rows of a step
 _LOOKED_AT = 1000  # characters of an error: where two differ further on, they are told as one
+_BEYOND = 200  # of a secret that begins among these
 _KEPT = 8  # looks
 
 _Row = tuple[int, str, str | None, str, str, str]  # id, key, digest, error, status, kind
@@ -38,11 +40,14 @@ _decode_tries = msgspec.json.Decoder(list[tuple[int, int, float, str]]).decode
 
 
 class Looks:
-    """Looks at the failures of runs, each kept until something is recorded; a page of an older one can be had still."""
+    """Looks at the failures of runs, each kept until something is recorded; a page of an older one can be had still.
+
+    A secret that is registered makes them anew, too.
+    """
 
     def __init__(self) -> None:
         self._looks: OrderedDict[tuple[Path, int, str], tuple[tuple[object, ...], FailureList]] = OrderedDict()
-        self._versions: OrderedDict[int, FailureList] = OrderedDict()
+        self._versions: OrderedDict[tuple[Path, int, str, int], FailureList] = OrderedDict()  # by their numbers, too
         self._lock = threading.Lock()
 
     def at(  # noqa: PLR0917  # where it lies, and what is looked for
@@ -62,10 +67,10 @@ class Looks:
             version: The one that is wanted, if it is still there; 0 for how it stands now.
             plan: What the items are now; those with another input are left out.
         """
-        stamp = (*_stamp(database, run), None if plan is None else (id(plan), len(plan)))
+        stamp = (*_stamp(database, run), None if plan is None else (id(plan), len(plan)), registered())
         key = path, run, search
         with self._lock:
-            if version and (known := self._versions.get(version)) is not None:
+            if version and (known := self._versions.get((*key, version))) is not None:
                 return known
             before, kept = self._looks.get(key, (None, None))
             if kept is not None and before == stamp:
@@ -74,7 +79,7 @@ class Looks:
         found = look(database, run, search, plan)
         with self._lock:
             self._looks[key] = stamp, found
-            self._versions[found.version] = found
+            self._versions[(*key, found.version)] = found
             for kept_ones in (self._looks, self._versions):
                 while len(kept_ones) > _KEPT:
                     kept_ones.popitem(last=False)
@@ -83,6 +88,9 @@ class Looks:
 
 def look(database: sqlite3.Connection, run: int, search: str = "", plan: Plan | None = None) -> FailureList:
     """Return what failed in a run and matches a search; a walk over all its items.
+
+    Messages are masked before anything looks at them: a search for a part of a secret that was registered since finds
+    nothing, and errors that differ in secrets alone are one.
 
     Args:
         plan: What the items are now; those with another input are left out.
@@ -104,7 +112,7 @@ def page(database: sqlite3.Connection, rows: Sequence[int]) -> list[RecordedItem
     if not rows:
         return []
     marks = ", ".join("?" * len(rows))
-    frames = TRACEBACK if _has(database, "traceback", "frames") else "''"
+    frames = TRACEBACK if has(database, "traceback", "frames") else "''"
     sql = f"SELECT id, key, status, attempts, seconds, error, {frames} FROM item WHERE id IN ({marks})"  # noqa: S608
     told = {row[0]: row for row in database.execute(sql, [*rows]).fetchall()}
     tries = _tries(database, [id_ for id_, row in told.items() if row[3] > 1])
@@ -145,30 +153,47 @@ def _stamp(database: sqlite3.Connection, run: int) -> tuple[object, ...]:
 def _chunks(database: sqlite3.Connection, run: int) -> Iterator[list[_Row]]:
     after, end = ids(run)
     after -= 1
-    kind = "kind" if _has(database, "item", "kind") else "''"
+    kind = "kind" if has(database, "item", "kind") else "''"
     some = f"SELECT id, key, digest, substr(error, 1, ?3) error, status, {kind} kind FROM item"  # noqa: S608
     sql = (
         "SELECT json_group_array(json_array(id, key, digest, error, status, kind))"  # noqa: S608  # constants
         f" FROM ({some} WHERE id > ?1 AND id < ?2 AND {FAILED} ORDER BY id LIMIT {_AT_ONCE})"
     )
     while True:
-        rows = _decode_rows(database.execute(sql, (after, end, _LOOKED_AT)).fetchone()[0])
-        yield rows
+        rows = _decode_rows(database.execute(sql, (after, end, _LOOKED_AT + _BEYOND)).fetchone()[0])
+        yield [(*row[:3], mask_registered(row[3])[:_LOOKED_AT], *row[4:]) for row in rows]
         if len(rows) < _AT_ONCE:
             return
         after = rows[-1][0]
 
 
 def _present(database: sqlite3.Connection, run: int, rows: list[_Row], plan: Plan | None) -> list[_Row]:
-    """Return the rows of items that are there now, with the input that they have now."""
-    if plan is not None:
-        digests = {task.key: task.digest for task in plan.find({row[1] for row in rows})} if rows else {}
-        return [row for row in rows if digests.get(row[1]) == row[2]]
-    (listing,) = database.execute("SELECT listing FROM run WHERE id = ?", (run,)).fetchone() or (None,)
-    if listing is None:
+    """Return the rows of items that are there now, with the input that they have now: those that the counts have."""
+    if not rows:
         return rows
-    listed, first = set(array("q", listing)), ids(run)[0]
+    if plan is not None:
+        digests = {task.key: task.digest for task in plan.find({row[1] for row in rows})}
+        return [row for row in rows if digests.get(row[1]) == row[2]]
+    outdated = "outdated" if has(database, "run", "outdated") else "NULL"
+    sql = f"SELECT failed + timeout, plan_hash, listing, total, {outdated} FROM run WHERE id = ?"  # noqa: S608
+    failed, plan_hash, listing, total, left_out = database.execute(sql, (run,)).fetchone() or (0, None, None, 0, None)
+    if len(rows) == failed:
+        return rows
+    if plan_hash is not None:
+        digests = _planned(database, run, {row[1] for row in rows})
+        return [row for row in rows if digests.get(row[1]) == row[2]]
+    first, outside = ids(run)[0], set(array("q", left_out or b""))
+    rows = [row for row in rows if row[0] - first not in outside]
+    if total is None:  # a generator that may still give the others
+        return rows
+    listed = range(total) if listing is None else set(array("q", listing))
     return [row for row in rows if row[0] - first in listed]
+
+
+def _planned(database: sqlite3.Connection, run: int, keys: set[str]) -> dict[str, str]:
+    """Return the digests of some items, by key, as the plan on record has them."""
+    parts = database.execute("SELECT tasks FROM plan WHERE run = ? AND part >= 0", (run,))
+    return {row.key: row.digest for (part,) in parts for row in decode_plan(part) if row.key in keys}
 
 
 def _matches(key: str, message: str, wanted: str) -> bool:
@@ -188,7 +213,3 @@ def _tries(database: sqlite3.Connection, rows: Sequence[int]) -> dict[int, list[
     for item, attempt, seconds, error in _decode_tries(database.execute(sql, (some,)).fetchone()[0]):
         found.setdefault(item, []).append(Try(attempt=attempt, seconds=seconds, error=mask(error)))
     return found
-
-
-def _has(database: sqlite3.Connection, table: str, column: str) -> bool:
-    return any(name == column for _, name, *_ in database.execute(f"PRAGMA table_info({table})"))

@@ -15,7 +15,7 @@ from array import array
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Protocol
+from typing import Any, Protocol
 
 import msgspec
 
@@ -73,14 +73,19 @@ _RUN_COLUMNS = (
     " created_s, started_s, seconds, group_word, usd, is_ordered, workload, about, outdated, settings,"
     " owner, epoch, beat_s, begun_s, ended_s, resource, notes, live"
 )
+_WITHOUT = {"is_ordered": "0", "workload": "''", "about": "''"}  # in an older journal that is only read; others NULL
 
 
 def find(database: sqlite3.Connection, name: str, run: int = 0) -> Found | None:
     """Return the latest run of ``name``, or the one of that number; None if there is none."""
-    row = database.execute(
-        f"SELECT {_RUN_COLUMNS} FROM run WHERE name = ? AND ? IN (0, id) ORDER BY id DESC LIMIT 1",  # noqa: S608
-        (name, run),
-    ).fetchone()
+    try:
+        row = _row(database, _RUN_COLUMNS, name, run)
+    except sqlite3.OperationalError as error:
+        if "no such column" not in str(error):
+            raise
+        known = {column for _, column, *_ in database.execute("PRAGMA table_info(run)")}
+        there = (name if name in known else _WITHOUT.get(name, "NULL") for name in _RUN_COLUMNS.split(", "))
+        row = _row(database, ", ".join(there), name, run)
     if row is None:
         return None
     run, state, reason, total, completed, failed, timeout, cancelled, skipped, plan_hash, code_hash, listing = row[:12]
@@ -97,6 +102,11 @@ def find(database: sqlite3.Connection, name: str, run: int = 0) -> Found | None:
     order = array("q", listing) if listing is not None else None
     others = (*row[12:-2], _decode_notes(row[-2] or "[]"), row[-1])
     return Found(run, state, reason, counts, plan_hash, code_hash, order, *others)
+
+
+def _row(database: sqlite3.Connection, columns: str, name: str, run: int) -> Any:
+    sql = f"SELECT {columns} FROM run WHERE name = ? AND ? IN (0, id) ORDER BY id DESC LIMIT 1"  # noqa: S608  # constants
+    return database.execute(sql, (name, run)).fetchone()
 
 
 def create(

@@ -320,6 +320,11 @@ def ids(run: int) -> tuple[int, int]:
     return run << SEQ_BITS, (run + 1) << SEQ_BITS
 
 
+def has(database: sqlite3.Connection, table: str, column: str) -> bool:
+    """Say whether a journal, which may be older and is only read, has that column."""
+    return any(name == column for _, name, *_ in database.execute(f"PRAGMA table_info({table})"))
+
+
 def migrate(database: sqlite3.Connection) -> None:
     """Bring an open journal to the present schema, in one transaction."""
     if version(database) >= len(STEPS):
