@@ -149,3 +149,14 @@ def test_a_journal_that_cannot_be_read_is_told_in_a_line(shell, journal, capsys)
     assert out.count("\n") == 1
     assert not err
     assert "wishlist" not in completed(shell, "%ipybatch wi")
+
+
+def test_dollars_and_other_scripts_stay_as_they_are_beside_others():
+    """A notebook renders what stands between two dollars as a formula; a name in Hebrew turns its row around."""
+    name = "\u05e9\u05dc\u05d5\u05dd"
+    table = Sessions([run(name=name, reason="of $5.00 $4.99 are spent", usd=4.99)], NOW_S)
+    assert "$" not in table._repr_html_().replace("<span>$</span>", "")
+    assert f"<bdi>{name}</bdi>" in table._repr_html_()
+    assert f"\u2068{name}\u2069 " in repr(table)
+    assert f"\u2068{name}\u2069" in missing(name, [])
+    assert missing("\x1b[31mred", []).startswith("no such session: red;")

@@ -8,16 +8,16 @@ A typing error is answered by one line, not by a traceback.
 from __future__ import annotations
 
 import difflib
-import html
 import sys
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from ipybatch.engine.data.masking import mask, printable
+from ipybatch.engine.data.masking import isolated, mask, printable
 from ipybatch.engine.data.plan import short
 from ipybatch.engine.store.history import RecordedRun
 from ipybatch.errors import BatchError
+from ipybatch.jupyter.static_html import said
 
 SHOWN = 50  # of the latest; more are no table to read
 _NEAR = 3
@@ -72,10 +72,11 @@ def load_magic(shell: Any, read_runs: Callable[[], Sequence[RecordedRun]], open_
 
 def missing(name: str, runs: Sequence[RecordedRun]) -> str:
     """Return one line that says that there is no such session, with the nearest names."""
-    told = f"no such session: {printable(name)}" if len(name) <= 60 else f"no such session: {short(printable(name))}"
+    name = printable(name)
+    told = f"no such session: {isolated(name if len(name) <= 60 else short(name))}"
     near = _near(name, list({run.name: None for run in reversed(runs)}))
     if near:
-        return f"{told}; near: {', '.join(map(printable, near))}"
+        return f"{told}; near: {', '.join(map(isolated, map(printable, near)))}"
     return f"{told}; %ipybatch lists them" if runs else f"{told}; none is recorded"
 
 
@@ -127,7 +128,7 @@ class Sessions:
         right = [_HEAD[at] in _NUMBERS for at in self._columns]
         lines = [
             "  ".join(
-                cell.rjust(width) if is_right else cell.ljust(width)
+                cell.rjust(width) if is_right else f"{isolated(cell)}{' ' * (width - len(cell))}"
                 for cell, width, is_right in zip(row, widths, right, strict=True)
             ).rstrip()
             for row in table
@@ -137,10 +138,10 @@ class Sessions:
     def _repr_html_(self) -> str:
         def cells(row: Sequence[str], tag: str) -> str:
             kind = {True: ' class="n"', False: ""}
-            told = [f"<{tag}{kind[_HEAD[at] in _NUMBERS]}>{html.escape(row[at])}</{tag}>" for at in self._columns]
+            told = [f"<{tag}{kind[_HEAD[at] in _NUMBERS]}>{said(row[at])}</{tag}>" for at in self._columns]
             return f"<tr>{''.join(told)}</tr>"
 
-        foot = f"<p>{html.escape(self._foot)}</p>" if self._foot else ""
+        foot = f"<p>{said(self._foot)}</p>" if self._foot else ""
         if not self._rows:
             return foot
         body = "".join(cells(row, "td") for row in self._rows)
