@@ -2,6 +2,7 @@
 //
 // Rule: the kernel has the list, and this has the pages of it that were looked at. All pages are of one version: one
 // of another begins the list anew. An item that is alone with its message is a line of its own, without a heading.
+import { count } from "./format";
 import type { ErrorCount, Errors, RecordedItem } from "./schema";
 
 /** As many as are asked for at once. */
@@ -47,8 +48,9 @@ export class ErrorList {
   /** Lines that are shown. */
   length = 0;
   private parts: Part[] = [];
+  private told = 0;
   private readonly pages = new Map<number, RecordedItem>();
-  /** By message: what the user opened or closed stays so, whatever comes. */
+  /** By group: what the user opened or closed stays so, whatever comes. */
   private readonly chosen = new Map<string, boolean>();
 
   /** Whether there is a list, even of nothing. */
@@ -57,7 +59,7 @@ export class ErrorList {
   }
 
   get messages(): number {
-    return this.parts.length;
+    return this.told;
   }
 
   /** Lines if all were open: the room it may need. */
@@ -77,8 +79,9 @@ export class ErrorList {
   private begin({ version, search, total, of, groups, more_groups }: Errors): void {
     Object.assign(this, { version, search, total, of });
     this.pages.clear();
+    this.told = groups.length + more_groups;
     const told = groups.reduce((sum, group) => sum + group.count, 0);
-    const others = `${more_groups} other messages`;
+    const others = more_groups === 1 ? "1 other message" : `${count(more_groups)} other messages`;
     const rest: ErrorCount[] = more_groups ? [{ message: others, status: "failed", scope: "", count: total - told }] : [];
     let first = 0;
     this.parts = [...groups, ...rest].map((group) => {
@@ -87,16 +90,16 @@ export class ErrorList {
       return part;
     });
     const open = this.most <= OPEN_LINES || this.parts.length === 1;
-    for (const part of this.parts) part.open = this.chosen.get(part.group.message) ?? open;
+    for (const part of this.parts) part.open = this.chosen.get(nameOf(part.group)) ?? open;
     this.place();
   }
 
   /** Open or close a message; return its line. */
-  turn(message: string, open?: boolean): number {
-    const part = this.parts.find(({ group }) => group.message === message);
+  turn(name: string, open?: boolean): number {
+    const part = this.parts.find(({ group }) => nameOf(group) === name);
     if (!part) return -1;
     part.open = open ?? !part.open;
-    this.chosen.set(message, part.open);
+    this.chosen.set(name, part.open);
     this.place();
     return part.line;
   }
@@ -158,6 +161,11 @@ export class ErrorList {
   }
 }
 
-function linesOf({ count }: ErrorCount, open: boolean): number {
-  return count === 1 ? 1 : open ? count + 1 : 1;
+/** What tells a group from others: the same message may be that of a failure and of a timeout, or of a service. */
+export function nameOf({ message, status, scope }: ErrorCount): string {
+  return `${status} ${scope} ${message}`;
+}
+
+function linesOf(group: ErrorCount, open: boolean): number {
+  return group.count === 1 ? 1 : open ? group.count + 1 : 1;
 }

@@ -8,7 +8,7 @@ import { statusSign, took } from "./columns";
 import { csv, download, errorLines, fileName } from "./csv";
 import { Details } from "./details";
 import { attribute, clipped, h, hidden, text } from "./dom";
-import { ErrorList, PAGE, type ItemLine, type Line } from "./errorlist";
+import { ErrorList, nameOf, PAGE, type ItemLine, type Line } from "./errorlist";
 import { count } from "./format";
 import { icon, setIcon } from "./icons";
 import type { Context, Piece } from "./piece";
@@ -64,14 +64,16 @@ export class ErrorsPiece implements Piece {
     this.lookAgain(head, now_s);
     attribute(this.table.node, "aria-label", `Errors of ${head.name}`);
     const room = Math.min(ROWS, Math.max(this.list.length, Math.min(LEAST, this.list.isKnown ? this.list.most : failed(head)), 1));
-    this.table.show(this.list, room, -1, this.words());
+    this.table.show(this.list, room, -1, this.words(head));
     this.fetch(now_s);
     this.patchTools(head);
   }
 
-  private words(): string {
+  private words(head: Head): string {
     if (!this.list.isKnown) return this.context.gone() ? "The errors cannot be read: nobody answers." : "Reading the journal\u2026";
-    return this.list.of ? "No error matches." : "Nothing has failed.";
+    if (this.list.of || !failed(head)) return this.list.of ? "No error matches." : "Nothing has failed.";
+    if (head.state === "rolled_back") return "Rolled back: what failed is not on record. The log tells of it.";
+    return ended(head.state) ? "What failed is on record no more." : "What failed is not on record yet.";
   }
 
   private patchTools(head: Head): void {
@@ -79,6 +81,7 @@ export class ErrorsPiece implements Piece {
     const more = failed(head) - list.of;
     const gone = this.context.gone() !== null;
     const canRetry = !gone && head.can.includes("retry_failed") && (!this.search || !this.context.retriesAll);
+    const isStale = this.isStale();
     const isNew = list.isKnown && more > 0 && this.figures(head) !== this.asked;
     const words = list.messages === 1 ? "1 message" : `${count(list.messages)} messages`;
     this.tools.tell({
@@ -86,7 +89,7 @@ export class ErrorsPiece implements Piece {
       news: isNew ? `${count(more)} more: show` : "",
       retry: canRetry && list.total > 0 ? this.retryWords() : "",
       take: this.file ? `${count(this.file.length)} of ${count(list.total)}\u2026` : "CSV",
-      isBusy: this.file !== null || this.context.isPending("retry_failed"),
+      isBusy: this.file !== null || isStale || this.context.isPending("retry_failed"),
       isEmpty: gone || list.total === 0,
     });
   }
@@ -102,13 +105,22 @@ export class ErrorsPiece implements Piece {
   /** Read it anew when there is news, unless somebody is at it. */
   private lookAgain(head: Head, now_s: number): void {
     const isDue = now_s - this.askedAt_s >= Math.max(EVERY_S, REST * this.took_s);
-    if (!this.list.isKnown) {
+    if (this.isStale()) {
       if (now_s - this.askedAt_s >= AGAIN_S) this.begin();
-    } else if (isDue && this.figures(head) !== this.asked && !this.isHeld()) this.begin();
+    } else if (this.file) {
+      const next = this.file.length;
+      if (now_s - (this.asking.get(next) ?? -Infinity) >= AGAIN_S) this.ask(next, FILE_PAGE, this.list.version);
+    } else if (now_s - (this.asking.get(0) ?? Infinity) >= AGAIN_S) this.begin();
+    else if (isDue && this.figures(head) !== this.asked && !this.isHeld()) this.begin();
+  }
+
+  /** Whether the list is not yet that of the search. */
+  private isStale(): boolean {
+    return !this.list.isKnown || this.list.search !== this.search;
   }
 
   private isHeld(): boolean {
-    return this.file !== null || this.details.isOpen || this.node.matches(":hover") || this.node.contains(document.activeElement);
+    return this.details.isOpen || this.node.matches(":hover") || this.node.contains(document.activeElement);
   }
 
   private begin(): void {
@@ -125,7 +137,7 @@ export class ErrorsPiece implements Piece {
 
   /** Ask for the pages of what is in sight. */
   private fetch(now_s: number): void {
-    if (!this.list.isKnown || this.list.search !== this.search || this.asking.has(0)) return;
+    if (this.isStale() || this.asking.has(0)) return;
     for (const line of this.table.inSight()) {
       const page = line.kind === "item" ? this.list.missing(line.at) : null;
       if (page === null || now_s - (this.asking.get(page) ?? -Infinity) < AGAIN_S) continue;
@@ -156,13 +168,14 @@ export class ErrorsPiece implements Piece {
   }
 
   private retry(): void {
+    if (this.isStale()) return; // its button tells of another search
     this.context.press("retry_failed", ...(this.search ? [encodeURIComponent(this.search)] : []));
     this.context.redraw();
   }
 
   /** Fetch all that match, whether it was looked at or not. */
   private takeFile(): void {
-    if (this.file || !this.list.total) return;
+    if (this.file || this.isStale() || !this.list.total) return;
     this.file = [];
     this.ask(0, FILE_PAGE, this.list.version);
     this.context.redraw();
@@ -178,15 +191,15 @@ export class ErrorsPiece implements Piece {
   }
 
   private open(line: Line): void {
-    if (line.kind === "message") this.turn(line.group.message);
+    if (line.kind === "message") this.turn(nameOf(line.group));
     else if (line.item && line.item.key === this.details.item?.key) this.details.close();
     else if (line.item) this.details.openItem(line.item);
     this.context.redraw();
     if (line.kind === "item" && this.details.isOpen) this.details.node.scrollIntoView?.({ block: "nearest" });
   }
 
-  private turn(message: string, open?: boolean): void {
-    const line = this.list.turn(message, open);
+  private turn(name: string, open?: boolean): void {
+    const line = this.list.turn(name, open);
     this.render(performance.now() / 1000);
     if (this.table.hasFocus()) this.table.focus(line);
   }
@@ -211,8 +224,8 @@ export class ErrorsPiece implements Piece {
       const line = this.table.active;
       const head = this.list.at(this.list.headOf(line));
       if (head?.kind !== "message") return;
-      if (event.key === "ArrowRight" && line === this.list.headOf(line)) this.turn(head.group.message, true);
-      else if (event.key === "ArrowLeft") this.turn(head.group.message, false);
+      if (event.key === "ArrowRight" && line === this.list.headOf(line)) this.turn(nameOf(head.group), true);
+      else if (event.key === "ArrowLeft") this.turn(nameOf(head.group), false);
     } else return;
     event.preventDefault();
     event.stopPropagation();

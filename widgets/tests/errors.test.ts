@@ -1,6 +1,6 @@
 import { afterEach, beforeEach, expect, it, vi } from "vitest";
 import { errorLines } from "../src/csv";
-import { ErrorList } from "../src/errorlist";
+import { ErrorList, nameOf } from "../src/errorlist";
 import { ErrorsPiece } from "../src/errors";
 import type { ErrorCount, Errors, RecordedItem, Update } from "../src/schema";
 import { Store } from "../src/store";
@@ -213,11 +213,67 @@ it("finds its way in a list of a hundred thousand", () => {
   const groups = Array.from({ length: 300 }, (_, index) => message(`m${index}`, 300 - index));
   const told = groups.reduce((sum, { count }) => sum + count, 0);
   list.take(page(0, { groups, more_groups: 54_850, total: 100_000, of: 100_000 }));
-  expect([list.length, list.messages]).toEqual([301, 301]);
-  expect(list.at(300)).toMatchObject({ kind: "message", group: { message: "54850 other messages", count: 100_000 - told } });
-  expect(list.turn("m1")).toBe(1);
+  expect([list.length, list.messages]).toEqual([301, 55_150]);
+  expect(list.at(300)).toMatchObject({ kind: "message", group: { message: "54,850 other messages", count: 100_000 - told } });
+  expect(list.turn(nameOf(groups[1]!))).toBe(1);
   expect(list.at(2)).toMatchObject({ kind: "item", at: 300, item: undefined });
   expect([list.missing(300), list.lineOf(300), list.lineOf(0), list.headOf(50)]).toEqual([300, 2, -1, 1]);
   expect(list.at(list.length)).toBeUndefined();
   expect(list.at(-1)).toBeUndefined();
+});
+
+it("opens of two groups with one message the one that was meant", () => {
+  const { answer, piece } = mount();
+  const groups = [message("HTTP 503", 20, { scope: "service" }), message("HTTP 503", 20, { status: "timeout" })];
+  answer(page(0, { groups, total: 40, items: keys(0, 40) }));
+  expect(lines(piece.node)).toHaveLength(2);
+  piece.node.querySelectorAll<HTMLElement>(".ib-rows .ib-row")[1]!.click();
+  piece.render(now_s);
+  expect(lines(piece.node).slice(1, 4)).toEqual([expect.stringContaining("HTTP 503"), "k20", "k21"]);
+});
+
+it("asks again for what was not answered: a search, a list, a part of a file", () => {
+  const { answer, find, press, receive, search } = mount();
+  const wait = (): unknown => {
+    press.mockClear();
+    now_s += 6;
+    receive();
+    return press.mock.calls.find(([name]) => name === "errors");
+  };
+  answer(page(0));
+  answer(page(100));
+  search("k1");
+  expect(wait()).toEqual(["errors", 0, "k1", 100, 0]);
+  search("");
+  answer(page(0, { version: 8 }));
+  answer(page(100, { version: 8 }));
+  find(".ib-download").click();
+  answer(page(0, { version: 8, items: keys(0, 60) }));
+  expect(wait()).toEqual(["errors", 60, "", 2000, 8]);
+  answer(page(60, { version: 8, items: keys(60, 44) }));
+  expect(find(".ib-download").textContent).toBe("CSV");
+  receive({ started_s: 5 }); // it was run again: what failed is asked for
+  expect(wait()).toEqual(["errors", 0, "", 100, 0]);
+});
+
+it("does nothing with the list of a search that is no more", () => {
+  const { answer, find, press, search } = mount();
+  answer(page(0));
+  search("k1");
+  press.mockClear();
+  find(".ib-retry_failed").click();
+  find(".ib-download").click();
+  expect(press).not.toHaveBeenCalled();
+  expect(find(".ib-retry_failed").getAttribute("aria-busy")).toBe("true");
+});
+
+it.each([
+  ["completed", 0, "Nothing has failed."],
+  ["rolled_back", 1, "Rolled back: what failed is not on record. The log tells of it."],
+  ["completed", 1, "What failed is on record no more."],
+  ["running", 1, "What failed is not on record yet."],
+] as const)("says of a session that is %s, of which %i failed, why it lists nothing", (state, failed, words) => {
+  const { answer, find } = mount({ state, counts: counts({ failed, total: 3 }) });
+  answer(page(0, { groups: [], total: 0, of: 0, items: [] }));
+  expect(find(".ib-empty").textContent).toBe(words);
 });

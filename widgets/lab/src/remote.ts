@@ -15,6 +15,7 @@ import type { IBatch } from "./token";
 const TICK_MS = 1000;
 const PAGE = 100;
 const FAILED = ["failed", "timeout"];
+const QUESTIONS: ReadonlySet<CommandName> = new Set<CommandName>(["items", "errors"]);
 /** Of a session that is live, a little less than the ticks are apart; of one that has ended only events tell. */
 const EVERY_S = 0.9;
 const RARELY_S = 30;
@@ -29,7 +30,8 @@ export interface Place {
 
 export class Remote {
   private readonly store = new Store("server");
-  private readonly pending = new Set<CommandName>();
+  /** By what was asked: a command waits for its answer before it goes again; of questions there may be several. */
+  private readonly pending = new Map<string, CommandName>();
   private readonly cursors = new Map<number, string>();
   /** Of each group the keys of what failed: they come first, and once. */
   private readonly failed = new Map<number, Set<string>>();
@@ -53,7 +55,7 @@ export class Remote {
       press: (name, ...values) => {
         if (!this.gone()) void this.press(name, values);
       },
-      isPending: (name) => this.pending.has(name),
+      isPending: (name) => [...this.pending.values()].includes(name),
       say: (text) => this.say(text),
       redraw: () => this.draw(),
       gone: () => this.gone(),
@@ -164,13 +166,14 @@ export class Remote {
   }
 
   private async press(name: CommandName, values: (string | number)[]): Promise<void> {
-    if (this.pending.has(name)) return;
-    this.pending.add(name);
+    const asked = QUESTIONS.has(name) ? [name, ...values].join("/") : name;
+    if (this.pending.has(asked)) return;
+    this.pending.set(asked, name);
     this.draw();
     if (name === "items") await this.items(Number(values[0]), Number(values[1]));
     else if (name === "errors") await this.errors(values);
     else if (name !== "open") await this.command(name, values);
-    this.pending.delete(name);
+    this.pending.delete(asked);
     this.draw();
   }
 

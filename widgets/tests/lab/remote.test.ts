@@ -204,3 +204,25 @@ it("asks once for one that was deleted before its tab was open", async () => {
   expect(paths()).toHaveLength(1);
   remote.stop();
 });
+
+it("asks several questions at once, and each of them once", async () => {
+  const groups = [{ message: "odd", status: "failed", scope: "item", count: 300 }];
+  const first = { kind: "errors", id: "", search: "", version: 7, total: 300, of: 300, groups, more_groups: 0, offset: 0, items: [] };
+  const answers: ((answer: Response) => void)[] = [];
+  const slow = (): Promise<Response> => new Promise((settle) => answers.push(settle));
+  const ended = whole({ state: "completed", can: [], counts: counts({ failed: 300, total: 300 }) });
+  const { remote, wait, button, paths, now_s } = await open(ended, { "GET /sessions/a/failures": slow as never });
+  const clock = vi.spyOn(performance, "now").mockImplementation(() => now_s() * 1000);
+  remote.node.querySelector<HTMLButtonElement>("button.ib-failed")!.click();
+  await wait(1);
+  answers[0]!(Response.json(first));
+  await wait(1);
+  await wait(1);
+  const limits = (): string[] => paths().filter((path) => path.includes("failures")).map((path) => new URLSearchParams(path.split("?")[1]).get("limit")!);
+  expect(limits()).toEqual(["100", "100"]); // the list, and the page in sight, which is under way
+  button("CSV").click();
+  await wait(1);
+  expect(limits()).toEqual(["100", "100", "2000"]);
+  remote.stop();
+  clock.mockRestore();
+});
