@@ -449,6 +449,17 @@ def test_the_average_rate_is_that_of_all_that_it_ran(session, held):
     assert session.snapshot.average_per_s(time.time()) == pytest.approx(2 / 3600, rel=0.01)
 
 
+@pytest.mark.parametrize("seconds_before", [0.0, 600.0])
+def test_the_average_rate_of_an_interrupted_session_is_up_to_its_last_beat(held, journal, seconds_before):
+    """However late somebody opens it."""
+    at_s = time.time() - 7200
+    held.write(owner=None, begun_s=at_s - 400, beat_s=at_s, seconds=seconds_before)
+    session = BatchSession.open("wishlist", journal=journal)
+    assert session.state == "interrupted"
+    assert session.summary.seconds == pytest.approx(400 + seconds_before, abs=1)
+    assert session.snapshot.average_per_s(time.time()) == pytest.approx(2 / (400 + seconds_before), rel=0.01)
+
+
 def test_a_command_that_is_refused_after_all_is_told(session, held):
     assert session.adjust(concurrency=50) == "asked"
     (command,) = session._follower._untaken

@@ -313,6 +313,8 @@ class Follower:
     def _judge(self, found: Found, newer: Found | None) -> None:
         """Publish how it stands, and follow it no more when nobody holds it."""
         owner, before = found.owner, self._found.owner
+        if found.state not in events.ENDED:
+            self._set_clock(found)
         if owner is None:  # `elsewhere` is as before until the end is told
             if found.state in ("running", "paused"):
                 self._end("interrupted", self._ended_silently(before), found.beat_s)
@@ -341,13 +343,16 @@ class Follower:
         return f"{process} ended without letting go: {self._go_on}"
 
     def _go_on_following(self, found: Found, owner: str) -> None:
-        snapshot = self._feed.snapshot
         at_s = self._feed.clock.unix_s()
         self._change("paused" if found.state == "paused" else "running", "", at_s)
         self._show_breaker(found, at_s)  # one that has just begun is taken for closed
         self._note("", f"it is running {lease.where(owner)}, and is followed here")
-        if found.begun_s is not None:  # not since somebody looks
-            snapshot.started_s, snapshot.before_s = found.begun_s, found.seconds
+        self._set_clock(found)  # the change has set it to now
+
+    def _set_clock(self, found: Found) -> None:
+        """Count its seconds from its own start, not since somebody looks."""
+        if found.begun_s is not None:
+            self._feed.snapshot.started_s, self._feed.snapshot.before_s = found.begun_s, found.seconds
 
     def _change(self, state: State, reason: str, at_s: float) -> None:
         snapshot = self._feed.snapshot

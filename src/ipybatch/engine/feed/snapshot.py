@@ -186,8 +186,9 @@ class Snapshot(msgspec.Struct, kw_only=True):
         return (self.ended_here - lately[0]) / span_s if lately else 0.0
 
     def average_per_s(self, now_s: float) -> float:
-        """Return items ended per second, over all that it ran."""
-        return (self.ended_before + self.ended_here) / max(self.elapsed_s(now_s), 0.001)
+        """Return items ended per second, over all that it ran; 0.0 where nobody knows how long that was."""
+        elapsed_s = self.elapsed_s(now_s)
+        return (self.ended_before + self.ended_here) / elapsed_s if elapsed_s > 0 else 0.0
 
     def elapsed_s(self, now_s: float) -> float:
         """Return seconds it ran in this process, all its starts together."""
