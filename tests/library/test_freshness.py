@@ -9,6 +9,7 @@ import pytest
 from ipybatch import BatchSession, Limits
 from ipybatch.engine.data import events
 from ipybatch.engine.data.fact import NONE
+from ipybatch.engine.data.plan import Again
 from ipybatch.jupyter import messages
 from ipybatch.simulators import Faults
 
@@ -73,4 +74,21 @@ def test_nothing_is_claimed_before_it_is_judged(shop: Shop) -> None:
 def test_who_opens_it_later_is_told_the_same(shop: Shop, items: list[int]) -> None:
     shop.own(1, days=0)
     session = shop.run(items)
+    assert values(BatchSession.open(session.name)) == values(session)
+
+
+def test_what_is_not_there_stays_so_while_others_are_asked_again(shop: Shop) -> None:
+    """One of those that failed is run again: the others are not "could not be fetched"."""
+    shop.open(missing={2, 4, 6})
+    shop.run([1, 2, 3, 4, 5, 6])
+    shop.open(missing={4, 6})
+    session = shop.session([1, 2, 3, 4, 5, 6])
+
+    async def retry() -> None:
+        session._open_run(Again(frozenset({"failed"}), frozenset({"2"})))
+        await session._drive()
+
+    shop.clock.run_coroutine(retry())
+    assert session.counts.failed == 2
+    assert values(session) == {"Fresh": "4", "Stale": "0", "Not there": "2"}
     assert values(BatchSession.open(session.name)) == values(session)

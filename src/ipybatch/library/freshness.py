@@ -5,17 +5,19 @@
                                                              |--not there--> not there
                                                              `--failed, or not yet --> stale
 
-What was judged is read once, as it is on record, when the run begins; what follows is counted as it comes.
+What was judged, and what an earlier start was told is not there, is read once, as it is on record, when a start
+begins; what follows is counted as it comes.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from ipybatch.engine.data import events
 from ipybatch.engine.data.events import Counts
 from ipybatch.engine.data.fact import NONE, Fact
+from ipybatch.engine.data.plan import label_of
 from ipybatch.library.source import NotThere
 
 FRESH, NOT_THERE = "fresh", "not there"  # how the reason begins why an item is not asked for
@@ -27,12 +29,17 @@ class Freshness:
 
     def __init__(self) -> None:
         self._skipped: Counter[str] = Counter()
-        self._missing = 0  # that were asked for, and are not there
+        self._missing: set[str] = set()  # that were asked for, and are not there
         self._is_known = False
 
-    def begin(self, skipped: Mapping[str, int]) -> None:
-        """Begin a run, of which so many items are not asked for, by reason."""
-        self._skipped, self._missing, self._is_known = Counter(skipped), 0, True
+    def begin(self, skipped: Mapping[str, int], missing: Iterable[str] = ()) -> None:
+        """Begin a start.
+
+        Args:
+            skipped: How many items are not asked for, by reason.
+            missing: Keys of those that an earlier start asked for, and that are not there.
+        """
+        self._skipped, self._missing, self._is_known = Counter(skipped), set(map(label_of, missing)), True
 
     def skip(self, reason: str) -> None:
         """Take in that an item which came during the run is not asked for."""
@@ -41,15 +48,15 @@ class Freshness:
     def follow(self, event: events.Event) -> None:
         """Take in how an item ended."""
         if isinstance(event, events.ItemEnded):
-            self._missing += event.kind == NotThere.kind
+            (self._missing.add if event.kind == NotThere.kind else self._missing.discard)(event.key)
 
     def facts(self, counts: Counts, *, is_over: bool) -> list[Fact]:
         """Return how many are fresh, stale and not there."""
         if not self._is_known or counts.total is None:
             return [] if is_over else [Fact(title, NONE) for title in _TITLES]
         before, total = self._skipped[FRESH], counts.total
-        fresh, missing = before + counts.completed, self._skipped[NOT_THERE] + self._missing
-        stale, failed = max(0, total - fresh - missing), counts.failed + counts.timeout - self._missing
+        fresh, missing = before + counts.completed, self._skipped[NOT_THERE] + len(self._missing)
+        stale, failed = max(0, total - fresh - missing), counts.failed + counts.timeout - len(self._missing)
         told = f"{failed:,} could not be fetched" if failed > 0 else "to be fetched" if stale else "none is left"
         again = "again in 1 to 30 days" if missing else "all others are there"
         kept = f"{before:,} before this run" if before else "none before this run"

@@ -37,6 +37,7 @@ from ipybatch.engine.rules.limiter import NOTHING
 from ipybatch.engine.run.attempt import Attempt
 from ipybatch.engine.run.run import Run
 from ipybatch.engine.store import plan_rows, run_store
+from ipybatch.engine.store import rows as item_rows
 from ipybatch.engine.store.journal import open_journal
 from ipybatch.engine.store.lease import is_live
 from ipybatch.engine.store.resources import in_force
@@ -418,7 +419,9 @@ class Refreshing(Workload[RefreshSession]):
             found = run_store.find(database, self.session.name)
             tasks = () if found is None else plan_rows.read_plan(database, found)
             self._judged.update((task.key, STALENESS[task.rank % len(STALENESS)]) for task in tasks)
-            self._freshness.begin({} if found is None else plan_rows.skipped(database, found.run))
+            run = 0 if found is None else found.run
+            missing = item_rows.keys_of_kind(database, run, NotThere.kind)
+            self._freshness.begin(plan_rows.skipped(database, run), missing)
         await self._source.__aenter__()
         return self
 

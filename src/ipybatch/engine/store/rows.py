@@ -140,6 +140,12 @@ def read_kind(status: str, written: str) -> tuple[str, str]:
     return kind, scope or scope_of(kind or status)
 
 
+def keys_of_kind(database: sqlite3.Connection, run: int, kind: str) -> list[str]:
+    """Return the keys of the items of a run that failed in one way."""
+    sql = "SELECT key FROM item WHERE id >= ? AND id < ? AND status = 'failed' AND (kind = ? OR kind LIKE ? || '@%')"
+    return [key for (key,) in database.execute(sql, (*ids(run), kind, kind)).fetchall()]
+
+
 def insert(database: sqlite3.Connection, table: str, values: Values) -> None:
     """Write rows of one table, in place of those they share an id with; without a traceback, the one before goes."""
     if table == "traceback":
