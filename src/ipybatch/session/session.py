@@ -414,11 +414,17 @@ class BatchSession(Control):
     ) -> tuple[FailureList, list[RecordedItem]]:
         """Return what failed, by message, and some of these items in that order, with their attempts.
 
+        After a rollback, of which nothing is on record, what this process remembers: the latest.
+
         Args:
             search: Part of a key or of a message, in any case; "" for all.
             version: That of the look to go on with; 0 for how it stands now.
         """
         with self._look(search, version) as (database, found):
+            if self.state == "rolled_back" and not found.of:
+                ended, ended_s = list(self.snapshot.failures.values()), self.snapshot.ended_s
+                known, items = failed_items.remembered(ended, ended_s, search)
+                return known, items[offset : offset + limit]
             return found, failed_items.page(database, found.ids[offset : offset + limit])
 
     def retry_matching(self, search: str) -> Reply:

@@ -215,3 +215,16 @@ def test_a_secret_that_was_registered_since_is_not_found_and_tells_no_messages_a
     groups = session.failures("refused")[0].groups
     assert [group.count for group in groups] == [2, 2]
     assert not [group for group in groups if "hush" in group.message]
+
+
+def test_after_a_rollback_what_failed_is_remembered(live):
+    """As in a forecast whose one partition fails: the number in the header is a button that leads to its error."""
+    session = live(missing, [1, 2, 9], name="all or nothing", breaker=None, on_failure="rollback")
+    session.run()
+    assert session.state == "rolled_back"
+    found, (item,) = session.failures()
+    assert (told(found), found.of) == ([("no game 9", 1)], 1)
+    assert (item.key, item.status, item.error) == ("9", "failed", "no game 9")
+    assert session.failures("GAME 9")[1] == [item]
+    assert session.failures("else")[1] == session.failures(offset=1)[1] == []
+    assert session.failures()[0].version == found.version

@@ -13,20 +13,22 @@ import threading
 import time
 from array import array
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from ipybatch.engine.data import events
 from ipybatch.engine.data.error_groups import FailureList, folded, members
 from ipybatch.engine.data.masking import mask, mask_registered, registered
 from ipybatch.engine.data.outcome import RecordedItem, Try
-from ipybatch.engine.data.plan import Plan, label_of
+from ipybatch.engine.data.plan import Plan, canonical, label_of
 from ipybatch.engine.store.plan_rows import decode_plan
 from ipybatch.engine.store.rows import TRACEBACK, read_kind
 from ipybatch.engine.store.schema import has, ids
 
+_FAILED = ("failed", "timeout")
 FAILED = "status IN ('failed', 'timeout')"  # as the counts have it
 _AT_ONCE = 10_000  # rows of a step
 _LOOKED_AT = 1000  # characters of an error: where two differ further on, they are told as one
@@ -98,13 +100,50 @@ def look(database: sqlite3.Connection, run: int, search: str = "", plan: Plan | 
     rows = _present(database, run, [row for some in _chunks(database, run) for row in some], plan)
     wanted = search.casefold()
     matching = [row for row in rows if _matches(row[1], row[3], wanted)] if wanted else rows
-    found = members(
-        (id_, key, error, status, read_kind(status, kind)[1], "") for id_, key, _, error, status, kind in matching
+    return _list(
+        ((id_, key, error, status, read_kind(status, kind)[1], "") for id_, key, _, error, status, kind in matching),
+        len(rows),
+        time.time_ns() // 1000,
     )
+
+
+def remembered(
+    ended: Iterable[events.ItemEnded], ended_s: float, search: str = ""
+) -> tuple[FailureList, list[RecordedItem]]:
+    """Return what failed and matches of a run that was rolled back: nothing of it is on record, some is remembered."""
+    failed = [item for item in ended if item.status in _FAILED]
+    keys, wanted = [canonical(item.key) for item in failed], search.casefold()
+    matching = [(at, key, item) for at, (key, item) in enumerate(zip(keys, failed, strict=True))]
+    matching = [told for told in matching if not wanted or _matches(told[1], mask_registered(told[2].error), wanted)]
+    found = _list(
+        (
+            (at, key, mask_registered(item.error), item.status, read_kind(item.status, item.kind)[1], "")
+            for at, key, item in matching
+        ),
+        len(failed),
+        max(1, int(ended_s * 1e6)),
+    )
+    items = [
+        RecordedItem(
+            key=item.key,
+            status=item.status,
+            attempts=item.attempts,
+            seconds=item.seconds,
+            error=mask(item.error),
+            tries=[],
+            traceback="",
+        )
+        for item in map(failed.__getitem__, found.ids)
+    ]
+    return found, items
+
+
+def _list(failures: Iterable[tuple[int, str, str, str, str, str]], of: int, version: int) -> FailureList:
+    found = members(failures)
     order = array("q")
     for _, some in found:
         order.extend(some)
-    return FailureList(time.time_ns() // 1000, [group for group, _ in found], order, len(rows))
+    return FailureList(version, [group for group, _ in found], order, of)
 
 
 def page(database: sqlite3.Connection, rows: Sequence[int]) -> list[RecordedItem]:
