@@ -11,6 +11,7 @@ begins; what follows is counted as it comes.
 
 from __future__ import annotations
 
+import sqlite3
 from collections import Counter
 from collections.abc import Iterable, Mapping
 
@@ -18,10 +19,16 @@ from ipybatch.engine.data import events
 from ipybatch.engine.data.events import Counts
 from ipybatch.engine.data.fact import NONE, Fact
 from ipybatch.engine.data.plan import label_of
+from ipybatch.engine.store import plan_rows, rows
 from ipybatch.library.source import NotThere
 
 FRESH, NOT_THERE = "fresh", "not there"  # how the reason begins why an item is not asked for
 _TITLES = ("Fresh", "Stale", "Not there")
+
+
+def on_record(database: sqlite3.Connection, run: int) -> tuple[dict[str, int], list[str]]:
+    """Return what a start of a run begins with; see `Freshness.begin`."""
+    return plan_rows.skipped(database, run), rows.keys_of_kind(database, run, NotThere.kind)
 
 
 class Freshness:

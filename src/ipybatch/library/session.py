@@ -37,7 +37,6 @@ from ipybatch.engine.rules.limiter import NOTHING
 from ipybatch.engine.run.attempt import Attempt
 from ipybatch.engine.run.run import Run
 from ipybatch.engine.store import plan_rows, run_store
-from ipybatch.engine.store import rows as item_rows
 from ipybatch.engine.store.journal import open_journal
 from ipybatch.engine.store.lease import is_live
 from ipybatch.engine.store.resources import in_force
@@ -45,7 +44,7 @@ from ipybatch.engine.store.resume import Items
 from ipybatch.engine.store.run_store import Found
 from ipybatch.errors import InputError, ItemError, JournalError, Refused
 from ipybatch.library.absences import MOMENT_S, Absences, OnVanished, check_on_vanished
-from ipybatch.library.freshness import FRESH, NOT_THERE, Freshness
+from ipybatch.library.freshness import FRESH, NOT_THERE, Freshness, on_record
 from ipybatch.library.records import DAY_S, STALENESS, Library, Record, Staleness, age_in_words, is_due, staleness
 from ipybatch.library.source import Answered, Defaults, Expanding, Identity, NotThere, OneRequest, Source
 from ipybatch.session.arguments import SessionArguments, check_name
@@ -419,9 +418,7 @@ class Refreshing(Workload[RefreshSession]):
             found = run_store.find(database, self.session.name)
             tasks = () if found is None else plan_rows.read_plan(database, found)
             self._judged.update((task.key, STALENESS[task.rank % len(STALENESS)]) for task in tasks)
-            run = 0 if found is None else found.run
-            missing = item_rows.keys_of_kind(database, run, NotThere.kind)
-            self._freshness.begin(plan_rows.skipped(database, run), missing)
+            self._freshness.begin(*on_record(database, 0 if found is None else found.run))
         await self._source.__aenter__()
         return self
 
