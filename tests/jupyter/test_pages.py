@@ -111,13 +111,22 @@ def test_the_first_word_ends_the_assumption(pages):
 def test_the_number_of_pages_is_bounded(pages, clock):
     """Pages that reload for ever leave nothing behind; those that were heard latest stay."""
     for number in range(MOST + 5):
-        clock.now_s += 1
+        clock.now_s += 0.1
         pages.heard(str(number))
         pages.heard("renews")
     names = pages.names()
     assert len(names) == MOST
     assert {"renews", str(MOST + 4)} <= {*names}
     assert "0" not in names
+
+
+def test_a_class_of_viewers_is_known(pages, clock):
+    """A page that is dropped and renews is unknown: all pages would be told everything, at each Here of each."""
+    everybody = [str(number) for number in range(100)]
+    for page in everybody:
+        pages.heard(page)
+    clock.now_s += 20
+    assert all(pages.heard(page) == (True, False) for page in everybody)
 
 
 def test_a_shell_is_followed_once(cells, clock):

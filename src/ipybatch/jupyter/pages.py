@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 
 FORGET_S = 60.0
 HELLO_S = 5.0  # the longest time from the end of a cell to the Hello of a view that it displayed
-MOST = 32
+MOST = 256  # a class looks on; each that is dropped while it renews is told everything anew, as are all
 
 _ASSUMED = ""
 
