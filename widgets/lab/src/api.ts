@@ -27,6 +27,8 @@ export function words(error: unknown): string {
 
 /** As many answers as are worth to be kept: those of what is looked at. */
 const KEPT = 40;
+/** A connection that dies without a word (a laptop that slept, another network) would be waited for without end. */
+const PATIENCE_MS = 30_000;
 
 export class Api {
   private readonly kept = new Map<string, { etag: string; value: unknown }>();
@@ -35,8 +37,21 @@ export class Api {
 
   /** Get a path; what has not changed is not sent again, and is the same object. `about` names what the ETag is of. */
   async get<T>(path: string, about = path): Promise<T> {
+    const abort = new AbortController();
+    let timer: ReturnType<typeof setTimeout> | undefined;
+    const late = new Promise<never>((_, reject) => {
+      timer = setTimeout(() => {
+        abort.abort();
+        reject(new Gone());
+      }, PATIENCE_MS);
+    });
+    // The body may stay away as well as the answer.
+    return Promise.race([this.read<T>(path, about, abort.signal), late]).finally(() => clearTimeout(timer));
+  }
+
+  private async read<T>(path: string, about: string, signal: AbortSignal): Promise<T> {
     const known = this.kept.get(about);
-    const response = await this.answer(path, known ? { headers: { "If-None-Match": known.etag } } : {});
+    const response = await this.answer(path, { signal, ...(known && { headers: { "If-None-Match": known.etag } }) });
     if (response.status === 304 && known) return known.value as T;
     const value = (await response.json()) as T;
     const etag = response.headers.get("ETag");

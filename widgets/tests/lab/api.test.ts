@@ -1,4 +1,4 @@
-import { describe, expect, it } from "vitest";
+import { describe, expect, it, vi } from "vitest";
 import { Api, Gone, query, Refused, words } from "../../lab/src/api";
 import { server } from "./samples";
 
@@ -27,6 +27,21 @@ describe("asking", () => {
   it("is told apart from nobody being there", async () => {
     const api = new Api(() => Promise.reject(new TypeError("Failed to fetch")));
     await expect(api.get("/")).rejects.toBeInstanceOf(Gone);
+  });
+
+  it("is given up where neither an answer comes nor an error, or no body", async () => {
+    vi.useFakeTimers();
+    const never = new Promise<never>(() => undefined);
+    const stuck = Object.assign(new Response("{}"), { json: () => never });
+    for (const answer of [never, Promise.resolve(stuck)]) {
+      const signals: AbortSignal[] = [];
+      const api = new Api((_, init) => (signals.push(init!.signal!), answer));
+      const said = expect(api.get("/")).rejects.toBeInstanceOf(Gone);
+      await vi.advanceTimersByTimeAsync(60_000);
+      await said;
+      expect(signals[0]!.aborted).toBe(true);
+    }
+    vi.useRealTimers();
   });
 
   it("sends a table as the body, by its type", async () => {

@@ -186,6 +186,17 @@ it("says that the server is gone, with clocks that stand and nothing to press, u
   remote.stop();
 });
 
+it("asks again where a connection has died without a word", async () => {
+  const { ask, wait, words, sessions, remote } = await open(whole());
+  ask.mockReturnValueOnce(new Promise(() => undefined));
+  for (let second = 0; second < 40; second += 1) await wait(1);
+  expect(words(".ib-state")).toMatch(/^server gone, last heard/);
+  sessions.health = "ready";
+  await wait(1);
+  expect(words(".ib-state")).toBe("running");
+  remote.stop();
+});
+
 it("does not take what was deleted for a server that is gone", async () => {
   const { table, wait, words, paths, remote } = await open(whole());
   table["GET /sessions/a/panel"] = () => Response.json({ message: "no session has that id" }, { status: 404 });
