@@ -166,7 +166,8 @@ class Panel {
     if (this.root.isConnected) this.shownAt_s = now_s();
     this.turn();
     if (this.presence.seen) this.store.listen(now_s());
-    this.presence.tick(now_s(), this.store.quiet_s(now_s()));
+    // A kernel that took the place of this panel's does not know it: it would log each question as a fault.
+    if (this.gone()?.why !== "restarted") this.presence.tick(now_s(), this.store.quiet_s(now_s()));
     this.liveness.look(this.root);
     const state = this.store.head?.state;
     const isLive = (state === "running" || state === "paused") && !(this.wasGone && this.gone());

@@ -369,6 +369,17 @@ describe("a kernel that is gone", () => {
     expect(kernel.watched).toBe(0);
   });
 
+  it("and asks nothing of a kernel that took the place of its own", async () => {
+    const kernel = new SubshellKernel();
+    const { model, close } = mount(undefined, kernel);
+    await vi.advanceTimersByTimeAsync(1_500);
+    kernel.turn("autorestarting");
+    const asked = [model.sent.length, kernel.code.length];
+    await vi.advanceTimersByTimeAsync(120_000);
+    expect([model.sent.length, kernel.code.length]).toEqual(asked);
+    close();
+  });
+
   it.each([
     ["running", /^kernel gone, last heard/, ""],
     ["completed", /^completed$/, /^kernel gone, last heard/],
