@@ -160,3 +160,13 @@ def test_dollars_and_other_scripts_stay_as_they_are_beside_others():
     assert f"\u2068{name}\u2069 " in repr(table)
     assert f"\u2068{name}\u2069" in missing(name, [])
     assert missing("\x1b[31mred", []).startswith("no such session: red;")
+
+
+def test_a_long_name_leaves_room_for_the_rest():
+    """It may have 200 characters; whole in a title, and for Tab."""
+    name = "night of " + "x" * 190
+    table = Sessions([run(name=name), run()], NOW_S)
+    assert max(map(len, repr(table).splitlines())) < 130
+    assert f'title="{name}"' in table._repr_html_()
+    assert name not in table._repr_html_().replace(f'title="{name}"', "")
+    assert completions("%ipybatch night", "night", [run(name=name)]) == [name]

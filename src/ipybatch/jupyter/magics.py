@@ -8,6 +8,7 @@ A typing error is answered by one line, not by a traceback.
 from __future__ import annotations
 
 import difflib
+import html
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -21,7 +22,7 @@ from ipybatch.jupyter.static_html import said
 
 SHOWN = 50  # of the latest; more are no table to read
 _NEAR = 3
-_REASON = 80  # characters
+_LONGEST = {"Session": 60, "Reason": 80}  # characters of a cell
 _HEAD = ("Session", "State", "Done", "Failed", "Started", "Took", "Cost", "Reason")
 _NUMBERS = frozenset({"Done", "Failed", "Took", "Cost"})
 _DAY_S = 86_400
@@ -123,7 +124,8 @@ class Sessions:
         return f"{self._earlier:,} earlier ones: ipybatch.history()" if self._earlier else ""
 
     def __repr__(self) -> str:
-        table = [[row[at] for at in self._columns] for row in ([_HEAD, *self._rows] if self._rows else [])]
+        told = [_HEAD, *self._rows] if self._rows else []
+        table = [[_cut(row[at], _HEAD[at]) for at in self._columns] for row in told]
         widths = [max(map(len, column)) for column in zip(*table, strict=True)]
         right = [_HEAD[at] in _NUMBERS for at in self._columns]
         lines = [
@@ -138,7 +140,7 @@ class Sessions:
     def _repr_html_(self) -> str:
         def cells(row: Sequence[str], tag: str) -> str:
             kind = {True: ' class="n"', False: ""}
-            told = [f"<{tag}{kind[_HEAD[at] in _NUMBERS]}>{said(row[at])}</{tag}>" for at in self._columns]
+            told = [f"<{tag}{kind[_HEAD[at] in _NUMBERS]}>{_cell(row[at], _HEAD[at])}</{tag}>" for at in self._columns]
             return f"<tr>{''.join(told)}</tr>"
 
         foot = f"<p>{said(self._foot)}</p>" if self._foot else ""
@@ -159,12 +161,19 @@ def _cells(run: RecordedRun, now_s: float) -> tuple[str, ...]:
         _when(run.started_s, now_s),
         _took(run.seconds),
         "" if run.usd is None else f"${run.usd:,.2f}" if run.usd >= 0.1 or not run.usd else f"${run.usd:.4f}",
-        _cut(mask(printable(run.reason))),
+        mask(printable(run.reason)),
     )
 
 
-def _cut(text: str) -> str:
-    return text if len(text) <= _REASON else f"{text[: _REASON - 1].rstrip()}\N{HORIZONTAL ELLIPSIS}"
+def _cut(text: str, title: str) -> str:
+    most = _LONGEST.get(title, len(text))
+    return text if len(text) <= most else f"{text[: most - 1].rstrip()}\N{HORIZONTAL ELLIPSIS}"
+
+
+def _cell(text: str, title: str) -> str:
+    """Return a cell as HTML: where it is cut, whole in its title."""
+    short = _cut(text, title)
+    return said(short) if short == text else f'<span title="{html.escape(text)}">{said(short)}</span>'
 
 
 def _when(unix_s: float, now_s: float) -> str:
