@@ -160,3 +160,13 @@ def test_a_journal_of_an_older_version_has_a_panel_and_its_errors(served, steps,
     failures = served.get(f"/sessions/{shown(served)}/failures").json()
     assert [(group["message"], group["count"]) for group in failures["groups"]] == [("HTTP 404: no <key>", 2)]
     assert [item["key"] for item in failures["items"]] == ["0", "2"]
+
+
+def test_what_its_items_are_no_more_is_in_no_list_of_errors(served, run):
+    """The list became shorter: as its header counts it."""
+    run(Recorder(dict.fromkeys(range(6), Permanent("gone"))), list(range(6)), breaker=None).run()
+    run(Recorder(dict.fromkeys(range(6), Permanent("gone"))), list(range(2)), breaker=None).run()
+    assert panel(served, shown(served))[0]["head"]["counts"]["failed"] == 2
+    for part, groups in (("failures", "groups"), ("errors", "items")):
+        told = served.get(f"/sessions/{shown(served)}/{part}").json()[groups]
+        assert [(group["message"], group["count"]) for group in told] == [("gone", 2)]

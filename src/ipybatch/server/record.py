@@ -23,6 +23,7 @@ from ipybatch.engine.data.masking import isolated, mask, printable
 from ipybatch.engine.data.plan import key_value, label_of
 from ipybatch.engine.feed import live_record
 from ipybatch.engine.store import rows
+from ipybatch.engine.store.failures import present
 from ipybatch.engine.store.lease import process_of
 from ipybatch.engine.store.rows import TRACEBACK, read_kind
 from ipybatch.engine.store.schema import SEQ, SEQ_BITS, has, ids
@@ -173,10 +174,13 @@ def errors(database: sqlite3.Connection, row: Row, *, limit: int, cursor: str) -
     has_kind, has_frames = has(database, "item", "kind"), has(database, "traceback", "frames")
     kind, frames = "kind" if has_kind else "''", TRACEBACK if has_frames else "''"
     where = FAILED if has_kind else "status IN ('failed', 'timeout')"
-    sql = f"SELECT key, error, status, {kind}, {frames} FROM item WHERE id >= ? AND id < ? AND {where} ORDER BY id"  # noqa: S608
+    columns = f"id, key, digest, error, status, {kind}, {frames}"
+    sql = f"SELECT {columns} FROM item WHERE id >= ? AND id < ? AND {where} ORDER BY id"  # noqa: S608
     found = grouped(
         (key, message, status, read_kind(status, kind)[1], frames)
-        for key, message, status, kind, frames in database.execute(sql, ids(row.id))
+        for _, key, _, message, status, kind, frames in present(
+            database, row.id, database.execute(sql, ids(row.id)).fetchall()
+        )
     )
     some = [
         ErrorItem(

@@ -15,7 +15,7 @@ from array import array
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -35,6 +35,7 @@ _LOOKED_AT = 1000  # characters of an error: where two differ further on, they a
 _BEYOND = 200  # of a secret that begins among these
 _KEPT = 8  # looks
 
+Row = TypeVar("Row", bound=tuple[Any, ...])
 _Row = tuple[int, str, str | None, str, str, str]  # id, key, digest, error, status, kind
 _decode_rows = msgspec.json.Decoder(list[_Row]).decode
 _decode_keys = msgspec.json.Decoder(list[str]).decode
@@ -97,7 +98,7 @@ def look(database: sqlite3.Connection, run: int, search: str = "", plan: Plan | 
     Args:
         plan: What the items are now; those with another input are left out.
     """
-    rows = _present(database, run, [row for some in _chunks(database, run) for row in some], plan)
+    rows = present(database, run, [row for some in _chunks(database, run) for row in some], plan)
     wanted = search.casefold()
     matching = [row for row in rows if _matches(row[1], row[3], wanted)] if wanted else rows
     return _list(
@@ -206,8 +207,12 @@ def _chunks(database: sqlite3.Connection, run: int) -> Iterator[list[_Row]]:
         after = rows[-1][0]
 
 
-def _present(database: sqlite3.Connection, run: int, rows: list[_Row], plan: Plan | None) -> list[_Row]:
-    """Return the rows of items that are there now, with the input that they have now: those that the counts have."""
+def present(database: sqlite3.Connection, run: int, rows: list[Row], plan: Plan | None = None) -> list[Row]:
+    """Return the rows of items that are there now, with the input that they have now: those that the counts have.
+
+    Args:
+        rows: Of failed items: id, key, digest, error, status, and what else is asked of them.
+    """
     if not rows:
         return rows
     if plan is not None:
@@ -216,7 +221,7 @@ def _present(database: sqlite3.Connection, run: int, rows: list[_Row], plan: Pla
     outdated = "outdated" if has(database, "run", "outdated") else "NULL"
     sql = f"SELECT failed + timeout, plan_hash, listing, total, {outdated} FROM run WHERE id = ?"  # noqa: S608
     failed, plan_hash, listing, total, left_out = database.execute(sql, (run,)).fetchone() or (0, None, None, 0, None)
-    if len(rows) == failed:
+    if sum(row[4] in _FAILED for row in rows) == failed:
         return rows
     if plan_hash is not None:
         digests = _planned(database, run, {row[1] for row in rows})
