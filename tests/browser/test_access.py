@@ -136,3 +136,41 @@ def test_views_stand_alone_and_together(open_notebook: Callable[..., Notebook]) 
     shown.locator(".lm-TabBar-tab").nth(1).click()
     expect(shown.locator(".ib-view-log")).to_contain_text("Completed")
     assert violations(shown.locator(".ib-view-log")) == []
+
+
+NARROW = """
+async def work(item):
+    await asyncio.sleep(0)
+    if item % 700 == 3:
+        raise ValueError("404 no such game: ask again with another country")
+
+s = BatchSession(f"narrow {os.getpid()}", work, range(4000), limits=Limits(concurrency=50, batch_size=1000), fresh=True)
+s.run()
+display(s)
+"""
+# Of each row: how far the figures reach towards the error, and the error towards the panel's edge.
+CROWDED = """
+panel => [...panel.querySelectorAll(".ib-of-groups .ib-rows .ib-row")].map((row) => {
+  const figures = document.createRange();
+  figures.selectNodeContents(row.querySelector(".ib-items").firstElementChild);
+  const shown = [...row.querySelectorAll(".ib-cell")].filter((cell) => cell.checkVisibility());
+  const next = shown[shown.findIndex((cell) => cell.matches(".ib-items")) + 1];
+  const right = (node) => node.getBoundingClientRect().right;
+  const gap = next.getBoundingClientRect().left - right(figures);
+  return [Math.round(gap), Math.round(right(panel.querySelector(".ib-panel")) - right(row.querySelector(".ib-error")))];
+}).filter(([gap, edge]) => gap < 6 || edge < 8)
+"""
+
+
+def test_columns_keep_apart_in_any_width(open_notebook: Callable[..., Notebook]) -> None:
+    """As long as "1,000 / 1,000" beside an error, from 280 pixels on."""
+    notebook = open_notebook([SESSION, NARROW])
+    notebook.run(0)
+    notebook.run(1)
+    shown = notebook.output(1).locator(".ipybatch")
+    expect(shown.locator(".ib-rows .ib-row").first).to_be_visible(timeout=60_000)
+    crowded = {}
+    for px in (280, 340, 341, 400, 460, 461, 480, 600, 601, 720, 721, 960):
+        shown.evaluate("(node, px) => { node.style.width = `${px}px`; }", px)
+        crowded[px] = shown.evaluate(CROWDED)
+    assert {px: rows for px, rows in crowded.items() if rows} == {}

@@ -94,6 +94,9 @@ def test_the_table_shows_the_latest_and_text_as_text():
     assert "&lt;b&gt;bold&lt;/b&gt;" in page
     assert "<b>" not in page
     assert page.count("<tr>") == SHOWN + 1
+    # Without a style sheet, too: it is taken from a notebook that is not trusted.
+    assert '<td style="text-align:left">&lt;b&gt;bold&lt;/b&gt;</td>' in page
+    assert '<th style="text-align:right">Took</th>' in page
     assert repr(Sessions([], NOW_S)) == "No session is recorded yet."
     assert Sessions([], NOW_S)._repr_html_() == "<p>No session is recorded yet.</p>"
 

@@ -389,6 +389,7 @@ PAGE_ATTRIBUTES = {
     "viewbox",
     "role",
     "aria-label",
+    "tabindex",
 }
 PAGE_ATTRIBUTES |= {"d", "x", "y", "width", "height", "text-anchor"}
 
@@ -441,6 +442,13 @@ def test_the_page_tells_everything(wishlist, tmp_path):
     for words in ("wishlist", "Timeline", "Batch: 6", "Did not complete", "Log", "60 of 60", "Batch 6 began: 10 items"):
         assert words in seen.text
     assert seen.classes.count("sheet") == 3
+    # What is wider than the page is scrolled by keys, too.
+    source = path.read_text(encoding="utf-8")
+    assert re.findall(r'class="box" tabindex="0" role="region" aria-label="([^"]+)"', source) == [
+        "Groups",
+        "What did not complete",
+        "Log",
+    ]
     assert seen.text.count(f"no such game: 53 {ATTACK}") == 2  # of itself, and in the log
     assert seen.text.count("attempt 1, ") == 6
     assert (

@@ -88,8 +88,9 @@ def notebook_environment() -> dict[str, str]:
     """Return what makes the environment's Python serve Notebook 7, which is not installed in it."""
     folder = next(PACKAGES.glob("notebook==*"))
     shares = folder / "share" / "jupyter"
-    # Both applications look for schemas in one folder only.
-    shutil.copytree(Path(sys.prefix) / "share/jupyter/lab/schemas", shares / "lab/schemas", dirs_exist_ok=True)
+    # Both applications look for schemas and themes in one folder only.
+    for name in ("schemas", "themes"):
+        shutil.copytree(Path(sys.prefix) / "share/jupyter/lab" / name, shares / "lab" / name, dirs_exist_ok=True)
     return {
         "PYTHONPATH": first(folder),
         "JUPYTER_PATH": str(shares),

@@ -4,7 +4,7 @@
 // as figures grow. What does not fit is left out whole, the least needed first; the bar, the name and the buttons stay.
 import { Bar } from "./bar";
 import { attribute, clipped, h, hidden, ownId, text } from "./dom";
-import { clock, countedDown, limit, remaining } from "./format";
+import { clock, countedDown, duration, limit, remaining } from "./format";
 import { icon, setIcon, type IconName } from "./icons";
 import type { Context, Piece } from "./piece";
 import type { CommandName, Counts, Head } from "./schema";
@@ -167,7 +167,7 @@ function ofTotal({ total }: Counts): string {
 function aside(head: Head, passed_s: number): string {
   if (head.state === "planned") return "not started";
   if (ended(head.state)) {
-    const took = head.elapsed_s ? `${head.state === "completed" ? "in" : "after"} ${clock(head.elapsed_s)}` : "";
+    const took = head.elapsed_s ? `${head.state === "completed" ? "in" : "after"} ${duration(head.elapsed_s)}` : "";
     return [head.state === "completed" ? "" : head.reason || head.state.replace("_", " "), took].filter(Boolean).join(", ");
   }
   if (head.state === "paused") return "paused";

@@ -23,7 +23,7 @@ const READING = "Reading the journal\u2026";
 const NO_ANSWER = "The items cannot be read: no kernel answers.";
 
 export class Details {
-  private readonly name = h("h4", "title");
+  private readonly name = h("h3", "title");
   private readonly state = h("span", "sign");
   private readonly facts = h("span", "facts-of");
   private readonly error = new LongText("whole", WHOLE);

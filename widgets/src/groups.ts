@@ -1,6 +1,7 @@
 // Groups: the table of groups. What needs a look at all of them is done at most once a second, not once a frame.
 import { groupColumns } from "./columns";
 import { attribute } from "./dom";
+import { count } from "./format";
 import type { Context } from "./piece";
 import type { Group } from "./schema";
 import { filters, isBad, matches, sorted, type Filter, type ShownStatus } from "./selection";
@@ -9,6 +10,8 @@ import { survey, type Extra } from "./survey";
 import { Table, type Rows } from "./table";
 
 const AGAIN_S = 1;
+/** Room for "Items", however small the groups are. */
+const LEAST_CHARS = 5.5;
 /** More columns leave no room for the others in a panel of usual width; the details have them all. */
 const EXTRAS = 4;
 /** A panel as wide as a page has room for these. */
@@ -26,6 +29,7 @@ export class Groups {
   private state = "";
   private lookedAt_s = -Infinity;
   private badFirst = false;
+  private largest = 0;
 
   constructor(
     private readonly context: Context,
@@ -75,27 +79,31 @@ export class Groups {
    */
   private turn(): void {
     const over = ended(this.context.store.head!.state);
-    const { node } = this.table;
-    if (over === this.badFirst || (over && (node.matches(":hover") || node.contains(document.activeElement)))) return;
+    if (over === this.badFirst || (over && this.table.isHeld())) return;
     this.badFirst = over;
     this.forget();
   }
 
   /** A look at 10,000 groups takes milliseconds; while they run, it can wait. */
   private lookAgain(now_s: number): void {
-    const { head, groups, columns, version, wholes } = this.context.store;
+    const { head, groups, order, columns, version, wholes } = this.context.store;
     const state = `${head!.state}/${wholes}`;
     const soon = ended(head!.state) || state !== this.state || now_s - this.lookedAt_s >= AGAIN_S;
     // A clock that ticks may move a row without any update.
     const ticks = this.table.sort?.column.name === "time" && this.context.store.running.size > 0;
     if (!soon || (version === this.version && state === this.state && !ticks)) return;
+    // Rows that are sorted or filtered change places: not under the pointer or the keyboard.
+    const stays = this.version >= 0 && state === this.state && this.order !== order && this.table.isHeld();
     this.version = version;
     this.state = state;
     this.lookedAt_s = now_s;
     const { counts, extras } = survey(groups.values(), columns);
     this.counts = counts;
+    for (const { items } of groups.values()) this.largest = Math.max(this.largest, items);
+    // As wide as "100 / 100".
+    this.table.node.style.setProperty("--items", `${Math.max(LEAST_CHARS, 2 * count(this.largest).length + 1.5)}ch`);
     this.makeRoom(extras.filter(({ empty }) => !empty).slice(0, MOST_EXTRAS));
-    this.order = this.ordered();
+    if (!stays) this.order = this.ordered();
   }
 
   private ordered(): readonly number[] {

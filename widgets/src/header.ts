@@ -32,7 +32,7 @@ export interface Known {
 }
 
 export class Header {
-  private readonly name = h("h3", "name");
+  private readonly name = h("h2", "name");
   private readonly icon = icon();
   private readonly word = h("span");
   private readonly state = h("span", "state", this.icon, this.word);

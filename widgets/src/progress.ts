@@ -5,8 +5,10 @@ import { clock, count, duration, remaining } from "./format";
 import type { Counts, Head } from "./schema";
 import { ended, tried } from "./store";
 
-/** A screen reader hears of progress at most this often. */
+/** A screen reader hears of a tenth of the way, of the first failure and of a new state; of an unknown length, each minute. */
 const SPOKEN_EVERY_S = 5;
+const PARTS = 10;
+const UNKNOWN_EVERY_S = 60;
 
 /** Those that stand in the line only when there are any come last, so the others keep their places. */
 const WORDS: [keyof Omit<Counts, "total" | "pending">, string, boolean][] = [
@@ -31,6 +33,7 @@ export class Progress {
   private readonly spoken = h("span", "spoken");
   private spokenAt_s = -Infinity;
   private spokenState = "";
+  private spokenStep = "";
   readonly node: HTMLElement;
 
   /** `openErrors` is called when the number of those that failed is pressed. */
@@ -57,19 +60,32 @@ export class Progress {
   }
 
   private patchCounts(counts: Counts): void {
+    const most = count(counts.total ?? 0);
     text(this.done, count(tried(counts)));
+    room(this.done.parentElement!, most, this.done.textContent);
     text(this.total, counts.total === null ? " done, more to come" : ` of ${count(counts.total)}`);
     WORDS.forEach(([name, word, always], index) => this.counts[index]!.patch(counts[name], word, always));
+    // What comes after it has a button in it, which must not move away.
+    room(this.counts[0]!.node, most, count(counts.completed));
   }
 
   private speak(head: Head, left: string, now_s: number): void {
-    if (head.state === this.spokenState && now_s - this.spokenAt_s < SPOKEN_EVERY_S) return;
+    const failed = head.counts.failed + head.counts.timeout;
+    const step = `${stepOf(head)} ${failed > 0}`;
+    const isSame = head.state === this.spokenState;
+    if (isSame && (step === this.spokenStep || now_s - this.spokenAt_s < SPOKEN_EVERY_S)) return;
     this.spokenAt_s = now_s;
     this.spokenState = head.state;
-    const failed = head.counts.failed + head.counts.timeout;
+    this.spokenStep = step;
     const parts = [head.state.replace("_", " "), ofTotal(head.counts), failed ? `${count(failed)} failed` : ""];
     text(this.spoken, [...parts, left && `${left} left`].filter(Boolean).join(", "));
   }
+}
+
+/** How far it is, in steps worth a word. */
+function stepOf({ counts, elapsed_s }: Head): number {
+  if (counts.total === null) return Math.floor(elapsed_s / UNKNOWN_EVERY_S);
+  return Math.floor((PARTS * tried(counts)) / Math.max(1, counts.total));
 }
 
 class Figure {
@@ -97,6 +113,11 @@ class Figure {
     attribute(this.node, "disabled", value ? null : "");
     attribute(this.node, "title", value ? "Show what failed" : null);
   }
+}
+
+/** Keep room behind a figure for as many digits as it may grow to. */
+function room(node: HTMLElement, most: string, figure: string): void {
+  attribute(node, "data-room", most.slice(0, Math.max(0, most.length - figure.length)) || null);
 }
 
 /** `48 s elapsed`; at the end `took 48.3 s`, or `ran` where it did not come to all. */

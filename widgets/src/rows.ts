@@ -15,6 +15,7 @@ import { Toolbar } from "./toolbar";
 const ROWS = 8;
 /** A list in which every row is new ten times a second cannot be read. */
 const ITEMS_EVERY_S = 1;
+const ITEMS_WORDS = "Latest and failed items";
 const NO_COUNTS = new Map<never, number>();
 
 export class RowsPiece implements Piece {
@@ -46,6 +47,8 @@ export class RowsPiece implements Piece {
     });
     this.node = h("div", "lists", this.tools.node, this.groups.table.node, this.items.node, this.details.node);
     this.node.addEventListener("keydown", (event) => this.escape(event));
+    // What was held goes on.
+    for (const left of ["pointerleave", "focusout"]) this.items.node.addEventListener(left, () => context.redraw());
   }
 
   private get grouped(): boolean {
@@ -60,7 +63,14 @@ export class RowsPiece implements Piece {
     // First the details: the row that is open shows it.
     if (this.details.isOpen) this.details.patch(now_s);
     if (this.grouped) this.renderGroups(head, now_s);
-    else if (now_s - this.listedAt_s >= ITEMS_EVERY_S || head.state !== this.listedState) this.renderItems(head, now_s);
+    else if (this.isDue(head, now_s)) this.renderItems(head, now_s);
+  }
+
+  /** A list that somebody is at stays as it is: what is pointed at must not become another item. */
+  private isDue(head: Head, now_s: number): boolean {
+    const isHeld = this.listed.length > 0 && this.listedAt_s > -Infinity && this.items.isHeld();
+    if (isHeld) this.tools.offer(NO_COUNTS, ended(head.state), `${ITEMS_WORDS}, held while you are there`);
+    return !isHeld && (now_s - this.listedAt_s >= ITEMS_EVERY_S || head.state !== this.listedState);
   }
 
   private renderGroups(head: Head, now_s: number): void {
@@ -82,7 +92,7 @@ export class RowsPiece implements Piece {
     const visible = Math.min(ROWS, Math.max(all.length, head.counts.total ?? ROWS, 1));
     attribute(this.items.node, "aria-label", `Latest items of ${head.name}`);
     this.items.show(this.listed, visible, -1, all.length ? "No item matches the filter." : emptyWords(head));
-    this.tools.offer(NO_COUNTS, ended(head.state), "Latest and failed items");
+    this.tools.offer(NO_COUNTS, ended(head.state), ITEMS_WORDS);
     this.tools.tell(rows.length, all.length);
   }
 

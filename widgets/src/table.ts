@@ -88,7 +88,7 @@ export class Table<T> {
     this.head.title(name, title);
   }
 
-  /** Show `rows` in a window of `visible` of them; `current` is kept in sight until the user scrolls. */
+  /** Show `rows` in a window of `visible` of them; `current` is kept in sight until the user scrolls, and while nobody is at the table. */
   show(rows: Rows<T>, visible: number, current = -1, empty = ""): void {
     this.top = this.node.scrollTop;
     this.rows = rows;
@@ -99,8 +99,13 @@ export class Table<T> {
     attribute(this.node, "aria-rowcount", String(rows.length + 1));
     text(this.empty, rows.length ? "" : empty);
     hidden(this.empty, rows.length > 0);
-    if (this.following && current >= 0 && !this.hasFocus()) this.follow(current);
+    if (this.following && current >= 0 && !this.isHeld()) this.follow(current);
     this.layOut(true);
+  }
+
+  /** Whether the pointer or the keyboard is on it: then no row moves. */
+  isHeld(): boolean {
+    return this.node.matches(":hover") || this.node.contains(document.activeElement);
   }
 
   /** Put the keyboard on a row, or on the one that has it when there is no such row. */

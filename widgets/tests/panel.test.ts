@@ -261,7 +261,38 @@ describe("what is shown", () => {
     close();
   });
 
-  it("speaks of progress every 5 s at most, of a new state at once", async () => {
+  it("speaks of each tenth and of the first failure, every 5 s at most, and of a new state at once", async () => {
+    const { model, el, close } = mount();
+    let seq = 1;
+    const at = async (completed: number, failed: number, total: number | null, elapsed_s: number): Promise<string> => {
+      for (let second = 0; second < 6; second += 1) {
+        model.receive(update((seq += 1), { head: head({ elapsed_s, eta_high_s: null, counts: counts({ completed, failed, total }) }) }));
+        await vi.advanceTimersByTimeAsync(1000);
+      }
+      return words(el, "[aria-live]");
+    };
+    const said = [await at(750, 0, 1000, 65), await at(799, 0, 1000, 70), await at(798, 1, 1000, 71), await at(790, 9, 1000, 80)];
+    said.push(await at(650, 0, null, 130), await at(720, 0, null, 140), await at(900, 0, null, 181));
+    expect(said.map((words) => words.replace("running, ", ""))).toEqual([
+      ...["750 of 1,000 done", "750 of 1,000 done", "799 of 1,000 done, 1 failed", "799 of 1,000 done, 1 failed"],
+      ...["650 done", "650 done", "900 done"],
+    ]);
+    close();
+  });
+
+  it("keeps room for the digits to come, so that the number of failures stays in its place", async () => {
+    const { model, el, close } = mount();
+    const room = (): (string | null)[] => [".ib-done", ".ib-completed"].map((name) => el.querySelector(name)!.getAttribute("data-room"));
+    model.receive(update(2, { head: head({ counts: counts({ completed: 95, failed: 5, total: 10_000 }) }) }));
+    await frame();
+    expect(room()).toEqual(["10,", "10,0"]);
+    model.receive(update(3, { head: head({ counts: counts({ completed: 10_000, total: 10_000 }) }) }));
+    await frame();
+    expect(room()).toEqual([null, null]);
+    close();
+  });
+
+  it("speaks of a new state at once", async () => {
     const { model, el, close } = mount();
     const spoken = words(el, "[aria-live]");
     model.receive(update(2, { head: head({ counts: counts({ completed: 7, total: 10 }) }) }));

@@ -232,3 +232,25 @@ it("tells a batch with failures from one that completed, and one of a single fai
   expect(find(".ib-rows .ib-status").textContent).toBe("with failures");
   expect(find(".ib-rows .ib-status").getAttribute("data-is")).toBe("partly");
 });
+
+it("leaves the latest items, and rows that are sorted, where they are while somebody is at them", () => {
+  const items = mount({ items: [item("a"), item("b")] });
+  const hovered = vi.spyOn(items.find(".ib-of-items"), "matches").mockReturnValue(true);
+  items.receive({ items: [item("b"), item("c")] }, (now_s += 2));
+  expect(names(items.piece)).toEqual(["b", "a"]);
+  expect(items.find(".ib-aside").textContent).toBe("Latest and failed items, held while you are there");
+  hovered.mockReturnValue(false);
+  items.piece.render(now_s);
+  expect(names(items.piece)).toEqual(["c", "b"]);
+  expect(items.find(".ib-aside").textContent).toBe("Latest and failed items");
+
+  const { piece, find, receive } = grouped();
+  find<HTMLButtonElement>(".ib-head .ib-failures button").click();
+  const before = names(piece);
+  const pointed = vi.spyOn(find(".ib-of-groups"), "matches").mockReturnValue(true);
+  receive({ groups: [group(1, { name: "Kendari", failed: 16 })] }, (now_s += 2));
+  expect(names(piece)).toEqual(before);
+  pointed.mockReturnValue(false);
+  receive({ groups: [group(3, { name: "Tembaga" })] }, (now_s += 2));
+  expect(names(piece)).not.toEqual(before);
+});

@@ -1,4 +1,4 @@
-import { expect, it } from "vitest";
+import { expect, it, vi } from "vitest";
 import { ROW_PX, Table, type Column } from "../src/table";
 
 const column: Column<string> = { name: "key", title: "Name", make: (cell) => (row) => void (cell.textContent = row) };
@@ -46,6 +46,21 @@ it("keeps the nodes when rows change, and lets go of those it no longer needs", 
   expect(table.node.querySelectorAll(".ib-rows .ib-row").length).toBe(3);
   table.show(["z"], 8);
   expect([...table.node.querySelectorAll(".ib-rows .ib-row")].map((row) => row.textContent)).toEqual(["z"]);
+});
+
+it("moves no row while the pointer or the keyboard is at the table", () => {
+  const table = new Table([column], "test");
+  document.body.append(table.node);
+  const hovered = vi.spyOn(table.node, "matches").mockReturnValue(true);
+  table.show(many, 8, 100);
+  expect(table.node.scrollTop).toBe(0);
+  hovered.mockReturnValue(false);
+  table.show(many, 8, 100);
+  expect(table.node.scrollTop).toBe(94 * ROW_PX);
+  table.node.querySelector<HTMLElement>(".ib-rows .ib-row")!.focus();
+  table.show(many, 8, 200);
+  expect(table.node.scrollTop).toBe(94 * ROW_PX);
+  table.node.remove();
 });
 
 it("follows the current row until the user scrolls by hand", () => {

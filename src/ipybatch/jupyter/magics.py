@@ -29,8 +29,7 @@ _DAY_S = 86_400
 _STYLE = (
     "<style scoped>"
     ".ipybatch-sessions{border-collapse:collapse;font-variant-numeric:tabular-nums}"
-    ".ipybatch-sessions :is(th,td){padding:3px 12px 3px 0;text-align:left;white-space:nowrap}"
-    ".ipybatch-sessions :is(th,td).n{text-align:right}"
+    ".ipybatch-sessions :is(th,td){padding:3px 12px 3px 0;white-space:nowrap}"
     ".ipybatch-sessions td:last-child{white-space:normal}"
     ".ipybatch-sessions th{font-weight:600}"
     "</style>"
@@ -139,8 +138,12 @@ class Sessions:
 
     def _repr_html_(self) -> str:
         def cells(row: Sequence[str], tag: str) -> str:
-            kind = {True: ' class="n"', False: ""}
-            told = [f"<{tag}{kind[_HEAD[at] in _NUMBERS]}>{_cell(row[at], _HEAD[at])}</{tag}>" for at in self._columns]
+            # In the cell itself: themes of notebooks turn cells to the right, and untrusted ones lose the style sheet.
+            sides = {True: "right", False: "left"}
+            told = [
+                f'<{tag} style="text-align:{sides[_HEAD[at] in _NUMBERS]}">{_cell(row[at], _HEAD[at])}</{tag}>'
+                for at in self._columns
+            ]
             return f"<tr>{''.join(told)}</tr>"
 
         foot = f"<p>{said(self._foot)}</p>" if self._foot else ""

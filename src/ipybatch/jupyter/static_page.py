@@ -189,7 +189,8 @@ def _groups(snapshot: Snapshot, word: str) -> str:
         note = ""
     else:
         note = f"<p>The {GROUPS:,} with most failures, of {len(snapshot.groups):,}.</p>"
-    return f"<h2>{said(word)}: {len(snapshot.groups):,}</h2>{note}{_table(group_sheet(groups, word, LONGEST_ON_PAGE))}"
+    table = _table("Groups", group_sheet(groups, word, LONGEST_ON_PAGE))
+    return f"<h2>{said(word)}: {len(snapshot.groups):,}</h2>{note}{table}"
 
 
 def _all_failed(recorded: list[RecordedItem], snapshot: Snapshot) -> str:
@@ -200,7 +201,9 @@ def _all_failed(recorded: list[RecordedItem], snapshot: Snapshot) -> str:
     if not rows:
         return ""
     more = f"<p>The first {FAILURES:,}.</p>" if len(recorded) >= FAILURES else ""
-    return f"<h2>Did not complete</h2>{more}{_table(Sheet(ITEM_COLUMNS, rows).filled(), 'whole')}"
+    return (
+        f"<h2>Did not complete</h2>{more}{_table('What did not complete', Sheet(ITEM_COLUMNS, rows).filled(), 'whole')}"
+    )
 
 
 def _failure(item: RecordedItem) -> list[str]:
@@ -220,13 +223,14 @@ def _log(lines: list[LogLine], told: int) -> str:
         sign = f'<span class="{line.level}" title="{word}">{mark}</span>'
         rows.append([strftime("%H:%M:%S", gmtime(line.at_s)), f"{sign} {said(line.text, LONGEST_ON_PAGE)}"])
     more = f"<p>The latest {len(lines):,} of {told:,}, newest first.</p>" if told > len(lines) else ""
-    return f"<h2>Log</h2>{more}{_table(Sheet([('UTC', False), ('What happened', False)], rows), 'whole')}"
+    return f"<h2>Log</h2>{more}{_table('Log', Sheet([('UTC', False), ('What happened', False)], rows), 'whole')}"
 
 
-def _table(sheet: Sheet, rest: str = "") -> str:
-    """Return the table as HTML.
+def _table(name: str, sheet: Sheet, rest: str = "") -> str:
+    """Return the table as HTML, in a box that the keyboard can scroll.
 
     Args:
+        name: What a screen reader says of the box.
         rest: Class of the column that takes what is left; "whole" for one whose texts are not cut.
     """
     widths = sheet.widths()
@@ -241,6 +245,7 @@ def _table(sheet: Sheet, rest: str = "") -> str:
         for row in sheet.rows
     )
     return (
-        f'<div class="box"><table class="sheet" style="{whole_style(widths)}">{columns(widths)}'
+        f'<div class="box" tabindex="0" role="region" aria-label="{name}">'
+        f'<table class="sheet" style="{whole_style(widths)}">{columns(widths)}'
         f"<thead><tr>{head}</tr></thead><tbody>\n{rows}</tbody></table></div>"
     )
