@@ -99,6 +99,13 @@ def test_until_a_page_is_heard_it_is_taken_to_be_there(session, make, ears):
     assert not view.is_open
 
 
+def test_its_text_is_the_same_in_each_run(session, make):
+    """A saved notebook holds it beside the widget, and is compared with the next run."""
+    view, _ = make(session)
+    told = view._repr_mimebundle_()[0]["text/plain"]
+    assert told == f"{type(view).__name__}({session.name!r})"
+
+
 def test_nothing_is_sent_while_no_page_is_open(session, make, clock):
     """A notebook that is closed costs nothing, however long the run takes."""
     view, sent = make(session)

@@ -211,7 +211,8 @@ def test_a_saved_notebook_has_how_each_ended(three, show, turns, clock):
     assert [(each.head.name, each.head.state) for each in firsts] == [("two", "planned"), ("one", "completed")]
     bundle = page.widget.bundle()
     assert bundle["text/plain"].splitlines()[1] == "one completed: 16/20 successful, 4 failed, 0 skipped"
-    assert "16/20 successful" in bundle["text/html"]
+    assert "16/20 successful, 4 failed, 0 skipped" in bundle["text/html"]
+    assert bundle["text/html"].count("<col>") == 1  # it takes what is left, and is not cut
 
 
 def test_a_page_that_leaves_ends_what_it_is_sent(three, show, turns):

@@ -110,6 +110,10 @@ class View(anywidget.AnyWidget):
         if shell is not None:
             shell.events.register("post_run_cell", _keep_ends)
 
+    def __repr__(self) -> str:
+        # Saved beside the widget as its text: the same in each run, so that notebooks can be compared.
+        return f"{type(self).__name__}({self._session.snapshot.name!r})"
+
     def get_state(self, key: Any = None, drop_defaults: bool = False) -> dict[str, Any]:
         """Return the widget's state, with the session's present state for a page that is reloaded.
 

@@ -152,7 +152,7 @@ class Sessions(anywidget.AnyWidget):
         """Return the display of the list: the widget, and static forms for front ends without widgets."""
         summaries = [part.session.summary for part in self._parts]
         rows = [[said(each.name), marked(each.state), said(_outcome(each))] for each in summaries]
-        sheet = Sheet([("Session", False), ("State", False), ("Items", False)], rows)
+        sheet = Sheet([("Session", False), ("State", False), ("What happened", False)], rows)
         return {
             VIEW_MIME: {"version_major": 2, "version_minor": 0, "model_id": self.model_id},
             "text/html": table(sheet) if rows else "<p>No session.</p>",
