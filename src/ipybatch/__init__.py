@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from ipybatch.engine.data.policy import Breaker, Limits, Rate, Retry
     from ipybatch.engine.rules.estimate import Estimate
     from ipybatch.engine.run.attempt import Attempt
-    from ipybatch.engine.store.history import RecordedRun
     from ipybatch.session.session import BatchSession
 
 __version__ = "0.1.0"
@@ -174,7 +173,7 @@ aliases["ForecastForm"] = _forecast_form
 
 def load_ipython_extension(shell: object) -> None:
     """Answer ``%load_ext ipybatch``."""
-    from ipybatch.engine.store.history import read_runs
+    from ipybatch.engine.store.history import RecordedRun, read_runs
     from ipybatch.engine.store.journal import open_journal
     from ipybatch.jupyter.magics import load_magic
     from ipybatch.session.session import BatchSession

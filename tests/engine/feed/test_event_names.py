@@ -106,7 +106,11 @@ def test_a_listener_that_is_none_is_refused(plan):
         plan(shaky, ["fine"]).on("done")
 
 
-@given(st.lists(st.sampled_from(["fine", "flaky", "gone"]), max_size=30), st.integers(1, 8), st.randoms())
+@given(
+    st.lists(st.sampled_from(["fine", "flaky", "gone"]), max_size=30),
+    st.integers(1, 8),
+    st.randoms(use_true_random=True),
+)
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_what_is_heard_and_what_is_counted_agree(tmp_path_factory, kinds, concurrency, chance):
     from ipybatch import BatchSession
