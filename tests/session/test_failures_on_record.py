@@ -204,7 +204,9 @@ def test_a_timeout_tells_where_it_was(plan, clock):
 
     session = plan(work, [1], timeout_s=1, retry=Retry(attempts=1))
     clock.run(session)
-    assert session.errors()["traceback"][0].endswith("in work: await asyncio.sleep(100)")
+    where = session.errors()["traceback"][0].splitlines()
+    assert where[0].endswith("in work: await asyncio.sleep(100)")
+    assert where[1:] == ["then 1 frame of asyncio"]
 
 
 def test_a_secret_in_the_users_code_is_not_kept(plan, clock, journal):
