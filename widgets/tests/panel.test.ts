@@ -19,7 +19,8 @@ function mount(first: Update | null = update(1, { whole: true }), kernel: unknow
   return { model, el, close };
 }
 
-const frame = (): Promise<unknown> => vi.advanceTimersByTimeAsync(20);
+/** Two frames: the fake ones are up to that far apart after the clock was set back. */
+const frame = (): Promise<unknown> => vi.advanceTimersByTimeAsync(40);
 const words = (el: HTMLElement, selector: string): string => el.querySelector(selector)!.textContent;
 
 beforeEach(() => void vi.useFakeTimers());
