@@ -16,7 +16,7 @@ from ipybatch.gemini.batch.submission import Submission
 from ipybatch.gemini.prompts import to_prompts
 from ipybatch.gemini.service.api import Api, connect
 from ipybatch.gemini.service.request_config import RequestConfig
-from tests.gemini.nights import night_service, reached, stars
+from tests.gemini.nights import night_service, reached, stars, waited
 from tests.gemini.stories import KEY, MODEL
 
 # google-genai 3.4.0 has a session class of its own, which aiohttp discourages.
@@ -84,7 +84,7 @@ def test_only_a_cancel_ends_jobs_at_the_service(tell, state):
         tell(service, story, state=state)
         assert service.states() == ["RUNNING"]
         tell(service, lambda at: asyncio.sleep(0), state="cancelled")
-        assert service.states() == ["CANCELLED"]
+        waited(lambda: service.states() == ["CANCELLED"])
 
 
 @pytest.mark.parametrize("turns", range(4))
