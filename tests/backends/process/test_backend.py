@@ -308,7 +308,10 @@ def test_the_memory_of_the_largest_attempt_is_measured(method):
         assert backend.most_mb is None
         await backend.open(1)
         try:
-            await backend.run(hold_memory, (1,))
+            for _ in range(5):  # a busy machine may not look at one in time
+                await backend.run(hold_memory, (1,))
+                if (backend.most_mb or 0) >= 55:
+                    break
         finally:
             await backend.close()
         return backend.most_mb
