@@ -206,7 +206,8 @@ def test_after_a_kernel_restart_open_shows_what_is_recorded(open_notebook: Calla
 
 def test_a_panel_that_was_never_shown_is_sent_nothing(open_notebook: Callable[..., Notebook]) -> None:
     """The final state is left for a page that opens later: one message."""
-    notebook = open_notebook([COUNTED.replace("NAME", "unseen"), "await asyncio.sleep(0.5)", RUN, "panel"])
+    counted = COUNTED.replace("NAME", "unseen").replace("HELLO_S = 0.2", "HELLO_S = 0.0")
+    notebook = open_notebook([counted, "await asyncio.sleep(0.5); sent.clear()", RUN, "panel"])
     for cell in range(3):
         notebook.run(cell)
         notebook.wait_done(cell, LOAD_S)

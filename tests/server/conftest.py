@@ -140,10 +140,12 @@ def running(served):
 
 @pytest.fixture
 def served(jupyter, tmp_path, monkeypatch):
-    """The server, with a journal and a folder of registrations that are this test's alone."""
+    """The server, with a journal, a folder of registrations and kernels that are this test's alone."""
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "runtime"))
     monkeypatch.setenv(journals.PATH_VARIABLE, str(tmp_path / "journal.sqlite3"))
-    return jupyter
+    yield jupyter
+    for kernel in jupyter.get("/api/kernels").json():
+        jupyter.delete(f"/api/kernels/{kernel['id']}")
 
 
 LATEST = len(schema.STEPS)
