@@ -40,13 +40,18 @@ def elsewhere(act):
     return said[0]
 
 
+def names(pages):
+    """Return the pages that are known to be there."""
+    return pages.answer(is_whole=True).pages
+
+
 def test_a_page_that_is_heard_no_more_is_forgotten(pages, clock):
     """Killed, or asleep: after a minute nothing is sent to it."""
-    assert pages.heard("one") == (False, False)
+    assert not pages.heard("one")
     clock.now_s += FORGET_S - 20
-    assert pages.heard("two") == (False, False)
+    assert not pages.heard("two")
     clock.now_s += 21
-    assert pages.names() == ["two"]
+    assert names(pages) == ["two"]
     clock.now_s += FORGET_S
     assert not pages.is_any
 
@@ -55,8 +60,8 @@ def test_a_page_that_renews_stays(pages, clock):
     for _ in range(20):
         pages.heard("one")
         clock.now_s += 20
-    assert pages.names() == ["one"]
-    assert pages.heard("one") == (True, False)
+    assert names(pages) == ["one"]
+    assert pages.heard("one")
 
 
 def test_a_cell_that_keeps_the_kernel_from_hearing_forgets_nobody(pages, cells, clock):
@@ -65,10 +70,10 @@ def test_a_cell_that_keeps_the_kernel_from_hearing_forgets_nobody(pages, cells, 
     clock.now_s += 30
     cells.begin()
     clock.now_s += 7200
-    assert pages.names() == ["one"]
+    assert names(pages) == ["one"]
     cells.end()
     clock.now_s += 29
-    assert pages.names() == ["one"]
+    assert names(pages) == ["one"]
     clock.now_s += 2
     assert not pages.is_any
 
@@ -78,10 +83,12 @@ def test_a_page_that_is_heard_past_cells_is_forgotten_during_one(pages, cells, c
     cells.begin()
     pages.heard("one")
     clock.now_s += 20
-    assert elsewhere(lambda: pages.heard("one")) == (True, True)
+    assert elsewhere(lambda: pages.heard("one"))
+    assert pages.answer() == (["one"], ["one"])
     clock.now_s += FORGET_S - 1
-    assert pages.names() == ["one"]
-    assert pages.heard("one") == (True, True), "by the first road, after the cell"
+    assert names(pages) == ["one"]
+    assert pages.heard("one")
+    assert pages.answer().always == ["one"], "by the first road, after the cell"
     clock.now_s += FORGET_S + 1
     assert not pages.is_any
 
@@ -95,7 +102,7 @@ def test_a_page_is_assumed_until_one_is_heard(cells, clock, other_ear):
     pages = Pages(cells)
     clock.now_s += FORGET_S - 1
     assert pages.is_any
-    assert pages.names() == []
+    assert names(pages) == []
     clock.now_s += 2
     assert pages.is_any is not other_ear
     cells.end()
@@ -114,10 +121,24 @@ def test_the_number_of_pages_is_bounded(pages, clock):
         clock.now_s += 0.1
         pages.heard(str(number))
         pages.heard("renews")
-    names = pages.names()
-    assert len(names) == MOST
-    assert {"renews", str(MOST + 4)} <= {*names}
-    assert "0" not in names
+    known = names(pages)
+    assert len(known) == MOST
+    assert {"renews", str(MOST + 4)} <= {*known}
+    assert "0" not in known
+
+
+def test_each_is_told_once_that_it_was_heard(pages, clock):
+    for page in ("one", "two"):
+        pages.heard(page)
+    assert pages.is_unanswered
+    assert pages.answer() == (["one", "two"], [])
+    assert not pages.is_unanswered
+    pages.heard("two")
+    assert pages.answer().pages == ["two"]
+    pages.heard("one")
+    pages.left("one")
+    assert pages.answer().pages == []
+    assert pages.answer(is_whole=True).pages == ["two"]
 
 
 def test_a_class_of_viewers_is_known(pages, clock):
@@ -126,7 +147,7 @@ def test_a_class_of_viewers_is_known(pages, clock):
     for page in everybody:
         pages.heard(page)
     clock.now_s += 20
-    assert all(pages.heard(page) == (True, False) for page in everybody)
+    assert all(pages.heard(page) for page in everybody)
 
 
 def test_a_shell_is_followed_once(cells, clock):

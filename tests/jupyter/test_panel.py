@@ -387,7 +387,7 @@ def test_static_forms_are_renewed_at_the_end(session, make, clock):
 
 
 def test_a_page_that_says_here_is_answered(session, make, ears):
-    """By a beat; one that was forgotten is told everything, as after Hello."""
+    """By a beat where there is no news; one that was forgotten is told everything, as after Hello."""
     view, sent = make(session)
     say(view, Hello(view="one"))
     view.publish()
@@ -395,12 +395,32 @@ def test_a_page_that_says_here_is_answered(session, make, ears):
     say(view, Here(view="one"))
     view.publish()
     assert kinds(sent) == [("update", True), ("beat", None)]
-    assert (sent[-1]["page"], sent[-1]["always"]) == ("one", False)
+    assert (sent[-1]["pages"], sent[-1]["always"]) == (["one"], [])
     ears.pass_(pages.FORGET_S + 1)
     assert not view.is_open
     say(view, Here(view="one"))
     view.publish()
-    assert kinds(sent)[2:] == [("beat", None), ("update", True)]
+    assert kinds(sent)[2:] == [("update", True)]
+    assert sent[-1]["pages"] == ["one"]
+
+
+def test_changes_answer_who_says_here(session, make, clock):
+    """A session that runs has them each second: nothing is sent for the answer alone."""
+    view, sent = make(session)
+    say(view, Hello(view="one"))
+    clock.run(session, asyncio.sleep(1.1))
+    view.publish()
+    session._feed.emit(events.StateChanged(0.0, "running", ""))
+    say(view, Here(view="one"))
+    view.publish()
+    assert kinds(sent) == [("update", True), ("update", False)]
+    assert (sent[-1]["pages"], sent[-1]["always"]) == (["one"], [])
+    session.ask = too_busy
+    say(view, Here(view="one"))
+    view._told_s -= panels.TICK_S
+    view._looked_s -= panels.TICK_S
+    view.publish()
+    assert kinds(sent)[2:] == [("beat", None)]
     assert sent[-1]["pages"] == ["one"]
 
 
@@ -425,7 +445,8 @@ def test_here_comes_by_the_second_road(session, make, ears):
     thread.start()
     thread.join(10)
     panels.hear("no such panel", message)
-    assert sent[0] | {"at_s": 0} == {"kind": "beat", "at_s": 0, "page": "one", "always": True}
+    view.publish()
+    assert (sent[0]["pages"], sent[0]["always"]) == (["one"], ["one"])
 
 
 def test_pages_of_a_busy_engine_are_sent_beats(session, make, clock):

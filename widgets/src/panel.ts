@@ -125,7 +125,7 @@ class Panel {
     const message = JSON.parse(decoder.decode(buffers[0])) as FromKernel;
     this.store.heard(now_s());
     if (message.kind === "update") this.update(message);
-    else if (message.kind === "beat") this.presence.beat(message);
+    else if (message.kind === "beat") this.presence.answered(message);
     else if (message.kind === "rows") this.store.answer(message);
     else if (message.kind === "errors") this.store.tell(message);
     if (message.kind === "rows" || message.kind === "errors" || message.kind === "ack") this.commands.answered(message);
@@ -135,7 +135,7 @@ class Panel {
   private update(update: Update): void {
     const folded = this.store.fold(update, now_s()); // stale: another view of this widget has folded it
     this.commands.offered(update.head.can);
-    this.presence.answered(update.pages);
+    this.presence.answered(update);
     if (folded === "gap") this.presence.missed(now_s());
   }
 

@@ -1,12 +1,12 @@
 // Presence: how a page tells the kernel that it shows a view, so that it is told of the session, and nobody else is.
 //
 //   seen       --Hello--> answered by a whole update        out of sight, or closed --Bye-->
-//   each 20 s  --Here---> answered by a beat                60 s without either: the kernel forgets the page
+//   each 20 s  --Here---> answered by what is told next     60 s without either: the kernel forgets the page
 //
 // What is not answered within two seconds is said again, less and less often, and by the second road as well: while
 // a cell runs, the kernel may not read the first. Once it has heard a page past its cells, it forgets that page in the
 // midst of one too: so each page says Here soon after its Hello, and soon after a cell has begun, until it was.
-import type { Beat, Here, Hello, Resync, Bye } from "./schema";
+import type { Beat, Bye, Here, Hello, Resync, Update } from "./schema";
 
 export const EVERY_S = 20;
 const ANSWER_S = 2;
@@ -74,16 +74,11 @@ export class Presence {
     if (now_s - this.askedAt_s > ANSWER_S) this.ask("resync", now_s);
   }
 
-  /** A whole update, or a beat, names the pages that it answers. */
-  answered(pages: readonly string[]): void {
-    if (pages.includes(this.page)) this.wait_s = 0;
-  }
-
-  beat({ page, always }: Beat): void {
-    if (page !== this.page) return;
-    // A Hello waits for the whole state.
-    if (this.asked === "here") this.wait_s = 0;
-    this.isAlwaysHeard ||= always;
+  /** What is told names the pages that it answers; a Hello, or a Resync, waits for the whole state. */
+  answered(told: Update | Beat): void {
+    const isWhole = told.kind === "update" && told.whole;
+    if (told.pages.includes(this.page) && (isWhole || this.asked === "here")) this.wait_s = 0;
+    this.isAlwaysHeard ||= told.always.includes(this.page);
   }
 
   private ask(kind: Asking["kind"], now_s: number): void {

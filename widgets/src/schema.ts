@@ -16,6 +16,7 @@ export interface Update {
   seq: number;
   whole: boolean;
   pages: string[];
+  always: string[];
   head: Head;
   group_word: string;
   columns: string[];
@@ -166,12 +167,12 @@ export interface LogLine {
   group: number;
 }
 
-/** The kernel is there: the answer to Here; and once a second while the engine cannot be asked for a head. */
+/** The kernel is there: once a second while the engine cannot be asked for a head, and where there is no news. */
 export interface Beat {
   kind: "beat";
   at_s: number;
-  page: string;
-  always: boolean;
+  pages: string[];
+  always: string[];
 }
 
 /** The answer to a command; `text` is its result, in words for the panel. */

@@ -57,7 +57,7 @@ describe("opening and closing", () => {
     expect(model.kinds()).toHaveLength(4);
     const over = head({ state: "completed" });
     model.receive(update(10, { whole: true, head: over, pages: ["another", model.page()] }));
-    model.receive({ kind: "beat", at_s: 0, page: model.page(), always: true });
+    model.receive({ kind: "beat", at_s: 0, pages: [model.page()], always: [model.page()] });
     await vi.advanceTimersByTimeAsync(11_000);
     expect(model.kinds()).toHaveLength(4);
     close();
@@ -130,7 +130,7 @@ describe("updates", () => {
   it("that skip a number are followed by one Resync, not a flood", async () => {
     const { model, close } = mount();
     model.receive(update(1, { whole: true, pages: [model.page()] }));
-    model.receive({ kind: "beat", at_s: 0, page: model.page(), always: true });
+    model.receive({ kind: "beat", at_s: 0, pages: [model.page()], always: [model.page()] });
     await vi.advanceTimersByTimeAsync(2500);
     for (let seq = 5; seq < 15; seq += 1) model.receive(update(seq));
     expect(model.kinds()).toEqual(["hello", "resync"]);
@@ -375,7 +375,7 @@ describe("a kernel that is gone", () => {
   it("but not while beats come, nor while the page is hidden", async () => {
     const { model, el, close } = mount();
     for (let second = 0; second < 20; second += 1) {
-      model.receive({ kind: "beat", at_s: 0, page: "", always: false });
+      model.receive({ kind: "beat", at_s: 0, pages: [], always: [] });
       await vi.advanceTimersByTimeAsync(1_000);
     }
     expect(state(el)).toBe("running");

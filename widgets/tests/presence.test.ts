@@ -1,5 +1,6 @@
 import { beforeEach, describe, expect, it } from "vitest";
 import { Presence } from "../src/presence";
+import { update } from "./samples";
 
 const said: string[] = [];
 let isBusy = false;
@@ -11,8 +12,9 @@ function pass(seconds: number, quiet_s = 0): void {
   for (let second = 0; second < seconds; second += 1) presence.tick((now_s += 1), quiet_s);
 }
 
-const answered = (): void => presence.answered([presence.page]);
-const beat = (always = false): void => presence.beat({ kind: "beat", at_s: 0, page: presence.page, always });
+const answered = (): void => presence.answered(update(1, { whole: true, pages: [presence.page] }));
+const beat = (always = false): void =>
+  presence.answered({ kind: "beat", at_s: 0, pages: [presence.page], always: always ? [presence.page] : [] });
 
 beforeEach(() => {
   said.length = 0;
@@ -55,6 +57,15 @@ describe("a page", () => {
     beat();
     pass(2);
     expect(said).toEqual(["hello", "hello", "hello by the second road"]);
+  });
+
+  it("is told that it was heard by the next changes, too", () => {
+    presence.turn(true, now_s);
+    answered();
+    pass(2);
+    presence.answered(update(2, { pages: [presence.page], always: [presence.page] }));
+    pass(10);
+    expect(said).toEqual(["hello", "here"]);
   });
 
   it("says Here soon, and soon after a cell has begun, until it was heard past one", () => {

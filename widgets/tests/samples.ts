@@ -49,7 +49,7 @@ export function head(changes: Partial<Head> = {}): Head {
 export function update(seq: number, changes: Partial<Update> = {}): Update {
   const rows = { columns: [], groups: [], items: [], failures: [] };
   const history = { pace_at: 0, pace: [], moves: [], log: [] };
-  return { kind: "update", seq, whole: false, pages: [], head: head(), group_word: "Batch", ...rows, ...history, ...changes };
+  return { kind: "update", seq, whole: false, pages: [], always: [], head: head(), group_word: "Batch", ...rows, ...history, ...changes };
 }
 
 export function group(number: number, changes: Partial<Group> = {}): Group {

@@ -172,7 +172,8 @@ class Update(msgspec.Struct, kw_only=True, tag_field="kind", tag="update"):
 
     Attributes:
         seq: Counts updates from 1, for each view.
-        pages: In a whole update, the open views, whose Hello it answers.
+        pages: The views that it answers: a whole update all that are open, any other those that said Here.
+        always: Those of ``pages`` that are heard while a cell runs, too.
         group_word: The name of a row: "Batch", "Job", "Partition".
         columns: Titles of the workload's own columns, in order.
         groups: Changed rows, by number.
@@ -186,6 +187,7 @@ class Update(msgspec.Struct, kw_only=True, tag_field="kind", tag="update"):
     seq: int
     whole: bool
     pages: list[str]
+    always: list[str]
     head: Head
     group_word: str
     columns: list[str]
@@ -199,17 +201,17 @@ class Update(msgspec.Struct, kw_only=True, tag_field="kind", tag="update"):
 
 
 class Beat(msgspec.Struct, kw_only=True, tag_field="kind", tag="beat"):
-    """The kernel is there: the answer to Here; and once a second while the engine cannot be asked for a head.
+    """The kernel is there: once a second while the engine cannot be asked for a head, and where there is no news.
 
     Attributes:
         at_s: Unix time of the kernel.
-        page: The view that it answers; "" for none.
-        always: Whether that view is heard while a cell runs, too.
+        pages: The views that said Here.
+        always: Those of ``pages`` that are heard while a cell runs, too.
     """
 
     at_s: float
-    page: str = ""
-    always: bool = False
+    pages: list[str]
+    always: list[str]
 
 
 class Ack(msgspec.Struct, kw_only=True, tag_field="kind", tag="ack"):
@@ -374,6 +376,7 @@ def _update(session: SessionView, sent: Cursor, parts: Parts, *, is_whole: bool 
         seq=sent.seq,
         whole=is_whole,
         pages=[],
+        always=[],
         head=head(session),
         group_word=session.policy.group_word,
         columns=list(next(iter(snapshot.groups.values())).extra) if has_rows and snapshot.groups else [],

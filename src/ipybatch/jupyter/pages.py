@@ -78,37 +78,54 @@ class _Heard(NamedTuple):
     always: bool
 
 
+class Answered(NamedTuple):
+    """Pages that are told that they were heard; ``always``: those that are heard while a cell runs, too."""
+
+    pages: list[str]
+    always: list[str]
+
+
 class Pages:
     """The pages that show one view."""
 
     def __init__(self, cells: Cells) -> None:
+        self._unanswered: set[str] = set()
         self._cells = cells
         self._lock = threading.Lock()  # they are heard in several threads
         self._pages: OrderedDict[str, _Heard] = OrderedDict()  # the one unheard longest first
         self._hear(_ASSUMED)
 
-    def heard(self, page: str) -> tuple[bool, bool]:
-        """Take in that a page is there; return whether it was known, and whether it is always heard."""
+    def heard(self, page: str) -> bool:
+        """Take in that a page is there; return whether it was known."""
         with self._lock:
             self._forget()
             self._pages.pop(_ASSUMED, None)
             was_known = page in self._pages
             self._hear(page)
+            self._unanswered.add(page)
             if len(self._pages) > MOST:
                 self._pages.popitem(last=False)
-            return was_known, self._pages[page].always
+            return was_known
+
+    @property
+    def is_unanswered(self) -> bool:
+        """Whether any was heard that has not been told so."""
+        return bool(self._unanswered)
+
+    def answer(self, *, is_whole: bool = False) -> Answered:
+        """Return those that were heard since the last answer, or all, sorted: they are told so now."""
+        with self._lock:
+            self._forget()
+            names = [page for page in sorted(self._pages) if page != _ASSUMED]
+            told = names if is_whole else [page for page in names if page in self._unanswered]
+            self._unanswered.clear()
+            return Answered(told, [page for page in told if self._pages[page].always])
 
     def left(self, page: str) -> None:
         """Take in that a page shows the view no more."""
         with self._lock:
             self._pages.pop(_ASSUMED, None)
             self._pages.pop(page, None)
-
-    def names(self) -> list[str]:
-        """Return those that are known to be there, sorted."""
-        with self._lock:
-            self._forget()
-            return sorted(page for page in self._pages if page != _ASSUMED)
 
     @property
     def is_any(self) -> bool:

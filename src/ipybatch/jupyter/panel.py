@@ -152,6 +152,8 @@ class View(anywidget.AnyWidget):
             self._figures = ()  # the pages keep their figures; the next round tries again
             self._show_stall()
             self.beat()
+        if self._pages.is_unanswered and not is_live:
+            self._beat()
         return is_live
 
     def _look(self, *, is_live: bool) -> None:
@@ -166,7 +168,11 @@ class View(anywidget.AnyWidget):
         """Tell the pages of a session that runs that the kernel is there, if they were told nothing for a second."""
         is_live = self._session.snapshot.state in LIVE
         if is_live and time.monotonic() - self._told_s >= TICK_S and self.is_open:
-            self.tell(Beat(at_s=time.time()))
+            self._beat()
+
+    def _beat(self) -> None:
+        answered = self._pages.answer()
+        self.tell(Beat(at_s=time.time(), pages=answered.pages, always=answered.always))
 
     def _show_stall(self) -> None:
         """Send what was noted meanwhile: what keeps the engine from answering, so that nothing else moves."""
@@ -202,7 +208,7 @@ class View(anywidget.AnyWidget):
         sent = msgspec.structs.replace(self._sent, is_whole_wanted=wanted != self._wholes_sent)
         update = ask(lambda: messages.next_update(self._session, sent, self.parts))
         self._sent, self._wholes_sent = sent, wanted
-        update.pages = self._pages.names() if update.whole else []
+        update.pages, update.always = self._pages.answer(is_whole=update.whole)
         update.head.at_s = time.time()
         self.tell(update)
 
@@ -288,9 +294,7 @@ class View(anywidget.AnyWidget):
                 self._pages.heard(message.view)
                 self._answer_whole()
             case Here():
-                was_known, always = self._pages.heard(message.view)
-                self.tell(Beat(at_s=time.time(), page=message.view, always=always))
-                if not was_known:
+                if not self._pages.heard(message.view):
                     self._answer_whole()
             case Bye():
                 self._pages.left(message.view)

@@ -17,7 +17,7 @@ import weakref
 from typing import Protocol
 
 LEAST_S = 0.05  # between two rounds, however many buttons are pressed
-INTERVAL_S = 0.15
+INTERVAL_S = 0.2
 RESTING_S = 0.5  # while no session runs
 SLOW_S = 0.5  # the round of one view
 
