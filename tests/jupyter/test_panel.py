@@ -18,23 +18,7 @@ from ipybatch.jupyter import pages
 from ipybatch.jupyter import panel as panels
 from ipybatch.jupyter.messages import Bye, Command, Hello, Here, Resync
 from tests.jupyter.folding import Page
-
-
-async def work(item):
-    await asyncio.sleep(1.0)
-    if item % 5 == 3:
-        raise ConnectionError("HTTP 503")
-    return item
-
-
-class Turns:
-    """A publisher that gives no turns by itself: the tests do."""
-
-    def add(self, view):
-        pass
-
-    def hurry(self):
-        pass
+from tests.jupyter.turns import Turns, work
 
 
 class Ears(pages.Cells):

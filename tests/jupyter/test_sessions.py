@@ -14,30 +14,7 @@ from ipybatch.jupyter import panel as panels
 from ipybatch.jupyter import sessions as lists
 from ipybatch.jupyter.messages import Bye, Command, Hello, Update
 from ipybatch.jupyter.sessions import List, Sessions, Within
-
-
-async def work(item):
-    await asyncio.sleep(1.0)
-    if item % 5 == 3:
-        raise ConnectionError("HTTP 503")
-    return item
-
-
-class Turns:
-    """A publisher that gives no turns by itself: the tests do."""
-
-    def __init__(self):
-        self.views = []
-
-    def add(self, view):
-        self.views.append(view)
-
-    def hurry(self):
-        pass
-
-    def turn(self):
-        for view in self.views:
-            view.publish()
+from tests.jupyter.turns import Turns, work
 
 
 class Page:

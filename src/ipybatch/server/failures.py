@@ -15,11 +15,9 @@ from tornado import web
 
 from ipybatch.engine.store import failures
 from ipybatch.jupyter.messages import Errors, errors_of
-from ipybatch.server.handler import PAGE, RESOURCE, Handler, Operation, Parameter
-from ipybatch.server.refusal import Refusal
+from ipybatch.server.handler import LARGEST, RESOURCE, Handler, Operation, Parameter
 
 MOST = 2000  # of a page: all are fetched for a file
-_LARGEST = 10**16 - 1
 
 
 def _number(name: str, about: str, least: int, most: int) -> Parameter:
@@ -36,9 +34,9 @@ class FailuresHandler(Handler):
             refuses=(404, 422, 503),
             parameters=(
                 Parameter("search", "Only those with this in their key or message, in any case."),
-                _number("offset", "How many to leave out.", 0, _LARGEST),
+                _number("offset", "How many to leave out.", 0, LARGEST),
                 _number("limit", f"Items of a page, at most {MOST}.", 1, MOST),
-                _number("version", "That of the page before, so that both fit together.", 0, _LARGEST),
+                _number("version", "That of the page before, so that both fit together.", 0, LARGEST),
             ),
         )
     }
@@ -47,9 +45,8 @@ class FailuresHandler(Handler):
     @authorized("read", resource=RESOURCE)
     async def get(self, session: str) -> None:
         """Tell of some."""
-        search = self.parameter("search")
-        offset, version = self._whole("offset", 0, _LARGEST, 0), self._whole("version", 0, _LARGEST, 0)
-        limit = self._whole("limit", 1, MOST, PAGE)
+        search, limit = self.parameter("search"), self.limit(MOST)
+        offset, version = self.whole("offset", 0, LARGEST) or 0, self.whole("version", 0, LARGEST) or 0
         self.answer(await self.blocking(self._read, session, search, offset, limit, version))
 
     def _read(self, session: str, search: str, offset: int, limit: int, version: int) -> Errors:
@@ -61,10 +58,3 @@ class FailuresHandler(Handler):
             return errors_of("", search, offset, found, items)
 
         return self.services.catalogue.ask(path, None, question)
-
-    def _whole(self, name: str, least: int, most: int, default: int) -> int:
-        value = self.parameter(name, str(default))
-        if not (value.isascii() and value.isdecimal() and len(value) <= 16 and least <= int(value) <= most):
-            allowed = {"minimum": least, "maximum": most}
-            raise Refusal(422, f"{name} must be from {least} to {most:,}", field=name, value=value, allowed=allowed)
-        return int(value)

@@ -34,6 +34,7 @@ RESOURCE = "ipybatch"  # what authorization is asked for
 MOST_VALUES = 250_000  # of a body: texts and images may be large, but a million of them are a mistake, or worse
 PAGE = 100  # most entries of a page
 TYPES = "https://ipybatch.readthedocs.io/en/latest/problems"  # each status is an anchor of it
+LARGEST = 2**53 - 1  # whole number that a browser tells from the next
 _SHOWN, _LONGEST = 200, 1000  # characters of a value, and of a sentence, that an error repeats
 _BEFORE_VALUES = (b",", b"[", b"{")
 _TEXT = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
@@ -164,22 +165,27 @@ class Handler(BodyReader):
             )
         return value
 
-    def limit(self, default: int = PAGE) -> int:
+    def whole(self, name: str, least: int, most: int) -> int | None:
+        """Return a query parameter that is a whole number; None where it is not given.
+
+        Raises:
+            Refusal: It is no number from ``least`` to ``most``.
+        """
+        value = self.parameter(name)
+        if not value:
+            return None
+        if not (value.isascii() and value.isdecimal() and len(value) <= 16 and least <= int(value) <= most):
+            msg = f"{name} must be from {least} to {most:,}"
+            raise Refusal(422, msg, field=name, value=value, allowed={"minimum": least, "maximum": most})
+        return int(value)
+
+    def limit(self, most: int = PAGE) -> int:
         """Return how many entries a page has.
 
         Raises:
-            Refusal: It is no number from 1 to 100.
+            Refusal: It is no number from 1 to ``most``.
         """
-        value = self.parameter("limit", str(default))
-        if not value.isascii() or not value.isdecimal() or not 1 <= int(value[:6]) <= PAGE:
-            raise Refusal(
-                422,
-                f"limit must be from 1 to {PAGE}",
-                field="limit",
-                value=value,
-                allowed={"minimum": 1, "maximum": PAGE},
-            )
-        return int(value)
+        return self.whole("limit", 1, most) or PAGE
 
     def answer(
         self, value: Any, status: int = 200, *, headers: Mapping[str, str] | None = None, etag: bool = False

@@ -31,6 +31,7 @@ from ipybatch.server.catalogue import Catalogue
 from ipybatch.server.handler import (
     CURSOR,
     IF_NONE_MATCH,
+    LARGEST,
     LIMIT,
     PAGE,
     RESOURCE,
@@ -53,7 +54,9 @@ FILES = ("results.csv", "results.jsonl", "results.parquet")
 _STATE = Parameter("state", f"Only sessions in one of these states, with commas: {', '.join(STATES)}.")
 _NAME = Parameter("name", "Only sessions with this in their name, in any case.")
 _STATUS = Parameter("status", "Only items that ended so.", {"type": "string", "enum": list(record.STATUSES)})
-_GROUP = Parameter("group", "Only items of the group of this number.", {"type": "integer", "minimum": 0})
+_GROUP = Parameter(
+    "group", "Only items of the group of this number.", {"type": "integer", "minimum": 0, "maximum": LARGEST}
+)
 _IF_MATCH = Parameter("If-Match", "The ETag of the session as it was read; needed.", where="header")
 _LONGEST_NAME = 200  # that is looked for
 _REST = 20  # groups of a live session are read again after so many times the time that it took
@@ -228,12 +231,7 @@ class ItemsHandler(PartHandler):
     async def get(self, session: str) -> None:
         """Tell of some."""
         status = self.parameter("status", allowed=record.STATUSES)
-        group = self.parameter("group")
-        if group and not (group.isascii() and group.isdecimal() and len(group) < 16):
-            raise Refusal(
-                422, "group must be the number of a group", field="group", value=group, allowed={"minimum": 0}
-            )
-        number = int(group) if group else None
+        number = self.whole("group", 0, LARGEST)
         await self.answer_page(lambda: self.page(session, record.items, status=status, group=number, **self.paged()))
 
 
