@@ -8,6 +8,7 @@ import { clock, countedDown, duration, limit, remaining } from "./format";
 import { icon, setIcon, type IconName } from "./icons";
 import type { Context, Piece } from "./piece";
 import type { CommandName, Counts, Head } from "./schema";
+import { shownState, stateWords } from "./selection";
 import { goneWords } from "./silence";
 import { ended, tried } from "./store";
 
@@ -60,9 +61,9 @@ export class CompactPiece implements Piece {
     const passed_s = store.passed_s(now_s);
     const failures = head.counts.failed + head.counts.timeout;
     const silence = ended(head.state) ? null : this.context.gone();
-    const state = silence ? "interrupted" : head.state;
+    const state = silence ? "interrupted" : shownState(head);
     const gone = silence ? goneWords(silence, Date.now() / 1000) : "";
-    const words = gone || head.state.replace("_", " ");
+    const words = gone || stateWords(head);
     attribute(this.state, "data-is", state);
     attribute(this.state, "title", `${words} ${head.where}`.trim());
     setIcon(this.sign, state);

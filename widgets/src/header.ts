@@ -4,6 +4,7 @@ import { attribute, clipped, h, hidden, text } from "./dom";
 import { clock, countedDown } from "./format";
 import { icon, setIcon } from "./icons";
 import type { CommandName, Head } from "./schema";
+import { shownState, stateWords } from "./selection";
 import { goneWords, type Silence, type Why } from "./silence";
 import { ended } from "./store";
 
@@ -74,12 +75,12 @@ export class Header {
   patch({ head, passed_s, gone, unix_s }: Known, isPending: (name: CommandName) => boolean): void {
     const over = ended(head.state);
     const words = gone ? goneWords(gone, unix_s) : "";
-    const is = gone && !over ? "interrupted" : head.state;
+    const is = gone && !over ? "interrupted" : shownState(head);
     clipped(this.name, head.name);
     attribute(this.state, "data-is", is);
     setIcon(this.icon, is);
     // How a session has ended is known for good; that one runs is not.
-    text(this.word, gone && !over ? words : `${head.state.replace("_", " ")} ${head.where}`.trim());
+    text(this.word, gone && !over ? words : `${stateWords(head)} ${head.where}`.trim());
     clipped(this.waiting, gone || over ? (over ? words : "") : waiting(head, passed_s));
     text(this.spoken, words);
     attribute(this.buttons.get("lift")!, "title", `Ask the service again now: ${head.cool_why}`);

@@ -1,5 +1,5 @@
 // Selection: which rows are shown, and in what order.
-import type { Status } from "./schema";
+import type { Counts, Head, Status } from "./schema";
 import type { Sort } from "./sorthead";
 
 /** What a row shows: a group that ended with failures has not just completed. */
@@ -23,6 +23,17 @@ export interface Filter {
 /** The status that a row shows. */
 export function shownStatus({ status, failed }: { status: Status; failed?: number }): ShownStatus {
   return status === "completed" && failed ? "partly" : status;
+}
+
+/** The state that a session shows: one that ended with failures has not just completed. */
+export function shownState({ state, counts }: { state: Head["state"]; counts: Counts }): Head["state"] | "partly" {
+  return state === "completed" && counts.failed + counts.timeout ? "partly" : state;
+}
+
+/** How such a state is called. */
+export function stateWords(session: { state: Head["state"]; counts: Counts }): string {
+  const shown = shownState(session);
+  return shown === "partly" ? "completed with failures" : shown.replace("_", " ");
 }
 
 /** How a status is called. */

@@ -179,6 +179,17 @@ describe("updates", () => {
     close();
   });
 
+  it("tell what completed with failures from what completed", async () => {
+    const counts = { ...head().counts, pending: 0, running: 0, failed: 0, timeout: 0 };
+    const { model, el, close } = mount(update(1, { whole: true, head: head({ state: "completed", counts }) }));
+    await frame();
+    expect([words(el, ".ib-state"), el.querySelector(".ib-state")!.getAttribute("data-is")]).toEqual(["completed", "completed"]);
+    model.receive(update(2, { head: head({ state: "completed", counts: { ...counts, timeout: 1 } }) }));
+    await frame();
+    expect([words(el, ".ib-state"), el.querySelector(".ib-state")!.getAttribute("data-is")]).toEqual(["completed with failures", "partly"]);
+    close();
+  });
+
   it("say where a session runs that another process has", async () => {
     const followed = head({ where: "in process 42 on host", can: ["pause", "cancel"] });
     const { el, close } = mount(update(1, { whole: true, head: followed }));

@@ -31,7 +31,7 @@ from ipybatch.errors import EngineBusy, InputError
 from ipybatch.jupyter.messages import Ack, FromBrowser, Hello
 from ipybatch.jupyter.panel import LIVE, TICK_S, VIEW_MIME, Panel, widget_metadata
 from ipybatch.jupyter.publisher import publisher
-from ipybatch.jupyter.static_html import Sheet, marked, said, table
+from ipybatch.jupyter.static_html import Sheet, ended, said, table
 
 _STATIC = pathlib.Path(__file__).parent / "static"
 SHOWN_AT_MOST = 100  # those that run, and of those that ended the latest
@@ -151,7 +151,7 @@ class Sessions(anywidget.AnyWidget):
     def bundle(self) -> dict[str, Any]:
         """Return the display of the list: the widget, and static forms for front ends without widgets."""
         summaries = [part.session.summary for part in self._parts]
-        rows = [[said(each.name), marked(each.state), said(_outcome(each))] for each in summaries]
+        rows = [[said(each.name), ended(each), said(_outcome(each))] for each in summaries]
         sheet = Sheet([("Session", False), ("State", False), ("What happened", False)], rows)
         return {
             VIEW_MIME: {"version_major": 2, "version_minor": 0, "model_id": self.model_id},

@@ -141,7 +141,7 @@ def overview(snapshot: Snapshot, summary: Summary, *, has_breaker: bool = True) 
     reason = f'<div style="margin-top:2px;{_TEXT}">{said(summary.reason)}</div>' if summary.reason else ""
     title = (
         f'<div style="font-size:15px;{_TEXT}"><b>{said(summary.name)}</b>'
-        f'<span style="padding-left:10px"> {marked(summary.state)}</span></div>'
+        f'<span style="padding-left:10px"> {ended(summary)}</span></div>'
     )
     facts = _facts(snapshot, summary, has_breaker=has_breaker)
     return f"{title}{reason}{_bar(snapshot.counts)}{_line(snapshot.counts)}{facts}{''.join(notes)}"
@@ -177,6 +177,12 @@ def marked(state: str) -> str:
     """Return a state as a coloured mark and a word."""
     word = "with failures" if state == "partly" else state.replace("_", " ")
     return f'<span style="color:{COLOURS.get(state, _ASIDE)}">{MARKS.get(state, "")}</span> {word}'
+
+
+def ended(summary: Summary) -> str:
+    """Return a session's state as `marked` does: one that ended with failures has not just completed."""
+    is_partly = summary.state == "completed" and summary.counts.failed + summary.counts.timeout
+    return marked("partly").replace("with", "completed with") if is_partly else marked(summary.state)
 
 
 def shown_status(group: Group) -> str:

@@ -68,7 +68,7 @@ svg { display: block; width: 100%; font-size: 11px } svg text { fill: var(--soft
 svg rect { rx: 1px; fill: var(--aside) }
 .grid { stroke: var(--line) } .tried { fill: var(--busy); fill-opacity: .22; stroke: var(--busy); stroke-width: 1.2 }
 .allowed { stroke: var(--soft); stroke-dasharray: 2 3 } .opened { stroke: var(--late) }
-svg .failed { fill: var(--bad) } svg .timeout { fill: var(--late) } svg .completed { fill: var(--good) }
+svg .failed { fill: var(--bad) } svg :is(.timeout, .partly) { fill: var(--late) } svg .completed { fill: var(--good) }
 svg .running { fill: var(--busy) } svg .opened, svg .grid, svg .allowed { fill: none }
 @media print { body { padding: 0 } tr { break-inside: avoid }
   .box { overflow: visible } .sheet { min-width: 0 !important }

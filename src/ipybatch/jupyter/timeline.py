@@ -13,6 +13,7 @@ import msgspec
 
 from ipybatch.engine.data.events import BreakerMoved, Mark
 from ipybatch.engine.feed.snapshot import Group
+from ipybatch.jupyter.static_html import shown_status
 
 WIDTH, HEIGHT = 900, 180
 _LEFT, _TOP, _FOOT = 44, 8, 20
@@ -130,7 +131,7 @@ def _bars(groups: Iterable[Group], scale: Scale) -> tuple[str, int]:
         lane = min(lane, _LANES - 1)
         free_s[lane : lane + 1] = [max(until_s, free_s[lane] if lane < len(free_s) else 0.0)]
         x, end = scale.x(group.started_s), scale.x(until_s)
-        kind = "failed" if group.failed else group.status
+        kind = shown_status(group)
         if end - x > 1 or (lane, int(x), kind) not in drawn:
             drawn.add((lane, int(x), kind))
             width = max(_FINEST, end - x - 0.5)

@@ -1,10 +1,11 @@
 // Row: a session that has ended, in two lines.
 import { attribute, clipped, h, text } from "../../src/dom";
 import { icon, setIcon } from "../../src/icons";
+import { shownState, stateWords } from "../../src/selection";
 import type { SessionItem } from "../../src/wire";
 import type { Hooks } from "./hooks";
 import type { Entry } from "./sessions";
-import { costWords, elapsedWords, failedWords, ofAll, stateWords, whenWords, wholeTime } from "./told";
+import { costWords, elapsedWords, failedWords, ofAll, whenWords, wholeTime } from "./told";
 import { Tools } from "./tools";
 import type { Verbs } from "./verbs";
 
@@ -37,8 +38,8 @@ export class Row {
 
   patch({ item }: Entry): void {
     this.item = item;
-    attribute(this.node, "data-is", item.state);
-    setIcon(this.sign, item.state);
+    attribute(this.node, "data-is", shownState(item));
+    setIcon(this.sign, shownState(item));
     text(this.name, item.name);
     attribute(this.open, "title", [`${item.name}: ${stateWords(item)}`, item.reason].filter(Boolean).join("\n"));
     attribute(this.open, "aria-label", `${item.name}, ${stateWords(item)}, open`);

@@ -2,9 +2,10 @@
 import type { JupyterFrontEnd, JupyterFrontEndPlugin } from "@jupyterlab/application";
 import { IRunningSessionManagers } from "@jupyterlab/running";
 import { Signal } from "@lumino/signaling";
+import { stateWords } from "../../src/selection";
 import { ID } from "./commands";
 import { sign } from "./sign";
-import { ofAll, percent, stateWords } from "./told";
+import { ofAll, percent } from "./told";
 import { IBatch } from "./token";
 
 export const running: JupyterFrontEndPlugin<void> = {

@@ -70,11 +70,7 @@ export function wholeTime(iso: string): string {
 /** `wishlist completed: 497 of 500, 3 failed, 12 m 04 s`. */
 export function endWords(item: SessionItem): string {
   const parts = [ofAll(item), failedWords(item), elapsedWords(item, 0), item.state === "completed" ? "" : item.reason];
-  return `${item.name} ${stateWords(item)}: ${parts.filter(Boolean).join(", ")}`;
-}
-
-export function stateWords({ state }: SessionItem): string {
-  return state.replace("_", " ");
+  return `${item.name} ${item.state.replace("_", " ")}: ${parts.filter(Boolean).join(", ")}`;
 }
 
 /** The name of a notebook without its folders. */

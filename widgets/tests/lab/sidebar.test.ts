@@ -231,7 +231,7 @@ describe("the keyboard", () => {
     key("ArrowRight");
     expect(focused()).toBe("Pause n");
     key("ArrowDown");
-    expect(focused()).toBe("m, completed, open");
+    expect(focused()).toBe("m, completed with failures, open");
     expect(all("li button").filter((node) => node.tabIndex === 0)).toHaveLength(1);
     key("Home");
     expect(focused()).toBe("n, running, open");

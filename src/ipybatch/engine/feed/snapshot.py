@@ -204,7 +204,9 @@ class Snapshot(msgspec.Struct, kw_only=True):
             self.story.append((self.told, event))
 
     def _planned(self, event: events.Planned) -> None:
-        self._tell(event)
+        before = self.story[-1][1] if self.story else None
+        if not isinstance(before, events.Planned) or before.counts != event.counts:  # once when made, once when begun
+            self._tell(event)
         self.name = event.name
         self.counts = msgspec.structs.replace(event.counts)
 
