@@ -280,17 +280,25 @@ def forecast(make: Maker) -> Shown:
 
 def gemini(make: Maker) -> Shown:
     """Batch jobs that are waited for."""
+    return _seen_at(_shop_texts(make), 0.2)
+
+
+def gemini_failed(make: Maker) -> Shown:
+    """Batch jobs of which one expired, and one failed."""
+    return _seen_at(_shop_texts(make, job_faults=[None, "expire", "fail", None], batch_delay_s=(0.2, 1)), 1.0)
+
+
+def _shop_texts(make: Maker, **simulated: Any) -> Any:
     from ipybatch.gemini import generate
     from ipybatch.simulators import serve
 
     things = [
         {"id": f"{what} {thing}"} for what in ("oak", "linen", "wool") for thing in ("mug", "lamp", "vase", "bowl")
     ]
-    simulator = serve("gemini", seed=2, latency_s=0.05, batch_delay_s=(0.5, 30))
+    simulator = serve("gemini", **{"seed": 2, "latency_s": 0.05, "batch_delay_s": (0.5, 30), **simulated})
     more: dict[str, Any] = {"base_url": simulator.url, "api_key": "SIMULATED", "model": "gemini-2.5-flash"}
     more |= {"lane": "batch", "max_requests_per_job": 3, "poll_s": 0.2, "budget_usd": 0.5, "journal": make.journal()}
-    session = generate(things, template="Describe our {id}.", name="shop texts", **more)
-    return _seen_at(session, 0.2)
+    return generate(things, template="Describe our {id}.", name="shop texts", **more)
 
 
 def refresh(make: Maker) -> Shown:
@@ -337,6 +345,7 @@ STATES: dict[str, Callable[[Maker], Shown]] = {
     "interrupted": interrupted,
     "forecast": forecast,
     "gemini": gemini,
+    "gemini-failed": gemini_failed,
     "refresh": refresh,
 }
 

@@ -218,4 +218,4 @@ def test_a_job_tells_how_many_of_its_items_go_into_another_one():
 
 def test_a_running_job_tells_how_far_it_is():
     running = show(state="running", remote="batches/1", counts={"requests": 20, "pending": 15})
-    assert running.extra == {"Remote": "batches/1", "State": "running 5/20", "Expires in": ""}
+    assert running.extra == {"Remote": "1", "State": "running 5/20", "Expires in": ""}

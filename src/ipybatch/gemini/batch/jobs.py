@@ -356,7 +356,7 @@ def _taken_over(job: Job) -> Fenced:
 def _extra(job: Job, state: str) -> events.Extra:
     expires_s = job.expires_s
     until = "" if expires_s is None else time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(expires_s))
-    return {"Remote": job.remote, "State": state, EXPIRES: until}
+    return {"Remote": job.remote.removeprefix("batches/"), "State": state, EXPIRES: until}
 
 
 def _resolve(written: asyncio.Future[Any], result: Any, error: JournalError | None) -> None:
