@@ -4,6 +4,7 @@ settings            Settings, the same for every partition
 data/               the user's table: its columns, its clean rows, its partitions
 models/             from a partition's rows to its forecasts and intervals
 forecast_files      the forecasts on disk
+training            from a table to what its processes are given, for forecast() and evaluate()
 training_facts      what the panel shows of a forecast that is made
 session             forecast() and ForecastSession
 analysis            analyze(): what a forecast would take, before it is made

@@ -20,16 +20,17 @@ from ipybatch.engine.data import events
 from ipybatch.engine.data.events import Status
 from ipybatch.engine.data.fact import Fact
 from ipybatch.engine.data.outcome import Outcome
-from ipybatch.engine.data.policy import Limits, Retry, check_count
+from ipybatch.engine.data.policy import Limits, Retry
 from ipybatch.engine.data.spec import Backend
 from ipybatch.engine.run.attempt import Attempt
 from ipybatch.errors import InputError
-from ipybatch.forecast.data.partitions import ADVICE, BadRow, Partition, partition
-from ipybatch.forecast.data.table import read_table, settings_of
+from ipybatch.forecast.data.partitions import ADVICE, BadRow, Partition
+from ipybatch.forecast.data.table import read_table
 from ipybatch.forecast.forecast_files import ForecastFiles, check_output, write
-from ipybatch.forecast.models.model_registry import described, packages
-from ipybatch.forecast.models.model_selection import PRELOAD, run_partition
+from ipybatch.forecast.models.model_registry import described
+from ipybatch.forecast.models.model_selection import run_partition
 from ipybatch.forecast.settings import Settings
+from ipybatch.forecast.training import prepare, runner_of
 from ipybatch.forecast.training_facts import TrainingFacts
 from ipybatch.session.arguments import Arguments
 from ipybatch.session.session import BatchSession
@@ -185,21 +186,23 @@ def forecast(
     """
     about = recordable(locals(), _RECORDED)
     table = read_table(demand, columns=columns, freq=freq)
-    cut = partition(
+    cut, settings = prepare(
         table,
+        horizon=horizon,
         by=by,
         max_rows=max_rows,
         max_partitions=max_partitions,
+        split_series=split_series,
         sites=sites,
         parts=parts,
-        split_series=split_series,
+        models=models,
+        level=level,
+        integer=integer,
+        known=known,
+        select=select,
     )
-    settings = settings_of(table, horizon, models=models, level=level, integer=integer, known=known, select=select)
-    if workers is not None:
-        check_count("workers", workers, low=1)
-    runner = backend or Processes(workers)
+    runner = runner_of(backend, workers, memory_mb=memory_mb, timeout_s=timeout_s, models=settings.models)
     if isinstance(runner, Processes | Dask):
-        runner = runner.within(memory_mb=memory_mb, timeout_s=timeout_s, preload=(*PRELOAD, *packages(settings.models)))
         workers = workers or runner.workers
     given = {field: value for field, value in arguments.items() if value is not None}
     defaults: dict[str, Any] = {"limits": Limits(concurrency=workers or processors()), "retry": Retry(attempts=1)}

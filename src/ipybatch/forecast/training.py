@@ -1,0 +1,88 @@
+"""Training: what `forecast` and `evaluate` do alike between a table and its partitions' processes.
+
+    table --prepare--> partitions, settings --runner_of--> processes, in each of them `run_partition`
+
+`evaluate` prepares the table as it was known at each origin, so that what it measures is what `forecast` would have
+delivered there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from typing import Any, NamedTuple
+
+from ipybatch.backends.dask import Dask
+from ipybatch.backends.process.backend import Processes
+from ipybatch.engine.data.policy import check_count
+from ipybatch.engine.data.spec import Backend
+from ipybatch.forecast.data.partitions import Cut, partition
+from ipybatch.forecast.data.table import Table, settings_of
+from ipybatch.forecast.models.model_registry import packages
+from ipybatch.forecast.models.model_selection import PRELOAD
+from ipybatch.forecast.settings import Settings
+
+
+class Prepared(NamedTuple):
+    """A table that is ready to be trained.
+
+    Attributes:
+        cut: Its partitions, and the notes on them.
+        settings: The same for every partition.
+    """
+
+    cut: Cut
+    settings: Settings
+
+
+def prepare(
+    table: Table,
+    *,
+    horizon: int,
+    by: Any,
+    max_rows: int,
+    max_partitions: int,
+    split_series: bool,
+    sites: Collection[Any] | None,
+    parts: Collection[Any] | None,
+    models: Iterable[Any] | None,
+    **settings: Any,
+) -> Prepared:
+    """Return a table's partitions and the settings of their training; the arguments are those of `forecast`.
+
+    Args:
+        settings: Fields of `Settings`: level, integer, known, select.
+
+    Raises:
+        InputError: An argument is invalid, or a row that cannot be used belongs in no partition.
+    """
+    cut = partition(
+        table,
+        by=by,
+        max_rows=max_rows,
+        max_partitions=max_partitions,
+        sites=sites,
+        parts=parts,
+        split_series=split_series,
+    )
+    return Prepared(cut, settings_of(table, horizon, models=models, **settings))
+
+
+def runner_of(
+    backend: Backend | None,
+    workers: int | None,
+    *,
+    memory_mb: float | None,
+    timeout_s: float | None,
+    models: Iterable[Any],
+) -> Backend:
+    """Return the backend that trains: the user's or processes, with the limits and modules that it has not itself.
+
+    Raises:
+        InputError: A limit is out of range.
+    """
+    if workers is not None:
+        check_count("workers", workers, low=1)
+    runner = backend or Processes(workers)
+    if isinstance(runner, Processes | Dask):
+        return runner.within(memory_mb=memory_mb, timeout_s=timeout_s, preload=(*PRELOAD, *packages(models)))
+    return runner
