@@ -22,7 +22,8 @@ import pandas as pd
 
 from ipybatch.engine.data.policy import check_count
 from ipybatch.errors import InputError, Permanent
-from ipybatch.forecast.data.table import Problem, Table, refuse
+from ipybatch.forecast.data.problems import Problem, refuse
+from ipybatch.forecast.data.table import Table
 
 By = str | Callable[[pd.DataFrame], Any] | None
 MAX_ROWS = 2000

@@ -1,54 +1,27 @@
 """Table of a user's demand: its clean rows, and the problems of the others.
 
-A row that cannot be used is left out of the frame and stands among the problems, by column, row and value:
+    reading --> columns --> names, dates, numbers --> problems --> Table
 
-    Invalid date format '31/13/2025' in row 4102
-
-Rows are counted as the user sees them: in a CSV file as a spreadsheet does, where the titles are row 1; in a frame by
-position from 0, what ``demand.iloc[row]`` takes.
+A row that cannot be used is left out of the frame and stands among the problems, by column, row and value.
 """
 
 from __future__ import annotations
 
-import io
-import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-import msgspec
 import numpy as np
 import pandas as pd
 
-from ipybatch.errors import InputError, MissingExtra
+from ipybatch.errors import InputError
 from ipybatch.forecast.data.columns import OURS, check_freq, find_columns, infer_freq, read_dates, span
+from ipybatch.forecast.data.names import Keys, read_names
+from ipybatch.forecast.data.problems import TOLD, Problem, find_problems, refuse, tell
+from ipybatch.forecast.data.reading import Raw, read
 from ipybatch.forecast.settings import AUTO, Freq, Settings
 
-_TOLD = 5  # problems in one message
-
-
-class Problem(msgspec.Struct, frozen=True):
-    """A problem of one cell, as one line of text.
-
-    Attributes:
-        column: The user's name of the column.
-        row: Its row, counted as the user does.
-        value: The cell's text.
-        reason: The problem, with the value.
-        site: The row's site; None if it is missing.
-        part: The row's part; None if it is missing.
-    """
-
-    column: str
-    row: int
-    value: str
-    reason: str
-    site: str | int | None = None
-    part: str | int | None = None
-
-    def __str__(self) -> str:
-        return f"{self.reason} in row {self.row}"
+__all__ = ["Problem", "Table", "read_table", "refuse", "settings_of", "tell"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -91,9 +64,10 @@ def read_table(demand: Any, *, columns: Mapping[str, Any] | None = None, freq: F
     check_freq(freq)
     if isinstance(demand, Table):
         return demand
-    raw, first = _raw(demand)
-    cells = _cells(raw, find_columns(list(raw.columns), columns), first)
-    problems = _problems(cells)
+    given = read(demand)
+    raw = given.frame
+    cells = _cells(given, find_columns(list(raw.columns), columns))
+    problems = find_problems(raw, cells.names, cells.keys, cells.row_of, cells.wrong)
     used = np.flatnonzero(~cells.is_wrong)
     if not len(raw):
         msg = "demand must have rows, got none: look whether the file is the right one"
@@ -133,32 +107,6 @@ def settings_of(table: Table, horizon: int, *, models: Iterable[Any] | None = No
     )
 
 
-def refuse(problems: Sequence[Problem]) -> None:
-    """Refuse a table with problems.
-
-    Raises:
-        InputError: There are problems; names the first few, each with its row.
-    """
-    if problems:
-        msg = f"demand must have no row that cannot be used, got {tell(problems)}: correct or drop these rows"
-        raise InputError(msg)
-
-
-def tell(problems: Sequence[Problem | str]) -> str:
-    """Return the first problems as one line."""
-    rest = f" and {len(problems) - _TOLD:,} more" if len(problems) > _TOLD else ""
-    return "; ".join(map(str, problems[:_TOLD])) + rest
-
-
-@dataclass(frozen=True, slots=True)
-class _Keys:
-    """A column of names as numbers: in the order of the names, -1 for missing."""
-
-    codes: Any
-    names: pd.Index[Any]
-    stripped: int
-
-
 @dataclass(frozen=True, slots=True)
 class _Cells:
     """The four columns as they were read, a value for every row of the user's.
@@ -175,7 +123,7 @@ class _Cells:
 
     raw: pd.DataFrame
     names: dict[str, Any]
-    keys: dict[str, _Keys]
+    keys: dict[str, Keys]
     dates: Any
     quantities: Any
     row_of: Any
@@ -192,8 +140,9 @@ class _Cells:
         return [name for name in self.raw.columns if name not in set(self.names.values())]
 
 
-def _cells(raw: pd.DataFrame, names: dict[str, Any], first: int) -> _Cells:
-    keys = {ours: _keys(raw[names[ours]]) for ours in ("site", "part")}
+def _cells(given: Raw, names: dict[str, Any]) -> _Cells:
+    raw = given.frame
+    keys = {ours: read_names(raw[names[ours]]) for ours in ("site", "part")}
     dates = read_dates(raw[names["date"]], str(names["date"])).to_numpy()
     quantities = pd.to_numeric(raw[names["quantity"]], errors="coerce").astype("float64").to_numpy()
     wrong = {
@@ -202,103 +151,7 @@ def _cells(raw: pd.DataFrame, names: dict[str, Any], first: int) -> _Cells:
         "date": np.isnat(dates),
         "quantity": ~(np.isfinite(quantities) & (quantities >= 0)),
     }
-    return _Cells(raw, names, keys, dates, quantities, raw.index.to_numpy() + first, wrong)
-
-
-def _keys(values: pd.Series[Any]) -> _Keys:
-    """Number the names of a column, without the blanks around them; whole numbers stay numbers."""
-    codes, found = pd.factorize(values)
-    distinct = np.asarray(found, dtype=object)  # Arrow's texts are slow to go through one by one
-    plain = [_plain(value) for value in distinct]
-    kinds = {type(name) for name in plain if name != ""}
-    names = plain if kinds == {int} else [str(name) for name in plain]
-    known = sorted({name for name in names if name != ""})
-    rank = {name: at for at, name in enumerate(known)}
-    to_rank = np.array([*(rank.get(name, -1) for name in names), -1], dtype=np.int64)
-    is_stripped = np.array([*(isinstance(old, str) and old != old.strip() != "" for old in distinct), False])
-    return _Keys(to_rank[codes], pd.Index(known), int(is_stripped[codes].sum()))
-
-
-def _plain(value: Any) -> str | int:
-    if isinstance(value, str):
-        return value.strip()
-    if isinstance(value, int | np.integer) and not isinstance(value, bool):
-        return int(value)
-    if isinstance(value, float | np.floating) and float(value).is_integer():
-        return int(value)  # whole numbers of a column that had gaps
-    return str(value)
-
-
-def _raw(demand: Any) -> tuple[pd.DataFrame, int]:
-    """Return the table as it is, numbered from 0, and what to add for the user's row."""
-    if isinstance(demand, pd.DataFrame):
-        return demand.reset_index(drop=True), 0
-    if isinstance(demand, str | os.PathLike) and Path(demand).suffix.lower() == ".parquet":
-        try:
-            return pd.read_parquet(demand).reset_index(drop=True), 0
-        except ImportError:
-            raise MissingExtra("forecast") from None
-        except (OSError, ValueError) as error:
-            raise _unread(str(demand), error) from None
-    if isinstance(demand, str | os.PathLike) or hasattr(demand, "read"):
-        return _read_csv(demand), 2
-    msg = f"demand must be a DataFrame or the path of a .csv or .parquet file, got {type(demand).__name__}"
-    raise InputError(msg)
-
-
-def _read_csv(source: Any) -> pd.DataFrame:
-    """Return the file's cells as text, without the rows that are blank; their numbers stay."""
-    name = str(source) if isinstance(source, str | os.PathLike) else getattr(source, "name", "the file")
-    try:
-        data = Path(source).read_bytes() if isinstance(source, str | os.PathLike) else source.read()
-        head = data.split(b"\n", 1)[0]
-        sep = max(",;\t|", key=lambda mark: head.count(mark.encode()))
-        cells = pd.read_csv(
-            io.BytesIO(data), sep=sep, dtype=str, keep_default_na=False, skip_blank_lines=False, encoding="utf-8-sig"
-        )
-    except (OSError, UnicodeDecodeError, ValueError) as error:  # pandas' own errors are ValueErrors
-        raise _unread(name, error) from None
-    return cells[(cells != "").any(axis=1)] if len(cells) else cells
-
-
-def _unread(name: str, error: Exception) -> InputError:
-    why = error.strerror if isinstance(error, OSError) and error.strerror else str(error).strip()
-    return InputError(f"demand must be a table that can be read (.csv in UTF-8, or .parquet), got {name!r}: {why}")
-
-
-def _problems(cells: _Cells) -> list[Problem]:
-    found = []
-    for at in np.flatnonzero(cells.is_wrong).tolist():
-        site, part = (_key_at(cells.keys[ours], at) for ours in ("site", "part"))
-        for ours in OURS:
-            if cells.wrong[ours][at]:
-                value = cells.raw[cells.names[ours]].iloc[at]
-                shown = "" if _is_missing(value) else str(value)
-                name, row = str(cells.names[ours]), int(cells.row_of[at])
-                found.append(Problem(name, row, shown, _reason(ours, value, shown), site, part))
-    return found
-
-
-def _key_at(keys: _Keys, at: int) -> str | int | None:
-    """Return a name as Python's own number or text, which JSON can hold."""
-    if keys.codes[at] < 0:
-        return None
-    name = keys.names[keys.codes[at]]
-    return name.item() if isinstance(name, np.generic) else name  # type: ignore[no-any-return]  # numpy's
-
-
-def _reason(ours: str, value: Any, shown: str) -> str:
-    if not shown.strip():
-        return f"Missing {ours}"
-    short = shown if len(shown) <= 40 else f"{shown[:39]}…"
-    if ours == "date":
-        return f"Invalid date format {short!r}"
-    number = pd.to_numeric(pd.Series([value]), errors="coerce").iloc[0]
-    return f"Negative {ours} {short}" if number < 0 and np.isfinite(number) else f"Invalid {ours} {short!r}"
-
-
-def _is_missing(value: Any) -> bool:
-    return value is None or value is pd.NaT or value is pd.NA or (isinstance(value, float) and np.isnan(value))
+    return _Cells(raw, names, keys, dates, quantities, raw.index.to_numpy() + given.first, wrong)
 
 
 def _sorted(cells: _Cells, used: Any) -> tuple[Any, Any]:
@@ -337,10 +190,10 @@ def _lonely(cells: _Cells, kept: Any) -> list[str]:
     sites = cells.keys["site"]
     codes = sites.codes[kept]
     lonely = np.flatnonzero(np.bincount(codes, minlength=len(sites.names)) == 1).tolist()
-    rows = [cells.row_of[kept[np.flatnonzero(codes == site)[0]]] for site in lonely[:_TOLD]]
+    rows = [cells.row_of[kept[np.flatnonzero(codes == site)[0]]] for site in lonely[:TOLD]]
     told = [f"{sites.names[site]} (row {row})" for site, row in zip(lonely, rows, strict=False)]
     if not told:
         return []
-    more = f" and {len(lonely) - _TOLD:,} more" if len(lonely) > _TOLD else ""
+    more = f" and {len(lonely) - TOLD:,} more" if len(lonely) > TOLD else ""
     one = "site has" if len(lonely) == 1 else "sites have"
     return [f"{len(lonely):,} {one} one row only, and forecasts that rest on little: {', '.join(told)}{more}"]
