@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ipybatch import InputError
+from ipybatch.forecast import forecast_files, worker
 from ipybatch.forecast.forecast_files import COLUMNS, ForecastFiles, check_output, write
 
 DAYS = pd.date_range("2025-09-01", periods=2, freq="D")
@@ -87,3 +88,31 @@ def test_no_cell_of_a_written_csv_is_a_formula(tmp_path):
 def test_an_output_that_cannot_be_written_is_refused(tmp_path, name, said):
     with pytest.raises(InputError, match=said):
         check_output(tmp_path / name)
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet", ".jsonl"])
+@pytest.mark.parametrize("count", [0, 3])
+def test_the_whole_is_written_as_it_is_read(files, tmp_path, monkeypatch, suffix, count):
+    """Some rows at a time, from files that number their words each by itself: the same file as of one frame."""
+    monkeypatch.setattr(forecast_files, "_WRITTEN", 3)
+    made = [
+        forecasts("=1+1" if at else "Sofifi", [f"P{part}" for part in range(9)], models=["ses", f"m{at}"][at % 2 :])
+        for at in range(count)
+    ]
+    names = [files.put(str(at), f"{at:012d}", frame) for at, frame in enumerate(made)]
+    files.write(names, tmp_path / f"streamed{suffix}")
+    write(files.read(names), tmp_path / f"whole{suffix}")
+    if suffix == ".parquet":
+        streamed, whole = (pd.read_parquet(tmp_path / f"{name}.parquet") for name in ("streamed", "whole"))
+        pd.testing.assert_frame_equal(streamed, whole, check_categorical=False)
+    else:
+        assert (tmp_path / f"streamed{suffix}").read_bytes() == (tmp_path / f"whole{suffix}").read_bytes()
+
+
+def test_rows_are_there_while_a_partition_is_trained(files, tmp_path):
+    """What its process reads is what the session has; nothing of it stays."""
+    frame = pd.DataFrame({"site": pd.Categorical(["a", "b"]), "part": [1, 2], "date": DAYS, "quantity": [1.0, 2.0]})
+    with files.rows("Sofifi") as path:
+        worker.write_rows(frame, path)
+        pd.testing.assert_frame_equal(worker.read(path), frame)
+    assert list(tmp_path.rglob("*.arrow")) == []

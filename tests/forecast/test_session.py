@@ -1,5 +1,10 @@
 """Sessions that forecast: isolated partitions, all or nothing."""
 
+import asyncio
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -12,6 +17,8 @@ from ipybatch.forecast import ForecastSession, forecast
 from ipybatch.forecast.data.partitions import ADVICE
 from ipybatch.forecast.forecast_files import COLUMNS
 from tests.works import Elsewhere
+
+ROOT = Path(__file__).parents[2]
 
 
 def demand(sites=("Ambon", "Palu", "Sofifi"), days=40, parts=4):
@@ -366,6 +373,81 @@ def test_a_file_without_a_record_goes_when_a_run_ends(session, journal):
     stopped = session(changed(), backend=Inline(["Palu"]), on_failure="stop")
     assert stopped.run().state == "failed"
     assert kept(journal) == {name for name in names if not name.startswith("palu")}
+
+
+LIGHT = ("ipybatch.forecast.worker",)  # without scikit-learn, which takes a second to import
+
+
+class Weighing(Processes):
+    """Processes that say how many bytes are sent to each of them."""
+
+    def __init__(self):
+        super().__init__(1, preload=LIGHT)
+        self.sent = []
+
+    def within(self, **_):
+        return self
+
+    async def exchange(self, parts):
+        self.sent.append(sum(memoryview(part).nbytes for part in parts))
+        answer, ended = await super().exchange(parts)
+        self.sent.append(sum(map(len, answer)))
+        return answer, ended
+
+
+def test_a_process_reads_its_own_rows_and_writes_its_own_forecasts(session, journal):
+    """Neither travels between the processes: what does is small, however many rows a partition has."""
+    backend = Weighing()
+    made = session(demand(["Ambon"], days=200, parts=40), backend=backend, horizon=100)
+    assert made.run().counts.completed == 1
+    assert len(made.results()) == 4000
+    assert max(backend.sent) < 4000
+    assert kept(journal) == set(made.partitions()["file"])
+
+
+def test_no_rows_stay_of_a_partition_that_fails(session, journal):
+    made = session(demand(["Ambon"]), models=[Endless()], backend=Processes(1, preload=LIGHT), timeout_s=0.5)
+    assert made.run().state == "rolled_back"
+    assert left_behind(journal) == []
+
+
+def test_no_rows_stay_of_a_partition_that_is_cancelled(session, journal):
+    made = session(demand(["Ambon"]), models=[Endless()], backend=Processes(1, preload=LIGHT), on_failure="stop")
+
+    async def cell():
+        made.start()
+        await appeared(journal)
+        made.cancel()
+        await made
+
+    asyncio.run(cell())
+    assert left_behind(journal) == []
+
+
+async def appeared(journal):
+    """Wait for the rows of a partition, and return their file."""
+    async with asyncio.timeout(30):
+        while not (found := list(journal.parent.rglob("*.rows.arrow"))):  # noqa: ASYNC110  # another process's
+            await asyncio.sleep(0.01)
+    return found[0]
+
+
+KILLED = """
+import sys
+from tests.forecast.test_session import LIGHT, Endless, Processes, demand, forecast
+backend = Processes(1, preload=LIGHT)
+forecast(demand(["Ambon"]), horizon=5, models=[Endless()], backend=backend, journal=sys.argv[1]).run()
+"""
+
+
+def test_rows_that_a_killed_session_left_are_deleted_by_the_next(session, journal):
+    with subprocess.Popen([sys.executable, "-c", KILLED, str(journal)], cwd=ROOT) as killed:
+        left = asyncio.run(appeared(journal))
+        killed.kill()
+    assert left.exists()
+    again = session(demand(["Ambon"]))
+    assert again.run().state == "completed"
+    assert not left.exists()
 
 
 # Opened again

@@ -1,8 +1,11 @@
 """Files of the forecasts of finished partitions, and the whole forecast read from them.
 
-One folder per session beside the journal, one file per partition, written
-atomically. Files that no recorded partition refers to are deleted when a run
-has ended.
+    rows of a partition --> sofifi-1c9f.rows.arrow     while it is trained
+    its forecasts       --> sofifi-1c9f-<digest>.arrow until a run ends that does not refer to it
+
+One folder per session beside the journal; every file is whole or not there. What no recorded partition refers to is
+deleted when a run begins and when it has ended. The whole forecast is read a column at a time, or written to another
+file some rows at a time: it may be larger than what the memory holds twice.
 """
 
 from __future__ import annotations
@@ -10,23 +13,25 @@ from __future__ import annotations
 import hashlib
 import re
 import shutil
-from collections.abc import Callable, Iterable
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import pandas as pd
 
 from ipybatch.engine.data.result_columns import safe_cell
 from ipybatch.engine.store.atomic_write import draft_of
-from ipybatch.errors import InputError, MissingExtra
+from ipybatch.errors import InputError
+from ipybatch.forecast import worker
+from ipybatch.forecast.worker import arrow
 from ipybatch.frames import SUFFIXES
 
 KEYS = ("site", "part")
-COLUMNS = (*KEYS, "date", "forecast", "lo", "hi", "model_used", "reason")
-
-T = TypeVar("T")
+WORDS = ("model_used", "reason")
+COLUMNS = (*KEYS, "date", "forecast", "lo", "hi", *WORDS)
+_WRITTEN = 500_000  # rows at a time
 
 
 class ForecastFiles:
@@ -40,17 +45,30 @@ class ForecastFiles:
     def __init__(self, journal: Path, session: str) -> None:
         self._folder = journal.parent / f"{journal.stem}-forecasts" / _slug(session)
 
+    def path(self, partition: str, digest: str) -> Path:
+        """Return where a partition's forecasts are written; `read` finds them by the name."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        return self._folder / f"{_slug(partition)}-{digest[:12]}.arrow"
+
+    @contextmanager
+    def rows(self, partition: str) -> Iterator[Path]:
+        """Give the file from which a partition's process reads its rows, and delete it when that has ended."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        path = self._folder / f"{_slug(partition)}.rows.arrow"
+        try:
+            yield path
+        finally:
+            path.unlink(missing_ok=True)
+
     def put(self, partition: str, digest: str, frame: pd.DataFrame) -> str:
         """Write a partition's forecasts and return the name of their file.
 
         Raises:
             MissingExtra: pyarrow is not installed.
         """
-        self._folder.mkdir(parents=True, exist_ok=True)
-        name = f"{_slug(partition)}-{digest[:12]}.arrow"
-        with draft_of(self._folder / name) as draft:
-            _arrow(lambda: frame.to_feather(draft))
-        return name
+        path = self.path(partition, digest)
+        worker.write(frame, path)
+        return path.name
 
     def read(self, names: Iterable[str]) -> pd.DataFrame:
         """Return the forecasts of these files as one frame; model_used and reason are categories.
@@ -61,7 +79,22 @@ class ForecastFiles:
         paths = [self._folder / name for name in names]
         if not paths:
             return pd.DataFrame(columns=list(COLUMNS))
-        return pd.DataFrame({name: _arrow(partial(_column, paths, name)) for name in COLUMNS}, copy=False)
+        return pd.DataFrame({name: arrow(partial(_column, paths, name)) for name in COLUMNS}, copy=False)
+
+    def write(self, names: Iterable[str], path: Path) -> None:
+        """Write the forecasts of these files to a .csv, .parquet or .jsonl file, atomically; some rows at a time.
+
+        Raises:
+            MissingExtra: pyarrow is not installed.
+        """
+        paths = [self._folder / name for name in names]
+        if not paths:
+            write(self.read(()), path)
+            return
+        with draft_of(path) as draft:
+            arrow(
+                lambda: _write_parquet(paths, draft) if path.suffix == ".parquet" else _write_text(paths, draft, path)
+            )
 
     def keep(self, names: Iterable[str]) -> None:
         """Delete all files but these; the folder too when there are none."""
@@ -91,7 +124,7 @@ def write(frame: pd.DataFrame, path: Path) -> None:
         if path.suffix == ".csv":
             safe(frame).to_csv(draft, index=False, lineterminator="\r\n")
         elif path.suffix == ".parquet":
-            _arrow(lambda: frame.to_parquet(draft, index=False))
+            arrow(lambda: frame.to_parquet(draft, index=False))
         else:
             frame.to_json(draft, orient="records", lines=True, date_format="iso")
 
@@ -129,11 +162,70 @@ def _column(paths: list[Path], name: str) -> pd.Series[Any]:
     return whole
 
 
-def _arrow(act: Callable[[], T]) -> T:
+def _write_parquet(paths: Sequence[Path], draft: Path) -> None:
+    from pyarrow import parquet
+
+    writer = None
     try:
-        return act()
-    except ImportError:
-        raise MissingExtra("forecast") from None
+        for table in _tables(paths):
+            writer = writer or parquet.ParquetWriter(draft, table.schema)
+            writer.write_table(table, row_group_size=_WRITTEN)
+    finally:
+        if writer is not None:
+            writer.close()
+
+
+def _write_text(paths: Sequence[Path], draft: Path, path: Path) -> None:
+    is_csv = path.suffix == ".csv"
+    with draft.open("w", encoding="utf-8", newline="") as file:
+        for number, table in enumerate(_tables(paths)):
+            frame = table.to_pandas()
+            if is_csv:
+                safe(frame).to_csv(file, index=False, header=number == 0, lineterminator="\r\n")
+            else:
+                frame.to_json(file, orient="records", lines=True, date_format="iso")
+
+
+def _tables(paths: Sequence[Path]) -> Iterator[Any]:
+    """Yield the forecasts of all files, some rows at a time, all of one schema: names as text, words numbered alike."""
+    import pyarrow as pa
+
+    words = {name: _words(paths, name) for name in WORDS}
+    for path in paths:
+        with pa.memory_map(str(path)) as source:
+            reader = pa.ipc.open_file(source)
+            count = reader.num_record_batches
+            step = max(1, _WRITTEN // max(1, reader.get_batch(0).num_rows)) if count else 1
+            for begin in range(0, count, step):
+                batches = [reader.get_batch(at) for at in range(begin, min(begin + step, count))]
+                table = pa.Table.from_batches(batches)
+                yield pa.table({name: _plain(table.column(name), words.get(name)) for name in COLUMNS})
+
+
+def _words(paths: Sequence[Path], name: str) -> Any:
+    """Return all values of a column of words, once each; few in every file."""
+    import pyarrow as pa
+    from pyarrow import feather
+
+    columns = [feather.read_table(path, columns=[name]).column(0) for path in paths]
+    found = {word: None for column in columns for chunk in column.chunks[:1] for word in chunk.dictionary.to_pylist()}
+    return pa.array(list(found), columns[0].type.value_type)
+
+
+def _plain(column: Any, words: Any) -> Any:
+    """Return a column as in all other files: names as they are, words by their number among all words."""
+    import pyarrow as pa
+    from pyarrow import compute
+
+    if not pa.types.is_dictionary(column.type):
+        return column
+    if words is None:
+        return column.cast(column.type.value_type)
+    chunks = []
+    for chunk in column.chunks:
+        number = compute.index_in(chunk.dictionary, words).cast(pa.int32())
+        chunks.append(pa.DictionaryArray.from_arrays(number.take(chunk.indices), words))
+    return pa.chunked_array(chunks)
 
 
 def _slug(name: str) -> str:

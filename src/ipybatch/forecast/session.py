@@ -24,9 +24,10 @@ from ipybatch.engine.data.policy import Limits, Retry
 from ipybatch.engine.data.spec import Backend
 from ipybatch.engine.run.attempt import Attempt
 from ipybatch.errors import InputError
+from ipybatch.forecast import worker
 from ipybatch.forecast.data.partitions import ADVICE, BadRow, Partition
 from ipybatch.forecast.data.table import read_table
-from ipybatch.forecast.forecast_files import ForecastFiles, check_output, write
+from ipybatch.forecast.forecast_files import ForecastFiles, check_output
 from ipybatch.forecast.models.model_registry import described
 from ipybatch.forecast.models.model_selection import run_partition
 from ipybatch.forecast.settings import Settings
@@ -79,12 +80,7 @@ class ForecastSession(BatchSession):
         if with_items:
             msg = "with_items must be False for a forecast, whose rows are not its items: use partitions()"
             raise InputError(msg)
-        rows = self.partitions()
-        done = rows[rows["status"] == "completed"]
-        files = self._recorded.files
-        if self._recorded.is_all_or_nothing and (self.state == "rolled_back" or len(done) < len(rows)):
-            return files.read(())
-        return files.read(done["file"] if len(done) else ())
+        return self._recorded.files.read(self._delivered())
 
     def save(self, path: str | Path) -> Path:
         """Write the forecast to a .csv, .parquet or .jsonl file, atomically, and return its path.
@@ -96,8 +92,15 @@ class ForecastSession(BatchSession):
         """
         found = check_output(path)
         assert found is not None
-        write(self.results(), found)
+        self._recorded.files.write(self._delivered(), found)
         return found
+
+    def _delivered(self) -> list[str]:
+        """Return the names of the files of which the forecast consists."""
+        rows = self.partitions()
+        done = rows[rows["status"] == "completed"]
+        is_kept_back = self._recorded.is_all_or_nothing and (self.state == "rolled_back" or len(done) < len(rows))
+        return [] if is_kept_back or not len(done) else done["file"].tolist()
 
     def finished(self) -> set[str]:
         """Return the names of the completed partitions.
@@ -336,16 +339,22 @@ class Forecasting(RecordedForecast):
         self._tell(part, "running")
         if part.problems:
             raise BadRow(part.problems[0])
+        train = self._train_by_file if isinstance(self._backend, Processes) else self._train_by_value
+        return await train(part)
+
+    async def _train_by_file(self, part: Partition) -> dict[str, Any]:
+        """Train a partition in a process of this machine, which reads its rows and writes its forecasts itself."""
+        path = self.files.path(part.name, part.digest)
+        with self.files.rows(part.name) as rows:
+            await asyncio.to_thread(lambda: worker.write_rows(part.frame, rows))
+            figures = await self._backend.run(worker.train, (rows, self._settings, path))
+        return {**figures, "file": path.name}
+
+    async def _train_by_value(self, part: Partition) -> dict[str, Any]:
+        """Train a partition wherever the backend does, which may be where these files are not."""
         made = await self._backend.run(run_partition, (part.frame, self._settings))
         file = await asyncio.to_thread(self.files.put, part.name, part.digest, made)
-        used = made["model_used"].value_counts()
-        return {
-            "rows": len(made),
-            "series": len(made) // self._settings.horizon,
-            "coverage": made.attrs.get("coverage"),
-            "models": {str(model): int(rows) // self._settings.horizon for model, rows in used.items() if rows},
-            "file": file,
-        }
+        return {**worker.figures(made, self._settings.horizon), "file": file}
 
     def facts(self, *, is_over: bool) -> list[Fact]:
         """Return processes busy, memory of the largest, the slowest partition, and the time."""
