@@ -31,6 +31,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 import numpy as np
 import pandas as pd
 
@@ -66,25 +67,59 @@ def run_partition(frame: pd.DataFrame, settings: Settings) -> pd.DataFrame:
     Raises:
         InputError: The rows do not span one whole period.
     """
-    series = series_of(frame, settings.freq, start=settings.start, end=settings.end)
-    models = candidates(settings)
-    trials = try_models(series, models, settings.horizon, settings.origins)
-    choice = choose(series, trials, tuple(models), settings.select)
-    forecast = np.zeros((len(series.keys), settings.horizon))
-    for number, name in enumerate(choice.names):
-        rows = np.flatnonzero(choice.best == number)
-        if len(rows):  # only models that a series got are run
-            models[name].fit(series, settings.horizon)
-            forecast[rows] = models[name].predict(series, settings.horizon)[rows]
-    forecast = np.maximum(forecast, 0.0)
-    widths = widths_of(trials, choice, settings.level)
-    lo, hi = widths.around(forecast, series.values)
-    if settings.integer:
-        forecast, lo, hi = whole(forecast), np.floor(lo), np.ceil(hi)
-        lo, hi = np.minimum(lo, forecast), np.maximum(hi, forecast)
-    made = _frame(series, choice, forecast, lo, hi)
-    made.attrs = {"note": _NOTE, "coverage": None if np.isnan(widths.coverage) else widths.coverage}
-    return made
+    return Tried(frame, settings).forecast()
+
+
+class Tried:
+    """A partition whose models were tried on its past.
+
+    `run_partition` makes one forecast of it, by the choice among all its models. An evaluation also makes those of each
+    model by itself, of the same trials and fits.
+
+    Args:
+        frame: The partition's clean rows.
+        settings: Of the forecast.
+        beside: Names of models that are tried too, and that the forecast does not choose from.
+
+    Raises:
+        InputError: The rows do not span one whole period.
+    """
+
+    def __init__(self, frame: pd.DataFrame, settings: Settings, beside: Sequence[str] = ()) -> None:
+        self._settings = settings
+        self._series = series_of(frame, settings.freq, start=settings.start, end=settings.end)
+        models = candidates(settings)
+        self.names = tuple(models)
+        others = tuple(name for name in beside if name not in models)
+        self._models = models | (candidates(msgspec.structs.replace(settings, models=others)) if others else {})
+        self._trials = try_models(self._series, self._models, settings.horizon, settings.origins)
+        self._said: dict[str, Matrix] = {}
+
+    def forecast(self, names: Sequence[str] | None = None) -> pd.DataFrame:
+        """Return the forecast that `run_partition` describes, by the choice among the models named; None for all."""
+        series, settings = self._series, self._settings
+        choice = choose(series, self._trials, self.names if names is None else tuple(names), settings.select)
+        forecast = np.zeros((len(series.keys), settings.horizon))
+        for number, name in enumerate(choice.names):
+            rows = np.flatnonzero(choice.best == number)
+            if len(rows):  # only models that a series got are run
+                forecast[rows] = self._ahead(name)[rows]
+        forecast = np.maximum(forecast, 0.0)
+        widths = widths_of(self._trials, choice, settings.level)
+        lo, hi = widths.around(forecast, series.values)
+        if settings.integer:
+            forecast, lo, hi = whole(forecast), np.floor(lo), np.ceil(hi)
+            lo, hi = np.minimum(lo, forecast), np.maximum(hi, forecast)
+        made = _frame(series, choice, forecast, lo, hi)
+        made.attrs = {"note": _NOTE, "coverage": None if np.isnan(widths.coverage) else widths.coverage}
+        return made
+
+    def _ahead(self, name: str) -> Matrix:
+        """Return a model's forecasts of all series, fitted on the whole past, once."""
+        if name not in self._said:
+            self._models[name].fit(self._series, self._settings.horizon)
+            self._said[name] = self._models[name].predict(self._series, self._settings.horizon)
+        return self._said[name]
 
 
 def whole(forecast: Matrix) -> Matrix:
