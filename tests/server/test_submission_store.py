@@ -49,14 +49,15 @@ class TestReading:
 
     def test_a_journal_of_before_there_were_submissions(self, store):
         """An older journal has none, and is not migrated by a look."""
+        before = next(at for at, step in enumerate(schema.STEPS) if "CREATE TABLE submission" in step)
         with closing(sqlite3.connect(store.path)) as database:
-            for step in schema.STEPS[:-1]:
+            for step in schema.STEPS[:before]:
                 database.executescript(step)
-            database.execute(f"PRAGMA user_version = {len(schema.STEPS) - 1}")
+            database.execute(f"PRAGMA user_version = {before}")
         assert store.page(10) == []
         assert store.claim(2) is None
         with closing(sqlite3.connect(store.path)) as database:
-            assert schema.version(database) == len(schema.STEPS) - 1
+            assert schema.version(database) == before
 
     def test_pages_go_back_from_the_latest(self, store):
         made = [store.create(order()).id for _ in range(5)]

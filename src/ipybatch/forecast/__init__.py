@@ -6,6 +6,7 @@ models/             from a partition's rows to its forecasts and intervals
 forecast_files      the forecasts on disk
 training            from a table to what its processes are given, for forecast() and evaluate()
 worker              the process of a partition: from a file of rows to one of forecasts
+output              the file that a user asked for
 training_facts      what the panel shows of a forecast that is made
 session             forecast() and ForecastSession
 analysis            analyze(): what a forecast would take, before it is made

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import os
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Unpack, cast
@@ -23,6 +24,7 @@ from ipybatch.engine.data.outcome import Outcome
 from ipybatch.engine.data.policy import Limits, Retry
 from ipybatch.engine.data.spec import Backend
 from ipybatch.engine.run.attempt import Attempt
+from ipybatch.engine.store import run_store
 from ipybatch.errors import InputError
 from ipybatch.forecast import worker
 from ipybatch.forecast.data.partitions import ADVICE, BadRow, Partition
@@ -30,6 +32,7 @@ from ipybatch.forecast.data.table import read_table
 from ipybatch.forecast.forecast_files import ForecastFiles, check_output
 from ipybatch.forecast.models.model_registry import described
 from ipybatch.forecast.models.model_selection import run_partition
+from ipybatch.forecast.output import Output, forget_outputs
 from ipybatch.forecast.settings import Settings
 from ipybatch.forecast.training import prepare, runner_of
 from ipybatch.forecast.training_facts import TrainingFacts
@@ -52,12 +55,16 @@ class ForecastSession(BatchSession):
         """Return one row per partition, the largest first.
 
         Columns: key, status, attempts, seconds, error, advice (what helps against the error; "" where nothing is
-        known), rows, series, coverage, file.
+        known), rows, series, coverage, file. After a rollback those that did not fail are "rolled_back", and their
+        error says which one did.
 
         Raises:
             JournalError: The journal cannot be read.
         """
         rows = super().results()
+        if self.state == "rolled_back":
+            is_other = ~rows["status"].isin(("failed", "timeout"))
+            rows.loc[is_other, ["status", "error"]] = ["rolled_back", f"rolled back: {self.reason}"]
         kinds = {key: kind for key, kind, _ in frames.recorded(self._journal, self.name)}
         advice = [
             (self._recorded.advice.get(key) or ADVICE.get(kinds.get(key, ""), "")) if error else ""
@@ -125,6 +132,7 @@ class ForecastSession(BatchSession):
         """
         super().forget()
         self._recorded.files.keep(())
+        forget_outputs(self._journal, self.name)
 
 
 def forecast(
@@ -174,7 +182,8 @@ def forecast(
         level: Share of actual values that the intervals should hold, 0.01 to 0.999.
         select: The loss that selects a model: "squared" error or "pinball".
         columns: The table's columns, e.g. ``{"site": "Lokasi"}``; the others are found by name.
-        output: A .csv, .parquet or .jsonl file, written when all partitions are completed.
+        output: A .csv, .parquet or .jsonl file, written when all partitions are completed. Otherwise, an earlier
+            forecast of this session in its place is renamed: ``out.csv`` to ``out.earlier.csv``.
         workers: Partitions trained at the same time, >= 1; default: one per processor core, or per thread of the
             cluster.
         backend: Where partitions run; default: `Processes`. ``Dask(client)`` for more than one machine. A limit that
@@ -188,6 +197,7 @@ def forecast(
         MissingExtra: A package that reads the table is not installed.
     """
     about = recordable(locals(), _RECORDED)
+    check_output(output)
     table = read_table(demand, columns=columns, freq=freq)
     cut, settings = prepare(
         table,
@@ -211,9 +221,10 @@ def forecast(
     defaults: dict[str, Any] = {"limits": Limits(concurrency=workers or processors()), "retry": Retry(attempts=1)}
     defaults |= {"on_failure": "rollback", "breaker": None}
     about["on_failure"] = (defaults | given)["on_failure"]
+    about["output"] = None if output is None else str(_check_other(Path(output).absolute(), demand))
     session = ForecastSession(
         name,
-        Forecasting(cut.partitions, settings, runner, check_output(output), about),
+        Forecasting(cut.partitions, settings, runner, about),
         cut.partitions,
         **{**defaults, **given},
         key=lambda part: part.name,
@@ -266,11 +277,23 @@ class RecordedForecast(Workload[ForecastSession]):
         self.about = about
         self.advice: dict[str, str] = {}
         self.is_all_or_nothing = about["on_failure"] == "rollback"
+        self.output: Output | None = None
 
     def bind(self, session: ForecastSession) -> None:
         """Belong to a session, and find its files."""
         super().bind(session)
         self.files = ForecastFiles(session.journal, session.name)
+        if path := self.about.get("output"):
+            self.output = Output(Path(path), session._journal, session.name)
+        session.on(self._tell_interrupted)
+
+    def _tell_interrupted(self, event: events.Event) -> None:
+        """Say that the output is older than a run whose process died, which could not set it aside."""
+        if self.output is not None and isinstance(event, events.StateChanged) and event.state == "interrupted":
+            with self.session._journal.reader() as database:
+                found = run_store.find(database, self.session.name)
+            if note := self.output.earlier((found and found.begun_s) or 0.0):
+                self.session.note(note, "passing")
 
     @classmethod
     def reading(cls, name: str, journal: Path, about: Mapping[str, Any]) -> RecordedForecast:
@@ -297,11 +320,10 @@ class Forecasting(RecordedForecast):
         partitions: list[Partition],
         settings: Settings,
         backend: Backend,
-        output: Path | None,
         about: Mapping[str, Any],
     ) -> None:
         super().__init__(about)
-        self._partitions, self._settings, self._backend, self._output = partitions, settings, backend, output
+        self._partitions, self._settings, self._backend = partitions, settings, backend
         self._training = TrainingFacts(partitions, backend)
 
     def bind(self, session: ForecastSession) -> None:
@@ -312,7 +334,12 @@ class Forecasting(RecordedForecast):
 
     async def __aenter__(self) -> Forecasting:
         """Open the backend, and publish all partitions."""
-        await self._backend.open(self.session.policy.limits.concurrency)
+        try:
+            await self._backend.open(self.session.policy.limits.concurrency)
+        except BaseException:
+            await self._set_aside()
+            raise
+        self._delete_files()
         done = self.session.finished()
         self._training.begin(done)
         for part in self._partitions:
@@ -320,14 +347,19 @@ class Forecasting(RecordedForecast):
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        """Close the backend; write the output when the forecast is complete."""
-        await self._backend.close()
-        session = self.session
-        counts = session.counts
-        is_whole = counts.completed == counts.total
-        is_wanted = is_whole or (session.policy.on_failure == "continue" and not counts.pending)
-        if self._output is not None and is_wanted:
-            await asyncio.to_thread(session.save, self._output)
+        """Close the backend; write the output when the forecast is complete, else let none lie there as if it were."""
+        is_written = False
+        try:
+            await self._backend.close()
+            counts = self.session.counts
+            is_whole = counts.completed == counts.total
+            is_wanted = is_whole or (self.session.policy.on_failure == "continue" and not counts.pending)
+            if self.output is not None and is_wanted:
+                await asyncio.to_thread(self.output.write, self.session.save, self.session.now_s)
+                is_written = True
+        finally:
+            if not is_written:
+                await self._set_aside()
 
     async def __call__(self, part: Partition, attempt: Attempt) -> dict[str, Any]:
         """Train a partition, write its forecasts to a file, and return the figures that are recorded.
@@ -371,6 +403,10 @@ class Forecasting(RecordedForecast):
         most = getattr(self._backend, "workers", None) or len(self._partitions)
         return max(1, min(self.session.policy.limits.concurrency, most))
 
+    async def _set_aside(self) -> None:
+        if self.output is not None and (note := await asyncio.to_thread(self.output.set_aside)):
+            self.session.note(note)
+
     def _tell(self, part: Partition, status: Status) -> None:
         extra: events.Extra = {"Sites": len(part.sites), "Parts": part.parts, "Rows": part.rows}
         now_s = self.session.now_s
@@ -389,11 +425,22 @@ class Forecasting(RecordedForecast):
                 session.note(f"{outcome.error.split(' in row', 1)[0]}: {advice}")
 
     def _clear_up(self, event: events.Event) -> None:
-        """Delete the files that no recorded partition refers to: of former forecasts, and of killed processes."""
         has_ended = isinstance(event, events.StateChanged) and event.state in events.ENDED - {"interrupted"}
         if has_ended and self.session.elsewhere is None:  # else the files are another process's to delete
-            results = [result for _, _, result in frames.recorded(self.session._journal, self.session.name)]
-            self.files.keep(result["file"] for result in results if result is not None)
+            self._delete_files()
+
+    def _delete_files(self) -> None:
+        """Delete the files that no recorded partition refers to: of former forecasts, and of killed processes."""
+        results = [result for _, _, result in frames.recorded(self.session._journal, self.session.name)]
+        self.files.keep(result["file"] for result in results if result is not None)
+
+
+def _check_other(output: Path, demand: Any) -> Path:
+    """Refuse to write the forecast over the table that it is made from."""
+    if isinstance(demand, str | os.PathLike) and Path(demand).absolute() == output:
+        msg = f"output must be another file than demand, got {str(output)!r} for both: name another"
+        raise InputError(msg)
+    return output
 
 
 def _settings(settings: Settings) -> dict[str, Any]:

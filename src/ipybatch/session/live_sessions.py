@@ -333,6 +333,8 @@ def _show_as_it_ended(feed: Feed, database: sqlite3.Connection, found: Found, na
     if found.usd is not None:
         feed.emit(events.Spent(at_s, found.usd, None if record is None else record.budget_usd))
     feed.snapshot.facts = [] if record is None else record.facts
+    for note in found.notes:
+        feed.note(note)
     if found.state in events.ENDED:
         ended_s = found.ended_s or at_s
         feed.snapshot.ended_before = found.counts.tried

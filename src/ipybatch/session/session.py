@@ -213,6 +213,11 @@ class BatchSession(Control):
         return self._feed.snapshot.reason or why_waiting(self._feed.snapshot, self._clock.unix_s())
 
     @property
+    def notes(self) -> tuple[str, ...]:
+        """What its user was told, the latest last."""
+        return tuple(self._feed.snapshot.notes)
+
+    @property
     def counts(self) -> Counts:
         """How many items stand where."""
         return self._feed.snapshot.counts
@@ -414,7 +419,7 @@ class BatchSession(Control):
     ) -> tuple[FailureList, list[RecordedItem]]:
         """Return what failed, by message, and some of these items in that order, with their attempts.
 
-        After a rollback, of which nothing is on record, what this process remembers: the latest.
+        After a rollback of a generator's items, of which nothing is on record, what this process remembers.
 
         Args:
             search: Part of a key or of a message, in any case; "" for all.

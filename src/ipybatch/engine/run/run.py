@@ -142,6 +142,7 @@ class Run:
         ) as store:
             on_taken()
             self._store = store
+            store.forget_failed(now_s)
             self._opened = opened = self._items.open(
                 store, spec, again=again, emit=self._feed.emit, clock_s=self._clock.unix_s
             )
@@ -521,6 +522,7 @@ class Run:
             listing=self._items.listing,
             usd=snapshot.spent_usd,
             is_anew=is_anew,
+            keeps_failed=self._items.plan is not None,
             doubted=runner.doubted,
             live=None if is_anew else self._encode_live(is_over=True),
             patience_s=BUSY_S if runner.is_journal_locked else PATIENCE_S,

@@ -111,7 +111,7 @@ def look(database: sqlite3.Connection, run: int, search: str = "", plan: Plan | 
 def remembered(
     ended: Iterable[events.ItemEnded], ended_s: float, search: str = ""
 ) -> tuple[FailureList, list[RecordedItem]]:
-    """Return what failed and matches of a run that was rolled back: nothing of it is on record, some is remembered."""
+    """Return what failed and matches of a generator that was rolled back: nothing is on record, some is remembered."""
     failed = [item for item in ended if item.status in _FAILED]
     keys, wanted = [canonical(item.key) for item in failed], search.casefold()
     matching = [(at, key, item) for at, (key, item) in enumerate(zip(keys, failed, strict=True))]

@@ -28,6 +28,9 @@ from ipybatch.engine.store.rows import Entry, insert, values_of
 from ipybatch.engine.store.schema import RUN_TABLES, ids
 from ipybatch.errors import JournalError
 
+_LEFT_OUT = "attempts = 0 AND status = 'skipped'"  # items that the plan leaves out
+_FAILED = "status IN ('failed', 'timeout')"
+_ITEMS = "SELECT id FROM item"
 _encode = msgspec.json.Encoder().encode
 _decode_notes = msgspec.json.Decoder(list[str]).decode
 
@@ -283,6 +286,15 @@ class RunStore(msgspec.Struct):
                 counts.add(status, items)
         return counts
 
+    def forget_failed(self, now_s: float) -> None:
+        """Erase what a rollback left on record: all of it runs again.
+
+        Raises:
+            JournalError: It was not written.
+        """
+        if self.found is not None and self.found.state == "rolled_back":
+            self.write(lambda database: erase_items(database, self.run, kept=_LEFT_OUT), now_s)
+
     def mark(
         self, state: State | None, taken: Sequence[tuple[int, str]], now_s: float, live: bytes | None = None
     ) -> None:
@@ -345,6 +357,7 @@ class RunStore(msgspec.Struct):
         listing: array[int] | None,
         usd: float | None = None,
         is_anew: bool = False,
+        keeps_failed: bool = False,
         doubted: tuple[Sequence[int], str] = ((), ""),
         live: bytes | None = None,
         patience_s: float = PATIENCE_S,
@@ -357,6 +370,7 @@ class RunStore(msgspec.Struct):
             listing: The order in which a generator gave its items, by seq; None for that of the seqs, and for lists.
             usd: What the run has cost so far; None for nothing new.
             is_anew: Forget everything it recorded as well, but what its plan leaves out: all or nothing.
+            keeps_failed: With ``is_anew``, whether what failed stays on record, to be told, till the next start.
             doubted: Seqs of items that failed for good, though it was no fault of theirs, and their kind from now on.
             live: How it stood at the end, as JSON.
             patience_s: How long to wait while another process is writing.
@@ -368,7 +382,10 @@ class RunStore(msgspec.Struct):
             self._count(database, counts, now_s, outdated, usd)
             self.lease.check_seen(database)
             if is_anew:
-                erase_items(database, self.run, kept="attempts = 0 AND status = 'skipped'")
+                erase_items(database, self.run, kept=f"({_LEFT_OUT}) OR ({_FAILED})" if keeps_failed else _LEFT_OUT)
+                failed = f"id >= ? AND id < ? AND {_FAILED}"
+                again = f"UPDATE item SET final = 0, has_result = 0 WHERE {failed}"  # noqa: S608  # a constant
+                database.execute(again, ids(self.run))
             database.execute(
                 "UPDATE run SET state = ?, reason = ?, ended_s = ?, seconds = seconds + ?, total = ?, notes = ?,"
                 " live = ? WHERE id = ?",
@@ -482,9 +499,10 @@ def erase_items(database: sqlite3.Connection, run: int, *, kept: str = "false") 
     Args:
         kept: What stays all the same, in SQL.
     """
-    for table, column in RUN_TABLES:
-        stays = f" AND NOT ({kept})" if table == "item" else ""
-        database.execute(f"DELETE FROM {table} WHERE {column} >= ? AND {column} < ?{stays}", ids(run))  # noqa: S608
+    for table, column in RUN_TABLES:  # items come first
+        stays = kept if table == "item" else "false" if table == "payload" else f"{column} IN ({_ITEMS})"
+        rows = f"{column} >= ? AND {column} < ? AND NOT ({stays})"
+        database.execute(f"DELETE FROM {table} WHERE {rows}", ids(run))  # noqa: S608  # constants
 
 
 @contextmanager

@@ -36,6 +36,8 @@ tables get no further columns.
               whoever starts or runs it, as with a run; `run`: its session's; `verb`: "retry_failed" when failed items
               run again; `queued_s`: when it came into the queue, at first or once more; `credits`: what all of it
               costs, as decimal text, NULL for nothing; `reservation`: what holds them in the account, open or not
+    output    files that sessions wrote for their users, as they were then: only one that is still the same is a
+              session's to rename or to remove
 """
 
 from __future__ import annotations
@@ -311,6 +313,16 @@ STEPS = (
     );
     CREATE INDEX submission_by_state ON submission (state, priority, number);
     CREATE INDEX submission_by_name ON submission (name, number);
+    """,
+    """
+    CREATE TABLE output (
+        session TEXT NOT NULL,
+        path TEXT NOT NULL,
+        size INTEGER NOT NULL,
+        modified_ns INTEGER NOT NULL,
+        written_s REAL NOT NULL,
+        PRIMARY KEY (session, path)
+    );
     """,
 )
 
