@@ -111,7 +111,9 @@ def test_the_whole_is_written_as_it_is_read(files, tmp_path, monkeypatch, suffix
 
 def test_rows_are_there_while_a_partition_is_trained(files, tmp_path):
     """What its process reads is what the session has; nothing of it stays."""
-    frame = pd.DataFrame({"site": pd.Categorical(["a", "b"]), "part": [1, 2], "date": DAYS, "quantity": [1.0, 2.0]})
+    frame = pd.DataFrame(
+        {"site": pd.Categorical(["a", "b"]), "part": pd.Categorical([1, 2]), "date": DAYS, "quantity": [1.0, 2.0]}
+    )
     with files.rows("Sofifi") as path:
         worker.write_rows(frame, path)
         pd.testing.assert_frame_equal(worker.read(path), frame)

@@ -52,7 +52,8 @@ def write_rows(frame: pd.DataFrame, path: Path) -> None:
     Raises:
         MissingExtra: pyarrow is not installed.
     """
-    arrow(lambda: frame.to_feather(path, compression="uncompressed"))
+    names = {name: frame[name].cat.remove_unused_categories() for name in ("site", "part")}
+    arrow(lambda: frame.assign(**names).to_feather(path, compression="uncompressed"))
 
 
 def write(frame: pd.DataFrame, path: Path) -> None:

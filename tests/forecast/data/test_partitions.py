@@ -190,3 +190,26 @@ def test_a_row_that_belongs_nowhere_is_refused_before_anything_starts():
     with pytest.raises(InputError, match="got Missing site in row 6000: correct or drop these rows"):
         partition(table)
     assert [problem.row for problem in cut(table, "site", 2000, 20).unplaced] == [6000]
+
+
+def test_a_partition_holds_no_rows_of_its_own():
+    """They are the table's: twenty partitions of ten million rows take no more memory than the table."""
+    made = partition(TABLE, max_partitions=11).partitions
+    (held,) = {id(one.__dict__["rows_of"][0]) for one in made}
+    assert held == id(TABLE.frame)
+    at = [one.__dict__["rows_of"][1] for one in made]
+    assert [isinstance(rows, slice) for rows in at].count(False) == 1  # the three that were put together
+    assert all(one.frame.index.equals(pd.RangeIndex(one.rows)) for one in made)
+
+
+def test_a_function_is_given_names_and_not_categories():
+    made = partition(TABLE, by=lambda rows: rows["site"].str[0] + rows["part"].str[-1])
+    assert {len(one.name) for one in made.partitions if " and " not in one.name} == {2}
+
+
+@pytest.mark.parametrize("dtype", ["category", object, "str", "string[pyarrow]"])
+def test_the_carrier_of_the_same_rows_makes_no_other_partition(dtype):
+    """It is known by its rows: what is trained stays trained when tomorrow's table is held in another way."""
+    frame = demand().astype({"site": dtype, "part": dtype, "quantity": "float32"})
+    ours, others = ([one.digest for one in partition(read_table(given)).partitions] for given in (demand(), frame))
+    assert ours == others

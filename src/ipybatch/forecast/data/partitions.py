@@ -14,7 +14,7 @@ import hashlib
 import heapq
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import msgspec
 import numpy as np
@@ -51,7 +51,7 @@ class BadRow(Permanent):
 class Partition(msgspec.Struct, frozen=True, dict=True):
     """A set of rows that is trained separately.
 
-    The rows themselves, `frame`, are not recorded; `digest` stands for them.
+    The rows themselves, `frame`, are neither recorded nor held: they are rows of the table. `digest` stands for them.
 
     Attributes:
         number: From 1 on, the largest first.
@@ -73,9 +73,10 @@ class Partition(msgspec.Struct, frozen=True, dict=True):
 
     @property
     def frame(self) -> pd.DataFrame:
-        """Its rows: site, part, date, quantity, then the user's other columns; sorted."""
-        frame: pd.DataFrame = self.__dict__["frame"]
-        return frame
+        """Its rows: site, part, date, quantity, then the user's other columns; sorted. Taken from the table anew."""
+        table, at = self.__dict__["rows_of"]
+        rows = table.iloc[at] if isinstance(at, slice) else table.take(at)
+        return cast("pd.DataFrame", rows.reset_index(drop=True))
 
     @property
     def title(self) -> str:
@@ -153,7 +154,7 @@ def cut(
     frame, notes = table.frame, []
     if by is None:
         frame = _filtered(frame, sites, parts)
-        labels = pd.Series("all", index=frame.index)
+        labels = pd.Series("all", index=frame.index, dtype=pd.CategoricalDtype(["all"]))
     else:
         if given := [name for name, value in (("sites=", sites), ("parts=", parts)) if value is not None]:
             notes.append(f"{' and '.join(given)} ignored: batch mode takes all; use by=None to filter")
@@ -163,7 +164,7 @@ def cut(
     if merged:
         notes.append(f"{merged:,} small partitions were put together: max_partitions={max_partitions:,} allows no more")
     if by not in (None, "site"):
-        notes += _told_cut(made)
+        notes += _told_cut(frame, made)
     if by == "size" and made[0].rows > max_rows:
         is_full = len(made) == max_partitions
         why = f"max_partitions={max_partitions:,} allows no more of them" if is_full else "a series is not cut"
@@ -197,7 +198,7 @@ def _names(wanted: Any) -> list[str]:
 def _labels(frame: pd.DataFrame, by: Any) -> pd.Series[Any]:
     """Return for each row the name of its partition."""
     if callable(by):
-        labels = pd.Series(np.asarray(by(frame.copy())))
+        labels = pd.Series(np.asarray(by(_plain(frame))))
         if len(labels) != len(frame):
             msg = f"by must return a label for each of {len(frame):,} rows, got {len(labels):,}"
             raise InputError(msg)
@@ -211,7 +212,15 @@ def _labels(frame: pd.DataFrame, by: Any) -> pd.Series[Any]:
         at = int(np.flatnonzero(labels.isna())[0])
         msg = f"by must give every row a label, got none for site {frame['site'][at]!r}, part {frame['part'][at]!r}"
         raise InputError(msg)
+    if isinstance(labels.dtype, pd.CategoricalDtype):  # without a text for every row
+        texts = {name: str(name) for name in labels.cat.categories}
+        return labels.cat.rename_categories(texts) if len({*texts.values()}) == len(texts) else labels.map(texts)
     return labels.astype(str)
+
+
+def _plain(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return a frame whose names are text or numbers, not categories, for a function of the user's."""
+    return frame.astype({name: frame[name].cat.categories.dtype for name in ("site", "part")})
 
 
 def _by_size(frame: pd.DataFrame, max_rows: int, most: int, split_series: bool) -> pd.Series[Any]:
@@ -236,7 +245,8 @@ def _by_size(frame: pd.DataFrame, max_rows: int, most: int, split_series: bool) 
 
 def _bin_names(sites: pd.Series[Any], of_row: Any) -> Any:
     """Name each bin after its sites; those of one site are numbered."""
-    named = [_joined(list(map(str, sites[of_row == at].value_counts().index))) for at in range(of_row.max() + 1)]
+    counted = (sites[of_row == at].value_counts() for at in range(of_row.max() + 1))
+    named = [_joined([str(site) for site, count in each.items() if count]) for each in counted]
     seen: Counter[str] = Counter()
     names = []
     for name in named:
@@ -251,9 +261,10 @@ def _joined(names: Sequence[str]) -> str:
 
 def _merged(labels: pd.Series[Any], most: int) -> tuple[list[tuple[str, Any]], int]:
     """Return name and rows of each partition, the largest first, and how many were put together."""
-    codes, names = pd.factorize(labels, sort=True)
-    counts = np.bincount(codes)
-    own = dict(zip(names, counts.tolist(), strict=True))
+    labels = labels.astype("category")
+    codes, names = labels.cat.codes.to_numpy(), labels.cat.categories
+    counts = np.bincount(codes, minlength=len(names))
+    own = {name: count for name, count in zip(names, counts.tolist(), strict=True) if count}
     heap: list[tuple[int, tuple[str, ...]]] = [(count, (name,)) for name, count in own.items()]
     heapq.heapify(heap)
     while len(heap) > most:  # the two smallest: so that no partition grows much
@@ -261,41 +272,54 @@ def _merged(labels: pd.Series[Any], most: int) -> tuple[list[tuple[str, Any]], i
         heapq.heapreplace(heap, (few + heap[0][0], (*one, *heap[0][1])))
     bins = [bin_ for _, bin_ in sorted(heap, key=lambda pair: (-pair[0], pair[1]))]
     number = {name: at for at, bin_ in enumerate(bins) for name in bin_}
-    of_row = np.array([number[name] for name in names])[codes]
-    order = np.argsort(of_row, kind="stable")
-    rows = np.split(order, np.flatnonzero(np.diff(of_row[order])) + 1)
+    smallest = np.min_scalar_type(len(bins))  # quick to sort, and small beside the rows
+    of_row = np.array([number.get(name, 0) for name in names], dtype=smallest)[codes]
+    rows = np.split(np.argsort(of_row, kind="stable"), np.cumsum(np.bincount(of_row))[:-1])
     titles = [_joined(sorted(bin_, key=lambda name: (-own[name], name))) for bin_ in bins]
-    return list(zip(titles, rows, strict=True)), sum(len(bin_) for bin_ in bins if len(bin_) > 1)
+    runs = [slice(at[0], at[-1] + 1) if at[-1] - at[0] == len(at) - 1 else at.copy() for at in rows]
+    return list(zip(titles, runs, strict=True)), sum(len(bin_) for bin_ in bins if len(bin_) > 1)
 
 
 def _partition(frame: pd.DataFrame, at: Any, name: str, number: int) -> Partition:
-    rows = frame.take(at).reset_index(drop=True)
+    rows = frame.iloc[at] if isinstance(at, slice) else frame.take(at)
     made = Partition(
         number=number,
         name=name,
-        sites=tuple(rows["site"].unique().tolist()),
-        parts=int(rows["part"].nunique()),
+        sites=tuple(_present(rows["site"])[1].tolist()),
+        parts=len(_present(rows["part"])[1]),
         rows=len(rows),
         digest=_digest(rows),
     )
-    made.__dict__["frame"] = rows
+    made.__dict__["rows_of"] = frame, at
     return made
 
 
+def _present(values: pd.Series[Any]) -> tuple[Any, pd.Index[Any]]:
+    """Return a column of categories as numbers of those that are there, and these."""
+    codes = values.cat.codes.to_numpy()
+    is_there = np.bincount(codes, minlength=len(values.cat.categories)) > 0
+    numbers = (np.cumsum(is_there) - 1).astype(np.int32)
+    return numbers[codes], values.cat.categories[is_there]
+
+
 def _digest(rows: pd.DataFrame) -> str:
+    """Return a hash of rows: the same whatever table they are in, and however their names are held."""
     hashed = hashlib.blake2b(digest_size=16)
     for name in rows.columns:
         values = rows[name]
         hashed.update(f"{name} {len(values)}\n".encode())
         if values.dtype.kind not in "biufM":  # numbers and dates are their own bytes; names are numbered first
-            codes, names = pd.factorize(values if values.dtype != object else values.astype(str))
+            if name in ("site", "part"):
+                codes, names = _present(values)
+            else:
+                codes, names = pd.factorize(values if values.dtype != object else values.astype(str))
             hashed.update("\n".join(map(str, np.asarray(names, dtype=object))).encode())
             values = pd.Series(codes)
         hashed.update(np.ascontiguousarray(values.to_numpy()).tobytes())
     return hashed.hexdigest()
 
 
-def _told_cut(made: Sequence[Partition]) -> list[str]:
+def _told_cut(frame: pd.DataFrame, made: Sequence[Partition]) -> list[str]:
     """Tell which sites and series lie in several partitions."""
     counts = Counter(site for one in made for site in one.sites)
     cut = [f"{site} ({count})" for site, count in counts.items() if count > 1]
@@ -304,8 +328,9 @@ def _told_cut(made: Sequence[Partition]) -> list[str]:
     more = f" and {len(cut) - 5:,} more" if len(cut) > 5 else ""
     sites = "1 site lies" if len(cut) == 1 else f"{len(cut):,} sites lie"
     told = [f"{sites} in several partitions, which learn nothing of each other: {', '.join(cut[:5])}{more}"]
-    keys = pd.concat([one.frame[["site", "part"]].drop_duplicates() for one in made])
-    if series := int(keys.duplicated().sum()):
+    series_of = frame.groupby(["site", "part"], sort=False).ngroup().to_numpy()
+    pieces = sum(len(np.unique(series_of[one.__dict__["rows_of"][1]])) for one in made)
+    if series := pieces - (int(series_of.max()) + 1):
         told.append(f"{series:,} series are cut too: each piece is forecast by itself, so that dates come twice")
     return told
 
@@ -342,5 +367,5 @@ def _with_problems(made: Sequence[Partition], problems: Sequence[Problem]) -> tu
             told.setdefault(home, []).append(str(problem))
     for at, lines in told.items():
         placed[at] = msgspec.structs.replace(made[at], problems=tuple(lines))
-        placed[at].__dict__["frame"] = made[at].frame
+        placed[at].__dict__.update(made[at].__dict__)
     return placed, unplaced

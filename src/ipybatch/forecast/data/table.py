@@ -29,7 +29,8 @@ class Table:
     """A clean demand table.
 
     Attributes:
-        frame: site, part, date, quantity, then the user's other columns; one row per (site, part, date), sorted.
+        frame: site, part (categories), date, quantity, then the user's other columns; one row per (site, part, date),
+            sorted.
         problems: The problems of the rows that are left out, in the order of the rows.
         notes: The changes made to the rows that are kept.
         freq: "D", "W" or "M": how far apart the dates lie.
@@ -166,7 +167,8 @@ def _sorted(cells: _Cells, used: Any) -> tuple[Any, Any]:
 
 def _frame(cells: _Cells, used: Any, starts: Any) -> pd.DataFrame:
     kept = used[starts]
-    frame = pd.DataFrame({ours: keys.names.take(keys.codes[kept]) for ours, keys in cells.keys.items()})
+    names = {ours: pd.Categorical.from_codes(keys.codes[kept], keys.names) for ours, keys in cells.keys.items()}
+    frame = pd.DataFrame(names, copy=False)
     frame["date"] = cells.dates[kept]
     frame["quantity"] = np.add.reduceat(cells.quantities[used], starts)
     for name in cells.others:

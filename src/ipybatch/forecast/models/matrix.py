@@ -97,6 +97,9 @@ def series_of(frame: pd.DataFrame, freq: Freq, *, start: str | None = None, end:
     groups = frame.groupby(["site", "part"], sort=True, observed=True)
     numbers = groups.ngroup().to_numpy()
     keys = groups.size().index.to_frame(index=False)
+    for name in ("site", "part"):
+        if isinstance(keys[name].dtype, pd.CategoricalDtype):
+            keys[name] = keys[name].astype(keys[name].cat.categories.dtype)
     values = np.zeros((len(keys), len(periods)))
     inside = (at >= 0) & (at < len(periods))
     np.add.at(values, (numbers[inside], at[inside]), frame["quantity"].to_numpy(float)[inside])
