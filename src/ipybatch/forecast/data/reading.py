@@ -1,18 +1,64 @@
-"""Reading: from anything a user hands over to one raw frame, its cells as they are."""
+"""Reading: from anything a user hands over to one raw frame, its cells as they are.
+
+    DataFrame, polars, pyarrow, ... ------------------------------------------------> frame
+    path, pattern, folder, URL, open file --bytes--> parquet ------------------------> frame
+                                                     spreadsheet --sheet--> cells --grid--> frame
+                                                     text --encoding, separator--> cells --grid--> frame
+
+What a file is, its first bytes say, not its name: spreadsheets are called .csv, and an open file may have no name.
+"""
 
 from __future__ import annotations
 
+import bz2
+import glob
+import gzip
 import io
+import lzma
 import os
-from dataclasses import dataclass
+import re
+import zipfile
+import zlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from ipybatch.errors import InputError, MissingExtra
+from ipybatch.errors import InputError
+from ipybatch.forecast.data import grid
+from ipybatch.forecast.data.frame import arrow, frame_of, of_arrow, plain
+from ipybatch.forecast.data.problems import Problem
+from ipybatch.forecast.data.sheet import read_sheet
+from ipybatch.forecast.data.text_file import read_text
 
-_ENCODING = "utf-8-sig"
+ACCEPTED = (
+    "a DataFrame of pandas, polars or pyarrow, the path, folder, pattern or URL of .csv, .tsv, .txt, .xlsx or .parquet"
+    " files, or an open file"
+)
+_SUFFIXES = ("parquet", "csv", "tsv", "txt", "xlsx", "xls", "xlsm", "xlsb", "ods")  # of tables in a folder
+_PACKED = ("", ".gz", ".bz2", ".xz", ".zip")
+_URL = re.compile(r"[A-Za-z][\w+.-]+://")
+_PARQUET, _ZIP, _OLE = b"PAR1", b"PK\x03\x04", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
+_UNPACK: Mapping[bytes, Callable[[bytes], bytes]] = {
+    b"\x1f\x8b": gzip.decompress,
+    b"BZh": bz2.decompress,
+    b"\xfd7zXZ\0": lzma.decompress,
+}
+_OTHERS = {  # how files begin that are no tables or that pandas reads, in small letters, and what helps
+    rb"%pdf": "a PDF: export the table as CSV",
+    rb"\x89png|\xff\xd8\xff": "a picture: export the table as CSV",
+    rb"\{\\rtf": "a document: export the table as CSV",
+    rb"sqlite format 3": "a database: pandas.read_sql reads a table of it",
+    rb"arrow1": "an Arrow file: pandas.read_feather reads it",
+    rb"orc": "an ORC file: pandas.read_orc reads it",
+    rb"\x89hdf": "an HDF file: pandas.read_hdf reads it",
+    rb"\x80[\x02-\x05]": "a pickle: hand over the frame",
+    rb"<!doctype|<html|<table|<\?xml": "a web page or XML: pandas.read_html or pandas.read_xml reads it",
+    rb'\{\s*"|\[\s*[\[{]': "JSON: pandas.read_json reads it",
+}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -26,6 +72,8 @@ class Raw:
         encoding: Of its text file; "" for what is none.
         sep: What separates the columns of its text file; "" for what is none.
         is_text: Whether every cell is text as it was written, so that numbers and dates have a style to be found.
+        notes: What was left out or taken for something.
+        problems: Rows that are left out as they cannot be used: their cells are too many.
     """
 
     frame: pd.DataFrame
@@ -34,46 +82,323 @@ class Raw:
     encoding: str = ""
     sep: str = ""
     is_text: bool = False
+    notes: tuple[str, ...] = ()
+    problems: tuple[Problem, ...] = ()
 
 
-def read(demand: Any) -> Raw:
+@dataclass(frozen=True, slots=True)
+class _How:
+    """How files are read: the user's own words on it."""
+
+    encoding: str | None = None
+    sheet: str | None = None
+    columns: Mapping[str, Any] | None = None
+
+    @property
+    def named(self) -> list[Any]:
+        return list((self.columns or {}).values())
+
+
+def read(
+    demand: Any, *, encoding: str | None = None, sheet: str | None = None, columns: Mapping[str, Any] | None = None
+) -> Raw:
     """Return a user's table as it is.
+
+    Args:
+        demand: A frame of pandas, polars, pyarrow or another package; a path, a pattern such as ``"sales/*.csv"``, a
+            folder, a list of paths, or a URL that fsspec knows; or an open file.
+        encoding: Of its text; None finds it.
+        sheet: Of its spreadsheet; None finds it.
+        columns: The columns that the user names, by which the row of titles and the sheet are found too.
 
     Raises:
         InputError: It is no table, or cannot be read.
-        MissingExtra: The package that reads .parquet files is not installed.
+        MissingExtra: A package that reads it is not installed.
     """
-    if isinstance(demand, pd.DataFrame):
-        return Raw(demand.reset_index(drop=True))
-    if isinstance(demand, str | os.PathLike) and Path(demand).suffix.lower() == ".parquet":
-        try:
-            return Raw(pd.read_parquet(demand).reset_index(drop=True), source=str(demand))
-        except ImportError:
-            raise MissingExtra("forecast") from None
-        except (OSError, ValueError) as error:
-            raise _unread(str(demand), error) from None
-    if isinstance(demand, str | os.PathLike) or hasattr(demand, "read"):
-        return _read_csv(demand)
-    msg = f"demand must be a DataFrame or the path of a .csv or .parquet file, got {type(demand).__name__}"
+    _check_words(encoding, sheet)
+    how = _How(encoding, sheet, columns)
+    frame = frame_of(demand)
+    if frame is not None:
+        raw = Raw(plain(frame))
+    elif isinstance(demand, str | os.PathLike):
+        raw = _read_path(os.fspath(demand), how)
+    elif isinstance(demand, list | tuple) and demand and all(isinstance(one, str | os.PathLike) for one in demand):
+        raw = _read_all([_local(os.fspath(one)) for one in demand], how)
+    elif hasattr(demand, "read"):
+        raw = _read_open(demand, how)
+    elif isinstance(demand, bytes | bytearray | memoryview):
+        raw = _read_bytes(bytes(demand), "the file", how)
+    else:
+        raise _not_accepted(demand)
+    made, note = grid.long(grid.without_repeats(raw.frame), columns)
+    return replace(raw, frame=made, notes=(*raw.notes, note) if note else raw.notes)
+
+
+def _check_words(encoding: Any, sheet: Any) -> None:
+    for field, value in (("encoding", encoding), ("sheet", sheet)):
+        if value is not None and not isinstance(value, str):
+            msg = f"{field} must be text or None to find it, got {value!r}"
+            raise InputError(msg)
+
+
+def _not_accepted(demand: Any) -> InputError:
+    kind = type(demand).__name__
+    hint = ": pandas.DataFrame(demand) makes one of it" if isinstance(demand, list | tuple | dict) and demand else ""
+    if hasattr(demand, "__array__"):
+        hint = ": pandas.DataFrame(demand, columns=[...]) makes one of it"
+    return InputError(f"demand must be {ACCEPTED}, got {kind}{hint}")
+
+
+def _read_path(given: str, how: _How) -> Raw:
+    if _URL.match(given) and not given.startswith("file://"):
+        return _read_url(given, how)
+    if "\n" in given or "\0" in given or len(given) > 4096:
+        msg = f"demand must be {ACCEPTED}, got text of {len(given):,} characters: hand over io.StringIO(text)"
+        raise InputError(msg)
+    path = _local(given)
+    if path.is_dir():
+        return _read_all(_tables(path), how)
+    if not path.exists() and glob.has_magic(given):
+        fits = glob.iglob(str(path), recursive=True)  # noqa: PTH207  # Path.glob takes no absolute pattern
+        found = sorted(one for one in map(Path, fits) if one.is_file())
+        if not found:
+            msg = f"demand must be {ACCEPTED}, got {given!r}, which no file fits: look at the folder and the pattern"
+            raise InputError(msg)
+        return _read_all(found, how)
+    return _read_file(path, how)
+
+
+def _local(given: str | bytes) -> Path:
+    path = Path(os.fsdecode(given).removeprefix("file://"))
+    with suppress(RuntimeError):  # no such user's home
+        path = path.expanduser()
+    return path
+
+
+def _read_file(path: Path, how: _How) -> Raw:
+    try:
+        with path.open("rb") as file:
+            head = file.read(len(_PARQUET))
+            data = b"" if head == _PARQUET else head + file.read()
+    except (OSError, ValueError) as error:
+        raise _unread(str(path), error) from None
+    return _read_parquet(path, str(path)) if head == _PARQUET else _read_bytes(data, str(path), how)
+
+
+def _tables(folder: Path) -> list[Path]:
+    """Return the tables of a folder, of one kind."""
+    found: dict[str, list[Path]] = {}
+    for path in sorted(folder.rglob("*")):
+        kind = _kind_of(path.name)
+        parts = path.relative_to(folder).parts
+        if kind and path.is_file() and not any(part.startswith((".", "_", "~$")) for part in parts):
+            found.setdefault(kind, []).append(path)
+    return _of_one_kind(found, str(folder))
+
+
+def _kind_of(name: str) -> str:
+    lower = name.lower()
+    return next((kind for kind in _SUFFIXES for packed in _PACKED if lower.endswith(f".{kind}{packed}")), "")
+
+
+def _of_one_kind(found: Mapping[str, list[Any]], name: str) -> list[Any]:
+    if not found:
+        msg = f"demand must be a folder with .csv, .tsv, .txt, .xlsx or .parquet files, got {name!r}, which has none"
+        raise InputError(msg)
+    if len(found) > 1:
+        counts = " and ".join(f"{len(paths):,} .{kind}" for kind, paths in found.items())
+        kind = next(iter(found))
+        msg = f"demand must be files of one kind, got {counts} in {name!r}: name them, e.g. {name.rstrip('/')}/*.{kind}"
+        raise InputError(msg)
+    return next(iter(found.values()))
+
+
+def _read_all(paths: Sequence[Path], how: _How) -> Raw:
+    if len(paths) == 1 and "=" not in str(paths[0]):
+        return _read_file(paths[0], how)
+    if all(_kind_of(path.name) == "parquet" for path in paths):
+        return _read_parquets([str(path) for path in paths])
+    parts = [(str(path), _read_file(path, how)) for path in paths]
+    return _joined(parts)
+
+
+def _check_alike(name: str, columns: Iterable[Any], other: str, others: Iterable[Any]) -> None:
+    odd = sorted(map(str, set(columns) ^ set(others)))
+    if odd:
+        lost = ", ".join(odd[:5])
+        msg = f"demand must be files of the same columns, got {name!r} and {other!r}: {lost} is not in both"
+        raise InputError(msg)
+
+
+def _joined(parts: Sequence[tuple[str, Raw]]) -> Raw:
+    """Return tables of the same columns as one; their rows are counted one file after another."""
+    for name, part in parts[1:]:
+        _check_alike(parts[0][0], parts[0][1].frame.columns, name, part.frame.columns)
+    begin, notes, problems, frames = 0, [], [], []
+    begins = []
+    for name, part in parts:
+        last = max([part.first - 1, *(problem.row for problem in part.problems)])
+        if len(part.frame):
+            last = max(last, int(part.frame.index[-1]) + part.first)
+        begins.append(f"{Path(name).name} after row {begin:,}")
+        problems += [Problem(p.column, p.row + begin, p.value, p.reason) for p in part.problems]
+        frames.append(part.frame.set_axis(part.frame.index + begin + part.first, axis=0))
+        notes += [f"{Path(name).name}: {note}" for note in part.notes]
+        begin += last
+    more = f" and {len(begins) - 5:,} more" if len(begins) > 5 else ""
+    notes.insert(
+        0, f"{len(parts):,} files were read, their rows counted one after another: {', '.join(begins[:5])}{more}"
+    )
+    texts = {part.is_text for _, part in parts}
+    encodings = {part.encoding for _, part in parts}
+    return Raw(
+        pd.concat(frames),
+        source=str(Path(parts[0][0]).parent),
+        encoding=encodings.pop() if len(encodings) == 1 else "",
+        sep=parts[0][1].sep,
+        is_text=texts == {True},
+        notes=tuple(notes),
+        problems=tuple(problems),
+    )
+
+
+def _read_parquet(source: Any, name: str) -> Raw:
+    pa = arrow()
+    from pyarrow import parquet
+
+    try:
+        return Raw(plain(of_arrow(parquet.read_table(source))), source=name)
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise _unread(name, error) from None
+
+
+def _read_parquets(paths: Sequence[str]) -> Raw:
+    """Read parquet files as one table, with the columns that their folders name: ``site=Kendari/part 0.parquet``."""
+    pa = arrow()
+    from pyarrow import dataset
+
+    try:
+        files = dataset.dataset(list(paths), format="parquet", partitioning="hive")
+        of_each = [(one.path, one.physical_schema.names) for one in files.get_fragments()]
+        for path, names in of_each[1:]:
+            _check_alike(*of_each[0], path, names)
+        return Raw(plain(of_arrow(files.to_table())), source=str(Path(paths[0]).parent))
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise _unread(str(Path(paths[0]).parent), error) from None
+
+
+def _read_open(file: Any, how: _How) -> Raw:
+    """Read an open file from where it stands, and leave it there, so that it can be read again."""
+    name = str(getattr(file, "name", "") or "the file")
+    try:
+        at = file.tell() if getattr(file, "seekable", bool)() else None
+        data = file.read()
+        if at is not None:
+            file.seek(at)
+    except Exception as error:  # whatever a file of the user's raises
+        raise _unread(name, error) from None
+    if isinstance(data, str):
+        return _read_bytes(
+            data.encode("utf-8", "surrogatepass"), name, replace(how, encoding="utf-8" if data else None)
+        )
+    frame = frame_of(data)
+    if frame is not None:  # of a parquet file that pyarrow has opened
+        return Raw(plain(frame), source=name)
+    if not isinstance(data, bytes | bytearray | memoryview):
+        msg = f"demand must be {ACCEPTED}, got one whose read() returns {type(data).__name__}"
+        raise InputError(msg)
+    if not data and at:
+        msg = f"demand must be an open file with a table ahead, got {name!r} at its end: call seek(0)"
+        raise InputError(msg)
+    return _read_bytes(bytes(data), name, how)
+
+
+def _read_bytes(data: bytes, name: str, how: _How) -> Raw:
+    """Read a file by what its first bytes say."""
+    for magic, unpack in _UNPACK.items():
+        if data.startswith(magic):
+            try:
+                return _read_bytes(unpack(data), name, how)
+            except (OSError, EOFError, zlib.error, lzma.LZMAError) as error:
+                raise _unread(name, error) from None
+    head = data[:512].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    what = next((what for begins, what in _OTHERS.items() if re.match(begins, head)), "")
+    if what:
+        msg = f"demand must be {ACCEPTED}, got {name!r}, which is {what}"
+        raise InputError(msg)
+    if data.startswith(_PARQUET):
+        return _read_parquet(io.BytesIO(data), name)
+    if data.startswith(_ZIP) and (packed := _packed(data, name)) is not None:
+        return _read_bytes(packed, name, how)
+    if data.startswith((_ZIP, _OLE)):
+        return _read_cells(*read_sheet(data, name, how.sheet, how.named), name, how)
+    text = read_text(data, name, how.encoding)
+    made = grid.lay_out(text.cells, name, how.named, is_text=True)
+    return Raw(
+        made.frame,
+        1,
+        name,
+        text.encoding,
+        text.sep,
+        is_text=True,
+        notes=(*text.notes, *made.notes),
+        problems=made.problems,
+    )
+
+
+def _packed(data: bytes, name: str) -> bytes | None:
+    """Return the one file of a .zip; None for a spreadsheet, which is a .zip too."""
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as packed:
+            files = [one for one in packed.namelist() if not one.endswith("/") and not one.startswith("__MACOSX/")]
+            if "[Content_Types].xml" in files or "mimetype" in files or any(one.startswith("xl/") for one in files):
+                return None
+            if len(files) == 1:
+                return packed.read(files[0])
+    except (zipfile.BadZipFile, OSError, RuntimeError, NotImplementedError, zlib.error) as error:
+        raise _unread(name, error) from None
+    msg = f"demand must be a .zip with one table, got {len(files):,} files in {name!r}: unpack it and name the folder"
     raise InputError(msg)
 
 
-def _read_csv(source: Any) -> Raw:
-    """Return the file's cells as text, without the rows that are blank; their numbers stay."""
-    name = str(source) if isinstance(source, str | os.PathLike) else getattr(source, "name", "the file")
+def _read_cells(cells: pd.DataFrame, notes: tuple[str, ...], name: str, how: _How) -> Raw:
+    made = grid.lay_out(cells, name, how.named, is_text=False)
+    frame = made.frame.replace({"": None}).infer_objects()
+    return Raw(frame, 1, name, notes=(*notes, *made.notes))
+
+
+def _read_url(url: str, how: _How) -> Raw:
+    """Read what a URL names, over fsspec: a file, the files of a folder, or those that fit a pattern."""
+    shown = re.sub(r"//[^/@]*@", "//", url.partition("?")[0] if url.startswith("http") else url)
     try:
-        data = Path(source).read_bytes() if isinstance(source, str | os.PathLike) else source.read()
-        head = data.split(b"\n", 1)[0]
-        sep = max(",;\t|", key=lambda mark: head.count(mark.encode()))
-        cells = pd.read_csv(
-            io.BytesIO(data), sep=sep, dtype=str, keep_default_na=False, skip_blank_lines=False, encoding=_ENCODING
-        )
-    except (OSError, UnicodeDecodeError, ValueError) as error:  # pandas' own errors are ValueErrors
-        raise _unread(name, error) from None
-    cells = cells[(cells != "").any(axis=1)] if len(cells) else cells
-    return Raw(cells, first=2, source=name, encoding=_ENCODING, sep=sep, is_text=True)
+        import fsspec  # type: ignore[import-untyped, unused-ignore]  # it has no types
+    except ImportError:
+        msg = f"demand must be a file of this machine, got {shown!r}: hand over the open file, or pip install fsspec"
+        raise InputError(msg) from None
+    try:
+        files, path = fsspec.core.url_to_fs(url)
+        if glob.has_magic(path) and not files.exists(path):
+            found = sorted(one for one in files.glob(path) if files.isfile(one))
+        elif files.isdir(path):
+            kinds: dict[str, list[str]] = {}
+            for one in sorted(files.find(path)):
+                if kind := _kind_of(one):
+                    kinds.setdefault(kind, []).append(one)
+            found = _of_one_kind(kinds, shown)
+        else:
+            found = [path]
+        blocks = [(one, files.cat_file(one)) for one in found]
+    except InputError:
+        raise
+    except Exception as error:  # whatever a store raises: each has errors of its own
+        raise _unread(shown, error) from None
+    if not blocks:
+        msg = f"demand must be {ACCEPTED}, got {shown!r}, which no file fits: look at the folder and the pattern"
+        raise InputError(msg)
+    parts = [(one, _read_bytes(data, one, how)) for one, data in blocks]
+    return parts[0][1] if len(parts) == 1 else _joined(parts)
 
 
 def _unread(name: str, error: Exception) -> InputError:
     why = error.strerror if isinstance(error, OSError) and error.strerror else str(error).strip()
-    return InputError(f"demand must be a table that can be read (.csv in UTF-8, or .parquet), got {name!r}: {why}")
+    return InputError(f"demand must be a table that can be read, got {name!r}: {why or type(error).__name__}")

@@ -50,25 +50,35 @@ class Table:
     end: pd.Timestamp
 
 
-def read_table(demand: Any, *, columns: Mapping[str, Any] | None = None, freq: Freq | None = None) -> Table:
+def read_table(
+    demand: Any,
+    *,
+    columns: Mapping[str, Any] | None = None,
+    freq: Freq | None = None,
+    encoding: str | None = None,
+    sheet: str | None = None,
+) -> Table:
     """Return a user's demand as a clean table.
 
     Args:
-        demand: A DataFrame, the path of a .csv or .parquet file, an open binary file with CSV in it, or a `Table`.
+        demand: Whatever `ipybatch.forecast.data.reading.read` reads, or a `Table`.
         columns: The table's columns, e.g. ``{"site": "Lokasi"}``; the others are found by name.
         freq: "D", "W" or "M"; None infers it.
+        encoding: Of a text file; None finds it.
+        sheet: Of a spreadsheet; None finds it.
 
     Raises:
         InputError: The table cannot be read, a column is missing, or no row can be used.
-        MissingExtra: The package that reads .parquet files is not installed.
+        MissingExtra: The package that reads the file is not installed.
     """
     check_freq(freq)
     if isinstance(demand, Table):
         return demand
-    given = read(demand)
+    given = read(demand, encoding=encoding, sheet=sheet, columns=columns)
     raw = given.frame
     cells = _cells(given, find_columns(list(raw.columns), columns))
     problems = find_problems(raw, cells.names, cells.keys, cells.row_of, cells.wrong)
+    problems = sorted([*given.problems, *problems], key=lambda problem: problem.row)
     used = np.flatnonzero(~cells.is_wrong)
     if not len(raw):
         msg = "demand must have rows, got none: look whether the file is the right one"
@@ -83,10 +93,10 @@ def read_table(demand: Any, *, columns: Mapping[str, Any] | None = None, freq: F
     return Table(
         frame=frame,
         problems=tuple(problems),
-        notes=(*_notes(cells, len(used) - len(starts)), *_lonely(cells, used[starts])),
+        notes=(*given.notes, *_notes(cells, len(used) - len(starts)), *_lonely(cells, used[starts])),
         freq=freq,
         columns=cells.names,
-        rows=len(raw),
+        rows=len(raw) + len(given.problems),
         start=start,
         end=end,
     )

@@ -1,0 +1,96 @@
+"""Sheets of a spreadsheet (.xlsx, .xlsm, .xlsb, .xls, .ods), one of which is the table.
+
+The sheet that the user names; else the only one with rows; else the only one whose titles name a site, a part, a date
+and a quantity, which is told. Otherwise the user is asked: sheets for the months of a year look all alike.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Collection
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from ipybatch.errors import InputError, MissingExtra
+from ipybatch.forecast.data.columns import OURS
+from ipybatch.forecast.data.grid import known_titles
+
+_LOOKED_AT = 30  # rows of a sheet in which its titles are looked for
+
+
+def read_sheet(
+    data: bytes, name: str, sheet: str | None = None, named: Collection[Any] = ()
+) -> tuple[pd.DataFrame, tuple[str, ...]]:
+    """Return the cells of a spreadsheet's table, from its first row and column on, and what the user must know.
+
+    Args:
+        data: The file.
+        name: What the user calls it, for messages.
+        sheet: The sheet's name; None finds it.
+        named: Columns that the user names.
+
+    Raises:
+        InputError: It is broken or locked, it has no such sheet, or several that could be the table.
+        MissingExtra: python-calamine is not installed.
+    """
+    try:
+        from python_calamine import CalamineWorkbook, PasswordError
+    except ImportError:
+        raise MissingExtra("forecast") from None
+    try:
+        book = CalamineWorkbook.from_filelike(io.BytesIO(data))
+        if sheet is not None and sheet not in book.sheet_names:
+            msg = f"sheet must be one of {_listed(book.sheet_names)} of {name!r}, got {sheet!r}"
+            raise InputError(msg)
+        names = book.sheet_names if sheet is None else [sheet]
+        rows = {title: book.get_sheet_by_name(title).to_python(skip_empty_area=False) for title in names}
+    except InputError:
+        raise
+    except PasswordError:
+        msg = f"demand must be a file without a password, got {name!r}: save it without one, or as CSV"
+        raise InputError(msg) from None
+    except Exception as error:  # whatever the reader says of a file that is none: it has many errors of its own
+        msg = f"demand must be a spreadsheet that can be read, got {name!r}: {error}"
+        raise InputError(msg) from None
+    chosen = sheet if sheet is not None else _chosen(rows, name, named)
+    others = sum(1 for title, cells in rows.items() if title != chosen and _has_rows(cells))
+    notes = (f"the sheet {chosen!r} was read, of {others + 1} that have rows: sheet= names another",) if others else ()
+    return _cells(rows[chosen]), notes
+
+
+def _chosen(rows: dict[str, list[list[Any]]], name: str, named: Collection[Any]) -> str:
+    filled = [title for title, cells in rows.items() if _has_rows(cells)]
+    if not filled:
+        msg = f"demand must have rows, got none in the sheets of {name!r}: look whether the file is the right one"
+        raise InputError(msg)
+    whole = [title for title in filled if _known(rows[title], named) >= len(OURS)]
+    if len(filled) == 1 or len(whole) == 1:
+        return (whole or filled)[0]
+    why = "several of which have the columns" if whole else "none of which has a site, part, date and quantity by name"
+    msg = (
+        f"sheet must say which sheet of {name!r} is the table, as there are {_listed(whole or filled)}, {why}:"
+        f" e.g. sheet={(whole or filled)[0]!r}"
+    )
+    raise InputError(msg)
+
+
+def _known(cells: list[list[Any]], named: Collection[Any]) -> int:
+    return max(known_titles([str(value).strip() for value in row], named) for row in cells[:_LOOKED_AT])
+
+
+def _has_rows(cells: list[list[Any]]) -> bool:
+    return any(value != "" for row in cells for value in row)
+
+
+def _cells(rows: list[list[Any]]) -> pd.DataFrame:
+    width = max(map(len, rows))
+    cells = np.full((len(rows), width), "", dtype=object)
+    for at, row in enumerate(rows):
+        cells[at, : len(row)] = row
+    return pd.DataFrame(cells)
+
+
+def _listed(names: Collection[str]) -> str:
+    return ", ".join(map(repr, names))
