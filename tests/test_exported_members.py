@@ -7,7 +7,12 @@ import pytest
 import ipybatch
 from ipybatch import errors
 
-OPTIONAL = ("ipybatch.jupyter", "ipybatch.forecast.form", "ipybatch.simulators.__main__")
+OPTIONAL = (
+    "ipybatch.jupyter",
+    "ipybatch.forecast.form",
+    "ipybatch.simulators.__main__",
+    "ipybatch.forecast.models.warm_up",
+)
 
 
 def modules():

@@ -31,7 +31,8 @@ from ipybatch.engine.data.policy import check_count
 from ipybatch.forecast.data.columns import PERIODS
 from ipybatch.forecast.data.partitions import ADVICE, MAX_PARTITIONS, MAX_ROWS, SIZES, By, Cut, Partition, cut
 from ipybatch.forecast.data.table import Problem, Table, read_table, settings_of
-from ipybatch.forecast.models.model_selection import PRELOAD, run_partition
+from ipybatch.forecast.models.model_registry import preload
+from ipybatch.forecast.models.model_selection import run_partition
 from ipybatch.forecast.settings import Freq, Settings
 from ipybatch.jupyter import static_html
 
@@ -275,7 +276,7 @@ def line(samples: Iterable[tuple[int, float]], start_s: float) -> Timing:
 
 
 async def _tried(samples: list[pd.DataFrame], settings: Settings) -> Timing:
-    backend = Processes(1, timeout_s=_TIMEOUT_S, preload=PRELOAD)
+    backend = Processes(1, timeout_s=_TIMEOUT_S, preload=preload(settings.models))
     await backend.open(1)
     try:
         seconds = []

@@ -17,8 +17,7 @@ from ipybatch.engine.data.policy import check_count
 from ipybatch.engine.data.spec import Backend
 from ipybatch.forecast.data.partitions import Cut, partition
 from ipybatch.forecast.data.table import Table, settings_of
-from ipybatch.forecast.models.model_registry import packages
-from ipybatch.forecast.models.model_selection import PRELOAD
+from ipybatch.forecast.models.model_registry import preload
 from ipybatch.forecast.settings import Settings
 
 
@@ -84,5 +83,5 @@ def runner_of(
         check_count("workers", workers, low=1)
     runner = backend or Processes(workers)
     if isinstance(runner, Processes | Dask):
-        return runner.within(memory_mb=memory_mb, timeout_s=timeout_s, preload=(*PRELOAD, *packages(models)))
+        return runner.within(memory_mb=memory_mb, timeout_s=timeout_s, preload=preload(models))
     return runner

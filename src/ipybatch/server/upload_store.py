@@ -45,7 +45,7 @@ _UNPACKED = 20  # of a spreadsheet: times its size, and at least so many bytes:
 _UNPACKED_BYTES = 200_000_000
 _ID = re.compile("[0-9a-f]{32}", re.ASCII)
 _TOLD = 20
-_PRELOAD = ("pandas", "ipybatch.forecast")
+_PRELOAD = ("pandas", "ipybatch.forecast.analysis")
 
 
 def folder_of(journal: Path | None = None) -> Path:

@@ -1,6 +1,7 @@
 """Models of other packages, beside the packages themselves; what needs one that is not installed is skipped."""
 
 import json
+import os
 import subprocess
 import sys
 
@@ -11,11 +12,12 @@ from sklearn.ensemble import HistGradientBoostingRegressor
 from sklearn.linear_model import LinearRegression
 
 from ipybatch import InputError, Permanent
+from ipybatch.backends.process.protocol import ONE_THREAD
 from ipybatch.forecast import evaluate, forecast
 from ipybatch.forecast.models.matrix import series_of
-from ipybatch.forecast.models.model_registry import described, one_thread, packages
+from ipybatch.forecast.models.model_registry import described, one_thread, packages, preload
 from ipybatch.forecast.models.model_selection import run_partition
-from ipybatch.forecast.settings import Settings
+from ipybatch.forecast.settings import AUTO, Settings
 from tests.forecast.retail import matrix, table
 
 pytestmark = pytest.mark.filterwarnings("default")  # the packages warn of themselves
@@ -227,6 +229,34 @@ def test_a_regressor_that_would_ask_the_machine_gets_one_thread():
     assert one_thread(Asking()).n_jobs == 1
     assert one_thread(told).n_jobs == 4
     assert one_thread(HistGradientBoostingRegressor()) is not None
+
+
+@pytest.mark.parametrize(
+    ("models", "is_learnt"),
+    [(AUTO, True), (["imapa", LinearRegression()], True), (["imapa", "naive"], False)],
+)
+def test_scikit_learn_is_imported_where_a_model_needs_it(models, is_learnt):
+    """It takes a second, of a forecast that may take none."""
+    assert ("ipybatch.forecast.models.warm_up" in preload(models)) == is_learnt
+
+
+IMPORTED = """
+import sys
+import ipybatch.forecast.worker, threading
+print(*sorted({name.partition(".")[0] for name in sys.modules} & {"sklearn", "pyarrow", "pandas"}))
+print(*[name for name in sys.modules if name.startswith("ipybatch.session") or name == "ipybatch.forecast.session"])
+import ipybatch.forecast.models.warm_up
+print(threading.active_count(), "sklearn" in sys.modules)
+import ipybatch.forecast
+print(ipybatch.forecast.forecast.__name__)
+"""
+
+
+def test_a_partitions_process_imports_its_models_alone():
+    """Neither sessions nor panels; what a user's function asks for there all the same is loaded then."""
+    environ = {**os.environ, **ONE_THREAD}
+    said = subprocess.run([sys.executable, "-c", IMPORTED], env=environ, capture_output=True, text=True, check=True)
+    assert said.stdout.splitlines() == ["pandas pyarrow", "", "1 True", "forecast"]
 
 
 def test_what_takes_long_to_import_is_imported_once(stats, ml):

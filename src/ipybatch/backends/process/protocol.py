@@ -31,9 +31,17 @@ from ipybatch.errors import ItemError, MissingExtra, Permanent, Transient
 
 READY, DONE = b"R", b"D"
 
-# Environment of every attempt: one thread for each numeric library, since attempts run side by side.
+# Environment of every attempt: one thread for each numeric library, since attempts run side by side; and its mark.
 ONE_THREAD = dict.fromkeys(
-    ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"), "1"
+    (
+        "OMP_NUM_THREADS",
+        "OPENBLAS_NUM_THREADS",
+        "MKL_NUM_THREADS",
+        "NUMEXPR_NUM_THREADS",
+        "VECLIB_MAXIMUM_THREADS",
+        "IPYBATCH_ATTEMPT",
+    ),
+    "1",
 )
 
 

@@ -152,6 +152,14 @@ def one_thread(model: Any) -> Any:
     return made
 
 
+def preload(models: Iterable[Any]) -> tuple[str, ...]:
+    """Return the modules that the supervisor of the processes imports once, for all of them: what these models need."""
+    used = tuple(models)
+    is_learnt = any(one == "gradient_boosting" if isinstance(one, str) else _is_regressor(one) for one in used)
+    warm = ("ipybatch.forecast.models.warm_up",) if is_learnt else ()  # scikit-learn takes a second
+    return ("ipybatch.forecast.worker", *warm, *packages(used))
+
+
 def packages(models: Iterable[Any]) -> tuple[str, ...]:
     """Return the modules that these models need and that take long to import."""
     found = set()
@@ -190,6 +198,10 @@ def _called(model: Any, settings: Settings) -> Mapping[str, Model]:
     if model in MODELS:
         return {model: SeriesModel(MODELS[model], settings.season)}
     return {model: GlobalModel(known=settings.known, seed=settings.seed)}
+
+
+def _is_regressor(model: Any) -> bool:
+    return not hasattr(model, "forecast") and not hasattr(model, "preprocess")
 
 
 def _adapted(model: Any, freq: Freq) -> dict[str, Model]:

@@ -40,7 +40,6 @@ from ipybatch.forecast.models.matrix import CLASSES, Matrix, Series, by_block, c
 from ipybatch.forecast.models.model_registry import Model, candidates
 from ipybatch.forecast.settings import Settings
 
-PRELOAD = ("ipybatch.forecast.worker", "sklearn.ensemble")  # imported once by the process supervisor
 _PRIOR = 100.0  # how many values of its own a series needs to count as much as its class
 _WORST_BIAS = 0.3
 _MARGIN = 0.98  # of the default's error: what is as good as equal does not replace it
