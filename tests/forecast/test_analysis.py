@@ -177,8 +177,9 @@ def test_the_card_says_what_is_known():
     for words in (
         "11,919 rows, 13 sites, 2,070 parts",
         "Batch mode pays: 11,919 rows are more than 5,000",
-        "daily, 2025-07-01 to 2025-08-31; 6,390 series",
-        "13 partitions, the largest of 3,336 rows; 2 at a time",
+        "read site from 'site', part from 'part', date from 'date', quantity from 'quantity'",
+        "daily, as the dates lie, 2025-07-01 to 2025-08-31",
+        "6,390 series; 13 partitions, the largest of 3,336 rows; 2 at a time",
         "as one job 65.4 s: 1.8 times as fast (measured here with 1,065 series)",
         "3 (Sofifi)",
         "5,000 rows: about 3; 20,000 rows: 10 to 15; 50,000 rows: 20 partitions",

@@ -161,12 +161,12 @@ def test_a_table_is_uploaded(form, untimed):
 def test_what_goes_wrong_is_told_beside_its_field(form, tmp_path, untimed):
     """As text: the file's own words cannot become markup. The form stays ready, and a next try clears it."""
     made = form()
-    typed(made, tmp_path, "site,part,<b>when</b>,qty\na,1,2025-07-01,1\n")
+    typed(made, tmp_path, "site,part,<b>when</b>,qty\na,1,soon,1\n")
     press(made.run_button, made)
     assert "choose which column is the date" in made.errors["columns"].value
     typed(made, tmp_path, "site,part,date,qty\na,1,<b>when</b>,1\n")
     press(made.run_button, made)
-    assert "Invalid date format &#x27;&lt;b&gt;when" in made.errors["table"].value
+    assert "dates that can be read in &#x27;date&#x27;, got &#x27;&lt;b&gt;when" in made.errors["table"].value
     assert (made.run_button.disabled, made.session, made.status.value) == (False, None, "")
     made.path.value = ""
     press(made.analyze_button, made)
@@ -180,7 +180,7 @@ def test_what_goes_wrong_is_told_beside_its_field(form, tmp_path, untimed):
 def test_columns_that_are_not_recognised_are_asked_for(form, tmp_path, untimed):
     """Those that are found are chosen already; another table is asked about anew."""
     made = form()
-    table = demand(120, 2, parts=20).rename(columns={"part": "was", "date": "wann"})
+    table = demand(120, 2, parts=20).rename(columns={"part": "was", "date": "wann"}).assign(bis="2025-07-01")
     typed(made, tmp_path, table.to_csv(index=False))
     assert not shown(made.columns_row)
     press(made.analyze_button, made)

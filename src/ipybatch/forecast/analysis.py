@@ -28,7 +28,6 @@ import pandas as pd
 from ipybatch.backends.process.backend import Processes, processors
 from ipybatch.engine.data.masking import mask
 from ipybatch.engine.data.policy import check_count
-from ipybatch.forecast.data.columns import PERIODS
 from ipybatch.forecast.data.partitions import ADVICE, MAX_PARTITIONS, MAX_ROWS, SIZES, By, Cut, Partition, cut
 from ipybatch.forecast.data.table import Problem, Table, read_table, settings_of
 from ipybatch.forecast.models.model_registry import preload
@@ -197,6 +196,11 @@ def analyze(
     sites: Collection[Any] | None = None,
     parts: Collection[Any] | None = None,
     columns: Mapping[str, Any] | None = None,
+    decimal: str | None = None,
+    thousands: str | None = None,
+    date_format: str | None = None,
+    encoding: str | None = None,
+    sheet: str | None = None,
     freq: Freq | None = None,
     models: Iterable[Any] | None = None,
     workers: int | None = None,
@@ -212,7 +216,12 @@ def analyze(
         max_partitions: Largest number of partitions, >= 1; the smallest are merged.
         sites: With ``by=None``, the sites to forecast; default: all.
         parts: With ``by=None``, the parts to forecast; default: all.
-        columns: The table's columns, e.g. ``{"site": "Lokasi"}``; the others are found by name.
+        columns: The table's columns, e.g. ``{"site": "Lokasi"}``; the others are found by heading and cells.
+        decimal: The decimal mark of the quantities, "." or ","; default: found.
+        thousands: What separates their thousands: ",", ".", " " or "'", "" for nothing; default: found.
+        date_format: How the dates are written, as for strftime, e.g. ``"%d/%m/%y"``; default: found.
+        encoding: Of a text file, e.g. "latin-1"; default: found.
+        sheet: Of a spreadsheet, its name; default: the one that has such a table.
         freq: "D", "W" or "M"; default: inferred from the dates.
         models: As for `forecast`.
         workers: Partitions trained at the same time, >= 1; default: one per processor core.
@@ -224,7 +233,16 @@ def analyze(
     """
     if workers is not None:
         check_count("workers", workers, low=1)
-    table = read_table(demand, columns=columns, freq=freq)
+    table = read_table(
+        demand,
+        columns=columns,
+        freq=freq,
+        encoding=encoding,
+        sheet=sheet,
+        decimal=decimal,
+        thousands=thousands,
+        date_format=date_format,
+    )
     settings = settings_of(table, horizon, models=models)
     made = cut(table, by, max_rows, max_partitions, sites=sites, parts=parts)
     timing, untimed = _timed(made, settings) if timed else (None, [])
@@ -316,10 +334,10 @@ def _verdict(analysis: Analysis) -> str:
 def _facts(analysis: Analysis) -> list[str]:
     """Return what is known of the forecast, a line each."""
     table = analysis.table
-    many = _counted(len(analysis.partitions), "partition")
+    many, largest = _counted(len(analysis.partitions), "partition"), f"{analysis.partitions[0].rows:,}"
     facts = [
-        f"{PERIODS[table.freq]}, {table.start:%Y-%m-%d} to {table.end:%Y-%m-%d}; {_counted(analysis.series, 'series')}",
-        f"{many}, the largest of {analysis.partitions[0].rows:,} rows; {analysis.workers:,} at a time",
+        *table.understood.lines(),
+        f"{_counted(analysis.series, 'series')}; {many}, the largest of {largest} rows; {analysis.workers:,} at a time",
     ]
     timing, speed_up = analysis.timing, analysis.speed_up
     if timing is None or speed_up is None or analysis.seconds is None or analysis.normal_s is None:

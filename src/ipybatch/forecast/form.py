@@ -30,7 +30,18 @@ _EXPLAINED = (
     " above 5,000 rows, or from 5 sites or 500 parts on. Without it one job trains the sites and parts you name."
 )
 _STRATEGIES = (("a partition for each site", "site"), ("partitions of a size", "size"))
-_ANALYZED = ("columns", "freq", "models", "workers", "max_partitions")  # arguments that `analyze` takes too
+_ANALYZED = (
+    "columns",
+    "decimal",
+    "thousands",
+    "date_format",
+    "encoding",
+    "sheet",
+    "freq",
+    "models",
+    "workers",
+    "max_partitions",
+)  # arguments that `analyze` takes too
 _LARGEST_MB = 200  # through the browser's memory; what is larger goes to a file
 _LONGEST = 1000
 # Of several pages that show the kernel, the visible one saves the file.

@@ -45,7 +45,18 @@ if TYPE_CHECKING:
 
 
 class ForecastSession(BatchSession):
-    """A `BatchSession` whose results are one forecast."""
+    """A `BatchSession` whose results are one forecast.
+
+    Attributes:
+        table_notes: How its table was read and cut, and what the user should know of it.
+    """
+
+    table_notes: tuple[str, ...] = ()
+
+    def tell_table(self) -> None:
+        """Note how the table was read and cut."""
+        for note in self.table_notes:
+            self.note(note)
 
     @property
     def _recorded(self) -> RecordedForecast:
@@ -133,6 +144,7 @@ class ForecastSession(BatchSession):
         super().forget()
         self._recorded.files.keep(())
         forget_outputs(self._journal, self.name)
+        self.tell_table()
 
 
 def forecast(
@@ -154,6 +166,11 @@ def forecast(
     level: float = 0.8,
     select: Any = "squared",
     columns: Mapping[str, Any] | None = None,
+    decimal: str | None = None,
+    thousands: str | None = None,
+    date_format: str | None = None,
+    encoding: str | None = None,
+    sheet: str | None = None,
     output: str | Path | None = None,
     workers: int | None = None,
     backend: Backend | None = None,
@@ -181,7 +198,12 @@ def forecast(
         integer: Whether to forecast whole pieces.
         level: Share of actual values that the intervals should hold, 0.01 to 0.999.
         select: The loss that selects a model: "squared" error or "pinball".
-        columns: The table's columns, e.g. ``{"site": "Lokasi"}``; the others are found by name.
+        columns: The table's columns, e.g. ``{"site": "Lokasi"}``; the others are found by heading and cells.
+        decimal: The decimal mark of the quantities, "." or ","; default: found.
+        thousands: What separates their thousands: ",", ".", " " or "'", "" for nothing; default: found.
+        date_format: How the dates are written, as for strftime, e.g. ``"%d/%m/%y"``; default: found.
+        encoding: Of a text file, e.g. "latin-1"; default: found.
+        sheet: Of a spreadsheet, its name; default: the one that has such a table.
         output: A .csv, .parquet or .jsonl file, written when all partitions are completed. Otherwise, an earlier
             forecast of this session in its place is renamed: ``out.csv`` to ``out.earlier.csv``.
         workers: Partitions trained at the same time, >= 1; default: one per processor core, or per thread of the
@@ -198,7 +220,16 @@ def forecast(
     """
     about = recordable(locals(), _RECORDED)
     check_output(output)
-    table = read_table(demand, columns=columns, freq=freq)
+    table = read_table(
+        demand,
+        columns=columns,
+        freq=freq,
+        encoding=encoding,
+        sheet=sheet,
+        decimal=decimal,
+        thousands=thousands,
+        date_format=date_format,
+    )
     cut, settings = prepare(
         table,
         horizon=horizon,
@@ -231,8 +262,8 @@ def forecast(
         settings=_settings(settings),
         group_word="Partition",
     )
-    for note in (*table.notes, *cut.notes):
-        session.note(note)
+    session.table_notes = ("; ".join(table.understood.lines()), *table.notes, *cut.notes)
+    session.tell_table()
     return session
 
 
@@ -253,6 +284,11 @@ _RECORDED = (
     "level",
     "select",
     "columns",
+    "decimal",
+    "thousands",
+    "date_format",
+    "encoding",
+    "sheet",
     "workers",
     "known",
     "backend",

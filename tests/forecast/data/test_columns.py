@@ -1,14 +1,11 @@
 """Which column is which: found by name, or given. Dates: read in one way for the whole column, never guessed."""
 
-import datetime as dt
-
 import pandas as pd
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from ipybatch import InputError
-from ipybatch.forecast.data.columns import OURS, UnknownColumns, check_freq, find_columns, infer_freq, read_dates
+from ipybatch.forecast.data.columns import OURS, UnknownColumns, choose_columns, find_columns
+from ipybatch.forecast.data.headings import spoken_for
 
 DAY = pd.Timestamp("2025-07-31")
 
@@ -79,70 +76,108 @@ def test_what_was_not_found_can_be_asked_for():
 
 
 @pytest.mark.parametrize(
-    "written",
+    ("heading", "ours"),
     [
-        "2025-07-31", "2025-07-31T23:59:59", "2025/07/31", "2025.07.31", "31/07/2025", "07/31/2025", "31-07-2025",
-        "31.07.2025", "7/31/2025 8:26", "31 Jul 2025", "Jul 31, 2025", "July 31, 2025", "31/7/25", " 2025-07-31 ",
-        "2025-07-31 23:59:59+09:00", "20250731", 20250731, 20250731.0, dt.date(2025, 7, 31),
-        dt.datetime(2025, 7, 31, 12), pd.Timestamp("2025-07-31 18:00"), pd.Period("2025-07-31", "D"),
+        ("Lokasi", "site"), ("Kode Toko", "site"), ("Nama Cabang", "site"), ("Gudang", "site"), ("Cửa hàng", "site"),
+        ("Chi nhánh", "site"), ("Mã kho", "site"), ("Sucursal", "site"), ("Almacén", "site"), ("Filiale", "site"),
+        ("Lager-Nr.", "site"), ("Magasin", "site"), ("Point de vente", "site"), ("storename", "site"),
+        ("StoreID", "site"), ("Item Location", "site"), ("Sales Location", "site"), ("Locations", "site"),
+        ("Kode Barang", "part"), ("nama_barang", "part"), ("KODEBARANG", "part"), ("Mã hàng", "part"),
+        ("Tên sản phẩm", "part"), ("MaHang", "part"), ("Código de producto", "part"), ("Artículo", "part"),
+        ("Artikelnummer", "part"), ("Artikelbezeichnung", "part"), ("Code article", "part"), ("Référence", "part"),
+        ("Part No.", "part"), ("Item #", "part"), ("StockCode", "part"), ("Warehouse Part No", "part"), ("P/N", "part"),
+        ("Tanggal", "date"), ("Tgl.", "date"), ("Ngày bán", "date"), ("ngay", "date"), ("Fecha de venta", "date"),
+        ("Bestelldatum", "date"), ("Date de commande", "date"), ("Sales Date", "date"), ("Demand Date", "date"),
+        ("invoicedate", "date"), ("Bulan", "date"), ("Tháng", "date"), ("Week", "date"), ("Periode", "date"),
+        ("Jumlah", "quantity"), ("Jumlah Barang", "quantity"), ("Số lượng", "quantity"), ("SoLuong", "quantity"),
+        ("so luong", "quantity"), ("Cantidad vendida", "quantity"), ("Menge [ST]", "quantity"), ("Qté", "quantity"),
+        ("Stückzahl", "quantity"), ("Total Qty (pcs)", "quantity"), ("fact.sales_qty", "quantity"),
+        ("QTYs", "quantity"),
+        ("[Measures].[Qty]", "quantity"), ("Sum of Quantity", "quantity"), ("UnitsSold", "quantity"),
+        ("Store Sales", "quantity"), ("Item Count", "quantity"), ("Weekly_Sales", "quantity"), ("Q'ty", "quantity"),
     ],
 )  # fmt: skip
-def test_a_day_is_read_however_it_is_written(written):
-    """With a time or without, as text, number, or an object of datetime."""
-    assert read_dates(pd.Series([written]), "date").tolist() == [DAY]
-
-
-def test_a_zone_does_not_move_the_day():
-    dates = pd.Series(pd.to_datetime(["2025-07-31 23:30"])).dt.tz_localize("Asia/Jayapura")
-    assert read_dates(dates, "date").tolist() == [DAY]
-
-
-@pytest.mark.parametrize("wrong", ["31/13/2025", "", None, "soon", "2025-02-30", "0025-07-01", "2999-01-01", 45870])
-def test_what_is_no_day_is_missing(wrong):
-    """The others of the column are read all the same."""
-    dates = pd.Series(["2025-07-30", wrong, "2025-07-31"], dtype=object)
-    assert read_dates(dates, "date").isna().tolist() == [False, True, False]
-
-
-def test_one_day_above_twelve_tells_day_from_month():
-    assert read_dates(pd.Series(["03/04/2025", "31/07/2025"]), "d").tolist() == [pd.Timestamp("2025-04-03"), DAY]
-    assert read_dates(pd.Series(["03/04/2025", "07/31/2025"]), "d").tolist() == [pd.Timestamp("2025-03-04"), DAY]
-
-
-def test_day_and_month_are_not_guessed():
-    """Where both fit, a whole year of demand could lie in the wrong months: the user is asked."""
-    with pytest.raises(InputError, match=r"ordered must say which is the day .* '03/04/2025'.*dayfirst=True"):
-        read_dates(pd.Series(["01/01/2025", "03/04/2025"]), "ordered")
-
-
-def test_what_reads_alike_either_way_is_no_question():
-    assert read_dates(pd.Series(["01/01/2025", "02/02/2025"]), "d").notna().all()
-
-
-@given(st.lists(st.dates(dt.date(1900, 1, 1), dt.date(2199, 12, 31)), max_size=20))
-def test_dates_come_back_as_they_were(days):
-    """Any list of days, as text, is read as these days."""
-    written = pd.Series([day.isoformat() for day in days], dtype=object)
-    assert [day.date() for day in read_dates(written, "date")] == days
-
-
-def test_an_unknown_frequency_is_refused():
-    check_freq(None)
-    check_freq("W")
-    with pytest.raises(InputError, match=r"freq must be one of 'D' \(daily\), .* got 'h'"):
-        check_freq("h")
+def test_headings_of_six_languages_speak_for_what_their_cells_are(heading, ours):
+    """With accents or without, joined or apart, with units, prefixes, plurals; not for what the cells are of."""
+    spoken = spoken_for(heading)
+    assert spoken is not None
+    assert spoken.ours == ours
+    assert spoken.strength > 1
 
 
 @pytest.mark.parametrize(
-    ("dates", "freq"),
+    "heading",
     [
-        (pd.date_range("2025-07-01", periods=60), "D"),
-        (pd.date_range("2025-07-06", periods=9, freq="7D"), "W"),
-        (pd.date_range("2025-01-01", periods=9, freq="MS"), "M"),
-        (pd.date_range("2025-01-31", periods=9, freq="ME"), "M"),
-        (pd.to_datetime(["2025-07-01"]), "D"),
-        (pd.to_datetime(["2025-07-01", "2025-07-03", "2025-07-10"]), "D"),
+        "Harga", "Unit Price", "Jumlah Harga", "Thành tiền", "Doanh thu", "Umsatz", "Betrag", "Stock on hand",
+        "Category",
+        "Item Group", "Sales Rep", "Qty Returned", "Kode Transaksi", "Mã đơn hàng", "Invoice No", "Customer",
+        "Unnamed: 0",
+        "Đơn vị", "Product Category", "Keterangan", "n", "wo", "Candidate", "Partner",
+    ],
+)  # fmt: skip
+def test_headings_of_other_things_speak_for_nothing(heading):
+    spoken = spoken_for(heading)
+    assert spoken is None or spoken.strength < 1
+
+
+def cells(**columns):
+    """A table of ten rows; text and numbers are repeated."""
+    return pd.DataFrame({name: value if isinstance(value, list) else [value] * 10 for name, value in columns.items()})
+
+
+PIECES, MONEY = list(range(10)), [9.99 * number for number in range(10)]
+PLAIN = {"Store Name": "Kendari", "SKU": "P1", "Tanggal": "2025-07-01"}
+
+
+@pytest.mark.parametrize(
+    ("columns", "ours", "taken", "told"),
+    [
+        ({**PLAIN, "Amount": MONEY, "Qty Sold": PIECES}, "quantity", "Qty Sold", "(beside 'Amount')"),
+        ({**PLAIN, "Sales": MONEY, "Units": PIECES}, "quantity", "Units", "(beside 'Sales')"),
+        ({**PLAIN, "Sales": MONEY}, "quantity", "Sales", "its cells have fractions, as money has"),
+        ({**PLAIN, "Amount": PIECES}, "quantity", "Amount", "for want of a clearer heading"),
+        ({"Country": "ID", **PLAIN, "Qty": PIECES}, "site", "Store Name", "(beside 'Country')"),
+        ({"Store Name": "K", "Store ID": 1, **PLAIN, "Qty": PIECES}, "site", "Store ID", "(beside 'Store Name')"),
+        ({"Item Description": "Bolt", **PLAIN, "Qty": PIECES}, "part", "SKU", "(beside 'Item Description')"),
+        ({"Product": "Bolt", **PLAIN, "Product ID": 7, "Qty": PIECES}, "date", "Tanggal", None),
+        ({**PLAIN, "Ship Date": "2025-08-01", "Qty": PIECES}, "date", "Tanggal", "(beside 'Ship Date')"),
+        ({**PLAIN, "quantity": PIECES, "Qty Sold": PIECES}, "quantity", "quantity", None),
+        (
+            {"Cabang": "K", "SKU": "P", "Hari ini": "x", "Kapan": "2025-07-01", "Qty": PIECES},
+            "date",
+            "Kapan",
+            "no other",
+        ),
     ],
 )
-def test_the_length_of_a_period_is_what_the_dates_allow(dates, freq):
-    assert infer_freq(dates) == freq
+def test_a_sure_choice_beside_another_is_told(columns, ours, taken, told):
+    if "Product ID" in columns:
+        del columns["SKU"]
+    chosen = choose_columns(cells(**columns))
+    assert chosen.names[ours] == taken
+    notes = [note for note in chosen.notes if repr(taken) in note]
+    assert notes == [] if told is None else told in notes[0]
+
+
+@pytest.mark.parametrize(
+    ("columns", "asked"),
+    [
+        ({**PLAIN, "Qty Ordered": PIECES, "Qty Shipped": PIECES}, "quantity may be 'Qty Ordered' or 'Qty Shipped'"),
+        ({**PLAIN, "Qty": PIECES, "Units": PIECES}, "quantity may be 'Qty' or 'Units'"),
+        ({**PLAIN, "Warehouse": "W", "Qty": PIECES}, "site may be 'Store Name' or 'Warehouse'"),
+        ({**PLAIN, "Order Date": "2025-07-01", "Qty": PIECES}, "date may be 'Tanggal' or 'Order Date'"),
+    ],
+)
+def test_a_near_tie_is_asked_about(columns, asked):
+    """With the names of both, and what decides it; which then does."""
+    with pytest.raises(UnknownColumns, match=f"{asked}: say which with columns=") as told:
+        choose_columns(cells(**columns))
+    ours = asked.split()[0]
+    assert told.value.found[ours] is None
+    name = asked.split("'")[1]
+    assert choose_columns(cells(**columns), {ours: name}).names[ours] == name
+
+
+def test_money_alone_is_not_taken_for_pieces():
+    with pytest.raises(UnknownColumns, match="must have a 'quantity' column"):
+        choose_columns(cells(**PLAIN, Amount=[f"${number}.50" for number in range(10)]))

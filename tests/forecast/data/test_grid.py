@@ -82,7 +82,7 @@ ASKED = {
     "no titles": (ROWS, r"must have a row of titles, .* \('A', 'P1', '2025-07-01', '2'\): put titles above"),
     "two quantities": (
         HEAD.replace("\n", ",quantity\n") + ROWS.replace("\n", ",7\n"),
-        r"'quantity \(column 4\)', 'quantity \(column 5\)'",
+        r"quantity may be 'quantity \(column 4\)' or 'quantity \(column 5\)': say which with columns=",
     ),
     "other titles": (HEAD.replace("site", "colour") + ROWS, "must have a 'site' column"),
 }

@@ -72,7 +72,7 @@ def test_the_frequency_is_given_or_inferred():
         (rows(), "demand must have rows, got none"),
         (
             rows(("a", 1, "soon", 1), ("a", 1, "later", 1)),
-            "got 2 of which none can: Invalid date format 'soon' in row 0",
+            "must have dates that can be read in 'date', got 'soon'",
         ),
     ],
 )

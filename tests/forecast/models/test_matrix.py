@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ipybatch.errors import InputError
-from ipybatch.forecast.data.columns import span
+from ipybatch.forecast.data.periods import span
 from ipybatch.forecast.models import matrix
 from ipybatch.forecast.models.matrix import CLASSES, mean_interval, series_of
 

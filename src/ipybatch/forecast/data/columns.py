@@ -1,62 +1,41 @@
-"""Columns of a user's table: which one is the site, the part, the date and the quantity, and how its dates are read.
+"""Columns of a user's table: which one is the site, the part, the date and the quantity.
 
-Names. A column is found by our name or by a common one; case, blanks and punctuation do not count: "Part No.",
-"part_no" and "PARTNO" are the same name. The commonest name wins. Other columns are named by the user:
-``columns={"site": "Lokasi"}``.
+    heading --> what it speaks for, and how strongly --> beside it, what the cells can be --> the strongest
 
-Dates. One format is used for the whole column, the one that fits most values; values that do not fit it are problems of
-their rows. Where day first and month first fit equally well, the user must choose: nothing is guessed.
+A heading speaks for at most one of the four (`headings`). The cells weigh in: pieces are mostly whole numbers, money
+has fractions and signs of currency, dates are dates.
+
+The strongest heading is taken. One that might have been taken too is told; where two are nearly as strong and mean
+different things ("Qty Ordered", "Qty Shipped"), the user is asked. ``columns={"site": "Lokasi"}`` answers.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from ipybatch.errors import InputError
-from ipybatch.forecast.settings import Freq
+from ipybatch.forecast.data.dates import looks_like_dates
+from ipybatch.forecast.data.headings import OWN, STRENGTHS, spoken_for
+from ipybatch.forecast.data.numbers import is_missing, read_cell
 
 OURS = ("site", "part", "date", "quantity")
-PERIODS = {"D": "daily", "W": "weekly", "M": "monthly"}
-_NAMES = {
-    "site": (
-        "site", "sitename", "siteid", "sitecode", "location", "store", "storeid", "warehouse", "branch", "plant",
-        "depot", "shop", "outlet", "lokasi", "cabang", "gudang", "city", "region", "country",
-    ),
-    "part": (
-        "part", "partnumber", "partno", "partid", "partcode", "partname", "item", "itemid", "itemcode", "itemno",
-        "sku", "product", "productid", "productcode", "material", "article", "stockcode", "uniqueid", "kodebarang",
-    ),
-    "date": (
-        "date", "ds", "day", "orderdate", "invoicedate", "transactiondate", "salesdate", "demanddate", "timestamp",
-        "datetime", "time", "week", "month", "period", "tanggal",
-    ),
-    "quantity": (
-        "quantity", "qty", "demand", "y", "sales", "units", "unitssold", "orderqty", "orderquantity", "demandqty",
-        "amount", "volume", "count", "jumlah",
-    ),
-}  # fmt: skip
 
-_FIRST, _LAST = pd.Timestamp("1900-01-01"), pd.Timestamp("2200-01-01")
-_TIME = r"(?<=\d)[ T]+\d{1,2}:\d{2}.*$"
-_FORMATS = (
-    "%Y-%m-%d", "%Y/%m/%d", "%Y.%m.%d", "%Y%m%d", "%Y-%m",
-    "%d/%m/%Y", "%m/%d/%Y", "%d-%m-%Y", "%m-%d-%Y", "%d.%m.%Y", "%d/%m/%y", "%m/%d/%y",
-    "%d %b %Y", "%d-%b-%Y", "%b %d, %Y", "%d %B %Y", "%B %d, %Y", "%b %Y",
-)  # fmt: skip
-_ALIKE = (("%d/%m/%Y", "%m/%d/%Y"), ("%d-%m-%Y", "%m-%d-%Y"), ("%d/%m/%y", "%m/%d/%y"))
+_TAKEN_FROM = 1.0  # the least that a column is taken for
+_NEAR = 1.5  # difference that does not tell two columns apart
+_LOOKED_AT = 400  # distinct cells of a column
 
 
 class UnknownColumns(InputError):
-    """A column of the table was not found by its name: name it with ``columns=``.
+    """A column of the table is not known by its heading: name it with ``columns=``.
 
     Attributes:
         names: All columns of the table.
-        found: For each of `OURS` its column, None for those that were not found.
+        found: For each of `OURS` its column, None for those that are to be named.
     """
 
     def __init__(self, message: str, names: Sequence[Any], found: Mapping[str, Any]) -> None:
@@ -64,97 +43,173 @@ class UnknownColumns(InputError):
         self.names, self.found = list(names), dict(found)
 
 
-def find_columns(names: Sequence[Any], given: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """Return the table's column for each of `OURS`.
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """The columns of a table that were taken.
 
-    Args:
-        names: The table's columns.
-        given: The columns that the user names, e.g. ``{"site": "Lokasi"}``; the others are found by name.
+    Attributes:
+        names: For each of `OURS` the table's column.
+        notes: Which were taken beside others that they might have been.
+    """
+
+    names: dict[str, Any]
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Candidate:
+    """A column that may be one of `OURS`, and how much speaks for it."""
+
+    name: Any
+    ours: str
+    score: float
+    entity: str
+    facet: str = ""
+    has_fractions: bool = False
+    is_weak: bool = False
+
+
+def find_columns(names: Sequence[Any], given: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Return the column for each of `OURS` by its heading alone; of several the strongest, none is asked about.
 
     Raises:
         UnknownColumns: A column is missing.
+        InputError: As for `choose_columns`.
+    """
+    return _choose(pd.DataFrame(columns=list(names), dtype=object), given, is_asking=False).names
+
+
+def choose_columns(table: pd.DataFrame, given: Mapping[str, Any] | None = None) -> Columns:
+    """Return the table's column for each of `OURS`.
+
+    Args:
+        table: The user's table.
+        given: The columns that the user names, e.g. ``{"site": "Lokasi"}``; the others are found by heading and cells.
+
+    Raises:
+        UnknownColumns: A column is missing, or several may be meant.
         InputError: ``given`` names one column twice, or one that is not in the table; or the table has two columns
             of that name.
     """
-    given = dict(given or {})
+    return _choose(table, given, is_asking=True)
+
+
+def _choose(table: pd.DataFrame, given: Mapping[str, Any] | None, *, is_asking: bool) -> Columns:
+    names, given = list(table.columns), dict(given or {})
     _check_given(given, names)
-    taken = set(given.values())
-    plain: dict[str, Any] = {}
-    for name in names:
-        if name not in taken:
-            plain.setdefault(re.sub(r"[\W_]+", "", str(name)).lower(), name)
-    likely = {ours: next((plain[known] for known in _NAMES[ours] if known in plain), None) for ours in OURS}
-    found = {**likely, **given}
-    missing = [ours for ours, name in found.items() if name is None]
-    if missing:
-        lost = " and ".join(f"a {ours!r} column" for ours in missing)
-        hint = ", ".join(f'"{ours}": ...' for ours in missing)
-        msg = f"demand must have {lost}, got {_listed(names)}: name the column with columns={{{hint}}}"
-        raise UnknownColumns(msg, names, found)
+    free = [name for name in dict.fromkeys(names) if name not in given.values()]
+    wanted = [ours for ours in OURS if ours not in given]
+    candidates = [one for name in free if (one := _candidate(table, name, wanted)) is not None]
+    found: dict[str, Any] = dict(given)
+    notes, asked = [], []
+    for ours in wanted:
+        likely = sorted((one for one in candidates if one.ours == ours), key=lambda one: -one.score)
+        likely = [one for one in likely if one.score >= _TAKEN_FROM]
+        taken, beside = (likely[0] if likely else None), likely[1:]
+        if taken is None and ours == "date":
+            taken = _only_dates(table, [name for name in free if name not in found.values()])
+            notes += [f"read {str(taken.name)!r} as the date, as no other column has dates"] if taken else []
+        found[ours] = None if taken is None else taken.name
+        if taken is None or not is_asking:
+            continue
+        if rivals := [one for one in beside if _is_rival(taken, one)]:
+            asked.append(_asked(ours, sorted([taken, *rivals], key=lambda one: names.index(one.name))))
+            found[ours] = None
+        elif beside and taken.score < OWN:
+            also = ", ".join(repr(str(one.name)) for one in beside[:3])
+            notes.append(f"read {str(taken.name)!r} as the {ours} (beside {also})")
+        elif taken.has_fractions and taken.score < STRENGTHS[1]:
+            notes.append(f"read {str(taken.name)!r} as the quantity, though its cells have fractions, as money has")
+        elif taken.is_weak:
+            notes.append(f"read {str(taken.name)!r} as the {ours}, for want of a clearer heading")
+    found = {ours: found[ours] for ours in OURS}
+    _refuse_missing(names, found, asked)
     for name in found.values():
-        if list(names).count(name) > 1:
-            msg = f"demand must have one column {name!r}, got {list(names).count(name)}: rename or drop the others"
+        if names.count(name) > 1:
+            msg = f"demand must have one column {name!r}, got {names.count(name)}: rename or drop the others"
             raise InputError(msg)
-    return found
+    return Columns(found, tuple(notes))
 
 
-def read_dates(values: pd.Series[Any], name: str) -> pd.Series[Any]:
-    """Return the days of a column, without time and zone; NaT for values that are no day from 1900 to 2199.
-
-    Args:
-        values: The column.
-        name: The user's name of the column, for messages.
-
-    Raises:
-        InputError: Day first and month first fit equally well.
-    """
-    if isinstance(values.dtype, pd.PeriodDtype):
-        values = values.dt.to_timestamp()
-    if not pd.api.types.is_datetime64_any_dtype(values):
-        codes, distinct = pd.factorize(values)  # a table has far fewer days than rows
-        days = _read_distinct(distinct, name)
-        values = pd.Series(days.append(pd.DatetimeIndex([pd.NaT])).take(codes))  # the code -1, missing, takes the last
-    if values.dt.tz is not None:
-        values = values.dt.tz_localize(None)
-    values = values.dt.normalize().astype("datetime64[us]").reset_index(drop=True)
-    return values.where((values >= _FIRST) & (values < _LAST))
+def _is_rival(taken: _Candidate, other: _Candidate) -> bool:
+    """Whether another column is nearly as likely and means another thing: not just the name beside a code."""
+    if taken.score >= OWN > other.score or taken.score - other.score >= _NEAR:
+        return False
+    is_of_one = taken.ours == "part" or (taken.ours == "site" and taken.entity == other.entity)
+    return not (is_of_one and taken.facet != other.facet)
 
 
-def check_freq(freq: Any) -> None:
-    """Refuse an unknown frequency.
-
-    Raises:
-        InputError: It is not "D", "W", "M" or None.
-    """
-    if freq is not None and freq not in PERIODS:
-        known = ", ".join(f"{key!r} ({word})" for key, word in PERIODS.items())
-        msg = f"freq must be one of {known} or None to infer it, got {freq!r}"
-        raise InputError(msg)
+def _asked(ours: str, rivals: Sequence[_Candidate]) -> str:
+    which = " or ".join(repr(str(one.name)) for one in rivals[:4])
+    return f"{ours} may be {which}: say which with columns={{{ours!r}: {str(rivals[0].name)!r}}}"
 
 
-def infer_freq(dates: Any) -> Freq:
-    """Return the longest period that fits the table's dates: "M", "W" or "D"."""
-    days = pd.DatetimeIndex(pd.to_datetime(dates)).unique().sort_values()
-    if len(days) < 2:
-        return "D"
-    if _is_monthly(days):
-        return "M"
-    gaps = np.diff(days.to_numpy()) / np.timedelta64(1, "D")
-    return "W" if (gaps % 7 == 0).all() else "D"
+def _refuse_missing(names: Sequence[Any], found: Mapping[str, Any], asked: Sequence[str]) -> None:
+    missing = [ours for ours, name in found.items() if name is None]
+    if not missing:
+        return
+    lost = [ours for ours in missing if not any(one.startswith(f"{ours} may be") for one in asked)]
+    if not lost:
+        raise UnknownColumns("; ".join(asked), names, found)
+    told = " and ".join(f"a {ours!r} column" for ours in lost)
+    hint = ", ".join(f'"{ours}": ...' for ours in lost)
+    msg = f"demand must have {told}, got {_listed(names)}: name the column with columns={{{hint}}}"
+    raise UnknownColumns("; ".join([msg, *asked]), names, found)
 
 
-def span(dates: Any, freq: Freq) -> tuple[pd.Timestamp, pd.Timestamp]:
-    """Return the first and the last day that a table's dates cover.
+def _candidate(table: pd.DataFrame, name: Any, wanted: Sequence[str]) -> _Candidate | None:
+    """Return what a column most likely is, by its heading and its cells."""
+    spoken = spoken_for(str(name))
+    if spoken is None or spoken.ours not in wanted:
+        return None
+    values = table[name]
+    if isinstance(values, pd.DataFrame):  # a heading that comes twice: refused if it is taken
+        values = values.iloc[:, 0]
+    weight = _weight(spoken.ours, values)
+    has_fractions = spoken.ours == "quantity" and weight < 0
+    is_weak = spoken.strength <= STRENGTHS[2]
+    return _Candidate(name, spoken.ours, spoken.strength + weight, spoken.entity, spoken.facet, has_fractions, is_weak)
 
-    In a weekly or monthly table, one date covers its whole period.
-    """
-    days = pd.DatetimeIndex(pd.to_datetime(dates)).normalize().unique()
-    first, last = days.min(), days.max()
-    if freq == "W" and ((last - days).days % 7 == 0).all():
-        first -= pd.Timedelta(days=6)
-    if freq == "M" and _is_monthly(days):
-        last += pd.offsets.MonthEnd(0)
-    return first, last
+
+def _weight(ours: str, values: pd.Series[Any]) -> float:
+    """Return how much a column's cells speak for it, or against it."""
+    if ours == "date":
+        share = looks_like_dates(values)
+        return 0.0 if share > 0.5 or not len(values) else -4.0
+    if ours == "quantity":
+        return _weight_of_quantity(values)
+    return -2.0 if pd.api.types.is_datetime64_any_dtype(values.dtype) else 0.0
+
+
+def _weight_of_quantity(values: pd.Series[Any]) -> float:
+    distinct = list(values.iloc[:20_000].dropna().drop_duplicates().iloc[:_LOOKED_AT])
+    if pd.api.types.is_bool_dtype(values.dtype) or pd.api.types.is_datetime64_any_dtype(values.dtype):
+        return -4.0
+    cells = [read_cell(str(value)) for value in distinct if not (isinstance(value, str) and is_missing(value))]
+    if not cells:
+        return 0.0
+    read = [cell for cell in cells if cell is not None]
+    if len(read) < 0.5 * len(cells):
+        return -4.0
+    weight = -3.0 * (np.mean([bool(cell.money) for cell in read]) > 0.2)
+    is_whole = [
+        any(number is not None and number == int(number) for number in (cell.point, cell.comma)) for cell in read
+    ]
+    return float(weight + (0.5 if np.mean(is_whole) > 0.8 else -1.0))
+
+
+def _only_dates(table: pd.DataFrame, free: Sequence[Any]) -> _Candidate | None:
+    """Return the only column whose cells are dates, whatever its heading."""
+    dated = []
+    for name in free:
+        values = table[name]
+        is_number = isinstance(values, pd.Series) and pd.api.types.is_numeric_dtype(values.dtype)
+        if isinstance(values, pd.DataFrame) or is_number or not len(values):
+            continue
+        texts = [str(value) for value in values.iloc[:200].dropna().drop_duplicates()]
+        if texts and not all(text.strip().isdigit() for text in texts) and looks_like_dates(values) > 0.95:
+            dated.append(name)
+    return _Candidate(dated[0], "date", _TAKEN_FROM, "date") if len(dated) == 1 else None
 
 
 def _check_given(given: Mapping[str, Any], names: Sequence[Any]) -> None:
@@ -173,28 +228,3 @@ def _check_given(given: Mapping[str, Any], names: Sequence[Any]) -> None:
 def _listed(names: Sequence[Any]) -> str:
     shown = ", ".join(repr(str(name)) for name in list(names)[:12])
     return f"{shown} and {len(names) - 12} more" if len(names) > 12 else shown or "none"
-
-
-def _read_distinct(distinct: Any, name: str) -> pd.DatetimeIndex:
-    # 20250701 may be a number, and an object of datetime is its ISO form
-    whole = [int(value) if isinstance(value, float) and value.is_integer() else value for value in distinct]
-    words = pd.Series([str(value) for value in whole], dtype=object)
-    words = words.astype(str).str.strip().str.replace(_TIME, "", regex=True)
-    read = {form: pd.to_datetime(words, format=form, errors="coerce") for form in _FORMATS}
-    best = max(read, key=lambda form: int(read[form].notna().sum()))
-    for one, other in _ALIKE:
-        is_read = read[one].notna()
-        is_same_many = int(is_read.sum()) == int(read[other].notna().sum()) > 0
-        if best == one and is_same_many and not read[one][is_read].equals(read[other][is_read]):
-            at = np.flatnonzero((read[one] != read[other]) & is_read)[0]
-            msg = (
-                f"{name} must say which is the day and which is the month, got {words[at]!r}, and all fit either way:"
-                f" hand over dates, e.g. pd.to_datetime(demand[{name!r}], dayfirst=True)"
-            )
-            raise InputError(msg)
-    return pd.DatetimeIndex(read[best])
-
-
-def _is_monthly(days: pd.DatetimeIndex) -> bool:
-    one_day = len(days.day.unique()) == 1 or bool(days.is_month_end.all())
-    return one_day and len(days.to_period("M").unique()) == len(days) and bool((days.month != days.month[0]).any())

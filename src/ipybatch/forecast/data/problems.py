@@ -8,7 +8,7 @@ position from 0, what ``demand.iloc[row]`` takes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -63,7 +63,13 @@ def tell(problems: Sequence[Problem | str]) -> str:
 
 
 def find_problems(
-    raw: pd.DataFrame, columns: Mapping[str, Any], keys: Mapping[str, Keys], row_of: Any, wrong: Mapping[str, Any]
+    raw: pd.DataFrame,
+    columns: Mapping[str, Any],
+    keys: Mapping[str, Keys],
+    row_of: Any,
+    wrong: Mapping[str, Any],
+    *,
+    reason: Callable[[str, int], str],
 ) -> list[Problem]:
     """Return a problem for each cell that cannot be used, in the order of the rows.
 
@@ -73,6 +79,7 @@ def find_problems(
         keys: Sites and parts.
         row_of: The rows as the user counts them.
         wrong: For each of `OURS` whether its cell cannot be used.
+        reason: Returns for a column and a position why its cell cannot be used; "" where its text tells.
     """
     found = []
     for at in np.flatnonzero(np.logical_or.reduce(list(wrong.values()))).tolist():
@@ -81,9 +88,8 @@ def find_problems(
             if wrong[ours][at]:
                 value = raw[columns[ours]].iloc[at]
                 shown = "" if _is_missing(value) else str(value)
-                found.append(
-                    Problem(str(columns[ours]), int(row_of[at]), shown, _reason(ours, value, shown), site, part)
-                )
+                why = reason(ours, at) or _reason(ours, value, shown)
+                found.append(Problem(str(columns[ours]), int(row_of[at]), shown, why, site, part))
     return found
 
 

@@ -15,10 +15,14 @@ import numpy as np
 import pandas as pd
 
 from ipybatch.errors import InputError
-from ipybatch.forecast.data.columns import OURS, check_freq, find_columns, infer_freq, read_dates, span
+from ipybatch.forecast.data.columns import OURS, choose_columns
+from ipybatch.forecast.data.dates import Dates, read_dates
 from ipybatch.forecast.data.names import Keys, read_names
+from ipybatch.forecast.data.numbers import Numbers, look_around, read_numbers
+from ipybatch.forecast.data.periods import check_freq, far_days, infer_freq, span, told_period
 from ipybatch.forecast.data.problems import TOLD, Problem, find_problems, refuse, tell
 from ipybatch.forecast.data.reading import Raw, read
+from ipybatch.forecast.data.understanding import Understanding
 from ipybatch.forecast.settings import AUTO, Freq, Settings
 
 __all__ = ["Problem", "Table", "read_table", "refuse", "settings_of", "tell"]
@@ -38,6 +42,7 @@ class Table:
         rows: How many rows the user's table has.
         start: The first day that the dates cover; zeros are filled from here for every series.
         end: The last day that they cover; the forecast of every series begins after it.
+        understood: How it was read.
     """
 
     frame: pd.DataFrame
@@ -48,6 +53,7 @@ class Table:
     rows: int
     start: pd.Timestamp
     end: pd.Timestamp
+    understood: Understanding
 
 
 def read_table(
@@ -57,6 +63,9 @@ def read_table(
     freq: Freq | None = None,
     encoding: str | None = None,
     sheet: str | None = None,
+    decimal: str | None = None,
+    thousands: str | None = None,
+    date_format: str | None = None,
 ) -> Table:
     """Return a user's demand as a clean table.
 
@@ -66,18 +75,23 @@ def read_table(
         freq: "D", "W" or "M"; None infers it.
         encoding: Of a text file; None finds it.
         sheet: Of a spreadsheet; None finds it.
+        decimal: The decimal mark of the quantities, "." or ","; None finds it.
+        thousands: What separates their thousands, "" for nothing; None finds it.
+        date_format: How the dates are written, as for strftime; None finds it.
 
     Raises:
-        InputError: The table cannot be read, a column is missing, or no row can be used.
-        MissingExtra: The package that reads the file is not installed.
+        Undecided: Several readings of the quantities or the dates fit; an argument decides.
+        InputError: The table cannot be read, a column is missing or may be several, or no row can be used.
+        MissingExtra: A package that reads the table is not installed.
     """
     check_freq(freq)
     if isinstance(demand, Table):
         return demand
     given = read(demand, encoding=encoding, sheet=sheet, columns=columns)
     raw = given.frame
-    cells = _cells(given, find_columns(list(raw.columns), columns))
-    problems = find_problems(raw, cells.names, cells.keys, cells.row_of, cells.wrong)
+    chosen = choose_columns(raw, columns)
+    cells = _cells(given, chosen.names, _Style(decimal, thousands, date_format))
+    problems = find_problems(raw, cells.names, cells.keys, cells.row_of, cells.wrong, reason=cells.reason)
     problems = sorted([*given.problems, *problems], key=lambda problem: problem.row)
     used = np.flatnonzero(~cells.is_wrong)
     if not len(raw):
@@ -88,17 +102,41 @@ def read_table(
         raise InputError(msg)
     used, starts = _sorted(cells, used)
     frame = _frame(cells, used, starts)
-    freq = freq or infer_freq(frame["date"])
-    start, end = span(frame["date"], freq)
+    period = freq or infer_freq(frame["date"])
+    start, end = span(frame["date"], period)
+    understood = Understanding(
+        columns=cells.names,
+        freq=period,
+        is_inferred=freq is None,
+        first=start,
+        last=end,
+        decimal=cells.numbers.decimal,
+        thousands=cells.numbers.thousands,
+        dates=cells.dated.style,
+        encoding=given.encoding,
+        sep=given.sep,
+        notes=(
+            *chosen.notes,
+            *cells.dated.notes,
+            *cells.numbers.notes,
+            *_told_span(cells, frame["date"], period if freq is None else None),
+        ),
+    )
     return Table(
         frame=frame,
         problems=tuple(problems),
-        notes=(*given.notes, *_notes(cells, len(used) - len(starts)), *_lonely(cells, used[starts])),
-        freq=freq,
+        notes=(
+            *given.notes,
+            *understood.notes,
+            *_notes(cells, len(used) - len(starts)),
+            *_lonely(cells, used[starts]),
+        ),
+        freq=period,
         columns=cells.names,
         rows=len(raw) + len(given.problems),
         start=start,
         end=end,
+        understood=understood,
     )
 
 
@@ -126,8 +164,9 @@ class _Cells:
         raw: The user's table.
         names: What the user calls the columns.
         keys: Sites and parts.
-        dates: Missing where there is none.
-        quantities: NaN where there is none.
+        dated: The dates, NaT where there is none.
+        numbers: The quantities, NaN where there is none.
+        is_far: Whether the row's date lies far from all others.
         row_of: The rows as the user counts them.
         wrong: For each column whether its cell cannot be used.
     """
@@ -135,8 +174,9 @@ class _Cells:
     raw: pd.DataFrame
     names: dict[str, Any]
     keys: dict[str, Keys]
-    dates: Any
-    quantities: Any
+    dated: Dates
+    numbers: Numbers
+    is_far: Any
     row_of: Any
     wrong: dict[str, Any]
 
@@ -146,23 +186,61 @@ class _Cells:
         return np.logical_or.reduce(list(self.wrong.values()))
 
     @property
+    def dates(self) -> Any:
+        """Their days, as an array."""
+        return self.dated.days.to_numpy()
+
+    def reason(self, ours: str, at: int) -> str:
+        """Return why a cell cannot be used; "" where nothing more is known than that."""
+        if ours == "date" and self.is_far[at]:
+            first, last = self.body
+            return f"Date {self.dates[at].astype('datetime64[D]')} far from all others ({first} to {last})"
+        value = self.raw[self.names[ours]].iloc[at]
+        return self.numbers.reasons.get(value, "") if ours == "quantity" and isinstance(value, str) else ""
+
+    @property
+    def body(self) -> tuple[Any, Any]:
+        """The first and the last day, without those that lie far from them."""
+        days = self.dates[~self.wrong["date"]].astype("datetime64[D]")
+        return days.min(), days.max()
+
+    @property
     def others(self) -> list[Any]:
         """The user's other columns."""
         return [name for name in self.raw.columns if name not in set(self.names.values())]
 
 
-def _cells(given: Raw, names: dict[str, Any]) -> _Cells:
+@dataclass(frozen=True, slots=True)
+class _Style:
+    """What the user says of how numbers and dates are written."""
+
+    decimal: str | None
+    thousands: str | None
+    date_format: str | None
+
+
+def _cells(given: Raw, names: dict[str, Any], style: _Style) -> _Cells:
     raw = given.frame
     keys = {ours: read_names(raw[names[ours]]) for ours in ("site", "part")}
-    dates = read_dates(raw[names["date"]], str(names["date"])).to_numpy()
-    quantities = pd.to_numeric(raw[names["quantity"]], errors="coerce").astype("float64").to_numpy()
+    dated = read_dates(raw[names["date"]], str(names["date"]), date_format=style.date_format)
+    evidence = look_around(raw, [name for name in raw.columns if name not in names.values()], given.sep)
+    numbers = read_numbers(
+        raw[names["quantity"]],
+        str(names["quantity"]),
+        decimal=style.decimal,
+        thousands=style.thousands,
+        evidence=evidence,
+    )
+    days = dated.days.to_numpy()
+    is_far = np.zeros(len(days), dtype=bool)
+    is_far[~np.isnat(days)] = far_days(days[~np.isnat(days)])
     wrong = {
         "site": keys["site"].codes < 0,
         "part": keys["part"].codes < 0,
-        "date": np.isnat(dates),
-        "quantity": ~(np.isfinite(quantities) & (quantities >= 0)),
+        "date": np.isnat(days) | is_far,
+        "quantity": ~(np.isfinite(numbers.values) & (numbers.values >= 0)),
     }
-    return _Cells(raw, names, keys, dates, quantities, raw.index.to_numpy() + given.first, wrong)
+    return _Cells(raw, names, keys, dated, numbers, is_far, raw.index.to_numpy() + given.first, wrong)
 
 
 def _sorted(cells: _Cells, used: Any) -> tuple[Any, Any]:
@@ -180,7 +258,7 @@ def _frame(cells: _Cells, used: Any, starts: Any) -> pd.DataFrame:
     names = {ours: pd.Categorical.from_codes(keys.codes[kept], keys.names) for ours, keys in cells.keys.items()}
     frame = pd.DataFrame(names, copy=False)
     frame["date"] = cells.dates[kept]
-    frame["quantity"] = np.add.reduceat(cells.quantities[used], starts)
+    frame["quantity"] = np.add.reduceat(cells.numbers.values[used], starts)
     for name in cells.others:
         if name not in OURS:
             frame[name] = cells.raw[name].array[kept]
@@ -195,6 +273,23 @@ def _notes(cells: _Cells, summed: int) -> list[str]:
             notes.append(f"{keys.stripped:,} {ours} names had blanks around them: these were taken away")
     lost = [name for name in cells.others if name in OURS]
     return [*notes, *(f"the column {name!r} was left out: columns= names another one" for name in lost)]
+
+
+def _told_span(cells: _Cells, days: pd.Series[Any], inferred: Freq | None) -> list[str]:
+    """Tell of dates that lie far from all others, of those ahead of today, and of a period that is not certain."""
+    told = [doubt] if inferred is not None and (doubt := told_period(days, inferred)) else []
+    if cells.is_far.any():
+        at = np.flatnonzero(cells.is_far)
+        first, last = cells.body
+        some = ", ".join(f"{cells.dates[one].astype('datetime64[D]')} (row {cells.row_of[one]})" for one in at[:TOLD])
+        more = f" and {len(at) - TOLD:,} more" if len(at) > TOLD else ""
+        rows = "1 date lies" if len(at) == 1 else f"{len(at):,} dates lie"
+        told.append(f"{rows} far from all others, {first} to {last}: {some}{more}; correct or drop these rows")
+    today = pd.Timestamp.today().normalize()
+    if ahead := int((days > today).sum()):
+        rows = "1 row lies" if ahead == 1 else f"{ahead:,} rows lie"
+        told.append(f"{rows} ahead of today, {today:%Y-%m-%d}, up to {days.max():%Y-%m-%d}: forecasts begin after that")
+    return told
 
 
 def _lonely(cells: _Cells, kept: Any) -> list[str]:

@@ -34,7 +34,7 @@ import numpy as np
 import pandas as pd
 
 from ipybatch.errors import InputError
-from ipybatch.forecast.data.columns import span
+from ipybatch.forecast.data.periods import span
 from ipybatch.forecast.settings import Freq
 
 Matrix = np.ndarray[tuple[int, int], np.dtype[np.float64]]

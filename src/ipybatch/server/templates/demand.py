@@ -40,7 +40,10 @@ OTHER_NAMES: Mapping[str, str] = {
     "max_rows_per_partition": "max_rows",
     "max_execution_time": "timeout_s",
 }
-_ANALYZED = ("by", "horizon", "max_rows", "max_partitions", "sites", "parts", "columns", "freq", "models", "workers")
+_ANALYZED = (
+    "by", "horizon", "max_rows", "max_partitions", "sites", "parts", "columns", "decimal", "thousands", "date_format",
+    "encoding", "sheet", "freq", "models", "workers",
+)  # fmt: skip
 
 
 class Params(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
@@ -69,6 +72,11 @@ class Params(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     level: float = 0.8
     select: Literal["squared", "pinball"] = "squared"
     columns: dict[str, str] | None = None
+    decimal: str | None = None
+    thousands: str | None = None
+    date_format: str | None = None
+    encoding: str | None = None
+    sheet: str | None = None
     workers: int | None = None
     on_failure: Literal["rollback", "stop", "continue"] = "rollback"
 

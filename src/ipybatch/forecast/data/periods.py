@@ -1,0 +1,108 @@
+"""Periods of a table: how far apart its dates lie, what they span, and which lie far from all others."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from ipybatch.errors import InputError
+from ipybatch.forecast.data.understanding import PERIODS
+from ipybatch.forecast.settings import Freq
+
+_FEWEST = 8  # distinct dates, for some to be far from the others
+_FAR_DAYS = 300
+_EMPTY = np.array(["1900-01-01", "1900-01-02", "1970-01-01"], dtype="datetime64[D]")  # how no date is stored in places
+
+
+def check_freq(freq: Any) -> None:
+    """Refuse an unknown frequency.
+
+    Raises:
+        InputError: It is not "D", "W", "M" or None.
+    """
+    if freq is not None and freq not in PERIODS:
+        known = ", ".join(f"{key!r} ({word})" for key, word in PERIODS.items())
+        msg = f"freq must be one of {known} or None to infer it, got {freq!r}"
+        raise InputError(msg)
+
+
+def infer_freq(dates: Any) -> Freq:
+    """Return the longest period that fits the table's dates: "M", "W" or "D"."""
+    days = pd.DatetimeIndex(pd.to_datetime(dates)).unique().sort_values()
+    if len(days) < 2:
+        return "D"
+    if _is_monthly(days):
+        return "M"
+    gaps = np.diff(days.to_numpy()) / np.timedelta64(1, "D")
+    return "W" if (gaps % 7 == 0).all() else "D"
+
+
+def span(dates: Any, freq: Freq) -> tuple[pd.Timestamp, pd.Timestamp]:
+    """Return the first and the last day that a table's dates cover.
+
+    In a weekly or monthly table, one date covers its whole period.
+    """
+    days = pd.DatetimeIndex(pd.to_datetime(dates)).normalize().unique()
+    first, last = days.min(), days.max()
+    if freq == "W" and ((last - days).days % 7 == 0).all():
+        first -= pd.Timedelta(days=6)
+    if freq == "M" and _is_monthly(days):
+        last += pd.offsets.MonthEnd(0)
+    return first, last
+
+
+def told_period(dates: Any, freq: Freq) -> str:
+    """Return what speaks for a longer period than that of a table: nearly all its days lie so; "" where nothing does.
+
+    Args:
+        dates: The table's dates.
+        freq: Its period, inferred from them.
+    """
+    days = pd.DatetimeIndex(pd.to_datetime(dates)).normalize().unique()
+    if freq != "D" or len(days) < 2 * _FEWEST:
+        return ""
+    for longer, places, word in (
+        ("W", days.day_of_week, "on one day of the week"),
+        ("M", days.day, "on one of the month"),
+    ):
+        share = pd.Series(places).value_counts(normalize=True).iloc[0]
+        if 0.9 <= share < 1:
+            others = len(days) - round(share * len(days))
+            return (
+                f"the table is read as daily, though all days but {others:,} lie {word}: freq={longer!r} if it is not"
+            )
+    return ""
+
+
+def far_days(days: Any) -> Any:
+    """Return for each row whether its day lies far from those of nearly all rows, as a mistyped year does.
+
+    Days fall into groups where no gap is longer than 300 days. A group of a few rows (one, or 1 % of all), whose
+    distance to the other groups is longer than these span, is far. So a gap of years in data of many rows is not.
+
+    Args:
+        days: An array of days.
+    """
+    unique, inverse, counts = np.unique(days.astype("datetime64[D]"), return_inverse=True, return_counts=True)
+    is_far = np.zeros(len(unique), dtype=bool)
+    if len(unique) < _FEWEST:
+        return is_far[inverse]
+    starts = np.flatnonzero(np.r_[True, np.diff(unique).astype(np.int64) > _FAR_DAYS])
+    ends = np.r_[starts[1:], len(unique)]
+    rows = np.add.reduceat(counts, starts)
+    is_empty = np.isin(unique[starts], _EMPTY) & (ends - starts == 1) & (rows < len(days) / 2)
+    is_few = (rows <= max(1, len(days) // 100)) | is_empty
+    if is_few.all():
+        return is_far[inverse]
+    first, last = unique[starts[~is_few][0]], unique[ends[~is_few][-1] - 1]
+    for group in np.flatnonzero(is_few).tolist():
+        start, end = starts[group], ends[group]
+        is_far[start:end] = max(first - unique[end - 1], unique[start] - last) > last - first
+    return is_far[inverse]
+
+
+def _is_monthly(days: pd.DatetimeIndex) -> bool:
+    one_day = len(days.day.unique()) == 1 or bool(days.is_month_end.all())
+    return one_day and len(days.to_period("M").unique()) == len(days) and bool((days.month != days.month[0]).any())

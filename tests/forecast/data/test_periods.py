@@ -1,0 +1,62 @@
+"""Periods: how far apart dates lie, and which lie far from all others."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from ipybatch import InputError
+from ipybatch.forecast.data.periods import check_freq, far_days, infer_freq
+
+
+def test_an_unknown_frequency_is_refused():
+    check_freq(None)
+    check_freq("W")
+    with pytest.raises(InputError, match=r"freq must be one of 'D' \(daily\), .* got 'h'"):
+        check_freq("h")
+
+
+@pytest.mark.parametrize(
+    ("dates", "freq"),
+    [
+        (pd.date_range("2025-07-01", periods=60), "D"),
+        (pd.date_range("2025-07-06", periods=9, freq="7D"), "W"),
+        (pd.date_range("2025-01-01", periods=9, freq="MS"), "M"),
+        (pd.date_range("2025-01-31", periods=9, freq="ME"), "M"),
+        (pd.to_datetime(["2025-07-01"]), "D"),
+        (pd.to_datetime(["2025-07-01", "2025-07-03", "2025-07-10"]), "D"),
+    ],
+)
+def test_the_length_of_a_period_is_what_the_dates_allow(dates, freq):
+    assert infer_freq(dates) == freq
+
+
+MONTHS = np.arange("2025-07-01", "2025-08-30", dtype="datetime64[D]").repeat(5)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [["2052-08-01"], ["1900-08-01"], ["2015-07-03"], ["2026-07-20"], ["1900-01-02", "2052-08-01"], ["1900-01-01"] * 90],
+)
+def test_a_mistyped_year_lies_far_from_all_others(wrong):
+    """One row, one in a hundred, or a day that stands for no date."""
+    is_far = far_days(np.append(MONTHS, np.array(wrong, dtype="datetime64[D]")))
+    assert is_far.tolist() == [False] * len(MONTHS) + [True] * len(wrong)
+
+
+@pytest.mark.parametrize(
+    "days",
+    [
+        MONTHS,
+        np.append(MONTHS, MONTHS - 4000),  # years without data, between data of many rows
+        np.append(MONTHS, np.array(["2026-03-01"], dtype="datetime64[D]")),  # half a year later
+        np.append(
+            np.arange("2015-01-01", "2025-01-01", dtype="datetime64[D]"), np.array(["2031-01-01"], dtype="M8[D]")
+        ),
+        np.array(["2001-01-01", "2011-01-01", "2025-01-01"], dtype="datetime64[D]"),
+        np.arange("2001", "2020", dtype="datetime64[Y]").astype("datetime64[D]"),
+        MONTHS[:0],
+        MONTHS[:1],
+    ],
+)
+def test_a_gap_alone_is_no_mistake(days):
+    assert not far_days(days).any()
