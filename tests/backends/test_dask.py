@@ -258,12 +258,12 @@ def test_what_runs_ends_with_a_kernel_that_says_nothing(client, cluster, tmp_pat
 
 
 def kill_worker_of(pid):
-    """Kill the worker above an attempt's supervisor."""
+    """Kill the worker above an attempt's supervisor and its keeper."""
 
     def parent(pid):
         return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
 
-    os.kill(parent(parent(pid)), signal.SIGKILL)
+    os.kill(parent(parent(parent(pid))), signal.SIGKILL)
 
 
 @needs_fork

@@ -22,47 +22,13 @@ from ipybatch.engine.data import events
 from ipybatch.engine.rules.classify import Judged, classify, culprit
 from ipybatch.errors import MissingExtra, Withheld
 from ipybatch.testing import check_backend
+from tests.backends.process.attempts import attempt, is_there, marked
 from tests.works import hear
 
 pytestmark = pytest.mark.usefixtures("patience")
 cloudpickle.register_pickle_by_value(sys.modules[__name__])  # as a notebook's; no attempt need import all this
 needs_fork = pytest.mark.skipif(sys.platform != "linux", reason="the supervisor is Linux's")
 methods = pytest.mark.parametrize("method", [pytest.param("fork", marks=needs_fork), "spawn"])
-
-
-def attempt(work, *items, within_s=25, **options):
-    """Run one attempt per item side by side; return what came of each, errors as they are."""
-
-    async def run():
-        backend = Processes(len(items), **options)
-        await backend.open(len(items))
-        try:
-            runs = [backend.run(work, (item,)) for item in items]
-            return await asyncio.wait_for(asyncio.gather(*runs, return_exceptions=True), within_s)
-        finally:
-            await backend.close()
-
-    return asyncio.run(run())
-
-
-def is_there(pid):
-    """Say whether a process still runs: a zombie that waits for init does not."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
-    except OSError:
-        return False
-
-
-def marked(mark):
-    """Return the processes that carry a mark in their command line."""
-    found = []
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            if mark.encode() in (folder / "cmdline").read_bytes():
-                found.append(int(folder.name))
-        except OSError:
-            continue
-    return found
 
 
 @methods
@@ -247,26 +213,8 @@ def ask_sklearn(item):
     pairwise_distances(np.zeros((60_000, 2)))
 
 
-def print_bad_alloc(item):
-    """What C++ does when nobody catches it."""
-    os.write(2, b"terminate called after throwing an instance of 'std::bad_alloc'\n")
-    os.abort()
-
-
 def touch_in_a_grandchild(item):
     subprocess.run([sys.executable, "-c", "import time; kept = b'x' * 150_000_000; time.sleep(3600)"], check=False)
-
-
-def print_of_memory_and_be_killed(item):
-    """A program may survive a shortage of memory, and be killed for something else."""
-    print("pool: Cannot allocate memory, going on with a smaller one", flush=True)
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
-@needs_fork
-def test_what_was_printed_is_no_verdict_on_one_that_was_killed():
-    (error,) = attempt(print_of_memory_and_be_killed, 1)
-    assert (type(error), str(error)) == (Killed, "Killed by SIGKILL")
 
 
 def quote_bad_alloc(item):
@@ -286,7 +234,7 @@ def test_an_error_that_only_quotes_a_shortage_of_memory_is_none():
 
 
 @needs_fork
-@pytest.mark.parametrize("work", [fill_lists, ask_numpy, ask_sklearn, print_bad_alloc, touch_in_a_grandchild])
+@pytest.mark.parametrize("work", [fill_lists, ask_numpy, ask_sklearn, touch_in_a_grandchild])
 def test_out_of_memory_is_told_as_such(work):
     (error,) = attempt(work, 1, memory_mb=100)
     assert isinstance(error, OutOfMemory)
@@ -630,20 +578,6 @@ def test_a_hundred_attempts_leave_no_descriptor_and_no_process(method):
         gc.collect()
         children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
         return {pid: len(list(Path(f"/proc/{pid}/fd").iterdir())) for pid in [str(os.getpid()), *children]}
-
-    asyncio.run(run())
-
-
-@needs_fork
-def test_a_supervisor_that_is_killed_fails_what_runs_and_is_replaced():
-    async def run():
-        backend = Processes(1)
-        await backend.open(1)
-        supervisor = await backend.run(os.getppid, ())
-        with pytest.raises(Killed, match="The supervisor of the processes has ended"):
-            await backend.run(lambda: os.kill(os.getppid(), signal.SIGKILL) or time.sleep(3600), ())
-        assert await backend.run(os.getppid, ()) != supervisor
-        await backend.close()
 
     asyncio.run(run())
 

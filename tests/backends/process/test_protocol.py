@@ -15,9 +15,12 @@ from ipybatch.engine.data.masking import describe
 from ipybatch.engine.data.policy import Retry
 from ipybatch.engine.rules.classify import Kind, classify
 
+limits = st.none() | st.floats(0, 1e6)
 messages = st.one_of(
     st.builds(protocol.Kill, st.integers(0, 2**40)),
-    st.builds(protocol.Start, st.integers(0, 2**40), st.none() | st.floats(0, 1e6), st.none() | st.floats(0, 1e6)),
+    st.builds(
+        protocol.Start, st.integers(0, 2**40), st.binary(), st.none() | st.floats(0, 1e6), st.none() | st.floats(0, 1e6)
+    ),
     st.builds(Ended, st.integers(0, 2**40), st.integers(-64, 255), st.just("memory"), st.text()),
     st.builds(protocol.Failed, st.text()),
 )
@@ -84,6 +87,43 @@ def test_a_line_that_ends_too_soon_is_no_answer(kept):
         protocol.receive(line)
 
 
+@given(st.text("ab", max_size=60), things, st.integers(1, 64))
+def test_an_answer_is_found_behind_whatever_was_written_before(junk, thing, most):
+    """Even behind what looks like the beginning of its token."""
+    token, line = b"ababaababababbac", Slow(most)
+    protocol.send(line, [junk.encode(), token[:-1]])
+    protocol.send_answer(line, token, protocol.encode(thing))
+    assert protocol.decode(protocol.receive_answer(line, token)) == thing
+
+
+def test_an_answer_with_something_in_it_is_none():
+    token, sent = b"0123456789abcdef", Slow(1000)
+    protocol.send_answer(sent, token, protocol.encode(b"x" * 500))
+    sent.held[300:300] = b"a log line"
+    with pytest.raises(protocol.GarbledError):
+        protocol.receive_answer(sent, token)
+
+
+class Reading:
+    def __reduce__(self):
+        return len, ("abc",)
+
+
+@pytest.mark.parametrize("value", [None, [1.5, "text", {"a": b"bytes"}], 2**70])
+def test_plain_data_need_not_be_read_twice(value):
+    assert protocol.is_plain(protocol.encode((value, None)))
+
+
+@pytest.mark.parametrize("value", [Reading(), [len], np.arange(3.0)])
+def test_what_calls_something_when_it_is_read_is_not_plain(value):
+    assert not protocol.is_plain(protocol.encode((value, None)))
+
+
+AGAIN = "The supervisor of the processes has ended again, with this alone in it"
+GARBLED = "The answer cannot be read: the work, or a process that it started, wrote into its line"
+LEFT = "of its processes cannot be ended, and were left"
+
+
 @pytest.mark.parametrize(
     ("ended", "kind", "told", "verdict"),
     [
@@ -92,7 +132,11 @@ def test_a_line_that_ends_too_soon_is_no_answer(kept):
         (Ended(1, -int(signal.SIGBUS)), Killed, "Killed by SIGBUS", Kind.TRANSIENT),
         (Ended(1, -63), Killed, "Killed by signal 63", None),
         (Ended(1, 7), Killed, "Ended without an answer, exit code 7", None),
-        (Ended(1, 1, "lost", "gone"), Killed, "The supervisor of the processes has ended: gone", None),
+        (Ended(1, 1, "lost", "gone"), protocol.Lost, "The supervisor of the processes has ended: gone", Kind.TRANSIENT),
+        (Ended(1, 1, "lost again", "gone"), Killed, f"{AGAIN}: gone", Kind.TRANSIENT),
+        (Ended(1, 0, "garbled"), Killed, GARBLED, Kind.TRANSIENT),
+        (Ended(1, 0, "timeout", left=1), Overrun, f"Exceeded 300s; 1 {LEFT}", Kind.TIMEOUT),
+        (Ended(1, 0, "memory", left=2), OutOfMemory, f"Out of memory; 2 {LEFT}", Kind.PERMANENT),
     ],
 )
 def test_an_end_without_an_answer_is_told_in_one_line(ended, kind, told, verdict):

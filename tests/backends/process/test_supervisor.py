@@ -2,7 +2,6 @@
 
 import errno
 import os
-import signal
 import socket
 from pathlib import Path
 
@@ -11,22 +10,6 @@ import pytest
 pytest.importorskip("fcntl")
 
 from ipybatch.backends.process import protocol, supervisor
-
-
-@pytest.mark.parametrize(
-    ("code", "printed", "expected"),
-    [
-        (86, "", True),
-        (1, "OpenBLAS error: Memory allocation still failed", True),
-        (-int(signal.SIGABRT), "what():  std::bad_alloc", True),
-        (-int(signal.SIGKILL), "pool: Cannot allocate memory, going on with a smaller one", False),
-        (-int(signal.SIGTERM), "MemoryError", False),
-        (1, "no such file", False),
-        (-int(signal.SIGABRT), "", False),
-    ],
-)
-def test_a_program_that_gave_up_for_lack_of_memory_is_known(code, printed, expected):
-    assert supervisor.was_short_of_memory(code, printed) is expected
 
 
 def descriptors():
@@ -41,9 +24,9 @@ def test_a_process_that_could_not_be_started_says_so_and_leaves_no_descriptor(mo
     monkeypatch.setattr(os, "fork", refuse)
     ours, theirs = socket.socketpair()
     with ours, theirs:
-        served = supervisor.Supervisor(theirs)
+        served = supervisor.Supervisor(theirs, os.getpid())
         before = descriptors()
-        served._start(protocol.Start(1, None, None), os.dup(theirs.fileno()))
+        served._start(protocol.Start(1, b"token", None, None), os.dup(theirs.fileno()))
         assert descriptors() <= before  # fewer where something of another test was collected
         (ended,) = served._ended
     assert ended.cause == cause

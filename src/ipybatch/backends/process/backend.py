@@ -7,16 +7,23 @@ with the session, and with the kernel, however that ends.
 On macOS and Windows, where this is untested, each attempt is a new interpreter
 (a second or so to load what it imports), its memory is watched but not limited,
 what it printed is not known, and processes that detach themselves may outlive a
-kernel that is killed.  psutil finds the processes and their memory there.
+kernel that is killed.  psutil finds the processes and their memory there.  Memory
+that processes share is counted for each on Windows, and not at all on macOS.
+
+A supervisor that is killed takes its attempts with it.  Each of them may run again
+and is not counted; it then has a supervisor to itself, one after the other, so that
+work that kills supervisors is told from what only ran beside it.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import importlib
 import json
 import os
+import secrets
 import signal
 import subprocess
 import sys
@@ -24,10 +31,13 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
+import msgspec
+
 from ipybatch.backends.process import process_tree, protocol
 from ipybatch.backends.process.protocol import Answer, Ended, Parts, error_of
 from ipybatch.backends.threads import Threads
 from ipybatch.engine.data.policy import check, check_count
+from ipybatch.engine.data.spec import StillRunning
 from ipybatch.engine.run.attempt import Attempt
 from ipybatch.errors import InputError, MissingExtra, Permanent
 
@@ -40,6 +50,10 @@ _PROGRAM = (
 )
 _TICK_S = 0.05
 _END_S = 2.0
+_CARRY_S = 60.0  # for sending an answer, beside timeout_s
+_READ_S = 10.0  # for reading a result here, which took less than timeout_s where it was made
+_READ_BYTES_PER_S = 10e6
+_MOST_LOST = 5  # supervisors whose end is not counted against what they ran
 
 
 class Processes:
@@ -80,7 +94,9 @@ class Processes:
         if self.method not in ("fork", "spawn") or (self.method == "fork" and not process_tree.is_here()):
             msg = f'method must be "spawn", or "fork" on Linux, got {method!r}'
             raise InputError(msg)
-        self._users = 0
+        self._users = self._lost = 0
+        self._suspects: set[bytes] = set()  # what ran when a supervisor ended
+        self._alone = asyncio.Lock()
         self._most_mb: float | None = None  # of attempts before those of the present place
         self._place: SupervisorClient | Interpreters | None = None
         self._threads = Threads()
@@ -123,7 +139,7 @@ class Processes:
         Raises:
             Overrun: The attempt took longer than ``timeout_s``.
             OutOfMemory: The attempt needed more than ``memory_mb``, or more than the machine has.
-            Killed: The process ended without an answer.
+            Killed: The process ended without an answer, or with the supervisor.
             Permanent: The work or its result cannot be sent from one process to another.
             MissingExtra: cloudpickle is not installed.
         """
@@ -134,14 +150,38 @@ class Processes:
     async def exchange(self, parts: Parts) -> tuple[Answer, Ended]:
         """Run one encoded call in a process; return its encoded answer, and how the process ended."""
         async with self._free:
+            name = _name_of(parts) if self._suspects else b""
+            if name in self._suspects:
+                return await self._exchange_alone(parts, name)
             place = await self._present()
-            return await place.run(parts, timeout_s=self.timeout_s, memory_mb=self.memory_mb)
+            answer, ended = await place.run(parts, timeout_s=self.timeout_s, memory_mb=self.memory_mb)
+            if answer is None and ended.cause == "lost":
+                self._lost += place is self._place
+                self._suspects.add(_name_of(parts))
+                if self._lost > _MOST_LOST:
+                    ended = msgspec.structs.replace(ended, cause="lost again")
+            return answer, ended
+
+    async def _exchange_alone(self, parts: Parts, name: bytes) -> tuple[Answer, Ended]:
+        """Run a call with a supervisor to itself."""
+        async with self._alone:
+            place = self._start()
+            try:
+                answer, ended = await place.run(parts, timeout_s=self.timeout_s, memory_mb=self.memory_mb)
+            finally:
+                self._most_mb = self._with(place.most_mb)
+                await place.close()
+        if answer is None and ended.cause == "lost":
+            return None, msgspec.structs.replace(ended, cause="lost again")
+        self._suspects.discard(name)
+        return answer, ended
 
     async def close(self) -> None:
         """End the supervisor and the attempts that still run."""
         self._users -= 1
         if self._users <= 0 and self._place is not None:
-            place, self._place, self._users = self._place, None, 0
+            place, self._place, self._users, self._lost = self._place, None, 0, 0
+            self._suspects.clear()
             self._most_mb = self._with(place.most_mb)
             await place.close()
             await self._threads.close()
@@ -188,15 +228,32 @@ def encode_call(work: Callable[..., Any], arguments: tuple[Any, ...]) -> Parts:
         raise Permanent(msg) from error
 
 
+def _name_of(parts: Parts) -> bytes:
+    digest = hashlib.blake2b()
+    for part in parts:
+        digest.update(part)
+    return digest.digest()
+
+
 async def result_of(answer: Answer, ended: Ended, timeout_s: float | None, threads: Threads) -> Any:
     """Return the result in an answer, decoded in a thread.
 
     Raises:
         Exception: The error in the answer; without an answer, `Overrun`, `OutOfMemory` or `Killed`.
+        Permanent: The result cannot be read in this process, or not in time.
     """
     if answer is None:
         raise error_of(ended, timeout_s)
-    result, error = await threads.run(decode_answer, (answer,))
+    # It has been read once where it was made, within the limits. It may be slower here; then its thread is left behind.
+    bound_s = None if timeout_s is None else max(timeout_s, _READ_S) + sum(map(len, answer)) / _READ_BYTES_PER_S
+    try:
+        async with asyncio.timeout(bound_s) as bound:
+            result, error = await threads.run(decode_answer, (answer,))
+    except StillRunning:
+        if not bound.expired():
+            raise
+        msg = f"the result cannot be read in this process within {bound_s:.0f} s, though it was where it was made"
+        raise Permanent(msg) from None
     if error is not None:
         raise error
     return result
@@ -247,10 +304,13 @@ class Interpreters:
             except asyncio.CancelledError as error:
                 cancelled = error
                 attempt.kill("cancel")
-            attempt.watch(time.monotonic())
+            if not attempt.watch(time.monotonic()):
+                talk.cancel()  # its thread waits for a line that some other process holds
             if attempt.most_mb:
                 self.most_mb = max(self.most_mb or 0.0, attempt.most_mb)
-        ended = attempt.end()
+        ended = await self._threads.run(attempt.end, ())
+        if talk.cancelled():
+            return None, ended
         if cancelled is not None:
             raise cancelled
         return talk.result(), ended
@@ -274,6 +334,7 @@ class _InterpreterProcess:
         self._timeout_s, self._memory_mb = timeout_s, memory_mb
         self._deadline_s: float | None = None
         self._base_mb: float | None = None
+        self._gone_s: float | None = None
         self.most_mb = 0.0
         self._cause = ""
         self._killed: set[Any] = set()
@@ -283,20 +344,29 @@ class _InterpreterProcess:
         line, answers = self._process.stdin, self._process.stdout
         assert line is not None
         assert answers is not None
+        stream: Any = answers  # a raw file: bufsize is 0
+        token = secrets.token_bytes(protocol.TOKEN_SIZE)
         try:
-            protocol.send(line, parts)  # type: ignore[arg-type]  # raw files both: bufsize is 0
-            if answers.read(1) == protocol.READY:
+            protocol.send(line, [token, *parts])  # type: ignore[arg-type]  # a raw file too
+            protocol.find(stream, token)
+            word = protocol.read(stream, 1)
+            if word == protocol.READY:
                 self._base_mb = _taken_mb(self._process.pid)
                 if self._timeout_s is not None:
                     self._deadline_s = time.monotonic() + self._timeout_s
-                answers.read(1)
-            self._deadline_s = None
-            return protocol.receive(answers)  # type: ignore[arg-type]
+                protocol.find(stream, token)
+                protocol.read(stream, 1)
+            if self._deadline_s is not None:
+                self._deadline_s = time.monotonic() + _CARRY_S
+            return protocol.receive_answer(stream, token)
         except (OSError, EOFError):
             return None
+        except protocol.GarbledError:
+            self._cause = self._cause or "garbled"
+            return None
 
-    def watch(self, now_s: float) -> None:
-        """Kill the process once it exceeds its time or its memory."""
+    def watch(self, now_s: float) -> bool:
+        """Kill the process once it exceeds its time or its memory; return False where its answer will not come."""
         deadline_s = self._deadline_s
         if deadline_s is not None and now_s >= deadline_s:
             self.kill("timeout")
@@ -304,9 +374,16 @@ class _InterpreterProcess:
             self.most_mb = max(self.most_mb, own_mb := self._own_mb())
             if own_mb > self._memory_mb:
                 self.kill("memory")
+        if self._process.poll() is None:
+            return True
+        self._gone_s = self._gone_s or now_s
+        return now_s < self._gone_s + _END_S
 
     def _own_mb(self) -> float:
-        return 0.0 if self._base_mb is None else _taken_mb(self._process.pid) - self._base_mb
+        if self._base_mb is None or self._memory_mb is None:
+            return 0.0
+        own_mb = _taken_mb(self._process.pid) - self._base_mb
+        return own_mb if own_mb <= self._memory_mb else _taken_mb(self._process.pid, is_exact=True) - self._base_mb
 
     def kill(self, cause: str) -> None:
         """Kill the process and all that it started; the first cause counts."""
@@ -347,9 +424,14 @@ def _is_running(process: Any) -> bool:
     return False
 
 
-def _taken_mb(pid: int) -> float:
+def _taken_mb(pid: int, *, is_exact: bool = False) -> float:
+    """Return the memory of a process and those below it, megabytes; exact: what they share counts once at most."""
     taken = 0.0
     for process in _with_descendants(pid):
-        with contextlib.suppress(Exception):  # it ended meanwhile
-            taken += process.memory_info().rss / 2**20
+        with contextlib.suppress(Exception):  # it ended meanwhile, or is another user's
+            if is_exact:
+                full = process.memory_full_info()
+                taken += getattr(full, "pss", full.uss) / 2**20
+            else:
+                taken += process.memory_info().rss / 2**20
     return taken

@@ -13,7 +13,6 @@ import signal
 from pathlib import Path
 
 _PROC = Path("/proc")
-_PAGE_MB = os.sysconf("SC_PAGE_SIZE") / 2**20 if hasattr(os, "sysconf") else 0.0
 _SET_DEATH_SIGNAL, _SET_SUBREAPER = 1, 36
 
 
@@ -27,9 +26,11 @@ def adopt_orphans() -> None:
     _prctl(_SET_SUBREAPER, 1)
 
 
-def end_with_parent() -> None:
-    """Have this process killed when the thread that forked it ends."""
+def end_with_parent(parent: int) -> None:
+    """Have this process killed when the thread of ``parent`` that forked it ends; now, if it has ended already."""
     _prctl(_SET_DEATH_SIGNAL, signal.SIGKILL)
+    if os.getppid() != parent:
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 def children(pid: int) -> list[int]:
@@ -37,9 +38,9 @@ def children(pid: int) -> list[int]:
     found: list[int] = []
     # A process may end at any point here, and each thread has children of its own.
     with contextlib.suppress(OSError):
-        for thread in (_PROC / f"{pid}/task").iterdir():
+        for thread in os.scandir(f"/proc/{pid}/task"):
             with contextlib.suppress(OSError):
-                found += map(int, (thread / "children").read_text().split())
+                found += map(int, Path(thread.path, "children").read_bytes().split())
     return found
 
 
@@ -62,40 +63,12 @@ def kill(pid: int) -> None:
             os.kill(one, signal.SIGKILL)
 
 
-def resident_mb(pid: int) -> float:
-    """Return the resident memory of a process, megabytes; 0 once it has ended."""
+def state(pid: int) -> str:
+    """Return the state of a process as proc(5) names it: "R", "S", "D", "T" (stopped), "Z"; "" once it is gone."""
     try:
-        return int((_PROC / f"{pid}/statm").read_text().split()[1]) * _PAGE_MB
+        return (_PROC / f"{pid}/stat").read_text("utf-8", "replace").rpartition(")")[2].split()[0]
     except (OSError, IndexError):
-        return 0.0
-
-
-def private_mb(pid: int) -> float:
-    """Return the resident memory of a process that is no file's, megabytes; 0 once it has ended.
-
-    A fork has its parent's at once, and pages of files only as it touches them: beside the parent's, this tells what
-    the fork itself has taken.
-    """
-    try:
-        fields = (_PROC / f"{pid}/statm").read_text().split()
-        return (int(fields[1]) - int(fields[2])) * _PAGE_MB
-    except (OSError, IndexError):
-        return 0.0
-
-
-def data_mb(pid: int) -> float:
-    """Return the private memory that a process has allocated, megabytes, as RLIMIT_DATA counts it."""
-    return int((_PROC / f"{pid}/statm").read_text().split()[5]) * _PAGE_MB
-
-
-def system_kills() -> int:
-    """Return how many processes the system has killed for lack of memory since it started."""
-    with contextlib.suppress(OSError):
-        for line in (_PROC / "vmstat").read_text().splitlines():
-            name, _, number = line.partition(" ")
-            if name == "oom_kill":
-                return int(number)
-    return 0
+        return ""
 
 
 def _prctl(option: int, value: int) -> None:

@@ -6,8 +6,11 @@ Three lines, each of them private to one process and its children::
     session <-- data: one pickle each way -------------> process of the attempt
     supervisor <-- status: READY, then DONE ------------ process of the attempt
 
+Work can write to any line of its process.  So the call brings a token, random
+bytes that stand before and after the answer: what stands elsewhere is none.
+
 Large arrays travel beside the pickle (protocol 5), so a frame of 100 MB is not
-copied to be sent.  What is unpickled comes from a child of ours, never from disk.
+copied to be sent.  What is unpickled comes from a child of ours.
 
 How an attempt ends without an answer::
 
@@ -23,13 +26,17 @@ import pickle
 import signal
 import struct
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Protocol
 
 import msgspec
 
+from ipybatch.engine.rules.classify import Judged, Kind, Verdict
 from ipybatch.errors import ItemError, MissingExtra, Permanent, Transient
 
-READY, DONE = b"R", b"D"
+READY, DONE = b"R", b"D"  # its time begins, and ends
+SHORT = b"M"  # of memory, to send its answer
+TOKEN_SIZE = 16
 
 # Environment of every attempt: one thread for each numeric library, since attempts run side by side; and its mark.
 ONE_THREAD = dict.fromkeys(
@@ -49,11 +56,13 @@ class Start(msgspec.Struct, tag="start", frozen=True):
     """Start an attempt; its data socket comes with the message.
 
     Attributes:
+        token: What stands before whatever its process says.
         timeout_s: Time from READY; None for no limit.
         memory_mb: Memory beyond the preloaded modules; None for no limit.
     """
 
     number: int
+    token: bytes
     timeout_s: float | None
     memory_mb: float | None
 
@@ -69,14 +78,17 @@ class Ended(msgspec.Struct, tag="ended", frozen=True):
 
     Attributes:
         code: Its exit code; a signal's number with a minus.
-        cause: "timeout", "memory", "cancel", "lost" (the supervisor has ended), or "" where it is not known.
+        cause: "timeout", "memory", "cancel", "garbled" (the answer was), "lost" (the supervisor has ended), "lost
+            again" (with this attempt alone in it), or "" where it is not known.
         printed: The end of what it printed.
+        left: How many processes were killed and are there all the same.
     """
 
     number: int
     code: int
     cause: str = ""
     printed: str = ""
+    left: int = 0
 
 
 class Taken(msgspec.Struct, tag="taken", frozen=True):
@@ -120,6 +132,9 @@ class Stream(Protocol):
 
     def readinto(self, room: Any, /) -> int | None:
         """Read into ``room``; return how many bytes, 0 at the end."""
+
+    def fileno(self) -> int:
+        """Return its descriptor."""
 
 
 Parts = Sequence[bytes | memoryview]
@@ -173,6 +188,16 @@ def _from_parts(kind: type[Exception], arguments: tuple[Any, ...], attributes: d
     return error
 
 
+# What may be imported and called when a pickle is read: STACK_GLOBAL, and the three of copyreg's registry.
+_CALLS = (b"\x93", b"\x82", b"\x83", b"\x84")
+
+
+def is_plain(parts: Parts) -> bool:
+    """Return whether reading what `encode` returned calls nothing; False where it is not certain."""
+    body: Any = parts[1].obj if isinstance(parts[1], memoryview) else parts[1]
+    return not any(call in body for call in _CALLS)  # a search of bytes, far faster than one by a pattern
+
+
 def send(stream: Stream, parts: Parts) -> None:
     """Write all parts."""
     for part in parts:
@@ -181,18 +206,54 @@ def send(stream: Stream, parts: Parts) -> None:
             rest = rest[stream.write(rest) or 0 :]
 
 
+def send_answer(stream: Stream, token: bytes, parts: Parts) -> None:
+    """Write an answer between two tokens."""
+    send(stream, [token + parts[0], *parts[1:], token])
+
+
 def receive(stream: Stream) -> list[bytearray]:
     """Read the parts of one object, the sizes left out.
 
     Raises:
         EOFError: The other side closed the stream too early.
     """
-    (count,) = struct.unpack("!Q", _read(stream, 8))
-    sizes = struct.unpack(f"!{count}Q", _read(stream, 8 * count))
-    return [_read(stream, size) for size in sizes]
+    (count,) = struct.unpack("!Q", read(stream, 8))
+    sizes = struct.unpack(f"!{count}Q", read(stream, 8 * count))
+    return [read(stream, size) for size in sizes]
 
 
-def _read(stream: Stream, size: int) -> bytearray:
+def receive_answer(stream: Stream, token: bytes) -> list[bytearray]:
+    """Read the answer behind the first token, whatever stands before it.
+
+    Raises:
+        EOFError: The other side closed the stream too early.
+        GarbledError: Something else was written into the answer.
+    """
+    find(stream, token)
+    parts = receive(stream)
+    if read(stream, len(token)) != token:
+        raise GarbledError
+    return parts
+
+
+def find(stream: Stream, token: bytes) -> None:
+    """Read up to the end of a token.
+
+    Raises:
+        EOFError: The other side closed the stream too early.
+    """
+    seen = bytes(read(stream, len(token)))
+    while seen != token:
+        fits = next(size for size in range(len(token) - 1, -1, -1) if token.startswith(seen[len(seen) - size :]))
+        seen = seen[len(seen) - fits :] + bytes(read(stream, len(token) - fits))
+
+
+def read(stream: Stream, size: int) -> bytearray:
+    """Read so many bytes.
+
+    Raises:
+        EOFError: The other side closed the stream too early.
+    """
     data = bytearray(size)
     rest = memoryview(data)
     while rest.nbytes:
@@ -201,6 +262,15 @@ def _read(stream: Stream, size: int) -> bytearray:
             raise EOFError
         rest = rest[got:]
     return data
+
+
+class GarbledError(Exception):
+    """An answer has something in it that does not belong to it."""
+
+
+def answer_file(folder: str, token: bytes) -> Path:
+    """Return where an answer is left that cannot be sent, because the work has closed the line."""
+    return Path(folder, f"ipybatch-answer-{token.hex()}")
 
 
 class Overrun(ItemError, TimeoutError):
@@ -227,25 +297,44 @@ class Killed(Transient):
         super().__init__(message, counts=False)
 
 
+class Lost(Killed, Judged):
+    """The supervisor ended while the attempt ran: the attempt is not counted, and runs again."""
+
+    def __init__(self, message: str) -> None:
+        Exception.__init__(self, message)
+        self.counts, self.retry_after_s = False, None
+        self.verdict = Verdict(Kind.TRANSIENT, is_neutral=True, advice=_AGAIN, whose="us")
+
+
+_AGAIN = "what it ran starts again, one at a time in a supervisor of its own, and the lost attempts are not counted"
+
+
 def error_of(ended: Ended, timeout_s: float | None) -> Exception:
     """Return the error of an attempt that ended without an answer."""
-    if ended.cause == "timeout":
-        return Overrun(f"Exceeded {timeout_s:g}s")
+    left = f"; {ended.left} of its processes cannot be ended, and were left" if ended.left else ""
     error: Exception
-    if ended.cause == "lost":
-        return Killed(f"The supervisor of the processes has ended: {ended.printed}")
-    if ended.cause == "memory":
-        error = OutOfMemory()
-    elif ended.code < 0:
-        error = Killed(f"Killed by {_name(-ended.code)}")
-    else:
-        error = Killed(f"Ended without an answer, exit code {ended.code}")
+    match ended.cause:
+        case "timeout":
+            return Overrun(f"Exceeded {timeout_s:g}s{left}")
+        case "lost":
+            return Lost(f"The supervisor of the processes has ended: {ended.printed}")
+        case "lost again":
+            return Killed(f"The supervisor of the processes has ended again, with this alone in it: {ended.printed}")
+        case "memory":
+            error = OutOfMemory(f"Out of memory{left}")
+        case "garbled":
+            error = Killed("The answer cannot be read: the work, or a process that it started, wrote into its line")
+        case _ if ended.code < 0:
+            error = Killed(f"Killed by {signal_name(-ended.code)}{left}")
+        case _:
+            error = Killed(f"Ended without an answer, exit code {ended.code}{left}")
     if ended.printed:
         error.add_note(f"Last output:\n{ended.printed}")
     return error
 
 
-def _name(number: int) -> str:
+def signal_name(number: int) -> str:
+    """Return a signal's name."""
     try:
         return signal.Signals(number).name
     except ValueError:

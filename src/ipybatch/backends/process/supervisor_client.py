@@ -2,6 +2,7 @@
 
 The supervisor is started by exec, not by fork, and in a process session of its
 own: a Ctrl-C in the terminal goes to the kernel alone, which then cancels attempts.
+What is started is its keeper, whose end says that nothing is left of the rest.
 """
 
 from __future__ import annotations
@@ -11,11 +12,15 @@ import contextlib
 import itertools
 import json
 import os
+import secrets
 import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Sequence
 from typing import Any
+
+import msgspec
 
 from ipybatch.backends.process import protocol
 from ipybatch.backends.process.protocol import Answer
@@ -23,9 +28,9 @@ from ipybatch.backends.threads import Threads
 
 _PROGRAM = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[2]);"
-    " from ipybatch.backends.process.supervisor import main; main(int(sys.argv[1]), sys.argv[3:])"
+    " from ipybatch.backends.process.supervisor import main; main(int(sys.argv[1]), int(sys.argv[3]), sys.argv[4:])"
 )
-_CLOSE_S = 5.0
+_CLOSE_S = 25.0  # the supervisor, and then its keeper, wait 10 s each for processes that cannot be ended
 
 
 class SupervisorClient:
@@ -42,12 +47,14 @@ class SupervisorClient:
         self._ended: dict[int, asyncio.Future[protocol.Ended]] = {}
         self._sockets: dict[int, socket.socket] = {}
         self._messages = protocol.MessageReader()
-        self._lost = ""
+        self._lost = self._failed = ""
+        self._last_call: asyncio.TimerHandle | None = None
         self.most_mb: float | None = None
+        kernel = str(os.getpid())
         self._control, theirs = socket.socketpair()
         with theirs:
             self._process = subprocess.Popen(  # noqa: S603  # our own program
-                [sys.executable, "-u", "-c", _PROGRAM, str(theirs.fileno()), json.dumps(sys.path), *preload],
+                [sys.executable, "-u", "-c", _PROGRAM, str(theirs.fileno()), json.dumps(sys.path), kernel, *preload],
                 env={**os.environ, **protocol.ONE_THREAD},
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
@@ -55,7 +62,9 @@ class SupervisorClient:
                 stderr=subprocess.DEVNULL,
                 start_new_session=True,
             )
+        self._end = os.pidfd_open(self._process.pid)  # a fork of the kernel may hold the line, so it tells no end
         self._loop.add_reader(self._control, self._receive)
+        self._loop.add_reader(self._end, self._see_end)
 
     @property
     def is_lost(self) -> bool:
@@ -66,28 +75,32 @@ class SupervisorClient:
         self, parts: protocol.Parts, *, timeout_s: float | None, memory_mb: float | None
     ) -> tuple[Answer, protocol.Ended]:
         """Run one attempt; return once its processes have ended, also after a cancel."""
-        number = next(self._numbers)
+        number, token = next(self._numbers), secrets.token_bytes(protocol.TOKEN_SIZE)
         ended = self._ended[number] = self._loop.create_future()
         ours, theirs = socket.socketpair()
         with ours:
             self._sockets[number] = ours
             with theirs:
-                self._send(protocol.Start(number, timeout_s, memory_mb), theirs.fileno())
-            talk = self._loop.create_task(self._threads.run(_exchange, (ours, parts)))
+                self._send(protocol.Start(number, token, timeout_s, memory_mb), theirs.fileno())
+            talk = self._loop.create_task(self._threads.run(_exchange, (ours, token, parts)))
             try:
                 await self._wait({talk, ended}, number)
             finally:
                 del self._ended[number], self._sockets[number]
-        return talk.result(), ended.result()
+        answer, end = talk.result(), ended.result()
+        if answer is None:
+            answer = await self._threads.run(_from_file, (token,))
+        return (None, msgspec.structs.replace(end, cause="garbled")) if answer == [] else (answer, end)
 
     async def close(self) -> None:
         """End the supervisor, and with it all attempts."""
-        self._loop.remove_reader(self._control)
+        self._stop_reading()
         self._control.close()
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            await self._threads.run(self._process.wait, (_CLOSE_S,))
-        self._process.kill()
-        self._process.wait()
+        os.close(self._end)
+        for bound_s in (_CLOSE_S, 1.0):
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                await self._threads.run(self._process.wait, (bound_s,))
+            self._process.kill()
         await self._threads.close()
 
     async def _wait(self, both: set[Any], number: int) -> None:
@@ -102,42 +115,74 @@ class SupervisorClient:
             raise cancelled
 
     def _send(self, message: protocol.Message, *descriptors: int) -> None:
-        try:
+        # A supervisor that has ended takes nothing; `_lose` follows once nothing is left of it, or came before.
+        with contextlib.suppress(OSError):
             socket.send_fds(self._control, [protocol.encode_message(message)], descriptors)
-        except OSError as error:
-            self._lose(str(error))
+            return
+        if self._lost:
+            self._lose(self._lost)
 
     def _receive(self) -> None:
-        try:
-            piece = self._control.recv(65536)
-        except OSError:
-            piece = b""
+        piece = b""
+        with contextlib.suppress(OSError):
+            piece = self._control.recv(1 << 20)
         for message in self._messages.feed(piece):
             if isinstance(message, protocol.Ended) and message.number in self._ended:
-                self._ended[message.number].set_result(message)
+                self._settle(message)
             elif isinstance(message, protocol.Taken):
                 self.most_mb = message.most_mb
             elif isinstance(message, protocol.Failed):
-                self._lose(message.reason)
-        if not piece:
-            self._lose(f"exit code {self._process.poll()}")
+                self._failed = message.reason
+        if not piece and self._last_call is None:  # the keeper ends what is left, and then itself
+            self._loop.remove_reader(self._control)
+            self._last_call = self._loop.call_later(_CLOSE_S, self._lose, "it has closed its line")
+
+    def _settle(self, ended: protocol.Ended) -> None:
+        future = self._ended[ended.number]
+        if not future.done():
+            future.set_result(ended)
+        # What was sent can still be read. But a process that cannot be ended may hold the other end, or a fork of ours.
+        with contextlib.suppress(OSError):
+            self._sockets[ended.number].shutdown(socket.SHUT_RDWR)
+
+    def _see_end(self) -> None:
+        self._control.setblocking(False)
+        self._receive()  # what came before
+        code = self._process.poll() or 0
+        number = -code if code < 0 else max(0, code - 128)
+        self._lose(self._failed or (f"killed by {protocol.signal_name(number)}" if number else f"exit code {code}"))
+
+    def _stop_reading(self) -> None:
+        self._loop.remove_reader(self._control)
+        self._loop.remove_reader(self._end)
+        if self._last_call is not None:
+            self._last_call.cancel()
 
     def _lose(self, reason: str) -> None:
         """End all attempts: the supervisor has ended, and they with it."""
         self._lost = self._lost or reason
-        self._loop.remove_reader(self._control)
-        for number, ended in self._ended.items():
-            if not ended.done():
-                ended.set_result(protocol.Ended(number, 1, "lost", self._lost))
-            with contextlib.suppress(OSError):
-                self._sockets[number].shutdown(socket.SHUT_RDWR)
+        self._stop_reading()
+        for number in list(self._ended):
+            self._settle(protocol.Ended(number, 1, "lost", self._lost))
 
 
-def _exchange(line: socket.socket, parts: protocol.Parts) -> Answer:
-    """Send the call and return the answer."""
+def _exchange(line: socket.socket, token: bytes, parts: protocol.Parts) -> Answer:
+    """Send the call and return the answer; one without parts where it was garbled."""
     with line.makefile("rwb", buffering=0) as stream:
         try:
-            protocol.send(stream, parts)
-            return protocol.receive(stream)
+            protocol.send(stream, [token, *parts])
+            return protocol.receive_answer(stream, token)
+        except protocol.GarbledError:
+            return []
         except (OSError, EOFError):
             return None
+
+
+def _from_file(token: bytes) -> Answer:
+    """Return the answer of a process that could send none, because its work had closed the line."""
+    path = protocol.answer_file(tempfile.gettempdir(), token)
+    for one in (path, path.with_suffix(".part")):
+        with contextlib.suppress(OSError, EOFError, protocol.GarbledError), one.open("rb", buffering=0) as file:
+            one.unlink()
+            return protocol.receive_answer(file, token)
+    return None

@@ -4,6 +4,18 @@ It reads (function, arguments), sends READY, calls the function, sends DONE,
 writes the answer and exits.  An error of the work is an answer too; only a
 process that is killed, or that the work itself ends, gives none.
 
+What work may do to its process, and what comes of it:
+
+====================================================  ===========================================================
+a fork of its own that returns, raises or exits       the copy ends, and says nothing: only this process answers
+this process exits, or is killed, whatever forks do   no answer, told with code or signal; what it started is killed
+threads, daemons, other sessions, an inherited line   killed with the attempt, whether or not it gave an answer
+closes all descriptors                                the answer goes through a file
+writes to descriptors that are not its own            skipped, if before the answer; told, if within it
+prints megabytes                                      dropped but for the end
+a result that is slow or large to read                read here once: its time and its memory still count
+====================================================  ===========================================================
+
 The soft RLIMIT_DATA makes an allocation fail where it is asked for, in numpy,
 in C++ and in Python alike, so that the error can be sent; RLIMIT_AS would hang
 native code.  The limit is lifted before the error is handled, which needs memory too.
@@ -14,12 +26,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import functools
 import importlib
 import inspect
 import io
 import os
 import signal
 import sys
+import tempfile
 import threading
 import time
 import traceback
@@ -46,18 +60,71 @@ _OURS: dict[Kind, type[Exception]] = {
 
 
 def answer(data: protocol.Stream, report: Callable[[bytes], object], memory_mb: float | None) -> None:
-    """Read a call from ``data``, run it and write its answer there; ``report`` takes READY and DONE."""
+    """Read a call from ``data``, run it and write its answer there; ``report`` takes READY and DONE behind the token.
+
+    In a copy of this process that the work made, this does not return.
+    """
+    line = _AnswerLine(data)
     try:
         _limit(memory_mb)
-        parts = _run(protocol.receive(data), report)
+        line.token = bytes(protocol.read(data, protocol.TOKEN_SIZE))
+        report = functools.partial(_say, report, line.token)
+        parts = _run(protocol.receive(data), report, line)
     except BaseException as error:  # the answer to the kernel, whatever it is
+        line.end_copy(error)
         _lift()
         parts = _encode_error(error)
     report(protocol.DONE)
-    protocol.send(data, parts)
+    line.send(parts)
 
 
-def _run(received: list[bytearray], report: Callable[[bytes], object]) -> protocol.Parts:
+def _say(report: Callable[[bytes], object], token: bytes, word: bytes) -> None:
+    report(token + word)
+
+
+class _AnswerLine:
+    """Where the answer goes, if this is the process that is to give it."""
+
+    def __init__(self, stream: protocol.Stream) -> None:
+        self._stream, self._pid = stream, os.getpid()
+        self._folder = tempfile.gettempdir()
+        self._file = _identity(stream.fileno())
+        self.token = b""
+
+    def end_copy(self, error: BaseException | None = None) -> None:
+        """End a copy of the process: a helper that the work forked, and that came back from there."""
+        if os.getpid() == self._pid:
+            return
+        code = 0
+        if isinstance(error, SystemExit):
+            code = error.code if isinstance(error.code, int) else int(error.code is not None)
+        elif error is not None:
+            code = 1
+            with contextlib.suppress(Exception):
+                traceback.print_exception(error)
+        os._exit(code & 0xFF)
+
+    def send(self, parts: protocol.Parts) -> None:
+        """Send the answer, through a file where the work has closed the line."""
+        if _identity(self._stream.fileno()) == self._file:
+            protocol.send_answer(self._stream, self.token, parts)
+            return
+        path = protocol.answer_file(self._folder, self.token)
+        part = path.with_suffix(".part")
+        with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb", buffering=0) as file:
+            protocol.send_answer(file, self.token, parts)
+        part.rename(path)
+
+
+def _identity(descriptor: int) -> tuple[int, int] | None:
+    try:
+        found = os.fstat(descriptor)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def _run(received: list[bytearray], report: Callable[[bytes], object], line: _AnswerLine) -> protocol.Parts:
     try:
         work, arguments = protocol.decode(received)
     except Exception as error:
@@ -73,12 +140,29 @@ def _run(received: list[bytearray], report: Callable[[bytes], object]) -> protoc
     result = work(*arguments)
     if inspect.isawaitable(result):
         result = asyncio.run(_finish(result))
+    line.end_copy()
     try:
-        return protocol.encode((result, None))
+        parts = protocol.encode((result, None))
     except Exception as error:
         if _is_memory(error):
             raise
         msg = f"the result cannot be sent back: {type(error).__name__}: {error}"
+        raise Permanent(msg) from error
+    del result
+    if not protocol.is_plain(parts):
+        _prove(parts)
+    return parts
+
+
+def _prove(parts: protocol.Parts) -> None:
+    """Read a result here, where it has a limit on its time and memory: the kernel, which reads it next, has none."""
+    try:
+        protocol.decode(parts[1:])
+    except Exception as error:
+        if _is_memory(error):
+            error.add_note("while its result was read back")
+            raise
+        msg = f"the result cannot be read back: {type(error).__name__}: {error}"
         raise Permanent(msg) from error
 
 
@@ -137,10 +221,10 @@ def _limit(memory_mb: float | None) -> None:
         return
     import resource
 
-    from ipybatch.backends.process import process_tree
+    from ipybatch.backends.process import tree_memory
 
     _, hard = resource.getrlimit(resource.RLIMIT_DATA)
-    soft = int((process_tree.data_mb(os.getpid()) + max(memory_mb, _HEADROOM_MB)) * 2**20)
+    soft = int((tree_memory.data_mb(os.getpid()) + max(memory_mb, _HEADROOM_MB)) * 2**20)
     resource.setrlimit(resource.RLIMIT_DATA, (soft if hard < 0 else min(soft, hard), hard))
 
 
@@ -158,7 +242,7 @@ class _StandardStreams:
     def __init__(self) -> None:
         self._reads = io.FileIO(os.dup(0), "rb")
         self._writes = io.FileIO(os.dup(1), "wb")
-        self.readinto, self.write = self._reads.readinto, self._writes.write
+        self.readinto, self.write, self.fileno = self._reads.readinto, self._writes.write, self._writes.fileno
         nothing = os.open(os.devnull, os.O_RDWR)
         os.dup2(nothing, 0)
         os.dup2(nothing, 1)
@@ -166,7 +250,7 @@ class _StandardStreams:
     def report(self, word: bytes) -> None:
         """Send READY or DONE; from READY on, this process ends when the kernel closes the line."""
         self.write(word)
-        if word == protocol.READY:
+        if word.endswith(protocol.READY):
             threading.Thread(target=self.end_with_line, daemon=True).start()
 
     def end_with_line(self) -> None:

@@ -1,0 +1,617 @@
+"""Isolation: what work may do to its process, and what must come of it; and how supervisor and kernel end."""
+
+import asyncio
+import contextlib
+import ctypes
+import mmap
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from multiprocessing import shared_memory
+from pathlib import Path
+
+import cloudpickle
+import pytest
+
+from ipybatch import Limits, Permanent, Retry
+from ipybatch.backends import Killed, OutOfMemory, Overrun, Processes
+from ipybatch.backends.process.tree_memory import SystemKills
+from tests.backends.process.attempts import attempt, is_there, marked
+
+pytestmark = [
+    pytest.mark.usefixtures("patience"),
+    pytest.mark.skipif(sys.platform != "linux", reason="the supervisor is Linux's"),
+]
+cloudpickle.register_pickle_by_value(sys.modules[__name__])
+MB = 2**20
+
+
+def wait_gone(*pids, within_s=15):
+    until_s = time.monotonic() + within_s
+    while any(map(is_there, pids)):
+        assert time.monotonic() < until_s, f"still there: {[pid for pid in pids if is_there(pid)]}"
+        time.sleep(0.02)
+
+
+# Copies of the process: only the one that was started answers
+
+
+def fork_returns():
+    """As code does that forgets that fork() returns twice."""
+    if os.fork() == 0:
+        return "the copy's"
+    os.wait()
+    return "its own"
+
+
+def fork_raises():
+    if os.fork() == 0:
+        raise ValueError("the copy's")
+    return os.waitstatus_to_exitcode(os.wait()[1])
+
+
+def fork_exits():
+    if os.fork() == 0:
+        sys.exit(3)
+    return os.waitstatus_to_exitcode(os.wait()[1])
+
+
+def fork_returns_late():
+    """The copy outlives the answer."""
+    if os.fork() == 0:
+        time.sleep(0.3)
+        return "the copy's"
+    return "its own"
+
+
+async def fork_in_coroutine():
+    if os.fork() == 0:
+        return "the copy's"
+    await asyncio.sleep(0.1)
+    return "its own"
+
+
+def fork_in_thread():
+    thread = threading.Thread(target=os.fork)
+    thread.start()
+    thread.join()
+    return "its own"
+
+
+def fork_twice_in_two_sessions():
+    """As daemons do: and what was started has ended, the copy has no say."""
+    if os.fork():
+        os._exit(0)
+    os.setsid()
+    if os.fork():
+        os._exit(0)
+    return "the daemon's"
+
+
+# Its descriptors
+
+
+def close_all():
+    os.closerange(0, os.sysconf("SC_OPEN_MAX"))
+    return "its own"
+
+
+def close_all_and_open_others():
+    os.closerange(0, os.sysconf("SC_OPEN_MAX"))
+    kept = [os.open(os.devnull, os.O_WRONLY) for _ in range(700)]
+    return "its own" if kept else ""
+
+
+def open_descriptors():
+    return [int(one.name) for one in Path("/proc/self/fd").iterdir() if int(one.name) > 2]
+
+
+def write_to_all():
+    for one in open_descriptors():
+        with contextlib.suppress(OSError):
+            os.write(one, b"RD a log line\n" * 50)
+    return "its own"
+
+
+def write_to_all_within_the_answer():
+    lines = open_descriptors()
+    if os.fork() == 0:
+        while True:
+            for one in lines:
+                with contextlib.suppress(OSError):
+                    os.write(one, b"a log line\n")
+    return b"x" * 60_000_000
+
+
+def leave_lines_with_a_helper():
+    subprocess.Popen(["sleep", "3600"], close_fds=False, start_new_session=True)
+    return "its own"
+
+
+def print_megabytes():
+    for _ in range(100):
+        os.write(1, b"out\n" * 20_000)
+        os.write(2, b"err\n" * 20_000)
+    return "its own"
+
+
+# Its end
+
+
+def exit_without_an_answer():
+    os._exit(0)
+
+
+def exit_as_we_once_did_for_lack_of_memory():
+    os._exit(86)
+
+
+def end_its_group():
+    os.killpg(0, signal.SIGTERM)
+    time.sleep(3600)
+
+
+def become_another_program():
+    os.execv("/bin/true", ["true"])
+
+
+def crash_after_printing():
+    print("out of memory: std::bad_alloc, MemoryError, Cannot allocate memory", flush=True)
+    os.abort()
+
+
+def be_killed_after_printing():
+    print("out of memory", flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def exit_after_printing():
+    print("OpenBLAS error: Memory allocation still failed", flush=True)
+    os._exit(1)
+
+
+def end(code):
+    return f"Ended without an answer, exit code {code}"
+
+
+WELL = "its own"
+GARBLED = "The answer cannot be read: the work, or a process that it started, wrote into its line"
+TABLE = {
+    fork_returns: WELL,
+    fork_raises: 1,
+    fork_exits: 3,
+    fork_returns_late: WELL,
+    fork_in_coroutine: WELL,
+    fork_in_thread: WELL,
+    fork_twice_in_two_sessions: (Killed, end(0)),
+    close_all: WELL,
+    close_all_and_open_others: WELL,
+    write_to_all: WELL,
+    write_to_all_within_the_answer: (Killed, GARBLED),
+    leave_lines_with_a_helper: WELL,
+    print_megabytes: WELL,
+    exit_without_an_answer: (Killed, end(0)),
+    exit_as_we_once_did_for_lack_of_memory: (Killed, end(86)),
+    end_its_group: (Killed, "Killed by SIGTERM"),
+    become_another_program: (Killed, end(0)),
+    crash_after_printing: (Killed, "Killed by SIGABRT"),
+    be_killed_after_printing: (Killed, "Killed by SIGKILL"),
+    exit_after_printing: (Killed, end(1)),
+}
+
+
+def came_of(told):
+    return (type(told), str(told)) if isinstance(told, Exception) else told
+
+
+def test_only_the_process_that_was_started_answers_for_its_work():
+    """All side by side: what one does is nothing to the others."""
+    told = attempt(lambda work: work(), *TABLE, timeout_s=20, memory_mb=2000)
+    assert {work.__name__: came_of(one) for work, one in zip(TABLE, told, strict=True)} == {
+        work.__name__: expected for work, expected in TABLE.items()
+    }
+
+
+# Its time
+
+
+class SlowToRead:
+    def __init__(self, where=None):
+        self.where = where
+
+    def __setstate__(self, state):
+        if state["where"] != os.getpid():
+            time.sleep(3600)
+
+
+def hang_after_a_copy_returned():
+    if os.fork():
+        time.sleep(3600)
+    return "the copy's"
+
+
+def hang_after_writing_to_all():
+    write_to_all()
+    time.sleep(3600)
+
+
+def hang_after_closing_all():
+    close_all()
+    time.sleep(3600)
+
+
+def stop():
+    os.kill(os.getpid(), signal.SIGSTOP)
+
+
+def return_what_is_slow_to_read():
+    return SlowToRead()
+
+
+def fail_with_what_is_slow_to_read():
+    error = ValueError("x")
+    error.slow = SlowToRead()
+    raise error
+
+
+OVERRUNS = [
+    hang_after_a_copy_returned,
+    hang_after_writing_to_all,
+    hang_after_closing_all,
+    stop,
+    return_what_is_slow_to_read,
+    fail_with_what_is_slow_to_read,
+]
+
+
+def test_the_time_of_an_attempt_counts_until_its_process_is_gone():
+    told = attempt(lambda work: work(), *OVERRUNS, timeout_s=1)
+    assert {work.__name__: came_of(one) for work, one in zip(OVERRUNS, told, strict=True)} == {
+        work.__name__: (Overrun, "Exceeded 1s") for work in OVERRUNS
+    }
+
+
+def test_a_result_that_is_slow_here_alone_is_given_up(monkeypatch):
+    monkeypatch.setattr("ipybatch.backends.process.backend._READ_S", 0.2)
+    slow, well = attempt(lambda slow: SlowToRead(os.getpid()) if slow else "well", True, False, timeout_s=0.2)
+    assert isinstance(slow, Permanent)
+    assert str(slow).startswith("the result cannot be read in this process within 0 s")
+    assert well == "well"
+
+
+def test_a_supervisor_that_is_stopped_goes_on():
+    """Else no deadline would hold."""
+    (error,) = attempt(lambda item: os.kill(os.getppid(), signal.SIGSTOP) or time.sleep(3600), 1, timeout_s=0.5)
+    assert came_of(error) == (Overrun, "Exceeded 0.5s")
+
+
+# Its memory
+
+
+def hold_in_idle_forks():
+    """Nine processes that share 100 MB, as a pool does that has loaded a table."""
+    held = b"x" * (100 * MB)
+    for _ in range(8):
+        if os.fork() == 0:
+            time.sleep(3600)
+    time.sleep(0.4)  # a few looks
+    return len(held)
+
+
+def share(size_mb):
+    held = mmap.mmap(-1, size_mb * MB)
+    held.write(b"x" * len(held))
+    return held
+
+
+def hold_shared_in_forks():
+    held = share(100)
+    for _ in range(8):
+        if os.fork() == 0:
+            for at in range(0, len(held), 4096):
+                held[at]
+            time.sleep(3600)
+    time.sleep(0.6)
+    return WELL
+
+
+def share_memory_with_a_helper_for_a_moment():
+    """Between vfork() and exec() a helper has its parent's memory, not a copy: subprocess starts programs so."""
+    held = b"x" * (200 * MB)
+    libc = ctypes.CDLL(None)
+    stack = ctypes.create_string_buffer(MB)
+    libc.clone.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int, ctypes.c_void_p]
+    clone_vm = 0x100
+    libc.clone(ctypes.cast(libc.sleep, ctypes.c_void_p), ctypes.addressof(stack) + MB - 64, clone_vm | 17, 1)
+    time.sleep(0.4)
+    return WELL if held else ""
+
+
+def map_a_file():
+    """Pages of a file are the system's, which takes them back when it needs them."""
+    with Path("large").open("w+b") as file:
+        file.truncate(400 * MB)
+        held = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)
+        sum(held[at] for at in range(0, len(held), 4096))
+        time.sleep(0.2)
+    return WELL
+
+
+WITHIN = {
+    hold_in_idle_forks: 100 * MB,
+    hold_shared_in_forks: WELL,
+    share_memory_with_a_helper_for_a_moment: WELL,
+    map_a_file: WELL,
+}
+
+
+def test_what_processes_share_counts_once(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    told = attempt(lambda work: work(), *WITHIN, timeout_s=20, memory_mb=320)
+    assert {work.__name__: came_of(one) for work, one in zip(WITHIN, told, strict=True)} == {
+        work.__name__: expected for work, expected in WITHIN.items()
+    }
+
+
+def take_in_children():
+    held = b""
+    for _ in range(3):
+        if os.fork() == 0:
+            held = b"x" * (150 * MB)
+            break
+    time.sleep(3600)
+    return held
+
+
+def take_what_forks_had_shared():
+    """Shared until each writes to it: then it is nine times as much."""
+    held = bytearray(80 * MB)
+    held[:] = b"x" * len(held)
+    for _ in range(8):
+        if os.fork() == 0:
+            time.sleep(0.3)
+            for at in range(0, len(held), 4096):
+                held[at] = 1
+            time.sleep(3600)
+    time.sleep(3600)
+
+
+def take_shared_memory():
+    held = share(500)
+    time.sleep(3600)
+    return held
+
+
+def take_a_named_segment():
+    held = shared_memory.SharedMemory(create=True, size=500 * MB)
+    Path("/dev/shm", held.name).unlink()
+    held.buf[:] = bytes(500 * MB)
+    time.sleep(3600)
+
+
+def take_a_file_in_memory():
+    """Written, never mapped: no process has it in its resident set."""
+    one = os.memfd_create("held")
+    for _ in range(50):
+        os.write(one, b"x" * (10 * MB))
+    time.sleep(3600)
+
+
+class LargeToRead:
+    def __reduce__(self):
+        return bytearray, (800 * MB,)
+
+
+def return_what_is_large_to_read():
+    return LargeToRead()
+
+
+BEYOND = [
+    take_in_children,
+    take_what_forks_had_shared,
+    take_shared_memory,
+    take_a_named_segment,
+    take_a_file_in_memory,
+    return_what_is_large_to_read,
+]
+
+
+def test_what_is_really_taken_is_limited():
+    for one in (BEYOND[:3], BEYOND[3:]):  # a few at a time: together they are some gigabytes
+        told = attempt(lambda work: work(), *one, timeout_s=20, memory_mb=320)
+        assert {work.__name__: came_of(end) for work, end in zip(one, told, strict=True)} == {
+            work.__name__: (OutOfMemory, "Out of memory") for work in one
+        }
+
+
+def test_a_kill_by_the_system_explains_one_end(tmp_path, monkeypatch):
+    """The control group's count where there is one; and each kill is the reason of one end only."""
+    told = tmp_path / "memory.events"
+    told.write_text("low 0\noom 3\noom_kill 3\n")
+    monkeypatch.setattr("ipybatch.backends.process.tree_memory._group_files", lambda: [(told, "oom_kill")])
+    kills = SystemKills()
+    assert kills.count() == 3
+    told.write_text("low 0\noom 4\noom_kill 4\n")
+    assert kills.count() == 4
+    kills.explain()
+    assert kills.count() == 3
+
+
+# The end of others
+
+
+def leave_helpers(folder):
+    """Leave a program in a session of its own and without our environment, and a copy in another; note who is who."""
+    program = subprocess.Popen(["sleep", "3600"], start_new_session=True, env={})
+    copy = os.fork()
+    if copy == 0:
+        os.setsid()
+        time.sleep(3600)
+    part = Path(folder, "part")
+    supervisor = os.getppid()
+    keeper = int(Path(f"/proc/{supervisor}/stat").read_text().rpartition(")")[2].split()[1])
+    part.write_text(f"{supervisor} {keeper} {os.getpid()} {program.pid} {copy}")
+    part.rename(Path(folder, f"pids-{os.getpid()}"))
+    time.sleep(3600)
+
+
+def noted(folder, within_s=20):
+    until_s = time.monotonic() + within_s
+    while not (found := list(Path(folder).glob("pids-*"))):
+        assert time.monotonic() < until_s
+        time.sleep(0.02)
+    return [int(pid) for pid in found[0].read_text().split()]
+
+
+@pytest.mark.parametrize("who", ["supervisor", "keeper"])
+def test_what_a_killed_supervisor_leaves_ends_before_that_is_told(who, tmp_path):
+    async def run():
+        backend = Processes(1)
+        await backend.open(1)
+        running = asyncio.ensure_future(backend.run(leave_helpers, (tmp_path,)))
+        supervisor, keeper, *below = await asyncio.to_thread(noted, tmp_path)
+        os.kill(supervisor if who == "supervisor" else keeper, signal.SIGKILL)
+        with pytest.raises(Killed, match="The supervisor of the processes has ended: killed by SIGKILL"):
+            await running
+        if who == "supervisor":
+            assert not [pid for pid in (supervisor, keeper, *below) if is_there(pid)]
+        wait_gone(supervisor, keeper, *below)
+        assert await backend.run(os.getppid, ()) != supervisor
+        await backend.close()
+
+    asyncio.run(run())
+
+
+def test_what_a_killed_supervisor_ran_runs_again_and_is_not_counted(live, wait_for, tmp_path):
+    """Even where one of them kills each that it gets: it fails alone."""
+
+    def work(item):
+        if item == "guilty":
+            while len(list(tmp_path.iterdir())) < 1:
+                time.sleep(0.01)
+            os.kill(os.getppid(), signal.SIGKILL)
+            time.sleep(3600)
+        begun = tmp_path / item
+        if not begun.exists():
+            begun.touch()
+            time.sleep(3600)
+        return item
+
+    backend = Processes(2, timeout_s=60)
+    session = live(work, ["innocent", "guilty"], backend=backend, retry=Retry(attempts=1), limits=Limits(concurrency=2))
+    session.start()
+    wait_for(session)
+    told = session.results().set_index("key")
+    assert told.status.to_dict() == {"innocent": "completed", "guilty": "failed"}
+    assert told.error["guilty"].startswith("The supervisor of the processes has ended again, with this alone in it")
+    (note,) = session.log().query("event == 'noted'").text
+    assert note.startswith("The supervisor of the processes has ended: killed by SIGKILL: what it ran starts again")
+
+
+def test_a_process_that_cannot_be_ended_gives_up_its_slot(tmp_path):
+    """Alone: those after it have the slot, and it is told."""
+
+    def work(item):
+        if item == "hangs":
+            (tmp_path / "pid").write_text(str(os.getpid()))
+            os.kill(os.getpid(), signal.SIGSTOP)
+        if item == "leaves":
+            helper = subprocess.Popen(["sleep", "3600"])
+            (tmp_path / "helper").write_text(str(helper.pid))
+            os.kill(helper.pid, signal.SIGSTOP)
+            os._exit(3)
+        return item
+
+    async def run():
+        backend = Processes(1, timeout_s=0.5, preload=("tests.backends.process.unkillable",))
+        await backend.open(1)
+        runs = [backend.run(work, (item,)) for item in ("hangs", "well", "leaves", "well too")]
+        told = await asyncio.gather(*runs, return_exceptions=True)
+        left = [int((tmp_path / name).read_text()) for name in ("pid", "helper")]
+        assert all(map(is_there, left))
+        await backend.close()  # the keeper is another process, and can
+        wait_gone(*left)
+        return told
+
+    left = "1 of its processes cannot be ended, and were left"
+    assert list(map(came_of, asyncio.run(run()))) == [
+        (Overrun, f"Exceeded 0.5s; {left}"),
+        "well",
+        (Killed, f"Ended without an answer, exit code 3; {left}"),
+        "well too",
+    ]
+
+
+DRIVER = """
+import asyncio, os, sys, time
+from pathlib import Path
+from ipybatch.backends import Processes
+sys.path.insert(0, {root!r})
+from tests.backends.process.test_isolation import leave_helpers
+
+async def main():
+    backend = Processes(2, timeout_s=600)
+    await backend.open(2)
+    if os.fork() == 0:  # as a user's cell may: the copy has all that we have open
+        Path({folder!r}, "fork").write_text(str(os.getpid()))
+        time.sleep(3600)
+    running = asyncio.ensure_future(backend.run(leave_helpers, ({folder!r},)))
+    await running
+
+asyncio.run(main())
+"""
+
+
+def test_nothing_outlives_a_kernel_that_is_killed(tmp_path):
+    """Not even where a fork of it holds open all that it had."""
+    script = tmp_path / "driver.py"
+    script.write_text(DRIVER.format(root=str(Path(__file__).parents[3]), folder=str(tmp_path)))
+    driver = subprocess.Popen([sys.executable, script])
+    try:
+        pids = noted(tmp_path)
+        assert all(map(is_there, pids))
+        driver.kill()
+        driver.wait()
+        wait_gone(*pids)
+    finally:
+        driver.kill()
+        os.kill(int((tmp_path / "fork").read_text()), signal.SIGKILL)
+
+
+STOPPED = """
+import asyncio, os, sys, time
+from pathlib import Path
+from ipybatch.backends import Processes
+
+def work(item):
+    Path(item).touch()
+    if item.endswith("late"):
+        time.sleep(3600)
+    return b"x" * 30_000_000
+
+async def main():
+    backend = Processes(2, timeout_s=2)
+    await backend.open(2)
+    runs = [backend.run(work, (os.path.join({folder!r}, item),)) for item in ("well", "late")]
+    well, late = await asyncio.gather(*runs, return_exceptions=True)
+    print(len(well), late, flush=True)
+    await backend.close()
+
+asyncio.run(main())
+"""
+
+
+def test_a_kernel_that_is_stopped_and_goes_on_loses_nothing(tmp_path):
+    """What is done waits for it, though it takes longer than its time; what is late ends meanwhile."""
+    program = [sys.executable, "-c", STOPPED.format(folder=str(tmp_path))]
+    with subprocess.Popen(program, stdout=subprocess.PIPE, text=True) as driver:
+        while len(list(tmp_path.iterdir())) < 2:
+            time.sleep(0.001)
+        driver.send_signal(signal.SIGSTOP)
+        time.sleep(3)
+        driver.send_signal(signal.SIGCONT)
+        assert driver.stdout.read() == "30000000 Exceeded 2s\n"
+    assert not marked(str(tmp_path))
