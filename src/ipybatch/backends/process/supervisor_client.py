@@ -173,6 +173,7 @@ def _exchange(line: socket.socket, token: bytes, parts: protocol.Parts) -> Answe
             protocol.send(stream, [token, *parts])
             return protocol.receive_answer(stream, token)
         except protocol.GarbledError:
+            line.shutdown(socket.SHUT_RDWR)  # its process need not wait until all of it is read
             return []
         except (OSError, EOFError):
             return None
