@@ -176,7 +176,9 @@ def generated(prompts: pd.DataFrame) -> None:
 def forecasted(demand: pd.DataFrame, client: Any) -> None:
     """Forecast a table, a partition at a time."""
     analyze(demand, horizon=14)
-    evaluate(demand, horizon=14, origins=2)
+    score = evaluate(demand, horizon=14, origins=2, by="size", baselines=["naive"])
+    score.by_series()
+    score.chart(worst=3, by="mase")
     session = forecast(demand, horizon=30, by="site", timeout_s=300, output="forecast.csv", on_failure="rollback")
     assert_type(session, ForecastSession)
     assert_type(session.results(), pd.DataFrame)

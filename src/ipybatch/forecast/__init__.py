@@ -10,7 +10,9 @@ output              the file that a user asked for
 training_facts      what the panel shows of a forecast that is made
 session             forecast() and ForecastSession
 analysis            analyze(): what a forecast would take, before it is made
-evaluation          evaluate(): accuracy on the past; chart()
+evaluation          evaluate(): accuracy on the past
+scoring             how far a partition's forecast was from what came, in its process
+charts              chart(): forecasts; and the figures of an evaluation
 form                ForecastForm, for Jupyter
 """
 
@@ -24,7 +26,8 @@ from ipybatch.errors import MissingExtra
 
 if TYPE_CHECKING:
     from ipybatch.forecast.analysis import Analysis, analyze
-    from ipybatch.forecast.evaluation import Evaluation, chart, evaluate
+    from ipybatch.forecast.charts import chart
+    from ipybatch.forecast.evaluation import Evaluation, evaluate
     from ipybatch.forecast.form import ForecastForm
     from ipybatch.forecast.session import ForecastSession, forecast
     from ipybatch.forecast.settings import Settings
@@ -48,7 +51,7 @@ _HOMES = {
     "ForecastSession": "session",
     "Settings": "settings",
     "analyze": "analysis",
-    "chart": "evaluation",
+    "chart": "charts",
     "evaluate": "evaluation",
     "forecast": "session",
 }

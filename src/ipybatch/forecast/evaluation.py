@@ -1,74 +1,175 @@
-"""Evaluation: the accuracy that forecasts of the past would have had, beside naive ones; and charts.
+"""Evaluation: the accuracy that what `forecast` delivers would have had in the past, beside other models.
 
-The past is forecast from a few origins, a horizon apart, the last of which ends with the table. At every origin the
-models, the selection between them and the intervals know only what came before.
+The past is forecast from a few origins, a horizon apart, the last of which ends with the table. At each the table is
+cut off, cut into partitions and trained as `forecast` would have done it there: the same partitions, settings, choice
+of models and kind of processes, and nothing known of what came after. So the row "chosen" scores what is delivered.
 
-Series with fewer than two sales before an origin are left out there: their scale does not mean much.
+    table --cut off at each origin--> partitions --`score`, in processes--> sums --`measures`--> one row per model
+
+A partition that fails is told, and its series are left out of all rows.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from contextlib import AbstractContextManager, nullcontext
-from html import escape
-from importlib import import_module
-from math import isfinite
-from typing import Any
+import shutil
+import tempfile
+import warnings
+import weakref
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, Literal
 
 import msgspec
 import pandas as pd
 
-from ipybatch.engine.data.policy import check_count
-from ipybatch.errors import InputError, MissingExtra
-from ipybatch.forecast.data.table import read_table, refuse
-from ipybatch.forecast.models import matrix
-from ipybatch.forecast.models.matrix import Matrix, Series, series_of
-from ipybatch.forecast.models.model_registry import candidates
-from ipybatch.forecast.models.model_selection import choose, try_models, widths_of
+from ipybatch.backends.process.backend import processors
+from ipybatch.backends.threads import Threads
+from ipybatch.engine.data.policy import Limits, Retry, check_count
+from ipybatch.engine.data.spec import Backend
+from ipybatch.engine.run.attempt import Attempt
+from ipybatch.errors import InputError, ItemError
+from ipybatch.forecast.charts import MOST, Drawn, bars, draw, of_series
+from ipybatch.forecast.data.partitions import MAX_PARTITIONS, MAX_ROWS, Partition, cut
+from ipybatch.forecast.data.table import Table, read_table, refuse
+from ipybatch.forecast.models.baselines import Baseline, baselines_of
+from ipybatch.forecast.models.matrix import periods_of, series_of
+from ipybatch.forecast.scoring import CHOSEN, SUMS, Later, Score, measures, score, score_alone
+from ipybatch.forecast.session import Forecasting, ForecastSession
 from ipybatch.forecast.settings import AUTO, Freq, Settings
+from ipybatch.forecast.training import Prepared, prepare, runner_of
+from ipybatch.session.waiting import in_notebook
 
-CHOSEN = "chosen"
-_BASELINES = ("naive", "seasonal_naive")
-_FEWEST = 2  # sales
-_GOOD, _ASIDE, _INK, _BAND = "#1a7f37", "#6e7781", "#7d8590", "rgba(26,127,55,0.2)"  # seen on white and on black
-_CLEAR = "rgba(0,0,0,0)"
-_MOST = 12
-_LABEL = 0.6  # a label's width, as a share of what the bars take
-_SHOWN = {"rmsse": "RMSSE", "mase": "MASE", "wape": "WAPE", "bias": "Bias"}
+_FEW_ROWS = 2_000  # up to there, of models of ours only, loading a process takes longer than all takes in a thread
+_KEYS = ["site", "part"]
+_TOLD = 5  # partitions that failed, in a warning
+_DRAWN = 3  # times what was forecast is drawn of a series' past
 
 
 class Evaluation(pd.DataFrame):
-    """One row per model, `CHOSEN` first: mase, rmsse, wape, bias, pooled_rmse, coverage; means over the origins.
+    """One row per model, `CHOSEN` first: the means over the origins of its error measures.
 
-    ``attrs`` has the settings: horizon, freq, origins (the last date known at each), series, level.
+    Columns: mase, rmsse, wape, bias, pooled_rmse, coverage, and coverage_nonzero: the share of actual values above
+    zero that the intervals held. ``attrs`` has the settings: horizon, freq, origins (the last day known at each),
+    series, level; and left_out, the partitions and baselines that failed, a line each.
     """
+
+    _metadata = ["_found"]  # noqa: RUF012  # pandas' way to say that this attribute is no column
+    _found: _Found | None = None
 
     @property
     def _constructor(self) -> type[pd.DataFrame]:
         return pd.DataFrame
 
-    def chart(self) -> Any:
-        """Return the plotly figure.
+    def by_class(self, model: str = CHOSEN) -> pd.DataFrame:
+        """Return the measures of one model per demand class: smooth, intermittent, erratic, lumpy; and its series.
 
         Raises:
+            InputError: There is no such model.
+        """
+        return self._by("class", model)
+
+    def by_partition(self, model: str = CHOSEN) -> pd.DataFrame:
+        """Return the measures of one model per partition, by name; and its series.
+
+        Raises:
+            InputError: There is no such model.
+        """
+        return self._by("partition", model)
+
+    def by_series(self) -> pd.DataFrame:
+        """Return the measures of what is delivered per series, by site and part: those of its errors at all origins.
+
+        Columns beside the measures: class, model_used and partition at the latest origin, absolute_error (pieces
+        over all that was forecast), actual (pieces sold).
+        """
+        rows = self._details.series
+        groups = rows.groupby(_KEYS, observed=True, sort=True)
+        sums, latest = groups[list(SUMS)].sum(), groups[["class", "model_used", "partition"]].last()
+        beside = sums[["absolute", "actual"]].rename(columns={"absolute": "absolute_error"})
+        return pd.concat([measures(sums), beside, latest], axis=1)
+
+    def forecasts(self) -> pd.DataFrame:
+        """Return what would have been delivered: origin, site, part, date, actual, forecast, lo, hi, model_used."""
+        made = [
+            frame.assign(site=frame["site"].astype(object), part=frame["part"].astype(object)).assign(origin=origin)
+            for origin, frame in self._details.forecasts
+        ]
+        found = pd.concat(made, ignore_index=True).sort_values(["origin", *_KEYS, "date"], ignore_index=True)
+        return found[["origin", *(name for name in found.columns if name != "origin")]]
+
+    def chart(
+        self, *, worst: int | None = None, by: Literal["rmsse", "mase", "wape", "absolute_error"] = "rmsse"
+    ) -> Any:
+        """Return a plotly figure: the measures of each model, or the series that were forecast worst.
+
+        Args:
+            worst: How many series to draw, 1 to 12, with what they sold, what was forecast at each origin, and its
+                interval; None for the measures.
+            by: The error by which they are the worst; "absolute_error" finds those with the most pieces off.
+
+        Raises:
+            InputError: ``worst`` or ``by`` is out of its range.
             MissingExtra: plotly is not installed.
         """
-        subplots, objects = _import("plotly.subplots"), _import("plotly.graph_objects")
-        made = subplots.make_subplots(rows=1, cols=len(_SHOWN), shared_yaxes=True, subplot_titles=list(_SHOWN.values()))
-        names = [escape(str(name)) for name in self.index][::-1]  # a bar chart begins at the bottom
-        colours = [_GOOD if name == "chosen" else _ASIDE for name in names]
-        for number, column in enumerate(_SHOWN, start=1):
-            values = self[column].tolist()[::-1]
-            text = [f"{value:.3f}" for value in values]
-            bar = objects.Bar(x=values, y=names, text=text, orientation="h", marker_color=colours, hoverinfo="x+y")
-            bar.update(textposition="outside", cliponaxis=False)
-            made.add_trace(bar, 1, number)
-            # from zero, with room for a label beyond the longest bar of each side that has one
-            low, high = (end((0.0, *filter(isfinite, values))) for end in (min, max))
-            room = _LABEL * (high - low or 1.0)
-            ends = [low - room if low < 0 else low, high + room if high > 0 or not low else high]
-            made.update_xaxes(range=ends, col=number)
-        return _styled(made, height=60 + 34 * max(len(names), 4))
+        if worst is None:
+            return bars(self, CHOSEN)
+        check_count("worst", worst, low=1)
+        if worst > MOST or by not in _ERRORS:
+            msg = f"worst must be 1 to {MOST}, and by one of {', '.join(map(repr, _ERRORS))}, got {worst} and {by!r}"
+            raise InputError(msg)
+        errors = self.by_series().nlargest(worst, by)
+        return draw([self._drawn(key, row, by) for key, row in errors.iterrows()])
+
+    @property
+    def _details(self) -> _Found:
+        if self._found is None:
+            msg = "an evaluation must come from evaluate(), got one made of figures: these are all it has"
+            raise InputError(msg)
+        return self._found
+
+    def _by(self, what: str, model: str) -> pd.DataFrame:
+        sums = self._details.sums
+        if model not in self.index:
+            msg = f"model must be one of {', '.join(map(repr, self.index))}, got {model!r}"
+            raise InputError(msg)
+        rows = sums[sums["model"] == model].groupby(["origin", what], observed=True).sum(numeric_only=True)
+        found = measures(rows).groupby(level=1, observed=True).mean()
+        found.insert(0, "series", rows["series"].groupby(level=1, observed=True).max().astype(int))
+        return found
+
+    def _drawn(self, key: Any, row: Any, by: str) -> Drawn:
+        found, (site, part) = self._details, key
+        ahead = [of_series(frame, site, part) for _, frame in found.forecasts]
+        ahead = sorted((one for one in ahead if len(one)), key=lambda one: one["date"].iloc[0])
+        table = found.table
+        ends = {"start": f"{table.start:%Y-%m-%d}", "end": f"{table.end:%Y-%m-%d}"}
+        series = series_of(of_series(table.frame, site, part), table.freq, **ends)
+        past = pd.DataFrame({"date": series.dates, "quantity": series.values[0]})
+        shown = _DRAWN * len(ahead) * len(ahead[0])
+        error = f"{row[by]:,.0f} pieces off" if by == "absolute_error" else f"{by.upper()} {row[by]:.2f}"
+        return Drawn(f"{site}, {part}: {error}, {row['class']}, {row['model_used']}", ahead, past.iloc[-shown:])
+
+
+_ERRORS = ("rmsse", "mase", "wape", "absolute_error")
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What an evaluation has beside its figures.
+
+    Attributes:
+        sums: By origin, partition, model and class.
+        series: The errors of each scored series at each origin, in the order of the origins.
+        forecasts: Of each origin and partition.
+        table: The demand.
+    """
+
+    sums: pd.DataFrame
+    series: pd.DataFrame
+    forecasts: list[tuple[str, pd.DataFrame]]
+    table: Table
 
 
 def evaluate(
@@ -76,165 +177,316 @@ def evaluate(
     *,
     horizon: int,
     origins: int = 3,
+    by: Any = "site",
+    max_rows: int = MAX_ROWS,
+    max_partitions: int = MAX_PARTITIONS,
+    split_series: bool = False,
+    sites: Collection[Any] | None = None,
+    parts: Collection[Any] | None = None,
+    timeout_s: float | None = 300.0,
+    memory_mb: float | None = 2048.0,
+    models: Iterable[Any] | None = AUTO,
+    baselines: Iterable[Any] | None = None,
     freq: Freq | None = None,
-    models: Sequence[Any] = AUTO,
-    level: float = 0.8,
     known: Any = None,
-    columns: Any = None,
+    integer: bool = False,
+    level: float = 0.8,
+    select: Literal["squared", "pinball"] = "squared",
+    columns: Mapping[str, Any] | None = None,
+    decimal: str | None = None,
+    thousands: str | None = None,
+    date_format: str | None = None,
+    encoding: str | None = None,
+    sheet: str | None = None,
+    workers: int | None = None,
+    backend: Backend | None = None,
+    on_progress: Callable[[int, int | None], None] | None = None,
+    verbose: bool = False,
 ) -> Evaluation:
-    """Evaluate the models, and the selection between them, on the past.
+    """Evaluate on the past what `forecast` delivers with the same arguments, and each model by itself.
+
+    It waits until all is measured, and shows how far it is; Ctrl-C, or Cancel in the panel, ends it. Small tables are
+    trained in a thread of this process, with the same result, unless a backend or workers are asked for.
 
     Args:
-        demand: As for `forecast`: a DataFrame, or the path of a .csv or .parquet file.
+        demand: As for `forecast`: a DataFrame, or the path of a file.
         horizon: Periods ahead, >= 1.
         origins: Number of origins, >= 1.
+        by: As for `forecast`, and so are max_rows, max_partitions, split_series, sites and parts. Series that a cut
+            spreads over several partitions are not scored, which a warning says.
+        timeout_s: Seconds that one partition may train at one origin; None for no limit.
+        memory_mb: Memory that it may use; None for no limit.
+        models: As for `forecast`.
+        baselines: Models to be shown beside them that `forecast` does not choose from: names as for ``models``,
+            "statsforecast" and "mlforecast" for some standard models of those packages, or models of theirs. Default:
+            naive, seasonal_naive, and those two where they are installed.
         freq: "D", "W" or "M"; default: inferred from the dates.
-        models: As for `forecast`; naive and seasonal_naive are always evaluated too, but selected only if named.
-        level: Share of actual values that the intervals should hold, 0.01 to 0.999.
         known: As for `forecast`.
-        columns: As for `forecast`.
+        integer: Whether to forecast whole pieces.
+        level: Share of actual values that the intervals should hold, 0.01 to 0.999.
+        select: The loss that selects a model: "squared" error or "pinball".
+        columns: As for `forecast`, and so are decimal, thousands, date_format, encoding and sheet.
+        workers: Partitions trained at the same time, >= 1; default: one per processor core.
+        backend: Where partitions run; default: `Processes`.
+        on_progress: Called with how many partitions were measured, of all origins, and how many there are.
+        verbose: In a terminal, a line per partition instead of a progress line.
 
     Raises:
         InputError: A row of the table cannot be used, an argument is invalid, or the table is too short.
+        ItemError: No partition could be measured.
+        KeyboardInterrupt: It was cancelled.
         MissingExtra: A package that reads the table is not installed.
     """
     check_count("origins", origins, low=1)
-    table = read_table(demand, columns=columns, freq=freq)
+    table = read_table(
+        demand,
+        columns=columns,
+        freq=freq,
+        encoding=encoding,
+        sheet=sheet,
+        decimal=decimal,
+        thousands=thousands,
+        date_format=date_format,
+    )
     refuse(table.problems)
-    settings = Settings(horizon=horizon, freq=table.freq, models=tuple(models), level=level, known=known)
-    series = series_of(table.frame, table.freq, start=f"{table.start:%Y-%m-%d}", end=f"{table.end:%Y-%m-%d}")
-    length = series.values.shape[1]
-    cuts = [length - horizon * number for number in range(origins, 0, -1)]
-    if cuts[0] < 2:
-        msg = (
-            f"horizon times origins must be at most {length - 2} of the table's {length} periods,"
-            f" got {horizon} x {origins}: ask for fewer"
+    if by is None and (sites is not None or parts is not None):
+        cut(table, None, max_rows, max_partitions, sites=sites, parts=parts)  # a name that is nowhere is refused
+    items: list[AtOrigin] = []
+    for day, end in _origins(table, horizon, origins):
+        past = _until(table, day)
+        prepared = prepare(
+            past,
+            horizon=horizon,
+            by=by,
+            max_rows=max_rows,
+            max_partitions=max_partitions,
+            split_series=split_series,
+            sites=_had(past.frame["site"], sites),
+            parts=_had(past.frame["part"], parts),
+            models=models,
+            level=level,
+            integer=integer,
+            known=known,
+            select=select,
         )
-        raise InputError(msg)
-    with _one_thread():
-        scores = pd.concat([_at_origin(series, cut, settings) for cut in cuts])
-    made = Evaluation(scores.groupby(level=0, sort=False).mean())
+        items += _at_origin(prepared, table, day, end)
+    items.sort(key=lambda one: -one.rows)  # the largest first: they take longest
+    items = [_numbered(one, number) for number, one in enumerate(items, start=1)]
+    names, others = baselines_of(baselines, items[0].settings)
+    runner: Backend = Threads()
+    is_small = backend is None and workers is None and table.rows <= _FEW_ROWS
+    if not is_small or others or not all(isinstance(model, str) for model in items[0].settings.models):
+        every = (*items[0].settings.models, *(one.model for one in others))
+        runner = runner_of(backend, workers, memory_mb=memory_mb, timeout_s=timeout_s, models=every)
+    work = Evaluating(table, items, runner, names, others)
+    failed = _run(work, workers, on_progress, verbose=verbose)
+    made = _evaluated(work)
     made.attrs = {
         "horizon": horizon,
         "freq": table.freq,
-        "origins": [f"{series.dates[cut - 1]:%Y-%m-%d}" for cut in cuts],
-        "series": len(series.keys),
+        "origins": sorted({one.origin for one in items}),
+        "series": int(table.frame.groupby(_KEYS, sort=False, observed=True).ngroups),
         "level": level,
+        "left_out": [*_spread(items), *failed, *(f"{name}: {why}" for name, why in work.lost.items())],
     }
+    if told := made.attrs["left_out"]:
+        more = f" and {len(told) - _TOLD:,} more" if len(told) > _TOLD else ""
+        warnings.warn(f"left out of the evaluation: {'; '.join(told[:_TOLD])}{more}", stacklevel=2)
     return made
 
 
-def chart(
-    results: pd.DataFrame,
-    demand: pd.DataFrame | None = None,
-    *,
-    series: Iterable[tuple[Any, Any]] | None = None,
-) -> Any:
-    """Return the plotly figure of some series: their sales, forecast and interval.
+class AtOrigin(Partition, frozen=True, dict=True):
+    """A partition of the table as it was known at an origin.
 
-    Args:
-        results: The results of a forecast: site, part, date, forecast, lo, hi.
-        demand: The past, to be drawn too: site, part, date, quantity.
-        series: (site, part) of each, at most 12; default: the 4 with the largest forecasts.
-
-    Raises:
-        InputError: A series is not in the results, or there are too many.
-        MissingExtra: plotly is not installed.
+    Attributes:
+        origin: The last day known.
     """
-    subplots = _import("plotly.subplots")
-    totals = results.groupby(["site", "part"], observed=True)["forecast"].sum()
-    chosen = list(totals.nlargest(4).index if series is None else series)
-    if series is not None and not 1 <= len(chosen) <= _MOST:
-        msg = f"series must be 1 to {_MOST} pairs of site and part, got {len(chosen)}"
+
+    origin: str = ""
+
+    @property
+    def frame(self) -> pd.DataFrame:
+        """Its rows until the origin."""
+        whole: Partition = self.__dict__["partition"]
+        return whole.frame
+
+    @property
+    def partition(self) -> str:
+        """The partition's own name, which it has at other origins too."""
+        whole: Partition = self.__dict__["partition"]
+        return whole.name
+
+    @property
+    def later(self) -> Later:
+        """What came after the origin."""
+        later: Later = self.__dict__["later"]
+        return later
+
+    @property
+    def settings(self) -> Settings:
+        """Of the forecast at the origin."""
+        settings: Settings = self.__dict__["settings"]
+        return settings
+
+
+class Evaluating(Forecasting):
+    """Work of an evaluation: score a partition at an origin on the backend.
+
+    Attributes:
+        scores: Of those that were measured, by name.
+        beside: Sums of the other baselines, likewise.
+        lost: Baselines that failed, and why.
+    """
+
+    name = ""  # nothing is recorded that could be opened again
+
+    def __init__(  # its collaborators, each of another type
+        self,
+        table: Table,
+        items: Sequence[AtOrigin],
+        runner: Backend,
+        names: Sequence[str],
+        others: Sequence[Baseline],
+    ) -> None:
+        super().__init__(list(items), items[0].settings, runner, {"on_failure": "continue", "output": None})
+        self.table, self.items, self.runner, self._names, self._others = table, items, runner, names, others
+        self.scores: dict[str, Score] = {}
+        self.beside: dict[str, list[pd.DataFrame]] = {}
+        self.lost: dict[str, str] = {}
+
+    async def __call__(self, part: Partition, attempt: Attempt) -> dict[str, Any]:
+        """Score a partition, and keep that in memory."""
+        assert isinstance(part, AtOrigin)
+        attempt.join(part.number)
+        self._tell(part, "running")
+        made = await self._backend.run(score, (part.frame, part.later, part.settings, self._names))
+        self.beside[part.name] = [sums for one in self._others if (sums := await self._beside(part, one)) is not None]
+        self.scores[part.name] = made
+        return {"rows": len(made.forecast), "series": len(made.series), "file": ""}
+
+    async def _beside(self, part: AtOrigin, one: Baseline) -> pd.DataFrame | None:
+        """Return the sums of a baseline; None for one that failed, here or elsewhere: it has no row."""
+        if not self.lost.keys().isdisjoint(one.labels.values()):
+            return None
+        settings = msgspec.structs.replace(part.settings, models=(one.model,))
+        try:
+            made: pd.DataFrame = await self._backend.run(score_alone, (part.frame, part.later, settings, one.labels))
+        except Exception as error:  # of another package, whatever it is: what is delivered is measured all the same
+            self.lost |= dict.fromkeys(one.labels.values(), f"{part.title}: {error}")
+            return None
+        return made
+
+
+def _origins(table: Table, horizon: int, count: int) -> list[tuple[pd.Timestamp, pd.Timestamp]]:
+    """Return the last day known at each origin, and the last day that is forecast there."""
+    periods = periods_of(table.start, table.end, table.freq)
+    length = len(periods)
+    cuts = [length - horizon * number for number in range(count, -1, -1)]
+    if cuts[0] < 2:
+        msg = (
+            f"horizon times origins must be at most {length - 2} of the table's {length} periods,"
+            f" got {horizon} x {count}: ask for fewer"
+        )
         raise InputError(msg)
-    for one in chosen:
-        if tuple(one) not in totals.index:
-            msg = f"series must be pairs of site and part in the results, got {one!r}"
-            raise InputError(msg)
-    titles = [escape(f"{site}, {part}") for site, part in chosen]
-    made = subplots.make_subplots(rows=len(chosen), cols=1, subplot_titles=titles)
-    for row, (site, part) in enumerate(chosen, start=1):
-        for line in _lines(_of(results, site, part), None if demand is None else _of(demand, site, part)):
-            made.add_trace(line, row, 1)
-    return _styled(made, height=220 * len(chosen) + 60)
+    days = [periods[cut - 1] + pd.offsets.MonthEnd(0) if table.freq == "M" else periods[cut - 1] for cut in cuts]
+    return list(pairwise(days))
 
 
-def _one_thread() -> AbstractContextManager[object]:
-    """Train with one thread, as partitions do: several on busy cores took ten times as long."""
-    try:
-        import sklearn.ensemble  # noqa: F401  # a library that is loaded later would not be limited
-        from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # it has no types
-    except ImportError:
-        return nullcontext()
-    made: AbstractContextManager[object] = threadpool_limits(1)
+def _until(table: Table, day: pd.Timestamp) -> Table:
+    """Return a table as it was known at the end of a day."""
+    frame = table.frame[table.frame["date"] <= day].reset_index(drop=True)
+    return replace(table, frame=frame, rows=len(frame), end=day)
+
+
+def _had(names: pd.Series[Any], wanted: Any) -> Any:
+    """Return those of the names asked for that are there already; all where none is, so that they are refused."""
+    if wanted is None:
+        return None
+    asked = [str(name) for name in ([wanted] if isinstance(wanted, str | int) else wanted)]
+    there = set(map(str, names.unique()))
+    return [name for name in asked if name in there] or asked
+
+
+def _at_origin(prepared: Prepared, table: Table, day: pd.Timestamp, end: pd.Timestamp) -> list[AtOrigin]:
+    rows = table.frame.loc[(table.frame["date"] > day) & (table.frame["date"] <= end), [*_KEYS, "date", "quantity"]]
+    partitions = prepared.cut.partitions
+    keys = pd.concat([one.frame[_KEYS].drop_duplicates() for one in partitions], ignore_index=True)
+    spread = keys[keys.duplicated(keep=False)].drop_duplicates()
+    made = []
+    for one in partitions:
+        origin = f"{day:%Y-%m-%d}"
+        fields = {field: getattr(one, field) for field in one.__struct_fields__}
+        item = AtOrigin(**{**fields, "name": f"{one.name}, {origin}", "origin": origin})
+        later = Later(rows[rows["site"].isin(one.sites)], f"{end:%Y-%m-%d}", spread if len(spread) else None)
+        item.__dict__.update(partition=one, later=later, settings=prepared.settings)
+        made.append(item)
     return made
 
 
-def _at_origin(series: Series, cut: int, settings: Settings) -> pd.DataFrame:
-    past = series.until(cut)
-    actual = series.values[:, cut : cut + settings.horizon]
-    chosen = candidates(settings)
-    beside = [name for name in _BASELINES if name not in chosen]
-    models = chosen | candidates(msgspec.structs.replace(settings, models=tuple(beside))) if beside else chosen
-    trials = try_models(past, models, settings.horizon, settings.origins)
-    said: dict[str, Matrix] = {}
-    for name, model in models.items():
-        model.fit(past, settings.horizon)
-        said[name] = model.predict(past, settings.horizon)
-    rows = (past.values > 0).sum(axis=1) >= _FEWEST
-    scores = {}
-    for names in (tuple(chosen), *((name,) for name in models)):
-        choice = choose(past, trials, names, settings.select)
-        forecast = choice.pick(said)
-        ends = widths_of(trials, choice, settings.level).around(forecast, past.values)
-        label = names[0] if CHOSEN in scores else CHOSEN
-        before, came, told, lo, hi = (values[rows] for values in (past.values, actual, forecast, *ends))
-        scores[label] = {
-            "mase": matrix.mase(before, came, told),
-            "rmsse": matrix.rmsse(before, came, told),
-            "wape": matrix.wape(came, told),
-            "bias": matrix.bias(came, told),
-            "pooled_rmse": matrix.pooled_rmse(came, told),
-            "coverage": matrix.coverage(came, lo, hi),
-        }
-    return pd.DataFrame.from_dict(scores, orient="index")
+def _numbered(one: AtOrigin, number: int) -> AtOrigin:
+    made = msgspec.structs.replace(one, number=number)
+    made.__dict__.update(one.__dict__)
+    return made
 
 
-def _of(frame: pd.DataFrame, site: Any, part: Any) -> pd.DataFrame:
-    rows: pd.DataFrame = frame[(frame["site"] == site) & (frame["part"] == part)].sort_values("date")
-    return rows
-
-
-def _lines(ahead: pd.DataFrame, past: pd.DataFrame | None) -> list[Any]:
-    objects = _import("plotly.graph_objects")
-    around = {
-        "x": [*ahead["date"], *ahead["date"][::-1]],
-        "y": [*ahead["hi"], *ahead["lo"][::-1]],
-    }
-    lines = [
-        objects.Scatter(**around, fill="toself", fillcolor=_BAND, line_width=0, name="interval", hoverinfo="skip"),
-        objects.Scatter(x=ahead["date"], y=ahead["forecast"], line_color=_GOOD, name="forecast", mode="lines"),
-    ]
-    if past is not None:
-        lines.append(objects.Bar(x=past["date"], y=past["quantity"], marker_color=_ASIDE, name="sold"))
-    return lines
-
-
-def _styled(made: Any, *, height: int) -> Any:
-    made.update_layout(
-        showlegend=False,
-        template="none",
-        font_color=_INK,
-        paper_bgcolor=_CLEAR,
-        plot_bgcolor=_CLEAR,
-        height=height,
-        margin={"l": 120, "r": 20, "t": 40, "b": 40},
+def _run(
+    work: Evaluating,
+    workers: int | None,
+    on_progress: Callable[[int, int | None], None] | None,
+    *,
+    verbose: bool,
+) -> list[str]:
+    """Run a session of all origins and partitions, wait for it, and return those that failed, a line each."""
+    runner = work.runner
+    workers = workers or getattr(runner, "workers", None) or processors()
+    folder = tempfile.mkdtemp(prefix="ipybatch-evaluation-")
+    session = ForecastSession(
+        "evaluation",
+        work,
+        work.items,
+        limits=Limits(concurrency=1 if isinstance(runner, Threads) else workers),
+        retry=Retry(attempts=1),
+        breaker=None,
+        key=lambda part: part.name,
+        group_word="Partition",
+        journal=Path(folder) / "evaluation.sqlite",
+        on_progress=on_progress,
     )
-    return made
+    weakref.finalize(session, shutil.rmtree, folder, ignore_errors=True)  # its panel goes on reading it
+    for note in work.table.notes:
+        session.note(note)
+    if in_notebook() and not isinstance(runner, Threads):
+        session.show()
+    session.run(verbose=verbose)
+    if session.state == "cancelled":
+        msg = "the evaluation was cancelled"
+        raise KeyboardInterrupt(msg)
+    rows = session.partitions()
+    failed = [f"{key} ({error})" for key, error in zip(rows["key"], rows["error"], strict=True) if error]
+    if not work.scores:
+        msg = f"no partition could be measured: {failed[0] if failed else session.reason}"
+        raise ItemError(msg)
+    return failed
 
 
-def _import(name: str) -> Any:
-    try:
-        return import_module(name)
-    except ImportError:
-        raise MissingExtra("forecast") from None
+def _spread(items: Iterable[AtOrigin]) -> list[str]:
+    found = {one.origin: len(one.later.unscored) for one in items if one.later.unscored is not None}
+    most = max(found.values(), default=0)
+    return [f"{most:,} series that lie in several partitions, each of which forecasts them"] if most else []
+
+
+def _evaluated(work: Evaluating) -> Evaluation:
+    measured = [one for one in work.items if one.name in work.scores]
+    sums, series, forecasts = [], [], []
+    for one in sorted(measured, key=lambda one: one.origin):
+        made = work.scores[one.name]
+        named = {"origin": one.origin, "partition": one.partition}
+        sums += [found.assign(**named) for found in (made.sums, *work.beside[one.name])]
+        series.append(made.series.assign(**named))
+        forecasts.append((one.origin, made.forecast))
+    whole = pd.concat(sums, ignore_index=True)
+    whole = whole[~whole["model"].isin(work.lost)]
+    by_origin = whole.groupby(["model", "origin"], sort=False).sum(numeric_only=True)
+    evaluation = Evaluation(measures(by_origin).groupby(level=0, sort=False).mean().rename_axis(None))
+    evaluation._found = _Found(whole, pd.concat(series, ignore_index=True), forecasts, work.table)
+    return evaluation

@@ -3,6 +3,7 @@
 matrix            rows as a matrix, and the error measures
 series_models     models of single series, and seasonality
 global_model      one regression over all series
+baselines         models that an evaluation shows beside
 model_registry    every model by name, those of other packages included
 model_selection   the model of each series, its interval, its forecast
 warm_up           what packages do when they are first used, done once for all processes

@@ -89,7 +89,7 @@ def series_of(frame: pd.DataFrame, freq: Freq, *, start: str | None = None, end:
     whole = span(dates, freq)
     first = pd.Timestamp(start).normalize() if start else whole[0]
     last = pd.Timestamp(end).normalize() if end else whole[1]
-    periods = _periods(first, last, freq)
+    periods = periods_of(first, last, freq)
     if not len(periods):
         msg = f"date must span at least one whole period of freq {freq!r}, got {first:%Y-%m-%d} to {last:%Y-%m-%d}"
         raise InputError(msg)
@@ -160,7 +160,8 @@ def coverage(actual: Matrix, lo: Matrix, hi: Matrix) -> float:
     return _mean((actual >= lo) & (actual <= hi))
 
 
-def _periods(first: pd.Timestamp, last: pd.Timestamp, freq: Freq) -> Dates:
+def periods_of(first: pd.Timestamp, last: pd.Timestamp, freq: Freq) -> Dates:
+    """Return the whole periods of a table from its first to its last day."""
     if freq == "D":
         return pd.DatetimeIndex(pd.date_range(first, last, freq="D"))
     if freq == "W":
