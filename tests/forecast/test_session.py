@@ -115,7 +115,13 @@ def test_partitions_are_rows_of_the_table(session):
         f"Partition {n} ({s})" for n, s in zip((1, 2, 3), ("Ambon", "Palu", "Sofifi"), strict=True)
     ]
     assert {group.status for group in groups.values()} == {"completed"}
-    assert groups[1].extra == {"Sites": 1, "Parts": 4, "Rows": 160}
+    assert groups[1].extra == {"Parts": 4, "Rows": 160}
+
+
+def test_partitions_tell_their_sites_where_one_has_several(session):
+    made = session(by="size", max_rows=300)
+    made.run()
+    assert {"Sites", "Parts", "Rows"} == set(made.snapshot.groups[1].extra)
 
 
 def test_rollback_leaves_nothing(session, journal, tmp_path):

@@ -288,6 +288,15 @@ def test_right_to_left_texts_turn_nothing_around():
     assert "a&lt;U+202E&gt;gpj.exe" in source
 
 
+def test_columns_of_items_are_left_out_where_each_group_is_one():
+    """Its status says it: "1" in every row says nothing."""
+    one, many = (Group(number=1, name="Partition 1", status="completed", items=items, done=items) for items in (1, 2))
+    titles = [[column[0] for column in static_html.group_sheet([each], "Partition").columns] for each in (one, many)]
+    assert "Items" not in titles[0]
+    assert "Failed" not in titles[0]
+    assert "Items" in titles[1]
+
+
 def test_what_was_only_cancelled_did_not_fail():
     """The partition that failed comes first, not one that was ended because of it."""
     ends = [("cancelled", "cancelled"), ("failed", "Out of memory")]
@@ -296,8 +305,8 @@ def test_what_was_only_cancelled_did_not_fail():
         for number, (status, error) in enumerate(ends, start=1)
     }
     assert rows_of(static_html.output(*made(groups=groups), "Partition"))[1:] == [
-        ["2", "✕ failed", "1", "1", "Out of memory"],
-        ["1", "⊘ cancelled", "1", "", ""],
+        ["2", "✕ failed", "Out of memory"],
+        ["1", "⊘ cancelled", ""],
     ]
 
 

@@ -59,6 +59,10 @@ function setAside(group: Group): boolean {
   return group.items === 1 && group.status === "cancelled";
 }
 
+function failed(): Column<Group> {
+  return words("failures", "Failed", failures, (group) => (failures(group) ? count(failures(group)) : ""));
+}
+
 function failures(group: Group): number {
   return setAside(group) ? 0 : group.failed;
 }
@@ -80,15 +84,18 @@ function named(cell: HTMLElement, name: string): void {
   text(cell, /^\S+ \d+ \((.+)\)$/.exec(name)?.[1] ?? name);
 }
 
-/** The columns of groups; `now_s` is Unix time, for the rows that run. */
-export function groupColumns(extras: Extra[], now_s: () => number): Column<Group>[] {
+/**
+ * The columns of groups; `now_s` is Unix time, for the rows that run. Where each group is one item, such as a partition,
+ * its status says how many are done and failed.
+ */
+export function groupColumns(extras: Extra[], now_s: () => number, single = false): Column<Group>[] {
   return [
     words("number", "#", (group) => group.number, (group) => count(group.number)),
     status(),
     { ...long<Group>("subject", "Name", (group) => group.name), make: (cell) => (group) => named(cell, group.name) },
-    items(),
+    ...(single ? [] : [items()]),
     ...extras.map((each, index) => extra(each, index, now_s)),
-    words("failures", "Failed", failures, (group) => (failures(group) ? count(failures(group)) : "")),
+    ...(single ? [] : [failed()]),
     words("time", "Time", (group) => seconds(group, now_s()), (group) => time(group, now_s())),
     long("error", "Error", (group) => (group.error === group.status ? "" : group.error)),
   ];

@@ -109,7 +109,8 @@ export class Details {
     const extras = columns
       .filter((title) => (group.extra[title] ?? "") !== "")
       .map((title) => `${title} ${said(group.extra[title]!, now_s)}`);
-    this.patchHead(group.name, shownStatus(group), [`${count(group.done)} of ${count(group.items)} items`, ...extras].join(", "));
+    const items = group.items === 1 ? [] : [`${count(group.done)} of ${count(group.items)} items`];
+    this.patchHead(group.name, shownStatus(group), [...items, ...extras].join(", "));
     // Where a group ended with an error of its own, no item may tell it.
     this.error.patch(this.shown?.items.some((item) => item.error === group.error) ? "" : group.error);
     if (this.told !== NOTHING) fillStory(this.where, this.tries, (this.told = NOTHING));

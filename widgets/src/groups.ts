@@ -120,11 +120,13 @@ export class Groups {
 
   /** Make the columns of the workload's own anew when they change; their widths only grow. */
   private makeRoom(extras: Extra[]): void {
-    const key = JSON.stringify(extras.map(({ title, numeric }) => [title, numeric]));
+    const single = this.largest === 1;
+    const key = JSON.stringify([single, ...extras.map(({ title, numeric }) => [title, numeric])]);
     if (key !== this.extras) {
       this.extras = key;
       this.widths = [];
-      this.table.setColumns(groupColumns(extras, () => this.context.unix_s()));
+      this.table.node.classList.toggle("ib-of-single", single);
+      this.table.setColumns(groupColumns(extras, () => this.context.unix_s(), single));
     }
     const widths = extras.map(({ title, chars }, at) => {
       return Math.max(this.widths[at] ?? 4, Math.min(EXTRA_CHARS, Math.max(chars + 1, title.length)));

@@ -41,3 +41,9 @@ it("knows the columns in which nothing stands", () => {
   const { extras } = survey(rows, ["State", "Expires in"]);
   expect(extras.map(({ title, empty }) => [title, empty])).toEqual([["State", false], ["Expires in", true]]);
 });
+
+it("leaves out what a status says already where each group is one item", () => {
+  const names = (single: boolean): string[] => groupColumns([], () => 0, single).map(({ name }) => name);
+  expect(names(false)).toEqual(["number", "status", "subject", "items", "failures", "time", "error"]);
+  expect(names(true)).toEqual(["number", "status", "subject", "time", "error"]);
+});

@@ -254,3 +254,18 @@ it("leaves the latest items, and rows that are sorted, where they are while some
   receive({ groups: [group(3, { name: "Tembaga" })] }, (now_s += 2));
   expect(names(piece)).not.toEqual(before);
 });
+
+it("has no columns of items where each group is one, until one has more", () => {
+  const one = { items: 1, done: 1 };
+  const { find, receive, piece } = grouped([group(1, one), group(2, { ...one, failed: 1, status: "failed" })]);
+  const titles = (): string[] =>
+    [...piece.node.querySelectorAll(".ib-of-groups .ib-head .ib-cell")].map((cell) => cell.textContent!.trim());
+  expect(titles()).not.toContain("Items");
+  expect(titles()).not.toContain("Failed");
+  expect(find(".ib-of-groups").classList.contains("ib-of-single")).toBe(true);
+  now_s += 2;
+  receive({ groups: [group(3, { items: 15 })] });
+  expect(titles()).toContain("Items");
+  expect(titles()).toContain("Failed");
+  expect(find(".ib-of-groups").classList.contains("ib-of-single")).toBe(false);
+});

@@ -364,13 +364,15 @@ def _counted(count: int, word: str) -> str:
 
 def _partitions(analysis: Analysis) -> str:
     timing = analysis.timing
-    titles = ["Partition", "Sites", "Parts", "Rows", *(["Estimated"] if timing else []), ""]
+    has_sites = any(len(one.sites) != 1 for one in analysis.partitions)  # else a column of ones
+    titles = ["Partition", *(["Sites"] if has_sites else []), "Parts", "Rows", *(["Estimated"] if timing else []), ""]
     rows = []
     for one, series in list(zip(analysis.partitions, analysis.series_of, strict=True))[:_SHOWN]:
         seconds = [static_html.span(timing.alone_s(series))] if timing else []
         problems = f'<span style="color:{_BAD}">✕</span> {static_html.said(one.problems[0])}' if one.problems else ""
         name = static_html.said(f"{one.number} ({one.name})")
-        rows.append([name, f"{len(one.sites):,}", f"{one.parts:,}", f"{one.rows:,}", *seconds, problems])
+        sites = [f"{len(one.sites):,}"] if has_sites else []
+        rows.append([name, *sites, f"{one.parts:,}", f"{one.rows:,}", *seconds, problems])
     columns = [(title, 0 < at < len(titles) - 1) for at, title in enumerate(titles)]
     sheet = static_html.table(static_html.Sheet(columns, rows).filled(), margin="8px 0 4px 0")
     more = len(analysis.partitions) - _SHOWN

@@ -361,6 +361,7 @@ class Forecasting(RecordedForecast):
         super().__init__(about)
         self._partitions, self._settings, self._backend = partitions, settings, backend
         self._training = TrainingFacts(partitions, backend)
+        self._has_sites = any(len(part.sites) != 1 for part in partitions)  # else a column of ones
 
     def bind(self, session: ForecastSession) -> None:
         """Publish the partitions' events in a session, and delete files that it no longer needs."""
@@ -444,7 +445,8 @@ class Forecasting(RecordedForecast):
             self.session.note(note)
 
     def _tell(self, part: Partition, status: Status) -> None:
-        extra: events.Extra = {"Sites": len(part.sites), "Parts": part.parts, "Rows": part.rows}
+        sites: events.Extra = {"Sites": len(part.sites)} if self._has_sites else {}
+        extra: events.Extra = {**sites, "Parts": part.parts, "Rows": part.rows}
         now_s = self.session.now_s
         self.session.tell(events.GroupStarted(now_s, part.number, part.title, 1, extra, status=status))
 

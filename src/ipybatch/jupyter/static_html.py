@@ -210,25 +210,35 @@ def worst(groups: Iterable[Group], most: int) -> list[Group]:
 
 
 def group_sheet(groups: Sequence[Group], word: str, longest: int = LONGEST) -> Sheet:
-    """Return groups as a table, with the workload's columns in the middle."""
+    """Return groups as a table, with the workload's columns in the middle.
+
+    Where each group is one item, such as a partition, its status says how many are done and failed.
+    """
     extra = list(dict.fromkeys(title for group in groups for title in group.extra))
     titles = [
         (said(title), any(isinstance(group.extra.get(title), int | float) for group in groups)) for title in extra
     ]
-    columns = [(said(word), False), ("Status", False), *titles, ("Items", True), ("Failed", True), ("Time", True)]
+    is_single = all(group.items == 1 for group in groups)
+    columns = [(said(word), False), ("Status", False), *titles]
+    columns += [*([] if is_single else [("Items", True), ("Failed", True)]), ("Time", True)]
     rows = [
         [
             cut(group.name.removeprefix(f"{word} ") or str(group.number)),
             marked(shown_status(group)),
             *[cut(_value(group.extra.get(title, ""))) for title in extra],
-            f"{group.items:,}" if group.done == group.items else f"{group.done:,} of {group.items:,}",
-            f"{_failed_in(group):,}" if _failed_in(group) else "",
+            *([] if is_single else _items_of(group)),
             span(group.ended_s - group.started_s) if group.ended_s else "",
             "" if group.error == group.status else cut(group.error, longest),
         ]
         for group in groups
     ]
     return Sheet([*columns, ("Error", False)], rows).filled()
+
+
+def _items_of(group: Group) -> list[str]:
+    failed = _failed_in(group)
+    done = f"{group.items:,}" if group.done == group.items else f"{group.done:,} of {group.items:,}"
+    return [done, f"{failed:,}" if failed else ""]
 
 
 def item_row(item: events.ItemEnded) -> list[str]:
