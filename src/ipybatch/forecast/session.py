@@ -194,7 +194,8 @@ def forecast(
         models: Names (`Settings.models`), scikit-learn regressors, or models of statsforecast or mlforecast; default:
             all names.
         freq: "D", "W" or "M"; default: inferred from the dates.
-        known: A frame of columns that are known ahead, such as prices or holidays; see `Settings.known`.
+        known: What is known ahead, such as prices or holidays, in anything that ``demand`` may be: a date, also site
+            and part if the values differ by them, and columns of numbers. Every date of the horizon must be there.
         integer: Whether to forecast whole pieces.
         level: Share of actual values that the intervals should hold, 0.01 to 0.999.
         select: The loss that selects a model: "squared" error or "pinball".

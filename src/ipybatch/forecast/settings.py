@@ -27,8 +27,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, eq=False):
             statsforecast or mlforecast.
         level: Share of actual values that the intervals should hold, 0.01 to 0.999.
         integer: Whether forecasts are whole pieces; the rounding keeps each series' total.
-        known: A frame of columns that are known ahead, such as prices or holidays: date, also site and part if the
-            values differ by them, and one column of numbers for each.
+        known: A frame of columns that are known ahead, such as prices or holidays: date (the period's), also site and
+            part if the values differ by them, and one column of numbers for each.
         select: The loss that selects a model: "squared" error or the "pinball" loss at the median.
         origins: Number of times that the models are tried on the past, >= 1.
         seed: Random seed of the gradient boosting.

@@ -11,12 +11,17 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from typing import Any, NamedTuple
 
+import msgspec
+import pandas as pd
+
 from ipybatch.backends.dask import Dask
 from ipybatch.backends.process.backend import Processes
 from ipybatch.engine.data.policy import check_count
 from ipybatch.engine.data.spec import Backend
+from ipybatch.forecast.data.known import read_known
 from ipybatch.forecast.data.partitions import Cut, partition
 from ipybatch.forecast.data.table import Table, settings_of
+from ipybatch.forecast.models.matrix import series_of
 from ipybatch.forecast.models.model_registry import preload
 from ipybatch.forecast.settings import Settings
 
@@ -44,15 +49,19 @@ def prepare(
     sites: Collection[Any] | None,
     parts: Collection[Any] | None,
     models: Iterable[Any] | None,
+    known: Any = None,
     **settings: Any,
 ) -> Prepared:
     """Return a table's partitions and the settings of their training; the arguments are those of `forecast`.
 
     Args:
-        settings: Fields of `Settings`: level, integer, known, select.
+        known: What is known ahead, as the user hands it over.
+        settings: Fields of `Settings`: level, integer, select.
 
     Raises:
-        InputError: An argument is invalid, or a row that cannot be used belongs in no partition.
+        InputError: An argument is invalid, a row that cannot be used belongs in no partition, or ``known`` is not
+            what the forecast needs.
+        MissingExtra: A package that reads ``known`` is not installed.
     """
     cut = partition(
         table,
@@ -63,7 +72,14 @@ def prepare(
         parts=parts,
         split_series=split_series,
     )
-    return Prepared(cut, settings_of(table, horizon, models=models, **settings))
+    made = settings_of(table, horizon, models=models, **settings)
+    if known is None:
+        return Prepared(cut, made)
+    keys = pd.concat([part.frame[["site", "part"]].drop_duplicates() for part in cut.partitions])
+    periods = series_of(table.frame.head(1), table.freq, start=made.start, end=made.end)
+    ahead = read_known(known, table, keys, periods.dates, periods.ahead(horizon))
+    notes = [*cut.notes, *ahead.notes]
+    return Prepared(cut._replace(notes=notes), msgspec.structs.replace(made, known=ahead.frame))
 
 
 def runner_of(

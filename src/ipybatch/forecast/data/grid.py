@@ -18,7 +18,7 @@ from __future__ import annotations
 import datetime as dt
 import re
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 from typing import Any
@@ -102,12 +102,8 @@ def lay_out(cells: pd.DataFrame, name: str, named: Collection[Any] = (), *, is_t
 
 def known_titles(titles: Sequence[Any], named: Collection[Any] = ()) -> int:
     """Return how many of the columns that are looked for are among titles, by their names or the user's."""
-    distinct = list(dict.fromkeys(title for title in titles if title != ""))
-    by_user = sum(title in named for title in distinct)
-    try:
-        return len(find_columns(distinct)) + by_user
-    except UnknownColumns as error:
-        return sum(column is not None for column in error.found.values()) + by_user
+    by_user = sum(title in named for title in dict.fromkeys(titles))
+    return sum(column is not None for column in _found(titles).values()) + by_user
 
 
 def long(frame: pd.DataFrame, named: Mapping[str, Any] | None = None) -> tuple[pd.DataFrame, str]:
@@ -116,16 +112,22 @@ def long(frame: pd.DataFrame, named: Mapping[str, Any] | None = None) -> tuple[p
     Any other table is returned as it is, with no note.
     """
     dates = [title for title in frame.columns if _is_date(title)]
+    if len(dates) < _FEWEST_DATES or {"date", "quantity"} & set(named or {}):
+        return frame, ""
     rest = [title for title in frame.columns if title not in set(dates)]
-    has_date = any(ours in (named or {}) for ours in ("date", "quantity")) or known_titles(rest) > 2
-    if len(dates) < _FEWEST_DATES or has_date or {"date", "quantity"} & set(map(str, rest)) or not rest:
+    sums = [title for title in rest if _says_total(str(title))]
+    rest = [title for title in rest if title not in sums]
+    if not rest or _found(rest)["date"] is not None or "quantity" in map(str, rest):
         return frame, ""
     made = frame.melt(id_vars=rest, value_vars=dates, var_name="date", value_name="quantity", ignore_index=False)
     is_empty = ~_is_filled(made["quantity"])
     made["date"] = made["date"].map(_title)
-    empty = f", {int(is_empty.sum()):,} empty cells left out" if is_empty.any() else ""
-    note = f"{len(dates):,} columns whose titles are dates ({dates[0]} to {dates[-1]}) were read as rows{empty}"
-    return made[~is_empty].sort_index(kind="stable"), note
+    told = [
+        f"{len(dates):,} columns whose titles are dates ({_title(dates[0])} to {_title(dates[-1])}) were read as rows"
+    ]
+    told += [f"{int(is_empty.sum()):,} empty cells left out"] if is_empty.any() else []
+    told += [f"the column {str(title)!r} left out" for title in sums]
+    return made[~is_empty].sort_index(kind="stable"), ", ".join(told)
 
 
 def without_repeats(frame: pd.DataFrame) -> pd.DataFrame:
@@ -166,6 +168,18 @@ class _Grid:
         return str(self.cells.iat[at, int(np.argmax(self.filled[at]))]).strip()[:40]
 
 
+def _found(titles: Iterable[Any]) -> Mapping[str, Any]:
+    try:
+        return find_columns(list(dict.fromkeys(title for title in titles if title != "")))
+    except UnknownColumns as error:
+        return error.found
+
+
+def _says_total(title: str) -> bool:
+    parts = [part for part in re.split(r"[\W_]+", title.casefold()) if part]
+    return bool(parts) and bool({parts[0], parts[-1]} & _TOTALS)
+
+
 def _is_filled(column: pd.Series[Any]) -> Any:
     """Return for each cell whether something stands in it."""
     if column.dtype == object:
@@ -195,7 +209,7 @@ def _title_row(grid: _Grid, named: Collection[Any]) -> int:
     if known.get(best, 0) > 1:
         return best
     usual = int(np.median(counts[rows]))
-    return next((at for at in rows if counts[at] >= max(2, 0.7 * usual)), rows[0])
+    return next((at for at in rows if counts[at] >= max(2, 0.6 * usual)), rows[0])
 
 
 def _above(grid: _Grid, top: int) -> list[str]:
@@ -279,10 +293,7 @@ def _is_total(grid: _Grid, at: int) -> bool:
     """Whether a row sums others up: a word that says so, and otherwise numbers."""
     values = [str(value).strip() for value in grid.cells.iloc[at][grid.filled[at]]]
     words = [value for value in values if not _NUMBER.fullmatch(value)]
-    if len(words) != 1 or len(values) < 2:
-        return False
-    parts = [part for part in re.split(r"[\W_]+", words[0].casefold()) if part]
-    return bool(parts) and bool({parts[0], parts[-1]} & _TOTALS)
+    return len(words) == 1 and len(values) > 1 and _says_total(words[0])
 
 
 def _told(grid: _Grid, rows: Sequence[int], one: str, many: str) -> list[str]:
