@@ -1,9 +1,9 @@
 """Uploads on disk: what is found in a table, what is refused, and when they go."""
 
-import importlib.util
+import datetime as dt
+import gzip
 import os
 import time
-import zipfile
 
 import pytest
 
@@ -11,9 +11,10 @@ pytest.importorskip("pyarrow")
 import pandas as pd
 
 from ipybatch.engine.store import journal as journals
-from ipybatch.errors import InputError
+from ipybatch.errors import InputError, MissingExtra
 from ipybatch.server import upload_store
 from ipybatch.simulators.demand import demand
+from tests.forecast.data.spreadsheet import xlsx
 
 
 @pytest.fixture(autouse=True)
@@ -73,11 +74,12 @@ WRONG = [
     (b"PK\x03\x04 and so on", "csv", "seems to be xlsx"),
     (b"site,part\n1,2\n", "parquet", "seems to be csv"),
     (b"PAR1 and so on", "parquet", "can be read"),
-    (b"a,b\n1,2\n\xff\xfe\n", "csv", "UTF-8"),
-    (b"a\0b\n", "csv", "no text has"),
+    ("a,b\n1,Łódź\n".encode("cp1250"), "csv", "UTF-8"),
+    (gzip.compress(b"a,b\n1,2\n")[:-9], "csv", "can be read"),
+    (b"a\0b,c\n1,2\n", "csv", "no text has"),
     (b"a," * 5000 + b"b\n", "csv", "2,000 columns"),
     (b"a," * 1_000_000 + b"b\n", "csv", "2,000 columns"),
-    (b"a,b\n1,2,3\n4,5,6,7,8\n", "csv", "can be read"),
+    (b"a,b\n1,2,3\n4,5,6,7,8\n", "csv", "as many cells in a row"),
 ]
 
 
@@ -91,50 +93,55 @@ def test_what_cannot_be_read_is_refused_and_dropped(beside, data, kind, said):
     assert list(beside.iterdir()) == []
 
 
+SHEET = [["site", "part", "date", "quantity"], *(["Palu", "p", dt.date(2025, 1, day), day] for day in range(1, 6))]
+
+
 def test_a_spreadsheet_says_what_it_needs(beside, monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "openpyxl", None)
-    draft = draft_of(b"PK\x03\x04 and so on")
-    with pytest.raises(InputError, match="pip install openpyxl"):
+    monkeypatch.setitem(__import__("sys").modules, "python_calamine", None)
+    draft = draft_of(xlsx({"a": SHEET}))
+    with pytest.raises(MissingExtra, match="forecast"):
         upload_store.describe(draft.path, "xlsx")
 
 
-@pytest.mark.skipif(importlib.util.find_spec("openpyxl") is None, reason="openpyxl is not installed")
-def test_a_spreadsheet_is_kept_as_csv(beside, tmp_path):
-    demand(60, 2).to_excel(tmp_path / "demand.xlsx", index=False)
-    kept = keep((tmp_path / "demand.xlsx").read_bytes(), "xlsx")
-    assert (kept.rows, kept.analysis["sites"]) == (60, 2)
-    assert upload_store.path_of(kept.id).suffix == ".csv"
+def test_a_spreadsheet_is_kept_as_it_is(beside):
+    kept = keep(xlsx({"Cover": [["by hand"]], "Data": SHEET}), "xlsx")
+    assert (kept.rows, kept.analysis["start"], kept.analysis["sites"]) == (5, "2025-01-01", 1)
+    assert upload_store.path_of(kept.id).suffix == ".xlsx"
+    upload_store.discard(kept.id)
+    assert list(beside.iterdir()) == []
 
 
-class Sheet:
-    """What openpyxl would give: the package is optional."""
-
-    max_column = 4
-
-    def iter_rows(self, *, values_only):
-        yield "site", "part", "date", "quantity"
-        for day in range(1, 6):
-            yield "Palu", "p", pd.Timestamp(2025, 1, day).to_pydatetime(), day
+def test_a_spreadsheet_of_two_tables_is_kept_and_asks(beside):
+    kept = keep(xlsx({"May": SHEET, "June": SHEET}), "xlsx")
+    assert (kept.rows, kept.columns, kept.analysis) == (0, [], None)
+    assert "sheet must say which sheet of 'the file'" in kept.note
 
 
-def test_what_a_spreadsheet_unpacks_to_is_bounded(beside, tmp_path, monkeypatch):
-    class Package:
-        @staticmethod
-        def load_workbook(path, **_):
-            return type("Book", (), {"worksheets": [Sheet()]})
-
-    monkeypatch.setitem(__import__("sys").modules, "openpyxl", Package)
-    packed = tmp_path / "sheet.xlsx"
-    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as file:
-        file.writestr("xl/sheet1.xml", b"0" * 1000)
-    kept = keep(packed.read_bytes(), "xlsx")
-    assert (kept.rows, kept.analysis["start"], kept.bytes) == (5, "2025-01-01", packed.stat().st_size)
-    assert sorted(path.suffix for path in beside.iterdir()) == [".csv", ".json"]
+@pytest.mark.parametrize(
+    ("data", "kind"), [(xlsx({"a": SHEET}), "xlsx"), (gzip.compress(csv_of(demand(60, 2))), "csv")]
+)
+def test_what_a_file_unpacks_to_is_bounded(beside, monkeypatch, data, kind):
     monkeypatch.setattr(upload_store, "_UNPACKED_BYTES", 500)
-    monkeypatch.setattr(upload_store, "_UNPACKED", 1)
-    draft = draft_of(packed.read_bytes())
+    monkeypatch.setattr(upload_store, "_UNPACKED", 0)
+    draft = draft_of(data)
     with pytest.raises(InputError, match="unpack to at most"):
-        upload_store.describe(draft.path, "xlsx")
+        upload_store.describe(draft.path, kind)
+    draft.drop()
+    assert list(beside.iterdir()) == []
+
+
+def test_packed_text_is_kept_unpacked(beside):
+    kept = keep(gzip.compress(csv_of(demand(60, 2))), "csv")
+    assert kept.rows == 60
+    assert upload_store.path_of(kept.id).read_bytes() == csv_of(demand(60, 2))
+    assert len(list(beside.iterdir())) == 2
+
+
+def test_text_of_another_encoding_is_kept_in_utf_8(beside):
+    draft = draft_of(csv_of(demand(60, 2).assign(site="Łódź")).decode().encode("cp1250"))
+    kept = draft.keep(upload_store.describe(draft.path, "csv", "cp1250"))
+    assert "Łódź".encode() in upload_store.path_of(kept.id).read_bytes()
+    assert len(list(beside.iterdir())) == 2
 
 
 def test_what_takes_too_much_ends_its_own_process_alone(monkeypatch):

@@ -1,5 +1,6 @@
 """The routes of uploads, over a real server."""
 
+import gzip
 import hashlib
 import http.client
 import json
@@ -12,9 +13,11 @@ import pytest
 pytest.importorskip("pyarrow")
 from ipybatch.server import upload_store
 from ipybatch.simulators.demand import demand
+from tests.forecast.data.spreadsheet import xlsx
 
 TABLE = demand(60, 2)
 CSV = TABLE.to_csv(index=False).encode()
+SHEET = xlsx({"Data": [list(TABLE.columns), *(list(row) for row in TABLE.itertuples(index=False))]})
 XLSX = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
 
 
@@ -41,6 +44,12 @@ def names():
 WAYS = [
     ("text/csv", "/uploads", CSV),
     ("text/csv; charset=UTF-8", "/uploads", CSV),
+    ("text/csv; charset=latin-1", "/uploads", CSV),
+    ("text/csv", "/uploads", CSV.decode().encode("utf-16")),
+    ("text/tab-separated-values", "/uploads", CSV.replace(b",", b"\t")),
+    ("text/plain", "/uploads?filename=demand.txt", CSV.replace(b",", b";")),
+    ("application/gzip", "/uploads?filename=demand.csv.gz", gzip.compress(CSV)),
+    (XLSX, "/uploads", SHEET),
     ("application/vnd.apache.parquet", "/uploads", TABLE.to_parquet()),
     ("application/x-parquet", "/uploads", TABLE.to_parquet()),
     ("application/octet-stream", "/uploads?filename=../../etc/x.parquet", TABLE.to_parquet()),
@@ -84,7 +93,8 @@ GZIP = "text/csv+gzip"  # as the test says it
 BAD = [
     ("image/png", CSV, 415, "Content-Type"),
     ("application/octet-stream", CSV, 415, "Content-Type"),
-    ("text/csv; charset=latin-1", CSV, 415, "Content-Type"),
+    ("text/csv; charset=klingon", CSV, 415, "Content-Type"),
+    ("text/csv; charset=ascii", "Köln".encode(), 422, ""),
     (GZIP, CSV, 415, "Content-Encoding"),
     ("multipart/form-data", CSV, 422, ""),
     ("multipart/form-data; boundary=b", b"--b--\r\n", 422, "file"),

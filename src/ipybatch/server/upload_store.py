@@ -1,6 +1,6 @@
 """Upload store: tables that are kept until they are submitted, in a private folder beside the journal.
 
-    body --Draft--> file --describe, apart--> rows, columns, analysis --> ID.csv or ID.parquet, and ID.json
+    body --Draft--> file --describe, apart--> rows, columns, analysis --> ID.csv, .xlsx or .parquet, and ID.json
 
 Rules: the name of a file is a hash of what is in it, never a name from a request: the same table is the same upload,
 and a request that is sent again with it is the same request.  A table is read in a process of
@@ -14,16 +14,18 @@ a submission that has not ended needs it.
 from __future__ import annotations
 
 import asyncio
+import gzip
 import hashlib
 import os
 import re
 import secrets
 import time
 import zipfile
+import zlib
 from collections.abc import Callable, Collection
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, BinaryIO, Literal, TypeVar
+from typing import Any, BinaryIO, Literal, TypeVar, get_args
 
 import msgspec
 
@@ -41,7 +43,7 @@ MOST_COLUMNS = 2000
 MOST_ROWS = 50_000_000
 MOST_TITLES_BYTES = 1 << 20
 APART_S, APART_MB = 180.0, 2048.0
-_UNPACKED = 20  # of a spreadsheet: times its size, and at least so many bytes:
+_UNPACKED = 20  # of what is packed: times its size, and at least so many bytes:
 _UNPACKED_BYTES = 200_000_000
 _ID = re.compile("[0-9a-f]{32}", re.ASCII)
 _TOLD = 20
@@ -67,7 +69,7 @@ def path_of(upload: str, journal: Path | None = None) -> Path | None:
     """Return the file of an upload, which is kept a day from now; None where there is none of this id."""
     if find(upload, journal) is None:
         return None
-    for kind in ("csv", "parquet"):
+    for kind in get_args(Kind):
         path = folder_of(journal) / f"{upload}.{kind}"
         if path.is_file():
             with suppress(OSError):
@@ -79,7 +81,7 @@ def path_of(upload: str, journal: Path | None = None) -> Path | None:
 def discard(upload: str, journal: Path | None = None) -> None:
     """Delete an upload, if it is there."""
     if _ID.fullmatch(upload):
-        for suffix in ("json", "csv", "parquet"):
+        for suffix in ("json", *get_args(Kind)):
             (folder_of(journal) / f"{upload}.{suffix}").unlink(missing_ok=True)
 
 
@@ -227,36 +229,42 @@ def run_apart(work: Callable[..., T], *arguments: Any) -> T:
 
 
 def sniff(head: bytes) -> Kind:
-    """Return what a file seems to be, by its first bytes."""
+    """Return what a file seems to be, by its first bytes: a table, a spreadsheet, or text."""
     if head.startswith(b"PAR1"):
         return "parquet"
-    return "xlsx" if head.startswith(b"PK\x03\x04") else "csv"
+    return "xlsx" if head.startswith((b"PK\x03\x04", b"\xd0\xcf\x11\xe0")) else "csv"
 
 
-def describe(path: Path, kind: Kind) -> dict[str, Any]:
+def describe(path: Path, kind: Kind, charset: str = "") -> dict[str, Any]:
     """Return what a table is: rows, columns, and the analysis of a demand table.  Called in a process of its own.
 
-    A spreadsheet becomes a CSV file beside it, which is the one to keep.
+    A file that is packed with gzip is unpacked, and text of another encoding becomes UTF-8, which is kept then.
+
+    Args:
+        path: The file.
+        kind: What it is said to be.
+        charset: The encoding that its text is said to have; "" for none.
 
     Raises:
         InputError: It cannot be read.
         MissingExtra: A package that reads it is not installed.
     """
+    path = _unpacked(path)
     with path.open("rb") as file:
         found = sniff(file.read(16))
     if found != kind or not path.stat().st_size:
         seen = "is empty" if not path.stat().st_size else f"seems to be {found}"
         msg = f"the table must be {kind}, as it was said to be, and it {seen}"
         raise InputError(msg)
-    if kind == "xlsx":
-        path = _to_csv(path)
-        kind = "csv"
+    rows, columns = -1, list[str]()
     if kind == "parquet":
         rows, columns = _measure_parquet(path)
+    elif kind == "xlsx":
+        _check_packed(path)
     else:
+        path = _in_utf8(path, charset)
         _check_titles(path)
-        rows, columns = -1, []
-    named = path.with_name(f"{path.name}.{kind}")  # readers go by the suffix
+    named = path.with_name(f"{path.name}.{kind}")  # what it is kept as
     path.replace(named)
     analysis, note = None, ""
     try:
@@ -264,8 +272,8 @@ def describe(path: Path, kind: Kind) -> dict[str, Any]:
         rows, columns = analysis.pop("rows_in_all"), analysis.pop("columns_in_all")
     except InputError as error:  # no demand table, which it need not be
         note = str(error).replace(str(named), "the file")
-        if kind == "csv":
-            rows, columns = _measure_csv(named)
+        if kind != "parquet":
+            rows, columns = _measure(named)
     told = {"rows": rows, "columns": columns, "analysis": analysis, "note": note}
     return {"file": str(named), "kind": kind, "told": told}
 
@@ -307,6 +315,46 @@ def analysis_of(path: Path, options: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def _unpacked(path: Path) -> Path:
+    """Return a file without its packing by gzip, of which there is one at most."""
+    with path.open("rb") as file:
+        if file.read(2) != b"\x1f\x8b":
+            return path
+    most = max(_UNPACKED_BYTES, _UNPACKED * path.stat().st_size)
+    made = path.with_name(f"{path.name}.unpacked")
+    size = 0
+    try:
+        with gzip.open(path) as packed, open(made, "xb", opener=_privately) as file:
+            while block := packed.read(1 << 20):
+                size += len(block)
+                if size > most:
+                    msg = f"the table must unpack to at most {most:,} bytes, got more: send parquet"
+                    raise InputError(msg)
+                file.write(block)
+    except (OSError, EOFError, zlib.error) as error:
+        msg = f"the table must be one that can be read (gzip): {error}"
+        raise InputError(msg) from None
+    return made
+
+
+def _in_utf8(path: Path, charset: str) -> Path:
+    """Return a text file in UTF-8, where it is said to be of another encoding."""
+    if not charset or charset.lower() in ("utf-8", "utf8", "us-ascii"):
+        return path
+    made = path.with_name(f"{path.name}.utf8")
+    try:
+        with (
+            path.open(encoding=charset, newline="") as file,
+            open(made, "x", newline="", encoding="utf-8", opener=_privately) as kept,
+        ):
+            while block := file.read(1 << 20):
+                kept.write(block)
+    except (LookupError, UnicodeError) as error:
+        msg = f"the table must be text of the encoding that it is said to have, {charset!r}: {error}"
+        raise InputError(msg) from None
+    return made
+
+
 def _check_titles(path: Path) -> None:
     with path.open("rb") as file:
         line = file.readline(MOST_TITLES_BYTES)
@@ -314,22 +362,23 @@ def _check_titles(path: Path) -> None:
     if len(line) == MOST_TITLES_BYTES or columns > MOST_COLUMNS:
         msg = f"the table must have at most {MOST_COLUMNS:,} columns, and titles in its first line, got {columns:,}"
         raise InputError(msg)
-    if b"\0" in line:
-        msg = "the table must be CSV in UTF-8, and it has bytes that no text has"
-        raise InputError(msg)
 
 
-def _measure_csv(path: Path) -> tuple[int, list[str]]:
-    import pandas as pd
+def _measure(path: Path) -> tuple[int, list[str]]:
+    """Return the rows and columns of a table of text or of a spreadsheet."""
+    from ipybatch.forecast.data.reading import read
 
-    head = path.read_bytes()[:MOST_TITLES_BYTES].split(b"\n", 1)[0]
-    sep = max(",;\t|", key=lambda mark: head.count(mark.encode()))
     try:
-        cells = pd.read_csv(path, sep=sep, dtype=str, keep_default_na=False, encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError, ValueError) as error:
-        msg = f"the table must be one that can be read (CSV in UTF-8): {str(error).strip()}"
+        frame = read(path).frame
+    except InputError as error:
+        if str(error).startswith("sheet "):  # which of several is the table, the parameters of a submission say
+            return 0, []
+        msg = str(error).replace(str(path), "the file").replace("demand must", "the table must", 1)
         raise InputError(msg) from None
-    return len(cells), [str(name) for name in cells.columns]
+    if len(frame.columns) > MOST_COLUMNS:
+        msg = f"the table must have at most {MOST_COLUMNS:,} columns, got {len(frame.columns):,}"
+        raise InputError(msg)
+    return len(frame), [str(name) for name in frame.columns]
 
 
 def _measure_parquet(path: Path) -> tuple[int, list[str]]:
@@ -353,19 +402,14 @@ def _measure_parquet(path: Path) -> tuple[int, list[str]]:
     return about.num_rows, [str(name) for name in names]
 
 
-def _to_csv(path: Path) -> Path:
-    """Write the first sheet of a spreadsheet as CSV beside it.
+def _check_packed(path: Path) -> None:
+    """Refuse a spreadsheet that unpacks to too much.
 
     Raises:
-        InputError: It is no spreadsheet, is too large, or the package that reads it is not installed.
+        InputError: It does, or is none.
     """
-    import csv
-
-    try:
-        from openpyxl import load_workbook  # type: ignore[import-not-found, import-untyped, unused-ignore]  # optional
-    except ImportError:
-        msg = "a spreadsheet needs openpyxl, which is not installed: run pip install openpyxl, or save it as CSV"
-        raise InputError(msg) from None
+    if not zipfile.is_zipfile(path):  # an old spreadsheet, which is not packed, or none: its reader says so
+        return
     try:
         with zipfile.ZipFile(path) as packed:
             unpacked = sum(part.file_size for part in packed.infolist())
@@ -376,27 +420,3 @@ def _to_csv(path: Path) -> Path:
     if unpacked > most:
         msg = f"the spreadsheet must unpack to at most {most:,} bytes, got {unpacked:,}: save it as CSV"
         raise InputError(msg)
-    made = path.with_name(f"{path.name}.sheet")
-    try:
-        book = load_workbook(path, read_only=True, data_only=True)
-        sheet = book.worksheets[0]
-        if (sheet.max_column or 0) > MOST_COLUMNS:
-            msg = f"the table must have at most {MOST_COLUMNS:,} columns, got {sheet.max_column:,}"
-            raise InputError(msg)
-        with open(made, "x", newline="", encoding="utf-8", opener=_privately) as file:
-            rows = csv.writer(file)
-            rows.writerows([_cell(value) for value in row] for row in sheet.iter_rows(values_only=True))
-    except InputError:
-        raise
-    except Exception as error:  # whatever openpyxl says of a file that is none
-        msg = f"the table must be a spreadsheet that can be read: {type(error).__name__}: {error}"
-        raise InputError(msg) from None
-    return made
-
-
-def _cell(value: Any) -> str:
-    """Return a cell as a CSV file has it: a day without its midnight."""
-    if value is None:
-        return ""
-    text = value.isoformat(sep=" ") if hasattr(value, "hour") and hasattr(value, "year") else str(value)
-    return text.removesuffix(" 00:00:00")

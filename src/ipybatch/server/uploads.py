@@ -32,15 +32,22 @@ from ipybatch.server.wire import Upload
 KINDS: Mapping[str, Kind] = {
     "text/csv": "csv",
     "application/csv": "csv",
+    "text/tab-separated-values": "csv",
     "application/vnd.apache.parquet": "parquet",
     "application/x-parquet": "parquet",
     "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet": "xlsx",
 }
-NAMED = ("application/octet-stream", "application/vnd.ms-excel", "text/plain", "")  # the file's name says what it is
+NAMED = (  # the file's name says what it is
+    "application/octet-stream", "application/gzip", "application/x-gzip", "application/vnd.ms-excel", "text/plain", "",
+)  # fmt: skip
 FORM = "multipart/form-data"
 TYPES = (*KINDS, "application/octet-stream", FORM)
 FILENAME = Parameter("filename", "What the file is called: its suffix says what an application/octet-stream is.")
-_SUFFIXES: Mapping[str, Kind] = {".csv": "csv", ".parquet": "parquet", ".xlsx": "xlsx"}
+_SUFFIXES: Mapping[str, Kind] = {
+    **dict.fromkeys((".csv", ".tsv", ".txt", ".csv.gz", ".tsv.gz", ".txt.gz"), "csv"),
+    **dict.fromkeys((".xlsx", ".xlsm", ".xls"), "xlsx"),
+    ".parquet": "parquet",
+}
 SWEEP_S = 3600.0
 _BLOCK = 1 << 20
 _FORM_BYTES = 1 << 20  # of a form beside its file
@@ -102,13 +109,14 @@ class Receiver(Handler):
             Refusal: It is nothing that is taken.
         """
         given = self._type_of(content_type)
-        charset = content_type.lower().partition("charset=")[2].strip("\"' ")
-        if charset and charset not in ("utf-8", "utf8", "us-ascii"):
-            raise Refusal(415, "a table must be UTF-8", field="Content-Type", value=content_type, allowed=["utf-8"])
+        charset = _charset_of(content_type)
+        if charset and not _is_charset(charset):
+            msg = "a table must be text of an encoding that is known"
+            raise Refusal(415, msg, field="Content-Type", value=content_type, allowed=["utf-8", "windows-1252"])
         suffix = next((kind for end, kind in _SUFFIXES.items() if filename.lower().endswith(end)), None)
         kind = KINDS.get(given) or (suffix if given in NAMED else None)
         if kind is None:
-            step = "send CSV, parquet or xlsx; as application/octet-stream with ?filename=NAME.parquet"
+            step = "send CSV, TSV, parquet or xlsx; as application/octet-stream with ?filename=NAME.parquet"
             msg = "the table must be CSV, parquet or xlsx, by its Content-Type or its name"
             raise Refusal(415, msg, field="Content-Type", value=given, allowed=list(TYPES), next_step=step)
         return kind
@@ -158,13 +166,14 @@ class Receiver(Handler):
         if form is not None and (form.filename is None or not form.is_whole):
             raise Refusal(422, "the form must have a file, and an end", field="file", next_step="send -F file=@NAME")
         if form is None:
-            kind = self._kind_of(self.request.headers.get("Content-Type", ""), self._filename())
+            given = self.request.headers.get("Content-Type", "")
+            kind, charset = self._kind_of(given, self._filename()), _charset_of(given)
         else:
             self.fields = form.fields
-            kind = self._kind_of(_plain_type(form), form.filename or "")
+            kind, charset = self._kind_of(_plain_type(form), form.filename or ""), ""
         await self.blocking(draft.end)
         async with self.services.readers:
-            described = await upload_store.apart(upload_store.describe, draft.path, kind)
+            described = await upload_store.apart(upload_store.describe, draft.path, kind, charset)
         upload = await self.blocking(draft.keep, described)
         self._draft = None
         await self.blocking(try_to_sweep)
@@ -204,6 +213,18 @@ def sweep() -> None:
         held = {upload for upload, states in stand.items() if not states <= submission_rows.ENDED}
         done = {upload for upload, states in stand.items() if states == {"COMPLETED"}}
         upload_store.sweep(held, done)
+
+
+def _charset_of(content_type: str) -> str:
+    return content_type.lower().partition("charset=")[2].partition(";")[0].strip("\"' ")
+
+
+def _is_charset(name: str) -> bool:
+    try:
+        "".encode(name)
+    except (LookupError, UnicodeError, ValueError):
+        return False
+    return True
 
 
 def _plain_type(form: Form) -> str:
