@@ -281,6 +281,15 @@ def test_what_is_finished_is_trained_again_only_when_it_changed(session):
     assert sorted(backend.ran) == ["Ambon", "Palu", "Sofifi"]
 
 
+def test_the_output_may_be_a_spreadsheet(session, tmp_path):
+    made = session(output=tmp_path / "out.xlsx")
+    made.run()
+    rows = pd.read_excel(tmp_path / "out.xlsx", engine="calamine")
+    expected = made.results().astype(rows.dtypes)
+    pd.testing.assert_frame_equal(rows, expected, check_exact=False)
+    assert made.save(tmp_path / "again.xlsx").stat().st_size > 0
+
+
 def test_an_output_that_cannot_be_written_fails_the_session(session, tmp_path):
     """All that was asked for is there, or the session says that it is not."""
     folder = tmp_path / "gone"
@@ -297,7 +306,7 @@ def test_an_output_that_cannot_be_written_fails_the_session(session, tmp_path):
     [
         ({"horizon": 0}, "horizon must be"),
         ({"workers": 0}, "workers must be"),
-        ({"output": "x.xlsx"}, "output must end in"),
+        ({"output": "x.xls"}, "output must end in"),
         ({"output": "/nowhere/x.csv"}, "output must lie in a folder that is there"),
         ({"models": ["best"]}, "models must be one of"),
         ({"by": "region"}, "region"),

@@ -7,6 +7,7 @@ forecast_files      the forecasts on disk
 training            from a table to what its processes are given, for forecast() and evaluate()
 worker              the process of a partition: from a file of rows to one of forecasts
 output              the file that a user asked for
+workbook            that file as a spreadsheet
 training_facts      what the panel shows of a forecast that is made
 session             forecast() and ForecastSession
 analysis            analyze(): what a forecast would take, before it is made

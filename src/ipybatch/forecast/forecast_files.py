@@ -25,12 +25,14 @@ from ipybatch.engine.data.result_columns import safe_cell
 from ipybatch.engine.store.atomic_write import draft_of
 from ipybatch.errors import InputError
 from ipybatch.forecast import worker
+from ipybatch.forecast.workbook import check_workbook, write_workbook
 from ipybatch.forecast.worker import arrow
 from ipybatch.frames import SUFFIXES
 
 KEYS = ("site", "part")
 WORDS = ("model_used", "reason")
 COLUMNS = (*KEYS, "date", "forecast", "lo", "hi", *WORDS)
+OUTPUTS = (*SUFFIXES, ".xlsx")
 _WRITTEN = 500_000  # rows at a time
 
 
@@ -82,19 +84,18 @@ class ForecastFiles:
         return pd.DataFrame({name: arrow(partial(_column, paths, name)) for name in COLUMNS}, copy=False)
 
     def write(self, names: Iterable[str], path: Path) -> None:
-        """Write the forecasts of these files to a .csv, .parquet or .jsonl file, atomically; some rows at a time.
+        """Write the forecasts of these files to another one of `OUTPUTS`, atomically; some rows at a time.
 
         Raises:
-            MissingExtra: pyarrow is not installed.
+            MissingExtra: pyarrow or, for .xlsx, XlsxWriter is not installed.
         """
         paths = [self._folder / name for name in names]
         if not paths:
             write(self.read(()), path)
             return
         with draft_of(path) as draft:
-            arrow(
-                lambda: _write_parquet(paths, draft) if path.suffix == ".parquet" else _write_text(paths, draft, path)
-            )
+            act = {".parquet": _write_parquet, ".xlsx": _write_workbook}.get(path.suffix)
+            arrow(lambda: _write_text(paths, draft, path) if act is None else act(paths, draft))
 
     def keep(self, names: Iterable[str]) -> None:
         """Delete all files but these; the folder too when there are none."""
@@ -115,14 +116,16 @@ def safe(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def write(frame: pd.DataFrame, path: Path) -> None:
-    """Write a frame to a .csv, .parquet or .jsonl file, atomically.
+    """Write a frame to a file of `OUTPUTS`, atomically.
 
     Raises:
-        MissingExtra: pyarrow is not installed.
+        MissingExtra: pyarrow or, for .xlsx, XlsxWriter is not installed.
     """
     with draft_of(path) as draft:
         if path.suffix == ".csv":
             safe(frame).to_csv(draft, index=False, lineterminator="\r\n")
+        elif path.suffix == ".xlsx":
+            write_workbook([frame], draft)
         elif path.suffix == ".parquet":
             arrow(lambda: frame.to_parquet(draft, index=False))
         else:
@@ -134,16 +137,19 @@ def check_output(path: str | Path | None) -> Path | None:
 
     Raises:
         InputError: The folder does not exist, or the file has another suffix.
+        MissingExtra: XlsxWriter is not installed, for .xlsx.
     """
     if path is None:
         return None
     found = Path(path)
-    if found.suffix not in SUFFIXES:
-        msg = f"output must end in {', '.join(SUFFIXES)}, got {str(path)!r}"
+    if found.suffix not in OUTPUTS:
+        msg = f"output must end in {', '.join(OUTPUTS)}, got {str(path)!r}"
         raise InputError(msg)
     if not found.parent.is_dir():
         msg = f"output must lie in a folder that is there, got {str(path)!r}: make {str(found.parent)!r} first"
         raise InputError(msg)
+    if found.suffix == ".xlsx":
+        check_workbook()
     return found
 
 
@@ -173,6 +179,10 @@ def _write_parquet(paths: Sequence[Path], draft: Path) -> None:
     finally:
         if writer is not None:
             writer.close()
+
+
+def _write_workbook(paths: Sequence[Path], draft: Path) -> None:
+    write_workbook((table.to_pandas() for table in _tables(paths)), draft)
 
 
 def _write_text(paths: Sequence[Path], draft: Path, path: Path) -> None:

@@ -101,11 +101,11 @@ class ForecastSession(BatchSession):
         return self._recorded.files.read(self._delivered())
 
     def save(self, path: str | Path) -> Path:
-        """Write the forecast to a .csv, .parquet or .jsonl file, atomically, and return its path.
+        """Write the forecast to a .csv, .xlsx, .parquet or .jsonl file, atomically, and return its path.
 
         Raises:
             InputError: The file has another suffix, or its folder does not exist.
-            MissingExtra: pyarrow is not installed.
+            MissingExtra: pyarrow is not installed, or for .xlsx XlsxWriter.
             JournalError: The journal cannot be read.
         """
         found = check_output(path)
@@ -205,7 +205,7 @@ def forecast(
         date_format: How the dates are written, as for strftime, e.g. ``"%d/%m/%y"``; default: found.
         encoding: Of a text file, e.g. "latin-1"; default: found.
         sheet: Of a spreadsheet, its name; default: the one that has such a table.
-        output: A .csv, .parquet or .jsonl file, written when all partitions are completed. Otherwise, an earlier
+        output: A .csv, .xlsx, .parquet or .jsonl file, written when all partitions are completed. Otherwise, an earlier
             forecast of this session in its place is renamed: ``out.csv`` to ``out.earlier.csv``.
         workers: Partitions trained at the same time, >= 1; default: one per processor core, or per thread of the
             cluster.
