@@ -32,11 +32,19 @@ WORDS = {
     "YMD": "year, month, day",
     "YM": "year and month, read as its first day",
     "MY": "month and year, read as its first day",
+    "YW": "year and week, read as its Monday",
     "week": "a week, read as its Monday",
     "serial": "the day number of a spreadsheet",
     "epoch": "seconds since 1970",
 }
-_FORMATS = {"DMY": "%d{0}%m{0}%Y", "MDY": "%m{0}%d{0}%Y", "YMD": "%Y{0}%m{0}%d", "YM": "%Y{0}%m", "MY": "%m{0}%Y"}
+_FORMATS = {
+    "DMY": "%d{0}%m{0}%Y",
+    "MDY": "%m{0}%d{0}%Y",
+    "YMD": "%Y{0}%m{0}%d",
+    "YM": "%Y{0}%m",
+    "MY": "%m{0}%Y",
+    "YW": "%G%V",
+}
 _EXCEL_ZERO = dt.date(1899, 12, 30)
 _SERIALS = (20_000, 80_000)  # 1954 to 2119
 _EPOCHS = ((10, 1), (13, 10**3), (16, 10**6), (19, 10**9))  # digits of seconds since 1970, and of their fractions
@@ -46,6 +54,10 @@ _TWO = re.compile(r"(\d{1,4}) ?([-/.]) ?(\d{1,4})")
 _WEEKS = (
     re.compile(r"(?P<year>\d{4})[-/ ]?(?:W|KW|CW|WK)[- ]?(?P<week>\d{1,2})(?:-?(?P<day>[1-7]))?", re.IGNORECASE),
     re.compile(r"(?:W|KW|CW|WK|Week|Minggu|Semana|Semaine|Woche)[ .-]*(?P<week>\d{1,2})[-/, ]+(?P<year>\d{4})", re.I),
+)
+_MONTHS = (
+    re.compile(r"(?P<year>\d{4})[- ]?M(?P<month>\d{1,2})"),
+    re.compile(r"M(?P<month>\d{1,2})[- /](?P<year>\d{4})"),
 )
 _VIETNAMESE_DAY = re.compile(r"^(?:th[uứ] \w+|ch[uủ] nh[aậ]t)[ ,]+", re.IGNORECASE)
 _VIETNAMESE = re.compile(r"\b(?:th[aá]ng|thg)[ .]*(\d{1,2})\b", re.IGNORECASE)
@@ -95,7 +107,9 @@ def written(value: Any) -> str | None:
     elif isinstance(value, int | np.integer):
         return str(int(value))
     elif isinstance(value, float | np.floating):
-        return str(int(value)) if float(value).is_integer() else None if np.isnan(value) else str(value)
+        if np.isnan(value) or float(value).is_integer():
+            return None if np.isnan(value) else str(int(value))
+        return f"{value:.2f}" if FIRST.year <= value < LAST.year else str(value)  # 2025.1 is 2025.10
     else:
         text = str(value)
     if not text.isascii():
@@ -119,10 +133,18 @@ def _cell(text: str, months: Mapping[str, int]) -> Cell:
         return _three(text, three)
     if two := _TWO.fullmatch(text):
         return _two(text, two)
+    return _lettered(text) or _named(text, months)
+
+
+def _lettered(text: str) -> Cell | None:
+    """Read a week or a month by its number: 2025-W31, KW 31/2025, 2025M07."""
     for pattern in _WEEKS:
         if week := pattern.fullmatch(text):
             return Cell(text, "week", _only({"week": _week(week.groupdict())}))
-    return _named(text, months)
+    for pattern in _MONTHS:
+        if month := pattern.fullmatch(text):
+            return Cell(text, "M", _only({"YM": _day(month["year"], month["month"], "1")}))
+    return None
 
 
 def _compact(text: str) -> Cell:
@@ -134,7 +156,7 @@ def _compact(text: str) -> Cell:
     elif size == 6:
         days = {"YM": _day(text[:4], text[4:], "1"), "MY": _day(text[2:], text[:2], "1")}
         days |= {"YMD": _day(text[:2], text[2:4], text[4:]), "DMY": _day(text[4:], text[2:4], text[:2])}
-        days |= {"MDY": _day(text[4:], text[:2], text[2:4])}
+        days |= {"MDY": _day(text[4:], text[:2], text[2:4]), "YW": _week({"year": text[:4], "week": text[4:]})}
     elif size == 5 and _SERIALS[0] <= int(text) < _SERIALS[1]:
         return Cell(text, "serial", _only({"serial": _serial(int(text))}))
     for digits, parts in _EPOCHS:

@@ -260,6 +260,8 @@ def _decide(cells: Sequence[Cell], name: str, today: dt.date) -> _Decision:
 def _between(cells: Sequence[Cell], orders: Sequence[str], name: str, today: dt.date) -> _Decision:
     if len(orders) == 1 or all(len({cell.days.get(order) for order in orders}) == 1 for cell in cells):
         return _Decision(orders[0])
+    if "YM" in orders and "YW" in orders:  # 202513 proves a week, and 202501 to 202512 are months
+        return _between(cells, [order for order in orders if order != "YW"], name, today)
     left = _plausible(cells, orders, today)
     kind = cells[0].kind
     if kind == ".Y" and "DMY" in left:  # nobody writes a month before its day with points
@@ -287,7 +289,7 @@ def _plausible(cells: Sequence[Cell], orders: Sequence[str], today: dt.date) -> 
     and month first do not, and are never told apart here.
     """
     spans = {order: sorted(cell.days[order] for cell in cells if order in cell.days) for order in orders}
-    groups = [group for group in (["YMD"], ["DMY", "MDY"], ["YM"], ["MY"]) if set(group) & set(orders)]
+    groups = [group for group in (["YMD"], ["DMY", "MDY"], ["YM"], ["MY"], ["YW"]) if set(group) & set(orders)]
     groups = [[order for order in group if order in orders] for group in groups]
     soon = today + dt.timedelta(days=366)
     if past := [group for group in groups if any(spans[order][-1] <= soon for order in group)]:

@@ -60,7 +60,7 @@ def told_period(dates: Any, freq: Freq) -> str:
         dates: The table's dates.
         freq: Its period, inferred from them.
     """
-    days = pd.DatetimeIndex(pd.to_datetime(dates)).normalize().unique()
+    days = pd.DatetimeIndex(pd.to_datetime(dates)).unique().normalize().unique()
     if freq != "D" or len(days) < 2 * _FEWEST:
         return ""
     for longer, places, word in (
@@ -85,22 +85,27 @@ def far_days(days: Any) -> Any:
     Args:
         days: An array of days.
     """
-    unique, inverse, counts = np.unique(days.astype("datetime64[D]"), return_inverse=True, return_counts=True)
-    is_far = np.zeros(len(unique), dtype=bool)
+    numbers = days.astype("datetime64[D]").astype(np.int64)
+    first_number = int(numbers.min()) if len(numbers) else 0
+    numbers -= first_number
+    rows_on = np.bincount(numbers)  # a table has far fewer days than rows, so that nothing is sorted
+    places = np.flatnonzero(rows_on)
+    unique, counts = (places + first_number).astype("datetime64[D]"), rows_on[places]
+    is_far = np.zeros(len(rows_on), dtype=bool)
     if len(unique) < _FEWEST:
-        return is_far[inverse]
+        return is_far[numbers]
     starts = np.flatnonzero(np.r_[True, np.diff(unique).astype(np.int64) > _FAR_DAYS])
     ends = np.r_[starts[1:], len(unique)]
     rows = np.add.reduceat(counts, starts)
     is_empty = np.isin(unique[starts], _EMPTY) & (ends - starts == 1) & (rows < len(days) / 2)
     is_few = (rows <= max(1, len(days) // 100)) | is_empty
     if is_few.all():
-        return is_far[inverse]
+        return is_far[numbers]
     first, last = unique[starts[~is_few][0]], unique[ends[~is_few][-1] - 1]
     for group in np.flatnonzero(is_few).tolist():
         start, end = starts[group], ends[group]
-        is_far[start:end] = max(first - unique[end - 1], unique[start] - last) > last - first
-    return is_far[inverse]
+        is_far[places[start:end]] = max(first - unique[end - 1], unique[start] - last) > last - first
+    return is_far[numbers]
 
 
 def _is_monthly(days: pd.DatetimeIndex) -> bool:
