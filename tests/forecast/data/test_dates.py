@@ -150,11 +150,10 @@ def test_what_reads_in_several_ways_is_asked(cells, readings):
         read(*cells)
     told = asked.value
     assert told.column == "tgl"
-    assert {argument.split("'")[1] for argument in told.readings} == readings
-    for argument, day in told.readings.items():
-        days = read(*cells, date_format=argument.split("'")[1])[0]
-        assert days[cells.index(told.example)] == day
-        assert f"{day} ({argument})" in str(told)
+    assert {answer.value for answer in told.answers} == readings
+    for argument, value, day in told.answers:
+        assert read(*cells, **{argument: value})[0][cells.index(told.example)] == day
+        assert f"{day} ({argument}={value!r})" in str(told)
 
 
 def test_points_stand_after_the_day_and_spreadsheets_write_it_before_the_month():

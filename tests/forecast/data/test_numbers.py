@@ -65,7 +65,7 @@ def test_what_two_styles_fit_is_asked(cells, point, comma):
     """By column, cell and both readings, each with the argument that decides; and either does."""
     with pytest.raises(Undecided, match="demand must have one style of numbers in 'jumlah', got '") as asked:
         read(*cells)
-    assert len(asked.value.readings) == 2
+    assert [answer.argument for answer in asked.value.answers] == ["decimal", "thousands"]
     assert asked.value.example in cells
     assert read(*cells, decimal=".")[: len(point)] == point
     assert read(*cells, decimal=",")[: len(comma)] == comma

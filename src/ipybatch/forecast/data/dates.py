@@ -21,7 +21,7 @@ import pandas as pd
 
 from ipybatch.errors import InputError
 from ipybatch.forecast.data.date_cells import FIRST, LAST, WORDS, Cell, in_english, read_cells, written
-from ipybatch.forecast.data.understanding import Undecided
+from ipybatch.forecast.data.understanding import Answer, Undecided
 
 _FEWEST = 8  # distinct dates, for their spread to be evidence
 _MUCH = 8  # times the spread of the other reading
@@ -312,11 +312,10 @@ def _is_denser(cells: Sequence[Cell], one: str, other: str) -> bool:
 
 
 def _undecided(name: str, cell: Cell, orders: Sequence[str]) -> Undecided:
-    readings: dict[str, str] = {}
-    for order in orders:
-        if order in cell.days:
-            readings[f"date_format={cell.format(order)!r}"] = str(cell.days[order])
-    return Undecided(name, cell.text, readings, what="dates that read in one way")
+    answers = [
+        Answer("date_format", cell.format(order), str(cell.days[order])) for order in orders if order in cell.days
+    ]
+    return Undecided(name, cell.text, answers, what="dates that read in one way")
 
 
 def _refuse_swapped(cells: Sequence[Cell], typed: Sequence[dt.date], name: str) -> None:

@@ -27,7 +27,7 @@ import numpy as np
 import pandas as pd
 
 from ipybatch.errors import InputError
-from ipybatch.forecast.data.understanding import Undecided
+from ipybatch.forecast.data.understanding import Answer, Undecided
 
 _GROUPS = {".": (",", " ", "'"), ",": (".", " ", "'")}  # for each decimal mark what may separate thousands
 _OTHER = {".": ",", ",": "."}
@@ -333,11 +333,11 @@ def _telling(cells: list[_Cell]) -> _Cell | None:
 
 def _undecided(name: str, cell: _Cell) -> Undecided:
     mark = "." if "." in cell.body else ","
-    readings = {
-        f"decimal={mark!r}": f"{cell.read(mark):.10g}",
-        f"thousands={mark!r}": f"{cell.read(_OTHER[mark]):,.10g}",
-    }
-    return Undecided(name, cell.text, readings, what="one style of numbers")
+    answers = (
+        Answer("decimal", mark, f"{cell.read(mark):.10g}"),
+        Answer("thousands", mark, f"{cell.read(_OTHER[mark]):,.10g}"),
+    )
+    return Undecided(name, cell.text, answers, what="one style of numbers")
 
 
 def _ascii_digits(text: str) -> str:

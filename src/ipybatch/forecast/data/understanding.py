@@ -6,9 +6,9 @@ does not decide is asked, by column, cell and both readings: nothing is guessed.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 
@@ -17,19 +17,36 @@ from ipybatch.errors import InputError
 PERIODS = {"D": "daily", "W": "weekly", "M": "monthly"}
 
 
+class Answer(NamedTuple):
+    """An answer to a question about a table.
+
+    Attributes:
+        argument: Of `ipybatch.forecast.forecast`, `analyze` and `evaluate`.
+        value: What it has to be.
+        reading: What the cell that was asked about is then.
+    """
+
+    argument: str
+    value: str
+    reading: str
+
+    def __str__(self) -> str:
+        return f"{self.reading} ({self.argument}={self.value!r})"
+
+
 class Undecided(InputError):
     """Two readings fit a column, and nothing tells which is meant: an argument of the call does.
 
     Attributes:
         column: The user's name of the column.
         example: A cell that differs by it.
-        readings: For each argument that would decide, as it is written in a call, what the cell then is.
+        answers: Each argument that would decide.
     """
 
-    def __init__(self, column: str, example: str, readings: Mapping[str, str], *, what: str) -> None:
-        each = " or ".join(f"{reading} ({argument})" for argument, reading in readings.items())
+    def __init__(self, column: str, example: str, answers: Iterable[Answer], *, what: str) -> None:
+        self.column, self.example, self.answers = column, example, tuple(answers)
+        each = " or ".join(map(str, self.answers))
         super().__init__(f"demand must have {what} in {column!r}, got {example!r}, which may be {each}: say which")
-        self.column, self.example, self.readings = column, example, dict(readings)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
