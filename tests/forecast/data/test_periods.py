@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from ipybatch import InputError
-from ipybatch.forecast.data.periods import check_freq, far_days, infer_freq
+from ipybatch.forecast.data.periods import check_freq, far_days, infer_freq, told_gap
 
 
 def test_an_unknown_frequency_is_refused():
@@ -30,12 +30,21 @@ def test_the_length_of_a_period_is_what_the_dates_allow(dates, freq):
     assert infer_freq(dates) == freq
 
 
+YEARS = np.arange("2015-01", "2025-01", dtype="datetime64[M]").astype("datetime64[D]")
 MONTHS = np.arange("2025-07-01", "2025-08-30", dtype="datetime64[D]").repeat(5)
 
 
 @pytest.mark.parametrize(
     "wrong",
-    [["2052-08-01"], ["1900-08-01"], ["2015-07-03"], ["2026-07-20"], ["1900-01-02", "2052-08-01"], ["1900-01-01"] * 90],
+    [
+        ["2052-08-01"],
+        ["1900-08-01"],
+        ["2015-07-03"],
+        ["2026-07-20"],
+        ["1900-01-02", "2052-08-01"],
+        ["1900-01-01"] * 90,
+        ["2052-08-01", "2052-08-02", "2052-08-02"],
+    ],
 )
 def test_a_mistyped_year_lies_far_from_all_others(wrong):
     """One row, one in a hundred, or a day that stands for no date."""
@@ -49,9 +58,7 @@ def test_a_mistyped_year_lies_far_from_all_others(wrong):
         MONTHS,
         np.append(MONTHS, MONTHS - 4000),  # years without data, between data of many rows
         np.append(MONTHS, np.array(["2026-03-01"], dtype="datetime64[D]")),  # half a year later
-        np.append(
-            np.arange("2015-01-01", "2025-01-01", dtype="datetime64[D]"), np.array(["2031-01-01"], dtype="M8[D]")
-        ),
+        np.append(YEARS, np.datetime64("2028-01-01")),  # monthly, and three years later
         np.array(["2001-01-01", "2011-01-01", "2025-01-01"], dtype="datetime64[D]"),
         np.arange("2001", "2020", dtype="datetime64[Y]").astype("datetime64[D]"),
         MONTHS[:0],
@@ -60,3 +67,19 @@ def test_a_mistyped_year_lies_far_from_all_others(wrong):
 )
 def test_a_gap_alone_is_no_mistake(days):
     assert not far_days(days).any()
+
+
+def test_a_row_years_after_daily_data_is_a_mistake_however_long_these_are():
+    """Ten years without a gap of a week, and then one row two years later."""
+    days = np.append(np.arange("2013-01-01", "2023-01-01", dtype="datetime64[D]"), np.datetime64("2025-01-01"))
+    assert far_days(days).tolist() == [False] * (len(days) - 1) + [True]
+
+
+def test_a_span_that_is_mostly_empty_is_told():
+    """Its zeros are part of every series."""
+    assert told_gap(np.append(MONTHS, MONTHS - 4000), "D") == (
+        "no row lies between 2014-09-16 and 2025-07-01: all days between count as zero"
+    )
+    assert told_gap(MONTHS, "D") == ""
+    assert told_gap(np.arange("2001", "2020", dtype="datetime64[Y]").astype("datetime64[D]"), "M") == ""
+    assert told_gap(MONTHS[:1], "D") == ""

@@ -364,7 +364,7 @@ def _ready(values: Any, name: str) -> Numbers:
         return Numbers(values)
     thousandths = np.abs(broken) * 1000
     is_written_so = np.isclose(thousandths, np.round(thousandths), rtol=0, atol=1e-6).all()
-    is_third_used = (~np.isclose(thousandths / 10, np.round(thousandths / 10), rtol=0, atol=1e-7)).mean() > 0.5
+    is_third_used = (~np.isclose(thousandths / 10, np.round(thousandths / 10), rtol=0, atol=1e-7)).any()
     if not (is_written_so and is_third_used):
         return Numbers(values)
     example = max(broken[:50].tolist(), key=lambda value: len(f"{value:.10g}"))

@@ -13,6 +13,7 @@ from ipybatch.forecast.settings import Freq
 
 _FEWEST = 8  # distinct dates, for some to be far from the others
 _FAR_DAYS = 300
+_MUCH_LONGER = 50  # times the longest gap
 _EMPTY = np.array(["1900-01-01", "1900-01-02", "1970-01-01"], dtype="datetime64[D]")  # how no date is stored in places
 
 
@@ -76,11 +77,28 @@ def told_period(dates: Any, freq: Freq) -> str:
     return ""
 
 
+def told_gap(dates: Any, freq: Freq) -> str:
+    """Return where no row lies for most of a table's span, and for most of a year at least; "" where rows lie all over.
+
+    Args:
+        dates: The table's dates.
+        freq: Its period.
+    """
+    days = pd.DatetimeIndex(pd.to_datetime(dates)).unique().sort_values()
+    gaps = np.diff(days.to_numpy()) / np.timedelta64(1, "D")
+    if not len(gaps) or gaps.max() <= max(_FAR_DAYS, gaps.sum() / 2):
+        return ""
+    at = int(gaps.argmax())
+    word = {"D": "days", "W": "weeks", "M": "months"}[freq]
+    return f"no row lies between {days[at]:%Y-%m-%d} and {days[at + 1]:%Y-%m-%d}: all {word} between count as zero"
+
+
 def far_days(days: Any) -> Any:
     """Return for each row whether its day lies far from those of nearly all rows, as a mistyped year does.
 
-    Days fall into groups where no gap is longer than 300 days. A group of a few rows (one, or 1 % of all), whose
-    distance to the other groups is longer than these span, is far. So a gap of years in data of many rows is not.
+    Days fall into groups where no gap is longer than 300 days. A group of a few rows (3, or 1 % of all, or 50) is far
+    if its distance to the others is longer than these span, or than 50 times the longest gap between them: daily data
+    of ten years has no row that comes two years later. A gap of years in data of many rows is none of it.
 
     Args:
         days: An array of days.
@@ -98,13 +116,15 @@ def far_days(days: Any) -> Any:
     ends = np.r_[starts[1:], len(unique)]
     rows = np.add.reduceat(counts, starts)
     is_empty = np.isin(unique[starts], _EMPTY) & (ends - starts == 1) & (rows < len(days) / 2)
-    is_few = (rows <= max(1, len(days) // 100)) | is_empty
+    is_few = (rows <= max(1, min(3, len(days) // 10), min(50, len(days) // 100))) | is_empty
     if is_few.all():
         return is_far[numbers]
-    first, last = unique[starts[~is_few][0]], unique[ends[~is_few][-1] - 1]
+    body = unique[~np.repeat(is_few, ends - starts)]
+    first, last = body[0], body[-1]
+    longest = min(last - first, _MUCH_LONGER * np.diff(body).max()) if len(body) > 1 else last - first
     for group in np.flatnonzero(is_few).tolist():
         start, end = starts[group], ends[group]
-        is_far[places[start:end]] = max(first - unique[end - 1], unique[start] - last) > last - first
+        is_far[places[start:end]] = max(first - unique[end - 1], unique[start] - last) > longest
     return is_far[numbers]
 
 

@@ -19,7 +19,7 @@ from ipybatch.forecast.data.columns import OURS, choose_columns
 from ipybatch.forecast.data.dates import Dates, read_dates
 from ipybatch.forecast.data.names import Keys, read_names
 from ipybatch.forecast.data.numbers import Numbers, look_around, read_numbers
-from ipybatch.forecast.data.periods import check_freq, far_days, infer_freq, span, told_period
+from ipybatch.forecast.data.periods import check_freq, far_days, infer_freq, span, told_gap, told_period
 from ipybatch.forecast.data.problems import TOLD, Problem, find_problems, refuse, tell
 from ipybatch.forecast.data.reading import Raw, read
 from ipybatch.forecast.data.understanding import Understanding
@@ -119,7 +119,7 @@ def read_table(
             *chosen.notes,
             *cells.dated.notes,
             *cells.numbers.notes,
-            *_told_span(cells, frame["date"], period if freq is None else None),
+            *_told_span(cells, frame["date"], period, is_inferred=freq is None),
         ),
     )
     return Table(
@@ -275,9 +275,9 @@ def _notes(cells: _Cells, summed: int) -> list[str]:
     return [*notes, *(f"the column {name!r} was left out: columns= names another one" for name in lost)]
 
 
-def _told_span(cells: _Cells, days: pd.Series[Any], inferred: Freq | None) -> list[str]:
-    """Tell of dates that lie far from all others, of those ahead of today, and of a period that is not certain."""
-    told = [doubt] if inferred is not None and (doubt := told_period(days, inferred)) else []
+def _told_span(cells: _Cells, days: pd.Series[Any], freq: Freq, *, is_inferred: bool) -> list[str]:
+    """Tell of a period that is not certain, of a long gap, of dates far from all others, and of those to come."""
+    told = [doubt] if is_inferred and (doubt := told_period(days, freq)) else []
     if cells.is_far.any():
         at = np.flatnonzero(cells.is_far)
         first, last = cells.body
@@ -285,6 +285,7 @@ def _told_span(cells: _Cells, days: pd.Series[Any], inferred: Freq | None) -> li
         more = f" and {len(at) - TOLD:,} more" if len(at) > TOLD else ""
         rows = "1 date lies" if len(at) == 1 else f"{len(at):,} dates lie"
         told.append(f"{rows} far from all others, {first} to {last}: {some}{more}; correct or drop these rows")
+    told += [gap] if (gap := told_gap(days, freq)) else []
     today = pd.Timestamp.today().normalize()
     if ahead := int((days > today).sum()):
         rows = "1 row lies" if ahead == 1 else f"{ahead:,} rows lie"
