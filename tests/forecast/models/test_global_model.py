@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 from sklearn.linear_model import Ridge
 
 from ipybatch.errors import InputError
+from ipybatch.forecast.models import global_model
 from ipybatch.forecast.models.global_model import GlobalModel, features
-from ipybatch.forecast.models.matrix import bias, rmsse
+from ipybatch.forecast.models.matrix import Series, bias, rmsse
 from ipybatch.forecast.models.series_models import naive, weekday_factors
 from tests.forecast.retail import START, matrix, series
 
@@ -120,3 +121,21 @@ def test_features_and_scales_are_finite_where_nothing_sold():
     seen, scale = features(series(np.zeros((3, 10))), [1, 5, 10])
     assert np.isfinite(seen).all()
     assert (scale == 1).all()
+
+
+@pytest.mark.parametrize("block", [1, 3, 4_000])
+def test_features_are_the_same_however_many_series_are_looked_at_together(monkeypatch, block):
+    """Also of groups that lie across the rows: two sites that share their parts."""
+    rng = np.random.default_rng(5)
+    values = rng.poisson(0.4, (10, 30)).astype(float)
+    keys = pd.DataFrame({"site": ["a", "b"] * 5, "part": [*"vwxyz", *"vwxyz"]})
+    series = Series(keys, values, pd.date_range("2025-01-01", periods=30), "D")
+    expected = features(series, [10, 20, 30])
+    monkeypatch.setattr(global_model, "BLOCK", block)
+    for found, wanted in zip(features(series, [10, 20, 30]), expected, strict=True):
+        np.testing.assert_allclose(found, wanted)
+    happened = values > 0  # the first speed's ratio of site a, by hand
+    level = count = happened[0::2, 0].sum()
+    for now in happened[0::2, 1:10].sum(axis=0):
+        level, count = level + 0.1 * (now - level), count + now
+    assert expected[0][0, 0, -4] == pytest.approx(level / (count / 10))

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from ipybatch.errors import InputError
 from ipybatch.forecast.data.periods import span
 from ipybatch.forecast.models import matrix
-from ipybatch.forecast.models.matrix import CLASSES, mean_interval, series_of
+from ipybatch.forecast.models.matrix import _REMEMBERED, CLASSES, mean_interval, remembered, series_of
 
 HISTORY = np.array([[1.0, 3.0, 1.0, 3.0], [0.0, 0.0, 0.0, 0.0]])  # steps of 2; and none
 ACTUAL = np.array([[4.0, 2.0], [0.0, 2.0]])
@@ -120,3 +120,20 @@ def test_demand_is_classed_by_how_often_and_how_evenly_it_sells():
     erratic, lumpy = [1, 40, 2, 1, 50, 1, 2, 1], [1, 0, 0, 60, 0, 0, 0, 1]
     numbers = matrix.demand_classes(np.array([smooth, intermittent, erratic, lumpy], dtype=float))
     assert [CLASSES[number] for number in numbers] == ["smooth", "intermittent", "erratic", "lumpy"]
+
+
+def test_what_is_remembered_of_a_matrix_goes_with_it():
+    """One model after another asks the same of a matrix; another one, were it in its place, is looked at anew."""
+    asked = []
+
+    def total(values):
+        asked.append(values.shape)
+        return values.sum()
+
+    one, other = np.ones((2, 3)), np.ones((3, 3))
+    assert [remembered(total, values) for values in (one, one, other, one)] == [6, 6, 9, 6]
+    assert asked == [(2, 3), (3, 3)]
+    assert remembered(total, one, "again") == 6
+    before = len(_REMEMBERED)
+    del one, other
+    assert len(_REMEMBERED) == before - 2

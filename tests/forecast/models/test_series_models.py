@@ -105,3 +105,14 @@ def test_imapa_is_the_mean_of_ses_over_all_aggregations():
         whole = values[len(values) % periods :].reshape(-1, periods).sum(axis=1)
         levels.append(optimized_by_hand(whole) / periods)
     assert imapa(values[None], 2, 7)[0] == pytest.approx([np.mean(levels)] * 2)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_series_that_sold_once_are_forecast_as_each_alone(name):
+    """There are more of them than periods, so that they are looked up; nothing else may come of it."""
+    values = np.zeros((60, 20))
+    values[np.arange(60), np.arange(60) % 20] = np.arange(1, 61)
+    values = np.vstack([values, draw(3, 30, 20, 0.4, 5.0), np.zeros((2, 20))])
+    together = MODELS[name](values, 3, 7)
+    alone = np.vstack([MODELS[name](row[None], 3, 7) for row in values])
+    np.testing.assert_allclose(together, alone, rtol=1e-12, atol=1e-12)

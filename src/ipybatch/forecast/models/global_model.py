@@ -86,11 +86,10 @@ class GlobalModel:
         sold = np.flatnonzero(level)
         if self._fitted is not None and len(sold):
             seen, scale = features(past, [past.values.shape[1]], sold)
-            values = past.values[sold]
             # at most what a series ever sold: a tree cannot say more than it saw, but a user's linear model can
             learnt = np.clip(self._fitted.predict(seen[0]), 0.0, _LARGEST) * scale[0]
-            learnt = np.minimum(learnt, values.max(axis=1))
-            level[sold] = learnt if self._regressor is not None else (learnt + ses(values, 1, 1)[:, 0]) / 2
+            learnt = np.minimum(learnt, by_block(lambda some: some.max(axis=1), past.values)[sold])
+            level[sold] = learnt if self._regressor is not None else (learnt + ses(past.values, 1, 1)[sold, 0]) / 2
         made: Matrix = level[:, None] * self._seasonality.ahead(past, horizon)
         return made
 
@@ -177,12 +176,21 @@ def _occurrence(columns: Any, at: Any) -> list[Any]:
 
 
 def _ratios(group: Any, happened: Any, at: Any) -> Any:
-    """Return per speed, origin and group how much it sells now, as a ratio to its mean."""
-    length, count = happened.shape[1], int(group.max(initial=-1)) + 1
-    rows, periods = np.divmod(np.flatnonzero(happened), length)
-    counts = np.bincount(periods * count + group[rows], minlength=length * count).reshape(length, count)
-    mean = _total(counts, at) / at[:, None] + _TINY
-    return _smoothed(counts, _GROUP_SPEEDS, at) / mean
+    """Return per speed, origin and group how much it sells now, as a ratio to its mean; some groups at a time."""
+    rows, periods = np.nonzero(happened)
+    of_event, length, count = group[rows], happened.shape[1], int(group.max(initial=-1)) + 1
+    if (np.diff(of_event) < 0).any():
+        order = np.argsort(of_event, kind="stable")
+        of_event, periods = of_event[order], periods[order]
+    found = [np.empty((len(_GROUP_SPEEDS), len(at), 0))]
+    for begin in range(0, count, BLOCK):
+        some = min(BLOCK, count - begin)
+        first, last = np.searchsorted(of_event, (begin, begin + some))
+        cells = periods[first:last] * some + of_event[first:last] - begin
+        counts = np.bincount(cells, minlength=length * some).reshape(length, some).astype(float)
+        mean = _total(counts, at) / at[:, None] + _TINY
+        found.append(_smoothed(counts, _GROUP_SPEEDS, at) / mean)
+    return np.concatenate(found, axis=2)
 
 
 def _total(columns: Any, at: Any) -> Any:

@@ -26,9 +26,11 @@ Source: Makridakis, Spiliotis, Assimakopoulos, "The M5 accuracy competition", IJ
 from __future__ import annotations
 
 import math
+import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -39,6 +41,7 @@ from ipybatch.forecast.settings import Freq
 
 Matrix = np.ndarray[tuple[int, int], np.dtype[np.float64]]
 Dates = pd.DatetimeIndex
+T = TypeVar("T")
 BLOCK = 4_000  # series that are looked at together: what a sweep touches stays in the processor's cache
 CLASSES = ("smooth", "intermittent", "erratic", "lumpy")
 _INTERVAL, _VARIATION = 1.32, 0.49  # of the four classes
@@ -63,6 +66,10 @@ class Series:
     def until(self, count: int) -> Series:
         """Return the series as known after the first ``count`` periods."""
         return Series(self.keys, self.values[:, :count], self.dates[:count], self.freq)
+
+    def of(self, rows: Any) -> Series:
+        """Return some of the series."""
+        return Series(self.keys.iloc[rows], self.values[rows], self.dates, self.freq)
 
     def ahead(self, horizon: int) -> Dates:
         """Return the dates of the ``horizon`` periods after the last."""
@@ -94,21 +101,52 @@ def series_of(frame: pd.DataFrame, freq: Freq, *, start: str | None = None, end:
         msg = f"date must span at least one whole period of freq {freq!r}, got {first:%Y-%m-%d} to {last:%Y-%m-%d}"
         raise InputError(msg)
     at = _numbers(dates, periods, last, freq)
-    groups = frame.groupby(["site", "part"], sort=True, observed=True)
-    numbers = groups.ngroup().to_numpy()
-    keys = groups.size().index.to_frame(index=False)
-    for name in ("site", "part"):
-        if isinstance(keys[name].dtype, pd.CategoricalDtype):
-            keys[name] = keys[name].astype(keys[name].cat.categories.dtype)
-    values = np.zeros((len(keys), len(periods)))
+    numbers, keys = _numbered(frame)
     inside = (at >= 0) & (at < len(periods))
-    np.add.at(values, (numbers[inside], at[inside]), frame["quantity"].to_numpy(float)[inside])
-    return Series(keys, values, periods, freq)
+    cells, quantities = numbers[inside] * len(periods) + at[inside], frame["quantity"].to_numpy(float)[inside]
+    values: Any = np.bincount(cells, weights=quantities, minlength=len(keys) * len(periods)).astype(float, copy=False)
+    return Series(keys, values.reshape(len(keys), len(periods)), periods, freq)
 
 
-def by_block(found: Callable[[Matrix], Any], values: Matrix) -> Any:
+def _numbered(frame: pd.DataFrame) -> tuple[Any, pd.DataFrame]:
+    """Return the number of each row's series, and the series' keys, sorted."""
+    names = {name: frame[name].astype("category").cat for name in ("site", "part")}
+    site, part = (name.codes.to_numpy().astype(np.int64) for name in names.values())
+    both = site * len(names["part"].categories) + part
+    if (both[1:] >= both[:-1]).all():  # as a partition's rows are
+        numbers = np.zeros(len(both), dtype=np.int64)
+        numbers[1:] = np.cumsum(both[1:] != both[:-1])
+        found = both[np.flatnonzero(np.diff(numbers, prepend=-1))]
+    else:
+        found, numbers = np.unique(both, return_inverse=True)
+    codes = dict(zip(names, np.divmod(found, len(names["part"].categories)), strict=True))
+    return numbers, pd.DataFrame({name: each.categories.take(codes[name]) for name, each in names.items()})
+
+
+def by_block(found: Callable[[Any], Any], values: Any) -> Any:
     """Return ``found`` of all series, computed a block at a time: faster in cache, and with little memory."""
     return np.concatenate([found(values[begin : begin + BLOCK]) for begin in range(0, max(len(values), 1), BLOCK)])
+
+
+def remembered(found: Callable[[Matrix], T], values: Matrix, what: Any = None) -> T:
+    """Return ``found`` of a matrix, computed once while the matrix is there.
+
+    One model after another asks the same of it. A matrix of series is never written to.
+
+    Args:
+        what: What it is known by; default: ``found`` itself.
+    """
+    key, name = id(values), found if what is None else what
+    if key not in _REMEMBERED:
+        _REMEMBERED[key] = weakref.ref(values, lambda _: _REMEMBERED.pop(key, None)), {}
+    known = _REMEMBERED[key][1]
+    if name not in known:
+        known[name] = found(values)
+    made: T = known[name]
+    return made
+
+
+_REMEMBERED: dict[int, tuple[Any, dict[Any, Any]]] = {}
 
 
 def mean_interval(values: Matrix) -> Any:
@@ -121,7 +159,7 @@ def mean_interval(values: Matrix) -> Any:
 
 def demand_classes(values: Matrix) -> Any:
     """Return each series' number within `CLASSES`: by how often it sells, and by how much its sales vary."""
-    return by_block(_classes, values)
+    return remembered(partial(by_block, _classes), values, _classes)
 
 
 def rmsse(history: Matrix, actual: Matrix, forecast: Matrix) -> float:

@@ -36,8 +36,17 @@ import numpy as np
 import pandas as pd
 
 from ipybatch.forecast.models.global_model import scales
-from ipybatch.forecast.models.matrix import CLASSES, Matrix, Series, by_block, coverage, demand_classes, series_of
-from ipybatch.forecast.models.model_registry import Model, candidates
+from ipybatch.forecast.models.matrix import (
+    CLASSES,
+    Matrix,
+    Series,
+    by_block,
+    coverage,
+    demand_classes,
+    remembered,
+    series_of,
+)
+from ipybatch.forecast.models.model_registry import Model, SeriesModel, candidates
 from ipybatch.forecast.settings import Settings
 
 _PRIOR = 100.0  # how many values of its own a series needs to count as much as its class
@@ -102,7 +111,7 @@ class Tried:
         for number, name in enumerate(choice.names):
             rows = np.flatnonzero(choice.best == number)
             if len(rows):  # only models that a series got are run
-                forecast[rows] = self._ahead(name)[rows]
+                forecast[rows] = self._ahead(name, rows)
         forecast = np.maximum(forecast, 0.0)
         widths = widths_of(self._trials, choice, settings.level)
         lo, hi = widths.around(forecast, series.values)
@@ -113,12 +122,16 @@ class Tried:
         made.attrs = {"note": _NOTE, "coverage": None if np.isnan(widths.coverage) else widths.coverage}
         return made
 
-    def _ahead(self, name: str) -> Matrix:
-        """Return a model's forecasts of all series, fitted on the whole past, once."""
+    def _ahead(self, name: str, rows: Any) -> Matrix:
+        """Return a model's forecasts of some series, fitted on the whole past, once."""
+        model, series, horizon = self._models[name], self._series, self._settings.horizon
         if name not in self._said:
-            self._models[name].fit(self._series, self._settings.horizon)
-            self._said[name] = self._models[name].predict(self._series, self._settings.horizon)
-        return self._said[name]
+            if isinstance(model, SeriesModel) and len(rows) < len(series.keys) // 2:  # each series by itself
+                return model.predict(series.of(rows), horizon)
+            model.fit(series, horizon)
+            self._said[name] = model.predict(series, horizon)
+        said: Matrix = self._said[name][rows]
+        return said
 
 
 def whole(forecast: Matrix) -> Matrix:
@@ -295,6 +308,10 @@ def widths_of(trials: Sequence[Trial], choice: Choice, level: float) -> Widths:
 
 def spread(history: Matrix) -> Any:
     """Return each series' standard deviation; its mean where it never varied, the smallest of all where that is 0."""
+    return remembered(_spread, history)
+
+
+def _spread(history: Matrix) -> Any:
     deviation = by_block(lambda some: some.std(axis=1), history)
     deviation = np.where(deviation > 0, deviation, history.mean(axis=1))
     least = deviation[deviation > 0].min(initial=np.inf)

@@ -20,13 +20,14 @@ optimizer.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from ipybatch.errors import InputError
-from ipybatch.forecast.models.matrix import BLOCK, Dates, Matrix, Series, by_block, mean_interval
+from ipybatch.forecast.models.matrix import BLOCK, Dates, Matrix, Series, by_block, mean_interval, remembered
 
 _ALPHAS = np.linspace(0.1, 0.3, 5)
 _TSB_ALPHA = 0.1
@@ -71,13 +72,7 @@ def sba(values: Matrix, horizon: int, season: int) -> Matrix:
 
 def imapa(values: Matrix, horizon: int, season: int) -> Matrix:
     """Return the mean of SES over all aggregations up to the mean interval between demands."""
-    deepest = np.clip(np.rint(mean_interval(values)), 1, values.shape[1]).astype(int)
-    order = np.argsort(-deepest, kind="stable")  # so that the series of a block have about as many
-    made = np.empty(len(values))
-    for begin in range(0, len(order), BLOCK):
-        rows = order[begin : begin + BLOCK]
-        made[rows] = _aggregated(np.ascontiguousarray(values[rows].T), deepest[rows])
-    return _flat(made, horizon)
+    return _flat(_by_piece(_deepest_first, values), horizon)
 
 
 MODELS: dict[str, Callable[[Matrix, int, int], Matrix]] = {
@@ -172,7 +167,34 @@ def known_values(known: pd.DataFrame, keys: pd.DataFrame, dates: Dates, name: st
 
 def _level(level_of: Callable[[Any], Any], values: Matrix) -> Any:
     """Return a level per series; ``level_of`` is given a row per period, so that a sweep is contiguous."""
-    return by_block(lambda some: level_of(np.ascontiguousarray(some.T)), values)
+
+    def levels_of(values: Matrix, rows: Any) -> Any:
+        blocks = [rows[begin : begin + BLOCK] for begin in range(0, len(rows), BLOCK)]
+        return np.concatenate([np.zeros(0), *(level_of(np.ascontiguousarray(values[some].T)) for some in blocks)])
+
+    return remembered(partial(_by_piece, levels_of), values, level_of)
+
+
+def _by_piece(levels_of: Callable[[Matrix, Any], Any], values: Matrix) -> Any:
+    """Return a level per series; of one that sold once, its quantity times the level of one piece in that period.
+
+    In a large table most series sold once, and there are no more periods in which they can have.
+    """
+    once, periods, others = remembered(_sold_once, values)
+    if len(once) <= values.shape[1]:
+        return levels_of(values, np.arange(len(values)))
+    pieces = np.eye(values.shape[1])
+    made = np.empty(len(values))
+    made[once] = values[once, periods] * levels_of(pieces, np.arange(len(pieces)))[periods]
+    made[others] = levels_of(values, others)
+    return made
+
+
+def _sold_once(values: Matrix) -> tuple[Any, Any, Any]:
+    """Return the rows of the series that sold once, the periods in which they did, and all other rows."""
+    count = by_block(lambda some: np.count_nonzero(some, axis=1), values)
+    once = np.flatnonzero(count == 1)
+    return once, by_block(lambda rows: values[rows].argmax(axis=1), once), np.flatnonzero(count != 1)
 
 
 def _smoothed(columns: Any) -> Any:
@@ -212,6 +234,17 @@ def _spaced(columns: Any) -> Any:
         since[is_demand] = 0.0
         seen |= is_demand
     return (1 - _SBA_ALPHA / 2) * size / interval
+
+
+def _deepest_first(values: Matrix, rows: Any) -> Any:
+    """Return `_aggregated` of these rows, those with about as many aggregations together."""
+    deepest = np.clip(np.rint(by_block(lambda some: mean_interval(values[some]), rows)), 1, values.shape[1]).astype(int)
+    order = np.argsort(-deepest, kind="stable")
+    made = np.empty(len(rows))
+    for begin in range(0, len(order), BLOCK):
+        at = order[begin : begin + BLOCK]
+        made[at] = _aggregated(np.ascontiguousarray(values[rows[at]].T), deepest[at])
+    return made
 
 
 def _aggregated(columns: Any, deepest: Any) -> Any:
