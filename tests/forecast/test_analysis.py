@@ -99,6 +99,21 @@ def test_every_problem_is_told_and_nothing_raised():
     assert found.to_frame()["problems"].sum() == 1
 
 
+@pytest.mark.parametrize("repair", [(), {"drop_bad_rows"}])
+def test_all_bad_rows_are_a_frame(repair):
+    """Also those that are dropped: they are what to correct at the source."""
+    frame = demand().astype({"date": str, "quantity": object})
+    frame.loc[6000, "date"] = "31/13/2025"
+    frame.loc[7, "quantity"] = -2
+    rows = looked(frame, repair=repair).bad_rows()
+    assert list(rows.columns) == ["row", "column", "value", "reason", "site", "part"]
+    assert rows[["row", "column", "value", "reason"]].to_numpy().tolist() == [
+        [7, "quantity", "-2", "Negative quantity -2"],
+        [6000, "date", "31/13/2025", "Invalid date format '31/13/2025'"],
+    ]
+    assert rows["site"].tolist() == frame["site"][[7, 6000]].tolist()
+
+
 def test_normal_mode_is_analyzed_as_what_is_asked_for():
     found = looked(by=None, sites=["Sofifi"])
     assert (found.rows, found.sites, len(found.partitions), found.workers) == (1295, 1, 1, 1)

@@ -173,9 +173,7 @@ def test_what_helps_is_said_beside_the_error(session):
     table.loc[5, "date"] = "31/13/2025"
     made = session(table)
     made.run()
-    assert "Invalid date format '31/13/2025': correct the row or drop it, and run the same call again" in (
-        made.snapshot.notes
-    )
+    assert f"Invalid date format '31/13/2025': {ADVICE['bad_row']}" in made.notes
 
 
 class Puzzled(Permanent):
@@ -463,6 +461,58 @@ def test_rows_that_a_killed_session_left_are_deleted_by_the_next(session, journa
     again = session(demand(["Ambon"]))
     assert again.run().state == "completed"
     assert not left.exists()
+
+
+# Rows that cannot be used
+
+
+def spoilt():
+    """A table of which 37 rows of Ambon are returns, and one of Palu has no date."""
+    table = demand().astype({"date": str})
+    table.loc[:36, "quantity"] = -3
+    table.loc[200, "date"] = "soon"
+    return table
+
+
+def test_all_bad_rows_are_told_before_training_and_where_they_fail(session):
+    made = session(spoilt(), on_failure="continue")
+    (note,) = [note for note in made.notes if "cannot be used" in note]
+    told = "Negative quantity in 37 rows of site Ambon: row 0 (-3), row 1 (-3), row 2 (-3) and 34 more"
+    assert f"38 rows cannot be used: {told}; Invalid date format 'soon' in row 200" in note
+    made.run()
+    errors = made.partitions().set_index("key")["error"]
+    assert errors.to_dict() == {"Ambon": told, "Palu": "Invalid date format 'soon' in row 200", "Sofifi": ""}
+    assert f"Negative quantity: {ADVICE['bad_row']}" in made.notes
+
+
+@pytest.mark.parametrize(
+    ("repair", "told"),
+    [
+        ({"drop_bad_rows"}, ["38 rows dropped: "]),
+        (["drop_bad_rows", "net_returns"], ["1 row dropped: ", "37 returns were netted", "37 returns were left out"]),
+    ],
+)
+def test_a_table_that_is_repaired_is_forecast_and_told(session, repair, told):
+    made = session(spoilt(), repair=repair)
+    assert made.run().counts.completed == 3
+    assert all(any(note.startswith(words) for note in made.notes) for words in told)
+
+
+def test_a_repair_is_recorded(session, journal):
+    """Who opens the session with its table need not name it again."""
+    session(spoilt(), repair={"drop_bad_rows"}).run()
+    backend = Inline()
+    again = BatchSession.open("forecast", journal=journal, demand=spoilt(), backend=backend)
+    assert again.run().counts.completed == 3
+    assert backend.ran == []
+
+
+def test_names_of_any_kind_have_forecasts_of_their_own(session):
+    names = ["x" * 300, "x" * 299, "a/b", "a b", '"', "🔧", "🔨", "B and C", "B", "C", "None"]
+    made = session(demand(names, parts=1))
+    assert made.run().state == "completed"
+    assert set(made.results()["site"]) == set(names)
+    assert made.partitions()["file"].is_unique
 
 
 # Opened again

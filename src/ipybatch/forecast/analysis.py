@@ -29,6 +29,8 @@ from ipybatch.backends.process.backend import Processes, processors
 from ipybatch.engine.data.masking import mask
 from ipybatch.engine.data.policy import check_count
 from ipybatch.forecast.data.partitions import ADVICE, MAX_PARTITIONS, MAX_ROWS, SIZES, By, Cut, Partition, cut
+from ipybatch.forecast.data.problems import frame_of
+from ipybatch.forecast.data.repairs import Repair
 from ipybatch.forecast.data.table import Problem, Table, read_table, settings_of
 from ipybatch.forecast.models.model_registry import preload
 from ipybatch.forecast.models.model_selection import run_partition
@@ -153,12 +155,19 @@ class Analysis:
                 series,
                 one.rows,
                 None if self.timing is None else self.timing.alone_s(series),
-                len(one.problems),
+                one.bad_rows,
             )
             for one, series in zip(self.partitions, self.series_of, strict=True)
         ]
         columns = ["partition", "name", "sites", "parts", "series", "rows", "seconds", "problems"]
         return pd.DataFrame(rows, columns=columns)
+
+    def bad_rows(self) -> pd.DataFrame:
+        """Return all that is wrong with rows, one row per cell: row, column, value, reason, site, part.
+
+        Rows are counted as the user does; those that a repair dropped are there too.
+        """
+        return frame_of((*self.problems, *self.table.dropped))
 
     def __repr__(self) -> str:
         lines = [f"{_work(self)}: {_verdict(self)[0].lower()}{_verdict(self)[1:]}, {self.why}"]
@@ -202,6 +211,7 @@ def analyze(
     encoding: str | None = None,
     sheet: str | None = None,
     freq: Freq | None = None,
+    repair: Repair | None = None,
     models: Iterable[Any] | None = None,
     workers: int | None = None,
     timed: bool = True,
@@ -223,6 +233,7 @@ def analyze(
         encoding: Of a text file, e.g. "latin-1"; default: found.
         sheet: Of a spreadsheet, its name; default: the one that has such a table.
         freq: "D", "W" or "M"; default: inferred from the dates.
+        repair: As for `forecast`.
         models: As for `forecast`.
         workers: Partitions trained at the same time, >= 1; default: one per processor core.
         timed: Whether to train two samples on this machine, which takes a few seconds, to estimate the time of all.
@@ -242,6 +253,7 @@ def analyze(
         decimal=decimal,
         thousands=thousands,
         date_format=date_format,
+        repair=repair,
     )
     settings = settings_of(table, horizon, models=models)
     made = cut(table, by, max_rows, max_partitions, sites=sites, parts=parts)
@@ -369,7 +381,7 @@ def _partitions(analysis: Analysis) -> str:
     rows = []
     for one, series in list(zip(analysis.partitions, analysis.series_of, strict=True))[:_SHOWN]:
         seconds = [static_html.span(timing.alone_s(series))] if timing else []
-        problems = f'<span style="color:{_BAD}">✕</span> {static_html.said(one.problems[0])}' if one.problems else ""
+        problems = f'<span style="color:{_BAD}">✕</span> {static_html.said(one.problems)}' if one.problems else ""
         name = static_html.said(f"{one.number} ({one.name})")
         sites = [f"{len(one.sites):,}"] if has_sites else []
         rows.append([name, *sites, f"{one.parts:,}", f"{one.rows:,}", *seconds, problems])

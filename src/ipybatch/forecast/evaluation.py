@@ -32,6 +32,7 @@ from ipybatch.engine.run.attempt import Attempt
 from ipybatch.errors import InputError, ItemError
 from ipybatch.forecast.charts import MOST, Drawn, bars, draw, of_series
 from ipybatch.forecast.data.partitions import MAX_PARTITIONS, MAX_ROWS, Partition, cut
+from ipybatch.forecast.data.repairs import Repair
 from ipybatch.forecast.data.table import Table, read_table, refuse
 from ipybatch.forecast.models.baselines import Baseline, baselines_of
 from ipybatch.forecast.models.matrix import periods_of, series_of
@@ -198,6 +199,7 @@ def evaluate(
     date_format: str | None = None,
     encoding: str | None = None,
     sheet: str | None = None,
+    repair: Repair | None = None,
     workers: int | None = None,
     backend: Backend | None = None,
     on_progress: Callable[[int, int | None], None] | None = None,
@@ -225,13 +227,15 @@ def evaluate(
         integer: Whether to forecast whole pieces.
         level: Share of actual values that the intervals should hold, 0.01 to 0.999.
         select: The loss that selects a model: "squared" error or "pinball".
-        columns: As for `forecast`, and so are decimal, thousands, date_format, encoding and sheet.
+        columns: As for `forecast`, and so are decimal, thousands, date_format, encoding, sheet and
+            repair.
         workers: Partitions trained at the same time, >= 1; default: one per processor core.
         backend: Where partitions run; default: `Processes`.
         on_progress: Called with how many partitions were measured, of all origins, and how many there are.
         verbose: In a terminal, a line per partition instead of a progress line.
 
     Raises:
+        BadRows: A row of the table cannot be used.
         InputError: A row of the table cannot be used, an argument is invalid, or the table is too short.
         ItemError: No partition could be measured.
         KeyboardInterrupt: It was cancelled.
@@ -247,6 +251,7 @@ def evaluate(
         decimal=decimal,
         thousands=thousands,
         date_format=date_format,
+        repair=repair,
     )
     refuse(table.problems)
     if by is None and (sites is not None or parts is not None):

@@ -38,6 +38,7 @@ _ANALYZED = (
     "encoding",
     "sheet",
     "freq",
+    "repair",
     "models",
     "workers",
     "max_partitions",

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
+import re
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Unpack, cast
@@ -28,6 +29,7 @@ from ipybatch.engine.store import run_store
 from ipybatch.errors import InputError
 from ipybatch.forecast import worker
 from ipybatch.forecast.data.partitions import ADVICE, BadRow, Partition
+from ipybatch.forecast.data.repairs import Repair, check_repair
 from ipybatch.forecast.data.table import read_table
 from ipybatch.forecast.forecast_files import ForecastFiles, check_output
 from ipybatch.forecast.models.model_registry import described
@@ -171,6 +173,7 @@ def forecast(
     date_format: str | None = None,
     encoding: str | None = None,
     sheet: str | None = None,
+    repair: Repair | None = None,
     output: str | Path | None = None,
     workers: int | None = None,
     backend: Backend | None = None,
@@ -205,6 +208,8 @@ def forecast(
         date_format: How the dates are written, as for strftime, e.g. ``"%d/%m/%y"``; default: found.
         encoding: Of a text file, e.g. "latin-1"; default: found.
         sheet: Of a spreadsheet, its name; default: the one that has such a table.
+        repair: Repairs of rows and names, told and counted: a set of "drop_bad_rows", "merge_near_duplicates" and
+            "net_returns"; see `ipybatch.forecast.data.repairs`. Default: none.
         output: A .csv, .xlsx, .parquet or .jsonl file, written when all partitions are completed. Otherwise, an earlier
             forecast of this session in its place is renamed: ``out.csv`` to ``out.earlier.csv``.
         workers: Partitions trained at the same time, >= 1; default: one per processor core, or per thread of the
@@ -219,6 +224,7 @@ def forecast(
         InputError: The table or an argument is invalid; nothing was started.
         MissingExtra: A package that reads the table is not installed.
     """
+    repair = sorted(check_repair(repair))  # a list, which the journal can hold
     about = recordable(locals(), _RECORDED)
     check_output(output)
     table = read_table(
@@ -230,6 +236,7 @@ def forecast(
         decimal=decimal,
         thousands=thousands,
         date_format=date_format,
+        repair=repair,
     )
     cut, settings = prepare(
         table,
@@ -268,6 +275,8 @@ def forecast(
     return session
 
 
+_ROWS = re.compile(r" in (?:row \d|[\d,]+ rows)")  # where a message goes on to name the rows
+
 # Arguments of `forecast` that are recorded, so that the session can go on with its table alone.
 _RECORDED = (
     "horizon",
@@ -290,6 +299,7 @@ _RECORDED = (
     "date_format",
     "encoding",
     "sheet",
+    "repair",
     "workers",
     "known",
     "backend",
@@ -408,7 +418,7 @@ class Forecasting(RecordedForecast):
         attempt.join(part.number)
         self._tell(part, "running")
         if part.problems:
-            raise BadRow(part.problems[0])
+            raise BadRow(part.problems)
         train = self._train_by_file if isinstance(self._backend, Processes) else self._train_by_value
         return await train(part)
 
@@ -461,7 +471,7 @@ class Forecasting(RecordedForecast):
                 is_completed = outcome.status == "completed"
                 self._training.ended(str(outcome.key), outcome.seconds, is_completed=is_completed)
             if advice := outcome.advice or ADVICE.get(outcome.kind, ""):
-                session.note(f"{outcome.error.split(' in row', 1)[0]}: {advice}")
+                session.note(f"{_ROWS.split(outcome.error, maxsplit=1)[0]}: {advice}")
 
     def _clear_up(self, event: events.Event) -> None:
         has_ended = isinstance(event, events.StateChanged) and event.state in events.ENDED - {"interrupted"}

@@ -50,7 +50,10 @@ SHAPES = {
         HEAD.replace("\n", ",date\n") + "".join(f"{line},{line.split(',')[2]}\n" for line in LINES),
         None,
     ),
-    "line feeds in quotation marks": (HEAD.replace("part", '"part\nnumber"') + ROWS.replace("P1", '"P\n1"'), None),
+    "line feeds in quotation marks": (
+        HEAD.replace("part", '"part\nnumber"') + ROWS.replace("P1", '"P\n1"'),
+        "16 part names had unusual blanks",
+    ),
     "rows that end with \\r": ((HEAD + ROWS).replace("\n", "\r"), None),
     "rows that end with \\r\\n": ((HEAD + ROWS).replace("\n", "\r\n"), None),
     "everything in quotation marks": (

@@ -170,13 +170,13 @@ def test_a_row_that_cannot_be_used_fails_its_own_partition(by):
     """Not its neighbours: it is told there, by its row."""
     table = spoilt(date="31/13/2025")
     troubled = [one for one in partition(table, by=by).partitions if one.problems]
-    assert [one.problems for one in troubled] == [("Invalid date format '31/13/2025' in row 6000",)]
+    assert [one.problems for one in troubled] == ["Invalid date format '31/13/2025' in row 6000"]
     assert "Sofifi" in troubled[0].sites
     assert len(troubled[0].frame) == troubled[0].rows
 
 
 def test_normal_mode_is_spared_the_problems_of_others():
-    assert partition(spoilt(date="soon"), by=None, sites=["Ambon"]).partitions[0].problems == ()
+    assert partition(spoilt(date="soon"), by=None, sites=["Ambon"]).partitions[0].problems == ""
 
 
 def test_correcting_a_row_makes_another_partition():
@@ -187,7 +187,7 @@ def test_correcting_a_row_makes_another_partition():
 
 def test_a_row_that_belongs_nowhere_is_refused_before_anything_starts():
     table = spoilt(site=None)
-    with pytest.raises(InputError, match="got Missing site in row 6000: correct or drop these rows"):
+    with pytest.raises(InputError, match="got Missing site in row 6000: correct these rows, or drop"):
         partition(table)
     assert [problem.row for problem in cut(table, "site", 2000, 20).unplaced] == [6000]
 
@@ -213,3 +213,36 @@ def test_the_carrier_of_the_same_rows_makes_no_other_partition(dtype):
     frame = demand().astype({"site": dtype, "part": dtype, "quantity": "float32"})
     ours, others = ([one.digest for one in partition(read_table(given)).partitions] for given in (demand(), frame))
     assert ours == others
+
+
+def sites(**rows_of):
+    """A clean table with so many rows for each site."""
+    rows = [
+        (site.replace("_", " "), "P1", day, 1)
+        for site, count in rows_of.items()
+        for day in pd.date_range("2025-01-01", periods=count)
+    ]
+    return read_table(pd.DataFrame(rows, columns=["site", "part", "date", "quantity"]))
+
+
+@pytest.mark.parametrize(
+    ("table", "given", "names"),
+    [
+        (sites(B_and_C=50, D=40, B=9, C=8), {"max_partitions": 3}, {"B and C", "D", "'B' and 'C'"}),
+        (sites(A_and_2_more=50, D=40, A=9, B=8, C=7), {"max_partitions": 3}, {"A and 2 more", "D", "'A' and 2 more"}),
+        (sites(B=9, C=8, D=40), {"max_partitions": 2}, {"D", "B and C"}),
+        (sites(A_1=50, A=100), {"by": "size", "max_rows": 50, "split_series": True}, {"A 1", "A 2", "A 3"}),
+    ],
+)
+def test_names_of_partitions_are_told_from_each_other(table, given, names):
+    """Whatever sites are called: a name is a key, and rows of two partitions never become one."""
+    made = partition(table, **given).partitions
+    assert len({one.name for one in made}) == len(made) == len(names)
+    assert {one.name for one in made} == names
+    assert sum(one.rows for one in made) == len(table.frame)
+
+
+def test_sites_are_asked_for_as_they_are_read():
+    """Also by a name as the file has it."""
+    table = sites(Kendari=9, Palu=9)
+    assert partition(table, by=None, sites=["Kendari\u00a0"]).partitions[0].sites == ("Kendari",)

@@ -3,8 +3,8 @@
 import pandas as pd
 import pytest
 
-from ipybatch import InputError
-from ipybatch.forecast.data.table import Problem, read_table, refuse, tell
+from ipybatch.forecast.data.problems import BadRows, Problem, refuse, tell
+from ipybatch.forecast.data.table import read_table
 
 
 def rows(*cells, columns=("site", "part", "date", "quantity")):
@@ -18,9 +18,10 @@ GOOD = ("Sofifi", "P1", "2025-07-01", 1)
 def test_refusing_tells_the_first_few():
     problems = [Problem("date", row, "x", "Invalid date format 'x'") for row in range(9)]
     refuse([])
-    assert tell(problems[:2]) == "Invalid date format 'x' in row 0; Invalid date format 'x' in row 1"
-    with pytest.raises(InputError, match="in row 4 and 4 more: correct or drop these rows"):
+    assert tell(problems[:1]) == "Invalid date format 'x' in row 0"
+    with pytest.raises(BadRows, match=r"in 9 rows: row 0 .x., row 1 .x., row 2 .x. and 6 more: correct these") as told:
         refuse(problems)
+    assert told.value.rows["row"].tolist() == list(range(9))
 
 
 @pytest.mark.parametrize(

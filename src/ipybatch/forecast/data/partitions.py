@@ -14,6 +14,7 @@ import hashlib
 import heapq
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
+from itertools import count
 from typing import Any, NamedTuple, cast
 
 import msgspec
@@ -22,7 +23,8 @@ import pandas as pd
 
 from ipybatch.engine.data.policy import check_count
 from ipybatch.errors import InputError, Permanent
-from ipybatch.forecast.data.problems import Problem, refuse
+from ipybatch.forecast.data.names import clean
+from ipybatch.forecast.data.problems import Problem, bad_rows, refuse, tell
 from ipybatch.forecast.data.table import Table
 
 By = str | Callable[[pd.DataFrame], Any] | None
@@ -33,7 +35,7 @@ ADVICE = {  # what the user can do about a partition that failed, by kind of fai
     "out_of_memory": (
         'smaller partitions (by="size", a smaller max_rows), fewer at a time (workers=1), or a larger memory_mb'
     ),
-    "bad_row": "correct the row or drop it, and run the same call again",
+    "bad_row": "correct it, or drop it with repair={'drop_bad_rows'}, and run the same call again",
     "killed": (
         "another program or the system ended the process, usually for lack of memory: smaller partitions, or fewer at a"
         " time (workers=1)"
@@ -60,7 +62,9 @@ class Partition(msgspec.Struct, frozen=True, dict=True):
         parts: How many parts.
         rows: How many rows.
         digest: A hash of its rows; when it changes, the partition is trained again.
-        problems: The problems of its rows that cannot be used, a line each; the partition fails with the first.
+        problems: What rows of it cannot be used, counted by kind and column, as one line; "" for none. It fails with
+            that.
+        bad_rows: How many they are.
     """
 
     number: int
@@ -69,7 +73,8 @@ class Partition(msgspec.Struct, frozen=True, dict=True):
     parts: int
     rows: int
     digest: str
-    problems: tuple[str, ...] = ()
+    problems: str = ""
+    bad_rows: int = 0
 
     @property
     def frame(self) -> pd.DataFrame:
@@ -192,7 +197,7 @@ def _filtered(frame: pd.DataFrame, sites: Any, parts: Any) -> pd.DataFrame:
 
 
 def _names(wanted: Any) -> list[str]:
-    return [str(name) for name in ([wanted] if isinstance(wanted, str | int) else wanted)]
+    return [clean(str(name)) for name in ([wanted] if isinstance(wanted, str | int) else wanted)]
 
 
 def _labels(frame: pd.DataFrame, by: Any) -> pd.Series[Any]:
@@ -246,13 +251,36 @@ def _by_size(frame: pd.DataFrame, max_rows: int, most: int, split_series: bool) 
 def _bin_names(sites: pd.Series[Any], of_row: Any) -> Any:
     """Name each bin after its sites; those of one site are numbered."""
     counted = (sites[of_row == at].value_counts() for at in range(of_row.max() + 1))
-    named = [_joined([str(site) for site, count in each.items() if count]) for each in counted]
-    seen: Counter[str] = Counter()
-    names = []
-    for name in named:
-        seen[name] += 1
-        names.append(f"{name} {seen[name]}" if named.count(name) > 1 else name)
-    return np.array(names, dtype=object)
+    bins = [[str(site) for site, rows in each.items() if rows] for each in counted]
+    return np.array(_titles(bins, numbered=True), dtype=object)
+
+
+def _titles(bins: Sequence[Sequence[str]], *, numbered: bool = False) -> list[str]:
+    """Return a name for each bin, of the names in it: no two alike, and none that another bin might be taken for.
+
+    A site may be called "B and C", beside a bin of B and of C: that one is then called 'B' and 'C'. What is still
+    alike, such as the bins of one large site, is numbered: "A 1", "A 2".
+
+    Args:
+        numbered: Whether several bins of the same names are numbered from 1 on, not from the second on.
+    """
+    single = {names[0] for names in bins if len(names) == 1}
+    plain = [_joined(names) for names in bins]
+    quoted = [
+        _joined([f"'{name}'" for name in names]) if len(names) > 1 and title in single else title
+        for names, title in zip(bins, plain, strict=True)
+    ]
+    counts = Counter(quoted)
+    taken = {title for title, bins_of_it in counts.items() if bins_of_it == 1 or not numbered}
+    made: list[str] = []
+    for title in quoted:
+        name = title
+        if counts[title] > 1 and (numbered or title in made):
+            numbers = (f"{title} {number}" for number in count(1 if numbered else 2))
+            name = next(one for one in numbers if one not in taken)
+            taken.add(name)
+        made.append(name)
+    return made
 
 
 def _joined(names: Sequence[str]) -> str:
@@ -275,7 +303,7 @@ def _merged(labels: pd.Series[Any], most: int) -> tuple[list[tuple[str, Any]], i
     smallest = np.min_scalar_type(len(bins))  # quick to sort, and small beside the rows
     of_row = np.array([number.get(name, 0) for name in names], dtype=smallest)[codes]
     rows = np.split(np.argsort(of_row, kind="stable"), np.cumsum(np.bincount(of_row))[:-1])
-    titles = [_joined(sorted(bin_, key=lambda name: (-own[name], name))) for bin_ in bins]
+    titles = _titles([sorted(bin_, key=lambda name: (-own[name], name)) for bin_ in bins])
     runs = [slice(at[0], at[-1] + 1) if at[-1] - at[0] == len(at) - 1 else at.copy() for at in rows]
     return list(zip(titles, runs, strict=True)), sum(len(bin_) for bin_ in bins if len(bin_) > 1)
 
@@ -357,15 +385,15 @@ def _with_problems(made: Sequence[Partition], problems: Sequence[Problem]) -> tu
         of_site.update({site: of_site.get(site, at) for site in one.sites})
         keys = one.frame.loc[one.frame["site"].isin(troubled), ["site", "part"]].drop_duplicates()
         of_series.update(dict.fromkeys(zip(keys["site"], keys["part"], strict=True), at))
-    told: dict[int, list[str]] = {}
+    told: dict[int, list[Problem]] = {}
     unplaced = []
     for problem in problems:
         home = of_series.get((problem.site, problem.part), of_site.get(problem.site, 0 if len(made) == 1 else None))
         if home is None:
             unplaced.append(problem)
         else:
-            told.setdefault(home, []).append(str(problem))
-    for at, lines in told.items():
-        placed[at] = msgspec.structs.replace(made[at], problems=tuple(lines))
+            told.setdefault(home, []).append(problem)
+    for at, its in told.items():
+        placed[at] = msgspec.structs.replace(made[at], problems=tell(its), bad_rows=bad_rows(its))
         placed[at].__dict__.update(made[at].__dict__)
     return placed, unplaced

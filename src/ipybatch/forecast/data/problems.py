@@ -1,6 +1,7 @@
 """Problems of a table's rows: each names its column, its row and its value.
 
     Invalid date format '31/13/2025' in row 4102
+    Negative quantity in 37 rows of site A: row 0 (-3), row 1 (-3), row 2 (-1) and 34 more
 
 Rows are counted as the user sees them: in a CSV file as a spreadsheet does, where the titles are row 1; in a frame by
 position from 0, what ``demand.iloc[row]`` takes.
@@ -8,6 +9,7 @@ position from 0, what ``demand.iloc[row]`` takes.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -19,7 +21,11 @@ from ipybatch.errors import InputError
 from ipybatch.forecast.data.columns import OURS
 from ipybatch.forecast.data.names import Keys
 
-TOLD = 5  # problems in one message
+TOLD = 5  # kinds of problems, or names, in one message
+_FIRST = 3  # rows of a kind
+LARGEST = 1e15  # above it numbers are not whole any more, and sums of many overflow
+_FAR, _FEW, _FEWEST = 1e6, 0.01, 10  # times the median, share of the rows, and rows for that to say something
+_VALUE = re.compile(r"""\s(?:'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|[-+(]?[^\w\s]?\d\S*)""")
 
 
 class Problem(msgspec.Struct, frozen=True):
@@ -45,21 +51,107 @@ class Problem(msgspec.Struct, frozen=True):
         return f"{self.reason} in row {self.row}"
 
 
+class BadRows(InputError):
+    """Rows of the table cannot be used: correct them, or drop them with ``repair={"drop_bad_rows"}``.
+
+    Attributes:
+        rows: All of them, as `frame_of` returns them.
+    """
+
+    def __init__(self, message: str, problems: Sequence[Problem]) -> None:
+        super().__init__(message)
+        self.rows = frame_of(problems)
+
+
 def refuse(problems: Sequence[Problem]) -> None:
     """Refuse a table with problems.
 
     Raises:
-        InputError: There are problems; names the first few, each with its row.
+        BadRows: There are problems; counts them all, and names the first few of each kind.
     """
     if problems:
-        msg = f"demand must have no row that cannot be used, got {tell(problems)}: correct or drop these rows"
-        raise InputError(msg)
+        msg = f"demand must have no row that cannot be used, got {tell(problems)}: correct these rows, or {HOW_TO_DROP}"
+        raise BadRows(msg, problems)
 
 
-def tell(problems: Sequence[Problem | str]) -> str:
-    """Return the first problems as one line."""
-    rest = f" and {len(problems) - TOLD:,} more" if len(problems) > TOLD else ""
-    return "; ".join(map(str, problems[:TOLD])) + rest
+HOW_TO_DROP = "drop them with repair={'drop_bad_rows'}"
+
+
+def tell(problems: Sequence[Problem]) -> str:
+    """Return all problems as one line: counted by kind and column, with the first rows of each.
+
+    Negative quantity in 37 rows of site A: row 0 (-3), row 1 (-3), row 2 (-1) and 34 more; Missing part in row 77
+    """
+    kinds: dict[tuple[str, str], list[Problem]] = {}
+    for problem in problems:
+        kinds.setdefault((_kind(problem), problem.column), []).append(problem)
+    told = [_tell_kind(kind, some) for (kind, _), some in list(kinds.items())[:TOLD]]
+    rest = sum(len(some) for some in list(kinds.values())[TOLD:])
+    return "; ".join([*told, *([f"and {rest:,} more of other kinds"] if rest else [])])
+
+
+def bad_rows(problems: Sequence[Problem]) -> int:
+    """Return how many rows have problems: a row may have several."""
+    return len({problem.row for problem in problems})
+
+
+def tell_bad_rows(problems: Sequence[Problem], *, is_dropping: bool) -> list[str]:
+    """Return a line on the rows that cannot be used: what was done, or what can be."""
+    if not problems:
+        return []
+    count = bad_rows(problems)
+    rows = "1 row" if count == 1 else f"{count:,} rows"
+    if is_dropping:
+        return [f"{rows} dropped: {tell(problems)}"]
+    has_returns = any(problem.reason.startswith("Negative") for problem in problems)
+    net = ", or net returns with repair={'net_returns'}" if has_returns else ""
+    return [f"{rows} cannot be used: {tell(problems)}: correct them, or {HOW_TO_DROP}{net}"]
+
+
+def tell_far_quantities(quantities: Any, row_of: Any) -> list[str]:
+    """Return a line on a few quantities that are a million times the others: a slip of a key, or another number.
+
+    Args:
+        quantities: Of the rows that can be used.
+        row_of: These rows as the user counts them.
+    """
+    is_sold = quantities > 0
+    sold, rows = quantities[is_sold], row_of[is_sold]
+    if len(sold) < _FEWEST:
+        return []
+    is_far = sold >= _FAR * np.median(sold)
+    if not is_far.any() or is_far.sum() > max(1, _FEW * len(sold)):
+        return []
+    far = sorted(zip(rows[is_far].tolist(), sold[is_far].tolist(), strict=True))
+    told = ", ".join(f"{quantity:,.10g} in row {row}" for row, quantity in far[:TOLD])
+    more = f" and {len(far) - TOLD:,} more" if len(far) > TOLD else ""
+    usual = sold[~is_far].max()
+    return [f"a million times the usual quantity: {told}{more}, where no other is above {usual:,.10g}: is it right?"]
+
+
+def frame_of(problems: Sequence[Problem]) -> pd.DataFrame:
+    """Return one row per problem: row, column, value, reason, site, part; in the order of the rows."""
+    fields = ("row", "column", "value", "reason", "site", "part")
+    return pd.DataFrame({field: [getattr(problem, field) for problem in problems] for field in fields})
+
+
+def _tell_kind(kind: str, problems: Sequence[Problem]) -> str:
+    if len(problems) == 1:
+        return str(problems[0])
+    sites = {problem.site for problem in problems}
+    of = f" of site {problems[0].site}" if len(sites) == 1 and None not in sites else ""
+    rows = [
+        f"row {problem.row}{f' ({shortened(problem.value)})' if problem.value.strip() else ''}"
+        for problem in problems[:_FIRST]
+    ]
+    more = len(problems) - _FIRST
+    last = f" and {more:,} more" if more > 0 else ""
+    return f"{kind} in {len(problems):,} rows{of}: {', '.join(rows)}{last}"
+
+
+def _kind(problem: Problem) -> str:
+    """Return a reason without its value: what is the same in all problems of a kind."""
+    return _VALUE.sub("", problem.reason, count=1)
 
 
 def find_problems(
@@ -81,26 +173,38 @@ def find_problems(
         wrong: For each of `OURS` whether its cell cannot be used.
         reason: Returns for a column and a position why its cell cannot be used; "" where its text tells.
     """
-    found = []
-    for at in np.flatnonzero(np.logical_or.reduce(list(wrong.values()))).tolist():
-        site, part = (keys[ours].at(at) for ours in ("site", "part"))
-        for ours in OURS:
-            if wrong[ours][at]:
-                value = raw[columns[ours]].iloc[at]
-                shown = "" if _is_missing(value) else str(value)
-                why = reason(ours, at) or _reason(ours, value, shown)
-                found.append(Problem(str(columns[ours]), int(row_of[at]), shown, why, site, part))
-    return found
+    found: list[Problem] = []
+    for ours in OURS:
+        name = str(columns[ours])
+        at = np.flatnonzero(wrong[ours])
+        for row, value in zip(at.tolist(), raw[columns[ours]].iloc[at].tolist(), strict=True):
+            shown = "" if _is_missing(value) else str(value)
+            why = reason(ours, row) or _reason(ours, value, shown)
+            found.append(Problem(name, int(row_of[row]), shown, why, keys["site"].at(row), keys["part"].at(row)))
+    return sorted(found, key=lambda problem: problem.row)  # stable: within a row, in the order of the columns
 
 
 def _reason(ours: str, value: Any, shown: str) -> str:
-    if not shown.strip():
+    if not shown.strip() or ours in ("site", "part"):
         return f"Missing {ours}"
-    short = shown if len(shown) <= 40 else f"{shown[:39]}…"
+    short = shortened(shown)
     if ours == "date":
         return f"Invalid date format {short!r}"
-    number = pd.to_numeric(pd.Series([value]), errors="coerce").iloc[0]
+    number = _number(value)
     return f"Negative {ours} {short}" if number < 0 and np.isfinite(number) else f"Invalid {ours} {short!r}"
+
+
+def _number(value: Any) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return float("nan")
+
+
+def shortened(value: Any) -> str:
+    """Return a cell's text, cut where it is long."""
+    shown = str(value)
+    return shown if len(shown) <= 40 else f"{shown[:39]}…"
 
 
 def _is_missing(value: Any) -> bool:

@@ -1,6 +1,6 @@
 """Table of a user's demand: its clean rows, and the problems of the others.
 
-    reading --> columns --> names, dates, numbers --> problems --> Table
+    reading --> columns --> names, dates, numbers --> problems --> repairs --> Table
 
 A row that cannot be used is left out of the frame and stands among the problems, by column, row and value.
 """
@@ -8,7 +8,7 @@ A row that cannot be used is left out of the frame and stands among the problems
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,11 +17,32 @@ import pandas as pd
 from ipybatch.errors import InputError
 from ipybatch.forecast.data.columns import OURS, choose_columns
 from ipybatch.forecast.data.dates import Dates, read_dates
+from ipybatch.forecast.data.duplicates import merge, near_duplicates, tell_duplicates
 from ipybatch.forecast.data.names import Keys, read_names
 from ipybatch.forecast.data.numbers import Numbers, look_around, read_numbers
 from ipybatch.forecast.data.periods import check_freq, far_days, infer_freq, span, told_gap, told_period
-from ipybatch.forecast.data.problems import TOLD, Problem, find_problems, refuse, tell
+from ipybatch.forecast.data.problems import (
+    LARGEST,
+    TOLD,
+    BadRows,
+    Problem,
+    find_problems,
+    refuse,
+    shortened,
+    tell,
+    tell_bad_rows,
+    tell_far_quantities,
+)
 from ipybatch.forecast.data.reading import Raw, read
+from ipybatch.forecast.data.repairs import (
+    DROP_BAD_ROWS,
+    MERGE,
+    NET_RETURNS,
+    Repair,
+    check_repair,
+    net_returns,
+    tell_returns,
+)
 from ipybatch.forecast.data.understanding import Understanding
 from ipybatch.forecast.settings import AUTO, Freq, Settings
 
@@ -36,6 +57,7 @@ class Table:
         frame: site, part (categories), date, quantity, then the user's other columns; one row per (site, part, date),
             sorted.
         problems: The problems of the rows that are left out, in the order of the rows.
+        dropped: Those of the rows that the user let drop.
         notes: The changes made to the rows that are kept.
         freq: "D", "W" or "M": how far apart the dates lie.
         columns: For each of site, part, date and quantity the user's name of the column.
@@ -47,6 +69,7 @@ class Table:
 
     frame: pd.DataFrame
     problems: tuple[Problem, ...]
+    dropped: tuple[Problem, ...]
     notes: tuple[str, ...]
     freq: Freq
     columns: dict[str, Any]
@@ -66,6 +89,7 @@ def read_table(
     decimal: str | None = None,
     thousands: str | None = None,
     date_format: str | None = None,
+    repair: Repair | None = None,
 ) -> Table:
     """Return a user's demand as a clean table.
 
@@ -78,19 +102,23 @@ def read_table(
         decimal: The decimal mark of the quantities, "." or ","; None finds it.
         thousands: What separates their thousands, "" for nothing; None finds it.
         date_format: How the dates are written, as for strftime; None finds it.
+        repair: Which of `REPAIRS` to make; default: none.
 
     Raises:
         Undecided: Several readings of the quantities or the dates fit; an argument decides.
-        InputError: The table cannot be read, a column is missing or may be several, or no row can be used.
+        BadRows: No row can be used.
+        InputError: The table cannot be read, a column is missing or may be several, or there is no such repair.
         MissingExtra: A package that reads the table is not installed.
     """
     check_freq(freq)
+    asked = check_repair(repair)
     if isinstance(demand, Table):
         return demand
     given = read(demand, encoding=encoding, sheet=sheet, columns=columns)
     raw = given.frame
     chosen = choose_columns(raw, columns)
     cells = _cells(given, chosen.names, _Style(decimal, thousands, date_format))
+    cells, repaired = _repaired(cells, asked)
     problems = find_problems(raw, cells.names, cells.keys, cells.row_of, cells.wrong, reason=cells.reason)
     problems = sorted([*given.problems, *problems], key=lambda problem: problem.row)
     used = np.flatnonzero(~cells.is_wrong)
@@ -99,9 +127,10 @@ def read_table(
         raise InputError(msg)
     if not len(used):
         msg = f"demand must have rows that can be used, got {len(raw):,} of which none can: {tell(problems)}"
-        raise InputError(msg)
+        raise BadRows(msg, problems)
     used, starts = _sorted(cells, used)
     frame = _frame(cells, used, starts)
+    is_dropping = DROP_BAD_ROWS in asked
     period = freq or infer_freq(frame["date"])
     start, end = span(frame["date"], period)
     understood = Understanding(
@@ -124,11 +153,15 @@ def read_table(
     )
     return Table(
         frame=frame,
-        problems=tuple(problems),
+        problems=() if is_dropping else tuple(problems),
+        dropped=tuple(problems) if is_dropping else (),
         notes=(
             *given.notes,
             *understood.notes,
             *_notes(cells, len(used) - len(starts)),
+            *repaired,
+            *tell_bad_rows(problems, is_dropping=is_dropping),
+            *tell_far_quantities(cells.quantities[used], cells.row_of[used]),
             *_lonely(cells, used[starts]),
         ),
         freq=period,
@@ -190,13 +223,22 @@ class _Cells:
         """Their days, as an array."""
         return self.dated.days.to_numpy()
 
+    @property
+    def quantities(self) -> Any:
+        """Their quantities, as an array."""
+        return self.numbers.values
+
     def reason(self, ours: str, at: int) -> str:
         """Return why a cell cannot be used; "" where nothing more is known than that."""
         if ours == "date" and self.is_far[at]:
             first, last = self.body
             return f"Date {self.dates[at].astype('datetime64[D]')} far from all others ({first} to {last})"
+        if ours != "quantity":
+            return ""
         value = self.raw[self.names[ours]].iloc[at]
-        return self.numbers.reasons.get(value, "") if ours == "quantity" and isinstance(value, str) else ""
+        if LARGEST < self.quantities[at] < np.inf:
+            return f"Quantity {shortened(value)} out of all reason (above {LARGEST:g})"
+        return self.numbers.reasons.get(value, "") if isinstance(value, str) else ""
 
     @property
     def body(self) -> tuple[Any, Any]:
@@ -238,9 +280,32 @@ def _cells(given: Raw, names: dict[str, Any], style: _Style) -> _Cells:
         "site": keys["site"].codes < 0,
         "part": keys["part"].codes < 0,
         "date": np.isnat(days) | is_far,
-        "quantity": ~(np.isfinite(numbers.values) & (numbers.values >= 0)),
+        "quantity": ~((numbers.values >= 0) & (numbers.values <= LARGEST)),
     }
     return _Cells(raw, names, keys, dated, numbers, is_far, raw.index.to_numpy() + given.first, wrong)
+
+
+def _repaired(cells: _Cells, asked: frozenset[str]) -> tuple[_Cells, list[str]]:
+    """Return the cells with names merged and returns netted, where that is asked for, and what was or may be done."""
+    told, merged = [], {}
+    for ours, keys in cells.keys.items():
+        groups = near_duplicates(keys)
+        merged[ours] = merge(keys, groups) if MERGE in asked else keys
+        told += tell_duplicates(keys, groups, ours, is_merged=MERGE in asked)
+    cells = replace(cells, keys=merged)
+    if NET_RETURNS not in asked:
+        return cells, told
+    is_known = ~np.logical_or.reduce([cells.wrong[ours] for ours in ("site", "part", "date")])
+    is_return = is_known & (cells.quantities < 0) & (cells.quantities >= -LARGEST)
+    rows = np.flatnonzero(is_known & (is_return | ~cells.wrong["quantity"]))
+    series = cells.keys["site"].codes * len(cells.keys["part"].names) + cells.keys["part"].codes
+    days = cells.dates[rows].astype("datetime64[D]").astype(np.int64)
+    netted = net_returns(series[rows], days, cells.quantities[rows])
+    told += tell_returns(is_return[rows], cells.quantities[rows], netted, cells.row_of[rows])
+    quantities = cells.quantities.copy()
+    quantities[rows] = netted.quantities
+    wrong = {**cells.wrong, "quantity": cells.wrong["quantity"] & ~is_return}
+    return replace(cells, numbers=replace(cells.numbers, values=quantities), wrong=wrong), told
 
 
 def _sorted(cells: _Cells, used: Any) -> tuple[Any, Any]:
@@ -269,8 +334,7 @@ def _notes(cells: _Cells, summed: int) -> list[str]:
     repeats = f"{summed:,} of {len(cells.raw):,} rows repeat a site, part and date: their quantities were summed"
     notes = [repeats] if summed else []
     for ours, keys in cells.keys.items():
-        if keys.stripped:
-            notes.append(f"{keys.stripped:,} {ours} names had blanks around them: these were taken away")
+        notes += keys.notes(ours)
     lost = [name for name in cells.others if name in OURS]
     return [*notes, *(f"the column {name!r} was left out: columns= names another one" for name in lost)]
 

@@ -42,7 +42,7 @@ OTHER_NAMES: Mapping[str, str] = {
 }
 _ANALYZED = (
     "by", "horizon", "max_rows", "max_partitions", "sites", "parts", "columns", "decimal", "thousands", "date_format",
-    "encoding", "sheet", "freq", "models", "workers",
+    "encoding", "sheet", "freq", "repair", "models", "workers",
 )  # fmt: skip
 
 
@@ -77,6 +77,7 @@ class Params(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     date_format: str | None = None
     encoding: str | None = None
     sheet: str | None = None
+    repair: list[Literal["drop_bad_rows", "merge_near_duplicates", "net_returns"]] = []
     workers: int | None = None
     on_failure: Literal["rollback", "stop", "continue"] = "rollback"
 
