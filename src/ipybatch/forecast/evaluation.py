@@ -39,7 +39,7 @@ from ipybatch.forecast.models.matrix import periods_of, series_of
 from ipybatch.forecast.scoring import CHOSEN, SUMS, Later, Score, measures, score, score_alone
 from ipybatch.forecast.session import Forecasting, ForecastSession
 from ipybatch.forecast.settings import AUTO, Freq, Settings
-from ipybatch.forecast.training import Prepared, prepare, runner_of
+from ipybatch.forecast.training import Borrowing, Prepared, prepare, runner_of
 from ipybatch.session.waiting import in_notebook
 
 _FEW_ROWS = 2_000  # up to there, of models of ours only, loading a process takes longer than all takes in a thread
@@ -355,6 +355,10 @@ class Evaluating(Forecasting):
     ) -> None:
         super().__init__(list(items), items[0].settings, runner, {"on_failure": "continue", "output": None})
         self.table, self.items, self.runner, self._names, self._others = table, items, runner, names, others
+        at: dict[str, list[AtOrigin]] = {}
+        for one in items:
+            at.setdefault(one.origin, []).append(one)
+        self._borrowing = {day: Borrowing(all_, all_[0].settings, runner, self._note) for day, all_ in at.items()}
         self.scores: dict[str, Score] = {}
         self.beside: dict[str, list[pd.DataFrame]] = {}
         self.lost: dict[str, str] = {}
@@ -364,7 +368,8 @@ class Evaluating(Forecasting):
         assert isinstance(part, AtOrigin)
         attempt.join(part.number)
         self._tell(part, "running")
-        made = await self._backend.run(score, (part.frame, part.later, part.settings, self._names))
+        settings = await self._borrowing[part.origin].settings_for(part)
+        made = await self._backend.run(score, (part.frame, part.later, settings, self._names))
         self.beside[part.name] = [sums for one in self._others if (sums := await self._beside(part, one)) is not None]
         self.scores[part.name] = made
         return {"rows": len(made.forecast), "series": len(made.series), "file": ""}

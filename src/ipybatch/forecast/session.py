@@ -36,7 +36,7 @@ from ipybatch.forecast.models.model_registry import described
 from ipybatch.forecast.models.model_selection import run_partition
 from ipybatch.forecast.output import Output, forget_outputs
 from ipybatch.forecast.settings import Settings
-from ipybatch.forecast.training import prepare, runner_of
+from ipybatch.forecast.training import Borrowing, prepare, runner_of
 from ipybatch.forecast.training_facts import TrainingFacts
 from ipybatch.session.arguments import Arguments
 from ipybatch.session.session import BatchSession
@@ -373,6 +373,7 @@ class Forecasting(RecordedForecast):
         self._partitions, self._settings, self._backend = partitions, settings, backend
         self._training = TrainingFacts(partitions, backend)
         self._has_sites = any(len(part.sites) != 1 for part in partitions)  # else a column of ones
+        self._borrowing = {"": Borrowing(partitions, settings, backend, self._note)}  # by origin, where it has some
 
     def bind(self, session: ForecastSession) -> None:
         """Publish the partitions' events in a session, and delete files that it no longer needs."""
@@ -398,6 +399,8 @@ class Forecasting(RecordedForecast):
         """Close the backend; write the output when the forecast is complete, else let none lie there as if it were."""
         is_written = False
         try:
+            for borrowing in self._borrowing.values():
+                await borrowing.close()
             await self._backend.close()
             counts = self.session.counts
             is_whole = counts.completed == counts.total
@@ -420,21 +423,21 @@ class Forecasting(RecordedForecast):
         if part.problems:
             raise BadRow(part.problems)
         train = self._train_by_file if isinstance(self._backend, Processes) else self._train_by_value
-        return await train(part)
+        return await train(part, await self._borrowing[""].settings_for(part))
 
-    async def _train_by_file(self, part: Partition) -> dict[str, Any]:
+    async def _train_by_file(self, part: Partition, settings: Settings) -> dict[str, Any]:
         """Train a partition in a process of this machine, which reads its rows and writes its forecasts itself."""
         path = self.files.path(part.name, part.digest)
         with self.files.rows(part.name) as rows:
             await asyncio.to_thread(lambda: worker.write_rows(part.frame, rows))
-            figures = await self._backend.run(worker.train, (rows, self._settings, path))
+            figures = await self._backend.run(worker.train, (rows, settings, path))
         return {**figures, "file": path.name}
 
-    async def _train_by_value(self, part: Partition) -> dict[str, Any]:
+    async def _train_by_value(self, part: Partition, settings: Settings) -> dict[str, Any]:
         """Train a partition wherever the backend does, which may be where these files are not."""
-        made = await self._backend.run(run_partition, (part.frame, self._settings))
+        made = await self._backend.run(run_partition, (part.frame, settings))
         file = await asyncio.to_thread(self.files.put, part.name, part.digest, made)
-        return {**worker.figures(made, self._settings.horizon), "file": file}
+        return {**worker.figures(made, settings.horizon), "file": file}
 
     def facts(self, *, is_over: bool) -> list[Fact]:
         """Return processes busy, memory of the largest, the slowest partition, and the time."""
@@ -450,6 +453,9 @@ class Forecasting(RecordedForecast):
     def _workers(self) -> int:
         most = getattr(self._backend, "workers", None) or len(self._partitions)
         return max(1, min(self.session.policy.limits.concurrency, most))
+
+    def _note(self, text: str) -> None:
+        self.session.note(text)
 
     async def _set_aside(self) -> None:
         if self.output is not None and (note := await asyncio.to_thread(self.output.set_aside)):
@@ -493,10 +499,13 @@ def _check_other(output: Path, demand: Any) -> Path:
 
 
 def _settings(settings: Settings) -> dict[str, Any]:
-    """Return the settings as JSON data; every partition runs again when they change."""
+    """Return the settings as JSON data; every partition runs again when they change.
+
+    What small partitions borrow is not among them: to correct one row would else train all partitions again.
+    """
     from pandas.util import hash_pandas_object
 
-    given = {field: getattr(settings, field) for field in settings.__struct_fields__}
+    given = {field: getattr(settings, field) for field in settings.__struct_fields__ if field != "prior"}
     known = ""
     if settings.known is not None:
         rows = hash_pandas_object(settings.known, index=False).to_numpy()

@@ -32,6 +32,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, eq=False):
         select: The loss that selects a model: "squared" error or the "pinball" loss at the median.
         origins: Number of times that the models are tried on the past, >= 1.
         seed: Random seed of the gradient boosting.
+        prior: What small partitions borrow from the whole table, a `Prior`; None for nothing.
 
     Raises:
         InputError: A value is outside its range, or there is no such model; the message names the field.
@@ -48,6 +49,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     select: Literal["squared", "pinball"] = "squared"
     origins: int = 2
     seed: int = 0
+    prior: Any = None
 
     def __post_init__(self) -> None:
         check_count("horizon", self.horizon, low=1)

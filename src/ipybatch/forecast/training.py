@@ -1,6 +1,6 @@
 """Training: what `forecast` and `evaluate` do alike between a table and its partitions' processes.
 
-    table --prepare--> partitions, settings --runner_of--> processes, in each of them `run_partition`
+    table --prepare--> partitions, settings --`Borrowing`, runner_of--> processes, in each of them `run_partition`
 
 `evaluate` prepares the table as it was known at each origin, so that what it measures is what `forecast` would have
 delivered there.
@@ -8,7 +8,8 @@ delivered there.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+import asyncio
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -19,10 +20,12 @@ from ipybatch.backends.process.backend import Processes
 from ipybatch.engine.data.policy import check_count
 from ipybatch.engine.data.spec import Backend
 from ipybatch.forecast.data.known import read_known
-from ipybatch.forecast.data.partitions import Cut, partition
+from ipybatch.forecast.data.partitions import Cut, Partition, partition
 from ipybatch.forecast.data.table import Table, settings_of
+from ipybatch.forecast.models.global_model import SMALL
 from ipybatch.forecast.models.matrix import series_of
 from ipybatch.forecast.models.model_registry import preload
+from ipybatch.forecast.models.prior import LEARNER, fit_prior, sample_of
 from ipybatch.forecast.settings import Settings
 
 
@@ -80,6 +83,55 @@ def prepare(
     ahead = read_known(known, table, keys, periods.dates, periods.ahead(horizon))
     notes = [*cut.notes, *ahead.notes]
     return Prepared(cut._replace(notes=notes), msgspec.structs.replace(made, known=ahead.frame))
+
+
+class Borrowing:
+    """What a table's small partitions borrow from it: trained once, when the first of them asks, in a process.
+
+    The largest partitions, which come first, ask for nothing and train meanwhile. Where it fails, partitions learn from
+    their own rows alone.
+
+    Args:
+        partitions: All of the table.
+        settings: The same for every partition.
+        backend: Where it is trained.
+        tell: Called with a line of text where it failed.
+    """
+
+    def __init__(
+        self, partitions: Sequence[Partition], settings: Settings, backend: Backend, tell: Callable[[str], None]
+    ) -> None:
+        self._partitions, self._settings, self._backend, self._tell = partitions, settings, backend, tell
+        self._training: asyncio.Task[Any] | None = None
+
+    async def settings_for(self, part: Partition) -> Settings:
+        """Return the settings of one partition: with what it borrows, if it is small and others are there."""
+        is_small = part.parts < SMALL and LEARNER in self._settings.models
+        if not is_small or len(self._partitions) < 2:
+            return self._settings
+        if self._training is None:
+            self._training = asyncio.create_task(self._train())
+        prior = await asyncio.shield(self._training)  # cancelled with the last partition, not with the first
+        return msgspec.structs.replace(self._settings, prior=prior)
+
+    async def close(self) -> None:
+        """End what is still being trained."""
+        if self._training is not None:
+            self._training.cancel()
+            await asyncio.wait([self._training])
+            self._training = None
+
+    async def _train(self) -> Any:
+        try:
+            sample = await asyncio.to_thread(self._sample)
+            return await self._backend.run(fit_prior, (sample, self._settings))
+        except Exception as error:  # whatever it is, no partition needs it
+            self._tell(f"small partitions learn from their own rows alone: {error}")
+            return None
+
+    def _sample(self) -> pd.DataFrame:
+        frames = (one.frame for one in self._partitions)
+        return sample_of(frames, [one.parts for one in self._partitions], seed=self._settings.seed)
 
 
 def runner_of(

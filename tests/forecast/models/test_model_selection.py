@@ -7,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ipybatch.errors import InputError
+from ipybatch.forecast.models.global_model import Prior
 from ipybatch.forecast.models.matrix import CLASSES, coverage, demand_classes, series_of
-from ipybatch.forecast.models.model_registry import candidates
+from ipybatch.forecast.models.model_registry import SeriesModel, candidates
 from ipybatch.forecast.models.model_selection import (
     choose,
     held,
@@ -20,6 +21,7 @@ from ipybatch.forecast.models.model_selection import (
     whole,
     widths_of,
 )
+from ipybatch.forecast.models.series_models import naive
 from ipybatch.forecast.settings import AUTO, Settings
 from ipybatch.simulators import demand
 from tests.forecast.retail import START, matrix, series, table
@@ -50,7 +52,7 @@ SMOOTH = np.random.default_rng(0).integers(4, 7, (20, 40)).astype(float)
 
 
 def test_the_model_that_was_clearly_better_at_every_origin_is_chosen():
-    names, reasons = chosen(SMOOTH, {"far": Constant(5.9), "near": Constant(5)})
+    names, reasons = chosen(SMOOTH, {"imapa": Constant(5.9), "near": Constant(5)})
     assert set(names) == {"near"}
     assert set(reasons) == {"least squared error at 2 origins, smooth demand"}
 
@@ -266,3 +268,45 @@ def test_one_row_is_enough():
 def test_settings_out_of_range_are_refused(wrong, told):
     with pytest.raises(InputError, match=told):
         Settings(**({"horizon": 3} | wrong))
+
+
+def test_where_no_default_keeps_the_total_the_model_with_the_least_error_replaces_it():
+    """Not the first of the list: naive is that, and errs most."""
+    values = np.random.default_rng(0).poisson(6, (200, 60)).astype(float)
+    wrong, right = Constant(1), Constant(6)
+    names, _ = chosen(
+        values, {"naive": SeriesModel(naive, 7), "gradient_boosting": wrong, "imapa": wrong, "own": right}
+    )
+    assert set(names) == {"own"}
+
+
+def test_a_table_that_grows_as_a_whole_leaves_no_model_out_for_it():
+    """All are far too low, for nobody could know: the default is no worse than the others, and stays."""
+    values = np.random.default_rng(0).poisson(6, (200, 60)).astype(float)
+    values[:, 50:] *= 3
+    names, _ = chosen(values, {"naive": Constant(6.05), "gradient_boosting": Constant(6)})
+    assert set(names) == {"gradient_boosting"}
+
+
+def test_what_may_be_chance_leaves_no_model_out():
+    """Three parts of which one sold much once."""
+    values = np.random.default_rng(2).poisson(1, (3, 60)).astype(float)
+    values[0, 55] = 60
+    names, _ = chosen(values, {"naive": Constant(2), "gradient_boosting": Constant(1)})
+    assert set(names) == {"gradient_boosting"}
+
+
+def test_a_series_by_itself_is_too_few_to_replace_the_default():
+    """Better at both origins, by luck as well as not: one is not sure, sixty that agree are."""
+    values = np.random.default_rng(3).poisson(5, (60, 60)).astype(float)
+    values[::2] += 3
+    models = {"imapa": Constant(6.5), "other": Constant(6.45)}
+    assert set(chosen(values, models)[0]) == {"imapa"}
+
+
+def test_what_is_borrowed_says_with_which_model_a_small_partition_begins():
+    past = series(SMOOTH)
+    models = {"gradient_boosting": Constant(4.9), "imapa": Constant(5.0)}
+    trials = try_models(past, models, 5, 2)
+    choice = choose(past, trials, tuple(models), "squared", Prior({}, "imapa"))
+    assert {choice.names[number] for number in choice.best} == {"imapa"}

@@ -6,7 +6,8 @@ total (`balance`): the least scaled error lies well below the mean, which a few 
 level is SES, which errs the other way where demand is rare: together they about keep the total, and the few parts that
 sell most, where SES is hard to beat, do not pay for the many that sell seldom.
 
-    forecast = level (the mean of gradient boosting and SES) x seasonality (days of the week, columns known ahead)
+    level    = geometric mean of gradient boosting and SES
+    forecast = level x seasonality (days of the week, columns known ahead)
 
 A user's own regressor stands alone, without SES.
 
@@ -20,16 +21,19 @@ the part that sells ten a year and the part that sells ten thousand. No feature 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from ipybatch.forecast.models.matrix import BLOCK, Matrix, Series, by_block
 from ipybatch.forecast.models.series_models import Seasonality, ses
 
 _UNDER = 0.8  # of the quantile that keeps the total; see tests/benchmarks/accuracy.py for how it was chosen
+SMALL = 2_000  # series; a partition of as many learns at least as well from its own rows
+_LEAST = 1 / 16  # of the level of SES
 _MOST_ROWS = 60_000  # a sample above that, for speed
 _SHORTEST = 6  # periods before the first origin
 _LARGEST = 8.0  # steps; one enormous order must not weigh more
@@ -39,6 +43,18 @@ _WINDOWS = (1, 4, 8)
 _TINY = 1e-9
 
 
+class Prior(msgspec.Struct, frozen=True, eq=False):
+    """What small partitions borrow from the table, see `prior`.
+
+    Attributes:
+        regressors: The default regressor, fitted, for each number of periods that it saw.
+        default: The model that small partitions begin with; None where each finds it by itself.
+    """
+
+    regressors: Mapping[int, Any]
+    default: str | None = None
+
+
 class GlobalModel:
     """A regressor over all series.
 
@@ -46,23 +62,29 @@ class GlobalModel:
         regressor: Any of scikit-learn; default: histogram gradient boosting.
         known: The columns that are known ahead, see `Settings.known`.
         seed: Of the sample and the boosting.
+        prior: What a small partition borrows from the table instead of learning from its own rows.
     """
 
-    def __init__(self, regressor: Any = None, *, known: Any = None, seed: int = 0) -> None:
+    def __init__(self, regressor: Any = None, *, known: Any = None, seed: int = 0, prior: Prior | None = None) -> None:
         self._regressor = regressor
         self._seasonality = Seasonality(known)
         self._seed = seed
-        self._fitted: Any = None
+        self._prior = prior
+        self.fitted: Any = None
 
     def fit(self, past: Series, horizon: int) -> None:
         """Learn from every origin of the past after which a horizon is known."""
         length = past.values.shape[1]
+        self._seasonality.fit(past)
+        if self._regressor is None and self._prior is not None and len(past.values) < SMALL:
+            self.fitted = self._prior.regressors.get(length)
+            if self.fitted is not None:
+                return
         span = max(1, min(horizon, length // 3))
         first, last = max(_SHORTEST, length // 4), length - span
         wanted = int(np.clip(2 * _MOST_ROWS // max(len(past.values), 1), 4, 24))
         cuts = sorted(set(np.linspace(first, last, wanted).astype(int).tolist())) if last >= first else []
-        self._fitted = None
-        self._seasonality.fit(past)
+        self.fitted = None
         if not cuts:
             return
         rng = np.random.default_rng(self._seed)
@@ -78,18 +100,18 @@ class GlobalModel:
             chosen = rng.choice(len(rows), _MOST_ROWS, replace=False)
             rows, target = rows[chosen], target[chosen]
         if len(rows) > 1:
-            self._fitted = self._make(balance(target)).fit(rows, target)
+            self.fitted = self._make(balance(target)).fit(rows, target)
 
     def predict(self, past: Series, horizon: int) -> Matrix:
         """Return level times seasonality; the mean of the past where there was too little to learn from."""
         level = past.values.mean(axis=1)
         sold = np.flatnonzero(level)
-        if self._fitted is not None and len(sold):
+        if self.fitted is not None and len(sold):
             seen, scale = features(past, [past.values.shape[1]], sold)
             # at most what a series ever sold: a tree cannot say more than it saw, but a user's linear model can
-            learnt = np.clip(self._fitted.predict(seen[0]), 0.0, _LARGEST) * scale[0]
+            learnt = np.clip(self.fitted.predict(seen[0]), 0.0, _LARGEST) * scale[0]
             learnt = np.minimum(learnt, by_block(lambda some: some.max(axis=1), past.values)[sold])
-            level[sold] = learnt if self._regressor is not None else (learnt + ses(past.values, 1, 1)[sold, 0]) / 2
+            level[sold] = learnt if self._regressor is not None else joined(learnt, ses(past.values, 1, 1)[sold, 0])
         made: Matrix = level[:, None] * self._seasonality.ahead(past, horizon)
         return made
 
@@ -116,6 +138,11 @@ class GlobalModel:
 def balance(target: Any) -> float:
     """Return the quantile to learn: under the share of what came that is at most its mean."""
     return float(np.clip(_UNDER * (target <= target.mean()).mean(), 0.5, 0.95))
+
+
+def joined(learnt: Any, smoothed: Any) -> Any:
+    """Return the geometric mean of both; what is learnt to sell next to nothing still sells a share of its level."""
+    return np.sqrt(np.maximum(learnt, _LEAST * smoothed) * smoothed)
 
 
 def features(series: Series, cuts: Sequence[int], rows: Any = slice(None)) -> tuple[Any, Any]:

@@ -197,7 +197,7 @@ def _called(model: Any, settings: Settings) -> Mapping[str, Model]:
         return _adapted(model, settings.freq) or regressor
     if model in MODELS:
         return {model: SeriesModel(MODELS[model], settings.season)}
-    return {model: GlobalModel(known=settings.known, seed=settings.seed)}
+    return {model: GlobalModel(known=settings.known, seed=settings.seed, prior=settings.prior)}
 
 
 def _is_regressor(model: Any) -> bool:

@@ -35,7 +35,7 @@ import msgspec
 import numpy as np
 import pandas as pd
 
-from ipybatch.forecast.models.global_model import scales
+from ipybatch.forecast.models.global_model import SMALL, Prior, scales
 from ipybatch.forecast.models.matrix import (
     CLASSES,
     Matrix,
@@ -50,9 +50,11 @@ from ipybatch.forecast.models.model_registry import Model, SeriesModel, candidat
 from ipybatch.forecast.settings import Settings
 
 _PRIOR = 100.0  # how many values of its own a series needs to count as much as its class
-_WORST_BIAS = 0.3
+_WORST_BIAS = 0.5
+_CHANCE = 2.0  # standard errors of a total by which a model may miss it
+_SURE = 1.0  # standard errors of its gain that a model needs to replace the default
 _MARGIN = 0.98  # of the default's error: what is as good as equal does not replace it
-_DEFAULTS = ("gradient_boosting", "imapa")
+DEFAULTS = ("gradient_boosting", "imapa")
 _SHORTEST = 4  # periods of history below which no model is tried
 _FEWEST = 60  # values that came after forecasts of one size
 _SIZES = 8  # of forecasts, at most, in a class
@@ -106,7 +108,8 @@ class Tried:
     def forecast(self, names: Sequence[str] | None = None) -> pd.DataFrame:
         """Return the forecast that `run_partition` describes, by the choice among the models named; None for all."""
         series, settings = self._series, self._settings
-        choice = choose(series, self._trials, self.names if names is None else tuple(names), settings.select)
+        wanted = self.names if names is None else tuple(names)
+        choice = choose(series, self._trials, wanted, settings.select, settings.prior)
         forecast = np.zeros((len(series.keys), settings.horizon))
         for number, name in enumerate(choice.names):
             rows = np.flatnonzero(choice.best == number)
@@ -217,19 +220,23 @@ def try_models(series: Series, models: Mapping[str, Model], horizon: int, origin
     return trials
 
 
-def choose(series: Series, trials: Sequence[Trial], names: Sequence[str], select: str) -> Choice:
+def choose(
+    series: Series, trials: Sequence[Trial], names: Sequence[str], select: str, prior: Prior | None = None
+) -> Choice:
     """Return the model of each series: the default where the past does not favour another."""
     classes = demand_classes(series.values)
-    default = default_of(names, names)
+    default = default_of(np.ones(len(names), dtype=bool), np.arange(len(names)), names)
     best = np.full(len(classes), default)
     if not trials or len(names) == 1:
         why = "the only model" if len(names) == 1 else f"{series.values.shape[1]} periods are too few to choose by"
         return Choice(tuple(names), best, classes, np.zeros_like(best), (why,))
-    actual, off = _off(trials, names, slice(None))
-    fair = off <= max(_WORST_BIAS * actual, off.min())
-    default = default_of([name for name, is_fair in zip(names, fair, strict=True) if is_fair], names)
-    best = np.full(len(classes), default)
     errors = _errors(trials, names, select)
+    borrowed = prior.default if prior is not None and len(classes) < SMALL else None
+    if borrowed is not None and borrowed in names:
+        default = list(names).index(borrowed)
+    else:
+        default = default_of(_fair(trials, names, slice(None)), errors.mean(axis=(1, 2)), names)
+    best = np.full(len(classes), default)
     for number in range(len(CLASSES)):
         rows = np.flatnonzero(classes == number)
         if len(rows):
@@ -242,9 +249,20 @@ def choose(series: Series, trials: Sequence[Trial], names: Sequence[str], select
     return Choice(tuple(names), best, classes, classes + len(CLASSES) * (best != default), tuple(reasons))
 
 
-def default_of(fair: Sequence[str], names: Sequence[str]) -> int:
-    """Return the default's number among ``names``: the first of `_DEFAULTS` that is fair, or the first fair model."""
-    return list(names).index(next((name for name in _DEFAULTS if name in fair), fair[0]))
+def common_default(trials: Sequence[Trial], names: Sequence[str], select: str) -> str | None:
+    """Return the model that many small partitions begin with; None where none of these about keeps the total."""
+    if not trials:
+        return None
+    fair = _fair(trials, names, slice(None), least=0.0)
+    return names[default_of(fair, _errors(trials, names, select).mean(axis=(1, 2)), names)] if fair.any() else None
+
+
+def default_of(fair: Any, errors: Any, names: Sequence[str]) -> int:
+    """Return the default's number: the first of `DEFAULTS` that is fair, or the fair model with the least error."""
+    for name in DEFAULTS:
+        if name in names and fair[list(names).index(name)]:
+            return list(names).index(name)
+    return int(np.where(fair, errors, np.inf).argmin())
 
 
 @dataclass(frozen=True, slots=True)
@@ -359,18 +377,27 @@ def _errors(trials: Sequence[Trial], names: Sequence[str], select: str) -> Any:
 def _allowed(trials: Sequence[Trial], names: Sequence[str], errors: Any, rows: Any, default: int) -> Any:
     """Return the default's number, first, and those of the models that beat it at every origin and are not far off."""
     typical = errors.mean(axis=2)
-    actual, off = _off(trials, names, rows)
-    fair = off <= max(_WORST_BIAS * actual, off[default])
+    gain = errors[default].mean(axis=0) - errors.mean(axis=1)
+    sure = gain.mean(axis=1) > _SURE * gain.std(axis=1) / math.sqrt(len(rows))
     better = (typical < _MARGIN * typical[default]).all(axis=1)
-    found = np.flatnonzero(better & fair)
+    found = np.flatnonzero(better & sure & _fair(trials, names, rows))
     return np.concatenate([[default], found[found != default]])
 
 
-def _off(trials: Sequence[Trial], names: Sequence[str], rows: Any) -> tuple[float, Any]:
-    """Return what these series sold after the origins, and how far each model was from that in sum."""
+def _fair(trials: Sequence[Trial], names: Sequence[str], rows: Any, least: float | None = None) -> Any:
+    """Return whether each model about keeps the total of these series.
+
+    Args:
+        least: How far off any may be; default: as far as the one that is least so, which a table that grows or shrinks
+            as a whole decides for all of them.
+    """
     actual = sum(float(trial.actual[rows].sum()) for trial in trials)
-    said = [sum(float(trial.forecasts[name][rows].sum()) for trial in trials) for name in names]
-    return actual, np.abs(np.array(said) - actual)
+    own = np.array(
+        [sum((trial.forecasts[name][rows] - trial.actual[rows]).sum(axis=1) for trial in trials) for name in names]
+    )
+    off, chance = np.abs(own.sum(axis=1)), np.sqrt((own**2).sum(axis=1))
+    least = off.min() if least is None else least
+    return off <= np.maximum(least + _WORST_BIAS * actual, _CHANCE * chance)
 
 
 def _shrunk(errors: Any, trials: Sequence[Trial]) -> Any:
