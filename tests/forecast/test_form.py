@@ -14,6 +14,7 @@ from sklearn.linear_model import Ridge
 from ipybatch.backends import Threads
 from ipybatch.forecast import analyze
 from ipybatch.simulators import demand
+from tests.forecast.data.spreadsheet import xlsx
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
@@ -139,11 +140,20 @@ def test_a_table_comes_by_its_path(form, tmp_path, untimed):
     assert (made.status.value, made.analysis.rows) == ("", 120)
 
 
-def test_a_table_is_uploaded(form, untimed):
+def csv_of(frame):
+    return frame.to_csv(index=False).encode()
+
+
+def sheet_of(frame):
+    return xlsx({"Data": [list(frame.columns), *(list(row) for row in frame.itertuples(index=False))]})
+
+
+@pytest.mark.parametrize("write", [csv_of, sheet_of, lambda frame: frame.to_parquet()])
+def test_a_table_is_uploaded(form, untimed, write):
     """Again and again: it can be analyzed, and then run. It takes the place of a path."""
     made = form()
     made._demand, made.path.value = None, "no such file.csv"
-    content = demand(120, 2, parts=20).to_csv(index=False).encode()
+    content = write(demand(120, 2, parts=20))
     made.upload.value = (
         {
             "name": "mine.csv",

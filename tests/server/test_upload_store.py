@@ -74,7 +74,6 @@ WRONG = [
     (b"PK\x03\x04 and so on", "csv", "seems to be xlsx"),
     (b"site,part\n1,2\n", "parquet", "seems to be csv"),
     (b"PAR1 and so on", "parquet", "can be read"),
-    ("a,b\n1,Łódź\n".encode("cp1250"), "csv", "UTF-8"),
     (gzip.compress(b"a,b\n1,2\n")[:-9], "csv", "can be read"),
     (b"a\0b,c\n1,2\n", "csv", "no text has"),
     (b"a," * 5000 + b"b\n", "csv", "2,000 columns"),
@@ -114,7 +113,7 @@ def test_a_spreadsheet_is_kept_as_it_is(beside):
 def test_a_spreadsheet_of_two_tables_is_kept_and_asks(beside):
     kept = keep(xlsx({"May": SHEET, "June": SHEET}), "xlsx")
     assert (kept.rows, kept.columns, kept.analysis) == (0, [], None)
-    assert "sheet must say which sheet of 'the file'" in kept.note
+    assert "got 'the file', which may be 'May' (sheet='May') or 'June' (sheet='June')" in kept.note
 
 
 @pytest.mark.parametrize(
@@ -128,6 +127,12 @@ def test_what_a_file_unpacks_to_is_bounded(beside, monkeypatch, data, kind):
         upload_store.describe(draft.path, kind)
     draft.drop()
     assert list(beside.iterdir()) == []
+
+
+def test_text_of_an_unknown_encoding_is_kept_and_asks(beside):
+    kept = keep("a,b\n1,Łódź\n".encode("cp1250"), "csv")
+    assert (kept.rows, kept.columns) == (0, [])
+    assert "'Łódź' (encoding='cp1250')" in kept.note
 
 
 def test_packed_text_is_kept_unpacked(beside):

@@ -219,7 +219,8 @@ def analyze(
     """Analyze a demand table before it is forecast: its contents, its partitions, their time here, whether they pay.
 
     Args:
-        demand: A DataFrame, or the path of a .csv or .parquet file: site, part, date, quantity.
+        demand: Site, part, date, quantity: a frame of pandas, polars or pyarrow; the path, folder, pattern or URL of
+            text files, spreadsheets or .parquet files; or an open file.
         by: As for `forecast`.
         horizon: Periods ahead, >= 1.
         max_rows: Rows of a partition with ``by="size"``, >= 1.

@@ -43,6 +43,7 @@ _ANALYZED = (
     "workers",
     "max_partitions",
 )  # arguments that `analyze` takes too
+_ACCEPTED = ".csv,.tsv,.txt,.gz,.xlsx,.xls,.ods,.parquet"
 _LARGEST_MB = 200  # through the browser's memory; what is larger goes to a file
 _LONGEST = 1000
 # Of several pages that show the kernel, the visible one saves the file.
@@ -96,7 +97,7 @@ class ForecastForm(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets has no 
         """Make the form.
 
         Args:
-            demand: A DataFrame or a path; None to upload a file, or to type its path.
+            demand: As for `ipybatch.forecast.forecast`; None to upload a file, or to type its path.
             arguments: As for `ipybatch.forecast.forecast`: ``name=``, ``columns=``, ``timeout_s=``, ...
         """
         self.session: Any = None
@@ -125,8 +126,10 @@ class ForecastForm(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets has no 
             self._thread.join(timeout_s)
 
     def _make_fields(self) -> None:
-        self.upload = ipywidgets.FileUpload(accept=".csv", multiple=False, description="Upload CSV")
-        self.path = _field(ipywidgets.Text, "Table", placeholder="path of a .csv or .parquet file", width="420px")
+        self.upload = ipywidgets.FileUpload(accept=_ACCEPTED, multiple=False, description="Upload")
+        self.path = _field(
+            ipywidgets.Text, "Table", placeholder="path of a file, or of a folder of them", width="420px"
+        )
         self.columns = {
             ours: _field(ipywidgets.Dropdown, ours.capitalize(), options=[], width=width, label=label)
             for ours, label, width in (

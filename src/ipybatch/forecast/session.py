@@ -183,7 +183,8 @@ def forecast(
     """Return a session that forecasts every series of a demand table; it is not started yet.
 
     Args:
-        demand: A DataFrame, or the path of a .csv or .parquet file: site, part, date, quantity.
+        demand: Site, part, date, quantity: a frame of pandas, polars or pyarrow; the path, folder, pattern or URL of
+            text files, spreadsheets or .parquet files; or an open file.
         horizon: Periods ahead, >= 1.
         by: What a partition is: "site", "size" (``max_rows`` rows), a column's value, a label returned by a function of
             the frame, or None for one job.

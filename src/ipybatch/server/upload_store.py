@@ -367,12 +367,13 @@ def _check_titles(path: Path) -> None:
 def _measure(path: Path) -> tuple[int, list[str]]:
     """Return the rows and columns of a table of text or of a spreadsheet."""
     from ipybatch.forecast.data.reading import read
+    from ipybatch.forecast.data.understanding import Undecided
 
     try:
         frame = read(path).frame
+    except Undecided:  # a sheet or an encoding, which the parameters of a submission say
+        return 0, []
     except InputError as error:
-        if str(error).startswith("sheet "):  # which of several is the table, the parameters of a submission say
-            return 0, []
         msg = str(error).replace(str(path), "the file").replace("demand must", "the table must", 1)
         raise InputError(msg) from None
     if len(frame.columns) > MOST_COLUMNS:

@@ -329,7 +329,7 @@ def test_a_sheet_is_found_by_its_titles_or_asked_for():
     assert table.frame["part"].tolist() == [7, 8]
     assert "the sheet 'Data' was read, of 2 that have rows: sheet= names another" in table.notes
     two = xlsx({"July": rows, "August": [rows[0], ["Ambon", 7.0, day, 1]]})
-    with pytest.raises(InputError, match=r"there are 'July', 'August', several of which .* e.g. sheet='July'"):
+    with pytest.raises(InputError, match=r"may be 'July' \(sheet='July'\) or 'August' \(sheet='August'\): say which"):
         read_table(two)
     assert read_table(two, sheet="August").frame["site"].tolist() == ["Ambon"]
     with pytest.raises(InputError, match=r"sheet must be one of 'July', 'August' of 'the file', got 'May'"):

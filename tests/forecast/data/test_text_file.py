@@ -67,7 +67,7 @@ def test_another_encoding_is_asked_for_or_said(encoding, sites):
         told = read_text(data, "a.csv").notes[0]
     except InputError as error:
         told = str(error)
-        assert "say which it is, e.g. encoding=" in told
+        assert f"(encoding={encoding!r})" in told
     assert max(sites, key=lambda site: len(site.encode(encoding))).replace("-", " ").split()[-1] in told
     given = read_text(data, "a.csv", encoding)
     assert sorted(set(given.cells[0][1:])) == sorted(sites)

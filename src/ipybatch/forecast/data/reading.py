@@ -112,6 +112,7 @@ def read(
         columns: The columns that the user names, by which the row of titles and the sheet are found too.
 
     Raises:
+        Undecided: Its encoding, or the sheet that is the table, may be several.
         InputError: It is no table, or cannot be read.
         MissingExtra: A package that reads it is not installed.
     """

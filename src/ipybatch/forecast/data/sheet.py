@@ -16,6 +16,7 @@ import pandas as pd
 from ipybatch.errors import InputError, MissingExtra
 from ipybatch.forecast.data.columns import OURS
 from ipybatch.forecast.data.grid import known_titles
+from ipybatch.forecast.data.understanding import Answer, Undecided
 
 _LOOKED_AT = 30  # rows of a sheet in which its titles are looked for
 
@@ -32,7 +33,8 @@ def read_sheet(
         named: Columns that the user names.
 
     Raises:
-        InputError: It is broken or locked, it has no such sheet, or several that could be the table.
+        Undecided: Several sheets could be the table.
+        InputError: It is broken or locked, or has no such sheet, or no rows.
         MissingExtra: python-calamine is not installed.
     """
     try:
@@ -68,12 +70,8 @@ def _chosen(rows: dict[str, list[list[Any]]], name: str, named: Collection[Any])
     whole = [title for title in filled if _known(rows[title], named) >= len(OURS)]
     if len(filled) == 1 or len(whole) == 1:
         return (whole or filled)[0]
-    why = "several of which have the columns" if whole else "none of which has a site, part, date and quantity by name"
-    msg = (
-        f"sheet must say which sheet of {name!r} is the table, as there are {_listed(whole or filled)}, {why}:"
-        f" e.g. sheet={(whole or filled)[0]!r}"
-    )
-    raise InputError(msg)
+    answers = [Answer("sheet", title, repr(title)) for title in whole or filled]
+    raise Undecided("", name, answers, what="one sheet that is the table")
 
 
 def _known(cells: list[list[Any]], named: Collection[Any]) -> int:

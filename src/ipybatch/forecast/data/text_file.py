@@ -26,6 +26,7 @@ from itertools import pairwise
 import pandas as pd
 
 from ipybatch.errors import InputError
+from ipybatch.forecast.data.understanding import Answer, Undecided
 
 SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "|"}
 _MARKS = (  # the longest first: UTF-32 begins as UTF-16 does
@@ -77,7 +78,8 @@ def read_text(data: bytes, name: str, encoding: str | None = None) -> TextGrid:
         encoding: Python's name of its encoding; None finds it.
 
     Raises:
-        InputError: The encoding is not known or not sure, or the cells cannot be told apart.
+        Undecided: Its words may be of several encodings.
+        InputError: The encoding is not known, or the cells cannot be told apart.
     """
     encoding, notes = _checked(data, name, encoding) if encoding else _found(data, name)
     text = data if encoding == "utf-8" else data.decode(encoding).encode("utf-8", "surrogatepass")
@@ -135,13 +137,11 @@ def _found(data: bytes, name: str) -> tuple[str, tuple[str, ...]]:
     if len(readings) == 1:
         ((encoding, example),) = readings
         return encoding, (f"{name} was read as {encoding} text, such as {example!r}: encoding= names another",)
-    shown = ", ".join(f"{text!r} if {encoding}" for encoding, text in readings)
-    example = readings[0][0] if readings else "cp1252"
-    msg = (
-        f"demand must be text of a known encoding, got {name!r}, which is not UTF-8, and has {shown or 'other bytes'}:"
-        f" say which it is, e.g. encoding={example!r}"
-    )
-    raise InputError(msg)
+    if not readings:
+        msg = f"demand must be text of a known encoding, got {name!r}, which is not UTF-8: say encoding="
+        raise InputError(msg)
+    answers = [Answer("encoding", encoding, repr(text)) for encoding, text in readings]
+    raise Undecided("", name, answers, what="text of a known encoding")
 
 
 def _marked(data: bytes, name: str, encoding: str) -> tuple[str, tuple[str, ...]]:

@@ -38,15 +38,16 @@ class Undecided(InputError):
     """Two readings fit a column, and nothing tells which is meant: an argument of the call does.
 
     Attributes:
-        column: The user's name of the column.
-        example: A cell that differs by it.
+        column: The user's name of the column; "" where it is the file that is asked about.
+        example: A cell that differs by it, or the file's name.
         answers: Each argument that would decide.
     """
 
     def __init__(self, column: str, example: str, answers: Iterable[Answer], *, what: str) -> None:
         self.column, self.example, self.answers = column, example, tuple(answers)
         each = " or ".join(map(str, self.answers))
-        super().__init__(f"demand must have {what} in {column!r}, got {example!r}, which may be {each}: say which")
+        where = f" in {column!r}" if column else ""
+        super().__init__(f"demand must have {what}{where}, got {example!r}, which may be {each}: say which")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
