@@ -198,6 +198,11 @@ def test_decimals_are_numbers():
     assert read_table(made).frame["quantity"].tolist() == [1.0, 2.0]
 
 
+def test_cells_that_are_lists_are_read_as_they_are_shown():
+    frame = pd.DataFrame({"site": [["a"], ["b"]], "part": "p", "date": "2025-07-01", "y": 1, "tags": [["x"], ["y"]]})
+    assert read_table(frame).frame["site"].tolist() == ["['a']", "['b']"]
+
+
 def test_titles_of_several_levels_are_joined():
     frame = pd.DataFrame([["a", "p", "2025-07-01", 3]])
     frame.columns = pd.MultiIndex.from_tuples([("site", ""), ("part", ""), ("date", ""), ("quantity", "sum")])

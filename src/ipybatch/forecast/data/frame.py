@@ -7,6 +7,7 @@ Frames of other packages come over Arrow's own interface, which all of them have
 from __future__ import annotations
 
 import os
+from collections.abc import Hashable
 from typing import Any
 
 import pandas as pd
@@ -21,6 +22,7 @@ _COLLECT = (
     "toPandas",
     "to_dataframe",
 )  # polars, dask, pyarrow, Spark, ...
+_LOOKED_AT = 1000  # cells of a column, for what cannot be a name
 
 
 def frame_of(demand: Any) -> pd.DataFrame | None:
@@ -73,6 +75,10 @@ def plain(frame: pd.DataFrame) -> pd.DataFrame:
         if isinstance(kind, pd.ArrowDtype):
             column = arrow().Table.from_pandas(frame.iloc[:, [at]], preserve_index=False)
             frame.isetitem(at, of_arrow(column).iloc[:, 0].array)
+        elif pd.api.types.is_object_dtype(kind) and any(
+            not isinstance(value, Hashable) for value in frame.iloc[:_LOOKED_AT, at]
+        ):
+            frame.isetitem(at, frame.iloc[:, at].astype(str).array)  # lists and the like: as they are shown
         elif isinstance(kind, pd.CategoricalDtype) and not pd.api.types.is_string_dtype(kind.categories.dtype):
             frame.isetitem(at, frame.iloc[:, at].astype(object).infer_objects().array)
     return frame
