@@ -183,3 +183,12 @@ def test_known_titles_are_those_that_are_looked_for():
     assert grid.known_titles(["Lokasi", "SKU", "Tanggal", "Jumlah", "note"]) == 4
     assert grid.known_titles(["colour", "price"], ["colour"]) == 1
     assert grid.known_titles([]) == 0
+
+
+def test_names_that_stand_in_the_first_row_of_a_group_alone_are_told():
+    """As in a pivot table; each row that lacks its name is a problem, and what helps is said."""
+    lines = [line if at % 8 == 0 else line[1:] for at, line in enumerate(LINES)]
+    table = read(HEAD + "\n".join(lines) + "\n")
+    assert len(table.problems) == 28
+    assert "28 of 32 cells of 'site' are empty below one that is filled" in "\n".join(table.notes)
+    assert "demand['site'].ffill()" in "\n".join(table.notes)

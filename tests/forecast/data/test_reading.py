@@ -246,7 +246,33 @@ class Broken:
         raise RuntimeError("no connection")
 
 
+class Spark:
+    """A frame of a package whose rows are collected as a list."""
+
+    def collect(self):
+        return [("a", "p", "2025-07-01", 1)]
+
+    def toPandas(self):  # noqa: N802  # as it is called there
+        return demand(50)
+
+
+def test_a_frame_that_collects_rows_is_read():
+    assert len(read_table(Spark()).frame) == 50
+
+
+def test_text_that_was_opened_with_another_encoding_is_told(tmp_path):
+    (tmp_path / "a.csv").write_bytes(CSV.replace(b"Kendari", "Köln".encode("cp1252")))
+    with (
+        (tmp_path / "a.csv").open(encoding="utf-8") as file,
+        pytest.raises(InputError, match='open it as bytes, with "rb"'),
+    ):
+        read_table(file)
+    with (tmp_path / "a.csv").open("rb") as file:
+        assert "Köln" in read_table(file).frame["site"].tolist()
+
+
 NO_TABLES = {
+    "no path": ("", "got an empty path"),
     "number": (5, "demand must be a DataFrame of pandas, polars or pyarrow, the path.* got int"),
     "none": (None, "got NoneType"),
     "class": (pd.DataFrame, "got type"),

@@ -119,3 +119,21 @@ def test_a_decimal_comma_in_every_row_is_no_separator():
 def test_a_table_as_wide_as_no_table_is_refused():
     with pytest.raises(InputError, match="at most 20,000 columns, got 30,001 in row"):
         read_text(("a,b\n" * 70_000 + "1" + ",1" * 30_000 + "\n").encode(), "a.csv")
+
+
+def test_a_quotation_mark_does_not_swallow_rows():
+    """It opens in one row, and the next one is far below: what lies between would be one part's name."""
+    lines = text_of("A", "B").splitlines()
+    lines[4], lines[20] = lines[4].replace("P1", '"P1'), lines[20].replace("P1", 'P1"')
+    with pytest.raises(InputError, match="one that opens in row 5 holds 16 more rows"):
+        read_text("\n".join(lines).encode(), "a.csv")
+
+
+def test_a_cell_of_many_lines_is_no_mistake():
+    note = '"one\ntwo, three\nfour\nfive"'
+    assert len(read_text(text_of("A", "B").replace("P1", note).encode(), "a.csv").cells) == 29
+
+
+def test_a_cell_as_long_as_a_file_is_read():
+    grid = read_text((text_of("A") + "A," + "x" * 200_000 + ",2025-07-01,1\n").encode(), "a.csv")
+    assert len(grid.cells.iloc[-1, 1]) == 200_000

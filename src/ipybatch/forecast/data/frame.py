@@ -14,14 +14,9 @@ import pandas as pd
 
 from ipybatch.errors import InputError, MissingExtra
 
-_COLLECT = (
-    "collect",
-    "compute",
-    "to_table",
-    "to_pandas",
-    "toPandas",
-    "to_dataframe",
-)  # polars, dask, pyarrow, Spark, ...
+_COLLECT = (  # in this order: Spark's `collect` gives rows, and no frame
+    "to_pandas", "toPandas", "to_table", "collect", "compute", "to_dataframe",
+)  # fmt: skip
 _LOOKED_AT = 1000  # cells of a column, for what cannot be a name
 
 

@@ -34,6 +34,7 @@ _LOOKED_AT = 30  # rows in which the titles are looked for
 _TOLD = 3
 _FEWEST_DATES = 3  # among titles, that make a table wide
 _MOST_LOOKED_AT = 10_000  # rows that may be totals
+_GROUPED = 0.6  # share of filled cells under which names seem to hold for the rows below
 _NARROW = 3  # with fewer columns a total looks like a row
 _TOTALS = {  # words that begin or end the name of a row that is a total
     "total", "totals", "totales", "totaal", "totale", "grand", "subtotal", "sum", "summe", "gesamt", "gesamtsumme",
@@ -97,6 +98,7 @@ def lay_out(cells: pd.DataFrame, name: str, named: Collection[Any] = (), *, is_t
     rows = np.flatnonzero(is_row)
     is_all = len(rows) > 0 and len(rows) == len(cells) - rows[0]
     frame = cells.iloc[rows[0] :] if is_all else cells.iloc[rows]
+    told += _told_groups(filled[rows], titles)
     return LaidOut(_titled(frame, filled[rows].any(axis=0), titles), (*notes, *told), tuple(problems))
 
 
@@ -304,6 +306,19 @@ def _told(grid: _Grid, rows: Sequence[int], one: str, many: str) -> list[str]:
         return [f"row {numbers} was left out: {one} ({grid.first(rows[0])!r})"]
     more = f" and {len(rows) - _TOLD:,} more" if len(rows) > _TOLD else ""
     return [f"rows {numbers}{more} were left out: {many} ({grid.first(rows[0])!r})"]
+
+
+def _told_groups(filled: Any, titles: Sequence[str]) -> list[str]:
+    """Tell of names that stand in the first row of a group alone, as in a pivot table: those rows lack them."""
+    told = []
+    for ours, name in _found(titles).items():
+        own = filled[:, titles.index(name)] if name in titles else np.ones(1, dtype=bool)
+        if ours != "quantity" and own[:1].any() and own.mean() < _GROUPED:
+            told.append(
+                f"{int((~own).sum()):,} of {len(own):,} cells of {name!r} are empty below one that is filled: if it"
+                f" holds for them too, fill them first, e.g. demand[{name!r}].ffill()"
+            )
+    return told
 
 
 def _titled(frame: pd.DataFrame, is_filled: Any, titles: Sequence[str]) -> pd.DataFrame:

@@ -153,6 +153,9 @@ def _not_accepted(demand: Any) -> InputError:
 def _read_path(given: str, how: _How) -> Raw:
     if _URL.match(given) and not given.startswith("file://"):
         return _read_url(given, how)
+    if not given.strip():
+        msg = f"demand must be {ACCEPTED}, got an empty path"
+        raise InputError(msg)
     if "\n" in given or "\0" in given or len(given) > 4096:
         msg = f"demand must be {ACCEPTED}, got text of {len(given):,} characters: hand over io.StringIO(text)"
         raise InputError(msg)
@@ -296,6 +299,9 @@ def _read_open(file: Any, how: _How) -> Raw:
         data = file.read()
         if at is not None:
             file.seek(at)
+    except UnicodeDecodeError:
+        msg = f'demand must be text of the encoding that it was opened with, got {name!r}: open it as bytes, with "rb"'
+        raise InputError(msg) from None
     except Exception as error:  # whatever a file of the user's raises
         raise _unread(name, error) from None
     if isinstance(data, str):

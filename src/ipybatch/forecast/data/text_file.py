@@ -23,6 +23,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 
+import numpy as np
 import pandas as pd
 
 from ipybatch.errors import InputError
@@ -95,9 +96,12 @@ def read_text(data: bytes, name: str, encoding: str | None = None) -> TextGrid:
 
 
 def widths(cells: str, sep: str) -> Iterator[int]:
-    """Yield the number of cells of each record of a text."""
-    for record in csv.reader(io.StringIO(cells, newline=""), delimiter=sep):
-        yield len(record)
+    """Yield the number of cells of each record of a text, up to a cell that is too long for a table's."""
+    try:
+        for record in csv.reader(io.StringIO(cells, newline=""), delimiter=sep):
+            yield len(record)
+    except csv.Error:
+        return
 
 
 def _checked(data: bytes, name: str, encoding: str) -> tuple[str, tuple[str, ...]]:
@@ -237,9 +241,8 @@ def _separator(head: bytes, name: str, *, whole: bool) -> str:
         return said.group(1)
     scores = {}
     for sep in SEPARATORS:
-        try:
-            counts = Counter(count for count in widths(text, sep) if count)
-        except csv.Error:
+        counts = Counter(count for count in widths(text, sep) if count)
+        if not counts:
             continue
         lines = sum(counts.values())
         width, same = max(counts.items(), key=lambda item: (item[0] > 1, item[1], item[0]))
@@ -256,18 +259,36 @@ def _separator(head: bytes, name: str, *, whole: bool) -> str:
 
 
 def _cells(text: bytes, sep: str, name: str) -> pd.DataFrame:
-    width = max(len(record) for record in csv.reader(io.StringIO(_first_lines(text), newline=""), delimiter=sep))
+    width = max(widths(_first_lines(text), sep), default=1)
     while True:
         try:
-            return pd.read_csv(
+            cells = pd.read_csv(
                 io.BytesIO(text), sep=sep, header=None, names=list(range(width)), index_col=False, dtype=str,
                 keep_default_na=False, skip_blank_lines=False, encoding="utf-8", encoding_errors="surrogatepass",
             )  # fmt: skip
+            break
         except (ValueError, OverflowError) as error:  # pandas' own errors are ValueErrors
             longer = re.search(r"saw (\d+)", str(error))
             if longer is None or not width < int(longer.group(1)) <= _MOST_WIDTH:
                 raise _unread(error, text, name) from None
             width = int(longer.group(1))
+    if text.count(b"\n") > len(cells):
+        _refuse_swallowed(cells, sep, name)
+    return cells
+
+
+def _refuse_swallowed(cells: pd.DataFrame, sep: str, name: str) -> None:
+    """Refuse a cell that holds whole rows: a quotation mark opens there, and the next one is far below."""
+    for column in cells.columns:
+        texts = cells[column]
+        for at in np.flatnonzero(texts.str.count("\n").to_numpy() > 1).tolist():
+            inner = str(texts.iat[at]).split("\n")[1:-1]
+            if any(line.count(sep) == cells.shape[1] - 1 > 0 for line in inner):
+                msg = (
+                    f"demand must be a table whose quotation marks are closed, got {name!r}: one that opens in row"
+                    f" {at + 1:,} holds {len(inner) + 1:,} more rows"
+                )
+                raise InputError(msg)
 
 
 def _first_lines(text: bytes) -> str:
