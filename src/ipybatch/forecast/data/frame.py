@@ -44,17 +44,24 @@ def frame_of(demand: Any) -> pd.DataFrame | None:
 
 
 def of_arrow(table: Any) -> pd.DataFrame:
-    """Return an Arrow table as a frame: days as days, decimals as numbers, whole numbers with gaps as whole numbers."""
+    """Return an Arrow table as a frame: days as days, decimals as numbers, whole numbers with gaps as whole numbers.
+
+    Memory of the table that nobody else holds is freed column by column on the way.
+    """
     pa = arrow()
+    gaps: dict[int, Any] = {}
     for at, field in enumerate(table.schema):
         if pa.types.is_decimal(field.type):
             table = table.set_column(at, field.name, table.column(at).cast(pa.float64()))
-    frame: pd.DataFrame = table.to_pandas(date_as_object=False, ignore_metadata=True)
-    for at, field in enumerate(table.schema):
-        if pa.types.is_integer(field.type) and table.column(at).null_count:
-            name = str(field.type)
-            dtype = pd.api.types.pandas_dtype(name.replace("uint", "UInt") if name[0] == "u" else name.title())
-            frame.isetitem(at, table.column(at).to_pandas(types_mapper={field.type: dtype}.get).array)
+        elif pa.types.is_integer(field.type) and table.column(at).null_count:
+            gaps[at] = table.column(at)
+    frame: pd.DataFrame = table.to_pandas(
+        date_as_object=False, ignore_metadata=True, split_blocks=True, self_destruct=True
+    )
+    for at, column in gaps.items():
+        name = str(column.type)
+        dtype = pd.api.types.pandas_dtype(name.replace("uint", "UInt") if name[0] == "u" else name.title())
+        frame.isetitem(at, column.to_pandas(types_mapper={column.type: dtype}.get).array)
     return frame[[name for name in frame.columns if not str(name).startswith("__index_level_")]]  # rows' numbers
 
 
@@ -94,7 +101,7 @@ def arrow() -> Any:
 
 def _converted(demand: Any) -> pd.DataFrame | None:
     if hasattr(demand, "__arrow_c_stream__"):
-        return of_arrow(arrow().table(demand))
+        return of_arrow(arrow().table(demand).slice())  # a table of our own: the other one stays whole
     for name in _COLLECT:
         if callable(getattr(demand, name, None)):
             return frame_of(getattr(demand, name)())

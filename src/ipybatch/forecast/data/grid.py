@@ -27,7 +27,7 @@ import numpy as np
 import pandas as pd
 
 from ipybatch.errors import InputError
-from ipybatch.forecast.data.columns import UnknownColumns, find_columns
+from ipybatch.forecast.data.columns import OURS, UnknownColumns, find_columns
 from ipybatch.forecast.data.problems import Problem
 
 _LOOKED_AT = 30  # rows in which the titles are looked for
@@ -206,7 +206,12 @@ def _title_row(grid: _Grid, named: Collection[Any]) -> int:
     """Return the number of the row that holds the titles."""
     rows: list[int] = np.flatnonzero(grid.counts)[:_LOOKED_AT].tolist()
     cells, counts = grid.cells, grid.counts
-    known = {at: known_titles([_title(value) for value in cells.iloc[at]], named) for at in rows if counts[at] > 1}
+    known: dict[int, int] = {}
+    for at in rows:
+        if counts[at] > 1:
+            known[at] = known_titles([_title(value) for value in cells.iloc[at]], named)
+            if known[at] >= len(OURS):
+                return at
     best = max(known, key=lambda at: (known[at], -at), default=rows[0])
     if known.get(best, 0) > 1:
         return best

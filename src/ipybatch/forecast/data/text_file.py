@@ -21,7 +21,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import islice, pairwise
 
 import numpy as np
 import pandas as pd
@@ -42,6 +42,7 @@ _LIKELY = [
     "cp850", "mac_roman",
 ]  # fmt: skip
 _HEAD = 1 << 18  # bytes in which the separator is looked for
+_LINES = 2000  # of them
 _BLOCK = 1 << 24
 _MOST_WIDTH = 20_000  # cells of a row
 _WORDS = 500
@@ -241,7 +242,7 @@ def _separator(head: bytes, name: str, *, whole: bool) -> str:
         return said.group(1)
     scores = {}
     for sep in SEPARATORS:
-        counts = Counter(count for count in widths(text, sep) if count)
+        counts = Counter(count for count in islice(widths(text, sep), _LINES) if count)
         if not counts:
             continue
         lines = sum(counts.values())
