@@ -233,4 +233,197 @@ CARRIERS = (
     RealTable(name="pyarrow", given=pa.Table.from_pandas(frame())),
     RealTable(name="parquet", given=frame().to_parquet()),
 )
-TABLES = (*ENCODINGS, *SHAPES, *CARRIERS)
+MONTHS = {
+    "Indonesian": ("Juli", "Agustus"),
+    "Spanish": ("julio", "agosto"),
+    "German": ("Juli", "August"),
+    "French": ("juillet", "août"),
+    "short French": ("juil.", "aout"),
+    "short Indonesian": ("Jul", "Agt"),
+}
+THOUSANDS = {key: 1000 * total for key, total in TOTALS.items()}
+HALVES = {key: total / 2 for key, total in TOTALS.items()}
+FIRST_DAYS = [sale for sale in SALES if sale[2].day <= 12]
+
+
+def thousands(mark: str) -> Callable[[int], str]:
+    """A number times 1,000 with a mark, so that 3 is 3.000."""
+    return lambda count: f"{count * 1000:,}".replace(",", mark)
+
+
+def halves(mark: str) -> Callable[[int], str]:
+    """Half a number, with a decimal mark."""
+    return lambda count: f"{count / 2:.1f}".replace(".", mark)
+
+
+NUMBERS = (
+    RealTable(name="decimal commas", given=text(";", number=halves(",")), expected=HALVES),
+    RealTable(
+        name="decimal commas in quotation marks",
+        given=text(number=lambda n: f'"{n / 2}"'.replace(".", ",")),
+        expected=HALVES,
+    ),
+    RealTable(
+        name="thousands points in a semicolon file",
+        given=text(";", number=thousands(".")),
+        expected=THOUSANDS,
+        told="'[0-9]+.000' in quantity was read as",
+    ),
+    RealTable(
+        name="thousands points in a comma file",
+        given=text(number=thousands(".")),
+        expected=r"'quantity', got '\d+\.000', which may be .*decimal='\.'.*thousands='\.'",
+    ),
+    RealTable(
+        name="thousands points, named",
+        given=text(number=thousands(".")),
+        expected=THOUSANDS,
+        arguments={"thousands": "."},
+    ),
+    RealTable(
+        name="thousands commas in quotation marks",
+        given=text(number=lambda n: f'"{n * 1000:,}"'),
+        expected=THOUSANDS,
+        told="decimal=',' reads it as",
+    ),
+    RealTable(
+        name="thousands commas in a tab file",
+        given=text("\t", number=thousands(",")),
+        expected=r"got '\d+,000', which may be",
+    ),
+    RealTable(name="thin blanks as thousands", given=text(number=thousands("\u202f")), expected=THOUSANDS),
+    RealTable(name="apostrophes as thousands", given=text(number=thousands("'")), expected=THOUSANDS),
+    RealTable(
+        name="thousands and fractions",
+        given=text(";", number=lambda n: f"{n * 1000:,}".replace(",", ".") + ",00"),
+        expected=THOUSANDS,
+    ),
+    RealTable(
+        name="pieces with their unit",
+        given=text(number=lambda n: f"{n} pcs"),
+        told="units in quantity were left out: 'pcs'",
+    ),
+    RealTable(name="numbers with an exponent", given=text(number=lambda n: f"{n}E3"), expected=THOUSANDS),
+    RealTable(
+        name="Arabic digits", given=text(number=lambda n: str(n).translate({48 + d: 0x660 + d for d in range(10)}))
+    ),
+    RealTable(
+        name="text among the numbers of a frame",
+        given=frame().assign(quantity=[str(n) if at % 2 else n for at, (*_, n) in enumerate(SALES)]),
+    ),
+)
+DATES = (
+    RealTable(name="day, month, year", given=text(day=lambda day: f"{day:%d/%m/%Y}")),
+    RealTable(name="month, day, year", given=text(day=lambda day: f"{day:%m/%d/%Y}")),
+    RealTable(name="points between", given=text(";", day=lambda day: f"{day:%d.%m.%Y}")),
+    RealTable(name="no zeros, and a time", given=text(day=lambda day: f"{day.day}/{day.month}/{day.year} 8:05")),
+    RealTable(
+        name="year, month, day of two digits",
+        given=text(day=lambda day: f"{day:%y/%m/%d}"),
+        told="date_format='%d/%m/%y' reads it as 2003-07-25",
+    ),
+    RealTable(
+        name="day, month, year of two digits",
+        given=text(day=lambda day: f"{day:%d/%m/%y}"),
+        told="date_format='%y/%m/%d'",
+    ),
+    RealTable(name="eight digits", given=frame().assign(date=[int(f"{day:%Y%m%d}") for _, _, day, _ in SALES])),
+    RealTable(name="days of a spreadsheet", given=text(day=lambda day: str((day - dt.date(1899, 12, 30)).days))),
+    RealTable(name="short names of months", given=text(day=lambda day: f"{day:%d-%b-%y}")),
+    RealTable(name="Vietnamese months", given=text(day=lambda day: f"{day.day} tháng {day.month} {day.year}")),
+    RealTable(
+        name="only months, by number",
+        given=text(day=lambda day: f"{day:%Y%m}"),
+        told="rows repeat a site, part and date",
+    ),
+    RealTable(name="an offset at midnight", given=text(day=lambda day: f"{day} 00:00:00+09:00")),
+    RealTable(name="a zone", given=frame().assign(date=frame()["date"].dt.tz_localize("Asia/Makassar"))),
+    RealTable(
+        name="two ways in one column",
+        given=text(day=lambda day: f"{day:%d/%m/%Y}" if day.month == 7 else str(day)),
+        told="written in 2 ways",
+    ),
+    RealTable(
+        name="days up to 12 only",
+        given=pd.DataFrame(FIRST_DAYS, columns=list(TITLES)).assign(
+            date=lambda made: [f"{day:%d/%m/%Y}" for day in made["date"]]
+        ),
+        expected=r"'date', got '\d\d/\d\d/2025', which may be .*date_format='%d/%m/%Y'.*date_format='%m/%d/%Y'",
+    ),
+    RealTable(
+        name="days up to 12 only, named",
+        given=pd.DataFrame(FIRST_DAYS, columns=list(TITLES)).assign(
+            date=lambda made: [f"{day:%d/%m/%Y}" for day in made["date"]]
+        ),
+        expected=totals(FIRST_DAYS),
+        arguments={"date_format": "%d/%m/%Y"},
+    ),
+    RealTable(
+        name="days that a spreadsheet took for months",
+        given=frame().assign(
+            date=[f"{day:%d/%m/%Y}" if day.day > 12 else dt.date(2025, day.day, day.month) for _, _, day, _ in SALES]
+        ),
+        expected="day and month swapped in 'date'",
+    ),
+    *(
+        RealTable(
+            name=f"{language} months",
+            given=text(day=lambda day, names=names: f"{day.day} {names[day.month - 7]} {day.year}"),
+        )
+        for language, names in MONTHS.items()
+    ),
+)
+COLUMNS = (
+    RealTable(
+        name="Indonesian titles, and money",
+        given=text(
+            ";",
+            titles=("Lokasi", "Kode Barang", "Tanggal", "Jumlah", "Nama Barang", "Jumlah Harga"),
+            more=("Baut", "12,50"),
+        ),
+        told="read 'Kode Barang' as the part \\(beside 'Nama Barang'\\)",
+    ),
+    RealTable(
+        name="Vietnamese titles, and money",
+        given=text(titles=("Cửa hàng", "Mã hàng", "Ngày", "Số lượng", "Thành tiền"), more=("99.5",)),
+    ),
+    RealTable(
+        name="Vietnamese titles without accents",
+        given=text(titles=("cua_hang", "MaHang", "ngay", "soluong", "don gia"), more=("9",)),
+    ),
+    RealTable(
+        name="Spanish titles", given=text(titles=("Tienda", "Código", "Fecha", "Cantidad", "Importe"), more=("9.5",))
+    ),
+    RealTable(
+        name="German titles", given=text(titles=("Filiale", "Artikelnummer", "Datum", "Menge", "Umsatz"), more=("9.5",))
+    ),
+    RealTable(
+        name="French titles",
+        given=text(titles=("Magasin", "Référence", "Date de vente", "Qté", "Montant"), more=("9.5",)),
+    ),
+    RealTable(
+        name="money beside the pieces",
+        given=frame()
+        .assign(Amount=9.99)
+        .rename(columns={"quantity": "Qty Sold"})[["site", "part", "date", "Amount", "Qty Sold"]],
+        told="read 'Qty Sold' as the quantity \\(beside 'Amount'\\)",
+    ),
+    RealTable(
+        name="a country beside the store",
+        given=frame()
+        .assign(Country="ID")
+        .rename(columns={"site": "Store Name"})[["Country", "Store Name", "part", "date", "quantity"]],
+        told="\\(beside 'Country'\\)",
+    ),
+    RealTable(
+        name="two quantities",
+        given=frame().assign(**{"Qty Shipped": 1}).rename(columns={"quantity": "Qty Ordered"}),
+        expected="quantity may be 'Qty Ordered' or 'Qty Shipped'.*columns=",
+    ),
+    RealTable(
+        name="money alone",
+        given=frame().assign(quantity="$9.50").rename(columns={"quantity": "Amount"}),
+        expected="must have a 'quantity' column",
+    ),
+)
+TABLES = (*ENCODINGS, *SHAPES, *CARRIERS, *NUMBERS, *DATES, *COLUMNS)

@@ -237,6 +237,10 @@ def test_midnights_of_elsewhere_are_told():
     utc = pd.Series(pd.to_datetime(["2025-06-30 17:00", "2025-07-01 17:00"], utc=True))
     assert "17:00 UTC, a midnight elsewhere" in read_dates(utc, "d").notes[0]
     assert read_dates(utc.dt.normalize(), "d").notes == ()
+    text = utc.dt.strftime("%Y-%m-%dT%H:%M:%SZ")
+    assert "17:00 UTC, a midnight elsewhere" in read_dates(text, "d").notes[0]
+    for other in ("2025-07-01T08:00:00Z", "2025-07-01 17:00", "2025-07-01T17:00:00+07:00"):
+        assert read_dates(pd.concat([text, pd.Series([other])]), "d").notes == ()
 
 
 def test_only_different_days_are_read(monkeypatch):

@@ -12,8 +12,9 @@ from __future__ import annotations
 import datetime as dt
 import re
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,8 @@ from ipybatch.errors import InputError
 from ipybatch.forecast.data.date_cells import FIRST, LAST, WORDS, Cell, in_english, read_cells, written
 from ipybatch.forecast.data.understanding import Answer, Undecided
 
+_UTC = re.compile(r"[T ](\d{2}):(\d{2})(?::00(?:\.0+)?)? ?(?:Z|UTC|[+-]00:?00)$")
+_LOOKED_AT = 10_000  # distinct times
 _FEWEST = 8  # distinct dates, for their spread to be evidence
 _MUCH = 8  # times the spread of the other reading
 _RARE = 0.02  # share of the distinct dates of a style that may contradict it, and are then problems of their rows
@@ -91,6 +94,7 @@ def read_dates(
         cells = read_cells(list(places))
         days, style, notes = _decide_all(cells, rows, typed_days, name, today or dt.date.today())
         _refuse_swapped(cells, typed_days, name)
+        notes += _told_written_zone(distinct, name)
     if places and not typed_days and not any(days):
         example = next(iter(places))
         msg = (
@@ -164,12 +168,24 @@ def _told_zone(values: pd.Series[Any], name: str) -> tuple[str, ...]:
     zone = getattr(values.dtype, "tz", None) or getattr(getattr(values.dtype, "pyarrow_dtype", None), "tz", None)
     if zone is None or str(zone) not in ("UTC", "Etc/UTC", "+00:00"):
         return ()
-    hours = {(stamp.hour, stamp.minute) for stamp in values.dropna().iloc[:10_000].drop_duplicates()}
-    if not 1 <= len(hours) <= 2 or any(hour < 9 or minute % 15 for hour, minute in hours):
+    return _told_midnights({(stamp.hour, stamp.minute) for stamp in values.dropna().iloc[:_LOOKED_AT]}, name)
+
+
+def _told_written_zone(distinct: Iterable[Any], name: str) -> tuple[str, ...]:
+    """As `_told_zone`, for times that are text."""
+    texts = [value for value in islice(distinct, _LOOKED_AT) if isinstance(value, str)]
+    found = [_UTC.search(text) for text in texts]
+    times = {(int(time[1]), int(time[2])) for time in found if time is not None}
+    return _told_midnights(times, name) if all(found) else ()
+
+
+def _told_midnights(times: Collection[tuple[int, int]], name: str) -> tuple[str, ...]:
+    """Tell of times of day that are midnights elsewhere: one, or two with summer time, in the evening of UTC."""
+    if not 1 <= len(times) <= 2 or any(hour < 9 or minute % 15 for hour, minute in times):
         return ()
-    hour, minute = min(hours)
+    hour, minute = min(times)
     told = f"all times in {name} are {hour:02}:{minute:02} UTC, a midnight elsewhere: their days are those of UTC"
-    return (f"{told}; for the local day, demand[{name!r}].dt.tz_convert(...)",)
+    return (f"{told}; for the local day, convert them to its zone",)
 
 
 def _formatted(texts: Sequence[str], name: str, date_format: str) -> list[dt.date | None]:
