@@ -139,3 +139,16 @@ def test_features_are_the_same_however_many_series_are_looked_at_together(monkey
     for now in happened[0::2, 1:10].sum(axis=0):
         level, count = level + 0.1 * (now - level), count + now
     assert expected[0][0, 0, -4] == pytest.approx(level / (count / 10))
+
+
+def test_features_of_series_that_sold_once_are_as_of_each_alone():
+    """There are more of them than periods, so that they are looked up, also at origins before they sold."""
+    values = np.zeros((70, 20))
+    values[np.arange(60), np.arange(60) % 20] = np.arange(1, 61)
+    values[60:] = np.random.default_rng(3).poisson(1.0, (10, 20))
+    past = series(values)
+    cuts, asked = [5, 12, 20], np.arange(3, 70)
+    seen, scale = features(past, cuts, asked)
+    wanted, unit = features(past, cuts, asked[:15]), features(past, cuts, asked[15:30])  # too few to be looked up
+    np.testing.assert_allclose(seen[:, :30], np.concatenate([wanted[0], unit[0]], axis=1), rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(scale[:, :30], np.concatenate([wanted[1], unit[1]], axis=1))

@@ -28,8 +28,8 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from ipybatch.forecast.models.matrix import BLOCK, Matrix, Series, by_block
-from ipybatch.forecast.models.series_models import Seasonality, ses
+from ipybatch.forecast.models.matrix import BLOCK, Matrix, Series, by_block, remembered
+from ipybatch.forecast.models.series_models import Seasonality, ses, sold_once
 
 _UNDER = 0.8  # of the quantile that keeps the total; see tests/benchmarks/accuracy.py for how it was chosen
 SMALL = 2_000  # series; a partition of as many learns at least as well from its own rows
@@ -40,6 +40,7 @@ _LARGEST = 8.0  # steps; one enormous order must not weigh more
 _SPEEDS = np.array([0.05, 0.1, 0.2, 0.4])
 _GROUP_SPEEDS = np.array([0.1, 0.3])
 _WINDOWS = (1, 4, 8)
+_OWN = 3 + len(_WINDOWS) + len(_SPEEDS) + 5  # features that a series has of itself
 _TINY = 1e-9
 
 
@@ -156,21 +157,50 @@ def features(series: Series, cuts: Sequence[int], rows: Any = slice(None)) -> tu
     Returns:
         Features, (origins, series, features); scales, (origins, series), > 0.
     """
-    at = np.asarray(cuts)
-    asked = np.arange(len(series.values))[rows]
-    happened = series.values > 0
+    at, values = np.asarray(cuts), series.values
+    asked = np.arange(len(values))[rows]
     groups = [series.keys[key].factorize()[0] for key in ("site", "part")]
-    ratios = [_ratios(group, happened, at) for group in groups]
-    seen, scale = [], []
-    for begin in range(0, len(asked), BLOCK):
-        some = asked[begin : begin + BLOCK]
-        columns = np.ascontiguousarray(series.values[some].T)
-        unit = _scales(columns, at)
+    events = np.nonzero(values)
+    ratios = [_ratios(group, events, at, values.shape[1], group[asked]) for group in groups]
+    own, scale = _own_of(values, asked, at)
+    found = [ratio[:, group[asked]] for group, each in zip(groups, ratios, strict=True) for ratio in each]
+    return np.concatenate([own, np.stack(found, axis=-1)], axis=-1), scale
+
+
+def _own_of(values: Matrix, asked: Any, at: Any) -> tuple[Any, Any]:
+    """Return what a series tells of itself at each origin, and its scale.
+
+    All that sold once in the same period tell the same, but for their scale: see `series_models`.
+    """
+    once, periods, _ = remembered(sold_once, values)
+    period_of = np.full(len(values), -1)
+    period_of[once] = periods
+    period = period_of[asked]
+    if (period >= 0).sum() <= values.shape[1]:
+        return _own(values, asked, at)
+    is_once = period >= 0
+    seen, scale = np.empty((len(at), len(asked), _OWN)), np.ones((len(at), len(asked)))
+    pieces, units = _own(np.eye(values.shape[1]), np.arange(values.shape[1]), at)
+    rest = np.flatnonzero(~is_once)
+    seen[:, rest], scale[:, rest] = _own(values, asked[rest], at)
+    looked_up = np.flatnonzero(is_once)
+    period = period[looked_up]
+    seen[:, looked_up] = pieces[:, period]
+    unit = units[:, period] * values[asked[looked_up], period]
+    scale[:, looked_up] = np.where(period < at[:, None], unit, 1.0)  # before it sold it has none
+    return seen, scale
+
+
+def _own(values: Matrix, rows: Any, at: Any) -> tuple[Any, Any]:
+    seen, scale = np.empty((len(at), len(rows), _OWN)), np.empty((len(at), len(rows)))
+    for begin in range(0, len(rows), BLOCK):
+        columns = np.ascontiguousarray(values[rows[begin : begin + BLOCK]].T)
+        some = slice(begin, begin + columns.shape[1])
+        unit = scale[:, some] = _scales(columns, at)
         found = [*(level / unit for level in _levels(columns, at)), *_occurrence(columns, at)]
-        found += [ratio for group, each in zip(groups, ratios, strict=True) for ratio in each[:, :, group[some]]]
-        seen.append(np.stack(found, axis=-1))
-        scale.append(unit)
-    return np.concatenate(seen, axis=1), np.concatenate(scale, axis=1)
+        for number, each in enumerate(found):
+            seen[:, some, number] = each
+    return seen, scale
 
 
 def scales(values: Matrix, at: Any) -> Any:
@@ -202,22 +232,36 @@ def _occurrence(columns: Any, at: Any) -> list[Any]:
     return [count, count / ends, ends - latest, age, count / np.maximum(age, 1)]
 
 
-def _ratios(group: Any, happened: Any, at: Any) -> Any:
-    """Return per speed, origin and group how much it sells now, as a ratio to its mean; some groups at a time."""
-    rows, periods = np.nonzero(happened)
-    of_event, length, count = group[rows], happened.shape[1], int(group.max(initial=-1)) + 1
+def _ratios(group: Any, events: Any, at: Any, length: int, asked: Any) -> Any:
+    """Return per speed, origin and group how much it sells now, as a ratio to its mean; some groups at a time.
+
+    Args:
+        group: Of each series.
+        events: The series and periods in which something sold.
+        at: The origins.
+        length: How many periods there are.
+        asked: The groups that are asked about; no others are filled in.
+    """
+    rows, periods = events
+    count = int(group.max(initial=-1)) + 1
+    made = np.zeros((len(_GROUP_SPEEDS), len(at), count))
+    wanted = np.flatnonzero(np.bincount(asked, minlength=count))
+    number = np.full(count, -1)
+    number[wanted] = np.arange(len(wanted))
+    of_event = number[group[rows]]
+    if len(wanted) < count:
+        periods, of_event = periods[of_event >= 0], of_event[of_event >= 0]
     if (np.diff(of_event) < 0).any():
         order = np.argsort(of_event, kind="stable")
         of_event, periods = of_event[order], periods[order]
-    found = [np.empty((len(_GROUP_SPEEDS), len(at), 0))]
-    for begin in range(0, count, BLOCK):
-        some = min(BLOCK, count - begin)
+    for begin in range(0, len(wanted), BLOCK):
+        some = min(BLOCK, len(wanted) - begin)
         first, last = np.searchsorted(of_event, (begin, begin + some))
         cells = periods[first:last] * some + of_event[first:last] - begin
         counts = np.bincount(cells, minlength=length * some).reshape(length, some).astype(float)
         mean = _total(counts, at) / at[:, None] + _TINY
-        found.append(_smoothed(counts, _GROUP_SPEEDS, at) / mean)
-    return np.concatenate(found, axis=2)
+        made[:, :, wanted[begin : begin + some]] = _smoothed(counts, _GROUP_SPEEDS, at) / mean
+    return made
 
 
 def _total(columns: Any, at: Any) -> Any:
@@ -240,8 +284,11 @@ def _smoothed(columns: Any, speeds: Any, at: Any) -> Any:
     wanted = {int(cut): number for number, cut in enumerate(at)}
     made = np.empty((len(speeds), len(at), columns.shape[1]))
     level, speed = np.repeat(columns[:1].astype(float), len(speeds), axis=0), speeds[:, None]
+    step = np.empty_like(level)
     for number, now in enumerate(columns, start=1):
-        level += speed * (now - level)
+        np.subtract(now, level, out=step)
+        step *= speed
+        level += step
         if number in wanted:
             made[:, wanted[number]] = level
     return made

@@ -180,7 +180,7 @@ def _by_piece(levels_of: Callable[[Matrix, Any], Any], values: Matrix) -> Any:
 
     In a large table most series sold once, and there are no more periods in which they can have.
     """
-    once, periods, others = remembered(_sold_once, values)
+    once, periods, others = remembered(sold_once, values)
     if len(once) <= values.shape[1]:
         return levels_of(values, np.arange(len(values)))
     pieces = np.eye(values.shape[1])
@@ -190,7 +190,7 @@ def _by_piece(levels_of: Callable[[Matrix, Any], Any], values: Matrix) -> Any:
     return made
 
 
-def _sold_once(values: Matrix) -> tuple[Any, Any, Any]:
+def sold_once(values: Matrix) -> tuple[Any, Any, Any]:
     """Return the rows of the series that sold once, the periods in which they did, and all other rows."""
     count = by_block(lambda some: np.count_nonzero(some, axis=1), values)
     once = np.flatnonzero(count == 1)
