@@ -194,6 +194,17 @@ def test_a_forecast_is_not_written_over_its_table(journal, tmp_path):
         forecast(tmp_path / "demand.csv", journal=journal, output=f"{tmp_path}/demand.csv")
 
 
+def test_a_table_that_is_refused_tells_that_the_output_is_an_earlier_one(session, tmp_path):
+    """Nothing is started, so nothing is renamed."""
+    session().run()
+    with pytest.raises(InputError, match=r"No forecast was made: out\.csv is as it was before"):
+        session(table=TABLE.assign(quantity=-1))
+    with pytest.raises(InputError) as told:
+        session("other.csv", table=TABLE.assign(quantity=-1))
+    assert "No forecast was made" not in str(told.value)
+    assert files(tmp_path) == ["out.csv"]
+
+
 def test_forget_forgets_what_was_written(session, tmp_path):
     made = session()
     made.run()

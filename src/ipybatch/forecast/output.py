@@ -10,13 +10,13 @@ a name for each day (``output=f"{today}.csv"``) those of other days stay.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 
 from ipybatch.engine.store.journal import Journal
-from ipybatch.errors import JournalError
+from ipybatch.errors import InputError, JournalError
 
 
 class Output:
@@ -119,6 +119,17 @@ class Output:
 
 
 _MOST = 100
+
+
+@contextmanager
+def telling_output(output: str | Path | None) -> Iterator[None]:
+    """Add to the refusal of a table or an argument that a file which lies at the output is as it was before."""
+    try:
+        yield
+    except InputError as error:
+        if output is not None and Path(output).exists():
+            error.args = (f"{error}. No forecast was made: {Path(output).name} is as it was before",)
+        raise
 
 
 def forget_outputs(journal: Journal, session: str) -> None:

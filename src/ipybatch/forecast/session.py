@@ -34,7 +34,7 @@ from ipybatch.forecast.data.table import read_table
 from ipybatch.forecast.forecast_files import ForecastFiles, check_output
 from ipybatch.forecast.models.model_registry import described
 from ipybatch.forecast.models.model_selection import run_partition
-from ipybatch.forecast.output import Output, forget_outputs
+from ipybatch.forecast.output import Output, forget_outputs, telling_output
 from ipybatch.forecast.settings import Settings
 from ipybatch.forecast.training import Borrowing, prepare, runner_of
 from ipybatch.forecast.training_facts import TrainingFacts
@@ -228,32 +228,33 @@ def forecast(
     repair = sorted(check_repair(repair))  # a list, which the journal can hold
     about = recordable(locals(), _RECORDED)
     check_output(output)
-    table = read_table(
-        demand,
-        columns=columns,
-        freq=freq,
-        encoding=encoding,
-        sheet=sheet,
-        decimal=decimal,
-        thousands=thousands,
-        date_format=date_format,
-        repair=repair,
-    )
-    cut, settings = prepare(
-        table,
-        horizon=horizon,
-        by=by,
-        max_rows=max_rows,
-        max_partitions=max_partitions,
-        split_series=split_series,
-        sites=sites,
-        parts=parts,
-        models=models,
-        level=level,
-        integer=integer,
-        known=known,
-        select=select,
-    )
+    with telling_output(output):
+        table = read_table(
+            demand,
+            columns=columns,
+            freq=freq,
+            encoding=encoding,
+            sheet=sheet,
+            decimal=decimal,
+            thousands=thousands,
+            date_format=date_format,
+            repair=repair,
+        )
+        cut, settings = prepare(
+            table,
+            horizon=horizon,
+            by=by,
+            max_rows=max_rows,
+            max_partitions=max_partitions,
+            split_series=split_series,
+            sites=sites,
+            parts=parts,
+            models=models,
+            level=level,
+            integer=integer,
+            known=known,
+            select=select,
+        )
     runner = runner_of(backend, workers, memory_mb=memory_mb, timeout_s=timeout_s, models=settings.models)
     if isinstance(runner, Processes | Dask):
         workers = workers or runner.workers

@@ -119,7 +119,7 @@ def test_a_name_stays_as_it_is(name):
 def test_numbers_that_became_text_on_the_way_are_numbers(parts, read):
     """A column of part numbers with a gap is one of floats: .0 is no part of a number, unless others have decimals."""
     keys = read_names(pd.Series(parts, dtype=object))
-    assert sorted(keys.at(row) for row in range(len(parts))) == read
+    assert sorted(keys.texts[code] for code in keys.codes) == read
 
 
 @pytest.mark.parametrize("name", ["nan", "NaN", "<NA>", "NaT", "", "  ", "\u00a0", "\u200b"])

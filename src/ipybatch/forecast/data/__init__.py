@@ -13,7 +13,9 @@ numbers        decimal and thousands marks, by all cells of a column
 periods        how far apart the dates lie, and which lie far from all others
 understanding  how a table was read, and what the user is asked
 names          sites and parts, as numbers
+duplicates     names that may be one
 problems       what is wrong with a row
+repairs        what is put right when the user asks for it
 table          the clean table, and the problems of its rows
 partitions     the sets of rows that are trained separately
 """

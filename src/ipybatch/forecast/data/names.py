@@ -54,12 +54,10 @@ class Keys:
     changes: tuple[tuple[str, int], ...] = ()
     shortened: int = 0
 
-    def at(self, row: int) -> str | int | None:
-        """Return the name in a row as Python's own number or text, which JSON can hold; None where it is missing."""
-        if self.codes[row] < 0:
-            return None
-        name = self.names[self.codes[row]]
-        return name.item() if isinstance(name, np.generic) else name  # type: ignore[no-any-return]  # numpy's
+    @property
+    def texts(self) -> list[str | int | None]:
+        """The names as Python's own numbers or texts, which JSON can hold; the last, of code -1, is None."""
+        return [*self.names.tolist(), None]
 
     @property
     def counts(self) -> Any:

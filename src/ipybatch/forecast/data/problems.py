@@ -161,7 +161,7 @@ def find_problems(
     row_of: Any,
     wrong: Mapping[str, Any],
     *,
-    reason: Callable[[str, int], str],
+    reason: Callable[[str, int, Any], str],
 ) -> list[Problem]:
     """Return a problem for each cell that cannot be used, in the order of the rows.
 
@@ -171,16 +171,18 @@ def find_problems(
         keys: Sites and parts.
         row_of: The rows as the user counts them.
         wrong: For each of `OURS` whether its cell cannot be used.
-        reason: Returns for a column and a position why its cell cannot be used; "" where its text tells.
+        reason: Returns for a column, a position and a cell why it cannot be used; "" where its text tells.
     """
     found: list[Problem] = []
+    sites, parts = (keys[ours].texts for ours in ("site", "part"))
+    site_of, part_of = (keys[ours].codes for ours in ("site", "part"))
     for ours in OURS:
         name = str(columns[ours])
         at = np.flatnonzero(wrong[ours])
         for row, value in zip(at.tolist(), raw[columns[ours]].iloc[at].tolist(), strict=True):
             shown = "" if _is_missing(value) else str(value)
-            why = reason(ours, row) or _reason(ours, value, shown)
-            found.append(Problem(name, int(row_of[row]), shown, why, keys["site"].at(row), keys["part"].at(row)))
+            why = reason(ours, row, value) or _reason(ours, value, shown)
+            found.append(Problem(name, int(row_of[row]), shown, why, sites[site_of[row]], parts[part_of[row]]))
     return sorted(found, key=lambda problem: problem.row)  # stable: within a row, in the order of the columns
 
 

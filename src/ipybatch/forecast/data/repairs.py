@@ -8,7 +8,8 @@ In this order: what is netted is no bad row any more. Each is told, with how man
 
 Returns. A return takes back what was sold last: it is taken off the latest sales of its site and part up to its own
 date, the latest first, until it is used up, so that no period falls below zero. What finds no earlier sale is left out
-and told: it takes back a sale of before the table, of which the table knows nothing.
+and told: it takes back a sale of before the table, of which the table knows nothing. `evaluate` nets once for all its
+origins, so a return that came after an origin is taken off the sales before it there, too.
 """
 
 from __future__ import annotations

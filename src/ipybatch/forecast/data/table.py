@@ -228,14 +228,13 @@ class _Cells:
         """Their quantities, as an array."""
         return self.numbers.values
 
-    def reason(self, ours: str, at: int) -> str:
+    def reason(self, ours: str, at: int, value: Any) -> str:
         """Return why a cell cannot be used; "" where nothing more is known than that."""
         if ours == "date" and self.is_far[at]:
             first, last = self.body
             return f"Date {self.dates[at].astype('datetime64[D]')} far from all others ({first} to {last})"
         if ours != "quantity":
             return ""
-        value = self.raw[self.names[ours]].iloc[at]
         if LARGEST < self.quantities[at] < np.inf:
             return f"Quantity {shortened(value)} out of all reason (above {LARGEST:g})"
         return self.numbers.reasons.get(value, "") if isinstance(value, str) else ""
