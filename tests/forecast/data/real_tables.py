@@ -198,6 +198,17 @@ SHAPES = (
         given=joined(weeks(total=True), ";"),
         told="18 columns whose titles are dates",
     ),
+    RealTable(
+        name="wide, days first", given=joined(weeks(title=lambda day: f"{day:%d/%m/%Y}"), ";"), told="18 columns"
+    ),
+    RealTable(
+        name="a column for each site",
+        given="date,part,Kendari,Sofifi\n" + "".join(f"{day},K-101,1,2\n" for day in DAYS),
+        expected="'Kendari', 'Sofifi'.*columns=",
+    ),
+    RealTable(
+        name="a stray quotation mark", given=text().replace("K-101", '"K-101', 1), expected="opens in row 2 is not"
+    ),
     RealTable(name="prose", given="Dear colleague,\n\nplease find the table attached.\n", expected="demand must"),
 )
 CARRIERS = (

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from ipybatch import InputError
-from ipybatch.forecast import forecast
+from ipybatch.forecast import evaluate, forecast
 
 DAYS = pd.date_range("2025-07-01", periods=60)
 AHEAD = pd.date_range("2025-07-01", periods=70)
@@ -168,3 +168,9 @@ def test_days_are_put_into_the_tables_periods(freq, step):
     ends = (one["date"] + pd.offsets.MonthEnd(0)).tolist() if freq == "M" else one["date"].tolist()
     labelled = pd.DataFrame({"site": ["1"] * len(ends) + ["2"] * len(ends), "date": ends * 2, "price": 1.0})
     assert sorted(checked(labelled, table, horizon=3)[0]["date"].unique()) == sorted(one["date"])
+
+
+def test_evaluate_checks_it_too():
+    """What is forecast there lies in the past."""
+    with pytest.raises(InputError, match="known lacks 3 of 5 dates for site 1, from 2025-08-22 on"):
+        evaluate(demand(), horizon=5, origins=2, known=prices(dates=AHEAD[:52]), models=["naive"])
