@@ -151,6 +151,12 @@ def wide(titles, cells=(("A", "P1", 1, "", 3), ("A", "P2", "", 2, ""))):
         (("2025-07-01", "2025-07-02", "2025-07-03"), "D", "2025-07-01"),
         (("Jan 2025", "Feb 2025", "Mar 2025"), "M", "2025-01-01"),
         (("2025-01", "2025-02", "2025-03"), "M", "2025-01-01"),
+        (("Jan 25", "Feb 25", "Mar 25"), "M", "2025-01-01"),
+        (("Juli 2025", "Agustus 2025", "September 2025"), "M", "2025-07-01"),
+        (("202507", "202508", "202509"), "M", "2025-07-01"),
+        (("45839", "45840", "45841"), "D", "2025-07-01"),
+        (("2025-W27", "2025-W28", "2025-W29"), "W", "2025-06-24"),
+        (("KW 27 2025", "KW 28 2025", "KW 29 2025"), "W", "2025-06-24"),
     ],
 )
 def test_a_wide_table_is_read_as_rows(titles, freq, start):
@@ -160,6 +166,23 @@ def test_a_wide_table_is_read_as_rows(titles, freq, start):
     assert (table.freq, str(table.start.date()), table.rows) == (freq, start, 3)
     note = f"3 columns whose titles are dates ({titles[0]} to {titles[-1]}) were read as rows, 3 empty cells left out"
     assert note in table.notes
+
+
+@pytest.mark.parametrize(
+    "titles", [("W27", "W28", "W29"), ("Jan", "Feb", "Mar"), ("01/07", "08/07", "15/07"), ("1 Jul", "8 Jul", "10 Jul")]
+)
+def test_a_wide_table_of_no_year_is_asked_about(titles):
+    with pytest.raises(
+        InputError, match=f"dates with a year, got a table with columns '{titles[0]}'.*e.g. '{titles[0]} 20"
+    ):
+        read(wide(titles))
+
+
+def test_titles_with_numbers_are_no_dates():
+    text = HEAD.replace("\n", ",Size 38,Size 39,Size 40,Sales 2023,Sales 2024,Sales 2025,1,2,3\n") + ROWS.replace(
+        "\n", ",7,7,7,7,7,7,7,7,7\n"
+    )
+    assert read(text).frame["quantity"].sum() == TOTAL
 
 
 def test_a_wide_frame_is_read_as_rows():

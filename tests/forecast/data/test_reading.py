@@ -172,11 +172,19 @@ def test_a_url_is_read(table):
     try:
         for url in ("memory://sales/*.csv", "memory://sales", "memory://one.parquet"):
             pd.testing.assert_frame_equal(read_table(url).frame, right, check_dtype=False)
+        pd.testing.assert_frame_equal(read_table(fsspec.open("memory://one.parquet")).frame, right, check_dtype=False)
         with pytest.raises(InputError, match=r"got 'memory://sales/\*.txt', which no file fits"):
             read_table("memory://sales/*.txt")
     finally:
         files.rm("/sales", recursive=True)
         files.rm("/one.parquet")
+
+
+def test_a_file_in_a_zip_is_read(table):
+    with zipfile.ZipFile(io.BytesIO(zip_of(csv_of(table[0])))) as file:
+        assert read_table(zipfile.Path(file, "demand.csv")).frame.equals(table[1])
+        with file.open("demand.csv") as opened:
+            assert read_table(opened).frame.equals(table[1])
 
 
 def test_a_local_url_is_a_path(tmp_path):
@@ -228,8 +236,8 @@ def test_the_users_frame_is_left_alone(table, kind):
 
 
 def protected():
-    """The first bytes of a spreadsheet that has a password: a container of another kind."""
-    return b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(600)
+    """The beginning of a spreadsheet that has a password: a container of another kind."""
+    return b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(600) + "EncryptedPackage".encode("utf-16-le") + bytes(99)
 
 
 class Odd:
@@ -293,7 +301,8 @@ NO_TABLES = {
     "broken parquet": (io.BytesIO(b"PAR1 and so on"), "a table that can be read"),
     "broken gz": (io.BytesIO(gzip.compress(CSV)[:20]), "a table that can be read"),
     "broken xlsx": (io.BytesIO(xlsx({"a": [["site"]]})[:300]), "a table that can be read"),
-    "no xlsx": (io.BytesIO(protected()), "a spreadsheet that can be read|password"),
+    "password": (io.BytesIO(protected()), "a file without a password, got 'the file': save it without one"),
+    "no xlsx": (io.BytesIO(protected()[:600]), "a spreadsheet that can be read"),
     "empty xlsx": (io.BytesIO(xlsx({"a": [], "b": []})), "demand must have rows, got none in the sheets"),
     "odd file": (Odd(), r"whose read\(\) returns int"),
     "broken frame": (Broken(), "Broken: RuntimeError: no connection"),

@@ -28,6 +28,7 @@ import pandas as pd
 
 from ipybatch.errors import InputError
 from ipybatch.forecast.data.columns import OURS, UnknownColumns, find_columns
+from ipybatch.forecast.data.dates import looks_like_dates
 from ipybatch.forecast.data.problems import Problem
 
 _LOOKED_AT = 30  # rows in which the titles are looked for
@@ -42,11 +43,9 @@ _TOTALS = {  # words that begin or end the name of a row that is a total
     "合計", "合计", "总计", "小計", "小计",
 }  # fmt: skip
 _NUMBER = re.compile(r"[\s\d.,()+\-\u2212%'\u00a0\u202f$\u20ac\u00a3]*\d[\s\d.,()+\-%'\u00a0\u202f$\u20ac\u00a3]*")
-_DATE = re.compile(
-    r"\d{4}[-/.]\d{1,2}([-/.]\d{1,2})?( 00:00(:00)?)?|\d{1,2}[-/.]\d{1,2}[-/.](\d{2}|\d{4})|(19|20)\d{2}(0[1-9]|1[0-2])"
-    r"([0-3]\d)?|(19|20)\d{2}[- ]?[WwQ]\d{1,2}|\d{1,2}[-/. ]\w{3,9}\.?[-/. ](\d{2}|\d{4})"
-    r"|[^\W\d]{3,9}\.?[-/. ]'?(\d{2}|\d{4})"
-)
+_BARE = re.compile(r"(19|20)\d{2}(0[1-9]|1[0-2])([0-3]\d)?|4\d{4}")  # dates that are one number: 202507, 45839
+_YEARLESS = re.compile(r"\d{1,2}[-/. ]+([^\W\d]{3,9}|\d{1,2})\.?")  # 03/07, 3 Jul
+_LONGEST = 40  # of a title that is a date
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -112,9 +111,15 @@ def long(frame: pd.DataFrame, named: Mapping[str, Any] | None = None) -> tuple[p
     """Return a wide table, whose titles are dates, as a long one with a date and a quantity, and a note that says so.
 
     Any other table is returned as it is, with no note.
+
+    Raises:
+        InputError: Its titles are days, weeks or months of no year.
     """
+    if {"date", "quantity"} & set(named or {}):
+        return frame, ""
     dates = [title for title in frame.columns if _is_date(title)]
-    if len(dates) < _FEWEST_DATES or {"date", "quantity"} & set(named or {}):
+    if len(dates) < _FEWEST_DATES:
+        _refuse_yearless(frame.columns)
         return frame, ""
     rest = [title for title in frame.columns if title not in set(dates)]
     sums = [title for title in rest if _says_total(str(title))]
@@ -175,6 +180,20 @@ def _found(titles: Iterable[Any]) -> Mapping[str, Any]:
         return find_columns(list(dict.fromkeys(title for title in titles if title != "")))
     except UnknownColumns as error:
         return error.found
+
+
+def _refuse_yearless(titles: Iterable[Any]) -> None:
+    """Refuse a wide table whose year is not said, where the quantities cannot be anything else."""
+    if (found := _found(titles))["date"] is not None:
+        return
+    lost = [str(title) for title in titles if title not in found.values() and _lacks_year(title)]
+    if len(lost) >= _FEWEST_DATES:
+        shown = ", ".join(map(repr, lost[:_TOLD]))
+        msg = (
+            f"demand must have dates with a year, got a table with columns {shown} and so on: put the year into their"
+            f" titles, e.g. {f'{lost[0]} {dt.date.today().year}'!r}"
+        )
+        raise InputError(msg)
 
 
 def _says_total(title: str) -> bool:
@@ -337,6 +356,25 @@ def _titled(frame: pd.DataFrame, is_filled: Any, titles: Sequence[str]) -> pd.Da
 
 
 def _is_date(title: Any) -> bool:
+    """Whether a title is a date with a year."""
     if isinstance(title, dt.date | pd.Period):
         return True
-    return isinstance(title, str | int) and bool(_DATE.fullmatch(str(title).strip()))
+    text = str(title).strip() if isinstance(title, str | int) else ""
+    if text.isdecimal():
+        return bool(_BARE.fullmatch(text))
+    return not _YEARLESS.fullmatch(text) and bool(re.search(r"\d", text)) and _reads_as_date(text)
+
+
+def _lacks_year(title: Any) -> bool:
+    """Whether a title would be a date if it had a year: "W27", "July", "03/07"."""
+    text = str(title).strip()
+    return not text.isdecimal() and bool(_YEARLESS.fullmatch(text) or _reads_as_date(f"{text} 2025"))
+
+
+def _reads_as_date(text: str) -> bool:
+    if len(text) > _LONGEST:
+        return False
+    try:
+        return looks_like_dates(pd.Series([text])) == 1
+    except InputError:
+        return True

@@ -40,7 +40,7 @@ ACCEPTED = (
 )
 _SUFFIXES = ("parquet", "csv", "tsv", "txt", "xlsx", "xls", "xlsm", "xlsb", "ods")  # of tables in a folder
 _PACKED = ("", ".gz", ".bz2", ".xz", ".zip")
-_URL = re.compile(r"[A-Za-z][\w+.-]+://")
+_URL = re.compile(r"[A-Za-z][\w+.:-]+://")
 _PARQUET, _ZIP, _OLE = b"PAR1", b"PK\x03\x04", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
 _UNPACK: Mapping[bytes, Callable[[bytes], bytes]] = {
     b"\x1f\x8b": gzip.decompress,
@@ -129,6 +129,8 @@ def read(
         raw = _read_open(demand, how)
     elif isinstance(demand, bytes | bytearray | memoryview):
         raw = _read_bytes(bytes(demand), "the file", how)
+    elif callable(getattr(demand, "open", None)):  # a file that is not open yet, of fsspec or in a .zip
+        raw = _read_unopened(demand, how)
     else:
         raise _not_accepted(demand)
     made, note = grid.long(grid.without_repeats(raw.frame), columns)
@@ -318,6 +320,16 @@ def _read_open(file: Any, how: _How) -> Raw:
         msg = f"demand must be an open file with a table ahead, got {name!r} at its end: call seek(0)"
         raise InputError(msg)
     return _read_bytes(bytes(data), name, how)
+
+
+def _read_unopened(file: Any, how: _How) -> Raw:
+    name = str(getattr(file, "path", "") or getattr(file, "name", "") or "the file")
+    try:
+        with file.open("rb") if callable(getattr(file, "read_bytes", None)) else file as opened:
+            data = opened.read()
+    except Exception as error:  # whatever a file of the user's raises
+        raise _unread(name, error) from None
+    return _read_bytes(data.encode("utf-8", "surrogatepass") if isinstance(data, str) else data, name, how)
 
 
 def _read_bytes(data: bytes, name: str, how: _How) -> Raw:

@@ -18,6 +18,7 @@ from ipybatch.forecast.data.columns import OURS
 from ipybatch.forecast.data.grid import known_titles
 from ipybatch.forecast.data.understanding import Answer, Undecided
 
+_CONTAINER = b"\xd0\xcf\x11\xe0"  # of old spreadsheets, and of new ones that have a password
 _LOOKED_AT = 30  # rows of a sheet in which its titles are looked for
 
 
@@ -41,6 +42,9 @@ def read_sheet(
         from python_calamine import CalamineWorkbook, PasswordError
     except ImportError:
         raise MissingExtra("forecast") from None
+    locked = f"demand must be a file without a password, got {name!r}: save it without one, or as CSV"
+    if data.startswith(_CONTAINER) and "EncryptedPackage".encode("utf-16-le") in data:
+        raise InputError(locked)
     try:
         book = CalamineWorkbook.from_filelike(io.BytesIO(data))
         if sheet is not None and sheet not in book.sheet_names:
@@ -51,8 +55,7 @@ def read_sheet(
     except InputError:
         raise
     except PasswordError:
-        msg = f"demand must be a file without a password, got {name!r}: save it without one, or as CSV"
-        raise InputError(msg) from None
+        raise InputError(locked) from None
     except Exception as error:  # whatever the reader says of a file that is none: it has many errors of its own
         msg = f"demand must be a spreadsheet that can be read, got {name!r}: {error}"
         raise InputError(msg) from None
