@@ -106,6 +106,16 @@ def test_a_mistyped_year_is_told_before_training(tmp_path):
     assert made.results()["date"].unique().tolist() == [pd.Timestamp("2025-09-01")]
 
 
+@pytest.mark.parametrize(
+    ("written", "freq"), [("202511", "M"), ("2025-W31", "W"), ("Jul-25", "M"), ("2025-W31-4", "D"), ("2025-07-01", "D")]
+)
+def test_a_month_or_a_week_that_is_written_so_is_one(written, freq):
+    """However few there are."""
+    table = pd.DataFrame({"site": ["a"], "part": "p", "date": written, "quantity": 1})
+    assert analyze(table, timed=False).table.freq == freq
+    assert analyze(table, timed=False, freq="D").table.freq == "D"
+
+
 def test_days_ahead_of_today_and_weeks_that_are_not_quite_ones_are_told():
     days = pd.date_range(pd.Timestamp.today().normalize() - pd.Timedelta(weeks=30), periods=40, freq="7D").tolist()
     days[3] += pd.Timedelta(days=1)

@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 
 from ipybatch.errors import MissingExtra
+from ipybatch.forecast.settings import Freq
 
 LANGUAGES = ("en", "id", "vi", "es", "de", "fr")
 FIRST, LAST = dt.date(1900, 1, 1), dt.date(2199, 12, 31)
@@ -34,9 +35,11 @@ WORDS = {
     "MY": "month and year, read as its first day",
     "YW": "year and week, read as its Monday",
     "week": "a week, read as its Monday",
+    "weekday": "a week and its day",
     "serial": "the day number of a spreadsheet",
     "epoch": "seconds since 1970",
 }
+PERIODS: Mapping[str, Freq] = {"YM": "M", "MY": "M", "YW": "W", "week": "W"}  # what an order without days covers
 _FORMATS = {
     "DMY": "%d{0}%m{0}%Y",
     "MDY": "%m{0}%d{0}%Y",
@@ -140,7 +143,8 @@ def _lettered(text: str) -> Cell | None:
     """Read a week or a month by its number: 2025-W31, KW 31/2025, 2025M07."""
     for pattern in _WEEKS:
         if week := pattern.fullmatch(text):
-            return Cell(text, "week", _only({"week": _week(week.groupdict())}))
+            order = "weekday" if week.groupdict().get("day") else "week"
+            return Cell(text, order, _only({order: _week(week.groupdict())}))
     for pattern in _MONTHS:
         if month := pattern.fullmatch(text):
             return Cell(text, "M", _only({"YM": _day(month["year"], month["month"], "1")}))

@@ -21,8 +21,9 @@ import numpy as np
 import pandas as pd
 
 from ipybatch.errors import InputError
-from ipybatch.forecast.data.date_cells import FIRST, LAST, WORDS, Cell, in_english, read_cells, written
+from ipybatch.forecast.data.date_cells import FIRST, LAST, PERIODS, WORDS, Cell, in_english, read_cells, written
 from ipybatch.forecast.data.understanding import Answer, Undecided
+from ipybatch.forecast.settings import Freq
 
 _UTC = re.compile(r"[T ](\d{2}):(\d{2})(?::00(?:\.0+)?)? ?(?:Z|UTC|[+-]00:?00)$")
 _LOOKED_AT = 10_000  # distinct times
@@ -38,11 +39,13 @@ class Dates:
     Attributes:
         days: For each row its day, NaT for none.
         style: How they are written, by an example and in words; "" for dates that needed no reading.
+        period: "W" or "M" where all are written as weeks or as months; None where that is to be inferred.
         notes: What the user should know of how they were read.
     """
 
     days: pd.Series[Any]
     style: str = ""
+    period: Freq | None = None
     notes: tuple[str, ...] = ()
 
 
@@ -88,11 +91,12 @@ def read_dates(
     rows = np.bincount(place_of[place_of >= 0], counts[place_of >= 0], minlength=len(places))
     typed_days = [day for day in ready if day is not None]
     notes: list[str] = []
+    period: Freq | None = None
     if date_format is not None:
         days, style = _formatted(list(places), name, date_format), f"as {date_format!r}"
     else:
         cells = read_cells(list(places))
-        days, style, notes = _decide_all(cells, rows, typed_days, name, today or dt.date.today())
+        days, style, period, notes = _decide_all(cells, rows, typed_days, name, today or dt.date.today())
         _refuse_swapped(cells, typed_days, name)
         notes += _told_written_zone(distinct, name)
     if places and not typed_days and not any(days):
@@ -105,7 +109,7 @@ def read_dates(
     of_text = _stamps([*days, None])
     of_distinct = np.append(np.where(place_of < 0, _stamps(ready), of_text[place_of]), of_text[-1])
     made = pd.Series(of_distinct[codes])  # -1, missing, takes the last
-    return Dates(_within(made), style, tuple(notes))
+    return Dates(_within(made), style, period, tuple(notes))
 
 
 def looks_like_dates(values: pd.Series[Any]) -> float:
@@ -214,11 +218,11 @@ def _formatted(texts: Sequence[str], name: str, date_format: str) -> list[dt.dat
 
 def _decide_all(
     cells: Sequence[Cell], rows: Any, typed: Sequence[dt.date], name: str, today: dt.date
-) -> tuple[list[dt.date | None], str, list[str]]:
+) -> tuple[list[dt.date | None], str, Freq | None, list[str]]:
     """Read all cells, those that are written alike in one order.
 
     Returns:
-        For each cell its day, the style, and what to say.
+        For each cell its day, the style, what each covers, and what to say.
     """
     kinds: dict[str, list[int]] = defaultdict(list)
     for at, cell in enumerate(cells):
@@ -227,6 +231,7 @@ def _decide_all(
     days: list[dt.date | None] = [None] * len(cells)
     known, notes = list(typed), []
     styles = [f"{typed[0]} as a date"] if typed and kinds else []
+    periods: set[Freq | None] = {None} if typed else set()
     for of_kind in sorted(kinds.values(), key=lambda of_kind: -int(rows[of_kind].sum())):
         alike = [cells[at] for at in of_kind]
         decision = _decide(alike, name, today)
@@ -238,10 +243,11 @@ def _decide_all(
         if read := [cell for cell, day in zip(alike, made, strict=True) if day is not None]:
             notes += decision.notes
             known += [day for day in made if day is not None]
+            periods.add(PERIODS.get(decision.order))
             styles.append(f"{read[0].text!r} ({WORDS[decision.order]})")
     if len(styles) > 1:
         notes.append(f"dates in {name} are written in {len(styles)} ways: {', '.join(styles[:4])}")
-    return days, " and ".join(styles[:4]), notes
+    return days, " and ".join(styles[:4]), periods.pop() if len(periods) == 1 else None, notes
 
 
 def _is_near(day: dt.date, known: Sequence[dt.date]) -> bool:

@@ -131,7 +131,7 @@ def read_table(
     used, starts = _sorted(cells, used)
     frame = _frame(cells, used, starts)
     is_dropping = DROP_BAD_ROWS in asked
-    period = freq or infer_freq(frame["date"])
+    period = freq or cells.dated.period or infer_freq(frame["date"])
     start, end = span(frame["date"], period)
     understood = Understanding(
         columns=cells.names,
