@@ -1,13 +1,18 @@
 """What small partitions borrow from the whole table."""
 
+import os
 import pickle
+import subprocess
+import sys
 
 import msgspec
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.ensemble import HistGradientBoostingRegressor
 from threadpoolctl import threadpool_limits
 
+from ipybatch.backends.process.protocol import ONE_THREAD
 from ipybatch.forecast.models import prior
 from ipybatch.forecast.models.global_model import SMALL, GlobalModel
 from ipybatch.forecast.models.matrix import bias, rmsse
@@ -127,3 +132,21 @@ def test_forecasts_with_it_about_keep_the_total():
     made = [run_partition(frame, lent)["forecast"].to_numpy() for frame in sites(values[:, :DAYS])]
     kept = np.concatenate([part[part[:, :DAYS].any(axis=1), DAYS:] for part in np.array_split(values, 6)])
     assert abs(bias(kept, np.concatenate(made).reshape(kept.shape))) < 0.25
+
+
+HANDED_ON = """
+import pickle, sys
+prior = pickle.loads(sys.stdin.buffer.read())
+again = pickle.dumps(prior)
+print("sklearn" in sys.modules, len(prior.regressors), "sklearn" in sys.modules)
+print(len(pickle.loads(again).regressors), prior.default)
+"""
+
+
+def test_a_session_hands_on_what_was_learnt_without_scikit_learn():
+    """To import it takes a second, in a process that never uses it."""
+    regressors = {40: HistGradientBoostingRegressor(max_iter=2).fit(np.eye(30), np.arange(30))}
+    sent = pickle.dumps(prior.Prior(regressors, "imapa"))
+    environ = {**os.environ, **ONE_THREAD}
+    said = subprocess.run([sys.executable, "-c", HANDED_ON], input=sent, env=environ, capture_output=True, check=True)
+    assert said.stdout.decode().splitlines() == ["False 1 True", "1 imapa"]

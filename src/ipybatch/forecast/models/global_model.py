@@ -21,7 +21,8 @@ the part that sells ten a year and the part that sells ten thousand. No feature 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import pickle
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -54,6 +55,38 @@ class Prior(msgspec.Struct, frozen=True, eq=False):
 
     regressors: Mapping[int, Any]
     default: str | None = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle what was learnt as bytes: a session only hands it on, without scikit-learn, which takes a second."""
+        known = self.regressors
+        packed = known if isinstance(known, _Packed) else _Packed(pickle.dumps(dict(known), protocol=5))
+        return Prior, (packed, self.default)
+
+
+class _Packed(Mapping[int, Any]):
+    """Regressors that are unpickled when one of them is first asked for."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        self._known: Mapping[int, Any] | None = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _Packed, (self._data,)
+
+    def __getitem__(self, periods: int) -> Any:
+        return self._regressors[periods]
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._regressors)
+
+    def __len__(self) -> int:
+        return len(self._regressors)
+
+    @property
+    def _regressors(self) -> Mapping[int, Any]:
+        if self._known is None:
+            self._known = pickle.loads(self._data)  # noqa: S301  # from our own child
+        return self._known
 
 
 class GlobalModel:
