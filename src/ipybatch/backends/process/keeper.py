@@ -9,8 +9,10 @@ and the orphans of all of them come to the keeper, which kills them, and ends
 itself as the last.  When the keeper ends, the supervisor gives up.  When the kernel
 ends, both notice.  A supervisor that is stopped is continued: else no deadline holds.
 
-What cannot be helped: once keeper and supervisor are killed at the same moment,
-attempts end, but processes that they started live on.
+When keeper and supervisor are killed at the same moment, the kernel looks for what
+attempts had started by a mark in its environment.  What cannot be helped: that all
+three are killed at once, or that such a process was started without its environment.
+Then attempts end, but processes that they started live on.
 """
 
 from __future__ import annotations
@@ -20,11 +22,13 @@ import os
 import select
 import signal
 import time
+from collections.abc import Set
 from typing import NoReturn
 
 from ipybatch.backends.process import process_tree
 
 END_S = 10.0  # within which a process that was killed has to be gone
+LEFT = 3  # exit code of a supervisor that has left some
 _LOOK_MS = 1_000
 
 
@@ -47,18 +51,18 @@ def fork_supervisor(kernel: int, control: int) -> tuple[int, int]:
     return kernel_end, keeper_end
 
 
-def end_all(bound_s: float) -> bool:
-    """Kill what is below this process until nothing is left; return whether that was within ``bound_s``."""
+def end_all(bound_s: float, but: Set[int] = frozenset()) -> bool:
+    """Kill what is below this process until nothing but ``but`` is left; return whether that was within ``bound_s``."""
     until_s = time.monotonic() + bound_s
     while True:
         with contextlib.suppress(ChildProcessError):
             while os.waitpid(-1, os.WNOHANG)[0]:
                 pass
-        left = process_tree.children(os.getpid())
-        if not left or time.monotonic() >= until_s:
-            return not left
+        left = [pid for pid in process_tree.children(os.getpid()) if pid not in but]
         for pid in left:
             process_tree.kill(pid)
+        if not left or time.monotonic() >= until_s:
+            return not left
         time.sleep(0.005)
 
 
@@ -66,7 +70,7 @@ def _keep(pid: int, kernel_end: int) -> NoReturn:
     code = 1
     try:
         code = _watch(pid, kernel_end)
-        end_all(END_S)
+        end_all(0.0 if code == LEFT else END_S)  # it has tried for so long already
     finally:
         os._exit(code)
 

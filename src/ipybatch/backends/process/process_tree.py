@@ -63,6 +63,15 @@ def kill(pid: int) -> None:
             os.kill(one, signal.SIGKILL)
 
 
+def kill_marked(mark: str) -> None:
+    """SIGKILL the processes that were started with a mark in their environment, wherever they are."""
+    for _ in range(3):  # for what they start meanwhile
+        for folder in _PROC.glob("[0-9]*"):
+            with contextlib.suppress(OSError):  # it has ended, or is another user's
+                if mark.encode() in (folder / "environ").read_bytes():
+                    os.kill(int(folder.name), signal.SIGKILL)
+
+
 def state(pid: int) -> str:
     """Return the state of a process as proc(5) names it: "R", "S", "D", "T" (stopped), "Z"; "" once it is gone."""
     try:

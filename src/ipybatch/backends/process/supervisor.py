@@ -29,6 +29,7 @@ import os
 import selectors
 import signal
 import socket
+import sys
 import tempfile
 import time
 import warnings
@@ -79,7 +80,8 @@ class Supervisor:
         self._watch(wakes, lambda: read_piece(wakes))
         while not self._is_over:
             self._turn()
-        keeper.end_all(keeper.END_S)
+        if not keeper.end_all(keeper.END_S, self._left) or self._left:
+            sys.exit(keeper.LEFT)
 
     def _turn(self) -> None:
         is_busy = self._attempts or self._ended or self._unsent
@@ -281,7 +283,7 @@ def main(control: int, kernel: int, preload: Sequence[str]) -> None:
             gc.freeze()  # so that the modules stay shared
             gc.enable()
             Supervisor(line, kernel).run(ends)
-        except BaseException as error:  # sent to the kernel, the only one to read it
+        except Exception as error:  # sent to the kernel, the only one to read it
             with contextlib.suppress(OSError):
                 line.sendall(protocol.encode_message(protocol.Failed(f"{type(error).__name__}: {error}")))
             raise

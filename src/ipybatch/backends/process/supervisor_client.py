@@ -22,7 +22,7 @@ from typing import Any
 
 import msgspec
 
-from ipybatch.backends.process import protocol
+from ipybatch.backends.process import process_tree, protocol
 from ipybatch.backends.process.protocol import Answer
 from ipybatch.backends.threads import Threads
 
@@ -30,6 +30,7 @@ _PROGRAM = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[2]);"
     " from ipybatch.backends.process.supervisor import main; main(int(sys.argv[1]), int(sys.argv[3]), sys.argv[4:])"
 )
+_MARK = "IPYBATCH_SUPERVISOR"
 _CLOSE_S = 25.0  # the supervisor, and then its keeper, wait 10 s each for processes that cannot be ended
 
 
@@ -47,15 +48,17 @@ class SupervisorClient:
         self._ended: dict[int, asyncio.Future[protocol.Ended]] = {}
         self._sockets: dict[int, socket.socket] = {}
         self._messages = protocol.MessageReader()
-        self._lost = self._failed = ""
+        self._lost = self._failed = self._reason = ""
+        self._is_cut = False
         self._last_call: asyncio.TimerHandle | None = None
         self.most_mb: float | None = None
         kernel = str(os.getpid())
+        self._mark = f"{_MARK}={secrets.token_hex(16)}"
         self._control, theirs = socket.socketpair()
         with theirs:
             self._process = subprocess.Popen(  # noqa: S603  # our own program
                 [sys.executable, "-u", "-c", _PROGRAM, str(theirs.fileno()), json.dumps(sys.path), kernel, *preload],
-                env={**os.environ, **protocol.ONE_THREAD},
+                env={**os.environ, **protocol.ONE_THREAD, _MARK: self._mark.partition("=")[2]},
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
@@ -120,7 +123,7 @@ class SupervisorClient:
             socket.send_fds(self._control, [protocol.encode_message(message)], descriptors)
             return
         if self._lost:
-            self._lose(self._lost)
+            self._lose()
 
     def _receive(self) -> None:
         piece = b""
@@ -133,9 +136,10 @@ class SupervisorClient:
                 self.most_mb = message.most_mb
             elif isinstance(message, protocol.Failed):
                 self._failed = message.reason
-        if not piece and self._last_call is None:  # the keeper ends what is left, and then itself
+        if not piece:
             self._loop.remove_reader(self._control)
-            self._last_call = self._loop.call_later(_CLOSE_S, self._lose, "it has closed its line")
+            self._is_cut = True
+            self._lose_if_over()
 
     def _settle(self, ended: protocol.Ended) -> None:
         future = self._ended[ended.number]
@@ -146,11 +150,18 @@ class SupervisorClient:
             self._sockets[ended.number].shutdown(socket.SHUT_RDWR)
 
     def _see_end(self) -> None:
-        self._control.setblocking(False)
-        self._receive()  # what came before
+        self._loop.remove_reader(self._end)
         code = self._process.poll() or 0
         number = -code if code < 0 else max(0, code - 128)
-        self._lose(self._failed or (f"killed by {protocol.signal_name(number)}" if number else f"exit code {code}"))
+        self._reason = f"killed by {protocol.signal_name(number)}" if number else f"exit code {code}"
+        self._lose_if_over()
+
+    def _lose_if_over(self) -> None:
+        """Give up once both have ended, the supervisor and its keeper: the second ends what is left of the first."""
+        if self._is_cut and self._reason:
+            self._lose()
+        elif self._last_call is None:
+            self._last_call = self._loop.call_later(_CLOSE_S, self._lose)
 
     def _stop_reading(self) -> None:
         self._loop.remove_reader(self._control)
@@ -158,10 +169,12 @@ class SupervisorClient:
         if self._last_call is not None:
             self._last_call.cancel()
 
-    def _lose(self, reason: str) -> None:
+    def _lose(self) -> None:
         """End all attempts: the supervisor has ended, and they with it."""
-        self._lost = self._lost or reason
-        self._stop_reading()
+        if not self._lost:
+            self._lost = self._failed or self._reason or "it has closed its line"
+            self._stop_reading()
+            process_tree.kill_marked(self._mark)  # what a keeper that was killed, too, could not
         for number in list(self._ended):
             self._settle(protocol.Ended(number, 1, "lost", self._lost))
 
