@@ -528,6 +528,7 @@ def test_a_process_that_cannot_be_ended_gives_up_its_slot(tmp_path):
             helper = subprocess.Popen(["sleep", "3600"])
             (tmp_path / "helper").write_text(str(helper.pid))
             os.kill(helper.pid, signal.SIGSTOP)
+            os.waitpid(helper.pid, os.WUNTRACED)  # until it is
             os._exit(3)
         return item
 
