@@ -69,11 +69,17 @@ def press(button, form):
 
 def downloaded(form):
     """What the browser is handed: name and table."""
-    handed = []
-    form.download.offer = lambda name, data: handed.append((name, pd.read_csv(io.BytesIO(data))))
-    press(form.download_button, form)
-    ((name, table),) = handed
-    return name, table
+    name, data = handed(form, form.download_button)
+    return name, pd.read_csv(io.BytesIO(data))
+
+
+def handed(form, button):
+    """What the browser is handed when a button is pressed: name and bytes."""
+    offered = []
+    form.download.offer = lambda name, data: offered.append((name, data))
+    press(button, form)
+    ((name, data),) = offered
+    return name, data
 
 
 def shown(field):
@@ -176,7 +182,8 @@ def test_what_goes_wrong_is_told_beside_its_field(form, tmp_path, untimed):
     assert "choose which column is the date" in made.errors["columns"].value
     typed(made, tmp_path, "site,part,date,qty\na,1,<b>when</b>,1\n")
     press(made.run_button, made)
-    assert "dates that can be read in &#x27;date&#x27;, got &#x27;&lt;b&gt;when" in made.errors["table"].value
+    assert "dates that can be read in &#x27;date&#x27;, got &#x27;&lt;b&gt;when" in made.errors["reading"].value
+    assert shown(made.reading["date_format"])
     assert (made.run_button.disabled, made.session, made.status.value) == (False, None, "")
     made.path.value = ""
     press(made.analyze_button, made)
@@ -207,10 +214,99 @@ def test_columns_that_are_not_recognised_are_asked_for(form, tmp_path, untimed):
     assert "columns must name a column once" in made.errors["columns"].value
     made.columns["date"].value = "wann"
     press(made.analyze_button, made)
-    assert [made.analysis.rows, *(error.value for error in made.errors.values())] == [120, "", "", "", "", ""]
+    assert made.analysis.rows == 120
+    assert {error.value for error in made.errors.values()} == {""}
     typed(made, tmp_path, "a\n")
     made.path.value = "elsewhere.csv"
     assert not shown(made.columns_row)
+
+
+NUMBERS = "site,part,date,qty\n" + "".join(f"a;p{day};2025-07-{day:02};1.{day:03}\n" for day in range(1, 4)).replace(
+    ";", ","
+)
+
+
+def test_what_the_table_leaves_open_is_asked_and_the_answer_can_be_changed(form, tmp_path, untimed):
+    """Both readings of a cell are there to choose from; the choice is passed on, and another table is asked anew."""
+    made = form()
+    typed(made, tmp_path, NUMBERS)
+    assert not shown(made.reading_row)
+    press(made.analyze_button, made)
+    assert "&#x27;1.00" in made.errors["reading"].value
+    assert shown(made.question)
+    labels = [label for label, _ in made.question.options]
+    assert labels[0] == "choose …"
+    assert any(label.startswith("1,00") and "thousands='.'" in label for label in labels)
+    made.question.value = ("thousands", ".")
+    assert (made.reading["thousands"].value, shown(made.reading["thousands"])) == (".", True)
+    assert not shown(made.reading["sheet"])
+    press(made.analyze_button, made)
+    assert made.analysis.table.frame["quantity"].sum() == 3006
+    made.reading["thousands"].value, made.reading["decimal"].value = "", "."
+    press(made.analyze_button, made)
+    assert made.analysis.table.frame["quantity"].sum() == pytest.approx(3.006)
+    made.path.value = "elsewhere.csv"
+    assert not shown(made.reading_row)
+    assert made.reading["decimal"].value == ""
+
+
+def test_an_argument_that_a_message_asks_for_has_its_field(form, tmp_path, untimed):
+    made = form()
+    path = typed(made, tmp_path, "")
+    path.write_bytes("site,part,date,qty\nCaf\u00e9,1,2025-07-01,1\nCaf\u00e9,1,2025-07-02,1\n".encode("latin-1"))
+    press(made.analyze_button, made)
+    if made.analysis is None:  # unless its bytes tell which it is
+        assert shown(made.reading["encoding"])
+        assert "encoding=" in made.errors["reading"].value
+        made.reading["encoding"].value = "latin-1"
+        press(made.analyze_button, made)
+    assert list(made.analysis.table.frame["site"].unique()) == ["Caf\u00e9"]
+
+
+def test_repairs_are_offered_where_there_is_something_to_repair(form, untimed):
+    table = demand(300, 3, parts=60)
+    table.loc[5, "quantity"] = -1
+    made = form(table, backend=Threads())
+    assert not shown(made.repair_row)
+    press(made.analyze_button, made)
+    assert shown(made.repair_row)
+    name, data = handed(made, made.bad_rows_button)
+    assert (name, len(pd.read_csv(io.BytesIO(data)))) == ("bad rows.csv", 1)
+    made.repair["drop_bad_rows"].value = True
+    press(made.analyze_button, made)
+    assert made.analysis.problems == ()
+    assert shown(made.repair_row)
+    press(made.run_button, made)
+    assert made.session.run().state == "completed"
+
+
+@pytest.mark.parametrize("kind", ["csv", "xlsx", "parquet"])
+def test_a_forecast_is_downloaded_as(form, kind):
+    made = form(backend=Threads())
+    assert made.download_buttons[f".{kind}"].disabled
+    press(made.run_button, made)
+    made.session.run()
+    name, data = handed(made, made.download_buttons[f".{kind}"])
+    assert name == f"forecast.{kind}"
+    read = {"csv": pd.read_csv, "xlsx": functools.partial(pd.read_excel, engine="calamine"), "parquet": pd.read_parquet}
+    assert len(read[kind](io.BytesIO(data))) == len(made.session.results())
+
+
+def test_how_good_it_would_have_been_is_shown_with_the_worst_series(form):
+    made = form(demand(300, 3, parts=20))
+    press(made.evaluate_button, made)
+    assert (made.status.value, list(made.evaluation.index[:2])) == ("", ["chosen", "naive"])
+    figures, worst = made.score.children
+    _, chart = worst.children
+    assert f"{made.evaluation.loc['chosen', 'rmsse']:.3f}" in figures.value
+    assert len({axis for axis in chart.layout if axis.startswith("xaxis")}) == 5
+
+
+def test_without_plotly_a_sentence_takes_the_charts_place(form, monkeypatch):
+    monkeypatch.setitem(sys.modules, "plotly.graph_objects", None)
+    made = form(demand(300, 3, parts=20))
+    press(made.evaluate_button, made)
+    assert "No chart of the series that were forecast worst" in made.score.children[1].value
 
 
 def test_the_kernel_is_free_while_it_analyzes(form, monkeypatch):

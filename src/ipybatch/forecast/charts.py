@@ -12,7 +12,7 @@ import pandas as pd
 
 from ipybatch.errors import InputError, MissingExtra
 
-_GOOD, _ASIDE, _INK, _BAND = "#1a7f37", "#6e7781", "#7d8590", "rgba(26,127,55,0.2)"  # seen on white and on black
+_GOOD, _ASIDE, _INK, _BAND = "#1a7f37", "#6e7781", "#7d8590", "rgba(45,164,78,0.28)"  # seen on white and on black
 _CLEAR = "rgba(0,0,0,0)"
 MOST = 12  # series
 _LABEL = 0.6  # a label's width, as a share of what the bars take
@@ -86,7 +86,8 @@ def draw(series: Sequence[Drawn]) -> Any:
     """
     subplots = _import("plotly.subplots")
     titles = [escape(one.title) for one in series]
-    gap = 46 / (_HEIGHT * len(series))  # a title's height: of any number of series the same
+    height = _HEIGHT * len(series)
+    gap = min(_GAP / height, 1 / max(len(series) - 1, 1))  # room for dates and a title, however many there are
     made = subplots.make_subplots(rows=len(series), cols=1, subplot_titles=titles, vertical_spacing=gap)
     for row, one in enumerate(series, start=1):
         for line in _lines(one):
@@ -94,11 +95,12 @@ def draw(series: Sequence[Drawn]) -> Any:
             made.add_trace(line, row, 1)
     made.update_annotations(x=0.0, xanchor="left", font_size=13)
     made.update_yaxes(rangemode="tozero", gridcolor="rgba(127,127,127,0.2)")
-    made.update_layout(bargap=0.15, legend={"orientation": "h", "y": 1.0, "yanchor": "bottom", "yref": "container"})
-    return _styled(made, height=_HEIGHT * len(series) + 80)
+    above = {"y": 1 + 26 / height, "yanchor": "bottom", "x": 1, "xanchor": "right"}
+    made.update_layout(bargap=0.15, showlegend=True, legend={"orientation": "h", **above})
+    return _styled(made, height=height + 100, left=48, top=60)
 
 
-_HEIGHT = 220
+_HEIGHT, _GAP = 200, 68  # pixels
 
 
 def bars(scores: pd.DataFrame, first: str) -> Any:
@@ -139,7 +141,7 @@ def _lines(one: Drawn) -> list[Any]:
             "y": [*ahead["hi"], *ahead["lo"][::-1]],
         }
         lines += [
-            objects.Scatter(**around, fill="toself", fillcolor=_BAND, line_width=0, name="interval", hoverinfo="skip"),
+            objects.Scatter(**around, fill="toself", fillcolor=_BAND, mode="none", name="interval", hoverinfo="skip"),
             objects.Scatter(x=ahead["date"], y=ahead["forecast"], line_color=_GOOD, name="forecast", mode="lines"),
         ]
     if one.past is not None:
@@ -147,14 +149,14 @@ def _lines(one: Drawn) -> list[Any]:
     return lines
 
 
-def _styled(made: Any, *, height: int) -> Any:
+def _styled(made: Any, *, height: int, left: int = 120, top: int = 40) -> Any:
     made.update_layout(
         template="none",
         font_color=_INK,
         paper_bgcolor=_CLEAR,
         plot_bgcolor=_CLEAR,
         height=height,
-        margin={"l": 120, "r": 20, "t": 40, "b": 40},
+        margin={"l": left, "r": 20, "t": top, "b": 40},
     )
     return made
 

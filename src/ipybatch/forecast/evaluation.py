@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+import threading
 import warnings
 import weakref
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -465,7 +466,8 @@ def _run(
     weakref.finalize(session, shutil.rmtree, folder, ignore_errors=True)  # its panel goes on reading it
     for note in work.table.notes:
         session.note(note)
-    if in_notebook() and not isinstance(runner, Threads):
+    is_asked_for = threading.current_thread() is threading.main_thread()  # the output of a cell, not of a form
+    if is_asked_for and in_notebook() and not isinstance(runner, Threads):
         session.show()
     session.run(verbose=verbose)
     if session.state == "cancelled":

@@ -1,16 +1,18 @@
 """Form for a forecast without code: choose a table, its partitions and a horizon; then analyze, run, download.
 
-It calls `analyze` and `forecast` with the values of its fields. Slow calls run in a thread, so that cells can run
-meanwhile; an error is shown beside the field that it is about.
+It calls `analyze`, `evaluate` and `forecast` with the values of its fields. Slow calls run in a thread, so that cells
+can run meanwhile; an error is shown beside the field that it is about. Fields that most tables do not need, how the
+table is written and how its rows are repaired, come when an answer asks for them.
 """
 
 from __future__ import annotations
 
+import inspect
 import io
 import re
 import tempfile
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +22,12 @@ import traitlets
 
 from ipybatch.engine.data import events
 from ipybatch.forecast.analysis import analyze
+from ipybatch.forecast.data.understanding import Undecided
+from ipybatch.forecast.evaluation import Evaluation, evaluate
+from ipybatch.forecast.forecast_files import safe
 from ipybatch.forecast.session import forecast
 from ipybatch.jupyter.panel import Panel
-from ipybatch.jupyter.static_html import said
+from ipybatch.jupyter.static_html import Sheet, said, table
 
 _EXPLAINED = (
     "Batch mode trains each partition by itself, in a process of its own: one that hangs or runs out of memory is ended"
@@ -43,7 +48,26 @@ _ANALYZED = (
     "workers",
     "max_partitions",
 )  # arguments that `analyze` takes too
+_TYPES = {
+    ".csv": "text/csv",
+    ".xlsx": "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
+    ".parquet": "application/vnd.apache.parquet",
+}  # of the files that a forecast is downloaded as
 _ACCEPTED = ".csv,.tsv,.txt,.gz,.xlsx,.xls,.ods,.parquet"
+_READING = {
+    "decimal": ("Decimal mark", "found; or . or ,"),
+    "thousands": ("Thousands mark", "found; or . or ,"),
+    "date_format": ("Date format", "found; or %d/%m/%Y"),
+    "encoding": ("Encoding", "found; or cp1252"),
+    "sheet": ("Sheet", "found"),
+}  # how a table is written: arguments of all three functions
+_REPAIRS = {
+    "drop_bad_rows": "Drop rows that cannot be used",
+    "net_returns": "Take returns off earlier sales",
+    "merge_near_duplicates": "Merge names that differ by little",
+}
+_WORST, _WIDTH_PX = 5, 920  # series, and how wide they are drawn: as the card
+_TOLD = 5  # partitions that an evaluation left out
 _LARGEST_MB = 200  # through the browser's memory; what is larger goes to a file
 _LONGEST = 1000
 # Of several pages that show the kernel, the visible one saves the file.
@@ -52,7 +76,7 @@ export default {
   initialize({ model }) {
     const save = (_, buffers) => {
       if (document.hidden) return;
-      const url = URL.createObjectURL(new Blob(buffers, { type: "text/csv" }));
+      const url = URL.createObjectURL(new Blob(buffers, { type: model.get("type") }));
       const link = document.createElement("a");
       Object.assign(link, { href: url, download: model.get("name") });
       link.click();
@@ -74,14 +98,16 @@ class Download(anywidget.AnyWidget):
 
     Attributes:
         name: Name of the file.
+        type: Its MIME type.
     """
 
     _esm = _ESM
     name = traitlets.Unicode("").tag(sync=True)
+    type = traitlets.Unicode("").tag(sync=True)
 
     def offer(self, name: str, data: bytes) -> None:
         """Save a file among the browser's downloads."""
-        self.name = name
+        self.name, self.type = name, _TYPES.get(Path(name).suffix, "application/octet-stream")
         self.send({}, buffers=[data])
 
 
@@ -91,6 +117,7 @@ class ForecastForm(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets has no 
     Attributes:
         session: The last session that was run; None before.
         analysis: The last analysis; None before.
+        evaluation: The last evaluation; None before.
     """
 
     def __init__(self, demand: Any = None, **arguments: Any) -> None:
@@ -102,23 +129,30 @@ class ForecastForm(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets has no 
         """
         self.session: Any = None
         self.analysis: Any = None
+        self.evaluation: Any = None
         self._demand, self._arguments = demand, arguments
         self._thread: threading.Thread | None = None
         self._is_busy = False
         self._make_fields()
         self.analyze_button = _button("Analyze", lambda: self._begin("analyzing…", self._analyze))
         self.run_button = _button("Run", lambda: self._begin("reading the table…", self._run), "primary")
-        self.download_button = _button("Download CSV", lambda: self._begin("writing…", self._hand_out))
-        self.download_button.disabled = True
-        self.errors = {name: ipywidgets.HTML() for name in ("table", "columns", "cut", "filter", "horizon")}
+        self.evaluate_button = _button("Evaluate", lambda: self._begin("measuring…", self._evaluate))
+        self.evaluate_button.tooltip = "Forecast the past, and show how good that would have been"
+        self.download_buttons = {suffix: self._download_button(suffix) for suffix in _TYPES}
+        self.download_button = self.download_buttons[".csv"]
+        self.errors = {
+            name: ipywidgets.HTML() for name in ("table", "columns", "reading", "repair", "cut", "filter", "horizon")
+        }
         self.status, self.card, self.panel = ipywidgets.HTML(), ipywidgets.HTML(), ipywidgets.VBox()
+        self.score = ipywidgets.VBox()
         self.download = Download(layout={"display": "none"})
         super().__init__(self._rows(), layout={"grid_gap": "6px"})
         for switch in (self.batch, self.strategy):
             switch.observe(self._fit, "value")
+        self.question.observe(self._answer, "value")
         self.path.observe(self._forget_columns, "value")
         self.upload.observe(self._take_upload, "value")
-        self._fit()
+        self._forget_columns()
 
     def wait(self, timeout_s: float | None = None) -> None:
         """Wait for the thread that a button started; a run itself goes on."""
@@ -139,6 +173,16 @@ class ForecastForm(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets has no 
                 ("quantity", "64px", "214px"),
             )
         }
+        self.question = _field(ipywidgets.Dropdown, "Meant is", options=[], width="420px")
+        self.reading = {
+            name: _field(ipywidgets.Text, title, placeholder=hint, width="250px")
+            for name, (title, hint) in _READING.items()
+        }
+        self.repair = {
+            name: ipywidgets.Checkbox(description=title, indent=False, layout={"width": "auto", "margin": "0 16px 0 0"})
+            for name, title in _REPAIRS.items()
+        }
+        self.bad_rows_button = _button("Download bad rows", lambda: self._begin("writing…", self._hand_out_bad_rows))
         self.batch = ipywidgets.Checkbox(value=True, description="Batch mode", indent=False)
         self.strategy = _field(ipywidgets.Dropdown, "Strategy", options=_STRATEGIES)
         self.max_rows = _field(ipywidgets.BoundedIntText, "Rows at most", value=2000, min=1, max=10**9, width="220px")
@@ -150,19 +194,29 @@ class ForecastForm(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets has no 
         errors = self.errors
         table = [] if self._demand is not None else [_row(self.path, self.upload, errors["table"])]
         self.columns_row = _row(*self.columns.values(), errors["columns"])
+        self.reading_row = _row(self.question, *self.reading.values(), errors["reading"])
+        title = ipywidgets.Label(
+            "Repair", layout={"width": "100px", "justify_content": "flex-end", "margin": "2px 8px"}
+        )
+        self.repair_row = _row(title, *self.repair.values(), self.bad_rows_button, errors["repair"])
         self.cut_row = _row(self.strategy, self.max_rows, errors["cut"])
         self.filter_row = _row(self.sites, self.parts, errors["filter"])
         explained = f'<div style="max-width:720px;line-height:1.5;opacity:0.75">{said(_EXPLAINED, _LONGEST)}</div>'
         return [
             *(table or [errors["table"]]),
             self.columns_row,
+            self.reading_row,
+            self.repair_row,
             self.batch,
             ipywidgets.HTML(explained),
             self.cut_row,
             self.filter_row,
             _row(self.horizon, errors["horizon"]),
-            _row(self.analyze_button, self.run_button, self.download_button, self.status),
+            _row(
+                self.analyze_button, self.evaluate_button, self.run_button, *self.download_buttons.values(), self.status
+            ),
             self.card,
+            self.score,
             self.panel,
             self.download,
         ]
@@ -173,22 +227,44 @@ class ForecastForm(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets has no 
         _show(self.max_rows, self.strategy.value == "size")
         _show(self.filter_row, not self.batch.value)
         _show(self.columns_row, any(choice.options for choice in self.columns.values()))
+        _show(self.question, bool(self.question.options))
+        _show(self.reading_row, bool(self.question.options) or any(map(_is_shown, self.reading.values())))
+        _show(self.bad_rows_button, bool(self.analysis is not None and self.analysis.problems))
 
     def _take_upload(self, *_: Any) -> None:
         self.path.value = ""  # what came last is meant
         self._forget_columns()
 
     def _forget_columns(self, *_: Any) -> None:
-        """Another table has other columns."""
-        for choice in self.columns.values():
+        """Another table has other columns, and is written in another way."""
+        self.analysis = self.evaluation = None
+        self.card.value, self.score.children = "", ()
+        for choice in (*self.columns.values(), self.question):
             choice.options = []
+        for field in self.reading.values():
+            field.value = ""
+            _show(field, is_shown=False)
+        for choice in self.repair.values():
+            choice.value = False
+        _show(self.repair_row, is_shown=False)
         self._fit()
+
+    def _answer(self, *_: Any) -> None:
+        """Take over what was chosen of several readings, into the field where it can be changed."""
+        if self.question.value:
+            name, value = self.question.value
+            self.reading[name].value = value
+            _show(self.reading[name], is_shown=True)
+            self.errors["reading"].value = ""
 
     def _asked(self) -> dict[str, Any]:
         """Return what the fields say, as arguments of `analyze` and `forecast`."""
         asked: dict[str, Any] = {"demand": self._table(), "horizon": self.horizon.value}
         chosen = {ours: choice.value for ours, choice in self.columns.items() if choice.value not in (None, "")}
         asked["columns"] = {**(self._arguments.get("columns") or {}), **chosen}
+        asked |= {name: field.value for name, field in self.reading.items() if field.value}
+        if repairs := {name for name, choice in self.repair.items() if choice.value}:
+            asked["repair"] = repairs | set(self._arguments.get("repair") or ())
         if self.batch.value:
             return {**asked, "by": self.strategy.value, "max_rows": self.max_rows.value}
         return {**asked, "by": None, "sites": _words(self.sites.value), "parts": _words(self.parts.value)}
@@ -208,9 +284,28 @@ class ForecastForm(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets has no 
 
     def _analyze(self) -> None:
         given = {name: value for name, value in self._arguments.items() if name in _ANALYZED}
-        self.card.value = ""
+        self.card.value, self.analysis = "", None
         self.analysis = analyze(**{**given, **self._asked()})
         self.card.value = self.analysis._repr_html_()
+        self._ask_for_repairs(self.analysis.notes, is_asked=bool(self.analysis.problems))
+        self._fit()
+
+    def _evaluate(self) -> None:
+        taken = inspect.signature(evaluate).parameters
+        given = {name: value for name, value in self._arguments.items() if name in taken}
+        self.score.children, self.evaluation = (), None
+        self.evaluation = evaluate(**{**given, **self._asked()}, on_progress=self._tell_progress)
+        notes = "".join(_bad(f"Left out: {line}") for line in self.evaluation.attrs["left_out"][:_TOLD])
+        self._say("")
+        self.score.children = (ipywidgets.HTML(_scores(self.evaluation) + notes), _worst(self.evaluation))
+
+    def _tell_progress(self, done: int, total: int | None) -> None:
+        self._say(f"measured {done:,} of {total or done:,} partitions, those of all origins…")
+
+    def _ask_for_repairs(self, texts: Iterable[str], *, is_asked: bool = False) -> None:
+        """Offer the repairs where the table has something to repair, and leave them there."""
+        if is_asked or any("repair=" in text for text in texts):
+            _show(self.repair_row, is_shown=True)
 
     def _run(self) -> None:
         session = forecast(**{**self._arguments, **self._asked()})
@@ -230,11 +325,22 @@ class ForecastForm(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets has no 
         elif not self._is_busy:
             self._say("")
 
-    def _hand_out(self) -> None:
+    def _download_button(self, suffix: str) -> Any:
+        kind = suffix.removeprefix(".")
+        words = f"Download {kind.title() if kind == 'parquet' else kind.upper()}"
+        button = _button(words, lambda: self._begin("writing…", lambda: self._hand_out(suffix)))
+        button.disabled = True
+        return button
+
+    def _hand_out_bad_rows(self) -> None:
+        data = safe(self.analysis.bad_rows()).to_csv(index=False).encode("utf-8-sig")
+        self.download.offer("bad rows.csv", data)
+
+    def _hand_out(self, suffix: str) -> None:
         """Hand the forecast to the browser; what is too large for it lies beside the notebook."""
-        name = f"{Path(self.session.name).name}.csv"
+        name = f"{Path(self.session.name).name}{suffix}"
         with tempfile.TemporaryDirectory() as folder:
-            data = self.session.save(Path(folder) / "forecast.csv").read_bytes()
+            data = self.session.save(Path(folder) / f"forecast{suffix}").read_bytes()
         size = f"{len(data) / 1e6:,.1f} MB"
         if len(data) > _LARGEST_MB * 1e6:
             self._say(f"{size}, saved as {self.session.save(Path.cwd() / name)}")
@@ -277,15 +383,33 @@ class ForecastForm(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets has no 
             self.errors["columns"].value = _bad(f"Not found by its name: choose which column is the {lost}")
             return
         words = str(error) or type(error).__name__
-        field = _FIELDS.get(re.split(r"\W", words, maxsplit=1)[0])
+        if isinstance(error, Undecided):
+            self._ask(error)
+            return
+        self._ask_for_repairs([words])
+        asked = [name for name in self.reading if re.search(rf"\b{name}=|^{name} must", words)]
+        for name in asked:
+            _show(self.reading[name], is_shown=True)
+        self._fit()
+        field = "reading" if asked else _FIELDS.get(re.split(r"\W", words, maxsplit=1)[0])
         (self.status if field is None else self.errors[field]).value = _bad(words)
+
+    def _ask(self, error: Undecided) -> None:
+        """Let the user say which of several readings is meant."""
+        answers = [(str(answer), (answer.argument, answer.value)) for answer in error.answers]
+        self.question.options = [("choose …", ()), *answers]
+        self.question.value = ()
+        self._fit()
+        each = " or ".join(answer.reading for answer in error.answers)
+        self.errors["reading"].value = _bad(f"{error.example!r} in the column {error.column!r} may be {each}: choose")
 
     def _settle(self) -> None:
         """Let the buttons that make sense now be pressed."""
         state = None if self.session is None else self.session.state
-        self.analyze_button.disabled = self._is_busy
+        self.analyze_button.disabled = self.evaluate_button.disabled = self._is_busy
         self.run_button.disabled = self._is_busy or state in ("running", "paused")
-        self.download_button.disabled = self._is_busy or state != "completed"
+        for button in self.download_buttons.values():
+            button.disabled = self._is_busy or state != "completed"
 
     def _say(self, words: str) -> None:
         self.status.value = said(words, _LONGEST)
@@ -294,6 +418,7 @@ class ForecastForm(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets has no 
 _FIELDS = {
     "demand": "table",
     "columns": "columns",
+    "repair": "repair",
     "max_rows": "cut",
     "sites": "filter",
     "parts": "filter",
@@ -319,6 +444,45 @@ def _button(words: str, press: Callable[[], None], style: str = "") -> Any:
 def _bad(words: str) -> str:
     mark = '<span style="color:var(--jp-error-color1,#e5484d)">✕</span>'
     return f'<div style="max-width:720px;line-height:1.5">{mark} {said(words, _LONGEST)}</div>'
+
+
+def _scores(evaluation: Evaluation) -> str:
+    """Return the measures as a table."""
+    rows = [
+        [f"<b>{said(name)}</b>" if name == "chosen" else said(name), *(f"{value:.3f}" for value in values)]
+        for name, values in zip(evaluation.index, evaluation.to_numpy(), strict=True)
+    ]
+    columns = [("Model", False), *((_MEASURES[name], True) for name in evaluation.columns)]
+    origins = evaluation.attrs["origins"]
+    told = f"The past, forecast from {', '.join(origins)}, {evaluation.attrs['horizon']:,} periods ahead"
+    return f'<div style="padding-top:6px">{said(told)}</div>{table(Sheet(columns, rows), margin="8px 0 4px 0")}'
+
+
+def _worst(evaluation: Evaluation) -> Any:
+    """Return the chart of the series that were forecast worst, or the sentence that says what it needs."""
+    try:
+        from plotly.graph_objects import FigureWidget
+
+        figure = FigureWidget(evaluation.chart(worst=_WORST).update_layout(width=_WIDTH_PX))
+        title = ipywidgets.HTML("<b>The series that were forecast worst</b>, by RMSSE")
+        return ipywidgets.VBox([title, figure])
+    except ImportError as error:
+        return ipywidgets.HTML(said(f"No chart of the series that were forecast worst: {error}", _LONGEST))
+
+
+_MEASURES = {
+    "mase": "MASE",
+    "rmsse": "RMSSE",
+    "wape": "WAPE",
+    "bias": "Bias",
+    "pooled_rmse": "Pooled RMSE",
+    "coverage": "Coverage",
+    "coverage_nonzero": "Coverage of sales",
+}
+
+
+def _is_shown(field: Any) -> bool:
+    return bool(field.layout.display != "none")
 
 
 def _show(field: Any, is_shown: bool) -> None:

@@ -429,6 +429,7 @@ _REST = ("Error", "What happened", "")  # titles of columns that take what is le
 _ROW = f"background:transparent;border:0;border-top:{_LINE}"
 _GAP_PX = 16  # between columns
 _CHAR_PX, _WIDE_PX = 8, 14  # of a character, in 13 px of the widest common font; twice for what East Asia calls wide
+_BROAD, _BROAD_PX = re.compile("[A-Zmw@%]"), 3  # letters that are broader than others: "Rows" was cut
 _NEVER_CUT = 4  # characters, whatever the font
 _LEAST_PX = 160  # of the column that takes what is left
 _WIDEST_PX = 200  # of any other
@@ -438,7 +439,7 @@ _TAG = re.compile("<[^>]*>")
 def breadth(words: str) -> int:
     """Return about how many pixels a text takes in a cell; at most `_WIDEST_PX`."""
     if words.isascii():
-        return min(_WIDEST_PX, _CHAR_PX * len(words))
+        return min(_WIDEST_PX, _CHAR_PX * len(words) + _BROAD_PX * len(_BROAD.findall(words)))
     pixels = (
         0 if combining(letter) else _WIDE_PX if east_asian_width(letter) in "WF" else _CHAR_PX for letter in words[:999]
     )
