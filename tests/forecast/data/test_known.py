@@ -170,6 +170,17 @@ def test_days_are_put_into_the_tables_periods(freq, step):
     assert sorted(checked(labelled, table, horizon=3)[0]["date"].unique()) == sorted(one["date"])
 
 
+@pytest.mark.parametrize("form", ["%d/%m/%Y", "%m/%d/%Y"])
+def test_months_that_may_be_days_are_those_that_are_needed(form):
+    """01/07/2025 is the first of July where July is forecast; that is told."""
+    months = pd.date_range("2024-01-01", periods=17, freq="MS")
+    ahead = pd.date_range("2024-01-01", periods=20, freq="MS")
+    known = prices(dates=ahead).assign(date=lambda made: made["date"].dt.strftime(form))
+    made, notes = checked(known, demand(dates=months), horizon=3)
+    assert sorted(made["date"].unique()) == sorted(ahead)
+    assert any(f"known: dates were read as '{form}'" in note for note in notes)
+
+
 def test_evaluate_checks_it_too():
     """What is forecast there lies in the past."""
     with pytest.raises(InputError, match="known lacks 3 of 5 dates for site 1, from 2025-08-22 on"):

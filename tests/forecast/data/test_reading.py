@@ -285,6 +285,7 @@ NO_TABLES = {
     "none": (None, "got NoneType"),
     "class": (pd.DataFrame, "got type"),
     "records": ([{"site": 1}], r"got list: pandas.DataFrame\(demand\) makes one"),
+    "frames": ([pd.DataFrame()], r"got list: pandas.concat\(demand\) makes one"),
     "columns": ({"site": [1]}, r"got dict: pandas.DataFrame\(demand\) makes one"),
     "array": (np.zeros((2, 4)), r"got ndarray: pandas.DataFrame\(demand, columns="),
     "lost": ("no such file.csv", "got 'no such file.csv': No such file or directory"),

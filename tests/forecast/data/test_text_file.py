@@ -137,3 +137,8 @@ def test_a_cell_of_many_lines_is_no_mistake():
 def test_a_cell_as_long_as_a_file_is_read():
     grid = read_text((text_of("A") + "A," + "x" * 200_000 + ",2025-07-01,1\n").encode(), "a.csv")
     assert len(grid.cells.iloc[-1, 1]) == 200_000
+
+
+def test_a_name_that_was_kept_from_being_a_number_is_that_name():
+    text = text_of("A", "B").replace("P1", '="007"').replace("P0", '"=""008"""')
+    assert sorted(set(read_text(text.encode(), "a.csv").cells[1][1:])) == ["007", "008"]

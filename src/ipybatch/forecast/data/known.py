@@ -7,6 +7,7 @@ forecast needs must be there: every period of the horizon, of every series. Of t
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,11 +15,12 @@ import pandas as pd
 
 from ipybatch.errors import InputError
 from ipybatch.forecast.data.columns import OURS, UnknownColumns, find_columns
-from ipybatch.forecast.data.dates import read_dates
+from ipybatch.forecast.data.dates import Dates, read_dates
 from ipybatch.forecast.data.names import read_names
 from ipybatch.forecast.data.numbers import Evidence, Numbers, read_numbers
 from ipybatch.forecast.data.reading import read
 from ipybatch.forecast.data.table import Table
+from ipybatch.forecast.data.understanding import Undecided
 
 _TOLD = 3
 _PERIODS = {"D": "day", "W": "week", "M": "month"}
@@ -55,7 +57,7 @@ def read_known(known: Any, table: Table, keys: pd.DataFrame, past: pd.DatetimeIn
     try:
         raw = read(known)
         named = _columns(raw.frame, table)
-        dated = read_dates(raw.frame[named["date"]], str(named["date"]))
+        dated = _dates(raw.frame[named["date"]], table, ahead)
         evidence = Evidence(sep=raw.sep)
         others = raw.frame.drop(columns=list(named.values()))
         numbers: dict[Any, Numbers] = {
@@ -91,6 +93,21 @@ def read_known(known: Any, table: Table, keys: pd.DataFrame, past: pd.DatetimeIn
     _check_ahead(whole, by, series, ahead)
     notes += _told_past(whole, by, series, past)
     return Known(frame.reset_index(drop=True), notes)
+
+
+def _dates(column: pd.Series[Any], table: Table, ahead: pd.DatetimeIndex) -> Dates:
+    """Return the dates of a column; of several readings the one that has more of the dates ahead than any other."""
+    try:
+        return read_dates(column, str(column.name))
+    except Undecided as error:
+        formats = [answer.value for answer in error.answers if answer.argument == "date_format"]
+        read = {form: read_dates(column, str(column.name), date_format=form) for form in formats}
+        hits = {form: int(ahead.isin(_periods(made.days, table)).sum()) for form, made in read.items()}
+        first, second = (*sorted(hits, key=lambda form: -hits[form]), "", "")[:2]
+        if not second or hits[first] == hits[second]:
+            raise
+        note = f"dates were read as {first!r}, of which more lie ahead than by {second!r}"
+        return replace(read[first], notes=(note,))
 
 
 def _columns(frame: pd.DataFrame, table: Table) -> dict[str, Any]:

@@ -145,11 +145,14 @@ def _check_words(encoding: Any, sheet: Any) -> None:
 
 
 def _not_accepted(demand: Any) -> InputError:
-    kind = type(demand).__name__
-    hint = ": pandas.DataFrame(demand) makes one of it" if isinstance(demand, list | tuple | dict) and demand else ""
-    if hasattr(demand, "__array__"):
+    hint = ""
+    if isinstance(demand, list | tuple) and any(isinstance(one, pd.DataFrame) for one in demand):
+        hint = ": pandas.concat(demand) makes one of them"
+    elif isinstance(demand, list | tuple | dict) and demand:
+        hint = ": pandas.DataFrame(demand) makes one of it"
+    elif hasattr(demand, "__array__"):
         hint = ": pandas.DataFrame(demand, columns=[...]) makes one of it"
-    return InputError(f"demand must be {ACCEPTED}, got {kind}{hint}")
+    return InputError(f"demand must be {ACCEPTED}, got {type(demand).__name__}{hint}")
 
 
 def _read_path(given: str, how: _How) -> Raw:

@@ -275,6 +275,8 @@ def _cells(text: bytes, sep: str, name: str) -> pd.DataFrame:
             width = int(longer.group(1))
     if text.count(b"\n") > len(cells):
         _refuse_swallowed(cells, sep, name)
+    if b'="' in text:  # ="007", by which programs keep a spreadsheet from taking a name for a number
+        cells = cells.apply(lambda column: column.str.replace(r'^="(.*)"$', r"\1", regex=True))
     return cells
 
 
