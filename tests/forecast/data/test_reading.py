@@ -7,12 +7,15 @@ import io
 import lzma
 import re
 import zipfile
+from contextlib import suppress
 
 import numpy as np
 import pandas as pd
 import polars as pl
 import pyarrow as pa
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from pyarrow import dataset, parquet
 
 from ipybatch import InputError
@@ -406,3 +409,37 @@ def test_what_is_missing_to_read_it_is_named(monkeypatch, tmp_path):
 def test_all_that_is_accepted_is_listed():
     for word in ("pandas", "polars", "pyarrow", "folder", "pattern", "URL", ".csv", ".xlsx", ".parquet", "open file"):
         assert word in reading.ACCEPTED
+
+
+MARKS = (
+    '"',
+    "\n",
+    ",",
+    ";",
+    "\t",
+    "\0",
+    "=",
+    "\r",
+    "|",
+    " ",
+    "\ufeff",
+    '""',
+    "1e999",
+    "-",
+    "%",
+    "Total",
+    "\u202f",
+    "nan",
+)
+
+
+@given(
+    st.integers(0, 3), st.lists(st.tuples(st.integers(0, 400), st.integers(0, 9), st.sampled_from(MARKS)), max_size=8)
+)
+def test_whatever_is_in_a_file_it_is_read_or_refused(kind, changes):
+    """A mark put in or cells taken out anywhere: never another library's error."""
+    text = (HEAD + ROWS * 9).replace(",", ",;\t|"[kind])
+    for at, width, mark in changes:
+        text = text[:at] + mark + text[at + width :]
+    with suppress(InputError):
+        assert len(read_table(io.BytesIO(text.encode())).frame)

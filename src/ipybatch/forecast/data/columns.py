@@ -193,7 +193,7 @@ def _weight_of_quantity(values: pd.Series[Any]) -> float:
         return -4.0
     weight = -3.0 * (np.mean([bool(cell.money) for cell in read]) > 0.2)
     is_whole = [
-        any(number is not None and number == int(number) for number in (cell.point, cell.comma)) for cell in read
+        any(number is not None and float(number).is_integer() for number in (cell.point, cell.comma)) for cell in read
     ]
     return float(weight + (0.5 if np.mean(is_whole) > 0.8 else -1.0))
 
