@@ -22,8 +22,10 @@ _RELATIONS = '<Relationships xmlns="http://schemas.openxmlformats.org/package/20
 _STYLES = f'<styleSheet xmlns="{_MAIN}"><cellXfs count="2"><xf numFmtId="0"/><xf numFmtId="14"/></cellXfs></styleSheet>'
 
 
-def xlsx(sheets: Mapping[str, Sequence[Sequence[Any]]]) -> bytes:
-    """A file with sheets of rows: text, numbers, days; None for an empty cell."""
+def xlsx(sheets: Mapping[str, Sequence[Sequence[Any]]], merged: Sequence[str] = ()) -> bytes:
+    """A file with sheets of rows: text, numbers, days; None for an empty cell. Merged cells are of each, as "A2:A9"."""
+    cells = "".join(f'<mergeCell ref="{ref}"/>' for ref in merged)
+    merges = f"<mergeCells>{cells}</mergeCells>" if merged else ""
     made = io.BytesIO()
     with zipfile.ZipFile(made, "w", zipfile.ZIP_DEFLATED) as file:
         file.writestr("[Content_Types].xml", _TYPES)
@@ -53,7 +55,7 @@ def xlsx(sheets: Mapping[str, Sequence[Sequence[Any]]]) -> bytes:
             )
             file.writestr(
                 f"xl/worksheets/sheet{at}.xml",
-                f'<worksheet xmlns="{_MAIN}"><sheetData>{body}</sheetData></worksheet>',
+                f'<worksheet xmlns="{_MAIN}"><sheetData>{body}</sheetData>{merges}</worksheet>',
             )
     return made.getvalue()
 

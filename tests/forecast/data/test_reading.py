@@ -380,6 +380,24 @@ def test_a_sheet_is_found_by_its_titles_or_asked_for():
         read_table(two, sheet="May")
 
 
+def test_merged_cells_hold_for_each_of_their_rows():
+    """Those of a column; a title that is merged across columns stands once."""
+    days = [dt.date(2025, 7, day) for day in (1, 2, 3)]
+    rows = [
+        ["Sales"],
+        ["site", "part", "date", "quantity"],
+        *(["Kendari" if at == 0 else None, "p", day, 5] for at, day in enumerate(days)),
+    ]
+    table = read_table(xlsx({"a": rows}, merged=["A1:D1", "A3:A5"]))
+    assert (table.frame["site"].tolist(), table.problems) == (["Kendari"] * 3, ())
+    assert len(read_table(xlsx({"a": rows})).problems) == 2
+
+
+def test_a_sheet_that_is_named_and_empty_is_told():
+    with pytest.raises(InputError, match="demand must have rows, got none in 'the file'"):
+        read_table(xlsx({"a": [["site"]], "b": []}), sheet="b")
+
+
 def test_a_row_of_a_sheet_is_the_one_that_is_shown():
     cells = [
         ["Sales"],

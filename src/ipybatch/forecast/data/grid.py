@@ -75,11 +75,11 @@ def lay_out(cells: pd.DataFrame, name: str, named: Collection[Any] = (), *, is_t
     Raises:
         InputError: There is no row, no row of titles, or most rows have more cells than it.
     """
-    filled = np.column_stack([_is_filled(cells[at]) for at in cells.columns])
-    grid = _Grid(cells, filled, filled.sum(axis=1), name)
+    filled = np.column_stack([_is_filled(cells[at]) for at in cells.columns]) if cells.size else np.zeros((0, 0), bool)
     if not filled.any():
         msg = f"demand must have rows, got none in {name!r}: look whether the file is the right one"
         raise InputError(msg)
+    grid = _Grid(cells, filled, filled.sum(axis=1), name)
     top = _title_row(grid, named)
     titles = [_title(value) for value in cells.iloc[top]]
     titles = titles[: max((at + 1 for at, title in enumerate(titles) if title), default=0)]

@@ -68,20 +68,16 @@ class Raw:
     Attributes:
         frame: Its cells; its index and `first` added are the rows as the user counts them.
         first: What the user calls the row of index 0.
-        source: Its file's name; "" for a frame.
         encoding: Of its text file; "" for what is none.
         sep: What separates the columns of its text file; "" for what is none.
-        is_text: Whether every cell is text as it was written, so that numbers and dates have a style to be found.
         notes: What was left out or taken for something.
         problems: Rows that are left out as they cannot be used: their cells are too many.
     """
 
     frame: pd.DataFrame
     first: int = 0
-    source: str = ""
     encoding: str = ""
     sep: str = ""
-    is_text: bool = False
     notes: tuple[str, ...] = ()
     problems: tuple[Problem, ...] = ()
 
@@ -258,14 +254,11 @@ def _joined(parts: Sequence[tuple[str, Raw]]) -> Raw:
     notes.insert(
         0, f"{len(parts):,} files were read, their rows counted one after another: {', '.join(begins[:5])}{more}"
     )
-    texts = {part.is_text for _, part in parts}
     encodings = {part.encoding for _, part in parts}
     return Raw(
         pd.concat(frames),
-        source=str(Path(parts[0][0]).parent),
         encoding=encodings.pop() if len(encodings) == 1 else "",
         sep=parts[0][1].sep,
-        is_text=texts == {True},
         notes=tuple(notes),
         problems=tuple(problems),
     )
@@ -276,7 +269,7 @@ def _read_parquet(source: Any, name: str) -> Raw:
     from pyarrow import parquet
 
     try:
-        return Raw(plain(of_arrow(parquet.read_table(source))), source=name)
+        return Raw(plain(of_arrow(parquet.read_table(source))))
     except (pa.ArrowException, OSError, ValueError) as error:
         raise _unread(name, error) from None
 
@@ -291,7 +284,7 @@ def _read_parquets(paths: Sequence[str]) -> Raw:
         of_each = [(one.path, one.physical_schema.names) for one in files.get_fragments()]
         for path, names in of_each[1:]:
             _check_alike(*of_each[0], path, names)
-        return Raw(plain(of_arrow(files.to_table())), source=str(Path(paths[0]).parent))
+        return Raw(plain(of_arrow(files.to_table())))
     except (pa.ArrowException, OSError, ValueError) as error:
         raise _unread(str(Path(paths[0]).parent), error) from None
 
@@ -315,7 +308,7 @@ def _read_open(file: Any, how: _How) -> Raw:
         )
     frame = frame_of(data)
     if frame is not None:  # of a parquet file that pyarrow has opened
-        return Raw(plain(frame), source=name)
+        return Raw(plain(frame))
     if not isinstance(data, bytes | bytearray | memoryview):
         msg = f"demand must be {ACCEPTED}, got one whose read() returns {type(data).__name__}"
         raise InputError(msg)
@@ -356,16 +349,7 @@ def _read_bytes(data: bytes, name: str, how: _How) -> Raw:
         return _read_cells(*read_sheet(data, name, how.sheet, how.named), name, how)
     text = read_text(data, name, how.encoding)
     made = grid.lay_out(text.cells, name, how.named, is_text=True)
-    return Raw(
-        made.frame,
-        1,
-        name,
-        text.encoding,
-        text.sep,
-        is_text=True,
-        notes=(*text.notes, *made.notes),
-        problems=made.problems,
-    )
+    return Raw(made.frame, 1, text.encoding, text.sep, (*text.notes, *made.notes), made.problems)
 
 
 def _packed(data: bytes, name: str) -> bytes | None:
@@ -386,7 +370,7 @@ def _packed(data: bytes, name: str) -> bytes | None:
 def _read_cells(cells: pd.DataFrame, notes: tuple[str, ...], name: str, how: _How) -> Raw:
     made = grid.lay_out(cells, name, how.named, is_text=False)
     frame = made.frame.replace({"": None}).infer_objects()
-    return Raw(frame, 1, name, notes=(*notes, *made.notes))
+    return Raw(frame, 1, notes=(*notes, *made.notes))
 
 
 def _read_url(url: str, how: _How) -> Raw:

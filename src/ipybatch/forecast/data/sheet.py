@@ -7,7 +7,7 @@ and a quantity, which is told. Otherwise the user is asked: sheets for the month
 from __future__ import annotations
 
 import io
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from typing import Any
 
 import numpy as np
@@ -50,8 +50,11 @@ def read_sheet(
         if sheet is not None and sheet not in book.sheet_names:
             msg = f"sheet must be one of {_listed(book.sheet_names)} of {name!r}, got {sheet!r}"
             raise InputError(msg)
-        names = book.sheet_names if sheet is None else [sheet]
-        rows = {title: book.get_sheet_by_name(title).to_python(skip_empty_area=False) for title in names}
+        sheets = {title: book.get_sheet_by_name(title) for title in (book.sheet_names if sheet is None else [sheet])}
+        heads = {title: one.to_python(False, _LOOKED_AT) for title, one in sheets.items() if one.height}
+        filled = {title: rows for title, rows in heads.items() if any(value != "" for row in rows for value in row)}
+        chosen = sheet if sheet is not None else _chosen(filled, name, named)
+        cells = _cells(sheets[chosen].to_python(False), sheets[chosen].merged_cell_ranges or [])
     except InputError:
         raise
     except PasswordError:
@@ -59,37 +62,34 @@ def read_sheet(
     except Exception as error:  # whatever the reader says of a file that is none: it has many errors of its own
         msg = f"demand must be a spreadsheet that can be read, got {name!r}: {error}"
         raise InputError(msg) from None
-    chosen = sheet if sheet is not None else _chosen(rows, name, named)
-    others = sum(1 for title, cells in rows.items() if title != chosen and _has_rows(cells))
-    notes = (f"the sheet {chosen!r} was read, of {others + 1} that have rows: sheet= names another",) if others else ()
-    return _cells(rows[chosen]), notes
+    notes = (f"the sheet {chosen!r} was read, of {len(filled)} that have rows: sheet= names another",)
+    return cells, notes if len(filled) > 1 else ()
 
 
-def _chosen(rows: dict[str, list[list[Any]]], name: str, named: Collection[Any]) -> str:
-    filled = [title for title, cells in rows.items() if _has_rows(cells)]
+def _chosen(filled: dict[str, list[list[Any]]], name: str, named: Collection[Any]) -> str:
     if not filled:
         msg = f"demand must have rows, got none in the sheets of {name!r}: look whether the file is the right one"
         raise InputError(msg)
-    whole = [title for title in filled if _known(rows[title], named) >= len(OURS)]
+    whole = [title for title in filled if _known(filled[title], named) >= len(OURS)]
     if len(filled) == 1 or len(whole) == 1:
-        return (whole or filled)[0]
+        return (whole or [*filled])[0]
     answers = [Answer("sheet", title, repr(title)) for title in whole or filled]
     raise Undecided("", name, answers, what="one sheet that is the table")
 
 
 def _known(cells: list[list[Any]], named: Collection[Any]) -> int:
-    return max(known_titles([str(value).strip() for value in row], named) for row in cells[:_LOOKED_AT])
+    return max(known_titles([str(value).strip() for value in row], named) for row in cells)
 
 
-def _has_rows(cells: list[list[Any]]) -> bool:
-    return any(value != "" for row in cells for value in row)
-
-
-def _cells(rows: list[list[Any]]) -> pd.DataFrame:
-    width = max(map(len, rows))
+def _cells(rows: list[list[Any]], merged: Iterable[Any]) -> pd.DataFrame:
+    """Return cells; what stands in cells of a column that were merged stands in each of them."""
+    width = max(map(len, rows), default=0)
     cells = np.full((len(rows), width), "", dtype=object)
     for at, row in enumerate(rows):
         cells[at, : len(row)] = row
+    for (top, left), (bottom, right) in merged:
+        if left == right < width and top < len(rows):  # across columns: a title above them
+            cells[top : bottom + 1, left] = cells[top, left]
     return pd.DataFrame(cells)
 
 
