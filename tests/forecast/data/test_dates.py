@@ -83,6 +83,10 @@ def test_dates_come_back_as_they_were(days):
     assert [day.date() for day in read_dates(written, "date").days] == days
 
 
+MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+YEAR_OF_MONTHS = [f"2024-{month:02}-01" for month in range(1, 13)]
+
+
 @pytest.mark.parametrize(
     ("cells", "days"),
     [
@@ -91,7 +95,10 @@ def test_dates_come_back_as_they_were(days):
         (("2025-07", "2025-08"), ["2025-07-01", "2025-08-01"]),
         ((2025.01, 2025.1), ["2025-01-01", "2025-10-01"]),
         (("2025M07", "2025-M08", "M09 2025"), ["2025-07-01", "2025-08-01", "2025-09-01"]),
-        (("202501", "202513"), ["2024-12-30", "2025-03-24"]),
+        (("202501", "202513", "202514", "202515"), ["2024-12-30", "2025-03-24", "2025-03-31", "2025-04-07"]),
+        (("2025-12", "2025-13", "2025-14", "2025-15"), ["2025-03-17", "2025-03-24", "2025-03-31", "2025-04-07"]),
+        (("12/2025", "13/2025", "14/2025", "15/2025"), ["2025-03-17", "2025-03-24", "2025-03-31", "2025-04-07"]),
+        ((*(f"24-{month}" for month in MONTHS), "25-Jan"), [*YEAR_OF_MONTHS, "2025-01-01"]),
         (("07/2025",), ["2025-07-01"]),
         (("07/25", "12/25"), ["2025-07-01", "2025-12-01"]),
         (("Jul-25", "Aug-25"), ["2025-07-01", "2025-08-01"]),
@@ -251,3 +258,68 @@ def test_only_different_days_are_read(monkeypatch):
     stamps = pd.Series(pd.date_range("2025-07-01", periods=3000, freq="h")).astype(str)
     assert read_dates(stamps, "d").days.nunique() == 125
     assert seen == [125]
+
+
+@pytest.mark.parametrize(
+    "heading", ["Week", "KW", "YearWeek", "Calendar Week", "Semaine", "Semana", "Tuần", "Minggu ke"]
+)
+@pytest.mark.parametrize("cells", [("202502", "202503"), ("2025-02", "2025-03"), ("02/2025", "03/2025")])
+def test_a_heading_tells_weeks_from_months(heading, cells):
+    made = read_dates(pd.Series(cells), heading, today=TODAY)
+    assert [str(day.date()) for day in made.days] == ["2025-01-06", "2025-01-13"]
+
+
+def test_one_mistyped_month_makes_no_weeks():
+    """2024-13 among the months of years is a problem of its row; of a few months, the user is asked."""
+    months = [f"{year}-{month:02}" for year in (2023, 2024) for month in range(1, 13)]
+    assert read(*months, "2024-13")[0][-2:] == ["2024-12-01", None]
+    with pytest.raises(Undecided) as asked:
+        read("2024-11", "2024-12", "2024-13")
+    assert {answer.value for answer in asked.value.answers} == {"%Y-%m", "%G-%V"}
+    assert read("2024-11", "2024-12", "2024-13", date_format="%G-%V")[0] == ["2024-03-11", "2024-03-18", "2024-03-25"]
+
+
+@pytest.mark.parametrize(
+    "cells",
+    [
+        [f"2025/{day:02}/06" for day in range(1, 31)],  # year, day, month
+        [f"{day} de {month} de 2025" for month in ("junho", "julho", "agosto") for day in range(1, 9)],
+        [f"{day}-{month}" for month in ("May", "Jun") for day in range(1, 25)],
+        [f"{day}-{month}" for month in ("May", "Jun") for day in range(12, 25)],
+        [f"{month} {day}" for month in ("May", "Jun") for day in range(12, 25)],
+        [f"{year}{month:02}" for year in (2011, 2012) for month in range(1, 13)],
+    ],
+)
+def test_dates_of_which_many_do_not_fit_are_asked_about(cells):
+    """Not read where they happen to fit, the others taken for bad rows."""
+    with pytest.raises(InputError, match="date_format=") as asked:
+        read(*cells)
+    assert "'tgl'" in str(asked.value)
+
+
+@pytest.mark.parametrize(("bad", "count"), [("31/13/2025", 1), ("00/00/0000", 40)])
+def test_a_few_bad_dates_are_bad_rows(bad, count):
+    cells = [f"{day:02}/07/2025" for day in range(1, 31)] + [bad] * count
+    assert read(*cells)[0] == [f"2025-07-{day:02}" for day in range(1, 31)] + [None] * count
+
+
+@pytest.mark.parametrize(
+    ("cells", "days"),
+    [
+        (("Thu May 29 2025", "Fri May 30 2025", "Thu Jun 05 2025"), ["2025-05-29", "2025-05-30", "2025-06-05"]),
+        (("thứ 5, 29 tháng 5 2025", "Thứ sáu, 30 tháng 5 2025"), ["2025-05-29", "2025-05-30"]),
+        (("Mo, 02.06.2025", "Di, 03.06.2025"), ["2025-06-02", "2025-06-03"]),
+        (("Tue 29/07/2025", "Wed 30/07/2025"), ["2025-07-29", "2025-07-30"]),
+        (("20250529.0", "20250530.0"), ["2025-05-29", "2025-05-30"]),
+        (("45839,5", "45840,25"), ["2025-07-01", "2025-07-02"]),
+        ((29052025, 1062025, 2062025), ["2025-05-29", "2025-06-01", "2025-06-02"]),
+    ],
+)
+def test_more_ways_to_write_a_day(cells, days):
+    assert read(*cells)[0] == days
+
+
+def test_text_in_utc_that_is_midnight_elsewhere_is_told():
+    made = read_dates(pd.Series(["2025-07-01T17:00:00Z", "2025-07-02T17:00:00Z"]), "at", today=TODAY)
+    assert any("17:00 UTC, a midnight elsewhere" in note for note in made.notes)
+    assert not read_dates(pd.Series(["2025-07-01T00:00:00Z", "2025-07-02T00:00:00Z"]), "at", today=TODAY).notes

@@ -16,7 +16,7 @@ import datetime as dt
 import re
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -34,19 +34,22 @@ WORDS = {
     "YM": "year and month, read as its first day",
     "MY": "month and year, read as its first day",
     "YW": "year and week, read as its Monday",
+    "WY": "week and year, read as its Monday",
     "week": "a week, read as its Monday",
     "weekday": "a week and its day",
     "serial": "the day number of a spreadsheet",
     "epoch": "seconds since 1970",
 }
-PERIODS: Mapping[str, Freq] = {"YM": "M", "MY": "M", "YW": "W", "week": "W"}  # what an order without days covers
+# What an order without days covers.
+PERIODS: Mapping[str, Freq] = {"YM": "M", "MY": "M", "YW": "W", "WY": "W", "week": "W"}
 _FORMATS = {
     "DMY": "%d{0}%m{0}%Y",
     "MDY": "%m{0}%d{0}%Y",
     "YMD": "%Y{0}%m{0}%d",
     "YM": "%Y{0}%m",
     "MY": "%m{0}%Y",
-    "YW": "%G%V",
+    "YW": "%G{0}%V",
+    "WY": "%V{0}%G",
 }
 _EXCEL_ZERO = dt.date(1899, 12, 30)
 _SERIALS = (20_000, 80_000)  # 1954 to 2119
@@ -62,11 +65,16 @@ _MONTHS = (
     re.compile(r"(?P<year>\d{4})[- ]?M(?P<month>\d{1,2})"),
     re.compile(r"M(?P<month>\d{1,2})[- /](?P<year>\d{4})"),
 )
-_VIETNAMESE_DAY = re.compile(r"^(?:th[uứ] \w+|ch[uủ] nh[aậ]t)[ ,]+", re.IGNORECASE)
+_VIETNAMESE_DAY = re.compile(
+    r"^(?:th[uứ] ?(?:[2-7]|hai|ba|t[uư]|n[aă]m|s[aá]u|b[aả]y)|ch[uủ] nh[aậ]t)[ ,]+", re.IGNORECASE
+)
 _VIETNAMESE = re.compile(r"\b(?:th[aá]ng|thg)[ .]*(\d{1,2})\b", re.IGNORECASE)
 _FILLERS = frozenset(["de", "del", "of", "le", "ngay", "nam", "st", "nd", "rd", "th", "er", "the", "den", "am"])
 _OURS = {"ags": 8, "maerz": 3, "sept": 9}  # beside those that dateparser knows
 _MOST_WORDS = 80
+_GERMAN_DAYS = frozenset(["mo", "di", "mi", "do", "fr", "sa", "so"])
+_LEADING = re.compile(r"([^\W\d_]{2,})[., ]+(?=\d)")
+_POINT_ZERO = re.compile(r"(\d{5,})\.0+")  # a number of a column that had gaps, as text
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +102,8 @@ class Cell:
         """Return how it is written in an order, as for strftime."""
         if self.kind == "d name yy":
             return "%y-%b-%d" if order == "YMD" else "%d-%b-%y"
+        if "name yy" in self.kind or "yy name" in self.kind:
+            return f"%y{self.mark}%b" if order == "YM" else f"%b{self.mark}%y"
         made = _FORMATS[order].format(self.mark)
         is_short = (
             self.kind.endswith("yy") or self.kind.startswith("my") or (self.kind == "6 digits" and len(order) == 3)
@@ -118,7 +128,9 @@ def written(value: Any) -> str | None:
     if not text.isascii():
         text = unicodedata.normalize("NFKC", text)
         text = "".join(str(unicodedata.decimal(char)) if char.isdecimal() else char for char in text)
-    return TIME.sub("", " ".join(text.split()))
+    text = " ".join(text.split())
+    whole = _POINT_ZERO.fullmatch(text)
+    return whole[1] if whole else TIME.sub("", text)
 
 
 def read_cells(texts: Sequence[str]) -> list[Cell]:
@@ -130,8 +142,12 @@ def read_cells(texts: Sequence[str]) -> list[Cell]:
 def _cell(text: str, months: Mapping[str, int]) -> Cell:
     if text.isdigit():
         return _compact(text)
-    if re.fullmatch(r"\d{5}\.\d+", text):  # the time of a spreadsheet's day is its fraction
-        return Cell(text, "serial", _only({"serial": _serial(int(float(text)))}))
+    if re.fullmatch(r"\d{5}[.,]\d+", text):  # the time of a spreadsheet's day is its fraction
+        return Cell(text, "serial", _only({"serial": _serial(int(text[:5]))}))
+    if (day := _LEADING.match(text)) and (months.get(_bare(day[1])) == 0 or _bare(day[1]) in _GERMAN_DAYS):
+        rest = text[day.end() :]
+        if three := _THREE.fullmatch(rest):  # Tue 01/07/2025
+            return _three(rest, three)
     if (three := _THREE.fullmatch(text)) and three[2].strip() == three[4].strip():
         return _three(text, three)
     if two := _TWO.fullmatch(text):
@@ -154,6 +170,8 @@ def _lettered(text: str) -> Cell | None:
 def _compact(text: str) -> Cell:
     size = len(text)
     days: dict[str, dt.date | None] = {}
+    if size == 7:  # 1072025 has lost its leading zero
+        return replace(_compact(text.zfill(8)), text=text)
     if size == 8:
         days = {"YMD": _day(text[:4], text[4:6], text[6:])}
         days |= {"DMY": _day(text[4:], text[2:4], text[:2]), "MDY": _day(text[4:], text[:2], text[2:4])}
@@ -161,6 +179,7 @@ def _compact(text: str) -> Cell:
         days = {"YM": _day(text[:4], text[4:], "1"), "MY": _day(text[2:], text[:2], "1")}
         days |= {"YMD": _day(text[:2], text[2:4], text[4:]), "DMY": _day(text[4:], text[2:4], text[:2])}
         days |= {"MDY": _day(text[4:], text[:2], text[2:4]), "YW": _week({"year": text[:4], "week": text[4:]})}
+        days |= {"WY": _week({"year": text[2:], "week": text[:2]})}
     elif size == 5 and _SERIALS[0] <= int(text) < _SERIALS[1]:
         return Cell(text, "serial", _only({"serial": _serial(int(text))}))
     for digits, parts in _EPOCHS:
@@ -188,9 +207,11 @@ def _three(text: str, three: re.Match[str]) -> Cell:
 def _two(text: str, two: re.Match[str]) -> Cell:
     one, mark, last = two.groups()
     if len(one) == 4 and len(last) <= 2:
-        return Cell(text, f"YM{mark}", _only({"YM": _day(one, last, "1")}), mark)
+        week = _week({"year": one, "week": last})
+        return Cell(text, f"YM{mark}", _only({"YM": _day(one, last, "1"), "YW": week}), mark)
     if len(last) == 4 and len(one) <= 2:
-        return Cell(text, f"MY{mark}", _only({"MY": _day(last, one, "1")}), mark)
+        week = _week({"year": last, "week": one})
+        return Cell(text, f"MY{mark}", _only({"MY": _day(last, one, "1"), "WY": week}), mark)
     if mark != "." and len(one) == len(last) == 2:
         return Cell(text, f"my{mark}", _only({"MY": _day(last, one, "1"), "YM": _day(one, last, "1")}), mark)
     return Cell(text, "", {})
@@ -215,8 +236,7 @@ def _named(text: str, months: Mapping[str, int]) -> Cell:
         return Cell(text, "", {})
     (month_text,) = names
     if len(numbers) == 1:
-        year = numbers[0]
-        return Cell(text, "name Y", _only({"MY": _day(year, month_text, "1") if len(year) > 1 else None}))
+        return _month_of(text, numbers[0], month_text, is_year_first=at > 0)
     one, last = numbers
     if len(last) == 4:
         return Cell(text, "d name Y" if at else "name d Y", _only({"DMY": _day(last, month_text, one)}))
@@ -224,6 +244,17 @@ def _named(text: str, months: Mapping[str, int]) -> Cell:
         return Cell(text, "Y name d", _only({"YMD": _day(one, month_text, last)}))
     days = {"DMY": _day(last, month_text, one) if len(last) == 2 else None}
     return Cell(text, "d name yy", _only(days | {"YMD": _day(one, month_text, last) if at == 1 else None}), "-")
+
+
+def _month_of(text: str, year: str, month: str, *, is_year_first: bool) -> Cell:
+    """Return a month by its name: Agustus 2025, Aug-25; 29-May may as well be a day that does not tell its year."""
+    first = _day(year, month, "1") if len(year) > 1 else None
+    if len(year) == 4:
+        return Cell(text, "name Y", _only({"MY": first}))
+    mark = next((mark for mark in "-/." if mark in text), " ")
+    return Cell(
+        text, *(("yy name", _only({"YM": first})) if is_year_first else ("name yy", _only({"MY": first}))), mark
+    )
 
 
 def _only(days: Mapping[str, dt.date | None]) -> dict[str, dt.date]:

@@ -13,7 +13,7 @@ import datetime as dt
 import re
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any
 
@@ -22,6 +22,7 @@ import pandas as pd
 
 from ipybatch.errors import InputError
 from ipybatch.forecast.data.date_cells import FIRST, LAST, PERIODS, WORDS, Cell, in_english, read_cells, written
+from ipybatch.forecast.data.headings import is_of_weeks
 from ipybatch.forecast.data.understanding import Answer, Undecided
 from ipybatch.forecast.settings import Freq
 
@@ -29,6 +30,8 @@ _UTC = re.compile(r"[T ](\d{2}):(\d{2})(?::00(?:\.0+)?)? ?(?:Z|UTC|[+-]00:?00)$"
 _LOOKED_AT = 10_000  # distinct times
 _FEWEST = 8  # distinct dates, for their spread to be evidence
 _MUCH = 8  # times the spread of the other reading
+_SURE = 0.2  # share of the distinct dates whose number is above 12, that makes weeks of years' numbers
+_UNREAD = 0.05  # share of the distinct dates of a shape that may not fit the order of the others
 _RARE = 0.02  # share of the distinct dates of a style that may contradict it, and are then problems of their rows
 
 
@@ -245,6 +248,7 @@ def _decide_all(
             known += [day for day in made if day is not None]
             periods.add(PERIODS.get(decision.order))
             styles.append(f"{read[0].text!r} ({WORDS[decision.order]})")
+    _refuse_unread(cells, days, name)
     if len(styles) > 1:
         notes.append(f"dates in {name} are written in {len(styles)} ways: {', '.join(styles[:4])}")
     return days, " and ".join(styles[:4]), periods.pop() if len(periods) == 1 else None, notes
@@ -261,7 +265,10 @@ def _decide(cells: Sequence[Cell], name: str, today: dt.date) -> _Decision:
 
     Raises:
         Undecided: Several fit and differ.
+        InputError: They may be days that do not tell their year.
     """
+    cells = _weeks_apart(cells, name)
+    _refuse_no_year(cells, name, today)
     fits = Counter(order for cell in cells for order in cell.days)
     proofs = Counter(next(iter(cell.days)) for cell in cells if len(cell.days) == 1)
     best = max(proofs or fits, key=lambda order: ((proofs or fits)[order], fits[order]))
@@ -282,10 +289,12 @@ def _decide(cells: Sequence[Cell], name: str, today: dt.date) -> _Decision:
 def _between(cells: Sequence[Cell], orders: Sequence[str], name: str, today: dt.date) -> _Decision:
     if len(orders) == 1 or all(len({cell.days.get(order) for order in orders}) == 1 for cell in cells):
         return _Decision(orders[0])
-    if "YM" in orders and "YW" in orders:  # 202513 proves a week, and 202501 to 202512 are months
-        return _between(cells, [order for order in orders if order != "YW"], name, today)
-    left = _plausible(cells, orders, today)
     kind = cells[0].kind
+    if kind == "6 digits" and {"YM", "YMD"} <= set(orders):  # 201101: a month, or a day of 2020
+        raise _undecided(
+            name, cells[0], [one for one in orders if one in {"YM", "YMD", *_plausible(cells, orders, today)}]
+        )
+    left = _plausible(cells, orders, today)
     if kind == ".Y" and "DMY" in left:  # nobody writes a month before its day with points
         return _Decision("DMY")
     if kind == "d name yy" and "DMY" in left and not _is_denser(cells, "YMD", "DMY"):  # as spreadsheets write it
@@ -311,7 +320,7 @@ def _plausible(cells: Sequence[Cell], orders: Sequence[str], today: dt.date) -> 
     and month first do not, and are never told apart here.
     """
     spans = {order: sorted(cell.days[order] for cell in cells if order in cell.days) for order in orders}
-    groups = [group for group in (["YMD"], ["DMY", "MDY"], ["YM"], ["MY"], ["YW"]) if set(group) & set(orders)]
+    groups = [group for group in (["YMD"], ["DMY", "MDY"], ["YM"], ["MY"], ["YW"], ["WY"]) if set(group) & set(orders)]
     groups = [[order for order in group if order in orders] for group in groups]
     soon = today + dt.timedelta(days=366)
     if past := [group for group in groups if any(spans[order][-1] <= soon for order in group)]:
@@ -320,6 +329,82 @@ def _plausible(cells: Sequence[Cell], orders: Sequence[str], today: dt.date) -> 
         wide = [min((spans[order][-1] - spans[order][0]).days for order in group) for group in groups]
         groups = [group for group, days in zip(groups, wide, strict=True) if days <= _MUCH * max(min(wide), 7)]
     return [order for group in groups for order in group]
+
+
+def _weeks_apart(cells: Sequence[Cell], name: str) -> Sequence[Cell]:
+    """Return cells that are months or weeks by their number as one of both: 2025-13 is no month.
+
+    Raises:
+        Undecided: Some are no months, but few.
+    """
+    for month, week in (("YM", "YW"), ("MY", "WY")):
+        weeks = [cell for cell in cells if week in cell.days]
+        if not weeks:
+            continue
+        sure = [cell for cell in weeks if month not in cell.days]
+        is_rare = len(sure) <= max(1, _RARE * len(weeks))
+        if is_of_weeks(name) or (len(sure) > 2 and len(sure) >= _SURE * len(weeks)):
+            lost = month
+        elif not sure or (is_rare and len(weeks) >= _FEWEST):
+            lost = week
+        elif all(len(cell.days) == 1 for cell in sure):
+            both = next((cell for cell in weeks if month in cell.days), sure[0])
+            raise _undecided(name, both, [month, week])
+        else:
+            continue
+        left = (replace(cell, days={order: day for order, day in cell.days.items() if order != lost}) for cell in cells)
+        cells = [cell for cell in left if cell.days] or cells
+    return cells
+
+
+def _refuse_no_year(cells: Sequence[Cell], name: str, today: dt.date) -> None:
+    """Refuse 29-May, unless its number is as rare as a year's: it may be a day that does not tell its year."""
+    kind = cells[0].kind
+    if kind not in ("yy name", "name yy"):
+        return
+    days = [day for cell in cells for day in cell.days.values()]
+    years, months = {day.year for day in days}, {day.month for day in days}
+    if kind == "yy name":
+        is_year = len(months) >= 6 and 2 * len(years) <= len(months)
+    else:
+        is_year = len(years) <= max(len(months), 3) and max(days) <= today + dt.timedelta(days=366)
+    if not is_year:
+        (order,) = cells[0].days
+        msg = (
+            f"demand must have dates with their years in {name!r}, got {cells[0].text!r}: write the year too, or, if"
+            f" it is {cells[0].days[order]:%B %Y}, say date_format={cells[0].format(order)!r}"
+        )
+        raise InputError(msg)
+
+
+def _refuse_unread(cells: Sequence[Cell], days: Sequence[dt.date | None], name: str) -> None:
+    """Refuse dates of which many that look alike do not fit: then the others are read wrongly too, such as 2025/01/07.
+
+    Raises:
+        InputError: There are such; ``date_format`` says how they are written.
+    """
+    read: dict[str, int] = {}
+    unread: dict[str, list[int]] = defaultdict(list)
+    for at, (cell, day) in enumerate(zip(cells, days, strict=True)):
+        shape = re.sub(r"[^\W\d_]+\.?", "a", re.sub(r"\d\d?(?!\d)(?<!\d{3})", "9", cell.text))
+        if day is not None:
+            read.setdefault(shape, at)
+        elif not cell.days:
+            unread[shape].append(at)
+    counts = Counter[str]()
+    for shape, some in unread.items():
+        if shape in read and len(some) > 2:
+            counts[shape] = len(some)
+    for shape, count in counts.most_common(1):
+        if count <= _UNREAD * len(cells):
+            return
+        at = read[shape]
+        msg = (
+            f"demand must have dates that read in one way in {name!r}, got {cells[unread[shape][0]].text!r}, which is"
+            f" no date as {cells[at].text!r} is {days[at]}, nor are {count - 1:,} more: say how they are written, as"
+            " for strftime, e.g. date_format='%d/%m/%Y'"
+        )
+        raise InputError(msg)
 
 
 def _is_denser(cells: Sequence[Cell], one: str, other: str) -> bool:

@@ -119,6 +119,7 @@ OWN = 10.0  # of one of our own four names
 _AGAINST_IT = {"site": 6.0, "part": 6.0, "date": 4.0, "quantity": 6.0}
 _MONEY = frozenset(["amount", "value"])
 _FIRST_WORDS = frozenset(["jumlah", "penjualan", "pemakaian", "ventas", "ventes", "total", "luong_ban", "ban"])
+_WEEKS = frozenset(["week", "calweek", "kw", "woche", "semaine", "semana", "minggu", "tuan", "yearweek"])
 _EXPLICIT_DATES = frozenset(_WORDS["date"][0].split())
 
 
@@ -164,6 +165,11 @@ def spoken_for(heading: str) -> Spoken | None:
     if ours in ("site", "part"):
         strength += {"code": 0.5, "name": -1.5 if ours == "part" else -0.5}.get(facet, 0.0)
     return Spoken(ours, strength, word, facet)
+
+
+def is_of_weeks(heading: str) -> bool:
+    """Whether a heading says that its cells are weeks: KW, YearWeek, Semaine."""
+    return bool(_WEEKS & set(_words_of(heading)))
 
 
 def _hits(ours: str, words: Sequence[str]) -> list[tuple[float, int, str]]:
