@@ -128,6 +128,14 @@ def test_an_unclean_table_is_refused():
         evaluate(frame, horizon=2)
 
 
+@pytest.mark.parametrize("repair", ["drop_bad_rows", "net_returns"])
+def test_a_table_that_is_repaired_is_evaluated(repair):
+    frame = table(matrix(10))
+    frame.loc[3, "quantity"] = -1
+    made = evaluate(frame, horizon=2, origins=1, models=["naive"], baselines=(), repair={repair})
+    assert made.attrs["series"] > 0
+
+
 def test_models_train_with_one_thread(tmp_path):
     """Several on busy cores take ten times as long."""
     place = tmp_path / "seen"

@@ -8,6 +8,7 @@ import pytest
 import ipybatch
 from ipybatch import Limits, Retry
 from ipybatch.engine.data import events
+from ipybatch.engine.store.journal import open_journal
 from tests.works import hear
 
 
@@ -148,6 +149,27 @@ def test_rollback_discards_everything_and_says_why(plan, clock, journal):
     assert (summary.state, summary.reason) == ("rolled_back", "item 2 failed: ValueError: bad")
     assert "completed" not in session.results()["status"].tolist()
     assert ipybatch.history(journal)["state"].tolist() == ["rolled_back"]
+
+
+def test_what_failed_before_a_rollback_is_on_record_till_the_next_start(plan, clock, journal):
+    """Whoever opens the session later is told which item it was, and why."""
+    clock.run(plan(fail_at_two, [1, 2, 3, 4], on_failure="rollback", limits=Limits(concurrency=2)))
+    rows = plan(fail_at_two, [1, 2, 3, 4], on_failure="rollback").results()
+    assert rows["error"].tolist() == ["", "ValueError: bad", "", ""]
+    assert "result" not in rows
+    with open_journal(journal).reader() as database:
+        assert database.execute("SELECT key, status, final, grp FROM item").fetchall() == [("2", "failed", 0, 0)]
+        assert database.execute("SELECT count(*) FROM payload").fetchone() == (0,)
+
+    async def work(item):
+        if item == 3:
+            msg = "worse"
+            raise ValueError(msg)
+        return item
+
+    session = plan(work, [1, 2, 3, 4], on_failure="rollback", limits=Limits(concurrency=1))
+    clock.run(session)
+    assert session.results()["error"].tolist() == ["", "", "ValueError: worse", ""]
 
 
 def test_after_a_rollback_a_rerun_starts_everything(plan, clock):

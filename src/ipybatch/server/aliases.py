@@ -422,7 +422,8 @@ def _forecast_of(submission: Submission) -> ForecastBatch:
 def _partition_of(group: GroupItem, state: SubmissionState) -> PartitionItem:
     is_over = state == "CANCELLED" and group.status in ("pending", "running", "skipped")
     said = _SAID.fullmatch(group.error)
-    sizes = {word: int(group.extra.get(word, 0) or 0) for word in ("Sites", "Rows", "Parts")}
+    extra = {"Sites": 1, **group.extra} if "Rows" in group.extra else group.extra  # not told where all have one
+    sizes = {word: int(extra.get(word, 0) or 0) for word in ("Sites", "Rows", "Parts")}
     return PartitionItem(
         partition=group.number,
         status="CANCELLED" if is_over else group.status.upper(),

@@ -59,6 +59,7 @@ def test_a_bad_row_rolls_all_back_by_default(desk):
 def test_the_names_of_the_other_system_are_ours(desk):
     params = {"partition_strategy": "site", "max_rows_per_partition": 5, "max_execution_time": 9, "max_partitions": 2}
     assert read_arguments(params) == {"by": "site", "max_rows": 5, "timeout_s": 9, "max_partitions": 2}
+    assert read_arguments({"repair": ["net_returns"]}) == {"repair": ["net_returns"]}
 
 
 WRONG = [
@@ -69,6 +70,7 @@ WRONG = [
     ({"horizon": "x"}, "params.horizon"),
     ({"horizons": 3}, "params.horizons"),
     ({"max_rows": 5, "max_rows_per_partition": 5}, "params.max_rows_per_partition"),
+    ({"repair": ["clean"]}, "params.repair[0]"),
     ({"partition_strategy": "random"}, "params.partition_strategy"),
     ({"output": "/tmp/out.csv"}, "params.output"),
 ]

@@ -370,7 +370,8 @@ class RunStore(msgspec.Struct):
             listing: The order in which a generator gave its items, by seq; None for that of the seqs, and for lists.
             usd: What the run has cost so far; None for nothing new.
             is_anew: Forget everything it recorded as well, but what its plan leaves out: all or nothing.
-            keeps_failed: With ``is_anew``, whether what failed stays on record, to be told, till the next start.
+            keeps_failed: With ``is_anew``, whether what failed stays on record, to be told, till the next start; in no
+                group, of which the others are gone.
             doubted: Seqs of items that failed for good, though it was no fault of theirs, and their kind from now on.
             live: How it stood at the end, as JSON.
             patience_s: How long to wait while another process is writing.
@@ -384,7 +385,7 @@ class RunStore(msgspec.Struct):
             if is_anew:
                 erase_items(database, self.run, kept=f"({_LEFT_OUT}) OR ({_FAILED})" if keeps_failed else _LEFT_OUT)
                 failed = f"id >= ? AND id < ? AND {_FAILED}"
-                again = f"UPDATE item SET final = 0, has_result = 0 WHERE {failed}"  # noqa: S608  # a constant
+                again = f"UPDATE item SET final = 0, has_result = 0, grp = 0 WHERE {failed}"  # noqa: S608  # a constant
                 database.execute(again, ids(self.run))
             database.execute(
                 "UPDATE run SET state = ?, reason = ?, ended_s = ?, seconds = seconds + ?, total = ?, notes = ?,"

@@ -91,7 +91,7 @@ class Partition(msgspec.Struct, frozen=True, dict=True):
     @property
     def _ipybatch_sent_(self) -> dict[str, Any]:
         """Fields whose change makes it run again: not its number, which changes with the sizes of other partitions."""
-        return {"digest": self.digest, "problems": self.problems}
+        return {"digest": self.digest, "problems": (self.problems,) if self.problems else ()}
 
 
 class Cut(NamedTuple):
