@@ -358,9 +358,15 @@ def test_a_password_of_a_url_is_not_told():
     assert "secret" not in str(refused.value)
 
 
-@pytest.mark.parametrize("words", [{"encoding": 8}, {"sheet": 1}])
+@pytest.mark.parametrize("title", ["Orchard", "Arrow1", "BZhang", "%share", "sqlite"])
+def test_a_title_is_not_taken_for_the_beginning_of_another_file(title):
+    table = read_table(io.BytesIO((f"{title}," + HEAD + "x," + ROWS.replace("\n", "\nx,", 1)).encode()))
+    assert table.frame[title].tolist() == ["x", "x"]
+
+
+@pytest.mark.parametrize("words", [{"encoding": 8}, {"sheet": 1}, {"columns": "site"}])
 def test_a_wrong_word_is_refused(words):
-    with pytest.raises(InputError, match="must be text or None"):
+    with pytest.raises(InputError, match=r"must be text or None|must be a dict such as"):
         read_table(io.BytesIO(CSV), **words)
 
 

@@ -42,18 +42,18 @@ _SUFFIXES = ("parquet", "csv", "tsv", "txt", "xlsx", "xls", "xlsm", "xlsb", "ods
 _PACKED = ("", ".gz", ".bz2", ".xz", ".zip")
 _URL = re.compile(r"[A-Za-z][\w+.:-]+://")
 _PARQUET, _ZIP, _OLE = b"PAR1", b"PK\x03\x04", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
-_UNPACK: Mapping[bytes, Callable[[bytes], bytes]] = {
-    b"\x1f\x8b": gzip.decompress,
-    b"BZh": bz2.decompress,
-    b"\xfd7zXZ\0": lzma.decompress,
+_UNPACK: Mapping[bytes, Callable[[bytes], bytes]] = {  # by how such a file begins
+    rb"\x1f\x8b": gzip.decompress,
+    rb"BZh[1-9]1AY&SY": bz2.decompress,
+    rb"\xfd7zXZ\0": lzma.decompress,
 }
 _OTHERS = {  # how files begin that are no tables or that pandas reads, in small letters, and what helps
     rb"%pdf": "a PDF: export the table as CSV",
     rb"\x89png|\xff\xd8\xff": "a picture: export the table as CSV",
     rb"\{\\rtf": "a document: export the table as CSV",
     rb"sqlite format 3": "a database: pandas.read_sql reads a table of it",
-    rb"arrow1": "an Arrow file: pandas.read_feather reads it",
-    rb"orc": "an ORC file: pandas.read_orc reads it",
+    rb"arrow1\0": "an Arrow file: pandas.read_feather reads it",
+    rb"orc[\x00-\x08\x80-\xff]": "an ORC file: pandas.read_orc reads it",
     rb"\x89hdf": "an HDF file: pandas.read_hdf reads it",
     rb"\x80[\x02-\x05]": "a pickle: hand over the frame",
     rb"<!doctype|<html|<table|<\?xml": "a web page or XML: pandas.read_html or pandas.read_xml reads it",
@@ -112,7 +112,7 @@ def read(
         InputError: It is no table, or cannot be read.
         MissingExtra: A package that reads it is not installed.
     """
-    _check_words(encoding, sheet)
+    _check_words(encoding, sheet, columns)
     how = _How(encoding, sheet, columns)
     frame = frame_of(demand)
     if frame is not None:
@@ -133,7 +133,10 @@ def read(
     return replace(raw, frame=made, notes=(*raw.notes, note) if note else raw.notes)
 
 
-def _check_words(encoding: Any, sheet: Any) -> None:
+def _check_words(encoding: Any, sheet: Any, columns: Any) -> None:
+    if columns is not None and not isinstance(columns, Mapping):
+        msg = f"columns must be a dict such as {{'site': 'Lokasi'}}, got {columns!r}"
+        raise InputError(msg)
     for field, value in (("encoding", encoding), ("sheet", sheet)):
         if value is not None and not isinstance(value, str):
             msg = f"{field} must be text or None to find it, got {value!r}"
@@ -330,8 +333,8 @@ def _read_unopened(file: Any, how: _How) -> Raw:
 
 def _read_bytes(data: bytes, name: str, how: _How) -> Raw:
     """Read a file by what its first bytes say."""
-    for magic, unpack in _UNPACK.items():
-        if data.startswith(magic):
+    for begins, unpack in _UNPACK.items():
+        if re.match(begins, data):
             try:
                 return _read_bytes(unpack(data), name, how)
             except (OSError, EOFError, zlib.error, lzma.LZMAError) as error:
