@@ -36,12 +36,13 @@ def train(rows: Path, settings: Settings, forecasts: Path) -> dict[str, Any]:
 
 
 def figures(made: pd.DataFrame, horizon: int) -> dict[str, Any]:
-    """Return what is recorded of a partition's forecasts: rows, series, coverage, and the series of each model."""
+    """Return what is recorded of a partition's forecasts: rows, coverage, and the series of each kind and model."""
     used = made["model_used"].value_counts()
     return {
         "rows": len(made),
         "series": len(made) // horizon,
         "coverage": made.attrs.get("coverage"),
+        **{kind: made.attrs.get(kind) for kind in ("new", "dead", "intermittent")},
         "models": {str(model): int(rows) // horizon for model, rows in used.items() if rows},
     }
 

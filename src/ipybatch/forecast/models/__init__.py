@@ -2,7 +2,9 @@
 
 matrix            rows as a matrix, and the error measures
 series_models     models of single series, and seasonality
+life              which series are new, and which dead
 global_model      one regression over all series
+prior             what small partitions borrow from the whole table
 baselines         models that an evaluation shows beside
 model_registry    every model by name, those of other packages included
 model_selection   the model of each series, its interval, its forecast

@@ -36,6 +36,17 @@ import numpy as np
 import pandas as pd
 
 from ipybatch.forecast.models.global_model import SMALL, Prior, scales
+from ipybatch.forecast.models.life import (
+    DEAD,
+    KINDS,
+    MEAN_SINCE_START,
+    NEW,
+    Life,
+    ends_since_start,
+    held,
+    life_of,
+    mean_since_start,
+)
 from ipybatch.forecast.models.matrix import (
     CLASSES,
     Matrix,
@@ -47,6 +58,7 @@ from ipybatch.forecast.models.matrix import (
     series_of,
 )
 from ipybatch.forecast.models.model_registry import Model, SeriesModel, candidates
+from ipybatch.forecast.models.series_models import Seasonality
 from ipybatch.forecast.settings import Settings
 
 _PRIOR = 100.0  # how many values of its own a series needs to count as much as its class
@@ -56,10 +68,11 @@ _SURE = 1.0  # standard errors of its gain that a model needs to replace the def
 _MARGIN = 0.98  # of the default's error: what is as good as equal does not replace it
 DEFAULTS = ("gradient_boosting", "imapa")
 _SHORTEST = 4  # periods of history below which no model is tried
+_SELDOM = (1, 3)  # of the classes: intermittent and lumpy
 _FEWEST = 60  # values that came after forecasts of one size
 _SIZES = 8  # of forecasts, at most, in a class
 _MOST = 50_000  # values of a class; a sample above that, for speed
-_NOTE = "periods without a row count as zero, from the table's first date on"
+_NOTE = "periods without a row count as zero, from the table's first date on; of new parts from their first sale on"
 
 
 def run_partition(frame: pd.DataFrame, settings: Settings) -> pd.DataFrame:
@@ -71,8 +84,8 @@ def run_partition(frame: pd.DataFrame, settings: Settings) -> pd.DataFrame:
 
     Returns:
         One row per (site, part, date), sorted: forecast, lo, hi, model_used and reason; site, part, model_used and
-        reason are categories. ``attrs`` has ``note``, and ``coverage``: the share of past values that the intervals
-        held, or None.
+        reason are categories. ``attrs`` has ``note``, ``coverage``: the share of past values that the intervals held,
+        or None, and how many series are ``new``, ``dead`` and ``intermittent``.
 
     Raises:
         InputError: The rows do not span one whole period.
@@ -118,12 +131,32 @@ class Tried:
         forecast = np.maximum(forecast, 0.0)
         widths = widths_of(self._trials, choice, settings.level)
         lo, hi = widths.around(forecast, series.values)
+        if len(wanted) > 1:
+            choice = self._by_life(choice, forecast, lo, hi)
         if settings.integer:
             forecast, lo, hi = whole(forecast), np.floor(lo), np.ceil(hi)
             lo, hi = np.minimum(lo, forecast), np.maximum(hi, forecast)
         made = _frame(series, choice, forecast, lo, hi)
+        kinds = life_of(series.values).kinds
         made.attrs = {"note": _NOTE, "coverage": None if np.isnan(widths.coverage) else widths.coverage}
+        made.attrs |= {name: int((kinds == number).sum()) for number, name in enumerate(KINDS) if number}
+        made.attrs["intermittent"] = int((np.isin(choice.classes, _SELDOM) & (kinds == 0)).sum())
         return made
+
+    def _by_life(self, choice: Choice, forecast: Matrix, lo: Matrix, hi: Matrix) -> Choice:
+        """Forecast the new parts by what they sold since they began, and say which are new, and which dead."""
+        series, settings, life = self._series, self._settings, life_of(self._series.values)
+        new = np.flatnonzero(life.kinds == NEW)
+        if len(new):
+            seasonality = Seasonality(settings.known)
+            seasonality.fit(series)
+            values, starts = series.values[new], life.starts[new]
+            level = mean_since_start(values, starts, settings.season)
+            forecast[new] = level[:, None] * seasonality.ahead(series.of(new), settings.horizon)
+            below, above = ends_since_start(values, starts, settings.season, settings.level)
+            lo[new] = np.minimum(below[:, None] * forecast[new], forecast[new])
+            hi[new] = np.maximum(above[:, None] * forecast[new], forecast[new])
+        return choice.told(life, series.dates)
 
     def _ahead(self, name: str, rows: Any) -> Matrix:
         """Return a model's forecasts of some series, fitted on the whole past, once."""
@@ -175,6 +208,17 @@ class Choice:
     classes: Any
     why: Any
     reasons: tuple[str, ...]
+
+    def told(self, life: Life, dates: Any) -> Choice:
+        """Return the choice as it is told: which series are new, forecast by their mean since then, and which dead."""
+        best, why, reasons = self.best.copy(), self.why.copy(), list(self.reasons)
+        best[life.kinds == NEW] = len(self.names)
+        for kind, at, text in ((NEW, life.starts, "new: first sold"), (DEAD, life.ends, "dead: last sold")):
+            rows = np.flatnonzero(life.kinds == kind)
+            periods, numbers = np.unique(at[rows], return_inverse=True)
+            why[rows] = len(reasons) + numbers
+            reasons += [f"{text} {dates[period]:%Y-%m-%d}" for period in periods]
+        return Choice((*self.names, MEAN_SINCE_START), best, self.classes, why, tuple(reasons))
 
     def pick(self, forecasts: Mapping[str, Matrix]) -> Matrix:
         """Return each series' forecast by its model."""
@@ -334,20 +378,6 @@ def _spread(history: Matrix) -> Any:
     deviation = np.where(deviation > 0, deviation, history.mean(axis=1))
     least = deviation[deviation > 0].min(initial=np.inf)
     return np.where(deviation > 0, deviation, least if least < np.inf else 1.0)
-
-
-def held(values: Any, level: float) -> tuple[float, float]:
-    """Return the least and the largest value that stay when the outermost are removed; NaN of no values."""
-    count = len(values)
-    if not count:
-        return math.nan, math.nan
-    ordered = np.sort(values)
-    below = np.searchsorted(ordered, ordered, side="right")
-    above = count - np.searchsorted(ordered, ordered, side="left")
-    depth = np.minimum(below, above)
-    gone = max(math.floor((count + 1) * (1 - level) + 1e-9) - 1, 0)
-    inside = ordered[depth >= np.partition(depth, gone)[gone]]
-    return float(inside[0]), float(inside[-1])
 
 
 def _frame(series: Series, choice: Choice, forecast: Matrix, lo: Matrix, hi: Matrix) -> pd.DataFrame:
