@@ -95,3 +95,13 @@ def test_every_row_is_used_or_told(made):
     assert np.isfinite(table.frame["quantity"]).all()
     assert table.frame.notna().all(axis=None)
     assert not table.frame.duplicated(["site", "part", "date"]).any()
+
+
+def test_rows_are_sorted_also_where_their_numbers_would_be_too_large(monkeypatch):
+    """Site, part and day are sorted as one number; millions of sites with millions of parts do not fit in one."""
+    shuffled = demand(300).sample(frac=1, random_state=2)
+    expected = read_table(shuffled).frame
+    assert not expected.duplicated(["site", "part", "date"]).any()
+    assert expected.equals(expected.sort_values(["site", "part", "date"], ignore_index=True))
+    monkeypatch.setattr("ipybatch.forecast.data.table._LARGEST_NUMBER", 1000)
+    assert read_table(shuffled).frame.equals(expected)

@@ -48,6 +48,8 @@ from ipybatch.forecast.settings import AUTO, Freq, Settings
 
 __all__ = ["Problem", "Table", "read_table", "refuse", "settings_of", "tell"]
 
+_LARGEST_NUMBER = np.iinfo(np.int64).max
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Table:
@@ -309,12 +311,20 @@ def _repaired(cells: _Cells, asked: frozenset[str]) -> tuple[_Cells, list[str]]:
 
 def _sorted(cells: _Cells, used: Any) -> tuple[Any, Any]:
     """Return the rows by site, part and date, and where in them each (site, part, date) begins."""
-    days = cells.dates.astype("datetime64[D]").astype(np.int64)
-    columns = [cells.keys["site"].codes, cells.keys["part"].codes, days]
-    used = used[np.lexsort([column[used] for column in reversed(columns)])]
+    days = cells.dates[used].astype("datetime64[D]").astype(np.int64)
+    days -= days.min()
+    parts = len(cells.keys["part"].names)
+    number = cells.keys["site"].codes[used] * parts  # one number for all three: sorted in a third of the time and room
+    number += cells.keys["part"].codes[used]
+    if len(cells.keys["site"].names) * parts * (int(days.max()) + 1) > _LARGEST_NUMBER:
+        number = np.unique(number, return_inverse=True)[1]
+    number *= days.max() + 1
+    number += days
+    del days
+    order = np.argsort(number, kind="stable")
     is_new = np.ones(len(used), dtype=bool)
-    is_new[1:] = np.logical_or.reduce([column[used[1:]] != column[used[:-1]] for column in columns])
-    return used, np.flatnonzero(is_new)
+    is_new[1:] = np.diff(number[order]) != 0
+    return used[order], np.flatnonzero(is_new)
 
 
 def _frame(cells: _Cells, used: Any, starts: Any) -> pd.DataFrame:
