@@ -12,6 +12,7 @@ training_facts      what the panel shows of a forecast that is made
 session             forecast() and ForecastSession
 analysis            analyze(): what a forecast would take, before it is made
 evaluation          evaluate(): accuracy on the past
+origins             a table as it was known on days of its past
 scoring             how far a partition's forecast was from what came, in its process
 charts              chart(): forecasts; and the figures of an evaluation
 form                ForecastForm, for Jupyter

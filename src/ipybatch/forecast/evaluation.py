@@ -17,13 +17,14 @@ import threading
 import warnings
 import weakref
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from itertools import pairwise
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
+import numpy as np
 import pandas as pd
+from pandas.api.types import union_categoricals
 
 from ipybatch.backends.process.backend import processors
 from ipybatch.backends.threads import Threads
@@ -36,11 +37,12 @@ from ipybatch.forecast.data.partitions import MAX_PARTITIONS, MAX_ROWS, Partitio
 from ipybatch.forecast.data.repairs import Repair
 from ipybatch.forecast.data.table import Table, read_table, refuse
 from ipybatch.forecast.models.baselines import Baseline, baselines_of
-from ipybatch.forecast.models.matrix import periods_of, series_of
-from ipybatch.forecast.scoring import CHOSEN, SUMS, Later, Score, measures, score, score_alone
+from ipybatch.forecast.models.matrix import series_of
+from ipybatch.forecast.origins import AtOrigin, at_origin, names_there, numbered, origins_of, until
+from ipybatch.forecast.scoring import CHOSEN, SUMS, Score, measures, score, score_alone
 from ipybatch.forecast.session import Forecasting, ForecastSession
-from ipybatch.forecast.settings import AUTO, Freq, Settings
-from ipybatch.forecast.training import Borrowing, Prepared, prepare, runner_of
+from ipybatch.forecast.settings import AUTO, Freq
+from ipybatch.forecast.training import Borrowing, prepare, runner_of
 from ipybatch.session.waiting import in_notebook
 
 _FEW_ROWS = 2_000  # up to there, of models of ours only, loading a process takes longer than all takes in a thread
@@ -93,13 +95,21 @@ class Evaluation(pd.DataFrame):
         return pd.concat([measures(sums), beside, latest], axis=1)
 
     def forecasts(self) -> pd.DataFrame:
-        """Return what would have been delivered: origin, site, part, date, actual, forecast, lo, hi, model_used."""
-        made = [
-            frame.assign(site=frame["site"].astype(object), part=frame["part"].astype(object)).assign(origin=origin)
-            for origin, frame in self._details.forecasts
-        ]
-        found = pd.concat(made, ignore_index=True).sort_values(["origin", *_KEYS, "date"], ignore_index=True)
-        return found[["origin", *(name for name in found.columns if name != "origin")]]
+        """Return what would have been delivered: origin, site, part, date, actual, forecast, lo, hi, model_used.
+
+        One row per origin, site, part and date, sorted; names are categories.
+        """
+        parts = self._details.forecasts
+        origins, frames = [origin for origin, _ in parts], [frame for _, frame in parts]
+        found = pd.DataFrame(
+            {
+                "origin": np.repeat(origins, [len(frame) for frame in frames]),
+                **{name: _joined([frame[name] for frame in frames]) for name in frames[0].columns},
+            },
+            copy=False,
+        )
+        order = np.lexsort([found["date"], *(found[key].cat.codes for key in reversed(_KEYS)), found["origin"]])
+        return found.take(order).reset_index(drop=True)
 
     def chart(
         self, *, worst: int | None = None, by: Literal["rmsse", "mase", "wape", "absolute_error"] = "rmsse"
@@ -258,8 +268,8 @@ def evaluate(
     if by is None and (sites is not None or parts is not None):
         cut(table, None, max_rows, max_partitions, sites=sites, parts=parts)  # a name that is nowhere is refused
     items: list[AtOrigin] = []
-    for day, end in _origins(table, horizon, origins):
-        past = _until(table, day)
+    for day, end in origins_of(table, horizon, origins):
+        past = until(table, day)
         prepared = prepare(
             past,
             horizon=horizon,
@@ -267,17 +277,16 @@ def evaluate(
             max_rows=max_rows,
             max_partitions=max_partitions,
             split_series=split_series,
-            sites=_had(past.frame["site"], sites),
-            parts=_had(past.frame["part"], parts),
+            sites=names_there(past.frame["site"], sites),
+            parts=names_there(past.frame["part"], parts),
             models=models,
             level=level,
             integer=integer,
             known=known,
             select=select,
         )
-        items += _at_origin(prepared, table, day, end)
-    items.sort(key=lambda one: -one.rows)  # the largest first: they take longest
-    items = [_numbered(one, number) for number, one in enumerate(items, start=1)]
+        items += at_origin(prepared, table, day, end)
+    items = numbered(items)
     names, others = baselines_of(baselines, items[0].settings)
     runner: Backend = Threads()
     is_small = backend is None and workers is None and table.rows <= _FEW_ROWS
@@ -299,40 +308,6 @@ def evaluate(
         more = f" and {len(told) - _TOLD:,} more" if len(told) > _TOLD else ""
         warnings.warn(f"left out of the evaluation: {'; '.join(told[:_TOLD])}{more}", stacklevel=2)
     return made
-
-
-class AtOrigin(Partition, frozen=True, dict=True):
-    """A partition of the table as it was known at an origin.
-
-    Attributes:
-        origin: The last day known.
-    """
-
-    origin: str = ""
-
-    @property
-    def frame(self) -> pd.DataFrame:
-        """Its rows until the origin."""
-        whole: Partition = self.__dict__["partition"]
-        return whole.frame
-
-    @property
-    def partition(self) -> str:
-        """The partition's own name, which it has at other origins too."""
-        whole: Partition = self.__dict__["partition"]
-        return whole.name
-
-    @property
-    def later(self) -> Later:
-        """What came after the origin."""
-        later: Later = self.__dict__["later"]
-        return later
-
-    @property
-    def settings(self) -> Settings:
-        """Of the forecast at the origin."""
-        settings: Settings = self.__dict__["settings"]
-        return settings
 
 
 class Evaluating(Forecasting):
@@ -388,58 +363,6 @@ class Evaluating(Forecasting):
         return made
 
 
-def _origins(table: Table, horizon: int, count: int) -> list[tuple[pd.Timestamp, pd.Timestamp]]:
-    """Return the last day known at each origin, and the last day that is forecast there."""
-    periods = periods_of(table.start, table.end, table.freq)
-    length = len(periods)
-    cuts = [length - horizon * number for number in range(count, -1, -1)]
-    if cuts[0] < 2:
-        msg = (
-            f"horizon times origins must be at most {length - 2} of the table's {length} periods,"
-            f" got {horizon} x {count}: ask for fewer"
-        )
-        raise InputError(msg)
-    days = [periods[cut - 1] + pd.offsets.MonthEnd(0) if table.freq == "M" else periods[cut - 1] for cut in cuts]
-    return list(pairwise(days))
-
-
-def _until(table: Table, day: pd.Timestamp) -> Table:
-    """Return a table as it was known at the end of a day."""
-    frame = table.frame[table.frame["date"] <= day].reset_index(drop=True)
-    return replace(table, frame=frame, rows=len(frame), end=day)
-
-
-def _had(names: pd.Series[Any], wanted: Any) -> Any:
-    """Return those of the names asked for that are there already; all where none is, so that they are refused."""
-    if wanted is None:
-        return None
-    asked = [str(name) for name in ([wanted] if isinstance(wanted, str | int) else wanted)]
-    there = set(map(str, names.unique()))
-    return [name for name in asked if name in there] or asked
-
-
-def _at_origin(prepared: Prepared, table: Table, day: pd.Timestamp, end: pd.Timestamp) -> list[AtOrigin]:
-    rows = table.frame.loc[(table.frame["date"] > day) & (table.frame["date"] <= end), [*_KEYS, "date", "quantity"]]
-    partitions = prepared.cut.partitions
-    keys = pd.concat([one.frame[_KEYS].drop_duplicates() for one in partitions], ignore_index=True)
-    spread = keys[keys.duplicated(keep=False)].drop_duplicates()
-    made = []
-    for one in partitions:
-        origin = f"{day:%Y-%m-%d}"
-        fields = {field: getattr(one, field) for field in one.__struct_fields__}
-        item = AtOrigin(**{**fields, "name": f"{one.name}, {origin}", "origin": origin})
-        later = Later(rows[rows["site"].isin(one.sites)], f"{end:%Y-%m-%d}", spread if len(spread) else None)
-        item.__dict__.update(partition=one, later=later, settings=prepared.settings)
-        made.append(item)
-    return made
-
-
-def _numbered(one: AtOrigin, number: int) -> AtOrigin:
-    made = msgspec.structs.replace(one, number=number)
-    made.__dict__.update(one.__dict__)
-    return made
-
-
 def _run(
     work: Evaluating,
     workers: int | None,
@@ -479,6 +402,13 @@ def _run(
         msg = f"no partition could be measured: {failed[0] if failed else session.reason}"
         raise ItemError(msg)
     return failed
+
+
+def _joined(columns: list[pd.Series[Any]]) -> Any:
+    """Return one column of several; names stay categories, which are a number a row."""
+    if isinstance(columns[0].dtype, pd.CategoricalDtype):
+        return union_categoricals(columns, sort_categories=True)
+    return np.concatenate([column.to_numpy() for column in columns])
 
 
 def _spread(items: Iterable[AtOrigin]) -> list[str]:
