@@ -138,6 +138,16 @@ def test_given_marks_are_kept_to():
     assert read("1.234,5", "7", decimal=".") == [None, 7]
 
 
+def test_a_great_many_fractions_are_read_alike():
+    """All at once where that is quicker: with the same numbers, proofs and questions."""
+    cells = [f"{number}.{number % 89 + 10}" for number in range(12_000)]
+    assert read(*cells, "1,234", "7 pcs") == [*map(float, cells), 1234, 7]
+    assert read(*cells, "1,5")[-1] == 1.5
+    with pytest.raises(Undecided, match=r"got '1\.234'"):
+        read(*cells, "1,5", "1.234")
+    assert read(*cells, decimal=",")[20:30] == [NONE] * 10
+
+
 def test_units_and_currency_that_are_left_out_are_said():
     made = read_numbers(pd.Series(["12 pcs", "3 pcs", "1 box"]), "qty")
     assert made.notes == ("the units in qty were left out: 'pcs' (2 rows), 'box' (1 row)",)

@@ -24,10 +24,10 @@ _WORDS: Mapping[str, tuple[str, str, str]] = {
         site location store warehouse branch plant depot shop outlet lokasi cabang gudang toko kho cua_hang chi_nhanh
         dia_diem kho_hang tienda sucursal almacen ubicacion bodega filiale standort lager werk niederlassung laden markt
         magasin entrepot agence etablissement emplacement whs loc wh dc facility distribution_center point_de_vente
-        punto_de_venta centro_de_distribucion nha_kho sede local filial filiales
+        punto_de_venta centro_de_distribucion nha_kho sede local filial filiales centro
         """,
         """
-        city kota thanh_pho ciudad stadt ville region wilayah area
+        dealer distributor counter city kota thanh_pho ciudad stadt ville region wilayah area
         """,
         """
         country negara pais land pays state province provinsi provincia zone zona vung territory
@@ -38,7 +38,7 @@ _WORDS: Mapping[str, tuple[str, str, str]] = {
         part item sku product material article stockcode barang produk suku_cadang ma_hang ma_san_pham san_pham hang_hoa
         mat_hang vat_tu hang articulo producto referencia pieza repuesto artikel teil produkt materialnummer
         artikelnummer produit reference piece_detachee unique_id uniqueid mpn upc ean gtin asin isbn ma_vat_tu ma_sp
-        spare stock_code brg kd_brg art_nr mat_nr p_n
+        spare teile teilenummer stock_code brg kd_brg art_nr mat_nr p_n
         """,
         """
         kode codigo ma ref cod clave

@@ -41,6 +41,8 @@ _CELL = re.compile(
     rf"\s*(?P<trail>-)?\s*(?P<after>{_CURRENCY})?\s*(?P<unit>[^\W\d_][^\W\d_.]*\.?)?\s*(?P<close>\))?",
     re.IGNORECASE,
 )
+_SIMPLE = r"[0-9]+\.(?:[0-9]{1,2}|[0-9]{4,})"  # only a decimal point fits
+_MANY = 10_000  # distinct cells, from which on the simple ones are read all at once
 # Words that multiply: 2 dozen are not two, 3 rb (ribu) are three thousand.
 _MULTIPLES = frozenset(
     ["k", "m", "b", "x", "e", "mio", "mn", "bn", "mrd", "mil", "mill", "mille", "million", "millions", "tsd", "tausend",
@@ -160,16 +162,19 @@ def read_numbers(
     codes, found = pd.factorize(values)
     distinct = np.asarray(found, dtype=object)
     texts = {at: value for at, value in enumerate(distinct) if isinstance(value, str)}
-    cells = {at: cell for at, text in texts.items() if (cell := read_cell(text, thousands)) is not None}
-    mark, notes = _decided(list(cells.values()), name, decimal, thousands, evidence or Evidence())
+    simple = _simple(texts) if thousands is None and decimal != "," else {}
+    others = {at: text for at, text in texts.items() if at not in simple}
+    cells = {at: cell for at, text in others.items() if (cell := read_cell(text, thousands)) is not None}
+    mark, notes = _decided(list(cells.values()), name, decimal, thousands, evidence or Evidence(), points=len(simple))
     numbers = np.full(len(distinct) + 1, np.nan)  # the last is for the code -1, missing
+    numbers[list(simple)] = list(simple.values())
     marks: Counter[str] = Counter()
+    for at, cell in cells.items():
+        own = mark or cell.proof() or "."  # a mixed column: what reads in one way only is read so
+        numbers[at] = cell.read(own)
+        marks.update(_group(cell.body, own))
     for at, value in enumerate(distinct):
-        if (cell := cells.get(at)) is not None:
-            own = mark or cell.proof() or "."  # a mixed column: what reads in one way only is read so
-            numbers[at] = cell.read(own)
-            marks.update(_group(cell.body, own))
-        elif at not in texts and not isinstance(value, bool | np.bool_):
+        if not isinstance(value, str | bool | np.bool_):
             numbers[at] = _float(value)
     counts = np.bincount(codes[codes >= 0], minlength=len(distinct))
     units: Counter[str] = Counter()
@@ -181,7 +186,7 @@ def read_numbers(
         decimal=mark,
         thousands=thousands or (marks.most_common(1)[0][0] if marks else ""),
         notes=(*notes, *_told_units(units, name), *_told_money(cells.values(), name)),
-        reasons=_reasons({text: float(numbers[at]) for at, text in texts.items()}),
+        reasons=_reasons({text: float(numbers[at]) for at, text in others.items()}),
     )
 
 
@@ -269,10 +274,23 @@ def _group(body: str, decimal: str) -> list[str]:
     return [mark for mark in _GROUPS[decimal] if mark in whole][:1]
 
 
+def _simple(texts: Mapping[int, str]) -> dict[int, float]:
+    """Return the numbers of the texts that only a decimal point fits, where there are many; but for the first few."""
+    if len(texts) < _MANY:
+        return {}
+    column = pd.Series(texts.values(), index=list(texts), dtype="str").iloc[_FEWEST:]
+    column = column[column.str.fullmatch(_SIMPLE)]
+    return dict(zip(column.index.tolist(), pd.to_numeric(column).tolist(), strict=True))
+
+
 def _decided(
-    cells: list[_Cell], name: str, decimal: str | None, thousands: str | None, evidence: Evidence
+    cells: list[_Cell], name: str, decimal: str | None, thousands: str | None, evidence: Evidence, *, points: int
 ) -> tuple[str, list[str]]:
-    """Return the column's decimal mark, "" where none matters, and what to say of it."""
+    """Return the column's decimal mark, "" where none matters, and what to say of it.
+
+    Args:
+        points: How many cells beside those prove a decimal point.
+    """
     if decimal is not None:
         return decimal, []
     if thousands in (",", "."):
@@ -280,6 +298,7 @@ def _decided(
     open_cells = [cell for cell in cells if cell.fits_both]
     proofs = Counter(cell.proof() for cell in cells)
     del proofs[""]
+    proofs += Counter({".": points})
     example = _telling(open_cells)
     if len(proofs) == 2:
         if example is not None:
