@@ -600,7 +600,7 @@ def work(item):
     return b"x" * 30_000_000
 
 async def main():
-    backend = Processes(2, timeout_s=2)
+    backend = Processes(2, timeout_s=1)
     await backend.open(2)
     runs = [backend.run(work, (os.path.join({folder!r}, item),)) for item in ("well", "late")]
     well, late = await asyncio.gather(*runs, return_exceptions=True)
@@ -618,7 +618,7 @@ def test_a_kernel_that_is_stopped_and_goes_on_loses_nothing(tmp_path):
         while len(list(tmp_path.iterdir())) < 2:
             time.sleep(0.001)
         driver.send_signal(signal.SIGSTOP)
-        time.sleep(3)
+        time.sleep(1.5)
         driver.send_signal(signal.SIGCONT)
-        assert driver.stdout.read() == "30000000 Exceeded 2s\n"
+        assert driver.stdout.read() == "30000000 Exceeded 1s\n"
     assert not marked(str(tmp_path))
