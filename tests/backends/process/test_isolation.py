@@ -600,7 +600,8 @@ def work(item):
     return b"x" * 30_000_000
 
 async def main():
-    backend = Processes(2, timeout_s=1)
+    sys.path.insert(0, {folder!r})
+    backend = Processes(2, timeout_s=1, preload=("hurried",))
     await backend.open(2)
     runs = [backend.run(work, (os.path.join({folder!r}, item),)) for item in ("well", "late")]
     well, late = await asyncio.gather(*runs, return_exceptions=True)
@@ -613,12 +614,14 @@ asyncio.run(main())
 
 def test_a_kernel_that_is_stopped_and_goes_on_loses_nothing(tmp_path):
     """What is done waits for it, though it takes longer than its time; what is late ends meanwhile."""
+    hurried = "from ipybatch.backends.process import attempt_process\nattempt_process._CARRY_S = 0.5\n"
+    (tmp_path / "hurried.py").write_text(hurried)
     program = [sys.executable, "-c", STOPPED.format(folder=str(tmp_path))]
     with subprocess.Popen(program, stdout=subprocess.PIPE, text=True) as driver:
-        while len(list(tmp_path.iterdir())) < 2:
+        while not ((tmp_path / "well").exists() and (tmp_path / "late").exists()):
             time.sleep(0.001)
         driver.send_signal(signal.SIGSTOP)
-        time.sleep(1.5)
+        time.sleep(2)
         driver.send_signal(signal.SIGCONT)
         assert driver.stdout.read() == "30000000 Exceeded 1s\n"
     assert not marked(str(tmp_path))
