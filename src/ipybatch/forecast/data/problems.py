@@ -105,7 +105,8 @@ def tell_bad_rows(problems: Sequence[Problem], *, is_dropping: bool) -> list[str
         return [f"{rows} dropped: {tell(problems)}"]
     has_returns = any(problem.reason.startswith("Negative") for problem in problems)
     net = ", or net returns with repair={'net_returns'}" if has_returns else ""
-    return [f"{rows} cannot be used: {tell(problems)}: correct them, or {HOW_TO_DROP}{net}"]
+    drop = HOW_TO_DROP.replace("them", "it") if count == 1 else HOW_TO_DROP
+    return [f"{rows} cannot be used: {tell(problems)}: correct {'it' if count == 1 else 'them'}, or {drop}{net}"]
 
 
 def tell_far_quantities(quantities: Any, row_of: Any) -> list[str]:
