@@ -57,7 +57,7 @@ _ACCEPTED = ".csv,.tsv,.txt,.gz,.xlsx,.xls,.ods,.parquet"
 _READING = {
     "decimal": ("Decimal mark", "found; or . or ,"),
     "thousands": ("Thousands mark", "found; or . or ,"),
-    "date_format": ("Date format", "found; or %d/%m/%Y"),
+    "date_format": ("Day format", "found; or %d/%m/%Y"),
     "encoding": ("Encoding", "found; or cp1252"),
     "sheet": ("Sheet", "found"),
 }  # how a table is written: arguments of all three functions
