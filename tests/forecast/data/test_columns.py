@@ -185,3 +185,18 @@ def test_a_near_tie_is_asked_about(columns, asked):
 def test_money_alone_is_not_taken_for_pieces():
     with pytest.raises(UnknownColumns, match="must have a 'quantity' column"):
         choose_columns(cells(**PLAIN, Amount=[f"${number}.50" for number in range(10)]))
+
+
+@pytest.mark.parametrize(
+    "heading", ["Sales Order", "Sales Document", "Sales No.", "Orders ID", "Penjualan No", "Ventas ID"]
+)
+def test_the_number_of_a_document_is_no_quantity(heading):
+    spoken = spoken_for(heading)
+    assert spoken is None or spoken.ours != "quantity" or spoken.strength < 1
+
+
+@pytest.mark.parametrize("other", ["Ordered", "Delivered", "Invoiced", "Consumed"])
+def test_what_was_ordered_is_not_what_was_shipped(other):
+    table = pd.DataFrame({"site": ["B"], "part": ["P"], "date": ["2025-07-01"], other: [3], "Shipped": [2]})
+    with pytest.raises(UnknownColumns, match=f"quantity may be {other!r} or 'Shipped'"):
+        choose_columns(table)

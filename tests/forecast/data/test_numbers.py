@@ -188,3 +188,18 @@ def test_fractions_come_back_as_they_were(cents, marks):
     decimal, thousands = marks
     cells = [f"{cent / 100:,.2f}".replace(",", "t").replace(".", decimal).replace("t", thousands) for cent in cents]
     assert read(*cells) == [cent / 100 for cent in cents]
+
+
+@pytest.mark.parametrize(("text", "mark"), [("1.234.567", ","), ("1.234,5", ","), ("1,234,567", "."), ("1,234.5", ".")])
+def test_a_spreadsheet_that_cut_thousands_is_refused(text, mark):
+    """It read 1.234 as a fraction, and left as text what it could not read so."""
+    cells = pd.Series([7, 950, 1.234, 12.59, text], dtype=object)
+    with pytest.raises(InputError, match="original file") as refused:
+        read_numbers(cells, "qty")
+    assert f"decimal={mark!r}" in str(refused.value)
+    assert read_numbers(cells, "qty", decimal=mark).values[2] == 1.234
+
+
+@pytest.mark.parametrize("text", ["1.234.567", "12,5", "3 pcs"])
+def test_numbers_beside_text_are_what_they_are(text):
+    assert read_numbers(pd.Series([7, 950.5, 0.25, text], dtype=object), "qty").values[1] == 950.5

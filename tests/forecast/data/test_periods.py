@@ -83,3 +83,15 @@ def test_a_span_that_is_mostly_empty_is_told():
     assert told_gap(MONTHS, "D") == ""
     assert told_gap(np.arange("2001", "2020", dtype="datetime64[Y]").astype("datetime64[D]"), "M") == ""
     assert told_gap(MONTHS[:1], "D") == ""
+
+
+@pytest.mark.parametrize("wrong", ["1900-07-01", "2052-07-01"])
+def test_one_of_a_few_days_decades_away_is_a_mistake(wrong):
+    days = np.array(["2025-05-01", "2025-06-01", "2025-07-01", wrong, wrong], dtype="datetime64[D]")
+    assert far_days(days).tolist() == [False, False, False, True, True]
+
+
+def test_a_few_days_of_which_one_is_years_old_are_no_mistake():
+    days = np.array(["2019-05-01", "2025-06-01", "2025-07-01", "2025-08-01"], dtype="datetime64[D]")
+    assert not far_days(days).any()
+    assert not far_days(np.array(["1990-01-01", "2025-06-01", "2025-07-01"], dtype="datetime64[D]")).any()

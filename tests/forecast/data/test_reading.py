@@ -467,3 +467,23 @@ def test_whatever_is_in_a_file_it_is_read_or_refused(kind, changes):
         text = text[:at] + mark + text[at + width :]
     with suppress(InputError):
         assert len(read_table(io.BytesIO(text.encode())).frame)
+
+
+def test_names_of_folders_stay_text(tmp_path):
+    """007 and 7 are two sites, in a folder's name as in a file."""
+    for site in ("007", "7"):
+        (tmp_path / f"site={site}").mkdir()
+        pd.DataFrame({"part": ["P", "P"], "date": ["2025-07-01", "2025-07-02"], "quantity": [1, 2]}).to_parquet(
+            tmp_path / f"site={site}" / "part-0.parquet"
+        )
+    assert set(reading.read(tmp_path).frame["site"]) == {"007", "7"}
+
+
+def test_an_index_without_a_name_is_no_less_a_column():
+    table = pd.DataFrame({"site": "B", "part": "P", "quantity": [1.0, 2.0]})
+    days = pd.date_range("2025-07-01", periods=2)
+    assert reading.read(table.set_index(days)).frame["date"].to_list() == days.to_list()
+    assert "date" not in reading.read(table).frame.columns
+    levels = table.assign(date=days).set_index(["site", "part", "date"]).rename_axis([None] * 3)
+    named = {"site": "level 0", "part": "level 1", "date": "level 2"}
+    assert set(named.values()) < set(reading.read(levels, columns=named).frame.columns)

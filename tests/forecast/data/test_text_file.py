@@ -142,3 +142,13 @@ def test_a_cell_as_long_as_a_file_is_read():
 def test_a_name_that_was_kept_from_being_a_number_is_that_name():
     text = text_of("A", "B").replace("P1", '="007"').replace("P0", '"=""008"""')
     assert sorted(set(read_text(text.encode(), "a.csv").cells[1][1:])) == ["007", "008"]
+
+
+@pytest.mark.parametrize(
+    ("encoding", "sites"), [("cp1254", "Beyoğlu Şişli"), ("cp1254", "Muğla"), ("cp1252", "Ísafjörður")]
+)
+def test_letters_of_iceland_may_be_those_of_turkey(encoding, sites):
+    text = "site,part,date,quantity\n" + f"{sites},P,2025-07-01,1\n" * 3
+    with pytest.raises(InputError, match=r"'cp1254'.*'cp1252'"):
+        read_text(text.encode(encoding), "x.csv")
+    assert sites in set(read_text(text.encode(encoding), "x.csv", encoding).cells[0])

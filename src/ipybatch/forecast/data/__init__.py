@@ -14,6 +14,7 @@ periods        how far apart the dates lie, and which lie far from all others
 understanding  how a table was read, and what the user is asked
 names          sites and parts, as numbers
 duplicates     names that may be one
+totals         names whose rows sum up all others
 problems       what is wrong with a row
 repairs        what is put right when the user asks for it
 table          the clean table, and the problems of its rows

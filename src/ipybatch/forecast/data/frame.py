@@ -69,6 +69,7 @@ def plain(frame: pd.DataFrame) -> pd.DataFrame:
     """Return a frame numbered from 0, its named index among its columns, in plain types."""
     if isinstance(frame.columns, pd.MultiIndex):
         frame = frame.set_axis([" ".join(str(word) for word in name if str(word)) for name in frame.columns], axis=1)
+    frame = _with_index(frame)
     named = [name for name in frame.index.names if name is not None and name not in frame.columns]
     if named:
         frame = frame.reset_index(level=named)
@@ -83,6 +84,16 @@ def plain(frame: pd.DataFrame) -> pd.DataFrame:
             frame.isetitem(at, frame.iloc[:, at].astype(str).array)  # lists and the like: as they are shown
         elif isinstance(kind, pd.CategoricalDtype) and not pd.api.types.is_string_dtype(kind.categories.dtype):
             frame.isetitem(at, frame.iloc[:, at].astype(object).infer_objects().array)
+    return frame
+
+
+def _with_index(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return a frame whose index has names where it holds more than the rows' numbers: days, or several levels."""
+    index = frame.index
+    if isinstance(index, pd.MultiIndex):
+        return frame.rename_axis([f"level {at}" if name is None else name for at, name in enumerate(index.names)])
+    if index.name is None and isinstance(index, pd.DatetimeIndex | pd.PeriodIndex):
+        return frame.rename_axis("index" if "date" in frame.columns else "date")
     return frame
 
 

@@ -37,7 +37,7 @@ _FEWEST_DATES = 3  # among titles, that make a table wide
 _MOST_LOOKED_AT = 10_000  # rows that may be totals
 _GROUPED = 0.6  # share of filled cells under which names seem to hold for the rows below
 _NARROW = 3  # with fewer columns a total looks like a row
-_TOTALS = {  # words that begin or end the name of a row that is a total
+TOTALS = {  # words that begin or end the name of a row that is a total
     "total", "totals", "totales", "totaal", "totale", "grand", "subtotal", "sum", "summe", "gesamt", "gesamtsumme",
     "insgesamt", "zwischensumme", "somme", "général", "suma", "jumlah", "keseluruhan", "tổng", "cộng", "итого", "всего",
     "合計", "合计", "总计", "小計", "小计",
@@ -198,7 +198,7 @@ def _refuse_yearless(titles: Iterable[Any]) -> None:
 
 def _says_total(title: str) -> bool:
     parts = [part for part in re.split(r"[\W_]+", title.casefold()) if part]
-    return bool(parts) and bool({parts[0], parts[-1]} & _TOTALS)
+    return bool(parts) and bool({parts[0], parts[-1]} & TOTALS)
 
 
 def _is_filled(column: pd.Series[Any]) -> Any:

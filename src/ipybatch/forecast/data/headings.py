@@ -66,8 +66,8 @@ _WORDS: Mapping[str, tuple[str, str, str]] = {
         nombre_de_pieces demande unites permintaan nhu_cau qtd jml qta sold_units q_ty stuckzahl
         """,
         """
-        sales jumlah penjualan ventas ventes verkauf volume count sold consumption usage pemakaian vendidas vendus
-        verkaufte verkaufe orders luong_ban ban issued shipped
+        ordered delivered consumed invoiced billed sales jumlah penjualan ventas ventes verkauf volume count sold
+        consumption usage pemakaian vendidas vendus verkaufte verkaufe orders luong_ban ban issued shipped
         """,
         """
         amount value total unit
@@ -117,6 +117,7 @@ _DOCUMENTS = frozenset(
 STRENGTHS = (6.0, 4.0, 2.0)  # of a sure word, a likely one, a weak one
 OWN = 10.0  # of one of our own four names
 _AGAINST_IT = {"site": 6.0, "part": 6.0, "date": 4.0, "quantity": 6.0}
+_NUMBERS = frozenset(["no", "nr", "id", "code", "numero", "nummer", "nomor", "key"])
 _MONEY = frozenset(["amount", "value"])
 _FIRST_WORDS = frozenset(["jumlah", "penjualan", "pemakaian", "ventas", "ventes", "total", "luong_ban", "ban"])
 _WEEKS = frozenset(["week", "calweek", "kw", "woche", "semaine", "semana", "minggu", "tuan", "yearweek"])
@@ -159,6 +160,8 @@ def spoken_for(heading: str) -> Spoken | None:
     against = sum(word in _AGAINST_WORDS[ours] for word in words)
     if ours == "part" and strength < STRENGTHS[0]:
         against += bool(_DOCUMENTS & set(words))
+    if ours == "quantity" and strength < STRENGTHS[0]:  # "Sales Order", "Sales Document No."
+        against += bool((_DOCUMENTS | _NUMBERS) & set(words))
     if ours == "quantity" and strength == STRENGTHS[1] and _MONEY & set(words):
         strength = STRENGTHS[2]
     strength -= _AGAINST_IT[ours] * against + 0.3 * min(sum(word not in _KNOWN for word in words), 3)

@@ -166,6 +166,9 @@ def read_numbers(
     others = {at: text for at, text in texts.items() if at not in simple}
     cells = {at: cell for at, text in others.items() if (cell := read_cell(text, thousands)) is not None}
     mark, notes = _decided(list(cells.values()), name, decimal, thousands, evidence or Evidence(), points=len(simple))
+    typed = [_float(value) for at, value in enumerate(distinct) if at not in texts and not isinstance(value, bool)]
+    if decimal is None and thousands is None:
+        _refuse_cut(np.array(typed), list(cells.values()), mark, name)
     numbers = np.full(len(distinct) + 1, np.nan)  # the last is for the code -1, missing
     numbers[list(simple)] = list(simple.values())
     marks: Counter[str] = Counter()
@@ -378,20 +381,45 @@ def _ready(values: Any, name: str) -> Numbers:
     In 7, 950, 1.234 and 12.59 whole numbers stop where fractions of three digits begin: so a file looks whose 1.234
     and 12.590 were read with a decimal point.
     """
-    broken = values[np.isfinite(values) & (values != np.floor(values))]
-    if not len(broken) or (np.abs(broken) < 1).any() or (np.abs(values[np.isfinite(values)]) >= 1000).any():
+    example = _cut(values)
+    if example is None:
         return Numbers(values)
-    thousandths = np.abs(broken) * 1000
-    is_written_so = np.isclose(thousandths, np.round(thousandths), rtol=0, atol=1e-6).all()
-    is_third_used = (~np.isclose(thousandths / 10, np.round(thousandths / 10), rtol=0, atol=1e-7)).any()
-    if not (is_written_so and is_third_used):
-        return Numbers(values)
-    example = max(broken[:50].tolist(), key=lambda value: len(f"{value:.10g}"))
     told = (
         f"{example:.10g} in {name} was read as the fraction that it is; if the file meant {example * 1000:,.10g},"
         f" hand over the file, with thousands='.'"
     )
     return Numbers(values, notes=(told,))
+
+
+def _cut(values: Any) -> float | None:
+    """Return a fraction that may be a thousand whose mark was read as a decimal one; None where there is none."""
+    broken = values[np.isfinite(values) & (values != np.floor(values))]
+    if not len(broken) or (np.abs(broken) < 1).any() or (np.abs(values[np.isfinite(values)]) >= 1000).any():
+        return None
+    thousandths = np.abs(broken) * 1000
+    is_written_so = np.isclose(thousandths, np.round(thousandths), rtol=0, atol=1e-6).all()
+    is_third_used = (~np.isclose(thousandths / 10, np.round(thousandths / 10), rtol=0, atol=1e-7)).any()
+    if not (is_written_so and is_third_used):
+        return None
+    return float(max(broken[:50].tolist(), key=lambda value: len(f"{value:.10g}")))
+
+
+def _refuse_cut(typed: Any, cells: list[_Cell], mark: str, name: str) -> None:
+    """Refuse numbers beside text with marks of thousands, where a spreadsheet took such marks for decimal ones.
+
+    Raises:
+        InputError: All fractions among the numbers have three digits, and the text has thousands.
+    """
+    example = _cut(typed)
+    text = next((cell.text for cell in cells if _group(cell.body, mark or cell.proof() or ".")), None)
+    if example is None or text is None:
+        return
+    msg = (
+        f"demand must have one style of numbers in {name!r}, got {text!r} as text and {example:.10g} as a number, as"
+        f" when a spreadsheet takes marks of thousands for decimal ones: hand over the original file, or say"
+        f" decimal={mark or '.'!r} if it is the fraction {example:.10g}"
+    )
+    raise InputError(msg)
 
 
 def _reasons(read: Mapping[str, float]) -> dict[str, str]:

@@ -13,6 +13,7 @@ from ipybatch.forecast.settings import Freq
 
 _FEWEST = 8  # distinct dates, for some to be far from the others
 _FAR_DAYS = 300
+_FEWEST_OF_FEW, _TEN_YEARS = 4, 3650
 _MUCH_LONGER = 50  # times the longest gap
 _EMPTY = np.array(["1900-01-01", "1900-01-02", "1970-01-01"], dtype="datetime64[D]")  # how no date is stored in places
 
@@ -111,6 +112,7 @@ def far_days(days: Any) -> Any:
     unique, counts = (places + first_number).astype("datetime64[D]"), rows_on[places]
     is_far = np.zeros(len(rows_on), dtype=bool)
     if len(unique) < _FEWEST:
+        is_far[places] = _far_of_few(unique)
         return is_far[numbers]
     starts = np.flatnonzero(np.r_[True, np.diff(unique).astype(np.int64) > _FAR_DAYS])
     ends = np.r_[starts[1:], len(unique)]
@@ -126,6 +128,17 @@ def far_days(days: Any) -> Any:
         start, end = starts[group], ends[group]
         is_far[places[start:end]] = max(first - unique[end - 1], unique[start] - last) > longest
     return is_far[numbers]
+
+
+def _far_of_few(days: Any) -> Any:
+    """Return for each of a few distinct days whether it lies ten years and more from all others, which lie together."""
+    is_far = np.zeros(len(days), dtype=bool)
+    if len(days) < _FEWEST_OF_FEW:
+        return is_far
+    for at, others in ((0, days[1:]), (-1, days[:-1])):
+        gap = np.abs(others[[0, -1]] - days[at]).min().astype(np.int64)
+        is_far[at] = gap > _TEN_YEARS and gap > 10 * (others[-1] - others[0]).astype(np.int64)
+    return is_far
 
 
 def _is_monthly(days: pd.DatetimeIndex) -> bool:

@@ -283,7 +283,12 @@ def _read_parquets(paths: Sequence[str]) -> Raw:
     from pyarrow import dataset
 
     try:
-        files = dataset.dataset(list(paths), format="parquet", partitioning="hive")
+        keys = dict.fromkeys(
+            key for path in paths for key in re.findall(r"(?<=[/\\])([^/\\=]+)=(?=[^/\\]*[/\\])", path)
+        )
+        texts = pa.schema([(key, pa.string()) for key in keys])  # 007 is no number
+        hive = dataset.partitioning(texts, flavor="hive")
+        files = dataset.dataset(list(paths), format="parquet", partitioning=hive)
         of_each = [(one.path, one.physical_schema.names) for one in files.get_fragments()]
         for path, names in of_each[1:]:
             _check_alike(*of_each[0], path, names)

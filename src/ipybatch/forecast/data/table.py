@@ -43,6 +43,7 @@ from ipybatch.forecast.data.repairs import (
     net_returns,
     tell_returns,
 )
+from ipybatch.forecast.data.totals import find_totals
 from ipybatch.forecast.data.understanding import Understanding
 from ipybatch.forecast.settings import AUTO, Freq, Settings
 
@@ -132,6 +133,12 @@ def read_table(
         raise BadRows(msg, problems)
     used, starts = _sorted(cells, used)
     frame = _frame(cells, used, starts)
+    is_total, totals = find_totals(frame)
+    if totals:
+        used, starts = _without(used, starts, is_total)
+        frame = _frame(cells, used, starts)
+        for ours in ("site", "part"):
+            frame[ours] = frame[ours].cat.remove_unused_categories()
     is_dropping = DROP_BAD_ROWS in asked
     period = freq or cells.dated.period or infer_freq(frame["date"])
     start, end = span(frame["date"], period)
@@ -161,6 +168,7 @@ def read_table(
             *given.notes,
             *understood.notes,
             *_notes(cells, len(used) - len(starts)),
+            *totals,
             *repaired,
             *tell_bad_rows(problems, is_dropping=is_dropping),
             *tell_far_quantities(cells.quantities[used], cells.row_of[used]),
@@ -325,6 +333,12 @@ def _sorted(cells: _Cells, used: Any) -> tuple[Any, Any]:
     is_new = np.ones(len(used), dtype=bool)
     is_new[1:] = np.diff(number[order]) != 0
     return used[order], np.flatnonzero(is_new)
+
+
+def _without(used: Any, starts: Any, is_lost: Any) -> tuple[Any, Any]:
+    """Return rows and where each (site, part, date) begins, as `_sorted` does, without some of these."""
+    counts = np.diff(np.append(starts, len(used)))
+    return used[~np.repeat(is_lost, counts)], np.r_[0, np.cumsum(counts[~is_lost])[:-1]]
 
 
 def _frame(cells: _Cells, used: Any, starts: Any) -> pd.DataFrame:

@@ -47,6 +47,7 @@ _BLOCK = 1 << 24
 _MOST_WIDTH = 20_000  # cells of a row
 _WORDS = 500
 _WORD = re.compile(rb"[A-Za-z]*[\x80-\xff][A-Za-z\x80-\xff]*")
+_ICELANDIC = re.compile(rb"[\xd0\xde\xf0\xfe]")  # in Windows-1252; letters of Turkish and Baltic words elsewhere
 _INSIDE = frozenset("\u00a0\u2019\u00b7\u00ad")  # signs that stand between the letters of a word
 _BESIDE = _INSIDE | frozenset(
     "\u2018\u201c\u201d\u201e\u2013\u2014\u00ab\u00bb\u00b0\u00ba\u00aa\u00ae\u2122\u20ac\u00a3\u00b2\u00b3\u00bd\u00bc"
@@ -135,7 +136,7 @@ def _found(data: bytes, name: str) -> tuple[str, tuple[str, ...]]:
     )
     words = words[:_WORDS]
     _refuse_broken_utf8(data, name)
-    if all(map(_is_latin, words)):
+    if all(map(_is_latin, words)) and not any(map(_ICELANDIC.search, words)):
         example = max((word.decode("cp1252") for word in words), key=len)
         return "cp1252", (f"{name} was read as Windows-1252 text, such as {example!r}: encoding= names another",)
     readings = _readings(words)
@@ -219,16 +220,18 @@ def _readings(words: list[bytes]) -> list[tuple[str, str]]:
         from charset_normalizer import from_bytes
     except ImportError:  # the question is asked without a proposal
         return []
-    found = from_bytes(b"\n".join(words), cp_isolation=_LIKELY)
+    likely = [match.encoding for match in from_bytes(b"\n".join(words), cp_isolation=_LIKELY)]
+    if all(map(_is_latin, words)):
+        likely = ["cp1254", "cp1252", *likely]
     longest = max(words, key=len)
     readings: dict[str, str] = {}
-    for match in found:
+    for encoding in likely:
         try:
-            text = longest.decode(match.encoding)
+            text = longest.decode(encoding)
         except UnicodeDecodeError:
             continue
         if text not in readings.values() and text.isprintable():
-            readings[match.encoding] = text
+            readings[encoding] = text
     return list(readings.items())[:3]
 
 
