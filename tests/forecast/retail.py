@@ -20,13 +20,13 @@ def series(values, freq="D"):
     return Series(keys, values, pd.DatetimeIndex(pd.date_range(START, periods=values.shape[1], freq=f"{days}D")), freq)
 
 
-def table(values, site="a"):
+def table(values, site="a", freq_days=1):
     rows, days = np.nonzero(values)
     return pd.DataFrame(
         {
             "site": site,
             "part": [f"p{row:04}" for row in rows],
-            "date": START + pd.to_timedelta(days, unit="D"),
+            "date": START + pd.to_timedelta(days * freq_days, unit="D"),
             "quantity": values[rows, days],
         }
     )

@@ -8,14 +8,14 @@ from hypothesis import strategies as st
 
 from ipybatch.errors import InputError
 from ipybatch.forecast.models.global_model import Prior
+from ipybatch.forecast.models.intervals import spread
+from ipybatch.forecast.models.life import held
 from ipybatch.forecast.models.matrix import CLASSES, coverage, demand_classes, series_of
 from ipybatch.forecast.models.model_registry import SeriesModel, candidates
 from ipybatch.forecast.models.model_selection import (
     choose,
-    held,
     origins_of,
     run_partition,
-    spread,
     trial_horizon,
     try_models,
     whole,

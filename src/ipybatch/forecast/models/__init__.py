@@ -7,6 +7,7 @@ global_model      one regression over all series
 prior             what small partitions borrow from the whole table
 baselines         models that an evaluation shows beside
 model_registry    every model by name, those of other packages included
-model_selection   the model of each series, its interval, its forecast
+intervals         prediction intervals from the errors of trials
+model_selection   the model of each series, and a partition's forecasts
 warm_up           what packages do when they are first used, done once for all processes
 """

@@ -253,7 +253,7 @@ def _levels(columns: Any, at: Any) -> list[Any]:
     squares = _total(columns**2, at) / at[:, None]
     latest = [np.stack([columns[max(cut - last, 0) : cut].mean(axis=0) for cut in at]) for last in _WINDOWS]
     deviation = np.sqrt(np.maximum(squares - mean**2, 0.0))
-    return [mean, _largest(columns, at), deviation, *latest, *_smoothed(columns, _SPEEDS, at)]
+    return [mean, _largest(columns, at), deviation, *latest, *smoothed(columns, _SPEEDS, at)]
 
 
 def _occurrence(columns: Any, at: Any) -> list[Any]:
@@ -293,7 +293,7 @@ def _ratios(group: Any, events: Any, at: Any, length: int, asked: Any) -> Any:
         cells = periods[first:last] * some + of_event[first:last] - begin
         counts = np.bincount(cells, minlength=length * some).reshape(length, some).astype(float)
         mean = _total(counts, at) / at[:, None] + _TINY
-        made[:, :, wanted[begin : begin + some]] = _smoothed(counts, _GROUP_SPEEDS, at) / mean
+        made[:, :, wanted[begin : begin + some]] = smoothed(counts, _GROUP_SPEEDS, at) / mean
     return made
 
 
@@ -312,7 +312,7 @@ def _between(columns: Any, at: Any) -> list[Any]:
     return [columns[begin:end] for begin, end in pairwise([0, *at])]
 
 
-def _smoothed(columns: Any, speeds: Any, at: Any) -> Any:
+def smoothed(columns: Any, speeds: Any, at: Any) -> Any:
     """Return the levels of exponential smoothing, (speeds, origins, series)."""
     wanted = {int(cut): number for number, cut in enumerate(at)}
     made = np.empty((len(speeds), len(at), columns.shape[1]))

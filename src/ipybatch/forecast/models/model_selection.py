@@ -5,23 +5,6 @@ few periods to tell luck from skill: choosing freely by shrunken errors had RMSS
 0.967. So one model is the default of all series (`default_of`), and another replaces it for a demand class where it was
 better at every origin; within the class, a series' own errors are shrunk towards those of the class. A model whose sum
 over the class is far off stays out, however small its errors: where zeros prevail, forecasting nothing errs least.
-
-Conformal prediction intervals from backtest errors, over nested sets, per demand class (Mondrian). Each past value, in
-units of its series' own spread, is grouped with those that followed forecasts of about the same size in the same class.
-The interval keeps the share ``level`` of a group, the outermost values removed, with the finite-sample correction:
-
-    values   0 0 0 0 0 0 1 2 3 9      outermost: the least of the share at or below and the share at or above
-    level 0.8 keeps 0 to 3            nothing lies below zero, so all that may be removed is at the top
-
-So the two ends are not equally far from the forecast, and a part that mostly sells nothing has zero as its lower end;
-where more than ``level`` of the values are zero, the interval holds more than ``level``. Values are pooled because one
-series has too few, by class and by size because half a piece a week and fifty have different errors. Series that sold
-less than twice are a class of their own: their zeros would narrow the others.
-
-The reported coverage is measured at the latest origin with intervals made from the earlier ones; NaN with one origin.
-
-Source: Gupta, Kuchibhotla, Ramdas, "Nested conformal prediction", Pattern Recognition 127 (2022); Vovk, "Conditional
-validity of inductive conformal predictors", ACML (2012).
 """
 
 from __future__ import annotations
@@ -36,6 +19,7 @@ import numpy as np
 import pandas as pd
 
 from ipybatch.forecast.models.global_model import SMALL, Prior, scales
+from ipybatch.forecast.models.intervals import Widths, movement, past_of, widths
 from ipybatch.forecast.models.life import (
     DEAD,
     KINDS,
@@ -43,7 +27,6 @@ from ipybatch.forecast.models.life import (
     NEW,
     Life,
     ends_since_start,
-    held,
     life_of,
     mean_since_start,
 )
@@ -51,10 +34,7 @@ from ipybatch.forecast.models.matrix import (
     CLASSES,
     Matrix,
     Series,
-    by_block,
-    coverage,
     demand_classes,
-    remembered,
     series_of,
 )
 from ipybatch.forecast.models.model_registry import Model, SeriesModel, candidates
@@ -69,9 +49,6 @@ _MARGIN = 0.98  # of the default's error: what is as good as equal does not repl
 DEFAULTS = ("gradient_boosting", "imapa")
 _SHORTEST = 4  # periods of history below which no model is tried
 _SELDOM = (1, 3)  # of the classes: intermittent and lumpy
-_FEWEST = 60  # values that came after forecasts of one size
-_SIZES = 8  # of forecasts, at most, in a class
-_MOST = 50_000  # values of a class; a sample above that, for speed
 _NOTE = "periods without a row count as zero, from the table's first date on; of new parts from their first sale on"
 
 
@@ -129,8 +106,10 @@ class Tried:
             if len(rows):  # only models that a series got are run
                 forecast[rows] = self._ahead(name, rows)
         forecast = np.maximum(forecast, 0.0)
-        widths = widths_of(self._trials, choice, settings.level)
-        lo, hi = widths.around(forecast, series.values)
+        cuts = origins_of(series.values.shape[1], settings.horizon, settings.origins)
+        moved = movement(series, cuts, trial_horizon(series.values.shape[1], settings.horizon))
+        band = widths_of(self._trials, choice, settings.level, moved)
+        lo, hi = band.around(forecast, series.values)
         if len(wanted) > 1:
             choice = self._by_life(choice, forecast, lo, hi)
         if settings.integer:
@@ -138,7 +117,7 @@ class Tried:
             lo, hi = np.minimum(lo, forecast), np.maximum(hi, forecast)
         made = _frame(series, choice, forecast, lo, hi)
         kinds = life_of(series.values).kinds
-        made.attrs = {"note": _NOTE, "coverage": None if np.isnan(widths.coverage) else widths.coverage}
+        made.attrs = {"note": _NOTE, "coverage": None if np.isnan(band.coverage) else band.coverage}
         made.attrs |= {name: int((kinds == number).sum()) for number, name in enumerate(KINDS) if number}
         made.attrs["intermittent"] = int((np.isin(choice.classes, _SELDOM) & (kinds == 0)).sum())
         return made
@@ -309,75 +288,10 @@ def default_of(fair: Any, errors: Any, names: Sequence[str]) -> int:
     return int(np.where(fair, errors, np.inf).argmin())
 
 
-@dataclass(frozen=True, slots=True)
-class Band:
-    """Interval ends by size of forecast, in units of a series' own spread.
-
-    Attributes:
-        sizes: The largest forecast of each size but the last.
-        lo: Per size, the lower end.
-        hi: Per size, the upper end.
-    """
-
-    sizes: Any
-    lo: Any
-    hi: Any
-
-
-@dataclass(frozen=True, slots=True)
-class Widths:
-    """Prediction intervals of all demand classes.
-
-    Attributes:
-        bands: One per class; ends are NaN where no past value is known.
-        coverage: Share of actual values held at the latest origin; NaN where it could not be measured.
-    """
-
-    bands: tuple[Band, ...]
-    coverage: float
-
-    def around(self, forecast: Matrix, history: Matrix) -> tuple[Matrix, Matrix]:
-        """Return the lower and upper ends; the forecast is between them and the lower is never below zero."""
-        unit = spread(history)[:, None]
-        lo, hi = _ends(self.bands, forecast / unit, _groups(history))
-        lo *= unit
-        hi *= unit
-        return np.minimum(lo, forecast, out=lo), np.maximum(hi, forecast, out=hi)
-
-
-@dataclass(frozen=True, slots=True)
-class _Past:
-    """One trial: what was said and what came, in units of each series' own spread, and each series' class."""
-
-    said: Matrix
-    came: Matrix
-    group: Any
-
-
-def widths_of(trials: Sequence[Trial], choice: Choice, level: float) -> Widths:
-    """Return the intervals that hold a share ``level`` of the values after the trials' origins."""
-    pasts = []
-    for trial in trials:
-        unit = spread(trial.history)[:, None]
-        pasts.append(_Past(choice.pick(trial.forecasts) / unit, trial.actual / unit, _groups(trial.history)))
-    share = math.nan
-    if len(pasts) > 1:
-        latest = pasts[0]
-        lo, hi = _ends(_bands(pasts[1:], level), latest.said, latest.group)
-        share = coverage(latest.came, np.minimum(lo, latest.said), np.maximum(hi, latest.said))
-    return Widths(_bands(pasts, level), share)
-
-
-def spread(history: Matrix) -> Any:
-    """Return each series' standard deviation; its mean where it never varied, the smallest of all where that is 0."""
-    return remembered(_spread, history)
-
-
-def _spread(history: Matrix) -> Any:
-    deviation = by_block(lambda some: some.std(axis=1), history)
-    deviation = np.where(deviation > 0, deviation, history.mean(axis=1))
-    least = deviation[deviation > 0].min(initial=np.inf)
-    return np.where(deviation > 0, deviation, least if least < np.inf else 1.0)
+def widths_of(trials: Sequence[Trial], choice: Choice, level: float, movement: float = 0.0) -> Widths:
+    """Return the intervals that hold a share ``level`` of the values after the trials' origins, see `intervals`."""
+    pasts = [past_of(trial.history, choice.pick(trial.forecasts), trial.actual) for trial in trials]
+    return widths(pasts, level, movement)
 
 
 def _frame(series: Series, choice: Choice, forecast: Matrix, lo: Matrix, hi: Matrix) -> pd.DataFrame:
@@ -435,43 +349,3 @@ def _shrunk(errors: Any, trials: Sequence[Trial]) -> Any:
     own = errors.mean(axis=1)
     count = sum(trial.actual.shape[1] for trial in trials)
     return (count * own + _PRIOR * own.mean(axis=1, keepdims=True)) / (count + _PRIOR)
-
-
-def _bands(pasts: Sequence[_Past], level: float) -> tuple[Band, ...]:
-    found = []
-    for number in range(len(CLASSES) + 1):
-        rows = [past.group == number for past in pasts]
-        known = sum(int(own.sum()) * past.came.shape[1] for own, past in zip(rows, pasts, strict=True))
-        if known < _FEWEST:
-            rows = [np.ones_like(own) for own in rows]
-        said, came = (_sampled([getattr(past, name) for past in pasts], rows) for name in ("said", "came"))
-        found.append(_band(said, came, level))
-    return tuple(found)
-
-
-def _ends(bands: Sequence[Band], said: Matrix, group: Any) -> tuple[Matrix, Matrix]:
-    lo, hi = np.empty_like(said), np.empty_like(said)
-    for number, band in enumerate(bands):
-        rows = np.flatnonzero(group == number)
-        if len(rows):
-            size = np.searchsorted(band.sizes, said[rows])
-            lo[rows], hi[rows] = band.lo[size], band.hi[size]
-    return lo, hi
-
-
-def _sampled(values: Sequence[Any], rows: Sequence[Any]) -> Any:
-    own = np.concatenate([np.zeros(0), *(one[chosen].ravel() for one, chosen in zip(values, rows, strict=True))])
-    return own[:: max(1, math.ceil(len(own) / _MOST))]
-
-
-def _band(said: Any, came: Any, level: float) -> Band:
-    count = min(max(len(said) // _FEWEST, 1), _SIZES)
-    sizes = np.unique(np.quantile(said, np.arange(1, count) / count, method="lower")) if count > 1 else np.array([])
-    sizes = sizes[sizes < said.max(initial=0.0)]  # so that no size is empty
-    size = np.searchsorted(sizes, said)
-    ends = [held(came[size == number], level) for number in range(len(sizes) + 1)]
-    return Band(sizes, *np.array(ends).T)
-
-
-def _groups(history: Matrix) -> Any:
-    return np.where((history > 0).sum(axis=1) < 2, len(CLASSES), demand_classes(history))
