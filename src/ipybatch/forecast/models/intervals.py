@@ -45,6 +45,7 @@ _LATELY = 4  # the part of the history by which a spread is of late: a quarter
 _SHORTEST = 14  # periods of that
 _ORIGINS = 8  # at which movement is measured, at most
 _ALPHA = 0.2  # of its level
+_BEYOND = 0.8  # of it: some is in the errors of the trials already
 _FEW = 10  # series that move together
 
 
@@ -110,7 +111,7 @@ def past_of(history: Matrix, said: Matrix, came: Matrix) -> Past:
 
 def widths(pasts: Sequence[Past], level: float, moved: float = 0.0) -> Widths:
     """Return the intervals that hold a share ``level`` of what came after the trials, latest first."""
-    far = NormalDist().inv_cdf((1 + level) / 2) * moved
+    far = _BEYOND * NormalDist().inv_cdf((1 + level) / 2) * moved
     share = math.nan
     if len(pasts) > 1:
         latest = pasts[0]
