@@ -323,3 +323,11 @@ def test_text_in_utc_that_is_midnight_elsewhere_is_told():
     made = read_dates(pd.Series(["2025-07-01T17:00:00Z", "2025-07-02T17:00:00Z"]), "at", today=TODAY)
     assert any("17:00 UTC, a midnight elsewhere" in note for note in made.notes)
     assert not read_dates(pd.Series(["2025-07-01T00:00:00Z", "2025-07-02T00:00:00Z"]), "at", today=TODAY).notes
+
+
+@pytest.mark.parametrize("cells", [("2025-Q1", "2025-Q2"), ("Q1 2025", "Q2 2025"), ("2024", "2025")])
+def test_quarters_and_years_are_no_periods(cells):
+    """No format reads them, so that none is asked for."""
+    with pytest.raises(InputError, match="days, weeks or months") as told:
+        read(*cells)
+    assert "date_format" not in str(told.value)

@@ -185,3 +185,17 @@ def test_evaluate_checks_it_too():
     """What is forecast there lies in the past."""
     with pytest.raises(InputError, match="known lacks 3 of 5 dates for site 1, from 2025-08-22 on"):
         evaluate(demand(), horizon=5, origins=2, known=prices(dates=AHEAD[:52]), models=["naive"])
+
+
+@pytest.mark.parametrize(
+    ("column", "values", "either"),
+    [
+        ("price", ["1.234", "2.345"], "1.234 or 1,234"),
+        ("date", ["03/04/2025", "05/06/2025"], "2025-04-03 or 2025-03-04"),
+    ],
+)
+def test_a_question_about_it_is_not_answered_by_what_reads_the_demand(column, values, either):
+    known = prices().astype({"date": str}).assign(**{column: [values[at % 2] for at in range(140)]})
+    with pytest.raises(InputError, match=f"known must .*{either}: hand over a frame") as asked:
+        checked(known, decimal=".", date_format=None)
+    assert "decimal=" not in str(asked.value)

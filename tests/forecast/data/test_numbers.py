@@ -203,3 +203,15 @@ def test_a_spreadsheet_that_cut_thousands_is_refused(text, mark):
 @pytest.mark.parametrize("text", ["1.234.567", "12,5", "3 pcs"])
 def test_numbers_beside_text_are_what_they_are(text):
     assert read_numbers(pd.Series([7, 950.5, 0.25, text], dtype=object), "qty").values[1] == 950.5
+
+
+@pytest.mark.parametrize("many", [1, 4000])
+@pytest.mark.parametrize("digits", [1, 2])
+def test_two_styles_put_together_are_asked_about(many, digits):
+    """1.920 of one file is no fraction as 77.0 of another is one."""
+    thousands = [f"1.{number}" for number in range(900, 920)]
+    fractions = [f"{number}.{number % 9:0{digits}}" for number in range(20 * many)]
+    with pytest.raises(Undecided):
+        read_numbers(pd.Series(thousands + fractions), "qty")
+    three = ["1.5", "1.25", "0.125", "1.125", "2.5", "2.25", "2.375", "3.875", "4.625", "5.125", "6.375"]
+    assert read_numbers(pd.Series(three * many), "qty").values[3] == 1.125

@@ -104,15 +104,19 @@ def read_dates(
         notes += _told_written_zone(distinct, name)
     if places and not typed_days and not any(days):
         example = next(iter(places))
-        msg = (
-            f"demand must have dates that can be read in {name!r}, got {example!r}: say how they are written, as for"
-            " strftime, e.g. date_format='%d/%m/%Y'"
-        )
+        msg = f"demand must have dates that can be read in {name!r}, got {example!r}: {_advice(example)}"
         raise InputError(msg)
     of_text = _stamps([*days, None])
     of_distinct = np.append(np.where(place_of < 0, _stamps(ready), of_text[place_of]), of_text[-1])
     made = pd.Series(of_distinct[codes])  # -1, missing, takes the last
     return Dates(_within(made), style, period, tuple(notes))
+
+
+def _advice(example: str) -> str:
+    """Return what helps against dates that cannot be read."""
+    if re.search(r"[QT][1-4]|[1-4][QT]", example, re.IGNORECASE) or re.fullmatch(r"\d{4}", example):
+        return "forecasts are of days, weeks or months: hand over one of these"
+    return "say how they are written, as for strftime, e.g. date_format='%d/%m/%Y'"
 
 
 def looks_like_dates(values: pd.Series[Any]) -> float:

@@ -63,8 +63,16 @@ def read_known(known: Any, table: Table, keys: pd.DataFrame, past: pd.DatetimeIn
         numbers: dict[Any, Numbers] = {
             name: read_numbers(others[name], str(name), evidence=evidence) for name in others.columns
         }
+    except Undecided as error:  # whose answers are arguments that read the demand
+        where = f" in {error.column!r}" if error.column else ""
+        either = " or ".join(answer.reading for answer in error.answers)
+        msg = (
+            f"known must have numbers and dates that read in one way, got {error.example!r}{where}, which may be"
+            f" {either}: hand over a frame of numbers and dates"
+        )
+        raise InputError(msg) from None
     except InputError as error:  # as of a demand table, but for its name
-        words = str(error)
+        words = str(error).replace("pandas.DataFrame(demand", "pandas.DataFrame(known")
         raise InputError(
             words if words.startswith("known ") else f"known: {words}".replace("known: demand ", "known ")
         ) from None

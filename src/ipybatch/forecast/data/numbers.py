@@ -18,7 +18,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
@@ -165,7 +165,9 @@ def read_numbers(
     simple = _simple(texts) if thousands is None and decimal != "," else {}
     others = {at: text for at, text in texts.items() if at not in simple}
     cells = {at: cell for at, text in others.items() if (cell := read_cell(text, thousands)) is not None}
-    mark, notes = _decided(list(cells.values()), name, decimal, thousands, evidence or Evidence(), points=len(simple))
+    mark, notes = _decided(
+        list(cells.values()), name, decimal, thousands, evidence or Evidence(), points=[texts[at] for at in simple]
+    )
     typed = [_float(value) for at, value in enumerate(distinct) if at not in texts and not isinstance(value, bool)]
     if decimal is None and thousands is None:
         _refuse_cut(np.array(typed), list(cells.values()), mark, name)
@@ -287,12 +289,18 @@ def _simple(texts: Mapping[int, str]) -> dict[int, float]:
 
 
 def _decided(
-    cells: list[_Cell], name: str, decimal: str | None, thousands: str | None, evidence: Evidence, *, points: int
+    cells: list[_Cell],
+    name: str,
+    decimal: str | None,
+    thousands: str | None,
+    evidence: Evidence,
+    *,
+    points: Sequence[str],
 ) -> tuple[str, list[str]]:
     """Return the column's decimal mark, "" where none matters, and what to say of it.
 
     Args:
-        points: How many cells beside those prove a decimal point.
+        points: Cells beside those, which prove a decimal point.
     """
     if decimal is not None:
         return decimal, []
@@ -301,7 +309,7 @@ def _decided(
     open_cells = [cell for cell in cells if cell.fits_both]
     proofs = Counter(cell.proof() for cell in cells)
     del proofs[""]
-    proofs += Counter({".": points})
+    proofs += Counter({".": len(points)})
     example = _telling(open_cells)
     if len(proofs) == 2:
         if example is not None:
@@ -310,8 +318,9 @@ def _decided(
         return "", [f"{name} has decimal points ({one!r}) and decimal commas ({other!r}): each was read as its own"]
     if proofs:
         (mark,) = proofs
-        if example is not None and mark in example.body and proofs[mark] < _RARE * len(open_cells):
-            raise _undecided(name, example)  # one 7.5 among a hundred 1.234 does not prove fractions
+        is_rare = proofs[mark] < _RARE * len(open_cells)  # one 7.5 among a hundred 1.234 does not prove fractions
+        if example is not None and mark in example.body and (is_rare or _is_of_two(cells, points, mark)):
+            raise _undecided(name, example)
         return mark, []
     if example is None:
         return "", []
@@ -328,6 +337,17 @@ def _decided(
     argument = "thousands" if is_decimal else "decimal"
     told = f"{example.text!r} in {name} was read as {read}, {why}; {argument}={mark!r} reads it as {otherwise}"
     return decimal, [told]
+
+
+def _is_of_two(cells: list[_Cell], points: Sequence[str], mark: str) -> bool:
+    """Whether fractions all have one digit, or two, and what may be thousands three: files of two styles put together.
+
+    Fractions of a column that has some of three digits have others of one and of two, or none.
+    """
+    sure = [cell.body for cell in cells if cell.proof() == mark and mark in cell.body] + list(points[:_MOST_LOOKED_AT])
+    digits = {len(body.rpartition(mark)[2]) for body in sure}
+    maybe = {cell.body for cell in cells if cell.fits_both and mark in cell.body}
+    return digits in ({1}, {2}) and len(set(sure)) >= _FEWEST and len(maybe) >= _FEWEST
 
 
 def _weighed(mark: str, cells: list[_Cell], open_cells: list[_Cell], evidence: Evidence) -> tuple[set[str], str]:

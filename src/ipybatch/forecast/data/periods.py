@@ -13,6 +13,7 @@ from ipybatch.forecast.settings import Freq
 
 _FEWEST = 8  # distinct dates, for some to be far from the others
 _FAR_DAYS = 300
+_WIDE = {"D": 28, "W": 14, "M": 59}  # days between all dates, that make a table's period longer than it is read
 _FEWEST_OF_FEW, _TEN_YEARS = 4, 3650
 _MUCH_LONGER = 50  # times the longest gap
 _EMPTY = np.array(["1900-01-01", "1900-01-02", "1970-01-01"], dtype="datetime64[D]")  # how no date is stored in places
@@ -87,10 +88,12 @@ def told_gap(dates: Any, freq: Freq) -> str:
     """
     days = pd.DatetimeIndex(pd.to_datetime(dates)).unique().sort_values()
     gaps = np.diff(days.to_numpy()) / np.timedelta64(1, "D")
+    word = {"D": "days", "W": "weeks", "M": "months"}[freq]
+    if len(gaps) > 1 and gaps.min() >= _WIDE[freq]:
+        return f"no two dates lie nearer than {gaps.min():.0f} days: all {word} between count as zero"
     if not len(gaps) or gaps.max() <= max(_FAR_DAYS, gaps.sum() / 2):
         return ""
     at = int(gaps.argmax())
-    word = {"D": "days", "W": "weeks", "M": "months"}[freq]
     return f"no row lies between {days[at]:%Y-%m-%d} and {days[at + 1]:%Y-%m-%d}: all {word} between count as zero"
 
 
