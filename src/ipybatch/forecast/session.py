@@ -68,7 +68,8 @@ class ForecastSession(BatchSession):
         """Return one row per partition, the largest first.
 
         Columns: key, status, attempts, seconds, error, advice (what helps against the error; "" where nothing is
-        known), rows, series, coverage, file. After a rollback those that did not fail are "rolled_back", and their
+        known), rows, series, coverage, new, dead and intermittent (how many series are), models, file.
+        After a rollback those that did not fail are "rolled_back", and their
         error says which one did.
 
         Raises:
