@@ -215,3 +215,9 @@ def test_two_styles_put_together_are_asked_about(many, digits):
         read_numbers(pd.Series(thousands + fractions), "qty")
     three = ["1.5", "1.25", "0.125", "1.125", "2.5", "2.25", "2.375", "3.875", "4.625", "5.125", "6.375"]
     assert read_numbers(pd.Series(three * many), "qty").values[3] == 1.125
+
+
+@pytest.mark.parametrize("many", [60, 2000, 30_000])
+def test_fractions_of_three_digits_without_their_last_zeros_are_fractions(many):
+    values = [number / 1000 for number in range(1001, 1001 + 37 * many, 37)]
+    assert np.allclose(read_numbers(pd.Series([f"{value:g}" for value in values]), "kg").values, values, rtol=1e-4)

@@ -53,6 +53,7 @@ _MULTIPLES = frozenset(
 _PLAIN = str.maketrans("\u2019\u02bc\u0060\u00b4\u066c\u2212\u2013\u2014\ufe63", "'''''----")
 _ARABIC = "\u066b"  # a decimal mark that is nothing else
 _RARE = 0.02  # share of the cells that would differ, below which others do not prove their mark
+_NO_TAIL = 0.2  # share of the fractions with fewer than three digits, which lost zeros do not explain
 _FEWEST = 5  # distinct cells on each side, for a pattern of a column to be evidence
 _MOST_LOOKED_AT = 500  # distinct cells of another column
 
@@ -342,12 +343,14 @@ def _decided(
 def _is_of_two(cells: list[_Cell], points: Sequence[str], mark: str) -> bool:
     """Whether fractions all have one digit, or two, and what may be thousands three: files of two styles put together.
 
-    Fractions of a column that has some of three digits have others of one and of two, or none.
+    Where fractions have three digits and lose their last zeros, one in ten has two, and one in a hundred one.
     """
-    sure = [cell.body for cell in cells if cell.proof() == mark and mark in cell.body] + list(points[:_MOST_LOOKED_AT])
-    digits = {len(body.rpartition(mark)[2]) for body in sure}
+    sure = [cell.body for cell in cells if cell.proof() == mark and mark in cell.body]
+    digits = {len(body.rpartition(mark)[2]) for body in (*sure, *points[:_MOST_LOOKED_AT])}
     maybe = {cell.body for cell in cells if cell.fits_both and mark in cell.body}
-    return digits in ({1}, {2}) and len(set(sure)) >= _FEWEST and len(maybe) >= _FEWEST
+    count = len({*sure, *points})
+    is_many = count >= max(_FEWEST, _NO_TAIL * (count + len(maybe)))
+    return digits in ({1}, {2}) and is_many and len(maybe) >= _FEWEST
 
 
 def _weighed(mark: str, cells: list[_Cell], open_cells: list[_Cell], evidence: Evidence) -> tuple[set[str], str]:
