@@ -1,6 +1,8 @@
 """Output files: what a session leaves where ``output=`` says, however it ends, and what is told of it."""
 
+import contextlib
 import os
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -188,10 +190,66 @@ def test_a_run_elsewhere_keeps_its_output(session, journal, tmp_path):
     assert (opened.state, files(tmp_path)) == ("rolled_back", ["out.csv"])
 
 
-def test_a_forecast_is_not_written_over_its_table(journal, tmp_path):
-    TABLE.to_csv(tmp_path / "demand.csv", index=False)
-    with pytest.raises(InputError, match="output must be another file than demand"):
-        forecast(tmp_path / "demand.csv", journal=journal, output=f"{tmp_path}/demand.csv")
+READ = {  # what is read, and the output that would take its place, from a folder with a demand.csv
+    "its name": ("demand.csv", "demand.csv"),
+    "another way there": ("sub/../demand.csv", "demand.csv"),
+    "another way out": ("demand.csv", "sub/../demand.csv"),
+    "a link to it": ("link.csv", "demand.csv"),
+    "an output that is a link": ("demand.csv", "link.csv"),
+    "a hard link": ("hard.csv", "demand.csv"),
+    "a URL": ("file://{folder}/demand.csv", "demand.csv"),
+    "a list": (["demand.csv"], "demand.csv"),
+    "an open file": (Path.open, "demand.csv"),
+    "a pattern": ("dem*.csv", "demand.csv"),
+    "a pattern that it will fit": ("*and.csv", "next demand.csv"),
+    "a pattern over folders": ("**/demand.csv", "sub/demand.csv"),
+    "a folder": (".", "demand.csv"),
+    "a folder in which it will be": (".", "sub/out.csv"),
+}
+
+
+@pytest.mark.parametrize("argument", ["demand", "known"])
+@pytest.mark.parametrize("case", READ)
+def test_a_forecast_is_not_written_over_what_it_is_made_from(journal, tmp_path, monkeypatch, argument, case):
+    monkeypatch.chdir(tmp_path)
+    read, output = READ[case]
+    (tmp_path / "sub").mkdir()
+    TABLE.to_csv("demand.csv", index=False)
+    Path("link.csv").symlink_to("demand.csv")
+    Path("hard.csv").hardlink_to("demand.csv")
+    with contextlib.ExitStack() as opened:
+        if read is Path.open:
+            read = opened.enter_context(Path("demand.csv").open("rb"))
+        elif isinstance(read, str):
+            read = read.format(folder=tmp_path)
+        with pytest.raises(InputError, match=f"output must be (another file than|no file that) {argument}"):
+            forecast(**{"demand": TABLE, argument: read}, journal=journal, output=output)
+
+
+APART = {
+    "another file of the folder": ("demand.csv", "out.csv"),
+    "a pattern that it does not fit": ("d*.csv", "out.csv"),
+    "a pattern of another folder": ("*.csv", "sub/out.csv"),
+    "a folder beside": ("in", "out.csv"),
+    "what the folder's reader leaves out": ("in", "in/_out.csv"),
+    "a kind that is no table": ("in", "in/out.jsonl"),
+}
+
+
+@pytest.mark.parametrize(("read", "output"), APART.values(), ids=APART.keys())
+def test_an_output_beside_what_is_read_is_none_of_it(journal, tmp_path, monkeypatch, read, output):
+    monkeypatch.chdir(tmp_path)
+    for folder in ("sub", "in"):
+        (tmp_path / folder).mkdir()
+    for path in ("demand.csv", "in/demand.csv"):
+        TABLE.to_csv(path, index=False)
+    forecast(read, horizon=3, journal=journal, output=output)
+
+
+def test_an_output_that_is_a_folder_is_refused_before_anything_is_trained(session, tmp_path):
+    (tmp_path / "out.csv").mkdir()
+    with pytest.raises(InputError, match="output must be a file"):
+        session()
 
 
 def test_a_table_that_is_refused_tells_that_the_output_is_an_earlier_one(session, tmp_path):

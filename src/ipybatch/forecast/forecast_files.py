@@ -136,7 +136,7 @@ def check_output(path: str | Path | None) -> Path | None:
     """Return the path of the output file; None for no output.
 
     Raises:
-        InputError: The folder does not exist, or the file has another suffix.
+        InputError: The folder does not exist, the file has another suffix, or is a folder.
         MissingExtra: XlsxWriter is not installed, for .xlsx.
     """
     if path is None:
@@ -147,6 +147,9 @@ def check_output(path: str | Path | None) -> Path | None:
         raise InputError(msg)
     if not found.parent.is_dir():
         msg = f"output must lie in a folder that is there, got {str(path)!r}: make {str(found.parent)!r} first"
+        raise InputError(msg)
+    if found.is_dir():
+        msg = f"output must be a file, got {str(path)!r}, which is a folder: name a file in it"
         raise InputError(msg)
     if found.suffix == ".xlsx":
         check_workbook()

@@ -10,13 +10,16 @@ a name for each day (``output=f"{today}.csv"``) those of other days stay.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from ipybatch.engine.store.journal import Journal
 from ipybatch.errors import InputError, JournalError
+from ipybatch.forecast.data.reading import reads
 
 
 class Output:
@@ -119,6 +122,28 @@ class Output:
 
 
 _MOST = 100
+
+
+def check_other(path: Path, **read: Any) -> None:
+    """Refuse to write over a file that the forecast is made from, by whatever name, or beside it where it is read next.
+
+    Args:
+        path: Of the output.
+        read: By argument, what the user handed over to be read.
+
+    Raises:
+        InputError: It is one of these files, or would be.
+    """
+    for argument, given in read.items():
+        if reads(given, path):
+            msg = f"output must be another file than {argument}, got {str(path)!r} for both: name another"
+            raise InputError(msg)
+        if reads(given, path, next_time=True):
+            msg = (
+                f"output must be no file that {argument} takes in, got {str(path)!r}, which the next run would read as"
+                f" part of {os.fspath(given)!r}: name another folder"
+            )
+            raise InputError(msg)
 
 
 @contextmanager

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import os
 import re
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
@@ -34,7 +33,7 @@ from ipybatch.forecast.data.table import read_table
 from ipybatch.forecast.forecast_files import ForecastFiles, check_output
 from ipybatch.forecast.models.model_registry import described
 from ipybatch.forecast.models.model_selection import run_partition
-from ipybatch.forecast.output import Output, forget_outputs, telling_output
+from ipybatch.forecast.output import Output, check_other, forget_outputs, telling_output
 from ipybatch.forecast.settings import Settings
 from ipybatch.forecast.training import Borrowing, prepare, runner_of
 from ipybatch.forecast.training_facts import TrainingFacts
@@ -228,7 +227,9 @@ def forecast(
     """
     repair = sorted(check_repair(repair))  # a list, which the journal can hold
     about = recordable(locals(), _RECORDED)
-    check_output(output)
+    path = check_output(output)
+    if path is not None:
+        check_other(path, demand=demand, known=known)
     with telling_output(output):
         table = read_table(
             demand,
@@ -263,7 +264,7 @@ def forecast(
     defaults: dict[str, Any] = {"limits": Limits(concurrency=workers or processors()), "retry": Retry(attempts=1)}
     defaults |= {"on_failure": "rollback", "breaker": None}
     about["on_failure"] = (defaults | given)["on_failure"]
-    about["output"] = None if output is None else str(_check_other(Path(output).absolute(), demand))
+    about["output"] = None if path is None else str(path.absolute())
     session = ForecastSession(
         name,
         Forecasting(cut.partitions, settings, runner, about),
@@ -491,14 +492,6 @@ class Forecasting(RecordedForecast):
         """Delete the files that no recorded partition refers to: of former forecasts, and of killed processes."""
         results = [result for _, _, result in frames.recorded(self.session._journal, self.session.name)]
         self.files.keep(result["file"] for result in results if result is not None)
-
-
-def _check_other(output: Path, demand: Any) -> Path:
-    """Refuse to write the forecast over the table that it is made from."""
-    if isinstance(demand, str | os.PathLike) and Path(demand).absolute() == output:
-        msg = f"output must be another file than demand, got {str(output)!r} for both: name another"
-        raise InputError(msg)
-    return output
 
 
 def _settings(settings: Settings) -> dict[str, Any]:

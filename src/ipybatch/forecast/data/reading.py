@@ -22,6 +22,7 @@ import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -133,6 +134,42 @@ def read(
     return replace(raw, frame=made, notes=(*raw.notes, note) if note else raw.notes)
 
 
+def reads(demand: Any, path: Path, *, next_time: bool = False) -> bool:
+    """Return whether `read` reads a file of this machine, by whatever name it is given.
+
+    Args:
+        demand: What `read` takes.
+        path: The file; it need not be there.
+        next_time: Whether it would be, as one of a folder or a pattern, once it is written.
+    """
+    if isinstance(demand, list | tuple):
+        return any(reads(one, path) for one in demand if isinstance(one, str | os.PathLike)) and not next_time
+    given = demand if isinstance(demand, str | os.PathLike) else getattr(demand, "name", None)
+    if not isinstance(given, str | bytes | os.PathLike):
+        return False
+    place = _local(os.fspath(given))
+    try:
+        whole, wanted = place.resolve(), path.resolve()
+        if next_time:
+            if place.is_dir():
+                return bool(_kind_of(path.name)) and _is_table_in(whole, wanted)
+            return not place.exists() and glob.has_magic(str(place)) and _fits(wanted, whole)
+        return whole == wanted or (place.is_file() and path.exists() and place.samefile(path))
+    except (OSError, ValueError, RuntimeError):  # no path at all: a table as text, a URL
+        return False
+
+
+def _is_table_in(folder: Path, path: Path) -> bool:
+    return path.is_relative_to(folder) and not _is_hidden(path.relative_to(folder))
+
+
+def _fits(path: Path, pattern: Path) -> bool:
+    parts, wanted = path.parts, pattern.parts
+    if "**" in wanted:
+        return fnmatch(str(path), str(pattern).replace(f"**{os.sep}", "*"))
+    return len(parts) == len(wanted) and all(map(fnmatch, parts, wanted))
+
+
 def _check_words(encoding: Any, sheet: Any, columns: Any) -> None:
     if columns is not None and not isinstance(columns, Mapping):
         msg = f"columns must be a dict such as {{'site': 'Lokasi'}}, got {columns!r}"
@@ -198,10 +235,13 @@ def _tables(folder: Path) -> list[Path]:
     found: dict[str, list[Path]] = {}
     for path in sorted(folder.rglob("*")):
         kind = _kind_of(path.name)
-        parts = path.relative_to(folder).parts
-        if kind and path.is_file() and not any(part.startswith((".", "_", "~$")) for part in parts):
+        if kind and path.is_file() and not _is_hidden(path.relative_to(folder)):
             found.setdefault(kind, []).append(path)
     return _of_one_kind(found, str(folder))
+
+
+def _is_hidden(path: Path) -> bool:
+    return any(part.startswith((".", "_", "~$")) for part in path.parts)
 
 
 def _kind_of(name: str) -> str:
