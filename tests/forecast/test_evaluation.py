@@ -18,6 +18,7 @@ from ipybatch.forecast import forecast
 from ipybatch.forecast.evaluation import CHOSEN, evaluate
 from ipybatch.forecast.models import matrix as measured
 from ipybatch.forecast.models.matrix import bias, rmsse, series_of
+from ipybatch.forecast.models.prior import fit_prior
 from ipybatch.forecast.models.series_models import naive
 from ipybatch.forecast.settings import AUTO
 from tests.forecast.retail import START, matrix, table
@@ -88,6 +89,42 @@ def test_what_is_chosen_scores_as_what_a_forecast_delivers(freq, given, tmp_path
     found = evaluate(frame, horizon=horizon, origins=2, **given)
     expected = by_hand(frame, tmp_path, found.attrs["origins"], horizon, **given)
     assert found.loc[CHOSEN, AS_BEFORE].to_numpy(float) == pytest.approx(expected, abs=1e-6)
+
+
+def test_a_return_after_an_origin_is_not_known_there(tmp_path):
+    frame = demand(parts=6, is_sold=True)
+    back = frame[frame["date"] > frame["date"].min()].sample(60, random_state=1)
+    back = back.assign(date=back["date"] + pd.Timedelta(days=9), quantity=-back["quantity"])
+    both = pd.concat([frame, back[back["date"] <= frame["date"].max()]], ignore_index=True)
+    given = {"models": SOME, "freq": "D", "backend": Threads(), "repair": {"net_returns"}}
+    found = evaluate(both, horizon=7, origins=2, **given).forecasts()
+    for origin, rows in found.groupby("origin"):
+        made = forecast(both[both["date"] <= origin], horizon=7, name=origin, journal=tmp_path / "j.sqlite", **given)
+        made.run()
+        keys = ["site", "part", "date"]
+        delivered = made.results().astype({"site": str, "part": str}).sort_values(keys)
+        assert rows.sort_values(keys)["forecast"].to_numpy() == pytest.approx(
+            delivered["forecast"].to_numpy(), abs=1e-6
+        )
+
+
+@pytest.mark.parametrize("sites", [["s1\u00a0", "s2"], "s1 "])
+def test_names_are_read_as_a_forecast_reads_them(sites):
+    found = evaluate(demand(), horizon=5, by=None, sites=sites, models="ses", baselines="naive", origins=1)
+    asked = [sites] if isinstance(sites, str) else sites
+    assert {*found.forecasts()["site"]} == {site.strip() for site in asked}
+    assert [*found.index] == [CHOSEN, "ses", "naive"]
+
+
+def test_what_could_not_be_borrowed_is_told():
+    class Poor(Threads):
+        async def run(self, work, arguments):
+            if work is fit_prior:
+                raise MemoryError
+            return await super().run(work, arguments)
+
+    with pytest.warns(UserWarning, match="small partitions learn from their own rows alone"):
+        evaluate(demand(), horizon=5, origins=1, backend=Poor(), models=("gradient_boosting", "ses"))
 
 
 def test_a_small_table_needs_no_processes_and_scores_the_same():

@@ -1,5 +1,6 @@
 """A table as it was known on days of its past."""
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -67,9 +68,27 @@ def test_partitions_at_an_origin_have_its_past_and_what_came_after():
     assert (last.later.end, last.later.unscored) == ("2025-07-10", None)
 
 
-def test_names_that_are_not_there_yet_are_not_asked_for():
-    known = pd.Series(["a", "b"])
-    assert names_there(known, ["b", "later"]) == ["b"]
-    assert names_there(known, "a") == ["a"]
-    assert names_there(known, ["later"]) == ["later"]  # which is refused
-    assert names_there(known, None) is None
+def test_names_that_come_later_are_not_asked_for_at_an_origin():
+    days = pd.date_range("2025-07-01", periods=9)
+    known = until(read_table(pd.concat([demand(days), demand(days[7:], ["later"])])), days[4])
+    assert names_there("site", known, ["b", "later"]) == ["b"]
+    assert names_there("site", known, ["a\u00a0", " b"]) == ["a", "b"]  # as a forecast reads them
+    assert names_there("site", known, "a") == ["a"]
+    assert names_there("part", known, None) is None
+    with pytest.raises(InputError, match=r"sites must have demand by each origin, got later, .* by 2025-07-05: ask"):
+        names_there("site", known, ["later"])
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_what_is_returned_after_an_origin_is_not_known_there(seed):
+    rng = np.random.default_rng(seed)
+    days = pd.date_range("2025-07-01", periods=30)
+    columns = {"site": "a", "part": rng.choice(["p", "q"], 200), "date": rng.choice(days, 200)}
+    frame = pd.DataFrame({**columns, "qty": rng.integers(-4, 7, 200)})
+    frame = pd.concat([demand([days[0]]).query("site == 'a'"), frame], ignore_index=True)
+    whole = read_table(frame, repair={"net_returns"})
+    for day in days[4::5]:
+        known = until(whole, day).frame
+        expected = read_table(frame[frame["date"] <= day], repair={"net_returns"}).frame
+        pd.testing.assert_frame_equal(known.astype({"part": str}), expected.astype({"part": str}))
+    pd.testing.assert_frame_equal(until(whole, days[-1]).frame, whole.frame)

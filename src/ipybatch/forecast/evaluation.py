@@ -277,8 +277,8 @@ def evaluate(
             max_rows=max_rows,
             max_partitions=max_partitions,
             split_series=split_series,
-            sites=names_there(past.frame["site"], sites),
-            parts=names_there(past.frame["part"], parts),
+            sites=names_there("site", past, sites) if by is None else sites,  # else they are ignored
+            parts=names_there("part", past, parts) if by is None else parts,
             models=models,
             level=level,
             integer=integer,
@@ -307,6 +307,8 @@ def evaluate(
     if told := made.attrs["left_out"]:
         more = f" and {len(told) - _TOLD:,} more" if len(told) > _TOLD else ""
         warnings.warn(f"left out of the evaluation: {'; '.join(told[:_TOLD])}{more}", stacklevel=2)
+    for note in work.told:
+        warnings.warn(note, stacklevel=2)
     return made
 
 
@@ -317,6 +319,7 @@ class Evaluating(Forecasting):
         scores: Of those that were measured, by name.
         beside: Sums of the other baselines, likewise.
         lost: Baselines that failed, and why.
+        told: What else the user should know, once each.
     """
 
     name = ""  # nothing is recorded that could be opened again
@@ -338,6 +341,11 @@ class Evaluating(Forecasting):
         self.scores: dict[str, Score] = {}
         self.beside: dict[str, list[pd.DataFrame]] = {}
         self.lost: dict[str, str] = {}
+        self.told: dict[str, None] = {}
+
+    def _note(self, text: str) -> None:
+        super()._note(text)
+        self.told[text] = None
 
     async def __call__(self, part: Partition, attempt: Attempt) -> dict[str, Any]:
         """Score a partition, and keep that in memory."""

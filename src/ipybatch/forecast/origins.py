@@ -15,7 +15,8 @@ import msgspec
 import pandas as pd
 
 from ipybatch.errors import InputError
-from ipybatch.forecast.data.partitions import Partition
+from ipybatch.forecast.data.partitions import Partition, as_names
+from ipybatch.forecast.data.repairs import as_on
 from ipybatch.forecast.data.table import Table
 from ipybatch.forecast.models.matrix import periods_of
 from ipybatch.forecast.scoring import Later
@@ -23,6 +24,7 @@ from ipybatch.forecast.settings import Settings
 from ipybatch.forecast.training import Prepared
 
 _KEYS = ["site", "part"]
+_TOLD = 5
 
 
 class AtOrigin(Partition, frozen=True, dict=True):
@@ -79,18 +81,38 @@ def origins_of(table: Table, horizon: int, count: int) -> list[tuple[pd.Timestam
 
 
 def until(table: Table, day: pd.Timestamp) -> Table:
-    """Return a table as it was known at the end of a day."""
-    frame = table.frame[table.frame["date"] <= day].reset_index(drop=True)
-    return replace(table, frame=frame, rows=len(frame), end=day)
+    """Return a table as it was known at the end of a day: what was returned later was still sold."""
+    frame = table.frame
+    if table.returned is not None:
+        frame = frame.assign(quantity=as_on(frame["quantity"].to_numpy(), table.returned, day))
+    frame = frame[frame["date"] <= day].reset_index(drop=True)
+    return replace(table, frame=frame, rows=len(frame), end=day, returned=None)
 
 
-def names_there(names: pd.Series[Any], wanted: Any) -> Any:
-    """Return those of the names asked for that are there already; all where none is, so that they are refused."""
+def names_there(ours: str, table: Table, wanted: Any) -> Any:
+    """Return those of the names asked for that are there already.
+
+    Args:
+        ours: "site" or "part".
+        table: The demand as it was known at an origin.
+        wanted: What the user asks for; None for all.
+
+    Raises:
+        InputError: None is.
+    """
     if wanted is None:
         return None
-    asked = [str(name) for name in ([wanted] if isinstance(wanted, str | int) else wanted)]
-    there = set(map(str, names.unique()))
-    return [name for name in asked if name in there] or asked
+    asked = as_names(wanted)
+    there = set(map(str, table.frame[ours].unique()))
+    found = [name for name in asked if name in there]
+    if not found:
+        shown = ", ".join(asked[:_TOLD]) + (", ..." if len(asked) > _TOLD else "")
+        msg = (
+            f"{ours}s must have demand by each origin, got {shown}, of which none had any by {table.end:%Y-%m-%d}:"
+            f" ask for fewer origins or a shorter horizon, or for more {ours}s"
+        )
+        raise InputError(msg)
+    return found
 
 
 def at_origin(prepared: Prepared, table: Table, day: pd.Timestamp, end: pd.Timestamp) -> list[AtOrigin]:

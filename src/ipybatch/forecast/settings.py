@@ -72,6 +72,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, eq=False):
         return {"D": 7, "W": 52, "M": 12}[self.freq]
 
 
+def as_models(asked: Any) -> tuple[Any, ...]:
+    """Return models that a user asks for, one or several: names, or objects."""
+    return (asked,) if isinstance(asked, str | type) or hasattr(asked, "fit") else tuple(asked)
+
+
 def _check_choice(field: str, value: Any, allowed: tuple[str, ...]) -> None:
     if value not in allowed:
         msg = f"{field} must be one of {', '.join(map(repr, allowed))}, got {value!r}"

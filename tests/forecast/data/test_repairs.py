@@ -71,7 +71,7 @@ def test_netting_keeps_every_piece(rows):
     """Nothing is negative, no sale grows, and the sales lose what the returns were, but for what is left of them."""
     series, days, quantities = (np.array([row[at] for row in rows], dtype=int) for at in range(3))
     quantities = quantities.astype(float)
-    netted, left = net_returns(series, days, quantities)
+    netted, left, _ = net_returns(series, days, quantities)
     assert (netted >= 0).all()
     assert (netted <= np.maximum(quantities, 0)).all()
     assert netted.sum() - left.sum() == quantities.sum()

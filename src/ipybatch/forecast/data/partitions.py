@@ -182,7 +182,7 @@ def _filtered(frame: pd.DataFrame, sites: Any, parts: Any) -> pd.DataFrame:
     is_wanted = np.ones(len(frame), dtype=bool)
     for column, wanted in (("site", sites), ("part", parts)):
         if wanted is not None:
-            names = _names(wanted)
+            names = as_names(wanted)
             known = frame[column].unique()
             unknown = sorted(set(names) - set(map(str, known)))
             if unknown:
@@ -196,7 +196,8 @@ def _filtered(frame: pd.DataFrame, sites: Any, parts: Any) -> pd.DataFrame:
     return frame[is_wanted].reset_index(drop=True)
 
 
-def _names(wanted: Any) -> list[str]:
+def as_names(wanted: Any) -> list[str]:
+    """Return the names that a user asks for, one or several, as the table has them."""
     return [clean(str(name)) for name in ([wanted] if isinstance(wanted, str | int) else wanted)]
 
 
@@ -368,7 +369,7 @@ def _of(problems: Sequence[Problem], sites: Any, parts: Any) -> list[Problem]:
     found = list(problems)
     for field, wanted in (("site", sites), ("part", parts)):
         if wanted is not None:
-            names = set(_names(wanted))
+            names = set(as_names(wanted))
             found = [problem for problem in found if str(getattr(problem, field)) in names]
     return found
 

@@ -8,8 +8,8 @@ In this order: what is netted is no bad row any more. Each is told, with how man
 
 Returns. A return takes back what was sold last: it is taken off the latest sales of its site and part up to its own
 date, the latest first, until it is used up, so that no period falls below zero. What finds no earlier sale is left out
-and told: it takes back a sale of before the table, of which the table knows nothing. `evaluate` nets once for all its
-origins, so a return that came after an origin is taken off the sales before it there, too.
+and told: it takes back a sale of before the table, of which the table knows nothing. What was taken off which sale, and
+when, is kept: on a day of the past a sale still has what is returned later (`as_on`).
 """
 
 from __future__ import annotations
@@ -51,10 +51,26 @@ class Netted(NamedTuple):
     Attributes:
         quantities: For each row, none of them negative.
         left: For each row how much of its return found no earlier sale.
+        taken: Of each piece of a return the row that it was taken off, its own row, and how much it was.
     """
 
     quantities: Any
     left: Any
+    taken: Any
+
+
+class Returned(NamedTuple):
+    """What was taken off the rows of a table.
+
+    Attributes:
+        rows: The number of the row in the table's frame.
+        days: The day of the return.
+        quantities: How much was taken off, > 0.
+    """
+
+    rows: Any
+    days: Any
+    quantities: Any
 
 
 def net_returns(series: Any, days: Any, quantities: Any) -> Netted:
@@ -66,6 +82,7 @@ def net_returns(series: Any, days: Any, quantities: Any) -> Netted:
         quantities: For each row its quantity.
     """
     netted, left = quantities.copy(), np.zeros(len(quantities))
+    pieces: list[tuple[int, int, float]] = []
     is_return = quantities < 0
     rows = np.flatnonzero(np.isin(series, series[is_return]))  # of series that have returns at all
     rows = rows[np.lexsort((is_return[rows], days[rows], series[rows]))]  # of a day, sales come before returns
@@ -81,11 +98,22 @@ def net_returns(series: Any, days: Any, quantities: Any) -> Netted:
         while back > 0 and sold:
             taken = min(back, netted[sold[-1]])
             netted[sold[-1]] -= taken
+            pieces.append((sold[-1], row, taken))
             back -= taken
             if netted[sold[-1]] <= 0:
                 sold.pop()
         netted[row], left[row] = 0.0, back
-    return Netted(netted, left)
+    return Netted(netted, left, np.array(pieces, dtype=float).reshape(-1, 3))
+
+
+def as_on(quantities: Any, returned: Returned | None, day: Any) -> Any:
+    """Return a table's quantities as they were known at the end of a day: without what was returned later."""
+    if returned is None:
+        return quantities
+    is_later = returned.days > np.datetime64(day, "D")
+    known = quantities.copy()
+    np.add.at(known, returned.rows[is_later], returned.quantities[is_later])
+    return known
 
 
 def tell_returns(is_return: Any, quantities: Any, netted: Netted, row_of: Any) -> list[str]:

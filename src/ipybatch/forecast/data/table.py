@@ -39,13 +39,14 @@ from ipybatch.forecast.data.repairs import (
     MERGE,
     NET_RETURNS,
     Repair,
+    Returned,
     check_repair,
     net_returns,
     tell_returns,
 )
 from ipybatch.forecast.data.totals import find_totals
 from ipybatch.forecast.data.understanding import Understanding
-from ipybatch.forecast.settings import AUTO, Freq, Settings
+from ipybatch.forecast.settings import AUTO, Freq, Settings, as_models
 
 __all__ = ["Problem", "Table", "read_table", "refuse", "settings_of", "tell"]
 
@@ -68,6 +69,7 @@ class Table:
         start: The first day that the dates cover; zeros are filled from here for every series.
         end: The last day that they cover; the forecast of every series begins after it.
         understood: How it was read.
+        returned: What repairs took off its rows, and when it came back; None for nothing.
     """
 
     frame: pd.DataFrame
@@ -80,6 +82,7 @@ class Table:
     start: pd.Timestamp
     end: pd.Timestamp
     understood: Understanding
+    returned: Returned | None = None
 
 
 def read_table(
@@ -180,6 +183,7 @@ def read_table(
         start=start,
         end=end,
         understood=understood,
+        returned=_returned(cells, used, starts),
     )
 
 
@@ -194,7 +198,7 @@ def settings_of(table: Table, horizon: int, *, models: Iterable[Any] | None = No
         freq=table.freq,
         start=table.start.date().isoformat(),
         end=table.end.date().isoformat(),
-        models=AUTO if models is None else tuple(models),
+        models=AUTO if models is None else as_models(models),
         **others,
     )
 
@@ -212,6 +216,7 @@ class _Cells:
         is_far: Whether the row's date lies far from all others.
         row_of: The rows as the user counts them.
         wrong: For each column whether its cell cannot be used.
+        taken: What returns took off: the rows of the sales, those of the returns, and how much; None for nothing.
     """
 
     raw: pd.DataFrame
@@ -222,6 +227,7 @@ class _Cells:
     is_far: Any
     row_of: Any
     wrong: dict[str, Any]
+    taken: Any = None
 
     @property
     def is_wrong(self) -> Any:
@@ -314,7 +320,19 @@ def _repaired(cells: _Cells, asked: frozenset[str]) -> tuple[_Cells, list[str]]:
     quantities = cells.quantities.copy()
     quantities[rows] = netted.quantities
     wrong = {**cells.wrong, "quantity": cells.wrong["quantity"] & ~is_return}
-    return replace(cells, numbers=replace(cells.numbers, values=quantities), wrong=wrong), told
+    off, back, pieces = netted.taken.T
+    taken = rows[off.astype(int)], rows[back.astype(int)], pieces
+    return replace(cells, numbers=replace(cells.numbers, values=quantities), wrong=wrong, taken=taken), told
+
+
+def _returned(cells: _Cells, used: Any, starts: Any) -> Returned | None:
+    """Return what was taken off the frame's rows, of which each is the sum of some of the user's."""
+    if cells.taken is None or not len(cells.taken[0]):
+        return None
+    off, back, pieces = cells.taken
+    of_row = np.full(len(cells.raw), -1)
+    of_row[used] = np.repeat(np.arange(len(starts)), np.diff(starts, append=len(used)))
+    return Returned(of_row[off], cells.dates[back].astype("datetime64[D]"), pieces)
 
 
 def _sorted(cells: _Cells, used: Any) -> tuple[Any, Any]:

@@ -20,7 +20,7 @@ import msgspec
 
 from ipybatch.errors import InputError
 from ipybatch.forecast.models.model_registry import candidates
-from ipybatch.forecast.settings import AUTO, OFFSETS, Freq, Settings
+from ipybatch.forecast.settings import AUTO, OFFSETS, Freq, Settings, as_models
 
 NAMED = ("naive", "seasonal_naive")
 _LAGS = {"D": [1, 2, 3, 7, 14, 28], "W": [1, 2, 3, 4, 8, 13], "M": [1, 2, 3, 6, 12]}
@@ -53,7 +53,7 @@ def baselines_of(asked: Iterable[Any] | None, settings: Settings) -> tuple[tuple
     """
     names: list[str] = []
     models: list[Any] = []
-    for one in (*NAMED, *filter(find_spec, _PACKAGES)) if asked is None else asked:
+    for one in (*NAMED, *filter(find_spec, _PACKAGES)) if asked is None else as_models(asked):
         if isinstance(one, str) and one in AUTO:
             names.append(one)
         elif isinstance(one, str):
