@@ -9,8 +9,9 @@ import numpy as np
 import pandas as pd
 import pytest
 from sklearn.base import BaseEstimator, RegressorMixin
+from sklearn.dummy import DummyRegressor
 
-from ipybatch import BatchSession, InputError, Limits, Permanent
+from ipybatch import BatchSession, InputError, JournalError, Limits, Permanent
 from ipybatch.backends import Killed, OutOfMemory, Overrun, Processes
 from ipybatch.engine.store.resources import LIMITS_FILE
 from ipybatch.forecast import ForecastSession, forecast
@@ -297,6 +298,31 @@ def test_an_output_that_cannot_be_written_fails_the_session(session, tmp_path):
     summary = made.run()
     assert summary.state == "rolled_back"
     assert "could not be opened or closed" in summary.reason
+
+
+@pytest.mark.parametrize("lose", [Path.unlink, lambda file: file.write_bytes(file.read_bytes()[:-9]), Path.touch])
+def test_what_was_completed_is_trained_again_where_its_forecasts_are_gone(session, journal, lose):
+    made = session()
+    made.run()
+    whole, (name, file) = made.results(), made.partitions().loc[1, ["key", "file"]]
+    (path,) = journal.parent.rglob(file)
+    lose(path)
+    if is_lost := lose is not Path.touch:
+        for read in (made.results, BatchSession.open(made.name, journal=journal).results):
+            with pytest.raises(JournalError, match=rf"1 of 3 partitions \({name}\) are gone .* run the same forecast"):
+                read()
+    backend = Inline()
+    again = session(backend=backend)
+    again.run()
+    assert len(backend.ran) == is_lost
+    pd.testing.assert_frame_equal(again.results(), whole)
+
+
+@pytest.mark.parametrize("model", ["ses", DummyRegressor()])
+def test_one_model_needs_no_list(session, model):
+    made = session(models=model)
+    assert made.run().state == "completed"
+    assert {*made.results()["model_used"]} == {model if isinstance(model, str) else "DummyRegressor"}
 
 
 @pytest.mark.parametrize(

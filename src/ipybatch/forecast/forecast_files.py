@@ -11,6 +11,7 @@ file some rows at a time: it may be larger than what the memory holds twice.
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
@@ -34,6 +35,7 @@ WORDS = ("model_used", "reason")
 COLUMNS = (*KEYS, "date", "forecast", "lo", "hi", *WORDS)
 OUTPUTS = (*SUFFIXES, ".xlsx")
 _WRITTEN = 500_000  # rows at a time
+_MAGIC = b"ARROW1"  # with which a file of Arrow begins and ends
 
 
 class ForecastFiles:
@@ -61,6 +63,16 @@ class ForecastFiles:
             yield path
         finally:
             path.unlink(missing_ok=True)
+
+    def has(self, name: str) -> bool:
+        """Say whether a file of forecasts is there, from its beginning to its end."""
+        try:
+            with (self._folder / name).open("rb") as file:
+                begins = file.read(len(_MAGIC)) == _MAGIC
+                file.seek(-len(_MAGIC), os.SEEK_END)
+                return begins and file.read() == _MAGIC
+        except OSError:  # also of a file shorter than that
+            return False
 
     def put(self, partition: str, digest: str, frame: pd.DataFrame) -> str:
         """Write a partition's forecasts and return the name of their file.

@@ -3,6 +3,8 @@
     demand --clean--> table --cut--> partitions --train, isolated--> files --> one forecast
 
 With ``on_failure="rollback"``, the default, one partition that fails ends all of them, and no forecast is left.
+
+Over 500 lines: `forecast`, the session and its workload know each other.
 """
 
 from __future__ import annotations
@@ -21,11 +23,13 @@ from ipybatch.engine.data import events
 from ipybatch.engine.data.events import Status
 from ipybatch.engine.data.fact import Fact
 from ipybatch.engine.data.outcome import Outcome
+from ipybatch.engine.data.plan import NOTHING_AGAIN, Again, canonical
 from ipybatch.engine.data.policy import Limits, Retry
 from ipybatch.engine.data.spec import Backend
 from ipybatch.engine.run.attempt import Attempt
+from ipybatch.engine.run.run import Run
 from ipybatch.engine.store import run_store
-from ipybatch.errors import InputError
+from ipybatch.errors import InputError, JournalError
 from ipybatch.forecast import worker
 from ipybatch.forecast.data.partitions import ADVICE, BadRow, Partition
 from ipybatch.forecast.data.repairs import Repair, check_repair
@@ -92,7 +96,7 @@ class ForecastSession(BatchSession):
         With ``on_failure="rollback"`` it is empty until all partitions are completed; else it holds those that are.
 
         Raises:
-            JournalError: The journal cannot be read.
+            JournalError: The journal cannot be read, or forecasts beside it are gone.
             InputError: ``with_items`` is given: a forecast's rows are not its items, which `partitions` lists; or
                 there are no such ``columns``.
         """
@@ -108,7 +112,7 @@ class ForecastSession(BatchSession):
         Raises:
             InputError: The file has another suffix, or its folder does not exist.
             MissingExtra: pyarrow is not installed, or for .xlsx XlsxWriter.
-            JournalError: The journal cannot be read.
+            JournalError: The journal cannot be read, or forecasts beside it are gone.
         """
         found = check_output(path)
         assert found is not None
@@ -120,7 +124,29 @@ class ForecastSession(BatchSession):
         rows = self.partitions()
         done = rows[rows["status"] == "completed"]
         is_kept_back = self._recorded.is_all_or_nothing and (self.state == "rolled_back" or len(done) < len(rows))
-        return [] if is_kept_back or not len(done) else done["file"].tolist()
+        if is_kept_back or not len(done):
+            return []
+        if lost := [key for key, file in zip(done["key"], done["file"], strict=True) if not self._has(file)]:
+            some = ", ".join(lost[:_TOLD]) + (f" and {len(lost) - _TOLD:,} more" if len(lost) > _TOLD else "")
+            msg = (
+                f"the forecasts of {len(lost):,} of {len(rows):,} partitions ({some}) are gone from beside"
+                f" {self.journal}, or broken: run the same forecast() call again, which trains these anew"
+            )
+            raise JournalError(msg)
+        return cast("list[str]", done["file"].tolist())
+
+    def _has(self, file: str) -> bool:
+        return self._recorded.files.has(file)
+
+    def _open_run(self, again: Again = NOTHING_AGAIN) -> Run:
+        """Begin a run; what was completed is trained again where its forecasts are gone."""
+        if again is NOTHING_AGAIN:
+            recorded = frames.recorded(self._journal, self.name)
+            lost = {key for key, _, result in recorded if result is not None and not self._has(result["file"])}
+            if lost:
+                self.note(f"{len(lost):,} completed partitions are trained again: their forecasts are gone")
+                again = Again(frozenset({"completed"}), frozenset(map(canonical, lost)))
+        return super()._open_run(again)
 
     def finished(self) -> set[str]:
         """Return the names of the completed partitions.
@@ -279,6 +305,7 @@ def forecast(
     return session
 
 
+_TOLD = 5  # partitions whose forecasts are gone, in a message
 _ROWS = re.compile(r" in (?:row \d|[\d,]+ rows)")  # where a message goes on to name the rows
 
 # Arguments of `forecast` that are recorded, so that the session can go on with its table alone.
