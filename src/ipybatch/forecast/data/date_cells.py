@@ -52,9 +52,13 @@ _FORMATS = {
     "WY": "%V{0}%G",
 }
 _EXCEL_ZERO = dt.date(1899, 12, 30)
-_SERIALS = (20_000, 80_000)  # 1954 to 2119
+_SERIALS = (25_569, 80_000)  # 1970 to 2119
 _EPOCHS = ((10, 1), (13, 10**3), (16, 10**6), (19, 10**9))  # digits of seconds since 1970, and of their fractions
-TIME = re.compile(r"(?:(?<=\d)[ T]+\d{1,2}[:h]\d{2}.*|(?<=\d{4})[ T]+\d{1,2}\.\d{2}(?:\.\d{2})?|(?<=\d)T\d{2,6}Z?)$")
+TIME = re.compile(
+    r"(?:(?<=\d)[ T]+\d{1,2}[:h]\d{2}.*|(?<=\d{4})[ T]+\d{1,2}\.\d{2}(?:\.\d{2})?"
+    r"|(?<=\d)[ T]+\d{1,2}\.\d{2}\.\d{2}(?:\.\d{3,}(?: ?[AP]M)?| ?[AP]M)|(?<=\d)T\d{2,6}Z?)$",
+    re.IGNORECASE,
+)
 _THREE = re.compile(r"(\d{1,4})( ?[-/., ] ?)(\d{1,2})( ?[-/., ] ?)(\d{1,4})\.?")
 _TWO = re.compile(r"(\d{1,4}) ?([-/.]) ?(\d{1,4})")
 _WEEKS = (
@@ -74,6 +78,7 @@ _OURS = {"ags": 8, "maerz": 3, "sept": 9}  # beside those that dateparser knows
 _MOST_WORDS = 80
 _GERMAN_DAYS = frozenset(["mo", "di", "mi", "do", "fr", "sa", "so"])
 _LEADING = re.compile(r"([^\W\d_]{2,})[., ]+(?=\d)")
+_CUT = re.compile(r"\d{4}\.\d")
 _POINT_ZERO = re.compile(r"(\d{5,})\.0+")  # a number of a column that had gaps, as text
 
 
@@ -136,7 +141,14 @@ def written(value: Any) -> str | None:
 def read_cells(texts: Sequence[str]) -> list[Cell]:
     """Return the possible readings of each text."""
     months = _months(_distinct_words(texts))
-    return [_cell(text, months) for text in texts]
+    is_cut = _has_cut_months(texts)
+    return [_cell(f"{text}0" if is_cut and _CUT.fullmatch(text) else text, months) for text in texts]
+
+
+def _has_cut_months(texts: Sequence[str]) -> bool:
+    """Whether 2025.1 is the 2025.10 of numbers that lost their last zero: beside 2025.01, and without 2025.2."""
+    cut = {text[-1] for text in texts if _CUT.fullmatch(text)}
+    return cut == {"1"} and any(re.fullmatch(r"\d{4}\.0[1-9]", text) for text in texts)
 
 
 def _cell(text: str, months: Mapping[str, int]) -> Cell:
@@ -144,7 +156,7 @@ def _cell(text: str, months: Mapping[str, int]) -> Cell:
         return _compact(text)
     if re.fullmatch(r"\d{5}[.,]\d+", text):  # the time of a spreadsheet's day is its fraction
         return Cell(text, "serial", _only({"serial": _serial(int(text[:5]))}))
-    if (day := _LEADING.match(text)) and (months.get(_bare(day[1])) == 0 or _bare(day[1]) in _GERMAN_DAYS):
+    if (day := _LEADING.match(text)) and (_bare(day[1]) in months or _bare(day[1]) in _GERMAN_DAYS):
         rest = text[day.end() :]
         if three := _THREE.fullmatch(rest):  # Tue 01/07/2025
             return _three(rest, three)
@@ -172,6 +184,8 @@ def _compact(text: str) -> Cell:
     days: dict[str, dt.date | None] = {}
     if size == 7:  # 1072025 has lost its leading zero
         return replace(_compact(text.zfill(8)), text=text)
+    if size == 5 and text[:2] in ("19", "20") and text[4] != "0":  # 20257, as 202510 goes on
+        return replace(_compact(f"{text[:4]}0{text[4]}"), text=text)
     if size == 8:
         days = {"YMD": _day(text[:4], text[4:6], text[6:])}
         days |= {"DMY": _day(text[4:], text[2:4], text[:2]), "MDY": _day(text[4:], text[:2], text[2:4])}

@@ -31,6 +31,7 @@ _LOOKED_AT = 10_000  # distinct times
 _FEWEST = 8  # distinct dates, for their spread to be evidence
 _MUCH = 8  # times the spread of the other reading
 _SURE = 0.2  # share of the distinct dates whose number is above 12, that makes weeks of years' numbers
+_RECENT_YEARS = 20  # which numbers above 12 tell from days without a year
 _UNREAD = 0.05  # share of the distinct dates of a shape that may not fit the order of the others
 _RARE = 0.02  # share of the distinct dates of a style that may contradict it, and are then problems of their rows
 
@@ -242,6 +243,7 @@ def _decide_all(
     for of_kind in sorted(kinds.values(), key=lambda of_kind: -int(rows[of_kind].sum())):
         alike = [cells[at] for at in of_kind]
         decision = _decide(alike, name, today)
+        _refuse_no_year(alike, decision.order, name, today)
         made = [decision.day(cell) for cell in alike]
         if known and alike[0].is_bare:  # a number among dates may be a quantity: it has to lie near them
             made = [day if day is not None and _is_near(day, known) else None for day in made]
@@ -269,10 +271,8 @@ def _decide(cells: Sequence[Cell], name: str, today: dt.date) -> _Decision:
 
     Raises:
         Undecided: Several fit and differ.
-        InputError: They may be days that do not tell their year.
     """
     cells = _weeks_apart(cells, name)
-    _refuse_no_year(cells, name, today)
     fits = Counter(order for cell in cells for order in cell.days)
     proofs = Counter(next(iter(cell.days)) for cell in cells if len(cell.days) == 1)
     best = max(proofs or fits, key=lambda order: ((proofs or fits)[order], fits[order]))
@@ -361,24 +361,30 @@ def _weeks_apart(cells: Sequence[Cell], name: str) -> Sequence[Cell]:
     return cells
 
 
-def _refuse_no_year(cells: Sequence[Cell], name: str, today: dt.date) -> None:
-    """Refuse 29-May, unless its number is as rare as a year's: it may be a day that does not tell its year."""
+def _refuse_no_year(cells: Sequence[Cell], order: str, name: str, today: dt.date) -> None:
+    """Refuse 29-May and 29/05, unless one number is as rare as a year's: they may be days that do not tell their year.
+
+    Raises:
+        InputError: They may be.
+    """
     kind = cells[0].kind
-    if kind not in ("yy name", "name yy"):
+    if not (kind in ("yy name", "name yy") or kind.startswith("my")):
         return
-    days = [day for cell in cells for day in cell.days.values()]
+    days = [cell.days[order] for cell in cells if order in cell.days]
     years, months = {day.year for day in days}, {day.month for day in days}
     if kind == "yy name":
         is_year = len(months) >= 6 and 2 * len(years) <= len(months)
     else:
-        is_year = len(years) <= max(len(months), 3) and max(days) <= today + dt.timedelta(days=366)
-    if not is_year:
-        (order,) = cells[0].days
-        msg = (
-            f"demand must have dates with their years in {name!r}, got {cells[0].text!r}: write the year too, or, if"
-            f" it is {cells[0].days[order]:%B %Y}, say date_format={cells[0].format(order)!r}"
-        )
-        raise InputError(msg)
+        is_year = len(years) <= max(len(months), 2 if kind.startswith("my") else 3)
+    is_recent = not kind.startswith("my") or min(years) > today.year - _RECENT_YEARS
+    if is_year and is_recent and max(days) <= today + dt.timedelta(days=366):
+        return
+    example = next(cell for cell in cells if order in cell.days)
+    msg = (
+        f"demand must have dates with their years in {name!r}, got {example.text!r}: write the year too, or, if it is"
+        f" {example.days[order]:%B %Y}, say date_format={example.format(order)!r}"
+    )
+    raise InputError(msg)
 
 
 def _refuse_unread(cells: Sequence[Cell], days: Sequence[dt.date | None], name: str) -> None:
