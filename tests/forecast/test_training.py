@@ -5,6 +5,7 @@ import asyncio
 import pandas as pd
 import pytest
 
+from ipybatch.backends.process.protocol import Lost
 from ipybatch.errors import Permanent
 from ipybatch.forecast import training
 from ipybatch.forecast.data.partitions import partition
@@ -68,3 +69,18 @@ def test_what_cannot_be_trained_fails_no_partition_and_is_told(failure):
     told = []
     assert {found.prior for found in settings_for_all(Backend(failure), told=told)} == {None}
     assert told == [f"small partitions learn from their own rows alone: {failure}"]
+
+
+def test_what_ended_with_a_supervisor_is_trained_again():
+    """Else partitions would be forecast worse for what ran beside it."""
+
+    class Loses(Backend):
+        async def run(self, work, arguments):
+            answer = await super().run(work, arguments)
+            if len(self.ran) < 3:
+                raise Lost("killed")
+            return answer
+
+    told = []
+    assert {found.prior for found in settings_for_all(Loses(), told=told)} == {LENT}
+    assert told == []

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Collection, Iterable, Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 import msgspec
@@ -17,6 +18,7 @@ import pandas as pd
 
 from ipybatch.backends.dask import Dask
 from ipybatch.backends.process.backend import Processes
+from ipybatch.backends.process.protocol import Lost
 from ipybatch.engine.data.policy import check_count
 from ipybatch.engine.data.spec import Backend
 from ipybatch.forecast.data.known import read_known
@@ -124,7 +126,9 @@ class Borrowing:
     async def _train(self) -> Any:
         try:
             sample = await asyncio.to_thread(self._sample)
-            return await self._backend.run(fit_prior, (sample, self._settings))
+            while True:
+                with suppress(Lost):  # by what ran beside it: it runs again, with a supervisor to itself
+                    return await self._backend.run(fit_prior, (sample, self._settings))
         except Exception as error:  # whatever it is, no partition needs it
             self._tell(f"small partitions learn from their own rows alone: {error}")
             return None

@@ -288,6 +288,19 @@ def test_a_supervisor_that_is_stopped_goes_on():
     assert came_of(error) == (Overrun, "Exceeded 0.5s")
 
 
+def stop_supervisor_and_keeper():
+    supervisor = os.getppid()
+    keeper = Path(f"/proc/{supervisor}/stat").read_text().rpartition(")")[2].split()[1]
+    for pid in (int(keeper), supervisor):
+        os.kill(pid, signal.SIGSTOP)
+    time.sleep(3600)
+
+
+def test_a_supervisor_and_its_keeper_that_are_stopped_go_on():
+    (error,) = attempt(lambda _: stop_supervisor_and_keeper(), 1, timeout_s=0.5)
+    assert came_of(error) == (Overrun, "Exceeded 0.5s")
+
+
 # Its memory
 
 
@@ -515,6 +528,30 @@ def test_what_a_killed_supervisor_ran_runs_again_and_is_not_counted(live, wait_f
     assert told.error["guilty"].startswith("The supervisor of the processes has ended again, with this alone in it")
     (note,) = session.log().query("event == 'noted'").text
     assert note.startswith("The supervisor of the processes has ended: killed by SIGKILL: what it ran starts again")
+
+
+def test_however_many_kill_their_supervisors_nothing_else_fails(live, wait_for, tmp_path):
+    def work(item):
+        if item.startswith("guilty"):
+            until_s = time.monotonic() + 0.2  # alone, it has nothing beside it
+            while not (tmp_path / f"beside {item}").exists() and time.monotonic() < until_s:
+                time.sleep(0.01)
+            os.kill(os.getppid(), signal.SIGKILL)
+            time.sleep(3600)
+        begun = tmp_path / item
+        if not begun.exists():
+            begun.touch()
+            time.sleep(0.3)
+        return item
+
+    items = [item for number in range(7) for item in (f"guilty {number}", f"beside guilty {number}")]
+    limits = Limits(concurrency=2)
+    session = live(work, items, backend=Processes(2, timeout_s=60), retry=Retry(attempts=1), limits=limits)
+    session.start()
+    wait_for(session)
+    told = session.results().set_index("key")
+    assert set(told.status[[item for item in items if item.startswith("beside")]]) == {"completed"}
+    assert set(told.status[[item for item in items if item.startswith("guilty")]]) == {"failed"}
 
 
 def test_a_process_that_cannot_be_ended_gives_up_its_slot(tmp_path):

@@ -12,7 +12,8 @@ that processes share is counted for each on Windows, and not at all on macOS.
 
 A supervisor that is killed takes its attempts with it.  Each of them may run again
 and is not counted; it then has a supervisor to itself, one after the other, so that
-work that kills supervisors is told from what only ran beside it.
+work that kills supervisors is told from what only ran beside it.  Where there is much
+such work, so has all that follows.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ _END_S = 2.0
 _CARRY_S = 60.0  # for sending an answer, beside timeout_s
 _READ_S = 10.0  # for reading a result here, which took less than timeout_s where it was made
 _READ_BYTES_PER_S = 10e6
-_MOST_LOST = 5  # supervisors whose end is not counted against what they ran
+_MOST_LOST = 5  # supervisors for several attempts; after these, each has one to itself
 
 
 class Processes:
@@ -151,15 +152,13 @@ class Processes:
         """Run one encoded call in a process; return its encoded answer, and how the process ended."""
         async with self._free:
             name = _name_of(parts) if self._suspects else b""
-            if name in self._suspects:
+            if name in self._suspects or self._lost > _MOST_LOST:
                 return await self._exchange_alone(parts, name)
             place = await self._present()
             answer, ended = await place.run(parts, timeout_s=self.timeout_s, memory_mb=self.memory_mb)
             if answer is None and ended.cause == "lost":
                 self._lost += place is self._place
                 self._suspects.add(_name_of(parts))
-                if self._lost > _MOST_LOST:
-                    ended = msgspec.structs.replace(ended, cause="lost again")
             return answer, ended
 
     async def _exchange_alone(self, parts: Parts, name: bytes) -> tuple[Answer, Ended]:

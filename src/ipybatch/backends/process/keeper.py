@@ -7,7 +7,8 @@ Rule: whichever of the three is killed, another one is there to end the rest.
 When the supervisor ends, its attempts are killed by the system (PR_SET_PDEATHSIG),
 and the orphans of all of them come to the keeper, which kills them, and ends
 itself as the last.  When the keeper ends, the supervisor gives up.  When the kernel
-ends, both notice.  A supervisor that is stopped is continued: else no deadline holds.
+ends, both notice.  A supervisor that is stopped is continued, and so is the keeper, by
+the kernel: else no deadline holds.
 
 When keeper and supervisor are killed at the same moment, the kernel looks for what
 attempts had started by a mark in its environment.  What cannot be helped: that all

@@ -13,6 +13,7 @@ import itertools
 import json
 import os
 import secrets
+import signal
 import socket
 import subprocess
 import sys
@@ -31,6 +32,7 @@ _PROGRAM = (
     " from ipybatch.backends.process.supervisor import main; main(int(sys.argv[1]), int(sys.argv[3]), sys.argv[4:])"
 )
 _MARK = "IPYBATCH_SUPERVISOR"
+_LOOK_S = 1.0
 _CLOSE_S = 25.0  # the supervisor, and then its keeper, wait 10 s each for processes that cannot be ended
 
 
@@ -110,12 +112,18 @@ class SupervisorClient:
         cancelled: asyncio.CancelledError | None = None
         while not all(one.done() for one in both):
             try:
-                await asyncio.wait(both)
+                await asyncio.wait(both, timeout=_LOOK_S)
+                self._continue()
             except asyncio.CancelledError as error:
                 cancelled = error
                 self._send(protocol.Kill(number))
         if cancelled is not None:
             raise cancelled
+
+    def _continue(self) -> None:
+        """Continue a keeper that is stopped, which then continues the supervisor: else no deadline holds."""
+        if self._process.returncode is None and process_tree.state(self._process.pid) == "T":
+            self._process.send_signal(signal.SIGCONT)
 
     def _send(self, message: protocol.Message, *descriptors: int) -> None:
         # A supervisor that has ended takes nothing; `_lose` follows once nothing is left of it, or came before.
