@@ -282,6 +282,47 @@ def test_a_result_that_is_slow_here_alone_is_given_up(monkeypatch):
     assert well == "well"
 
 
+class Wide:
+    """As any result that is no plain data."""
+
+    def __init__(self, data):
+        self.data = data
+
+
+class Laborious:
+    """To read it takes a processor, and holds the lock of the interpreter, so that no thread of the kernel goes on."""
+
+    def __reduce__(self):
+        return sum, (range(30_000_000),)
+
+
+@pytest.mark.parametrize("timeout_s", [None, 60])
+def test_a_result_that_would_hold_the_kernel_up_is_refused_where_it_was_made(timeout_s):
+    def work(item):
+        from ipybatch.backends.process import worker_main
+
+        worker_main._READ_S = 0.1
+        if item == "fails":
+            error = ValueError("x")
+            error.more = Laborious()
+            raise error
+        return Laborious() if item == "slow" else Wide(b"w" * 1_000_000)
+
+    slow, error, well = attempt(work, "slow", "fails", "well", timeout_s=timeout_s)
+    assert isinstance(slow, Permanent)
+    assert str(slow).startswith("the result takes ")
+    assert "x" in str(error)
+    assert not hasattr(error, "more")
+    assert isinstance(well, Wide)
+
+
+def test_without_a_limit_on_time_a_result_that_is_slow_here_alone_is_given_up_too(monkeypatch):
+    monkeypatch.setattr("ipybatch.backends.process.backend._READ_S", 0.2)
+    monkeypatch.setattr("ipybatch.backends.process.backend._READ_UNTIMED_S", 0.2)
+    (slow,) = attempt(lambda _: SlowToRead(os.getpid()), 1)
+    assert str(slow).startswith("the result cannot be read in this process within 0 s")
+
+
 def test_a_supervisor_that_is_stopped_goes_on():
     """Else no deadline would hold."""
     (error,) = attempt(lambda item: os.kill(os.getppid(), signal.SIGSTOP) or time.sleep(3600), 1, timeout_s=0.5)

@@ -53,7 +53,7 @@ _TICK_S = 0.05
 _END_S = 2.0
 _CARRY_S = 60.0  # for sending an answer, beside timeout_s
 _READ_S = 10.0  # for reading a result here, which took less than timeout_s where it was made
-_READ_BYTES_PER_S = 10e6
+_READ_UNTIMED_S = 60.0  # where there is no such limit
 _MOST_LOST = 5  # supervisors for several attempts; after these, each has one to itself
 
 
@@ -244,7 +244,7 @@ async def result_of(answer: Answer, ended: Ended, timeout_s: float | None, threa
     if answer is None:
         raise error_of(ended, timeout_s)
     # It has been read once where it was made, within the limits. It may be slower here; then its thread is left behind.
-    bound_s = None if timeout_s is None else max(timeout_s, _READ_S) + sum(map(len, answer)) / _READ_BYTES_PER_S
+    bound_s = max(timeout_s or _READ_UNTIMED_S, _READ_S) + sum(map(len, answer)) / protocol.READ_BYTES_PER_S
     try:
         async with asyncio.timeout(bound_s) as bound:
             result, error = await threads.run(decode_answer, (answer,))

@@ -37,6 +37,7 @@ from ipybatch.errors import ItemError, MissingExtra, Permanent, Transient
 READY, DONE = b"R", b"D"  # its time begins, and ends
 SHORT = b"M"  # of memory, to send its answer
 TOKEN_SIZE = 16
+READ_BYTES_PER_S = 10e6  # of an answer, at least
 
 # Environment of every attempt: one thread for each numeric library, since attempts run side by side; and its mark.
 ONE_THREAD = dict.fromkeys(

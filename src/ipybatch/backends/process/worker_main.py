@@ -13,7 +13,7 @@ threads, daemons, other sessions, an inherited line   killed with the attempt, w
 closes all descriptors                                the answer goes through a file
 writes to descriptors that are not its own            skipped, if before the answer; told, if within it
 prints megabytes                                      dropped but for the end
-a result that is slow or large to read                read here once: its time and its memory still count
+a result that is slow or large to read                read here once: its time and memory count; too slow is refused
 ====================================================  ===========================================================
 
 The soft RLIMIT_DATA makes an allocation fail where it is asked for, in numpy,
@@ -48,6 +48,7 @@ from ipybatch.engine.rules.classify import Judged, Kind, Verdict, classify, culp
 from ipybatch.errors import Held, ItemError, Permanent, RateLimited, Refused, Transient, Withheld
 
 _HEADROOM_MB = 300  # below that the packages themselves fail to load, with misleading errors
+_READ_S = 5.0  # of a processor, beside what its size needs: reading may stop all threads of the kernel
 _OURS: dict[Kind, type[Exception]] = {
     Kind.TRANSIENT: Transient,
     Kind.TIMEOUT: TimeoutError,
@@ -157,13 +158,29 @@ def _run(received: list[bytearray], report: Callable[[bytes], object], line: _An
 def _prove(parts: protocol.Parts) -> None:
     """Read a result here, where it has a limit on its time and memory: the kernel, which reads it next, has none."""
     try:
-        protocol.decode(parts[1:])
+        _read_back(parts)
+    except _SlowToReadError as error:
+        raise Permanent(str(error)) from None
     except Exception as error:
         if _is_memory(error):
             error.add_note("while its result was read back")
             raise
         msg = f"the result cannot be read back: {type(error).__name__}: {error}"
         raise Permanent(msg) from error
+
+
+class _SlowToReadError(Exception):
+    """Reading a result holds the kernel up for too long."""
+
+
+def _read_back(parts: protocol.Parts) -> Any:
+    begun_s = time.thread_time()
+    made = protocol.decode(parts[1:])
+    took_s, size = time.thread_time() - begun_s, sum(memoryview(part).nbytes for part in parts)
+    if took_s > _READ_S + size / protocol.READ_BYTES_PER_S:
+        msg = f"the result takes {took_s:.1f} s of a processor to be read back, which would hold everything else up"
+        raise _SlowToReadError(f"{msg}: return plain data, or write it to a file and return its path")
+    return made
 
 
 async def _finish(awaitable: Awaitable[Any]) -> Any:
@@ -180,7 +197,7 @@ def _encode_error(error: BaseException) -> protocol.Parts:
     for form in (sent, protocol.ByParts(sent)):
         with contextlib.suppress(Exception):  # cannot be pickled, or not be made again from what it keeps
             parts = protocol.encode((None, form))
-            _, copy = protocol.decode([bytes(part) for part in parts[1:]])
+            _, copy = _read_back(parts)
             if (str(copy), classify(copy, Retry(), now_s)) == (str(sent), verdict):
                 return parts
     return protocol.encode((None, _likeness(sent, verdict)))
