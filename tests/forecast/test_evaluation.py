@@ -158,6 +158,35 @@ def test_more_origins_than_the_table_holds_are_refused():
         evaluate(table(matrix(10)), horizon=40, origins=2)
 
 
+@pytest.mark.parametrize("quantity", [0, 1])
+def test_a_table_of_which_no_series_can_be_scored_is_refused(quantity):
+    days = pd.date_range(START, periods=30)
+    frame = pd.DataFrame({"site": "a", "part": [f"p{day}" for day in range(30)], "date": days, "quantity": quantity})
+    with pytest.raises(InputError, match="demand must have series that sold in two periods before an origin"):
+        evaluate(frame, horizon=3, origins=2, models=("naive",))
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"horizon": 7.0}, "horizon must be a whole number"),
+        ({"horizon": "7"}, "horizon must be a whole number"),
+        ({"horizon": 7, "origins": 2.0}, "origins must be a whole number"),
+        ({"horizon": 7, "models": 5}, "models must be names or have fit and predict, got 5"),
+        ({"horizon": 7, "models": LinearRegression}, "models must be objects, got the class LinearRegression"),
+        ({"horizon": 7, "baselines": "prophet"}, "got 'prophet'"),
+        (
+            {"horizon": 20, "by": "size", "max_rows": 50, "split_series": True, "models": "naive", "origins": 1},
+            "and of those that have, 1 series that lie in several partitions",
+        ),
+    ],
+)
+def test_what_makes_no_sense_is_refused(given, words):
+    sold = pd.DataFrame({"site": "a", "part": "p", "date": pd.date_range(START, periods=120), "quantity": 2})
+    with pytest.raises(InputError, match=words):
+        evaluate(sold, **given)
+
+
 def test_an_unclean_table_is_refused():
     frame = table(matrix(10))
     frame.loc[3, "quantity"] = -1

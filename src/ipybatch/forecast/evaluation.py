@@ -252,6 +252,7 @@ def evaluate(
         KeyboardInterrupt: It was cancelled.
         MissingExtra: A package that reads the table is not installed.
     """
+    check_count("horizon", horizon, low=1)
     check_count("origins", origins, low=1)
     table = read_table(
         demand,
@@ -295,6 +296,13 @@ def evaluate(
         runner = runner_of(backend, workers, memory_mb=memory_mb, timeout_s=timeout_s, models=every)
     work = Evaluating(table, items, runner, names, others)
     failed = _run(work, workers, on_progress, verbose=verbose)
+    if not any(len(made.series) for made in work.scores.values()):
+        spread = f", and of those that have, {found[0]}" if (found := _spread(items)) else ""
+        msg = (
+            "demand must have series that sold in two periods before an origin, which alone are scored, got none"
+            f"{spread}: ask for fewer origins, a shorter horizon or a longer freq"
+        )
+        raise InputError(msg)
     made = _evaluated(work)
     made.attrs = {
         "horizon": horizon,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, Literal, get_args
 
 import msgspec
@@ -74,7 +75,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, eq=False):
 
 def as_models(asked: Any) -> tuple[Any, ...]:
     """Return models that a user asks for, one or several: names, or objects."""
-    return (asked,) if isinstance(asked, str | type) or hasattr(asked, "fit") else tuple(asked)
+    is_one = isinstance(asked, str | type) or hasattr(asked, "fit") or not isinstance(asked, Iterable)
+    return (asked,) if is_one else tuple(asked)
 
 
 def _check_choice(field: str, value: Any, allowed: tuple[str, ...]) -> None:
