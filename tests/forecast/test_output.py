@@ -109,6 +109,16 @@ def test_after_a_second_run_no_earlier_forecast_lies_there_as_if_it_were_its_own
         assert note in BatchSession.open(made.name, journal=made.journal).notes
 
 
+def test_a_run_in_which_all_fail_delivers_nothing(session, tmp_path):
+    """No file of headings in the place of an earlier forecast."""
+    session().run()
+    made = session(table=TABLE.assign(quantity=3), backend=Inline(["Ambon", "Palu", "Sofifi"]), on_failure="continue")
+    made.run()
+    assert files(tmp_path) == ["out.earlier.csv"]
+    figures = ["rows", "series", "coverage", "new", "dead", "intermittent", "models", "file"]
+    assert made.partitions()[figures].isna().all(axis=None)
+
+
 @pytest.mark.parametrize("how", sorted(STATES.keys() - DELIVERS.keys()))
 def test_the_output_of_another_call_stays(session, tmp_path, how):
     """A name for each day: the files of other days are not this call's."""

@@ -88,7 +88,8 @@ class ForecastSession(BatchSession):
             for key, error in zip(rows["key"], rows["error"], strict=True)
         ]
         rows.insert(len(frames.OURS), "advice", advice)
-        return rows
+        lacking = [name for name in _FIGURES if name not in rows]  # where no partition has been completed
+        return rows.assign(**dict.fromkeys(lacking))
 
     def results(self, *, with_items: bool = False, columns: Literal["flat"] | None = None) -> pd.DataFrame:
         """Return the forecast: one row per (site, part, date), with forecast, lo, hi, model_used and reason.
@@ -306,6 +307,7 @@ def forecast(
 
 
 _TOLD = 5  # partitions whose forecasts are gone, in a message
+_FIGURES = ("rows", "series", "coverage", "new", "dead", "intermittent", "models", "file")
 _ROWS = re.compile(r" in (?:row \d|[\d,]+ rows)")  # where a message goes on to name the rows
 
 # Arguments of `forecast` that are recorded, so that the session can go on with its table alone.
@@ -435,7 +437,8 @@ class Forecasting(RecordedForecast):
             await self._backend.close()
             counts = self.session.counts
             is_whole = counts.completed == counts.total
-            is_wanted = is_whole or (self.session.policy.on_failure == "continue" and not counts.pending)
+            is_kept = self.session.policy.on_failure == "continue" and counts.completed > 0
+            is_wanted = is_whole or (is_kept and not counts.pending)
             if self.output is not None and is_wanted:
                 await asyncio.to_thread(self.output.write, self.session.save, self.session.now_s)
                 is_written = True

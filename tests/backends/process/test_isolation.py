@@ -215,6 +215,21 @@ def test_only_the_process_that_was_started_answers_for_its_work():
     }
 
 
+@pytest.mark.parametrize(
+    ("work", "kind"),
+    [
+        (crash_after_printing, "crashed"),
+        (be_killed_after_printing, "killed"),
+        (exit_after_printing, "exited"),
+        (write_to_all_within_the_answer, "killed"),
+    ],
+)
+def test_how_a_process_ended_is_its_kind_of_failure(work, kind):
+    """Advice depends on it: of memory there is no sign where code has crashed."""
+    (error,) = attempt(lambda work: work(), work)
+    assert error.kind == kind
+
+
 # Its time
 
 

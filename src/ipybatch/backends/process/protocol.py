@@ -290,7 +290,10 @@ class OutOfMemory(Permanent):
 
 
 class Killed(Transient):
-    """The process of the attempt ended without an answer; the circuit breaker does not count it."""
+    """The process of the attempt ended without an answer; the circuit breaker does not count it.
+
+    Its ``kind`` is "killed"; "crashed" by a fault of its own; or "exited" where the work has ended it.
+    """
 
     kind = "killed"
 
@@ -307,6 +310,8 @@ class Lost(Killed, Judged):
         self.verdict = Verdict(Kind.TRANSIENT, is_neutral=True, advice=_AGAIN, whose="us")
 
 
+# Signals by which a process ends itself, or the system ends it for what it did.
+_FAULTS = {signal.SIGABRT, signal.SIGFPE, signal.SIGILL, signal.SIGSEGV, getattr(signal, "SIGBUS", None)}
 _AGAIN = "what it ran starts again, one at a time in a supervisor of its own, and the lost attempts are not counted"
 
 
@@ -327,8 +332,11 @@ def error_of(ended: Ended, timeout_s: float | None) -> Exception:
             error = Killed("The answer cannot be read: the work, or a process that it started, wrote into its line")
         case _ if ended.code < 0:
             error = Killed(f"Killed by {signal_name(-ended.code)}{left}")
+            if -ended.code in _FAULTS:
+                error.kind = "crashed"
         case _:
             error = Killed(f"Ended without an answer, exit code {ended.code}{left}")
+            error.kind = "exited"
     if ended.printed:
         error.add_note(f"Last output:\n{ended.printed}")
     return error

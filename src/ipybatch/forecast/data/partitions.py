@@ -40,6 +40,11 @@ ADVICE = {  # what the user can do about a partition that failed, by kind of fai
         "another program or the system ended the process, usually for lack of memory: smaller partitions, or fewer at a"
         " time (workers=1)"
     ),
+    "crashed": (
+        "the native code of a model has crashed, its last output is in errors(): leave that model out of models=, or,"
+        " where it asked for memory, a larger memory_mb"
+    ),
+    "exited": "the code of a model has ended its process, its last output is in errors(): leave it out of models=",
 }
 SIZES = ((5_000, "about 3"), (20_000, "10 to 15"), (50_000, "20"))  # rows, and how many partitions by="size" makes
 
