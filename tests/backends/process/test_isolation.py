@@ -215,6 +215,18 @@ def test_only_the_process_that_was_started_answers_for_its_work():
     }
 
 
+def test_an_error_that_has_no_text_is_an_answer_too():
+    class Mute(Exception):
+        def __str__(self):
+            raise LookupError
+
+    def work(item):
+        raise Mute
+
+    (error,) = attempt(work, 1)
+    assert came_of(error) == (RuntimeError, "the work raised Mute, whose text cannot be read: LookupError")
+
+
 @pytest.mark.parametrize(
     ("work", "kind"),
     [

@@ -188,6 +188,7 @@ async def _finish(awaitable: Awaitable[Any]) -> Any:
 
 
 def _encode_error(error: BaseException) -> protocol.Parts:
+    error = _told(error)
     sent = OutOfMemory() if _is_memory(error) else _plain(error)
     if sent is not error:
         sent.add_note("".join(traceback.format_exception_only(error)).strip())
@@ -201,6 +202,18 @@ def _encode_error(error: BaseException) -> protocol.Parts:
             if (str(copy), classify(copy, Retry(), now_s)) == (str(sent), verdict):
                 return parts
     return protocol.encode((None, _likeness(sent, verdict)))
+
+
+def _told(error: BaseException) -> BaseException:
+    """Return an error that has a text, since whoever reads it asks for that."""
+    try:
+        str(error)
+    except Exception as raised:
+        told = RuntimeError(
+            f"the work raised {type(error).__name__}, whose text cannot be read: {type(raised).__name__}"
+        )
+        return told.with_traceback(error.__traceback__)
+    return error
 
 
 def _plain(error: BaseException) -> Exception:
