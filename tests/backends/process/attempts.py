@@ -21,6 +21,10 @@ def attempt(work, *items, within_s=25, **options):
     return asyncio.run(run())
 
 
+def came_of(told):
+    return (type(told), str(told)) if isinstance(told, Exception) else told
+
+
 def is_there(pid):
     """Say whether a process still runs: a zombie that waits for init does not."""
     try:
