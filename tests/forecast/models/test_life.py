@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from ipybatch.forecast.models.life import DEAD, MEAN_SINCE_START, NEW, ends_since_start, life_of, mean_since_start
+from ipybatch.forecast.models.life import DEAD, MEAN_SINCE_START, NEW, ends_since_start, held, life_of, mean_since_start
 from ipybatch.forecast.models.model_selection import run_partition
 from ipybatch.forecast.settings import Settings
 from tests.forecast.retail import matrix, table
@@ -45,8 +45,8 @@ def test_new_parts_sell_on_average_what_is_forecast_and_their_intervals_hold(rat
     assert level.mean() == pytest.approx(rate, rel=0.1)
     lo, hi = (ends * level for ends in ends_since_start(values[new], life.starts[new], 7, 0.8))
     came = rng.poisson(rate, (new.sum(), 7))
-    held = ((came >= lo[:, None]) & (came <= hi[:, None])).mean()
-    assert 0.77 < held < (0.93 if rate > 1 else 1)  # whole pieces: more where few values differ
+    share = ((came >= lo[:, None]) & (came <= hi[:, None])).mean()
+    assert 0.77 < share < (0.93 if rate > 1 else 1)  # whole pieces: more where few values differ
 
 
 def test_old_parts_that_sell_seldom_are_not_new():
@@ -102,3 +102,14 @@ def test_the_forecast_of_a_new_part_is_seasonal():
     new = made[made["model_used"] == MEAN_SINCE_START]["forecast"].to_numpy()
     assert len(new) == 7
     assert new.min() < 0.4 * new.max()
+
+
+@pytest.mark.parametrize("level", [0.5, 0.8, 0.95])
+@pytest.mark.parametrize("count", [9, 19, 28, 60])
+def test_what_is_held_of_some_values_holds_the_next(level, count):
+    """As often as the level says, though values lie on both sides of them."""
+    values = np.random.default_rng(0).exponential(size=(2000, count + 1)) + 1.0
+    ends = np.array([held(row[:-1], level) for row in values])
+    share = ((values[:, -1] >= ends[:, 0]) & (values[:, -1] <= ends[:, 1])).mean()
+    if (count + 1) * (1 - level) >= 2:  # else they are too few to tell
+        assert level - 0.03 <= share <= level + 0.12

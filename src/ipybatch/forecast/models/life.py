@@ -90,8 +90,12 @@ def held(values: Any, level: float) -> tuple[float, float]:
     below = np.searchsorted(ordered, ordered, side="right")
     above = count - np.searchsorted(ordered, ordered, side="left")
     depth = np.minimum(below, above)
-    gone = max(math.floor((count + 1) * (1 - level) + 1e-9) - 1, 0)
-    inside = ordered[depth >= np.partition(depth, gone)[gone]]
+    spare = math.floor((count + 1) * (1 - level) + 1e-9)
+    for ends in (1, 2):  # another value lies beyond each of them as often as between two neighbours
+        gone = max(spare - ends, 0)
+        inside = ordered[depth >= np.partition(depth, gone)[gone]]
+        if inside[0] <= 0:  # nothing lies below
+            break
     return float(inside[0]), float(inside[-1])
 
 
