@@ -237,7 +237,7 @@ def forecast(
         encoding: Of a text file, e.g. "latin-1"; default: found.
         sheet: Of a spreadsheet, its name; default: the one that has such a table.
         repair: Repairs of rows and names, told and counted: a set of "drop_bad_rows", "merge_near_duplicates" and
-            "net_returns"; see `ipybatch.forecast.data.repairs`. Default: none.
+            "net_returns"; see docs/forecasting.md. Default: none.
         output: A .csv, .xlsx, .parquet or .jsonl file, written when all partitions are completed. Otherwise, an earlier
             forecast of this session in its place is renamed: ``out.csv`` to ``out.earlier.csv``.
         workers: Partitions trained at the same time, >= 1; default: one per processor core, or per thread of the

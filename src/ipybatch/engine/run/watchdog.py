@@ -79,23 +79,28 @@ class Watchdog:
         self.on_stall = on_stall
         self._loop, self._watched = loop, thread
         self._has_work = threading.Event()
+        self._turning = threading.Lock()  # between having work and having none, with the beats that belong to it
         self._answered = threading.Event()
         self._told: set[str] = set()
         threading.Thread(target=self._run, name="ipybatch-watchdog", daemon=True).start()
 
     def watch(self, running: int) -> None:
         """Watch while anything runs."""
-        if running:
-            self._has_work.set()
-            if LATEST.beat_s is None:  # from now on, not from when its thread wakes
-                LATEST.beat()
-        else:
+        if not running:
             self._has_work.clear()
+        elif not self._has_work.is_set():
+            with self._turning:
+                self._has_work.set()
+                if LATEST.beat_s is None:  # from now on, not from when its thread wakes
+                    LATEST.beat()
 
     def _run(self) -> None:
         while self._watched.is_alive():
-            if not self._has_work.is_set():
-                LATEST.beat_s = None
+            with self._turning:
+                is_idle = not self._has_work.is_set()
+                if is_idle:
+                    LATEST.beat_s = None
+            if is_idle:
                 self._has_work.wait()
             LATEST.beat()
             self._answered.clear()

@@ -1,0 +1,60 @@
+"""The watchdog's beats: from when there is work on, whenever its thread comes to run."""
+
+import asyncio
+import threading
+
+from ipybatch.engine.run import watchdog as watchdogs
+from ipybatch.engine.run.watchdog import Stall, Watchdog
+
+
+class Watched(Stall):
+    """Notes whether there was work each time that the beats were ended."""
+
+    def __init__(self):
+        self.watchdog, self.ended_at_work = None, []
+
+    def __setattr__(self, name, value):
+        if name == "beat_s" and value is None and self.watchdog is not None:
+            self.ended_at_work.append(self.watchdog._has_work.has_work)
+        super().__setattr__(name, value)
+
+
+class Raced(threading.Event):
+    """Work comes just after the watchdog's thread has seen that there is none."""
+
+    def __init__(self, begin):
+        super().__init__()
+        self._begin, self.is_over = begin, threading.Event()
+
+    @property
+    def has_work(self):
+        return super().is_set()
+
+    def is_set(self):
+        was_set = super().is_set()
+        if threading.current_thread().name == "ipybatch-watchdog" and not self.is_over.is_set():
+            beginning = threading.Thread(target=self._begin)
+            beginning.start()
+            beginning.join(0.2)  # or it waits until the thread has drawn its conclusion
+            self.is_over.set()
+        return was_set
+
+
+def test_work_that_comes_as_the_thread_rests_is_watched_at_once(monkeypatch):
+    """Else a process that is stopped just then would have seen an outage."""
+    latest = Watched()
+    monkeypatch.setattr(watchdogs, "LATEST", latest)
+    monkeypatch.setattr(watchdogs, "LOOK_S", 0.0)
+    loop = asyncio.new_event_loop()
+    turning = threading.Thread(target=loop.run_forever)
+    turning.start()
+    watchdog = Watchdog(loop, turning, lambda text, context: None)
+    resting, watchdog._has_work = watchdog._has_work, Raced(lambda: watchdog.watch(1))
+    latest.watchdog = watchdog
+    resting.set()
+    assert watchdog._has_work.is_over.wait(20)
+    assert watchdog._has_work.wait(20)
+    loop.call_soon_threadsafe(loop.stop)
+    turning.join()
+    loop.close()
+    assert latest.ended_at_work == [False]
