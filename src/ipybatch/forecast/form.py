@@ -22,6 +22,7 @@ import traitlets
 
 from ipybatch.engine.data import events
 from ipybatch.forecast.analysis import analyze
+from ipybatch.forecast.data.table import READING
 from ipybatch.forecast.data.understanding import Undecided
 from ipybatch.forecast.evaluation import Evaluation, evaluate
 from ipybatch.forecast.forecast_files import safe
@@ -35,19 +36,7 @@ _EXPLAINED = (
     " above 5,000 rows, or from 5 sites or 500 parts on. Without it one job trains the sites and parts you name."
 )
 _STRATEGIES = (("a partition for each site", "site"), ("partitions of a size", "size"))
-_ANALYZED = (
-    "columns",
-    "decimal",
-    "thousands",
-    "date_format",
-    "encoding",
-    "sheet",
-    "freq",
-    "repair",
-    "models",
-    "workers",
-    "max_partitions",
-)  # arguments that `analyze` takes too
+_ANALYZED = (*READING, "models", "workers", "max_partitions")  # arguments that `analyze` takes too
 _TYPES = {
     ".csv": "text/csv",
     ".xlsx": "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",

@@ -33,7 +33,7 @@ from ipybatch.errors import InputError, JournalError
 from ipybatch.forecast import worker
 from ipybatch.forecast.data.partitions import ADVICE, BadRow, Partition
 from ipybatch.forecast.data.repairs import Repair, check_repair
-from ipybatch.forecast.data.table import read_table
+from ipybatch.forecast.data.table import READING, read_table
 from ipybatch.forecast.forecast_files import ForecastFiles, check_output
 from ipybatch.forecast.models.model_registry import described
 from ipybatch.forecast.models.model_selection import run_partition
@@ -322,17 +322,10 @@ _RECORDED = (
     "timeout_s",
     "memory_mb",
     "models",
-    "freq",
     "integer",
     "level",
     "select",
-    "columns",
-    "decimal",
-    "thousands",
-    "date_format",
-    "encoding",
-    "sheet",
-    "repair",
+    *READING,
     "workers",
     "known",
     "backend",

@@ -48,8 +48,10 @@ from ipybatch.forecast.data.totals import find_totals
 from ipybatch.forecast.data.understanding import Understanding
 from ipybatch.forecast.settings import AUTO, Freq, Settings, as_models
 
-__all__ = ["Problem", "Table", "read_table", "refuse", "settings_of", "tell"]
+__all__ = ["READING", "Problem", "Table", "read_table", "refuse", "settings_of", "tell"]
 
+# Arguments of `read_table` by which a user's table is read: whatever takes a table has them.
+READING = ("columns", "freq", "encoding", "sheet", "decimal", "thousands", "date_format", "repair")
 _LARGEST_NUMBER = np.iinfo(np.int64).max
 
 
