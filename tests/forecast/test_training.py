@@ -14,21 +14,22 @@ from ipybatch.forecast.models.global_model import Prior
 from ipybatch.forecast.training import Borrowing
 from tests.forecast.retail import matrix, table
 
-LENT = Prior({}, "imapa")
+ANSWERS = {training.fit_trials: Prior({40: b"trials"}, "imapa"), training.fit_whole: Prior({70: b"whole"})}
 
 
 class Backend:
-    """Answers what it is told, or raises it; remembers what it ran."""
+    """Answers to each work what it is told, or raises it; remembers what it ran."""
 
-    def __init__(self, answer=LENT):
-        self.answer, self.ran = answer, []
+    def __init__(self, answers=ANSWERS):
+        self.answers, self.ran = answers, []
 
     async def run(self, work, arguments):
         self.ran.append(work)
         await asyncio.sleep(0)
-        if isinstance(self.answer, BaseException):
-            raise self.answer
-        return self.answer
+        answer = self.answers[work]
+        if isinstance(answer, BaseException):
+            raise answer
+        return answer
 
 
 def settings_for_all(backend, *, sites=3, told=None, **given):
@@ -46,8 +47,18 @@ def settings_for_all(backend, *, sites=3, told=None, **given):
 
 def test_small_partitions_borrow_what_is_trained_once():
     backend = Backend()
-    assert [found.prior for found in settings_for_all(backend)] == [LENT] * 3
-    assert backend.ran == [training.fit_prior]
+    lent = [found.prior for found in settings_for_all(backend)]
+    assert [(one.regressors, one.default) for one in lent] == [({40: b"trials", 70: b"whole"}, "imapa")] * 3
+    assert sorted(backend.ran, key=str) == [training.fit_trials, training.fit_whole]
+
+
+def test_large_partitions_borrow_what_their_trials_need_and_find_their_default(monkeypatch):
+    """A trial by what the table taught needs no fit of its own; the forecast is by the partition's own rows."""
+    monkeypatch.setattr(training, "SMALL", 9)
+    backend = Backend()
+    lent = [found.prior for found in settings_for_all(backend)]
+    assert [(one.regressors, one.default) for one in lent] == [({40: b"trials"}, None)] * 3
+    assert backend.ran == [training.fit_trials]
 
 
 @pytest.mark.parametrize("given", [{"sites": 1}, {"models": ["imapa"]}])
@@ -57,18 +68,19 @@ def test_nothing_is_borrowed_where_there_is_nobody_to_borrow_from_or_nothing_to_
     assert backend.ran == []
 
 
-def test_large_partitions_borrow_nothing(monkeypatch):
-    monkeypatch.setattr(training, "SMALL", 9)
-    backend = Backend()
-    assert {found.prior for found in settings_for_all(backend)} == {None}
-    assert backend.ran == []
-
-
 @pytest.mark.parametrize("failure", [Permanent("timeout: Exceeded 3s"), ValueError("no"), MemoryError()])
-def test_what_cannot_be_trained_fails_no_partition_and_is_told(failure):
+def test_what_cannot_be_trained_fails_no_partition_and_is_told_once(failure):
     told = []
-    assert {found.prior for found in settings_for_all(Backend(failure), told=told)} == {None}
-    assert told == [f"small partitions learn from their own rows alone: {failure}"]
+    assert {found.prior for found in settings_for_all(Backend(dict.fromkeys(ANSWERS, failure)), told=told)} == {None}
+    assert told == [f"partitions learn from their own rows alone: {failure}"]
+
+
+def test_where_one_of_the_two_fails_the_other_is_borrowed():
+    told = []
+    backend = Backend({**ANSWERS, training.fit_trials: ValueError("no")})
+    lent = [found.prior for found in settings_for_all(backend, told=told)]
+    assert [(one.regressors, one.default) for one in lent] == [({70: b"whole"}, None)] * 3
+    assert told == ["partitions learn from their own rows alone: no"]
 
 
 def test_what_ended_with_a_supervisor_is_trained_again():
@@ -77,10 +89,10 @@ def test_what_ended_with_a_supervisor_is_trained_again():
     class Loses(Backend):
         async def run(self, work, arguments):
             answer = await super().run(work, arguments)
-            if len(self.ran) < 3:
+            if len(self.ran) < 4:
                 raise Lost("killed")
             return answer
 
     told = []
-    assert {found.prior for found in settings_for_all(Loses(), told=told)} == {LENT}
+    assert {found.prior.default for found in settings_for_all(Loses(), told=told)} == {"imapa"}
     assert told == []

@@ -24,10 +24,10 @@ from ipybatch.engine.data.spec import Backend
 from ipybatch.forecast.data.known import read_known
 from ipybatch.forecast.data.partitions import Cut, Partition, partition
 from ipybatch.forecast.data.table import Table, settings_of
-from ipybatch.forecast.models.global_model import SMALL
+from ipybatch.forecast.models.global_model import SMALL, Prior
 from ipybatch.forecast.models.matrix import series_of
 from ipybatch.forecast.models.model_registry import preload
-from ipybatch.forecast.models.prior import LEARNER, fit_prior, sample_of
+from ipybatch.forecast.models.prior import LEARNER, fit_trials, fit_whole, sample_of
 from ipybatch.forecast.settings import Settings
 
 
@@ -88,10 +88,10 @@ def prepare(
 
 
 class Borrowing:
-    """What a table's small partitions borrow from it: trained once, when the first of them asks, in a process.
+    """What a table's partitions borrow from it: trained once, when the first of them asks, in processes of its own.
 
-    The largest partitions, which come first, ask for nothing and train meanwhile. Where it fails, partitions learn from
-    their own rows alone.
+    All borrow what their trials need, which saw only what was known then; small ones also what forecasts. Where one of
+    the two fails, partitions learn that from their own rows alone.
 
     Args:
         partitions: All of the table.
@@ -104,38 +104,56 @@ class Borrowing:
         self, partitions: Sequence[Partition], settings: Settings, backend: Backend, tell: Callable[[str], None]
     ) -> None:
         self._partitions, self._settings, self._backend, self._tell = partitions, settings, backend, tell
-        self._training: asyncio.Task[Any] | None = None
+        self._begun: dict[Callable[..., Any], asyncio.Task[Any]] = {}
+        self._told: set[str] = set()
 
     async def settings_for(self, part: Partition) -> Settings:
-        """Return the settings of one partition: with what it borrows, if it is small and others are there."""
-        is_small = part.parts < SMALL and LEARNER in self._settings.models
-        if not is_small or len(self._partitions) < 2:
+        """Return the settings of one partition: with what it borrows, if others are there."""
+        if len(self._partitions) < 2 or LEARNER not in self._settings.models:
             return self._settings
-        if self._training is None:
-            self._training = asyncio.create_task(self._train())
-        prior = await asyncio.shield(self._training)  # cancelled with the last partition, not with the first
+        if part.parts >= SMALL:
+            lent = await self._trained(fit_trials)
+            prior = lent and Prior(lent.regressors)  # it finds its own model to begin with
+        else:
+            both = await asyncio.gather(self._trained(fit_trials), self._trained(fit_whole))
+            known = [lent for lent in both if lent is not None]
+            regressors = {periods: fitted for lent in known for periods, fitted in lent.regressors.items()}
+            prior = Prior(regressors, known[0].default) if known else None
         return msgspec.structs.replace(self._settings, prior=prior)
 
     async def close(self) -> None:
         """End what is still being trained."""
-        if self._training is not None:
-            self._training.cancel()
-            await asyncio.wait([self._training])
-            self._training = None
+        begun, self._begun = [*self._begun.values()], {}
+        for task in begun:
+            task.cancel()
+        if begun:
+            await asyncio.wait(begun)
 
-    async def _train(self) -> Any:
+    async def _trained(self, work: Callable[..., Any]) -> Prior | None:
+        """Return what ``work`` learnt from the table's sample; None where it failed, or there was too little."""
+        if work not in self._begun:
+            self._begun[work] = asyncio.create_task(self._train(work))
+        lent: Prior | None = await asyncio.shield(self._begun[work])  # cancelled with the last, not with the first
+        return lent
+
+    async def _train(self, work: Callable[..., Any]) -> Any:
+        if _sample not in self._begun:
+            self._begun[_sample] = asyncio.create_task(asyncio.to_thread(_sample, self._partitions, self._settings))
         try:
-            sample = await asyncio.to_thread(self._sample)
+            sample = await self._begun[_sample]
             while True:
                 with suppress(Lost):  # by what ran beside it: it runs again, with a supervisor to itself
-                    return await self._backend.run(fit_prior, (sample, self._settings))
+                    return await self._backend.run(work, (sample, self._settings))
         except Exception as error:  # whatever it is, no partition needs it
-            self._tell(f"small partitions learn from their own rows alone: {error}")
+            text = f"partitions learn from their own rows alone: {error}"
+            if text not in self._told:  # once, not for each of the two
+                self._told.add(text)
+                self._tell(text)
             return None
 
-    def _sample(self) -> pd.DataFrame:
-        frames = (one.frame for one in self._partitions)
-        return sample_of(frames, [one.parts for one in self._partitions], seed=self._settings.seed)
+
+def _sample(partitions: Sequence[Partition], settings: Settings) -> pd.DataFrame:
+    return sample_of((one.frame for one in partitions), [one.parts for one in partitions], seed=settings.seed)
 
 
 def runner_of(

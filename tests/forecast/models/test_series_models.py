@@ -40,7 +40,7 @@ def optimized_by_hand(values):
     def squares(speed):
         return sum((values[at] - ses_by_hand(values[:at], speed)) ** 2 for at in range(1, len(values)))
 
-    return ses_by_hand(values, min(np.linspace(0.1, 0.3, 5), key=squares))
+    return ses_by_hand(values, min(np.linspace(0.1, 0.3, 3), key=squares))
 
 
 @pytest.mark.parametrize("name", MODELS)

@@ -22,7 +22,7 @@ the part that sells ten a year and the part that sells ten thousand. No feature 
 from __future__ import annotations
 
 import pickle
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -46,47 +46,16 @@ _TINY = 1e-9
 
 
 class Prior(msgspec.Struct, frozen=True, eq=False):
-    """What small partitions borrow from the table, see `prior`.
+    """What partitions borrow from the table, see `prior`.
 
     Attributes:
-        regressors: The default regressor, fitted, for each number of periods that it saw.
-        default: The model that small partitions begin with; None where each finds it by itself.
+        regressors: The default regressor, fitted and pickled, for each number of periods that it saw. Pickled, because
+            a session hands it on without scikit-learn, which takes a second to import.
+        default: The model that a partition begins with; None where each finds it by itself.
     """
 
-    regressors: Mapping[int, Any]
+    regressors: Mapping[int, bytes]
     default: str | None = None
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle what was learnt as bytes: a session only hands it on, without scikit-learn, which takes a second."""
-        known = self.regressors
-        packed = known if isinstance(known, _Packed) else _Packed(pickle.dumps(dict(known), protocol=5))
-        return Prior, (packed, self.default)
-
-
-class _Packed(Mapping[int, Any]):
-    """Regressors that are unpickled when one of them is first asked for."""
-
-    def __init__(self, data: bytes) -> None:
-        self._data = data
-        self._known: Mapping[int, Any] | None = None
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _Packed, (self._data,)
-
-    def __getitem__(self, periods: int) -> Any:
-        return self._regressors[periods]
-
-    def __iter__(self) -> Iterator[int]:
-        return iter(self._regressors)
-
-    def __len__(self) -> int:
-        return len(self._regressors)
-
-    @property
-    def _regressors(self) -> Mapping[int, Any]:
-        if self._known is None:
-            self._known = pickle.loads(self._data)  # noqa: S301  # from our own child
-        return self._known
 
 
 class GlobalModel:
@@ -96,7 +65,7 @@ class GlobalModel:
         regressor: Any of scikit-learn; default: histogram gradient boosting.
         known: The columns that are known ahead, see `Settings.known`.
         seed: Of the sample and the boosting.
-        prior: What a small partition borrows from the table instead of learning from its own rows.
+        prior: What the partition borrows from the table instead of learning from its own rows.
     """
 
     def __init__(self, regressor: Any = None, *, known: Any = None, seed: int = 0, prior: Prior | None = None) -> None:
@@ -110,10 +79,9 @@ class GlobalModel:
         """Learn from every origin of the past after which a horizon is known."""
         length = past.values.shape[1]
         self._seasonality.fit(past)
-        if self._regressor is None and self._prior is not None and len(past.values) < SMALL:
-            self.fitted = self._prior.regressors.get(length)
-            if self.fitted is not None:
-                return
+        if self._regressor is None and self._prior is not None and (lent := self._prior.regressors.get(length)):
+            self.fitted = pickle.loads(lent)  # noqa: S301  # from our own child
+            return
         span = max(1, min(horizon, length // 3))
         first, last = max(_SHORTEST, length // 4), length - span
         wanted = int(np.clip(2 * _MOST_ROWS // max(len(past.values), 1), 4, 24))

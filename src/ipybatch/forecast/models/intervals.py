@@ -160,7 +160,8 @@ def _spread(history: Matrix) -> Any:
 
 
 def _steps(values: Matrix) -> Any:
-    return (np.diff(values, axis=1) ** 2).mean(axis=1)
+    steps = np.diff(values, axis=1)
+    return np.einsum("ij,ij->i", steps, steps) / steps.shape[1]
 
 
 def _bands(pasts: Sequence[Past], level: float) -> tuple[Band, ...]:

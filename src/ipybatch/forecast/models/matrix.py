@@ -217,11 +217,10 @@ def _numbers(dates: Any, periods: Dates, last: pd.Timestamp, freq: Freq) -> Any:
 
 
 def _classes(values: Matrix) -> Any:
-    happened = values > 0
-    count = np.maximum(happened.sum(axis=1), 1)
+    count = np.maximum(np.count_nonzero(values, axis=1), 1)
     mean = values.sum(axis=1) / count
-    squares = np.where(happened, (values - mean[:, None]) ** 2, 0.0).sum(axis=1) / count
-    varies = squares / np.maximum(mean, 1e-12) ** 2 >= _VARIATION
+    variance = np.einsum("ij,ij->i", values, values) / count - mean**2  # of what sold; zeros add nothing
+    varies = variance >= _VARIATION * np.maximum(mean, 1e-12) ** 2
     return (mean_interval(values) >= _INTERVAL) + 2 * varies
 
 

@@ -12,13 +12,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
 import pandas as pd
 
-from ipybatch.forecast.models.global_model import SMALL, Prior, scales
+from ipybatch.forecast.models.global_model import Prior, scales
 from ipybatch.forecast.models.intervals import Widths, movement, past_of, widths
 from ipybatch.forecast.models.life import (
     DEAD,
@@ -253,17 +253,17 @@ def choose(
     if not trials or len(names) == 1:
         why = "the only model" if len(names) == 1 else f"{series.values.shape[1]} periods are too few to choose by"
         return Choice(tuple(names), best, classes, np.zeros_like(best), (why,))
-    errors = _errors(trials, names, select)
-    borrowed = prior.default if prior is not None and len(classes) < SMALL else None
+    errors, totals = _errors(trials, names, select), _totals(trials, names)
+    borrowed = prior.default if prior is not None else None
     if borrowed is not None and borrowed in names:
         default = list(names).index(borrowed)
     else:
-        default = default_of(_fair(trials, names, slice(None)), errors.mean(axis=(1, 2)), names)
+        default = default_of(_fair(totals), errors.mean(axis=(1, 2)), names)
     best = np.full(len(classes), default)
     for number in range(len(CLASSES)):
         rows = np.flatnonzero(classes == number)
         if len(rows):
-            allowed = _allowed(trials, names, errors[:, :, rows], rows, default)
+            allowed = _allowed(totals, errors[:, :, rows], rows, default)
             best[rows] = allowed[_shrunk(errors[allowed][:, :, rows], trials).argmin(axis=0)]
     kind = "squared error" if select == "squared" else "pinball loss"
     tries = f"{len(trials)} origin" + "s" * (len(trials) > 1)
@@ -276,7 +276,7 @@ def common_default(trials: Sequence[Trial], names: Sequence[str], select: str) -
     """Return the model that many small partitions begin with; None where none of these about keeps the total."""
     if not trials:
         return None
-    fair = _fair(trials, names, slice(None), least=0.0)
+    fair = _fair(_totals(trials, names), least=0.0)
     return names[default_of(fair, _errors(trials, names, select).mean(axis=(1, 2)), names)] if fair.any() else None
 
 
@@ -304,6 +304,20 @@ def _frame(series: Series, choice: Choice, forecast: Matrix, lo: Matrix, hi: Mat
     return pd.DataFrame(made, copy=False)  # a copy would hold a million rows twice
 
 
+class _Totals(NamedTuple):
+    """What each series sold in all trials, and per model and series how far the forecasts of that were off."""
+
+    actual: Any
+    off: Any
+
+
+def _totals(trials: Sequence[Trial], names: Sequence[str]) -> _Totals:
+    actual = sum(trial.actual.sum(axis=1) for trial in trials)
+    return _Totals(
+        actual, np.stack([sum(trial.forecasts[name].sum(axis=1) for trial in trials) for name in names]) - actual
+    )
+
+
 def _errors(trials: Sequence[Trial], names: Sequence[str], select: str) -> Any:
     """Return (models, trials, series): errors in steps of a series' history, so that large parts count like small."""
     found = np.empty((len(names), len(trials), len(trials[0].actual)))
@@ -318,27 +332,24 @@ def _errors(trials: Sequence[Trial], names: Sequence[str], select: str) -> Any:
     return found
 
 
-def _allowed(trials: Sequence[Trial], names: Sequence[str], errors: Any, rows: Any, default: int) -> Any:
+def _allowed(totals: _Totals, errors: Any, rows: Any, default: int) -> Any:
     """Return the default's number, first, and those of the models that beat it at every origin and are not far off."""
     typical = errors.mean(axis=2)
     gain = errors[default].mean(axis=0) - errors.mean(axis=1)
     sure = gain.mean(axis=1) > _SURE * gain.std(axis=1) / math.sqrt(len(rows))
     better = (typical < _MARGIN * typical[default]).all(axis=1)
-    found = np.flatnonzero(better & sure & _fair(trials, names, rows))
+    found = np.flatnonzero(better & sure & _fair(totals, rows))
     return np.concatenate([[default], found[found != default]])
 
 
-def _fair(trials: Sequence[Trial], names: Sequence[str], rows: Any, least: float | None = None) -> Any:
+def _fair(totals: _Totals, rows: Any = slice(None), least: float | None = None) -> Any:
     """Return whether each model about keeps the total of these series.
 
     Args:
         least: How far off any may be; default: as far as the one that is least so, which a table that grows or shrinks
             as a whole decides for all of them.
     """
-    actual = sum(float(trial.actual[rows].sum()) for trial in trials)
-    own = np.array(
-        [sum((trial.forecasts[name][rows] - trial.actual[rows]).sum(axis=1) for trial in trials) for name in names]
-    )
+    actual, own = totals.actual[rows].sum(), totals.off[:, rows]
     off, chance = np.abs(own.sum(axis=1)), np.sqrt((own**2).sum(axis=1))
     least = off.min() if least is None else least
     return off <= np.maximum(least + _WORST_BIAS * actual, _CHANCE * chance)

@@ -1,10 +1,12 @@
-"""Prior: what small partitions borrow from the whole table.
+"""Prior: what partitions borrow from the whole table.
 
 A site of forty series has too little to learn a regression from, nor to tell which model keeps its total. So both are
-found once from a sample of all partitions, in a process of its own, and handed to those that are small
-(`Settings.prior`). Without it nothing fails: a partition then learns from its own rows alone.
+found once from a sample of all partitions, in processes of their own, and handed to those that are small
+(`Settings.prior`). A large one learns from its own rows what its forecast needs, and borrows what its trials need:
+one fit of two. Without all this nothing fails: a partition then learns from its own rows alone.
 
-    table --`sample_of`--> rows of at most 5,000 series --`fit_prior`, isolated--> Prior --> every small partition
+    table --`sample_of`--> rows of at most 5,000 series --`fit_trials`, isolated--> Prior --> every partition
+                                                        --`fit_whole`, isolated---> Prior --> every small one
 
 No forecast of the past knows what came after it: there is a regressor for each number of periods that a partition
 learns from, the whole past and what was known at its earliest trial, and each saw only these periods. What a sample's
@@ -13,6 +15,7 @@ series tell of each other stays within their partition, as it does where the reg
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Iterable
 from typing import Any
 
@@ -21,9 +24,9 @@ import numpy as np
 import pandas as pd
 
 from ipybatch.forecast.models.global_model import Prior
-from ipybatch.forecast.models.matrix import series_of
-from ipybatch.forecast.models.model_registry import candidates
-from ipybatch.forecast.models.model_selection import DEFAULTS, common_default, origins_of, try_models
+from ipybatch.forecast.models.matrix import Series, series_of
+from ipybatch.forecast.models.model_registry import Model, candidates
+from ipybatch.forecast.models.model_selection import DEFAULTS, common_default, try_models
 from ipybatch.forecast.settings import Settings
 
 LEARNER = "gradient_boosting"
@@ -52,8 +55,8 @@ def sample_of(frames: Iterable[pd.DataFrame], counts: Iterable[int], *, seed: in
     return pd.concat(found, ignore_index=True)
 
 
-def fit_prior(frame: pd.DataFrame, settings: Settings) -> Prior | None:
-    """Return what the partitions of these rows may borrow; None where the past is too short to learn from.
+def fit_trials(frame: pd.DataFrame, settings: Settings) -> Prior | None:
+    """Return what is borrowed by trials, and the model to begin with; None where the past is too short for trials.
 
     Args:
         frame: What `sample_of` returned.
@@ -62,19 +65,38 @@ def fit_prior(frame: pd.DataFrame, settings: Settings) -> Prior | None:
     Raises:
         InputError: The rows do not span one whole period.
     """
+    series, models = _known_of(frame, settings)
+    trials = try_models(series, models, settings.horizon, settings.origins)
+    fitted: Any = models[LEARNER]
+    if not trials or fitted.fitted is None:
+        return None
+    earliest = trials[-1].history.shape[1]
+    return Prior({earliest: pickle.dumps(fitted.fitted)}, common_default(trials, tuple(models), settings.select))
+
+
+def fit_whole(frame: pd.DataFrame, settings: Settings) -> Prior | None:
+    """Return what is borrowed by forecasts; None where the past is too short to learn from.
+
+    Args:
+        frame: What `sample_of` returned.
+        settings: Of the forecast.
+
+    Raises:
+        InputError: The rows do not span one whole period.
+    """
+    series, models = _known_of(frame, settings)
+    learner: Any = models[LEARNER]
+    learner.fit(series, settings.horizon)
+    return None if learner.fitted is None else Prior({series.values.shape[1]: pickle.dumps(learner.fitted)})
+
+
+def _known_of(frame: pd.DataFrame, settings: Settings) -> tuple[Series, dict[str, Model]]:
+    """Return the series of a sample, those of each partition apart, and the models that any could begin with."""
     within = frame[_PARTITION] + " "
     own = frame.assign(site=within + frame["site"], part=within + frame["part"])
-    series = series_of(own, settings.freq, start=settings.start, end=settings.end)
     names = tuple(name for name in DEFAULTS if name in settings.models)
     models = candidates(msgspec.structs.replace(settings, models=names, known=None, prior=None))
-    learner: Any = models[LEARNER]
-    trials = try_models(series, models, settings.horizon, settings.origins)
-    length = series.values.shape[1]
-    found = {origins_of(length, settings.horizon, settings.origins)[-1]: learner.fitted} if trials else {}
-    learner.fit(series, settings.horizon)
-    found[length] = learner.fitted
-    known = {periods: fitted for periods, fitted in found.items() if fitted is not None}
-    return Prior(known, common_default(trials, names, settings.select)) if known else None
+    return series_of(own, settings.freq, start=settings.start, end=settings.end), models
 
 
 def _series_numbers(rows: pd.DataFrame) -> Any:

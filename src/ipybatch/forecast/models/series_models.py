@@ -29,7 +29,7 @@ import pandas as pd
 from ipybatch.errors import InputError
 from ipybatch.forecast.models.matrix import BLOCK, Dates, Matrix, Series, by_block, mean_interval, remembered
 
-_ALPHAS = np.linspace(0.1, 0.3, 5)
+_ALPHAS = np.linspace(0.1, 0.3, 3)
 _TSB_ALPHA = 0.1
 _SBA_ALPHA = 0.1
 _PRIOR_WEEKS = 4.0
