@@ -21,6 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -201,8 +202,9 @@ def _smoothed(columns: Any) -> Any:
     """Return the last level of SES: each error is what is left of the one before, and the step since."""
     left = (1 - _ALPHAS)[:, None]
     error = np.zeros((len(_ALPHAS), columns.shape[1]))
-    squares, scratch = np.zeros_like(error), np.empty_like(error)
-    for step in np.diff(columns, axis=0):
+    squares, scratch, step = np.zeros_like(error), np.empty_like(error), np.empty_like(columns[0])
+    for before, now in pairwise(columns):
+        np.subtract(now, before, out=step)
         error *= left
         error += step
         np.multiply(error, error, out=scratch)
@@ -217,7 +219,7 @@ def _faded(columns: Any) -> Any:
     for now in columns[1:]:
         is_demand = now > 0
         chance += _TSB_ALPHA * (is_demand - chance)
-        size = np.where(is_demand, np.where(seen, size + _TSB_ALPHA * (now - size), now), size)
+        _renew(size, now, is_demand, seen, _TSB_ALPHA)
         seen |= is_demand
     return chance * size
 
@@ -229,11 +231,17 @@ def _spaced(columns: Any) -> Any:
     for now in columns:
         since += 1
         is_demand = now > 0
-        size = np.where(is_demand, np.where(seen, size + _SBA_ALPHA * (now - size), now), size)
-        interval = np.where(is_demand, np.where(seen, interval + _SBA_ALPHA * (since - interval), since), interval)
+        _renew(size, now, is_demand, seen, _SBA_ALPHA)
+        _renew(interval, since, is_demand, seen, _SBA_ALPHA)
         since[is_demand] = 0.0
         seen |= is_demand
     return (1 - _SBA_ALPHA / 2) * size / interval
+
+
+def _renew(level: Any, now: Any, rows: Any, seen: Any, alpha: float) -> None:
+    """Smooth the levels of these series; the first value of one is its level."""
+    at = np.flatnonzero(rows)
+    level[at] = np.where(seen[at], level[at] + alpha * (now[at] - level[at]), now[at])
 
 
 def _deepest_first(values: Matrix, rows: Any) -> Any:
