@@ -18,7 +18,7 @@ from ipybatch.forecast import forecast
 from ipybatch.forecast.evaluation import CHOSEN, evaluate
 from ipybatch.forecast.models import matrix as measured
 from ipybatch.forecast.models.matrix import bias, rmsse, series_of
-from ipybatch.forecast.models.prior import fit_prior
+from ipybatch.forecast.models.prior import fit_trials
 from ipybatch.forecast.models.series_models import naive
 from ipybatch.forecast.settings import AUTO
 from tests.forecast.retail import START, matrix, table
@@ -119,11 +119,11 @@ def test_names_are_read_as_a_forecast_reads_them(sites):
 def test_what_could_not_be_borrowed_is_told():
     class Poor(Threads):
         async def run(self, work, arguments):
-            if work is fit_prior:
+            if work is fit_trials:
                 raise MemoryError
             return await super().run(work, arguments)
 
-    with pytest.warns(UserWarning, match="small partitions learn from their own rows alone"):
+    with pytest.warns(UserWarning, match="partitions learn from their own rows alone"):
         evaluate(demand(), horizon=5, origins=1, backend=Poor(), models=("gradient_boosting", "ses"))
 
 
