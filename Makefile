@@ -43,8 +43,8 @@ lab: $(VENV)/.lab ## Open JupyterLab in notebooks/
 	@cd notebooks && jupyter lab $$([ "$$(id -u)" != 0 ] || echo --allow-root) # root's in a container
 
 ##@ Check
-.PHONY: test checks lint unit sessions others pages notebooks browser chaos bench mutants matrix ruff format mypy imports schema-current openapi-current api-current faults-current bundle-current vitest tests chromium
-test: $(VENV)/.test $(MODULES) chromium ## Everything a change must pass
+.PHONY: test checks lint unit sessions others pages notebooks browser chaos bench mutants matrix ruff format mypy imports schema-current openapi-current api-current faults-current bundle-current vitest tests chromium redis
+test: $(VENV)/.test $(MODULES) chromium redis ## Everything a change must pass
 	@checks=0 tests=0
 	@$(MAKE) --keep-going --jobs=2 --output-sync=target checks || checks=1
 	@$(MAKE) tests || tests=1
@@ -110,7 +110,7 @@ NBVAL := --nbval --nbval-current-env --nbval-cell-timeout=120
 UNIT := pytest -p no:nbval -m 'not browser and not chaos and not bench and not matrix'
 
 # Three at a time on two cores: a browser mostly waits. What is told of each stands together.
-tests: $(VENV)/.test chromium
+tests: $(VENV)/.test chromium redis
 	@echo '== pytest: three runs at the same time, about 8 minutes; each is told when it has ended'
 	$(MAKE) --keep-going --jobs=3 --output-sync=target sessions others pages
 
@@ -127,7 +127,7 @@ pages:
 	@echo '== pytest: notebooks and browser'
 	$(RUN_PYTEST) $(NBVAL) notebooks tests/browser
 
-unit: $(VENV)/.test ## The Python tests without browser and notebooks
+unit: $(VENV)/.test redis ## The Python tests without browser and notebooks
 	@echo '== pytest: tests'
 	$(UNIT) tests
 
@@ -137,12 +137,12 @@ notebooks: $(VENV)/.test ## Run the notebooks and compare their outputs
 browser: $(VENV)/.test chromium ## Real JupyterLab in real Chromium
 	@pytest tests/browser
 
-chaos: $(VENV)/.test ## 200 kills, full disks, broken files; takes minutes, prints what was lost
+chaos: $(VENV)/.test redis ## 200 kills, full disks, broken files; takes minutes, prints what was lost
 	@pytest -m chaos -rP
 	echo '== pytest: the properties, with four times the examples'
 	HYPOTHESIS_PROFILE=chaos pytest -m 'hypothesis and not browser and not bench and not matrix' tests
 
-bench: $(VENV)/.test ## Measure beside the peers; prints a table
+bench: $(VENV)/.test redis ## Measure beside the peers; prints a table
 	@pytest tests/benchmarks -m bench --capture=no
 
 mutants: $(VENV)/.mutants ## Change the engine in one place at a time: do its tests notice? Up to an hour
@@ -159,6 +159,9 @@ matrix: $(VENV)/.test chromium ## Buttons on other kernels, Notebook 7 and Voila
 
 chromium: $(VENV)/.test
 	@python tools/chromium.py >/dev/null
+
+redis: $(VENV)/.test
+	@python -m tools.redis_server >/dev/null
 
 ##@ Build
 .PHONY: widgets shots schema openapi api whose-fault outputs constraints clean

@@ -72,6 +72,18 @@ def journal(tmp_path, patience):
 
 
 @pytest.fixture
+def redis_server(tmp_path, patience):
+    """A redis-server that nobody else has; see `tests.redis_server` for how to harm it."""
+    pytest.importorskip("redis")
+    from tests.redis_server import PROGRAM, RedisServer
+
+    if PROGRAM is None:
+        pytest.skip("no redis-server is installed")
+    with RedisServer(tmp_path / "redis") as server:
+        yield server
+
+
+@pytest.fixture
 def clock():
     return VirtualClock()
 

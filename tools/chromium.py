@@ -32,17 +32,17 @@ def may_install() -> bool:
     return hasattr(os, "geteuid") and os.geteuid() == 0 and shutil.which("apt-get") is not None
 
 
-def install() -> None:
-    """Install Debian's package; apt's own words go to stderr, so stdout stays the path."""
+def install(*packages: str) -> None:
+    """Install Debian's packages; apt's own words go to stderr, so stdout stays the path."""
     environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
-    for arguments in (["update"], ["install", "-y", "--no-install-recommends", *PACKAGES]):
+    for arguments in (["update"], ["install", "-y", "--no-install-recommends", *packages]):
         subprocess.run(["apt-get", "-q", *arguments], check=True, env=environment, stdout=sys.stderr)
 
 
 def ensure() -> str:
     """Return the path of a Chromium, installing one where that is allowed; otherwise stop and say what to do."""
     if not find() and may_install():
-        install()
+        install(*PACKAGES)
     path = find()
     if path is None:
         raise SystemExit(HELP)

@@ -46,6 +46,7 @@ _EXTRAS = {
     "gemini": ("google-genai", "aiohttp"),
     "forecast": ("scikit-learn", "pyarrow"),
     "dask": ("distributed",),
+    "redis": ("redis",),
 }
 _ASK_VERSION = "import ipybatch; print(ipybatch.__version__)"
 
