@@ -345,7 +345,13 @@ DATES = (
     RealTable(
         name="only months, by number",
         given=text(day=lambda day: f"{day:%Y%m}"),
+        expected=r"'date', got '202507', which may be 2025-07-01 \(date_format='%Y%m'\) or 2025-02-10",
+    ),
+    RealTable(
+        name="only months, by number, and the period is said",
+        given=text(day=lambda day: f"{day:%Y%m}"),
         told="rows repeat a site, part and date",
+        arguments={"freq": "M"},
     ),
     RealTable(name="an offset at midnight", given=text(day=lambda day: f"{day} 00:00:00+09:00")),
     RealTable(name="a zone", given=frame().assign(date=frame()["date"].dt.tz_localize("Asia/Makassar"))),

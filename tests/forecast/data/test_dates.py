@@ -90,16 +90,11 @@ YEAR_OF_MONTHS = [f"2024-{month:02}-01" for month in range(1, 13)]
 @pytest.mark.parametrize(
     ("cells", "days"),
     [
-        ((202507, 202508), ["2025-07-01", "2025-08-01"]),
-        (("202511",), ["2025-11-01"]),
-        (("2025-07", "2025-08"), ["2025-07-01", "2025-08-01"]),
-        ((2025.01, 2025.1), ["2025-01-01", "2025-10-01"]),
         (("2025M07", "2025-M08", "M09 2025"), ["2025-07-01", "2025-08-01", "2025-09-01"]),
         (("202501", "202513", "202514", "202515"), ["2024-12-30", "2025-03-24", "2025-03-31", "2025-04-07"]),
         (("2025-12", "2025-13", "2025-14", "2025-15"), ["2025-03-17", "2025-03-24", "2025-03-31", "2025-04-07"]),
         (("12/2025", "13/2025", "14/2025", "15/2025"), ["2025-03-17", "2025-03-24", "2025-03-31", "2025-04-07"]),
         ((*(f"24-{month}" for month in MONTHS), "25-Jan"), [*YEAR_OF_MONTHS, "2025-01-01"]),
-        (("07/2025",), ["2025-07-01"]),
         (("07/25", "12/25"), ["2025-07-01", "2025-12-01"]),
         (("Jul-25", "Aug-25"), ["2025-07-01", "2025-08-01"]),
         (("Agustus 2025", "tháng 9/2025"), ["2025-08-01", "2025-09-01"]),
@@ -144,7 +139,13 @@ def test_years_of_two_digits_are_told_by_how_the_days_lie():
         (["01/07/25", "02/07/25"], {"%y/%m/%d", "%d/%m/%y", "%m/%d/%y"}),
         ([f"{day:02}/07/25" for day in range(1, 13)], {"%d/%m/%y", "%m/%d/%y"}),
         (["250701", "250702"], {"%y%m%d", "%d%m%y"}),
-        (["201211"], {"%Y%m", "%y%m%d", "%d%m%y"}),
+        (["201211"], {"%Y%m", "%G%V", "%y%m%d", "%d%m%y"}),
+        (["202511"], {"%Y%m", "%G%V"}),
+        ([f"2025-{number:02}" for number in range(1, 13)], {"%Y-%m", "%G-%V"}),
+        ([f"2025-{number:02}" for number in range(1, 14)], {"%Y-%m", "%G-%V"}),
+        ([f"2025/{number:02}" for number in range(1, 15)], {"%Y/%m", "%G/%V"}),
+        ([f"{number}.2025" for number in range(7, 13)], {"%m.%Y", "%V.%G"}),
+        (["2024-12", "2025-03"], {"%Y-%m", "%G-%V"}),
         (["25-Jul-01", "25-Jul-02"], {"%y-%b-%d", "%d-%b-%y"}),
         (["03-04-2025"], {"%d-%m-%Y", "%m-%d-%Y"}),
         (["07/11"], {"%m/%y", "%y/%m"}),
@@ -269,6 +270,46 @@ def test_a_heading_tells_weeks_from_months(heading, cells):
     assert [str(day.date()) for day in made.days] == ["2025-01-06", "2025-01-13"]
 
 
+@pytest.mark.parametrize(
+    ("cells", "days"),
+    [
+        ((202507, 202508), ["2025-07-01", "2025-08-01"]),
+        (("202511",), ["2025-11-01"]),
+        (("2025-07", "2025-08"), ["2025-07-01", "2025-08-01"]),
+        ((2025.01, 2025.1), ["2025-01-01", "2025-10-01"]),
+        (("07/2025",), ["2025-07-01"]),
+        (("20259", "202510", "202511"), ["2025-09-01", "2025-10-01", "2025-11-01"]),
+        (("2025.01", "2025.09", "2025.1", "2025.11"), ["2025-01-01", "2025-09-01", "2025-10-01", "2025-11-01"]),
+        (("2025.7", "2025.1"), ["2025-07-01", "2025-01-01"]),
+    ],
+)
+def test_a_number_up_to_12_is_a_month_where_the_heading_or_the_user_says_so(cells, days):
+    for name, said in (("Bulan", {}), ("CalMonth", {}), ("Fiscal Month", {}), ("Periode", {"freq": "M"})):
+        made = read_dates(pd.Series(cells, dtype=object), name, today=TODAY, **said)
+        assert ([f"{day:%Y-%m-%d}" for day in made.days], made.period) == (days, "M")
+
+
+def test_the_user_tells_weeks_from_months_by_the_period():
+    made = read_dates(pd.Series(["2025-02", "2025-03"]), "Period", freq="W", today=TODAY)
+    assert ([f"{day:%Y-%m-%d}" for day in made.days], made.period) == (["2025-01-06", "2025-01-13"], "W")
+
+
+@pytest.mark.parametrize("mark", ["-", "/", ".", ""])
+def test_months_of_several_years_are_no_weeks(mark):
+    """Weeks of a year that another one follows have numbers above 12."""
+    two_years = [f"{year}{mark}{month:02}" for year in (2024, 2025) for month in range(1, 13)]
+    for cells in (two_years, two_years[9:15], two_years[11:13], [two_years[at] for at in (1, 4, 7, 16)]):
+        assert read(*cells)[0] == [f"{cell[:4]}-{cell[-2:]}-01" for cell in cells]
+        assert read(*cells)[1].period == "M"
+
+
+def test_quarters_by_their_number_are_neither_months_nor_weeks():
+    cells = [f"{year}-{quarter}" for year in (2023, 2024, 2025) for quarter in range(1, 5)]
+    with pytest.raises(InputError, match=r"days, weeks or months in 'tgl', got '2023-1', and none above 4"):
+        read(*cells)
+    assert read(*cells, date_format="%Y-%m")[0][-1] == "2025-04-01"
+
+
 def test_one_mistyped_month_makes_no_weeks():
     """2024-13 among the months of years is a problem of its row; of a few months, the user is asked."""
     months = [f"{year}-{month:02}" for year in (2023, 2024) for month in range(1, 13)]
@@ -316,9 +357,6 @@ def test_a_few_bad_dates_are_bad_rows(bad, count):
         (("20250529.0", "20250530.0"), ["2025-05-29", "2025-05-30"]),
         (("lun. 30/06/2025", "mar. 01/07/2025", "Sel, 08/07/2025"), ["2025-06-30", "2025-07-01", "2025-07-08"]),
         (("29-MAY-25 12.00.00.000000000 AM", "30-MAY-25 12.00.00 PM"), ["2025-05-29", "2025-05-30"]),
-        (("20259", "202510", "202511"), ["2025-09-01", "2025-10-01", "2025-11-01"]),
-        (("2025.01", "2025.09", "2025.1", "2025.11"), ["2025-01-01", "2025-09-01", "2025-10-01", "2025-11-01"]),
-        (("2025.7", "2025.1"), ["2025-07-01", "2025-01-01"]),
         (("45839,5", "45840,25"), ["2025-07-01", "2025-07-02"]),
         ((29052025, 1062025, 2062025), ["2025-05-29", "2025-06-01", "2025-06-02"]),
     ],

@@ -150,10 +150,10 @@ def wide(titles, cells=(("A", "P1", 1, "", 3), ("A", "P2", "", 2, ""))):
         (("07.07.2025", "14.07.2025", "21.07.2025"), "W", "2025-07-01"),
         (("2025-07-01", "2025-07-02", "2025-07-03"), "D", "2025-07-01"),
         (("Jan 2025", "Feb 2025", "Mar 2025"), "M", "2025-01-01"),
-        (("2025-01", "2025-02", "2025-03"), "M", "2025-01-01"),
+        (("2024-11", "2024-12", "2025-01"), "M", "2024-11-01"),
         (("Jan 25", "Feb 25", "Mar 25"), "M", "2025-01-01"),
         (("Juli 2025", "Agustus 2025", "September 2025"), "M", "2025-07-01"),
-        (("202507", "202508", "202509"), "M", "2025-07-01"),
+        (("202411", "202412", "202501"), "M", "2024-11-01"),
         (("45839", "45840", "45841"), "D", "2025-07-01"),
         (("2025-W27", "2025-W28", "2025-W29"), "W", "2025-06-24"),
         (("KW 27 2025", "KW 28 2025", "KW 29 2025"), "W", "2025-06-24"),
@@ -166,6 +166,13 @@ def test_a_wide_table_is_read_as_rows(titles, freq, start):
     assert (table.freq, str(table.start.date()), table.rows) == (freq, start, 3)
     note = f"3 columns whose titles are dates ({titles[0]} to {titles[-1]}) were read as rows, 3 empty cells left out"
     assert note in table.notes
+
+
+def test_a_wide_table_of_weeks_or_months_is_asked_about():
+    titles = [f"2025-{number:02}" for number in (1, 2, 3)]
+    with pytest.raises(InputError, match=r"'2025-01', which may be 2025-01-01 .* or 2024-12-30"):
+        read(wide(titles))
+    assert read(wide(titles), freq="M").freq == "M"
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import io
 import pandas as pd
 import pytest
 
-from ipybatch import BatchSession
+from ipybatch import BatchSession, InputError
 from ipybatch.forecast import analyze, forecast
 from ipybatch.forecast.data.understanding import Answer, Undecided, Understanding
 
@@ -107,13 +107,26 @@ def test_a_mistyped_year_is_told_before_training(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("written", "freq"), [("202511", "M"), ("2025-W31", "W"), ("Jul-25", "M"), ("2025-W31-4", "D"), ("2025-07-01", "D")]
+    ("written", "freq"),
+    [("2025M11", "M"), ("2025-W31", "W"), ("Jul-25", "M"), ("2025-W31-4", "D"), ("2025-07-01", "D")],
 )
 def test_a_month_or_a_week_that_is_written_so_is_one(written, freq):
     """However few there are."""
     table = pd.DataFrame({"site": ["a"], "part": "p", "date": written, "quantity": 1})
     assert analyze(table, timed=False).table.freq == freq
     assert analyze(table, timed=False, freq="D").table.freq == "D"
+
+
+def test_months_or_weeks_of_one_year_are_asked_about_by_name():
+    """However they are written; the period that the user says is an answer, too."""
+    periods = [f"2025{number:02}" for number in range(1, 13)]
+    table = pd.DataFrame({"site": "a", "part": "p", "Fiscal Period": periods, "quantity": 1})
+    told = r"'Fiscal Period', got '202501', which may be 2025-01-01 \(.*'%Y%m'\) or 2024-12-30 \(.*'%G%V'\)"
+    with pytest.raises(InputError, match=told):
+        analyze(table, timed=False)
+    for given, freq in (({"freq": "M"}, "M"), ({"freq": "W"}, "W"), ({"date_format": "%G%V"}, "W")):
+        made = analyze(table, timed=False, **given).table
+        assert (made.freq, len(made.frame)) == (freq, 12)
 
 
 def test_days_ahead_of_today_and_weeks_that_are_not_quite_ones_are_told():

@@ -22,7 +22,7 @@ import pandas as pd
 
 from ipybatch.errors import InputError
 from ipybatch.forecast.data.date_cells import FIRST, LAST, PERIODS, WORDS, Cell, in_english, read_cells, written
-from ipybatch.forecast.data.headings import is_of_weeks
+from ipybatch.forecast.data.headings import is_of_months, is_of_weeks
 from ipybatch.forecast.data.understanding import Answer, Undecided
 from ipybatch.forecast.settings import Freq
 
@@ -31,6 +31,8 @@ _LOOKED_AT = 10_000  # distinct times
 _FEWEST = 8  # distinct dates, for their spread to be evidence
 _MUCH = 8  # times the spread of the other reading
 _SURE = 0.2  # share of the distinct dates whose number is above 12, that makes weeks of years' numbers
+_EARLY = 3  # dates before the latest year; were they weeks, one of four would be up to 12, and one of 80 all of these
+_QUARTERS = 4
 _RECENT_YEARS = 20  # which numbers above 12 tell from days without a year
 _UNREAD = 0.05  # share of the distinct dates of a shape that may not fit the order of the others
 _RARE = 0.02  # share of the distinct dates of a style that may contradict it, and are then problems of their rows
@@ -68,7 +70,12 @@ class _Decision:
 
 
 def read_dates(
-    values: pd.Series[Any], name: str, *, date_format: str | None = None, today: dt.date | None = None
+    values: pd.Series[Any],
+    name: str,
+    *,
+    date_format: str | None = None,
+    freq: Freq | None = None,
+    today: dt.date | None = None,
 ) -> Dates:
     """Return the days of a column, without time and zone; NaT for values that are no day from 1900 to 2199.
 
@@ -76,6 +83,7 @@ def read_dates(
         values: The column: dates, text, or numbers such as 20250701.
         name: The user's name of the column, for messages.
         date_format: How text is written, as for strftime, e.g. ``"%d/%m/%y"``; None finds it.
+        freq: The table's period where it is known: tells weeks from months.
         today: The day that no past demand lies after; default: today.
 
     Raises:
@@ -100,7 +108,9 @@ def read_dates(
         days, style = _formatted(list(places), name, date_format), f"as {date_format!r}"
     else:
         cells = read_cells(list(places))
-        days, style, period, notes = _decide_all(cells, rows, typed_days, name, today or dt.date.today())
+        days, style, period, notes = _decide_all(
+            cells, rows, typed_days, name, said=_said(freq, name), today=today or dt.date.today()
+        )
         _refuse_swapped(cells, typed_days, name)
         notes += _told_written_zone(distinct, name)
     if places and not typed_days and not any(days):
@@ -225,7 +235,7 @@ def _formatted(texts: Sequence[str], name: str, date_format: str) -> list[dt.dat
 
 
 def _decide_all(
-    cells: Sequence[Cell], rows: Any, typed: Sequence[dt.date], name: str, today: dt.date
+    cells: Sequence[Cell], rows: Any, typed: Sequence[dt.date], name: str, *, said: Freq | None, today: dt.date
 ) -> tuple[list[dt.date | None], str, Freq | None, list[str]]:
     """Read all cells, those that are written alike in one order.
 
@@ -242,7 +252,7 @@ def _decide_all(
     periods: set[Freq | None] = {None} if typed else set()
     for of_kind in sorted(kinds.values(), key=lambda of_kind: -int(rows[of_kind].sum())):
         alike = [cells[at] for at in of_kind]
-        decision = _decide(alike, name, today)
+        decision = _decide(alike, name, said, today)
         _refuse_no_year(alike, decision.order, name, today)
         made = [decision.day(cell) for cell in alike]
         if known and alike[0].is_bare:  # a number among dates may be a quantity: it has to lie near them
@@ -266,13 +276,13 @@ def _is_near(day: dt.date, known: Sequence[dt.date]) -> bool:
     return first - reach <= day <= last + reach
 
 
-def _decide(cells: Sequence[Cell], name: str, today: dt.date) -> _Decision:
+def _decide(cells: Sequence[Cell], name: str, said: Freq | None, today: dt.date) -> _Decision:
     """Return the order of cells that are written alike.
 
     Raises:
         Undecided: Several fit and differ.
     """
-    cells = _weeks_apart(cells, name)
+    cells = _weeks_apart(cells, name, said)
     fits = Counter(order for cell in cells for order in cell.days)
     proofs = Counter(next(iter(cell.days)) for cell in cells if len(cell.days) == 1)
     best = max(proofs or fits, key=lambda order: ((proofs or fits)[order], fits[order]))
@@ -335,30 +345,58 @@ def _plausible(cells: Sequence[Cell], orders: Sequence[str], today: dt.date) -> 
     return [order for group in groups for order in group]
 
 
-def _weeks_apart(cells: Sequence[Cell], name: str) -> Sequence[Cell]:
+def _said(freq: Freq | None, name: str) -> Freq | None:
+    """Return whether a number beside a year is a week's or a month's, by what the user and the heading say."""
+    if freq in ("W", "M"):
+        return freq
+    return "W" if is_of_weeks(name) else "M" if is_of_months(name) else None
+
+
+def _weeks_apart(cells: Sequence[Cell], name: str, said: Freq | None) -> Sequence[Cell]:
     """Return cells that are months or weeks by their number as one of both: 2025-13 is no month.
 
     Raises:
-        Undecided: Some are no months, but few.
+        Undecided: Both fit: none is above 12, or few are; and nothing speaks for months, see `_is_of_years`.
+        InputError: They are quarters.
     """
     for month, week in (("YM", "YW"), ("MY", "WY")):
         weeks = [cell for cell in cells if week in cell.days]
         if not weeks:
             continue
         sure = [cell for cell in weeks if month not in cell.days]
-        is_rare = len(sure) <= max(1, _RARE * len(weeks))
-        if is_of_weeks(name) or (len(sure) > 2 and len(sure) >= _SURE * len(weeks)):
+        is_rare = not sure or (len(sure) <= max(1, _RARE * len(weeks)) and len(weeks) >= _FEWEST)
+        if said == "W" or (len(sure) > 2 and len(sure) >= _SURE * len(weeks)):
             lost = month
-        elif not sure or (is_rare and len(weeks) >= _FEWEST):
+        elif is_rare and (said == "M" or _is_of_years(cells, month, name)):
             lost = week
-        elif all(len(cell.days) == 1 for cell in sure):
-            both = next((cell for cell in weeks if month in cell.days), sure[0])
-            raise _undecided(name, both, [month, week])
+        elif any(len(cell.days) > 2 for cell in weeks) or not all(len(cell.days) == 1 for cell in sure):
+            continue  # digits that may be a day too: its orders are asked about together
         else:
-            continue
+            both = next((cell for cell in weeks if month in cell.days), weeks[0])
+            raise _undecided(name, both, [month, week])
         left = (replace(cell, days={order: day for order, day in cell.days.items() if order != lost}) for cell in cells)
         cells = [cell for cell in left if cell.days] or cells
     return cells
+
+
+def _is_of_years(cells: Sequence[Cell], month: str, name: str) -> bool:
+    """Whether months are meant, as years follow one another without any number above 12: of weeks some would have one.
+
+    Raises:
+        InputError: None is above 4 in several years.
+    """
+    days = [cell.days[month] for cell in cells if month in cell.days]
+    latest = max(day.year for day in days)
+    early = [day for day in days if day.year < latest]
+    goes_on = any(day.month == 12 and dt.date(day.year + 1, 1, 1) in days for day in early)
+    if not goes_on and len(early) >= _QUARTERS and max(day.month for day in days) <= _QUARTERS:
+        msg = (
+            f"demand must have days, weeks or months in {name!r}, got {cells[0].text!r}, and none above {_QUARTERS} in"
+            f" any year, as if these were quarters: hand over one of the three, or say date_format="
+            f"{cells[0].format(month)!r} if they are months"
+        )
+        raise InputError(msg)
+    return goes_on or len(early) >= _EARLY
 
 
 def _refuse_no_year(cells: Sequence[Cell], order: str, name: str, today: dt.date) -> None:

@@ -121,6 +121,7 @@ _NUMBERS = frozenset(["no", "nr", "id", "code", "numero", "nummer", "nomor", "ke
 _MONEY = frozenset(["amount", "value"])
 _FIRST_WORDS = frozenset(["jumlah", "penjualan", "pemakaian", "ventas", "ventes", "total", "luong_ban", "ban"])
 _WEEKS = frozenset(["week", "calweek", "kw", "woche", "semaine", "semana", "minggu", "tuan", "yearweek"])
+_MONTHS = frozenset(["month", "calmonth", "monat", "mois", "mes", "meses", "bulan", "thang", "yearmonth", "year_month"])
 _EXPLICIT_DATES = frozenset(_WORDS["date"][0].split())
 
 
@@ -173,6 +174,11 @@ def spoken_for(heading: str) -> Spoken | None:
 def is_of_weeks(heading: str) -> bool:
     """Whether a heading says that its cells are weeks: KW, YearWeek, Semaine."""
     return bool(_WEEKS & set(_words_of(heading)))
+
+
+def is_of_months(heading: str) -> bool:
+    """Whether a heading says that its cells are months: Bulan, CalMonth, Mois."""
+    return bool(_MONTHS & set(_words_of(heading)))
 
 
 def _hits(ours: str, words: Sequence[str]) -> list[tuple[float, int, str]]:

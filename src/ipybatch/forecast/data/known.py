@@ -106,7 +106,7 @@ def read_known(known: Any, table: Table, keys: pd.DataFrame, past: pd.DatetimeIn
 def _dates(column: pd.Series[Any], table: Table, ahead: pd.DatetimeIndex) -> Dates:
     """Return the dates of a column; of several readings the one that has more of the dates ahead than any other."""
     try:
-        return read_dates(column, str(column.name))
+        return read_dates(column, str(column.name), freq=table.freq)
     except Undecided as error:
         formats = [answer.value for answer in error.answers if answer.argument == "date_format"]
         read = {form: read_dates(column, str(column.name), date_format=form) for form in formats}

@@ -125,7 +125,7 @@ def read_table(
     given = read(demand, encoding=encoding, sheet=sheet, columns=columns)
     raw = given.frame
     chosen = choose_columns(raw, columns)
-    cells = _cells(given, chosen.names, _Style(decimal, thousands, date_format))
+    cells = _cells(given, chosen.names, _Style(decimal, thousands, date_format, freq))
     cells, repaired = _repaired(cells, asked)
     problems = find_problems(raw, cells.names, cells.keys, cells.row_of, cells.wrong, reason=cells.reason)
     problems = sorted([*given.problems, *problems], key=lambda problem: problem.row)
@@ -276,12 +276,13 @@ class _Style:
     decimal: str | None
     thousands: str | None
     date_format: str | None
+    freq: Freq | None
 
 
 def _cells(given: Raw, names: dict[str, Any], style: _Style) -> _Cells:
     raw = given.frame
     keys = {ours: read_names(raw[names[ours]]) for ours in ("site", "part")}
-    dated = read_dates(raw[names["date"]], str(names["date"]), date_format=style.date_format)
+    dated = read_dates(raw[names["date"]], str(names["date"]), date_format=style.date_format, freq=style.freq)
     evidence = look_around(raw, [name for name in raw.columns if name not in names.values()], given.sep)
     numbers = read_numbers(
         raw[names["quantity"]],
