@@ -14,6 +14,16 @@ def test_the_store_in_memory_does_what_a_store_must_do():
     check_limit_store(functools.cache(MemoryLimits))
 
 
+class Remote(MemoryLimits):
+    """As if it were a network away."""
+
+    is_remote = True
+
+
+def test_a_store_that_is_a_network_away_must_do_more():
+    check_limit_store(functools.cache(Remote))
+
+
 def test_the_store_in_a_file_does_what_a_store_must_do(tmp_path):
     made = []
 
@@ -86,8 +96,18 @@ class Pedantic(MemoryLimits):
         return answer
 
 
+class Generous(MemoryLimits):
+    """Grants all that is asked for at once, where one fits."""
+
+    def exchange(self, report):
+        answer = super().exchange(report)
+        return answer if answer.wait_s else msgspec.structs.replace(answer, more=report.more)
+
+
 class Altered(MemoryLimits):
     """Changes what is reported, or what is answered."""
+
+    is_remote = True
 
     def __init__(self, now_s, report=lambda report: report, answer=lambda answer: answer):
         super().__init__(now_s)
@@ -147,6 +167,9 @@ def merged(report):
         (functools.partial(Unfair, keeps=lambda claim: claim.of_slot), "what costs much is not passed over"),
         (functools.partial(Pedantic, since_s=0.0, asks_s=0.0, of_slot=False), "a place is free where nobody waits"),
         (functools.partial(Pedantic, until_s=math.inf), "who does not ask any more"),
+        (Generous, "no more is granted at once than fits"),
+        (functools.partial(Altered, report=without(said=0)), "what was not counted yet"),
+        (functools.partial(Altered, report=without(number=0)), "not counted again"),
         (functools.partial(Altered, report=merged), "another name is another resource"),
         (functools.partial(Altered, report=without(in_flight={})), "only a response makes room"),
         (functools.partial(Altered, answer=without(is_stranger=False)), "is told that others were counted"),

@@ -28,8 +28,8 @@ costs = st.sampled_from([{}, {}, {"tokens": 3.0}, {"tokens": 12.0}, {"requests":
 steps = st.lists(
     st.one_of(
         st.tuples(st.just("hold to"), who, bounds),
-        st.tuples(st.just("ask"), who, costs, st.sampled_from([True, True, False])),
-        st.tuples(st.just("ask"), who, costs, st.sampled_from([True, True, False])),
+        st.tuples(st.just("ask"), who, costs, st.sampled_from([True, True, False]), st.just(0)),
+        st.tuples(st.just("ask"), who, costs, st.sampled_from([True, True, False]), st.integers(0, 4)),
         st.tuples(st.just("answer"), who, st.integers(0, 3), st.sampled_from([{}, {"tokens": 1.0}])),
         st.tuples(st.just("pass"), st.sampled_from([0.125, 0.5, 1.0, 4.0, 16.0])),
         st.tuples(st.just("give back"), who),
@@ -54,12 +54,19 @@ class Books:
 
     def __init__(self, owner):
         self.owner, self.bounds, self.flying = owner, Bounds(rates=RATES[:1]), []
+        self.round_s = 0.5 if owner == "c" else 0.0
 
     def report(self, **more):
         units = {unit for cost, _ in self.flying for unit in ("requests", *cost)}
         in_flight = {unit: sum(cost_in(unit, cost) for cost, _ in self.flying) for unit in units}
         running = sum(slot for _, slot in self.flying)
-        values = {"owner": self.owner, "bounds": self.bounds, "in_flight": in_flight, "running": running}
+        values = {
+            "owner": self.owner,
+            "bounds": self.bounds,
+            "in_flight": in_flight,
+            "running": running,
+            "round_s": self.round_s,
+        }
         return Report(resource="api", **{**values, **more})
 
 
@@ -70,8 +77,8 @@ def reports(step, books):  # noqa: C901  # one case a step
         case ("hold to", owner, bounds):
             books[owner].bounds = bounds
             report = books[owner].report()
-        case ("ask", owner, cost, slot):
-            report = books[owner].report(wanted=cost, slot=slot)
+        case ("ask", owner, cost, slot, more):
+            report = books[owner].report(wanted=cost, slot=slot, more=more)
         case ("answer", owner, which, actual) if books[owner].flying:
             cost, _ = books[owner].flying.pop(which % len(books[owner].flying))
             told = {"requests": 1.0, **cost, **actual}
@@ -114,12 +121,13 @@ def test_two_homes_give_the_same_answers(steps):
                 plain, kept = memory.exchange(report), file.exchange(report)
                 assert kept.wait_s == pytest.approx(plain.wait_s, abs=1e-6)
                 assert (kept.wait_s == 0.0) is (plain.wait_s == 0.0)
+                assert kept.more == plain.more
                 assert kept.used == pytest.approx(plain.used)
                 assert {one.name: one for one in kept.owners} == {one.name: one for one in plain.owners}
                 assert kept.cool_s == pytest.approx(plain.cool_s, abs=1e-6)
                 assert (kept.why, kept.is_stranger) == (plain.why, plain.is_stranger)
                 if report.wanted is not None and plain.wait_s == 0.0:
-                    books[report.owner].flying.append((report.wanted, report.slot))
+                    books[report.owner].flying += [(report.wanted, report.slot)] * (1 + plain.more)
                     granted += 1
             told = [
                 sorted((round(ago_s, 4), unit, cost) for ago_s, unit, cost in store.history("api", math.inf) if cost)

@@ -44,6 +44,7 @@ LEASE_S = 15.0
 KEPT_S = 3600.0  # in memory: what was answered is kept for so long, or for the longest window that anybody had
 PULSE_S, POLL_MOST_S = 1.0, 0.1  # who asked in vain asks again so soon: at a time that was told; after a response
 HEED_S = 0.25  # how much later it may be with that
+ROUND_MOST_S = 1.0  # and how much more, at most, where the store is a network away
 TURN_S = 1.0  # who has waited for longer goes first
 YIELD_S = 0.01  # who could start asks again so long after it let another go first
 
@@ -89,11 +90,17 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
         spent: What was answered since the last report: seconds ago, unit, cost.
         wanted: The cost of one more request; None for none.
         slot: Whether that takes a place among the ``concurrency``.
+        more: How many further ones of that cost, at once: as far as they fit, where nobody waits and none are spaced.
         lease_s: For how long the report holds, seconds.
         cool_s: Let nothing start for so long; 0.0 ends a cool-down; None leaves it as it is.
         why: Why it cools down.
         counted: What the service says is used: so much counts, beside what is in flight and was answered.
         cool_most_s: Cut what is left of a cool-down to so long, unless another owner is there; None for as it is.
+        round_s: How long an exchange takes: who asked in vain asks again so much later.
+        number: Of the report, rising, where one may come late or twice: what is not above the last one that the store
+            has of this owner is not heeded, and grants nothing. 0: none can.
+        said: With a number, how many entries of ``spent`` the owner reported before the first one here: those of them
+            that the store has counted are not counted again.
     """
 
     resource: str
@@ -105,11 +112,15 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     spent: Sequence[Spent] = ()
     wanted: Cost | None = None
     slot: bool = True
+    more: int = 0
     lease_s: float = LEASE_S
     cool_s: float | None = None
     why: str = ""
     counted: Sequence[Counted] = ()
     cool_most_s: float | None = None
+    round_s: float = 0.0
+    number: int = 0
+    said: int = 0
 
 
 class Owner(msgspec.Struct, frozen=True):
@@ -131,6 +142,7 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         wait_s: 0.0 when what was wanted is granted; else seconds until it may be; inf: after a response only.
+        more: How many further ones were granted with it.
         used: How much of each rate of all owners is taken, what was granted included.
         owners: The others that share the resource.
         cool_s: Seconds until nothing cools down any more; 0.0 when nothing does.
@@ -140,6 +152,7 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     wait_s: float = 0.0
+    more: int = 0
     used: Mapping[Rate, float] = msgspec.field(default_factory=dict)
     owners: tuple[Owner, ...] = ()
     cool_s: float = 0.0
@@ -166,11 +179,33 @@ class Claim(msgspec.Struct, frozen=True):
     running: int = 0
 
 
-def claim(now_s: float, before: Claim | None, wait_s: float, *, of_slot: bool) -> Claim:
+def claim(now_s: float, before: Claim | None, wait_s: float, report: Report, *, of_slot: bool) -> Claim:
     """Return what an owner is owed that is to wait, and was owed something before."""
     since_s = before.since_s if before is not None and now_s < before.until_s else now_s
     again_s = POLL_MOST_S if wait_s == math.inf else min(wait_s, PULSE_S)
-    return Claim(since_s, now_s + wait_s, now_s + again_s + HEED_S, of_slot)
+    late_s = HEED_S + min(report.round_s, ROUND_MOST_S)
+    return Claim(since_s, now_s + wait_s, now_s + again_s + late_s, of_slot)
+
+
+def further(  # noqa: PLR0917  # what is known of a resource, each of another type
+    now_s: float, others: Iterable[Claim], report: Report, bounds: Bounds, used: Mapping[Rate, float], running: float
+) -> int:
+    """Return how many more requests are granted with one that is.
+
+    Args:
+        used: How much of each rate is taken, that one included.
+        running: The attempts of all owners, that one included.
+    """
+    wanted, fits = report.wanted, float(report.more)
+    if not fits or wanted is None or apart_s(bounds, wanted) > 0.0 or any(now_s < other.until_s for other in others):
+        return 0
+    if report.slot and bounds.concurrency is not None:
+        fits = min(fits, bounds.concurrency - running)
+    for rate, taken in used.items():
+        cost = cost_in(rate.unit, wanted)
+        if cost > 0.0:
+            fits = min(fits, (rate.limit - taken + 1e-9) // cost)
+    return max(0, int(fits))
 
 
 def give_way_s(
@@ -229,7 +264,11 @@ def asked(ask: Callable[[], T]) -> T:
 
 
 class LimitStore(Protocol):
-    """Where the use of resources is counted; `ipybatch.testing.check_limit_store` says what each must do."""
+    """Where the use of resources is counted; `ipybatch.testing.check_limit_store` says what each must do.
+
+    One that is a network away has an attribute ``is_remote`` that is True: it is called in threads, several at a time,
+    and heeds `Report.number`, since a report may come late, twice, or without that its owner hears of it.
+    """
 
     def exchange(self, report: Report) -> Answer:
         """Count what an owner reports, and decide on what it wants, at once.
@@ -254,6 +293,8 @@ class _Member(msgspec.Struct):
     until_s: float
     running: int
     in_flight: Cost
+    number: int  # of its last report
+    said: int  # entries of what was answered, in all of them
 
 
 class _Resource(msgspec.Struct):
@@ -284,7 +325,11 @@ class MemoryLimits:
         now_s, resource = self._now_s(), self._resources.setdefault(report.resource, _Resource())
         self._lapse(resource, now_s, besides=report.owner)
         is_stranger = resource.spender not in ("", report.owner)
-        for ago_s, unit, cost in report.spent:
+        known = resource.members.get(report.owner)
+        if known is not None and 0 < report.number <= known.number:  # a later one has come before it
+            return self._answer(resource, report, now_s, math.inf)
+        counted = max(0, known.said - report.said) if known is not None and report.number else 0
+        for ago_s, unit, cost in report.spent[counted:]:
             self._spend(resource, (now_s - ago_s, unit, cost), report.owner)
         if report.cool_s is not None:
             resource.cool_until_s = max(resource.cool_until_s, now_s + report.cool_s) if report.cool_s else -math.inf
@@ -294,29 +339,46 @@ class MemoryLimits:
         member = self._enter(resource, report, now_s)
         for one in report.counted:
             self._fill(resource, now_s, one, report.owner)
-        bounds = strictest(one.bounds for one in resource.members.values())
-        wait_s, wanted = 0.0, report.wanted
-        if wanted is not None and member is not None:
-            before = resource.claims.pop(report.owner, None)
-            wait_s, of_slot = self._wait_s(resource, bounds, report, now_s)
-            if wait_s == 0.0:
-                others = [
-                    msgspec.structs.replace(one, running=resource.members[name].running)
-                    for name, one in resource.claims.items()
-                ]
-                wait_s, of_slot = give_way_s(now_s, others, before, report.running, slot=report.slot)
-            if wait_s > 0.0:
-                resource.claims[report.owner] = claim(now_s, before, wait_s, of_slot=of_slot)
-            else:
-                resource.started_s = last_start_s(now_s, resource.started_s, bounds, wanted)
-                units = {"requests", *wanted, *member.in_flight}
-                in_flight = member.in_flight
-                member.in_flight = {unit: in_flight.get(unit, 0.0) + cost_in(unit, wanted) for unit in units}
-                member.running += report.slot
+        wait_s, more = (0.0, 0) if report.wanted is None or member is None else self._decide(resource, report, now_s)
+        return self._answer(resource, report, now_s, wait_s, more, is_stranger=is_stranger)
+
+    def _decide(self, resource: _Resource, report: Report, now_s: float) -> tuple[float, int]:
+        """Grant what an owner wants, or say how long it is to wait; return how many more are granted with it."""
+        bounds, member, wanted = _bounds(resource), resource.members[report.owner], report.wanted
+        assert wanted is not None
+        before = resource.claims.pop(report.owner, None)
+        others = [
+            msgspec.structs.replace(one, running=resource.members[name].running)
+            for name, one in resource.claims.items()
+        ]
+        wait_s, of_slot = self._wait_s(resource, bounds, report, now_s)
+        if wait_s == 0.0:
+            wait_s, of_slot = give_way_s(now_s, others, before, report.running, slot=report.slot)
+        if wait_s > 0.0:
+            resource.claims[report.owner] = claim(now_s, before, wait_s, report, of_slot=of_slot)
+            return wait_s, 0
+        resource.started_s = last_start_s(now_s, resource.started_s, bounds, wanted)
+        _fly(member, wanted, 1, slot=report.slot)
+        running = sum(one.running for one in resource.members.values())
+        more = further(now_s, others, report, bounds, self._used(resource, bounds, now_s), running)
+        _fly(member, wanted, more, slot=report.slot)
+        return 0.0, more
+
+    def _answer(
+        self,
+        resource: _Resource,
+        report: Report,
+        now_s: float,
+        wait_s: float,
+        more: int = 0,
+        *,
+        is_stranger: bool = False,
+    ) -> Answer:
         cool_s = max(0.0, resource.cool_until_s - now_s)
         return Answer(
             wait_s=wait_s,
-            used={rate: self._window(resource, rate).used(now_s) for rate in bounds.rates},
+            more=more,
+            used=self._used(resource, _bounds(resource), now_s),
             owners=tuple(
                 Owner(name, one.label, one.running) for name, one in resource.members.items() if name != report.owner
             ),
@@ -370,8 +432,10 @@ class MemoryLimits:
             resource.members.pop(report.owner, None)
             resource.claims.pop(report.owner, None)
             return None
-        until_s = now_s + report.lease_s
-        member = _Member(report.label, report.bounds, until_s, report.running, dict(report.in_flight))
+        until_s, said = now_s + report.lease_s, report.said + len(report.spent)
+        member = _Member(
+            report.label, report.bounds, until_s, report.running, dict(report.in_flight), report.number, said
+        )
         resource.members[report.owner] = member
         return member
 
@@ -386,6 +450,9 @@ class MemoryLimits:
             wait_s = max(wait_s, self._window(resource, rate).wait_s(now_s, cost))
         return wait_s, False
 
+    def _used(self, resource: _Resource, bounds: Bounds, now_s: float) -> dict[Rate, float]:
+        return {rate: self._window(resource, rate).used(now_s) for rate in bounds.rates}
+
     def _window(self, resource: _Resource, rate: Rate) -> Window:
         window = resource.windows.get(rate)
         if window is None:
@@ -396,3 +463,14 @@ class MemoryLimits:
 
     def _in_flight(self, resource: _Resource, unit: str) -> float:
         return sum(member.in_flight.get(unit, 0.0) for member in resource.members.values())
+
+
+def _bounds(resource: _Resource) -> Bounds:
+    return strictest(one.bounds for one in resource.members.values())
+
+
+def _fly(member: _Member, granted: Cost, times: int, *, slot: bool) -> None:
+    """Count what was granted as in flight."""
+    for unit in {"requests", *granted, *member.in_flight}:
+        member.in_flight = {**member.in_flight, unit: member.in_flight.get(unit, 0.0) + times * cost_in(unit, granted)}
+    member.running += times * slot

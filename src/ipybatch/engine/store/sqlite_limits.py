@@ -51,6 +51,7 @@ from ipybatch.engine.store.limit_store import (
     apart_s,
     claim,
     found_at_s,
+    further,
     give_way_s,
     last_start_s,
     strictest,
@@ -189,16 +190,17 @@ class SqliteLimits:
             in_flight = flight.get(rate.unit, 0.0) + report.in_flight.get(rate.unit, 0.0)
             used[rate], fits_in_s = self._window(database, row, rate, in_flight, wanted)
             wait_s = max(wait_s, fits_in_s)
+        others: list[Claim] = []
         if wanted is not None and owners:
-            wait_s = self._take_turns(database, row, me, report, max(0.0, wait_s), of_slot=of_slot)
-        is_granted = wanted is not None and wait_s == 0.0
-        if me:
-            self._fly(database, row.id, me, report, wanted if is_granted else None)
-        if is_granted:
-            assert wanted is not None
+            wait_s, others = self._take_turns(database, row, me, report, max(0.0, wait_s), of_slot=of_slot)
+        granted = 0
+        if wanted is not None and wait_s == 0.0:
             row.started_s = last_start_s(now_s, row.started_s, known.bounds, wanted)
-            for rate in used:
-                used[rate] += cost_in(rate.unit, wanted)
+            _add(used, wanted, 1)
+            granted = 1 + further(now_s, others, report, known.bounds, used, running + report.slot)
+            _add(used, wanted, granted - 1)
+        if me:
+            self._fly(database, row.id, me, report, granted)
         database.execute(
             "UPDATE resource SET last_s = ?, unix_s = ?, started_s = ?, cool_until_s = ?, why = ?, spender = ?,"
             " answered = ? WHERE id = ?",
@@ -209,6 +211,7 @@ class SqliteLimits:
         self._untold.discard((report.resource, report.owner))
         return Answer(
             wait_s=max(0.0, wait_s),
+            more=max(0, granted - 1),
             used=used,
             owners=owners,
             cool_s=cool_s,
@@ -219,19 +222,22 @@ class SqliteLimits:
 
     def _take_turns(
         self, database: sqlite3.Connection, row: Row, me: int, report: Report, wait_s: float, *, of_slot: bool
-    ) -> float:
-        """Return how long an owner is to wait that must wait so long already, or could start but for others' turn."""
+    ) -> tuple[float, list[Claim]]:
+        """Return how long an owner is to wait that must wait so long already, or could start but for others' turn.
+
+        And what those others are owed.
+        """
         now_s = row.last_s
         claims = {owner: Claim(*told) for owner, *told in database.execute(CLAIMS, (row.id,))}
         mine = claims.pop(me, None)
         if wait_s == 0.0:
             wait_s, of_slot = give_way_s(now_s, claims.values(), mine, report.running, slot=report.slot)
         if wait_s > 0.0:
-            new = msgspec.structs.astuple(claim(now_s, mine, wait_s, of_slot=of_slot))
+            new = msgspec.structs.astuple(claim(now_s, mine, wait_s, report, of_slot=of_slot))
             database.execute("INSERT OR REPLACE INTO claim VALUES (?, ?, ?, ?, ?, ?)", (row.id, me, *new[:4]))
         elif mine is not None:
             database.execute("DELETE FROM claim WHERE resource = ? AND owner = ?", (row.id, me))
-        return wait_s
+        return wait_s, list(claims.values())
 
     def _resource(self, database: sqlite3.Connection, name: str) -> Row:
         """Return a resource at this moment, which is later than all that is recorded of it."""
@@ -411,17 +417,17 @@ class SqliteLimits:
             if owner != me
         )
 
-    def _fly(self, database: sqlite3.Connection, resource: int, me: int, report: Report, more: Cost | None) -> None:
+    def _fly(self, database: sqlite3.Connection, resource: int, me: int, report: Report, granted: int) -> None:
         """Record what an owner has in flight, with what was granted."""
         units = self._units.get((resource, me))
         if units is None:
             database.execute("DELETE FROM flight WHERE resource = ? AND owner = ?", (resource, me))
             units = self._units[resource, me] = set()
         flight: dict[str, float] = {**dict.fromkeys(units, 0.0), RUNNING: report.running, **report.in_flight}
-        if more is not None:
-            flight[RUNNING] += report.slot
-            for unit in {"requests", *more}:
-                flight[unit] = flight.get(unit, 0.0) + cost_in(unit, more)
+        if granted and report.wanted is not None:
+            flight[RUNNING] += granted * report.slot
+            for unit in {"requests", *report.wanted}:
+                flight[unit] = flight.get(unit, 0.0) + granted * cost_in(unit, report.wanted)
         database.executemany(
             "INSERT OR REPLACE INTO flight VALUES (?, ?, ?, ?)",
             [(resource, me, unit, cost) for unit, cost in flight.items()],
@@ -569,6 +575,11 @@ def _cool(row: Row, report: Report, *, is_alone: bool) -> None:
         row.why = report.why
     if report.cool_most_s is not None and is_alone:
         row.cool_until_s = min(row.cool_until_s, row.last_s + report.cool_most_s)
+
+
+def _add(used: dict[Rate, float], granted: Cost, times: int) -> None:
+    for rate in used if times else ():
+        used[rate] += times * cost_in(rate.unit, granted)
 
 
 def _is_gone(owner: str, silent_s: float) -> bool:
