@@ -114,7 +114,7 @@ def test_rows_are_there_while_a_partition_is_trained(files, tmp_path):
     frame = pd.DataFrame(
         {"site": pd.Categorical(["a", "b"]), "part": pd.Categorical([1, 2]), "date": DAYS, "quantity": [1.0, 2.0]}
     )
-    with files.rows("Sofifi") as path:
-        worker.write_rows(frame, path)
-        pd.testing.assert_frame_equal(worker.read(path), frame)
+    with files.rows("Sofifi") as name:
+        worker.write_rows(frame, files.storage, name)
+        pd.testing.assert_frame_equal(worker.read(files.storage, name), frame)
     assert list(tmp_path.rglob("*.arrow")) == []

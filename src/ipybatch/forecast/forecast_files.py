@@ -3,17 +3,15 @@
     rows of a partition --> sofifi-1c9f.rows.arrow     while it is trained
     its forecasts       --> sofifi-1c9f-<digest>.arrow until a run ends that does not refer to it
 
-One folder per session beside the journal; every file is whole or not there. What no recorded partition refers to is
-deleted when a run begins and when it has ended. The whole forecast is read a column at a time, or written to another
-file some rows at a time: it may be larger than what the memory holds twice.
+One folder per session, beside the journal or in the user's storage; every file is whole or not there. What no
+recorded partition refers to is deleted when a run begins and when it has ended. The whole forecast is read a column at
+a time, or written to another file some rows at a time: it may be larger than what the memory holds twice.
 """
 
 from __future__ import annotations
 
 import hashlib
-import os
 import re
-import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -26,6 +24,7 @@ from ipybatch.engine.data.result_columns import safe_cell
 from ipybatch.engine.store.atomic_write import draft_of
 from ipybatch.errors import InputError
 from ipybatch.forecast import worker
+from ipybatch.forecast.storage import Folder, Storage, storage_of
 from ipybatch.forecast.workbook import check_workbook, write_workbook
 from ipybatch.forecast.worker import arrow
 from ipybatch.frames import SUFFIXES
@@ -42,35 +41,36 @@ class ForecastFiles:
     """The files of one session.
 
     Args:
-        journal: Path of the session's journal.
+        journal: Path of the session's journal, beside which they lie.
         session: Name of the session.
+        storage: The storage in which they lie instead, by its path or address; "" for none.
+
+    Attributes:
+        storage: Their folder.
     """
 
-    def __init__(self, journal: Path, session: str) -> None:
-        self._folder = journal.parent / f"{journal.stem}-forecasts" / _slug(session)
+    def __init__(self, journal: Path, session: str, storage: str = "") -> None:
+        self._beside = journal.parent / f"{journal.stem}-forecasts"
+        place: Storage = storage_of(storage) if storage else Folder(self._beside)
+        self.storage = place.below(_slug(session))
 
-    def path(self, partition: str, digest: str) -> Path:
-        """Return where a partition's forecasts are written; `read` finds them by the name."""
-        self._folder.mkdir(parents=True, exist_ok=True)
-        return self._folder / f"{_slug(partition)}-{digest[:12]}.arrow"
+    def name(self, partition: str, digest: str) -> str:
+        """Return the name of the file to which a partition's forecasts are written."""
+        return f"{_slug(partition)}-{digest[:12]}.arrow"
 
     @contextmanager
-    def rows(self, partition: str) -> Iterator[Path]:
-        """Give the file from which a partition's process reads its rows, and delete it when that has ended."""
-        self._folder.mkdir(parents=True, exist_ok=True)
-        path = self._folder / f"{_slug(partition)}.rows.arrow"
+    def rows(self, partition: str) -> Iterator[str]:
+        """Give the name of the file from which a partition's process reads its rows; deleted when that has ended."""
+        name = f"{_slug(partition)}.rows.arrow"
         try:
-            yield path
+            yield name
         finally:
-            path.unlink(missing_ok=True)
+            self.storage.delete([name])
 
     def has(self, name: str) -> bool:
         """Say whether a file of forecasts is there, from its beginning to its end."""
         try:
-            with (self._folder / name).open("rb") as file:
-                begins = file.read(len(_MAGIC)) == _MAGIC
-                file.seek(-len(_MAGIC), os.SEEK_END)
-                return begins and file.read() == _MAGIC
+            return self.storage.ends(name, len(_MAGIC)) == (_MAGIC, _MAGIC)
         except OSError:  # also of a file shorter than that
             return False
 
@@ -80,9 +80,9 @@ class ForecastFiles:
         Raises:
             MissingExtra: pyarrow is not installed.
         """
-        path = self.path(partition, digest)
-        worker.write(frame, path)
-        return path.name
+        name = self.name(partition, digest)
+        worker.write(frame, self.storage, name)
+        return name
 
     def read(self, names: Iterable[str]) -> pd.DataFrame:
         """Return the forecasts of these files as one frame; model_used and reason are categories.
@@ -90,10 +90,9 @@ class ForecastFiles:
         Raises:
             MissingExtra: pyarrow is not installed.
         """
-        paths = [self._folder / name for name in names]
-        if not paths:
+        if not (files := list(names)):
             return pd.DataFrame(columns=list(COLUMNS))
-        return pd.DataFrame({name: arrow(partial(_column, paths, name)) for name in COLUMNS}, copy=False)
+        return pd.DataFrame({name: arrow(partial(self._column, files, name)) for name in COLUMNS}, copy=False)
 
     def write(self, names: Iterable[str], path: Path) -> None:
         """Write the forecasts of these files to another one of `OUTPUTS`, atomically; some rows at a time.
@@ -101,24 +100,65 @@ class ForecastFiles:
         Raises:
             MissingExtra: pyarrow or, for .xlsx, XlsxWriter is not installed.
         """
-        paths = [self._folder / name for name in names]
-        if not paths:
+        if not (files := list(names)):
             write(self.read(()), path)
             return
         with draft_of(path) as draft:
             act = {".parquet": _write_parquet, ".xlsx": _write_workbook}.get(path.suffix)
-            arrow(lambda: _write_text(paths, draft, path) if act is None else act(paths, draft))
+            tables = self._tables(files)
+            arrow(lambda: _write_text(tables, draft, path) if act is None else act(tables, draft))
 
     def keep(self, names: Iterable[str]) -> None:
         """Delete all files but these; the folder too when there are none."""
         kept = set(names)
-        for path in self._folder.glob("*"):
-            if path.name not in kept:
-                path.unlink(missing_ok=True)
+        self.storage.delete(name for name in self.storage.names() if name not in kept)
         if not kept:
-            shutil.rmtree(self._folder, ignore_errors=True)
+            self.storage.clear()
             with suppress(OSError):  # not there, or another session's files are
-                self._folder.parent.rmdir()
+                self._beside.rmdir()
+
+    def _column(self, names: Sequence[str], column: str) -> pd.Series[Any]:
+        """Read one column of all files: with all columns at once, a large forecast would be held twice."""
+        import pyarrow as pa
+
+        columns = [self._of(name, column) for name in names]
+        if pa.types.is_dictionary(columns[0].type):  # of another size in each file
+            values = columns[0].type.value_type
+            kind = values if column in KEYS else pa.dictionary(pa.int32(), values)
+            columns = [each.cast(kind) for each in columns]
+        chunks = [chunk for each in columns for chunk in each.chunks]
+        whole: pd.Series[Any] = pa.chunked_array(chunks, columns[0].type).unify_dictionaries().to_pandas()
+        return whole
+
+    def _tables(self, names: Sequence[str]) -> Iterator[Any]:
+        """Yield the forecasts of all files, some rows at a time, all of one schema: words are numbered alike."""
+        import pyarrow as pa
+
+        words = {word: self._words(names, word) for word in WORDS}
+        for file in names:
+            with self.storage.reading(file) as source:
+                reader = pa.ipc.open_file(source)
+                count = reader.num_record_batches
+                step = max(1, _WRITTEN // max(1, reader.get_batch(0).num_rows)) if count else 1
+                for begin in range(0, count, step):
+                    batches = [reader.get_batch(at) for at in range(begin, min(begin + step, count))]
+                    table = pa.Table.from_batches(batches)
+                    yield pa.table({name: _plain(table.column(name), words.get(name)) for name in COLUMNS})
+
+    def _words(self, names: Sequence[str], column: str) -> Any:
+        """Return all values of a column of words, once each; few in every file."""
+        import pyarrow as pa
+
+        columns = [self._of(name, column) for name in names]
+        chunks = [chunk for each in columns for chunk in each.chunks[:1]]
+        found = {word: None for chunk in chunks for word in chunk.dictionary.to_pylist()}
+        return pa.array(list(found), columns[0].type.value_type)
+
+    def _of(self, name: str, column: str) -> Any:
+        from pyarrow import feather
+
+        with self.storage.reading(name) as file:
+            return feather.read_table(file, columns=[column]).column(0)
 
 
 def safe(frame: pd.DataFrame) -> pd.DataFrame:
@@ -168,27 +208,12 @@ def check_output(path: str | Path | None) -> Path | None:
     return found
 
 
-def _column(paths: list[Path], name: str) -> pd.Series[Any]:
-    """Read one column of all files: with all columns at once, a large forecast would be held twice."""
-    import pyarrow as pa
-    from pyarrow import feather
-
-    columns = [feather.read_table(path, columns=[name]).column(0) for path in paths]
-    if pa.types.is_dictionary(columns[0].type):  # of another size in each file
-        values = columns[0].type.value_type
-        kind = values if name in KEYS else pa.dictionary(pa.int32(), values)
-        columns = [column.cast(kind) for column in columns]
-    chunks = [chunk for column in columns for chunk in column.chunks]
-    whole: pd.Series[Any] = pa.chunked_array(chunks, columns[0].type).unify_dictionaries().to_pandas()
-    return whole
-
-
-def _write_parquet(paths: Sequence[Path], draft: Path) -> None:
+def _write_parquet(tables: Iterable[Any], draft: Path) -> None:
     from pyarrow import parquet
 
     writer = None
     try:
-        for table in _tables(paths):
+        for table in tables:
             writer = writer or parquet.ParquetWriter(draft, table.schema)
             writer.write_table(table, row_group_size=_WRITTEN)
     finally:
@@ -196,45 +221,19 @@ def _write_parquet(paths: Sequence[Path], draft: Path) -> None:
             writer.close()
 
 
-def _write_workbook(paths: Sequence[Path], draft: Path) -> None:
-    write_workbook((table.to_pandas() for table in _tables(paths)), draft)
+def _write_workbook(tables: Iterable[Any], draft: Path) -> None:
+    write_workbook((table.to_pandas() for table in tables), draft)
 
 
-def _write_text(paths: Sequence[Path], draft: Path, path: Path) -> None:
+def _write_text(tables: Iterable[Any], draft: Path, path: Path) -> None:
     is_csv = path.suffix == ".csv"
     with draft.open("w", encoding="utf-8", newline="") as file:
-        for number, table in enumerate(_tables(paths)):
+        for number, table in enumerate(tables):
             frame = table.to_pandas()
             if is_csv:
                 safe(frame).to_csv(file, index=False, header=number == 0, lineterminator="\r\n")
             else:
                 frame.to_json(file, orient="records", lines=True, date_format="iso")
-
-
-def _tables(paths: Sequence[Path]) -> Iterator[Any]:
-    """Yield the forecasts of all files, some rows at a time, all of one schema: names as text, words numbered alike."""
-    import pyarrow as pa
-
-    words = {name: _words(paths, name) for name in WORDS}
-    for path in paths:
-        with pa.memory_map(str(path)) as source:
-            reader = pa.ipc.open_file(source)
-            count = reader.num_record_batches
-            step = max(1, _WRITTEN // max(1, reader.get_batch(0).num_rows)) if count else 1
-            for begin in range(0, count, step):
-                batches = [reader.get_batch(at) for at in range(begin, min(begin + step, count))]
-                table = pa.Table.from_batches(batches)
-                yield pa.table({name: _plain(table.column(name), words.get(name)) for name in COLUMNS})
-
-
-def _words(paths: Sequence[Path], name: str) -> Any:
-    """Return all values of a column of words, once each; few in every file."""
-    import pyarrow as pa
-    from pyarrow import feather
-
-    columns = [feather.read_table(path, columns=[name]).column(0) for path in paths]
-    found = {word: None for column in columns for chunk in column.chunks[:1] for word in chunk.dictionary.to_pylist()}
-    return pa.array(list(found), columns[0].type.value_type)
 
 
 def _plain(column: Any, words: Any) -> Any:

@@ -39,7 +39,8 @@ from ipybatch.forecast.models.model_registry import described
 from ipybatch.forecast.models.model_selection import run_partition
 from ipybatch.forecast.output import Output, check_other, forget_outputs, telling_output
 from ipybatch.forecast.settings import Settings
-from ipybatch.forecast.training import Borrowing, prepare, runner_of
+from ipybatch.forecast.storage import check_storage
+from ipybatch.forecast.training import Borrowing, check_shared, prepare, runner_of
 from ipybatch.forecast.training_facts import TrainingFacts
 from ipybatch.session.arguments import Arguments
 from ipybatch.session.session import BatchSession
@@ -129,9 +130,10 @@ class ForecastSession(BatchSession):
             return []
         if lost := [key for key, file in zip(done["key"], done["file"], strict=True) if not self._has(file)]:
             some = ", ".join(lost[:_TOLD]) + (f" and {len(lost) - _TOLD:,} more" if len(lost) > _TOLD else "")
+            where = str(self._recorded.about.get("storage") or f"beside {self.journal}")
             msg = (
-                f"the forecasts of {len(lost):,} of {len(rows):,} partitions ({some}) are gone from beside"
-                f" {self.journal}, or broken: run the same forecast() call again, which trains these anew"
+                f"the forecasts of {len(lost):,} of {len(rows):,} partitions ({some}) are gone from"
+                f" {where}, or broken: run the same forecast() call again, which trains these anew"
             )
             raise JournalError(msg)
         return cast("list[str]", done["file"].tolist())
@@ -202,6 +204,7 @@ def forecast(
     sheet: str | None = None,
     repair: Repair | None = None,
     output: str | Path | None = None,
+    storage: str | Path | None = None,
     workers: int | None = None,
     backend: Backend | None = None,
     name: str = "forecast",
@@ -240,6 +243,9 @@ def forecast(
             "net_returns"; see docs/forecasting.md. Default: none.
         output: A .csv, .xlsx, .parquet or .jsonl file, written when all partitions are completed. Otherwise, an earlier
             forecast of this session in its place is renamed: ``out.csv`` to ``out.earlier.csv``.
+        storage: A folder that all machines see, by its path or an address that fsspec knows, such as
+            ``"s3://bucket/run"``: workers read their rows from it and write their forecasts to it. A storage belongs to
+            one journal. Default: a folder beside the journal, of which only workers of this machine know.
         workers: Partitions trained at the same time, >= 1; default: one per processor core, or per thread of the
             cluster.
         backend: Where partitions run; default: `Processes`. ``Dask(client)`` for more than one machine. A limit that
@@ -257,6 +263,7 @@ def forecast(
     path = check_output(output)
     if path is not None:
         check_other(path, demand=demand, known=known)
+    shared = None if storage is None else check_storage(storage)
     with telling_output(output):
         table = read_table(
             demand,
@@ -292,6 +299,7 @@ def forecast(
     defaults |= {"on_failure": "rollback", "breaker": None}
     about["on_failure"] = (defaults | given)["on_failure"]
     about["output"] = None if path is None else str(path.absolute())
+    about["storage"] = "" if shared is None else shared.address
     session = ForecastSession(
         name,
         Forecasting(cut.partitions, settings, runner, about),
@@ -355,7 +363,7 @@ class RecordedForecast(Workload[ForecastSession]):
     def bind(self, session: ForecastSession) -> None:
         """Belong to a session, and find its files."""
         super().bind(session)
-        self.files = ForecastFiles(session.journal, session.name)
+        self.files = ForecastFiles(session.journal, session.name, self.about.get("storage") or "")
         if path := self.about.get("output"):
             self.output = Output(Path(path), session._journal, session.name)
         session.on(self._tell_interrupted)
@@ -411,6 +419,8 @@ class Forecasting(RecordedForecast):
         """Open the backend, and publish all partitions."""
         try:
             await self._backend.open(self.session.policy.limits.concurrency)
+            if self.about.get("storage"):
+                await check_shared(self.files.storage, self._backend)
         except BaseException:
             await self._set_aside()
             raise
@@ -449,16 +459,17 @@ class Forecasting(RecordedForecast):
         self._tell(part, "running")
         if part.problems:
             raise BadRow(part.problems)
-        train = self._train_by_file if isinstance(self._backend, Processes) else self._train_by_value
+        is_shared = isinstance(self._backend, Processes) or self.about.get("storage")
+        train = self._train_by_file if is_shared else self._train_by_value
         return await train(part, await self._borrowing[""].settings_for(part))
 
     async def _train_by_file(self, part: Partition, settings: Settings) -> dict[str, Any]:
-        """Train a partition in a process of this machine, which reads its rows and writes its forecasts itself."""
-        path = self.files.path(part.name, part.digest)
+        """Train a partition in a process that sees the files: it reads its rows and writes its forecasts itself."""
+        storage, name = self.files.storage, self.files.name(part.name, part.digest)
         with self.files.rows(part.name) as rows:
-            await asyncio.to_thread(lambda: worker.write_rows(part.frame, rows))
-            figures = await self._backend.run(worker.train, (rows, settings, path))
-        return {**figures, "file": path.name}
+            await asyncio.to_thread(lambda: worker.write_rows(part.frame, storage, rows))
+            figures = await self._backend.run(worker.train, (storage, rows, settings, name))
+        return {**figures, "file": name}
 
     async def _train_by_value(self, part: Partition, settings: Settings) -> dict[str, Any]:
         """Train a partition wherever the backend does, which may be where these files are not."""

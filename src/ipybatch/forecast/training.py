@@ -21,6 +21,7 @@ from ipybatch.backends.process.backend import Processes
 from ipybatch.backends.process.protocol import Lost
 from ipybatch.engine.data.policy import check_count
 from ipybatch.engine.data.spec import Backend
+from ipybatch.forecast import worker
 from ipybatch.forecast.data.known import read_known
 from ipybatch.forecast.data.partitions import Cut, Partition, partition
 from ipybatch.forecast.data.table import Table, settings_of
@@ -29,6 +30,7 @@ from ipybatch.forecast.models.matrix import series_of
 from ipybatch.forecast.models.model_registry import preload
 from ipybatch.forecast.models.prior import LEARNER, fit_trials, fit_whole, sample_of
 from ipybatch.forecast.settings import Settings
+from ipybatch.forecast.storage import Storage, probe
 
 
 class Prepared(NamedTuple):
@@ -154,6 +156,17 @@ class Borrowing:
 
 def _sample(partitions: Sequence[Partition], settings: Settings) -> pd.DataFrame:
     return sample_of((one.frame for one in partitions), [one.parts for one in partitions], seed=settings.seed)
+
+
+async def check_shared(storage: Storage, backend: Backend) -> None:
+    """See whether workers see a session's storage, before anything is trained.
+
+    Raises:
+        InputError: It cannot be written, or a worker sees another folder or none.
+        MissingExtra: A worker lacks a package that reads it.
+    """
+    with probe(storage) as name:
+        await backend.run(worker.look, (storage, name))
 
 
 def runner_of(

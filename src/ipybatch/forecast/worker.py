@@ -2,8 +2,9 @@
 
     session --rows file--> process: read, `run_partition`, write --forecast file--> session
 
-So a few names and figures travel between the two, however many rows there are. The files are Arrow's: rows are mapped
-into memory as they are, forecasts compressed in small batches, so that the whole is read a batch at a time.
+So a few names and figures travel between the two, however many rows there are. The files are Arrow's, and lie beside
+the journal or in a storage that all machines see: rows are mapped into memory as they are, forecasts compressed in
+small batches, so that the whole is read a batch at a time.
 
 Imported by the supervisor of the processes before the first of them: what is imported here takes time there.
 """
@@ -11,28 +12,39 @@ Imported by the supervisor of the processes before the first of them: what is im
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
+from importlib import import_module
 from typing import Any, TypeVar
 
 import pandas as pd
 
-from ipybatch.engine.store.atomic_write import draft_of
 from ipybatch.errors import MissingExtra
 from ipybatch.forecast.models.model_selection import run_partition
 from ipybatch.forecast.settings import Settings
+from ipybatch.forecast.storage import Storage, read_probe
 
 T = TypeVar("T")
 
 
-def train(rows: Path, settings: Settings, forecasts: Path) -> dict[str, Any]:
+def train(storage: Storage, rows: str, settings: Settings, forecasts: str) -> dict[str, Any]:
     """Forecast the rows of a file into another file, and return what is recorded of it, see `figures`.
 
     Raises:
         InputError: The rows do not span one whole period.
     """
-    made = run_partition(read(rows), settings)
-    write(made, forecasts)
+    made = run_partition(read(storage, rows), settings)
+    write(made, storage, forecasts)
     return figures(made, settings.horizon)
+
+
+def look(storage: Storage, name: str) -> None:
+    """See whether this process sees the session's storage, and has what reads it.
+
+    Raises:
+        InputError: It does not see what the session wrote.
+        MissingExtra: pyarrow or fsspec is not installed here.
+    """
+    arrow(lambda: import_module("pyarrow"))
+    arrow(lambda: read_probe(storage, name))
 
 
 def figures(made: pd.DataFrame, horizon: int) -> dict[str, Any]:
@@ -47,33 +59,34 @@ def figures(made: pd.DataFrame, horizon: int) -> dict[str, Any]:
     }
 
 
-def write_rows(frame: pd.DataFrame, path: Path) -> None:
+def write_rows(frame: pd.DataFrame, storage: Storage, name: str) -> None:
     """Write rows so that `read` need not copy them.
 
     Raises:
         MissingExtra: pyarrow is not installed.
     """
     names = {name: frame[name].cat.remove_unused_categories() for name in ("site", "part")}
-    arrow(lambda: frame.assign(**names).to_feather(path, compression="uncompressed"))
+    with storage.writing(name) as file:
+        arrow(lambda: frame.assign(**names).to_feather(file, compression="uncompressed"))
 
 
-def write(frame: pd.DataFrame, path: Path) -> None:
+def write(frame: pd.DataFrame, storage: Storage, name: str) -> None:
     """Write forecasts to a file, whole or not at all.
 
     Raises:
         MissingExtra: pyarrow is not installed.
     """
-    with draft_of(path) as draft:
-        arrow(lambda: frame.to_feather(draft))
+    with storage.writing(name) as file:
+        arrow(lambda: frame.to_feather(file))
 
 
-def read(path: Path) -> pd.DataFrame:
+def read(storage: Storage, name: str) -> pd.DataFrame:
     """Return the frame in a file.
 
     Raises:
         MissingExtra: pyarrow is not installed.
     """
-    return arrow(lambda: _read(path))
+    return arrow(lambda: _read(storage, name))
 
 
 def arrow(act: Callable[[], T]) -> T:
@@ -88,9 +101,9 @@ def arrow(act: Callable[[], T]) -> T:
         raise MissingExtra("forecast") from None
 
 
-def _read(path: Path) -> pd.DataFrame:
+def _read(storage: Storage, name: str) -> pd.DataFrame:
     from pyarrow import feather
 
-    # one thread: an attempt's process has one
-    frame: pd.DataFrame = feather.read_table(path, memory_map=True, use_threads=False).to_pandas(use_threads=False)
+    with storage.reading(name) as file:  # one thread: an attempt's process has one
+        frame: pd.DataFrame = feather.read_table(file, use_threads=False).to_pandas(use_threads=False)
     return frame
