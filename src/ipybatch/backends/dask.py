@@ -29,7 +29,7 @@ import msgspec
 from ipybatch.backends.process.backend import Processes, encode_call, result_of
 from ipybatch.backends.process.protocol import Answer, Ended, Killed, Parts
 from ipybatch.backends.threads import Threads
-from ipybatch.engine.data.policy import check
+from ipybatch.engine.data.policy import check_bound
 from ipybatch.errors import InputError, MissingExtra
 
 if TYPE_CHECKING:
@@ -91,12 +91,10 @@ class Dask:
         if not isinstance(client, Client):
             msg = f"client must be a distributed.Client, got {client!r}: make one with Client(address) or Client()"
             raise InputError(msg)
-        for field, value in (("memory_mb", memory_mb), ("timeout_s", timeout_s)):
-            if value is not None:
-                check(field, value, low=0, above=True)
         self.client: Any = client  # half of its methods have no types
-        self.memory_mb, self.timeout_s, self.preload = memory_mb, timeout_s, tuple(preload)
-        self._options = WorkerOptions(f"ipybatch-{uuid.uuid4().hex[:12]}", memory_mb, timeout_s, self.preload)
+        self.memory_mb, self.timeout_s = check_bound("memory_mb", memory_mb), check_bound("timeout_s", timeout_s)
+        self.preload = tuple(preload)
+        self._options = WorkerOptions(f"ipybatch-{uuid.uuid4().hex[:12]}", self.memory_mb, self.timeout_s, self.preload)
         self._users = 0
         self._submissions: dict[str, _Submission] = {}
         self._threads = Threads()

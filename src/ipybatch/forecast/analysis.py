@@ -243,8 +243,7 @@ def analyze(
         InputError: The table cannot be read, or an argument is invalid.
         MissingExtra: A package that reads the table is not installed.
     """
-    if workers is not None:
-        check_count("workers", workers, low=1)
+    workers = None if workers is None else check_count("workers", workers, low=1)
     table = read_table(
         demand,
         columns=columns,
@@ -264,7 +263,7 @@ def analyze(
     return Analysis(
         table=table,
         by=by,
-        horizon=horizon,
+        horizon=settings.horizon,
         rows=len(frames),
         sites=int(frames["site"].nunique()),
         parts=int(frames["part"].nunique()),

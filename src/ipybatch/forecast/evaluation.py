@@ -127,7 +127,7 @@ class Evaluation(pd.DataFrame):
         """
         if worst is None:
             return bars(self, CHOSEN)
-        check_count("worst", worst, low=1)
+        worst = check_count("worst", worst, low=1)
         if worst > MOST or by not in _ERRORS:
             msg = f"worst must be 1 to {MOST}, and by one of {', '.join(map(repr, _ERRORS))}, got {worst} and {by!r}"
             raise InputError(msg)
@@ -252,8 +252,7 @@ def evaluate(
         KeyboardInterrupt: It was cancelled.
         MissingExtra: A package that reads the table is not installed.
     """
-    check_count("horizon", horizon, low=1)
-    check_count("origins", origins, low=1)
+    horizon, origins = check_count("horizon", horizon, low=1), check_count("origins", origins, low=1)
     table = read_table(
         demand,
         columns=columns,
@@ -309,7 +308,7 @@ def evaluate(
         "freq": table.freq,
         "origins": sorted({one.origin for one in items}),
         "series": int(table.frame.groupby(_KEYS, sort=False, observed=True).ngroups),
-        "level": level,
+        "level": items[0].settings.level,
         "left_out": [*_spread(items), *failed, *(f"{name}: {why}" for name, why in work.lost.items())],
     }
     if told := made.attrs["left_out"]:

@@ -8,7 +8,7 @@ from typing import Any, Literal, get_args
 import msgspec
 import pandas as pd
 
-from ipybatch.engine.data.policy import check, check_count
+from ipybatch.engine.data.policy import check, check_count, keep
 from ipybatch.errors import InputError
 
 Freq = Literal["D", "W", "M"]
@@ -53,9 +53,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     prior: Any = None
 
     def __post_init__(self) -> None:
-        check_count("horizon", self.horizon, low=1)
-        check_count("origins", self.origins, low=1)
-        check("level", self.level, low=0.01, high=0.999)
+        keep(self, horizon=check_count("horizon", self.horizon, low=1))
+        keep(self, origins=check_count("origins", self.origins, low=1))
+        keep(self, level=check("level", self.level, low=0.01, high=0.999))
         _check_choice("freq", self.freq, get_args(Freq))
         _check_choice("select", self.select, ("squared", "pinball"))
         if not self.models:

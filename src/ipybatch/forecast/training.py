@@ -182,8 +182,7 @@ def runner_of(
     Raises:
         InputError: A limit is out of range.
     """
-    if workers is not None:
-        check_count("workers", workers, low=1)
+    workers = None if workers is None else check_count("workers", workers, low=1)
     runner = backend or Processes(workers)
     if isinstance(runner, Processes | Dask):
         return runner.within(memory_mb=memory_mb, timeout_s=timeout_s, preload=preload(models))

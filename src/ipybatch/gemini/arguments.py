@@ -26,7 +26,7 @@ from typing import Any, ClassVar, Literal, TypedDict, get_args
 import msgspec
 
 from ipybatch.engine.data.plan import short
-from ipybatch.engine.data.policy import check, check_count
+from ipybatch.engine.data.policy import check, check_count, keep
 from ipybatch.errors import InputError
 from ipybatch.gemini.batch.pending import BatchPolicy
 from ipybatch.gemini.batch.spool import MAX_REQUESTS
@@ -45,19 +45,21 @@ MOST_SAMPLES = 1000  # of a prompt
 FIRST = ("model", "lane", "template", "system", "schema", "config")  # in the signature of `generate`
 
 
-def _check_pace(concurrency: Any, sequential: Any) -> None:
-    if concurrency is not None:
-        check_count("concurrency", concurrency, low=1)
-    if not isinstance(sequential, bool):
-        msg = f"sequential must be True or False, got {short(sequential)}"
+def _check_pace(lane: Online | Flex) -> None:
+    if lane.concurrency is not None:
+        keep(lane, concurrency=check_count("concurrency", lane.concurrency, low=1))
+    if not isinstance(lane.sequential, bool):
+        msg = f"sequential must be True or False, got {short(lane.sequential)}"
         raise InputError(msg)
 
 
-def _check_flex(tries: Any, fallback: Any, prefix: str = "") -> None:
-    check_count(f"{prefix}tries", tries, low=1)
+def _check_flex(tries: Any, fallback: Any, prefix: str = "") -> int:
+    """Return the number of tries."""
+    count = check_count(f"{prefix}tries", tries, low=1)
     if fallback not in FALLBACKS and (prefix or not isinstance(fallback, Batch)):
         msg = f"{prefix}fallback must be one of {', '.join(map(repr, FALLBACKS))}, got {short(fallback)}"
         raise InputError(msg)
+    return count
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,7 +79,7 @@ class Online:
     sequential: bool = False
 
     def __post_init__(self) -> None:
-        _check_pace(self.concurrency, self.sequential)
+        _check_pace(self)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,10 +103,10 @@ class Batch:
     wait_s: float = 7200.0
 
     def __post_init__(self) -> None:
-        check_count("max_requests_per_job", self.max_requests_per_job, low=1)
-        check_count("max_active_jobs", self.max_active_jobs, low=1)
-        check("poll_s", self.poll_s, low=0, above=True)
-        check("wait_s", self.wait_s, low=0, above=True)
+        keep(self, max_requests_per_job=check_count("max_requests_per_job", self.max_requests_per_job, low=1))
+        keep(self, max_active_jobs=check_count("max_active_jobs", self.max_active_jobs, low=1))
+        keep(self, poll_s=check("poll_s", self.poll_s, low=0, above=True))
+        keep(self, wait_s=check("wait_s", self.wait_s, low=0, above=True))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,8 +131,8 @@ class Flex:
     sequential: bool = False
 
     def __post_init__(self) -> None:
-        _check_flex(self.tries, self.fallback)
-        _check_pace(self.concurrency, self.sequential)
+        keep(self, tries=_check_flex(self.tries, self.fallback))
+        _check_pace(self)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,7 +155,7 @@ class Auto:
 
     def __post_init__(self) -> None:
         if self.deadline_s is not None:
-            check("deadline_s", self.deadline_s, low=0, above=True)
+            keep(self, deadline_s=check("deadline_s", self.deadline_s, low=0, above=True))
         for field, value, kind in (("batch", self.batch, Batch), ("flex", self.flex, Flex)):
             if not isinstance(value, kind):
                 msg = f"{field} must be {kind.__name__}(...), got {short(value)}"
@@ -396,8 +398,7 @@ def read_samples(samples: Any) -> int:
     Raises:
         InputError: ``samples`` is out of range.
     """
-    check_count("samples", samples, low=1, high=MOST_SAMPLES)
-    return int(samples)
+    return check_count("samples", samples, low=1, high=MOST_SAMPLES)
 
 
 def recorded(given: Mapping[str, Any], settings: LaneSettings) -> dict[str, Any]:
@@ -436,7 +437,7 @@ def _read_object(lane: Online | Flex | Batch | Auto) -> LaneSettings:
 def _read_word(lane: Any, given: Mapping[str, Any]) -> LaneSettings:
     deadline_s, sequential = given.get("deadline_s"), bool(given.get("sequential"))
     if deadline_s is not None:
-        check("deadline_s", deadline_s, low=0, above=True)
+        deadline_s = check("deadline_s", deadline_s, low=0, above=True)
         if lane != "auto":
             msg = f'deadline_s needs lane="auto", got lane={lane!r}'
             raise InputError(msg)
@@ -444,8 +445,8 @@ def _read_word(lane: Any, given: Mapping[str, Any]) -> LaneSettings:
         msg = f'sequential=True is for lane "online" or "flex", got {lane!r}'
         raise InputError(msg)
     tries, fallback = given.get("flex_tries", 3), given.get("flex_fallback", "online")
-    _check_flex(tries, fallback, prefix="flex_")
-    flex = Flex(tries=tries, fallback=fallback, concurrency=given.get("concurrency"), sequential=sequential)
+    count = _check_flex(tries, fallback, prefix="flex_")
+    flex = Flex(tries=count, fallback=fallback, concurrency=given.get("concurrency"), sequential=sequential)
     jobs = {field.name: given[field.name] for field in fields(Batch) if field.name in given}
     return LaneSettings(lane=lane, flex=flex, batch=Batch(**jobs), deadline_s=deadline_s)
 

@@ -12,7 +12,7 @@ import msgspec
 
 from ipybatch.engine.data.clock import Clock
 from ipybatch.engine.data.events import Event, State
-from ipybatch.engine.data.policy import check
+from ipybatch.engine.data.policy import check, keep
 from ipybatch.engine.store import run_store
 from ipybatch.engine.store.journal import Journal
 from ipybatch.errors import InputError
@@ -117,7 +117,7 @@ class GeminiSpec(msgspec.Struct, frozen=True, kw_only=True):
     fallback: str | None = None
 
     def __post_init__(self) -> None:
-        check("output_tokens", self.output_tokens, low=0, above=True)
+        keep(self, output_tokens=check("output_tokens", self.output_tokens, low=0, above=True))
         if self.account is not None and not isinstance(self.account, CreditAccount):
             msg = f"account must be a CreditAccount or None, got {self.account!r}"
             raise InputError(msg)
@@ -156,7 +156,7 @@ class GeminiSpec(msgspec.Struct, frozen=True, kw_only=True):
         """
         if self.budget_usd is None:
             return
-        check("budget_usd", self.budget_usd, low=0, above=True)
+        keep(self, budget_usd=check("budget_usd", self.budget_usd, low=0, above=True))
         money = Money(Budget(self.budget_usd), self.prices, output_tokens=self.output_tokens)
         asked = [(model.name, lane) for model in self.models]
         for name, way in asked if self.fallback is None else [*asked, (self.fallback, "online")]:

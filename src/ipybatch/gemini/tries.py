@@ -67,7 +67,7 @@ def read_again(again: Any) -> dict[str, int]:
             instead = "; for what was blocked pass fallback=, another model" if word == "blocked" else ""
             msg = f"again must be some of {', '.join(map(repr, WORDS))}, got {word!r}{instead}"
             raise InputError(msg)
-        check_count(f"again[{word!r}]", count, low=1, high=MOST)
+        times[word] = check_count(f"again[{word!r}]", count, low=1, high=MOST)
     return {word: times[word] for word in WORDS if word in times}
 
 

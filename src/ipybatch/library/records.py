@@ -276,7 +276,7 @@ class Library:
             InputError: ``older_than_s`` is negative.
             JournalError: The file cannot be read.
         """
-        check("older_than_s", older_than_s, low=0)
+        older_than_s = check("older_than_s", older_than_s, low=0)
         rows = self._ask(
             "SELECT key FROM record WHERE kind = coalesce(?, kind) AND place = coalesce(?, place) AND fetched_at_s < ?"
             " ORDER BY fetched_at_s, key",

@@ -44,7 +44,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from ipybatch.engine.data.masking import mask, register
-from ipybatch.engine.data.policy import Breaker, Limits, Rate, Retry, check, check_count
+from ipybatch.engine.data.policy import Breaker, Limits, Rate, Retry, check, check_count, keep
 from ipybatch.engine.run.attempt import Attempt
 from ipybatch.engine.run.engine_thread import engine_thread
 from ipybatch.errors import InputError, ItemError, Transient
@@ -101,12 +101,13 @@ class StoreSettings:
     max_retries: int = 2
 
     def __post_init__(self) -> None:
-        check_count("max_concurrent_requests", self.max_concurrent_requests, low=1)
-        check_count("batch_size", self.batch_size, low=1)
-        check("batch_delay_seconds", self.batch_delay_seconds, low=0, high=1e9)
-        check("request_delay_ms", self.request_delay_ms, low=0, high=1e9)
-        check_count("circuit_breaker_threshold", self.circuit_breaker_threshold, low=1)
-        check_count("max_retries", self.max_retries, low=0)
+        keep(self, max_concurrent_requests=check_count("max_concurrent_requests", self.max_concurrent_requests, low=1))
+        keep(self, batch_size=check_count("batch_size", self.batch_size, low=1))
+        keep(self, batch_delay_seconds=check("batch_delay_seconds", self.batch_delay_seconds, low=0, high=1e9))
+        keep(self, request_delay_ms=check("request_delay_ms", self.request_delay_ms, low=0, high=1e9))
+        threshold = check_count("circuit_breaker_threshold", self.circuit_breaker_threshold, low=1)
+        keep(self, circuit_breaker_threshold=threshold)
+        keep(self, max_retries=check_count("max_retries", self.max_retries, low=0))
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> StoreSettings:

@@ -87,8 +87,8 @@ class SteamPrices(HttpSource):
         ids_per_request: int = IDS_PER_REQUEST,
     ) -> None:
         super().__init__(client)
-        check_count("ids_per_request", ids_per_request, low=1, high=1000)
-        self.base_url, self.cc, self.ids_per_request = check_url("base_url", base_url), country_of(cc), ids_per_request
+        self.ids_per_request = check_count("ids_per_request", ids_per_request, low=1, high=1000)
+        self.base_url, self.cc = check_url("base_url", base_url), country_of(cc)
         self._waiting: dict[Answer, int] = {}
         self._turn = asyncio.Lock()
         self._failures = 0

@@ -13,7 +13,7 @@ from ipybatch.engine.data.clock import Clock
 from ipybatch.engine.data.events import Counts
 from ipybatch.engine.data.masking import is_encodable, printable
 from ipybatch.engine.data.plan import PRIORITIES, Plan, Priority, short
-from ipybatch.engine.data.policy import Breaker, Limits, Retry, check, check_count
+from ipybatch.engine.data.policy import Breaker, Limits, Retry, check, check_bound, check_count
 from ipybatch.engine.data.spec import OnFailure
 from ipybatch.errors import InputError
 
@@ -75,14 +75,13 @@ def check_functions(**functions: Any) -> None:
 
 def check_session(
     timeout_s: Any, on_failure: Any, limits: Limits | None, retry: Retry | None, breaker: Breaker | None
-) -> None:
-    """Refuse arguments of `BatchSession` that are out of range or of another type.
+) -> float | None:
+    """Return the timeout; refuse arguments of `BatchSession` that are out of range or of another type.
 
     Raises:
         InputError: Names field, range and value.
     """
-    if timeout_s is not None:
-        check("timeout_s", timeout_s, low=0, above=True)
+    bound = check_bound("timeout_s", timeout_s)
     if on_failure not in _ON_FAILURE:
         msg = f"on_failure must be one of {', '.join(map(repr, _ON_FAILURE))}, got {on_failure!r}"
         raise InputError(msg)
@@ -90,6 +89,7 @@ def check_session(
         if value is not None and not isinstance(value, kind):
             msg = f"{field} must be {kind.__name__}(...) or None, got {value!r}"
             raise InputError(msg)
+    return bound
 
 
 def check_per(per: Any, limits: Limits | None) -> None:
@@ -152,8 +152,7 @@ def check_estimate(n: Any, latency_s: Any, left: int | None) -> int:
             msg = "n must be given: the items come from a generator, which an estimate does not draw from"
             raise InputError(msg)
         return left
-    check_count("n", n, low=0)
-    return int(n)
+    return check_count("n", n, low=0)
 
 
 def items_left(counts: Counts, plan: Plan | None, skip: Callable[[Any], str] | None) -> int | None:

@@ -119,7 +119,7 @@ class BatchSession(Control):
         arguments.check_name(name if resource is None else resource, "resource")
         arguments.check_name(group_word, "group_word")
         arguments.check_functions(key=key, cost=cost, skip=skip, rank=rank, priority=priority, on_progress=on_progress)
-        arguments.check_session(timeout_s, on_failure, limits, retry, breaker)
+        timeout_s = arguments.check_session(timeout_s, on_failure, limits, retry, breaker)
         arguments.check_per(per, limits)
         found = inspect_work(work)
         keying = Keying(key, arguments.encode_settings(settings))

@@ -18,6 +18,7 @@ from typing import Any, ClassVar, Generic, TypeVar
 import msgspec
 
 from ipybatch.engine.data.fact import Fact
+from ipybatch.engine.data.plan import as_json
 from ipybatch.engine.store.run_store import Found
 from ipybatch.errors import InputError
 
@@ -143,11 +144,9 @@ def recordable(given: Mapping[str, Any], names: tuple[str, ...]) -> dict[str, An
     for name in names:
         value = given[name]
         try:
-            msgspec.json.encode(value)
+            kept[name] = as_json(value)
         except (TypeError, ValueError, msgspec.MsgspecError):
             kept["unrecorded"].append(name)
-        else:
-            kept[name] = value
     return kept
 
 

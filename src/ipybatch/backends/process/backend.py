@@ -37,7 +37,7 @@ import msgspec
 from ipybatch.backends.process import process_tree, protocol
 from ipybatch.backends.process.protocol import Answer, Ended, Parts, error_of
 from ipybatch.backends.threads import Threads
-from ipybatch.engine.data.policy import check, check_count
+from ipybatch.engine.data.policy import check_bound, check_count
 from ipybatch.engine.data.spec import StillRunning
 from ipybatch.engine.run.attempt import Attempt
 from ipybatch.errors import InputError, MissingExtra, Permanent
@@ -85,12 +85,9 @@ class Processes:
         preload: Sequence[str] = (),
         method: Literal["fork", "spawn"] | None = None,
     ) -> None:
-        self.workers = processors() if workers is None else workers
-        check_count("workers", self.workers, low=1)
-        for field, value in (("memory_mb", memory_mb), ("timeout_s", timeout_s)):
-            if value is not None:
-                check(field, value, low=0, above=True)
-        self.memory_mb, self.timeout_s, self.preload = memory_mb, timeout_s, tuple(preload)
+        self.workers = check_count("workers", processors() if workers is None else workers, low=1)
+        self.memory_mb, self.timeout_s = check_bound("memory_mb", memory_mb), check_bound("timeout_s", timeout_s)
+        self.preload = tuple(preload)
         self.method = method or ("fork" if process_tree.is_here() else "spawn")
         if self.method not in ("fork", "spawn") or (self.method == "fork" and not process_tree.is_here()):
             msg = f'method must be "spawn", or "fork" on Linux, got {method!r}'

@@ -36,6 +36,18 @@ def _plain(value: Any) -> Any:
 
 
 _canonical = msgspec.json.Encoder(order="deterministic", enc_hook=_plain).encode
+
+
+def as_json(value: Any) -> Any:
+    """Return a value as JSON data, numpy's scalars as Python's.
+
+    Raises:
+        TypeError: JSON cannot hold it.
+        ValueError: Nor that.
+    """
+    return msgspec.json.decode(_canonical(value))
+
+
 _NO_JSON = (TypeError, ValueError, RecursionError, msgspec.MsgspecError)
 _PLAIN = (str, int, float, bool, type(None), list, dict)
 

@@ -7,6 +7,8 @@ Frozen data only.  The state machines that follow them live in `limiter`,
 from __future__ import annotations
 
 import math
+import numbers
+import operator
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
@@ -14,34 +16,77 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
+import msgspec
+
 from ipybatch.errors import InputError
 
 
-def check(field: str, value: Any, *, low: float, high: float = math.inf, above: bool = False) -> None:
-    """Refuse a number outside its range, naming field, range and value.
+def check(field: str, value: Any, *, low: float, high: float = math.inf, above: bool = False) -> float:
+    """Return a number within its range as Python's; refuse any other, naming field, range and value.
+
+    Args:
+        value: Anything that is a real number: also numpy's and `fractions.Fraction`, of which JSON holds none.
 
     Raises:
         InputError: ``value`` is no number, or not within ``[low, high]`` (``(low, high]`` if ``above``).
     """
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    if is_number and (value > low if above else value >= low) and value <= high:
-        return
+    number = _number(value)
+    if number is not None and (number > low if above else number >= low) and number <= high:
+        return number
     sign = ">" if above else ">="
     end = "" if high == math.inf else f" and <= {high:g}"
     msg = f"{field} must be {sign} {low:g}{end}, got {value!r}"
     raise InputError(msg)
 
 
-def check_count(field: str, value: Any, *, low: int, high: float = math.inf) -> None:
-    """Refuse what is not a whole number within ``[low, high]``.
+def check_count(field: str, value: Any, *, low: int, high: float = math.inf) -> int:
+    """Return a whole number within ``[low, high]`` as Python's; refuse any other.
+
+    Args:
+        value: Anything that counts, as indices do: also numpy's integers; no bool, no float.
 
     Raises:
         InputError: The message names the field, the range and the value.
     """
-    if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
+    count = as_count(value)
+    if count is None or not low <= count <= high:
         end = "" if high == math.inf else f" and <= {high}"
         msg = f"{field} must be a whole number >= {low}{end}, got {value!r}"
         raise InputError(msg)
+    return count
+
+
+def check_bound(field: str, value: Any) -> float | None:
+    """Return a limit above zero as Python's number, or None for none.
+
+    Raises:
+        InputError: It is no number, or not above zero.
+    """
+    return None if value is None else check(field, value, low=0, above=True)
+
+
+def as_count(value: Any) -> int | None:
+    """Return a whole number as Python's; None for what is none."""
+    if isinstance(value, bool):
+        return None
+    try:
+        return operator.index(value)
+    except TypeError:
+        return None
+
+
+def keep(owner: Any, **checked: Any) -> None:
+    """Set fields of a frozen object that is being made, to what was checked."""
+    put = msgspec.structs.force_setattr if isinstance(owner, msgspec.Struct) else object.__setattr__
+    for field, value in checked.items():
+        put(owner, field, value)
+
+
+def _number(value: Any) -> float | None:
+    """Return a real number as Python's: an int or a float; None for what is none."""
+    if (count := as_count(value)) is not None:
+        return count
+    return float(value) if isinstance(value, numbers.Real) and not isinstance(value, bool) else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +107,8 @@ class Rate:
     unit: str = "requests"
 
     def __post_init__(self) -> None:
-        check("limit", self.limit, low=1)
-        check("per_s", self.per_s, low=0, above=True, high=1e9)
+        keep(self, limit=check("limit", self.limit, low=1))
+        keep(self, per_s=check("per_s", self.per_s, low=0, above=True, high=1e9))
         if not self.unit or not isinstance(self.unit, str):
             msg = f"unit must be a word such as 'requests' or 'tokens', got {self.unit!r}"
             raise InputError(msg)
@@ -147,11 +192,11 @@ class Limits:
     each: Limits | Mapping[Any, Limits] | None = None
 
     def __post_init__(self) -> None:
-        check_count("concurrency", self.concurrency, low=1)
-        check("spacing_s", self.spacing_s, low=0, high=1e9)
-        check("batch_pause_s", self.batch_pause_s, low=0, high=1e9)
+        keep(self, concurrency=check_count("concurrency", self.concurrency, low=1))
+        keep(self, spacing_s=check("spacing_s", self.spacing_s, low=0, high=1e9))
+        keep(self, batch_pause_s=check("batch_pause_s", self.batch_pause_s, low=0, high=1e9))
         if self.batch_size is not None:
-            check_count("batch_size", self.batch_size, low=1)
+            keep(self, batch_size=check_count("batch_size", self.batch_size, low=1))
         elif self.batch_pause_s:
             msg = f"batch_pause_s needs batch_size, got batch_pause_s={self.batch_pause_s!r} and batch_size=None"
             raise InputError(msg)
@@ -205,7 +250,8 @@ def _check_each(each: Any) -> None:
         return
     if isinstance(each, dict) and each:
         for key, limits in each.items():
-            if not isinstance(key, str | int | tuple) or isinstance(key, bool) or not isinstance(limits, Limits):
+            is_name = isinstance(key, str | tuple) or as_count(key) is not None
+            if not is_name or not isinstance(limits, Limits):
                 msg = f"each must map names or kinds of limit groups to Limits(...), got {{{key!r}: {limits!r}}}"
                 raise InputError(msg)
             _check_each(limits)
@@ -266,9 +312,9 @@ class Retry:
     strategy: Literal["exponential", "next_second"] = "exponential"
 
     def __post_init__(self) -> None:
-        check_count("attempts", self.attempts, low=1)
-        check("initial_s", self.initial_s, low=0)
-        check("max_s", self.max_s, low=self.initial_s)
+        keep(self, attempts=check_count("attempts", self.attempts, low=1))
+        keep(self, initial_s=check("initial_s", self.initial_s, low=0))
+        keep(self, max_s=check("max_s", self.max_s, low=self.initial_s))
         kinds = self.on if isinstance(self.on, tuple) else (Exception if callable(self.on) else self.on,)
         if self.on is not None and not all(
             isinstance(kind, type) and issubclass(kind, BaseException) for kind in kinds
@@ -311,7 +357,7 @@ class Breaker:
     give_up_after: int = 5
 
     def __post_init__(self) -> None:
-        check_count("failures", self.failures, low=1)
-        check("break_s", self.break_s, low=0)
-        check("max_break_s", self.max_break_s, low=self.break_s)
-        check_count("give_up_after", self.give_up_after, low=1)
+        keep(self, failures=check_count("failures", self.failures, low=1))
+        keep(self, break_s=check("break_s", self.break_s, low=0))
+        keep(self, max_break_s=check("max_break_s", self.max_break_s, low=self.break_s))
+        keep(self, give_up_after=check_count("give_up_after", self.give_up_after, low=1))

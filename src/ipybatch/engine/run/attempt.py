@@ -113,8 +113,8 @@ class Attempt:
             InputError: It is not a whole number >= 0 and < 2**31.
             Withheld: The attempt has ended.
         """
-        check_count("group", group, low=0, high=_LAST_GROUP)
-        self._on_loop(lambda: self._engine.join(group))
+        number = check_count("group", group, low=0, high=_LAST_GROUP)
+        self._on_loop(lambda: self._engine.join(number))
 
     def add(self, items: Iterable[Any]) -> int:
         """Bring further items into the session, as the members of a guild; return how many of them are to run.

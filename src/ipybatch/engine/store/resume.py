@@ -29,6 +29,7 @@ from ipybatch.engine.data.events import Counts, Status
 from ipybatch.engine.data.items import ItemList
 from ipybatch.engine.data.masking import describe, mask
 from ipybatch.engine.data.plan import MEDIUM, Again, Plan, Task, canonical, key_value, queued_by_priority, short
+from ipybatch.engine.data.policy import as_count
 from ipybatch.engine.data.spec import Spec
 from ipybatch.engine.store import plan_rows, run_store
 from ipybatch.engine.store.drawing import Drawing, Emit, Listing, Walk
@@ -255,7 +256,8 @@ def decide(spec: Spec, tasks: Sequence[Task]) -> list[tuple[Task, str]]:
         InputError: A function of the user's raised, or returned what it must not; names it and the item.
     """
     for task in tasks if spec.rank is not None or spec.priority is not None else ():
-        task.rank = _ask("rank", spec.rank, task, _is_rank, "a whole number") if spec.rank is not None else 0
+        rank = _ask("rank", spec.rank, task, _is_rank, "a whole number") if spec.rank is not None else 0
+        task.rank = int(rank)  # numpy's becomes Python's, which SQLite stores
         task.priority = _ask("priority", spec.priority, task) if spec.priority is not None else MEDIUM
     if spec.skip is None:
         return []
@@ -291,7 +293,8 @@ def _ask(
 
 
 def _is_rank(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63
+    count = as_count(value)
+    return count is not None and abs(count) < 2**63
 
 
 def _is_reason(value: Any) -> bool:
@@ -415,7 +418,8 @@ class Wanted:
     def __init__(self, wanted: Callable[[Any], bool] | Iterable[Any]) -> None:
         self._test = wanted if callable(wanted) else None
         try:
-            given = [] if callable(wanted) else [wanted] if isinstance(wanted, str | int) else list(wanted)
+            is_one = isinstance(wanted, str) or as_count(wanted) is not None
+            given = [] if callable(wanted) else [wanted] if is_one else list(wanted)
             self._keys = dict.fromkeys(map(canonical, given))
         except (TypeError, ValueError, msgspec.MsgspecError) as error:
             msg = f"wanted must be a function of an item, or the keys of some, got {short(wanted)} ({error})"

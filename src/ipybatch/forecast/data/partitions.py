@@ -21,7 +21,7 @@ import msgspec
 import numpy as np
 import pandas as pd
 
-from ipybatch.engine.data.policy import check_count
+from ipybatch.engine.data.policy import as_count, check_count
 from ipybatch.errors import InputError, Permanent
 from ipybatch.forecast.data.names import clean
 from ipybatch.forecast.data.problems import Problem, bad_rows, refuse, tell
@@ -159,8 +159,8 @@ def cut(
     Raises:
         InputError: An argument is out of range, there is no such column, or no row is left after sites= and parts=.
     """
-    check_count("max_rows", max_rows, low=1)
-    check_count("max_partitions", max_partitions, low=1)
+    max_rows = check_count("max_rows", max_rows, low=1)
+    max_partitions = check_count("max_partitions", max_partitions, low=1)
     frame, notes = table.frame, []
     if by is None:
         frame = _filtered(frame, sites, parts)
@@ -203,7 +203,8 @@ def _filtered(frame: pd.DataFrame, sites: Any, parts: Any) -> pd.DataFrame:
 
 def as_names(wanted: Any) -> list[str]:
     """Return the names that a user asks for, one or several, as the table has them."""
-    return [clean(str(name)) for name in ([wanted] if isinstance(wanted, str | int) else wanted)]
+    is_one = isinstance(wanted, str) or as_count(wanted) is not None
+    return [clean(str(name)) for name in ([wanted] if is_one else wanted)]
 
 
 def _labels(frame: pd.DataFrame, by: Any) -> pd.Series[Any]:

@@ -74,7 +74,7 @@ class GeminiBatches:
         prices: Prices | None = None,
         grace_s: float = GRACE_S,
     ) -> None:
-        check("grace_s", grace_s, low=0)
+        grace_s = check("grace_s", grace_s, low=0)
         self._own_client = client is None
         self._client = connect(api_key, base_url, client)
         self._journal = open_journal(journal)
@@ -172,8 +172,7 @@ class GeminiBatches:
             InputError: An argument is invalid.
             ItemError: The service rejects the key.
         """
-        check("poll_s", poll_s, low=0, above=True)
-        check("wait_s", wait_s, low=0)
+        poll_s, wait_s = check("poll_s", poll_s, low=0, above=True), check("wait_s", wait_s, low=0)
         return table(_wait_for(self._submission.wait(self._jobs(name), poll_s=poll_s, wait_s=wait_s)))
 
     def results(self, name: str, folder: str | Path | None = None, schema: Any = None) -> pd.DataFrame:
@@ -267,7 +266,7 @@ class GeminiBatches:
         if not prompts:
             msg = "prompts must hold at least one prompt, got none"
             raise InputError(msg)
-        check_count("max_requests_per_job", most, low=1)
+        most = check_count("max_requests_per_job", most, low=1)
         requests: builtins.list[BatchRequest] = []
         seen: dict[str, int] = {}
         for number, prompt in enumerate(prompts):

@@ -145,9 +145,8 @@ def chunks(
     Raises:
         InputError: A limit is out of range, or one request alone is too large.
     """
-    check_count("max_requests", max_requests, low=1)
-    check_count("max_bytes", max_bytes, low=1)
-    limit = min(max_bytes, FILE_BYTES)
+    max_requests = check_count("max_requests", max_requests, low=1)
+    limit = min(check_count("max_bytes", max_bytes, low=1), FILE_BYTES)
     held: list[BatchRequest] = []
     size = 0
     for request in requests:

@@ -92,11 +92,11 @@ def find_credits(operation: str, units: int = 1, lane: str = "online") -> Decima
         InputError: ``units`` or ``lane`` is out of range.
     """
     check_lane(lane)
-    check_count("units", units, low=0)
+    count = check_count("units", units, low=0)
     if operation not in CREDITS:
         return None
     _, each = CREDITS[operation]
-    return units * each * (HALF if lane == "batch" else 1)
+    return count * each * (HALF if lane == "batch" else 1)
 
 
 def batch_size_of(operation: str) -> tuple[int, int]:
@@ -434,7 +434,7 @@ class CreditAccount:
         return f"CreditAccount({mask(self.name)!r}: balance {plain(fold.balance)}, available {plain(fold.available)})"
 
     def _close(self, reservation: int, kind: str, taken: Decimal | None) -> bool:
-        check_count("reservation", reservation, low=1)
+        reservation = check_count("reservation", reservation, low=1)
 
         def unit(database: sqlite3.Connection, fold: Fold) -> bool | BatchError:
             held = fold.open.get(reservation)

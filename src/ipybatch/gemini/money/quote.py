@@ -267,8 +267,10 @@ def compare(
         MissingExtra: google-genai or genai-prices is needed and not installed.
     """
     name = Model(model).name
-    pace = RequestPace(latency_s, rpm, concurrency)
-    _check_numbers(pace, units, sample, output_tokens, input_tokens=input_tokens, images=images, n=n)
+    pace = _pace(latency_s, rpm, concurrency)
+    units, sample = check_count("units", units, low=1), check_count("sample", sample, low=1)
+    output_tokens = check_count("output_tokens", output_tokens, low=0)
+    input_tokens, images, n = _count("input_tokens", input_tokens), _count("images", images), _count("n", n)
     listed = to_prompts(prompts, template=template, operation=operation)
     count = len(listed) if n is None else n
     access = None if client is base_url is api_key is None else (api_key, base_url, client)
@@ -394,18 +396,16 @@ def _recommend(
     return "batch", f"{count:,} prompts that can wait cost {less} by batch{assumed}"
 
 
-def _check_numbers(pace: RequestPace, units: Any, sample: Any, output_tokens: Any, **optional: Any) -> None:
-    check_count("output_tokens", output_tokens, low=0)
-    for field, value in optional.items():
-        if value is not None:
-            check_count(field, value, low=0)
-    check_count("units", units, low=1)
-    check_count("sample", sample, low=1)
-    check("latency_s", pace.latency_s, low=0, above=True, high=86_400)
-    if pace.rpm is not None:
-        check("rpm", pace.rpm, low=1)
-    if pace.concurrency is not None:
-        check_count("concurrency", pace.concurrency, low=1)
+def _pace(latency_s: Any, rpm: Any, concurrency: Any) -> RequestPace:
+    return RequestPace(
+        check("latency_s", latency_s, low=0, above=True, high=86_400),
+        None if rpm is None else check("rpm", rpm, low=1),
+        None if concurrency is None else check_count("concurrency", concurrency, low=1),
+    )
+
+
+def _count(field: str, value: Any) -> int | None:
+    return None if value is None else check_count(field, value, low=0)
 
 
 def online_s(pace: RequestPace, requests: int) -> tuple[float, float]:

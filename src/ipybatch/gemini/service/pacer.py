@@ -31,7 +31,7 @@ from heapq import heappop, heappush
 
 import msgspec
 
-from ipybatch.engine.data.policy import Rate, check
+from ipybatch.engine.data.policy import Rate, check, keep
 from ipybatch.engine.rules.limiter import MOST_COOL_S, Cost, Window, cost_in, held_s
 from ipybatch.errors import InputError
 from ipybatch.gemini.service.reply import Refusal
@@ -83,8 +83,8 @@ class Model:
         object.__setattr__(self, "name", name)
         for field, value in (("rpm", self.rpm), ("tpm", self.tpm)):
             if value is not None:
-                check(field, value, low=1)
-        check("priority", self.priority, low=-math.inf)
+                keep(self, **{field: check(field, value, low=1)})
+        keep(self, priority=check("priority", self.priority, low=-math.inf))
 
 
 def choose_models(model: str | Model | None, models: Iterable[str | Model] | None) -> list[Model]:

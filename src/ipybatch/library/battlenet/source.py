@@ -46,7 +46,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from ipybatch.engine.data.masking import mask
-from ipybatch.engine.data.policy import Breaker, Limits, Rate, Retry, check, check_count
+from ipybatch.engine.data.policy import Breaker, Limits, Rate, Retry, check, check_count, keep
 from ipybatch.engine.run.attempt import Attempt
 from ipybatch.errors import InputError, Permanent, RateLimited, Refused, Transient
 from ipybatch.library.battlenet.names import KINDS, Character, Guild, is_latin, item_of, kind_of, path_of, realm_slug
@@ -96,8 +96,8 @@ class BattleNetSettings:
     min_time_ms: float = 10
 
     def __post_init__(self) -> None:
-        check_count("max_concurrent", self.max_concurrent, low=1)
-        check("min_time_ms", self.min_time_ms, low=0, high=1e9)
+        keep(self, max_concurrent=check_count("max_concurrent", self.max_concurrent, low=1))
+        keep(self, min_time_ms=check("min_time_ms", self.min_time_ms, low=0, high=1e9))
 
     @classmethod
     def from_environment(
