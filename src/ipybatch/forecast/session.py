@@ -299,7 +299,7 @@ def forecast(
     defaults |= {"on_failure": "rollback", "breaker": None}
     about["on_failure"] = (defaults | given)["on_failure"]
     about["output"] = None if path is None else str(path.absolute())
-    about["storage"] = "" if shared is None else shared.address
+    about["storage"] = None if shared is None else shared.address
     session = ForecastSession(
         name,
         Forecasting(cut.partitions, settings, runner, about),
