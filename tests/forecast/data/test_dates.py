@@ -377,3 +377,13 @@ def test_quarters_and_years_are_no_periods(cells):
     with pytest.raises(InputError, match="days, weeks or months") as told:
         read(*cells)
     assert "date_format" not in str(told.value)
+
+
+def test_what_other_pieces_of_a_column_told_is_not_asked_again():
+    """A table in several files has one way to write dates; which, the whole of it tells."""
+    told = read_dates(pd.Series(["31/07/2025", "03/04/2025"]), "Day").orders
+    found = read_dates(pd.Series(["03/04/2025", "01.02.2025"]), "Day", orders=told)
+    assert found.days.tolist() == [pd.Timestamp("2025-04-03"), pd.Timestamp("2025-02-01")]
+    assert found.orders == {**told, **read_dates(pd.Series(["01.02.2025"]), "Day").orders}
+    with pytest.raises(Undecided):
+        read_dates(pd.Series(["03/04/2025"]), "Day")

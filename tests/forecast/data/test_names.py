@@ -132,3 +132,10 @@ def test_numbers_that_a_spreadsheet_shortened_are_told():
     """1.23E+12 may be many parts: nobody can tell any more."""
     assert "1 part names are numbers that a spreadsheet shortened" in "\n".join(table(parts=["1.23E+12", "5"]).notes)
     assert table(parts=["1E5", "5"]).notes == table(parts=["15", "5"]).notes
+
+
+def test_a_piece_of_a_column_does_not_tell_what_only_the_whole_tells():
+    """123.0 is 123, unless another number has decimals that count: it may stand in another file."""
+    column = pd.Series(["123.0", "123.0 ", "A-1"][:2])
+    assert list(read_names(column).names) == ["123"]
+    assert list(read_names(column, is_piece=True).names) == ["123.0"]

@@ -5,6 +5,8 @@
 Cells written alike (31/07/2025, 07/31/2025) share an order, which is the one that fits all of them. Where several fit
 and differ, two-digit years have evidence: a year first that makes a month of 25/07/01 to 25/07/31 is meant, not one day
 in each of 31 years. Day and month are never told apart by such evidence: the user is asked.
+
+Over 500 lines: each rule decides between orders that fit the same cells.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ from __future__ import annotations
 import datetime as dt
 import re
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any
@@ -47,12 +49,14 @@ class Dates:
         style: How they are written, by an example and in words; "" for dates that needed no reading.
         period: "W" or "M" where all are written as weeks or as months; None where that is to be inferred.
         notes: What the user should know of how they were read.
+        orders: By how dates are written the order of day, month and year that was taken.
     """
 
     days: pd.Series[Any]
     style: str = ""
     period: Freq | None = None
     notes: tuple[str, ...] = ()
+    orders: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -75,6 +79,7 @@ def read_dates(
     *,
     date_format: str | None = None,
     freq: Freq | None = None,
+    orders: Mapping[str, str] | None = None,
     today: dt.date | None = None,
 ) -> Dates:
     """Return the days of a column, without time and zone; NaT for values that are no day from 1900 to 2199.
@@ -84,6 +89,7 @@ def read_dates(
         name: The user's name of the column, for messages.
         date_format: How text is written, as for strftime, e.g. ``"%d/%m/%y"``; None finds it.
         freq: The table's period where it is known: tells weeks from months.
+        orders: By how dates are written the order that other pieces of the column told; what is not there is found.
         today: The day that no past demand lies after; default: today.
 
     Raises:
@@ -104,12 +110,14 @@ def read_dates(
     typed_days = [day for day in ready if day is not None]
     notes: list[str] = []
     period: Freq | None = None
+    taken: dict[str, str] = {}
     if date_format is not None:
         days, style = _formatted(list(places), name, date_format), f"as {date_format!r}"
     else:
         cells = read_cells(list(places))
+        taken = dict(orders or {})
         days, style, period, notes = _decide_all(
-            cells, rows, typed_days, name, said=_said(freq, name), today=today or dt.date.today()
+            cells, rows, typed_days, name, taken, said=_said(freq, name), today=today or dt.date.today()
         )
         _refuse_swapped(cells, typed_days, name)
         notes += _told_written_zone(distinct, name)
@@ -120,7 +128,7 @@ def read_dates(
     of_text = _stamps([*days, None])
     of_distinct = np.append(np.where(place_of < 0, _stamps(ready), of_text[place_of]), of_text[-1])
     made = pd.Series(of_distinct[codes])  # -1, missing, takes the last
-    return Dates(_within(made), style, period, tuple(notes))
+    return Dates(_within(made), style, period, tuple(notes), taken)
 
 
 def _advice(example: str) -> str:
@@ -235,9 +243,16 @@ def _formatted(texts: Sequence[str], name: str, date_format: str) -> list[dt.dat
 
 
 def _decide_all(
-    cells: Sequence[Cell], rows: Any, typed: Sequence[dt.date], name: str, *, said: Freq | None, today: dt.date
+    cells: Sequence[Cell],
+    rows: Any,
+    typed: Sequence[dt.date],
+    name: str,
+    orders: dict[str, str],
+    *,
+    said: Freq | None,
+    today: dt.date,
 ) -> tuple[list[dt.date | None], str, Freq | None, list[str]]:
-    """Read all cells, those that are written alike in one order.
+    """Read all cells, those that are written alike in one order; put orders into ``orders`` that are not there yet.
 
     Returns:
         For each cell its day, the style, what each covers, and what to say.
@@ -252,8 +267,13 @@ def _decide_all(
     periods: set[Freq | None] = {None} if typed else set()
     for of_kind in sorted(kinds.values(), key=lambda of_kind: -int(rows[of_kind].sum())):
         alike = [cells[at] for at in of_kind]
-        decision = _decide(alike, name, said, today)
-        _refuse_no_year(alike, decision.order, name, today)
+        if (kind := alike[0].kind) in orders:
+            decision = _Decision(orders[kind])
+        else:
+            decision = _decide(alike, name, said, today)
+            _refuse_no_year(alike, decision.order, name, today)
+            if not decision.is_each_its_own:
+                orders[kind] = decision.order
         made = [decision.day(cell) for cell in alike]
         if known and alike[0].is_bare:  # a number among dates may be a quantity: it has to lie near them
             made = [day if day is not None and _is_near(day, known) else None for day in made]

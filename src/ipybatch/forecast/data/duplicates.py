@@ -20,7 +20,7 @@ import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import combinations, islice
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
@@ -41,7 +41,19 @@ _NUMBER = re.compile(r"0*(\d+)(?:\|0+)?")
 _WORDS = re.compile(r"\d+|[^\W\d_]+|[^\w\s]")
 
 
-def near_duplicates(keys: Keys) -> list[list[int]]:
+class Named(Protocol):
+    """Names, sorted, and in how many rows each stands."""
+
+    @property
+    def names(self) -> Any:
+        """The names."""
+
+    @property
+    def counts(self) -> Any:
+        """For each in how many rows it stands."""
+
+
+def near_duplicates(keys: Named) -> list[list[int]]:
     """Return the groups of names that may be one, as positions in `Keys.names`, the most frequent name first.
 
     Raises:
@@ -64,15 +76,21 @@ def near_duplicates(keys: Keys) -> list[list[int]]:
 
 def merge(keys: Keys, groups: Iterable[Sequence[int]]) -> Keys:
     """Return a column in which each group has the name of its first."""
-    target = np.arange(len(keys.names))
-    for first, *others in groups:
-        target[others] = first
+    target = targets(len(keys.names), groups)
     kept = np.unique(target)
     codes = np.append(np.searchsorted(kept, target), -1)[keys.codes]
     return Keys(codes, pd.Index(keys.names[kept]), keys.changes, keys.shortened)
 
 
-def tell_duplicates(keys: Keys, groups: Sequence[Sequence[int]], ours: str, *, is_merged: bool) -> list[str]:
+def targets(count: int, groups: Iterable[Sequence[int]]) -> Any:
+    """Return for each of ``count`` names the position of the name that it has when each group has that of its first."""
+    target = np.arange(count)
+    for first, *others in groups:
+        target[others] = first
+    return target
+
+
+def tell_duplicates(keys: Named, groups: Sequence[Sequence[int]], ours: str, *, is_merged: bool) -> list[str]:
     """Return a line that names the first groups, with the rows of each name.
 
     Args:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
@@ -35,7 +36,7 @@ _AROUND = "blanks around them: these were taken away"
 _WITHIN = "unusual blanks: these are single plain ones now"
 _INVISIBLE = "invisible characters: these were taken away"
 _PIECES = "accents apart from their letters: these were put together"
-_ZEROS = "a .0 that numbers get in a column with gaps: it was taken away"
+ZEROS = "a .0 that numbers get in a column with gaps: it was taken away"
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,19 +80,25 @@ class Keys:
         return told
 
 
-def read_names(values: pd.Series[Any]) -> Keys:
-    """Number the names of a column, as any reader sees them; whole numbers stay numbers."""
+def read_names(values: pd.Series[Any], *, is_piece: bool = False) -> Keys:
+    """Number the names of a column, as any reader sees them; whole numbers stay numbers.
+
+    Args:
+        values: The column.
+        is_piece: Whether it is one of several pieces of a column: then `whole_names` of all of them says which are
+            numbers.
+    """
     codes, found = pd.factorize(values)
     distinct = np.asarray(found, dtype=object)  # Arrow's texts are slow to go through one by one
     plain = [_plain(value) for value in distinct]
     kinds = {type(name) for name in plain if name != ""}
     names: list[Any] = plain if kinds <= {int} else [str(name) for name in plain]
     changes = [_changes(old, new) for old, new in zip(distinct, names, strict=True)]
-    if whole := _whole(names):
+    if whole := {} if is_piece else whole_names(names):
         names = [whole.get(name, name) for name in names]
         for at, old in enumerate(plain):
             if old in whole:
-                changes[at] = (*changes[at], _ZEROS)
+                changes[at] = (*changes[at], ZEROS)
     known = sorted({name for name in names if name != ""})
     rank = {name: at for at, name in enumerate(known)}
     to_rank = np.array([*(rank.get(name, -1) for name in names), -1], dtype=np.int64)
@@ -126,8 +133,8 @@ def _plain(value: Any) -> str | int:
     return clean(str(value))
 
 
-def _whole(names: list[Any]) -> dict[str, str]:
-    """Return names like 123.0 without their .0, unless some other number of the column has decimals that count."""
+def whole_names(names: Iterable[Any]) -> dict[str, str]:
+    """Return names like 123.0 without their .0, unless another number of the column has decimals that count."""
     numbers = {name: _WHOLE.fullmatch(name) for name in set(names) if isinstance(name, str) and _NUMBER.fullmatch(name)}
     if not numbers or None in numbers.values():
         return {}

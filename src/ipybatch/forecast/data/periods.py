@@ -112,25 +112,36 @@ def far_days(days: Any) -> Any:
     numbers -= first_number
     rows_on = np.bincount(numbers)  # a table has far fewer days than rows, so that nothing is sorted
     places = np.flatnonzero(rows_on)
-    unique, counts = (places + first_number).astype("datetime64[D]"), rows_on[places]
     is_far = np.zeros(len(rows_on), dtype=bool)
+    is_far[places] = far_of_distinct((places + first_number).astype("datetime64[D]"), rows_on[places])
+    return is_far[numbers]
+
+
+def far_of_distinct(unique: Any, counts: Any) -> Any:
+    """Return for each distinct day whether it lies far from those of nearly all rows, as `far_days` says.
+
+    Args:
+        unique: The days, ascending.
+        counts: How many rows each has.
+    """
+    is_far = np.zeros(len(unique), dtype=bool)
     if len(unique) < _FEWEST:
-        is_far[places] = _far_of_few(unique)
-        return is_far[numbers]
+        return _far_of_few(unique)
+    count = int(counts.sum())
     starts = np.flatnonzero(np.r_[True, np.diff(unique).astype(np.int64) > _FAR_DAYS])
     ends = np.r_[starts[1:], len(unique)]
     rows = np.add.reduceat(counts, starts)
-    is_empty = np.isin(unique[starts], _EMPTY) & (ends - starts == 1) & (rows < len(days) / 2)
-    is_few = (rows <= max(1, min(3, len(days) // 10), min(50, len(days) // 100))) | is_empty
+    is_empty = np.isin(unique[starts], _EMPTY) & (ends - starts == 1) & (rows < count / 2)
+    is_few = (rows <= max(1, min(3, count // 10), min(50, count // 100))) | is_empty
     if is_few.all():
-        return is_far[numbers]
+        return is_far
     body = unique[~np.repeat(is_few, ends - starts)]
     first, last = body[0], body[-1]
     longest = min(last - first, _MUCH_LONGER * np.diff(body).max()) if len(body) > 1 else last - first
     for group in np.flatnonzero(is_few).tolist():
         start, end = starts[group], ends[group]
-        is_far[places[start:end]] = max(first - unique[end - 1], unique[start] - last) > longest
-    return is_far[numbers]
+        is_far[start:end] = max(first - unique[end - 1], unique[start] - last) > longest
+    return is_far
 
 
 def _far_of_few(days: Any) -> Any:

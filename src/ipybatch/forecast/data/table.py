@@ -15,12 +15,10 @@ import numpy as np
 import pandas as pd
 
 from ipybatch.errors import InputError
+from ipybatch.forecast.data.cells import Cells, Style, cells_of
 from ipybatch.forecast.data.columns import OURS, choose_columns
-from ipybatch.forecast.data.dates import Dates, read_dates
 from ipybatch.forecast.data.duplicates import merge, near_duplicates, tell_duplicates
-from ipybatch.forecast.data.names import Keys, read_names
-from ipybatch.forecast.data.numbers import Numbers, look_around, read_numbers
-from ipybatch.forecast.data.periods import check_freq, far_days, infer_freq, span, told_gap, told_period
+from ipybatch.forecast.data.periods import check_freq, infer_freq, span, told_gap, told_period
 from ipybatch.forecast.data.problems import (
     LARGEST,
     TOLD,
@@ -28,12 +26,11 @@ from ipybatch.forecast.data.problems import (
     Problem,
     find_problems,
     refuse,
-    shortened,
     tell,
     tell_bad_rows,
     tell_far_quantities,
 )
-from ipybatch.forecast.data.reading import Raw, read
+from ipybatch.forecast.data.reading import read
 from ipybatch.forecast.data.repairs import (
     DROP_BAD_ROWS,
     MERGE,
@@ -125,7 +122,7 @@ def read_table(
     given = read(demand, encoding=encoding, sheet=sheet, columns=columns)
     raw = given.frame
     chosen = choose_columns(raw, columns)
-    cells = _cells(given, chosen.names, _Style(decimal, thousands, date_format, freq))
+    cells = cells_of(given, chosen.names, Style(decimal, thousands, date_format, freq))
     cells, repaired = _repaired(cells, asked)
     problems = find_problems(raw, cells.names, cells.keys, cells.row_of, cells.wrong, reason=cells.reason)
     problems = sorted([*given.problems, *problems], key=lambda problem: problem.row)
@@ -205,105 +202,7 @@ def settings_of(table: Table, horizon: int, *, models: Iterable[Any] | None = No
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _Cells:
-    """The four columns as they were read, a value for every row of the user's.
-
-    Attributes:
-        raw: The user's table.
-        names: What the user calls the columns.
-        keys: Sites and parts.
-        dated: The dates, NaT where there is none.
-        numbers: The quantities, NaN where there is none.
-        is_far: Whether the row's date lies far from all others.
-        row_of: The rows as the user counts them.
-        wrong: For each column whether its cell cannot be used.
-        taken: What returns took off: the rows of the sales, those of the returns, and how much; None for nothing.
-    """
-
-    raw: pd.DataFrame
-    names: dict[str, Any]
-    keys: dict[str, Keys]
-    dated: Dates
-    numbers: Numbers
-    is_far: Any
-    row_of: Any
-    wrong: dict[str, Any]
-    taken: Any = None
-
-    @property
-    def is_wrong(self) -> Any:
-        """Whether some cell of the row cannot be used."""
-        return np.logical_or.reduce(list(self.wrong.values()))
-
-    @property
-    def dates(self) -> Any:
-        """Their days, as an array."""
-        return self.dated.days.to_numpy()
-
-    @property
-    def quantities(self) -> Any:
-        """Their quantities, as an array."""
-        return self.numbers.values
-
-    def reason(self, ours: str, at: int, value: Any) -> str:
-        """Return why a cell cannot be used; "" where nothing more is known than that."""
-        if ours == "date" and self.is_far[at]:
-            first, last = self.body
-            return f"Date {self.dates[at].astype('datetime64[D]')} far from all others ({first} to {last})"
-        if ours != "quantity":
-            return ""
-        if LARGEST < self.quantities[at] < np.inf:
-            return f"Quantity {shortened(value)} out of all reason (above {LARGEST:g})"
-        return self.numbers.reasons.get(value, "") if isinstance(value, str) else ""
-
-    @property
-    def body(self) -> tuple[Any, Any]:
-        """The first and the last day, without those that lie far from them."""
-        days = self.dates[~self.wrong["date"]].astype("datetime64[D]")
-        return days.min(), days.max()
-
-    @property
-    def others(self) -> list[Any]:
-        """The user's other columns."""
-        return [name for name in self.raw.columns if name not in set(self.names.values())]
-
-
-@dataclass(frozen=True, slots=True)
-class _Style:
-    """What the user says of how numbers and dates are written."""
-
-    decimal: str | None
-    thousands: str | None
-    date_format: str | None
-    freq: Freq | None
-
-
-def _cells(given: Raw, names: dict[str, Any], style: _Style) -> _Cells:
-    raw = given.frame
-    keys = {ours: read_names(raw[names[ours]]) for ours in ("site", "part")}
-    dated = read_dates(raw[names["date"]], str(names["date"]), date_format=style.date_format, freq=style.freq)
-    evidence = look_around(raw, [name for name in raw.columns if name not in names.values()], given.sep)
-    numbers = read_numbers(
-        raw[names["quantity"]],
-        str(names["quantity"]),
-        decimal=style.decimal,
-        thousands=style.thousands,
-        evidence=evidence,
-    )
-    days = dated.days.to_numpy()
-    is_far = np.zeros(len(days), dtype=bool)
-    is_far[~np.isnat(days)] = far_days(days[~np.isnat(days)])
-    wrong = {
-        "site": keys["site"].codes < 0,
-        "part": keys["part"].codes < 0,
-        "date": np.isnat(days) | is_far,
-        "quantity": ~((numbers.values >= 0) & (numbers.values <= LARGEST)),
-    }
-    return _Cells(raw, names, keys, dated, numbers, is_far, raw.index.to_numpy() + given.first, wrong)
-
-
-def _repaired(cells: _Cells, asked: frozenset[str]) -> tuple[_Cells, list[str]]:
+def _repaired(cells: Cells, asked: frozenset[str]) -> tuple[Cells, list[str]]:
     """Return the cells with names merged and returns netted, where that is asked for, and what was or may be done."""
     told, merged = [], {}
     for ours, keys in cells.keys.items():
@@ -328,7 +227,7 @@ def _repaired(cells: _Cells, asked: frozenset[str]) -> tuple[_Cells, list[str]]:
     return replace(cells, numbers=replace(cells.numbers, values=quantities), wrong=wrong, taken=taken), told
 
 
-def _returned(cells: _Cells, used: Any, starts: Any) -> Returned | None:
+def _returned(cells: Cells, used: Any, starts: Any) -> Returned | None:
     """Return what was taken off the frame's rows, of which each is the sum of some of the user's."""
     if cells.taken is None or not len(cells.taken[0]):
         return None
@@ -338,7 +237,7 @@ def _returned(cells: _Cells, used: Any, starts: Any) -> Returned | None:
     return Returned(of_row[off], cells.dates[back].astype("datetime64[D]"), pieces)
 
 
-def _sorted(cells: _Cells, used: Any) -> tuple[Any, Any]:
+def _sorted(cells: Cells, used: Any) -> tuple[Any, Any]:
     """Return the rows by site, part and date, and where in them each (site, part, date) begins."""
     days = cells.dates[used].astype("datetime64[D]").astype(np.int64)
     days -= days.min()
@@ -362,7 +261,7 @@ def _without(used: Any, starts: Any, is_lost: Any) -> tuple[Any, Any]:
     return used[~np.repeat(is_lost, counts)], np.r_[0, np.cumsum(counts[~is_lost])[:-1]]
 
 
-def _frame(cells: _Cells, used: Any, starts: Any) -> pd.DataFrame:
+def _frame(cells: Cells, used: Any, starts: Any) -> pd.DataFrame:
     kept = used[starts]
     names = {ours: pd.Categorical.from_codes(keys.codes[kept], keys.names) for ours, keys in cells.keys.items()}
     frame = pd.DataFrame(names, copy=False)
@@ -374,7 +273,7 @@ def _frame(cells: _Cells, used: Any, starts: Any) -> pd.DataFrame:
     return frame
 
 
-def _notes(cells: _Cells, summed: int) -> list[str]:
+def _notes(cells: Cells, summed: int) -> list[str]:
     repeats = f"{summed:,} of {len(cells.raw):,} rows repeat a site, part and date: their quantities were summed"
     notes = [repeats] if summed else []
     for ours, keys in cells.keys.items():
@@ -383,7 +282,7 @@ def _notes(cells: _Cells, summed: int) -> list[str]:
     return [*notes, *(f"the column {name!r} was left out: columns= names another one" for name in lost)]
 
 
-def _told_span(cells: _Cells, days: pd.Series[Any], freq: Freq, *, is_inferred: bool) -> list[str]:
+def _told_span(cells: Cells, days: pd.Series[Any], freq: Freq, *, is_inferred: bool) -> list[str]:
     """Tell of a period that is not certain, of a long gap, of dates far from all others, and of those to come."""
     told = [doubt] if is_inferred and (doubt := told_period(days, freq)) else []
     if cells.is_far.any():
@@ -401,7 +300,7 @@ def _told_span(cells: _Cells, days: pd.Series[Any], freq: Freq, *, is_inferred: 
     return told
 
 
-def _lonely(cells: _Cells, kept: Any) -> list[str]:
+def _lonely(cells: Cells, kept: Any) -> list[str]:
     """Name the sites that have one row: the first of them, by name."""
     sites = cells.keys["site"]
     codes = sites.codes[kept]
