@@ -124,42 +124,47 @@ def prune(older_than_s: float, *, journal: str | Path | None = None) -> int:
     return removal.prune(open_journal(journal), now_s - older_than_s, now_s)
 
 
-def resources(journal: str | Path | None = None) -> pd.DataFrame:
+def resources(journal: str | Path | None = None, *, store: str | Path | None = None) -> pd.DataFrame:
     """Return what is rationed: one row per window of each resource that sessions use, or that cools down.
 
     Columns: resource, group, window, used, limit, owners, cool_until (UTC), why.  All kernels that use the journal's
-    limits are counted.
+    limits are counted, and all machines that use the Redis which sessions of this process use.
 
     Args:
         journal: Path of the journal; default: ``IPYBATCH_JOURNAL``, else the user's data folder.
+        store: Look there instead: what ``Limits(store=)`` of the sessions is, a Redis's address or a file's path.
 
     Raises:
+        InputError: ``store`` is no address.
         JournalError: The limits cannot be read.
+        MissingExtra: ``store`` is the address of a Redis, and the redis package is not installed.
     """
     from ipybatch import frames
-    from ipybatch.engine.store.resources import limits_of
 
-    return frames.resources(limits_of(None if journal is None else Path(journal)))
+    return frames.resources(None if journal is None else Path(journal), store)
 
 
-def lift(resource: str, *, journal: str | Path | None = None) -> bool:
+def lift(resource: str, *, journal: str | Path | None = None, store: str | Path | None = None) -> bool:
     """End the cool-down of a resource: sessions of this process go on at once, those of others within a second.
 
     Args:
         resource: As ``resource=`` of the sessions names it; that of one without a name is "session <its name>".
         journal: Path of the journal whose sessions use it; default: ``IPYBATCH_JOURNAL``, else the one in the user's
             data folder, and all sessions of this process.
+        store: Where it is counted, instead: what ``Limits(store=)`` of the sessions is, a Redis's address or a file's
+            path.
 
     Returns:
         Whether it was cooling down.
 
     Raises:
-        InputError: No session of that resource ever ran.
+        InputError: No session of that resource ever ran, or ``store`` is no address.
         JournalError: The limits cannot be read or written.
+        MissingExtra: ``store`` is the address of a Redis, and the redis package is not installed.
     """
     from ipybatch.engine.store import resources as known
 
-    return known.lift(None if journal is None else Path(journal), resource)
+    return known.lift(None if journal is None else Path(journal), resource, store)
 
 
 def _forecast_form() -> type:

@@ -171,21 +171,25 @@ def history_everywhere(journal: Path | None = None) -> pd.DataFrame:
     return frame
 
 
-def resources(limits: Path) -> pd.DataFrame:
+def resources(journal: Path | None, store: Path | str | None = None) -> pd.DataFrame:
     """Return one row per window of each resource that somebody uses, or that cools down.
 
     Columns: resource, group (of the limits), window ("100 per 1 s"; missing where there is none), used, limit (in its
-    unit), owners (who uses it, by session and process), cool_until (UTC; missing when it does not cool down), why.
+    unit), owners (who uses it, by session and process, or machine), cool_until (UTC; missing when it does not cool
+    down), why.
 
     Args:
-        limits: The file they are counted in.
+        journal: Whose limits they are, beside what the sessions of this process use; None: the default one's.
+        store: Where they are counted, instead: a limits file, or the address of a Redis.
 
     Raises:
+        InputError: ``store`` is no address.
         JournalError: The limits cannot be read.
+        MissingExtra: ``store`` is the address of a Redis, and the redis package is not installed.
     """
     rows: list[tuple[Any, ...]] = []
     now = pd.Timestamp.now(tz="UTC")
-    for standing in look_at_all(limits):
+    for standing in look_at_all(journal, store):
         answer = standing.answer
         owners = ", ".join(map(who, answer.owners))
         cool_until = now + pd.Timedelta(seconds=round(answer.cool_s)) if answer.cool_s else pd.NaT

@@ -6,6 +6,7 @@ import math
 import msgspec
 import pytest
 
+from ipybatch.engine.store.redis_limits import RedisLimits
 from ipybatch.engine.store.sqlite_limits import SqliteLimits
 from ipybatch.testing import Bounds, MemoryLimits, check_limit_store
 
@@ -29,6 +30,18 @@ def test_the_store_in_a_file_does_what_a_store_must_do(tmp_path):
 
     def make(now_s):
         made.append(SqliteLimits(tmp_path / "limits.sqlite3", now_s, now_s))
+        return made[-1]
+
+    check_limit_store(make)
+    for store in made:
+        store.close()
+
+
+def test_the_store_in_redis_does_what_a_store_must_do(redis_server):
+    made = []
+
+    def make(now_s):
+        made.append(RedisLimits(redis_server.url, now_s=now_s, settle_s=0.0))
         return made[-1]
 
     check_limit_store(make)

@@ -1,16 +1,18 @@
-"""The file decides as the store in memory does, which states plainly what a store does."""
+"""The file and Redis decide as the store in memory does, which states plainly what a store does."""
 
+import contextlib
 import math
 import tempfile
 from pathlib import Path
 
 import pytest
-from hypothesis import event, given
+from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
 from ipybatch import Rate
 from ipybatch.engine.store import sqlite_limits
 from ipybatch.engine.store.limit_store import Counted, cost_in
+from ipybatch.engine.store.redis_limits import RedisLimits
 from ipybatch.engine.store.sqlite_limits import SqliteLimits
 from ipybatch.testing import START_UNIX_S, Bounds, MemoryLimits, Report
 
@@ -102,41 +104,61 @@ def reports(step, books):  # noqa: C901  # one case a step
     return report
 
 
+@contextlib.contextmanager
+def in_a_file(now_s):
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sqlite_limits, "LOOK_S", 0.0)
+        with contextlib.closing(SqliteLimits(Path(folder) / "limits.sqlite3", now_s, now_s)) as store:
+            yield store
+
+
+@pytest.fixture(params=["in a file", "in Redis"])
+def home(request):
+    """Open the store that is compared with the one in memory, empty."""
+    if request.param == "in a file":
+        return in_a_file
+    server = request.getfixturevalue("redis_server")
+
+    @contextlib.contextmanager
+    def in_redis(now_s):
+        server.flush()
+        with contextlib.closing(RedisLimits(server.url, now_s=now_s, settle_s=0.0)) as store:
+            yield store
+
+    return in_redis
+
+
+@settings(suppress_health_check=[*settings().suppress_health_check, HealthCheck.function_scoped_fixture])
 @given(steps=steps)
-def test_two_homes_give_the_same_answers(steps):
+def test_two_homes_give_the_same_answers(home, steps):
     """Owners that join, leave, ask, are silent for longer than a lease, and vanish; limits that change, cool-downs."""
     now_s, granted = START_UNIX_S, 0
     books = {owner: Books(owner) for owner in "abc"}
-    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sqlite_limits, "LOOK_S", 0.0)
-        memory = MemoryLimits(lambda: now_s)
-        file = SqliteLimits(Path(folder) / "limits.sqlite3", lambda: now_s, lambda: now_s)
-        try:
-            for step in steps:
-                if step[0] == "pass":
-                    now_s += step[1]
-                report = reports(step, books)
-                if report is None:
-                    continue
-                plain, kept = memory.exchange(report), file.exchange(report)
-                assert kept.wait_s == pytest.approx(plain.wait_s, abs=1e-6)
-                assert (kept.wait_s == 0.0) is (plain.wait_s == 0.0)
-                assert kept.more == plain.more
-                assert kept.used == pytest.approx(plain.used)
-                assert {one.name: one for one in kept.owners} == {one.name: one for one in plain.owners}
-                assert kept.cool_s == pytest.approx(plain.cool_s, abs=1e-6)
-                assert (kept.why, kept.is_stranger) == (plain.why, plain.is_stranger)
-                if report.wanted is not None and plain.wait_s == 0.0:
-                    books[report.owner].flying += [(report.wanted, report.slot)] * (1 + plain.more)
-                    granted += 1
-            told = [
-                sorted((round(ago_s, 4), unit, cost) for ago_s, unit, cost in store.history("api", math.inf) if cost)
-                for store in (memory, file)
-            ]
-            assert total(told[0]) == total(told[1])
-            event(f"{granted // 10}0 granted")
-        finally:
-            file.close()
+    memory = MemoryLimits(lambda: now_s)
+    with home(lambda: now_s) as file:
+        for step in steps:
+            if step[0] == "pass":
+                now_s += step[1]
+            report = reports(step, books)
+            if report is None:
+                continue
+            plain, kept = memory.exchange(report), file.exchange(report)
+            assert kept.wait_s == pytest.approx(plain.wait_s, abs=1e-6)
+            assert (kept.wait_s == 0.0) is (plain.wait_s == 0.0)
+            assert kept.more == plain.more
+            assert kept.used == pytest.approx(plain.used)
+            assert {one.name: one for one in kept.owners} == {one.name: one for one in plain.owners}
+            assert kept.cool_s == pytest.approx(plain.cool_s, abs=1e-6)
+            assert (kept.why, kept.is_stranger) == (plain.why, plain.is_stranger)
+            if report.wanted is not None and plain.wait_s == 0.0:
+                books[report.owner].flying += [(report.wanted, report.slot)] * (1 + plain.more)
+                granted += 1
+        told = [
+            sorted((round(ago_s, 4), unit, cost) for ago_s, unit, cost in store.history("api", math.inf) if cost)
+            for store in (memory, file)
+        ]
+        assert total(told[0]) == total(told[1])
+        event(f"{granted // 10}0 granted")
 
 
 def total(history):

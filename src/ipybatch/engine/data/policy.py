@@ -12,12 +12,14 @@ import operator
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import msgspec
 
+from ipybatch.engine.data.masking import mask
+from ipybatch.engine.data.store_url import check_url, is_url
 from ipybatch.errors import InputError
 
 
@@ -166,9 +168,10 @@ class Limits:
         also: Async context managers entered around every attempt, such as ``aiolimiter.AsyncLimiter``.
         store: Where the use of the resource is counted; default: the file ``limits.sqlite3`` beside the journal, by
             which the kernels of a user share what they name alike. Another such file by its path, for kernels whose
-            journals lie apart; an object with ``exchange()`` and ``history()``, see
-            `ipybatch.testing.check_limit_store`; or anything with pyrate-limiter's ``try_acquire_async(name, weight)``,
-            which is awaited before every request, beside the file.
+            journals lie apart; a Redis that several machines share, by its address, ``redis://host/0``, with TLS
+            ``rediss://``, or ``unix:///path/of/the/socket``, with ``?ssl_ca_certs=`` and its like; an object with
+            ``exchange()`` and ``history()``, see `ipybatch.testing.check_limit_store`; or what has pyrate-limiter's
+            ``try_acquire_async(name, weight)``, which is awaited before every request, beside the file.
         shared: Deprecated, ``store`` takes its place: what has ``try_acquire_async``.
         pacer: Another voice in when a request may start, for services that tell their limits as they go.
         each: What holds beside all this for the items of each limit group, such as a region: ``per=`` of the session
@@ -178,6 +181,7 @@ class Limits:
 
     Raises:
         InputError: A value is outside its range, or of another type; the message names the field.
+        MissingExtra: ``store`` is the address of a Redis, and the redis package is not installed.
     """
 
     concurrency: int = 10
@@ -206,6 +210,10 @@ class Limits:
         if isinstance(self.each, Mapping):
             object.__setattr__(self, "each", dict(self.each))
         _check_each(self.each)
+
+    def __repr__(self) -> str:
+        told = ", ".join(f"{field.name}={getattr(self, field.name)!r}" for field in fields(self))
+        return f"Limits({mask(told)})"
 
     @property
     def asked(self) -> Any:
@@ -272,10 +280,12 @@ def _check_plugs(also: Sequence[Any], store: Any, shared: Any) -> None:
             raise InputError(msg)
     is_store = hasattr(store, "exchange") and hasattr(store, "history")
     is_path = isinstance(store, str | Path) and bool(str(store)) and "://" not in str(store)
-    if not (store is None or is_store or is_path or hasattr(store, "try_acquire_async")):
+    if is_url(store):
+        check_url(store)
+    elif not (store is None or is_store or is_path or hasattr(store, "try_acquire_async")):
         msg = (
-            "store must be the path of a file, a limit store with exchange() and history(), or a limiter with"
-            f" try_acquire_async(name, weight), got {store!r}"
+            "store must be the path of a file, the address of a Redis, a limit store with exchange() and history(), or"
+            f" a limiter with try_acquire_async(name, weight), got {store!r}"
         )
         raise InputError(msg)
     if shared is None:

@@ -265,6 +265,11 @@ def where_held(journal: Journal | None, run: int, owner: str | None, beat_s: flo
     return where(owner) if owner is not None and is_live(journal, run, owner, beat_s) else ""
 
 
+def machine_of(owner: str) -> str:
+    """Return the name of the machine that an owner is on."""
+    return owner.partition("/")[0].partition(" ")[0]
+
+
 def process_of(owner: str) -> str:
     """Return an owner in words, such as "process 42 on host"; another text as it is."""
     host, _, rest = owner.partition("/")

@@ -40,6 +40,9 @@ from ipybatch.errors import JournalError
 
 T = TypeVar("T")
 
+GROUP = "\x1f"  # the unit separator: JSON writes it otherwise, so that no name of a group holds it
+PRIVATE = "\x1e"  # the record separator: no name of a resource holds it, before what only one session uses
+
 LEASE_S = 15.0
 KEPT_S = 3600.0  # in memory: what was answered is kept for so long, or for the longest window that anybody had
 PULSE_S, POLL_MOST_S = 1.0, 0.1  # who asked in vain asks again so soon: at a time that was told; after a response

@@ -10,7 +10,8 @@ import asyncio
 import contextlib
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from itertools import count
 from pathlib import Path
 from typing import Any, TypeVar
@@ -23,22 +24,22 @@ from ipybatch.engine.data.loop_call import post
 from ipybatch.engine.data.masking import mask
 from ipybatch.engine.data.policy import Limits
 from ipybatch.engine.data.spec import Spec
+from ipybatch.engine.data.store_url import check_url, is_url
 from ipybatch.engine.rules.estimate import NOTHING_IN_FORCE, InForce
 from ipybatch.engine.rules.limit_groups import GroupLimiter, LimitGroup, group_label
 from ipybatch.engine.rules.limiter import LONG_COOL_S, held_s
 from ipybatch.engine.store import sqlite_limits
 from ipybatch.engine.store.journal import BUSY_S, Journal, default_path, open_journal, resolved
-from ipybatch.engine.store.lease import me
-from ipybatch.engine.store.limit_store import Answer, LimitStore, Owner, Report, StoreBusy, asked
+from ipybatch.engine.store.lease import machine_of, me
+from ipybatch.engine.store.limit_store import GROUP, PRIVATE, Answer, LimitStore, Owner, Report, StoreBusy, asked
 from ipybatch.engine.store.network_copy import home_of
+from ipybatch.engine.store.redis_limits import RedisLimits
 from ipybatch.engine.store.shared_limiter import SharedLimiter
 from ipybatch.engine.store.sqlite_limits import SqliteLimits
 from ipybatch.errors import EngineBusy, InputError, JournalLocked
 
 T = TypeVar("T")
 
-GROUP = "\x1f"  # the unit separator: JSON writes it otherwise, so that no name of a group holds it
-PRIVATE = "\x1e"  # the record separator: no name of a resource holds it
 LIMITS_FILE = "limits.sqlite3"
 LIFT_S = 1.0  # a loop that does not turn within so long is not waited for
 
@@ -87,13 +88,15 @@ class Resource:
 
 _numbers = count(1)
 _resources: dict[tuple[int, str, int], Resource] = {}  # by store, name and clock
-_stores: dict[tuple[Path, Clock | None], LimitStore] = {}
+_stores: dict[tuple[Path | str, Clock | None], LimitStore] = {}  # by path or address; the clock where it is virtual
+_used: Counter[int] = Counter()  # starts of sessions, by store
 
 
 def _forget() -> None:
     """Have none after a fork: they are the parent's."""
     _resources.clear()
     _stores.clear()
+    _used.clear()
 
 
 os.register_at_fork(after_in_child=_forget)
@@ -125,43 +128,51 @@ def limits_of(journal: Path | None) -> Path:
     return home_of(resolved(journal or default_path())).with_name(LIMITS_FILE)
 
 
-def look_at_all(limits: Path) -> list[Standing]:
+def look_at_all(journal: Path | None, store: Path | str | None = None) -> list[Standing]:
     """Return how every resource stands that somebody uses, or that cools down.
 
+    Args:
+        journal: Whose limits file is looked into, beside what this process uses; None: that of the default one.
+        store: Look there instead: a limits file, or the address of a Redis.
+
     Raises:
-        JournalError: The file cannot be read.
+        InputError: ``store`` is no address.
+        JournalError: The limits cannot be read.
+        MissingExtra: ``store`` is the address of a Redis, and the redis package is not installed.
     """
     found = []
-    for name, store in _named(limits):
-        answer = _patiently(store.exchange, Report(resource=name))
+    for name, home in _named(_homes(journal, store)):
+        answer = _patiently(home.exchange, Report(resource=name))
         if answer.owners or answer.cool_s:
             found.append(Standing(_shown(name), group_label(name.partition(GROUP)[2]), answer))
     return found
 
 
-def lift(journal: Path | None, resource: str) -> bool:
+def lift(journal: Path | None, resource: str, store: Path | str | None = None) -> bool:
     """End the cool-down of a resource and of its limit groups, in this process at once; return whether there was one.
 
     Args:
         journal: Whose sessions use it; None: those of the default one, and all of this process.
+        store: Where it is counted, instead: a limits file, or the address of a Redis.
 
     Raises:
-        InputError: No session of that resource ever ran; names those that did.
+        InputError: No session of that resource ever ran; names those that did. Or ``store`` is no address.
         JournalError: The limits or the journal cannot be read or written.
+        MissingExtra: ``store`` is the address of a Redis, and the redis package is not installed.
     """
-    limits = limits_of(journal)
+    homes = _homes(journal, store)
     known, was_cool = dict[str, None](), False
     for one in tuple(_resources.values()):
-        if journal is None or getattr(one.limiter.store, "path", limits) == limits:
+        if (journal is None and store is None) or _home_of(one.limiter.store) in (*homes, None):
             known[_shown(one.name)] = None
             if resource == _shown(one.name):
                 was_cool |= one.lift()
-    for name, store in _named(limits):
+    for name, home in _named(homes):
         known[_shown(name)] = None
         if resource == _shown(name):
-            was_cool |= _patiently(store.exchange, Report(resource=name)).cool_s > 0.0
-            _patiently(store.exchange, Report(resource=name, cool_s=0.0))
-    if resource not in known:
+            was_cool |= _patiently(home.exchange, Report(resource=name)).cool_s > 0.0
+            _patiently(home.exchange, Report(resource=name, cool_s=0.0))
+    if resource not in known and store is None:
         known |= dict.fromkeys(_recorded(journal))
     if resource not in known:
         names = ", ".join(map(repr, known)) or "none so far"
@@ -200,19 +211,48 @@ def _shown(name: str) -> str:
     return name.partition(GROUP)[0].partition(PRIVATE)[0]
 
 
-def _named(limits: Path) -> Iterator[tuple[str, SqliteLimits]]:
-    if not limits.exists():
-        return
-    for path, clock in tuple(_stores):
-        if path == limits and clock is not None:  # by the machine's own clock all of it would be long over
-            store = _stores[path, clock]
-            assert isinstance(store, SqliteLimits)
-            for name in _patiently(store.names):
+def _homes(journal: Path | None, store: Path | str | None) -> list[Path | str]:
+    """Return where resources are counted: paths of limits files, and addresses of what this process uses.
+
+    Raises:
+        InputError: ``store`` is no address.
+        JournalError: ``journal`` leads nowhere, or no local disk is to be found for it.
+        MissingExtra: ``store`` is the address of a Redis, and the redis package is not installed.
+    """
+    if store is None:
+        return [limits_of(journal), *dict.fromkeys(home for home, _ in tuple(_stores) if isinstance(home, str))]
+    if is_url(store):
+        check_url(str(store))
+        return [str(store)]
+    return [resolved(Path(store))]
+
+
+def _home_of(store: LimitStore) -> Path | str | None:
+    """Return where a store is; None for one of the user's own."""
+    return next((home for (home, _), known in tuple(_stores.items()) if known is store), None)
+
+
+def _named(homes: Iterable[Path | str]) -> Iterator[tuple[str, SqliteLimits | RedisLimits]]:
+    for home in homes:
+        with _opened(home) as store:
+            for name in [] if store is None else _patiently(store.names):
+                assert store is not None
                 yield name, store
+
+
+@contextlib.contextmanager
+def _opened(home: Path | str) -> Iterator[SqliteLimits | RedisLimits | None]:
+    """Open a store as the sessions of this process have it, else for this look alone; None where there is no file."""
+    if isinstance(home, Path) and not home.exists():
+        yield None
+        return
+    for (known, clock), store in tuple(_stores.items()):
+        if known == home and (clock is not None or isinstance(home, str)):  # by another clock all would be long over
+            assert isinstance(store, SqliteLimits | RedisLimits)
+            yield store
             return
-    with contextlib.closing(SqliteLimits(limits)) as store:
-        for name in _patiently(store.names):
-            yield name, store
+    with contextlib.closing(RedisLimits(home) if isinstance(home, str) else SqliteLimits(home)) as one:
+        yield one
 
 
 def _patiently(ask: Callable[..., T], *arguments: Any) -> T:
@@ -228,9 +268,12 @@ def _patiently(ask: Callable[..., T], *arguments: Any) -> T:
 
 
 def who(owner: Owner) -> str:
-    """Return what people call an owner: its sessions, and where they run."""
+    """Return what people call an owner: its sessions, and where they run: elsewhere, by the name of the machine."""
     _, pid, *_ = (*owner.name.split("/"), "")
+    machine = machine_of(owner.name)
     where = "in this kernel" if owner.name.startswith(me()) else f"in process {pid}"
+    if machine != machine_of(me()):
+        where = f"on {mask(machine)}"
     return f"{mask(owner.label)} {where}" if owner.label else where
 
 
@@ -240,7 +283,8 @@ def in_force(journal: Journal, spec: Spec, clock: Clock) -> Callable[[str, Limit
     Raises:
         JournalError: The limit store cannot be read.
     """
-    store, base = _store_of(journal, spec.limits, clock), _name_of(journal, spec)
+    store = _store_of(journal, spec.limits, clock)
+    base = _name_of(journal, spec, store)
 
     def look(group: str, limits: Limits) -> InForce:
         name = f"{base}{GROUP}{group}" if group else base
@@ -261,26 +305,33 @@ def in_force(journal: Journal, spec: Spec, clock: Clock) -> Callable[[str, Limit
     return look
 
 
-def _name_of(journal: Journal, spec: Spec) -> str:
+def _name_of(journal: Journal, spec: Spec, store: LimitStore) -> str:
     """Return what the store calls a session's resource.
 
-    A private one is its session's alone, and several journals may lie in one folder.
+    A private one is its session's alone: several journals may lie in one folder, and on several machines.
     """
-    return f"{spec.resource}{PRIVATE}{journal.path.name}" if spec.is_private else spec.resource
+    if not spec.is_private:
+        return spec.resource
+    is_far = getattr(store, "is_remote", False)
+    whose = f"{machine_of(me())} {journal.path}" if is_far else journal.path.name
+    return f"{spec.resource}{PRIVATE}{whose}"
 
 
 def _store_of(journal: Journal, limits: Limits, clock: Clock) -> LimitStore:
     """Return the store that a session's limits are counted in."""
-    path = journal.path.with_name(LIMITS_FILE)
+    home: Path | str = journal.path.with_name(LIMITS_FILE)
     if isinstance(limits.store, str | Path):
-        path = resolved(Path(limits.store))
+        home = str(limits.store) if is_url(limits.store) else resolved(Path(limits.store))
     elif limits.store is not None and limits.asked is None:
         given: LimitStore = limits.store
         return given
     is_real = isinstance(clock, SystemClock)
-    key = path, None if is_real else clock
+    key = home, None if is_real else clock
     if key not in _stores:
-        _stores[key] = SqliteLimits(key[0]) if is_real else SqliteLimits(key[0], clock.unix_s, clock.unix_s)
+        if isinstance(home, str):
+            _stores[key] = RedisLimits(home, now_s=None if is_real else clock.unix_s)
+        else:
+            _stores[key] = SqliteLimits(home) if is_real else SqliteLimits(home, clock.unix_s, clock.unix_s)
     return _stores[key]
 
 
@@ -303,10 +354,12 @@ class Membership:
         """
         self._store, self._clock, self._tell = _store_of(journal, spec.limits, clock), clock, tell
         self._is_private = spec.is_private
-        self._name = _name_of(journal, spec)
+        self._name = _name_of(journal, spec, self._store)
         self._label = spec.name
         self.resource = self._resource(self._name)
         self._entered: list[SharedLimiter] = []
+        _used[id(self._store)] += 1
+        self._is_used = True
 
     def join(self, limits: Limits, declared: Limits) -> None:
         """Hold to limits.
@@ -352,6 +405,11 @@ class Membership:
             limiter.leave(self)
         self._entered.clear()
         self.resource.changed()
+        if self._is_used:
+            self._is_used = False
+            _used[id(self._store)] -= 1
+            if not _used[id(self._store)] and isinstance(self._store, RedisLimits):
+                self._store.close()
 
     def _resource(self, name: str, group: str = "") -> Resource:
         key = id(self._store), name, 0 if isinstance(self._clock, SystemClock) else id(self._clock)

@@ -63,8 +63,8 @@ FRESH_S = 1.0  # a lease this young is not written again
 KEPT_S = 40 * 86_400.0  # what was answered is kept for a monthly window, or for a longer one of whoever is there
 LOOK_S = 0.5  # between two looks at whose lease has ended
 THIN_AFTER = 1000  # answers
-_SPANS_S = (60.0, 3600.0, 86_400.0)  # windows that somebody may yet have
-_STEPS = 1000  # moments in a window that are told apart at least
+SPANS_S = (60.0, 3600.0, 86_400.0)  # windows that somebody may yet have
+STEPS = 1000  # moments in a window that are told apart at least
 _encode, _decode = msgspec.json.Encoder().encode, msgspec.json.Decoder(Bounds).decode
 
 
@@ -296,7 +296,7 @@ class SqliteLimits:
         """Forget moments that no window tells apart: a cost counts a little longer then, never shorter."""
         rates = self._owners_of(database, row).bounds.rates
         for (unit,) in database.execute("SELECT DISTINCT unit FROM spent WHERE resource = ?", (row.id,)).fetchall():
-            spans = sorted({held_s(rate) for rate in rates if rate.unit == unit} | {*_SPANS_S, KEPT_S})
+            spans = sorted({held_s(rate) for rate in rates if rate.unit == unit} | {*SPANS_S, KEPT_S})
             for newer_s, older_s in zip([0.0, *spans[:-1]], spans, strict=True):
                 if newer_s:
                     since_s, until_s = row.last_s - older_s, row.last_s - newer_s
@@ -305,7 +305,7 @@ class SqliteLimits:
                         "DELETE FROM spent WHERE resource = ? AND unit = ? AND at_s > ? AND at_s <= ? AND total NOT IN"
                         " (SELECT max(total) FROM spent WHERE resource = ? AND unit = ? AND at_s > ? AND at_s <= ?"
                         " GROUP BY CAST(at_s / ? AS INTEGER))",
-                        (*span, *span, older_s / _STEPS),
+                        (*span, *span, older_s / STEPS),
                     )
             before = database.execute(BEFORE, (row.id, unit, row.last_s - spans[-1])).fetchone()
             if before is not None:  # what it held counts in no window, not in one either that is longer than all so far
