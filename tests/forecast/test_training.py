@@ -10,7 +10,9 @@ from ipybatch.errors import Permanent
 from ipybatch.forecast import training
 from ipybatch.forecast.data.partitions import partition
 from ipybatch.forecast.data.table import read_table, settings_of
+from ipybatch.forecast.models import prior
 from ipybatch.forecast.models.global_model import Prior
+from ipybatch.forecast.settings import Settings
 from ipybatch.forecast.training import Borrowing
 from tests.forecast.retail import matrix, table
 
@@ -96,3 +98,61 @@ def test_what_ended_with_a_supervisor_is_trained_again():
     told = []
     assert {found.prior.default for found in settings_for_all(Loses(), told=told)} == {"imapa"}
     assert told == []
+
+
+def test_partitions_of_many_sites_with_the_same_parts_are_sampled_by_their_series(monkeypatch):
+    """What counts is how many series there are, not how many parts they are of."""
+    monkeypatch.setattr(prior, "_MOST", 60)
+    sites = pd.concat([table(matrix(20, seed=number) + 1, f"s{number}") for number in range(20)])
+    parts = partition(read_table(sites.assign(region=sites["site"].str[-1] < "5"), freq="D"), by="region").partitions
+    sampled = []
+
+    class Looks(Backend):
+        async def run(self, work, arguments):
+            sampled.append(arguments[0])
+            return await super().run(work, arguments)
+
+    async def ask():
+        borrowing = Borrowing(parts, Settings(horizon=7), Looks(), print)
+        await asyncio.gather(*(borrowing.settings_for(part) for part in parts))
+        await borrowing.close()
+
+    asyncio.run(ask())
+    assert [one.series for one in parts] == [200, 200]
+    assert all(25 <= frame.groupby(["site", "part"]).ngroups <= 110 for frame in sampled)
+
+
+def test_partitions_that_are_cancelled_while_they_wait_leave_the_others_what_is_trained():
+    """And when the last of them has gone, what is still trained ends with the session."""
+    parts = partition(read_table(pd.concat([table(matrix(9) + 1, f"s{number}") for number in range(3)]))).partitions
+    ended = []
+
+    class Waits(Backend):
+        async def run(self, work, arguments):
+            begun.set()
+            try:
+                await go.wait()
+            except asyncio.CancelledError:
+                ended.append(work)
+                raise
+            return await super().run(work, arguments)
+
+    async def ask(*, is_over):
+        borrowing = Borrowing(parts, Settings(horizon=7), Waits(), ended.append)
+        first, *others = [asyncio.create_task(borrowing.settings_for(part)) for part in parts]
+        await asyncio.wait_for(begun.wait(), 60)
+        first.cancel()
+        await asyncio.wait([first])
+        if is_over:
+            for other in others:
+                other.cancel()
+            await asyncio.wait(others)
+        else:
+            go.set()
+            assert {found.prior.default for found in await asyncio.gather(*others)} == {"imapa"}
+        await borrowing.close()
+
+    for is_over, left in ((False, 0), (True, 2)):
+        go, begun = asyncio.Event(), asyncio.Event()
+        asyncio.run(ask(is_over=is_over))
+        assert len(ended) == left

@@ -12,7 +12,9 @@ from ipybatch.forecast.training_facts import TrainingFacts, left_of
 from ipybatch.jupyter import messages
 from tests.forecast.test_session import Inline, demand
 
-PARTS = [Partition(at, f"site {at}", (f"site {at}",), 4, rows, "x") for at, rows in enumerate((800, 400, 200), start=1)]
+PARTS = [
+    Partition(at, f"site {at}", (f"site {at}",), 4, 4, rows, "x") for at, rows in enumerate((800, 400, 200), start=1)
+]
 
 
 class Measured(Processes):

@@ -28,7 +28,7 @@ import pandas as pd
 from ipybatch.backends.process.backend import Processes, processors
 from ipybatch.engine.data.masking import mask
 from ipybatch.engine.data.policy import check_count
-from ipybatch.forecast.data.partitions import ADVICE, MAX_PARTITIONS, MAX_ROWS, SIZES, By, Cut, Partition, cut
+from ipybatch.forecast.data.partitions import ADVICE, MAX_PARTITIONS, MAX_ROWS, SIZES, By, Partition, cut
 from ipybatch.forecast.data.problems import frame_of
 from ipybatch.forecast.data.repairs import Repair
 from ipybatch.forecast.data.table import Problem, Table, read_table, settings_of
@@ -257,19 +257,19 @@ def analyze(
     )
     settings = settings_of(table, horizon, models=models)
     made = cut(table, by, max_rows, max_partitions, sites=sites, parts=parts)
-    timing, untimed = _timed(made, settings) if timed else (None, [])
+    frame = table.frame if by is not None else made.partitions[0].frame
+    timing, untimed = _timed(frame, settings) if timed else (None, [])
     zeros = f"{_NOUNS[table.freq]} without a row count as zero from {table.start:%Y-%m-%d} on, the table's start"
-    frames = pd.concat([one.frame[["site", "part"]] for one in made.partitions])
     return Analysis(
         table=table,
         by=by,
         horizon=settings.horizon,
-        rows=len(frames),
-        sites=int(frames["site"].nunique()),
-        parts=int(frames["part"].nunique()),
-        series=_series(frames),
+        rows=len(frame),
+        sites=int(frame["site"].nunique()),
+        parts=int(frame["part"].nunique()),
+        series=int(frame.groupby(["site", "part"], sort=False, observed=True).ngroups),
         partitions=tuple(made.partitions),
-        series_of=tuple(_series(one.frame) for one in made.partitions),
+        series_of=tuple(one.series for one in made.partitions),
         workers=min(workers or processors(), len(made.partitions)),
         timing=timing,
         notes=(*table.notes, f"{zeros}, for every series", *made.notes, *untimed),
@@ -320,16 +320,11 @@ async def _tried(samples: list[pd.DataFrame], settings: Settings) -> Timing:
     return line(zip(counts, seconds[1:], strict=True), seconds[0] - seconds[1])
 
 
-def _timed(made: Cut, settings: Settings) -> tuple[Timing | None, list[str]]:
-    frame = pd.concat([one.frame for one in made.partitions]).sort_values(["site", "part", "date"], ignore_index=True)
+def _timed(frame: pd.DataFrame, settings: Settings) -> tuple[Timing | None, list[str]]:
     try:
         return time_it(frame, settings), []
     except Exception as error:  # whatever a model raises: how long it takes is then not known, all else is
         return None, [f"how long it takes is not known: a sample could not be trained: {error}"]
-
-
-def _series(frame: pd.DataFrame) -> int:
-    return int(frame.groupby(["site", "part"], sort=False).ngroups)
 
 
 def _work(analysis: Analysis) -> str:

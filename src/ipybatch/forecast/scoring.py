@@ -9,9 +9,7 @@ made by `measures`. Series with fewer than two sales before the origin are not s
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +19,7 @@ import pandas as pd
 
 from ipybatch.forecast.models.matrix import CLASSES, Matrix, demand_classes, series_of
 from ipybatch.forecast.models.model_selection import Tried
-from ipybatch.forecast.models.series_models import MODELS
+from ipybatch.forecast.models.thread_limit import one_thread
 from ipybatch.forecast.settings import Settings
 
 CHOSEN = "chosen"
@@ -86,7 +84,7 @@ def score(frame: pd.DataFrame, later: Later, settings: Settings, beside: Sequenc
     Raises:
         InputError: The rows do not span one whole period.
     """
-    with _one_thread(settings):
+    with one_thread(settings.models):
         past = _Past.of(frame, later, settings)
         tried = Tried(frame, settings, beside)
         made = tried.forecast()
@@ -105,7 +103,7 @@ def score_alone(frame: pd.DataFrame, later: Later, settings: Settings, labels: M
     Raises:
         InputError: The rows do not span one whole period.
     """
-    with _one_thread(settings):
+    with one_thread(settings.models):
         past, tried = _Past.of(frame, later, settings), Tried(frame, settings)
         sums = [_summed(past.errors(tried.forecast([name])), label) for name, label in labels.items()]
     return pd.concat(sums, ignore_index=True)
@@ -189,16 +187,3 @@ def _summed(errors: pd.DataFrame, name: str) -> pd.DataFrame:
     sums = errors.groupby("class", observed=True)[list(SUMS)].sum().reset_index()
     sums.insert(0, "model", name)
     return sums
-
-
-def _one_thread(settings: Settings) -> AbstractContextManager[object]:
-    """Train with one thread, as a partition's process does: several on busy cores took ten times as long."""
-    if "IPYBATCH_ATTEMPT" in os.environ or set(settings.models) <= MODELS.keys():  # it has one, or needs none
-        return nullcontext()
-    try:
-        import sklearn.ensemble  # noqa: F401  # a library that is loaded later would not be limited
-        from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # it has no types
-    except ImportError:
-        return nullcontext()
-    made: AbstractContextManager[object] = threadpool_limits(1)
-    return made

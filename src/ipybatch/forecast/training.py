@@ -113,7 +113,7 @@ class Borrowing:
         """Return the settings of one partition: with what it borrows, if others are there."""
         if len(self._partitions) < 2 or LEARNER not in self._settings.models:
             return self._settings
-        if part.parts >= SMALL:
+        if part.series >= SMALL:
             lent = await self._trained(fit_trials)
             prior = lent and Prior(lent.regressors)  # it finds its own model to begin with
         else:
@@ -155,7 +155,7 @@ class Borrowing:
 
 
 def _sample(partitions: Sequence[Partition], settings: Settings) -> pd.DataFrame:
-    return sample_of((one.frame for one in partitions), [one.parts for one in partitions], seed=settings.seed)
+    return sample_of((one.frame for one in partitions), [one.series for one in partitions], seed=settings.seed)
 
 
 async def check_shared(storage: Storage, backend: Backend) -> None:

@@ -1,9 +1,12 @@
 """A table is cut into partitions, none of its rows lost, and what the cut costs is said."""
 
+import subprocess
+import sys
+
 import msgspec
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ipybatch import InputError
@@ -246,3 +249,35 @@ def test_sites_are_asked_for_as_they_are_read():
     """Also by a name as the file has it."""
     table = sites(Kendari=9, Palu=9)
     assert partition(table, by=None, sites=["Kendari\u00a0"]).partitions[0].sites == ("Kendari",)
+
+
+DIGESTS = """
+import pandas as pd
+from ipybatch.forecast.data.partitions import partition
+from ipybatch.forecast.data.table import read_table
+days = pd.date_range("2025-01-01", periods=6)
+frame = pd.DataFrame({"site": ["a", "b"] * 3, "part": "p", "date": days, "quantity": 1, "flag": True})
+frame["count"] = pd.array([1, None, 3, 4, 5, 6], dtype="Int64")
+frame["at"] = pd.date_range("2025-01-01", periods=6, tz="Asia/Makassar")
+frame["kind"], frame["note"] = pd.Categorical(list("xyxyxy")), list("uvuvu") + [None]
+print([one.digest for one in partition(read_table(frame)).partitions])
+"""
+
+
+def test_a_partition_is_known_by_its_rows_in_every_process():
+    """Whatever types the user's other columns have: else all would be trained again after a restart."""
+    ran = [subprocess.run([sys.executable, "-c", DIGESTS], capture_output=True, check=True) for _ in range(2)]
+    first, second = (one.stdout.decode() for one in ran)
+    assert first == second
+    assert len(first.split(",")) == 2
+
+
+@given(st.lists(st.tuples(st.sampled_from("ab"), st.sampled_from("pqr"), st.integers(1, 9)), min_size=1, unique=True))
+@settings(deadline=None)
+def test_series_are_counted_in_each_partition(rows):
+    frame = pd.DataFrame(rows, columns=["site", "part", "day"]).assign(quantity=1)
+    frame["date"] = pd.Timestamp("2025-01-01") + pd.to_timedelta(frame.pop("day"), unit="D")
+    frame["colour"] = frame["part"].map({"p": "red", "q": "red", "r": "blue"})
+    for by in ("site", "size", "colour", None):
+        for one in partition(read_table(frame), by=by, max_rows=3).partitions:
+            assert one.series == len(series_of(one.frame))

@@ -27,6 +27,7 @@ from ipybatch.forecast.models.global_model import Prior
 from ipybatch.forecast.models.matrix import Series, series_of
 from ipybatch.forecast.models.model_registry import Model, candidates
 from ipybatch.forecast.models.model_selection import DEFAULTS, common_default, try_models
+from ipybatch.forecast.models.thread_limit import one_thread
 from ipybatch.forecast.settings import Settings
 
 LEARNER = "gradient_boosting"
@@ -39,7 +40,7 @@ def sample_of(frames: Iterable[pd.DataFrame], counts: Iterable[int], *, seed: in
 
     Args:
         frames: Each partition's rows: site, part, date and quantity, sorted; looked at one after another.
-        counts: About how many series each has.
+        counts: How many series each has.
         seed: Of the sample.
     """
     rng = np.random.default_rng(seed)
@@ -66,7 +67,8 @@ def fit_trials(frame: pd.DataFrame, settings: Settings) -> Prior | None:
         InputError: The rows do not span one whole period.
     """
     series, models = _known_of(frame, settings)
-    trials = try_models(series, models, settings.horizon, settings.origins)
+    with one_thread(models):
+        trials = try_models(series, models, settings.horizon, settings.origins)
     fitted: Any = models[LEARNER]
     if not trials or fitted.fitted is None:
         return None
@@ -86,7 +88,8 @@ def fit_whole(frame: pd.DataFrame, settings: Settings) -> Prior | None:
     """
     series, models = _known_of(frame, settings)
     learner: Any = models[LEARNER]
-    learner.fit(series, settings.horizon)
+    with one_thread(models):
+        learner.fit(series, settings.horizon)
     return None if learner.fitted is None else Prior({series.values.shape[1]: pickle.dumps(learner.fitted)})
 
 
