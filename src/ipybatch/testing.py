@@ -189,39 +189,40 @@ async def _check_error(backend: Backend, *, plain: bool) -> None:
 
 
 async def _check_together(backend: Backend, *, plain: bool) -> None:
-    met = asyncio.Event()
-    seen: list[int] = []
-
-    async def wait_for_other(item: int) -> int:
-        seen.append(item)
-        if len(seen) == 2:
-            met.set()
-        await met.wait()
-        return item
-
     with tempfile.TemporaryDirectory() as folder:  # the one place where attempts meet wherever they run
-        work = functools.partial(_meet, folder, wanted=2) if plain else wait_for_other
+        work = functools.partial(_meet if plain else _meet_on_loop, folder, wanted=2)
         both = list(await asyncio.wait_for(asyncio.gather(backend.run(work, (1,)), backend.run(work, (2,))), 20))
     assert both == [1, 2], f"two attempts must run at the same time, got {both!r}"
 
 
 def _meet(folder: str, item: int, *, wanted: int) -> int:
-    Path(folder, str(item)).touch()
-    ends_s = time.monotonic() + 10
-    while len(list(Path(folder).iterdir())) < wanted and time.monotonic() < ends_s:
+    while not _has_met(folder, item, wanted):
         time.sleep(0.01)
-    assert time.monotonic() < ends_s, "nobody came"
     return item
 
 
-async def _check_cancel(backend: Backend, *, plain: bool) -> None:
-    async def sleep(item: Any) -> None:
-        await asyncio.sleep(3600)
+async def _meet_on_loop(folder: str, item: int, *, wanted: int) -> int:
+    try:
+        while not await asyncio.to_thread(_has_met, folder, item, wanted):  # noqa: ASYNC110  # others may be elsewhere
+            await asyncio.sleep(0.01)
+    finally:
+        await asyncio.sleep(0.05)  # to clean up takes a moment
+        await asyncio.to_thread(Path(folder, f"{item} has ended").touch)
+    return item
 
+
+def _has_met(folder: str, item: int, wanted: int) -> bool:
+    note = Path(folder, str(item))
+    note.open("a").close()
+    assert time.time() < note.stat().st_mtime + 10, "nobody came"
+    return len(list(Path(folder).iterdir())) >= wanted
+
+
+async def _check_cancel(backend: Backend, *, plain: bool) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        work = functools.partial(_meet, folder, wanted=3) if plain else sleep
+        work = functools.partial(_meet if plain else _meet_on_loop, folder, wanted=3)
         attempt = asyncio.ensure_future(backend.run(work, (1,)))
-        await (asyncio.to_thread(_meet, folder, 2, wanted=2) if plain else asyncio.sleep(0.05))
+        await asyncio.to_thread(_meet, folder, 2, wanted=2)
         attempt.cancel()
         cancelled: asyncio.CancelledError | None = None
         try:
@@ -231,6 +232,8 @@ async def _check_cancel(backend: Backend, *, plain: bool) -> None:
         goes_on = cancelled.ended if isinstance(cancelled, StillRunning) else None
         assert cancelled is not None, "a cancelled attempt must not return"
         assert goes_on is None or not goes_on.done(), "an attempt that goes on must say so while it does"
+        is_over = plain or goes_on is not None or await asyncio.to_thread(Path(folder, "1 has ended").exists)
+        assert is_over, "a cancelled attempt must have ended when the cancel returns"
         if goes_on is not None:
             await asyncio.to_thread(_meet, folder, 3, wanted=3)
             await asyncio.wait_for(asyncio.wait([goes_on]), 10)

@@ -304,15 +304,16 @@ class Killed(Transient):
 class Lost(Killed, Judged):
     """The supervisor ended while the attempt ran: the attempt is not counted, and runs again."""
 
+    advice = "what it ran starts again, one at a time in a supervisor of its own, and the lost attempts are not counted"
+
     def __init__(self, message: str) -> None:
         Exception.__init__(self, message)
         self.counts, self.retry_after_s = False, None
-        self.verdict = Verdict(Kind.TRANSIENT, is_neutral=True, advice=_AGAIN, whose="us")
+        self.verdict = Verdict(Kind.TRANSIENT, is_neutral=True, advice=self.advice, whose="us")
 
 
 # Signals by which a process ends itself, or the system ends it for what it did.
 _FAULTS = {signal.SIGABRT, signal.SIGFPE, signal.SIGILL, signal.SIGSEGV, getattr(signal, "SIGBUS", None)}
-_AGAIN = "what it ran starts again, one at a time in a supervisor of its own, and the lost attempts are not counted"
 
 
 def error_of(ended: Ended, timeout_s: float | None) -> Exception:

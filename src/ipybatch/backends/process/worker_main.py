@@ -74,7 +74,7 @@ def answer(data: protocol.Stream, report: Callable[[bytes], object], memory_mb: 
     except BaseException as error:  # the answer to the kernel, whatever it is
         line.end_copy(error)
         _lift()
-        parts = _encode_error(error)
+        parts = encode_error(error)
     report(protocol.DONE)
     line.send(parts)
 
@@ -187,7 +187,8 @@ async def _finish(awaitable: Awaitable[Any]) -> Any:
     return await awaitable
 
 
-def _encode_error(error: BaseException) -> protocol.Parts:
+def encode_error(error: BaseException) -> protocol.Parts:
+    """Pickle an error of the work with its traceback as a note; one that cannot travel as one that means the same."""
     error = _told(error)
     sent = OutOfMemory() if _is_memory(error) else _plain(error)
     if sent is not error:

@@ -151,8 +151,12 @@ def inspect_work(work: Any) -> Work:
     if not callable(work):
         msg = f"work must be a function of one item (or an object with __call__), got {work!r}"
         raise InputError(msg)
-    function = _function(work)
-    return Work(work, inspect.iscoroutinefunction(function), _takes_attempt(work), _hash(function))
+    return Work(work, is_coroutine(work), _takes_attempt(work), _hash(_function(work)))
+
+
+def is_coroutine(work: Any) -> bool:
+    """Say whether a call of this function, partial or object is a coroutine."""
+    return inspect.iscoroutinefunction(_function(work))
 
 
 def _function(work: Any) -> Any:

@@ -478,6 +478,9 @@ class Run:
 
     async def _enter_work(self, stack: AsyncExitStack) -> None:
         work: Any = self._spec.work.call
+        enters = getattr(self._spec.backend, "enters", None)
+        if enters is not None and enters(work):  # where it runs, as often as it runs in other places
+            return
         if hasattr(work, "__aenter__"):
             await stack.enter_async_context(work)
         elif hasattr(work, "__enter__") and hasattr(work, "__exit__"):

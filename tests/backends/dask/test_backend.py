@@ -14,7 +14,8 @@ import pytest
 from sklearn.base import BaseEstimator, RegressorMixin
 
 from ipybatch import InputError, RateLimited, Refused, Retry, Transient
-from ipybatch.backends import Dask, Killed, OutOfMemory, Overrun, Processes, dask
+from ipybatch.backends import Dask, Killed, OutOfMemory, Overrun, Processes
+from ipybatch.backends.dask import worker as dask_worker_side
 from ipybatch.engine.rules.classify import classify
 from ipybatch.errors import MissingExtra, Withheld
 from ipybatch.forecast import forecast
@@ -93,6 +94,8 @@ def begun(folder):
 
 def test_it_does_what_the_engine_relies_on(client):
     asyncio.run(check_backend(Dask(client), plain=True))
+    asyncio.run(check_backend(Dask(client), plain=False))
+    asyncio.run(check_backend(Dask(client, isolate=False), plain=True))
 
 
 def test_an_asynchronous_client_serves_while_its_loop_is_free(cluster):
@@ -145,7 +148,7 @@ def test_each_end_is_told_as_by_processes(client):
     assert (type(gone), str(gone)) == (Killed, "Killed by SIGKILL")
     assert [error.kind for error in (late, large, gone)] == ["timeout", "out_of_memory", "killed"]
     assert (type(wrong), wrong.args) == (KeyError, ("wrong",))
-    assert "test_dask.py" in wrong.__notes__[-1]
+    assert Path(__file__).name in wrong.__notes__[-1]
     assert well is None
 
 
@@ -208,7 +211,7 @@ def test_an_attempt_that_waits_for_a_worker_can_be_cancelled(client, tmp_path):
         first = [asyncio.ensure_future(backend.run(begin_and_hang, (tmp_path,))) for _ in range(2)]
         await asyncio.to_thread(wait_until, lambda: len(begun(tmp_path)) == 2)
         waiting = asyncio.ensure_future(backend.run(begin_and_hang, (tmp_path,)))
-        await asyncio.to_thread(wait_until, lambda: len(backend._submissions) == 3)
+        await asyncio.to_thread(wait_until, lambda: backend._waiting[True])
         waiting.cancel()
         with pytest.raises(asyncio.CancelledError):
             await waiting
@@ -230,12 +233,13 @@ def test_closing_leaves_no_process(client):
 
 @needs_fork
 def test_what_runs_ends_with_a_kernel_that_says_nothing(client, cluster, tmp_path):
-    """The scheduler sees the connection end, the worker sees that nobody waits; the supervisor lingers, then goes."""
+    """The worker hears nothing from it any more, and ends what runs, the supervisor as well."""
 
-    def linger_shortly():
-        dask._IDLE_S = 0.1
+    def end_lease():
+        dask_worker_side._TICKS = 0
 
-    client.run(linger_shortly)
+    def renew_lease():
+        dask_worker_side._TICKS = 20
 
     async def run():
         gone = distributed.Client(cluster.scheduler_address, set_as_default=False)
@@ -250,8 +254,13 @@ def test_what_runs_ends_with_a_kernel_that_says_nothing(client, cluster, tmp_pat
 
     asyncio.run(run())
     (pid,) = begun(tmp_path)
-    wait_until(lambda: not is_there(pid))
-    wait_until(lambda: not below_workers(client))
+    assert is_there(pid)
+    client.run(end_lease)
+    try:
+        wait_until(lambda: not is_there(pid))
+        wait_until(lambda: not below_workers(client))
+    finally:
+        client.run(renew_lease)
 
 
 # Workers that are lost
@@ -267,42 +276,35 @@ def kill_worker_of(pid):
 
 
 @needs_fork
-def test_an_attempt_whose_worker_is_lost_runs_once_more(client, tmp_path):
+def test_an_attempt_whose_worker_is_lost_runs_once_more_by_the_engine(client, live, wait_for, tmp_path):
+    """Not by Dask, which would not ask whether it may. The first loss counts for no `Retry`."""
+
     def work(folder):
         if begun(folder):
             return "second"
         return begin_and_hang(folder)
 
-    async def run():
-        backend = Dask(client)
-        await backend.open(1)
-        running = asyncio.ensure_future(backend.run(work, (tmp_path,)))
-        await asyncio.to_thread(wait_until, lambda: begun(tmp_path))
-        (pid,) = begun(tmp_path)
-        kill_worker_of(pid)
-        assert await running == "second"
-        await asyncio.to_thread(wait_until, lambda: not is_there(pid))
-        await backend.close()
-
-    asyncio.run(run())
+    session = live(work, [str(tmp_path)], backend=Dask(client), retry=Retry(attempts=1))
+    session.start()
+    wait_until(lambda: begun(tmp_path))
+    (pid,) = begun(tmp_path)
+    kill_worker_of(pid)
+    assert wait_for(session).counts.completed == 1
+    assert list(session.results()[["result", "attempts"]].iloc[0]) == ["second", 2]
+    wait_until(lambda: not is_there(pid))
 
 
 @needs_fork
 @pytest.mark.chaos
-def test_an_attempt_whose_worker_is_lost_twice_has_failed(client, tmp_path):
-    async def run():
-        backend = Dask(client)
-        await backend.open(1)
-        running = asyncio.ensure_future(backend.run(begin_and_hang, (tmp_path,)))
-        for losses in range(2):
-            await asyncio.to_thread(wait_until, lambda losses=losses: len(begun(tmp_path)) > losses)
-            kill_worker_of(next(filter(is_there, begun(tmp_path))))
-        with pytest.raises(Killed, match="The worker was lost twice"):
-            await running
-        await asyncio.to_thread(wait_until, lambda: not any(map(is_there, begun(tmp_path))))
-        await backend.close()
-
-    asyncio.run(run())
+def test_an_attempt_whose_worker_is_lost_twice_has_failed(client, live, wait_for, tmp_path):
+    session = live(begin_and_hang, [str(tmp_path)], backend=Dask(client), retry=Retry(attempts=1))
+    session.start()
+    for losses in range(2):
+        wait_until(lambda losses=losses: len(begun(tmp_path)) > losses)
+        kill_worker_of(next(filter(is_there, begun(tmp_path))))
+    assert wait_for(session).counts.failed == 1
+    assert list(session.results()[["error", "attempts"]].iloc[0]) == ["The worker was lost twice", 2]
+    wait_until(lambda: not any(map(is_there, begun(tmp_path))))
 
 
 def test_an_attempt_that_fails_by_itself_is_not_run_again(client, tmp_path):

@@ -1,0 +1,15 @@
+"""Dask: attempts on the workers of a cluster.
+
+Read in this order:
+
+protocol  the messages between a driver and a worker
+backend   `Dask`: which attempt runs where, and what becomes of it
+link      the driver's side of the line to one worker
+worker    the worker's side: it runs attempts
+"""
+
+from __future__ import annotations
+
+from ipybatch.backends.dask.backend import Dask
+
+__all__ = ["Dask"]
