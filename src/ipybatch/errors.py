@@ -4,7 +4,7 @@ BatchError
 |-- ItemError                 an attempt went wrong; raise these from your work function
 |   |-- Transient             try again later (`retry_after_s` is the service's own word)
 |   |   |-- RateLimited       slow down: the whole resource cools down
-|   |   `-- Killed            its process ended without an answer (`ipybatch.backends`)
+|   |   `-- Killed            its process ended without an answer, or its worker is lost (`ipybatch.backends`)
 |   |-- Permanent             fix the item: it is not tried again
 |   |   |-- OutOfMemory       give it more memory, or make it smaller (`ipybatch.backends`)
 |   |   `-- NotThere          the service has no such thing: it is asked again in some days (`ipybatch.library`)

@@ -4,7 +4,7 @@ Read in this order:
 
 threads  `Loop` and `Threads`: in this process
 process  `Processes`: each attempt in a process of its own
-dask     `Dask`: such processes on the workers of a cluster
+dask     `Dask`: coroutines, threads and such processes on the workers of a cluster
 
 Those three and any object with ``open``, ``run`` and ``close`` can be given as
 ``backend=``; `choose` returns the one for a name or a function.
@@ -13,6 +13,7 @@ Those three and any object with ``open``, ``run`` and ``close`` can be given as
 from __future__ import annotations
 
 from ipybatch.backends.dask import Dask
+from ipybatch.backends.dask.protocol import WorkerLost
 from ipybatch.backends.process.backend import Processes
 from ipybatch.backends.process.protocol import Killed, OutOfMemory, Overrun
 from ipybatch.backends.threads import Loop, Threads
@@ -29,6 +30,7 @@ __all__ = [
     "Processes",
     "StillRunning",
     "Threads",
+    "WorkerLost",
     "choose",
 ]
 

@@ -27,21 +27,6 @@ cloudpickle.register_pickle_by_value(sys.modules[__name__])  # as a notebook's; 
 needs_fork = pytest.mark.skipif(sys.platform != "linux", reason="the supervisor is Linux's")
 
 
-@pytest.fixture(scope="module")
-def cluster():
-    with distributed.LocalCluster(
-        n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None, host="127.0.0.1"
-    ) as cluster:
-        yield cluster
-
-
-@pytest.fixture
-def client(cluster):
-    with distributed.Client(cluster, set_as_default=False) as client:
-        client.wait_for_workers(2)
-        yield client
-
-
 def attempt(client, work, *items, **options):
     """Run one attempt per item side by side; return what came of each, errors as they are."""
 

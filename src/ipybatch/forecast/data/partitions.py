@@ -40,6 +40,9 @@ ADVICE = {  # what the user can do about a partition that failed, by kind of fai
         "another program or the system ended the process, usually for lack of memory: smaller partitions, or fewer at a"
         " time (workers=1)"
     ),
+    "worker_lost": (
+        "the machine was lost, or its memory was used up: smaller partitions, or fewer at a time (workers=1)"
+    ),
     "crashed": (
         "the native code of a model has crashed, its last output is in errors(): leave that model out of models=, or,"
         " where it asked for memory, a larger memory_mb"
