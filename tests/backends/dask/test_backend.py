@@ -196,7 +196,7 @@ def test_an_attempt_that_waits_for_a_worker_can_be_cancelled(client, tmp_path):
         first = [asyncio.ensure_future(backend.run(begin_and_hang, (tmp_path,))) for _ in range(2)]
         await asyncio.to_thread(wait_until, lambda: len(begun(tmp_path)) == 2)
         waiting = asyncio.ensure_future(backend.run(begin_and_hang, (tmp_path,)))
-        await asyncio.to_thread(wait_until, lambda: backend._waiting[True])
+        await asyncio.to_thread(wait_until, lambda: backend._cluster._waiting[True])
         waiting.cancel()
         with pytest.raises(asyncio.CancelledError):
             await waiting

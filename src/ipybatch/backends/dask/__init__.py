@@ -3,7 +3,9 @@
 Read in this order:
 
 protocol  the messages between a driver and a worker
-backend   `Dask`: which attempt runs where, and what becomes of it
+backend   `Dask`: what a session calls
+call      an attempt, as the engine knows it
+cluster   which attempt runs on which worker
 link      the driver's side of the line to one worker
 worker    the worker's side: it runs attempts
 """

@@ -16,20 +16,16 @@ import contextlib
 import itertools
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ipybatch.backends.dask import protocol, worker
+from ipybatch.backends.dask.call import Call, Told
 from ipybatch.backends.dask.protocol import Frame, Frames
-
-if TYPE_CHECKING:
-    from ipybatch.backends.dask.backend import Call
 
 _PATIENCE_S = 5.0
 _AGAIN_S = 0.2
 _GONE_S = 5.0  # a worker that is silent for so long when it is left counts as gone
 _numbers = itertools.count(1)
-
-Told = tuple["Call", protocol.FromWorker, list[Frame]]
 
 
 class LineLostError(Exception):
@@ -97,7 +93,7 @@ class Link:
 
     def run(self, call: Call) -> None:
         """Run an attempt on this worker."""
-        call.link = self
+        call.send = self.send
         self.running[call.number] = call
         self.isolated += call.is_isolated
         defined = call.defined
@@ -105,6 +101,12 @@ class Link:
             self.defined.add(defined.number)
             self.send(protocol.Define(defined.number, defined.kind), [defined.frame])
         self.send(protocol.Run(call.number, defined.number, call.handed, len(call.frames)), call.frames)
+
+    def forget(self, work: int) -> None:
+        """Let the worker forget a work function."""
+        if work in self.defined:
+            self.defined.discard(work)
+            self.send(protocol.Forget(work))
 
     def lose(self) -> None:
         """Take it for lost."""
