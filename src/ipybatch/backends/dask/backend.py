@@ -33,7 +33,7 @@ from ipybatch.backends.process.backend import encode_call, result_of
 from ipybatch.backends.process.protocol import Ended as ProcessEnd
 from ipybatch.backends.process.protocol import Killed
 from ipybatch.backends.threads import Threads
-from ipybatch.engine.data.policy import check
+from ipybatch.engine.data.policy import check_bound
 from ipybatch.engine.data.spec import StillRunning, is_coroutine
 from ipybatch.engine.rules import classify
 from ipybatch.engine.run.attempt import Attempt
@@ -97,15 +97,14 @@ class Dask:
         if not isinstance(client, Client):
             msg = f"client must be a distributed.Client, got {client!r}: make one with Client(address) or Client()"
             raise InputError(msg)
-        for field, value in (("memory_mb", memory_mb), ("timeout_s", timeout_s)):
-            if value is not None:
-                check(field, value, low=0, above=True)
-                if not isolate:
-                    msg = f"{field} cannot hold for threads, got {value!r}: leave it out, or isolate=False"
-                    raise InputError(msg)
         self.client: Any = client  # half of its methods have no types
-        self.memory_mb, self.timeout_s, self.preload, self.isolate = memory_mb, timeout_s, tuple(preload), isolate
-        self._options = WorkerOptions(f"ipybatch-{uuid.uuid4().hex[:12]}", memory_mb, timeout_s, self.preload)
+        self.memory_mb, self.timeout_s = check_bound("memory_mb", memory_mb), check_bound("timeout_s", timeout_s)
+        for field, value in (("memory_mb", memory_mb), ("timeout_s", timeout_s)):
+            if value is not None and not isolate:
+                msg = f"{field} cannot hold for threads, got {value!r}: leave it out, or isolate=False"
+                raise InputError(msg)
+        self.preload, self.isolate = tuple(preload), isolate
+        self._options = WorkerOptions(f"ipybatch-{uuid.uuid4().hex[:12]}", self.memory_mb, self.timeout_s, self.preload)
         self._users = 0
         self._threads = Threads()
         self._lock = threading.Lock()
