@@ -35,12 +35,12 @@ def ours(limits: Callable[[], Limits], n: int) -> Figures:
     """Run a session against the server."""
     from ipybatch import BatchSession
 
-    with serving() as (port, arrivals):
-        fetch, chosen = Fetch(port), limits()
+    with serving() as server:
+        fetch, chosen = Fetch(server.port), limits()
         started_s = time.process_time()
         summary = BatchSession("bench", fetch, range(n), limits=chosen).run()
         cpu_s = time.process_time() - started_s
-        return judged(arrivals(), fetch.latencies_s, summary.counts.completed, cpu_s)
+        return judged(server.arrivals(), fetch.latencies_s, summary.counts.completed, cpu_s)
 
 
 def exact() -> Limits:

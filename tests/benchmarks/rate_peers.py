@@ -35,8 +35,8 @@ Wait = Callable[[], Awaitable[object]]
 
 def pool(make: Callable[[], Wait], n: int) -> Figures:
     """Let workers wait for a limiter's leave before each request."""
-    with serving() as (port, arrivals):
-        fetch = Fetch(port)
+    with serving() as server:
+        fetch = Fetch(server.port)
 
         async def run() -> int:
             items, wait, done = iter(range(n)), make(), 0
@@ -57,7 +57,7 @@ def pool(make: Callable[[], Wait], n: int) -> Figures:
         started_s = time.process_time()
         done = asyncio.run(run())
         cpu_s = time.process_time() - started_s
-        return judged(arrivals(), fetch.latencies_s, done, cpu_s)
+        return judged(server.arrivals(), fetch.latencies_s, done, cpu_s)
 
 
 def with_aiolimiter() -> Wait:
@@ -78,12 +78,12 @@ def bottleneck(more: dict[str, int], n: int) -> Figures:
     """Run the same in node."""
     node = shutil.which("node")
     assert node is not None
-    with serving() as (port, arrivals):
-        told = {"port": port, "n": n, "options": {**RESERVOIR, **more}}
+    with serving() as server:
+        told = {"port": server.port, "n": n, "options": {**RESERVOIR, **more}}
         command = [node, str(CLIENT), str(PLACE / "node_modules" / "bottleneck"), json.dumps(told)]
         ended = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
         seen = json.loads(ended.stdout)
-        return judged(arrivals(), seen["latencies_s"], seen["done"], seen["cpu_s"])
+        return judged(server.arrivals(), seen["latencies_s"], seen["done"], seen["cpu_s"])
 
 
 def found() -> dict[str, Case]:

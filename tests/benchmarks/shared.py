@@ -99,9 +99,9 @@ def _figures(arrivals: list[float], told: list[dict[str, Any]]) -> Figures:
 
 def together(n: int, beside: Callable[[list[Kernel], int], list[dict[str, Any]]]) -> Figures:
     """Let kernels run beside each other, and something happen beside them."""
-    with serving() as (port, arrivals), kernels(port, KERNELS) as made:
+    with serving() as server, kernels(server.port, KERNELS) as made:
         told = beside(made, n)
-        return _figures(arrivals(), told)
+        return _figures(server.arrivals(), told)
 
 
 def eight(made: list[Kernel], n: int) -> list[dict[str, Any]]:
