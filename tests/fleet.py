@@ -46,44 +46,38 @@ class Asking(Fetch):
         return status
 
 
-class Member:
-    """One process of a fleet.
+class Starter:
+    """A process that says "ready", begins at a line of stdin, and tells in the end what it came to, as JSON.
 
     Args:
-        folder: Where its journal lies.
-        told: What it is to do; see `main`.
+        command: What to run.
+        errors: The file that takes its stderr.
     """
 
-    def __init__(self, folder: Path, told: dict[str, Any]) -> None:
-        self.journal = folder / "journal.sqlite3"
-        self.items = range(*told["items"])
-        self._told = told | {"journal": str(self.journal)}
-        self._errors = folder / "errors.txt"
-        folder.mkdir(parents=True)
+    def __init__(self, command: list[str], errors: Path) -> None:
+        self._command, self._errors = command, errors
         self.start()
 
     def start(self) -> None:
-        """Start the process, and wait until it is ready."""
+        """Start the process."""
         with self._errors.open("ab") as errors:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", __spec__.name, json.dumps(self._told)],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=errors,
-                text=True,
-                cwd=ROOT,
+                self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True, cwd=ROOT
             )
+
+    def make_ready(self) -> None:
+        """Wait until it has imported what it needs."""
         assert self.process.stdout is not None
         assert self.process.stdout.readline() == "ready\n", self._errors.read_text()
 
     def begin(self) -> None:
-        """Let it run its session."""
+        """Let it begin."""
         assert self.process.stdin is not None
         self.process.stdin.write("begin\n")
         self.process.stdin.flush()
 
     def wait(self) -> dict[str, Any]:
-        """Return what its session came to."""
+        """Return what it came to."""
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         assert line, self._errors.read_text()
@@ -98,6 +92,26 @@ class Member:
         """End it at once."""
         self.process.kill()
         self.process.communicate()
+
+
+def command(told: dict[str, Any]) -> list[str]:
+    """Return what runs one process of a fleet; see `main`."""
+    return [sys.executable, "-m", __spec__.name, json.dumps(told)]
+
+
+class Member(Starter):
+    """One process of a fleet.
+
+    Args:
+        folder: Where its journal lies.
+        told: What it is to do; see `main`.
+    """
+
+    def __init__(self, folder: Path, told: dict[str, Any]) -> None:
+        self.journal = folder / "journal.sqlite3"
+        self.items = range(*told["items"])
+        folder.mkdir(parents=True)
+        super().__init__(command(told | {"journal": str(self.journal)}), folder / "errors.txt")
 
     def recorded(self) -> Counter[str]:
         """Return how many items are on record, by status; by a reader that is none of ours."""
@@ -120,7 +134,7 @@ class Fleet:
         apart_s: How far each member's clocks are from those of the one before.
     """
 
-    def __init__(  # noqa: PLR0917  # what a fleet is made of
+    def __init__(
         self,
         folder: Path,
         port: int,
@@ -147,7 +161,9 @@ class Fleet:
         return self.members[-1]
 
     def begin(self) -> None:
-        """Let all run."""
+        """Let all run, once all are ready."""
+        for member in self.members:
+            member.make_ready()
         for member in self.members:
             member.begin()
 

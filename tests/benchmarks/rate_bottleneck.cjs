@@ -1,9 +1,11 @@
 // Bottleneck's part of the benchmark: n requests over lines that stay open, and what they cost, as one line of JSON.
+// It says "ready", and begins at a line of stdin.
 //
 //     node rate_bottleneck.cjs PATH_OF_BOTTLENECK '{"port": 1234, "n": 100, "options": {"reservoir": 100, ...}}'
 //
 // The client is as cheap as the Python ones: plain sockets, one request at a time on each.
 
+const { once } = require("node:events");
 const net = require("node:net");
 const Bottleneck = require(process.argv[2]);
 const { port, n, options } = JSON.parse(process.argv[3]);
@@ -37,8 +39,12 @@ async function ask(item) {
 }
 
 async function main() {
-  const before = process.cpuUsage();
   const limiter = new Bottleneck(options);
+  await limiter.ready();
+  console.log("ready");
+  await once(process.stdin, "data");
+  process.stdin.destroy();
+  const before = process.cpuUsage();
   const asked = Array.from({ length: n }, (_, item) => limiter.schedule(() => ask(item)));
   const done = (await Promise.all(asked)).length;
   const used = process.cpuUsage(before);

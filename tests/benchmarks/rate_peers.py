@@ -20,7 +20,7 @@ from .measure import ROOT, Case, Figures
 from .rate_server import CONCURRENCY, LIMIT, PER_S, Fetch, judged, serving
 
 PLACE = ROOT / "out" / "bottleneck"
-PACKAGE = "bottleneck@2.19.5"
+PACKAGES = "bottleneck@2.19.5", "ioredis@4.28.5"  # the second for what processes share
 CLIENT = Path(__file__).with_name("rate_bottleneck.cjs")
 # What its readme says of "100 requests every second", with as many at once as the others have.
 RESERVOIR = {
@@ -76,14 +76,19 @@ def with_pyrate_limiter() -> Wait:
 
 def bottleneck(more: dict[str, int], n: int) -> Figures:
     """Run the same in node."""
+    with serving() as server:
+        command = bottleneck_command(server.port, n, {**RESERVOIR, **more})
+        ended = subprocess.run(command, input="begin\n", stdout=subprocess.PIPE, text=True, check=True)
+        seen = json.loads(ended.stdout.splitlines()[-1])
+        return judged(server.arrivals(), seen["latencies_s"], seen["done"], seen["cpu_s"])
+
+
+def bottleneck_command(port: int, n: int, options: dict[str, object]) -> list[str]:
+    """Return what runs n requests in node, under a limiter with these options."""
     node = shutil.which("node")
     assert node is not None
-    with serving() as server:
-        told = {"port": server.port, "n": n, "options": {**RESERVOIR, **more}}
-        command = [node, str(CLIENT), str(PLACE / "node_modules" / "bottleneck"), json.dumps(told)]
-        ended = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-        seen = json.loads(ended.stdout)
-        return judged(server.arrivals(), seen["latencies_s"], seen["done"], seen["cpu_s"])
+    told = {"port": port, "n": n, "options": options}
+    return [node, str(CLIENT), str(PLACE / "node_modules" / "bottleneck"), json.dumps(told)]
 
 
 def found() -> dict[str, Case]:
@@ -99,12 +104,12 @@ def fetch_bottleneck() -> str:
     npm = shutil.which("npm")
     if npm is None or shutil.which("node") is None:
         return "there is no node or no npm on PATH"
-    if (PLACE / "node_modules" / "bottleneck").is_dir():
+    if all((PLACE / "node_modules" / package.partition("@")[0]).is_dir() for package in PACKAGES):
         return ""
     PLACE.mkdir(parents=True, exist_ok=True)
-    command = [npm, "install", "--no-save", "--loglevel=error", "--prefix", str(PLACE), PACKAGE]
+    command = [npm, "install", "--no-save", "--loglevel=error", "--prefix", str(PLACE), *PACKAGES]
     ended = subprocess.run(command, capture_output=True, text=True, check=False)
-    return "" if ended.returncode == 0 else f"npm install {PACKAGE} failed: {ended.stderr.strip()[-200:]}"
+    return "" if ended.returncode == 0 else f"npm install {' '.join(PACKAGES)} failed: {ended.stderr.strip()[-200:]}"
 
 
 CASES: dict[str, Case] = {
