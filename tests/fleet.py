@@ -126,7 +126,7 @@ class Fleet:
     """Members that share the items evenly.
 
     Args:
-        port: Of the server that counts.
+        port: Of the server that counts; None: the work is nothing.
         store: As `Limits.store`; None for the member's own file.
         items: Of all together.
         limit: Requests a second, of all together.
@@ -137,7 +137,7 @@ class Fleet:
     def __init__(
         self,
         folder: Path,
-        port: int,
+        port: int | None,
         store: str | None,
         items: int,
         *,
@@ -178,7 +178,7 @@ class Fleet:
 
 
 @contextlib.contextmanager
-def fleet(folder: Path, port: int, store: str | None, items: int, **options: Any) -> Iterator[Fleet]:
+def fleet(folder: Path, port: int | None, store: str | None, items: int, **options: Any) -> Iterator[Fleet]:
     """Start a fleet, and end it."""
     made = Fleet(folder, port, store, items, **options)
     try:
@@ -202,24 +202,36 @@ def _later(clock: Any, by: Any) -> Any:
 def main(told: dict[str, Any]) -> None:
     """Run a session over ``items`` against ``port``, under ``limit`` a second and ``concurrency`` shared by ``store``.
 
-    Tells "ready"; after a line of stdin, as JSON: how many items were completed, and in which state; what it was told
-    (`notes`); latencies; CPU seconds; how long the session took.
+    Without a port nothing is asked: what is left is the cost of a start.  Tells "ready"; after a line of stdin, as
+    JSON: how many items were completed, and in which state; what it was told (`notes`); latencies; CPU seconds; how
+    long the session took.
     """
     shift_clocks(told["skew_s"])
     from ipybatch import BatchSession, Limits, Rate, Retry, events
 
-    fetch, notes = Asking(told["port"]), []
+    fetch, notes = Asking(told["port"]), list[str]()
+
+    async def nothing(item: int) -> None:
+        """Do nothing."""
+
     limits = Limits(concurrency=told["concurrency"], rates=[Rate(told["limit"], per_s=PER_S)], store=told["store"])
     session = BatchSession(
         SESSION,
-        fetch,
+        nothing if told["port"] is None else fetch,
         range(*told["items"]),
         limits=limits,
         retry=Retry(attempts=ATTEMPTS),
         resource="api",
         journal=told["journal"],
     )
-    session.on(lambda event: notes.append(event.text) if isinstance(event, events.Noted) else None)
+
+    def tell(event: events.Event) -> None:
+        if isinstance(event, events.Noted):
+            notes.append(event.text)
+        elif isinstance(event, events.CooledDown):
+            notes.append(event.reason)
+
+    session.on(tell)
     print("ready", flush=True)
     sys.stdin.readline()
     cpu_s, started_s = time.process_time(), time.monotonic()

@@ -25,6 +25,7 @@ from . import (
     refreshes,
     resume,
     shared,
+    sizing,
     view,
 )
 from .measure import ROOT
@@ -36,6 +37,7 @@ QUESTIONS: dict[str, ModuleType] = {
     "rate": rate,
     "shared": shared,
     "fleet": fleet,
+    "sizing": sizing,
     "imports": imports,
     "resume": resume,
     "listing": listing,
