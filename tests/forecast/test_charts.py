@@ -1,5 +1,7 @@
 """Charts of forecasts and of evaluations."""
 
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -10,7 +12,7 @@ from ipybatch.forecast.charts import chart
 from ipybatch.forecast.evaluation import Evaluation
 from ipybatch.forecast.models.model_selection import run_partition
 from ipybatch.forecast.settings import Settings
-from tests.forecast.retail import matrix, table
+from tests.forecast.retail import START, matrix, table
 
 
 def test_the_chart_has_a_bar_per_model_and_measure():
@@ -72,6 +74,21 @@ def test_the_worst_series_may_be_those_with_the_most_pieces_off():
     (title,) = [one.text for one in found.chart(worst=1, by="absolute_error").layout.annotations]
     assert title.startswith(f"{site}, {part}: ")
     assert "pieces off" in title
+
+
+def test_a_series_that_never_moved_is_said_to_have_no_measure():
+    """Instead of "RMSSE nan"; those that have one come first, and a bar without a value has a dash."""
+    frame = pd.concat([table(matrix(2) + 1), table(np.full((1, 80), 3.0), "steady"), table(np.eye(1, 80), "once")])
+    frame.loc[(frame["site"] == "once").to_numpy(), "date"] += pd.Timedelta(days=1)
+    found = evaluate(pd.concat([frame, frame[frame["site"] == "once"].assign(date=START)]), horizon=5, models=("ses",))
+    titles = [one.text for one in found.chart(worst=4).layout.annotations]
+    assert all(re.search(r": RMSSE \d", title) for title in titles[:-1])
+    assert titles[-1] == "steady, p0000: never moved, so that it has no RMSSE, smooth, ses"
+    (title,) = [one.text for one in found.chart(worst=4, by="wape").layout.annotations if "once" in one.text]
+    assert "sold nothing, so that it has no WAPE" in title
+    steady = evaluate(table(np.full((1, 80), 3.0)), horizon=5, models=("ses",)).chart()
+    assert set(steady.data[0].text) == {"\u2013"}
+    assert set(steady.data[2].text) == {"0.000"}
 
 
 def test_a_number_of_worst_series_out_of_range_is_refused():

@@ -264,7 +264,7 @@ def test_parts_that_came_later_are_not_asked_for_at_earlier_origins():
 def test_measures_are_told_by_class_partition_and_series():
     found = evaluate(demand(is_sold=True), horizon=7, models=["ses", "tsb"])
     classes, partitions, series = found.by_class(), found.by_partition("ses"), found.by_series()
-    assert set(classes.index) <= {"smooth", "intermittent", "erratic", "lumpy"}
+    assert set(classes.index) <= {"smooth", "intermittent", "erratic", "lumpy", "new", "dead"}
     assert list(partitions.index) == ["s0", "s1", "s2"]
     assert list(classes.columns) == ["series", *found.columns] == list(partitions.columns)
     assert classes["series"].sum() >= len(series) == len(series.index.unique())
@@ -274,6 +274,24 @@ def test_measures_are_told_by_class_partition_and_series():
     assert series["absolute_error"].sum() == pytest.approx((rows["actual"] - rows["forecast"]).abs().sum())
     with pytest.raises(InputError, match="model must be one of"):
         found.by_class("none")
+
+
+def test_new_and_dead_series_are_classes_of_their_own():
+    """With their coverage; they are in no other class."""
+    values = matrix(12, 70, seed=1) + 1.0
+    values[:4, :40] = 0.0  # begin late, and keep selling
+    values[4:7, 35:] = 0.0  # have ended
+    found = evaluate(table(values), horizon=7, origins=1, models=["ses", "tsb"])
+    classes, series = found.by_class(), found.by_series()
+    assert classes["series"].drop(["new", "dead"]).sum() == 5
+    assert classes.loc[["new", "dead"], "series"].tolist() == [4, 3]
+    assert classes.loc[["new", "dead"], "coverage"].between(0, 1).all()
+    assert np.isnan(classes.loc["dead", "coverage_nonzero"])
+    assert series["class"].value_counts()[["new", "dead"]].tolist() == [4, 3]
+    assert set(found.by_class("tsb").index) == set(classes.index)
+    held = [(row["actual"] >= row["lo"]) & (row["actual"] <= row["hi"]) for _, row in found.forecasts().iterrows()]
+    is_new = found.forecasts()["part"].isin([f"p{number:04}" for number in range(4)])
+    assert classes.loc["new", "coverage"] == pytest.approx(np.mean(np.array(held)[is_new]))
 
 
 def test_coverage_is_told_of_periods_that_sold_too():

@@ -302,6 +302,17 @@ def test_how_good_it_would_have_been_is_shown_with_the_worst_series(form):
     assert len({axis for axis in chart.layout if axis.startswith("xaxis")}) == 5
 
 
+def test_what_cannot_be_measured_has_a_dash_that_is_explained(form):
+    days = pd.date_range("2025-06-02", periods=60)
+    made = form(pd.DataFrame({"site": "a", "part": "p", "date": days, "quantity": 3}))
+    made.horizon.value = 5
+    press(made.evaluate_button, made)
+    figures, worst = made.score.children
+    assert "nan" not in figures.value
+    assert "\u2013 is not measured: no series moved" in figures.value
+    assert "never moved, so that it has no RMSSE" in worst.children[1].layout.annotations[0].text
+
+
 def test_without_plotly_a_sentence_takes_the_charts_place(form, monkeypatch):
     monkeypatch.setitem(sys.modules, "plotly.graph_objects", None)
     made = form(demand(300, 3, parts=20))

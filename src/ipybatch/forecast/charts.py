@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
+from ipybatch.engine.data.fact import NONE
 from ipybatch.errors import InputError, MissingExtra
 
 _GOOD, _ASIDE, _INK, _BAND = "#1a7f37", "#6e7781", "#7d8590", "rgba(45,164,78,0.28)"  # seen on white and on black
@@ -119,7 +120,7 @@ def bars(scores: pd.DataFrame, first: str) -> Any:
     colours = [_GOOD if name == first else _ASIDE for name in names]
     for number, column in enumerate(_SHOWN, start=1):
         values = scores[column].tolist()[::-1]
-        text = [f"{value:.3f}" for value in values]
+        text = [told_figure(value) for value in values]
         bar = objects.Bar(x=values, y=names, text=text, orientation="h", marker_color=colours, hoverinfo="x+y")
         bar.update(textposition="outside", cliponaxis=False)
         made.add_trace(bar, 1, number)
@@ -130,6 +131,11 @@ def bars(scores: pd.DataFrame, first: str) -> Any:
         made.update_xaxes(range=ends, col=number)
     made.update_layout(showlegend=False)
     return _styled(made, height=60 + 34 * max(len(names), 4))
+
+
+def told_figure(value: float) -> str:
+    """Return a measure as text; of one that could not be measured, as of series that never moved, a dash."""
+    return f"{value:.3f}" if isfinite(value) else NONE
 
 
 def _lines(one: Drawn) -> list[Any]:

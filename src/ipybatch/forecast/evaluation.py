@@ -67,7 +67,10 @@ class Evaluation(pd.DataFrame):
         return pd.DataFrame
 
     def by_class(self, model: str = CHOSEN) -> pd.DataFrame:
-        """Return the measures of one model per demand class: smooth, intermittent, erratic, lumpy; and its series.
+        """Return the measures of one model per class that is there, and its series.
+
+        Classes are those of demand, smooth, intermittent, erratic and lumpy; and, apart from them, the series that were
+        "new" or "dead" at an origin.
 
         Raises:
             InputError: There is no such model.
@@ -160,8 +163,15 @@ class Evaluation(pd.DataFrame):
         series = series_of(of_series(table.frame, site, part), table.freq, **ends)
         past = pd.DataFrame({"date": series.dates, "quantity": series.values[0]})
         shown = _DRAWN * len(ahead) * len(ahead[0])
-        error = f"{row[by]:,.0f} pieces off" if by == "absolute_error" else f"{by.upper()} {row[by]:.2f}"
+        error = f"{row[by]:,.0f} pieces off" if by == "absolute_error" else _told_measure(by, row[by])
         return Drawn(f"{site}, {part}: {error}, {row['class']}, {row['model_used']}", ahead, past.iloc[-shown:])
+
+
+def _told_measure(name: str, value: float) -> str:
+    """Return a measure of a series with its name, or why it has none."""
+    if np.isfinite(value):
+        return f"{name.upper()} {value:.2f}"
+    return f"{'sold nothing' if name == 'wape' else 'never moved'}, so that it has no {name.upper()}"
 
 
 _ERRORS = ("rmsse", "mase", "wape", "absolute_error")

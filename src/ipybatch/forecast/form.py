@@ -21,7 +21,9 @@ import ipywidgets
 import traitlets
 
 from ipybatch.engine.data import events
+from ipybatch.engine.data.fact import NONE
 from ipybatch.forecast.analysis import analyze
+from ipybatch.forecast.charts import told_figure
 from ipybatch.forecast.data.table import READING
 from ipybatch.forecast.data.understanding import Undecided
 from ipybatch.forecast.evaluation import Evaluation, evaluate
@@ -438,12 +440,14 @@ def _bad(words: str) -> str:
 def _scores(evaluation: Evaluation) -> str:
     """Return the measures as a table."""
     rows = [
-        [f"<b>{said(name)}</b>" if name == "chosen" else said(name), *(f"{value:.3f}" for value in values)]
+        [f"<b>{said(name)}</b>" if name == "chosen" else said(name), *map(told_figure, values)]
         for name, values in zip(evaluation.index, evaluation.to_numpy(), strict=True)
     ]
     columns = [("Model", False), *((_MEASURES[name], True) for name in evaluation.columns)]
     origins = evaluation.attrs["origins"]
     told = f"The past, forecast from {', '.join(origins)}, {evaluation.attrs['horizon']:,} periods ahead"
+    if any(NONE in row for row in rows):
+        told += f"; {NONE} is not measured: no series moved, or nothing sold"
     return f'<div style="padding-top:6px">{said(told)}</div>{table(Sheet(columns, rows), margin="8px 0 4px 0")}'
 
 

@@ -1,7 +1,7 @@
 """Scoring: what is forecast of a partition at an origin, and how far it is from what came; in a process.
 
     rows until the origin --`Tried`--> the delivered forecast, and that of each model by itself
-    rows after it ---------------------> errors per series --> sums per model and demand class
+    rows after it ---------------------> errors per series --> sums per model and class
 
 What leaves the process is small: the delivered forecast, and sums, of which every measure over any set of partitions is
 made by `measures`. Series with fewer than two sales before the origin are not scored: their scale does not mean much.
@@ -17,6 +17,7 @@ import msgspec
 import numpy as np
 import pandas as pd
 
+from ipybatch.forecast.models.life import KINDS, life_of
 from ipybatch.forecast.models.matrix import CLASSES, Matrix, demand_classes, series_of
 from ipybatch.forecast.models.model_selection import Tried
 from ipybatch.forecast.models.thread_limit import one_thread
@@ -62,7 +63,7 @@ class Score:
     """How one partition was forecast at one origin.
 
     Attributes:
-        sums: One row per model and demand class, `CHOSEN` first.
+        sums: One row per model and class: a demand class, new or dead, `CHOSEN` first.
         series: One row per scored series: site, part, class, and the errors of what is delivered.
         forecast: What is delivered: site, part, date, actual, forecast, lo, hi and model_used.
     """
@@ -157,7 +158,7 @@ class _Past:
         is_asked, is_sold = np.isfinite(lo) & np.isfinite(hi), actual > 0
         is_held = is_asked & (actual >= lo) & (actual <= hi)
         found: pd.DataFrame = self.keys[self.is_scored].reset_index(drop=True)
-        found["class"] = pd.Categorical.from_codes(demand_classes(history), pd.Index(CLASSES))
+        found["class"] = _classes(history)
         found["model_used"] = made["model_used"].to_numpy(object)[:: shape[1]][self.is_scored]
         with np.errstate(divide="ignore", invalid="ignore"):
             mase, rmsse = _mean(np.abs(off)) / step, np.sqrt(_mean(off**2) / square)
@@ -177,6 +178,13 @@ class _Past:
             "asked_nonzero": (is_asked & is_sold).sum(axis=1),
         }
         return found.assign(**sums)
+
+
+def _classes(history: Matrix) -> Any:
+    """Return each series' class: new and dead ones apart, which have forecasts or intervals of their own."""
+    kinds = life_of(history).kinds
+    numbers = np.where(kinds == 0, demand_classes(history), len(CLASSES) + kinds - 1)
+    return pd.Categorical.from_codes(numbers, pd.Index([*CLASSES, *KINDS[1:]]))
 
 
 def _mean(values: Matrix) -> Any:

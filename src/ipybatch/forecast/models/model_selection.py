@@ -251,7 +251,9 @@ def choose(
     default = default_of(np.ones(len(names), dtype=bool), np.arange(len(names)), names)
     best = np.full(len(classes), default)
     if not trials or len(names) == 1:
-        why = "the only model" if len(names) == 1 else f"{series.values.shape[1]} periods are too few to choose by"
+        periods = series.values.shape[1]
+        few = f"{periods} period{' is' if periods == 1 else 's are'} too few to choose by"
+        why = "the only model" if len(names) == 1 else few
         return Choice(tuple(names), best, classes, np.zeros_like(best), (why,))
     errors, totals = _errors(trials, names, select), _totals(trials, names)
     borrowed = prior.default if prior is not None else None
