@@ -85,11 +85,11 @@ def test_a_short_past_is_tried_over_a_shorter_horizon():
     assert origins_of(4, 30, 2) == []
 
 
-@pytest.mark.parametrize("days", [1, 3])
-def test_too_few_periods_to_choose_by_are_told(days):
+@pytest.mark.parametrize(("days", "few"), [(1, "1 period is"), (3, "3 periods are")])
+def test_too_few_periods_to_choose_by_are_told(days, few):
     names, reasons = chosen(SMOOTH[:, :days], {"naive": Constant(1), "imapa": Constant(5)})
     assert set(names) == {"imapa"}
-    assert set(reasons) == {f"{days} periods are too few to choose by"}
+    assert set(reasons) == {f"{few} too few to choose by"}
 
 
 def test_the_choice_on_mixed_demand_is_whole():
@@ -255,7 +255,7 @@ def test_integers_are_whole_within_whole_intervals():
 def test_one_row_is_enough():
     made = run_partition(table(matrix(1, 1) + 3), Settings(horizon=2))
     assert made["forecast"].tolist() == [made["forecast"].iloc[0]] * 2
-    assert made["reason"].iloc[0] == "1 periods are too few to choose by"
+    assert made["reason"].iloc[0] == "1 period is too few to choose by"
 
 
 @pytest.mark.parametrize(
