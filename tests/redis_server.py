@@ -115,9 +115,9 @@ class RedisServer:
         self.process.send_signal(signal.SIGCONT)
 
     @contextlib.contextmanager
-    def client(self):
+    def client(self, **options):
         """A client of its own, beside those that are tested."""
-        with contextlib.closing(redis.Redis.from_url(self.unix_url, decode_responses=True)) as client:
+        with contextlib.closing(redis.Redis.from_url(self.unix_url, **{"decode_responses": True, **options})) as client:
             yield client
 
     def _arguments(self) -> list[str]:

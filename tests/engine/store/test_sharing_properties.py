@@ -46,12 +46,12 @@ def _no_patience(monkeypatch):
     monkeypatch.setattr(shared_limiter, "PATIENCE_S", -1.0)
 
 
-def play(world, limits, steps, cost):
-    numbers, living = iter(range(10_000)), {}
+def play(world, limits, steps, cost, *, living=None, kind=Process):
+    living = {} if living is None else living
 
     def process(which):
         if which not in living:
-            living[which] = Process(world, f"process {which}/{next(numbers)}", limits)
+            living[which] = kind(world, f"process {which}/{len(world.processes)}", limits)
             world.at(world.now_s, living[which], living[which].begin)
         return living[which]
 

@@ -78,7 +78,7 @@ if is_first then
   hold(caller.settle_s, NEW)
 elseif (is_other_run or caller.is_script_new) and now_s >= common.begun_s + SETTLE_S then
   begin_era(false)
-  hold(caller.settle_s, RESTARTED)
+  hold(caller.settle_s > 0 and RESTART_S or 0, RESTARTED)
 end
 
 if state then

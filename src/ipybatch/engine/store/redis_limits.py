@@ -12,9 +12,9 @@ old data.  So what it holds is of an *era*, and in it exchanges have numbers:
     era 90c1     4 5 6 7 ...       "7f3a lasted until 3": who has seen more of it knows what is lost
 
 Whoever knows of something that is lost is told to say all it knows again, and
-nothing starts for one lease, for anybody.  After each start of the server, and
-at the first use of a resource, nothing starts for `SETTLE_S`: those who are
-there report within a second.  Where nobody knows more, nothing was lost.
+nothing starts for one lease, for anybody.  At the first use of a resource
+nothing starts for `SETTLE_S`, after each start of the server for `RESTART_S`:
+those who are there report by then.  Where nobody knows more, nothing was lost.
 
 It fails closed: while Redis cannot be asked, nothing starts.
 """
@@ -62,8 +62,9 @@ from ipybatch.errors import JournalError, MissingExtra
 T = TypeVar("T")
 Client = Any  # redis.Redis: its types differ from release to release
 
-SETTLE_S = 1.5  # owners report every second
 CONNECT_S, ANSWER_S = 1.0, 2.0
+SETTLE_S = 1.5  # owners report every second
+RESTART_S = SETTLE_S + CONNECT_S + ANSWER_S  # and then there are those that yet have to see that it was gone
 PREFIX = "ipybatch:"
 NAMES = f"{PREFIX}names"
 PAST_ERAS = 8
@@ -86,6 +87,7 @@ _constants = {
     "STEPS": STEPS,
     "THIN_AFTER": THIN_AFTER,
     "SETTLE_S": SETTLE_S,
+    "RESTART_S": RESTART_S,
     "PAST_ERAS": PAST_ERAS,
     "TOUCH_S": TOUCH_S,
     "NEW": NEW,
