@@ -64,6 +64,8 @@ def _register(url: str) -> None:
 
 def _what_is_wrong(url: str) -> str:
     """Return what keeps an address from being one; "" for nothing."""
+    if "#" in url:
+        return "a # in a password is written %23"
     try:
         parts = urlsplit(url)
         parts.port  # noqa: B018  # it is read from the text just now
@@ -72,7 +74,6 @@ def _what_is_wrong(url: str) -> str:
     is_file, place = parts.scheme == "unix", parts.path.strip("/")
     told = {
         f"{parts.scheme}:// is none of {', '.join(SCHEMES)}": parts.scheme not in SCHEMES,
-        "a # in a password is written %23": "#" in url,
         "the path of the socket is missing": is_file and not place,
         "the host is missing": not is_file and not parts.hostname,
         f"a database has a number, got {place!r}": not is_file and place and not place.isdecimal(),

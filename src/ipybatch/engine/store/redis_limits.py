@@ -63,7 +63,7 @@ T = TypeVar("T")
 Client = Any  # redis.Redis: its types differ from release to release
 
 CONNECT_S, ANSWER_S = 1.0, 2.0
-SETTLE_S = 1.5  # owners report every second
+SETTLE_S = 2.5  # owners report within two seconds, whatever they do
 RESTART_S = SETTLE_S + CONNECT_S + ANSWER_S  # and then there are those that yet have to see that it was gone
 PREFIX = "ipybatch:"
 NAMES = f"{PREFIX}names"

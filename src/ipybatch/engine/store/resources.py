@@ -36,7 +36,7 @@ from ipybatch.engine.store.network_copy import home_of
 from ipybatch.engine.store.redis_limits import RedisLimits
 from ipybatch.engine.store.shared_limiter import SharedLimiter
 from ipybatch.engine.store.sqlite_limits import SqliteLimits
-from ipybatch.errors import EngineBusy, InputError, JournalLocked
+from ipybatch.errors import EngineBusy, InputError, JournalError, JournalLocked
 
 T = TypeVar("T")
 
@@ -162,16 +162,16 @@ def lift(journal: Path | None, resource: str, store: Path | str | None = None) -
     """
     homes = _homes(journal, store)
     known, was_cool = dict[str, None](), False
-    for one in tuple(_resources.values()):
-        if (journal is None and store is None) or _home_of(one.limiter.store) in (*homes, None):
-            known[_shown(one.name)] = None
-            if resource == _shown(one.name):
-                was_cool |= one.lift()
     for name, home in _named(homes):
         known[_shown(name)] = None
         if resource == _shown(name):
             was_cool |= _patiently(home.exchange, Report(resource=name)).cool_s > 0.0
             _patiently(home.exchange, Report(resource=name, cool_s=0.0))
+    for one in tuple(_resources.values()):
+        if (journal is None and store is None) or _home_of(one.limiter.store) in (*homes, None):
+            known[_shown(one.name)] = None
+            if resource == _shown(one.name):
+                was_cool |= one.lift()
     if resource not in known and store is None:
         known |= dict.fromkeys(_recorded(journal))
     if resource not in known:
@@ -220,11 +220,22 @@ def _homes(journal: Path | None, store: Path | str | None) -> list[Path | str]:
         MissingExtra: ``store`` is the address of a Redis, and the redis package is not installed.
     """
     if store is None:
-        return [limits_of(journal), *dict.fromkeys(home for home, _ in tuple(_stores) if isinstance(home, str))]
+        servers = [(home, one) for (home, _), one in tuple(_stores.items()) if isinstance(one, RedisLimits)]
+        return [limits_of(journal), *dict.fromkeys(home for home, one in servers if _is_there(one))]
     if is_url(store):
         check_url(str(store))
         return [str(store)]
     return [resolved(Path(store))]
+
+
+def _is_there(store: RedisLimits) -> bool:
+    """Say whether a server is to be asked: one that no session uses any more, as long as it answers."""
+    if not _used[id(store)]:
+        try:
+            store.names()
+        except JournalError:
+            return False
+    return True
 
 
 def _home_of(store: LimitStore) -> Path | str | None:
