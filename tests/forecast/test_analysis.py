@@ -219,13 +219,19 @@ def test_what_was_not_measured_is_not_told():
     assert "Estimated" not in found()._repr_html_()
 
 
-def test_problems_are_told_by_column_row_and_value():
+def test_problems_are_told_once_by_kind():
+    """How many, a line for each kind, and what helps: not twenty like lines, nor the same once more in a note."""
     frame = demand().astype({"date": str})
     frame.loc[6000:6019, "date"] = "31/13/2025"
-    said = Seen(found(frame)._repr_html_()).text
-    assert "20 problems" in said
-    assert "Invalid date format '31/13/2025' in row 6000, column date, site Sofifi" in said
-    assert "and 12 more" in said
+    frame.loc[7, "quantity"] = -3
+    analysis = found(frame)
+    kind = "Invalid date format in 20 rows of site Sofifi: row 6000 (31/13/2025), row 6001 (31/13/2025)"
+    for said in (Seen(analysis._repr_html_()).text, repr(analysis)):
+        assert said.count("21 rows cannot be used") == 1
+        assert said.count(kind) == said.count("Negative quantity -3 in row 7") == 1
+        assert said.count("drop them with repair={'drop_bad_rows'}, or net returns with repair={'net_returns'}") == 1
+    assert Seen(analysis._repr_html_()).text.count("20 rows cannot be used") == 1, "of the partition"
+    assert "dropped: " in repr(found(frame, repair={"drop_bad_rows"}))
 
 
 def test_many_partitions_are_not_all_listed():

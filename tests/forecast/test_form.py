@@ -302,6 +302,45 @@ def test_how_good_it_would_have_been_is_shown_with_the_worst_series(form):
     assert len({axis for axis in chart.layout if axis.startswith("xaxis")}) == 5
 
 
+@pytest.mark.parametrize("backend", [None, Threads()], ids=["processes", "threads"])
+def test_an_evaluation_is_cancelled(form, backend):
+    """By a button that is there while it runs; then the form is as before, and the next one is measured."""
+    made = form(demand(300, 3, parts=20), models=[Held()], workers=1, backend=backend)
+    is_running = threading.Event()
+    made.status.observe(lambda change: is_running.set() if "measured 0" in change.new else None, "value")
+    watch = made._watch
+    made._watch = lambda session: (watch(session), session.on(lambda event: is_running.set()))
+    assert not shown(made.cancel_button)
+    made.evaluate_button.click()
+    assert is_running.wait(60)
+    assert shown(made.cancel_button)
+    made.cancel_button.click()
+    made.wait(60)
+    assert made.status.value == "The evaluation was cancelled"
+    assert (made.evaluation, made.score.children) == (None, ())
+    assert not shown(made.cancel_button)
+    assert not made.evaluate_button.disabled
+    made._arguments["models"] = ["ses"]
+    press(made.evaluate_button, made)
+    assert made.evaluation is not None
+
+
+@pytest.mark.parametrize("moment", ["before its session", "before it runs"])
+def test_an_evaluation_is_cancelled_before_it_began(form, moment):
+    made = form(demand(300, 3, parts=20), models=[Held()], workers=1)
+    watch = made._watch
+
+    def press_cancel(session):
+        if moment == "before its session":
+            made.cancel_button.click()
+        watch(session)
+        made.cancel_button.click()
+
+    made._watch = press_cancel
+    press(made.evaluate_button, made)
+    assert made.status.value == "The evaluation was cancelled"
+
+
 def test_what_cannot_be_measured_has_a_dash_that_is_explained(form):
     days = pd.date_range("2025-06-02", periods=60)
     made = form(pd.DataFrame({"site": "a", "part": "p", "date": days, "quantity": 3}))

@@ -29,7 +29,7 @@ from ipybatch.backends.process.backend import Processes, processors
 from ipybatch.engine.data.masking import mask
 from ipybatch.engine.data.policy import check_count
 from ipybatch.forecast.data.partitions import ADVICE, MAX_PARTITIONS, MAX_ROWS, SIZES, By, Partition, cut
-from ipybatch.forecast.data.problems import frame_of
+from ipybatch.forecast.data.problems import frame_of, tell_bad_rows, tell_count, tell_help, tell_kinds
 from ipybatch.forecast.data.repairs import Repair
 from ipybatch.forecast.data.table import Problem, Table, read_table, settings_of
 from ipybatch.forecast.models.model_registry import preload
@@ -43,7 +43,6 @@ _SAMPLES = (50, 1000)  # series
 _TIMEOUT_S = 30.0
 _GOOD, _BAD = "#2da44e", "#e5484d"
 _SHOWN = 20  # partitions
-_TOLD = 8  # problems
 _FAILURES = (("a timeout", "timeout"), ("out of memory", "out_of_memory"), ("a row that cannot be used", "bad_row"))
 
 
@@ -171,7 +170,7 @@ class Analysis:
 
     def __repr__(self) -> str:
         lines = [f"{_work(self)}: {_verdict(self)[0].lower()}{_verdict(self)[1:]}, {self.why}"]
-        lines += [f"  {line}" for line in (*_facts(self), *_problems(self), *self.notes)]
+        lines += [f"  {line}" for line in (*_facts(self), *_problems(self), *_notes(self))]
         return mask("\n".join(lines))
 
     def _repr_html_(self) -> str:
@@ -180,14 +179,14 @@ class Analysis:
             f'<div style="font-size:15px"><b>{_work(self)}</b></div>'
             f'<div style="padding-top:2px">{mark} <b>{_verdict(self)}</b>: {static_html.said(self.why)}</div>'
         )
-        problems = "".join(f"<div>{static_html.said(problem)}</div>" for problem in _problems(self))
-        if problems:
-            count = f"{len(self.problems):,} problem{'' if len(self.problems) == 1 else 's'}"
+        title_line, *lines = _problems(self) or [""]
+        problems = "".join(f"<div>{static_html.said(line)}</div>" for line in lines)
+        if title_line:
             bad = f'<span style="color:{_BAD}">✕</span>'
-            problems = f'<div style="padding-top:6px">{bad} <b>{count}</b>{problems}</div>'
+            problems = f'<div style="padding-top:6px">{bad} <b>{static_html.said(title_line)}</b>{problems}</div>'
         facts = "".join(f"<div>{static_html.said(fact)}</div>" for fact in _facts(self))
         soft = 'style="padding-top:4px;opacity:0.7"'
-        notes = "".join(f"<div {soft}>Note: {static_html.said(note)}</div>" for note in self.notes)
+        notes = "".join(f"<div {soft}>Note: {static_html.said(note)}</div>" for note in _notes(self))
         return (
             '<div style="max-width:920px;border:1px solid rgba(127,127,127,0.35);border-radius:8px;padding:12px 16px;'
             f'font-family:system-ui,sans-serif;font-size:13px;line-height:1.45">{title}{problems}'
@@ -356,13 +355,15 @@ def _facts(analysis: Analysis) -> list[str]:
 
 
 def _problems(analysis: Analysis) -> list[str]:
-    """Return the first problems, with where they are."""
-    told = [
-        f"{problem}, column {problem.column}{'' if problem.site is None else f', site {problem.site}'}"
-        for problem in analysis.problems[:_TOLD]
-    ]
-    more = len(analysis.problems) - _TOLD
-    return [*told, f"and {more:,} more"] if more > 0 else told
+    """Return how many rows cannot be used, a line for each kind of problem, and what helps; nothing where all can."""
+    found = analysis.problems
+    return [tell_count(found), *tell_kinds(found), tell_help(found)] if found else []
+
+
+def _notes(analysis: Analysis) -> list[str]:
+    """Return the notes, without that which says of rows what `_problems` says."""
+    told = tell_bad_rows(analysis.problems, is_dropping=False)
+    return [note for note in analysis.notes if note not in told]
 
 
 def _counted(count: int, word: str) -> str:
@@ -376,7 +377,8 @@ def _partitions(analysis: Analysis) -> str:
     rows = []
     for one, series in list(zip(analysis.partitions, analysis.series_of, strict=True))[:_SHOWN]:
         seconds = [static_html.span(timing.alone_s(series))] if timing else []
-        problems = f'<span style="color:{_BAD}">✕</span> {static_html.said(one.problems)}' if one.problems else ""
+        bad = f"{_counted(one.bad_rows, 'row')} cannot be used"
+        problems = f'<span style="color:{_BAD}">✕</span> {bad}' if one.problems else ""
         name = static_html.said(f"{one.number} ({one.name})")
         sites = [f"{len(one.sites):,}"] if has_sites else []
         rows.append([name, *sites, f"{one.parts:,}", f"{one.rows:,}", *seconds, problems])

@@ -224,6 +224,7 @@ def evaluate(
     workers: int | None = None,
     backend: Backend | None = None,
     on_progress: Callable[[int, int | None], None] | None = None,
+    on_session: Callable[[ForecastSession], None] | None = None,
     verbose: bool = False,
 ) -> Evaluation:
     """Evaluate on the past what `forecast` delivers with the same arguments, and each model by itself.
@@ -253,6 +254,7 @@ def evaluate(
         workers: Partitions trained at the same time, >= 1; default: one per processor core.
         backend: Where partitions run; default: `Processes`.
         on_progress: Called with how many partitions were measured, of all origins, and how many there are.
+        on_session: Called with the session that measures, before it starts: it can be watched, and cancelled.
         verbose: In a terminal, a line per partition instead of a progress line.
 
     Raises:
@@ -304,7 +306,7 @@ def evaluate(
         every = (*items[0].settings.models, *(one.model for one in others))
         runner = runner_of(backend, workers, memory_mb=memory_mb, timeout_s=timeout_s, models=every)
     work = Evaluating(table, items, runner, names, others)
-    failed = _run(work, workers, on_progress, verbose=verbose)
+    failed = _run(work, workers, on_progress, on_session, verbose=verbose)
     if not any(len(made.series) for made in work.scores.values()):
         spread = f", and of those that have, {found[0]}" if (found := _spread(items)) else ""
         msg = (
@@ -392,6 +394,7 @@ def _run(
     work: Evaluating,
     workers: int | None,
     on_progress: Callable[[int, int | None], None] | None,
+    on_session: Callable[[ForecastSession], None] | None,
     *,
     verbose: bool,
 ) -> list[str]:
@@ -417,6 +420,8 @@ def _run(
     is_asked_for = threading.current_thread() is threading.main_thread()  # the output of a cell, not of a form
     if is_asked_for and in_notebook() and not isinstance(runner, Threads):
         session.show()
+    if on_session is not None:
+        on_session(session)
     session.run(verbose=verbose)
     if session.state == "cancelled":
         msg = "the evaluation was cancelled"

@@ -123,11 +123,15 @@ class ForecastForm(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets has no 
         self.evaluation: Any = None
         self._demand, self._arguments = demand, arguments
         self._thread: threading.Thread | None = None
-        self._is_busy = False
+        self._is_busy = self._is_cancelled = False
+        self._measuring: Any = None
         self._make_fields()
         self.analyze_button = _button("Analyze", lambda: self._begin("analyzing…", self._analyze))
         self.run_button = _button("Run", lambda: self._begin("reading the table…", self._run), "primary")
         self.evaluate_button = _button("Evaluate", lambda: self._begin("measuring…", self._evaluate))
+        self.cancel_button = _button("Cancel", self._cancel)
+        self.cancel_button.tooltip = "End the evaluation"
+        _show(self.cancel_button, is_shown=False)
         self.evaluate_button.tooltip = "Forecast the past, and show how good that would have been"
         self.download_buttons = {suffix: self._download_button(suffix) for suffix in _TYPES}
         self.download_button = self.download_buttons[".csv"]
@@ -204,7 +208,12 @@ class ForecastForm(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets has no 
             self.filter_row,
             _row(self.horizon, errors["horizon"]),
             _row(
-                self.analyze_button, self.evaluate_button, self.run_button, *self.download_buttons.values(), self.status
+                self.analyze_button,
+                self.evaluate_button,
+                self.run_button,
+                *self.download_buttons.values(),
+                self.cancel_button,
+                self.status,
             ),
             self.card,
             self.score,
@@ -285,12 +294,43 @@ class ForecastForm(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets has no 
         taken = inspect.signature(evaluate).parameters
         given = {name: value for name, value in self._arguments.items() if name in taken}
         self.score.children, self.evaluation = (), None
-        self.evaluation = evaluate(**{**given, **self._asked()}, on_progress=self._tell_progress)
+        watching = {"on_progress": self._tell_progress, "on_session": self._watch}
+        self._is_cancelled, self._measuring = False, None
+        _show(self.cancel_button, is_shown=True)
+        try:
+            self.evaluation = evaluate(**{**given, **self._asked(), **watching})
+        except KeyboardInterrupt:
+            self._say("The evaluation was cancelled")
+            return
+        finally:
+            self._measuring = None
+            _show(self.cancel_button, is_shown=False)
         notes = "".join(_bad(f"Left out: {line}") for line in self.evaluation.attrs["left_out"][:_TOLD])
         self._say("")
         self.score.children = (ipywidgets.HTML(_scores(self.evaluation) + notes), _worst(self.evaluation))
 
+    def _watch(self, session: Any) -> None:
+        if self._is_cancelled:
+            msg = "the evaluation was cancelled"
+            raise KeyboardInterrupt(msg)
+        self._measuring = session
+        session.on(self._heed_cancel)
+
+    def _cancel(self) -> None:
+        self._is_cancelled = True
+        self._say("cancelling…")
+        if (session := self._measuring) is not None:
+            session.cancel()
+
+    def _heed_cancel(self, _: events.Event) -> None:
+        """End an evaluation that was cancelled before it could be."""
+        session = self._measuring
+        if self._is_cancelled and session is not None and session.cancel() == "asked":
+            self._measuring = None  # once is enough
+
     def _tell_progress(self, done: int, total: int | None) -> None:
+        if self._is_cancelled:
+            return
         self._say(f"measured {done:,} of {total or done:,} partitions, those of all origins…")
 
     def _ask_for_repairs(self, texts: Iterable[str], *, is_asked: bool = False) -> None:

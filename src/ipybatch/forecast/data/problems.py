@@ -82,12 +82,17 @@ def tell(problems: Sequence[Problem]) -> str:
 
     Negative quantity in 37 rows of site A: row 0 (-3), row 1 (-3), row 2 (-1) and 34 more; Missing part in row 77
     """
+    return "; ".join(tell_kinds(problems))
+
+
+def tell_kinds(problems: Sequence[Problem]) -> list[str]:
+    """Return all problems as a few lines, one for each kind and column."""
     kinds: dict[tuple[str, str], list[Problem]] = {}
     for problem in problems:
         kinds.setdefault((_kind(problem), problem.column), []).append(problem)
     told = [_tell_kind(kind, some) for (kind, _), some in list(kinds.items())[:TOLD]]
     rest = sum(len(some) for some in list(kinds.values())[TOLD:])
-    return "; ".join([*told, *([f"and {rest:,} more of other kinds"] if rest else [])])
+    return [*told, *([f"and {rest:,} more of other kinds"] if rest else [])]
 
 
 def bad_rows(problems: Sequence[Problem]) -> int:
@@ -99,14 +104,28 @@ def tell_bad_rows(problems: Sequence[Problem], *, is_dropping: bool) -> list[str
     """Return a line on the rows that cannot be used: what was done, or what can be."""
     if not problems:
         return []
-    count = bad_rows(problems)
-    rows = "1 row" if count == 1 else f"{count:,} rows"
     if is_dropping:
-        return [f"{rows} dropped: {tell(problems)}"]
+        return [f"{_rows(problems)} dropped: {tell(problems)}"]
+    return [f"{tell_count(problems)}: {tell(problems)}: {tell_help(problems)}"]
+
+
+def tell_count(problems: Sequence[Problem]) -> str:
+    """Return how many rows cannot be used, as words."""
+    return f"{_rows(problems)} cannot be used"
+
+
+def tell_help(problems: Sequence[Problem]) -> str:
+    """Return what can be done about rows that cannot be used."""
+    is_one = bad_rows(problems) == 1
     has_returns = any(problem.reason.startswith("Negative") for problem in problems)
     net = ", or net returns with repair={'net_returns'}" if has_returns else ""
-    drop = HOW_TO_DROP.replace("them", "it") if count == 1 else HOW_TO_DROP
-    return [f"{rows} cannot be used: {tell(problems)}: correct {'it' if count == 1 else 'them'}, or {drop}{net}"]
+    drop = HOW_TO_DROP.replace("them", "it") if is_one else HOW_TO_DROP
+    return f"correct {'it' if is_one else 'them'}, or {drop}{net}"
+
+
+def _rows(problems: Sequence[Problem]) -> str:
+    count = bad_rows(problems)
+    return "1 row" if count == 1 else f"{count:,} rows"
 
 
 def tell_far_quantities(quantities: Any, row_of: Any) -> list[str]:
