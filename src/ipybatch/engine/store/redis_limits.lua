@@ -119,6 +119,7 @@ end
 
 local owners, mine = state.owners, report.owner
 local tails = {} -- by unit: when the last answer was, and the total
+local changed = {} -- units whose sets have changed
 
 local function exact(number)
   return string.format("%.17g", number)
@@ -141,10 +142,6 @@ local function total_at(unit, at_s)
   return found[1] and total_of(found[1]) or 0
 end
 
-local function recount(unit)
-  state.answers[unit] = redis.call("ZCARD", KEYS[3] .. unit)
-end
-
 local function spend(at_s, unit, cost, spender)
   state.spender = spender
   if cost <= 0 or at_s <= state.kept_s then
@@ -158,7 +155,7 @@ local function spend(at_s, unit, cost, spender)
   if not state.answers[unit] then
     state.touched_s = -INF
   end
-  recount(unit)
+  changed[unit] = true
 end
 
 local function held_s(rate)
@@ -174,13 +171,13 @@ local function in_flight(unit)
 end
 
 local function used_of(rate)
-  return in_flight(rate.unit) + tail_of(rate.unit)[2] - total_at(rate.unit, now_s - held_s(rate))
+  local total, before = tail_of(rate.unit)[2], total_at(rate.unit, now_s - held_s(rate))
+  return in_flight(rate.unit) + total - before, total, before
 end
 
 local function fits_in_s(rate, cost)
   local key, since_s = KEYS[3] .. rate.unit, now_s - held_s(rate)
-  local total, before = tail_of(rate.unit)[2], total_at(rate.unit, since_s)
-  local used = in_flight(rate.unit) + total - before
+  local used, total, before = used_of(rate)
   local over = cost > rate.limit and used or used + cost - rate.limit
   if over <= 1e-9 then
     return 0
@@ -215,8 +212,7 @@ local function fill(counted) -- at least so much is taken as the service says
   for place = 1, #later, 2 do
     redis.call("ZADD", key, "NX", later[place + 1], struct.pack(">d", total_of(later[place]) + more))
   end
-  tails[rate.unit], state.spender = nil, mine
-  recount(rate.unit)
+  tails[rate.unit], state.spender, changed[rate.unit] = nil, mine, true
 end
 
 ---- the limits that all owners hold to together
@@ -255,8 +251,7 @@ local function lapse() -- who is silent for longer than its lease may have sent 
   end
 end
 
-local function thin_out() -- moments that no window tells apart: a cost counts a little longer then, never shorter
-  local _, _, rates = strictest()
+local function thin_out(rates) -- moments that no window tells apart: a cost counts a little longer, never shorter
   for unit in pairs(state.answers) do
     local key, lengths = KEYS[3] .. unit, { unpack(LENGTHS_S) }
     for _, rate in ipairs(rates) do
@@ -283,7 +278,7 @@ local function thin_out() -- moments that no window tells apart: a cost counts a
       end
       redis.call("ZADD", key, "-inf", redis.call("ZRANGE", key, 0, 0)[1])
     end
-    recount(unit)
+    changed[unit] = true
   end
   state.thin = 0
 end
@@ -426,14 +421,17 @@ else
     wait_s, more = decide(me, claimed)
   end
 end
+local _, _, rates = strictest()
 if state.thin >= THIN_AFTER then
-  thin_out()
+  thin_out(rates)
+end
+for unit in pairs(changed) do
+  state.answers[unit] = redis.call("ZCARD", KEYS[3] .. unit)
 end
 
-local _, _, rates = strictest()
 local used, others, kept_s = {}, {}, KEPT_S
 for place, rate in ipairs(rates) do
-  used[place] = { rate.limit, rate.per_s, rate.unit, used_of(rate) }
+  used[place] = { rate.limit, rate.per_s, rate.unit, (used_of(rate)) }
   kept_s = math.max(kept_s, held_s(rate))
 end
 for name, owner in pairs(owners) do
