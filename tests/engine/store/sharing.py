@@ -3,13 +3,21 @@
 import heapq
 import math
 from bisect import bisect_left
+from concurrent.futures import Future
 from itertools import count
 
+import msgspec
+
 from ipybatch.engine.rules.limiter import NO_COST
+from ipybatch.engine.store import store_link
+from ipybatch.engine.store.limit_store import LEASE_S
 from ipybatch.engine.store.shared_limiter import SharedLimiter
 from ipybatch.engine.store.sqlite_limits import SqliteLimits
 from ipybatch.errors import JournalError
-from ipybatch.testing import START_UNIX_S, StoreBusy
+from ipybatch.testing import START_UNIX_S, MemoryLimits, Report, StoreBusy
+
+DELAYS_S = 0.0, 0.0005, 0.02, 0.05, 0.3, 1.4  # of an exchange on its way there, or back
+GIVES_UP_S = 3.0  # who waits for an answer
 
 
 def worst_case(sent, per_s):
@@ -43,11 +51,42 @@ class Timer:
         self.is_cancelled = True
 
 
-class World:
-    """Time, and whatever is to happen in it."""
+class FarStore(MemoryLimits):
+    """A store that is a network away, and forgets what it knew when it is wiped."""
 
-    def __init__(self, path, chance, faults):
-        self.path, self.chance, self.faults = path, chance, faults
+    def __init__(self, now_s):
+        super().__init__(now_s)
+        self.untold = set()
+        self.away_until_s = -math.inf
+
+    def go_away(self, seconds):
+        """Answer nobody for so long."""
+        self.away_until_s = self._now_s() + seconds
+
+    def wipe(self):
+        """Begin anew: nothing starts for the time of a lease, and who used it is told until it has heard."""
+        for name, resource in self._resources.items():
+            self.untold |= {(name, owner) for owner in resource.members}
+        names = list(self._resources)
+        self._resources = {}
+        for name in names:
+            self.exchange(Report(resource=name, cool_s=LEASE_S, why="it began anew"))
+
+    def exchange(self, report):
+        answer = super().exchange(report)
+        return msgspec.structs.replace(answer, is_anew=(report.resource, report.owner) in self.untold)
+
+
+class World:
+    """Time, and whatever is to happen in it.
+
+    Args:
+        delays_s: How long an exchange may take, there and back; () for a store of this machine.
+    """
+
+    def __init__(self, path, chance, faults, delays_s=()):
+        self.path, self.chance, self.faults, self.delays_s = path, chance, faults, delays_s
+        self.far = FarStore(self.unix_s)
         self.now_s = START_UNIX_S
         self.processes = {}
         self.is_nested = False
@@ -79,6 +118,12 @@ class World:
                     process.kill()
         self.now_s = max(self.now_s, ends_s)
 
+    def run_to(self, is_over, most_s):
+        """Run until something is so, at most so long."""
+        ends_s = self.now_s + most_s
+        while not is_over() and self._events and self._events[0][0] <= ends_s:
+            self.run_until(max(self._events[0][0], self.now_s))
+
     def close(self):
         for process in self.processes.values():
             process.file.close()
@@ -93,7 +138,10 @@ class Process:
         self.put_off, self.sent, self.wanted, self.told = [], [], [], []
         self.skew_s = world.chance.choice([0.0, -1e6, 500.0])  # its clock began some other time
         self.file = SqliteLimits(world.path, world.unix_s, world.unix_s)
+        self.is_remote = bool(world.delays_s)
         self.limiter = SharedLimiter(self, "api", owner, self, self.wake, self.told.append, is_private=False)
+        if self.is_remote:
+            self.limiter._link = Link(self)
         world.processes[owner] = self
         self.limits = limits
 
@@ -124,8 +172,20 @@ class Process:
         self.world.at(when_s, self, lambda: timer.is_cancelled or act())
         return timer
 
+    def call_soon_threadsafe(self, act, context=None):
+        self.world.at(self.world.now_s, self, act)
+
+    def hold(self, change):
+        pass
+
     # its way to the store
+    @property
+    def store(self):
+        return self.world.far if self.is_remote else self.file
+
     def exchange(self, report):
+        if self.is_remote:
+            return self.exchange_far(report)
         chance, fault = self.world.chance, ""
         if chance.random() < self.world.faults:
             fault = chance.choice(["busy", "lost", "stopped before", "stopped after", "full"])
@@ -143,8 +203,21 @@ class Process:
             self.stand_still()
         return answer
 
+    def exchange_far(self, report):
+        """Exchange on this thread."""
+        fate = (
+            self.world.chance.choice(["lost", "lost there"]) if self.world.chance.random() < self.world.faults else ""
+        )
+        if fate == "lost there" or self.world.now_s < self.world.far.away_until_s:
+            raise JournalError("nobody answers")
+        answer = self.store.exchange(report)
+        if fate == "lost":
+            raise JournalError("nobody answers")
+        self.store.untold.discard((report.resource, report.owner))
+        return answer
+
     def history(self, resource, since_s):
-        return self.file.history(resource, since_s)
+        return self.store.history(resource, since_s)
 
     def stand_still(self):
         """Do nothing for some time, in the middle of an exchange, while the others go on."""
@@ -205,6 +278,71 @@ class Process:
         self.wanted.clear()
         self.has_begun = False
         self.limiter.leave(self)
+
+
+class Link(store_link.StoreLink):
+    """A process's way to a store that is a network away."""
+
+    def __init__(self, process):
+        super().__init__(process, process)
+        self.process = process
+
+    @property
+    def courier(self):
+        return Courier(self.process)
+
+
+class Courier:
+    """Carries reports, and answers back: late, or not at all, or when nobody waits for them any more."""
+
+    def __init__(self, process):
+        self.process, self.world = process, process.world
+
+    def call(self, user, ask):
+        world, done, began_s = self.world, Future(), self.world.now_s
+        there_s, back_s = world.chance.choice(world.delays_s), world.chance.choice(world.delays_s)
+        fate = ""
+        if world.chance.random() < world.faults:
+            fate = world.chance.choice(["lost", "lost there", "late", "late"])
+            there_s += 2 * GIVES_UP_S * (fate == "late")
+
+        def arrive():
+            if fate == "lost there" or world.now_s < world.far.away_until_s:
+                return
+            known, self.process.exchange_far = self.process.exchange_far, self.exchange_once
+            try:
+                answer = ask()
+            finally:
+                self.process.exchange_far = known
+            if fate != "lost":
+                world.at(world.now_s + back_s, Other, lambda: self.hand_over(done, answer, began_s))
+
+        world.at(began_s + there_s, Other, arrive)
+        world.at(began_s + GIVES_UP_S, Other, lambda: done.done() or done.set_result(JournalError("nobody answers")))
+        return done
+
+    def exchange_once(self, report):
+        return self.process.store.exchange(report)
+
+    def hand_over(self, done, answer, began_s):
+        if done.done():
+            return
+        if not isinstance(answer, list):
+            self.world.far.untold.discard(("api", self.process.owner))
+        done.set_result(answer)
+
+    def wait(self, done, most_s):
+        if self.world.is_nested:
+            return
+        self.world.is_nested = self.process.is_stopped = True
+        self.world.run_to(done.done, most_s)
+        self.world.is_nested = self.process.is_stopped = False
+        self.process.go_on()
+        if self.process.is_dead:
+            raise Killed
+
+    def leave(self, user):
+        pass
 
 
 class Other:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from ipybatch import Limits, Rate
 from ipybatch.engine.rules.limiter import NO_COST
-from ipybatch.engine.store import shared_limiter
+from ipybatch.engine.store import shared_limiter, store_link
 from ipybatch.engine.store.limit_store import LEASE_S
 from ipybatch.engine.store.redis_limits import RESTART_S, SETTLE_S, RedisLimits
 from ipybatch.testing import START_UNIX_S, Bounds, Report
@@ -273,7 +273,7 @@ ends = st.one_of(
 @pytest.fixture
 def machines(monkeypatch, redis_server):
     """Play steps with processes on several machines, harm included, and look at what the server may have seen."""
-    monkeypatch.setattr(shared_limiter, "PATIENCE_S", -1.0)
+    monkeypatch.setattr(store_link, "PATIENCE_S", -1.0)
     monkeypatch.setattr(shared_limiter, "RENEW_S", 0.9)  # as often as with a store that is a network away
 
     def run(steps, limits, seed):

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from ipybatch import Limits, Rate
 from ipybatch.engine.rules.limiter import NO_COST, cost_in
 from ipybatch.engine.rules.rate_headers import Quota, Told
-from ipybatch.engine.store import shared_limiter, sqlite_limits
-from tests.engine.store.sharing import Process, World, worst_case
+from ipybatch.engine.store import sqlite_limits, store_link
+from tests.engine.store.sharing import DELAYS_S, Process, World, worst_case
 
 who = st.integers(0, 3)
 steps = st.lists(
@@ -23,6 +23,8 @@ steps = st.lists(
         st.tuples(st.just("stop"), who, st.sampled_from([0.02, 3.0, 25.0, 80.0])),
         st.tuples(st.just("kill"), who),
         st.tuples(st.just("leave"), who),
+        st.tuples(st.just("store"), st.just("go_away"), st.sampled_from([0.5, 4.0, 20.0])),
+        st.tuples(st.just("store"), st.just("wipe")),
         st.tuples(st.just("heed"), who, st.integers(0, 30), st.sampled_from([None, 0.3, 2.0])),
     ),
     min_size=8,
@@ -43,10 +45,10 @@ rates = st.lists(
 @pytest.fixture(autouse=True)
 def _no_patience(monkeypatch):
     """Nobody waits in real time for a store that is held."""
-    monkeypatch.setattr(shared_limiter, "PATIENCE_S", -1.0)
+    monkeypatch.setattr(store_link, "PATIENCE_S", -1.0)
 
 
-def play(world, limits, steps, cost, *, living=None, kind=Process):
+def play(world, limits, steps, cost, *, living=None, kind=Process):  # noqa: C901  # one case a step
     living = {} if living is None else living
 
     def process(which):
@@ -67,6 +69,8 @@ def play(world, limits, steps, cost, *, living=None, kind=Process):
                 living.pop(which).kill()
             case ("leave", which) if which in living:
                 living.pop(which).leave()
+            case ("store", act, *how):
+                getattr(world.far, act)(*how)
             case ("heed", which, remaining, reset_s) if which in living and living[which].has_begun:
                 quotas = Quota(remaining=remaining, reset_s=reset_s), Quota(limit=limits.rates[0].limit, remaining=1)
                 living[which].limiter.heed(living[which].now_s(), Told(quotas=quotas))
@@ -91,14 +95,21 @@ def check(world, limits):
     concurrency=st.sampled_from([2, 40]),
     tokens=st.sampled_from([0.0, 1.0]),
     faults=st.sampled_from([0.0, 0.05, 0.3]),
+    delays_s=st.one_of(st.just(()), st.lists(st.sampled_from(DELAYS_S), min_size=1, max_size=4)),
     seed=st.integers(0, 10_000),
 )
-def test_no_window_is_exceeded_whatever_befalls_the_processes(*, steps, rates, concurrency, tokens, faults, seed):
-    """Late and early arrivals, lost answers, a store that is held, SIGSTOP, kill -9; and all of them go on after it."""
+def test_no_window_is_exceeded_whatever_befalls_the_processes(
+    *, steps, rates, concurrency, tokens, faults, delays_s, seed
+):
+    """Late and early arrivals, lost answers, a store that is held, SIGSTOP, kill -9; and all of them go on after it.
+
+    And of a store that is a network away, late answers, reports that come after later ones, and one that is away, or
+    has forgotten everything.
+    """
     limits = Limits(concurrency=concurrency, rates=rates)
     cost = {"tokens": tokens} if tokens else NO_COST
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
-        world = World(Path(folder) / "limits.sqlite3", random.Random(seed), faults)
+        world = World(Path(folder) / "limits.sqlite3", random.Random(seed), faults, delays_s)
         patch.setattr(sqlite_limits, "find_process", world.find_process)
         try:
             living = play(world, limits, steps, cost)
@@ -109,7 +120,7 @@ def test_no_window_is_exceeded_whatever_befalls_the_processes(*, steps, rates, c
             world.run_until(world.now_s + 100.0)
             for process in living.values():
                 process.want([0.1], cost)
-            world.run_until(world.now_s + 20.0)
+            world.run_until(world.now_s + (90.0 if delays_s else 20.0))
             check(world, limits)
             assert [process.owner for process in living.values() if process.wanted] == [], "starved"
             event(f"{len(world.processes)} processes")

@@ -14,5 +14,9 @@ drawing       those of a generator, read in a thread
 resources     windows and cool-downs that outlive a process
 limit_store   what decides for processes that share a resource
 limit_schema  the tables of the file in which they do so
+shared_limiter  a process's limits: what may start
+allowance     what the store has counted for it and has not started yet
+store_link    what passes between the two
+courier       threads that wait for a store which is a network away
 atomic_write  files that appear whole or not at all
 """

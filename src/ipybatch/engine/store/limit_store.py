@@ -262,8 +262,12 @@ def asked(ask: Callable[[], T]) -> T:
     except (StoreBusy, JournalError):
         raise
     except Exception as error:
-        msg = f"the limit store failed: {describe(error)}"
-        raise JournalError(msg) from error
+        raise failed(error) from error
+
+
+def failed(error: Exception) -> JournalError:
+    """Return what a store that is anybody's raised, as the error that it is to the engine."""
+    return JournalError(f"the limit store failed: {describe(error)}")
 
 
 class LimitStore(Protocol):
@@ -330,7 +334,7 @@ class MemoryLimits:
         is_stranger = resource.spender not in ("", report.owner)
         known = resource.members.get(report.owner)
         if known is not None and 0 < report.number <= known.number:  # a later one has come before it
-            return self._answer(resource, report, now_s, math.inf)
+            return self._answer(resource, _bounds(resource), report, now_s, math.inf)
         counted = max(0, known.said - report.said) if known is not None and report.number else 0
         for ago_s, unit, cost in report.spent[counted:]:
             self._spend(resource, (now_s - ago_s, unit, cost), report.owner)
@@ -342,12 +346,14 @@ class MemoryLimits:
         member = self._enter(resource, report, now_s)
         for one in report.counted:
             self._fill(resource, now_s, one, report.owner)
-        wait_s, more = (0.0, 0) if report.wanted is None or member is None else self._decide(resource, report, now_s)
-        return self._answer(resource, report, now_s, wait_s, more, is_stranger=is_stranger)
+        bounds, wait_s, more = _bounds(resource), 0.0, 0
+        if report.wanted is not None and member is not None:
+            wait_s, more = self._decide(resource, bounds, report, now_s)
+        return self._answer(resource, bounds, report, now_s, wait_s, more, is_stranger=is_stranger)
 
-    def _decide(self, resource: _Resource, report: Report, now_s: float) -> tuple[float, int]:
+    def _decide(self, resource: _Resource, bounds: Bounds, report: Report, now_s: float) -> tuple[float, int]:
         """Grant what an owner wants, or say how long it is to wait; return how many more are granted with it."""
-        bounds, member, wanted = _bounds(resource), resource.members[report.owner], report.wanted
+        member, wanted = resource.members[report.owner], report.wanted
         assert wanted is not None
         before = resource.claims.pop(report.owner, None)
         others = [
@@ -362,14 +368,17 @@ class MemoryLimits:
             return wait_s, 0
         resource.started_s = last_start_s(now_s, resource.started_s, bounds, wanted)
         _fly(member, wanted, 1, slot=report.slot)
+        if not report.more:
+            return 0.0, 0
         running = sum(one.running for one in resource.members.values())
         more = further(now_s, others, report, bounds, self._used(resource, bounds, now_s), running)
         _fly(member, wanted, more, slot=report.slot)
         return 0.0, more
 
-    def _answer(
+    def _answer(  # noqa: PLR0917  # what is known by then, each of another type
         self,
         resource: _Resource,
+        bounds: Bounds,
         report: Report,
         now_s: float,
         wait_s: float,
@@ -381,7 +390,7 @@ class MemoryLimits:
         return Answer(
             wait_s=wait_s,
             more=more,
-            used=self._used(resource, _bounds(resource), now_s),
+            used=self._used(resource, bounds, now_s),
             owners=tuple(
                 Owner(name, one.label, one.running) for name, one in resource.members.items() if name != report.owner
             ),
@@ -474,6 +483,7 @@ def _bounds(resource: _Resource) -> Bounds:
 
 def _fly(member: _Member, granted: Cost, times: int, *, slot: bool) -> None:
     """Count what was granted as in flight."""
-    for unit in {"requests", *granted, *member.in_flight}:
-        member.in_flight = {**member.in_flight, unit: member.in_flight.get(unit, 0.0) + times * cost_in(unit, granted)}
+    flying = member.in_flight
+    units = {"requests", *granted, *flying}
+    member.in_flight = {unit: flying.get(unit, 0.0) + times * cost_in(unit, granted) for unit in units}
     member.running += times * slot

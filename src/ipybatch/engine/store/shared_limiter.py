@@ -1,32 +1,29 @@
 """SharedLimiter: the limits of a resource that other processes may use as well.
 
-Rule: nothing starts that the store has not counted.  Either each permit is
-asked for, or some were set apart before:
+Rule: nothing starts that the store has not counted.  What it has counted and
+has not started yet is set apart here, and starts are drawn from it:
 
-    exact    every start is an exchange with the store (some 50 us), which carries what was answered since the last one
+    exact    the store is asked for permits: for each start one exchange (some 50 us), which carries what was answered
+             since the last one; a store that is a network away, for as many as start in about two round trips
     ahead    nobody else uses the resource, and much starts: the store counts an allowance as in flight, and within it
              starts are decided here, by the limiter alone, as if there were no store; every `TICK_S` what was answered
              is reported and the allowance renewed, twice what the last one came to
 
-Whoever comes meanwhile finds the allowance counted, and gets no permit that
+Whoever comes meanwhile finds what is set apart counted, and gets no permit that
 may be taken here; at the next tick, at the latest, the owner sees that it is
-not alone, and gives the allowance back.  If it is killed, the allowance counts
-as sent.  If it was stopped for longer than `STALE_S`, it asks before it starts
-anything.
+not alone, and gives the allowance back.  If it is killed, what is set apart
+counts as sent.  If it was stopped for longer than `STALE_S`, it asks before it
+starts anything.
 
-One subject, hence its length: all that passes between a limiter and its store.
+One subject, hence its length: what may start.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextvars
 import math
 import random
-import time
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
-from typing import TypeVar
 
 from ipybatch.engine.data import events
 from ipybatch.engine.data.clock import Clock
@@ -44,8 +41,9 @@ from ipybatch.engine.rules.limiter import (
     cut_words,
     held_s,
 )
+from ipybatch.engine.store.alarm import Alarm
+from ipybatch.engine.store.allowance import Allowance
 from ipybatch.engine.store.limit_store import (
-    LEASE_S,
     POLL_MOST_S,
     PULSE_S,
     Answer,
@@ -54,22 +52,19 @@ from ipybatch.engine.store.limit_store import (
     Owner,
     Report,
     StoreBusy,
-    asked,
 )
+from ipybatch.engine.store.store_link import AGAIN_S, MERGE_S, Failure, Sent, StoreLink
 from ipybatch.errors import JournalError
-
-T = TypeVar("T")
 
 TICK_S = 0.05
 STALE_S = 5.0  # after so long without an exchange nothing starts that was not asked for
 RENEW_S = 3.0
+REMOTE_RENEW_S = 0.9  # once a second: what a store a network away has lost is to be known soon
 FAST = 3  # starts within a tick that make it worth to run ahead
-MERGE_S = 0.005  # answers that came within so long are reported as one, of the last moment
-AGAIN_S = 0.001, 0.005  # after another process held the store
+KEPT_S = 0.1  # so long a permit that came from far away is kept for a start
 POLL_S = 0.005  # at first, while only a response in another process can make room
 USED_UP = "the service's own window is used up"
 TOLD_S = 10.0  # so long a wait for that is worth a word
-PATIENCE_S = 0.2  # to leave while another process holds the store
 
 
 class SharedLimiter(Limiter):
@@ -86,7 +81,6 @@ class SharedLimiter(Limiter):
         called: What people call the resource; by default its name.
 
     Attributes:
-        loop: That of the sessions that use it; None before the first.
         why: Why it cools down, or did last.
         owners: The others that use it just now.
     """
@@ -110,31 +104,30 @@ class SharedLimiter(Limiter):
         self.called, self.why = called or name, ""
         self.owners: tuple[Owner, ...] = ()
         self._labels: dict[object, str] = {}
-        self.trouble = ""  # why the store cannot be asked; "" when it can
         self.clock, self._changed, self._tell = clock, changed, tell
+        self.trouble = ""  # why the store cannot be asked; "" when it can
+        self._link = StoreLink(store, clock)
         self._counts = not is_private  # something of it must be asked for
+        self._apart = Allowance()  # what may start without an exchange
         self._is_ahead = False
-        self._given: Cost = {}  # the allowance as it was set apart
-        self._left = 0.0  # of it: requests
-        self._left_of: dict[str, float] = {}  # and the other units
-        self._answered: dict[str, list[list[float]]] = {}  # since the last exchange, by unit: last at, cost, first at
-        self._latest: list[float] = []  # of the requests among them
-        self._merges_until_s = -math.inf
-        self._asked = 0  # permits that were asked for one by one since they were last counted
-        self._counted_s = -math.inf
+        self._asked, self._counted_s = 0, -math.inf  # permits that were asked for since then
         self._stale_s = -math.inf  # nothing starts then that was not asked for
         self._renew_s = -math.inf  # the next exchange is due, whatever happens
+        self._sent_s = -math.inf  # of the last one
+        self._again_s = -math.inf  # the store is away, and not asked before
         self._hint_s = -math.inf  # nothing is granted before that
         self._poll_s = POLL_S
-        self._unsaid_cool_s: float | None = None  # end of a cool-down that the store does not know; -inf: it was lifted
-        self._uncounted: Sequence[Counted] = ()  # what the store does not know yet of the service's own count
         self._asked_for = ""  # what the service asked for, where that was cut
-        self._used: dict[Rate, float] = {}
+        self._taken: dict[Rate, float] = {}  # by all, as the store said
         self._is_whole = False  # the windows here hold all that the store knows
         self._is_in = False  # the store
         self._is_due = False  # something is to be reported
-        self.loop: asyncio.AbstractEventLoop | None = None
-        self._timer: asyncio.TimerHandle | None = None
+        self._alarm = Alarm(self._look_after)
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop | None:
+        """That of the sessions that use it; None before the first."""
+        return self._alarm.loop
 
     @property
     def label(self) -> str:
@@ -147,27 +140,27 @@ class SharedLimiter(Limiter):
         Raises:
             JournalError: The store cannot be read or written.
         """
-        now_s = self.clock.now_s()
-        if self.loop is not loop:
-            self._cancel_timer()
-            self.loop = loop
+        self._link.finish()
+        self._alarm.move(loop)
         self._labels[member] = label
+        now_s = self.clock.now_s()
         spans = [held_s(rate) for rate in (*self.windows, *limits.all_rates)]
         is_first = not self._joined
         if is_first and self.cool_until_s > now_s + LONG_COOL_S:
             self.cool_until_s = now_s + LONG_COOL_S
         # What is left from a session that has ended, or a process that is gone, must not hold this one for a day.
         look = Report(resource=self.name, cool_most_s=LONG_COOL_S if is_first else None)
-        found = self._persist(lambda: asked(lambda: self.store.exchange(look)))  # whoever is gone counts from now on
-        told = self._persist(lambda: self._known(now_s, spans))
-        self.join(member, limits, now_s=now_s, spent=told or ())
+        found = self._link.patiently(lambda: self._link.exchange(look))  # whoever is gone counts from now on
+        told = self._link.patiently(lambda: self._link.history(self.name, max(spans, default=0.0)))
+        spent = self._link.all_spent(now_s, told or ())
+        self.join(member, limits, now_s=now_s, spent=spent)
         if told is not None:
-            self._refill(told)
+            self._refill(spent)
         if found is not None:  # whoever joins is told apart
             self._cool(now_s, found, is_told=not is_first)
         if self._counts:
-            self._persist(lambda: self._exchange(now_s))
-        self._arm(self._pause_s())
+            self._report_now()
+        self._alarm.set(self._pause_s())
 
     def join(self, member: object, limits: Limits, *, now_s: float = 0.0, spent: Iterable[Spent] = ()) -> None:
         """Add a session's limits; what the store knows of a new window is asked for before anything starts ahead."""
@@ -189,32 +182,42 @@ class SharedLimiter(Limiter):
         if self._joined or not self._is_in:
             return
         self._fall_back()
-        with suppress(JournalError):  # the lease runs out
-            self._persist(lambda: self._exchange(self.clock.now_s()))
+        try:
+            self._report_now()
+        except JournalError:  # the lease runs out
+            self._is_in = bool(self._in_flight)
         if not self._is_in:
-            self._cancel_timer()
+            self._alarm.cancel()
+            self._link.close()
 
     def start(self, now_s: float, cost: Cost, *, slot: bool = True) -> Permit | None:
         """Take a permit for a request that may start now; None when it may not, see `wait_s`."""
+        apart = self._apart
         if cost is NO_COST:
-            if self._left >= 1.0 and now_s < self._stale_s:
-                permit = Limiter.start(self, now_s, cost, slot=slot)
-                if permit is not None:
-                    self._left -= 1.0
-                return permit
-        elif cost is not REFUSED and self._allows(cost) and now_s < self._stale_s:
-            permit = Limiter.start(self, now_s, cost, slot=slot)
-            if permit is not None:
-                self._left -= cost_in("requests", cost)
-                for unit in self._left_of:
-                    self._left_of[unit] -= cost_in(unit, cost)
-            return permit
-        return self._ask(now_s, cost, slot=slot)
+            is_apart = apart.left >= 1.0 and (apart.slots >= 1.0 or not slot)
+        else:
+            is_apart = cost is not REFUSED and apart.allows(cost, slot=slot)
+        if not is_apart or now_s >= self._stale_s:
+            return self._ask(now_s, cost, slot=slot)
+        permit = Limiter.start(self, now_s, cost, slot=slot)
+        if permit is not None:
+            if cost is NO_COST:
+                apart.left -= 1.0
+                apart.slots -= slot
+            else:
+                apart.draw(cost, slot=slot)
+            if apart.left < apart.low:
+                self._ask_more(now_s, cost, slot=slot)
+        return permit
 
     def wait_s(self, now_s: float, cost: Cost = NO_COST, *, slot: bool = True) -> float:
         """Return seconds until one request of ``cost`` may start; 0.0 means that it is worth to ask."""
         wait_s = super().wait_s(now_s, cost, slot=slot)
-        return max(wait_s, self._hint_s - now_s) if self._hint_s > now_s else wait_s
+        is_busy = self._link.is_busy  # whoever waits is woken when its answer comes
+        is_told = is_busy or self._hint_s > now_s
+        if not is_told or (now_s < self._stale_s and self._apart.allows(cost, slot=slot)):
+            return wait_s
+        return max(wait_s, self._hint_s - now_s, PULSE_S if is_busy else 0.0)
 
     def respond(self, now_s: float, permit: Permit, actual: Cost = NO_COST, *, slot: bool = False) -> None:
         """Count the response to a permit's request, here and in the store."""
@@ -223,14 +226,13 @@ class SharedLimiter(Limiter):
             if cost is not NO_COST or actual:
                 told = {**cost, **actual}
                 for unit in {"requests", *told}:
-                    self._say(now_s, unit, cost_in(unit, told))
-            elif now_s < self._merges_until_s:
-                latest = self._latest
+                    self._link.keep(now_s, unit, cost_in(unit, told))
+            elif now_s < self._link.merges_until_s:
+                latest = self._link.latest
                 latest[0] = now_s
                 latest[1] += 1.0
             else:
-                self._say(now_s, "requests", 1.0)
-                self._latest, self._merges_until_s = self._answered["requests"][-1], now_s + MERGE_S
+                self._link.keep_one(now_s)
             if not self._is_ahead:
                 self._report_soon()
         Limiter.respond(self, now_s, permit, actual, slot=slot)
@@ -243,6 +245,8 @@ class SharedLimiter(Limiter):
 
     def give_back(self, permit: Permit, *, slot: bool) -> None:
         """Take a permit back for which nothing was sent."""
+        if self._counts and id(permit) in self._in_flight:
+            self._apart.add(permit.cost, slot=slot)
         Limiter.give_back(self, permit, slot=slot)
         self._report_soon()
 
@@ -250,11 +254,7 @@ class SharedLimiter(Limiter):
         """Let nothing start for ``wait_s``, in no process; say whether that is news."""
         if not super().cool_down(now_s, started_s, wait_s):
             return False
-        self._asked_for = cut_words(wait_s)
-        self.why = f"the service asked us to slow down{self._asked_for}"
-        with suppress(JournalError):  # the store hears of it at the next start
-            self._persist(lambda: self._exchange(now_s))
-        self._arm(PULSE_S)
+        self._cool_all(now_s, "the service asked us to slow down", wait_s)
         self._tell(self.cooled_down(now_s))
         return True
 
@@ -265,19 +265,19 @@ class SharedLimiter(Limiter):
 
     def _count(self, now_s: float, counted: Sequence[Counted]) -> None:
         """Let the service's own count hold in the store, where it says more than is known."""
-        known = self._used if self.owners else {rate: window.used(now_s) for rate, window in self.windows.items()}
+        known = self._taken if self.owners else {rate: window.used(now_s) for rate, window in self.windows.items()}
         news = [one for one in counted if one.used > known.get(one.rate, 0.0) + 0.5]
         if not news:
             return
         super()._count(now_s, news)
-        self._uncounted, self._is_whole = news, False
+        self._link.count(news)
+        self._is_whole = False
         self._fall_back()  # what is set apart is not used yet
-        if self._try(lambda: self._exchange(now_s)) is None:
-            self._report_soon()
+        self._send(now_s)
 
     def _prolong(self, now_s: float, wait_s: float) -> bool:
         news = super()._prolong(now_s, wait_s)
-        self._unsaid_cool_s = self.cool_until_s
+        self._link.cool_until_s = self.cool_until_s
         self._report_soon()
         return news
 
@@ -285,12 +285,15 @@ class SharedLimiter(Limiter):
         """Let nothing start, in no process, until the service's window begins anew."""
         if not self._prolong(now_s, hold_s):
             return
-        self._asked_for = cut_words(hold_s)
-        self.why = USED_UP + self._asked_for
-        self._try(lambda: self._exchange(now_s))
-        self._arm(PULSE_S)
+        self._cool_all(now_s, USED_UP, hold_s)
         if hold_s >= TOLD_S:
             self._tell(self.cooled_down(now_s))
+
+    def _cool_all(self, now_s: float, why: str, asked_s: float) -> None:
+        self._asked_for = cut_words(asked_s)
+        self.why = why + self._asked_for
+        self._send(now_s)
+        self._alarm.set(PULSE_S)
 
     def lift(self) -> bool:
         """End the cool-down, here and in every process; return whether there was one.
@@ -298,11 +301,12 @@ class SharedLimiter(Limiter):
         Raises:
             JournalError: The store cannot be read or written.
         """
+        self._link.finish()
         now_s = self.clock.now_s()
         was_cool = sum(pacer.lift(now_s) for pacer in self._pacers) > 0 or self.cool_until_s > now_s
-        self.cool_until_s = self._unsaid_cool_s = -math.inf
+        self.cool_until_s = self._link.cool_until_s = -math.inf
         self._hint_s = -math.inf
-        self._persist(lambda: self._exchange(now_s))
+        self._report_now()
         if was_cool:
             self._tell(events.CooledDown(self.clock.unix_s(), 0.0, "it was lifted", self.group, self.called))
         self._changed()
@@ -312,7 +316,7 @@ class SharedLimiter(Limiter):
         """Return of each of these windows what is used by all, its limit, its length in seconds and its unit."""
         if not self.owners:
             return super().shown(rates, now_s)
-        return [(self._used[rate], rate.limit, rate.per_s, rate.unit) for rate in rates if rate in self._used]
+        return [(self._taken[rate], rate.limit, rate.per_s, rate.unit) for rate in rates if rate in self._taken]
 
     def _settle(self) -> None:
         super()._settle()
@@ -328,19 +332,10 @@ class SharedLimiter(Limiter):
             tuple(window.rate for window in self._active),
         )
 
-    def _allows(self, cost: Cost) -> bool:
-        return self._left >= cost_in("requests", cost) and all(
-            amount <= self._left_of.get(unit, 0.0) for unit, amount in cost.items() if unit != "requests"
-        )
-
-    def _say(self, now_s: float, unit: str, cost: float) -> None:
-        """Keep what was answered for the next report; what came within a moment as one."""
-        told = self._answered.setdefault(unit, [])
-        if told and now_s < told[-1][2] + MERGE_S:
-            told[-1][0] = now_s
-            told[-1][1] += cost
-        else:
-            told.append([now_s, cost, now_s])
+    def _fall_back(self) -> None:
+        """Run ahead no more."""
+        self._is_ahead, self._asked = False, 0
+        self._apart.give_up()
 
     def _ask(self, now_s: float, cost: Cost, *, slot: bool) -> Permit | None:
         """Ask the store for a permit, or for an allowance where much starts and nobody else is there."""
@@ -348,158 +343,210 @@ class SharedLimiter(Limiter):
             return None
         if cost is REFUSED:
             return self.acquire(now_s, cost, slot=slot)
-        if now_s < self._hint_s:
+        self._ask_more(now_s, cost, slot=slot)
+        if now_s >= self._stale_s or not self._apart.allows(cost, slot=slot):
             return None
-        if self._is_fast(now_s) and self._run_ahead(now_s, cost) and self._allows(cost):
+        if self._is_ahead:
             return self.start(now_s, cost, slot=slot)
-        if not self._is_granted(now_s, cost, slot=slot):
-            return None
-        self._asked += 1
+        self._apart.draw(cost, slot=slot)
         return self.acquire(now_s, cost, slot=slot)
 
-    def _is_granted(self, now_s: float, cost: Cost, *, slot: bool) -> bool:
-        """Ask the store for one permit; say whether it is granted, and remember when it may be."""
-        answer = self._try(lambda: self._exchange(now_s, wanted=cost, slot=slot))
-        if answer is None:
-            self._hint_s = now_s + (PULSE_S if self.trouble else random.uniform(*AGAIN_S))
-            return False
-        if answer.wait_s > 0.0:
-            is_soon = answer.wait_s < math.inf
-            self._hint_s = now_s + (answer.wait_s if is_soon else self._poll_s)
-            self._poll_s = POLL_S if is_soon else min(1.5 * self._poll_s, POLL_MOST_S)
-            return False
-        self._poll_s = POLL_S
-        # A process that was stopped meanwhile may not send any more: the next report takes the permit back.
-        return self.clock.now_s() <= now_s + STALE_S
+    def _ask_more(self, now_s: float, cost: Cost, *, slot: bool) -> None:
+        """Ask for what may start; where the store is a network away, before nothing is left."""
+        if self._link.is_busy or now_s < self._hint_s:
+            return
+        if self._is_fast(now_s):
+            self._run_ahead(now_s, cost)
+            if self._link.is_busy or (self._is_ahead and self._apart.allows(cost, slot=slot)):
+                return
+        self._send(now_s, wanted=cost, slot=slot)
 
     def _is_fast(self, now_s: float) -> bool:
         """Say whether much has started since the last tick, or the last look."""
         if self._is_ahead:
             return not self.owners
-        if now_s > self._counted_s + TICK_S:
+        if now_s > self._counted_s + TICK_S + 4 * self._link.round_s:
             self._asked, self._counted_s = 0, now_s
         return self._asked >= FAST and not self.owners
 
-    def _run_ahead(self, now_s: float, cost: Cost) -> bool:
-        """Have an allowance set apart, twice what was used of the last one; say whether that was done."""
-        if not self._is_whole and not self._load(now_s):
-            return False
-        allowance = {"requests": 2.0 * max(FAST, self._given.get("requests", 0.0) - self._left)}
-        for unit in {*self._given, *cost} - {"requests"}:
-            used = self._given.get(unit, 0.0) - self._left_of.get(unit, 0.0)
-            allowance[unit] = 2.0 * max(FAST * cost.get(unit, 0.0), used)
-        answer = self._try(lambda: self._exchange(now_s, allowance=allowance))
-        is_late = self.clock.now_s() > now_s + STALE_S  # it was stopped meanwhile
-        if answer is None or answer.owners or answer.is_stranger or answer.cool_s or is_late:
-            self._fall_back()  # what was set apart goes back with the next report
-            self._report_soon()
-            return False
-        self._left = allowance["requests"]
-        self._left_of = {unit: amount for unit, amount in allowance.items() if unit != "requests"}
-        self._given, self._is_ahead, self._hint_s = allowance, True, -math.inf
-        self._arm(TICK_S)
-        return True
+    def _run_ahead(self, now_s: float, cost: Cost) -> None:
+        """Have an allowance set apart, twice what was used of the last one."""
+        if not self._is_whole:
+            since_s = max(map(held_s, self.windows), default=0.0)
+            self._link.ask(lambda: self._link.history(self.name, since_s), self._learn, self.loop)
+        if not self._is_whole or self._link.is_busy:
+            return
+        self._send(now_s, allowance=self._apart.twice(cost, FAST))
 
-    def _fall_back(self) -> None:
-        """Start nothing more that was not asked for."""
-        self._is_ahead, self._asked = False, 0
-        self._given, self._left, self._left_of = {}, 0.0, {}
-
-    def _load(self, now_s: float) -> bool:
-        """Let the windows hold what the store knows; return whether they do."""
-        told = self._try(lambda: self._known(now_s, map(held_s, self.windows)))
-        if told is None:
-            return False
-        self._refill(told)
-        return True
-
-    def _known(self, now_s: float, spans: Iterable[float]) -> list[Spent]:
-        """Return what was answered within the longest of some times: what the store knows, and what it does not yet.
-
-        Raises:
-            StoreBusy: Another process holds it.
-            JournalError: It cannot be read or written.
-        """
-        longest_s = max(spans, default=0.0)
-        history = asked(lambda: self.store.history(self.name, longest_s)) if longest_s else []
-        return sorted((now_s - ago_s, unit, cost) for ago_s, unit, cost in (*history, *self._unsaid(now_s)))
+    def _learn(self, told: list[Spent] | Failure) -> None:
+        """Let the windows hold what the store knows."""
+        now_s = self.clock.now_s()
+        if isinstance(told, StoreBusy | JournalError):
+            self._fail(now_s, told)
+        else:
+            self._refill(self._link.all_spent(now_s, told))
+        if self._link.is_remote:
+            self._changed()
 
     def _refill(self, told: Sequence[Spent]) -> None:
         for window in self.windows.values():
             window.refill(told)
         self._is_whole = True
 
-    def _exchange(
-        self,
-        now_s: float,
-        *,
-        wanted: Cost | None = None,
-        slot: bool = True,
-        allowance: Cost | None = None,
-    ) -> Answer:
-        """Report to the store, and take its answer in.
+    def _send(
+        self, now_s: float, *, wanted: Cost | None = None, slot: bool = True, allowance: Cost | None = None
+    ) -> None:
+        """Report to the store, and take its answer in when it comes; later, where that cannot be now."""
+        if self._link.is_busy or now_s < self._again_s:
+            self._is_due, self._hint_s = True, max(self._hint_s, self._again_s)
+            return
+        self._link.send(self._report(now_s, wanted=wanted, slot=slot, allowance=allowance), self._take, self.loop)
+
+    def _report_now(self) -> None:
+        """Report to the store, on this thread; try again for a moment while another process holds it.
 
         Raises:
-            StoreBusy: Another process holds it; what was to be reported is kept.
             JournalError: It cannot be read or written.
         """
-        apart = {**self._left_of, "requests": self._left} if allowance is None else allowance
-        is_over = not self._joined and not self._in_flight
-        cool_s = self._unsaid_cool(now_s)
+        self._link.finish()
+        sent = self._report(self.clock.now_s())
+        answer = self._link.patiently(lambda: self._link.exchange(sent.report))
+        if answer is None:
+            self._report_soon()
+        else:
+            self._take(sent, answer)
+
+    def _report(
+        self, now_s: float, *, wanted: Cost | None = None, slot: bool = True, allowance: Cost | None = None
+    ) -> Sent:
+        """Make a report; what is set apart and did not start in time is in it no more."""
+        apart, more = self._apart, 0
+        if self._link.is_remote:
+            apart.look(is_recent=now_s < self._sent_s + self._keeps_s())
+            self._sent_s = now_s
+            if wanted is not None:
+                more = apart.more(wanted, self._concurrency - self.running - apart.slots if slot else math.inf)
+        if not self._is_ahead and (now_s >= apart.kept_until_s or not (apart.left or apart.slots)):
+            apart.give_up()
+        link, (amounts, gain) = self._link, apart.report(allowance)
+        places = amounts["requests"] if self._is_ahead or allowance is not None else apart.slots
+        self._is_due = False
         report = Report(
             resource=self.name,
             owner=self.owner,
             label=self.label,
-            bounds=None if is_over else self._bounds,
-            running=self.running + int(apart["requests"]),
-            in_flight=self.flying(apart),
-            spent=self._unsaid(now_s),
+            bounds=None if not self._joined and not self._in_flight else self._bounds,
+            running=self.running + int(places),
+            in_flight=self.flying(amounts),
+            spent=link.say(now_s),
             wanted=wanted,
             slot=slot,
-            lease_s=LEASE_S,
-            cool_s=cool_s,
-            why=self._why() if cool_s else "",
-            counted=self._uncounted,
+            more=more,
+            cool_s=link.unsaid_cool_s(now_s),
+            why="" if link.cool_until_s is None else self._why(),
+            counted=link.counted,
+            round_s=link.round_s,
+            number=link.number,
+            said=link.known,
         )
-        answer = asked(lambda: self.store.exchange(report))
-        if not isinstance(answer, Answer):
-            msg = f"the limit store's exchange() must return an Answer, got {type(answer).__name__}"
-            raise JournalError(msg)
-        self._answered, self._merges_until_s, self._is_due = {}, -math.inf, False
-        self._stale_s, self._renew_s, self._is_in = now_s + STALE_S, now_s + RENEW_S, not is_over
-        self._unsaid_cool_s, self._uncounted = None, ()
-        if answer.is_stranger:
+        return Sent(report, now_s, gain, link.cool_until_s, apart.epoch)
+
+    def _keeps_s(self) -> float:
+        """Return how long a permit that came is kept for a start, seconds."""
+        return KEPT_S + 2 * self._link.round_s if self._link.is_remote else 0.0
+
+    def _take(self, sent: Sent, told: Answer | Failure) -> None:
+        """Take the answer to a report in."""
+        now_s = self.clock.now_s()
+        if not isinstance(told, Answer):
+            self._fail(now_s, told, sent)
+            return
+        self._link.heard(now_s, sent)
+        if self.trouble:
+            self.trouble, self._again_s = "", -math.inf
+            self._tell(events.Noted(self.clock.unix_s(), "limits can be kept again: it goes on"))
+        self._stale_s, self._is_in = sent.at_s + STALE_S, sent.report.bounds is not None
+        self._renew_s = sent.at_s + (REMOTE_RENEW_S if self._link.is_remote else RENEW_S)
+        if told.is_stranger:
             self._is_whole = False
-        if answer.is_anew:
-            self._say_again()
-        before, self.owners, self._used = self.owners, answer.owners, dict(answer.used)
-        if {owner.name for owner in before} != {owner.name for owner in self.owners}:
+        if told.is_anew:
+            self._link.say_again(self.windows.values())
+            self._report_soon()
+        before, self.owners, self._taken = self.owners, told.owners, dict(told.used)
+        if before != told.owners and {one.name for one in before} != {one.name for one in told.owners}:
             self._hint_s = -math.inf
-        self._cool(now_s, answer)
-        return answer
+        if self._link.cool_until_s is None:  # else it knows less than we
+            self._cool(now_s, told)
+        self._take_what_is_given(now_s, sent, told)
+        if self._link.is_remote and self._is_due:
+            self._alarm.set(MERGE_S)
+        if not self._is_in:
+            self._link.close()
+        if self._link.is_remote:
+            self._changed()
 
-    def _say_again(self) -> None:
-        """Keep for the next report all that is known here: the store has lost it."""
-        longest = {window.rate.unit: window for window in sorted(self.windows.values(), key=lambda one: one.rate.per_s)}
-        for unit, window in longest.items():
-            self._answered[unit] = [[at_s, cost, at_s] for at_s, cost in window.spent()]
-        self._report_soon()
+    def _take_what_is_given(self, now_s: float, sent: Sent, answer: Answer) -> None:
+        report = sent.report
+        is_alone = not (answer.owners or answer.is_stranger or answer.cool_s)
+        is_late = now_s > sent.at_s + STALE_S  # it was stopped meanwhile: the next report takes all of it back
+        if sent.gain is not None:
+            if is_alone and not is_late and sent.epoch == self._apart.epoch:
+                self._go_ahead(sent.gain)
+            else:
+                self._fall_back()
+                self._report_soon()
+            return
+        if self._is_ahead and not is_alone:
+            self._fall_back()
+            self._report_soon()
+        if report.wanted is None:
+            self._hint_s = -math.inf
+        elif answer.wait_s > 0.0:
+            is_soon = answer.wait_s < math.inf
+            self._hint_s = sent.at_s + (answer.wait_s if is_soon else self._poll_s)
+            self._poll_s = POLL_S if is_soon else min(1.5 * self._poll_s, POLL_MOST_S)
+        else:
+            self._poll_s, self._hint_s = POLL_S, -math.inf
+            self._asked += 1 + answer.more
+            if is_late:
+                self._report_soon()
+                return
+            apart = self._apart
+            apart.kept_until_s = now_s
+            apart.add(report.wanted, 1 + answer.more, slot=report.slot)
+            if self._link.is_remote:
+                apart.low = apart.left / 2 if apart.left >= 2.0 else -math.inf
+                apart.kept_until_s += self._keeps_s()
+                self._alarm.set(self._keeps_s())
 
-    def _unsaid(self, now_s: float) -> list[Spent]:
-        return [(now_s - at_s, unit, cost) for unit, told in self._answered.items() for at_s, cost, _ in told]
+    def _go_ahead(self, gain: Cost) -> None:
+        """Start what the store has set apart; it is alone."""
+        self._apart.gain(gain)
+        self._apart.slots, self._is_ahead, self._hint_s = math.inf, True, -math.inf
+        if self._link.is_remote:
+            self._apart.low = self._apart.given["requests"] / 2
+        self._alarm.set(self._tick_s())
+
+    def _fail(self, now_s: float, error: Failure, sent: Sent | None = None) -> None:
+        """Report again after a moment, or, where the store is away, after a second; nothing starts until then."""
+        wait_s, self._is_due = random.uniform(*AGAIN_S), True
+        if sent is not None and sent.gain is not None:
+            self._fall_back()
+        if isinstance(error, JournalError):
+            if not self.trouble:
+                self._tell(events.Noted(self.clock.unix_s(), f"nothing starts until limits can be kept: {error}"))
+            self.trouble, wait_s, self._again_s = str(error), PULSE_S, now_s + 0.9 * PULSE_S
+        is_asked = sent is None or sent.report.wanted is not None  # and is asked again
+        if self.trouble or is_asked:
+            self._hint_s = now_s + wait_s
+        if self.trouble or not is_asked:
+            self._alarm.set(wait_s)
 
     def _why(self) -> str:
         """Return why it cools down, as others are told."""
         if self.why.startswith(USED_UP):
             return self.why
         return f"the service asked {self.label or 'a session'} to slow down{self._asked_for}"
-
-    def _unsaid_cool(self, now_s: float) -> float | None:
-        """Return what the store is to be told of a cool-down, as `Report.cool_s`."""
-        until_s = self._unsaid_cool_s
-        if until_s is None or -math.inf < until_s <= now_s:
-            return None
-        return max(0.0, until_s - now_s)
 
     def _cool(self, now_s: float, answer: Answer, *, is_told: bool = True) -> None:
         """Heed the store's cool-down, which another process may have begun, or somebody ended."""
@@ -513,88 +560,41 @@ class SharedLimiter(Limiter):
             self._hint_s = -math.inf
             self._tell(events.CooledDown(self.clock.unix_s(), 0.0, "it was lifted", self.group, self.called))
 
-    def _try(self, act: Callable[[], T]) -> T | None:
-        """Do something with the store; None when that was not possible just now."""
-        try:
-            done = act()
-        except StoreBusy:
-            return None
-        except JournalError as error:
-            if not self.trouble:
-                self._tell(events.Noted(self.clock.unix_s(), f"nothing starts until limits can be kept: {error}"))
-            self.trouble = str(error)
-            return None
-        self.trouble = ""
-        return done
-
-    def _persist(self, act: Callable[[], T]) -> T | None:
-        """Do something with the store, and try again for a moment; None when another process holds it all the time.
-
-        Raises:
-            JournalError: It cannot be read or written.
-        """
-        ends_s = time.monotonic() + PATIENCE_S
-        while True:
-            try:
-                return act()
-            except StoreBusy:
-                if time.monotonic() > ends_s:
-                    self._report_soon()
-                    return None
-                time.sleep(random.uniform(*AGAIN_S))
-
     def _report_soon(self) -> None:
         """Report what changed, if no start does so before; at once where others may wait for it."""
         if not self._counts and not self._is_in:
             return
         self._is_due = True
-        self._arm(MERGE_S if self.owners else TICK_S)
+        self._alarm.set(MERGE_S if self.owners else TICK_S)
 
-    def _arm(self, wait_s: float) -> None:
-        """Look after the store in so many seconds, or sooner."""
-        loop = self.loop
-        if loop is None or wait_s == math.inf or loop.is_closed():
-            return
-        when_s = loop.time() + wait_s
-        if self._timer is not None:
-            if self._timer.when() <= when_s:
-                return
-            self._timer.cancel()
-        self._timer = loop.call_at(when_s, self._look_after, context=contextvars.Context())
-
-    def _cancel_timer(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+    def _tick_s(self) -> float:
+        return max(TICK_S, 2 * self._link.round_s)
 
     def _pause_s(self) -> float:
         """Return seconds until the store is to be looked at again, whatever happens here."""
         if self._is_ahead:
-            return TICK_S
+            return self._tick_s()
         is_waiting = self.cool_until_s > self.clock.now_s()
         return PULSE_S if self._joined and (not self.is_private or is_waiting) else math.inf
 
     def _look_after(self) -> None:
         """Report what was answered, renew the lease, and see what others did."""
-        self._timer = None
         now_s = self.clock.now_s()
         waited = self._hint_s > now_s or self.cool_until_s > now_s
-        if self._is_ahead:
-            self._tick(now_s)
-        elif self._is_due or waited or now_s >= self._renew_s:
-            if self._try(lambda: self._exchange(now_s)) is None:
-                self._arm(PULSE_S if self.trouble else random.uniform(*AGAIN_S))
-            elif waited:
-                self._hint_s = -math.inf
+        is_kept = (self._apart.left or self._apart.slots) and now_s >= self._apart.kept_until_s
+        if not self._link.is_busy:  # else its answer is awaited
+            if self._is_ahead:
+                self._tick(now_s)
+            elif self._is_due or waited or is_kept or now_s >= self._renew_s:
+                self._send(now_s)
         if waited and self._hint_s < now_s:
             self._changed()
-        self._arm(self._pause_s())
+        self._alarm.set(self._pause_s())
 
     def _tick(self, now_s: float) -> None:
         """Renew the allowance, or give it back where little starts or somebody else is there."""
-        is_fast = self._given["requests"] - self._left >= FAST
-        if is_fast and not self.owners and self._run_ahead(now_s, NO_COST):
-            return
-        self._fall_back()
-        if self._try(lambda: self._exchange(now_s)) is None:
-            self._report_soon()
+        if self._apart.used_since >= FAST and not self.owners:
+            self._run_ahead(now_s, NO_COST)
+        else:
+            self._fall_back()
+            self._send(now_s)

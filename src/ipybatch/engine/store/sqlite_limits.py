@@ -196,9 +196,12 @@ class SqliteLimits:
         granted = 0
         if wanted is not None and wait_s == 0.0:
             row.started_s = last_start_s(now_s, row.started_s, known.bounds, wanted)
+            granted = 1
             _add(used, wanted, 1)
-            granted = 1 + further(now_s, others, report, known.bounds, used, running + report.slot)
-            _add(used, wanted, granted - 1)
+            if report.more:
+                more = further(now_s, others, report, known.bounds, used, running + report.slot)
+                granted += more
+                _add(used, wanted, more)
         if me:
             self._fly(database, row.id, me, report, granted)
         database.execute(
@@ -578,7 +581,7 @@ def _cool(row: Row, report: Report, *, is_alone: bool) -> None:
 
 
 def _add(used: dict[Rate, float], granted: Cost, times: int) -> None:
-    for rate in used if times else ():
+    for rate in used:
         used[rate] += times * cost_in(rate.unit, granted)
 
 
