@@ -87,11 +87,11 @@ def race(n: int, command: Command, apart_s: float = 0.0) -> Figures:
 
 def permit(n: int) -> Figures:
     """Ask for permits one by one, and PING between them; in milliseconds."""
-    from ipybatch.engine.store.redis_limits import RedisLimits
     from redis import Redis
 
     from ipybatch import Rate
     from ipybatch.engine.store.limit_store import Bounds, Report
+    from ipybatch.engine.store.redis_limits import RedisLimits
 
     exchanges_s, pings_s = list[float](), list[float]()
     with RedisServer(Path(os.environ["BENCH_FOLDER"]) / "redis") as server:
