@@ -2,6 +2,7 @@
 
 start     work that does nothing, under a limit that never holds: what is left is the cost of a start
 network   requests over HTTP under 100 and 1,000 a second, with Redis so far away
+worker    coroutines on the workers of a Dask cluster: such that do nothing, and such that take a processor for 5 ms
 
 For docs/cluster.md; ``python -m tests.benchmarks --only sizing``.
 """
@@ -12,9 +13,11 @@ import contextlib
 import os
 import statistics
 import sys
+import time
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from tests.delay_proxy import delay_proxy
 from tests.fleet import fleet
@@ -25,12 +28,18 @@ from .measure import Case, Figures, Runs, turns
 from .rate_server import PER_S, seen_in, serving
 from .table import Row
 
+if TYPE_CHECKING:
+    from ipybatch.backends import Dask
+
 NO_LIMIT = 10_000_000  # a second: it is counted and never holds
 STARTS = 4000  # of each driver
 SECONDS = 10  # of requests
 DRIVERS = (1, 2, 4, 8, 16)
 AWAY_MS = (0, 1, 10, 50)
 RATES = (100, 1000)
+CARRIED = 2000  # items, by workers
+WORKERS = (0, 1, 2, 4)  # 0: on the driver itself
+WORKS_MS = (0, 5)
 FILE, REDIS = "the file beside the journal", "Redis"
 
 
@@ -107,6 +116,46 @@ def network(n: int, drivers: int, limit: int, away_ms: int) -> Figures:
     }
 
 
+async def work(busy_s: float, item: int) -> None:
+    """Take a processor for so long."""
+    ends_s = time.thread_time() + busy_s
+    while time.thread_time() < ends_s:
+        pass
+
+
+@contextlib.contextmanager
+def on_workers(workers: int) -> Iterator[Dask | None]:
+    """Give a backend with so many workers, each a process of one thread; None for none."""
+    if not workers:
+        yield None
+        return
+    from distributed import Client, LocalCluster
+
+    from ipybatch.backends import Dask
+
+    with (
+        LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=":0", silence_logs=50) as cluster,
+        Client(cluster) as client,
+    ):
+        yield Dask(client)
+
+
+def worker(n: int, workers: int, busy_ms: int) -> Figures:
+    """Let workers run ``n`` coroutines."""
+    from ipybatch import BatchSession, Limits
+
+    limits, mine = Limits(concurrency=CONCURRENCY), partial(work, busy_ms / 1e3)
+    with on_workers(workers) as backend:
+        options: dict[str, Any] = {} if backend is None else {"backend": backend}
+        BatchSession("warm", mine, range(CONCURRENCY), limits=limits, **options).run()
+        session = BatchSession("sizing", mine, range(n), limits=limits, **options)
+        cpu_before_s, started_s = time.process_time(), time.perf_counter()
+        done = session.run().counts.completed
+        took_s, cpu_used_s = time.perf_counter() - started_s, time.process_time() - cpu_before_s
+    assert done == n
+    return {"per_s": n / took_s, "driver_ms": 1e3 * cpu_used_s / n}
+
+
 def named(drivers: int) -> str:
     """Return so many drivers in words."""
     return "1 driver" if drivers == 1 else f"{drivers} drivers"
@@ -124,7 +173,14 @@ NETWORK: dict[str, Case] = {
     for drivers in (1, 8)
     for away_ms in AWAY_MS
 }
-CASES = STARTED | NETWORK
+CARRY: dict[str, Case] = {
+    f"{f'{workers} workers' if workers else 'the driver itself'}, {busy_ms} ms": partial(
+        worker, workers=workers, busy_ms=busy_ms
+    )
+    for busy_ms in WORKS_MS
+    for workers in WORKERS
+}
+CASES = STARTED | NETWORK | CARRY
 
 
 def ask(rounds: int, scale: float) -> tuple[Runs, int]:
@@ -133,6 +189,7 @@ def ask(rounds: int, scale: float) -> tuple[Runs, int]:
         print("  sizing: left out: there is no redis-server", file=sys.stderr, flush=True)
         return {}, 0
     runs = turns("sizing", STARTED, n=max(500, round(STARTS * scale)), rounds=rounds)
+    runs |= turns("sizing", CARRY, n=max(200, round(CARRIED * scale)), rounds=rounds)
     seconds = max(4, round(SECONDS * scale))
     return runs | turns("sizing", NETWORK, n=seconds, rounds=max(1, rounds // 2)), seconds
 
@@ -150,6 +207,8 @@ def rows(runs: Runs, n: int) -> list[Row]:
         ("starts a second, work that does nothing", "per_s", STARTED),
         ("CPU ms of the driver a start", "driver_ms", STARTED),
         ("CPU ms of Redis a start", "redis_ms", STARTED),
+        ("items a second, by what each takes a processor", "per_s", CARRY),
+        ("CPU ms of the driver an item", "driver_ms", CARRY),
         ("% of limit / (1 s + latency), by round trip to Redis", "percent", NETWORK),
         ("CPU ms of the driver a request", "driver_ms", NETWORK),
     ]
