@@ -62,6 +62,9 @@ class Call(msgspec.Struct, eq=False):
     grants: dict[int, asyncio.Task[Permit | None]] = msgspec.field(default_factory=dict)
     send: Say | None = None
 
+    def __repr__(self) -> str:
+        return f"Call({self.number})"  # the frames are the user's, and may hold a key
+
     @property
     def is_isolated(self) -> bool:
         """Whether it runs in a process of its own."""

@@ -1,0 +1,222 @@
+"""Cluster: workers come and go; what ran on a lost one is tried again by the engine, and nothing twice by Dask."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+import time
+
+import cloudpickle
+import pytest
+
+from ipybatch import Limits, Rate, Retry
+from ipybatch.backends import Dask, Killed, WorkerLost
+from ipybatch.backends.dask import cluster as cluster_side
+from ipybatch.backends.dask import link as link_side
+from ipybatch.backends.dask import protocol
+from ipybatch.backends.dask import worker as worker_side
+from tests.backends.dask.counting_server import CountingServer, Fetch
+
+distributed = pytest.importorskip("distributed")
+pytestmark = pytest.mark.usefixtures("patience")
+cloudpickle.register_pickle_by_value(sys.modules[__name__])  # as a notebook's
+
+
+@contextlib.contextmanager
+def small_cluster(workers):
+    """A cluster in this process; nobody can kill its workers, but it starts at once."""
+    with (
+        distributed.LocalCluster(
+            n_workers=workers, threads_per_worker=1, processes=False, dashboard_address=":0"
+        ) as cluster,
+        distributed.Client(cluster, set_as_default=False) as client,
+    ):
+        yield cluster, client
+
+
+def work_until_told(folder):
+    async def work(item):
+        note = folder / str(item)
+        note.touch()
+        while not (folder / "go").exists():  # noqa: ASYNC110  # it may be elsewhere
+            await asyncio.sleep(0.01)
+        return item
+
+    return work
+
+
+def wait_until(is_true):
+    while not is_true():
+        time.sleep(0.01)
+
+
+def check_record(session, server, items):
+    """Each item is on record once, and was asked for no more often than it was tried."""
+    results = session.results()
+    assert list(results["result"]) == [str(item) for item in range(items)]
+    tried = results.set_index("result")["attempts"]
+    assert all(asked <= tried[key] for key, asked in server.asked.items())
+    assert max(server.answered.values()) <= 2
+    return tried
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="it is killed")
+def test_a_killed_worker_costs_an_attempt_of_what_it_ran_and_nothing_else(client, pids, live, wait_for):
+    """Over real HTTP: no window is exceeded, and what the lost worker had asked for runs again with new permits."""
+    limits = Limits(concurrency=60, rates=[Rate(150, per_s=0.5)])
+    with CountingServer(latency_s=0.05) as server:
+        session = live(Fetch(server.url), range(300), limits=limits, backend=Dask(client))
+        session.start()
+        wait_until(lambda: len(server.arrivals) >= 100)
+        os.kill(next(iter(pids.values())), signal.SIGKILL)
+        assert wait_for(session).counts.completed == 300
+        assert server.worst(0.5) <= 150
+        tried = check_record(session, server, 300)
+    assert 1 <= sum(tried > 1) <= 60
+    assert tried.max() == 2
+    client.wait_for_workers(2)
+
+
+def test_a_loss_is_told_and_is_no_fault_of_the_service(live, wait_for, tmp_path, monkeypatch):
+    monkeypatch.setattr(cluster_side, "_LOOK_S", 0.05)
+    monkeypatch.setattr(protocol, "HOLD_S", 0.05)
+    with small_cluster(1) as (cluster, client):
+        session = live(work_until_told(tmp_path), ["a"], backend=Dask(client), retry=Retry(attempts=1))
+        session.start()
+        wait_until((tmp_path / "a").exists)
+        (worker,) = cluster.workers.values()
+        worker_side.Lines.of(worker)._lines.clear()  # as in a worker that was started anew at the same address
+        wait_until(lambda: any(WorkerLost.advice in note for note in session.notes))
+        (tmp_path / "go").touch()
+        assert wait_for(session).counts.completed == 1
+        assert session.ask(lambda: session.snapshot.breaker.openings) == 0
+    assert session.results()["attempts"].iloc[0] == 2
+
+
+def test_an_item_whose_worker_is_lost_again_and_again_fails(client, monkeypatch):
+    """What kills its workers must not do so for ever; the first time it may have been what ran beside it."""
+
+    async def fatal(item):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    async def run():
+        backend = Dask(client)
+        await backend.open(1)
+        raised = []
+        for _ in range(2):
+            try:
+                await backend.run(fatal, (1,))
+            except Killed as error:
+                raised.append(error)
+        await backend.close()
+        return raised
+
+    first, second = asyncio.run(run())
+    assert isinstance(first, WorkerLost)
+    assert (type(second), str(second)) == (Killed, "The worker was lost twice")
+    assert first.kind == second.kind == "worker_lost"
+    assert first.verdict.is_neutral
+    assert not second.counts
+
+
+def test_workers_that_join_are_used(live, wait_for, tmp_path, monkeypatch):
+    monkeypatch.setattr(cluster_side, "_LOOK_S", 0.05)
+    with small_cluster(1) as (cluster, client):
+        session = live(
+            work_until_told(tmp_path), range(8), limits=Limits(concurrency=2), backend=(backend := Dask(client))
+        )
+        session.start()
+        wait_until((tmp_path / "0").exists)
+        cluster.scale(2)
+        wait_until(lambda: len(backend._cluster._links) == 2)
+        links = [*backend._cluster._links.values()]
+        (tmp_path / "go").touch()
+        assert wait_for(session).counts.completed == 8
+    assert all(link.defined for link in links)
+
+
+def test_without_a_worker_attempts_wait_for_one(live, wait_for, tmp_path, monkeypatch):
+    """A task asks the cluster for it, which is what adaptive clusters scale for."""
+    monkeypatch.setattr(cluster_side, "_LOOK_S", 0.05)
+    (tmp_path / "go").touch()
+    with small_cluster(0) as (cluster, client):
+        session = live(work_until_told(tmp_path), range(3), backend=Dask(client))
+        session.start()
+        wait_until(lambda: client.run_on_scheduler(lambda dask_scheduler: len(dask_scheduler.tasks)))
+        cluster.scale(1)
+        assert wait_for(session).counts.completed == 3
+    assert set(session.results()["attempts"]) == {1}
+
+
+def test_without_a_worker_for_long_the_session_says_so(live, wait_for, tmp_path, monkeypatch):
+    monkeypatch.setattr(cluster_side, "_LOOK_S", 0.05)
+    monkeypatch.setattr(cluster_side, "_NONE_S", 0.1)
+    (tmp_path / "go").touch()
+    with small_cluster(0) as (cluster, client):
+        session = live(work_until_told(tmp_path), [0], backend=Dask(client), retry=Retry(attempts=1, initial_s=0.01))
+        session.start()
+        wait_until(lambda: any("The cluster has had no worker for 0.1 s" in note for note in session.notes))
+        cluster.scale(1)
+        assert wait_for(session).counts.completed == 1
+
+
+def test_a_request_whose_reply_is_lost_is_made_again_and_changes_nothing(client, live, wait_for, monkeypatch, tmp_path):
+    """Every fifth request of the driver fails, half of them after they reached the worker."""
+    ask, asked = link_side.Link._ask, 0
+
+    async def fail(link, act, number=0, batch=(b"", [])):
+        nonlocal asked
+        asked += act != "close"
+        if asked % 10 == 0 and act != "close":
+            raise OSError("lost before")
+        reply = await ask(link, act, number, batch)
+        if asked % 10 == 5 and act != "close":
+            raise OSError("lost after")
+        return reply
+
+    async def work(item):
+        with (tmp_path / str(item)).open("a") as note:
+            note.write("x")
+        return item
+
+    monkeypatch.setattr(link_side.Link, "_ask", fail)
+    monkeypatch.setattr(link_side, "_AGAIN_S", 0.001)
+    session = live(work, range(200), limits=Limits(concurrency=20), backend=Dask(client))
+    session.start()
+    assert wait_for(session).counts.completed == 200
+    assert asked > 20
+    assert [(tmp_path / str(item)).read_text() for item in range(200)] == ["x"] * 200
+
+
+def test_a_worker_that_cannot_be_asked_is_left_until_its_lease_is_over(live, wait_for, monkeypatch, tmp_path):
+    """It may still run what it was sent: nothing of that runs elsewhere before it must have ended."""
+    for module, name, value_s in ((protocol, "LEASE_S", 0.5), (link_side, "_PATIENCE_S", 0.05)):
+        monkeypatch.setattr(module, name, value_s)
+    monkeypatch.setattr(link_side, "_AGAIN_S", 0.01)
+    monkeypatch.setattr(worker_side, "_TICK_S", 0.05)
+    monkeypatch.setattr(worker_side, "_TICKS", 10)
+    begun, ended = tmp_path / "begun", tmp_path / "ended"
+
+    async def work(item):
+        if begun.exists():
+            return "again" if ended.exists() else "too early"
+        begun.touch()
+        try:
+            await asyncio.sleep(3600)
+        finally:
+            ended.touch()
+
+    with small_cluster(1) as (_, client):
+        session = live(work, [1], backend=Dask(client))
+        ask = link_side.Link._ask
+
+        async def fail(link, act, number=0, batch=(b"", [])):
+            if act != "close" and begun.exists() and not ended.exists():
+                raise OSError("no way there")
+            return await ask(link, act, number, batch)
+
+        monkeypatch.setattr(link_side.Link, "_ask", fail)
+        session.start()
+        assert wait_for(session).counts.completed == 1
+    assert list(session.results()[["result", "attempts"]].iloc[0]) == ["again", 2]
