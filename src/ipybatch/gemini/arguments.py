@@ -27,6 +27,7 @@ import msgspec
 
 from ipybatch.engine.data.plan import short
 from ipybatch.engine.data.policy import check, check_count, keep
+from ipybatch.engine.data.spec import Backend
 from ipybatch.errors import InputError
 from ipybatch.gemini.batch.pending import BatchPolicy
 from ipybatch.gemini.batch.spool import MAX_REQUESTS
@@ -206,6 +207,7 @@ class GenerateArguments(LaneArguments, SessionArguments, total=False):
     api_key: str | None
     base_url: str | None
     client: Any
+    backend: Backend | None
     # the session
     name: str | None
     replace: bool

@@ -220,6 +220,8 @@ def generate(
         api_key: Default: ``GEMINI_API_KEY``, else ``GOOGLE_API_KEY``.
         base_url: Address of another server, such as a simulator.
         client: A `google.genai.Client` of your own.
+        backend: Where prompts that go one by one are sent from, such as ``Dask(client)``; default: from here.  Limits,
+            money and the journal stay here, and so do batch jobs.
         name: Name of the session; default: one that follows from the prompts and all that is sent with them, so that
             the same call goes on and another one is another session.  With a name of your own, more prompts may join.
         replace: Whether to pay again for prompts that have an answer under this name, to another text, model, system
@@ -424,6 +426,9 @@ class Generation(Workload[GeminiSession]):
         session, spec = self.session, self.spec
         assert spec is not None
         self._stack = AsyncExitStack()
+        if (backend := spec.connection.backend) is not None:
+            await backend.open(spec.at_once)
+            self._stack.push_async_callback(backend.close)
         lanes = spec.open(self._stack, session.tell, lambda: session.ending)
         self._lanes = await self._stack.enter_async_context(lanes)
         if self._has_groups and lanes.gatherer is None:
@@ -489,6 +494,7 @@ def _connection(arguments: GenerateArguments, timeout_s: float | None) -> Connec
     """Return how to connect; a missing key raises here."""
     client = arguments.get("client")
     key = find_key(arguments.get("api_key")) if client is None else None
-    connection = Connection(key, arguments.get("base_url"), client, min(timeout_s or TIMEOUT_S, LONGEST_S))
+    timeout_s = min(timeout_s or TIMEOUT_S, LONGEST_S)
+    connection = Connection(key, arguments.get("base_url"), client, timeout_s, arguments.get("backend"))
     connection.prepare()
     return connection

@@ -13,6 +13,7 @@ import msgspec
 from ipybatch.engine.data.clock import Clock
 from ipybatch.engine.data.events import Event, State
 from ipybatch.engine.data.policy import check, keep
+from ipybatch.engine.data.spec import Backend
 from ipybatch.engine.store import run_store
 from ipybatch.engine.store.journal import Journal
 from ipybatch.errors import InputError
@@ -31,6 +32,7 @@ from ipybatch.gemini.online_call import Caller
 from ipybatch.gemini.prompts import Prompt
 from ipybatch.gemini.service.api import TIMEOUT_S, Api, connect
 from ipybatch.gemini.service.pacer import GeminiPacer, Model
+from ipybatch.gemini.service.remote import RemoteTransport, check_remote
 from ipybatch.gemini.service.request_config import RequestConfig
 from ipybatch.gemini.tries import Tries
 
@@ -43,12 +45,17 @@ MEASURED_S = 86_400.0  # age of the oldest answers of which the latency is measu
 
 
 class Connection(msgspec.Struct):
-    """How to connect to the service, by a new client or one of the user's own, which is not closed."""
+    """How to connect to the service, by a new client or one of the user's own, which is not closed.
+
+    Attributes:
+        backend: Where single requests are sent from; None: from here.
+    """
 
     api_key: str | None = None
     base_url: str | None = None
     client: Any = None
     timeout_s: float = TIMEOUT_S
+    backend: Backend | None = None
     _prepared: Client | None = None
 
     def prepare(self) -> None:
@@ -58,7 +65,10 @@ class Connection(msgspec.Struct):
             InputError: There is no key, or an argument is invalid.
             MissingExtra: google-genai is not installed.
         """
+        check_remote(self.backend)
         self._prepared = connect(self.api_key, self.base_url, self.client, timeout_s=self.timeout_s)
+        if self.backend is not None:
+            RemoteTransport(self._prepared, {}, self.backend)  # one that cannot be is refused before anything is sent
 
     def open(self) -> Client:
         """Return a client: the prepared one, on the first call."""
@@ -183,7 +193,7 @@ class GeminiSpec(msgspec.Struct, frozen=True, kw_only=True):
         """
         client = self.connection.open()
         stack.push_async_callback(self.connection.close, client)
-        api = Api(client, self.clock, timeout_s=self.connection.timeout_s)
+        api = Api(client, self.clock, timeout_s=self.connection.timeout_s, backend=self.connection.backend)
         stack.push_async_callback(api.close)
         with self.journal.reader() as database:
             run = run_store.find(database, self.name)

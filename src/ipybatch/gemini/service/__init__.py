@@ -3,5 +3,6 @@
 request_config   settings common to all prompts, and the schema of answers
 reply            answers, and the quota in a reply 429
 api              requests, batch jobs and files, through Google's client
+transport        how a request is sent from here; remote: from the workers of a cluster
 pacer            models, and when the next request to one may start
 """

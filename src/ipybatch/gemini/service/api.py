@@ -27,7 +27,9 @@ import msgspec
 
 from ipybatch.engine.data.clock import Clock, SystemClock
 from ipybatch.engine.data.masking import mask, register
+from ipybatch.engine.data.spec import Backend
 from ipybatch.errors import BatchError, InputError, MissingExtra, Permanent, RateLimited, Refused, Transient
+from ipybatch.gemini.service.remote import RemoteTransport
 from ipybatch.gemini.service.reply import is_key_refused, is_nothing_allowed, is_storage_full, retry_delay_s
 from ipybatch.gemini.service.transport import DirectTransport
 
@@ -127,13 +129,28 @@ class Api:
         client: A `google.genai.Client`.
         clock: A virtual clock stands still while a response is awaited.
         timeout_s: Time limit of one request, seconds; a file transfer has an hour.
+        backend: Where `generate` sends its requests from; None: from here.
+
+    Raises:
+        InputError: The client's requests cannot be sent by a backend.
     """
 
-    def __init__(self, client: Client, clock: Clock | None = None, *, timeout_s: float = ANSWER_TIMEOUT_S) -> None:
+    def __init__(
+        self,
+        client: Client,
+        clock: Clock | None = None,
+        *,
+        timeout_s: float = ANSWER_TIMEOUT_S,
+        backend: Backend | None = None,
+    ) -> None:
         self._client = client
         self._timeout_s = timeout_s
         self._clock = clock or SystemClock()
-        self._direct = DirectTransport(client, _once(timeout_s)) if DirectTransport.is_for(client) else None
+        self._direct: DirectTransport | RemoteTransport | None = None
+        if backend is not None:
+            self._direct = RemoteTransport(client, _once(timeout_s), backend)
+        elif DirectTransport.is_for(client):
+            self._direct = DirectTransport(client, _once(timeout_s))
 
     @property
     def account(self) -> str:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from google.genai import Client
 
 _TAKEN = frozenset({"proxy", "proxy_auth", "proxy_headers", "server_hostname", "ssl"})  # of async_client_args
-_LARGE = 2**20  # bytes
+LARGE = 2**20  # bytes
 
 
 class DirectTransport:
@@ -77,7 +77,7 @@ class DirectTransport:
         session = self._session or self._open(path)
         url = self._urls.get(path) or self._url(path)
         given = self._client._async_client_session_request_args
-        data = body if len(body) <= _LARGE else io.BytesIO(body)  # which is sent in pieces: a whole one holds the loop
+        data = body if len(body) <= LARGE else io.BytesIO(body)  # which is sent in pieces: a whole one holds the loop
         async with session.post(url, data=data, allow_redirects=False, **given) as answer:
             if answer.status != 200:
                 from google.genai.errors import APIError
@@ -91,30 +91,31 @@ class DirectTransport:
         if session is not None:
             await session.close()
 
-    def _build(self, path: str) -> Any:
+    def build(self, path: str) -> Any:
+        """Return what Google's client would send, without a body: address, headers and time limit."""
         return self._client._build_request("post", path, {}, self._options)
 
     def _url(self, path: str) -> Any:
         from yarl import URL
 
-        url = self._urls[path] = URL(self._build(path).url)
+        url = self._urls[path] = URL(self.build(path).url)
         return url
 
     def _open(self, path: str) -> ClientSession:
         import aiohttp
 
-        common = self._build(path)
+        common = self.build(path)
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0),
             headers=common.headers,
             timeout=aiohttp.ClientTimeout(total=common.timeout),
-            trust_env=_needs_environment(common.url),
+            trust_env=needs_environment(common.url),
             read_bufsize=2**22,  # as the client has it: large answers arrive in few steps
         )
         return self._session
 
 
-def _needs_environment(url: str) -> bool:
+def needs_environment(url: str) -> bool:
     """Say whether a proxy or a login of the environment holds for an address.
 
     aiohttp asks again for every request, in two threads; so it is asked only where there is something to find.
