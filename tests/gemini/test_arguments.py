@@ -91,7 +91,7 @@ KEYWORDS = {
     "timeout_s": 9,
 }
 # Not recorded: secrets, what names a session, and what `generate` records in another form.
-UNRECORDED = {"api_key", "name", "replace", "models", "images_to"}
+UNRECORDED = {"api_key", "backend", "name", "replace", "models", "images_to"}
 
 
 @pytest.fixture
