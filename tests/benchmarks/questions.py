@@ -13,6 +13,7 @@ from types import ModuleType
 from . import (
     batches,
     browser,
+    cluster,
     engine,
     estimates,
     fleet,
@@ -38,6 +39,7 @@ QUESTIONS: dict[str, ModuleType] = {
     "shared": shared,
     "fleet": fleet,
     "sizing": sizing,
+    "cluster": cluster,
     "imports": imports,
     "resume": resume,
     "listing": listing,
