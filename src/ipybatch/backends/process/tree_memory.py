@@ -26,6 +26,7 @@ from pathlib import Path
 _SHARE = 0.05  # of one processor's time, for what costs more than RSS
 _RESIDENT = re.compile(rb"^(RssAnon|RssShmem|VmSwap):\s+(\d+) kB", re.MULTILINE)
 _PROPORTIONAL = re.compile(rb"^(Pss|Pss_Anon|Pss_Shmem|SwapPss):\s+(\d+) kB", re.MULTILINE)
+_ADDRESSES = re.compile(rb"^(VmSize|VmPeak):\s+(\d+) kB", re.MULTILINE)
 _KCMP = {"x86_64": 312, "aarch64": 272}  # numbers of the system call kcmp(2)
 _KCMP_VM = 1
 
@@ -51,6 +52,22 @@ def data_mb(pid: int) -> float:
     """Return the private memory that a process has allocated, megabytes, as RLIMIT_DATA counts it."""
     pages = int(Path(f"/proc/{pid}/statm").read_text().split()[5])
     return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+def address_mb(pid: int) -> tuple[float, float]:
+    """Return the address space that a process has, and the most that it ever had, megabytes; 0 where that is hidden."""
+    found = _read(f"/proc/{pid}/status", _ADDRESSES)
+    return found.get(b"VmSize", 0.0), found.get(b"VmPeak", 0.0)
+
+
+def machine_mb() -> float:
+    """Return the memory that the machine has, or that the control group of this process may take, megabytes."""
+    found = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    for group, _ in _group_files():
+        for name in ("memory.max", "memory.limit_in_bytes"):
+            with contextlib.suppress(OSError, ValueError):  # "max"
+                found = min(found, int((group.parent / name).read_text()))
+    return found / 2**20
 
 
 class TreeMemory:

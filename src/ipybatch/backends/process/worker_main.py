@@ -241,18 +241,43 @@ def _likeness(error: Exception, verdict: Verdict) -> Exception:
 
 
 def _is_memory(error: BaseException) -> bool:
+    """Return whether an error is a lack of memory: by its type, or by its text where the process took much.
+
+    Errors of numpy and Arrow are MemoryErrors. The C interfaces of some packages keep nothing of C++'s error but its
+    text, which is all of theirs.
+    """
     if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM):
         return True
-    # The C interfaces of LightGBM and XGBoost keep nothing of C++'s error but its text, which is all of theirs.
-    return isinstance(error, Exception) and str(error).strip() == "std::bad_alloc"
+    if not isinstance(error, Exception) or str(error).strip() != "std::bad_alloc":
+        return False
+    return type(error).__module__.partition(".")[0] in _TELL_BY_TEXT or _took_much()
+
+
+_TELL_BY_TEXT = ("lightgbm", "xgboost", "catboost")
+_MUCH = 0.5  # of the memory that it may take: what it asked for last, and did not get, is not known
+_begun = (0.0, 0.0)  # the address space of this process before its work, and what it may take, megabytes
+
+
+def _took_much() -> bool:
+    """Return whether this process ever had much of the memory that it may take; False where that is not known."""
+    if sys.platform != "linux" or not _begun[0]:
+        return False
+    from ipybatch.backends.process import tree_memory
+
+    _, most_mb = tree_memory.address_mb(os.getpid())
+    return most_mb - _begun[0] >= _MUCH * (_begun[1] or tree_memory.machine_mb())
 
 
 def _limit(memory_mb: float | None) -> None:
-    if memory_mb is None or sys.platform != "linux":
+    global _begun  # a process has one attempt
+    if sys.platform != "linux":
+        return
+    from ipybatch.backends.process import tree_memory
+
+    _begun = tree_memory.address_mb(os.getpid())[0], memory_mb or 0.0
+    if memory_mb is None:
         return
     import resource
-
-    from ipybatch.backends.process import tree_memory
 
     _, hard = resource.getrlimit(resource.RLIMIT_DATA)
     soft = int((tree_memory.data_mb(os.getpid()) + max(memory_mb, _HEADROOM_MB)) * 2**20)
