@@ -1,6 +1,7 @@
 """Storage: a folder that all machines see, of this machine or of any place that fsspec knows."""
 
 import pickle
+from contextlib import suppress
 
 import pandas as pd
 import pytest
@@ -41,9 +42,9 @@ def test_what_is_written_is_read_and_named(folder):
 def test_a_file_is_whole_or_not_there(folder):
     with folder.writing("kept") as file:
         file.write(b"old")
-    with pytest.raises(ZeroDivisionError), folder.writing("kept") as file:
+    with suppress(KeyboardInterrupt), folder.writing("kept") as file:
         file.write(b"new")
-        _ = 1 / 0
+        raise KeyboardInterrupt
     assert (folder.names(), folder.ends("kept", 3)[0]) == (["kept"], b"old")
 
 
@@ -51,7 +52,7 @@ def test_what_is_too_short_or_not_there_has_no_ends(folder):
     with folder.writing("short") as file:
         file.write(b"abc")
     for name in ("short", "none"):
-        with pytest.raises(OSError):
+        with pytest.raises(OSError, match=r"Invalid|No such|short|none"):
             folder.ends(name, 6)
 
 

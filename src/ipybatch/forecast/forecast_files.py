@@ -53,6 +53,7 @@ class ForecastFiles:
         self._beside = journal.parent / f"{journal.stem}-forecasts"
         place: Storage = storage_of(storage) if storage else Folder(self._beside)
         self.storage = place.below(_slug(session))
+        self._table = table_in(place, session)
 
     def name(self, partition: str, digest: str) -> str:
         """Return the name of the file to which a partition's forecasts are written."""
@@ -117,6 +118,11 @@ class ForecastFiles:
             with suppress(OSError):  # not there, or another session's files are
                 self._beside.rmdir()
 
+    def clear(self) -> None:
+        """Delete all files, and the table that workers have read."""
+        self.keep(())
+        self._table.clear()
+
     def _column(self, names: Sequence[str], column: str) -> pd.Series[Any]:
         """Read one column of all files: with all columns at once, a large forecast would be held twice."""
         import pyarrow as pa
@@ -159,6 +165,11 @@ class ForecastFiles:
 
         with self.storage.reading(name) as file:
             return feather.read_table(file, columns=[column]).column(0)
+
+
+def table_in(storage: Storage, session: str) -> Storage:
+    """Return the folder of a storage in which the table of a session is kept, where workers have read its files."""
+    return storage.below(f"{_slug(session)}.table")
 
 
 def safe(frame: pd.DataFrame) -> pd.DataFrame:

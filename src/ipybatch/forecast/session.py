@@ -33,12 +33,15 @@ from ipybatch.errors import InputError, JournalError
 from ipybatch.forecast import worker
 from ipybatch.forecast.data.partitions import ADVICE, BadRow, Partition
 from ipybatch.forecast.data.repairs import Repair, check_repair
-from ipybatch.forecast.data.table import READING, read_table
-from ipybatch.forecast.forecast_files import ForecastFiles, check_output
+from ipybatch.forecast.data.sources import pieces_of
+from ipybatch.forecast.data.stored_partitions import check_by
+from ipybatch.forecast.data.table import READING, Table, read_table
+from ipybatch.forecast.forecast_files import ForecastFiles, check_output, table_in
 from ipybatch.forecast.models.model_registry import described
 from ipybatch.forecast.models.model_selection import run_partition
 from ipybatch.forecast.output import Output, check_other, forget_outputs, telling_output
-from ipybatch.forecast.settings import Settings
+from ipybatch.forecast.settings import AUTO, Settings, as_models
+from ipybatch.forecast.split import split_table
 from ipybatch.forecast.storage import check_storage
 from ipybatch.forecast.training import Borrowing, check_shared, prepare, runner_of
 from ipybatch.forecast.training_facts import TrainingFacts
@@ -173,7 +176,7 @@ class ForecastSession(BatchSession):
             JournalError: The journal cannot be written.
         """
         super().forget()
-        self._recorded.files.keep(())
+        self._recorded.files.clear()
         forget_outputs(self._journal, self.name)
         self.tell_table()
 
@@ -264,18 +267,28 @@ def forecast(
     if path is not None:
         check_other(path, demand=demand, known=known)
     shared = None if storage is None else check_storage(storage)
+    asked = as_models(models) if models is not None else AUTO
+    runner = runner_of(backend, workers, memory_mb=memory_mb, timeout_s=timeout_s, models=asked)
+    if isinstance(runner, Processes | Dask):
+        workers = workers or runner.workers
+    reading = {
+        "columns": columns,
+        "freq": freq,
+        "encoding": encoding,
+        "decimal": decimal,
+        "thousands": thousands,
+        "date_format": date_format,
+        "repair": repair,
+    }
     with telling_output(output):
-        table = read_table(
-            demand,
-            columns=columns,
-            freq=freq,
-            encoding=encoding,
-            sheet=sheet,
-            decimal=decimal,
-            thousands=thousands,
-            date_format=date_format,
-            repair=repair,
-        )
+        pieces = None if shared is None else pieces_of(demand)
+        table: Table
+        if shared is None or pieces is None:
+            table = read_table(demand, sheet=sheet, **reading)
+        else:
+            check_by(by)
+            Settings(horizon=horizon, models=asked, level=level, integer=integer, select=select)
+            table = split_table(pieces, table_in(shared, name), runner, workers or processors(), **reading)
         cut, settings = prepare(
             table,
             horizon=horizon,
@@ -285,15 +298,12 @@ def forecast(
             split_series=split_series,
             sites=sites,
             parts=parts,
-            models=models,
+            models=asked,
             level=level,
             integer=integer,
             known=known,
             select=select,
         )
-    runner = runner_of(backend, workers, memory_mb=memory_mb, timeout_s=timeout_s, models=settings.models)
-    if isinstance(runner, Processes | Dask):
-        workers = workers or runner.workers
     given = {field: value for field, value in arguments.items() if value is not None}
     defaults: dict[str, Any] = {"limits": Limits(concurrency=workers or processors()), "retry": Retry(attempts=1)}
     defaults |= {"on_failure": "rollback", "breaker": None}
@@ -466,6 +476,8 @@ class Forecasting(RecordedForecast):
     async def _train_by_file(self, part: Partition, settings: Settings) -> dict[str, Any]:
         """Train a partition in a process that sees the files: it reads its rows and writes its forecasts itself."""
         storage, name = self.files.storage, self.files.name(part.name, part.digest)
+        if part.stored is not None:
+            return {**await self._backend.run(worker.train, (storage, part.stored, settings, name)), "file": name}
         with self.files.rows(part.name) as rows:
             await asyncio.to_thread(lambda: worker.write_rows(part.frame, storage, rows))
             figures = await self._backend.run(worker.train, (storage, rows, settings, name))

@@ -9,6 +9,7 @@ delivered there.
 from __future__ import annotations
 
 import asyncio
+import secrets
 from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple
@@ -24,6 +25,8 @@ from ipybatch.engine.data.spec import Backend
 from ipybatch.forecast import worker
 from ipybatch.forecast.data.known import read_known
 from ipybatch.forecast.data.partitions import Cut, Partition, partition
+from ipybatch.forecast.data.stored_partitions import partition_stored
+from ipybatch.forecast.data.summaries import SplitTable
 from ipybatch.forecast.data.table import Table, settings_of
 from ipybatch.forecast.models.global_model import SMALL, Prior
 from ipybatch.forecast.models.matrix import series_of
@@ -70,19 +73,15 @@ def prepare(
             what the forecast needs.
         MissingExtra: A package that reads ``known`` is not installed.
     """
-    cut = partition(
-        table,
-        by=by,
-        max_rows=max_rows,
-        max_partitions=max_partitions,
-        sites=sites,
-        parts=parts,
-        split_series=split_series,
-    )
+    given = {"by": by, "max_rows": max_rows, "max_partitions": max_partitions, "sites": sites, "parts": parts}
+    if isinstance(table, SplitTable):
+        cut = partition_stored(table, **given, split_series=split_series)
+    else:
+        cut = partition(table, **given, split_series=split_series)
     made = settings_of(table, horizon, models=models, **settings)
     if known is None:
         return Prepared(cut, made)
-    keys = pd.concat([part.frame[["site", "part"]].drop_duplicates() for part in cut.partitions])
+    keys = pd.concat([part.keys() for part in cut.partitions])
     periods = series_of(table.frame.head(1), table.freq, start=made.start, end=made.end)
     ahead = read_known(known, table, keys, periods.dates, periods.ahead(horizon))
     notes = [*cut.notes, *ahead.notes]
@@ -108,6 +107,7 @@ class Borrowing:
         self._partitions, self._settings, self._backend, self._tell = partitions, settings, backend, tell
         self._begun: dict[Callable[..., Any], asyncio.Task[Any]] = {}
         self._told: set[str] = set()
+        self._drawn: tuple[Storage, str] | None = None
 
     async def settings_for(self, part: Partition) -> Settings:
         """Return the settings of one partition: with what it borrows, if others are there."""
@@ -130,6 +130,9 @@ class Borrowing:
             task.cancel()
         if begun:
             await asyncio.wait(begun)
+        if self._drawn is not None:
+            storage, name = self._drawn
+            await asyncio.to_thread(storage.delete, [name])
 
     async def _trained(self, work: Callable[..., Any]) -> Prior | None:
         """Return what ``work`` learnt from the table's sample; None where it failed, or there was too little."""
@@ -140,18 +143,32 @@ class Borrowing:
 
     async def _train(self, work: Callable[..., Any]) -> Any:
         if _sample not in self._begun:
-            self._begun[_sample] = asyncio.create_task(asyncio.to_thread(_sample, self._partitions, self._settings))
+            self._begun[_sample] = asyncio.create_task(self._sample())
         try:
-            sample = await self._begun[_sample]
-            while True:
-                with suppress(Lost):  # by what ran beside it: it runs again, with a supervisor to itself
-                    return await self._backend.run(work, (sample, self._settings))
+            call, arguments = await self._begun[_sample]
+            return await self._run(call or work, (*([work] if call else ()), *arguments, self._settings))
         except Exception as error:  # whatever it is, no partition needs it
             text = f"partitions learn from their own rows alone: {error}"
             if text not in self._told:  # once, not for each of the two
                 self._told.add(text)
                 self._tell(text)
             return None
+
+    async def _sample(self) -> tuple[Callable[..., Any] | None, tuple[Any, ...]]:
+        """Return the sample, and by what a worker learns from it where it lies in a storage."""
+        stored = [one.stored for one in self._partitions if one.stored is not None]
+        if not stored:
+            return None, (await asyncio.to_thread(_sample, self._partitions, self._settings),)
+        storage, name = stored[0].storage, f"{secrets.token_hex(8)}.sample.arrow"
+        self._drawn = storage, name
+        counts = [one.series for one in self._partitions]
+        await self._run(worker.draw, (stored, counts, self._settings.seed, storage, name))
+        return worker.learn, (storage, name)
+
+    async def _run(self, work: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
+        while True:
+            with suppress(Lost):  # by what ran beside it: it runs again, with a supervisor to itself
+                return await self._backend.run(work, arguments)
 
 
 def _sample(partitions: Sequence[Partition], settings: Settings) -> pd.DataFrame:

@@ -11,9 +11,9 @@ Imported by the supervisor of the processes before the first of them: what is im
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib import import_module
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import pandas as pd
 
@@ -22,18 +22,35 @@ from ipybatch.forecast.models.model_selection import run_partition
 from ipybatch.forecast.settings import Settings
 from ipybatch.forecast.storage import Storage, read_probe
 
+if TYPE_CHECKING:
+    from ipybatch.forecast.data.blocks import Stored
+
 T = TypeVar("T")
 
 
-def train(storage: Storage, rows: str, settings: Settings, forecasts: str) -> dict[str, Any]:
-    """Forecast the rows of a file into another file, and return what is recorded of it, see `figures`.
+def train(storage: Storage, rows: str | Stored, settings: Settings, forecasts: str) -> dict[str, Any]:
+    """Forecast the rows of a file, or of a table's blocks, into a file; return what is recorded of it, see `figures`.
 
     Raises:
         InputError: The rows do not span one whole period.
     """
-    made = run_partition(read(storage, rows), settings)
+    made = run_partition(read(storage, rows) if isinstance(rows, str) else rows.frame(), settings)
     write(made, storage, forecasts)
     return figures(made, settings.horizon)
+
+
+def draw(partitions: Sequence[Stored], counts: Sequence[int], seed: int, storage: Storage, name: str) -> None:
+    """Write the rows of some series of all partitions to a file, from which small ones borrow: see `sample_of`."""
+    from ipybatch.forecast.models.prior import sample_of
+
+    sample = sample_of((one.frame() for one in partitions), counts, seed=seed)
+    with storage.writing(name) as file:
+        arrow(lambda: sample.to_feather(file))
+
+
+def learn(work: Callable[..., T], storage: Storage, name: str, settings: Settings) -> T:
+    """Return what ``work`` learns from the sample in a file."""
+    return work(read(storage, name), settings)
 
 
 def look(storage: Storage, name: str) -> None:

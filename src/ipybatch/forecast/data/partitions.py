@@ -6,6 +6,8 @@
     by=None         one for all rows of the sites and parts that are named
 
 The largest come first: they take longest.
+
+Over 500 lines: what cuts a table, and what is told of the cut, with the parts that tables in storages share.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ import heapq
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from itertools import count
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple, Protocol
 
 import msgspec
 import numpy as np
@@ -23,6 +25,7 @@ import pandas as pd
 
 from ipybatch.engine.data.policy import as_count, check_count
 from ipybatch.errors import InputError, Permanent
+from ipybatch.forecast.data.blocks import Stored
 from ipybatch.forecast.data.names import clean
 from ipybatch.forecast.data.problems import Problem, bad_rows, refuse, tell
 from ipybatch.forecast.data.table import Table
@@ -58,10 +61,37 @@ class BadRow(Permanent):
     kind = "bad_row"
 
 
+class RowsOf(Protocol):
+    """The rows of a partition, and where they are."""
+
+    def frame(self) -> pd.DataFrame:
+        """Return them, sorted."""
+
+    def keys(self, sites: Collection[Any] | None = None) -> pd.DataFrame:
+        """Return site and part of each series, of these sites if they are given."""
+
+
+class _Taken(NamedTuple):
+    """Rows of a table that the session holds."""
+
+    table: pd.DataFrame
+    at: Any
+
+    def frame(self) -> pd.DataFrame:
+        rows = self.table.iloc[self.at] if isinstance(self.at, slice) else self.table.take(self.at)
+        return rows.reset_index(drop=True)
+
+    def keys(self, sites: Collection[Any] | None = None) -> pd.DataFrame:
+        rows = self.frame()
+        wanted = rows if sites is None else rows[rows["site"].isin(list(sites))]
+        return wanted[["site", "part"]].drop_duplicates()
+
+
 class Partition(msgspec.Struct, frozen=True, dict=True):
     """A set of rows that is trained separately.
 
     The rows themselves, `frame`, are neither recorded nor held: they are rows of the table. `digest` stands for them.
+    Where the table lies in a storage, `stored` is what a worker reads them by.
 
     Attributes:
         number: From 1 on, the largest first.
@@ -89,9 +119,24 @@ class Partition(msgspec.Struct, frozen=True, dict=True):
     @property
     def frame(self) -> pd.DataFrame:
         """Its rows: site, part, date, quantity, then the user's other columns; sorted. Taken from the table anew."""
-        table, at = self.__dict__["rows_of"]
-        rows = table.iloc[at] if isinstance(at, slice) else table.take(at)
-        return cast("pd.DataFrame", rows.reset_index(drop=True))
+        rows: RowsOf = self.__dict__["rows_of"]
+        return rows.frame()
+
+    @property
+    def stored(self) -> Stored | None:
+        """Where its rows lie; None where the session holds the table."""
+        rows = self.__dict__["rows_of"]
+        return rows if isinstance(rows, Stored) else None
+
+    def with_rows(self, rows: RowsOf) -> Partition:
+        """Return this partition with its rows."""
+        self.__dict__["rows_of"] = rows
+        return self
+
+    def keys(self, sites: Collection[Any] | None = None) -> pd.DataFrame:
+        """Return site and part of each of its series, of these sites if they are given."""
+        rows: RowsOf = self.__dict__["rows_of"]
+        return rows.keys(sites)
 
     @property
     def title(self) -> str:
@@ -171,22 +216,26 @@ def cut(
         frame = _filtered(frame, sites, parts)
         labels = pd.Series("all", index=frame.index, dtype=pd.CategoricalDtype(["all"]))
     else:
-        if given := [name for name, value in (("sites=", sites), ("parts=", parts)) if value is not None]:
-            notes.append(f"{' and '.join(given)} ignored: batch mode takes all; use by=None to filter")
+        notes += told_ignored(sites, parts)
         labels = _by_size(frame, max_rows, max_partitions, split_series) if by == "size" else _labels(frame, by)
     groups, merged = _merged(labels, max_partitions)
     columns = _Columns(frame)
     made = [columns.partition(at, name, number) for number, (name, at) in enumerate(groups, start=1)]
-    if merged:
-        notes.append(f"{merged:,} small partitions were put together: max_partitions={max_partitions:,} allows no more")
+    notes += told_merged(merged, max_partitions)
     if by not in (None, "site"):
         notes += _told_cut(frame, made)
-    if by == "size" and made[0].rows > max_rows:
-        is_full = len(made) == max_partitions
-        why = f"max_partitions={max_partitions:,} allows no more of them" if is_full else "a series is not cut"
-        notes.append(f"partitions have up to {made[0].rows:,} rows, more than max_rows={max_rows:,}: {why}")
-    made, unplaced = _with_problems(made, table.problems if by is not None else _of(table.problems, sites, parts))
+    if by == "size":
+        notes += told_sizes(made, max_rows, max_partitions)
+    made, unplaced = with_problems(
+        made, table.problems if by is not None else problems_of(table.problems, sites, parts)
+    )
     return Cut(made, notes, unplaced)
+
+
+def told_ignored(sites: Any, parts: Any) -> list[str]:
+    """Tell that sites and parts that are asked for are not filtered by."""
+    given = [name for name, value in (("sites=", sites), ("parts=", parts)) if value is not None]
+    return [f"{' and '.join(given)} ignored: batch mode takes all; use by=None to filter"] if given else []
 
 
 def _filtered(frame: pd.DataFrame, sites: Any, parts: Any) -> pd.DataFrame:
@@ -249,26 +298,39 @@ def _by_size(frame: pd.DataFrame, max_rows: int, most: int, split_series: bool) 
         series = pd.factorize(series * len(series) + within // max_rows)[0]
     lengths = np.bincount(series)
     site = pd.factorize(frame["site"])[0]
-    of_series = site[np.cumsum(lengths) - lengths]
-    order = np.lexsort((of_series, -np.bincount(site)[of_series]))
+    of_row = bins_by_size(lengths, site[np.cumsum(lengths) - lengths], max_rows, most)[series]
+    return pd.Series(_bin_names(frame["site"], of_row)[of_row])
+
+
+def bins_by_size(lengths: Any, of_series: Any, max_rows: int, most: int) -> Any:
+    """Return for each series the number of its bin, from 0 on.
+
+    Args:
+        lengths: The rows of each.
+        of_series: The number of the site of each.
+        max_rows: Rows of a bin.
+        most: Largest number of bins.
+    """
+    rows = int(lengths.sum())
+    order = np.lexsort((of_series, -np.bincount(of_series, weights=lengths)[of_series]))
     middles = np.empty(len(lengths))
     middles[order] = np.cumsum(lengths[order]) - lengths[order] / 2
-    for bins in range(min(-(-len(frame) // max_rows), most), most + 1):  # whole series: one more may be needed
-        of_row = (middles * bins / len(frame)).astype(np.int64)[series]
-        if np.bincount(of_row).max() <= max(max_rows, lengths.max()):
+    for bins in range(min(-(-rows // max_rows), most), most + 1):  # whole series: one more may be needed
+        bin_of = (middles * bins / rows).astype(np.int64)
+        if np.bincount(bin_of, weights=lengths).max() <= max(max_rows, lengths.max()):
             break
-    of_row = pd.factorize(of_row, sort=True)[0]
-    return pd.Series(_bin_names(frame["site"], of_row)[of_row])
+    numbers: Any = pd.factorize(bin_of, sort=True)[0]
+    return numbers
 
 
 def _bin_names(sites: pd.Series[Any], of_row: Any) -> Any:
     """Name each bin after its sites; those of one site are numbered."""
     counted = (sites[of_row == at].value_counts() for at in range(of_row.max() + 1))
     bins = [[str(site) for site, rows in each.items() if rows] for each in counted]
-    return np.array(_titles(bins, numbered=True), dtype=object)
+    return np.array(titles(bins, numbered=True), dtype=object)
 
 
-def _titles(bins: Sequence[Sequence[str]], *, numbered: bool = False) -> list[str]:
+def titles(bins: Sequence[Sequence[str]], *, numbered: bool = False) -> list[str]:
     """Return a name for each bin, of the names in it: no two alike, and none that another bin might be taken for.
 
     A site may be called "B and C", beside a bin of B and of C: that one is then called 'B' and 'C'. What is still
@@ -305,20 +367,33 @@ def _merged(labels: pd.Series[Any], most: int) -> tuple[list[tuple[str, Any]], i
     labels = labels.astype("category")
     codes, names = labels.cat.codes.to_numpy(), labels.cat.categories
     counts = np.bincount(codes, minlength=len(names))
-    own = {name: count for name, count in zip(names, counts.tolist(), strict=True) if count}
-    heap: list[tuple[int, tuple[str, ...]]] = [(count, (name,)) for name, count in own.items()]
+    bins, merged = merged_bins({name: rows for name, rows in zip(names, counts.tolist(), strict=True) if rows}, most)
+    number = {name: at for at, (_, bin_) in enumerate(bins) for name in bin_}
+    smallest = np.min_scalar_type(len(bins))  # quick to sort, and small beside the rows
+    of_row = np.array([number.get(name, 0) for name in names], dtype=smallest)[codes]
+    rows = np.split(np.argsort(of_row, kind="stable"), np.cumsum(np.bincount(of_row))[:-1])
+    runs = [slice(at[0], at[-1] + 1) if at[-1] - at[0] == len(at) - 1 else at.copy() for at in rows]
+    return list(zip((title for title, _ in bins), runs, strict=True)), merged
+
+
+def merged_bins(rows: Mapping[Any, int], most: int) -> tuple[list[tuple[str, tuple[Any, ...]]], int]:
+    """Put the smallest together until ``most`` are left; return title and names of each, the largest first.
+
+    Args:
+        rows: By name how many rows it has.
+        most: How many may be left.
+
+    Returns:
+        The bins, and how many names were put together.
+    """
+    heap: list[tuple[int, tuple[Any, ...]]] = [(count, (name,)) for name, count in rows.items()]
     heapq.heapify(heap)
     while len(heap) > most:  # the two smallest: so that no partition grows much
         few, one = heapq.heappop(heap)
         heapq.heapreplace(heap, (few + heap[0][0], (*one, *heap[0][1])))
     bins = [bin_ for _, bin_ in sorted(heap, key=lambda pair: (-pair[0], pair[1]))]
-    number = {name: at for at, bin_ in enumerate(bins) for name in bin_}
-    smallest = np.min_scalar_type(len(bins))  # quick to sort, and small beside the rows
-    of_row = np.array([number.get(name, 0) for name in names], dtype=smallest)[codes]
-    rows = np.split(np.argsort(of_row, kind="stable"), np.cumsum(np.bincount(of_row))[:-1])
-    titles = _titles([sorted(bin_, key=lambda name: (-own[name], name)) for bin_ in bins])
-    runs = [slice(at[0], at[-1] + 1) if at[-1] - at[0] == len(at) - 1 else at.copy() for at in rows]
-    return list(zip(titles, runs, strict=True)), sum(len(bin_) for bin_ in bins if len(bin_) > 1)
+    named = titles([sorted(bin_, key=lambda name: (-rows[name], name)) for bin_ in bins])
+    return list(zip(named, bins, strict=True)), sum(len(bin_) for bin_ in bins if len(bin_) > 1)
 
 
 class _Columns:
@@ -340,7 +415,7 @@ class _Columns:
         codes = {of: codes[at] for of, codes in self._codes.items()}
         present = {of: _present(codes[of], self._names[of].categories) for of in _NAMES}
         is_end = np.logical_or.reduce([code[1:] != code[:-1] for code in codes.values()])
-        made = Partition(
+        return Partition(
             number=number,
             name=name,
             sites=tuple(present["site"][1].tolist()),
@@ -348,9 +423,7 @@ class _Columns:
             series=1 + int(np.count_nonzero(is_end)),
             rows=len(codes["site"]),
             digest=self._digest(at, present),
-        )
-        made.__dict__["rows_of"] = self._frame, at
-        return made
+        ).with_rows(_Taken(self._frame, at))
 
     def _digest(self, at: Any, present: Mapping[str, tuple[Any, Any]]) -> str:
         """Return a hash of rows: the same whatever table they are in, and however their names are held."""
@@ -381,6 +454,11 @@ def _present(codes: Any, names: pd.Index[Any]) -> tuple[Any, pd.Index[Any]]:
 
 def _told_cut(frame: pd.DataFrame, made: Sequence[Partition]) -> list[str]:
     """Tell which sites and series lie in several partitions."""
+    return told_cut(made, sum(one.series for one in made) - _Columns(frame).partition(slice(None), "", 0).series)
+
+
+def told_cut(made: Sequence[Partition], series: int) -> list[str]:
+    """Tell which sites lie in several partitions, and how many series do so."""
     counts = Counter(site for one in made for site in one.sites)
     cut = [f"{site} ({count})" for site, count in counts.items() if count > 1]
     if not cut:
@@ -388,13 +466,28 @@ def _told_cut(frame: pd.DataFrame, made: Sequence[Partition]) -> list[str]:
     more = f" and {len(cut) - 5:,} more" if len(cut) > 5 else ""
     sites = "1 site lies" if len(cut) == 1 else f"{len(cut):,} sites lie"
     told = [f"{sites} in several partitions, which learn nothing of each other: {', '.join(cut[:5])}{more}"]
-    whole = _Columns(frame).partition(slice(None), "", 0)
-    if series := sum(one.series for one in made) - whole.series:
+    if series:
         told.append(f"{series:,} series are cut too: each piece is forecast by itself, so that dates come twice")
     return told
 
 
-def _of(problems: Sequence[Problem], sites: Any, parts: Any) -> list[Problem]:
+def told_merged(merged: int, max_partitions: int) -> list[str]:
+    """Tell how many partitions were put together."""
+    if not merged:
+        return []
+    return [f"{merged:,} small partitions were put together: max_partitions={max_partitions:,} allows no more"]
+
+
+def told_sizes(made: Sequence[Partition], max_rows: int, max_partitions: int) -> list[str]:
+    """Tell of partitions by size that are larger than they should be."""
+    if made[0].rows <= max_rows:
+        return []
+    is_full = len(made) == max_partitions
+    why = f"max_partitions={max_partitions:,} allows no more of them" if is_full else "a series is not cut"
+    return [f"partitions have up to {made[0].rows:,} rows, more than max_rows={max_rows:,}: {why}"]
+
+
+def problems_of(problems: Sequence[Problem], sites: Any, parts: Any) -> list[Problem]:
     """Return the problems of the sites and parts that are asked for."""
     found = list(problems)
     for field, wanted in (("site", sites), ("part", parts)):
@@ -404,7 +497,7 @@ def _of(problems: Sequence[Problem], sites: Any, parts: Any) -> list[Problem]:
     return found
 
 
-def _with_problems(made: Sequence[Partition], problems: Sequence[Problem]) -> tuple[list[Partition], list[Problem]]:
+def with_problems(made: Sequence[Partition], problems: Sequence[Problem]) -> tuple[list[Partition], list[Problem]]:
     """Give each partition the problems of its series, or of its site, and return those of none."""
     placed = list(made)
     if not problems:
@@ -414,7 +507,7 @@ def _with_problems(made: Sequence[Partition], problems: Sequence[Problem]) -> tu
     troubled = {problem.site for problem in problems}
     for at, one in enumerate(made):
         of_site.update({site: of_site.get(site, at) for site in one.sites})
-        keys = one.frame.loc[one.frame["site"].isin(troubled), ["site", "part"]].drop_duplicates()
+        keys = one.keys(troubled)
         of_series.update(dict.fromkeys(zip(keys["site"], keys["part"], strict=True), at))
     told: dict[int, list[Problem]] = {}
     unplaced = []
@@ -425,6 +518,6 @@ def _with_problems(made: Sequence[Partition], problems: Sequence[Problem]) -> tu
         else:
             told.setdefault(home, []).append(problem)
     for at, its in told.items():
-        placed[at] = msgspec.structs.replace(made[at], problems=tell(its), bad_rows=bad_rows(its))
-        placed[at].__dict__.update(made[at].__dict__)
+        troubled_one = msgspec.structs.replace(made[at], problems=tell(its), bad_rows=bad_rows(its))
+        placed[at] = troubled_one.with_rows(made[at].__dict__["rows_of"])
     return placed, unplaced

@@ -38,6 +38,7 @@ class Problem(msgspec.Struct, frozen=True):
         reason: The problem, with the value.
         site: The row's site; None if it is missing.
         part: The row's part; None if it is missing.
+        file: The file whose rows are counted; "" where all rows of the table are.
     """
 
     column: str
@@ -46,9 +47,15 @@ class Problem(msgspec.Struct, frozen=True):
     reason: str
     site: str | int | None = None
     part: str | int | None = None
+    file: str = ""
 
     def __str__(self) -> str:
-        return f"{self.reason} in row {self.row}"
+        return f"{self.reason} in {self.place}"
+
+    @property
+    def place(self) -> str:
+        """Its row, and the file where several are counted."""
+        return f"row {self.row} of {self.file}" if self.file else f"row {self.row}"
 
 
 class BadRows(InputError):
@@ -97,7 +104,7 @@ def tell_kinds(problems: Sequence[Problem]) -> list[str]:
 
 def bad_rows(problems: Sequence[Problem]) -> int:
     """Return how many rows have problems: a row may have several."""
-    return len({problem.row for problem in problems})
+    return len({(problem.file, problem.row) for problem in problems})
 
 
 def tell_bad_rows(problems: Sequence[Problem], *, is_dropping: bool) -> list[str]:
@@ -139,19 +146,35 @@ def tell_far_quantities(quantities: Any, row_of: Any) -> list[str]:
     sold, rows = quantities[is_sold], row_of[is_sold]
     if len(sold) < _FEWEST:
         return []
-    is_far = sold >= _FAR * np.median(sold)
-    if not is_far.any() or is_far.sum() > max(1, _FEW * len(sold)):
+    median = float(np.median(sold))
+    is_far = sold >= _FAR * median
+    places = [(quantity, f"row {row}") for row, quantity in sorted(zip(rows[is_far], sold[is_far], strict=True))]
+    return told_far_quantities(places, len(sold), median, sold[~is_far].max)
+
+
+def told_far_quantities(
+    largest: Sequence[tuple[float, str]], sold: int, median: float, usual: Callable[[], float]
+) -> list[str]:
+    """As `tell_far_quantities`, of what is known of the quantities.
+
+    Args:
+        largest: Those that are far, each with its place, in the order of the rows; others may be among them.
+        sold: How many quantities are above zero.
+        median: Of these.
+        usual: Returns the largest that is not far.
+    """
+    far = [(quantity, place) for quantity, place in largest if quantity >= _FAR * median]
+    if sold < _FEWEST or not far or len(far) > max(1, _FEW * sold):
         return []
-    far = sorted(zip(rows[is_far].tolist(), sold[is_far].tolist(), strict=True))
-    told = ", ".join(f"{quantity:,.10g} in row {row}" for row, quantity in far[:TOLD])
+    told = ", ".join(f"{quantity:,.10g} in {place}" for quantity, place in far[:TOLD])
     more = f" and {len(far) - TOLD:,} more" if len(far) > TOLD else ""
-    usual = sold[~is_far].max()
-    return [f"a million times the usual quantity: {told}{more}, where no other is above {usual:,.10g}: is it right?"]
+    return [f"a million times the usual quantity: {told}{more}, where no other is above {usual():,.10g}: is it right?"]
 
 
 def frame_of(problems: Sequence[Problem]) -> pd.DataFrame:
-    """Return one row per problem: row, column, value, reason, site, part; in the order of the rows."""
-    fields = ("row", "column", "value", "reason", "site", "part")
+    """Return one row per problem: row, column, value, reason, site, part, file if several; in the order of the rows."""
+    fields = ["row", "column", "value", "reason", "site", "part"]
+    fields += ["file"] if any(problem.file for problem in problems) else []
     return pd.DataFrame({field: [getattr(problem, field) for problem in problems] for field in fields})
 
 
@@ -161,7 +184,7 @@ def _tell_kind(kind: str, problems: Sequence[Problem]) -> str:
     sites = {problem.site for problem in problems}
     of = f" of site {problems[0].site}" if len(sites) == 1 and None not in sites else ""
     rows = [
-        f"row {problem.row}{f' ({shortened(problem.value)})' if problem.value.strip() else ''}"
+        f"{problem.place}{f' ({shortened(problem.value)})' if problem.value.strip() else ''}"
         for problem in problems[:_FIRST]
     ]
     more = len(problems) - _FIRST

@@ -42,7 +42,7 @@ ACCEPTED = (
 _SUFFIXES = ("parquet", "csv", "tsv", "txt", "xlsx", "xls", "xlsm", "xlsb", "ods")  # of tables in a folder
 _PACKED = ("", ".gz", ".bz2", ".xz", ".zip")
 _URL = re.compile(r"[A-Za-z][\w+.:-]+://")
-_PARQUET, _ZIP, _OLE = b"PAR1", b"PK\x03\x04", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
+PARQUET, ZIP, OLE = b"PAR1", b"PK\x03\x04", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
 _UNPACK: Mapping[bytes, Callable[[bytes], bytes]] = {  # by how such a file begins
     rb"\x1f\x8b": gzip.decompress,
     rb"BZh[1-9]1AY&SY": bz2.decompress,
@@ -121,7 +121,7 @@ def read(
     elif isinstance(demand, str | os.PathLike):
         raw = _read_path(os.fspath(demand), how)
     elif isinstance(demand, list | tuple) and demand and all(isinstance(one, str | os.PathLike) for one in demand):
-        raw = _read_all([_local(os.fspath(one)) for one in demand], how)
+        raw = _read_all([local_path(os.fspath(one)) for one in demand], how)
     elif hasattr(demand, "read"):
         raw = _read_open(demand, how)
     elif isinstance(demand, bytes | bytearray | memoryview):
@@ -132,6 +132,17 @@ def read(
         raise _not_accepted(demand)
     made, note = grid.long(grid.without_repeats(raw.frame), columns)
     return replace(raw, frame=made, notes=(*raw.notes, note) if note else raw.notes)
+
+
+def read_head(data: bytes, name: str, *, encoding: str | None, columns: Mapping[str, Any] | None) -> Raw:
+    """Return the table that the first bytes of a text file hold; a wide one stays wide.
+
+    Raises:
+        Undecided: Its encoding may be several.
+        InputError: It is no table, or cannot be read.
+        MissingExtra: A package that reads it is not installed.
+    """
+    return _read_bytes(data, name, _How(encoding, None, columns))
 
 
 def reads(demand: Any, path: Path, *, next_time: bool = False) -> bool:
@@ -147,7 +158,7 @@ def reads(demand: Any, path: Path, *, next_time: bool = False) -> bool:
     given = demand if isinstance(demand, str | os.PathLike) else getattr(demand, "name", None)
     if not isinstance(given, str | bytes | os.PathLike):
         return False
-    place = _local(os.fspath(given))
+    place = local_path(os.fspath(given))
     try:
         whole, wanted = place.resolve(), path.resolve()
         if next_time:
@@ -191,29 +202,45 @@ def _not_accepted(demand: Any) -> InputError:
     return InputError(f"demand must be {ACCEPTED}, got {type(demand).__name__}{hint}")
 
 
+def is_url(given: str) -> bool:
+    """Say whether a text is the address of a place that fsspec opens, no path of this machine."""
+    return bool(_URL.match(given)) and not given.startswith("file://")
+
+
 def _read_path(given: str, how: _How) -> Raw:
-    if _URL.match(given) and not given.startswith("file://"):
+    if is_url(given):
         return _read_url(given, how)
+    paths = local_files(given)
+    return _read_all(paths, how) if paths != [local_path(given)] else _read_file(paths[0], how)
+
+
+def local_files(given: str) -> list[Path]:
+    """Return the files of this machine that a path, a folder or a pattern names.
+
+    Raises:
+        InputError: It names none, files of several kinds, or it is no path at all.
+    """
     if not given.strip():
         msg = f"demand must be {ACCEPTED}, got an empty path"
         raise InputError(msg)
     if "\n" in given or "\0" in given or len(given) > 4096:
         msg = f"demand must be {ACCEPTED}, got text of {len(given):,} characters: hand over io.StringIO(text)"
         raise InputError(msg)
-    path = _local(given)
+    path = local_path(given)
     if path.is_dir():
-        return _read_all(_tables(path), how)
+        return _tables(path)
     if not path.exists() and glob.has_magic(given):
         fits = glob.iglob(str(path), recursive=True)  # noqa: PTH207  # Path.glob takes no absolute pattern
         found = sorted(one for one in map(Path, fits) if one.is_file())
         if not found:
             msg = f"demand must be {ACCEPTED}, got {given!r}, which no file fits: look at the folder and the pattern"
             raise InputError(msg)
-        return _read_all(found, how)
-    return _read_file(path, how)
+        return found
+    return [path]
 
 
-def _local(given: str | bytes) -> Path:
+def local_path(given: str | bytes) -> Path:
+    """Return the path of this machine that a text is."""
     path = Path(os.fsdecode(given).removeprefix("file://"))
     with suppress(RuntimeError):  # no such user's home
         path = path.expanduser()
@@ -223,11 +250,11 @@ def _local(given: str | bytes) -> Path:
 def _read_file(path: Path, how: _How) -> Raw:
     try:
         with path.open("rb") as file:
-            head = file.read(len(_PARQUET))
-            data = b"" if head == _PARQUET else head + file.read()
+            head = file.read(len(PARQUET))
+            data = b"" if head == PARQUET else head + file.read()
     except (OSError, ValueError) as error:
         raise _unread(str(path), error) from None
-    return _read_parquet(path, str(path)) if head == _PARQUET else _read_bytes(data, str(path), how)
+    return _read_parquet(path, str(path)) if head == PARQUET else _read_bytes(data, str(path), how)
 
 
 def _tables(folder: Path) -> list[Path]:
@@ -270,7 +297,12 @@ def _read_all(paths: Sequence[Path], how: _How) -> Raw:
     return _joined(parts)
 
 
-def _check_alike(name: str, columns: Iterable[Any], other: str, others: Iterable[Any]) -> None:
+def check_alike(name: str, columns: Iterable[Any], other: str, others: Iterable[Any]) -> None:
+    """Refuse files of which one has a column that another lacks.
+
+    Raises:
+        InputError: They have; names both.
+    """
     odd = sorted(map(str, set(columns) ^ set(others)))
     if odd:
         lost = ", ".join(odd[:5])
@@ -281,7 +313,7 @@ def _check_alike(name: str, columns: Iterable[Any], other: str, others: Iterable
 def _joined(parts: Sequence[tuple[str, Raw]]) -> Raw:
     """Return tables of the same columns as one; their rows are counted one file after another."""
     for name, part in parts[1:]:
-        _check_alike(parts[0][0], parts[0][1].frame.columns, name, part.frame.columns)
+        check_alike(parts[0][0], parts[0][1].frame.columns, name, part.frame.columns)
     begin, notes, problems, frames = 0, [], [], []
     begins = []
     for name, part in parts:
@@ -331,7 +363,7 @@ def _read_parquets(paths: Sequence[str]) -> Raw:
         files = dataset.dataset(list(paths), format="parquet", partitioning=hive)
         of_each = [(one.path, one.physical_schema.names) for one in files.get_fragments()]
         for path, names in of_each[1:]:
-            _check_alike(*of_each[0], path, names)
+            check_alike(*of_each[0], path, names)
         return Raw(plain(of_arrow(files.to_table())))
     except (pa.ArrowException, OSError, ValueError) as error:
         raise _unread(str(Path(paths[0]).parent), error) from None
@@ -389,11 +421,11 @@ def _read_bytes(data: bytes, name: str, how: _How) -> Raw:
     if what:
         msg = f"demand must be {ACCEPTED}, got {name!r}, which is {what}"
         raise InputError(msg)
-    if data.startswith(_PARQUET):
+    if data.startswith(PARQUET):
         return _read_parquet(io.BytesIO(data), name)
-    if data.startswith(_ZIP) and (packed := _packed(data, name)) is not None:
+    if data.startswith(ZIP) and (packed := _packed(data, name)) is not None:
         return _read_bytes(packed, name, how)
-    if data.startswith((_ZIP, _OLE)):
+    if data.startswith((ZIP, OLE)):
         return _read_cells(*read_sheet(data, name, how.sheet, how.named), name, how)
     text = read_text(data, name, how.encoding)
     made = grid.lay_out(text.cells, name, how.named, is_text=True)
@@ -423,11 +455,32 @@ def _read_cells(cells: pd.DataFrame, notes: tuple[str, ...], name: str, how: _Ho
 
 def _read_url(url: str, how: _How) -> Raw:
     """Read what a URL names, over fsspec: a file, the files of a folder, or those that fit a pattern."""
-    shown = re.sub(r"//[^/@]*@", "//", url.partition("?")[0] if url.startswith("http") else url)
+    files, found = remote_files(url)
+    try:
+        blocks = [(one, files.cat_file(one)) for one in found]
+    except Exception as error:  # whatever a store raises: each has errors of its own
+        raise _unread(shown(url), error) from None
+    parts = [(one, _read_bytes(data, one, how)) for one, data in blocks]
+    return parts[0][1] if len(parts) == 1 else _joined(parts)
+
+
+def shown(url: str) -> str:
+    """Return an address without what may be a password in it."""
+    return re.sub(r"//[^/@]*@", "//", url.partition("?")[0] if url.startswith("http") else url)
+
+
+def remote_files(url: str) -> tuple[Any, list[str]]:
+    """Return the file system of fsspec that an address names, and its files there: one, a folder's, or a pattern's.
+
+    Raises:
+        InputError: It names none, files of several kinds, or cannot be read.
+    """
     try:
         import fsspec  # type: ignore[import-untyped, unused-ignore]  # it has no types
     except ImportError:
-        msg = f"demand must be a file of this machine, got {shown!r}: hand over the open file, or pip install fsspec"
+        msg = (
+            f"demand must be a file of this machine, got {shown(url)!r}: hand over the open file, or pip install fsspec"
+        )
         raise InputError(msg) from None
     try:
         files, path = fsspec.core.url_to_fs(url)
@@ -438,19 +491,17 @@ def _read_url(url: str, how: _How) -> Raw:
             for one in sorted(files.find(path)):
                 if kind := _kind_of(one):
                     kinds.setdefault(kind, []).append(one)
-            found = _of_one_kind(kinds, shown)
+            found = _of_one_kind(kinds, shown(url))
         else:
             found = [path]
-        blocks = [(one, files.cat_file(one)) for one in found]
     except InputError:
         raise
     except Exception as error:  # whatever a store raises: each has errors of its own
-        raise _unread(shown, error) from None
-    if not blocks:
-        msg = f"demand must be {ACCEPTED}, got {shown!r}, which no file fits: look at the folder and the pattern"
+        raise _unread(shown(url), error) from None
+    if not found:
+        msg = f"demand must be {ACCEPTED}, got {shown(url)!r}, which no file fits: look at the folder and the pattern"
         raise InputError(msg)
-    parts = [(one, _read_bytes(data, one, how)) for one, data in blocks]
-    return parts[0][1] if len(parts) == 1 else _joined(parts)
+    return files, found
 
 
 def _unread(name: str, error: Exception) -> InputError:
