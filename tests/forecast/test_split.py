@@ -52,9 +52,9 @@ def assert_the_same(folder, tmp_path, **arguments):
     pd.testing.assert_frame_equal(rows_of(found), whole.frame[OURS], check_categorical=False, rtol=1e-12)
     for field in ("freq", "start", "end", "rows", "columns"):
         assert getattr(found, field) == getattr(whole, field)
-    told = [(one.column, one.value, one.reason, one.site, one.part) for one in found.problems]
+    told = [(one.column, one.value[:10], one.reason, one.site, one.part) for one in found.problems]
     assert sorted(told, key=str) == sorted(
-        [(one.column, one.value, one.reason, one.site, one.part) for one in whole.problems], key=str
+        [(one.column, one.value[:10], one.reason, one.site, one.part) for one in whole.problems], key=str
     )
     return found, whole
 
@@ -84,7 +84,7 @@ def test_workers_read_what_the_session_would(folder, tmp_path):
 def test_large_files_and_sites_are_cut(shuffled, tmp_path, monkeypatch):
     """Between row groups, and between parts: then rows of a batch are of several."""
     monkeypatch.setattr(sources, "_PIECE", 300)
-    monkeypatch.setattr(summaries, "_BLOCK", 400)
+    monkeypatch.setattr(summaries, "_BLOCK", 700)
     for module in (pieces, blocks):
         monkeypatch.setattr(module, "BATCH", 64)
     folder = dealt(tmp_path / "in", shuffled, row_group_size=100)
@@ -281,7 +281,7 @@ def test_columns_may_be_the_names_of_folders(tmp_path, shuffled):
 def test_what_is_known_ahead_is_checked_against_all_series(forecasts, journal, tmp_path):
     _, folder, table = forecasts
     days = pd.date_range(table["date"].min(), pd.to_datetime(table["date"]).max() + pd.Timedelta(days=5))
-    known = pd.DataFrame({"date": days, "holiday": (days.dayofweek == 6).astype(float)})
+    known = pd.DataFrame({"date": days, "holiday": (days.day_of_week == 6).astype(float)})
     arguments = {"horizon": 5, "models": ["ses"], "journal": journal, "known": known}
     held = forecast(folder, name="held", backend=Here(), **arguments)
     found = forecast(folder, name="found", backend=Here(), storage=tmp_path / "shared", **arguments)
@@ -316,7 +316,7 @@ def test_what_the_first_rows_leave_open_is_asked_before_anything_is_read(tmp_pat
 
 def test_files_that_are_written_in_different_ways_are_refused_by_name(tmp_path, monkeypatch):
     monkeypatch.setattr(sources, "_LOOKED_AT", 1)
-    monkeypatch.setattr(sources, "_FURTHER", 0.1)  # of the further files one in ten
+    monkeypatch.setattr(sources, "_FURTHER", 0)
     days = pd.date_range("2025-07-13", periods=15)
     text(tmp_path / "in" / "0.csv", [f"a,b,{day:%Y-%m-%d},7" for day in days])
     text(tmp_path / "in" / "1.csv", [f"a,b,{day:%d/%m/%Y},7" for day in days])

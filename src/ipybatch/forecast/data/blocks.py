@@ -37,6 +37,11 @@ class Renaming(msgspec.Struct, frozen=True):
     is_text: bool = False
     changed: dict[str, str] = {}
 
+    def of_one(self, name: Any) -> Any:
+        """Return a name of a piece as it is in the table."""
+        text = str(name) if self.is_text and name is not None else name
+        return self.changed.get(text, text) if isinstance(text, str) else text
+
     def of(self, names: Any) -> Any:
         """Return names of a piece, an array of Arrow's, as they are in the table."""
         import pyarrow as pa

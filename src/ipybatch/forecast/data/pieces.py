@@ -86,7 +86,6 @@ class Facts(msgspec.Struct, kw_only=True):
         decimal: The decimal mark of its quantities; "" where none mattered.
         thousands: What separates their thousands.
         orders: By how its dates are written the order that was taken.
-        style: How its dates are written, in words.
         period: "W" or "M" where all its dates are weeks or months.
         encoding: Of its text.
         sep: What separates the columns of its text.
@@ -110,7 +109,6 @@ class Facts(msgspec.Struct, kw_only=True):
     decimal: str = ""
     thousands: str = ""
     orders: dict[str, str] = {}
-    style: str = ""
     period: str | None = None
     encoding: str = ""
     sep: str = ""
@@ -147,14 +145,14 @@ def split(piece: Piece, answers: Answers, storage: Storage, name: str) -> str:
         cells.row_of[used][order].astype(np.int64),
     )
     _write_rows(rows, storage, name + ROWS)
-    _write_summary(rows, _facts(piece, given, cells, used, is_return), storage, name + SUMMARY)
+    _write_summary(cells, _facts(piece, given, cells, used, is_return), storage, name + SUMMARY)
     return ""
 
 
 def read_facts(storage: Storage, name: str) -> tuple[Facts, Any]:
     """Return what a piece says of itself, and its names as an Arrow table.
 
-    Its columns: column (0 for site, 1 for part), name (text), and in how many rows that stands.
+    Its columns: column (0 for site, 1 for part), name (text), and in how many rows that stands, usable or not.
     """
     import pyarrow as pa
 
@@ -266,7 +264,6 @@ def _facts(piece: Piece, given: Raw, cells: Cells, used: Any, is_return: Any) ->
         decimal=cells.numbers.decimal,
         thousands=cells.numbers.thousands,
         orders=dict(cells.dated.orders),
-        style=cells.dated.style,
         period=cells.dated.period,
         encoding=given.encoding,
         sep=given.sep,
@@ -309,14 +306,14 @@ def _write_rows(rows: _Rows, storage: Storage, name: str) -> None:
     write(table, {"index": msgspec.json.encode(index)}, storage, name)
 
 
-def _write_summary(rows: _Rows, facts: Facts, storage: Storage, name: str) -> None:
+def _write_summary(cells: Cells, facts: Facts, storage: Storage, name: str) -> None:
     import pyarrow as pa
 
     columns = []
-    for number, column in enumerate((rows.site, rows.part)):
-        names = column.arrow().dictionary
-        counts = np.bincount(column.codes, minlength=len(names))
-        each = {"column": np.full(len(names), number, dtype=np.int8), "name": names.cast(pa.string()), "rows": counts}
+    for number, ours in enumerate(("site", "part")):
+        keys = cells.keys[ours]
+        names = pa.array(list(map(str, keys.names)), pa.string())
+        each = {"column": np.full(len(names), number, dtype=np.int8), "name": names, "rows": keys.counts}
         columns.append(pa.table(each))
     write(pa.concat_tables(columns), {"facts": msgspec.json.encode(facts)}, storage, name)
 

@@ -58,11 +58,13 @@ class Looked(NamedTuple):
 
     Attributes:
         answers: How every piece is read.
+        style: How the dates are written, by an example and in words.
         notes: What the user should know of it.
         sep: What separates the columns of text.
     """
 
     answers: Answers
+    style: str
     notes: tuple[str, ...]
     sep: str
 
@@ -131,7 +133,7 @@ def look(pieces: Sequence[Piece], columns: Mapping[str, Any] | None, style: Styl
         orders=dict(cells.dated.orders),
         encoding=encoding,
     )
-    return Looked(answers, (*chosen.notes, *cells.dated.notes, *cells.numbers.notes), first.sep)
+    return Looked(answers, cells.dated.style, (*chosen.notes, *cells.dated.notes, *cells.numbers.notes), first.sep)
 
 
 def _files(demand: Any) -> list[_File] | None:
@@ -223,8 +225,8 @@ def _heads(pieces: Sequence[Piece], columns: Mapping[str, Any] | None, encoding:
     while files and rows < _LOOKED_AT:
         heads.append(_head(files.pop(0), _LOOKED_AT - rows, _HEAD, columns, encoding))
         rows += len(heads[-1].frame)
-    step = max(1, len(files) // _FURTHER)
-    return heads + [_head(piece, _FURTHER_ROWS, _FURTHER_HEAD, columns, encoding) for piece in files[step - 1 :: step]]
+    further = files[:: max(1, -(-len(files) // max(1, _FURTHER)))][:_FURTHER]
+    return heads + [_head(piece, _FURTHER_ROWS, _FURTHER_HEAD, columns, encoding) for piece in further]
 
 
 def _head(piece: Piece, rows: int, count: int, columns: Mapping[str, Any] | None, encoding: str | None) -> Raw:

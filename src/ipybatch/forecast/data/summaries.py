@@ -12,6 +12,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import msgspec
 import numpy as np
 import pandas as pd
 
@@ -169,7 +170,7 @@ class Summaries:
         said = {facts.period for facts in self._facts if facts.days}
         period: Any = freq or (said.pop() if len(said) == 1 else None) or infer_freq(days)
         start, end = span(days, period)
-        problems = [problem for facts in self._facts for problem in facts.problems]
+        problems = [self._renamed(problem) for facts in self._facts for problem in facts.problems]
         problems += [problem for _, facts in blocks for problem in facts.problems]
         order = {piece.name: at for at, piece in enumerate(self._pieces)}
         problems.sort(key=lambda problem: (order[problem.file], problem.row))
@@ -184,7 +185,7 @@ class Summaries:
             last=end,
             decimal=next((facts.decimal for facts in self._facts if facts.decimal), ""),
             thousands=next((facts.thousands for facts in self._facts if facts.thousands), ""),
-            dates=" and ".join(list(dict.fromkeys(facts.style for facts in self._facts if facts.style))[:4]),
+            dates=self._looked.style,
             encoding=_only(facts.encoding for facts in self._facts),
             sep=self._looked.sep,
             notes=(*self._looked.notes, *told_span),
@@ -220,6 +221,11 @@ class Summaries:
             storage=storage,
             held=held,
         )
+
+    def _renamed(self, problem: Problem) -> Problem:
+        """Return a piece's problem with the names of the whole table."""
+        site, part = self._site.renaming.of_one(problem.site), self._part.renaming.of_one(problem.part)
+        return msgspec.structs.replace(problem, site=site, part=part)
 
     def _refuse(self) -> None:
         """Refuse pieces that are written in different ways, and rows that are too many to be told one by one."""
@@ -257,8 +263,7 @@ class Summaries:
         counts = np.zeros((2, len(days)), dtype=np.int64)
         for facts in self._facts:
             at = np.searchsorted(days, np.array(facts.days, dtype=np.int64))
-            counts[0, at] += facts.rows_on
-            counts[1, at] += facts.used_on
+            counts[:, at] += np.array([facts.rows_on, facts.used_on], dtype=np.int64)
         return days.astype("datetime64[D]"), counts[0], counts[1]
 
     def _told_span(
