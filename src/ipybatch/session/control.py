@@ -22,6 +22,7 @@ from ipybatch.engine.data.outcome import Outcome
 from ipybatch.engine.data.plan import NOTHING_AGAIN, Again, Priority, key_value, short
 from ipybatch.engine.data.policy import Limits
 from ipybatch.engine.data.spec import Spec
+from ipybatch.engine.data.store_url import is_url
 from ipybatch.engine.feed.feed import Feed
 from ipybatch.engine.feed.session_view import Elsewhere, Reply
 from ipybatch.engine.run.engine_thread import COMMAND_S, engine_thread
@@ -182,7 +183,8 @@ class Control:
             JournalError: The limits cannot be read or written. So for `ipybatch.lift`, which this is.
         """
         if self._follower is None and not self._is_live():
-            resources.lift(self._journal.path, self._spec.resource)
+            store = self._spec.limits.store
+            resources.lift(self._journal.path, self._spec.resource, store if is_url(store) else None)
             return "done"
         return self._command("lift")
 

@@ -7,6 +7,7 @@ import socketserver
 import threading
 
 import pytest
+import redis
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -222,6 +223,44 @@ def test_threads_take_turns(redis_server, opened):
     assert granted.count(True) == 3 * 20
     with redis_server.client() as client:
         assert client.info("clients")["connected_clients"] == 2
+
+
+class Turn:
+    """A lock that tells who comes to it."""
+
+    def __init__(self):
+        self.lock, self.came = threading.Lock(), threading.Semaphore(0)
+
+    def __enter__(self):
+        self.came.release()
+        self.lock.acquire()
+
+    def __exit__(self, *_):
+        self.lock.release()
+
+
+def test_who_waited_for_a_call_that_hung_does_not_hang_as_well(redis_server, opened, patience):
+    """Twenty limit groups would wait twenty times as long, one after the other."""
+    store, turn, told, tries = opened(redis_server.url), Turn(), [], []
+    gone = threading.Event()
+
+    def hang():
+        tries.append(1)
+        gone.wait()
+        raise redis.TimeoutError
+
+    store._turn, store._connected = turn, hang
+    threads = [threading.Thread(target=lambda: told.append(why(store))) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+        turn.came.acquire()
+    gone.set()
+    for thread in threads:
+        thread.join()
+    store._turn = turn.lock
+    assert len(tries) == 1
+    assert len(told) == 3
+    assert len(set(told)) == 1
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
@@ -506,5 +545,8 @@ def test_resources_and_lift_ask_the_redis_that_is_used(redis_server, live, journ
     assert not ipybatch.lift("api", journal=journal)
     with pytest.raises(InputError, match="resource must be one that was used"):
         ipybatch.lift("other", store=redis_server.url)
+    other.exchange(Report(resource="api", cool_s=99.0))
+    assert session.lift() == "done"
+    assert ask(other).cool_s == 0.0
     with pytest.raises(InputError, match="store must be redis://"):
         ipybatch.resources(store="http://host")

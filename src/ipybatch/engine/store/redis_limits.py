@@ -175,6 +175,7 @@ class RedisLimits:
         self._known: dict[tuple[str, str], _Known] = {}  # by resource and owner
         self._listed_s: dict[str, float] = {}  # resources, and when they were put on the list of names
         self._since = ""  # when it stopped answering; "" while it answers
+        self._failures, self._told = 0, ""  # how often it could not be asked, and why the last time
         self.forget()
         _stores.add(self)
 
@@ -222,7 +223,12 @@ class RedisLimits:
         self._run = ""
 
     def _ask(self, ask: Callable[[Client], T]) -> T:
+        failures = self._failures
         with self._turn:
+            if (
+                self._failures != failures
+            ):  # whoever was waited for has just seen it: one may hang, not one after another
+                raise JournalError(self._told)
             self._is_closed = False
             try:
                 answer = ask(self._connected())
@@ -232,8 +238,8 @@ class RedisLimits:
                 told = trouble(error, self._since)
                 if not told:
                     raise
-                msg = f"{self.url} {told}"
-                raise JournalError(msg) from error
+                self._failures, self._told = self._failures + 1, f"{self.url} {told}"
+                raise JournalError(self._told) from error
             self._since = ""
             if self._is_closed:
                 self._disconnect()

@@ -172,7 +172,7 @@ def lift(journal: Path | None, resource: str, store: Path | str | None = None) -
             known[_shown(one.name)] = None
             if resource == _shown(one.name):
                 was_cool |= one.lift()
-    if resource not in known and store is None:
+    if resource not in known and (journal is not None or store is None):
         known |= dict.fromkeys(_recorded(journal))
     if resource not in known:
         names = ", ".join(map(repr, known)) or "none so far"
