@@ -12,13 +12,15 @@ from pathlib import Path
 
 import cloudpickle
 import numpy as np
+import psutil
 import pytest
 
 from ipybatch import InputError, Limits, Retry
 from ipybatch.backends import Killed, OutOfMemory, Overrun, Processes
+from ipybatch.backends.process import backend as process_backend
 from ipybatch.engine.data import events
 from ipybatch.testing import check_backend
-from tests.backends.process.attempts import attempt, is_there, marked
+from tests.backends.process.attempts import attempt, came_of, is_there, marked
 from tests.works import hear
 
 pytestmark = pytest.mark.usefixtures("patience")
@@ -294,6 +296,26 @@ def test_work_that_wants_its_attempt_is_told_that_it_stays_in_the_kernel(live, w
     session.start()
     wait_for(session)
     assert "must take the item alone" in session.results().error[0]
+
+
+def test_an_interpreter_that_cannot_be_ended_gives_up_its_slot(tmp_path, monkeypatch):
+    """Nobody waits for a process that hangs in the system, where attempts are new interpreters too."""
+    monkeypatch.setattr(process_backend, "_HANGS_S", 0.3)
+    monkeypatch.setattr(psutil.Process, "kill", lambda self: None)
+    monkeypatch.setattr(os, "killpg", lambda *_: None)
+
+    def work(item):
+        if item == "hangs":
+            (tmp_path / "pid").write_text(str(os.getpid()))
+            os.kill(os.getpid(), signal.SIGSTOP)
+        return item
+
+    hangs, well = attempt(work, "hangs", "well", timeout_s=1.0, method="spawn")
+    pid = int((tmp_path / "pid").read_text())
+    assert is_there(pid)
+    os.kill(pid, signal.SIGKILL)
+    assert came_of(hangs) == (Overrun, "Exceeded 1s; 1 of its processes cannot be ended, and were left")
+    assert well == "well"
 
 
 def test_a_backend_that_could_not_open_can_be_closed():

@@ -90,6 +90,8 @@ class AttemptProcess:
         if self._killed_s is not None:
             self.kill(self.cause)  # what it had started meanwhile
             return
+        if self._carries:
+            self._let_it_carry()
         self.below = process_tree.descendants(self.pid)
         if self.deadline_s is not None and now_s >= self.deadline_s:
             if self._carries and process_tree.state(self._kernel) in ("T", "t"):
@@ -100,6 +102,14 @@ class AttemptProcess:
         taken_mb = self.memory.measure(self.below, self.start.memory_mb, of_all, now_s)
         if self.start.memory_mb is not None and taken_mb > self.start.memory_mb:
             self.kill("memory")
+
+    def _let_it_carry(self) -> None:
+        """Continue a process that is stopped while its call or its answer is on the way: none of it is the work's."""
+        if process_tree.state(self.pid) == "T":
+            self.read_status()  # else its work may have begun already
+            if self._carries:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(self.pid, signal.SIGCONT)
 
     def is_beyond_help(self, now_s: float) -> bool:
         """Return whether it was killed, and is there all the same: it hangs in the system."""

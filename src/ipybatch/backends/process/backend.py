@@ -51,7 +51,8 @@ _PROGRAM = (
 )
 _TICK_S = 0.05
 _END_S = 2.0
-_CARRY_S = 60.0  # for sending an answer, beside timeout_s
+_HANGS_S = 10.0  # after which a process that was killed, and is there all the same, is left alone
+_CARRY_S = 60.0  # for reading a call and sending an answer, beside timeout_s
 _READ_S = 10.0  # for reading a result here, which took less than timeout_s where it was made
 _READ_UNTIMED_S = 60.0  # where there is no such limit
 _MOST_LOST = 5  # supervisors for several attempts; after these, each has one to itself
@@ -305,15 +306,18 @@ class Interpreters:
             if attempt.most_mb:
                 self.most_mb = max(self.most_mb or 0.0, attempt.most_mb)
         ended = await self._threads.run(attempt.end, ())
-        if talk.cancelled():
-            return None, ended
         if cancelled is not None:
             raise cancelled
+        if talk.cancelled():
+            return None, ended
         return talk.result(), ended
 
     async def close(self) -> None:
         """End the idle threads."""
         await self._threads.close()
+
+
+_left: list[subprocess.Popen[bytes]] = []  # killed, and there all the same: reaped when another ends
 
 
 class _InterpreterProcess:
@@ -328,9 +332,11 @@ class _InterpreterProcess:
             start_new_session=True,
         )
         self._timeout_s, self._memory_mb = timeout_s, memory_mb
-        self._deadline_s: float | None = None
+        # Until its work begins it starts, imports, and reads its call, which may do anything.
+        self._deadline_s = None if timeout_s is None else time.monotonic() + timeout_s + _CARRY_S
         self._base_mb: float | None = None
         self._gone_s: float | None = None
+        self._killed_s: float | None = None
         self.most_mb = 0.0
         self._cause = ""
         self._killed: set[Any] = set()
@@ -371,7 +377,7 @@ class _InterpreterProcess:
             if own_mb > self._memory_mb:
                 self.kill("memory")
         if self._process.poll() is None:
-            return True
+            return self._killed_s is None or now_s < self._killed_s + _HANGS_S
         self._gone_s = self._gone_s or now_s
         return now_s < self._gone_s + _END_S
 
@@ -384,6 +390,7 @@ class _InterpreterProcess:
     def kill(self, cause: str) -> None:
         """Kill the process and all that it started; the first cause counts."""
         self._cause = self._cause or cause
+        self._killed_s = self._killed_s or time.monotonic()
         # The attempt first: one whose helper is killed must not live to take that for an answer.
         processes = _with_descendants(self._process.pid)
         self._killed.update(processes)
@@ -397,12 +404,18 @@ class _InterpreterProcess:
     def end(self) -> Ended:
         """End the process and all that it started; return how it ended."""
         self.kill("")
-        with self._process:  # waits, and closes its lines
-            pass
-        deadline_s = time.monotonic() + _END_S  # the system takes a moment to free what a process held
+        for line in (self._process.stdin, self._process.stdout):
+            with contextlib.suppress(OSError):
+                assert line is not None
+                line.close()
+        deadline_s = (self._killed_s or 0.0) + _HANGS_S  # the system takes a moment to free what a process held
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(max(0.0, deadline_s - time.monotonic()))
         while any(map(_is_running, self._killed)) and time.monotonic() < deadline_s:
             time.sleep(0.001)
-        return Ended(0, self._process.returncode, self._cause)
+        _left[:] = [one for one in (*_left, self._process) if one.poll() is None]
+        left = sum(map(_is_running, self._killed))  # they hang in the system, and are left alone
+        return Ended(0, self._process.returncode or 0, self._cause, left=left)
 
 
 def _with_descendants(pid: int) -> list[Any]:
