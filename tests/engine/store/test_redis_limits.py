@@ -303,6 +303,7 @@ def test_nobody_there(redis_server, opened):
     redis_server.kill()
     told = why(store)
     assert told.startswith(f"redis://127.0.0.1:{redis_server.port}/0 has not answered since ")
+    assert told.endswith(": Connection closed by server")
     redis_server.start()
     assert ask(store).is_anew
 
@@ -364,6 +365,17 @@ def test_a_full_memory_is_told_and_changes_nothing(redis_server, opened):
         assert "its memory is full" in why(store)
         client.config_set("maxmemory", 0)
     assert ask(store).used == {RATE: 1.0}
+
+
+def test_what_a_later_version_keeps_is_left_alone(redis_server, opened, monkeypatch):
+    monkeypatch.setitem(redis_limits._constants, "VERSION", 2)
+    redis_limits._script.cache_clear()
+    ask(opened(redis_server.url))
+    monkeypatch.undo()
+    redis_limits._script.cache_clear()
+    assert why(opened(redis_server.url)).endswith(
+        ": its limits are kept by a later ipybatch: upgrade, or name another database in store="
+    )
 
 
 def test_a_node_of_a_larger_cluster_is_told(started, opened):

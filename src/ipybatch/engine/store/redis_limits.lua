@@ -20,7 +20,10 @@ end
 ---- time: the server's, and never back
 
 local is_first = not common
-common = common or { last_s = 0, seq = 0, past = {}, runs = {}, begun_s = -INF, grace_s = -INF, why = "" }
+if common and common.version > VERSION then
+  return redis.error_reply(LATER)
+end
+common = common or { version = VERSION, last_s = 0, seq = 0, past = {}, runs = {}, begun_s = -INF, grace_s = -INF, why = "" }
 local now_s = caller.now_s
 if not now_s then
   local time = redis.call("TIME")

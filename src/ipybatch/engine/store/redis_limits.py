@@ -67,13 +67,17 @@ SETTLE_S = 2.5  # owners report within two seconds, whatever they do
 RESTART_S = SETTLE_S + CONNECT_S + ANSWER_S  # and then there are those that yet have to see that it was gone
 PREFIX = "ipybatch:"
 NAMES = f"{PREFIX}names"
+VERSION = 1  # of what is kept
 PAST_ERAS = 8
 TOUCH_S = 3600.0  # sets are kept for so much longer than they must be, and then renewed
 NEW = "its limits in Redis begin anew: other machines are waited for, which may know more"
 RESTARTED = "Redis has started again: other machines are waited for, which may know more than it has saved"
 LOST = "Redis has lost what it counted, which is unknown for now"
+LATER = "LATER its limits are kept by a later ipybatch: upgrade, or name another database in store="
 
 _constants = {
+    "VERSION": VERSION,
+    "LATER": LATER,
     "CLOCK_DRIFT": CLOCK_DRIFT,
     "LATE_S": LATE_S,
     "LEASE_S": LEASE_S,

@@ -65,7 +65,7 @@ def trouble(error: BaseException, since: str) -> str:
         code = "NOAUTH"
     why = _REFUSALS.get(_KINDS.get(kind, code), "")
     if not why and isinstance(error, exceptions.ResponseError):
-        why = _NO_SCRIPTS if "unknown command" in text.lower() else text
+        why = _NO_SCRIPTS if "unknown command" in text.lower() else text.removeprefix("LATER ")
     if why:
         return f"refuses to keep limits since {since}: {why}"
     if isinstance(error, exceptions.RedisError | OSError):
@@ -83,4 +83,4 @@ def _reason(error: BaseException) -> str:
         if isinstance(cause, OSError) and cause.strerror:
             return cause.strerror
         cause = cause.__cause__ or cause.__context__
-    return describe(error)
+    return mask(str(error)).rstrip(".") or describe(error)
