@@ -136,6 +136,7 @@ class Process:
         self.world, self.owner = world, owner
         self.has_begun = self.is_stopped = self.is_dead = False
         self.put_off, self.sent, self.wanted, self.told = [], [], [], []
+        self.calls, self.fates = 0, iter(())  # exchanges in a thread, and what becomes of the next ones
         self.skew_s = world.chance.choice([0.0, -1e6, 500.0])  # its clock began some other time
         self.file = SqliteLimits(world.path, world.unix_s, world.unix_s)
         self.is_remote = bool(world.delays_s)
@@ -301,10 +302,11 @@ class Courier:
     def call(self, user, ask):
         world, done, began_s = self.world, Future(), self.world.now_s
         there_s, back_s = world.chance.choice(world.delays_s), world.chance.choice(world.delays_s)
-        fate = ""
+        fate = next(self.process.fates, "")
         if world.chance.random() < world.faults:
             fate = world.chance.choice(["lost", "lost there", "late", "late"])
-            there_s += 2 * GIVES_UP_S * (fate == "late")
+        there_s += 2 * GIVES_UP_S * (fate == "late")
+        self.process.calls += 1
 
         def arrive():
             if fate == "lost there" or world.now_s < world.far.away_until_s:

@@ -40,6 +40,11 @@ class Allowance:
         """Requests that started since the last report."""
         return self.given.get("requests", 0.0) - self.left
 
+    @property
+    def goes_back_s(self) -> float:
+        """When what is left of it goes back; inf where nothing is."""
+        return self.kept_until_s if self.left or self.slots else math.inf
+
     def allows(self, cost: Cost, *, slot: bool) -> bool:
         """Say whether a request of that cost may start."""
         if self.left < cost_in("requests", cost) or (slot and self.slots < 1.0):

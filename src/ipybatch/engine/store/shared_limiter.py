@@ -478,8 +478,8 @@ class SharedLimiter(Limiter):
         if self._link.cool_until_s is None:  # else it knows less than we
             self._cool(now_s, told)
         self._take_what_is_given(now_s, sent, told)
-        if self._link.is_remote and self._is_due:
-            self._alarm.set(MERGE_S)
+        if self._link.is_remote:
+            self._alarm.set(MERGE_S if self._is_due else self._pause_s())
         if not self._is_in:
             self._link.close()
         if self._link.is_remote:
@@ -517,7 +517,6 @@ class SharedLimiter(Limiter):
             if self._link.is_remote:
                 apart.low = apart.left / 2 if apart.left >= 2.0 else -math.inf
                 apart.kept_until_s += self._keeps_s()
-                self._alarm.set(self._keeps_s())
 
     def _go_ahead(self, gain: Cost) -> None:
         """Start what the store has set apart; it is alone."""
@@ -525,7 +524,7 @@ class SharedLimiter(Limiter):
         self._apart.slots, self._is_ahead, self._hint_s = math.inf, True, -math.inf
         if self._link.is_remote:
             self._apart.low = self._apart.given["requests"] / 2
-        self._alarm.set(self._tick_s())
+        self._alarm.set(self._pause_s())
 
     def _fail(self, now_s: float, error: Failure, sent: Sent | None = None) -> None:
         """Report again after a moment, or, where the store is away, after a second; nothing starts until then."""
@@ -567,25 +566,25 @@ class SharedLimiter(Limiter):
         self._is_due = True
         self._alarm.set(MERGE_S if self.owners else TICK_S)
 
-    def _tick_s(self) -> float:
-        return max(TICK_S, 2 * self._link.round_s)
-
     def _pause_s(self) -> float:
         """Return seconds until the store is to be looked at again, whatever happens here."""
         if self._is_ahead:
-            return self._tick_s()
-        is_waiting = self.cool_until_s > self.clock.now_s()
-        return PULSE_S if self._joined and (not self.is_private or is_waiting) else math.inf
+            return max(TICK_S, 2 * self._link.round_s)
+        now_s, pause_s = self.clock.now_s(), math.inf
+        if self._joined and (not self.is_private or self.cool_until_s > now_s):
+            pause_s = PULSE_S
+        if self._link.is_remote and not self._link.is_busy:
+            pause_s = min(pause_s, MERGE_S + max(0.0, max(self._apart.goes_back_s, self._again_s) - now_s))
+        return pause_s
 
     def _look_after(self) -> None:
         """Report what was answered, renew the lease, and see what others did."""
         now_s = self.clock.now_s()
         waited = self._hint_s > now_s or self.cool_until_s > now_s
-        is_kept = (self._apart.left or self._apart.slots) and now_s >= self._apart.kept_until_s
         if not self._link.is_busy:  # else its answer is awaited
             if self._is_ahead:
                 self._tick(now_s)
-            elif self._is_due or waited or is_kept or now_s >= self._renew_s:
+            elif self._is_due or waited or now_s >= min(self._renew_s, self._apart.goes_back_s):
                 self._send(now_s)
         if waited and self._hint_s < now_s:
             self._changed()
