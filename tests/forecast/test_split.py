@@ -368,6 +368,19 @@ def test_a_worker_that_fails_names_the_file(tmp_path, shuffled):
         split(folder, Folder(tmp_path / "split"), Fails())
 
 
+@pytest.mark.parametrize("ours", ["site", "part"])
+def test_totals_are_left_out(tmp_path, shuffled, ours):
+    """What sums all others up would count every piece twice; a name that only says so is one like any other."""
+    other = "part" if ours == "site" else "site"
+    sums = shuffled.groupby([other, "date"], as_index=False)["quantity"].sum().assign(**{ours: "TOTAL"})
+    folder = dealt(tmp_path / "in", pd.concat([shuffled, sums])[OURS])
+    found, whole = assert_the_same(folder, tmp_path)
+    (told,) = [note for note in whole.notes if "were left out: they are the sums" in note]
+    assert told in found.notes
+    found, _ = assert_the_same(dealt(tmp_path / "in", pd.concat([shuffled, sums.assign(quantity=3)])[OURS]), tmp_path)
+    assert not [note for note in found.notes if "they are the sums" in note]
+
+
 names = st.sampled_from(["a", "b ", " b", "7", "7.0", "10", "é"])
 cells = st.tuples(names, names, st.integers(0, 40), st.integers(-2, 9))
 

@@ -75,6 +75,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         pieces: Names of the pieces' files, each with what the user calls it.
         sites: Its sites: each with its first and its last part, or None for all.
         site_names, part_names: What names are in the whole table.
+        without: Parts of which no row is used, as they sum others up.
         far: Days of which no row is used; None for none.
         is_netting: Whether returns are netted.
     """
@@ -83,6 +84,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     sites: tuple[tuple[Any, tuple[Any, Any] | None], ...]
     site_names: Renaming
     part_names: Renaming
+    without: tuple[str, ...] = ()
     far: Far | None = None
     is_netting: bool = False
 
@@ -270,23 +272,28 @@ def _rows_in(storage: Storage, name: str, plan: Plan) -> tuple[_Rows, Any]:
         wanted, taken = dict(plan.sites), []
         for code, site in enumerate(sites.to_pylist()):
             if site in wanted:
-                taken += _of_site(reader, index, code, _between(parts, wanted[site]))
+                taken += _of_site(reader, index, code, _wanted(parts, wanted[site], plan.without))
     if not taken:
         return _NO_ROWS, _NO_ROWS.days
     site_codes, part_codes, days, quantities, row_of = (np.concatenate(each) for each in zip(*taken, strict=True))
     return _Rows(_there(site_codes, sites), _there(part_codes, parts), days, quantities), row_of
 
 
-def _between(parts: Any, ends: tuple[Any, Any] | None) -> Any:
+def _wanted(parts: Any, ends: tuple[Any, Any] | None, without: Sequence[str]) -> Any:
     """Return for each part of a piece whether it is wanted; None if all are."""
     import pyarrow as pa
     from pyarrow import compute
 
-    if ends is None:
+    if ends is None and not without:
         return None
-    low, high = (pa.scalar(end, parts.type) for end in ends)
-    both = compute.and_(compute.greater_equal(parts, low), compute.less_equal(parts, high))
-    return both.to_numpy(zero_copy_only=False)
+    wanted = np.ones(len(parts), dtype=bool)
+    if without:
+        wanted &= ~compute.is_in(parts, pa.array(without, parts.type)).to_numpy(zero_copy_only=False)
+    if ends is not None:
+        low, high = (pa.scalar(end, parts.type) for end in ends)
+        both = compute.and_(compute.greater_equal(parts, low), compute.less_equal(parts, high))
+        wanted &= both.to_numpy(zero_copy_only=False)
+    return wanted
 
 
 def _of_site(reader: Any, index: Mapping[str, Any], code: int, is_part: Any) -> list[tuple[Any, ...]]:

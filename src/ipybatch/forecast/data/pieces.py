@@ -24,6 +24,7 @@ from ipybatch.forecast.data.cells import Cells, Style, cells_of
 from ipybatch.forecast.data.frame import arrow, of_arrow, plain
 from ipybatch.forecast.data.problems import LARGEST, Problem, find_problems
 from ipybatch.forecast.data.reading import Raw, is_url, read
+from ipybatch.forecast.data.totals import maybe_totals
 from ipybatch.forecast.storage import Storage
 
 ROWS, SUMMARY = ".rows.arrow", ".summary.arrow"
@@ -98,6 +99,8 @@ class Facts(msgspec.Struct, kw_only=True):
         returns: How many quantities are negative, and kept.
         returned: Their sum.
         are_numbers: For site and part whether its names are whole numbers.
+        totals: For site and part, where a name says that it sums others up: by name, the sum of each day; "" for all
+            other names together.
     """
 
     rows: int
@@ -121,6 +124,7 @@ class Facts(msgspec.Struct, kw_only=True):
     returns: int = 0
     returned: float = 0.0
     are_numbers: dict[str, bool] = {}
+    totals: dict[str, dict[str, list[tuple[int, float]]]] = {}
 
 
 def split(piece: Piece, answers: Answers, storage: Storage, name: str) -> str:
@@ -254,6 +258,7 @@ def _facts(piece: Piece, given: Raw, cells: Cells, used: Any, is_return: Any) ->
     quantities = cells.quantities[used]
     sold = quantities[quantities > 0]
     most = np.sort(np.argsort(quantities)[-_LARGEST_TOLD:])
+    day_of = dates[used].astype(np.int64)
     return Facts(
         rows=len(given.frame) + len(given.problems),
         days=days.tolist(),
@@ -275,6 +280,7 @@ def _facts(piece: Piece, given: Raw, cells: Cells, used: Any, is_return: Any) ->
         largest=[(float(quantities[row]), int(cells.row_of[used[row]])) for row in most if quantities[row] > 0],
         returns=int(is_return[used].sum()),
         returned=float(-quantities[is_return[used]].sum()),
+        totals={ours: _totals(keys, used, day_of, quantities) for ours, keys in cells.keys.items()},
         are_numbers={ours: not any(isinstance(name, str) for name in keys.names) for ours, keys in cells.keys.items()},
     )
 
@@ -287,6 +293,20 @@ class _Keys(NamedTuple):
 def _part_of(keys: Any, rows: Any) -> Any:
     """Return the names of some rows, as `find_problems` takes them."""
     return _Keys(keys.codes[rows], keys.texts)
+
+
+def _totals(keys: Any, used: Any, days: Any, quantities: Any) -> dict[str, list[tuple[int, float]]]:
+    """Return, by name that says that it sums others up, the sum of each day; "" for all other names together."""
+    names = maybe_totals(keys.names)
+    codes = keys.codes[used]
+    at = {name: int(keys.names.get_loc(name)) for name in names}
+    others = {"": ~np.isin(codes, list(at.values()))} if names else {}
+    found = {}
+    for name, is_one in ({name: codes == code for name, code in at.items()} | others).items():
+        its, number = np.unique(days[is_one], return_inverse=True)
+        sums = np.bincount(number, weights=quantities[is_one], minlength=len(its))
+        found[name] = list(zip(its.tolist(), sums.tolist(), strict=True))
+    return found
 
 
 def _write_rows(rows: _Rows, storage: Storage, name: str) -> None:

@@ -26,6 +26,7 @@ from ipybatch.forecast.data.problems import TOLD, BadRows, Problem, tell, tell_b
 from ipybatch.forecast.data.repairs import DROP_BAD_ROWS, MERGE, NET_RETURNS
 from ipybatch.forecast.data.sources import Looked
 from ipybatch.forecast.data.table import Table
+from ipybatch.forecast.data.totals import FEWEST, is_sum, told_total
 from ipybatch.forecast.data.understanding import Understanding
 from ipybatch.forecast.settings import Freq
 from ipybatch.forecast.storage import Storage
@@ -100,6 +101,7 @@ class Summaries:
         self._site, self._part = (
             each.column(ours, is_merging=MERGE in asked) for ours, each in zip(("site", "part"), names, strict=True)
         )
+        self._totals = {ours: self._found_totals(ours) for ours in ("site", "part")}
         self._days, self._rows_on, self._used_on = self._spread()
         is_far = far_of_distinct(self._days, self._rows_on)
         body = self._days[~is_far]
@@ -127,6 +129,8 @@ class Summaries:
         found: list[list[tuple[Any, tuple[Any, Any] | None]]] = [[]]
         room = _BLOCK
         for site, rows in zip(self._site.names.tolist(), self._site.counts.tolist(), strict=True):
+            if site in self._totals["site"]:
+                continue
             if rows > _BLOCK:
                 found += [[(site, ends)] for ends in self._cuts(-(-rows // _BLOCK))]
                 room = 0
@@ -143,6 +147,7 @@ class Summaries:
                 sites=tuple(sites),
                 site_names=self._site.renaming,
                 part_names=self._part.renaming,
+                without=tuple(self._totals["part"]),
                 far=self.far,
                 is_netting=NET_RETURNS in self._asked,
             )
@@ -204,6 +209,7 @@ class Summaries:
                 *understood.notes,
                 *self._told_pieces(),
                 *self._told_names(blocks),
+                *self._told_totals(),
                 *self._site.told,
                 *self._part.told,
                 *self._told_returns(blocks),
@@ -221,6 +227,30 @@ class Summaries:
             storage=storage,
             held=held,
         )
+
+    def _found_totals(self, ours: str) -> list[str]:
+        """Return the names whose sum on each of their days is that of all others."""
+        of_name: dict[str, Counter[int]] = {}
+        for facts in self._facts:
+            for name, sums in facts.totals.get(ours, {}).items():
+                of_name.setdefault(name, Counter()).update(dict(sums))
+        others = of_name.pop("", Counter())
+        column = self._site if ours == "site" else self._part
+        if len(column.names) < len(of_name) + 2:
+            return []
+        return [
+            name
+            for name, sums in of_name.items()
+            if len(sums) >= FEWEST and is_sum([*sums.values()], [others.get(day, 0.0) for day in sums])
+        ]
+
+    def _told_totals(self) -> list[str]:
+        columns = {"site": self._site, "part": self._part}
+        return [
+            told_total(ours, name, int(columns[ours].counts[columns[ours].names.get_loc(name)]))
+            for ours, names in self._totals.items()
+            for name in names
+        ]
 
     def _renamed(self, problem: Problem) -> Problem:
         """Return a piece's problem with the names of the whole table."""

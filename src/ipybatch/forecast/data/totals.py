@@ -8,6 +8,7 @@ quantities are its own, as those of a shop of that name, is a name like any othe
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ _ALL = TOTALS | {
     "all", "overall", "alle", "alles", "tous", "toutes", "tout", "todos", "todas", "todo", "semua", "seluruh", "tất",
 }  # fmt: skip
 _ANY = re.compile("|".join(sorted(_ALL)), re.IGNORECASE)
-_FEWEST = 3  # days that are compared
+FEWEST = 3  # days that are compared
 _OTHERS = {"site": "part", "part": "site"}
 
 
@@ -33,7 +34,7 @@ def find_totals(frame: pd.DataFrame) -> tuple[Any, list[str]]:
     for ours, other in _OTHERS.items():
         names = frame[ours].cat.categories
         texts = [name for name in names if isinstance(name, str)]
-        maybe = [name for name in texts if _says_total(name)] if _ANY.search("\n".join(texts)) else []
+        maybe = maybe_totals(texts)
         if not maybe or len(names) < len(maybe) + 2:
             continue
         is_maybe = frame[ours].isin(maybe).to_numpy()
@@ -42,13 +43,27 @@ def find_totals(frame: pd.DataFrame) -> tuple[Any, list[str]]:
             is_one = (frame[ours] == name).to_numpy()
             rows = frame[is_one]
             expected = sums.reindex(pd.MultiIndex.from_frame(rows[[other, "date"]])).fillna(0.0).to_numpy()
-            if rows["date"].nunique() < _FEWEST or not np.allclose(rows["quantity"], expected, rtol=1e-6, atol=1e-9):
+            if rows["date"].nunique() < FEWEST or not is_sum(rows["quantity"], expected):
                 continue
             is_total |= is_one
-            told.append(
-                f"{len(rows):,} rows of the {ours} {name!r} were left out: they are the sums of all other {ours}s"
-            )
+            told.append(told_total(ours, name, len(rows)))
     return is_total, told
+
+
+def maybe_totals(names: Iterable[Any]) -> list[str]:
+    """Return the names that say that they sum others up."""
+    texts = [name for name in names if isinstance(name, str)]
+    return [name for name in texts if _says_total(name)] if _ANY.search("\n".join(texts)) else []
+
+
+def is_sum(quantities: Any, sums: Any) -> bool:
+    """Say whether quantities are the sums of others."""
+    return np.allclose(quantities, sums, rtol=1e-6, atol=1e-9)
+
+
+def told_total(ours: str, name: str, rows: int) -> str:
+    """Tell that the rows of a name were left out."""
+    return f"{rows:,} rows of the {ours} {name!r} were left out: they are the sums of all other {ours}s"
 
 
 def _says_total(name: str) -> bool:
