@@ -1,6 +1,9 @@
 """Split: workers read the files of a table, and what comes of it is what the session would have read."""
 
+import asyncio
 import shutil
+import signal
+import threading
 
 import numpy as np
 import pandas as pd
@@ -352,6 +355,28 @@ def test_spreadsheets_and_frames_are_read_by_the_session(tmp_path, shuffled, jou
         tmp_path / "table.xlsx", horizon=2, models=["naive"], journal=journal, storage=tmp_path / "at", backend=Here()
     )
     assert made.run().state == "completed"
+
+
+def test_ctrl_c_ends_the_reading(tmp_path, shuffled):
+    class Interrupted(Here):
+        has_ended = is_closed = False
+
+        async def run(self, work, arguments):
+            if work.__name__ != "split":
+                return await super().run(work, arguments)
+            signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+            try:
+                await asyncio.Event().wait()
+            finally:
+                self.has_ended = True
+
+        async def close(self):
+            self.is_closed = True
+
+    here = Interrupted()
+    with pytest.raises(KeyboardInterrupt):
+        split(dealt(tmp_path / "in", shuffled), Folder(tmp_path / "split"), here)
+    assert (here.has_ended, here.is_closed) == (True, True)
 
 
 def test_a_worker_that_fails_names_the_file(tmp_path, shuffled):

@@ -168,3 +168,22 @@ def test_workers_of_a_cluster_read_and_write_it_themselves(session, cluster, bes
             made = session(name=address[:5], storage=address, backend=Dask(client))
             assert made.run().state == "completed", made.reason
             pd.testing.assert_frame_equal(made.results(), beside)
+
+
+@pytest.mark.usefixtures("patience")
+def test_workers_of_a_cluster_read_the_files_of_a_table(session, cluster, beside, tmp_path):
+    table = demand()
+    (tmp_path / "in").mkdir()
+    for at in range(3):
+        table.iloc[at::3].to_parquet(tmp_path / "in" / f"{at}.parquet", index=False)
+    with distributed.Client(cluster, set_as_default=False) as client:
+        made = session(tmp_path / "in", storage=tmp_path / "shared", backend=Dask(client))
+        assert "3 files were read by workers, in 3 pieces; each counts its own rows" in made.table_notes
+        assert made.run().state == "completed", made.reason
+        pd.testing.assert_frame_equal(made.results(), beside)
+
+
+def test_files_are_not_read_by_workers_that_do_not_see_the_storage(session, tmp_path):
+    demand().to_parquet(tmp_path / "table.parquet", index=False)
+    with pytest.raises(InputError, match="read by the workers too, got 'memory://"):
+        session(tmp_path / "table.parquet", storage=f"memory://{tmp_path}", backend=Processes(1))

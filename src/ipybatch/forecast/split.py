@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
@@ -28,6 +28,8 @@ from ipybatch.forecast.data.sources import look
 from ipybatch.forecast.data.summaries import SplitTable, Summaries
 from ipybatch.forecast.storage import Storage
 from ipybatch.forecast.training import check_shared
+
+T = TypeVar("T")
 
 _FORM = "1"  # of the files; another one is made anew
 
@@ -98,8 +100,26 @@ def split_table(
         storage.delete(name for name in storage.names() if name not in kept)
         return summaries.table(storage, [(name, block_facts(storage, name)) for name in blocks], freq)
 
-    with ThreadPoolExecutor(1) as pool:  # a cell has a loop of its own already
-        return pool.submit(lambda: asyncio.run(make())).result()
+    return _awaited(make)
+
+
+def _awaited(make: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    """Return what a coroutine returns, run in a thread: a cell has a loop of its own already. Ctrl-C cancels it."""
+    running: list[tuple[asyncio.AbstractEventLoop, asyncio.Task[Any] | None]] = []
+
+    async def run() -> T:
+        running.append((asyncio.get_running_loop(), asyncio.current_task()))
+        return await make()
+
+    with ThreadPoolExecutor(1) as pool:
+        made = pool.submit(lambda: asyncio.run(run()))
+        try:
+            return made.result()
+        except KeyboardInterrupt:
+            for loop, task in running:
+                if task is not None:
+                    loop.call_soon_threadsafe(task.cancel)
+            raise
 
 
 def _name(*of: Any) -> str:
