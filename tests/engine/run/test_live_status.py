@@ -6,6 +6,8 @@ import pytest
 from ipybatch import Breaker, Limits, Permanent, Rate, RateLimited, Retry
 from ipybatch.engine.feed.session_view import LiveStatus
 from ipybatch.engine.run.live_status import allowed_per_s
+from ipybatch.errors import JournalError
+from ipybatch.testing import MemoryLimits, Report
 
 LATENCY_S = 0.5
 
@@ -103,6 +105,32 @@ def test_a_cool_down_is_told(plan, clock):
     session = plan(busy, [1, 2], limits=Limits(concurrency=1))
     (seen,) = at(clock, session, 10.5)
     assert seen.waiting == "the service asked us to slow down: 20 s left"
+
+
+def test_a_cool_down_that_nobody_asked_for_is_told_with_its_reason(plan, clock):
+    """Such as what the limit store has lost."""
+    store = MemoryLimits(clock.now_s)
+    store.exchange(Report(resource="api", cool_s=30.0, why="it has lost what it counted"))
+    session = plan(work, [1, 2], limits=Limits(rates=[Rate(4, per_s=10)], store=store), resource="api")
+    (seen,) = at(clock, session, 10.5)
+    assert seen.waiting == "it has lost what it counted: 20 s left"
+
+
+def test_limits_that_cannot_be_kept_are_told(plan, clock):
+    """Since when, as the store says it; and no more when it is back."""
+
+    class Away(MemoryLimits):
+        def exchange(self, report):
+            if 0.5 < clock.now_s() < 5.0:
+                msg = "redis://host has not answered since 14:03: Connection refused"
+                raise JournalError(msg)
+            return super().exchange(report)
+
+    limits = Limits(rates=[Rate(4, per_s=10)], store=Away(clock.now_s))
+    gone, back = at(clock, plan(work, list(range(9)), limits=limits, resource="api"), 3.5, 8.0)
+    told = "nothing starts until limits can be kept: redis://host has not answered since 14:03: Connection refused"
+    assert gone.waiting == told
+    assert back.waiting == "the limits allow the next request in 3 s"
 
 
 def test_a_retry_is_told(plan, clock):

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from textwrap import shorten
 
 from ipybatch.engine.data.clock import Clock
+from ipybatch.engine.data.masking import isolated
 from ipybatch.engine.data.policy import Limits, Paced
 from ipybatch.engine.feed.session_view import LimitGroupStatus, LiveStatus
 from ipybatch.engine.feed.snapshot import Snapshot
@@ -87,9 +88,12 @@ def _why(runner: Runner, snapshot: Snapshot, now_s: float, unix_s: float) -> str
     if snapshot.state == "paused":
         running = snapshot.counts.running
         return f"{running} in flight finish first" if running else ""
+    trouble = runner.resource.limiter.trouble
+    if trouble:
+        return f"nothing starts until limits can be kept: {trouble}"
     cool_s = snapshot.cool_until_s - unix_s
     if cool_s > 0:
-        return f"the service asked us to slow down: {cool_s:.0f} s left"
+        return f"{isolated(snapshot.cools[''].reason)}: {cool_s:.0f} s left"
     scheduler = runner.scheduler
     left_s = runner.next_start_s - now_s
     if scheduler.why in _WAITING and (left_s > 0.5 or scheduler.why == "probe"):
