@@ -9,6 +9,8 @@ import pytest
 from ipybatch import BatchSession, Breaker, InputError, Limits, Rate, Retry
 from ipybatch.backends import Processes
 from ipybatch.engine.data.policy import check, check_count
+from ipybatch.engine.store import commands
+from ipybatch.engine.store.journal import open_journal
 from ipybatch.forecast import Settings, analyze, evaluate, forecast
 from ipybatch.forecast.data.partitions import cut
 from ipybatch.forecast.data.table import read_table
@@ -83,6 +85,16 @@ def test_a_session_runs_with_numbers_of_numpy():
     assert session.counts.completed == 3
     assert BatchSession.open("numpy").results()["result"].tolist() == [0, 1, 2]
     assert session.estimate(n=np.int64(7)).requests == 7
+
+
+def test_limits_are_changed_with_numbers_of_numpy(tmp_path):
+    """Here, and in the process that runs the session: what it is asked travels as JSON."""
+    limits = Limits(concurrency=4, rates=[Rate(50, per_s=1)])
+    session = BatchSession("numpy adjusted", lambda item: item, range(3), limits=limits)
+    session.adjust(concurrency=np.int64(2), rates=np.array([5]))
+    assert session.counts.total == 3
+    wanted = {"concurrency": np.int64(2), "rates": [np.float64(5)]}
+    assert commands.ask(open_journal(tmp_path / "j.sqlite"), 0, 0, "adjust", wanted, 0.0, "") == 0
 
 
 def test_a_table_is_forecast_with_numbers_of_numpy():

@@ -18,6 +18,7 @@ from typing import Any
 
 import msgspec
 
+from ipybatch.engine.data.plan import as_json
 from ipybatch.engine.store.journal import PATIENCE_S, Journal
 from ipybatch.errors import JournalError
 
@@ -54,7 +55,7 @@ def ask(  # noqa: PLR0917  # the row
     Raises:
         JournalError: It was not written; says why.
     """
-    values = (verb, msgspec.json.encode(arguments).decode(), asked_s, asked_by, run, epoch)
+    values = (verb, msgspec.json.encode(as_json(arguments)).decode(), asked_s, asked_by, run, epoch)
     journal.check_there()
     asked: int = journal.write(lambda database: insert(database, *values), patience_s=PATIENCE_S)
     return asked
