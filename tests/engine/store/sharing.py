@@ -148,7 +148,8 @@ class Process:
 
     def begin(self):
         try:
-            self.limiter.enter(self, self.limits, self, self.owner)
+            waits = not self.is_remote or self.world.chance.random() < 0.5
+            self.limiter.enter(self, self.limits, self, self.owner, waits=waits)
         except JournalError:
             self.world.at(self.world.now_s + 0.1, self, self.begin)
         else:
@@ -278,7 +279,7 @@ class Process:
     def leave(self):
         self.wanted.clear()
         self.has_begun = False
-        self.limiter.leave(self)
+        self.limiter.leave(self, waits=not self.is_remote or self.world.chance.random() < 0.5)
 
 
 class Link(store_link.StoreLink):

@@ -2,17 +2,15 @@
 
 import contextlib
 import math
-import os
 import socketserver
 import threading
 
 import pytest
-import redis
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import ipybatch
-from ipybatch import InputError, Limits, MissingExtra, Rate
+from ipybatch import InputError, Limits, MissingExtra, Rate, events
 from ipybatch.engine.rules.limiter import held_s
 from ipybatch.engine.store import redis_limits, resources
 from ipybatch.engine.store.journal import open_journal
@@ -205,94 +203,6 @@ def test_what_no_window_tells_apart_is_not_kept(redis_server, opened):
     assert sum(cost for _, _, cost in store.history("api", math.inf)) < 2200
 
 
-# one connection
-
-
-def test_threads_take_turns(redis_server, opened):
-    """A second one waits; the permits of all are counted."""
-    store, granted = opened(redis_server.url), []
-
-    def work(owner):
-        granted.extend(ask(store, owner).wait_s == 0.0 for _ in range(20))
-
-    threads = [threading.Thread(target=work, args=(f"thread {number}",)) for number in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert granted.count(True) == 3 * 20
-    with redis_server.client() as client:
-        assert client.info("clients")["connected_clients"] == 2
-
-
-class Turn:
-    """A lock that tells who comes to it."""
-
-    def __init__(self):
-        self.lock, self.came = threading.Lock(), threading.Semaphore(0)
-
-    def __enter__(self):
-        self.came.release()
-        self.lock.acquire()
-
-    def __exit__(self, *_):
-        self.lock.release()
-
-
-def test_who_waited_for_a_call_that_hung_does_not_hang_as_well(redis_server, opened, patience):
-    """Twenty limit groups would wait twenty times as long, one after the other."""
-    store, turn, told, tries = opened(redis_server.url), Turn(), [], []
-    gone = threading.Event()
-
-    def hang():
-        tries.append(1)
-        gone.wait()
-        raise redis.TimeoutError
-
-    store._turn, store._connected = turn, hang
-    threads = [threading.Thread(target=lambda: told.append(why(store))) for _ in range(3)]
-    for thread in threads:
-        thread.start()
-        turn.came.acquire()
-    gone.set()
-    for thread in threads:
-        thread.join()
-    store._turn = turn.lock
-    assert len(tries) == 1
-    assert len(told) == 3
-    assert len(set(told)) == 1
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
-def test_a_forked_child_has_a_connection_of_its_own(redis_server, opened):
-    """Also where a thread of its parent was in the midst of an exchange."""
-    store = opened(redis_server.url)
-    ask(store)
-    read, write = os.pipe()
-    with store._turn:
-        child = os.fork()
-        if not child:
-            os.write(write, repr(ask(store, "child").wait_s).encode())
-            os._exit(0)
-    os.waitpid(child, 0)
-    os.close(write)
-    assert os.read(read, 99) == b"0.0"
-    os.close(read)
-    assert [one.name for one in ask(store).owners] == ["child"]
-
-
-def test_who_closes_does_not_wait(redis_server, opened):
-    """The connection goes when the exchange has ended that is under way."""
-    store = opened(redis_server.url)
-    ask(store)
-    with store._turn:
-        store.close()
-        assert store._client is not None
-    ask(store)
-    store.close()
-    assert store._client is None
-
-
 # what is said when it cannot
 
 
@@ -303,7 +213,7 @@ def test_nobody_there(redis_server, opened):
     redis_server.kill()
     told = why(store)
     assert told.startswith(f"redis://127.0.0.1:{redis_server.port}/0 has not answered since ")
-    assert told.endswith(": Connection closed by server")
+    assert told.endswith(": Connection refused")
     redis_server.start()
     assert ask(store).is_anew
 
@@ -529,6 +439,14 @@ def test_sessions_of_two_machines_share_what_has_a_name_and_nothing_else(redis_s
     store = next(store for (home, _), store in resources._stores.items() if home == redis_server.url)
     private = [f"session wishlist\x1e{machine} {journal}" for machine in ("gpu-1", "gpu-2")]
     assert sorted(store.names()) == ["api", *private]
+
+
+def test_what_holds_all_limit_groups_up_is_told_once(redis_server, plan, clock):
+    told, limits = [], Limits(each=Limits(rates=[RATE]), store=redis_server.url)
+    session = plan(work, range(8), per=str, limits=limits, resource="api")
+    session.on(lambda event: told.append(event) if isinstance(event, events.CooledDown) else None)
+    assert clock.run(session).state == "completed"
+    assert [(event.reason, event.limit_group) for event in told] == [(redis_limits.NEW, "")]
 
 
 def test_one_store_serves_all_sessions_of_a_process(redis_server, live):

@@ -2,14 +2,16 @@
 
 import asyncio
 import os
+import threading
 
 import pytest
 
-from ipybatch import BatchSession, Limits, Rate, RateLimited
+from ipybatch import BatchSession, Limits, Rate, RateLimited, events
 from ipybatch.engine.store import journal as journals
 from ipybatch.engine.store import resources
-from ipybatch.engine.store.limit_store import LEASE_S, MemoryLimits
+from ipybatch.engine.store.limit_store import GROUP, LEASE_S, MemoryLimits, Report
 from ipybatch.engine.store.resources import LIMITS_FILE, Resource
+from ipybatch.errors import JournalError
 from ipybatch.testing import VirtualClock
 from tests.engine.seen import busiest
 from tests.works import Mortal, Starts, run_until_killed
@@ -37,6 +39,60 @@ def test_whoever_waits_is_woken(clock):
     resource.changed()
     resource.changed()
     assert woken == ["a", "b", "b"]
+
+
+async def work(item):
+    """Do nothing."""
+
+
+class Far(MemoryLimits):
+    """A store that is a network away.
+
+    Attributes:
+        refused: So many exchanges of limit groups fail.
+        met: Wait for one another as they leave.
+    """
+
+    is_remote = True
+
+    def __init__(self, clock, *, refused=0, leave=1):
+        super().__init__(clock.now_s)
+        self.refused, self.met = refused, threading.Barrier(leave)
+
+    def exchange(self, report):
+        if GROUP in report.resource and self.refused:
+            self.refused -= 1
+            msg = "it does not answer"
+            raise JournalError(msg)
+        if report.owner and report.bounds is None:
+            self.met.wait(10.0)
+        return super().exchange(report)
+
+
+def test_limit_groups_that_are_met_while_the_store_is_away_wait(plan, clock):
+    """The session goes on when it is back; the resource alone tells of it."""
+    arrivals, noted = [], []
+
+    async def work(item):
+        arrivals.append((clock.now_s(), 1))
+        await asyncio.sleep(0.01)
+
+    limits = Limits(each=Limits(rates=[Rate(2, per_s=10)]), store=Far(clock, refused=12))
+    session = plan(work, range(12), per=lambda item: f"game {item % 4}", limits=limits, resource="api")
+    session.on(lambda event: noted.append(event) if isinstance(event, events.Noted) else None)
+    summary = clock.run(session)
+    assert (summary.state, summary.reason) == ("completed", "")
+    assert busiest(arrivals, 10.0) == 8
+    assert noted == []
+
+
+def test_limit_groups_leave_together(plan, clock):
+    """Not one after the other: each would wait for a store that is far away."""
+    store = Far(clock, leave=4)
+    limits = Limits(each=Limits(rates=[Rate(2, per_s=10)]), store=store)
+    assert clock.run(plan(work, range(3), per=str, limits=limits, resource="api")).state == "completed"
+    assert not store.met.broken
+    assert store.exchange(Report(resource="api")).owners == ()
 
 
 @pytest.mark.parametrize("resource", [None, "store"])

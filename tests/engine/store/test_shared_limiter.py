@@ -9,7 +9,8 @@ from ipybatch.engine.data.events import CooledDown, Noted
 from ipybatch.engine.rules.limiter import NO_COST
 from ipybatch.engine.rules.rate_headers import Quota, Told
 from ipybatch.engine.store import sqlite_limits, store_link
-from ipybatch.engine.store.shared_limiter import MERGE_S, POLL_MOST_S, PULSE_S, RENEW_S, STALE_S, TICK_S, USED_UP
+from ipybatch.engine.store.shared_cool_downs import USED_UP
+from ipybatch.engine.store.shared_limiter import MERGE_S, POLL_MOST_S, PULSE_S, RENEW_S, STALE_S, TICK_S
 from ipybatch.errors import JournalError
 from ipybatch.testing import Bounds, Report, StoreBusy
 from tests.engine.store.sharing import Process, World, worst_case

@@ -1,6 +1,6 @@
 """Courier: threads that wait for a store which is a network away, so that the engine's loop does not.
 
-A few for each store, made when they are needed: a limiter asks one thing at a
+Some for each store, made when they are needed: a limiter asks one thing at a
 time.  They end with the last limiter that used them; what hangs in a call then
 ends with the call, or with the process.
 """
@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 
-MOST = 4  # threads for each store
+MOST = 32  # threads for each store: so many limit groups are asked for at once
 NAME = "ipybatch limits"
 
 

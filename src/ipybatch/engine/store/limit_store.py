@@ -150,6 +150,7 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
         owners: The others that share the resource.
         cool_s: Seconds until nothing cools down any more; 0.0 when nothing does.
         why: Why it cools down; "" when it does not.
+        is_common: Whether that holds for all limit groups of the resource, for a reason that they have in common.
         is_stranger: Whether somebody else's requests were counted since this owner's last report.
         is_anew: Whether the store has lost what was answered before: what the owner knows is to be reported again.
     """
@@ -160,6 +161,7 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     owners: tuple[Owner, ...] = ()
     cool_s: float = 0.0
     why: str = ""
+    is_common: bool = False
     is_stranger: bool = False
     is_anew: bool = False
 

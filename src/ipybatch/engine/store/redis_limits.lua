@@ -442,9 +442,9 @@ for name, owner in pairs(owners) do
     table.insert(others, { name, owner.label, owner.running })
   end
 end
-local until_s, why = state.cool_until_s, state.why
+local until_s, why, is_common = state.cool_until_s, state.why, false
 if common.grace_s > until_s then
-  until_s, why = common.grace_s, common.why
+  until_s, why, is_common = common.grace_s, common.why, true
 end
 if now_s > state.touched_s + TOUCH_S then
   state.touched_s = now_s
@@ -456,6 +456,6 @@ redis.call("SET", KEYS[1], cmsgpack.pack(common), "EX", math.ceil(kept_s))
 redis.call("SET", KEYS[2], cmsgpack.pack(state), "EX", math.ceil(kept_s))
 local cool_s = math.max(0, until_s - now_s)
 return cmsgpack.pack({
-  wait_s, more, used, others, cool_s, cool_s > 0 and why or "", is_stranger, is_anew,
+  wait_s, more, used, others, cool_s, cool_s > 0 and why or "", cool_s > 0 and is_common, is_stranger, is_anew,
   common.id, common.seq, state.born,
 })

@@ -24,12 +24,14 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+import math
 import os
 import struct
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterable
+from collections import deque
+from collections.abc import Callable, Sequence
 from itertools import count, pairwise
 from operator import itemgetter
 from pathlib import Path
@@ -122,6 +124,7 @@ class _Reply(msgspec.Struct, array_like=True):
     owners: list[tuple[str, str, int]]
     cool_s: float
     why: str
+    is_common: bool
     is_stranger: bool
     is_anew: bool
     id: str
@@ -137,6 +140,13 @@ class _Known(msgspec.Struct):
     born: str
     cool_until_s: float
     why: str
+
+
+class _Asked(msgspec.Struct, eq=False):
+    """A report that an answer is awaited to."""
+
+    report: Report
+    told: Answer | Exception | None = None
 
 
 class _State(msgspec.Struct):
@@ -192,7 +202,8 @@ class RedisLimits:
         Raises:
             JournalError: Redis does not answer, or refuses; says since when, and why.
         """
-        return self._ask(lambda client: self._exchange(client, report))
+        mine = _Asked(report)
+        return self._ask(lambda: self._exchange(mine), mine)
 
     def history(self, resource: str, since_s: float) -> list[Spent]:
         """Return what was answered within the last ``since_s`` seconds: seconds ago, unit, cost; the oldest first.
@@ -200,7 +211,7 @@ class RedisLimits:
         Raises:
             JournalError: Redis does not answer, or refuses; says since when, and why.
         """
-        return self._ask(lambda client: self._history(client, resource, since_s))
+        return self._ask(lambda: self._history(self._connected(), resource, since_s))
 
     def names(self) -> list[str]:
         """Return the names of all resources that were used within the last weeks.
@@ -208,7 +219,7 @@ class RedisLimits:
         Raises:
             JournalError: Redis does not answer, or refuses; says since when, and why.
         """
-        return self._ask(lambda client: [name.decode() for name in client.zrange(NAMES, 0, -1)])
+        return self._ask(lambda: [name.decode() for name in self._connected().zrange(NAMES, 0, -1)])
 
     def close(self) -> None:
         """Let the connection go, at once or when the exchange that is under way has ended; the next opens another."""
@@ -222,21 +233,31 @@ class RedisLimits:
     def forget(self) -> None:
         """Have no connection: after a fork it is the parent's, and so is who holds the lock."""
         self._turn = threading.Lock()
+        self._asked = deque[_Asked]()
         self._is_closed = False  # by somebody who did not wait
         self._client: Client = None
         self._run = ""
 
-    def _ask(self, ask: Callable[[Client], T]) -> T:
+    def _ask(self, ask: Callable[[], T], mine: _Asked | None = None) -> T:
+        """Ask the server, when it is this thread's turn.
+
+        Args:
+            mine: What another thread may ask meanwhile, with all that wait: it costs one round trip.
+        """
         failures = self._failures
+        if mine is not None:
+            self._asked.append(mine)
         with self._turn:
-            if (
-                self._failures != failures
-            ):  # whoever was waited for has just seen it: one may hang, not one after another
+            is_told = mine is not None and mine.told is not None
+            # Whoever was waited for has just seen it: one may hang, not one after another.
+            if self._failures != failures and not is_told:
+                self._withdraw(mine)
                 raise JournalError(self._told)
             self._is_closed = False
             try:
-                answer = ask(self._connected())
+                answer = self._twice(ask)
             except Exception as error:
+                self._withdraw(mine)
                 self._disconnect()
                 self._since = self._since or time.strftime("%H:%M")
                 told = trouble(error, self._since)
@@ -249,9 +270,49 @@ class RedisLimits:
                 self._disconnect()
             return answer
 
-    def _exchange(self, client: Client, report: Report) -> Answer:
-        owner = report.resource, report.owner
-        known = self._known.get(owner)
+    def _twice(self, ask: Callable[[], T]) -> T:
+        """Ask again where the connection was closed since it was used last: by the server, or on the way there."""
+        from redis.exceptions import ConnectionError as Closed
+
+        was_open = self._client is not None
+        try:
+            return ask()
+        except Closed:
+            if not was_open:
+                raise
+        self._disconnect()
+        return ask()
+
+    def _withdraw(self, mine: _Asked | None) -> None:
+        if mine is not None and mine in self._asked:
+            self._asked.remove(mine)
+
+    def _exchange(self, mine: _Asked) -> Answer:
+        if mine.told is None:
+            self._exchange_all()
+        if isinstance(mine.told, Exception):
+            raise mine.told
+        assert mine.told is not None
+        return mine.told
+
+    def _exchange_all(self) -> None:
+        """Exchange all reports that wait, in one round trip."""
+        client, batch = self._connected(), list[_Asked]()
+        while self._asked:
+            batch.append(self._asked.popleft())
+        try:
+            callers = [self._caller(one.report) for one in batch]
+            packed = [(*_keys(one.report.resource), _encode(one.report)) for one in batch]
+            found = _run_script(client.connection, packed, callers)
+        except Exception:
+            self._asked.extendleft(reversed(batch))  # nobody has been told anything
+            raise
+        for one, answer in zip(batch, found, strict=True):
+            one.told = answer if isinstance(answer, Exception) else self._taken(one.report, answer)
+        self._list(client, batch)
+
+    def _caller(self, report: Report) -> _Caller:
+        known = self._known.get((report.resource, report.owner))
         caller = _Caller(
             run=self._run,
             token=f"{self._token}{next(_numbers):x}",
@@ -261,14 +322,17 @@ class RedisLimits:
         if known is not None:
             caller.id, caller.seq, caller.born = known.id, known.seq, known.born
             caller.cool_s, caller.why = max(0.0, known.cool_until_s - self._clock_s()), known.why
-        packed = _run_script(client, _keys(report.resource), _encode(report), caller)
+        return caller
+
+    def _taken(self, report: Report, packed: bytes | None) -> Answer:
+        """Return what the server says, and know what it has."""
         if packed is None:
             return Answer()  # nobody has used it yet, and looking makes nothing
         reply = _decode(packed)
         if report.owner:
             until_s = self._clock_s() + reply.cool_s if reply.cool_s else 0.0
-            self._known[owner] = _Known(reply.id, reply.seq, reply.born, until_s, reply.why)
-            self._list(client, report.resource, is_anew=reply.is_anew)
+            known = _Known(reply.id, reply.seq, reply.born, until_s, reply.why)
+            self._known[report.resource, report.owner] = known
         return Answer(
             wait_s=reply.wait_s,
             more=reply.more,
@@ -276,19 +340,24 @@ class RedisLimits:
             owners=tuple(Owner(*one) for one in sorted(reply.owners)),
             cool_s=reply.cool_s,
             why=reply.why,
+            is_common=reply.is_common,
             is_stranger=reply.is_stranger,
             is_anew=reply.is_anew,
         )
 
-    def _list(self, client: Client, resource: str, *, is_anew: bool) -> None:
-        """Put a resource on the list of names, once a day."""
-        at_s = time.monotonic()
-        if not is_anew and at_s < self._listed_s.get(resource, float("-inf")) + 86_400.0:
-            return
-        unix_s = time.time()
-        client.zadd(NAMES, {resource: unix_s})
-        client.zremrangebyscore(NAMES, "-inf", unix_s - KEPT_S)
-        self._listed_s[resource] = at_s
+    def _list(self, client: Client, batch: Sequence[_Asked]) -> None:
+        """Put resources on the list of names, once a day."""
+        at_s, unix_s, news = time.monotonic(), time.time(), list[str]()
+        for one in batch:
+            name, told = one.report.resource, one.told
+            is_anew = isinstance(told, Answer) and told.is_anew
+            if one.report.owner and (is_anew or at_s >= self._listed_s.get(name, -math.inf) + 86_400.0):
+                news.append(name)
+        if news:
+            added = [("ZADD", NAMES, unix_s, name) for name in news]
+            found = _call(client.connection, [*added, ("ZREMRANGEBYSCORE", NAMES, "-inf", unix_s - KEPT_S)])
+            if not any(isinstance(answer, Exception) for answer in found):
+                self._listed_s |= dict.fromkeys(news, at_s)
 
     def _history(self, client: Client, resource: str, since_s: float) -> list[Spent]:
         _, key, sets = _keys(resource)
@@ -380,15 +449,34 @@ def _script() -> tuple[str, str]:
     return script, hashlib.sha1(script.encode(), usedforsecurity=False).hexdigest()
 
 
-def _run_script(client: Client, keys: Iterable[str], report: bytes, caller: _Caller) -> bytes | None:
+def _run_script(
+    connection: Any, packed: Sequence[tuple[str | bytes, ...]], callers: Sequence[_Caller]
+) -> list[bytes | Exception | None]:
+    """Return what the script says to each report, or how it is refused, in one round trip."""
     from redis.exceptions import NoScriptError
 
     script, name = _script()
-    try:
-        return client.execute_command("EVALSHA", name, 3, *keys, report, _encode(caller))  # type: ignore[no-any-return]
-    except NoScriptError:
-        caller.is_script_new = True
-        return client.execute_command("EVAL", script, 3, *keys, report, _encode(caller))  # type: ignore[no-any-return]
+    calls = list(zip(packed, callers, strict=True))
+    found = _call(connection, [("EVALSHA", name, 3, *one, _encode(caller)) for one, caller in calls])
+    for place, (one, caller) in enumerate(calls):
+        if isinstance(found[place], NoScriptError):
+            caller.is_script_new = True
+            found[place] = _call(connection, [("EVAL", script, 3, *one, _encode(caller))])[0]
+    return found
+
+
+def _call(connection: Any, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
+    """Return the answers to commands that are sent at once; an error is one."""
+    from redis.exceptions import ResponseError
+
+    connection.send_packed_command(connection.pack_commands(commands))
+    found: list[Any] = []
+    for _ in commands:
+        try:
+            found.append(connection.read_response())
+        except ResponseError as error:
+            found.append(error)
+    return found
 
 
 @functools.lru_cache(1024)

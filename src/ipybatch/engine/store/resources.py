@@ -36,6 +36,7 @@ from ipybatch.engine.store.network_copy import home_of
 from ipybatch.engine.store.redis_limits import RedisLimits
 from ipybatch.engine.store.shared_limiter import SharedLimiter
 from ipybatch.engine.store.sqlite_limits import SqliteLimits
+from ipybatch.engine.store.store_link import HANGS_S
 from ipybatch.errors import EngineBusy, InputError, JournalError, JournalLocked
 
 T = TypeVar("T")
@@ -82,6 +83,8 @@ class Resource:
             return was_cool
 
     def _tell(self, event: events.Event) -> None:
+        if self.limiter.group and isinstance(event, events.Noted):
+            return  # a trouble with the store is that of the resource, which tells it
         for tell in tuple(self.tellers):
             tell(event)
 
@@ -386,14 +389,14 @@ class Membership:
             self.resource.limiter.change(self, limits)
 
     def open_group(self, name: str, each: Limits) -> LimitGroup:
-        """Hold to the limits of one group as well.
+        """Hold to the limits of one group as well; what a store that is a network away knows comes later.
 
         Raises:
             JournalError: The limit store cannot be read or written.
         """
         own = self._resource(f"{self._name}{GROUP}{name}", group_label(name))
         own.wakers, own.tellers = self.resource.wakers, self.resource.tellers
-        self._enter(own.limiter, each)
+        self._enter(own.limiter, each, waits=False)
         return LimitGroup(name, GroupLimiter(self.resource.limiter, own.limiter))
 
     def change(self, limits: Limits) -> None:
@@ -413,7 +416,10 @@ class Membership:
     def leave(self) -> None:
         """Let others start."""
         for limiter in self._entered:
-            limiter.leave(self)
+            limiter.leave(self, waits=False)
+        ends_s = time.monotonic() + HANGS_S
+        for limiter in self._entered:
+            limiter.part(max(0.0, ends_s - time.monotonic()))
         self._entered.clear()
         self.resource.changed()
         if self._is_used:
@@ -428,8 +434,8 @@ class Membership:
             _resources[key] = Resource(self._store, name, self._clock, is_private=self._is_private, group=group)
         return _resources[key]
 
-    def _enter(self, limiter: SharedLimiter, limits: Limits) -> None:
-        limiter.enter(self, limits, asyncio.get_running_loop(), self._label)
+    def _enter(self, limiter: SharedLimiter, limits: Limits, *, waits: bool = True) -> None:
+        limiter.enter(self, limits, asyncio.get_running_loop(), self._label, waits=waits)
         self._entered.append(limiter)
         now_s = self._clock.now_s()
         if limiter.cool_until_s > now_s:

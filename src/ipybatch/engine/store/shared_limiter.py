@@ -23,6 +23,7 @@ from __future__ import annotations
 import asyncio
 import math
 import random
+import time
 from collections.abc import Callable, Iterable, Sequence
 
 from ipybatch.engine.data import events
@@ -38,7 +39,6 @@ from ipybatch.engine.rules.limiter import (
     Permit,
     Spent,
     cost_in,
-    cut_words,
     held_s,
 )
 from ipybatch.engine.store.alarm import Alarm
@@ -53,6 +53,7 @@ from ipybatch.engine.store.limit_store import (
     Report,
     StoreBusy,
 )
+from ipybatch.engine.store.shared_cool_downs import SharedCoolDowns
 from ipybatch.engine.store.store_link import AGAIN_S, MERGE_S, Failure, Sent, StoreLink
 from ipybatch.errors import JournalError
 
@@ -63,11 +64,9 @@ REMOTE_RENEW_S = 0.9  # once a second: what a store a network away has lost is t
 FAST = 3  # starts within a tick that make it worth to run ahead
 KEPT_S = 0.1  # so long a permit that came from far away is kept for a start
 POLL_S = 0.005  # at first, while only a response in another process can make room
-USED_UP = "the service's own window is used up"
-TOLD_S = 10.0  # so long a wait for that is worth a word
 
 
-class SharedLimiter(Limiter):
+class SharedLimiter(SharedCoolDowns):
     """Every limit of one resource, with what other processes use of it.
 
     Args:
@@ -101,7 +100,7 @@ class SharedLimiter(Limiter):
         self.is_private, self._bounds = is_private, Bounds()
         super().__init__()
         self.store, self.name, self.owner, self.group = store, name, owner, group
-        self.called, self.why = called or name, ""
+        self.called = called or name
         self.owners: tuple[Owner, ...] = ()
         self._labels: dict[object, str] = {}
         self.clock, self._changed, self._tell = clock, changed, tell
@@ -117,10 +116,10 @@ class SharedLimiter(Limiter):
         self._again_s = -math.inf  # the store is away, and not asked before
         self._hint_s = -math.inf  # nothing is granted before that
         self._poll_s = POLL_S
-        self._asked_for = ""  # what the service asked for, where that was cut
         self._taken: dict[Rate, float] = {}  # by all, as the store said
         self._is_whole = False  # the windows here hold all that the store knows
         self._is_in = False  # the store
+        self._is_new = False  # here: what is left of an old cool-down is cut
         self._is_due = False  # something is to be reported
         self._alarm = Alarm(self._look_after)
 
@@ -134,18 +133,30 @@ class SharedLimiter(Limiter):
         """What people call this process: its sessions."""
         return ", ".join(dict.fromkeys(self._labels.values()))
 
-    def enter(self, member: object, limits: Limits, loop: asyncio.AbstractEventLoop, label: str) -> None:
+    def enter(
+        self, member: object, limits: Limits, loop: asyncio.AbstractEventLoop, label: str, *, waits: bool = True
+    ) -> None:
         """Hold to a session's limits as well.
 
+        Args:
+            waits: Whether a store that is a network away is waited for; else nothing starts before it has answered.
+
         Raises:
-            JournalError: The store cannot be read or written.
+            JournalError: The store cannot be read or written, and was waited for.
         """
+        is_first, now_s = not self._joined, self.clock.now_s()
+        if self._link.is_remote and not waits:
+            self._alarm.move(loop)
+            self._labels[member], self._is_new, self._is_in = label, is_first, True
+            self.join(member, limits, now_s=now_s)
+            self._send(now_s)
+            self._alarm.set(self._pause_s())
+            return
         self._link.finish()
         self._alarm.move(loop)
         self._labels[member] = label
         now_s = self.clock.now_s()
         spans = [held_s(rate) for rate in (*self.windows, *limits.all_rates)]
-        is_first = not self._joined
         if is_first and self.cool_until_s > now_s + LONG_COOL_S:
             self.cool_until_s = now_s + LONG_COOL_S
         # What is left from a session that has ended, or a process that is gone, must not hold this one for a day.
@@ -175,17 +186,40 @@ class SharedLimiter(Limiter):
         self._hint_s = -math.inf
         self._report_soon()
 
-    def leave(self, member: object) -> None:
-        """Take a session's limits away; what its requests used stays counted."""
+    def leave(self, member: object, *, waits: bool = True) -> None:
+        """Take a session's limits away; what its requests used stays counted.
+
+        Args:
+            waits: Whether a store that is a network away is waited for; else `part` does so.
+        """
         super().leave(member)
         self._labels.pop(member, None)
         if self._joined or not self._is_in:
             return
         self._fall_back()
+        if self._link.is_remote and not waits:
+            self._is_due = True
+            self._send(self.clock.now_s())
+            return
         try:
             self._report_now()
         except JournalError:  # the lease runs out
             self._is_in = bool(self._in_flight)
+        self._rest()
+
+    def part(self, most_s: float) -> None:
+        """Wait until the store knows that nobody uses it here any more, at most so long; else the lease runs out."""
+        if self._joined or not self._is_in:
+            return
+        ends_s = time.monotonic() + most_s
+        self._link.finish(most_s)
+        if self._is_due and not self.trouble:
+            self._send(self.clock.now_s())
+            self._link.finish(max(0.0, ends_s - time.monotonic()))
+        self._is_in = self._is_in and bool(self._in_flight)
+        self._rest()
+
+    def _rest(self) -> None:
         if not self._is_in:
             self._alarm.cancel()
             self._link.close()
@@ -250,19 +284,6 @@ class SharedLimiter(Limiter):
         Limiter.give_back(self, permit, slot=slot)
         self._report_soon()
 
-    def cool_down(self, now_s: float, started_s: float, wait_s: float) -> bool:
-        """Let nothing start for ``wait_s``, in no process; say whether that is news."""
-        if not super().cool_down(now_s, started_s, wait_s):
-            return False
-        self._cool_all(now_s, "the service asked us to slow down", wait_s)
-        self._tell(self.cooled_down(now_s))
-        return True
-
-    def cooled_down(self, now_s: float) -> events.CooledDown:
-        """Return the cool-down that is in force as an event."""
-        unix_s = self.clock.unix_s()
-        return events.CooledDown(unix_s, unix_s + self.cool_until_s - now_s, self.why, self.group, self.called)
-
     def _count(self, now_s: float, counted: Sequence[Counted]) -> None:
         """Let the service's own count hold in the store, where it says more than is known."""
         known = self._taken if self.owners else {rate: window.used(now_s) for rate, window in self.windows.items()}
@@ -275,46 +296,9 @@ class SharedLimiter(Limiter):
         self._fall_back()  # what is set apart is not used yet
         self._send(now_s)
 
-    def _prolong(self, now_s: float, wait_s: float) -> bool:
-        news = super()._prolong(now_s, wait_s)
-        self._link.cool_until_s = self.cool_until_s
-        self._report_soon()
-        return news
-
-    def _hold(self, now_s: float, hold_s: float) -> None:
-        """Let nothing start, in no process, until the service's window begins anew."""
-        if not self._prolong(now_s, hold_s):
-            return
-        self._cool_all(now_s, USED_UP, hold_s)
-        if hold_s >= TOLD_S:
-            self._tell(self.cooled_down(now_s))
-
-    def _cool_all(self, now_s: float, why: str, asked_s: float) -> None:
-        self._asked_for = cut_words(asked_s)
-        self.why = why + self._asked_for
-        self._send(now_s)
-        self._alarm.set(PULSE_S)
-
-    def lift(self) -> bool:
-        """End the cool-down, here and in every process; return whether there was one.
-
-        Raises:
-            JournalError: The store cannot be read or written.
-        """
-        self._link.finish()
-        now_s = self.clock.now_s()
-        was_cool = sum(pacer.lift(now_s) for pacer in self._pacers) > 0 or self.cool_until_s > now_s
-        self.cool_until_s = self._link.cool_until_s = -math.inf
-        self._hint_s = -math.inf
-        self._report_now()
-        if was_cool:
-            self._tell(events.CooledDown(self.clock.unix_s(), 0.0, "it was lifted", self.group, self.called))
-        self._changed()
-        return was_cool
-
     def shown(self, rates: Iterable[Rate], now_s: float) -> list[tuple[float, float, float, str]]:
         """Return of each of these windows what is used by all, its limit, its length in seconds and its unit."""
-        if not self.owners:
+        if not self.owners and self._is_whole:
             return super().shown(rates, now_s)
         return [(self._taken[rate], rate.limit, rate.per_s, rate.unit) for rate in rates if rate in self._taken]
 
@@ -443,6 +427,7 @@ class SharedLimiter(Limiter):
             slot=slot,
             more=more,
             cool_s=link.unsaid_cool_s(now_s),
+            cool_most_s=LONG_COOL_S if self._is_new else None,
             why="" if link.cool_until_s is None else self._why(),
             counted=link.counted,
             round_s=link.round_s,
@@ -462,6 +447,7 @@ class SharedLimiter(Limiter):
             self._fail(now_s, told, sent)
             return
         self._link.heard(now_s, sent)
+        self._is_new = False
         if self.trouble:
             self.trouble, self._again_s = "", -math.inf
             self._tell(events.Noted(self.clock.unix_s(), "limits can be kept again: it goes on"))
@@ -540,24 +526,6 @@ class SharedLimiter(Limiter):
             self._hint_s = now_s + wait_s
         if self.trouble or not is_asked:
             self._alarm.set(wait_s)
-
-    def _why(self) -> str:
-        """Return why it cools down, as others are told."""
-        if self.why.startswith(USED_UP):
-            return self.why
-        return f"the service asked {self.label or 'a session'} to slow down{self._asked_for}"
-
-    def _cool(self, now_s: float, answer: Answer, *, is_told: bool = True) -> None:
-        """Heed the store's cool-down, which another process may have begun, or somebody ended."""
-        before_s = max(self.cool_until_s, now_s)
-        self.cool_until_s = until_s = now_s + answer.cool_s if answer.cool_s else -math.inf
-        if until_s > before_s + 0.1:
-            self.why = answer.why
-            if is_told and (answer.cool_s >= TOLD_S or not answer.why.startswith(USED_UP)):
-                self._tell(self.cooled_down(now_s))
-        elif until_s == -math.inf and before_s > now_s + 0.1:
-            self._hint_s = -math.inf
-            self._tell(events.CooledDown(self.clock.unix_s(), 0.0, "it was lifted", self.group, self.called))
 
     def _report_soon(self) -> None:
         """Report what changed, if no start does so before; at once where others may wait for it."""

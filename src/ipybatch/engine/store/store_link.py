@@ -233,11 +233,11 @@ class StoreLink:
         mine = self._under_way = found, take_in
         found.add_done_callback(call_back)
 
-    def finish(self) -> None:
-        """Wait for the exchange that is under way, and take in what the store says."""
+    def finish(self, most_s: float = HANGS_S) -> None:
+        """Wait for the exchange that is under way, at most so long, and take in what the store says."""
         if self._under_way is not None:
             found, take_in = self._under_way
-            self.courier.wait(found, HANGS_S)
+            self.courier.wait(found, most_s)
             take_in()
 
     def close(self) -> None:

@@ -1,0 +1,159 @@
+"""The one connection of a process to a Redis: who waits for it, and what happens when it is gone."""
+
+import os
+import threading
+
+import msgspec
+import pytest
+import redis
+
+from ipybatch.engine.store.redis_limits import RedisLimits
+from ipybatch.errors import JournalError
+from ipybatch.testing import Bounds, Report
+from tests.engine.store.test_redis_limits import RATE, ask, why
+
+
+@pytest.fixture
+def opened():
+    made = []
+
+    def make(url):
+        made.append(RedisLimits(url, settle_s=0.0))
+        return made[-1]
+
+    yield make
+    for store in made:
+        store.close()
+
+
+def test_threads_take_turns(redis_server, opened):
+    """A second one waits; the permits of all are counted."""
+    store, granted = opened(redis_server.url), []
+
+    def work(owner):
+        granted.extend(ask(store, owner).wait_s == 0.0 for _ in range(20))
+
+    threads = [threading.Thread(target=work, args=(f"thread {number}",)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert granted.count(True) == 3 * 20
+    with redis_server.client() as client:
+        assert client.info("clients")["connected_clients"] == 2
+
+
+class Turn:
+    """A lock that tells who comes to it."""
+
+    def __init__(self):
+        self.lock, self.came = threading.Lock(), threading.Semaphore(0)
+
+    def __enter__(self):
+        self.came.release()
+        self.lock.acquire()
+
+    def __exit__(self, *_):
+        self.lock.release()
+
+
+def test_who_waited_for_a_call_that_hung_does_not_hang_as_well(redis_server, opened, patience):
+    """Twenty limit groups would wait twenty times as long, one after the other."""
+    store, turn, told, tries = opened(redis_server.url), Turn(), [], []
+    gone = threading.Event()
+
+    def hang():
+        tries.append(1)
+        gone.wait()
+        raise redis.TimeoutError
+
+    store._turn, store._connected = turn, hang
+    threads = [threading.Thread(target=lambda: told.append(why(store))) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+        turn.came.acquire()
+    gone.set()
+    for thread in threads:
+        thread.join()
+    store._turn = turn.lock
+    assert len(tries) == 1
+    assert len(told) == 3
+    assert len(set(told)) == 1
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
+def test_all_that_wait_are_asked_in_one_round_trip(redis_server, opened, patience):
+    """Else forty limit groups wait forty times as long as one for a server that is far away; and none for another."""
+    store, told, sent = opened(redis_server.url), {}, []
+    store.exchange(Report(resource="late", owner="a"))
+    with redis_server.client(decode_responses=False) as client:
+        common = msgspec.msgpack.decode(client.get("ipybatch:{late}"))
+        client.set("ipybatch:{late}", msgspec.msgpack.encode({**common, "version": 99}))
+    ask(store)
+    connection = store._client.connection
+    connection.send_packed_command, send = (
+        lambda packed: (sent.append(packed), send(packed)),
+        (connection.send_packed_command),
+    )
+
+    def exchange(owner):
+        report = Report(resource="late" if owner == "refused" else "api", owner=owner, bounds=Bounds())
+        try:
+            told[owner] = store.exchange(report).wait_s
+        except JournalError as error:
+            told[owner] = str(error)
+
+    turn = Turn()
+    store._turn = turn
+    owners = ["refused", *map(str, range(20))]
+    threads = [threading.Thread(target=exchange, args=(owner,)) for owner in owners]
+    turn.lock.acquire()
+    for thread in threads:
+        thread.start()
+        turn.came.acquire()
+    turn.lock.release()
+    for thread in threads:
+        thread.join()
+    store._turn = turn.lock
+    assert "a later ipybatch" in told.pop("refused")
+    assert told == dict.fromkeys(owners[1:], 0.0)
+    assert len(sent) == 1
+
+
+def test_a_connection_that_was_closed_meanwhile_is_opened_again_at_once(redis_server, opened):
+    """By a server that lets idle ones go, or on the way to it: nothing waits for that, and nothing counts twice."""
+    store = opened(redis_server.url)
+    assert ask(store, number=1).wait_s == 0.0
+    with redis_server.client() as client:
+        client.client_kill_filter(_type="normal", skipme=True)
+    answer = ask(store, number=2, spent=[(0.0, "requests", 1.0)])
+    assert (answer.wait_s, answer.used) == (0.0, {RATE: 2.0})
+
+
+def test_a_forked_child_has_a_connection_of_its_own(redis_server, opened):
+    """Also where a thread of its parent was in the midst of an exchange."""
+    store = opened(redis_server.url)
+    ask(store)
+    read, write = os.pipe()
+    with store._turn:
+        child = os.fork()
+        if not child:
+            os.write(write, repr(ask(store, "child").wait_s).encode())
+            os._exit(0)
+    os.waitpid(child, 0)
+    os.close(write)
+    assert os.read(read, 99) == b"0.0"
+    os.close(read)
+    assert [one.name for one in ask(store).owners] == ["child"]
+
+
+def test_who_closes_does_not_wait(redis_server, opened):
+    """The connection goes when the exchange has ended that is under way."""
+    store = opened(redis_server.url)
+    ask(store)
+    with store._turn:
+        store.close()
+        assert store._client is not None
+    ask(store)
+    store.close()
+    assert store._client is None
