@@ -75,7 +75,6 @@ def test_a_killed_worker_costs_an_attempt_of_what_it_ran_and_nothing_else(client
         tried = check_record(session, server, 300)
     assert 1 <= sum(tried > 1) <= 60
     assert tried.max() == 2
-    client.wait_for_workers(2)
 
 
 def test_a_loss_is_told_and_is_no_fault_of_the_service(live, wait_for, tmp_path, monkeypatch):
@@ -159,6 +158,52 @@ def test_without_a_worker_for_long_the_session_says_so(live, wait_for, tmp_path,
         wait_until(lambda: any("The cluster has had no worker for 0.1 s" in note for note in session.notes))
         cluster.scale(1)
         assert wait_for(session).counts.completed == 1
+
+
+def test_a_worker_that_is_closed_ends_what_it_runs_before_that_runs_elsewhere(live, wait_for, tmp_path):
+    begun, ended = tmp_path / "begun", tmp_path / "ended"
+
+    async def work(item):
+        if begun.exists():
+            return "again" if ended.exists() else "too early"
+        begun.touch()
+        try:
+            await asyncio.sleep(3600)
+        finally:
+            await asyncio.sleep(0.2)
+            ended.touch()
+
+    with small_cluster(1) as (cluster, client):
+        session = live(work, [1], backend=Dask(client))
+        session.start()
+        wait_until(begun.exists)
+        cluster.scale(0)
+        wait_until(lambda: not cluster.workers)
+        cluster.scale(1)
+        assert wait_for(session).counts.completed == 1
+    assert list(session.results()[["result", "attempts"]].iloc[0]) == ["again", 2]
+
+
+@pytest.mark.parametrize("error", [ImportError("No module named 'ipybatch'"), AttributeError("open_line")])
+def test_workers_without_this_version_are_refused(client, live, wait_for, monkeypatch, error):
+    """Those that have it are left as they were."""
+    opened = link_side.Link.open
+    seen = []
+
+    async def fail(link):
+        seen.append(link)
+        if len(seen) == 2:
+            raise error
+        await opened(link)
+
+    monkeypatch.setattr(link_side.Link, "open", fail)
+    session = live(abs, [-1], backend=Dask(client))
+    session.start()
+    assert wait_for(session).state == "failed"
+    assert f"client must connect to workers with this version of ipybatch, got {error}" in session.reason
+    assert client.run(lambda dask_worker: len(worker_side.Lines.of(dask_worker)._lines)) == dict.fromkeys(
+        client.nthreads(), 0
+    )
 
 
 def test_a_request_whose_reply_is_lost_is_made_again_and_changes_nothing(client, live, wait_for, monkeypatch, tmp_path):

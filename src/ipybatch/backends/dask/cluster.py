@@ -23,6 +23,7 @@ from ipybatch.backends.process.protocol import Killed
 from ipybatch.errors import InputError
 
 _LOOK_S = 1.0  # from one look for new workers to the next
+_OPEN_S = 15.0  # for a worker to open a line
 _NONE_S = 60.0  # without any worker
 _CLOSED = "The Dask client was closed"
 
@@ -40,6 +41,7 @@ class Cluster:
         self._is_woken = False
         self._links: dict[str, Link] = {}
         self._opening: set[str] = set()
+        self._leaving: dict[str, asyncio.Task[None]] = {}
         self._refused: dict[str, str] = {}  # workers that cannot be used, and why
         self._waiting: dict[bool, deque[Call]] = {True: deque(), False: deque()}  # in a process or not
         self._losses: dict[bytes, int] = {}  # of items that have not succeeded since
@@ -84,6 +86,7 @@ class Cluster:
         self._refused.clear()
         await self._look()
         if self._refused:
+            await self.stop()
             why = next(iter(self._refused.values()))
             msg = f"client must connect to workers with this version of ipybatch, got {why}: install it there"
             raise InputError(msg)
@@ -108,22 +111,28 @@ class Cluster:
                 return
 
     async def _look(self) -> None:
-        """Open lines to new workers, and take those that are gone for lost."""
+        """Open lines to new workers, and leave those that are gone."""
         listed: dict[str, int] = await self._client.scheduler.ncores_running()
         there = {**listed, **(await self._client.scheduler.ncores() if self._links.keys() - listed.keys() else {})}
-        for address in self._links.keys() - there.keys():
-            self._links[address].lose()
+        for address in self._links.keys() - there.keys() - self._leaving.keys():
+            self._leaving[address] = asyncio.ensure_future(self._leave(self._links[address]))
         for address, link in self._links.items():
             link.takes = address in listed  # not one that is being closed, or that has paused
         new = listed.keys() - self._links.keys() - self._opening - self._refused.keys()
         await asyncio.gather(*[self._open(address, listed[address]) for address in new])
         self._place()
 
+    async def _leave(self, link: Link) -> None:
+        try:
+            await link.leave()
+        finally:
+            del self._leaving[link.address]
+
     async def _open(self, address: str, threads: int) -> None:
         link = Link(self._client, address, threads, self._options, on_told=self._tell, on_lost=self._lose)
         self._opening.add(address)
         try:
-            await link.open()
+            await asyncio.wait_for(link.open(), _OPEN_S)
         except (ImportError, AttributeError) as error:  # the package, or this function, is not there
             self._refused[address] = str(error)
         except OSError:  # it has gone again, or the next look finds it
@@ -204,9 +213,11 @@ class Cluster:
         name = _name_of(call)
         losses = self._losses[name] = self._losses.get(name, 0) + 1
         if losses == 1:
-            return WorkerLost(f"The worker {link.address} was lost")
-        error = Killed(f"The worker was lost {'twice' if losses == 2 else f'{losses} times'}")
-        error.kind = WorkerLost.kind
+            error: Killed = WorkerLost(f"The worker {link.address} was lost")
+        else:
+            error = Killed(f"The worker was lost {'twice' if losses == 2 else f'{losses} times'}")
+            error.kind = WorkerLost.kind
+        error.__cause__ = link.cause
         return error
 
     def _end_there(self, call: Call, error: Exception) -> None:

@@ -46,6 +46,7 @@ class Link:
         running: The attempts that it was sent, by number.
         isolated: How many of them run in a process of their own.
         defined: The work functions that it has.
+        cause: Why it was lost; None where that is all that is known.
         is_open: Whether the worker can be told anything.
         takes: Whether it is to be sent attempts: not where it is being closed.
     """
@@ -65,6 +66,7 @@ class Link:
         self.isolated = 0
         self.defined: set[int] = set()
         self.is_open, self.takes = False, True
+        self.cause: Exception | None = None
         self._client, self._options = client, options
         self._on_told, self._on_lost = on_told, on_lost
         self._name = f"{options.backend}-{next(_numbers)}"
@@ -115,12 +117,21 @@ class Link:
             self._end()
             self._on_lost(self)
 
+    async def leave(self) -> None:
+        """Take it for lost once it has ended what it ran: the cluster has let go of a worker that may still run."""
+        self.takes = False
+        await self._close()
+        self.lose()
+
     async def close(self) -> None:
         """End what runs on the worker."""
         self.is_open = False
+        await self._close()
+        self._end()
+
+    async def _close(self) -> None:
         with contextlib.suppress(Exception):  # one that cannot be reached ends it by itself
             await asyncio.wait_for(self._ask("close"), _GONE_S)
-        self._end()
 
     def _end(self) -> None:
         for task in self._tasks:
@@ -130,7 +141,8 @@ class Link:
     async def _serve(self, loop: Callable[[], Any]) -> None:
         try:
             await loop()
-        except LineLostError:
+        except Exception as error:  # also one of ours: what runs must not be waited for in vain
+            self.cause = error
             self.lose()
 
     async def _push(self) -> None:
@@ -173,6 +185,7 @@ class Link:
             try:
                 reply = await self._ask(act, number, batch)
             except Exception as error:
+                await asyncio.sleep(_AGAIN_S)  # so that the scheduler knows by then whether the worker is gone
                 if self._client.status not in ("running", "connecting") or not await self._is_there():
                     raise LineLostError from error
                 now_s = time.monotonic()
@@ -180,7 +193,6 @@ class Link:
                 if now_s >= gives_up_s:
                     await asyncio.sleep(protocol.LEASE_S + 1.0)
                     raise LineLostError from error
-                await asyncio.sleep(_AGAIN_S)
                 continue
             if reply is None:
                 raise LineLostError

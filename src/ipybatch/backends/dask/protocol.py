@@ -24,6 +24,7 @@ from ipybatch.backends.process.protocol import Lost
 
 OPERATION = "ipybatch"  # of a worker's server
 LEASE_S = 10.0  # a worker that hears nothing from a driver for so long ends that driver's attempts
+GATHER_S = 0.005  # a request costs the driver more than what it brings: so long is waited for more of that
 HOLD_S = 2.0  # longest time for which a pull waits for something to answer
 
 Kind = Literal["coroutine", "thread", "process"]  # how work runs on a worker

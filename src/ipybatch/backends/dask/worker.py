@@ -78,8 +78,15 @@ class Lines:
         """Return those of a worker, which answers requests for them from now on."""
         handlers: dict[str, Any] = worker.handlers
         if protocol.OPERATION not in handlers:
-            handlers[protocol.OPERATION] = Lines(worker).answer
+            lines = Lines(worker)
+            handlers[protocol.OPERATION] = lines.answer
+            plugins: dict[str, Any] = worker.plugins
+            plugins[protocol.OPERATION] = lines
         return cast("Lines", handlers[protocol.OPERATION].__self__)
+
+    async def teardown(self, worker: Worker) -> None:
+        """End everything: the worker is being closed, and calls this as that of a plugin."""
+        await asyncio.gather(*[line.close() for line in list(self._lines.values())])
 
     def open(self, name: str, options: WorkerOptions) -> None:
         """Open a line."""
@@ -155,6 +162,7 @@ class Line:
         if not self._messages:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._news.wait(), protocol.HOLD_S)
+            await asyncio.sleep(protocol.GATHER_S)
         if number <= self._pulled or self._is_closed:  # asked twice, and the other had it; or over
             return self._unconfirmed
         self._pulled = number
