@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import re
 import signal
 import sys
 import time
@@ -70,7 +71,7 @@ def test_a_killed_worker_costs_an_attempt_of_what_it_ran_and_nothing_else(client
         session.start()
         wait_until(lambda: len(server.arrivals) >= 100)
         os.kill(next(iter(pids.values())), signal.SIGKILL)
-        assert wait_for(session).counts.completed == 300
+        assert wait_for(session, 100).counts.completed == 300
         assert server.worst(0.5) <= 150
         tried = check_record(session, server, 300)
     assert 1 <= sum(tried > 1) <= 60
@@ -88,7 +89,7 @@ def test_a_loss_is_told_and_is_no_fault_of_the_service(live, wait_for, tmp_path,
         worker_side.Lines.of(worker)._lines.clear()  # as in a worker that was started anew at the same address
         wait_until(lambda: any(WorkerLost.advice in note for note in session.notes))
         (tmp_path / "go").touch()
-        assert wait_for(session).counts.completed == 1
+        assert wait_for(session, 100).counts.completed == 1
         assert session.ask(lambda: session.snapshot.breaker.openings) == 0
     assert session.results()["attempts"].iloc[0] == 2
 
@@ -131,7 +132,7 @@ def test_workers_that_join_are_used(live, wait_for, tmp_path, monkeypatch):
         wait_until(lambda: len(backend._cluster._links) == 2)
         links = [*backend._cluster._links.values()]
         (tmp_path / "go").touch()
-        assert wait_for(session).counts.completed == 8
+        assert wait_for(session, 100).counts.completed == 8
     assert all(link.defined for link in links)
 
 
@@ -144,8 +145,26 @@ def test_without_a_worker_attempts_wait_for_one(live, wait_for, tmp_path, monkey
         session.start()
         wait_until(lambda: client.run_on_scheduler(lambda dask_scheduler: len(dask_scheduler.tasks)))
         cluster.scale(1)
-        assert wait_for(session).counts.completed == 3
+        assert wait_for(session, 100).counts.completed == 3
     assert set(session.results()["attempts"]) == {1}
+
+
+def test_a_client_that_is_closed_ends_what_waits(tmp_path, monkeypatch):
+    """Its loop ends with it, so nothing there can tell."""
+
+    async def run():
+        with small_cluster(0) as (cluster, _):
+            client = await asyncio.to_thread(distributed.Client, cluster.scheduler_address, set_as_default=False)
+            backend = Dask(client)
+            await backend.open(1)
+            waiting = asyncio.ensure_future(backend.run(work_until_told(tmp_path), (1,)))
+            await asyncio.sleep(0)
+            await asyncio.to_thread(client.close)
+            with pytest.raises(Killed, match="The Dask client was closed"):
+                await waiting
+            await backend.close()
+
+    asyncio.run(run())
 
 
 def test_without_a_worker_for_long_the_session_says_so(live, wait_for, tmp_path, monkeypatch):
@@ -157,7 +176,7 @@ def test_without_a_worker_for_long_the_session_says_so(live, wait_for, tmp_path,
         session.start()
         wait_until(lambda: any("The cluster has had no worker for 0.1 s" in note for note in session.notes))
         cluster.scale(1)
-        assert wait_for(session).counts.completed == 1
+        assert wait_for(session, 100).counts.completed == 1
 
 
 def test_a_worker_that_is_closed_ends_what_it_runs_before_that_runs_elsewhere(live, wait_for, tmp_path):
@@ -180,7 +199,7 @@ def test_a_worker_that_is_closed_ends_what_it_runs_before_that_runs_elsewhere(li
         cluster.scale(0)
         wait_until(lambda: not cluster.workers)
         cluster.scale(1)
-        assert wait_for(session).counts.completed == 1
+        assert wait_for(session, 100).counts.completed == 1
     assert list(session.results()[["result", "attempts"]].iloc[0]) == ["again", 2]
 
 
@@ -199,11 +218,19 @@ def test_workers_without_this_version_are_refused(client, live, wait_for, monkey
     monkeypatch.setattr(link_side.Link, "open", fail)
     session = live(abs, [-1], backend=Dask(client))
     session.start()
-    assert wait_for(session).state == "failed"
+    assert wait_for(session, 100).state == "failed"
     assert f"client must connect to workers with this version of ipybatch, got {error}" in session.reason
     assert client.run(lambda dask_worker: len(worker_side.Lines.of(dask_worker)._lines)) == dict.fromkeys(
         client.nthreads(), 0
     )
+
+
+def test_a_worker_with_another_version_is_refused(client, live, wait_for, monkeypatch):
+    monkeypatch.setattr(protocol, "VERSION", "of another release")
+    session = live(abs, [-1], backend=Dask(client))
+    session.start()
+    assert wait_for(session, 100).state == "failed"
+    assert re.search(r"a version of ipybatch with other messages on tcp.*: install it there", session.reason)
 
 
 def test_a_request_whose_reply_is_lost_is_made_again_and_changes_nothing(client, live, wait_for, monkeypatch, tmp_path):
@@ -229,7 +256,7 @@ def test_a_request_whose_reply_is_lost_is_made_again_and_changes_nothing(client,
     monkeypatch.setattr(link_side, "_AGAIN_S", 0.001)
     session = live(work, range(200), limits=Limits(concurrency=20), backend=Dask(client))
     session.start()
-    assert wait_for(session).counts.completed == 200
+    assert wait_for(session, 100).counts.completed == 200
     assert asked > 20
     assert [(tmp_path / str(item)).read_text() for item in range(200)] == ["x"] * 200
 
@@ -263,5 +290,5 @@ def test_a_worker_that_cannot_be_asked_is_left_until_its_lease_is_over(live, wai
 
         monkeypatch.setattr(link_side.Link, "_ask", fail)
         session.start()
-        assert wait_for(session).counts.completed == 1
+        assert wait_for(session, 100).counts.completed == 1
     assert list(session.results()[["result", "attempts"]].iloc[0]) == ["again", 2]

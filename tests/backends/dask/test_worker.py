@@ -65,7 +65,7 @@ def test_coroutines_run_in_the_workers_hundreds_at_a_time(client, live, wait_for
     with CountingServer(gate=200) as server:
         session = live(Fetch(server.url), range(200), limits=Limits(concurrency=200), backend=Dask(client))
         session.start()
-        assert wait_for(session).counts.completed == 200
+        assert wait_for(session, 100).counts.completed == 200
     assert server.most == 200
 
 
@@ -76,7 +76,7 @@ def test_attempts_are_spread_over_the_workers(client, pids, live, wait_for):
 
     session = live(work, range(40), limits=Limits(concurrency=20), backend=Dask(client))
     session.start()
-    wait_for(session)
+    wait_for(session, 100)
     counts = session.results()["result"].value_counts()
     assert set(counts.index) == set(pids.values())
     assert counts.min() >= 15
@@ -107,7 +107,7 @@ def test_the_work_is_sent_once_to_each_worker(client, live, wait_for):
 
     session = live(work, range(500), limits=Limits(concurrency=50), backend=Dask(client))
     session.start()
-    assert wait_for(session).counts.completed == 500
+    assert wait_for(session, 100).counts.completed == 500
     assert reads == [1_000_000]
 
 
@@ -128,7 +128,7 @@ def test_work_is_entered_once_on_each_worker_and_left_with_the_session(client, l
 
     session = live(Opened(str(tmp_path)), range(20), limits=Limits(concurrency=10), backend=Dask(client))
     session.start()
-    assert wait_for(session).counts.completed == 20
+    assert wait_for(session, 100).counts.completed == 20
     assert not session.results()["result"].any()
     told = {path.name for path in tmp_path.iterdir() if path.name.split()[-1] in ("opened", "left")}
     assert told == {f"{pid} {word}" for pid in client.run(os.getpid).values() for word in ("opened", "left")}
@@ -154,7 +154,7 @@ def test_work_that_cannot_get_there_ends_the_session_at_once(client, live, wait_
 
     session = live(Work(), range(50), backend=Dask(client), limits=Limits(concurrency=2))
     session.start()
-    assert wait_for(session).state == "failed"
+    assert wait_for(session, 100).state == "failed"
     assert told in session.reason
     assert session.counts.failed <= 2
 
@@ -285,7 +285,7 @@ def test_work_that_cancels_itself_is_told_as_here(client, live, wait_for):
 
     session = live(work, [1], backend=Dask(client), retry=Retry(attempts=1))
     session.start()
-    assert wait_for(session).counts.failed == 1
+    assert wait_for(session, 100).counts.failed == 1
     assert row(session)["error"] == "something cancelled the attempt from outside"
 
 
@@ -357,11 +357,11 @@ def test_a_session_ends_at_a_cancel_and_at_its_time(client, live, wait_for, tmp_
     while not {"1", "2"} <= names():
         time.sleep(0.01)
     session.cancel()
-    assert wait_for(session).counts.cancelled == 2
+    assert wait_for(session, 100).counts.cancelled == 2
     assert {"1 ended", "2 ended"} <= names()
     session = live(work, [3], backend=Dask(client), timeout_s=0.2, retry=Retry(attempts=1), name="late")
     session.start()
-    assert wait_for(session).counts.timeout == 1
+    assert wait_for(session, 100).counts.timeout == 1
     assert row(session)["error"] == "Exceeded 0.2 s"
     assert Path(tmp_path, "3 ended").exists()
 
@@ -387,7 +387,7 @@ def test_an_attempt_knows_itself_and_asks_the_driver(client, live, wait_for):
         work, [1, 2], backend=Dask(client), limits=Limits(concurrency=2, rates=rates), resource="shop", cost=lambda _: 2
     )
     session.start()
-    assert wait_for(session).counts.completed == 2, session.errors().to_dict("records")
+    assert wait_for(session, 100).counts.completed == 2, session.errors().to_dict("records")
     assert list(session.results()["result"]) == [["1", 2, 3], ["2", 2, 3]]
     windows = session._run.runner.resource.limiter.windows
     requests, tokens = [windows[rate].used(time.monotonic()) for rate in rates]
@@ -402,7 +402,7 @@ def test_a_plain_function_in_a_thread_has_its_attempt(client, live, wait_for):
 
     session = live(work, [1], backend=Dask(client, isolate=False), limits=Limits(rates=[Rate(5, per_s=3600)]))
     session.start()
-    wait_for(session)
+    wait_for(session, 100)
     assert row(session)["result"] == 2
 
 
@@ -414,7 +414,7 @@ def test_a_permit_that_can_never_be_is_refused_there(client, live, wait_for):
     limits = Limits(rates=[Rate(1000, per_s=3600, unit="tokens")])
     session = live(work, [1], backend=Dask(client), limits=limits, cost=lambda _: 1)
     session.start()
-    assert wait_for(session).counts.failed == 1
+    assert wait_for(session, 100).counts.failed == 1
     assert "2000" in row(session)["error"]
 
 
@@ -433,7 +433,7 @@ def test_a_permit_that_is_waited_for_is_withdrawn_with_its_attempt(client, live,
     while not Path(tmp_path, "begun").exists():
         time.sleep(0.01)
     session.cancel()
-    assert wait_for(session).counts.cancelled == 1
+    assert wait_for(session, 100).counts.cancelled == 1
 
 
 def test_what_an_answer_says_is_heeded_by_the_driver(client, live, wait_for):
@@ -443,7 +443,7 @@ def test_what_an_answer_says_is_heeded_by_the_driver(client, live, wait_for):
 
     session = live(work, [1], backend=Dask(client), limits=Limits(rates=[Rate(100, per_s=3600)]), resource="heeding")
     session.start()
-    wait_for(session)
+    wait_for(session, 100)
     cool_s = session.ask(lambda: session._run.runner.resource.limiter.wait_s(time.monotonic()))
     assert cool_s > 1000
 
@@ -454,14 +454,14 @@ def test_add_is_refused_in_one_sentence(client, live, wait_for):
 
     session = live(work, [1], backend=Dask(client))
     session.start()
-    assert wait_for(session).counts.failed == 1
+    assert wait_for(session, 100).counts.failed == 1
     assert "attempt.add() cannot be asked from a Dask worker" in row(session)["error"]
 
 
 def test_a_process_of_its_own_takes_the_item_alone(client, live, wait_for):
     session = live(lambda item, attempt: item, [1], backend=Dask(client))
     session.start()
-    assert wait_for(session).counts.failed == 1
+    assert wait_for(session, 100).counts.failed == 1
     assert "attempt cannot be used there" in row(session)["error"]
 
 
@@ -474,6 +474,6 @@ def test_nothing_is_logged_by_the_workers(client, live, wait_for, caplog):
     with caplog.at_level(logging.INFO):
         session = live(work, range(100), backend=Dask(client), limits=Limits(concurrency=10))
         session.start()
-        wait_for(session)
+        wait_for(session, 100)
     told = [text for lines in client.get_worker_logs().values() for _, text in lines if "Run out-of-band" in text]
     assert len(told) < 100

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from ipybatch.backends.dask import protocol
 from ipybatch.backends.dask.call import Call, Defined, End
-from ipybatch.backends.dask.cluster import Cluster
+from ipybatch.backends.dask.cluster import CLOSED, Cluster
 from ipybatch.backends.dask.protocol import Frame, Handed, Kind
 from ipybatch.backends.dask.worker import WorkerOptions
 from ipybatch.backends.process.backend import encode_call, result_of
@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _ANSWER_S = 20.0
+_LOOK_S = 1.0  # from one look at the client to the next
 _CANCEL_S = 10.0  # for a cancelled attempt to end on its worker
 _MOST_WORKS = 64  # functions that are kept for the next attempt
 _ALONE = "memory_mb= is for processes of their own: leave it out, or give a plain function"
@@ -111,6 +112,7 @@ class Dask:
         self._numbers = itertools.count(1)
         self._works: OrderedDict[int, Defined] = OrderedDict()  # by id; the functions are kept
         self._cluster = Cluster(client, self._options)
+        self._running: dict[asyncio.AbstractEventLoop, set[Call]] = {}
 
     @property
     def workers(self) -> int:
@@ -177,6 +179,7 @@ class Dask:
             raise Killed(msg)
         call = await self._prepare(work, arguments)
         call.defined.calls += 1
+        self._watch(call)
         try:
             self._cluster.run(call)
             try:
@@ -185,6 +188,7 @@ class Dask:
                 end = await self._cancel(call)
         finally:
             call.defined.calls -= 1
+            self._running.get(call.loop, set()).discard(call)
             call.close()
         if isinstance(end, Exception):
             raise end
@@ -246,10 +250,27 @@ class Dask:
         return found
 
     def _forget_oldest(self) -> None:
-        idle = [one for one in self._works.values() if not one.calls][: max(0, len(self._works) - _MOST_WORKS)]
+        idle = [one for one in [*self._works.values()][:-1] if not one.calls]
+        idle = idle[: max(0, len(self._works) - _MOST_WORKS)]
         for one in idle:
             del self._works[id(one.work)]
             self._cluster.forget(one.number)
+
+    def _watch(self, call: Call) -> None:
+        """End an attempt when the client is closed: its loop ends with it, and tells nothing any more."""
+        if call.loop not in self._running:
+            self._running[call.loop] = set()
+            call.loop.call_later(_LOOK_S, self._look, call.loop)
+        self._running[call.loop].add(call)
+
+    def _look(self, loop: asyncio.AbstractEventLoop) -> None:
+        running = self._running[loop]
+        if running and self.client.status in ("running", "connecting"):
+            loop.call_later(_LOOK_S, self._look, loop)
+            return
+        del self._running[loop]
+        for call in running:
+            call.end(Killed(CLOSED))
 
     async def _cancel(self, call: Call) -> End:
         """Cancel an attempt, and wait until it has ended where it runs.

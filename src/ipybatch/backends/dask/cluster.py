@@ -25,7 +25,7 @@ from ipybatch.errors import InputError
 _LOOK_S = 1.0  # from one look for new workers to the next
 _OPEN_S = 15.0  # for a worker to open a line
 _NONE_S = 60.0  # without any worker
-_CLOSED = "The Dask client was closed"
+CLOSED = "The Dask client was closed"
 
 
 class Cluster:
@@ -193,7 +193,7 @@ class Cluster:
 
     def _fail_all(self) -> None:
         """End everything: the client was closed."""
-        self._end_waiting(lambda: Killed(_CLOSED))
+        self._end_waiting(lambda: Killed(CLOSED))
         for link in [*self._links.values()]:
             link.lose()
 
@@ -201,7 +201,7 @@ class Cluster:
         self._links.pop(link.address, None)
         is_closed = self._client.status not in ("running", "connecting")
         for call in link.running.values():
-            self._end_there(call, Killed(_CLOSED) if is_closed else self._lost_error(call, link))
+            self._end_there(call, Killed(CLOSED) if is_closed else self._lost_error(call, link))
         link.running.clear()
         if is_closed:
             self._fail_all()

@@ -79,11 +79,12 @@ class Link:
         """Open the line.
 
         Raises:
-            ImportError: The worker does not have this package.
-            AttributeError: It has another version of it.
+            ImportError: The worker does not have this package, or has another version of it.
+            AttributeError: It has a version without this function.
             OSError: It cannot be reached.
         """
-        await self._client.run(worker.open_line, self._name, self._options, workers=[self.address])
+        asked = self._name, protocol.VERSION, self._options
+        await self._client.run(worker.open_line, *asked, workers=[self.address])
         self.is_open = True
         self._tasks = [asyncio.ensure_future(self._serve(loop)) for loop in (self._push, self._pull)]
 
@@ -185,8 +186,10 @@ class Link:
             try:
                 reply = await self._ask(act, number, batch)
             except Exception as error:
-                await asyncio.sleep(_AGAIN_S)  # so that the scheduler knows by then whether the worker is gone
-                if self._client.status not in ("running", "connecting") or not await self._is_there():
+                is_closed = self._client.status not in ("running", "connecting")
+                if not is_closed:
+                    await asyncio.sleep(_AGAIN_S)  # so that the scheduler knows by then whether the worker is gone
+                if is_closed or not await self._is_there():
                     raise LineLostError from error
                 now_s = time.monotonic()
                 gives_up_s = gives_up_s or now_s + _PATIENCE_S

@@ -11,10 +11,11 @@ A batch is messages (msgpack) and the frames that they refer to, in their order:
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import pickle
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import msgspec
 
@@ -166,6 +167,10 @@ class Billed(msgspec.Struct, frozen=True, array_like=True, tag=True):
 FromDriver = Define | Forget | Run | Cancel | Granted | Denied
 Request = Ask | Release | Join | Heed | Stand | GiveUp | Billed  # what an attempt asks of the engine
 FromWorker = Ended | GoesOn | Request
+
+# Both sides must know the same messages, field by field; versions of this package differ in more than these.
+_FIELDS = [(kind.__name__, kind.__struct_fields__) for kind in (*get_args(FromDriver), *get_args(FromWorker))]
+VERSION = hashlib.blake2b(repr(_FIELDS).encode(), digest_size=8).hexdigest()
 
 _to_worker = msgspec.msgpack.Decoder(tuple[list[FromDriver], list[bytes | None]])
 _to_driver = msgspec.msgpack.Decoder(tuple[list[FromWorker], list[bytes | None]])

@@ -497,8 +497,15 @@ class _EngineThere(msgspec.Struct):
 # Called from the client, by name
 
 
-async def open_line(name: str, options: WorkerOptions, dask_worker: Worker) -> None:
-    """Open a line on this worker; one that can import this function can run attempts."""
+async def open_line(name: str, version: str, options: WorkerOptions, dask_worker: Worker) -> None:
+    """Open a line on this worker.
+
+    Raises:
+        ImportError: It has another version of this package.
+    """
+    if version != protocol.VERSION:
+        msg = f"a version of ipybatch with other messages on {dask_worker.address}"
+        raise ImportError(msg)
     Lines.of(dask_worker).open(name, options)
 
 
