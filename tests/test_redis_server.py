@@ -44,8 +44,8 @@ def test_it_can_stand_still(redis_server):
         assert client.ping()
 
 
-def test_it_asks_for_a_password_and_speaks_tls(tmp_path):
-    with RedisServer(tmp_path, password="hunter2-hunter2", tls=True) as server:
+def test_it_asks_for_a_password_and_speaks_tls(redis_server):
+    with RedisServer(redis_server.folder / "other", password="hunter2-hunter2", tls=True) as server:
         with redis.Redis.from_url(server.url) as client:
             assert client.ping()
         assert str(CERTIFICATE) in server.url
