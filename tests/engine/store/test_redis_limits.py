@@ -69,6 +69,27 @@ def test_numbers_keep_all_their_digits(redis_server, opened):
     assert store.history("api", 1.0) == [(0.0, "tokens", 123_456_789_012_345.0), (0.0, "tokens", 0.015625)]
 
 
+def test_what_is_too_small_for_a_total_prolongs_nothing(redis_server, opened):
+    now_s, rate = START_UNIX_S, Rate(1e17, per_s=10, unit="tokens")
+    store, bounds = opened(redis_server.url, now_s=lambda: now_s), Bounds(rates=(rate,))
+    for cost in (1e16, 0.5):
+        store.exchange(Report(resource="api", owner="a", bounds=bounds, spent=[(0.0, "tokens", cost)]))
+        now_s += 9.0
+    assert store.exchange(Report(resource="api", owner="a", bounds=bounds)).used == {rate: 0.0}
+
+
+def test_who_reports_later_what_was_answered_before_counts_from_the_last_one_on(redis_server, opened):
+    """Totals rise with the time: a little longer, never shorter."""
+    now_s = START_UNIX_S
+    store = opened(redis_server.url, now_s=lambda: now_s)
+    for owner, ago_s in (("a", 0.0), ("b", 5.0)):
+        store.exchange(Report(resource="api", owner=owner, bounds=BOUNDS, spent=[(ago_s, "requests", 1.0)]))
+    now_s += 6.0
+    assert store.exchange(Report(resource="api", owner="a", bounds=BOUNDS)).used == {RATE: 2.0}
+    now_s += 4.1
+    assert store.exchange(Report(resource="api", owner="a", bounds=BOUNDS)).used == {RATE: 0.0}
+
+
 def test_an_exchange_is_one_call_of_a_script(redis_server, opened):
     store = opened(redis_server.url)
     ask(store)
@@ -138,13 +159,14 @@ def test_looking_makes_nothing(redis_server, opened):
 def test_what_nobody_has_used_for_long_is_forgotten(redis_server, opened):
     store = opened(redis_server.url)
     ask(store, spent=[(0.0, "requests", 1.0)])
+    ask(store, spent=[(0.0, "tokens", 1.0)])
     month = Bounds(rates=(Rate(9, per_s=60 * 86_400),))
     store.exchange(Report(resource="long", owner="a", bounds=month, spent=[(0.0, "requests", 1.0)]))
     with redis_server.client() as client:
         left_s = {key: client.ttl(key) for key in client.scan_iter() if key != "ipybatch:names"}
     assert all(KEPT_S - 60 < seconds <= KEPT_S + 3600 for key, seconds in left_s.items() if "{api}" in key)
     assert all(seconds >= 60 * 86_400 for key, seconds in left_s.items() if "{long}" in key)
-    assert len(left_s) == 6
+    assert len(left_s) == 7
 
 
 _UNITS = st.sampled_from(["requests", "tokens"])

@@ -2,6 +2,7 @@
 
 import random
 
+import msgspec
 import pytest
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
@@ -10,7 +11,7 @@ from ipybatch import Limits, Rate
 from ipybatch.engine.rules.limiter import NO_COST
 from ipybatch.engine.store import store_link
 from ipybatch.engine.store.limit_store import LEASE_S
-from ipybatch.engine.store.redis_limits import RESTART_S, SETTLE_S, RedisLimits
+from ipybatch.engine.store.redis_limits import PAST_ERAS, RESTART_S, SETTLE_S, RedisLimits
 from ipybatch.testing import START_UNIX_S, Bounds, Report
 from tests.engine.store.sharing import Process, World
 from tests.engine.store.test_sharing_properties import check, play
@@ -40,11 +41,12 @@ class Harm:
     def flush(self):
         self.server.flush()
 
-    def restart(self, *, empty=False):
-        """Let it be as a server that was started again with what was saved: it knows no scripts."""
+    def restart(self, *, empty=False, is_told=True):
+        """Let it be as a server that was started again with what was saved: it knows no scripts, or nobody is told."""
         with self.server.client(decode_responses=False) as client:
             client.flushall()
-            client.script_flush()
+            if is_told:
+                client.script_flush()
             for key, value in {} if empty else self.saved.items():
                 client.restore(key, 0, value)
 
@@ -147,6 +149,18 @@ def test_a_second_flush_within_the_grace_is_another_loss(pair, harm, now, opened
     assert [(answer.wait_s, answer.is_anew) for answer in answers] == [(LEASE_S, True)] * 2
 
 
+def test_a_part_that_is_lost_after_a_loss_is_another(pair, harm, now, redis_server):
+    harm.flush()
+    for _ in range(2):
+        tell(pair[0], "a")
+        tell(pair[1], "b")
+    now.now_s += LEASE_S
+    with redis_server.client() as client:
+        client.delete("ipybatch:{api}::state")
+    answers = [ask(pair[0], "a"), ask(pair[1], "b")]
+    assert [(answer.wait_s, answer.is_anew) for answer in answers] == [(LEASE_S, True)] * 2
+
+
 def test_who_comes_late_is_waited_for_until_it_has_said_all(pair, harm, now):
     harm.flush()
     ask(pair[0], "a")
@@ -187,6 +201,43 @@ def test_others_that_go_on_hide_no_loss(pair, harm, now):
     for _ in range(5):
         tell(pair[0], "a")
     assert tell(pair[1], "b").is_anew
+
+
+def test_a_restart_that_nobody_is_told_of_is_found_by_who_knows_more(pair, harm):
+    """As where a service keeps scripts and hides its runs; who comes later knows of another era then."""
+    harm.save()
+    for _ in range(3):
+        tell(pair[0], "a")
+        tell(pair[1], "b")
+    harm.restart(is_told=False)
+    assert tell(pair[0], "a").is_anew
+    for _ in range(9):
+        tell(pair[0], "a")
+    assert tell(pair[1], "b").is_anew
+
+
+def test_another_run_of_the_server_is_a_restart(pair, harm):
+    """Where scripts outlive it."""
+    harm.save()
+    harm.restart(is_told=False)
+    pair[0]._run = "another"
+    assert ask(pair[0], "a").wait_s == RESTART_S
+
+
+def test_those_who_come_back_together_begin_one_era(pair, harm, now, redis_server):
+    """A hundred machines that find the script unknown at once; and of many restarts the last ones are remembered."""
+
+    def eras():
+        with redis_server.client(decode_responses=False) as client:
+            return len(msgspec.msgpack.decode(client.get("ipybatch:{api}"))["past"])
+
+    for restart in range(1, 12):
+        for store, owner in zip(pair, "ab", strict=True):
+            harm.save()
+            harm.restart()
+            assert not tell(store, owner).is_anew
+        assert eras() == min(restart, PAST_ERAS)
+        now.now_s += LEASE_S
 
 
 def test_a_server_that_had_saved_all_has_lost_nothing(pair, harm, now):
@@ -232,6 +283,45 @@ def test_a_part_that_is_lost_is_a_loss(pair, harm, redis_server, part):
         assert client.delete(f"ipybatch:{part}")
     answers = [ask(pair[1], "b"), ask(pair[0], "a")]
     assert [(answer.wait_s, answer.is_anew) for answer in answers] == [(LEASE_S, True)] * 2
+
+
+def test_what_is_lost_of_saved_data_is_counted_when_it_is_said_again(pair, harm, now, redis_server):
+    tell(pair[0], "a", spent=[(0.0, "requests", 1.0)])
+    now.now_s += LEASE_S + 5.0
+    tell(pair[0], "a")
+    harm.save()
+    harm.restart()
+    tell(pair[0], "a")
+    with redis_server.client() as client:
+        client.delete("ipybatch:{api}::answered:requests")
+    assert tell(pair[0], "a").is_anew
+    assert tell(pair[0], "a", spent=[(LEASE_S + 5.0, "requests", 1.0)]).used == {RATE: 1.0}
+
+
+def test_who_comes_late_after_two_losses_says_all_again(pair, harm, now):
+    """It was cut off meanwhile; what others have reported since, and was saved, holds nothing of it."""
+    tell(pair[1], "b", spent=[(0.0, "requests", 1.0)])
+    harm.flush()
+    tell(pair[0], "a")
+    now.now_s += LEASE_S + 5.0
+    tell(pair[0], "a")
+    harm.save()
+    harm.restart()
+    tell(pair[0], "a")
+    assert tell(pair[1], "b").is_anew
+    assert tell(pair[1], "b", spent=[(LEASE_S + 5.0, "requests", 1.0)]).used == {RATE: 1.0}
+
+
+def test_who_comes_late_to_old_data_says_again_what_came_after_them(pair, harm, now):
+    """However long others have gone on with them."""
+    harm.save()
+    tell(pair[1], "b", spent=[(0.0, "requests", 1.0)])
+    harm.restart()
+    for _ in range(10):
+        now.now_s += 4.0
+        tell(pair[0], "a")
+    assert tell(pair[1], "b").is_anew
+    assert tell(pair[1], "b", spent=[(40.0, "requests", 1.0)]).used == {RATE: 1.0}
 
 
 def test_lift_ends_the_grace(pair, harm):

@@ -23,20 +23,21 @@ local is_first = not common
 if common and common.version > VERSION then
   return redis.error_reply(LATER)
 end
-common = common or { version = VERSION, last_s = 0, seq = 0, past = {}, runs = {}, begun_s = -INF, grace_s = -INF, why = "" }
-local now_s = caller.now_s
+common = common
+  or { version = VERSION, last_s = 0, seq = 0, past = {}, runs = {}, begun_s = -INF, grace_s = -INF, why = "" }
+local before_s, now_s = common.last_s, caller.now_s
 if not now_s then
   local time = redis.call("TIME")
   now_s = time[1] + time[2] / 1e6
 end
-now_s = math.max(now_s, common.last_s, state and state.last_s or 0)
+now_s = math.max(now_s, before_s, state and state.last_s or 0)
 common.last_s = now_s
 
 ---- eras: what the store has lost, and who has to say again what it knows
 
 local function begin_era(is_lost)
   if common.id then
-    table.insert(common.past, { common.id, common.seq })
+    table.insert(common.past, { common.id, common.seq, before_s })
     if #common.past > PAST_ERAS then
       table.remove(common.past, 1)
     end
@@ -63,16 +64,16 @@ local function seen_run()
   return false
 end
 
-local function lasted(id) -- how many exchanges of an era are not lost
+local function lasted(id) -- how many exchanges of an era are not lost, and when it ended
   if id == common.id then
-    return common.seq
+    return common.seq, -INF
   end
   for _, era in ipairs(common.past) do
     if era[1] == id then
-      return era[2]
+      return era[2], era[3]
     end
   end
-  return -1
+  return -1, -INF
 end
 
 local is_other_run = caller.run ~= "" and not seen_run()
@@ -87,14 +88,17 @@ end
 if state then
   for unit, answers in pairs(state.answers) do
     if redis.call("ZCARD", KEYS[3] .. unit) ~= answers then
-      state.born, state.kept_s, state.answers = caller.token, -INF, {}
+      state.born, state.answers = caller.token, {}
       break
     end
   end
 end
-local is_anew = caller.id ~= ""
-  and (caller.seq > lasted(caller.id) or (caller.born ~= "" and caller.born ~= (state and state.born)))
-if is_anew and not common.is_lost then
+local seq, ended_s = lasted(caller.id)
+local is_whole = caller.born == "" or caller.born == (state and state.born)
+local is_anew = caller.id ~= "" and (caller.seq > seq or not is_whole)
+-- Of what it says again, what it had reported long before the loss is here; of whom nothing is known all is counted.
+local kept_s = is_anew and (is_whole and ended_s - LEASE_S or -INF) or nil
+if is_anew and (caller.id == common.id or not common.is_lost) then
   if caller.id == common.id then
     begin_era(true)
   end
@@ -107,12 +111,9 @@ common.seq = common.seq + 1
 
 state = state
   or {
-    born = caller.token, era = common.id, last_s = now_s, kept_s = -INF, touched_s = -INF,
-    started_s = -INF, cool_until_s = -INF, why = "", spender = "", thin = 0, owners = {}, answers = {},
+    born = caller.token, last_s = now_s, touched_s = -INF, started_s = -INF,
+    cool_until_s = -INF, why = "", spender = "", thin = 0, owners = {}, answers = {},
   }
-if state.era ~= common.id then -- what was exchanged by then is here, what came later may be said again
-  state.era, state.kept_s = common.id, state.last_s - LEASE_S
-end
 state.last_s = now_s
 if is_anew and caller.cool_s > 0 and now_s + caller.cool_s > state.cool_until_s then
   state.cool_until_s, state.why = now_s + caller.cool_s, caller.why
@@ -147,7 +148,7 @@ end
 
 local function spend(at_s, unit, cost, spender)
   state.spender = spender
-  if cost <= 0 or at_s <= state.kept_s then
+  if cost <= 0 then
     return
   end
   local tail = tail_of(unit)
@@ -390,7 +391,9 @@ else
   local counted = before and report.number > 0 and math.max(0, before.said - report.said) or 0
   for place = counted + 1, #report.spent do
     local ago_s, unit, cost = unpack(report.spent[place])
-    spend(now_s - ago_s, unit, cost, mine)
+    if not before or now_s - ago_s > before.kept_s then
+      spend(now_s - ago_s, unit, cost, mine)
+    end
   end
   if report.cool_s == 0 then
     state.cool_until_s, common.grace_s = -INF, -INF
@@ -411,7 +414,7 @@ else
     owners[mine] = report.bounds and {
       label = report.label, bounds = report.bounds, until_s = now_s + report.lease_s, running = report.running,
       in_flight = report.in_flight, number = report.number, said = report.said + #report.spent,
-      claim = before and before.claim,
+      claim = before and before.claim, kept_s = kept_s or before and before.kept_s or -INF,
     } or nil
   end
   for _, one in ipairs(report.counted) do
