@@ -27,8 +27,10 @@ class Allowance:
         epoch: Counts how often all of it was given up.
     """
 
+    __slots__ = ("epoch", "given", "kept_until_s", "left", "left_of", "low", "slots", "used")
+
     def __init__(self) -> None:
-        self.left, self.slots, self.low = 0.0, 0.0, -math.inf
+        self.left, self.slots, self.low = 0.0, 0.0, 1.0
         self.left_of: dict[str, float] = {}
         self.given: dict[str, float] = {}
         self.kept_until_s = -math.inf
@@ -47,23 +49,29 @@ class Allowance:
 
     def allows(self, cost: Cost, *, slot: bool) -> bool:
         """Say whether a request of that cost may start."""
-        if self.left < cost_in("requests", cost) or (slot and self.slots < 1.0):
+        if slot and self.slots < 1.0:
             return False
-        return not cost or all(
+        if not cost:
+            return self.left >= 1.0
+        return self.left >= cost_in("requests", cost) and all(
             amount <= self.left_of.get(unit, 0.0) for unit, amount in cost.items() if unit != "requests"
         )
 
     def draw(self, cost: Cost, *, slot: bool) -> None:
         """Let a request start."""
-        self.left -= cost_in("requests", cost)
+        self.left -= cost_in("requests", cost) if cost else 1.0
         self.slots -= slot
         for unit in self.left_of:
             self.left_of[unit] -= cost_in(unit, cost)
 
     def add(self, cost: Cost, times: int = 1, *, slot: bool) -> None:
         """Let so many more requests of a cost start: the store has counted them."""
-        self.gain({unit: times * cost_in(unit, cost) for unit in {"requests", *cost}} if cost else {"requests": times})
         self.slots += times * slot
+        if cost:
+            self.gain({unit: times * cost_in(unit, cost) for unit in {"requests", *cost}})
+        else:
+            self.left += times
+            self.given["requests"] = self.given.get("requests", 0.0) + times
 
     def gain(self, amounts: Cost) -> None:
         """Let so much more start: the store has counted it."""
@@ -76,7 +84,7 @@ class Allowance:
 
     def give_up(self) -> None:
         """Start nothing more of it; the next report gives it back."""
-        self.left, self.slots, self.low = 0.0, 0.0, -math.inf
+        self.left, self.slots, self.low = 0.0, 0.0, 1.0
         self.left_of, self.given = {}, {}
         self.epoch += 1
 
@@ -86,7 +94,7 @@ class Allowance:
         Args:
             anew: What the report makes of it; None: it stays.
         """
-        self.low, more = -math.inf, None
+        self.low, more = 1.0, None
         said: dict[str, float] = {**self.left_of, "requests": self.left} if self.left_of else {"requests": self.left}
         if anew is not None:
             more = {unit: max(0.0, amount - said.get(unit, 0.0)) for unit, amount in anew.items()}

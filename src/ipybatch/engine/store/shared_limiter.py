@@ -227,11 +227,9 @@ class SharedLimiter(SharedCoolDowns):
     def start(self, now_s: float, cost: Cost, *, slot: bool = True) -> Permit | None:
         """Take a permit for a request that may start now; None when it may not, see `wait_s`."""
         apart = self._apart
-        if cost is NO_COST:
-            is_apart = apart.left >= 1.0 and (apart.slots >= 1.0 or not slot)
-        else:
-            is_apart = cost is not REFUSED and apart.allows(cost, slot=slot)
-        if not is_apart or now_s >= self._stale_s:
+        if apart.left < apart.low or now_s >= self._stale_s or (slot and apart.slots < 1.0):
+            return self._ask(now_s, cost, slot=slot)
+        if cost is not NO_COST and (cost is REFUSED or not apart.allows(cost, slot=slot)):
             return self._ask(now_s, cost, slot=slot)
         permit = Limiter.start(self, now_s, cost, slot=slot)
         if permit is not None:
@@ -240,8 +238,6 @@ class SharedLimiter(SharedCoolDowns):
                 apart.slots -= slot
             else:
                 apart.draw(cost, slot=slot)
-            if apart.left < apart.low:
-                self._ask_more(now_s, cost, slot=slot)
         return permit
 
     def wait_s(self, now_s: float, cost: Cost = NO_COST, *, slot: bool = True) -> float:
@@ -327,23 +323,17 @@ class SharedLimiter(SharedCoolDowns):
             return None
         if cost is REFUSED:
             return self.acquire(now_s, cost, slot=slot)
-        self._ask_more(now_s, cost, slot=slot)
+        if not self._link.is_busy and now_s >= self._hint_s:
+            if self._is_fast(now_s):
+                self._run_ahead(now_s, cost)
+            if not self._link.is_busy and not (self._is_ahead and self._apart.allows(cost, slot=slot)):
+                self._send(now_s, wanted=cost, slot=slot)
         if now_s >= self._stale_s or not self._apart.allows(cost, slot=slot):
             return None
-        if self._is_ahead:
-            return self.start(now_s, cost, slot=slot)
+        if self._is_ahead and Limiter.wait_s(self, now_s, cost, slot=slot) > 0.0:
+            return None  # the store knew of more than the windows here
         self._apart.draw(cost, slot=slot)
         return self.acquire(now_s, cost, slot=slot)
-
-    def _ask_more(self, now_s: float, cost: Cost, *, slot: bool) -> None:
-        """Ask for what may start; where the store is a network away, before nothing is left."""
-        if self._link.is_busy or now_s < self._hint_s:
-            return
-        if self._is_fast(now_s):
-            self._run_ahead(now_s, cost)
-            if self._link.is_busy or (self._is_ahead and self._apart.allows(cost, slot=slot)):
-                return
-        self._send(now_s, wanted=cost, slot=slot)
 
     def _is_fast(self, now_s: float) -> bool:
         """Say whether much has started since the last tick, or the last look."""
@@ -404,36 +394,34 @@ class SharedLimiter(SharedCoolDowns):
         self, now_s: float, *, wanted: Cost | None = None, slot: bool = True, allowance: Cost | None = None
     ) -> Sent:
         """Make a report; what is set apart and did not start in time is in it no more."""
-        apart, more = self._apart, 0
-        if self._link.is_remote:
+        apart, link, more = self._apart, self._link, 0
+        if link.is_remote:
             apart.look(is_recent=now_s < self._sent_s + self._keeps_s())
             self._sent_s = now_s
             if wanted is not None:
                 more = apart.more(wanted, self._concurrency - self.running - apart.slots if slot else math.inf)
-        if not self._is_ahead and (now_s >= apart.kept_until_s or not (apart.left or apart.slots)):
+        is_used_up = not (apart.left or apart.slots)
+        if not self._is_ahead and (apart.left_of if is_used_up else now_s >= apart.kept_until_s):
             apart.give_up()
-        link, (amounts, gain) = self._link, apart.report(allowance)
-        places = amounts["requests"] if self._is_ahead or allowance is not None else apart.slots
+        amounts, gain = apart.report(allowance)
         self._is_due = False
         report = Report(
             resource=self.name,
             owner=self.owner,
             label=self.label,
             bounds=None if not self._joined and not self._in_flight else self._bounds,
-            running=self.running + int(places),
+            running=self.running + int(amounts["requests"] if apart.slots == math.inf or gain else apart.slots),
             in_flight=self.flying(amounts),
             spent=link.say(now_s),
             wanted=wanted,
             slot=slot,
-            more=more,
             cool_s=link.unsaid_cool_s(now_s),
             cool_most_s=LONG_COOL_S if self._is_new else None,
             why="" if link.cool_until_s is None else self._why(),
             counted=link.counted,
-            round_s=link.round_s,
-            number=link.number,
-            said=link.known,
         )
+        if link.is_remote:
+            report = link.numbered(report, more)
         return Sent(report, now_s, gain, link.cool_until_s, apart.epoch)
 
     def _keeps_s(self) -> float:
@@ -501,7 +489,7 @@ class SharedLimiter(SharedCoolDowns):
             apart.kept_until_s = now_s
             apart.add(report.wanted, 1 + answer.more, slot=report.slot)
             if self._link.is_remote:
-                apart.low = apart.left / 2 if apart.left >= 2.0 else -math.inf
+                apart.low = max(1.0, apart.left / 2)
                 apart.kept_until_s += self._keeps_s()
 
     def _go_ahead(self, gain: Cost) -> None:
@@ -509,7 +497,7 @@ class SharedLimiter(SharedCoolDowns):
         self._apart.gain(gain)
         self._apart.slots, self._is_ahead, self._hint_s = math.inf, True, -math.inf
         if self._link.is_remote:
-            self._apart.low = self._apart.given["requests"] / 2
+            self._apart.low = max(1.0, self._apart.left / 2)
         self._alarm.set(self._pause_s())
 
     def _fail(self, now_s: float, error: Failure, sent: Sent | None = None) -> None:

@@ -101,8 +101,8 @@ class StoreLink:
 
     def keep_one(self, now_s: float) -> None:
         """Keep that one request was answered, which cost nothing else."""
-        self.keep(now_s, "requests", 1.0)
-        self.latest, self.merges_until_s = self._answered["requests"][-1], now_s + MERGE_S
+        self.latest, self.merges_until_s = [now_s, 1.0, now_s], now_s + MERGE_S
+        self._answered.setdefault("requests", []).append(self.latest)
 
     def say_again(self, windows: Iterable[Window]) -> None:
         """Keep for the next report all that these hold: the store has lost it."""
@@ -117,13 +117,13 @@ class StoreLink:
 
     def all_spent(self, now_s: float, history: Iterable[Spent]) -> list[Spent]:
         """Return what was answered, at a time each: what the store told, and what it is not known to have."""
-        return sorted([*((now_s - ago_s, unit, cost) for ago_s, unit, cost in history), *self._unknown()])
+        return sorted([*((now_s - ago_s, unit, cost) for ago_s, unit, cost in history), *self._said, *self._unsaid()])
 
     def say(self, now_s: float) -> list[Spent]:
         """Return what was answered and the store is not known to have, as the next report says it."""
         if self._answered:
-            self._said, self._answered, self.merges_until_s = self._unknown(), {}, -math.inf
-        self.number += self.is_remote
+            self._said += self._unsaid()
+            self._answered, self.merges_until_s = {}, -math.inf
         return [(now_s - at_s, unit, cost) for at_s, unit, cost in self._said]
 
     def unsaid_cool_s(self, now_s: float) -> float | None:
@@ -133,14 +133,23 @@ class StoreLink:
             return None
         return max(0.0, until_s - now_s)
 
+    def numbered(self, report: Report, more: int) -> Report:
+        """Return a report as a store takes it that is a network away, and may not get it, or get it late.
+
+        Args:
+            more: For how many further permits it asks.
+        """
+        self.number += 1
+        return msgspec.structs.replace(report, more=more, round_s=self.round_s, number=self.number, said=self.known)
+
     def heard(self, now_s: float, sent: Sent) -> None:
         """Know that the store has what a report said."""
         if self._said:
             self.known += len(self._said) * self.is_remote
             self._said = []
-        if self.cool_until_s == sent.cool_until_s:
+        if self.cool_until_s is not None and self.cool_until_s == sent.cool_until_s:
             self.cool_until_s = None
-        if self.counted is sent.report.counted:
+        if self.counted and self.counted is sent.report.counted:
             self.counted = ()
         if self.is_remote:
             took_s = now_s - sent.at_s
@@ -250,5 +259,5 @@ class StoreLink:
         """The threads of the store."""
         return courier_of(self.store)
 
-    def _unknown(self) -> list[Spent]:
-        return self._said + [(at_s, unit, cost) for unit, told in self._answered.items() for at_s, cost, _ in told]
+    def _unsaid(self) -> list[Spent]:
+        return [(at_s, unit, cost) for unit, told in self._answered.items() for at_s, cost, _ in told]
