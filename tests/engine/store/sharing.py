@@ -86,6 +86,7 @@ class World:
 
     def __init__(self, path, chance, faults, delays_s=()):
         self.path, self.chance, self.faults, self.delays_s = path, chance, faults, delays_s
+        self.patience = 0.5  # of who comes or goes
         self.far = FarStore(self.unix_s)
         self.now_s = START_UNIX_S
         self.processes = {}
@@ -95,6 +96,10 @@ class World:
 
     def unix_s(self):
         return self.now_s
+
+    def waits(self):
+        """Say whether who comes or goes waits for the store."""
+        return not self.delays_s or self.chance.random() < self.patience
 
     def find_process(self, owner):
         process = self.processes.get(owner)
@@ -148,8 +153,7 @@ class Process:
 
     def begin(self):
         try:
-            waits = not self.is_remote or self.world.chance.random() < 0.5
-            self.limiter.enter(self, self.limits, self, self.owner, waits=waits)
+            self.limiter.enter(self, self.limits, self, self.owner, waits=self.world.waits())
         except JournalError:
             self.world.at(self.world.now_s + 0.1, self, self.begin)
         else:
@@ -279,7 +283,7 @@ class Process:
     def leave(self):
         self.wanted.clear()
         self.has_begun = False
-        self.limiter.leave(self, waits=not self.is_remote or self.world.chance.random() < 0.5)
+        self.limiter.leave(self, waits=self.world.waits())
 
 
 class Link(store_link.StoreLink):

@@ -25,6 +25,7 @@ LONG = Rate(8, per_s=60.0)
 @pytest.fixture
 def world(tmp_path, monkeypatch):
     world = World(tmp_path / "limits.sqlite3", random.Random(7), 0.0, [ROUND_S / 2])
+    world.patience = 1.0
     monkeypatch.setattr(store_link, "PATIENCE_S", -1.0)
     yield world
     world.close()
@@ -272,3 +273,40 @@ def test_a_store_that_was_wiped_is_told_again_what_was_answered(world, begin):
         process.want([0.01] * 8)
     world.run_until(world.now_s + 40.0)
     assert sum(len(process.sent) for process in processes) == 8
+
+
+def test_limits_that_change_while_an_allowance_is_under_way_end_it(world, begin):
+    """A window that is new has yet to learn what was sent: nothing starts ahead before."""
+    kernel = begin("kernel", Limits(concurrency=1000, rates=[Rate(1000, per_s=1.0)]))
+    kernel.want([0.001] * 3)
+    while kernel.limiter._is_ahead or not kernel.limiter._link.is_busy or kernel.limiter._asked < 3:
+        world.run_until(world.now_s + 0.001)
+        kernel.want([0.001])
+    kernel.limiter.change(kernel, Limits(concurrency=1000, rates=[Rate(30, per_s=60.0)]))
+    world.run_until(world.now_s + ROUND_S)
+    assert not kernel.limiter._is_ahead
+    kernel.want([0.001] * 60)
+    world.run_until(world.now_s + 20.0)
+    assert len(kernel.sent) == 30
+
+
+def test_answers_make_a_store_that_is_away_no_busier(world, begin):
+    kernel = begin()
+    kernel.want([0.1 * number for number in range(1, 51)])
+    world.run_until(world.now_s + 1.0)
+    world.far.go_away(4.0)
+    calls = kernel.calls
+    world.run_until(world.now_s + 4.0)
+    assert kernel.calls - calls <= 4.0 / PULSE_S + 1
+
+
+def test_an_allowance_whose_renewal_is_lost_is_used_no_more(world, begin):
+    """The store may be away for long, and have others' word for what is free by then."""
+    kernel = begin("kernel", Limits(concurrency=1000, rates=[Rate(1000, per_s=1.0)]))
+    flow(kernel, 60)
+    world.far.go_away(20.0)
+    flow(kernel, round(100 * (GIVES_UP_S + 0.2)))
+    assert not kernel.limiter._is_ahead
+    before = len(kernel.sent)
+    flow(kernel, 100)
+    assert len(kernel.sent) == before
