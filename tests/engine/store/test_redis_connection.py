@@ -43,58 +43,75 @@ def test_threads_take_turns(redis_server, opened):
         assert client.info("clients")["connected_clients"] == 2
 
 
-class Turn:
-    """A lock that tells who comes to it."""
+class Turns(threading.Condition):
+    """Tells who waits for a turn."""
 
     def __init__(self):
-        self.lock, self.came = threading.Lock(), threading.Semaphore(0)
+        super().__init__()
+        self.waits = threading.Semaphore(0)
 
-    def __enter__(self):
-        self.came.release()
-        self.lock.acquire()
-
-    def __exit__(self, *_):
-        self.lock.release()
+    def wait(self, timeout=None):
+        self.waits.release()
+        return super().wait(timeout)
 
 
-def test_who_waited_for_a_call_that_hung_does_not_hang_as_well(redis_server, opened, patience):
-    """Twenty limit groups would wait twenty times as long, one after the other."""
-    store, turn, told, tries = opened(redis_server.url), Turn(), [], []
-    gone = threading.Event()
+@pytest.fixture
+def calls(redis_server, opened, patience):
+    """Start threads that do something with a store, and return it, what waits, and how to await all."""
+    store, threads = opened(redis_server.url), []
+    store._turns = Turns()
+
+    def call(act, *arguments):
+        threads.append(threading.Thread(target=act, args=arguments))
+        threads[-1].start()
+
+    def join():
+        for thread in threads:
+            thread.join()
+
+    return store, call, join
+
+
+def test_who_waits_for_a_call_that_hangs_does_not_hang_as_well(calls):
+    """Twenty limit groups would wait twenty times as long, one after the other; who looks, too."""
+    (store, call, join), told, tries = calls, [], []
+    hangs, gone = threading.Semaphore(0), threading.Event()
 
     def hang():
         tries.append(1)
+        hangs.release()
         gone.wait()
         raise redis.TimeoutError
 
-    store._turn, store._connected = turn, hang
-    threads = [threading.Thread(target=lambda: told.append(why(store))) for _ in range(3)]
-    for thread in threads:
-        thread.start()
-        turn.came.acquire()
+    def look():
+        with pytest.raises(JournalError) as error:
+            store.names()
+        told.append(str(error.value))
+
+    store._connected = hang
+    call(lambda: told.append(why(store)))
+    hangs.acquire()
+    for act in (lambda: told.append(why(store)), look):
+        call(act)
+        store._turns.waits.acquire()
     gone.set()
-    for thread in threads:
-        thread.join()
-    store._turn = turn.lock
+    join()
     assert len(tries) == 1
     assert len(told) == 3
     assert len(set(told)) == 1
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
-def test_all_that_wait_are_asked_in_one_round_trip(redis_server, opened, patience):
+def test_all_that_wait_are_asked_in_one_round_trip(redis_server, calls, monkeypatch):
     """Else forty limit groups wait forty times as long as one for a server that is far away; and none for another."""
-    store, told, sent = opened(redis_server.url), {}, []
+    (store, call, join), told, sent = calls, {}, []
     store.exchange(Report(resource="late", owner="a"))
     with redis_server.client(decode_responses=False) as client:
         common = msgspec.msgpack.decode(client.get("ipybatch:{late}"))
         client.set("ipybatch:{late}", msgspec.msgpack.encode({**common, "version": 99}))
     ask(store)
     connection = store._client.connection
-    connection.send_packed_command, send = (
-        lambda packed: (sent.append(packed), send(packed)),
-        (connection.send_packed_command),
-    )
+    send = connection.send_packed_command
+    monkeypatch.setattr(connection, "send_packed_command", lambda packed: (sent.append(packed), send(packed)))
 
     def exchange(owner):
         report = Report(resource="late" if owner == "refused" else "api", owner=owner, bounds=Bounds())
@@ -103,18 +120,13 @@ def test_all_that_wait_are_asked_in_one_round_trip(redis_server, opened, patienc
         except JournalError as error:
             told[owner] = str(error)
 
-    turn = Turn()
-    store._turn = turn
+    store._is_taken = True
     owners = ["refused", *map(str, range(20))]
-    threads = [threading.Thread(target=exchange, args=(owner,)) for owner in owners]
-    turn.lock.acquire()
-    for thread in threads:
-        thread.start()
-        turn.came.acquire()
-    turn.lock.release()
-    for thread in threads:
-        thread.join()
-    store._turn = turn.lock
+    for owner in owners:
+        call(exchange, owner)
+        store._turns.waits.acquire()
+    store._give_turn()
+    join()
     assert "a later ipybatch" in told.pop("refused")
     assert told == dict.fromkeys(owners[1:], 0.0)
     assert len(sent) == 1
@@ -130,16 +142,19 @@ def test_a_connection_that_was_closed_meanwhile_is_opened_again_at_once(redis_se
     assert (answer.wait_s, answer.used) == (0.0, {RATE: 2.0})
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
 def test_a_forked_child_has_a_connection_of_its_own(redis_server, opened):
     """Also where a thread of its parent was in the midst of an exchange."""
     store = opened(redis_server.url)
     ask(store)
     read, write = os.pipe()
-    with store._turn:
+    store._is_taken = True
+    with store._turns:
         child = os.fork()
         if not child:
             os.write(write, repr(ask(store, "child").wait_s).encode())
             os._exit(0)
+    store._give_turn()
     os.waitpid(child, 0)
     os.close(write)
     assert os.read(read, 99) == b"0.0"
@@ -151,9 +166,11 @@ def test_who_closes_does_not_wait(redis_server, opened):
     """The connection goes when the exchange has ended that is under way."""
     store = opened(redis_server.url)
     ask(store)
-    with store._turn:
-        store.close()
-        assert store._client is not None
+    store._is_taken = True
+    store.close()
+    assert store._client is not None
+    store._give_turn()
+    assert store._client is None
     ask(store)
     store.close()
     assert store._client is None

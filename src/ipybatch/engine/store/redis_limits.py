@@ -223,16 +223,15 @@ class RedisLimits:
 
     def close(self) -> None:
         """Let the connection go, at once or when the exchange that is under way has ended; the next opens another."""
-        self._is_closed = True
-        if self._turn.acquire(blocking=False):
-            try:
+        with self._turns:
+            self._is_closed = self._is_taken
+            if not self._is_taken:
                 self._disconnect()
-            finally:
-                self._turn.release()
 
     def forget(self) -> None:
-        """Have no connection: after a fork it is the parent's, and so is who holds the lock."""
-        self._turn = threading.Lock()
+        """Have no connection: after a fork it is the parent's, and so is whose turn it is."""
+        self._turns = threading.Condition()
+        self._is_taken = False
         self._asked = deque[_Asked]()
         self._is_closed = False  # by somebody who did not wait
         self._client: Client = None
@@ -241,34 +240,45 @@ class RedisLimits:
     def _ask(self, ask: Callable[[], T], mine: _Asked | None = None) -> T:
         """Ask the server, when it is this thread's turn.
 
+        Whoever waits for another one that hangs hears of that as soon as it does.
+
         Args:
             mine: What another thread may ask meanwhile, with all that wait: it costs one round trip.
         """
-        failures = self._failures
-        if mine is not None:
-            self._asked.append(mine)
-        with self._turn:
+        with self._turns:
+            failures = self._failures
+            if mine is not None:
+                self._asked.append(mine)
+            while self._is_taken and self._failures == failures and (mine is None or mine.told is None):
+                self._turns.wait()
             is_told = mine is not None and mine.told is not None
-            # Whoever was waited for has just seen it: one may hang, not one after another.
             if self._failures != failures and not is_told:
                 self._withdraw(mine)
                 raise JournalError(self._told)
-            self._is_closed = False
-            try:
-                answer = self._twice(ask)
-            except Exception as error:
-                self._withdraw(mine)
-                self._disconnect()
-                self._since = self._since or time.strftime("%H:%M")
-                told = trouble(error, self._since)
-                if not told:
-                    raise
-                self._failures, self._told = self._failures + 1, f"{self.url} {told}"
-                raise JournalError(self._told) from error
-            self._since = ""
-            if self._is_closed:
-                self._disconnect()
+            self._is_taken = self._is_taken or not is_told
+        is_whole = False  # nothing of an answer is left unread
+        try:
+            answer = ask() if is_told else self._twice(ask)
+            is_whole, self._since = True, ""
             return answer
+        except Exception as error:
+            self._since = self._since or time.strftime("%H:%M")
+            told = trouble(error, self._since)
+            if not told:
+                raise
+            self._failures, self._told = self._failures + 1, f"{self.url} {told}"
+            raise JournalError(self._told) from error
+        finally:
+            if not is_told:
+                self._withdraw(mine)
+                self._give_turn(keeps=is_whole)
+
+    def _give_turn(self, *, keeps: bool = True) -> None:
+        with self._turns:
+            if self._is_closed or not keeps:
+                self._disconnect()
+            self._is_taken = self._is_closed = False
+            self._turns.notify_all()
 
     def _twice(self, ask: Callable[[], T]) -> T:
         """Ask again where the connection was closed since it was used last: by the server, or on the way there."""
@@ -284,8 +294,9 @@ class RedisLimits:
         return ask()
 
     def _withdraw(self, mine: _Asked | None) -> None:
-        if mine is not None and mine in self._asked:
-            self._asked.remove(mine)
+        with self._turns:
+            if mine is not None and mine in self._asked:
+                self._asked.remove(mine)
 
     def _exchange(self, mine: _Asked) -> Answer:
         if mine.told is None:
@@ -297,15 +308,16 @@ class RedisLimits:
 
     def _exchange_all(self) -> None:
         """Exchange all reports that wait, in one round trip."""
-        client, batch = self._connected(), list[_Asked]()
-        while self._asked:
-            batch.append(self._asked.popleft())
+        client = self._connected()
+        with self._turns:
+            batch, self._asked = self._asked, deque()
         try:
             callers = [self._caller(one.report) for one in batch]
             packed = [(*_keys(one.report.resource), _encode(one.report)) for one in batch]
             found = _run_script(client.connection, packed, callers)
         except Exception:
-            self._asked.extendleft(reversed(batch))  # nobody has been told anything
+            with self._turns:
+                self._asked.extendleft(reversed(batch))  # nobody has been told anything
             raise
         for one, answer in zip(batch, found, strict=True):
             one.told = answer if isinstance(answer, Exception) else self._taken(one.report, answer)
