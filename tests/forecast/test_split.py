@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ipybatch import InputError
-from ipybatch.backends import Processes
+from ipybatch.backends import OutOfMemory, Processes
+from ipybatch.errors import MissingExtra
 from ipybatch.forecast import forecast
 from ipybatch.forecast.data import blocks, pieces, sources, summaries
 from ipybatch.forecast.data.blocks import Stored
@@ -379,17 +380,23 @@ def test_ctrl_c_ends_the_reading(tmp_path, shuffled):
     assert (here.has_ended, here.is_closed) == (True, True)
 
 
-def test_a_worker_that_fails_names_the_file(tmp_path, shuffled):
+@pytest.mark.parametrize(
+    ("failure", "error", "said"),
+    [
+        (OutOfMemory("Out of memory"), InputError, "files that a worker can read, got 'part-4.parquet': Out of memory"),
+        (MissingExtra("forecast"), MissingExtra, "Run: pip install"),
+        (OSError("no space left"), OSError, "no space left"),
+    ],
+)
+def test_a_worker_that_fails_names_the_file(tmp_path, shuffled, failure, error, said):
     class Fails(Here):
         async def run(self, work, arguments):
             if work.__name__ == "split" and "part-4" in arguments[0].path:
-                from ipybatch.backends import OutOfMemory
-
-                raise OutOfMemory("Out of memory")
+                raise failure
             return await super().run(work, arguments)
 
     folder = dealt(tmp_path / "in", shuffled)
-    with pytest.raises(InputError, match=r"files that a worker can read, got 'part-4.parquet': Out of memory"):
+    with pytest.raises(error, match=said):
         split(folder, Folder(tmp_path / "split"), Fails())
 
 

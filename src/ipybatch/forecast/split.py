@@ -132,6 +132,7 @@ async def _run(calls: Iterable[_Call], storage: Storage, backend: Backend, slots
 
     Raises:
         InputError: A worker cannot make it; names the file.
+        Exception: Whatever else a worker raises.
     """
     there = set(storage.names())
     room = asyncio.Semaphore(slots)
@@ -140,7 +141,7 @@ async def _run(calls: Iterable[_Call], storage: Storage, backend: Backend, slots
             for call in calls:
                 if call.makes not in there:
                     group.create_task(_make(call, backend, room))
-    except* InputError as errors:
+    except ExceptionGroup as errors:
         raise errors.exceptions[0] from None
 
 
