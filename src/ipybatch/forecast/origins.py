@@ -37,12 +37,6 @@ class AtOrigin(Partition, frozen=True, dict=True):
     origin: str = ""
 
     @property
-    def frame(self) -> pd.DataFrame:
-        """Its rows until the origin."""
-        whole: Partition = self.__dict__["partition"]
-        return whole.frame
-
-    @property
     def partition(self) -> str:
         """The partition's own name, which it has at other origins too."""
         whole: Partition = self.__dict__["partition"]
@@ -134,7 +128,7 @@ def at_origin(prepared: Prepared, table: Table, day: pd.Timestamp, end: pd.Times
         fields = {field: getattr(one, field) for field in one.__struct_fields__}
         item = AtOrigin(**{**fields, "name": f"{one.name}, {origin}", "origin": origin})
         later = Later(rows[rows["site"].isin(one.sites)], f"{end:%Y-%m-%d}", spread if len(spread) else None)
-        item.__dict__.update(partition=one, later=later, settings=prepared.settings)
+        item.__dict__.update(one.__dict__, partition=one, later=later, settings=prepared.settings)
         made.append(item)
     return made
 
