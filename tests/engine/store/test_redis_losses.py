@@ -285,13 +285,15 @@ def test_a_part_that_is_lost_is_a_loss(pair, harm, redis_server, part):
     assert [(answer.wait_s, answer.is_anew) for answer in answers] == [(LEASE_S, True)] * 2
 
 
-def test_what_is_lost_of_saved_data_is_counted_when_it_is_said_again(pair, harm, now, redis_server):
+@pytest.mark.parametrize("is_seen", [True, False])
+def test_what_is_lost_of_saved_data_is_counted_when_it_is_said_again(pair, harm, now, redis_server, is_seen):
+    """Whether its owner had come back before that, or not."""
     tell(pair[0], "a", spent=[(0.0, "requests", 1.0)])
     now.now_s += LEASE_S + 5.0
     tell(pair[0], "a")
     harm.save()
     harm.restart()
-    tell(pair[0], "a")
+    tell(*((pair[0], "a") if is_seen else (pair[1], "b")))
     with redis_server.client() as client:
         client.delete("ipybatch:{api}::answered:requests")
     assert tell(pair[0], "a").is_anew
@@ -313,15 +315,16 @@ def test_who_comes_late_after_two_losses_says_all_again(pair, harm, now):
 
 
 def test_who_comes_late_to_old_data_says_again_what_came_after_them(pair, harm, now):
-    """However long others have gone on with them."""
+    """However long the server was away, and others have gone on with them."""
     harm.save()
     tell(pair[1], "b", spent=[(0.0, "requests", 1.0)])
+    now.now_s += 40.0
     harm.restart()
     for _ in range(10):
         now.now_s += 4.0
         tell(pair[0], "a")
     assert tell(pair[1], "b").is_anew
-    assert tell(pair[1], "b", spent=[(40.0, "requests", 1.0)]).used == {RATE: 1.0}
+    assert tell(pair[1], "b", spent=[(80.0, "requests", 1.0)]).used == {RATE: 1.0}
 
 
 def test_lift_ends_the_grace(pair, harm):
