@@ -204,15 +204,16 @@ def main(told: dict[str, Any]) -> None:
 
     Without a port nothing is asked: what is left is the cost of a start.  Tells "ready"; after a line of stdin, as
     JSON: how many items were completed, and in which state; what it was told (`notes`); latencies; CPU seconds; how
-    long the session took.
+    long the session took; and without a port, when the first and the last item started.
     """
     shift_clocks(told["skew_s"])
     from ipybatch import BatchSession, Limits, Rate, Retry, events
 
-    fetch, notes = Asking(told["port"]), list[str]()
+    fetch, notes, starts_s = Asking(told["port"]), list[str](), list[float]()
 
     async def nothing(item: int) -> None:
-        """Do nothing."""
+        """Do nothing, and note when."""
+        starts_s[min(1, len(starts_s)) :] = [time.monotonic()]
 
     limits = Limits(concurrency=told["concurrency"], rates=[Rate(told["limit"], per_s=PER_S)], store=told["store"])
     session = BatchSession(
@@ -232,6 +233,8 @@ def main(told: dict[str, Any]) -> None:
             notes.append(event.reason)
 
     session.on(tell)
+    if "://" in (told["store"] or ""):
+        import redis  # noqa: F401  # as who measures has all imported
     print("ready", flush=True)
     sys.stdin.readline()
     cpu_s, started_s = time.process_time(), time.monotonic()
@@ -244,6 +247,7 @@ def main(told: dict[str, Any]) -> None:
         "latencies_s": fetch.latencies_s,
         "cpu_s": time.process_time() - cpu_s,
         "took_s": time.monotonic() - started_s,
+        "starts_s": starts_s,
     }
     print(json.dumps(came_to), flush=True)
 
