@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import statistics
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -113,6 +114,7 @@ def permit(n: int) -> Figures:
     return {"exchange_ms": statistics.median(exchanges_s) * 1e3, "ping_ms": statistics.median(pings_s) * 1e3}
 
 
+HELD = (OURS, OURS_APART)  # where the window is ours to hold
 APART = {OURS: OURS_APART, peers.PYRATE: PYRATE_APART}  # `limits` does not end within minutes then
 COMMANDS: dict[str, Command] = {OURS: our_command} | {name: partial(peers.command, name) for name in peers.NAMES}
 CASES: dict[str, Case] = {name: partial(race, command=made) for name, made in COMMANDS.items()}
@@ -128,13 +130,22 @@ def ask(rounds: int, scale: float) -> tuple[Runs, int]:
     lacking = {*peers.missing()}
     n = WARM_UP + max(3, round(SECONDS * scale)) * LIMIT
     found = [name for name in CASES if name != PERMIT and not any(name.startswith(one) for one in lacking)]
-    runs = turns("fleet", found, n=n, rounds=max(1, rounds // 2))
+    runs: Runs = {}
+    for _ in range(max(1, rounds // 2)):
+        for name in found:
+            try:
+                runs.setdefault(name, []).extend(turns("fleet", [name], n=n, rounds=1)[name])
+            except subprocess.CalledProcessError:
+                if name in HELD:
+                    raise
+                print(f"  fleet: {name} did not end well", file=sys.stderr, flush=True)
+    runs = {name: measured for name, measured in runs.items() if measured}
     return runs | turns("fleet", [PERMIT], n=PERMITS, rounds=rounds), n
 
 
 def check(runs: Runs, n: int) -> None:
     """Every request of ours arrived once, and no window was exceeded, whatever the clocks say."""
-    for name in (OURS, OURS_APART):
+    for name in HELD:
         for figures in runs.get(name, ()):
             assert (figures["done"], figures["arrived"], figures["over"]) == (n, n, 0), (name, figures)
 
@@ -144,9 +155,9 @@ def rows(runs: Runs, n: int) -> list[Row]:
     races = {name: measured for name, measured in runs.items() if name != PERMIT}
     where = f"{PROCESSES} processes over one Redis, {LIMIT:,} a second allowed"
     figures: list[tuple[str, str, dict[str, float], bool]] = [
-        (f"requests a second, {where}", "per_s", dict.fromkeys((OURS, OURS_APART), GOAL_PER_S), True),
-        ("requests in the worst second at the server", "worst", dict.fromkeys((OURS, OURS_APART), LIMIT), False),
-        (f"requests above {LIMIT:,} in their second (429s), of {n:,}", "over", {OURS: 0, OURS_APART: 0}, False),
+        (f"requests a second, {where}", "per_s", dict.fromkeys(HELD, GOAL_PER_S), True),
+        ("requests in the worst second at the server", "worst", dict.fromkeys(HELD, LIMIT), False),
+        (f"requests above {LIMIT:,} in their second (429s), of {n:,}", "over", dict.fromkeys(HELD, 0), False),
         ("CPU ms of all clients, a request", "client_ms", {}, False),
         ("CPU ms of Redis, a request", "redis_ms", {}, False),
     ]
