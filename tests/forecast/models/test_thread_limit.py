@@ -7,7 +7,10 @@ import sklearn.ensemble  # noqa: F401  # loads OpenMP
 from sklearn.linear_model import LinearRegression
 from threadpoolctl import threadpool_info, threadpool_limits
 
+from ipybatch.forecast.models.model_selection import run_partition
 from ipybatch.forecast.models.thread_limit import one_thread
+from ipybatch.forecast.settings import Settings
+from tests.forecast.retail import matrix, table
 
 
 def threads(api="openmp"):
@@ -46,6 +49,19 @@ def test_a_model_that_fails_leaves_the_process_as_it_was():
     with pytest.raises(ZeroDivisionError), limit:
         _ = 1 / (threads("blas") == {2})
     assert (threads(), threads("blas")) == ({2}, {2})
+
+
+def test_a_partition_is_trained_in_one_thread_wherever_that_is():
+    """Also by forecast(backend=Threads()), where no process sets the limit."""
+    seen = []
+
+    class Watched(LinearRegression):
+        def fit(self, rows, target):
+            seen.append((threads(), threads("blas")))
+            return super().fit(rows, target)
+
+    run_partition(table(matrix(20)), Settings(horizon=5, models=(Watched(),)))
+    assert set(map(str, seen)) == {"({1}, {1})"}
 
 
 def test_models_that_load_no_library_are_not_limited():

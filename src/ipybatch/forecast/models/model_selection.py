@@ -39,6 +39,7 @@ from ipybatch.forecast.models.matrix import (
 )
 from ipybatch.forecast.models.model_registry import Model, SeriesModel, candidates
 from ipybatch.forecast.models.series_models import Seasonality
+from ipybatch.forecast.models.thread_limit import one_thread
 from ipybatch.forecast.settings import Settings
 
 _PRIOR = 100.0  # how many values of its own a series needs to count as much as its class
@@ -67,7 +68,8 @@ def run_partition(frame: pd.DataFrame, settings: Settings) -> pd.DataFrame:
     Raises:
         InputError: The rows do not span one whole period.
     """
-    return Tried(frame, settings).forecast()
+    with one_thread(settings.models):
+        return Tried(frame, settings).forecast()
 
 
 class Tried:
