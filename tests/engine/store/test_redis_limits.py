@@ -398,6 +398,15 @@ def test_a_socket_of_the_file_system(redis_server, opened):
         ("rediss://host/0?ssl_ca_certs=/nowhere.pem", "ssl_ca_certs=/nowhere.pem does not exist"),
         ("unix://", "the path of the socket is missing"),
         ("redis://:pass#word@host/0", "a # in a password is written %23"),
+        ("REDIS://host/0", "it begins with none of redis://, rediss://, unix://"),
+        (" redis://host/0", "it begins with none of redis://"),
+        ("redis:host:6379", "it begins with none of redis://"),
+        ("redis::pass#word@host", "a # in a password is written %23"),
+        ("unix:/run/redis.sock", "it begins with none of redis://"),
+        ("localhost:6379", "it begins with none of redis://"),
+        ("10.0.0.7:6379/0", "it begins with none of redis://"),
+        ("[::1]:6379", "it begins with none of redis://"),
+        (":pass-word-41@host:6379", "it begins with none of redis://"),
     ],
 )
 def test_an_address_that_leads_nowhere_is_refused_at_once(url, told):
@@ -405,6 +414,12 @@ def test_an_address_that_leads_nowhere_is_refused_at_once(url, told):
         Limits(store=url)
     assert told in str(raised.value)
     assert "pass#word" not in str(raised.value)
+    assert "pass-word" not in str(raised.value)
+
+
+@pytest.mark.parametrize("path", ["limits.sqlite3", "a/b:7", "C:\\limits.db", "D:/5", "redis/limits.db", "my limits"])
+def test_the_path_of_a_file_is_none(path):
+    assert Limits(store=path).store == path
 
 
 def test_without_the_package_it_is_told_what_to_install(monkeypatch):

@@ -6,6 +6,7 @@ and people are shown `shown_url`, which has none.
 
 from __future__ import annotations
 
+import re
 from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import parse_qsl, unquote, urlsplit
@@ -20,9 +21,13 @@ _FILES = ("ssl_ca_certs", "ssl_ca_path", "ssl_certfile", "ssl_keyfile")
 _OPTIONS = ("db", "username", *_SECRETS, *_FILES, "ssl_cert_reqs", "ssl_check_hostname", "client_name")
 
 
+# What lacks its beginning is no path: two machines would each count in a file of its own, without a word.
+_CUT = re.compile(r"\s*(rediss?:|unix:|([^/\\]*@)?([\w.-]{2,}|\[[\da-f:]+\]):\d+(/\d*)?\s*$)", re.IGNORECASE)
+
+
 def is_url(store: object) -> bool:
-    """Say whether a store is named by an address, and not by the path of a file."""
-    return isinstance(store, str) and "://" in store
+    """Say whether a store is named by an address, be it a wrong one, and not by the path of a file."""
+    return isinstance(store, str) and ("://" in store or _CUT.match(store) is not None)
 
 
 def check_url(url: str) -> None:
@@ -54,7 +59,7 @@ def shown_url(url: str) -> str:
 def _register(url: str) -> None:
     query = url.partition("?")[2]
     secrets = [value for name, value in parse_qsl(query) if name in _SECRETS]
-    user, at, _ = url.partition("://")[2].partition("?")[0].rpartition("@")
+    user, at, _ = (url.partition("://")[2] or url).partition("?")[0].rpartition("@")
     if at:
         _, _, password = user.partition(":")
         secrets += [password, unquote(password)]
@@ -71,6 +76,8 @@ def _what_is_wrong(url: str) -> str:
         parts.port  # noqa: B018  # it is read from the text just now
     except ValueError as error:
         return str(error)
+    if not url.startswith(f"{parts.scheme}://"):
+        return f"it begins with none of {', '.join(f'{scheme}://' for scheme in SCHEMES)}"
     is_file, place = parts.scheme == "unix", parts.path.strip("/")
     told = {
         f"{parts.scheme}:// is none of {', '.join(SCHEMES)}": parts.scheme not in SCHEMES,
