@@ -13,7 +13,7 @@ Those three and any object with ``open``, ``run`` and ``close`` can be given as
 from __future__ import annotations
 
 from ipybatch.backends.dask import Dask
-from ipybatch.backends.dask.protocol import WorkerLost
+from ipybatch.backends.dask.protocol import ClientClosed, WorkerLost
 from ipybatch.backends.process.backend import Processes
 from ipybatch.backends.process.protocol import Killed, OutOfMemory, Overrun
 from ipybatch.backends.threads import Loop, Threads
@@ -22,6 +22,7 @@ from ipybatch.errors import InputError
 
 __all__ = [
     "Backend",
+    "ClientClosed",
     "Dask",
     "Killed",
     "Loop",

@@ -167,6 +167,24 @@ def test_a_client_that_is_closed_ends_what_waits(tmp_path, monkeypatch):
     asyncio.run(run())
 
 
+def test_a_client_that_is_closed_ends_the_session_and_fails_nothing(live, wait_for, tmp_path):
+    """What has not ended runs at the next start, with a client that is open."""
+    with small_cluster(1) as (cluster, other):
+        client = distributed.Client(cluster.scheduler_address, set_as_default=False)
+        work = work_until_told(tmp_path)
+        session = live(work, range(5), limits=Limits(concurrency=2), backend=Dask(client))
+        session.start()
+        wait_until((tmp_path / "0").exists)
+        client.close()
+        assert wait_for(session, 100).state == "failed"
+        assert "The Dask client was closed" in session.reason
+        assert session.counts.skipped == 5
+        (tmp_path / "go").touch()
+        again = live(work, range(5), backend=Dask(other))
+        again.start()
+        assert wait_for(again, 100).counts.completed == 5
+
+
 def test_without_a_worker_for_long_the_session_says_so(live, wait_for, tmp_path, monkeypatch):
     monkeypatch.setattr(cluster_side, "_LOOK_S", 0.05)
     monkeypatch.setattr(cluster_side, "_NONE_S", 0.1)

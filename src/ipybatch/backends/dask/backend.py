@@ -26,12 +26,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from ipybatch.backends.dask import protocol
 from ipybatch.backends.dask.call import Call, Defined, End
-from ipybatch.backends.dask.cluster import CLOSED, Cluster
-from ipybatch.backends.dask.protocol import Frame, Handed, Kind
+from ipybatch.backends.dask.cluster import Cluster
+from ipybatch.backends.dask.protocol import ClientClosed, Frame, Handed, Kind
 from ipybatch.backends.dask.worker import WorkerOptions
 from ipybatch.backends.process.backend import encode_call, result_of
 from ipybatch.backends.process.protocol import Ended as ProcessEnd
-from ipybatch.backends.process.protocol import Killed
 from ipybatch.backends.threads import Threads
 from ipybatch.engine.data.policy import check_bound
 from ipybatch.engine.data.spec import StillRunning, is_coroutine
@@ -146,7 +145,7 @@ class Dask:
 
         Raises:
             InputError: The cluster does not answer, or a worker lacks this package.
-            Killed: The client is closed.
+            ClientClosed: The client is closed.
         """
         if not self._users:
             try:
@@ -168,7 +167,8 @@ class Dask:
             Overrun: The attempt took longer than ``timeout_s``.
             OutOfMemory: The attempt needed more than ``memory_mb``, or more than the machine has.
             WorkerLost: The worker was lost, or there is none.
-            Killed: The process ended without an answer, the worker was lost again, or the client is closed.
+            ClientClosed: The client is closed.
+            Killed: The process ended without an answer, or the worker was lost again.
             Permanent: The item or the result cannot be sent from one process to another.
             Judged: The work cannot be sent, or not be read or entered on a worker.
             MissingExtra: cloudpickle is not installed.
@@ -176,7 +176,7 @@ class Dask:
         """
         if self.client.status not in ("running", "connecting"):
             msg = f"The Dask client is {self.client.status}"
-            raise Killed(msg)
+            raise ClientClosed(msg)
         call = await self._prepare(work, arguments)
         call.defined.calls += 1
         self._watch(call)
@@ -270,7 +270,7 @@ class Dask:
             return
         del self._running[loop]
         for call in running:
-            call.end(Killed(CLOSED))
+            call.end(ClientClosed())
 
     async def _cancel(self, call: Call) -> End:
         """Cancel an attempt, and wait until it has ended where it runs.
@@ -315,7 +315,7 @@ class Dask:
         if self.client.status != "running":
             coroutine.close()
             msg = f"The Dask client is {self.client.status}"
-            raise Killed(msg)
+            raise ClientClosed(msg)
         return asyncio.wrap_future(asyncio.run_coroutine_threadsafe(coroutine, self.client.loop.asyncio_loop))
 
 

@@ -17,7 +17,7 @@ from typing import Any
 from ipybatch.backends.dask import protocol
 from ipybatch.backends.dask.call import Call, Told, hear
 from ipybatch.backends.dask.link import Link
-from ipybatch.backends.dask.protocol import Frames, WorkerLost
+from ipybatch.backends.dask.protocol import ClientClosed, Frames, WorkerLost
 from ipybatch.backends.dask.worker import WorkerOptions, do_nothing
 from ipybatch.backends.process.protocol import Killed
 from ipybatch.errors import InputError
@@ -25,7 +25,6 @@ from ipybatch.errors import InputError
 _LOOK_S = 1.0  # from one look for new workers to the next
 _OPEN_S = 15.0  # for a worker to open a line
 _NONE_S = 60.0  # without any worker
-CLOSED = "The Dask client was closed"
 
 
 class Cluster:
@@ -193,7 +192,7 @@ class Cluster:
 
     def _fail_all(self) -> None:
         """End everything: the client was closed."""
-        self._end_waiting(lambda: Killed(CLOSED))
+        self._end_waiting(ClientClosed)
         for link in [*self._links.values()]:
             link.lose()
 
@@ -201,7 +200,7 @@ class Cluster:
         self._links.pop(link.address, None)
         is_closed = self._client.status not in ("running", "connecting")
         for call in link.running.values():
-            self._end_there(call, Killed(CLOSED) if is_closed else self._lost_error(call, link))
+            self._end_there(call, ClientClosed() if is_closed else self._lost_error(call, link))
         link.running.clear()
         if is_closed:
             self._fail_all()

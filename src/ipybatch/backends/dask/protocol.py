@@ -21,7 +21,9 @@ import msgspec
 
 from ipybatch.backends.process import protocol
 from ipybatch.backends.process.protocol import Ended as ProcessEnd
-from ipybatch.backends.process.protocol import Lost
+from ipybatch.backends.process.protocol import Killed, Lost
+from ipybatch.engine.rules.classify import Judged, Verdict
+from ipybatch.engine.rules.classify import Kind as VerdictKind
 
 OPERATION = "ipybatch"  # of a worker's server
 LEASE_S = 10.0  # a worker that hears nothing from a driver for so long ends that driver's attempts
@@ -248,3 +250,14 @@ class WorkerLost(Lost):
 
     kind = "worker_lost"
     advice = "its attempts run again on other workers, and the first loss of each is not counted"
+
+
+class ClientClosed(Killed, Judged):
+    """The client of Dask is closed: the session ends, and what has not ended runs when it goes on."""
+
+    kind = "withheld"
+
+    def __init__(self, message: str = "The Dask client was closed") -> None:
+        Exception.__init__(self, message)
+        self.counts, self.retry_after_s = False, None
+        self.verdict = Verdict(VerdictKind.WITHHELD, is_neutral=True, advice="Give the next start an open client.")
