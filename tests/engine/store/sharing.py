@@ -57,11 +57,11 @@ class FarStore(MemoryLimits):
     def __init__(self, now_s):
         super().__init__(now_s)
         self.untold = set()
-        self.away_until_s = -math.inf
+        self.away_until_s, self.refuses = -math.inf, False
 
-    def go_away(self, seconds):
-        """Answer nobody for so long."""
-        self.away_until_s = self._now_s() + seconds
+    def go_away(self, seconds, *, refuses=False):
+        """Answer nobody for so long, or tell at once that it does not."""
+        self.away_until_s, self.refuses = self._now_s() + seconds, refuses
 
     def wipe(self):
         """Begin anew: nothing starts for the time of a lease, and who used it is told until it has heard."""
@@ -315,6 +315,8 @@ class Courier:
 
         def arrive():
             if fate == "lost there" or world.now_s < world.far.away_until_s:
+                if world.far.refuses and not done.done():
+                    done.set_result(JournalError("refused"))
                 return
             known, self.process.exchange_far = self.process.exchange_far, self.exchange_once
             try:

@@ -5,15 +5,17 @@ import random
 import pytest
 
 from ipybatch import Limits, Rate
+from ipybatch.engine.data.clock import SystemClock
 from ipybatch.engine.data.events import CooledDown, Noted
 from ipybatch.engine.rules.limit_groups import GroupLimiter
-from ipybatch.engine.rules.limiter import NO_COST
+from ipybatch.engine.rules.limiter import NO_COST, Counted
 from ipybatch.engine.rules.rate_headers import Quota, Told
 from ipybatch.engine.store import store_link
 from ipybatch.engine.store.limit_store import LEASE_S, PULSE_S
 from ipybatch.engine.store.shared_limiter import KEPT_S, STALE_S
+from ipybatch.engine.store.store_link import StoreLink
 from ipybatch.errors import JournalError
-from ipybatch.testing import Report
+from ipybatch.testing import MemoryLimits, Report
 from tests.engine.store.sharing import GIVES_UP_S, Process, World, worst_case
 
 ROUND_S = 0.05
@@ -294,7 +296,7 @@ def test_answers_make_a_store_that_is_away_no_busier(world, begin):
     kernel = begin()
     kernel.want([0.1 * number for number in range(1, 51)])
     world.run_until(world.now_s + 1.0)
-    world.far.go_away(4.0)
+    world.far.go_away(4.0, refuses=True)
     calls = kernel.calls
     world.run_until(world.now_s + 4.0)
     assert kernel.calls - calls <= 4.0 / PULSE_S + 1
@@ -310,3 +312,30 @@ def test_an_allowance_whose_renewal_is_lost_is_used_no_more(world, begin):
     before = len(kernel.sent)
     flow(kernel, 100)
     assert len(kernel.sent) == before
+
+
+def test_how_long_an_exchange_takes_is_said(world, begin, monkeypatch):
+    """Who asked in vain keeps its turn for so much longer."""
+    kernel, reports, exchange = begin(), [], world.far.exchange
+    monkeypatch.setattr(world.far, "exchange", lambda report: reports.append(report) or exchange(report))
+    flow(kernel, 60)
+    assert reports[-1].round_s == pytest.approx(ROUND_S, abs=0.01)
+    assert [report.number for report in reports] == [reports[0].number + at for at in range(len(reports))]
+
+
+def test_what_is_answered_just_after_a_report_is_no_part_of_it():
+    link = StoreLink(MemoryLimits(), SystemClock())
+    link.keep_one(1.0)
+    assert link.merges_until_s > 1.002
+    assert link.say(1.001) == [(pytest.approx(0.001), "requests", 1.0)]
+    assert link.merges_until_s < 1.002
+    link.keep_one(1.002)
+    assert len(link.say(1.003)) == 2
+
+
+def test_what_the_service_counts_of_each_window_is_kept():
+    link = StoreLink(MemoryLimits(), SystemClock())
+    one, two, again = Counted(RATE, 5.0), Counted(LONG, 3.0), Counted(RATE, 7.0)
+    for news in ([one], [two], [again]):
+        link.count(news)
+    assert link.counted == (again, two)
