@@ -8,7 +8,7 @@ from ipybatch import Limits, Rate
 from ipybatch.engine.data.events import CooledDown, Noted
 from ipybatch.engine.rules.limiter import NO_COST
 from ipybatch.engine.rules.rate_headers import Quota, Told
-from ipybatch.engine.store import sqlite_limits, store_link
+from ipybatch.engine.store import shared_limiter, sqlite_limits, store_link
 from ipybatch.engine.store.shared_cool_downs import USED_UP
 from ipybatch.engine.store.shared_limiter import MERGE_S, POLL_MOST_S, PULSE_S, RENEW_S, STALE_S, TICK_S
 from ipybatch.errors import JournalError
@@ -149,6 +149,26 @@ def test_what_is_stale_is_asked_for(world, begin):
     world.now_s += STALE_S
     assert kernel.limiter.start(kernel.now_s(), NO_COST)
     assert kernel.reports, "the store was asked"
+
+
+def test_what_a_machine_had_before_it_slept_is_asked_for(tmp_path, monkeypatch):
+    """Its monotonic clock stood still, and the other machines went on."""
+    slept = [500.0]
+    monkeypatch.setattr(shared_limiter, "slept_s", lambda: slept[0])
+    world = World(tmp_path / "limits.sqlite3", random.Random(7), 0.0, (0.0, 0.02))
+    kernel = Watched(world, "kernel", MANY)
+    kernel.begin()
+    kernel.want([0.01] * 400)
+    world.run_to(lambda: kernel.limiter._apart.left >= 4.0, 3.0)
+    kernel.wanted.clear()
+    now_s = kernel.now_s()
+    assert kernel.limiter.start(now_s, NO_COST)
+    slept[0] += 60.0
+    assert kernel.limiter.start(now_s, NO_COST) is None
+    kernel.want([0.01] * 3)
+    world.run_until(world.now_s + 1.0)
+    assert not kernel.wanted
+    world.close()
 
 
 def test_a_stop_in_the_middle_of_a_start_sends_nothing(world, begin, monkeypatch):

@@ -12,8 +12,8 @@ has not started yet is set apart here, and starts are drawn from it:
 Whoever comes meanwhile finds what is set apart counted, and gets no permit that
 may be taken here; at the next tick, at the latest, the owner sees that it is
 not alone, and gives the allowance back.  If it is killed, what is set apart
-counts as sent.  If it was stopped for longer than `STALE_S`, it asks before it
-starts anything.
+counts as sent.  If it was stopped for longer than `STALE_S`, or its machine has
+slept, it asks before it starts anything.
 
 One subject, hence its length: what may start.
 """
@@ -54,11 +54,12 @@ from ipybatch.engine.store.limit_store import (
     StoreBusy,
 )
 from ipybatch.engine.store.shared_cool_downs import SharedCoolDowns
-from ipybatch.engine.store.store_link import AGAIN_S, MERGE_S, Failure, Sent, StoreLink
+from ipybatch.engine.store.store_link import AGAIN_S, MERGE_S, Failure, Sent, StoreLink, slept_s
 from ipybatch.errors import JournalError
 
 TICK_S = 0.05
 STALE_S = 5.0  # after so long without an exchange nothing starts that was not asked for
+NAP_S = 1.0  # of sleep that the monotonic clock does not know of
 RENEW_S = 3.0
 REMOTE_RENEW_S = 0.9  # once a second: what a store a network away has lost is to be known soon
 FAST = 3  # starts within a tick that make it worth to run ahead
@@ -111,6 +112,7 @@ class SharedLimiter(SharedCoolDowns):
         self._is_ahead = False
         self._asked, self._counted_s = 0, -math.inf  # permits that were asked for since then
         self._stale_s = -math.inf  # nothing starts then that was not asked for
+        self._slept_s = 0.0  # at the last exchange
         self._renew_s = -math.inf  # the next exchange is due, whatever happens
         self._sent_s = -math.inf  # of the last one
         self._again_s = -math.inf  # the store is away, and not asked before
@@ -227,7 +229,7 @@ class SharedLimiter(SharedCoolDowns):
     def start(self, now_s: float, cost: Cost, *, slot: bool = True) -> Permit | None:
         """Take a permit for a request that may start now; None when it may not, see `wait_s`."""
         apart = self._apart
-        if apart.left < apart.low or now_s >= self._stale_s or (slot and apart.slots < 1.0):
+        if apart.left < apart.low or self._is_stale(now_s) or (slot and apart.slots < 1.0):
             return self._ask(now_s, cost, slot=slot)
         if cost is not NO_COST and (cost is REFUSED or not apart.allows(cost, slot=slot)):
             return self._ask(now_s, cost, slot=slot)
@@ -245,7 +247,7 @@ class SharedLimiter(SharedCoolDowns):
         wait_s = super().wait_s(now_s, cost, slot=slot)
         is_busy = self._link.is_busy  # whoever waits is woken when its answer comes
         is_told = is_busy or self._hint_s > now_s
-        if not is_told or (now_s < self._stale_s and self._apart.allows(cost, slot=slot)):
+        if not is_told or (not self._is_stale(now_s) and self._apart.allows(cost, slot=slot)):
             return wait_s
         return max(wait_s, self._hint_s - now_s, PULSE_S if is_busy else 0.0)
 
@@ -328,12 +330,16 @@ class SharedLimiter(SharedCoolDowns):
                 self._run_ahead(now_s, cost)
             if not self._link.is_busy and not (self._is_ahead and self._apart.allows(cost, slot=slot)):
                 self._send(now_s, wanted=cost, slot=slot)
-        if now_s >= self._stale_s or not self._apart.allows(cost, slot=slot):
+        if self._is_stale(now_s) or not self._apart.allows(cost, slot=slot):
             return None
         if self._is_ahead and Limiter.wait_s(self, now_s, cost, slot=slot) > 0.0:
             return None  # the store knew of more than the windows here
         self._apart.draw(cost, slot=slot)
         return self.acquire(now_s, cost, slot=slot)
+
+    def _is_stale(self, now_s: float) -> bool:
+        """Say whether the store may have given to others meanwhile what is set apart here."""
+        return now_s >= self._stale_s or (self._link.is_remote and slept_s() > self._slept_s + NAP_S)
 
     def _is_fast(self, now_s: float) -> bool:
         """Say whether much has started since the last tick, or the last look."""
@@ -422,7 +428,7 @@ class SharedLimiter(SharedCoolDowns):
         )
         if link.is_remote:
             report = link.numbered(report, more)
-        return Sent(report, now_s, gain, link.cool_until_s, apart.epoch)
+        return Sent(report, now_s, gain, link.cool_until_s, apart.epoch, slept_s())
 
     def _keeps_s(self) -> float:
         """Return how long a permit that came is kept for a start, seconds."""
@@ -439,7 +445,8 @@ class SharedLimiter(SharedCoolDowns):
         if self.trouble:
             self.trouble, self._again_s = "", -math.inf
             self._tell(events.Noted(self.clock.unix_s(), "limits can be kept again: it goes on"))
-        self._stale_s, self._is_in = sent.at_s + STALE_S, sent.report.bounds is not None
+        self._stale_s, self._slept_s = sent.at_s + STALE_S, sent.slept_s
+        self._is_in = sent.report.bounds is not None
         self._renew_s = sent.at_s + (REMOTE_RENEW_S if self._link.is_remote else RENEW_S)
         if told.is_stranger:
             self._is_whole = False
@@ -462,7 +469,7 @@ class SharedLimiter(SharedCoolDowns):
     def _take_what_is_given(self, now_s: float, sent: Sent, answer: Answer) -> None:
         report = sent.report
         is_alone = not (answer.owners or answer.is_stranger or answer.cool_s)
-        is_late = now_s > sent.at_s + STALE_S  # it was stopped meanwhile: the next report takes all of it back
+        is_late = self._is_stale(now_s)  # it was stopped meanwhile: the next report takes all of it back
         if sent.gain is not None:
             if is_alone and not is_late and sent.epoch == self._apart.epoch:
                 self._go_ahead(sent.gain)

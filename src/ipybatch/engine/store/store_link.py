@@ -31,6 +31,7 @@ from ipybatch.engine.data.clock import Clock
 from ipybatch.engine.rules.limiter import Cost, Counted, Spent, Window
 from ipybatch.engine.store.courier import Courier, courier_of
 from ipybatch.engine.store.limit_store import Answer, LimitStore, Report, StoreBusy, asked, failed
+from ipybatch.engine.store.sqlite_limits import boot_s
 from ipybatch.errors import JournalError
 
 T = TypeVar("T")
@@ -50,6 +51,7 @@ class Sent(msgspec.Struct, frozen=True):
         gain: What of an allowance may start only then, by unit; None for no allowance.
         cool_until_s: What it says of a cool-down, see `StoreLink.cool_until_s`.
         epoch: Of the limiter's allowance.
+        slept_s: How long the machine had slept by then, see `slept_s`.
     """
 
     report: Report
@@ -57,6 +59,12 @@ class Sent(msgspec.Struct, frozen=True):
     gain: Cost | None
     cool_until_s: float | None
     epoch: int
+    slept_s: float
+
+
+def slept_s() -> float:
+    """Return how long the machine has slept so far: its monotonic clock stands meanwhile, and other machines go on."""
+    return boot_s() - time.monotonic()
 
 
 class StoreLink:
