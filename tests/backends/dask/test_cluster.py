@@ -20,7 +20,11 @@ from ipybatch.backends.dask import worker as worker_side
 from tests.backends.dask.counting_server import CountingServer, Fetch
 
 distributed = pytest.importorskip("distributed")
-pytestmark = pytest.mark.usefixtures("patience")
+pytestmark = [
+    pytest.mark.usefixtures("patience"),
+    # Dask's own sockets to workers that are gone are closed when they are collected, whenever that is.
+    pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning"),
+]
 cloudpickle.register_pickle_by_value(sys.modules[__name__])  # as a notebook's
 
 
