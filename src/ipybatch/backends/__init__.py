@@ -13,7 +13,7 @@ Those three and any object with ``open``, ``run`` and ``close`` can be given as
 from __future__ import annotations
 
 from ipybatch.backends.dask import Dask
-from ipybatch.backends.dask.protocol import ClientClosed, WorkerLost
+from ipybatch.backends.dask.protocol import ClientClosed, NoWorker, WorkerLost
 from ipybatch.backends.process.backend import Processes
 from ipybatch.backends.process.protocol import Killed, OutOfMemory, Overrun
 from ipybatch.backends.threads import Loop, Threads
@@ -26,6 +26,7 @@ __all__ = [
     "Dask",
     "Killed",
     "Loop",
+    "NoWorker",
     "OutOfMemory",
     "Overrun",
     "Processes",

@@ -11,7 +11,7 @@ import time
 import cloudpickle
 import pytest
 
-from ipybatch import Limits, Rate, Retry
+from ipybatch import BatchSession, Limits, Rate, Retry
 from ipybatch.backends import Dask, Killed, WorkerLost
 from ipybatch.backends.dask import cluster as cluster_side
 from ipybatch.backends.dask import link as link_side
@@ -122,6 +122,58 @@ def test_an_item_whose_worker_is_lost_again_and_again_fails(client, monkeypatch)
     assert first.kind == second.kind == "worker_lost"
     assert first.verdict.is_neutral
     assert not second.counts
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="workers are killed")
+def test_work_that_kills_its_workers_fails_alone(client, live, wait_for, tmp_path):
+    """However often it does so: what ran beside it is completed, by one attempt that counts."""
+
+    async def work(item):
+        if item == "fatal":
+            with (tmp_path / "kills").open("a") as note:
+                note.write("x")
+            os.kill(os.getpid(), signal.SIGKILL)
+        kills = tmp_path / "kills"
+        while not kills.exists() or len(kills.read_text()) < 2:  # noqa: ASYNC110  # it may be elsewhere
+            await asyncio.sleep(0.01)
+        return item
+
+    retry = Retry(attempts=3, initial_s=0.01)
+    items = ["fatal", *range(5)]
+    session = live(work, items, backend=Dask(client), retry=retry, limits=Limits(concurrency=6), timeout_s=None)
+    session.start()
+    counts = wait_for(session).counts
+    assert (counts.completed, counts.failed) == (5, 1), session.errors().to_dict("records")
+    assert "The worker was lost" in session.results()["error"].iloc[0]
+    client.wait_for_workers(2)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a worker is killed")
+def test_a_worker_that_is_lost_is_one_loss_for_equal_attempts(client, pids, tmp_path):
+    """The same prompt many times over: none of them was lost twice."""
+
+    async def work(folder):
+        (folder / f"{os.getpid()} {id(asyncio.current_task())}").touch()
+        while not (folder / "go").exists():  # noqa: ASYNC110  # it may be elsewhere
+            await asyncio.sleep(0.01)
+        return "well"
+
+    async def run():
+        backend = Dask(client)
+        await backend.open(6)
+        running = [asyncio.ensure_future(backend.run(work, (tmp_path,))) for _ in range(6)]
+        while len([*tmp_path.iterdir()]) < 6:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+        os.kill(next(iter(pids.values())), signal.SIGKILL)
+        await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+        (tmp_path / "go").touch()
+        ends = await asyncio.gather(*running, return_exceptions=True)
+        await backend.close()
+        return ends
+
+    ends = asyncio.run(run())
+    assert sorted({type(end) for end in ends}, key=str) == [WorkerLost, str]
+    client.wait_for_workers(2)
 
 
 def test_workers_that_join_are_used(live, wait_for, tmp_path, monkeypatch):
@@ -253,6 +305,122 @@ def test_a_worker_with_another_version_is_refused(client, live, wait_for, monkey
     session.start()
     assert wait_for(session, 100).state == "failed"
     assert re.search(r"a version of ipybatch with other messages on tcp.*: install it there", session.reason)
+
+
+def test_workers_that_are_all_paused_are_told(live, wait_for, tmp_path, monkeypatch):
+    monkeypatch.setattr(cluster_side, "_LOOK_S", 0.05)
+    monkeypatch.setattr(cluster_side, "_NONE_S", 0.1)
+    (tmp_path / "go").touch()
+    with small_cluster(1) as (cluster, client):
+        session = live(work_until_told(tmp_path), [0], backend=(backend := Dask(client)))
+        asyncio.run(backend.open(1))
+        (worker,) = cluster.workers.values()
+        worker.memory_manager.memory_pause_fraction = False  # else it goes on by itself
+        worker.status = distributed.Status.paused
+        wait_until(lambda: not any(link.takes for link in backend._cluster._links.values()))
+        session.start()
+        wait_until(lambda: any("but 1 that are paused or being closed" in note for note in session.notes))
+        worker.status = distributed.Status.running
+        assert wait_for(session).counts.completed == 1
+        asyncio.run(backend.close())
+
+
+def test_a_worker_that_does_not_answer_holds_nothing_up(live, wait_for, tmp_path, monkeypatch):
+    """Neither the start nor those that join."""
+    monkeypatch.setattr(cluster_side, "_LOOK_S", 0.05)
+    monkeypatch.setattr(cluster_side, "_START_S", 0.05)
+    (tmp_path / "go").touch()
+    opened, open_line = [], link_side.Link.open
+
+    async def open_or_hang(link):
+        if not opened:
+            opened.append(link)
+            await asyncio.Event().wait()
+        await open_line(link)
+
+    monkeypatch.setattr(link_side.Link, "open", open_or_hang)
+    with small_cluster(1) as (cluster, client):
+        session = live(work_until_told(tmp_path), range(3), backend=Dask(client))
+        session.start()
+        wait_until(lambda: opened)
+        cluster.scale(2)
+        assert wait_for(session).counts.completed == 3
+
+
+def test_sessions_that_start_together_leave_no_line_open(live, wait_for, tmp_path, monkeypatch):
+    monkeypatch.setattr(cluster_side, "_LOOK_S", 0.01)
+    (tmp_path / "go").touch()
+    with small_cluster(2) as (cluster, client):
+        backend = Dask(client)
+
+        async def open_both():
+            await asyncio.gather(backend.open(1), backend.open(1))
+            assert await backend.run(work_until_told(tmp_path), (1,)) == 1
+            await asyncio.gather(backend.close(), backend.close())
+
+        async def watching():
+            return [task for task in asyncio.all_tasks() if "Cluster._watch()" in repr(task)]
+
+        asyncio.run(open_both())
+        assert not asyncio.run_coroutine_threadsafe(watching(), client.loop.asyncio_loop).result()
+        assert [len(worker_side.Lines.of(worker)._lines) for worker in cluster.workers.values()] == [0, 0]
+
+
+def test_a_worker_that_is_closed_ends_what_it_runs(live, wait_for, tmp_path, monkeypatch):
+    """It runs elsewhere by then, and must not run here as well for the rest of the lease."""
+    monkeypatch.setattr(worker_side, "_TICK_S", 0.01)
+    monkeypatch.setattr(cluster_side, "_LOOK_S", 0.05)
+    with small_cluster(1) as (cluster, client):
+        session = live(work_until_told(tmp_path), ["a"], backend=Dask(client))
+        session.start()
+        wait_until((tmp_path / "a").exists)
+        (worker,) = cluster.workers.values()
+        (line,) = worker_side.Lines.of(worker)._lines.values()
+        cluster.scale(0)
+        wait_until(lambda: not line.running)
+        assert line._silent < worker_side._TICKS
+        (tmp_path / "go").touch()
+        cluster.scale(1)
+        assert wait_for(session).counts.completed == 1
+
+
+def test_a_client_that_is_closed_ends_the_session_and_a_new_one_goes_on(journal, wait_for, tmp_path):
+    with small_cluster(1) as (cluster, _):
+
+        def begin():
+            client = distributed.Client(cluster, set_as_default=False)
+            session = BatchSession("closed", work_until_told(tmp_path), range(9), backend=Dask(client), journal=journal)
+            session.start()
+            return client, session
+
+        client, session = begin()
+        wait_until((tmp_path / "0").exists)
+        client.close()
+        assert wait_for(session).state == "failed"
+        assert session.reason.startswith("The Dask client was closed")
+        (tmp_path / "go").touch()
+        client, session = begin()
+        assert wait_for(session).counts.completed == 9
+        client.close()
+
+
+def test_a_message_that_cannot_be_read_loses_the_line_and_hangs_nothing(live, wait_for, tmp_path, monkeypatch):
+    monkeypatch.setattr(protocol, "LEASE_S", -0.9)
+    (tmp_path / "go").touch()
+    read, broken = protocol.read_pull, []
+
+    def break_once(batch):
+        if batch[0] and not broken:
+            broken.append(batch)
+            raise ValueError("odd")
+        return read(batch)
+
+    monkeypatch.setattr(protocol, "read_pull", break_once)
+    with small_cluster(1) as (_, client):
+        session = live(work_until_told(tmp_path), range(3), backend=Dask(client))
+        session.start()
+        assert wait_for(session).counts.completed == 3
+    assert any("was lost: ValueError: odd" in note for note in session.notes)
 
 
 def test_a_request_whose_reply_is_lost_is_made_again_and_changes_nothing(client, live, wait_for, monkeypatch, tmp_path):

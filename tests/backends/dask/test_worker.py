@@ -448,6 +448,29 @@ def test_what_an_answer_says_is_heeded_by_the_driver(client, live, wait_for):
     assert cool_s > 1000
 
 
+def test_odd_text_of_a_service_or_of_the_work_hangs_nothing(client, live, wait_for):
+    """Aiohttp keeps bytes of a header that are no UTF-8 as halves of characters, which no message can hold."""
+
+    async def work(item, attempt):
+        if item == "header":
+            attempt.heed({"X-Shop": "caf\udce9", "X-Other": b"caf\xe9"})
+        elif item == "number":
+            async with attempt.permit({1: 5}):
+                raise AssertionError
+        elif item == "half":
+            attempt.settle(**{"\ud800": 3})
+        return item
+
+    items = ["header", "number", "half", "well"]
+    session = live(work, items, backend=Dask(client), limits=Limits(concurrency=4), retry=Retry(attempts=1))
+    session.start()
+    wait_for(session)
+    results = session.results().set_index("key")
+    assert list(results["status"]) == ["completed", "failed", "failed", "completed"]
+    assert "cost must name each unit by text, got 1" in results["error"]["number"]
+    assert "settle() must name each unit by text" in results["error"]["half"]
+
+
 def test_add_is_refused_in_one_sentence(client, live, wait_for):
     async def work(item, attempt):
         return attempt.add([2])

@@ -60,11 +60,14 @@ class Dask:
     Work that is an async context manager is entered on each worker, once. The attempt that work is handed does
     there what it does here, but for ``add``; in a process of its own there is none.
 
-    A worker that is lost costs an attempt of each item that it ran (kind "worker_lost"); the first loss of an item
-    does not count for ``Retry(attempts=)``. Workers that join are used.
+    A worker that is lost costs an attempt of each item that it ran (kind "worker_lost"). An item that ran on two lost
+    workers runs alone on a worker from then on, and only what it loses there counts for ``Retry(attempts=)``: work
+    that kills its workers fails, and not what runs beside it. Workers that join are used.
 
     The workers need the same version of this package. A worker's own memory limit (the nanny's) does not count
-    processes of attempts: set ``memory_mb``. Dask's own tasks and adaptive scaling know nothing of attempts.
+    processes of attempts: set ``memory_mb``. Dask's own tasks and adaptive scaling know nothing of attempts: a cluster
+    that adapts closes workers that run nothing else after some seconds, so give it as many as the session is to have
+    (``cluster.adapt(minimum=4)``).
 
     Args:
         client: A `distributed.Client`. An asynchronous one works while its event loop is free: ``await session``, not
@@ -147,16 +150,18 @@ class Dask:
             InputError: The cluster does not answer, or a worker lacks this package.
             ClientClosed: The client is closed.
         """
-        if not self._users:
-            try:
-                await asyncio.wait_for(self._in_client_loop(self._cluster.start()), _ANSWER_S)
-            except TimeoutError:
-                msg = (
-                    f"client must answer within {_ANSWER_S:g} s, got no answer: await the session where the client is"
-                    " asynchronous, or see whether its scheduler is up"
-                )
-                raise InputError(msg) from None
         self._users += 1
+        if self.client.status != "running":
+            msg = f"The Dask client is {self.client.status}"
+            raise ClientClosed(msg)
+        try:
+            await asyncio.wait_for(self._in_client_loop(self._cluster.start()), _ANSWER_S)
+        except TimeoutError:
+            msg = (
+                f"client must answer within {_ANSWER_S:g} s, got no answer: await the session where the client is"
+                " asynchronous, or see whether its scheduler is up"
+            )
+            raise InputError(msg) from None
 
     async def run(self, work: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
         """Call ``work`` on one of the workers, and return its result.
@@ -174,7 +179,7 @@ class Dask:
             MissingExtra: cloudpickle is not installed.
             StillRunning: The attempt was cancelled, and its thread or coroutine goes on.
         """
-        if self.client.status not in ("running", "connecting"):
+        if not self._is_connected:
             msg = f"The Dask client is {self.client.status}"
             raise ClientClosed(msg)
         call = await self._prepare(work, arguments)
@@ -198,12 +203,17 @@ class Dask:
         """End the attempts that the workers still run; the client stays open."""
         self._users -= 1
         if self._users == 0:
-            if self.client.status == "running":
-                await self._in_client_loop(self._cluster.stop())
+            if self._is_connected:
+                with contextlib.suppress(TimeoutError):  # its loop stands, or was closed: leases end what runs
+                    await asyncio.wait_for(self._in_client_loop(self._cluster.stop()), _ANSWER_S)
             await self._threads.close()
             with self._lock:
                 self._works.clear()
         self._users = max(0, self._users)
+
+    @property
+    def _is_connected(self) -> bool:
+        return self.client.status in ("running", "connecting")
 
     # In the engine's loop
 
@@ -265,7 +275,7 @@ class Dask:
 
     def _look(self, loop: asyncio.AbstractEventLoop) -> None:
         running = self._running[loop]
-        if running and self.client.status in ("running", "connecting"):
+        if running and self._is_connected:
             loop.call_later(_LOOK_S, self._look, loop)
             return
         del self._running[loop]
@@ -312,10 +322,6 @@ class Dask:
 
     def _in_client_loop(self, coroutine: Coroutine[Any, Any, T]) -> asyncio.Future[T]:
         """Run a coroutine in the client's loop, and return its result as a future of this one."""
-        if self.client.status != "running":
-            coroutine.close()
-            msg = f"The Dask client is {self.client.status}"
-            raise ClientClosed(msg)
         return asyncio.wrap_future(asyncio.run_coroutine_threadsafe(coroutine, self.client.loop.asyncio_loop))
 
 

@@ -48,6 +48,7 @@ class Call(msgspec.Struct, eq=False):
         grants: The tasks that wait for its further permits, and have them.
         say: Tells its worker something, from the engine's loop.
         send: The same in the client's loop; None while it waits for a worker.
+        is_suspect: Whether it is to have a worker to itself.
     """
 
     number: int
@@ -61,6 +62,7 @@ class Call(msgspec.Struct, eq=False):
     left: asyncio.Future[None] | None = None
     grants: dict[int, asyncio.Task[Permit | None]] = msgspec.field(default_factory=dict)
     send: Say | None = None
+    is_suspect: bool = False
 
     def __repr__(self) -> str:
         return f"Call({self.number})"  # the frames are the user's, and may hold a key

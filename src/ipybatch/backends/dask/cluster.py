@@ -3,12 +3,16 @@
 Rule: everything here but what the engine posts is called in the client's event loop.
 
     posted by the engine --> waiting --> the link that runs the fewest --> told to the engine, with one call for many
+
+Work that kills its worker takes what runs beside it along.  So an item that ran on two lost workers runs alone on a
+worker from then on: a loss counts against nothing else.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import hashlib
 from collections import deque
 from collections.abc import Callable
@@ -16,15 +20,17 @@ from typing import Any
 
 from ipybatch.backends.dask import protocol
 from ipybatch.backends.dask.call import Call, Told, hear
-from ipybatch.backends.dask.link import Link
-from ipybatch.backends.dask.protocol import ClientClosed, Frames, WorkerLost
+from ipybatch.backends.dask.link import LineLostError, Link
+from ipybatch.backends.dask.protocol import ClientClosed, Frames, NoWorker, WorkerLost
 from ipybatch.backends.dask.worker import WorkerOptions, do_nothing
 from ipybatch.backends.process.protocol import Killed
 from ipybatch.errors import InputError
 
 _LOOK_S = 1.0  # from one look for new workers to the next
+_START_S = 5.0  # for the lines to the workers that are there at the start; one that is slow is used once it is open
 _OPEN_S = 15.0  # for a worker to open a line
 _NONE_S = 60.0  # without any worker
+_SUSPECT = 2  # lost workers that an item ran on; then it runs alone
 
 
 class Cluster:
@@ -39,11 +45,13 @@ class Cluster:
         self._posted: deque[Callable[[], object]] = deque()
         self._is_woken = False
         self._links: dict[str, Link] = {}
-        self._opening: set[str] = set()
+        self._opening: dict[str, asyncio.Task[None]] = {}
         self._leaving: dict[str, asyncio.Task[None]] = {}
         self._refused: dict[str, str] = {}  # workers that cannot be used, and why
         self._waiting: dict[bool, deque[Call]] = {True: deque(), False: deque()}  # in a process or not
-        self._losses: dict[bytes, int] = {}  # of items that have not succeeded since
+        self._suspects: deque[Call] = deque()  # they wait for a worker to themselves
+        self._losses: dict[bytes, int] = {}  # workers that were lost with it, by item that has not ended since
+        self._turn = asyncio.Lock()
         self._watching: asyncio.Task[None] | None = None
         self._wanted: Any = None  # the task that has ended once there is a worker
         self._none_timer: asyncio.TimerHandle | None = None
@@ -52,7 +60,7 @@ class Cluster:
 
     def run(self, call: Call) -> None:
         """Run an attempt on the worker that runs the fewest."""
-        self._post(lambda: self._waiting[call.is_isolated].append(call))
+        self._post(lambda: self._enqueue(call))
 
     def cancel(self, call: Call) -> None:
         """End an attempt."""
@@ -77,25 +85,43 @@ class Cluster:
     # In the client's loop
 
     async def start(self) -> None:
-        """Open lines to all workers.
+        """Open lines to all workers, unless that is done; those that take long are used once they are open.
 
         Raises:
             InputError: A worker lacks this package.
         """
-        self._refused.clear()
-        await self._look()
-        if self._refused:
-            await self.stop()
-            why = next(iter(self._refused.values()))
-            msg = f"client must connect to workers with this version of ipybatch, got {why}: install it there"
-            raise InputError(msg)
-        self._watching = asyncio.ensure_future(self._watch())
+        async with self._turn:
+            if self._watching is not None:
+                return
+            self._refused.clear()
+            try:
+                await self._look()
+                if self._opening:
+                    await asyncio.wait(self._opening.values(), timeout=_START_S)
+                if self._refused:
+                    why = next(iter(self._refused.values()))
+                    msg = f"client must connect to workers with this version of ipybatch, got {why}: install it there"
+                    raise InputError(msg)
+            except BaseException:
+                await self._end()
+                raise
+            self._watching = asyncio.ensure_future(self._watch())
 
     async def stop(self) -> None:
         """End what runs on the workers."""
-        if self._watching is not None:
-            self._watching.cancel()
-        self._want_worker(False)
+        async with self._turn:
+            if self._watching is not None:
+                self._watching.cancel()
+                self._watching = None
+            self._want_worker(False)
+            await self._end()
+
+    async def _end(self) -> None:
+        opening = [*self._opening.values()]
+        for one in opening:
+            one.cancel()
+        await asyncio.gather(*opening, return_exceptions=True)
+        self._losses.clear()
         links, self._links = [*self._links.values()], {}
         await asyncio.gather(*[link.close() for link in links])
 
@@ -112,34 +138,32 @@ class Cluster:
     async def _look(self) -> None:
         """Open lines to new workers, and leave those that are gone."""
         listed: dict[str, int] = await self._client.scheduler.ncores_running()
-        there = {**listed, **(await self._client.scheduler.ncores() if self._links.keys() - listed.keys() else {})}
+        missing = (self._links.keys() | self._opening.keys()) - listed.keys()
+        there = {**listed, **(await self._client.scheduler.ncores() if missing else {})}
         for address in self._links.keys() - there.keys() - self._leaving.keys():
-            self._leaving[address] = asyncio.ensure_future(self._leave(self._links[address]))
+            leaving = self._leaving[address] = asyncio.ensure_future(self._links[address].leave())
+            leaving.add_done_callback(functools.partial(self._leaving.pop, address))
+        for address in self._opening.keys() - there.keys():
+            self._opening[address].cancel()
         for address, link in self._links.items():
             link.takes = address in listed  # not one that is being closed, or that has paused
-        new = listed.keys() - self._links.keys() - self._opening - self._refused.keys()
-        await asyncio.gather(*[self._open(address, listed[address]) for address in new])
+        for address in listed.keys() - self._links.keys() - self._opening.keys() - self._refused.keys():
+            opening = self._opening[address] = asyncio.ensure_future(self._open(address, listed[address]))
+            opening.add_done_callback(functools.partial(self._opening.pop, address))
         self._place()
 
-    async def _leave(self, link: Link) -> None:
-        try:
-            await link.leave()
-        finally:
-            del self._leaving[link.address]
-
     async def _open(self, address: str, threads: int) -> None:
+        """Open a line; by itself, because a worker that does not answer holds nothing else up."""
         link = Link(self._client, address, threads, self._options, on_told=self._tell, on_lost=self._lose)
-        self._opening.add(address)
         try:
             await asyncio.wait_for(link.open(), _OPEN_S)
-        except (ImportError, AttributeError) as error:  # the package, or this function, is not there
-            self._refused[address] = str(error)
-        except OSError:  # it has gone again, or the next look finds it
-            pass
-        else:
-            self._links[address] = link
-        finally:
-            self._opening.discard(address)
+        except OSError:  # it has gone again, or a later look finds it
+            return
+        except Exception as error:  # the package, or what is called of it, is not there
+            self._refused[address] = str(error) or type(error).__name__
+            return
+        self._links[address] = link
+        self._place()
 
     def _take(self) -> None:
         """Do what was posted."""
@@ -157,16 +181,31 @@ class Cluster:
             call.send(protocol.Cancel(call.number), ())
             return
         with contextlib.suppress(ValueError):
-            self._waiting[call.is_isolated].remove(call)
+            (self._suspects if call.is_suspect else self._waiting[call.is_isolated]).remove(call)
             self._tell([(call, protocol.Ended(call.number, 0, None, {}), [])])
+
+    def _enqueue(self, call: Call) -> None:
+        call.is_suspect = bool(self._losses) and self._losses.get(_name_of(call), 0) >= _SUSPECT
+        (self._suspects if call.is_suspect else self._waiting[call.is_isolated]).append(call)
 
     def _place(self) -> None:
         """Send what waits to the workers that run the fewest."""
-        links = [link for link in self._links.values() if link.is_open and link.takes]
+        taking = [link for link in self._links.values() if link.is_open and link.takes]
+        free = [link for link in taking if not link.runs_suspect]
+        self._place_suspects(free)
         for is_isolated, waiting in self._waiting.items():
-            while waiting and (link := _freest(links, is_isolated)) is not None:
+            while waiting and (link := _freest(free, is_isolated)) is not None:
                 link.run(waiting.popleft())
-        self._want_worker(any(self._waiting.values()) and not self._links)
+        self._want_worker(not taking and bool(self._suspects or any(self._waiting.values())))
+
+    def _place_suspects(self, free: list[Link]) -> None:
+        """Send each to a worker to itself; one that is to become free for the next is sent nothing else."""
+        while self._suspects and free:
+            link = min(free, key=lambda link: len(link.running))
+            free.remove(link)
+            if link.running:
+                return
+            link.run(self._suspects.popleft())
 
     def _want_worker(self, is_wanted: bool) -> None:
         """Ask the cluster for a worker, where there is none; tell what waits when none has come for long."""
@@ -179,45 +218,52 @@ class Cluster:
             self._none_timer = None
 
     def _tell_none(self) -> None:
-        why = (
-            f", and {len(self._refused)} cannot be used: {next(iter(self._refused.values()))}" if self._refused else ""
-        )
-        self._end_waiting(lambda: WorkerLost(f"The cluster has had no worker for {_NONE_S:g} s{why}"))
+        why = f", but {len(self._links)} that are paused or being closed" if self._links else ""
+        if self._refused:
+            why += f", and {len(self._refused)} cannot be used: {next(iter(self._refused.values()))}"
+        self._end_waiting(lambda: NoWorker(f"The cluster has had no worker for {_NONE_S:g} s{why}"))
         self._want_worker(False)
 
     def _end_waiting(self, error: Callable[[], Exception]) -> None:
-        for waiting in self._waiting.values():
+        for waiting in (self._suspects, *self._waiting.values()):
             while waiting:
                 self._end_there(waiting.popleft(), error())
 
     def _fail_all(self) -> None:
         """End everything: the client was closed."""
         self._end_waiting(ClientClosed)
-        for link in [*self._links.values()]:
+        links, self._links = [*self._links.values()], {}
+        for link in links:
             link.lose()
 
     def _lose(self, link: Link) -> None:
-        self._links.pop(link.address, None)
-        is_closed = self._client.status not in ("running", "connecting")
-        for call in link.running.values():
-            self._end_there(call, ClientClosed() if is_closed else self._lost_error(call, link))
-        link.running.clear()
-        if is_closed:
+        if self._links.get(link.address) is link:
+            del self._links[link.address]
+        if self._client.status in ("running", "connecting"):
+            errors = self._losses_of(link)
+        else:
+            errors = [(call, ClientClosed()) for call in link.running.values()]
             self._fail_all()
-        else:
-            self._place()
+        for call, error in errors:
+            self._end_there(call, error)
+        link.running.clear()
+        self._place()
 
-    def _lost_error(self, call: Call, link: Link) -> Killed:
-        """Return the error of an attempt whose worker was lost: by what ran beside it, unless that happens again."""
-        name = _name_of(call)
-        losses = self._losses[name] = self._losses.get(name, 0) + 1
-        if losses == 1:
-            error: Killed = WorkerLost(f"The worker {link.address} was lost")
-        else:
-            error = Killed(f"The worker was lost {'twice' if losses == 2 else f'{losses} times'}")
-            error.kind = WorkerLost.kind
-        error.__cause__ = link.cause
-        return error
+    def _losses_of(self, link: Link) -> list[tuple[Call, Killed]]:
+        """Return the errors of what a lost worker ran: it may have been what ran beside it, unless it ran alone."""
+        calls = [(call, _name_of(call)) for call in link.running.values()]
+        for name in {name for _, name in calls}:
+            self._losses[name] = self._losses.get(name, 0) + 1
+        errors: list[tuple[Call, Killed]] = []
+        for call, name in calls:
+            losses = self._losses[name]
+            error: Killed = WorkerLost(f"The worker {link.address} was lost{_why(link.cause)}")
+            if losses > 1 and len(calls) == 1:
+                error = Killed(f"The worker was lost {'twice' if losses == 2 else f'{losses} times'}")
+                error.kind = WorkerLost.kind
+            error.__cause__ = link.cause
+            errors.append((call, error))
+        return errors
 
     def _end_there(self, call: Call, error: Exception) -> None:
         with contextlib.suppress(RuntimeError):  # its loop is closed
@@ -235,6 +281,14 @@ class Cluster:
             with contextlib.suppress(RuntimeError):  # it is closed
                 loop.call_soon_threadsafe(hear, ones)
         self._place()
+
+
+def _why(cause: Exception | None) -> str:
+    """Return why a line was lost as the end of a sentence; "" where its worker is gone."""
+    told = str(cause or "")
+    if cause is not None and not isinstance(cause, LineLostError):
+        told = f"{type(cause).__name__}: {told}"
+    return f": {told}" if told else ""
 
 
 def _freest(links: list[Link], is_isolated: bool) -> Link | None:

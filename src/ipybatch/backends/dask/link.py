@@ -25,6 +25,7 @@ from ipybatch.backends.dask.protocol import Frame, Frames
 _PATIENCE_S = 5.0
 _AGAIN_S = 0.2
 _GONE_S = 5.0  # a worker that is silent for so long when it is left counts as gone
+_FORGOTTEN = f"it was started anew, or heard nothing for {protocol.LEASE_S:g} s, as when this process stands"
 _numbers = itertools.count(1)
 
 
@@ -75,12 +76,16 @@ class Link:
         self._news = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
 
+    @property
+    def runs_suspect(self) -> bool:
+        """Whether it runs an attempt that is to be alone there."""
+        return any(call.is_suspect for call in itertools.islice(self.running.values(), 1))
+
     async def open(self) -> None:
         """Open the line.
 
         Raises:
-            ImportError: The worker does not have this package, or has another version of it.
-            AttributeError: It has a version without this function.
+            Exception: The worker does not have this package, or another version of it.
             OSError: It cannot be reached.
         """
         asked = self._name, protocol.VERSION, self._options
@@ -142,9 +147,17 @@ class Link:
     async def _serve(self, loop: Callable[[], Any]) -> None:
         try:
             await loop()
-        except Exception as error:  # also one of ours: what runs must not be waited for in vain
+        except LineLostError as error:
             self.cause = error
-            self.lose()
+        except Exception as error:  # a message that cannot be sent or read: what runs there ends with its lease
+            self.cause = error
+            await self._outwait()
+        self.lose()
+
+    async def _outwait(self) -> None:
+        """Say nothing more, and wait until a worker that hears nothing has ended what it ran."""
+        self._end()
+        await asyncio.sleep(protocol.LEASE_S + 1.0)
 
     async def _push(self) -> None:
         for number in itertools.count(1):
@@ -194,11 +207,12 @@ class Link:
                 now_s = time.monotonic()
                 gives_up_s = gives_up_s or now_s + _PATIENCE_S
                 if now_s >= gives_up_s:
-                    await asyncio.sleep(protocol.LEASE_S + 1.0)
-                    raise LineLostError from error
+                    await self._outwait()
+                    msg = f"it did not answer for {_PATIENCE_S:g} s"
+                    raise LineLostError(msg) from error
                 continue
             if reply is None:
-                raise LineLostError
+                raise LineLostError(_FORGOTTEN)
             return reply
 
     async def _ask(self, act: str, number: int = 0, batch: protocol.Batch = (b"", [])) -> Any:

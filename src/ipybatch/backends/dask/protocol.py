@@ -180,7 +180,16 @@ _encoder = msgspec.msgpack.Encoder()
 Batch = tuple[bytes, list[Frame]]
 
 
-def encode_batch(messages: Sequence[FromDriver | FromWorker], frames: Frames) -> Batch:
+def encode(message: FromWorker) -> msgspec.Raw:
+    """Return a message as part of a batch: one that cannot be encoded harms no other.
+
+    Raises:
+        UnicodeEncodeError: It holds text that is no valid Unicode.
+    """
+    return msgspec.Raw(_encoder.encode(message))
+
+
+def encode_batch(messages: Sequence[FromDriver | msgspec.Raw], frames: Frames) -> Batch:
     """Return messages and their frames in the form in which they travel: a body, and the large frames beside it."""
     small = [one if len(one) <= _LARGE else None for one in frames]
     return _encoder.encode((messages, small)), [one for one in frames if len(one) > _LARGE]
@@ -234,22 +243,28 @@ def is_small(frames: Frames) -> bool:
 
 
 def headers_of(headers: Mapping[Any, Any]) -> dict[str, str]:
-    """Return headers as text."""
+    """Return headers as text; bytes that are none, which clients keep as halves of characters, become "?"."""
     return {_text(name): _text(value) for name, value in headers.items()}
 
 
 def _text(value: Any) -> str:
-    return value.decode("latin-1") if isinstance(value, bytes) else str(value)
+    return value.decode("latin-1") if isinstance(value, bytes) else str(value).encode(errors="replace").decode()
 
 
 class WorkerLost(Lost):
-    """The worker was lost while it ran the attempt, which is not counted the first time, and runs again.
+    """The worker was lost while it ran the attempt, which runs again; it counts only if nothing ran beside it.
 
     Whether what it had sent was answered is not known: a call may have been billed.
     """
 
     kind = "worker_lost"
-    advice = "its attempts run again on other workers, and the first loss of each is not counted"
+    advice = "its attempts run again on other workers, and count only where nothing ran beside them"
+
+
+class NoWorker(WorkerLost):
+    """The cluster has no worker that takes attempts; the attempt did not begin, and waits for one again."""
+
+    advice = "attempts go on once there is one"
 
 
 class ClientClosed(Killed, Judged):

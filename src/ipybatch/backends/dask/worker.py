@@ -123,7 +123,7 @@ class Line:
         self._works: dict[int, _Work] = {}
         self._processes: Processes | None = None
         self._pushed = self._pulled = 0
-        self._messages: list[protocol.FromWorker] = []
+        self._messages: list[msgspec.Raw] = []
         self._frames: list[Frame] = []
         self._unconfirmed: Any = None  # the latest batch: it is sent again where its reply was lost
         self._news = asyncio.Event()
@@ -205,7 +205,7 @@ class Line:
 
     def say(self, message: protocol.FromWorker, frames: Frames = ()) -> None:
         """Tell the driver something, with the next pull."""
-        self._messages.append(message)
+        self._messages.append(protocol.encode(message))
         self._frames += frames
         self._news.set()
 

@@ -17,6 +17,7 @@ from typing import Any, Protocol, TypeVar
 
 from ipybatch.engine.data.items import ItemList, read_whole
 from ipybatch.engine.data.loop_call import post
+from ipybatch.engine.data.masking import is_encodable
 from ipybatch.engine.data.plan import short
 from ipybatch.engine.data.policy import check_count
 from ipybatch.engine.rules.limiter import NO_COST, Cost, Permit
@@ -330,6 +331,9 @@ def _checked(field: str, cost: Any) -> Cost:
         msg = f'{field} must be amounts by unit, such as {{"tokens": 500}}, got {cost!r}'
         raise InputError(msg)
     for unit, amount in cost.items():
+        if not isinstance(unit, str) or not is_encodable(unit):
+            msg = f"{field or 'settle()'} must name each unit by text, got {unit!r}"
+            raise InputError(msg)
         if isinstance(amount, bool) or not isinstance(amount, numbers.Real) or not _is_amount(amount):
             name = unit if not field else f"{field}[{unit!r}]"
             msg = f"{name} must be a finite number >= 0, got {amount!r}"
