@@ -120,10 +120,9 @@ class Cluster:
         opening = [*self._opening.values()]
         for one in opening:
             one.cancel()
-        await asyncio.gather(*opening, return_exceptions=True)
-        self._losses.clear()
         links, self._links = [*self._links.values()], {}
-        await asyncio.gather(*[link.close() for link in links])
+        await asyncio.gather(*opening, *[link.close() for link in links], return_exceptions=True)
+        self._losses.clear()
 
     async def _watch(self) -> None:
         while True:
@@ -161,6 +160,10 @@ class Cluster:
             return
         except Exception as error:  # the package, or what is called of it, is not there
             self._refused[address] = str(error) or type(error).__name__
+            return
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():  # too late to hear of it while it opened
+            await link.close()
             return
         self._links[address] = link
         self._place()

@@ -89,7 +89,11 @@ class Link:
             OSError: It cannot be reached.
         """
         asked = self._name, protocol.VERSION, self._options
-        await self._client.run(worker.open_line, *asked, workers=[self.address])
+        try:
+            await self._client.run(worker.open_line, *asked, workers=[self.address])
+        except asyncio.CancelledError:
+            await self._close()  # it may be open there
+            raise
         self.is_open = True
         self._tasks = [asyncio.ensure_future(self._serve(loop)) for loop in (self._push, self._pull)]
 
