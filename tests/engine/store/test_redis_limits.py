@@ -3,6 +3,7 @@
 import contextlib
 import math
 import socketserver
+import sys
 import threading
 
 import pytest
@@ -423,7 +424,7 @@ def test_the_path_of_a_file_is_none(path):
 
 
 def test_without_the_package_it_is_told_what_to_install(monkeypatch):
-    monkeypatch.setattr("ipybatch.engine.data.store_url.find_spec", lambda name: None)
+    monkeypatch.setitem(sys.modules, "redis", None)
     with pytest.raises(MissingExtra, match=r'pip install "ipybatch\[redis\]"'):
         Limits(store="redis://host/0")
 
