@@ -101,17 +101,34 @@ def test_who_waits_for_a_call_that_hangs_does_not_hang_as_well(calls):
     assert len(set(told)) == 1
 
 
+def watch(store, monkeypatch):
+    """Note what is sent at once."""
+    sent, connection = [], store._client.connection
+    send = connection.send_packed_command
+    monkeypatch.setattr(connection, "send_packed_command", lambda packed: (sent.append(packed), send(packed)))
+    return sent
+
+
+def test_who_looks_at_all_resources_asks_for_many_at_once(redis_server, opened, monkeypatch):
+    """A thousand limit groups far away would take minutes to look at, one after the other."""
+    store = opened(redis_server.url)
+    ask(store)
+    sent = watch(store, monkeypatch)
+    answers = store.exchange_all([Report(resource=name) for name in ["none", "api", *map(str, range(1000))]])
+    assert [answer.used for answer in answers] == [{}, {RATE: 1.0}, *[{}] * 1000]
+    assert len(sent) == 3
+    assert store.exchange_all([]) == []
+
+
 def test_all_that_wait_are_asked_in_one_round_trip(redis_server, calls, monkeypatch):
     """Else forty limit groups wait forty times as long as one for a server that is far away; and none for another."""
-    (store, call, join), told, sent = calls, {}, []
+    (store, call, join), told = calls, {}
     store.exchange(Report(resource="late", owner="a"))
     with redis_server.client(decode_responses=False) as client:
         common = msgspec.msgpack.decode(client.get("ipybatch:{late}"))
         client.set("ipybatch:{late}", msgspec.msgpack.encode({**common, "version": 99}))
     ask(store)
-    connection = store._client.connection
-    send = connection.send_packed_command
-    monkeypatch.setattr(connection, "send_packed_command", lambda packed: (sent.append(packed), send(packed)))
+    sent = watch(store, monkeypatch)
 
     def exchange(owner):
         report = Report(resource="late" if owner == "refused" else "api", owner=owner, bounds=Bounds())

@@ -17,6 +17,8 @@ nothing starts for `SETTLE_S`, after each start of the server for `RESTART_S`:
 those who are there report by then.  Where nobody knows more, nothing was lost.
 
 It fails closed: while Redis cannot be asked, nothing starts.
+
+One subject, hence its length: the way of a report to Redis, and back.
 """
 
 from __future__ import annotations
@@ -70,6 +72,7 @@ RESTART_S = SETTLE_S + CONNECT_S + ANSWER_S  # and then there are those that yet
 PREFIX = "ipybatch:"
 NAMES = f"{PREFIX}names"
 VERSION = 1  # of what is kept
+AT_ONCE = 500  # reports in a round trip, some 50 ms of the server's time
 PAST_ERAS = 8
 TOUCH_S = 3600.0  # sets are kept for so much longer than they must be, and then renewed
 NEW = "its limits in Redis begin anew: other machines are waited for, which may know more"
@@ -202,8 +205,19 @@ class RedisLimits:
         Raises:
             JournalError: Redis does not answer, or refuses; says since when, and why.
         """
-        mine = _Asked(report)
-        return self._ask(lambda: self._exchange(mine), mine)
+        return self.exchange_all([report])[0]
+
+    def exchange_all(self, reports: Sequence[Report]) -> list[Answer]:
+        """Exchange several reports, `AT_ONCE` of them in a round trip.
+
+        Raises:
+            JournalError: Redis does not answer, or refuses; says since when, and why.
+        """
+        return [
+            answer
+            for first in range(0, len(reports), AT_ONCE)
+            for answer in self._exchange(reports[first : first + AT_ONCE])
+        ]
 
     def history(self, resource: str, since_s: float) -> list[Spent]:
         """Return what was answered within the last ``since_s`` seconds: seconds ago, unit, cost; the oldest first.
@@ -237,21 +251,20 @@ class RedisLimits:
         self._client: Client = None
         self._run = ""
 
-    def _ask(self, ask: Callable[[], T], mine: _Asked | None = None) -> T:
+    def _ask(self, ask: Callable[[], T], mine: Sequence[_Asked] = ()) -> T:
         """Ask the server, when it is this thread's turn.
 
         Whoever waits for another one that hangs hears of that as soon as it does.
 
         Args:
-            mine: What another thread may ask meanwhile, with all that wait: it costs one round trip.
+            mine: Reports that another thread may send meanwhile, with all that wait: that costs one round trip.
         """
         with self._turns:
             failures = self._failures
-            if mine is not None:
-                self._asked.append(mine)
-            while self._is_taken and self._failures == failures and (mine is None or mine.told is None):
+            self._asked += mine
+            while self._is_taken and self._failures == failures and not _is_told(mine):
                 self._turns.wait()
-            is_told = mine is not None and mine.told is not None
+            is_told = _is_told(mine)
             if self._failures != failures and not is_told:
                 self._withdraw(mine)
                 raise JournalError(self._told)
@@ -293,20 +306,23 @@ class RedisLimits:
         self._disconnect()
         return ask()
 
-    def _withdraw(self, mine: _Asked | None) -> None:
+    def _withdraw(self, mine: Sequence[_Asked]) -> None:
         with self._turns:
-            if mine is not None and mine in self._asked:
-                self._asked.remove(mine)
+            for one in mine:
+                if one in self._asked:
+                    self._asked.remove(one)
 
-    def _exchange(self, mine: _Asked) -> Answer:
-        if mine.told is None:
-            self._exchange_all()
-        if isinstance(mine.told, Exception):
-            raise mine.told
-        assert mine.told is not None
-        return mine.told
+    def _exchange(self, reports: Sequence[Report]) -> list[Answer]:
+        mine = [_Asked(report) for report in reports]
 
-    def _exchange_all(self) -> None:
+        def ask() -> list[Answer]:
+            if not _is_told(mine):
+                self._send_all()
+            return [_told(one) for one in mine]
+
+        return self._ask(ask, mine)
+
+    def _send_all(self) -> None:
         """Exchange all reports that wait, in one round trip."""
         client = self._connected()
         with self._turns:
@@ -449,6 +465,18 @@ def _client_class() -> Client:
     except ImportError:
         raise MissingExtra("redis") from None
     return Redis
+
+
+def _is_told(asked: Sequence[_Asked]) -> bool:
+    """Say whether there is an answer to all, and to one at least."""
+    return bool(asked) and all(one.told is not None for one in asked)
+
+
+def _told(asked: _Asked) -> Answer:
+    if isinstance(asked.told, Exception):
+        raise asked.told
+    assert asked.told is not None
+    return asked.told
 
 
 @functools.cache

@@ -11,7 +11,7 @@ import contextlib
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import count
 from pathlib import Path
 from typing import Any, TypeVar
@@ -144,10 +144,11 @@ def look_at_all(journal: Path | None, store: Path | str | None = None) -> list[S
         MissingExtra: ``store`` is the address of a Redis, and the redis package is not installed.
     """
     found = []
-    for name, home in _named(_homes(journal, store)):
-        answer = _patiently(home.exchange, Report(resource=name))
-        if answer.owners or answer.cool_s:
-            found.append(Standing(_shown(name), group_label(name.partition(GROUP)[2]), answer))
+    for home, names in _named(_homes(journal, store)):
+        answers = _exchanged(home, [Report(resource=name) for name in names])
+        for name, answer in zip(names, answers, strict=True):
+            if answer.owners or answer.cool_s:
+                found.append(Standing(_shown(name), group_label(name.partition(GROUP)[2]), answer))
     return found
 
 
@@ -165,11 +166,11 @@ def lift(journal: Path | None, resource: str, store: Path | str | None = None) -
     """
     homes = _homes(journal, store)
     known, was_cool = dict[str, None](), False
-    for name, home in _named(homes):
-        known[_shown(name)] = None
-        if resource == _shown(name):
-            was_cool |= _patiently(home.exchange, Report(resource=name)).cool_s > 0.0
-            _patiently(home.exchange, Report(resource=name, cool_s=0.0))
+    for home, names in _named(homes):
+        known |= dict.fromkeys(map(_shown, names))
+        mine = [name for name in names if resource == _shown(name)]
+        was_cool |= any(answer.cool_s for answer in _exchanged(home, [Report(resource=name) for name in mine]))
+        _exchanged(home, [Report(resource=name, cool_s=0.0) for name in mine])
     for one in tuple(_resources.values()):
         if (journal is None and store is None) or _home_of(one.limiter.store) in (*homes, None):
             known[_shown(one.name)] = None
@@ -178,8 +179,8 @@ def lift(journal: Path | None, resource: str, store: Path | str | None = None) -
     if resource not in known and (journal is not None or store is None):
         known |= dict.fromkeys(_recorded(journal))
     if resource not in known:
-        names = ", ".join(map(repr, known)) or "none so far"
-        msg = f"resource must be one that was used ({names}), got {resource!r}; ipybatch.resources() lists them"
+        told = ", ".join(map(repr, known)) or "none so far"
+        msg = f"resource must be one that was used ({told}), got {resource!r}; ipybatch.resources() lists them"
         raise InputError(msg)
     return was_cool
 
@@ -246,12 +247,18 @@ def _home_of(store: LimitStore) -> Path | str | None:
     return next((home for (home, _), known in tuple(_stores.items()) if known is store), None)
 
 
-def _named(homes: Iterable[Path | str]) -> Iterator[tuple[str, SqliteLimits | RedisLimits]]:
+def _named(homes: Iterable[Path | str]) -> Iterator[tuple[SqliteLimits | RedisLimits, list[str]]]:
+    """Yield each store that there is, with the names of what it counts."""
     for home in homes:
         with _opened(home) as store:
-            for name in [] if store is None else _patiently(store.names):
-                assert store is not None
-                yield name, store
+            if store is not None:
+                yield store, _patiently(store.names)
+
+
+def _exchanged(store: SqliteLimits | RedisLimits, reports: Sequence[Report]) -> list[Answer]:
+    if isinstance(store, RedisLimits):
+        return store.exchange_all(reports)
+    return [_patiently(store.exchange, report) for report in reports]
 
 
 @contextlib.contextmanager
