@@ -156,6 +156,7 @@ def test_work_that_cannot_get_there_ends_the_session_at_once(client, live, wait_
     session.start()
     assert wait_for(session, 100).state == "failed"
     assert told in session.reason
+    assert session.reason.endswith(".")  # with what to do about it
     assert session.counts.failed <= 2
 
 

@@ -93,6 +93,43 @@ def test_what_the_service_refuses_is_raised_as_from_here(desk, client, status):
     assert asyncio.run(raised(Dask(client))) == asyncio.run(raised(None))
 
 
+def test_an_answer_with_odd_bytes_is_judged_as_from_here(client):
+    """A reason and a header of Latin-1: the wait that it asks for counts all the same."""
+    body = b'{"error": {"code": 429, "message": "no", "status": "NO"}}'
+    head = b"HTTP/1.1 429 caf\xe9\r\nX-Shop: caf\xe9\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
+    head %= len(body)
+
+    async def answer(reader, writer):
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(head + body)
+        await writer.drain()
+        writer.close()
+
+    async def raised(url, backend):
+        google = connect(KEY, url)
+        api = Api(google, backend=backend)
+        try:
+            await api.generate(MODEL, b'{"contents": []}')
+        except Exception as error:
+            return type(error), str(error), getattr(error, "retry_after_s", None)
+        finally:
+            await api.close()
+            await google.aio.aclose()
+
+    async def run():
+        backend = Dask(client)
+        await backend.open(1)
+        async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+            url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+            told = [await raised(url, None), await raised(url, backend)]
+        await backend.close()
+        return told
+
+    here, there = asyncio.run(run())
+    assert there == here
+    assert "UnicodeEncodeError" not in here[1]
+
+
 def test_a_service_that_cannot_be_reached_was_sent_nothing(client):
     async def run():
         backend = Dask(client)

@@ -47,6 +47,7 @@ _ANSWER_S = 20.0
 _LOOK_S = 1.0  # from one look at the client to the next
 _CANCEL_S = 10.0  # for a cancelled attempt to end on its worker
 _MOST_WORKS = 64  # functions that are kept for the next attempt
+_SENT = "Let the work make clients, locks and files in __aenter__, which each worker calls once, and not hold any here."
 _ALONE = "memory_mb= is for processes of their own: leave it out, or give a plain function"
 
 
@@ -338,5 +339,5 @@ def _encode_work(work: Callable[..., Any]) -> bytes:
         pickled: bytes = cloudpickle.dumps(work, protocol=5)
     except Exception as error:
         msg = f"the work cannot be sent to a worker: {type(error).__name__}: {error}"
-        raise classify.Judged(msg, classify.Verdict(classify.Kind.SETUP)) from error
+        raise classify.Judged(msg, classify.Verdict(classify.Kind.SETUP, advice=_SENT)) from error
     return pickled

@@ -91,7 +91,7 @@ def judge(  # noqa: PLR0917  # what happened, and what went before
         if stalled:
             verdict = Verdict(Kind.TRANSIENT, is_neutral=True, advice=stalled, whose="us")
     if verdict.scope == "us":
-        text = f"{text}: {verdict.advice} {last_user_frame(blamed)}".rstrip()
+        text = f"{text}: {verdict.advice} {last_user_frame(blamed)}".rstrip(": ")
     kind, advice, back_off_s = _said_by(blamed, verdict)
     return Judgement(verdict, text, kind, advice or verdict.advice, back_off_s, *_received(blamed))
 

@@ -80,11 +80,20 @@ async def _raise_for(answer: Answer) -> None:
 
     status, reason, headers, body = answer
     response_type: Any = errors._HTTPX_RESPONSE_TYPES[0]
-    headers = {name: value for name, value in headers.items() if not name.lower().startswith(("content-", "transfer-"))}
-    extensions = {"reason_phrase": reason.encode()}
+    kept = [
+        (_as_sent(name), _as_sent(value))
+        for name, value in headers.items()
+        if not name.lower().startswith(("content-", "transfer-"))
+    ]
+    extensions = {"reason_phrase": _as_sent(reason)}
     await errors.APIError.raise_for_async_response(
-        response_type(status, headers=headers, content=body, extensions=extensions)
+        response_type(status, headers=kept, content=body, extensions=extensions)
     )
+
+
+def _as_sent(text: str) -> bytes:
+    """Return the bytes of which aiohttp made a text: those that are no UTF-8 are halves of characters there."""
+    return text.encode(errors="surrogateescape")
 
 
 def check_remote(backend: Backend | None) -> None:
