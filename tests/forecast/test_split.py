@@ -1,6 +1,7 @@
 """Split: workers read the files of a table, and what comes of it is what the session would have read."""
 
 import asyncio
+import re
 import shutil
 import signal
 import threading
@@ -174,7 +175,8 @@ def test_what_is_there_is_not_read_again(shuffled, tmp_path):
     assert [one.ran.count("split") for one in (first, second, third)] == [6, 0, 1]
     assert [one.ran.count("gather") > 0 for one in (first, second, third)] == [True, False, True]
     (folder / "part-6.parquet").unlink()
-    pd.testing.assert_frame_equal(rows_of(split(folder, storage)), rows)
+    pd.testing.assert_frame_equal(rows_of(found := split(folder, storage)), rows)
+    found.clear_up()
     assert len([name for name in storage.names() if name.endswith(".summary.arrow")]) == 6
 
 
@@ -191,6 +193,32 @@ def test_only_partitions_whose_rows_changed_are_trained_again(shuffled, journal,
     assert run(dealt(tmp_path / "other", shuffled, count=4)) == 0
     shuffled.loc[shuffled["site"] == "Ambon", "quantity"] += 1
     assert run(dealt(tmp_path / "in", shuffled)) == 1
+
+
+def test_another_call_leaves_the_rows_of_a_forecast_alone(shuffled, journal, tmp_path):
+    """Until it runs; then the forecast that was made before it says so, before anything is trained."""
+    arguments = {"horizon": 5, "models": ["naive"], "journal": journal, "storage": tmp_path / "shared"}
+    first = forecast(dealt(tmp_path / "in", shuffled), backend=Here(), **arguments)
+    other = forecast(dealt(tmp_path / "other", shuffled.head(900)), backend=(here := Here()), **arguments)
+    assert first.run().state == "completed", first.reason
+    assert other.run().state == "rolled_back"
+    assert re.search(r"storage must keep what workers read of demand, got \d+ of \d+ files gone", other.reason)
+    assert "train" not in here.ran
+
+
+@pytest.mark.parametrize("kind", ["parquet", "csv"])
+def test_a_file_that_changes_while_it_is_read_is_refused_by_name(shuffled, tmp_path, kind):
+    class Meanwhile(Here):
+        async def run(self, work, arguments):
+            made = await super().run(work, arguments)
+            if work.__name__ == "split" and "part-4" in arguments[0].path:
+                dealt(tmp_path / "in", shuffled.head(950), kind=kind)
+            return made
+
+    folder, storage = dealt(tmp_path / "in", shuffled, kind=kind), Folder(tmp_path / "split")
+    with pytest.raises(InputError, match=rf"got 'part-0.{kind}', which changed: run the same call again"):
+        split(folder, storage, Meanwhile())
+    assert split(folder, storage).rows == 950
 
 
 def changed(table, at, **values):
@@ -335,6 +363,19 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path, shuffled):
     table.to_parquet(folder / "part-3.parquet", index=False)
     with pytest.raises(InputError, match=r"'part-0.parquet' and 'part-3.parquet': article, part is not in both"):
         split(folder, Folder(tmp_path / "split"))
+
+
+@pytest.mark.parametrize("looked_at", [20_000, 1])
+def test_text_of_other_columns_is_refused_by_name(tmp_path, shuffled, monkeypatch, looked_at):
+    """Whether the session looks at the file or only a worker reads it."""
+    monkeypatch.setattr(sources, "_LOOKED_AT", looked_at)
+    monkeypatch.setattr(sources, "_FURTHER", 0)
+    folder = dealt(tmp_path / "in", shuffled, kind="csv")
+    table = pd.read_csv(folder / "part-3.csv")
+    for other, odd in (("part", "article, part"), ("quantity", "article, quantity")):
+        table.rename(columns={other: "article"}).to_csv(folder / "part-3.csv", index=False)
+        with pytest.raises(InputError, match=rf"of the same columns, got .* and 'part-3.csv': {odd} is not in both"):
+            split(folder, Folder(tmp_path / "split"))
 
 
 def test_what_takes_the_whole_table_is_refused(tmp_path, shuffled, journal):

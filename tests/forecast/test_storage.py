@@ -1,5 +1,7 @@
 """Storage: a folder that all machines see, of this machine or of any place that fsspec knows."""
 
+import errno
+import os
 import pickle
 from contextlib import suppress
 
@@ -9,7 +11,7 @@ import pytest
 from ipybatch import BatchSession, InputError, JournalError
 from ipybatch.backends import Dask, Processes
 from ipybatch.forecast import forecast
-from ipybatch.forecast.storage import check_storage, probe, read_probe, storage_of
+from ipybatch.forecast.storage import Folder, check_storage, probe, read_probe, storage_of
 from tests.forecast.test_session import Inline, demand
 
 distributed = pytest.importorskip("distributed")
@@ -48,6 +50,16 @@ def test_a_file_is_whole_or_not_there(folder):
     assert (folder.names(), folder.ends("kept", 3)[0]) == (["kept"], b"old")
 
 
+def test_a_full_disk_is_named(tmp_path):
+    with pytest.raises(OSError, match=r"No space left on device: '.*here'"), Folder(tmp_path / "here").writing("a"):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    assert list((tmp_path / "here").iterdir()) == []
+
+
+def test_a_port_is_no_password():
+    assert storage_of("memory://host:22/run@home").address == "memory://host:22/run@home"
+
+
 def test_what_is_too_short_or_not_there_has_no_ends(folder):
     with folder.writing("short") as file:
         file.write(b"abc")
@@ -62,7 +74,11 @@ def test_what_is_too_short_or_not_there_has_no_ends(folder):
         (7, "storage must be a folder's path or its address"),
         ("  ", "storage must be a folder's path or its address"),
         ("nowhere://bucket/run", "storage must be an address that fsspec .* opens, got 'nowhere://bucket/run'"),
-        ("memory://user:hunter2@host/run", r"without a password, got 'memory://user:\*\*\*@host/run'"),
+        ("memory://user:hunter2@host/run", r"without a password, got 'memory://\*\*\*@host/run'"),
+        ("s3://key:sec/hunter2@bucket/run", r"without a password, got 's3://\*\*\*@bucket/run'"),
+        ("memory://run?api_key=hunter22", r"without a password, got 'memory://run\?api_key=\*\*\*'"),
+        ("s3://", "storage must name a folder of its place"),
+        ("~no-such-user/run", "storage must be a folder's path or its address, got '~no-such-user/run'"),
         ("/dev/null/run", "storage must be a folder that can be written, got '/dev/null/run': NotADirectoryError"),
     ],
 )

@@ -351,7 +351,7 @@ class Evaluating(Forecasting):
         names: Sequence[str],
         others: Sequence[Baseline],
     ) -> None:
-        super().__init__(list(items), items[0].settings, runner, {"on_failure": "continue", "output": None})
+        super().__init__(list(items), items[0].settings, runner, {"on_failure": "continue", "output": None}, table)
         self.table, self.items, self.runner, self._names, self._others = table, items, runner, names, others
         at: dict[str, list[AtOrigin]] = {}
         for one in items:

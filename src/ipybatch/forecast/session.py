@@ -35,6 +35,7 @@ from ipybatch.forecast.data.partitions import ADVICE, BadRow, Partition
 from ipybatch.forecast.data.repairs import Repair, check_repair
 from ipybatch.forecast.data.sources import pieces_of
 from ipybatch.forecast.data.stored_partitions import check_by
+from ipybatch.forecast.data.summaries import SplitTable
 from ipybatch.forecast.data.table import READING, Table, read_table
 from ipybatch.forecast.forecast_files import ForecastFiles, check_output, table_in
 from ipybatch.forecast.models.model_registry import described
@@ -312,7 +313,7 @@ def forecast(
     about["storage"] = None if shared is None else shared.address
     session = ForecastSession(
         name,
-        Forecasting(cut.partitions, settings, runner, about),
+        Forecasting(cut.partitions, settings, runner, about, table),
         cut.partitions,
         **{**defaults, **given},
         key=lambda part: part.name,
@@ -412,9 +413,11 @@ class Forecasting(RecordedForecast):
         settings: Settings,
         backend: Backend,
         about: Mapping[str, Any],
+        table: Table,
     ) -> None:
         super().__init__(about)
         self._partitions, self._settings, self._backend = partitions, settings, backend
+        self._clear_up_table = table.clear_up if isinstance(table, SplitTable) else None  # a table holds rows
         self._training = TrainingFacts(partitions, backend)
         self._has_sites = any(len(part.sites) != 1 for part in partitions)  # else a column of ones
         self._borrowing = {"": Borrowing(partitions, settings, backend, self._note)}  # by origin, where it has some
@@ -431,6 +434,8 @@ class Forecasting(RecordedForecast):
             await self._backend.open(self.session.policy.limits.concurrency)
             if self.about.get("storage"):
                 await check_shared(self.files.storage, self._backend)
+            if self._clear_up_table is not None:
+                await asyncio.to_thread(self._clear_up_table)
         except BaseException:
             await self._set_aside()
             raise

@@ -20,11 +20,11 @@ import msgspec
 from ipybatch.backends.process.protocol import Lost
 from ipybatch.engine.data.spec import Backend
 from ipybatch.errors import InputError, ItemError
-from ipybatch.forecast.data.blocks import SERIES, block_facts, gather
+from ipybatch.forecast.data.blocks import block_facts, gather
 from ipybatch.forecast.data.cells import Style
 from ipybatch.forecast.data.pieces import ROWS, SUMMARY, Piece, split
 from ipybatch.forecast.data.repairs import NET_RETURNS, check_repair
-from ipybatch.forecast.data.sources import look
+from ipybatch.forecast.data.sources import check_unchanged, look
 from ipybatch.forecast.data.summaries import SplitTable, Summaries
 from ipybatch.forecast.storage import Storage
 from ipybatch.forecast.training import check_shared
@@ -61,7 +61,7 @@ def split_table(
 
     Args:
         pieces: Of its files.
-        storage: Where it is kept; what else lies there is deleted.
+        storage: Where it is kept.
         backend: Where it is read.
         slots: Pieces at a time.
 
@@ -86,6 +86,7 @@ def split_table(
         try:
             await check_shared(storage, backend)
             await _run(splits, storage, backend, slots)
+            await asyncio.to_thread(check_unchanged, pieces)
             summaries = Summaries(storage, files, pieces, looked._replace(answers=answers), asked)
             plans = summaries.plans()
             blocks = [_name(plan) for plan in plans]
@@ -96,8 +97,6 @@ def split_table(
             await _run(gathers, storage, backend, slots)
         finally:
             await backend.close()
-        kept = {name + end for name in (*files, *blocks) for end in (ROWS, SUMMARY, SERIES)}
-        storage.delete(name for name in storage.names() if name not in kept)
         return summaries.table(storage, [(name, block_facts(storage, name)) for name in blocks], freq)
 
     return _awaited(make)

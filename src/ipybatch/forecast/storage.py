@@ -24,7 +24,7 @@ from ipybatch.engine.store.atomic_write import draft_of
 from ipybatch.errors import InputError, MissingExtra
 
 _URL = re.compile(r"[A-Za-z][\w+.:-]+://")
-_PASSWORD = re.compile(r"//[^/@:]*:[^/@]*@|[?&](?:key|secret|token|password|sig)[^=&]*=", re.IGNORECASE)
+_PASSWORD = re.compile(r"(?<=//)[^/@:]*:(?!\d+/).*@|[?&](?:key|secret|token|password|sig)[^=&]*=", re.IGNORECASE)
 
 
 class Folder:
@@ -56,9 +56,14 @@ class Folder:
     @contextmanager
     def writing(self, name: str) -> Iterator[Any]:
         """Give what a file is written to; it is there when all went well, else it is not."""
-        self.path.mkdir(parents=True, exist_ok=True)
-        with draft_of(self.path / name) as draft, draft.open("wb") as file:
-            yield file
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            with draft_of(self.path / name) as draft, draft.open("wb") as file:
+                yield file
+        except OSError as error:  # of a full disk, which names no place
+            if error.errno is None or error.filename is not None:
+                raise
+            raise OSError(error.errno, error.strerror, str(self.path)) from None
 
     def ends(self, name: str, count: int) -> tuple[bytes, bytes]:
         """Return the first and the last bytes of a file.
@@ -197,10 +202,18 @@ def storage_of(given: str | os.PathLike[str]) -> Storage:
         msg = f"storage must be a folder's path or its address, such as 's3://bucket/run', got {given!r}"
         raise InputError(msg)
     if _URL.match(text) is None or text.startswith("file://"):
-        return Folder(Path(text.removeprefix("file://")).expanduser().absolute())
-    if _PASSWORD.search(text):
+        try:
+            return Folder(Path(text.removeprefix("file://")).expanduser().absolute())
+        except RuntimeError as error:  # no such user's home
+            msg = f"storage must be a folder's path or its address, got {text!r}: {error}"
+            raise InputError(msg) from None
+    if not text.partition("://")[2].strip("/"):
+        msg = f"storage must name a folder of its place, such as 's3://bucket/run', got {text!r}"
+        raise InputError(msg)
+    if _PASSWORD.search(text) or mask(text) != text:
+        hidden = mask(_PASSWORD.sub(lambda found: found[0] if found[0].endswith("=") else "***@", text))
         msg = (
-            f"storage must be an address without a password, got {mask(text)!r}: the journal keeps the address; fsspec"
+            f"storage must be an address without a password, got {hidden!r}: the journal keeps the address; fsspec"
             " finds passwords in the environment of each machine"
         )
         raise InputError(msg)

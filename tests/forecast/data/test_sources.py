@@ -2,6 +2,9 @@
 
 import bz2
 import gzip
+import threading
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import pandas as pd
 import pytest
@@ -11,9 +14,23 @@ from ipybatch.forecast.data import sources
 from ipybatch.forecast.data.cells import Style
 from ipybatch.forecast.data.columns import UnknownColumns
 from ipybatch.forecast.data.sources import look, pieces_of
+from ipybatch.forecast.data.table import read_table
 
 ROWS = pd.DataFrame({"site": "a", "part": "b", "date": ["31/07/2025", "01/08/2025"], "quantity": ["1,5", "2"]})
 TEXT = ROWS.to_csv(index=False, sep=";").encode()
+
+
+@pytest.fixture
+def served(tmp_path):
+    """The address of a server of files."""
+    (tmp_path / "1.csv").write_bytes(TEXT)
+    handler = partial(SimpleHTTPRequestHandler, directory=str(tmp_path))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
 
 
 def looked(pieces, **style):
@@ -27,6 +44,22 @@ def test_the_first_rows_of_text_tell_how_all_are_written(tmp_path, pack):
     assert found.answers.columns == {name: name for name in ("site", "part", "date", "quantity")}
     assert (found.answers.decimal, found.sep) == (",", ";")
     assert list(found.answers.orders.values()) == ["DMY"]
+
+
+def test_a_packed_file_that_is_cut_off_is_named(tmp_path):
+    (tmp_path / "1.csv.gz").write_bytes(gzip.compress(TEXT)[:-12])
+    with pytest.raises(InputError, match=r"a table that can be read, got '1.csv.gz': Compressed file ended"):
+        looked(pieces_of(tmp_path / "1.csv.gz"))
+
+
+def test_the_query_of_an_address_is_in_no_name(served):
+    """It may hold a signature, and names stand in notes and errors."""
+    (piece,) = pieces_of(f"{served}/1.csv?X-Amz-Signature=hunter22")
+    assert (piece.name, piece.path.partition("?")[2]) == ("1.csv", "X-Amz-Signature=hunter22")
+    for read in (pieces_of, read_table):
+        with pytest.raises(InputError, match="got 'http") as refused:
+            read(f"{served}/none.csv?X-Amz-Signature=hunter22")
+        assert "hunter22" not in str(refused.value)
 
 
 def test_further_files_tell_what_the_first_leave_open(tmp_path, monkeypatch):

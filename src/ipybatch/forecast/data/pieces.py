@@ -23,7 +23,7 @@ from ipybatch.errors import InputError
 from ipybatch.forecast.data.cells import Cells, Style, cells_of
 from ipybatch.forecast.data.frame import arrow, of_arrow, plain
 from ipybatch.forecast.data.problems import LARGEST, Problem, find_problems
-from ipybatch.forecast.data.reading import Raw, is_url, read
+from ipybatch.forecast.data.reading import Raw, check_alike, is_url, read
 from ipybatch.forecast.data.totals import maybe_totals
 from ipybatch.forecast.storage import Storage
 
@@ -59,12 +59,14 @@ class Answers(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         columns: For each of site, part, date and quantity its column.
+        titles: All columns of the first file, sorted, which every other file must have too.
         decimal, thousands, date_format, freq, orders: As of `Style`.
         encoding: Of text; None finds it.
         keeps_returns: Whether negative quantities are kept, to be netted where a partition is read.
     """
 
     columns: dict[str, Any]
+    titles: tuple[Any, ...] = ()
     decimal: str | None = None
     thousands: str | None = None
     date_format: str | None = None
@@ -131,6 +133,8 @@ def split(piece: Piece, answers: Answers, storage: Storage, name: str) -> str:
     """Read a piece, and write its rows and its summary to the storage; return why it cannot be read, "" if it can."""
     try:
         given = _read(piece, answers)
+        if piece.groups is None:  # else only the columns that count were read
+            check_alike("the first of them", answers.titles, piece.name, given.frame.columns)
         style = Style(answers.decimal, answers.thousands, answers.date_format, answers.freq, answers.orders)
         cells = cells_of(given, answers.columns, style, is_piece=True)
     except InputError as error:  # of which some cannot be sent

@@ -28,6 +28,7 @@ from typing import Any
 
 import pandas as pd
 
+from ipybatch.engine.data.masking import mask
 from ipybatch.errors import InputError
 from ipybatch.forecast.data import grid
 from ipybatch.forecast.data.frame import arrow, frame_of, of_arrow, plain
@@ -460,7 +461,7 @@ def _read_url(url: str, how: _How) -> Raw:
         blocks = [(one, files.cat_file(one)) for one in found]
     except Exception as error:  # whatever a store raises: each has errors of its own
         raise _unread(shown(url), error) from None
-    parts = [(one, _read_bytes(data, one, how)) for one, data in blocks]
+    parts = [(shown(one), _read_bytes(data, shown(one), how)) for one, data in blocks]
     return parts[0][1] if len(parts) == 1 else _joined(parts)
 
 
@@ -505,5 +506,5 @@ def remote_files(url: str) -> tuple[Any, list[str]]:
 
 
 def _unread(name: str, error: Exception) -> InputError:
-    why = error.strerror if isinstance(error, OSError) and error.strerror else str(error).strip()
+    why = error.strerror if isinstance(error, OSError) and error.strerror else mask(str(error).strip())
     return InputError(f"demand must be a table that can be read, got {name!r}: {why or type(error).__name__}")

@@ -14,13 +14,15 @@ import gzip
 import lzma
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import takewhile
 from typing import Any, NamedTuple
 
 import pandas as pd
 
+from ipybatch.engine.data.masking import mask
 from ipybatch.errors import InputError
 from ipybatch.forecast.data import grid
 from ipybatch.forecast.data.cells import Style, cells_of
@@ -113,8 +115,11 @@ def look(pieces: Sequence[Piece], columns: Mapping[str, Any] | None, style: Styl
         MissingExtra: A package that reads it is not installed.
     """
     heads = _heads(pieces, columns, encoding)
-    first = heads[0]
-    frame = pd.concat([head.frame for head in heads], ignore_index=True) if len(heads) > 1 else first.frame
+    name, first = heads[0]
+    titles = tuple(first.frame.columns)
+    for other, head in heads[1:]:
+        check_alike(name, titles, other, head.frame.columns)
+    frame = pd.concat([head.frame for _, head in heads], ignore_index=True) if len(heads) > 1 else first.frame
     _, is_wide = grid.long(frame, columns)
     if is_wide:
         msg = "demand must have a date column where its files are read one by one, got a column for each date: melt it"
@@ -126,6 +131,7 @@ def look(pieces: Sequence[Piece], columns: Mapping[str, Any] | None, style: Styl
     cells = cells_of(Raw(frame, sep=first.sep), chosen.names, style)
     answers = Answers(
         columns=chosen.names,
+        titles=tuple(sorted(titles, key=str)),
         decimal=style.decimal or cells.numbers.decimal or None,
         thousands=style.thousands,
         date_format=style.date_format,
@@ -136,6 +142,39 @@ def look(pieces: Sequence[Piece], columns: Mapping[str, Any] | None, style: Styl
     return Looked(answers, cells.dated.style, (*chosen.notes, *cells.dated.notes, *cells.numbers.notes), first.sep)
 
 
+def check_unchanged(pieces: Iterable[Piece]) -> None:
+    """Refuse files that changed since their pieces were made: what was read of one may be of two versions.
+
+    Those that are gone were read as they were.
+
+    Raises:
+        InputError: One has changed; names it.
+    """
+    for piece in {piece.path: piece for piece in pieces}.values():
+        try:
+            version = _version(piece.path)
+        except Exception:  # noqa: S112  # whatever a store raises: each has errors of its own
+            continue
+        if version != piece.version:
+            msg = (
+                f"demand must be files that stay as they are while they are read, got {piece.name!r}, which changed:"
+                " run the same call again, which reads anew only what changed"
+            )
+            raise InputError(msg)
+
+
+def _version(path: str) -> str:
+    """Return what changes when a file does: its size and time, or the tag of its store."""
+    if not is_url(path):
+        state = os.stat(path)  # noqa: PTH116  # a text is what there is
+        return f"{state.st_size} {state.st_mtime_ns}"
+    import fsspec  # type: ignore[import-untyped, unused-ignore]  # it has no types
+
+    files, place = fsspec.core.url_to_fs(path)
+    files.invalidate_cache()
+    return str(files.ukey(place))
+
+
 def _files(demand: Any) -> list[_File] | None:
     if isinstance(demand, str | os.PathLike):
         given = [os.fspath(demand)]
@@ -144,7 +183,7 @@ def _files(demand: Any) -> list[_File] | None:
     else:
         return None
     found = [file for one in given for file in (_remote(one) if is_url(one) else _local(one, len(given) > 1))]
-    paths = [file.path.replace(os.sep, "/") for file in found]
+    paths = [shown(file.path) if is_url(file.path) else file.path.replace(os.sep, "/") for file in found]
     folders = [path[: path.rfind("/") + 1] for path in (min(paths), max(paths))]  # what these two share, all do
     begin = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(*folders, strict=False)))
     begin = folders[0].rfind("/", 0, begin) + 1
@@ -154,13 +193,13 @@ def _files(demand: Any) -> list[_File] | None:
 def _local(given: str, is_listed: bool) -> Iterator[_File]:
     for path in [local_path(given)] if is_listed else local_files(given):
         try:
-            state = path.stat()
+            version = _version(str(path))
             with path.open("rb") as file:
                 head = file.read(8)
         except (OSError, ValueError) as error:
             raise _unread(str(path), error) from None
         is_named = not is_listed and path == local_path(given)
-        yield _File(str(path.absolute()), path.name, f"{state.st_size} {state.st_mtime_ns}", head, is_named)
+        yield _File(str(path.absolute()), path.name, version, head, is_named)
 
 
 def _remote(url: str) -> Iterator[_File]:
@@ -174,7 +213,7 @@ def _remote(url: str) -> Iterator[_File]:
 
 
 def _unread(name: str, error: Exception) -> InputError:
-    why = error.strerror if isinstance(error, OSError) and error.strerror else str(error).strip()
+    why = error.strerror if isinstance(error, OSError) and error.strerror else mask(str(error).strip())
     return InputError(f"demand must be a table that can be read, got {name!r}: {why or type(error).__name__}")
 
 
@@ -217,16 +256,17 @@ def _runs(counts: Sequence[int]) -> Iterator[tuple[int, int, int]]:
         yield begin, first, len(counts)
 
 
-def _heads(pieces: Sequence[Piece], columns: Mapping[str, Any] | None, encoding: str | None) -> list[Raw]:
-    """Return the first rows of the first files, and a few of some others."""
-    heads: list[Raw] = []
+def _heads(pieces: Sequence[Piece], columns: Mapping[str, Any] | None, encoding: str | None) -> list[tuple[str, Raw]]:
+    """Return the first rows of the first files, and a few of some others, each with the name of its file."""
+    heads: list[tuple[str, Raw]] = []
     files = list({piece.path: piece for piece in pieces}.values())
     rows = 0
     while files and rows < _LOOKED_AT:
-        heads.append(_head(files.pop(0), _LOOKED_AT - rows, _HEAD, columns, encoding))
-        rows += len(heads[-1].frame)
+        piece = files.pop(0)
+        heads.append((piece.name, _head(piece, _LOOKED_AT - rows, _HEAD, columns, encoding)))
+        rows += len(heads[-1][1].frame)
     further = files[:: max(1, -(-len(files) // max(1, _FURTHER)))][:_FURTHER]
-    return heads + [_head(piece, _FURTHER_ROWS, _FURTHER_HEAD, columns, encoding) for piece in further]
+    return heads + [(piece.name, _head(piece, _FURTHER_ROWS, _FURTHER_HEAD, columns, encoding)) for piece in further]
 
 
 def _head(piece: Piece, rows: int, count: int, columns: Mapping[str, Any] | None, encoding: str | None) -> Raw:
@@ -234,8 +274,11 @@ def _head(piece: Piece, rows: int, count: int, columns: Mapping[str, Any] | None
     from pyarrow import parquet
 
     if piece.groups is None:
-        with _unpacked(piece) as file:
-            data = file.read(count)
+        try:
+            with _unpacked(piece) as file:
+                data = file.read(count)
+        except (OSError, EOFError, zlib.error, lzma.LZMAError) as error:
+            raise _unread(piece.name, error) from None
         data = data[: data.rfind(b"\n") + 1] if len(data) == count and b"\n" in data else data
         raw = read_head(data, piece.name, encoding=encoding, columns=columns)
         return Raw(grid.without_repeats(raw.frame), raw.first, raw.encoding, raw.sep)

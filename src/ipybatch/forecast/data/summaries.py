@@ -17,11 +17,11 @@ import numpy as np
 import pandas as pd
 
 from ipybatch.errors import InputError
-from ipybatch.forecast.data.blocks import BlockFacts, Far, Held, Plan, Range, Renaming, Stored
+from ipybatch.forecast.data.blocks import SERIES, BlockFacts, Far, Held, Plan, Range, Renaming, Stored
 from ipybatch.forecast.data.duplicates import near_duplicates, targets, tell_duplicates
 from ipybatch.forecast.data.names import ZEROS, Keys, whole_names
 from ipybatch.forecast.data.periods import far_of_distinct, infer_freq, span, told_gap, told_period
-from ipybatch.forecast.data.pieces import Facts, Piece, read_facts
+from ipybatch.forecast.data.pieces import ROWS, SUMMARY, Facts, Piece, read_facts
 from ipybatch.forecast.data.problems import TOLD, BadRows, Problem, tell, tell_bad_rows, told_far_quantities
 from ipybatch.forecast.data.repairs import DROP_BAD_ROWS, MERGE, NET_RETURNS
 from ipybatch.forecast.data.sources import Looked
@@ -42,10 +42,27 @@ class SplitTable(Table):
     Attributes:
         storage: Where the blocks are.
         held: For each block its name, and what it holds of each site; in the order of the rows.
+        files: Names of all files of it, also of those by which pieces are not read again.
     """
 
     storage: Storage
     held: tuple[tuple[str, tuple[Held, ...]], ...]
+    files: frozenset[str]
+
+    def clear_up(self) -> None:
+        """Delete what else lies in the storage, which was of an earlier table.
+
+        Raises:
+            InputError: Its own files are gone.
+        """
+        there = set(self.storage.names())
+        if gone := len(self.files - there):
+            msg = (
+                f"storage must keep what workers read of demand, got {gone:,} of {len(self.files):,} files gone from"
+                f" {str(self.storage)!r}, as after a run with another demand: make the forecast() call again"
+            )
+            raise InputError(msg)
+        self.storage.delete(there - self.files)
 
     def ranges(self, sites: Collection[Any] | None = None) -> tuple[Range, ...]:
         """Return the rows of these sites, of all if None, in order."""
@@ -226,6 +243,10 @@ class Summaries:
             understood=understood,
             storage=storage,
             held=held,
+            files=frozenset(
+                [file + end for file in self._files for end in (ROWS, SUMMARY)]
+                + [name + end for name, _ in blocks for end in (ROWS, SERIES)]
+            ),
         )
 
     def _found_totals(self, ours: str) -> list[str]:
