@@ -481,4 +481,5 @@ def test_a_worker_that_cannot_be_asked_is_left_until_its_lease_is_over(live, wai
         monkeypatch.setattr(link_side.Link, "_ask", fail)
         session.start()
         assert wait_for(session, 100).counts.completed == 1
-    assert list(session.results()[["result", "attempts"]].iloc[0]) == ["again", 2]
+    assert session.results()["result"].iloc[0] == "again"
+    assert session.results()["attempts"].iloc[0] >= 2  # on a busy machine the new line may be lost as well
