@@ -365,6 +365,33 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path, shuffled):
         split(folder, Folder(tmp_path / "split"))
 
 
+@pytest.mark.parametrize("at", [0, 3])
+def test_a_file_without_rows_is_no_other_table(tmp_path, shuffled, at):
+    folder = dealt(tmp_path / "in", shuffled)
+    shuffled.head(0).to_parquet(folder / f"part-{at}.parquet", index=False)
+    assert_the_same(folder, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("column", "others"),
+    [
+        ("part", lambda rows: [f"00{number % 5}" for number in range(len(rows))]),
+        ("date", lambda rows: pd.to_datetime(rows["date"]).dt.tz_localize("Asia/Jakarta")),
+        ("date", lambda rows: pd.to_datetime(rows["date"]).dt.strftime("%Y%m%d").astype(int)),
+        ("quantity", lambda rows: rows["quantity"] + 0.5),
+        ("quantity", lambda rows: (rows["quantity"] + 0.5).astype(str)),
+    ],
+)
+def test_columns_of_other_types_are_read_as_they_are(tmp_path, shuffled, column, others):
+    """The types of the first file would make 007 a 7, and 20250701 a moment of 1970."""
+    shuffled["part"] = np.arange(len(shuffled)) % 5
+    folder = dealt(tmp_path / "in", shuffled)
+    rows = pd.read_parquet(folder / "part-3.parquet")
+    rows.assign(**{column: others(rows)}).to_parquet(folder / "part-3.parquet", index=False)
+    found, _ = assert_the_same(folder, tmp_path)
+    assert (found.start.year, len(found.keys()["part"].unique())) == (2025, 10 if column == "part" else 5)
+
+
 @pytest.mark.parametrize("looked_at", [20_000, 1])
 def test_text_of_other_columns_is_refused_by_name(tmp_path, shuffled, monkeypatch, looked_at):
     """Whether the session looks at the file or only a worker reads it."""

@@ -362,10 +362,15 @@ def _read_parquets(paths: Sequence[str]) -> Raw:
         texts = pa.schema([(key, pa.string()) for key in keys])  # 007 is no number
         hive = dataset.partitioning(texts, flavor="hive")
         files = dataset.dataset(list(paths), format="parquet", partitioning=hive)
-        of_each = [(one.path, one.physical_schema.names) for one in files.get_fragments()]
-        for path, names in of_each[1:]:
-            check_alike(*of_each[0], path, names)
-        return Raw(plain(of_arrow(files.to_table())))
+        first, *others = files.get_fragments()
+        for one in others:
+            check_alike(first.path, first.physical_schema.names, one.path, one.physical_schema.names)
+        if all(one.physical_schema.equals(first.physical_schema) for one in others):
+            return Raw(plain(of_arrow(files.to_table())))
+        folders = [field for field in texts if field.name not in first.physical_schema.names]
+        each = [one.to_table(schema=pa.schema([*one.physical_schema, *folders])) for one in (first, *others)]
+        frames = [plain(of_arrow(table)) for table in each]  # each as it is: the first file's types would make 007 a 7
+        return Raw(pd.concat(frames, ignore_index=True))
     except (pa.ArrowException, OSError, ValueError) as error:
         raise _unread(str(Path(paths[0]).parent), error) from None
 

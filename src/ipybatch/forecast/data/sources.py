@@ -17,7 +17,7 @@ import re
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from itertools import takewhile
+from itertools import islice, takewhile
 from typing import Any, NamedTuple
 
 import pandas as pd
@@ -284,10 +284,11 @@ def _head(piece: Piece, rows: int, count: int, columns: Mapping[str, Any] | None
         return Raw(grid.without_repeats(raw.frame), raw.first, raw.encoding, raw.sep)
     try:
         with opened(piece.path) as file:
-            batch = next(parquet.ParquetFile(file).iter_batches(batch_size=rows, use_threads=False), None)
+            source = parquet.ParquetFile(file)
+            batches = list(islice(source.iter_batches(batch_size=rows, use_threads=False), 1))  # none of an empty one
+            frame = plain(of_arrow(pa.Table.from_batches(batches, source.schema_arrow)))
     except (pa.ArrowException, OSError, ValueError) as error:
         raise _unread(piece.name, error) from None
-    frame = pd.DataFrame() if batch is None else plain(of_arrow(pa.Table.from_batches([batch])))
     return Raw(frame.assign(**piece.fixed))
 
 
