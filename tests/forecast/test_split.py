@@ -357,6 +357,26 @@ def test_files_that_are_written_in_different_ways_are_refused_by_name(tmp_path, 
         split(tmp_path / "in", Folder(tmp_path / "split"))
 
 
+@pytest.mark.parametrize(
+    ("form", "others", "said"),
+    [
+        ("%d/%m/%Y", "%m/%d/%Y", "month, day, year"),
+        ("%d/%m/%y", "%y/%m/%d", "year, month, day"),
+    ],
+)
+def test_a_file_that_nobody_looked_at_may_not_tell_another_order(tmp_path, monkeypatch, form, others, said):
+    """Some of its dates would be read as other days, and nobody would know."""
+    monkeypatch.setattr(sources, "_LOOKED_AT", 1)
+    monkeypatch.setattr(sources, "_FURTHER", 0)
+    days = pd.date_range("2025-07-01", periods=60)
+    text(tmp_path / "in" / "0.csv", [f"a,b,{day:{form}},7" for day in days])
+    text(tmp_path / "in" / "1.csv", [f"a,c,{day:{form}},7" for day in days[:9]])
+    assert split(tmp_path / "in", Folder(tmp_path / "split")).rows == 69
+    text(tmp_path / "in" / "2.csv", [f"a,c,{day:{others}},7" for day in days])
+    with pytest.raises(InputError, match=rf"2.csv: .* dates of one order in date, got '.*' \({said}\), where"):
+        split(tmp_path / "in", Folder(tmp_path / "split"))
+
+
 def test_a_file_that_cannot_be_read_is_named(tmp_path, shuffled):
     folder = dealt(tmp_path / "in", shuffled)
     table = pd.read_parquet(folder / "part-3.parquet").rename(columns={"part": "article"})

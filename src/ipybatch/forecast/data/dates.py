@@ -269,6 +269,7 @@ def _decide_all(
         alike = [cells[at] for at in of_kind]
         if (kind := alike[0].kind) in orders:
             decision = _Decision(orders[kind])
+            _refuse_other_order(alike, decision.order, name, said, today)
         else:
             decision = _decide(alike, name, said, today)
             _refuse_no_year(alike, decision.order, name, today)
@@ -288,6 +289,25 @@ def _decide_all(
     if len(styles) > 1:
         notes.append(f"dates in {name} are written in {len(styles)} ways: {', '.join(styles[:4])}")
     return days, " and ".join(styles[:4]), periods.pop() if len(periods) == 1 else None, notes
+
+
+def _refuse_other_order(cells: Sequence[Cell], order: str, name: str, said: Freq | None, today: dt.date) -> None:
+    """Refuse dates of a piece that by themselves tell another order than other pieces told: some fit both, and differ.
+
+    Raises:
+        InputError: They do.
+    """
+    try:
+        own = _decide(cells, name, said, today)
+    except Undecided:
+        return
+    if own.order != order and not own.is_each_its_own:
+        text = next(cell.text for cell in cells if own.order in cell.days)
+        msg = (
+            f"demand must have dates of one order in {name}, got {text!r} ({WORDS[own.order]}), where other rows"
+            f" tell {WORDS[order]}: write them alike, or say date_format="
+        )
+        raise InputError(msg)
 
 
 def _is_near(day: dt.date, known: Sequence[dt.date]) -> bool:
