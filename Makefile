@@ -114,9 +114,9 @@ tests: $(VENV)/.test chromium redis
 	@echo '== pytest: three runs at the same time, about 8 minutes; each is told when it has ended'
 	$(MAKE) --keep-going --jobs=3 --output-sync=target sessions others pages
 
-SESSIONS := tests/session tests/library tests/gemini
+SESSIONS := tests/session tests/library tests/gemini tests/backends
 sessions:
-	@echo '== pytest: sessions and the two workloads that ask services'
+	@echo '== pytest: sessions, backends, and the two workloads that ask services'
 	$(UNIT) $(SESSIONS)
 
 others:
