@@ -8,14 +8,16 @@ from ipybatch.engine.run.watchdog import Stall, Watchdog
 
 
 class Watched(Stall):
-    """Notes whether there was work each time that the beats were ended."""
+    """Notes whether there was work each time that a watchdog ended the beats; others may be there, of earlier loops."""
 
     def __init__(self):
         self.watchdog, self.ended_at_work = None, []
 
     def __setattr__(self, name, value):
         if name == "beat_s" and value is None and self.watchdog is not None:
-            self.ended_at_work.append(self.watchdog._has_work.has_work)
+            has_work = self.watchdog._has_work
+            if threading.current_thread() is has_work.asked_by:
+                self.ended_at_work.append(has_work.has_work)
         super().__setattr__(name, value)
 
 
@@ -25,6 +27,7 @@ class Raced(threading.Event):
     def __init__(self, begin):
         super().__init__()
         self._begin, self.is_over = begin, threading.Event()
+        self.asked_by = None  # the watchdog's thread
 
     @property
     def has_work(self):
@@ -33,6 +36,7 @@ class Raced(threading.Event):
     def is_set(self):
         was_set = super().is_set()
         if threading.current_thread().name == "ipybatch-watchdog" and not self.is_over.is_set():
+            self.asked_by = threading.current_thread()
             beginning = threading.Thread(target=self._begin)
             beginning.start()
             beginning.join(0.2)  # or it waits until the thread has drawn its conclusion
