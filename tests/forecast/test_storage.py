@@ -169,14 +169,6 @@ def test_workers_that_do_not_see_the_storage_are_told_before_anything_is_trained
         assert summary.state == "completed"
 
 
-@pytest.fixture(scope="module")
-def cluster():
-    with distributed.LocalCluster(
-        n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None, host="127.0.0.1"
-    ) as cluster:
-        yield cluster
-
-
 @pytest.mark.usefixtures("patience")
 def test_workers_of_a_cluster_read_and_write_it_themselves(session, cluster, beside, tmp_path):
     with distributed.Client(cluster, set_as_default=False) as client:

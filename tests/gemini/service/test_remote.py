@@ -10,7 +10,7 @@ import re
 import pytest
 
 pytest.importorskip("google.genai")
-distributed = pytest.importorskip("distributed")
+pytest.importorskip("distributed")
 from google import genai
 from google.genai import types
 
@@ -26,21 +26,6 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:Inheritance class AiohttpClientSession:DeprecationWarning"),
 ]
 SECRET = "k3y-that-is-nowhere"
-
-
-@pytest.fixture(scope="module")
-def cluster():
-    with distributed.LocalCluster(
-        n_workers=2, threads_per_worker=1, processes=True, dashboard_address=":0", host="127.0.0.1"
-    ) as cluster:
-        yield cluster
-
-
-@pytest.fixture
-def client(cluster):
-    with distributed.Client(cluster, set_as_default=False) as client:
-        client.wait_for_workers(2)
-        yield client
 
 
 PROMPTS = [f"Name star {number}" for number in range(40)]
