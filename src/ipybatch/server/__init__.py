@@ -16,7 +16,8 @@ In reading order:
 - `body`: how bodies come, and are refused; `multipart`: forms with a file.
 - `uploads`: tables that are kept until they are submitted; `upload_store`: where.
 - `submission_store`: the life of a submission, and `submission_rows` its row; `templates`: what can be
-  submitted; `submissions`: routes.
+  submitted; `submission_order`: what a request comes to; `options`: what the operator configured;
+  `submissions`: routes.
 - `supervisor`: which submission runs next, and in which kernel; `session_kernels`: where those come from; `run`: what
   runs in that kernel.
 - `watcher`: what changed, told through Jupyter's events and as server-sent events; `activity`: what keeps a live

@@ -17,6 +17,8 @@ from traitlets import Bool, Float, Int, TraitError, Unicode, validate
 from traitlets.config import Config
 from traitlets.config.loader import DeferredConfig
 
+from ipybatch.server.options import DEFAULTS, Options
+
 BASE = "/ipybatch/api/v1"
 
 
@@ -28,21 +30,31 @@ class IpyBatch(ExtensionApp):
     description = "Sessions and submissions of this user, over REST and in JupyterLab's side bar."
     load_other_extensions = True
 
-    max_requests = Int(20, min=1, help="Most requests of a submission.").tag(config=True)
-    max_running = Int(2, min=1, help="Submissions that run at the same time; the others wait, by priority.").tag(
-        config=True
-    )
-    account = Unicode("default", help="The credit account that pays submissions to Gemini.").tag(config=True)
-    max_upload_mb = Int(200, min=1, help="Largest table that can be uploaded, in megabytes.").tag(config=True)
-    max_body_mb = Int(64, min=1, help="Largest body of any other request, in megabytes.").tag(config=True)
-    max_streams = Int(8, min=1, help="Streams of server-sent events at the same time.").tag(config=True)
-    keep_alive_h = Float(
-        24.0, min=0.0, help="Hours for which a live session keeps its kernel and this server from being culled."
+    max_requests = Int(DEFAULTS.max_requests, min=1, help="Most requests of a submission.").tag(config=True)
+    max_running = Int(
+        DEFAULTS.max_running, min=1, help="Submissions that run at the same time; the others wait, by priority."
     ).tag(config=True)
-    keep_alive = Bool(True, help="Whether live sessions keep their kernel and this server from being culled.").tag(
+    account = Unicode(DEFAULTS.account, help="The credit account that pays submissions to Gemini.").tag(config=True)
+    max_upload_mb = Int(DEFAULTS.max_upload_mb, min=1, help="Largest table that can be uploaded, in megabytes.").tag(
         config=True
     )
-    kernel_name = Unicode("", help="The kernel that submissions run in; the default one when empty.").tag(config=True)
+    max_body_mb = Int(DEFAULTS.max_body_mb, min=1, help="Largest body of any other request, in megabytes.").tag(
+        config=True
+    )
+    max_streams = Int(DEFAULTS.max_streams, min=1, help="Streams of server-sent events at the same time.").tag(
+        config=True
+    )
+    keep_alive_h = Float(
+        DEFAULTS.keep_alive_h,
+        min=0.0,
+        help="Hours for which a live session keeps its kernel and this server from being culled.",
+    ).tag(config=True)
+    keep_alive = Bool(
+        DEFAULTS.keep_alive, help="Whether live sessions keep their kernel and this server from being culled."
+    ).tag(config=True)
+    kernel_name = Unicode(
+        DEFAULTS.kernel_name, help="The kernel that submissions run in; the default one when empty."
+    ).tag(config=True)
 
     _is_stopped = False
 
@@ -71,7 +83,7 @@ class IpyBatch(ExtensionApp):
     def initialize_settings(self) -> None:
         """Make what the handlers share."""
         from ipybatch.server.catalogue import Catalogue
-        from ipybatch.server.services import Options, Services
+        from ipybatch.server.services import Services
 
         options = Options(**{option.name: getattr(self, option.name) for option in dataclasses.fields(Options)})
         self.services = Services(options=options, app=self.serverapp, catalogue=Catalogue(self.serverapp))

@@ -12,32 +12,12 @@ from ipybatch.engine.store import journal as journals
 from ipybatch.engine.store.failures import Looks
 from ipybatch.server import submission_rows
 from ipybatch.server.catalogue import Catalogue
+from ipybatch.server.options import Options
 from ipybatch.server.recorded_view import Views
 from ipybatch.server.watcher import Watcher, watch
 
 if TYPE_CHECKING:
     from ipybatch.server.submission_store import Submissions
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Options:
-    """What the operator configured; see `extension.IpyBatch`."""
-
-    max_requests: int
-    max_running: int
-    account: str
-    max_upload_mb: int
-    max_body_mb: int
-    max_streams: int
-    keep_alive_h: float
-    keep_alive: bool
-    kernel_name: str
-
-    @property
-    def limits(self) -> dict[str, float]:
-        """What is limited, by the name of its option."""
-        named = ("max_requests", "max_running", "max_upload_mb", "max_body_mb", "max_streams", "keep_alive_h")
-        return {name: getattr(self, name) for name in named}
 
 
 @dataclass(slots=True, kw_only=True)

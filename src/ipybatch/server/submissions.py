@@ -8,11 +8,8 @@ so do the aliases.
 
 from __future__ import annotations
 
-import datetime as dt
-import hashlib
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from http import HTTPStatus
 from pathlib import Path
 from typing import Annotated, ClassVar
@@ -23,23 +20,20 @@ from tornado import web
 
 from ipybatch.engine.data.masking import mask
 from ipybatch.engine.store.journal import open_journal
-from ipybatch.errors import BatchError
 from ipybatch.server import submission_view
 from ipybatch.server.cursor import from_cursor, to_cursor
 from ipybatch.server.handler import CURSOR, IF_NONE_MATCH, LIMIT, RESOURCE, Handler, Operation, Parameter
 from ipybatch.server.refusal import Refusal
 from ipybatch.server.run_rows import can
 from ipybatch.server.services import Services
+from ipybatch.server.submission_order import canonical, to_order, to_quote
 from ipybatch.server.submission_rows import (
     ENDED,
-    PRIORITIES,
     Conflict,
     KeyUsed,
     NoSuchSubmission,
-    Order,
     Row,
 )
-from ipybatch.server.templates import find_template
 from ipybatch.server.wire import (
     CommandAnswer,
     CommandRequest,
@@ -49,9 +43,7 @@ from ipybatch.server.wire import (
     SubmissionRequest,
     Verb,
 )
-from ipybatch.session.arguments import check_name
 
-LATE_S = 5.0  # a start that was to be so long ago is taken for now: clocks differ
 KEY_LENGTH = 255
 _Number = Annotated[int, msgspec.Meta(ge=0, le=1 << 62)]
 
@@ -170,8 +162,8 @@ def quote(services: Services, request: SubmissionRequest) -> Quote:
         BatchError: The same, as its template tells it.
     """
     with _refused():
-        _check(request)
-        return find_template(request.template).quote(request, services.options)
+        _check_notify(request)
+        return to_quote(request, services.options)
 
 
 def submit(services: Services, request: SubmissionRequest, key: str = "") -> Submission:
@@ -184,28 +176,12 @@ def submit(services: Services, request: SubmissionRequest, key: str = "") -> Sub
     if key and (len(key) > KEY_LENGTH or not key.isprintable()):
         msg = f"Idempotency-Key must be a printable text of at most {KEY_LENGTH} characters"
         raise Refusal(422, msg, field="Idempotency-Key", value=key)
-    body = msgspec.json.encode(request, order="sorted")
-    digest = hashlib.blake2b(body, digest_size=16).hexdigest()
     with _alone(services, key), _refused():
         store = services.submissions()
-        made = store.repeated(key, digest) if key else None
+        made = store.repeated(key, canonical(request)[1]) if key else None
         if made is None:
-            start_at_s = _check(request)
-            checked = find_template(request.template).check(request, services.options)
-            order = Order(
-                template=request.template,
-                name=request.name,
-                request=body,
-                digest=digest,
-                requests=checked.requests,
-                idempotency=key,
-                priority=PRIORITIES.index(request.priority),
-                start_at_s=start_at_s,
-                account=services.options.account,
-                operation=checked.operation,
-                credits=checked.credits,
-            )
-            made = store.create(order)
+            _check_notify(request)
+            made = store.create(to_order(request, services.options, idempotency=key))
         return submission_view.tell(services, store, made.as_created())
 
 
@@ -337,32 +313,11 @@ def _refused() -> Iterator[None]:
         raise Refusal(409, str(error), field="name", next_step="cancel it, wait, or choose another name") from None
 
 
-def _check(request: SubmissionRequest) -> float | None:
-    """Check what all templates have in common, and return when it may start, Unix; None for at once.
+def _check_notify(request: SubmissionRequest) -> None:
+    """Refuse what is not there yet.
 
     Raises:
-        Refusal: Something is not what it must be.
-        InputError: There is no such template, or the name is none.
+        Refusal: It is asked for.
     """
     if request.notify is not None:
         raise Refusal(501, "notify is not there yet", field="notify", next_step="leave it out, and ask for the state")
-    find_template(request.template)
-    if request.name:
-        try:
-            check_name(request.name)
-        except BatchError as error:
-            raise Refusal(422, str(error), field="name", value=request.name) from None
-    return None if request.start_at is None else _start_at(request.start_at)
-
-
-def _start_at(text: str) -> float:
-    allowed = "a time to come in ISO 8601, such as 2030-01-31T22:00:00Z"
-    at_s = None
-    with suppress(ValueError, OverflowError):
-        at = dt.datetime.fromisoformat(text)
-        at_s = (at if at.tzinfo else at.replace(tzinfo=dt.UTC)).timestamp()
-    if at_s is None:
-        raise Refusal(422, f"start_at must be {allowed}", field="start_at", value=text, allowed=allowed)
-    if at_s < time.time() - LATE_S:
-        raise Refusal(422, "start_at must be to come; it is past", field="start_at", value=text, allowed=allowed)
-    return at_s

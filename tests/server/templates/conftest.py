@@ -5,21 +5,11 @@ from pathlib import Path
 import pytest
 
 from ipybatch.engine.store import journal as journals
-from ipybatch.server.services import Options
+from ipybatch.server.options import Options
 from ipybatch.server.templates import find_template
 from ipybatch.server.wire import SubmissionRequest
 
-OPTIONS = Options(
-    max_requests=20,
-    max_running=2,
-    account="default",
-    max_upload_mb=200,
-    max_body_mb=64,
-    max_streams=8,
-    keep_alive_h=24.0,
-    keep_alive=True,
-    kernel_name="",
-)
+OPTIONS = Options()
 UNSET = ("GEMINI_API_KEY", "GOOGLE_API_KEY", "GEMINI_BASE_URL", "GOOGLE_GEMINI_BASE_URL", "IPYBATCH_STEAM_BASE_URL")
 UNSET += ("BNET_CLIENT_ID", "BNET_CLIENT_SECRET", "BNET_BASE_URL")
 

@@ -32,7 +32,7 @@ from ipybatch.server.wire import Quote, SubmissionRequest
 
 if TYPE_CHECKING:
     from ipybatch.forecast import ForecastSession
-    from ipybatch.server.services import Options
+    from ipybatch.server.options import Options
     from ipybatch.session.session import BatchSession
 
 OTHER_NAMES: Mapping[str, str] = {

@@ -39,7 +39,7 @@ from ipybatch.server.wire import Credits, Quote, SubmissionRequest
 
 if TYPE_CHECKING:
     from ipybatch.gemini import GeminiSession
-    from ipybatch.server.services import Options
+    from ipybatch.server.options import Options
     from ipybatch.session.session import BatchSession
 
 ADDRESSES = ("GEMINI_BASE_URL", "GOOGLE_GEMINI_BASE_URL")

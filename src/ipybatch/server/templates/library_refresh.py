@@ -37,7 +37,7 @@ from ipybatch.server.wire import Quote, SubmissionRequest
 
 if TYPE_CHECKING:
     from ipybatch.library import Library, RefreshSession, Source
-    from ipybatch.server.services import Options
+    from ipybatch.server.options import Options
     from ipybatch.session.session import BatchSession
 
 STEAM_ADDRESSES = ("IPYBATCH_STEAM_BASE_URL",)

@@ -23,7 +23,7 @@ from ipybatch.errors import InputError, MissingExtra
 from ipybatch.server.wire import Quote, SubmissionRequest
 
 if TYPE_CHECKING:
-    from ipybatch.server.services import Options
+    from ipybatch.server.options import Options
     from ipybatch.session.session import BatchSession
 
 ParamsT = TypeVar("ParamsT", bound=msgspec.Struct)

@@ -1,0 +1,97 @@
+"""Submission order: what a request comes to, once all of it was checked and before anything is created.
+
+Rule: whoever makes a submission, a route, a schedule or a script, checks its request here, and nowhere else.  Nothing
+here needs Jupyter's server.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+import time
+from contextlib import suppress
+
+import msgspec
+
+from ipybatch.errors import InputError
+from ipybatch.server.options import Options
+from ipybatch.server.submission_rows import PRIORITIES, Order
+from ipybatch.server.templates import WrongField, find_template
+from ipybatch.server.wire import Quote, SubmissionRequest
+from ipybatch.session.arguments import check_name
+
+LATE_S = 5.0  # a start that was to be so long ago is taken for now: clocks differ
+
+
+def canonical(request: SubmissionRequest) -> tuple[bytes, str]:
+    """Return a request as JSON that is the same for the same request, and a hash of it.
+
+    Raises:
+        RecursionError: It is nested too deeply.
+    """
+    body = msgspec.json.encode(request, order="sorted")
+    return body, hashlib.blake2b(body, digest_size=16).hexdigest()
+
+
+def to_order(request: SubmissionRequest, options: Options, *, idempotency: str = "") -> Order:
+    """Return what is to be created for a request; block for seconds at most.
+
+    Raises:
+        WrongField: A field is not what it must be; nothing was spent.
+        BatchError: It cannot be submitted, as its template tells it.
+    """
+    body, digest = canonical(request)
+    start_at_s = _check(request)
+    checked = find_template(request.template).check(request, options)
+    return Order(
+        template=request.template,
+        name=request.name,
+        request=body,
+        digest=digest,
+        requests=checked.requests,
+        idempotency=idempotency,
+        priority=PRIORITIES.index(request.priority),
+        start_at_s=start_at_s,
+        account=options.account,
+        operation=checked.operation,
+        credits=checked.credits,
+    )
+
+
+def to_quote(request: SubmissionRequest, options: Options) -> Quote:
+    """Return what a request would take; nothing is reserved.
+
+    Raises:
+        WrongField: A field is not what it must be.
+        BatchError: It cannot be submitted, as its template tells it.
+    """
+    _check(request)
+    return find_template(request.template).quote(request, options)
+
+
+def _check(request: SubmissionRequest) -> float | None:
+    """Check what all templates have in common, and return when it may start, Unix; None for at once.
+
+    Raises:
+        WrongField: Something is not what it must be.
+    """
+    find_template(request.template)
+    if request.name:
+        try:
+            check_name(request.name)
+        except InputError as error:
+            raise WrongField("name", str(error), value=request.name) from None
+    return None if request.start_at is None else _start_at(request.start_at)
+
+
+def _start_at(text: str) -> float:
+    allowed = "a time to come in ISO 8601, such as 2030-01-31T22:00:00Z"
+    at_s = None
+    with suppress(ValueError, OverflowError):
+        at = dt.datetime.fromisoformat(text)
+        at_s = (at if at.tzinfo else at.replace(tzinfo=dt.UTC)).timestamp()
+    if at_s is None:
+        raise WrongField("start_at", f"start_at must be {allowed}", value=text, allowed=allowed)
+    if at_s < time.time() - LATE_S:
+        raise WrongField("start_at", "start_at must be to come; it is past", value=text, allowed=allowed)
+    return at_s
