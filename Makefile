@@ -142,7 +142,7 @@ chaos: $(VENV)/.test redis ## 200 kills, full disks, broken files; takes minutes
 	echo '== pytest: the properties, with four times the examples'
 	HYPOTHESIS_PROFILE=chaos pytest -m 'hypothesis and not browser and not bench and not matrix' tests
 
-bench: $(VENV)/.test redis ## Measure beside the peers; prints a table
+bench: $(VENV)/.test redis ## Measure beside the peers; writes docs/benchmarks.md, takes hours
 	@pytest tests/benchmarks -m bench --capture=no
 
 mutants: $(VENV)/.mutants ## Change the engine in one place at a time: do its tests notice? Up to an hour
@@ -164,7 +164,7 @@ redis: $(VENV)/.test
 	@python -m tools.redis_server >/dev/null
 
 ##@ Build
-.PHONY: widgets shots schema openapi api whose-fault outputs constraints clean
+.PHONY: widgets shots schema openapi api figures whose-fault outputs constraints clean
 widgets: $(MODULES) ## Bundle the panel and JupyterLab's side bar into the package
 	@$(NPM) run --silent build
 
@@ -180,6 +180,9 @@ openapi: $(VENV)/.test ## Write src/ipybatch/server/openapi.json from the routes
 
 api: $(VENV)/.test ## Write docs/api.md from the docstrings
 	@python -m tools.api
+
+figures: $(VENV)/.test ## Write docs/benchmarks.md from what was measured before
+	@python -m tests.benchmarks --page
 
 whose-fault: $(VENV)/.test ## Write docs/whose-fault.md from its table
 	@python -m tools.whose_fault

@@ -49,13 +49,30 @@ class Row:
             return "yes"
         return "best run only" if any(map(self._reaches, self.values)) else "no"
 
+    @property
+    def title(self) -> str:
+        """The contestant, with what must be known."""
+        return f"{self.name} ({self.note})" if self.note else self.name
+
+    @property
+    def span(self) -> str:
+        """The range of the runs."""
+        return f"{figure(min(self.values))} - {figure(max(self.values))}"
+
+    @property
+    def beside(self) -> str:
+        """The median over that of ours."""
+        return f"{self.median / statistics.median(self.ours):.2f} x" if self.ours else ""
+
+    @property
+    def bar(self) -> str:
+        """The goal, and on which side of it the figure is to be."""
+        return "" if self.goal is None else f"{'>=' if self.least else '<='} {self.goal:g}"
+
     def line(self, *, first: bool) -> str:
         """Return the row; only the ``first`` of a question names it."""
-        beside = f"{self.median / statistics.median(self.ours):.2f} x" if self.ours else ""
-        goal = "" if self.goal is None else f"{'>=' if self.least else '<='} {self.goal:g}"
-        name = f"{self.name} ({self.note})" if self.note else self.name
-        span = f"{figure(min(self.values))} - {figure(max(self.values))}"
-        cells = [self.what if first else "", name, figure(self.median), span, beside, goal, self.reached]
+        what = self.what if first else ""
+        cells = [what, self.title, figure(self.median), self.span, self.beside, self.bar, self.reached]
         return f"| {' | '.join(cells)} |"
 
     def _reaches(self, value: float) -> bool:
