@@ -180,7 +180,7 @@ def load_ipython_extension(shell: object) -> None:
     """Answer ``%load_ext ipybatch``."""
     from ipybatch.engine.store.history import RecordedRun, read_runs
     from ipybatch.engine.store.journal import open_journal
-    from ipybatch.jupyter.magics import load_magic
+    from ipybatch.jupyter.magics import load_magics
     from ipybatch.session.session import BatchSession
 
     def recorded() -> list[RecordedRun]:
@@ -188,4 +188,4 @@ def load_ipython_extension(shell: object) -> None:
         with journal.reader() as database:
             return read_runs(database, journal)
 
-    load_magic(shell, recorded, BatchSession.open)
+    load_magics(shell, recorded, BatchSession.open, BatchSession)

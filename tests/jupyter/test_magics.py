@@ -1,18 +1,13 @@
 """Magics: what `%ipybatch` answers, in an IPython shell of its own."""
 
-import calendar
-import time
-
 import pytest
 from IPython.core.completer import provisionalcompleter
 from IPython.core.interactiveshell import InteractiveShell
 
 from ipybatch import BatchSession
-from ipybatch.engine.store.history import RecordedRun
-from ipybatch.jupyter.magics import SHOWN, Sessions, completions, missing
-from tests.works import Recorder
-
-NOW_S = 1_796_000_000.0  # 2026-11-30 in UTC
+from ipybatch.jupyter.magics import completions, missing
+from tests.jupyter.runs import run
+from tests.works import Gate, Recorder
 
 
 @pytest.fixture
@@ -24,81 +19,9 @@ def shell(journal, monkeypatch):
     return shell
 
 
-@pytest.fixture
-def zone(monkeypatch):
-    monkeypatch.setenv("TZ", "Asia/Makassar")  # eight hours before UTC, without summer time
-    time.tzset()
-    yield
-    monkeypatch.undo()
-    time.tzset()
-
-
 def completed(shell, line):
     with provisionalcompleter():
         return [found.text for found in shell.Completer.completions(line, len(line))]
-
-
-def run(name="wishlist", **changes):
-    told = {
-        "name": name,
-        "started_s": NOW_S,
-        "seconds": 108.4,
-        "total": 500,
-        "completed": 497,
-        "failed": 2,
-        "timeout": 1,
-        "cancelled": 0,
-        "skipped": 0,
-        "state": "completed",
-        "reason": "",
-        "usd": None,
-    }
-    return RecordedRun(**(told | changes))
-
-
-def test_the_table_is_for_people(zone):
-    """Local times, rounded durations; a column that says nothing is not there; the latest comes first."""
-    day_s = 86_400
-    at_s = calendar.timegm((2026, 11, 30, 3, 7, 0))
-    runs = [
-        run("old", started_s=at_s - 400 * day_s, seconds=0.0432101),
-        run("before", started_s=at_s - 3 * day_s, seconds=7511.9, state="failed", failed=0, timeout=0),
-        run("last night", started_s=at_s - day_s, seconds=42.4, total=None),
-        run("now", started_s=at_s, state="running", where="in process 7 on host"),
-    ]
-    assert repr(Sessions(runs, at_s + 60)).splitlines() == [
-        "Session     State                               Done  Failed  Started              Took",
-        "now         running in process 7 on host  500 of 500       3  11:07            1 m 48 s",
-        "last night  completed                            500       3  yesterday 11:07      42 s",
-        "before      failed                        497 of 500          27 Nov 11:07     2 h 05 m",
-        "old         completed                     500 of 500       3  26 Oct 2025         0.0 s",
-    ]
-
-
-def test_cost_and_reason_are_shown_where_there_are_any():
-    table = repr(Sessions([run(usd=0.0412, reason="the service gave up: " + 80 * "x", state="rolled_back")], NOW_S))
-    assert table.splitlines()[0].split() == [
-        "Session", "State", "Done", "Failed", "Started", "Took", "Cost", "Reason",
-    ]  # fmt: skip
-    assert "rolled back" in table
-    assert "$0.0412  the service gave up: xxx" in table
-    assert table.endswith("x\N{HORIZONTAL ELLIPSIS}")
-
-
-def test_the_table_shows_the_latest_and_text_as_text():
-    """Thousands of runs are no table to read, and a name is no markup."""
-    told = Sessions([run(f"run {number}") for number in range(SHOWN + 1200)] + [run("<b>bold</b>")], NOW_S)
-    assert len(repr(told).splitlines()) == SHOWN + 2
-    assert repr(told).endswith("\n1,201 earlier ones: ipybatch.history()")
-    page = told._repr_html_()
-    assert "&lt;b&gt;bold&lt;/b&gt;" in page
-    assert "<b>" not in page
-    assert page.count("<tr>") == SHOWN + 1
-    # Without a style sheet, too: it is taken from a notebook that is not trusted.
-    assert '<td style="text-align:left">&lt;b&gt;bold&lt;/b&gt;</td>' in page
-    assert '<th style="text-align:right">Took</th>' in page
-    assert repr(Sessions([], NOW_S)) == "No session is recorded yet."
-    assert Sessions([], NOW_S)._repr_html_() == "<p>No session is recorded yet.</p>"
 
 
 @pytest.mark.parametrize(
@@ -120,7 +43,6 @@ def test_a_name_that_is_not_there_is_answered_in_a_line(name, line):
 @pytest.mark.parametrize(
     ("line", "symbol", "found"),
     [
-        ("%ipybatch ", "", ["wishlist", "demand by site", "demand by part"]),
         ("%ipybatch wi", "wi", ["wishlist"]),
         ("ipybatch de", "de", ["demand by site", "demand by part"]),
         ("%ipybatch demand by s", "s", ["site"]),
@@ -154,22 +76,55 @@ def test_a_journal_that_cannot_be_read_is_told_in_a_line(shell, journal, capsys)
     assert "wishlist" not in completed(shell, "%ipybatch wi")
 
 
-def test_dollars_and_other_scripts_stay_as_they_are_beside_others():
-    """A notebook renders what stands between two dollars as a formula; a name in Hebrew turns its row around."""
-    name = "\u05e9\u05dc\u05d5\u05dd"
-    table = Sessions([run(name=name, reason="of $5.00 $4.99 are spent", usd=4.99)], NOW_S)
-    assert "$" not in table._repr_html_().replace("<span>$</span>", "")
-    assert f"<bdi>{name}</bdi>" in table._repr_html_()
-    assert f"\u2068{name}\u2069 " in repr(table)
-    assert f"\u2068{name}\u2069" in missing(name, [])
-    assert missing("\x1b[31mred", []).startswith("no such session: red;")
+@pytest.mark.parametrize(
+    ("line", "symbol", "found"),
+    [
+        ("%ipybatch ", "", ["list", "open", "pause", "resume", "cancel", "wishlist", "open shop"]),
+        ("%ipybatch pa", "pa", ["pause"]),
+        ("%ipybatch pause wi", "wi", ["wishlist"]),
+        ("%ipybatch open ", "", ["shop", "wishlist", "open shop"]),
+        ("%ipybatch cancel open s", "s", ["shop"]),
+    ],
+)
+def test_tab_completes_verbs_and_then_names(line, symbol, found):
+    assert completions(line, symbol, [run("open shop"), run("wishlist")]) == found
 
 
-def test_a_long_name_leaves_room_for_the_rest():
-    """It may have 200 characters; whole in a title, and for Tab."""
-    name = "night of " + "x" * 190
-    table = Sessions([run(name=name), run()], NOW_S)
-    assert max(map(len, repr(table).splitlines())) < 130
-    assert f'title="{name}"' in table._repr_html_()
-    assert name not in table._repr_html_().replace(f'title="{name}"', "")
-    assert completions("%ipybatch night", "night", [run(name=name)]) == [name]
+def test_a_name_that_reads_like_a_verb_is_reached(shell, journal):
+    """A name is a name first, and `open` reaches what is named like a verb."""
+    for name in ("list", "open shop", "pause"):
+        BatchSession(name, Recorder(), [1], journal=journal).run()
+    assert repr(shell.run_line_magic("ipybatch", "list")).startswith("Session")
+    assert shell.run_line_magic("ipybatch", "open list").name == "list"
+    assert shell.run_line_magic("ipybatch", "open shop").name == "open shop"
+    assert shell.run_line_magic("ipybatch", "pause").name == "pause"
+    BatchSession("shop", Recorder(), [1], journal=journal).run()
+    assert shell.run_line_magic("ipybatch", "open shop").name == "shop"
+    assert shell.run_line_magic("ipybatch", "open 'open shop'").name == "open shop"
+
+
+def test_verbs_command_a_session(shell, journal, capsys):
+    """Each is answered in a line; what has ended has nothing to pause."""
+    gate = Gate()
+    session = BatchSession("wishlist", gate, range(4), journal=journal)
+    session.start()
+
+    def said(line):
+        capsys.readouterr()
+        assert shell.run_line_magic("ipybatch", line) is None
+        return capsys.readouterr().out
+
+    assert said("pause wishlist") == "wishlist: paused\n"
+    assert session.state == "paused"
+    assert said("resume 'wishlist'") == "wishlist: running\n"
+    assert session.state == "running"
+    assert said("cancel wishlist") == "wishlist: cancelled\n"
+    assert session.state == "cancelled"
+    assert said("pause wishlist") == "wishlist has ended: cancelled; there is nothing to pause\n"
+    assert "pass work= to go on" in said("resume wishlist")
+    assert said("cancel") == "cancel needs the name of a session: %ipybatch cancel NAME; %ipybatch lists them\n"
+    assert said("pause wishlits") == "no such session: wishlits; near: wishlist\n"
+    session.retry_failed()
+    gate.open()
+    session.run()
+    assert said("resume wishlist") == "wishlist has completed; there is nothing to resume\n"

@@ -6,7 +6,7 @@ In reading order:
 - `sessions`: several sessions in one widget.
 - `messages`: the messages between kernel and browser, and how they are made from a session.
 - `commands`: what a button does to the session.
-- `magics`: `%ipybatch`.
+- `magics`: `%ipybatch`; `cell_magic`: `%%ipybatch`; `listing`: the table of what is recorded.
 - `publisher`: the thread that sends updates.
 - `static_html`: a session as HTML without scripts, in saved notebooks; `static_page`: as a page of its own.
 - `timeline`: the chart of that page.

@@ -1,16 +1,17 @@
-"""Magics: `%ipybatch` lists the recorded sessions, and `%ipybatch NAME` shows one.
+"""Magics: `%ipybatch` lists, shows and commands recorded sessions; `%%ipybatch` runs the work that a cell defines.
 
-    recorded runs --`Sessions`--> a table: local times, rounded durations, states and counts
+    %ipybatch                        what is recorded, as a table; so does: list
+    %ipybatch NAME                   the session, with its panel; so does: open NAME
+    %ipybatch pause NAME             also resume, cancel: wherever it runs
 
-A typing error is answered by one line, not by a traceback.
+A typing error is answered by one line, not by a traceback.  A name is a name first: a session "open shop" is shown
+by `%ipybatch open shop` unless there is one named "shop".
 """
 
 from __future__ import annotations
 
 import difflib
-import html
 import sys
-import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -18,46 +19,35 @@ from ipybatch.engine.data.masking import isolated, mask, printable
 from ipybatch.engine.data.plan import short
 from ipybatch.engine.store.history import RecordedRun
 from ipybatch.errors import BatchError
-from ipybatch.jupyter.static_html import said
+from ipybatch.jupyter.cell_magic import CellMagic, unquoted
+from ipybatch.jupyter.listing import Listing
 
-SHOWN = 50  # of the latest; more are no table to read
 _NEAR = 3
-_LONGEST = {"Session": 60, "Reason": 80}  # characters of a cell
-_HEAD = ("Session", "State", "Done", "Failed", "Started", "Took", "Cost", "Reason")
-_NUMBERS = frozenset({"Done", "Failed", "Took", "Cost"})
-_DAY_S = 86_400
-_STYLE = (
-    "<style scoped>"
-    ".ipybatch-sessions{border-collapse:collapse;font-variant-numeric:tabular-nums}"
-    ".ipybatch-sessions :is(th,td){padding:3px 12px 3px 0;white-space:nowrap}"
-    ".ipybatch-sessions td:last-child{white-space:normal}"
-    ".ipybatch-sessions th{font-weight:600}"
-    "</style>"
-)
+_COMMANDS = {"pause": "paused", "resume": "running", "cancel": "cancelled"}
+VERBS = ("list", "open", *_COMMANDS)
+_LIVE = ("running", "paused")
 
 
-def load_magic(shell: Any, read_runs: Callable[[], Sequence[RecordedRun]], open_session: Callable[[str], Any]) -> None:
-    """Register the magic with an IPython shell, and let Tab complete the names of sessions after it.
+def load_magics(
+    shell: Any,
+    read_runs: Callable[[], Sequence[RecordedRun]],
+    open_session: Callable[[str], Any],
+    make_session: Callable[..., Any],
+) -> None:
+    """Register the magics with an IPython shell, and let Tab complete verbs, names and options after them.
 
     Args:
         read_runs: Returns all recorded runs, oldest first.
         open_session: Returns a session by its name.
+        make_session: Returns a session of a name, work, items and arguments.
     """
+    cell_magic = CellMagic(shell, open_session, make_session)
 
-    def ipybatch(line: str) -> Any:
-        """List the recorded sessions, or show the one that is named."""
-        name = line.strip()
+    def ipybatch(line: str, cell: str | None = None) -> Any:
         try:
-            runs = read_runs()
-            if not name:
-                return Sessions(runs)
-            if not any(run.name == name for run in runs):
-                sys.stdout.write(f"{missing(name, runs)}\n")
-                return None
-            return open_session(name)
+            return answer(line, read_runs(), open_session) if cell is None else cell_magic.run(line, cell)
         except BatchError as error:  # the journal's, or that of a session which needs more than its name
-            sys.stdout.write(f"{mask(str(error))}\n")
-        return None
+            return tell(str(error))
 
     def complete(_: Any, event: Any) -> list[str]:
         try:
@@ -65,9 +55,60 @@ def load_magic(shell: Any, read_runs: Callable[[], Sequence[RecordedRun]], open_
         except BatchError:
             return []
 
-    shell.register_magic_function(ipybatch, "line", "ipybatch")
+    ipybatch.__doc__ = f"{(__doc__ or '').partition(':')[2].strip()}\n\n{CellMagic.__doc__}"
+    shell.register_magic_function(ipybatch, "line_cell", "ipybatch")
     for command in ("%ipybatch", "ipybatch"):  # the latter where "automagic" is on
         shell.set_hook("complete_command", complete, str_key=command)
+    shell.set_hook("complete_command", cell_magic.complete, str_key="%%ipybatch")
+
+
+def tell(line: str) -> None:
+    """Write one line for people."""
+    sys.stdout.write(f"{mask(line)}\n")
+
+
+def answer(line: str, runs: Sequence[RecordedRun], open_session: Callable[[str], Any]) -> Any:
+    """Do what a line says, and return what is to be displayed.
+
+    Raises:
+        BatchError: It cannot be done.
+    """
+    verb, name = _read(line, {run.name for run in runs})
+    if verb == "list":
+        return Listing(runs)
+    if not name:
+        return tell(f"{verb} needs the name of a session: %ipybatch {verb} NAME; %ipybatch lists them")
+    if not any(run.name == name for run in runs):
+        return tell(missing(name, runs))
+    session = open_session(name)
+    return session if verb == "open" else tell(_command(session, verb))
+
+
+def _read(line: str, known: set[str]) -> tuple[str, str]:
+    """Return what is asked, and of which session, "" where none is named."""
+    whole = line.strip()
+    verb, _, rest = whole.partition(" ")
+    name = unquoted(rest.strip())
+    if not whole or whole == "list":
+        return "list", ""
+    if verb in VERBS[1:] and (name in known or whole not in known):
+        return verb, name
+    return "open", unquoted(whole)
+
+
+def _command(session: Any, verb: str) -> str:
+    """Command a session, and return what came of it in a line."""
+    name, state = isolated(session.name), session.state
+    if verb != "resume" and state not in _LIVE:
+        has_ended = "has not begun" if state == "planned" else f"has ended: {state.replace('_', ' ')}"
+        return f"{name} {has_ended}; there is nothing to {verb}"
+    if verb == "resume" and state == "completed":
+        return f"{name} has completed; there is nothing to resume"
+    reply = getattr(session, verb)()
+    where = "" if session.elsewhere is None else f" {session.elsewhere.where}"
+    if reply == "done":
+        return f"{name}: {_COMMANDS[verb]}{where}"
+    return f"{name}: asked to {verb}; what runs it{where} has not done so yet"
 
 
 def missing(name: str, runs: Sequence[RecordedRun]) -> str:
@@ -81,16 +122,22 @@ def missing(name: str, runs: Sequence[RecordedRun]) -> str:
 
 
 def completions(line: str, symbol: str, runs: Sequence[RecordedRun]) -> list[str]:
-    """Return what may stand in place of the word under the cursor, the latest sessions first.
+    """Return what may stand in place of the word under the cursor: verbs, then names, the latest sessions first.
 
     Args:
         line: All that was typed; ``symbol``: its last word. A name of several words is completed from there on.
     """
     _, _, typed = line.lstrip().partition(" ")
     typed = typed.lstrip()
+    names = list({run.name: None for run in reversed(runs)})
+    verb, _, rest = typed.partition(" ")
+    found = _completed(typed, symbol, [*VERBS, *names])
+    return found + _completed(rest.lstrip(), symbol, names) if verb in VERBS[1:] and typed != verb else found
+
+
+def _completed(typed: str, symbol: str, words: Sequence[str]) -> list[str]:
     before = len(typed) - len(symbol) if typed.endswith(symbol) else 0
-    names = {run.name: None for run in reversed(runs)}
-    return [name[before:] for name in names if name.startswith(typed)]
+    return [word[before:] for word in words if word.startswith(typed)]
 
 
 def _near(name: str, names: list[str]) -> list[str]:
@@ -100,104 +147,3 @@ def _near(name: str, names: list[str]) -> list[str]:
     inside = [known for spelt, known in reversed(low.items()) if wanted in spelt]
     alike = [low[spelt] for spelt in difflib.get_close_matches(wanted, list(low), n=_NEAR, cutoff=0.6)]
     return list(dict.fromkeys([*inside, *alike]))[:_NEAR]
-
-
-class Sessions:
-    """The recorded runs as a table, the latest first: in a notebook as HTML, elsewhere as text."""
-
-    def __init__(self, runs: Sequence[RecordedRun], now_s: float | None = None) -> None:
-        now_s = time.time() if now_s is None else now_s
-        self._earlier = max(0, len(runs) - SHOWN)
-        self._rows = [_cells(run, now_s) for run in reversed(runs[self._earlier :])]
-
-    @property
-    def _columns(self) -> list[int]:
-        """Those that say something: without any cost or reason there is no column for it."""
-        kept = [at for at, _ in enumerate(_HEAD) if at < 6 or any(row[at] for row in self._rows)]
-        return kept if self._rows else []
-
-    @property
-    def _foot(self) -> str:
-        if not self._rows:
-            return "No session is recorded yet."
-        return f"{self._earlier:,} earlier ones: ipybatch.history()" if self._earlier else ""
-
-    def __repr__(self) -> str:
-        told = [_HEAD, *self._rows] if self._rows else []
-        table = [[_cut(row[at], _HEAD[at]) for at in self._columns] for row in told]
-        widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-        right = [_HEAD[at] in _NUMBERS for at in self._columns]
-        lines = [
-            "  ".join(
-                cell.rjust(width) if is_right else f"{isolated(cell)}{' ' * (width - len(cell))}"
-                for cell, width, is_right in zip(row, widths, right, strict=True)
-            ).rstrip()
-            for row in table
-        ]
-        return "\n".join([*lines, self._foot] if self._foot else lines)
-
-    def _repr_html_(self) -> str:
-        def cells(row: Sequence[str], tag: str) -> str:
-            # In the cell itself: themes of notebooks turn cells to the right, and untrusted ones lose the style sheet.
-            sides = {True: "right", False: "left"}
-            told = [
-                f'<{tag} style="text-align:{sides[_HEAD[at] in _NUMBERS]}">{_cell(row[at], _HEAD[at])}</{tag}>'
-                for at in self._columns
-            ]
-            return f"<tr>{''.join(told)}</tr>"
-
-        foot = f"<p>{said(self._foot)}</p>" if self._foot else ""
-        if not self._rows:
-            return foot
-        body = "".join(cells(row, "td") for row in self._rows)
-        return f'{_STYLE}<table class="ipybatch-sessions">{cells(_HEAD, "th")}{body}</table>{foot}'
-
-
-def _cells(run: RecordedRun, now_s: float) -> tuple[str, ...]:
-    done, failed = run.completed + run.failed + run.timeout, run.failed + run.timeout
-    state = f"{run.state.replace('_', ' ')} {run.where}".strip()
-    return (
-        printable(run.name),
-        state,
-        f"{done:,}" if run.total is None else f"{done:,} of {run.total:,}",
-        f"{failed:,}" if failed else "",
-        _when(run.started_s, now_s),
-        _took(run.seconds),
-        "" if run.usd is None else f"${run.usd:,.2f}" if run.usd >= 0.1 or not run.usd else f"${run.usd:.4f}",
-        mask(printable(run.reason)),
-    )
-
-
-def _cut(text: str, title: str) -> str:
-    most = _LONGEST.get(title, len(text))
-    return text if len(text) <= most else f"{text[: most - 1].rstrip()}\N{HORIZONTAL ELLIPSIS}"
-
-
-def _cell(text: str, title: str) -> str:
-    """Return a cell as HTML: where it is cut, whole in its title."""
-    short = _cut(text, title)
-    return said(short) if short == text else f'<span title="{html.escape(text)}">{said(short)}</span>'
-
-
-def _when(unix_s: float, now_s: float) -> str:
-    """Return a time as the clock on this machine's wall tells it: ``14:03`` today, ``28 Nov 14:03`` before."""
-    then, now = time.localtime(unix_s), time.localtime(now_s)
-    if then[:3] == now[:3]:
-        return time.strftime("%H:%M", then)
-    if then[:3] == time.localtime(now_s - _DAY_S)[:3]:
-        return time.strftime("yesterday %H:%M", then)
-    return time.strftime("%d %b %H:%M" if then[0] == now[0] else "%d %b %Y", then).removeprefix("0")
-
-
-def _took(seconds: float) -> str:
-    """Return a duration in two units at most: ``0.4 s``, ``48 s``, ``1 m 48 s``, ``2 h 05 m``, ``3 d 04 h``."""
-    if seconds < 9.95:
-        return f"{seconds:.1f} s"
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} m {whole % 60:02} s"
-    if whole < _DAY_S:
-        return f"{whole // 3600} h {whole % 3600 // 60:02} m"
-    return f"{whole // _DAY_S} d {whole % _DAY_S // 3600:02} h"
