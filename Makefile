@@ -54,7 +54,7 @@ test: $(VENV)/.test $(MODULES) chromium redis ## Everything a change must pass
 # A recipe is one script, so that what it sets lasts to its end.
 .ONESHELL:
 
-checks: ruff format mypy imports schema-current openapi-current api-current faults-current bundle-current vitest
+checks: ruff format mypy imports schema-current openapi-current api-current faults-current bundle-current vitest docs
 
 lint: ruff format mypy imports ## ruff, mypy and the layers
 
@@ -164,7 +164,11 @@ redis: $(VENV)/.test
 	@python -m tools.redis_server >/dev/null
 
 ##@ Build
-.PHONY: widgets shots schema openapi api figures whose-fault outputs constraints clean
+.PHONY: docs widgets shots schema openapi api figures whose-fault outputs constraints clean
+docs: $(VENV)/.test ## Build the documentation site into out/docs and check its links
+	@echo '== documentation site: warnings are errors, every link leads somewhere'
+	python -m tools.site
+
 widgets: $(MODULES) ## Bundle the panel and JupyterLab's side bar into the package
 	@$(NPM) run --silent build
 

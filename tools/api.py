@@ -30,7 +30,7 @@ and may change at any time."""
 WIDTH = 100
 SECTION = re.compile(r"(Args|Attributes|Raises|Returns|Yields|Source|Examples?|Note):(?: +(.*))?")
 LISTS = ("Args", "Attributes", "Raises")  # sections that list names
-ENTRY = re.compile(r"^([\w.*, ]+?):(?=\s)")
+ENTRY = re.compile(r"^([\w.*][\w.*, ]*?):(?=\s)")
 ALIGNED = re.compile(r"[^\s.:]  +\S")  # columns, which Markdown would run together
 
 
@@ -71,7 +71,7 @@ def section_of(name: str, inline: str, body: str) -> str:
         told = text_of("\n".join(filter(None, [inline, body])))
         return f"**{name}**:" + ("\n\n" if told.startswith("```") else " ") + told
     entries = []
-    for entry in re.split(r"\n(?=[\w.*, ]+:\s)", body):
+    for entry in re.split(r"\n(?=[\w.*][\w.*, ]*:\s)", body):
         told = ENTRY.sub(r"`\1`:", entry, count=1)
         entries.append(f"- {text_of(' '.join(told.split()))}")
     return f"**{name}**:\n\n" + "\n".join(entries)

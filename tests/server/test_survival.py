@@ -1,4 +1,4 @@
-"""What survives what: the table in README, a test for each of its cells.
+"""What survives what: the table of docs/survives.md, a test for each of its cells.
 
 `PROVEN` names them.  Those that no other module has are here: a kernel is a
 process of its own, the server is the one that all tests share.
@@ -8,7 +8,6 @@ import ast
 import asyncio
 import json
 import os
-import re
 import signal
 import sqlite3
 import subprocess
@@ -32,7 +31,7 @@ STORE = "tests/server/test_submission_store.py"
 CULLED = "tests/server/test_activity.py"
 NO_PAGE = f"{QUEUE}::TestRunning::test_from_the_queue_to_its_end"
 DIES = f"{QUEUE}::TestDying"
-# By README's row: what proves it of a session that was started in a notebook, and of a submission.
+# By the table's row: what proves it of a session that was started in a notebook, and of a submission.
 PROVEN = {
     "the tab is closed": ([f"{PAGE}::test_two_tabs_show_the_same_and_one_may_close"], [NO_PAGE]),
     "the page is reloaded": ([f"{PAGE}::test_a_reloaded_page_shows_the_present_and_goes_on"], [NO_PAGE]),
@@ -84,15 +83,14 @@ PROVEN = {
 }
 
 
-def rows_of_readme():
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    part = re.search(r"^## What survives what$.*?(?=^## )", text, flags=re.DOTALL | re.MULTILINE)
-    rows = [line.split("|")[1].strip() for line in part[0].splitlines() if line.startswith("|")]
+def rows_told():
+    text = (ROOT / "docs" / "survives.md").read_text(encoding="utf-8")
+    rows = [line.split("|")[1].strip() for line in text.splitlines() if line.startswith("|")]
     return rows[2:]
 
 
-def test_readme_says_what_is_proven_and_nothing_else():
-    assert rows_of_readme() == list(PROVEN)
+def test_page_says_what_is_proven_and_nothing_else():
+    assert rows_told() == list(PROVEN)
 
 
 @pytest.mark.parametrize("place", sorted({place for cells in PROVEN.values() for cell in cells for place in cell}))

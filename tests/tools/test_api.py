@@ -65,6 +65,12 @@ def test_docstring_in_googles_style_becomes_markdown() -> None:
     )
 
 
+def test_a_colon_in_a_further_line_begins_no_entry() -> None:
+    assert api.section_of("Args", "", "x: More than a fifth are not there\n    any more: ask.\ny: Two.") == (
+        "**Args**:\n\n- `x`: More than a fifth are not there any more: ask.\n- `y`: Two."
+    )
+
+
 def test_example_is_code() -> None:
     assert api.markdown_of("Do it.\n\nExample:\n    >>> 1 + 1\n    2") == (
         "Do it.\n\n**Example**:\n\n```python\n>>> 1 + 1\n2\n```"

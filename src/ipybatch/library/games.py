@@ -179,7 +179,7 @@ async def smart_refresh_library(
 
 
 async def get_cache_config() -> dict[str, float]:
-    """Return the settings of requests to the store; the README lists their environment variables.
+    """Return the settings of requests to the store; docs/steam.md lists their environment variables.
 
     Returns:
         Exactly max_concurrent_requests, batch_size, batch_delay_seconds, request_delay_ms, circuit_breaker_threshold
