@@ -67,7 +67,8 @@ def test_page_uses_only_what_is_public(path: Path) -> None:
 
 def test_pages_are_read() -> None:
     """The reader finds what is there: prose and imports, in Markdown and in cells."""
-    assert {"ipybatch.history", "ipybatch.gemini.generate"} <= used(text_of(ROOT / "README.md"))
+    assert {"ipybatch.BatchSession", "ipybatch.Limits"} <= used(text_of(ROOT / "README.md"))
+    assert {"ipybatch.gemini.generate", "ipybatch.gemini.usage"} <= used(text_of(ROOT / "docs" / "gemini.md"))
     assert "ipybatch.library.refresh" in used(text_of(ROOT / "notebooks" / "01_library_refresh.ipynb"))
 
 
