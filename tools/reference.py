@@ -30,7 +30,7 @@ def api_pages(text: str) -> dict[str, tuple[str, list[str]]]:
     for module, body in modules.items():
         anchors = [_anchor(module, told)] + [_anchor(name, told) for _, name in HEADING.findall(body)]
         raised = HEADING.sub(lambda found: f"{found[1][1:]} {found[2]}", body)
-        pages[module] = (f"# `{module}`\n{SEE.sub(lambda found: _see(found[1], modules), raised)}", anchors)
+        pages[module] = (f"# `{module}`{SEE.sub(lambda found: _see(found[1], modules), raised)}", anchors)
     return pages
 
 
