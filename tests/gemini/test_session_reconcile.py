@@ -307,3 +307,21 @@ def test_odd_lines_are_read_held_or_counted_and_the_others_are_answers(journal, 
         else:
             assert session.resend() == 1
         assert service.jobs == 1
+
+
+@pytest.mark.parametrize(
+    "stats", [{}, {"requestCount": "many"}, {"requestCount": "99", "successfulRequestCount": "99"}]
+)
+@pytest.mark.parametrize("fault", [None, "cut", "cancel", "cancel+billed", "cancel+partial"])
+def test_what_no_number_tells_is_unknown_and_never_more_than_was_sent(journal, clock, monkeypatch, fault, stats):
+    """A cancelled job may be billed without a word of it; one of 6 prompts has no 99 answers."""
+    whole = BatchEndpoints._metadata
+    monkeypatch.setattr(BatchEndpoints, "_metadata", lambda *about: whole(*about) | {"batchStats": stats})
+    with gemini(batch_delay_s=SOON, job_faults=[fault], job_looks=math.inf) as service:
+        session = night(service, journal, 6, clock=clock)
+        clock.run(session)
+        check_nothing_wrong(session)
+        (row,) = session.statement().to_dict("records")
+        billed = sum(row["billed"] for row in service.simulator.ledger())
+        assert row["billed"] <= billed <= row["billed"] + row["unknown"] <= row["sent"] == 6
+        check_billed_once(service)

@@ -83,8 +83,9 @@ def _of_job(job: Job, used: _Used, now_s: float) -> tuple[Any, ...]:
     billed = max(job.answers or 0, kept)
     is_kept_there = job.expires_s is not None and now_s < job.expires_s
     missing = billed - kept
-    # Of a job that did not succeed the service may bill what it tells nothing of; of a cancelled one it tells.
-    is_unsure = job.state in ("unknown", "failed", "expired") or (job.state == "cancelled" and job.rows is None)
+    # What the service tells nothing of may be billed; of a job that failed or expired it tells too little.
+    is_untold = job.answers is None or (job.state == "cancelled" and job.rows is None)
+    is_unsure = job.state in ("unknown", "failed", "expired") or (job.ended and is_untold)
     unsure = job.requests - billed if is_unsure else 0
     is_open = not job.ended or is_kept_there
     return (

@@ -14,7 +14,6 @@ request at a time.
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from collections.abc import Iterator, Mapping
@@ -24,8 +23,7 @@ from types import TracebackType
 from typing import Any, Protocol, Self
 from urllib.parse import urlsplit
 
-import msgspec
-
+from ipybatch.engine.data import lenient_json
 from ipybatch.engine.data.masking import mask, register
 from ipybatch.engine.rules.rate_headers import read_headers
 from ipybatch.errors import InputError, ItemError, Permanent, RateLimited, Refused, Transient
@@ -35,7 +33,6 @@ TIMEOUT_S = 30.0
 
 _OTHERS = frozenset({"aiohttp.ClientSession", "httpx.Client", "httpx2.Client", "requests.Session"})  # they can get, too
 _PASSING = frozenset({302, 303, 307, 408})
-_decode = msgspec.json.Decoder().decode
 
 
 class Forbidden(Permanent):
@@ -89,12 +86,8 @@ def read_json(response: Response, service: str, *, refused: str = "check the key
         raise _error(response, service, refused, forbidden)
     body = response.content
     try:
-        return _decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        pass
-    try:
-        return _decode(_repaired(body))
-    except (msgspec.DecodeError, ValueError, RecursionError):
+        return lenient_json.read_json(body)
+    except ValueError:
         raise Transient(_not_json(body, service)) from None
 
 
@@ -281,16 +274,6 @@ def asked_wait_s(headers: Mapping[str, str]) -> float | None:
     """Return how long an answer asks us to wait, or until a window that is used up begins anew; None for neither."""
     told = read_headers(headers, time.time())
     return told.retry_after_s if told.retry_after_s is not None else told.reset_s if told.is_used_up else None
-
-
-def _repaired(body: bytes) -> bytes:
-    """Return JSON in plain UTF-8 from what other readers accept: a byte order mark, half a surrogate pair.
-
-    Raises:
-        ValueError: It is no JSON.
-    """
-    text = json.dumps(json.loads(body), ensure_ascii=False)
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace").encode()
 
 
 class HttpSource:

@@ -109,6 +109,33 @@ def test_an_output_is_whole_when_it_has_as_many_rows_as_the_job_tells(state, cou
     assert output([entry(place) for place in range(rows)], state=state, **counts).is_whole is is_whole
 
 
+@pytest.mark.parametrize(
+    ("state", "counts", "rows", "answers"),
+    [
+        ("succeeded", {"requests": 99, "successful": 99}, 5, 5),
+        ("succeeded", {"successful": 99}, 3, None),
+        ("succeeded", {"successful": 4, "failed": 1}, 3, 4),
+        ("succeeded", {}, 5, 5),
+        ("succeeded", {}, 3, None),
+        ("cancelled", {"requests": 5}, 0, 0),
+        ("cancelled", {"requests": 5, "successful": -3}, 0, None),
+        ("cancelled", {}, 0, None),
+        ("cancelled", {}, 2, 2),
+        ("cancelled", {"requests": 1}, 0, None),
+    ],
+)
+def test_the_service_tells_how_many_answers_there_are_else_the_output_does_or_nobody(state, counts, rows, answers):
+    """Nobody: then they may be billed all the same."""
+    assert output([entry(place) for place in range(rows)], state=state, **counts).answers == answers
+
+
+def test_an_output_of_which_nothing_is_told_is_looked_at_again_while_it_is_no_json(tmp_path):
+    path = tmp_path / "results.jsonl"
+    path.write_text("<html>\n<body>oops</body></html>\n")
+    made = output(path, state="cancelled", requests=5)
+    assert (made.is_whole, made.answers) == (False, None)
+
+
 def test_what_cannot_be_matched_waits_for_the_last_look():
     """Its key may come with the next one."""
     made = output([entry(0), entry(1, key=False)])
@@ -206,6 +233,30 @@ def test_half_a_line_fails_alone(tmp_path):
     assert [key for key, body in results.items() if isinstance(body, Unanswered)] == [KEYS[2], KEYS[3]]
     assert results[KEYS[4]] == {"is": 4}
     assert not made.is_whole
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [b'"\\ud83d"', b'"caf\xe9"', b"1e999", b"NaN", b"9" * 5000],
+    ids=["half a surrogate pair", "no UTF-8", "too large", "no number", "too long"],
+)
+def test_a_line_that_strict_readers_refuse_is_an_answer(tmp_path, odd):
+    """It was paid for: as no answer it would be held, or its whole job given up."""
+    path = tmp_path / "results.jsonl"
+    wire = [wire_key(place, KEYS[place]).encode() for place in range(5)]
+    path.write_bytes(
+        b"".join(b'{"key": "%b", "response": {"is": %d, "odd": %b}}\n' % (wire[n], n, odd) for n in range(5))
+    )
+    made = output(path)
+    assert made.is_whole
+    assert {key: body["is"] for key, body in read(made)} == RIGHT
+
+
+def test_a_key_that_is_no_text_at_all_costs_no_other_item_its_answer(tmp_path):
+    path = tmp_path / "results.jsonl"
+    lines = [json.dumps({"key": wire_key(place, KEYS[place]), "response": {"is": place}}) for place in range(5)]
+    path.write_bytes(b'{"key": "\xff\xfe"}\n' + "\n".join(lines).encode())
+    assert {key: body["is"] for key, body in read(output(path))} == RIGHT
 
 
 def test_no_more_than_a_block_is_read_at_a_time(tmp_path):

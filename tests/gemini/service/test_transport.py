@@ -284,6 +284,15 @@ def test_one_attempt_is_one_request_at_the_server(name):
         assert len(server.seen) == 1
 
 
+@pytest.mark.parametrize("odd", [b"\\ud83d", b"caf\xe9", b"\\u0000"])
+def test_an_answer_that_strict_readers_refuse_is_an_answer(odd):
+    """It is billed: taken for none, it would be sent again, and billed again."""
+    body = b'{"candidates": [{"content": {"parts": [{"text": "so: %b"}]}, "finishReason": "STOP"}]}' % odd
+    with listening(answers=[reply(200, body)]) as server:
+        (told,) = send(server.url)
+    assert told["candidates"][0]["content"]["parts"][0]["text"].startswith("so: ")
+
+
 def test_a_redirect_says_where_to():
     with listening(answers=[reply(308, {}, "Location: https://gate.example/v1")]) as server:
         (told,) = send(server.url)

@@ -10,5 +10,6 @@ fact     a figure of the row above a session's table
 masking  secrets out of every text; an error as one line
 clock    the time as a parameter
 local_time  what a clock on the wall says: zones, the next 22:00, working hours
+lenient_json  JSON that strict readers refuse
 loop_call  a function handed to the thread of an event loop
 """

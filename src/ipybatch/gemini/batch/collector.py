@@ -189,7 +189,8 @@ class Collector:
         was_ours = job.number in self.cancelling or job.was_cancelled_here
         is_elsewhere = job.state == "cancelled" and not was_ours and not job.is_released
         # What the job may bill without telling.
-        unseen = max(0, (job.answers or 0) - (job.rows or 0)) if job.state == "cancelled" else job.requests
+        is_told = job.state == "cancelled" and job.answers is not None
+        unseen = max(0, (job.answers or 0) - (job.rows or 0)) if is_told else job.requests
         left: dict[str, PendingItem | None] = {}
         for key in lacking:
             self.lose(job, [key])

@@ -144,6 +144,13 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
         has_results = self.ended_s is not None and (self.state == "succeeded" or bool(self.rows))
         return self.ended_s + KEPT_S if has_results and self.ended_s is not None and not self.collected else None
 
+    def told_answers(self, counts: Mapping[str, int]) -> int | None:
+        """Return how many of its items were answered as the service tells; None where its numbers tell nothing."""
+        successful, failed = counts.get("successful", 0), counts.get("failed", 0)
+        if min(successful, failed) < 0 or successful + failed > self.requests:
+            return None
+        return successful if successful + failed or counts.get("requests") == self.requests else None
+
     @property
     def is_held(self) -> bool:
         """Whether items of it wait for the user's word: it may have been paid for, and is not collected."""

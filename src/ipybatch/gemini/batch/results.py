@@ -27,6 +27,7 @@ from typing import Any
 import msgspec
 
 from ipybatch.engine.data.clock import Clock, SystemClock, in_thread
+from ipybatch.engine.data.lenient_json import read_json
 from ipybatch.engine.data.masking import mask
 from ipybatch.errors import ItemError, Permanent, RateLimited, Transient
 from ipybatch.gemini.batch.jobs import Job
@@ -81,7 +82,8 @@ class Output:
     Attributes:
         state: The job's state.
         rows: Number of rows, answers and errors; the same one twice is one.
-        answers: Number of answers that the job made, as the service tells; else that of answers in the output.
+        answers: Number of answers that the job made, as the service tells, else as in the output; None where neither
+            is sure.
 
     Args:
         job: The job, with its items' keys in the order sent.
@@ -99,18 +101,29 @@ class Output:
     ) -> None:
         self.state = operation.state
         self._job, self._keys, self._source, self._clock = job, job.keys, source, clock
+        self.answers: int | None
         self._answers = 0  # of its lines
         self._places = places(self._echoes(), job.keys)
         seen = {place for place in self._places if place >= 0}
         self._lacking = [place for place in range(job.requests) if place not in seen]
         self.rows = len(seen) + self._places.count(NO_KEY)
-        told = operation.counts.get("successful", 0) + operation.counts.get("failed", 0)
-        self.answers = operation.counts.get("successful", 0) if told else self._answers
-        self._due = job.requests if self.state == "succeeded" else min(told, job.requests)
+        told, torn = job.told_answers(operation.counts), self._places.count(TORN)
+        ended = 0 if told is None else told + operation.counts.get("failed", 0)
+        self._due = job.requests if self.state == "succeeded" else min(ended or self.rows + torn, job.requests)
+        if ended:
+            self.answers = told
+        elif self.rows >= job.requests:
+            self.answers = min(self._answers, job.requests)
+        else:
+            is_sure = self.state != "succeeded" and not torn
+            self.answers = (self._answers or told) if is_sure else None
 
     @property
     def is_whole(self) -> bool:
-        """Whether it holds as many rows as it must: of a job that succeeded one an item, else as many as are told."""
+        """Whether it holds as many rows as it must: of a job that succeeded one an item, else as many as are told.
+
+        Where nothing is told, as many as it has lines: what is no whole JSON may be an answer at the next look.
+        """
         return self.rows >= self._due
 
     @property
@@ -154,8 +167,8 @@ class Output:
         for line in self._lines():
             said = line if isinstance(line, bytes) else msgspec.json.encode(line, order="deterministic")
             try:
-                read = msgspec.json.decode(said, type=_Line)
-            except msgspec.MsgspecError:
+                read = read_json(said, _Line, lenient=True)
+            except ValueError:
                 yield None
             else:
                 self._answers += bool(bytes(read.response))
@@ -166,7 +179,7 @@ class Output:
             if place == TORN:
                 continue
             if isinstance(line, bytes):
-                yield place, msgspec.json.decode(line), len(line)
+                yield place, read_json(line, lenient=True), len(line)
             else:
                 yield place, line, BLOCK_BYTES // BLOCK_LINES
 

@@ -306,7 +306,7 @@ def reported(job: Job, operation: Operation) -> Job:
         state=operation.state,
         counts=operation.counts,
         look="",
-        answers=operation.counts.get("successful") or job.answers,
+        answers=job.told_answers(operation.counts) or job.answers,
         reason=operation.reason,
         ended_s=operation.ended_s if job.ended_s is None and operation.state in ENDED else job.ended_s,
     )

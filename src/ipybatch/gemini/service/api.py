@@ -26,6 +26,7 @@ from urllib.parse import quote
 import msgspec
 
 from ipybatch.engine.data.clock import Clock, SystemClock
+from ipybatch.engine.data.lenient_json import read_json
 from ipybatch.engine.data.masking import mask, register
 from ipybatch.engine.data.spec import Backend
 from ipybatch.errors import BatchError, InputError, MissingExtra, Permanent, RateLimited, Refused, Transient
@@ -343,7 +344,7 @@ def _path(model: str) -> str:
 
 
 def _read(body: str | bytes, asked: Asked) -> dict[str, Any]:
-    read = msgspec.json.decode(body or b"{}")
+    read = read_json(body or b"{}", lenient=True)
     if not isinstance(read, dict):
         msg = f"Gemini replied with a {type(read).__name__} instead of an object"
         raise Transient(msg)
