@@ -10,11 +10,12 @@ that the kernel is there: several such views would have them think otherwise.
 from __future__ import annotations
 
 import logging
-import os
 import threading
 import time
 import weakref
 from typing import Protocol
+
+from ipybatch.engine.data.fork import after_fork
 
 LEAST_S = 0.05  # between two rounds, however many buttons are pressed
 INTERVAL_S = 0.2
@@ -96,4 +97,4 @@ def _forget() -> None:
     _publisher = None
 
 
-os.register_at_fork(after_in_child=_forget)
+after_fork(_forget)

@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import concurrent.futures
 import logging
-import os
 import sqlite3
 import threading
 import time
@@ -33,6 +32,7 @@ import msgspec
 from ipybatch.engine.data import events
 from ipybatch.engine.data.clock import SystemClock
 from ipybatch.engine.data.events import State
+from ipybatch.engine.data.fork import after_fork
 from ipybatch.engine.data.masking import mask
 from ipybatch.engine.feed import live_record
 from ipybatch.engine.feed.feed import Feed
@@ -487,4 +487,4 @@ def _forget() -> None:
     _changing, _thread = threading.Lock(), None
 
 
-os.register_at_fork(after_in_child=_forget)
+after_fork(_forget)

@@ -16,6 +16,7 @@ from typing import Any, TypeVar, cast
 
 from ipybatch.engine.data import events
 from ipybatch.engine.data.events import Mark
+from ipybatch.engine.data.fork import after_fork
 from ipybatch.engine.data.outcome import RecordedItem
 from ipybatch.engine.data.plan import Plan, canonical
 from ipybatch.engine.data.spec import Spec
@@ -112,7 +113,7 @@ def _forget() -> None:
     _live.clear()
 
 
-os.register_at_fork(after_in_child=_forget)
+after_fork(_forget)
 
 
 def live(journal: Journal, name: str) -> object:

@@ -21,7 +21,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import functools
 import gc
 import importlib
@@ -46,7 +45,7 @@ from ipybatch.backends.process.tree_memory import SystemKills
 _TICK_S = 0.05
 _TELL_S = 0.5  # between two reports of the memory that attempts take
 _TOLD_MB = 1.0  # more than this is worth a report
-_IN_ALL = ("cloudpickle", "ctypes", "resource", "traceback")  # every attempt needs them
+_IN_ALL = ("cloudpickle", "ctypes", "fcntl", "resource", "traceback")  # every attempt needs them
 _HIGH = 512  # descriptors from here on are rarely met by work that opens, closes or writes by number
 
 
@@ -247,6 +246,8 @@ def _enter_new_session(parent: int, lines: tuple[int, int, int]) -> tuple[int, i
 
     They are where work that closes or writes to low numbers does not meet them.
     """
+    import fcntl  # every module of ours can be imported on every system; this one is run where fcntl is
+
     os.setsid()
     process_tree.end_with_parent(parent)
     process_tree.adopt_orphans()

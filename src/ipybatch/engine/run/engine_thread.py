@@ -16,13 +16,13 @@ import asyncio
 import concurrent.futures
 import contextvars
 import logging
-import os
 import threading
 import time
 from collections.abc import Callable, Coroutine
 from types import TracebackType
 from typing import Any, Protocol, TypeVar
 
+from ipybatch.engine.data.fork import after_fork
 from ipybatch.engine.data.loop_call import post
 from ipybatch.engine.data.masking import describe
 from ipybatch.engine.run.watchdog import Watchdog
@@ -224,4 +224,4 @@ def _forget() -> None:
     _engine = None
 
 
-os.register_at_fork(after_in_child=_forget)
+after_fork(_forget)

@@ -7,12 +7,13 @@ ends with the call, or with the process.
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, wait
 from queue import SimpleQueue
 from typing import Any, TypeVar
+
+from ipybatch.engine.data.fork import after_fork
 
 T = TypeVar("T")
 
@@ -80,7 +81,7 @@ class Courier:
 
 
 _couriers: dict[int, Courier] = {}  # in use, by id of their store, which they hold
-os.register_at_fork(after_in_child=_couriers.clear)
+after_fork(_couriers.clear)
 
 
 def courier_of(store: object) -> Courier:

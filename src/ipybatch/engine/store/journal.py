@@ -41,6 +41,7 @@ from typing import Any
 
 import msgspec
 
+from ipybatch.engine.data.fork import after_fork
 from ipybatch.engine.store import registration, schema
 from ipybatch.engine.store.network_copy import NetworkCopy, home_of
 from ipybatch.errors import Fenced, JournalCorrupt, JournalError, JournalFull, JournalLocked, JournalReadOnly
@@ -424,7 +425,7 @@ def forget_open_journals() -> None:
     _open_journals.clear()
 
 
-os.register_at_fork(after_in_child=forget_open_journals)
+after_fork(forget_open_journals)
 
 
 @contextmanager

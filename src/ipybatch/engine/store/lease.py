@@ -35,6 +35,7 @@ from typing import TypeVar
 
 import msgspec
 
+from ipybatch.engine.data.fork import after_fork
 from ipybatch.engine.store import commands
 from ipybatch.engine.store.journal import PATIENCE_S, Journal, is_busy
 from ipybatch.errors import Fenced, JournalError, JournalLocked
@@ -375,4 +376,4 @@ def _forget() -> None:
     _beater, _changing = None, threading.Lock()
 
 
-os.register_at_fork(after_in_child=_forget)
+after_fork(_forget)

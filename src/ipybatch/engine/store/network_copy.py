@@ -38,6 +38,7 @@ from pathlib import Path
 
 import msgspec
 
+from ipybatch.engine.data.fork import after_fork
 from ipybatch.engine.store import registration, schema
 from ipybatch.engine.store.atomic_write import draft_of
 from ipybatch.errors import JournalError, JournalLocked
@@ -494,4 +495,4 @@ def _forget() -> None:
         _let_go(home)
 
 
-os.register_at_fork(after_in_child=_forget)
+after_fork(_forget)

@@ -42,6 +42,7 @@ from urllib.parse import quote
 
 import msgspec
 
+from ipybatch.engine.data.fork import after_fork
 from ipybatch.engine.data.policy import Rate
 from ipybatch.engine.data.store_url import check_url, shown_url
 from ipybatch.engine.rules.limiter import CLOCK_DRIFT, LATE_S, Spent
@@ -456,7 +457,7 @@ def _forget() -> None:
         store.forget()
 
 
-os.register_at_fork(after_in_child=_forget)
+after_fork(_forget)
 
 
 def _client_class() -> Client:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -20,6 +19,7 @@ import msgspec
 
 from ipybatch.engine.data import events
 from ipybatch.engine.data.clock import Clock, SystemClock
+from ipybatch.engine.data.fork import after_fork
 from ipybatch.engine.data.loop_call import post
 from ipybatch.engine.data.masking import mask
 from ipybatch.engine.data.policy import Limits
@@ -102,7 +102,7 @@ def _forget() -> None:
     _used.clear()
 
 
-os.register_at_fork(after_in_child=_forget)
+after_fork(_forget)
 
 
 class Standing(msgspec.Struct, frozen=True):
