@@ -55,10 +55,13 @@ class VirtualClock:
 
     Inside, ``asyncio.sleep`` takes no real time.  While the engine waits for a real thread (the journal), virtual time
     stands still.
+
+    Args:
+        start_s: What the clock on the wall shows at first, Unix seconds: for working hours and starts at a time of day.
     """
 
-    def __init__(self) -> None:
-        self._now_s = 0.0
+    def __init__(self, start_s: float = START_UNIX_S) -> None:
+        self._now_s, self._start_s = 0.0, start_s
         self._awaited = 0
 
     def now_s(self) -> float:
@@ -67,7 +70,7 @@ class VirtualClock:
 
     def unix_s(self) -> float:
         """Return the virtual Unix time."""
-        return START_UNIX_S + self._now_s
+        return self._start_s + self._now_s
 
     def hold(self, change: int) -> None:
         """Let time stand while answers from real threads are awaited."""

@@ -271,6 +271,7 @@ class Follower:
         if counts != snapshot.counts:
             self._feed.emit(events.Counted(at_s, counts))
         self._show_breaker(found, at_s)
+        self._show_wait(found, at_s)
         snapshot.facts = [] if record is None else record.facts
         groups = [*live_record.recalled(groups, self._record, at_s, is_live=is_live)]
         for group in (group for group in groups if not _is_shown(group, snapshot.groups.get(group.group))):
@@ -283,6 +284,13 @@ class Follower:
         if found.usd not in (None, snapshot.spent_usd):
             budget_usd = None if self._record is None else self._record.budget_usd
             self._feed.emit(events.Spent(at_s, found.usd, budget_usd))
+
+    def _show_wait(self, found: Found, at_s: float) -> None:
+        """Publish until when nothing starts by the clock on the wall, where that is news."""
+        told = self._record.adjourned if self._record is not None and self._is_heard(found) else None
+        shown = self._feed.snapshot.adjourned
+        if told != (None if shown is None else (shown.until_s, shown.reason)):
+            self._feed.emit(events.Adjourned(at_s, *(told or (0.0, "it waits no more"))))
 
     def _show_breaker(self, found: Found, at_s: float) -> None:
         """Publish how the breaker stands, where it moved."""

@@ -55,6 +55,7 @@ TOLD = [
     (events.BreakerMoved(AT_S, "closed", 0, 2, 0.0), "good", "Breaker closed"),
     (events.CooledDown(AT_S, AT_S + 30.0, "HTTP 429"), "warn", "Cooling down for 30.0 s: HTTP 429"),
     (events.CooledDown(AT_S, AT_S - 5.0, "HTTP 429"), "warn", "Cooling down for 0.0 s: HTTP 429"),
+    (events.Adjourned(AT_S, AT_S + 60.0, "it starts at 22:00 (Etc/UTC)"), "info", "It starts at 22:00 (Etc/UTC)"),
     (events.Commanded(AT_S, "retry_failed"), "info", "Command: retry failed"),
     (events.Commanded(AT_S, "pause", "process 7 on host"), "info", "Command: pause, from process 7 on host"),
     (events.StateChanged(AT_S, "interrupted", "its process ended"), "warn", "Interrupted: its process ended"),

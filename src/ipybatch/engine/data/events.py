@@ -283,6 +283,16 @@ class CooledDown(Event, frozen=True, gc=False, tag="cooled_down"):
     resource: str = ""
 
 
+class Adjourned(Event, frozen=True, gc=False, tag="adjourned"):
+    """Nothing starts before ``until_s`` (Unix time): the session's start is to come, or its working hours are over.
+
+    With an ``until_s`` of 0.0 the one before holds no more: the start was changed.
+    """
+
+    until_s: float
+    reason: str
+
+
 class Spent(Event, frozen=True, gc=False, tag="spent"):
     """Something was paid.
 
@@ -335,6 +345,7 @@ AnyEvent = (
     | ItemsLeft
     | BreakerMoved
     | CooledDown
+    | Adjourned
     | ItemsAdded
     | Depleted
     | Tallied

@@ -9,7 +9,6 @@ asks here, and hands in the moment it asks at.
 from __future__ import annotations
 
 import datetime as dt
-import difflib
 import itertools
 import math
 import re
@@ -54,6 +53,8 @@ def zone_of(name: str | None) -> ZoneInfo:
 
 
 def _zone_words(name: Any) -> str:
+    import difflib
+
     known = zoneinfo.available_timezones()
     if not known:
         return f"known to this system, which has no zones at all, got {name!r}. Run: pip install tzdata"
@@ -154,6 +155,13 @@ def read_start(value: Any, now_s: float, zone: ZoneInfo) -> float:
     return at_s
 
 
+def moment_words(at_s: float, now_s: float, zone: ZoneInfo) -> str:
+    """Return a moment as the clocks of a zone show it: "22:00 (Europe/Berlin)", with its day if that is not soon."""
+    at = dt.datetime.fromtimestamp(at_s, zone)
+    day = "" if at_s - now_s < 86_400 else f" on {at:%Y-%m-%d}"
+    return f"{at:%H:%M}{day} ({zone.key or 'local time'})"
+
+
 @dataclass(frozen=True, slots=True)
 class Span:
     """Some hours of a day, on some days of the week.
@@ -179,7 +187,7 @@ def _moment(day: dt.date, minutes: int, zone: ZoneInfo) -> float:
     return unix_s(day + dt.timedelta(days), dt.time(minutes // 60, minutes % 60), zone)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Hours:
     """Working hours of a week, by the clocks of a zone.
 
@@ -192,6 +200,9 @@ class Hours:
 
     def __str__(self) -> str:
         return self.text
+
+    def __repr__(self) -> str:
+        return repr(self.text)
 
     @classmethod
     def parse(cls, given: str | Sequence[str] | Hours) -> Hours:

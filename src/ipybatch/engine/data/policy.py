@@ -18,6 +18,7 @@ from typing import Any, Literal, Protocol
 
 import msgspec
 
+from ipybatch.engine.data.local_time import Hours, zone_of
 from ipybatch.engine.data.masking import mask
 from ipybatch.engine.data.store_url import check_url, is_url
 from ipybatch.errors import InputError
@@ -178,6 +179,11 @@ class Limits:
             says which group an item is in, or which several. One for every group, or a mapping: by a group's name, or
             by the kind of its ``("kind", name)`` pair, ``each={"user": Limits(...), "app": Limits(...)}``. Only
             concurrency, spacing_s and rates.
+        hours: Working hours: attempts, retries, probes and further permits start within them only, and what runs
+            finishes. "01:00-07:00", "22:00-06:00" over midnight, several as "01:00-07:00, 12:00-13:00", by days as
+            "Mon-Fri 20:00-07:00, Sat-Sun", or a list of such. Those who share a resource keep each to their own.
+        zone: Whose clocks ``hours`` are by, and ``start_at`` of the session, such as "Europe/Berlin"; None for this
+            machine's own.
 
     Raises:
         InputError: A value is outside its range, or of another type; the message names the field.
@@ -194,6 +200,8 @@ class Limits:
     shared: Any = None
     pacer: Pacer | None = None
     each: Limits | Mapping[Any, Limits] | None = None
+    hours: str | Sequence[str] | Hours | None = None
+    zone: str | None = None
 
     def __post_init__(self) -> None:
         keep(self, concurrency=check_count("concurrency", self.concurrency, low=1))
@@ -210,6 +218,10 @@ class Limits:
         if isinstance(self.each, Mapping):
             object.__setattr__(self, "each", dict(self.each))
         _check_each(self.each)
+        if self.hours is not None:
+            keep(self, hours=Hours.parse(self.hours))
+        if self.hours is not None or self.zone is not None:
+            zone_of(self.zone)
 
     def __repr__(self) -> str:
         told = ", ".join(f"{field.name}={getattr(self, field.name)!r}" for field in fields(self))
@@ -267,7 +279,7 @@ def _check_each(each: Any) -> None:
     if not isinstance(each, Limits):
         msg = f"each must be Limits(...), a mapping of limit groups to such, or None, got {each!r}"
         raise InputError(msg)
-    for field in ("batch_size", "also", "store", "shared", "pacer", "each"):
+    for field in ("batch_size", "also", "store", "shared", "pacer", "each", "hours", "zone"):
         if getattr(each, field):
             msg = f"each must have only concurrency, spacing_s and rates, got {field}={getattr(each, field)!r}"
             raise InputError(msg)

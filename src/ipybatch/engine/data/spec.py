@@ -88,6 +88,7 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True):
         rank: Function of an item: lower ranks run first; asked once, kept in the plan.
         priority: Function of an item: its place in `plan.PRIORITIES`, before all ranks; asked once, kept in the plan.
         per: Function of an item: the limit group it is in.
+        start_at_s: Nothing starts before it, Unix seconds; None for at once.
         workload: Name of the workload that made it, recorded with the run; "" for none.
         about: What that workload records to open it again, as JSON; "" for nothing.
         kernel: The id of the kernel of Jupyter that it runs in, and ``notebook``: its file; "" where that is not known.
@@ -112,6 +113,7 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True):
     rank: Callable[[Any], int] | None = None
     priority: Callable[[Any], int] | None = None
     per: Callable[[Any], Any] | None = None
+    start_at_s: float | None = None
     workload: str = ""
     about: str = ""
     kernel: str = ""

@@ -215,8 +215,12 @@ def _cooled_down(event: events.CooledDown) -> Words:
 
 def why_waiting(snapshot: Snapshot, now_s: float) -> str:
     """Return why a session waits that is to do so for long, until when, and the way out; "" while it does not."""
+    if snapshot.state != "running":
+        return ""
+    if snapshot.adjourned is not None and snapshot.adjourned.until_s > now_s:
+        return snapshot.adjourned.reason
     event = snapshot.cooling(now_s)
-    if event is None or snapshot.state != "running" or not _way_out(event):
+    if event is None or not _way_out(event):
         return ""
     if event.limit_group and snapshot.counts.running:  # others go on
         return ""
@@ -248,6 +252,10 @@ def _items(items: int) -> str:
     return "1 item" if items == 1 else f"{items:,} items"
 
 
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
 def _from(asker: str) -> str:
     return f", from {asker}" if asker else ""
 
@@ -264,6 +272,7 @@ _WORDS: dict[type, Callable[[Any], Words]] = {
     events.ItemsLeft: _items_left,
     events.BreakerMoved: _breaker_moved,
     events.CooledDown: _cooled_down,
+    events.Adjourned: lambda event: ("info", _capital(event.reason)),
     events.ItemsAdded: _items_added,
     events.Tallied: _tallied,
     events.Commanded: lambda event: ("info", f"Command: {event.command.replace('_', ' ')}{_from(event.by)}"),
@@ -286,6 +295,8 @@ def line_of(event: events.Event) -> str:
             line = f"cooling down ended: {isolated(event.reason)}"
         case events.CooledDown():
             line = f"cooling down for {event.until_s - event.at_s:.1f} s: {isolated(event.reason)}{_way_out(event)}"
+        case events.Adjourned():
+            line = event.reason
         case events.Noted(kind="over"):
             line = ""
         case events.Noted():

@@ -36,6 +36,8 @@ class LiveRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
         rates: (limit, limit as declared, per_s, unit) of each rate.
         groups: Those that have a name or columns of their own, and those that have not ended.
         facts: What the work tells of itself.
+        hours: Working hours, by the clocks of ``zone``; "" for none.
+        adjourned: Until when nothing starts by the clock on the wall, Unix, and why; None for nothing of the kind.
     """
 
     running: int = 0
@@ -51,6 +53,9 @@ class LiveRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
     is_cooling: bool = False
     budget_usd: float | None = None
     facts: list[Fact] = []
+    hours: str = ""
+    zone: str | None = None
+    adjourned: tuple[float, str] | None = None
 
     def counts(self, on_record: events.Counts) -> events.Counts:
         """Return the counts of what has ended, and of what is in flight: no more than is left, as this may be older."""
@@ -63,7 +68,8 @@ class LiveRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
     def limits(self, *, declared: bool = False) -> Limits:
         """Return the limits that hold, or those that the session was made with."""
         rates = [Rate(most if declared else limit, per_s, unit) for limit, most, per_s, unit in self.rates]
-        return Limits(concurrency=self.most_concurrency if declared else self.concurrency, rates=rates)
+        at_once = self.most_concurrency if declared else self.concurrency
+        return Limits(concurrency=at_once, rates=rates, hours=self.hours or None, zone=self.zone)
 
     @property
     def policy(self) -> Breaker | None:
@@ -108,6 +114,9 @@ def live_record(  # noqa: PLR0917  # what is known of the moment, each of anothe
         is_cooling=snapshot.cooling(now_s + LIFTED_S) is not None,
         budget_usd=snapshot.budget_usd,
         facts=list(facts),
+        hours="" if spec.limits.hours is None else str(spec.limits.hours),
+        zone=spec.limits.zone,
+        adjourned=None if (waits := snapshot.adjourned) is None else (waits.until_s, waits.reason),
     )
 
 

@@ -112,6 +112,7 @@ class Snapshot(msgspec.Struct, kw_only=True):
         cool_until_s: Unix time the resource's cool-down ends; 0.0 for none.
         cools: The latest cool-down of each limit group, by its name, "" for that of the resource; without lifted ones.
         passing: Those of the notes that hold until it begins or ends at the latest.
+        adjourned: Until when nothing starts by the clock on the wall, and why; None for nothing of the kind.
         last_error: Of the latest attempt that failed and is followed by another.
         recent: The last items that ended, newest last.
         failures: The last items that ended otherwise than completed, by key, newest last.
@@ -142,6 +143,7 @@ class Snapshot(msgspec.Struct, kw_only=True):
     breaker: BreakerSnapshot = msgspec.field(default_factory=BreakerSnapshot)
     cool_until_s: float = 0.0
     cools: dict[str, events.CooledDown] = msgspec.field(default_factory=dict)
+    adjourned: events.Adjourned | None = None
     last_error: str = ""
     notes: list[str] = msgspec.field(default_factory=list)
     passing: set[str] = msgspec.field(default_factory=set)
@@ -404,6 +406,10 @@ class Snapshot(msgspec.Struct, kw_only=True):
         if not event.limit_group:
             self.cool_until_s = max(self.cool_until_s, event.until_s) if event.until_s else 0.0
 
+    def _adjourned(self, event: events.Adjourned) -> None:
+        self.adjourned = event if event.until_s else None
+        self._tell(event)
+
     def _spent(self, event: events.Spent) -> None:
         self.spent_usd, self.budget_usd = event.usd, event.budget_usd
 
@@ -451,6 +457,7 @@ FOLD: dict[type, Callable[[Snapshot, Any], None]] = {
     events.ItemsLeft: Snapshot._items_left,
     events.BreakerMoved: Snapshot._breaker_moved,
     events.CooledDown: Snapshot._cooled_down,
+    events.Adjourned: Snapshot._adjourned,
     events.Spent: Snapshot._spent,
     events.Commanded: Snapshot._tell,
     events.Noted: Snapshot._noted,

@@ -2,6 +2,7 @@
 
 scheduler      which attempt starts next, and when; line: those that are still to be drawn
 limiter        exact sliding windows of a resource, and its cool-down
+opening        when a session may start anything by the clock on the wall
 limit_groups   limits of their own for some of the items
 classify       whose fault an error is; client_errors: how each HTTP client tells; rate_headers: what an answer says
 breaker        when a failing service is left alone

@@ -34,6 +34,7 @@ from ipybatch.engine.rules.breaker import CircuitBreaker
 from ipybatch.engine.rules.limit_groups import GroupLimiter, LimitGroup, LimitGroups
 from ipybatch.engine.rules.limiter import NO_COST, REFUSED, Cost, Limiter, Permit
 from ipybatch.engine.rules.line import FEW, Line, in_order
+from ipybatch.engine.rules.opening import Opening
 from ipybatch.errors import InputError
 
 Source = Literal["fresh", "waiting"]
@@ -120,6 +121,7 @@ class Scheduler(msgspec.Struct):
         queued: How many tasks of each priority have yet to start; None where all have the same.
         look_ahead: How many may wait in limit groups before no more are drawn for limit groups that are free.
         cost: What a task costs, by unit.
+        opening: When something may start by the clock on the wall; None for always.
         held: True while paused or stopping: nothing starts.
         lets_one: Whether one item, of those that come later, may start all the same.
         breaker: Of all tasks; limit groups have their own.
@@ -127,7 +129,8 @@ class Scheduler(msgspec.Struct):
         limit_groups: Where drawn tasks wait, if they have limits of their own.
         aside: Tasks of limit groups that gave up: they do not start any more.
         wait_s: After `next` gave None: seconds until asking again makes sense; inf: after the next change.
-        why: What it waits for, one word: "", "slot", "limit", "breaker", "batch", "pause", "retry", "probe", "items".
+        why: What it waits for, one word: "", "slot", "limit", "breaker", "batch", "pause", "retry", "probe", "items",
+            "hours".
     """
 
     source: Iterator[Task | None]
@@ -140,6 +143,7 @@ class Scheduler(msgspec.Struct):
     ahead: int = 1
     queued: list[int] | None = None
     look_ahead: float = math.inf
+    opening: Opening | None = None
     held: bool = False
     lets_one: bool = False
     exhausted: bool = False
@@ -170,8 +174,7 @@ class Scheduler(msgspec.Struct):
 
     def next(self, now_s: float) -> Ticket | None:
         """Return the attempt to start now; None when nothing may, see `wait_s`."""
-        if self.held and not self.lets_one:
-            self._wait(math.inf, "pause")
+        if (self.held or self.opening is not None) and self._is_shut(now_s):
             return None
         if self.limit_groups is not None:
             return self._next_of(self.limit_groups, now_s)
@@ -201,6 +204,31 @@ class Scheduler(msgspec.Struct):
         else:
             heapq.heappop(self._waiting)
         return self._start(now_s, first, permit, self.limiter, breaker, refused)
+
+    def _is_shut(self, now_s: float) -> bool:
+        """Say whether nothing may start, whatever it is."""
+        if self.held and not self.lets_one:
+            self._wait(math.inf, "pause")
+            return True
+        closed_s = 0.0 if self.opening is None else self.opening.wait_s(now_s)
+        if closed_s > 0.0:
+            self._look_ahead()
+            self._wait(*((closed_s, "hours") if self._has_more else (math.inf, "")))
+        return closed_s > 0.0
+
+    @property
+    def _has_more(self) -> bool:
+        """Whether anything waits, or may come."""
+        in_groups = self.limit_groups is not None and self.limit_groups.count
+        return bool(self._fresh or self._gathered or self._waiting or in_groups or not self.exhausted)
+
+    def _look_ahead(self) -> None:
+        """Draw something without starting it: where nothing is left, nobody need wait."""
+        if self._has_more and not (self._fresh or self._gathered or self._waiting or self.batch.unsettled):
+            size = self.limits.batch_size
+            tasks = self._fresh if size is None else self._gathered
+            self._draw_into(tasks, self.ahead if size is None else size)
+            self.exhausted = not tasks and not self._awaits_items
 
     def _wait_for(self, limiter: AnyLimiter, now_s: float, cost: Cost) -> None:
         wait_s = limiter.wait_s(now_s, cost)

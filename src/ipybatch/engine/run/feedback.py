@@ -19,6 +19,7 @@ from ipybatch.engine.rules.charges import NO_ITEM, Charges
 from ipybatch.engine.rules.classify import Kind, Verdict
 from ipybatch.engine.rules.doubt import Doubt
 from ipybatch.engine.rules.limit_groups import LimitGroup, group_label, named_breakers
+from ipybatch.engine.rules.opening import Opening
 from ipybatch.engine.rules.scheduler import Ticket
 from ipybatch.engine.run.judgement import Judgement
 from ipybatch.engine.store.resources import Resource
@@ -58,6 +59,7 @@ class Feedback(msgspec.Struct):
         has_others: Asks whether an item that was not tried can tell whose fault a failure is.
         last_error: In one line.
         probe: What the work asks for to tell how the service is; None for nothing.
+        opening: When something may start by the clock on the wall; None for always.
         charges: What an item's attempts have cost it.
         doubt: Whether one error meets every item.
     """
@@ -72,6 +74,7 @@ class Feedback(msgspec.Struct):
     has_succeeded: bool = False
     last_error: str = ""
     probe: Callable[[], Any] | None = None
+    opening: Opening | None = None
     charges: Charges = msgspec.field(default_factory=Charges)
     doubt: Doubt = msgspec.field(default_factory=Doubt)
     _chance: random.Random = msgspec.field(default_factory=random.Random)
@@ -81,6 +84,7 @@ class Feedback(msgspec.Struct):
     _denied_since_s: float | None = None
     _denied: int = 0  # times since then, one after the other
     _denied_at_s: float = -math.inf  # the latest of them
+    _adjourned_until_s: float = 0.0  # as was told last
     _told_about: set[str] = msgspec.field(default_factory=set)
     _has_before: bool | None = None  # None: not looked up
 
@@ -184,9 +188,8 @@ class Feedback(msgspec.Struct):
         """Return why the session ends; "" while it need not."""
         if judged.verdict.ends_session:
             return judged.text
-        since_s = self._denied_since_s
-        if since_s is not None and self._denied >= DENIED and now_s >= since_s + DENIED_S:
-            return f"nothing was let through for {(now_s - since_s) / 60:,.0f} min: {judged.text}"
+        if self._denied >= DENIED and (lasts_s := self._denied_for_s(now_s)) >= DENIED_S:
+            return f"nothing was let through for {lasts_s / 60:,.0f} min: {judged.text}"
         return self.doubt.reason
 
     def note(self, about: str, text: str) -> None:
@@ -200,17 +203,39 @@ class Feedback(msgspec.Struct):
             self._denied_since_s, self._denied, self._denied_at_s = now_s, 0, -math.inf
         if ticket.permit.started_s >= self._denied_at_s:  # not one more of those that were under way together
             self._denied, self._denied_at_s = self._denied + 1, now_s
-        has_lasted = self._denied >= DENIED and now_s >= self._denied_since_s + TOLD_S
+        has_lasted = self._denied >= DENIED and self._denied_for_s(now_s) >= TOLD_S
         if has_lasted and judged.verdict.scope == "rate":
             over = f"after {DENIED_S / 60:.0f} min of it the session ends"
             self.note("denied", f"the service lets nothing through, {over}: {judged.text}")
+
+    def _denied_for_s(self, now_s: float) -> float:
+        """Return how long nothing was let through; hours in which nothing may start are none of it."""
+        if self._denied_since_s is None:
+            return 0.0
+        lasts_s = now_s - self._denied_since_s
+        if self.opening is None:
+            return lasts_s
+        unix_s = self.clock.unix_s()
+        return self.opening.open_s(unix_s - lasts_s, unix_s)
+
+    def adjourn(self, now_s: float) -> None:
+        """Publish that nothing starts by the clock on the wall, once for each time."""
+        if self.opening is None or self.opening.wait_s(now_s) == 0.0:
+            return
+        unix_s = self.clock.unix_s()
+        until_s = self.opening.opens_s(unix_s)
+        if until_s != self._adjourned_until_s:
+            self._adjourned_until_s = until_s
+            self.emit(events.Adjourned(unix_s, until_s, self.opening.why(unix_s)))
 
     def resume(self) -> None:
         """Let the time of a pause count for nothing."""
         self._denied_since_s = None
 
     def wait(self, now_s: float, why: str) -> None:
-        """Publish that the limits are used up, once a window."""
+        """Publish that the limits are used up, once a window, or that nothing starts by the clock on the wall."""
+        if why == "hours":
+            self.adjourn(now_s)
         if why == "limit":
             shortest_s = min((rate.per_s for rate in self.resource.limiter.windows), default=1.0)
             if now_s >= self._depleted_s + shortest_s:

@@ -11,6 +11,7 @@ from ipybatch.engine.data.masking import isolated
 from ipybatch.engine.data.policy import Limits, Paced
 from ipybatch.engine.feed.session_view import LimitGroupStatus, LiveStatus
 from ipybatch.engine.feed.snapshot import Snapshot
+from ipybatch.engine.rules.opening import Opening
 from ipybatch.engine.run.runner import Runner
 from ipybatch.engine.store.resources import who
 
@@ -43,7 +44,7 @@ def read_live_status(
         _why(runner, snapshot, now_s, unix_s),
         [*shown, *_windows(() if limits.pacer is None else limits.pacer.windows, now_s)],
         allowed_per_s(limits),
-        (None if left_s is None else left_s()) or _eta_s(snapshot, limits, unix_s),
+        (None if left_s is None else left_s()) or _eta_s(snapshot, limits, unix_s, runner.scheduler.opening),
         runner.lingering,
         _limit_groups(runner, now_s),
         None if runner.scheduler.queued is None else tuple(runner.scheduler.queued),
@@ -91,6 +92,11 @@ def _why(runner: Runner, snapshot: Snapshot, now_s: float, unix_s: float) -> str
     trouble = runner.resource.limiter.trouble
     if trouble:
         return f"nothing starts until limits can be kept: {trouble}"
+    opening, counts = runner.scheduler.opening, snapshot.counts
+    if opening is not None and (counts.pending or counts.running or counts.total is None):
+        closed = opening.why(unix_s)
+        if closed:
+            return f"{closed}; {counts.running} in flight" if counts.running else closed
     cool_s = snapshot.cool_until_s - unix_s
     if cool_s > 0:
         return f"{isolated(snapshot.cools[''].reason)}: {cool_s:.0f} s left"
@@ -103,7 +109,7 @@ def _why(runner: Runner, snapshot: Snapshot, now_s: float, unix_s: float) -> str
     return ""
 
 
-def _eta_s(snapshot: Snapshot, limits: Limits, unix_s: float) -> tuple[float, float] | None:
+def _eta_s(snapshot: Snapshot, limits: Limits, unix_s: float, opening: Opening | None) -> tuple[float, float] | None:
     counts, elapsed_s = snapshot.counts, snapshot.elapsed_s(unix_s)
     if counts.total is None or snapshot.ended_here < 3 or elapsed_s < 1:
         return None
@@ -111,6 +117,9 @@ def _eta_s(snapshot: Snapshot, limits: Limits, unix_s: float) -> tuple[float, fl
         return None
     left = counts.pending + counts.running
     overall = snapshot.average_per_s(unix_s)
+    if opening is not None and snapshot.this_start_s(unix_s):  # hours in which nothing may start are no slowness
+        open_s = opening.open_s(snapshot.started_s, unix_s)
+        overall *= snapshot.elapsed_s(unix_s) / max(1.0, snapshot.before_s + open_s)
     lately = overall if limits.batch_pause_s else snapshot.rate_per_s(unix_s) or overall
     fastest, slowest = max(overall, lately), min(overall, lately)
     allowed = allowed_per_s(limits)
@@ -118,4 +127,7 @@ def _eta_s(snapshot: Snapshot, limits: Limits, unix_s: float) -> tuple[float, fl
         fastest = min(fastest, allowed)
         slowest = min(slowest, fastest)
     cool_s = max(0.0, snapshot.cool_until_s - unix_s)
-    return cool_s + left / fastest, cool_s + left / slowest * 1.1
+    soonest_s, latest_s = cool_s + left / fastest, cool_s + left / slowest * 1.1
+    if opening is None:
+        return soonest_s, latest_s
+    return opening.lasts_s(unix_s, soonest_s), opening.lasts_s(unix_s, latest_s)

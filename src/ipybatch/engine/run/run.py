@@ -37,6 +37,7 @@ from ipybatch.engine.rules.breaker import CircuitBreaker
 from ipybatch.engine.rules.classify import culprit
 from ipybatch.engine.rules.limit_groups import GroupLimiter, LimitGroup, LimitGroups, each_of
 from ipybatch.engine.rules.limiter import Limiter
+from ipybatch.engine.rules.opening import opening_of
 from ipybatch.engine.rules.scheduler import Batch, Scheduler
 from ipybatch.engine.run.engine_thread import SUPERVISED
 from ipybatch.engine.run.live_status import Left, read_live_status
@@ -453,6 +454,7 @@ class Run:
             queued=opened.queued,
             ahead=_AHEAD,
             look_ahead=math.inf if is_list else _LOOK_AHEAD,
+            opening=opening_of(spec.limits, spec.start_at_s, lambda now_s: self._clock.unix_s()),
             breaker=None if spec.breaker is None or spec.per is not None else CircuitBreaker(spec.breaker),
             cost=None if spec.cost is None else lambda task: spec.cost_of(task.item),
             on_batch=lambda number, items: self._feed.emit(

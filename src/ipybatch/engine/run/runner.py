@@ -50,6 +50,7 @@ from ipybatch.errors import JournalError
 FOREIGN_CANCEL = "something cancelled all tasks of the event loop: sessions go on, what was tried then is tried again"
 ALL_STUCK = "work that ignores its timeout holds every slot: nothing starts until it ends by itself, or you cancel"
 SWEPT_PER_S = 50_000  # slots at most, while the session ends
+CLOSED_S = 60.0  # of a wait by the clock on the wall, before it is looked at again: clocks are set, machines sleep
 UNTURNED, UNTURNED_S = 16, 0.005  # commits without a turn of the loop, at most, and for how long
 Emit = Callable[[events.Event], None]
 
@@ -95,8 +96,9 @@ class Runner:
             store, clock, on_recorded=self._recorded, on_error=self._lose, on_busy=self._wait_for_journal
         )
         self._called = called
-        self._permits = Permits(resource, clock, spec, add)
+        self._permits = Permits(resource, clock, spec, add, opening=scheduler.opening)
         self._feedback = Feedback(resource, spec.retry, clock, emit, store.has_succeeded, scheduler.has_others)
+        self._feedback.opening = scheduler.opening
         if scheduler.limit_groups is not None:
             scheduler.limit_groups.held_back = self._permits.held_back
         self._at_once = spec.limits.concurrency
@@ -235,9 +237,10 @@ class Runner:
 
     def wake(self) -> None:
         """Serve attempts that wait for a further permit, else let one parked worker look for something to start."""
-        wait_s = self._permits.serve(self.clock.now_s())
+        wait_s = self._permits.serve(now_s := self.clock.now_s())
         if wait_s > 0.0:
             self._set_alarm(wait_s)
+            self._feedback.adjourn(now_s)
         if not self._permits.holds_all:
             self._worker_queue.wake_one()
 
@@ -394,7 +397,7 @@ class Runner:
         self.next_start_s = self.clock.now_s() + wait_s
         if wait_s == math.inf:
             return
-        when_s = self._loop.time() + wait_s
+        when_s = self._loop.time() + (wait_s if self.scheduler.opening is None else min(wait_s, CLOSED_S))
         if self._alarm is not None:
             if self._alarm.when() <= when_s:
                 return

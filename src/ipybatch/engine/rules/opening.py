@@ -1,0 +1,103 @@
+"""Opening: when a session may start attempts by the clock on the wall, as a pure state machine.
+
+Rule: nothing starts before the session's start, nor outside its working hours;
+what runs finishes.  It is the session's own, and not its resource's: those who
+share a resource keep each to their own hours.
+
+    start_s          opens                closes           opens
+       |---- waits ----|------ starts ------|---- waits ----|------ starts ...
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from zoneinfo import ZoneInfo
+
+import msgspec
+
+from ipybatch.engine.data.local_time import Hours, moment_words, zone_of
+from ipybatch.engine.data.policy import Limits
+
+
+class Opening(msgspec.Struct):
+    """When something may start.
+
+    Attributes:
+        hours: None for always.
+        unix_s: Returns what the clock on the wall shows at a moment of the engine's clock, in Unix seconds.
+        start_s: Nothing starts before it, Unix seconds.
+    """
+
+    hours: Hours | None
+    zone: ZoneInfo
+    unix_s: Callable[[float], float]
+    start_s: float = -math.inf
+    _window: tuple[float, float] = (math.inf, -math.inf)
+    _known_s: float = math.inf  # from when on the window is the one that holds, or comes next
+
+    def wait_s(self, now_s: float) -> float:
+        """Return seconds until something may start; 0.0 means now.
+
+        Args:
+            now_s: Of the engine's clock.
+        """
+        at_s = self.unix_s(now_s)
+        return self.opens_s(at_s) - at_s
+
+    def opens_s(self, at_s: float) -> float:
+        """Return from when on something may start, Unix seconds: ``at_s`` itself within the hours."""
+        at_s = max(at_s, self.start_s)
+        if self.hours is None:
+            return at_s
+        return max(at_s, self._window_at(self.hours, at_s)[0])
+
+    def why(self, at_s: float) -> str:
+        """Return why nothing starts, and until when; "" when something may.
+
+        Args:
+            at_s: Unix seconds.
+        """
+        opens_s = self.opens_s(at_s)
+        if opens_s <= at_s:
+            return ""
+        what = "it starts at" if at_s < self.start_s else "outside working hours: goes on at"
+        return f"{what} {moment_words(opens_s, at_s, self.zone)}"
+
+    def open_s(self, from_s: float, until_s: float) -> float:
+        """Return for how many seconds something may start between two moments, Unix."""
+        found_s, at_s = 0.0, from_s
+        while (opens_s := self.opens_s(at_s)) < until_s:
+            at_s = self._closes_s(opens_s)
+            found_s += min(at_s, until_s) - opens_s
+        return found_s
+
+    def lasts_s(self, from_s: float, open_s: float) -> float:
+        """Return how long it takes from a moment on, Unix, until something could start for so many seconds."""
+        at_s, left_s = from_s, open_s
+        while True:
+            opens_s = self.opens_s(at_s)
+            at_s = self._closes_s(opens_s)
+            if left_s <= at_s - opens_s:
+                return opens_s + left_s - from_s
+            left_s -= at_s - opens_s
+
+    def _closes_s(self, opens_s: float) -> float:
+        return math.inf if self.hours is None else self._window_at(self.hours, opens_s)[1]
+
+    def _window_at(self, hours: Hours, at_s: float) -> tuple[float, float]:
+        if not self._known_s <= at_s < self._window[1]:
+            self._window, self._known_s = hours.window(at_s, self.zone), at_s
+        return self._window
+
+
+def opening_of(limits: Limits, start_s: float | None, unix_s: Callable[[float], float]) -> Opening | None:
+    """Return when a session may start attempts; None for always.
+
+    Args:
+        start_s: Nothing starts before it, Unix seconds; None for at once.
+    """
+    if limits.hours is None and start_s is None:
+        return None
+    hours = None if limits.hours is None else Hours.parse(limits.hours)
+    return Opening(hours, zone_of(limits.zone), unix_s, -math.inf if start_s is None else start_s)
