@@ -6,6 +6,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ipybatch import accessor
 from ipybatch.errors import *
 from ipybatch.jupyter import aliases
 
@@ -173,7 +174,15 @@ def _forecast_form() -> type:
     return ForecastForm
 
 
+def _session_class() -> type[BatchSession]:
+    from ipybatch.session.session import BatchSession
+
+    return BatchSession
+
+
 aliases["ForecastForm"] = _forecast_form
+accessor.session_class.append(_session_class)
+accessor.register()
 
 
 def load_ipython_extension(shell: object) -> None:

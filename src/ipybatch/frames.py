@@ -11,6 +11,7 @@ from typing import Any, Literal
 import msgspec
 import pandas as pd
 
+from ipybatch import accessor
 from ipybatch.engine.data import events
 from ipybatch.engine.data.error_groups import grouped
 from ipybatch.engine.data.events import State
@@ -376,3 +377,5 @@ def _write_jsonl(rows: Iterator[tuple[Any, ...]], path: Path) -> None:
 
 
 _WRITERS = {".csv": _write_csv, ".parquet": _write_parquet, ".jsonl": _write_jsonl}
+
+accessor.register()  # of pandas, which is here now
