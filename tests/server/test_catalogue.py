@@ -1,5 +1,6 @@
 """Catalogue: the sessions of all journals, the latest first, by ids that tell nothing."""
 
+import itertools
 import os
 import sqlite3
 import threading
@@ -11,7 +12,7 @@ import pytest
 
 from ipybatch.engine.store import journal as journals
 from ipybatch.engine.store import lease, registration
-from ipybatch.server import catalogue as catalogue_module
+from ipybatch.server import journal_files
 from ipybatch.server.catalogue import Catalogue
 from ipybatch.server.refusal import Refusal
 from ipybatch.server.run_rows import look
@@ -197,9 +198,9 @@ def test_a_journal_that_cannot_be_read_is_told_in_a_sentence_without_its_folder(
 ODD = {
     "no file": "is no file",
     "links in a circle": "leads nowhere",
-    "a time": "is damaged (ValidationError)",
-    "a state": "is damaged (ValidationError)",
-    "a number": "is damaged (ValidationError)",
+    "a time": "is damaged (ValidationError in run 1)",
+    "a state": "is damaged (ValidationError in run 1)",
+    "a number": "is damaged (ValidationError in run 1)",
 }
 
 
@@ -231,6 +232,24 @@ def test_an_odd_journal_keeps_nobody_from_the_others(catalogue, path, tmp_path, 
             os.close(writer)
 
 
+def test_a_damaged_row_keeps_nobody_from_the_others_of_its_journal(catalogue, path):
+    """Pages of two meet it as the last of one, as the first of one, and alone."""
+    odd = {"name": "odd", "completed": b"many"}
+    write_runs(path, [{"name": "one"}, odd, {"name": "two"}, odd, odd, live_run(name="live")])
+    found, unread, cursor = [], set(), None
+    while cursor is not False:
+        page = catalogue.page(limit=2, cursor=cursor)
+        found, unread, cursor = found + names(page), unread | {*page.unread}, page.next or False
+    assert found == ["live", "two", "one"]
+    assert {text[: text.index(":")] for text in unread} == {
+        f"journal {path.name} is damaged (ValidationError in run {run})" for run in (2, 4, 5)
+    }
+    assert [item.name for item in catalogue.live()] == ["live"]
+    with pytest.raises(Refusal) as refused:
+        catalogue.item(f"{catalogue.page().items[0].id.partition('-')[0]}-2")
+    assert refused.value.status_code == 503
+
+
 @pytest.mark.parametrize(
     "id_", ["", "x", "1-1", f"{'0' * 16}-1", f"{'0' * 16}-{'9' * 40}", "../../etc/passwd", f"{'0' * 16}-1\n", "%2e%2e"]
 )
@@ -259,17 +278,17 @@ def test_a_foreign_cursor_is_refused(catalogue):
 
 
 def test_the_stamp_changes_with_every_commit_of_any_journal(catalogue, path, tmp_path):
-    stamps = [catalogue.stamp()]
+    stamps = [catalogue.files().stamps]
 
     def wrote(at):
         time.sleep(0.02)  # longer than a tick of the file system's clock
         write_runs(at, [{}])
-        stamps.append(catalogue.stamp())
+        stamps.append(catalogue.files().stamps)
 
     for at in (path, path, tmp_path / "other.db", path, tmp_path / "other.db"):
         wrote(at)
-    assert len(set(stamps)) == len(stamps)
-    assert catalogue.stamp() == stamps[-1]
+    assert all(one != two for one, two in itertools.combinations(stamps, 2))
+    assert catalogue.files().stamps == stamps[-1]
 
 
 def test_a_journal_that_nobody_wrote_to_is_not_opened_again(catalogue, path, monkeypatch):
@@ -310,7 +329,7 @@ def test_of_many_journals_only_those_are_opened_that_have_what_is_asked_for(cata
 
 def test_of_very_many_journals_old_ones_are_looked_at_seldom(catalogue, path, monkeypatch):
     """One that is written again is seen when it is registered again, as whoever opens it does, else a little later."""
-    monkeypatch.setattr("ipybatch.server.catalogue._MANY", 3)
+    monkeypatch.setattr("ipybatch.server.journal_files._MANY", 3)
     old_s = time.time() - 7200
     for at in range(5):
         each = path.with_name(f"j{at}.sqlite3")
@@ -319,9 +338,9 @@ def test_of_very_many_journals_old_ones_are_looked_at_seldom(catalogue, path, mo
     os.utime(registration.folder(), (old_s, old_s))
     assert len(names(catalogue.page())) == 5
     looked = []
-    stamp = vars(catalogue_module)["_stamp"]
-    monkeypatch.setattr(catalogue_module, "_stamp", lambda path: looked.append(path.name) or stamp(path))
-    catalogue.stamps()
+    stamp = journal_files.stamp_of
+    monkeypatch.setattr(journal_files, "stamp_of", lambda path: looked.append(path.name) or stamp(path))
+    catalogue.files()
     assert looked == []
     write_runs(path.with_name("j3.sqlite3"), [live_run(name="new", created_s=time.time())])
     registration.register(path.with_name("j3.sqlite3"))

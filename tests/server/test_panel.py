@@ -34,7 +34,7 @@ def run(served):
 
 def shown(served):
     services = served.services
-    (path,) = services.catalogue.journals().values()
+    (path,) = services.catalogue.files().paths.values()
     return services.catalogue.id_of(path, 1)
 
 
@@ -79,7 +79,7 @@ def test_a_running_session_is_followed_and_told_in_changes(served, run):
 
 
 def test_nothing_new_is_answered_in_a_line(served):
-    write_runs(served.services.catalogue.journals().popitem()[1], [{"completed": 4, "total": 4, "ended_s": 200.0}])
+    write_runs(served.services.catalogue.files().paths.popitem()[1], [{"completed": 4, "total": 4, "ended_s": 200.0}])
     first = served.get(f"/sessions/{shown(served)}/panel")
     again = served.get(f"/sessions/{shown(served)}/panel", headers={"If-None-Match": first.headers["ETag"]})
     assert (first.status_code, again.status_code, again.content) == (200, 304, b"")

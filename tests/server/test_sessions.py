@@ -8,6 +8,7 @@ from contextlib import closing
 import pytest
 
 from ipybatch import Limits, Permanent, Retry
+from ipybatch.engine.store import history
 from ipybatch.forecast import forecast
 from tests.forecast.test_session import Inline, demand
 from tests.server.conftest import BASE, DEAD, LATEST, write_runs
@@ -287,6 +288,26 @@ def test_what_ipybatch_did_not_write_is_told_in_a_sentence(served, night, journa
         database.execute(change)
     problem = told(served, f"{night}{part}", 503)
     assert problem["detail"].startswith("journal journal.db is damaged (")
+
+
+@pytest.mark.parametrize(
+    "part", ["", "/items", "/groups", "/errors", "/log", "/failures", "/panel", "/results.csv", "/results.jsonl"]
+)
+def test_a_journal_that_another_program_holds_is_there_again_in_a_moment(served, tmp_path, monkeypatch, part):
+    """Every route that reads says so as its description tells, and how long to wait."""
+    write_runs(tmp_path / "journal.sqlite3", [{}])
+    path = f"/sessions/{told(served, '/sessions')['items'][0]['id']}{part}"
+    monkeypatch.setattr(history, "BUSY_S", 0.01)
+    with closing(sqlite3.connect(tmp_path / "journal.sqlite3", isolation_level=None)) as database:
+        database.execute("PRAGMA locking_mode = EXCLUSIVE")
+        database.execute("PRAGMA journal_mode = WAL")
+        database.execute("UPDATE run SET reason = 'held'")
+        answer = served.get(path)
+        assert (answer.status_code, answer.headers["Retry-After"]) == (503, "1")
+        assert "is locked by another program" in answer.json()["detail"]
+        (unread,) = told(served, "/sessions")["unread"]
+        assert "is locked by another program" in unread
+    assert served.get(path).status_code == 200
 
 
 @pytest.mark.parametrize("steps", range(1, LATEST))

@@ -11,6 +11,7 @@ from jupyter_events.logger import EventLogger
 
 from ipybatch.engine.data.events import Counts
 from ipybatch.server import watcher as watchers
+from ipybatch.server.journal_files import Files
 from ipybatch.server.refusal import Refusal
 from ipybatch.server.watcher import ENDED_S, LATEST, TIMED_S, UNHEARD_S, Watcher
 from ipybatch.server.wire import Change, SessionItem, SessionPage
@@ -44,14 +45,14 @@ class Written:
         del self.items[id_]
         self.changes += 1
 
-    def stamp(self):
-        return self.changes
+    def files(self):
+        return Files({}, {"a": ((0, self.changes, 0),)})
 
-    def live(self):
+    def live(self, files):
         self.looks += 1
         return [item for item in self.items.values() if item.where]
 
-    def page(self, *, limit):
+    def page(self, *, limit, files):
         return SessionPage(items=[*self.items.values()][: -limit - 1 : -1], next=None, unread=[])
 
     def item(self, id_):
@@ -213,7 +214,7 @@ def test_while_nobody_listens_it_is_looked_rarely_and_no_end_is_missed(watched):
 
 def test_a_look_that_fails_is_taken_again(watched, caplog):
     watched.look()
-    watched.sessions.live = lambda: 1 / 0
+    watched.sessions.live = lambda files: 1 / 0
     watched.sessions.write(session())
     assert watched.look() is None
     assert "not watched" in caplog.text
@@ -222,11 +223,13 @@ def test_a_look_that_fails_is_taken_again(watched, caplog):
     assert [item.id for item in watched.look().items] == ["a-1"]
 
 
-def test_cursors_are_never_given_twice(watched):
-    """Not by the server after this one either."""
+def test_cursors_are_never_given_twice(watched, monkeypatch):
+    """Not by the server after this one either: a look takes its time, and each gives one at most."""
     watched.look()
     watched.sessions.write(session())
     assert watched.look().cursor == watched.watcher.cursor
+    after_ns = time.time_ns() + int(2 * watchers.LOOK_S * 1e9)
+    monkeypatch.setattr(time, "time_ns", lambda: after_ns)
     later = Watched()
     assert later.watcher.cursor >= watched.watcher.cursor
     later.pool.shutdown()

@@ -18,9 +18,9 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import functools
-import hashlib
 import heapq
 import itertools
+import math
 import os
 import re
 import sqlite3
@@ -36,13 +36,14 @@ import msgspec
 from ipybatch.engine.data.events import State
 from ipybatch.engine.data.masking import mask, printable
 from ipybatch.engine.feed.live_record import decode
-from ipybatch.engine.store import history, lease, registration
+from ipybatch.engine.store import history, lease
 from ipybatch.engine.store import journal as journals
-from ipybatch.engine.store.network_copy import home_of
 from ipybatch.errors import JournalError, JournalLocked
 from ipybatch.server.cursor import Place, from_cursor, to_cursor
-from ipybatch.server.refusal import Refusal, without_paths
+from ipybatch.server.journal_files import TICK_NS, Files, JournalFiles, Stamp, key_of, stamp_of
+from ipybatch.server.refusal import RETRY, Refusal, without_paths
 from ipybatch.server.run_rows import (
+    Damaged,
     Row,
     can,
     iso,
@@ -58,15 +59,10 @@ _BATCH = 100  # rows that are read at once
 _HEARD_S = 60.0  # far longer than a lease: whose process was silent for longer is interrupted
 _KERNELS_S = 2.0  # how long what is known of kernels is used again
 _KEPT = 4096  # answers of journals that are kept
-_TICK_NS = 50_000_000  # a file that was written just now may be written again within the same tick of its clock
-_MANY = 200  # journals; of more, those that nobody has written to for long are looked at seldom
-_LONG_S, _SELDOM_S = 3600.0, 30.0
 _LATE_S = 5.0  # how much later a file's clock may be, or a beat
 _ID = re.compile(r"([0-9a-f]{16})-([0-9]{1,15})")
 
 T = TypeVar("T")
-
-Stamp = tuple[tuple[int, int, int], ...]
 
 
 class _After(msgspec.Struct, array_like=True):
@@ -92,14 +88,21 @@ class Catalogue:
     def __init__(self, app: Any = None) -> None:
         self._app = app
         self._lock = threading.Lock()
-        self._registered: tuple[Any, dict[str, Path]] = None, {}
-        self._stamps: dict[str, Stamp] = {}
-        self._all_s = 0.0  # when all of them are to be looked at
+        self._files = JournalFiles()
         self._answers: dict[tuple[Any, ...], tuple[Any, Any, float]] = {}  # until when the answer holds all the same
         self._kernels: tuple[float, dict[str, str]] = 0.0, {}
 
+    def files(self) -> Files:
+        """Return the journals, and when each was last written: what only time tells, such as a dead owner, does not."""
+        return self._files.look()
+
     def page(
-        self, states: Collection[str] = (), name: str = "", limit: int = _BATCH, cursor: str | None = None
+        self,
+        states: Collection[str] = (),
+        name: str = "",
+        limit: int = _BATCH,
+        cursor: str | None = None,
+        files: Files | None = None,
     ) -> SessionPage:
         """Return some of the sessions, the latest first.
 
@@ -107,40 +110,45 @@ class Catalogue:
             states: Only those that stand so; none for all.
             name: Only those with this in their name, in any case.
             cursor: `next` of the page before.
+            files: The journals, as somebody has just looked at them.
 
         Raises:
             Refusal: The cursor is not one of ours.
         """
         unread: list[str] = []
         after = from_cursor(cursor, _After) if cursor else None
-        stamps = self.stamps()
-
-        def open_runs(key: str, path: Path) -> _Runs:
-            return _Runs(self, key, path, states, name, limit + 1, after, unread)
-
-        runs = _Merged(
-            (_written_s(stamps[key]), key, functools.partial(open_runs, key, path))
-            for key, path in self.journals().items()
-            if key in stamps
-        )
+        files = files or self.files()
+        runs = self._merged(files, -math.inf, states, name, limit + 1, after, unread)
         items = [self._item(key, *judged) for key, judged in itertools.islice(runs, limit)]
         place = runs.place()
         return SessionPage(items=items, next=None if place is None else to_cursor(place), unread=unread)
 
-    def live(self) -> list[SessionItem]:
-        """Return the sessions that are running, or paused, the latest first."""
-        unread: list[str] = []
-        stamps, since_s = self.stamps(), time.time() - lease.LEASE_S - _LATE_S
+    def live(self, files: Files | None = None) -> list[SessionItem]:
+        """Return the sessions that are running, or paused, the latest first.
 
-        def open_runs(key: str, path: Path) -> _Runs:
-            return _Runs(self, key, path, history.UNENDED, "", _BATCH, None, unread)
-
-        runs = _Merged(
-            (_written_s(stamps[key]), key, functools.partial(open_runs, key, path))
-            for key, path in self.journals().items()
-            if key in stamps and _written_s(stamps[key]) > since_s
-        )
+        Args:
+            files: The journals, as somebody has just looked at them.
+        """
+        since_s = time.time() - lease.LEASE_S - _LATE_S
+        runs = self._merged(files or self.files(), since_s, history.UNENDED, "", _BATCH, None, [])
         return [self._item(key, *judged) for key, judged in runs]
+
+    def _merged(  # noqa: PLR0917  # of a page
+        self,
+        files: Files,
+        since_s: float,
+        states: Collection[str],
+        name: str,
+        batch: int,
+        after: _After | None,
+        unread: list[str],
+    ) -> _Merged:
+        """Return the runs of all journals that were written since then."""
+
+        def open_runs(key: str) -> _Runs:
+            return _Runs(self, key, files, states, name, batch, after, unread)
+
+        return _Merged((at_s, key, functools.partial(open_runs, key)) for at_s, key in files.written_since(since_s))
 
     def item(self, id_: str) -> SessionItem:
         """Return one session.
@@ -157,7 +165,7 @@ class Catalogue:
             Refusal: No journal of this user has such an id.
         """
         told = _ID.fullmatch(id_)
-        path = self.journals().get(told[1]) if told else None
+        path = self._files.paths().get(told[1]) if told else None
         if told is None or path is None:
             raise not_there()
         return path, int(told[2])
@@ -169,41 +177,18 @@ class Catalogue:
             Refusal: There is none of this id, or its journal cannot be read.
         """
         path, run = self.place(id_)
-        found: list[Row] = self.ask(
+        found: list[Row | Damaged] = self.ask(
             path, ("row", run), lambda database: read_rows(database, "id = ? AND name <> ''", (run,), 1)
         )
         if not found:
             raise not_there()
+        if isinstance(found[0], Damaged):
+            raise Refusal(503, _damaged(path, found[0]))
         return path, found[0]
 
     def id_of(self, path: Path, run: int) -> str:
         """Return the id of a run of a journal."""
-        return f"{_key(journals.resolved(path))}-{run}"
-
-    def stamp(self) -> object:
-        """Return something that changes when any journal did; what only time tells, such as a dead owner, does not."""
-        return tuple(self.stamps().items())
-
-    def stamps(self) -> dict[str, Stamp]:
-        """Return when each journal was last written; of `_MANY`, the old ones as they were some seconds ago."""
-        journals, now_s = self.journals(), time.monotonic()
-        is_whole = len(journals) <= _MANY or now_s >= self._all_s or len(journals) != len(self._stamps)
-        if is_whole:
-            self._stamps = {key: _stamp(path) for key, path in journals.items()}
-            self._all_s = now_s + _SELDOM_S
-            return self._stamps
-        since_s = time.time() - _LONG_S
-        recent = {key: path for key, path in journals.items() if _written_s(self._stamps.get(key, ())) > since_s}
-        self._stamps = self._stamps | {key: _stamp(path) for key, path in recent.items()}
-        return self._stamps
-
-    def journals(self) -> dict[str, Path]:
-        """Return the registered journals, and the default one, by the first part of their sessions' ids."""
-        found = self._found()
-        with suppress(JournalError):
-            path = default()
-            return found | {_key(path): path}
-        return found
+        return f"{key_of(journals.resolved(path))}-{run}"
 
     def ask(
         self,
@@ -213,6 +198,7 @@ class Catalogue:
         refuse: Callable[[Path, JournalError], Exception] | None = None,
         *,
         rest: float = 0.0,
+        stamp: Stamp | None = None,
     ) -> T:
         """Return what a journal answers, from memory while nobody has written to it since.
 
@@ -220,11 +206,12 @@ class Catalogue:
             about: What tells this question from others; None for an answer that is not kept.
             refuse: Makes of its error what is raised; a refusal where none is given.
             rest: An answer that was written to since holds for so many times the time that it took.
+            stamp: Of its files, as somebody has just looked at them.
 
         Raises:
             Exception: The journal cannot be read.
         """
-        stamp = _stamp(path)
+        stamp = stamp_of(path) if stamp is None else stamp
         began_s = time.monotonic()
         with self._lock:
             before = None if about is None else self._answers.get((path, about))
@@ -236,7 +223,7 @@ class Catalogue:
         except JournalError as error:
             raise (refuse or self.refuse)(path, error) from None
         now_s = time.monotonic()
-        if about is not None and time.time_ns() - max((part[1] for part in stamp), default=0) > _TICK_NS:
+        if about is not None and time.time_ns() - max((part[1] for part in stamp), default=0) > TICK_NS:
             with self._lock:
                 if len(self._answers) >= _KEPT:
                     self._answers.clear()
@@ -286,36 +273,20 @@ class Catalogue:
             group_word=printable(row.group_word),
         )
 
-    def _found(self) -> dict[str, Path]:
-        """Return the registered journals; their folder is not read again while none is added."""
-        try:
-            stamp = registration.folder().stat().st_mtime_ns
-        except OSError:
-            return {}
-        known, found = self._registered
-        if known != stamp or time.time_ns() - stamp < _TICK_NS:
-            found = {_key(registered.asked): registered.asked for registered in registration.registered()}
-            self._registered = stamp, found
-            self._all_s = 0.0  # one that was opened again is registered again, and may be written
-        return found
-
     def refuse(self, path: Path, error: JournalError) -> Refusal:
         """Return what is said of a journal that cannot be read or written."""
-        return (
-            not_there()
-            if isinstance(error, history.Gone)
-            else Refusal(409 if isinstance(error, JournalLocked) else 503, told(path, error))
-        )
+        if isinstance(error, history.Gone):
+            return not_there()
+        return Refusal(503, told(path, error), headers=RETRY if isinstance(error, JournalLocked) else None)
 
     def _kernel_by_process(self, owner: str | None) -> str:
         """Return the kernel of this server whose process an owner is; "" for none."""
-        if owner is None or self._app is None or not lease.find_process(owner):
+        process = "" if owner is None else owner.partition("/")[2].partition("/")[0]
+        if owner is None or self._app is None or not process.isdecimal():
             return ""
-        pid = int(owner.split("/")[1])
-        kernels = dict(getattr(self._app.kernel_manager, "_kernels", {}))
-        for kernel, manager in kernels.items():
-            if getattr(getattr(manager, "provisioner", None), "pid", None) == pid:
-                return str(kernel)
+        for kernel, manager in [*getattr(self._app.kernel_manager, "_kernels", {}).items()]:
+            if getattr(getattr(manager, "provisioner", None), "pid", None) == int(process):
+                return str(kernel) if lease.find_process(owner) else ""  # of another machine, or long gone
         return ""
 
     def _notebooks(self) -> Mapping[str, str]:
@@ -352,7 +323,7 @@ class _Runs:
         self,
         catalogue: Catalogue,
         key: str,
-        path: Path,
+        files: Files,
         states: Collection[str],
         name: str,
         batch: int,
@@ -362,7 +333,8 @@ class _Runs:
         below = None if after is None else after.below.get(key)
         self.key, self.below = key, below
         self._after = None if after is None or below is not None else (-after.created_s, after.key)
-        self._catalogue, self._path, self._unread = catalogue, path, unread
+        self._catalogue, self._path, self._unread = catalogue, files.paths[key], unread
+        self._stamp = files.stamps[key]
         self._states, self._name, self._batch = states, name, batch
         self._runs = self._read()
         self.head = next(self._runs, None)
@@ -386,12 +358,15 @@ class _Runs:
                 look, states=wanted, name=self._name, below=below, limit=self._batch, heard_s=heard_s
             )
             try:
-                rows = self._catalogue.ask(self._path, about, question, _raise)
+                rows = self._catalogue.ask(self._path, about, question, _raise, stamp=self._stamp)
             except JournalError as error:
                 if not isinstance(error, history.Gone):
                     self._unread.append(told(self._path, error))
                 return
             for row in rows:
+                if isinstance(row, Damaged):
+                    self._unread.append(_damaged(self._path, row))
+                    continue
                 judged = self._catalogue.judge(self._path, row)
                 if self._after is not None and (-row.created_s, self.key) <= self._after:
                     continue  # it was told, or began since
@@ -460,50 +435,17 @@ def told(path: Path, error: JournalError) -> str:
     return without_paths(mask(text))
 
 
+def _damaged(path: Path, row: Damaged) -> str:
+    return f"journal {path.name} is damaged ({row.kind} in run {row.id}): restore it from a copy, or delete that run"
+
+
 def not_there() -> Refusal:
     """Return what is said of an id that is not there, or not this user's."""
     return Refusal(404, "there is no such session", next_step="ask for the list of sessions")
 
 
-def default() -> Path:
-    """Return where the default journal lies.
-
-    Raises:
-        JournalError: It leads nowhere.
-    """
-    return journals.resolved(journals.default_path())
-
-
 def _raise(path: Path, error: JournalError) -> Exception:
     return error
-
-
-def _key(path: Path) -> str:
-    return hashlib.blake2b(os.fsencode(path), digest_size=8).hexdigest()
-
-
-@functools.lru_cache(_KEPT)
-def _home(path: Path) -> Path:
-    """Return where a journal lies on this machine: what is mounted where is not read for each look."""
-    with suppress(JournalError):
-        return home_of(path)
-    return path
-
-
-def _written_s(stamp: Stamp) -> float:
-    return max((part[1] for part in stamp), default=0) / 1e9
-
-
-def _stamp(path: Path) -> Stamp:
-    """Return what changes with every commit: inode, time and size of the file and of its log."""
-    home = _home(path)
-    at = home if home is path or home.exists() else path  # nobody has opened it on this machine
-    parts = []
-    for part in (at, at.with_name(f"{at.name}-wal")):
-        with suppress(OSError):
-            found = part.stat()
-            parts.append((found.st_ino, found.st_mtime_ns, found.st_size))
-    return tuple(parts)
 
 
 def _is_here(loop: asyncio.AbstractEventLoop) -> bool:

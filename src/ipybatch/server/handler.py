@@ -80,6 +80,15 @@ CURSOR = Parameter("cursor", "Where the page begins: `next` of the one before.")
 IF_NONE_MATCH = Parameter("If-None-Match", "An ETag: 304 where nothing changed.", where="header")
 
 
+class _AnyMethod(tuple[str, ...]):
+    """Methods, of which any comes as far as `Handler.admit`, which refuses it: tornado would not ask first who asks."""
+
+    __slots__ = ()
+
+    def __contains__(self, method: object) -> bool:
+        return True
+
+
 class Handler(BodyReader):
     """Base of all routes.
 
@@ -89,7 +98,7 @@ class Handler(BodyReader):
 
     operations: ClassVar[Mapping[str, Operation]] = {}
     auth_resource = RESOURCE
-    SUPPORTED_METHODS = (*BodyReader.SUPPORTED_METHODS, "TRACE", "CONNECT")  # so that these are refused here, as others
+    SUPPORTED_METHODS: Any = _AnyMethod(BodyReader.SUPPORTED_METHODS)
 
     async def admit(self) -> None:
         """Refuse who may not ask, and what cannot be asked, before the body is read.
@@ -98,8 +107,10 @@ class Handler(BodyReader):
             Refusal: The method is not possible here.
         """
         self._track_activity = False  # a page that polls must not keep an idle server alive
-        await super().admit()
         method = self.request.method or ""
+        if method not in BodyReader.SUPPORTED_METHODS:
+            self.request.method = "TRACE"  # one that is here to be refused: "FINISH" must not find what ends a request
+        await super().admit()
         if method == "OPTIONS":
             return
         if self.current_user is None:
@@ -123,8 +134,6 @@ class Handler(BodyReader):
     @web.authenticated
     def trace(self, *args: str) -> None:
         """Be there to be refused as other methods are: no route has it among its operations."""
-
-    connect = trace
 
     @allow_unauthenticated
     def options(self, *args: str) -> None:

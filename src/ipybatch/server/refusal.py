@@ -14,8 +14,10 @@ from typing import Any
 
 from tornado import web
 
+from ipybatch.engine.store.journal import is_busy
 from ipybatch.errors import BatchError, EngineBusy, JournalError, JournalLocked, MissingExtra
 
+RETRY = {"Retry-After": "1"}  # of a journal that another program holds just now
 _PATH = re.compile(r"(?<![\w.:/])(?:/|[A-Za-z]:\\)(?:[^\s'\":,;()]+[/\\])*(?=[^\s'\":,;()/\\])")
 
 
@@ -64,7 +66,9 @@ def as_refusal(error: Any, status: int = 500) -> Refusal:
 def _ours(error: BatchError) -> Refusal:
     if isinstance(error, MissingExtra):
         return Refusal(422, "a package that this needs is not installed", next_step=str(error))
-    if isinstance(error, JournalLocked | EngineBusy):
+    if isinstance(error, JournalError) and is_busy(error):
+        return Refusal(503, str(error), next_step="ask again", headers=RETRY)
+    if isinstance(error, JournalLocked | EngineBusy):  # who runs it holds it, or is about to
         return Refusal(409, str(error), next_step="ask again")
     if isinstance(error, JournalError):
         return Refusal(503, str(error), next_step="see the log of the server")

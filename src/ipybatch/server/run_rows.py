@@ -82,6 +82,13 @@ class Row(msgspec.Struct, array_like=True):
         )
 
 
+class Damaged(msgspec.Struct, array_like=True):
+    """A run whose row has what ipybatch did not write."""
+
+    id: int
+    kind: str
+
+
 _COLUMNS = tuple(
     field for field in Row.__struct_fields__ if field not in ("takes_commands", "submission", "is_queued", "asked")
 )
@@ -101,7 +108,7 @@ def look(  # noqa: PLR0917  # what a page is made of
     below: int | None,
     limit: int,
     heard_s: float | None = None,
-) -> list[Row]:
+) -> list[Row | Damaged]:
     """Return the latest rows that a page is made of.
 
     Args:
@@ -116,9 +123,10 @@ def look(  # noqa: PLR0917  # what a page is made of
         # The names alone are in an index, which is a tenth of the table.
         named = f"id IN (SELECT id FROM run WHERE {condition})"  # noqa: S608  # a constant
         where, values = f"{where} AND {named}", [*values, value]
+    tables = _Tables.of(database)
     if not states:
-        return read_rows(database, where, values, limit)
-    found = []
+        return read_rows(database, where, values, limit, tables)
+    found: list[Row | Damaged] = []
     for state in states:
         of_state, given = f"{where} AND state = ?", [*values, state]
         if heard_s is not None and state in history.UNENDED:
@@ -126,7 +134,7 @@ def look(  # noqa: PLR0917  # what a page is made of
                 f"{of_state} AND owner IS NOT NULL AND (beat_s >= ? OR owner = ?)",
                 [*given, heard_s, lease.me()],
             )
-        found += read_rows(database, of_state, given, limit)
+        found += read_rows(database, of_state, given, limit, tables)
     return sorted(found, key=lambda row: -row.id)[:limit]
 
 
@@ -139,34 +147,55 @@ def _holds(database: sqlite3.Connection, name: str) -> tuple[str, Any]:
     return "holds(name, ?)", name.casefold()
 
 
-def read_rows(database: sqlite3.Connection, where: str, values: Sequence[Any], limit: int) -> list[Row]:
+class _Tables(msgspec.Struct):
+    """What a journal's schema has: its tables, and the columns of `run`."""
+
+    names: set[str]
+    columns: set[str]
+
+    @classmethod
+    def of(cls, database: sqlite3.Connection) -> _Tables:
+        """Return those of a journal."""
+        return cls(
+            {name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")},
+            {column for _, column, *_ in database.execute("PRAGMA table_info(run)")},
+        )
+
+
+def read_rows(
+    database: sqlite3.Connection, where: str, values: Sequence[Any], limit: int, tables: _Tables | None = None
+) -> list[Row | Damaged]:
     """Return the latest rows that meet a condition, with their submissions, and the commands that they did not take."""
-    known = {column for _, column, *_ in database.execute("PRAGMA table_info(run)")}
+    tables = tables or _Tables.of(database)
+    known = tables.columns
     if not known:
         return []  # nothing was ever written to it
     of_schema = {"latest_s": history.latest_start(known)}
     of_schema |= {column: text for column, text in _LATER.items() if column not in known}
     columns = ", ".join(of_schema.get(column, column) for column in _COLUMNS)
-    rows = [
-        msgspec.convert(values, Row)  # SQLite keeps whatever was written, of any type
-        for values in database.execute(
-            f"SELECT {columns} FROM run WHERE {where} ORDER BY id DESC LIMIT ?",  # noqa: S608  # constants
-            (*values, limit),
-        )
-    ]
-    tables = {name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    asked = f"SELECT {columns} FROM run WHERE {where} ORDER BY id DESC LIMIT ?"  # noqa: S608  # constants
+    found = [_row(each) for each in database.execute(asked, (*values, limit))]
+    rows = [row for row in found if isinstance(row, Row)]
     for row in rows:
-        row.takes_commands = "command" in tables
+        row.takes_commands = "command" in tables.names
         if row.takes_commands and row.state in history.UNENDED:
             asked = "SELECT verb, asked_s FROM command WHERE run = ? AND taken_s IS NULL ORDER BY id"
             row.asked = database.execute(asked, (row.id,)).fetchall()
-    if rows and "submission" in tables and database.execute("SELECT 1 FROM submission LIMIT 1").fetchone():
+    if rows and "submission" in tables.names and database.execute("SELECT 1 FROM submission LIMIT 1").fetchone():
         for row in rows:
             submitted = "SELECT id, run, state FROM submission WHERE name = ? ORDER BY number"
             for id_, run, state in database.execute(submitted, (row.name,)):
                 row.is_queued |= state in _QUEUED
                 row.submission = id_ if run == row.id else row.submission
-    return rows
+    return found
+
+
+def _row(values: tuple[Any, ...]) -> Row | Damaged:
+    """Return a row; SQLite keeps whatever was written, of any type."""
+    try:
+        return msgspec.convert(values, Row)
+    except msgspec.ValidationError as error:
+        return Damaged(values[0], type(error).__name__)
 
 
 def can(row: Row, state: State, where: str, told: LiveRecord | None = None) -> list[Verb]:

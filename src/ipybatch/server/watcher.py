@@ -1,6 +1,6 @@
 """Watcher: what changed in the sessions of all journals, told to every tab, and to streams.
 
-    stamp of all journals, twice a second at most
+    one look at the files of all journals, twice a second at most
        | changed
        v
     live sessions, and the latest ones  --compared with what was told-->  one `Change`, with a cursor
@@ -25,6 +25,7 @@ from typing import Any, Protocol
 
 import msgspec
 
+from ipybatch.server.journal_files import Files, Stamp
 from ipybatch.server.refusal import Refusal
 from ipybatch.server.ticks import until_tick
 from ipybatch.server.wire import Change, SessionItem, SessionPage
@@ -59,17 +60,17 @@ _encode = msgspec.json.Encoder().encode
 class Sessions(Protocol):
     """Where sessions are read: `catalogue.Catalogue`."""
 
-    def live(self) -> list[SessionItem]:
+    def files(self) -> Files:
+        """Return the journals, and when each was last written."""
+
+    def live(self, files: Files) -> list[SessionItem]:
         """Return those that have not ended."""
 
-    def page(self, *, limit: int) -> SessionPage:
+    def page(self, *, limit: int, files: Files) -> SessionPage:
         """Return the latest."""
 
     def item(self, id_: str) -> SessionItem:
         """Return one."""
-
-    def stamp(self) -> object:
-        """Return what changes when any journal did."""
 
 
 class Watcher:
@@ -91,8 +92,8 @@ class Watcher:
     ) -> None:
         self._sessions, self._pool, self._emit, self._is_heard = sessions, pool, emit, is_heard
         self._told: dict[str, SessionItem] | None = None  # None until the first look
-        self._stamp: object = None
-        self._latest_stamp: object = None  # when the latest sessions were read
+        self._stamp: dict[str, Stamp] | None = None
+        self._latest_stamp: dict[str, Stamp] | None = None  # when the latest sessions were read
         self._latest_s = -ENDED_S
         self._looked_s = -UNHEARD_S
         self._cpu_s = 0.0  # of the latest look
@@ -157,16 +158,17 @@ class Watcher:
     def _compare(self, now_s: float) -> tuple[Change | None, float]:
         """Return what changed, and how much of a core that took; in a thread."""
         began_s = time.thread_time()
-        stamp, told = self._sessions.stamp(), self._told or {}
+        files, told = self._sessions.files(), self._told or {}
+        stamp = files.stamps
         is_timed = now_s - self._looked_s >= TIMED_S and any(item.where for item in told.values())
         is_stale = stamp != self._latest_stamp and now_s - self._latest_s >= ENDED_S
         if stamp == self._stamp and not is_timed and not is_stale:
             return None, time.thread_time() - began_s
         self._stamp, self._looked_s = stamp, now_s
-        found = _by_id(self._sessions.live())
+        found = _by_id(self._sessions.live(files))
         if is_stale:
             self._latest_stamp, self._latest_s = stamp, now_s
-            found = _by_id(self._sessions.page(limit=LATEST).items) | found
+            found = _by_id(self._sessions.page(limit=LATEST, files=files).items) | found
         else:  # what is on its way is told twice a second, what ended has time
             found |= {id_: item for id_, item in told.items() if not item.where and id_ not in found}
         change = self._changed(found)
