@@ -16,7 +16,7 @@ from msgspec import inspect
 
 from ipybatch.engine.data import events, fact
 from ipybatch.engine.data.result_columns import FORMULA
-from ipybatch.engine.feed import event_text
+from ipybatch.engine.feed import event_text, session_item
 from ipybatch.jupyter import messages, sessions
 from ipybatch.server import wire
 from tools.generated import write_or_check
@@ -40,7 +40,7 @@ LITERALS = {
 }
 WIRE_LITERALS = {
     name: typing.get_args(value)
-    for name, value in vars(wire).items()
+    for name, value in (vars(session_item) | vars(wire)).items()
     if typing.get_origin(value) is typing.Literal and name not in LITERALS
 }
 MESSAGES = {
@@ -49,10 +49,12 @@ MESSAGES = {
     "ForSessions": sessions.List,
     "FromSessions": sessions.FromSessions,
 }
+WIRE_MODULES = (session_item.__name__, wire.__name__)
 ON_WIRE = [
     kind
-    for kind in vars(wire).values()
-    if isinstance(kind, type) and issubclass(kind, msgspec.Struct) and kind.__module__ == wire.__name__
+    for module in (session_item, wire)
+    for kind in vars(module).values()
+    if isinstance(kind, type) and issubclass(kind, msgspec.Struct) and kind.__module__ == module.__name__
 ]
 
 
@@ -85,20 +87,20 @@ def expression(kind: inspect.Type) -> str:
     return text
 
 
-def reachable(kind: inspect.Type, found: dict[str, inspect.StructType], *, module: str = "") -> None:
-    """Add every struct that ``kind`` leads to, the outer ones first; of other modules than ``module`` only itself."""
+def reachable(kind: inspect.Type, found: dict[str, inspect.StructType], *, modules: tuple[str, ...] = ()) -> None:
+    """Add every struct that ``kind`` leads to, the outer ones first; of other modules than these only itself."""
     match kind:
         case inspect.StructType(cls=cls, fields=fields) if cls.__name__ not in found:
             found[cls.__name__] = kind
-            for field in fields if module in ("", cls.__module__) else ():
-                reachable(field.type, found, module=module)
+            for field in fields if not modules or cls.__module__ in modules else ():
+                reachable(field.type, found, modules=modules)
         case inspect.StructType(cls=cls) if found[cls.__name__].cls is not cls:
             raise TypeError(f"two structs on the wire have the name {cls.__name__}")
         case inspect.ListType(item_type=item):
-            reachable(item, found, module=module)
+            reachable(item, found, modules=modules)
         case inspect.UnionType(types=types):
             for member in types:
-                reachable(member, found, module=module)
+                reachable(member, found, modules=modules)
 
 
 def interface(struct: inspect.StructType) -> str:
@@ -134,13 +136,13 @@ def generate_wire() -> str:
     """Return the whole of ``wire.ts``; what the panel's messages have too comes from ``schema.ts``."""
     found: dict[str, inspect.StructType] = {}
     for kind in ON_WIRE:
-        reachable(msgspec.inspect.type_info(kind), found, module=wire.__name__)
-    bodies = [interface(struct) for struct in found.values() if struct.cls.__module__ == wire.__name__]
+        reachable(msgspec.inspect.type_info(kind), found, modules=WIRE_MODULES)
+    bodies = [interface(struct) for struct in found.values() if struct.cls.__module__ in WIRE_MODULES]
     names = "".join(f"export type {name} = {union(values)};\n" for name, values in WIRE_LITERALS.items())
-    known = [name for name, struct in found.items() if struct.cls.__module__ != wire.__name__]
+    known = [name for name, struct in found.items() if struct.cls.__module__ not in WIRE_MODULES]
     shared = sorted(name for name in {*LITERALS, *known} if re.search(rf": .*\b{name}\b", "".join(bodies)))
     imports = f'import type {{ {", ".join(shared)} }} from "./schema";\n'
-    return "\n".join([HEAD.format("server/wire.py"), imports, names, *bodies])
+    return "\n".join([HEAD.format("server/wire.py and engine/feed/session_item.py"), imports, names, *bodies])
 
 
 def main(arguments: list[str]) -> int:

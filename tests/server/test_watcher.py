@@ -10,11 +10,12 @@ import pytest
 from jupyter_events.logger import EventLogger
 
 from ipybatch.engine.data.events import Counts
+from ipybatch.engine.feed.session_item import SessionItem
 from ipybatch.server import watcher as watchers
 from ipybatch.server.journal_files import Files
 from ipybatch.server.refusal import Refusal
 from ipybatch.server.watcher import ENDED_S, LATEST, TIMED_S, UNHEARD_S, Watcher
-from ipybatch.server.wire import Change, SessionItem, SessionPage
+from ipybatch.server.wire import Change, SessionPage
 from tests.server.conftest import write_runs
 
 

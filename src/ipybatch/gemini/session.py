@@ -231,12 +231,12 @@ def generate(
         max_requests_per_job, max_active_jobs, poll_s, wait_s: As in `Batch`.
         deadline_s: As in `Auto`.
         arguments: As for `BatchSession`: limits, retry, breaker, journal, fresh, timeout_s of a request, on_failure,
-            resource, on_progress, priority, per, verbose, clock.
+            resource, on_progress, priority, per, verbose, notify, clock.
 
     Raises:
         InputError: A prompt or an argument is invalid, or a prompt changed that has a paid answer under this name;
             nothing was sent.
-        MissingExtra: google-genai is not installed.
+        MissingExtra: google-genai is not installed, or what a channel of ``notify`` needs.
         TypeError: There is no argument of that name.
 
     Example:

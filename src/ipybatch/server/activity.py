@@ -22,7 +22,7 @@ from typing import Any
 
 from jupyter_server._tz import utcnow
 
-from ipybatch.server.wire import SessionItem
+from ipybatch.engine.feed.session_item import SessionItem
 
 TOUCH_S = 15.0
 _LEAST_S = 0.5

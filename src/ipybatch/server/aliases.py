@@ -25,6 +25,7 @@ from jupyter_server.auth.decorator import authorized
 from tornado import web
 
 from ipybatch.engine.data.plan import key_value
+from ipybatch.engine.feed.session_item import GroupItem
 from ipybatch.engine.store import plan_rows, run_store
 from ipybatch.server import submissions, upload_store
 from ipybatch.server.handler import PAGE, RESOURCE, Handler, Media, Operation, Parameter
@@ -33,7 +34,7 @@ from ipybatch.server.results import ResultsHandler
 from ipybatch.server.services import Services
 from ipybatch.server.templates import demand
 from ipybatch.server.uploads import FILENAME, TYPES, Receiver
-from ipybatch.server.wire import CommandRequest, GroupItem, Submission, SubmissionRequest, SubmissionState
+from ipybatch.server.wire import CommandRequest, Submission, SubmissionRequest, SubmissionState
 
 KINDS = ("character", "food", "product")
 MOST_LISTED = 100

@@ -4,7 +4,7 @@ Rule: journals are read as they are, in short connections: nothing is created,
 migrated or locked, and an older schema tells what it has.  Nobody outside
 learns where a journal lies.
 
-    registered journals, the default one --`page`, `live`, `item`--> `wire.SessionItem`
+    registered journals, the default one --`page`, `live`, `item`--> `SessionItem`
     id = hash of the journal's path - number of the run          --`place`--> (path, run)
 
 Rows of a journal that nobody has written to since they were read are not read
@@ -36,24 +36,24 @@ import msgspec
 from ipybatch.engine.data.events import State
 from ipybatch.engine.data.masking import mask, printable
 from ipybatch.engine.feed.live_record import decode
+from ipybatch.engine.feed.session_item import SessionItem, iso
 from ipybatch.engine.store import history, lease
 from ipybatch.engine.store import journal as journals
 from ipybatch.errors import JournalError, JournalLocked
 from ipybatch.server.cursor import Place, from_cursor, to_cursor
-from ipybatch.server.journal_files import TICK_NS, Files, JournalFiles, Stamp, key_of, stamp_of
+from ipybatch.server.journal_files import TICK_NS, Files, JournalFiles, Stamp, stamp_of
 from ipybatch.server.refusal import RETRY, Refusal, without_paths
 from ipybatch.server.run_rows import (
     Damaged,
     Row,
     can,
-    iso,
     look,
     on_record,
     read_rows,
     untaken,
     why_interrupted,
 )
-from ipybatch.server.wire import SessionItem, SessionPage
+from ipybatch.server.wire import SessionPage
 
 _BATCH = 100  # rows that are read at once
 _HEARD_S = 60.0  # far longer than a lease: whose process was silent for longer is interrupted
@@ -188,7 +188,7 @@ class Catalogue:
 
     def id_of(self, path: Path, run: int) -> str:
         """Return the id of a run of a journal."""
-        return f"{key_of(journals.resolved(path))}-{run}"
+        return history.id_of(journals.resolved(path), run)
 
     def ask(
         self,

@@ -8,15 +8,14 @@ Rule: one look at the files serves all that is asked at that moment.  No journal
 from __future__ import annotations
 
 import functools
-import hashlib
 import os
 import time
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from ipybatch.engine.store import history, registration
 from ipybatch.engine.store import journal as journals
-from ipybatch.engine.store import registration
 from ipybatch.engine.store.network_copy import home_of
 from ipybatch.errors import JournalError
 
@@ -72,7 +71,7 @@ class JournalFiles:
         found = self._found()
         with suppress(JournalError):
             path = default()
-            return found | {key_of(path): path}
+            return found | {history.key_of(path): path}
         return found
 
     def _found(self) -> dict[str, Path]:
@@ -83,7 +82,7 @@ class JournalFiles:
             return {}
         known, found = self._registered
         if known != stamp or time.time_ns() - stamp < TICK_NS:
-            found = {key_of(registered.asked): registered.asked for registered in registration.registered()}
+            found = {history.key_of(registered.asked): registered.asked for registered in registration.registered()}
             self._registered = stamp, found
             self._all_s = 0.0  # one that was opened again is registered again, and may be written
         return found
@@ -96,11 +95,6 @@ def default() -> Path:
         JournalError: It leads nowhere.
     """
     return journals.resolved(journals.default_path())
-
-
-def key_of(path: Path) -> str:
-    """Return the first part of the ids of a journal's sessions."""
-    return hashlib.blake2b(os.fsencode(path), digest_size=8).hexdigest()
 
 
 def stamp_of(path: Path) -> Stamp:

@@ -16,31 +16,20 @@ from typing import Any, Literal, cast
 
 import msgspec
 
-from ipybatch.engine.data import events
 from ipybatch.engine.data.error_groups import grouped
 from ipybatch.engine.data.events import Status
 from ipybatch.engine.data.masking import isolated, mask, printable
 from ipybatch.engine.data.plan import key_value, label_of
 from ipybatch.engine.feed import live_record
+from ipybatch.engine.feed.session_item import Breaker, Window, group_item, iso
 from ipybatch.engine.store import rows
 from ipybatch.engine.store.failures import present
 from ipybatch.engine.store.lease import process_of
 from ipybatch.engine.store.rows import TRACEBACK, read_kind
 from ipybatch.engine.store.schema import SEQ, SEQ_BITS, has, ids
 from ipybatch.server.cursor import Place, from_cursor, to_cursor
-from ipybatch.server.run_rows import Row, iso
-from ipybatch.server.wire import (
-    Breaker,
-    ErrorItem,
-    ErrorPage,
-    GroupItem,
-    GroupPage,
-    Item,
-    ItemPage,
-    LogItem,
-    LogPage,
-    Window,
-)
+from ipybatch.server.run_rows import Row
+from ipybatch.server.wire import ErrorItem, ErrorPage, GroupPage, Item, ItemPage, LogItem, LogPage
 
 PAGE_BYTES = 4 << 20
 STATUSES: tuple[Status, ...] = ("completed", "failed", "timeout", "cancelled", "skipped")
@@ -137,31 +126,13 @@ def groups(database: sqlite3.Connection, row: Row, *, is_live: bool, limit: int,
     on_record = [] if _no_groups(database, row) else rows.read_groups(database, row.id, row.group_word, now_s)
     told = live_record.recalled(on_record, live_record.decode(row.live), now_s, is_live=is_live)
     wanted = sorted((event for event in told if event.group > after), key=lambda event: event.group)
-    found = [_group(event) for event in wanted[:limit]]
+    found = [group_item(event) for event in wanted[:limit]]
     return GroupPage(items=found, next=to_cursor(found[-1].number) if len(wanted) > limit else None)
 
 
 def _no_groups(database: sqlite3.Connection, row: Row) -> bool:
     """Say whether there is none: a look at all items may take long, and most sessions have no groups."""
     return row.live is None and not rows.has_groups(database, row.id)
-
-
-def _group(event: events.GroupRecalled) -> GroupItem:
-    done = event.items if event.done is None else event.done
-    status = event.status or ("failed" if event.failed == event.items else "completed")
-    end_s = event.ended_s or event.at_s
-    return GroupItem(
-        number=event.group,
-        name=printable(event.name),
-        status=status,
-        items=event.items,
-        done=done,
-        failed=event.failed,
-        started=iso(event.started_s) if event.started_s else None,
-        seconds=round(max(0.0, end_s - event.started_s), 3) if event.started_s else 0.0,
-        error=mask(event.error),
-        extra=event.extra,
-    )
 
 
 def errors(database: sqlite3.Connection, row: Row, *, limit: int, cursor: str) -> ErrorPage:

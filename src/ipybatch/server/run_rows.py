@@ -8,20 +8,18 @@ by whoever has it (`history.stands`), each time.
 
 from __future__ import annotations
 
-import datetime as dt
 import re
 import sqlite3
 import time
 from collections.abc import Collection, Sequence
-from contextlib import suppress
 from typing import Any, get_args
 
 import msgspec
 
 from ipybatch.engine.data.events import Counts, State
 from ipybatch.engine.feed.live_record import LiveRecord
+from ipybatch.engine.feed.session_item import Verb, iso
 from ipybatch.engine.store import history, lease
-from ipybatch.server.wire import Verb
 
 _QUEUED = ("PENDING", "RUNNING", "CANCELLING")  # states of submissions
 TAKEN_S = 1.0  # a command that was not taken by then is told
@@ -233,10 +231,3 @@ def why_interrupted(row: Row) -> str:
     if lease.may_live(row.owner):
         return f"{process} was last heard of at {iso(row.beat_s)}"
     return f"{process} ended without letting go"
-
-
-def iso(unix_s: float) -> str:
-    """Return a time as ISO 8601 in UTC."""
-    with suppress(ValueError, OverflowError, OSError):  # a clock that was never set
-        return dt.datetime.fromtimestamp(unix_s, dt.UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    return "1970-01-01T00:00:00.000Z"

@@ -23,6 +23,7 @@ from jupyter_server.auth.decorator import authorized
 from tornado import web
 
 from ipybatch.engine.data.events import State
+from ipybatch.engine.feed.session_item import Session
 from ipybatch.engine.store import history, removal
 from ipybatch.engine.store.network_copy import home_of
 from ipybatch.errors import JournalError
@@ -43,7 +44,7 @@ from ipybatch.server.handler import (
 )
 from ipybatch.server.refusal import Refusal
 from ipybatch.server.run_rows import Row
-from ipybatch.server.wire import ErrorPage, GroupPage, ItemPage, LogPage, Session, SessionPage
+from ipybatch.server.wire import ErrorPage, GroupPage, ItemPage, LogPage, SessionPage
 
 T = TypeVar("T")
 

@@ -17,25 +17,16 @@ import msgspec
 
 from ipybatch.engine.data.events import Counts
 from ipybatch.engine.data.masking import mask, printable
+from ipybatch.engine.feed.session_item import GroupItem, SessionItem, iso
 from ipybatch.engine.store import lease
 from ipybatch.server import record
 from ipybatch.server import submission_rows as rows
 from ipybatch.server.handler import PAGE
 from ipybatch.server.refusal import Refusal, without_paths
 from ipybatch.server.results import file_names
-from ipybatch.server.run_rows import iso
 from ipybatch.server.services import Services
 from ipybatch.server.submission_rows import ENDED, PRIORITIES, Row
-from ipybatch.server.wire import (
-    Credits,
-    ErrorItem,
-    ErrorPage,
-    GroupItem,
-    GroupPage,
-    SessionItem,
-    Submission,
-    SubmissionState,
-)
+from ipybatch.server.wire import Credits, ErrorItem, ErrorPage, GroupPage, Submission, SubmissionState
 
 if TYPE_CHECKING:
     from ipybatch.server.submission_store import Submissions

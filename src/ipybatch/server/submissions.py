@@ -19,6 +19,7 @@ from jupyter_server.auth.decorator import authorized
 from tornado import web
 
 from ipybatch.engine.data.masking import mask
+from ipybatch.engine.feed.session_item import Verb
 from ipybatch.engine.store.journal import open_journal
 from ipybatch.server import submission_view
 from ipybatch.server.cursor import from_cursor, to_cursor
@@ -34,15 +35,7 @@ from ipybatch.server.submission_rows import (
     NoSuchSubmission,
     Row,
 )
-from ipybatch.server.wire import (
-    CommandAnswer,
-    CommandRequest,
-    Quote,
-    Submission,
-    SubmissionPage,
-    SubmissionRequest,
-    Verb,
-)
+from ipybatch.server.wire import CommandAnswer, CommandRequest, Quote, Submission, SubmissionPage, SubmissionRequest
 
 KEY_LENGTH = 255
 _Number = Annotated[int, msgspec.Meta(ge=0, le=1 << 62)]

@@ -25,10 +25,11 @@ from typing import Any, Protocol
 
 import msgspec
 
+from ipybatch.engine.feed.session_item import SessionItem
 from ipybatch.server.journal_files import Files, Stamp
 from ipybatch.server.refusal import Refusal
 from ipybatch.server.ticks import until_tick
-from ipybatch.server.wire import Change, SessionItem, SessionPage
+from ipybatch.server.wire import Change, SessionPage
 
 SCHEMA_ID = "https://ipybatch.readthedocs.io/events/sessions/v1"
 SCHEMA = {

@@ -2,7 +2,8 @@
 
 Rule: names are snake_case on both sides, with no mapping layer.  `openapi.json`
 and `widgets/src/schema.ts` are generated from these types; times are ISO 8601
-in UTC, durations are seconds.
+in UTC, durations are seconds.  A session's own are in `engine/feed/session_item`:
+webhooks send them too.
 """
 
 from __future__ import annotations
@@ -11,11 +12,11 @@ from typing import Any, Literal
 
 import msgspec
 
-from ipybatch.engine.data.events import BreakerState, Counts, State, Status
+from ipybatch.engine.data.events import Counts, Status
 from ipybatch.engine.data.outcome import Try
+from ipybatch.engine.feed.session_item import GroupItem, SessionItem, Verb
 from ipybatch.jupyter.messages import Update
 
-Verb = Literal["pause", "resume", "cancel", "retry_failed", "adjust", "lift"]
 CommandState = Literal["done", "waiting"]
 SubmissionState = Literal["PENDING", "RUNNING", "PAUSED", "COMPLETED", "FAILED", "CANCELLED", "ROLLED_BACK", "UNKNOWN"]
 UrgencyWord = Literal["high", "medium", "low"]
@@ -63,48 +64,6 @@ class Root(msgspec.Struct, kw_only=True):
     links: dict[str, str]
 
 
-class SessionItem(msgspec.Struct, kw_only=True):
-    """A session in a list.
-
-    Attributes:
-        id: Opaque.
-        seconds: How long it has run, over all its starts.
-        eta_s: Seconds left, at worst; None when unknown or ended.
-        usd: None for what costs nothing, or where nothing is known.
-        reason: Why it ended early, or why it waits.
-        workload: "refresh", "gemini", "forecast" or another plug-in's; "" for plain work.
-        kernel: The id of the kernel of this server that runs it, or last did; None where that is not known.
-        notebook: The notebook of that kernel, below the server's root; None where there is none.
-        breaker: None where it is not on record.
-        waiting: Why nothing can start now; "" when something can.
-        where: Where it runs, such as "in process 42 on host"; "" where nobody runs it.
-        can: The commands that are possible now.
-        untaken: Commands that were not taken a second after they were asked.
-        submission: The id of the submission that it belongs to; None for one that was started in code.
-        group_word: What a group is called: "Batch", "Job", "Partition".
-    """
-
-    id: str
-    name: str
-    state: State
-    counts: Counts
-    started: str
-    seconds: float
-    eta_s: float | None
-    usd: float | None
-    reason: str
-    workload: str
-    kernel: str | None
-    notebook: str | None
-    breaker: BreakerState | None
-    waiting: str
-    where: str
-    can: list[Verb]
-    untaken: list[Verb]
-    submission: str | None
-    group_word: str
-
-
 class SessionPage(msgspec.Struct, kw_only=True):
     """Some of the sessions, the latest first; ``next`` is the cursor of the page after it.
 
@@ -117,59 +76,11 @@ class SessionPage(msgspec.Struct, kw_only=True):
     unread: list[str]
 
 
-class GroupItem(msgspec.Struct, kw_only=True):
-    """A row of the partition table: a batch, a remote job or a partition."""
-
-    number: int
-    name: str
-    status: Status
-    items: int
-    done: int
-    failed: int
-    started: str | None
-    seconds: float
-    error: str
-    extra: dict[str, Any]
-
-
 class GroupPage(msgspec.Struct, kw_only=True):
     """Some of the groups of a session, in order."""
 
     items: list[GroupItem]
     next: str | None
-
-
-class Breaker(msgspec.Struct, kw_only=True):
-    """The circuit breaker; with limit groups, that of the one that is worst off."""
-
-    state: BreakerState
-    failures: int
-    openings: int
-    limit_group: str
-
-
-class Window(msgspec.Struct, kw_only=True):
-    """One sliding window: ``used`` of ``limit`` in the last ``per_s`` seconds."""
-
-    used: float
-    limit: float
-    per_s: float
-    unit: str
-
-
-class Session(SessionItem, kw_only=True):
-    """One session, with its groups (the first hundred) and its breaker.
-
-    Attributes:
-        breaker_detail: None where it is not on record.
-        windows: Empty where they are not on record.
-    """
-
-    groups: list[GroupItem]
-    breaker_detail: Breaker | None
-    windows: list[Window]
-    notes: list[str]
-    links: dict[str, str]
 
 
 class PanelUpdate(msgspec.Struct, kw_only=True):

@@ -12,6 +12,7 @@ import msgspec
 from ipybatch.engine.data.clock import Clock
 from ipybatch.engine.data.events import Counts
 from ipybatch.engine.data.masking import is_encodable, printable
+from ipybatch.engine.data.notice import Notify, read_notify
 from ipybatch.engine.data.plan import PRIORITIES, Plan, Priority, short
 from ipybatch.engine.data.policy import Breaker, Limits, Retry, check, check_bound, check_count
 from ipybatch.engine.data.spec import OnFailure
@@ -30,6 +31,7 @@ class Arguments(TypedDict, total=False):
     resource: str | None
     on_progress: Callable[[int, int | None], None] | None
     verbose: bool
+    notify: str | Sequence[str] | Notify | None
     clock: Clock | None
 
 
@@ -90,6 +92,25 @@ def check_session(
             msg = f"{field} must be {kind.__name__}(...) or None, got {value!r}"
             raise InputError(msg)
     return bound
+
+
+def check_notify(notify: Any, save: Callable[[Path, str, Path], object]) -> Notify | None:
+    """Return who is told what; refuse channels that there are not, before anything starts.
+
+    Args:
+        save: Writes the results of a session of a journal to a file.
+
+    Raises:
+        InputError: There is no such channel, or it is not what it must be.
+        MissingExtra: What a channel needs is not installed.
+    """
+    found = read_notify(notify)
+    if found is not None:
+        from ipybatch.notify import channel_list, delivery
+
+        channel_list.check_channels(found.channels)
+        delivery.begin(save)
+    return found
 
 
 def check_per(per: Any, limits: Limits | None) -> None:

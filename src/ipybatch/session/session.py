@@ -1,12 +1,13 @@
 """BatchSession: one function, a list of items, a policy.
 
-Rule: this file wires the parts and owns no rules of its own.
+Rule: this file wires the parts and owns no rules of its own.  One subject,
+hence its length: what a session is made of and can be asked.
 """
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Generator, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
@@ -19,6 +20,7 @@ from ipybatch.engine.data.clock import Clock, SystemClock
 from ipybatch.engine.data.error_groups import FailureList
 from ipybatch.engine.data.events import Counts, State
 from ipybatch.engine.data.items import plan_items
+from ipybatch.engine.data.notice import Notify
 from ipybatch.engine.data.outcome import Outcome, RecordedItem, Summary
 from ipybatch.engine.data.plan import KeyFunction, Keying, Priority, key_value
 from ipybatch.engine.data.policy import Breaker, Limits, Retry
@@ -80,10 +82,13 @@ class BatchSession(Control):
             pairs, puts the item into all of them: "X per user and Y per app". An item without a name fails alone.
         group_word: What a batch is called in the panel.
         verbose: In a terminal, a line per item instead of a progress line.
+        notify: Who is told how it ends, and what goes wrong meanwhile: a channel's name, several, or
+            `ipybatch.notify.Notify`; `ipybatch.notify.add_channel` makes them.
         clock: For tests.
 
     Raises:
         InputError: An argument is not what it must be (a ValueError); nothing was started.
+        MissingExtra: A channel of ``notify`` needs what is not installed.
         JournalError: The journal is damaged or cannot be written. So for every method that reads or writes it.
     """
 
@@ -112,6 +117,7 @@ class BatchSession(Control):
         per: Callable[[Any], Any] | None = None,
         group_word: str = "Batch",
         verbose: bool = False,
+        notify: str | Sequence[str] | Notify | None = None,
         clock: Clock | None = None,
     ) -> None:
         super().__init__()
@@ -148,6 +154,7 @@ class BatchSession(Control):
             per=per,
             workload="" if self._workload is None else self._workload.name,
             about=encode_about(self._workload),
+            notify=arguments.check_notify(notify, save_results),
             kernel=kernel,
             notebook=notebook,
         )
@@ -493,3 +500,8 @@ class BatchSession(Control):
         """Show what is recorded of it, before it starts: as it ended, where it can only be read."""
         to_read = self._workload is not None and bool(self._workload.lacks)
         live_sessions.show_recorded(self._feed, self._journal, self._spec, self._items.plan, to_read=to_read)
+
+
+def save_results(journal: Path, name: str, path: Path) -> None:
+    """Write the results of a recorded session to a file, as its own class does."""
+    BatchSession.open(name, journal=journal).save(path)

@@ -13,6 +13,7 @@ from typing import Any, Literal, Protocol
 
 import msgspec
 
+from ipybatch.engine.data.notice import Notify
 from ipybatch.engine.data.plan import Keying, short
 from ipybatch.engine.data.policy import Breaker, Limits, Retry
 from ipybatch.errors import InputError
@@ -91,6 +92,7 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True):
         start_at_s: Nothing starts before it, Unix seconds; None for at once.
         workload: Name of the workload that made it, recorded with the run; "" for none.
         about: What that workload records to open it again, as JSON; "" for nothing.
+        notify: Who is told what of it; None for nobody.
         kernel: The id of the kernel of Jupyter that it runs in, and ``notebook``: its file; "" where that is not known.
     """
 
@@ -116,6 +118,7 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True):
     start_at_s: float | None = None
     workload: str = ""
     about: str = ""
+    notify: Notify | None = None
     kernel: str = ""
     notebook: str = ""
 

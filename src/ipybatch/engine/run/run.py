@@ -25,6 +25,7 @@ from ipybatch.engine.data.events import Counts, State, Status
 from ipybatch.engine.data.fact import Fact
 from ipybatch.engine.data.items import ItemList
 from ipybatch.engine.data.masking import describe
+from ipybatch.engine.data.notice import encode_notify
 from ipybatch.engine.data.outcome import Outcome
 from ipybatch.engine.data.plan import NOTHING_AGAIN, Again, Plan, Task, queued_by_priority
 from ipybatch.engine.data.policy import Limits
@@ -41,6 +42,7 @@ from ipybatch.engine.rules.opening import opening_of
 from ipybatch.engine.rules.scheduler import Batch, Scheduler
 from ipybatch.engine.run.engine_thread import SUPERVISED
 from ipybatch.engine.run.live_status import Left, read_live_status
+from ipybatch.engine.run.notices import Notices
 from ipybatch.engine.run.runner import Runner
 from ipybatch.engine.run.slots import AGAIN_S, CANCELS, TICKET
 from ipybatch.engine.store import resume, rows, run_store
@@ -93,6 +95,7 @@ class Run:
         self.tell_facts: Callable[[bool], list[Fact]] | None = None
         self._facts_of = (-math.inf, False)  # when they were made, and whether it was over
         self._inbox: Inbox | None = None
+        self._notices: Notices | None = None
         self._stops: list[tuple[State, str, Status]] = []  # asked for before the loop has begun it
         self._opened: Opened | None = None
         self._store: run_store.RunStore | None = None
@@ -159,6 +162,7 @@ class Run:
                 about=spec.about,
                 settings=spec.keying.settings_hash,
                 place=(spec.kernel, spec.notebook),
+                notify=encode_notify(spec.notify),
             )
         self._feed.emit(events.Planned(now_s, spec.name, opened.counts))
         for group in groups:
@@ -203,6 +207,8 @@ class Run:
         runner = self.runner = self._make_runner(self._opened, self._store, membership)
         self._listen_to_items(runner)
         self._listen_to_others(self._store)
+        if self._spec.notify is not None:
+            self._notices = Notices(self._spec.notify, self._spec, self._store, self._feed)
         runner.hold(self._held)
         for state, reason, left in self._stops:
             runner.stop(state, reason, left=left, kill=True)
@@ -517,11 +523,12 @@ class Run:
         self._membership.leave()
         is_anew = state == "rolled_back"
         self.read_facts(is_over=True)
+        counts = _nothing_done(snapshot) if is_anew else snapshot.counts
         close = partial(
             store.close,
             state,
             reason,
-            _nothing_done(snapshot) if is_anew else snapshot.counts,
+            counts,
             now_s=at_s,
             seconds=snapshot.this_start_s(at_s),
             listing=self._items.listing,
@@ -530,6 +537,7 @@ class Run:
             keeps_failed=self._items.plan is not None,
             doubted=runner.doubted,
             live=None if is_anew else self._encode_live(is_over=True),
+            tell=None if self._notices is None else self._notices.ending(state, reason, counts),
             patience_s=BUSY_S if runner.is_journal_locked else PATIENCE_S,
         )
         try:

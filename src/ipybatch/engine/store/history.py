@@ -9,7 +9,9 @@ that some process asks of another one's run.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import logging
+import os
 import sqlite3
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
@@ -87,6 +89,20 @@ def read_runs(database: sqlite3.Connection, journal: Journal | None, name: str =
         told.update(state=state, seconds=seconds)
         runs.append(RecordedRun(**told, started_s=started_s, where=where))
     return runs
+
+
+def id_of(path: Path, run: int) -> str:
+    """Return the opaque id of a run: what the REST API and webhooks name it by.
+
+    Args:
+        path: Its journal, as it is asked for.
+    """
+    return f"{key_of(path)}-{run}"
+
+
+def key_of(path: Path) -> str:
+    """Return the part of such ids that stands for the journal."""
+    return hashlib.blake2b(os.fsencode(path), digest_size=8).hexdigest()
 
 
 def latest_start(known: Collection[str]) -> str:

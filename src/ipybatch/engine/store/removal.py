@@ -16,7 +16,7 @@ import sqlite3
 import time
 from collections.abc import Iterable
 
-from ipybatch.engine.store import lease
+from ipybatch.engine.store import lease, outbox
 from ipybatch.engine.store.journal import PATIENCE_S, Journal
 from ipybatch.engine.store.lease import Silence
 from ipybatch.engine.store.schema import RUN_TABLES, ids
@@ -110,5 +110,7 @@ def delete_some(database: sqlite3.Connection) -> bool:
             if time.monotonic() > until_s:
                 return False
         database.execute("DELETE FROM command WHERE run = ?", (run,))
+        if outbox.has_table(database):  # what waits is told all the same
+            database.execute("DELETE FROM outbox WHERE run = ? AND (state <> 'waiting' OR kind = 'expiring')", (run,))
         database.execute("DELETE FROM run WHERE id = ?", (run,))
     return True

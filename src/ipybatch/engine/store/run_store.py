@@ -20,7 +20,7 @@ from typing import Any, Protocol
 import msgspec
 
 from ipybatch.engine.data.events import Counts, State, Status
-from ipybatch.engine.store import commands
+from ipybatch.engine.store import commands, outbox
 from ipybatch.engine.store import lease as leases
 from ipybatch.engine.store.journal import PATIENCE_S, Journal
 from ipybatch.engine.store.lease import Lease, Silence
@@ -32,6 +32,7 @@ _LEFT_OUT = "attempts = 0 AND status = 'skipped'"  # items that the plan leaves 
 _FAILED = "status IN ('failed', 'timeout')"
 _ITEMS = "SELECT id FROM item"
 _encode = msgspec.json.Encoder().encode
+Tell = Callable[[sqlite3.Connection, Lease], None]
 _decode_notes = msgspec.json.Decoder(list[str]).decode
 
 
@@ -207,6 +208,7 @@ class RunStore(msgspec.Struct):
         about: str = "",
         settings: str = "",
         place: tuple[str, str] = ("", ""),
+        notify: str | None = None,
     ) -> None:
         """Mark the run as running.
 
@@ -215,6 +217,7 @@ class RunStore(msgspec.Struct):
             workload: Name of the workload that made the session; ``about``: what it records to open it again.
             settings: Hash of what is sent with every item.
             place: The kernel and the notebook of Jupyter that it runs in; "" where that is not known.
+            notify: Who is told what of it, as JSON; None for nobody.
 
         Raises:
             JournalError: It was not written.
@@ -224,8 +227,8 @@ class RunStore(msgspec.Struct):
             database.execute(
                 "UPDATE run SET state = 'running', reason = '', started_s = coalesce(started_s, ?), begun_s = ?,"
                 " resource = ?, workload = ?, about = ?, settings = ?, notes = NULL, live = NULL, kernel = ?,"
-                " notebook = ? WHERE id = ?",
-                (now_s, now_s, self.resource, workload, about, settings, *place, self.run),
+                " notebook = ?, notify = ? WHERE id = ?",
+                (now_s, now_s, self.resource, workload, about, settings, *place, notify, self.run),
             )
             self._count(database, self._with_recorded(counts), now_s, self._outdated() or b"")
 
@@ -317,6 +320,15 @@ class RunStore(msgspec.Struct):
 
         self.journal.submit(self._guarded(unit, now_s), lambda _, error: None, patience_s=math.inf)
 
+    def tell(self, tell: Tell, now_s: float) -> None:
+        """Put into the outbox what is told while it runs; it is not waited for."""
+        unit = self._guarded(lambda database: tell(database, self.lease), now_s)
+        self.journal.submit(unit, lambda _, error: self._told(error), patience_s=math.inf)
+
+    def _told(self, error: JournalError | None) -> None:
+        if error is None:
+            outbox.on_written(self.journal.path)
+
     def leave_open(self, seqs: Sequence[int], now_s: float) -> None:
         """Let items on record that failed for good run again if this process dies, and those of before no more.
 
@@ -360,6 +372,7 @@ class RunStore(msgspec.Struct):
         keeps_failed: bool = False,
         doubted: tuple[Sequence[int], str] = ((), ""),
         live: bytes | None = None,
+        tell: Tell | None = None,
         patience_s: float = PATIENCE_S,
         done: Callable[[JournalError | None], object],
     ) -> None:
@@ -374,6 +387,7 @@ class RunStore(msgspec.Struct):
                 group, of which the others are gone.
             doubted: Seqs of items that failed for good, though it was no fault of theirs, and their kind from now on.
             live: How it stood at the end, as JSON.
+            tell: Puts into the outbox, in the same transaction, what is told of the end; None for nothing.
             patience_s: How long to wait while another process is writing.
             done: Called after the commit, on any thread.
         """
@@ -400,10 +414,14 @@ class RunStore(msgspec.Struct):
             if listing is not None:
                 database.execute("UPDATE run SET listing = ? WHERE id = ?", (listing.tobytes(), self.run))
             commands.refuse(database, self.run, now_s)
+            if tell is not None:
+                tell(database, self.lease)
             self.lease.let_go(database)
 
         def answer(_: object, error: JournalError | None) -> None:
             self.drop()
+            if tell is not None:
+                self._told(error)
             done(error)
 
         try:
@@ -491,6 +509,7 @@ def erase(database: sqlite3.Connection, run: int) -> None:
     erase_items(database, run)
     database.execute("DELETE FROM plan WHERE run = ?", (run,))
     database.execute("DELETE FROM command WHERE run = ?", (run,))
+    database.execute("DELETE FROM outbox WHERE run = ? AND state <> 'waiting'", (run,))
     database.execute("DELETE FROM run WHERE id = ?", (run,))
 
 

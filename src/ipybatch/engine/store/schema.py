@@ -10,7 +10,8 @@ tables get no further columns.
               forgotten, and not quite deleted yet. `run.outdated`: the seqs of a generator's items that came again with
               another input and are not recorded anew; `run.settings`: the hash of
               what its latest start sent with every item; `run.begun_s`: when that start began; `run.notes`:
-              what it has told its user, a JSON list of texts
+              what it has told its user, a JSON list of texts; `run.notify`: who is told what of its latest start, as
+              JSON
     plan      the items of a run, in order, up to 1,000 a row; `run.listing` says which seq they have, NULL: 0, 1,
               2, ...; items that the work brought say it themselves; parts -1, -2, ... are changes of priority, the
               oldest first; `run.is_ordered` says whether some go before others
@@ -38,6 +39,8 @@ tables get no further columns.
               costs, as decimal text, NULL for nothing; `reservation`: what holds them in the account, open or not
     output    files that sessions wrote for their users, as they were then: only one that is still the same is a
               session's to rename or to remove
+    outbox    what is told by channels: `id` for receivers, `detail` for what tells several of a kind apart, `epoch` 0
+              for what is told once a run; `owner`, `beat_s`: whoever is sending it, and since when
 """
 
 from __future__ import annotations
@@ -323,6 +326,30 @@ STEPS = (
         written_s REAL NOT NULL,
         PRIMARY KEY (session, path)
     );
+    """,
+    """
+    ALTER TABLE run ADD COLUMN notify TEXT;
+    CREATE INDEX run_by_notify ON run (state) WHERE notify IS NOT NULL;
+    CREATE TABLE outbox (
+        number INTEGER PRIMARY KEY AUTOINCREMENT,
+        id TEXT NOT NULL UNIQUE,
+        run INTEGER NOT NULL,
+        epoch INTEGER NOT NULL,
+        kind TEXT NOT NULL,
+        detail TEXT NOT NULL,
+        channel TEXT NOT NULL,
+        notice BLOB NOT NULL,
+        state TEXT NOT NULL,
+        created_s REAL NOT NULL,
+        due_s REAL NOT NULL,
+        ended_s REAL,
+        attempts INTEGER NOT NULL DEFAULT 0,
+        error TEXT NOT NULL DEFAULT '',
+        owner TEXT,
+        beat_s REAL NOT NULL DEFAULT 0,
+        UNIQUE (run, epoch, kind, detail, channel)
+    );
+    CREATE INDEX outbox_by_due ON outbox (due_s) WHERE state = 'waiting';
     """,
 )
 

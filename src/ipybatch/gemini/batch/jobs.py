@@ -32,8 +32,10 @@ from ipybatch.engine.data import events
 from ipybatch.engine.data.clock import Clock, SystemClock
 from ipybatch.engine.data.events import Event, Status
 from ipybatch.engine.data.masking import mask
+from ipybatch.engine.data.notice import Notice
 from ipybatch.engine.data.outcome import Outcome
 from ipybatch.engine.data.plan import key_value
+from ipybatch.engine.store import outbox
 from ipybatch.engine.store.journal import Journal, Unit, to_disk
 from ipybatch.errors import Fenced, InputError, JournalError
 from ipybatch.gemini.service.api import RemoteState
@@ -295,6 +297,8 @@ class JobStore:
         changed = msgspec.structs.replace(changed, reason=mask(changed.reason))
         if not await self._commit(lambda database: _update(database, changed, only), durable=durable):
             raise _taken_over(job)
+        if changed.expires_s is not None:
+            outbox.on_written(self._journal.path)
         return changed
 
     async def _commit(self, unit: Unit, *, durable: bool = False) -> Any:
@@ -348,12 +352,30 @@ def _from_row(row: Sequence[Any]) -> Job:
 def _update(database: sqlite3.Connection, job: Job, only: JobState | None) -> bool:
     places = ", ".join(f"{name} = :{name}" for name in _COLUMNS.split(", ")[1:])
     query = f"UPDATE job SET {places} WHERE display_name = :display_name AND state = coalesce(:only, state)"  # noqa: S608
-    return database.execute(query, {**_row(job), "only": only}).rowcount == 1
+    if database.execute(query, {**_row(job), "only": only}).rowcount != 1:
+        return False
+    if (expires_s := job.expires_s) is None:
+        outbox.drop(database, "expiring", job.display_name)
+    else:
+        notice = Notice(
+            kind="expiring",
+            name=job.session,
+            state="running",
+            at_s=job.updated_s,
+            job=job.number,
+            requests=job.requests,
+            expires_s=expires_s,
+        )
+        outbox.foresee(database, job.session, notice, job.display_name)
+    return True
 
 
 def _delete(database: sqlite3.Connection, name: str, only: JobState | None = None) -> bool:
     query = "DELETE FROM job WHERE display_name = ? AND state = coalesce(?, state)"
-    return database.execute(query, (name, only)).rowcount == 1
+    if database.execute(query, (name, only)).rowcount != 1:
+        return False
+    outbox.drop(database, "expiring", name)
+    return True
 
 
 def _taken_over(job: Job) -> Fenced:

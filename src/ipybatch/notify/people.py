@@ -1,0 +1,148 @@
+"""People: mail, desktop and a hundred services, by apprise.
+
+Rule: nothing that apprise, or what it sends with, would log while it sends
+reaches any handler: at DEBUG apprise prints whole addresses, and urllib3 paths,
+which are passwords with some services.  What apprise warns of is the reason
+that `NotSent` tells, without the address.
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from ipybatch.engine.data.masking import describe, mask
+from ipybatch.errors import InputError, MissingExtra
+from ipybatch.notify.addresses import DESKTOP, MAIL, Channel
+from ipybatch.notify.parcel import NotSent, Parcel
+
+READ_S, CONNECT_S = 30.0, 10.0  # apprise's own 4 s are too short for a mail with an attachment
+_DESKTOPS = {"darwin": ("macosx://",), "win32": ("windows://",)}
+_OTHER_DESKTOPS = ("dbus://", "gnome://")
+_LOGGERS = ("apprise", "urllib3", "urllib3.connectionpool", "urllib3.util.retry", "requests", "httpx", "httpcore")
+
+
+class _Silence(logging.Filter):
+    """Keeps what is logged in threads that send; of apprise, what it warns of."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._said: dict[int, list[str]] = {}  # by thread
+
+    @contextmanager
+    def hold(self) -> Iterator[list[str]]:
+        """Keep what this thread logs from now on, and give it."""
+        apprise = logging.getLogger("apprise")
+        apprise.setLevel(max(apprise.level, logging.WARNING))  # it makes the texts of lower levels for nobody
+        for name in _LOGGERS:
+            logging.getLogger(name).addFilter(self)  # one that is there is not added again
+        said = self._said[threading.get_ident()] = []
+        try:
+            yield said
+        finally:
+            del self._said[threading.get_ident()]
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        said = self._said.get(threading.get_ident())
+        if said is None:
+            return True
+        if record.name == "apprise" and record.levelno >= logging.WARNING:
+            said.append(record.getMessage())
+        return False
+
+
+_silence = _Silence()
+
+
+def check_address(name: str, url: str) -> None:
+    """Refuse an address that apprise does not understand.
+
+    Raises:
+        InputError: It is none; the message does not hold it.
+        MissingExtra: apprise is not installed.
+    """
+    with _silence.hold() as said:
+        found = _plugin(url)
+    if found is None:
+        why = f" ({mask(' '.join(said[-1].split()))})" if said else ""
+        where = "https://appriseit.com/services lists how each service is spelt"
+        msg = f"url of channel {name!r} is no address that apprise understands here{why}: {where}"
+        raise InputError(msg)
+
+
+def send(channel: Channel, parcel: Parcel) -> None:
+    """Send a message, once.
+
+    Raises:
+        NotSent: It was refused, or could not be sent.
+        MissingExtra: apprise is not installed.
+    """
+    if channel.kind == DESKTOP:
+        _show(channel, parcel)
+        return
+    with _silence.hold() as said:
+        plugin = _plugin(channel.url)
+        if plugin is None:
+            msg = f"channel {channel.name!r} is no address that apprise understands here"
+            raise NotSent(msg)
+        _send(plugin, channel, parcel, said)
+
+
+def _send(plugin: Any, channel: Channel, parcel: Parcel, said: list[str]) -> None:
+    from apprise import AppriseAttachment, NotifyType
+
+    types = {"finished": NotifyType.SUCCESS, "failed": NotifyType.FAILURE, "test": NotifyType.INFO}
+    attached = None
+    if parcel.attachment is not None and channel.kind == MAIL:
+        attached = AppriseAttachment([str(parcel.attachment)], asset=plugin.asset)
+    plugin.socket_read_timeout, plugin.socket_connect_timeout = READ_S, CONNECT_S
+    kind = types.get(parcel.kind, NotifyType.WARNING)
+    try:
+        sent = plugin.notify(title=parcel.title, body=parcel.body, notify_type=kind, attach=attached)
+    except Exception as error:  # of a plugin: there are hundreds
+        raise NotSent(channel.redact(describe(error))) from None
+    if not sent:
+        reason = "; ".join(" ".join(text.split()) for text in said[-3:]) or "it was refused, for no reason given"
+        raise NotSent(channel.redact(reason))
+
+
+def _plugin(url: str) -> Any:
+    """Return apprise's own object for an address; None where it understands none.
+
+    Raises:
+        MissingExtra: apprise is not installed.
+    """
+    try:
+        import apprise
+    except ImportError:
+        raise MissingExtra("notify") from None
+    asset = apprise.AppriseAsset(
+        app_id="ipybatch",
+        app_desc="ipybatch",
+        async_mode=False,  # in this thread, whose logging is held
+        secure_logging=True,
+        storage_mode=apprise.common.PersistentStoreMode.MEMORY,
+    )
+    return apprise.Apprise.instantiate(url, asset=asset)
+
+
+def _show(channel: Channel, parcel: Parcel) -> None:
+    with _silence.hold() as said:
+        for url in _DESKTOPS.get(sys.platform, _OTHER_DESKTOPS):
+            if (plugin := _plugin(url)) is not None:
+                _send(plugin, channel, parcel, said)
+                return
+    program = shutil.which("notify-send")
+    if program is None:
+        msg = "no desktop was found that shows notifications: on Linux install libnotify (notify-send) or dbus-python"
+        raise NotSent(msg)
+    command = [program, "--app-name=ipybatch", "--", parcel.title, parcel.body]
+    shown = subprocess.run(command, capture_output=True, timeout=CONNECT_S, check=False)  # noqa: S603  # a list, no shell
+    if shown.returncode:
+        raise NotSent(f"notify-send ended with {shown.returncode}: is there a desktop?")
