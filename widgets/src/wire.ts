@@ -6,6 +6,10 @@ export type Verb = "pause" | "resume" | "cancel" | "retry_failed" | "adjust" | "
 export type CommandState = "done" | "waiting";
 export type SubmissionState = "PENDING" | "RUNNING" | "PAUSED" | "COMPLETED" | "FAILED" | "CANCELLED" | "ROLLED_BACK" | "UNKNOWN";
 export type UrgencyWord = "high" | "medium" | "low";
+export type Misfire = "run" | "skip" | "ask";
+export type ScheduleState = "waiting" | "paused" | "asking" | "ended";
+export type ScheduleVerb = "pause" | "resume" | "run_now" | "answer";
+export type ScheduleAnswer = "run" | "skip";
 
 /** A session in a list. */
 export interface SessionItem {
@@ -274,9 +278,79 @@ export interface Quote {
   notes: string[];
 }
 
-/** What changed in the sessions since the event before; a gap in the cursors means: list them anew. */
+/** When something is submitted: `every` so often, or by a rule of `cron`. */
+export interface ScheduleTiming {
+  every: string | null;
+  at: string | null;
+  cron: string | null;
+  zone: string | null;
+  start_at: string | null;
+  until: string | null;
+  misfire: Misfire;
+  grace: string;
+  paused: boolean;
+}
+
+/** What is submitted again and again, and when. */
+export interface ScheduleRequest {
+  every?: string | null;
+  at?: string | null;
+  cron?: string | null;
+  zone?: string | null;
+  start_at?: string | null;
+  until?: string | null;
+  misfire?: Misfire;
+  grace?: string;
+  paused?: boolean;
+  submission: SubmissionRequest;
+}
+
+/** A time of a schedule that was submitted. */
+export interface ScheduledRun {
+  at: string;
+  submission: string;
+  name: string;
+  state: SubmissionState;
+}
+
+/** A schedule. */
+export interface Schedule {
+  every: string | null;
+  at: string | null;
+  cron: string | null;
+  zone: string | null;
+  start_at: string | null;
+  until: string | null;
+  misfire: Misfire;
+  grace: string;
+  paused: boolean;
+  name: string;
+  submission: SubmissionRequest;
+  state: ScheduleState;
+  question: string;
+  next: string[];
+  last: ScheduledRun | null;
+  note: string;
+  created: string;
+  links: Record<string, string>;
+}
+
+/** Some of the schedules, by name. */
+export interface SchedulePage {
+  items: Schedule[];
+  next: string | null;
+}
+
+/** What is to be done with a schedule. */
+export interface ScheduleCommand {
+  verb: ScheduleVerb;
+  answer?: ScheduleAnswer | null;
+}
+
+/** What changed since the event before; a gap in the cursors means: list all anew. */
 export interface Change {
   cursor: number;
   items: SessionItem[];
   removed: string[];
+  schedules: boolean;
 }

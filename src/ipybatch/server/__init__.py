@@ -18,6 +18,8 @@ In reading order:
 - `submission_store`: the life of a submission, and `submission_rows` its row; `templates`: what can be
   submitted; `submission_order`: what a request comes to; `options`: what the operator configured;
   `submissions`: routes.
+- `schedule_timing`: when something is submitted again; `schedule_rows`, `schedule_store`: what is due becomes a
+  submission, once; `schedule_view`, `schedules`: routes.
 - `supervisor`: which submission runs next, and in which kernel; `session_kernels`: where those come from; `run`: what
   runs in that kernel.
 - `watcher`: what changed, told through Jupyter's events and as server-sent events; `activity`: what keeps a live

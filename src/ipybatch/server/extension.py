@@ -102,12 +102,14 @@ class IpyBatch(ExtensionApp):
     def _beside(self) -> list[Coroutine[Any, Any, None]]:
         """Return what runs as long as the server does."""
         from ipybatch.server.activity import Activity
+        from ipybatch.server.schedules import scheduling
         from ipybatch.server.session_kernels import supervise
         from ipybatch.server.uploads import sweeping
 
         options, catalogue, pool = self.services.options, self.services.catalogue, self.services.pool
         beside = [
             sweeping(self.services),
+            scheduling(self.services),
             supervise(self.services),
             self.services.watcher.run(),
         ]

@@ -77,6 +77,7 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
 
 LIMIT = Parameter("limit", "Entries of a page, at most 100.", {"type": "integer", "minimum": 1, "maximum": PAGE})
 CURSOR = Parameter("cursor", "Where the page begins: `next` of the one before.")
+IF_MATCH = Parameter("If-Match", "The ETag of what it was when it was read, or `*`; needed.", where="header")
 IF_NONE_MATCH = Parameter("If-None-Match", "An ETag: 304 where nothing changed.", where="header")
 
 
@@ -195,6 +196,24 @@ class Handler(BodyReader):
             Refusal: It is no number from 1 to ``most``.
         """
         return self.whole("limit", 1, most) or PAGE
+
+    def check_match(self, tag: str, *, what: str) -> None:
+        """Refuse to change what is not as the client has read it: `If-Match` says how that was.
+
+        Args:
+            tag: The ETag of what it is now.
+            what: What it is about, such as "session".
+
+        Raises:
+            Refusal: There is no `If-Match` (428), or it is of something else (412).
+        """
+        wanted = self.request.headers.get("If-Match", "")
+        if not wanted:
+            step = f"GET the {what}, and send the ETag of that answer"
+            raise Refusal(428, "If-Match is needed", field="If-Match", next_step=step)
+        if wanted.strip() != "*" and tag not in {given.strip().removeprefix("W/") for given in wanted.split(",")}:
+            msg = f"the {what} is not any more as it was read"
+            raise Refusal(412, msg, field="If-Match", value=wanted, allowed=tag, next_step="GET it again")
 
     def answer(
         self, value: Any, status: int = 200, *, headers: Mapping[str, str] | None = None, etag: bool = False

@@ -1,4 +1,4 @@
-"""Later: routes whose names are settled, and that come in a later version: templates of one's own, and schedules.
+"""Later: routes whose names are settled, and that come in a later version: templates of one's own.
 
 Rule: they answer 501, not 404, so that a client can tell "not yet" from a
 name that is wrong; whoever may not ask is told 403 here as well.
@@ -17,12 +17,11 @@ from ipybatch.server.refusal import Refusal
 COMES_IN = "0.2"  # of the package
 _TOLD = {
     "templates": ("templates of your own", "submit with one of the templates that GET / lists"),
-    "schedules": ("schedules", "run `python -m ipybatch run ID` from cron, or submit with `start_at`"),
 }
 
 
 class LaterListHandler(Handler):
-    """GET /templates and /schedules."""
+    """GET /templates."""
 
     operations: ClassVar = {"GET": Operation(summary="Not there yet", answers={}, refuses=(501,))}
 
@@ -44,7 +43,7 @@ class LaterListHandler(Handler):
 
 
 class LaterHandler(LaterListHandler):
-    """GET, PUT and DELETE /templates/NAME and /schedules/NAME."""
+    """GET, PUT and DELETE /templates/NAME."""
 
     operations: ClassVar = {
         method: Operation(summary="Not there yet", answers={}, refuses=(501,)) for method in ("GET", "PUT", "DELETE")

@@ -13,6 +13,7 @@ from ipybatch.engine.store import schema
 from ipybatch.server.handler import IF_NONE_MATCH, RESOURCE, Handler, Operation
 from ipybatch.server.wire import Root
 
+_LINKS = ("sessions", "submissions", "schedules", "uploads", "events", "openapi.json")
 TEMPLATES = ("character", "food", "product", "text-to-image", "text", "refresh", "forecast")
 
 
@@ -28,7 +29,7 @@ class RootHandler(Handler):
     async def get(self) -> None:
         """Tell it."""
         base = self.request.path.rstrip("/")
-        links = {name: f"{base}/{name}" for name in ("sessions", "submissions", "uploads", "events", "openapi.json")}
+        links = {name: f"{base}/{name}" for name in _LINKS}
         root = Root(
             version=_version(),
             journal_schema=len(schema.STEPS),

@@ -24,6 +24,7 @@ from ipybatch.server.openapi import OpenApiHandler
 from ipybatch.server.panel import PanelHandler
 from ipybatch.server.results import FileHandler, ResultsHandler
 from ipybatch.server.root import RootHandler
+from ipybatch.server.schedules import ScheduleCommandsHandler, ScheduleHandler, SchedulesHandler
 from ipybatch.server.session_commands import CommandHandler, CommandsHandler
 from ipybatch.server.sessions import (
     ErrorsHandler,
@@ -57,8 +58,9 @@ ROUTES: list[tuple[str, type[Handler]]] = [
     (rf"/sessions/{ID}/log", LogHandler),
     (r"/templates", LaterListHandler),
     (rf"/templates/{ID}", LaterHandler),
-    (r"/schedules", LaterListHandler),
-    (rf"/schedules/{ID}", LaterHandler),
+    (r"/schedules", SchedulesHandler),
+    (rf"/schedules/{ID}", ScheduleHandler),
+    (rf"/schedules/{ID}/commands", ScheduleCommandsHandler),
     (rf"/sessions/{ID}/results\.(csv|jsonl|parquet)", ResultsHandler),
     (rf"/sessions/{ID}/files/{ID}", FileHandler),
     (rf"/sessions/{ID}/commands", CommandsHandler),

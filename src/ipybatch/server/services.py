@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ipybatch.engine.store import journal as journals
 from ipybatch.engine.store.failures import Looks
-from ipybatch.server import submission_rows
+from ipybatch.errors import JournalError
+from ipybatch.server import schedule_rows, submission_rows
 from ipybatch.server.catalogue import Catalogue
 from ipybatch.server.options import Options
 from ipybatch.server.recorded_view import Views
 from ipybatch.server.watcher import Watcher, watch
 
 if TYPE_CHECKING:
+    from ipybatch.server.schedule_store import Schedules
     from ipybatch.server.submission_store import Submissions
 
 
@@ -49,10 +53,11 @@ class Services:
     submitted: asyncio.Event = field(default_factory=asyncio.Event)
     creating: set[str] = field(default_factory=set)
     _submissions: dict[Path, Submissions] = field(default_factory=dict, init=False)
+    _schedules: dict[Path, Schedules] = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:
         """Begin to watch."""
-        self.watcher = watch(self.app, self.catalogue, self.pool)
+        self.watcher = watch(self.app, self.catalogue, self.pool, self._schedule_stamp)
 
     def submissions(self) -> Submissions:
         """Return the submissions of the default journal, in a thread: what they need takes half a second to load.
@@ -73,3 +78,29 @@ class Services:
         """
         path = journals.resolved(journals.default_path())
         return self.submissions() if submission_rows.is_any_open(path) else None
+
+    def schedules(self) -> Schedules:
+        """Return the schedules of the default journal, in a thread, as `submissions`.
+
+        Raises:
+            JournalError: It leads nowhere.
+        """
+        from ipybatch.server.schedule_store import Schedules
+
+        path = journals.resolved(journals.default_path())
+        return self._schedules.setdefault(path, Schedules(path))
+
+    def is_schedule_due(self) -> bool:
+        """Say whether there are schedules to look at.
+
+        Raises:
+            JournalError: The journal cannot be read.
+        """
+        return schedule_rows.is_any_due(journals.resolved(journals.default_path()), time.time())
+
+    def _schedule_stamp(self) -> object:
+        """Return what is another one whenever a schedule changed."""
+        with suppress(JournalError):  # it is told with the next change
+            nothing: tuple[int, ...] = ()
+            return schedule_rows.ask(journals.resolved(journals.default_path()), schedule_rows.stamp, nothing)
+        return None

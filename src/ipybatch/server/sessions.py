@@ -31,6 +31,7 @@ from ipybatch.server import record
 from ipybatch.server.catalogue import Catalogue
 from ipybatch.server.handler import (
     CURSOR,
+    IF_MATCH,
     IF_NONE_MATCH,
     LARGEST,
     LIMIT,
@@ -58,7 +59,6 @@ _STATUS = Parameter("status", "Only items that ended so.", {"type": "string", "e
 _GROUP = Parameter(
     "group", "Only items of the group of this number.", {"type": "integer", "minimum": 0, "maximum": LARGEST}
 )
-_IF_MATCH = Parameter("If-Match", "The ETag of the session as it was read; needed.", where="header")
 _LONGEST_NAME = 200  # that is looked for
 _REST = 20  # groups of a live session are read again after so many times the time that it took
 
@@ -107,7 +107,7 @@ class SessionHandler(Handler):
             summary="Delete what is on record of a session that does not run",
             answers={204: None},
             refuses=(404, 409, 412, 428, 503),
-            parameters=(_IF_MATCH,),
+            parameters=(IF_MATCH,),
         ),
     }
 
@@ -121,28 +121,21 @@ class SessionHandler(Handler):
     @authorized("write", resource=RESOURCE)
     async def delete(self, session: str) -> None:
         """Delete it."""
-        wanted = self.request.headers.get("If-Match", "")
-        if not wanted:
-            msg = "If-Match is needed"
-            raise Refusal(428, msg, field="If-Match", next_step="GET the session, and send the ETag of that answer")
-        path = await self.blocking(self.hide, session, wanted)
+        path = await self.blocking(self.hide, session)
         with suppress(JournalError):  # whoever deletes something next goes on with it
             while not await self.blocking(history.jot, path, removal.delete_some):  # noqa: ASYNC110  # others write too
                 await asyncio.sleep(removal.PAUSE_S)
         self.set_status(204)
         self.finish()
 
-    def hide(self, id_: str, wanted: str) -> Path:
+    def hide(self, id_: str) -> Path:
         """Let a session be gone, and return its journal, from which the rest is to be deleted.
 
         Raises:
             Refusal: It is not there, or not as it was read; or it runs, or is begun again by itself.
         """
         catalogue = self.services.catalogue
-        tag = etag_of(encode(self.tell(id_)))
-        if wanted.strip() != "*" and tag not in {given.strip().removeprefix("W/") for given in wanted.split(",")}:
-            msg = "the session is not any more as it was read"
-            raise Refusal(412, msg, field="If-Match", value=wanted, allowed=tag, next_step="GET it again")
+        self.check_match(etag_of(encode(self.tell(id_))), what="session")
         path, row = catalogue.row(id_)
         if row.is_queued:
             step = f"cancel submission {row.submission} first".replace("  ", " ")

@@ -13,7 +13,7 @@ why, and whoever writes to a row is who holds it, or has taken it over.
 
 Owners and their beats are those of `lease`; each start is an epoch.  After
 `STARTS` of them it has failed, whoever died.  Reading opens no journal and
-makes none.
+makes none.  One subject, hence its length: the life of a submission.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from typing import Any, Literal, TypeVar, cast
 from ipybatch.engine.data.masking import mask
 from ipybatch.engine.store import journal as journals
 from ipybatch.engine.store import lease
-from ipybatch.engine.store.journal import BUSY_S, PATIENCE_S, open_journal, to_disk
+from ipybatch.engine.store.journal import BUSY_S, PATIENCE_S, Journal, open_journal, to_disk
 from ipybatch.engine.store.network_copy import home_of
 from ipybatch.errors import BatchError
 from ipybatch.gemini.money.credits import Fold, InsufficientCredits, advanced, reserve_in, used_for
@@ -140,51 +140,62 @@ class Submissions:
             Conflict: A session of this name runs, or will.
             JournalError: The journal cannot be written.
         """
-        made = secrets.token_hex(8)
-        name = order.name or f"{order.template}-{made[:8]}"
-        fold = self._fold(order.account) if order.credits else Fold()
-
-        def unit(database: sqlite3.Connection) -> Row | BatchError:
-            now_s = self._unix_s()
-            if order.idempotency and (before := rows.repeated(database, order.idempotency, order.digest)) is not None:
-                return before
-            if busy := rows.why_busy(database, journal, name):
-                return busy
-            reservation: int | None = None
-            if order.credits:
-                what = (order.account, order.credits, order.operation, rows.reference_of(made), now_s, fold)
-                reserved = reserve_in(database, *what)
-                if isinstance(reserved, InsufficientCredits):
-                    return reserved
-                reservation = reserved
-            database.execute(
-                "INSERT INTO submission (id, name, template, request, requests, digest, idempotency, state, priority,"
-                " created_s, queued_s, start_at_s, account, credits, reservation)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?, 'PENDING', ?, ?, ?, ?, ?, ?, ?)",
-                (
-                    made,
-                    name,
-                    order.template,
-                    order.request,
-                    order.requests,
-                    order.digest,
-                    order.idempotency or None,
-                    order.priority,
-                    now_s,
-                    now_s,
-                    order.start_at_s,
-                    order.account if order.credits else "",
-                    None if order.credits is None else str(order.credits),
-                    reservation,
-                ),
-            )
-            return rows.get(database, made)
-
+        fold = self.fold_of(order)
         journal = open_journal(self.path)
-        row = self._written(unit)
+        row = self.written(lambda database: self.insert(database, journal, order, fold))
         if row.reservation is not None:
             to_disk(journal.path)  # before anything is bought with it
         return row
+
+    def insert(self, database: sqlite3.Connection, journal: Journal, order: Order, fold: Fold) -> Row | BatchError:
+        """Do as `create` does, within a transaction: return what it refuses, of which nothing is written.
+
+        Args:
+            fold: Of `fold_of`, from before the transaction.
+        """
+        now_s, made = self._unix_s(), secrets.token_hex(8)
+        name = order.name or f"{order.template}-{made[:8]}"
+        if order.idempotency and (before := rows.repeated(database, order.idempotency, order.digest)) is not None:
+            return before
+        if busy := rows.why_busy(database, journal, name):
+            return busy
+        reservation: int | None = None
+        if order.credits:
+            what = (order.account, order.credits, order.operation, rows.reference_of(made), now_s, fold)
+            reserved = reserve_in(database, *what)
+            if isinstance(reserved, InsufficientCredits):
+                return reserved
+            reservation = reserved
+        database.execute(
+            "INSERT INTO submission (id, name, template, request, requests, digest, idempotency, state, priority,"
+            " created_s, queued_s, start_at_s, account, credits, reservation)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, 'PENDING', ?, ?, ?, ?, ?, ?, ?)",
+            (
+                made,
+                name,
+                order.template,
+                order.request,
+                order.requests,
+                order.digest,
+                order.idempotency or None,
+                order.priority,
+                now_s,
+                now_s,
+                order.start_at_s,
+                order.account if order.credits else "",
+                None if order.credits is None else str(order.credits),
+                reservation,
+            ),
+        )
+        return rows.get(database, made)
+
+    def fold_of(self, order: Order) -> Fold:
+        """Return the state of the account that pays an order, some time ago.
+
+        Raises:
+            JournalError: The journal cannot be read.
+        """
+        return self._fold(order.account) if order.credits else Fold()
 
     def requeue(self, run: int, verb: str) -> Row | None:
         """Put the submission of a session that has ended into the queue again; None for a session of none.
@@ -227,7 +238,7 @@ class Submissions:
             return rows.get(database, row.id)
 
         journal = open_journal(self.path)
-        return self._written(unit)
+        return self.written(unit)
 
     def cancel(self, submission: str) -> Row:
         """Let nobody start it, or start it again, and return it: one that runs is to be told itself.
@@ -248,7 +259,7 @@ class Submissions:
                 database.execute("UPDATE submission SET state = 'CANCELLING' WHERE number = ?", (row.number,))
             return rows.get(database, submission)
 
-        return self._written(unit)
+        return self.written(unit)
 
     # From the queue to its end
 
@@ -281,7 +292,7 @@ class Submissions:
             chosen = min([*left, *waiting], key=lambda row: (row.priority, row.number), default=None)
             return None if chosen is None else self._begin(database, chosen)
 
-        claimed = self._written(unit, patience_s=BUSY_S)
+        claimed = self.written(unit, patience_s=BUSY_S)
         if claimed is not None:
             self._keep(claimed)
         return claimed
@@ -293,7 +304,7 @@ class Submissions:
             JournalError: The journal cannot be written.
         """
         asked = f"UPDATE submission SET kernel = ? WHERE {rows.THIS}"  # noqa: S608  # a constant
-        self._written(lambda database: database.execute(asked, (kernel, *claimed.this)).rowcount)
+        self.written(lambda database: database.execute(asked, (kernel, *claimed.this)).rowcount)
 
     def take(self, submission: str, kernel: str = "") -> Row:
         """Hold it as this process, which is about to run it.
@@ -326,7 +337,7 @@ class Submissions:
                 return None  # too soon to tell
             return self._begin(database, row)
 
-        while (taken := self._written(unit)) is None:
+        while (taken := self.written(unit)) is None:
             time.sleep(lease.LOOK_S)
         self._keep(taken)
         return taken
@@ -344,7 +355,7 @@ class Submissions:
                 return None
             return rows.get(database, held.id).state
 
-        return self._written(unit)
+        return self.written(unit)
 
     def link(self, held: Row, run: int) -> RowState | None:
         """Record what its session's run is, and return its state as `beat` does.
@@ -358,7 +369,7 @@ class Submissions:
             linked = database.execute(f"UPDATE submission SET run = ?, beat_s = ? WHERE {rows.MINE}", values)  # noqa: S608
             return rows.get(database, held.id).state if linked.rowcount else None
 
-        return self._written(unit)
+        return self.written(unit)
 
     def end(self, held: Row, state: Ended, reason: str = "", used: Decimal | None = None) -> bool:
         """Record how it ended, and settle its credits, each once; return whether this call did.
@@ -379,7 +390,7 @@ class Submissions:
             return True
 
         try:
-            return self._written(unit)
+            return self.written(unit)
         finally:
             self._let_go(held)  # not before: a claim that comes between would find it free
 
@@ -396,7 +407,7 @@ class Submissions:
         asked = f"UPDATE submission SET owner = NULL, reason = ?, starts = starts - ? WHERE {rows.THIS}"  # noqa: S608
         patience_s = PATIENCE_S if counted else BUSY_S  # without that it is found gone
         try:
-            self._written(lambda database: database.execute(asked, values).rowcount, patience_s=patience_s)
+            self.written(lambda database: database.execute(asked, values).rowcount, patience_s=patience_s)
         finally:
             self._let_go(held)
 
@@ -493,8 +504,13 @@ class Submissions:
         fold = self._folds[which] = self.read(lambda database: advanced(database, account, before), before)
         return fold
 
-    def _written(self, unit: Callable[[sqlite3.Connection], T | BatchError], *, patience_s: float = PATIENCE_S) -> T:
-        """Run a unit that returns what it refuses: what one raises would be told as the journal's fault."""
+    def written(self, unit: Callable[[sqlite3.Connection], T | BatchError], *, patience_s: float = PATIENCE_S) -> T:
+        """Run a unit that returns what it refuses: what one raises would be told as the journal's fault.
+
+        Raises:
+            BatchError: What it refused.
+            JournalError: The journal cannot be written.
+        """
         journal = open_journal(self.path)
         journal.check_there()
         result = journal.write(unit, patience_s=patience_s)

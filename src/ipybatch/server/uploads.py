@@ -20,7 +20,7 @@ from tornado import web
 from ipybatch.engine.data.masking import mask
 from ipybatch.engine.store import journal as journals
 from ipybatch.errors import BatchError
-from ipybatch.server import submission_rows, upload_store
+from ipybatch.server import schedule_rows, submission_rows, upload_store
 from ipybatch.server.body import MB
 from ipybatch.server.handler import IF_NONE_MATCH, RESOURCE, Handler, Media, Operation, Parameter
 from ipybatch.server.multipart import Form
@@ -212,7 +212,9 @@ def sweep() -> None:
         stand = submission_rows.ask(journals.resolved(journals.default_path()), submission_rows.uploads, nothing)
         held = {upload for upload, states in stand.items() if not states <= submission_rows.ENDED}
         done = {upload for upload, states in stand.items() if states == {"COMPLETED"}}
-        upload_store.sweep(held, done)
+        again: set[str] = set()
+        again = schedule_rows.ask(journals.resolved(journals.default_path()), schedule_rows.uploads, again)
+        upload_store.sweep(held | again, done - again)
 
 
 def _charset_of(content_type: str) -> str:

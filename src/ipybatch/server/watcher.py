@@ -44,6 +44,7 @@ SCHEMA = {
         "cursor": {"type": "integer", "title": "Counts changes", "description": "After a gap, list the sessions anew."},
         "items": {"type": "array", "title": "Sessions that are new, or changed"},
         "removed": {"type": "array", "title": "Ids of sessions that are not there any more"},
+        "schedules": {"type": "boolean", "title": "Whether schedules changed: GET /ipybatch/api/v1/schedules"},
     },
 }
 LOOK_S = 0.5  # at most two changes a second
@@ -81,6 +82,7 @@ class Watcher:
         sessions: Where they are read, in one of the ``pool``'s threads.
         emit: Tells a change to the tabs.
         is_heard: Whether anybody listens to that.
+        schedules: Returns what is another one whenever a schedule changed; asked as seldom as what ended.
     """
 
     def __init__(
@@ -90,8 +92,11 @@ class Watcher:
         emit: Callable[[dict[str, Any]], None],
         *,
         is_heard: Callable[[], bool] = lambda: True,
+        schedules: Callable[[], object] = lambda: None,
     ) -> None:
         self._sessions, self._pool, self._emit, self._is_heard = sessions, pool, emit, is_heard
+        self._schedules = schedules
+        self._schedules_told: object = None
         self._told: dict[str, SessionItem] | None = None  # None until the first look
         self._stamp: dict[str, Stamp] | None = None
         self._latest_stamp: dict[str, Stamp] | None = None  # when the latest sessions were read
@@ -167,15 +172,18 @@ class Watcher:
             return None, time.thread_time() - began_s
         self._stamp, self._looked_s = stamp, now_s
         found = _by_id(self._sessions.live(files))
+        schedules = self._schedules_told
         if is_stale:
+            schedules = self._schedules()
             self._latest_stamp, self._latest_s = stamp, now_s
             found = _by_id(self._sessions.page(limit=LATEST, files=files).items) | found
         else:  # what is on its way is told twice a second, what ended has time
             found |= {id_: item for id_, item in told.items() if not item.where and id_ not in found}
-        change = self._changed(found)
+        is_other, self._schedules_told = schedules != self._schedules_told, schedules
+        change = self._changed(found, schedules=is_other)
         return change, time.thread_time() - began_s
 
-    def _changed(self, found: dict[str, SessionItem]) -> Change | None:
+    def _changed(self, found: dict[str, SessionItem], *, schedules: bool) -> Change | None:
         before = self._told
         if before is None:
             self._told = found
@@ -194,7 +202,9 @@ class Watcher:
                     found[id_] = item
         items = [item for id_, item in found.items() if id_ not in before or _essence(before[id_]) != _essence(item)]
         self._told = found
-        return Change(cursor=self.cursor + 1, items=items, removed=sorted(removed)) if items or removed else None
+        if not (items or removed or schedules):
+            return None
+        return Change(cursor=self.cursor + 1, items=items, removed=sorted(removed), schedules=schedules)
 
 
 def _by_id(items: Iterable[SessionItem]) -> dict[str, SessionItem]:
@@ -206,7 +216,7 @@ def _essence(item: SessionItem) -> SessionItem:
     return msgspec.structs.replace(item, seconds=0.0, eta_s=None)
 
 
-def watch(app: Any, sessions: Sessions, pool: Executor) -> Watcher:
+def watch(app: Any, sessions: Sessions, pool: Executor, schedules: Callable[[], object] = lambda: None) -> Watcher:
     """Return a watcher that tells changes through a Jupyter server's own events."""
     logger = app.event_logger
     logger.register_event_schema(SCHEMA)
@@ -220,4 +230,4 @@ def watch(app: Any, sessions: Sessions, pool: Executor) -> Watcher:
         ]
         return bool(logger.handlers) or any(each.get(SCHEMA_ID) for each in listeners)
 
-    return Watcher(sessions, pool, emit, is_heard=is_heard)
+    return Watcher(sessions, pool, emit, is_heard=is_heard, schedules=schedules)

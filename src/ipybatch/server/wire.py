@@ -20,6 +20,10 @@ from ipybatch.jupyter.messages import Update
 CommandState = Literal["done", "waiting"]
 SubmissionState = Literal["PENDING", "RUNNING", "PAUSED", "COMPLETED", "FAILED", "CANCELLED", "ROLLED_BACK", "UNKNOWN"]
 UrgencyWord = Literal["high", "medium", "low"]
+Misfire = Literal["run", "skip", "ask"]
+ScheduleState = Literal["waiting", "paused", "asking", "ended"]
+ScheduleVerb = Literal["pause", "resume", "run_now", "answer"]
+ScheduleAnswer = Literal["run", "skip"]
 
 
 class Problem(msgspec.Struct, kw_only=True, omit_defaults=True):
@@ -290,15 +294,109 @@ class Quote(msgspec.Struct, kw_only=True):
     notes: list[str]
 
 
+class ScheduleTiming(msgspec.Struct, kw_only=True):
+    """When something is submitted: `every` so often, or by a rule of `cron`.
+
+    Attributes:
+        every: Minutes, hours, days or weeks: "30m", "6h", "1d", "1w". Days are of the calendar, at the same time of the
+            clock; hours are time that passes.
+        at: With whole days: the time of the clock, "22:00"; by default that of `start_at`, or of now.
+        cron: Minute, hour, day, month and weekday, "0 22 * * 1-5"; through changes of the clocks as Debian's cron.
+        zone: Whose clocks count, "Europe/Berlin"; by default those of this machine.
+        start_at: Not before then: ISO 8601, of `zone` without an offset, or "22:00", the next one.
+        until: Not after then: ISO 8601; a date is all of that day.
+        misfire: What is done with times that passed while nothing was there to submit: "run" once for all of them,
+            "skip" them, or "ask".
+        grace: How late a time may be and is not missed yet: "15m".
+        paused: Whether nothing is submitted.
+    """
+
+    every: str | None = None
+    at: str | None = None
+    cron: str | None = None
+    zone: str | None = None
+    start_at: str | None = None
+    until: str | None = None
+    misfire: Misfire = "run"
+    grace: str = "15m"
+    paused: bool = False
+
+
+class ScheduleRequest(ScheduleTiming, kw_only=True, forbid_unknown_fields=True):
+    """What is submitted again and again, and when.
+
+    Attributes:
+        submission: What POST /submissions takes, without `name` and `start_at`.
+    """
+
+    submission: SubmissionRequest
+
+
+class ScheduledRun(msgspec.Struct, kw_only=True):
+    """A time of a schedule that was submitted.
+
+    Attributes:
+        at: The time; ``submission``: the id of what it became, ``name``: of its session.
+    """
+
+    at: str
+    submission: str
+    name: str
+    state: SubmissionState
+
+
+class Schedule(ScheduleTiming, kw_only=True):
+    """A schedule.
+
+    Attributes:
+        state: "asking": it waits for an answer to `question`; "ended": no time is left.
+        question: What to do about times that were missed; "" for none.
+        next: The next five times by its rule, whether it is paused or not.
+        last: The latest time that was submitted.
+        note: What became of the latest time, where that is not plain: that it was skipped, or could not be submitted.
+    """
+
+    name: str
+    submission: SubmissionRequest
+    state: ScheduleState
+    question: str
+    next: list[str]
+    last: ScheduledRun | None
+    note: str
+    created: str
+    links: dict[str, str]
+
+
+class SchedulePage(msgspec.Struct, kw_only=True):
+    """Some of the schedules, by name."""
+
+    items: list[Schedule]
+    next: str | None
+
+
+class ScheduleCommand(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """What is to be done with a schedule.
+
+    Attributes:
+        verb: "run_now" submits once, and moves no time.
+        answer: Of the verb "answer": "run" once now, or "skip" what was missed.
+    """
+
+    verb: ScheduleVerb
+    answer: ScheduleAnswer | None = None
+
+
 class Change(msgspec.Struct, kw_only=True):
-    """What changed in the sessions since the event before; a gap in the cursors means: list them anew.
+    """What changed since the event before; a gap in the cursors means: list all anew.
 
     Attributes:
         cursor: Counts changes, for each server.
         items: Sessions that are new, or changed.
         removed: Ids of sessions that are not there any more.
+        schedules: Whether schedules changed: GET /schedules.
     """
 
     cursor: int
     items: list[SessionItem]
     removed: list[str]
+    schedules: bool = False

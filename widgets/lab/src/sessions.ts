@@ -111,7 +111,7 @@ export class Sessions {
     else this.known.delete(id);
   }
 
-  change(change: Change, now_s: number): void {
+  change(change: Omit<Change, "schedules">, now_s: number): void {
     for (const id of change.removed) {
       this.known.delete(id);
       this.told?.add(id);

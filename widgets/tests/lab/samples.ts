@@ -36,7 +36,7 @@ export function past(id: string, changes: Partial<SessionItem> = {}): SessionIte
 }
 
 export function change(cursor: number, items: SessionItem[], removed: string[] = []): Change {
-  return { cursor, items, removed };
+  return { cursor, items, removed, schedules: false };
 }
 
 export const root: Root = { version: "0.1.0", journal_schema: 7, limits: { max_requests: 20 }, templates: ["text", "refresh", "forecast"], links: {} };

@@ -9,5 +9,6 @@ breaker        when a failing service is left alone
 charges        which of an item's attempts count
 doubt          whether one error that meets every item is theirs
 retry          how long to wait, and when an item is given up
+recurrence     when a schedule is due, by the clocks of a zone
 estimate       the scheduler, run dry in virtual time
 """

@@ -37,6 +37,12 @@ tables get no further columns.
               whoever starts or runs it, as with a run; `run`: its session's; `verb`: "retry_failed" when failed items
               run again; `queued_s`: when it came into the queue, at first or once more; `credits`: what all of it
               costs, as decimal text, NULL for nothing; `reservation`: what holds them in the account, open or not
+    schedule  what is submitted again and again: `request`: a submission's body; `timing`: when, as JSON; `account` and
+              `max_requests`: of the server that took it; `anchor_s`: what spans are counted from; `next_s`: when it is
+              due, NULL for never more; `moved_s`: when that was worked out; `version` counts the writes; `question_s`,
+              `question_from_s`, `missed`: the last and the first time that were missed, and how many, while it waits
+              for an answer; `last_s`, `submission`: the latest time that was submitted, and what it became; `note`:
+              what became of the latest time instead
     output    files that sessions wrote for their users, as they were then: only one that is still the same is a
               session's to rename or to remove
     outbox    what is told by channels: `id` for receivers, `detail` for what tells several of a kind apart, `epoch` 0
@@ -350,6 +356,31 @@ STEPS = (
         UNIQUE (run, epoch, kind, detail, channel)
     );
     CREATE INDEX outbox_by_due ON outbox (due_s) WHERE state = 'waiting';
+    """,
+    """
+    CREATE TABLE schedule (
+        number INTEGER PRIMARY KEY AUTOINCREMENT,
+        id TEXT NOT NULL UNIQUE,
+        name TEXT NOT NULL UNIQUE,
+        request BLOB NOT NULL,
+        timing BLOB NOT NULL,
+        account TEXT NOT NULL,
+        max_requests INTEGER NOT NULL,
+        created_s REAL NOT NULL,
+        anchor_s REAL NOT NULL,
+        start_s REAL,
+        until_s REAL,
+        next_s REAL,
+        moved_s REAL NOT NULL,
+        is_paused INTEGER NOT NULL DEFAULT 0,
+        question_s REAL,
+        question_from_s REAL,
+        missed INTEGER NOT NULL DEFAULT 0,
+        last_s REAL,
+        submission TEXT NOT NULL DEFAULT '',
+        note TEXT NOT NULL DEFAULT '',
+        version INTEGER NOT NULL DEFAULT 1
+    );
     """,
 )
 

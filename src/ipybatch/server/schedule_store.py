@@ -1,0 +1,462 @@
+"""Schedule store: what is submitted again and again, as rows of the default journal; what is due becomes a submission.
+
+Rule: a time is submitted once, whoever looks: the submission is made, and the schedule moved on, in one transaction,
+by whoever finds the row still as it was read.  Its idempotency key is the schedule and the time, so that a clock that
+is set back makes nothing twice.
+
+    server, every five seconds -.
+    `run_due`, from cron -------+--> `due` --> `judge` --> check the request --> one transaction: submission and next_s
+    "run_now", an answer -------'
+
+Each time is a new run, with a session of its own: "NAME 2026-12-01 22:00".  While the one before has not ended, a time
+is skipped, and that is told.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+import logging
+import secrets
+import sqlite3
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+
+from ipybatch.engine.data.masking import describe, mask
+from ipybatch.engine.store import journal as journals
+from ipybatch.engine.store.journal import open_journal, to_disk
+from ipybatch.errors import BatchError, InputError, JournalError
+from ipybatch.server import schedule_rows as rows
+from ipybatch.server import submission_rows
+from ipybatch.server.options import DEFAULTS, Options
+from ipybatch.server.schedule_rows import Row
+from ipybatch.server.schedule_timing import (
+    Verdict,
+    judge,
+    local,
+    missed_words,
+    read_timing,
+    recurrence_of,
+    timing_of,
+)
+from ipybatch.server.submission_order import to_order
+from ipybatch.server.submission_rows import ENDED, Conflict, Order
+from ipybatch.server.submission_rows import Row as Submitted
+from ipybatch.server.submission_store import Submissions
+from ipybatch.server.templates import WrongField
+from ipybatch.server.wire import ScheduleAnswer, ScheduleRequest, ScheduleTiming, ScheduleVerb, SubmissionRequest
+from ipybatch.session.arguments import check_name
+
+NAME_LENGTH = 120  # a session's is longer, by a time
+
+_log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+
+class NoSuchSchedule(InputError):
+    """There is none of this name."""
+
+
+class Changed(InputError):
+    """A schedule is not any more as it was read."""
+
+
+class Schedules:
+    """The schedules of one journal.
+
+    Args:
+        journal: Its path; default: the default one, where servers look.
+        unix_s: What tells the time.
+    """
+
+    def __init__(self, journal: Path | None = None, *, unix_s: Callable[[], float] = time.time) -> None:
+        self.path = journals.resolved(journal or journals.default_path())
+        self.submissions = Submissions(self.path, unix_s=unix_s)
+        self._unix_s = unix_s
+
+    # What is on record
+
+    def read(self, question: Callable[[sqlite3.Connection], T], nothing: T) -> T:
+        """Return the answer to a question; ``nothing`` where there is no journal, or one before there were schedules.
+
+        Raises:
+            JournalError: It cannot be read.
+        """
+        return rows.ask(self.path, question, nothing)
+
+    def find(self, name: str) -> Row:
+        """Return one by its name.
+
+        Raises:
+            NoSuchSchedule: There is none.
+            JournalError: The journal cannot be read.
+        """
+        found = self.read(lambda database: rows.find(database, name), None)
+        if found is None:
+            msg = f"there is no schedule {name[:NAME_LENGTH]!r}"
+            raise NoSuchSchedule(msg)
+        return found
+
+    def page(self, limit: int, after: str = "") -> list[Row]:
+        """Return some by name.
+
+        Args:
+            after: Only those after this name; "" for all.
+
+        Raises:
+            JournalError: The journal cannot be read.
+        """
+        return self.read(lambda database: rows.page(database, limit, after), [])
+
+    def last(self, row: Row) -> Submitted | None:
+        """Return what the latest time of a schedule became; None for nothing yet.
+
+        Raises:
+            JournalError: The journal cannot be read.
+        """
+        return self.read(lambda database: submission_rows.find(database, row.submission), None)
+
+    # What users do
+
+    def draft(self, name: str, request: ScheduleRequest, options: Options, before: Row | None = None) -> Row:
+        """Return what a schedule would be, checked; nothing is written.
+
+        Args:
+            before: The one that it is to replace.
+
+        Raises:
+            WrongField: A field is not what it must be.
+            BatchError: What it submits cannot be submitted, as its template tells it.
+        """
+        _check_name(name)
+        now_s = self._unix_s()
+        timing = read_timing(request, now_s, before)
+        _check_submission(request.submission, options)
+        rule = timing.recurrence
+        is_same = before is not None and rule == recurrence_of(before)
+        goes_on = is_same and before is not None and (request.paused or not before.is_paused)
+        made = Row(
+            number=0,
+            id=secrets.token_hex(8),
+            name=name,
+            request=msgspec.json.encode(request.submission, order="sorted"),
+            timing=msgspec.json.encode(timing.given),
+            account=options.account,
+            max_requests=options.max_requests,
+            created_s=now_s,
+            anchor_s=rule.anchor_s,
+            start_s=rule.start_s,
+            until_s=rule.until_s,
+            next_s=before.next_s if goes_on and before is not None else rule.next_s(now_s),
+            moved_s=before.moved_s if goes_on and before is not None else now_s,
+            is_paused=int(request.paused),
+        )
+        if before is None:
+            return made
+        kept = ("number", "id", "created_s", "last_s", "submission", "note", "version")
+        asks = ("question_s", "question_from_s", "missed") if is_same else ()
+        return msgspec.structs.replace(made, **{field: getattr(before, field) for field in (*kept, *asks)})
+
+    def put(self, name: str, request: ScheduleRequest, options: Options = DEFAULTS, before: Row | None = None) -> Row:
+        """Make a schedule, or change one, and return it.
+
+        Args:
+            before: The one that is changed, as it was read; None for a new one.
+
+        Raises:
+            WrongField: A field is not what it must be.
+            Changed: There is one of this name, or it is not any more as it was read.
+            BatchError: What it submits cannot be submitted, as its template tells it.
+            JournalError: The journal cannot be written.
+        """
+        made = self.draft(name, request, options, before)
+
+        def unit(database: sqlite3.Connection) -> Row | BatchError | None:
+            found = rows.find(database, name)
+            if _is_other(found, before):
+                return _changed(name, found)
+            if before is None:
+                rows.insert(database, made)
+            else:
+                fixed = ("number", "id", "name", "created_s", "version")
+                rows.update(
+                    database,
+                    before,
+                    **{field: getattr(made, field) for field in Row.__struct_fields__ if field not in fixed},
+                )
+            return rows.find(database, name)
+
+        return self._written(unit)
+
+    def remove(self, before: Row) -> None:
+        """Remove a schedule; what it has submitted stays, and runs on.
+
+        Raises:
+            Changed: It is not any more as it was read.
+            JournalError: The journal cannot be written.
+        """
+
+        def unit(database: sqlite3.Connection) -> Row | BatchError:
+            found = rows.find(database, before.name)
+            if found is None or _is_other(found, before):
+                return _changed(before.name, found)
+            rows.delete(database, found)
+            return found
+
+        self._written(unit)
+
+    def command(self, name: str, verb: ScheduleVerb, answer: ScheduleAnswer | None = None) -> Row:
+        """Pause or resume a schedule, submit it now, or answer what it asks, and return it.
+
+        Raises:
+            NoSuchSchedule: There is none of this name.
+            WrongField: There is no such answer, or no question.
+            Conflict: It cannot be submitted, as the one before has not ended.
+            BatchError: It cannot be submitted, as its template tells it; too few credits.
+            JournalError: The journal cannot be written.
+        """
+        if (verb == "answer") != (answer is not None):
+            msg = f"answer belongs to the verb 'answer', got verb={verb!r}, answer={answer!r}"
+            raise WrongField("answer", msg, value=answer, allowed=["run", "skip"])
+        while True:
+            row, now_s = self.find(name), self._unix_s()
+            try:
+                self._execute(row, verb, answer, now_s)
+            except Changed:
+                continue  # a server submitted it just then
+            return self.find(name)
+
+    def _execute(self, row: Row, verb: ScheduleVerb, answer: ScheduleAnswer | None, now_s: float) -> None:
+        if verb == "pause":
+            self._change(row, is_paused=1)
+        elif verb == "resume":
+            moved = {} if not row.is_paused else {"next_s": recurrence_of(row).next_s(now_s), "moved_s": now_s}
+            self._change(row, is_paused=0, **moved)
+        elif verb == "run_now":
+            self._submit(row, now_s, {}, is_asked=True)
+        elif row.question_s is None:
+            msg = f"schedule {row.name!r} asks nothing"
+            raise WrongField("verb", msg, value=verb, allowed=["pause", "resume", "run_now"])
+        elif answer == "run":
+            said = missed_words(row.missed, row.question_from_s or row.question_s, row.question_s, _zone_of(row))
+            self._submit(row, row.question_s, _moved_on(row, now_s), is_asked=True, note=said)
+        else:
+            self._skip(row, row.question_from_s or row.question_s, row.question_s, row.missed, now_s)
+
+    # What is due
+
+    def submit_due(self) -> list[Submitted]:
+        """Submit what is due, each time once, and return what was made.
+
+        One that cannot be submitted is told in its note, and moves on.
+
+        Raises:
+            JournalError: The journal cannot be read or written: the next look finds it due.
+        """
+        now_s = self._unix_s()
+        found: list[Row] = self.read(lambda database: list(rows.due(database, now_s)), [])
+        made = []
+        for row in found:
+            try:
+                submitted = self._move(row, judge(row, now_s), now_s)
+            except Changed:  # another process was quicker
+                continue
+            if submitted is not None:
+                made.append(submitted)
+        return made
+
+    def _move(self, row: Row, verdict: Verdict, now_s: float) -> Submitted | None:
+        """Do what is to be done about a schedule now; return what was submitted.
+
+        Raises:
+            Changed: It is not any more as it was read.
+        """
+        moved = _moved_on(row, now_s)
+        if verdict.what == "again":
+            self._change(row, **moved)
+        elif verdict.what == "skip":
+            self._skip(row, verdict.from_s, verdict.due_s, verdict.missed, now_s)
+        elif verdict.what == "ask":
+            asked = {"question_s": verdict.due_s, "question_from_s": verdict.from_s, "missed": verdict.missed}
+            self._change(row, **{**moved, **asked})
+        elif verdict.what == "submit":
+            words = missed_words(verdict.missed, verdict.from_s, verdict.due_s, _zone_of(row)) if verdict.missed else ""
+            return self._submit(row, verdict.due_s, moved, note=words)
+        return None
+
+    def _skip(self, row: Row, from_s: float, due_s: float, missed: int, now_s: float) -> None:
+        words = missed_words(missed, from_s, due_s, _zone_of(row))
+        self._change(row, note=f"{words}, and skipped", **_moved_on(row, now_s))
+
+    def _submit(
+        self, row: Row, due_s: float, moved: Mapping[str, object], *, is_asked: bool = False, note: str = ""
+    ) -> Submitted | None:
+        """Make a submission of a time, and move the schedule on.
+
+        Args:
+            moved: What of the row changes, whatever comes of it.
+            is_asked: A user waits: what keeps it from being submitted is raised, and nothing is written.
+            note: What was missed.
+
+        Raises:
+            Changed: It is not any more as it was read.
+            BatchError: It cannot be submitted, and somebody asked.
+            JournalError: The journal cannot be read or written.
+        """
+        when = local(due_s, _zone_of(row), "%Y-%m-%d %H:%M:%S").removesuffix(":00")
+        order = self._order(row, due_s, when, is_asked=is_asked)
+        fold = self.submissions.fold_of(order) if isinstance(order, Order) else None
+        now_s = self._unix_s()
+        began = f"{note}: submitted once, {local(now_s, _zone_of(row))}" if note else ""
+
+        def unit(database: sqlite3.Connection) -> Submitted | BatchError | None:
+            found = rows.find(database, row.name)
+            if _is_other(found, row):
+                return _changed(row.name, found)
+            refusal: BatchError | str | None = _why_busy(database, row)
+            if refusal is None and isinstance(order, str):
+                refusal = order
+            elif refusal is None and _is_known(database, order):
+                refusal = f"{when} was submitted before: the clock was set back"
+            made: Submitted | BatchError | None = None
+            if refusal is None and isinstance(order, Order) and fold is not None:
+                named = msgspec.structs.replace(order, name=_free_name(database, order.name))
+                made = self.submissions.insert(database, journal, named, fold)
+            if isinstance(made, Submitted):
+                rows.update(database, row, note=mask(began), last_s=due_s, submission=made.id, **moved)
+                return made
+            refusal = made if made is not None else refusal
+            if is_asked:
+                return refusal if isinstance(refusal, BatchError) else Conflict(str(refusal))
+            rows.update(database, row, note=mask(_told(when, refusal)), **moved)
+            return None
+
+        journal = open_journal(self.path)
+        made = self.submissions.written(unit)
+        if made is not None and made.reservation is not None:
+            to_disk(journal.path)  # before anything is bought with it
+        return made
+
+    def _order(self, row: Row, due_s: float, when: str, *, is_asked: bool) -> Order | str:
+        """Return what is to be created for a time, or why that cannot be.
+
+        Raises:
+            BatchError: It cannot be, and somebody asked.
+            JournalError: The journal cannot be read: another look may do.
+        """
+        at = dt.datetime.fromtimestamp(due_s, dt.UTC).isoformat()
+        request = msgspec.structs.replace(
+            msgspec.json.decode(row.request, type=SubmissionRequest), name=f"{row.name} {when}"
+        )
+        options = dataclasses.replace(DEFAULTS, account=row.account, max_requests=row.max_requests)
+        try:
+            return to_order(request, options, idempotency=f"schedule {row.id} @ {at}")
+        except JournalError:
+            raise
+        except BatchError as error:
+            if is_asked:
+                raise
+            return str(error)
+        except Exception as error:  # of a template
+            if is_asked:
+                raise
+            _log.exception("schedule %s cannot be submitted", row.name)
+            return describe(error)
+
+    def _change(self, row: Row, **changes: object) -> None:
+        def unit(database: sqlite3.Connection) -> Row | BatchError:
+            found = rows.find(database, row.name)
+            if found is None or _is_other(found, row):
+                return _changed(row.name, found)
+            rows.update(database, found, **changes)
+            return found
+
+        self._written(unit)
+
+    def _written(self, unit: Callable[[sqlite3.Connection], Row | BatchError | None]) -> Row:
+        written = self.submissions.written(unit)
+        assert isinstance(written, Row)  # what it refuses was raised
+        return written
+
+
+def _check_name(name: str) -> None:
+    try:
+        check_name(name)
+    except InputError as error:
+        raise WrongField("name", str(error), value=name) from None
+    if len(name) > NAME_LENGTH:
+        msg = f"name must be a text of 1 to {NAME_LENGTH} characters, got {len(name)}"
+        raise WrongField("name", msg, value=name, allowed={"maxLength": NAME_LENGTH})
+
+
+def _check_submission(request: SubmissionRequest, options: Options) -> None:
+    """Check what is submitted, as POST /submissions would.
+
+    Raises:
+        WrongField: A field is not what it must be.
+        BatchError: It cannot be submitted, as its template tells it.
+    """
+    if request.name:
+        msg = "submission.name must be left out: each run has the schedule's name, and its time"
+        raise WrongField("submission.name", msg, value=request.name)
+    if request.start_at is not None:
+        msg = "submission.start_at must be left out: start_at of the schedule says when it begins"
+        raise WrongField("submission.start_at", msg, value=request.start_at)
+    try:
+        to_order(request, options)
+    except WrongField as error:
+        error.field = f"submission.{error.field}"
+        raise
+
+
+def _moved_on(row: Row, now_s: float) -> dict[str, float | None]:
+    """Return the columns of a schedule of which nothing is open any more."""
+    nothing = {"question_s": None, "question_from_s": None, "missed": 0}
+    return {"next_s": recurrence_of(row).next_s(now_s), "moved_s": now_s, **nothing}
+
+
+def _zone_of(row: Row) -> str:
+    given: ScheduleTiming = timing_of(row)
+    return given.zone or "UTC"
+
+
+def _is_other(found: Row | None, before: Row | None) -> bool:
+    return (found and (found.id, found.version)) != (before and (before.id, before.version))
+
+
+def _changed(name: str, found: Row | None) -> Changed:
+    said = "was removed" if found is None else "is not any more as it was read"
+    return Changed(f"schedule {name!r} {said}")
+
+
+def _why_busy(database: sqlite3.Connection, row: Row) -> Conflict | None:
+    before = submission_rows.find(database, row.submission) if row.submission else None
+    if before is None or before.state in ENDED:
+        return None
+    return Conflict(f"the run before it, {before.name!r}, has not ended")
+
+
+def _is_known(database: sqlite3.Connection, order: Order | str) -> bool:
+    asked = "SELECT 1 FROM submission WHERE idempotency = ?"
+    return isinstance(order, Order) and database.execute(asked, (order.idempotency,)).fetchone() is not None
+
+
+def _free_name(database: sqlite3.Connection, name: str) -> str:
+    """Return the name of a new session: a double hour, or another schedule of this name, had the same."""
+    number = 1
+    told = name
+    while rows.is_taken(database, told):
+        number += 1
+        told = f"{name} ({number})"
+    return told
+
+
+def _told(when: str, refusal: BatchError | str | None) -> str:
+    if isinstance(refusal, Conflict):
+        return f"{when} was skipped: {refusal}"
+    return f"{when} was not submitted: {refusal}"
