@@ -164,7 +164,7 @@ redis: $(VENV)/.test
 	@python -m tools.redis_server >/dev/null
 
 ##@ Build
-.PHONY: docs widgets shots schema openapi api figures whose-fault outputs constraints clean
+.PHONY: docs widgets shots pictures schema openapi api figures whose-fault outputs constraints clean
 docs: $(VENV)/.test ## Build the documentation site into out/docs and check its links
 	@echo '== documentation site: warnings are errors, every link leads somewhere'
 	python -m tools.site
@@ -175,6 +175,10 @@ widgets: $(MODULES) ## Bundle the panel and JupyterLab's side bar into the packa
 shots: $(VENV)/.test $(MODULES) chromium ## Pictures of the panel in every state, into out/shots; see tools/shots.py for more
 	@$(NPM) run --silent build
 	python -m tools.shots --width 280 480 960 1920
+
+pictures: $(VENV)/.test $(MODULES) chromium ## Take the pictures of docs/ anew, from the panel and a real JupyterLab
+	@$(NPM) run --silent build
+	python -m tools.pictures
 
 schema: $(VENV)/.test ## Write widgets/src/schema.ts and wire.ts from the Python types
 	@python -m tools.schema

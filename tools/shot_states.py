@@ -19,7 +19,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
-from ipybatch import BatchSession, Breaker, Limits, Rate, Retry
+from ipybatch import BatchSession, Breaker, Limits, Rate, RateLimited, Retry
 from ipybatch.jupyter import messages
 from ipybatch.testing import VirtualClock
 
@@ -80,10 +80,10 @@ class Maker:
         seen: list[messages.Update] = []
 
         async def look() -> None:
-            await asyncio.sleep(until_s - 10)
+            await asyncio.sleep(max(0.0, until_s - 10))
             if pause:
                 session.pause()
-            await asyncio.sleep(10)
+            await asyncio.sleep(min(10.0, until_s))
             seen.append(copied(whole(session)))
             session.cancel()
 
@@ -137,6 +137,47 @@ def breaker_open(make: Maker) -> Shown:
 
     breaker, retry = Breaker(failures=3, break_s=60), Retry(attempts=5)
     return make.at(310, work, range(300), name="wishlist", limits=PACED, breaker=breaker, retry=retry)
+
+
+def story(make: Maker, at_s: float) -> Shown:
+    """A moment of a short run: a brisk beginning, an outage of three seconds, and the rest."""
+    begun: list[float] = []
+
+    async def work(item: int) -> dict[str, int]:
+        now_s = asyncio.get_running_loop().time()
+        begun.append(now_s)
+        await asyncio.sleep(_seconds(item) / 3)
+        if 9 < now_s - begun[0] < 12:
+            msg = "[Errno 111] Connect call failed ('203.0.113.7', 443)"
+            raise ConnectionError(msg)
+        if item % 80 == 13:
+            msg = f"404 no such game: app {item}"
+            raise LookupError(msg)
+        return {"item": item}
+
+    limits = Limits(concurrency=6, batch_size=20, rates=[Rate(30, per_s=2), Rate(2000, per_s=300)])
+    breaker, retry = Breaker(failures=3, break_s=4), Retry(attempts=4, initial_s=0.5)
+    return make.at(at_s, work, range(240), name="wishlist", limits=limits, breaker=breaker, retry=retry)
+
+
+def lanes(make: Maker) -> Shown:
+    """Regions with limits of their own, of which one asked to be left alone, and items of three priorities."""
+    slowed: list[int] = []
+
+    async def work(item: int) -> dict[str, int]:
+        if item % 3 == 2 and item > 100 and not slowed:
+            slowed.append(item)
+            msg = "429 Too Many Requests"
+            raise RateLimited(msg, retry_after_s=40)
+        return await fetch(item)
+
+    each = Limits(concurrency=20, rates=[Rate(30, per_s=10)])
+    limits = Limits(concurrency=40, rates=[Rate(80, per_s=10)], each=each)
+    more: dict[str, Any] = {
+        "per": lambda item: ("eu", "us", "kr")[item % 3],
+        "priority": lambda item: ("high", "medium", "low")[item % 4 % 3],
+    }
+    return make.at(30, work, range(600), name="profiles", limits=limits, **more)
 
 
 def completed(make: Maker) -> Shown:
@@ -278,6 +319,19 @@ def forecast(make: Maker) -> Shown:
     return _seen_at(session, 0.5)
 
 
+def rolled_back(make: Maker) -> Shown:
+    """Thirteen partitions, of which one has a date that is none."""
+    from ipybatch.forecast import forecast as forecasting
+    from ipybatch.simulators import demand
+
+    table = demand(seed=0).astype({"date": str})
+    bad = table.index[table["site"] == sorted(table["site"].unique())[2]][5]
+    table.loc[bad, "date"] = "31/13/2025"
+    session = forecasting(table, horizon=14, workers=2, name="spare parts", journal=make.journal())
+    session.run(verbose=False)
+    return Shown(whole(session), session)
+
+
 def gemini(make: Maker) -> Shown:
     """Batch jobs that are waited for."""
     return _seen_at(_shop_texts(make), 0.2)
@@ -333,6 +387,7 @@ STATES: dict[str, Callable[[Maker], Shown]] = {
     "paused": paused,
     "waiting": waiting,
     "breaker-open": breaker_open,
+    "lanes": lanes,
     "completed": completed,
     "failed-104": failed_104,
     "cancelled": cancelled,
@@ -344,6 +399,7 @@ STATES: dict[str, Callable[[Maker], Shown]] = {
     "elsewhere": elsewhere,
     "interrupted": interrupted,
     "forecast": forecast,
+    "rolled-back": rolled_back,
     "gemini": gemini,
     "gemini-failed": gemini_failed,
     "refresh": refresh,

@@ -102,10 +102,10 @@ SETTLED = "() => new Promise((done) => requestAnimationFrame(() => requestAnimat
 class Studio:
     """A page in one theme and manner, in which states are shown one after the other."""
 
-    def __init__(self, browser: Browser, theme: str, how: str) -> None:
+    def __init__(self, browser: Browser, theme: str, how: str, *, scale: float = 1) -> None:
         context = browser.new_context(
             viewport={"width": 960, "height": HEIGHT_PX},
-            device_scale_factor=1,
+            device_scale_factor=scale,
             color_scheme="light" if theme == "light" else "dark" if theme in ("dark", "contrast") else None,
             forced_colors="active" if how == "forced" else None,
             contrast="more" if how == "contrast" else None,

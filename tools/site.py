@@ -28,8 +28,10 @@ SOURCE, TREES, TARGET = (ROOT / "out" / name for name in ("docs-source", "docs-t
 OPENAPI = ROOT / "src" / "ipybatch" / "server" / "openapi.json"
 
 PICTURE = re.compile(
-    r"<picture>\s*<source [^>]*srcset=\"([^\"]+)\">\s*<img alt=\"([^\"]*)\" src=\"([^\"]+)\">\s*</picture>"
+    r"<picture>(?P<sources>(?:\s*<source [^>]*>)+)\s*"
+    r"<img alt=\"(?P<told>[^\"]*)\" src=\"(?P<light>[^\"]+)\">\s*</picture>"
 )
+PICTURE_SOURCE = re.compile(r"<source media=\"([^\"]*)\" srcset=\"([^\"]+)\">")
 # Code, which stays as it is; a link within this project, which has no scheme; the same as a definition.
 READ = re.compile(
     r"(?P<code>^ *```.*?^ *```|`[^`\n]+`)"
@@ -37,6 +39,7 @@ READ = re.compile(
     r"|^\[(?P<name>[^\]]+)\]: (?P<goal>[^\s#:]*)(?P<place>#\S*)?$",
     flags=re.DOTALL | re.MULTILINE,
 )
+FOR_TESTS = re.compile(r"^# NBVAL_\w+\n?", flags=re.MULTILINE)  # what a comparison of outputs is told
 SECTION = re.compile(r"^## (.+)$", flags=re.MULTILINE)
 API = "api.md"
 
@@ -98,8 +101,7 @@ def for_sphinx(text: str, path: Path, places: Mapping[Path, str], homes: Mapping
             return f"[{found['name']}]: {link}"
         return f"[{found['text']}]({link})" if link else found["text"]
 
-    told = PICTURE.sub(lambda found: pictures(dark=found[1], light=found[3], told=found[2]), text)
-    return READ.sub(read, told)
+    return READ.sub(read, PICTURE.sub(pictures, text))
 
 
 def resolved(to: str, anchor: str, path: Path, places: Mapping[Path, str], homes: Mapping[str, str]) -> str:
@@ -120,12 +122,15 @@ def resolved(to: str, anchor: str, path: Path, places: Mapping[Path, str], homes
     return Path(os.path.relpath(place, Path(places[path]).parent)).as_posix() + anchor
 
 
-def pictures(*, dark: str, light: str, told: str) -> str:
-    """Return two pictures of which the theme shows one."""
-    made = [
-        f"```{{image}} {source}\n:alt: {told}\n:class: only-{name}\n```"
-        for name, source in (("light", light), ("dark", dark))
-    ]
+def pictures(found: re.Match[str]) -> str:
+    """Return the pictures of which the theme, and what the reader wants to see move, show one."""
+    sources = [("", found["light"]), *PICTURE_SOURCE.findall(found["sources"])]
+    has_stills = any("reduced-motion" in media for media, _ in sources)
+    made = []
+    for media, source in sources:
+        classes = ["only-dark" if "dark" in media else "only-light"]
+        classes += [("still" if "reduced-motion" in media else "moving")] * has_stills
+        made.append(f"```{{image}} {source}\n:alt: {found['told']}\n:class: {' '.join(classes)}\n```")
     return "\n\n".join(made)
 
 
@@ -135,6 +140,8 @@ def notebook_for_sphinx(path: Path, places: Mapping[Path, str], homes: Mapping[s
     for cell in notebook["cells"]:
         for output in cell.get("outputs", ()):
             output.get("data", {}).pop(CHART, None)
+        if cell["cell_type"] == "code":
+            cell["source"] = FOR_TESTS.sub("", "".join(cell["source"]))
         if cell["cell_type"] == "markdown":
             cell["source"] = for_sphinx("".join(cell["source"]), path, places, homes)
     return json.dumps(notebook)

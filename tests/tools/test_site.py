@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -64,6 +65,23 @@ def test_theme_chooses_the_picture() -> None:
     )
 
 
+def test_reader_who_wants_no_motion_sees_a_still() -> None:
+    source = '<source media="(prefers-reduced-motion: reduce){}" srcset="{}">\n'
+    github = (
+        "<picture>\n"
+        + source.format(" and (prefers-color-scheme: dark)", "dark.png")
+        + source.format("", "light.png")
+        + '<source media="(prefers-color-scheme: dark)" srcset="dark.webp">\n<img alt="A" src="light.webp">\n</picture>'
+    )
+    shown = re.findall(r"{image} (\S+)\n:alt: A\n:class: (.+)\n", read(github))
+    assert shown == [
+        ("light.webp", "only-light moving"),
+        ("dark.png", "only-dark still"),
+        ("light.png", "only-light still"),
+        ("dark.webp", "only-dark moving"),
+    ]
+
+
 def test_order_of_pages_is_that_of_the_links_of_a_section() -> None:
     told = site.with_order("# x\n\n[out](limits.md)\n\n## Start\n\n- [Words](a.md), [b](b.ipynb#c), [again](a.md)\n")
     assert told == (
@@ -76,13 +94,18 @@ def test_notebook_shows_its_charts_as_pictures(tmp_path: Path) -> None:
     forms = {site.CHART: {"data": []}, "image/png": "AAAA"}
     cells = [
         {"cell_type": "markdown", "source": ["[a](../CONTRIBUTING.md)"]},
-        {"cell_type": "code", "source": [], "outputs": [{"output_type": "display_data", "data": forms}]},
+        {
+            "cell_type": "code",
+            "source": ["# NBVAL_IGNORE_OUTPUT\n", "x"],
+            "outputs": [{"output_type": "display_data", "data": forms}],
+        },
     ]
     path = tmp_path / "x.ipynb"
     path.write_text(json.dumps({"cells": cells}))
     places = {path: "notebooks/x.ipynb", (tmp_path / "../CONTRIBUTING.md").resolve(): "contributing.md"}
     made = json.loads(site.notebook_for_sphinx(path, places, {}))["cells"]
     assert made[0]["source"] == "[a](../contributing.md)"
+    assert made[1]["source"] == "x"
     assert made[1]["outputs"][0]["data"] == {"image/png": "AAAA"}
 
 
