@@ -57,10 +57,15 @@ async def fetch(item):
         raise LookupError(f"404 no such game: app {item}")
     return {"item": item}
 
-for name, count in (("spare parts", 260), ("shop texts", 60), ("guilds of Azeroth", 120)):
+for name, count in (("library of November", 260), ("captions", 10), ("guild roster", 120)):
     BatchSession(name, fetch, range(count), limits=Limits(concurrency=20, batch_size=20)).run(verbose=False)
 limits = Limits(concurrency=3, batch_size=15, rates=[Rate(6, per_s=2), Rate(2000, per_s=300)])
-BatchSession("wishlist", fetch, range(300), limits=limits).start()
+night = BatchSession("night captions", fetch, range(40), limits=limits, resource="night")
+for session in (night, BatchSession("shop texts", fetch, range(160), limits=limits, resource="shop"),
+                BatchSession("wishlist", fetch, range(300), limits=limits)):
+    session.start()
+asyncio.run(asyncio.sleep(3))
+night.pause()
 sys.stdin.read()
 """
 
@@ -144,7 +149,7 @@ def side_bar(browser: Browser) -> Iterator[Path]:
                 for theme in THEMES:
                     page.evaluate(CHANGE_THEME, OF_LAB[theme])
                     is_light = str(theme == "light").lower()
-                    expect(page.locator(f"body[data-jp-theme-light='{is_light}']")).to_be_visible()
+                    expect(page.locator(f"body[data-jp-theme-light='{is_light}']")).to_have_count(1)
                     page.wait_for_timeout(1500)  # fonts and colours fade in
                     path = DOCS / f"{SIDE_BAR}-{theme}.png"
                     page.screenshot(path=path)
