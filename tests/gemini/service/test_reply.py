@@ -212,17 +212,52 @@ def test_what_went_wrong_is_billed_too(finish):
         {},
         {"candidates": []},
         {"candidates": "x"},
-        {"candidates": [{"content": {"parts": "x"}}]},
-        {"candidates": [7], "usageMetadata": USAGE},
-        {"usageMetadata": {"promptTokenCount": -1}},
-        {"usageMetadata": {"promptTokenCount": 10**30}},
-        reply({"inlineData": {"mimeType": "image/png", "data": "iVBOR"}}),
-        reply({"inlineData": {"mimeType": "image/png", "data": "\ud800"}}),
+        {"candidates": [7], "promptFeedback": "no", "usageMetadata": []},
+        {"error": "odd"},
     ],
 )
 def test_what_is_no_reply_is_tried_again(body):
     with pytest.raises(Transient, match=r"^Gemini replied with"):
         read_answer(body)
+
+
+A = {"text": "a"}
+ODD = {
+    "a number of tokens below 0": (reply(A, usageMetadata={**USAGE, "candidatesTokenCount": -5}), "ok", "a"),
+    "a number of tokens in parts": (reply(A, usageMetadata={**USAGE, "candidatesTokenCount": 7.5}), "ok", "a"),
+    "a number of tokens in words": (reply(A, usageMetadata={**USAGE, "promptTokenCount": "many"}), "ok", "a"),
+    "a number of tokens without end": (reply(A, usageMetadata={**USAGE, "promptTokenCount": 10**30}), "ok", "a"),
+    "usage that is a list": (reply(A, usageMetadata=[]), "ok", "a"),
+    "a version that is a number": (reply(A, modelVersion=7), "ok", "a"),
+    "feedback that is a word": (reply(A, promptFeedback="no"), "ok", "a"),
+    "a part that is a word": (reply(A, "odd"), "ok", "a"),
+    "a text that is a number": (reply({"text": 5}), "empty", ""),
+    "parts that are a word": ({"candidates": [{"content": {"parts": "x"}}]}, "empty", ""),
+    "a candidate that is a number": ({"candidates": [7], "usageMetadata": USAGE}, "empty", ""),
+    "usage alone": ({"usageMetadata": {"promptTokenCount": -1}}, "empty", ""),
+    "half an image": (reply({"inlineData": {"mimeType": "image/png", "data": "iVBOR"}}), "cut", ""),
+    "an image beside a text": (reply(A, {"inlineData": {"mimeType": "image/png", "data": "%%%"}}), "cut", "a"),
+    "an image of half a character": (reply({"inlineData": {"mimeType": "image/png", "data": "\ud800"}}), "cut", ""),
+}
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_one_odd_field_takes_no_answer_away(name):
+    """It was paid for: what is odd counts as absent, and nothing is sent again because of it."""
+    body, verdict, text = ODD[name]
+    answer = read_answer(body)
+    assert (answer.verdict, answer.text) == (verdict, text)
+    assert answer.tokens.are_told is (body.get("usageMetadata") == USAGE)
+    assert answer.body is body
+
+
+def test_an_image_that_cannot_be_read_leaves_the_files_of_the_others_where_they_are():
+    broken = {"inlineData": {"mimeType": "image/png", "data": "%%%"}}
+    answer = read_answer(reply(broken, image(), image(PNG + b"x")))
+    assert [data for _, data in answer.images] == [PNG, PNG + b"x"]
+    kept = keep_reply(answer, ["a.png", "b.png"])["candidates"][0]["content"]["parts"]
+    assert kept[0] == broken
+    assert [part["inlineData"]["file"] for part in kept[1:]] == ["a.png", "b.png"]
 
 
 JSON = st.recursive(

@@ -8,7 +8,8 @@ An answer has a verdict:
     text or an image                                      ok
 
 All four are billed, so their tokens are always read: a count that the reply does not tell is None, and never 0.  A
-reply of another form (half a JSON, say) is a transient error.
+field of another kind than it must be counts as absent, since the rest was paid for; an image that cannot be read makes
+an answer a cut one.  What is no reply at all (half a JSON, say) is a transient error.
 
 A 429 may name the quota that was exceeded:
 
@@ -20,6 +21,8 @@ There is no Retry-After header: the delay is in the body, as a text like "45.837
 
 Source: replies quoted in public issues of google-genai, and
 https://ai.google.dev/gemini-api/docs/rate-limits (2026-11-22).
+
+One subject, whence more than 500 lines: what the service's replies say, whatever their form.
 """
 
 from __future__ import annotations
@@ -35,7 +38,7 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 
-from ipybatch.errors import Transient
+from ipybatch.errors import Permanent, Transient
 
 Verdict = Literal["ok", "blocked", "cut", "empty"]
 
@@ -140,7 +143,7 @@ def read_answer(body: Any, *, image: bool = False) -> Answer:
         msg = f"Gemini replied with a {type(body).__name__} instead of an answer"
         raise Transient(msg)
     try:
-        reply = msgspec.convert(body, _Reply, strict=False)
+        reply = _convert(body)
     except (msgspec.ValidationError, RecursionError) as error:
         msg = f"Gemini replied with something that is no answer: {_line(str(error))}"
         raise Transient(msg) from None
@@ -151,12 +154,14 @@ def read_answer(body: Any, *, image: bool = False) -> Answer:
     parts = (candidate.content and candidate.content.parts) or []
     text = "".join([part.text for part in parts if part.text and not part.thought])
     blobs = [part.inline_data for part in parts if part.inline_data is not None and not part.thought]
-    images = tuple((blob.mime_type or "", decoded(blob.data)) for blob in blobs if blob.is_image)
+    images, broken = _images([blob for blob in blobs if blob.is_image])
     feedback = reply.prompt_feedback or _Feedback()
     tokens = _tokens(reply.usage_metadata, candidate, has_content=bool(text or images))
     verdict, reason = _judge(
         candidate, feedback, tokens, text=bool(text.strip()), image=bool(images), image_asked=image
     )
+    if broken and verdict in ("ok", "empty"):
+        verdict, reason = "cut", broken
     return Answer(
         verdict=verdict,
         reason=reason,
@@ -266,6 +271,41 @@ class _Reply(_Wire):
     model_version: str | None = None
 
 
+_REPLY = msgspec.inspect.type_info(_Reply)
+_LEAVES: dict[Any, Any] = {msgspec.inspect.StrType: str, msgspec.inspect.BoolType: bool, msgspec.inspect.IntType: Count}
+
+
+def _convert(body: dict[str, Any]) -> _Reply:
+    """Return a reply; a field of another kind than it must be counts as absent, since the rest was paid for.
+
+    Raises:
+        ValidationError: It cannot be read at all.
+    """
+    try:
+        return msgspec.convert(body, _Reply, strict=False)
+    except (msgspec.ValidationError, RecursionError):
+        return msgspec.convert(_fitting(body, _REPLY), _Reply, strict=False)
+
+
+def _fitting(value: Any, kind: Any) -> Any:
+    """Return of a JSON value what fits a type of a reply, None for nothing."""
+    if isinstance(kind, msgspec.inspect.UnionType):  # with None
+        kind = next(one for one in kind.types if not isinstance(one, msgspec.inspect.NoneType))
+    if isinstance(kind, msgspec.inspect.StructType):
+        names = {field.encode_name: field.type for field in kind.fields}
+        return {n: _fitting(value[n], names[n]) for n in names.keys() & value} if isinstance(value, dict) else None
+    if isinstance(kind, msgspec.inspect.ListType):
+        fitting = [_fitting(each, kind.item_type) for each in _list(value)]
+        return [each for each in fitting if each is not None]
+    if isinstance(kind, msgspec.inspect.AnyType):
+        return value
+    leaf: Any = next(type_ for node, type_ in _LEAVES.items() if isinstance(kind, node))
+    try:
+        return msgspec.convert(value, leaf, strict=False)
+    except msgspec.ValidationError:
+        return None
+
+
 def _judge(
     candidate: _Candidate, feedback: _Feedback, tokens: Tokens, *, text: bool, image: bool, image_asked: bool
 ) -> tuple[Verdict, str]:
@@ -337,17 +377,28 @@ def _searches(grounding: Any) -> int:
     return len(queries) or int(is_grounded)
 
 
-def decoded(data: str | None) -> bytes:
+def _images(blobs: Sequence[_Blob]) -> tuple[tuple[tuple[str, bytes], ...], str]:
+    """Return MIME type and content of those images that can be read, and what is the matter with the others."""
+    images, broken = [], ""
+    for blob in blobs:
+        try:
+            images.append((blob.mime_type or "", decoded(blob.data)))
+        except Permanent as error:
+            broken = str(error)
+    return tuple(images), broken
+
+
+def decoded(data: Any) -> bytes:
     """Return the content of a blob.
 
     Raises:
-        Transient: It is no base64.
+        Permanent: It is no base64.
     """
     try:  # the client writes the URL-safe alphabet, the service the plain one
-        return base64.b64decode((data or "").replace("-", "+").replace("_", "/"), validate=True)
-    except (binascii.Error, ValueError):
+        return base64.b64decode(data.replace("-", "+").replace("_", "/"), validate=True)
+    except (binascii.Error, ValueError, AttributeError, TypeError):
         msg = "Gemini replied with an image that is no valid base64"
-        raise Transient(msg) from None
+        raise Permanent(msg) from None
 
 
 def _line(text: str) -> str:

@@ -13,6 +13,7 @@ https://ai.google.dev/api/caching#Part (2026-11-22).
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from ipybatch.engine.data.outcome import encode_result
@@ -42,12 +43,12 @@ _LONGEST = 40  # letters of a name
 def names_beside(body: Mapping[str, Any]) -> list[str]:
     """Return the names of what a reply of generateContent holds beside the text and images of its answer."""
     found: list[str] = []
-    for number, candidate in enumerate(body.get("candidates") or ()):
+    for number, candidate in enumerate(_dicts(body.get("candidates"))):
         if number:
             found.append("other answers")
             break
         found += [_NAMES.get(name, name) for name, value in candidate.items() if value and name not in _OF_CANDIDATE]
-        for part in (candidate.get("content") or {}).get("parts") or ():
+        for part in _parts(candidate):
             if len(part) > 1 or "text" not in part:
                 found += _names_of(part)
     return list(dict.fromkeys(storable(name)[:_LONGEST] for name in found))
@@ -58,14 +59,13 @@ def _names_of(part: Mapping[str, Any]) -> Iterator[str]:
         yield "thoughts"
         return
     if (blob := part.get("inlineData")) and not _is_image(blob):
-        yield str(blob.get("mimeType") or "data").partition("/")[0]
+        yield str((isinstance(blob, dict) and blob.get("mimeType")) or "data").partition("/")[0]
     yield from (_NAMES.get(name, name) for name, value in part.items() if value is not None and name not in _OF_PART)
 
 
 def drafts(body: Mapping[str, Any]) -> list[tuple[str, bytes]]:
     """Return the images in a reply's thoughts: MIME type and content of each, as in `Answer.images`."""
-    blobs = [part["inlineData"] for part in _image_parts(body) if part.get("thought")]
-    return [(str(blob["mimeType"]), decoded(blob["data"])) for blob in blobs]
+    return [(str(part["inlineData"]["mimeType"]), data) for part, data in _image_parts(body) if part.get("thought")]
 
 
 def keep_reply(answer: Answer, files: Sequence[str]) -> dict[str, Any] | None:
@@ -79,7 +79,7 @@ def keep_reply(answer: Answer, files: Sequence[str]) -> dict[str, Any] | None:
     """
     try:
         body: dict[str, Any] = _copy(answer.body)
-        parts = list(_image_parts(body))
+        parts = [part for part, _ in _image_parts(body)]
         parts.sort(key=lambda part: bool(part.get("thought")))
         for number, part in enumerate(parts):
             path = files[number] if number < len(files) else None
@@ -90,11 +90,23 @@ def keep_reply(answer: Answer, files: Sequence[str]) -> dict[str, Any] | None:
     return body
 
 
-def _image_parts(body: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    for candidate in (body.get("candidates") or ())[:1]:
-        for part in (candidate.get("content") or {}).get("parts") or ():
+def _image_parts(body: Mapping[str, Any]) -> Iterator[tuple[dict[str, Any], bytes]]:
+    """Yield the parts that are images, with their content; one that cannot be read has no file."""
+    for candidate in _dicts(body.get("candidates"))[:1]:
+        for part in _parts(candidate):
             if _is_image(part.get("inlineData")):
-                yield part
+                with suppress(Permanent):
+                    yield part, decoded(part["inlineData"]["data"])
+
+
+def _parts(candidate: Mapping[str, Any]) -> list[dict[str, Any]]:
+    content = candidate.get("content")
+    return _dicts(content.get("parts")) if isinstance(content, dict) else []
+
+
+def _dicts(listed: Any) -> list[dict[str, Any]]:
+    """Return what is an object of a list: a reply may hold anything anywhere."""
+    return [each for each in listed if isinstance(each, dict)] if isinstance(listed, list) else []
 
 
 def _is_image(blob: Any) -> bool:
