@@ -6,12 +6,14 @@ import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx2
+import msgspec
 import pytest
 
 from ipybatch.engine.store import journal as journals
 from ipybatch.gemini.money.credits import CreditAccount
 from ipybatch.server.submission_store import Submissions
 from ipybatch.server.templates import WrongField
+from ipybatch.server.watcher import ENDED_S
 from tests.kernels import Kernel
 from tests.server.submitting import DEAD, OTHER, Words, add_words, order, set_row
 
@@ -260,6 +262,43 @@ class TestTelling:
         assert second["next"] is None
         for wrong in ("limit=0", "limit=x", "cursor=x", "cursor=-1", "cursor=OTk5OTk5OTk5OTk5OTk5OTk5OTk5"):
             refused(server.get(f"/submissions?{wrong}"), 422, wrong.partition("=")[0])
+
+    def test_what_waits_says_for_how_many(self, server, store):
+        """Two run at once here: with one running, the first that waits begins next, and so on by priority."""
+        running, low, later, medium, high = (
+            store.create(order(**given))
+            for given in (
+                {},
+                {"priority": 2},
+                {"start_at_s": time.time() + 3600, "priority": 2},
+                {},
+                {"priority": 0},
+            )
+        )
+        set_row(store, running, state="RUNNING", owner=OTHER)
+        listed = server.get("/submissions?waiting=1").json()["items"]
+        assert {item["id"]: item["waits_for"] for item in listed} == {high.id: 0, medium.id: 1, low.id: 2, later.id: 3}
+        assert server.get(f"/submissions/{running.id}").json()["waits_for"] is None
+        assert len(server.get("/submissions").json()["items"]) == 5
+        refused(server.get("/submissions?waiting=2"), 422, "waiting")
+
+    def test_the_watcher_tells_that_another_one_waits(self, server, store):
+        watcher = server.services.watcher
+
+        def look():
+            watcher._latest_s = -ENDED_S
+            server.call(watcher.look(time.monotonic()))
+            return watcher.cursor
+
+        look()
+        before = look()
+        made = store.create(order()).id
+        assert look() == before + 1
+        told = msgspec.json.decode(watcher._backlog[-1][1])
+        assert (told["items"], told["submissions"]) == ([], True)
+        store.cancel(made)
+        assert look() == before + 2
+        assert look() == before + 2
 
     @pytest.mark.parametrize(
         ("columns", "state", "reason"),

@@ -70,7 +70,9 @@ class Watched:
     def __init__(self, heard=True):
         self.sessions, self.told, self.heard, self.now_s = Written(), [], heard, 0.0
         self.pool = ThreadPoolExecutor(1)
-        self.watcher = Watcher(self.sessions, self.pool, self.told.append, is_heard=lambda: self.heard)
+        self.queue = []
+        beside = {"submissions": lambda: self.queue}
+        self.watcher = Watcher(self.sessions, self.pool, self.told.append, is_heard=lambda: self.heard, beside=beside)
 
     def look(self, after_s=ENDED_S):
         """Return what a look tells: cursor, items, removed; None for nothing."""
@@ -189,6 +191,18 @@ def test_what_time_alone_tells_is_looked_for(watched):
     watched.sessions.items["a-1"] = session(state="interrupted", where="")
     assert watched.look(0.5) is None
     assert [item.state for item in watched.look(TIMED_S).items] == ["interrupted"]
+
+
+def test_whoever_waits_is_told_of_and_nobody_is_while_that_cannot_be_read(watched):
+    watched.look()
+    for queued, is_told in (([("s1", "PENDING")], True), (None, False), ([("s1", "RUNNING")], True), ([], True)):
+        watched.queue = queued
+        watched.sessions.changes += 1
+        change = watched.look()
+        assert (change is not None) == is_told, queued
+        assert change is None or (change.items, change.removed, change.submissions) == ([], [], True)
+    watched.sessions.write(session())
+    assert not watched.look().submissions
 
 
 def test_seconds_alone_are_no_change(watched):

@@ -259,6 +259,7 @@ export interface Submission {
   usd: number | null;
   session: string | null;
   links: Record<string, string>;
+  waits_for: number | null;
 }
 
 /** Some of the submissions, the latest first. */
@@ -353,4 +354,5 @@ export interface Change {
   items: SessionItem[];
   removed: string[];
   schedules: boolean;
+  submissions: boolean;
 }

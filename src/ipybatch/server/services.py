@@ -57,7 +57,9 @@ class Services:
 
     def __post_init__(self) -> None:
         """Begin to watch."""
-        self.watcher = watch(self.app, self.catalogue, self.pool, self._schedule_stamp)
+        self.watcher = watch(
+            self.app, self.catalogue, self.pool, {"schedules": self._schedule_stamp, "submissions": self._queue}
+        )
 
     def submissions(self) -> Submissions:
         """Return the submissions of the default journal, in a thread: what they need takes half a second to load.
@@ -103,4 +105,11 @@ class Services:
         with suppress(JournalError):  # it is told with the next change
             nothing: tuple[int, ...] = ()
             return schedule_rows.ask(journals.resolved(journals.default_path()), schedule_rows.stamp, nothing)
+        return None
+
+    def _queue(self) -> object:
+        """Return the submissions that have not ended, and how each stands."""
+        with suppress(JournalError):  # it is told with the next change
+            nothing: list[tuple[str, submission_rows.RowState]] = []
+            return submission_rows.ask(journals.resolved(journals.default_path()), submission_rows.queue, nothing)
         return None

@@ -129,6 +129,28 @@ DUE = (
 )
 
 
+def waits_for(database: sqlite3.Connection, row: Row, most: int, now_s: float) -> int | None:
+    """Return how many others must end before one can begin that waits; None for one that does not wait.
+
+    Args:
+        most: How many may run at the same time.
+    """
+    if row.state != "PENDING":
+        return None
+    first = "state = 'PENDING' AND coalesce(start_at_s, 0) <= ? AND (priority, number) < (?, ?)"
+    (before,) = database.execute(
+        f"SELECT count(*) FROM submission WHERE state IN ('RUNNING', 'CANCELLING') OR {first}",  # noqa: S608
+        (max(now_s, row.start_at_s or 0.0), row.priority, row.number),
+    ).fetchone()
+    return max(0, int(before) + 1 - most)
+
+
+def queue(database: sqlite3.Connection) -> list[tuple[str, RowState]]:
+    """Return those that have not ended: which, and how each stands."""
+    asked = "SELECT id, state FROM submission WHERE state IN ('PENDING', 'RUNNING', 'CANCELLING') ORDER BY number"
+    return database.execute(asked).fetchall()
+
+
 def reference_of(submission: str) -> str:
     """Return what the movements of an account say that they are for."""
     return f"submission {submission}"

@@ -81,16 +81,18 @@ class Submissions:
             raise NoSuchSubmission(msg)
         return found
 
-    def page(self, limit: int, before: int | None = None) -> list[Row]:
+    def page(self, limit: int, before: int | None = None, *, waiting: bool = False) -> list[Row]:
         """Return some, the latest first.
 
         Args:
             before: Only those with a smaller number; None for all.
+            waiting: Only those that wait.
 
         Raises:
             JournalError: The journal cannot be read.
         """
-        asked = f"SELECT {rows.COLUMNS} FROM submission WHERE number < ? ORDER BY number DESC LIMIT ?"  # noqa: S608
+        only = "state = 'PENDING' AND " if waiting else ""
+        asked = f"SELECT {rows.COLUMNS} FROM submission WHERE {only}number < ? ORDER BY number DESC LIMIT ?"  # noqa: S608
         values = (1 << 62 if before is None else before, limit)
         return self.read(lambda database: list(rows.read(database.execute(asked, values))), [])
 

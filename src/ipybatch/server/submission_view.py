@@ -10,6 +10,7 @@ row ended                           as it ended; where its session was begun aga
 from __future__ import annotations
 
 import sqlite3
+import time
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
@@ -49,11 +50,13 @@ class _Facts(msgspec.Struct):
         is_latest: Whether none of a later submission goes on with its session.
         ended_s: When its session's run ended last; None for not yet.
         used: The credits that were taken for it.
+        waits_for: How many others must end before it begins; None for one that does not wait.
     """
 
     is_latest: bool = True
     ended_s: float | None = None
     used: float = 0.0
+    waits_for: int | None = None
 
 
 def tell(services: Services, store: Submissions, row: Row, *, is_whole: bool = True) -> Submission:
@@ -66,7 +69,7 @@ def tell(services: Services, store: Submissions, row: Row, *, is_whole: bool = T
         JournalError: The journal cannot be read.
     """
     base = f"{services.app.base_url.rstrip('/')}/ipybatch/api/v1"
-    facts = store.read(lambda database: _facts(database, row), _Facts())
+    facts = store.read(lambda database: _facts(database, row, services.options.max_running), _Facts())
     session = _session(services, store, row)
     state, reason = _stands(store, row, session, facts)
     counts = Counts(pending=row.requests, total=row.requests) if session is None else session.counts
@@ -96,18 +99,24 @@ def tell(services: Services, store: Submissions, row: Row, *, is_whole: bool = T
         usd=None if session is None else session.usd,
         session=None if session is None else session.id,
         links=links,
+        waits_for=facts.waits_for,
     )
 
 
-def _facts(database: sqlite3.Connection, row: Row) -> _Facts:
+def _facts(database: sqlite3.Connection, row: Row, max_running: int) -> _Facts:
     from ipybatch.gemini.money.credits import used_for
 
     used = float(used_for(database, row.account, rows.reference_of(row.id))) if row.credits else 0.0
     if row.run is None:
-        return _Facts(used=used)
+        return _Facts(used=used, waits_for=rows.waits_for(database, row, max_running, time.time()))
     latest = rows.of_run(database, row.run)
     (ended_s,) = database.execute("SELECT ended_s FROM run WHERE id = ?", (row.run,)).fetchone() or (None,)
-    return _Facts(is_latest=latest is None or latest.id == row.id, ended_s=ended_s, used=used)
+    return _Facts(
+        is_latest=latest is None or latest.id == row.id,
+        ended_s=ended_s,
+        used=used,
+        waits_for=rows.waits_for(database, row, max_running, time.time()),
+    )
 
 
 def _session(services: Services, store: Submissions, row: Row) -> SessionItem | None:

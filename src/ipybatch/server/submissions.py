@@ -46,6 +46,7 @@ KEY = Parameter(
     {"type": "string", "minLength": 1, "maxLength": KEY_LENGTH},
     where="header",
 )
+_WAITING = Parameter("waiting", "Only those that wait to begin.", {"type": "string", "enum": ["0", "1"]})
 _DRY_RUN = Parameter(
     "dry_run", "1: only what it would take; nothing is reserved.", {"type": "string", "enum": ["0", "1"]}
 )
@@ -59,7 +60,7 @@ class SubmissionsHandler(Handler):
             summary="Submissions, the latest first, without their groups, errors and results",
             answers={200: SubmissionPage},
             refuses=(422, 503),
-            parameters=(LIMIT, CURSOR),
+            parameters=(_WAITING, LIMIT, CURSOR),
         ),
         "POST": Operation(
             summary="Submit work that runs in a kernel of its own",
@@ -74,8 +75,9 @@ class SubmissionsHandler(Handler):
     @authorized("read", resource=RESOURCE)
     async def get(self) -> None:
         """List them."""
+        is_waiting = self.parameter("waiting", "0", allowed=("0", "1")) == "1"
         limit, cursor = self.limit(), self.parameter("cursor")
-        listed = await self.blocking(page, self.services, limit, cursor)
+        listed = await self.blocking(page, self.services, limit, cursor, is_waiting)
         self.answer(listed, headers=self.page_link(listed.next))
 
     @web.authenticated
@@ -190,8 +192,11 @@ def find(services: Services, submission: str) -> Submission:
         return submission_view.tell(services, store, store.find(submission))
 
 
-def page(services: Services, limit: int, cursor: str = "") -> SubmissionPage:
+def page(services: Services, limit: int, cursor: str = "", is_waiting: bool = False) -> SubmissionPage:
     """Return some of the submissions, the latest first.
+
+    Args:
+        is_waiting: Only those that wait.
 
     Raises:
         Refusal: The cursor is not one of ours.
@@ -199,7 +204,7 @@ def page(services: Services, limit: int, cursor: str = "") -> SubmissionPage:
     """
     before: int | None = from_cursor(cursor, _Number) if cursor else None
     store = services.submissions()
-    found = store.page(limit + 1, before)
+    found = store.page(limit + 1, before, waiting=is_waiting)
     items = [submission_view.tell(services, store, row, is_whole=False) for row in found[:limit]]
     return SubmissionPage(items=items, next=to_cursor(found[limit - 1].number) if len(found) > limit else None)
 

@@ -19,8 +19,9 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Executor
+from types import MappingProxyType
 from typing import Any, Protocol
 
 import msgspec
@@ -45,6 +46,7 @@ SCHEMA = {
         "items": {"type": "array", "title": "Sessions that are new, or changed"},
         "removed": {"type": "array", "title": "Ids of sessions that are not there any more"},
         "schedules": {"type": "boolean", "title": "Whether schedules changed: GET /ipybatch/api/v1/schedules"},
+        "submissions": {"type": "boolean", "title": "Whether other submissions wait, or run, than before"},
     },
 }
 LOOK_S = 0.5  # at most two changes a second
@@ -82,7 +84,8 @@ class Watcher:
         sessions: Where they are read, in one of the ``pool``'s threads.
         emit: Tells a change to the tabs.
         is_heard: Whether anybody listens to that.
-        schedules: Returns what is another one whenever a schedule changed; asked as seldom as what ended.
+        beside: By the field of a change that says so, what returns another answer whenever something else changed, and
+            None where that is not known just now; asked as seldom as what ended.
     """
 
     def __init__(
@@ -92,11 +95,11 @@ class Watcher:
         emit: Callable[[dict[str, Any]], None],
         *,
         is_heard: Callable[[], bool] = lambda: True,
-        schedules: Callable[[], object] = lambda: None,
+        beside: Mapping[str, Callable[[], object]] = MappingProxyType({}),
     ) -> None:
         self._sessions, self._pool, self._emit, self._is_heard = sessions, pool, emit, is_heard
-        self._schedules = schedules
-        self._schedules_told: object = None
+        self._beside = beside
+        self._beside_told: dict[str, object] = dict.fromkeys(beside)
         self._told: dict[str, SessionItem] | None = None  # None until the first look
         self._stamp: dict[str, Stamp] | None = None
         self._latest_stamp: dict[str, Stamp] | None = None  # when the latest sessions were read
@@ -171,19 +174,20 @@ class Watcher:
         if stamp == self._stamp and not is_timed and not is_stale:
             return None, time.thread_time() - began_s
         self._stamp, self._looked_s = stamp, now_s
-        found = _by_id(self._sessions.live(files))
-        schedules = self._schedules_told
+        found, beside = _by_id(self._sessions.live(files)), self._beside_told
         if is_stale:
-            schedules = self._schedules()
+            asked = {name: ask() for name, ask in self._beside.items()}
+            beside = {name: beside[name] if answer is None else answer for name, answer in asked.items()}
             self._latest_stamp, self._latest_s = stamp, now_s
             found = _by_id(self._sessions.page(limit=LATEST, files=files).items) | found
         else:  # what is on its way is told twice a second, what ended has time
             found |= {id_: item for id_, item in told.items() if not item.where and id_ not in found}
-        is_other, self._schedules_told = schedules != self._schedules_told, schedules
-        change = self._changed(found, schedules=is_other)
+        others = {name: answer != self._beside_told[name] for name, answer in beside.items()}
+        self._beside_told = beside
+        change = self._changed(found, others)
         return change, time.thread_time() - began_s
 
-    def _changed(self, found: dict[str, SessionItem], *, schedules: bool) -> Change | None:
+    def _changed(self, found: dict[str, SessionItem], others: dict[str, bool]) -> Change | None:
         before = self._told
         if before is None:
             self._told = found
@@ -202,9 +206,9 @@ class Watcher:
                     found[id_] = item
         items = [item for id_, item in found.items() if id_ not in before or _essence(before[id_]) != _essence(item)]
         self._told = found
-        if not (items or removed or schedules):
+        if not (items or removed or any(others.values())):
             return None
-        return Change(cursor=self.cursor + 1, items=items, removed=sorted(removed), schedules=schedules)
+        return Change(cursor=self.cursor + 1, items=items, removed=sorted(removed), **others)
 
 
 def _by_id(items: Iterable[SessionItem]) -> dict[str, SessionItem]:
@@ -216,7 +220,9 @@ def _essence(item: SessionItem) -> SessionItem:
     return msgspec.structs.replace(item, seconds=0.0, eta_s=None)
 
 
-def watch(app: Any, sessions: Sessions, pool: Executor, schedules: Callable[[], object] = lambda: None) -> Watcher:
+def watch(
+    app: Any, sessions: Sessions, pool: Executor, beside: Mapping[str, Callable[[], object]] = MappingProxyType({})
+) -> Watcher:
     """Return a watcher that tells changes through a Jupyter server's own events."""
     logger = app.event_logger
     logger.register_event_schema(SCHEMA)
@@ -230,4 +236,4 @@ def watch(app: Any, sessions: Sessions, pool: Executor, schedules: Callable[[], 
         ]
         return bool(logger.handlers) or any(each.get(SCHEMA_ID) for each in listeners)
 
-    return Watcher(sessions, pool, emit, is_heard=is_heard, schedules=schedules)
+    return Watcher(sessions, pool, emit, is_heard=is_heard, beside=beside)

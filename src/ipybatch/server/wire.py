@@ -243,6 +243,7 @@ class Submission(msgspec.Struct, kw_only=True):
         starts: How often a kernel was started for it.
         session: The id of its session; None until it has begun.
         results: Files that results hold, as URLs.
+        waits_for: How many others must end before it can begin; None for one that does not wait.
     """
 
     id: str
@@ -266,6 +267,7 @@ class Submission(msgspec.Struct, kw_only=True):
     usd: float | None
     session: str | None
     links: dict[str, str]
+    waits_for: int | None
 
 
 class SubmissionPage(msgspec.Struct, kw_only=True):
@@ -394,9 +396,11 @@ class Change(msgspec.Struct, kw_only=True):
         items: Sessions that are new, or changed.
         removed: Ids of sessions that are not there any more.
         schedules: Whether schedules changed: GET /schedules.
+        submissions: Whether other submissions wait, or run, than before: list those that wait anew.
     """
 
     cursor: int
     items: list[SessionItem]
     removed: list[str]
     schedules: bool = False
+    submissions: bool = False

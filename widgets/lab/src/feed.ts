@@ -2,7 +2,7 @@
 //
 //   Jupyter's events (one WebSocket, open anyway) --Change with a cursor--> fold; after a gap: GET
 //   silence for `poll_s` --> GET, with an ETag              hidden, or nobody answers --> wait
-import type { Change, Root, SessionItem, SessionPage } from "../../src/wire";
+import type { Change, Root, SessionItem, SessionPage, SubmissionPage } from "../../src/wire";
 import { Api, Gone, query, Refused, words } from "./api";
 import type { Sessions } from "./sessions";
 
@@ -47,6 +47,7 @@ export class Feed {
     this.heardAt_s = this.around.now_s();
     this.sessions.change(change, this.heardAt_s);
     if (gap || this.sessions.health === "gone") void this.refresh();
+    else if (change.submissions) void this.try(() => this.queue()).then(() => this.sessions.emit());
     this.sessions.emit();
   };
 
@@ -85,8 +86,9 @@ export class Feed {
       const { filter } = sessions;
       const hasMore = sessions.isListed && sessions.shownPast.length > PAGE;
       sessions.asking();
+      const queued = this.queue();
       const asked = [`/sessions${query({ state: LIVE, limit: 100 })}`, this.path(null)].map((path) => this.api.get<SessionPage>(path));
-      const [live, page] = (await Promise.all(asked)) as [SessionPage, SessionPage];
+      const [live, page] = (await Promise.all([...asked, queued])) as [SessionPage, SessionPage, unknown];
       sessions.lived(live.items, around.now_s());
       if (live.next === null) await this.settle(sessions.missed(live.items));
       if (filter !== sessions.filter) this.isStale = true;
@@ -96,6 +98,15 @@ export class Feed {
     });
     this.heardAt_s = around.now_s();
     sessions.emit();
+  }
+
+  /** See what waits; a journal of submissions that cannot be read is told by the list of sessions. */
+  private async queue(): Promise<void> {
+    const listed = await this.api.get<SubmissionPage>(`/submissions${query({ waiting: 1, limit: 100 })}`).catch((error: unknown) => {
+      if (error instanceof Gone) throw error;
+      return null;
+    });
+    if (listed) this.sessions.queue = listed.items;
   }
 
   /** See how those ended that were live, and are so no more, whether the first page has them or not. */

@@ -1,5 +1,5 @@
 // Hooks: what the side bar has done for it by JupyterLab.
-import type { SessionItem, Verb } from "../../src/wire";
+import type { SessionItem, Submission, Verb } from "../../src/wire";
 
 export interface Hooks {
   open(item: SessionItem): void;
@@ -8,6 +8,8 @@ export interface Hooks {
   download(item: SessionItem): void;
   interrupt(kernel: string): void;
   shutDown(kernel: string): void;
+  /** Cancel a submission that waits. */
+  withdraw(submission: Submission): void;
   create(): void;
   refresh(): void;
   reload(): void;

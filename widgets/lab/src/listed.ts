@@ -1,23 +1,26 @@
 // Listed: nodes of a list, one for each entry, that stay with their entry and keep its order.
 import { h } from "../../src/dom";
-import type { Entry } from "./sessions";
 
-interface Shown {
-  readonly node: HTMLElement;
-  patch(entry: Entry, now_s: number): void;
+interface Listable {
+  readonly item: { readonly id: string };
 }
 
-export class Listed {
-  private readonly shown = new Map<string, Shown>();
+interface Shown<E> {
+  readonly node: HTMLElement;
+  patch(entry: E, now_s: number): void;
+}
+
+export class Listed<E extends Listable> {
+  private readonly shown = new Map<string, Shown<E>>();
   readonly node = h("ul", "list");
 
-  constructor(label: string, private readonly make: () => Shown) {
+  constructor(label: string, private readonly make: () => Shown<E>) {
     this.node.setAttribute("aria-label", label);
     // Safari's screen reader takes a list without marks for none.
     this.node.setAttribute("role", "list");
   }
 
-  patch(entries: Entry[], now_s: number): void {
+  patch(entries: E[], now_s: number): void {
     const ids = new Set(entries.map(({ item }) => item.id));
     for (const [id, { node }] of this.shown) {
       if (ids.has(id)) continue;

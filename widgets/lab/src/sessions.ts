@@ -4,7 +4,7 @@
 //
 //   GET /sessions --page--> known <--change-- event        known --filter--> live, past
 import { ended } from "../../src/store";
-import type { Change, Root, SessionItem, SessionPage } from "../../src/wire";
+import type { Change, Root, SessionItem, SessionPage, Submission } from "../../src/wire";
 
 /** A session as it was heard of at `at_s`, by a clock that never jumps. */
 export interface Entry {
@@ -28,6 +28,8 @@ export class Sessions {
   trouble = "";
   /** What is wrong with journals that cannot be read. */
   unread: string[] = [];
+  /** Submissions that wait to begin. */
+  queue: Submission[] = [];
   filter: Filter = { name: "", state: "" };
   /** Where the page after those that are known begins. */
   next: string | null = null;
@@ -73,6 +75,16 @@ export class Sessions {
     return this.sorted(({ item }) => ended(item.state) && item.started >= this.floor && this.matches(item));
   }
 
+  /** Those that wait, the next one first; one whose session was heard of since then has begun. */
+  get shownQueue(): { item: Submission }[] {
+    const { name, state } = this.filter;
+    if (state !== "") return [];
+    const begun = new Set(this.live.map(({ item }) => item.submission));
+    const waiting = this.queue.filter((item) => !begun.has(item.id) && item.name.toLowerCase().includes(name));
+    const rank = ({ start_at, waits_for }: Submission): string => `${start_at ?? ""} ${String(waits_for ?? 0).padStart(9, "0")}`;
+    return waiting.sort((a, b) => (rank(a) < rank(b) ? -1 : 1)).map((item) => ({ item }));
+  }
+
   /** A question is about to be asked. */
   asking(): void {
     this.told = new Set();
@@ -111,7 +123,7 @@ export class Sessions {
     else this.known.delete(id);
   }
 
-  change(change: Omit<Change, "schedules">, now_s: number): void {
+  change(change: Omit<Change, "schedules" | "submissions">, now_s: number): void {
     for (const id of change.removed) {
       this.known.delete(id);
       this.told?.add(id);

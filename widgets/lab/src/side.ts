@@ -46,6 +46,7 @@ class SideWidget extends Widget {
       download: ({ id }: { id: string }) => run(ID.download, { id }),
       interrupt: (kernel: string) => run(ID.interrupt, { kernel }),
       shutDown: (kernel: string) => run(ID.shutDown, { kernel }),
+      withdraw: ({ id }: { id: string }) => void batch.verbs.withdraw(id),
       create: () => run(ID.create),
       refresh: () => void batch.feed.refresh(),
       reload: () => location.reload(),
@@ -58,7 +59,7 @@ class SideWidget extends Widget {
     this.addClass("ib-in-side");
     this.node.append(this.sidebar.node);
     batch.sessions.onChange(() => this.draw());
-    setInterval(() => batch.sessions.live.length > 0 && this.draw(), TICK_MS);
+    setInterval(() => batch.sessions.live.length + batch.sessions.queue.length > 0 && this.draw(), TICK_MS);
     this.draw();
   }
 

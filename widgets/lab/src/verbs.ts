@@ -71,6 +71,14 @@ export class Verbs {
     return text;
   }
 
+  /** Cancel a submission that waits. */
+  async withdraw(id: string): Promise<void> {
+    this.say(id, DOING.cancel);
+    const text = await this.api.delete(`/submissions/${id}`).then(() => "", words);
+    if (text === "") this.sessions.queue = this.sessions.queue.filter((one) => one.id !== id);
+    this.say(id, text);
+  }
+
   say(id: string, text: string): void {
     this.said.set(id, text);
     if (!text.endsWith("\u2026")) setTimeout(() => this.forget(id, text), SAID_MS);

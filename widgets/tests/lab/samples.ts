@@ -3,7 +3,7 @@ import { vi } from "vitest";
 import { Api } from "../../lab/src/api";
 import { Sessions } from "../../lab/src/sessions";
 import { Verbs } from "../../lab/src/verbs";
-import type { Change, Root, SessionItem } from "../../src/wire";
+import type { Change, Root, SessionItem, Submission } from "../../src/wire";
 import { counts } from "../samples";
 
 export function item(id: string, changes: Partial<SessionItem> = {}): SessionItem {
@@ -36,7 +36,35 @@ export function past(id: string, changes: Partial<SessionItem> = {}): SessionIte
 }
 
 export function change(cursor: number, items: SessionItem[], removed: string[] = []): Change {
-  return { cursor, items, removed, schedules: false };
+  return { cursor, items, removed, schedules: false, submissions: false };
+}
+
+export function queued(id: string, changes: Partial<Submission> = {}): Submission {
+  return {
+    id,
+    name: `batch ${id}`,
+    template: "text",
+    state: "PENDING",
+    reason: "",
+    created: "2026-11-30T10:00:00Z",
+    ended: null,
+    start_at: null,
+    priority: "medium",
+    request_count: 5,
+    counts: counts({ pending: 5, total: 5 }),
+    progress: 0,
+    eta_s: null,
+    starts: 0,
+    groups: [],
+    errors: [],
+    results: [],
+    credits: null,
+    usd: null,
+    session: null,
+    links: {},
+    waits_for: 1,
+    ...changes,
+  };
 }
 
 export const root: Root = { version: "0.1.0", journal_schema: 7, limits: { max_requests: 20 }, templates: ["text", "refresh", "forecast"], links: {} };

@@ -1,6 +1,6 @@
 import { beforeEach, describe, expect, it, vi } from "vitest";
 import { EVENTS, Feed } from "../../lab/src/feed";
-import { batch, change, item, past, root } from "./samples";
+import { batch, change, item, past, queued, root } from "./samples";
 
 const ids = (entries: { item: { id: string } }[]): string[] => entries.map((entry) => entry.item.id);
 const page = (items: object[], next: string | null = null) => ({ items, next, unread: [] });
@@ -95,6 +95,20 @@ describe("the feed", () => {
     expect(ids(sessions.live)).toEqual([]);
     expect(ended.mock.calls.map(([item]) => item.id)).toEqual(["a"]);
     expect([...sessions.known.keys()]).not.toContain("b");
+  });
+
+  it("asks what waits alone, where an event says that others do", async () => {
+    const { feed: one, wait, lists, sessions, table } = feed();
+    await one.refresh();
+    expect(sessions.queue).toEqual([]);
+    table["GET /submissions"] = { items: [queued("s1")], next: null };
+    one.receive({ schema_id: EVENTS, ...change(1, []), submissions: true } as never);
+    await wait(1);
+    expect(sessions.shownQueue.map(({ item }) => item.id)).toEqual(["s1"]);
+    expect(lists()).toBe(1);
+    table["GET /submissions"] = () => Response.json({}, { status: 503 });
+    await one.refresh();
+    expect([sessions.health, sessions.queue.length]).toEqual(["ready", 1]);
   });
 
   it("asks for everything after a gap", async () => {

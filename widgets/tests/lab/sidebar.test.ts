@@ -1,11 +1,12 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
+import { waitWords } from "../../lab/src/queued";
 import { Sidebar } from "../../lab/src/sidebar";
 import { isTold } from "../../lab/src/told";
 import { counts } from "../samples";
-import { batch, change, item, past, root } from "./samples";
+import { batch, change, item, past, queued, root } from "./samples";
 
 const EVIL = "<img src=x onerror=alert(1)>";
-const HOOKS = ["open", "press", "notebook", "download", "interrupt", "shutDown", "create", "refresh", "reload"] as const;
+const HOOKS = ["open", "press", "notebook", "download", "interrupt", "shutDown", "withdraw", "create", "refresh", "reload"] as const;
 
 function open(items = [item("a")], more: { next?: string | null; unread?: string[]; table?: Parameters<typeof batch>[0] } = {}) {
   const made = batch(more.table);
@@ -65,6 +66,43 @@ describe("the side bar", () => {
     expect(words(".ib-past .ib-bad")).toEqual(["1 failed", ""]);
     expect(words(".ib-past .ib-took")).toEqual(["12 m 04 s", "1 m 00 s"]);
     expect(words(".ib-past .ib-when")).toEqual(["30 Nov 2025", "29 Nov 2025"]);
+  });
+
+  it("lists what waits: what it is, what it waits for, the next one first, and Cancel", () => {
+    const { sessions, words, render, button, hooks } = open([item("a", { submission: "s0" })]);
+    sessions.queue = [
+      queued("s3", { start_at: "2126-11-30T10:00:00Z", waits_for: 0 }),
+      queued("s2", { waits_for: 2 }),
+      queued("s1", { template: "forecast", request_count: 1 }),
+      queued("s0", { waits_for: 0 }),
+    ];
+    render();
+    expect(words(".ib-section")).toEqual(["Live 1", "Queued 3"]);
+    expect(words(".ib-queued .ib-subject")).toEqual(["batch s1", "batch s2", "batch s3"]);
+    expect(words(".ib-queued .ib-left")).toEqual(["waits for 1 other", "waits for 2 others", "begins on 30 Nov 2126"]);
+    expect(words(".ib-queued .ib-of")[0]).toBe("Forecast, 1");
+    button("Cancel batch s2").click();
+    expect(hooks.withdraw).toHaveBeenCalledWith(sessions.queue.find(({ id }) => id === "s2"));
+    sessions.filter = { name: "", state: "failed" };
+    render();
+    expect(words(".ib-queued")).toEqual([]);
+  });
+
+  it("says when what waits begins", () => {
+    const now = new Date("2026-11-30T10:00:00");
+    const at = new Date("2026-11-30T14:03:00").toISOString();
+    expect(waitWords(queued("a", { start_at: at }), now)).toBe("begins at 14:03");
+    expect(waitWords(queued("a", { start_at: "2020-01-01T00:00:00Z", waits_for: 0 }), now)).toBe("begins in a moment");
+  });
+
+  it("takes a cancelled one out of the queue, and says why one cannot be cancelled", async () => {
+    const { sessions, verbs, words, render } = open([], { table: { "DELETE /submissions/s1": {} } });
+    sessions.queue = [queued("s1"), queued("s2")];
+    render();
+    await verbs.withdraw("s1");
+    expect(words(".ib-queued .ib-subject")).toEqual(["batch s2"]);
+    await verbs.withdraw("s2");
+    expect(words(".ib-queued .ib-of")).toEqual(["there is no such session"]);
   });
 
   it("keeps the nodes of a session, wherever it stands", () => {
